@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The vocabulary: tunnel kinds, keys of rows, counters and stop reasons.
+//!
+//! Pure values, in the words of the field. Numbers that cross the kernel border are those of
+//! `bpf/tmon.h`; the mapping is checked where the bytes are read (`crate::bpf`).
+use std::{fmt, net::IpAddr, str::FromStr};
+
+/// What a row's tunnel is. The discriminants are `enum kind` of `bpf/tmon.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// No tunnel (rows made by `--plain`).
+    None,
+    /// VXLAN, RFC 7348.
+    Vxlan,
+    /// VXLAN Generic Protocol Extension, draft-ietf-nvo3-vxlan-gpe.
+    VxlanGpe,
+    /// Geneve, RFC 8926.
+    Geneve,
+    /// GRE with IP or an unknown payload, RFC 2784 and 2890.
+    Gre,
+    /// GRE carrying Ethernet (TEB), also NVGRE, RFC 7637.
+    Gretap,
+    /// ERSPAN types I, II and III, draft-foschiano-erspan.
+    Erspan,
+    /// PPTP's enhanced GRE (version 1), RFC 2637.
+    Pptp,
+    /// MikroTik's Ethernet over IP (GRE version 1, 0x6400).
+    Eoip,
+    /// GRE in UDP, RFC 8086.
+    GreUdp,
+    /// IPv4 in IPv4, RFC 2003.
+    Ipip,
+    /// IPv6 in IPv4, RFC 4213.
+    SixInFour,
+    /// IPv4 in IPv6, RFC 2473.
+    FourInSix,
+    /// IPv6 in IPv6, RFC 2473.
+    SixInSix,
+    /// Segment routing over IPv6, RFC 8754.
+    Srv6,
+    /// Authentication header in tunnel mode, RFC 4302.
+    Ah,
+    /// GTP-U version 1, 3GPP TS 29.281.
+    Gtpu,
+    /// An MPLS label stack inside another tunnel, RFC 3032 and 4023.
+    Mpls,
+    /// MPLS in UDP, RFC 7510.
+    MplsUdp,
+    /// Teredo, RFC 4380.
+    Teredo,
+    /// Generic UDP encapsulation and foo-over-UDP, draft-ietf-intarea-gue.
+    Gue,
+    /// L2TP version 2 data, RFC 2661.
+    L2tp,
+    /// Network service header, RFC 8300.
+    Nsh,
+    /// LISP data, RFC 9300.
+    Lisp,
+    /// Ethernet in IP, RFC 3378.
+    EtherIp,
+    /// AYIYA, draft-massar-v6ops-ayiya.
+    Ayiya,
+    /// PPP over Ethernet inside another tunnel, RFC 2516.
+    Pppoe,
+    /// Provider backbone bridging inside another tunnel, IEEE 802.1ah.
+    Pbb,
+    /// IPsec ESP, RFC 4303: the inside is encrypted.
+    Esp,
+    /// WireGuard: the inside is encrypted.
+    Wireguard,
+    /// A number this version does not know, from a newer BPF object.
+    Unknown(u8),
+}
+
+/// Every known kind: its number in `bpf/tmon.h` and its name in JSON, filters and flags.
+pub const KINDS: &[(u8, Kind, &str)] = &[
+    (0, Kind::None, "none"),
+    (1, Kind::Vxlan, "vxlan"),
+    (2, Kind::VxlanGpe, "vxlan-gpe"),
+    (3, Kind::Geneve, "geneve"),
+    (4, Kind::Gre, "gre"),
+    (5, Kind::Gretap, "gretap"),
+    (6, Kind::Erspan, "erspan"),
+    (7, Kind::Pptp, "pptp"),
+    (8, Kind::Eoip, "eoip"),
+    (9, Kind::GreUdp, "gre-udp"),
+    (10, Kind::Ipip, "ipip"),
+    (11, Kind::SixInFour, "6in4"),
+    (12, Kind::FourInSix, "4in6"),
+    (13, Kind::SixInSix, "6in6"),
+    (14, Kind::Srv6, "srv6"),
+    (15, Kind::Ah, "ah"),
+    (16, Kind::Gtpu, "gtpu"),
+    (17, Kind::Mpls, "mpls"),
+    (18, Kind::MplsUdp, "mpls-udp"),
+    (19, Kind::Teredo, "teredo"),
+    (20, Kind::Gue, "gue"),
+    (21, Kind::L2tp, "l2tp"),
+    (22, Kind::Nsh, "nsh"),
+    (23, Kind::Lisp, "lisp"),
+    (24, Kind::EtherIp, "etherip"),
+    (25, Kind::Ayiya, "ayiya"),
+    (26, Kind::Pppoe, "pppoe"),
+    (27, Kind::Pbb, "pbb"),
+    (28, Kind::Esp, "esp"),
+    (29, Kind::Wireguard, "wireguard"),
+];
+
+impl Kind {
+    /// The kind with this number in `bpf/tmon.h`.
+    pub fn from_number(n: u8) -> Self {
+        KINDS.get(usize::from(n)).map_or(Kind::Unknown(n), |k| k.1)
+    }
+
+    /// This kind's number in `bpf/tmon.h`.
+    pub fn number(self) -> u8 {
+        match self {
+            Kind::Unknown(n) => n,
+            known => KINDS.iter().find(|k| k.1 == known).map_or(0, |k| k.0),
+        }
+    }
+
+    /// Its name, as in JSON and filters; `None` for a number that has no name here.
+    pub fn name(self) -> Option<&'static str> {
+        KINDS.iter().find(|k| k.1 == self).map(|k| k.2)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name(), self) {
+            (Some(name), _) => f.pad(name),
+            (None, k) => f.pad(&format!("kind-{}", k.number())),
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        KINDS
+            .iter()
+            .find(|k| k.2.eq_ignore_ascii_case(s))
+            .map(|k| k.1)
+            .ok_or_else(|| format!("'{s}' is not a tunnel kind (one of: {})", kind_names()))
+    }
+}
+
+/// The names of all kinds, comma separated, for help and error texts.
+pub fn kind_names() -> String {
+    KINDS.iter().map(|k| k.2).collect::<Vec<_>>().join(", ")
+}
+
+/// One tunnel header: what it is and its id (VNI, key, TEID, session, label ...), if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tunnel {
+    /// The encapsulation.
+    pub kind: Kind,
+    /// The tunnel id, host byte order; `None` where the header carries none.
+    pub id: Option<u32>,
+}
+
+/// Two addresses in the row's order: the lower outer address first (IPv4 before IPv6, then
+/// numerically); an inner pair follows the order of its outer pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pair {
+    /// The row's first end: `fwd` is what it sent.
+    pub first: IpAddr,
+    /// The row's second end: `rev` is what it sent.
+    pub second: IpAddr,
+}
+
+/// Why or with what a tunnel's inside is not an address pair. The numbers are those of
+/// `bpf/tmon.h`: an EtherType, or one of the other number spaces shifted above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InnerProto(pub u32);
+
+impl InnerProto {
+    /// A reason (not a protocol number): see [`InnerProto::REASONS`].
+    pub const REASON: u32 = 1 << 16;
+    /// A PPP protocol number.
+    pub const PPP: u32 = 2 << 16;
+    /// An IP protocol number.
+    pub const IP_PROTO: u32 = 3 << 16;
+    /// The reasons by number, as printed.
+    pub const REASONS: &[&str] =
+        &["none", "truncated", "malformed", "too_deep", "encrypted", "llc", "fragment", "control", "unknown", "other", "overflow"];
+}
+
+impl fmt::Display for InnerProto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let low = self.0 & 0xffff;
+        let text = match (self.0 & !0xffff, low) {
+            (0, 0x0806) => "arp".to_owned(),
+            (0, n) => format!("0x{n:04x}"),
+            (Self::REASON, n) => match Self::REASONS.get(n as usize) {
+                Some(reason) => (*reason).to_owned(),
+                None => format!("reason-{n}"),
+            },
+            (Self::PPP, n) => format!("ppp-0x{n:04x}"),
+            (Self::IP_PROTO, n) => format!("ip-{n}"),
+            (space, n) => format!("0x{:08x}", space | n),
+        };
+        f.pad(&text)
+    }
+}
+
+/// What a row's innermost tunnel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Inner {
+    /// The innermost IP header's addresses.
+    Pair(Pair),
+    /// No address pair: the protocol, or the reason.
+    Proto(InnerProto),
+}
+
+impl Inner {
+    /// The pair, where there is one.
+    pub fn pair(&self) -> Option<Pair> {
+        match self {
+            Inner::Pair(p) => Some(*p),
+            Inner::Proto(_) => None,
+        }
+    }
+
+    /// `ipv4`, `ipv6`, or the protocol or reason instead of a pair.
+    pub fn proto(&self) -> String {
+        match self {
+            Inner::Pair(Pair { first: IpAddr::V4(_), .. }) => "ipv4".to_owned(),
+            Inner::Pair(_) => "ipv6".to_owned(),
+            Inner::Proto(p) => p.to_string(),
+        }
+    }
+}
+
+/// The identity of a row (DESIGN section 3), apart from its interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The outermost IP pair; `None` only in an interface's overflow row.
+    pub outer: Option<Pair>,
+    /// The outermost tunnel.
+    pub outermost: Tunnel,
+    /// The innermost tunnel, when there is more than one.
+    pub innermost: Option<Tunnel>,
+    /// How many tunnels the packet carries, 0 (only with `--plain`, or overflow) to 4.
+    pub depth: u8,
+    /// The innermost IP pair, or what is there instead.
+    pub inner: Inner,
+    /// This row holds what the full table could not keep apart.
+    pub other: bool,
+}
+
+/// Packets and wire bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Count {
+    /// Packets, as segments on the wire.
+    pub packets: u64,
+    /// Bytes of the outer frames: Ethernet header included, FCS not.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, o: Self) {
+        self.packets = self.packets.saturating_add(o.packets);
+        self.bytes = self.bytes.saturating_add(o.bytes);
+    }
+}
+
+impl std::ops::Add for Count {
+    type Output = Self;
+    fn add(mut self, o: Self) -> Self {
+        self += o;
+        self
+    }
+}
+
+impl std::iter::Sum for Count {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |a, b| a + b)
+    }
+}
+
+impl Count {
+    /// `self - older`; a counter that went back was restarted, so its new value is the difference.
+    #[must_use]
+    pub fn since(self, older: Self) -> Self {
+        let d = |new: u64, old: u64| new.checked_sub(old).unwrap_or(new);
+        Count { packets: d(self.packets, older.packets), bytes: d(self.bytes, older.bytes) }
+    }
+
+    /// No packet and no byte.
+    pub fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// The hook that saw a packet; `as usize` is its index in the kernel's arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// Ingress of the interface.
+    Rx = 0,
+    /// Egress of the interface.
+    Tx = 1,
+}
+
+/// A row's counters: every packet by the hook that saw it and by its direction in the row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// `cells[hook][direction]`; direction 0 is first to second (`fwd`), 1 is `rev`.
+    pub cells: [[Count; 2]; 2],
+}
+
+impl Counters {
+    /// Seen on ingress.
+    pub fn rx(&self) -> Count {
+        self.cells[0][0] + self.cells[0][1]
+    }
+    /// Seen on egress.
+    pub fn tx(&self) -> Count {
+        self.cells[1][0] + self.cells[1][1]
+    }
+    /// Sent by the row's first end.
+    pub fn fwd(&self) -> Count {
+        self.cells[0][0] + self.cells[1][0]
+    }
+    /// Sent by the row's second end.
+    pub fn rev(&self) -> Count {
+        self.cells[0][1] + self.cells[1][1]
+    }
+    /// All of it.
+    pub fn total(&self) -> Count {
+        self.rx() + self.tx()
+    }
+    /// Adds another row's counters.
+    pub fn add(&mut self, o: &Self) {
+        for hook in 0..2 {
+            for dir in 0..2 {
+                self.cells[hook][dir] += o.cells[hook][dir];
+            }
+        }
+    }
+}
+
+/// One row, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Index into the interfaces of the snapshot or interval that this row belongs to.
+    pub interface: u16,
+    /// What the row is.
+    pub key: Key,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// Why a packet was not counted into a row (DESIGN section 4). `as usize` is its index in [`Books::stops`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stop {
+    /// An IP packet with no tunnel in it.
+    Plain,
+    /// The frame carries no IP at the outer level.
+    NonIp,
+    /// A later fragment that could not be attributed to its row.
+    Fragment,
+    /// A header before any recognised tunnel runs past the end of the packet.
+    Truncated,
+    /// Such a header contradicts itself.
+    Malformed,
+    /// More tags or extension headers before any recognised tunnel than the parser's limits.
+    TooDeep,
+}
+
+impl Stop {
+    /// All stops, in the kernel's and JSON's order.
+    pub const ALL: [Stop; 6] = [Stop::Plain, Stop::NonIp, Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep];
+
+    /// Its name in JSON and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stop::Plain => "plain",
+            Stop::NonIp => "non_ip",
+            Stop::Fragment => "fragment",
+            Stop::Truncated => "truncated",
+            Stop::Malformed => "malformed",
+            Stop::TooDeep => "too_deep",
+        }
+    }
+}
+
+/// An interface's books: `seen() = counted + sum(stops)` per hook, in packets and bytes. Arrays are by [`Hook`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Counted into a row.
+    pub counted: [Count; 2],
+    /// Not counted into a row, by [`Stop`].
+    pub stops: [[Count; 2]; 6],
+    /// Had a tunnel's port but not its header (also in `plain`).
+    pub suspect: [Count; 2],
+}
+
+impl Books {
+    /// Every packet that reached the hook: it is in exactly one of `counted` and `stops`.
+    pub fn seen(&self) -> [Count; 2] {
+        [0, 1].map(|hook| self.counted[hook] + self.stops.iter().map(|s| s[hook]).sum())
+    }
+
+    /// One stop's counts, by hook.
+    pub fn stop(&self, s: Stop) -> [Count; 2] {
+        self.stops[s as usize]
+    }
+
+    /// `self - older`, counter by counter.
+    #[must_use]
+    pub fn since(&self, older: &Self) -> Self {
+        let d = |n: [Count; 2], o: [Count; 2]| [n[0].since(o[0]), n[1].since(o[1])];
+        let mut stops = self.stops;
+        for (s, o) in stops.iter_mut().zip(older.stops) {
+            *s = d(*s, o);
+        }
+        Books { counted: d(self.counted, older.counted), stops, suspect: d(self.suspect, older.suspect) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_numbered_by_their_place_and_named_once() {
+        for (i, (n, kind, name)) in KINDS.iter().enumerate() {
+            assert_eq!(i, usize::from(*n));
+            assert_eq!(Kind::from_number(*n), *kind);
+            assert_eq!(kind.number(), *n);
+            assert_eq!(name.parse::<Kind>(), Ok(*kind));
+        }
+        assert_eq!(Kind::from_number(200), Kind::Unknown(200));
+        assert_eq!(Kind::Unknown(200).to_string(), "kind-200");
+        assert!("nonsense".parse::<Kind>().is_err());
+    }
+
+    #[test]
+    fn a_restarted_counter_counts_from_zero() {
+        let old = Count { packets: 10, bytes: 1000 };
+        let new = Count { packets: 3, bytes: 300 };
+        assert_eq!(new.since(old), new);
+        assert_eq!(old.since(new), Count { packets: 7, bytes: 700 });
+    }
+
+    #[test]
+    fn counters_agree_however_they_are_summed() {
+        let c = |n| Count { packets: n, bytes: n * 100 };
+        let k = Counters { cells: [[c(1), c(2)], [c(4), c(8)]] };
+        assert_eq!((k.rx(), k.tx()), (c(3), c(12)));
+        assert_eq!((k.fwd(), k.rev()), (c(5), c(10)));
+        assert_eq!(k.total(), c(15));
+    }
+
+    #[test]
+    fn inner_protocols_print_as_the_contract_says() {
+        assert_eq!(InnerProto(0x0806).to_string(), "arp");
+        assert_eq!(InnerProto(0x88cc).to_string(), "0x88cc");
+        assert_eq!(InnerProto(InnerProto::REASON | 3).to_string(), "too_deep");
+        assert_eq!(InnerProto(InnerProto::PPP | 0xc021).to_string(), "ppp-0xc021");
+    }
+}

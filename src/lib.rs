@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! tmon: what travels inside the tunnels of a Linux host.
+//!
+//! Data flows one way: packets → BPF tables → [`snapshot::Snapshot`] → [`snapshot::Interval`] →
+//! (export | matrix → chord → screen). The modules are the rooms of that flow, lowest first.
+pub mod flow;
+
+pub mod snapshot;

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Totals at an instant, and the one subtraction that makes an interval of two of them.
+//!
+//! Rows are kept packed (64 bytes for IPv4 in IPv4, 128 else) and decoded as they are walked, so
+//! that a million of them cost 64 MB. Each row carries the slot it was read from: a key never
+//! moves, so two snapshots are compared by walking both once.
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, SystemTime},
+};
+
+use crate::flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel};
+
+/// How an interface's packets reach the parser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    /// A tcx link (Linux 6.6 and newer).
+    Tcx,
+    /// A filter on a clsact qdisc.
+    Clsact,
+    /// Frames of a capture file, through BPF_PROG_TEST_RUN.
+    Replay,
+}
+
+impl HookKind {
+    /// Its name in JSON and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            HookKind::Tcx => "tcx",
+            HookKind::Clsact => "clsact",
+            HookKind::Replay => "replay",
+        }
+    }
+}
+
+/// How full the fuller one of an interface's two tables is, in slots: made for half of them, so
+/// that rows are found at once, and full at all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Slots in use.
+    pub used: u64,
+    /// Slots there are.
+    pub size: u64,
+}
+
+/// One interface: who it is and its books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name; for a capture, the file's.
+    pub name: String,
+    /// Its index in its network namespace; 0 for a capture.
+    pub ifindex: u32,
+    /// The named network namespace it was opened in, if it was not the caller's.
+    pub netns: Option<String>,
+    /// How it is watched.
+    pub hook: HookKind,
+    /// Its books.
+    pub books: Books,
+    /// Its table.
+    pub fill: Fill,
+}
+
+const OTHER: u8 = 1; // flags of a packed row
+const HAS_ID: u8 = 2;
+const HAS_ID1: u8 = 4;
+const INNER_PROTO: u8 = 8;
+const OUTER_V6: u8 = 16;
+const INNER_V6: u8 = 32;
+const NO_OUTER: u8 = 64;
+
+/// An IPv4-in-IPv4 row of depth 1 (or one with no inner pair), as kept: counters by hook and a
+/// direction bit, as the kernel keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Small {
+    place: u32,
+    interface: u16,
+    kind: u8,
+    flags: u8,
+    id: u32,
+    swapped: [bool; 2], // by hook: packets seen there went second -> first
+    outer: [u32; 2],
+    inner: [u32; 2],
+    counts: [Count; 2], // by hook
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Large {
+    place: u32,
+    interface: u16,
+    kinds: [u8; 2],
+    flags: u8,
+    depth: u8,
+    swapped: [bool; 2],
+    ids: [u32; 2],
+    outer: [u128; 2],
+    inner: [u128; 2],
+    counts: [Count; 2],
+}
+
+/// What the subtraction needs of a packed row.
+trait Packed: Copy {
+    fn place(&self) -> (u16, u32);
+    fn same_key(&self, o: &Self) -> bool;
+    fn counts(&mut self) -> &mut [Count; 2];
+    fn flow(&self) -> Flow;
+}
+
+fn counters(counts: [Count; 2], swapped: [bool; 2]) -> Counters {
+    let mut c = Counters::default();
+    for hook in 0..2 {
+        c.cells[hook][usize::from(swapped[hook])] = counts[hook];
+    }
+    c
+}
+
+fn ip(bits: u128, v6: bool) -> IpAddr {
+    if v6 { Ipv6Addr::from_bits(bits).into() } else { Ipv4Addr::from_bits(bits as u32).into() }
+}
+
+fn bits(a: IpAddr) -> (u128, bool) {
+    match a {
+        IpAddr::V4(a) => (u128::from(a.to_bits()), false),
+        IpAddr::V6(a) => (a.to_bits(), true),
+    }
+}
+
+impl Packed for Small {
+    fn place(&self) -> (u16, u32) {
+        (self.interface, self.place)
+    }
+    fn same_key(&self, o: &Self) -> bool {
+        (self.kind, self.flags, self.id, self.swapped, self.outer, self.inner) == (o.kind, o.flags, o.id, o.swapped, o.outer, o.inner)
+    }
+    fn counts(&mut self) -> &mut [Count; 2] {
+        &mut self.counts
+    }
+    fn flow(&self) -> Flow {
+        let pair = |p: [u32; 2]| Pair { first: Ipv4Addr::from_bits(p[0]).into(), second: Ipv4Addr::from_bits(p[1]).into() };
+        Flow {
+            interface: self.interface,
+            key: Key {
+                outer: Some(pair(self.outer)),
+                outermost: Tunnel { kind: Kind::from_number(self.kind), id: (self.flags & HAS_ID != 0).then_some(self.id) },
+                innermost: None,
+                depth: 1,
+                inner: match self.flags & INNER_PROTO {
+                    0 => Inner::Pair(pair(self.inner)),
+                    _ => Inner::Proto(InnerProto(self.inner[0])),
+                },
+                other: self.flags & OTHER != 0,
+            },
+            counters: counters(self.counts, self.swapped),
+        }
+    }
+}
+
+impl Packed for Large {
+    fn place(&self) -> (u16, u32) {
+        (self.interface, self.place)
+    }
+    fn same_key(&self, o: &Self) -> bool {
+        (self.kinds, self.flags, self.depth, self.swapped, self.ids, self.outer, self.inner)
+            == (o.kinds, o.flags, o.depth, o.swapped, o.ids, o.outer, o.inner)
+    }
+    fn counts(&mut self) -> &mut [Count; 2] {
+        &mut self.counts
+    }
+    fn flow(&self) -> Flow {
+        let pair = |p: [u128; 2], v6| Pair { first: ip(p[0], v6), second: ip(p[1], v6) };
+        let tunnel =
+            |i: usize, flag| Tunnel { kind: Kind::from_number(self.kinds[i]), id: (self.flags & flag != 0).then_some(self.ids[i]) };
+        Flow {
+            interface: self.interface,
+            key: Key {
+                outer: (self.flags & NO_OUTER == 0).then(|| pair(self.outer, self.flags & OUTER_V6 != 0)),
+                outermost: tunnel(0, HAS_ID),
+                innermost: (self.depth > 1).then(|| tunnel(1, HAS_ID1)),
+                depth: self.depth,
+                inner: match self.flags & INNER_PROTO {
+                    0 => Inner::Pair(pair(self.inner, self.flags & INNER_V6 != 0)),
+                    _ => Inner::Proto(InnerProto(self.inner[0] as u32)),
+                },
+                other: self.flags & OTHER != 0,
+            },
+            counters: counters(self.counts, self.swapped),
+        }
+    }
+}
+
+/// Rows, packed, in the order of their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    small: Vec<Small>,
+    large: Vec<Large>,
+}
+
+impl Rows {
+    /// Adds one half of a row: what one slot holds. `place` is where it was read from: unique
+    /// within the interface and ascending from call to call; the same key keeps its place.
+    /// `swapped[hook]` says in which direction of the row the packets counted at that hook went.
+    pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: [Count; 2], swapped: [bool; 2]) {
+        let (inner, inner_flags) = match key.inner {
+            Inner::Pair(p) => {
+                let ((a, v6), (b, _)) = (bits(p.first), bits(p.second));
+                ([a, b], if v6 { INNER_V6 } else { 0 })
+            }
+            Inner::Proto(p) => ([u128::from(p.0), 0], INNER_PROTO),
+        };
+        let (outer, outer_flags) = match key.outer {
+            Some(p) => {
+                let ((a, v6), (b, _)) = (bits(p.first), bits(p.second));
+                ([a, b], if v6 { OUTER_V6 } else { 0 })
+            }
+            None => ([0, 0], NO_OUTER),
+        };
+        let id1 = key.innermost.and_then(|t| t.id);
+        let flags = inner_flags
+            | outer_flags
+            | if key.other { OTHER } else { 0 }
+            | if key.outermost.id.is_some() { HAS_ID } else { 0 }
+            | if id1.is_some() { HAS_ID1 } else { 0 };
+        let id = key.outermost.id.unwrap_or(0);
+        if key.depth == 1 && flags & (OUTER_V6 | INNER_V6 | NO_OUTER) == 0 {
+            self.small.push(Small {
+                place,
+                interface,
+                kind: key.outermost.kind.number(),
+                flags,
+                id,
+                swapped,
+                outer: outer.map(|a| a as u32),
+                inner: inner.map(|a| a as u32),
+                counts,
+            });
+        } else {
+            self.large.push(Large {
+                place,
+                interface,
+                kinds: [key.outermost.kind.number(), key.innermost.map_or(0, |t| t.kind.number())],
+                flags,
+                depth: key.depth,
+                swapped,
+                ids: [id, id1.unwrap_or(0)],
+                outer,
+                inner,
+                counts,
+            });
+        }
+    }
+
+    /// Adds a whole decoded row, as one or two halves; for sources that do not read slots.
+    pub fn push_flow(&mut self, place: u32, flow: &Flow) {
+        let c = &flow.counters.cells;
+        // An end host fills one direction per hook: one half. A router or a mirror fills two.
+        let straight = [c[0][1], c[1][0]];
+        let crossed = [c[0][0], c[1][1]];
+        if straight.iter().any(|c| !c.is_zero()) || crossed.iter().all(|c| c.is_zero()) {
+            self.push(place * 2, flow.interface, &flow.key, straight, [true, false]);
+        }
+        if crossed.iter().any(|c| !c.is_zero()) {
+            self.push(place * 2 + 1, flow.interface, &flow.key, crossed, [false, true]);
+        }
+    }
+
+    /// Every row, decoded, in no particular order. A row that was counted in two directions at one
+    /// hook, or created by two CPUs at once, comes in parts: add up equal keys (see [`Rows::merged`]).
+    pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
+        self.small.iter().map(Packed::flow).chain(self.large.iter().map(Packed::flow))
+    }
+
+    /// Every row once: parts added up, sorted by interface and key.
+    pub fn merged(&self) -> Vec<Flow> {
+        let mut flows: Vec<Flow> = self.iter().collect();
+        flows.sort_unstable_by_key(|f| (f.interface, f.key));
+        flows.dedup_by(|next, kept| {
+            let same = (next.interface, next.key) == (kept.interface, kept.key);
+            if same {
+                kept.counters.add(&next.counters);
+            }
+            same
+        });
+        flows
+    }
+
+    /// How many parts of rows there are.
+    pub fn len(&self) -> usize {
+        self.small.len() + self.large.len()
+    }
+
+    /// There is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the rows of another interface.
+    pub fn append(&mut self, mut o: Rows) {
+        self.small.append(&mut o.small);
+        self.large.append(&mut o.large);
+    }
+
+    fn since(self, older: &Rows) -> Rows {
+        Rows { small: subtract(self.small, &older.small), large: subtract(self.large, &older.large) }
+    }
+}
+
+/// Newer minus older, row by row; rows in which nothing happened are left out.
+fn subtract<P: Packed>(mut newer: Vec<P>, older: &[P]) -> Vec<P> {
+    let mut old = older.iter().peekable();
+    newer.retain_mut(|row| {
+        while old.next_if(|o| o.place() < row.place()).is_some() {}
+        if let Some(o) = old.peek()
+            && o.place() == row.place()
+            && o.same_key(row)
+        {
+            let mut before = **o;
+            let before = *before.counts();
+            let now = row.counts();
+            *now = [now[0].since(before[0]), now[1].since(before[1])];
+        }
+        row.counts().iter().any(|c| !c.is_zero())
+    });
+    newer
+}
+
+/// Totals at an instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When counting began.
+    pub since: SystemTime,
+    /// When this was read.
+    pub taken: SystemTime,
+    /// When this was read, on a clock that only goes forward, from any fixed point.
+    pub at: Duration,
+    /// The interfaces, as rows refer to them.
+    pub interfaces: Vec<Interface>,
+    /// The rows, with totals.
+    pub rows: Rows,
+}
+
+/// What happened between two instants. Interfaces and rows hold differences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// When it began.
+    pub since: SystemTime,
+    /// When it ended.
+    pub taken: SystemTime,
+    /// How long it really was; never assumed.
+    pub elapsed: Duration,
+    /// The interfaces at its end, books as differences.
+    pub interfaces: Vec<Interface>,
+    /// Rows in which something happened, counters as differences.
+    pub rows: Rows,
+}
+
+impl Snapshot {
+    /// What happened since an older snapshot. An interface that is new counts from zero; one that
+    /// was made anew under its old place (another ifindex) too.
+    pub fn since(&self, older: &Snapshot) -> Interval {
+        self.clone().into_since(older)
+    }
+
+    /// As [`Snapshot::since`], without a copy of the rows.
+    pub fn into_since(self, older: &Snapshot) -> Interval {
+        let mut interfaces = self.interfaces;
+        for (i, now) in interfaces.iter_mut().enumerate() {
+            if let Some(before) = older.interfaces.get(i).filter(|o| (&o.name, o.ifindex, &o.netns) == (&now.name, now.ifindex, &now.netns))
+            {
+                now.books = now.books.since(&before.books);
+            }
+        }
+        Interval {
+            since: older.taken,
+            taken: self.taken,
+            elapsed: self.at.saturating_sub(older.at),
+            interfaces,
+            rows: self.rows.since(&older.rows),
+        }
+    }
+
+    /// Everything since counting began, as one interval.
+    pub fn total(&self) -> Interval {
+        Interval {
+            since: self.since,
+            taken: self.taken,
+            elapsed: self.taken.duration_since(self.since).unwrap_or_default(),
+            interfaces: self.interfaces.clone(),
+            rows: self.rows.clone(),
+        }
+    }
+}
+
+impl Interval {
+    /// A count per second; `None` when no time has passed.
+    pub fn per_second(&self, n: u64) -> Option<f64> {
+        let s = self.elapsed.as_secs_f64();
+        (s > 0.0).then(|| n as f64 / s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(last: u8, id: u32, n: u64) -> Flow {
+        let v4 = |d| IpAddr::from([172, 16, 1, d]);
+        let c = Count { packets: n, bytes: n * 100 };
+        Flow {
+            interface: 0,
+            key: Key {
+                outer: Some(Pair { first: v4(100), second: v4(last) }),
+                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
+                innermost: None,
+                depth: 1,
+                inner: Inner::Pair(Pair { first: [192, 168, 0, 1].into(), second: [192, 168, 0, last].into() }),
+                other: false,
+            },
+            counters: Counters { cells: [[Count::default(), c], [c, Count::default()]] },
+        }
+    }
+
+    fn snapshot(at: u64, flows: &[Flow]) -> Snapshot {
+        let mut rows = Rows::default();
+        for (i, f) in flows.iter().enumerate() {
+            rows.push_flow(i as u32, f);
+        }
+        let taken = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        Snapshot { since: SystemTime::UNIX_EPOCH, taken, at: Duration::from_secs(at), interfaces: vec![], rows }
+    }
+
+    #[test]
+    fn packed_rows_come_back_as_they_were() {
+        assert_eq!(size_of::<Small>(), 64);
+        assert_eq!(size_of::<Large>(), 128);
+        let mut nested = flow(101, 7, 3);
+        nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: None });
+        nested.key.depth = 2;
+        nested.key.inner = Inner::Pair(Pair { first: Ipv6Addr::LOCALHOST.into(), second: Ipv6Addr::from_bits(1 << 64).into() });
+        nested.counters.cells[0][0] = Count { packets: 1, bytes: u64::MAX };
+        let mut arp = flow(9, 7, 1);
+        arp.key.inner = Inner::Proto(InnerProto(0x0806));
+        let mut overflow = flow(9, 7, 1);
+        overflow.key = Key {
+            outer: None,
+            outermost: Tunnel { kind: Kind::None, id: None },
+            innermost: None,
+            depth: 0,
+            inner: Inner::Proto(InnerProto(InnerProto::REASON)),
+            other: true,
+        };
+        for f in [flow(101, 10000, 5), nested, arp, overflow] {
+            assert_eq!(snapshot(0, &[f]).rows.merged(), [f]);
+        }
+    }
+
+    #[test]
+    fn an_interval_is_the_difference() {
+        let older = snapshot(10, &[flow(101, 1, 5), flow(102, 1, 5), flow(103, 1, 9)]);
+        // 101 went on, 102 stood still, 103 was restarted, 104 is new
+        let newer = snapshot(12, &[flow(101, 1, 8), flow(102, 1, 5), flow(103, 1, 2), flow(104, 1, 1)]);
+        let d = newer.since(&older);
+        assert_eq!(d.elapsed, Duration::from_secs(2));
+        assert_eq!(d.rows.merged(), [flow(101, 1, 3), flow(103, 1, 2), flow(104, 1, 1)]);
+        assert_eq!(d.per_second(10), Some(5.0));
+    }
+
+    #[test]
+    fn a_place_with_another_key_counts_from_zero() {
+        let d = snapshot(2, &[flow(102, 1, 3)]).since(&snapshot(1, &[flow(101, 1, 9)]));
+        assert_eq!(d.rows.merged(), [flow(102, 1, 3)]);
+    }
+
+    #[test]
+    fn no_time_no_rate() {
+        let s = snapshot(1, &[]);
+        assert_eq!(s.since(&s).per_second(3), None);
+    }
+}
