@@ -3,6 +3,8 @@
 //!
 //! Data flows one way: packets → BPF tables → [`snapshot::Snapshot`] → [`snapshot::Interval`] →
 //! (export | matrix → chord → screen). The modules are the rooms of that flow, lowest first.
+pub mod filter;
 pub mod flow;
+pub mod units;
 
 pub mod snapshot;
