@@ -8,3 +8,5 @@ pub mod flow;
 pub mod units;
 
 pub mod snapshot;
+
+pub mod pcap;
