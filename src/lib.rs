@@ -9,4 +9,6 @@ pub mod units;
 
 pub mod snapshot;
 
+pub mod bpf;
+
 pub mod pcap;

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * The contract between the kernel part and the reader: numbers, limits and the layout of
+ * everything that both touch. Shared structures have no hidden padding; the Rust side takes
+ * its types from the generated skeleton and asserts the same sizes.
+ */
+#ifndef TMON_H
+#define TMON_H
+
+#include <linux/types.h>
+
+/* Changes whenever a pinned table could be misread by another version. */
+#define TMON_LAYOUT 1
+
+/* Limits of the parser; running into one is always counted (see enum stop and enum reason). */
+#define MAX_DEPTH    4	    /* tunnels in a packet */
+#define MAX_TAGS     8	    /* VLAN tags at one Ethernet header */
+#define MAX_LINKS    4	    /* MPLS stacks, PPPoE, PBB, NSH below the first IP header */
+#define MAX_EXTS     8	    /* IPv6 extension headers at one level */
+#define MAX_LABELS   8	    /* labels in one MPLS stack */
+#define MAX_GTP_EXTS 8	    /* GTP-U extension headers */
+#define MAX_ROUTES   8	    /* source route entries of one GRE header */
+#define MAX_PULLS    4	    /* times a packet's head may be made linear */
+#define MAX_HEADERS  0x3fff /* bytes of headers */
+
+/* Tunnel kinds: also the numbers of their states, src/flow.rs has the names. */
+enum kind {
+	KIND_NONE,
+	KIND_VXLAN,
+	KIND_VXLAN_GPE,
+	KIND_GENEVE,
+	KIND_GRE,
+	KIND_GRETAP,
+	KIND_ERSPAN,
+	KIND_PPTP,
+	KIND_EOIP,
+	KIND_GRE_UDP,
+	KIND_IPIP,
+	KIND_6IN4,
+	KIND_4IN6,
+	KIND_6IN6,
+	KIND_SRV6,
+	KIND_AH,
+	KIND_GTPU,
+	KIND_MPLS,
+	KIND_MPLS_UDP,
+	KIND_TEREDO,
+	KIND_GUE,
+	KIND_L2TP,
+	KIND_NSH,
+	KIND_LISP,
+	KIND_ETHERIP,
+	KIND_AYIYA,
+	KIND_PPPOE,
+	KIND_PBB,
+	KIND_ESP,
+	KIND_WIREGUARD,
+	KINDS,
+};
+
+/* What the port table says of a UDP port: a kind, and whether the port also marks a sender. */
+#define PORT_KIND   0x3f
+#define PORT_FOU    0x40 /* with KIND_GUE: no GUE header, IP or GRE directly */
+#define PORT_EITHER 0x80 /* answers come from this port: match the source port too */
+
+/* Why a packet is in no row. */
+enum stop {
+	STOP_PLAIN,
+	STOP_NON_IP,
+	STOP_FRAGMENT,
+	STOP_TRUNCATED,
+	STOP_MALFORMED,
+	STOP_TOO_DEEP,
+	STOPS,
+};
+
+/*
+ * What the inside of a tunnel is when it is not an address pair: an EtherType, or one of these
+ * number spaces above it.
+ */
+#define INNER_REASON 0x10000 /* enum reason */
+#define INNER_PPP    0x20000 /* PPP protocol */
+#define INNER_IP     0x30000 /* IP protocol */
+
+enum reason {
+	REASON_NONE,	  /* the tunnel carries nothing */
+	REASON_TRUNCATED, /* the packet ends before its headers do */
+	REASON_MALFORMED, /* a header contradicts itself */
+	REASON_TOO_DEEP,  /* behind one of the limits above */
+	REASON_ENCRYPTED,
+	REASON_LLC,	 /* an 802.3 frame */
+	REASON_FRAGMENT, /* later fragment of an outer packet whose first one ended in this row */
+	REASON_CONTROL,	 /* the tunnel protocol's own messages */
+	REASON_UNKNOWN,	 /* cannot be told from the packet, a pseudowire for example */
+	REASON_OTHER,	 /* everything the full table could not keep apart */
+};
+
+/* Books: each packet is in exactly one of counted and the stops; the rest says more about it. */
+enum cell {
+	CELL_COUNTED,
+	CELL_STOP, /* + enum stop */
+	CELL_SUSPECT = CELL_STOP + STOPS,
+	CELL_OVERFLOW, /* + direction: in no row for want of room (also in counted) */
+	CELLS = 16,    /* a power of two, so that an index is bounded by a mask */
+};
+
+enum hook { HOOK_RX, HOOK_TX, HOOKS };
+
+#pragma clang diagnostic push
+#pragma clang diagnostic error "-Wpadded"
+
+struct cell_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/*
+ * Keys. Addresses are in network byte order, in the row's order (DESIGN section 3). One bit of
+ * the key is `swapped XOR hook`: the counters are by hook, so an end host needs one slot for a
+ * conversation and a mirror port or a router two, and the direction is always `bit XOR hook`.
+ */
+#define ROW_DIR	    0x01 /* the bit above */
+#define ROW_ID	    0x02 /* id[0] is there */
+#define ROW_ID1	    0x04 /* id[1] is there */
+#define ROW_NO_PAIR 0x08 /* the inside is not an address pair: its first word says what */
+#define ROW_OUTER6  0x10 /* the outer pair is IPv6 */
+#define ROW_INNER6  0x20 /* the inner pair is IPv6 */
+#define ROW_OTHER   0x40 /* the tunnel's `other` row */
+
+struct key4 { /* one tunnel, IPv4 outside, IPv4 or no pair inside */
+	__u32 id;
+	__u8 kind;
+	__u8 flags;
+	__u16 shard; /* the CPU's, where rows are sharded */
+	__be32 outer[2];
+	__be32 inner[2];
+};
+
+struct key6 {	     /* everything else; an IPv4 address is in the first word of its 16 bytes */
+	__u32 id[2]; /* outermost and innermost tunnel */
+	__u8 kind[2];
+	__u8 flags;
+	__u8 depth;
+	__u16 shard;
+	__u16 zero;
+	__be32 outer[2][4];
+	__be32 inner[2][4];
+};
+
+/*
+ * Slots. A slot is free, busy (its key is being written, or it is being aged out) or published
+ * with the tag of its key. It is claimed by compare-and-swap, so two CPUs may publish the same
+ * key twice: readers add equal keys up.
+ */
+#define TAG_FREE 0
+#define TAG_BUSY 1
+#define TAG_USED 2 /* set in every published tag */
+
+struct slot4 {
+	__u32 tag;
+	__u32 seen; /* jiffies */
+	struct key4 key;
+	__u64 packets[HOOKS];
+	__u64 bytes[HOOKS];
+};
+
+struct slot6 {
+	__u32 tag;
+	__u32 seen;
+	struct key6 key;
+	__u64 packets[HOOKS];
+	__u64 bytes[HOOKS];
+	__u64 zero;
+};
+
+#define GROUP  8 /* slots probed from one array element */
+#define GROUPS 4 /* groups a key may live in */
+
+struct group4 {
+	struct slot4 slot[GROUP];
+};
+
+struct group6 {
+	struct slot6 slot[GROUP];
+};
+
+#pragma clang diagnostic pop
+
+_Static_assert(CELL_OVERFLOW + 2 <= CELLS, "every cell has its place");
+_Static_assert(sizeof(struct key4) == 24, "three words");
+_Static_assert(sizeof(struct slot4) == 64, "one cache line");
+_Static_assert(sizeof(struct key6) == 80, "ten words");
+_Static_assert(sizeof(struct slot6) == 128, "two cache lines");
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * One packet's way so far: where the next header is and what was read. It lives in this CPU's
+ * record, which every state finds with one lookup; nothing of the skb is written, so whoever
+ * comes after us on the hook finds mark and cb as they were.
+ *
+ * A state is a function that returns a verdict: the number of the state that goes on, or a stop.
+ * It commits to the walk only what it has checked, and pushes a tunnel last, so that it can be
+ * run again from its start when the packet's head was too short.
+ */
+#ifndef TMON_WALK_H
+#define TMON_WALK_H
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "tmon.h"
+#include "wire.h"
+
+#ifndef likely /* not in every libbpf */
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#endif
+
+/* States below 32 are the tunnel kinds' own. */
+enum state {
+	STATE_LAYER = 32, /* link headers, IP, transport and the common tunnels */
+	STATE_LINK,	  /* MPLS, PPPoE, PBB, NSH, PPP ... between the link header and IP */
+	STATE_EXT,	  /* IPv6 extension headers, AH */
+	STATE_TRANSPORT,  /* what STATE_LAYER does behind IP, for those who got there another way */
+	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
+	STATE_PULL,	  /* the head is too short: make more of it linear, run the state again */
+	STATE_END,	  /* the walk is over: a row, or a stop for the reason in walk.verdict */
+	STATE_ROW,	  /* the row's key */
+	STATE_ROW4,	  /* find or make the row, IPv4 table */
+	STATE_ROW6,	  /* the other table */
+	STATE_OTHER,	  /* no room: the tunnel's `other` row */
+	STATES,
+	VERDICT_STOP = 64, /* + enum stop */
+	VERDICT_END = 80,  /* no more headers: a row, or plain */
+};
+
+#define STOP(reason) (VERDICT_STOP + STOP_##reason)
+
+/* walk.flags */
+#define WALK_OUTER6  0x01  /* the outermost pair is IPv6 */
+#define WALK_INNER6  0x02  /* the inner pair is */
+#define WALK_INNER   0x04  /* there is an inner pair */
+#define WALK_CUT     0x08  /* lengths may point behind the end: the frame is short or a fragment */
+#define WALK_NARROW  0x10  /* end was set by a length field */
+#define WALK_FIRST   0x20  /* the outer packet is a first fragment */
+#define WALK_SRH     0x40  /* a segment routing header stands before what follows */
+#define WALK_AH	     0x80  /* an authentication header does */
+#define WALK_LAST    0x100 /* the inner packet is a later fragment: nothing behind IP is read */
+#define WALK_SUSPECT 0x200 /* a tunnel's port without its header */
+#define WALK_HERE6   0x400 /* the IP header in hand is IPv6 */
+#define WALK_LEVEL   (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
+
+struct walk {
+	__u32 off;    /* next byte to read, from the start of the frame */
+	__u32 end;    /* first byte behind what the headers so far declare */
+	__u32 frame;  /* length of the frame on the wire */
+	__u32 caught; /* with cfg_replay: bytes of it that were captured */
+	__u32 proto;  /* EtherType of what is at off, or PAYLOAD_ */
+	__u32 flags;
+	__u8 hook;
+	__u8 depth;    /* tunnels so far */
+	__u8 ip_proto; /* IP protocol of what is at off, for GSO and STATE_TRANSPORT */
+	__u8 port;     /* the port table's entry, where it led to a state of its own */
+	__u8 links;
+	__u8 pulls;
+	__u8 resume;	/* state to go on with after STATE_PULL */
+	__u8 row_flags; /* ROW_ID, ROW_ID1 */
+	__u32 id[2];	/* outermost, innermost tunnel */
+	__u8 kind[2];
+	__u16 fragment_proto;
+	__u32 fragment_id;
+	__u32 inside;  /* what the row says instead of an inner pair */
+	__u32 verdict; /* for STATE_END */
+	__be32 outer[2][4];
+	__be32 inner[2][4];
+	__u32 packets; /* weight of the packet in hand */
+	__u32 bytes;
+};
+
+/* What one CPU needs: its share of the books and the walk in hand. */
+struct cpu {
+	struct cell_count books[HOOKS * CELLS];
+	struct walk walk;
+	struct key6 key; /* of the row that the walk ends in */
+	__u32 swapped;
+};
+
+/* Set before the program is loaded. */
+const volatile __u8 cfg_l3;	 /* frames start with IP: the interface has no Ethernet header */
+const volatile __u8 cfg_replay;	 /* lengths and start come in cb: frames of a capture */
+const volatile __u8 cfg_skb;	 /* count skbs, not the packets on the wire */
+const volatile __u8 cfg_plain;	 /* make rows of packets without a tunnel */
+const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
+
+/* What each UDP port means, enum kind with PORT_ flags; may change while we run. */
+__u8 port_kind[65536] SEC(".data.ports");
+
+/* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
+static __always_inline void *bytes_at(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size, __u32 end)
+{
+	void *data = (void *)(long)skb->data;
+	void *data_end = (void *)(long)skb->data_end;
+
+	if (!__builtin_constant_p(off))
+		barrier_var(off); /* the verifier has to see the checks on the register that is used */
+	if (off > MAX_HEADERS || off + size > end)
+		return NULL;
+	if (cfg_replay && off + size > w->caught)
+		return NULL;
+	if (data + off + size > data_end)
+		return NULL;
+	return data + off;
+}
+
+/*
+ * Why [off, off + size) is not at hand: the declared lengths leave it out (a contradiction,
+ * unless the frame is known to be cut), it is not linear yet, or it was never there.
+ */
+static __always_inline __u32 lacking(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size, __u32 end,
+				     __u32 state)
+{
+	if (off + size > end)
+		return (w->flags & WALK_NARROW) && !(w->flags & WALK_CUT) ? STOP(MALFORMED) : STOP(TRUNCATED);
+	if (off > MAX_HEADERS)
+		return STOP(TOO_DEEP);
+	if (cfg_replay || off + size > skb->len || w->pulls >= MAX_PULLS)
+		return STOP(TRUNCATED);
+	w->resume = state;
+	return STATE_PULL;
+}
+
+/*
+ * Narrows *end to the length that a header at off declares for itself and what it carries. Where
+ * it declares more than there is, the rest is missing: whatever runs into that end is truncated.
+ */
+static __always_inline void narrow(struct walk *w, __u32 off, __u32 length, __u32 *end)
+{
+	if (likely(off + length <= *end))
+		*end = off + length;
+	else
+		w->flags |= WALK_CUT;
+	w->flags |= WALK_NARROW;
+}
+
+/* Goes on with what follows at off: an EtherType's payload. */
+static __always_inline __u32 next_layer(struct walk *w, __u32 off, __u32 end, __u32 proto)
+{
+	w->off = off;
+	w->end = end;
+	w->proto = proto;
+	return STATE_LAYER;
+}
+
+/* A tunnel header was recognised; its id is read if has_id. The last thing that a state does. */
+static __always_inline __u32 push(struct walk *w, __u32 kind, __u32 id, int has_id)
+{
+	if (w->depth == 0) {
+		w->kind[0] = kind;
+		w->id[0] = id;
+		w->row_flags = has_id ? ROW_ID : 0;
+	} else if (w->depth < MAX_DEPTH) {
+		w->kind[1] = kind;
+		w->id[1] = id;
+		w->row_flags = (w->row_flags & ROW_ID) | (has_id ? ROW_ID1 : 0);
+	} else {
+		w->flags &= ~WALK_INNER;
+		return STOP(TOO_DEEP);
+	}
+	w->depth++;
+	w->flags &= ~(WALK_INNER | WALK_INNER6 | WALK_LEVEL);
+	return 0;
+}
+
+/* A tunnel whose payload, an EtherType's, starts at off. */
+static __always_inline __u32 tunnel(struct walk *w, __u32 kind, __u32 id, int has_id, __u32 off, __u32 end, __u32 proto)
+{
+	__u32 v = push(w, kind, id, has_id);
+
+	return v ? v : next_layer(w, off, end, proto);
+}
+
+/* A row ends here, its inside is not an address pair. */
+static __always_inline __u32 inside_is(struct walk *w, __u32 what)
+{
+	w->flags &= ~WALK_INNER;
+	w->inside = what;
+	return VERDICT_END;
+}
+
+/* A tunnel whose inside cannot be read, or that carries nothing. */
+static __always_inline __u32 tunnel_of(struct walk *w, __u32 kind, __u32 id, int has_id, __u32 inside)
+{
+	__u32 v = push(w, kind, id, has_id);
+
+	return v ? v : inside_is(w, inside);
+}
+
+/* The packet has a tunnel's port but not its header: it is what it is without the tunnel. */
+static __always_inline __u32 suspect(struct walk *w)
+{
+	w->flags |= WALK_SUSPECT;
+	return VERDICT_END;
+}
+
+#endif

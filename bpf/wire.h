@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/* Headers on the wire that the UAPI does not have, or has in a shape that does not suit. */
+#ifndef TMON_WIRE_H
+#define TMON_WIRE_H
+
+#include <linux/types.h>
+
+#define PAYLOAD_IP	  0x10000 /* not an EtherType: IP, told by its version nibble */
+#define PAYLOAD_PPP	  0x10001 /* nor this: PPP, perhaps with address and control bytes */
+#define PAYLOAD_UNKNOWN	  0x10002
+#define ETHERTYPE_IP	  0x0800
+#define ETHERTYPE_WCCP	  0x883e
+#define ETHERTYPE_VLAN	  0x8100
+#define ETHERTYPE_IPV6	  0x86dd
+#define ETHERTYPE_PPP	  0x880b
+#define ETHERTYPE_MPLS	  0x8847
+#define ETHERTYPE_MPLS_MC 0x8848
+#define ETHERTYPE_PPPOE	  0x8864
+#define ETHERTYPE_QINQ	  0x88a8
+#define ETHERTYPE_ERSPAN  0x88be
+#define ETHERTYPE_PBB	  0x88e7
+#define ETHERTYPE_NSH	  0x894f
+#define ETHERTYPE_QINQ1	  0x9100
+#define ETHERTYPE_ERSPAN3 0x22eb
+#define ETHERTYPE_EOIP	  0x6400
+#define ETHERTYPE_TEB	  0x6558
+#define ETHERTYPE_MIN	  0x0600 /* below: an 802.3 length */
+
+#define PROTO_HOPOPTS  0
+#define PROTO_ICMP     1
+#define PROTO_IPIP     4
+#define PROTO_TCP      6
+#define PROTO_UDP      17
+#define PROTO_IPV6     41
+#define PROTO_ROUTING  43
+#define PROTO_FRAGMENT 44
+#define PROTO_GRE      47
+#define PROTO_ESP      50
+#define PROTO_AH       51
+#define PROTO_ICMPV6   58
+#define PROTO_NONE     59
+#define PROTO_DSTOPTS  60
+#define PROTO_ETHERIP  97
+#define PROTO_MPLS     137
+#define PROTO_ETHERNET 143
+
+struct eth {
+	__u8 dst[6];
+	__u8 src[6];
+	__be16 type;
+};
+
+struct vlan {
+	__be16 tci;
+	__be16 type;
+};
+
+/* RFC 791 */
+struct ip4 {
+	__u8 version_ihl;
+	__u8 tos;
+	__be16 length;
+	__be16 id;
+	__be16 fragment; /* 3 bits of flags, offset in units of 8 bytes */
+	__u8 ttl;
+	__u8 proto;
+	__be16 check;
+	__be32 src;
+	__be32 dst;
+};
+
+#define IP4_MORE   0x2000
+#define IP4_OFFSET 0x1fff
+
+/* RFC 8200 */
+struct ip6 {
+	__u8 version_class;
+	__u8 class_label[3];
+	__be16 payload;
+	__u8 next;
+	__u8 hops;
+	__be32 src[4];
+	__be32 dst[4];
+};
+
+struct ip6_ext {
+	__u8 next;
+	__u8 length; /* units of 8 bytes, the first not counted; AH: of 4 bytes, minus 2 */
+	__u8 type;   /* routing header */
+	__u8 left;
+};
+
+struct ip6_frag {
+	__u8 next;
+	__u8 zero;
+	__be16 offset; /* units of 8 bytes, above 3 bits; lowest bit: more */
+	__be32 id;
+};
+
+#define IP6_MORE	 0x0001
+#define IP6_OFFSET	 0xfff8
+#define ROUTING_SEGMENTS 4 /* RFC 8754 */
+
+struct udp {
+	__be16 src;
+	__be16 dst;
+	__be16 length;
+	__be16 check;
+};
+
+struct tcp {
+	__be32 ports;
+	__be32 seq;
+	__be32 ack;
+	__u8 offset; /* upper nibble: header length in units of 4 bytes */
+	__u8 flags;
+	__be16 window;
+	__be32 rest;
+};
+
+/* RFC 7348; VXLAN-GPE has the next protocol in the last byte of the first word */
+struct vxlan {
+	__u8 flags;
+	__u8 reserved[2];
+	__u8 next;
+	__be32 vni; /* upper 24 bits */
+};
+
+#define VXLAN_I	    0x08
+#define GPE_VERSION 0x30
+#define GPE_P	    0x04
+
+/* RFC 8926 */
+struct geneve {
+	__u8 version_optlen; /* options in units of 4 bytes */
+	__u8 flags;
+	__be16 type;
+	__be32 vni; /* upper 24 bits */
+};
+
+/* RFC 2784, 2890, 1701, 2637 */
+struct gre {
+	__be16 flags;
+	__be16 type;
+};
+
+#define GRE_CSUM    0x8000
+#define GRE_ROUTING 0x4000
+#define GRE_KEY	    0x2000
+#define GRE_SEQ	    0x1000
+#define GRE_ACK	    0x0080 /* version 1 */
+#define GRE_VERSION 0x0007
+
+struct gre_route {
+	__be16 family;
+	__u8 offset;
+	__u8 length;
+};
+
+/* 3GPP TS 29.281 */
+struct gtpu {
+	__u8 flags;
+	__u8 type;
+	__be16 length; /* of what follows these 8 bytes */
+	__be32 teid;
+};
+
+#define GTPU_TPDU    255
+#define GTPU_OPTIONS 0x07 /* E, S or PN: four more bytes */
+#define GTPU_E	     0x04
+
+/* RFC 3032 */
+#define MPLS_BOTTOM 0x100
+
+/* RFC 8300 */
+struct nsh {
+	__be16 version_length; /* length in units of 4 bytes in the lowest 6 bits */
+	__u8 md;
+	__u8 next;
+	__be32 path; /* SPI in the upper 24 bits */
+};
+
+/* RFC 2516 */
+struct pppoe {
+	__u8 version_type;
+	__u8 code;
+	__be16 session;
+	__be16 length;
+};
+
+/* RFC 9300 */
+struct lisp {
+	__u8 flags;
+	__u8 nonce[3];
+	__be32 instance; /* upper 24 bits, if the I flag is set */
+};
+
+#define LISP_I 0x08
+
+/* draft-massar-v6ops-ayiya */
+struct ayiya {
+	__u8 id;	/* log2 of the identity's length, type */
+	__u8 signature; /* length in units of 4 bytes, hash method */
+	__u8 opcode;	/* authentication method, opcode */
+	__u8 next;
+	__be32 epoch;
+};
+
+#define AYIYA_FORWARD 1
+
+#endif

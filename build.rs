@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Compiles `bpf/tmon.bpf.c` and writes its skeleton, from which all shared types come.
+use std::{env, path::PathBuf};
+
+use anyhow::{Context, Result};
+use libbpf_cargo::SkeletonBuilder;
+
+fn main() -> Result<()> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
+    SkeletonBuilder::new()
+        .source("bpf/tmon.bpf.c")
+        // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
+        .clang_args(["-Wall", "-Wextra", "-Werror", "-mcpu=v3", "-idirafter", &format!("/usr/include/{}-linux-gnu", env::consts::ARCH)])
+        .build_and_generate(out.join("tmon.skel.rs"))
+        .context("compile bpf/tmon.bpf.c (is clang installed? `make setup` installs it)")?;
+    println!("cargo:rerun-if-changed=bpf");
+    Ok(())
+}

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The BPF object: load, configure, read, run frames through it. The only place that knows libbpf.
+//!
+//! One loaded object is one interface's programs and tables, so nothing is ever keyed by an
+//! ifindex that another network namespace uses too. The tables are mapped into memory: a reading
+//! costs no system call for the rows and one for the books.
+#![allow(unsafe_code)]
+use std::{
+    ffi::c_void,
+    io,
+    mem::{MaybeUninit, offset_of},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+};
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::{
+    flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    snapshot::{Fill, Rows},
+};
+
+#[allow(warnings, clippy::all)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/tmon.skel.rs"));
+}
+use skel::{TmonSkelBuilder, types};
+
+// bpf/tmon.h
+const TAG_FREE: u32 = 0;
+const TAG_BUSY: u32 = 1;
+const ROW_DIR: u8 = 0x01;
+const ROW_ID: u8 = 0x02;
+const ROW_ID1: u8 = 0x04;
+const ROW_NO_PAIR: u8 = 0x08;
+const ROW_OUTER6: u8 = 0x10;
+const ROW_INNER6: u8 = 0x20;
+const ROW_OTHER: u8 = 0x40;
+const CELLS: usize = 16;
+const CELL_STOP: usize = 1;
+const CELL_SUSPECT: usize = 7;
+const CELL_OVERFLOW: usize = 8;
+const PORT_FOU: u8 = 0x40;
+const PORT_EITHER: u8 = 0x80;
+const GROUP: usize = 8;
+
+const _: () = assert!(size_of::<types::slot4>() == 64);
+const _: () = assert!(size_of::<types::slot6>() == 128);
+const _: () = assert!(size_of::<types::group4>() == GROUP * 64);
+const _: () = assert!(size_of::<types::group6>() == GROUP * 128);
+const _: () = assert!(size_of::<[types::cell_count; 2 * CELLS]>() == 2 * CELLS * 16);
+const _: () = assert!(offset_of!(types::cpu, books) == 0);
+
+/// BPF_PROG_TEST_RUN takes no more; headers never reach so far.
+const LONGEST_FRAME: usize = 3500;
+/// It takes no IPv6 frame shorter than 54 bytes.
+const SHORTEST_FRAME: usize = 64;
+
+/// What UDP ports mean unless [`Config::ports`] says otherwise.
+pub const DEFAULT_PORTS: &[(Kind, u16)] = &[
+    (Kind::Vxlan, 4789),
+    (Kind::Vxlan, 8472),
+    (Kind::VxlanGpe, 4790),
+    (Kind::Geneve, 6081),
+    (Kind::Gtpu, 2152),
+    (Kind::MplsUdp, 6635),
+    (Kind::GreUdp, 4754),
+    (Kind::Gue, 6080),
+    (Kind::Gue, 9886),
+    (Kind::Teredo, 3544),
+    (Kind::L2tp, 1701),
+    (Kind::Lisp, 4341),
+    (Kind::Ayiya, 5072),
+    (Kind::Wireguard, 51820),
+];
+
+/// A UDP port's meaning, as `--port KIND=PORT` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The tunnel whose header is behind it.
+    pub kind: Kind,
+    /// With [`Kind::Gue`]: foo-over-UDP, no header of its own.
+    pub fou: bool,
+    /// The port number.
+    pub port: u16,
+}
+
+impl Port {
+    fn entry(self) -> u8 {
+        // These tunnels' servers answer from the port.
+        let either = matches!(self.kind, Kind::Teredo | Kind::Ayiya | Kind::L2tp | Kind::Wireguard | Kind::Esp);
+        self.kind.number() | if either { PORT_EITHER } else { 0 } | if self.fou { PORT_FOU } else { 0 }
+    }
+}
+
+/// How the programs are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Rows that each of the two tables (IPv4, and everything else) is made for.
+    pub rows: u32,
+    /// Make rows of packets without a tunnel.
+    pub plain: bool,
+    /// Count skbs, not the packets on the wire.
+    pub skb: bool,
+    /// The interface has no Ethernet header.
+    pub l3: bool,
+    /// For frames of a capture and of tests: see [`Program::run`].
+    pub replay: bool,
+    /// UDP ports beside or instead of [`DEFAULT_PORTS`].
+    pub ports: Vec<Port>,
+    /// Copies of each row that the CPUs are spread over: a power of two, 1 for none.
+    pub shards: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { rows: 65_536, plain: false, skb: false, l3: false, replay: false, ports: Vec::new(), shards: 1 }
+    }
+}
+
+/// How a frame of [`Program::run`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With an Ethernet header.
+    Ethernet,
+    /// With an IP header, version by its nibble.
+    Ip,
+    /// With what follows this EtherType.
+    EtherType(u16),
+}
+
+/// A frame for [`Program::run`].
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// The bytes that were captured.
+    pub data: &'a [u8],
+    /// How many there were on the wire.
+    pub wire_len: u32,
+    /// How they begin.
+    pub start: Start,
+    /// Bytes of a link header that stood before `data`; they weigh, but are not parsed.
+    pub link_len: u32,
+    /// GSO segments, 0 for none.
+    pub gso_segs: u16,
+    /// Payload bytes in each of them.
+    pub gso_size: u16,
+}
+
+impl<'a> Packet<'a> {
+    /// A whole Ethernet frame.
+    pub fn ethernet(data: &'a [u8]) -> Self {
+        Packet { data, wire_len: data.len() as u32, start: Start::Ethernet, link_len: 0, gso_segs: 0, gso_size: 0 }
+    }
+}
+
+/// One slot table, mapped.
+struct Table {
+    _map: OwnedFd,
+    memory: MmapRaw,
+}
+
+impl Table {
+    fn new(map: OwnedFd, groups: u32, group_size: usize) -> Result<Table> {
+        let memory =
+            MmapOptions::new().len(groups as usize * group_size).map_raw(map.as_raw_fd()).context("map a flow table into memory")?;
+        Ok(Table { _map: map, memory })
+    }
+
+    fn slots<'a, S: 'a>(&'a self) -> impl Iterator<Item = *mut S> + 'a {
+        let first = self.memory.as_mut_ptr().cast::<S>();
+        // SAFETY: every index is inside the mapping, whose length is a whole number of slots.
+        (0..self.memory.len() / size_of::<S>()).map(move |i| unsafe { first.add(i) })
+    }
+}
+
+/// The programs and tables of one interface.
+pub struct Program {
+    ingress: OwnedFd,
+    egress: OwnedFd,
+    /// Kept open: the kernel empties a program array that no process holds.
+    _states: OwnedFd,
+    cpus: OwnedFd,
+    fragments: OwnedFd,
+    rows4: Table,
+    rows6: Table,
+    others: Table,
+    ports: MmapRaw,
+    slots: u64,
+}
+
+fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().context("duplicate a BPF descriptor")
+}
+
+/// Groups of 8 slots for a table of this many rows, at most half full.
+fn groups(rows: u32) -> u32 {
+    rows.clamp(8, 1 << 26).next_power_of_two().saturating_mul(2) / GROUP as u32
+}
+
+fn random_seeds() -> Result<[u64; 12]> {
+    let mut seeds = [0u64; 12];
+    // SAFETY: the buffer is as long as is said.
+    let got = unsafe { libc::getrandom(seeds.as_mut_ptr().cast(), size_of_val(&seeds), 0) };
+    if got != size_of_val(&seeds) as isize {
+        return Err(io::Error::last_os_error()).context("get random numbers for the hash of the flow table");
+    }
+    Ok(seeds)
+}
+
+impl Program {
+    /// Loads the programs. Fails without privilege, and where the kernel or its verifier refuses.
+    pub fn load(config: &Config) -> Result<Program> {
+        libbpf_rs::set_print(None);
+        let mut storage = MaybeUninit::uninit();
+        let mut open = TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
+        let (rows, others) = (groups(config.rows), groups(config.rows / 16));
+        let seeds = random_seeds()?;
+        let cfg = open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
+        cfg.cfg_l3 = config.l3.into();
+        cfg.cfg_replay = config.replay.into();
+        cfg.cfg_skb = config.skb.into();
+        cfg.cfg_plain = config.plain.into();
+        cfg.cfg_preempt = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|s| s.trim() == "1").into();
+        (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
+        cfg.cfg_shards = u32::from(config.shards.max(1).next_power_of_two() - 1);
+        cfg.cfg_seed = seeds;
+        let table = &mut open.maps.data_ports_data.as_deref_mut().context("the BPF object has no port table")?.port_kind;
+        for (kind, port) in DEFAULT_PORTS {
+            table[usize::from(*port)] = Port { kind: *kind, fou: false, port: *port }.entry();
+        }
+        for port in &config.ports {
+            table[usize::from(port.port)] = port.entry();
+        }
+        for (map, entries) in [(&mut open.maps.rows4, rows), (&mut open.maps.rows6, rows), (&mut open.maps.others, others)] {
+            map.set_max_entries(entries).context("set the size of a flow table")?;
+        }
+        let skel = open.load().map_err(|e| load_error(&e))?;
+        Ok(Program {
+            ingress: dup(skel.progs.tmon_ingress.as_fd())?,
+            egress: dup(skel.progs.tmon_egress.as_fd())?,
+            _states: dup(skel.maps.states.as_fd())?,
+            cpus: dup(skel.maps.cpus.as_fd())?,
+            fragments: dup(skel.maps.fragments.as_fd())?,
+            rows4: Table::new(dup(skel.maps.rows4.as_fd())?, rows, size_of::<types::group4>())?,
+            rows6: Table::new(dup(skel.maps.rows6.as_fd())?, rows, size_of::<types::group6>())?,
+            others: Table::new(dup(skel.maps.others.as_fd())?, others, size_of::<types::group6>())?,
+            ports: MmapOptions::new().len(1 << 16).map_raw(skel.maps.data_ports.as_fd().as_raw_fd()).context("map the port table")?,
+            slots: u64::from(rows) * GROUP as u64,
+        })
+    }
+
+    /// The entry program of a hook.
+    pub fn entry(&self, hook: Hook) -> BorrowedFd<'_> {
+        match hook {
+            Hook::Rx => self.ingress.as_fd(),
+            Hook::Tx => self.egress.as_fd(),
+        }
+    }
+
+    /// From now on this UDP port leads to that tunnel.
+    pub fn set_port(&self, port: Port) {
+        // SAFETY: the mapping is 65,536 bytes long; the program reads single bytes.
+        unsafe { ptr::write_volatile(self.ports.as_mut_ptr().add(usize::from(port.port)), port.entry()) }
+    }
+
+    /// Runs one frame through a hook's entry program, which must have been loaded with
+    /// [`Config::replay`]. Any frame will do: it is padded or cut to what the kernel takes, and the
+    /// program is told what was really captured. Returns what the program returned.
+    pub fn run(&self, hook: Hook, packet: &Packet<'_>) -> Result<i32> {
+        let (off, proto) = match packet.start {
+            Start::Ethernet => (0, 0x6558),
+            Start::Ip => (14, 0x10000),
+            Start::EtherType(t) => (14, u32::from(t)),
+        };
+        let caught = packet.data.len().min(packet.wire_len as usize).min(LONGEST_FRAME - off);
+        let mut buffer = [0u8; LONGEST_FRAME];
+        buffer[off..off + caught].copy_from_slice(&packet.data[..caught]);
+        // SAFETY: integers and null pointers. Zeroed as a whole: the kernel refuses padding that is not.
+        let mut skb: types::__sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
+        skb.gso_segs = packet.gso_segs.into();
+        skb.gso_size = packet.gso_size.into();
+        skb.cb = [packet.wire_len.saturating_add(packet.link_len), (off + caught) as u32, off as u32, proto, packet.wire_len];
+        self.test_run(hook, &buffer[..(off + caught).max(SHORTEST_FRAME)], Some(&mut skb), 1).map(|r| r.0)
+    }
+
+    /// Runs a frame `repeat` times as it is. Returns the program's return value and its mean
+    /// duration in nanoseconds.
+    pub fn repeat(&self, hook: Hook, frame: &[u8], repeat: i32) -> Result<(i32, u32)> {
+        self.test_run(hook, frame, None, repeat)
+    }
+
+    fn test_run(&self, hook: Hook, data: &[u8], skb: Option<&mut types::__sk_buff>, repeat: i32) -> Result<(i32, u32)> {
+        let mut opts = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: data.as_ptr().cast(),
+            data_size_in: data.len() as u32,
+            repeat,
+            ..Default::default()
+        };
+        if let Some(skb) = skb {
+            opts.ctx_in = ptr::from_mut(skb).cast();
+            opts.ctx_size_in = size_of::<types::__sk_buff>() as u32;
+        }
+        // SAFETY: the pointers in opts live until the call returns.
+        let e = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.entry(hook).as_raw_fd(), &mut opts) };
+        if e != 0 {
+            return Err(io::Error::from_raw_os_error(-e)).context("run a frame through the BPF program");
+        }
+        Ok((opts.retval as i32, opts.duration))
+    }
+
+    fn cells(&self) -> Result<[types::cell_count; 2 * CELLS]> {
+        let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
+        let size = size_of::<types::cpu>().next_multiple_of(8);
+        let mut values = vec![0u64; cpus * size / 8];
+        let key = 0u32;
+        // SAFETY: the kernel writes one value per possible CPU, each padded to 8 bytes.
+        let e = unsafe {
+            libbpf_sys::bpf_map_lookup_elem(self.cpus.as_raw_fd(), ptr::from_ref(&key).cast(), values.as_mut_ptr().cast::<c_void>())
+        };
+        if e != 0 {
+            return Err(io::Error::from_raw_os_error(-e)).context("read the books");
+        }
+        let mut sum = [types::cell_count::default(); 2 * CELLS];
+        for cpu in values.chunks_exact(size / 8) {
+            for (cell, words) in sum.iter_mut().zip(cpu.chunks_exact(2)) {
+                cell.packets = cell.packets.wrapping_add(words[0]);
+                cell.bytes = cell.bytes.wrapping_add(words[1]);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The books: one reading of all CPUs.
+    pub fn books(&self) -> Result<Books> {
+        Ok(books(&self.cells()?))
+    }
+
+    /// Appends every row, `other` rows and the overflow row last, as of interface `interface`.
+    pub fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
+        let mut place = 0;
+        let mut used = [0u64; 2];
+        let tables = [(&self.rows6, 1), (&self.others, 2)];
+        for slot in self.rows4.slots::<types::slot4>() {
+            // SAFETY: slots() yields pointers into the mapping.
+            if let Some((key, packets, bytes)) = unsafe { read_slot4(slot) } {
+                used[0] += 1;
+                push4(rows, place, interface, &key, packets, bytes);
+            }
+            place += 1;
+        }
+        for (table, which) in tables {
+            for slot in table.slots::<types::slot6>() {
+                // SAFETY: as above.
+                if let Some((key, packets, bytes)) = unsafe { read_slot6(slot) } {
+                    used[1] += u64::from(which == 1);
+                    push6(rows, place, interface, &key, packets, bytes);
+                }
+                place += 1;
+            }
+        }
+        let cells = self.cells()?;
+        for direction in 0..2 {
+            let n = [0, 1].map(|hook| count(&cells[hook * CELLS + CELL_OVERFLOW + direction]));
+            if n.iter().any(|n| !n.is_zero()) {
+                let key = Key {
+                    outer: None,
+                    outermost: Tunnel { kind: Kind::None, id: None },
+                    innermost: None,
+                    depth: 0,
+                    inner: Inner::Proto(InnerProto(InnerProto::REASON | 10)),
+                    other: true,
+                };
+                rows.push(place, interface, &key, n, [direction == 1; 2]);
+            }
+            place += 1;
+        }
+        Ok(Fill { used: used[0].max(used[1]), size: self.slots })
+    }
+
+    /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
+    pub fn clear(&self) -> Result<()> {
+        for table in [&self.rows4, &self.rows6, &self.others] {
+            // SAFETY: the whole mapping, which nothing else touches by the contract above.
+            unsafe { ptr::write_bytes(table.memory.as_mut_ptr(), 0, table.memory.len()) };
+        }
+        let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
+        let zero = vec![0u64; cpus * size_of::<types::cpu>().next_multiple_of(8) / 8];
+        let key = 0u32;
+        // SAFETY: one value per possible CPU, each padded to 8 bytes.
+        let e = unsafe { libbpf_sys::bpf_map_update_elem(self.cpus.as_raw_fd(), ptr::from_ref(&key).cast(), zero.as_ptr().cast(), 0) };
+        if e != 0 {
+            return Err(io::Error::from_raw_os_error(-e)).context("clear the books");
+        }
+        let mut key = [0u8; size_of::<types::fragment_key>()];
+        let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());
+        // SAFETY: the key is as long as the map's.
+        while unsafe { libbpf_sys::bpf_map_get_next_key(fd, ptr::null(), key) == 0 && libbpf_sys::bpf_map_delete_elem(fd, key) == 0 } {}
+        Ok(())
+    }
+}
+
+fn load_error(e: &libbpf_rs::Error) -> anyhow::Error {
+    match e.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => {
+            anyhow::anyhow!("not allowed to load BPF programs ({e}): run as root, or give tmon CAP_BPF and CAP_NET_ADMIN")
+        }
+        _ => anyhow::anyhow!("the kernel refused the BPF programs ({e}): `tmon check` says what this kernel has"),
+    }
+}
+
+fn count(c: &types::cell_count) -> Count {
+    Count { packets: c.packets, bytes: c.bytes }
+}
+
+fn books(cells: &[types::cell_count; 2 * CELLS]) -> Books {
+    let both = |cell: usize| [count(&cells[cell]), count(&cells[CELLS + cell])];
+    let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), ..Default::default() };
+    for (i, stop) in b.stops.iter_mut().enumerate() {
+        *stop = both(CELL_STOP + i);
+    }
+    b
+}
+
+/// Reads one slot while the kernel counts in it: `None` when it is free, being written or aged out.
+macro_rules! read_slot {
+    ($name:ident, $slot:ty, $key:ty) => {
+        /// # Safety
+        /// `slot` points into a mapped table.
+        unsafe fn $name(slot: *mut $slot) -> Option<($key, [u64; 2], [u64; 2])> {
+            // SAFETY: aligned, inside the mapping; shared with the kernel, so atomics and volatile only.
+            unsafe {
+                let tag = AtomicU32::from_ptr(&raw mut (*slot).tag);
+                let before = tag.load(Ordering::Acquire);
+                if before == TAG_FREE || before == TAG_BUSY {
+                    return None;
+                }
+                let key = ptr::read_volatile(&raw const (*slot).key);
+                let load = |p: *mut u64| AtomicU64::from_ptr(p).load(Ordering::Relaxed);
+                let packets = [0, 1].map(|i| load((&raw mut (*slot).packets).cast::<u64>().add(i)));
+                let bytes = [0, 1].map(|i| load((&raw mut (*slot).bytes).cast::<u64>().add(i)));
+                fence(Ordering::Acquire);
+                (tag.load(Ordering::Relaxed) == before).then_some((key, packets, bytes))
+            }
+        }
+    };
+}
+read_slot!(read_slot4, types::slot4, types::key4);
+read_slot!(read_slot6, types::slot6, types::key6);
+
+/// Which way packets seen at each hook went: `direction = bit XOR hook`.
+fn swapped(flags: u8) -> [bool; 2] {
+    let bit = flags & ROW_DIR != 0;
+    [bit, !bit]
+}
+
+fn counts(packets: [u64; 2], bytes: [u64; 2]) -> [Count; 2] {
+    [0, 1].map(|i| Count { packets: packets[i], bytes: bytes[i] })
+}
+
+fn v4(word: u32) -> IpAddr {
+    Ipv4Addr::from(word.to_ne_bytes()).into()
+}
+
+fn push4(rows: &mut Rows, place: u32, interface: u16, k: &types::key4, packets: [u64; 2], bytes: [u64; 2]) {
+    let key = Key {
+        outer: Some(Pair { first: v4(k.outer[0]), second: v4(k.outer[1]) }),
+        outermost: Tunnel { kind: Kind::from_number(k.kind), id: (k.flags & ROW_ID != 0).then_some(k.id) },
+        innermost: None,
+        depth: 1,
+        inner: match k.flags & ROW_NO_PAIR {
+            0 => Inner::Pair(Pair { first: v4(k.inner[0]), second: v4(k.inner[1]) }),
+            _ => Inner::Proto(InnerProto(k.inner[0])),
+        },
+        other: false,
+    };
+    rows.push(place, interface, &key, counts(packets, bytes), swapped(k.flags));
+}
+
+fn push6(rows: &mut Rows, place: u32, interface: u16, k: &types::key6, packets: [u64; 2], bytes: [u64; 2]) {
+    let address = |words: [u32; 4], v6: bool| {
+        if !v6 {
+            return v4(words[0]);
+        }
+        let mut octets = [0u8; 16];
+        for (to, from) in octets.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&from.to_ne_bytes());
+        }
+        Ipv6Addr::from(octets).into()
+    };
+    let pair = |p: [[u32; 4]; 2], v6| Pair { first: address(p[0], v6), second: address(p[1], v6) };
+    let tunnel = |i: usize, flag| Tunnel { kind: Kind::from_number(k.kind[i]), id: (k.flags & flag != 0).then_some(k.id[i]) };
+    let key = Key {
+        outer: Some(pair(k.outer, k.flags & ROW_OUTER6 != 0)),
+        outermost: tunnel(0, ROW_ID),
+        innermost: (k.depth > 1).then(|| tunnel(1, ROW_ID1)),
+        depth: k.depth,
+        inner: match k.flags & ROW_NO_PAIR {
+            0 => Inner::Pair(pair(k.inner, k.flags & ROW_INNER6 != 0)),
+            _ => Inner::Proto(InnerProto(k.inner[0][0])),
+        },
+        other: k.flags & ROW_OTHER != 0,
+    };
+    rows.push(place, interface, &key, counts(packets, bytes), swapped(k.flags));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_is_the_same_on_both_sides() {
+        let header = include_str!("../bpf/tmon.h");
+        let number = |name: &str| {
+            let line = header.lines().find(|l| l.split_whitespace().nth(1) == Some(name) && l.starts_with("#define"));
+            let text = line.and_then(|l| l.split_whitespace().nth(2)).unwrap_or_else(|| panic!("no {name} in tmon.h"));
+            u32::from_str_radix(text.trim_start_matches("0x"), if text.starts_with("0x") { 16 } else { 10 }).unwrap()
+        };
+        for (name, ours) in [
+            ("TAG_FREE", TAG_FREE),
+            ("TAG_BUSY", TAG_BUSY),
+            ("ROW_DIR", ROW_DIR.into()),
+            ("ROW_ID", ROW_ID.into()),
+            ("ROW_ID1", ROW_ID1.into()),
+            ("ROW_NO_PAIR", ROW_NO_PAIR.into()),
+            ("ROW_OUTER6", ROW_OUTER6.into()),
+            ("ROW_INNER6", ROW_INNER6.into()),
+            ("ROW_OTHER", ROW_OTHER.into()),
+            ("PORT_FOU", PORT_FOU.into()),
+            ("PORT_EITHER", PORT_EITHER.into()),
+            ("GROUP", GROUP as u32),
+            ("INNER_REASON", InnerProto::REASON),
+            ("INNER_PPP", InnerProto::PPP),
+            ("INNER_IP", InnerProto::IP_PROTO),
+        ] {
+            assert_eq!(number(name), ours, "{name}");
+        }
+        // The kinds are numbered in the header's order, and so are the reasons.
+        let list = |of: &str| {
+            let body = header.split_once(of).and_then(|(_, rest)| rest.split_once('}')).unwrap().0;
+            body.lines()
+                .filter_map(|l| l.trim().split([',', ' ']).next())
+                .filter(|w| w.contains('_'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let kinds = list("enum kind {");
+        assert_eq!(kinds.len(), crate::flow::KINDS.len());
+        for (name, (_, kind, text)) in kinds.iter().zip(crate::flow::KINDS) {
+            assert_eq!(name.trim_start_matches("KIND_").to_lowercase().replace('_', "-"), *text, "{kind:?}");
+        }
+        for (i, name) in list("enum reason {").iter().enumerate() {
+            assert_eq!(name.trim_start_matches("REASON_").to_lowercase(), InnerProto::REASONS[i]);
+        }
+    }
+
+    #[test]
+    fn a_table_is_at_most_half_full() {
+        for rows in [1, 64, 65, 1000, 65_536, 1_000_000] {
+            assert!(groups(rows) as usize * GROUP >= 2 * rows as usize && groups(rows).is_power_of_two());
+        }
+    }
+}
