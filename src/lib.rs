@@ -10,5 +10,7 @@ pub mod units;
 pub mod snapshot;
 
 pub mod bpf;
+pub mod netlink;
+pub mod netns;
 
 pub mod pcap;

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Interfaces, addresses, neighbours and tunnel devices, by rtnetlink (rtnetlink(7)).
+//!
+//! One [`Netlink`] is one blocking socket in one network namespace: that of the thread that opened
+//! it, for as long as it lives. Every error says what was asked for, of which object, and where.
+mod event;
+mod generic;
+mod link;
+mod tunnel;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use anyhow::{Context, Result, bail};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE,
+    NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkMessage, NlasIterator, parse_i32, parse_string,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    tc::{TcHandle, TcMessage},
+};
+use netlink_sys::{
+    Socket, SocketAddr,
+    protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
+};
+use nix::errno::Errno;
+
+pub use self::{
+    event::{LinkEvent, LinkEvents},
+    generic::FouPort,
+    link::{Link, NewLink},
+    tunnel::{NewTunnel, TunnelDevice},
+};
+use crate::netns::Netns;
+
+/// The kernel's largest answer fits: it never builds one above 32 KiB for a reader with this much room.
+const ROOM: usize = 64 << 10;
+
+/// What the kernel said no with. The root of this module's errors, for callers that tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The error number.
+    pub errno: Errno,
+    /// The kernel's own words (extended ack), where it has any.
+    pub said: Option<String>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.errno.desc())?;
+        if let Some(said) = &self.said {
+            write!(f, " ({said})")?;
+        }
+        match self.errno {
+            Errno::EPERM | Errno::EACCES => write!(f, "; it needs CAP_NET_ADMIN: try as root"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The error number at the root of an error of this module, if the kernel gave one.
+pub fn errno(error: &anyhow::Error) -> Option<Errno> {
+    error.downcast_ref::<Refused>().map(|r| r.errno)
+}
+
+/// The kernel's network configuration, in one network namespace.
+#[derive(Debug)]
+pub struct Netlink {
+    route: Conversation,
+    /// Generic netlink, for what rtnetlink does not tell; `None` where the kernel has none.
+    generic: Option<Conversation>,
+    /// "" or " in network namespace 'x'", for errors.
+    place: String,
+}
+
+impl Netlink {
+    /// Opens it in the calling thread's network namespace.
+    pub fn open() -> Result<Self> {
+        Self::open_at(String::new())
+    }
+
+    /// Opens it in another network namespace; the caller stays in its own.
+    pub fn open_in(netns: &Netns) -> Result<Self> {
+        netns.within(|| Self::open_at(format!(" in network namespace '{}'", netns.name())))?
+    }
+
+    fn open_at(place: String) -> Result<Self> {
+        let route = Conversation::open(NETLINK_ROUTE).with_context(|| format!("open a netlink socket{place}"))?;
+        Ok(Netlink { route, generic: Conversation::open(NETLINK_GENERIC).ok(), place })
+    }
+
+    /// Gives an address to an interface. No duplicate address detection: these are addresses the caller chose.
+    pub fn add_address(&mut self, link: &str, address: IpAddr, prefix: u8) -> Result<()> {
+        let mut m = AddressMessage::default();
+        m.header.family = family(address);
+        m.header.prefix_len = prefix;
+        m.header.index = self.index_of(link)?;
+        if address.is_ipv6() {
+            m.header.flags = netlink_packet_route::address::AddressHeaderFlags::Nodad;
+        }
+        m.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+        self.change(RouteNetlinkMessage::NewAddress(m), NLM_F_CREATE | NLM_F_EXCL, || format!("give {address}/{prefix} to '{link}'"))
+    }
+
+    /// Every address of every interface: (ifindex, address, prefix length), in the kernel's order.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, IpAddr, u8)>> {
+        let mut found = Vec::new();
+        self.dump(
+            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            || "list the addresses".to_owned(),
+            |payload| {
+                if let Some(RouteNetlinkMessage::NewAddress(m)) = decode(payload) {
+                    // On a point-to-point interface `Address` is the other end and `Local` this one.
+                    let of = |a: &AddressAttribute| match a {
+                        AddressAttribute::Local(ip) => Some((0, *ip)),
+                        AddressAttribute::Address(ip) => Some((1, *ip)),
+                        _ => None,
+                    };
+                    let own = m.attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank);
+                    found.extend(own.map(|(_, ip)| (m.header.index, ip, m.header.prefix_len)));
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// A route to `destination`/`prefix` through an interface, by way of `gateway` if there is one.
+    pub fn add_route(&mut self, destination: IpAddr, prefix: u8, link: &str, gateway: Option<IpAddr>) -> Result<()> {
+        let mut m = RouteMessage::default();
+        m.header = RouteHeader {
+            address_family: family(destination),
+            destination_prefix_length: prefix,
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: RouteProtocol::Static,
+            scope: if gateway.is_some() || destination.is_ipv6() { RouteScope::Universe } else { RouteScope::Link },
+            kind: RouteType::Unicast,
+            ..RouteHeader::default()
+        };
+        m.attributes = vec![RouteAttribute::Destination(destination.into()), RouteAttribute::Oif(self.index_of(link)?)];
+        m.attributes.extend(gateway.map(|g| RouteAttribute::Gateway(g.into())));
+        self.change(RouteNetlinkMessage::NewRoute(m), NLM_F_CREATE | NLM_F_EXCL, || format!("route {destination}/{prefix} to '{link}'"))
+    }
+
+    /// A neighbour that needs no resolution: `address` has the link-layer address `mac` on this interface.
+    pub fn add_neighbour(&mut self, link: &str, address: IpAddr, mac: [u8; 6]) -> Result<()> {
+        let mut m = NeighbourMessage::default();
+        m.header.family = family(address);
+        m.header.ifindex = self.index_of(link)?;
+        m.header.state = NeighbourState::Permanent;
+        let to = match address {
+            IpAddr::V4(a) => NeighbourAddress::Inet(a),
+            IpAddr::V6(a) => NeighbourAddress::Inet6(a),
+        };
+        m.attributes = vec![NeighbourAttribute::Destination(to), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        self.change(RouteNetlinkMessage::NewNeighbour(m), NLM_F_CREATE | NLM_F_REPLACE, || {
+            format!("make {address} a neighbour on '{link}'")
+        })
+    }
+
+    /// The interface by which packets to `destination` leave; `None` when there is no route.
+    pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<u32>> {
+        let mut m = RouteMessage::default();
+        m.header.address_family = family(destination);
+        m.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        m.attributes = vec![RouteAttribute::Destination(destination.into())];
+        let mut out = None;
+        let asked = self.request(
+            RouteNetlinkMessage::GetRoute(m),
+            NLM_F_ACK,
+            || format!("ask for the route to {destination}"),
+            |payload| {
+                if let Some(RouteNetlinkMessage::NewRoute(m)) = decode(payload) {
+                    out = oif(&m);
+                }
+            },
+        );
+        match asked {
+            Err(e) if matches!(errno(&e), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)) => Ok(None),
+            asked => asked.map(|()| out),
+        }
+    }
+
+    /// The interface of the default route (the lowest metric; IPv4 before IPv6), as an ifindex.
+    pub fn default_route_interface(&mut self) -> Result<Option<u32>> {
+        let mut best: Option<(bool, u32, u32)> = None;
+        for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+            let mut m = RouteMessage::default();
+            m.header.address_family = family(any);
+            self.dump(
+                RouteNetlinkMessage::GetRoute(m),
+                || "list the routes".to_owned(),
+                |payload| {
+                    let Some(RouteNetlinkMessage::NewRoute(m)) = decode(payload) else { return };
+                    let main = m.header.table == RouteHeader::RT_TABLE_MAIN && m.header.kind == RouteType::Unicast;
+                    if !main || m.header.destination_prefix_length != 0 || m.header.address_family != family(any) {
+                        return;
+                    }
+                    let metric = m.attributes.iter().find_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None });
+                    if let Some(out) = oif(&m) {
+                        let this = (any.is_ipv6(), metric.unwrap_or(0), out);
+                        best = Some(best.map_or(this, |b| b.min(this)));
+                    }
+                },
+            )?;
+            if best.is_some() {
+                break;
+            }
+        }
+        Ok(best.map(|b| b.2))
+    }
+
+    /// How many filters there are on both sides of an interface's clsact qdisc.
+    pub fn clsact_filters(&mut self, ifindex: u32) -> Result<usize> {
+        let mut n = 0;
+        for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
+            let mut m = TcMessage::default();
+            m.header.index = i32::try_from(ifindex)?;
+            m.header.parent = TcHandle { minor, ..TcHandle::CLSACT };
+            self.dump(RouteNetlinkMessage::GetTrafficFilter(m), || format!("list the filters of interface {ifindex}"), |_| n += 1)?;
+        }
+        Ok(n)
+    }
+
+    /// Removes an interface's clsact qdisc, and every filter on it.
+    pub fn delete_clsact(&mut self, ifindex: u32) -> Result<()> {
+        let mut m = TcMessage::default();
+        m.header.index = i32::try_from(ifindex)?;
+        m.header.parent = TcHandle::CLSACT;
+        self.change(RouteNetlinkMessage::DelQueueDiscipline(m), 0, || format!("remove the clsact qdisc of interface {ifindex}"))
+    }
+
+    /// Asks for a change and waits until it is made.
+    fn change(&mut self, message: RouteNetlinkMessage, flags: u16, what: impl Fn() -> String) -> Result<()> {
+        self.request(message, NLM_F_ACK | flags, what, |_| ())
+    }
+
+    /// Asks for all objects of a kind; an answer that the kernel calls inconsistent is asked for again.
+    fn dump(&mut self, message: RouteNetlinkMessage, what: impl Fn() -> String, mut each: impl FnMut(&[u8])) -> Result<()> {
+        for _ in 0..8 {
+            let mut objects = Vec::new();
+            let mut interrupted = false;
+            self.request(message.clone(), NLM_F_DUMP, &what, |one| {
+                interrupted |= NetlinkBuffer::new(&one).flags() & NLM_F_DUMP_INTR != 0;
+                objects.push(one.to_vec());
+            })?;
+            if !interrupted {
+                objects.iter().for_each(|one| each(one));
+                return Ok(());
+            }
+        }
+        bail!("{}{}: it changes faster than it can be read", what(), self.place)
+    }
+
+    /// One exchange: sends, hands every object of the answer (header included) to `each`, ends at the ack.
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16, what: impl Fn() -> String, mut each: impl FnMut(&[u8])) -> Result<()> {
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.route.exchange(bytes, &mut each).with_context(|| format!("{}{}", what(), self.place))
+    }
+}
+
+/// A socket to one part of the kernel: questions, each with its answer.
+#[derive(Debug)]
+struct Conversation {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Conversation {
+    fn open(protocol: isize) -> std::io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Only better messages depend on these two, and old kernels lack them.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
+        Ok(Conversation { socket, sequence: 0 })
+    }
+
+    /// Sends a whole message, numbered here, and hands every object of the answer to `each`.
+    fn exchange(&mut self, mut request: Vec<u8>, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        NetlinkBuffer::new(&mut request).set_sequence_number(self.sequence);
+        self.socket.send(&request, 0).context("send to the kernel")?;
+        loop {
+            let datagram = receive(&self.socket)?;
+            for one in messages(&datagram) {
+                let head = NetlinkBuffer::new(&one);
+                if head.sequence_number() != self.sequence {
+                    continue;
+                }
+                match head.message_type() {
+                    NLMSG_NOOP => {}
+                    NLMSG_OVERRUN => bail!("the kernel's answer was cut off"),
+                    NLMSG_ERROR | NLMSG_DONE => return outcome(one).map_or(Ok(()), |refused| Err(refused.into())),
+                    _ => each(one),
+                }
+            }
+        }
+    }
+}
+
+/// One datagram from the kernel, whole.
+fn receive(socket: &Socket) -> std::io::Result<Vec<u8>> {
+    loop {
+        let mut bytes = Vec::with_capacity(ROOM);
+        match socket.recv(&mut bytes, libc::MSG_TRUNC) {
+            Ok(length) if length > bytes.len() => return Err(std::io::Error::other("the kernel's answer is larger than expected")),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            done => return done.map(|_| bytes),
+        }
+    }
+}
+
+/// The messages of a datagram, each with its header, checked to be whole.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let length = NetlinkBuffer::new_checked(&rest).ok()?.length() as usize;
+        let one = &rest[..length];
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(one)
+    })
+}
+
+/// What an error or done message says; `None` is success.
+fn outcome(message: &[u8]) -> Option<Refused> {
+    let head = NetlinkBuffer::new(&message);
+    let payload = head.payload();
+    let code = payload.get(..4).and_then(|b| parse_i32(b).ok()).unwrap_or(0);
+    if code == 0 {
+        return None;
+    }
+    // struct nlmsgerr: the code, then the header of the request (capped), then attributes; 1 is the text.
+    let tlvs = if head.flags() & NLM_F_ACK_TLVS != 0 { payload.get(20..).unwrap_or_default() } else { &[] };
+    let said = NlasIterator::new(tlvs).map_while(|a| a.ok()).find(|a| a.kind() == 1).and_then(|a| parse_string(a.value()).ok());
+    Some(Refused { errno: Errno::from_raw(code.saturating_neg()), said })
+}
+
+/// A whole message by the library's types; `None` for one it does not understand.
+fn decode(message: &[u8]) -> Option<RouteNetlinkMessage> {
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).ok()?.payload {
+        netlink_packet_core::NetlinkPayload::InnerMessage(m) => Some(m),
+        _ => None,
+    }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// Where a route leads: its interface, or that of its first next hop.
+fn oif(m: &RouteMessage) -> Option<u32> {
+    m.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Oif(index) => Some(*index),
+        RouteAttribute::MultiPath(hops) => hops.first().map(|h| h.interface_index),
+        _ => None,
+    })
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What only generic netlink tells: the ports of WireGuard, and of FOU and GUE.
+use anyhow::{Context, Result};
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlasIterator, parse_string, parse_u8, parse_u16,
+    parse_u16_be,
+};
+
+use super::Netlink;
+
+/// The controller's own family (linux/genetlink.h), and what is asked of it.
+const CONTROLLER: u16 = 0x10;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+/// linux/wireguard.h
+const WG_CMD_GET_DEVICE: u8 = 0;
+const WGDEVICE_A_IFINDEX: u16 = 1;
+const WGDEVICE_A_LISTEN_PORT: u16 = 6;
+/// linux/fou.h
+const FOU_CMD_GET: u8 = 3;
+const FOU_ATTR_PORT: u16 = 1;
+const FOU_ATTR_IPPROTO: u16 = 3;
+const FOU_ATTR_TYPE: u16 = 4;
+const FOU_ENCAP_GUE: u8 = 2;
+
+/// A UDP port on which the kernel takes in foo-over-UDP. It belongs to no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FouPort {
+    /// The port.
+    pub port: u16,
+    /// The IP protocol that follows the UDP header; `None` when a GUE header says it.
+    pub protocol: Option<u8>,
+}
+
+impl Netlink {
+    /// The port that a WireGuard device listens on; needs CAP_NET_ADMIN.
+    pub(super) fn wireguard_port(&mut self, ifindex: u32) -> Result<Option<u16>> {
+        let mut port = None;
+        let device = DefaultNla::new(WGDEVICE_A_IFINDEX, ifindex.to_ne_bytes().to_vec());
+        self.ask("wireguard", WG_CMD_GET_DEVICE, Some(device), |kind, value| {
+            if kind == WGDEVICE_A_LISTEN_PORT {
+                port = parse_u16(value).ok();
+            }
+        })?;
+        // 0 is a device that was never brought up.
+        Ok(port.filter(|p| *p != 0))
+    }
+
+    /// The ports for foo-over-UDP in this network namespace, sorted; none where the kernel does not have it loaded.
+    pub fn fou_ports(&mut self) -> Result<Vec<FouPort>> {
+        let mut ports: Vec<FouPort> = Vec::new();
+        self.ask("fou", FOU_CMD_GET, None, |kind, value| match kind {
+            // The port comes before the others in every object.
+            FOU_ATTR_PORT => ports.extend(parse_u16_be(value).ok().map(|port| FouPort { port, protocol: Some(0) })),
+            FOU_ATTR_IPPROTO => {
+                if let (Some(p), Ok(protocol)) = (ports.last_mut(), parse_u8(value)) {
+                    p.protocol = p.protocol.map(|_| protocol);
+                }
+            }
+            FOU_ATTR_TYPE if parse_u8(value).is_ok_and(|t| t == FOU_ENCAP_GUE) => {
+                if let Some(p) = ports.last_mut() {
+                    p.protocol = None;
+                }
+            }
+            _ => {}
+        })?;
+        ports.sort_unstable();
+        Ok(ports)
+    }
+
+    /// Asks a family for all it has and hands over every attribute; nothing when the family is not there.
+    fn ask(&mut self, family: &str, command: u8, attribute: Option<DefaultNla>, mut each: impl FnMut(u16, &[u8])) -> Result<()> {
+        let Some(id) = self.family(family)? else { return Ok(()) };
+        self.generic_dump(id, command, attribute, &mut each).with_context(|| format!("ask the kernel's {family}{}", self.place))
+    }
+
+    /// A family's number. All are listed, for asking by name would load its module.
+    fn family(&mut self, name: &str) -> Result<Option<u16>> {
+        let (mut found, mut id) = (None, None);
+        self.generic_dump(CONTROLLER, CTRL_CMD_GETFAMILY, None, &mut |kind, value| match kind {
+            // The name comes first in every object.
+            CTRL_ATTR_FAMILY_NAME => id = parse_string(value).ok().filter(|n| n == name),
+            CTRL_ATTR_FAMILY_ID if id.is_some() => found = parse_u16(value).ok(),
+            _ => {}
+        })
+        .with_context(|| format!("list the kernel's generic netlink families{}", self.place))?;
+        Ok(found)
+    }
+
+    fn generic_dump(&mut self, family: u16, command: u8, attribute: Option<DefaultNla>, each: &mut dyn FnMut(u16, &[u8])) -> Result<()> {
+        let Some(generic) = &mut self.generic else { return Ok(()) };
+        let attributes: Vec<DefaultNla> = attribute.into_iter().collect();
+        // struct nlmsghdr, struct genlmsghdr (command, version, 2 reserved), attributes
+        let mut request = vec![0; 20 + attributes.as_slice().buffer_len()];
+        let mut header = NetlinkHeader::default();
+        header.length = request.len() as u32;
+        header.message_type = family;
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        header.emit(&mut request);
+        request[16..18].copy_from_slice(&[command, 1]);
+        attributes.as_slice().emit(&mut request[20..]);
+        generic.exchange(request, &mut |message| {
+            let body = NetlinkBuffer::new(&message).payload();
+            for attribute in NlasIterator::new(body.get(4..).unwrap_or_default()).map_while(|a| a.ok()) {
+                each(attribute.kind(), attribute.value());
+            }
+        })
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Network namespaces: make, enter, list, remove.
+//!
+//! Named namespaces are those of `ip netns`: a file in `/run/netns` on which the namespace is
+//! mounted (ip-netns(8)). The caller's own namespace never changes: whatever has to run inside
+//! another one runs on a thread of its own, see [`Netns::within`].
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    panic,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+    sys::statfs::{NSFS_MAGIC, fstatfs},
+};
+
+/// Where named namespaces are, as for `ip netns`.
+pub const DIR: &str = "/run/netns";
+
+/// An open network namespace. It lives at least as long as this value; its name is not removed on drop.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+    file: File,
+}
+
+impl Netns {
+    /// Makes a namespace of this name, with nothing in it but a `lo` that is down.
+    ///
+    /// Fails if the name is taken; on failure the name is not left behind.
+    pub fn create(name: &str) -> Result<Self> {
+        let path = path_of(name)?;
+        share_dir().with_context(|| format!("make {DIR} a place for network namespaces (it needs CAP_SYS_ADMIN: try as root)"))?;
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(&path)
+            .with_context(|| format!("create network namespace '{name}'"))?;
+        let made = on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        });
+        let opened = made.and_then(|done| Ok(done?)).and_then(|()| Self::open(name));
+        if opened.is_err() {
+            // The error of making it is the one to tell; a name that cannot be removed is found by `list`.
+            let _ = delete(name);
+        }
+        opened.with_context(|| format!("create network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)"))
+    }
+
+    /// Opens the namespace of this name.
+    pub fn open(name: &str) -> Result<Self> {
+        let path = path_of(name)?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                bail!("there is no network namespace '{name}' (`ip netns list` shows which there are)")
+            }
+            Err(e) => return Err(e).with_context(|| format!("open network namespace '{name}'")),
+        };
+        if fstatfs(&file).with_context(|| format!("look at {}", path.display()))?.filesystem_type() != NSFS_MAGIC {
+            bail!("{} is not a network namespace, only the trace of one (remove it: `ip netns delete {name}`)", path.display());
+        }
+        Ok(Netns { name: name.to_owned(), file })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `f` on a thread of its own that has entered this namespace; the caller stays where it is.
+    /// What `f` opens there (sockets) stays there. A panic in `f` goes on in the caller.
+    pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
+        on_own_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| f()))?
+            .with_context(|| format!("enter network namespace '{}' (it needs CAP_SYS_ADMIN: try as root)", self.name))
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Removes a name; the namespace itself goes when nothing uses it any more. False if there was no such name.
+pub fn delete(name: &str) -> Result<bool> {
+    let path = path_of(name)?;
+    match umount2(&path, MntFlags::MNT_DETACH) {
+        // EINVAL: nothing is mounted there, the trace of a creation that was interrupted.
+        Ok(()) | Err(Errno::EINVAL) => {}
+        Err(Errno::ENOENT) => return Ok(false),
+        Err(e) => return Err(e).with_context(|| format!("unmount network namespace '{name}'")),
+    }
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("remove network namespace '{name}'")),
+    }
+}
+
+/// The names that exist, sorted. A name may be a mere trace that [`Netns::open`] refuses.
+pub fn list() -> Result<Vec<String>> {
+    let entries = match fs::read_dir(DIR) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("list {DIR}"))?,
+    };
+    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The file of a name, or why it cannot be a name.
+fn path_of(name: &str) -> Result<PathBuf> {
+    let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+    if name.is_empty() || name.len() > 255 || name == "." || name == ".." || name.contains(['/', '\0']) {
+        bail!("'{shown}' cannot be the name of a network namespace (a file name of at most 255 bytes)");
+    }
+    Ok(Path::new(DIR).join(name))
+}
+
+/// Makes [`DIR`] a shared mount as `ip netns` does, so that a name removed in one mount namespace is gone in all.
+fn share_dir() -> Result<()> {
+    fs::create_dir_all(DIR)?;
+    let share = || mount(None::<&str>, DIR, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    match share() {
+        // Not a mount point yet.
+        Err(Errno::EINVAL) => {
+            mount(Some(DIR), DIR, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            Ok(share()?)
+        }
+        shared => Ok(shared?),
+    }
+}
+
+/// Namespaces belong to threads: what is changed on this one ends with it.
+fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, f).context("start a thread")?;
+        thread.join().map_or_else(|panicked| panic::resume_unwind(panicked), Ok)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_the_directory() {
+        for bad in ["", ".", "..", "a/b", "../etc", "a\0b", &"x".repeat(256)] {
+            assert!(path_of(bad).is_err(), "{bad:?}");
+            assert!(Netns::open(bad).is_err() && Netns::create(bad).is_err() && delete(bad).is_err(), "{bad:?}");
+        }
+        let long = format!("{:#}", path_of(&"\x1b".repeat(10_000)).expect_err("too long"));
+        assert!(long.len() < 400 && !long.contains('\x1b'), "{long}");
+        assert_eq!(path_of("a b").expect("a name"), Path::new("/run/netns/a b"));
+    }
+}
