@@ -9,8 +9,10 @@ pub mod units;
 
 pub mod snapshot;
 
+pub mod attach;
 pub mod bpf;
 pub mod netlink;
 pub mod netns;
 
 pub mod pcap;
+pub mod source;
