@@ -7,6 +7,11 @@ pub mod filter;
 pub mod flow;
 pub mod units;
 
+pub mod chord;
+pub mod colour;
+pub mod labels;
+pub mod raster;
+pub mod shapes;
 pub mod snapshot;
 
 pub mod attach;

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The chord diagram as shapes: a layout becomes paths, in drawing order, and a point becomes the
+//! part that lies under it. Pure.
+//!
+//! Unit coordinates: the centre is (0, 0), the outer edge of the arcs has radius 1, x goes right and
+//! y goes down. Arcs are annular sectors; ribbons are d3-ribbon's: along the circle under the first
+//! foot, a quadratic curve through the centre, along the circle under the second foot, and back.
+use crate::chord::{Foot, Layout, Ribbon};
+use std::f64::consts::TAU;
+
+/// What a shape stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// An end's arc.
+    Arc(usize),
+    /// What two ends sent each other, the lower index first; the same index twice is what an end sent to itself.
+    Ribbon(usize, usize),
+}
+
+impl Part {
+    /// The ribbon between two ends, whichever is named first.
+    pub fn ribbon(a: usize, b: usize) -> Self {
+        Part::Ribbon(a.min(b), a.max(b))
+    }
+
+    /// Whether this end is part of it.
+    pub fn touches(self, end: usize) -> bool {
+        match self {
+            Part::Arc(i) => i == end,
+            Part::Ribbon(i, j) => i == end || j == end,
+        }
+    }
+}
+
+/// A step of a path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Begins a path at a point.
+    Move([f64; 2]),
+    /// A straight line.
+    Line([f64; 2]),
+    /// Along a circle around the centre, from one angle to another (clockwise when it is larger).
+    Arc {
+        /// The circle's radius.
+        radius: f64,
+        /// The angle of the point where the path is.
+        from: f64,
+        /// The angle where it goes.
+        to: f64,
+    },
+    /// A quadratic curve through the pull of the centre, to a point.
+    Bow([f64; 2]),
+    /// Straight back to the beginning.
+    Close,
+}
+
+/// One thing to draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// What it stands for.
+    pub part: Part,
+    /// The end whose colour it has: an arc its own, a ribbon that of the end that sent clearly more.
+    pub colour: usize,
+    /// 1 when it is there, less while it appears or disappears.
+    pub presence: f64,
+    /// Its outline, closed.
+    pub path: Vec<Step>,
+}
+
+/// Measures, in units of the radius.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    /// The arcs' inner radius.
+    pub inner: f64,
+    /// The radius on which ribbons stand.
+    pub foot: f64,
+    /// The least angle that an arc is drawn with, so that a quiet end is still to be seen; ribbons
+    /// of more than nothing get at least half of it.
+    pub least: f64,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Measure { inner: 0.92, foot: 0.91, least: 0.0 }
+    }
+}
+
+/// The shapes of a layout.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shapes {
+    /// In drawing order: broad ribbons, narrow ribbons, arcs.
+    pub shapes: Vec<Shape>,
+    measure: Measure,
+    /// Where each end's arc is drawn; `None` for an end that neither sent nor received.
+    arcs: Vec<Option<(f64, f64)>>,
+    feet: Vec<(Part, f64, f64)>,
+}
+
+/// The point at an angle on a circle.
+pub fn point(angle: f64, radius: f64) -> [f64; 2] {
+    [angle.sin() * radius, -angle.cos() * radius]
+}
+
+/// How much more than the other an end must have sent so that the ribbon has its colour. Below, the
+/// ribbon has the colour of the lesser end of the two, so that the ribbons of a hub can be told apart.
+const CLEARLY: f64 = 1.2;
+
+impl Shapes {
+    /// The shapes of a layout. Ends that neither sent nor received have none.
+    pub fn new(layout: &Layout, measure: Measure) -> Self {
+        let mut active = vec![false; layout.groups.len()];
+        for r in &layout.ribbons {
+            for foot in [r.source, r.target] {
+                if let Some(a) = active.get_mut(foot.group) {
+                    *a = true;
+                }
+            }
+        }
+        let arcs: Vec<Option<(f64, f64)>> = layout
+            .groups
+            .iter()
+            .zip(active)
+            .map(|(g, active)| {
+                active.then(|| widen(g.start, g.end, if g.presence < 1.0 { measure.least * g.presence } else { measure.least }))
+            })
+            .collect();
+
+        let mut ribbons: Vec<&Ribbon> = layout.ribbons.iter().collect();
+        ribbons.sort_by(|a, b| breadth(b).total_cmp(&breadth(a)).then(a.ends().cmp(&b.ends())));
+        let mut shapes: Vec<Shape> = ribbons
+            .into_iter()
+            .map(|r| Shape {
+                part: Part::ribbon(r.source.group, r.target.group),
+                colour: colour(layout, r),
+                presence: r.presence,
+                path: ribbon(r, measure),
+            })
+            .collect();
+        let feet =
+            layout.ribbons.iter().map(|r| (Part::ribbon(r.source.group, r.target.group), middle(&r.source), middle(&r.target))).collect();
+        for (i, arc) in arcs.iter().enumerate() {
+            if let Some((start, end)) = *arc {
+                let path = vec![
+                    Step::Move(point(start, 1.0)),
+                    Step::Arc { radius: 1.0, from: start, to: end },
+                    Step::Line(point(end, measure.inner)),
+                    Step::Arc { radius: measure.inner, from: end, to: start },
+                    Step::Close,
+                ];
+                shapes.push(Shape { part: Part::Arc(i), colour: i, presence: layout.groups[i].presence, path });
+            }
+        }
+        Shapes { shapes, measure, arcs, feet }
+    }
+
+    /// Leaves out all but the `n` broadest ribbons and those for which `keep` holds.
+    pub fn limit(&mut self, n: usize, keep: impl Fn(Part) -> bool) {
+        let mut seen = 0;
+        self.shapes.retain(|s| {
+            let ribbon = matches!(s.part, Part::Ribbon(..));
+            seen += usize::from(ribbon);
+            !ribbon || seen <= n || keep(s.part)
+        });
+    }
+
+    /// Draws the ribbons for which this holds after (over) the others.
+    pub fn raise(&mut self, above: impl Fn(Part) -> bool) {
+        self.shapes.sort_by_key(|s| (matches!(s.part, Part::Arc(_)), above(s.part)));
+    }
+
+    /// The part that is on top at a point.
+    pub fn at(&self, x: f64, y: f64) -> Option<Part> {
+        let radius = x.hypot(y);
+        if radius.is_nan() || radius > 1.0 {
+            return None;
+        }
+        if radius >= self.measure.inner {
+            let angle = x.atan2(-y).rem_euclid(TAU);
+            let on = |&(start, end): &(f64, f64)| (angle - start).rem_euclid(TAU) <= end - start;
+            return self.arcs.iter().position(|a| a.as_ref().is_some_and(on)).map(Part::Arc);
+        }
+        self.shapes.iter().rev().find(|s| matches!(s.part, Part::Ribbon(..)) && inside(&s.path, x, y)).map(|s| s.part)
+    }
+
+    /// A point in the middle of a part's breadth, at a share of its length: 0.5 is its centre.
+    pub fn along(&self, part: Part, share: f64) -> Option<[f64; 2]> {
+        match part {
+            Part::Arc(i) => {
+                let (start, end) = (*self.arcs.get(i)?)?;
+                Some(point(start + (end - start) * share, f64::midpoint(1.0, self.measure.inner)))
+            }
+            Part::Ribbon(i, j) => {
+                let &(_, a, b) = self.feet.iter().find(|f| f.0 == part)?;
+                // on the curve between the feet's middles, or in the bulge of a single foot
+                let (a, b) = (point(a, self.measure.foot), point(b, self.measure.foot));
+                let (p, q) = if i == j { (0.375, 0.375) } else { ((1.0 - share) * (1.0 - share), share * share) };
+                Some([a[0] * p + b[0] * q, a[1] * p + b[1] * q])
+            }
+        }
+    }
+
+    /// The angle in the middle of an end's arc; `None` for an end that neither sent nor received.
+    pub fn angle(&self, end: usize) -> Option<f64> {
+        self.arcs.get(end).copied().flatten().map(|(start, end)| f64::midpoint(start, end))
+    }
+}
+
+fn breadth(r: &Ribbon) -> f64 {
+    let wide = |f: &Foot| f.end - f.start;
+    wide(&r.source) + wide(&r.target)
+}
+
+fn middle(foot: &Foot) -> f64 {
+    f64::midpoint(foot.start, foot.end)
+}
+
+/// An arc of at least some width around the same middle.
+fn widen(start: f64, end: f64, least: f64) -> (f64, f64) {
+    let missing = (least - (end - start)).max(0.0) / 2.0;
+    (start - missing, end + missing)
+}
+
+fn colour(layout: &Layout, r: &Ribbon) -> usize {
+    let (s, t) = (&r.source, &r.target);
+    if s.value > t.value * CLEARLY || s.group == t.group {
+        return s.group;
+    }
+    let total = |f: &Foot| layout.groups.get(f.group).map_or(0.0, |g| g.value);
+    match total(s).total_cmp(&total(t)) {
+        std::cmp::Ordering::Less => s.group,
+        std::cmp::Ordering::Greater => t.group,
+        std::cmp::Ordering::Equal => s.group.max(t.group),
+    }
+}
+
+fn ribbon(r: &Ribbon, measure: Measure) -> Vec<Step> {
+    let radius = measure.foot;
+    let stand = |f: &Foot| widen(f.start, f.end, if f.value > 0.0 { measure.least / 2.0 * r.presence } else { 0.0 });
+    let (s, t) = (stand(&r.source), stand(&r.target));
+    let mut path = vec![Step::Move(point(s.0, radius)), Step::Arc { radius, from: s.0, to: s.1 }];
+    if r.source.group != r.target.group {
+        path.push(Step::Bow(point(t.0, radius)));
+        path.push(Step::Arc { radius, from: t.0, to: t.1 });
+    }
+    path.push(Step::Bow(point(s.0, radius)));
+    path.push(Step::Close);
+    path
+}
+
+/// Whether a point is inside a path (non-zero winding).
+fn inside(path: &[Step], x: f64, y: f64) -> bool {
+    let mut winding = 0;
+    let mut at = [0.0, 0.0];
+    let mut first = at;
+    let mut edge = |a: [f64; 2], b: [f64; 2]| {
+        let side = (b[0] - a[0]) * (y - a[1]) - (x - a[0]) * (b[1] - a[1]);
+        if a[1] <= y && b[1] > y && side > 0.0 {
+            winding += 1;
+        } else if a[1] > y && b[1] <= y && side < 0.0 {
+            winding -= 1;
+        }
+    };
+    for step in path {
+        match *step {
+            Step::Move(p) => (at, first) = (p, p),
+            Step::Line(p) => {
+                edge(at, p);
+                at = p;
+            }
+            Step::Arc { radius, from, to } => {
+                let pieces = ((to - from).abs() / 0.05).ceil().max(1.0);
+                for k in 1..=pieces as u32 {
+                    let p = point(from + (to - from) * f64::from(k) / pieces, radius);
+                    edge(at, p);
+                    at = p;
+                }
+            }
+            Step::Bow(p) => {
+                let start = at;
+                for k in 1..=24 {
+                    let t = f64::from(k) / 24.0;
+                    let (a, b) = ((1.0 - t) * (1.0 - t), t * t);
+                    let q = [a * start[0] + b * p[0], a * start[1] + b * p[1]];
+                    edge(at, q);
+                    at = q;
+                }
+            }
+            Step::Close => {
+                edge(at, first);
+                at = first;
+            }
+        }
+    }
+    winding != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo() -> (Layout, Shapes) {
+        let m = [[0.0, 8.0, 1.0], [4.0, 0.0, 0.0], [1.0, 0.0, 3.0]].map(Vec::from);
+        let layout = Layout::new(&m, 0.05);
+        let shapes = Shapes::new(&layout, Measure::default());
+        (layout, shapes)
+    }
+
+    /// The numbers of an SVG path of d3-ribbon against ours.
+    #[test]
+    fn ribbons_are_what_d3_draws() {
+        let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("../tests/fixtures/d3_chord.json")).unwrap();
+        let mut compared = 0;
+        for case in &cases {
+            let matrix: Vec<Vec<f64>> = serde_json::from_value(case["matrix"].clone()).unwrap();
+            if case["order"] == "descending" {
+                continue;
+            }
+            let layout = Layout::new(&matrix, case["padding"].as_f64().unwrap());
+            for (r, path) in layout.ribbons.iter().zip(case["paths"].as_array().unwrap()) {
+                let d3: Vec<f64> = path
+                    .as_str()
+                    .unwrap()
+                    .split(|c: char| "MAQZL,".contains(c))
+                    .filter(|s| !s.is_empty())
+                    .map(|s| s.parse().unwrap())
+                    .collect();
+                let mut ours = vec![];
+                for step in ribbon(r, Measure { inner: 1.0, foot: 1.0, least: 0.0 }) {
+                    match step {
+                        Step::Move(p) | Step::Line(p) => ours.extend(p),
+                        // d3 leaves out what has no length
+                        Step::Arc { from, to, .. } if to - from < 1e-6 => {}
+                        Step::Arc { radius, from, to } => {
+                            let large = if to - from >= std::f64::consts::PI { 1.0 } else { 0.0 };
+                            ours.extend([radius, radius, 0.0, large, 1.0]);
+                            ours.extend(point(to, radius));
+                        }
+                        Step::Bow(p) => ours.extend([0.0, 0.0, p[0], p[1]]),
+                        Step::Close => {}
+                    }
+                }
+                assert_eq!(ours.len(), d3.len(), "{path} {ours:?}");
+                assert!(ours.iter().zip(&d3).all(|(a, b)| (a - b).abs() < 1e-9), "{} {path} {ours:?}", case["name"]);
+                compared += 1;
+            }
+        }
+        assert!(compared > 30);
+    }
+
+    #[test]
+    fn broad_ribbons_come_first_and_arcs_last() {
+        let (_, s) = demo();
+        let parts: Vec<Part> = s.shapes.iter().map(|s| s.part).collect();
+        assert_eq!(parts, [Part::Ribbon(0, 1), Part::Ribbon(2, 2), Part::Ribbon(0, 2), Part::Arc(0), Part::Arc(1), Part::Arc(2)]);
+    }
+
+    #[test]
+    fn a_ribbon_has_the_colour_of_who_sent_more() {
+        let (_, s) = demo();
+        assert_eq!(s.shapes[0].colour, 0, "8 against 4");
+        assert_eq!(s.shapes[2].colour, 2, "1 against 1: the lesser end's, so that a hub's ribbons differ");
+    }
+
+    #[test]
+    fn a_point_finds_its_part() {
+        let (layout, s) = demo();
+        for (i, g) in layout.groups.iter().enumerate() {
+            let [x, y] = point(g.middle(), 0.96);
+            assert_eq!(s.at(x, y), Some(Part::Arc(i)));
+        }
+        for r in &layout.ribbons {
+            for foot in [r.source, r.target] {
+                let [x, y] = point(f64::midpoint(foot.start, foot.end), 0.88);
+                assert_eq!(s.at(x, y), Some(Part::ribbon(r.source.group, r.target.group)));
+            }
+        }
+        for shape in &s.shapes {
+            let [x, y] = s.along(shape.part, 0.5).unwrap();
+            assert!(inside(&shape.path, x, y), "{:?}", shape.part);
+        }
+        let gap = (layout.groups[0].end + 0.025).sin() * 0.96;
+        assert_eq!(s.at(gap, -(layout.groups[0].end + 0.025).cos() * 0.96), None, "padding is nobody's");
+        for (x, y) in [(2.0, 0.0), (f64::NAN, 0.0), (f64::INFINITY, 1.0), (1.0, 1.0)] {
+            assert_eq!(s.at(x, y), None);
+        }
+        assert_eq!(Shapes::default().at(0.0, 0.0), None);
+    }
+
+    #[test]
+    fn the_broadest_stay_and_the_chosen_are_on_top() {
+        let (_, mut s) = demo();
+        s.limit(1, |p| p == Part::Ribbon(0, 2));
+        s.raise(|p| p == Part::Ribbon(0, 1));
+        let parts: Vec<Part> = s.shapes.iter().map(|s| s.part).collect();
+        assert_eq!(parts, [Part::Ribbon(0, 2), Part::Ribbon(0, 1), Part::Arc(0), Part::Arc(1), Part::Arc(2)]);
+    }
+
+    #[test]
+    fn the_quiet_are_still_to_be_seen() {
+        let mut m = vec![vec![0.0; 3]; 4];
+        m.iter_mut().for_each(|r| r.resize(4, 0.0));
+        m[0][1] = 1e12;
+        m[1][0] = 1e12;
+        m[0][2] = 1.0; // 2 only receives, 3 does nothing
+        let layout = Layout::new(&m, 0.05);
+        let s = Shapes::new(&layout, Measure { least: 0.02, ..Measure::default() });
+        let width = |i: usize| s.arcs[i].map(|(a, b)| b - a);
+        assert!((width(2).unwrap() - 0.02).abs() < 1e-12);
+        assert_eq!(width(3), None);
+        assert_eq!(s.angle(3), None);
+        let [x, y] = point(s.angle(2).unwrap(), 0.95);
+        assert_eq!(s.at(x, y), Some(Part::Arc(2)));
+        assert!((width(0).unwrap() - (layout.groups[0].end - layout.groups[0].start)).abs() < 1e-12, "others are as they are");
+    }
+}
