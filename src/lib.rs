@@ -9,7 +9,9 @@ pub mod units;
 
 pub mod chord;
 pub mod colour;
+pub mod history;
 pub mod labels;
+pub mod matrix;
 pub mod raster;
 pub mod shapes;
 pub mod snapshot;

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The last minutes, in bounded memory.
+//!
+//! Every interval is kept as an interval, so whatever can be drawn now can be drawn of then. One
+//! with very many rows is first reduced in the way the kernel reduces when its table is full: the
+//! largest rows stay, the others are added to their tunnel's `other` row (same outer pair, same
+//! tunnel), so that sums by host and by tunnel stay exact. Time is an argument.
+use std::{
+    cmp::Reverse,
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, SystemTime},
+};
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::{
+    flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    snapshot::{Interval, Rows},
+};
+
+/// How far back the history reaches.
+pub const SPAN: Duration = Duration::from_secs(600);
+/// The largest rows of an interval that are kept apart.
+pub const ROWS: usize = 512;
+/// How many `other` rows (outer pair and tunnel) an interval keeps apart.
+pub const GROUPS: usize = 1024;
+/// Rows kept over all intervals: 64 bytes each, 128 if IPv6 or nested. The oldest intervals go first.
+pub const BUDGET: usize = 1_000_000;
+
+/// One interval of the past.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Its number: counts up by one, never reused.
+    pub number: u64,
+    /// What happened, reduced.
+    pub interval: Interval,
+}
+
+/// Intervals, oldest first.
+#[derive(Clone, Debug)]
+pub struct History {
+    frames: VecDeque<Frame>,
+    next: u64,
+    rows: usize,
+    span: Option<Duration>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History { frames: VecDeque::new(), next: 0, rows: 0, span: Some(SPAN) }
+    }
+}
+
+impl History {
+    /// One that forgets nothing and reduces nothing: for captures, which end.
+    pub fn unlimited() -> Self {
+        History { span: None, ..History::default() }
+    }
+
+    /// Adds the newest interval and returns its number.
+    pub fn push(&mut self, interval: &Interval) -> u64 {
+        let rows = if self.span.is_some() { reduce(&interval.rows, ROWS, GROUPS) } else { interval.rows.clone() };
+        let kept = Interval { interfaces: interval.interfaces.clone(), rows, ..*interval };
+        self.rows += kept.rows.len();
+        let number = self.next;
+        self.next += 1;
+        let newest = kept.taken;
+        self.frames.push_back(Frame { number, interval: kept });
+        while self.span.is_some() && self.frames.len() > 1 && (self.rows > BUDGET || self.oldest_is_past(newest)) {
+            if let Some(gone) = self.frames.pop_front() {
+                self.rows -= gone.interval.rows.len();
+            }
+        }
+        number
+    }
+
+    fn oldest_is_past(&self, newest: SystemTime) -> bool {
+        let age = self.frames.front().and_then(|f| newest.duration_since(f.interval.taken).ok());
+        matches!((age, self.span), (Some(age), Some(span)) if age > span)
+    }
+
+    /// The interval with this number, if it is still kept.
+    pub fn get(&self, number: u64) -> Option<&Frame> {
+        let first = self.frames.front()?.number;
+        self.frames.get(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+
+    /// The newest interval.
+    pub fn newest(&self) -> Option<&Frame> {
+        self.frames.back()
+    }
+
+    /// The oldest interval.
+    pub fn oldest(&self) -> Option<&Frame> {
+        self.frames.front()
+    }
+
+    /// How many intervals there are.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// There is no interval.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The intervals, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Frame> + ExactSizeIterator {
+        self.frames.iter()
+    }
+
+    /// Rows kept over all intervals.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Everything from the oldest interval to the one with this number, as one: what scrubbing
+    /// shows as a total. `None` when that interval is gone.
+    pub fn total_until(&self, number: u64) -> Option<Interval> {
+        let last = &self.get(number)?.interval;
+        let first = &self.oldest()?.interval;
+        let mut sums: HashMap<(u16, Key), Counters> = HashMap::new();
+        let mut elapsed = Duration::ZERO;
+        let mut interfaces = last.interfaces.clone();
+        for i in &mut interfaces {
+            i.books = Books::default();
+        }
+        for frame in self.frames.iter().take_while(|f| f.number <= number) {
+            elapsed += frame.interval.elapsed;
+            for row in frame.interval.rows.iter() {
+                sums.entry((row.interface, row.key)).or_default().add(&row.counters);
+            }
+            for (sum, i) in interfaces.iter_mut().zip(&frame.interval.interfaces) {
+                add(&mut sum.books, &i.books);
+            }
+        }
+        let mut rows = Rows::default();
+        for (place, ((interface, key), counters)) in sums.into_iter().enumerate() {
+            rows.push_flow(place as u32, &Flow { interface, key, counters });
+        }
+        Some(Interval { since: first.since, taken: last.taken, elapsed, interfaces, rows })
+    }
+
+    /// The last `n` intervals up to the one with this number, oldest first.
+    pub fn until(&self, number: u64, n: usize) -> impl Iterator<Item = &Frame> {
+        let end = self.frames.partition_point(|f| f.number <= number);
+        self.frames.range(end.saturating_sub(n)..end)
+    }
+
+    /// The intervals from the one with this number on, oldest first.
+    pub fn since(&self, number: u64) -> impl Iterator<Item = &Frame> {
+        self.frames.range(self.frames.partition_point(|f| f.number < number)..)
+    }
+}
+
+fn add(sum: &mut Books, o: &Books) {
+    for hook in 0..2 {
+        sum.counted[hook] += o.counted[hook];
+        sum.suspect[hook] += o.suspect[hook];
+        for (s, o) in sum.stops.iter_mut().zip(&o.stops) {
+            s[hook] += o[hook];
+        }
+    }
+}
+
+/// What an `other` row of the history is of: interface, outer pair, outermost tunnel.
+type Group = (u16, Option<Pair>, Tunnel);
+
+/// Sums by group while rows are walked: most outer pairs are two IPv4 addresses, which are one number.
+#[derive(Default)]
+struct Sums {
+    v4: HashMap<(u64, u16, Tunnel), Counters>,
+    groups: HashMap<Group, Counters>,
+}
+
+impl Sums {
+    fn add(&mut self, row: &Flow) {
+        let sum = match row.key.outer {
+            Some(Pair { first: IpAddr::V4(a), second: IpAddr::V4(b) }) => {
+                self.v4.entry((u64::from(a.to_bits()) << 32 | u64::from(b.to_bits()), row.interface, row.key.outermost)).or_default()
+            }
+            outer => self.groups.entry((row.interface, outer, row.key.outermost)).or_default(),
+        };
+        sum.add(&row.counters);
+    }
+
+    fn into_list(self) -> Vec<(Group, Counters)> {
+        let end = |bits: u64| IpAddr::V4(Ipv4Addr::from_bits(bits as u32));
+        let v4 = self.v4.into_iter().map(|((pair, interface, tunnel), sum)| {
+            let outer = Pair { first: end(pair >> 32), second: end(pair) };
+            ((interface, Some(outer), tunnel), sum)
+        });
+        v4.chain(self.groups).collect()
+    }
+}
+
+fn other(group: Group, counters: Counters) -> Flow {
+    let (interface, outer, outermost) = group;
+    let inner = Inner::Proto(InnerProto(InnerProto::REASON + 9)); // "other"
+    Flow { interface, key: Key { outer, outermost, innermost: None, depth: u8::from(outer.is_some()), inner, other: true }, counters }
+}
+
+/// At most `keep` rows as they are, at most `groups` sums of the others, and one row per interface
+/// for what is beyond that. Nothing is lost.
+fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
+    if rows.len() <= keep {
+        return rows.clone();
+    }
+    // larger first, then as they came
+    let rank = |&(n, i): &(u64, u32)| (Reverse(n), i);
+    let mut order: Vec<(u64, u32)> = rows.iter().zip(0..).map(|(f, i)| (f.counters.total().bytes, i)).collect();
+    let limit = rank(order.select_nth_unstable_by_key(keep.saturating_sub(1), rank).1);
+    drop(order);
+
+    let mut out = Rows::default();
+    let mut sums = Sums::default();
+    let mut place = 0;
+    for (row, i) in rows.iter().zip(0..) {
+        if rank(&(row.counters.total().bytes, i)) <= limit {
+            out.push_flow(place, &row);
+            place += 1;
+        } else {
+            sums.add(&row);
+        }
+    }
+    let mut sums = sums.into_list();
+    let rank = |(group, c): &(Group, Counters)| (Reverse(c.total().bytes), *group);
+    let mut overflow: HashMap<u16, Counters> = HashMap::new();
+    if sums.len() > groups {
+        sums.select_nth_unstable_by_key(groups, rank);
+        for (group, counters) in sums.drain(groups..) {
+            overflow.entry(group.0).or_default().add(&counters);
+        }
+    }
+    sums.sort_unstable_by_key(rank);
+    let none = Tunnel { kind: Kind::None, id: None };
+    let overflow = overflow.into_iter().map(|(interface, c)| ((interface, None, none), c));
+    for (group, counters) in sums.into_iter().chain(overflow) {
+        out.push_flow(place, &other(group, counters));
+        place += 1;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        flow::Count,
+        matrix::{Scope, Tally},
+    };
+
+    fn row(peer: u32, id: u32, inner: u32, bytes: u64) -> Flow {
+        let v4 = |n| IpAddr::from(Ipv4Addr::from_bits(n));
+        Flow {
+            interface: 0,
+            key: Key {
+                outer: Some(Pair { first: v4(1), second: v4(peer) }),
+                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
+                innermost: None,
+                depth: 1,
+                inner: Inner::Pair(Pair { first: v4(0), second: v4(inner) }),
+                other: false,
+            },
+            counters: Counters { cells: [[Count::default(); 2], [Count { packets: 1, bytes }, Count::default()]] },
+        }
+    }
+
+    fn interval(at: u64, flows: impl IntoIterator<Item = Flow>) -> Interval {
+        let mut rows = Rows::default();
+        for (i, f) in flows.into_iter().enumerate() {
+            rows.push_flow(i as u32, &f);
+        }
+        let t = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
+        Interval { since: t(at), taken: t(at + 1), elapsed: Duration::from_secs(1), interfaces: vec![], rows }
+    }
+
+    type Sent = ((crate::matrix::End, crate::matrix::End), [Count; 2]);
+
+    fn sums(rows: &Rows) -> (Vec<Sent>, Vec<(Tunnel, Count)>) {
+        let t = Tally::of(rows, &[], &Scope::default());
+        let mut pairs: Vec<_> = t.pairs.clone().into_iter().collect();
+        pairs.sort_unstable_by_key(|p| p.0);
+        (pairs, t.tunnels_by_size(Default::default()))
+    }
+
+    #[test]
+    fn a_reduced_interval_has_the_same_sums_by_host_and_tunnel() {
+        let flows: Vec<Flow> = (0..9000).map(|i| row(2 + i % 40, i % 4, i, u64::from(i * 7919 % 10007) + 1)).collect();
+        let all = interval(0, flows.iter().copied());
+        let less = reduce(&all.rows, 100, 500);
+        assert!(less.len() <= 100 + 160);
+        assert_eq!(sums(&less), sums(&all.rows));
+        let largest = flows.iter().max_by_key(|f| f.counters.total().bytes).expect("there are flows");
+        assert!(less.merged().contains(largest), "the largest rows are kept as they are");
+    }
+
+    #[test]
+    fn more_hosts_than_groups_still_lose_nothing() {
+        let all = interval(0, (0..5000).map(|i| row(2 + i, 0, i, 10)));
+        let less = reduce(&all.rows, 50, 60);
+        assert_eq!(less.len(), 50 + 60 + 1);
+        let total = |r: &Rows| r.iter().map(|f| f.counters.total()).sum::<Count>();
+        assert_eq!(total(&less), total(&all.rows));
+    }
+
+    #[test]
+    fn it_forgets_what_is_older_than_its_span() {
+        let mut h = History::default();
+        let first = h.push(&interval(0, [row(2, 1, 1, 1)]));
+        for at in 1..=700 {
+            h.push(&interval(at, [row(2, 1, 1, 1)]));
+        }
+        assert!(h.get(first).is_none());
+        assert_eq!(h.len(), SPAN.as_secs() as usize + 1);
+        assert_eq!(h.rows(), h.len());
+        assert_eq!(h.get(700).map(|f| f.number), Some(700));
+        assert!(h.get(701).is_none());
+    }
+
+    #[test]
+    fn rows_are_bounded_whatever_comes() {
+        let mut h = History::default();
+        let big = interval(0, (0..4000).map(|i| row(2 + i, i % 7, i, 10)));
+        for _ in 0..1000 {
+            h.push(&big);
+            assert!(h.rows() <= BUDGET);
+        }
+        assert!(h.len() * (ROWS + GROUPS + 1) >= BUDGET - (ROWS + GROUPS + 1), "no more is dropped than must be");
+    }
+
+    #[test]
+    fn a_total_until_then_is_the_sum() {
+        let mut h = History::default();
+        for at in 0..5 {
+            h.push(&interval(at, [row(2, 1, 1, 10 + at), row(3, 1, 1, 100)]));
+        }
+        let sum = h.total_until(2).expect("it is kept");
+        assert_eq!(sum.elapsed, Duration::from_secs(3));
+        assert_eq!(sum.rows.merged().iter().map(|f| f.counters.total().bytes).collect::<Vec<_>>(), [33, 300]);
+        assert!(h.total_until(9).is_none());
+    }
+
+    #[test]
+    fn a_scope_has_its_own_line_through_time() {
+        let mut h = History::default();
+        for at in 0..9 {
+            h.push(&interval(at, [row(2, 1, 1, at + 1), row(3, 2, 1, 100)]));
+        }
+        let scope = Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(1) }), ..Scope::default() };
+        let line: Vec<u64> = h.until(6, 3).map(|f| scope.sum(&f.interval.rows, &[], |_| true).bytes).collect();
+        assert_eq!(line, [5, 6, 7]);
+        assert_eq!(h.since(7).map(|f| f.number).collect::<Vec<_>>(), [7, 8]);
+    }
+}

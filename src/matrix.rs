@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Rows grouped by their ends: who sent how much to whom.
+//!
+//! Two steps. [`Tally`] walks the rows once and keeps every pair of ends that is in the [`Scope`];
+//! [`Matrix`] lays the largest N ends of a tally out as a dense square, all others summed into
+//! [`End::Other`]. No step loses a count: the sum over the matrix is the sum over the rows.
+use std::{
+    cmp::{Ordering, Reverse},
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::{
+    filter::Filter,
+    flow::{Count, Flow, Inner, InnerProto, Tunnel},
+    snapshot::{Interface, Rows},
+};
+
+/// One end of some traffic: an arc of the chord, a line and a column of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum End {
+    /// A machine: an outer address, or an inner one below the host level.
+    Addr(IpAddr),
+    /// What a host carried that has no inner addresses: the host, and the protocol or reason.
+    Inside(IpAddr, InnerProto),
+    /// The ends of an interface's overflow row, which nobody could keep apart.
+    Unknown,
+    /// All ends that are not among the largest N.
+    Other,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            End::Addr(a) => a.to_string(),
+            End::Inside(a, p) => format!("{a} ({p})"),
+            End::Unknown => "overflow".to_owned(),
+            End::Other => "other".to_owned(),
+        };
+        f.pad(&text)
+    }
+}
+
+/// What is measured: the order of the ends, and which of them are the largest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Measure {
+    /// Wire bytes.
+    #[default]
+    Bytes,
+    /// Packets.
+    Packets,
+}
+
+impl Measure {
+    /// This measure of a count.
+    pub fn of(self, c: Count) -> u64 {
+        match self {
+            Measure::Bytes => c.bytes,
+            Measure::Packets => c.packets,
+        }
+    }
+}
+
+/// What the ends are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Tunnel endpoints: the outer addresses.
+    #[default]
+    Hosts,
+    /// What is inside: the inner addresses.
+    Inner,
+}
+
+/// A condition on the two ends of a row at one level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Within {
+    /// No condition.
+    #[default]
+    All,
+    /// At least one end is one of these.
+    Any(Vec<End>),
+    /// The ends are these two, whichever sent.
+    Pair(End, End),
+}
+
+impl Within {
+    fn holds(&self, (a, b): (End, End)) -> bool {
+        match self {
+            Within::All => true,
+            Within::Any(ends) => ends.contains(&a) || ends.contains(&b),
+            Within::Pair(x, y) => (a, b) == (*x, *y) || (a, b) == (*y, *x),
+        }
+    }
+}
+
+/// Which rows count, and which of their addresses are the ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// What the ends are.
+    pub level: Level,
+    /// Only rows of these hosts.
+    pub hosts: Within,
+    /// Only rows of these inner ends.
+    pub inner: Within,
+    /// Only rows of this outermost tunnel.
+    pub tunnel: Option<Tunnel>,
+    /// Only rows that match.
+    pub filter: Filter,
+}
+
+impl Scope {
+    /// The ends of a row at a level: what `fwd` leaves first, and where it goes.
+    pub fn ends(level: Level, row: &Flow) -> (End, End) {
+        let outer = match row.key.outer {
+            Some(p) => (p.first, p.second),
+            None => return (End::Unknown, End::Unknown),
+        };
+        match (level, row.key.inner) {
+            (Level::Hosts, _) => (End::Addr(outer.0), End::Addr(outer.1)),
+            (Level::Inner, Inner::Pair(p)) => (End::Addr(p.first), End::Addr(p.second)),
+            (Level::Inner, Inner::Proto(p)) => (End::Inside(outer.0, p), End::Inside(outer.1, p)),
+        }
+    }
+
+    /// A row's ends, if the row counts when its tunnel is not asked for.
+    fn admits(&self, row: &Flow, interfaces: &[Interface]) -> Option<(End, End)> {
+        let name = || interfaces.get(usize::from(row.interface)).map_or("", |i| i.name.as_str());
+        if !self.filter.is_empty() && !self.filter.matches(row, name()) {
+            return None;
+        }
+        if self.hosts != Within::All && !self.hosts.holds(Scope::ends(Level::Hosts, row)) {
+            return None;
+        }
+        if self.inner != Within::All && !self.inner.holds(Scope::ends(Level::Inner, row)) {
+            return None;
+        }
+        Some(Scope::ends(self.level, row))
+    }
+
+    /// The sum of the rows that count and of which `part` holds.
+    pub fn sum(&self, rows: &Rows, interfaces: &[Interface], part: impl Fn(&Flow) -> bool) -> Count {
+        rows.iter().filter(|r| self.includes(r, interfaces) && part(r)).map(|r| r.counters.total()).sum()
+    }
+
+    /// Whether a row counts.
+    pub fn includes(&self, row: &Flow, interfaces: &[Interface]) -> bool {
+        self.tunnel.is_none_or(|t| t == row.key.outermost) && self.admits(row, interfaces).is_some()
+    }
+}
+
+/// The rows of a scope, added up by pair of ends and by tunnel.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// By ends, the lower first: what the first sent to the second, and the reverse. Traffic of an
+    /// end with itself is all in the first number.
+    pub pairs: HashMap<(End, End), [Count; 2]>,
+    /// By outermost tunnel, whichever tunnel the scope asks for.
+    pub tunnels: HashMap<Tunnel, Count>,
+    /// All of it, whichever tunnel the scope asks for: the sum of `tunnels`.
+    pub everything: Count,
+    /// The sum of `pairs`.
+    pub total: Count,
+    /// The part of `total` that a full table could not keep apart.
+    pub other: Count,
+    /// How many rows (or parts of rows) there were.
+    pub rows: usize,
+}
+
+/// Sums by pair of ends while rows are walked: most pairs are two IPv4 addresses, and one number
+/// hashes much faster than two ends do.
+#[derive(Default)]
+struct Pairs {
+    v4: HashMap<u64, [Count; 2]>,
+    ends: HashMap<(End, End), [Count; 2]>,
+}
+
+impl Pairs {
+    fn add(&mut self, a: End, b: End, fwd: Count, rev: Count) {
+        let (low, high, sent) = match a.cmp(&b) {
+            Ordering::Less => (a, b, [fwd, rev]),
+            Ordering::Greater => (b, a, [rev, fwd]),
+            Ordering::Equal => (a, a, [fwd + rev, Count::default()]),
+        };
+        let cell = match (low, high) {
+            (End::Addr(IpAddr::V4(l)), End::Addr(IpAddr::V4(h))) => {
+                self.v4.entry(u64::from(l.to_bits()) << 32 | u64::from(h.to_bits())).or_default()
+            }
+            pair => self.ends.entry(pair).or_default(),
+        };
+        cell[0] += sent[0];
+        cell[1] += sent[1];
+    }
+
+    fn into_map(mut self) -> HashMap<(End, End), [Count; 2]> {
+        let end = |bits: u64| End::Addr(IpAddr::V4(Ipv4Addr::from_bits(bits as u32)));
+        self.ends.extend(self.v4.into_iter().map(|(pair, sent)| ((end(pair >> 32), end(pair)), sent)));
+        self.ends
+    }
+}
+
+/// Sums by tunnel: few are busy, and those are found in a short list sooner than in a table.
+#[derive(Default)]
+struct Tunnels {
+    first: Vec<(Tunnel, Count)>,
+    others: HashMap<Tunnel, Count>,
+}
+
+impl Tunnels {
+    const FIRST: usize = 8;
+
+    fn add(&mut self, tunnel: Tunnel, c: Count) {
+        if let Some(known) = self.first.iter_mut().find(|t| t.0 == tunnel) {
+            known.1 += c;
+        } else if self.first.len() < Self::FIRST {
+            self.first.push((tunnel, c));
+        } else {
+            *self.others.entry(tunnel).or_default() += c;
+        }
+    }
+
+    fn into_map(mut self) -> HashMap<Tunnel, Count> {
+        self.others.extend(self.first);
+        self.others
+    }
+}
+
+impl Tally {
+    /// Walks rows once.
+    pub fn of(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Self {
+        let mut tally = Tally::default();
+        let (mut pairs, mut tunnels) = (Pairs::default(), Tunnels::default());
+        for row in rows.iter() {
+            let Some((a, b)) = scope.admits(&row, interfaces) else { continue };
+            let (fwd, rev) = (row.counters.fwd(), row.counters.rev());
+            let both = fwd + rev;
+            tunnels.add(row.key.outermost, both);
+            tally.everything += both;
+            if scope.tunnel.is_some_and(|t| t != row.key.outermost) {
+                continue;
+            }
+            tally.rows += 1;
+            tally.total += both;
+            if row.key.other {
+                tally.other += both;
+            }
+            pairs.add(a, b, fwd, rev);
+        }
+        tally.pairs = pairs.into_map();
+        tally.tunnels = tunnels.into_map();
+        tally
+    }
+
+    /// What `a` sent to `b`.
+    pub fn sent(&self, a: End, b: End) -> Count {
+        let (key, way) = if a <= b { ((a, b), 0) } else { ((b, a), 1) };
+        self.pairs.get(&key).map_or(Count::default(), |c| c[way])
+    }
+
+    /// The tunnels, largest first, then by kind and id.
+    pub fn tunnels_by_size(&self, measure: Measure) -> Vec<(Tunnel, Count)> {
+        let mut list: Vec<_> = self.tunnels.iter().map(|(t, c)| (*t, *c)).collect();
+        list.sort_unstable_by_key(|(t, c)| (Reverse(measure.of(*c)), *t));
+        list
+    }
+}
+
+/// Sender by receiver, dense: the largest ends of a tally and the sum of the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matrix {
+    /// The ends, largest (sent plus received) first, then by address; [`End::Other`], if any, last.
+    pub ends: Vec<End>,
+    /// How many ends are in [`End::Other`].
+    pub folded: usize,
+    cells: Vec<Count>,
+    sent: Vec<Count>,
+    received: Vec<Count>,
+}
+
+impl Matrix {
+    /// The `top` largest ends of a tally by a measure. One end more than `top` is shown rather
+    /// than called "other".
+    pub fn new(tally: &Tally, measure: Measure, top: usize) -> Self {
+        let mut sums: HashMap<End, Count> = HashMap::new();
+        for ((a, b), [fwd, rev]) in &tally.pairs {
+            *sums.entry(*a).or_default() += *fwd + *rev;
+            if a != b {
+                *sums.entry(*b).or_default() += *fwd + *rev;
+            }
+        }
+        let mut list: Vec<(u64, End)> = sums.into_iter().map(|(e, c)| (measure.of(c), e)).collect();
+        list.sort_unstable_by_key(|(n, e)| (Reverse(*n), *e));
+        let top = top.max(1);
+        let mut folded = 0;
+        if list.len() > top + 1 {
+            folded = list.len() - top;
+            list.truncate(top);
+        }
+        let mut ends: Vec<End> = list.into_iter().map(|(_, e)| e).collect();
+        if folded > 0 {
+            ends.push(End::Other);
+        }
+        let place: HashMap<End, usize> = ends.iter().enumerate().map(|(i, e)| (*e, i)).collect();
+        let n = ends.len();
+        let last = n.saturating_sub(1);
+        let (mut cells, mut sent, mut received) = (vec![Count::default(); n * n], vec![Count::default(); n], vec![Count::default(); n]);
+        let mut add = |from: usize, to: usize, c: Count| {
+            cells[from * n + to] += c;
+            sent[from] += c;
+            received[to] += c;
+        };
+        for ((a, b), [fwd, rev]) in &tally.pairs {
+            let a = place.get(a).copied().unwrap_or(last);
+            let b = place.get(b).copied().unwrap_or(last);
+            add(a, b, *fwd);
+            add(b, a, *rev);
+        }
+        Matrix { ends, folded, cells, sent, received }
+    }
+
+    /// How many ends there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// There is no end.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Where an end is.
+    pub fn index(&self, end: End) -> Option<usize> {
+        self.ends.iter().position(|e| *e == end)
+    }
+
+    /// What the end at `from` sent to the end at `to`; nothing for an index beyond the matrix.
+    pub fn get(&self, from: usize, to: usize) -> Count {
+        let n = self.len();
+        if from < n && to < n { self.cells[from * n + to] } else { Count::default() }
+    }
+
+    /// All that the end at `i` sent.
+    pub fn sent(&self, i: usize) -> Count {
+        self.sent.get(i).copied().unwrap_or_default()
+    }
+
+    /// All that the end at `i` received.
+    pub fn received(&self, i: usize) -> Count {
+        self.received.get(i).copied().unwrap_or_default()
+    }
+
+    /// All of it.
+    pub fn total(&self) -> Count {
+        self.sent.iter().copied().sum()
+    }
+
+    /// The same numbers with the ends in another order: line `i` of the result is line `order[i]`
+    /// of this. `order` holds every index once.
+    #[must_use]
+    pub fn reordered(&self, order: &[usize]) -> Self {
+        let mut m = Matrix { folded: self.folded, ..Matrix::default() };
+        for &i in order {
+            m.ends.extend(self.ends.get(i));
+            m.sent.push(self.sent(i));
+            m.received.push(self.received(i));
+            m.cells.extend(order.iter().map(|&j| self.get(i, j)));
+        }
+        m
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Counters, Key, Kind, Pair};
+
+    fn v4(n: u32) -> IpAddr {
+        Ipv4Addr::from_bits(n).into()
+    }
+
+    /// A small generator with a fixed seed (PCG's multiplier): tests repeat exactly.
+    fn random(state: &mut u64, below: u64) -> u64 {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*state >> 33) % below
+    }
+
+    fn flows(seed: u64, n: usize) -> Vec<Flow> {
+        let mut s = seed;
+        (0..n)
+            .map(|_| {
+                let (a, b) = (random(&mut s, 20) as u32, random(&mut s, 20) as u32);
+                let c = |s: &mut u64| Count { packets: random(s, 100), bytes: random(s, 100_000) };
+                let (rx, tx) = (c(&mut s), c(&mut s));
+                Flow {
+                    interface: 0,
+                    key: Key {
+                        outer: Some(Pair { first: v4(a.min(b)), second: v4(a.max(b)) }),
+                        outermost: Tunnel { kind: Kind::Vxlan, id: Some(random(&mut s, 4) as u32) },
+                        innermost: None,
+                        depth: 1,
+                        inner: match random(&mut s, 10) {
+                            0 => Inner::Proto(InnerProto(0x0806)),
+                            _ => Inner::Pair(Pair {
+                                first: v4(1000 + random(&mut s, 50) as u32),
+                                second: v4(1000 + random(&mut s, 50) as u32),
+                            }),
+                        },
+                        other: random(&mut s, 20) == 0,
+                    },
+                    counters: Counters { cells: [[Count::default(), rx], [tx, Count::default()]] },
+                }
+            })
+            .collect()
+    }
+
+    fn rows(flows: &[Flow]) -> Rows {
+        let mut rows = Rows::default();
+        for (i, f) in flows.iter().enumerate() {
+            rows.push_flow(i as u32, f);
+        }
+        rows
+    }
+
+    #[test]
+    fn no_step_loses_a_count() {
+        for level in [Level::Hosts, Level::Inner] {
+            let flows = flows(7, 500);
+            let all: Count = flows.iter().map(|f| f.counters.total()).sum();
+            let tally = Tally::of(&rows(&flows), &[], &Scope { level, ..Scope::default() });
+            assert_eq!(tally.total, all);
+            assert_eq!(tally.tunnels.values().copied().sum::<Count>(), all);
+            for top in [0, 1, 2, 5, 19, 1000] {
+                let m = Matrix::new(&tally, Measure::Bytes, top);
+                let n = m.len();
+                assert_eq!(m.total(), all);
+                assert_eq!((0..n).map(|i| m.received(i)).sum::<Count>(), all);
+                for i in 0..n {
+                    assert_eq!((0..n).map(|j| m.get(i, j)).sum::<Count>(), m.sent(i));
+                    assert_eq!((0..n).map(|j| m.get(j, i)).sum::<Count>(), m.received(i));
+                }
+                assert!(n <= top.max(1) + 1);
+                assert_eq!(m.folded > 0, m.ends.contains(&End::Other));
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_rows_does_not_matter() {
+        let mut flows = flows(3, 300);
+        let before = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
+        let mut s = 99;
+        for i in (1..flows.len()).rev() {
+            flows.swap(i, random(&mut s, i as u64 + 1) as usize);
+        }
+        let after = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn equal_ends_are_in_the_order_of_their_addresses() {
+        let mut flows = flows(3, 3);
+        for (i, f) in flows.iter_mut().enumerate() {
+            f.key.outer = Some(Pair { first: v4(50 - i as u32), second: v4(90) });
+            f.counters.cells = [[Count::default(); 2], [Count { packets: 1, bytes: 100 }, Count::default()]];
+        }
+        let m = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Bytes, 8);
+        assert_eq!(m.ends, [90, 48, 49, 50].map(|n| End::Addr(v4(n))));
+    }
+
+    #[test]
+    fn direction_survives_the_order_of_the_pair() {
+        let mut f = flows(3, 1)[0];
+        f.key.outer = Some(Pair { first: v4(1), second: v4(2) });
+        // the inner pair follows the outer pair, so its first may be the higher address
+        f.key.inner = Inner::Pair(Pair { first: v4(9), second: v4(5) });
+        let (fwd, rev) = (Count { packets: 1, bytes: 10 }, Count { packets: 2, bytes: 20 });
+        f.counters.cells = [[Count::default(), rev], [fwd, Count::default()]];
+        let hosts = Tally::of(&rows(&[f]), &[], &Scope::default());
+        assert_eq!(hosts.sent(End::Addr(v4(1)), End::Addr(v4(2))), fwd);
+        assert_eq!(hosts.sent(End::Addr(v4(2)), End::Addr(v4(1))), rev);
+        let inner = Tally::of(&rows(&[f]), &[], &Scope { level: Level::Inner, ..Scope::default() });
+        assert_eq!(inner.sent(End::Addr(v4(9)), End::Addr(v4(5))), fwd);
+        assert_eq!(inner.sent(End::Addr(v4(5)), End::Addr(v4(9))), rev);
+    }
+
+    #[test]
+    fn a_scope_keeps_what_it_says() {
+        let flows = flows(11, 400);
+        let host = End::Addr(v4(7));
+        let sum = |keep: &dyn Fn(&Flow) -> bool| flows.iter().filter(|f| keep(f)).map(|f| f.counters.total()).sum::<Count>();
+        let is = |f: &Flow| f.key.outer.is_some_and(|p| p.first == v4(7) || p.second == v4(7));
+        let of = |scope: &Scope| Tally::of(&rows(&flows), &[], scope);
+
+        let any = Scope { level: Level::Inner, hosts: Within::Any(vec![host]), ..Scope::default() };
+        assert_eq!(of(&any).total, sum(&is));
+        let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(2) };
+        let one = of(&Scope { tunnel: Some(tunnel), ..any.clone() });
+        assert_eq!(one.total, sum(&|f| is(f) && f.key.outermost == tunnel));
+        assert_eq!(one.everything, sum(&is), "the selector's shares are of everything in scope");
+        let pair = of(&Scope { hosts: Within::Pair(End::Addr(v4(9)), host), ..any });
+        assert_eq!(pair.total, sum(&|f| f.key.outer == Some(Pair { first: v4(7), second: v4(9) })));
+    }
+
+    #[test]
+    fn what_has_no_addresses_is_still_somewhere() {
+        let mut f = flows(5, 1)[0];
+        f.key.inner = Inner::Proto(InnerProto(0x0806));
+        let mut overflow = f;
+        overflow.key.outer = None;
+        overflow.key.depth = 0;
+        let t = Tally::of(&rows(&[f, overflow]), &[], &Scope { level: Level::Inner, ..Scope::default() });
+        assert_eq!(t.total, f.counters.total() + overflow.counters.total());
+        let m = Matrix::new(&t, Measure::Bytes, 9);
+        assert!(m.ends.contains(&End::Unknown));
+        let Some(Pair { first, .. }) = f.key.outer else { panic!("it has one") };
+        assert!(m.ends.contains(&End::Inside(first, InnerProto(0x0806))));
+        assert_eq!(End::Inside(v4(1), InnerProto(0x0806)).to_string(), "0.0.0.1 (arp)");
+    }
+
+    #[test]
+    fn the_largest_counters_do_not_wrap() {
+        let mut f = flows(5, 2);
+        for f in &mut f {
+            f.counters.cells = [[Count { packets: u64::MAX, bytes: u64::MAX }; 2]; 2];
+        }
+        let m = Matrix::new(&Tally::of(&rows(&f), &[], &Scope::default()), Measure::Bytes, 9);
+        assert_eq!(m.total().bytes, u64::MAX);
+    }
+
+    #[test]
+    fn another_order_holds_the_same_numbers() {
+        let m = Matrix::new(&Tally::of(&rows(&flows(1, 100)), &[], &Scope::default()), Measure::Bytes, 6);
+        let order: Vec<usize> = (0..m.len()).rev().collect();
+        let r = m.reordered(&order);
+        assert_eq!(r.total(), m.total());
+        assert_eq!(r.get(0, 1), m.get(m.len() - 1, m.len() - 2));
+        assert_eq!(r.reordered(&order), m);
+    }
+}
