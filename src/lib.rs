@@ -23,3 +23,5 @@ pub mod netns;
 
 pub mod pcap;
 pub mod source;
+
+pub mod export;

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! JSON, schema 1 of DESIGN section 5: one object per reading, one line each.
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use super::{Reading, tunnels};
+use crate::{
+    flow::{Books, Count, Flow, Kind, Stop},
+    snapshot,
+    units::{rfc3339, sanitize},
+};
+
+/// Writes one reading as one line. Rows are written as they are walked: no tree is built.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
+    let interval = reading.interval;
+    let object = Object {
+        schema: 1,
+        tool: reading.tool,
+        host: reading.host,
+        since: rfc3339(interval.since),
+        taken: rfc3339(interval.taken),
+        interval_ns: u64::try_from(interval.elapsed.as_nanos()).unwrap_or(u64::MAX),
+        interfaces: interval.interfaces.iter().map(Interface::from).collect(),
+        flows: Rows(reading),
+    };
+    object.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Harmless))?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    schema: u32,
+    tool: &'a str,
+    host: &'a str,
+    since: String,
+    taken: String,
+    interval_ns: u64,
+    interfaces: Vec<Interface<'a>>,
+    flows: Rows<'a>,
+}
+
+#[derive(Serialize)]
+struct Interface<'a> {
+    name: &'a str,
+    ifindex: u32,
+    netns: Option<&'a str>,
+    hook: &'static str,
+    seen: Counts,
+    counted: Counts,
+    stops: Stops,
+    suspect: Counts,
+}
+
+impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
+    fn from(i: &'a snapshot::Interface) -> Self {
+        Interface {
+            name: &i.name,
+            ifindex: i.ifindex,
+            netns: i.netns.as_deref(),
+            hook: i.hook.name(),
+            seen: i.books.seen().into(),
+            counted: i.books.counted.into(),
+            stops: Stops(i.books),
+            suspect: i.books.suspect.into(),
+        }
+    }
+}
+
+/// Counts by hook.
+#[derive(Serialize)]
+struct Counts {
+    rx_pkts: u64,
+    rx_bytes: u64,
+    tx_pkts: u64,
+    tx_bytes: u64,
+}
+
+impl From<[Count; 2]> for Counts {
+    fn from([rx, tx]: [Count; 2]) -> Self {
+        Counts { rx_pkts: rx.packets, rx_bytes: rx.bytes, tx_pkts: tx.packets, tx_bytes: tx.bytes }
+    }
+}
+
+struct Stops(Books);
+
+impl Serialize for Stops {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(Stop::ALL.map(|stop| (stop.name(), Counts::from(self.0.stop(stop)))))
+    }
+}
+
+struct Rows<'a>(&'a Reading<'a>);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.0.flows.iter().map(|f| Row::new(self.0.interface(f), f)))
+    }
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    interface: &'a str,
+    tunnel: Option<Name>,
+    vni: Option<u32>,
+    tunnels: Tunnels,
+    depth: u8,
+    outer_sip: Option<IpAddr>,
+    outer_dip: Option<IpAddr>,
+    inner_sip: Option<IpAddr>,
+    inner_dip: Option<IpAddr>,
+    inner_proto: String,
+    other: bool,
+    rx_pkts: u64,
+    rx_bytes: u64,
+    tx_pkts: u64,
+    tx_bytes: u64,
+    fwd_pkts: u64,
+    fwd_bytes: u64,
+    rev_pkts: u64,
+    rev_bytes: u64,
+}
+
+impl<'a> Row<'a> {
+    fn new(interface: &'a str, flow: &Flow) -> Self {
+        let (key, c) = (&flow.key, &flow.counters);
+        let inner = key.inner.pair();
+        let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
+        Row {
+            interface,
+            tunnel: key.outer.map(|_| Name(key.outermost.kind)),
+            vni: key.outermost.id,
+            tunnels: Tunnels(tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect()),
+            depth: key.depth,
+            outer_sip: key.outer.map(|p| p.first),
+            outer_dip: key.outer.map(|p| p.second),
+            inner_sip: inner.map(|p| p.first),
+            inner_dip: inner.map(|p| p.second),
+            inner_proto: key.inner.proto(),
+            other: key.other,
+            rx_pkts: rx.packets,
+            rx_bytes: rx.bytes,
+            tx_pkts: tx.packets,
+            tx_bytes: tx.bytes,
+            fwd_pkts: fwd.packets,
+            fwd_bytes: fwd.bytes,
+            rev_pkts: rev.packets,
+            rev_bytes: rev.bytes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Tunnels(Vec<Tunnel>);
+
+#[derive(Serialize)]
+struct Tunnel {
+    kind: Name,
+    id: Option<u32>,
+}
+
+struct Name(Kind);
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+/// Compact JSON that a terminal can show: what would harm one, and JSON itself lets pass (C1,
+/// bidirectional overrides, what hides), is written as `\u` escapes. The values stay as they are.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        if fragment.is_ascii() {
+            return out.write_all(fragment.as_bytes());
+        }
+        for c in fragment.chars() {
+            let mut utf8 = [0; 4];
+            let text = c.encode_utf8(&mut utf8);
+            if sanitize(text) == *text {
+                out.write_all(text.as_bytes())?;
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

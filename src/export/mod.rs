@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Readings for people and machines: table, JSON, CSV.
+//!
+//! One writer per format, each a leaf. All of them give back the error of the stream as it is: a
+//! closed pipe is `BrokenPipe`.
+use std::io::{self, BufWriter, Write};
+
+use crate::{
+    filter::Filter,
+    flow::{Count, Flow, Key, Tunnel},
+    snapshot::Interval,
+};
+
+pub mod csv;
+pub mod json;
+pub mod svg;
+pub mod table;
+
+/// What one reading shows: an interval, and those of its rows that the filter keeps.
+#[derive(Clone, Debug)]
+pub struct Reading<'a> {
+    /// The tool and its version: `tmon 0.1.0`.
+    pub tool: &'a str,
+    /// The host that was read, or where the capture was.
+    pub host: &'a str,
+    /// What happened, and when.
+    pub interval: &'a Interval,
+    /// The rows that are kept, each once, sorted by interface and key.
+    pub flows: Vec<Flow>,
+    /// What kept them, as canonical text; empty when nothing was asked for.
+    pub filter: String,
+    /// How many rows there were before the filter.
+    pub rows: usize,
+}
+
+impl<'a> Reading<'a> {
+    /// The rows of `interval` that `filter` keeps.
+    pub fn new(tool: &'a str, host: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
+        let mut flows = interval.rows.merged();
+        let rows = flows.len();
+        flows.retain(|f| filter.matches(f, name_of(interval, f)));
+        Reading { tool, host, interval, flows, filter: filter.to_string(), rows }
+    }
+
+    /// The name of the interface that a row belongs to.
+    pub fn interface(&self, flow: &Flow) -> &'a str {
+        name_of(self.interval, flow)
+    }
+
+    /// All rows that are kept, added up.
+    pub fn total(&self) -> Count {
+        self.flows.iter().map(|f| f.counters.total()).sum()
+    }
+}
+
+fn name_of<'a>(interval: &'a Interval, flow: &Flow) -> &'a str {
+    interval.interfaces.get(usize::from(flow.interface)).map_or("", |i| &i.name)
+}
+
+/// A row's tunnels as they are listed: outermost first, none where there is no tunnel.
+fn tunnels(key: &Key) -> impl Iterator<Item = Tunnel> + use<> {
+    (key.depth > 0).then_some(key.outermost).into_iter().chain(key.innermost)
+}
+
+/// How a reading is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people; see [`table`].
+    #[default]
+    Table,
+    /// One object per line; see [`json`].
+    Json,
+    /// One line per row; see [`csv`].
+    Csv,
+}
+
+/// Writes one reading after another to a stream.
+pub struct Writer<'w> {
+    out: &'w mut dyn Write,
+    format: Format,
+    table: table::Options,
+    readings: u64,
+}
+
+impl<'w> Writer<'w> {
+    /// A writer to `out`, which needs no buffer of its own. `table` matters to [`Format::Table`] only.
+    pub fn new(out: &'w mut dyn Write, format: Format, table: table::Options) -> Self {
+        Writer { out, format, table, readings: 0 }
+    }
+
+    /// Writes a reading and flushes, so that a reader at the other end of a pipe has it at once.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn write(&mut self, reading: &Reading<'_>) -> io::Result<()> {
+        let first = self.readings == 0;
+        self.readings += 1;
+        let mut out = BufWriter::with_capacity(64 << 10, &mut *self.out);
+        match self.format {
+            Format::Json => json::write(&mut out, reading)?,
+            Format::Csv if first => csv::write(&mut out, reading, csv::Header::Yes)?,
+            Format::Csv => csv::write(&mut out, reading, csv::Header::No)?,
+            Format::Table => {
+                if !first {
+                    writeln!(out)?;
+                }
+                table::write(&mut out, reading, &self.table)?;
+            }
+        }
+        out.flush()
+    }
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What readings look like, to the byte: `tests/export/` holds the expected texts. After a wanted
+//! change, `TMON_BLESS=1 cargo test --test export` writes them anew; look at the difference.
+#![allow(clippy::unwrap_used)] // a panic is this program's report
+use std::{
+    env, fs,
+    io::{self, Write},
+    net::IpAddr,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use tmon::{
+    export::{Format, Reading, Writer, table},
+    filter::Filter,
+    flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    snapshot::{Fill, HookKind, Interface, Interval, Rows},
+    units::Base,
+};
+
+fn count(packets: u64, bytes: u64) -> Count {
+    Count { packets, bytes }
+}
+
+fn pair(a: &str, b: &str) -> Pair {
+    let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+    Pair { first: ip(a), second: ip(b) }
+}
+
+fn flow(outer: Pair, outermost: (Kind, Option<u32>), inner: Inner, cells: [[Count; 2]; 2]) -> Flow {
+    let (kind, id) = outermost;
+    let key = Key { outer: Some(outer), outermost: Tunnel { kind, id }, innermost: None, depth: 1, inner, other: false };
+    Flow { interface: 0, key, counters: Counters { cells } }
+}
+
+/// One row of each sort: plain IPv4, both nestings, an absent id, no inner pair, other, overflow, no tunnel.
+fn flows() -> Vec<Flow> {
+    let zero = Count::default();
+    let hosts = pair("172.16.1.100", "172.16.1.101");
+    let inner = Inner::Pair(pair("192.168.0.1", "192.168.0.2"));
+    let six = pair("2001:db8:1234:5678:9abc:def0:1234:5678", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff");
+
+    let vxlan = flow(hosts, (Kind::Vxlan, Some(10000)), inner, [[zero, count(4, 880)], [count(5, 1100), zero]]);
+    let mut nested = flow(six, (Kind::Vxlan, Some(10001)), Inner::Pair(six), [[count(1_000_000, 1_500_000_000), zero], [zero; 2]]);
+    nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: Some(7) });
+    nested.key.depth = 2;
+    let mut deep = flow(hosts, (Kind::Geneve, Some(5)), inner, [[count(1, 200), count(1, 300)], [zero; 2]]);
+    deep.key.innermost = Some(Tunnel { kind: Kind::Ipip, id: None });
+    deep.key.depth = 3;
+    deep.interface = 1;
+    let arp = flow(hosts, (Kind::Gre, None), Inner::Proto(InnerProto(0x0806)), [[count(1, 92), zero], [zero; 2]]);
+    let mut other =
+        flow(hosts, (Kind::Vxlan, Some(10000)), Inner::Proto(InnerProto(InnerProto::REASON | 9)), [[count(900, 90_000), zero], [zero; 2]]);
+    other.key.other = true;
+    let mut overflow =
+        flow(hosts, (Kind::None, None), Inner::Proto(InnerProto(InnerProto::REASON | 10)), [[count(3, 300), zero], [zero; 2]]);
+    overflow.key = Key { outer: None, depth: 0, other: true, ..overflow.key };
+    let mut plain = flow(hosts, (Kind::None, None), Inner::Proto(InnerProto(InnerProto::REASON)), [[count(2, 120), zero], [zero; 2]]);
+    plain.key.depth = 0;
+    let greatest = flow(
+        pair("10.0.0.1", "10.0.0.2"),
+        (Kind::Wireguard, None),
+        Inner::Proto(InnerProto(InnerProto::REASON | 4)),
+        [[zero, count(u64::MAX, u64::MAX)], [zero; 2]],
+    );
+    vec![vxlan, nested, deep, arp, other, overflow, plain, greatest]
+}
+
+fn interval(flows: &[Flow]) -> Interval {
+    let mut rows = Rows::default();
+    for (place, flow) in flows.iter().enumerate() {
+        rows.push_flow(place as u32, flow);
+    }
+    let books = Books {
+        counted: [count(12_000, 1_200_000), count(200, 20_000)],
+        stops: [
+            [count(96, 9_600), Count::default()],
+            [count(10, 600), count(4, 240)],
+            [Count::default(); 2],
+            [count(1, 60), Count::default()],
+            [Count::default(); 2],
+            [Count::default(); 2],
+        ],
+        suspect: [count(3, 300), Count::default()],
+    };
+    let eth0 =
+        Interface { name: "eth0".into(), ifindex: 5, netns: None, hook: HookKind::Tcx, books, fill: Fill { used: 655, size: 65_536 } };
+    let evil = Interface {
+        name: "e\x1b[2J\u{9b}\u{202e}1".into(),
+        ifindex: 7,
+        netns: Some("blue\n".into()),
+        hook: HookKind::Clsact,
+        books: Books::default(),
+        fill: Fill::default(),
+    };
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_763_831_100);
+    let elapsed = Duration::from_millis(5001);
+    Interval { since, taken: since + elapsed, elapsed, interfaces: vec![eth0, evil], rows }
+}
+
+fn text(interval: &Interval, filter: &str, format: Format, width: Option<usize>, readings: usize) -> String {
+    let filter = Filter::parse(filter).unwrap();
+    let reading = Reading::new("tmon 0.1.0", "node-a", interval, &filter);
+    let mut out = vec![];
+    let mut writer = Writer::new(&mut out, format, table::Options { width, base: Base::Si });
+    for _ in 0..readings {
+        writer.write(&reading).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// Compares with the file of this name, or writes it when blessing.
+fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export").join(name);
+    if env::var_os("TMON_BLESS").is_some() {
+        fs::write(&path, actual).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert!(actual == expected, "{name} differs; now it is:\n{actual}");
+}
+
+#[test]
+fn json_is_schema_1() {
+    golden("reading.json", &text(&interval(&flows()), "", Format::Json, None, 1));
+}
+
+#[test]
+fn json_keys_have_the_order_of_the_contract() {
+    const CONTRACT: &str = "schema tool host since taken interval_ns interfaces \
+        name ifindex netns hook seen FOUR counted FOUR \
+        stops plain FOUR non_ip FOUR fragment FOUR truncated FOUR malformed FOUR too_deep FOUR suspect FOUR \
+        flows interface tunnel vni tunnels kind id depth outer_sip outer_dip inner_sip inner_dip inner_proto other \
+        rx_pkts rx_bytes tx_pkts tx_bytes fwd_pkts fwd_bytes rev_pkts rev_bytes";
+    let mut one = interval(&flows()[..1]);
+    one.interfaces.truncate(1);
+    let json = text(&one, "", Format::Json, None, 1);
+    // Every second piece between quotes is inside them; a key is one that a colon follows.
+    let pieces: Vec<&str> = json.split('"').collect();
+    let keys: Vec<&str> = pieces.iter().zip(pieces.iter().skip(1)).filter(|(_, next)| next.starts_with(':')).map(|(key, _)| *key).collect();
+    assert_eq!(
+        keys.join(" "),
+        CONTRACT.replace("FOUR", "rx_pkts rx_bytes tx_pkts tx_bytes").split_whitespace().collect::<Vec<_>>().join(" ")
+    );
+}
+
+#[test]
+fn json_is_one_valid_line_per_reading_and_keeps_every_value() {
+    let json = text(&interval(&flows()), "", Format::Json, None, 3);
+    assert_eq!(json.lines().count(), 3);
+    assert!(!json.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "raw control character");
+    for line in json.lines() {
+        let v: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(v["interfaces"][1]["name"], "e\x1b[2J\u{9b}\u{202e}1");
+        assert_eq!(v["interval_ns"], 5_001_000_000u64);
+        let flows = v["flows"].as_array().unwrap();
+        assert_eq!(flows.len(), 8);
+        let overflow = flows.iter().find(|f| f["inner_proto"] == "overflow").unwrap();
+        assert!(overflow["outer_sip"].is_null() && overflow["tunnel"].is_null() && overflow["vni"].is_null());
+        assert_eq!((&overflow["tunnels"], &overflow["depth"], &overflow["other"]), (&serde_json::json!([]), &0.into(), &true.into()));
+        assert_eq!(flows.iter().find(|f| f["tunnel"] == "wireguard").unwrap()["rx_bytes"], u64::MAX);
+        let sums = |kind: &str| flows.iter().map(|f| u128::from(f[kind].as_u64().unwrap())).sum::<u128>();
+        assert_eq!(sums("rx_bytes") + sums("tx_bytes"), sums("fwd_bytes") + sums("rev_bytes"));
+        assert_eq!(sums("rx_pkts") + sums("tx_pkts"), sums("fwd_pkts") + sums("rev_pkts"));
+    }
+}
+
+#[test]
+fn csv_has_its_header_once() {
+    let one = text(&interval(&flows()), "", Format::Csv, None, 1);
+    golden("reading.csv", &one);
+    let two = text(&interval(&flows()), "", Format::Csv, None, 2);
+    let body = one.split_once('\n').unwrap().1;
+    assert_eq!(two, format!("{one}{body}"));
+    assert_eq!(text(&interval(&[]), "", Format::Csv, None, 1).lines().count(), 1);
+}
+
+#[test]
+fn csv_and_json_have_the_same_columns_and_values() {
+    let interval = interval(&flows());
+    let json: serde_json::Value = serde_json::from_str(&text(&interval, "!iface:eth1", Format::Json, None, 1)).unwrap();
+    let csv = text(&interval, "", Format::Csv, None, 1);
+    let mut lines = csv::Reader::from_reader(csv.as_bytes());
+    let columns = lines.headers().unwrap().clone();
+    let flows = json["flows"].as_array().unwrap();
+    assert_eq!(columns.len(), flows[0].as_object().unwrap().len());
+    for (record, flow) in lines.records().map(Result::unwrap).zip(flows) {
+        for (column, field) in columns.iter().zip(&record) {
+            match &flow[column] {
+                serde_json::Value::Null => assert_eq!(field, "", "{column}"),
+                serde_json::Value::String(s) if column != "interface" => assert_eq!(field, s, "{column}"),
+                serde_json::Value::Array(tunnels) => assert_eq!(field.split('/').filter(|t| !t.is_empty()).count(), tunnels.len()),
+                serde_json::Value::String(_) => {}
+                number_or_bool => assert_eq!(field, number_or_bool.to_string(), "{column}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_of_every_width() {
+    let interval = interval(&flows());
+    golden("table.txt", &text(&interval, "", Format::Table, None, 1));
+    golden("table-120.txt", &text(&interval, "", Format::Table, Some(120), 1));
+    golden("table-80.txt", &text(&interval, "", Format::Table, Some(80), 1));
+    golden("table-filtered.txt", &text(&interval, "kind:vxlan !host:2001:db8::/32", Format::Table, Some(100), 2));
+    golden("table-nothing.txt", &text(&interval, "host:1.2.3.4", Format::Table, None, 1));
+}
+
+#[test]
+fn no_row_is_wider_than_the_terminal() {
+    use unicode_width::UnicodeWidthStr;
+    let interval = interval(&flows());
+    for width in 0..200 {
+        let table = text(&interval, "", Format::Table, Some(width), 1);
+        // The rows are between the first two empty lines; sentences around them may wrap.
+        for line in table.split("\n\n").nth(1).unwrap_or_default().lines() {
+            assert!(line.width() <= width, "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_table_is_sorted_by_bytes_and_adds_up() {
+    let flows: Vec<Flow> = flows().into_iter().filter(|f| f.key.outermost.kind != Kind::Wireguard).collect();
+    let table = text(&interval(&flows), "", Format::Table, None, 1);
+    let shares: Vec<&str> = table.lines().filter_map(|l| l.split_once(" %").map(|(l, _)| l.rsplit(' ').next().unwrap())).collect();
+    assert_eq!(shares, ["99.9", "<0.1", "<0.1", "<0.1", "<0.1", "<0.1", "<0.1", "100", "99.1"]); // the last is the coverage
+    assert!(table.lines().any(|l| l.trim_start().starts_with("total  ") && l.contains("7 rows") && l.contains("1.5 GB")), "{table}");
+}
+
+#[test]
+fn nothing_from_outside_reaches_a_terminal_raw() {
+    for format in [Format::Table, Format::Json, Format::Csv] {
+        let out = text(&interval(&flows()), "", format, None, 1);
+        assert!(!out.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{format:?}: {out}");
+    }
+}
+
+/// Takes some bytes, then is closed.
+struct Closing(usize);
+
+impl Write for Closing {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let n = buffer.len().min(self.0);
+        self.0 -= n;
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_told_as_one() {
+    let many: Vec<Flow> = flows()
+        .into_iter()
+        .cycle()
+        .take(2000)
+        .enumerate()
+        .map(|(i, mut f)| {
+            f.key.outermost.id = Some(i as u32);
+            f
+        })
+        .collect();
+    let interval = interval(&many);
+    let reading = Reading::new("tmon 0.1.0", "node-a", &interval, &Filter::default());
+    for format in [Format::Table, Format::Json, Format::Csv] {
+        for accepted in [0, 1, 100, 100_000] {
+            let mut out = Closing(accepted);
+            let error = Writer::new(&mut out, format, table::Options::default()).write(&reading).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?} after {accepted} bytes: {error}");
+        }
+    }
+}
