@@ -25,3 +25,4 @@ pub mod pcap;
 pub mod source;
 
 pub mod export;
+pub mod tui;

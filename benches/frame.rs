@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a frame costs: taking a reading in, and drawing it, by view, rows and size.
+//!
+//! `cargo bench --bench frame`: medians in milliseconds of the machine it runs on.
+use std::{
+    hint::black_box,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tmon::{
+    flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
+    snapshot::{Rows, Snapshot},
+    tui::{
+        Reading,
+        app::{App, Msg, Start, update},
+        compose,
+        look::Look,
+        stage::{Manner, Stage},
+        theme::Theme,
+    },
+};
+
+/// `rows` conversations among `hosts` hosts, after `t` seconds.
+fn snapshot(hosts: u32, rows: u32, t: u64) -> Snapshot {
+    let mut out = Rows::default();
+    let host = |n: u32| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + n % hosts));
+    for i in 0..rows {
+        let (a, b) = (i % hosts, i.wrapping_mul(2_654_435_761) >> 7);
+        let (a, b) = (host(a).min(host(b)), host(a).max(host(b)));
+        let bytes = t * (100 + u64::from(i.wrapping_mul(40_503) % 100_000));
+        let sent = Count { packets: bytes / 100, bytes };
+        let client = |n: u32| IpAddr::from(Ipv4Addr::from_bits(0xc0a8_0000 + n));
+        let key = Key {
+            outer: Some(Pair { first: a, second: b }),
+            outermost: Tunnel { kind: Kind::Vxlan, id: Some(10_000 + i % 4) },
+            innermost: None,
+            depth: 1,
+            inner: Inner::Pair(Pair { first: client(i), second: client(i / 2) }),
+            other: false,
+        };
+        out.push_flow(i, &Flow { interface: 0, key, counters: Counters { cells: [[Count::default(), sent], [sent, Count::default()]] } });
+    }
+    let at = Duration::from_secs(t);
+    Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH + at, at, interfaces: vec![], rows: out }
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).map_or(0.0, |t| t.as_secs_f64() * 1e3)
+}
+
+fn main() {
+    println!("{:>9} {:>6} {:>8} {:>9} {:>12} {:>12} {:>12}", "rows", "hosts", "view", "size", "reading ms", "frame ms", "key ms");
+    for (hosts, rows, rounds) in [(9, 40, 30u64), (300, 10_000, 30), (300, 1_000_000, 4)] {
+        for (view, key) in [("chord", '1'), ("matrix", '2'), ("table", '3')] {
+            for size in [(80, 24), (120, 40), (300, 90)] {
+                let Ok(mut app) = App::new(Start::default()) else { return };
+                let press = |app: &mut App, c| update(app, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)), Duration::ZERO);
+                update(&mut app, Msg::Resize(size.0, size.1), Duration::ZERO);
+                press(&mut app, key);
+                let (mut look, mut stage) = (Look::new(Theme::default()), Stage::default());
+                let manner = Manner { animate: false, ..Manner::default() };
+                let area = Rect::new(0, 0, size.0, size.1);
+                let (mut reading, mut frame, mut keys) = (vec![], vec![], vec![]);
+                for t in 1..=rounds {
+                    let r = Box::new(Reading { snapshot: snapshot(hosts, rows, t), notices: vec![] });
+                    let now = Duration::from_secs(t);
+                    let mut draw = |app: &App| {
+                        let begun = Instant::now();
+                        let mut buf = Buffer::empty(area);
+                        black_box(compose(app, &mut look, &mut stage, manner, now, area, &mut buf));
+                        begun.elapsed()
+                    };
+                    let begun = Instant::now();
+                    update(&mut app, Msg::Reading(r, now), now);
+                    reading.push(begun.elapsed());
+                    frame.push(draw(&app));
+                    let begun = Instant::now();
+                    press(&mut app, 'j');
+                    keys.push(begun.elapsed() + draw(&app));
+                }
+                println!(
+                    "{rows:>9} {hosts:>6} {view:>8} {:>9} {:>12.2} {:>12.2} {:>12.2}",
+                    format!("{}x{}", size.0, size.1),
+                    median(reading),
+                    median(frame),
+                    median(keys)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,1195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the dashboard shows and how keys change it. Pure: no terminal, no clock, no file.
+//!
+//! [`update`] is the only way to change an [`App`]; drawing only reads it. Time is an argument.
+use std::{
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use foldhash::HashMap;
+
+use crate::{
+    filter::{Filter, FilterError},
+    flow::{Books, Count, Counters, Flow, Key, Tunnel},
+    history::History,
+    matrix::{End, Level, Matrix, Measure, Scope, Tally, Within},
+    snapshot::{Interface, Interval, Rows, Snapshot},
+    tui::{
+        Reading,
+        keys::{self, Action},
+        table_view::{Column, Line, Lines, Sorting},
+    },
+    units::{self, Base, Quantity},
+};
+
+/// What fills the middle of the screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum View {
+    /// Arcs and ribbons.
+    #[default]
+    Chord,
+    /// Sender by receiver.
+    Matrix,
+    /// Every row.
+    Table,
+    /// The books, and how well they are kept.
+    Health,
+}
+
+impl View {
+    /// All views, in the order of Tab.
+    pub const ALL: [View; 4] = [View::Chord, View::Matrix, View::Table, View::Health];
+
+    /// Its name on the screen and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            View::Chord => "chord",
+            View::Matrix => "matrix",
+            View::Table => "table",
+            View::Health => "health",
+        }
+    }
+}
+
+/// What numbers are shown in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Bits on the wire.
+    #[default]
+    Bits,
+    /// Bytes on the wire.
+    Bytes,
+    /// Packets on the wire.
+    Packets,
+}
+
+impl Unit {
+    /// What it measures.
+    pub fn measure(self) -> Measure {
+        match self {
+            Unit::Packets => Measure::Packets,
+            Unit::Bits | Unit::Bytes => Measure::Bytes,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Bits => "bits",
+            Unit::Bytes => "bytes",
+            Unit::Packets => "packets",
+        }
+    }
+}
+
+/// When the picture is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum At {
+    /// Always the newest interval.
+    #[default]
+    Live,
+    /// The interval with this number.
+    Past(u64),
+}
+
+/// What is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// An arc, a line of the matrix.
+    End(End),
+    /// A ribbon, a cell: the sender and the receiver.
+    Pair(End, End),
+}
+
+impl Pick {
+    /// Whether traffic between two ends is part of what is selected.
+    pub fn includes(self, a: End, b: End) -> bool {
+        match self {
+            Pick::End(e) => e == a || e == b,
+            Pick::Pair(x, y) => (x, y) == (a, b) || (y, x) == (a, b),
+        }
+    }
+}
+
+/// A level that was entered; the state to come back to.
+#[derive(Clone, Debug)]
+pub struct Crumb {
+    /// What the breadcrumb says.
+    pub label: String,
+    within: Within,
+    view: View,
+    pick: Option<Pick>,
+    marks: BTreeSet<End>,
+}
+
+/// A filter that is being written.
+#[derive(Clone, Debug)]
+pub struct Editing {
+    /// The text.
+    pub text: String,
+    /// Where the cursor is, as a byte offset at a character's border.
+    pub cursor: usize,
+    /// Why the text is not a filter (the last one that was stays in force).
+    pub error: Option<FilterError>,
+    before: (String, Filter),
+}
+
+/// What the source or the program said, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// On the clock of the messages.
+    pub at: Duration,
+    /// One line.
+    pub text: String,
+    /// It is about something that went wrong.
+    pub bad: bool,
+}
+
+/// What is drawn: made anew whenever something it depends on changes.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// Its interval's number, when it is of one.
+    pub number: Option<u64>,
+    /// When it begins.
+    pub since: SystemTime,
+    /// When it ends.
+    pub taken: SystemTime,
+    /// How long it is.
+    pub elapsed: Duration,
+    /// The interfaces; books of the interval or since counting began, as the numbers are.
+    pub interfaces: Rc<Vec<Interface>>,
+    /// The rows in scope by pair and by tunnel.
+    pub tally: Tally,
+    /// The largest ends.
+    pub matrix: Matrix,
+    /// The tunnels in scope, largest first.
+    pub tunnels: Vec<(Tunnel, Count)>,
+    /// The rows themselves; only made for the table.
+    pub lines: Lines,
+}
+
+impl Default for Picture {
+    fn default() -> Self {
+        Picture {
+            number: None,
+            since: SystemTime::UNIX_EPOCH,
+            taken: SystemTime::UNIX_EPOCH,
+            elapsed: Duration::ZERO,
+            interfaces: Rc::default(),
+            tally: Tally::default(),
+            matrix: Matrix::default(),
+            tunnels: Vec::new(),
+            lines: Lines::default(),
+        }
+    }
+}
+
+impl Picture {
+    /// What an end sent and received, also if it is not among the largest.
+    pub fn sums(&self, end: End) -> (Count, Count) {
+        if let Some(i) = self.matrix.index(end) {
+            return (self.matrix.sent(i), self.matrix.received(i));
+        }
+        let mut sums = (Count::default(), Count::default());
+        for ((a, b), [fwd, rev]) in &self.tally.pairs {
+            if *a == end {
+                sums.0 += *fwd;
+                sums.1 += *rev;
+            }
+            if *b == end {
+                sums.0 += *rev;
+                sums.1 += *fwd;
+            }
+        }
+        sums
+    }
+
+    /// What one end sent to another, also if they are not among the largest.
+    pub fn sent(&self, from: End, to: End) -> Count {
+        match (self.matrix.index(from), self.matrix.index(to)) {
+            (Some(i), Some(j)) => self.matrix.get(i, j),
+            _ => self.tally.sent(from, to),
+        }
+    }
+
+    /// The books of all interfaces together.
+    pub fn books(&self) -> Books {
+        let mut sum = Books::default();
+        for i in self.interfaces.iter() {
+            for hook in 0..2 {
+                sum.counted[hook] += i.books.counted[hook];
+                sum.suspect[hook] += i.books.suspect[hook];
+                for (s, o) in sum.stops.iter_mut().zip(&i.books.stops) {
+                    s[hook] += o[hook];
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// How the dashboard begins.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// What fills the middle.
+    pub view: View,
+    /// What numbers are in.
+    pub unit: Unit,
+    /// The step between the prefixes of bytes.
+    pub base: Base,
+    /// Totals instead of rates.
+    pub totals: bool,
+    /// How many ends are shown before the rest is "other"; by the room there is when not given.
+    pub top: Option<usize>,
+    /// The filter's text, which must be one.
+    pub filter: String,
+    /// What is watched, in a word or two: "lab", a file's name.
+    pub title: String,
+    /// A capture: every interval is known from the start.
+    pub recorded: bool,
+}
+
+/// The dashboard's whole state.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// What fills the middle.
+    pub view: View,
+    /// What numbers are in.
+    pub unit: Unit,
+    /// The step between the prefixes of bytes.
+    pub base: Base,
+    /// Rates, or totals.
+    pub rate: bool,
+    /// The ends by name rather than by size.
+    pub by_name: bool,
+    /// How many ends are shown; by room when `None`.
+    pub top: Option<usize>,
+    /// What is watched, in a word or two.
+    pub title: String,
+    /// The levels that were entered, from the hosts down.
+    pub crumbs: Vec<Crumb>,
+    /// Only this tunnel.
+    pub tunnel: Option<Tunnel>,
+    /// Only rows that match, and its text.
+    pub filter: Filter,
+    /// The filter as it was written.
+    pub filter_text: String,
+    /// A filter is being written.
+    pub editing: Option<Editing>,
+    /// Marked ends, for entering several at once.
+    pub marks: BTreeSet<End>,
+    /// What is selected.
+    pub pick: Option<Pick>,
+    /// What the mouse is over.
+    pub hover: Option<Pick>,
+    /// The selected row of the table.
+    pub row: Option<(u16, Key)>,
+    /// The table's order.
+    pub sort: Column,
+    /// The table's order the other way round.
+    pub reversed: bool,
+    /// The first column of the table or line of a text that is shown.
+    pub scroll: usize,
+    /// When the picture is of.
+    pub at: At,
+    /// A capture is being played.
+    pub playing: bool,
+    /// A capture: all of it is in the history.
+    pub recorded: bool,
+    /// The keys are shown.
+    pub help: bool,
+    /// The last minutes.
+    pub history: History,
+    /// The last error of reading, until a reading works again.
+    pub trouble: Option<String>,
+    /// What the source and the program said, newest last.
+    pub notices: VecDeque<Notice>,
+    /// When the newest reading came, on the clock of the messages.
+    pub read: Option<Duration>,
+    /// The last error there was, and when.
+    pub last_error: Option<(Duration, String)>,
+    /// The screen: columns and lines.
+    pub size: (u16, u16),
+    /// What is drawn.
+    pub picture: Picture,
+    latest: Option<Rc<Snapshot>>,
+    current: Option<(u64, Rc<Interval>)>,
+    held: Option<(u64, Rc<Interval>, Rc<Snapshot>)>,
+    timeline: (Scope, Vec<Moment>),
+}
+
+/// An interval of the timeline: its number, its length, what was counted in scope.
+pub type Moment = (u64, Duration, Count);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Msg {
+    /// A key was pressed.
+    Key(KeyEvent),
+    /// Something on the screen was clicked.
+    Click(Hit),
+    /// The mouse is over something, or no longer.
+    Hover(Option<Pick>),
+    /// Text was pasted.
+    Paste(String),
+    /// The terminal has this many columns and lines.
+    Resize(u16, u16),
+    /// The source was read.
+    Reading(Box<Reading>, Duration),
+    /// The source could not be read.
+    Failed(String, Duration),
+    /// The time of one interval has passed while a capture plays.
+    Step,
+    /// The program has something to say.
+    Say(Notice),
+}
+
+/// What a click is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// The same as a key.
+    Key(Action),
+    /// An end or a pair.
+    Pick(Pick),
+    /// A tunnel of the selector; `None` is all of them.
+    Tunnel(Option<Tunnel>),
+    /// A row of the table.
+    Row(u16, Key),
+    /// A column's headline.
+    Column(Column),
+    /// A level of the breadcrumb: how many levels stay.
+    Crumb(usize),
+    /// An interval of the timeline.
+    Time(u64),
+}
+
+/// What the loop has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Leave.
+    Quit,
+    /// Stop until continued.
+    Suspend,
+    /// Write the picture to a file.
+    Save,
+    /// Draw every cell again.
+    Redraw,
+}
+
+const NOTICES: usize = 100;
+/// How long a notice stays in the status line.
+pub const NOTICE: Duration = Duration::from_secs(8);
+
+impl App {
+    /// An app that has not read anything.
+    ///
+    /// # Errors
+    /// The filter is not one.
+    pub fn new(start: Start) -> Result<Self, FilterError> {
+        Ok(App {
+            view: start.view,
+            unit: start.unit,
+            base: start.base,
+            rate: !start.totals,
+            by_name: false,
+            top: start.top,
+            title: units::sanitize(&start.title).into_owned(),
+            crumbs: Vec::new(),
+            tunnel: None,
+            filter: Filter::parse(&start.filter)?,
+            filter_text: start.filter.trim().to_owned(),
+            editing: None,
+            marks: BTreeSet::new(),
+            pick: None,
+            hover: None,
+            row: None,
+            sort: if start.totals { Column::Total } else { Column::Rate },
+            reversed: false,
+            scroll: 0,
+            at: At::Live,
+            playing: false,
+            recorded: start.recorded,
+            help: false,
+            history: if start.recorded { History::unlimited() } else { History::default() },
+            trouble: None,
+            notices: VecDeque::new(),
+            read: None,
+            last_error: None,
+            size: (80, 24),
+            picture: Picture::default(),
+            latest: None,
+            current: None,
+            held: None,
+            timeline: (Scope::default(), Vec::new()),
+        })
+    }
+
+    /// Which rows count and what their ends are.
+    pub fn scope(&self) -> Scope {
+        let within = |depth: usize| self.crumbs.get(depth).map_or(Within::All, |c| c.within.clone());
+        Scope {
+            level: if self.crumbs.is_empty() { Level::Hosts } else { Level::Inner },
+            hosts: within(0),
+            inner: within(1),
+            tunnel: self.tunnel,
+            filter: self.filter.clone(),
+        }
+    }
+
+    /// What is selected, by mouse or by key.
+    pub fn picked(&self) -> Option<Pick> {
+        self.hover.or(self.pick)
+    }
+
+    /// A count as text: a rate over the picture's time, or a total.
+    pub fn quantity(&self, c: Count) -> Quantity {
+        self.quantity_over(c, self.rate.then_some(self.picture.elapsed))
+    }
+
+    /// A count as a rate over a time, or as a total.
+    pub fn quantity_over(&self, c: Count, elapsed: Option<Duration>) -> Quantity {
+        let per_second = |n: u64, t: Duration| (!t.is_zero()).then(|| n as f64 / t.as_secs_f64());
+        match (self.unit, elapsed) {
+            (Unit::Bits, Some(t)) => units::bit_rate(per_second(c.bytes, t)),
+            (Unit::Bytes, Some(t)) => units::byte_rate(per_second(c.bytes, t), self.base),
+            (Unit::Packets, Some(t)) => units::packet_rate(per_second(c.packets, t)),
+            (Unit::Bits, None) => units::bits(c.bytes),
+            (Unit::Bytes, None) => units::bytes(c.bytes, self.base),
+            (Unit::Packets, None) => units::packets(c.packets),
+        }
+    }
+
+    /// A count without its unit, for a narrow cell: `1.2 M`, six columns at most (seven in binary).
+    pub fn number(&self, c: Count) -> String {
+        let text = self.quantity(c).to_string();
+        let unit = text.trim_end_matches("/s").trim_end_matches(['b', 'B']).trim_end().len();
+        text[..unit].to_owned()
+    }
+
+    /// What a count weighs in the chosen unit.
+    pub fn measure(&self, c: Count) -> u64 {
+        self.unit.measure().of(c)
+    }
+
+    /// The unit as it stands in headlines: `bits/s`, `bytes`.
+    pub fn unit_name(&self) -> String {
+        format!("{}{}", self.unit.name(), if self.rate { "/s" } else { "" })
+    }
+
+    /// How many ends the picture has room for.
+    pub fn ends_shown(&self) -> usize {
+        let lines = usize::from(self.size.1);
+        match (self.top, self.view) {
+            (Some(n), _) => n,
+            (None, View::Matrix) => 300,
+            (None, _) => (lines * 2 / 5).clamp(6, 24),
+        }
+    }
+
+    /// The interval the newest reading ended.
+    pub fn newest(&self) -> Option<&Interval> {
+        self.current.as_ref().map(|(_, i)| i.as_ref())
+    }
+
+    /// The newest reading: totals since counting began.
+    pub fn latest(&self) -> Option<&Snapshot> {
+        self.latest.as_deref()
+    }
+
+    /// The number of the interval that is shown or, live, of the newest.
+    pub fn number_shown(&self) -> Option<u64> {
+        match self.at {
+            At::Past(n) => Some(n),
+            At::Live => self.history.newest().map(|f| f.number),
+        }
+    }
+
+    /// The newest notice that is still news.
+    pub fn news(&self, now: Duration) -> Option<&Notice> {
+        self.notices.back().filter(|n| now.saturating_sub(n.at) < NOTICE)
+    }
+
+    fn say(&mut self, notice: Notice) {
+        if self.notices.len() == NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(Notice { text: units::sanitize(&notice.text).into_owned(), ..notice });
+    }
+
+    /// Makes the picture anew.
+    fn refresh(&mut self) {
+        let past = match self.at {
+            At::Live => None,
+            At::Past(n) => Some(n),
+        };
+        let held = self.held.as_ref().filter(|h| Some(h.0) == past);
+        // rows, interfaces, since, taken, elapsed
+        let until: Interval;
+        let source = match (past, self.rate) {
+            (None, true) => self.current.as_ref().map(|(_, i)| view(i)),
+            (None, false) => self.latest.as_deref().map(view_of_totals),
+            (Some(_), true) if held.is_some() => held.map(|h| view(&h.1)),
+            (Some(_), false) if held.is_some() => held.map(|h| view_of_totals(&h.2)),
+            (Some(n), true) => self.history.get(n).map(|f| view(&f.interval)),
+            (Some(n), false) => match self.history.total_until(n) {
+                Some(sum) => {
+                    until = sum;
+                    Some(view(&until))
+                }
+                None => None,
+            },
+        };
+        let Some((rows, interfaces, since, taken, elapsed)) = source else {
+            self.picture = Picture::default();
+            return;
+        };
+        let scope = self.scope();
+        let measure = self.unit.measure();
+        let tally = Tally::of(rows, interfaces, &scope);
+        let mut matrix = Matrix::new(&tally, measure, self.ends_shown());
+        if self.by_name {
+            let mut order: Vec<usize> = (0..matrix.len()).collect();
+            order.sort_by_key(|&i| matrix.ends[i]);
+            matrix = matrix.reordered(&order);
+        }
+        let lines = match self.view {
+            View::Table => {
+                let by = Sorting { column: self.sort, reversed: self.reversed, measure };
+                let beside = match (past, self.rate) {
+                    (None, true) => self.latest.as_deref().map(|s| &s.rows),
+                    (None, false) => self.current.as_ref().map(|(_, i)| &i.rows),
+                    (Some(_), true) => held.map(|h| &h.2.rows),
+                    (Some(n), false) => self.history.get(n).map(|f| &f.interval.rows),
+                };
+                Lines::of(rows, beside, self.rate, interfaces, &scope, by)
+            }
+            _ => Lines::default(),
+        };
+        self.picture = Picture {
+            number: past.or(self.history.newest().map(|f| f.number)),
+            since,
+            taken,
+            elapsed,
+            interfaces: Rc::new(interfaces.to_vec()),
+            tunnels: tally.tunnels_by_size(measure),
+            tally,
+            matrix,
+            lines,
+        };
+        self.sums_over_time(&scope);
+    }
+
+    /// Brings the timeline up to date: only what is new, unless the scope is another.
+    fn sums_over_time(&mut self, scope: &Scope) {
+        let (of, line) = &mut self.timeline;
+        if of != scope {
+            *of = scope.clone();
+            line.clear();
+        }
+        let oldest = self.history.oldest().map_or(0, |f| f.number);
+        line.retain(|m| m.0 >= oldest);
+        let next = line.last().map_or(0, |m| m.0 + 1);
+        for f in self.history.since(next) {
+            line.push((f.number, f.interval.elapsed, scope.sum(&f.interval.rows, &f.interval.interfaces, |_| true)));
+        }
+    }
+
+    /// What was counted in scope in every interval of the history, oldest first.
+    pub fn timeline(&self) -> &[Moment] {
+        &self.timeline.1
+    }
+
+    /// What is selected, in the last `n` intervals up to the one shown, oldest first.
+    pub fn trend(&self, n: usize) -> Vec<u64> {
+        let (Some(pick), Some(number)) = (self.picked(), self.number_shown()) else { return vec![] };
+        let scope = self.scope();
+        let part = |row: &Flow| {
+            let (a, b) = Scope::ends(scope.level, row);
+            pick.includes(a, b)
+        };
+        self.history.until(number, n).map(|f| self.measure(scope.sum(&f.interval.rows, &f.interval.interfaces, part))).collect()
+    }
+
+    /// The same for rows of the table.
+    pub fn row_trends(&self, lines: &[Line], n: usize) -> HashMap<(u16, Key), Vec<u64>> {
+        let mut trends: HashMap<(u16, Key), Vec<u64>> = lines.iter().map(|l| ((l.interface, l.key), vec![])).collect();
+        let Some(number) = self.number_shown() else { return trends };
+        for (i, f) in self.history.until(number, n).enumerate() {
+            for row in f.interval.rows.iter() {
+                if let Some(values) = trends.get_mut(&(row.interface, row.key)) {
+                    values.resize(i + 1, 0);
+                    values[i] = values[i].saturating_add(self.measure(row.counters.total()));
+                }
+            }
+            for values in trends.values_mut() {
+                values.resize(i + 1, 0);
+            }
+        }
+        trends
+    }
+
+    /// Where the cursor is in the list of ends.
+    fn end_index(&self) -> Option<usize> {
+        match self.pick? {
+            Pick::End(e) | Pick::Pair(e, _) => self.picture.matrix.index(e),
+        }
+    }
+
+    /// The ends that an end sends to or receives from, the greatest first.
+    pub fn partners_of(&self, end: End) -> Vec<End> {
+        let m = &self.picture.matrix;
+        let Some(i) = m.index(end) else { return vec![] };
+        let both = |j: usize| self.measure(m.get(i, j)).saturating_add(self.measure(m.get(j, i)));
+        let mut list: Vec<(u64, usize)> = (0..m.len()).map(|j| (both(j), j)).filter(|x| x.0 > 0).collect();
+        list.sort_by_key(|&(n, j)| (std::cmp::Reverse(n), j));
+        list.into_iter().map(|(_, j)| m.ends[j]).collect()
+    }
+
+    fn page(&self) -> isize {
+        isize::try_from((usize::from(self.size.1) / 2).max(1)).unwrap_or(1)
+    }
+
+    fn move_end(&mut self, by: isize) {
+        let n = self.picture.matrix.len();
+        if n == 0 {
+            return;
+        }
+        let i = match self.end_index() {
+            None => 0,
+            Some(i) => clamped(i, by, n),
+        };
+        self.pick = self.picture.matrix.ends.get(i).map(|e| Pick::End(*e));
+    }
+
+    fn move_ribbon(&mut self, by: isize) {
+        let Some(i) = self.end_index() else { return self.move_end(0) };
+        let here = self.picture.matrix.ends[i];
+        let partners = self.partners_of(here);
+        let n = partners.len() as isize + 1; // the end itself is before its first ribbon
+        let at = match self.pick {
+            Some(Pick::Pair(_, b)) => partners.iter().position(|e| *e == b).map_or(0, |p| p as isize + 1),
+            _ => 0,
+        };
+        self.pick = Some(match (at + by).rem_euclid(n) {
+            0 => Pick::End(here),
+            p => Pick::Pair(here, partners[p as usize - 1]),
+        });
+    }
+
+    fn move_cell(&mut self, down: isize, right: isize) {
+        let ends = &self.picture.matrix.ends;
+        let n = ends.len();
+        if n == 0 {
+            return;
+        }
+        let (i, j) = match self.pick {
+            Some(Pick::End(e)) => (self.picture.matrix.index(e), None),
+            Some(Pick::Pair(a, b)) => (self.picture.matrix.index(a), self.picture.matrix.index(b)),
+            None => (None, None),
+        };
+        let Some(i) = i else {
+            self.pick = Some(Pick::End(ends[0]));
+            return;
+        };
+        // column 0 is the line's headline: the end itself
+        let column = clamped(j.map_or(0, |j| j + 1), right, n + 1);
+        let i = clamped(i, down, n);
+        self.pick = Some(match column {
+            0 => Pick::End(ends[i]),
+            c => Pick::Pair(ends[i], ends[c - 1]),
+        });
+    }
+
+    fn move_row(&mut self, by: isize) {
+        let lines = &self.picture.lines.list;
+        if lines.is_empty() {
+            return;
+        }
+        let i = match self.row.and_then(|r| self.picture.lines.index(r)) {
+            None => 0,
+            Some(i) => clamped(i, by, lines.len()),
+        };
+        let line = lines[i];
+        self.choose_row(&line);
+    }
+
+    fn choose_row(&mut self, line: &Line) {
+        self.row = Some((line.interface, line.key));
+        let (a, b) = Scope::ends(self.scope().level, &line.flow());
+        self.pick = Some(Pick::Pair(a, b));
+    }
+
+    fn go(&mut self, action: Action) {
+        let page = self.page();
+        let far = isize::MAX / 2;
+        let (down, right) = match action {
+            Action::Up => (-1, 0),
+            Action::Down => (1, 0),
+            Action::Left => (0, -1),
+            Action::Right => (0, 1),
+            Action::PageUp => (-page, 0),
+            Action::PageDown => (page, 0),
+            Action::First => (-far, 0),
+            _ => (far, 0),
+        };
+        self.hover = None;
+        let lines = self.help || self.view == View::Health;
+        match (lines, self.view) {
+            (true, _) => self.scroll = self.scroll.saturating_add_signed(down).min(500),
+            (_, View::Matrix) => self.move_cell(down, right),
+            (_, View::Table) if right != 0 => self.scroll = self.scroll.saturating_add_signed(right).min(Column::ALL.len()),
+            (_, View::Table) => self.move_row(down),
+            _ if right != 0 => self.move_ribbon(right),
+            _ => self.move_end(down),
+        }
+    }
+
+    fn show(&mut self, view: View) {
+        self.help = false;
+        self.hover = None;
+        self.scroll = 0;
+        self.view = view;
+        self.refresh();
+        if view == View::Table {
+            let level = self.scope().level;
+            let fits = |l: &&Line| {
+                let (a, b) = Scope::ends(level, &l.flow());
+                self.pick.is_some_and(|p| p.includes(a, b))
+            };
+            let row = self.row.filter(|r| self.picture.lines.index(*r).is_some());
+            self.row = row.or_else(|| self.picture.lines.list.iter().find(fits).map(|l| (l.interface, l.key)));
+        }
+    }
+
+    fn step_view(&mut self, by: usize) {
+        let i = View::ALL.iter().position(|v| *v == self.view).unwrap_or(0);
+        self.show(View::ALL[(i + by) % View::ALL.len()]);
+    }
+
+    /// One level deeper, into what is marked or else selected.
+    fn enter(&mut self, now: Duration) {
+        if self.view == View::Health || self.help {
+            return;
+        }
+        if self.crumbs.len() >= 2 {
+            self.say(Notice { at: now, text: "these are single rows: there is nothing inside them".to_owned(), bad: false });
+            return;
+        }
+        if self.pick.is_none() && self.marks.is_empty() {
+            match self.view {
+                View::Table => self.move_row(0),
+                _ => self.move_end(0),
+            }
+        }
+        let (within, label) = match (self.marks.is_empty(), self.pick) {
+            (false, _) => {
+                let ends: Vec<End> = self.marks.iter().copied().collect();
+                let label = match ends.as_slice() {
+                    [one] => one.to_string(),
+                    [first, rest @ ..] => format!("{first} +{}", rest.len()),
+                    [] => String::new(),
+                };
+                (Within::Any(ends), label)
+            }
+            (true, Some(Pick::End(e))) => (Within::Any(vec![e]), e.to_string()),
+            (true, Some(Pick::Pair(a, b))) if a == b => (Within::Pair(a, a), a.to_string()),
+            (true, Some(Pick::Pair(a, b))) => (Within::Pair(a, b), format!("{a} ⇄ {b}")),
+            (true, None) => return,
+        };
+        let other = match &within {
+            Within::Any(ends) => ends.contains(&End::Other),
+            Within::Pair(a, b) => *a == End::Other || *b == End::Other,
+            Within::All => false,
+        };
+        if other {
+            let text = "\"other\" is all the smaller ones: press + to see more of them, or filter with /".to_owned();
+            self.say(Notice { at: now, text, bad: false });
+            return;
+        }
+        let crumb = Crumb { label, within, view: self.view, pick: self.pick, marks: std::mem::take(&mut self.marks) };
+        self.crumbs.push(crumb);
+        (self.pick, self.hover, self.row) = (None, None, None);
+        let view = if self.crumbs.len() == 2 { View::Table } else { self.view };
+        self.show(view);
+    }
+
+    /// Back to a level: how many crumbs stay.
+    fn leave(&mut self, levels: usize) {
+        if levels < self.crumbs.len() {
+            let crumb = self.crumbs.remove(levels);
+            self.crumbs.truncate(levels);
+            (self.pick, self.marks, self.row, self.hover) = (crumb.pick, crumb.marks, None, None);
+            self.show(crumb.view);
+        }
+    }
+
+    fn back(&mut self) {
+        if self.help {
+            self.help = false;
+        } else if self.view != View::Health && (self.pick.is_some() || self.row.is_some()) {
+            (self.pick, self.row, self.hover) = (None, None, None);
+        } else {
+            self.leave(self.crumbs.len().saturating_sub(1));
+        }
+    }
+
+    fn mark(&mut self) {
+        if self.pick.is_none() {
+            self.move_end(0);
+        }
+        let ends = match self.pick {
+            Some(Pick::End(e)) => vec![e],
+            Some(Pick::Pair(a, b)) => vec![a, b],
+            None => vec![],
+        };
+        let all = ends.iter().all(|e| self.marks.contains(e));
+        for e in ends {
+            if all {
+                self.marks.remove(&e);
+            } else {
+                self.marks.insert(e);
+            }
+        }
+    }
+
+    fn choose_tunnel(&mut self, tunnel: Option<Tunnel>) {
+        self.tunnel = tunnel;
+        self.refresh();
+    }
+
+    fn step_tunnel(&mut self, forward: bool) {
+        // by kind and id, so that the order stands still while the shares change
+        let mut list: Vec<Option<Tunnel>> = self.picture.tunnels.iter().map(|t| Some(t.0)).collect();
+        if self.tunnel.is_some() && !list.contains(&self.tunnel) {
+            list.push(self.tunnel);
+        }
+        list.push(None);
+        list.sort_unstable();
+        let n = list.len();
+        let i = list.iter().position(|t| *t == self.tunnel).unwrap_or(0);
+        self.choose_tunnel(list[if forward { i + 1 } else { i + n - 1 } % n]);
+    }
+
+    fn go_to(&mut self, number: u64) {
+        let (Some(oldest), Some(newest)) = (self.history.oldest(), self.history.newest()) else { return };
+        let (oldest, newest) = (oldest.number, newest.number);
+        self.at = match number {
+            n if n > newest || (n == newest && self.recorded) => At::Live,
+            n => At::Past(n.max(oldest)),
+        };
+        self.hold();
+        self.refresh();
+    }
+
+    /// Keeps the newest interval and totals exactly, beyond what the history keeps of them.
+    fn hold(&mut self) {
+        match (self.at, &self.current, &self.latest) {
+            (At::Live, ..) => self.held = None,
+            (At::Past(n), Some((number, i)), Some(s)) if n == *number => self.held = Some((n, Rc::clone(i), Rc::clone(s))),
+            _ => {}
+        }
+    }
+
+    fn step_time(&mut self, by: i64) {
+        let Some(here) = self.number_shown() else { return };
+        self.playing = false;
+        if self.at != At::Live || by < 0 {
+            self.go_to(here.saturating_add_signed(by));
+        }
+    }
+
+    fn pause(&mut self) {
+        if self.recorded {
+            self.playing = !self.playing;
+            if self.playing
+                && self.at == At::Live
+                && let Some(first) = self.history.oldest().map(|f| f.number)
+            {
+                self.go_to(first);
+            }
+            return;
+        }
+        match (self.at, self.history.newest().map(|f| f.number)) {
+            (At::Live, Some(n)) => self.go_to(n),
+            _ => self.go_to(u64::MAX),
+        }
+    }
+
+    fn peak(&mut self) {
+        let best = self.timeline().iter().max_by_key(|m| self.measure(m.2)).map(|m| m.0);
+        if let Some(n) = best {
+            self.playing = false;
+            self.go_to(n);
+        }
+    }
+
+    /// Takes all of a capture: readings of the same counters, in their order.
+    pub fn load(&mut self, readings: Vec<Snapshot>) {
+        let mut older: Option<Snapshot> = None;
+        for snapshot in readings {
+            let interval = match &older {
+                Some(older) => snapshot.since(older),
+                None if snapshot.rows.is_empty() => {
+                    older = Some(snapshot);
+                    continue;
+                }
+                None => snapshot.total(),
+            };
+            let number = self.history.push(&interval);
+            self.current = Some((number, Rc::new(interval)));
+            older = Some(snapshot);
+        }
+        self.latest = older.map(Rc::new);
+        self.refresh();
+    }
+
+    fn receive(&mut self, reading: Reading, now: Duration) {
+        for text in reading.notices {
+            self.say(Notice { at: now, text, bad: true });
+        }
+        let snapshot = reading.snapshot;
+        if let Some(older) = self.latest.take() {
+            let interval = snapshot.since(&older);
+            drop(older);
+            let number = self.history.push(&interval);
+            self.current = Some((number, Rc::new(interval)));
+        }
+        self.latest = Some(Rc::new(snapshot));
+        self.read = Some(now);
+        self.trouble = None;
+        // what is shown may have been forgotten
+        if let (At::Past(n), Some(oldest)) = (self.at, self.history.oldest().map(|f| f.number))
+            && n < oldest
+            && self.held.as_ref().is_none_or(|h| h.0 != n)
+        {
+            self.at = At::Past(oldest);
+            self.refresh();
+        }
+        if self.at == At::Live {
+            self.refresh();
+        }
+    }
+
+    fn edit(&mut self, key: &KeyEvent) -> Option<Effect> {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let Some(e) = &mut self.editing else { return None };
+        let before = |e: &Editing| e.text[..e.cursor].chars().next_back().map_or(0, char::len_utf8);
+        let after = |e: &Editing| e.text[e.cursor..].chars().next().map_or(0, char::len_utf8);
+        match key.code {
+            code if code == KeyCode::Esc || (code == KeyCode::Char('c') && control) => {
+                (self.filter_text, self.filter) = e.before.clone();
+                self.editing = None;
+                self.refresh();
+                return None;
+            }
+            KeyCode::Enter => {
+                if e.error.is_none() {
+                    self.filter_text = e.text.trim().to_owned();
+                    self.editing = None;
+                }
+                return None;
+            }
+            KeyCode::Left => e.cursor -= before(e),
+            KeyCode::Right => e.cursor += after(e),
+            KeyCode::Home => e.cursor = 0,
+            KeyCode::End => e.cursor = e.text.len(),
+            KeyCode::Char('a') if control => e.cursor = 0,
+            KeyCode::Char('e') if control => e.cursor = e.text.len(),
+            KeyCode::Char('u') if control => {
+                e.text.drain(..e.cursor);
+                e.cursor = 0;
+            }
+            KeyCode::Char('w') if control => {
+                let head = e.text[..e.cursor].trim_end();
+                let start = head.rfind(char::is_whitespace).map_or(0, |i| i + 1);
+                e.text.drain(start..e.cursor);
+                e.cursor = start;
+            }
+            KeyCode::Backspace => {
+                let n = before(e);
+                e.cursor -= n;
+                e.text.drain(e.cursor..e.cursor + n);
+            }
+            KeyCode::Delete => {
+                let n = after(e);
+                e.text.drain(e.cursor..e.cursor + n);
+            }
+            KeyCode::Char(ch) if !control => {
+                e.text.insert(e.cursor, ch);
+                e.cursor += ch.len_utf8();
+            }
+            _ => return None,
+        }
+        self.filter_as_written();
+        None
+    }
+
+    fn filter_as_written(&mut self) {
+        let Some(e) = &mut self.editing else { return };
+        match Filter::parse(&e.text) {
+            Ok(f) => {
+                e.error = None;
+                if f != self.filter {
+                    self.filter = f;
+                    self.refresh();
+                }
+            }
+            Err(error) => e.error = Some(error),
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Duration) -> Option<Effect> {
+        match action {
+            Action::Quit => return Some(Effect::Quit),
+            Action::Suspend => return Some(Effect::Suspend),
+            Action::Save => return Some(Effect::Save),
+            Action::Redraw => return Some(Effect::Redraw),
+            Action::Help => (self.help, self.scroll) = (!self.help, 0),
+            Action::NextView => self.step_view(1),
+            Action::PreviousView => self.step_view(View::ALL.len() - 1),
+            Action::Chord => self.show(View::Chord),
+            Action::Matrix => self.show(View::Matrix),
+            Action::Table => self.show(View::Table),
+            Action::Health => self.show(View::Health),
+            Action::Up | Action::Down | Action::Left | Action::Right | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
+                self.go(action)
+            }
+            Action::Enter => self.enter(now),
+            Action::Back => self.back(),
+            Action::Mark => self.mark(),
+            Action::ClearMarks => self.marks.clear(),
+            Action::NextTunnel => self.step_tunnel(true),
+            Action::PreviousTunnel => self.step_tunnel(false),
+            Action::Filter => {
+                self.help = false;
+                let text = self.filter_text.clone();
+                let before = (text.clone(), self.filter.clone());
+                self.editing = Some(Editing { cursor: text.len(), text, error: None, before });
+            }
+            Action::Rate => {
+                self.rate = !self.rate;
+                self.sort = match self.sort {
+                    Column::Rate => Column::Total,
+                    Column::Total => Column::Rate,
+                    other => other,
+                };
+                self.refresh();
+            }
+            Action::Unit => {
+                self.unit = match self.unit {
+                    Unit::Bits => Unit::Bytes,
+                    Unit::Bytes => Unit::Packets,
+                    Unit::Packets => Unit::Bits,
+                };
+                self.refresh();
+            }
+            Action::Sort if self.view == View::Table => self.sort_by(self.sort.next()),
+            Action::Sort => {
+                self.by_name = !self.by_name;
+                self.refresh();
+            }
+            Action::Reverse => {
+                self.reversed = !self.reversed;
+                self.refresh();
+            }
+            Action::More | Action::Fewer => {
+                let n = self.ends_shown();
+                let step = (n / 4).max(1);
+                self.top = Some(if action == Action::More { n + step } else { n.saturating_sub(step).max(1) }.min(1000));
+                self.refresh();
+            }
+            Action::Pause => self.pause(),
+            Action::Older => self.step_time(-1),
+            Action::Newer => self.step_time(1),
+            Action::MuchOlder => self.step_time(-10),
+            Action::MuchNewer => self.step_time(10),
+            Action::Peak => self.peak(),
+        }
+        None
+    }
+
+    fn sort_by(&mut self, column: Column) {
+        self.reversed = column == self.sort && !self.reversed;
+        self.sort = column;
+        self.refresh();
+    }
+
+    fn click(&mut self, hit: Hit, now: Duration) -> Option<Effect> {
+        self.hover = None;
+        match hit {
+            Hit::Key(action) => return self.act(action, now),
+            Hit::Pick(pick) if self.pick == Some(pick) => self.enter(now),
+            Hit::Pick(pick) => self.pick = Some(pick),
+            Hit::Tunnel(tunnel) => self.choose_tunnel(tunnel),
+            Hit::Row(interface, key) if self.row == Some((interface, key)) => self.enter(now),
+            Hit::Row(interface, key) => {
+                let line = Line::new(interface, key, Counters::default(), self.rate);
+                self.choose_row(&line);
+            }
+            Hit::Column(column) => self.sort_by(column),
+            Hit::Crumb(levels) => self.leave(levels),
+            Hit::Time(number) => self.go_to(number),
+        }
+        None
+    }
+}
+
+/// `i + by`, within `0..n`; `n` is not 0.
+fn clamped(i: usize, by: isize, n: usize) -> usize {
+    i.saturating_add_signed(by).min(n - 1)
+}
+
+/// What a picture is made of: rows, interfaces, since, taken, elapsed.
+type Material<'a> = (&'a Rows, &'a [Interface], SystemTime, SystemTime, Duration);
+
+fn view(i: &Interval) -> Material<'_> {
+    (&i.rows, &i.interfaces, i.since, i.taken, i.elapsed)
+}
+
+fn view_of_totals(s: &Snapshot) -> Material<'_> {
+    (&s.rows, &s.interfaces, s.since, s.taken, s.taken.duration_since(s.since).unwrap_or_default())
+}
+
+/// Changes the app as a message asks; says what is left for the loop to do.
+pub fn update(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
+    match msg {
+        Msg::Key(key) if app.editing.is_some() => return app.edit(&key),
+        Msg::Key(key) => return keys::action(&key).and_then(|action| app.act(action, now)),
+        Msg::Click(hit) => return app.click(hit, now),
+        Msg::Hover(pick) => app.hover = pick,
+        Msg::Paste(text) => {
+            if let Some(e) = &mut app.editing {
+                let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                e.text.insert_str(e.cursor, &text);
+                e.cursor += text.len();
+                app.filter_as_written();
+            }
+        }
+        Msg::Resize(columns, lines) => {
+            let before = app.ends_shown();
+            app.size = (columns, lines);
+            if app.ends_shown() != before {
+                app.refresh();
+            }
+        }
+        Msg::Reading(reading, at) => app.receive(*reading, at),
+        Msg::Failed(error, at) => {
+            app.last_error = Some((at, units::sanitize(&error).into_owned()));
+            app.say(Notice { at, text: error.clone(), bad: true });
+            app.trouble = Some(units::sanitize(&error).into_owned());
+        }
+        Msg::Step => {
+            if app.playing
+                && let Some(n) = app.number_shown()
+            {
+                app.go_to(n + 1);
+                app.playing = app.at != At::Live;
+            }
+        }
+        Msg::Say(notice) => app.say(notice),
+    }
+    None
+}

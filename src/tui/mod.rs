@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The dashboard: one thread, one loop. Draw if something changed, wait for input until the next
+//! reading is due, read, change the app.
+pub mod app;
+pub mod chord;
+pub mod health;
+pub mod help;
+pub mod keys;
+pub mod look;
+pub mod matrix_view;
+pub mod save;
+pub mod screen;
+pub mod session;
+pub mod side;
+pub mod spark;
+pub mod stage;
+pub mod status;
+pub mod table_view;
+pub mod text;
+pub mod theme;
+pub mod timeline;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use crossterm::event::{self, Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use crate::snapshot::Snapshot;
+use app::{App, Effect, Hit, Msg, Notice, Start};
+use look::Look;
+use screen::Hits;
+use session::Session;
+use stage::{Manner, Stage};
+use theme::{Depth, Scheme, Theme};
+
+/// How the dashboard begins and looks.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is shown at first.
+    pub start: Start,
+    /// How often the source is read; for a capture, how long an interval is shown while it plays.
+    pub interval: Duration,
+    /// The colours.
+    pub scheme: Scheme,
+    /// How many colours the terminal has.
+    pub depth: Depth,
+    /// How the chord is drawn.
+    pub manner: Manner,
+    /// The mouse is ours, rather than the terminal's for selecting text.
+    pub mouse: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            start: Start::default(),
+            interval: Duration::from_secs(1),
+            scheme: Scheme::default(),
+            depth: Depth::from_env(),
+            manner: Manner::default(),
+            mouse: true,
+        }
+    }
+}
+
+/// One reading from the source, and what went wrong or changed since the last one.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The totals.
+    pub snapshot: Snapshot,
+    /// One line each, shown on the screen.
+    pub notices: Vec<String>,
+}
+
+/// How soon a signal is noticed.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Shows what `read` gives, live, until the user leaves or a signal ends it. An error of `read` is
+/// shown on the screen and the reading is tried again at the next interval.
+///
+/// # Errors
+/// The filter is not one, standard output is not a terminal, or the terminal is gone.
+pub fn run(opts: Options, read: &mut dyn FnMut() -> Result<Reading>) -> Result<()> {
+    let app = App::new(opts.start.clone())?;
+    Dashboard::open(&opts, app)?.run(opts.interval, Some(read))
+}
+
+/// Shows a capture: readings of the same counters at instants of the capture, oldest first. The
+/// first may be the empty one from before the first packet.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_recorded(opts: Options, readings: Vec<Snapshot>) -> Result<()> {
+    let mut app = App::new(Start { recorded: true, ..opts.start.clone() })?;
+    app.load(readings);
+    Dashboard::open(&opts, app)?.run(opts.interval, None)
+}
+
+struct Dashboard {
+    session: Session,
+    app: App,
+    look: Look,
+    hits: Hits,
+    stage: Stage,
+    manner: Manner,
+    begun: Instant,
+}
+
+impl Dashboard {
+    fn open(opts: &Options, app: App) -> Result<Self> {
+        Ok(Dashboard {
+            session: Session::open(opts.mouse)?,
+            app,
+            look: Look::new(Theme::new(opts.scheme, opts.depth)),
+            hits: Hits::default(),
+            stage: Stage::default(),
+            manner: Manner { interval: opts.interval, ..opts.manner },
+            begun: Instant::now(),
+        })
+    }
+
+    /// Time since the dashboard began, on a clock that only goes forward.
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn run(mut self, interval: Duration, mut read: Option<&mut dyn FnMut() -> Result<Reading>>) -> Result<()> {
+        let interval = interval.max(Duration::from_millis(20));
+        let mut due = Duration::ZERO;
+        let mut dirty = true;
+        let mut frame = None; // when the next frame of a movement is due
+        let size = crossterm::terminal::size().context("ask the terminal for its size")?;
+        self.update(Msg::Resize(size.0, size.1))?;
+        loop {
+            if self.session.ended() {
+                return Ok(());
+            }
+            if self.now() >= due {
+                let msg = match &mut read {
+                    Some(read) => match read() {
+                        Ok(reading) => Msg::Reading(Box::new(reading), self.now()),
+                        Err(e) => Msg::Failed(format!("{e:#}"), self.now()),
+                    },
+                    None => Msg::Step,
+                };
+                dirty |= read.is_some() || self.app.playing;
+                if self.update(msg)? {
+                    return Ok(());
+                }
+                // ticks that were missed are not made up for: the next interval is the longer
+                let now = self.now();
+                due = now.max(due) + interval
+                    - Duration::from_nanos((now.saturating_sub(due).as_nanos() % interval.as_nanos().max(1)) as u64);
+            }
+            if dirty || frame.is_some_and(|f| self.now() >= f) {
+                self.draw()?;
+                dirty = false;
+                frame = self.stage.next_frame(self.now());
+            }
+            let next = frame.map_or(due, |f| f.min(due));
+            let wait = next.saturating_sub(self.now()).min(PATIENCE);
+            if event::poll(wait).context("wait for input")? {
+                // everything that has come in the meantime, then one frame
+                while event::poll(Duration::ZERO).context("wait for input")? {
+                    let event = event::read().context("read input")?;
+                    for msg in self.messages(event) {
+                        dirty = true;
+                        if self.update(msg)? {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an event of the terminal means.
+    fn messages(&mut self, event: Event) -> Vec<Msg> {
+        match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => vec![Msg::Key(key)],
+            Event::Paste(text) => vec![Msg::Paste(text)],
+            Event::Resize(columns, lines) => vec![Msg::Resize(columns, lines)],
+            Event::Mouse(m) => self.mouse(m),
+            _ => vec![],
+        }
+    }
+
+    fn hit(&self, x: u16, y: u16) -> Option<Hit> {
+        self.hits.at(x, y).or_else(|| self.hits.chord.and_then(|_| self.stage.pick_at(x, y)).map(Hit::Pick))
+    }
+
+    fn mouse(&mut self, m: MouseEvent) -> Vec<Msg> {
+        let (x, y) = (m.column, m.row);
+        match m.kind {
+            MouseEventKind::Down(MouseButton::Left) => self.hit(x, y).map(Msg::Click).into_iter().collect(),
+            MouseEventKind::Down(MouseButton::Right) => vec![Msg::Click(Hit::Key(keys::Action::Back))],
+            MouseEventKind::Drag(MouseButton::Left) => {
+                self.hit(x, y).filter(|h| matches!(h, Hit::Time(_))).map(Msg::Click).into_iter().collect()
+            }
+            MouseEventKind::ScrollUp => self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.0))).into_iter().collect(),
+            MouseEventKind::ScrollDown => self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.1))).into_iter().collect(),
+            MouseEventKind::Moved => {
+                let over = screen::hover(self.hit(x, y));
+                if over == self.app.hover { vec![] } else { vec![Msg::Hover(over)] }
+            }
+            _ => vec![],
+        }
+    }
+
+    /// Changes the app; true if it is to end.
+    fn update(&mut self, msg: Msg) -> Result<bool> {
+        let now = self.now();
+        match app::update(&mut self.app, msg, now) {
+            None => {}
+            Some(Effect::Quit) => return Ok(true),
+            Some(Effect::Suspend) => self.session.suspend()?,
+            Some(Effect::Redraw) => self.session.clear()?,
+            Some(Effect::Save) => {
+                self.look.learn(&self.app.picture.matrix.ends);
+                let (text, bad) = match save::save(&self.app, &self.look) {
+                    Ok(name) => (format!("saved {name}"), false),
+                    Err(e) => (format!("not saved: {e:#}"), true),
+                };
+                let notice = Notice { at: now, text, bad };
+                app::update(&mut self.app, Msg::Say(notice), now);
+            }
+        }
+        Ok(false)
+    }
+
+    fn draw(&mut self) -> Result<()> {
+        let now = self.now();
+        let (app, look, hits, stage, manner) = (&self.app, &mut self.look, &mut self.hits, &mut self.stage, self.manner);
+        self.session.draw(|frame| {
+            let area = frame.area();
+            *hits = compose(app, look, stage, manner, now, area, frame.buffer_mut());
+        })?;
+        let cost = self.now().saturating_sub(now);
+        self.stage.spent(cost);
+        Ok(())
+    }
+}
+
+/// Draws one whole frame, and says what is where in it.
+pub fn compose(app: &App, look: &mut Look, stage: &mut Stage, manner: Manner, now: Duration, area: Rect, buf: &mut Buffer) -> Hits {
+    look.learn(&app.picture.matrix.ends);
+    let hits = screen::draw(app, look, now, area, buf);
+    if let Some(area) = hits.chord {
+        stage.show(app, now, manner);
+        stage.draw(app, look, now, manner, area, buf);
+    }
+    hits
+}

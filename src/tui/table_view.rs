@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table: every row in scope, by any column.
+use std::{
+    cmp::{Ordering, Reverse},
+    time::Duration,
+};
+
+use foldhash::{HashMap, HashMapExt};
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line as TextLine, Span},
+    widgets::Widget,
+};
+use unicode_width::UnicodeWidthStr;
+
+use crate::{
+    flow::{Count, Counters, Flow, Inner, Key, Pair, Tunnel},
+    matrix::{End, Measure, Scope},
+    snapshot::{Interface, Rows},
+    tui::{
+        app::{App, At, Hit},
+        keys::Action,
+        look::Look,
+        screen::Hits,
+        spark,
+        text::{fit, shared_prefix},
+    },
+    units::sanitize,
+};
+
+/// The most rows that are sorted and shown; the smaller ones are summed in the last line.
+pub const LINES: usize = 10_000;
+
+/// A column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Column {
+    /// The interface's name.
+    Interface,
+    /// The outermost tunnel's kind.
+    Kind,
+    /// Its id.
+    Id,
+    /// The innermost tunnel, when there is more than one, and the depth.
+    Inside,
+    /// The outer pair.
+    Outer,
+    /// The inner pair, or what is there instead.
+    Inner,
+    /// What the first end sent.
+    Forward,
+    /// What the second end sent.
+    Reverse,
+    /// What came in at the interface.
+    Rx,
+    /// What went out at the interface.
+    Tx,
+    /// Both directions per second in the interval.
+    Rate,
+    /// Both directions since counting began.
+    #[default]
+    Total,
+}
+
+impl Column {
+    /// All columns, left to right.
+    pub const ALL: [Column; 12] = [
+        Column::Interface,
+        Column::Kind,
+        Column::Id,
+        Column::Inside,
+        Column::Outer,
+        Column::Inner,
+        Column::Forward,
+        Column::Reverse,
+        Column::Rx,
+        Column::Tx,
+        Column::Rate,
+        Column::Total,
+    ];
+
+    /// The next one, after the last the first.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let i = Column::ALL.iter().position(|c| *c == self).unwrap_or(0);
+        Column::ALL[(i + 1) % Column::ALL.len()]
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Column::Interface => "iface",
+            Column::Kind => "tunnel",
+            Column::Id => "id",
+            Column::Inside => "inside",
+            Column::Outer => "hosts",
+            Column::Inner => "inner",
+            Column::Forward => "→ sent",
+            Column::Reverse => "← sent",
+            Column::Rx => "rx",
+            Column::Tx => "tx",
+            Column::Rate => "rate",
+            Column::Total => "total",
+        }
+    }
+
+    /// Numbers are read from the right, and the largest first.
+    fn is_number(self) -> bool {
+        matches!(self, Column::Forward | Column::Reverse | Column::Rx | Column::Tx | Column::Rate | Column::Total)
+    }
+
+    /// How soon it goes when there is no room: the highest first.
+    fn dispensable(self) -> u8 {
+        match self {
+            Column::Outer | Column::Inner | Column::Rate => 0,
+            Column::Id => 1,
+            Column::Kind => 2,
+            Column::Forward | Column::Reverse => 3,
+            Column::Total => 4,
+            Column::Interface => 5,
+            Column::Inside => 6,
+            Column::Rx | Column::Tx => 7,
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its interface's index.
+    pub interface: u16,
+    /// What it is.
+    pub key: Key,
+    /// What it counted, in the interval or since counting began, as the picture is.
+    pub counters: Counters,
+    /// What it counted in the interval, if that is known.
+    pub rate: Option<Count>,
+    /// What it counted since counting began, if that is known.
+    pub total: Option<Count>,
+}
+
+impl Line {
+    /// A row of a picture of rates (or else of totals).
+    pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
+        let sum = Some(counters.total());
+        Line { interface, key, counters, rate: sum.filter(|_| rate), total: sum.filter(|_| !rate) }
+    }
+
+    /// The row as it was counted.
+    pub fn flow(&self) -> Flow {
+        Flow { interface: self.interface, key: self.key, counters: self.counters }
+    }
+}
+
+/// Sorted rows.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    /// The rows.
+    pub list: Vec<Line>,
+    /// How many smaller ones are left out.
+    pub more: usize,
+}
+
+/// How a table is sorted.
+#[derive(Clone, Copy, Debug)]
+pub struct Sorting {
+    /// By what.
+    pub column: Column,
+    /// The other way round.
+    pub reversed: bool,
+    /// What numbers are in.
+    pub measure: Measure,
+}
+
+impl Lines {
+    /// The rows in scope, sorted. `rate` says what `rows` hold; `beside` holds the other of rates
+    /// and totals, where it is known.
+    pub fn of(rows: &Rows, beside: Option<&Rows>, rate: bool, interfaces: &[Interface], scope: &Scope, by: Sorting) -> Self {
+        let mut list: Vec<Line> = Vec::new();
+        let mut place: HashMap<(u16, Key), usize> = HashMap::new();
+        // Where there are very many, the small ones are not even looked at.
+        let least = threshold(rows, interfaces, scope, by.measure);
+        let mut more = 0;
+        for row in rows.iter() {
+            if !scope.includes(&row, interfaces) {
+                continue;
+            }
+            if by.measure.of(row.counters.total()) < least || list.len() >= 2 * LINES {
+                more += 1;
+                continue;
+            }
+            match place.entry((row.interface, row.key)) {
+                std::collections::hash_map::Entry::Occupied(e) => list[*e.get()].counters.add(&row.counters),
+                std::collections::hash_map::Entry::Vacant(e) => {
+                    e.insert(list.len());
+                    list.push(Line::new(row.interface, row.key, row.counters, rate));
+                }
+            }
+        }
+        for line in &mut list {
+            let sum = Some(line.counters.total());
+            if rate { line.rate = sum } else { line.total = sum }
+        }
+        if let Some(beside) = beside {
+            for row in beside.iter() {
+                if let Some(line) = place.get(&(row.interface, row.key)).map(|i| &mut list[*i]) {
+                    let slot = if rate { &mut line.total } else { &mut line.rate };
+                    *slot = Some(slot.unwrap_or_default() + row.counters.total());
+                }
+            }
+        }
+        list.sort_unstable_by(|a, b| {
+            let order = compare(a, b, by, interfaces);
+            let order = if by.reversed { order.reverse() } else { order };
+            order.then_with(|| (a.interface, a.key).cmp(&(b.interface, b.key)))
+        });
+        if list.len() > LINES {
+            more += list.len() - LINES;
+            list.truncate(LINES);
+        }
+        Lines { list, more }
+    }
+
+    /// Where a row is.
+    pub fn index(&self, row: (u16, Key)) -> Option<usize> {
+        self.list.iter().position(|l| (l.interface, l.key) == row)
+    }
+}
+
+/// The size below which a row (or a part of one) is not among the largest [`LINES`].
+fn threshold(rows: &Rows, interfaces: &[Interface], scope: &Scope, measure: Measure) -> u64 {
+    if rows.len() <= 2 * LINES {
+        return 0;
+    }
+    let mut sizes: Vec<u64> = rows.iter().filter(|r| scope.includes(r, interfaces)).map(|r| measure.of(r.counters.total())).collect();
+    if sizes.len() <= LINES {
+        return 0;
+    }
+    *sizes.select_nth_unstable_by_key(LINES, |n| Reverse(*n)).1
+}
+
+fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Ordering {
+    let down = |a: Count, b: Count| by.measure.of(b).cmp(&by.measure.of(a));
+    let maybe = |a: Option<Count>, b: Option<Count>| b.map(|c| by.measure.of(c)).cmp(&a.map(|c| by.measure.of(c)));
+    let name = |l: &Line| interfaces.get(usize::from(l.interface)).map(|i| &i.name);
+    match by.column {
+        Column::Interface => name(a).cmp(&name(b)),
+        Column::Kind => a.key.outermost.cmp(&b.key.outermost),
+        Column::Id => a.key.outermost.id.cmp(&b.key.outermost.id),
+        Column::Inside => (a.key.depth, a.key.innermost).cmp(&(b.key.depth, b.key.innermost)),
+        Column::Outer => a.key.outer.cmp(&b.key.outer),
+        Column::Inner => a.key.inner.cmp(&b.key.inner),
+        Column::Forward => down(a.counters.fwd(), b.counters.fwd()),
+        Column::Reverse => down(a.counters.rev(), b.counters.rev()),
+        Column::Rx => down(a.counters.rx(), b.counters.rx()),
+        Column::Tx => down(a.counters.tx(), b.counters.tx()),
+        Column::Rate => maybe(a.rate, b.rate),
+        Column::Total => maybe(a.total, b.total),
+    }
+}
+
+/// A tunnel as text: `vxlan 10000`, `ipip`.
+pub fn tunnel_name(t: Tunnel) -> String {
+    match t.id {
+        Some(id) => format!("{} {id}", t.kind),
+        None => t.kind.to_string(),
+    }
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// The second address of a pair is without what it shares with the first.
+    short: bool,
+    /// Numbers are without their unit.
+    bare: bool,
+    /// How many bytes all outer and all inner addresses share, and are without.
+    cut: [usize; 2],
+    /// The space between columns.
+    gap: usize,
+}
+
+impl Room {
+    const AMPLE: Room = Room { short: false, bare: false, cut: [0; 2], gap: 2 };
+
+    /// The rooms to try, the most ample first; the last one has to do.
+    fn all(lines: &[Line]) -> [Room; 4] {
+        let shared = |pair: &dyn Fn(&Line) -> Option<Pair>| {
+            let both = lines.iter().filter_map(pair).flat_map(|p| [p.first.to_string(), p.second.to_string()]);
+            shared_prefix(&both.collect::<Vec<_>>())
+        };
+        let cut = [shared(&|l| l.key.outer), shared(&|l| l.key.inner.pair())];
+        let short = Room { short: true, ..Room::AMPLE };
+        let bare = Room { bare: true, ..short };
+        [Room::AMPLE, short, bare, Room { cut, gap: 1, ..bare }]
+    }
+
+    /// Two addresses in one cell.
+    fn pair(&self, p: Pair, cut: usize) -> String {
+        let (a, b) = (p.first.to_string(), p.second.to_string());
+        if self.short
+            && p.first.is_ipv4() == p.second.is_ipv4()
+            && let Some(sep) = a.rfind(['.', ':'])
+            && b.get(..=sep) == a.get(..=sep)
+        {
+            return format!("{} ⇄{}", &a[cut.min(sep)..], &b[sep..]);
+        }
+        format!("{} ⇄ {}", a.get(cut..).unwrap_or(&a), b.get(cut..).unwrap_or(&b))
+    }
+}
+
+fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
+    let rate = app.rate.then_some(app.picture.elapsed);
+    let one = |c: Count| match room.bare {
+        true => app.number(c),
+        false => app.quantity_over(c, rate).to_string(),
+    };
+    match column {
+        Column::Interface => {
+            app.picture.interfaces.get(usize::from(line.interface)).map_or(String::new(), |i| sanitize(&i.name).into_owned())
+        }
+        Column::Kind => line.key.outermost.kind.to_string(),
+        Column::Id => line.key.outermost.id.map_or(String::new(), |id| id.to_string()),
+        Column::Inside => match (line.key.innermost, line.key.depth) {
+            (Some(t), 2) => tunnel_name(t),
+            (Some(t), n) => format!("{} ({n} deep)", tunnel_name(t)),
+            (None, _) => String::new(),
+        },
+        Column::Outer => line.key.outer.map_or_else(|| "overflow".to_owned(), |p| room.pair(p, room.cut[0])),
+        Column::Inner => match line.key.inner {
+            _ if line.key.other => "other".to_owned(),
+            Inner::Pair(p) => room.pair(p, room.cut[1]),
+            Inner::Proto(p) => p.to_string(),
+        },
+        Column::Forward => one(line.counters.fwd()),
+        Column::Reverse => one(line.counters.rev()),
+        Column::Rx => one(line.counters.rx()),
+        Column::Tx => one(line.counters.tx()),
+        Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
+        Column::Rate => line.rate.map_or("-".to_owned(), |c| app.quantity_over(c, Some(app.interval_elapsed())).to_string()),
+        Column::Total => line.total.map_or("-".to_owned(), |c| app.quantity_over(c, None).to_string()),
+    }
+}
+
+/// All columns that have something to say, with their widths.
+fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, usize)> {
+    let nested = lines.iter().any(|l| l.key.innermost.is_some());
+    let several = app.picture.interfaces.len() > 1;
+    let least = if room.bare { 6 } else { 9 };
+    Column::ALL
+        .iter()
+        .filter(|c| (**c != Column::Inside || nested) && (**c != Column::Interface || several || width > 150))
+        .map(|&c| {
+            let content = lines.iter().map(|l| cell(app, c, l, room).width()).max().unwrap_or(0);
+            let title = c.title().width() + if c == app.sort { 2 } else { 0 };
+            (c, content.max(title).max(if c.is_number() { least } else { 0 }).min(80))
+        })
+        .collect()
+}
+
+fn wide(columns: &[(Column, usize)], gap: usize) -> usize {
+    columns.iter().map(|c| c.1 + gap).sum::<usize>().saturating_sub(gap)
+}
+
+/// The columns that fit, and how they are written.
+fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Room) {
+    let rooms = Room::all(lines);
+    // shorter texts before fewer columns, but units go only to save what is sent each way
+    let needed = |c: &(Column, usize)| c.0.dispensable() <= 4;
+    for (i, room) in rooms.into_iter().enumerate() {
+        let mut list = columns(app, lines, width, room);
+        let must: Vec<(Column, usize)> = list.iter().copied().filter(needed).collect();
+        if wide(&must, room.gap) > width && i + 1 < rooms.len() {
+            continue;
+        }
+        while wide(&list, room.gap) > width
+            && let Some(rank) = list.iter().map(|c| c.0.dispensable()).max().filter(|r| *r > 0)
+        {
+            list.retain(|c| c.0.dispensable() < rank); // rx goes with tx
+        }
+        return (list, room);
+    }
+    (vec![], Room::AMPLE)
+}
+
+/// Draws the table into an area.
+pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    if area.height < 2 || area.width < 4 {
+        return;
+    }
+    let lines = &app.picture.lines;
+    if lines.list.is_empty() {
+        return;
+    }
+    let room = usize::from(area.height) - 1;
+    let cursor = app.row.and_then(|r| lines.index(r));
+    let last = lines.list.len() + usize::from(lines.more > 0);
+    let first = cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(last.saturating_sub(room));
+    let page = &lines.list[first.min(lines.list.len())..(first + room).min(lines.list.len())];
+
+    let width = usize::from(area.width).saturating_sub(1);
+    let (mut shown, form) = fitting(app, page, width);
+    let scroll = app.scroll.min(shown.len().saturating_sub(1));
+    shown.drain(..scroll);
+    let gap = form.gap;
+    let used = wide(&shown, gap) + 2;
+    let trend = width.saturating_sub(used).min(30);
+    let trends = if trend >= 8 { app.row_trends(page, trend) } else { HashMap::new() };
+
+    // headlines
+    let mut x = area.x + 1;
+    let right = area.right();
+    for &(column, w) in &shown {
+        let w16 = (w as u16).min(right.saturating_sub(x));
+        let arrow = match (column == app.sort, column.is_number() != app.reversed) {
+            (false, _) => "",
+            (true, true) => " ▾",
+            (true, false) => " ▴",
+        };
+        let style = if column == app.sort { look.accent } else { look.dim };
+        let text = format!("{}{arrow}", column.title());
+        let text = if column.is_number() { format!("{text:>w$}") } else { text };
+        buf.set_stringn(x, area.y, fit(&text, usize::from(w16)), usize::from(w16), style);
+        hits.add(Rect::new(x, area.y, w16, 1), Hit::Column(column));
+        x = x.saturating_add((w + gap) as u16);
+        if x >= right {
+            break;
+        }
+    }
+    if trend >= 8 && x < right {
+        buf.set_stringn(x, area.y, "trend", trend, look.dim);
+    }
+
+    for (i, line) in page.iter().enumerate() {
+        let y = area.y + 1 + i as u16;
+        let row = Rect::new(area.x, y, area.width, 1);
+        let chosen = cursor == Some(first + i);
+        let (a, b) = Scope::ends(app.scope().level, &line.flow());
+        let dimmed = !chosen && app.row.is_none() && app.picked().is_some_and(|p| !p.includes(a, b));
+        if chosen {
+            buf.set_style(row, look.cursor);
+            buf.set_string(area.x, y, "▌", look.accent);
+        }
+        let mut x = area.x + 1;
+        for &(column, w) in &shown {
+            if x >= right {
+                break;
+            }
+            let room = usize::from(right - x).min(w);
+            let text = cell(app, column, line, form);
+            let style = match column {
+                _ if dimmed => look.faint,
+                Column::Kind | Column::Id => look.text,
+                Column::Inside | Column::Interface => look.dim,
+                Column::Total => look.dim,
+                Column::Rate => look.strong,
+                Column::Inner if line.key.inner.pair().is_none() => look.dim,
+                _ if text.starts_with("0 ") || text.starts_with("0/") || text == "0" => look.faint,
+                _ => look.text,
+            };
+            if matches!(column, Column::Outer | Column::Inner) && !dimmed && line.key.inner.pair().is_some() {
+                pair_spans(look, column, line, &text, style).render(Rect::new(x, y, room as u16, 1), buf);
+            } else {
+                let text = fit(&text, room);
+                let pad = if column.is_number() { room.saturating_sub(text.width()) } else { 0 };
+                buf.set_stringn(x + pad as u16, y, &text, room - pad, style);
+            }
+            x = x.saturating_add((w + gap) as u16);
+        }
+        if let Some(values) = trends.get(&(line.interface, line.key))
+            && x < right
+        {
+            let style = if dimmed { look.faint } else { look.spark };
+            spark::low(values, Rect::new(x, y, (trend as u16).min(right - x), 1), buf, style);
+        }
+        hits.add(row, Hit::Row(line.interface, line.key));
+    }
+    if lines.more > 0 && first + room > lines.list.len() {
+        let y = area.y + 1 + page.len() as u16;
+        if y < area.bottom() {
+            let text = format!("and {} smaller rows: filter with / to see them", lines.more);
+            buf.set_stringn(area.x + 1, y, text, width, look.dim);
+        }
+    }
+    hits.wheel(area, Action::Up, Action::Down);
+}
+
+/// The pair with each address in its end's colour where the ends are on the chord.
+fn pair_spans<'a>(look: &Look, column: Column, line: &Line, text: &'a str, style: Style) -> TextLine<'a> {
+    let pair = if column == Column::Outer { line.key.outer } else { line.key.inner.pair() };
+    let (Some(p), Some((a, b))) = (pair, text.split_once(" ⇄")) else { return TextLine::styled(text, style) };
+    let of = |addr| look.end_if_known(End::Addr(addr)).unwrap_or(style);
+    TextLine::from(vec![Span::styled(a, of(p.first)), Span::styled(" ⇄", look.faint), Span::styled(b, of(p.second))])
+}
+
+impl App {
+    /// How long the interval is that rates are of, whatever the picture shows.
+    pub fn interval_elapsed(&self) -> Duration {
+        match (self.rate, self.at) {
+            (true, _) => self.picture.elapsed,
+            (false, At::Live) => self.newest().map_or(Duration::ZERO, |i| i.elapsed),
+            (false, At::Past(n)) => self.history.get(n).map_or(Duration::ZERO, |f| f.interval.elapsed),
+        }
+    }
+}

@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The dashboard as it is drawn: whole screens at fixed sizes from a fixed app, and its keys.
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, SystemTime},
+};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tmon::{
+    flow::{Books, Count, Flow, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    matrix::End,
+    snapshot::{Fill, HookKind, Interface, Rows, Snapshot},
+    tui::{
+        Reading,
+        app::{App, At, Effect, Hit, Msg, Notice, Pick, Start, Unit, View, update},
+        compose,
+        look::Look,
+        screen::Hits,
+        stage::{Manner, Stage},
+        table_view::Column,
+        theme::{Depth, Scheme, Theme},
+    },
+};
+
+const SIZES: [(u16, u16); 9] = [(0, 0), (1, 1), (2, 5), (9, 3), (40, 12), (80, 24), (120, 40), (200, 60), (300, 90)];
+const STILL: Manner = Manner { animate: false, blocks: tmon::raster::Blocks::Quadrant, aspect: 0.5, interval: Duration::from_secs(1) };
+
+fn v4(n: u32) -> IpAddr {
+    Ipv4Addr::from_bits(n).into()
+}
+
+fn host(n: u32) -> IpAddr {
+    v4(0xac10_0164 + n)
+}
+
+fn flow(a: u32, b: u32, net: u32, scale: u64, t: u64) -> Flow {
+    let c = |bytes: u64| Count { packets: bytes.div_ceil(700), bytes };
+    let client = |n| v4(0xc0a8_0001 + net * 256 + n);
+    Flow {
+        interface: 0,
+        key: Key {
+            outer: Some(Pair { first: host(a), second: host(b) }),
+            outermost: Tunnel { kind: Kind::Vxlan, id: Some(10000 + net) },
+            innermost: None,
+            depth: 1,
+            inner: Inner::Pair(Pair { first: client(a), second: client(b) }),
+            other: false,
+        },
+        counters: tmon::flow::Counters { cells: [[Count::default(), c(scale * t * 300)], [c(scale * t * 1000), Count::default()]] },
+    }
+}
+
+/// Nine hosts, four networks, something of everything that can be in a row.
+fn many(t: u64) -> Vec<Flow> {
+    let mut flows: Vec<Flow> = (1..9).map(|b| flow(0, b, b % 4, 7 * u64::from(b * b), t)).collect();
+    flows.extend([flow(1, 5, 1, 300, t), flow(2, 7, 2, 40, t), flow(3, 4, 3, 900, t), flow(6, 8, 0, 3, t)]);
+    let mut arp = flow(0, 1, 0, 1, t);
+    arp.key.inner = Inner::Proto(InnerProto(0x0806));
+    let mut nested = flow(2, 3, 1, 50, t);
+    nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: Some(77) });
+    nested.key.depth = 2;
+    let mut other = flow(0, 2, 2, 2, t);
+    other.key.inner = Inner::Proto(InnerProto(InnerProto::REASON + 9));
+    other.key.other = true;
+    flows.extend([arp, nested, other]);
+    flows
+}
+
+fn one(t: u64) -> Vec<Flow> {
+    vec![flow(0, 1, 0, 10, t)]
+}
+
+fn largest(t: u64) -> Vec<Flow> {
+    let mut flows = many(t);
+    for f in &mut flows {
+        f.counters.cells = [[Count { packets: u64::MAX / 20 * t, bytes: u64::MAX / 20 * t }; 2]; 2];
+    }
+    flows
+}
+
+fn nothing(_: u64) -> Vec<Flow> {
+    vec![]
+}
+
+fn reading(t: u64, flows: Vec<Flow>) -> Reading {
+    let mut rows = Rows::default();
+    let mut books = Books::default();
+    for (i, f) in flows.iter().enumerate() {
+        rows.push_flow(i as u32, f);
+        books.counted[0] += f.counters.rx();
+        books.counted[1] += f.counters.tx();
+    }
+    books.stops[Stop::Plain as usize] = [Count { packets: 30 * t, bytes: 4000 * t }; 2];
+    books.stops[Stop::Malformed as usize][0] = Count { packets: t, bytes: 60 * t };
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let interface = Interface {
+        name: "eth\u{1b}[31m0".to_owned(),
+        ifindex: 3,
+        netns: None,
+        hook: HookKind::Tcx,
+        books,
+        fill: Fill { used: rows.len() as u64, size: 64 },
+    };
+    let at = Duration::from_secs(t);
+    Reading { snapshot: Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows }, notices: vec![] }
+}
+
+fn app(data: fn(u64) -> Vec<Flow>) -> App {
+    let mut app = App::new(Start { title: "lab".to_owned(), ..Start::default() }).expect("no filter");
+    for t in 1..=8 {
+        feed(&mut app, t, data);
+    }
+    app
+}
+
+fn feed(app: &mut App, t: u64, data: fn(u64) -> Vec<Flow>) {
+    // the fifth interval has the peak
+    let extra = if t >= 5 { 3 } else { 0 };
+    update(app, Msg::Reading(Box::new(reading(t, data(t + extra))), Duration::from_secs(t)), Duration::from_secs(t));
+}
+
+fn draw_with(app: &mut App, theme: Theme, (w, h): (u16, u16)) -> (Buffer, Hits) {
+    let area = Rect::new(0, 0, w, h);
+    update(app, Msg::Resize(w, h), NOW);
+    let mut buf = Buffer::empty(area);
+    let hits = compose(app, &mut Look::new(theme), &mut Stage::default(), STILL, NOW, area, &mut buf);
+    (buf, hits)
+}
+
+const NOW: Duration = Duration::from_millis(8300);
+
+fn text(buf: &Buffer) -> String {
+    let line = |y| (0..buf.area.width).map(|x| buf[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    (0..buf.area.height).map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn screen(app: &mut App, size: (u16, u16)) -> String {
+    text(&draw_with(app, Theme::default(), size).0)
+}
+
+/// The screen without the inside of the chord, which has tests of its own.
+fn frame(app: &mut App, (w, h): (u16, u16)) -> String {
+    let area = Rect::new(0, 0, w, h);
+    update(app, Msg::Resize(w, h), NOW);
+    let mut look = Look::new(Theme::default());
+    look.learn(&app.picture.matrix.ends);
+    let mut buf = Buffer::empty(area);
+    tmon::tui::screen::draw(app, &look, NOW, area, &mut buf);
+    text(&buf)
+}
+
+/// Presses keys: words are names, other letters are themselves.
+fn press(app: &mut App, keys: &str) -> Option<Effect> {
+    let mut effect = None;
+    for word in keys.split(' ').filter(|w| !w.is_empty()) {
+        let code = match word {
+            "Enter" => KeyCode::Enter,
+            "Esc" => KeyCode::Esc,
+            "Tab" => KeyCode::Tab,
+            "Up" => KeyCode::Up,
+            "Down" => KeyCode::Down,
+            "Left" => KeyCode::Left,
+            "Right" => KeyCode::Right,
+            "Space" => KeyCode::Char(' '),
+            "Back" => KeyCode::Backspace,
+            word => {
+                for c in word.chars() {
+                    effect = update(app, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)), NOW);
+                }
+                continue;
+            }
+        };
+        effect = update(app, Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)), NOW);
+    }
+    effect
+}
+
+#[test]
+fn every_view_at_every_size_with_every_data_and_theme() {
+    for data in [nothing as fn(u64) -> Vec<Flow>, one, many, largest] {
+        for keys in [
+            "",
+            "j l",
+            "Tab",
+            "Tab j l l",
+            "3",
+            "3 j j",
+            "4",
+            "?",
+            "4 j j j",
+            "Enter",
+            "Enter j Enter",
+            "/ host:1",
+            "t",
+            "b b",
+            "t 3",
+            "p",
+            "m j m c",
+        ] {
+            let mut app = app(data);
+            press(&mut app, keys);
+            for size in SIZES {
+                let few = [Theme::new(Scheme::Light, Depth::Ansi16), Theme::new(Scheme::Mono, Depth::Mono)];
+                let few = if size.0 <= 80 { &few[..] } else { &[] };
+                for theme in [Theme::default()].iter().chain(few) {
+                    let (buf, _) = draw_with(&mut app, *theme, size);
+                    assert!(!text(&buf).contains('\u{1b}'), "an escape reached the screen");
+                }
+            }
+        }
+    }
+    // before anything was read, and after one reading
+    let mut empty = App::new(Start::default()).expect("no filter");
+    for size in SIZES {
+        draw_with(&mut empty, Theme::default(), size);
+    }
+    feed(&mut empty, 1, many);
+    assert!(screen(&mut empty, (80, 24)).contains("counting the first interval"));
+}
+
+#[test]
+fn whole_screens() {
+    for (name, keys) in [
+        ("chord", ""),
+        ("ribbon", "j l"),
+        ("matrix", "2"),
+        ("cell", "2 j j l l"),
+        ("table", "3"),
+        ("row", "3 j"),
+        ("health", "4"),
+        ("help", "?"),
+    ] {
+        for size in [(40, 12), (80, 24), (120, 40)] {
+            let mut app = app(many);
+            press(&mut app, keys);
+            insta::assert_snapshot!(format!("{name}-{}x{}", size.0, size.1), frame(&mut app, size));
+        }
+    }
+}
+
+#[test]
+fn wide_screens() {
+    for (name, keys) in [("chord", "j"), ("matrix", "2"), ("table", "3 j")] {
+        let mut app = app(many);
+        press(&mut app, keys);
+        insta::assert_snapshot!(format!("{name}-200x60"), frame(&mut app, (200, 60)));
+    }
+}
+
+#[test]
+fn the_largest_numbers_fit() {
+    for (name, keys) in [("matrix", "2"), ("table", "3"), ("health", "4 t")] {
+        let mut app = app(largest);
+        press(&mut app, keys);
+        insta::assert_snapshot!(format!("largest-{name}-80x24"), screen(&mut app, (80, 24)));
+    }
+}
+
+#[test]
+fn the_mouse_does_what_is_under_it() {
+    let mut app = app(many);
+    press(&mut app, "2");
+    let (buf, hits) = draw_with(&mut app, Theme::default(), (120, 40));
+    let text = text(&buf);
+    let find = |word: &str| {
+        let (y, line) = text.lines().enumerate().find(|(_, l)| l.contains(word)).expect("it is on the screen");
+        (line[..line.find(word).expect("it is there")].chars().count() as u16, y as u16)
+    };
+    let at = |word| {
+        let (x, y) = find(word);
+        hits.at(x, y)
+    };
+    assert_eq!(at("table"), Some(Hit::Key(tmon::tui::keys::Action::Table)));
+    assert_eq!(at("vxlan 10003"), Some(Hit::Tunnel(Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) }))));
+    assert_eq!(at("172.16.1.104"), Some(Hit::Pick(Pick::End(End::Addr(host(4))))));
+    for hit in (0..120).flat_map(|x| (0..40).map(move |y| (x, y))).filter_map(|(x, y)| hits.at(x, y)) {
+        let mut app = app.clone();
+        update(&mut app, Msg::Click(hit), NOW);
+        update(&mut app, Msg::Click(hit), NOW);
+        draw_with(&mut app, Theme::default(), (120, 40));
+    }
+}
+
+#[test]
+fn keys_change_the_app() {
+    type Check = fn(&App) -> bool;
+    let rows: &[(&str, Check)] = &[
+        ("", |a| a.view == View::Chord && a.pick.is_none() && a.at == At::Live && a.rate && a.unit == Unit::Bits),
+        ("Tab", |a| a.view == View::Matrix),
+        ("Tab Tab Tab Tab", |a| a.view == View::Chord),
+        ("3", |a| a.view == View::Table && a.picture.lines.list.len() == 15),
+        ("H", |a| a.view == View::Health),
+        ("?", |a| a.help),
+        ("? Esc", |a| !a.help),
+        ("? ?", |a| !a.help),
+        ("b", |a| a.unit == Unit::Bytes),
+        ("b b b", |a| a.unit == Unit::Bits),
+        ("t", |a| !a.rate && a.sort == Column::Total),
+        ("t t", |a| a.rate && a.sort == Column::Rate),
+        // the cursor
+        ("j", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
+        ("j j", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[1]))),
+        ("G", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
+        ("j G", |a| a.pick == a.picture.matrix.ends.last().map(|e| Pick::End(*e))),
+        ("j G g", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
+        ("j k k", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
+        ("j l", |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x)[0] == y)),
+        ("j l h", |a| matches!(a.pick, Some(Pick::End(_)))),
+        ("j h", |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x).last() == Some(&y))),
+        ("j Esc", |a| a.pick.is_none()),
+        ("2 j l", |a| a.pick == Some(Pick::Pair(a.picture.matrix.ends[0], a.picture.matrix.ends[0]))),
+        ("2 j l l j", |a| a.pick == Some(Pick::Pair(a.picture.matrix.ends[1], a.picture.matrix.ends[1]))),
+        ("3 j", |a| a.row.is_some() && matches!(a.pick, Some(Pick::Pair(..)))),
+        // what is selected in one view is selected in the others
+        ("j l 3", |a| {
+            a.row.is_some_and(|(_, k)| {
+                let p = k.outer.expect("it has one");
+                a.pick.is_some_and(|pick| pick.includes(End::Addr(p.first), End::Addr(p.second)))
+            })
+        }),
+        // deeper and back
+        ("j Enter", |a| {
+            a.crumbs.len() == 1
+                && a.pick.is_none()
+                && a.picture.matrix.ends.iter().all(|e| e.to_string().starts_with("192.168") || matches!(e, End::Inside(..) | End::Other))
+        }),
+        ("j Enter Esc", |a| a.crumbs.is_empty() && a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
+        ("j Enter j Enter", |a| a.crumbs.len() == 2 && a.view == View::Table),
+        ("j Enter j Enter Esc Esc", |a| a.crumbs.len() == 1 && a.view == View::Chord),
+        ("j Enter j Enter j Enter", |a| a.crumbs.len() == 2 && a.notices.len() == 1),
+        ("Enter", |a| a.crumbs.len() == 1),
+        ("m", |a| a.marks.len() == 1),
+        ("m m", |a| a.marks.is_empty()),
+        ("j m j m Enter", |a| a.crumbs.len() == 1 && a.crumbs[0].label.ends_with("+1") && a.marks.is_empty()),
+        ("j m j m Enter Esc", |a| a.crumbs.is_empty() && a.marks.len() == 2),
+        ("j m c", |a| a.marks.is_empty()),
+        // tunnels, by kind and id
+        ("i", |a| a.tunnel == Some(Tunnel { kind: Kind::Vxlan, id: Some(10000) })),
+        ("i i i i", |a| a.tunnel == Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) })),
+        ("i i i i i", |a| a.tunnel.is_none()),
+        ("I", |a| a.tunnel == Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) })),
+        ("i", |a| a.picture.tally.total < a.picture.tally.everything),
+        // filters
+        ("/ host:172.16.1.101 Enter", |a| a.filter_text == "host:172.16.1.101" && a.picture.matrix.index(End::Addr(host(2))).is_none()),
+        ("/ host:172.16.1.101", |a| a.editing.is_some() && a.picture.matrix.len() == 3),
+        ("/ host:172.16.1.101 Esc", |a| a.editing.is_none() && a.filter.is_empty() && a.picture.matrix.len() > 3),
+        ("/ nonsense", |a| a.editing.as_ref().is_some_and(|e| e.error.is_some()) && a.filter.is_empty()),
+        ("/ nonsense Enter", |a| a.editing.is_some()),
+        ("/ vni:10001 Back Back Back Back Back Back Back Back Back Enter", |a| a.filter.is_empty() && a.editing.is_none()),
+        ("/ q", |a| a.editing.as_ref().is_some_and(|e| e.text == "q")),
+        // time
+        ("Space", |a| a.at == At::Past(6)),
+        ("Space Space", |a| a.at == At::Live),
+        ("[", |a| a.at == At::Past(5) && a.picture.number == Some(5)),
+        ("[ ]", |a| a.at == At::Past(6)),
+        ("[ ] ]", |a| a.at == At::Live),
+        ("{ {", |a| a.at == At::Past(0)),
+        ("{ }", |a| a.at == At::Live),
+        ("]", |a| a.at == At::Live),
+        ("p", |a| a.at == At::Past(3)),
+        ("p t", |a| a.picture.elapsed == Duration::from_secs(4)),
+        // order and number
+        ("s", |a| a.by_name && a.picture.matrix.ends.is_sorted()),
+        ("3 s", |a| a.sort == Column::Total),
+        ("3 s s", |a| a.sort == Column::Interface),
+        ("3 S", |a| a.reversed),
+        ("- - -", |a| a.picture.matrix.folded > 0),
+        ("- - - +", |a| a.picture.matrix.folded < 9),
+    ];
+    for (keys, check) in rows {
+        let mut app = app(many);
+        press(&mut app, keys);
+        assert!(check(&app), "after '{keys}': {:?} {:?} {:?} {:?}", app.view, app.pick, app.at, app.tunnel);
+    }
+    for (keys, effect) in [("q", Effect::Quit), ("e", Effect::Save), ("? q", Effect::Quit)] {
+        assert_eq!(press(&mut app(many), keys), Some(effect), "{keys}");
+    }
+}
+
+#[test]
+fn other_cannot_be_entered_and_says_why() {
+    let mut app = app(many);
+    press(&mut app, "- - - j G Enter");
+    assert!(app.crumbs.is_empty());
+    assert!(screen(&mut app, (80, 24)).contains("press + to see more"));
+}
+
+#[test]
+fn a_held_picture_stays_while_readings_come() {
+    let mut app = app(many);
+    press(&mut app, "Space");
+    let before = app.picture.matrix.clone();
+    for t in 9..12 {
+        feed(&mut app, t, largest);
+    }
+    assert_eq!(app.picture.matrix, before);
+    assert!(screen(&mut app, (80, 24)).contains("❚❚"), "it says that it is held");
+    press(&mut app, "Space");
+    assert_ne!(app.picture.matrix, before);
+}
+
+#[test]
+fn a_failed_reading_keeps_the_picture_and_says_so() {
+    let mut app = app(many);
+    let before = app.picture.matrix.clone();
+    update(&mut app, Msg::Failed("read the table of eth0: \u{1b}[2J no such device".to_owned(), NOW), NOW);
+    assert_eq!(app.picture.matrix, before);
+    let text = screen(&mut app, (120, 40));
+    assert!(text.contains("cannot read: read the table of eth0"), "{text}");
+    assert!(text.contains("last reading 0.3 s ago"), "{text}");
+    assert!(text.contains("stale"));
+    feed(&mut app, 9, many);
+    assert!(!screen(&mut app, (120, 40)).contains("cannot read: "), "it is over");
+    press(&mut app, "H");
+    assert!(screen(&mut app, (120, 40)).contains("last error"));
+}
+
+#[test]
+fn what_the_source_says_is_shown_for_a_while() {
+    let mut app = app(many);
+    update(&mut app, Msg::Say(Notice { at: NOW, text: "eth1 is gone".to_owned(), bad: true }), NOW);
+    assert!(screen(&mut app, (80, 24)).contains("eth1 is gone"));
+    assert!(app.news(NOW + Duration::from_secs(60)).is_none());
+}
+
+#[test]
+fn a_capture_is_scrubbed_and_played() {
+    let mut app = App::new(Start { recorded: true, totals: true, ..Start::default() }).expect("no filter");
+    app.load((0..6).map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).collect());
+    assert_eq!(app.history.len(), 5);
+    let all = app.picture.tally.total;
+    assert_eq!(all, reading(5, many(5)).snapshot.rows.iter().map(|f| f.counters.total()).sum::<Count>());
+    press(&mut app, "[ [");
+    assert_eq!(app.at, At::Past(2));
+    press(&mut app, "t");
+    press(&mut app, "] ] Space");
+    assert!(app.playing && app.at == At::Past(0));
+    for _ in 0..4 {
+        update(&mut app, Msg::Step, NOW);
+    }
+    assert!(!app.playing && app.at == At::Live, "it stops at the end");
+    screen(&mut app, (80, 24));
+}
+
+#[test]
+fn what_is_drawn_is_the_whole_time_since_the_last_frame() {
+    let mut app = app(many);
+    // nothing was read for a minute
+    update(&mut app, Msg::Reading(Box::new(reading(68, many(68))), NOW), NOW);
+    assert_eq!(app.picture.elapsed, Duration::from_secs(60));
+    assert!(screen(&mut app, (80, 24)).contains("1 m 00 s drawn"));
+}
+
+#[test]
+fn the_saved_picture_is_the_picture() {
+    let mut app = app(many);
+    press(&mut app, "i");
+    let mut look = Look::new(Theme::default());
+    look.learn(&app.picture.matrix.ends);
+    let mut out = Vec::new();
+    tmon::tui::save::write(&app, &look, &mut out).expect("a vector takes everything");
+    let svg = String::from_utf8(out).expect("it is text");
+    assert!(svg.contains("<svg") && svg.contains("172.16.1.104") && svg.contains("vxlan 10000"));
+    assert!(!svg.contains('\u{1b}'), "the interface's name is made safe");
+}
