@@ -25,4 +25,5 @@ pub mod pcap;
 pub mod source;
 
 pub mod export;
+pub mod lab;
 pub mod tui;
