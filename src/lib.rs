@@ -24,6 +24,7 @@ pub mod netns;
 pub mod pcap;
 pub mod source;
 
+pub mod cli;
 pub mod export;
 pub mod lab;
 pub mod tui;

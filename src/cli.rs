@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: types, dispatch, one-line errors, exit codes.
+use std::{
+    ffi::OsString,
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+
+use crate::{
+    attach::Want,
+    bpf::{Config, Port},
+    export,
+    filter::Filter,
+    flow::Kind,
+    snapshot::HookKind,
+    tui,
+};
+
+mod dump;
+mod lab;
+mod top;
+
+/// `tmon 0.1.0`, as JSON says it.
+pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
+
+/// See inside overlay networks: who talks to whom in which tunnel, live.
+///
+/// A BPF program on the TC hooks of the underlay interface parses every packet across the
+/// encapsulation boundary (VXLAN, Geneve, GRE, IPIP, GTP-U and more) and counts it per tunnel
+/// endpoint, tunnel id and inner address. Nothing is dropped or changed.
+#[derive(Debug, Parser)]
+#[command(name = "tmon", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Try `tmon demo` first: it makes a nine-host overlay network of its own and shows it.\n\
+    Exit status: 0 done, 1 it could not be done, 2 wrong usage.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Live dashboard: chord, matrix and table of what the tunnels carry
+    Top(top::Top),
+    /// One reading, or one every so often: table, JSON or CSV
+    Dump(dump::Dump),
+    /// Judge a capture file with the same BPF program
+    Replay(dump::Replay),
+    /// The simulated multi-host overlay: nine hosts and four networks in namespaces
+    #[command(subcommand)]
+    Lab(lab::Lab),
+    /// Lab, traffic and dashboard in one: what tmon shows, in a minute
+    Demo(lab::Demo),
+}
+
+/// What is watched and how it is counted.
+#[derive(Args, Debug)]
+struct Watch {
+    /// Interfaces; else the underlays of the tunnel devices found, else the default route's
+    #[arg(value_name = "IFACE")]
+    interfaces: Vec<String>,
+    /// The named network namespace that the interfaces are in
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    #[command(flatten)]
+    count: Counting,
+    /// Use this hook only
+    #[arg(long, value_enum, hide = true)]
+    hook: Option<HookArg>,
+}
+
+impl Watch {
+    fn want(&self) -> Want {
+        match self.hook {
+            None => Want::Best,
+            Some(HookArg::Tcx) => Want::Only(HookKind::Tcx),
+            Some(HookArg::Clsact) => Want::Only(HookKind::Clsact),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HookArg {
+    Tcx,
+    Clsact,
+}
+
+/// How packets become rows.
+#[derive(Args, Debug)]
+struct Counting {
+    /// Decode this UDP port as that tunnel (vxlan=5789); `none` takes a port off the list
+    #[arg(long = "port", value_name = "KIND=PORT", value_parser = port)]
+    ports: Vec<Port>,
+    /// Rows that each table is made for: IPv4 in IPv4, and everything else
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    rows: u32,
+    /// Make rows of packets without a tunnel, too
+    #[arg(long)]
+    plain: bool,
+    /// Count socket buffers as they pass the hook, not the packets on the wire
+    #[arg(long)]
+    skb: bool,
+}
+
+impl Counting {
+    fn config(&self) -> Config {
+        Config { rows: self.rows, plain: self.plain, skb: self.skb, ports: self.ports.clone(), ..Config::default() }
+    }
+}
+
+/// How a reading is printed.
+#[derive(Args, Debug)]
+struct Print {
+    /// One JSON object per reading, on a line of its own
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// One line per row
+    #[arg(long)]
+    csv: bool,
+    /// Only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
+    #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
+    filter: Filter,
+    /// Bytes in steps of 1024 (KiB, MiB)
+    #[arg(long)]
+    iec: bool,
+}
+
+impl Print {
+    fn format(&self) -> export::Format {
+        match (self.json, self.csv) {
+            (true, _) => export::Format::Json,
+            (_, true) => export::Format::Csv,
+            _ => export::Format::Table,
+        }
+    }
+}
+
+fn filter(text: &str) -> Result<Filter, String> {
+    Filter::parse(text).map_err(|e| e.to_string())
+}
+
+/// The tunnels that a UDP port can lead to.
+const UDP_KINDS: &[Kind] = &[
+    Kind::Vxlan,
+    Kind::VxlanGpe,
+    Kind::Geneve,
+    Kind::Gtpu,
+    Kind::MplsUdp,
+    Kind::GreUdp,
+    Kind::Gue,
+    Kind::Teredo,
+    Kind::L2tp,
+    Kind::Lisp,
+    Kind::Ayiya,
+    Kind::Wireguard,
+    Kind::Esp,
+    Kind::None,
+];
+
+fn port(text: &str) -> Result<Port, String> {
+    let names = || UDP_KINDS.iter().map(Kind::to_string).collect::<Vec<_>>().join(", ");
+    let (kind, number) = text.split_once('=').ok_or("a kind, '=' and a UDP port: vxlan=5789")?;
+    let fou = kind.eq_ignore_ascii_case("fou");
+    let kind = if fou { Kind::Gue } else { kind.parse()? };
+    if !UDP_KINDS.contains(&kind) {
+        return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
+    }
+    let port = number.parse().ok().filter(|p| *p > 0).ok_or_else(|| format!("'{number}' is not a UDP port (1 to 65535)"))?;
+    Ok(Port { kind, fou, port })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Result<jiff::SignedDuration, _> = text.parse();
+    let d = parsed.map_err(|_| "a number and a unit: 500ms, 5s, 10m, 1h".to_owned())?;
+    Duration::try_from(d).map_err(|_| "a time that has passed already".to_owned())
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// A flag that SIGINT, SIGTERM and SIGHUP raise.
+fn interrupted() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        // A second one ends the process at once.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag)).context("handle signals")?;
+        signal_hook::flag::register(signal, Arc::clone(&flag)).context("handle signals")?;
+    }
+    Ok(flag)
+}
+
+/// Waits until then, or until the flag is raised. Whether it was.
+fn wait(until: Instant, flag: &AtomicBool) -> bool {
+    const STEP: Duration = Duration::from_millis(50);
+    while !flag.load(Ordering::Relaxed) {
+        match until.checked_duration_since(Instant::now()) {
+            None | Some(Duration::ZERO) => return false,
+            Some(left) => std::thread::sleep(left.min(STEP)),
+        }
+    }
+    true
+}
+
+/// Runs the command line. Errors are printed as one line.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = u8::try_from(e.exit_code()).unwrap_or(2);
+            // Help into a closed pipe is no failure.
+            let _ = e.print();
+            return code.into();
+        }
+    };
+    let done = match cli.command {
+        Command::Top(c) => c.run(),
+        Command::Dump(c) => c.run(),
+        Command::Replay(c) => c.run(),
+        Command::Lab(c) => return code(c.run()),
+        Command::Demo(c) => c.run(),
+    };
+    code(done.map(|()| 0))
+}
+
+fn code(done: Result<u8>) -> ExitCode {
+    match done {
+        Ok(code) => code.into(),
+        Err(e) if e.chain().any(|c| c.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)) => {
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("tmon: {}", format!("{e:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon dump` and `tmon replay`.
+use std::io::IsTerminal;
+
+use super::*;
+use crate::{
+    export::{Reading, Writer, table},
+    snapshot::Interval,
+    source::{self, Live},
+    units::Base,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Dump {
+    #[command(flatten)]
+    watch: Watch,
+    #[command(flatten)]
+    print: Print,
+    /// Count this long, then print [default: 5s]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    span: Option<Duration>,
+    /// Print what happened every TIME, until interrupted or --for has passed
+    #[arg(long = "watch", value_name = "TIME", value_parser = duration)]
+    every: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Replay {
+    /// The capture, pcap or pcapng; `-` is standard input
+    file: PathBuf,
+    #[command(flatten)]
+    count: Counting,
+    #[command(flatten)]
+    print: Print,
+}
+
+/// Prints readings to standard output.
+pub(super) struct Printer<'a> {
+    writer: Writer<'a>,
+    print: &'a Print,
+    host: String,
+}
+
+impl<'a> Printer<'a> {
+    fn new(out: &'a mut dyn io::Write, print: &'a Print) -> Self {
+        let width = io::stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |s| usize::from(s.0)));
+        let options = table::Options { width, base: if print.iec { Base::Iec } else { Base::Si } };
+        Printer { writer: Writer::new(out, print.format(), options), print, host: host() }
+    }
+
+    fn print(&mut self, interval: &Interval) -> Result<()> {
+        Ok(self.writer.write(&Reading::new(TOOL, &self.host, interval, &self.print.filter))?)
+    }
+}
+
+impl Dump {
+    pub(super) fn run(self) -> Result<()> {
+        let flag = interrupted()?;
+        let mut live = Live::open(&self.watch.interfaces, self.watch.netns.as_deref(), &self.watch.count.config(), self.watch.want())?;
+        let start = Instant::now();
+        let mut out = io::stdout();
+        let mut printer = Printer::new(&mut out, &self.print);
+        let Some(every) = self.every else {
+            wait(start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
+            live.detach();
+            return printer.print(&live.read()?.total());
+        };
+        let every = every.max(Duration::from_millis(10));
+        let end = self.span.map(|s| start + s);
+        let mut older = live.read()?;
+        for tick in 1.. {
+            let next = start + every * tick;
+            let over = end.is_some_and(|end| next > end);
+            if over || wait(next, &flag) {
+                break;
+            }
+            let newer = live.read()?;
+            let kept = newer.clone();
+            printer.print(&newer.into_since(&older))?;
+            older = kept;
+        }
+        Ok(())
+    }
+}
+
+impl Replay {
+    pub(super) fn run(self) -> Result<()> {
+        let mut replay = source::Replay::open(&self.file, &self.count.config())?;
+        let flag = interrupted()?;
+        let show = io::stderr().is_terminal();
+        let mut shown = Instant::now();
+        let ended = replay.run(|r| {
+            if show && shown.elapsed() > Duration::from_millis(200) {
+                shown = Instant::now();
+                progress(r);
+            }
+            flag.load(Ordering::Relaxed)
+        });
+        if show {
+            eprint!("\r\x1b[K");
+        }
+        let mut out = io::stdout();
+        Printer::new(&mut out, &self.print).print(&replay.read()?.total())?;
+        for note in replay.notes() {
+            eprintln!("tmon: {note}");
+        }
+        ended.map(drop)
+    }
+}
+
+fn progress(replay: &source::Replay) {
+    match replay.position() {
+        (at, Some(size)) => eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::percent(at, size)),
+        (at, None) => eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::bytes(at, Base::Si)),
+    }
+}

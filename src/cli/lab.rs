@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon lab` and `tmon demo`.
+use std::thread;
+
+use super::*;
+use crate::lab::{self, Options, Scenario, Traffic};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Lab {
+    /// Make the lab; harmless if it is there
+    Up(Shape),
+    /// Make traffic in it: ancestor, demo or culprit
+    Traffic {
+        /// Which traffic
+        #[arg(value_parser = PossibleScenario)]
+        scenario: Scenario,
+        /// How long [default: until interrupted]
+        #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+        span: Option<Duration>,
+        /// Who the culprit is depends on this number
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Say at the end who the culprit was
+        #[arg(long)]
+        reveal: bool,
+        /// Between the clients' IPv6 addresses
+        #[arg(long)]
+        ipv6: bool,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// What stands of it
+    Status {
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Run a command in a host's network namespace
+    Exec {
+        /// host0, host1 ... or fabric
+        host: String,
+        /// The command and its arguments
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Remove every trace of it
+    Down(Name),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Name {
+    /// What the names of its namespaces begin with
+    #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide_default_value = true)]
+    prefix: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Shape {
+    #[command(flatten)]
+    name: Name,
+    /// Hosts, 2 to 99
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    hosts: u8,
+    /// Virtual networks, 1 to 99
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    networks: u8,
+    /// Encapsulation: vxlan, geneve, gretap, gre or ipip, where the kernel has it
+    #[arg(long, value_name = "KIND", default_value = "vxlan")]
+    kind: Kind,
+    /// IPv6 outside and inside
+    #[arg(long)]
+    ipv6: bool,
+}
+
+impl Shape {
+    fn options(self) -> Options {
+        Options {
+            prefix: self.name.prefix,
+            hosts: self.hosts,
+            networks: self.networks,
+            kind: self.kind,
+            ipv6_underlay: self.ipv6,
+            ipv6_clients: self.ipv6,
+            ..Options::default()
+        }
+    }
+}
+
+#[derive(Clone)]
+struct PossibleScenario;
+
+impl clap::builder::TypedValueParser for PossibleScenario {
+    type Value = Scenario;
+    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&clap::Arg>, value: &std::ffi::OsStr) -> Result<Scenario, clap::Error> {
+        clap::builder::StringValueParser::new().try_map(|s| s.parse::<Scenario>()).parse_ref(cmd, arg, value)
+    }
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(lab::scenario::SCENARIOS.iter().map(|s| PossibleValue::new(s.1))))
+    }
+}
+
+impl Lab {
+    pub(super) fn run(self) -> Result<u8> {
+        match self {
+            Lab::Up(shape) => {
+                let options = shape.options();
+                let made = lab::up(&options)?;
+                println!(
+                    "the lab {}: {} hosts, {} networks; `tmon lab traffic demo` makes traffic, `tmon top eth0 --netns {}-host0` shows it",
+                    if made { "is up" } else { "was up already" },
+                    options.hosts,
+                    options.networks,
+                    options.prefix
+                );
+            }
+            Lab::Traffic { scenario, span, seed, reveal, ipv6, name } => {
+                let mut traffic = Traffic { duration: span, ipv6, ..Traffic::new(scenario) };
+                traffic.seed = seed.unwrap_or(traffic.seed);
+                let flag = interrupted()?;
+                println!("{}", lab::traffic(&name.prefix, &traffic, &flag)?);
+                if reveal && let Some((inner, outer)) = traffic.culprit(&name.prefix)? {
+                    println!("the culprit was {inner} on {outer}");
+                }
+            }
+            Lab::Status { json, name } => {
+                let status = lab::status(&name.prefix)?;
+                if json {
+                    println!("{}", serde_json::to_string(&status)?);
+                } else {
+                    println!("{status}");
+                }
+            }
+            Lab::Exec { host, command, name } => {
+                let code = lab::exec(&name.prefix, &host, &command)?;
+                return Ok(u8::try_from(code).unwrap_or(1));
+            }
+            Lab::Down(name) => {
+                let n = lab::down(&name.prefix)?;
+                println!("{}", if n == 0 { "there was no lab".to_owned() } else { format!("the lab is gone: {n} namespaces removed") });
+            }
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Demo {
+    #[command(flatten)]
+    look: top::Look,
+    /// Which traffic
+    #[arg(long, default_value = "demo", value_parser = PossibleScenario)]
+    scenario: Scenario,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> Result<()> {
+        let options = Options::default();
+        eprintln!("making nine hosts and four networks ...");
+        let lab = lab::Lab::up(&options)?;
+        let stop = AtomicBool::new(false);
+        let shown = thread::scope(|scope| {
+            let traffic = scope.spawn(|| lab::traffic(&options.prefix, &Traffic::new(self.scenario), &stop));
+            let shown = self.look.show(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best);
+            stop.store(true, Ordering::Relaxed);
+            match traffic.join() {
+                Ok(made) => shown.and(made.map(drop)),
+                Err(_) => shown.context("the traffic generator died"),
+            }
+        });
+        shown.and(lab.down())
+    }
+}
