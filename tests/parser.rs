@@ -1,0 +1,767 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The parser, in the kernel: every row of the table goes through the loaded BPF object with
+//! BPF_PROG_TEST_RUN. Needs root (CAP_BPF, CAP_NET_ADMIN); without it these tests fail and say so.
+//!
+//! Beside its own answer, every row must hold two properties: the books close, and each truncation
+//! of the frame gives the same answer or says that it is truncated, never another flow.
+//! `TMON_MUTATIONS=n` sets how many random mutations are tried (1,000,000).
+//! `TMON_TABLE_PCAP=file` makes `the_builder_agrees_with_tshark` leave the table there as a capture.
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use tmon::{
+    bpf::{Config, Packet, Port, Program, Start},
+    flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
+    snapshot::Rows,
+};
+
+mod frames;
+mod table;
+use frames::{Gre, ends, pkt};
+use table::{Answer, Begin, Case, I4, I6, Inside, O4, O6, Want, cases, reason, tunnel};
+
+/// What the program returns on every path: TC_ACT_UNSPEC, so that others decide about the packet.
+const UNSPEC: i32 = -1;
+
+/// One loaded object for each way of starting.
+struct Bench {
+    ethernet: Program,
+    layer3: Program,
+}
+
+fn load(config: Config) -> Program {
+    Program::load(&config).unwrap_or_else(|e| panic!("cannot load the BPF object; this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"))
+}
+
+impl Bench {
+    fn new() -> Self {
+        let config = || Config { rows: 64, replay: true, ..Config::default() };
+        Bench { ethernet: load(config()), layer3: load(Config { l3: true, ..config() }) }
+    }
+
+    fn program(&self, begin: Begin) -> &Program {
+        match begin {
+            Begin::Ethernet => &self.ethernet,
+            Begin::Ip | Begin::EtherType(_) => &self.layer3,
+        }
+    }
+}
+
+fn packet<'a>(case: &Case, data: &'a [u8], wire_len: usize) -> Packet<'a> {
+    let start = match case.begin {
+        Begin::Ethernet => Start::Ethernet,
+        Begin::Ip => Start::Ip,
+        Begin::EtherType(t) => Start::EtherType(t),
+    };
+    let (gso_segs, gso_size) = case.gso.unwrap_or((0, 0));
+    Packet { data, wire_len: wire_len as u32, start, link_len: 0, gso_segs, gso_size }
+}
+
+/// Where one packet went.
+#[derive(Clone, Debug, PartialEq)]
+enum Got {
+    /// A row, and the packet's direction in it (0: first to second).
+    Row(Key, usize),
+    Stop(Stop),
+    Suspect,
+}
+
+/// Empties the tables, runs one packet and says where it went, or how the books do not close.
+fn run(program: &Program, hook: Hook, packet: &Packet, count: Count) -> Result<Got, String> {
+    program.clear().map_err(|e| format!("clear: {e:#}"))?;
+    match program.run(hook, packet) {
+        Ok(UNSPEC) => {}
+        Ok(other) => return Err(format!("the program returned {other}")),
+        Err(e) => return Err(format!("the run failed: {e:#}")),
+    }
+    settle(&read(program)?, hook, count)
+}
+
+fn read(program: &Program) -> Result<(Books, Vec<Flow>), String> {
+    let books = program.books().map_err(|e| format!("books: {e:#}"))?;
+    let mut rows = Rows::default();
+    program.rows(0, &mut rows).map_err(|e| format!("rows: {e:#}"))?;
+    Ok((books, rows.merged()))
+}
+
+/// One packet of this count must be in exactly one place.
+fn settle((books, flows): &(Books, Vec<Flow>), hook: Hook, count: Count) -> Result<Got, String> {
+    let mut want = [Count::default(); 2];
+    want[hook as usize] = count;
+    let broken = |what: &str| Err(format!("{what}: {} at {hook:?}; {}", tell_count(&count), tell_tables(books, flows)));
+    if books.seen() != want {
+        return broken("the books do not have it once");
+    }
+    let hidden = Stop::ALL.iter().find(|s| books.stop(**s) == want);
+    match (hidden, &flows[..]) {
+        (Some(stop), []) => match books.suspect == want {
+            false if books.suspect == <[Count; 2]>::default() => Ok(Got::Stop(*stop)),
+            true if *stop == Stop::Plain => Ok(Got::Suspect),
+            _ => broken("suspect is not right"),
+        },
+        (None, [flow]) if books.counted == want => {
+            let cells = flow.counters.cells[hook as usize];
+            let direction = usize::from(cells[0].is_zero());
+            if cells[direction] != count || flow.counters.total() != count {
+                return broken("the row's counters are not the packet");
+            }
+            if books.suspect != <[Count; 2]>::default() {
+                return broken("counted, and suspect");
+            }
+            Ok(Got::Row(flow.key, direction))
+        }
+        _ => broken("it is not in exactly one place"),
+    }
+}
+
+fn right(want: &Want, got: &Got) -> bool {
+    match (want, got) {
+        (Want::Suspect, Got::Suspect) => true,
+        (Want::Stop(s), Got::Stop(g)) => s == g,
+        (Want::Row(answer), Got::Row(key, direction)) => {
+            let (mut want, way) = answer.row();
+            if answer.inside == Inside::Null && matches!(key.inner, Inner::Proto(_)) {
+                want.inner = key.inner;
+            }
+            (want, way) == (*key, *direction)
+        }
+        _ => false,
+    }
+}
+
+/// What a frame counts as: its segments, each with all headers.
+fn count(case: &Case, wire_len: usize) -> Count {
+    let segments = case.gso.map_or(1, |g| u64::from(g.0).max(1));
+    let headers = if segments > 1 { case.frame.headers() as u64 } else { 0 };
+    Count { packets: segments, bytes: wire_len as u64 + (segments - 1) * headers }
+}
+
+/// Everything that went wrong, shown at the end; the first few in full.
+#[derive(Default)]
+struct Report {
+    text: String,
+    failures: usize,
+    checks: usize,
+}
+
+impl Report {
+    const SHOWN: usize = 25;
+
+    fn fail(&mut self, name: &str, frame: &[u8], want: &str, got: &str) {
+        self.failures += 1;
+        if self.failures <= Self::SHOWN {
+            let _ = write!(self.text, "\n{name}\n{}  expected {want}\n  got      {got}\n", dump(frame));
+        } else {
+            let _ = writeln!(self.text, "also: {name}");
+        }
+    }
+
+    fn end(self, what: &str) {
+        assert_eq!(self.failures, 0, "{what}: {} of {} failed\n{}", self.failures, self.checks, self.text);
+        println!("{what}: {} checks", self.checks);
+        assert!(self.checks > 0, "{what}: nothing was checked");
+    }
+}
+
+/// Offsets and bytes, as `text2pcap` reads them.
+fn dump(frame: &[u8]) -> String {
+    let mut text = String::new();
+    for (i, line) in frame.chunks(16).enumerate() {
+        if i == 16 {
+            let _ = writeln!(text, "  ....  {} bytes in all", frame.len());
+            break;
+        }
+        let bytes: Vec<String> = line.iter().map(|b| format!("{b:02x}")).collect();
+        let _ = writeln!(text, "  {:04x}  {}", i * 16, bytes.join(" "));
+    }
+    text
+}
+
+fn tell(t: &Tunnel) -> String {
+    t.id.map_or_else(|| t.kind.to_string(), |id| format!("{} {id}", t.kind))
+}
+
+fn tell_key(key: &Key, direction: usize) -> String {
+    let pair = |p: &tmon::flow::Pair| format!("{} <> {}", p.first, p.second);
+    format!(
+        "row [{}{}] depth {} outer {} inner {} {}{}",
+        tell(&key.outermost),
+        key.innermost.map_or(String::new(), |t| format!(" .. {}", tell(&t))),
+        key.depth,
+        key.outer.as_ref().map_or("none".to_owned(), pair),
+        key.inner.pair().as_ref().map_or_else(|| key.inner.proto(), pair),
+        ["fwd", "rev"][direction],
+        if key.other { " other" } else { "" },
+    )
+}
+
+fn tell_count(c: &Count) -> String {
+    format!("{} packets {} bytes", c.packets, c.bytes)
+}
+
+fn tell_cells(cells: &[[Count; 2]; 2]) -> String {
+    let cell = |hook: usize, direction: usize| {
+        format!("{}/{} {}", ["rx", "tx"][hook], ["fwd", "rev"][direction], tell_count(&cells[hook][direction]))
+    };
+    let places = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().filter(|(h, d)| !cells[*h][*d].is_zero());
+    places.map(|(h, d)| cell(h, d)).collect::<Vec<_>>().join(", ")
+}
+
+/// Everything that is not zero.
+fn tell_tables(books: &Books, flows: &[Flow]) -> String {
+    let mut text = String::from("books");
+    let stops = Stop::ALL.iter().map(|s| (s.name(), books.stop(*s)));
+    for (name, both) in [("counted", books.counted), ("suspect", books.suspect)].into_iter().chain(stops) {
+        for (hook, c) in ["rx", "tx"].iter().zip(&both).filter(|(_, c)| !c.is_zero()) {
+            let _ = write!(text, ", {name} {hook} {}", tell_count(c));
+        }
+    }
+    for f in flows {
+        let _ = write!(text, "\n           {}: {}", tell_key(&f.key, 0), tell_cells(&f.counters.cells));
+    }
+    text
+}
+
+fn tell_want(want: &Want) -> String {
+    match want {
+        Want::Row(a) => {
+            let (key, direction) = a.row();
+            let any = if a.inside == Inside::Null { " (any inner_proto)" } else { "" };
+            tell_key(&key, direction) + any
+        }
+        Want::Stop(s) => format!("stop {}", s.name()),
+        Want::Suspect => "stop plain, suspect".to_owned(),
+    }
+}
+
+fn tell_got(got: &Result<Got, String>) -> String {
+    match got {
+        Ok(Got::Row(key, direction)) => tell_key(key, *direction),
+        Ok(Got::Stop(s)) => format!("stop {}", s.name()),
+        Ok(Got::Suspect) => "stop plain, suspect".to_owned(),
+        Err(e) => e.clone(),
+    }
+}
+
+#[test]
+fn every_frame_is_where_the_table_says() {
+    let bench = Bench::new();
+    let mut report = Report::default();
+    for case in cases() {
+        let bytes = case.frame.bytes();
+        for hook in [Hook::Rx, Hook::Tx] {
+            report.checks += 1;
+            let got = run(bench.program(case.begin), hook, &packet(&case, &bytes, bytes.len()), count(&case, bytes.len()));
+            if !got.as_ref().is_ok_and(|g| right(&case.want, g)) {
+                report.fail(&case.name, &bytes, &tell_want(&case.want), &tell_got(&got));
+                break;
+            }
+        }
+    }
+    report.end("table");
+}
+
+/// A conversation, seen at an end host: one direction arrives, the other leaves. And seen at a
+/// mirror port: both arrive.
+#[test]
+fn both_directions_are_one_row() {
+    let bench = Bench::new();
+    let mut report = Report::default();
+    for case in cases() {
+        let Want::Row(answer) = &case.want else { continue };
+        let inside = match answer.inside {
+            Inside::Ends((a, b)) => Inside::Ends((b, a)),
+            other => other,
+        };
+        let back = Answer { outer: (answer.outer.1, answer.outer.0), inside, ..answer.clone() };
+        let ((key, there), (back_key, here)) = (answer.row(), back.row());
+        assert_eq!(key, back_key, "{}: the table's own order", case.name);
+        let program = bench.program(case.begin);
+        let (bytes, reversed) = (case.frame.bytes(), case.frame.reversed().bytes());
+        let c = count(&case, bytes.len());
+        for (hook, other_hook) in [(Hook::Rx, Hook::Tx), (Hook::Tx, Hook::Rx), (Hook::Rx, Hook::Rx)] {
+            report.checks += 1;
+            let result = (|| {
+                program.clear().map_err(|e| format!("{e:#}"))?;
+                program.run(hook, &packet(&case, &bytes, bytes.len())).map_err(|e| format!("{e:#}"))?;
+                program.run(other_hook, &packet(&case, &reversed, reversed.len())).map_err(|e| format!("{e:#}"))?;
+                read(program)
+            })();
+            let mut cells = [[Count::default(); 2]; 2];
+            cells[hook as usize][there] += c;
+            cells[other_hook as usize][here] += c;
+            let ok = matches!(&result, Ok((_, flows)) if flows.len() == 1 && flows[0].counters.cells == cells);
+            if !ok {
+                let got = result.map_or_else(|e| e, |(books, flows)| tell_tables(&books, &flows));
+                report.fail(&case.name, &reversed, &format!("one row with {}", tell_cells(&cells)), &got);
+                break;
+            }
+        }
+    }
+    report.end("both directions");
+}
+
+/// May a shorter piece of the frame end so? `short`: the packet itself is that short, so that its
+/// length fields are wrong; otherwise only the capture was cut and the original length is known.
+fn prefix_may(want: &Want, got: &Got, short: bool) -> bool {
+    // a label stack with nothing behind it has no IP
+    let cut = |g: &Got| matches!(g, Got::Stop(Stop::Truncated)) || short && matches!(g, Got::Stop(Stop::Malformed | Stop::NonIp));
+    match want {
+        _ if right(want, got) || cut(got) => true,
+        Want::Row(answer) => {
+            let Got::Row(key, direction) = got else { return false };
+            let prefixes = (1..=answer.tunnels.len()).map(|n| Answer { tunnels: answer.tunnels[..n].to_vec(), ..answer.clone() });
+            // a tunnel header with nothing behind it carries nothing
+            let reasons = if short { &["truncated", "malformed", "none"][..] } else { &["truncated"] };
+            prefixes
+                .flat_map(|a| reasons.iter().map(move |r| Answer { inside: reason(r), ..a.clone() }))
+                .any(|a| a.row() == (*key, *direction))
+        }
+        Want::Stop(_) | Want::Suspect => false,
+    }
+}
+
+/// Runs every piece of a frame and looks at where all of them went together: one reading for a
+/// frame. True when each place is allowed and no more pieces than `recognised` were in none.
+fn sweep(program: &Program, case: &Case, bytes: &[u8], short: bool) -> Result<bool, String> {
+    let text = |e: anyhow::Error| format!("{e:#}");
+    program.clear().map_err(text)?;
+    let mut sent = Count::default();
+    for n in usize::from(short)..bytes.len() {
+        let wire_len = if short { n } else { bytes.len() };
+        program.run(Hook::Rx, &packet(case, &bytes[..n], wire_len)).map_err(text)?;
+        sent += count(case, wire_len);
+    }
+    let (books, flows) = read(program)?;
+    let in_rows = flows.iter().map(|f| f.counters.total()).sum::<Count>();
+    let in_stops = sent.packets - books.counted[0].packets;
+    let got_rows = flows.iter().flat_map(|f| [0, 1].into_iter().filter(|d| !f.counters.cells[0][*d].is_zero()).map(|d| Got::Row(f.key, d)));
+    let got_stops = Stop::ALL.into_iter().filter(|s| !books.stop(*s)[0].is_zero()).map(|s| match s {
+        Stop::Plain if books.suspect[0] == books.stop(s)[0] => Got::Suspect,
+        _ => Got::Stop(s),
+    });
+    let allowed = got_rows.chain(got_stops).all(|g| prefix_may(&case.want, &g, short));
+    Ok(allowed && books.seen() == [sent, Count::default()] && in_rows == books.counted[0] && in_stops <= case.recognised as u64)
+}
+
+/// The first piece of a frame that goes where it may not, one by one.
+fn blame(program: &Program, case: &Case, bytes: &[u8], short: bool) -> (usize, Result<Got, String>) {
+    let mut depth = 0;
+    for n in usize::from(short)..bytes.len() {
+        let wire_len = if short { n } else { bytes.len() };
+        let got = run(program, Hook::Rx, &packet(case, &bytes[..n], wire_len), count(case, wire_len));
+        let now = match &got {
+            Ok(Got::Row(key, _)) => key.depth,
+            _ => 0,
+        };
+        // what was recognised stays recognised when more of the frame is there
+        let fine = got.as_ref().is_ok_and(|g| prefix_may(&case.want, g, short)) && now >= depth && (n < case.recognised || now > 0);
+        if !fine {
+            return (n, got);
+        }
+        depth = now;
+    }
+    (0, Err("each piece alone is where it may be, together they are not".to_owned()))
+}
+
+#[test]
+fn no_piece_of_a_frame_is_another_flow() {
+    let bench = Bench::new();
+    let mut report = Report::default();
+    for case in cases().iter().filter(|c| c.gso.is_none()) {
+        let bytes = case.frame.bytes();
+        let program = bench.program(case.begin);
+        for short in [false, true] {
+            // what is wrong with a false friend may be the length that is cut here
+            if short && case.want == Want::Suspect {
+                continue;
+            }
+            report.checks += bytes.len() - usize::from(short);
+            let together = sweep(program, case, &bytes, short);
+            if together != Ok(true) {
+                let (n, got) = match together {
+                    Err(e) => (0, Err(e)),
+                    Ok(_) => blame(program, case, &bytes, short),
+                };
+                let what = if short { "a packet of" } else { "captured" };
+                let from = if case.recognised < bytes.len() { format!(", a row from byte {} on", case.recognised) } else { String::new() };
+                let want = format!("{}, or truncated{from}", tell_want(&case.want));
+                report.fail(&format!("{}: {what} {n} of {} bytes", case.name, bytes.len()), &bytes, &want, &tell_got(&got));
+            }
+        }
+    }
+    report.end("prefixes");
+}
+
+/// splitmix64: the same numbers everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// Damages a frame in one to four places: bits, bytes, words that matter, missing and doubled parts.
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    const BYTES: [u8; 10] = [0, 1, 4, 6, 17, 41, 47, 0x45, 0x60, 0xff];
+    const WORDS: [u16; 16] = [0, 1, 7, 0x800, 0x86dd, 0x8100, 0x8847, 0x6558, 0x88be, 0x894f, 4789, 4790, 6081, 2152, 0x7fff, 0xffff];
+    for _ in 0..=random.below(4) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = random.below(bytes.len());
+        match random.below(10) {
+            0..=2 => bytes[at] ^= 1 << random.below(8),
+            3 => bytes[at] = random.next() as u8,
+            4 => bytes[at] = BYTES[random.below(BYTES.len())],
+            5 | 6 if at + 1 < bytes.len() => bytes[at..at + 2].copy_from_slice(&WORDS[random.below(WORDS.len())].to_be_bytes()),
+            7 => bytes.truncate(at),
+            8 => {
+                let end = bytes.len().min(at + 1 + random.below(24));
+                bytes.drain(at..end);
+            }
+            _ => {
+                let end = bytes.len().min(at + 1 + random.below(60));
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+        }
+    }
+}
+
+#[test]
+fn mutations_never_break_the_books() {
+    let total: usize = std::env::var("TMON_MUTATIONS").map_or(1_000_000, |n| n.parse().expect("TMON_MUTATIONS is a number"));
+    let bench = Bench::new();
+    let table = cases();
+    let each = total.div_ceil(table.len());
+    let mut random = Random(0x746d_6f6e);
+    let mut ran = 0;
+    for case in &table {
+        let program = bench.program(case.begin);
+        let bytes = case.frame.bytes();
+        program.clear().expect("clear");
+        let mut seen = [Count::default(); 2];
+        let mut last = Vec::new();
+        for _ in 0..each.min(total - ran) {
+            let mut frame = bytes.clone();
+            mutate(&mut frame, &mut random);
+            // one in four was cut by the capture: longer on the wire than what is there
+            let wire_len = frame.len() + if random.below(4) == 0 { random.below(1500) } else { 0 };
+            let hook = if random.below(2) == 0 { Hook::Rx } else { Hook::Tx };
+            let p = Packet { gso_segs: 0, gso_size: 0, ..packet(case, &frame, wire_len) };
+            let returned = program.run(hook, &p).unwrap_or_else(|e| panic!("{}: {e:#}\n{}", case.name, dump(&frame)));
+            assert_eq!(returned, UNSPEC, "{}\n{}", case.name, dump(&frame));
+            seen[hook as usize] += Count { packets: 1, bytes: wire_len as u64 };
+            ran += 1;
+            last = frame;
+        }
+        let (books, flows) = read(program).expect("tables");
+        let counted = [Hook::Rx, Hook::Tx]
+            .map(|h| flows.iter().map(|f| f.counters.cells[h as usize][0] + f.counters.cells[h as usize][1]).sum::<Count>());
+        let name = &case.name;
+        assert_eq!(books.seen(), seen, "{name}: the books miss something; the last of the mutations:\n{}", dump(&last));
+        assert_eq!(counted, books.counted, "{name}: rows and books differ; the last of the mutations:\n{}", dump(&last));
+        for f in &flows {
+            let known = |t: &Tunnel| t.kind.name().is_some() && t.kind != Kind::None;
+            let sane = f.key.other
+                || (1..=4).contains(&f.key.depth)
+                    && known(&f.key.outermost)
+                    && f.key.innermost.as_ref().is_none_or(known)
+                    && f.key.outer.is_some();
+            assert!(sane, "{name}: a row that cannot be: {}", tell_key(&f.key, 0));
+        }
+    }
+    println!("mutations: {ran} over {} rows of the table", table.len());
+    assert!(ran >= total);
+}
+
+/// A row's packets, bytes, by key.
+fn only_row(program: &Program) -> Flow {
+    let (_, flows) = read(program).expect("tables");
+    assert_eq!(flows.len(), 1, "{flows:#?}");
+    flows[0]
+}
+
+#[test]
+fn later_fragments_go_to_the_row_of_the_first() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    let vxlan = |o: &str| pkt().eth().ip(o).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600);
+    let gre = |o: &str| pkt().eth().ip(o).gre(Gre::default()).ip(I6).tcp().data(600);
+    let tagged = pkt().eth().vlan(3).ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp().data(600);
+    let frames =
+        [("vxlan", vxlan(O4)), ("vxlan over ip6", vxlan(O6)), ("gre", gre(O4)), ("gre over ip6", gre(O6)), ("behind a tag", tagged)];
+    for (id, (name, frame)) in (0x1234..).step_by(2).zip(frames) {
+        let parts: Vec<Vec<u8>> = frame.fragments(0, 200, id).iter().map(|f| f.bytes()).collect();
+        assert!(parts.len() > 2, "{name}: {} fragments", parts.len());
+        let run = |p: &[u8]| program.run(Hook::Rx, &Packet::ethernet(p)).expect("run");
+        let bytes = |parts: &[Vec<u8>]| Count { packets: parts.len() as u64, bytes: parts.iter().map(|p| p.len() as u64).sum() };
+
+        program.clear().expect("clear");
+        run(&parts[1]);
+        assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], bytes(&parts[1..2]), "{name}: a later fragment alone");
+
+        run(&parts[0]);
+        let first = only_row(&program);
+        assert_eq!(first.counters.total(), bytes(&parts[..1]), "{name}: the first fragment");
+        assert!(first.key.inner.pair().is_some(), "{name}: the first fragment is read like a whole packet");
+        for p in &parts[1..] {
+            run(p);
+        }
+        let all = only_row(&program);
+        assert_eq!((all.key, all.counters.rx()), (first.key, bytes(&parts)), "{name}: the later fragments");
+        assert_eq!(all.counters.fwd(), all.counters.total(), "{name}: and their direction");
+
+        // another datagram, another protocol, another sender: not this row
+        for stranger in [frame.fragments(0, 200, id + 1), frame.reversed().fragments(0, 200, id)] {
+            program.clear().expect("clear");
+            run(&parts[0]);
+            let p = stranger[1].bytes();
+            run(&p);
+            assert_eq!(only_row(&program).counters.total(), bytes(&parts[..1]), "{name}");
+            assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], Count { packets: 1, bytes: p.len() as u64 }, "{name}");
+        }
+    }
+}
+
+/// IPv4 identifications come round quickly: a new datagram that is no tunnel, with an old one's
+/// number, must not be counted as the old one's.
+#[test]
+fn a_reused_identification_is_a_new_datagram() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    for o in [O4, O6] {
+        program.clear().expect("clear");
+        let tunnelled = pkt().eth().ip(o).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600).fragments(0, 200, 99);
+        let plain = pkt().eth().ip(o).udp(5, 6).data(600).fragments(0, 200, 99);
+        for frame in [&tunnelled[0], &plain[0], &plain[1]] {
+            program.run(Hook::Rx, &Packet::ethernet(&frame.bytes())).expect("run");
+        }
+        let first = tunnelled[0].bytes().len() as u64;
+        assert_eq!(
+            only_row(&program).counters.total(),
+            Count { packets: 1, bytes: first },
+            "{o}: the tunnel's row has a packet that is not its own"
+        );
+    }
+}
+
+#[test]
+fn fragments_of_plain_traffic_are_not_a_tunnel() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    for o in [O4, O6] {
+        program.clear().expect("clear");
+        let parts = pkt().eth().ip(o).udp(5, 6).data(900).fragments(0, 400, 5);
+        for p in &parts {
+            program.run(Hook::Tx, &Packet::ethernet(&p.bytes())).expect("run");
+        }
+        let (books, flows) = read(&program).expect("tables");
+        let n = |s: Stop| books.stop(s)[1].packets;
+        assert!(flows.is_empty(), "{flows:#?}");
+        // the later ones belong to a plain packet, or nobody knows to what: both are true
+        assert_eq!(n(Stop::Plain) + n(Stop::Fragment), parts.len() as u64);
+        assert!(n(Stop::Plain) >= 1);
+    }
+}
+
+#[test]
+fn ports_are_settable() {
+    let port = |kind, port| Port { kind, fou: false, port };
+    let fou = Port { fou: true, ..port(Kind::Gue, 5555) };
+    let added = vec![
+        port(Kind::Vxlan, 5789),
+        port(Kind::Vxlan, 5790),
+        port(Kind::Geneve, 6082),
+        port(Kind::Gtpu, 2153),
+        port(Kind::Gue, 9999),
+        fou,
+    ];
+    let program = load(Config { rows: 256, replay: true, ports: added, ..Config::default() });
+    let default = load(Config { rows: 256, replay: true, ..Config::default() });
+    let inner = || pkt().eth().ip(I4).tcp();
+    let to = |port| pkt().eth().ip(O4).udp(54321, port);
+    let (gue, gre) = (tunnel(Kind::Gue, None), tunnel(Kind::Gre, None));
+    for (port, frame, tunnels) in [
+        (5789, to(5789).vxlan(7).then(inner()), vec![tunnel(Kind::Vxlan, 7)]),
+        (5790, to(5790).vxlan(7).then(inner()), vec![tunnel(Kind::Vxlan, 7)]),
+        (4789, to(4789).vxlan(7).then(inner()), vec![tunnel(Kind::Vxlan, 7)]),
+        (6082, to(6082).geneve(7).then(inner()), vec![tunnel(Kind::Geneve, 7)]),
+        (2153, to(2153).gtpu(7, frames::Gtp::default()).ip(I4).tcp(), vec![tunnel(Kind::Gtpu, 7)]),
+        (9999, to(9999).gue(0).ip(I4).tcp(), vec![gue]),
+        (5555, to(5555).ip(I4).tcp(), vec![gue]),
+        (5555, to(5555).gre(Gre::default()).ip(I4).tcp(), vec![gue, gre]),
+    ] {
+        let bytes = frame.bytes();
+        let c = Count { packets: 1, bytes: bytes.len() as u64 };
+        let answer = Answer { outer: ends(O4), tunnels, inside: I4.into() };
+        let got = run(&program, Hook::Rx, &Packet::ethernet(&bytes), c);
+        assert!(got.as_ref().is_ok_and(|g| right(&Want::Row(answer), g)), "port {port}: {}", tell_got(&got));
+        if port != 4789 {
+            let got = run(&default, Hook::Rx, &Packet::ethernet(&bytes), c);
+            assert_eq!(got, Ok(Got::Stop(Stop::Plain)), "port {port} unasked");
+        }
+    }
+}
+
+/// A capture's link header that is not Ethernet stands before the packet and weighs.
+#[test]
+fn a_link_header_that_is_not_parsed_weighs() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    let bytes = pkt().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp().bytes();
+    let p = Packet { start: Start::Ip, link_len: 16, ..Packet::ethernet(&bytes) };
+    let got = run(&program, Hook::Rx, &p, Count { packets: 1, bytes: bytes.len() as u64 + 16 });
+    assert!(matches!(got, Ok(Got::Row(..))), "{}", tell_got(&got));
+}
+
+#[test]
+fn untunnelled_traffic_has_rows_when_asked() {
+    let program = load(Config { rows: 256, replay: true, plain: true, ..Config::default() });
+    for o in [O4, O6] {
+        for hook in [Hook::Rx, Hook::Tx] {
+            let bytes = pkt().eth().ip(o).tcp().data(7).bytes();
+            let c = Count { packets: 1, bytes: bytes.len() as u64 };
+            let got = run(&program, hook, &Packet::ethernet(&bytes), c);
+            let Ok(Got::Row(key, 0)) = &got else { panic!("{o}: {}", tell_got(&got)) };
+            assert_eq!((key.outermost, key.depth, key.innermost), (tunnel(Kind::None, None), 0, None));
+            assert_eq!(key.outer.map(|p| (p.first, p.second)), Some(ends(o)));
+            assert_eq!(key.inner.pair(), None, "nothing is inside");
+        }
+    }
+    let arp = pkt().eth().arp().bytes();
+    let got = run(&program, Hook::Rx, &Packet::ethernet(&arp), Count { packets: 1, bytes: arp.len() as u64 });
+    assert_eq!(got, Ok(Got::Stop(Stop::NonIp)));
+}
+
+/// `--skb` counts what the kernel hands over, not what travels.
+#[test]
+fn super_packets_can_be_counted_as_one() {
+    let program = load(Config { rows: 256, replay: true, skb: true, ..Config::default() });
+    let bytes = pkt().eth().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp().data(3000).bytes();
+    let p = Packet { gso_segs: 3, gso_size: 1000, ..Packet::ethernet(&bytes) };
+    let got = run(&program, Hook::Tx, &p, Count { packets: 1, bytes: bytes.len() as u64 });
+    assert!(matches!(got, Ok(Got::Row(..))), "{}", tell_got(&got));
+}
+
+/// A flood of random inner addresses fills the table; what it cannot keep apart stays with its
+/// tunnel, and sums stay exact.
+#[test]
+fn a_full_table_loses_nothing() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    let mut random = Random(7);
+    let mut sent = [Count::default(); 4];
+    let outer = |i: usize| format!("172.16.1.100 > 172.16.1.{}", 101 + i);
+    for n in 0..20_000 {
+        let peer = random.below(sent.len());
+        let inner = format!("10.{}.{}.{} > 192.168.0.1", n >> 16, n >> 8 & 255, n & 255);
+        let frame = pkt().eth().ip(&outer(peer)).udp(54321, 4789).vxlan(7).eth().ip(&inner).udp(5, 6).data(random.below(40));
+        let bytes = frame.bytes();
+        program.run(Hook::Tx, &Packet::ethernet(&bytes)).expect("run");
+        sent[peer] += Count { packets: 1, bytes: bytes.len() as u64 };
+    }
+    let (books, flows) = read(&program).expect("tables");
+    assert_eq!(books.counted[1], sent.iter().copied().sum());
+    for (peer, sent) in sent.iter().enumerate() {
+        let (a, b) = ends(&outer(peer));
+        let mine = flows.iter().filter(|f| f.key.outer.is_some_and(|p| (p.first, p.second) == (a, b)));
+        assert_eq!(mine.clone().map(|f| f.counters.tx()).sum::<Count>(), *sent, "{}", outer(peer));
+        let others: Vec<&Flow> = mine.filter(|f| f.key.other).collect();
+        assert_eq!(others.len(), 1, "{}: one other row, {others:#?}", outer(peer));
+        assert_eq!((others[0].key.outermost, others[0].key.inner.pair()), (tunnel(Kind::Vxlan, 7), None));
+    }
+    // a table has twice the slots that it is made for
+    assert!(flows.len() <= 512 + sent.len(), "{} rows in a table for 256", flows.len());
+}
+
+/// The builder is right: another decoder reads from every well-formed frame the layers that were
+/// asked for, and finds every length and IPv4 checksum correct.
+#[test]
+#[ignore = "needs tshark: cargo test --test parser -- --ignored"]
+fn the_builder_agrees_with_tshark() {
+    let table: Vec<Case> = cases().into_iter().filter(|c| c.begin == Begin::Ethernet && c.sound).collect();
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        file.extend(word.to_ne_bytes());
+    }
+    for case in &table {
+        let bytes = case.frame.bytes();
+        for word in [0, 0, bytes.len() as u32, bytes.len() as u32] {
+            file.extend(word.to_ne_bytes());
+        }
+        file.extend(bytes);
+    }
+    if let Some(path) = std::env::var_os("TMON_TABLE_PCAP") {
+        std::fs::write(path, &file).expect("write TMON_TABLE_PCAP");
+    }
+    let fields =
+        ["frame.protocols", "_ws.malformed", "ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "_ws.expert.message"];
+    let decode = [
+        "udp.port==4789,vxlan",
+        "udp.port==8472,vxlan",
+        "udp.port==6635,mpls",
+        "udp.port==4754,gre",
+        "udp.port==4341,lisp-data",
+        "udp.port==6080,ip",
+    ];
+    let mut command = Command::new("tshark");
+    command.args(["-r", "-", "-T", "fields", "-E", "separator=/t", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
+    command.args(["-o", "tcp.check_checksum:TRUE"]);
+    command.args(fields.iter().flat_map(|f| ["-e", f])).args(decode.iter().flat_map(|d| ["-d", d]));
+    let mut tshark = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("tshark is installed");
+    let mut input = tshark.stdin.take().expect("piped");
+    let feeder = std::thread::spawn(move || input.write_all(&file));
+    let output = tshark.wait_with_output().expect("tshark");
+    feeder.join().expect("feeder").expect("tshark reads");
+    let text = String::from_utf8(output.stdout).expect("utf-8");
+    assert_eq!(text.lines().count(), table.len(), "tshark reads every frame");
+    let mut report = Report::default();
+    for (case, line) in table.iter().zip(text.lines()) {
+        report.checks += 1;
+        let mut fields = line.split('\t');
+        let names = fields.next().unwrap_or_default();
+        let rest: Vec<&str> = fields.collect();
+        let (asked, all) = case.frame.shark();
+        // tshark adds names of its own ("ethertype", "data", what port numbers suggest): the asked
+        // ones must be there in this order, and nothing else that is one of ours between them
+        let ours = |n: &&str| frames::SHARK.contains(n);
+        let layers = |names: &str| -> bool {
+            let read: Vec<&str> = names.split(':').filter(ours).collect();
+            if all { read == asked } else { read.starts_with(&asked) }
+        };
+        // told that GUE's bare IP is `ip`, tshark lists that before `ipv6` too
+        let same = layers(names) || layers(&names.replace("udp:ip:ipv6", "udp:ipv6"));
+        let bad = all && rest.first().is_some_and(|m| !m.is_empty()) || rest.iter().skip(1).take(3).any(|s| s.split(',').any(|s| s == "0"));
+        if !same || bad {
+            report.fail(&case.name, &case.frame.bytes(), &asked.join(":"), &format!("{names}\n           {}", rest.join(" | ")));
+        }
+    }
+    report.end("tshark");
+}
+
+/// Every kind that this version knows has rows in the table.
+#[test]
+fn the_table_has_every_kind() {
+    let table = cases();
+    for (_, kind, name) in tmon::flow::KINDS.iter().filter(|k| k.1 != Kind::None) {
+        let rows = table.iter().filter(|c| matches!(&c.want, Want::Row(a) if a.tunnels.iter().any(|t| t.kind == *kind))).count();
+        assert!(rows >= 2, "{name}: {rows} rows");
+    }
+    for s in Stop::ALL.into_iter().filter(|s| !matches!(s, Stop::Truncated | Stop::Fragment)) {
+        assert!(table.iter().any(|c| c.want == Want::Stop(s)), "no row for stop {}", s.name());
+    }
+    let deep = Inner::Proto(InnerProto(InnerProto::REASON | 3));
+    assert!(
+        table.iter().any(|c| matches!(&c.want, Want::Row(a) if a.tunnels.len() == 4 && a.row().0.inner == deep)),
+        "no row of five tunnels"
+    );
+    println!("{} rows, {} encapsulations", table.len(), table::CARRIERS.len());
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table: frames and what the kernel parser has to make of them.
+use std::net::IpAddr;
+
+use tmon::flow::{Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel};
+
+use crate::frames::{Ends, Frame, ends};
+
+mod chains;
+mod kinds;
+mod stops;
+pub(crate) use chains::CARRIERS;
+
+/// Outermost, middle and innermost ends.
+pub(crate) const O4: &str = "172.16.1.100 > 172.16.1.101";
+pub(crate) const O6: &str = "fd00::100 > fd00::101";
+pub(crate) const M4: &str = "10.9.0.9 > 10.9.0.7";
+pub(crate) const I4: &str = "192.168.0.1 > 192.168.0.2";
+pub(crate) const I6: &str = "2001:db8::2 > 2001:db8::1";
+
+/// Where parsing starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Ethernet,
+    /// The IP version nibble decides.
+    Ip,
+    /// This EtherType's header.
+    EtherType(u16),
+}
+
+/// What the innermost tunnel of a row carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// The innermost IP header's ends.
+    Ends(Ends),
+    /// No pair, and this protocol or reason.
+    Proto(InnerProto),
+    /// No pair; nobody prescribes what it is called.
+    Null,
+}
+
+impl From<&str> for Inside {
+    fn from(text: &str) -> Self {
+        Inside::Ends(ends(text))
+    }
+}
+impl From<u16> for Inside {
+    fn from(ether_type: u16) -> Self {
+        Inside::Proto(InnerProto(u32::from(ether_type)))
+    }
+}
+
+/// A reason of [`InnerProto::REASONS`] by name.
+pub(crate) fn reason(name: &str) -> Inside {
+    let n = InnerProto::REASONS.iter().position(|r| *r == name).expect("a reason's name");
+    Inside::Proto(InnerProto(InnerProto::REASON | n as u32))
+}
+
+/// A row, as the packet shows it: not yet in the row's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) outer: Ends,
+    /// Every tunnel, outermost first, at most four.
+    pub(crate) tunnels: Vec<Tunnel>,
+    pub(crate) inside: Inside,
+}
+
+impl Answer {
+    /// The row's key with this inside, and the direction of the packet in that row.
+    pub(crate) fn key(&self, inside: Inner, swapped: bool) -> (Key, usize) {
+        let key = Key {
+            outer: Some(if swapped { pair((self.outer.1, self.outer.0)) } else { pair(self.outer) }),
+            outermost: self.tunnels[0],
+            innermost: self.tunnels.get(1).map(|_| self.tunnels[self.tunnels.len() - 1]),
+            depth: self.tunnels.len() as u8,
+            inner: inside,
+            other: false,
+        };
+        (key, usize::from(swapped))
+    }
+
+    /// The row's key, `Inner::Proto(none)` for an inside that nobody prescribes, and the packet's direction.
+    pub(crate) fn row(&self) -> (Key, usize) {
+        let (inner, inner_order) = match self.inside {
+            Inside::Ends(e) => (Some(e), e.0 > e.1),
+            Inside::Proto(_) | Inside::Null => (None, false),
+        };
+        let swapped = if self.outer.0 == self.outer.1 { inner_order } else { self.outer.0 > self.outer.1 };
+        let inner = match (inner, self.inside) {
+            (Some(e), _) if swapped => Inner::Pair(pair((e.1, e.0))),
+            (Some(e), _) => Inner::Pair(pair(e)),
+            (None, Inside::Proto(p)) => Inner::Proto(p),
+            (None, _) => Inner::Proto(InnerProto(InnerProto::REASON)),
+        };
+        self.key(inner, swapped)
+    }
+}
+
+fn pair((first, second): (IpAddr, IpAddr)) -> Pair {
+    Pair { first, second }
+}
+
+/// What has to become of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    Row(Answer),
+    Stop(Stop),
+    /// `plain`, and it adds to `suspect`.
+    Suspect,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) frame: Frame,
+    pub(crate) begin: Begin,
+    pub(crate) want: Want,
+    /// Segments and their payload size.
+    pub(crate) gso: Option<(u16, u16)>,
+    /// From this length on, a piece of the frame shows its outermost tunnel; `usize::MAX`: not stated.
+    pub(crate) recognised: usize,
+    /// The frame is what tshark would call well-formed.
+    pub(crate) sound: bool,
+}
+
+impl Case {
+    pub(crate) fn begin(mut self, begin: Begin) -> Self {
+        self.begin = begin;
+        self
+    }
+    pub(crate) fn gso(mut self, segments: u16, size: u16) -> Self {
+        self.gso = Some((segments, size));
+        self
+    }
+    /// This frame is wrong on purpose, or tshark does not read it.
+    pub(crate) fn odd(mut self) -> Self {
+        self.sound = false;
+        self
+    }
+}
+
+fn case(name: impl Into<String>, frame: Frame, want: Want) -> Case {
+    Case { name: name.into(), frame, begin: Begin::Ethernet, want, gso: None, recognised: usize::MAX, sound: true }
+}
+
+/// A tunnel: kind and id.
+pub(crate) fn tunnel(kind: Kind, id: impl Into<Option<u32>>) -> Tunnel {
+    Tunnel { kind, id: id.into() }
+}
+
+/// A frame that is counted in a row.
+pub(crate) fn row(name: impl Into<String>, frame: Frame, outer: &str, tunnels: &[Tunnel], inside: impl Into<Inside>) -> Case {
+    let answer = Answer { outer: ends(outer), tunnels: tunnels.to_vec(), inside: inside.into() };
+    case(name, frame, Want::Row(answer))
+}
+
+/// A frame that is not.
+pub(crate) fn stop(name: impl Into<String>, frame: Frame, stop: Stop) -> Case {
+    case(name, frame, Want::Stop(stop))
+}
+
+/// A frame that has a tunnel's port but not its header.
+pub(crate) fn suspect(name: impl Into<String>, frame: Frame) -> Case {
+    case(name, frame, Want::Suspect).odd()
+}
+
+/// All of it.
+pub(crate) fn cases() -> Vec<Case> {
+    let all: Vec<Case> = [kinds::cases(), chains::cases(), stops::cases()].into_iter().flatten().collect();
+    let mut names = std::collections::HashSet::new();
+    for c in &all {
+        assert!(names.insert(&c.name), "two rows of the table are called '{}'", c.name);
+    }
+    all
+}
