@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Other kernels: the parser's tables and mutations, live tunnels and the lab, each kernel in a
+# virtual machine of its own, one line per kernel. Words on the command line are the kernels.
+#
+# VMRUN  the program that boots them: `vmrun [-m MB] [-t SECONDS] KERNEL -- COMMAND` runs COMMAND over
+#        this machine's file system and gives back its output and exit status
+# TESTS  which of parser, tunnels and overlay to run
+# LOGS   a folder for each kernel's whole output; without it only that of a failure is shown
+set -eu
+cd "$(dirname "$0")/.."
+: "${VMRUN:=../shared/tools/vmrun}" "${TESTS:=parser tunnels overlay}" "${LOGS:=}"
+[ $# -gt 0 ] || set -- 6.1 6.12 6.18 7.3
+command -v "$VMRUN" >/dev/null || { echo "no $VMRUN: name a program that boots kernels with VMRUN=" >&2; exit 2; }
+CARGO=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
+
+what=
+for t in $TESTS; do what="$what --test $t"; done
+# shellcheck disable=SC2086
+built=$("$CARGO" test --release --no-run $what 2>&1) || { echo "$built" >&2; exit 1; }
+
+# No udev there to make this one.
+run='[ -e /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; };'
+for t in $TESTS; do
+	binary=$(echo "$built" | sed -n "s|.*Executable tests/$t.rs (\(.*\))|\1|p")
+	[ -n "$binary" ] || { echo "cargo names no binary of tests/$t.rs" >&2; exit 1; }
+	run="$run $(realpath "$binary") --test-threads 1 && echo passed: $t || echo failed: $t;"
+done
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+printf '%-8s %-8s %-12s %-8s %s\n' kernel hook tunnels seconds result
+for kernel; do
+	started=$(date +%s)
+	# Every distribution kernel has all the devices: one that is missing is a failure here.
+	"$VMRUN" -m 1024 -t "${LIMIT:-1800}" "$kernel" -- \
+		env TMON_TUNNELS=all TMON_MUTATIONS="${TMON_MUTATIONS:-1000}" sh -c "$run" >"$log" 2>&1 || echo "failed: the machine" >>"$log"
+	seconds=$(($(date +%s) - started))
+	[ -z "$LOGS" ] || cp "$log" "$LOGS/kernel-$kernel.log"
+	summary=$(sed -n 's/^tunnels: kernel [^ ]*, hook \([a-z]*\): \([0-9]*\) passed, \([0-9]*\) failed.*), \([0-9]*\) not on .*/\1 \2 \3 \4/p' "$log")
+	# shellcheck disable=SC2086
+	set -- ${summary:-- 0 0 0}
+	result=ok
+	for t in $TESTS; do grep -qx "passed: $t" "$log" || result="FAILED: $(sed -n 's/^failed: //p' "$log" | tr '\n' ' ')"; done
+	printf '%-8s %-8s %-12s %-8s %s\n' "$kernel" "$1" "$2 of $(($2 + $3 + $4))" "$seconds" "$result"
+	if [ "$result" != ok ]; then
+		status=1
+		[ -n "$LOGS" ] || tail -60 "$log" >&2
+	fi
+done
+exit $status
