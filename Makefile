@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# `make demo` and `make test` are all there is to know; both install what is missing first.
+
+PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config make gcc libc6-dev python3
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# The rust toolchain of this user, also under sudo.
+CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
+TMON := target/release/tmon
+
+.PHONY: demo test test-kernels setup build check
+
+demo: build
+	$(SUDO) ./$(TMON) demo
+
+# As root: the tests load BPF programs and make network namespaces.
+test: setup
+	$(SUDO) $(CARGO) test --release
+
+# The same on kernels of other ages, in virtual machines; VMRUN= names the program that boots them.
+test-kernels: setup
+	tests/kernels.sh $(KERNELS)
+
+build: setup
+	$(CARGO) build --release
+
+setup:
+	@for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing$$missing"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+	@$(CARGO) --version >/dev/null 2>&1 || { echo "tmon is built with Rust: install it from your distribution (1.88 or newer) or with rustup"; exit 1; }
+
+# What a change has to pass before it lands, apart from the tests.
+check: setup
+	$(CARGO) fmt --check
+	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps
