@@ -36,21 +36,30 @@ fn interface(netns: &str, name: &str) -> [Count; 2] {
     [Count { packets: s.rx_packets, bytes: s.rx_bytes }, Count { packets: s.tx_packets, bytes: s.tx_bytes }]
 }
 
+/// The interface's counters and a reading that belong together: nothing passed in between, though
+/// a neighbour may be asked after at any time.
+fn at_rest(live: &mut Live, netns: &str, name: &str) -> ([Count; 2], Snapshot) {
+    for _ in 0..100 {
+        let before = interface(netns, name);
+        let snapshot = live.read().unwrap();
+        if interface(netns, name) == before {
+            return (before, snapshot);
+        }
+    }
+    panic!("{name} in {netns} does not come to rest");
+}
+
 /// Runs traffic for so many seconds with tmon on an interface; checks the books against the
 /// interface's own counters; gives what tmon counted.
 fn watch(lab: &Lab, netns: &str, name: &str, traffic: &Traffic, want: Want) -> Snapshot {
     let mut live = Live::open(&[name.to_owned()], Some(netns), &Config::default(), want).unwrap();
-    let before = interface(netns, name);
-    let started = live.read().unwrap();
+    let (before, started) = at_rest(&mut live, netns, name);
     let made = lab::traffic(&lab.plan().options().prefix, traffic, &AtomicBool::new(false)).unwrap();
     assert_eq!((made.lost, made.wrong), (0, 0), "{made}");
-    live.detach();
-    let after = interface(netns, name);
-    let snapshot = live.read().unwrap();
-    // What passed between attaching and the first reading of the interface is not there to compare.
-    assert_eq!(started.interfaces[0].books.seen(), [Count::default(); 2], "the lab is not quiet");
+    let (after, snapshot) = at_rest(&mut live, netns, name);
     let books = snapshot.interfaces[0].books;
-    assert_eq!(books.seen(), [0, 1].map(|i| after[i].since(before[i])), "seen, against the interface");
+    let seen = books.since(&started.interfaces[0].books).seen();
+    assert_eq!(seen, [0, 1].map(|i| after[i].since(before[i])), "seen, against the interface");
     let rows: Count = snapshot.rows.iter().map(|f| f.counters.total()).sum();
     assert_eq!(rows, books.counted[0] + books.counted[1], "the rows are what was counted");
     snapshot
