@@ -15,19 +15,13 @@
 static __always_inline __u32 vxlan_gpe(struct __sk_buff *skb, struct walk *w)
 {
 	struct vxlan *h = bytes_at(skb, w, w->off, sizeof(*h), w->end);
-	__u32 next, vni, proto;
+	__u32 vni, proto;
 
 	if (!h)
 		return short_of(skb, w, w->off, sizeof(*h), w->end, KIND_VXLAN_GPE);
 	if (!(h->flags & VXLAN_I) || h->flags & GPE_VERSION)
 		return suspect(w);
-	next = h->flags & GPE_P ? h->next : 3;
-	proto = next == 1 ? ETHERTYPE_IP :
-		next == 2 ? ETHERTYPE_IPV6 :
-		next == 3 ? ETHERTYPE_TEB :
-		next == 4 ? ETHERTYPE_NSH :
-		next == 5 ? ETHERTYPE_MPLS :
-			    PAYLOAD_UNKNOWN;
+	proto = h->flags & GPE_P ? next_protocol(h->next) : ETHERTYPE_TEB;
 	vni = bpf_ntohl(h->vni) >> 8;
 	return tunnel(w, KIND_VXLAN_GPE, vni, 1, w->off + sizeof(*h), w->end, proto);
 }
