@@ -9,10 +9,8 @@ use std::{
     ffi::c_void,
     io,
     mem::{MaybeUninit, offset_of},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use anyhow::{Context, Result};
@@ -20,38 +18,26 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::{
-    flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
     snapshot::{Fill, Rows},
+    table::{GROUP, Tables},
 };
 
 #[allow(warnings, clippy::all)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/tmon.skel.rs"));
 }
-use skel::{TmonSkelBuilder, types};
+use skel::TmonSkelBuilder;
+pub(crate) use skel::types;
 
 // bpf/tmon.h
-const TAG_FREE: u32 = 0;
-const TAG_BUSY: u32 = 1;
-const ROW_DIR: u8 = 0x01;
-const ROW_ID: u8 = 0x02;
-const ROW_ID1: u8 = 0x04;
-const ROW_NO_PAIR: u8 = 0x08;
-const ROW_OUTER6: u8 = 0x10;
-const ROW_INNER6: u8 = 0x20;
-const ROW_OTHER: u8 = 0x40;
 const CELLS: usize = 16;
 const CELL_STOP: usize = 1;
 const CELL_SUSPECT: usize = 7;
 const CELL_OVERFLOW: usize = 8;
 const PORT_FOU: u8 = 0x40;
 const PORT_EITHER: u8 = 0x80;
-const GROUP: usize = 8;
 
-const _: () = assert!(size_of::<types::slot4>() == 64);
-const _: () = assert!(size_of::<types::slot6>() == 128);
-const _: () = assert!(size_of::<types::group4>() == GROUP * 64);
-const _: () = assert!(size_of::<types::group6>() == GROUP * 128);
 const _: () = assert!(size_of::<[types::cell_count; 2 * CELLS]>() == 2 * CELLS * 16);
 const _: () = assert!(offset_of!(types::cpu, books) == 0);
 
@@ -157,26 +143,6 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// One slot table, mapped.
-struct Table {
-    _map: OwnedFd,
-    memory: MmapRaw,
-}
-
-impl Table {
-    fn new(map: OwnedFd, groups: u32, group_size: usize) -> Result<Table> {
-        let memory =
-            MmapOptions::new().len(groups as usize * group_size).map_raw(map.as_raw_fd()).context("map a flow table into memory")?;
-        Ok(Table { _map: map, memory })
-    }
-
-    fn slots<'a, S: 'a>(&'a self) -> impl Iterator<Item = *mut S> + 'a {
-        let first = self.memory.as_mut_ptr().cast::<S>();
-        // SAFETY: every index is inside the mapping, whose length is a whole number of slots.
-        (0..self.memory.len() / size_of::<S>()).map(move |i| unsafe { first.add(i) })
-    }
-}
-
 /// The programs and tables of one interface.
 pub struct Program {
     ingress: OwnedFd,
@@ -185,11 +151,8 @@ pub struct Program {
     _states: OwnedFd,
     cpus: OwnedFd,
     fragments: OwnedFd,
-    rows4: Table,
-    rows6: Table,
-    others: Table,
+    tables: Tables,
     ports: MmapRaw,
-    slots: u64,
 }
 
 fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -245,11 +208,8 @@ impl Program {
             _states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,
             fragments: dup(skel.maps.fragments.as_fd())?,
-            rows4: Table::new(dup(skel.maps.rows4.as_fd())?, rows, size_of::<types::group4>())?,
-            rows6: Table::new(dup(skel.maps.rows6.as_fd())?, rows, size_of::<types::group6>())?,
-            others: Table::new(dup(skel.maps.others.as_fd())?, others, size_of::<types::group6>())?,
+            tables: Tables::map([skel.maps.rows4.as_fd(), skel.maps.rows6.as_fd(), skel.maps.others.as_fd()])?,
             ports: MmapOptions::new().len(1 << 16).map_raw(skel.maps.data_ports.as_fd().as_raw_fd()).context("map the port table")?,
-            slots: u64::from(rows) * GROUP as u64,
         })
     }
 
@@ -342,27 +302,7 @@ impl Program {
 
     /// Appends every row, `other` rows and the overflow row last, as of interface `interface`.
     pub fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
-        let mut place = 0;
-        let mut used = [0u64; 2];
-        let tables = [(&self.rows6, 1), (&self.others, 2)];
-        for slot in self.rows4.slots::<types::slot4>() {
-            // SAFETY: slots() yields pointers into the mapping.
-            if let Some((key, packets, bytes)) = unsafe { read_slot4(slot) } {
-                used[0] += 1;
-                push4(rows, place, interface, &key, packets, bytes);
-            }
-            place += 1;
-        }
-        for (table, which) in tables {
-            for slot in table.slots::<types::slot6>() {
-                // SAFETY: as above.
-                if let Some((key, packets, bytes)) = unsafe { read_slot6(slot) } {
-                    used[1] += u64::from(which == 1);
-                    push6(rows, place, interface, &key, packets, bytes);
-                }
-                place += 1;
-            }
-        }
+        let (fill, place) = self.tables.read(interface, rows);
         let cells = self.cells()?;
         for direction in 0..2 {
             let n = [0, 1].map(|hook| count(&cells[hook * CELLS + CELL_OVERFLOW + direction]));
@@ -372,22 +312,18 @@ impl Program {
                     outermost: Tunnel { kind: Kind::None, id: None },
                     innermost: None,
                     depth: 0,
-                    inner: Inner::Proto(InnerProto(InnerProto::REASON | 10)),
+                    inner: Inner::Proto(InnerProto::OVERFLOW),
                     other: true,
                 };
-                rows.push(place, interface, &key, n, [direction == 1; 2]);
+                rows.push(place + direction as u32, interface, &key, n, [direction == 1; 2]);
             }
-            place += 1;
         }
-        Ok(Fill { used: used[0].max(used[1]), size: self.slots })
+        Ok(fill)
     }
 
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
     pub fn clear(&self) -> Result<()> {
-        for table in [&self.rows4, &self.rows6, &self.others] {
-            // SAFETY: the whole mapping, which nothing else touches by the contract above.
-            unsafe { ptr::write_bytes(table.memory.as_mut_ptr(), 0, table.memory.len()) };
-        }
+        self.tables.clear();
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
         let zero = vec![0u64; cpus * size_of::<types::cpu>().next_multiple_of(8) / 8];
         let key = 0u32;
@@ -426,91 +362,10 @@ fn books(cells: &[types::cell_count; 2 * CELLS]) -> Books {
     b
 }
 
-/// Reads one slot while the kernel counts in it: `None` when it is free, being written or aged out.
-macro_rules! read_slot {
-    ($name:ident, $slot:ty, $key:ty) => {
-        /// # Safety
-        /// `slot` points into a mapped table.
-        unsafe fn $name(slot: *mut $slot) -> Option<($key, [u64; 2], [u64; 2])> {
-            // SAFETY: aligned, inside the mapping; shared with the kernel, so atomics and volatile only.
-            unsafe {
-                let tag = AtomicU32::from_ptr(&raw mut (*slot).tag);
-                let before = tag.load(Ordering::Acquire);
-                if before == TAG_FREE || before == TAG_BUSY {
-                    return None;
-                }
-                let key = ptr::read_volatile(&raw const (*slot).key);
-                let load = |p: *mut u64| AtomicU64::from_ptr(p).load(Ordering::Relaxed);
-                let packets = [0, 1].map(|i| load((&raw mut (*slot).packets).cast::<u64>().add(i)));
-                let bytes = [0, 1].map(|i| load((&raw mut (*slot).bytes).cast::<u64>().add(i)));
-                fence(Ordering::Acquire);
-                (tag.load(Ordering::Relaxed) == before).then_some((key, packets, bytes))
-            }
-        }
-    };
-}
-read_slot!(read_slot4, types::slot4, types::key4);
-read_slot!(read_slot6, types::slot6, types::key6);
-
-/// Which way packets seen at each hook went: `direction = bit XOR hook`.
-fn swapped(flags: u8) -> [bool; 2] {
-    let bit = flags & ROW_DIR != 0;
-    [bit, !bit]
-}
-
-fn counts(packets: [u64; 2], bytes: [u64; 2]) -> [Count; 2] {
-    [0, 1].map(|i| Count { packets: packets[i], bytes: bytes[i] })
-}
-
-fn v4(word: u32) -> IpAddr {
-    Ipv4Addr::from(word.to_ne_bytes()).into()
-}
-
-fn push4(rows: &mut Rows, place: u32, interface: u16, k: &types::key4, packets: [u64; 2], bytes: [u64; 2]) {
-    let key = Key {
-        outer: Some(Pair { first: v4(k.outer[0]), second: v4(k.outer[1]) }),
-        outermost: Tunnel { kind: Kind::from_number(k.kind), id: (k.flags & ROW_ID != 0).then_some(k.id) },
-        innermost: None,
-        depth: 1,
-        inner: match k.flags & ROW_NO_PAIR {
-            0 => Inner::Pair(Pair { first: v4(k.inner[0]), second: v4(k.inner[1]) }),
-            _ => Inner::Proto(InnerProto(k.inner[0])),
-        },
-        other: false,
-    };
-    rows.push(place, interface, &key, counts(packets, bytes), swapped(k.flags));
-}
-
-fn push6(rows: &mut Rows, place: u32, interface: u16, k: &types::key6, packets: [u64; 2], bytes: [u64; 2]) {
-    let address = |words: [u32; 4], v6: bool| {
-        if !v6 {
-            return v4(words[0]);
-        }
-        let mut octets = [0u8; 16];
-        for (to, from) in octets.chunks_exact_mut(4).zip(words) {
-            to.copy_from_slice(&from.to_ne_bytes());
-        }
-        Ipv6Addr::from(octets).into()
-    };
-    let pair = |p: [[u32; 4]; 2], v6| Pair { first: address(p[0], v6), second: address(p[1], v6) };
-    let tunnel = |i: usize, flag| Tunnel { kind: Kind::from_number(k.kind[i]), id: (k.flags & flag != 0).then_some(k.id[i]) };
-    let key = Key {
-        outer: Some(pair(k.outer, k.flags & ROW_OUTER6 != 0)),
-        outermost: tunnel(0, ROW_ID),
-        innermost: (k.depth > 1).then(|| tunnel(1, ROW_ID1)),
-        depth: k.depth,
-        inner: match k.flags & ROW_NO_PAIR {
-            0 => Inner::Pair(pair(k.inner, k.flags & ROW_INNER6 != 0)),
-            _ => Inner::Proto(InnerProto(k.inner[0][0])),
-        },
-        other: k.flags & ROW_OTHER != 0,
-    };
-    rows.push(place, interface, &key, counts(packets, bytes), swapped(k.flags));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table;
 
     #[test]
     fn the_contract_is_the_same_on_both_sides() {
@@ -521,15 +376,15 @@ mod tests {
             u32::from_str_radix(text.trim_start_matches("0x"), if text.starts_with("0x") { 16 } else { 10 }).unwrap()
         };
         for (name, ours) in [
-            ("TAG_FREE", TAG_FREE),
-            ("TAG_BUSY", TAG_BUSY),
-            ("ROW_DIR", ROW_DIR.into()),
-            ("ROW_ID", ROW_ID.into()),
-            ("ROW_ID1", ROW_ID1.into()),
-            ("ROW_NO_PAIR", ROW_NO_PAIR.into()),
-            ("ROW_OUTER6", ROW_OUTER6.into()),
-            ("ROW_INNER6", ROW_INNER6.into()),
-            ("ROW_OTHER", ROW_OTHER.into()),
+            ("TAG_FREE", table::TAG_FREE),
+            ("TAG_BUSY", table::TAG_BUSY),
+            ("ROW_DIR", table::ROW_DIR.into()),
+            ("ROW_ID", table::ROW_ID.into()),
+            ("ROW_ID1", table::ROW_ID1.into()),
+            ("ROW_NO_PAIR", table::ROW_NO_PAIR.into()),
+            ("ROW_OUTER6", table::ROW_OUTER6.into()),
+            ("ROW_INNER6", table::ROW_INNER6.into()),
+            ("ROW_OTHER", table::ROW_OTHER.into()),
             ("PORT_FOU", PORT_FOU.into()),
             ("PORT_EITHER", PORT_EITHER.into()),
             ("GROUP", GROUP as u32),

@@ -183,6 +183,8 @@ impl InnerProto {
     pub const PPP: u32 = 2 << 16;
     /// An IP protocol number.
     pub const IP_PROTO: u32 = 3 << 16;
+    /// Counted in no row for want of room, of any tunnel.
+    pub const OVERFLOW: Self = InnerProto(Self::REASON | 10);
     /// The reasons by number, as printed.
     pub const REASONS: &[&str] =
         &["none", "truncated", "malformed", "too_deep", "encrypted", "llc", "fragment", "control", "unknown", "other", "overflow"];

@@ -20,6 +20,7 @@ pub mod attach;
 pub mod bpf;
 pub mod netlink;
 pub mod netns;
+pub mod table;
 
 pub mod pcap;
 pub mod source;
