@@ -144,10 +144,7 @@ impl Ring {
                 _ if outward => edge.min(ax as f64 - 1.0),
                 _ => edge,
             };
-            if end < label.width as f64 {
-                return None;
-            }
-            end.min(self.size.0 as f64) as usize - label.width
+            (end.clamp(0.0, self.size.0 as f64) as usize).checked_sub(label.width)?
         };
         let wrong_side = if same_side { 0.0 } else { 2.0 + 12.0 * sin.abs() };
         let distance = if right { x.saturating_sub(ax) } else { ax.saturating_sub(x + label.width) } as f64;
