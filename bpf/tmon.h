@@ -93,6 +93,8 @@ enum reason {
 	REASON_CONTROL,	 /* the tunnel protocol's own messages */
 	REASON_UNKNOWN,	 /* cannot be told from the packet, a pseudowire for example */
 	REASON_OTHER,	 /* everything the full table could not keep apart */
+	REASON_OVERFLOW, /* what had no room even there (user space) */
+	REASON_AGED,	 /* what rows held that were idle for too long (user space) */
 };
 
 /* Books: each packet is in exactly one of counted and the stops; the rest says more about it. */
@@ -119,13 +121,14 @@ struct cell_count {
  * the key is `swapped XOR hook`: the counters are by hook, so an end host needs one slot for a
  * conversation and a mirror port or a router two, and the direction is always `bit XOR hook`.
  */
-#define ROW_DIR	    0x01 /* the bit above */
-#define ROW_ID	    0x02 /* id[0] is there */
-#define ROW_ID1	    0x04 /* id[1] is there */
-#define ROW_NO_PAIR 0x08 /* the inside is not an address pair: its first word says what */
-#define ROW_OUTER6  0x10 /* the outer pair is IPv6 */
-#define ROW_INNER6  0x20 /* the inner pair is IPv6 */
-#define ROW_OTHER   0x40 /* the tunnel's `other` row */
+#define ROW_DIR	     0x01 /* the bit above */
+#define ROW_ID	     0x02 /* id[0] is there */
+#define ROW_ID1	     0x04 /* id[1] is there */
+#define ROW_NO_PAIR  0x08 /* the inside is not an address pair: its first word says what */
+#define ROW_OUTER6   0x10 /* the outer pair is IPv6 */
+#define ROW_INNER6   0x20 /* the inner pair is IPv6 */
+#define ROW_OTHER    0x40 /* the tunnel's `other` row */
+#define ROW_NO_OUTER 0x80 /* of all tunnels: no outer pair either */
 
 struct key4 { /* one tunnel, IPv4 outside, IPv4 or no pair inside */
 	__u32 id;
@@ -148,13 +151,14 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 };
 
 /*
- * Slots. A slot is free, busy (its key is being written, or it is being aged out) or published
- * with the tag of its key. It is claimed by compare-and-swap, so two CPUs may publish the same
- * key twice: readers add equal keys up.
+ * Slots. A slot is free, busy (its key is being written), ageing (user space moves its counts to
+ * an aged row of `others`) or published with the tag of its key. It is claimed by
+ * compare-and-swap, so two CPUs may publish the same key twice: readers add equal keys up.
  */
-#define TAG_FREE 0
-#define TAG_BUSY 1
-#define TAG_USED 2 /* set in every published tag */
+#define TAG_FREE   0
+#define TAG_BUSY   1
+#define TAG_USED   2 /* set in every published tag */
+#define TAG_AGEING 4
 
 struct slot4 {
 	__u32 tag;

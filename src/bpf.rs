@@ -11,11 +11,16 @@ use std::{
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use memmap2::{MmapOptions, MmapRaw};
+use nix::{
+    sys::time::TimeValLike,
+    time::{ClockId, clock_getres},
+};
 
 use crate::{
     flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
@@ -100,11 +105,25 @@ pub struct Config {
     pub ports: Vec<Port>,
     /// Copies of each row that the CPUs are spread over: a power of two, 1 for none.
     pub shards: u16,
+    /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
+    pub age: Duration,
+    /// Of the tables' hash: random unless given, so that nobody can choose keys that collide.
+    pub seed: Option<[u64; 12]>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { rows: 65_536, plain: false, skb: false, l3: false, replay: false, ports: Vec::new(), shards: 1 }
+        Config {
+            rows: 65_536,
+            plain: false,
+            skb: false,
+            l3: false,
+            replay: false,
+            ports: Vec::new(),
+            shards: 1,
+            age: Duration::from_secs(600),
+            seed: None,
+        }
     }
 }
 
@@ -147,12 +166,15 @@ impl<'a> Packet<'a> {
 pub struct Program {
     ingress: OwnedFd,
     egress: OwnedFd,
+    now: OwnedFd,
     /// Kept open: the kernel empties a program array that no process holds.
     _states: OwnedFd,
     cpus: OwnedFd,
     fragments: OwnedFd,
     tables: Tables,
     ports: MmapRaw,
+    age: Duration,
+    swept: Instant,
 }
 
 fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -164,14 +186,14 @@ fn groups(rows: u32) -> u32 {
     rows.clamp(8, 1 << 26).next_power_of_two().saturating_mul(2) / GROUP as u32
 }
 
-fn random_seeds() -> Result<[u64; 12]> {
-    let mut seeds = [0u64; 12];
+fn random_seed() -> Result<[u64; 12]> {
+    let mut seed = [0u64; 12];
     // SAFETY: the buffer is as long as is said.
-    let got = unsafe { libc::getrandom(seeds.as_mut_ptr().cast(), size_of_val(&seeds), 0) };
-    if got != size_of_val(&seeds) as isize {
+    let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
+    if got != size_of_val(&seed) as isize {
         return Err(io::Error::last_os_error()).context("get random numbers for the hash of the flow table");
     }
-    Ok(seeds)
+    Ok(seed)
 }
 
 impl Program {
@@ -180,8 +202,8 @@ impl Program {
         libbpf_rs::set_print(None);
         let mut storage = MaybeUninit::uninit();
         let mut open = TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
-        let (rows, others) = (groups(config.rows), groups(config.rows / 16));
-        let seeds = random_seeds()?;
+        let (rows, others) = (groups(config.rows), groups((config.rows / 16).max(256)));
+        let seed = config.seed.map_or_else(random_seed, Ok)?;
         let cfg = open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
         cfg.cfg_l3 = config.l3.into();
         cfg.cfg_replay = config.replay.into();
@@ -190,7 +212,7 @@ impl Program {
         cfg.cfg_preempt = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|s| s.trim() == "1").into();
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
         cfg.cfg_shards = u32::from(config.shards.max(1).next_power_of_two() - 1);
-        cfg.cfg_seed = seeds;
+        cfg.cfg_seed = seed;
         let table = &mut open.maps.data_ports_data.as_deref_mut().context("the BPF object has no port table")?.port_kind;
         for (kind, port) in DEFAULT_PORTS {
             table[usize::from(*port)] = Port { kind: *kind, fou: false, port: *port }.entry();
@@ -198,18 +220,22 @@ impl Program {
         for port in &config.ports {
             table[usize::from(port.port)] = port.entry();
         }
-        for (map, entries) in [(&mut open.maps.rows4, rows), (&mut open.maps.rows6, rows), (&mut open.maps.others, others)] {
+        // One group more than the programs use: the interface's aged rows.
+        for (map, entries) in [(&mut open.maps.rows4, rows), (&mut open.maps.rows6, rows), (&mut open.maps.others, others + 1)] {
             map.set_max_entries(entries).context("set the size of a flow table")?;
         }
         let skel = open.load().map_err(|e| load_error(&e))?;
         Ok(Program {
             ingress: dup(skel.progs.tmon_ingress.as_fd())?,
             egress: dup(skel.progs.tmon_egress.as_fd())?,
+            now: dup(skel.progs.tmon_now.as_fd())?,
             _states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,
             fragments: dup(skel.maps.fragments.as_fd())?,
             tables: Tables::map([skel.maps.rows4.as_fd(), skel.maps.rows6.as_fd(), skel.maps.others.as_fd()])?,
             ports: MmapOptions::new().len(1 << 16).map_raw(skel.maps.data_ports.as_fd().as_raw_fd()).context("map the port table")?,
+            age: config.age,
+            swept: Instant::now(),
         })
     }
 
@@ -244,33 +270,38 @@ impl Program {
         skb.gso_segs = packet.gso_segs.into();
         skb.gso_size = packet.gso_size.into();
         skb.cb = [packet.wire_len.saturating_add(packet.link_len), (off + caught) as u32, off as u32, proto, packet.wire_len];
-        self.test_run(hook, &buffer[..(off + caught).max(SHORTEST_FRAME)], Some(&mut skb), 1).map(|r| r.0)
+        test_run(self.entry(hook), &buffer[..(off + caught).max(SHORTEST_FRAME)], Some(&mut skb), 1).map(|r| r.0)
     }
 
     /// Runs a frame `repeat` times as it is. Returns the program's return value and its mean
     /// duration in nanoseconds.
     pub fn repeat(&self, hook: Hook, frame: &[u8], repeat: i32) -> Result<(i32, u32)> {
-        self.test_run(hook, frame, None, repeat)
+        test_run(self.entry(hook), frame, None, repeat)
     }
 
-    fn test_run(&self, hook: Hook, data: &[u8], skb: Option<&mut types::__sk_buff>, repeat: i32) -> Result<(i32, u32)> {
-        let mut opts = libbpf_sys::bpf_test_run_opts {
-            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
-            data_in: data.as_ptr().cast(),
-            data_size_in: data.len() as u32,
-            repeat,
-            ..Default::default()
-        };
-        if let Some(skb) = skb {
-            opts.ctx_in = ptr::from_mut(skb).cast();
-            opts.ctx_size_in = size_of::<types::__sk_buff>() as u32;
+    /// Lets rows age as [`Config::age`] says: now and then, not at every call.
+    ///
+    /// # Errors
+    /// As [`Program::age`]; rows do not age from then on, so it is said once.
+    pub fn sweep(&mut self) -> Result<()> {
+        let pause = (self.age / 16).clamp(Duration::from_millis(500), Duration::from_secs(10));
+        if self.age.is_zero() || self.swept.elapsed() < pause {
+            return Ok(());
         }
-        // SAFETY: the pointers in opts live until the call returns.
-        let e = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.entry(hook).as_raw_fd(), &mut opts) };
-        if e != 0 {
-            return Err(io::Error::from_raw_os_error(-e)).context("run a frame through the BPF program");
-        }
-        Ok((opts.retval as i32, opts.duration))
+        self.swept = Instant::now();
+        self.age(self.age).map(drop).inspect_err(|_| self.age = Duration::ZERO)
+    }
+
+    /// Moves the counts of rows that nothing was counted in for `idle` to their tunnels' aged rows.
+    /// Returns how many rows that were. Nobody else may read or age these tables meanwhile.
+    ///
+    /// # Errors
+    /// The kernel has no way to wait for the programs that are running: nothing has changed.
+    pub fn age(&self, idle: Duration) -> Result<usize> {
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context("ask for the length of a jiffy")?;
+        let (now, _) = test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1)?;
+        let jiffies = idle.as_nanos() / u128::from(tick.num_nanoseconds().unsigned_abs().max(1));
+        self.tables.age(now as u32, jiffies.min(i32::MAX as u128) as u32)
     }
 
     fn cells(&self) -> Result<[types::cell_count; 2 * CELLS]> {
@@ -340,6 +371,26 @@ impl Program {
     }
 }
 
+fn test_run(program: BorrowedFd<'_>, data: &[u8], skb: Option<&mut types::__sk_buff>, repeat: i32) -> Result<(i32, u32)> {
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+        data_in: data.as_ptr().cast(),
+        data_size_in: data.len() as u32,
+        repeat,
+        ..Default::default()
+    };
+    if let Some(skb) = skb {
+        opts.ctx_in = ptr::from_mut(skb).cast();
+        opts.ctx_size_in = size_of::<types::__sk_buff>() as u32;
+    }
+    // SAFETY: the pointers in opts live until the call returns.
+    let e = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
+    if e != 0 {
+        return Err(io::Error::from_raw_os_error(-e)).context("run a frame through the BPF program");
+    }
+    Ok((opts.retval as i32, opts.duration))
+}
+
 fn load_error(e: &libbpf_rs::Error) -> anyhow::Error {
     match e.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => {
@@ -378,6 +429,8 @@ mod tests {
         for (name, ours) in [
             ("TAG_FREE", table::TAG_FREE),
             ("TAG_BUSY", table::TAG_BUSY),
+            ("TAG_USED", table::TAG_USED),
+            ("TAG_AGEING", table::TAG_AGEING),
             ("ROW_DIR", table::ROW_DIR.into()),
             ("ROW_ID", table::ROW_ID.into()),
             ("ROW_ID1", table::ROW_ID1.into()),
@@ -385,6 +438,7 @@ mod tests {
             ("ROW_OUTER6", table::ROW_OUTER6.into()),
             ("ROW_INNER6", table::ROW_INNER6.into()),
             ("ROW_OTHER", table::ROW_OTHER.into()),
+            ("ROW_NO_OUTER", table::ROW_NO_OUTER.into()),
             ("PORT_FOU", PORT_FOU.into()),
             ("PORT_EITHER", PORT_EITHER.into()),
             ("GROUP", GROUP as u32),

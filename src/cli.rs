@@ -102,6 +102,9 @@ struct Counting {
     /// Rows that each table is made for: IPv4 in IPv4, and everything else
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
     rows: u32,
+    /// Rows that are idle for this long give their place to others; 0s keeps them for ever
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    age: Duration,
     /// Make rows of packets without a tunnel, too
     #[arg(long)]
     plain: bool,
@@ -112,7 +115,7 @@ struct Counting {
 
 impl Counting {
     fn config(&self) -> Config {
-        Config { rows: self.rows, plain: self.plain, skb: self.skb, ports: self.ports.clone(), ..Config::default() }
+        Config { rows: self.rows, plain: self.plain, skb: self.skb, age: self.age, ports: self.ports.clone(), ..Config::default() }
     }
 }
 

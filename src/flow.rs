@@ -185,9 +185,11 @@ impl InnerProto {
     pub const IP_PROTO: u32 = 3 << 16;
     /// Counted in no row for want of room, of any tunnel.
     pub const OVERFLOW: Self = InnerProto(Self::REASON | 10);
+    /// What idle rows held that are no more.
+    pub const AGED: Self = InnerProto(Self::REASON | 11);
     /// The reasons by number, as printed.
     pub const REASONS: &[&str] =
-        &["none", "truncated", "malformed", "too_deep", "encrypted", "llc", "fragment", "control", "unknown", "other", "overflow"];
+        &["none", "truncated", "malformed", "too_deep", "encrypted", "llc", "fragment", "control", "unknown", "other", "overflow", "aged"];
 }
 
 impl fmt::Display for InnerProto {
@@ -239,7 +241,7 @@ impl Inner {
 /// The identity of a row (DESIGN section 3), apart from its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// The outermost IP pair; `None` only in an interface's overflow row.
+    /// The outermost IP pair; `None` only in an interface's overflow row and its aged row.
     pub outer: Option<Pair>,
     /// The outermost tunnel.
     pub outermost: Tunnel,
@@ -249,8 +251,31 @@ pub struct Key {
     pub depth: u8,
     /// The innermost IP pair, or what is there instead.
     pub inner: Inner,
-    /// This row holds what the full table could not keep apart.
+    /// This row holds what the full table could not keep apart, or what aged rows held.
     pub other: bool,
+}
+
+impl Key {
+    /// An interface's row of what idle rows of any tunnel held.
+    pub const AGED: Key = Key {
+        outer: None,
+        outermost: Tunnel { kind: Kind::None, id: None },
+        innermost: None,
+        depth: 0,
+        inner: Inner::Proto(InnerProto::AGED),
+        other: true,
+    };
+
+    /// Where this row's counts go when it has been idle for too long: its tunnel's aged row.
+    #[must_use]
+    pub fn aged(self) -> Key {
+        Key { inner: Inner::Proto(InnerProto::AGED), other: true, ..self }
+    }
+
+    /// An aged row: counts that were in rows of their own.
+    pub fn is_aged(&self) -> bool {
+        self.inner == Inner::Proto(InnerProto::AGED)
+    }
 }
 
 /// Packets and wire bytes.

@@ -242,7 +242,7 @@ impl Tally {
             }
             tally.rows += 1;
             tally.total += both;
-            if row.key.other {
+            if row.key.other && !row.key.is_aged() {
                 tally.other += both;
             }
             pairs.add(a, b, fwd, rev);

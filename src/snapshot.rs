@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use foldhash::HashMap;
+
 use crate::flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel};
 
 /// How an interface's packets reach the parser.
@@ -103,6 +105,7 @@ trait Packed: Copy {
     fn same_key(&self, o: &Self) -> bool;
     fn counts(&mut self) -> &mut [Count; 2];
     fn flow(&self) -> Flow;
+    fn gone(&self) -> Gone;
 }
 
 fn counters(counts: [Count; 2], swapped: [bool; 2]) -> Counters {
@@ -134,6 +137,9 @@ impl Packed for Small {
     fn counts(&mut self) -> &mut [Count; 2] {
         &mut self.counts
     }
+    fn gone(&self) -> Gone {
+        Gone { interface: self.interface, key: self.flow().key, swapped: self.swapped[0], counts: self.counts }
+    }
     fn flow(&self) -> Flow {
         let pair = |p: [u32; 2]| Pair { first: Ipv4Addr::from_bits(p[0]).into(), second: Ipv4Addr::from_bits(p[1]).into() };
         Flow {
@@ -164,6 +170,9 @@ impl Packed for Large {
     }
     fn counts(&mut self) -> &mut [Count; 2] {
         &mut self.counts
+    }
+    fn gone(&self) -> Gone {
+        Gone { interface: self.interface, key: self.flow().key, swapped: self.swapped[0], counts: self.counts }
     }
     fn flow(&self) -> Flow {
         let pair = |p: [u128; 2], v6| Pair { first: ip(p[0], v6), second: ip(p[1], v6) };
@@ -299,26 +308,77 @@ impl Rows {
     }
 
     fn since(self, older: &Rows) -> Rows {
-        Rows { small: subtract(self.small, &older.small), large: subtract(self.large, &older.large) }
+        let mut gone = Vec::new();
+        let mut rows = Rows { small: subtract(self.small, &older.small, &mut gone), large: subtract(self.large, &older.large, &mut gone) };
+        rows.settle(&gone);
+        rows
+    }
+
+    /// What a row held in the older snapshot and not in the newer has moved to an aged row
+    /// meanwhile: it did not happen in between.
+    fn settle(&mut self, gone: &[Gone]) {
+        if gone.is_empty() {
+            return;
+        }
+        let flows = |rows: &mut dyn Iterator<Item = (Flow, bool)>, large| {
+            rows.enumerate()
+                .filter(|(_, (f, _))| f.key.is_aged())
+                .map(|(i, (f, way))| ((f.interface, f.key, way), (large, i)))
+                .collect::<Vec<_>>()
+        };
+        let mut aged: HashMap<_, _> = flows(&mut self.small.iter().map(|p| (p.flow(), p.swapped[0])), false).into_iter().collect();
+        aged.extend(flows(&mut self.large.iter().map(|p| (p.flow(), p.swapped[0])), true));
+        for g in gone {
+            let mut counts = g.counts;
+            for key in [g.key.aged(), Key::AGED] {
+                let home = match aged.get(&(g.interface, key, g.swapped)) {
+                    None => continue,
+                    Some((false, i)) => self.small[*i].counts(),
+                    Some((true, i)) => self.large[*i].counts(),
+                };
+                for (home, gone) in home.iter_mut().zip(&mut counts) {
+                    let moved = Count { packets: home.packets.min(gone.packets), bytes: home.bytes.min(gone.bytes) };
+                    *home = home.since(moved);
+                    *gone = gone.since(moved);
+                }
+            }
+        }
+        self.small.retain_mut(happened);
+        self.large.retain_mut(happened);
     }
 }
 
+/// A row of the older snapshot that the newer does not have any more.
+struct Gone {
+    interface: u16,
+    key: Key,
+    swapped: bool,
+    counts: [Count; 2],
+}
+
+fn happened<P: Packed>(row: &mut P) -> bool {
+    row.counts().iter().any(|c| !c.is_zero())
+}
+
 /// Newer minus older, row by row; rows in which nothing happened are left out.
-fn subtract<P: Packed>(mut newer: Vec<P>, older: &[P]) -> Vec<P> {
-    let mut old = older.iter().peekable();
+fn subtract<P: Packed>(mut newer: Vec<P>, older: &[P], gone: &mut Vec<Gone>) -> Vec<P> {
+    let mut old = older.iter().copied().peekable();
     newer.retain_mut(|row| {
-        while old.next_if(|o| o.place() < row.place()).is_some() {}
-        if let Some(o) = old.peek()
-            && o.place() == row.place()
-            && o.same_key(row)
-        {
-            let mut before = **o;
-            let before = *before.counts();
-            let now = row.counts();
-            *now = [now[0].since(before[0]), now[1].since(before[1])];
+        while let Some(before) = old.next_if(|o| o.place() < row.place()) {
+            gone.push(before.gone());
         }
-        row.counts().iter().any(|c| !c.is_zero())
+        if let Some(mut before) = old.next_if(|o| o.place() == row.place()) {
+            let [then, now] = [*before.counts(), *row.counts()];
+            let went_back = (0..2).any(|i| now[i].packets < then[i].packets || now[i].bytes < then[i].bytes);
+            if before.same_key(row) && !went_back {
+                *row.counts() = [now[0].since(then[0]), now[1].since(then[1])];
+            } else {
+                gone.push(before.gone());
+            }
+        }
+        happened(row)
     });
+    gone.extend(old.map(|o| o.gone()));
     newer
 }
 
@@ -467,6 +527,22 @@ mod tests {
     fn a_place_with_another_key_counts_from_zero() {
         let d = snapshot(2, &[flow(102, 1, 3)]).since(&snapshot(1, &[flow(101, 1, 9)]));
         assert_eq!(d.rows.merged(), [flow(102, 1, 3)]);
+    }
+
+    #[test]
+    fn what_has_aged_did_not_happen_again() {
+        let aged = |f: Flow| Flow { key: f.key.aged(), ..f };
+        let of_all = |f: Flow| Flow { key: Key::AGED, ..f };
+        let older = snapshot(1, &[flow(101, 1, 5), flow(102, 1, 7), flow(103, 1, 9)]);
+        // 101 counted one more and went; 102 had no aged row of its own; 103's slot is another's now.
+        let newer = snapshot(2, &[aged(flow(101, 1, 6)), of_all(flow(0, 0, 7)), flow(104, 1, 2), aged(flow(103, 1, 9))]);
+        assert_eq!(newer.since(&older).rows.merged(), [aged(flow(101, 1, 1)), flow(104, 1, 2)]);
+        // It came back at once, in the same slot.
+        let newer = snapshot(2, &[flow(101, 1, 2), flow(102, 1, 7), flow(103, 1, 9), aged(flow(101, 1, 5))]);
+        assert_eq!(newer.since(&older).rows.merged(), [flow(101, 1, 2)]);
+        // Aged rows count on from where they were.
+        let later = snapshot(3, &[flow(101, 1, 2), aged(flow(102, 1, 7)), flow(103, 1, 9), aged(flow(101, 1, 5))]);
+        assert_eq!(later.since(&newer).rows.merged(), []);
     }
 
     #[test]

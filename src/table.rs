@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use foldhash::HashMap;
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 // bpf/tmon.h
 pub(crate) const TAG_FREE: u32 = 0;
 pub(crate) const TAG_BUSY: u32 = 1;
+pub(crate) const TAG_USED: u32 = 2;
+pub(crate) const TAG_AGEING: u32 = 4;
 pub(crate) const ROW_DIR: u8 = 0x01;
 pub(crate) const ROW_ID: u8 = 0x02;
 pub(crate) const ROW_ID1: u8 = 0x04;
@@ -31,6 +34,7 @@ pub(crate) const ROW_NO_PAIR: u8 = 0x08;
 pub(crate) const ROW_OUTER6: u8 = 0x10;
 pub(crate) const ROW_INNER6: u8 = 0x20;
 pub(crate) const ROW_OTHER: u8 = 0x40;
+pub(crate) const ROW_NO_OUTER: u8 = 0x80;
 pub(crate) const GROUP: usize = 8;
 
 const _: () = assert!(size_of::<slot4>() == 64);
@@ -95,23 +99,63 @@ impl Tables {
         let mut used = [0u64; 3];
         for slot in self.rows4.slots::<slot4>() {
             // SAFETY: slots() yields pointers into the mapping.
-            if let Some((key, packets, bytes)) = unsafe { read_slot4(slot) } {
+            if let Some((key, counts)) = unsafe { read(slot) } {
                 used[0] += 1;
-                push4(rows, place, interface, &key, packets, bytes);
+                push4(rows, place, interface, &key, counts);
             }
             place += 1;
         }
         for (table, used) in [&self.rows6, &self.others].into_iter().zip(&mut used[1..]) {
             for slot in table.slots::<slot6>() {
                 // SAFETY: as above.
-                if let Some((key, packets, bytes)) = unsafe { read_slot6(slot) } {
+                if let Some((key, counts)) = unsafe { read(slot) } {
                     *used += 1;
-                    push6(rows, place, interface, &key, packets, bytes);
+                    push6(rows, place, interface, &key, counts);
                 }
                 place += 1;
             }
         }
         (Fill { used: used[0].max(used[1]), size: self.rows4.slots::<slot4>().len() as u64 }, place)
+    }
+
+    /// Moves the counts of rows that were idle for more than `idle` jiffies at `now` to their
+    /// tunnels' aged rows. Where `others` has become crowded, its own idle rows go to the
+    /// interface's aged row, so memory is bounded. Returns how many rows have gone.
+    ///
+    /// # Errors
+    /// The kernel has no way to wait for running programs: nothing has changed.
+    pub fn age(&self, now: u32, idle: u32) -> Result<usize> {
+        let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
+        let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
+        let rows4 = mark(self.rows4.slots::<slot4>(), is_idle);
+        let rows6 = mark(self.rows6.slots::<slot6>(), is_idle);
+        let mut homes = Homes::of(&self.others, now);
+        let others = if homes.crowded() { mark(self.others.slots::<slot6>().take(homes.shared), is_idle) } else { Vec::new() };
+        if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
+            return Ok(0);
+        }
+        // Programs that had found a row before it was marked may still be adding to it.
+        let waited = grace_period();
+        if waited.is_err() {
+            restore(&rows4);
+            restore(&rows6);
+            restore(&others);
+            waited.context("rows cannot age here: wait for the programs that are running")?;
+        }
+        let mut gone = 0;
+        for marked in others {
+            gone += marked.settle(is_idle, |key| {
+                homes.forget(&key);
+                homes.interface(key.flags & ROW_DIR)
+            });
+        }
+        for marked in rows4 {
+            gone += marked.settle(is_idle, |key| homes.tunnel(slot4::aged(key)));
+        }
+        for marked in rows6 {
+            gone += marked.settle(is_idle, |key| homes.tunnel(slot6::aged(key)));
+        }
+        Ok(gone)
     }
 
     /// All slots to zero. Nothing may be counting meanwhile.
@@ -123,31 +167,251 @@ impl Tables {
     }
 }
 
-/// Reads one slot while the kernel counts in it: `None` when it is free, being written or aged out.
-macro_rules! read_slot {
-    ($name:ident, $slot:ty, $key:ty) => {
-        /// # Safety
-        /// `slot` points into a mapped table.
-        unsafe fn $name(slot: *mut $slot) -> Option<($key, [u64; 2], [u64; 2])> {
-            // SAFETY: aligned, inside the mapping; shared with the kernel, so atomics and volatile only.
-            unsafe {
-                let tag = AtomicU32::from_ptr(&raw mut (*slot).tag);
-                let before = tag.load(Ordering::Acquire);
-                if before == TAG_FREE || before == TAG_BUSY {
-                    return None;
+/// The words of a slot that the programs write at any time.
+struct Words<'a> {
+    tag: &'a AtomicU32,
+    /// In jiffies.
+    seen: &'a AtomicU32,
+    /// Packets by hook, then bytes by hook.
+    cells: [&'a AtomicU64; 4],
+}
+
+/// A slot of either table.
+trait Slot: Sized {
+    type Key: Copy;
+
+    /// # Safety
+    /// `slot` points into a mapped table that outlives `'a`.
+    unsafe fn words<'a>(slot: *mut Self) -> Words<'a>;
+    /// # Safety
+    /// `slot` points into a mapped table.
+    unsafe fn key(slot: *mut Self) -> Self::Key;
+    /// The key of the aged row that this row's counts go to.
+    fn aged(key: Self::Key) -> key6;
+}
+
+macro_rules! slot {
+    ($slot:ty, $key:ty, $aged:expr) => {
+        impl Slot for $slot {
+            type Key = $key;
+
+            unsafe fn words<'a>(slot: *mut Self) -> Words<'a> {
+                // SAFETY: aligned and inside the mapping; shared with the programs, so atomics only.
+                unsafe {
+                    let cell = |first: *mut [u64; 2], i| AtomicU64::from_ptr(first.cast::<u64>().add(i));
+                    let (packets, bytes) = (&raw mut (*slot).packets, &raw mut (*slot).bytes);
+                    Words {
+                        tag: AtomicU32::from_ptr(&raw mut (*slot).tag),
+                        seen: AtomicU32::from_ptr(&raw mut (*slot).seen),
+                        cells: [cell(packets, 0), cell(packets, 1), cell(bytes, 0), cell(bytes, 1)],
+                    }
                 }
-                let key = ptr::read_volatile(&raw const (*slot).key);
-                let load = |p: *mut u64| AtomicU64::from_ptr(p).load(Ordering::Relaxed);
-                let packets = [0, 1].map(|i| load((&raw mut (*slot).packets).cast::<u64>().add(i)));
-                let bytes = [0, 1].map(|i| load((&raw mut (*slot).bytes).cast::<u64>().add(i)));
-                fence(Ordering::Acquire);
-                (tag.load(Ordering::Relaxed) == before).then_some((key, packets, bytes))
+            }
+
+            unsafe fn key(slot: *mut Self) -> $key {
+                // SAFETY: as above; what is torn is told by the tag.
+                unsafe { ptr::read_volatile(&raw const (*slot).key) }
+            }
+
+            fn aged(key: $key) -> key6 {
+                $aged(key)
             }
         }
     };
 }
-read_slot!(read_slot4, slot4, key4);
-read_slot!(read_slot6, slot6, key6);
+
+slot!(slot4, key4, |k: key4| key6 {
+    id: [k.id, 0],
+    kind: [k.kind, 0],
+    flags: aged_flags(k.flags),
+    depth: 1,
+    outer: k.outer.map(|a| [a, 0, 0, 0]),
+    inner: AGED_INNER,
+    ..Default::default()
+});
+slot!(slot6, key6, |k: key6| key6 { flags: aged_flags(k.flags), shard: 0, inner: AGED_INNER, ..k });
+
+const AGED_INNER: [[u32; 4]; 2] = [[InnerProto::AGED.0, 0, 0, 0], [0; 4]];
+
+fn aged_flags(flags: u8) -> u8 {
+    flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER
+}
+
+/// A slot's key and counts by hook, while the programs count in it: `None` when it holds no row.
+///
+/// # Safety
+/// `slot` points into a mapped table.
+unsafe fn read<S: Slot>(slot: *mut S) -> Option<(S::Key, [Count; 2])> {
+    // SAFETY: by this function's own contract.
+    let (live, key) = unsafe { (S::words(slot), || S::key(slot)) };
+    let before = live.tag.load(Ordering::Acquire);
+    if before == TAG_FREE || before == TAG_BUSY {
+        return None;
+    }
+    let key = key();
+    let [packets, bytes] = [0, 2].map(|i| [0, 1].map(|hook| live.cells[i + hook].load(Ordering::Relaxed)));
+    fence(Ordering::Acquire);
+    let counts = [0, 1].map(|hook| Count { packets: packets[hook], bytes: bytes[hook] });
+    (live.tag.load(Ordering::Relaxed) == before).then_some((key, counts))
+}
+
+/// A row that no program finds any more, and the tag that it had.
+struct Marked<S> {
+    slot: *mut S,
+    tag: u32,
+}
+
+/// Takes idle rows out of the programs' sight; also those that an ager left so which was killed.
+fn mark<S: Slot>(slots: impl Iterator<Item = *mut S>, is_idle: impl Fn(&Words<'_>) -> bool) -> Vec<Marked<S>> {
+    let mut marked = Vec::new();
+    for slot in slots {
+        // SAFETY: the iterators of a table yield pointers into its mapping.
+        let live = unsafe { S::words(slot) };
+        let tag = live.tag.load(Ordering::Acquire);
+        let published = tag & TAG_USED != 0;
+        let taken = || live.tag.compare_exchange(tag, TAG_AGEING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if tag == TAG_AGEING || (published && is_idle(&live) && taken()) {
+            marked.push(Marked { slot, tag });
+        }
+    }
+    marked
+}
+
+fn restore<S: Slot>(marked: &[Marked<S>]) {
+    for m in marked {
+        // SAFETY: marked slots are slots of a mapped table.
+        unsafe { S::words(m.slot) }.tag.store(m.tag, Ordering::Release);
+    }
+}
+
+impl<S: Slot> Marked<S> {
+    /// After the grace period the row is ours alone. Returns 1 when it has gone, 0 when it is kept
+    /// because something was counted in it after all.
+    fn settle<'a>(self, is_idle: impl Fn(&Words<'_>) -> bool, home: impl FnOnce(S::Key) -> Words<'a>) -> usize {
+        // SAFETY: marked slots are slots of a mapped table.
+        let (live, key) = unsafe { (S::words(self.slot), S::key(self.slot)) };
+        if self.tag != TAG_AGEING && !is_idle(&live) {
+            live.tag.store(self.tag, Ordering::Release);
+            return 0;
+        }
+        let home = home(key);
+        for (from, to) in live.cells.iter().zip(home.cells) {
+            to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        live.seen.store(0, Ordering::Relaxed);
+        live.tag.store(TAG_FREE, Ordering::Release);
+        1
+    }
+}
+
+/// Waits until no program runs that ran when this was called: they run inside RCU.
+fn grace_period() -> std::io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: takes numbers only.
+    match unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// The aged rows: where in `others` the counts of idle rows go.
+struct Homes<'a> {
+    others: &'a Table,
+    now: u32,
+    /// Slots that the programs use, too.
+    shared: usize,
+    /// How many of them are not free.
+    used: usize,
+    /// Where a free one is looked for next.
+    next: usize,
+    rows: HashMap<[u64; 10], *mut slot6>,
+}
+
+impl<'a> Homes<'a> {
+    fn of(others: &'a Table, now: u32) -> Self {
+        let slots = others.slots::<slot6>();
+        let mut homes = Homes { others, now, shared: slots.len() - GROUP, used: 0, next: 0, rows: HashMap::default() };
+        for slot in slots.take(homes.shared) {
+            // SAFETY: inside the mapping.
+            let (tag, key) = unsafe { (slot6::words(slot).tag.load(Ordering::Acquire), slot6::key(slot)) };
+            homes.used += usize::from(tag != TAG_FREE);
+            if tag & TAG_USED != 0 && key.inner == AGED_INNER && key.flags & ROW_OTHER != 0 {
+                homes.rows.insert(number(&key), slot);
+            }
+        }
+        homes
+    }
+
+    /// More than half full: the rest is for the programs' own `other` rows.
+    fn crowded(&self) -> bool {
+        self.used > self.shared / 2
+    }
+
+    /// A row of `others` is going.
+    fn forget(&mut self, key: &key6) {
+        self.rows.remove(&number(key));
+        self.used -= 1;
+    }
+
+    /// The aged row of a tunnel; the interface's where there is no room for it.
+    fn tunnel(&mut self, key: key6) -> Words<'a> {
+        let found = self.rows.get(&number(&key)).copied().or_else(|| self.make(key));
+        match found {
+            // SAFETY: inside the mapping.
+            Some(slot) => {
+                let live = unsafe { slot6::words(slot) };
+                live.seen.store(self.now, Ordering::Relaxed);
+                live
+            }
+            None => self.interface(key.flags & ROW_DIR),
+        }
+    }
+
+    fn make(&mut self, key: key6) -> Option<*mut slot6> {
+        while !self.crowded() && self.next < self.shared {
+            let slot = self.others.slots::<slot6>().nth(self.next)?;
+            self.next += 1;
+            if publish(slot, &key) {
+                self.used += 1;
+                self.rows.insert(number(&key), slot);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// The interface's aged row, one for each direction bit, where no program looks.
+    fn interface(&self, direction: u8) -> Words<'a> {
+        let flags = direction | ROW_NO_OUTER | ROW_NO_PAIR | ROW_OTHER;
+        let first = self.others.memory.as_mut_ptr().cast::<slot6>();
+        // SAFETY: the last group is behind the shared ones, and has more than two slots.
+        let slot = unsafe { first.add(self.shared + usize::from(direction != 0)) };
+        publish(slot, &key6 { flags, inner: AGED_INNER, ..Default::default() });
+        // SAFETY: as above.
+        unsafe { slot6::words(slot) }
+    }
+}
+
+/// Makes a row of a free slot; false when it is not free. The programs never look for an aged
+/// row, so any tag of a published row will do.
+fn publish(slot: *mut slot6, key: &key6) -> bool {
+    // SAFETY: callers give slots of a mapped table; the key is written while the slot is busy.
+    unsafe {
+        let live = slot6::words(slot);
+        if live.tag.compare_exchange(TAG_FREE, TAG_BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        ptr::write_volatile(&raw mut (*slot).key, *key);
+        live.tag.store(TAG_USED, Ordering::Release);
+    }
+    true
+}
+
+/// A key as something that hashes.
+fn number(key: &key6) -> [u64; 10] {
+    // SAFETY: ten words of plain numbers, without padding.
+    unsafe { ptr::read_unaligned(ptr::from_ref(key).cast()) }
+}
 
 /// Which way packets seen at each hook went: `direction = bit XOR hook`.
 fn swapped(flags: u8) -> [bool; 2] {
@@ -155,15 +419,11 @@ fn swapped(flags: u8) -> [bool; 2] {
     [bit, !bit]
 }
 
-fn counts(packets: [u64; 2], bytes: [u64; 2]) -> [Count; 2] {
-    [0, 1].map(|i| Count { packets: packets[i], bytes: bytes[i] })
-}
-
 fn v4(word: u32) -> IpAddr {
     Ipv4Addr::from(word.to_ne_bytes()).into()
 }
 
-fn push4(rows: &mut Rows, place: u32, interface: u16, k: &key4, packets: [u64; 2], bytes: [u64; 2]) {
+fn push4(rows: &mut Rows, place: u32, interface: u16, k: &key4, counts: [Count; 2]) {
     let key = Key {
         outer: Some(Pair { first: v4(k.outer[0]), second: v4(k.outer[1]) }),
         outermost: Tunnel { kind: Kind::from_number(k.kind), id: (k.flags & ROW_ID != 0).then_some(k.id) },
@@ -175,10 +435,10 @@ fn push4(rows: &mut Rows, place: u32, interface: u16, k: &key4, packets: [u64; 2
         },
         other: false,
     };
-    rows.push(place, interface, &key, counts(packets, bytes), swapped(k.flags));
+    rows.push(place, interface, &key, counts, swapped(k.flags));
 }
 
-fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, packets: [u64; 2], bytes: [u64; 2]) {
+fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, counts: [Count; 2]) {
     let address = |words: [u32; 4], v6: bool| {
         if !v6 {
             return v4(words[0]);
@@ -192,7 +452,7 @@ fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, packets: [u64; 2
     let pair = |p: [[u32; 4]; 2], v6| Pair { first: address(p[0], v6), second: address(p[1], v6) };
     let tunnel = |i: usize, flag| Tunnel { kind: Kind::from_number(k.kind[i]), id: (k.flags & flag != 0).then_some(k.id[i]) };
     let key = Key {
-        outer: Some(pair(k.outer, k.flags & ROW_OUTER6 != 0)),
+        outer: (k.flags & ROW_NO_OUTER == 0).then(|| pair(k.outer, k.flags & ROW_OUTER6 != 0)),
         outermost: tunnel(0, ROW_ID),
         innermost: (k.depth > 1).then(|| tunnel(1, ROW_ID1)),
         depth: k.depth,
@@ -202,5 +462,5 @@ fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, packets: [u64; 2
         },
         other: k.flags & ROW_OTHER != 0,
     };
-    rows.push(place, interface, &key, counts(packets, bytes), swapped(k.flags));
+    rows.push(place, interface, &key, counts, swapped(k.flags));
 }

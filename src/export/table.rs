@@ -60,7 +60,7 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> i
     for interface in &interval.interfaces {
         writeln!(out, "{}", coverage(interface))?;
     }
-    let other: Vec<&Flow> = reading.flows.iter().filter(|f| f.key.other).collect();
+    let other: Vec<&Flow> = reading.flows.iter().filter(|f| f.key.other && !f.key.is_aged()).collect();
     if !other.is_empty() {
         let sum: Count = other.iter().map(|f| f.counters.total()).sum();
         let (n, s) = (other.len(), if other.len() == 1 { "" } else { "s" });

@@ -5,7 +5,7 @@
 //! are known: the number of the next layer, lengths, checksums. [`Frame::bytes`] does that from the
 //! last layer to the first. [`Frame::set`] makes a field wrong: it overrides what is filled in, and
 //! checksums cover the wrong value, so that exactly one thing is wrong.
-#![allow(dead_code)] // each test binary describes other packets
+#![allow(dead_code, unused_imports)] // each test binary describes other packets
 use std::net::IpAddr;
 
 mod link;

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tables under everything at once: rows made and counted in on all CPUs, read, aged out and
+//! flooded. Every packet is in exactly one place, at any moment, to the packet.
+//!
+//! Frames go through the loaded BPF object with BPF_PROG_TEST_RUN, so these tests need root
+//! (CAP_BPF, CAP_NET_ADMIN); without it they fail and say so. `TMON_PACKETS=n` sets how many.
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use tmon::{
+    bpf::{Config, Program},
+    flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    snapshot::{Rows, Snapshot},
+};
+
+mod frames;
+use frames::pkt;
+
+fn load(config: Config) -> Program {
+    Program::load(&config).unwrap_or_else(|e| panic!("cannot load the BPF object; this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"))
+}
+
+/// How many packets the long tests send from each CPU.
+fn packets(default: u64) -> u64 {
+    std::env::var("TMON_PACKETS").ok().map_or(default, |n| n.parse().expect("TMON_PACKETS is a number"))
+}
+
+/// A frame whose innermost addresses can be changed at little cost: nothing verifies checksums.
+struct Template {
+    bytes: Vec<u8>,
+    inner: usize,
+}
+
+impl Template {
+    /// VXLAN, IPv4 in IPv4, in this network.
+    fn vxlan(hosts: &str, vni: u32) -> Template {
+        let bytes = pkt().eth().ip(hosts).udp(54321, 4789).vxlan(vni).eth().ip("10.0.0.1 > 10.0.0.2").udp(5, 6).data(20).bytes();
+        Template { bytes, inner: 14 + 20 + 8 + 8 + 14 + 12 }
+    }
+
+    /// The same, carrying IPv6: a row of the table for everything else.
+    fn vxlan6(hosts: &str, vni: u32) -> Template {
+        let bytes = pkt().eth().ip(hosts).udp(54321, 4789).vxlan(vni).eth().ip("fd00::1 > fd00::2").udp(5, 6).data(20).bytes();
+        Template { bytes, inner: 14 + 20 + 8 + 8 + 14 + 8 + 12 }
+    }
+
+    /// The last four bytes of the innermost source address.
+    fn from(&mut self, address: u32) -> &[u8] {
+        self.bytes[self.inner..self.inner + 4].copy_from_slice(&address.to_be_bytes());
+        &self.bytes
+    }
+
+    fn count(&self, packets: u64) -> Count {
+        Count { packets, bytes: packets * self.bytes.len() as u64 }
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).expect("a CPU number");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("pin a thread to a CPU");
+}
+
+/// The CPUs that the threads of a test are spread over.
+fn cpus() -> Vec<usize> {
+    let set = nix::sched::sched_getaffinity(Pid::from_raw(0)).expect("ask for the CPUs");
+    let mut own: Vec<usize> = (0..CpuSet::count()).filter(|n| set.is_set(*n).unwrap_or(false)).take(2).collect();
+    own.resize(2, own[0]); // with one CPU, the two threads take turns
+    own
+}
+
+/// Numbers that are the same in every run (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u32) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * u64::from(n)) >> 32) as u32
+    }
+}
+
+fn read(program: &Program, at: u64) -> Snapshot {
+    let mut rows = Rows::default();
+    program.rows(0, &mut rows).expect("read the tables");
+    Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH, at: Duration::from_secs(at), interfaces: vec![], rows }
+}
+
+fn counted(books: &Books) -> Count {
+    books.counted.into_iter().sum()
+}
+
+fn total<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> Count {
+    flows.into_iter().map(|f| f.counters.total()).sum()
+}
+
+/// What each pair of hosts exchanged in each tunnel, whatever was inside.
+fn by_tunnel(flows: &[Flow]) -> BTreeMap<(Option<Pair>, Tunnel), Count> {
+    let mut sums = BTreeMap::new();
+    for f in flows {
+        *sums.entry((f.key.outer, f.key.outermost)).or_insert(Count::default()) += f.counters.total();
+    }
+    sums
+}
+
+/// The inner address whose last four bytes are these.
+fn inner_of(key: &Key) -> Option<u32> {
+    let low = |a: IpAddr| match a {
+        IpAddr::V4(a) => a.to_bits(),
+        IpAddr::V6(a) => a.to_bits() as u32,
+    };
+    // The templates' outer source is the lower one, so the inner source is first.
+    key.inner.pair().map(|p| low(p.first))
+}
+
+/// Two CPUs make far more rows than there is room for, in both tables and on both hooks, while one
+/// reader takes idle rows out and reads all the time.
+#[test]
+fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
+    let program = load(Config { rows: 256, ..Config::default() });
+    let each = packets(400_000);
+    let hosts = ["172.16.1.1 > 172.16.1.2", "172.16.1.1 > 172.16.1.3", "172.16.1.2 > 172.16.1.3"];
+    let running = AtomicUsize::new(2);
+    let (sent, aged, readings) = std::thread::scope(|scope| {
+        let senders: Vec<_> = cpus()
+            .into_iter()
+            .enumerate()
+            .map(|(n, cpu)| {
+                let (program, running) = (&program, &running);
+                scope.spawn(move || {
+                    pin(cpu);
+                    let mut dice = Dice(0x9e37_79b9 + n as u64);
+                    let mut frames: Vec<_> =
+                        hosts.iter().flat_map(|h| [Template::vxlan(h, 7), Template::vxlan6(h, 8)]).map(|t| (t, 0u64)).collect();
+                    let mut sent = 0;
+                    while sent < each {
+                        let burst = 1 + u64::from(dice.below(4));
+                        let hook = [Hook::Rx, Hook::Tx][dice.below(2) as usize];
+                        // Most packets are of a few busy rows, the rest of very many.
+                        let address = if dice.below(4) > 0 { dice.below(40) } else { dice.below(1 << 20) };
+                        let which = dice.below(6) as usize;
+                        let (template, count) = &mut frames[which];
+                        program.repeat(hook, template.from(address), burst as i32).expect("run a frame");
+                        *count += burst;
+                        sent += burst;
+                    }
+                    running.fetch_sub(1, Ordering::Release);
+                    frames.into_iter().map(|(t, n)| t.count(n)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+
+        let (mut aged, mut readings) = (0, 0);
+        let mut older = read(&program, 0);
+        let mut intervals = total(&older.rows.merged());
+        let mut tunnels = BTreeMap::new();
+        loop {
+            let over = running.load(Ordering::Acquire) == 0;
+            let before = counted(&program.books().expect("books"));
+            aged += program.age(Duration::ZERO).expect("age");
+            readings += 1;
+            let newer = read(&program, readings);
+            let after = counted(&program.books().expect("books"));
+            let flows = newer.rows.merged();
+            let sum = total(&flows).packets;
+            // A packet is in its row before it is in the books: at most one a CPU is in between.
+            assert!(
+                (before.packets..=after.packets + 2).contains(&sum),
+                "reading {readings}: {sum} packets in rows, {} to {} in the books",
+                before.packets,
+                after.packets
+            );
+            let now = by_tunnel(&flows);
+            for (tunnel, then) in &tunnels {
+                let n = now.get(tunnel).copied().unwrap_or_default();
+                let Count { packets, bytes } = *then;
+                assert!(n.packets >= packets && n.bytes >= bytes, "reading {readings}: {tunnel:?} went back from {then:?} to {n:?}");
+            }
+            tunnels = now;
+            let interval = newer.since(&older);
+            let happened = total(&interval.rows.merged());
+            intervals += happened;
+            assert_eq!(intervals, total(&flows), "reading {readings}: the intervals do not add up to the totals");
+            older = newer;
+            if over {
+                break;
+            }
+        }
+        let sent: Vec<Vec<Count>> = senders.into_iter().map(|s| s.join().expect("a sender")).collect();
+        (sent, aged, readings)
+    });
+
+    let flows = read(&program, 0).rows.merged();
+    println!("{} packets, {readings} readings, {aged} rows aged out", total(&flows).packets);
+    assert_eq!(program.books().expect("books").seen(), program.books().expect("books").counted);
+    assert_eq!(total(&flows), counted(&program.books().expect("books")));
+    let mut want = BTreeMap::new();
+    for (i, host) in hosts.iter().enumerate() {
+        let (first, second) = frames::ends(host);
+        for (j, vni) in [7, 8].into_iter().enumerate() {
+            let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(vni) };
+            want.insert((Some(Pair { first, second }), tunnel), sent[0][2 * i + j] + sent[1][2 * i + j]);
+        }
+    }
+    assert_eq!(by_tunnel(&flows), want);
+    assert!(aged > 256 && readings > 3, "this was no test of ageing: {aged} rows in {readings} readings");
+}
+
+/// Both hooks on two CPUs, all in one row.
+#[test]
+fn two_cpus_on_one_row_lose_nothing() {
+    let each = packets(2_000_000);
+    for template in [Template::vxlan("172.16.1.1 > 172.16.1.2", 7), Template::vxlan6("172.16.1.1 > 172.16.1.2", 7)] {
+        let program = load(Config { rows: 64, ..Config::default() });
+        std::thread::scope(|scope| {
+            for (cpu, hook) in cpus().into_iter().zip([Hook::Rx, Hook::Tx]) {
+                let (program, bytes) = (&program, &template.bytes);
+                scope.spawn(move || {
+                    pin(cpu);
+                    // Each CPU on its own hook, then on the other one's.
+                    for hook in [hook, if hook == Hook::Rx { Hook::Tx } else { Hook::Rx }] {
+                        program.repeat(hook, bytes, each as i32).expect("run a frame");
+                    }
+                });
+            }
+        });
+        let flows = read(&program, 0).rows.merged();
+        assert_eq!(flows.len(), 1, "{flows:#?}");
+        assert_eq!(flows[0].counters.rx(), template.count(2 * each));
+        assert_eq!(flows[0].counters.tx(), template.count(2 * each));
+    }
+}
+
+/// Ten times as many inner pairs as the table is made for, beside conversations that go on.
+#[test]
+fn a_flood_hides_no_host_and_no_network() {
+    let program = load(Config { rows: 1024, ..Config::default() });
+    let mut busy: Vec<_> = (0..8).map(|i| Template::vxlan("172.16.1.1 > 172.16.1.2", 10 + i)).collect();
+    let mut flood = Template::vxlan("172.16.1.1 > 172.16.1.9", 66);
+    let run = |t: &mut Template, address| assert_eq!(program.repeat(Hook::Rx, t.from(address), 1).expect("run").0, -1);
+    for t in &mut busy {
+        run(t, 1);
+    }
+    for i in 0..10_240 {
+        run(&mut flood, 0x0a00_0000 + i);
+        run(&mut busy[i as usize % 8], 1);
+    }
+    let flows = read(&program, 0).rows.merged();
+    let named: Vec<_> = flows.iter().filter(|f| !f.key.other).collect();
+    for (i, t) in busy.iter().enumerate() {
+        let row = named.iter().find(|f| f.key.outermost.id == Some(10 + i as u32)).expect("a busy row");
+        assert_eq!(row.counters.total(), t.count(1 + 10_240 / 8), "network {}", 10 + i);
+    }
+    let of_flood: Vec<_> = flows.iter().filter(|f| f.key.outermost.id == Some(66)).collect();
+    assert_eq!(total(of_flood.iter().copied()), flood.count(10_240), "the flood, to the packet");
+    let other = of_flood.iter().find(|f| f.key.other).expect("the flood's `other` row");
+    assert_eq!(other.key.inner, Inner::Proto(InnerProto(InnerProto::REASON | 9)));
+    assert_eq!(other.counters.total().packets, 10_240 - (of_flood.len() as u64 - 1), "one packet for each row of its own");
+    assert!(of_flood.len() > 1024, "{} rows of a table made for 1024", of_flood.len());
+}
+
+/// What nobody has sent for a while goes, what is busy stays, and no total changes.
+#[test]
+fn idle_rows_go_and_busy_ones_stay() {
+    let program = load(Config { rows: 1024, ..Config::default() });
+    let (mut v4, mut v6) = (Template::vxlan("172.16.1.1 > 172.16.1.2", 7), Template::vxlan6("172.16.1.1 > 172.16.1.2", 7));
+    for i in 0..500 {
+        for t in [&mut v4, &mut v6] {
+            program.repeat(Hook::Tx, t.from(i), 1).expect("run");
+        }
+    }
+    assert_eq!(program.age(Duration::from_secs(3600)).expect("age"), 0, "nothing is an hour old");
+    // The clock of the slots is the kernel's: wait until they are older than the busy ones are.
+    let idle = Duration::from_millis(400);
+    let begin = std::time::Instant::now();
+    let mut busy = 0;
+    while begin.elapsed() < 2 * idle {
+        program.repeat(Hook::Tx, v4.from(3), 1).expect("run");
+        busy += 1;
+    }
+    program.repeat(Hook::Tx, v4.from(3), 1).expect("run");
+    assert_eq!(program.age(idle).expect("age"), 999);
+    let flows = read(&program, 0).rows.merged();
+    let named: Vec<_> = flows.iter().filter(|f| !f.key.other).collect();
+    assert_eq!(named.iter().map(|f| inner_of(&f.key)).collect::<Vec<_>>(), [Some(3)]);
+    assert_eq!(named[0].counters.tx(), v4.count(busy + 2));
+    let aged: Vec<_> = flows.iter().filter(|f| f.key.is_aged()).collect();
+    assert_eq!(aged.len(), 1, "both families' rows belong to one tunnel");
+    assert_eq!(aged[0].counters.tx(), v4.count(499) + v6.count(500));
+    assert_eq!(aged[0].counters.fwd(), aged[0].counters.tx(), "the direction is kept");
+}
+
+/// Far more dead tunnels than `other` rows: their counts end in the interface's aged row, and the
+/// programs still have room for `other` rows of their own.
+#[test]
+fn the_aged_rows_are_bounded_too() {
+    let program = load(Config { rows: 1024, ..Config::default() });
+    let mut sent = Count::default();
+    let mut send = |vni: u32, hosts: &str| {
+        let t = Template::vxlan(hosts, vni);
+        program.repeat(Hook::Rx, &t.bytes, 1).expect("run");
+        sent += t.count(1);
+    };
+    for round in 0..4 {
+        for vni in 0..500 {
+            send(round * 500 + vni, "172.16.1.1 > 172.16.1.2");
+            send(round * 500 + vni, "172.16.1.2 > 172.16.1.1");
+        }
+        // A jiffy is at most 10 ms.
+        std::thread::sleep(Duration::from_millis(25));
+        assert!(program.age(Duration::ZERO).expect("age") >= 500);
+    }
+    let flows = read(&program, 0).rows.merged();
+    let all = flows.iter().find(|f| f.key == Key::AGED).expect("the interface's aged row");
+    assert_eq!(total(&flows), sent);
+    assert!(all.counters.total().packets > sent.packets / 2);
+    let both = flows
+        .iter()
+        .map(|f| (f.counters.fwd(), f.counters.rev()))
+        .fold((Count::default(), Count::default()), |s, n| (s.0 + n.0, s.1 + n.1));
+    assert_eq!(both.0, both.1, "directions are kept apart");
+    assert!(flows.len() <= 512 / 2 + 1, "{} rows are left", flows.len());
+}
+
+/// Keys that collide under a known seed do so under that seed only.
+#[test]
+fn crafted_collisions_do_not_collide() {
+    const ROWS: u32 = 1024;
+    let seed: [u64; 12] = std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(i as u64 + 1));
+    let groups = 2 * ROWS / 8;
+    let nh = |word: u64, seed: u64| {
+        u64::from((word as u32).wrapping_add(seed as u32)).wrapping_mul(u64::from(((word >> 32) as u32).wrapping_add((seed >> 32) as u32)))
+    };
+    let vni = 7u64;
+    // One tunnel, VXLAN, an id; the outer source is lower, seen at ingress: no direction bit.
+    let meta = vni | u64::from(Kind::Vxlan.number()) << 32 | 0x02 << 40;
+    let words = |a: [u8; 4], b: [u8; 4]| u64::from(u32::from_ne_bytes(a)) | u64::from(u32::from_ne_bytes(b)) << 32;
+    let outer = words([172, 16, 1, 1], [172, 16, 1, 2]);
+    let group = |address: u32| {
+        let inner = words(address.to_be_bytes(), [10, 0, 0, 2]);
+        let sum = nh(meta, seed[0]).wrapping_add(nh(outer, seed[1])).wrapping_add(nh(inner, seed[2])).wrapping_mul(seed[11] | 1);
+        let hash = sum ^ sum >> 32;
+        ((hash >> 32) as u32 & (groups - 1), ((hash >> 13) as u32 | 1) & (groups - 1))
+    };
+    let crafted: Vec<u32> = (0u32..).filter(|a| group(*a) == group(0)).take(120).collect();
+
+    let rows = |seed| {
+        let program = load(Config { rows: ROWS, seed, ..Config::default() });
+        let mut template = Template::vxlan("172.16.1.1 > 172.16.1.2", vni as u32);
+        for address in &crafted {
+            program.repeat(Hook::Rx, template.from(*address), 1).expect("run");
+        }
+        let flows = read(&program, 0).rows.merged();
+        assert_eq!(total(&flows), template.count(120), "none is lost either way");
+        flows.iter().filter(|f| !f.key.other).count()
+    };
+    assert_eq!(rows(Some(seed)), 32, "all keys have the same four groups of eight slots");
+    assert_eq!(rows(None), 120, "with another seed each has its own row");
+}
