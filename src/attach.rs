@@ -1,24 +1,45 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Puts the programs on an interface's hooks: tcx where the kernel has it, else clsact.
 //!
-//! A tcx link goes away with the process that holds it. A clsact filter does not: it has our own
-//! handle, so that it, and nothing of anybody else's, is removed on drop, or by the next start
-//! after a kill. On both we ask to run first: a program before us could end the packet's way.
+//! A tcx link goes away with the process that holds it. A clsact filter does not: it has a handle
+//! that says whose it is, and as long as its owner lives a socket of a name made of that handle
+//! says so. What has our handle and no such socket was left by a kill, and the next start removes
+//! it, and nothing of anybody else's. On both hooks we ask to run first, but for another tmon: a
+//! program before us could end the packet's way.
 #![allow(unsafe_code)]
 use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    io, mem,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
-use crate::{bpf::Program, flow::Hook, netlink::Netlink, netns::Netns, snapshot::HookKind};
+use crate::{
+    bpf::Program,
+    flow::Hook,
+    netlink::{self, Netlink},
+    netns::Place,
+    snapshot::HookKind,
+    units::sanitize,
+};
 
+// linux/bpf.h
 const BPF_F_BEFORE: u32 = 1 << 3;
-/// "tmon": the handle of our filters on a clsact qdisc.
-const HANDLE: u32 = 0x746d_6f6e;
+const BPF_F_AFTER: u32 = 1 << 4;
+const BPF_F_ID: u32 = 1 << 5;
+/// The handles of our filters on a clsact qdisc: these, a bit that says that we made the qdisc, too,
+/// and a number below [`OWNERS`], so that several tmon can watch one interface.
+const HANDLES: u32 = 0x746d_7000;
+const MADE_QDISC: u32 = 0x100;
+const OWNERS: u32 = 0x100;
 /// The priorities tried on a clsact qdisc, first to last.
-const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=16;
+const PRIORITIES: std::ops::RangeInclusive<u16> = 1..=16;
+/// As many programs as the kernel lets on one tcx hook (BPF_MPROG_MAX).
+const MOST_PROGRAMS: usize = 64;
 
 /// Which hook to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,59 +51,128 @@ pub enum Want {
     Only(HookKind),
 }
 
+/// What has become of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as it was made, but for programs that now run before ours and can hide packets from
+    /// it: a line each.
+    There(Vec<String>),
+    /// Somebody took it off or put another program in its place, or the interface is gone.
+    Gone,
+}
+
 /// Programs on both hooks of one interface. Dropping it takes them off.
 #[derive(Debug)]
 pub struct Attachment {
-    hooks: Vec<Attached>,
-    /// Where the interface is. Its name, so that we do not keep the namespace alive.
-    netns: Option<String>,
+    place: Place,
+    ifindex: u32,
+    /// Numbers of the programs, by hook.
+    programs: [u32; 2],
+    /// Numbers of programs that are another tmon's, found while we were allowed to ask.
+    friends: Vec<u32>,
+    hooks: Hooks,
 }
 
 #[derive(Debug)]
-enum Attached {
-    /// The link: closing it detaches.
-    Tcx {
-        _link: OwnedFd,
-    },
-    Clsact(Filter),
+enum Hooks {
+    /// The links: closing one detaches.
+    Tcx([OwnedFd; 2]),
+    Clsact(Clsact),
 }
 
+const HOOKS: [Hook; 2] = [Hook::Rx, Hook::Tx];
+
 impl Attachment {
-    /// Attaches to the interface with this index in the network namespace, or the caller's.
+    /// Attaches to the interface with this index.
     ///
     /// # Errors
     /// There is no such interface, no privilege, or no hook. Nothing is left attached.
-    pub fn new(program: &Program, ifindex: u32, netns: Option<&Netns>, want: Want) -> Result<Attachment> {
-        let mut made = Attachment { hooks: Vec::with_capacity(2), netns: netns.map(|n| n.name().to_owned()) };
-        for hook in [Hook::Rx, Hook::Tx] {
-            let attach = || attach(program.entry(hook), hook, ifindex, want);
-            made.hooks.push(match netns {
-                Some(n) => n.within(attach)?,
-                None => attach(),
-            }?);
+    pub fn new(program: &Program, ifindex: u32, place: &Place, want: Want) -> Result<Attachment> {
+        let entries = HOOKS.map(|h| program.entry(h));
+        let mut programs = [0; 2];
+        for (id, entry) in programs.iter_mut().zip(entries) {
+            *id = number(entry).context("ask for a program's number")?;
         }
-        Ok(made)
+        let [rx, tx] = entries.map(|e| e.try_clone_to_owned());
+        let entries = [rx?, tx?];
+        let (hooks, friends) = place.run(move || Ok::<_, anyhow::Error>((attach(&entries, ifindex, want)?, friends(ifindex))))??;
+        Ok(Attachment { place: place.clone(), ifindex, programs, friends, hooks })
     }
 
     /// The hook in use.
     pub fn kind(&self) -> HookKind {
-        match self.hooks.first() {
-            Some(Attached::Clsact(_)) => HookKind::Clsact,
-            _ => HookKind::Tcx,
+        match self.hooks {
+            Hooks::Tcx(_) => HookKind::Tcx,
+            Hooks::Clsact(_) => HookKind::Clsact,
+        }
+    }
+
+    /// Whether the programs are still where they were put. `netlink` is of the interface's namespace.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn standing(&self, netlink: &mut Netlink) -> Result<Standing> {
+        let mut before = match &self.hooks {
+            Hooks::Tcx(links) => {
+                for (link, id) in links.iter().zip(self.programs) {
+                    if !holds(link.as_fd(), id).context("ask for the state of a link")? {
+                        return Ok(Standing::Gone);
+                    }
+                }
+                Vec::new()
+            }
+            Hooks::Clsact(own) => match own.rivals(&netlink.filters(self.ifindex)?) {
+                Some(before) => before,
+                None => return Ok(Standing::Gone),
+            },
+        };
+        let ifindex = self.ifindex;
+        for (hook, id) in HOOKS.into_iter().zip(self.programs) {
+            // A kernel without tcx has nothing there.
+            let there = self.place.run(move || tcx_programs(hook, ifindex))?.unwrap_or_default();
+            let rivals = there.iter().take_while(|other| **other != id).filter(|other| !self.friends.contains(other) && !is_tmon(**other));
+            before.extend(rivals.map(|other| format!("BPF program {other} on tcx {}", side(hook))));
+        }
+        Ok(Standing::There(before))
+    }
+
+    /// The interface is gone, and what was on it: there is nothing to take off. Its index may
+    /// already mean another one.
+    pub fn forget(mut self) {
+        if let Hooks::Clsact(own) = &mut self.hooks {
+            own.filters.clear();
+            own.made_qdisc = false;
         }
     }
 }
 
-fn attach(program: BorrowedFd<'_>, hook: Hook, ifindex: u32, want: Want) -> Result<Attached> {
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Hooks::Clsact(own) = &mut self.hooks {
+            let (own, ifindex) = (mem::take(own), self.ifindex);
+            let _ = self.place.run(move || own.remove(ifindex)); // as gone as it can be
+        }
+    }
+}
+
+fn side(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Rx => "ingress",
+        Hook::Tx => "egress",
+    }
+}
+
+fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want) -> Result<Hooks> {
     if want != Want::Only(HookKind::Clsact) {
-        match tcx(program, hook, ifindex) {
-            Ok(link) => return Ok(Attached::Tcx { _link: link }),
+        let [rx, tx] = HOOKS.map(|h| tcx(programs[h as usize].as_fd(), h, ifindex));
+        match rx.and_then(|rx| Ok(Hooks::Tcx([rx, tx?]))) {
+            Ok(links) => return Ok(links),
             // A kernel before 6.6 does not know the attach type.
             Err(e) if want == Want::Best && e.raw_os_error() == Some(libc::EINVAL) => {}
             Err(e) => return Err(refused("tcx", &e)),
         }
     }
-    Filter::new(program, hook, ifindex).map(Attached::Clsact).map_err(|e| refused("clsact", &e))
+    Clsact::new(programs, ifindex).map(Hooks::Clsact)
 }
 
 fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
@@ -93,18 +183,26 @@ fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
     }
 }
 
-fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd> {
-    let kind = match hook {
+fn tcx_kind(hook: Hook) -> libbpf_sys::bpf_attach_type {
+    match hook {
         Hook::Rx => libbpf_sys::BPF_TCX_INGRESS,
         Hook::Tx => libbpf_sys::BPF_TCX_EGRESS,
-    };
-    let opts = libbpf_sys::bpf_link_create_opts {
+    }
+}
+
+fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd> {
+    let mut opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
         flags: BPF_F_BEFORE, // relative to nothing: before all
         ..Default::default()
     };
+    // Behind those that let every packet pass as we do, so that none of us seems to hide any.
+    if let Some(last) = tcx_programs(hook, ifindex).unwrap_or_default().into_iter().take_while(|id| is_tmon(*id)).last() {
+        opts.flags = BPF_F_AFTER | BPF_F_ID;
+        opts.__bindgen_anon_1.tcx.relative_id = last;
+    }
     // SAFETY: opts lives until the call returns.
-    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, kind, &opts) };
+    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, tcx_kind(hook), &opts) };
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }
@@ -112,77 +210,194 @@ fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        let remove = || {
-            for hook in &self.hooks {
-                if let Attached::Clsact(filter) = hook {
-                    filter.remove();
+/// The numbers of the programs on a tcx hook, in the order in which they run.
+pub fn tcx_programs(hook: Hook, ifindex: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0u32; MOST_PROGRAMS];
+    let mut opts = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as _,
+        prog_ids: ids.as_mut_ptr(),
+        ..Default::default()
+    };
+    opts.__bindgen_anon_1.count = ids.len() as u32;
+    // SAFETY: opts and what it points to live until the call returns, and it says how long that is.
+    let e = unsafe { libbpf_sys::bpf_prog_query_opts(ifindex as i32, tcx_kind(hook), &mut opts) };
+    if e != 0 {
+        return Err(io::Error::from_raw_os_error(-e));
+    }
+    // SAFETY: either name of the union is the same number.
+    ids.truncate(unsafe { opts.__bindgen_anon_1.count } as usize);
+    Ok(ids)
+}
+
+/// The programs on both tcx hooks that are known to be tmon's.
+fn friends(ifindex: u32) -> Vec<u32> {
+    HOOKS.into_iter().flat_map(|hook| tcx_programs(hook, ifindex).unwrap_or_default()).filter(|id| is_tmon(*id)).collect()
+}
+
+/// Whether a program is surely one of tmon's. Only CAP_SYS_ADMIN may ask after a number.
+fn is_tmon(id: u32) -> bool {
+    // SAFETY: no pointers.
+    let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: a descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    describe(fd.as_fd()).is_ok_and(|info| info.name.iter().zip(b"tmon_").all(|(a, b)| *a as u8 == *b))
+}
+
+fn describe(program: BorrowedFd<'_>) -> io::Result<libbpf_sys::bpf_prog_info> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: info is as long as size says; zeroed, so that the kernel copies nothing else out.
+    let e = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut size) };
+    if e != 0 { Err(io::Error::from_raw_os_error(-e)) } else { Ok(info) }
+}
+
+/// A program's number.
+fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(describe(program)?.id)
+}
+
+/// Whether a tcx link still is on an interface, with this program.
+fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
+    let mut info = libbpf_sys::bpf_link_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: info is as long as size says.
+    let e = unsafe { libbpf_sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &mut info, &mut size) };
+    if e != 0 {
+        return Err(io::Error::from_raw_os_error(-e));
+    }
+    // SAFETY: every part of the union is integers, and this one is that of a tcx link.
+    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
+    Ok(ifindex != 0 && info.prog_id == program)
+}
+
+/// Our filters on a clsact qdisc.
+#[derive(Debug, Default)]
+struct Clsact {
+    filters: Vec<Filter>,
+    /// The qdisc goes, too, when nobody has put anything else on it.
+    made_qdisc: bool,
+    /// Says that the owner of the handle lives.
+    _alive: Option<UnixDatagram>,
+}
+
+#[derive(Debug)]
+struct Filter {
+    hook: Hook,
+    handle: u32,
+    priority: u16,
+    program: Option<u32>,
+}
+
+impl Clsact {
+    fn new(programs: &[OwnedFd; 2], ifindex: u32) -> Result<Clsact> {
+        let mut own = Clsact::default();
+        for f in Netlink::open()?.filters(ifindex).unwrap_or_default() {
+            if is_ours(&f) {
+                own.made_qdisc |= f.handle & MADE_QDISC != 0;
+                if alive(ifindex, f.handle).is_some() {
+                    Filter { hook: f.hook, handle: f.handle, priority: f.priority, program: f.program }.remove(ifindex);
                 }
             }
-            for hook in &self.hooks {
-                // The qdisc goes, too, if it is ours and nobody else has put a filter on it meanwhile.
-                if let Attached::Clsact(Filter { ifindex, made_qdisc: true, .. }) = hook
-                    && let Ok(mut netlink) = Netlink::open()
-                    && netlink.clsact_filters(*ifindex).is_ok_and(|n| n == 0)
-                {
-                    let _ = netlink.delete_clsact(*ifindex); // as gone as it can be
-                }
-            }
-        };
-        // Where the namespace is gone, so are the interface and its filters.
-        match &self.netns {
-            None => remove(),
-            Some(_) if self.kind() == HookKind::Tcx => {}
-            Some(name) => drop(Netns::open(name).and_then(|n| n.within(remove))),
         }
+        let point = point(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
+        // SAFETY: point lives until the call returns.
+        match -unsafe { libbpf_sys::bpf_tc_hook_create(&mut { point }) } {
+            0 => own.made_qdisc = true,
+            libc::EEXIST => {}
+            e => return Err(refused("clsact", &io::Error::from_raw_os_error(e))),
+        }
+        let first = HANDLES | if own.made_qdisc { MADE_QDISC } else { 0 };
+        let taken = (first..first + OWNERS).find_map(|handle| Some((handle, alive(ifindex, handle)?)));
+        let (handle, token) = taken.context("too many tmon watch it already")?;
+        own._alive = Some(token);
+        for hook in HOOKS {
+            match Filter::new(programs[hook as usize].as_fd(), hook, ifindex, handle) {
+                Ok(filter) => own.filters.push(filter),
+                Err(e) => {
+                    let _ = own.remove(ifindex); // that it could not be attached is what to tell
+                    return Err(refused("clsact", &e));
+                }
+            }
+        }
+        Ok(own)
+    }
+
+    /// What runs before ours of all filters there are, a line each; `None` when one of ours is not there.
+    fn rivals(&self, all: &[netlink::Filter]) -> Option<Vec<String>> {
+        let mut before = Vec::new();
+        for own in &self.filters {
+            let at = all.iter().position(|f| own.is(f))?;
+            let rivals = all[..at].iter().filter(|f| f.hook == own.hook && !is_ours(f));
+            before.extend(rivals.map(|f| format!("a {} filter of priority {} on {}", sanitize(&f.kind), f.priority, side(f.hook))));
+        }
+        Some(before)
+    }
+
+    /// Takes all off, in the interface's namespace; it may be gone with the interface.
+    fn remove(self, ifindex: u32) -> Result<()> {
+        let mut netlink = Netlink::open()?;
+        let all = netlink.filters(ifindex)?;
+        for own in self.filters.iter().filter(|own| all.iter().any(|f| own.is(f))) {
+            own.remove(ifindex);
+        }
+        if self.made_qdisc && netlink.filters(ifindex)?.is_empty() {
+            netlink.delete_clsact(ifindex)?;
+        }
+        Ok(())
     }
 }
 
-/// Our filter on one side of a clsact qdisc.
-#[derive(Debug)]
-struct Filter {
-    ifindex: u32,
-    side: libbpf_sys::bpf_tc_attach_point,
-    priority: u32,
-    made_qdisc: bool,
+/// Some tmon's, by its handle.
+fn is_ours(f: &netlink::Filter) -> bool {
+    f.kind == "bpf" && f.handle & !(MADE_QDISC | (OWNERS - 1)) == HANDLES
+}
+
+fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf_tc_hook {
+    libbpf_sys::bpf_tc_hook {
+        sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
+        ifindex: ifindex as i32,
+        attach_point: side,
+        ..Default::default()
+    }
+}
+
+/// The socket that only the living owner of a handle has, in the calling thread's network namespace;
+/// `None` when there is one. A kill closes it.
+fn alive(ifindex: u32, handle: u32) -> Option<UnixDatagram> {
+    let name = format!("tmon-clsact-{ifindex}-{}", handle & (OWNERS - 1));
+    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()
 }
 
 impl Filter {
-    fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf_tc_hook {
-        libbpf_sys::bpf_tc_hook {
-            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
-            ifindex: ifindex as i32,
-            attach_point: side,
+    fn point(&self, ifindex: u32) -> libbpf_sys::bpf_tc_hook {
+        let side = match self.hook {
+            Hook::Rx => libbpf_sys::BPF_TC_INGRESS,
+            Hook::Tx => libbpf_sys::BPF_TC_EGRESS,
+        };
+        point(ifindex, side)
+    }
+
+    fn opts(&self) -> libbpf_sys::bpf_tc_opts {
+        libbpf_sys::bpf_tc_opts {
+            sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
+            handle: self.handle,
+            priority: self.priority.into(),
             ..Default::default()
         }
     }
 
-    fn new(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<Filter> {
-        let side = match hook {
-            Hook::Rx => libbpf_sys::BPF_TC_INGRESS,
-            Hook::Tx => libbpf_sys::BPF_TC_EGRESS,
-        };
-        let mut point = Self::point(ifindex, side);
-        // SAFETY: point lives until the call returns.
-        let e = unsafe { libbpf_sys::bpf_tc_hook_create(&mut point) };
-        if e != 0 && -e != libc::EEXIST {
-            return Err(io::Error::from_raw_os_error(-e));
-        }
-        let made_qdisc = e == 0;
+    fn new(program: BorrowedFd<'_>, hook: Hook, ifindex: u32, handle: u32) -> io::Result<Filter> {
+        let id = Some(number(program)?);
         let mut last = libc::EINVAL;
         for priority in PRIORITIES {
-            let mut opts = libbpf_sys::bpf_tc_opts {
-                sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-                prog_fd: program.as_raw_fd(),
-                flags: libbpf_sys::BPF_TC_F_REPLACE, // of what a killed tmon left under our handle
-                handle: HANDLE,
-                priority,
-                ..Default::default()
-            };
+            let filter = Filter { hook, handle, priority, program: id };
+            let mut opts = libbpf_sys::bpf_tc_opts { prog_fd: program.as_raw_fd(), ..filter.opts() };
             // SAFETY: both live until the call returns.
-            match -unsafe { libbpf_sys::bpf_tc_attach(&point, &mut opts) } {
-                0 => return Ok(Filter { ifindex, side, priority, made_qdisc }),
+            match -unsafe { libbpf_sys::bpf_tc_attach(&filter.point(ifindex), &mut opts) } {
+                0 => return Ok(filter),
                 // Another kind of classifier has this priority.
                 e @ (libc::EINVAL | libc::EEXIST | libc::ENOENT | libc::EOPNOTSUPP) => last = e,
                 e => return Err(io::Error::from_raw_os_error(e)),
@@ -191,15 +406,13 @@ impl Filter {
         Err(io::Error::from_raw_os_error(last))
     }
 
-    /// Takes the filter off, in its interface's namespace; it may be gone with the interface.
-    fn remove(&self) {
-        let opts = libbpf_sys::bpf_tc_opts {
-            sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-            handle: HANDLE,
-            priority: self.priority,
-            ..Default::default()
-        };
+    /// Whether it is this one, with our program in it.
+    fn is(&self, f: &netlink::Filter) -> bool {
+        (self.hook, self.handle, self.priority, self.program) == (f.hook, f.handle, f.priority, f.program)
+    }
+
+    fn remove(&self, ifindex: u32) {
         // SAFETY: both live until the call returns.
-        unsafe { libbpf_sys::bpf_tc_detach(&Self::point(self.ifindex, self.side), &opts) };
+        unsafe { libbpf_sys::bpf_tc_detach(&self.point(ifindex), &self.opts()) };
     }
 }

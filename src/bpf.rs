@@ -162,6 +162,10 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// The books' counters at one instant, all CPUs together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cells([types::cell_count; 2 * CELLS]);
+
 /// The programs and tables of one interface.
 pub struct Program {
     ingress: OwnedFd,
@@ -304,7 +308,8 @@ impl Program {
         self.tables.age(now as u32, jiffies.min(i32::MAX as u128) as u32)
     }
 
-    fn cells(&self) -> Result<[types::cell_count; 2 * CELLS]> {
+    /// One reading of the books' counters.
+    pub fn cells(&self) -> Result<Cells> {
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
         let size = size_of::<types::cpu>().next_multiple_of(8);
         let mut values = vec![0u64; cpus * size / 8];
@@ -323,20 +328,24 @@ impl Program {
                 cell.bytes = cell.bytes.wrapping_add(words[1]);
             }
         }
-        Ok(sum)
+        Ok(Cells(sum))
     }
 
     /// The books: one reading of all CPUs.
     pub fn books(&self) -> Result<Books> {
-        Ok(books(&self.cells()?))
+        Ok(self.cells()?.books())
     }
 
     /// Appends every row, `other` rows and the overflow row last, as of interface `interface`.
     pub fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
+        Ok(self.rows_beside(&self.cells()?, interface, rows))
+    }
+
+    /// The same where the books have been read already: rows are in this memory and always there.
+    pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> Fill {
         let (fill, place) = self.tables.read(interface, rows);
-        let cells = self.cells()?;
         for direction in 0..2 {
-            let n = [0, 1].map(|hook| count(&cells[hook * CELLS + CELL_OVERFLOW + direction]));
+            let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + direction]));
             if n.iter().any(|n| !n.is_zero()) {
                 let key = Key {
                     outer: None,
@@ -349,7 +358,7 @@ impl Program {
                 rows.push(place + direction as u32, interface, &key, n, [direction == 1; 2]);
             }
         }
-        Ok(fill)
+        fill
     }
 
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
@@ -404,13 +413,16 @@ fn count(c: &types::cell_count) -> Count {
     Count { packets: c.packets, bytes: c.bytes }
 }
 
-fn books(cells: &[types::cell_count; 2 * CELLS]) -> Books {
-    let both = |cell: usize| [count(&cells[cell]), count(&cells[CELLS + cell])];
-    let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), ..Default::default() };
-    for (i, stop) in b.stops.iter_mut().enumerate() {
-        *stop = both(CELL_STOP + i);
+impl Cells {
+    /// What they mean.
+    pub fn books(&self) -> Books {
+        let both = |cell: usize| [count(&self.0[cell]), count(&self.0[CELLS + cell])];
+        let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), ..Default::default() };
+        for (i, stop) in b.stops.iter_mut().enumerate() {
+            *stop = both(CELL_STOP + i);
+        }
+        b
     }
-    b
 }
 
 #[cfg(test)]

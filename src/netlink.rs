@@ -6,6 +6,7 @@
 mod event;
 mod generic;
 mod link;
+mod tc;
 mod tunnel;
 
 use std::{
@@ -23,7 +24,6 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
-    tc::{TcHandle, TcMessage},
 };
 use netlink_sys::{
     Socket, SocketAddr,
@@ -35,9 +35,10 @@ pub use self::{
     event::{LinkEvent, LinkEvents},
     generic::FouPort,
     link::{Link, NewLink},
+    tc::Filter,
     tunnel::{NewTunnel, TunnelDevice},
 };
-use crate::netns::Netns;
+use crate::netns::{Netns, Place};
 
 /// The kernel's largest answer fits: it never builds one above 32 KiB for a reader with this much room.
 const ROOM: usize = 64 << 10;
@@ -90,6 +91,12 @@ impl Netlink {
     /// Opens it in another network namespace; the caller stays in its own.
     pub fn open_in(netns: &Netns) -> Result<Self> {
         netns.within(|| Self::open_at(format!(" in network namespace '{}'", netns.name())))?
+    }
+
+    /// Opens it in a place that was entered before.
+    pub fn open_inside(place: &Place) -> Result<Self> {
+        let words = place.name().map_or(String::new(), |name| format!(" in network namespace '{name}'"));
+        place.run(|| Self::open_at(words))?
     }
 
     fn open_at(place: String) -> Result<Self> {
@@ -215,26 +222,6 @@ impl Netlink {
             }
         }
         Ok(best.map(|b| b.2))
-    }
-
-    /// How many filters there are on both sides of an interface's clsact qdisc.
-    pub fn clsact_filters(&mut self, ifindex: u32) -> Result<usize> {
-        let mut n = 0;
-        for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
-            let mut m = TcMessage::default();
-            m.header.index = i32::try_from(ifindex)?;
-            m.header.parent = TcHandle { minor, ..TcHandle::CLSACT };
-            self.dump(RouteNetlinkMessage::GetTrafficFilter(m), || format!("list the filters of interface {ifindex}"), |_| n += 1)?;
-        }
-        Ok(n)
-    }
-
-    /// Removes an interface's clsact qdisc, and every filter on it.
-    pub fn delete_clsact(&mut self, ifindex: u32) -> Result<()> {
-        let mut m = TcMessage::default();
-        m.header.index = i32::try_from(ifindex)?;
-        m.header.parent = TcHandle::CLSACT;
-        self.change(RouteNetlinkMessage::DelQueueDiscipline(m), 0, || format!("remove the clsact qdisc of interface {ifindex}"))
     }
 
     /// Asks for a change and waits until it is made.

@@ -9,10 +9,11 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{MetadataExt, OpenOptionsExt},
     },
     panic,
     path::{Path, PathBuf},
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -86,6 +87,106 @@ impl Netns {
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
         on_own_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| f()))?
             .with_context(|| format!("enter network namespace '{}' (it needs CAP_SYS_ADMIN: try as root)", self.name))
+    }
+}
+
+/// A network namespace that things are done in, now and later.
+///
+/// A named one has a thread of this process that entered it once: the privilege to enter may be
+/// given up afterwards. The thread keeps the namespace alive, so look after its name with
+/// [`Place::is_there`] and drop the place when that is gone.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The caller's own.
+    Here,
+    /// A named one.
+    Inside(Arc<Resident>),
+}
+
+/// The thread in a named network namespace. It ends, and leaves, on drop.
+#[derive(Debug)]
+pub struct Resident {
+    name: String,
+    /// Device and inode: the same name may come to mean another namespace.
+    identity: (u64, u64),
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Place {
+    /// Enters the namespace of this name, or stays here for `None`.
+    ///
+    /// # Errors
+    /// There is none of this name, or no privilege to enter it.
+    pub fn open(netns: Option<&str>) -> Result<Place> {
+        let Some(name) = netns else { return Ok(Place::Here) };
+        let netns = Netns::open(name)?;
+        let identity = netns.file.metadata().map(|m| (m.dev(), m.ino())).with_context(|| format!("look at network namespace '{name}'"))?;
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (entered, outcome) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("tmon-netns".to_owned())
+            .spawn(move || {
+                let done = setns(&netns.file, CloneFlags::CLONE_NEWNET);
+                drop(netns);
+                let stays = done.is_ok();
+                if entered.send(done).is_ok() && stays {
+                    queue.into_iter().for_each(|job| job());
+                }
+            })
+            .context("start a thread")?;
+        let resident = Resident { name: name.to_owned(), identity, jobs: Some(jobs), thread: Some(thread) };
+        outcome
+            .recv()
+            .unwrap_or(Err(Errno::ECHILD))
+            .with_context(|| format!("enter network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)"))?;
+        Ok(Place::Inside(Arc::new(resident)))
+    }
+
+    /// The name of the namespace; `None` for the caller's own.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Place::Here => None,
+            Place::Inside(resident) => Some(&resident.name),
+        }
+    }
+
+    /// Whether the name still means this namespace.
+    pub fn is_there(&self) -> bool {
+        match self {
+            Place::Here => true,
+            Place::Inside(r) => fs::metadata(Path::new(DIR).join(&r.name)).is_ok_and(|m| (m.dev(), m.ino()) == r.identity),
+        }
+    }
+
+    /// Runs `f` there and waits for it.
+    ///
+    /// # Errors
+    /// `f` panicked, now or another time.
+    pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let resident = match self {
+            Place::Here => return Ok(f()),
+            Place::Inside(resident) => resident,
+        };
+        let (done, outcome) = mpsc::channel();
+        let job = Box::new(move || drop(done.send(f())));
+        resident
+            .jobs
+            .as_ref()
+            .and_then(|jobs| jobs.send(job).ok())
+            .and_then(|()| outcome.recv().ok())
+            .with_context(|| format!("the thread in network namespace '{}' has died", resident.name))
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic there has been told by the one who waited for it
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub enum HookKind {
     Clsact,
     /// Frames of a capture file, through BPF_PROG_TEST_RUN.
     Replay,
+    /// None at present: the interface is gone, or our programs are off it. Its books stay.
+    Off,
 }
 
 impl HookKind {
@@ -31,6 +33,7 @@ impl HookKind {
             HookKind::Tcx => "tcx",
             HookKind::Clsact => "clsact",
             HookKind::Replay => "replay",
+            HookKind::Off => "off",
         }
     }
 }
@@ -413,8 +416,9 @@ pub struct Interval {
 }
 
 impl Snapshot {
-    /// What happened since an older snapshot. An interface that is new counts from zero; one that
-    /// was made anew under its old place (another ifindex) too.
+    /// What happened since an older snapshot. An interface keeps its place for as long as its tables
+    /// live, whatever it is called and however often it is made anew; one at a new place counts from
+    /// zero.
     pub fn since(&self, older: &Snapshot) -> Interval {
         self.clone().into_since(older)
     }
@@ -423,8 +427,7 @@ impl Snapshot {
     pub fn into_since(self, older: &Snapshot) -> Interval {
         let mut interfaces = self.interfaces;
         for (i, now) in interfaces.iter_mut().enumerate() {
-            if let Some(before) = older.interfaces.get(i).filter(|o| (&o.name, o.ifindex, &o.netns) == (&now.name, now.ifindex, &now.netns))
-            {
+            if let Some(before) = older.interfaces.get(i) {
                 now.books = now.books.since(&before.books);
             }
         }

@@ -61,7 +61,7 @@ impl Dump {
         let mut out = io::stdout();
         let mut printer = Printer::new(&mut out, &self.print);
         let Some(every) = self.every else {
-            wait(start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
+            rest(&mut live, start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
             live.detach();
             return printer.print(&live.read()?.total());
         };
@@ -71,15 +71,39 @@ impl Dump {
         for tick in 1.. {
             let next = start + every * tick;
             let over = end.is_some_and(|end| next > end);
-            if over || wait(next, &flag) {
+            if over || rest(&mut live, next, &flag) {
                 break;
             }
             let newer = live.read()?;
+            tell(&mut live);
             let kept = newer.clone();
             printer.print(&newer.into_since(&older))?;
             older = kept;
         }
         Ok(())
+    }
+}
+
+/// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Whether it was.
+fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
+    const STEP: Duration = Duration::from_millis(250);
+    loop {
+        live.follow();
+        tell(live);
+        let now = Instant::now();
+        if wait(until.min(now + STEP), flag) {
+            return true;
+        }
+        if now + STEP >= until {
+            return false;
+        }
+    }
+}
+
+/// What has happened to the interfaces goes to standard error, so that readings stay what they are.
+fn tell(live: &mut Live) {
+    for notice in live.notices() {
+        eprintln!("tmon: {notice}");
     }
 }
 

@@ -72,7 +72,7 @@ impl Look {
 
     pub(super) fn show(&self, interfaces: &[String], netns: Option<&str>, config: &Config, want: Want) -> Result<()> {
         let mut live = Live::open(interfaces, netns, config, want)?;
-        tui::run(self.options(), &mut || Ok(tui::Reading { snapshot: live.read()?, notices: Vec::new() }))
+        tui::run(self.options(), &mut || Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() }))
     }
 }
 

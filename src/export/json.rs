@@ -11,7 +11,7 @@ use serde_json::ser::Formatter;
 use super::{Reading, tunnels};
 use crate::{
     flow::{Books, Count, Flow, Kind, Stop},
-    snapshot,
+    snapshot::{self, HookKind},
     units::{rfc3339, sanitize},
 };
 
@@ -52,7 +52,7 @@ struct Interface<'a> {
     name: &'a str,
     ifindex: u32,
     netns: Option<&'a str>,
-    hook: &'static str,
+    hook: Option<&'static str>,
     seen: Counts,
     counted: Counts,
     stops: Stops,
@@ -65,7 +65,7 @@ impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
             name: &i.name,
             ifindex: i.ifindex,
             netns: i.netns.as_deref(),
-            hook: i.hook.name(),
+            hook: (i.hook != HookKind::Off).then(|| i.hook.name()),
             seen: i.books.seen().into(),
             counted: i.books.counted.into(),
             stops: Stops(i.books),

@@ -59,8 +59,12 @@ impl LinkEvents {
         loop {
             match receive(&self.socket) {
                 Ok(datagram) => events.extend(messages(&datagram).filter_map(|m| {
-                    let kind = NetlinkBuffer::new(&m).message_type();
-                    match kind {
+                    let head = NetlinkBuffer::new(&m);
+                    // A bridge tells about its ports in a family of its own: one that leaves it is not gone.
+                    if head.payload().first() != Some(&(libc::AF_UNSPEC as u8)) {
+                        return None;
+                    }
+                    match head.message_type() {
                         RTM_NEWLINK => Link::parse(m).map(|l| LinkEvent::Changed(Box::new(l))),
                         RTM_DELLINK => Link::parse(m).map(|l| LinkEvent::Removed(Box::new(l))),
                         _ => None,

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Filters on a clsact qdisc (tc-bpf(8)): whose programs run before ours, and which are ours.
+use anyhow::Result;
+use netlink_packet_core::{NetlinkBuffer, NlasIterator, parse_string, parse_u32};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcHandle, TcMessage},
+};
+
+use super::Netlink;
+use crate::flow::Hook;
+
+/// linux/rtnetlink.h, linux/pkt_cls.h
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_ID: u16 = 11;
+
+/// A filter on one side of a clsact qdisc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Which side.
+    pub hook: Hook,
+    /// The classifier's name: `bpf`, `flower` ...
+    pub kind: String,
+    /// Smaller ones run first.
+    pub priority: u16,
+    /// Its number within classifier and priority.
+    pub handle: u32,
+    /// The number of its BPF program, if it has one.
+    pub program: Option<u32>,
+}
+
+impl Netlink {
+    /// The filters on both sides of an interface's clsact qdisc, in the order in which they run.
+    pub fn filters(&mut self, ifindex: u32) -> Result<Vec<Filter>> {
+        let mut filters = Vec::new();
+        for (hook, minor) in [(Hook::Rx, TcHandle::MIN_INGRESS), (Hook::Tx, TcHandle::MIN_EGRESS)] {
+            let mut m = TcMessage::default();
+            m.header.index = i32::try_from(ifindex)?;
+            m.header.parent = TcHandle { minor, ..TcHandle::CLSACT };
+            self.dump(
+                RouteNetlinkMessage::GetTrafficFilter(m),
+                || format!("list the filters of interface {ifindex}"),
+                |message| filters.extend(parse(message, hook)),
+            )?;
+        }
+        Ok(filters)
+    }
+
+    /// Removes an interface's clsact qdisc, and every filter on it.
+    pub fn delete_clsact(&mut self, ifindex: u32) -> Result<()> {
+        let mut m = TcMessage::default();
+        m.header.index = i32::try_from(ifindex)?;
+        m.header.parent = TcHandle::CLSACT;
+        self.change(RouteNetlinkMessage::DelQueueDiscipline(m), 0, || format!("remove the clsact qdisc of interface {ifindex}"))
+    }
+}
+
+/// One filter; `None` for the entry that only stands for a classifier at a priority.
+fn parse(message: &[u8], hook: Hook) -> Option<Filter> {
+    // struct tcmsg: family and padding, ifindex, handle, parent, priority and protocol
+    let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
+    let word = |at: usize| payload.get(at..at + 4).and_then(|b| parse_u32(b).ok());
+    let (handle, info) = (word(8)?, word(16)?);
+    let mut filter = Filter { hook, kind: String::new(), priority: (info >> 16) as u16, handle, program: None };
+    for attribute in NlasIterator::new(payload.get(20..)?).map_while(|a| a.ok()) {
+        match attribute.kind() {
+            TCA_KIND => filter.kind = parse_string(attribute.value()).ok()?,
+            TCA_OPTIONS => {
+                let inside = NlasIterator::new(attribute.value()).map_while(|a| a.ok());
+                filter.program = inside.filter(|a| a.kind() == TCA_BPF_ID).find_map(|a| parse_u32(a.value()).ok());
+            }
+            _ => {}
+        }
+    }
+    (handle != 0).then_some(filter)
+}

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Interfaces that this process watches itself, as they come, change and go.
+//!
+//! What is watched keeps its place in every snapshot and its tables for as long as this lives: an
+//! interface that comes back under its name counts on where it was, and one that is gone stays in
+//! the totals. Nothing that happens to one interface ends the watch on another; it is told in
+//! [`Live::notices`].
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Result, bail};
+
+use super::space::{Space, View, not_chosen};
+use crate::{
+    attach::{Attachment, Standing, Want},
+    bpf::{Cells, Config, Port, Program},
+    netlink::Link,
+    snapshot::{HookKind, Interface, Rows, Snapshot},
+    units::sanitize,
+};
+
+/// How often is looked whether our programs are still where they were put.
+const CHECK: Duration = Duration::from_secs(1);
+/// As many interfaces are followed without having been named: each has tables of its own.
+const MOST_FOLLOWED: usize = 64;
+/// ARPHRD numbers of interfaces whose frames begin with an Ethernet header.
+const ETHERNET: [u16; 2] = [1, 772];
+
+/// One interface being watched, or that was.
+struct Watched {
+    space: usize,
+    netns: Option<String>,
+    name: String,
+    ifindex: u32,
+    up: bool,
+    l3: bool,
+    program: Program,
+    attachment: Option<Attachment>,
+    hook: HookKind,
+    /// The last reading of its books that succeeded.
+    cells: Cells,
+    /// What runs before our programs, as it was told.
+    rivals: Vec<String>,
+}
+
+/// Interfaces that this process watches itself. Dropping it takes the programs off.
+pub struct Live {
+    config: Config,
+    want: Want,
+    watched: Vec<Watched>,
+    /// Namespaces; `None` when its name was removed.
+    spaces: Vec<Option<Space>>,
+    /// As many are ever watched.
+    most: usize,
+    notices: Vec<String>,
+    /// What was said to be wrong, by namespace and name, so that it is said once.
+    troubles: BTreeMap<(usize, String), String>,
+    checked: Instant,
+    detached: bool,
+    since: SystemTime,
+    start: Instant,
+}
+
+impl Live {
+    /// Loads and attaches to every interface named, in the named network namespace or the caller's,
+    /// or as `netns/interface` in another one; with none named, to those that carry tunnels and to
+    /// those that will, else to the default route's.
+    ///
+    /// # Errors
+    /// One of them is not there, or not to be had: nothing stays attached.
+    pub fn open(names: &[String], netns: Option<&str>, config: &Config, want: Want) -> Result<Live> {
+        let mut asked: BTreeMap<Option<&str>, BTreeSet<String>> = BTreeMap::new();
+        for name in names {
+            // Neither has a slash in its name.
+            let (space, name) = name.split_once('/').map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
+            asked.entry(space).or_default().insert(name.to_owned());
+        }
+        if names.is_empty() {
+            asked.insert(netns, BTreeSet::new());
+        }
+        let now = Instant::now();
+        let mut live = Live {
+            config: config.clone(),
+            want,
+            watched: Vec::new(),
+            spaces: Vec::new(),
+            most: MOST_FOLLOWED.max(names.len()),
+            notices: Vec::new(),
+            troubles: BTreeMap::new(),
+            checked: now,
+            detached: false,
+            since: SystemTime::now(),
+            start: now,
+        };
+        for (netns, names) in asked {
+            live.spaces.push(Some(Space::open(netns, names)?));
+            live.look(live.spaces.len() - 1)?;
+            if let Some((_, why)) = live.troubles.pop_first() {
+                bail!("{why}");
+            }
+        }
+        Ok(live)
+    }
+
+    /// Totals now, of everything that is or was watched.
+    ///
+    /// # Errors
+    /// None at present: what cannot be read keeps its last values, and is told.
+    pub fn read(&mut self) -> Result<Snapshot> {
+        self.follow();
+        let (taken, at) = (SystemTime::now(), self.start.elapsed());
+        let mut interfaces = Vec::with_capacity(self.watched.len());
+        let mut rows = Rows::default();
+        for i in 0..self.watched.len() {
+            if let Err(e) = self.watched[i].program.sweep() {
+                self.notices.push(format!("{}: {e:#}", self.watched[i].shown()));
+            }
+            let trouble = match self.watched[i].program.cells() {
+                Ok(cells) => {
+                    self.watched[i].cells = cells;
+                    None
+                }
+                Err(e) => Some(format!("cannot read the counters of {}, which stay as they were: {e:#}", self.watched[i].shown())),
+            };
+            self.trouble(self.watched[i].space, "", &self.watched[i].name.clone(), trouble);
+            let w = &self.watched[i];
+            interfaces.push(Interface {
+                name: w.name.clone(),
+                ifindex: w.ifindex,
+                netns: w.netns.clone(),
+                hook: w.hook,
+                books: w.cells.books(),
+                fill: w.program.rows_beside(&w.cells, i as u16, &mut rows),
+            });
+        }
+        Ok(Snapshot { since: self.since, taken, at, interfaces, rows })
+    }
+
+    /// What has happened since the last call that somebody should know, a line each.
+    pub fn notices(&mut self) -> Vec<String> {
+        mem::take(&mut self.notices)
+    }
+
+    /// Takes the programs off for good; what was counted can still be read.
+    pub fn detach(&mut self) {
+        self.detached = true;
+        for w in &mut self.watched {
+            w.attachment = None;
+        }
+    }
+
+    /// Follows what has happened to the interfaces. Cheap where nothing has: to be called a few
+    /// times a second; every reading does.
+    pub fn follow(&mut self) {
+        if self.detached {
+            return;
+        }
+        for space in 0..self.spaces.len() {
+            let trouble = self.follow_space(space).err().map(|e| format!("cannot follow what happens to the interfaces: {e:#}"));
+            self.trouble(space, "follow ", "", trouble);
+        }
+        if self.checked.elapsed() >= CHECK {
+            self.checked = Instant::now();
+            for i in 0..self.watched.len() {
+                let trouble =
+                    self.check(i).err().map(|e| format!("cannot tell whether {} is still watched: {e:#}", self.watched[i].shown()));
+                self.trouble(self.watched[i].space, "check ", &self.watched[i].name.clone(), trouble);
+            }
+        }
+    }
+
+    fn follow_space(&mut self, space: usize) -> Result<()> {
+        let Some(s) = &mut self.spaces[space] else { return Ok(()) };
+        if !s.place.is_there() {
+            self.leave(space);
+            return Ok(());
+        }
+        let (removed, due) = s.listen()?;
+        for w in self.watched.iter_mut().filter(|w| w.space == space && removed.contains(&w.ifindex)) {
+            w.is_gone(&mut self.notices);
+        }
+        if due { self.look(space) } else { Ok(()) }
+    }
+
+    /// The name of a namespace is gone: we must not be what keeps it alive.
+    fn leave(&mut self, space: usize) {
+        for w in self.watched.iter_mut().filter(|w| w.space == space) {
+            (w.attachment, w.hook) = (None, HookKind::Off);
+        }
+        if let Some(s) = self.spaces[space].take() {
+            let name = s.place.name().unwrap_or_default();
+            self.notices.push(format!("network namespace {} is gone, and with it its interfaces", sanitize(name)));
+        }
+    }
+
+    /// Compares what is watched in a namespace with what there is and what is wanted.
+    fn look(&mut self, space: usize) -> Result<()> {
+        let Some(s) = &mut self.spaces[space] else { return Ok(()) };
+        let first = s.is_new();
+        let View { links, wanted, ports } = s.look(&mut self.notices)?;
+        let ports = not_chosen(ports, &self.config);
+        for w in self.watched.iter_mut().filter(|w| w.space == space) {
+            ports.iter().for_each(|p| w.program.set_port(*p));
+            if w.attachment.is_some() {
+                match links.iter().find(|l| l.index == w.ifindex) {
+                    Some(link) => w.changed(link, &mut self.notices),
+                    None => w.is_gone(&mut self.notices),
+                }
+            }
+        }
+        for link in &links {
+            let here = || self.watched.iter().filter(|w| w.space == space);
+            let is_wanted = wanted.contains(&link.index) || here().any(|w| w.name == link.name);
+            if is_wanted && !here().any(|w| w.ifindex == link.index && w.attachment.is_some()) {
+                let trouble =
+                    self.watch(space, link, &ports, first).err().map(|e| format!("cannot watch {}: {e:#}", self.shown(space, link)));
+                self.trouble(space, "watch ", &link.name, trouble);
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches an interface, with the tables that it had if it was watched before.
+    fn watch(&mut self, space: usize, link: &Link, ports: &[Port], first: bool) -> Result<()> {
+        let Some(s) = &self.spaces[space] else { return Ok(()) };
+        let l3 = !ETHERNET.contains(&link.arphrd);
+        let same = |w: &&mut Watched| w.space == space && w.attachment.is_none() && w.l3 == l3 && w.name == link.name;
+        if let Some(w) = self.watched.iter_mut().find(same) {
+            let attachment = Attachment::new(&w.program, link.index, &s.place, self.want)?;
+            w.is_back(link, attachment, &mut self.notices);
+            return Ok(());
+        }
+        if self.watched.len() >= self.most {
+            bail!("{} interfaces are watched already: name those that matter", self.most);
+        }
+        let program = Program::load(&Config { l3, ..self.config.clone() })?;
+        ports.iter().for_each(|p| program.set_port(*p));
+        let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
+        let w = Watched {
+            space,
+            netns: s.place.name().map(str::to_owned),
+            name: link.name.clone(),
+            ifindex: link.index,
+            up: link.up,
+            l3,
+            program,
+            hook: attachment.kind(),
+            attachment: Some(attachment),
+            cells: Cells::default(),
+            rivals: Vec::new(),
+        };
+        if !first {
+            self.notices.push(format!("{} is watched from now on", w.shown()));
+        }
+        self.watched.push(w);
+        Ok(())
+    }
+
+    /// Looks whether the programs are still on an interface, and first.
+    fn check(&mut self, i: usize) -> Result<()> {
+        let w = &mut self.watched[i];
+        let (Some(attachment), Some(s)) = (&w.attachment, &mut self.spaces[w.space]) else { return Ok(()) };
+        let rivals = match attachment.standing(&mut s.netlink)? {
+            Standing::There(rivals) => rivals,
+            Standing::Gone => {
+                if s.netlink.link_by_index(w.ifindex)?.is_none() {
+                    w.is_gone(&mut self.notices);
+                    return Ok(());
+                }
+                self.notices.push(format!("somebody took tmon's programs off {}", w.shown()));
+                (w.attachment, w.hook) = (None, HookKind::Off);
+                return self.look(self.watched[i].space);
+            }
+        };
+        for rival in rivals.iter().filter(|r| !w.rivals.contains(r)) {
+            self.notices.push(format!("{}: {rival} runs before tmon: what it drops or redirects is not counted", w.shown()));
+        }
+        if rivals.is_empty() && !w.rivals.is_empty() {
+            self.notices.push(format!("{}: nothing runs before tmon any more", w.shown()));
+        }
+        w.rivals = rivals;
+        Ok(())
+    }
+
+    fn shown(&self, space: usize, link: &Link) -> String {
+        let place = self.spaces[space].as_ref().map_or(String::new(), Space::words);
+        format!("{}{place}", sanitize(&link.name))
+    }
+
+    /// Tells a trouble once; `None` is that there is none any more.
+    fn trouble(&mut self, space: usize, what: &str, name: &str, now: Option<String>) {
+        let key = (space, format!("{what}{name}"));
+        match now {
+            None => drop(self.troubles.remove(&key)),
+            Some(text) => {
+                if self.troubles.get(&key) != Some(&text) {
+                    self.notices.push(text.clone());
+                    self.troubles.insert(key, text);
+                }
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Its name as it may be shown.
+    fn shown(&self) -> String {
+        let place = self.netns.as_ref().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
+        format!("{}{place}", sanitize(&self.name))
+    }
+
+    fn is_gone(&mut self, notices: &mut Vec<String>) {
+        if let Some(attachment) = self.attachment.take() {
+            attachment.forget();
+            self.hook = HookKind::Off;
+            notices.push(format!("{} is gone: what it counted stays", self.shown()));
+        }
+    }
+
+    fn is_back(&mut self, link: &Link, attachment: Attachment, notices: &mut Vec<String>) {
+        let again = if self.ifindex == link.index { "is watched again" } else { "is back, another interface of that name" };
+        notices.push(format!("{} {again}: counting goes on", self.shown()));
+        (self.ifindex, self.up, self.hook) = (link.index, link.up, attachment.kind());
+        self.attachment = Some(attachment);
+        self.rivals.clear();
+    }
+
+    /// What may have changed about an interface that is still there.
+    fn changed(&mut self, link: &Link, notices: &mut Vec<String>) {
+        if self.name != link.name {
+            let before = self.shown();
+            self.name.clone_from(&link.name);
+            notices.push(format!("{before} is now called {}", sanitize(&link.name)));
+        }
+        if self.up != link.up {
+            self.up = link.up;
+            notices.push(format!("{} is {}", self.shown(), if link.up { "up" } else { "down" }));
+        }
+    }
+}

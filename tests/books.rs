@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The books close where it is hard: offloads, floods, both CPUs at once, and a world that changes
+//! under the programs. Real packets in network namespaces; needs root, says so and fails without it.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+mod ground;
+
+#[path = "books/world.rs"]
+mod world;

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Interfaces and namespaces come, change and go, and other programs with them.
+use tmon::{
+    attach::Want,
+    flow::{Count, Hook},
+    netlink::NewLink,
+    netns,
+    snapshot::{HookKind, Snapshot},
+    source::Live,
+};
+
+use crate::ground::{
+    rival::{self, Rival},
+    *,
+};
+
+/// What is in the tunnel's rows of all interfaces.
+fn inside(s: &Snapshot) -> Count {
+    s.rows.iter().filter(|f| f.key.depth == 1 && f.key.outermost.id == Some(VNI)).map(|f| f.counters.total()).sum()
+}
+
+fn counts(packets: u64, each: u64) -> Count {
+    Count { packets, bytes: packets * each }
+}
+
+#[test]
+fn an_interface_that_comes_back_counts_on() {
+    for want in wants() {
+        let g = Ground::new();
+        let mut live = g.watch(&small(), want);
+        let [near, far] = g.sockets(9);
+        let each = send(&near, &far, 10);
+        let before = live.read().unwrap();
+        assert_eq!(inside(&before), counts(10, each));
+
+        g.a.netlink().delete("eth0").unwrap();
+        let notices = told(&mut live, "is gone");
+        assert!(notices[0].starts_with("eth0 in network namespace tmon-b"), "{notices:?}");
+        let gone = live.read().unwrap();
+        assert_eq!((inside(&gone), gone.interfaces[0].hook), (inside(&before), HookKind::Off), "{want:?}");
+
+        // Another one of the same name, and another index, with the same tunnel over it.
+        g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) }).unwrap();
+        for (space, own) in g.ends() {
+            address(space, "eth0", 1, own, outer);
+        }
+        told(&mut live, "eth0 in network namespace");
+        send(&near, &far, 7);
+        let after = live.read().unwrap();
+        assert_eq!(inside(&after), counts(17, each), "{want:?}");
+        assert_eq!(after.interfaces.len(), 1);
+        assert_ne!(after.interfaces[0].ifindex, before.interfaces[0].ifindex);
+        let since = after.since(&before);
+        assert_eq!(since.rows.iter().map(|f| f.counters.total()).sum::<Count>(), counts(7, each), "an interval is what happened in it");
+        closed(&after);
+    }
+}
+
+#[test]
+fn a_new_name_changes_nothing_else() {
+    let g = Ground::new();
+    let mut live = g.watch(&small(), Want::Best);
+    let [near, far] = g.sockets(9);
+    let each = send(&near, &far, 5);
+    // Terminal escapes go by netlink, and nowhere further.
+    let evil = "\x1b[31mred\x07";
+    g.a.try_run("ip", &["link", "set", "eth0", "down"]).unwrap();
+    g.a.try_run("ip", &["link", "set", "eth0", "name", evil]).unwrap();
+    g.a.try_run("ip", &["link", "set", evil, "up"]).unwrap();
+    let notices = told(&mut live, "is now called");
+    assert!(notices.iter().all(|n| !n.contains(char::is_control)), "{notices:?}");
+    send(&far, &near, 5);
+    let s = live.read().unwrap();
+    assert_eq!((inside(&s), s.interfaces[0].name.as_str(), s.interfaces.len()), (counts(10, each), evil, 1));
+
+    // The name that was asked for, on another interface: that one, too.
+    g.a.netlink().create("eth0", None, &NewLink::Bridge).unwrap();
+    told(&mut live, "eth0 in network namespace");
+    let s = live.read().unwrap();
+    assert_eq!(s.interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), [evil, "eth0"]);
+    assert_eq!(inside(&s), counts(10, each));
+}
+
+#[test]
+fn down_and_up_is_told() {
+    let g = Ground::new();
+    let mut live = g.watch(&small(), Want::Best);
+    g.a.netlink().set_down("eth0").unwrap();
+    told(&mut live, "is down");
+    g.a.netlink().set_up("eth0").unwrap();
+    told(&mut live, "is up");
+    g.a.netlink().add_neighbour("eth0", outer(2), mac(1, 2)).unwrap();
+    let [near, far] = g.sockets(9);
+    let each = send(&near, &far, 3);
+    assert_eq!(inside(&live.read().unwrap()), counts(3, each));
+}
+
+#[test]
+fn an_interface_that_moved_away_is_let_go() {
+    for want in wants() {
+        let g = Ground::bare();
+        let elsewhere = Space::new("c");
+        let mut live = g.watch(&small(), want);
+        g.a.netlink().move_to("eth0", &elsewhere.0).unwrap();
+        told(&mut live, "is gone");
+        assert!(!elsewhere.hooks("eth0").contains("clsact"), "{}", elsewhere.hooks("eth0"));
+        assert!(elsewhere.hooks("eth0").contains("tcx: []"), "{}", elsewhere.hooks("eth0"));
+        elsewhere.netlink().move_to("eth0", &g.a.0).unwrap();
+        told(&mut live, "eth0 in network namespace");
+        assert_eq!(live.read().unwrap().interfaces.len(), 1);
+        drop(live);
+        assert!(!g.a.hooks("eth0").contains("clsact") && g.a.hooks("eth0").contains("tcx: []"));
+    }
+}
+
+#[test]
+fn a_port_that_leaves_its_bridge_is_not_gone() {
+    let g = Ground::bare();
+    let mut live = g.watch(&small(), Want::Best);
+    let mut netlink = g.a.netlink();
+    netlink.create("br0", None, &NewLink::Bridge).unwrap();
+    netlink.set_master("eth0", "br0").unwrap();
+    g.a.run("ip", "link set eth0 nomaster");
+    netlink.set_down("eth0").unwrap();
+    let notices = told(&mut live, "is down");
+    assert!(!notices.iter().any(|n| n.contains("gone")), "{notices:?}");
+}
+
+#[test]
+fn a_namespace_that_is_deleted_is_not_kept_alive() {
+    for want in wants() {
+        let g = Ground::bare();
+        let names = [format!("{}/eth0", g.a.name()), format!("{}/eth0", g.b.name())];
+        let mut live = Live::open(&names, None, &small(), want).unwrap();
+        netns::delete(g.a.name()).unwrap();
+        let notices = told(&mut live, "is gone");
+        assert!(notices[0].contains(g.a.name()), "{notices:?}");
+        // The namespace ends when nobody holds it, and so does the pair of interfaces.
+        let Ground { a, b } = g;
+        drop(a);
+        until("the other end of the veth gone", || {
+            live.follow();
+            b.netlink().link("eth0").unwrap().is_none()
+        });
+        let s = live.read().unwrap();
+        assert_eq!(s.interfaces.iter().map(|i| i.hook).collect::<Vec<_>>(), [HookKind::Off; 2]);
+    }
+}
+
+#[test]
+fn the_same_index_in_two_namespaces_is_two_interfaces() {
+    let g = Ground::new();
+    assert_eq!(g.a.link("eth0").index, g.b.link("eth0").index, "both are the first of their namespace");
+    let names = [format!("{}/eth0", g.a.name()), format!("{}/eth0", g.b.name())];
+    let mut live = Live::open(&names, None, &small(), Want::Best).unwrap();
+    let [near, far] = g.sockets(9);
+    let each = send(&near, &far, 20);
+    send(&far, &near, 3);
+    let s = live.read().unwrap();
+    let books: Vec<[Count; 2]> = s.interfaces.iter().map(|i| i.books.counted).collect();
+    // What one sends the other receives.
+    assert_eq!(books, [[counts(3, each), counts(20, each)], [counts(20, each), counts(3, each)]]);
+    assert_eq!(s.interfaces.iter().map(|i| i.netns.as_deref().unwrap()).collect::<Vec<_>>(), [g.a.name(), g.b.name()]);
+    closed(&s);
+}
+
+#[test]
+fn tunnels_are_followed_as_they_come_and_go() {
+    let g = Ground::bare();
+    let mut live = {
+        // Nothing there yet but a default route.
+        g.a.run("ip", "route add default dev eth0");
+        Live::open(&[], Some(g.a.name()), &small(), Want::Best).unwrap()
+    };
+    let notices = live.notices();
+    assert!(notices.len() == 1 && notices[0].contains("no tunnel device") && notices[0].contains("eth0"), "{notices:?}");
+    // A port that is not VXLAN's to anybody who is not told.
+    for (space, own) in g.ends() {
+        let peer = outer(3 - own);
+        space.ip(&format!("link add t0 type vxlan id {VNI} dstport 5789 remote {peer} dev eth0\n"));
+        address(space, "t0", 2, own, inner);
+    }
+    told(&mut live, "t0 in network namespace");
+    let [near, far] = g.sockets(9);
+    let each = send(&near, &far, 10);
+    assert_eq!(inside(&live.read().unwrap()), counts(10, each));
+
+    // An underlay that nobody watches yet.
+    g.a.netlink().create("eth1", None, &NewLink::Veth { peer: "eth1", netns: Some(&g.b.0) }).unwrap();
+    g.a.netlink().set_up("eth1").unwrap();
+    g.a.ip("link add t1 type vxlan id 9 dstport 4789 remote 10.79.0.2 dev eth1\nlink set t1 up\n");
+    told(&mut live, "eth1 in network namespace");
+    assert_eq!(live.read().unwrap().interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["eth0", "eth1"]);
+    g.a.netlink().delete("t1").unwrap();
+    let notices = told(&mut live, "is gone");
+    assert!(notices.iter().any(|n| n.contains("tunnel device t1")), "{notices:?}");
+}
+
+#[test]
+fn what_runs_before_us_is_told() {
+    for want in wants() {
+        let g = Ground::new();
+        let Want::Only(kind) = want else { unreachable!() };
+        let mut live = g.watch(&small(), want);
+        // On clsact, the newest of a priority runs first; on tcx who asks for it.
+        let rival = Rival::attach(&g.a, "eth0", Hook::Tx, kind, rival::NEXT);
+        let notices = told(&mut live, "runs before tmon");
+        assert!(notices.len() == 1 && notices[0].contains("egress"), "{notices:?}");
+        let [near, far] = g.sockets(9);
+        let each = send(&near, &far, 10);
+        assert_eq!((inside(&live.read().unwrap()), rival.packets()), (counts(10, each), 10));
+        // One that ends the packets' way takes them from us, and it was said.
+        let thief = Rival::attach(&g.b, "eth0", Hook::Rx, kind, rival::DROP);
+        near.send(b"lost").unwrap();
+        assert_eq!(thief.packets(), 1);
+        drop(rival);
+        if kind == HookKind::Clsact {
+            g.a.run("tc", "filter del dev eth0 egress prio 1 handle 1 bpf");
+        }
+        told(&mut live, "nothing runs before tmon");
+    }
+}
+
+#[test]
+fn one_tmon_is_nothing_to_another() {
+    for want in wants() {
+        let g = Ground::new();
+        let before = g.a.hooks("eth0");
+        let mut both = [g.watch(&small(), want), g.watch(&small(), want)];
+        let [near, far] = g.sockets(9);
+        let each = send(&near, &far, 10);
+        let since = std::time::Instant::now();
+        until("programs looked after", || since.elapsed().as_millis() > 1200);
+        for live in &mut both {
+            live.follow();
+            assert_eq!((live.notices(), inside(&live.read().unwrap())), (vec![], counts(10, each)), "{want:?}");
+        }
+        let [first, mut second] = both;
+        drop(first);
+        send(&near, &far, 5);
+        assert_eq!(inside(&second.read().unwrap()), counts(15, each));
+        drop(second);
+        assert_eq!(g.a.hooks("eth0"), before, "{want:?}");
+    }
+}
+
+#[test]
+fn taken_off_is_told_and_mended() {
+    let g = Ground::new();
+    let mut live = g.watch(&small(), Want::Only(HookKind::Clsact));
+    let [near, far] = g.sockets(9);
+    let each = send(&near, &far, 4);
+    // Somebody clears the qdisc, and everything on it.
+    g.a.run("tc", "qdisc del dev eth0 clsact");
+    let notices = told(&mut live, "is watched again");
+    assert!(notices[0].contains("took tmon's programs off"), "{notices:?}");
+    send(&near, &far, 6);
+    assert_eq!(inside(&live.read().unwrap()), counts(10, each));
+    drop(live);
+
+    // The same on tcx: a link that is not ours to close can be detached by whoever may.
+    if wants().len() == 2 {
+        let mut live = g.watch(&small(), Want::Only(HookKind::Tcx));
+        send(&near, &far, 4);
+        assert_eq!(detach_links(&g.a.tcx("eth0")), 2);
+        told(&mut live, "is watched again");
+        send(&near, &far, 6);
+        assert_eq!(inside(&live.read().unwrap()), counts(10, each));
+    }
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the tests of the books happen: two network namespaces, a veth between their `eth0`, a
+//! tunnel over it, and nothing else that talks.
+#![allow(dead_code)] // not every user needs all of it
+pub(crate) mod rival;
+
+use std::{
+    fs,
+    io::Write,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use tmon::{
+    attach::{Want, tcx_programs},
+    bpf::Config,
+    flow::{Books, Count, Hook},
+    netlink::{Link, Netlink, NewLink, NewTunnel},
+    netns::{self, Netns},
+    snapshot::{HookKind, Snapshot},
+    source::Live,
+};
+
+/// The tunnel's id.
+pub(crate) const VNI: u32 = 7700;
+/// Bytes of a frame before the inner Ethernet header: Ethernet, IPv4, UDP, VXLAN.
+pub(crate) const ENCAPSULATION: u64 = 14 + 20 + 8 + 8;
+
+/// A network namespace, removed when done.
+pub(crate) struct Space(pub(crate) Netns);
+
+impl Space {
+    /// Makes one whose name begins with `tmon-b` and says what it is for.
+    pub(crate) fn new(what: &str) -> Space {
+        assert!(nix::unistd::geteuid().is_root(), "these tests need root (BPF, network namespaces): run them with sudo");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tmon-b{}-{}{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let space = Space(Netns::create(&name).unwrap());
+        // Nothing but what the test sends: no IPv6 that introduces itself.
+        for which in ["default", "all"] {
+            space.set(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1");
+        }
+        space
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    pub(crate) fn netlink(&self) -> Netlink {
+        Netlink::open_in(&self.0).unwrap()
+    }
+
+    pub(crate) fn link(&self, name: &str) -> Link {
+        self.netlink().link(name).unwrap().unwrap_or_else(|| panic!("no {name} in {}", self.name()))
+    }
+
+    /// Writes a setting below /proc/sys.
+    pub(crate) fn set(&self, key: &str, value: &str) {
+        let path = format!("/proc/sys/{key}");
+        self.0.within(|| fs::write(&path, value)).unwrap().unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+
+    /// Runs a program here; its standard output, or what it complained about.
+    pub(crate) fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
+        let run = || Command::new(program).args(args).stdin(Stdio::null()).output();
+        let out = self.0.within(run).unwrap().unwrap_or_else(|e| panic!("{program}: {e}"));
+        match out.status.success() {
+            true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+            false => Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr).trim())),
+        }
+    }
+
+    pub(crate) fn run(&self, program: &str, args: &str) -> String {
+        self.try_run(program, &args.split_whitespace().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Lines for `ip -batch`.
+    pub(crate) fn ip(&self, lines: &str) {
+        let start = || Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = self.0.within(start).unwrap().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success(), "{lines}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    /// Received and sent, as an interface itself counts.
+    pub(crate) fn counted(&self, name: &str) -> [Count; 2] {
+        let s = self.link(name).stats;
+        [Count { packets: s.rx_packets, bytes: s.rx_bytes }, Count { packets: s.tx_packets, bytes: s.tx_bytes }]
+    }
+
+    pub(crate) fn udp(&self, at: (IpAddr, u16)) -> UdpSocket {
+        self.0.within(|| UdpSocket::bind(at)).unwrap().unwrap()
+    }
+
+    /// A socket for whole frames.
+    pub(crate) fn raw(&self) -> OwnedFd {
+        self.0.within(|| socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)).unwrap().unwrap()
+    }
+
+    /// Everything about traffic control and BPF on an interface: qdiscs, filters, programs on tcx.
+    pub(crate) fn hooks(&self, name: &str) -> String {
+        let mut text = self.run("tc", &format!("-s -d qdisc show dev {name}"));
+        // Counters of packets are no state.
+        text = text.lines().filter(|l| !l.trim_start().starts_with("Sent") && !l.contains("backlog")).collect::<Vec<_>>().join("\n");
+        for side in ["ingress", "egress"] {
+            text += &self.try_run("tc", &["filter", "show", "dev", name, side]).unwrap_or_default();
+        }
+        text + &format!("\ntcx: {:?}", self.tcx(name))
+    }
+
+    /// The numbers of the programs on both tcx hooks of an interface.
+    pub(crate) fn tcx(&self, name: &str) -> Vec<u32> {
+        let ifindex = self.link(name).index;
+        let ids = || [Hook::Rx, Hook::Tx].map(|hook| tcx_programs(hook, ifindex).unwrap_or_default());
+        self.0.within(ids).unwrap().concat()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if let Err(e) = netns::delete(self.0.name()) {
+            eprintln!("{e:#}");
+        }
+    }
+}
+
+/// Two ends.
+pub(crate) struct Ground {
+    pub(crate) a: Space,
+    pub(crate) b: Space,
+}
+
+/// Underlay and overlay addresses of an end, which is 1 or 2.
+pub(crate) fn outer(end: u8) -> IpAddr {
+    Ipv4Addr::new(10, 77, 0, end).into()
+}
+
+pub(crate) fn inner(end: u8) -> IpAddr {
+    Ipv4Addr::new(10, 78, 0, end).into()
+}
+
+/// The link-layer address that an end's interface is given.
+pub(crate) fn mac(net: u8, end: u8) -> [u8; 6] {
+    [2, 0, 0, 0, net, end]
+}
+
+impl Ground {
+    /// The veth, with addresses and static neighbours: nobody has to ask for anybody.
+    pub(crate) fn bare() -> Ground {
+        let g = Ground { a: Space::new("a"), b: Space::new("b") };
+        g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) }).unwrap();
+        for (space, own) in g.ends() {
+            address(space, "eth0", 1, own, outer);
+        }
+        g
+    }
+
+    /// And a VXLAN over it, `t0`.
+    pub(crate) fn new() -> Ground {
+        let g = Ground::bare();
+        g.tunnel("t0", VNI);
+        g
+    }
+
+    /// A VXLAN device at both ends with the overlay's addresses.
+    pub(crate) fn tunnel(&self, name: &str, id: u32) {
+        for (space, own) in self.ends() {
+            let tunnel = NewTunnel {
+                kind: tmon::flow::Kind::Vxlan,
+                id: Some(id),
+                port: Some(4789),
+                local: Some(outer(own)),
+                remote: Some(outer(3 - own)),
+                underlay: None,
+                learning: false,
+            };
+            space.netlink().create(name, None, &NewLink::Tunnel(tunnel)).unwrap();
+            address(space, name, 2, own, inner);
+        }
+    }
+
+    pub(crate) fn ends(&self) -> [(&Space, u8); 2] {
+        [(&self.a, 1), (&self.b, 2)]
+    }
+
+    /// UDP sockets through the tunnel, each connected to the other.
+    pub(crate) fn sockets(&self, port: u16) -> [UdpSocket; 2] {
+        self.ends().map(|(space, own)| {
+            let socket = space.udp((inner(own), port));
+            socket.connect((inner(3 - own), port)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket
+        })
+    }
+
+    /// Watches `eth0` of the first end.
+    pub(crate) fn watch(&self, config: &Config, want: Want) -> Live {
+        Live::open(&["eth0".to_owned()], Some(self.a.name()), config, want).unwrap()
+    }
+}
+
+/// Brings an interface up with a known link-layer address, an address, and the other end as its neighbour.
+pub(crate) fn address(space: &Space, name: &str, net: u8, own: u8, of: impl Fn(u8) -> IpAddr) {
+    let mut netlink = space.netlink();
+    netlink.set_mac(name, mac(net, own)).unwrap();
+    netlink.set_up(name).unwrap();
+    netlink.add_address(name, of(own), 24).unwrap();
+    netlink.add_neighbour(name, of(3 - own), mac(net, 3 - own)).unwrap();
+}
+
+/// Both hooks of this kernel, where it has both.
+pub(crate) fn wants() -> Vec<Want> {
+    let g = Ground::bare();
+    let tcx = Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Only(HookKind::Tcx)).is_ok();
+    let kinds = if tcx { vec![HookKind::Tcx, HookKind::Clsact] } else { vec![HookKind::Clsact] };
+    kinds.into_iter().map(Want::Only).collect()
+}
+
+/// Small tables, quickly made.
+pub(crate) fn small() -> Config {
+    Config { rows: 1024, ..Config::default() }
+}
+
+/// Sends so many datagrams and receives them at the other end. Returns what one weighs outside.
+pub(crate) fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
+    const PAYLOAD: usize = 100;
+    let mut got = [0; 2048];
+    for n in 0..packets {
+        let mut sent = [n as u8; PAYLOAD];
+        sent[..8].copy_from_slice(&n.to_be_bytes());
+        from.send(&sent).unwrap();
+        let length = to.recv(&mut got).unwrap_or_else(|e| panic!("datagram {n}: {e}"));
+        assert_eq!(got[..length], sent, "it arrives as it was sent");
+    }
+    ENCAPSULATION + 14 + 28 + PAYLOAD as u64
+}
+
+/// Waits until a condition holds; says what did not come about.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until a notice with these words comes; gives all that came.
+pub(crate) fn told(live: &mut Live, words: &str) -> Vec<String> {
+    let mut notices = Vec::new();
+    until(words, || {
+        live.follow();
+        notices.extend(live.notices());
+        notices.iter().any(|n| n.contains(words))
+    });
+    notices
+}
+
+/// An interface's counters and a reading that belong together: nothing passed in between.
+pub(crate) fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2], Snapshot) {
+    for _ in 0..100 {
+        let before = space.counted(name);
+        let snapshot = live.read().unwrap();
+        if space.counted(name) == before {
+            return (before, snapshot);
+        }
+    }
+    panic!("{name} in {} does not come to rest", space.name());
+}
+
+/// What all rows of an interface hold is what was counted.
+pub(crate) fn closed(s: &Snapshot) {
+    for (i, interface) in s.interfaces.iter().enumerate() {
+        let rows: Count = s.rows.iter().filter(|f| usize::from(f.interface) == i).map(|f| f.counters.total()).sum();
+        let Books { counted, .. } = interface.books;
+        assert_eq!(rows, counted[0] + counted[1], "the rows of {} are what was counted", interface.name);
+    }
+}
+
+/// Detaches the tcx links of these programs. How many.
+#[allow(unsafe_code)]
+pub(crate) fn detach_links(programs: &[u32]) -> usize {
+    let (mut id, mut detached) = (0, 0);
+    // SAFETY: id, info and size live until the calls return, and size says how long info is.
+    unsafe {
+        while libbpf_sys::bpf_link_get_next_id(id, &mut id) == 0 {
+            let fd = libbpf_sys::bpf_link_get_fd_by_id(id);
+            if fd < 0 {
+                continue;
+            }
+            let mut info = libbpf_sys::bpf_link_info::default();
+            let mut size = size_of_val(&info) as u32;
+            let known = libbpf_sys::bpf_link_get_info_by_fd(fd, &mut info, &mut size) == 0;
+            if known && info.type_ == libbpf_sys::BPF_LINK_TYPE_TCX && programs.contains(&info.prog_id) {
+                detached += usize::from(libbpf_sys::bpf_link_detach(fd) == 0);
+            }
+            libc::close(fd);
+        }
+    }
+    detached
+}
