@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 TMON := target/release/tmon
 
-.PHONY: demo test test-kernels setup build check
+.PHONY: demo test test-page test-kernels setup build check
 
 demo: build
 	$(SUDO) ./$(TMON) demo
@@ -15,6 +15,11 @@ demo: build
 # As root: the tests load BPF programs and make network namespaces.
 test: setup
 	$(SUDO) $(CARGO) test --release
+
+# The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
+test-page:
+	$(MAKE) setup PACKAGES='$(PACKAGES) chromium chromium-driver python3-selenium'
+	$(CARGO) test --release --test page -- --ignored
 
 # The same on kernels of other ages, in virtual machines; VMRUN= names the program that boots them.
 test-kernels: setup

@@ -128,6 +128,21 @@ struct Print {
     /// One line per row
     #[arg(long)]
     csv: bool,
+    /// The chord as an SVG picture
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
+    svg: bool,
+    /// A page with the chord, ids, levels and rows, in one file that needs nothing else
+    #[arg(long, conflicts_with_all = ["json", "csv", "svg"])]
+    html: bool,
+    /// The picture or the page: dark or light [default: dark; a page as the reader's system is]
+    #[arg(long, value_enum, value_name = "THEME")]
+    theme: Option<Paper>,
+    /// At most this many hosts on the picture or the page, the rest is `other` [default: 24]
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// The picture is of the inner addresses, not of the hosts
+    #[arg(long, requires = "svg")]
+    inner: bool,
     /// Only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Filter,
@@ -138,12 +153,24 @@ struct Print {
 
 impl Print {
     fn format(&self) -> export::Format {
-        match (self.json, self.csv) {
-            (true, _) => export::Format::Json,
-            (_, true) => export::Format::Csv,
+        let light = self.theme.map(|t| t == Paper::Light);
+        match (self.json, self.csv, self.svg, self.html) {
+            (true, ..) => export::Format::Json,
+            (_, true, ..) => export::Format::Csv,
+            (_, _, true, _) => {
+                export::Format::Svg(export::svg::Options { light: light.unwrap_or(false), inner: self.inner, top: self.top })
+            }
+            (.., true) => export::Format::Html(export::html::Options { dark: light.map(|l| !l), top: self.top }),
             _ => export::Format::Table,
         }
     }
+}
+
+/// What a picture is drawn on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Paper {
+    Dark,
+    Light,
 }
 
 fn filter(text: &str) -> Result<Filter, String> {

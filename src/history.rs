@@ -225,6 +225,22 @@ fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
             sums.add(&row);
         }
     }
+    for flow in others(sums, groups) {
+        out.push_flow(place, &flow);
+        place += 1;
+    }
+    out
+}
+
+/// Rows added up as the history adds up the small ones: at most `groups` sums by interface, outer
+/// pair and tunnel, and one per interface for what is beyond that. Nothing is lost.
+pub fn summed<'a>(flows: impl IntoIterator<Item = &'a Flow>, groups: usize) -> Vec<Flow> {
+    let mut sums = Sums::default();
+    flows.into_iter().for_each(|f| sums.add(f));
+    others(sums, groups)
+}
+
+fn others(sums: Sums, groups: usize) -> Vec<Flow> {
     let mut sums = sums.into_list();
     let rank = |(group, c): &(Group, Counters)| (Reverse(c.total().bytes), *group);
     let mut overflow: HashMap<u16, Counters> = HashMap::new();
@@ -237,11 +253,7 @@ fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
     sums.sort_unstable_by_key(rank);
     let none = Tunnel { kind: Kind::None, id: None };
     let overflow = overflow.into_iter().map(|(interface, c)| ((interface, None, none), c));
-    for (group, counters) in sums.into_iter().chain(overflow) {
-        out.push_flow(place, &other(group, counters));
-        place += 1;
-    }
-    out
+    sums.into_iter().chain(overflow).map(|(group, counters)| other(group, counters)).collect()
 }
 
 #[cfg(test)]

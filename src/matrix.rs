@@ -43,6 +43,14 @@ impl fmt::Display for End {
     }
 }
 
+/// What an end is called on a picture or in a list: the smaller ones say how many they are.
+pub fn label(end: End, folded: usize) -> String {
+    match end {
+        End::Other => format!("{folded} others"),
+        end => end.to_string(),
+    }
+}
+
 /// What is measured: the order of the ends, and which of them are the largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Measure {

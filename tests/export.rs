@@ -11,7 +11,7 @@ use std::{
 };
 
 use tmon::{
-    export::{Format, Reading, Writer, table},
+    export::{Format, Reading, Writer, svg, table},
     filter::Filter,
     flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     snapshot::{Fill, HookKind, Interface, Interval, Rows},
@@ -226,6 +226,23 @@ fn a_table_is_sorted_by_bytes_and_adds_up() {
     let shares: Vec<&str> = table.lines().filter_map(|l| l.split_once(" %").map(|(l, _)| l.rsplit(' ').next().unwrap())).collect();
     assert_eq!(shares, ["99.9", "<0.1", "<0.1", "<0.1", "<0.1", "<0.1", "<0.1", "100", "99.1"]); // the last is the coverage
     assert!(table.lines().any(|l| l.trim_start().starts_with("total  ") && l.contains("7 rows") && l.contains("1.5 GB")), "{table}");
+}
+
+#[test]
+fn a_picture_shows_what_was_asked_for() {
+    let picture = |options| {
+        let svg = text(&interval(&flows()[..5]), "", Format::Svg(options), None, 1);
+        assert!(!svg.chars().any(|c| c.is_control() && c != '\n'), "raw control character");
+        let doc = roxmltree::Document::parse(&svg).unwrap();
+        let words = doc.descendants().filter(|n| n.has_tag_name("text")).filter_map(|n| n.text()).collect::<Vec<_>>().join("\n");
+        (svg.contains("#ffffff"), words)
+    };
+    let (light, hosts) = picture(svg::Options::default());
+    assert!(!light && hosts.contains("172.16.1.101") && hosts.contains("node-a") && hosts.contains("total 1.5 GB"), "{hosts}");
+    let (light, inner) = picture(svg::Options { light: true, inner: true, top: None });
+    assert!(light && inner.contains("192.168.0.2") && !inner.contains("172.16.1.101\n"), "{inner}");
+    let (_, few) = picture(svg::Options { top: Some(1), ..svg::Options::default() });
+    assert!(few.contains("3 others"), "{few}");
 }
 
 #[test]

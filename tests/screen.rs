@@ -13,7 +13,7 @@ use tmon::{
     snapshot::{Fill, HookKind, Interface, Rows, Snapshot},
     tui::{
         Reading,
-        app::{App, At, Effect, Hit, Msg, Notice, Pick, Start, Unit, View, update},
+        app::{App, At, Effect, Form, Hit, Msg, Notice, Pick, Start, Unit, View, update},
         compose,
         look::Look,
         screen::Hits,
@@ -373,7 +373,8 @@ fn keys_change_the_app() {
         press(&mut app, keys);
         assert!(check(&app), "after '{keys}': {:?} {:?} {:?} {:?}", app.view, app.pick, app.at, app.tunnel);
     }
-    for (keys, effect) in [("q", Effect::Quit), ("e", Effect::Save), ("? q", Effect::Quit)] {
+    for (keys, effect) in [("q", Effect::Quit), ("e", Effect::Save(Form::Picture)), ("E", Effect::Save(Form::Page)), ("? q", Effect::Quit)]
+    {
         assert_eq!(press(&mut app(many), keys), Some(effect), "{keys}");
     }
 }

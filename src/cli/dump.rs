@@ -20,7 +20,7 @@ pub(super) struct Dump {
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
     /// Print what happened every TIME, until interrupted or --for has passed
-    #[arg(long = "watch", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "watch", value_name = "TIME", value_parser = duration, conflicts_with_all = ["svg", "html"])]
     every: Option<Duration>,
 }
 

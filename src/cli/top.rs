@@ -66,6 +66,7 @@ impl Look {
             scheme: self.theme,
             manner: tui::stage::Manner { animate: !self.no_animation, ..default.manner },
             mouse: !self.no_mouse,
+            maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
             ..default
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Readings for people and machines: table, JSON, CSV.
+//! Readings for people and machines: table, JSON, CSV, a picture, a page.
 //!
 //! One writer per format, each a leaf. All of them give back the error of the stream as it is: a
 //! closed pipe is `BrokenPipe`.
@@ -8,10 +8,11 @@ use std::io::{self, BufWriter, Write};
 use crate::{
     filter::Filter,
     flow::{Count, Flow, Key, Tunnel},
-    snapshot::Interval,
+    snapshot::{Interval, Rows},
 };
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod svg;
 pub mod table;
@@ -47,6 +48,15 @@ impl<'a> Reading<'a> {
         name_of(self.interval, flow)
     }
 
+    /// The rows that are kept, packed again: for what walks [`Rows`].
+    fn packed(&self) -> Rows {
+        let mut rows = Rows::default();
+        for (flow, place) in self.flows.iter().zip(0..) {
+            rows.push_flow(place, flow);
+        }
+        rows
+    }
+
     /// All rows that are kept, added up.
     pub fn total(&self) -> Count {
         self.flows.iter().map(|f| f.counters.total()).sum()
@@ -72,6 +82,10 @@ pub enum Format {
     Json,
     /// One line per row; see [`csv`].
     Csv,
+    /// The chord; see [`svg`].
+    Svg(svg::Options),
+    /// A page of its own; see [`html`].
+    Html(html::Options),
 }
 
 /// Writes one reading after another to a stream.
@@ -106,6 +120,8 @@ impl<'w> Writer<'w> {
                 }
                 table::write(&mut out, reading, &self.table)?;
             }
+            Format::Svg(options) => svg::reading(&mut out, reading, options, self.table.base)?,
+            Format::Html(options) => html::write(&mut out, reading, options)?,
         }
         out.flush()
     }

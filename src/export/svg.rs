@@ -3,12 +3,14 @@
 //!
 //! The same shapes as on the screen, with labels, a tooltip (`<title>`) on every arc and ribbon, and
 //! a legend. No script, no font file, no link: it looks the same wherever it is opened.
+use super::Reading;
 use crate::{
     chord::{Layout, padding},
-    colour::Rgb,
+    colour::{EndColours, Palette, Rgb},
     labels::{self, Label, Ring},
+    matrix::{self, End, Level, Matrix, Scope, Tally},
     shapes::{Measure, Part, Shape, Shapes, Step, point},
-    units::{percent, sanitize},
+    units::{self, Base, duration, percent, rfc3339, sanitize},
 };
 use std::{
     borrow::Cow,
@@ -54,6 +56,43 @@ impl SvgStyle {
         let (ground, ink, faint) = (Rgb::hex(0xffffff), Rgb::hex(0x24242c), Rgb::hex(0x70707a));
         SvgStyle { ground, ink, faint, title: title.into(), note: note.into() }
     }
+}
+
+/// What the picture of a reading shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Dark on light.
+    pub light: bool,
+    /// The inner addresses instead of the hosts.
+    pub inner: bool,
+    /// The largest ends that are shown apart; 24 when not given.
+    pub top: Option<usize>,
+}
+
+/// Writes the chord of a reading, in bytes.
+///
+/// # Errors
+/// Those of `out`.
+pub fn reading(out: &mut impl Write, reading: &Reading<'_>, options: Options, base: Base) -> io::Result<()> {
+    let interval = reading.interval;
+    let level = if options.inner { Level::Inner } else { Level::Hosts };
+    let tally = Tally::of(&reading.packed(), &interval.interfaces, &Scope { level, ..Scope::default() });
+    let m = Matrix::new(&tally, matrix::Measure::Bytes, options.top.unwrap_or(24));
+    let (palette, other) = if options.light { (Palette::LIGHT, 0x9a9aa4) } else { (Palette::DARK, 0x70707c) };
+    let known: Vec<End> = m.ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
+    let colours = EndColours::new(palette).assign(&known.iter().map(End::to_string).collect::<Vec<_>>());
+    let colour = |e: &End| known.iter().position(|k| k == e).map_or(Rgb::hex(other), |i| colours[i]);
+    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: matrix::label(*e, m.folded), colour: colour(e) }).collect();
+    let square: Vec<Vec<u64>> = (0..m.len()).map(|i| (0..m.len()).map(|j| m.get(i, j).bytes).collect()).collect();
+
+    let names: Vec<&str> = interval.interfaces.iter().map(|i| i.name.as_str()).collect();
+    let title = format!("{} on {}", names.join(" "), reading.host);
+    let mut note = format!("{} to {} ({})", rfc3339(interval.since), rfc3339(interval.taken), duration(interval.elapsed));
+    if !reading.filter.is_empty() {
+        note = format!("{note} · {}", reading.filter);
+    }
+    let style = if options.light { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
+    write(out, &ends, &square, |v| units::bytes(v, base).to_string(), &style)
 }
 
 // Everything is on a grid of monospaced characters, so that labels are as wide as reckoned.

@@ -366,6 +366,15 @@ pub enum Hit {
     Time(u64),
 }
 
+/// What is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The chord, as SVG.
+    Picture,
+    /// The rows, as a page that draws itself.
+    Page,
+}
+
 /// What the loop has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -373,8 +382,8 @@ pub enum Effect {
     Quit,
     /// Stop until continued.
     Suspend,
-    /// Write the picture to a file.
-    Save,
+    /// Write what is shown to a file.
+    Save(Form),
     /// Draw every cell again.
     Redraw,
 }
@@ -504,6 +513,23 @@ impl App {
         match self.at {
             At::Past(n) => Some(n),
             At::Live => self.history.newest().map(|f| f.number),
+        }
+    }
+
+    /// What is shown, with all its rows: an interval of the past or the newest, or totals. `None`
+    /// when there is nothing yet, or no longer.
+    pub fn interval(&self) -> Option<Interval> {
+        let past = match self.at {
+            At::Live => None,
+            At::Past(n) => Some(n),
+        };
+        match (past, self.rate, self.held.as_ref().filter(|h| Some(h.0) == past)) {
+            (None, true, _) => self.newest().cloned(),
+            (None, false, _) => self.latest().map(Snapshot::total),
+            (Some(_), true, Some(held)) => Some(held.1.as_ref().clone()),
+            (Some(_), false, Some(held)) => Some(held.2.total()),
+            (Some(n), true, None) => self.history.get(n).map(|f| f.interval.clone()),
+            (Some(n), false, None) => self.history.total_until(n),
         }
     }
 
@@ -1045,7 +1071,8 @@ impl App {
         match action {
             Action::Quit => return Some(Effect::Quit),
             Action::Suspend => return Some(Effect::Suspend),
-            Action::Save => return Some(Effect::Save),
+            Action::SavePicture => return Some(Effect::Save(Form::Picture)),
+            Action::SavePage => return Some(Effect::Save(Form::Page)),
             Action::Redraw => return Some(Effect::Redraw),
             Action::Help => (self.help, self.scroll) = (!self.help, 0),
             Action::NextView => self.step_view(1),

@@ -78,7 +78,9 @@ pub enum Action {
     /// To the interval with the most traffic.
     Peak,
     /// Save the picture as SVG.
-    Save,
+    SavePicture,
+    /// Save the rows as a page.
+    SavePage,
     /// Draw everything again.
     Redraw,
 }
@@ -187,7 +189,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('2')], "2", Action::Matrix, Group::Views, "matrix"),
     bind(&[c('3')], "3", Action::Table, Group::Views, "table"),
     bind(&[c('4'), c('H')], "4 H", Action::Health, Group::Views, "health: books, coverage, errors"),
-    bind(&[c('e')], "e", Action::Save, Group::Program, "save the chord as SVG"),
+    bind(&[c('e')], "e", Action::SavePicture, Group::Program, "save the chord as SVG"),
+    bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page with chord, ids, levels, rows (HTML)"),
     hinted(bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, Group::Program, "these keys"), "keys"),
     bind(&[ctrl('l')], "Ctrl-L", Action::Redraw, Group::Program, "draw everything again"),
     bind(&[ctrl('z')], "Ctrl-Z", Action::Suspend, Group::Program, "suspend"),

@@ -29,6 +29,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use crate::snapshot::Snapshot;
 use app::{App, Effect, Hit, Msg, Notice, Start};
 use look::Look;
+use save::Maker;
 use screen::Hits;
 use session::Session;
 use stage::{Manner, Stage};
@@ -49,6 +50,8 @@ pub struct Options {
     pub manner: Manner,
     /// The mouse is ours, rather than the terminal's for selecting text.
     pub mouse: bool,
+    /// Whose name is on what is saved.
+    pub maker: Maker,
 }
 
 impl Default for Options {
@@ -60,6 +63,7 @@ impl Default for Options {
             depth: Depth::from_env(),
             manner: Manner::default(),
             mouse: true,
+            maker: Maker::default(),
         }
     }
 }
@@ -104,6 +108,7 @@ struct Dashboard {
     hits: Hits,
     stage: Stage,
     manner: Manner,
+    maker: Maker,
     begun: Instant,
 }
 
@@ -116,6 +121,7 @@ impl Dashboard {
             hits: Hits::default(),
             stage: Stage::default(),
             manner: Manner { interval: opts.interval, ..opts.manner },
+            maker: opts.maker.clone(),
             begun: Instant::now(),
         })
     }
@@ -216,9 +222,9 @@ impl Dashboard {
             Some(Effect::Quit) => return Ok(true),
             Some(Effect::Suspend) => self.session.suspend()?,
             Some(Effect::Redraw) => self.session.clear()?,
-            Some(Effect::Save) => {
+            Some(Effect::Save(form)) => {
                 self.look.learn(&self.app.picture.matrix.ends);
-                let (text, bad) = match save::save(&self.app, &self.look) {
+                let (text, bad) = match save::save(&self.app, &self.look, form, &self.maker) {
                     Ok(name) => (format!("saved {name}"), false),
                     Err(e) => (format!("not saved: {e:#}"), true),
                 };

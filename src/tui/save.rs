@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The picture as a file for a ticket.
+//! What is shown as a file for a ticket: a picture or a page.
 use std::{fs::File, io::BufWriter, io::Write};
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    export::svg::{self, SvgEnd, SvgStyle},
+    export::{
+        Reading, html,
+        svg::{self, SvgEnd, SvgStyle},
+    },
     flow::Count,
+    matrix::label,
     tui::{
-        app::App,
+        app::{App, Form},
         look::Look,
-        stage::label,
         table_view::tunnel_name,
         theme::{Depth, Scheme},
     },
@@ -39,33 +42,63 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     let names: Vec<&str> = p.interfaces.iter().map(|i| i.name.as_str()).collect();
     let note =
         format!("{} · {} to {} ({}) · {}", names.join(" "), rfc3339(p.since), rfc3339(p.taken), duration(p.elapsed), app.unit_name());
-    let light = look.theme.scheme == Scheme::Light && look.theme.depth != Depth::Mono;
-    let style = if light { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
+    let style = if light(look) { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
     // an amount is in the measure, bytes or packets: the text says it in the unit
     svg::write(out, &ends, &square, |v| app.quantity(Count { packets: v, bytes: v }).to_string(), &style)
 }
 
-/// Saves the chord in the current directory under a name that says when it is of, and returns
+/// Whose name is on what is saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maker {
+    /// The tool and its version.
+    pub tool: String,
+    /// The host that is read, or where the capture is.
+    pub host: String,
+}
+
+/// Writes the rows of what is shown into `out` as a page.
+///
+/// # Errors
+/// There is nothing to show; those of `out`.
+pub fn write_page(app: &App, look: &Look, maker: &Maker, out: &mut impl Write) -> Result<()> {
+    let interval = app.interval().context("there is nothing to save")?;
+    let reading = Reading::new(&maker.tool, &maker.host, &interval, &app.filter);
+    Ok(html::write(out, &reading, html::Options { dark: Some(!light(look)), top: app.top })?)
+}
+
+fn light(look: &Look) -> bool {
+    look.theme.scheme == Scheme::Light && look.theme.depth != Depth::Mono
+}
+
+/// Saves what is shown in the current directory under a name that says when it is of, and returns
 /// that name. No file is ever overwritten.
 ///
 /// # Errors
-/// There is nothing to draw, or the file cannot be made.
-pub fn save(app: &App, look: &Look) -> Result<String> {
+/// There is nothing to save, or the file cannot be made.
+pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String> {
     if app.picture.matrix.is_empty() {
         bail!("there is nothing to save");
     }
     let when: String = rfc3339(app.picture.taken).chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
+    let ending = match form {
+        Form::Picture => "svg",
+        Form::Page => "html",
+    };
     for n in 1..100 {
-        let name = if n == 1 { format!("tmon-{when}.svg") } else { format!("tmon-{when}-{n}.svg") };
+        let name = if n == 1 { format!("tmon-{when}.{ending}") } else { format!("tmon-{when}-{n}.{ending}") };
         match File::create_new(&name) {
             Ok(file) => {
                 let mut out = BufWriter::new(file);
-                write(app, look, &mut out).and_then(|()| out.flush()).with_context(|| format!("write {name}"))?;
+                let written = match form {
+                    Form::Picture => write(app, look, &mut out).map_err(Into::into),
+                    Form::Page => write_page(app, look, maker, &mut out),
+                };
+                written.and_then(|()| Ok(out.flush()?)).with_context(|| format!("write {name}"))?;
                 return Ok(name);
             }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).with_context(|| format!("make {name} in the current directory")),
         }
     }
-    bail!("there are already many pictures of {when} here")
+    bail!("there are already many files of {when} here")
 }

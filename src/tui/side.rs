@@ -11,14 +11,13 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::Count,
-    matrix::{End, Level},
+    matrix::{End, Level, label},
     tui::{
         app::{App, Hit, Pick},
         keys::Action,
         look::Look,
         screen::Hits,
         spark,
-        stage::label,
         table_view::tunnel_name,
         text::{fit, shared_prefix},
     },

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     chord::{Layout, Scene, ease, padding, tween},
     colour::Rgb,
-    matrix::{End, Matrix},
+    matrix::{End, Matrix, label},
     raster::{Blocks, Canvas},
     shapes::Part,
     tui::{
@@ -199,14 +199,6 @@ pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::End> {
     }
     let colour = |e: &End| -> Rgb { look.colour(*e) };
     m.ends.iter().zip(labels).map(|(e, label)| chord::End { label, colour: colour(e), marked: app.marks.contains(e) }).collect()
-}
-
-/// What an end is called on the circle and in the list.
-pub fn label(end: End, folded: usize) -> String {
-    match end {
-        End::Other => format!("{folded} others"),
-        end => end.to_string(),
-    }
 }
 
 #[cfg(test)]
