@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
 use crate::{
     attach::Want,
@@ -21,6 +21,7 @@ use crate::{
     export,
     filter::Filter,
     flow::Kind,
+    settings,
     snapshot::HookKind,
     tui,
 };
@@ -242,8 +243,13 @@ fn wait(until: Instant, flag: &AtomicBool) -> bool {
 
 /// Runs the command line. Errors are printed as one line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let args = match settings::merged(&Cli::command(), &["top", "demo"], "top", args.into_iter().collect()) {
+        Ok(args) => args,
+        Err(e) => return code(Err(e)),
+    };
+    let parsed = Cli::command().try_get_matches_from(args).and_then(|m| Ok((Cli::from_arg_matches(&m)?, m)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(e) => {
             let code = u8::try_from(e.exit_code()).unwrap_or(2);
             // Help into a closed pipe is no failure.
@@ -251,6 +257,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code.into();
         }
     };
+    if let Command::Top(top) = &cli.command
+        && let Some(done) = top.settings(&matches)
+    {
+        return code(done.map(|()| 0));
+    }
     let done = match cli.command {
         Command::Top(c) => c.run(),
         Command::Dump(c) => c.run(),

@@ -28,4 +28,5 @@ pub mod source;
 pub mod cli;
 pub mod export;
 pub mod lab;
+pub mod settings;
 pub mod tui;

@@ -27,6 +27,10 @@ pub enum Blocks {
 }
 
 impl Blocks {
+    /// All of them with their names in flags.
+    pub const ALL: [(Blocks, &str); 4] =
+        [(Blocks::Half, "half"), (Blocks::Quadrant, "quadrant"), (Blocks::Sextant, "sextant"), (Blocks::Octant, "octant")];
+
     /// Pixels per cell: columns and rows.
     pub const fn grid(self) -> (usize, usize) {
         match self {

@@ -148,6 +148,7 @@ impl Lab {
 }
 
 #[derive(Args, Debug)]
+#[command(args_override_self = true)]
 pub(super) struct Demo {
     #[command(flatten)]
     look: top::Look,

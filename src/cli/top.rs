@@ -2,14 +2,20 @@
 //! `tmon top`.
 use super::*;
 use crate::{
+    raster::Blocks,
     source::{Live, Replay},
-    tui::theme::Scheme,
+    tui::{
+        app::{Unit, View},
+        theme::{Depth, Scheme},
+    },
+    units::Base,
 };
 
 /// Instants of a capture that can be scrubbed to.
 const MOST_READINGS: usize = 600;
 
 #[derive(Args, Debug)]
+#[command(args_override_self = true)]
 pub(super) struct Top {
     #[command(flatten)]
     watch: Watch,
@@ -18,6 +24,12 @@ pub(super) struct Top {
     /// Show this capture instead of an interface; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
     read: Option<PathBuf>,
+    /// Print the settings of this command line and the config file as a config file, and leave
+    #[arg(long)]
+    print_config: bool,
+    /// Keep them: write the config file with them, and leave
+    #[arg(long, conflicts_with = "print_config")]
+    save_config: bool,
 }
 
 /// How the dashboard begins.
@@ -30,30 +42,56 @@ pub(super) struct Look {
     #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Filter,
     /// At most this many hosts on the chord and the matrix, the rest is `other` [default: by room]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     top: Option<usize>,
-    /// Colours: dark, light, colour-blind or mono
-    #[arg(long, default_value = "dark", value_parser = PossibleScheme)]
-    theme: Scheme,
-    /// Changes jump instead of moving
+    /// What is shown first
+    #[arg(long, value_name = "VIEW", default_value = "chord", value_parser = Names(&VIEWS))]
+    view: View,
+    /// What numbers are in; rates are in bits per second by default
+    #[arg(long, value_name = "UNIT", default_value = "bits", value_parser = Names(&UNITS))]
+    units: Unit,
+    /// Bytes in steps of 1024 (KiB, MiB)
     #[arg(long)]
-    no_animation: bool,
+    iec: bool,
+    /// Totals since counting began, instead of rates
+    #[arg(long)]
+    totals: bool,
+    /// Colours that fit the terminal's ground and the reader's eyes
+    #[arg(long, default_value = "dark", value_parser = Names(&Scheme::ALL))]
+    theme: Scheme,
+    /// How many colours there are [default: what COLORTERM, TERM and NO_COLOR say]
+    #[arg(long, value_name = "DEPTH", value_parser = Names(&Depth::ALL))]
+    colours: Option<Depth>,
+    /// Characters that the chord is made of; sextants and octants need a font that has them
+    #[arg(long, value_name = "BLOCKS", default_value = "quadrant", value_parser = Names(&Blocks::ALL))]
+    cells: Blocks,
+    /// Changes jump instead of moving
+    #[arg(long, alias = "no-animation")]
+    no_motion: bool,
     /// Leave the mouse to the terminal
     #[arg(long)]
     no_mouse: bool,
+    /// Read settings from this file [default: ~/.config/tmon/config.toml, by the XDG rules]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
-#[derive(Clone)]
-struct PossibleScheme;
+const VIEWS: [(View, &str); 4] = [(View::Chord, "chord"), (View::Matrix, "matrix"), (View::Table, "table"), (View::Health, "health")];
+const UNITS: [(Unit, &str); 3] = [(Unit::Bits, "bits"), (Unit::Bytes, "bytes"), (Unit::Packets, "packets")];
 
-impl clap::builder::TypedValueParser for PossibleScheme {
-    type Value = Scheme;
-    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&clap::Arg>, value: &std::ffi::OsStr) -> Result<Scheme, clap::Error> {
-        let known = |name: String| Scheme::ALL.iter().find(|s| s.1 == name).map(|s| s.0).ok_or("not a theme");
-        clap::builder::StringValueParser::new().try_map(known).parse_ref(cmd, arg, value)
+/// Values by their names.
+#[derive(Clone)]
+struct Names<T: 'static>(&'static [(T, &'static str)]);
+
+impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Names<T> {
+    type Value = T;
+    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&clap::Arg>, value: &std::ffi::OsStr) -> Result<T, clap::Error> {
+        let names = clap::builder::PossibleValuesParser::new(self.0.iter().map(|n| n.1));
+        let known = |name: String| self.0.iter().find(|n| n.1 == name).map(|n| n.0).ok_or("not a name");
+        names.try_map(known).parse_ref(cmd, arg, value)
     }
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(Scheme::ALL.iter().map(|s| PossibleValue::new(s.1))))
+        Some(Box::new(self.0.iter().map(|n| PossibleValue::new(n.1))))
     }
 }
 
@@ -61,10 +99,19 @@ impl Look {
     fn options(&self) -> tui::Options {
         let default = tui::Options::default();
         tui::Options {
-            start: tui::app::Start { top: self.top, filter: self.filter.to_string(), ..default.start },
+            start: tui::app::Start {
+                view: self.view,
+                unit: self.units,
+                base: if self.iec { Base::Iec } else { Base::Si },
+                totals: self.totals,
+                top: self.top,
+                filter: self.filter.to_string(),
+                ..default.start
+            },
             interval: self.interval.max(Duration::from_millis(50)),
             scheme: self.theme,
-            manner: tui::stage::Manner { animate: !self.no_animation, ..default.manner },
+            depth: self.colours.unwrap_or(default.depth),
+            manner: tui::stage::Manner { animate: !self.no_motion, blocks: self.cells, ..default.manner },
             mouse: !self.no_mouse,
             maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
             ..default
@@ -78,6 +125,25 @@ impl Look {
 }
 
 impl Top {
+    /// What `--print-config` and `--save-config` do; `None` when neither is asked for.
+    pub(super) fn settings(&self, matches: &clap::ArgMatches) -> Option<Result<()>> {
+        if !self.print_config && !self.save_config {
+            return None;
+        }
+        let command = Cli::command();
+        let (name, matches) = matches.subcommand()?;
+        let text = settings::text(command.find_subcommand(name)?, matches);
+        if self.print_config {
+            return Some(io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(Into::into));
+        }
+        let file = settings::chosen(self.look.config.as_deref());
+        Some(file.context("there is no home directory to keep settings in: name a file with --config").and_then(|file| {
+            settings::save(&file, &text)?;
+            println!("kept in {}", file.display());
+            Ok(())
+        }))
+    }
+
     pub(super) fn run(self) -> Result<()> {
         match &self.read {
             None => self.look.show(&self.watch.interfaces, self.watch.netns.as_deref(), &self.watch.count.config(), self.watch.want()),

@@ -21,6 +21,10 @@ pub enum Depth {
 }
 
 impl Depth {
+    /// All depths with their names in flags.
+    pub const ALL: [(Depth, &str); 4] =
+        [(Depth::TrueColor, "truecolor"), (Depth::Ansi256, "256"), (Depth::Ansi16, "16"), (Depth::Mono, "mono")];
+
     /// What an environment asks for: `NO_COLOR` (<https://no-color.org>), `COLORTERM`, `TERM`.
     pub fn detect(var: impl Fn(&str) -> Option<String>) -> Depth {
         let var = |name| var(name).unwrap_or_default().to_ascii_lowercase();
