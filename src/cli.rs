@@ -28,7 +28,9 @@ use crate::{
 
 mod dump;
 mod lab;
+mod listing;
 mod top;
+mod tunnels;
 
 /// `tmon 0.1.0`, as JSON says it.
 pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
@@ -55,6 +57,8 @@ enum Command {
     Dump(dump::Dump),
     /// Judge a capture file with the same BPF program
     Replay(dump::Replay),
+    /// The tunnel devices of this host: ids, ports, ends, underlays
+    Tunnels(tunnels::Tunnels),
     /// The simulated multi-host overlay: nine hosts and four networks in namespaces
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -266,6 +270,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Top(c) => c.run(),
         Command::Dump(c) => c.run(),
         Command::Replay(c) => c.run(),
+        Command::Tunnels(c) => c.run(),
         Command::Lab(c) => return code(c.run()),
         Command::Demo(c) => c.run(),
     };

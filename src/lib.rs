@@ -18,6 +18,7 @@ pub mod snapshot;
 
 pub mod attach;
 pub mod bpf;
+pub mod discover;
 pub mod netlink;
 pub mod netns;
 pub mod table;

@@ -188,6 +188,7 @@ fn tunnels_are_those_of_the_design() {
             kind: Kind::Vxlan,
             id: Some(10000 + u32::from(i)),
             port: Some(4789),
+            fou: false,
             local: Some([172, 16, 1, 101].into()),
             remote: Some([239, 1, 1, 1 + i].into()),
             underlay: Some(underlay.index),

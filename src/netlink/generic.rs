@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What only generic netlink tells: the ports of WireGuard, and of FOU and GUE.
+//! What only generic netlink tells: the ports and peers of WireGuard, and the ports of FOU and GUE.
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlasIterator, parse_string, parse_u8, parse_u16,
-    parse_u16_be,
+    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlasIterator, parse_ip, parse_string, parse_u8,
+    parse_u16, parse_u16_be,
 };
 
 use super::Netlink;
@@ -17,12 +19,23 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const WG_CMD_GET_DEVICE: u8 = 0;
 const WGDEVICE_A_IFINDEX: u16 = 1;
 const WGDEVICE_A_LISTEN_PORT: u16 = 6;
+const WGDEVICE_A_PEERS: u16 = 8;
+const WGPEER_A_ENDPOINT: u16 = 4;
 /// linux/fou.h
 const FOU_CMD_GET: u8 = 3;
 const FOU_ATTR_PORT: u16 = 1;
 const FOU_ATTR_IPPROTO: u16 = 3;
 const FOU_ATTR_TYPE: u16 = 4;
 const FOU_ENCAP_GUE: u8 = 2;
+
+/// The address in a struct sockaddr_in or sockaddr_in6.
+fn endpoint(sockaddr: &[u8]) -> Option<IpAddr> {
+    match i32::from(parse_u16(sockaddr.get(..2)?).ok()?) {
+        libc::AF_INET => parse_ip(sockaddr.get(4..8)?).ok(),
+        libc::AF_INET6 => parse_ip(sockaddr.get(8..24)?).ok(),
+        _ => None,
+    }
+}
 
 /// A UDP port on which the kernel takes in foo-over-UDP. It belongs to no device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,17 +47,23 @@ pub struct FouPort {
 }
 
 impl Netlink {
-    /// The port that a WireGuard device listens on; needs CAP_NET_ADMIN.
-    pub(super) fn wireguard_port(&mut self, ifindex: u32) -> Result<Option<u16>> {
-        let mut port = None;
+    /// The port that a WireGuard device listens on, and where its peers are; needs CAP_NET_ADMIN.
+    pub(super) fn wireguard(&mut self, ifindex: u32) -> Result<(Option<u16>, Vec<IpAddr>)> {
+        let (mut port, mut ends) = (None, Vec::new());
         let device = DefaultNla::new(WGDEVICE_A_IFINDEX, ifindex.to_ne_bytes().to_vec());
-        self.ask("wireguard", WG_CMD_GET_DEVICE, Some(device), |kind, value| {
-            if kind == WGDEVICE_A_LISTEN_PORT {
-                port = parse_u16(value).ok();
+        self.ask("wireguard", WG_CMD_GET_DEVICE, Some(device), |kind, value| match kind {
+            // 0 is a device that was never brought up.
+            WGDEVICE_A_LISTEN_PORT => port = parse_u16(value).ok().filter(|p| *p != 0),
+            WGDEVICE_A_PEERS => {
+                let peers = NlasIterator::new(value).map_while(|a| a.ok());
+                ends.extend(peers.filter_map(|peer| {
+                    let mut about = NlasIterator::new(peer.value()).map_while(|a| a.ok());
+                    endpoint(about.find(|a| a.kind() == WGPEER_A_ENDPOINT)?.value())
+                }));
             }
+            _ => {}
         })?;
-        // 0 is a device that was never brought up.
-        Ok(port.filter(|p| *p != 0))
+        Ok((port, ends))
     }
 
     /// The ports for foo-over-UDP in this network namespace, sorted; none where the kernel does not have it loaded.

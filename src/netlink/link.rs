@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NetlinkBuffer, NlasIterator, ParseableParametrized};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NetlinkBuffer, NlasIterator, ParseableParametrized, parse_string};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
@@ -15,6 +15,13 @@ use nix::errno::Errno;
 
 use super::{Netlink, NewTunnel, errno};
 use crate::netns::Netns;
+
+/// Attributes that are read here (linux/if_link.h), and the flags beside their numbers.
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// The longest name an interface can have, in bytes.
 pub(super) const NAME_MAX: usize = 15;
@@ -46,8 +53,8 @@ pub struct Link {
     pub lower_netnsid: Option<i32>,
     /// The text an administrator gave it.
     pub alias: Option<String>,
-    /// What the device type says about it, undigested.
-    pub info: Option<InfoData>,
+    /// What the device type says about it (`IFLA_INFO_DATA`), as the kernel wrote it.
+    pub info: Vec<u8>,
     /// Its counters, 64 bits wide.
     pub stats: Stats64,
 }
@@ -67,8 +74,22 @@ impl Link {
         };
         // 16 bytes of struct ifinfomsg, then attributes.
         for attribute in NlasIterator::new(payload.get(16..)?).map_while(|a| a.ok()) {
+            if attribute.kind() == IFLA_IFNAME {
+                // Any bytes will do for the kernel; the interface is there all the same.
+                link.name = String::from_utf8_lossy(attribute.value().strip_suffix(&[0]).unwrap_or(attribute.value())).into_owned();
+                continue;
+            }
+            if attribute.kind() & NLA_TYPE_MASK == IFLA_LINKINFO {
+                for info in NlasIterator::new(attribute.value()).map_while(|a| a.ok()) {
+                    match info.kind() & NLA_TYPE_MASK {
+                        IFLA_INFO_KIND => link.kind = parse_string(info.value()).ok(),
+                        IFLA_INFO_DATA => link.info = info.value().to_vec(),
+                        _ => {}
+                    }
+                }
+                continue;
+            }
             match LinkAttribute::parse_with_param(&attribute, header.interface_family) {
-                Ok(LinkAttribute::IfName(name)) => link.name = name,
                 Ok(LinkAttribute::Mtu(mtu)) => link.mtu = mtu,
                 Ok(LinkAttribute::Address(mac)) => link.mac = mac,
                 Ok(LinkAttribute::Controller(index)) => link.master = Some(index),
@@ -76,15 +97,6 @@ impl Link {
                 Ok(LinkAttribute::LinkNetNsId(id)) => link.lower_netnsid = (id >= 0).then_some(id),
                 Ok(LinkAttribute::IfAlias(alias)) => link.alias = Some(alias),
                 Ok(LinkAttribute::Stats64(stats)) => link.stats = stats,
-                Ok(LinkAttribute::LinkInfo(infos)) => {
-                    for info in infos {
-                        match info {
-                            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-                            LinkInfo::Data(data) => link.info = Some(data),
-                            _ => {}
-                        }
-                    }
-                }
                 _ => {}
             }
         }

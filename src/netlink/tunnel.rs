@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use netlink_packet_route::link::{
-    GreEncapType, GreIOFlags, InfoBareUdp, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoGtp, InfoIpTunnel, InfoKind, InfoVxlan,
-    TunnelEncapType,
-};
+use netlink_packet_core::{NlasIterator, parse_ip, parse_u16, parse_u16_be, parse_u32, parse_u32_be};
+use netlink_packet_route::link::{GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, InfoVxlan};
 
 use super::{Link, Netlink};
 use crate::flow::Kind;
@@ -26,9 +24,11 @@ pub struct TunnelDevice {
     pub id: Option<u32>,
     /// The UDP port that its packets are sent to, where it is known.
     pub port: Option<u16>,
+    /// With [`Kind::Gue`]: foo-over-UDP, there is no header of its own on that port.
+    pub fou: bool,
     /// The outer address that it sends from; `None` when the route decides.
     pub local: Option<IpAddr>,
-    /// The other end, or the group of ends where it is a multicast address.
+    /// The other end, the first of them (WireGuard), or the group of ends where it is a multicast address.
     pub remote: Option<IpAddr>,
     /// The interface that it was bound to, an index.
     pub underlay: Option<u32>,
@@ -44,181 +44,183 @@ pub struct TunnelDevice {
     pub master: Option<u32>,
 }
 
+/// What an attribute of a device says.
+#[derive(Clone, Copy)]
+enum Field {
+    Id,
+    /// In network order, and only where the flags say that there is one.
+    Key,
+    KeyFlags,
+    Local,
+    Remote,
+    Underlay,
+    Port,
+    /// There, or not zero: ids and ends come with each packet.
+    External,
+    Gpe,
+    Protocol,
+    Encap,
+    EncapPort,
+    EtherType,
+}
+
+type Fields = &'static [(u16, Field)];
+
+/// `IFLA_VXLAN_*`, `IFLA_GENEVE_*` (linux/if_link.h), `IFLA_GRE_*`, `IFLA_IPTUN_*` (linux/if_tunnel.h) ...
+const VXLAN: Fields = &[
+    (1, Field::Id),
+    (2, Field::Remote),
+    (3, Field::Underlay),
+    (4, Field::Local),
+    (15, Field::Port),
+    (16, Field::Remote),
+    (17, Field::Local),
+    (25, Field::External),
+    (27, Field::Gpe),
+];
+const GENEVE: Fields = &[
+    (1, Field::Id),
+    (2, Field::Remote),
+    (5, Field::Port),
+    (6, Field::External),
+    (7, Field::Remote),
+    (17, Field::Local),
+    (18, Field::Local),
+];
+const GRE: Fields = &[
+    (1, Field::Underlay),
+    (3, Field::KeyFlags),
+    (5, Field::Key),
+    (6, Field::Local),
+    (7, Field::Remote),
+    (14, Field::Encap),
+    (17, Field::EncapPort),
+    (18, Field::External),
+];
+const IP: Fields = &[
+    (1, Field::Underlay),
+    (2, Field::Local),
+    (3, Field::Remote),
+    (9, Field::Protocol),
+    (15, Field::Encap),
+    (18, Field::EncapPort),
+    (19, Field::External),
+];
+const GTP: Fields = &[(7, Field::Local), (8, Field::Local)];
+const BAREUDP: Fields = &[(1, Field::Port), (2, Field::EtherType)];
+
+/// The kernel's device types, what their packets are, and how they are described.
+const DEVICES: &[(&str, Kind, Fields)] = &[
+    ("vxlan", Kind::Vxlan, VXLAN),
+    ("geneve", Kind::Geneve, GENEVE),
+    ("gre", Kind::Gre, GRE),
+    ("ip6gre", Kind::Gre, GRE),
+    ("gretap", Kind::Gretap, GRE),
+    ("ip6gretap", Kind::Gretap, GRE),
+    ("erspan", Kind::Erspan, GRE),
+    ("ip6erspan", Kind::Erspan, GRE),
+    ("ipip", Kind::Ipip, IP),
+    ("sit", Kind::SixInFour, IP),
+    ("ip6tnl", Kind::SixInSix, IP),
+    ("gtp", Kind::Gtpu, GTP),
+    ("bareudp", Kind::Gue, BAREUDP),
+    ("wireguard", Kind::Wireguard, &[]),
+];
+
+const GRE_KEY: u16 = 0x2000;
+const ENCAP_FOU: u16 = 1;
+const ENCAP_GUE: u16 = 2;
+/// The kernel's GTP-U socket is always on the registered port (3GPP TS 29.281, 4.4.2).
+const GTPU_PORT: u16 = 2152;
+
 impl TunnelDevice {
     /// The tunnel that an interface is; `None` for every other interface.
     pub fn of(link: &Link) -> Option<TunnelDevice> {
-        let device = link.kind.clone()?;
-        let kind = match device.as_str() {
-            "vxlan" => Kind::Vxlan,
-            "geneve" => Kind::Geneve,
-            "gre" | "ip6gre" => Kind::Gre,
-            "gretap" | "ip6gretap" => Kind::Gretap,
-            "erspan" | "ip6erspan" => Kind::Erspan,
-            "ipip" => Kind::Ipip,
-            "sit" => Kind::SixInFour,
-            "ip6tnl" => Kind::SixInSix,
-            "gtp" => Kind::Gtpu,
-            "bareudp" => Kind::Gue,
-            "wireguard" => Kind::Wireguard,
-            _ => return None,
-        };
+        let (device, kind, fields) = DEVICES.iter().find(|d| link.kind.as_deref() == Some(d.0))?;
         let mut t = TunnelDevice {
             ifindex: link.index,
             name: link.name.clone(),
-            device,
-            kind,
+            device: (*device).to_owned(),
+            kind: *kind,
             id: None,
-            port: None,
+            port: (*kind == Kind::Gtpu).then_some(GTPU_PORT),
+            fou: false,
             local: None,
             remote: None,
             underlay: None,
             underlay_netnsid: link.lower_netnsid,
-            collect_metadata: false,
+            // The other end of a bareudp device always comes with each packet.
+            collect_metadata: *device == "bareudp",
             mtu: link.mtu,
             up: link.up,
             master: link.master,
         };
-        match &link.info {
-            Some(InfoData::Vxlan(infos)) => t.vxlan(infos),
-            Some(InfoData::Geneve(infos)) => t.geneve(infos),
-            Some(InfoData::GreTun(infos) | InfoData::GreTap(infos) | InfoData::ErSpan(infos)) => t.gre(infos),
-            Some(InfoData::GreTun6(infos) | InfoData::GreTap6(infos) | InfoData::Ip6ErSpan(infos)) => t.gre6(infos),
-            Some(InfoData::IpTunnel(infos)) => t.ip(infos),
-            Some(InfoData::Gtp(infos)) => t.gtp(infos),
-            Some(InfoData::BareUdp(infos)) => t.bareudp(infos),
-            _ => {}
+        let (mut keyed, mut encap_port) = (None, None);
+        for a in NlasIterator::new(&link.info).map_while(|a| a.ok()) {
+            if let Some((_, field)) = fields.iter().find(|f| f.0 == a.kind()) {
+                t.take(*field, a.value(), &mut keyed, &mut encap_port);
+            }
         }
-        // The kernel reports "not set" as the unspecified address, and as interface 0.
-        let set = |a: Option<IpAddr>| a.filter(|a| !a.is_unspecified());
-        (t.local, t.remote) = (set(t.local), set(t.remote));
-        t.underlay = t.underlay.filter(|index| *index != 0);
+        t.id = t.id.filter(|_| keyed != Some(false));
+        if t.kind == Kind::Gue && *device != "bareudp" {
+            t.port = encap_port;
+        }
         if t.collect_metadata {
             t.id = None;
         }
         Some(t)
     }
 
-    fn vxlan(&mut self, infos: &[InfoVxlan]) {
-        for info in infos {
-            match info {
-                InfoVxlan::Id(id) => self.id = Some(*id),
-                InfoVxlan::Group(a) => self.remote = Some((*a).into()),
-                InfoVxlan::Group6(a) => self.remote = Some((*a).into()),
-                InfoVxlan::Local(a) => self.local = Some((*a).into()),
-                InfoVxlan::Local6(a) => self.local = Some((*a).into()),
-                InfoVxlan::Link(index) => self.underlay = Some(*index),
-                InfoVxlan::Port(port) => self.port = Some(*port),
-                InfoVxlan::CollectMetadata(on) => self.collect_metadata = *on,
-                InfoVxlan::Gpe => self.kind = Kind::VxlanGpe,
+    /// One attribute. What is too short to be read says nothing.
+    fn take(&mut self, field: Field, value: &[u8], keyed: &mut Option<bool>, encap_port: &mut Option<u16>) {
+        // The kernel reports "not set" as 0, the unspecified address and interface 0.
+        let port = || parse_u16_be(value).ok().filter(|p| *p != 0);
+        match field {
+            Field::Id => self.id = parse_u32(value).ok(),
+            Field::Key => self.id = parse_u32_be(value).ok(),
+            Field::KeyFlags => *keyed = Some(parse_u16_be(value).is_ok_and(|f| f & GRE_KEY != 0)),
+            Field::Local => self.local = address(value).or(self.local),
+            Field::Remote => self.remote = address(value).or(self.remote),
+            Field::Underlay => self.underlay = parse_u32(value).ok().filter(|i| *i != 0),
+            Field::Port => self.port = port(),
+            Field::External => self.collect_metadata |= value.first().is_none_or(|on| *on != 0),
+            Field::Gpe => self.kind = Kind::VxlanGpe,
+            // IPv4 only; "any" (0) is left at what the device is mostly used for.
+            Field::Protocol if self.device == "ip6tnl" && value == [4] => self.kind = Kind::FourInSix,
+            Field::Protocol => {}
+            Field::Encap => match parse_u16(value) {
+                Ok(encap @ (ENCAP_FOU | ENCAP_GUE)) => (self.kind, self.fou) = (Kind::Gue, encap == ENCAP_FOU),
                 _ => {}
-            }
+            },
+            Field::EncapPort => *encap_port = port(),
+            Field::EtherType if parse_u16_be(value).is_ok_and(|e| matches!(e, 0x8847 | 0x8848)) => self.kind = Kind::MplsUdp,
+            // IP straight behind the UDP header.
+            Field::EtherType => self.fou = true,
         }
     }
+}
 
-    fn geneve(&mut self, infos: &[InfoGeneve]) {
-        for info in infos {
-            match info {
-                InfoGeneve::Id(id) => self.id = Some(*id),
-                InfoGeneve::Remote(a) => self.remote = Some((*a).into()),
-                InfoGeneve::Remote6(a) => self.remote = Some((*a).into()),
-                InfoGeneve::Local(a) => self.local = Some((*a).into()),
-                InfoGeneve::Local6(a) => self.local = Some((*a).into()),
-                InfoGeneve::Port(port) => self.port = Some(*port),
-                InfoGeneve::CollectMetadata => self.collect_metadata = true,
-                _ => {}
-            }
-        }
-    }
-
-    fn gre(&mut self, infos: &[InfoGre]) {
-        let (mut keyed, mut key) = (false, 0);
-        for info in infos {
-            match info {
-                InfoGre::OFlags(flags) => keyed = flags.contains(GreIOFlags::Key),
-                InfoGre::OKey(k) => key = *k,
-                InfoGre::Local(a) => self.local = Some((*a).into()),
-                InfoGre::Remote(a) => self.remote = Some((*a).into()),
-                InfoGre::Link(index) => self.underlay = Some(*index),
-                InfoGre::CollectMetadata => self.collect_metadata = true,
-                InfoGre::EncapType(GreEncapType::Fou | GreEncapType::Gue) => self.kind = Kind::Gue,
-                InfoGre::DestinationPort(port) => self.port = Some(*port),
-                _ => {}
-            }
-        }
-        self.id = keyed.then_some(key);
-        self.port = self.port.filter(|_| self.kind == Kind::Gue);
-    }
-
-    fn gre6(&mut self, infos: &[InfoGre6]) {
-        let (mut keyed, mut key) = (false, 0);
-        for info in infos {
-            match info {
-                InfoGre6::OFlags(flags) => keyed = flags.contains(GreIOFlags::Key),
-                InfoGre6::OKey(k) => key = *k,
-                InfoGre6::Local(a) => self.local = Some((*a).into()),
-                InfoGre6::Remote(a) => self.remote = Some((*a).into()),
-                InfoGre6::Link(index) => self.underlay = Some(*index),
-                InfoGre6::CollectMetadata => self.collect_metadata = true,
-                InfoGre6::EncapType(GreEncapType::Fou | GreEncapType::Gue) => self.kind = Kind::Gue,
-                InfoGre6::DestinationPort(port) => self.port = Some(*port),
-                _ => {}
-            }
-        }
-        self.id = keyed.then_some(key);
-        self.port = self.port.filter(|_| self.kind == Kind::Gue);
-    }
-
-    fn ip(&mut self, infos: &[InfoIpTunnel]) {
-        for info in infos {
-            match info {
-                InfoIpTunnel::Local(a) => self.local = Some(*a),
-                InfoIpTunnel::Remote(a) => self.remote = Some(*a),
-                InfoIpTunnel::Link(index) => self.underlay = Some(*index),
-                InfoIpTunnel::CollectMetadata => self.collect_metadata = true,
-                // IPv4 only; "any" (0) is left at what the device is mostly used for.
-                InfoIpTunnel::Protocol(p) if self.device == "ip6tnl" && u8::from(*p) == 4 => self.kind = Kind::FourInSix,
-                InfoIpTunnel::EncapType(TunnelEncapType::Fou | TunnelEncapType::Gue) => self.kind = Kind::Gue,
-                InfoIpTunnel::EncapDPort(port) => self.port = Some(*port),
-                _ => {}
-            }
-        }
-        self.port = self.port.filter(|_| self.kind == Kind::Gue);
-    }
-
-    fn gtp(&mut self, infos: &[InfoGtp]) {
-        // The kernel's GTP-U socket is always on the registered port (3GPP TS 29.281, 4.4.2).
-        self.port = Some(2152);
-        for info in infos {
-            match info {
-                InfoGtp::Local(a) => self.local = Some((*a).into()),
-                InfoGtp::Local6(a) => self.local = Some((*a).into()),
-                _ => {}
-            }
-        }
-    }
-
-    fn bareudp(&mut self, infos: &[InfoBareUdp]) {
-        // The other end always comes with each packet.
-        self.collect_metadata = true;
-        for info in infos {
-            match info {
-                InfoBareUdp::Port(port) => self.port = Some(*port),
-                InfoBareUdp::Ethertype(ethertype) if matches!(u16::from(*ethertype), 0x8847 | 0x8848) => self.kind = Kind::MplsUdp,
-                _ => {}
-            }
-        }
-    }
+fn address(value: &[u8]) -> Option<IpAddr> {
+    parse_ip(value).ok().filter(|a| !a.is_unspecified())
 }
 
 impl Netlink {
     /// Every tunnel device of this network namespace, by index.
     pub fn tunnels(&mut self) -> Result<Vec<TunnelDevice>> {
-        let mut tunnels: Vec<TunnelDevice> = self.links()?.iter().filter_map(TunnelDevice::of).collect();
+        let links = self.links()?;
+        Ok(self.tunnels_among(&links))
+    }
+
+    /// The tunnel devices among these interfaces of this network namespace.
+    pub fn tunnels_among(&mut self, links: &[Link]) -> Vec<TunnelDevice> {
+        let mut tunnels: Vec<TunnelDevice> = links.iter().filter_map(TunnelDevice::of).collect();
         for t in tunnels.iter_mut().filter(|t| t.kind == Kind::Wireguard) {
-            // Its link says nothing; without the privilege to ask, the port stays unknown.
-            t.port = self.wireguard_port(t.ifindex).unwrap_or(None);
+            // Its link says nothing; without the privilege to ask, port and peers stay unknown.
+            let (port, ends) = self.wireguard(t.ifindex).unwrap_or_default();
+            t.port = port;
+            t.remote = ends.first().copied();
         }
-        Ok(tunnels)
+        tunnels
     }
 
     /// The interface that a tunnel's packets leave by, as an index: the one it is bound to, else the way
@@ -358,55 +360,78 @@ impl NewTunnel {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use netlink_packet_core::Nla;
+    use netlink_packet_core::{DefaultNla, Emitable, Nla};
 
     use super::*;
 
-    fn link(kind: &str, info: InfoData) -> Link {
-        Link { index: 7, name: "t0".to_owned(), kind: Some(kind.to_owned()), up: true, mtu: 1450, info: Some(info), ..Link::default() }
+    /// Attributes as the kernel writes them: number and value.
+    fn link(kind: &str, attributes: &[(u16, &[u8])]) -> Link {
+        let nlas: Vec<DefaultNla> = attributes.iter().map(|(n, value)| DefaultNla::new(*n, value.to_vec())).collect();
+        let mut info = vec![0; nlas.as_slice().buffer_len()];
+        nlas.as_slice().emit(&mut info);
+        Link { index: 7, name: "t0".to_owned(), kind: Some(kind.to_owned()), up: true, mtu: 1450, info, ..Link::default() }
+    }
+
+    fn tunnel(kind: &str, attributes: &[(u16, &[u8])]) -> TunnelDevice {
+        TunnelDevice::of(&link(kind, attributes)).expect("a tunnel")
     }
 
     #[test]
     fn vxlan_devices() {
         let a = Ipv4Addr::new(239, 1, 1, 1);
-        let infos =
-            vec![InfoVxlan::Id(10000), InfoVxlan::Group(a), InfoVxlan::Link(2), InfoVxlan::Port(4789), InfoVxlan::CollectMetadata(false)];
-        let t = TunnelDevice::of(&link("vxlan", InfoData::Vxlan(infos))).expect("a tunnel");
+        let id = 10_000u32.to_ne_bytes();
+        let (port, lower) = (4789u16.to_be_bytes(), 2u32.to_ne_bytes());
+        let t = tunnel("vxlan", &[(1, &id), (2, &a.octets()), (3, &lower), (15, &port), (25, &[0])]);
         assert_eq!(
             (t.kind, t.id, t.port, t.remote, t.local, t.underlay),
             (Kind::Vxlan, Some(10000), Some(4789), Some(a.into()), None, Some(2))
         );
         assert!(t.up && !t.collect_metadata);
 
-        let external = vec![InfoVxlan::Id(0), InfoVxlan::Link(0), InfoVxlan::Port(8472), InfoVxlan::CollectMetadata(true)];
-        let t = TunnelDevice::of(&link("vxlan", InfoData::Vxlan(external))).expect("a tunnel");
+        let t = tunnel("vxlan", &[(1, &[0; 4]), (3, &[0; 4]), (15, &8472u16.to_be_bytes()), (25, &[1])]);
         assert_eq!((t.id, t.port, t.underlay, t.collect_metadata), (None, Some(8472), None, true));
+        assert_eq!(tunnel("vxlan", &[(27, &[])]).kind, Kind::VxlanGpe);
+        // What is too short, or that nobody here knows, says nothing.
+        assert_eq!(tunnel("vxlan", &[(1, &[1, 2]), (2, &[1]), (15, &[]), (99, &[1])]), tunnel("vxlan", &[]));
+    }
 
-        let t = TunnelDevice::of(&link("vxlan", InfoData::Vxlan(vec![InfoVxlan::Gpe]))).expect("a tunnel");
-        assert_eq!(t.kind, Kind::VxlanGpe);
+    #[test]
+    fn every_type_says_where_it_leads() {
+        let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), std::net::Ipv6Addr::LOCALHOST);
+        let t = tunnel("geneve", &[(1, &9u32.to_ne_bytes()), (7, &b.octets()), (5, &6081u16.to_be_bytes())]);
+        assert_eq!((t.id, t.port, t.remote), (Some(9), Some(6081), Some(b.into())));
+        assert!(tunnel("geneve", &[(6, &[])]).collect_metadata && tunnel("gretap", &[(18, &[])]).collect_metadata);
+        assert!(tunnel("ipip", &[(19, &[])]).collect_metadata);
+        let t = tunnel("ip6tnl", &[(2, &b.octets()), (9, &[4])]);
+        assert_eq!((t.kind, t.local), (Kind::FourInSix, Some(b.into())));
+        let t = tunnel("sit", &[(2, &a.octets()), (3, &[0; 4]), (9, &[4])]);
+        assert_eq!((t.kind, t.local, t.remote), (Kind::SixInFour, Some(a.into()), None));
+        let t = tunnel("gtp", &[(7, &a.octets())]);
+        assert_eq!((t.kind, t.port, t.local), (Kind::Gtpu, Some(2152), Some(a.into())));
+        let t = tunnel("bareudp", &[(1, &6635u16.to_be_bytes()), (2, &0x8847u16.to_be_bytes())]);
+        assert_eq!((t.kind, t.port, t.fou, t.collect_metadata), (Kind::MplsUdp, Some(6635), false, true));
+        let t = tunnel("bareudp", &[(1, &9292u16.to_be_bytes()), (2, &0x0800u16.to_be_bytes())]);
+        assert_eq!((t.kind, t.port, t.fou), (Kind::Gue, Some(9292), true));
     }
 
     #[test]
     fn gre_keys_count_only_when_flagged() {
-        let unkeyed = vec![
-            InfoGre::OKey(5),
-            InfoGre::OFlags(GreIOFlags::empty()),
-            InfoGre::Local(Ipv4Addr::UNSPECIFIED),
-            InfoGre::DestinationPort(0),
-        ];
-        let t = TunnelDevice::of(&link("gre", InfoData::GreTun(unkeyed))).expect("a tunnel");
+        let (key, port) = (5u32.to_be_bytes(), 5555u16.to_be_bytes());
+        let t = tunnel("gre", &[(5, &key), (3, &[0, 0]), (6, &[0; 4]), (17, &[0, 0])]);
         assert_eq!((t.kind, t.id, t.local, t.port), (Kind::Gre, None, None, None));
-        let keyed = vec![InfoGre::OKey(5), InfoGre::OFlags(GreIOFlags::Key | GreIOFlags::Checksum)];
-        assert_eq!(TunnelDevice::of(&link("gretap", InfoData::GreTap(keyed))).expect("a tunnel").id, Some(5));
-        let fou = vec![InfoGre::EncapType(GreEncapType::Fou), InfoGre::DestinationPort(5555)];
-        let t = TunnelDevice::of(&link("gre", InfoData::GreTun(fou))).expect("a tunnel");
-        assert_eq!((t.kind, t.port), (Kind::Gue, Some(5555)));
+        assert_eq!(tunnel("ip6gretap", &[(3, &[0x20 | 0x80, 0]), (5, &key)]).id, Some(5));
+        // The port is one of the wrapping, and only where there is one.
+        assert_eq!(tunnel("gre", &[(14, &[0, 0]), (17, &port)]).port, None);
+        for (encap, fou) in [(1u16, true), (2, false)] {
+            let t = tunnel("gre", &[(14, &encap.to_ne_bytes()), (17, &port)]);
+            assert_eq!((t.kind, t.port, t.fou), (Kind::Gue, Some(5555), fou));
+        }
     }
 
     #[test]
     fn only_tunnels_are_tunnels() {
         for kind in ["veth", "bridge", "dummy", "vlan", "bond", "vti", "", "something new"] {
-            assert_eq!(TunnelDevice::of(&link(kind, InfoData::Other(vec![1, 2, 3]))), None, "{kind}");
+            assert_eq!(TunnelDevice::of(&link(kind, &[(1, &[1, 2, 3])])), None, "{kind}");
         }
         assert_eq!(TunnelDevice::of(&Link::default()), None);
     }

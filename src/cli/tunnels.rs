@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon tunnels`.
+use std::{io::Write, net::IpAddr};
+
+use serde::Serialize;
+
+use super::*;
+use crate::{
+    discover::{Scene, Tunnel},
+    netlink::Netlink,
+    netns::{self, Netns},
+    units::{UNKNOWN, sanitize},
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Tunnels {
+    /// Look in this named network namespace
+    #[arg(long, value_name = "NAME", conflicts_with = "all_netns")]
+    netns: Option<String>,
+    /// Look here and in every named network namespace
+    #[arg(long)]
+    all_netns: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints. Absent is null; indexes are of the namespace that the device is in.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    tool: &'static str,
+    host: String,
+    tunnels: Vec<Device>,
+    /// UDP ports on which the kernel takes in foo-over-UDP, for whatever device.
+    ports: Vec<FouPort>,
+}
+
+#[derive(Serialize)]
+struct Device {
+    name: String,
+    ifindex: u32,
+    /// The name that the namespace was opened by; null is the caller's.
+    netns: Option<String>,
+    /// The kernel's name for its type.
+    device: String,
+    /// What its packets are on the wire, as in the rows.
+    kind: String,
+    id: Option<u32>,
+    port: Option<u16>,
+    local: Option<IpAddr>,
+    remote: Option<IpAddr>,
+    underlay: Option<String>,
+    underlay_mtu: Option<u32>,
+    /// The underlay is in another namespace, which has this number here.
+    underlay_netnsid: Option<i32>,
+    bridge: Option<String>,
+    vrf: Option<String>,
+    mtu: u32,
+    up: bool,
+    /// Id and other end come with each packet.
+    external: bool,
+    #[serde(skip)]
+    fallback: bool,
+}
+
+#[derive(Serialize)]
+struct FouPort {
+    netns: Option<String>,
+    port: u16,
+    /// The IP protocol that follows the UDP header; null when a GUE header says it.
+    protocol: Option<u8>,
+}
+
+impl Device {
+    fn new(tunnel: &Tunnel, scene: &Scene, netns: Option<&str>) -> Device {
+        let t = &tunnel.device;
+        let underlay = tunnel.underlay.and_then(|i| scene.link(i));
+        let (bridge, vrf) = scene.link(t.ifindex).map_or((None, None), |l| scene.masters(l));
+        Device {
+            name: t.name.clone(),
+            ifindex: t.ifindex,
+            netns: netns.map(str::to_owned),
+            device: t.device.clone(),
+            kind: t.kind.to_string(),
+            id: t.id,
+            port: t.port,
+            local: t.local,
+            remote: t.remote,
+            underlay: underlay.map(|l| l.name.clone()),
+            underlay_mtu: underlay.map(|l| l.mtu),
+            underlay_netnsid: t.underlay_netnsid,
+            bridge: bridge.map(str::to_owned),
+            vrf: vrf.map(str::to_owned),
+            mtu: t.mtu,
+            up: t.up,
+            external: t.collect_metadata,
+            fallback: tunnel.is_fallback(),
+        }
+    }
+
+    fn row(&self) -> [String; 12] {
+        let text = |t: &Option<String>| t.as_deref().map_or_else(|| UNKNOWN.to_owned(), |t| sanitize(t).into_owned());
+        let or = |t: Option<String>, none: &str| t.unwrap_or_else(|| none.to_owned());
+        let each = if self.external { "each packet" } else { UNKNOWN };
+        [
+            sanitize(&self.name).into_owned(),
+            self.netns.as_deref().map_or_else(String::new, |n| sanitize(n).into_owned()),
+            self.device.clone(),
+            or(self.id.map(|i| i.to_string()), each),
+            or(self.port.map(|p| p.to_string()), UNKNOWN),
+            or(self.local.map(|a| a.to_string()), UNKNOWN),
+            or(self.remote.map(|a| a.to_string()), each),
+            match self.underlay_netnsid {
+                Some(id) => format!("in netns {id}"),
+                None => text(&self.underlay),
+            },
+            text(&self.bridge),
+            text(&self.vrf),
+            self.mtu.to_string(),
+            if self.up { "up" } else { "down" }.to_owned(),
+        ]
+    }
+}
+
+const TITLES: [&str; 12] = ["NAME", "NETNS", "TYPE", "ID", "PORT", "LOCAL", "REMOTE", "UNDERLAY", "BRIDGE", "VRF", "MTU", "STATE"];
+
+impl Tunnels {
+    pub(super) fn run(&self) -> Result<()> {
+        let mut report = Report { schema: 1, tool: TOOL, host: host(), tunnels: Vec::new(), ports: Vec::new() };
+        let named = match &self.netns {
+            Some(name) => vec![name.clone()],
+            None => {
+                report.add(&Scene::read(&mut Netlink::open()?)?, None);
+                if self.all_netns { netns::list()? } else { Vec::new() }
+            }
+        };
+        for name in named {
+            let opened = Netns::open(&name).and_then(|n| Netlink::open_in(&n)).and_then(|mut n| Scene::read(&mut n));
+            match opened {
+                Ok(scene) => report.add(&scene, Some(&name)),
+                // One that goes away, or a mere trace, hides none of the others.
+                Err(e) if self.all_netns => eprintln!("tmon: {e:#}"),
+                Err(e) => return Err(e),
+            }
+        }
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&report)?)?;
+            return Ok(());
+        }
+        Ok(report.table(&mut out)?)
+    }
+}
+
+impl Report {
+    fn add(&mut self, scene: &Scene, netns: Option<&str>) {
+        self.tunnels.extend(scene.tunnels.iter().map(|t| Device::new(t, scene, netns)));
+        self.ports.extend(scene.fou.iter().map(|f| FouPort { netns: netns.map(str::to_owned), port: f.port, protocol: f.protocol }));
+    }
+
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rows: Vec<_> = self.tunnels.iter().filter(|t| !t.fallback).map(Device::row).collect();
+        if rows.is_empty() {
+            writeln!(out, "no tunnel device")?;
+        } else {
+            listing::write(out, TITLES, &rows)?;
+        }
+        for f in &self.ports {
+            let what = f.protocol.map_or_else(|| "GUE".to_owned(), |p| format!("FOU, IP protocol {p}"));
+            let place = f.netns.as_deref().map_or_else(String::new, |n| format!(" in {}", sanitize(n)));
+            writeln!(out, "UDP port {}{place} takes in {what}", f.port)?;
+        }
+        let left_out = self.tunnels.len() - rows.len();
+        if left_out > 0 {
+            writeln!(out, "{left_out} unused devices that came with a kernel module are left out: --json has them")?;
+        }
+        Ok(())
+    }
+}

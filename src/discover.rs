@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What there is to watch in a network namespace, without being told: tunnel devices, the
+//! interfaces below them, their UDP ports; and which of the chosen interfaces see the same packets.
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use glob::Pattern;
+
+use crate::{
+    bpf::Port,
+    flow::Kind,
+    netlink::{FouPort, Link, Netlink, TunnelDevice},
+    units::sanitize,
+};
+
+/// A tunnel device and what is around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The device.
+    pub device: TunnelDevice,
+    /// The interface that its packets leave by, an index; `None` when each packet's route decides.
+    pub underlay: Option<u32>,
+}
+
+impl Tunnel {
+    /// One of the devices that loading a tunnel module makes in every namespace (`gre0`, `tunl0` ...),
+    /// as long as nobody uses it.
+    pub fn is_fallback(&self) -> bool {
+        const FALLBACK: [&str; 9] = ["gre0", "gretap0", "erspan0", "tunl0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0", "ip_vti0"];
+        !self.device.up && FALLBACK.contains(&self.device.name.as_str())
+    }
+
+    /// What the port of its packets means, where they travel in UDP.
+    pub fn port(&self) -> Option<Port> {
+        self.device.port.map(|port| Port { kind: self.device.kind, fou: self.device.fou, port })
+    }
+}
+
+/// The interfaces and tunnels of a network namespace, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scene {
+    /// Every interface, by index.
+    pub links: Vec<Link>,
+    /// Every tunnel device, by index.
+    pub tunnels: Vec<Tunnel>,
+    /// UDP ports on which the kernel takes in foo-over-UDP; they belong to no device.
+    pub fou: Vec<FouPort>,
+    /// The interface of the default route, an index.
+    pub default_route: Option<u32>,
+}
+
+/// What is to be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The interfaces, by index.
+    pub links: Vec<Link>,
+    /// What there is to say about the choice, a line each.
+    pub notices: Vec<String>,
+}
+
+/// An interface whose packets another one of the chosen interfaces counts, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The interface that totals leave out, an index.
+    pub twice: u32,
+    /// One that its packets pass, too, an index; where several share them, the first.
+    pub counted_on: u32,
+}
+
+/// How an interface is related to one below it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lower {
+    /// Every packet of the upper one passes this one.
+    All,
+    /// Every packet of the upper one passes this one or one beside it, and this one's pass the upper one.
+    Share,
+    /// As `Share`, but this one has packets of its own that do not pass the upper one.
+    Some,
+}
+
+impl Scene {
+    /// Looks around.
+    ///
+    /// # Errors
+    /// Netlink gives no answer.
+    pub fn read(netlink: &mut Netlink) -> Result<Scene> {
+        let links = netlink.links()?;
+        let mut tunnels = Vec::new();
+        for device in netlink.tunnels_among(&links) {
+            let underlay = netlink.underlay_of(&device)?;
+            tunnels.push(Tunnel { device, underlay });
+        }
+        let fou = netlink.fou_ports().unwrap_or_default(); // they are a help, not a condition
+        Ok(Scene { links, tunnels, fou, default_route: netlink.default_route_interface()? })
+    }
+
+    /// The interface with this index.
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|l| l.index == index)
+    }
+
+    /// The names of the bridge (or switch, bond, team) and of the VRF that an interface belongs to.
+    pub fn masters(&self, link: &Link) -> (Option<&str>, Option<&str>) {
+        let (mut bridge, mut vrf) = (None, None);
+        let mut above = link.master;
+        for _ in 0..8 {
+            let Some(master) = above.and_then(|i| self.link(i)) else { break };
+            let place = if master.kind.as_deref() == Some("vrf") { &mut vrf } else { &mut bridge };
+            place.get_or_insert(master.name.as_str());
+            above = master.master;
+        }
+        (bridge, vrf)
+    }
+
+    /// The ports of the tunnels found, for [`crate::bpf::Config::ports`].
+    pub fn ports(&self) -> Vec<Port> {
+        let fou = self.fou.iter().map(|f| Port { kind: Kind::Gue, fou: f.protocol.is_some(), port: f.port });
+        self.tunnels.iter().filter(|t| t.device.up).filter_map(Tunnel::port).chain(fou).collect()
+    }
+
+    /// The interfaces that these names and patterns (`eth*`) mean; with none of them, those below
+    /// the tunnel devices that are up, else the default route's.
+    ///
+    /// # Errors
+    /// A name or a pattern means nothing; or nothing is asked for and nothing is found.
+    pub fn choose(&self, wanted: &[String], place: &str) -> Result<Choice> {
+        let mut choice = if wanted.is_empty() { self.underlays(place)? } else { self.named(wanted, place)? };
+        let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
+        for o in self.overlaps(&indexes) {
+            let name = |i| self.link(i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
+            let (twice, on) = (name(o.twice), name(o.counted_on));
+            choice.notices.push(format!("{twice} shows packets that {on} shows, too: totals leave {twice} out"));
+        }
+        choice.notices.extend(self.bridged(&indexes));
+        Ok(choice)
+    }
+
+    fn named(&self, wanted: &[String], place: &str) -> Result<Choice> {
+        let mut found = BTreeSet::new();
+        for name in wanted {
+            // A name first: an interface may be called `a*`.
+            let before = found.len();
+            if let Some(link) = self.links.iter().find(|l| l.name == *name) {
+                found.insert(link.index);
+                continue;
+            }
+            if let Ok(pattern) = Pattern::new(name) {
+                found.extend(self.links.iter().filter(|l| pattern.matches(&l.name)).map(|l| l.index));
+            }
+            let known = || self.links.iter().map(|l| sanitize(&l.name).into_owned()).collect::<Vec<_>>().join(", ");
+            let already = |p: &Pattern| self.links.iter().any(|l| p.matches(&l.name));
+            if found.len() == before && !Pattern::new(name).is_ok_and(|p| already(&p)) {
+                let what = if name.contains(['*', '?', '[']) { "no interface matches" } else { "there is no interface" };
+                bail!("{what} {}{place}: try one of {}", sanitize(name), known());
+            }
+        }
+        Ok(Choice { links: self.links.iter().filter(|l| found.contains(&l.index)).cloned().collect(), notices: Vec::new() })
+    }
+
+    fn underlays(&self, place: &str) -> Result<Choice> {
+        let up = || self.tunnels.iter().filter(|t| t.device.up);
+        let mut found: BTreeSet<u32> = up().filter_map(|t| t.underlay).collect();
+        let mut notices = Vec::new();
+        // A device that takes its other end from each packet sends by whatever route there is.
+        let open = up().find(|t| t.underlay.is_none() && t.device.underlay_netnsid.is_none());
+        if found.is_empty() || open.is_some() {
+            found.extend(self.default_route);
+        }
+        let name = |i: &u32| self.link(*i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
+        let names = found.iter().map(name).collect::<Vec<_>>().join(", ");
+        match (found.is_empty(), up().next(), open) {
+            (true, ..) => bail!("there is no tunnel device and no default route{place}: name the interface to watch"),
+            (_, None, _) => notices.push(format!("no tunnel device is up{place}: watching {names}, which has the default route")),
+            (_, _, Some(t)) if self.default_route.is_some() => notices.push(format!(
+                "{} sends by the route of each packet: watching {names}; name other interfaces that it may use",
+                sanitize(&t.device.name)
+            )),
+            _ => {}
+        }
+        Ok(Choice { links: self.links.iter().filter(|l| found.contains(&l.index)).cloned().collect(), notices })
+    }
+
+    /// The interfaces below one, and how.
+    fn lowers(&self, upper: &Link) -> Vec<(u32, Lower)> {
+        let ports = |how| self.links.iter().filter(|l| l.master == Some(upper.index)).map(move |l| (l.index, how)).collect();
+        let here = upper.lower.filter(|_| upper.lower_netnsid.is_none());
+        match upper.kind.as_deref() {
+            Some("bond" | "team" | "vrf") => ports(Lower::Share),
+            Some("bridge" | "openvswitch") => ports(Lower::Some),
+            // Both ends see all; the one made first is as good as the lower one.
+            Some("veth") => here.filter(|peer| *peer < upper.index).map(|peer| (peer, Lower::All)).into_iter().collect(),
+            Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "macsec") => here.map(|l| (l, Lower::All)).into_iter().collect(),
+            _ => {
+                let tunnel = self.tunnels.iter().find(|t| t.device.ifindex == upper.index);
+                tunnel.and_then(|t| t.underlay).map(|l| (l, Lower::All)).into_iter().collect()
+            }
+        }
+    }
+
+    /// Which of these interfaces are to be left out of totals, because others of them count the
+    /// same packets. Where all that is below an interface is chosen, too, the lower ones count:
+    /// they see the outermost headers. A bond of which only some ports are chosen counts instead of
+    /// those ports; a bridge never does, for what it passes from port to port it does not see itself.
+    pub fn overlaps(&self, chosen: &[u32]) -> Vec<Overlap> {
+        let mut found = Vec::new();
+        for link in chosen.iter().filter_map(|i| self.link(*i)) {
+            let twice = link.index;
+            if let Some(counted_on) = self.below(link, chosen, 0) {
+                found.push(Overlap { twice, counted_on });
+            } else if let Some(master) = link.master.filter(|m| chosen.contains(m)).and_then(|m| self.link(m))
+                && self.lowers(master).contains(&(twice, Lower::Share))
+                && self.below(master, chosen, 0).is_none()
+            {
+                found.push(Overlap { twice, counted_on: master.index });
+            }
+        }
+        found
+    }
+
+    /// The first of the chosen interfaces that an interface's packets all pass below it.
+    fn below(&self, link: &Link, chosen: &[u32], depth: u8) -> Option<u32> {
+        if depth > 8 {
+            return None; // the kernel allows no deeper stack, but links change while they are read
+        }
+        let lowers = self.lowers(link);
+        let seen = |i: u32| if chosen.contains(&i) { Some(i) } else { self.below(self.link(i)?, chosen, depth + 1) };
+        let mut found = lowers.iter().map(|(i, how)| (seen(*i), *how));
+        match lowers.first()?.1 {
+            Lower::All | Lower::Share => {
+                let all: Vec<u32> = found.map(|f| f.0).collect::<Option<_>>()?;
+                all.first().copied()
+            }
+            Lower::Some => found.find_map(|f| f.0),
+        }
+    }
+
+    /// What is said where two ports of one bridge are chosen.
+    fn bridged(&self, chosen: &[u32]) -> Vec<String> {
+        let bridges = self.links.iter().filter(|l| matches!(l.kind.as_deref(), Some("bridge" | "openvswitch")));
+        bridges
+            .filter_map(|bridge| {
+                let ports: Vec<_> = self.links.iter().filter(|l| l.master == Some(bridge.index) && chosen.contains(&l.index)).collect();
+                let names: Vec<_> = ports.iter().map(|l| sanitize(&l.name).into_owned()).collect();
+                let bridge = sanitize(&bridge.name);
+                (ports.len() > 1).then(|| {
+                    format!("what {bridge} passes between {} is counted on each of them: `iface:{}` shows one", names.join(", "), names[0])
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, kind: &str) -> Link {
+        Link { index, name: name.to_owned(), kind: (!kind.is_empty()).then(|| kind.to_owned()), up: true, ..Link::default() }
+    }
+
+    fn over(upper: Link, lower: u32) -> Link {
+        Link { lower: Some(lower), ..upper }
+    }
+
+    fn port(of: u32, link: Link) -> Link {
+        Link { master: Some(of), ..link }
+    }
+
+    /// eth0 and eth1 in bond0, bond0.5 on it, vx1 on that; br0 with vx1 and a veth; v0-v1 a pair.
+    fn scene() -> Scene {
+        let vxlan = over(port(6, link(5, "vx1", "vxlan")), 4);
+        let links = vec![
+            port(3, link(1, "eth0", "")),
+            port(3, link(2, "eth1", "")),
+            link(3, "bond0", "bond"),
+            over(link(4, "bond0.5", "vlan"), 3),
+            vxlan.clone(),
+            link(6, "br0", "bridge"),
+            port(6, link(7, "tap[0]", "tun")),
+            over(link(8, "v0", "veth"), 9),
+            over(link(9, "v1", "veth"), 8),
+            link(10, "wan", ""),
+        ];
+        let device = TunnelDevice::of(&vxlan).expect("a tunnel");
+        Scene { links, tunnels: vec![Tunnel { device, underlay: Some(4) }], fou: vec![], default_route: Some(10) }
+    }
+
+    fn overlaps(chosen: &[u32]) -> Vec<(u32, u32)> {
+        scene().overlaps(chosen).iter().map(|o| (o.twice, o.counted_on)).collect()
+    }
+
+    #[test]
+    fn the_same_packet_is_counted_once() {
+        assert_eq!(overlaps(&[1, 2, 10]), []);
+        assert_eq!(overlaps(&[1, 2, 3]), [(3, 1)], "all ports: the bond is left out");
+        assert_eq!(overlaps(&[1, 3]), [(1, 3)], "one port: the bond sees more");
+        assert_eq!(overlaps(&[3, 4]), [(4, 3)], "a VLAN and its interface");
+        assert_eq!(overlaps(&[4, 5]), [(5, 4)], "a tunnel and its underlay");
+        assert_eq!(overlaps(&[1, 2, 5]), [(5, 1)], "through three floors");
+        assert_eq!(overlaps(&[1, 5]), [], "eth1 is not watched, so half of it is not");
+        assert_eq!(overlaps(&[1, 3, 4, 5]), [(1, 3), (4, 3), (5, 4)]);
+        assert_eq!(overlaps(&[6, 7]), [(6, 7)], "a bridge and a port");
+        assert_eq!(overlaps(&[8, 9]), [(9, 8)], "both ends of a pair");
+        assert_eq!(overlaps(&[1, 99]), [], "one that went away");
+    }
+
+    #[test]
+    fn rings_end() {
+        let links = vec![over(link(1, "a", "macvlan"), 2), over(link(2, "b", "macvlan"), 1)];
+        let ring = Scene { links, ..Scene::default() };
+        assert_eq!(ring.overlaps(&[1]).len(), 1, "it is above itself, which only ends");
+    }
+
+    fn names(wanted: &[&str]) -> Result<Vec<String>> {
+        let wanted: Vec<String> = wanted.iter().map(|s| (*s).to_owned()).collect();
+        Ok(scene().choose(&wanted, "")?.links.into_iter().map(|l| l.name).collect())
+    }
+
+    #[test]
+    fn names_and_patterns() {
+        assert_eq!(names(&["eth*"]).expect("two"), ["eth0", "eth1"]);
+        assert_eq!(names(&["bond?", "eth0", "eth*"]).expect("three"), ["eth0", "eth1", "bond0"]);
+        assert_eq!(names(&["tap[0]"]).expect("by its name, though it is a pattern, too"), ["tap[0]"]);
+        assert_eq!(names(&["v[01]", "v*"]).expect("two"), ["vx1", "v0", "v1"].map(String::from)[..].to_vec());
+        for (bad, says) in
+            [("eth9", "there is no interface eth9: try one of eth0"), ("x*", "no interface matches x*"), ("[", "no interface")]
+        {
+            let e = names(&[bad]).expect_err("nothing").to_string();
+            assert!(e.contains(says), "{e}");
+        }
+    }
+
+    #[test]
+    fn nothing_named() {
+        assert_eq!(names(&[]).expect("the underlay"), ["bond0.5"]);
+        let mut s = scene();
+        s.tunnels[0].device.up = false;
+        let c = s.choose(&[], "").expect("the default route");
+        assert_eq!((c.links[0].name.as_str(), c.notices.len()), ("wan", 1));
+        assert!(c.notices[0].contains("no tunnel device is up: watching wan"), "{:?}", c.notices);
+        s.default_route = None;
+        assert!(s.choose(&[], " in network namespace x").expect_err("nothing").to_string().contains("in network namespace x: name"));
+        // One device is bound, another takes its ends from each packet.
+        let mut s = scene();
+        let mut external = s.tunnels[0].clone();
+        external.underlay = None;
+        external.device.collect_metadata = true;
+        s.tunnels.push(external);
+        let c = s.choose(&[], "").expect("both");
+        assert_eq!(c.links.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["bond0.5", "wan"]);
+        assert!(c.notices[0].contains("route of each packet"), "{:?}", c.notices);
+    }
+
+    #[test]
+    fn two_ports_of_a_bridge_are_said() {
+        let c = scene().choose(&["vx1".to_owned(), "tap[0]".to_owned()], "").expect("two");
+        assert!(c.notices.iter().any(|n| n.contains("what br0 passes between vx1, tap[0]")), "{:?}", c.notices);
+    }
+
+    #[test]
+    fn masters_by_name() {
+        let mut s = scene();
+        s.links[5].master = Some(11);
+        s.links.push(link(11, "red", "vrf"));
+        let vx1 = s.link(5).expect("vx1");
+        assert_eq!(s.masters(vx1), (Some("br0"), Some("red")));
+        assert_eq!(s.masters(s.link(10).expect("wan")), (None, None));
+    }
+}
