@@ -29,6 +29,7 @@ use crate::{
 mod dump;
 mod lab;
 mod listing;
+mod shell;
 mod top;
 mod tunnels;
 
@@ -64,6 +65,10 @@ enum Command {
     Lab(lab::Lab),
     /// Lab, traffic and dashboard in one: what tmon shows, in a minute
     Demo(lab::Demo),
+    /// Print completions for a shell
+    Completions(shell::Completions),
+    /// Print the manual page, or write one for each command
+    Man(shell::ManPages),
 }
 
 /// What is watched and how it is counted.
@@ -273,6 +278,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tunnels(c) => c.run(),
         Command::Lab(c) => return code(c.run()),
         Command::Demo(c) => c.run(),
+        Command::Completions(c) => c.run(),
+        Command::Man(c) => c.run(),
     };
     code(done.map(|()| 0))
 }
