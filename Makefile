@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 TMON := target/release/tmon
 
-.PHONY: demo test test-page test-kernels setup build check
+.PHONY: demo test test-page test-kernels bench setup build check
 
 demo: build
 	$(SUDO) ./$(TMON) demo
@@ -25,6 +25,10 @@ test-page:
 test-kernels: setup
 	tests/kernels.sh $(KERNELS)
 
+# What it costs, beside the ancestor's method and beside nothing, in one table. As root, on a quiet machine.
+bench: setup
+	$(SUDO) $(CARGO) bench
+
 build: setup
 	$(CARGO) build --release
 
@@ -38,5 +42,6 @@ setup:
 check: setup
 	$(CARGO) fmt --check
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+	clang-format --style=file:bpf/.clang-format --dry-run -Werror benches/cost/*.bpf.c
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps

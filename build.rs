@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles `bpf/tmon.bpf.c` and writes its skeleton, from which all shared types come.
+//! Compiles `bpf/tmon.bpf.c` and writes its skeleton, from which all shared types come; and what
+//! `cargo bench` compares it with, which is in no other binary.
 use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,12 +8,15 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
-    SkeletonBuilder::new()
-        .source("bpf/tmon.bpf.c")
-        // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
-        .clang_args(["-Wall", "-Wextra", "-Werror", "-mcpu=v3", "-idirafter", &format!("/usr/include/{}-linux-gnu", env::consts::ARCH)])
-        .build_and_generate(out.join("tmon.skel.rs"))
-        .context("compile bpf/tmon.bpf.c (is clang installed? `make setup` installs it)")?;
+    for (source, skeleton) in [("bpf/tmon.bpf.c", "tmon.skel.rs"), ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs")] {
+        SkeletonBuilder::new()
+            .source(source)
+            // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
+            .clang_args(["-Wall", "-Wextra", "-Werror", "-mcpu=v3", "-idirafter", &format!("/usr/include/{}-linux-gnu", env::consts::ARCH)])
+            .build_and_generate(out.join(skeleton))
+            .with_context(|| format!("compile {source} (is clang installed? `make setup` installs it)"))?;
+        println!("cargo:rerun-if-changed={source}");
+    }
     println!("cargo:rerun-if-changed=bpf");
     Ok(())
 }

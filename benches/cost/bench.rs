@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loaded programs and how one of them is timed.
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{
+    MapCore, MapFlags,
+    skel::{OpenSkel, SkelBuilder},
+};
+use tmon::{
+    bpf::{Config, Program},
+    flow::Hook,
+};
+
+use crate::skel::{AncestorSkel, AncestorSkelBuilder};
+
+/// The programs, as the drivers are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Empty,
+    Ancestor,
+    Ours,
+}
+
+/// A frame, and which eight bytes of it tell its rows apart: an IPv4 pair, or the lower half of an
+/// IPv6 address.
+#[derive(Clone, Debug)]
+pub(crate) struct Varied {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) at: usize,
+}
+
+impl Varied {
+    /// `from_end`: bytes between the eight and the end of the frame.
+    pub(crate) fn new(frame: crate::frames::Frame, from_end: usize) -> Varied {
+        let bytes = frame.bytes();
+        let at = bytes.len() - from_end - 8;
+        Varied { bytes, at }
+    }
+}
+
+/// Everything that one case compares.
+pub(crate) struct Bench {
+    skel: AncestorSkel<'static>,
+    pub(crate) ours: Program,
+}
+
+/// Rows met one after the other in an order that no cache can guess.
+pub(crate) fn shuffled(rows: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..rows as u32).collect();
+    let mut random = Random(1);
+    for i in (1..rows).rev() {
+        order.swap(i, random.below(i as u64 + 1) as usize);
+    }
+    order
+}
+
+/// `n` meetings of `rows` rows, the k-th row 1/k as often as the first.
+pub(crate) fn zipf(rows: usize, n: usize) -> Vec<u32> {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = (1..=rows)
+        .map(|k| {
+            sum += 1.0 / k as f64;
+            sum
+        })
+        .collect();
+    let mut random = Random(2);
+    (0..n)
+        .map(|_| {
+            let x = random.below(1 << 53) as f64 / (1u64 << 53) as f64 * sum;
+            sums.partition_point(|s| *s <= x) as u32
+        })
+        .collect()
+}
+
+/// xorshift64*: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((u128::from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)) * u128::from(n)) >> 64) as u64
+    }
+}
+
+impl Bench {
+    /// Loads all of them, the tables made for `rows` rows.
+    pub(crate) fn new(rows: u32) -> Result<Bench> {
+        let ours = Program::load(&Config { rows, ..Config::default() })?;
+        let storage = Box::leak(Box::new(MaybeUninit::uninit())); // a few bytes per case
+        let mut open = AncestorSkelBuilder::default().open(storage).context("open the ancestor")?;
+        open.maps.stats.set_max_entries(rows).context("size the ancestor's table")?;
+        let skel = open.load().context("load the ancestor")?;
+        for (slot, fd) in [(0u32, skel.progs.empty.as_fd()), (1, skel.progs.ancestor_ingress.as_fd()), (2, ours.entry(Hook::Rx))] {
+            let (slot, fd) = (slot.to_ne_bytes(), fd.as_raw_fd().to_ne_bytes());
+            skel.maps.targets.update(&slot, &fd, MapFlags::ANY).context("join driver and target")?;
+        }
+        Ok(Bench { skel, ours })
+    }
+
+    /// The entry of a program, without the driver.
+    pub(crate) fn entry(&self, target: Target, hook: Hook) -> BorrowedFd<'_> {
+        match (target, hook) {
+            (Target::Empty, _) => self.skel.progs.empty.as_fd(),
+            (Target::Ancestor, Hook::Rx) => self.skel.progs.ancestor_ingress.as_fd(),
+            (Target::Ancestor, Hook::Tx) => self.skel.progs.ancestor_egress.as_fd(),
+            (Target::Ours, _) => self.ours.entry(hook),
+        }
+    }
+
+    /// From now on rows are met in this order, again and again; its length is a power of two.
+    pub(crate) fn order(&mut self, order: &[u32]) -> Result<()> {
+        ensure!(order.len().is_power_of_two(), "an order of {} rows", order.len());
+        let all = &mut self.skel.maps.data_order_data.as_deref_mut().context("the order")?.order;
+        all[..order.len()].copy_from_slice(order);
+        let drive = &mut self.skel.maps.data_drive_data.as_deref_mut().context("the driver")?.drive;
+        drive.mask = order.len() as u32 - 1;
+        drive.next = [0; 3];
+        Ok(())
+    }
+
+    /// Runs `packets` packets, another row each, through a program: nanoseconds per packet.
+    pub(crate) fn drive(&mut self, target: Target, frame: &Varied, packets: u32) -> Result<f64> {
+        let drive = &mut self.skel.maps.data_drive_data.as_deref_mut().context("the driver")?.drive;
+        drive.at = frame.at as u32;
+        let mut base = [0u8; 8];
+        base[..4].copy_from_slice(&frame.bytes[frame.at..frame.at + 4]);
+        drive.base = u64::from_ne_bytes(base);
+        let program = match target {
+            Target::Empty => self.skel.progs.drive_0.as_fd(),
+            Target::Ancestor => self.skel.progs.drive_1.as_fd(),
+            Target::Ours => self.skel.progs.drive_2.as_fd(),
+        };
+        time(program, &frame.bytes, packets)
+    }
+}
+
+/// Runs a frame `repeat` times through a program: nanoseconds each, of this thread's CPU time.
+pub(crate) fn time(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> Result<f64> {
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: frame.len() as u32,
+        repeat: repeat as i32,
+        ..Default::default()
+    };
+    let before = cpu_time();
+    // SAFETY: the pointers in opts live until the call returns.
+    let e = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
+    let spent = cpu_time() - before;
+    if e != 0 {
+        return Err(io::Error::from_raw_os_error(-e)).context("run a frame (are you root?)");
+    }
+    ensure!(opts.retval as i32 == -1, "the program returned {}", opts.retval as i32);
+    Ok(spent.as_secs_f64() * 1e9 / f64::from(repeat))
+}
+
+fn cpu_time() -> Duration {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: t is a timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// How often this thread had to make way.
+fn preemptions() -> i64 {
+    // SAFETY: integers.
+    let mut usage: libc::rusage = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: usage is a rusage.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    usage.ru_nivcsw
+}
+
+/// This thread stays on that CPU.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu).context("choose a CPU")?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).context("stay on one CPU")
+}
+
+/// Rounds of a measurement; one in which somebody else had the CPU is made again, up to twice as many in all.
+pub(crate) fn rounds<T>(n: usize, mut round: impl FnMut() -> Result<T>) -> Result<Vec<T>> {
+    let mut kept = Vec::with_capacity(n);
+    let mut again = n;
+    while kept.len() < n {
+        let before = preemptions();
+        let value = round()?;
+        if again == 0 || preemptions() == before {
+            kept.push(value);
+        } else {
+            again -= 1;
+        }
+    }
+    Ok(kept)
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What tmon costs, side by side with the ancestor's method and with a program that does nothing.
+//!
+//! `cargo bench` (or `make bench`), as root: prints one table and leaves it as JSON in
+//! `target/cost.json`. Words choose sections: `cargo bench -- packets tables readers screen start
+//! path`. Absolute numbers are the machine's; ratios are what counts.
+//!
+//! Packets go through BPF_PROG_TEST_RUN on one pinned CPU. In each round every program runs once,
+//! a millisecond or more; `net` is a program's time minus the empty program's in the same round,
+//! and a ratio is the median of the rounds' ratios. Rounds in which somebody else took the CPU are
+//! made again. What is loaded is the object that `tmon` itself loads, unchanged.
+#![allow(unsafe_code)]
+use std::{env, fs, process::ExitCode};
+
+use anyhow::{Context, Result};
+
+#[allow(warnings, clippy::all)]
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/ancestor.skel.rs"));
+}
+mod bench;
+#[path = "../../tests/frames/mod.rs"]
+mod frames;
+mod packets;
+mod path;
+mod process;
+mod readers;
+mod report;
+mod tables;
+use report::Report;
+
+type Section = (&'static str, fn(&mut Report) -> Result<()>);
+
+const SECTIONS: &[Section] =
+    &[("packets", packets::run), ("tables", tables::run), ("readers", readers::run), ("process", process::run), ("path", path::run)];
+
+fn measure() -> Result<()> {
+    let words: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let mut report = Report::default();
+    for (name, run) in SECTIONS {
+        if words.is_empty() || words.iter().any(|w| w == name) {
+            run(&mut report).with_context(|| format!("measure {name}"))?;
+        }
+    }
+    // .../target/release/deps/cost-...
+    let program = env::current_exe().context("find target/")?;
+    let file = program.ancestors().nth(3).context("find target/")?.join("cost.json");
+    fs::write(&file, serde_json::to_vec_pretty(&report.lines)?).with_context(|| format!("write {}", file.display()))?;
+    let missed = report.lines.iter().filter(|l| l.met == Some(false)).count();
+    println!("\n{} of {} targets missed; {}", missed, report.lines.iter().filter(|l| l.met.is_some()).count(), file.display());
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("cost: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

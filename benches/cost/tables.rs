@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What happens rarely: a new row, a full table, two CPUs on one row. And what a table weighs.
+use std::{fs, sync::Barrier, thread};
+
+use anyhow::{Context, Result, ensure};
+use tmon::{flow::Hook, snapshot::Rows};
+
+use crate::{
+    bench::{Bench, Target, pin, rounds, shuffled, time},
+    packets::vxlan44,
+    report::{Line, Report, Stat},
+};
+
+const ROWS: u32 = 65_536;
+
+pub(crate) fn run(report: &mut Report) -> Result<()> {
+    report.heading("Tables of 65,536 rows");
+    pin(1)?;
+    // 41 rounds of these fill half of the table.
+    report.add(all_new(&mut Bench::new(ROWS)?, "a new row for every packet", 512)?);
+    let mut full = Bench::new(ROWS)?;
+    fill(&mut full)?;
+    report.add(all_new(&mut full, "a new row for every packet, table full", 4096)?);
+    two_cpus(report)?;
+    memory(report)
+}
+
+/// Every packet of every round is one that has not been met.
+fn all_new(bench: &mut Bench, what: &str, packets: u32) -> Result<Line> {
+    let own = vxlan44();
+    let fresh: Vec<u32> = (1 << 20..2 << 20).collect();
+    bench.order(&fresh)?;
+    let rounds = rounds(41, || {
+        let floor = bench.drive(Target::Empty, &own, packets)?;
+        let ancestor = bench.drive(Target::Ancestor, &own, packets)? - floor;
+        Ok((floor, ancestor, bench.drive(Target::Ours, &own, packets)? - floor))
+    })?;
+    let over = |f: fn(&(f64, f64, f64)) -> f64| Stat::of(rounds.iter().map(f));
+    Ok(Line {
+        floor: Some(over(|r| r.0)),
+        ancestor: Some(over(|r| r.1)),
+        ratio: Some(over(|r| r.2 / r.1)),
+        ..Line::cost(what, "ns", over(|r| r.2))
+    }
+    .at_most(1.0))
+}
+
+fn fill(bench: &mut Bench) -> Result<()> {
+    bench.order(&shuffled(1 << 20))?;
+    for t in [Target::Ancestor, Target::Ours] {
+        bench.drive(t, &vxlan44(), 1 << 20)?;
+    }
+    let mut rows = Rows::default();
+    let fill = bench.ours.rows(0, &mut rows)?;
+    ensure!(fill.used * 1000 > fill.size * 995, "the table is not full: {fill:?}");
+    Ok(())
+}
+
+/// One row, hit from two CPUs at the same time: it may lose nothing.
+fn two_cpus(report: &mut Report) -> Result<()> {
+    const PACKETS: u32 = 400_000;
+    let own = vxlan44();
+    let bench = Bench::new(1024)?;
+    let mut packets = 0;
+    let mut alone = |t| {
+        if t == Target::Ours {
+            packets += u64::from(PACKETS);
+        }
+        time(bench.entry(t, Hook::Rx), &own.bytes, PACKETS)
+    };
+    let one = |alone: &mut dyn FnMut(Target) -> Result<f64>, t| Ok::<f64, anyhow::Error>(alone(t)? - alone(Target::Empty)?);
+    let mut results = Vec::new();
+    let mut single = [Vec::new(), Vec::new()];
+    let both = |t: Target| -> Result<f64> {
+        let barrier = Barrier::new(2);
+        let run = |cpu| {
+            pin(cpu)?;
+            barrier.wait();
+            time(bench.entry(t, Hook::Rx), &own.bytes, PACKETS)
+        };
+        thread::scope(|s| {
+            let other = s.spawn(|| run(0));
+            let this = s.spawn(|| run(1));
+            let times = [this.join(), other.join()].map(|r| r.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))));
+            let [a, b] = times;
+            Ok((a? + b?) / 2.0)
+        })
+    };
+    let mut shared = 0;
+    for _ in 0..11 {
+        let floor = both(Target::Empty)?;
+        let mut row = [0.0; 2];
+        for (i, t) in [Target::Ours, Target::Ancestor].into_iter().enumerate() {
+            let lone = one(&mut alone, t)?;
+            let two = both(t)? - floor;
+            single[i].push(lone);
+            row[i] = two / lone;
+        }
+        shared += 2 * u64::from(PACKETS);
+        results.push(row);
+    }
+    let mut rows = Rows::default();
+    bench.ours.rows(0, &mut rows)?;
+    let counted: u64 = rows.merged().iter().map(|f| f.counters.total().packets).sum();
+    ensure!(counted == packets + shared, "lost updates: {counted} of {}", packets + shared);
+    for (i, who) in ["two CPUs on one row, each, to one alone", "the same, the ancestor"].into_iter().enumerate() {
+        let ratio = Some(Stat::of(results.iter().map(|r| r[i])));
+        let line = Line { ratio, ..Line::cost(who, "ns", Stat::of(single[i].iter().copied())) };
+        report.add(if i == 0 { line.at_most(1.5) } else { line });
+    }
+    Ok(())
+}
+
+/// What the kernel says that this process's maps weigh.
+fn memory(report: &mut Report) -> Result<()> {
+    let _bench = Bench::new(ROWS)?;
+    // Array maps by the size of their groups.
+    for (what, group, target) in [("kernel memory per row, IPv4", "512", 140.0), ("kernel memory per row, others", "1024", 280.0)] {
+        let mut most = 0u64;
+        for entry in fs::read_dir("/proc/self/fdinfo").context("read fdinfo")? {
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':').map(str::trim));
+            if field("map_type") == Some("2") && field("value_size") == Some(group) {
+                most = most.max(field("memlock").and_then(|m| m.parse().ok()).unwrap_or(0));
+            }
+        }
+        report.add(Line::cost(what, "bytes", Stat::exactly(most as f64 / f64::from(ROWS))).at_most(target));
+    }
+    Ok(())
+}
