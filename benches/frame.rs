@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a frame costs: taking a reading in, and drawing it, by view, rows and size.
 //!
-//! `cargo bench --bench frame`: medians in milliseconds of the machine it runs on.
+//! `cargo bench --bench frame [-- ROWS]`: medians in milliseconds of the machine it runs on, in all
+//! colours and, at the largest size, in 256. `ROWS` leaves out the other numbers of rows.
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
@@ -19,7 +20,7 @@ use tmon::{
         compose,
         look::Look,
         stage::{Manner, Stage},
-        theme::Theme,
+        theme::{Depth, Scheme, Theme},
     },
 };
 
@@ -53,15 +54,24 @@ fn median(mut times: Vec<Duration>) -> f64 {
 }
 
 fn main() {
-    println!("{:>9} {:>6} {:>8} {:>9} {:>12} {:>12} {:>12}", "rows", "hosts", "view", "size", "reading ms", "frame ms", "key ms");
+    let only: Option<u32> = std::env::args().find_map(|a| a.parse().ok());
+    println!(
+        "{:>9} {:>6} {:>8} {:>9} {:>8} {:>12} {:>12} {:>12}",
+        "rows", "hosts", "view", "size", "colours", "reading ms", "frame ms", "key ms"
+    );
     for (hosts, rows, rounds) in [(9, 40, 30u64), (300, 10_000, 30), (300, 1_000_000, 4)] {
+        if only.is_some_and(|n| n != rows) {
+            continue;
+        }
         for (view, key) in [("chord", '1'), ("matrix", '2'), ("table", '3')] {
-            for size in [(80, 24), (120, 40), (300, 90)] {
+            for (size, depth) in
+                [((80, 24), Depth::TrueColor), ((120, 40), Depth::TrueColor), ((300, 90), Depth::TrueColor), ((300, 90), Depth::Ansi256)]
+            {
                 let Ok(mut app) = App::new(Start::default()) else { return };
                 let press = |app: &mut App, c| update(app, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)), Duration::ZERO);
                 update(&mut app, Msg::Resize(size.0, size.1), Duration::ZERO);
                 press(&mut app, key);
-                let (mut look, mut stage) = (Look::new(Theme::default()), Stage::default());
+                let (mut look, mut stage) = (Look::new(Theme::new(Scheme::Dark, depth)), Stage::default());
                 let manner = Manner { animate: false, ..Manner::default() };
                 let area = Rect::new(0, 0, size.0, size.1);
                 let (mut reading, mut frame, mut keys) = (vec![], vec![], vec![]);
@@ -83,8 +93,9 @@ fn main() {
                     keys.push(begun.elapsed() + draw(&app));
                 }
                 println!(
-                    "{rows:>9} {hosts:>6} {view:>8} {:>9} {:>12.2} {:>12.2} {:>12.2}",
+                    "{rows:>9} {hosts:>6} {view:>8} {:>9} {:>8} {:>12.2} {:>12.2} {:>12.2}",
                     format!("{}x{}", size.0, size.1),
+                    if depth == Depth::TrueColor { "all" } else { "256" },
                     median(reading),
                     median(frame),
                     median(keys)

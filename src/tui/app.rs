@@ -13,7 +13,7 @@ use foldhash::HashMap;
 
 use crate::{
     filter::{Filter, FilterError},
-    flow::{Books, Count, Counters, Flow, Key, Tunnel},
+    flow::{Books, Count, Counters, Key, Tunnel},
     history::History,
     matrix::{End, Level, Matrix, Measure, Scope, Tally, Within},
     snapshot::{Interface, Interval, Rows, Snapshot},
@@ -21,6 +21,7 @@ use crate::{
         Reading,
         keys::{self, Action},
         table_view::{Column, Line, Lines, Sorting},
+        trend::{Moment, Trends},
     },
     units::{self, Base, Quantity},
 };
@@ -318,11 +319,8 @@ pub struct App {
     latest: Option<Rc<Snapshot>>,
     current: Option<(u64, Rc<Interval>)>,
     held: Option<(u64, Rc<Interval>, Rc<Snapshot>)>,
-    timeline: (Scope, Vec<Moment>),
+    trends: Trends,
 }
-
-/// An interval of the timeline: its number, its length, what was counted in scope.
-pub type Moment = (u64, Duration, Count);
 
 /// What happened.
 #[derive(Debug)]
@@ -432,7 +430,7 @@ impl App {
             latest: None,
             current: None,
             held: None,
-            timeline: (Scope::default(), Vec::new()),
+            trends: Trends::default(),
         })
     }
 
@@ -605,38 +603,28 @@ impl App {
             matrix,
             lines,
         };
-        self.sums_over_time(&scope);
-    }
-
-    /// Brings the timeline up to date: only what is new, unless the scope is another.
-    fn sums_over_time(&mut self, scope: &Scope) {
-        let (of, line) = &mut self.timeline;
-        if of != scope {
-            *of = scope.clone();
-            line.clear();
-        }
-        let oldest = self.history.oldest().map_or(0, |f| f.number);
-        line.retain(|m| m.0 >= oldest);
-        let next = line.last().map_or(0, |m| m.0 + 1);
-        for f in self.history.since(next) {
-            line.push((f.number, f.interval.elapsed, scope.sum(&f.interval.rows, &f.interval.interfaces, |_| true)));
-        }
+        let shown = self.number_shown();
+        self.trends.update(&scope, &self.history, shown);
     }
 
     /// What was counted in scope in every interval of the history, oldest first.
     pub fn timeline(&self) -> &[Moment] {
-        &self.timeline.1
+        self.trends.moments()
     }
 
     /// What is selected, in the last `n` intervals up to the one shown, oldest first.
     pub fn trend(&self, n: usize) -> Vec<u64> {
-        let (Some(pick), Some(number)) = (self.picked(), self.number_shown()) else { return vec![] };
-        let scope = self.scope();
-        let part = |row: &Flow| {
-            let (a, b) = Scope::ends(scope.level, row);
-            pick.includes(a, b)
-        };
-        self.history.until(number, n).map(|f| self.measure(scope.sum(&f.interval.rows, &f.interval.interfaces, part))).collect()
+        self.picked().map_or_else(Vec::new, |pick| self.trend_of(pick, n))
+    }
+
+    /// The same for an end or a pair.
+    pub fn trend_of(&self, pick: Pick, n: usize) -> Vec<u64> {
+        self.trends.of(pick, n, self.unit.measure())
+    }
+
+    /// The same for a tunnel; for all of them with `None`.
+    pub fn trend_of_tunnel(&self, tunnel: Option<Tunnel>, n: usize) -> Vec<u64> {
+        self.trends.of_tunnel(tunnel, n, self.unit.measure())
     }
 
     /// The same for rows of the table.

@@ -66,7 +66,10 @@ impl Look {
             tab: inverse,
             bar: if few { Style::new() } else { Style::new().bg(theme.colour(theme.chosen.mix(theme.ground, 0.4))) },
             cursor: chosen,
-            cell: Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
+            cell: match few {
+                true => Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
+                false => colourful(theme.ground).bg(theme.colour(theme.ink)).add_modifier(Modifier::BOLD),
+            },
             spark: colourful(theme.accent.mix(theme.ground, if few { 0.0 } else { 0.35 })),
             good: theme.good(),
             warn: theme.warning(),

@@ -139,17 +139,19 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                 Some(p) => p.includes(m.ends[i], m.ends[j]),
             };
             let exact = here && column == Some(j);
+            let dot = format!("{:>w$}", "·", w = usize::from(cell) - 1);
             if c.is_zero() {
-                buf.set_stringn(area.x, y, format!("{:>w$}", "·", w = usize::from(cell) - 1), usize::from(cell), look.faint);
+                buf.set_stringn(area.x, y, dot, usize::from(cell), if exact { look.cell } else { look.faint });
             } else {
-                let style = if lit { look.heat(heat(app.measure(c), max)) } else { look.heat_dim(heat(app.measure(c), max)) };
+                let style = match () {
+                    () if exact => look.cell,
+                    () if lit => look.heat(heat(app.measure(c), max)),
+                    () => look.heat_dim(heat(app.measure(c), max)),
+                };
                 pad(look, area, high, style, buf);
                 let text = app.number(c);
                 let text = if text.width() > usize::from(cell) - 1 { text.replace(' ', "") } else { text };
                 buf.set_stringn(area.x, y, format!("{text:>w$}", w = usize::from(cell) - 1), usize::from(cell) - 1, style);
-            }
-            if exact {
-                buf.set_style(area, look.cell);
             }
             let whole = Rect { y: y - (high / 3) as u16, width: cell, height: high as u16, ..area };
             hits.add(whole, Hit::Pick(Pick::Pair(m.ends[i], m.ends[j])));

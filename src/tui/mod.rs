@@ -19,6 +19,7 @@ pub mod table_view;
 pub mod text;
 pub mod theme;
 pub mod timeline;
+pub mod trend;
 
 use std::time::{Duration, Instant};
 

@@ -86,29 +86,50 @@ pub fn title(look: &Look, text: &str, area: Rect, buf: &mut Buffer) {
     line.render(Rect { height: 1, ..area }, buf);
 }
 
-/// One line: a sign, a name, a bar of its share, a number.
-#[allow(clippy::too_many_arguments)]
-fn entry(
-    look: &Look,
-    sign: (&str, Style),
-    name: &str,
+/// One line of a list: a sign, a name, a bar of its share, its last minutes, a number.
+struct Entry<'a> {
+    sign: (&'a str, Style),
+    name: &'a str,
     style: Style,
-    bar: Style,
+    /// Of the bar and of the last minutes.
+    line: Style,
+    /// How much of the greatest it is; none is drawn for `(0, 0)`.
     share: (u64, u64),
-    value: &str,
-    area: Rect,
-    buf: &mut Buffer,
-) {
-    let width = usize::from(area.width);
-    let room = width.saturating_sub(value.width() + 1);
-    let name = fit(name, room.saturating_sub(2));
-    buf.set_stringn(area.x, area.y, sign.0, 1, sign.1);
-    buf.set_stringn(area.x + 2, area.y, &name, room.saturating_sub(2), style);
-    buf.set_stringn(area.right().saturating_sub(value.width() as u16), area.y, value, value.width(), look.text);
-    let free = room.saturating_sub(2 + name.width() + 1);
-    if free >= 4 {
-        let text = spark::share(share.0, share.1, free - 1);
-        buf.set_stringn(area.x + 3 + name.width() as u16, area.y, text, free, bar);
+    trend: Vec<u64>,
+    value: &'a str,
+    /// The columns that values of its list need, so that what is left of them ends in one column.
+    columns: usize,
+}
+
+/// The columns of the last minutes.
+const TREND: usize = 12;
+
+impl<'a> Entry<'a> {
+    /// One with neither bar nor past.
+    fn plain(sign: (&'a str, Style), name: &'a str, style: Style, value: &'a str) -> Self {
+        Entry { sign, name, style, line: style, share: (0, 0), trend: vec![], value, columns: 0 }
+    }
+
+    fn draw(&self, look: &Look, area: Rect, buf: &mut Buffer) {
+        let value = self.value.width();
+        let room = usize::from(area.width).saturating_sub(value + 1);
+        let name = fit(self.name, room.saturating_sub(2));
+        buf.set_stringn(area.x, area.y, self.sign.0, 1, self.sign.1);
+        buf.set_stringn(area.x + 2, area.y, &name, room.saturating_sub(2), self.style);
+        buf.set_stringn(area.right().saturating_sub(value as u16), area.y, self.value, value, look.text);
+        let mut free = usize::from(area.width).saturating_sub(value.max(self.columns) + 1 + 2 + name.width() + 1);
+        if free > TREND.min(9) && !self.trend.is_empty() {
+            let width = if free > TREND { TREND } else { free };
+            let x = area.right().saturating_sub((value.max(self.columns) + 1 + width) as u16);
+            let line = Rect { x, width: width as u16, ..area };
+            baseline(look, line, buf);
+            spark::low(&self.trend, line, buf, self.line);
+            free -= width;
+        }
+        if free >= 4 {
+            let text = spark::share(self.share.0, self.share.1, free - 1);
+            buf.set_stringn(area.x + 3 + name.width() as u16, area.y, text, free, self.line);
+        }
     }
 }
 
@@ -124,7 +145,7 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
     let sign = |on: bool| if on { ("◉", look.accent) } else { ("○", look.faint) };
     let style = |on: bool, normal: Style| if on { look.accent } else { normal };
     let all = app.tunnel.is_none();
-    entry(look, sign(all), "all", style(all, look.text), look.spark, (0, 0), &app.quantity(everything).to_string(), line(0), buf);
+    Entry::plain(sign(all), "all", style(all, look.text), &app.quantity(everything).to_string()).draw(look, line(0), buf);
     hits.add(line(0), Hit::Tunnel(None));
     let room = usize::from(area.height) - 2;
     // the chosen one is always there, also when it is small or silent
@@ -137,28 +158,27 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
         if i + 1 == room && left > 0 && !on {
             let rest: Count = list.iter().skip(first + i).map(|t| t.1).sum();
             let name = format!("{} more", left + 1);
-            entry(look, (" ", look.faint), &name, look.dim, look.faint, (0, 0), &percent(app.measure(rest), whole), line(i + 1), buf);
+            Entry::plain((" ", look.faint), &name, look.dim, &percent(app.measure(rest), whole)).draw(look, line(i + 1), buf);
             break;
         }
         let n = app.measure(*count);
-        let value = format!("{:>6}", percent(n, whole));
-        let bar = if on || all { look.spark } else { look.faint };
-        entry(
-            look,
-            sign(on),
-            &tunnel_name(*tunnel),
-            style(on, if all { look.text } else { look.dim }),
-            bar,
-            (n, max),
-            &value,
-            line(i + 1),
-            buf,
-        );
+        let entry = Entry {
+            sign: sign(on),
+            name: &tunnel_name(*tunnel),
+            style: style(on, if all { look.text } else { look.dim }),
+            line: if on || all { look.spark } else { look.faint },
+            share: (n, max),
+            // the share before the past, where there is no room for both
+            trend: if area.width >= 40 { app.trend_of_tunnel(Some(*tunnel), TREND) } else { vec![] },
+            value: &percent(n, whole),
+            columns: 6,
+        };
+        entry.draw(look, line(i + 1), buf);
         hits.add(line(i + 1), Hit::Tunnel(Some(*tunnel)));
     }
     if app.tunnel.is_some() && chosen.is_none() && room > 0 {
         let name = app.tunnel.map(tunnel_name).unwrap_or_default();
-        entry(look, sign(true), &name, look.accent, look.faint, (0, 0), "silent", line(list.len().min(room - 1) + 1), buf);
+        Entry::plain(sign(true), &name, look.accent, "silent").draw(look, line(list.len().min(room - 1) + 1), buf);
     }
     hits.wheel(area, Action::PreviousTunnel, Action::NextTunnel);
 }
@@ -197,10 +217,17 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         }
         let colour = look.end(end);
         let sign = if app.marks.contains(&end) { ("●", look.accent) } else { ("■", if lit { colour } else { look.faint }) };
-        let name = label(end, m.folded);
-        let style = if lit { colour } else { look.dim };
-        let bar = if lit { colour } else { look.faint };
-        entry(look, sign, &name, style, bar, (app.measure(both(i)), max), &app.quantity(both(i)).to_string(), line, buf);
+        let entry = Entry {
+            sign,
+            name: &label(end, m.folded),
+            style: if lit { colour } else { look.dim },
+            line: if lit { colour } else { look.faint },
+            share: (app.measure(both(i)), max),
+            trend: app.trend_of(Pick::End(end), TREND),
+            value: &app.quantity(both(i)).to_string(),
+            columns: 9,
+        };
+        entry.draw(look, line, buf);
         hits.add(line, Hit::Pick(Pick::End(end)));
     }
     hits.wheel(area, Action::Up, Action::Down);

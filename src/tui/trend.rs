@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is in scope, over time: the sum of every interval kept, and of the last ones also the sums
+//! by end, pair and tunnel, for lines beside their names.
+use std::time::Duration;
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::{
+    flow::{Count, Tunnel},
+    history::{Frame, History},
+    matrix::{End, Measure, Scope, Tally},
+    tui::app::Pick,
+};
+
+/// An interval of the timeline: its number, its length, what was counted in scope.
+pub type Moment = (u64, Duration, Count);
+
+/// How many intervals before the one shown are known in detail.
+pub const REACH: usize = 60;
+
+/// Sums of one interval.
+#[derive(Clone, Debug, Default)]
+struct Detail {
+    tally: Tally,
+    ends: HashMap<End, Count>,
+}
+
+impl Detail {
+    fn of(frame: &Frame, scope: &Scope) -> Self {
+        let tally = Tally::of(&frame.interval.rows, &frame.interval.interfaces, scope);
+        let mut ends: HashMap<End, Count> = HashMap::new();
+        for ((a, b), [fwd, rev]) in &tally.pairs {
+            *ends.entry(*a).or_default() += *fwd + *rev;
+            if a != b {
+                *ends.entry(*b).or_default() += *fwd + *rev;
+            }
+        }
+        Detail { tally, ends }
+    }
+}
+
+/// The past of a scope. Only what is new is reckoned, unless the scope is another.
+#[derive(Clone, Debug, Default)]
+pub struct Trends {
+    scope: Scope,
+    moments: Vec<Moment>,
+    details: Vec<(u64, Detail)>, // oldest first
+}
+
+impl Trends {
+    /// Brings everything up to date; `shown` is the interval that is drawn.
+    pub fn update(&mut self, scope: &Scope, history: &History, shown: Option<u64>) {
+        if self.scope != *scope {
+            *self = Trends { scope: scope.clone(), ..Trends::default() };
+        }
+        let oldest = history.oldest().map_or(0, |f| f.number);
+        self.moments.retain(|m| m.0 >= oldest);
+        let next = self.moments.last().map_or(0, |m| m.0 + 1);
+        let sum = |f: &Frame| scope.sum(&f.interval.rows, &f.interval.interfaces, |_| true);
+        self.moments.extend(history.since(next).map(|f| (f.number, f.interval.elapsed, sum(f))));
+
+        let mut known = std::mem::take(&mut self.details).into_iter().peekable();
+        for frame in shown.into_iter().flat_map(|n| history.until(n, REACH)) {
+            while known.next_if(|k| k.0 < frame.number).is_some() {}
+            let detail = known.next_if(|k| k.0 == frame.number).map_or_else(|| Detail::of(frame, scope), |k| k.1);
+            self.details.push((frame.number, detail));
+        }
+    }
+
+    /// What was counted in scope in every interval of the history, oldest first.
+    pub fn moments(&self) -> &[Moment] {
+        &self.moments
+    }
+
+    fn last(&self, n: usize) -> impl Iterator<Item = &Detail> {
+        self.details[self.details.len().saturating_sub(n)..].iter().map(|d| &d.1)
+    }
+
+    /// An end or a pair in the last `n` intervals up to the one shown, oldest first; at most [`REACH`].
+    pub fn of(&self, pick: Pick, n: usize, measure: Measure) -> Vec<u64> {
+        let count = |d: &Detail| match pick {
+            Pick::End(e) => d.ends.get(&e).copied().unwrap_or_default(),
+            Pick::Pair(a, b) if a == b => d.tally.sent(a, a),
+            Pick::Pair(a, b) => d.tally.sent(a, b) + d.tally.sent(b, a),
+        };
+        self.last(n).map(|d| measure.of(count(d))).collect()
+    }
+
+    /// A tunnel in the last `n` intervals, whichever tunnel the scope asks for; all of them for `None`.
+    pub fn of_tunnel(&self, tunnel: Option<Tunnel>, n: usize, measure: Measure) -> Vec<u64> {
+        let count = |d: &Detail| match tunnel {
+            Some(t) => d.tally.tunnels.get(&t).copied().unwrap_or_default(),
+            None => d.tally.everything,
+        };
+        self.last(n).map(|d| measure.of(count(d))).collect()
+    }
+}
