@@ -113,6 +113,10 @@ static __always_inline void weigh(struct __sk_buff *skb, struct walk *w)
 		} else if (w->ip_proto == PROTO_UDP) {
 			headers += sizeof(struct udp);
 		}
+		if (w->flags & WALK_JUMBO) { /* the kernel takes it out of what it sends */
+			headers -= JUMBO_HEADER;
+			bytes -= JUMBO_HEADER;
+		}
 		segments = skb->gso_segs;
 		if (!segments) /* a guest's packet: nobody has counted yet */
 			segments = bytes > headers ? (bytes - headers + size - 1) / size : 1;

@@ -143,6 +143,8 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 			size = (ext->length + 1) * 8;
 			if (proto == PROTO_ROUTING && ext->type == ROUTING_SEGMENTS)
 				flags |= WALK_SRH;
+			if (proto == PROTO_HOPOPTS && ext->type == OPTION_JUMBO && size == JUMBO_HEADER)
+				flags |= WALK_JUMBO;
 		}
 		proto = ext->next;
 		if (!bytes_at(skb, w, off, size, w->end))

@@ -56,6 +56,7 @@ enum state {
 #define WALK_LAST    0x100 /* the inner packet is a later fragment: nothing behind IP is read */
 #define WALK_SUSPECT 0x200 /* a tunnel's port without its header */
 #define WALK_HERE6   0x400 /* the IP header in hand is IPv6 */
+#define WALK_JUMBO   0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet */
 #define WALK_LEVEL   (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 struct walk {

@@ -86,7 +86,7 @@ struct ip6 {
 struct ip6_ext {
 	__u8 next;
 	__u8 length; /* units of 8 bytes, the first not counted; AH: of 4 bytes, minus 2 */
-	__u8 type;   /* routing header */
+	__u8 type;   /* of a routing header, of the first option of an options header */
 	__u8 left;
 };
 
@@ -99,7 +99,9 @@ struct ip6_frag {
 
 #define IP6_MORE	 0x0001
 #define IP6_OFFSET	 0xfff8
-#define ROUTING_SEGMENTS 4 /* RFC 8754 */
+#define ROUTING_SEGMENTS 4    /* RFC 8754 */
+#define OPTION_JUMBO	 0xc2 /* RFC 2675 */
+#define JUMBO_HEADER	 8    /* hop-by-hop options with nothing else in it */
 
 struct udp {
 	__be16 src;

@@ -4,5 +4,9 @@
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 mod ground;
 
+#[path = "books/load.rs"]
+mod load;
+#[path = "books/offloads.rs"]
+mod offloads;
 #[path = "books/world.rs"]
 mod world;

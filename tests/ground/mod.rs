@@ -8,13 +8,14 @@ use std::{
     fs,
     io::Write,
     net::{IpAddr, Ipv4Addr, UdpSocket},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto, socket};
 use tmon::{
     attach::{Want, tcx_programs},
     bpf::Config,
@@ -77,6 +78,35 @@ impl Space {
 
     pub(crate) fn run(&self, program: &str, args: &str) -> String {
         self.try_run(program, &args.split_whitespace().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Changes an interface's offloads: a name and on or off, and so on. What a device does not have stays so.
+    pub(crate) fn ethtool(&self, name: &str, features: &str) {
+        let words: Vec<&str> = features.split_whitespace().collect();
+        let done = words.chunks(2).filter(|w| self.try_run("ethtool", &["-K", name, w[0], w[1]]).is_ok()).count();
+        assert!(done > 0, "ethtool could not set any of {features} of {name}");
+    }
+
+    /// Lets an interface send and receive super-packets of this many bytes, in both families. By
+    /// netlink: iproute2 learnt to say it for IPv4 only later.
+    pub(crate) fn largest(&self, name: &str, bytes: u32) {
+        let attribute = |kind: u16| [8u16.to_ne_bytes(), kind.to_ne_bytes()].concat().into_iter().chain(bytes.to_ne_bytes());
+        // IFLA_GSO_MAX_SIZE, IFLA_GRO_MAX_SIZE, and the same for IPv4
+        let attributes: Vec<u8> = [41, 58, 63, 64].into_iter().flat_map(attribute).collect();
+        let body = [&[0; 4][..], &self.link(name).index.to_ne_bytes(), &[0; 8], &attributes].concat();
+        let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
+        message.extend([16u16, 5].map(u16::to_ne_bytes).concat()); // RTM_NEWLINK; REQUEST, ACK
+        message.extend([0; 8]);
+        message.extend(body);
+        let ask = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.send(&message, 0)?;
+            socket.recv_from_full()
+        };
+        let (answer, _) = self.0.within(ask).unwrap().unwrap();
+        let error = i32::from_ne_bytes(answer[16..20].try_into().unwrap());
+        assert_eq!(error, 0, "{name}: {}", std::io::Error::from_raw_os_error(-error));
     }
 
     /// Lines for `ip -batch`.
@@ -180,7 +210,7 @@ impl Ground {
                 underlay: None,
                 learning: false,
             };
-            space.netlink().create(name, None, &NewLink::Tunnel(tunnel)).unwrap();
+            space.netlink().create(name, Some(1450), &NewLink::Tunnel(tunnel)).unwrap();
             address(space, name, 2, own, inner);
         }
     }
@@ -303,4 +333,52 @@ pub(crate) fn detach_links(programs: &[u32]) -> usize {
         }
     }
     detached
+}
+
+/// A whole VXLAN frame from the first end to the second, with a UDP packet between two inner addresses.
+pub(crate) fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
+    let octets = |a: IpAddr| match a {
+        IpAddr::V4(a) => a.octets(),
+        IpAddr::V6(_) => unreachable!("these are IPv4"),
+    };
+    // IP header and UDP header; the checksums are nobody's business here.
+    let ip_udp = |from: [u8; 4], to: [u8; 4], ports: [u16; 2], length: u16| {
+        let [ip, udp] = [length, length - 20].map(u16::to_be_bytes);
+        let ports = ports.map(u16::to_be_bytes).concat();
+        [&[0x45, 0][..], &ip, &[0, 0, 0x40, 0, 64, 17, 0, 0], &from, &to, &ports, &udp, &[0, 0]].concat()
+    };
+    let inside = [&ip_udp(from.to_be_bytes(), to.to_be_bytes(), [1, 2], 28 + 40)[..], &[7; 40]].concat();
+    let ether = |net| [&mac(net, 2)[..], &mac(net, 1), &[8, 0]].concat();
+    let outside = ip_udp(octets(outer(1)), octets(outer(2)), [50_000, 4789], 28 + 8 + 14 + inside.len() as u16);
+    let vxlan = [&[8, 0, 0, 0][..], &(id << 8).to_be_bytes()].concat();
+    [ether(1), outside, vxlan, ether(2), inside].concat()
+}
+
+/// The same the other way.
+pub(crate) fn answer(frame: &[u8]) -> Vec<u8> {
+    let mut f = frame.to_vec();
+    for (at, length) in [(0, 6), (26, 4), (26 + ENCAPSULATION as usize, 4)] {
+        let (from, to) = f[at..at + 2 * length].split_at_mut(length);
+        from.swap_with_slice(to);
+    }
+    f
+}
+
+/// Puts a frame on an interface's egress.
+#[allow(unsafe_code)]
+pub(crate) fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) {
+    // SAFETY: integers only.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as u16;
+    to.sll_ifindex = ifindex as i32;
+    // SAFETY: an address of the family that it says, as long as is said.
+    let to = unsafe { LinkAddr::from_raw((&raw const to).cast(), Some(size_of_val(&to) as u32)) }.unwrap();
+    while let Err(e) = sendto(socket.as_raw_fd(), frame, &to, MsgFlags::empty()) {
+        assert_eq!(e, nix::errno::Errno::ENOBUFS, "send a frame");
+    }
+}
+
+/// Newer minus older, by hook.
+pub(crate) fn since(newer: [Count; 2], older: [Count; 2]) -> [Count; 2] {
+    [0, 1].map(|i| newer[i].since(older[i]))
 }

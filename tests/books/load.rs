@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Full tables and busy rows: nothing is lost, nothing is counted twice, nothing goes backwards.
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tmon::{
+    attach::Want,
+    bpf::Config,
+    export::{Format, Reading, Writer, table},
+    filter::Filter,
+    flow::{Count, Key},
+    snapshot::Snapshot,
+    tui::{
+        self,
+        app::{App, Msg, Start, update},
+        look::Look,
+        stage::{Manner, Stage},
+        theme::Theme,
+    },
+};
+
+use crate::ground::*;
+
+/// By tunnel id: what all its rows hold.
+fn ids(s: &Snapshot) -> BTreeMap<u32, Count> {
+    let mut ids: BTreeMap<u32, Count> = BTreeMap::new();
+    for f in s.rows.iter() {
+        *ids.entry(f.key.outermost.id.unwrap_or(0)).or_default() += f.counters.total();
+    }
+    ids
+}
+
+/// Every counter of a reading by its row.
+fn rows(s: &Snapshot) -> BTreeMap<(u16, Key), [[Count; 2]; 2]> {
+    s.rows.merged().into_iter().map(|f| ((f.interface, f.key), f.counters.cells)).collect()
+}
+
+/// No row and no book is less than it was.
+fn not_less(older: &Snapshot, newer: &Snapshot) {
+    let now = rows(newer);
+    for (key, before) in rows(older) {
+        let after = now.get(&key).unwrap_or_else(|| panic!("a row is gone: {key:?}"));
+        for (b, a) in before.iter().flatten().zip(after.iter().flatten()) {
+            assert!(a.packets >= b.packets && a.bytes >= b.bytes, "{key:?} went from {before:?} to {after:?}");
+        }
+    }
+    for (b, a) in older.interfaces.iter().zip(&newer.interfaces) {
+        for hook in [0, 1] {
+            assert!(a.books.seen()[hook].packets >= b.books.seen()[hook].packets);
+        }
+    }
+    let interval = newer.since(older);
+    let least = |n: Count| n.packets < u64::MAX / 2 && n.bytes < u64::MAX / 2;
+    assert!(interval.rows.iter().all(|f| least(f.counters.total())), "a difference below zero");
+}
+
+#[test]
+fn a_flood_loses_nothing() {
+    const ROWS: u32 = 512;
+    let g = Ground::new();
+    let mut live = g.watch(&Config { rows: ROWS, ..Config::default() }, Want::Best);
+    let [near, far] = g.sockets(9);
+    // The real traffic has its row before the flood comes, and goes on through it.
+    let each = send(&near, &far, 1);
+    let ifindex = g.a.link("eth0").index;
+    let flood = 10 * 2 * u64::from(ROWS); // a table holds twice what it is made for
+    let started = live.read().unwrap();
+    let done = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let flooding = scope.spawn(|| {
+            let raw = g.a.raw();
+            let mut sent: BTreeMap<u32, Count> = BTreeMap::new();
+            let mut random = 0x9e37_79b9_7f4a_7c15u64;
+            for n in 0..flood {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let id = 1 + n as u32 % 4;
+                let frame = vxlan(id, random as u32, (random >> 32) as u32);
+                inject(&raw, ifindex, &frame);
+                *sent.entry(id).or_default() += Count { packets: 1, bytes: frame.len() as u64 };
+            }
+            sent
+        });
+        let reading = scope.spawn(|| {
+            let mut older = started;
+            while !done.load(Ordering::Relaxed) {
+                let newer = live.read().unwrap();
+                not_less(&older, &newer);
+                older = newer;
+            }
+        });
+        let more = send(&near, &far, 2000);
+        assert_eq!(more, each);
+        let mut sent = flooding.join().unwrap();
+        done.store(true, Ordering::Relaxed);
+        reading.join().unwrap();
+        sent.insert(VNI, Count { packets: 2001, bytes: 2001 * each });
+        sent
+    });
+    let (_, s) = at_rest(&mut live, &g.a, "eth0");
+    assert_eq!(ids(&s), sent, "every id is exact");
+    closed(&s);
+    // Host to host, too: there are only these two.
+    let pair = s.rows.iter().filter(|f| f.key.outer.is_some_and(|p| (p.first, p.second) == (outer(1), outer(2))));
+    assert_eq!(pair.map(|f| f.counters.total()).sum::<Count>(), sent.values().copied().sum::<Count>());
+    // What the table could not keep apart is in the tunnels' own rows, and the real traffic is not in there.
+    let others: Vec<_> = s.rows.merged().into_iter().filter(|f| f.key.other).collect();
+    assert_eq!(others.iter().map(|f| f.key.outermost.id.unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let other: Count = others.iter().map(|f| f.counters.total()).sum();
+    assert!(other.packets > flood / 2, "{other:?}");
+    let real = s.rows.merged().into_iter().find(|f| f.key.outermost.id == Some(VNI) && !f.key.other).unwrap();
+    assert_eq!(real.counters.total(), sent[&VNI]);
+    visible(&s, other);
+}
+
+/// `other` is in JSON and on the screen.
+fn visible(s: &Snapshot, other: Count) {
+    let mut json = Vec::new();
+    let total = s.total();
+    Writer::new(&mut json, Format::Json, table::Options::default())
+        .write(&Reading::new("tmon", "here", &total, &Filter::default()))
+        .unwrap();
+    let v: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let flows = v["flows"].as_array().unwrap();
+    let shown: u64 = flows.iter().filter(|f| f["other"] == true).map(|f| f["tx_pkts"].as_u64().unwrap()).sum();
+    assert_eq!(shown, other.packets);
+
+    let mut app = App::new(Start::default()).unwrap();
+    let empty = Snapshot { rows: Default::default(), taken: s.since, at: Duration::ZERO, ..s.clone() };
+    for (t, mut snapshot) in [(0, empty), (1, s.clone())] {
+        let at = Duration::from_secs(t);
+        (snapshot.at, snapshot.since) = (at, SystemTime::UNIX_EPOCH);
+        update(&mut app, Msg::Reading(Box::new(tui::Reading { snapshot, notices: vec![] }), at), at);
+    }
+    let area = Rect::new(0, 0, 140, 44);
+    update(&mut app, Msg::Resize(area.width, area.height), Duration::from_secs(1));
+    let mut buf = Buffer::empty(area);
+    let manner = Manner { animate: false, ..Manner::default() };
+    tui::compose(&app, &mut Look::new(Theme::default()), &mut Stage::default(), manner, Duration::from_secs(1), area, &mut buf);
+    let text: String = (0..area.height).map(|y| (0..area.width).map(|x| buf[(x, y)].symbol()).collect::<String>() + "\n").collect();
+    let line = text.lines().find(|l| l.contains("other ")).unwrap_or_else(|| panic!("no `other` on the screen:\n{text}"));
+    assert!(line.contains('%'), "{line}");
+}
+
+/// As many processors as there are, two at least.
+fn pin(n: usize) {
+    let mut set = CpuSet::new();
+    set.set(n % thread::available_parallelism().map_or(1, |n| n.get())).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+}
+
+#[test]
+fn one_row_on_both_hooks_and_all_processors() {
+    const EACH: u64 = 30_000;
+    for want in wants() {
+        let g = Ground::bare();
+        let mut live = g.watch(&small(), want);
+        // The same conversation in both directions: one row, four writers.
+        let frames = [vxlan(7, 1, 2), answer(&vxlan(7, 1, 2))];
+        let length = frames[0].len() as u64;
+        let started = live.read().unwrap();
+        let before = g.a.counted("eth0");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|n| {
+                    let (g, frame) = (&g, &frames[n / 2]);
+                    scope.spawn(move || {
+                        pin(n);
+                        let (space, _) = g.ends()[n / 2];
+                        let (raw, ifindex) = (space.raw(), space.link("eth0").index);
+                        for _ in 0..EACH {
+                            inject(&raw, ifindex, frame);
+                        }
+                    })
+                })
+                .collect();
+            let reader = scope.spawn(|| {
+                let (mut older, mut readings) = (started, 0);
+                while !done.load(Ordering::Relaxed) {
+                    let newer = live.read().unwrap();
+                    not_less(&older, &newer);
+                    (older, readings) = (newer, readings + 1);
+                }
+                readings
+            });
+            writers.into_iter().for_each(|w| w.join().unwrap());
+            done.store(true, Ordering::Relaxed);
+            assert!(reader.join().unwrap() > 1);
+        });
+        let (after, s) = at_rest(&mut live, &g.a, "eth0");
+        // What was sent left; what arrived is what the interface says arrived.
+        let all = |packets| Count { packets, bytes: packets * length };
+        let arrived = since(after, before)[0];
+        assert_eq!(since(after, before)[1], all(2 * EACH));
+        let flows = s.rows.merged();
+        assert_eq!(flows.len(), 1, "{flows:#?}");
+        let c = flows[0].counters;
+        assert_eq!((c.tx(), c.fwd()), (all(2 * EACH), all(2 * EACH)), "{want:?}");
+        assert_eq!((c.rx(), c.rev()), (arrived, arrived), "{want:?}");
+        assert!(arrived.packets > EACH, "{arrived:?}");
+        closed(&s);
+    }
+}

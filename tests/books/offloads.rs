@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GSO, GRO and BIG TCP: what is counted of super-packets is what the wire carries, judged by an end
+//! that has no offload at all and so receives and sends every packet by itself.
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    thread,
+};
+
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+use tmon::{
+    attach::Want,
+    bpf::Config,
+    flow::{Count, Inner, Kind},
+    netlink::NewLink,
+    snapshot::Snapshot,
+    source::Live,
+};
+
+use crate::ground::*;
+
+/// An end with all offloads, a bridge, and an end with none. Between the bridge and the second end
+/// there are only packets as on a wire.
+struct Wire {
+    g: Ground,
+    bridge: Space,
+}
+
+const EVERYTHING: &str = "tso off gso off gro off tx-udp-segmentation off tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off";
+
+impl Wire {
+    fn new() -> Wire {
+        let (g, bridge) = (Ground { a: Space::new("a"), b: Space::new("b") }, Space::new("m"));
+        let mut netlink = bridge.netlink();
+        netlink.create("br0", None, &NewLink::Bridge).unwrap();
+        netlink.set_up("br0").unwrap();
+        for ((space, own), port) in g.ends().into_iter().zip(["p1", "p2"]) {
+            netlink.create(port, None, &NewLink::Veth { peer: "eth0", netns: Some(&space.0) }).unwrap();
+            netlink.set_master(port, "br0").unwrap();
+            netlink.set_up(port).unwrap();
+            address(space, "eth0", 1, own, outer);
+        }
+        let w = Wire { g, bridge };
+        w.bridge.ethtool("p2", EVERYTHING);
+        w.g.b.ethtool("eth0", EVERYTHING);
+        w
+    }
+
+    fn tunnel(&self, name: &str, id: u32) {
+        self.g.tunnel(name, id);
+        self.plain(name);
+    }
+
+    /// No offload at the second end.
+    fn plain(&self, name: &str) {
+        self.g.b.ethtool(name, "tso off gso off gro off");
+    }
+}
+
+/// Moves so many bytes over TCP. The window is small: what is on the way fits into the queues.
+fn bulk(from: &Space, to: &Space, at: IpAddr, bytes: usize) {
+    let listener = to.0.within(|| TcpListener::bind((at, 0))).unwrap().unwrap();
+    setsockopt(&listener.as_fd(), RcvBuf, &(128 << 10)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::scope(|scope| {
+        let receiver = scope.spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = vec![0; 1 << 18];
+            let mut got = 0;
+            loop {
+                match stream.read(&mut buffer).unwrap() {
+                    0 => return got,
+                    n => got += n,
+                }
+            }
+        });
+        let mut stream: TcpStream = from.0.within(|| TcpStream::connect((at, port))).unwrap().unwrap();
+        stream.write_all(&vec![7; bytes]).unwrap();
+        drop(stream);
+        assert_eq!(receiver.join().unwrap(), bytes);
+    });
+}
+
+/// Within a thousandth, as is promised; and how much it really was.
+fn agrees(what: &str, counted: Count, truth: Count) {
+    let off = |a: u64, b: u64| a.abs_diff(b) as f64 / b.max(1) as f64;
+    println!("{what}: counted {counted:?}, on the wire {truth:?}");
+    assert!(off(counted.packets, truth.packets) < 1e-3 && off(counted.bytes, truth.bytes) < 1e-3, "{what}: {counted:?}, not {truth:?}");
+}
+
+fn seen(s: &Snapshot, interface: usize) -> [Count; 2] {
+    s.interfaces[interface].books.seen()
+}
+
+const BULK: usize = 24 << 20;
+
+/// What a device counts of super-packets is fewer than the wire carries; otherwise nothing is shown here.
+fn merged(counted: Count, skbs: Count) {
+    assert!(skbs.packets * 4 < counted.packets, "no offload was at work: {skbs:?} of {counted:?}");
+}
+
+#[test]
+fn gso_and_gro_are_what_the_wire_carries() {
+    let w = Wire::new();
+    w.tunnel("t0", VNI);
+    w.g.a.ethtool("eth0", "gro on");
+    // A veth merges only what comes from one that would not send it merged.
+    w.bridge.ethtool("p1", "tso off");
+    let names = ["eth0".to_owned(), "t0".to_owned()];
+    let mut live = Live::open(&names, Some(w.g.a.name()), &Config { plain: true, ..small() }, Want::Best).unwrap();
+    let mut raw = Live::open(&names[..1], Some(w.g.a.name()), &Config { skb: true, ..small() }, Want::Best).unwrap();
+    let (near, far) = (w.g.a.counted("eth0"), w.g.b.counted("eth0"));
+    bulk(&w.g.a, &w.g.b, inner(2), BULK);
+    bulk(&w.g.b, &w.g.a, inner(1), BULK);
+
+    let (_, s) = at_rest(&mut live, &w.g.a, "eth0");
+    let (truth, skbs) = (since(w.g.b.counted("eth0"), far), since(w.g.a.counted("eth0"), near));
+    let counted = seen(&s, 0);
+    agrees("GRO at ingress", counted[0], truth[1]);
+    agrees("GSO at egress", counted[1], truth[0]);
+    // The raw view is what the interface itself counts, where that does not count before merging.
+    let raw = seen(&raw.read().unwrap(), 0);
+    assert_eq!(raw[1], skbs[1], "--skb");
+    merged(counted[0], raw[0]);
+    merged(counted[1], raw[1]);
+    // The tunnel device shows what is inside: the wire minus the encapsulation.
+    let inside = seen(&s, 1);
+    for hook in [0, 1] {
+        let bare = Count { packets: counted[hook].packets, bytes: counted[hook].bytes - counted[hook].packets * ENCAPSULATION };
+        agrees("inside", inside[hook], bare);
+    }
+    closed(&s);
+}
+
+#[test]
+fn a_tunnel_in_a_tunnel_is_what_the_wire_carries() {
+    let w = Wire::new();
+    w.tunnel("t0", VNI);
+    // Another one between the inner addresses of the first.
+    for (space, own) in w.g.ends() {
+        let (local, remote) = (inner(own), inner(3 - own));
+        space.ip(&format!("link add t1 mtu 1400 type vxlan id 9 dstport 4789 local {local} remote {remote}\n"));
+        address(space, "t1", 3, own, |end| [10, 79, 0, end].into());
+    }
+    w.plain("t1");
+    let mut live = w.g.watch(&small(), Want::Best);
+    let far = w.g.b.counted("eth0");
+    bulk(&w.g.a, &w.g.b, [10, 79, 0, 2].into(), BULK);
+    let (_, s) = at_rest(&mut live, &w.g.a, "eth0");
+    let truth = since(w.g.b.counted("eth0"), far);
+    agrees("two tunnels", seen(&s, 0)[1], truth[0]);
+    let deep: Count =
+        s.rows.iter().filter(|f| f.key.depth == 2 && f.key.innermost.is_some_and(|t| t.id == Some(9))).map(|f| f.counters.tx()).sum();
+    assert_eq!(deep, seen(&s, 0)[1], "all of it is in rows of two tunnels");
+}
+
+/// The kernel lets a veth carry super-packets beyond 64 KiB, whose IP header has no length.
+fn big_tcp(v6: bool) {
+    let w = Wire::new();
+    let at = |end: u8| -> IpAddr { if v6 { [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(end)].into() } else { outer(end) } };
+    for (space, own) in w.g.ends() {
+        if v6 {
+            space.set("net/ipv6/conf/eth0/disable_ipv6", "0");
+            space.netlink().add_address("eth0", at(own), 64).unwrap();
+            space.netlink().add_neighbour("eth0", at(3 - own), mac(1, 3 - own)).unwrap();
+        }
+    }
+    for name in ["p1", "br0", "p2"] {
+        w.bridge.largest(name, 200_000);
+    }
+    w.g.a.largest("eth0", 200_000);
+    let mut live = w.g.watch(&Config { plain: true, ..small() }, Want::Best);
+    let (near, far) = (w.g.a.counted("eth0"), w.g.b.counted("eth0"));
+    bulk(&w.g.a, &w.g.b, at(2), 8 * BULK);
+    let (_, s) = at_rest(&mut live, &w.g.a, "eth0");
+    let (truth, skbs) = (since(w.g.b.counted("eth0"), far), since(w.g.a.counted("eth0"), near));
+    let pair = |f: &tmon::flow::Flow| f.key.outer.is_some_and(|p| p.first == at(1) && p.second == at(2));
+    let tcp: Count = s.rows.iter().filter(pair).map(|f| f.counters.tx()).sum();
+    println!("super-packets of {} bytes on average", skbs[1].bytes / skbs[1].packets);
+    agrees("BIG TCP", tcp, truth[0]);
+    assert!(s.rows.iter().all(|f| f.key.outermost.kind == Kind::None && !matches!(f.key.inner, Inner::Pair(_))));
+    assert!(s.interfaces[0].books.stops.iter().flatten().all(|n| n.packets < 10), "{:?}", s.interfaces[0].books);
+}
+
+#[test]
+fn big_tcp_over_ipv4() {
+    big_tcp(false);
+}
+
+#[test]
+fn big_tcp_over_ipv6() {
+    big_tcp(true);
+}
+
+#[test]
+fn a_tag_in_the_metadata_weighs() {
+    let g = Ground::bare();
+    // The kernel takes the tag of what arrives out of the frame before our hook.
+    let mut far = Live::open(&["eth0".to_owned()], Some(g.b.name()), &small(), Want::Best).unwrap();
+    let mut near = g.watch(&small(), Want::Best);
+    let frame = vxlan(7, 1, 2);
+    let tagged = [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+    let before = g.b.counted("eth0");
+    let raw = g.a.raw();
+    for _ in 0..100 {
+        inject(&raw, g.a.link("eth0").index, &tagged);
+    }
+    until("the frames", || g.b.counted("eth0")[0].packets == before[0].packets + 100);
+    let all = Count { packets: 100, bytes: 100 * tagged.len() as u64 };
+    let (near, far) = (near.read().unwrap(), far.read().unwrap());
+    let row = |s: &Snapshot| s.rows.iter().filter(|f| f.key.outermost.id == Some(7)).map(|f| f.counters.total()).sum::<Count>();
+    assert_eq!((row(&near), seen(&near, 0)[1]), (all, all), "leaving, in the frame");
+    assert_eq!((row(&far), seen(&far, 0)[0]), (all, all), "arriving, in the metadata");
+    assert_eq!(since(g.b.counted("eth0"), before)[0], all, "and so says the interface");
+}
