@@ -114,7 +114,6 @@ impl Look {
             manner: tui::stage::Manner { animate: !self.no_motion, blocks: self.cells, ..default.manner },
             mouse: !self.no_mouse,
             maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
-            ..default
         }
     }
 
