@@ -7,7 +7,12 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 TMON := target/release/tmon
 
-.PHONY: demo test test-page test-kernels bench setup build check
+# One file for every host, and the folder of libelf.a and libz.a that go into it.
+TARGET := x86_64-unknown-linux-gnu
+STATIC := target/$(TARGET)/dist/tmon
+ASSETS := target/assets
+
+.PHONY: demo test test-page test-kernels bench setup build check dist assets deb
 
 demo: build
 	$(SUDO) ./$(TMON) demo
@@ -31,6 +36,27 @@ bench: setup
 
 build: setup
 	$(CARGO) build --release
+
+# No path of this machine gets into the file: the same sources and toolchain make the same bytes.
+dist: setup
+	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TARGET))=/usr/lib/$(shell gcc -print-multiarch) \
+	CARGO_TARGET_DIR=target \
+	RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/tmon \
+	  --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=/crates" \
+	  $(CARGO) build --locked --profile dist --features static --target $(TARGET)
+	@file -b $(STATIC) 2>/dev/null; echo "$(STATIC): $$(stat -c %s $(STATIC)) bytes, sha256 $$(sha256sum <$(STATIC) | cut -d' ' -f1)"
+
+# Manual pages and completions, by the program itself.
+assets: dist
+	mkdir -p $(ASSETS)/man
+	$(STATIC) man --dir $(ASSETS)/man
+	$(STATIC) completions bash >$(ASSETS)/tmon.bash
+	$(STATIC) completions zsh >$(ASSETS)/_tmon
+	$(STATIC) completions fish >$(ASSETS)/tmon.fish
+
+# Needs cargo-deb: `cargo install cargo-deb`.
+deb: assets
+	CARGO_TARGET_DIR=target $(CARGO) deb --no-build --no-strip --target $(TARGET) --profile dist --output $(ASSETS)/
 
 setup:
 	@for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
