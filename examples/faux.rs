@@ -55,6 +55,8 @@ fn main() -> anyhow::Result<()> {
             ifindex: 2,
             netns: None,
             hook: HookKind::Tcx,
+            counted_on: None,
+            attached: None,
             books,
             fill: Fill { used: rows.len() as u64, size: 65536 },
         };

@@ -35,6 +35,8 @@ const BPF_F_ID: u32 = 1 << 5;
 /// and a number below [`OWNERS`], so that several tmon can watch one interface.
 const HANDLES: u32 = 0x746d_7000;
 const MADE_QDISC: u32 = 0x100;
+/// In a handle: the filter stays without a process, what it counts into is pinned (see [`crate::pin`]).
+const LASTING: u32 = 0x200;
 const OWNERS: u32 = 0x100;
 /// The priorities tried on a clsact qdisc, first to last.
 const PRIORITIES: std::ops::RangeInclusive<u16> = 1..=16;
@@ -88,15 +90,63 @@ impl Attachment {
     /// # Errors
     /// There is no such interface, no privilege, or no hook. Nothing is left attached.
     pub fn new(program: &Program, ifindex: u32, place: &Place, want: Want) -> Result<Attachment> {
-        let entries = HOOKS.map(|h| program.entry(h));
-        let mut programs = [0; 2];
-        for (id, entry) in programs.iter_mut().zip(entries) {
-            *id = number(entry).context("ask for a program's number")?;
-        }
-        let [rx, tx] = entries.map(|e| e.try_clone_to_owned());
+        Self::make(program, ifindex, place, want, false)
+    }
+
+    /// The same for one that is to stay, see [`Attachment::keep`]. Takes off what an earlier one left.
+    ///
+    /// # Errors
+    /// As [`Attachment::new`].
+    pub fn lasting(program: &Program, ifindex: u32, place: &Place, want: Want) -> Result<Attachment> {
+        place.run(move || remove_lasting(ifindex))??;
+        Self::make(program, ifindex, place, want, true)
+    }
+
+    fn make(program: &Program, ifindex: u32, place: &Place, want: Want, lasting: bool) -> Result<Attachment> {
+        let programs = numbers(program)?;
+        let [rx, tx] = HOOKS.map(|h| program.entry(h).try_clone_to_owned());
         let entries = [rx?, tx?];
-        let (hooks, friends) = place.run(move || Ok::<_, anyhow::Error>((attach(&entries, ifindex, want)?, friends(ifindex))))??;
+        let made = move || Ok::<_, anyhow::Error>((attach(&entries, ifindex, want, lasting)?, friends(ifindex)));
+        let (hooks, friends) = place.run(made)??;
         Ok(Attachment { place: place.clone(), ifindex, programs, friends, hooks })
+    }
+
+    /// Leaves the programs where they are when this process ends: links go to `pin` with their names,
+    /// a filter stays by itself.
+    ///
+    /// # Errors
+    /// Those of `pin`.
+    pub fn keep(mut self, pin: impl Fn(&str, BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+        match &mut self.hooks {
+            Hooks::Tcx([rx, tx]) => pin("rx", rx.as_fd()).and_then(|()| pin("tx", tx.as_fd())),
+            Hooks::Clsact(own) => {
+                own.kept = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// What another process has kept, by its pinned links or, without them, its filters. It may be
+    /// [`Standing::Gone`]. Dropping it changes nothing.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn found(program: &Program, ifindex: u32, place: &Place, links: Option<[OwnedFd; 2]>) -> Result<Attachment> {
+        let programs = numbers(program)?;
+        let hooks = match links {
+            Some(links) => Hooks::Tcx(links),
+            None => {
+                let all = Netlink::open_inside(place)?.filters(ifindex)?;
+                let filters = HOOKS.map(|hook| {
+                    let program = Some(programs[hook as usize]);
+                    let found = all.iter().find(|f| is_lasting(f) && (f.hook, f.program) == (hook, program));
+                    // One that is not there is like no other.
+                    found.map_or(Filter { hook, handle: 0, priority: 0, program }, Filter::of)
+                });
+                Hooks::Clsact(Clsact { filters: filters.into(), kept: true, ..Clsact::default() })
+            }
+        };
+        Ok(Attachment { place: place.clone(), ifindex, programs, friends: Vec::new(), hooks })
     }
 
     /// The hook in use.
@@ -148,7 +198,9 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Hooks::Clsact(own) = &mut self.hooks {
+        if let Hooks::Clsact(own) = &mut self.hooks
+            && !own.kept
+        {
             let (own, ifindex) = (mem::take(own), self.ifindex);
             let _ = self.place.run(move || own.remove(ifindex)); // as gone as it can be
         }
@@ -162,7 +214,7 @@ fn side(hook: Hook) -> &'static str {
     }
 }
 
-fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want) -> Result<Hooks> {
+fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want, lasting: bool) -> Result<Hooks> {
     if want != Want::Only(HookKind::Clsact) {
         let [rx, tx] = HOOKS.map(|h| tcx(programs[h as usize].as_fd(), h, ifindex));
         match rx.and_then(|rx| Ok(Hooks::Tcx([rx, tx?]))) {
@@ -172,7 +224,7 @@ fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want) -> Result<Hooks> {
             Err(e) => return Err(refused("tcx", &e)),
         }
     }
-    Clsact::new(programs, ifindex).map(Hooks::Clsact)
+    Clsact::new(programs, ifindex, lasting).map(Hooks::Clsact)
 }
 
 fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
@@ -246,7 +298,8 @@ fn is_tmon(id: u32) -> bool {
     describe(fd.as_fd()).is_ok_and(|info| info.name.iter().zip(b"tmon_").all(|(a, b)| *a as u8 == *b))
 }
 
-fn describe(program: BorrowedFd<'_>) -> io::Result<libbpf_sys::bpf_prog_info> {
+/// What the kernel says about a program.
+pub(crate) fn describe(program: BorrowedFd<'_>) -> io::Result<libbpf_sys::bpf_prog_info> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: info is as long as size says; zeroed, so that the kernel copies nothing else out.
@@ -257,6 +310,11 @@ fn describe(program: BorrowedFd<'_>) -> io::Result<libbpf_sys::bpf_prog_info> {
 /// A program's number.
 fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(describe(program)?.id)
+}
+
+fn numbers(program: &Program) -> Result<[u32; 2]> {
+    let [rx, tx] = HOOKS.map(|h| number(program.entry(h)).context("ask for a program's number"));
+    Ok([rx?, tx?])
 }
 
 /// Whether a tcx link still is on an interface, with this program.
@@ -279,6 +337,8 @@ struct Clsact {
     filters: Vec<Filter>,
     /// The qdisc goes, too, when nobody has put anything else on it.
     made_qdisc: bool,
+    /// They stay when this is dropped.
+    kept: bool,
     /// Says that the owner of the handle lives.
     _alive: Option<UnixDatagram>,
 }
@@ -292,13 +352,13 @@ struct Filter {
 }
 
 impl Clsact {
-    fn new(programs: &[OwnedFd; 2], ifindex: u32) -> Result<Clsact> {
+    fn new(programs: &[OwnedFd; 2], ifindex: u32, lasting: bool) -> Result<Clsact> {
         let mut own = Clsact::default();
         for f in Netlink::open()?.filters(ifindex).unwrap_or_default() {
             if is_ours(&f) {
                 own.made_qdisc |= f.handle & MADE_QDISC != 0;
-                if alive(ifindex, f.handle).is_some() {
-                    Filter { hook: f.hook, handle: f.handle, priority: f.priority, program: f.program }.remove(ifindex);
+                if !is_lasting(&f) && alive(ifindex, f.handle).is_some() {
+                    Filter::of(&f).remove(ifindex);
                 }
             }
         }
@@ -310,9 +370,14 @@ impl Clsact {
             e => return Err(refused("clsact", &io::Error::from_raw_os_error(e))),
         }
         let first = HANDLES | if own.made_qdisc { MADE_QDISC } else { 0 };
-        let taken = (first..first + OWNERS).find_map(|handle| Some((handle, alive(ifindex, handle)?)));
-        let (handle, token) = taken.context("too many tmon watch it already")?;
-        own._alive = Some(token);
+        let handle = if lasting {
+            first | LASTING
+        } else {
+            let taken = (first..first + OWNERS).find_map(|handle| Some((handle, alive(ifindex, handle)?)));
+            let (handle, token) = taken.context("too many tmon watch it already")?;
+            own._alive = Some(token);
+            handle
+        };
         for hook in HOOKS {
             match Filter::new(programs[hook as usize].as_fd(), hook, ifindex, handle) {
                 Ok(filter) => own.filters.push(filter),
@@ -351,8 +416,22 @@ impl Clsact {
 }
 
 /// Some tmon's, by its handle.
-fn is_ours(f: &netlink::Filter) -> bool {
-    f.kind == "bpf" && f.handle & !(MADE_QDISC | (OWNERS - 1)) == HANDLES
+pub fn is_ours(f: &netlink::Filter) -> bool {
+    f.kind == "bpf" && f.handle & !(LASTING | MADE_QDISC | (OWNERS - 1)) == HANDLES
+}
+
+fn is_lasting(f: &netlink::Filter) -> bool {
+    is_ours(f) && f.handle & LASTING != 0
+}
+
+/// Takes off the filters that were to stay on an interface of the calling thread's network namespace.
+///
+/// # Errors
+/// The kernel does not say what there is.
+pub fn remove_lasting(ifindex: u32) -> Result<()> {
+    let filters: Vec<_> = Netlink::open()?.filters(ifindex)?.into_iter().filter(is_lasting).collect();
+    let made_qdisc = filters.iter().any(|f| f.handle & MADE_QDISC != 0);
+    Clsact { filters: filters.iter().map(Filter::of).collect(), made_qdisc, ..Clsact::default() }.remove(ifindex)
 }
 
 fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf_tc_hook {
@@ -372,6 +451,10 @@ fn alive(ifindex: u32, handle: u32) -> Option<UnixDatagram> {
 }
 
 impl Filter {
+    fn of(f: &netlink::Filter) -> Filter {
+        Filter { hook: f.hook, handle: f.handle, priority: f.priority, program: f.program }
+    }
+
     fn point(&self, ifindex: u32) -> libbpf_sys::bpf_tc_hook {
         let side = match self.hook {
             Hook::Rx => libbpf_sys::BPF_TC_INGRESS,

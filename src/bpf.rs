@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
@@ -166,23 +166,31 @@ impl<'a> Packet<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cells([types::cell_count; 2 * CELLS]);
 
+/// Of pinned tables; changes whenever another version could misread them.
+pub const LAYOUT: u32 = 1;
+
 /// The programs and tables of one interface.
 pub struct Program {
     ingress: OwnedFd,
     egress: OwnedFd,
     now: OwnedFd,
     /// Kept open: the kernel empties a program array that no process holds.
-    _states: OwnedFd,
+    states: OwnedFd,
     cpus: OwnedFd,
     fragments: OwnedFd,
     tables: Tables,
     ports: MmapRaw,
+    ports_map: OwnedFd,
     age: Duration,
     swept: Instant,
 }
 
 fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().context("duplicate a BPF descriptor")
+}
+
+fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
+    MmapOptions::new().len(1 << 16).map_raw(map.as_raw_fd()).context("map the port table")
 }
 
 /// Groups of 8 slots for a table of this many rows, at most half full.
@@ -233,12 +241,60 @@ impl Program {
             ingress: dup(skel.progs.tmon_ingress.as_fd())?,
             egress: dup(skel.progs.tmon_egress.as_fd())?,
             now: dup(skel.progs.tmon_now.as_fd())?,
-            _states: dup(skel.maps.states.as_fd())?,
+            states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,
             fragments: dup(skel.maps.fragments.as_fd())?,
             tables: Tables::map([skel.maps.rows4.as_fd(), skel.maps.rows6.as_fd(), skel.maps.others.as_fd()])?,
-            ports: MmapOptions::new().len(1 << 16).map_raw(skel.maps.data_ports.as_fd().as_raw_fd()).context("map the port table")?,
+            ports: port_table(skel.maps.data_ports.as_fd())?,
+            ports_map: dup(skel.maps.data_ports.as_fd())?,
             age: config.age,
+            swept: Instant::now(),
+        })
+    }
+
+    /// What has to be pinned so that it counts on with no process, by name.
+    pub(crate) fn objects(&self) -> [(&'static str, BorrowedFd<'_>); 10] {
+        let [rows4, rows6, others] = self.tables.maps();
+        [
+            ("rows4", rows4),
+            ("rows6", rows6),
+            ("others", others),
+            ("cpus", self.cpus.as_fd()),
+            ("fragments", self.fragments.as_fd()),
+            ("ports", self.ports_map.as_fd()),
+            ("states", self.states.as_fd()),
+            ("ingress", self.ingress.as_fd()),
+            ("egress", self.egress.as_fd()),
+            ("now", self.now.as_fd()),
+        ]
+    }
+
+    /// The same again, from what was pinned.
+    ///
+    /// # Errors
+    /// One is not there, or is not what this version knows.
+    pub(crate) fn from_objects(get: impl Fn(&str) -> Result<OwnedFd>) -> Result<Program> {
+        let (rows4, rows6, others) = (get("rows4")?, get("rows6")?, get("others")?);
+        let cpus = get("cpus")?;
+        let mut info = libbpf_sys::bpf_map_info::default();
+        let mut len = size_of_val(&info) as u32;
+        // SAFETY: the kernel writes at most `len` bytes of plain numbers.
+        let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(cpus.as_raw_fd(), &mut info, &mut len) };
+        let known = size_of::<types::cpu>();
+        ensure!(e == 0 && info.value_size as usize == known, "the books have {} bytes, not {known}", info.value_size);
+        let ports_map = get("ports")?;
+        Ok(Program {
+            ingress: get("ingress")?,
+            egress: get("egress")?,
+            now: get("now")?,
+            states: get("states")?,
+            cpus,
+            fragments: get("fragments")?,
+            tables: Tables::map([rows4.as_fd(), rows6.as_fd(), others.as_fd()])?,
+            ports: port_table(ports_map.as_fd())?,
+            ports_map,
+            // Others read these tables at any time: nobody may age them.
+            age: Duration::ZERO,
             swept: Instant::now(),
         })
     }
@@ -439,6 +495,7 @@ mod tests {
             u32::from_str_radix(text.trim_start_matches("0x"), if text.starts_with("0x") { 16 } else { 10 }).unwrap()
         };
         for (name, ours) in [
+            ("TMON_LAYOUT", LAYOUT),
             ("TAG_FREE", table::TAG_FREE),
             ("TAG_BUSY", table::TAG_BUSY),
             ("TAG_USED", table::TAG_USED),

@@ -26,6 +26,8 @@ use crate::{
     tui,
 };
 
+mod attach;
+mod check;
 mod dump;
 mod lab;
 mod listing;
@@ -58,6 +60,14 @@ enum Command {
     Dump(dump::Dump),
     /// Judge a capture file with the same BPF program
     Replay(dump::Replay),
+    /// Count in the kernel with no process running; top and dump join it
+    Attach(attach::Attach),
+    /// End what `attach` began, leaving nothing
+    Detach(attach::Detach),
+    /// What is attached, since when, and what it costs
+    Status(attach::Status),
+    /// What this kernel, these privileges and these interfaces allow, and what to do about it
+    Check(check::Check),
     /// The tunnel devices of this host: ids, ports, ends, underlays
     Tunnels(tunnels::Tunnels),
     /// The simulated multi-host overlay: nine hosts and four networks in namespaces
@@ -275,6 +285,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Top(c) => c.run(),
         Command::Dump(c) => c.run(),
         Command::Replay(c) => c.run(),
+        Command::Attach(c) => c.run(),
+        Command::Detach(c) => c.run(),
+        Command::Status(c) => c.run(),
+        Command::Check(c) => return code(c.run()),
         Command::Tunnels(c) => c.run(),
         Command::Lab(c) => return code(c.run()),
         Command::Demo(c) => c.run(),

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use glob::Pattern;
 
 use crate::{
-    bpf::Port,
+    bpf::{Config, Port},
     flow::Kind,
     netlink::{FouPort, Link, Netlink, TunnelDevice},
     units::sanitize,
@@ -115,7 +115,7 @@ impl Scene {
     /// The ports of the tunnels found, for [`crate::bpf::Config::ports`].
     pub fn ports(&self) -> Vec<Port> {
         let fou = self.fou.iter().map(|f| Port { kind: Kind::Gue, fou: f.protocol.is_some(), port: f.port });
-        self.tunnels.iter().filter(|t| t.device.up).filter_map(Tunnel::port).chain(fou).collect()
+        self.up().filter_map(Tunnel::port).chain(fou).collect()
     }
 
     /// The interfaces that these names and patterns (`eth*`) mean; with none of them, those below
@@ -124,60 +124,69 @@ impl Scene {
     /// # Errors
     /// A name or a pattern means nothing; or nothing is asked for and nothing is found.
     pub fn choose(&self, wanted: &[String], place: &str) -> Result<Choice> {
-        let mut choice = if wanted.is_empty() { self.underlays(place)? } else { self.named(wanted, place)? };
-        let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
-        for o in self.overlaps(&indexes) {
-            let name = |i| self.link(i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
-            let (twice, on) = (name(o.twice), name(o.counted_on));
-            choice.notices.push(format!("{twice} shows packets that {on} shows, too: totals leave {twice} out"));
+        if wanted.is_empty() {
+            return self.underlays(place);
         }
-        choice.notices.extend(self.bridged(&indexes));
-        Ok(choice)
+        if let Some(name) = wanted.iter().find(|name| self.named(name).is_empty()) {
+            let what = if name.contains(['*', '?', '[']) { "no interface matches" } else { "there is no interface" };
+            let known: Vec<_> = self.links.iter().map(|l| sanitize(&l.name).into_owned()).collect();
+            bail!("{what} {}{place}: try one of {}", sanitize(name), known.join(", "));
+        }
+        Ok(Choice { links: self.of(&self.wanted(wanted)), notices: Vec::new() })
     }
 
-    fn named(&self, wanted: &[String], place: &str) -> Result<Choice> {
-        let mut found = BTreeSet::new();
-        for name in wanted {
-            // A name first: an interface may be called `a*`.
-            let before = found.len();
-            if let Some(link) = self.links.iter().find(|l| l.name == *name) {
-                found.insert(link.index);
-                continue;
+    /// The indexes of what [`Scene::choose`] would choose among what there is now.
+    pub fn wanted(&self, wanted: &[String]) -> BTreeSet<u32> {
+        if wanted.is_empty() {
+            let mut found: BTreeSet<u32> = self.up().filter_map(|t| t.underlay).collect();
+            if self.open().is_some() {
+                found.extend(self.default_route);
             }
-            if let Ok(pattern) = Pattern::new(name) {
-                found.extend(self.links.iter().filter(|l| pattern.matches(&l.name)).map(|l| l.index));
-            }
-            let known = || self.links.iter().map(|l| sanitize(&l.name).into_owned()).collect::<Vec<_>>().join(", ");
-            let already = |p: &Pattern| self.links.iter().any(|l| p.matches(&l.name));
-            if found.len() == before && !Pattern::new(name).is_ok_and(|p| already(&p)) {
-                let what = if name.contains(['*', '?', '[']) { "no interface matches" } else { "there is no interface" };
-                bail!("{what} {}{place}: try one of {}", sanitize(name), known());
-            }
+            return found;
         }
-        Ok(Choice { links: self.links.iter().filter(|l| found.contains(&l.index)).cloned().collect(), notices: Vec::new() })
+        wanted.iter().flat_map(|name| self.named(name)).collect()
+    }
+
+    fn of(&self, indexes: &BTreeSet<u32>) -> Vec<Link> {
+        self.links.iter().filter(|l| indexes.contains(&l.index)).cloned().collect()
+    }
+
+    /// What a name or a pattern means. A name first: an interface may be called `a*`.
+    fn named(&self, name: &str) -> Vec<u32> {
+        if let Some(link) = self.links.iter().find(|l| l.name == *name) {
+            return vec![link.index];
+        }
+        let Ok(pattern) = Pattern::new(name) else { return Vec::new() };
+        self.links.iter().filter(|l| pattern.matches(&l.name)).map(|l| l.index).collect()
+    }
+
+    fn up(&self) -> impl Iterator<Item = &Tunnel> {
+        self.tunnels.iter().filter(|t| t.device.up)
+    }
+
+    /// A device that takes its other end from each packet: it sends by whatever route there is.
+    fn open(&self) -> Option<&Tunnel> {
+        self.up().find(|t| t.underlay.is_none() && t.device.underlay_netnsid.is_none())
     }
 
     fn underlays(&self, place: &str) -> Result<Choice> {
-        let up = || self.tunnels.iter().filter(|t| t.device.up);
-        let mut found: BTreeSet<u32> = up().filter_map(|t| t.underlay).collect();
-        let mut notices = Vec::new();
-        // A device that takes its other end from each packet sends by whatever route there is.
-        let open = up().find(|t| t.underlay.is_none() && t.device.underlay_netnsid.is_none());
-        if found.is_empty() || open.is_some() {
+        let mut found = self.wanted(&[]);
+        if found.is_empty() {
             found.extend(self.default_route);
         }
+        let mut notices = Vec::new();
         let name = |i: &u32| self.link(*i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
         let names = found.iter().map(name).collect::<Vec<_>>().join(", ");
-        match (found.is_empty(), up().next(), open) {
+        match (found.is_empty(), self.up().next(), self.open()) {
             (true, ..) => bail!("there is no tunnel device and no default route{place}: name the interface to watch"),
-            (_, None, _) => notices.push(format!("no tunnel device is up{place}: watching {names}, which has the default route")),
+            (_, None, _) => notices.push(format!("no tunnel device found{place}: watching {names}, where the default route leads")),
             (_, _, Some(t)) if self.default_route.is_some() => notices.push(format!(
                 "{} sends by the route of each packet: watching {names}; name other interfaces that it may use",
                 sanitize(&t.device.name)
             )),
             _ => {}
         }
-        Ok(Choice { links: self.links.iter().filter(|l| found.contains(&l.index)).cloned().collect(), notices })
+        Ok(Choice { links: self.of(&found), notices })
     }
 
     /// The interfaces below one, and how.
@@ -235,7 +244,7 @@ impl Scene {
     }
 
     /// What is said where two ports of one bridge are chosen.
-    fn bridged(&self, chosen: &[u32]) -> Vec<String> {
+    pub fn bridged(&self, chosen: &[u32]) -> Vec<String> {
         let bridges = self.links.iter().filter(|l| matches!(l.kind.as_deref(), Some("bridge" | "openvswitch")));
         bridges
             .filter_map(|bridge| {
@@ -248,6 +257,11 @@ impl Scene {
             })
             .collect()
     }
+}
+
+/// The ports that the user has not given a meaning.
+pub fn not_chosen(ports: Vec<Port>, config: &Config) -> Vec<Port> {
+    ports.into_iter().filter(|p| !config.ports.iter().any(|chosen| chosen.port == p.port)).collect()
 }
 
 #[cfg(test)]
@@ -337,7 +351,7 @@ mod tests {
         s.tunnels[0].device.up = false;
         let c = s.choose(&[], "").expect("the default route");
         assert_eq!((c.links[0].name.as_str(), c.notices.len()), ("wan", 1));
-        assert!(c.notices[0].contains("no tunnel device is up: watching wan"), "{:?}", c.notices);
+        assert!(c.notices[0].contains("no tunnel device found: watching wan, where"), "{:?}", c.notices);
         s.default_route = None;
         assert!(s.choose(&[], " in network namespace x").expect_err("nothing").to_string().contains("in network namespace x: name"));
         // One device is bound, another takes its ends from each packet.
@@ -353,8 +367,8 @@ mod tests {
 
     #[test]
     fn two_ports_of_a_bridge_are_said() {
-        let c = scene().choose(&["vx1".to_owned(), "tap[0]".to_owned()], "").expect("two");
-        assert!(c.notices.iter().any(|n| n.contains("what br0 passes between vx1, tap[0]")), "{:?}", c.notices);
+        let said = scene().bridged(&[5, 7, 10]);
+        assert!(said.len() == 1 && said[0].contains("what br0 passes between vx1, tap[0]"), "{said:?}");
     }
 
     #[test]

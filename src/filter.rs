@@ -83,6 +83,11 @@ impl Filter {
         self.terms.iter().all(|t| t.test.holds(flow, interface) != t.not)
     }
 
+    /// It asks for interfaces by name, so each of them counts for itself.
+    pub fn names_interfaces(&self) -> bool {
+        self.terms.iter().any(|t| !t.not && matches!(t.test, Test::Iface(_)))
+    }
+
     /// It keeps everything.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()

@@ -18,9 +18,11 @@ pub mod snapshot;
 
 pub mod attach;
 pub mod bpf;
+pub mod check;
 pub mod discover;
 pub mod netlink;
 pub mod netns;
+pub mod pin;
 pub mod table;
 
 pub mod pcap;

@@ -134,7 +134,11 @@ impl Scope {
 
     /// A row's ends, if the row counts when its tunnel is not asked for.
     fn admits(&self, row: &Flow, interfaces: &[Interface]) -> Option<(End, End)> {
-        let name = || interfaces.get(usize::from(row.interface)).map_or("", |i| i.name.as_str());
+        let interface = interfaces.get(usize::from(row.interface));
+        if interface.is_some_and(|i| i.counted_on.is_some()) && !self.filter.names_interfaces() {
+            return None;
+        }
+        let name = || interface.map_or("", |i| i.name.as_str());
         if !self.filter.is_empty() && !self.filter.matches(row, name()) {
             return None;
         }

@@ -8,8 +8,11 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            net::UnixDatagram,
+        },
     },
     panic,
     path::{Path, PathBuf},
@@ -179,6 +182,42 @@ impl Place {
             .and_then(|()| outcome.recv().ok())
             .with_context(|| format!("the thread in network namespace '{}' has died", resident.name))
     }
+}
+
+impl Place {
+    /// The namespace's number, which no other one gets for as long as the kernel runs (SO_NETNS_COOKIE).
+    ///
+    /// # Errors
+    /// A kernel before 5.14.
+    pub fn cookie(&self) -> Result<u64> {
+        self.run(cookie)?.context("ask for the number of a network namespace (Linux 5.14 has it)")
+    }
+
+    /// The caller's or a named namespace with this number; `None` where there is no way to it.
+    pub fn by_cookie(cookie: u64) -> Option<Place> {
+        let names = list().unwrap_or_default();
+        let named = names.iter().filter_map(|name| Place::open(Some(name)).ok());
+        std::iter::once(Place::Here).chain(named).find(|place| place.cookie().is_ok_and(|c| c == cookie))
+    }
+}
+
+#[allow(unsafe_code)]
+fn cookie() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes.
+    let e =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size) };
+    if e == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Runs `f` in a network namespace of its own, with nothing but a `lo` in it, that ends with it.
+///
+/// # Errors
+/// No privilege to make one (CAP_SYS_ADMIN).
+pub fn scratch<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
+    on_own_thread(|| unshare(CloneFlags::CLONE_NEWNET).map(|()| f()))?.context("make a network namespace")
 }
 
 impl Drop for Resident {

@@ -59,6 +59,11 @@ pub struct Interface {
     pub netns: Option<String>,
     /// How it is watched.
     pub hook: HookKind,
+    /// Another of the interfaces, below or beside this one, that the same packets pass. Its rows are
+    /// here for who asks for them; totals leave this interface out, so that nothing counts twice.
+    pub counted_on: Option<String>,
+    /// When `tmon attach` put the programs there; `None` where this process did.
+    pub attached: Option<SystemTime>,
     /// Its books.
     pub books: Books,
     /// Its table.

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<group6>() == GROUP * size_of::<slot6>());
 
 /// One table, mapped.
 struct Table {
-    _map: OwnedFd,
+    map: OwnedFd,
     memory: MmapRaw,
 }
 
@@ -62,7 +62,7 @@ impl Table {
             .len(info.max_entries as usize * group_size)
             .map_raw(map.as_raw_fd())
             .context("map a flow table into memory")?;
-        Ok(Table { _map: map, memory })
+        Ok(Table { map, memory })
     }
 
     fn slots<'a, S: 'a>(&'a self) -> impl ExactSizeIterator<Item = *mut S> + 'a {
@@ -90,6 +90,11 @@ impl Tables {
             rows6: Table::map(rows6, size_of::<group6>())?,
             others: Table::map(others, size_of::<group6>())?,
         })
+    }
+
+    /// The maps, in the order of [`Tables::map`].
+    pub(crate) fn maps(&self) -> [BorrowedFd<'_>; 3] {
+        [&self.rows4, &self.rows6, &self.others].map(|t| t.map.as_fd())
     }
 
     /// Appends every row as of interface `interface`. Returns how full the tables are, and the

@@ -83,13 +83,23 @@ fn interval(flows: &[Flow]) -> Interval {
         ],
         suspect: [count(3, 300), Count::default()],
     };
-    let eth0 =
-        Interface { name: "eth0".into(), ifindex: 5, netns: None, hook: HookKind::Tcx, books, fill: Fill { used: 655, size: 65_536 } };
+    let eth0 = Interface {
+        name: "eth0".into(),
+        ifindex: 5,
+        netns: None,
+        hook: HookKind::Tcx,
+        counted_on: None,
+        attached: None,
+        books,
+        fill: Fill { used: 655, size: 65_536 },
+    };
     let evil = Interface {
         name: "e\x1b[2J\u{9b}\u{202e}1".into(),
         ifindex: 7,
         netns: Some("blue\n".into()),
         hook: HookKind::Clsact,
+        counted_on: None,
+        attached: None,
         books: Books::default(),
         fill: Fill::default(),
     };

@@ -99,6 +99,8 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         ifindex: 3,
         netns: None,
         hook: HookKind::Tcx,
+        counted_on: None,
+        attached: None,
         books,
         fill: Fill { used: rows.len() as u64, size: 64 },
     };

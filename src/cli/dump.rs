@@ -16,7 +16,7 @@ pub(super) struct Dump {
     watch: Watch,
     #[command(flatten)]
     print: Print,
-    /// Count this long, then print [default: 5s]
+    /// Count this long, then print [default: 5s; all there is where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
     /// Print what happened every TIME, until interrupted or --for has passed
@@ -61,9 +61,16 @@ impl Dump {
         let mut out = io::stdout();
         let mut printer = Printer::new(&mut out, &self.print);
         let Some(every) = self.every else {
+            if live.is_attached() && self.span.is_none() {
+                tell(&mut live);
+                return printer.print(&live.read()?.total());
+            }
+            // What others have counted before is not what happens now.
+            let older = if live.joins() { Some(live.read()?) } else { None };
             rest(&mut live, start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
             live.detach();
-            return printer.print(&live.read()?.total());
+            let newer = live.read()?;
+            return printer.print(&older.map_or_else(|| newer.total(), |older| newer.since(&older)));
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);

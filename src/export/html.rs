@@ -143,6 +143,8 @@ mod tests {
             ifindex: 1,
             netns: Some(name.to_owned()),
             hook: HookKind::Tcx,
+            counted_on: None,
+            attached: None,
             books: Books::default(),
             fill: Fill::default(),
         };

@@ -53,6 +53,12 @@ struct Interface<'a> {
     ifindex: u32,
     netns: Option<&'a str>,
     hook: Option<&'static str>,
+    /// Only where there is one: the other interface that counts these packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_on: Option<&'a str>,
+    /// Only where `tmon attach` did it: when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attached: Option<String>,
     seen: Counts,
     counted: Counts,
     stops: Stops,
@@ -66,6 +72,8 @@ impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
             ifindex: i.ifindex,
             netns: i.netns.as_deref(),
             hook: (i.hook != HookKind::Off).then(|| i.hook.name()),
+            counted_on: i.counted_on.as_deref(),
+            attached: i.attached.map(rfc3339),
             seen: i.books.seen().into(),
             counted: i.books.counted.into(),
             stops: Stops(i.books),

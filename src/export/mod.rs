@@ -32,6 +32,8 @@ pub struct Reading<'a> {
     pub filter: String,
     /// How many rows there were before the filter.
     pub rows: usize,
+    /// The filter asks for interfaces by name.
+    named: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -40,7 +42,7 @@ impl<'a> Reading<'a> {
         let mut flows = interval.rows.merged();
         let rows = flows.len();
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
-        Reading { tool, host, interval, flows, filter: filter.to_string(), rows }
+        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named: filter.names_interfaces() }
     }
 
     /// The name of the interface that a row belongs to.
@@ -48,18 +50,24 @@ impl<'a> Reading<'a> {
         name_of(self.interval, flow)
     }
 
-    /// The rows that are kept, packed again: for what walks [`Rows`].
+    /// Whether a row adds to totals: not where another interface counts the same packets.
+    pub fn adds(&self, flow: &Flow) -> bool {
+        let interface = self.interval.interfaces.get(usize::from(flow.interface));
+        self.named || interface.is_none_or(|i| i.counted_on.is_none())
+    }
+
+    /// The rows that are kept and add to totals, packed again: for what walks [`Rows`].
     fn packed(&self) -> Rows {
         let mut rows = Rows::default();
-        for (flow, place) in self.flows.iter().zip(0..) {
+        for (flow, place) in self.flows.iter().filter(|f| self.adds(f)).zip(0..) {
             rows.push_flow(place, flow);
         }
         rows
     }
 
-    /// All rows that are kept, added up.
+    /// All rows that are kept, added up, each packet once.
     pub fn total(&self) -> Count {
-        self.flows.iter().map(|f| f.counters.total()).sum()
+        self.flows.iter().filter(|f| self.adds(f)).map(|f| f.counters.total()).sum()
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Options {
 pub fn reading(out: &mut impl Write, reading: &Reading<'_>, options: Options, base: Base) -> io::Result<()> {
     let interval = reading.interval;
     let level = if options.inner { Level::Inner } else { Level::Hosts };
-    let tally = Tally::of(&reading.packed(), &interval.interfaces, &Scope { level, ..Scope::default() });
+    let tally = Tally::of(&reading.packed(), &[], &Scope { level, ..Scope::default() });
     let m = Matrix::new(&tally, matrix::Measure::Bytes, options.top.unwrap_or(24));
     let (palette, other) = if options.light { (Palette::LIGHT, 0x9a9aa4) } else { (Palette::DARK, 0x70707c) };
     let known: Vec<End> = m.ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();

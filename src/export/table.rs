@@ -96,6 +96,9 @@ pub fn coverage(interface: &Interface) -> String {
     if suspect > 0 {
         let _ = write!(line, "; {} suspect (a tunnel's port without its header)", packets(suspect));
     }
+    if let Some(other) = &interface.counted_on {
+        let _ = write!(line, "; not in totals: {} counts the same packets", sanitize(other));
+    }
     if interface.fill.size > 0 {
         let _ = write!(line, "; table {} full", percent(interface.fill.used, interface.fill.size));
     }
@@ -106,7 +109,7 @@ fn rows(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Re
     let mut flows: Vec<&Flow> = reading.flows.iter().collect();
     flows.sort_by_key(|f| Reverse(f.counters.total().bytes)); // stable: equal ones stay in the order of their keys
     let mut sum = Counters::default();
-    flows.iter().for_each(|f| sum.add(&f.counters));
+    flows.iter().filter(|f| reading.adds(f)).for_each(|f| sum.add(&f.counters));
 
     let cells = Cells { reading, base: options.base, all: sum.total().bytes };
     let total = cells.total(&sum);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What only generic netlink tells: the ports and peers of WireGuard, and the ports of FOU and GUE.
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlasIterator, parse_ip, parse_string, parse_u8,
-    parse_u16, parse_u16_be,
+    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlaBuffer, NlasIterator, parse_ip, parse_string,
+    parse_u8, parse_u16, parse_u16_be, parse_u32,
 };
 
 use super::Netlink;
@@ -27,6 +27,19 @@ const FOU_ATTR_PORT: u16 = 1;
 const FOU_ATTR_IPPROTO: u16 = 3;
 const FOU_ATTR_TYPE: u16 = 4;
 const FOU_ENCAP_GUE: u8 = 2;
+
+/// linux/ethtool_netlink.h
+const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
+const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
+const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
+const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
+const ETHTOOL_A_BITSET_BITS: u16 = 3;
+const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+
+/// The attributes in an attribute.
+fn inside(value: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+    NlasIterator::new(value).map_while(|a| a.ok())
+}
 
 /// The address in a struct sockaddr_in or sockaddr_in6.
 fn endpoint(sockaddr: &[u8]) -> Option<IpAddr> {
@@ -55,15 +68,35 @@ impl Netlink {
             // 0 is a device that was never brought up.
             WGDEVICE_A_LISTEN_PORT => port = parse_u16(value).ok().filter(|p| *p != 0),
             WGDEVICE_A_PEERS => {
-                let peers = NlasIterator::new(value).map_while(|a| a.ok());
-                ends.extend(peers.filter_map(|peer| {
-                    let mut about = NlasIterator::new(peer.value()).map_while(|a| a.ok());
-                    endpoint(about.find(|a| a.kind() == WGPEER_A_ENDPOINT)?.value())
-                }));
+                ends.extend(
+                    inside(value).filter_map(|peer| endpoint(inside(peer.value()).find(|a| a.kind() == WGPEER_A_ENDPOINT)?.value())),
+                );
             }
             _ => {}
         })?;
         Ok((port, ends))
+    }
+
+    /// The features (offloads) of an interface that are on, by the kernel's names: `rx-gro`, `hw-tc-offload` ...
+    pub fn features(&mut self, ifindex: u32) -> Result<BTreeSet<String>> {
+        let (mut on, mut this) = (BTreeSet::new(), false);
+        self.ask("ethtool", ETHTOOL_MSG_FEATURES_GET, None, |kind, value| match kind {
+            // Which interface comes first in every object.
+            ETHTOOL_A_FEATURES_HEADER => {
+                let index = inside(value).find(|a| a.kind() == ETHTOOL_A_HEADER_DEV_INDEX);
+                this = index.is_some_and(|a| parse_u32(a.value()).is_ok_and(|i| i == ifindex));
+            }
+            ETHTOOL_A_FEATURES_ACTIVE if this => {
+                for bits in inside(value).filter(|a| a.kind() == ETHTOOL_A_BITSET_BITS) {
+                    for bit in inside(bits.value()) {
+                        let name = inside(bit.value()).find(|a| a.kind() == ETHTOOL_A_BITSET_BIT_NAME);
+                        on.extend(name.and_then(|a| parse_string(a.value()).ok()));
+                    }
+                }
+            }
+            _ => {}
+        })?;
+        Ok(on)
     }
 
     /// The ports for foo-over-UDP in this network namespace, sorted; none where the kernel does not have it loaded.
@@ -121,7 +154,7 @@ impl Netlink {
         attributes.as_slice().emit(&mut request[20..]);
         generic.exchange(request, &mut |message| {
             let body = NetlinkBuffer::new(&message).payload();
-            for attribute in NlasIterator::new(body.get(4..).unwrap_or_default()).map_while(|a| a.ok()) {
+            for attribute in inside(body.get(4..).unwrap_or_default()) {
                 each(attribute.kind(), attribute.value());
             }
         })

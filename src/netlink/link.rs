@@ -19,6 +19,8 @@ use crate::netns::Netns;
 /// Attributes that are read here (linux/if_link.h), and the flags beside their numbers.
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const NLA_TYPE_MASK: u16 = 0x3fff;
@@ -51,6 +53,8 @@ pub struct Link {
     pub lower: Option<u32>,
     /// The namespace that `lower` is an index in, when that is not this one.
     pub lower_netnsid: Option<i32>,
+    /// An XDP program is on it, which sees its packets before any other.
+    pub xdp: bool,
     /// The text an administrator gave it.
     pub alias: Option<String>,
     /// What the device type says about it (`IFLA_INFO_DATA`), as the kernel wrote it.
@@ -59,7 +63,15 @@ pub struct Link {
     pub stats: Stats64,
 }
 
+/// ARPHRD numbers of interfaces whose frames begin with an Ethernet header: Ethernet and loopback.
+const ETHERNET: [u16; 2] = [1, 772];
+
 impl Link {
+    /// Its frames begin with an Ethernet header.
+    pub fn is_ethernet(&self) -> bool {
+        ETHERNET.contains(&self.arphrd)
+    }
+
     /// Reads one link message, tolerantly: an attribute that is not understood is left out, not the interface.
     pub(super) fn parse(message: &[u8]) -> Option<Link> {
         let head = NetlinkBuffer::new_checked(&message).ok()?;
@@ -77,6 +89,11 @@ impl Link {
             if attribute.kind() == IFLA_IFNAME {
                 // Any bytes will do for the kernel; the interface is there all the same.
                 link.name = String::from_utf8_lossy(attribute.value().strip_suffix(&[0]).unwrap_or(attribute.value())).into_owned();
+                continue;
+            }
+            if attribute.kind() & NLA_TYPE_MASK == IFLA_XDP {
+                let inside = NlasIterator::new(attribute.value()).map_while(|a| a.ok());
+                link.xdp = inside.filter(|a| a.kind() == IFLA_XDP_ATTACHED).any(|a| a.value() != [0]);
                 continue;
             }
             if attribute.kind() & NLA_TYPE_MASK == IFLA_LINKINFO {

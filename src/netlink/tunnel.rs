@@ -34,6 +34,8 @@ pub struct TunnelDevice {
     pub underlay: Option<u32>,
     /// The namespace that `underlay` is an index in, when it is not this one.
     pub underlay_netnsid: Option<i32>,
+    /// Bytes of optional headers in its packets: GRE checksum, key and number, the IPv6 option of RFC 2473.
+    pub optional: u32,
     /// Id and ends come with each packet (`external`, as Cilium and Open vSwitch use it).
     pub collect_metadata: bool,
     /// Its MTU in bytes.
@@ -50,7 +52,8 @@ enum Field {
     Id,
     /// In network order, and only where the flags say that there is one.
     Key,
-    KeyFlags,
+    GreFlags,
+    Ip6Flags,
     Local,
     Remote,
     Underlay,
@@ -89,10 +92,11 @@ const GENEVE: Fields = &[
 ];
 const GRE: Fields = &[
     (1, Field::Underlay),
-    (3, Field::KeyFlags),
+    (3, Field::GreFlags),
     (5, Field::Key),
     (6, Field::Local),
     (7, Field::Remote),
+    (13, Field::Ip6Flags),
     (14, Field::Encap),
     (17, Field::EncapPort),
     (18, Field::External),
@@ -101,6 +105,7 @@ const IP: Fields = &[
     (1, Field::Underlay),
     (2, Field::Local),
     (3, Field::Remote),
+    (8, Field::Ip6Flags),
     (9, Field::Protocol),
     (15, Field::Encap),
     (18, Field::EncapPort),
@@ -127,7 +132,11 @@ const DEVICES: &[(&str, Kind, Fields)] = &[
     ("wireguard", Kind::Wireguard, &[]),
 ];
 
+const GRE_CHECKSUM: u16 = 0x8000;
 const GRE_KEY: u16 = 0x2000;
+const GRE_NUMBER: u16 = 0x1000;
+/// linux/ip6_tunnel.h: no option that says how many more tunnels there may be.
+const IGNORE_ENCAP_LIMIT: u32 = 1;
 const ENCAP_FOU: u16 = 1;
 const ENCAP_GUE: u16 = 2;
 /// The kernel's GTP-U socket is always on the registered port (3GPP TS 29.281, 4.4.2).
@@ -149,6 +158,7 @@ impl TunnelDevice {
             remote: None,
             underlay: None,
             underlay_netnsid: link.lower_netnsid,
+            optional: 0,
             // The other end of a bareudp device always comes with each packet.
             collect_metadata: *device == "bareudp",
             mtu: link.mtu,
@@ -171,6 +181,35 @@ impl TunnelDevice {
         Some(t)
     }
 
+    /// Bytes that its packets are longer on the underlay than on the device, link headers apart; of
+    /// Geneve without options. Where the outer family is not known, IPv6 for WireGuard (as its own
+    /// MTU assumes), else IPv4.
+    pub fn overhead(&self) -> u32 {
+        const ETHERNET: u32 = 14;
+        const UDP: u32 = 8;
+        let v6 = match self.local.or(self.remote) {
+            Some(address) => address.is_ipv6(),
+            None => self.device.starts_with("ip6") || self.device == "wireguard",
+        };
+        let own = match self.device.as_str() {
+            "vxlan" if self.kind == Kind::VxlanGpe => UDP + 8,
+            "vxlan" | "geneve" => UDP + 8 + ETHERNET,
+            "gre" | "ip6gre" => 4 + self.optional,
+            "gretap" | "ip6gretap" => 4 + self.optional + ETHERNET,
+            // GRE with a number, and the header of version 1 (version 2 has 4 bytes more).
+            "erspan" | "ip6erspan" => 8 + 8 + ETHERNET,
+            "gtp" => UDP + 8,
+            "bareudp" => UDP,
+            "wireguard" => UDP + 32,
+            _ => self.optional,
+        };
+        let wrapped = match self.kind {
+            Kind::Gue if self.device != "bareudp" => UDP + if self.fou { 0 } else { 4 },
+            _ => 0,
+        };
+        (if v6 { 40 } else { 20 }) + wrapped + own
+    }
+
     /// One attribute. What is too short to be read says nothing.
     fn take(&mut self, field: Field, value: &[u8], keyed: &mut Option<bool>, encap_port: &mut Option<u16>) {
         // The kernel reports "not set" as 0, the unspecified address and interface 0.
@@ -178,7 +217,16 @@ impl TunnelDevice {
         match field {
             Field::Id => self.id = parse_u32(value).ok(),
             Field::Key => self.id = parse_u32_be(value).ok(),
-            Field::KeyFlags => *keyed = Some(parse_u16_be(value).is_ok_and(|f| f & GRE_KEY != 0)),
+            Field::GreFlags => {
+                let flags = parse_u16_be(value).unwrap_or(0);
+                *keyed = Some(flags & GRE_KEY != 0);
+                self.optional += 4 * (flags & (GRE_CHECKSUM | GRE_KEY | GRE_NUMBER)).count_ones();
+            }
+            // Of a device over IPv4 they mean something else.
+            Field::Ip6Flags if self.device.starts_with("ip6") => {
+                self.optional += if parse_u32(value).is_ok_and(|f| f & IGNORE_ENCAP_LIMIT == 0) { 8 } else { 0 };
+            }
+            Field::Ip6Flags => {}
             Field::Local => self.local = address(value).or(self.local),
             Field::Remote => self.remote = address(value).or(self.remote),
             Field::Underlay => self.underlay = parse_u32(value).ok().filter(|i| *i != 0),
@@ -188,10 +236,11 @@ impl TunnelDevice {
             // IPv4 only; "any" (0) is left at what the device is mostly used for.
             Field::Protocol if self.device == "ip6tnl" && value == [4] => self.kind = Kind::FourInSix,
             Field::Protocol => {}
-            Field::Encap => match parse_u16(value) {
-                Ok(encap @ (ENCAP_FOU | ENCAP_GUE)) => (self.kind, self.fou) = (Kind::Gue, encap == ENCAP_FOU),
-                _ => {}
-            },
+            Field::Encap => {
+                if let Ok(encap @ (ENCAP_FOU | ENCAP_GUE)) = parse_u16(value) {
+                    (self.kind, self.fou) = (Kind::Gue, encap == ENCAP_FOU);
+                }
+            }
             Field::EncapPort => *encap_port = port(),
             Field::EtherType if parse_u16_be(value).is_ok_and(|e| matches!(e, 0x8847 | 0x8848)) => self.kind = Kind::MplsUdp,
             // IP straight behind the UDP header.
@@ -425,6 +474,30 @@ mod tests {
         for (encap, fou) in [(1u16, true), (2, false)] {
             let t = tunnel("gre", &[(14, &encap.to_ne_bytes()), (17, &port)]);
             assert_eq!((t.kind, t.port, t.fou), (Kind::Gue, Some(5555), fou));
+        }
+    }
+
+    /// As the kernel itself reckons when it sets a device's MTU on an underlay of 1500.
+    #[test]
+    fn overhead_is_what_the_headers_take() {
+        let (v4, v6) = ([10, 0, 0, 1], std::net::Ipv6Addr::LOCALHOST.octets());
+        let keyed: &[u8] = &[0x20, 0];
+        for (kind, attributes, mtu) in [
+            ("vxlan", &[(4u16, &v4[..])][..], 1450),
+            ("vxlan", &[(17, &v6)], 1430),
+            ("geneve", &[(2, &v4)], 1450),
+            ("gre", &[(7, &v4), (3, &[0, 0])], 1476),
+            ("gre", &[(7, &v4), (3, keyed)], 1472),
+            ("gretap", &[(7, &v4), (3, keyed)], 1458),
+            ("ip6gretap", &[(7, &v6), (3, &[0, 0]), (13, &[0; 4])], 1434),
+            ("ipip", &[(3, &v4)], 1480),
+            ("ip6tnl", &[(3, &v6), (8, &[0; 4])], 1452),
+            ("ip6tnl", &[(3, &v6), (8, &1u32.to_ne_bytes())], 1460),
+            ("wireguard", &[], 1420),
+            ("gtp", &[], 1464),
+            ("ipip", &[(3, &v4), (15, &2u16.to_ne_bytes())], 1468),
+        ] {
+            assert_eq!(1500 - tunnel(kind, attributes).overhead(), mtu, "{kind} {attributes:?}");
         }
     }
 

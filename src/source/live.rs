@@ -8,16 +8,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Result, bail};
 
-use super::space::{Space, View, not_chosen};
+use super::space::{Space, View};
 use crate::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
+    discover::{Scene, not_chosen},
     netlink::Link,
+    pin::{BPFFS, Pins},
     snapshot::{HookKind, Interface, Rows, Snapshot},
     units::sanitize,
 };
@@ -26,8 +29,6 @@ use crate::{
 const CHECK: Duration = Duration::from_secs(1);
 /// As many interfaces are followed without having been named: each has tables of its own.
 const MOST_FOLLOWED: usize = 64;
-/// ARPHRD numbers of interfaces whose frames begin with an Ethernet header.
-const ETHERNET: [u16; 2] = [1, 772];
 
 /// One interface being watched, or that was.
 struct Watched {
@@ -44,12 +45,17 @@ struct Watched {
     cells: Cells,
     /// What runs before our programs, as it was told.
     rivals: Vec<String>,
+    /// Another one watched that its packets pass, too.
+    counted_on: Option<String>,
+    /// When `tmon attach` put the programs there, if it did.
+    attached: Option<SystemTime>,
 }
 
 /// Interfaces that this process watches itself. Dropping it takes the programs off.
 pub struct Live {
     config: Config,
     want: Want,
+    pins: Pins,
     watched: Vec<Watched>,
     /// Namespaces; `None` when its name was removed.
     spaces: Vec<Option<Space>>,
@@ -85,6 +91,7 @@ impl Live {
         let mut live = Live {
             config: config.clone(),
             want,
+            pins: Pins::at(Path::new(BPFFS)),
             watched: Vec::new(),
             spaces: Vec::new(),
             most: MOST_FOLLOWED.max(names.len()),
@@ -102,7 +109,20 @@ impl Live {
                 bail!("{why}");
             }
         }
+        if live.is_attached() {
+            live.since = live.watched.iter().filter_map(|w| w.attached).min().unwrap_or(live.since);
+        }
         Ok(live)
+    }
+
+    /// Everything watched was attached by `tmon attach`: totals are since then.
+    pub fn is_attached(&self) -> bool {
+        !self.watched.is_empty() && self.watched.iter().all(|w| w.attached.is_some())
+    }
+
+    /// Something was.
+    pub fn joins(&self) -> bool {
+        self.watched.iter().any(|w| w.attached.is_some())
     }
 
     /// Totals now, of everything that is or was watched.
@@ -132,6 +152,8 @@ impl Live {
                 ifindex: w.ifindex,
                 netns: w.netns.clone(),
                 hook: w.hook,
+                counted_on: w.counted_on.clone(),
+                attached: w.attached,
                 books: w.cells.books(),
                 fill: w.program.rows_beside(&w.cells, i as u16, &mut rows),
             });
@@ -200,10 +222,14 @@ impl Live {
     fn look(&mut self, space: usize) -> Result<()> {
         let Some(s) = &mut self.spaces[space] else { return Ok(()) };
         let first = s.is_new();
-        let View { links, wanted, ports } = s.look(&mut self.notices)?;
-        let ports = not_chosen(ports, &self.config);
+        let View { scene, wanted } = s.look(&mut self.notices)?;
+        let ports = not_chosen(scene.ports(), &self.config);
+        let links = &scene.links;
         for w in self.watched.iter_mut().filter(|w| w.space == space) {
-            ports.iter().for_each(|p| w.program.set_port(*p));
+            // What `tmon attach` was told holds for all who join.
+            if w.attached.is_none() {
+                ports.iter().for_each(|p| w.program.set_port(*p));
+            }
             if w.attachment.is_some() {
                 match links.iter().find(|l| l.index == w.ifindex) {
                     Some(link) => w.changed(link, &mut self.notices),
@@ -211,7 +237,7 @@ impl Live {
                 }
             }
         }
-        for link in &links {
+        for link in links {
             let here = || self.watched.iter().filter(|w| w.space == space);
             let is_wanted = wanted.contains(&link.index) || here().any(|w| w.name == link.name);
             if is_wanted && !here().any(|w| w.ifindex == link.index && w.attachment.is_some()) {
@@ -220,13 +246,31 @@ impl Live {
                 self.trouble(space, "watch ", &link.name, trouble);
             }
         }
+        self.overlap(space, &scene);
         Ok(())
+    }
+
+    /// Finds which of the interfaces watched in a namespace see the same packets.
+    fn overlap(&mut self, space: usize, scene: &Scene) {
+        let there = |w: &&mut Watched| w.space == space && w.attachment.is_some();
+        let watched: Vec<u32> = self.watched.iter_mut().filter(there).map(|w| w.ifindex).collect();
+        let overlaps = scene.overlaps(&watched);
+        for w in self.watched.iter_mut().filter(there) {
+            let on = overlaps.iter().find(|o| o.twice == w.ifindex).and_then(|o| scene.link(o.counted_on)).map(|l| l.name.clone());
+            if let Some(on) = on.as_ref().filter(|on| w.counted_on.as_ref() != Some(on)) {
+                let (twice, on) = (w.shown(), sanitize(on));
+                self.notices.push(format!("{twice} shows packets that {on} shows, too: totals leave {twice} out"));
+            }
+            w.counted_on = on;
+        }
+        let bridged = scene.bridged(&watched);
+        self.trouble(space, "bridged ", "", (!bridged.is_empty()).then(|| bridged.join("; ")));
     }
 
     /// Watches an interface, with the tables that it had if it was watched before.
     fn watch(&mut self, space: usize, link: &Link, ports: &[Port], first: bool) -> Result<()> {
         let Some(s) = &self.spaces[space] else { return Ok(()) };
-        let l3 = !ETHERNET.contains(&link.arphrd);
+        let l3 = !link.is_ethernet();
         let same = |w: &&mut Watched| w.space == space && w.attachment.is_none() && w.l3 == l3 && w.name == link.name;
         if let Some(w) = self.watched.iter_mut().find(same) {
             let attachment = Attachment::new(&w.program, link.index, &s.place, self.want)?;
@@ -236,9 +280,22 @@ impl Live {
         if self.watched.len() >= self.most {
             bail!("{} interfaces are watched already: name those that matter", self.most);
         }
-        let program = Program::load(&Config { l3, ..self.config.clone() })?;
-        ports.iter().for_each(|p| program.set_port(*p));
-        let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
+        let (program, attachment, attached) = match self.pins.join(&s.place, link.index) {
+            Ok(Some((program, attachment, about))) => {
+                if let Some(differs) = about.differs(&self.config) {
+                    self.notices.push(format!("{} counts as `tmon attach` was told: {differs}", sanitize(&link.name)));
+                }
+                (program, attachment, Some(about.since()))
+            }
+            joined => {
+                // What cannot be joined does not hinder watching it ourselves.
+                self.notices.extend(joined.err().map(|e| format!("{e:#}; watching {} from now on", sanitize(&link.name))));
+                let program = Program::load(&Config { l3, ..self.config.clone() })?;
+                ports.iter().for_each(|p| program.set_port(*p));
+                let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
+                (program, attachment, None)
+            }
+        };
         let w = Watched {
             space,
             netns: s.place.name().map(str::to_owned),
@@ -251,6 +308,8 @@ impl Live {
             attachment: Some(attachment),
             cells: Cells::default(),
             rivals: Vec::new(),
+            counted_on: None,
+            attached,
         };
         if !first {
             self.notices.push(format!("{} is watched from now on", w.shown()));

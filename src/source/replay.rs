@@ -114,6 +114,8 @@ impl Replay {
                 ifindex: 0,
                 netns: None,
                 hook: HookKind::Replay,
+                counted_on: None,
+                attached: None,
                 books: self.program.books()?,
                 fill,
             }],

@@ -6,11 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use crate::{
-    bpf::{Config, Port},
-    flow::Kind,
+    discover::Scene,
     netlink::{Link, LinkEvent, LinkEvents, Netlink, TunnelDevice},
     netns::Place,
     units::sanitize,
@@ -19,22 +18,15 @@ use crate::{
 /// How often is looked although nothing was heard: routes change without a word about interfaces.
 const PATROL: Duration = Duration::from_millis(1500);
 
-/// Which interfaces of a namespace are asked for.
-#[derive(Debug)]
-enum Wanted {
-    /// Those of these names.
-    Named(BTreeSet<String>),
-    /// Those below the tunnel devices, as these come and go.
-    Underlays,
-}
-
 /// One network namespace.
 #[derive(Debug)]
 pub(super) struct Space {
     pub(super) place: Place,
     pub(super) netlink: Netlink,
     events: LinkEvents,
-    wanted: Wanted,
+    /// Names and patterns of the interfaces asked for; none: those below the tunnel devices, as these
+    /// come and go.
+    wanted: Vec<String>,
     /// Tunnel devices that are up, by index.
     tunnels: BTreeMap<u32, String>,
     looked: Option<Instant>,
@@ -42,12 +34,10 @@ pub(super) struct Space {
 
 /// What a namespace is like now.
 pub(super) struct View {
-    /// All its interfaces.
-    pub(super) links: Vec<Link>,
+    /// Its interfaces and tunnels.
+    pub(super) scene: Scene,
     /// Indexes of those to be watched.
     pub(super) wanted: BTreeSet<u32>,
-    /// What UDP ports lead to here.
-    pub(super) ports: Vec<Port>,
 }
 
 impl Space {
@@ -57,8 +47,7 @@ impl Space {
         // Events first, so that nothing is missed between looking and listening.
         let events = place.run(LinkEvents::open)??;
         let netlink = Netlink::open_inside(&place)?;
-        let wanted = if names.is_empty() { Wanted::Underlays } else { Wanted::Named(names) };
-        Ok(Space { place, netlink, events, wanted, tunnels: BTreeMap::new(), looked: None })
+        Ok(Space { place, netlink, events, wanted: names.into_iter().collect(), tunnels: BTreeMap::new(), looked: None })
     }
 
     /// Nobody has looked yet.
@@ -88,51 +77,23 @@ impl Space {
     /// The kernel does not say; at the first look also: a name that is not there, nothing to watch.
     pub(super) fn look(&mut self, notices: &mut Vec<String>) -> Result<View> {
         let first = self.looked.replace(Instant::now()).is_none();
-        let links = self.netlink.links()?;
-        let tunnels: Vec<TunnelDevice> = self.netlink.tunnels()?.into_iter().filter(|t| t.up).collect();
-        let wanted = match &self.wanted {
-            Wanted::Named(names) => {
-                if let Some(missing) = names.iter().find(|name| first && !links.iter().any(|l| l.name == **name)) {
-                    let known: Vec<_> = links.iter().map(|l| sanitize(&l.name).into_owned()).collect();
-                    return Err(anyhow!("there is no interface {}{}: try one of {}", sanitize(missing), self.words(), known.join(", ")));
-                }
-                links.iter().filter(|l| names.contains(&l.name)).map(|l| l.index).collect()
+        let scene = Scene::read(&mut self.netlink)?;
+        let tunnels: Vec<&TunnelDevice> = scene.tunnels.iter().map(|t| &t.device).filter(|t| t.up).collect();
+        let wanted = if first {
+            let choice = scene.choose(&self.wanted, &self.words())?;
+            notices.extend(choice.notices);
+            choice.links.iter().map(|l| l.index).collect()
+        } else {
+            if self.wanted.is_empty() {
+                self.tell_tunnels(&scene.links, &tunnels, notices);
             }
-            Wanted::Underlays => {
-                if !first {
-                    self.tell_tunnels(&links, &tunnels, notices);
-                }
-                let found = self.underlays(&tunnels)?;
-                match found.is_empty() {
-                    true if first => BTreeSet::from([self.fallback(&links, notices)?]),
-                    _ => found,
-                }
-            }
+            scene.wanted(&self.wanted)
         };
-        let ports = self.ports(&tunnels);
-        self.tunnels = tunnels.into_iter().map(|t| (t.ifindex, t.name)).collect();
-        Ok(View { links, wanted, ports })
+        self.tunnels = tunnels.into_iter().map(|t| (t.ifindex, t.name.clone())).collect();
+        Ok(View { scene, wanted })
     }
 
-    fn underlays(&mut self, tunnels: &[TunnelDevice]) -> Result<BTreeSet<u32>> {
-        let mut found = BTreeSet::new();
-        for tunnel in tunnels {
-            found.extend(self.netlink.underlay_of(tunnel)?);
-        }
-        Ok(found)
-    }
-
-    /// There is no tunnel: the default route's interface, and a line that says so.
-    fn fallback(&mut self, links: &[Link], notices: &mut Vec<String>) -> Result<u32> {
-        let index = self.netlink.default_route_interface()?;
-        let link = index
-            .and_then(|i| links.iter().find(|l| l.index == i))
-            .ok_or_else(|| anyhow!("there is no tunnel device and no default route{}: name the interface to watch", self.words()))?;
-        notices.push(format!("no tunnel device found{}: watching {}, where the default route leads", self.words(), sanitize(&link.name)));
-        Ok(link.index)
-    }
-
-    fn tell_tunnels(&self, links: &[Link], tunnels: &[TunnelDevice], notices: &mut Vec<String>) {
+    fn tell_tunnels(&self, links: &[Link], tunnels: &[&TunnelDevice], notices: &mut Vec<String>) {
         let place = self.words();
         for t in tunnels.iter().filter(|t| !self.tunnels.contains_key(&t.ifindex)) {
             let id = t.id.map_or(String::new(), |id| format!(" {id}"));
@@ -144,21 +105,4 @@ impl Space {
             notices.push(format!("tunnel device {}{place} {what}", sanitize(name)));
         }
     }
-
-    /// What the UDP ports of this namespace's own tunnels lead to.
-    fn ports(&mut self, tunnels: &[TunnelDevice]) -> Vec<Port> {
-        // Without fou in the kernel, and where it does not tell, there are none.
-        let fou = self.netlink.fou_ports().unwrap_or_default();
-        let is_fou = |port| fou.iter().any(|f| f.port == port && f.protocol.is_some());
-        let devices = tunnels.iter().filter_map(|t| t.port.map(|port| (t.kind, port)));
-        devices
-            .chain(fou.iter().map(|f| (Kind::Gue, f.port)))
-            .map(|(kind, port)| Port { kind, fou: kind == Kind::Gue && is_fou(port), port })
-            .collect()
-    }
-}
-
-/// The ports that the user has not given a meaning.
-pub(super) fn not_chosen(ports: Vec<Port>, config: &Config) -> Vec<Port> {
-    ports.into_iter().filter(|p| !config.ports.iter().any(|chosen| chosen.port == p.port)).collect()
 }

@@ -216,10 +216,10 @@ impl Picture {
         }
     }
 
-    /// The books of all interfaces together.
+    /// The books of all interfaces together, each packet once.
     pub fn books(&self) -> Books {
         let mut sum = Books::default();
-        for i in self.interfaces.iter() {
+        for i in self.interfaces.iter().filter(|i| i.counted_on.is_none()) {
             for hook in 0..2 {
                 sum.counted[hook] += i.books.counted[hook];
                 sum.suspect[hook] += i.books.suspect[hook];

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What this kernel, these privileges and these interfaces allow, and what to do about it.
+//!
+//! What can be tried is tried: the programs are loaded and attached in a network namespace that
+//! nobody else sees and that ends with the attempt.
+use std::{fs, net::IpAddr, path::Path, time::Instant};
+
+use anyhow::Result;
+
+use crate::{
+    attach::{Attachment, Want, tcx_programs},
+    bpf::{Config, Program},
+    discover::{Scene, Tunnel},
+    flow::Hook,
+    netlink::{Link, Netlink},
+    netns::{self, Place},
+    pin::{Pins, State},
+    snapshot::HookKind,
+    units::sanitize,
+};
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// As it should be.
+    Ok,
+    /// Something to know: tmon works, but shows less or costs more.
+    Warn,
+    /// tmon does not work, or not there.
+    Fail,
+}
+
+impl Mark {
+    /// Its name in JSON and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mark::Ok => "ok",
+            Mark::Warn => "warn",
+            Mark::Fail => "fail",
+        }
+    }
+}
+
+/// One thing that was looked at. All texts are safe for a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The interface; `None` for the host.
+    pub interface: Option<String>,
+    /// What was looked at, one word.
+    pub about: &'static str,
+    /// How it stands.
+    pub mark: Mark,
+    /// What was found.
+    pub what: String,
+    /// What to do, where there is something to do.
+    pub advice: Option<String>,
+}
+
+/// Collects lines about one thing.
+struct Lines {
+    interface: Option<String>,
+    lines: Vec<Line>,
+}
+
+impl Lines {
+    fn ok(&mut self, about: &'static str, what: impl Into<String>) {
+        self.add(about, Mark::Ok, what.into(), None);
+    }
+
+    fn warn(&mut self, about: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        self.add(about, Mark::Warn, what.into(), Some(advice.into()));
+    }
+
+    fn fail(&mut self, about: &'static str, what: impl Into<String>, advice: impl Into<String>) {
+        self.add(about, Mark::Fail, what.into(), Some(advice.into()));
+    }
+
+    fn add(&mut self, about: &'static str, mark: Mark, what: String, advice: Option<String>) {
+        self.lines.push(Line { interface: self.interface.clone(), about, mark, what, advice });
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|s| s.trim().to_owned())
+}
+
+/// Looks at the host: kernel, privileges, what can be loaded and attached.
+pub fn host(pins: &Pins) -> Vec<Line> {
+    let mut l = Lines { interface: None, lines: Vec::new() };
+    kernel(&mut l, &read("/proc/sys/kernel/osrelease").unwrap_or_default());
+    privileges(&mut l, &read("/proc/self/status").unwrap_or_default());
+    lockdown(&mut l, read("/sys/kernel/security/lockdown").as_deref());
+    memlock(&mut l, &read("/proc/sys/kernel/osrelease").unwrap_or_default());
+    jit(&mut l, read("/proc/sys/net/core/bpf_jit_enable").as_deref());
+    let btf = if Path::new("/sys/kernel/btf/vmlinux").exists() { "there" } else { "not there" };
+    l.ok("btf", format!("the kernel's type information is {btf}; tmon does not need it"));
+    attempt(&mut l);
+    match pins.check() {
+        Ok(()) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
+        Err(e) => l.warn("bpffs", format!("{e:#}"), "only `tmon attach` needs it"),
+    }
+    match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
+        Some("1") => l.ok("bpf_stats", "on: `tmon status` says what a packet costs"),
+        _ => l.ok("bpf_stats", "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` say what a packet costs"),
+    }
+    l.lines
+}
+
+/// `6.18.15-amd64` as (6, 18).
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn kernel(l: &mut Lines, release: &str) {
+    let shown = format!("Linux {}", sanitize(release));
+    match version(release) {
+        Some(v) if v >= (5, 15) => l.ok("kernel", shown),
+        // Red Hat's 5.14 has what 5.15 has.
+        Some((5, 14)) if release.contains(".el9") => l.ok("kernel", shown),
+        Some(v) if v >= (5, 12) => l.warn("kernel", shown, "tmon is tried on 5.15 and newer"),
+        Some(_) => l.fail("kernel", shown, "tmon needs Linux 5.15 or newer (BPF atomics, since 5.12)"),
+        None => l.warn("kernel", format!("a release that says nothing: {shown}"), "tmon needs Linux 5.15 or newer"),
+    }
+}
+
+fn memlock(l: &mut Lines, release: &str) {
+    match version(release) {
+        Some(v) if v < (5, 11) => l.warn("memlock", "maps are charged to RLIMIT_MEMLOCK", "`ulimit -l unlimited`"),
+        _ => l.ok("memlock", "maps are charged to the memory cgroup, not to RLIMIT_MEMLOCK"),
+    }
+}
+
+/// linux/capability.h
+const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
+
+fn privileges(l: &mut Lines, status: &str) {
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let Some(effective) = effective else {
+        return l.warn("privileges", "the kernel does not say which there are", "tmon needs CAP_BPF and CAP_NET_ADMIN");
+    };
+    let has = |name: &str| CAPABILITIES.iter().any(|(bit, n)| *n == name && effective >> bit & 1 == 1);
+    let load = has("CAP_BPF") || has("CAP_SYS_ADMIN");
+    match (load && has("CAP_NET_ADMIN"), has("CAP_SYS_ADMIN")) {
+        (true, true) => l.ok("privileges", "all that tmon can use"),
+        (true, false) => l.ok("privileges", "CAP_BPF and CAP_NET_ADMIN; --netns needs CAP_SYS_ADMIN, too"),
+        _ => {
+            let missing: Vec<_> =
+                [("CAP_BPF", load), ("CAP_NET_ADMIN", has("CAP_NET_ADMIN"))].iter().filter(|c| !c.1).map(|c| c.0).collect();
+            l.fail(
+                "privileges",
+                format!("{} missing", missing.join(" and ")),
+                "run as root, or `setcap cap_bpf,cap_net_admin+ep` the program file",
+            );
+        }
+    }
+}
+
+fn lockdown(l: &mut Lines, modes: Option<&str>) {
+    let mode = modes.and_then(|m| m.split_once('[')?.1.split_once(']')).map_or("none", |m| m.0);
+    match mode {
+        "none" => l.ok("lockdown", "none"),
+        "integrity" => l.ok("lockdown", "integrity, which does not concern tmon"),
+        mode => l.warn(
+            "lockdown",
+            format!("{}: programs that read the kernel's memory are refused", sanitize(mode)),
+            "tmon's read only packets: see `load` whether they are let through",
+        ),
+    }
+}
+
+fn jit(l: &mut Lines, jit: Option<&str>) {
+    match jit {
+        Some("0") => l.warn("jit", "BPF programs are interpreted", "`sysctl net.core.bpf_jit_enable=1` makes them several times faster"),
+        _ => l.ok("jit", "BPF programs are compiled"),
+    }
+}
+
+/// Loads the programs, and attaches them where nobody is.
+fn attempt(l: &mut Lines) {
+    let started = Instant::now();
+    let program = match Program::load(&Config { rows: 64, ..Config::default() }) {
+        Ok(program) => program,
+        Err(e) => return l.fail("load", sanitize(&format!("{e:#}")).into_owned(), "see kernel, privileges and memlock"),
+    };
+    l.ok("load", format!("the verifier takes the programs, in {} ms; batch operations are not needed", started.elapsed().as_millis()));
+    let tried = netns::scratch(|| {
+        [HookKind::Tcx, HookKind::Clsact].map(|kind| {
+            const LOOPBACK: u32 = 1; // in every namespace
+            Attachment::new(&program, LOOPBACK, &Place::Here, Want::Only(kind)).map(drop)
+        })
+    });
+    match tried {
+        Err(e) => l.warn("attach", format!("not tried: {e:#}"), "it needs CAP_SYS_ADMIN to be tried in a namespace of its own"),
+        Ok([tcx, clsact]) => {
+            let says = |e: &anyhow::Error| sanitize(&format!("{e:#}")).into_owned();
+            match (&tcx, &clsact) {
+                (Ok(()), _) => l.ok("tcx", "links, which go away with the process that holds them"),
+                (Err(_), Ok(())) => l.ok("tcx", "not in this kernel (6.6 has it): clsact is used"),
+                (Err(e), Err(_)) => l.fail("tcx", says(e), "build the kernel with CONFIG_NET_XGRESS or CONFIG_NET_CLS_ACT"),
+            }
+            match (&tcx, &clsact) {
+                (_, Ok(())) => l.ok("clsact", "filters"),
+                (Ok(()), Err(_)) => l.ok("clsact", "not in this kernel, and not needed beside tcx"),
+                (Err(_), Err(e)) => l.fail("clsact", says(e), "load or build the kernel's sch_ingress and cls_bpf"),
+            }
+        }
+    }
+}
+
+/// Looks at one interface and the tunnels above it.
+///
+/// # Errors
+/// Netlink gives no answer.
+pub fn interface(scene: &Scene, link: &Link, place: &Place, netlink: &mut Netlink, pins: &Pins) -> Result<Vec<Line>> {
+    let mut l = Lines { interface: Some(sanitize(&link.name).into_owned()), lines: Vec::new() };
+    let frames = if link.is_ethernet() { "Ethernet" } else { "no Ethernet header" };
+    match link.up {
+        true => l.ok("link", format!("up, MTU {}, {frames}", link.mtu)),
+        false => l.warn("link", format!("down, MTU {}, {frames}", link.mtu), format!("`ip link set {} up`", sanitize(&link.name))),
+    }
+    others(&mut l, link, place, netlink)?;
+    match netlink.features(link.index) {
+        Ok(on) => offloads(&mut l, |name| on.contains(name)),
+        Err(e) => l.warn("offloads", format!("not known: {e:#}"), "`ethtool -k` may say"),
+    }
+    for tunnel in scene.tunnels.iter().filter(|t| t.underlay == Some(link.index) && !t.is_fallback()) {
+        room(&mut l, tunnel, link);
+    }
+    match pins.of(place, link.index) {
+        Err(e) => l.warn("attached", format!("not known: {e:#}"), "run as root"),
+        Ok(found) => {
+            for pin in found {
+                match pin.state(Some(place)) {
+                    Ok(State::Counting) => l.ok("attached", "by `tmon attach`: top and dump join it"),
+                    Ok(state) => l.warn("attached", format!("{} (see `tmon status`)", state.name()), "`tmon detach`, then `tmon attach`"),
+                    Err(e) => l.warn("attached", format!("{e:#}"), "`tmon detach`, then `tmon attach`"),
+                }
+            }
+        }
+    }
+    Ok(l.lines)
+}
+
+/// Whose programs are on the way of its packets.
+fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> Result<()> {
+    if link.xdp {
+        l.warn(
+            "xdp",
+            "an XDP program sees arriving packets first: what it drops or redirects, tmon does not see",
+            format!("`ip -d link show {}` names it", sanitize(&link.name)),
+        );
+    }
+    let index = link.index;
+    let mut tcx = false;
+    for (hook, side) in [(Hook::Rx, "ingress"), (Hook::Tx, "egress")] {
+        match place.run(move || tcx_programs(hook, index))? {
+            Ok(programs) => {
+                tcx = true;
+                if !programs.is_empty() {
+                    let ids: Vec<_> = programs.iter().map(u32::to_string).collect();
+                    l.ok("tcx", format!("BPF programs {} on {side} run after tmon's, which hide nothing from them", ids.join(", ")));
+                }
+            }
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
+                l.warn("tcx", format!("who is on {side} is not to be seen"), "run as root");
+            }
+            Err(_) => {} // a kernel without tcx has nobody there
+        }
+    }
+    let filters = netlink.filters(index)?;
+    let theirs: Vec<_> = filters.iter().filter(|f| !crate::attach::is_ours(f)).collect();
+    for f in &theirs {
+        let side = if f.hook == Hook::Rx { "ingress" } else { "egress" };
+        let what = format!("a {} filter of priority {} on clsact {side}", sanitize(&f.kind), f.priority);
+        if tcx {
+            l.ok("clsact", format!("{what} runs after tmon's tcx programs"));
+        } else if f.priority <= 1 {
+            l.warn("clsact", format!("{what} runs before tmon's: what it drops or redirects is not seen"), "give it priority 2 or more");
+        } else {
+            l.ok("clsact", format!("{what} runs after tmon's"));
+        }
+    }
+    if !link.xdp && theirs.is_empty() && l.lines.iter().all(|line| line.about != "tcx") {
+        l.ok("others", "nobody else's programs are on its hooks");
+    }
+    Ok(())
+}
+
+/// What the hardware does before or after the hooks.
+fn offloads(l: &mut Lines, on: impl Fn(&str) -> bool) {
+    if on("hw-tc-offload") {
+        l.warn(
+            "offloads",
+            "hw-tc-offload is on: flows that the hardware forwards reach no hook",
+            "`ethtool -K IFACE hw-tc-offload off` shows them to tmon, at a cost",
+        );
+    }
+    if on("rx-lro") {
+        l.warn(
+            "offloads",
+            "rx-lro is on: merged packets have lost how many they were",
+            "`ethtool -K IFACE lro off`; GRO does not have this fault",
+        );
+    }
+    let merged: Vec<_> = ["rx-gro", "rx-gro-hw", "tx-tcp-segmentation", "tx-udp_tnl-segmentation", "tx-udp-segmentation"]
+        .into_iter()
+        .filter(|name| on(name))
+        .collect();
+    match merged.is_empty() {
+        true => l.ok("offloads", "no packets are merged"),
+        false => l.ok("offloads", format!("{}: merged packets count as those on the wire", merged.join(", "))),
+    }
+}
+
+/// Whether full packets of a tunnel fit its underlay.
+fn room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
+    let t = &tunnel.device;
+    let (name, overhead) = (sanitize(&t.name), t.overhead());
+    let fits = underlay.mtu.saturating_sub(overhead);
+    let what = format!("{name} ({}, MTU {}) and {overhead} bytes of headers in {}", t.device, t.mtu, underlay.mtu);
+    // A device that fragments by itself, or whose other end is far away, may have another limit; this one is ours.
+    match t.mtu {
+        0 => l.ok("mtu", format!("{name} ({}) has no MTU of its own", t.device)),
+        mtu if mtu <= fits => l.ok("mtu", format!("{what}: {} to spare", fits - mtu)),
+        _ => l.warn(
+            "mtu",
+            format!("{what}: full packets do not fit, and are cut into fragments or lost"),
+            format!("`ip link set {name} mtu {fits}`, or raise that of {}", sanitize(&underlay.name)),
+        ),
+    }
+    if t.remote.is_some_and(|r: IpAddr| r.is_multicast()) && underlay.flags & libc::IFF_MULTICAST as u32 == 0 {
+        l.warn(
+            "multicast",
+            format!("{name} sends to a group, but {} takes none", sanitize(&underlay.name)),
+            "`ip link set IFACE multicast on`",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{flow::Kind, netlink::TunnelDevice};
+
+    fn lines(check: impl FnOnce(&mut Lines)) -> Vec<(&'static str, Mark)> {
+        let mut l = Lines { interface: None, lines: Vec::new() };
+        check(&mut l);
+        for line in &l.lines {
+            assert_eq!(line.mark == Mark::Ok, line.advice.is_none(), "what is not ok has advice: {line:?}");
+        }
+        l.lines.iter().map(|l| (l.about, l.mark)).collect()
+    }
+
+    #[test]
+    fn kernels() {
+        for (release, mark) in [
+            ("7.3.4+deb13-amd64", Mark::Ok),
+            ("5.15.0-91-generic", Mark::Ok),
+            ("5.14.0-427.el9.x86_64", Mark::Ok),
+            ("5.14.0", Mark::Warn),
+            ("5.10.0-39-amd64", Mark::Fail),
+            ("4.19.0", Mark::Fail),
+            ("", Mark::Warn),
+            ("\x1b[2J", Mark::Warn),
+        ] {
+            assert_eq!(lines(|l| kernel(l, release)), [("kernel", mark)], "{release:?}");
+        }
+    }
+
+    #[test]
+    fn privileges_by_name() {
+        let of = |caps: u64| {
+            let mut l = Lines { interface: None, lines: Vec::new() };
+            privileges(&mut l, &format!("Name:\tx\nCapEff:\t{caps:016x}\n"));
+            let line = l.lines.remove(0);
+            (line.mark, line.what)
+        };
+        assert_eq!(of(u64::MAX).0, Mark::Ok);
+        assert_eq!(of(1 << 39 | 1 << 12).0, Mark::Ok);
+        assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load, too");
+        assert_eq!(of(1 << 39), (Mark::Fail, "CAP_NET_ADMIN missing".to_owned()));
+        assert_eq!(of(0), (Mark::Fail, "CAP_BPF and CAP_NET_ADMIN missing".to_owned()));
+        assert_eq!(lines(|l| privileges(l, "nothing")), [("privileges", Mark::Warn)]);
+    }
+
+    #[test]
+    fn lockdown_and_jit() {
+        assert_eq!(lines(|l| lockdown(l, None)), [("lockdown", Mark::Ok)]);
+        assert_eq!(lines(|l| lockdown(l, Some("none [integrity] confidentiality"))), [("lockdown", Mark::Ok)]);
+        assert_eq!(lines(|l| lockdown(l, Some("none integrity [confidentiality]"))), [("lockdown", Mark::Warn)]);
+        assert_eq!(lines(|l| jit(l, Some("0"))), [("jit", Mark::Warn)]);
+        assert_eq!(lines(|l| jit(l, None)), [("jit", Mark::Ok)]);
+    }
+
+    #[test]
+    fn what_hides_packets_is_said() {
+        assert_eq!(lines(|l| offloads(l, |_| false)), [("offloads", Mark::Ok)]);
+        assert_eq!(lines(|l| offloads(l, |n| n == "rx-gro")), [("offloads", Mark::Ok)]);
+        let all = lines(|l| offloads(l, |_| true));
+        assert_eq!(all.iter().map(|l| l.1).collect::<Vec<_>>(), [Mark::Warn, Mark::Warn, Mark::Ok]);
+    }
+
+    #[test]
+    fn room_for_the_headers() {
+        let underlay = Link { index: 2, name: "eth0".to_owned(), mtu: 1500, flags: libc::IFF_MULTICAST as u32, ..Link::default() };
+        let link = |mtu| Link { index: 3, name: "vx".to_owned(), kind: Some("vxlan".to_owned()), mtu, up: true, ..Link::default() };
+        let tunnel = |mtu| Tunnel { device: TunnelDevice::of(&link(mtu)).expect("a tunnel"), underlay: Some(2) };
+        assert_eq!(tunnel(1450).device.kind, Kind::Vxlan);
+        assert_eq!(lines(|l| room(l, &tunnel(1450), &underlay)), [("mtu", Mark::Ok)]);
+        assert_eq!(lines(|l| room(l, &tunnel(1451), &underlay)), [("mtu", Mark::Warn)]);
+        assert_eq!(lines(|l| room(l, &tunnel(0), &underlay)), [("mtu", Mark::Ok)]);
+        let mut group = tunnel(1450);
+        group.device.remote = Some([239, 1, 1, 1].into());
+        assert_eq!(lines(|l| room(l, &group, &Link { flags: 0, ..underlay })), [("mtu", Mark::Ok), ("multicast", Mark::Warn)]);
+    }
+}

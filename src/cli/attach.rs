@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon attach`, `tmon detach` and `tmon status`.
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::*;
+use crate::{
+    discover::{Scene, not_chosen},
+    netlink::Netlink,
+    netns::Place,
+    pin::{BPFFS, Cost, Pin, Pins, State},
+    snapshot::Rows,
+    units::{UNKNOWN, packets, percent, rfc3339, sanitize},
+};
+
+/// Where what is attached is kept.
+#[derive(Args, Debug)]
+pub(super) struct Kept {
+    /// The bpffs
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide = true)]
+    bpffs: PathBuf,
+}
+
+impl Kept {
+    fn pins(&self) -> Pins {
+        Pins::at(&self.bpffs)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Attach {
+    #[command(flatten)]
+    watch: Watch,
+    #[command(flatten)]
+    kept: Kept,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Detach {
+    /// Interfaces
+    #[arg(value_name = "IFACE", required_unless_present = "all")]
+    interfaces: Vec<String>,
+    /// Everything that is attached, in all network namespaces
+    #[arg(long, conflicts_with_all = ["interfaces", "netns"])]
+    all: bool,
+    /// The named network namespace that the interfaces are in
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    #[command(flatten)]
+    kept: Kept,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    kept: Kept,
+}
+
+impl Attach {
+    pub(super) fn run(&self) -> Result<()> {
+        let pins = self.kept.pins();
+        pins.check()?;
+        let place = Place::open(self.watch.netns.as_deref())?;
+        let words = place.name().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
+        let scene = Scene::read(&mut Netlink::open_inside(&place)?)?;
+        let choice = scene.choose(&self.watch.interfaces, &words)?;
+        choice.notices.iter().for_each(|n| eprintln!("tmon: {n}"));
+        let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
+        for o in scene.overlaps(&indexes) {
+            let name = |i| scene.link(i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
+            eprintln!("tmon: {} shows packets that {} shows, too: totals will leave it out", name(o.twice), name(o.counted_on));
+        }
+        let mut config = self.watch.count.config();
+        let found = not_chosen(scene.ports(), &config);
+        config.ports.extend(found);
+        let lock = pins.lock()?;
+        for link in &choice.links {
+            let name = sanitize(&link.name);
+            let config = Config { l3: !link.is_ethernet(), ..config.clone() };
+            let made = pins.attach(&lock, &place, link, &config, self.watch.want());
+            match made.with_context(|| format!("cannot attach to {name}{words}"))? {
+                Some(hook) => println!(
+                    "{name}{words} is attached ({}) and counts with no process; `tmon top` and `tmon dump` join it, `tmon detach` ends it",
+                    hook.name()
+                ),
+                None => println!("{name}{words} was attached already; `tmon status` says since when"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Detach {
+    pub(super) fn run(&self) -> Result<()> {
+        let pins = self.kept.pins();
+        pins.check()?;
+        if pins.list()?.is_empty() {
+            if self.all {
+                println!("nothing was attached");
+                return Ok(());
+            }
+            anyhow::bail!("nothing is attached");
+        }
+        let cookie = if self.all { 0 } else { Place::open(self.netns.as_deref())?.cookie()? };
+        let lock = pins.lock()?;
+        let all = pins.list()?;
+        let mut wanted: Vec<&Pin> = Vec::new();
+        for name in &self.interfaces {
+            let before = wanted.len();
+            // Also by the name it has now, should it have been renamed.
+            let index = Place::open(self.netns.as_deref()).and_then(|p| Netlink::open_inside(&p)?.link(name))?.map(|l| l.index);
+            wanted.extend(all.iter().filter(|p| p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)));
+            if wanted.len() == before {
+                anyhow::bail!("{} is not attached: `tmon status` says what is", sanitize(name));
+            }
+        }
+        if self.all {
+            wanted = all.iter().collect();
+        }
+        let mut failed = None;
+        for pin in wanted {
+            match pins.detach(&lock, pin) {
+                Ok(()) => println!("{} is detached", sanitize(&pin.name)),
+                // The others are taken off all the same.
+                Err(e) => failed = failed.or(Some(e.context(format!("cannot detach {}", sanitize(&pin.name))))),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What `--json` prints. Absent is null.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    tool: &'static str,
+    host: String,
+    attached: Vec<Attached>,
+}
+
+#[derive(Serialize)]
+struct Attached {
+    interface: String,
+    ifindex: u32,
+    netns: Option<String>,
+    netns_cookie: u64,
+    /// `counting`, `off`, `unfinished` or `other-layout`.
+    state: &'static str,
+    hook: Option<String>,
+    since: Option<String>,
+    /// Who attached it.
+    tool: Option<String>,
+    layout: u32,
+    seen_pkts: Option<u64>,
+    counted_pkts: Option<u64>,
+    /// Parts of rows in the tables.
+    rows: Option<usize>,
+    /// Slots of the fuller table in use, and how many there are.
+    slots_used: Option<u64>,
+    slots: Option<u64>,
+    /// Nanoseconds per packet since the kernel began to measure; null where it does not.
+    cost_ns: Option<f64>,
+    /// What is wrong with it.
+    trouble: Option<String>,
+}
+
+impl Attached {
+    fn new(pin: &Pin) -> Attached {
+        let mut a = Attached {
+            interface: pin.name.clone(),
+            ifindex: pin.ifindex,
+            netns: None,
+            netns_cookie: pin.cookie,
+            state: State::OtherLayout.name(),
+            hook: None,
+            since: None,
+            tool: None,
+            layout: pin.layout,
+            seen_pkts: None,
+            counted_pkts: None,
+            rows: None,
+            slots_used: None,
+            slots: None,
+            cost_ns: None,
+            trouble: None,
+        };
+        if let Err(e) = a.look(pin) {
+            a.trouble = Some(format!("{e:#}"));
+        }
+        a
+    }
+
+    fn look(&mut self, pin: &Pin) -> Result<()> {
+        let place = Place::by_cookie(pin.cookie);
+        let about = pin.about();
+        if let Ok(Some(about)) = &about {
+            self.hook = Some(about.hook.clone());
+            self.since = Some(rfc3339(about.since()));
+            self.tool = Some(about.tool.clone());
+            self.netns.clone_from(&about.netns);
+        }
+        if let Some(name) = place.as_ref().and_then(Place::name) {
+            self.netns = Some(name.to_owned()); // as it is called now
+        }
+        let state = pin.state(place.as_ref())?;
+        self.state = state.name();
+        if matches!(state, State::OtherLayout | State::Unfinished) {
+            return Ok(());
+        }
+        let program = pin.program()?;
+        let books = program.books()?;
+        let mut rows = Rows::default();
+        let fill = program.rows(0, &mut rows)?;
+        let both = |c: [crate::flow::Count; 2]| c[0].packets.saturating_add(c[1].packets);
+        (self.seen_pkts, self.counted_pkts) = (Some(both(books.seen())), Some(both(books.counted)));
+        (self.rows, self.slots_used, self.slots) = (Some(rows.len()), Some(fill.used), Some(fill.size));
+        self.cost_ns = pin.cost()?.map(|Cost { time, runs }| time.as_nanos() as f64 / runs as f64);
+        Ok(())
+    }
+
+    fn row(&self) -> [String; 10] {
+        let or = |t: Option<String>| t.unwrap_or_else(|| UNKNOWN.to_owned());
+        let clean = |t: &Option<String>| t.as_deref().map(|t| sanitize(t).into_owned());
+        let part = |a: Option<u64>, b: Option<u64>| or(a.zip(b).map(|(a, b)| percent(a, b)));
+        [
+            sanitize(&self.interface).into_owned(),
+            self.netns.as_deref().map_or_else(String::new, |n| sanitize(n).into_owned()),
+            self.state.to_owned(),
+            or(clean(&self.hook)),
+            or(clean(&self.since)),
+            or(clean(&self.tool)),
+            packets(self.seen_pkts).to_string(),
+            part(self.counted_pkts, self.seen_pkts),
+            part(self.slots_used, self.slots),
+            or(self.cost_ns.map(|ns| format!("{ns:.0} ns"))),
+        ]
+    }
+}
+
+const TITLES: [&str; 10] = ["IFACE", "NETNS", "STATE", "HOOK", "SINCE", "BY", "SEEN", "COUNTED", "TABLE", "PER PACKET"];
+
+impl Status {
+    pub(super) fn run(&self) -> Result<()> {
+        let attached: Vec<Attached> = self.kept.pins().list()?.iter().map(Attached::new).collect();
+        let report = Report { schema: 1, tool: TOOL, host: host(), attached };
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&report)?)?;
+            return Ok(());
+        }
+        Ok(report.table(&mut out)?)
+    }
+}
+
+impl Report {
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.attached.is_empty() {
+            return writeln!(out, "nothing is attached");
+        }
+        let rows: Vec<_> = self.attached.iter().map(Attached::row).collect();
+        listing::write(out, TITLES, &rows)?;
+        for a in &self.attached {
+            let name = sanitize(&a.interface);
+            if let Some(trouble) = &a.trouble {
+                writeln!(out, "{name}: {}", sanitize(trouble))?;
+            }
+            let hint = match a.state {
+                "off" => "its interface is gone or somebody took the programs off: `tmon detach` clears what is left",
+                "unfinished" => "an attach was interrupted: `tmon attach` does it again, `tmon detach` clears what is left",
+                "other-layout" => "another version attached it, whose tables this one does not read: `tmon detach`, then `tmon attach`",
+                _ => continue,
+            };
+            writeln!(out, "{name}: {hint}")?;
+        }
+        if self.attached.iter().all(|a| a.cost_ns.is_none()) {
+            writeln!(out, "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon check`.
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::*;
+use crate::{
+    check::{self, Line, Mark},
+    discover::Scene,
+    netlink::Netlink,
+    netns::Place,
+    pin::{BPFFS, Pins},
+    units::sanitize,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    /// Interfaces; else the underlays of the tunnel devices found, else the default route's
+    #[arg(value_name = "IFACE")]
+    interfaces: Vec<String>,
+    /// The named network namespace that the interfaces are in
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    /// The bpffs
+    #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide = true)]
+    bpffs: PathBuf,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    tool: &'static str,
+    host: String,
+    checks: Vec<Entry<'a>>,
+    ok: usize,
+    warn: usize,
+    fail: usize,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    /// Null for the host.
+    interface: Option<&'a str>,
+    about: &'static str,
+    status: &'static str,
+    what: &'a str,
+    /// Null where there is nothing to do.
+    advice: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    fn of(line: &'a Line) -> Entry<'a> {
+        let Line { interface, about, mark, what, advice } = line;
+        Entry { interface: interface.as_deref(), about, status: mark.name(), what, advice: advice.as_deref() }
+    }
+}
+
+impl Check {
+    /// Exit status 1 when something fails.
+    pub(super) fn run(&self) -> Result<u8> {
+        let pins = Pins::at(&self.bpffs);
+        let mut lines = check::host(&pins);
+        self.interfaces(&pins, &mut lines)?;
+        let count = |mark| lines.iter().filter(|l| l.mark == mark).count();
+        let [ok, warn, fail] = [Mark::Ok, Mark::Warn, Mark::Fail].map(count);
+        let mut out = io::stdout().lock();
+        if self.json {
+            let checks = lines.iter().map(Entry::of).collect();
+            writeln!(out, "{}", serde_json::to_string(&Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail })?)?;
+        } else {
+            for l in &lines {
+                let subject = l.interface.as_deref().unwrap_or("host");
+                writeln!(out, "{:<5} {subject:<10} {:<11} {}", l.mark.name(), l.about, l.what)?;
+                if let Some(advice) = &l.advice {
+                    writeln!(out, "{:<28} try: {advice}", "")?;
+                }
+            }
+            writeln!(out, "{ok} ok, {warn} to know, {fail} in the way")?;
+        }
+        Ok(u8::from(fail > 0))
+    }
+
+    fn interfaces(&self, pins: &Pins, lines: &mut Vec<Line>) -> Result<()> {
+        let place = Place::open(self.netns.as_deref())?;
+        let words = place.name().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
+        let mut netlink = Netlink::open_inside(&place)?;
+        let scene = Scene::read(&mut netlink)?;
+        let line = |mark, what: String, advice: Option<&str>| Line {
+            interface: None,
+            about: "interfaces",
+            mark,
+            what,
+            advice: advice.map(str::to_owned),
+        };
+        match scene.choose(&self.interfaces, &words) {
+            Ok(choice) => {
+                lines.extend(choice.notices.into_iter().map(|n| line(Mark::Ok, n, None)));
+                for link in &choice.links {
+                    lines.extend(check::interface(&scene, link, &place, &mut netlink, pins)?);
+                }
+            }
+            // Nothing to watch is no fault of the host's; a name that means nothing is one of the caller's.
+            Err(e) if self.interfaces.is_empty() => lines.push(line(Mark::Warn, format!("{e:#}"), Some("`tmon check IFACE`"))),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon check` and `tmon tunnels` on interfaces made for it. Needs root.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+mod ground;
+
+use std::process::{Command, Output};
+
+use ground::{
+    Ground,
+    rival::{NEXT, Rival},
+};
+use serde_json::Value;
+use tmon::{flow::Hook, snapshot::HookKind};
+
+fn tmon(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let out = tmon(args);
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&out.stderr)))
+}
+
+/// (about, status, what) of an interface; of the host for null.
+fn lines(report: &Value, interface: Option<&str>) -> Vec<(String, String, String)> {
+    let of = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks.filter(|c| c["interface"].as_str() == interface).map(|c| (of(c, "about"), of(c, "status"), of(c, "what"))).collect()
+}
+
+fn has(lines: &[(String, String, String)], about: &str, status: &str, what: &str) -> bool {
+    lines.iter().any(|l| l.0 == about && l.1 == status && l.2.contains(what))
+}
+
+#[test]
+fn this_host_can_do_it() {
+    let g = Ground::new();
+    g.a.ip("link set t0 mtu 1450");
+    let report = json(&["check", "--netns", g.a.name(), "--json"]);
+    let host = lines(&report, None);
+    for about in ["kernel", "privileges", "load", "clsact"] {
+        assert!(has(&host, about, "ok", ""), "{about}: {host:?}");
+    }
+    for (about, status, what) in &host {
+        assert!(status != "fail", "{about}: {what}");
+    }
+    // The underlay of the tunnel, found.
+    let eth0 = lines(&report, Some("eth0"));
+    assert!(has(&eth0, "mtu", "ok", "t0 (vxlan, MTU 1450) and 50 bytes of headers in 1500: 0 to spare"), "{eth0:?}");
+    assert!(has(&eth0, "others", "ok", "nobody"), "{eth0:?}");
+    assert_eq!(report["schema"], 1);
+    assert_eq!(tmon(&["check", "--netns", g.a.name()]).status.code(), Some(0));
+}
+
+#[test]
+fn what_is_in_the_way_is_said() {
+    let g = Ground::new();
+    g.a.ip("link set t0 mtu 1500\nlink set eth0 mtu 1400");
+    let _rival = Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Clsact, NEXT);
+    let report = json(&["check", "eth*", "--netns", g.a.name(), "--json"]);
+    let eth0 = lines(&report, Some("eth0"));
+    assert!(has(&eth0, "mtu", "warn", "full packets do not fit"), "{eth0:?}");
+    let tcx = has(&lines(&report, None), "tcx", "ok", "links");
+    let (status, what) = if tcx { ("ok", "runs after tmon's tcx") } else { ("warn", "runs before tmon's") };
+    assert!(has(&eth0, "clsact", status, what), "{eth0:?}");
+    let text = String::from_utf8(tmon(&["check", "eth0", "--netns", g.a.name()]).stdout).unwrap();
+    assert!(text.contains("try: `ip link set t0 mtu 1350`"), "{text}");
+    g.a.ip("link set eth0 down");
+    assert!(has(&lines(&json(&["check", "eth0", "--netns", g.a.name(), "--json"]), Some("eth0")), "link", "warn", "down"));
+}
+
+#[test]
+fn without_privileges_it_fails_and_says_which() {
+    let g = Ground::bare();
+    // Nobody's user, in the same namespaces.
+    let out = Command::new("setpriv")
+        .args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_tmon"), "check", "lo", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let host = lines(&serde_json::from_slice(&out.stdout).unwrap(), None);
+    assert!(has(&host, "privileges", "fail", "CAP_BPF and CAP_NET_ADMIN missing"), "{host:?}");
+    assert!(has(&host, "load", "fail", "not allowed"), "{host:?}");
+    drop(g);
+}
+
+#[test]
+fn wrong_names() {
+    let out = tmon(&["check", "no-such-one"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("there is no interface no-such-one"));
+    assert_eq!(tmon(&["check", "--netns", "no-such-one"]).status.code(), Some(1));
+}
+
+#[test]
+fn tunnels_and_what_is_around_them() {
+    let g = Ground::new();
+    g.a.ip("link add br0 type bridge\nlink set t0 master br0\nlink add ext type vxlan external dstport 4799\nlink set ext up");
+    // Not every kernel has these.
+    let vrf = g.a.try_run("ip", &["link", "add", "red", "type", "vrf", "table", "10"]).is_ok();
+    if vrf {
+        g.a.ip("link set br0 master red");
+    }
+    let report = json(&["tunnels", "--netns", g.a.name(), "--json"]);
+    let of = |name: &str| report["tunnels"].as_array().unwrap().iter().find(|t| t["name"] == name).cloned().unwrap();
+    let t0 = of("t0");
+    assert_eq!((&t0["kind"], &t0["id"], &t0["port"], &t0["external"]), (&"vxlan".into(), &7700.into(), &4789.into(), &false.into()));
+    assert_eq!((&t0["local"], &t0["remote"]), (&"10.77.0.1".into(), &"10.77.0.2".into()));
+    assert_eq!(
+        (&t0["underlay"], &t0["underlay_mtu"], &t0["bridge"], &t0["vrf"]),
+        (&"eth0".into(), &1500.into(), &"br0".into(), &if vrf { "red".into() } else { Value::Null })
+    );
+    let ext = of("ext");
+    assert_eq!((&ext["id"], &ext["port"], &ext["external"], &ext["remote"]), (&Value::Null, &4799.into(), &true.into(), &Value::Null));
+    let text = String::from_utf8(tmon(&["tunnels", "--all-netns"]).stdout).unwrap();
+    assert!(text.lines().any(|l| l.starts_with("t0 ") && l.contains(g.b.name()) && l.contains("10.77.0.2")), "{text}");
+}
+
+/// Two interfaces that see the same packets: each shows its rows, totals hold every packet once.
+#[test]
+fn totals_never_count_a_packet_twice() {
+    use ground::{send, small, until};
+    use tmon::{
+        attach::Want,
+        filter::Filter,
+        matrix::{Scope, Tally},
+        source::Live,
+    };
+
+    let g = Ground::bare();
+    // A bridge between tunnel and underlay, so that two interfaces see its outer headers.
+    for (space, own) in g.ends() {
+        space.ip("link add br0 type bridge mcast_snooping 0\nlink set eth0 master br0\naddr flush dev eth0");
+        ground::address(space, "br0", 1, own, ground::outer);
+    }
+    g.tunnel("t0", ground::VNI);
+    let [a, b] = g.sockets(7000);
+    let mut live = Live::open(&["[eb]?*0".to_owned(), "t0".to_owned()], Some(g.a.name()), &small(), Want::Best).unwrap();
+    let said = live.notices().join("\n");
+    assert!(said.contains("br0 in network namespace") && said.contains("totals leave"), "{said}");
+    send(&a, &b, 10);
+    let s = live.read().unwrap();
+    let mut by: Vec<_> = s.interfaces.iter().map(|i| (i.name.as_str(), i.counted_on.as_deref(), i.books.counted[1].packets)).collect();
+    by.sort_unstable();
+    assert_eq!(by, [("br0", Some("eth0"), 10), ("eth0", None, 10), ("t0", Some("br0"), 0)]);
+    let total = |filter: &str| {
+        let scope = Scope { filter: filter.parse::<Filter>().unwrap(), ..Scope::default() };
+        Tally::of(&s.rows, &s.interfaces, &scope).total.packets
+    };
+    assert_eq!((total(""), total("kind:vxlan"), total("iface:br0"), total("iface:eth0,br0")), (10, 10, 10, 20));
+
+    // It is so from the moment that there are two, and no longer.
+    g.a.ip("link set eth0 nomaster");
+    until("the bridge to count for itself", || live.read().unwrap().interfaces.iter().all(|i| i.name != "br0" || i.counted_on.is_none()));
+}

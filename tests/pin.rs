@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon attach`, `status`, `detach`: counting with no process, on both hooks. Needs root and a bpffs.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+mod ground;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use ground::{Ground, closed, send, small, told, until, wants};
+use serde_json::Value;
+use tmon::{
+    attach::Want,
+    bpf::{Config, LAYOUT},
+    flow::{Count, Kind},
+    netns::Place,
+    pin::{BPFFS, Pins},
+    snapshot::HookKind,
+    source::Live,
+};
+
+fn tmon(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn done(args: &[&str]) -> String {
+    let out = tmon(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn fails(args: &[&str]) -> String {
+    let out = tmon(args);
+    assert_eq!(out.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "one line: {text}");
+    text
+}
+
+fn hook(want: Want) -> &'static str {
+    if want == Want::Only(HookKind::Clsact) { "clsact" } else { "tcx" }
+}
+
+/// What `tmon status --json` says of an interface of a namespace; null when nothing.
+fn status(netns: &str) -> Value {
+    let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
+    all["attached"].as_array().unwrap().iter().find(|a| a["netns"] == netns).cloned().unwrap_or(Value::Null)
+}
+
+/// The folder of a ground's first interface.
+fn folder(g: &Ground) -> PathBuf {
+    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    Path::new(BPFFS).join(format!("tmon/v{LAYOUT}/{cookie}-{}-eth0", g.a.link("eth0").index))
+}
+
+/// Takes everything off that a failed test would leave.
+struct Undo<'a>(&'a Ground);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        let _ = tmon(&["detach", "eth0", "--netns", self.0.a.name()]);
+    }
+}
+
+fn vxlan(live: &mut Live) -> Count {
+    let s = live.read().unwrap();
+    closed(&s);
+    s.rows.iter().filter(|f| f.key.outermost.kind == Kind::Vxlan).map(|f| f.counters.total()).sum()
+}
+
+fn open(g: &Ground) -> Live {
+    Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Best).unwrap()
+}
+
+#[test]
+fn the_kernel_counts_with_no_process() {
+    for want in wants() {
+        let g = Ground::new();
+        let _undo = Undo(&g);
+        let netns = g.a.name();
+        let before = g.a.hooks("eth0");
+        let [a, b] = g.sockets(7000);
+
+        // One that runs already is not disturbed, nor does it disturb.
+        let mut early = Live::open(&["eth0".to_owned()], Some(netns), &small(), want).unwrap();
+        let said = done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        assert!(said.contains(hook(want)) && said.contains("with no process"), "{said}");
+        assert!(done(&["attach", "eth0", "--netns", netns]).contains("already"), "twice is fine");
+
+        let weight = send(&a, &b, 10);
+        let s = status(netns);
+        assert_eq!((s["state"].as_str(), s["hook"].as_str(), &s["seen_pkts"]), (Some("counting"), Some(hook(want)), &Value::from(10)));
+        assert_eq!((s["layout"].as_u64(), s["tool"].as_str().unwrap().starts_with("tmon ")), (Some(u64::from(LAYOUT)), true));
+        assert_eq!(vxlan(&mut early), Count { packets: 10, bytes: 10 * weight });
+        drop(early);
+        send(&a, &b, 5);
+
+        // Two readers join and see totals since attach, also what was counted before they came.
+        let (mut one, mut two) = (open(&g), open(&g));
+        assert!(one.is_attached() && two.is_attached());
+        send(&b, &a, 1);
+        for reader in [&mut one, &mut two] {
+            assert_eq!(vxlan(reader), Count { packets: 16, bytes: 16 * weight });
+        }
+        drop(one);
+        send(&a, &b, 4);
+        assert_eq!(vxlan(&mut two).packets, 20);
+        drop(two);
+        send(&a, &b, 1);
+
+        let dump: Value = serde_json::from_str(&done(&["dump", "eth0", "--netns", netns, "--json"])).unwrap();
+        let interface = &dump["interfaces"][0];
+        assert_eq!((&interface["counted"]["tx_pkts"], interface["hook"].as_str()), (&Value::from(20), Some(hook(want))));
+        assert!(interface["attached"].is_string());
+        assert_eq!(dump["flows"][0]["tx_bytes"], Value::from(20 * weight));
+        // What happens from now on, when asked for.
+        let now: Value = serde_json::from_str(&done(&["dump", "eth0", "--netns", netns, "--json", "--for", "10ms"])).unwrap();
+        assert_eq!((&now["flows"].as_array().unwrap().len(), &now["interfaces"][0]["seen"]["tx_pkts"]), (&0, &Value::from(0)));
+
+        // Nothing is left, also where one is still looking; which then counts on by itself.
+        let mut reader = open(&g);
+        assert!(done(&["detach", "eth0", "--netns", netns]).contains("eth0 is detached"));
+        assert_eq!(status(netns), Value::Null);
+        assert!(!folder(&g).exists());
+        assert!(told(&mut reader, "is watched again").iter().any(|n| n.contains("took tmon's programs off")));
+        send(&a, &b, 2);
+        assert_eq!(vxlan(&mut reader).packets, 23);
+        drop(reader);
+        until("the hooks to be as they were", || g.a.hooks("eth0") == before);
+    }
+}
+
+#[test]
+fn a_killed_reader_changes_nothing() {
+    for want in wants() {
+        let g = Ground::new();
+        let _undo = Undo(&g);
+        let netns = g.a.name();
+        let [a, b] = g.sockets(7000);
+        done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        let hooks = g.a.hooks("eth0");
+        let mut top = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .args(["dump", "eth0", "--netns", netns, "--watch", "10ms", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(top.stdout.take().unwrap()));
+        lines.next().unwrap().unwrap();
+        send(&a, &b, 3);
+        top.kill().unwrap();
+        top.wait().unwrap();
+        assert_eq!(g.a.hooks("eth0"), hooks);
+        send(&a, &b, 3);
+        assert_eq!(vxlan(&mut open(&g)).packets, 6);
+    }
+}
+
+#[test]
+fn another_layout_is_said_and_never_read() {
+    let g = Ground::new();
+    let _undo = Undo(&g);
+    let netns = g.a.name();
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    // As if an older tmon had made it.
+    let (here, old) = (folder(&g), Path::new(BPFFS).join("tmon/v0"));
+    let there = old.join(here.file_name().unwrap());
+    fs::create_dir_all(&old).unwrap();
+    fs::rename(&here, &there).unwrap();
+
+    let s = status(netns);
+    assert_eq!((s["state"].as_str(), s["layout"].as_u64(), &s["seen_pkts"]), (Some("other-layout"), Some(0), &Value::Null));
+    let e = fails(&["attach", "eth0", "--netns", netns]);
+    assert!(e.contains("another version") && e.contains("`tmon detach eth0`"), "{e}");
+    // Watching goes on, by programs of its own, and says why.
+    let mut live = open(&g);
+    assert!(!live.is_attached());
+    assert!(live.notices().iter().any(|n| n.contains("another version") && n.contains("tmon detach eth0")));
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 2);
+    assert_eq!(vxlan(&mut live).packets, 2);
+    drop(live);
+    done(&["detach", "eth0", "--netns", netns]);
+    assert!(!there.exists() && g.a.tcx("eth0").is_empty());
+}
+
+#[test]
+fn what_a_killed_attach_left_is_in_nobodys_way() {
+    let g = Ground::new();
+    let _undo = Undo(&g);
+    let netns = g.a.name();
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    fs::remove_file(folder(&g).join("about")).unwrap();
+    assert_eq!(status(netns)["state"], "unfinished");
+    assert!(!open(&g).is_attached());
+    assert!(done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]).contains("is attached"));
+    assert_eq!(status(netns)["state"], "counting");
+    let programs = g.a.tcx("eth0").len();
+    assert!(programs <= 2, "what was left is gone: {programs}");
+}
+
+#[test]
+fn an_interface_that_goes_takes_nothing_along() {
+    for want in wants() {
+        let g = Ground::new();
+        let _undo = Undo(&g);
+        let netns = g.a.name();
+        let [a, b] = g.sockets(7000);
+        done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        send(&a, &b, 3);
+        let place = folder(&g);
+        let index = g.a.link("eth0").index;
+        g.a.ip("link del eth0");
+        let s = status(netns);
+        assert_eq!((s["state"].as_str(), &s["seen_pkts"]), (Some("off"), &Value::from(3)), "what was counted can be read");
+        // Another interface of the same index is not mistaken for it.
+        g.a.ip(&format!("link add eth0 index {index} type bridge\nlink set eth0 up"));
+        assert_eq!(status(netns)["state"], "off");
+        assert!(!open(&g).is_attached());
+        done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        assert_eq!((status(netns)["state"].as_str(), &status(netns)["seen_pkts"]), (Some("counting"), &Value::from(0)));
+        done(&["detach", "eth0", "--netns", netns]);
+        assert!(!place.exists());
+        assert_eq!(status(netns), Value::Null);
+    }
+}
+
+#[test]
+fn odd_names_and_a_renamed_interface() {
+    let g = Ground::bare();
+    let netns = g.a.name();
+    g.a.ip("link add ä.2e-b~ type bridge\nlink set ä.2e-b~ up");
+    done(&["attach", "ä.2e-b~", "--netns", netns, "--rows", "1024"]);
+    assert_eq!((status(netns)["interface"].as_str(), status(netns)["state"].as_str()), (Some("ä.2e-b~"), Some("counting")));
+    g.a.ip("link set ä.2e-b~ down\nlink set ä.2e-b~ name new\nlink set new up");
+    assert!(Live::open(&["new".to_owned()], Some(netns), &small(), Want::Best).unwrap().is_attached());
+    assert!(fails(&["detach", "eth0", "--netns", netns]).contains("eth0 is not attached"));
+    done(&["detach", "new", "--netns", netns]);
+    assert_eq!(status(netns), Value::Null);
+}
+
+/// A bpffs of its own, so that nothing of this machine's is touched.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn new() -> Bpffs {
+        let dir = tempfile::tempdir().unwrap();
+        nix::mount::mount(Some("bpf"), dir.path(), Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+        Bpffs(dir)
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn all_is_all() {
+    let g = Ground::new();
+    let at = Bpffs::new();
+    assert!(done(&["detach", "--all", "--bpffs", at.path()]).contains("nothing was attached"));
+    let before = [g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")];
+    let out = tmon(&["attach", "eth0", "t*", "--netns", g.a.name(), "--rows", "1024", "--bpffs", at.path()]);
+    assert!(out.status.success(), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("t0 shows packets that eth0 shows, too"), "{out:?}");
+    // With no interface named: the underlay of its tunnel, and the tunnel's port.
+    done(&["attach", "--netns", g.b.name(), "--rows", "1024", "--bpffs", at.path()]);
+    let text = done(&["status", "--bpffs", at.path()]);
+    assert_eq!(text.lines().filter(|l| l.contains("counting")).count(), 3, "{text}");
+    assert_eq!(done(&["detach", "--all", "--bpffs", at.path()]).lines().count(), 3);
+    assert_eq!([g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")], before);
+    assert_eq!(fs::read_dir(at.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tmon").count(), 0);
+    assert!(done(&["status", "--bpffs", at.path()]).contains("nothing is attached"));
+}
+
+#[test]
+fn attaches_at_once_are_one() {
+    let g = Ground::new();
+    let _undo = Undo(&g);
+    let args = ["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"];
+    let start = || Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    let all: Vec<_> = (0..4).map(|_| start()).collect();
+    let said: Vec<String> = all.into_iter().map(|c| String::from_utf8(c.wait_with_output().unwrap().stdout).unwrap()).collect();
+    assert_eq!(said.iter().filter(|s| s.contains("already")).count(), 3, "{said:?}");
+    assert_eq!(said.iter().filter(|s| s.contains("is attached")).count(), 1, "{said:?}");
+}
+
+#[test]
+fn no_bpffs_no_interface() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in [&["attach", "lo"][..], &["detach", "lo"]] {
+        let e = fails(&[command, &["--bpffs", dir.path().to_str().unwrap()]].concat());
+        assert!(e.contains("no bpffs is mounted") && e.contains("mount -t bpf"), "{e}");
+    }
+    assert!(fails(&["attach", "no-such-one"]).contains("there is no interface no-such-one"));
+    assert!(fails(&["attach", "x*?z"]).contains("no interface matches x*?z"));
+    assert_eq!(tmon(&["detach"]).status.code(), Some(2));
+    assert_eq!(tmon(&["detach", "lo", "--all"]).status.code(), Some(2));
+}
+
+/// What the measurement of the kernel says, where it is on; a test does not turn it on for everybody.
+#[test]
+fn cost_is_known_or_said_how() {
+    let g = Ground::new();
+    let _undo = Undo(&g);
+    done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 3);
+    let on = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|s| s.trim() == "1");
+    assert_eq!(status(g.a.name())["cost_ns"].as_f64().is_some_and(|ns| ns > 0.0), on);
+    let pins = Pins::at(Path::new(BPFFS));
+    let place = Place::open(Some(g.a.name())).unwrap();
+    let (_, _, about) = pins.join(&place, g.a.link("eth0").index).unwrap().unwrap();
+    assert_eq!((about.rows, about.plain, about.skb), (1024, false, false));
+    assert_eq!(about.differs(&small()), None);
+    assert_eq!(about.differs(&Config { plain: true, ..small() }).as_deref(), Some("without --plain"));
+}
