@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 use std::{
     ffi::c_void,
+    fs::File,
     io,
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -18,6 +19,8 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
     sys::time::TimeValLike,
     time::{ClockId, clock_getres},
 };
@@ -181,6 +184,8 @@ pub struct Program {
     tables: Tables,
     ports: MmapRaw,
     ports_map: OwnedFd,
+    /// Where these tables are pinned, if they are.
+    folder: Option<File>,
     age: Duration,
     swept: Instant,
 }
@@ -247,6 +252,7 @@ impl Program {
             tables: Tables::map([skel.maps.rows4.as_fd(), skel.maps.rows6.as_fd(), skel.maps.others.as_fd()])?,
             ports: port_table(skel.maps.data_ports.as_fd())?,
             ports_map: dup(skel.maps.data_ports.as_fd())?,
+            folder: None,
             age: config.age,
             swept: Instant::now(),
         })
@@ -293,10 +299,25 @@ impl Program {
             tables: Tables::map([rows4.as_fd(), rows6.as_fd(), others.as_fd()])?,
             ports: port_table(ports_map.as_fd())?,
             ports_map,
-            // Others read these tables at any time: nobody may age them.
+            folder: None,
             age: Duration::ZERO,
             swept: Instant::now(),
         })
+    }
+
+    /// The same, where other processes read these tables and let rows age, too: each locks the
+    /// folder that they are pinned in. The kernel gives up a lock whose holder was killed.
+    pub(crate) fn shared(self, folder: File, age: Duration) -> Program {
+        Program { folder: Some(folder), age, ..self }
+    }
+
+    /// Nothing, or the lock. A folder that cannot be locked is one that nobody else reads either.
+    fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>, Errno> {
+        match self.folder.as_ref().and_then(|f| f.try_clone().ok()).map(|f| Flock::lock(f, how)) {
+            Some(Ok(lock)) => Ok(Some(lock)),
+            Some(Err((_, Errno::EWOULDBLOCK))) => Err(Errno::EWOULDBLOCK),
+            _ => Ok(None),
+        }
     }
 
     /// The entry program of a hook.
@@ -349,6 +370,7 @@ impl Program {
             return Ok(());
         }
         self.swept = Instant::now();
+        let Ok(_alone) = self.lock(FlockArg::LockExclusiveNonblock) else { return Ok(()) };
         self.age(self.age).map(drop).inspect_err(|_| self.age = Duration::ZERO)
     }
 
@@ -399,6 +421,7 @@ impl Program {
 
     /// The same where the books have been read already: rows are in this memory and always there.
     pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> Fill {
+        let _lock = self.lock(FlockArg::LockShared);
         let (fill, place) = self.tables.read(interface, rows);
         for direction in 0..2 {
             let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + direction]));

@@ -12,7 +12,8 @@
 //!
 //! The cookie tells network namespaces apart for as long as the kernel runs; neither an ifindex
 //! nor a name does. `about` is written last: a folder without it was left by an attach that was
-//! killed. Whoever adds or removes folders holds a lock on the topmost one; readers need none.
+//! killed. Whoever adds or removes folders holds a lock on the topmost one; who reads the
+//! tables one on their folder, so that readers can let rows age.
 #![allow(unsafe_code)]
 use std::{
     ffi::CString,
@@ -240,11 +241,11 @@ impl Pins {
     }
 
     /// What counts an interface already and can be read: its programs, their attachment (dropping
-    /// it changes nothing) and who made it.
+    /// it changes nothing) and who made it. Rows that are idle for `age` go while it is read.
     ///
     /// # Errors
     /// There is something that cannot be read, and why.
-    pub fn join(&self, place: &Place, ifindex: u32) -> Result<Option<(Program, Attachment, About)>> {
+    pub fn join(&self, place: &Place, ifindex: u32, age: Duration) -> Result<Option<(Program, Attachment, About)>> {
         for pin in self.of(place, ifindex)? {
             if pin.layout != LAYOUT {
                 bail!("{}", pin.other_layout());
@@ -252,7 +253,8 @@ impl Pins {
             let Some(about) = pin.about()? else { continue };
             let program = pin.program()?;
             if let Some(attachment) = pin.attachment(&program, place)? {
-                return Ok(Some((program, attachment, about)));
+                let folder = File::open(&pin.path).with_context(|| format!("open {}", pin.path.display()))?;
+                return Ok(Some((program.shared(folder, age), attachment, about)));
             }
         }
         Ok(None)

@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use ground::{Ground, closed, send, small, told, until, wants};
@@ -17,7 +18,7 @@ use tmon::{
     flow::{Count, Kind},
     netns::Place,
     pin::{BPFFS, Pins},
-    snapshot::HookKind,
+    snapshot::{HookKind, Snapshot},
     source::Live,
 };
 
@@ -130,6 +131,30 @@ fn the_kernel_counts_with_no_process() {
         drop(reader);
         until("the hooks to be as they were", || g.a.hooks("eth0") == before);
     }
+}
+
+/// Any reader lets rows age, for all of them; no count is lost or told twice.
+#[test]
+fn readers_let_rows_age_for_each_other() {
+    let g = Ground::new();
+    let _undo = Undo(&g);
+    let netns = g.a.name();
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    let [a, b] = g.sockets(7000);
+    let weight = send(&a, &b, 10);
+    let age = |age| Live::open(&["eth0".to_owned()], Some(netns), &Config { age, ..small() }, Want::Best).unwrap();
+    let (mut keeps, mut ages) = (age(Duration::ZERO), age(Duration::from_millis(100)));
+    let named = |s: &Snapshot| s.rows.iter().any(|f| f.key.outermost.kind == Kind::Vxlan && !f.key.is_aged());
+    let before = keeps.read().unwrap();
+    assert!(named(&before));
+    until("the idle row to go", || !named(&ages.read().unwrap()));
+    let after = keeps.read().unwrap();
+    assert!(!named(&after), "the other reader sees the same table");
+    assert_eq!(vxlan(&mut keeps), Count { packets: 10, bytes: 10 * weight });
+    assert!(after.since(&before).rows.is_empty(), "nothing happened in between");
+    send(&a, &b, 1);
+    let interval = ages.read().unwrap().since(&after);
+    assert_eq!(interval.rows.merged().iter().map(|f| f.counters.total().packets).sum::<u64>(), 1);
 }
 
 #[test]
@@ -317,7 +342,7 @@ fn cost_is_known_or_said_how() {
     assert_eq!(status(g.a.name())["cost_ns"].as_f64().is_some_and(|ns| ns > 0.0), on);
     let pins = Pins::at(Path::new(BPFFS));
     let place = Place::open(Some(g.a.name())).unwrap();
-    let (_, _, about) = pins.join(&place, g.a.link("eth0").index).unwrap().unwrap();
+    let (_, _, about) = pins.join(&place, g.a.link("eth0").index, Duration::ZERO).unwrap().unwrap();
     assert_eq!((about.rows, about.plain, about.skb), (1024, false, false));
     assert_eq!(about.differs(&small()), None);
     assert_eq!(about.differs(&Config { plain: true, ..small() }).as_deref(), Some("without --plain"));

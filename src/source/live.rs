@@ -280,7 +280,7 @@ impl Live {
         if self.watched.len() >= self.most {
             bail!("{} interfaces are watched already: name those that matter", self.most);
         }
-        let (program, attachment, attached) = match self.pins.join(&s.place, link.index) {
+        let (program, attachment, attached) = match self.pins.join(&s.place, link.index, self.config.age) {
             Ok(Some((program, attachment, about))) => {
                 if let Some(differs) = about.differs(&self.config) {
                     self.notices.push(format!("{} counts as `tmon attach` was told: {differs}", sanitize(&link.name)));
