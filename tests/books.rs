@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 mod ground;
 
+#[path = "books/harmless.rs"]
+mod harmless;
 #[path = "books/load.rs"]
 mod load;
 #[path = "books/offloads.rs"]

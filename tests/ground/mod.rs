@@ -144,6 +144,12 @@ impl Space {
         text + &format!("\ntcx: {:?}", self.tcx(name))
     }
 
+    /// The numbers of all programs on an interface's hooks.
+    pub(crate) fn programs(&self, name: &str) -> Vec<u32> {
+        let filters = self.netlink().filters(self.link(name).index).unwrap();
+        filters.iter().filter_map(|f| f.program).chain(self.tcx(name)).collect()
+    }
+
     /// The numbers of the programs on both tcx hooks of an interface.
     pub(crate) fn tcx(&self, name: &str) -> Vec<u32> {
         let ifindex = self.link(name).index;
