@@ -6,6 +6,7 @@
 //! costs no system call for the rows and one for the books.
 #![allow(unsafe_code)]
 use std::{
+    cell::RefCell,
     ffi::c_void,
     fs::File,
     io,
@@ -27,8 +28,10 @@ use nix::{
 
 use crate::{
     flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
+    privilege,
     snapshot::{Fill, Rows},
     table::{GROUP, Tables},
+    units::sanitize,
 };
 
 #[allow(warnings, clippy::all)]
@@ -216,7 +219,8 @@ fn random_seed() -> Result<[u64; 12]> {
 impl Program {
     /// Loads the programs. Fails without privilege, and where the kernel or its verifier refuses.
     pub fn load(config: &Config) -> Result<Program> {
-        libbpf_rs::set_print(None);
+        libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
+        SAID.take();
         let mut storage = MaybeUninit::uninit();
         let mut open = TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
         let (rows, others) = (groups(config.rows), groups((config.rows / 16).max(256)));
@@ -241,7 +245,7 @@ impl Program {
         for (map, entries) in [(&mut open.maps.rows4, rows), (&mut open.maps.rows6, rows), (&mut open.maps.others, others + 1)] {
             map.set_max_entries(entries).context("set the size of a flow table")?;
         }
-        let skel = open.load().map_err(|e| load_error(&e))?;
+        let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
         Ok(Program {
             ingress: dup(skel.progs.tmon_ingress.as_fd())?,
             egress: dup(skel.progs.tmon_egress.as_fd())?,
@@ -479,13 +483,38 @@ fn test_run(program: BorrowedFd<'_>, data: &[u8], skb: Option<&mut types::__sk_b
     Ok((opts.retval as i32, opts.duration))
 }
 
-fn load_error(e: &libbpf_rs::Error) -> anyhow::Error {
-    match e.kind() {
-        libbpf_rs::ErrorKind::PermissionDenied => {
-            anyhow::anyhow!("not allowed to load BPF programs ({e}): run as root, or give tmon CAP_BPF and CAP_NET_ADMIN")
+thread_local! {
+    /// What libbpf complained about while this thread loaded programs: the verifier's log is in there.
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn overhear(_: libbpf_rs::PrintLevel, text: String) {
+    SAID.with_borrow_mut(|said| {
+        if said.len() < 4 << 20 {
+            said.push_str(&text);
         }
-        _ => anyhow::anyhow!("the kernel refused the BPF programs ({e}): `tmon check` says what this kernel has"),
+    });
+}
+
+fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
+    let missing = privilege::missing();
+    match (refusal(said), e.kind()) {
+        (_, libbpf_rs::ErrorKind::PermissionDenied) if !missing.is_empty() => {
+            anyhow::anyhow!("not allowed to load BPF programs: run as root, or give tmon {}", privilege::words(&missing))
+        }
+        (Some(why), _) => anyhow::anyhow!("the kernel's verifier refused the BPF programs: {why}; `tmon check` says what this kernel has"),
+        (None, _) => anyhow::anyhow!("the kernel refused the BPF programs ({e}): `tmon check` says what this kernel has"),
     }
+}
+
+/// Which program the verifier refused, and its last words: the reason.
+fn refusal(said: &str) -> Option<String> {
+    let (before, log) = said.split_once("BEGIN PROG LOAD LOG")?;
+    let name = before.rsplit("prog '").next()?.split('\'').next()?;
+    let log = log.split("END PROG LOAD LOG").next()?;
+    let is_reason = |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.starts_with("processed ");
+    let reason = log.lines().map(str::trim).rfind(is_reason)?;
+    Some(format!("{name}: {}", sanitize(reason)))
 }
 
 fn count(c: &types::cell_count) -> Count {

@@ -15,6 +15,7 @@ use crate::{
     netlink::{Link, Netlink},
     netns::{self, Place},
     pin::{Pins, State},
+    privilege,
     snapshot::HookKind,
     units::sanitize,
 };
@@ -131,28 +132,23 @@ fn memlock(l: &mut Lines, release: &str) {
     }
 }
 
-/// linux/capability.h
-const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
-
 fn privileges(l: &mut Lines, status: &str) {
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let needed = privilege::words(&privilege::lacking(0));
     let Some(effective) = effective else {
-        return l.warn("privileges", "the kernel does not say which there are", "tmon needs CAP_BPF and CAP_NET_ADMIN");
+        return l.warn("privileges", "the kernel does not say which there are", format!("tmon needs {needed}"));
     };
-    let has = |name: &str| CAPABILITIES.iter().any(|(bit, n)| *n == name && effective >> bit & 1 == 1);
-    let load = has("CAP_BPF") || has("CAP_SYS_ADMIN");
-    match (load && has("CAP_NET_ADMIN"), has("CAP_SYS_ADMIN")) {
-        (true, true) => l.ok("privileges", "all that tmon can use"),
-        (true, false) => l.ok("privileges", "CAP_BPF and CAP_NET_ADMIN; --netns needs CAP_SYS_ADMIN, too"),
-        _ => {
-            let missing: Vec<_> =
-                [("CAP_BPF", load), ("CAP_NET_ADMIN", has("CAP_NET_ADMIN"))].iter().filter(|c| !c.1).map(|c| c.0).collect();
-            l.fail(
-                "privileges",
-                format!("{} missing", missing.join(" and ")),
-                "run as root, or `setcap cap_bpf,cap_net_admin+ep` the program file",
-            );
-        }
+    let missing = privilege::lacking(effective);
+    if !missing.is_empty() {
+        return l.fail(
+            "privileges",
+            format!("{} missing", privilege::words(&missing)),
+            "run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin+ep` the program file",
+        );
+    }
+    match privilege::enters_namespaces(effective) {
+        true => l.ok("privileges", "all that tmon can use; it keeps only what it needs once it is attached"),
+        false => l.ok("privileges", format!("{needed}; --netns needs CAP_SYS_ADMIN, too")),
     }
 }
 
@@ -377,10 +373,10 @@ mod tests {
             (line.mark, line.what)
         };
         assert_eq!(of(u64::MAX).0, Mark::Ok);
-        assert_eq!(of(1 << 39 | 1 << 12).0, Mark::Ok);
+        assert_eq!(of(1 << 39 | 1 << 38 | 1 << 12).0, Mark::Ok);
         assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load, too");
-        assert_eq!(of(1 << 39), (Mark::Fail, "CAP_NET_ADMIN missing".to_owned()));
-        assert_eq!(of(0), (Mark::Fail, "CAP_BPF and CAP_NET_ADMIN missing".to_owned()));
+        assert_eq!(of(1 << 39), (Mark::Fail, "CAP_PERFMON and CAP_NET_ADMIN missing".to_owned()));
+        assert_eq!(of(0), (Mark::Fail, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing".to_owned()));
         assert_eq!(lines(|l| privileges(l, "nothing")), [("privileges", Mark::Warn)]);
     }
 

@@ -23,6 +23,7 @@ pub mod discover;
 pub mod netlink;
 pub mod netns;
 pub mod pin;
+pub mod privilege;
 pub mod table;
 
 pub mod pcap;

@@ -10,5 +10,7 @@ mod harmless;
 mod load;
 #[path = "books/offloads.rs"]
 mod offloads;
+#[path = "books/privileges.rs"]
+mod privileges;
 #[path = "books/world.rs"]
 mod world;

@@ -79,7 +79,7 @@ fn without_privileges_it_fails_and_says_which() {
         .unwrap();
     assert_eq!(out.status.code(), Some(1), "{out:?}");
     let host = lines(&serde_json::from_slice(&out.stdout).unwrap(), None);
-    assert!(has(&host, "privileges", "fail", "CAP_BPF and CAP_NET_ADMIN missing"), "{host:?}");
+    assert!(has(&host, "privileges", "fail", "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing"), "{host:?}");
     assert!(has(&host, "load", "fail", "not allowed"), "{host:?}");
     drop(g);
 }

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use super::*;
 use crate::{
     export::{Reading, Writer, table},
+    privilege,
     snapshot::Interval,
     source::{self, Live},
     units::Base,
@@ -57,6 +58,7 @@ impl Dump {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
         let mut live = Live::open(&self.watch.interfaces, self.watch.netns.as_deref(), &self.watch.count.config(), self.watch.want())?;
+        live.give_up_privileges()?;
         let start = Instant::now();
         let mut out = io::stdout();
         let mut printer = Printer::new(&mut out, &self.print);
@@ -117,6 +119,7 @@ fn tell(live: &mut Live) {
 impl Replay {
     pub(super) fn run(self) -> Result<()> {
         let mut replay = source::Replay::open(&self.file, &self.count.config())?;
+        privilege::give_up_the_rest()?;
         let flag = interrupted()?;
         let show = io::stderr().is_terminal();
         let mut shown = Instant::now();

@@ -3,7 +3,10 @@
 use std::thread;
 
 use super::*;
-use crate::lab::{self, Options, Scenario, Traffic};
+use crate::{
+    lab::{self, Options, Scenario, Traffic},
+    source::Live,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Lab {
@@ -165,7 +168,9 @@ impl Demo {
         let stop = AtomicBool::new(false);
         let shown = thread::scope(|scope| {
             let traffic = scope.spawn(|| lab::traffic(&options.prefix, &Traffic::new(self.scenario), &stop));
-            let shown = self.look.show(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best);
+            let shown = Live::open(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best)
+                // With all privileges: the lab has to be taken down afterwards.
+                .and_then(|live| self.look.show(live));
             stop.store(true, Ordering::Relaxed);
             match traffic.join() {
                 Ok(made) => shown.and(made.map(drop)),

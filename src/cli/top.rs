@@ -2,6 +2,7 @@
 //! `tmon top`.
 use super::*;
 use crate::{
+    privilege,
     raster::Blocks,
     source::{Live, Replay},
     tui::{
@@ -117,8 +118,7 @@ impl Look {
         }
     }
 
-    pub(super) fn show(&self, interfaces: &[String], netns: Option<&str>, config: &Config, want: Want) -> Result<()> {
-        let mut live = Live::open(interfaces, netns, config, want)?;
+    pub(super) fn show(&self, mut live: Live) -> Result<()> {
         tui::run(self.options(), &mut || Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() }))
     }
 }
@@ -145,9 +145,15 @@ impl Top {
 
     pub(super) fn run(self) -> Result<()> {
         match &self.read {
-            None => self.look.show(&self.watch.interfaces, self.watch.netns.as_deref(), &self.watch.count.config(), self.watch.want()),
+            None => {
+                let (watch, count) = (&self.watch, &self.watch.count);
+                let live = Live::open(&watch.interfaces, watch.netns.as_deref(), &count.config(), watch.want())?;
+                live.give_up_privileges()?;
+                self.look.show(live)
+            }
             Some(file) => {
                 let mut replay = Replay::open(file, &self.watch.count.config())?;
+                privilege::give_up_the_rest()?;
                 let mut readings = vec![replay.read()?];
                 let mut step = self.look.interval.max(Duration::from_millis(1));
                 let mut next = step;

@@ -21,6 +21,7 @@ use crate::{
     discover::{Scene, not_chosen},
     netlink::Link,
     pin::{BPFFS, Pins},
+    privilege,
     snapshot::{HookKind, Interface, Rows, Snapshot},
     units::sanitize,
 };
@@ -159,6 +160,20 @@ impl Live {
             });
         }
         Ok(Snapshot { since: self.since, taken, at, interfaces, rows })
+    }
+
+    /// Gives up the privileges that following and reading do not need, for good; see
+    /// [`privilege::give_up_the_rest`]. A namespace that comes back under its name cannot be entered
+    /// any more.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn give_up_privileges(&self) -> Result<()> {
+        for space in self.spaces.iter().flatten() {
+            space.place.run(privilege::give_up_the_rest)??;
+        }
+        // Beside the namespaces' own threads there is this one.
+        privilege::give_up_the_rest()
     }
 
     /// What has happened since the last call that somebody should know, a line each.

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What this process may do, what it needs to, and how it gives up the rest.
+//!
+//! Loading takes CAP_BPF, CAP_PERFMON (without it the verifier takes no program that adds a number
+//! it does not know to a packet's address, which is what skipping a header of variable length is)
+//! and CAP_NET_ADMIN; attaching CAP_NET_ADMIN. CAP_SYS_ADMIN stands for the first two, and is what
+//! entering another network namespace takes, which is done once, at the start.
+use anyhow::{Context, Result};
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+
+/// What loading, attaching and reading need, and so what is kept.
+const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
+
+/// The capabilities that lack in a set of them (a bit each, as in /proc/PID/status) to load and attach programs.
+pub fn lacking(effective: u64) -> Vec<String> {
+    let has = |c: Capability| effective & c.bitmask() != 0;
+    let stands_in = |c: Capability| c != Capability::CAP_NET_ADMIN && enters_namespaces(effective);
+    NEEDED.into_iter().filter(|c| !has(*c) && !stands_in(*c)).map(|c| c.to_string()).collect()
+}
+
+/// Whether a set of capabilities is enough to enter another network namespace.
+pub fn enters_namespaces(effective: u64) -> bool {
+    effective & Capability::CAP_SYS_ADMIN.bitmask() != 0
+}
+
+/// The capabilities that this thread lacks to load and attach programs.
+pub fn missing() -> Vec<String> {
+    let has = caps::read(None, CapSet::Effective).unwrap_or_default();
+    lacking(has.into_iter().fold(0, |bits, c| bits | c.bitmask()))
+}
+
+/// A list as one says it: "a, b and c".
+pub fn words(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        names => names.concat(),
+    }
+}
+
+/// Gives up, for good, all that this thread may do and need not: it and the threads that it starts
+/// keep what loading, attaching and reading need, and nothing that they run ever gets more.
+///
+/// # Errors
+/// The kernel refuses; what was given up stays so.
+pub fn give_up_the_rest() -> Result<()> {
+    prctl::set_no_new_privs().context("give up gaining privileges")?;
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let keep = kept(&permitted);
+    // The bounding set is only open to who may set capabilities, so it goes before them.
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+        for c in caps::read(None, CapSet::Bounding)?.difference(&keep) {
+            caps::drop(None, CapSet::Bounding, *c)?;
+        }
+    }
+    caps::clear(None, CapSet::Ambient)?;
+    caps::set(None, CapSet::Effective, &keep)?;
+    caps::set(None, CapSet::Permitted, &keep)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    Ok(())
+}
+
+/// What stays of a set of capabilities.
+fn kept(permitted: &CapsHashSet) -> CapsHashSet {
+    let mut keep: CapsHashSet = NEEDED.into_iter().filter(|c| permitted.contains(c)).collect();
+    // Where it stands for one of them it is needed itself.
+    if keep.len() < NEEDED.len() && permitted.contains(&Capability::CAP_SYS_ADMIN) {
+        keep.insert(Capability::CAP_SYS_ADMIN);
+    }
+    keep
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_is_kept() {
+        let of = |names: &[Capability]| names.iter().copied().collect::<CapsHashSet>();
+        assert_eq!(kept(&caps::all()), of(&NEEDED));
+        assert_eq!(kept(&of(&[Capability::CAP_NET_RAW])), of(&[]));
+        let old = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN];
+        assert_eq!(kept(&of(&old)), of(&old), "what stands for another");
+    }
+
+    #[test]
+    fn a_list_is_said_as_one() {
+        let of = |names: &[&str]| words(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert_eq!([of(&[]), of(&["a"]), of(&["a", "b"]), of(&["a", "b", "c"])], ["", "a", "a and b", "a, b and c"]);
+    }
+}
