@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Colours: mixing, distance as the eye sees it, the nearest one of a terminal's palette, and one
 //! lasting colour per end. Pure.
-use std::{collections::HashMap, fmt, sync::LazyLock};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
 /// An sRGB colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,7 +62,20 @@ impl Rgb {
     /// The nearest of xterm's fixed 240 colours: 16 ..= 255, the cube and the greys. A change of hue
     /// counts more than one of lightness, and what has a hue does not become a grey.
     pub fn nearest_256(self) -> u8 {
-        nearest(self, 16..=255, 0.45)
+        // Finding it is dear and a blended picture has thousands of colours, but few are new from
+        // frame to frame: answers are kept for ever, one for each colour of six bits a channel.
+        static KNOWN: [AtomicU8; 1 << 18] = [const { AtomicU8::new(0) }; 1 << 18];
+        let Rgb(r, g, b) = self;
+        let place = usize::from(r >> 2) << 12 | usize::from(g >> 2) << 6 | usize::from(b >> 2);
+        match KNOWN[place].load(Ordering::Relaxed) {
+            0 => {
+                let six = |v: u8| (u16::from(v >> 2) * 255 / 63) as u8;
+                let near = nearest(Rgb(six(r), six(g), six(b)), 16..=255, 0.45);
+                KNOWN[place].store(near, Ordering::Relaxed);
+                near
+            }
+            near => near,
+        }
     }
 
     /// The nearest of the 16 ANSI colours, by xterm's values for them.

@@ -176,14 +176,17 @@ struct Sums {
 }
 
 impl Sums {
+    fn add_v4(&mut self, [a, b]: [u32; 2], interface: u16, tunnel: Tunnel, counters: &Counters) {
+        self.v4.entry((u64::from(a) << 32 | u64::from(b), interface, tunnel)).or_default().add(counters);
+    }
+
     fn add(&mut self, row: &Flow) {
-        let sum = match row.key.outer {
+        match row.key.outer {
             Some(Pair { first: IpAddr::V4(a), second: IpAddr::V4(b) }) => {
-                self.v4.entry((u64::from(a.to_bits()) << 32 | u64::from(b.to_bits()), row.interface, row.key.outermost)).or_default()
+                self.add_v4([a.to_bits(), b.to_bits()], row.interface, row.key.outermost, &row.counters);
             }
-            outer => self.groups.entry((row.interface, outer, row.key.outermost)).or_default(),
-        };
-        sum.add(&row.counters);
+            outer => self.groups.entry((row.interface, outer, row.key.outermost)).or_default().add(&row.counters),
+        }
     }
 
     fn into_list(self) -> Vec<(Group, Counters)> {
@@ -210,19 +213,21 @@ fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
     }
     // larger first, then as they came
     let rank = |&(n, i): &(u64, u32)| (Reverse(n), i);
-    let mut order: Vec<(u64, u32)> = rows.iter().zip(0..).map(|(f, i)| (f.counters.total().bytes, i)).collect();
+    let mut order: Vec<(u64, u32)> = rows.walk().zip(0..).map(|(r, i)| (r.total().bytes, i)).collect();
     let limit = rank(order.select_nth_unstable_by_key(keep.saturating_sub(1), rank).1);
     drop(order);
 
     let mut out = Rows::default();
     let mut sums = Sums::default();
     let mut place = 0;
-    for (row, i) in rows.iter().zip(0..) {
-        if rank(&(row.counters.total().bytes, i)) <= limit {
-            out.push_flow(place, &row);
+    for (row, i) in rows.walk().zip(0..) {
+        if rank(&(row.total().bytes, i)) <= limit {
+            out.push_flow(place, &row.flow());
             place += 1;
+        } else if let Some(outer) = row.outer_v4() {
+            sums.add_v4(outer, row.interface(), row.outermost(), &row.counters());
         } else {
-            sums.add(&row);
+            sums.add(&row.flow());
         }
     }
     for flow in others(sums, groups) {
@@ -362,7 +367,7 @@ mod tests {
             h.push(&interval(at, [row(2, 1, 1, at + 1), row(3, 2, 1, 100)]));
         }
         let scope = Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(1) }), ..Scope::default() };
-        let line: Vec<u64> = h.until(6, 3).map(|f| scope.sum(&f.interval.rows, &[], |_| true).bytes).collect();
+        let line: Vec<u64> = h.until(6, 3).map(|f| scope.sum(&f.interval.rows, &[]).bytes).collect();
         assert_eq!(line, [5, 6, 7]);
         assert_eq!(h.since(7).map(|f| f.number).collect::<Vec<_>>(), [7, 8]);
     }

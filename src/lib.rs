@@ -12,6 +12,7 @@ pub mod colour;
 pub mod history;
 pub mod labels;
 pub mod matrix;
+pub mod pixels;
 pub mod raster;
 pub mod shapes;
 pub mod snapshot;

@@ -15,7 +15,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     filter::Filter,
     flow::{Count, Flow, Inner, InnerProto, Tunnel},
-    snapshot::{Interface, Rows},
+    snapshot::{Interface, Row, Rows},
 };
 
 /// One end of some traffic: an arc of the chord, a line and a column of the matrix.
@@ -132,33 +132,30 @@ impl Scope {
         }
     }
 
-    /// A row's ends, if the row counts when its tunnel is not asked for.
-    fn admits(&self, row: &Flow, interfaces: &[Interface]) -> Option<(End, End)> {
+    /// Every row counts, whatever its tunnel.
+    fn is_open(&self, interfaces: &[Interface]) -> bool {
+        let all = self.filter.is_empty() && self.hosts == Within::All && self.inner == Within::All;
+        all && interfaces.iter().all(|i| i.counted_on.is_none())
+    }
+
+    /// A row counts when its tunnel is not asked for.
+    fn admits(&self, row: &Flow, interfaces: &[Interface]) -> bool {
         let interface = interfaces.get(usize::from(row.interface));
-        if interface.is_some_and(|i| i.counted_on.is_some()) && !self.filter.names_interfaces() {
-            return None;
-        }
-        let name = || interface.map_or("", |i| i.name.as_str());
-        if !self.filter.is_empty() && !self.filter.matches(row, name()) {
-            return None;
-        }
-        if self.hosts != Within::All && !self.hosts.holds(Scope::ends(Level::Hosts, row)) {
-            return None;
-        }
-        if self.inner != Within::All && !self.inner.holds(Scope::ends(Level::Inner, row)) {
-            return None;
-        }
-        Some(Scope::ends(self.level, row))
+        let once = interface.is_none_or(|i| i.counted_on.is_none()) || self.filter.names_interfaces();
+        once && (self.filter.is_empty() || self.filter.matches(row, interface.map_or("", |i| i.name.as_str())))
+            && (self.hosts == Within::All || self.hosts.holds(Scope::ends(Level::Hosts, row)))
+            && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
 
-    /// The sum of the rows that count and of which `part` holds.
-    pub fn sum(&self, rows: &Rows, interfaces: &[Interface], part: impl Fn(&Flow) -> bool) -> Count {
-        rows.iter().filter(|r| self.includes(r, interfaces) && part(r)).map(|r| r.counters.total()).sum()
+    /// The sum of the rows that count.
+    pub fn sum(&self, rows: &Rows, interfaces: &[Interface]) -> Count {
+        self.rows(rows, interfaces).map(|r| r.total()).sum()
     }
 
-    /// Whether a row counts.
-    pub fn includes(&self, row: &Flow, interfaces: &[Interface]) -> bool {
-        self.tunnel.is_none_or(|t| t == row.key.outermost) && self.admits(row, interfaces).is_some()
+    /// The rows that count.
+    pub fn rows<'a>(&'a self, rows: &'a Rows, interfaces: &'a [Interface]) -> impl Iterator<Item = Row<'a>> {
+        let open = self.is_open(interfaces);
+        rows.walk().filter(move |r| self.tunnel.is_none_or(|t| t == r.outermost()) && (open || self.admits(&r.flow(), interfaces)))
     }
 }
 
@@ -188,21 +185,34 @@ struct Pairs {
     ends: HashMap<(End, End), [Count; 2]>,
 }
 
+/// The lower end first, and what went each way; of an end with itself all goes one way.
+fn ordered<E: Ord>(a: E, b: E, fwd: Count, rev: Count) -> (E, E, [Count; 2]) {
+    match a.cmp(&b) {
+        Ordering::Less => (a, b, [fwd, rev]),
+        Ordering::Greater => (b, a, [rev, fwd]),
+        Ordering::Equal => (a, b, [fwd + rev, Count::default()]),
+    }
+}
+
+fn add(cell: &mut [Count; 2], sent: [Count; 2]) {
+    cell[0] += sent[0];
+    cell[1] += sent[1];
+}
+
 impl Pairs {
+    fn add_v4(&mut self, a: u32, b: u32, fwd: Count, rev: Count) {
+        let (low, high, sent) = ordered(a, b, fwd, rev);
+        add(self.v4.entry(u64::from(low) << 32 | u64::from(high)).or_default(), sent);
+    }
+
     fn add(&mut self, a: End, b: End, fwd: Count, rev: Count) {
-        let (low, high, sent) = match a.cmp(&b) {
-            Ordering::Less => (a, b, [fwd, rev]),
-            Ordering::Greater => (b, a, [rev, fwd]),
-            Ordering::Equal => (a, a, [fwd + rev, Count::default()]),
-        };
-        let cell = match (low, high) {
-            (End::Addr(IpAddr::V4(l)), End::Addr(IpAddr::V4(h))) => {
-                self.v4.entry(u64::from(l.to_bits()) << 32 | u64::from(h.to_bits())).or_default()
+        match (a, b) {
+            (End::Addr(IpAddr::V4(a)), End::Addr(IpAddr::V4(b))) => self.add_v4(a.to_bits(), b.to_bits(), fwd, rev),
+            _ => {
+                let (low, high, sent) = ordered(a, b, fwd, rev);
+                add(self.ends.entry((low, high)).or_default(), sent);
             }
-            pair => self.ends.entry(pair).or_default(),
-        };
-        cell[0] += sent[0];
-        cell[1] += sent[1];
+        }
     }
 
     fn into_map(mut self) -> HashMap<(End, End), [Count; 2]> {
@@ -243,21 +253,34 @@ impl Tally {
     pub fn of(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Self {
         let mut tally = Tally::default();
         let (mut pairs, mut tunnels) = (Pairs::default(), Tunnels::default());
-        for row in rows.iter() {
-            let Some((a, b)) = scope.admits(&row, interfaces) else { continue };
-            let (fwd, rev) = (row.counters.fwd(), row.counters.rev());
-            let both = fwd + rev;
-            tunnels.add(row.key.outermost, both);
+        let open = scope.is_open(interfaces);
+        for row in rows.walk() {
+            if !open && !scope.admits(&row.flow(), interfaces) {
+                continue;
+            }
+            let [fwd, rev] = row.sent();
+            let (both, tunnel) = (fwd + rev, row.outermost());
+            tunnels.add(tunnel, both);
             tally.everything += both;
-            if scope.tunnel.is_some_and(|t| t != row.key.outermost) {
+            if scope.tunnel.is_some_and(|t| t != tunnel) {
                 continue;
             }
             tally.rows += 1;
             tally.total += both;
-            if row.key.other && !row.key.is_aged() {
+            if row.other() && !row.flow().key.is_aged() {
                 tally.other += both;
             }
-            pairs.add(a, b, fwd, rev);
+            let v4 = match scope.level {
+                Level::Hosts => row.outer_v4(),
+                Level::Inner => row.inner_v4().filter(|_| row.outer_v4().is_some()),
+            };
+            match v4 {
+                Some([a, b]) => pairs.add_v4(a, b, fwd, rev),
+                None => {
+                    let (a, b) = Scope::ends(scope.level, &row.flow());
+                    pairs.add(a, b, fwd, rev);
+                }
+            }
         }
         tally.pairs = pairs.into_map();
         tally.tunnels = tunnels.into_map();

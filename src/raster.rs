@@ -117,6 +117,15 @@ impl Canvas {
         self.pixmap.as_ref().map_or((0, 0, &[]), |p| (p.width() as usize, p.height() as usize, p.data()))
     }
 
+    /// The picture on an opaque ground; `None` when nothing could be drawn.
+    pub fn over(&self, ground: Rgb) -> Option<Pixmap> {
+        let picture = self.pixmap.as_ref()?;
+        let mut out = Pixmap::new(picture.width(), picture.height())?;
+        out.fill(tiny_skia::Color::from_rgba8(ground.0, ground.1, ground.2, 255));
+        out.draw_pixmap(0, 0, picture.as_ref(), &tiny_skia::PixmapPaint::default(), Transform::identity(), None);
+        Some(out)
+    }
+
     /// The picture over a ground colour as cells, row by row, [`Blocks::grid`] pixels each; pixels
     /// that make no whole cell are left out.
     pub fn cells(&self, blocks: Blocks, ground: Rgb) -> Vec<Cell> {

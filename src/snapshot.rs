@@ -204,6 +204,117 @@ impl Packed for Large {
     }
 }
 
+/// A row (or a part of one) as it is kept. What is asked for is decoded, and nothing else: for walks
+/// over very many.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a>(Kept<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Kept<'a> {
+    Small(&'a Small),
+    Large(&'a Large),
+}
+
+impl Row<'_> {
+    /// Its interface's index.
+    #[inline]
+    pub fn interface(&self) -> u16 {
+        match self.0 {
+            Kept::Small(r) => r.interface,
+            Kept::Large(r) => r.interface,
+        }
+    }
+
+    /// The outermost tunnel.
+    #[inline]
+    pub fn outermost(&self) -> Tunnel {
+        let tunnel = |kind, flags, id| Tunnel { kind: Kind::from_number(kind), id: (flags & HAS_ID != 0).then_some(id) };
+        match self.0 {
+            Kept::Small(r) => tunnel(r.kind, r.flags, r.id),
+            Kept::Large(r) => tunnel(r.kinds[0], r.flags, r.ids[0]),
+        }
+    }
+
+    /// A full table could not keep apart what is in it.
+    #[inline]
+    pub fn other(&self) -> bool {
+        match self.0 {
+            Kept::Small(r) => r.flags & OTHER != 0,
+            Kept::Large(r) => r.flags & OTHER != 0,
+        }
+    }
+
+    /// The outer addresses as numbers, if both are IPv4.
+    #[inline]
+    pub fn outer_v4(&self) -> Option<[u32; 2]> {
+        match self.0 {
+            Kept::Small(r) => Some(r.outer),
+            Kept::Large(r) => (r.flags & (OUTER_V6 | NO_OUTER) == 0).then(|| r.outer.map(|a| a as u32)),
+        }
+    }
+
+    /// The inner addresses as numbers, if there are any and both are IPv4.
+    #[inline]
+    pub fn inner_v4(&self) -> Option<[u32; 2]> {
+        match self.0 {
+            Kept::Small(r) => (r.flags & INNER_PROTO == 0).then_some(r.inner),
+            Kept::Large(r) => (r.flags & (INNER_V6 | INNER_PROTO) == 0).then(|| r.inner.map(|a| a as u32)),
+        }
+    }
+
+    #[inline]
+    fn counted(&self) -> ([Count; 2], [bool; 2]) {
+        match self.0 {
+            Kept::Small(r) => (r.counts, r.swapped),
+            Kept::Large(r) => (r.counts, r.swapped),
+        }
+    }
+
+    /// By hook and direction.
+    #[inline]
+    pub fn counters(&self) -> Counters {
+        let (counts, swapped) = self.counted();
+        counters(counts, swapped)
+    }
+
+    /// What went first -> second, and second -> first.
+    #[inline]
+    pub fn sent(&self) -> [Count; 2] {
+        let (counts, swapped) = self.counted();
+        let mut sent = [Count::default(); 2];
+        for hook in 0..2 {
+            sent[usize::from(swapped[hook])] += counts[hook];
+        }
+        sent
+    }
+
+    /// Both directions.
+    #[inline]
+    pub fn total(&self) -> Count {
+        let (counts, _) = self.counted();
+        counts[0] + counts[1]
+    }
+
+    /// A number that equal keys share, and other keys seldom.
+    #[inline]
+    pub fn print(&self) -> u64 {
+        let mix = |h: u64, v: u64| (h ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        let wide = |h: u64, v: u128| mix(mix(h, v as u64), (v >> 64) as u64);
+        match self.0 {
+            Kept::Small(r) => [r.id, r.outer[0], r.outer[1], r.inner[0], r.inner[1]].iter().fold(1, |h, v| mix(h, u64::from(*v))),
+            Kept::Large(r) => [r.outer[0], r.outer[1], r.inner[0], r.inner[1]].iter().fold(u64::from(r.ids[0]), |h, v| wide(h, *v)),
+        }
+    }
+
+    /// All of it.
+    pub fn flow(&self) -> Flow {
+        match self.0 {
+            Kept::Small(r) => r.flow(),
+            Kept::Large(r) => r.flow(),
+        }
+    }
+}
+
 /// Rows, packed, in the order of their places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -283,6 +394,11 @@ impl Rows {
     /// hook, or created by two CPUs at once, comes in parts: add up equal keys (see [`Rows::merged`]).
     pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         self.small.iter().map(Packed::flow).chain(self.large.iter().map(Packed::flow))
+    }
+
+    /// The same without decoding.
+    pub fn walk(&self) -> impl Iterator<Item = Row<'_>> {
+        self.small.iter().map(|r| Row(Kept::Small(r))).chain(self.large.iter().map(|r| Row(Kept::Large(r))))
     }
 
     /// Every row once: parts added up, sorted by interface and key.

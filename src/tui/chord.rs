@@ -19,7 +19,6 @@ use ratatui::{
     symbols::pixel,
     widgets::Widget,
 };
-use std::collections::HashMap;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// An end of the diagram as the caller knows it, in the order of the layout's groups.
@@ -143,15 +142,7 @@ impl ChordView {
             smooth: theme.depth != Depth::Ansi16,
         };
         canvas.draw(shapes, &frame, |shape| Some(paint(shape, ends, look)));
-        // finding the nearest of a palette is dear, and few colours are new: almost equal ones count as one
-        let mut known: HashMap<Rgb, Color> = HashMap::new();
-        let mut colour = |c: Rgb| match theme.depth {
-            Depth::Ansi256 | Depth::Ansi16 if c != theme.ground => {
-                *known.entry(Rgb(c.0 | 3, c.1 | 3, c.2 | 3)).or_insert_with(|| theme.colour(c))
-            }
-            _ => theme.colour(c),
-        };
-        self.cells = canvas.cells(look.blocks, theme.ground).into_iter().map(|cell| glyph(cell, look, &mut colour)).collect();
+        self.cells = canvas.cells(look.blocks, theme.ground).into_iter().map(|cell| glyph(cell, look, |c| theme.colour(c))).collect();
     }
 
     fn label(&mut self, shapes: &Shapes, ends: &[End], look: &Look, plan: &Plan) {
@@ -260,7 +251,7 @@ fn paint(shape: &Shape, ends: &[End], look: &Look) -> (Rgb, f64) {
 }
 
 /// A cell as a character and its style.
-fn glyph(cell: Cell, look: &Look, mut colour: impl FnMut(Rgb) -> Color) -> (char, Style) {
+fn glyph(cell: Cell, look: &Look, colour: impl Fn(Rgb) -> Color) -> (char, Style) {
     let theme = look.theme;
     let symbol = |mask: u8| match look.blocks {
         Blocks::Half => [' ', '▀', '▄', '█'][usize::from(mask & 3)],

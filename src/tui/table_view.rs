@@ -18,7 +18,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     flow::{Count, Counters, Flow, Inner, Key, Pair, Tunnel},
     matrix::{End, Measure, Scope},
-    snapshot::{Interface, Rows},
+    snapshot::{Interface, Row, Rows},
     tui::{
         app::{App, At, Hit},
         keys::Action,
@@ -181,14 +181,12 @@ impl Lines {
         // Where there are very many, the small ones are not even looked at.
         let least = threshold(rows, interfaces, scope, by.measure);
         let mut more = 0;
-        for row in rows.iter() {
-            if !scope.includes(&row, interfaces) {
-                continue;
-            }
-            if by.measure.of(row.counters.total()) < least || list.len() >= 2 * LINES {
+        for row in scope.rows(rows, interfaces) {
+            if by.measure.of(row.total()) < least || list.len() >= 2 * LINES {
                 more += 1;
                 continue;
             }
+            let row = row.flow();
             match place.entry((row.interface, row.key)) {
                 std::collections::hash_map::Entry::Occupied(e) => list[*e.get()].counters.add(&row.counters),
                 std::collections::hash_map::Entry::Vacant(e) => {
@@ -202,7 +200,13 @@ impl Lines {
             if rate { line.rate = sum } else { line.total = sum }
         }
         if let Some(beside) = beside {
-            for row in beside.iter() {
+            // few rows of very many are in the list: most are passed by without decoding them
+            let mut prints = Prints::of(list.len());
+            for line in &list {
+                prints.add(line);
+            }
+            for row in beside.walk().filter(|r| prints.may_have(r)) {
+                let row = row.flow();
                 if let Some(line) = place.get(&(row.interface, row.key)).map(|i| &mut list[*i]) {
                     let slot = if rate { &mut line.total } else { &mut line.rate };
                     *slot = Some(slot.unwrap_or_default() + row.counters.total());
@@ -227,12 +231,41 @@ impl Lines {
     }
 }
 
+/// Which rows are surely not in a list.
+struct Prints(Vec<u64>);
+
+impl Prints {
+    /// For a list of this length: one row in sixteen of the others seems to be in it.
+    fn of(rows: usize) -> Self {
+        Prints(vec![0; (rows / 4).next_power_of_two().max(1)])
+    }
+
+    fn place(&self, print: u64) -> (usize, u64) {
+        let at = (print >> 16) as usize;
+        (at / 64 % self.0.len(), 1 << (at % 64))
+    }
+
+    fn add(&mut self, line: &Line) {
+        let mut rows = Rows::default();
+        rows.push_flow(0, &line.flow());
+        for row in rows.walk() {
+            let (word, bit) = self.place(row.print());
+            self.0[word] |= bit;
+        }
+    }
+
+    fn may_have(&self, row: &Row) -> bool {
+        let (word, bit) = self.place(row.print());
+        self.0[word] & bit != 0
+    }
+}
+
 /// The size below which a row (or a part of one) is not among the largest [`LINES`].
 fn threshold(rows: &Rows, interfaces: &[Interface], scope: &Scope, measure: Measure) -> u64 {
     if rows.len() <= 2 * LINES {
         return 0;
     }
-    let mut sizes: Vec<u64> = rows.iter().filter(|r| scope.includes(r, interfaces)).map(|r| measure.of(r.counters.total())).collect();
+    let mut sizes: Vec<u64> = scope.rows(rows, interfaces).map(|r| measure.of(r.total())).collect();
     if sizes.len() <= LINES {
         return 0;
     }

@@ -56,7 +56,7 @@ impl Trends {
         let oldest = history.oldest().map_or(0, |f| f.number);
         self.moments.retain(|m| m.0 >= oldest);
         let next = self.moments.last().map_or(0, |m| m.0 + 1);
-        let sum = |f: &Frame| scope.sum(&f.interval.rows, &f.interval.interfaces, |_| true);
+        let sum = |f: &Frame| scope.sum(&f.interval.rows, &f.interval.interfaces);
         self.moments.extend(history.since(next).map(|f| (f.number, f.interval.elapsed, sum(f))));
 
         let mut known = std::mem::take(&mut self.details).into_iter().peekable();
