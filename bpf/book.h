@@ -60,17 +60,22 @@ const volatile __u32 cfg_shards;   /* CPUs are spread over this many copies of a
 const volatile __u64 cfg_seed[12]; /* random, so that nobody can choose keys that collide */
 
 /* NH (Black et al., UMAC): one multiplication for each 64-bit word. */
-#define NH(word, seed) ((__u64)((__u32)(word) + (__u32)(seed)) * ((__u32)((word) >> 32) + (__u32)((seed) >> 32)))
-
-static __always_inline __u64 spread(__u64 nh)
+static __always_inline __u64 nh(__u64 word, int i)
 {
-	nh *= cfg_seed[11] | 1;
-	return nh ^ nh >> 32;
+	__u64 seed = cfg_seed[i];
+
+	return (__u64)((__u32)word + (__u32)seed) * ((__u32)(word >> 32) + (__u32)(seed >> 32));
+}
+
+static __always_inline __u64 spread(__u64 sum)
+{
+	sum *= cfg_seed[11] | 1;
+	return sum ^ sum >> 32;
 }
 
 static __always_inline __u64 hash4(__u64 meta, __u64 outer, __u64 inner)
 {
-	return spread(NH(meta, cfg_seed[0]) + NH(outer, cfg_seed[1]) + NH(inner, cfg_seed[2]));
+	return spread(nh(meta, 0) + nh(outer, 1) + nh(inner, 2));
 }
 
 static __always_inline __u64 hash6(const struct key6 *key)
@@ -80,7 +85,7 @@ static __always_inline __u64 hash6(const struct key6 *key)
 
 #pragma unroll
 	for (int i = 0; i < 10; i++)
-		sum += NH(word[i], cfg_seed[i]);
+		sum += nh(word[i], i);
 	return spread(sum);
 }
 
@@ -99,21 +104,23 @@ static __always_inline __u32 shard(void)
  * has segments, each with a copy of the headers: everything up to the payload of the last header
  * that was read. A tag in the metadata is on the wire too.
  */
-static __always_inline void weigh(struct __sk_buff *skb, struct walk *w)
+static __always_inline struct weight weigh_at(struct __sk_buff *skb, __u32 frame, __u32 off, __u32 end, __u32 proto,
+					      __u32 jumbo)
 {
-	__u32 segments = 1, bytes = w->frame, headers;
-	__u32 size = skb->gso_size;
+	__u32 size = skb->gso_size, segments = 1, bytes = frame, headers;
 
 	if (unlikely(size) && !cfg_skb) {
-		headers = w->off;
-		if (w->ip_proto == PROTO_TCP) {
-			struct tcp *tcp = bytes_at(skb, w, headers, sizeof(*tcp), w->end);
+		headers = off;
+		if (proto == PROTO_TCP) {
+			struct tcp *tcp = bytes_at(skb, headers, sizeof(*tcp), end);
 
 			headers += tcp ? (tcp->offset >> 4) * 4 : sizeof(*tcp);
-		} else if (w->ip_proto == PROTO_UDP) {
+		} else if (proto == PROTO_UDP) {
 			headers += sizeof(struct udp);
 		}
-		if (w->flags & WALK_JUMBO) { /* the kernel takes it out of what it sends */
+		if (cfg_replay)
+			headers -= skb->cb[2];
+		if (jumbo) { /* the kernel takes it out of what it sends */
 			headers -= JUMBO_HEADER;
 			bytes -= JUMBO_HEADER;
 		}
@@ -125,11 +132,15 @@ static __always_inline void weigh(struct __sk_buff *skb, struct walk *w)
 	}
 	if (!cfg_replay && unlikely(skb->vlan_present))
 		bytes += segments * sizeof(struct vlan);
-	w->packets = segments;
-	w->bytes = bytes;
+	return (struct weight){ segments, bytes };
 }
 
-static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell)
+static __always_inline struct weight weigh(struct __sk_buff *skb, const struct walk *w)
+{
+	return weigh_at(skb, w->frame, w->off, w->end, w->ip_proto, w->flags & WALK_JUMBO);
+}
+
+static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct weight weight)
 {
 	__u32 index = hook * CELLS + cell;
 	struct cell_count *n;
@@ -137,213 +148,214 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell)
 	barrier_var(index);
 	n = &c->books[index & (HOOKS * CELLS - 1)];
 	if (cfg_preempt) {
-		__sync_fetch_and_add(&n->packets, c->walk.packets);
-		__sync_fetch_and_add(&n->bytes, c->walk.bytes);
+		__sync_fetch_and_add(&n->packets, weight.packets);
+		__sync_fetch_and_add(&n->bytes, weight.bytes);
 	} else {
-		n->packets += c->walk.packets;
-		n->bytes += c->walk.bytes;
+		n->packets += weight.packets;
+		n->bytes += weight.bytes;
 	}
 }
 
 /* Adds the packet in hand to a row. */
-#define ADD_TO(slot, w)                                                          \
-	do {                                                                     \
-		__u32 now = bpf_jiffies64();                                     \
-		__u32 at = (w)->hook & 1;                                        \
-                                                                                 \
-		if ((slot)->seen != now)                                         \
-			(slot)->seen = now;                                      \
-		__sync_fetch_and_add(&(slot)->packets[at], (__u64)(w)->packets); \
-		__sync_fetch_and_add(&(slot)->bytes[at], (__u64)(w)->bytes);     \
+#define ADD_TO(slot, hook, weight)                                                     \
+	do {                                                                           \
+		__u64 *count = &(slot)->packets[(hook)&1];                             \
+		__u32 now = bpf_jiffies64();                                           \
+                                                                                       \
+		if ((slot)->seen != now)                                               \
+			(slot)->seen = now;                                            \
+		__sync_fetch_and_add(count, (weight).packets);                         \
+		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
 	} while (0)
 
-/*
- * Finds the row or makes it; 0 when there is no room. SAME says whether a slot has the key,
- * COPY writes it. The slot that we claimed is ours alone until its tag is published.
- */
-#define FIND_OR_MAKE(table, group, mask, hash, w, SAME, COPY)                                                       \
-	({                                                                                                          \
-		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0;                                         \
-                                                                                                                    \
-		_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS && !done; i++)                   \
-		{                                                                                                   \
-			__u32 index = GROUP_OF(hash, i, mask), is_free = 0;                                         \
-			struct group *g = bpf_map_lookup_elem(&table, &index);                                      \
-                                                                                                                    \
-			if (!g)                                                                                     \
-				break;                                                                              \
-			_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++)            \
-			{                                                                                           \
-				typeof(g->slot[0]) *s = &g->slot[(first + j) & (GROUP - 1)];                        \
-				__u32 t = *(volatile __u32 *)&s->tag;                                               \
-                                                                                                                    \
-				if (t == tag && SAME(s)) {                                                          \
-					ADD_TO(s, w);                                                               \
-					done = 1;                                                                   \
-				}                                                                                   \
-				is_free |= t == TAG_FREE;                                                           \
-			}                                                                                           \
-			_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && is_free && !done; j++) \
-			{                                                                                           \
-				typeof(g->slot[0]) *s = &g->slot[(first + j) & (GROUP - 1)];                        \
-                                                                                                                    \
-				if (*(volatile __u32 *)&s->tag != TAG_FREE ||                                       \
-				    __sync_val_compare_and_swap(&s->tag, TAG_FREE, TAG_BUSY))                       \
-					continue;                                                                   \
-				COPY(s);                                                                            \
-				ADD_TO(s, w);                                                                       \
-				__sync_lock_test_and_set(&s->tag, tag);                                             \
-				done = 1;                                                                           \
-			}                                                                                           \
-		}                                                                                                   \
-		done;                                                                                               \
+/* Counts the packet in hand if the row is in this group; 0 if it is not. SAME says whether a slot has its key. */
+#define HIT(g, hash, hook, weight, SAME)                                                \
+	({                                                                              \
+		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0;             \
+                                                                                        \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP; j++) \
+		{                                                                       \
+			typeof(g->slot[0]) *s = &g->slot[(first + j) & (GROUP - 1)];    \
+                                                                                        \
+			barrier_var(s); /* computed once */                             \
+			if (*(volatile __u32 *)&s->tag == tag && SAME(s)) {             \
+				ADD_TO(s, hook, weight);                                \
+				done = 1;                                               \
+				break;                                                  \
+			}                                                               \
+		}                                                                       \
+		done;                                                                   \
 	})
 
-/* Two addresses as the row has them. */
-static __always_inline int later(const __be32 *a, const __be32 *b)
-{
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		__u32 x = bpf_ntohl(a[i]), y = bpf_ntohl(b[i]);
+/*
+ * The same, where the row is made in this group if it has a free slot. COPY writes the key. The
+ * slot that we claimed is ours alone until its tag is published.
+ */
+#define HIT_OR_MAKE(g, hash, hook, weight, SAME, COPY)                                           \
+	({                                                                                       \
+		__u32 made = HIT(g, hash, hook, weight, SAME);                                   \
+                                                                                                 \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !made; j++) \
+		{                                                                                \
+			typeof(g->slot[0]) *s = &g->slot[(PLACE_OF(hash) + j) & (GROUP - 1)];    \
+                                                                                                 \
+			if (*(volatile __u32 *)&s->tag != TAG_FREE ||                            \
+			    __sync_val_compare_and_swap(&s->tag, TAG_FREE, TAG_BUSY))            \
+				continue;                                                        \
+			COPY(s);                                                                 \
+			ADD_TO(s, hook, weight);                                                 \
+			__sync_lock_test_and_set(&s->tag, TAG_OF(hash));                         \
+			made = 1;                                                                \
+		}                                                                                \
+		made;                                                                            \
+	})
 
-		if (x != y)
-			return x > y;
+/* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same. */
+static __always_inline int order4(__u64 pair)
+{
+	__u32 a = bpf_ntohl((__u32)pair), b = bpf_ntohl(pair >> 32);
+
+	return a == b ? -1 : a > b;
+}
+
+static __always_inline int order6(const __u64 *pair)
+{
+	__u64 a = bpf_be64_to_cpu(pair[0]), b = bpf_be64_to_cpu(pair[2]);
+
+	if (a == b) {
+		a = bpf_be64_to_cpu(pair[1]);
+		b = bpf_be64_to_cpu(pair[3]);
 	}
-	return 0;
+	return a == b ? -1 : a > b;
 }
 
-static __always_inline int same(const __be32 *a, const __be32 *b)
+/* Writes a pair as the row has it. An IPv4 address fills the first word of its four, the rest is zero. */
+static __always_inline void put_pair(__be32 (*to)[4], const __u64 *from, int v6, int swapped)
 {
-	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+	__u64 *first = (__u64 *)to[0], *second = (__u64 *)to[1];
 
-	return x[0] == y[0] && x[1] == y[1];
-}
-
-/* Writes a pair in the row's order; an IPv4 address fills the first word, the rest is zero. */
-static __always_inline void put_pair(__be32 (*to)[4], const __be32 (*from)[4], int swapped)
-{
-	__u64 *t = (__u64 *)to;
-	const __u64 *f = (const __u64 *)from;
-
-	t[0] = swapped ? f[2] : f[0];
-	t[1] = swapped ? f[3] : f[1];
-	t[2] = swapped ? f[0] : f[2];
-	t[3] = swapped ? f[1] : f[3];
-}
-
-/* IPv4 pairs are read as two words side by side; rows have each in 16 bytes. */
-static __always_inline void widen(__be32 (*pair)[4])
-{
-	__be32 *p = pair[0];
-
-	p[4] = p[1];
-	p[1] = p[2] = p[3] = 0;
-	p[5] = p[6] = p[7] = 0;
+	if (swapped) {
+		first = (__u64 *)to[1];
+		second = (__u64 *)to[0];
+	}
+	if (v6) {
+		first[0] = from[0];
+		first[1] = from[1];
+		second[0] = from[2];
+		second[1] = from[3];
+	} else {
+		first[0] = (__u32)from[0];
+		first[1] = 0;
+		second[0] = from[0] >> 32;
+		second[1] = 0;
+	}
 }
 
 /*
- * The row's key, from the walk: pairs in order, the direction bit, ids. Then the table that it
- * belongs to.
+ * Makes the row's key: pairs in order, the direction bit, tunnels. inner is NULL where what is
+ * inside is no pair.
  */
-static __always_inline __u32 row_key(struct cpu *c, struct walk *w)
+static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u64 tunnel0, __u64 tunnel1,
+				     const __u64 *outer, int outer6, const __u64 *inner, int inner6, __u32 inside)
 {
-	struct key6 *key = &c->key;
-	__u32 flags = w->row_flags, swapped;
+	__u64 flags = (tunnel0 | tunnel1) >> 40;
+	__u64 *word = (__u64 *)&c->key;
+	int swapped = outer6 ? order6(outer) : order4(outer[0]);
 
-	if (!(w->flags & WALK_OUTER6))
-		widen(w->outer);
-	if ((w->flags & (WALK_INNER | WALK_INNER6)) == WALK_INNER)
-		widen(w->inner);
-	swapped = later(w->outer[0], w->outer[1]);
-	if (w->flags & WALK_INNER && same(w->outer[0], w->outer[1]))
-		swapped = later(w->inner[0], w->inner[1]);
-
-	key->id[0] = w->depth ? w->id[0] : 0;
-	key->id[1] = w->depth > 1 ? w->id[1] : 0;
-	key->kind[0] = w->depth ? w->kind[0] : KIND_NONE;
-	key->kind[1] = w->depth > 1 ? w->kind[1] : KIND_NONE;
-	key->depth = w->depth;
-	key->shard = shard();
-	key->zero = 0;
-	put_pair(key->outer, w->outer, swapped);
-	flags |= w->flags & WALK_OUTER6 ? ROW_OUTER6 : 0;
-	flags |= swapped ^ w->hook ? ROW_DIR : 0;
-	if (w->flags & WALK_INNER) {
-		flags |= w->flags & WALK_INNER6 ? ROW_INNER6 : 0;
-		put_pair(key->inner, w->inner, swapped);
+	if (unlikely(swapped < 0))
+		swapped = !inner ? 0 : inner6 ? order6(inner) : order4(inner[0]);
+	swapped = swapped > 0;
+	c->swapped = swapped;
+	flags |= outer6 ? ROW_OUTER6 : 0;
+	flags |= swapped ^ hook ? ROW_DIR : 0;
+	put_pair(c->key.outer, outer, outer6, swapped);
+	if (inner) {
+		flags |= inner6 ? ROW_INNER6 : 0;
+		put_pair(c->key.inner, inner, inner6, swapped);
 	} else {
-		__builtin_memset(key->inner, 0, sizeof(key->inner));
-		key->inner[0][0] = w->inside;
+		__builtin_memset(c->key.inner, 0, sizeof(c->key.inner));
+		c->key.inner[0][0] = inside;
 		flags |= ROW_NO_PAIR;
 	}
-	key->flags = flags;
-	c->swapped = swapped;
-	return w->depth == 1 && !(flags & (ROW_OUTER6 | ROW_INNER6)) ? STATE_ROW4 : STATE_ROW6;
+	/* key6: id[2]; kind[2], flags, depth, shard */
+	word[0] = (__u32)tunnel0 | tunnel1 << 32;
+	word[1] = (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 | flags << 16 | (__u64)depth << 24 |
+		  (__u64)shard() << 32;
+}
+
+static __always_inline void row_key(struct cpu *c, const struct walk *w)
+{
+	int inner = w->flags & WALK_INNER, outer6 = w->flags & WALK_OUTER6, inner6 = w->flags & WALK_INNER6;
+
+	if (inner)
+		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, w->inner, inner6, 0);
+	else
+		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, NULL, 0, w->inside);
+}
+
+/* Whether a key is one of the IPv4 table's. */
+static __always_inline int is_small(const struct key6 *key)
+{
+	return key->depth == 1 && !(key->flags & (ROW_OUTER6 | ROW_INNER6));
+}
+
+static __always_inline struct fragment_key fragment_of(const struct walk *w)
+{
+	struct fragment_key key = { .id = w->fragment_id, .proto = w->fragment_proto };
+
+	key.v6 = !!(w->flags & WALK_OUTER6);
+	if (key.v6) {
+		__builtin_memcpy(key.pair, w->outer, sizeof(key.pair));
+	} else {
+		key.pair[0][0] = w->outer[0];
+		key.pair[1][0] = w->outer[0] >> 32;
+	}
+	return key;
 }
 
 /* The number of a remembered packet is used again for one that is in no row. */
-static __always_inline void forget(struct walk *w)
+static __always_inline void forget(const struct walk *w)
 {
-	struct fragment_key key = { .id = w->fragment_id,
-				    .proto = w->fragment_proto,
-				    .v6 = !!(w->flags & WALK_OUTER6) };
+	struct fragment_key key;
 
 	if (likely(!(w->flags & WALK_FIRST)))
 		return;
-	if (!(w->flags & WALK_OUTER6))
-		widen(w->outer);
-	__builtin_memcpy(key.pair, w->outer, sizeof(key.pair));
+	key = fragment_of(w);
 	bpf_map_delete_elem(&fragments, &key);
 }
 
 /* Remembers where the later fragments of this packet belong. */
 static __always_inline void remember(struct cpu *c)
 {
-	struct walk *w = &c->walk;
-	struct fragment_key key = { .id = w->fragment_id,
-				    .proto = w->fragment_proto,
-				    .v6 = !!(w->flags & WALK_OUTER6) };
 	struct fragment_row row = { .key = c->key, .swapped = c->swapped };
+	struct fragment_key key;
 
-	if (!(w->flags & WALK_FIRST))
+	if (likely(!(c->walk.flags & WALK_FIRST)))
 		return;
-	__builtin_memcpy(key.pair, w->outer, sizeof(key.pair));
+	key = fragment_of(&c->walk);
 	bpf_map_update_elem(&fragments, &key, &row, BPF_ANY);
 }
 
-/* A later fragment of an outer packet: to the row of its first one. */
-static __always_inline __u32 join_fragment(struct cpu *c, struct walk *w)
+/* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen. */
+static __always_inline int join_fragment(struct cpu *c, const struct walk *w)
 {
-	struct fragment_key key = { .id = w->fragment_id,
-				    .proto = w->fragment_proto,
-				    .v6 = !!(w->flags & WALK_OUTER6) };
-	struct fragment_row *row;
-	__u32 flags;
+	struct fragment_key key = fragment_of(w);
+	struct fragment_row *row = bpf_map_lookup_elem(&fragments, &key);
 
-	if (!(w->flags & WALK_OUTER6))
-		widen(w->outer);
-	__builtin_memcpy(key.pair, w->outer, sizeof(key.pair));
-	row = bpf_map_lookup_elem(&fragments, &key);
 	if (!row)
-		return STOP(FRAGMENT);
+		return 0;
 	c->key = row->key;
 	c->swapped = row->swapped;
-	flags = c->key.flags & ~ROW_DIR;
-	c->key.flags = flags | (c->swapped ^ w->hook ? ROW_DIR : 0);
+	c->key.flags = (row->key.flags & ~ROW_DIR) | (c->swapped ^ w->hook ? ROW_DIR : 0);
 	c->key.shard = shard();
-	return c->key.depth == 1 && !(flags & (ROW_OUTER6 | ROW_INNER6)) ? STATE_ROW4 : STATE_ROW6;
+	return 1;
 }
 
-/* What of an IPv4 row's key is not an address, as one word. */
-static __always_inline __u64 meta4(__u32 id, __u32 kind, __u32 flags, __u32 on)
+/* What of an IPv4 row's key is not an address, as one word: key4's id; kind, flags, shard. */
+static __always_inline __u64 meta4(__u64 tunnel, __u32 flags, __u32 on)
 {
-	return id | (__u64)kind << 32 | (__u64)flags << 40 | (__u64)on << 48;
+	return tunnel | (__u64)flags << 40 | (__u64)on << 48;
 }
-
-/* The row in the IPv4 table; 0 when there is no room for it. */
-static __always_inline int count4(struct walk *w, __u64 meta, __u64 outer, __u64 inner)
-{
-	__u64 hash = hash4(meta, outer, inner);
 
 #define SAME4(s) \
 	(((__u64 *)&(s)->key)[0] == meta && ((__u64 *)&(s)->key)[1] == outer && ((__u64 *)&(s)->key)[2] == inner)
@@ -353,51 +365,6 @@ static __always_inline int count4(struct walk *w, __u64 meta, __u64 outer, __u64
 		((__u64 *)&(s)->key)[1] = outer; \
 		((__u64 *)&(s)->key)[2] = inner; \
 	} while (0)
-	return FIND_OR_MAKE(rows4, group4, cfg_mask4, hash, w, SAME4, COPY4);
-}
-
-/*
- * The end that most packets have, without another hop: one tunnel, IPv4 in IPv4, its row found in
- * the first group. 0 where it is not so.
- */
-static __always_inline int hit4(struct __sk_buff *skb, struct cpu *c)
-{
-	struct walk *w = &c->walk;
-	__u64 outer = *(__u64 *)w->outer, inner = *(__u64 *)w->inner, meta, hash;
-	__u32 a = bpf_ntohl((__u32)outer), b = bpf_ntohl(outer >> 32), swapped, index, first;
-	struct group4 *g;
-
-	if (w->depth != 1 || (w->flags & (WALK_OUTER6 | WALK_INNER6 | WALK_INNER | WALK_FIRST)) != WALK_INNER)
-		return 0;
-	if (unlikely(a == b)) {
-		a = bpf_ntohl((__u32)inner);
-		b = bpf_ntohl(inner >> 32);
-	}
-	swapped = a > b;
-	if (swapped) {
-		outer = outer >> 32 | outer << 32;
-		inner = inner >> 32 | inner << 32;
-	}
-	meta = meta4(w->id[0], w->kind[0], w->row_flags | (swapped ^ w->hook ? ROW_DIR : 0), shard());
-	hash = hash4(meta, outer, inner);
-	index = GROUP_OF(hash, 0, cfg_mask4);
-	first = PLACE_OF(hash);
-	g = bpf_map_lookup_elem(&rows4, &index);
-	if (!g)
-		return 0;
-	_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP; j++)
-	{
-		struct slot4 *s = &g->slot[(first + j) & (GROUP - 1)];
-
-		if (*(volatile __u32 *)&s->tag == TAG_OF(hash) && SAME4(s)) {
-			weigh(skb, w);
-			ADD_TO(s, w);
-			book(c, w->hook, CELL_COUNTED);
-			return 1;
-		}
-	}
-	return 0;
-}
 
 static __always_inline int same_key6(const struct slot6 *s, const struct key6 *key)
 {
@@ -410,26 +377,85 @@ static __always_inline int same_key6(const struct slot6 *s, const struct key6 *k
 	return !differ;
 }
 
-#define SAME6(s) same_key6(s, key)
-#define COPY6(s) ((s)->key = *key)
+#define SAME6(s) same_key6(s, &c->key)
+#define COPY6(s) ((s)->key = c->key)
 
-static __always_inline int count6(struct walk *w, const struct key6 *key)
+/* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if nothing was
+ * counted. */
+static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 outer, __u64 inner, struct weight weight)
 {
-	__u64 hash = hash6(key);
+	int swapped = order4(outer);
+	struct group4 *g;
+	__u64 meta, hash;
+	__u32 index;
 
-	return FIND_OR_MAKE(rows6, group6, cfg_mask6, hash, w, SAME6, COPY6);
+	if (unlikely(swapped < 0))
+		swapped = order4(inner) > 0;
+	if (swapped) {
+		outer = outer >> 32 | outer << 32;
+		inner = inner >> 32 | inner << 32;
+	}
+	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, shard());
+	hash = hash4(meta, outer, inner);
+	index = GROUP_OF(hash, 0, cfg_mask4);
+	g = bpf_map_lookup_elem(&rows4, &index);
+	if (!g || !HIT(g, hash, hook, weight, SAME4))
+		return 0;
+	book(c, hook, CELL_COUNTED, weight);
+	return 1;
 }
 
-/* The tunnel's `other` row: what the row was, without its inside. */
-static __always_inline int count_other(struct walk *w, struct key6 *key)
+/* The same for c->key's row in the other table. */
+static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 {
-	__u64 hash;
+	__u64 hash = hash6(&c->key);
+	__u32 index = GROUP_OF(hash, 0, cfg_mask6);
+	struct group6 *g = bpf_map_lookup_elem(&rows6, &index);
 
+	if (!g || !HIT(g, hash, hook, weight, SAME6))
+		return 0;
+	book(c, hook, CELL_COUNTED, weight);
+	return 1;
+}
+
+/* Counts the packet in the c->group-th group of its key, if the row is there or can be made; 0 if not. */
+static __always_inline int count_row4(struct cpu *c)
+{
+	const struct key6 *key = &c->key;
+	__u64 meta = meta4(TUNNEL(key->id[0], key->kind[0], 0), key->flags, key->shard);
+	__u64 outer = key->outer[0][0] | (__u64)key->outer[1][0] << 32;
+	__u64 inner = key->inner[0][0] | (__u64)key->inner[1][0] << 32;
+	__u64 hash = hash4(meta, outer, inner);
+	__u32 index = GROUP_OF(hash, c->group, cfg_mask4);
+	struct group4 *g = bpf_map_lookup_elem(&rows4, &index);
+
+	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME4, COPY4) : 0;
+}
+
+static __always_inline int count_row6(struct cpu *c)
+{
+	__u64 hash = hash6(&c->key);
+	__u32 index = GROUP_OF(hash, c->group, cfg_mask6);
+	struct group6 *g = bpf_map_lookup_elem(&rows6, &index);
+
+	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME6, COPY6) : 0;
+}
+
+/* Turns the key into that of the tunnel's `other` row: what the row was, without its inside. */
+static __always_inline void other_key(struct key6 *key)
+{
 	key->flags = (key->flags & ~ROW_INNER6) | ROW_NO_PAIR | ROW_OTHER;
 	__builtin_memset(key->inner, 0, sizeof(key->inner));
 	key->inner[0][0] = INNER_REASON | REASON_OTHER;
-	hash = hash6(key);
-	return FIND_OR_MAKE(others, group6, cfg_mask_others, hash, w, SAME6, COPY6);
+}
+
+static __always_inline int count_other(struct cpu *c)
+{
+	__u64 hash = hash6(&c->key);
+	__u32 index = GROUP_OF(hash, c->group, cfg_mask_others);
+	struct group6 *g = bpf_map_lookup_elem(&others, &index);
+
+	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME6, COPY6) : 0;
 }
 
 #endif

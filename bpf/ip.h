@@ -8,7 +8,7 @@
 /* The row's pair that the IP header in hand is: the outermost, or so far the innermost. */
 static __always_inline __u64 *pair_of(struct walk *w)
 {
-	return w->depth ? (__u64 *)w->inner : (__u64 *)w->outer;
+	return w->depth ? w->inner : w->outer;
 }
 
 /*
@@ -36,7 +36,7 @@ static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __
 static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 *end, __u32 *proto,
 					__u32 state)
 {
-	struct ip4 *ip = bytes_at(skb, w, *off, sizeof(*ip), *end);
+	struct ip4 *ip = bytes_at(skb, *off, sizeof(*ip), *end);
 	__u32 header, length, frag;
 	__u64 *pair = pair_of(w);
 
@@ -62,7 +62,7 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 			return v;
 	}
 	if (unlikely(header > sizeof(*ip))) { /* options: skipped, but they have to be there */
-		if (!bytes_at(skb, w, *off, header, *end))
+		if (!bytes_at(skb, *off, header, *end))
 			return lacking(skb, w, *off, header, *end, state);
 	}
 	*off += header;
@@ -73,7 +73,7 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 *end, __u32 *proto,
 					__u32 state)
 {
-	struct ip6 *ip = bytes_at(skb, w, *off, sizeof(*ip), *end);
+	struct ip6 *ip = bytes_at(skb, *off, sizeof(*ip), *end);
 	__u64 *pair = pair_of(w);
 	__u32 length;
 
@@ -117,7 +117,7 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 		struct ip6_ext *ext;
 		__u32 size;
 
-		ext = bytes_at(skb, w, off, 8, w->end);
+		ext = bytes_at(skb, off, 8, w->end);
 		if (!ext)
 			return lacking(skb, w, off, 8, w->end, STATE_EXT);
 		if (proto == PROTO_FRAGMENT) {
@@ -147,7 +147,7 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 				flags |= WALK_JUMBO;
 		}
 		proto = ext->next;
-		if (!bytes_at(skb, w, off, size, w->end))
+		if (!bytes_at(skb, off, size, w->end))
 			return lacking(skb, w, off, size, w->end, STATE_EXT);
 		off += size;
 		more = is_ext(w, proto);

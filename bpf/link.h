@@ -8,7 +8,7 @@
 
 #include "walk.h"
 
-#define INLINE_TAGS 2 /* tags that STATE_LAYER reads itself; more are STATE_LINK's */
+#define INLINE_TAGS 2 /* tags that STATE_HEADERS reads itself; more are STATE_LINK's */
 
 static __always_inline int is_tag(__u32 type)
 {
@@ -20,7 +20,7 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 				      int most, __u32 state)
 {
 	if (likely(*proto == ETHERTYPE_TEB)) {
-		struct eth *eth = bytes_at(skb, w, *off, sizeof(*eth), end);
+		struct eth *eth = bytes_at(skb, *off, sizeof(*eth), end);
 
 		if (unlikely(!eth))
 			return lacking(skb, w, *off, sizeof(*eth), end, state);
@@ -28,7 +28,7 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 		*off += sizeof(*eth);
 	}
 	for (int i = 0; i < most && unlikely(is_tag(*proto)); i++) {
-		struct vlan *tag = bytes_at(skb, w, *off, sizeof(*tag), end);
+		struct vlan *tag = bytes_at(skb, *off, sizeof(*tag), end);
 
 		if (unlikely(!tag))
 			return lacking(skb, w, *off, sizeof(*tag), end, state);
@@ -57,7 +57,7 @@ static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 a
 	__u32 off = w->off, top = 0;
 
 	for (int i = 0; i < MAX_LABELS; i++) {
-		__be32 *entry = bytes_at(skb, w, off, sizeof(*entry), w->end);
+		__be32 *entry = bytes_at(skb, off, sizeof(*entry), w->end);
 		__u32 label, v;
 		__u8 *nibble;
 
@@ -69,7 +69,7 @@ static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 a
 			top = label >> 12;
 		if (!(label & MPLS_BOTTOM))
 			continue;
-		nibble = bytes_at(skb, w, off, 1, w->end);
+		nibble = bytes_at(skb, off, 1, w->end);
 		if (!nibble && off < w->end) {
 			v = lacking(skb, w, off, 1, w->end, state);
 			if (v == STATE_PULL)
@@ -104,7 +104,7 @@ static __always_inline __u32 next_protocol(__u32 next)
 /* NSH, RFC 8300: version 0; the length covers the context headers. off: the header. */
 static __always_inline __u32 nsh(struct __sk_buff *skb, struct walk *w)
 {
-	struct nsh *h = bytes_at(skb, w, w->off, sizeof(*h), w->end);
+	struct nsh *h = bytes_at(skb, w->off, sizeof(*h), w->end);
 	__u32 size;
 
 	if (!h)
@@ -118,7 +118,7 @@ static __always_inline __u32 nsh(struct __sk_buff *skb, struct walk *w)
 /* PPPoE session, RFC 2516: version 1, type 1, code 0. off: the header. */
 static __always_inline __u32 pppoe(struct __sk_buff *skb, struct walk *w)
 {
-	struct pppoe *h = bytes_at(skb, w, w->off, sizeof(*h), w->end);
+	struct pppoe *h = bytes_at(skb, w->off, sizeof(*h), w->end);
 	__u32 off = w->off, end = w->end;
 
 	if (!h)
@@ -133,7 +133,7 @@ static __always_inline __u32 pppoe(struct __sk_buff *skb, struct walk *w)
 /* Provider backbone bridging, IEEE 802.1ah: the I-TAG, then the customer's frame. off: the I-TAG. */
 static __always_inline __u32 pbb(struct __sk_buff *skb, struct walk *w)
 {
-	__be32 *tag = bytes_at(skb, w, w->off, sizeof(*tag), w->end);
+	__be32 *tag = bytes_at(skb, w->off, sizeof(*tag), w->end);
 
 	if (!tag)
 		return lacking(skb, w, w->off, sizeof(*tag), w->end, STATE_LINK);
@@ -147,11 +147,11 @@ static __always_inline __u32 pbb(struct __sk_buff *skb, struct walk *w)
 static __always_inline __u32 ppp(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 off = w->off, proto;
-	__u8 *p = bytes_at(skb, w, off, 2, w->end);
+	__u8 *p = bytes_at(skb, off, 2, w->end);
 
 	if (p && off + 2 <= w->end && p[0] == 0xff && p[1] == 0x03) {
 		off += 2;
-		p = bytes_at(skb, w, off, 2, w->end);
+		p = bytes_at(skb, off, 2, w->end);
 	}
 	if (!p)
 		return lacking(skb, w, off, 2, w->end, STATE_LINK);
@@ -172,7 +172,7 @@ static __always_inline __u32 ppp(struct __sk_buff *skb, struct walk *w)
 /* An 802.3 frame. off: behind its length. SNAP (RFC 1042) says what it carries, other LLC is not IP. */
 static __always_inline __u32 llc(struct __sk_buff *skb, struct walk *w)
 {
-	__u8 *p = bytes_at(skb, w, w->off, 8, w->end);
+	__u8 *p = bytes_at(skb, w->off, 8, w->end);
 	__u32 end = w->end;
 
 	if (p && p[0] == 0xaa && p[1] == 0xaa && p[2] == 0x03 && !p[3] && !p[4] && !p[5] &&
@@ -186,7 +186,7 @@ static __always_inline __u32 llc(struct __sk_buff *skb, struct walk *w)
 /* Cisco's WCCP redirect in GRE: IP behind a 4 byte header, which its first version left out. */
 static __always_inline __u32 wccp(struct __sk_buff *skb, struct walk *w)
 {
-	__u8 *p = bytes_at(skb, w, w->off, 1, w->end);
+	__u8 *p = bytes_at(skb, w->off, 1, w->end);
 
 	if (!p)
 		return lacking(skb, w, w->off, 1, w->end, STATE_LINK);
@@ -194,7 +194,7 @@ static __always_inline __u32 wccp(struct __sk_buff *skb, struct walk *w)
 }
 
 /*
- * What STATE_LAYER did not know. walk: off at the header, proto says which. A type that nobody
+ * What STATE_HEADERS did not know. walk: off at the header, proto says which. A type that nobody
  * knows is non_ip, or what the tunnel carries.
  */
 static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)

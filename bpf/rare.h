@@ -14,7 +14,7 @@
 /* VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe: I flag, version 0; without the P flag the inside is Ethernet. */
 static __always_inline __u32 vxlan_gpe(struct __sk_buff *skb, struct walk *w)
 {
-	struct vxlan *h = bytes_at(skb, w, w->off, sizeof(*h), w->end);
+	struct vxlan *h = bytes_at(skb, w->off, sizeof(*h), w->end);
 	__u32 vni, proto;
 
 	if (!h)
@@ -29,7 +29,7 @@ static __always_inline __u32 vxlan_gpe(struct __sk_buff *skb, struct walk *w)
 /* GTP-U with optional fields and extension headers, 3GPP TS 29.281, section 5.2. */
 static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 {
-	struct gtpu *h = bytes_at(skb, w, w->off, sizeof(*h) + 4, w->end);
+	struct gtpu *h = bytes_at(skb, w->off, sizeof(*h) + 4, w->end);
 	__u32 off = w->off + sizeof(*h), end = w->end, stop, teid;
 	__u8 *p = (__u8 *)h, next;
 
@@ -46,13 +46,13 @@ static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 	for (int i = 0; i < MAX_GTP_EXTS && next; i++) {
 		__u32 size;
 
-		p = bytes_at(skb, w, off, 4, end);
+		p = bytes_at(skb, off, 4, end);
 		if (!p)
 			return short_of(skb, w, off, 4, end, KIND_GTPU);
 		size = p[0] * 4;
 		if (!size || (off + size > end && !(w->flags & WALK_CUT)))
 			return suspect(w);
-		p = bytes_at(skb, w, off + size - 1, 1, end);
+		p = bytes_at(skb, off + size - 1, 1, end);
 		if (!p)
 			return short_of(skb, w, off + size - 1, 1, end, KIND_GTPU);
 		next = *p;
@@ -71,7 +71,7 @@ static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32
 
 	if (type == ETHERTYPE_ERSPAN && !sequence)
 		return tunnel(w, KIND_ERSPAN, 0, 0, off, w->end, ETHERTYPE_TEB);
-	p = bytes_at(skb, w, off, size, w->end);
+	p = bytes_at(skb, off, size, w->end);
 	if (!p)
 		return lacking(skb, w, off, size, w->end, KIND_GRE);
 	if (p[0] >> 4 != 1 && p[0] >> 4 != 2) /* implementations do not agree which is whose */
@@ -92,7 +92,7 @@ static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32
 static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u32 flags, __u32 type)
 {
 	__u32 off = w->off + sizeof(struct gre), end = w->end, length, id;
-	__be16 *key = bytes_at(skb, w, off, 4, end);
+	__be16 *key = bytes_at(skb, off, 4, end);
 
 	if (!(flags & GRE_KEY) || flags & (GRE_CSUM | GRE_ROUTING) || (type != ETHERTYPE_PPP && type != ETHERTYPE_EOIP))
 		return STOP(MALFORMED);
@@ -119,7 +119,7 @@ static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u3
  */
 static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u32 kind)
 {
-	struct gre *h = bytes_at(skb, w, w->off, sizeof(*h), w->end);
+	struct gre *h = bytes_at(skb, w->off, sizeof(*h), w->end);
 	__u32 off = w->off + sizeof(*h), flags, type, id = 0;
 	int in_udp = kind == KIND_GRE_UDP;
 
@@ -135,7 +135,7 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 	if (flags & (GRE_CSUM | GRE_ROUTING))
 		off += 4;
 	if (flags & GRE_KEY) {
-		__be32 *key = bytes_at(skb, w, off, 4, w->end);
+		__be32 *key = bytes_at(skb, off, 4, w->end);
 
 		if (!key)
 			return in_udp ? short_of(skb, w, off, 4, w->end, kind) : lacking(skb, w, off, 4, w->end, kind);
@@ -148,7 +148,7 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 		__u32 length = 1, family = 1;
 
 		for (int i = 0; i < MAX_ROUTES && (length || family); i++) {
-			struct gre_route *route = bytes_at(skb, w, off, sizeof(*route), w->end);
+			struct gre_route *route = bytes_at(skb, off, sizeof(*route), w->end);
 
 			if (!route)
 				return in_udp ? short_of(skb, w, off, sizeof(*route), w->end, kind) :
@@ -180,7 +180,7 @@ static __always_inline __u32 teredo(struct __sk_buff *skb, struct walk *w)
 	struct ip6 *ip;
 
 	for (int i = 0; i < 2; i++) {
-		__u8 *p = bytes_at(skb, w, off, 4, w->end);
+		__u8 *p = bytes_at(skb, off, 4, w->end);
 
 		if (!p)
 			return short_of(skb, w, off, 4, w->end, KIND_TEREDO);
@@ -189,7 +189,7 @@ static __always_inline __u32 teredo(struct __sk_buff *skb, struct walk *w)
 		else if (p[0] == 0 && p[1] == 0)
 			off += 8;
 	}
-	ip = bytes_at(skb, w, off, sizeof(*ip), w->end);
+	ip = bytes_at(skb, off, sizeof(*ip), w->end);
 	if (!ip)
 		return short_of(skb, w, off, sizeof(*ip), w->end, KIND_TEREDO);
 	if (ip->version_class >> 4 != 6 ||
@@ -217,7 +217,7 @@ static __always_inline __u32 mpls_udp(struct __sk_buff *skb, struct walk *w)
  */
 static __always_inline __u32 gue(struct __sk_buff *skb, struct walk *w)
 {
-	__u8 *p = bytes_at(skb, w, w->off, 4, w->end);
+	__u8 *p = bytes_at(skb, w->off, 4, w->end);
 	__u32 size, v;
 
 	if (!p)
@@ -250,7 +250,7 @@ static __always_inline __u32 gue(struct __sk_buff *skb, struct walk *w)
 /* L2TP version 2, RFC 2661, section 3.1: data messages, PPP inside. */
 static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 {
-	__be16 *flags_at = bytes_at(skb, w, w->off, 6, w->end);
+	__be16 *flags_at = bytes_at(skb, w->off, 6, w->end);
 	__u32 off = w->off + 2, end = w->end, flags, session;
 	__be16 *p;
 
@@ -270,13 +270,13 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 			return suspect(w);
 		off += 2;
 	}
-	p = bytes_at(skb, w, off, 4, end);
+	p = bytes_at(skb, off, 4, end);
 	if (!p)
 		return short_of(skb, w, off, 4, end, KIND_L2TP);
 	session = bpf_ntohs(p[1]);
 	off += flags & 0x0800 ? 8 : 4;
 	if (flags & 0x0200) {
-		p = bytes_at(skb, w, off, 2, end);
+		p = bytes_at(skb, off, 2, end);
 		if (!p)
 			return short_of(skb, w, off, 2, end, KIND_L2TP);
 		off += 2 + bpf_ntohs(*p);
@@ -291,7 +291,7 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 /* LISP data, RFC 9300, section 5.3; the instance id is there if the I flag says so. */
 static __always_inline __u32 lisp(struct __sk_buff *skb, struct walk *w)
 {
-	struct lisp *h = bytes_at(skb, w, w->off, sizeof(*h) + 1, w->end);
+	struct lisp *h = bytes_at(skb, w->off, sizeof(*h) + 1, w->end);
 	__u8 *p = (__u8 *)h;
 
 	if (!h)
@@ -305,7 +305,7 @@ static __always_inline __u32 lisp(struct __sk_buff *skb, struct walk *w)
 /* Ethernet in IP, RFC 3378: version 3, then the frame. */
 static __always_inline __u32 etherip(struct __sk_buff *skb, struct walk *w)
 {
-	__u8 *p = bytes_at(skb, w, w->off, 2, w->end);
+	__u8 *p = bytes_at(skb, w->off, 2, w->end);
 
 	if (!p)
 		return lacking(skb, w, w->off, 2, w->end, KIND_ETHERIP);
@@ -317,7 +317,7 @@ static __always_inline __u32 etherip(struct __sk_buff *skb, struct walk *w)
 /* AYIYA, draft-massar-v6ops-ayiya: identity, signature, then what the next header says. */
 static __always_inline __u32 ayiya(struct __sk_buff *skb, struct walk *w)
 {
-	struct ayiya *h = bytes_at(skb, w, w->off, sizeof(*h), w->end);
+	struct ayiya *h = bytes_at(skb, w->off, sizeof(*h), w->end);
 	__u32 size;
 
 	if (!h)
@@ -339,7 +339,7 @@ static __always_inline __u32 ayiya(struct __sk_buff *skb, struct walk *w)
 static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 size = w->end - w->off;
-	__u8 *p = bytes_at(skb, w, w->off, 4, w->end);
+	__u8 *p = bytes_at(skb, w->off, 4, w->end);
 
 	if (w->depth)
 		return VERDICT_END;
@@ -357,7 +357,7 @@ static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 /* ESP in UDP, RFC 3948: not a keepalive, not IKE. Only on ports that were asked for. */
 static __always_inline __u32 esp_udp(struct __sk_buff *skb, struct walk *w)
 {
-	__be32 *spi = bytes_at(skb, w, w->off, 4, w->end);
+	__be32 *spi = bytes_at(skb, w->off, 4, w->end);
 
 	if (w->depth || w->off + 1 == w->end)
 		return VERDICT_END;

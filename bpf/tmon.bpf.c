@@ -9,6 +9,7 @@
 #include "book.h"
 #include "ip.h"
 #include "link.h"
+#include "quick.h"
 #include "rare.h"
 #include "tunnel.h"
 #include "walk.h"
@@ -16,6 +17,7 @@
 #define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
 
 STATE(state_layer);
+STATE(state_headers);
 STATE(state_link);
 STATE(state_ext);
 STATE(state_transport);
@@ -49,6 +51,7 @@ struct {
 } states SEC(".maps") = {
 	.values = {
 		[STATE_LAYER] = (void *)&state_layer,
+		[STATE_HEADERS] = (void *)&state_headers,
 		[STATE_LINK] = (void *)&state_link,
 		[STATE_EXT] = (void *)&state_ext,
 		[STATE_TRANSPORT] = (void *)&state_transport,
@@ -84,62 +87,43 @@ static __always_inline struct cpu *this_cpu(void)
 }
 
 /* The packet is in no row: into the books. */
-static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, __u32 reason)
+static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w, __u32 reason)
 {
-	struct walk *w = &c->walk;
+	struct weight weight = weigh(skb, w);
 
-	weigh(skb, w);
-	book(c, w->hook, CELL_STOP + reason);
+	book(c, w->hook, CELL_STOP + reason, weight);
 	if (unlikely(w->flags & WALK_SUSPECT))
-		book(c, w->hook, CELL_SUSPECT);
-	forget(w);
+		book(c, w->hook, CELL_SUSPECT, weight);
 	return TC_ACT_UNSPEC;
 }
 
-/* The end of the walk: no more headers, or a stop. Inside a tunnel that is a row which says why. */
-static __always_inline int end(struct __sk_buff *skb, struct cpu *c, __u32 v)
-{
-	struct walk *w = &c->walk;
-
-	if (!w->depth) {
-		if (v != VERDICT_END)
-			return stop(skb, c, v - VERDICT_STOP);
-		if (!cfg_plain)
-			return stop(skb, c, STOP_PLAIN);
-		if (unlikely(w->flags & WALK_SUSPECT)) {
-			weigh(skb, w);
-			book(c, w->hook, CELL_SUSPECT);
-		}
-		inside_is(w, INNER_REASON | REASON_NONE);
-	} else if (v != VERDICT_END) {
-		inside_is(w, v == STOP(TRUNCATED) ? INNER_REASON | REASON_TRUNCATED :
-			     v == STOP(MALFORMED) ? INNER_REASON | REASON_MALFORMED :
-						    INNER_REASON | REASON_TOO_DEEP);
-	}
-	if (hit4(skb, c))
-		return TC_ACT_UNSPEC;
-	bpf_tail_call_static(skb, &states, STATE_ROW);
-	return stop(skb, c, STOP_TOO_DEEP); /* more hops than the kernel allows */
-}
-
-/* Carries a verdict out, the common ones without another hop or by a direct jump. */
+/* Carries a verdict out: the common ones by a direct jump. */
 static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
-	if (v == STATE_LAYER)
+	if (likely(v == STATE_LAYER)) {
 		bpf_tail_call_static(skb, &states, STATE_LAYER);
-	else if (v < STATES)
+	} else if (v == STATE_HEADERS) {
+		bpf_tail_call_static(skb, &states, STATE_HEADERS);
+	} else if (v == KIND_GTPU) {
+		bpf_tail_call_static(skb, &states, KIND_GTPU);
+	} else if (v < STATES) {
 		bpf_tail_call(skb, &states, v);
-	else
-		return end(skb, c, v);
-	return stop(skb, c, STOP_TOO_DEEP);
+	} else {
+		c->walk.verdict = v;
+		bpf_tail_call_static(skb, &states, STATE_END);
+	}
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* more hops than the kernel allows */
 }
 
 /* The same where the way is rare: small rather than fast. */
 static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
 	c->walk.verdict = v;
-	bpf_tail_call(skb, &states, v < STATES ? v : STATE_END);
-	return stop(skb, c, STOP_TOO_DEEP);
+	if (v == STATE_LAYER)
+		bpf_tail_call_static(skb, &states, STATE_LAYER);
+	else
+		bpf_tail_call(skb, &states, v < STATES ? v : STATE_END);
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
 /* Link headers, IP, transport: one layer of the packet, up to the next tunnel's payload. */
@@ -148,61 +132,122 @@ static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 
 	__u32 v, ip_proto;
 
 	if (proto == PAYLOAD_IP) {
-		__u8 *nibble = bytes_at(skb, w, off, 1, end);
+		__u8 *nibble = bytes_at(skb, off, 1, end);
 
 		if (unlikely(!nibble)) {
 			if (w->depth && off == end)
 				return inside_is(w, INNER_REASON | REASON_NONE);
-			return lacking(skb, w, off, 1, end, STATE_LAYER);
+			return lacking(skb, w, off, 1, end, STATE_HEADERS);
 		}
 		proto = *nibble >> 4 == 4 ? ETHERTYPE_IP : *nibble >> 4 == 6 ? ETHERTYPE_IPV6 : PAYLOAD_UNKNOWN;
 	} else {
-		v = ethernet(skb, w, &off, end, &proto, INLINE_TAGS, STATE_LAYER);
+		v = ethernet(skb, w, &off, end, &proto, INLINE_TAGS, STATE_HEADERS);
 		if (unlikely(v))
 			return w->depth && off == end ? inside_is(w, INNER_REASON | REASON_NONE) : v;
 	}
 	if (likely(proto == ETHERTYPE_IP)) {
-		v = ip4_header(skb, w, &off, &end, &ip_proto, STATE_LAYER);
+		v = ip4_header(skb, w, &off, &end, &ip_proto, STATE_HEADERS);
 	} else if (proto == ETHERTYPE_IPV6) {
-		v = ip6_header(skb, w, &off, &end, &ip_proto, STATE_LAYER);
+		v = ip6_header(skb, w, &off, &end, &ip_proto, STATE_HEADERS);
 	} else {
 		next_layer(w, off, end, proto);
 		return STATE_LINK;
 	}
 	if (unlikely(v))
 		return v;
-	return transport(skb, w, off, end, ip_proto, STATE_LAYER);
+	return transport(skb, w, off, end, ip_proto, STATE_HEADERS);
+}
+
+/* A walk that has read nothing yet. */
+static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
+{
+	w->frame = frame;
+	w->flags = 0;
+	w->hook = hook;
+	w->depth = 0;
+	w->links = 0;
+	w->pulls = 0;
+	w->tunnel[1] = 0;
+}
+
+/* One tunnel more, not the first. l: the end of its header. */
+static __always_inline void deeper(struct walk *w, const struct level *l, const struct outside *o)
+{
+	w->depth++;
+	w->tunnel[1] = o->tunnel + (o->tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
+	quick_push(w, l, o);
 }
 
 /* A packet arrives at a hook. In a capture's frame, cb says how long it was and how it starts. */
 static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 {
-	struct cpu *c = this_cpu();
 	__u32 off = 0, frame = skb->len, end = frame, proto = cfg_l3 ? PAYLOAD_IP : ETHERTYPE_TEB;
+	struct cpu *c = this_cpu();
+	struct outside o;
+	struct level l;
 	struct walk *w;
 
 	if (!c)
 		return TC_ACT_UNSPEC;
-	w = &c->walk;
 	if (cfg_replay) {
 		frame = skb->cb[0];
-		w->caught = skb->cb[1];
 		off = skb->cb[2] & 0xff;
-		proto = skb->cb[3];
 		end = off + skb->cb[4];
+		proto = skb->cb[3];
 	}
+	l.off = off;
+	l.end = end;
+	w = &c->walk;
+	if (likely(quick_level(skb, &l, proto))) {
+		enum behind what = quick_behind(skb, &l, &o);
+
+		if (what == BEHIND_LEAF && !cfg_plain) {
+			book(c, hook, CELL_STOP + STOP_PLAIN, weigh_at(skb, frame, l.off, l.end, l.proto, 0));
+			return TC_ACT_UNSPEC;
+		}
+		if (what == BEHIND_TUNNEL) {
+			struct around a = { .pair6 = w->outer, .pair4 = l.pair[0], .v6 = l.v6, .depth = 1 };
+
+			if (l.v6) {
+				w->outer[0] = l.pair[0];
+				w->outer[1] = l.pair[1];
+				w->outer[2] = l.pair[2];
+				w->outer[3] = l.pair[3];
+			}
+			w->tunnel[0] = o.tunnel;
+			quick_push(w, &l, &o);
+			/*
+			 * Read back from memory, so that the verifier no longer knows how this was
+			 * reached: it checks what follows once, not once for each way that leads here.
+			 */
+			barrier();
+			a.tunnel[0] = w->tunnel[0];
+			a.tunnel[1] = 0;
+			l.off = w->off & MAX_HEADERS;
+			l.end = w->end;
+			what = quick_level(skb, &l, w->proto) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
+			if (likely(what == BEHIND_LEAF) && quick_row(skb, c, hook, frame, &a, &l))
+				return TC_ACT_UNSPEC;
+			begin(w, hook, frame);
+			w->depth = 1;
+			if (a.v6)
+				w->flags = WALK_NARROW | WALK_OUTER6;
+			else
+				w->flags = WALK_NARROW;
+			if (!a.v6)
+				w->outer[0] = a.pair4;
+			if (what == BEHIND_TUNNEL)
+				deeper(w, &l, &o);
+			return go(skb, c, STATE_LAYER);
+		}
+	}
+	begin(w, hook, frame);
 	w->off = off;
 	w->end = end;
-	w->frame = frame;
 	w->proto = proto;
-	w->flags = 0;
-	w->hook = hook;
-	w->depth = 0;
 	w->ip_proto = 0;
-	w->links = 0;
-	w->pulls = 0;
-	w->row_flags = 0;
-	return go(skb, c, layer(skb, w, off, end, proto));
+	w->tunnel[0] = 0;
+	return go(skb, c, STATE_HEADERS);
 }
 
 SEC("tc")
@@ -238,13 +283,43 @@ STATE(state_layer)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
+	if (w->depth && w->off <= MAX_HEADERS) {
+		struct around a = {
+			.pair6 = w->outer, .pair4 = w->outer[0], .v6 = w->flags & WALK_OUTER6, .depth = w->depth
+		};
+		struct level l = { .off = w->off, .end = w->end };
+		struct outside o;
+
+		if (quick_level(skb, &l, w->proto)) {
+			enum behind what = quick_behind(skb, &l, &o);
+
+			a.tunnel[0] = w->tunnel[0];
+			a.tunnel[1] = w->tunnel[1];
+			if (what == BEHIND_LEAF && quick_row(skb, c, w->hook, w->frame, &a, &l))
+				return TC_ACT_UNSPEC;
+			if (what == BEHIND_TUNNEL && w->depth < MAX_DEPTH) {
+				deeper(w, &l, &o);
+				return go(skb, c, STATE_LAYER);
+			}
+		}
+	}
+	return go(skb, c, STATE_HEADERS);
+}
+
+STATE(state_headers)
+{
+	struct cpu *c = this_cpu();
+	struct walk *w;
+
+	if (!c)
+		return TC_ACT_UNSPEC;
+	w = &c->walk;
 	return go(skb, c, layer(skb, w, w->off, w->end, w->proto));
 }
 
 STATE_IS(link, link_header(skb, w))
 STATE_IS(ext, ext_headers(skb, w))
 STATE_IS(transport, transport(skb, w, w->off, w->end, w->ip_proto, STATE_TRANSPORT))
-STATE_IS(fragment, join_fragment(c, w))
 STATE_IS(vxlan_gpe, vxlan_gpe(skb, w))
 STATE_IS(gre, gre_rest(skb, w, KIND_GRE))
 STATE_IS(gre_udp, gre_rest(skb, w, KIND_GRE_UDP))
@@ -274,23 +349,46 @@ STATE(state_pull)
 	return hop(skb, c, c->walk.resume);
 }
 
-/* The row in the table of everything else. */
-static __always_inline int row6(struct __sk_buff *skb, struct cpu *c)
-{
-	weigh(skb, &c->walk);
-	remember(c);
-	if (!count6(&c->walk, &c->key))
-		return hop(skb, c, STATE_OTHER);
-	book(c, c->walk.hook, CELL_COUNTED);
-	return TC_ACT_UNSPEC;
-}
-
-/* The walk is over. */
+/*
+ * The walk is over: no more headers, or a stop. Inside a tunnel that is a row which says why.
+ */
 STATE(state_end)
 {
 	struct cpu *c = this_cpu();
+	struct walk *w;
+	__u32 v;
 
-	return c ? end(skb, c, c->walk.verdict) : TC_ACT_UNSPEC;
+	if (!c)
+		return TC_ACT_UNSPEC;
+	w = &c->walk;
+	v = w->verdict;
+	if (!w->depth) {
+		if (v != VERDICT_END || !cfg_plain) {
+			forget(w);
+			return stop(skb, c, w, v == VERDICT_END ? STOP_PLAIN : v - VERDICT_STOP);
+		}
+		if (unlikely(w->flags & WALK_SUSPECT))
+			book(c, w->hook, CELL_SUSPECT, weigh(skb, w));
+		inside_is(w, INNER_REASON | REASON_NONE);
+	} else if (v != VERDICT_END) {
+		inside_is(w, v == STOP(TRUNCATED) ? INNER_REASON | REASON_TRUNCATED :
+			     v == STOP(MALFORMED) ? INNER_REASON | REASON_MALFORMED :
+						    INNER_REASON | REASON_TOO_DEEP);
+	}
+	bpf_tail_call_static(skb, &states, STATE_ROW);
+	return stop(skb, c, w, STOP_TOO_DEEP);
+}
+
+/* To the first group of c->key's table. */
+static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
+{
+	c->weight = weigh(skb, &c->walk);
+	c->group = 0;
+	if (is_small(&c->key))
+		bpf_tail_call_static(skb, &states, STATE_ROW4);
+	else
+		bpf_tail_call_static(skb, &states, STATE_ROW6);
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
 STATE(state_row)
@@ -299,51 +397,62 @@ STATE(state_row)
 
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (row_key(c, &c->walk) == STATE_ROW4)
-		bpf_tail_call_static(skb, &states, STATE_ROW4);
-	else
-		return row6(skb, c);
-	return stop(skb, c, STOP_TOO_DEEP);
-}
-
-/* The row in the IPv4 table. */
-STATE(state_row4)
-{
-	struct cpu *c = this_cpu();
-	struct key6 *key;
-
-	if (!c)
-		return TC_ACT_UNSPEC;
-	key = &c->key;
-	weigh(skb, &c->walk);
+	row_key(c, &c->walk);
 	remember(c);
-	if (!count4(&c->walk, meta4(key->id[0], key->kind[0], key->flags, key->shard),
-		    key->outer[0][0] | (__u64)key->outer[1][0] << 32, key->inner[0][0] | (__u64)key->inner[1][0] << 32))
-		return hop(skb, c, STATE_OTHER);
-	book(c, c->walk.hook, CELL_COUNTED);
-	return TC_ACT_UNSPEC;
+	return find(skb, c);
 }
 
-STATE(state_row6)
+STATE(state_fragment)
 {
 	struct cpu *c = this_cpu();
 
-	return c ? row6(skb, c) : TC_ACT_UNSPEC;
-}
-
-/* No room for the row: the tunnel's `other` row, at worst the overflow. Nothing is lost. */
-STATE(state_other)
-{
-	struct cpu *c = this_cpu();
-
-	(void)skb;
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (!count_other(&c->walk, &c->key))
-		book(c, c->walk.hook, CELL_OVERFLOW + (c->swapped & 1));
-	book(c, c->walk.hook, CELL_COUNTED);
-	return TC_ACT_UNSPEC;
+	if (!join_fragment(c, &c->walk))
+		return stop(skb, c, &c->walk, STOP_FRAGMENT);
+	return find(skb, c);
 }
+
+/*
+ * One group of the key: the row is found or made there, or the same state looks into the next
+ * group. After the last one it is full(): the next table, and so nothing is lost.
+ */
+#define STATE_TABLE(NAME, count, full)                                              \
+	STATE(state_##count)                                                        \
+	{                                                                           \
+		struct cpu *c = this_cpu();                                         \
+                                                                                    \
+		if (!c)                                                             \
+			return TC_ACT_UNSPEC;                                       \
+		if (count_##count(c)) {                                             \
+			book(c, c->walk.hook, CELL_COUNTED, c->weight);             \
+			return TC_ACT_UNSPEC;                                       \
+		}                                                                   \
+		if (++c->group < GROUPS)                                            \
+			bpf_tail_call_static(skb, &states, STATE_##NAME);           \
+		else                                                                \
+			full(skb, c);                                               \
+		book(c, c->walk.hook, CELL_COUNTED, c->weight);                     \
+		book(c, c->walk.hook, CELL_OVERFLOW + (c->swapped & 1), c->weight); \
+		return TC_ACT_UNSPEC;                                               \
+	}
+
+static __always_inline void to_other(struct __sk_buff *skb, struct cpu *c)
+{
+	other_key(&c->key);
+	c->group = 0;
+	bpf_tail_call_static(skb, &states, STATE_OTHER);
+}
+
+static __always_inline void to_overflow(struct __sk_buff *skb, struct cpu *c)
+{
+	(void)skb;
+	(void)c;
+}
+
+STATE_TABLE(ROW4, row4, to_other)
+STATE_TABLE(ROW6, row6, to_other)
+STATE_TABLE(OTHER, other, to_overflow)
 
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */
 SEC("tc")

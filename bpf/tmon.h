@@ -191,6 +191,7 @@ struct group6 {
 #pragma clang diagnostic pop
 
 _Static_assert(CELL_OVERFLOW + 2 <= CELLS, "every cell has its place");
+_Static_assert(ROW_ID1 == 2 * ROW_ID, "one bit further");
 _Static_assert(sizeof(struct key4) == 24, "three words");
 _Static_assert(sizeof(struct slot4) == 64, "one cache line");
 _Static_assert(sizeof(struct key6) == 80, "ten words");

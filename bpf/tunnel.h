@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
  * What carries what: transport headers and the tunnels that every packet may meet, inline in
- * STATE_LAYER and STATE_TRANSPORT. The rarer tunnels have a state of their own (rare.h).
+ * STATE_HEADERS and STATE_TRANSPORT. The rarer tunnels have a state of their own (rare.h).
  */
 #ifndef TMON_TUNNEL_H
 #define TMON_TUNNEL_H
@@ -23,7 +23,7 @@ static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u
 /* VXLAN, RFC 7348: the I flag must be set; a receiver ignores every reserved bit. off: the header. */
 static __always_inline __u32 vxlan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
 {
-	struct vxlan *h = bytes_at(skb, w, off, sizeof(*h), end);
+	struct vxlan *h = bytes_at(skb, off, sizeof(*h), end);
 
 	if (unlikely(!h))
 		return short_of(skb, w, off, sizeof(*h), end, state);
@@ -35,7 +35,7 @@ static __always_inline __u32 vxlan(struct __sk_buff *skb, struct walk *w, __u32 
 /* Geneve, RFC 8926: version 0; options are skipped by length, whatever their critical bits say. */
 static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
 {
-	struct geneve *h = bytes_at(skb, w, off, sizeof(*h), end);
+	struct geneve *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 size;
 
 	if (unlikely(!h))
@@ -52,7 +52,7 @@ static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32
  */
 static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
 {
-	struct gtpu *h = bytes_at(skb, w, off, sizeof(*h), end);
+	struct gtpu *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 stop;
 
 	if (unlikely(!h))
@@ -87,7 +87,7 @@ static __always_inline __u32 port_entry(__be16 port)
  */
 static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
 {
-	struct udp *h = bytes_at(skb, w, off, sizeof(*h), end);
+	struct udp *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 port, length;
 
 	if (unlikely(!h))
@@ -126,7 +126,7 @@ static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 of
  */
 static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
 {
-	struct gre *h = bytes_at(skb, w, off, sizeof(*h), end);
+	struct gre *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 flags, type, size, id = 0;
 
 	if (unlikely(!h))
@@ -141,7 +141,7 @@ static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 of
 	}
 	size = sizeof(*h) + (flags & GRE_CSUM ? 4 : 0);
 	if (flags & GRE_KEY) {
-		__be32 *key = bytes_at(skb, w, off + size, sizeof(*key), end);
+		__be32 *key = bytes_at(skb, off + size, sizeof(*key), end);
 
 		if (unlikely(!key))
 			return lacking(skb, w, off + size, sizeof(*key), end, state);

@@ -26,10 +26,11 @@
 
 /* States below 32 are the tunnel kinds' own. */
 enum state {
-	STATE_LAYER = 32, /* link headers, IP, transport and the common tunnels */
+	STATE_LAYER = 32, /* inside a tunnel, the quick way; else STATE_HEADERS */
+	STATE_HEADERS,	  /* link headers, IP, transport and the common tunnels */
 	STATE_LINK,	  /* MPLS, PPPoE, PBB, NSH, PPP ... between the link header and IP */
 	STATE_EXT,	  /* IPv6 extension headers, AH */
-	STATE_TRANSPORT,  /* what STATE_LAYER does behind IP, for those who got there another way */
+	STATE_TRANSPORT,  /* what STATE_HEADERS does behind IP, for those who got there another way */
 	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
 	STATE_PULL,	  /* the head is too short: make more of it linear, run the state again */
 	STATE_END,	  /* the walk is over: a row, or a stop for the reason in walk.verdict */
@@ -60,11 +61,10 @@ enum state {
 #define WALK_LEVEL   (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 struct walk {
-	__u32 off;    /* next byte to read, from the start of the frame */
-	__u32 end;    /* first byte behind what the headers so far declare */
-	__u32 frame;  /* length of the frame on the wire */
-	__u32 caught; /* with cfg_replay: bytes of it that were captured */
-	__u32 proto;  /* EtherType of what is at off, or PAYLOAD_ */
+	__u32 off;   /* next byte to read, from the start of the frame */
+	__u32 end;   /* first byte behind what the headers so far declare */
+	__u32 frame; /* length of the frame on the wire */
+	__u32 proto; /* EtherType of what is at off, or PAYLOAD_ */
 	__u32 flags;
 	__u8 hook;
 	__u8 depth;    /* tunnels so far */
@@ -72,26 +72,35 @@ struct walk {
 	__u8 port;     /* the port table's entry, where it led to a state of its own */
 	__u8 links;
 	__u8 pulls;
-	__u8 resume;	/* state to go on with after STATE_PULL */
-	__u8 row_flags; /* ROW_ID, ROW_ID1 */
-	__u32 id[2];	/* outermost, innermost tunnel */
-	__u8 kind[2];
-	__u16 fragment_proto;
+	__u8 resume; /* state to go on with after STATE_PULL */
+	__u8 zero;
+	__u64 tunnel[2]; /* outermost, innermost: see TUNNEL() */
 	__u32 fragment_id;
-	__u32 inside;  /* what the row says instead of an inner pair */
-	__u32 verdict; /* for STATE_END */
-	__be32 outer[2][4];
-	__be32 inner[2][4];
-	__u32 packets; /* weight of the packet in hand */
-	__u32 bytes;
+	__u32 fragment_proto;
+	__u32 inside;	/* what the row says instead of an inner pair */
+	__u32 verdict;	/* for STATE_END */
+	__u64 outer[4]; /* addresses as on the wire; an IPv4 pair is in the first word */
+	__u64 inner[4];
 };
 
-/* What one CPU needs: its share of the books and the walk in hand. */
+/* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
+#define TUNNEL(id, kind, flag) ((id) | (__u64)(kind) << 32 | (__u64)(flag) << 40)
+
+/* What the packet in hand adds to every counter that it is in. */
+struct weight {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What one CPU needs: its share of the books, and the walk in hand while it goes from state to state. */
 struct cpu {
 	struct cell_count books[HOOKS * CELLS];
 	struct walk walk;
 	struct key6 key; /* of the row that the walk ends in */
+	struct weight weight;
+	__u64 hash; /* of the key */
 	__u32 swapped;
+	__u32 group; /* which of the key's groups is looked at */
 };
 
 /* Set before the program is loaded. */
@@ -104,19 +113,33 @@ const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
 /* What each UDP port means, enum kind with PORT_ flags; may change while we run. */
 __u8 port_kind[65536] SEC(".data.ports");
 
+/*
+ * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be
+ * zero-extended, and the verifier then no longer knows them for pointers.
+ */
+#define PACKET(name, field)                                                                            \
+	static __always_inline void *name(struct __sk_buff *skb)                                       \
+	{                                                                                              \
+		void *p;                                                                               \
+                                                                                                       \
+		asm volatile("%[p] = *(u32 *)(%[skb] + %[at])"                                         \
+			     : [p] "=r"(p)                                                             \
+			     : [skb] "r"(skb), [at] "i"(__builtin_offsetof(struct __sk_buff, field))); \
+		return p;                                                                              \
+	}
+PACKET(packet, data)
+PACKET(packet_end, data_end)
+
 /* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
-static __always_inline void *bytes_at(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size, __u32 end)
+static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 size, __u32 end)
 {
-	void *data = (void *)(long)skb->data;
-	void *data_end = (void *)(long)skb->data_end;
+	void *data = packet(skb);
 
 	if (!__builtin_constant_p(off))
 		barrier_var(off); /* the verifier has to see the checks on the register that is used */
 	if (off > MAX_HEADERS || off + size > end)
 		return NULL;
-	if (cfg_replay && off + size > w->caught)
-		return NULL;
-	if (data + off + size > data_end)
+	if (data + off + size > packet_end(skb))
 		return NULL;
 	return data + off;
 }
@@ -164,13 +187,9 @@ static __always_inline __u32 next_layer(struct walk *w, __u32 off, __u32 end, __
 static __always_inline __u32 push(struct walk *w, __u32 kind, __u32 id, int has_id)
 {
 	if (w->depth == 0) {
-		w->kind[0] = kind;
-		w->id[0] = id;
-		w->row_flags = has_id ? ROW_ID : 0;
+		w->tunnel[0] = TUNNEL(id, kind, has_id ? ROW_ID : 0);
 	} else if (w->depth < MAX_DEPTH) {
-		w->kind[1] = kind;
-		w->id[1] = id;
-		w->row_flags = (w->row_flags & ROW_ID) | (has_id ? ROW_ID1 : 0);
+		w->tunnel[1] = TUNNEL(id, kind, has_id ? ROW_ID1 : 0);
 	} else {
 		w->flags &= ~WALK_INNER;
 		return STOP(TOO_DEEP);

@@ -54,7 +54,7 @@ const _: () = assert!(offset_of!(types::cpu, books) == 0);
 
 /// BPF_PROG_TEST_RUN takes no more; headers never reach so far.
 const LONGEST_FRAME: usize = 3500;
-/// It takes no IPv6 frame shorter than 54 bytes.
+/// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
 const SHORTEST_FRAME: usize = 64;
 
 /// What UDP ports mean unless [`Config::ports`] says otherwise.
@@ -342,20 +342,22 @@ impl Program {
     /// [`Config::replay`]. Any frame will do: it is padded or cut to what the kernel takes, and the
     /// program is told what was really captured. Returns what the program returned.
     pub fn run(&self, hook: Hook, packet: &Packet<'_>) -> Result<i32> {
-        let (off, proto) = match packet.start {
+        let (least, proto) = match packet.start {
             Start::Ethernet => (0, 0x6558),
             Start::Ip => (14, 0x10000),
             Start::EtherType(t) => (14, u32::from(t)),
         };
-        let caught = packet.data.len().min(packet.wire_len as usize).min(LONGEST_FRAME - off);
+        let caught = packet.data.len().min(packet.wire_len as usize).min(LONGEST_FRAME - least);
+        // Padding stands in front: what was captured ends where the program sees the packet end.
+        let off = SHORTEST_FRAME.saturating_sub(caught).max(least);
         let mut buffer = [0u8; LONGEST_FRAME];
         buffer[off..off + caught].copy_from_slice(&packet.data[..caught]);
         // SAFETY: integers and null pointers. Zeroed as a whole: the kernel refuses padding that is not.
         let mut skb: types::__sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
         skb.gso_segs = packet.gso_segs.into();
         skb.gso_size = packet.gso_size.into();
-        skb.cb = [packet.wire_len.saturating_add(packet.link_len), (off + caught) as u32, off as u32, proto, packet.wire_len];
-        test_run(self.entry(hook), &buffer[..(off + caught).max(SHORTEST_FRAME)], Some(&mut skb), 1).map(|r| r.0)
+        skb.cb = [packet.wire_len.saturating_add(packet.link_len), 0, off as u32, proto, packet.wire_len];
+        test_run(self.entry(hook), &buffer[..off + caught], Some(&mut skb), 1).map(|r| r.0)
     }
 
     /// Runs a frame `repeat` times as it is. Returns the program's return value and its mean
