@@ -12,7 +12,9 @@ TARGET := x86_64-unknown-linux-gnu
 STATIC := target/$(TARGET)/dist/tmon
 ASSETS := target/assets
 
-.PHONY: demo test test-page test-kernels bench setup build check dist assets deb
+SECONDS = 600
+
+.PHONY: demo test test-page test-kernels soak fuzz bench setup build check dist assets deb
 
 demo: build
 	$(SUDO) ./$(TMON) demo
@@ -29,6 +31,19 @@ test-page:
 # The same on kernels of other ages, in virtual machines; VMRUN= names the program that boots them.
 test-kernels: setup
 	tests/kernels.sh $(KERNELS)
+
+# Everything at once, for ten minutes or SECONDS=; ends with what was sent, seen, counted, stopped, and the difference.
+soak: setup
+	$(SUDO) env TMON_SOAK=$(SECONDS) $(CARGO) test --release --test books -- soak::soak --exact --nocapture
+
+# Any bytes as a capture file, and random changes of known packets through the parser, for ten minutes or SECONDS=.
+FUZZ := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing
+fuzz: setup
+	$(MAKE) setup PACKAGES='$(PACKAGES) g++'
+	cd fuzz && RUSTFLAGS='$(FUZZ)' $(CARGO) run --release --target $(TARGET) --bin pcap -- \
+	  corpus/pcap -max_total_time=$$(($(SECONDS) / 2)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1
+	$(SUDO) env TMON_MUTATIONS=$$(($(SECONDS) * 10000)) TMON_SEED=$$(date +%s) $(CARGO) test --release --test parser -- mutations --nocapture
 
 # What it costs, beside the ancestor's method and beside nothing, in one table. As root, on a quiet machine.
 bench: setup

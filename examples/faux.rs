@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     let mut flows = flows(hosts, networks, inner);
     let mut books = Books::default();
     let mut before = 0.0;
-    tui::run(opts, &mut || {
+    let mut read = || {
         let at = begun.elapsed();
         let now = at.as_secs_f64();
         let mut rows = Rows::default();
@@ -62,7 +62,8 @@ fn main() -> anyhow::Result<()> {
         };
         let snapshot = Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows };
         Ok(Reading { snapshot, notices: vec![] })
-    })
+    };
+    tui::run(opts, &mut read, &mut Vec::new)
 }
 
 /// Rows with how many bytes a second each carries at most, and where in its wave it begins.

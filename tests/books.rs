@@ -12,5 +12,7 @@ mod load;
 mod offloads;
 #[path = "books/privileges.rs"]
 mod privileges;
+#[path = "books/soak.rs"]
+mod soak;
 #[path = "books/world.rs"]
 mod world;

@@ -4,7 +4,7 @@
 //!
 //! Beside its own answer, every row must hold two properties: the books close, and each truncation
 //! of the frame gives the same answer or says that it is truncated, never another flow.
-//! `TMON_MUTATIONS=n` sets how many random mutations are tried (1,000,000).
+//! `TMON_MUTATIONS=n` sets how many random mutations are tried (1,000,000), `TMON_SEED=n` which.
 //! `TMON_TABLE_PCAP=file` makes `the_builder_agrees_with_tshark` leave the table there as a capture.
 use std::{
     fmt::Write as _,
@@ -446,7 +446,7 @@ fn mutations_never_break_the_books() {
     let bench = Bench::new();
     let table = cases();
     let each = total.div_ceil(table.len());
-    let mut random = Random(0x746d_6f6e);
+    let mut random = Random(std::env::var("TMON_SEED").map_or(0x746d_6f6e, |n| n.parse().expect("TMON_SEED is a number")));
     let mut ran = 0;
     for case in &table {
         let program = bench.program(case.begin);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon top`.
+use std::cell::RefCell;
+
 use super::*;
 use crate::{
     privilege,
@@ -118,8 +120,18 @@ impl Look {
         }
     }
 
-    pub(super) fn show(&self, mut live: Live) -> Result<()> {
-        tui::run(self.options(), &mut || Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() }))
+    pub(super) fn show(&self, live: Live) -> Result<()> {
+        let live = RefCell::new(live);
+        let mut read = || {
+            let mut live = live.borrow_mut();
+            Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() })
+        };
+        let mut follow = || {
+            let mut live = live.borrow_mut();
+            live.follow();
+            live.notices()
+        };
+        tui::run(self.options(), &mut read, &mut follow)
     }
 }
 

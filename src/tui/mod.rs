@@ -78,17 +78,18 @@ pub struct Reading {
     pub notices: Vec<String>,
 }
 
-/// How soon a signal is noticed.
+/// How soon a signal is noticed, and what happens to the source.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Shows what `read` gives, live, until the user leaves or a signal ends it. An error of `read` is
-/// shown on the screen and the reading is tried again at the next interval.
+/// shown on the screen and the reading is tried again at the next interval. Between readings, however
+/// long an interval is, `follow` is called a few times a second and says what has happened.
 ///
 /// # Errors
 /// The filter is not one, standard output is not a terminal, or the terminal is gone.
-pub fn run(opts: Options, read: &mut dyn FnMut() -> Result<Reading>) -> Result<()> {
+pub fn run(opts: Options, read: &mut dyn FnMut() -> Result<Reading>, follow: &mut dyn FnMut() -> Vec<String>) -> Result<()> {
     let app = App::new(opts.start.clone())?;
-    Dashboard::open(&opts, app)?.run(opts.interval, Some(read))
+    Dashboard::open(&opts, app)?.run(opts.interval, Some(read), follow)
 }
 
 /// Shows a capture: readings of the same counters at instants of the capture, oldest first. The
@@ -99,7 +100,7 @@ pub fn run(opts: Options, read: &mut dyn FnMut() -> Result<Reading>) -> Result<(
 pub fn run_recorded(opts: Options, readings: Vec<Snapshot>) -> Result<()> {
     let mut app = App::new(Start { recorded: true, ..opts.start.clone() })?;
     app.load(readings);
-    Dashboard::open(&opts, app)?.run(opts.interval, None)
+    Dashboard::open(&opts, app)?.run(opts.interval, None, &mut Vec::new)
 }
 
 struct Dashboard {
@@ -132,9 +133,15 @@ impl Dashboard {
         self.begun.elapsed()
     }
 
-    fn run(mut self, interval: Duration, mut read: Option<&mut dyn FnMut() -> Result<Reading>>) -> Result<()> {
+    fn run(
+        mut self,
+        interval: Duration,
+        mut read: Option<&mut dyn FnMut() -> Result<Reading>>,
+        follow: &mut dyn FnMut() -> Vec<String>,
+    ) -> Result<()> {
         let interval = interval.max(Duration::from_millis(20));
         let mut due = Duration::ZERO;
+        let mut followed = Duration::ZERO;
         let mut dirty = true;
         let mut frame = None; // when the next frame of a movement is due
         let size = crossterm::terminal::size().context("ask the terminal for its size")?;
@@ -159,6 +166,13 @@ impl Dashboard {
                 let now = self.now();
                 due = now.max(due) + interval
                     - Duration::from_nanos((now.saturating_sub(due).as_nanos() % interval.as_nanos().max(1)) as u64);
+            }
+            if self.now().saturating_sub(followed) >= PATIENCE {
+                followed = self.now();
+                for text in follow() {
+                    dirty = true;
+                    self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;
+                }
             }
             if dirty || frame.is_some_and(|f| self.now() >= f) {
                 self.draw()?;

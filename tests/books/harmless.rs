@@ -15,7 +15,7 @@ use crate::ground::{
 };
 
 /// Frames of which every header may be wrong, and of every length.
-fn odd_frames(n: usize) -> Vec<Vec<u8>> {
+pub(crate) fn odd_frames(n: usize) -> Vec<Vec<u8>> {
     let mut random = 0x2545_f491_4f6c_dd1du64;
     let mut next = move || {
         random ^= random << 13;
@@ -102,10 +102,10 @@ fn packets_and_programs_do_not_notice() {
 }
 
 /// A tmon of its own, watching `eth0` until it is killed.
-struct Tmon(Child);
+pub(crate) struct Tmon(Child);
 
 impl Tmon {
-    fn start(g: &Ground, kind: HookKind) -> Tmon {
+    pub(crate) fn start(g: &Ground, kind: HookKind) -> Tmon {
         let before = g.a.programs("eth0");
         let child = Command::new(env!("CARGO_BIN_EXE_tmon"))
             .args(["dump", "eth0", "--netns", g.a.name(), "--hook", kind.name(), "--rows", "1024", "--for", "10m"])

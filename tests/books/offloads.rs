@@ -59,7 +59,7 @@ impl Wire {
 }
 
 /// Moves so many bytes over TCP. The window is small: what is on the way fits into the queues.
-fn bulk(from: &Space, to: &Space, at: IpAddr, bytes: usize) {
+pub(crate) fn bulk(from: &Space, to: &Space, at: IpAddr, bytes: usize) {
     let listener = to.0.within(|| TcpListener::bind((at, 0))).unwrap().unwrap();
     setsockopt(&listener.as_fd(), RcvBuf, &(128 << 10)).unwrap();
     let port = listener.local_addr().unwrap().port();

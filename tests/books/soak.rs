@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything at once and again and again: real traffic, floods of a small table, odd frames, other
+//! tmon that come, go and are killed, interfaces that come and go; and after each of it every packet
+//! is where it belongs. A few seconds here; `make soak SECONDS=600` for longer.
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
+
+use tmon::{
+    attach::Want,
+    bpf::Config,
+    flow::Count,
+    netlink::NewLink,
+    snapshot::{HookKind, Snapshot},
+    source::Live,
+};
+
+use super::{
+    harmless::{Tmon, odd_frames},
+    offloads::bulk,
+};
+use crate::ground::*;
+
+/// What is done in a round.
+const ROUNDS: [(&str, fn(&mut Soak)); 9] = [
+    ("real traffic", Soak::traffic),
+    ("a flood", Soak::flood),
+    ("bulk", Soak::bulk),
+    ("odd frames", Soak::odd),
+    ("another tmon", Soak::another),
+    ("a kill", Soak::kill),
+    ("a new interface", Soak::recreate),
+    ("a new name", Soak::rename),
+    ("down and up", Soak::bounce),
+];
+
+struct Soak {
+    g: Ground,
+    /// As on the wire, with a small table whose rows age soon; and as the interface counts.
+    wire: Live,
+    skbs: Live,
+    random: u64,
+    /// What the interface has counted in earlier lives, and what when this life began.
+    earlier: [Count; 2],
+    base: [Count; 2],
+    /// Frames that were put on the wire here, by our own count.
+    injected: u64,
+    datagrams: u64,
+}
+
+impl Soak {
+    fn new() -> Soak {
+        let g = Ground::new();
+        let config = Config { rows: 256, age: Duration::from_secs(1), ..Config::default() };
+        let wire = g.watch(&config, Want::Best);
+        let skbs = g.watch(&Config { skb: true, ..config }, Want::Best);
+        let base = g.a.counted("eth0");
+        Soak { g, wire, skbs, random: 0x9e37_79b9_7f4a_7c15, earlier: Default::default(), base, injected: 0, datagrams: 0 }
+    }
+
+    fn next(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below
+    }
+
+    fn traffic(&mut self) {
+        let [near, far] = self.g.sockets(9);
+        let n = 100 + self.next(400);
+        send(&near, &far, n);
+        send(&far, &near, n / 2);
+        self.datagrams += n + n / 2;
+    }
+
+    fn inject(&mut self, frames: &[Vec<u8>]) {
+        let (raw, ifindex) = (self.g.a.raw(), self.g.a.link("eth0").index);
+        frames.iter().for_each(|f| inject(&raw, ifindex, f));
+        self.injected += frames.len() as u64;
+    }
+
+    /// Ten times what the table holds, while real traffic runs.
+    fn flood(&mut self) {
+        let frames: Vec<_> = (0..5120)
+            .map(|i| {
+                let pair = self.next(u64::MAX);
+                vxlan(1 + i % 4, pair as u32, (pair >> 32) as u32)
+            })
+            .collect();
+        let [near, far] = self.g.sockets(9);
+        thread::scope(|scope| {
+            let real = scope.spawn(|| send(&near, &far, 200));
+            self.inject(&frames);
+            real.join().unwrap();
+        });
+        self.datagrams += 200;
+    }
+
+    fn bulk(&mut self) {
+        bulk(&self.g.a, &self.g.b, inner(2), 4 << 20);
+        bulk(&self.g.b, &self.g.a, inner(1), 4 << 20);
+    }
+
+    fn odd(&mut self) {
+        let frames = odd_frames(500 + self.next(500) as usize);
+        self.inject(&frames);
+    }
+
+    fn another(&mut self) {
+        let wants = [Want::Best, Want::Only(HookKind::Clsact)];
+        let want = wants[self.next(2) as usize];
+        let mut other = self.g.watch(&small(), want);
+        self.traffic();
+        closed(&other.read().unwrap());
+    }
+
+    fn kill(&mut self) {
+        let kind = if self.next(2) == 0 { HookKind::Clsact } else { self.wire.read().unwrap().interfaces[0].hook };
+        let child = Tmon::start(&self.g, kind);
+        self.traffic();
+        drop(child);
+        self.traffic();
+    }
+
+    fn recreate(&mut self) {
+        self.rest();
+        let now = since(self.g.a.counted("eth0"), self.base);
+        for hook in [0, 1] {
+            self.earlier[hook] += now[hook];
+        }
+        self.g.a.netlink().delete("eth0").unwrap();
+        let quiet = |live: &mut Live| drop(told(live, "is gone"));
+        quiet(&mut self.wire);
+        quiet(&mut self.skbs);
+        self.g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&self.g.b.0) }).unwrap();
+        for live in [&mut self.wire, &mut self.skbs] {
+            told(live, "is back");
+        }
+        // Nothing has passed it yet.
+        self.base = self.g.a.counted("eth0");
+        assert_eq!(self.base, <[Count; 2]>::default());
+        for (space, own) in self.g.ends() {
+            address(space, "eth0", 1, own, outer);
+        }
+        self.traffic();
+    }
+
+    fn rename(&mut self) {
+        for (from, to) in [("eth0", "wan\u{1b}[2J"), ("wan\u{1b}[2J", "eth0")] {
+            for words in [&["link", "set", from, "down"][..], &["link", "set", from, "name", to], &["link", "set", to, "up"]] {
+                self.g.a.try_run("ip", words).unwrap();
+            }
+            for live in [&mut self.wire, &mut self.skbs] {
+                told(live, "is now called");
+            }
+            self.g.a.netlink().add_neighbour(to, outer(2), mac(1, 2)).unwrap();
+            self.traffic();
+        }
+    }
+
+    fn bounce(&mut self) {
+        self.g.a.netlink().set_down("eth0").unwrap();
+        self.g.a.netlink().set_up("eth0").unwrap();
+        self.g.a.netlink().add_neighbour("eth0", outer(2), mac(1, 2)).unwrap();
+        self.traffic();
+    }
+
+    /// Waits until nothing is on the way, and reads both.
+    fn rest(&mut self) -> [Snapshot; 2] {
+        let (_, skbs) = at_rest(&mut self.skbs, &self.g.a, "eth0");
+        let (_, wire) = at_rest(&mut self.wire, &self.g.a, "eth0");
+        [wire, skbs]
+    }
+
+    /// The books of both: whether anything is missing, and one line.
+    fn close(&mut self) -> (i64, String) {
+        let [wire, skbs] = self.rest();
+        closed(&wire);
+        closed(&skbs);
+        let now = since(self.g.a.counted("eth0"), self.base);
+        let passed: Count = self.earlier.iter().chain(&now).copied().sum();
+        let all = |s: &Snapshot, of: fn(&tmon::flow::Books) -> [Count; 2]| s.interfaces.iter().flat_map(|i| of(&i.books)).sum::<Count>();
+        let seen = all(&skbs, |b| b.seen());
+        let counted = all(&skbs, |b| b.counted);
+        let stopped: Count = skbs.interfaces.iter().flat_map(|i| i.books.stops.into_iter().flatten()).sum();
+        let on_wire = all(&wire, |b| b.seen());
+        assert!(on_wire.packets >= seen.packets && passed.packets >= self.injected + self.datagrams, "{self}");
+        let difference = passed.packets as i64 - (counted.packets + stopped.packets) as i64;
+        let bytes = passed.bytes as i64 - (counted.bytes + stopped.bytes) as i64;
+        let line = format!(
+            "sent {} packets, seen {}, counted {}, stopped {}, difference {difference} ({bytes} bytes); {} on the wire",
+            passed.packets, seen.packets, counted.packets, stopped.packets, on_wire.packets
+        );
+        (difference.abs() + bytes.abs() + (seen.packets as i64 - passed.packets as i64).abs(), line)
+    }
+}
+
+impl std::fmt::Display for Soak {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} frames and {} datagrams were sent", self.injected, self.datagrams)
+    }
+}
+
+#[test]
+fn soak() {
+    let seconds = env::var("TMON_SOAK").map_or(10, |s| s.parse().expect("TMON_SOAK is a number of seconds"));
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let mut soak = Soak::new();
+    let (mut rounds, mut line) = (0, String::new());
+    // Each once, then by chance.
+    while Instant::now() < deadline || rounds < ROUNDS.len() {
+        let which = if rounds < ROUNDS.len() { rounds } else { soak.next(ROUNDS.len() as u64) as usize };
+        let (name, round) = ROUNDS[which];
+        round(&mut soak);
+        let (wrong, said) = soak.close();
+        assert!(wrong == 0, "soak: after round {rounds}, {name}: {said}");
+        (rounds, line) = (rounds + 1, said);
+    }
+    // What the last kill left goes with the next start; then everything is as it was before us.
+    drop(soak.g.watch(&small(), Want::Only(HookKind::Clsact)));
+    let Soak { g, wire, skbs, .. } = soak;
+    drop((wire, skbs));
+    assert_eq!(g.a.programs("eth0"), [0; 0], "{}", g.a.hooks("eth0"));
+    assert!(!g.a.hooks("eth0").contains("clsact"), "{}", g.a.hooks("eth0"));
+    println!("soak: {rounds} rounds in {seconds} s: {line}");
+}
