@@ -34,6 +34,8 @@ pub struct Reading<'a> {
     pub rows: usize,
     /// The filter asks for interfaces by name.
     named: bool,
+    /// The interfaces' names as rows say them.
+    names: Vec<String>,
 }
 
 impl<'a> Reading<'a> {
@@ -42,12 +44,13 @@ impl<'a> Reading<'a> {
         let mut flows = interval.rows.merged();
         let rows = flows.len();
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
-        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named: filter.names_interfaces() }
+        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named: filter.names_interfaces(), names: names(interval) }
     }
 
-    /// The name of the interface that a row belongs to.
-    pub fn interface(&self, flow: &Flow) -> &'a str {
-        name_of(self.interval, flow)
+    /// The name of the interface that a row belongs to: `netns/name` where the name alone is that of
+    /// two.
+    pub fn interface(&self, flow: &Flow) -> &str {
+        self.names.get(usize::from(flow.interface)).map_or("", String::as_str)
     }
 
     /// Whether a row adds to totals: not where another interface counts the same packets.
@@ -69,6 +72,18 @@ impl<'a> Reading<'a> {
     pub fn total(&self) -> Count {
         self.flows.iter().filter(|f| self.adds(f)).map(|f| f.counters.total()).sum()
     }
+}
+
+/// A name for each interface that is no other's.
+fn names(interval: &Interval) -> Vec<String> {
+    let all = &interval.interfaces;
+    let shared = |name: &str| all.iter().filter(|i| i.name == name).count() > 1;
+    all.iter()
+        .map(|i| match &i.netns {
+            Some(netns) if shared(&i.name) => format!("{netns}/{}", i.name),
+            _ => i.name.clone(),
+        })
+        .collect()
 }
 
 fn name_of<'a>(interval: &'a Interval, flow: &Flow) -> &'a str {

@@ -2,6 +2,8 @@
 //! Interfaces and namespaces come, change and go, and other programs with them.
 use tmon::{
     attach::Want,
+    export::Reading,
+    filter::Filter,
     flow::{Count, Hook},
     netlink::NewLink,
     netns,
@@ -162,6 +164,67 @@ fn the_same_index_in_two_namespaces_is_two_interfaces() {
     assert_eq!(books, [[counts(3, each), counts(20, each)], [counts(20, each), counts(3, each)]]);
     assert_eq!(s.interfaces.iter().map(|i| i.netns.as_deref().unwrap()).collect::<Vec<_>>(), [g.a.name(), g.b.name()]);
     closed(&s);
+    // And rows say which.
+    let total = s.total();
+    let reading = Reading::new("tmon", "here", &total, &Filter::default());
+    assert_eq!(reading.flows.iter().map(|f| reading.interface(f)).collect::<Vec<_>>(), names);
+}
+
+/// The descriptor of a per-CPU array of BPF in this process that was not there before: the books.
+fn books_of(before: &[i32]) -> Vec<i32> {
+    let is_books = |fd: &i32| {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+        text.lines().any(|l| l == "map_type:\t6")
+    };
+    descriptors().into_iter().filter(|fd| !before.contains(fd) && is_books(fd)).collect()
+}
+
+fn descriptors() -> Vec<i32> {
+    std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// In a process of its own: descriptors are the whole process's.
+#[test]
+#[ignore = "run by a_table_that_cannot_be_read_once"]
+#[allow(unsafe_code)]
+fn with_a_broken_table() {
+    let g = Ground::new();
+    let before = descriptors();
+    let mut live = Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Best).unwrap();
+    let broken = books_of(&before);
+    let mut other = Live::open(&["eth0".to_owned()], Some(g.b.name()), &small(), Want::Best).unwrap();
+    let [near, far] = g.sockets(9);
+    let each = send(&near, &far, 5);
+    let good = live.read().unwrap();
+    assert_eq!(broken.len(), 1, "one table of books");
+    // SAFETY: descriptors of this process; the original is put back before anything drops it.
+    let kept = unsafe { libc::fcntl(broken[0], libc::F_DUPFD_CLOEXEC, 100) };
+    let null = std::fs::File::open("/dev/null").unwrap();
+    // SAFETY: as above.
+    unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), broken[0]) };
+    send(&near, &far, 5);
+    let stale = live.read().unwrap();
+    let notices = live.notices();
+    assert!(notices.len() == 1 && notices[0].contains("cannot read the counters of eth0"), "{notices:?}");
+    assert_eq!(stale.interfaces[0].books, good.interfaces[0].books, "as they were");
+    assert_eq!(other.read().unwrap().interfaces[0].books.counted[0], counts(10, each), "the others go on");
+    live.read().unwrap();
+    assert!(live.notices().is_empty(), "it is said once");
+    // SAFETY: as above.
+    unsafe { libc::dup2(kept, broken[0]) };
+    let again = live.read().unwrap();
+    assert_eq!(again.interfaces[0].books.counted[1], counts(10, each), "nothing was lost");
+    assert_eq!(again.since(&stale).interfaces[0].books.counted[1], counts(5, each));
+    closed(&again);
+}
+
+#[test]
+fn a_table_that_cannot_be_read_once_is_read_again() {
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "world::with_a_broken_table", "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
 }
 
 #[test]
