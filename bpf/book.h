@@ -337,7 +337,7 @@ static __always_inline void remember(struct cpu *c)
 }
 
 /* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen. */
-static __always_inline int join_fragment(struct cpu *c, const struct walk *w)
+static __always_inline int join_fragment(struct cpu *c, struct walk *w)
 {
 	struct fragment_key key = fragment_of(w);
 	struct fragment_row *row = bpf_map_lookup_elem(&fragments, &key);
@@ -348,6 +348,7 @@ static __always_inline int join_fragment(struct cpu *c, const struct walk *w)
 	c->swapped = row->swapped;
 	c->key.flags = (row->key.flags & ~ROW_DIR) | (c->swapped ^ w->hook ? ROW_DIR : 0);
 	c->key.shard = shard();
+	w->flags |= WALK_LATER;
 	return 1;
 }
 

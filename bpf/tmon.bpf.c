@@ -349,6 +349,17 @@ STATE(state_pull)
 	return hop(skb, c, c->walk.resume);
 }
 
+/* The packet is in a row; what came in pieces is in the books of its kind of tunnel, too. */
+static __always_inline int counted(struct cpu *c)
+{
+	struct walk *w = &c->walk;
+
+	book(c, w->hook, CELL_COUNTED, c->weight);
+	if (unlikely(w->flags & (WALK_FIRST | WALK_LATER)))
+		book(c, w->hook, CELL_FRAGMENT + c->key.kind[0], c->weight);
+	return TC_ACT_UNSPEC;
+}
+
 /*
  * The walk is over: no more headers, or a stop. Inside a tunnel that is a row which says why.
  */
@@ -424,17 +435,14 @@ STATE(state_fragment)
                                                                                     \
 		if (!c)                                                             \
 			return TC_ACT_UNSPEC;                                       \
-		if (count_##count(c)) {                                             \
-			book(c, c->walk.hook, CELL_COUNTED, c->weight);             \
-			return TC_ACT_UNSPEC;                                       \
-		}                                                                   \
+		if (count_##count(c))                                               \
+			return counted(c);                                          \
 		if (++c->group < GROUPS)                                            \
 			bpf_tail_call_static(skb, &states, STATE_##NAME);           \
 		else                                                                \
 			full(skb, c);                                               \
-		book(c, c->walk.hook, CELL_COUNTED, c->weight);                     \
 		book(c, c->walk.hook, CELL_OVERFLOW + (c->swapped & 1), c->weight); \
-		return TC_ACT_UNSPEC;                                               \
+		return counted(c);                                                  \
 	}
 
 static __always_inline void to_other(struct __sk_buff *skb, struct cpu *c)

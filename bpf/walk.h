@@ -46,18 +46,19 @@ enum state {
 #define STOP(reason) (VERDICT_STOP + STOP_##reason)
 
 /* walk.flags */
-#define WALK_OUTER6  0x01  /* the outermost pair is IPv6 */
-#define WALK_INNER6  0x02  /* the inner pair is */
-#define WALK_INNER   0x04  /* there is an inner pair */
-#define WALK_CUT     0x08  /* lengths may point behind the end: the frame is short or a fragment */
-#define WALK_NARROW  0x10  /* end was set by a length field */
-#define WALK_FIRST   0x20  /* the outer packet is a first fragment */
-#define WALK_SRH     0x40  /* a segment routing header stands before what follows */
-#define WALK_AH	     0x80  /* an authentication header does */
-#define WALK_LAST    0x100 /* the inner packet is a later fragment: nothing behind IP is read */
-#define WALK_SUSPECT 0x200 /* a tunnel's port without its header */
-#define WALK_HERE6   0x400 /* the IP header in hand is IPv6 */
-#define WALK_JUMBO   0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet */
+#define WALK_OUTER6  0x01   /* the outermost pair is IPv6 */
+#define WALK_INNER6  0x02   /* the inner pair is */
+#define WALK_INNER   0x04   /* there is an inner pair */
+#define WALK_CUT     0x08   /* lengths may point behind the end: the frame is short or a fragment */
+#define WALK_NARROW  0x10   /* end was set by a length field */
+#define WALK_FIRST   0x20   /* the outer packet is a first fragment */
+#define WALK_SRH     0x40   /* a segment routing header stands before what follows */
+#define WALK_AH	     0x80   /* an authentication header does */
+#define WALK_LAST    0x100  /* the inner packet is a later fragment: nothing behind IP is read */
+#define WALK_SUSPECT 0x200  /* a tunnel's port without its header */
+#define WALK_HERE6   0x400  /* the IP header in hand is IPv6 */
+#define WALK_JUMBO   0x800  /* there is a jumbo payload option: BIG TCP's, where segments are still one packet */
+#define WALK_LATER   0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
 #define WALK_LEVEL   (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 struct walk {

@@ -42,10 +42,11 @@ use skel::TmonSkelBuilder;
 pub(crate) use skel::types;
 
 // bpf/tmon.h
-const CELLS: usize = 16;
+const CELLS: usize = 64;
 const CELL_STOP: usize = 1;
 const CELL_SUSPECT: usize = 7;
 const CELL_OVERFLOW: usize = 8;
+const CELL_FRAGMENT: usize = 16;
 const PORT_FOU: u8 = 0x40;
 const PORT_EITHER: u8 = 0x80;
 
@@ -169,8 +170,14 @@ impl<'a> Packet<'a> {
 }
 
 /// The books' counters at one instant, all CPUs together.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Cells([types::cell_count; 2 * CELLS]);
+
+impl Default for Cells {
+    fn default() -> Self {
+        Cells([types::cell_count::default(); 2 * CELLS])
+    }
+}
 
 /// Of pinned tables; changes whenever another version could misread them.
 pub const LAYOUT: u32 = 1;
@@ -530,6 +537,9 @@ impl Cells {
         let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), ..Default::default() };
         for (i, stop) in b.stops.iter_mut().enumerate() {
             *stop = both(CELL_STOP + i);
+        }
+        for (i, kind) in b.fragments.0.iter_mut().enumerate() {
+            *kind = both(CELL_FRAGMENT + i);
         }
         b
     }

@@ -423,6 +423,26 @@ pub struct Books {
     pub stops: [[Count; 2]; 6],
     /// Had a tunnel's port but not its header (also in `plain`).
     pub suspect: [Count; 2],
+    /// Came in pieces and is in the rows of its tunnel all the same (also in `counted`).
+    pub fragments: Fragments,
+}
+
+/// Fragments of outer packets, by the number of the tunnel's [`Kind`] and by [`Hook`].
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fragments(pub [[Count; 2]; KINDS.len()]);
+
+impl Fragments {
+    /// Those kinds that had any, by hook.
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, [Count; 2])> + '_ {
+        let any = |n: &&(usize, &[Count; 2])| n.1.iter().any(|c| !c.is_zero());
+        self.0.iter().enumerate().filter(move |n| any(&n)).map(|(n, counts)| (Kind::from_number(n as u8), *counts))
+    }
+}
+
+impl fmt::Debug for Fragments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
 }
 
 impl Books {
@@ -444,7 +464,11 @@ impl Books {
         for (s, o) in stops.iter_mut().zip(older.stops) {
             *s = d(*s, o);
         }
-        Books { counted: d(self.counted, older.counted), stops, suspect: d(self.suspect, older.suspect) }
+        let mut fragments = self.fragments;
+        for (s, o) in fragments.0.iter_mut().zip(older.fragments.0) {
+            *s = d(*s, o);
+        }
+        Books { counted: d(self.counted, older.counted), stops, suspect: d(self.suspect, older.suspect), fragments }
     }
 }
 

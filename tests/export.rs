@@ -82,6 +82,7 @@ fn interval(flows: &[Flow]) -> Interval {
             [Count::default(); 2],
         ],
         suspect: [count(3, 300), Count::default()],
+        ..Books::default()
     };
     let eth0 = Interface {
         name: "eth0".into(),

@@ -226,6 +226,9 @@ impl Picture {
                 for (s, o) in sum.stops.iter_mut().zip(&i.books.stops) {
                     s[hook] += o[hook];
                 }
+                for (s, o) in sum.fragments.0.iter_mut().zip(&i.books.fragments.0) {
+                    s[hook] += o[hook];
+                }
             }
         }
         sum

@@ -12,7 +12,7 @@ use ratatui::{
 
 use crate::{
     flow::{Books, Count, Stop},
-    snapshot::Interface,
+    snapshot::{HookKind, Interface},
     tui::{
         app::App,
         keys::Action,
@@ -91,6 +91,12 @@ fn books<'a>(app: &App, look: &Look, b: &Books, width: usize) -> Vec<Line<'a>> {
         lines.push(row(s.name(), b.stop(s), if is_fault(s) { look.warn } else { look.dim }));
     }
     lines.push(row("suspect", b.suspect, look.warn));
+    // Counted all the same: shown because fragments cost the hosts that make and join them.
+    let pieces = b.fragments.iter().fold([Count::default(); 2], |sum, (_, n)| [sum[0] + n[0], sum[1] + n[1]]);
+    lines.push(row("fragments", pieces, look.dim));
+    for (kind, n) in b.fragments.iter() {
+        lines.push(row(&format!("  {kind}"), n, look.dim));
+    }
     lines
 }
 
@@ -115,6 +121,13 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
     for i in p.interfaces.iter() {
         let netns = i.netns.as_ref().map_or(String::new(), |n| format!(" in {}", sanitize(n)));
         out.push(rule(look, &format!("{}{netns} · {}", sanitize(&i.name), i.hook.name()), width));
+        if i.hook == HookKind::Off {
+            out.push(fact(
+                "watched",
+                "not at present: it is gone, or somebody took the programs off; this is what it counted".to_owned(),
+                look.bad,
+            ));
+        }
         out.extend(books(app, look, &i.books, width));
         out.push(fill(look, i));
         out.push(Line::default());

@@ -214,3 +214,32 @@ fn a_tag_in_the_metadata_weighs() {
     assert_eq!((row(&far), seen(&far, 0)[0]), (all, all), "arriving, in the metadata");
     assert_eq!(since(g.b.counted("eth0"), before)[0], all, "and so says the interface");
 }
+
+#[test]
+fn pieces_are_in_the_row_of_the_whole() {
+    const PACKETS: u64 = 20;
+    let g = Ground::new();
+    let mut live = g.watch(&small(), Want::Best);
+    // One inner packet does not fit into one outer one any more.
+    for (space, _) in g.ends() {
+        space.netlink().set_mtu("t0", 1500).unwrap();
+    }
+    // And nobody learns that.
+    g.a.run("ip", "route replace 10.78.0.0/24 dev t0 src 10.78.0.1 mtu lock 1500");
+    let [near, far] = g.sockets(9);
+    let before = g.a.counted("eth0");
+    let mut got = [0; 2048];
+    for n in 0..PACKETS {
+        near.send(&[n as u8; 1472]).unwrap();
+        assert_eq!(far.recv(&mut got).unwrap(), 1472, "put together again");
+    }
+    let (after, s) = at_rest(&mut live, &g.a, "eth0");
+    let sent = since(after, before)[1];
+    assert_eq!(sent.packets, 2 * PACKETS);
+    let rows = s.rows.merged();
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    assert_eq!((rows[0].counters.tx(), rows[0].key.outermost.id), (sent, Some(VNI)));
+    let pieces: Vec<_> = s.interfaces[0].books.fragments.iter().collect();
+    assert_eq!(pieces, [(Kind::Vxlan, [Count::default(), sent])]);
+    closed(&s);
+}
