@@ -9,10 +9,20 @@ use libbpf_cargo::SkeletonBuilder;
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
     for (source, skeleton) in [("bpf/tmon.bpf.c", "tmon.skel.rs"), ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs")] {
+        // Line information says where the sources were: nothing of this machine's goes into the program.
+        let sources = format!("-ffile-prefix-map={}=tmon", env::var("CARGO_MANIFEST_DIR")?);
         SkeletonBuilder::new()
             .source(source)
             // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
-            .clang_args(["-Wall", "-Wextra", "-Werror", "-mcpu=v3", "-idirafter", &format!("/usr/include/{}-linux-gnu", env::consts::ARCH)])
+            .clang_args([
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-mcpu=v3",
+                &sources,
+                "-idirafter",
+                &format!("/usr/include/{}-linux-gnu", env::consts::ARCH),
+            ])
             .build_and_generate(out.join(skeleton))
             .with_context(|| format!("compile {source} (is clang installed? `make setup` installs it)"))?;
         println!("cargo:rerun-if-changed={source}");

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -18,9 +19,11 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, 
 use crate::{
     attach::Want,
     bpf::{Config, Port},
+    dns::Resolver,
     export,
-    filter::Filter,
+    filter::{Filter, Meanings},
     flow::Kind,
+    names::Names,
     settings,
     snapshot::HookKind,
     tui,
@@ -139,6 +142,59 @@ impl Counting {
     }
 }
 
+/// What addresses are called.
+#[derive(Args, Debug)]
+struct Naming {
+    /// Names of addresses, networks and ids: hosts(5), with lines such as `10.1.0.0/16 site`, `vni:10000 blue`
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+    /// Ask DNS for the names of addresses, in the background
+    #[arg(long)]
+    resolve: bool,
+    /// Addresses instead of names
+    #[arg(long, short)]
+    numeric: bool,
+}
+
+impl Naming {
+    /// Names from files, of what is `local`, and from DNS if that was asked for.
+    fn read(&self, local: bool) -> Result<(Names, Option<JoinHandle<()>>)> {
+        let mut names = Names::read(self.names.as_deref())?;
+        if self.resolve {
+            names.resolve(Resolver::new()?);
+        }
+        let looking = if local { names.look_around() } else { None };
+        Ok((names, looking))
+    }
+}
+
+/// A filter as it was written: what the names in it mean is known later.
+#[derive(Clone, Debug, Default)]
+struct Written(String);
+
+impl Written {
+    /// What it means. A name that is not known yet may be that of an interface which is looked for.
+    fn filter(&self, names: &Names, looking: &mut Option<JoinHandle<()>>) -> Result<Filter> {
+        let meant = names.filter(&self.0).or_else(|e| match looking.take().map(JoinHandle::join) {
+            Some(_) => names.filter(&self.0),
+            None => Err(e),
+        });
+        meant.map_err(|e| Usage(e.to_string()).into())
+    }
+}
+
+/// Wrong usage that was only found out later: exit status 2.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// How a reading is printed.
 #[derive(Args, Debug)]
 struct Print {
@@ -165,7 +221,9 @@ struct Print {
     inner: bool,
     /// Only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
-    filter: Filter,
+    filter: Written,
+    #[command(flatten)]
+    naming: Naming,
     /// Bytes in steps of 1024 (KiB, MiB)
     #[arg(long)]
     iec: bool,
@@ -193,8 +251,12 @@ enum Paper {
     Light,
 }
 
-fn filter(text: &str) -> Result<Filter, String> {
-    Filter::parse(text).map_err(|e| e.to_string())
+fn filter(text: &str) -> Result<Written, String> {
+    // Whatever has a letter may be a name.
+    let nets = |name: &str| if name.contains(char::is_alphabetic) { vec![ipnet::Ipv4Net::default().into()] } else { Vec::new() };
+    let ids = |name: &str| if name.contains(char::is_alphabetic) { vec![0] } else { Vec::new() };
+    Filter::parse_named(text, &Meanings { nets: &nets, ids: &ids }).map_err(|e| e.to_string())?;
+    Ok(Written(text.to_owned()))
 }
 
 /// The tunnels that a UDP port can lead to.
@@ -306,6 +368,9 @@ fn code(done: Result<u8>) -> ExitCode {
         }
         Err(e) => {
             eprintln!("tmon: {}", format!("{e:#}").replace('\n', " "));
+            if e.is::<Usage>() {
+                return 2.into();
+            }
             ExitCode::FAILURE
         }
     }

@@ -49,6 +49,25 @@ enum Proto {
 
 const KEYS: &str = "host, inner, vni (or id), kind, iface, proto";
 
+/// What names mean; nothing for what is not one.
+pub struct Meanings<'a> {
+    /// The networks that a name is of.
+    pub nets: &'a dyn Fn(&str) -> Vec<IpNet>,
+    /// The tunnel ids that a name is of.
+    pub ids: &'a dyn Fn(&str) -> Vec<u32>,
+}
+
+impl Meanings<'_> {
+    fn net(&self, v: &str) -> Result<Vec<IpNet>, String> {
+        net(v).map(|n| vec![n]).or_else(|e| Some((self.nets)(v)).filter(|n| !n.is_empty()).ok_or(e))
+    }
+
+    fn id(&self, v: &str) -> Result<Vec<RangeInclusive<u32>>, String> {
+        let named = || (self.ids)(v).into_iter().map(|id| id..=id).collect::<Vec<_>>();
+        range(v).map(|r| vec![r]).or_else(|e| Some(named()).filter(|n| !n.is_empty()).ok_or(e))
+    }
+}
+
 /// Why a text is not a filter: one line with the place, what is wrong there and what to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
@@ -74,8 +93,16 @@ impl Filter {
     /// # Errors
     /// The first term that is not one, see [`FilterError`].
     pub fn parse(text: &str) -> Result<Self, FilterError> {
+        Self::parse_named(text, &Meanings { nets: &|_| Vec::new(), ids: &|_| Vec::new() })
+    }
+
+    /// The same where addresses and ids may be written as names.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub fn parse_named(text: &str, names: &Meanings<'_>) -> Result<Self, FilterError> {
         let start = |word: &str| word.as_ptr().addr() - text.as_ptr().addr();
-        text.split_whitespace().map(|word| Term::parse(word, start(word))).collect::<Result<_, _>>().map(|terms| Filter { terms })
+        text.split_whitespace().map(|word| Term::parse(word, start(word), names)).collect::<Result<_, _>>().map(|terms| Filter { terms })
     }
 
     /// Whether the row is kept. `interface` is the name of the interface it belongs to.
@@ -103,7 +130,7 @@ impl FromStr for Filter {
 
 impl Term {
     /// `at` is where `word` begins in the filter.
-    fn parse(word: &str, at: usize) -> Result<Self, FilterError> {
+    fn parse(word: &str, at: usize, names: &Meanings<'_>) -> Result<Self, FilterError> {
         let (not, rest) = word.strip_prefix('!').map_or((false, word), |rest| (true, rest));
         let at_key = at + usize::from(not);
         let Some((key, values)) = rest.split_once(':') else {
@@ -111,9 +138,9 @@ impl Term {
         };
         let values = Values { text: values, at: at_key + key.len() + 1 };
         let test = match key.to_ascii_lowercase().as_str() {
-            "host" => Test::Host(values.each("host:172.16.1.100 or host:172.16.0.0/16", net)?),
-            "inner" => Test::Inner(values.each("inner:192.168.0.1 or inner:192.168.0.0/24", net)?),
-            "vni" | "id" => Test::Vni(values.each("vni:10000 or vni:10000-10003", range)?),
+            "host" => Test::Host(values.each("host:172.16.1.100 or host:172.16.0.0/16", |v| names.net(v))?.concat()),
+            "inner" => Test::Inner(values.each("inner:192.168.0.1 or inner:192.168.0.0/24", |v| names.net(v))?.concat()),
+            "vni" | "id" => Test::Vni(values.each("vni:10000 or vni:10000-10003", |v| names.id(v))?.concat()),
             "kind" => Test::Kind(values.each(&format!("one of {}", kind_names()), kind)?),
             "iface" => Test::Iface(values.each("iface:eth0", |v| Ok(v.to_owned()))?),
             "proto" => Test::Proto(values.each("proto:ipv4, proto:ipv6, proto:arp, proto:0x88cc or proto:truncated", proto)?),
@@ -354,6 +381,18 @@ mod tests {
         let filter = Filter::parse(text).unwrap();
         let rows = [('v', vxlan()), ('n', nested()), ('a', arp()), ('o', overflow())];
         rows.iter().filter(|(_, f)| filter.matches(f, "eth0")).map(|(c, _)| *c).collect()
+    }
+
+    #[test]
+    fn names_stand_for_addresses_and_ids() {
+        let nets = |n: &str| if n == "rack" { vec![net("172.16.1.0/24").unwrap(), net("2001:db8::/32").unwrap()] } else { vec![] };
+        let names = Meanings { nets: &nets, ids: &|n| if n == "blue" { vec![10000] } else { vec![] } };
+        let f = Filter::parse_named("host:rack,10.0.0.1 vni:blue", &names).unwrap();
+        assert!(f.matches(&vxlan(), "eth0"));
+        assert_eq!(f.to_string(), "host:172.16.1.0/24,2001:db8::/32,10.0.0.1 vni:10000", "what it means, without names");
+        let e = Filter::parse_named("host:rack vni:green", &names).unwrap_err();
+        assert!(e.at == 14 && e.what.contains("'green'"), "{e}");
+        assert!(Filter::parse("host:rack").is_err());
     }
 
     #[test]

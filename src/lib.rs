@@ -21,6 +21,8 @@ pub mod attach;
 pub mod bpf;
 pub mod check;
 pub mod discover;
+pub mod dns;
+pub mod names;
 pub mod netlink;
 pub mod netns;
 pub mod pin;

@@ -246,7 +246,8 @@ impl Pins {
     /// # Errors
     /// There is something that cannot be read, and why.
     pub fn join(&self, place: &Place, ifindex: u32, age: Duration) -> Result<Option<(Program, Attachment, About)>> {
-        for pin in self.of(place, ifindex)? {
+        // Who may not look there has nothing to join.
+        for pin in self.of(place, ifindex).unwrap_or_default() {
             if pin.layout != LAYOUT {
                 bail!("{}", pin.other_layout());
             }

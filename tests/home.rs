@@ -68,3 +68,58 @@ fn a_folder_that_is_not_there() {
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).starts_with("tmon: write /nowhere/at/all/tmon.1: "), "{out:?}");
 }
+
+/// A capture of one packet that tmon itself can read: VXLAN 10000 from 172.16.1.100 to .101.
+fn capture() -> tempfile::NamedTempFile {
+    let mut inner = vec![0x02; 12];
+    inner.extend([0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 0, 1, 192, 168, 0, 2, 0, 1, 0, 2, 0, 8, 0, 0]);
+    let mut frame = vec![0x02; 12];
+    let udp = 8 + 8 + inner.len() as u16;
+    frame.extend([0x08, 0x00, 0x45, 0]);
+    frame.extend((20 + udp).to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 172, 16, 1, 100, 172, 16, 1, 101, 0x80, 0, 0x12, 0xb5]);
+    frame.extend(udp.to_be_bytes());
+    frame.extend([0, 0, 8, 0, 0, 0, 0, 0x27, 0x10, 0]);
+    frame.extend(inner);
+    let mut file = Vec::from(0xa1b2_c3d4_u32.to_le_bytes());
+    file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 1, 0, 0, 0]);
+    file.extend([0; 8]);
+    file.extend([frame.len() as u32; 2].map(u32::to_le_bytes).concat());
+    file.extend(frame);
+    let made = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(made.path(), file).unwrap();
+    made
+}
+
+#[test]
+fn names_are_beside_the_addresses() {
+    let (capture, names) = (capture(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(names.path(), "172.16.1.100 node-a\n192.168.0.0/24 clients\nvni:10000 blue\n").unwrap();
+    let [capture, names] = [capture.path(), names.path()].map(|p| p.to_str().unwrap().to_owned());
+    let table = stdout(&["replay", &capture, "--names", &names]);
+    assert!(table.contains("vxlan blue") && table.contains("node-a") && table.contains("172.16.1.101"), "{table}");
+    assert_eq!(table.matches("clients").count(), 2, "{table}");
+    let plain = stdout(&["replay", &capture, "--names", &names, "-n"]);
+    assert!(plain.contains("vxlan 10000") && plain.contains("192.168.0.2") && !plain.contains("node-a"), "{plain}");
+
+    let json: serde_json::Value = serde_json::from_str(&stdout(&["replay", &capture, "--names", &names, "--json"])).unwrap();
+    let flow = &json["flows"][0];
+    assert_eq!((flow["outer_sip"].as_str(), flow["outer_sname"].as_str()), (Some("172.16.1.100"), Some("node-a")));
+    assert_eq!((flow["outer_dname"].as_str(), flow["inner_dname"].as_str()), (None, Some("clients")));
+    assert_eq!((flow["vni"].as_u64(), flow["vni_name"].as_str()), (Some(10000), Some("blue")));
+
+    // Filters take them; what is nobody's name is wrong usage.
+    assert!(stdout(&["replay", &capture, "--names", &names, "--filter", "host:node-a vni:blue inner:clients"]).contains("node-a"));
+    assert!(
+        stdout(&["replay", &capture, "--names", &names, "--filter", "!host:node-a"]).contains("no tunnel traffic that the filter keeps")
+    );
+    for bad in ["host:node-b", "vni:green", "host:", "nonsense"] {
+        let out = tmon(&["replay", &capture, "--names", &names, "--filter", bad]);
+        assert_eq!(out.status.code(), Some(2), "{bad}: {out:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("filter, column"), "{out:?}");
+    }
+    std::fs::write(&names, "172.16.1.100 a\nnonsense b\n").unwrap();
+    let out = tmon(&["replay", &capture, "--names", &names]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("line 2: nonsense is neither"), "{out:?}");
+}

@@ -35,33 +35,51 @@ pub(super) struct Replay {
     print: Print,
 }
 
+/// So long a reading waits for names that are asked for.
+const RESOLVE: Duration = Duration::from_secs(2);
+
 /// Prints readings to standard output.
 pub(super) struct Printer<'a> {
     writer: Writer<'a>,
     print: &'a Print,
     host: String,
+    filter: Filter,
+    names: Names,
+    looking: Option<JoinHandle<()>>,
 }
 
 impl<'a> Printer<'a> {
-    fn new(out: &'a mut dyn io::Write, print: &'a Print) -> Self {
+    fn new(out: &'a mut dyn io::Write, print: &'a Print, local: bool) -> Result<Self> {
         let width = io::stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |s| usize::from(s.0)));
         let options = table::Options { width, base: if print.iec { Base::Iec } else { Base::Si } };
-        Printer { writer: Writer::new(out, print.format(), options), print, host: host() }
+        let (names, mut looking) = print.naming.read(local)?;
+        let filter = print.filter.filter(&names, &mut looking)?;
+        Ok(Printer { writer: Writer::new(out, print.format(), options), print, host: host(), filter, names, looking })
     }
 
     fn print(&mut self, interval: &Interval) -> Result<()> {
-        Ok(self.writer.write(&Reading::new(TOOL, &self.host, interval, &self.print.filter))?)
+        let mut reading = Reading::new(TOOL, &self.host, interval, &self.filter);
+        if !self.print.naming.numeric {
+            if let Some(looking) = self.looking.take() {
+                let _ = looking.join(); // what it did not find has no name
+            }
+            let outer = reading.flows.iter().filter_map(|f| f.key.outer).flat_map(|p| [(p.first, false), (p.second, false)]);
+            let inner = reading.flows.iter().filter_map(|f| f.key.inner.pair()).flat_map(|p| [(p.first, true), (p.second, true)]);
+            self.names.settle(outer.chain(inner), RESOLVE);
+            reading = reading.called(&self.names);
+        }
+        Ok(self.writer.write(&reading)?)
     }
 }
 
 impl Dump {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
+        let mut out = io::stdout();
+        let mut printer = Printer::new(&mut out, &self.print, true)?;
         let mut live = Live::open(&self.watch.interfaces, self.watch.netns.as_deref(), &self.watch.count.config(), self.watch.want())?;
         live.give_up_privileges()?;
         let start = Instant::now();
-        let mut out = io::stdout();
-        let mut printer = Printer::new(&mut out, &self.print);
         let Some(every) = self.every else {
             if live.is_attached() && self.span.is_none() {
                 tell(&mut live);
@@ -118,6 +136,8 @@ fn tell(live: &mut Live) {
 
 impl Replay {
     pub(super) fn run(self) -> Result<()> {
+        let mut out = io::stdout();
+        let mut printer = Printer::new(&mut out, &self.print, false)?;
         let mut replay = source::Replay::open(&self.file, &self.count.config())?;
         privilege::give_up_the_rest()?;
         let flag = interrupted()?;
@@ -133,8 +153,7 @@ impl Replay {
         if show {
             eprint!("\r\x1b[K");
         }
-        let mut out = io::stdout();
-        Printer::new(&mut out, &self.print).print(&replay.read()?.total())?;
+        printer.print(&replay.read()?.total())?;
         for note in replay.notes() {
             eprintln!("tmon: {note}");
         }

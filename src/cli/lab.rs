@@ -164,13 +164,14 @@ impl Demo {
     pub(super) fn run(self) -> Result<()> {
         let options = Options::default();
         eprintln!("making nine hosts and four networks ...");
+        let look = self.look.options(true)?;
         let lab = lab::Lab::up(&options)?;
         let stop = AtomicBool::new(false);
         let shown = thread::scope(|scope| {
             let traffic = scope.spawn(|| lab::traffic(&options.prefix, &Traffic::new(self.scenario), &stop));
             let shown = Live::open(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best)
                 // With all privileges: the lab has to be taken down afterwards.
-                .and_then(|live| self.look.show(live));
+                .and_then(|live| top::show(look, live));
             stop.store(true, Ordering::Relaxed);
             match traffic.join() {
                 Ok(made) => shown.and(made.map(drop)),

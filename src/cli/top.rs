@@ -43,15 +43,17 @@ pub(super) struct Look {
     interval: Duration,
     /// Only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
-    filter: Filter,
+    filter: Written,
+    #[command(flatten)]
+    naming: Naming,
     /// At most this many hosts on the chord and the matrix, the rest is `other` [default: by room]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     top: Option<usize>,
     /// What is shown first
-    #[arg(long, value_name = "VIEW", default_value = "chord", value_parser = Names(&VIEWS))]
+    #[arg(long, value_name = "VIEW", default_value = "chord", value_parser = Named(&VIEWS))]
     view: View,
     /// What numbers are in; rates are in bits per second by default
-    #[arg(long, value_name = "UNIT", default_value = "bits", value_parser = Names(&UNITS))]
+    #[arg(long, value_name = "UNIT", default_value = "bits", value_parser = Named(&UNITS))]
     units: Unit,
     /// Bytes in steps of 1024 (KiB, MiB)
     #[arg(long)]
@@ -60,13 +62,13 @@ pub(super) struct Look {
     #[arg(long)]
     totals: bool,
     /// Colours that fit the terminal's ground and the reader's eyes
-    #[arg(long, default_value = "dark", value_parser = Names(&Scheme::ALL))]
+    #[arg(long, default_value = "dark", value_parser = Named(&Scheme::ALL))]
     theme: Scheme,
     /// How many colours there are [default: what COLORTERM, TERM and NO_COLOR say]
-    #[arg(long, value_name = "DEPTH", value_parser = Names(&Depth::ALL))]
+    #[arg(long, value_name = "DEPTH", value_parser = Named(&Depth::ALL))]
     colours: Option<Depth>,
     /// Characters that the chord is made of; sextants and octants need a font that has them
-    #[arg(long, value_name = "BLOCKS", default_value = "quadrant", value_parser = Names(&Blocks::ALL))]
+    #[arg(long, value_name = "BLOCKS", default_value = "quadrant", value_parser = Named(&Blocks::ALL))]
     cells: Blocks,
     /// Changes jump instead of moving
     #[arg(long, alias = "no-animation")]
@@ -84,9 +86,9 @@ const UNITS: [(Unit, &str); 3] = [(Unit::Bits, "bits"), (Unit::Bytes, "bytes"), 
 
 /// Values by their names.
 #[derive(Clone)]
-struct Names<T: 'static>(&'static [(T, &'static str)]);
+struct Named<T: 'static>(&'static [(T, &'static str)]);
 
-impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Names<T> {
+impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Named<T> {
     type Value = T;
     fn parse_ref(&self, cmd: &clap::Command, arg: Option<&clap::Arg>, value: &std::ffi::OsStr) -> Result<T, clap::Error> {
         let names = clap::builder::PossibleValuesParser::new(self.0.iter().map(|n| n.1));
@@ -99,16 +101,21 @@ impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Names<
 }
 
 impl Look {
-    fn options(&self) -> tui::Options {
+    /// `local`: what is watched is this host's, and so are names of its interfaces.
+    pub(super) fn options(&self, local: bool) -> Result<tui::Options> {
+        let (names, mut looking) = self.naming.read(local)?;
+        self.filter.filter(&names, &mut looking)?;
         let default = tui::Options::default();
-        tui::Options {
+        Ok(tui::Options {
             start: tui::app::Start {
                 view: self.view,
                 unit: self.units,
                 base: if self.iec { Base::Iec } else { Base::Si },
                 totals: self.totals,
                 top: self.top,
-                filter: self.filter.to_string(),
+                filter: self.filter.0.clone(),
+                names,
+                numeric: self.naming.numeric,
                 ..default.start
             },
             interval: self.interval.max(Duration::from_millis(50)),
@@ -117,22 +124,23 @@ impl Look {
             manner: tui::stage::Manner { animate: !self.no_motion, blocks: self.cells, ..default.manner },
             mouse: !self.no_mouse,
             maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
-        }
+        })
     }
+}
 
-    pub(super) fn show(&self, live: Live) -> Result<()> {
-        let live = RefCell::new(live);
-        let mut read = || {
-            let mut live = live.borrow_mut();
-            Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() })
-        };
-        let mut follow = || {
-            let mut live = live.borrow_mut();
-            live.follow();
-            live.notices()
-        };
-        tui::run(self.options(), &mut read, &mut follow)
-    }
+/// Shows what is watched until the user leaves.
+pub(super) fn show(options: tui::Options, live: Live) -> Result<()> {
+    let live = RefCell::new(live);
+    let mut read = || {
+        let mut live = live.borrow_mut();
+        Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() })
+    };
+    let mut follow = || {
+        let mut live = live.borrow_mut();
+        live.follow();
+        live.notices()
+    };
+    tui::run(options, &mut read, &mut follow)
 }
 
 impl Top {
@@ -159,11 +167,13 @@ impl Top {
         match &self.read {
             None => {
                 let (watch, count) = (&self.watch, &self.watch.count);
+                let options = self.look.options(true)?;
                 let live = Live::open(&watch.interfaces, watch.netns.as_deref(), &count.config(), watch.want())?;
                 live.give_up_privileges()?;
-                self.look.show(live)
+                show(options, live)
             }
             Some(file) => {
+                let options = self.look.options(false)?;
                 let mut replay = Replay::open(file, &self.watch.count.config())?;
                 privilege::give_up_the_rest()?;
                 let mut readings = vec![replay.read()?];
@@ -183,7 +193,7 @@ impl Top {
                     }
                     next = replay.elapsed() + step;
                 };
-                tui::run_recorded(self.look.options(), readings)?;
+                tui::run_recorded(options, readings)?;
                 ended.map(drop)
             }
         }

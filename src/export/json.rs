@@ -109,7 +109,7 @@ struct Rows<'a>(&'a Reading<'a>);
 
 impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.0.flows.iter().map(|f| Row::new(self.0.interface(f), f)))
+        s.collect_seq(self.0.flows.iter().map(|f| Row::new(self.0, f)))
     }
 }
 
@@ -124,6 +124,17 @@ struct Row<'a> {
     outer_dip: Option<IpAddr>,
     inner_sip: Option<IpAddr>,
     inner_dip: Option<IpAddr>,
+    /// Names, only where there are any: the addresses' and, with its id, the outermost tunnel's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_sname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_dname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inner_sname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inner_dname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vni_name: Option<&'a str>,
     inner_proto: String,
     other: bool,
     rx_pkts: u64,
@@ -137,7 +148,8 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(interface: &'a str, flow: &Flow) -> Self {
+    fn new(reading: &'a Reading<'_>, flow: &Flow) -> Self {
+        let (interface, names) = (reading.interface(flow), &reading.names);
         let (key, c) = (&flow.key, &flow.counters);
         let inner = key.inner.pair();
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
@@ -151,6 +163,11 @@ impl<'a> Row<'a> {
             outer_dip: key.outer.map(|p| p.second),
             inner_sip: inner.map(|p| p.first),
             inner_dip: inner.map(|p| p.second),
+            outer_sname: key.outer.and_then(|p| names.address(p.first, false)),
+            outer_dname: key.outer.and_then(|p| names.address(p.second, false)),
+            inner_sname: inner.and_then(|p| names.address(p.first, true)),
+            inner_dname: inner.and_then(|p| names.address(p.second, true)),
+            vni_name: key.outermost.id.and_then(|id| names.id(id)),
             inner_proto: key.inner.proto(),
             other: key.other,
             rx_pkts: rx.packets,

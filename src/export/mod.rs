@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 use crate::{
     filter::Filter,
     flow::{Count, Flow, Key, Tunnel},
+    names::Names,
     snapshot::{Interval, Rows},
 };
 
@@ -35,7 +36,9 @@ pub struct Reading<'a> {
     /// The filter asks for interfaces by name.
     named: bool,
     /// The interfaces' names as rows say them.
-    names: Vec<String>,
+    interfaces: Vec<String>,
+    /// What addresses and ids are called.
+    names: Names,
 }
 
 impl<'a> Reading<'a> {
@@ -44,13 +47,22 @@ impl<'a> Reading<'a> {
         let mut flows = interval.rows.merged();
         let rows = flows.len();
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
-        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named: filter.names_interfaces(), names: names(interval) }
+        let interfaces = interface_names(interval);
+        let named = filter.names_interfaces();
+        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named, interfaces, names: Names::default() }
+    }
+
+    /// With names beside the addresses, or in their place where people read.
+    #[must_use]
+    pub fn called(mut self, names: &Names) -> Self {
+        self.names = names.clone();
+        self
     }
 
     /// The name of the interface that a row belongs to: `netns/name` where the name alone is that of
     /// two.
     pub fn interface(&self, flow: &Flow) -> &str {
-        self.names.get(usize::from(flow.interface)).map_or("", String::as_str)
+        self.interfaces.get(usize::from(flow.interface)).map_or("", String::as_str)
     }
 
     /// Whether a row adds to totals: not where another interface counts the same packets.
@@ -75,7 +87,7 @@ impl<'a> Reading<'a> {
 }
 
 /// A name for each interface that is no other's.
-fn names(interval: &Interval) -> Vec<String> {
+fn interface_names(interval: &Interval) -> Vec<String> {
     let all = &interval.interfaces;
     let shared = |name: &str| all.iter().filter(|i| i.name == name).count() > 1;
     all.iter()

@@ -13,6 +13,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::{Reading, tunnels};
 use crate::{
     flow::{Count, Counters, Flow, Stop},
+    names::Names,
     snapshot::Interface,
     units::{Base, UNKNOWN, bit_rate, bytes, duration, packets, percent, rfc3339, sanitize},
 };
@@ -164,13 +165,17 @@ impl Cells<'_> {
 
     fn text(&self, flow: &Flow) -> [String; NUMBERS] {
         let key = &flow.key;
-        let [host_a, host_b] =
-            key.outer.map_or_else(|| [UNKNOWN.to_owned(), UNKNOWN.to_owned()], |p| [p.first.to_string(), p.second.to_string()]);
+        let names = &self.reading.names;
+        let called = |a, inner| names.address(a, inner).unwrap_or_else(|| a.to_string());
+        let [host_a, host_b] = match key.outer {
+            Some(p) => [called(p.first, false), called(p.second, false)],
+            None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],
+        };
         let [inner_a, inner_b] = match key.inner.pair() {
-            Some(p) => [p.first.to_string(), p.second.to_string()],
+            Some(p) => [called(p.first, true), called(p.second, true)],
             None => [key.inner.proto(), UNKNOWN.to_owned()],
         };
-        [sanitize(self.reading.interface(flow)).into_owned(), tunnel(flow), host_a, host_b, inner_a, inner_b]
+        [sanitize(self.reading.interface(flow)).into_owned(), tunnel(flow, names), host_a, host_b, inner_a, inner_b]
     }
 
     fn total(&self, sum: &Counters) -> [String; COLUMNS] {
@@ -196,11 +201,12 @@ impl Cells<'_> {
 }
 
 /// `vxlan 10000`, nested `vxlan 10000 > gtpu 7`, with more between them `vxlan 1 > .. > gtpu 7`.
-fn tunnel(flow: &Flow) -> String {
+fn tunnel(flow: &Flow, names: &Names) -> String {
     if flow.key.outer.is_none() {
         return UNKNOWN.to_owned();
     }
-    let named = |t: crate::flow::Tunnel| t.id.map_or_else(|| t.kind.to_string(), |id| format!("{} {id}", t.kind));
+    let id = |id: u32| names.id(id).map_or_else(|| id.to_string(), str::to_owned);
+    let named = |t: crate::flow::Tunnel| t.id.map_or_else(|| t.kind.to_string(), |n| format!("{} {}", t.kind, id(n)));
     let names: Vec<String> = tunnels(&flow.key).map(named).collect();
     match names.len() {
         0 => flow.key.outermost.kind.to_string(),

@@ -29,6 +29,7 @@ const FOU_ATTR_TYPE: u16 = 4;
 const FOU_ENCAP_GUE: u8 = 2;
 
 /// linux/ethtool_netlink.h
+const NLA_F_NESTED: u16 = 0x8000;
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
 const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
 const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
@@ -80,7 +81,9 @@ impl Netlink {
     /// The features (offloads) of an interface that are on, by the kernel's names: `rx-gro`, `hw-tc-offload` ...
     pub fn features(&mut self, ifindex: u32) -> Result<BTreeSet<String>> {
         let (mut on, mut this) = (BTreeSet::new(), false);
-        self.ask("ethtool", ETHTOOL_MSG_FEATURES_GET, None, |kind, value| match kind {
+        // Which interface is not for the asking where all are listed, but older kernels want a header.
+        let header = DefaultNla::new(ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED, Vec::new());
+        self.ask("ethtool", ETHTOOL_MSG_FEATURES_GET, Some(header), |kind, value| match kind {
             // Which interface comes first in every object.
             ETHTOOL_A_FEATURES_HEADER => {
                 let index = inside(value).find(|a| a.kind() == ETHTOOL_A_HEADER_DEV_INDEX);

@@ -15,7 +15,8 @@ use crate::{
     filter::{Filter, FilterError},
     flow::{Books, Count, Counters, Key, Tunnel},
     history::History,
-    matrix::{End, Level, Matrix, Measure, Scope, Tally, Within},
+    matrix::{End, Level, Matrix, Measure, Scope, Tally, Within, label},
+    names::Names,
     snapshot::{Interface, Interval, Rows, Snapshot},
     tui::{
         Reading,
@@ -252,6 +253,10 @@ pub struct Start {
     pub filter: String,
     /// What is watched, in a word or two: "lab", a file's name.
     pub title: String,
+    /// What addresses are called, and whether that is shown at first.
+    pub names: Names,
+    /// Addresses at first, though there are names.
+    pub numeric: bool,
     /// A capture: every interval is known from the start.
     pub recorded: bool,
 }
@@ -273,6 +278,10 @@ pub struct App {
     pub top: Option<usize>,
     /// What is watched, in a word or two.
     pub title: String,
+    /// What addresses are called.
+    pub names: Names,
+    /// Addresses, not names.
+    pub numeric: bool,
     /// The levels that were entered, from the hosts down.
     pub crumbs: Vec<Crumb>,
     /// Only this tunnel.
@@ -407,10 +416,12 @@ impl App {
             by_name: false,
             top: start.top,
             title: units::sanitize(&start.title).into_owned(),
+            numeric: start.numeric,
             crumbs: Vec::new(),
             tunnel: None,
-            filter: Filter::parse(&start.filter)?,
+            filter: start.names.filter(&start.filter)?,
             filter_text: start.filter.trim().to_owned(),
+            names: start.names,
             editing: None,
             marks: BTreeSet::new(),
             pick: None,
@@ -435,6 +446,18 @@ impl App {
             held: None,
             trends: Trends::default(),
         })
+    }
+
+    /// What an end is called on the screen: its name, where it has one, or its address.
+    pub fn called(&self, end: End) -> String {
+        const LONGEST: usize = 28;
+        match end {
+            End::Addr(a) if !self.numeric => {
+                self.names.address(a, !self.crumbs.is_empty()).map(|name| super::text::fit(&name, LONGEST).into_owned())
+            }
+            _ => None,
+        }
+        .unwrap_or_else(|| label(end, self.picture.matrix.folded))
     }
 
     /// Which rows count and what their ends are.
@@ -805,15 +828,15 @@ impl App {
             (false, _) => {
                 let ends: Vec<End> = self.marks.iter().copied().collect();
                 let label = match ends.as_slice() {
-                    [one] => one.to_string(),
-                    [first, rest @ ..] => format!("{first} +{}", rest.len()),
+                    [one] => self.called(*one),
+                    [first, rest @ ..] => format!("{} +{}", self.called(*first), rest.len()),
                     [] => String::new(),
                 };
                 (Within::Any(ends), label)
             }
-            (true, Some(Pick::End(e))) => (Within::Any(vec![e]), e.to_string()),
-            (true, Some(Pick::Pair(a, b))) if a == b => (Within::Pair(a, a), a.to_string()),
-            (true, Some(Pick::Pair(a, b))) => (Within::Pair(a, b), format!("{a} ⇄ {b}")),
+            (true, Some(Pick::End(e))) => (Within::Any(vec![e]), self.called(e)),
+            (true, Some(Pick::Pair(a, b))) if a == b => (Within::Pair(a, a), self.called(a)),
+            (true, Some(Pick::Pair(a, b))) => (Within::Pair(a, b), format!("{} ⇄ {}", self.called(a), self.called(b))),
             (true, None) => return,
         };
         let other = match &within {
@@ -1046,7 +1069,7 @@ impl App {
 
     fn filter_as_written(&mut self) {
         let Some(e) = &mut self.editing else { return };
-        match Filter::parse(&e.text) {
+        match self.names.filter(&e.text) {
             Ok(f) => {
                 e.error = None;
                 if f != self.filter {
@@ -1096,6 +1119,7 @@ impl App {
                 };
                 self.refresh();
             }
+            Action::Names => self.numeric = !self.numeric,
             Action::Unit => {
                 self.unit = match self.unit {
                     Unit::Bits => Unit::Bytes,

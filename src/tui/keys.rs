@@ -57,6 +57,8 @@ pub enum Action {
     Rate,
     /// Bits, bytes, packets.
     Unit,
+    /// Names or addresses.
+    Names,
     /// Sort by the next column.
     Sort,
     /// Sort the other way round.
@@ -168,11 +170,12 @@ pub const BINDINGS: &[Binding] = &[
     hinted(bind(&[k(KeyCode::Esc), k(KeyCode::Backspace)], "Esc", Action::Back, Group::Explore, "unselect, then one level back"), "back"),
     hinted(bind(&[c('m')], "m", Action::Mark, Group::Explore, "mark or unmark the selected host"), "mark"),
     bind(&[c('c')], "c", Action::ClearMarks, Group::Explore, "clear the marks"),
-    hinted(bind(&[c('i'), c('n')], "i", Action::NextTunnel, Group::Show, "next tunnel id"), "id"),
-    bind(&[c('I'), c('N')], "I", Action::PreviousTunnel, Group::Show, "previous tunnel id"),
+    hinted(bind(&[c('i')], "i", Action::NextTunnel, Group::Show, "next tunnel id"), "id"),
+    bind(&[c('I')], "I", Action::PreviousTunnel, Group::Show, "previous tunnel id"),
     hinted(bind(&[c('/')], "/", Action::Filter, Group::Show, "filter, as in --filter"), "filter"),
     hinted(bind(&[c('t')], "t", Action::Rate, Group::Show, "rates or totals"), "total"),
     hinted(bind(&[c('b')], "b", Action::Unit, Group::Show, "bits, bytes or packets"), "unit"),
+    bind(&[c('n')], "n", Action::Names, Group::Show, "names or addresses"),
     hinted(bind(&[c('s')], "s", Action::Sort, Group::Show, "sort by the next column, or by name"), "sort"),
     bind(&[c('S')], "S", Action::Reverse, Group::Show, "reverse the order"),
     bind(&[c('+'), c('=')], "+", Action::More, Group::Show, "more hosts before \"other\""),

@@ -46,11 +46,13 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         return;
     }
     let n = m.len();
-    let full: Vec<String> = m.ends.iter().map(End::to_string).collect();
-    let addresses: Vec<String> = m.ends.iter().filter(|e| matches!(e, End::Addr(_))).map(End::to_string).collect();
+    let full: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
+    // what has a name keeps it whole
+    let is_address = |i: usize| matches!(m.ends[i], End::Addr(a) if full[i] == a.to_string());
+    let addresses: Vec<String> = (0..n).filter(|i| is_address(*i)).map(|i| full[i].clone()).collect();
     let cut = shared_prefix(&addresses);
     let short = |i: usize| match m.ends[i] {
-        End::Addr(_) => full[i][cut..].to_owned(),
+        End::Addr(_) if is_address(i) => full[i][cut..].to_owned(),
         _ => full[i].clone(),
     };
     let widest = full.iter().map(|l| l.width()).max().unwrap_or(0);

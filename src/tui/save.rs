@@ -10,7 +10,6 @@ use crate::{
         svg::{self, SvgEnd, SvgStyle},
     },
     flow::Count,
-    matrix::label,
     tui::{
         app::{App, Form},
         look::Look,
@@ -28,7 +27,7 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     let p = &app.picture;
     let m = &p.matrix;
     let n = m.len();
-    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: label(*e, m.folded), colour: look.colour(*e) }).collect();
+    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: app.called(*e), colour: look.colour(*e) }).collect();
     let square: Vec<Vec<u64>> = (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j))).collect()).collect();
     let mut title = vec!["hosts".to_owned()];
     title.extend(app.crumbs.iter().map(|c| c.label.clone()));

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::Count,
-    matrix::{End, Level, label},
+    matrix::{End, Level},
     tui::{
         app::{App, Hit, Pick},
         keys::Action,
@@ -219,7 +219,7 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         let sign = if app.marks.contains(&end) { ("●", look.accent) } else { ("■", if lit { colour } else { look.faint }) };
         let entry = Entry {
             sign,
-            name: &label(end, m.folded),
+            name: &app.called(end),
             style: if lit { colour } else { look.dim },
             line: if lit { colour } else { look.faint },
             share: (app.measure(both(i)), max),
@@ -240,7 +240,7 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
     let all = app.measure(picture.tally.total);
     let value = |c: Count| app.quantity(c).to_string();
     let word = |s: &str| Span::styled(s.to_owned(), look.dim);
-    let end = |e: End| Span::styled(label(e, picture.matrix.folded), look.end(e));
+    let end = |e: End| Span::styled(app.called(e), look.end(e));
     let mut lines = Vec::new();
     let name = match pick {
         Pick::End(e) => {
@@ -266,13 +266,13 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
         }
         Pick::Pair(a, b) => {
             // the second without what it shares with the first where there is no room for both
-            let full = [a, b].map(|e| label(e, picture.matrix.folded));
+            let full = [a, b].map(|e| app.called(e));
             let cut = match (a, b) {
                 (End::Addr(_), End::Addr(_)) if a != b => shared_prefix(&full),
                 _ => 0,
             };
             let short = |e: End, room: usize| {
-                let text = label(e, picture.matrix.folded);
+                let text = app.called(e);
                 let cut = if full[0].width() + full[1].width() > room { cut } else { 0 };
                 Span::styled(text[cut.min(text.len())..].to_owned(), look.end(e))
             };

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     chord::{Layout, Scene, ease, padding, tween},
     colour::Rgb,
-    matrix::{End, Matrix, label},
+    matrix::{End, Matrix},
     raster::{Blocks, Canvas},
     shapes::Part,
     tui::{
@@ -186,13 +186,15 @@ pub fn part(ends: &[End], pick: Pick) -> Option<Part> {
 /// The ends as the circle labels them: without what all share where that makes the circle larger.
 pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::End> {
     let m = &app.picture.matrix;
-    let mut labels: Vec<String> = m.ends.iter().map(|e| label(*e, m.folded)).collect();
+    let mut labels: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
     let widest = labels.iter().map(|l| l.width()).max().unwrap_or(0);
     if usize::from(area.width) < 2 * usize::from(area.height) + 2 * widest + 4 {
-        let addresses: Vec<String> = m.ends.iter().filter(|e| matches!(e, End::Addr(_))).map(End::to_string).collect();
+        // what has a name keeps it whole
+        let is_address = |label: &String, end: &End| matches!(end, End::Addr(a) if *label == a.to_string());
+        let addresses: Vec<String> = labels.iter().zip(&m.ends).filter(|(l, e)| is_address(l, e)).map(|(l, _)| l.clone()).collect();
         let cut = shared_prefix(&addresses);
         for (label, end) in labels.iter_mut().zip(&m.ends) {
-            if matches!(end, End::Addr(_)) {
+            if is_address(label, end) {
                 label.drain(..cut);
             }
         }

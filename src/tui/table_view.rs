@@ -342,6 +342,16 @@ impl Room {
     }
 }
 
+/// A pair of which at least one has a name to be shown.
+fn named(app: &App, p: Pair, inner: bool) -> Option<String> {
+    if app.numeric {
+        return None;
+    }
+    let [a, b] = [p.first, p.second].map(|a| app.names.address(a, inner));
+    (a.is_some() || b.is_some())
+        .then(|| format!("{} ⇄ {}", a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())))
+}
+
 fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
     let rate = app.rate.then_some(app.picture.elapsed);
     let one = |c: Count| match room.bare {
@@ -359,10 +369,12 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
             (Some(t), n) => format!("{} ({n} deep)", tunnel_name(t)),
             (None, _) => String::new(),
         },
-        Column::Outer => line.key.outer.map_or_else(|| "overflow".to_owned(), |p| room.pair(p, room.cut[0])),
+        Column::Outer => {
+            line.key.outer.map_or_else(|| "overflow".to_owned(), |p| named(app, p, false).unwrap_or_else(|| room.pair(p, room.cut[0])))
+        }
         Column::Inner => match line.key.inner {
             _ if line.key.other => "other".to_owned(),
-            Inner::Pair(p) => room.pair(p, room.cut[1]),
+            Inner::Pair(p) => named(app, p, true).unwrap_or_else(|| room.pair(p, room.cut[1])),
             Inner::Proto(p) => p.to_string(),
         },
         Column::Forward => one(line.counters.fwd()),

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What people call addresses and tunnel ids: a file of names, /etc/hosts, the interfaces of this
+//! host's network namespaces and, only when asked, reverse DNS.
+//!
+//! The file is hosts(5), in which an address may also be a network or a tunnel id:
+//!
+//! ```text
+//! 172.16.1.100     node-a  node-a.example   # the first name is shown, filters take all
+//! 192.168.0.0/24   blue-clients
+//! vni:10000        blue
+//! ```
+//!
+//! A name never replaces what was measured: JSON and CSV keep the addresses beside the names, and an
+//! address that two interfaces have is nobody's.
+use std::{
+    fs,
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use foldhash::{HashMap, HashMapExt};
+use ipnet::IpNet;
+
+use crate::{
+    dns::Resolver,
+    filter::{Filter, FilterError, Meanings},
+    netlink::Netlink,
+    netns::{self, Netns},
+    units::sanitize,
+};
+
+/// Where the system's own names are.
+pub const HOSTS: &str = "/etc/hosts";
+/// As many namespaces are looked into for local addresses.
+const MOST_NAMESPACES: usize = 512;
+/// A longer file is no file of names.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Names, and where to ask for more. Clones share what is found later.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    book: Arc<Book>,
+    /// Inner addresses of this host's own interfaces, when they have been found.
+    local: Arc<Mutex<HashMap<IpAddr, String>>>,
+    resolver: Option<Arc<Resolver>>,
+}
+
+/// What files say.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Book {
+    hosts: HashMap<IpAddr, String>,
+    /// Longest prefix first.
+    nets: Vec<(IpNet, String)>,
+    ids: HashMap<u32, String>,
+    /// Every name and alias, in lower case, to what it means.
+    meanings: HashMap<String, Vec<Meaning>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Net(IpNet),
+    Id(u32),
+}
+
+impl Names {
+    /// Reads `file`, if there is one, and then [`HOSTS`] for what it does not say.
+    ///
+    /// # Errors
+    /// The file cannot be read or a line of it means nothing: which, and why.
+    pub fn read(file: Option<&Path>) -> Result<Names> {
+        let mut book = Book::default();
+        if let Some(path) = file {
+            let shown = sanitize(&path.to_string_lossy()).into_owned();
+            let size = fs::metadata(path).with_context(|| format!("read {shown}"))?.len();
+            if size > MOST_BYTES {
+                return Err(anyhow!("{shown} has {size} bytes: that is no file of names"));
+            }
+            let text = fs::read(path).with_context(|| format!("read {shown}"))?;
+            book.add(&String::from_utf8_lossy(&text), false).map_err(|e| anyhow!("{shown}, {e}"))?;
+        }
+        // The system's own may hold what we do not understand; it is not ours to complain about.
+        let system = fs::read(HOSTS).unwrap_or_default();
+        let _ = book.add(&String::from_utf8_lossy(&system), true);
+        book.nets.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
+        Ok(Names { book: Arc::new(book), ..Names::default() })
+    }
+
+    /// Looks for this host's own addresses in its network namespaces, on a thread of its own, which
+    /// is there to be waited for where names are wanted at once.
+    pub fn look_around(&self) -> Option<JoinHandle<()>> {
+        let local = Arc::clone(&self.local);
+        let look = move || {
+            let found = local_names();
+            *local.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        };
+        // Without a thread there are fewer names, and nothing else is wrong.
+        std::thread::Builder::new().name("tmon-names".to_owned()).spawn(look).ok()
+    }
+
+    /// Asks for the names of these addresses and waits for answers, but no longer than this.
+    pub fn settle(&self, addresses: impl Iterator<Item = (IpAddr, bool)>, most: Duration) {
+        let Some(resolver) = &self.resolver else { return };
+        addresses.for_each(|(address, inner)| drop(self.address(address, inner)));
+        let end = Instant::now() + most;
+        while resolver.is_waiting() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks DNS for what is not known otherwise, in the background.
+    pub fn resolve(&mut self, resolver: Resolver) {
+        self.resolver = Some(Arc::new(resolver));
+    }
+
+    /// There is nothing to look up.
+    pub fn is_empty(&self) -> bool {
+        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        self.book.hosts.is_empty() && self.book.nets.is_empty() && local.is_empty() && self.resolver.is_none()
+    }
+
+    /// What an address is called, safe for a terminal; never waits. `inner` says that it was seen in
+    /// a tunnel, where this host's own interfaces have names, too.
+    pub fn address(&self, address: IpAddr, inner: bool) -> Option<String> {
+        if let Some(name) = self.book.address(address) {
+            return Some(name.to_owned());
+        }
+        if inner && let Some(name) = self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address) {
+            return Some(name.clone());
+        }
+        self.resolver.as_ref()?.name(address)
+    }
+
+    /// What a tunnel id is called, safe for a terminal.
+    pub fn id(&self, id: u32) -> Option<&str> {
+        self.book.ids.get(&id).map(String::as_str)
+    }
+
+    /// Reads a filter in which names stand for addresses and ids.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub fn filter(&self, text: &str) -> Result<Filter, FilterError> {
+        Filter::parse_named(text, &Meanings { nets: &|n| self.nets(n), ids: &|n| self.ids(n) })
+    }
+
+    /// The networks that a name means; filters take them.
+    pub fn nets(&self, name: &str) -> Vec<IpNet> {
+        let name = name.to_lowercase();
+        let book = self.book.meanings.get(&name).into_iter().flatten();
+        let mut found: Vec<IpNet> = book.filter_map(|m| if let Meaning::Net(net) = m { Some(*net) } else { None }).collect();
+        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        found.extend(local.iter().filter(|(_, n)| n.to_lowercase() == name).map(|(a, _)| IpNet::from(*a)));
+        if let Some(resolver) = &self.resolver {
+            found.extend(resolver.addresses(&name).into_iter().map(IpNet::from));
+        }
+        found
+    }
+
+    /// The tunnel ids that a name means.
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        let book = self.book.meanings.get(&name.to_lowercase()).into_iter().flatten();
+        book.filter_map(|m| if let Meaning::Id(id) = m { Some(*id) } else { None }).collect()
+    }
+}
+
+impl Book {
+    /// Adds what is not said already. `tolerant` passes over what means nothing.
+    fn add(&mut self, text: &str, tolerant: bool) -> Result<(), String> {
+        for (number, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            let Some(what) = words.next() else { continue };
+            let names: Vec<String> = words.map(|n| sanitize(n).into_owned()).collect();
+            let said = match (meaning(what), names.first()) {
+                (Some(meaning), Some(name)) => {
+                    self.say(meaning, name);
+                    for name in &names {
+                        self.meanings.entry(name.to_lowercase()).or_default().push(meaning);
+                    }
+                    Ok(())
+                }
+                (None, _) => Err(format!("{} is neither an address, nor a network, nor an id such as vni:10000", sanitize(what))),
+                (_, None) => Err(format!("{} has no name", sanitize(what))),
+            };
+            if let Err(why) = said
+                && !tolerant
+            {
+                return Err(format!("line {}: {why}", number + 1));
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, meaning: Meaning, name: &str) {
+        match meaning {
+            Meaning::Id(id) => drop(self.ids.entry(id).or_insert_with(|| name.to_owned())),
+            Meaning::Net(net) if net.prefix_len() == net.max_prefix_len() => {
+                // Every host has the same loopback: that is no name of anything seen on a wire.
+                if !net.addr().is_loopback() {
+                    self.hosts.entry(net.addr()).or_insert_with(|| name.to_owned());
+                }
+            }
+            Meaning::Net(net) => self.nets.push((net, name.to_owned())),
+        }
+    }
+
+    fn address(&self, address: IpAddr) -> Option<&str> {
+        self.hosts.get(&address).or_else(|| self.nets.iter().find(|(net, _)| net.contains(&address)).map(|(_, n)| n)).map(String::as_str)
+    }
+}
+
+fn meaning(text: &str) -> Option<Meaning> {
+    if let Some(id) = text.strip_prefix("vni:").or_else(|| text.strip_prefix("id:")) {
+        return id.parse().ok().map(Meaning::Id);
+    }
+    let net = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>().map(|n| n.trunc()));
+    net.ok().map(Meaning::Net)
+}
+
+/// The addresses of the interfaces here and in the named namespaces: `eth0`, `tenant-a/veth0`.
+fn local_names() -> HashMap<IpAddr, String> {
+    let mut found: HashMap<IpAddr, Option<String>> = HashMap::new();
+    let mut add = |netns: Option<&str>, netlink: Result<Netlink>| {
+        let Ok(mut netlink) = netlink else { return };
+        let (Ok(links), Ok(addresses)) = (netlink.links(), netlink.addresses()) else { return };
+        for (index, address, _) in addresses {
+            let Some(link) = links.iter().find(|l| l.index == index) else { continue };
+            if address.is_loopback() || matches!(address, IpAddr::V6(a) if a.is_unicast_link_local()) {
+                continue;
+            }
+            let name = match netns {
+                Some(netns) => format!("{}/{}", sanitize(netns), sanitize(&link.name)),
+                None => sanitize(&link.name).into_owned(),
+            };
+            // Two interfaces have it: who is meant cannot be told.
+            found.entry(address).and_modify(|known| *known = None).or_insert(Some(name));
+        }
+    };
+    add(None, Netlink::open());
+    for name in netns::list().unwrap_or_default().iter().take(MOST_NAMESPACES) {
+        add(Some(name), Netns::open(name).and_then(|n| Netlink::open_in(&n)));
+    }
+    found.into_iter().filter_map(|(address, name)| Some((address, name?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn names(text: &str) -> Result<Names> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
+        Names::read(Some(file.path()))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn addresses_networks_and_ids() {
+        let n = names(
+            "# a comment\n\n 172.16.1.100\tnode-a node-a.example # and another\n172.16.1.0/24 rack-1\n172.16.0.0/16 site\n\
+             2001:db8::1 six\nvni:10000 blue\nid:7 red\n172.16.1.100 twice\n",
+        )
+        .expect("names");
+        assert_eq!(n.address(ip("172.16.1.100"), false).as_deref(), Some("node-a"), "the first says it");
+        assert_eq!(n.address(ip("172.16.1.101"), false).as_deref(), Some("rack-1"), "the longest prefix");
+        assert_eq!(n.address(ip("172.16.9.9"), false).as_deref(), Some("site"));
+        assert_eq!(n.address(ip("2001:db8::1"), true).as_deref(), Some("six"));
+        assert_eq!(n.address(ip("10.0.0.1"), false), None);
+        assert_eq!((n.id(10000), n.id(7), n.id(1)), (Some("blue"), Some("red"), None));
+        assert_eq!(n.nets("NODE-A.example"), ["172.16.1.100/32".parse::<IpNet>().expect("a net")], "by any of its names");
+        assert_eq!(n.nets("rack-1"), ["172.16.1.0/24".parse::<IpNet>().expect("a net")]);
+        assert_eq!((n.ids("blue"), n.ids("nobody")), (vec![10000], vec![]));
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        for (text, says) in [
+            ("1.2.3.4 a\nnonsense b\n", "line 2: nonsense is neither"),
+            ("1.2.3.4\n", "line 1: 1.2.3.4 has no name"),
+            ("1.2.3.4/33 a\n", "line 1: 1.2.3.4/33 is neither"),
+            ("vni:4294967296 a\n", "line 1: vni:4294967296 is neither"),
+            ("\x1b[2J a\n", "line 1: ␛[2J is neither"),
+        ] {
+            let e = format!("{:#}", names(text).expect_err("a bad line"));
+            assert!(e.contains(says), "{e}");
+        }
+        assert!(format!("{:#}", Names::read(Some(Path::new("/nowhere"))).expect_err("no file")).contains("read /nowhere"));
+    }
+
+    #[test]
+    fn names_are_made_safe() {
+        let n = names("1.2.3.4 a\x1b[31mb\n127.0.0.1 me\n").expect("names");
+        assert_eq!(n.address(ip("1.2.3.4"), false).as_deref(), Some("a␛[31mb"));
+        assert_eq!(n.address(ip("127.0.0.1"), false), None, "everybody's");
+    }
+
+    #[test]
+    fn own_interfaces_are_inner_names_only() {
+        let n = Names::default();
+        assert!(n.is_empty());
+        n.local.lock().expect("no panic").insert(ip("192.168.0.1"), "tenant/veth0".to_owned());
+        assert_eq!(n.address(ip("192.168.0.1"), true).as_deref(), Some("tenant/veth0"));
+        assert_eq!(n.address(ip("192.168.0.1"), false), None);
+        assert_eq!(n.nets("tenant/veth0"), ["192.168.0.1/32".parse::<IpNet>().expect("a net")]);
+    }
+}
