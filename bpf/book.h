@@ -104,23 +104,22 @@ static __always_inline __u32 shard(void)
  * has segments, each with a copy of the headers: everything up to the payload of the last header
  * that was read. A tag in the metadata is on the wire too.
  */
-static __always_inline struct weight weigh_at(struct __sk_buff *skb, __u32 frame, __u32 off, __u32 end, __u32 proto,
-					      __u32 jumbo)
+static __always_inline struct weight weigh(struct __sk_buff *skb, const struct walk *w)
 {
-	__u32 size = skb->gso_size, segments = 1, bytes = frame, headers;
+	__u32 size = skb->gso_size, segments = 1, bytes = w->frame, headers;
 
 	if (unlikely(size) && !cfg_skb) {
-		headers = off;
-		if (proto == PROTO_TCP) {
-			struct tcp *tcp = bytes_at(skb, headers, sizeof(*tcp), end);
+		headers = w->off;
+		if (w->ip_proto == PROTO_TCP) {
+			struct tcp *tcp = bytes_at(skb, headers, sizeof(*tcp), w->end);
 
 			headers += tcp ? (tcp->offset >> 4) * 4 : sizeof(*tcp);
-		} else if (proto == PROTO_UDP) {
+		} else if (w->ip_proto == PROTO_UDP) {
 			headers += sizeof(struct udp);
 		}
 		if (cfg_replay)
 			headers -= skb->cb[2];
-		if (jumbo) { /* the kernel takes it out of what it sends */
+		if (w->flags & WALK_JUMBO) { /* the kernel takes it out of what it sends */
 			headers -= JUMBO_HEADER;
 			bytes -= JUMBO_HEADER;
 		}
@@ -133,11 +132,6 @@ static __always_inline struct weight weigh_at(struct __sk_buff *skb, __u32 frame
 	if (!cfg_replay && unlikely(skb->vlan_present))
 		bytes += segments * sizeof(struct vlan);
 	return (struct weight){ segments, bytes };
-}
-
-static __always_inline struct weight weigh(struct __sk_buff *skb, const struct walk *w)
-{
-	return weigh_at(skb, w->frame, w->off, w->end, w->ip_proto, w->flags & WALK_JUMBO);
 }
 
 static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct weight weight)
@@ -168,46 +162,58 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
 	} while (0)
 
-/* Counts the packet in hand if the row is in this group; 0 if it is not. SAME says whether a slot has its key. */
-#define HIT(g, hash, hook, weight, SAME)                                                \
-	({                                                                              \
-		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0;             \
-                                                                                        \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP; j++) \
-		{                                                                       \
-			typeof(g->slot[0]) *s = &g->slot[(first + j) & (GROUP - 1)];    \
-                                                                                        \
-			barrier_var(s); /* computed once */                             \
-			if (*(volatile __u32 *)&s->tag == tag && SAME(s)) {             \
-				ADD_TO(s, hook, weight);                                \
-				done = 1;                                               \
-				break;                                                  \
-			}                                                               \
-		}                                                                       \
-		done;                                                                   \
+/*
+ * The slot of this group with the key's tag, or NULL. Not its key's, if once in a while another
+ * key of the group has the same tag.
+ */
+#define WITH_TAG(g, hash)                                                                     \
+	({                                                                                    \
+		typeof(&g->slot[0]) found = NULL;                                             \
+                                                                                              \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP; j++)       \
+		{                                                                             \
+			typeof(&g->slot[0]) s = &g->slot[(PLACE_OF(hash) + j) & (GROUP - 1)]; \
+                                                                                              \
+			barrier_var(s); /* computed once */                                   \
+			if (*(volatile __u32 *)&s->tag == TAG_OF(hash)) {                     \
+				found = s;                                                    \
+				break;                                                        \
+			}                                                                     \
+		}                                                                             \
+		found;                                                                        \
 	})
 
 /*
- * The same, where the row is made in this group if it has a free slot. COPY writes the key. The
- * slot that we claimed is ours alone until its tag is published.
+ * Counts the packet in hand in this group, where the row is or can be made; 0 where neither. SAME
+ * says whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until
+ * its tag is published.
  */
 #define HIT_OR_MAKE(g, hash, hook, weight, SAME, COPY)                                           \
 	({                                                                                       \
-		__u32 made = HIT(g, hash, hook, weight, SAME);                                   \
+		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0;                      \
                                                                                                  \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !made; j++) \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++) \
 		{                                                                                \
-			typeof(g->slot[0]) *s = &g->slot[(PLACE_OF(hash) + j) & (GROUP - 1)];    \
+			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];             \
+                                                                                                 \
+			if (*(volatile __u32 *)&s->tag == tag && SAME(s)) {                      \
+				ADD_TO(s, hook, weight);                                         \
+				done = 1;                                                        \
+			}                                                                        \
+		}                                                                                \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++) \
+		{                                                                                \
+			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];             \
                                                                                                  \
 			if (*(volatile __u32 *)&s->tag != TAG_FREE ||                            \
 			    __sync_val_compare_and_swap(&s->tag, TAG_FREE, TAG_BUSY))            \
 				continue;                                                        \
 			COPY(s);                                                                 \
 			ADD_TO(s, hook, weight);                                                 \
-			__sync_lock_test_and_set(&s->tag, TAG_OF(hash));                         \
-			made = 1;                                                                \
+			__sync_lock_test_and_set(&s->tag, tag);                                  \
+			done = 1;                                                                \
 		}                                                                                \
-		made;                                                                            \
+		done;                                                                            \
 	})
 
 /* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same. */
@@ -232,12 +238,8 @@ static __always_inline int order6(const __u64 *pair)
 /* Writes a pair as the row has it. An IPv4 address fills the first word of its four, the rest is zero. */
 static __always_inline void put_pair(__be32 (*to)[4], const __u64 *from, int v6, int swapped)
 {
-	__u64 *first = (__u64 *)to[0], *second = (__u64 *)to[1];
+	__u64 *first = (__u64 *)to[swapped & 1], *second = (__u64 *)to[~swapped & 1];
 
-	if (swapped) {
-		first = (__u64 *)to[1];
-		second = (__u64 *)to[0];
-	}
 	if (v6) {
 		first[0] = from[0];
 		first[1] = from[1];
@@ -380,6 +382,12 @@ static __always_inline int same_key6(const struct slot6 *s, const struct key6 *k
 
 #define SAME6(s) same_key6(s, &c->key)
 #define COPY6(s) ((s)->key = c->key)
+#define COPY_ROW6(s)                                                                \
+	do {                                                                        \
+		COPY6(s);                                                           \
+		/* readers pass over a table in which nothing was ever made */      \
+		book(c, c->walk.hook, CELL_LARGE, (struct weight){ .packets = 1 }); \
+	} while (0)
 
 /* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if nothing was
  * counted. */
@@ -387,6 +395,7 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 {
 	int swapped = order4(outer);
 	struct group4 *g;
+	struct slot4 *s;
 	__u64 meta, hash;
 	__u32 index;
 
@@ -400,8 +409,12 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 	hash = hash4(meta, outer, inner);
 	index = GROUP_OF(hash, 0, cfg_mask4);
 	g = bpf_map_lookup_elem(&rows4, &index);
-	if (!g || !HIT(g, hash, hook, weight, SAME4))
+	if (!g)
 		return 0;
+	s = WITH_TAG(g, hash);
+	if (!s || !SAME4(s))
+		return 0;
+	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
 }
@@ -412,9 +425,14 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 	__u64 hash = hash6(&c->key);
 	__u32 index = GROUP_OF(hash, 0, cfg_mask6);
 	struct group6 *g = bpf_map_lookup_elem(&rows6, &index);
+	struct slot6 *s;
 
-	if (!g || !HIT(g, hash, hook, weight, SAME6))
+	if (!g)
 		return 0;
+	s = WITH_TAG(g, hash);
+	if (!s || !SAME6(s))
+		return 0;
+	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
 }
@@ -439,7 +457,7 @@ static __always_inline int count_row6(struct cpu *c)
 	__u32 index = GROUP_OF(hash, c->group, cfg_mask6);
 	struct group6 *g = bpf_map_lookup_elem(&rows6, &index);
 
-	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME6, COPY6) : 0;
+	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME6, COPY_ROW6) : 0;
 }
 
 /* Turns the key into that of the tunnel's `other` row: what the row was, without its inside. */

@@ -201,13 +201,16 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 off = w->off, proto = w->proto, v;
 
-	v = ethernet(skb, w, &off, w->end, &proto, MAX_TAGS - INLINE_TAGS, STATE_LINK);
-	if (v)
-		return v;
-	if (is_tag(proto))
-		return STOP(TOO_DEEP);
-	w->off = off;
-	w->proto = proto;
+	if (is_tag(proto)) {
+		v = ethernet(skb, w, &off, w->end, &proto, MAX_TAGS - INLINE_TAGS, STATE_LINK);
+		if (v)
+			return v;
+		if (is_tag(proto))
+			return STOP(TOO_DEEP);
+		w->off = off;
+		w->proto = proto;
+		return STATE_LINK; /* once more, so that the verifier does not follow each number of tags to the end */
+	}
 	switch (proto) {
 	case ETHERTYPE_IP:
 	case ETHERTYPE_IPV6:

@@ -60,8 +60,8 @@ static __always_inline int quick_ip(struct __sk_buff *skb, struct level *l, __u3
 	return 1;
 }
 
-/* The headers up to and with IP. proto: what is at l->off. */
-static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto)
+/* The headers up to and with IP. proto: what is at l->off; tags: as many are looked through. */
+static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto, int tags)
 {
 	if (proto == ETHERTYPE_TEB) {
 		struct eth *eth = packet(skb) + l->off;
@@ -70,7 +70,7 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 			return 0;
 		proto = bpf_ntohs(eth->type);
 		l->off += sizeof(*eth);
-		for (int i = 0; i < INLINE_TAGS && unlikely(is_tag(proto)); i++) {
+		for (int i = 0; i < tags && unlikely(is_tag(proto)); i++) {
 			struct vlan *tag = packet(skb) + l->off;
 
 			if ((void *)(tag + 1) > packet_end(skb))
@@ -195,12 +195,25 @@ static __always_inline enum behind quick_behind(struct __sk_buff *skb, struct le
 	return BEHIND_UNKNOWN;
 }
 
+/* A super-packet is many: what the states cost does not matter there. */
+static __always_inline int is_super(struct __sk_buff *skb)
+{
+	return skb->gso_size && !cfg_skb;
+}
+
+/* As weigh(), of what is no super-packet. */
+static __always_inline struct weight quick_weigh(struct __sk_buff *skb, __u32 frame)
+{
+	if (!cfg_replay && unlikely(skb->vlan_present))
+		frame += sizeof(struct vlan);
+	return (struct weight){ 1, frame };
+}
+
 /* What was read of a packet outside of the level in hand. */
 struct around {
 	const __u64 *pair6; /* outermost addresses, if they are IPv6 */
 	__u64 pair4;	    /* if they are not */
 	__u32 v6;
-	__u32 jumbo; /* WALK_JUMBO */
 	__u32 depth;
 	__u64 tunnel[2];
 };
@@ -212,7 +225,7 @@ struct around {
 static __always_inline int quick_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				     const struct around *a, const struct level *l)
 {
-	struct weight weight = weigh_at(skb, frame, l->off, l->end, l->proto, a->jumbo);
+	struct weight weight = quick_weigh(skb, frame);
 
 	if (!(a->v6 | l->v6) && a->depth == 1)
 		return hit4(c, hook, a->tunnel[0], a->pair4, l->pair[0], weight);

@@ -178,31 +178,22 @@ static __always_inline void deeper(struct walk *w, const struct level *l, const 
 	quick_push(w, l, o);
 }
 
-/* A packet arrives at a hook. In a capture's frame, cb says how long it was and how it starts. */
-static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
+/* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
+static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off, __u32 end, __u32 proto)
 {
-	__u32 off = 0, frame = skb->len, end = frame, proto = cfg_l3 ? PAYLOAD_IP : ETHERTYPE_TEB;
+	struct level l = { .off = off, .end = end };
 	struct cpu *c = this_cpu();
 	struct outside o;
-	struct level l;
 	struct walk *w;
 
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (cfg_replay) {
-		frame = skb->cb[0];
-		off = skb->cb[2] & 0xff;
-		end = off + skb->cb[4];
-		proto = skb->cb[3];
-	}
-	l.off = off;
-	l.end = end;
 	w = &c->walk;
-	if (likely(quick_level(skb, &l, proto))) {
+	if (likely(!is_super(skb)) && likely(quick_level(skb, &l, proto, INLINE_TAGS))) {
 		enum behind what = quick_behind(skb, &l, &o);
 
 		if (what == BEHIND_LEAF && !cfg_plain) {
-			book(c, hook, CELL_STOP + STOP_PLAIN, weigh_at(skb, frame, l.off, l.end, l.proto, 0));
+			book(c, hook, CELL_STOP + STOP_PLAIN, quick_weigh(skb, frame));
 			return TC_ACT_UNSPEC;
 		}
 		if (what == BEHIND_TUNNEL) {
@@ -225,7 +216,7 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 			a.tunnel[1] = 0;
 			l.off = w->off & MAX_HEADERS;
 			l.end = w->end;
-			what = quick_level(skb, &l, w->proto) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
+			what = quick_level(skb, &l, w->proto, 0) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
 			if (likely(what == BEHIND_LEAF) && quick_row(skb, c, hook, frame, &a, &l))
 				return TC_ACT_UNSPEC;
 			begin(w, hook, frame);
@@ -248,6 +239,24 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 	w->ip_proto = 0;
 	w->tunnel[0] = 0;
 	return go(skb, c, STATE_HEADERS);
+}
+
+/*
+ * A packet arrives at a hook. In a capture's frame, cb says how long it was and how it starts. The
+ * usual case has constants instead; the verifier leaves out the one that is not configured.
+ */
+static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
+{
+	__u32 len = skb->len;
+
+	if (cfg_replay) {
+		__u32 off = skb->cb[2] & 0xff;
+
+		return start(skb, hook, skb->cb[0], off, off + skb->cb[4], skb->cb[3]);
+	}
+	if (cfg_l3)
+		return start(skb, hook, len, 0, len, PAYLOAD_IP);
+	return start(skb, hook, len, 0, len, ETHERTYPE_TEB);
 }
 
 SEC("tc")
@@ -283,14 +292,14 @@ STATE(state_layer)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
-	if (w->depth && w->off <= MAX_HEADERS) {
+	if (w->depth && w->off <= MAX_HEADERS && !is_super(skb)) {
 		struct around a = {
 			.pair6 = w->outer, .pair4 = w->outer[0], .v6 = w->flags & WALK_OUTER6, .depth = w->depth
 		};
 		struct level l = { .off = w->off, .end = w->end };
 		struct outside o;
 
-		if (quick_level(skb, &l, w->proto)) {
+		if (quick_level(skb, &l, w->proto, 0)) {
 			enum behind what = quick_behind(skb, &l, &o);
 
 			a.tunnel[0] = w->tunnel[0];

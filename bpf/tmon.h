@@ -102,7 +102,8 @@ enum cell {
 	CELL_COUNTED,
 	CELL_STOP, /* + enum stop */
 	CELL_SUSPECT = CELL_STOP + STOPS,
-	CELL_OVERFLOW,	    /* + direction: in no row for want of room (also in counted) */
+	CELL_OVERFLOW,			/* + direction: in no row for want of room (also in counted) */
+	CELL_LARGE = CELL_OVERFLOW + 2, /* packets that made a row in the table of large rows */
 	CELL_FRAGMENT = 16, /* + enum kind: fragments of outer packets, in that tunnel's rows (also in counted) */
 	CELLS = 64,	    /* a power of two, so that an index is bounded by a mask */
 };
@@ -191,7 +192,7 @@ struct group6 {
 
 #pragma clang diagnostic pop
 
-_Static_assert(CELL_OVERFLOW + 2 <= CELL_FRAGMENT && CELL_FRAGMENT + KINDS <= CELLS, "every cell has its place");
+_Static_assert(CELL_LARGE < CELL_FRAGMENT && CELL_FRAGMENT + KINDS <= CELLS, "every cell has its place");
 _Static_assert(ROW_ID1 == 2 * ROW_ID, "one bit further");
 _Static_assert(sizeof(struct key4) == 24, "three words");
 _Static_assert(sizeof(struct slot4) == 64, "one cache line");

@@ -75,10 +75,7 @@ static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 o
 /* What a UDP port means. */
 static __always_inline __u32 port_entry(__be16 port)
 {
-	__u32 index = bpf_ntohs(port);
-
-	barrier_var(index); /* not every verifier knows that a swapped half word is no more than that */
-	return port_kind[index & 0xffff];
+	return port_kind[port];
 }
 
 /*

@@ -111,7 +111,7 @@ const volatile __u8 cfg_skb;	 /* count skbs, not the packets on the wire */
 const volatile __u8 cfg_plain;	 /* make rows of packets without a tunnel */
 const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
 
-/* What each UDP port means, enum kind with PORT_ flags; may change while we run. */
+/* What each UDP port, as it is on the wire, means: enum kind with PORT_ flags; may change while we run. */
 __u8 port_kind[65536] SEC(".data.ports");
 
 /*

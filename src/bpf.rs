@@ -46,6 +46,7 @@ const CELLS: usize = 64;
 const CELL_STOP: usize = 1;
 const CELL_SUSPECT: usize = 7;
 const CELL_OVERFLOW: usize = 8;
+const CELL_LARGE: usize = 10;
 const CELL_FRAGMENT: usize = 16;
 const PORT_FOU: u8 = 0x40;
 const PORT_EITHER: u8 = 0x80;
@@ -88,6 +89,11 @@ pub struct Port {
 }
 
 impl Port {
+    /// Where it is in the programs' table, which has ports as they are on the wire.
+    fn place(self) -> usize {
+        self.port.to_be().into()
+    }
+
     fn entry(self) -> u8 {
         // These tunnels' servers answer from the port.
         let either = matches!(self.kind, Kind::Teredo | Kind::Ayiya | Kind::L2tp | Kind::Wireguard | Kind::Esp);
@@ -242,11 +248,9 @@ impl Program {
         cfg.cfg_shards = u32::from(config.shards.max(1).next_power_of_two() - 1);
         cfg.cfg_seed = seed;
         let table = &mut open.maps.data_ports_data.as_deref_mut().context("the BPF object has no port table")?.port_kind;
-        for (kind, port) in DEFAULT_PORTS {
-            table[usize::from(*port)] = Port { kind: *kind, fou: false, port: *port }.entry();
-        }
-        for port in &config.ports {
-            table[usize::from(port.port)] = port.entry();
+        let default = DEFAULT_PORTS.iter().map(|(kind, port)| Port { kind: *kind, fou: false, port: *port });
+        for port in default.chain(config.ports.iter().copied()) {
+            table[port.place()] = port.entry();
         }
         // One group more than the programs use: the interface's aged rows.
         for (map, entries) in [(&mut open.maps.rows4, rows), (&mut open.maps.rows6, rows), (&mut open.maps.others, others + 1)] {
@@ -342,7 +346,7 @@ impl Program {
     /// From now on this UDP port leads to that tunnel.
     pub fn set_port(&self, port: Port) {
         // SAFETY: the mapping is 65,536 bytes long; the program reads single bytes.
-        unsafe { ptr::write_volatile(self.ports.as_mut_ptr().add(usize::from(port.port)), port.entry()) }
+        unsafe { ptr::write_volatile(self.ports.as_mut_ptr().add(port.place()), port.entry()) }
     }
 
     /// Runs one frame through a hook's entry program, which must have been loaded with
@@ -435,7 +439,8 @@ impl Program {
     /// The same where the books have been read already: rows are in this memory and always there.
     pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> Fill {
         let _lock = self.lock(FlockArg::LockShared);
-        let (fill, place) = self.tables.read(interface, rows);
+        let large = (0..2).any(|hook| cells.0[hook * CELLS + CELL_LARGE].packets > 0);
+        let (fill, place) = self.tables.read(interface, large, rows);
         for direction in 0..2 {
             let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + direction]));
             if n.iter().any(|n| !n.is_zero()) {

@@ -431,9 +431,10 @@ impl Rows {
         self.large.append(&mut o.large);
     }
 
-    fn since(self, older: &Rows) -> Rows {
+    fn since(&self, older: &Rows) -> Rows {
         let mut gone = Vec::new();
-        let mut rows = Rows { small: subtract(self.small, &older.small, &mut gone), large: subtract(self.large, &older.large, &mut gone) };
+        let mut rows =
+            Rows { small: subtract(&self.small, &older.small, &mut gone), large: subtract(&self.large, &older.large, &mut gone) };
         rows.settle(&gone);
         rows
     }
@@ -485,25 +486,29 @@ fn happened<P: Packed>(row: &mut P) -> bool {
 }
 
 /// Newer minus older, row by row; rows in which nothing happened are left out.
-fn subtract<P: Packed>(mut newer: Vec<P>, older: &[P], gone: &mut Vec<Gone>) -> Vec<P> {
+fn subtract<P: Packed>(newer: &[P], older: &[P], gone: &mut Vec<Gone>) -> Vec<P> {
     let mut old = older.iter().copied().peekable();
-    newer.retain_mut(|row| {
+    let mut rows = Vec::with_capacity(newer.len()); // what is never written is never resident
+    for row in newer {
+        let mut row = *row;
         while let Some(before) = old.next_if(|o| o.place() < row.place()) {
             gone.push(before.gone());
         }
         if let Some(mut before) = old.next_if(|o| o.place() == row.place()) {
             let [then, now] = [*before.counts(), *row.counts()];
             let went_back = (0..2).any(|i| now[i].packets < then[i].packets || now[i].bytes < then[i].bytes);
-            if before.same_key(row) && !went_back {
+            if before.same_key(&row) && !went_back {
                 *row.counts() = [now[0].since(then[0]), now[1].since(then[1])];
             } else {
                 gone.push(before.gone());
             }
         }
-        happened(row)
-    });
+        if happened(&mut row) {
+            rows.push(row);
+        }
+    }
     gone.extend(old.map(|o| o.gone()));
-    newer
+    rows
 }
 
 /// Totals at an instant.
@@ -541,12 +546,7 @@ impl Snapshot {
     /// live, whatever it is called and however often it is made anew; one at a new place counts from
     /// zero.
     pub fn since(&self, older: &Snapshot) -> Interval {
-        self.clone().into_since(older)
-    }
-
-    /// As [`Snapshot::since`], without a copy of the rows.
-    pub fn into_since(self, older: &Snapshot) -> Interval {
-        let mut interfaces = self.interfaces;
+        let mut interfaces = self.interfaces.clone();
         for (i, now) in interfaces.iter_mut().enumerate() {
             if let Some(before) = older.interfaces.get(i) {
                 now.books = now.books.since(&before.books);

@@ -97,9 +97,10 @@ impl Tables {
         [&self.rows4, &self.rows6, &self.others].map(|t| t.map.as_fd())
     }
 
-    /// Appends every row as of interface `interface`. Returns how full the tables are, and the
-    /// first place (see [`Rows::push`]) that is not taken.
-    pub fn read(&self, interface: u16, rows: &mut Rows) -> (Fill, u32) {
+    /// Appends every row as of interface `interface`; `large` says whether a row was ever made in
+    /// the second table, which is twice as much to look through as the first. Returns how full the
+    /// tables are, and the first place (see [`Rows::push`]) that is not taken.
+    pub fn read(&self, interface: u16, large: bool, rows: &mut Rows) -> (Fill, u32) {
         let mut place = 0;
         let mut used = [0u64; 3];
         for slot in self.rows4.slots::<slot4>() {
@@ -111,6 +112,10 @@ impl Tables {
             place += 1;
         }
         for (table, used) in [&self.rows6, &self.others].into_iter().zip(&mut used[1..]) {
+            if !large && ptr::eq(table, &self.rows6) {
+                place += table.slots::<slot6>().len() as u32;
+                continue;
+            }
             for slot in table.slots::<slot6>() {
                 // SAFETY: as above.
                 if let Some((key, counts)) = unsafe { read(slot) } {

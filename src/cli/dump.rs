@@ -103,9 +103,8 @@ impl Dump {
             }
             let newer = live.read()?;
             tell(&mut live);
-            let kept = newer.clone();
-            printer.print(&newer.into_since(&older))?;
-            older = kept;
+            printer.print(&newer.since(&older))?;
+            older = newer;
         }
         Ok(())
     }
