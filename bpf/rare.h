@@ -66,7 +66,7 @@ static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 /* ERSPAN, draft-foschiano-erspan: without a sequence number type I, with one II; 0x22eb is III. */
 static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 type, int sequence)
 {
-	__u32 size = type == ETHERTYPE_ERSPAN3 ? 12 : 8, session, frame = 0;
+	__u32 size = 8, session, frame = 0;
 	__u8 *p;
 
 	if (type == ETHERTYPE_ERSPAN && !sequence)
@@ -78,6 +78,10 @@ static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32
 		return STOP(MALFORMED);
 	session = (p[2] & 3) << 8 | p[3];
 	if (type == ETHERTYPE_ERSPAN3) {
+		size = 12;
+		p = bytes_at(skb, off, 12, w->end);
+		if (!p)
+			return lacking(skb, w, off, 12, w->end, KIND_GRE);
 		frame = p[10] >> 2 & 0x1f; /* 0: Ethernet, 2: IP */
 		if (p[11] & 1)
 			size += 8;
