@@ -7,8 +7,12 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 TMON := target/release/tmon
 
-# One file for every host, and the folder of libelf.a and libz.a that go into it.
+# One file for every host. For aarch64: TARGET=aarch64-unknown-linux-gnu, with Debian's gcc-aarch64-linux-gnu
+# and arm64's libelf-dev and zlib1g-dev, in place or anywhere below SYSROOT.
 TARGET := x86_64-unknown-linux-gnu
+SYSROOT :=
+MULTIARCH := $(subst -unknown,,$(TARGET))
+UPPER := $(shell echo $(TARGET) | tr a-z- A-Z_)
 STATIC := target/$(TARGET)/dist/tmon
 ASSETS := target/assets
 
@@ -54,7 +58,9 @@ build: setup
 
 # No path of this machine gets into the file: the same sources and toolchain make the same bytes.
 dist: setup
-	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TARGET))=/usr/lib/$(shell gcc -print-multiarch) \
+	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TARGET))=$(SYSROOT)/usr/lib/$(MULTIARCH) \
+	CC_$(subst -,_,$(TARGET))=$(MULTIARCH)-gcc CARGO_TARGET_$(UPPER)_LINKER=$(MULTIARCH)-gcc \
+	$(if $(SYSROOT),CFLAGS_$(subst -,_,$(TARGET))="-I$(SYSROOT)/usr/include -I$(SYSROOT)/usr/include/$(MULTIARCH)") \
 	CARGO_TARGET_DIR=target \
 	RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=/tmon \
 	  --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=/crates" \
@@ -63,6 +69,7 @@ dist: setup
 
 # Manual pages and completions, by the program itself.
 assets: dist
+	rm -rf $(ASSETS)
 	mkdir -p $(ASSETS)/man
 	$(STATIC) man --dir $(ASSETS)/man
 	$(STATIC) completions bash >$(ASSETS)/tmon.bash

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     attach::{Attachment, Want, tcx_programs},
-    bpf::{Config, Program},
+    bpf::{Config, OLDEST, Program, version},
     discover::{Scene, Tunnel},
     flow::Hook,
     netlink::{Link, Netlink},
@@ -107,19 +107,13 @@ pub fn host(pins: &Pins) -> Vec<Line> {
     l.lines
 }
 
-/// `6.18.15-amd64` as (6, 18).
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
 fn kernel(l: &mut Lines, release: &str) {
     let shown = format!("Linux {}", sanitize(release));
     match version(release) {
         Some(v) if v >= (5, 15) => l.ok("kernel", shown),
         // Red Hat's 5.14 has what 5.15 has.
         Some((5, 14)) if release.contains(".el9") => l.ok("kernel", shown),
-        Some(v) if v >= (5, 12) => l.warn("kernel", shown, "tmon is tried on 5.15 and newer"),
+        Some(v) if v >= OLDEST => l.warn("kernel", shown, "tmon is tried on 5.15 and newer"),
         Some(_) => l.fail("kernel", shown, "tmon needs Linux 5.15 or newer (BPF atomics, since 5.12)"),
         None => l.warn("kernel", format!("a release that says nothing: {shown}"), "tmon needs Linux 5.15 or newer"),
     }

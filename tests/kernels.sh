@@ -5,11 +5,13 @@
 #
 # VMRUN  the program that boots them: `vmrun [-m MB] [-t SECONDS] KERNEL -- COMMAND` runs COMMAND over
 #        this machine's file system and gives back its output and exit status
-# TESTS  which of parser, tunnels and overlay to run
+# TESTS  which of parser, tunnels, overlay, pin and check to run
+# TMON   the program of `make dist`, tried on each kernel too where it is there, and on one that is too old
 # LOGS   a folder for each kernel's whole output; without it only that of a failure is shown
 set -eu
 cd "$(dirname "$0")/.."
-: "${VMRUN:=../shared/tools/vmrun}" "${TESTS:=parser tunnels overlay}" "${LOGS:=}"
+: "${VMRUN:=../shared/tools/vmrun}" "${TESTS:=parser tunnels overlay pin check}" "${LOGS:=}"
+: "${TMON:=target/x86_64-unknown-linux-gnu/dist/tmon}" "${TOO_OLD:=5.10}"
 [ $# -gt 0 ] || set -- 6.1 6.12 6.18 7.3
 command -v "$VMRUN" >/dev/null || { echo "no $VMRUN: name a program that boots kernels with VMRUN=" >&2; exit 2; }
 CARGO=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
@@ -26,6 +28,9 @@ for t in $TESTS; do
 	[ -n "$binary" ] || { echo "cargo names no binary of tests/$t.rs" >&2; exit 1; }
 	run="$run $(realpath "$binary") --test-threads 1 && echo passed: $t || echo failed: $t;"
 done
+
+[ ! -x "$TMON" ] || run="$run tests/installed.sh $(realpath "$TMON") && echo passed: installed || echo failed: installed;"
+[ ! -x "$TMON" ] || TESTS="$TESTS installed"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -49,4 +54,12 @@ for kernel; do
 		[ -n "$LOGS" ] || tail -60 "$log" >&2
 	fi
 done
+# One that is too old says so in one line.
+if [ -x "$TMON" ] && [ -n "$TOO_OLD" ]; then
+	started=$(date +%s)
+	"$VMRUN" -m 512 -t 200 "$TOO_OLD" -- sh -c "$(realpath "$TMON") dump lo --for 0s" >"$log" 2>&1 && said=0 || said=$?
+	result="refused: $(tail -1 "$log")"
+	[ "$said" = 1 ] && grep -q "tmon needs 5.15 or newer" "$log" && [ "$(grep -c '^tmon: ' "$log")" = 1 ] || { status=1 result="FAILED: $(tail -3 "$log")"; }
+	printf '%-8s %-8s %-12s %-8s %s\n' "$TOO_OLD" - - "$(($(date +%s) - started))" "$result"
+fi
 exit $status

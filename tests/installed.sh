@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# What a user does with an installed tmon, named on the command line, on an empty machine: look
+# around, attach, count, join, detach, and find nothing left. As root.
+set -eu
+tmon=$1
+prefix=tmon-i$$
+trap '"$tmon" detach eth0 --netns "$prefix-host0" >/dev/null 2>&1 || :; "$tmon" lab down --prefix "$prefix" >/dev/null' EXIT
+
+"$tmon" --version
+"$tmon" check >/dev/null # nothing fails
+"$tmon" lab up --hosts 2 --networks 2 --prefix "$prefix" >/dev/null
+host=$prefix-host0
+# What is on its hooks; tcx, which not every iproute2 shows, is looked at with `check`.
+hooks() { ip netns exec "$host" tc qdisc show; ip netns exec "$host" tc filter show dev eth0 ingress 2>/dev/null || :; }
+before=$(hooks)
+[ "$("$tmon" tunnels --netns "$host" | grep -c '^vxlan[01] ')" = 2 ]
+"$tmon" attach --netns "$host" --rows 1024
+"$tmon" lab traffic ancestor --for 2s --prefix "$prefix" >/dev/null
+"$tmon" status | grep "^eth0 *$host *counting"
+"$tmon" dump --netns "$host" --json | grep -q '"vni":10000.*"inner_sip":"192.168.0.1","inner_dip":"192.168.0.2"'
+"$tmon" dump --netns "$host" --for 100ms >/dev/null
+"$tmon" detach eth0 --netns "$host"
+[ "$before" = "$(hooks)" ]
+"$tmon" check eth0 --netns "$host" | grep -q "nobody else's programs"
+"$tmon" lab down --prefix "$prefix" >/dev/null
+! "$tmon" status | grep "$host"
