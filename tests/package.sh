@@ -6,11 +6,13 @@
 set -eu
 deb=$(realpath "$1") root=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 undo() {
-	for m in run/netns sys/fs/bpf sys proc dev; do umount -l "$root/$m" 2>/dev/null || :; done
+	for m in run/netns sys/fs/bpf sys proc dev ''; do umount -l "$root/$m" 2>/dev/null || :; done
 	rm -f "$root/tmp/tmon.deb" "$root/tmp/installed.sh"
 }
 trap undo EXIT
-for m in dev proc sys sys/fs/bpf; do mount --bind "/$m" "$root/$m"; done
+mount --bind "$root" "$root" # `ip netns exec` wants / to be a mount
+for m in dev proc sys; do mount --bind "/$m" "$root/$m"; done
+mount -t bpf bpf "$root/sys/fs/bpf" # its own: nothing of this machine's is seen or touched
 
 # All that is there, but for what the package manager itself keeps about its work.
 everything() {
@@ -32,9 +34,12 @@ for f in man/man1/tmon.1.gz man/man1/tmon-attach.1.gz bash-completion/completion
 done
 [ -s "$root/usr/lib/systemd/system/tmon-attach@.service" ]
 in_root sh /tmp/installed.sh /usr/bin/tmon
-# A member of the group, who may do nothing else; and one who is not.
-in_root setpriv --reuid 12345 --regid tmon --clear-groups tmon dump lo --for 10ms
-! in_root setpriv --reuid 12345 --regid 12345 --clear-groups tmon --version 2>/dev/null
+# A member of the group, who may do nothing else; and one who is not. (By a shell: setpriv itself keeps root's eyes.)
+in_root setpriv --reuid 12345 --regid tmon --clear-groups sh -c 'tmon dump lo --for 10ms'
+if in_root setpriv --reuid 12345 --regid 12345 --clear-groups sh -c 'tmon --version' 2>/dev/null; then
+	echo "anybody may run it"
+	exit 1
+fi
 # Again, as an upgrade; what counts goes on.
 in_root tmon attach lo --rows 1024
 in_root dpkg -i /tmp/tmon.deb
