@@ -24,7 +24,8 @@ use tmon::{
 };
 
 const SIZES: [(u16, u16); 9] = [(0, 0), (1, 1), (2, 5), (9, 3), (40, 12), (80, 24), (120, 40), (200, 60), (300, 90)];
-const STILL: Manner = Manner { animate: false, blocks: tmon::raster::Blocks::Quadrant, aspect: 0.5, interval: Duration::from_secs(1) };
+const STILL: Manner =
+    Manner { animate: false, blocks: tmon::raster::Blocks::Quadrant, aspect: 0.5, pixels: None, interval: Duration::from_secs(1) };
 
 fn v4(n: u32) -> IpAddr {
     Ipv4Addr::from_bits(n).into()

@@ -9,6 +9,7 @@ use crate::{
     source::{Live, Replay},
     tui::{
         app::{Unit, View},
+        graphics::Choice,
         theme::{Depth, Scheme},
     },
     units::Base,
@@ -70,6 +71,9 @@ pub(super) struct Look {
     /// Characters that the chord is made of; sextants and octants need a font that has them
     #[arg(long, value_name = "BLOCKS", default_value = "quadrant", value_parser = Named(&Blocks::ALL))]
     cells: Blocks,
+    /// Real pixels for the chord, where the terminal shows them
+    #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Names(&Choice::ALL))]
+    graphics: Choice,
     /// Changes jump instead of moving
     #[arg(long, alias = "no-animation")]
     no_motion: bool,
@@ -122,6 +126,7 @@ impl Look {
             scheme: self.theme,
             depth: self.colours.unwrap_or(default.depth),
             manner: tui::stage::Manner { animate: !self.no_motion, blocks: self.cells, ..default.manner },
+            graphics: self.graphics,
             mouse: !self.no_mouse,
             maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
         })

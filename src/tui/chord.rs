@@ -4,7 +4,10 @@
 //! [`ChordView::prepare`] does the work, for one size: circle, labels, pixels, cells. Rendering the
 //! prepared view only copies it. What lies under a cell, and which cell shows a part, is asked of
 //! the view too, so that mouse and cursor mean what is drawn.
-use super::theme::{Depth, Theme};
+use super::{
+    graphics::Pixels,
+    theme::{Depth, Theme},
+};
 use crate::{
     chord::Layout,
     colour::Rgb,
@@ -19,6 +22,7 @@ use ratatui::{
     symbols::pixel,
     widgets::Widget,
 };
+use tiny_skia::Pixmap;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// An end of the diagram as the caller knows it, in the order of the layout's groups.
@@ -43,12 +47,14 @@ pub struct Look<'a> {
     pub aspect: f64,
     /// What is selected: it stands out, everything else is dimmed.
     pub selected: Option<Part>,
+    /// Real pixels instead of characters.
+    pub pixels: Option<Pixels>,
 }
 
 impl<'a> Look<'a> {
     /// Quadrants, cells twice as high as wide, nothing selected.
     pub fn new(theme: &'a Theme) -> Self {
-        Look { theme, blocks: Blocks::default(), aspect: 0.5, selected: None }
+        Look { theme, blocks: Blocks::default(), aspect: 0.5, selected: None, pixels: None }
     }
 }
 
@@ -70,12 +76,15 @@ pub struct ChordView {
     texts: Vec<Text>,
     shapes: Shapes,
     ring: Option<Ring>,
+    picture: Option<(Rect, Pixmap)>,
 }
 
 /// How much of a dimmed shape's cover is left.
 const DIMMED: f64 = 0.3;
 /// How many ribbons are drawn, at most: the narrower ones would be less than a pixel, and a smear.
 const RIBBONS: usize = 300;
+/// A cell below a picture.
+const COVERED: char = '\u{a0}';
 /// Before the label of a marked end.
 const MARK: &str = "◆ ";
 
@@ -95,7 +104,10 @@ impl ChordView {
         if let Some(selected) = look.selected {
             shapes.raise(|part| stands_out(part, selected));
         }
-        view.paint(&shapes, ends, look, &plan.ring, canvas);
+        match look.pixels {
+            Some(pixels) => view.picture(&shapes, ends, look, pixels, &plan.ring, canvas),
+            None => view.paint(&shapes, ends, look, &plan.ring, canvas),
+        }
         view.label(&shapes, ends, look, &plan);
         view.shapes = shapes;
         view.ring = Some(plan.ring);
@@ -145,6 +157,37 @@ impl ChordView {
         self.cells = canvas.cells(look.blocks, theme.ground).into_iter().map(|cell| glyph(cell, look, |c| theme.colour(c))).collect();
     }
 
+    /// The same as real pixels: a picture of the cells that the circle covers, which stay empty.
+    fn picture(&mut self, shapes: &Shapes, ends: &[End], look: &Look, pixels: Pixels, ring: &Ring, canvas: &mut Canvas) {
+        let low = |centre: f64, radius: f64| (centre - radius).floor().max(0.0) as u16;
+        let high = |centre: f64, radius: f64, most: u16| ((centre + radius).ceil().max(0.0) as u16).min(most);
+        let (x, y) = (low(ring.centre.0, ring.radius.0), low(ring.centre.1, ring.radius.1));
+        let (right, bottom) = (high(ring.centre.0, ring.radius.0, self.size.width), high(ring.centre.1, ring.radius.1, self.size.height));
+        let area = Rect::new(x, y, right.saturating_sub(x), bottom.saturating_sub(y));
+        let (w, h) = pixels.scale(area);
+        let scaled = |(a, b): (f64, f64)| (a * f64::from(w), b * f64::from(h));
+        let frame = Frame {
+            size: (usize::from(area.width) * usize::from(w), usize::from(area.height) * usize::from(h)),
+            centre: scaled((ring.centre.0 - f64::from(x), ring.centre.1 - f64::from(y))),
+            radius: scaled(ring.radius),
+            smooth: true,
+        };
+        canvas.draw(shapes, &frame, |shape| Some(paint(shape, ends, look)));
+        self.picture = canvas.over(look.theme.ground).map(|p| (area, p));
+        let inside = |column: u16, row: u16| {
+            let (dx, dy) = (f64::from(column) + 0.5 - ring.centre.0, f64::from(row) + 0.5 - ring.centre.1);
+            (dx / ring.radius.0).hypot(dy / ring.radius.1) < 1.0
+        };
+        // what the picture covers is not free for leader lines: a space that is not one to them
+        let cells = (0..self.size.height).flat_map(|row| (0..self.size.width).map(move |column| (column, row)));
+        self.cells = cells.map(|(column, row)| (if inside(column, row) { COVERED } else { ' ' }, Style::new())).collect();
+    }
+
+    /// The picture and the cells of the view that it covers.
+    pub fn image(&self) -> Option<(Rect, &Pixmap)> {
+        self.picture.as_ref().map(|(area, picture)| (*area, picture))
+    }
+
     fn label(&mut self, shapes: &Shapes, ends: &[End], look: &Look, plan: &Plan) {
         let theme = look.theme;
         let style = |i: usize| {
@@ -190,7 +233,7 @@ impl Widget for &ChordView {
         for (y, row) in self.cells.chunks(width).enumerate().take(usize::from(area.height)) {
             for (x, &(symbol, style)) in row.iter().enumerate().take(usize::from(area.width)) {
                 if let Some(cell) = buf.cell_mut(Position::new(area.x + x as u16, area.y + y as u16)) {
-                    cell.set_char(symbol).set_style(style);
+                    cell.set_char(if symbol == COVERED { ' ' } else { symbol }).set_style(style);
                 }
             }
         }

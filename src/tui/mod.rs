@@ -3,6 +3,7 @@
 //! reading is due, read, change the app.
 pub mod app;
 pub mod chord;
+pub mod graphics;
 pub mod health;
 pub mod help;
 pub mod keys;
@@ -29,6 +30,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::snapshot::Snapshot;
 use app::{App, Effect, Hit, Msg, Notice, Start};
+use graphics::{Choice, Graphics};
 use look::Look;
 use save::Maker;
 use screen::Hits;
@@ -49,6 +51,8 @@ pub struct Options {
     pub depth: Depth,
     /// How the chord is drawn.
     pub manner: Manner,
+    /// Real pixels, or characters.
+    pub graphics: Choice,
     /// The mouse is ours, rather than the terminal's for selecting text.
     pub mouse: bool,
     /// Whose name is on what is saved.
@@ -63,6 +67,7 @@ impl Default for Options {
             scheme: Scheme::default(),
             depth: Depth::from_env(),
             manner: Manner::default(),
+            graphics: Choice::default(),
             mouse: true,
             maker: Maker::default(),
         }
@@ -109,6 +114,9 @@ struct Dashboard {
     look: Look,
     hits: Hits,
     stage: Stage,
+    graphics: Option<Graphics>,
+    /// Keys that were pressed before anybody read keys.
+    early: Vec<Event>,
     manner: Manner,
     maker: Maker,
     begun: Instant,
@@ -116,13 +124,19 @@ struct Dashboard {
 
 impl Dashboard {
     fn open(opts: &Options, app: App) -> Result<Self> {
+        let session = Session::open(opts.mouse)?;
+        let characters = matches!(opts.depth, Depth::Mono | Depth::Ansi16) || opts.scheme == Scheme::Mono;
+        let choice = if characters && opts.graphics == Choice::Auto { Choice::Off } else { opts.graphics };
+        let (graphics, early) = Graphics::open(choice);
         Ok(Dashboard {
-            session: Session::open(opts.mouse)?,
+            session,
+            early,
             app,
             look: Look::new(Theme::new(opts.scheme, opts.depth)),
             hits: Hits::default(),
             stage: Stage::default(),
-            manner: Manner { interval: opts.interval, ..opts.manner },
+            manner: Manner { interval: opts.interval, pixels: graphics.as_ref().map(|g| g.pixels), ..opts.manner },
+            graphics,
             maker: opts.maker.clone(),
             begun: Instant::now(),
         })
@@ -146,6 +160,13 @@ impl Dashboard {
         let mut frame = None; // when the next frame of a movement is due
         let size = crossterm::terminal::size().context("ask the terminal for its size")?;
         self.update(Msg::Resize(size.0, size.1))?;
+        for event in std::mem::take(&mut self.early) {
+            for msg in self.messages(event) {
+                if self.update(msg)? {
+                    return Ok(());
+                }
+            }
+        }
         loop {
             if self.session.ended() {
                 return Ok(());
@@ -201,7 +222,10 @@ impl Dashboard {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => vec![Msg::Key(key)],
             Event::Paste(text) => vec![Msg::Paste(text)],
-            Event::Resize(columns, lines) => vec![Msg::Resize(columns, lines)],
+            Event::Resize(columns, lines) => {
+                self.forget();
+                vec![Msg::Resize(columns, lines)]
+            }
             Event::Mouse(m) => self.mouse(m),
             _ => vec![],
         }
@@ -235,8 +259,14 @@ impl Dashboard {
         match app::update(&mut self.app, msg, now) {
             None => {}
             Some(Effect::Quit) => return Ok(true),
-            Some(Effect::Suspend) => self.session.suspend()?,
-            Some(Effect::Redraw) => self.session.clear()?,
+            Some(Effect::Suspend) => {
+                self.session.suspend()?;
+                self.forget();
+            }
+            Some(Effect::Redraw) => {
+                self.session.clear()?;
+                self.forget();
+            }
             Some(Effect::Save(form)) => {
                 self.look.learn(&self.app.picture.matrix.ends);
                 let (text, bad) = match save::save(&self.app, &self.look, form, &self.maker) {
@@ -250,13 +280,31 @@ impl Dashboard {
         Ok(false)
     }
 
+    /// What is on the screen is no longer known.
+    fn forget(&mut self) {
+        if let Some(graphics) = &mut self.graphics {
+            graphics.forget();
+        }
+    }
+
     fn draw(&mut self) -> Result<()> {
         let now = self.now();
         let (app, look, hits, stage, manner) = (&self.app, &mut self.look, &mut self.hits, &mut self.stage, self.manner);
+        let graphics = self.graphics.as_ref();
+        let mut hidden = Vec::new();
         self.session.draw(|frame| {
             let area = frame.area();
             *hits = compose(app, look, stage, manner, now, area, frame.buffer_mut());
+            hidden = graphics.map_or_else(Vec::new, |g| g.hidden(stage.image().filter(|_| hits.chord.is_some()), frame.buffer_mut()));
         })?;
+        if let Some(graphics) = &mut self.graphics {
+            let image = self.stage.image().filter(|_| self.hits.chord.is_some());
+            if graphics.show(image, &hidden, &mut self.session)? {
+                // pixels that text does not know of are under it
+                self.session.clear()?;
+                return self.draw();
+            }
+        }
         let cost = self.now().saturating_sub(now);
         self.stage.spent(cost);
         Ok(())

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IsTerminal, Stdout, Write},
     sync::{
-        Arc, Once,
+        Arc, Once, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,11 +13,24 @@ use crossterm::{
     cursor, event,
     terminal::{self, BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen},
 };
-use ratatui::{Frame, Terminal, backend::CrosstermBackend};
+use ratatui::{
+    Frame, Terminal,
+    backend::{Backend, CrosstermBackend},
+    buffer::Cell,
+    layout::{Position, Rect},
+};
 use signal_hook::{SigId, consts::signal};
 
 /// The terminal is ours now: what the panic hook looks at.
 static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// What takes our pictures away, once there may be some.
+static PICTURES: OnceLock<String> = OnceLock::new();
+
+/// Says how pictures are taken away when the terminal is given back.
+pub fn leaves_pictures(removed_by: String) {
+    _ = PICTURES.set(removed_by);
+}
 
 /// Raw mode, the alternate screen, the mouse. Dropping it restores the terminal; so does a panic,
 /// before its message is printed. SIGTERM, SIGINT and SIGHUP become [`Session::ended`].
@@ -62,11 +75,19 @@ impl Session {
     fn take(&mut self) -> io::Result<()> {
         TAKEN.store(true, Ordering::SeqCst);
         terminal::enable_raw_mode()?;
-        crossterm::execute!(io::stdout(), EnterAlternateScreen, cursor::Hide)?;
+        // a paste is text, not keys: nobody's clipboard presses q
+        crossterm::execute!(io::stdout(), EnterAlternateScreen, cursor::Hide, event::EnableBracketedPaste)?;
         if self.mouse {
             crossterm::execute!(io::stdout(), event::EnableMouseCapture)?;
         }
-        self.terminal.clear()
+        self.forget()
+    }
+
+    /// Clears the screen as a change of size does. [`Terminal::clear`] would ask the terminal where its
+    /// cursor is, and wait two seconds for one that never says.
+    fn forget(&mut self) -> io::Result<()> {
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 
     /// A signal asked for the end.
@@ -85,12 +106,22 @@ impl Session {
         Ok(())
     }
 
+    /// Writes cells again, whatever the terminal is thought to show there.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn write(&mut self, cells: &[(Position, Cell)]) -> Result<()> {
+        let backend = self.terminal.backend_mut();
+        backend.draw(cells.iter().map(|(p, cell)| (p.x, p.y, cell))).context("draw on the terminal")?;
+        Backend::flush(backend).context("draw on the terminal")
+    }
+
     /// Forgets what is on the screen, so that the next frame draws every cell.
     ///
     /// # Errors
     /// The terminal is gone.
     pub fn clear(&mut self) -> Result<()> {
-        self.terminal.clear().context("clear the terminal")
+        self.forget().context("clear the terminal")
     }
 
     /// Gives the terminal back, stops the process as Ctrl-Z does, and takes the terminal again
@@ -119,7 +150,17 @@ impl Drop for Session {
 fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let mut out = io::stdout();
-        _ = crossterm::execute!(out, EndSynchronizedUpdate, event::DisableMouseCapture, LeaveAlternateScreen, cursor::Show);
+        if let Some(remove) = PICTURES.get() {
+            _ = out.write_all(remove.as_bytes());
+        }
+        _ = crossterm::execute!(
+            out,
+            EndSynchronizedUpdate,
+            event::DisableMouseCapture,
+            event::DisableBracketedPaste,
+            LeaveAlternateScreen,
+            cursor::Show
+        );
         _ = terminal::disable_raw_mode();
         _ = out.flush();
     }

@@ -14,6 +14,7 @@ use crate::{
     tui::{
         app::{App, Pick, Unit},
         chord::{self, ChordView},
+        graphics::{Image, Pixels},
         look::Look,
         text::shared_prefix,
     },
@@ -38,6 +39,7 @@ pub struct Stage {
     view: ChordView,
     canvas: Canvas,
     drawn: Option<Drawn>,
+    version: u64,
     area: Rect,
     /// What one frame costs, as measured by the caller.
     cost: Duration,
@@ -65,6 +67,8 @@ pub struct Manner {
     pub blocks: Blocks,
     /// Width of a cell as a share of its height.
     pub aspect: f64,
+    /// Real pixels instead of characters.
+    pub pixels: Option<Pixels>,
     /// Changes are movements.
     pub animate: bool,
     /// How often there is something new.
@@ -73,7 +77,7 @@ pub struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        Manner { blocks: Blocks::default(), aspect: 0.5, animate: true, interval: Duration::from_secs(1) }
+        Manner { blocks: Blocks::default(), aspect: 0.5, pixels: None, animate: true, interval: Duration::from_secs(1) }
     }
 }
 
@@ -94,6 +98,7 @@ impl Default for Stage {
             view: ChordView::default(),
             canvas: Canvas::default(),
             drawn: None,
+            version: 0,
             area: Rect::default(),
             cost: Duration::ZERO,
         }
@@ -141,7 +146,8 @@ impl Stage {
         self.cost = cost.max(self.cost.mul_f64(0.9));
     }
 
-    /// Draws the chord as it is now.
+    /// Draws the chord as it is now: with characters, or, for a terminal with pixels, only what is
+    /// around the picture.
     pub fn draw(&mut self, app: &App, look: &Look, now: Duration, manner: Manner, area: Rect, buf: &mut Buffer) {
         if let Some(c) = &self.change {
             self.drawn = None;
@@ -154,11 +160,19 @@ impl Stage {
         if self.drawn.as_ref() != Some(&drawn) {
             let scene = self.current(now);
             let selected = drawn.picked.and_then(|p| part(&scene.ends, p));
-            let how = chord::Look { theme: &look.theme, blocks: manner.blocks, aspect: manner.aspect, selected };
+            let aspect = manner.pixels.map_or(manner.aspect, |p| f64::from(p.cell.0) / f64::from(p.cell.1));
+            let how = chord::Look { theme: &look.theme, blocks: manner.blocks, aspect, selected, pixels: manner.pixels };
             self.view = ChordView::prepare(&scene.layout, &drawn.ends, &how, area.as_size(), &mut self.canvas);
             self.drawn = Some(drawn);
+            self.version += 1;
         }
         self.view.render(area, buf);
+    }
+
+    /// The picture, where there is one.
+    pub fn image(&self) -> Option<Image<'_>> {
+        let (area, picture) = self.view.image()?;
+        Some(Image { version: self.version, area: Rect { x: self.area.x + area.x, y: self.area.y + area.y, ..area }, picture })
     }
 
     /// What is under a cell of the screen.
