@@ -72,7 +72,7 @@ pub(super) struct Look {
     #[arg(long, value_name = "BLOCKS", default_value = "quadrant", value_parser = Named(&Blocks::ALL))]
     cells: Blocks,
     /// Real pixels for the chord, where the terminal shows them
-    #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Names(&Choice::ALL))]
+    #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Named(&Choice::ALL))]
     graphics: Choice,
     /// Changes jump instead of moving
     #[arg(long, alias = "no-animation")]

@@ -193,7 +193,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('3')], "3", Action::Table, Group::Views, "table"),
     bind(&[c('4'), c('H')], "4 H", Action::Health, Group::Views, "health: books, coverage, errors"),
     bind(&[c('e')], "e", Action::SavePicture, Group::Program, "save the chord as SVG"),
-    bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page with chord, ids, levels, rows (HTML)"),
+    bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page of chord and rows (HTML)"),
     hinted(bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, Group::Program, "these keys"), "keys"),
     bind(&[ctrl('l')], "Ctrl-L", Action::Redraw, Group::Program, "draw everything again"),
     bind(&[ctrl('z')], "Ctrl-Z", Action::Suspend, Group::Program, "suspend"),

@@ -250,7 +250,7 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
                 lines.push(Line::from(vec![
                     word(&format!("{what:<9}")),
                     Span::styled(format!("{:>9}", value(c)), look.strong),
-                    word(&format!("  {share}{}", if width >= 34 { " of all" } else { "" })),
+                    word(&format!(" {share}{}", if width >= 34 { " of all" } else { "" })),
                 ]));
             }
             let partners = app.partners_of(e);
