@@ -44,6 +44,7 @@ impl Wire {
         let w = Wire { g, bridge };
         w.bridge.ethtool("p2", EVERYTHING);
         w.g.b.ethtool("eth0", EVERYTHING);
+        w.g.settle();
         w
     }
 
@@ -203,10 +204,9 @@ fn a_tag_in_the_metadata_weighs() {
     let tagged = [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
     let before = g.b.counted("eth0");
     let raw = g.a.raw();
-    for _ in 0..100 {
-        inject(&raw, g.a.link("eth0").index, &tagged);
-    }
-    until("the frames", || g.b.counted("eth0")[0].packets == before[0].packets + 100);
+    let tries: u64 = (0..100).map(|_| inject(&raw, g.a.link("eth0").index, &tagged)).sum();
+    assert_eq!(tries, 100, "a hundred fit into the queue");
+    until("the frames", || seen(&far.read().unwrap(), 0)[0].packets == 100);
     let all = Count { packets: 100, bytes: 100 * tagged.len() as u64 };
     let (near, far) = (near.read().unwrap(), far.read().unwrap());
     let row = |s: &Snapshot| s.rows.iter().filter(|f| f.key.outermost.id == Some(7)).map(|f| f.counters.total()).sum::<Count>();

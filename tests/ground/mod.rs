@@ -194,6 +194,7 @@ impl Ground {
         for (space, own) in g.ends() {
             address(space, "eth0", 1, own, outer);
         }
+        g.settle();
         g
     }
 
@@ -225,12 +226,23 @@ impl Ground {
         [(&self.a, 1), (&self.b, 2)]
     }
 
+    /// Waits until what is up also carries packets: the kernel takes up to a second to notice.
+    pub(crate) fn settle(&self) {
+        const IFF_RUNNING: u32 = 0x40;
+        for (space, _) in self.ends() {
+            let mut netlink = space.netlink();
+            let idle = |l: &Link| l.kind.as_deref() == Some("veth") && l.up && l.flags & IFF_RUNNING == 0;
+            until("the veth", || !netlink.links().unwrap().iter().any(idle));
+        }
+    }
+
     /// UDP sockets through the tunnel, each connected to the other.
     pub(crate) fn sockets(&self, port: u16) -> [UdpSocket; 2] {
+        self.settle();
         self.ends().map(|(space, own)| {
             let socket = space.udp((inner(own), port));
             socket.connect((inner(3 - own), port)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             socket
         })
     }
@@ -279,7 +291,7 @@ pub(crate) fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
 
 /// Waits until a condition holds; says what did not come about.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
         std::thread::sleep(Duration::from_millis(10));
@@ -370,18 +382,41 @@ pub(crate) fn answer(frame: &[u8]) -> Vec<u8> {
     f
 }
 
-/// Puts a frame on an interface's egress.
+/// Sends so many datagrams beside a flood, in which one may be lost behind our hook and is sent again.
+/// How many were sent.
+pub(crate) fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
+    to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut got = [0; 2048];
+    let mut sent = 0;
+    for n in 0..packets {
+        let mut datagram = [n as u8; 100];
+        datagram[..8].copy_from_slice(&n.to_be_bytes());
+        until("a datagram", || {
+            from.send(&datagram).unwrap();
+            sent += 1;
+            std::iter::from_fn(|| to.recv(&mut got).ok().map(|length| got[..length] == datagram)).any(|this| this)
+        });
+    }
+    sent
+}
+
+/// Puts a frame on an interface's egress. Returns how often: a veth whose peer does not keep up drops
+/// it behind our hook, and it is sent again.
 #[allow(unsafe_code)]
-pub(crate) fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) {
+pub(crate) fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> u64 {
     // SAFETY: integers only.
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     to.sll_family = libc::AF_PACKET as u16;
     to.sll_ifindex = ifindex as i32;
     // SAFETY: an address of the family that it says, as long as is said.
     let to = unsafe { LinkAddr::from_raw((&raw const to).cast(), Some(size_of_val(&to) as u32)) }.unwrap();
+    let mut times = 1;
     while let Err(e) = sendto(socket.as_raw_fd(), frame, &to, MsgFlags::empty()) {
         assert_eq!(e, nix::errno::Errno::ENOBUFS, "send a frame");
+        times += 1;
+        std::thread::yield_now();
     }
+    times
 }
 
 /// Newer minus older, by hook.
