@@ -18,7 +18,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: demo test test-page test-kernels soak fuzz bench setup build check dist assets deb
+.PHONY: demo pictures test test-page test-kernels soak fuzz bench setup build check dist assets deb
 
 demo: build
 	$(SUDO) ./$(TMON) demo
@@ -31,6 +31,11 @@ test: setup
 test-page:
 	$(MAKE) setup PACKAGES='$(PACKAGES) chromium chromium-driver python3-selenium'
 	$(CARGO) test --release --test page -- --ignored
+
+# Every view and key of the dashboard in the lab, as pictures to look at: target/pictures/.
+pictures: build
+	$(MAKE) setup PACKAGES='$(PACKAGES) tmux python3-pil fonts-dejavu-core'
+	$(SUDO) tests/pictures.sh ./$(TMON) target/pictures
 
 # The same on kernels of other ages, in virtual machines; VMRUN= names the program that boots them.
 test-kernels: setup

@@ -376,8 +376,13 @@ fn keys_change_the_app() {
         press(&mut app, keys);
         assert!(check(&app), "after '{keys}': {:?} {:?} {:?} {:?}", app.view, app.pick, app.at, app.tunnel);
     }
-    for (keys, effect) in [("q", Effect::Quit), ("e", Effect::Save(Form::Picture)), ("E", Effect::Save(Form::Page)), ("? q", Effect::Quit)]
-    {
+    for (keys, effect) in [
+        ("q", Effect::Quit),
+        ("e", Effect::Save(Form::Picture)),
+        ("E", Effect::Save(Form::Page)),
+        ("? q", Effect::Quit),
+        ("T", Effect::Theme),
+    ] {
         assert_eq!(press(&mut app(many), keys), Some(effect), "{keys}");
     }
 }

@@ -394,6 +394,8 @@ pub enum Effect {
     Suspend,
     /// Write what is shown to a file.
     Save(Form),
+    /// The next colours.
+    Theme,
     /// Draw every cell again.
     Redraw,
 }
@@ -1087,6 +1089,7 @@ impl App {
             Action::Suspend => return Some(Effect::Suspend),
             Action::SavePicture => return Some(Effect::Save(Form::Picture)),
             Action::SavePage => return Some(Effect::Save(Form::Page)),
+            Action::Theme => return Some(Effect::Theme),
             Action::Redraw => return Some(Effect::Redraw),
             Action::Help => (self.help, self.scroll) = (!self.help, 0),
             Action::NextView => self.step_view(1),

@@ -83,6 +83,8 @@ pub enum Action {
     SavePicture,
     /// Save the rows as a page.
     SavePage,
+    /// The next colours.
+    Theme,
     /// Draw everything again.
     Redraw,
 }
@@ -195,6 +197,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('e')], "e", Action::SavePicture, Group::Program, "save the chord as SVG"),
     bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page of chord and rows (HTML)"),
     hinted(bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, Group::Program, "these keys"), "keys"),
+    bind(&[c('T')], "T", Action::Theme, Group::Program, "other colours: dark, light, colour-blind, mono"),
     bind(&[ctrl('l')], "Ctrl-L", Action::Redraw, Group::Program, "draw everything again"),
     bind(&[ctrl('z')], "Ctrl-Z", Action::Suspend, Group::Program, "suspend"),
     hinted(bind(&[c('q'), ctrl('c')], "q", Action::Quit, Group::Program, "quit"), "quit"),

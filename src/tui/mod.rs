@@ -114,6 +114,8 @@ struct Dashboard {
     look: Look,
     hits: Hits,
     stage: Stage,
+    scheme: Scheme,
+    depth: Depth,
     graphics: Option<Graphics>,
     /// Keys that were pressed before anybody read keys.
     early: Vec<Event>,
@@ -136,6 +138,8 @@ impl Dashboard {
             hits: Hits::default(),
             stage: Stage::default(),
             manner: Manner { interval: opts.interval, pixels: graphics.as_ref().map(|g| g.pixels), ..opts.manner },
+            scheme: opts.scheme,
+            depth: opts.depth,
             graphics,
             maker: opts.maker.clone(),
             begun: Instant::now(),
@@ -262,6 +266,11 @@ impl Dashboard {
             Some(Effect::Suspend) => {
                 self.session.suspend()?;
                 self.forget();
+            }
+            Some(Effect::Theme) => {
+                self.scheme = self.scheme.next();
+                self.look = Look::new(Theme::new(self.scheme, self.depth));
+                self.stage = Stage::default();
             }
             Some(Effect::Redraw) => {
                 self.session.clear()?;
