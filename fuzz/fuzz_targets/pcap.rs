@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Any bytes as a capture: no panic, no end without an end, no frame that is not in the file, and
+//! nothing said about it that a terminal would obey.
+#![no_main]
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use tmon::{
+    pcap::{Body, Reader},
+    units::sanitize,
+};
+
+fuzz_target!(|data: &[u8]| {
+    let length = data.len() as u64;
+    let mut reader = match Reader::new(Cursor::new(data.to_vec())) {
+        Ok(reader) => reader,
+        Err(e) => return said(&e.to_string()),
+    };
+    let (mut frames, mut captured, mut position) = (0u64, 0u64, 0);
+    loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => {
+                frames += 1;
+                captured += frame.data.len() as u64;
+                let body = match frame.body() {
+                    Body::Ethernet(b) | Body::Ip(b) | Body::Typed { payload: b, .. } => b,
+                    Body::NonIp | Body::Truncated => &[],
+                };
+                assert!(body.len() <= frame.data.len() && frame.link_header_len() <= frame.data.len().max(frame.orig_len as usize));
+            }
+            Ok(None) => break,
+            Err(e) => {
+                said(&e.to_string());
+                break;
+            }
+        }
+        // A frame takes a header in the file, and its own bytes.
+        assert!(frames <= length / 8 && captured <= length, "{frames} frames, {captured} bytes from {length}");
+        assert!(reader.position() >= position && reader.position() <= length);
+        position = reader.position();
+    }
+    assert!(reader.contradictions() <= frames);
+});
+
+/// It reaches the terminal.
+fn said(text: &str) {
+    assert!(sanitize(text) == text && text.lines().count() <= 1, "{text:?}");
+}
