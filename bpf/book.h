@@ -188,32 +188,35 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
  * says whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until
  * its tag is published.
  */
-#define HIT_OR_MAKE(g, hash, hook, weight, SAME, COPY)                                           \
-	({                                                                                       \
-		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0;                      \
-                                                                                                 \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++) \
-		{                                                                                \
-			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];             \
-                                                                                                 \
-			if (*(volatile __u32 *)&s->tag == tag && SAME(s)) {                      \
-				ADD_TO(s, hook, weight);                                         \
-				done = 1;                                                        \
-			}                                                                        \
-		}                                                                                \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++) \
-		{                                                                                \
-			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];             \
-                                                                                                 \
-			if (*(volatile __u32 *)&s->tag != TAG_FREE ||                            \
-			    __sync_val_compare_and_swap(&s->tag, TAG_FREE, TAG_BUSY))            \
-				continue;                                                        \
-			COPY(s);                                                                 \
-			ADD_TO(s, hook, weight);                                                 \
-			__sync_lock_test_and_set(&s->tag, tag);                                  \
-			done = 1;                                                                \
-		}                                                                                \
-		done;                                                                            \
+#define HIT_OR_MAKE(g, hash, hook, weight, SAME, COPY)                                                   \
+	({                                                                                               \
+		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0, room = 0;                    \
+                                                                                                         \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++)         \
+		{                                                                                        \
+			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];                     \
+                                                                                                         \
+			__u32 t = *(volatile __u32 *)&s->tag;                                            \
+                                                                                                         \
+			room |= t == TAG_FREE;                                                           \
+			if (t == tag && SAME(s)) {                                                       \
+				ADD_TO(s, hook, weight);                                                 \
+				done = 1;                                                                \
+			}                                                                                \
+		}                                                                                        \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && room && !done; j++) \
+		{                                                                                        \
+			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];                     \
+                                                                                                         \
+			if (*(volatile __u32 *)&s->tag != TAG_FREE ||                                    \
+			    __sync_val_compare_and_swap(&s->tag, TAG_FREE, TAG_BUSY))                    \
+				continue;                                                                \
+			COPY(s);                                                                         \
+			ADD_TO(s, hook, weight);                                                         \
+			__sync_lock_test_and_set(&s->tag, tag);                                          \
+			done = 1;                                                                        \
+		}                                                                                        \
+		done;                                                                                    \
 	})
 
 /* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same. */

@@ -178,6 +178,35 @@ static __always_inline void deeper(struct walk *w, const struct level *l, const 
 	quick_push(w, l, o);
 }
 
+/* The packet is in a row; what came in pieces is in the books of its kind of tunnel, too. */
+static __always_inline int counted(struct cpu *c)
+{
+	struct walk *w = &c->walk;
+
+	book(c, w->hook, CELL_COUNTED, c->weight);
+	if (unlikely(w->flags & (WALK_FIRST | WALK_LATER)))
+		book(c, w->hook, CELL_FRAGMENT + c->key.kind[0], c->weight);
+	return TC_ACT_UNSPEC;
+}
+
+/* What quick_row() read, where it did not find the row: to the first group of its table. */
+static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
+				      const struct around *a, const struct level *l)
+{
+	c->walk.hook = hook;
+	c->walk.flags = 0;
+	c->weight = quick_weigh(skb, frame);
+	c->group = 0;
+	if (!(a->v6 | l->v6)) {
+		make_key(c, hook, 1, a->tunnel[0], 0, &a->pair4, 0, l->pair, 0, 0);
+		bpf_tail_call_static(skb, &states, STATE_ROW4);
+	} else { /* the key has been made */
+		bpf_tail_call_static(skb, &states, STATE_ROW6);
+	}
+	book(c, hook, CELL_OVERFLOW + (c->swapped & 1), c->weight);
+	return counted(c);
+}
+
 /* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
 static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off, __u32 end, __u32 proto)
 {
@@ -217,8 +246,9 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			l.off = w->off & MAX_HEADERS;
 			l.end = w->end;
 			what = quick_level(skb, &l, w->proto, 0) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
-			if (likely(what == BEHIND_LEAF) && quick_row(skb, c, hook, frame, &a, &l))
-				return TC_ACT_UNSPEC;
+			if (likely(what == BEHIND_LEAF))
+				return quick_row(skb, c, hook, frame, &a, &l) ? TC_ACT_UNSPEC :
+										quick_make(skb, c, hook, frame, &a, &l);
 			begin(w, hook, frame);
 			w->depth = 1;
 			if (a.v6)
@@ -356,17 +386,6 @@ STATE(state_pull)
 	want = c->walk.off + 512;
 	bpf_skb_pull_data(skb, want < skb->len ? want : skb->len);
 	return hop(skb, c, c->walk.resume);
-}
-
-/* The packet is in a row; what came in pieces is in the books of its kind of tunnel, too. */
-static __always_inline int counted(struct cpu *c)
-{
-	struct walk *w = &c->walk;
-
-	book(c, w->hook, CELL_COUNTED, c->weight);
-	if (unlikely(w->flags & (WALK_FIRST | WALK_LATER)))
-		book(c, w->hook, CELL_FRAGMENT + c->key.kind[0], c->weight);
-	return TC_ACT_UNSPEC;
 }
 
 /*
