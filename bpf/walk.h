@@ -99,7 +99,6 @@ struct cpu {
 	struct walk walk;
 	struct key6 key; /* of the row that the walk ends in */
 	struct weight weight;
-	__u64 hash; /* of the key */
 	__u32 swapped;
 	__u32 group; /* which of the key's groups is looked at */
 };
