@@ -46,7 +46,7 @@ fn all_new(bench: &mut Bench, what: &str, packets: u32) -> Result<Line> {
 }
 
 fn fill(bench: &mut Bench) -> Result<()> {
-    bench.order(&shuffled(1 << 20))?;
+    bench.order(&shuffled(1 << 20, 1))?;
     for t in [Target::Ancestor, Target::Ours] {
         bench.drive(t, &vxlan44(), 1 << 20)?;
     }
