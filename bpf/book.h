@@ -139,7 +139,8 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 	__u32 index = hook * CELLS + cell;
 	struct cell_count *n;
 
-	barrier_var(index);
+	if (!__builtin_constant_p(index))
+		barrier_var(index);
 	n = &c->books[index & (HOOKS * CELLS - 1)];
 	if (cfg_preempt) {
 		__sync_fetch_and_add(&n->packets, weight.packets);

@@ -14,78 +14,73 @@
 #include "link.h"
 #include "tunnel.h"
 
-/* One IP header that was read, or the frame before it. */
+/* How far a packet was read. */
 struct level {
-	__u32 off;   /* what it carries */
-	__u32 end;   /* first byte behind that */
-	__u32 proto; /* IP protocol there */
+	void *at;    /* in the packet: what comes next */
+	__s32 left;  /* bytes from there that the headers so far declare; less than none where they lie */
+	__u32 proto; /* IP protocol at `at` */
 	__u32 v6;
-	const __u64 *pair; /* its addresses, in the packet */
+	const __u64 *pair; /* the IP header's addresses, in the packet */
 };
 
-/* The IP header of this EtherType at l->off. */
-static __always_inline int quick_ip(struct __sk_buff *skb, struct level *l, __u32 type)
-{
-	void *at = packet(skb) + l->off;
-	__u32 length;
+/* Behind an IP header as many bytes have to be at hand as every transport header and GRE with a key has. */
+#define AHEAD 8
 
-	if (likely(type == ETHERTYPE_IP)) {
-		struct ip4 *ip = at;
-
-		if (at + sizeof(*ip) > packet_end(skb))
-			return 0;
-		length = bpf_ntohs(ip->length);
-		if (ip->version_ihl != 0x45 || ip->fragment & bpf_htons(IP4_MORE | IP4_OFFSET) ||
-		    length < sizeof(*ip) || l->off + length > l->end)
-			return 0;
-		l->pair = (const __u64 *)&ip->src;
-		l->proto = ip->proto;
-		l->v6 = 0;
-		l->end = l->off + length;
-		l->off += sizeof(*ip);
-	} else {
-		struct ip6 *ip = at;
-
-		if (type != ETHERTYPE_IPV6 || at + sizeof(*ip) > packet_end(skb))
-			return 0;
-		length = bpf_ntohs(ip->payload);
-		if (ip->version_class >> 4 != 6 || !length || l->off + sizeof(*ip) + length > l->end)
-			return 0;
-		l->pair = (const __u64 *)ip->src;
-		l->proto = ip->next;
-		l->v6 = 1;
-		l->off += sizeof(*ip);
-		l->end = l->off + length;
-	}
-	return 1;
-}
-
-/* The headers up to and with IP. proto: what is at l->off; tags: as many are looked through. */
+/*
+ * The headers up to and with IP. proto: the EtherType of what is at l->at, or ETHERTYPE_TEB, or
+ * PAYLOAD_IP; tags: as many are looked through.
+ */
 static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto, int tags)
 {
-	if (proto == ETHERTYPE_TEB) {
-		struct eth *eth = packet(skb) + l->off;
+	void *end = packet_end(skb), *at = l->at;
+	struct ip4 *ip4;
+	struct ip6 *ip6;
+	__s32 length;
 
-		if ((void *)(eth + 1) > packet_end(skb)) /* and before l->end if the IP packet is */
+	if (likely(proto == ETHERTYPE_TEB)) {
+		if (at + sizeof(struct eth) + sizeof(*ip4) + AHEAD > end)
 			return 0;
-		proto = bpf_ntohs(eth->type);
-		l->off += sizeof(*eth);
+		proto = bpf_ntohs(((struct eth *)at)->type);
+		at += sizeof(struct eth);
+		l->left -= sizeof(struct eth);
 		for (int i = 0; i < tags && unlikely(is_tag(proto)); i++) {
-			struct vlan *tag = packet(skb) + l->off;
-
-			if ((void *)(tag + 1) > packet_end(skb))
+			if (at + sizeof(struct vlan) + sizeof(*ip4) + AHEAD > end)
 				return 0;
-			proto = bpf_ntohs(tag->type);
-			l->off += sizeof(*tag);
+			proto = bpf_ntohs(((struct vlan *)at)->type);
+			at += sizeof(struct vlan);
+			l->left -= sizeof(struct vlan);
 		}
-	} else if (proto == PAYLOAD_IP) {
-		__u8 *nibble = packet(skb) + l->off;
-
-		if ((void *)(nibble + 1) > packet_end(skb))
+	} else {
+		if (at + sizeof(*ip4) + AHEAD > end)
 			return 0;
-		proto = *nibble >> 4 == 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6;
+		if (proto == PAYLOAD_IP)
+			proto = *(__u8 *)at >> 4 == 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6;
 	}
-	return quick_ip(skb, l, proto);
+	ip4 = at;
+	ip6 = at;
+	if (likely(proto == ETHERTYPE_IP)) {
+		length = bpf_ntohs(ip4->length);
+		if (ip4->version_ihl != 0x45 || ip4->fragment & bpf_htons(IP4_MORE | IP4_OFFSET) ||
+		    length < (__s32)sizeof(*ip4) || length > l->left)
+			return 0;
+		l->proto = ip4->proto;
+		l->v6 = 0;
+		l->pair = (const __u64 *)&ip4->src;
+		l->at = ip4 + 1;
+		l->left = length - sizeof(*ip4);
+	} else {
+		if (proto != ETHERTYPE_IPV6 || at + sizeof(*ip6) + AHEAD > end)
+			return 0;
+		length = bpf_ntohs(ip6->payload);
+		if (ip6->version_class >> 4 != 6 || !length || (__s32)sizeof(*ip6) + length > l->left)
+			return 0;
+		l->proto = ip6->next;
+		l->v6 = 1;
+		l->pair = (const __u64 *)ip6->src;
+		l->at = ip6 + 1;
+		l->left = length;
+	}
+	return 1;
 }
 
 /* What is behind an IP header. */
@@ -97,80 +92,92 @@ enum behind {
 
 struct outside {
 	__u64 tunnel; /* TUNNEL(), ROW_ID if it has an id */
-	__u32 proto;  /* EtherType of its payload, or PAYLOAD_IP */
+	__u32 proto;  /* EtherType of its payload, ETHERTYPE_TEB or PAYLOAD_IP */
 };
 
-/*
- * UDP at l->off, l->end that of the IP packet; and VXLAN, Geneve, or GTP-U without options in it.
- */
+/* GTP-U's optional fields at l->at, and if there is one an extension header: 5G's container. */
+static __always_inline enum behind quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags)
+{
+	__u8 *p = l->at;
+	__u32 size;
+
+	if (l->at + 5 > packet_end(skb))
+		return BEHIND_UNKNOWN;
+	size = 4 + (flags & GTPU_E && p[3] ? p[4] * 4 : 0);
+	l->at += size;
+	l->left -= size;
+	p = l->at;
+	if (l->left < 0 || l->at > packet_end(skb))
+		return BEHIND_UNKNOWN;
+	return flags & GTPU_E && p[-1] ? BEHIND_UNKNOWN : BEHIND_TUNNEL;
+}
+
+/* UDP at l->at; and VXLAN, Geneve, or GTP-U in it. */
 static __always_inline enum behind quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o)
 {
-	struct udp *udp = packet(skb) + l->off;
+	struct udp *udp = l->at;
 	__be32 *header = (void *)(udp + 1);
-	__u32 length, first, id, kind;
+	__u32 first, id, kind;
+	__s32 length;
 
-	if ((void *)(udp + 1) > packet_end(skb) || l->off + sizeof(*udp) > l->end)
+	if (l->left < (__s32)sizeof(*udp))
 		return BEHIND_UNKNOWN;
 	kind = port_entry(udp->dst);
 	if (!kind)
 		return port_entry(udp->src) ? BEHIND_UNKNOWN : BEHIND_LEAF;
 	length = bpf_ntohs(udp->length);
-	if ((void *)(header + 2) > packet_end(skb) || length < sizeof(*udp) + 8 || l->off + length > l->end)
+	if ((void *)(header + 2) > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 || length > l->left)
 		return BEHIND_UNKNOWN;
-	l->end = l->off + length;
-	l->off += sizeof(*udp) + 8;
+	l->at = header + 2;
+	l->left = length - (sizeof(*udp) + 8);
 	first = bpf_ntohl(header[0]);
 	id = bpf_ntohl(header[1]);
-	switch (kind & PORT_KIND) {
-	case KIND_VXLAN:
-		if (!(first & VXLAN_I << 24))
-			return BEHIND_UNKNOWN;
+	if (likely(kind == KIND_VXLAN)) {
 		o->tunnel = TUNNEL(id >> 8, KIND_VXLAN, ROW_ID);
 		o->proto = ETHERTYPE_TEB;
-		return BEHIND_TUNNEL;
-	case KIND_GENEVE:
-		l->off += (first >> 24) * 4; /* with version 0 that is the options */
-		if (first >> 30 || l->off > l->end)
-			return BEHIND_UNKNOWN;
+		return first & VXLAN_I << 24 ? BEHIND_TUNNEL : BEHIND_UNKNOWN;
+	}
+	if (kind == KIND_GENEVE) {
+		length = (first >> 24) * 4; /* with version 0 that is the options */
 		o->tunnel = TUNNEL(id >> 8, KIND_GENEVE, ROW_ID);
 		o->proto = first & 0xffff;
-		return BEHIND_TUNNEL;
-	case KIND_GTPU:
+		l->at += length;
+		l->left -= length;
+		return first >> 30 || l->left < 0 ? BEHIND_UNKNOWN : BEHIND_TUNNEL;
+	}
+	if (kind == KIND_GTPU) {
 		length = first & 0xffff;
-		if (first >> 16 != (0x30 << 8 | GTPU_TPDU) || l->off + length > l->end)
+		if ((first >> 16 & 0xf0ff) != (0x30 << 8 | GTPU_TPDU) || length > l->left)
 			return BEHIND_UNKNOWN;
-		l->end = l->off + length;
+		l->left = length;
 		o->tunnel = TUNNEL(id, KIND_GTPU, ROW_ID);
 		o->proto = PAYLOAD_IP;
-		return BEHIND_TUNNEL;
+		return first >> 24 & GTPU_OPTIONS ? quick_gtpu_options(skb, l, first >> 24) : BEHIND_TUNNEL;
 	}
 	return BEHIND_UNKNOWN;
 }
 
 /* GRE with a key or with nothing; Ethernet or IP inside. */
-static __always_inline enum behind quick_gre(struct __sk_buff *skb, struct level *l, struct outside *o)
+static __always_inline enum behind quick_gre(struct level *l, struct outside *o)
 {
-	struct gre *h = packet(skb) + l->off;
+	struct gre *h = l->at;
 	__be32 *key = (void *)(h + 1);
-	__u32 id = 0, kind, keyed;
+	__u64 id = 0;
 
-	if ((void *)(h + 1) > packet_end(skb))
-		return BEHIND_UNKNOWN;
-	keyed = h->flags == bpf_htons(GRE_KEY);
 	o->proto = bpf_ntohs(h->type);
-	l->off += sizeof(*h);
-	if (keyed) {
-		if ((void *)(key + 1) > packet_end(skb))
-			return BEHIND_UNKNOWN;
-		id = bpf_ntohl(*key);
-		l->off += sizeof(*key);
-	} else if (h->flags) {
+	if (h->flags == bpf_htons(GRE_KEY)) {
+		id = TUNNEL(bpf_ntohl(*key), 0, ROW_ID);
+		l->at = key + 1;
+		l->left -= sizeof(*h) + sizeof(*key);
+	} else if (!h->flags) {
+		l->at = h + 1;
+		l->left -= sizeof(*h);
+	} else {
 		return BEHIND_UNKNOWN;
 	}
-	if (l->off > l->end || (o->proto != ETHERTYPE_IP && o->proto != ETHERTYPE_IPV6 && o->proto != ETHERTYPE_TEB))
+	o->tunnel = id | TUNNEL(0, o->proto == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, 0);
+	if (l->left < 0 || (o->proto != ETHERTYPE_IP && o->proto != ETHERTYPE_IPV6 && o->proto != ETHERTYPE_TEB))
 		return BEHIND_UNKNOWN;
-	kind = o->proto == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE;
-	o->tunnel = TUNNEL(id, kind, keyed ? ROW_ID : 0);
 	return BEHIND_TUNNEL;
 }
 
@@ -181,7 +188,7 @@ static __always_inline enum behind quick_behind(struct __sk_buff *skb, struct le
 	if (l->proto == PROTO_TCP || l->proto == PROTO_ICMP || l->proto == PROTO_ICMPV6)
 		return BEHIND_LEAF;
 	if (l->proto == PROTO_GRE)
-		return quick_gre(skb, l, o);
+		return quick_gre(l, o);
 	if (l->proto == PROTO_IPIP) {
 		o->tunnel = TUNNEL(0, l->v6 ? KIND_4IN6 : KIND_IPIP, 0);
 		o->proto = ETHERTYPE_IP;
@@ -234,15 +241,6 @@ static __always_inline int quick_row(struct __sk_buff *skb, struct cpu *c, __u32
 	else
 		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair, l->v6, 0);
 	return hit6(c, hook, weight);
-}
-
-/* The walk goes on behind a tunnel that was read. l: the end of its header. */
-static __always_inline void quick_push(struct walk *w, const struct level *l, const struct outside *o)
-{
-	w->off = l->off;
-	w->end = l->end;
-	w->proto = o->proto;
-	w->ip_proto = l->proto;
 }
 
 #endif

@@ -167,15 +167,19 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
 	w->depth = 0;
 	w->links = 0;
 	w->pulls = 0;
+	w->ip_proto = 0;
 	w->tunnel[1] = 0;
 }
 
-/* One tunnel more, not the first. l: the end of its header. */
-static __always_inline void deeper(struct walk *w, const struct level *l, const struct outside *o)
+/* One tunnel more, not the first, was read up to l. */
+static __always_inline void deeper(struct __sk_buff *skb, struct walk *w, const struct level *l,
+				   const struct outside *o)
 {
 	w->depth++;
 	w->tunnel[1] = o->tunnel + (o->tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
-	quick_push(w, l, o);
+	w->off = l->at - packet(skb);
+	w->end = w->off + l->left;
+	w->proto = o->proto;
 }
 
 /* The packet is in a row; what came in pieces is in the books of its kind of tunnel, too. */
@@ -210,7 +214,7 @@ static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u3
 /* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
 static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off, __u32 end, __u32 proto)
 {
-	struct level l = { .off = off, .end = end };
+	struct level l = { .at = packet(skb) + off, .left = end - off };
 	struct cpu *c = this_cpu();
 	struct outside o;
 	struct walk *w;
@@ -227,6 +231,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		}
 		if (what == BEHIND_TUNNEL) {
 			struct around a = { .pair6 = w->outer, .pair4 = l.pair[0], .v6 = l.v6, .depth = 1 };
+			__u64 nothing = c->nothing;
 
 			if (l.v6) {
 				w->outer[0] = l.pair[0];
@@ -234,39 +239,44 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 				w->outer[2] = l.pair[2];
 				w->outer[3] = l.pair[3];
 			}
-			w->tunnel[0] = o.tunnel;
-			quick_push(w, &l, &o);
 			/*
-			 * Read back from memory, so that the verifier no longer knows how this was
-			 * reached: it checks what follows once, not once for each way that leads here.
+			 * With nothing added the verifier no longer knows how this was reached: it checks
+			 * what follows once, not once for each way that leads here.
 			 */
-			barrier();
-			a.tunnel[0] = w->tunnel[0];
+			a.tunnel[0] = o.tunnel + nothing;
 			a.tunnel[1] = 0;
-			l.off = w->off & MAX_HEADERS;
-			l.end = w->end;
-			what = quick_level(skb, &l, w->proto, 0) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
+			a.v6 += nothing;
+			proto = o.proto + nothing;
+			off = (l.at - packet(skb)) & MAX_HEADERS;
+			end = off + l.left + nothing;
+			l.at = packet(skb) + off;
+			l.left = end - off;
+			what = quick_level(skb, &l, proto, 0) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
 			if (likely(what == BEHIND_LEAF))
 				return quick_row(skb, c, hook, frame, &a, &l) ? TC_ACT_UNSPEC :
 										quick_make(skb, c, hook, frame, &a, &l);
 			begin(w, hook, frame);
 			w->depth = 1;
+			w->tunnel[0] = a.tunnel[0];
+			w->flags = WALK_NARROW;
 			if (a.v6)
 				w->flags = WALK_NARROW | WALK_OUTER6;
 			else
-				w->flags = WALK_NARROW;
-			if (!a.v6)
 				w->outer[0] = a.pair4;
-			if (what == BEHIND_TUNNEL)
-				deeper(w, &l, &o);
-			return go(skb, c, STATE_LAYER);
+			if (what == BEHIND_TUNNEL) {
+				deeper(skb, w, &l, &o);
+				return go(skb, c, STATE_LAYER);
+			}
+			w->off = off;
+			w->end = end;
+			w->proto = proto;
+			return go(skb, c, STATE_HEADERS);
 		}
 	}
 	begin(w, hook, frame);
 	w->off = off;
 	w->end = end;
 	w->proto = proto;
-	w->ip_proto = 0;
 	w->tunnel[0] = 0;
 	return go(skb, c, STATE_HEADERS);
 }
@@ -323,10 +333,10 @@ STATE(state_layer)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
 	if (w->depth && w->off <= MAX_HEADERS && !is_super(skb)) {
+		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS), .left = w->end - w->off };
 		struct around a = {
 			.pair6 = w->outer, .pair4 = w->outer[0], .v6 = w->flags & WALK_OUTER6, .depth = w->depth
 		};
-		struct level l = { .off = w->off, .end = w->end };
 		struct outside o;
 
 		if (quick_level(skb, &l, w->proto, 0)) {
@@ -337,7 +347,7 @@ STATE(state_layer)
 			if (what == BEHIND_LEAF && quick_row(skb, c, w->hook, w->frame, &a, &l))
 				return TC_ACT_UNSPEC;
 			if (what == BEHIND_TUNNEL && w->depth < MAX_DEPTH) {
-				deeper(w, &l, &o);
+				deeper(skb, w, &l, &o);
 				return go(skb, c, STATE_LAYER);
 			}
 		}
