@@ -3,9 +3,10 @@
  * Accounting: what a packet weighs, which row it belongs to, and the tables. The only file that
  * touches the maps' contents.
  *
- * A table is an array of groups of slots that user space maps into its memory: a hit costs no
- * helper call, a reading no system call. A key is looked for in one group after the other, from a
- * place in the group that its hash says; the search ends at the first group with a free slot.
+ * A table is an array of slots and one of their tags, which user space maps into its memory: a hit
+ * costs no helper call, a reading no system call. The tags of a group are one word: which slot may
+ * hold a key is told from it by arithmetic, without a branch that depends on the key. A key is looked
+ * for in one group after the other; the search ends at the first group with a free slot.
  */
 #ifndef TMON_BOOK_H
 #define TMON_BOOK_H
@@ -19,18 +20,27 @@ struct {
 	__type(value, struct cpu);
 } cpus SEC(".maps");
 
-#define TABLE(name, group)                         \
+#define TABLE(name, type_of_value)                 \
 	struct {                                   \
 		__uint(type, BPF_MAP_TYPE_ARRAY);  \
 		__uint(map_flags, BPF_F_MMAPABLE); \
 		__uint(max_entries, 1);            \
 		__type(key, __u32);                \
-		__type(value, struct group);       \
+		__type(value, type_of_value);      \
 	} name SEC(".maps")
 
-TABLE(rows4, group4);
-TABLE(rows6, group6);
-TABLE(others, group6);
+TABLE(rows4, struct slot4);
+TABLE(rows6, struct slot6);
+TABLE(others, struct slot6);
+TABLE(rows4_tags, __u64);
+TABLE(rows6_tags, __u64);
+TABLE(others_tags, __u64);
+
+#define ELEMENT(map, index)                     \
+	({                                      \
+		__u32 at = index;               \
+		bpf_map_lookup_elem(&map, &at); \
+	})
 
 /* Where the later fragments of an outer packet go: forgotten when newer ones need the room. */
 struct fragment_key {
@@ -89,10 +99,36 @@ static __always_inline __u64 hash6(const struct key6 *key)
 	return spread(sum);
 }
 
-/* The i-th group of a key, its tag, and where in a group it is looked for first. */
-#define GROUP_OF(hash, i, mask) (((__u32)((hash) >> 32) + (i) * ((__u32)((hash) >> 13) | 1)) & (mask))
-#define TAG_OF(hash)		((__u32)(hash) | TAG_USED)
-#define PLACE_OF(hash)		((__u32)((hash) >> 2) & (GROUP - 1))
+/* The number of a key's first group, and the odd step to the next. */
+#define FIRST_OF(hash) ((__u32)((hash) >> 32))
+#define STEP_OF(hash)  ((__u32)((hash) >> 13) | 1)
+
+static __always_inline __u64 tag_of(__u64 hash)
+{
+	__u32 tag = hash >> 56 | 1; /* the bits that know most of the key */
+
+	return tag | ((tag - TAG_ROW) >> 29 & 4); /* 1 and 3 have a meaning: 5 and 7 instead */
+}
+
+/* Tags of a group as lanes: the lowest bit of each byte that is meant. */
+#define LANES 0x0101010101010101ULL
+
+static __always_inline __u64 lanes_with(__u64 tags, __u64 tag)
+{
+	__u64 differ = tags ^ tag * LANES;
+
+	return (differ - LANES) >> 7 & ~differ >> 7 & LANES; /* above a lane that is meant, one may be that is not */
+}
+
+static __always_inline __u64 lanes_free(__u64 tags)
+{
+	return ~tags & LANES;
+}
+
+static __always_inline __u32 lane_of(__u64 lanes)
+{
+	return (lanes & -lanes) * 0x0001020304050607ULL >> 56;
+}
 
 static __always_inline __u32 shard(void)
 {
@@ -163,61 +199,14 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
 	} while (0)
 
-/*
- * The slot of this group with the key's tag, or NULL. Not its key's, if once in a while another
- * key of the group has the same tag.
- */
-#define WITH_TAG(g, hash)                                                                     \
-	({                                                                                    \
-		typeof(&g->slot[0]) found = NULL;                                             \
-                                                                                              \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP; j++)       \
-		{                                                                             \
-			typeof(&g->slot[0]) s = &g->slot[(PLACE_OF(hash) + j) & (GROUP - 1)]; \
-                                                                                              \
-			barrier_var(s); /* computed once */                                   \
-			if (*(volatile __u32 *)&s->tag == TAG_OF(hash)) {                     \
-				found = s;                                                    \
-				break;                                                        \
-			}                                                                     \
-		}                                                                             \
-		found;                                                                        \
-	})
-
-/*
- * Counts the packet in hand in this group, where the row is or can be made; 0 where neither. SAME
- * says whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until
- * its tag is published.
- */
-#define HIT_OR_MAKE(g, hash, hook, weight, SAME, COPY)                                                   \
-	({                                                                                               \
-		__u32 tag = TAG_OF(hash), first = PLACE_OF(hash), done = 0, room = 0;                    \
-                                                                                                         \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && !done; j++)         \
-		{                                                                                        \
-			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];                     \
-                                                                                                         \
-			__u32 t = *(volatile __u32 *)&s->tag;                                            \
-                                                                                                         \
-			room |= t == TAG_FREE;                                                           \
-			if (t == tag && SAME(s)) {                                                       \
-				ADD_TO(s, hook, weight);                                                 \
-				done = 1;                                                                \
-			}                                                                                \
-		}                                                                                        \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && room && !done; j++) \
-		{                                                                                        \
-			typeof(&g->slot[0]) s = &g->slot[(first + j) & (GROUP - 1)];                     \
-                                                                                                         \
-			if (*(volatile __u32 *)&s->tag != TAG_FREE ||                                    \
-			    __sync_val_compare_and_swap(&s->tag, TAG_FREE, TAG_BUSY))                    \
-				continue;                                                                \
-			COPY(s);                                                                         \
-			ADD_TO(s, hook, weight);                                                         \
-			__sync_lock_test_and_set(&s->tag, tag);                                          \
-			done = 1;                                                                        \
-		}                                                                                        \
-		done;                                                                                    \
+/* The first slot of the key's first group that may be the key's, or NULL. */
+#define LIKELY_SLOT(table, mask, hash)                                                      \
+	({                                                                                  \
+		__u32 group = FIRST_OF(hash) & (mask);                                      \
+		__u64 *tags = ELEMENT(table##_tags, group);                                 \
+		__u64 lanes = tags ? lanes_with(*(volatile __u64 *)tags, tag_of(hash)) : 0; \
+                                                                                            \
+		likely(lanes) ? ELEMENT(table, group *GROUP + lane_of(lanes)) : NULL;       \
 	})
 
 /* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same. */
@@ -365,7 +354,7 @@ static __always_inline __u64 meta4(__u64 tunnel, __u32 flags, __u32 on)
 }
 
 #define SAME4(s) \
-	(((__u64 *)&(s)->key)[0] == meta && ((__u64 *)&(s)->key)[1] == outer && ((__u64 *)&(s)->key)[2] == inner)
+	(!((((__u64 *)&(s)->key)[0] ^ meta) | (((__u64 *)&(s)->key)[1] ^ outer) | (((__u64 *)&(s)->key)[2] ^ inner)))
 #define COPY4(s)                                 \
 	do {                                     \
 		((__u64 *)&(s)->key)[0] = meta;  \
@@ -386,22 +375,14 @@ static __always_inline int same_key6(const struct slot6 *s, const struct key6 *k
 
 #define SAME6(s) same_key6(s, &c->key)
 #define COPY6(s) ((s)->key = c->key)
-#define COPY_ROW6(s)                                                                \
-	do {                                                                        \
-		COPY6(s);                                                           \
-		/* readers pass over a table in which nothing was ever made */      \
-		book(c, c->walk.hook, CELL_LARGE, (struct weight){ .packets = 1 }); \
-	} while (0)
 
 /* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if nothing was
  * counted. */
 static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 outer, __u64 inner, struct weight weight)
 {
 	int swapped = order4(outer);
-	struct group4 *g;
 	struct slot4 *s;
 	__u64 meta, hash;
-	__u32 index;
 
 	if (unlikely(swapped < 0))
 		swapped = order4(inner) > 0;
@@ -411,11 +392,7 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 	}
 	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, shard());
 	hash = hash4(meta, outer, inner);
-	index = GROUP_OF(hash, 0, cfg_mask4);
-	g = bpf_map_lookup_elem(&rows4, &index);
-	if (!g)
-		return 0;
-	s = WITH_TAG(g, hash);
+	s = LIKELY_SLOT(rows4, cfg_mask4, hash);
 	if (!s || !SAME4(s))
 		return 0;
 	ADD_TO(s, hook, weight);
@@ -427,41 +404,13 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 {
 	__u64 hash = hash6(&c->key);
-	__u32 index = GROUP_OF(hash, 0, cfg_mask6);
-	struct group6 *g = bpf_map_lookup_elem(&rows6, &index);
-	struct slot6 *s;
+	struct slot6 *s = LIKELY_SLOT(rows6, cfg_mask6, hash);
 
-	if (!g)
-		return 0;
-	s = WITH_TAG(g, hash);
 	if (!s || !SAME6(s))
 		return 0;
 	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
-}
-
-/* Counts the packet in the c->group-th group of its key, if the row is there or can be made; 0 if not. */
-static __always_inline int count_row4(struct cpu *c)
-{
-	const struct key6 *key = &c->key;
-	__u64 meta = meta4(TUNNEL(key->id[0], key->kind[0], 0), key->flags, key->shard);
-	__u64 outer = key->outer[0][0] | (__u64)key->outer[1][0] << 32;
-	__u64 inner = key->inner[0][0] | (__u64)key->inner[1][0] << 32;
-	__u64 hash = hash4(meta, outer, inner);
-	__u32 index = GROUP_OF(hash, c->group, cfg_mask4);
-	struct group4 *g = bpf_map_lookup_elem(&rows4, &index);
-
-	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME4, COPY4) : 0;
-}
-
-static __always_inline int count_row6(struct cpu *c)
-{
-	__u64 hash = hash6(&c->key);
-	__u32 index = GROUP_OF(hash, c->group, cfg_mask6);
-	struct group6 *g = bpf_map_lookup_elem(&rows6, &index);
-
-	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME6, COPY_ROW6) : 0;
 }
 
 /* Turns the key into that of the tunnel's `other` row: what the row was, without its inside. */
@@ -472,13 +421,78 @@ static __always_inline void other_key(struct key6 *key)
 	key->inner[0][0] = INNER_REASON | REASON_OTHER;
 }
 
+/*
+ * The rest of a function that counts the packet in hand where its row is or can be made, and
+ * returns 0 where neither. SAME says whether a slot has the key, COPY writes it. The slot that we
+ * claimed is ours alone until it has its tag.
+ */
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                            \
+	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                  \
+	__u64 tag = tag_of(hash);                                                                \
+                                                                                                 \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                 \
+	{                                                                                        \
+		__u32 group = at & (mask), lane;                                                 \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                          \
+		typeof(table.value) s;                                                           \
+                                                                                                 \
+		if (!tags)                                                                       \
+			return 0;                                                                \
+		now = *(volatile __u64 *)tags;                                                   \
+		lanes = lanes_with(now, tag);                                                    \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++) \
+		{                                                                                \
+			s = ELEMENT(table, group * GROUP + lane_of(lanes));                      \
+			if (!s)                                                                  \
+				return 0;                                                        \
+			if (SAME(s)) {                                                           \
+				ADD_TO(s, hook, (c)->weight);                                    \
+				return 1;                                                        \
+			}                                                                        \
+			lanes &= lanes - 1;                                                      \
+		}                                                                                \
+		lanes = lanes_free(now);                                                         \
+		if (!lanes) {                                                                    \
+			at += step;                                                              \
+			continue;                                                                \
+		}                                                                                \
+		lane = lane_of(lanes);                                                           \
+		s = ELEMENT(table, group * GROUP + lane);                                        \
+		if (!s)                                                                          \
+			return 0;                                                                \
+		lane *= 8;                                                                       \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)           \
+			continue; /* another CPU was faster: perhaps it made our row */          \
+		COPY(s);                                                                         \
+		ADD_TO(s, hook, (c)->weight);                                                    \
+		__sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                            \
+		return 1;                                                                        \
+	}                                                                                        \
+	return 0
+
+static __always_inline int count_row4(struct cpu *c)
+{
+	const struct key6 *key = &c->key;
+	__u64 meta = meta4(TUNNEL(key->id[0], key->kind[0], 0), key->flags, key->shard);
+	__u64 outer = key->outer[0][0] | (__u64)key->outer[1][0] << 32;
+	__u64 inner = key->inner[0][0] | (__u64)key->inner[1][0] << 32;
+	__u64 hash = hash4(meta, outer, inner);
+
+	HIT_OR_MAKE(rows4, cfg_mask4, hash, c, SAME4, COPY4);
+}
+
+static __always_inline int count_row6(struct cpu *c)
+{
+	__u64 hash = hash6(&c->key);
+
+	HIT_OR_MAKE(rows6, cfg_mask6, hash, c, SAME6, COPY6);
+}
+
 static __always_inline int count_other(struct cpu *c)
 {
 	__u64 hash = hash6(&c->key);
-	__u32 index = GROUP_OF(hash, c->group, cfg_mask_others);
-	struct group6 *g = bpf_map_lookup_elem(&others, &index);
 
-	return g ? HIT_OR_MAKE(g, hash, c->walk.hook, c->weight, SAME6, COPY6) : 0;
+	HIT_OR_MAKE(others, cfg_mask_others, hash, c, SAME6, COPY6);
 }
 
 #endif

@@ -193,14 +193,13 @@ static __always_inline int counted(struct cpu *c)
 	return TC_ACT_UNSPEC;
 }
 
-/* What quick_row() read, where it did not find the row: to the first group of its table. */
+/* What quick_row() read, where it did not find the row: to its table. */
 static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				      const struct around *a, const struct level *l)
 {
 	c->walk.hook = hook;
 	c->walk.flags = 0;
 	c->weight = quick_weigh(skb, frame);
-	c->group = 0;
 	if (!(a->v6 | l->v6)) {
 		make_key(c, hook, 1, a->tunnel[0], 0, &a->pair4, 0, l->pair, 0, 0);
 		bpf_tail_call_static(skb, &states, STATE_ROW4);
@@ -428,11 +427,10 @@ STATE(state_end)
 	return stop(skb, c, w, STOP_TOO_DEEP);
 }
 
-/* To the first group of c->key's table. */
+/* To c->key's table. */
 static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
 {
 	c->weight = weigh(skb, &c->walk);
-	c->group = 0;
 	if (is_small(&c->key))
 		bpf_tail_call_static(skb, &states, STATE_ROW4);
 	else
@@ -462,11 +460,8 @@ STATE(state_fragment)
 	return find(skb, c);
 }
 
-/*
- * One group of the key: the row is found or made there, or the same state looks into the next
- * group. After the last one it is full(): the next table, and so nothing is lost.
- */
-#define STATE_TABLE(NAME, count, full)                                              \
+/* The row is found or made in its table; where that is full, full() goes on: nothing is lost. */
+#define STATE_TABLE(count, full)                                                    \
 	STATE(state_##count)                                                        \
 	{                                                                           \
 		struct cpu *c = this_cpu();                                         \
@@ -475,10 +470,7 @@ STATE(state_fragment)
 			return TC_ACT_UNSPEC;                                       \
 		if (count_##count(c))                                               \
 			return counted(c);                                          \
-		if (++c->group < GROUPS)                                            \
-			bpf_tail_call_static(skb, &states, STATE_##NAME);           \
-		else                                                                \
-			full(skb, c);                                               \
+		full;                                                               \
 		book(c, c->walk.hook, CELL_OVERFLOW + (c->swapped & 1), c->weight); \
 		return counted(c);                                                  \
 	}
@@ -486,19 +478,12 @@ STATE(state_fragment)
 static __always_inline void to_other(struct __sk_buff *skb, struct cpu *c)
 {
 	other_key(&c->key);
-	c->group = 0;
 	bpf_tail_call_static(skb, &states, STATE_OTHER);
 }
 
-static __always_inline void to_overflow(struct __sk_buff *skb, struct cpu *c)
-{
-	(void)skb;
-	(void)c;
-}
-
-STATE_TABLE(ROW4, row4, to_other)
-STATE_TABLE(ROW6, row6, to_other)
-STATE_TABLE(OTHER, other, to_overflow)
+STATE_TABLE(row4, to_other(skb, c))
+STATE_TABLE(row6, to_other(skb, c))
+STATE_TABLE(other, (void)skb)
 
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */
 SEC("tc")

@@ -102,8 +102,7 @@ enum cell {
 	CELL_COUNTED,
 	CELL_STOP, /* + enum stop */
 	CELL_SUSPECT = CELL_STOP + STOPS,
-	CELL_OVERFLOW,			/* + direction: in no row for want of room (also in counted) */
-	CELL_LARGE = CELL_OVERFLOW + 2, /* packets that made a row in the table of large rows */
+	CELL_OVERFLOW,	    /* + direction: in no row for want of room (also in counted) */
 	CELL_FRAGMENT = 16, /* + enum kind: fragments of outer packets, in that tunnel's rows (also in counted) */
 	CELLS = 64,	    /* a power of two, so that an index is bounded by a mask */
 };
@@ -153,46 +152,39 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 };
 
 /*
- * Slots. A slot is free, busy (its key is being written), ageing (user space moves its counts to
- * an aged row of `others`) or published with the tag of its key. It is claimed by
- * compare-and-swap, so two CPUs may publish the same key twice: readers add equal keys up.
+ * Slots, in groups of 8. A group's tags, one byte for each slot, say what the slots hold: nothing, a
+ * row whose key is being written, one that is ageing (user space moves its counts to an aged row of
+ * `others`), or a row, by seven bits of its key's hash. Every tag but the free one has its lowest
+ * bit set: whoever sets it first has claimed the slot. Two CPUs may make a row for the same key at
+ * once: readers add equal keys up.
  */
+#define GROUP  8 /* slots whose tags are one word */
+#define GROUPS 4 /* groups that are looked at for a key */
+
 #define TAG_FREE   0
 #define TAG_BUSY   1
-#define TAG_USED   2 /* set in every published tag */
-#define TAG_AGEING 4
+#define TAG_AGEING 3
+#define TAG_ROW	   5 /* the least of a row; the others are odd, too */
 
 struct slot4 {
-	__u32 tag;
-	__u32 seen; /* jiffies */
 	struct key4 key;
+	__u32 seen; /* jiffies */
+	__u32 zero;
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
 
 struct slot6 {
-	__u32 tag;
-	__u32 seen;
 	struct key6 key;
+	__u32 seen;
+	__u32 zero[3];
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
-	__u64 zero;
-};
-
-#define GROUP  8 /* slots probed from one array element */
-#define GROUPS 4 /* groups a key may live in */
-
-struct group4 {
-	struct slot4 slot[GROUP];
-};
-
-struct group6 {
-	struct slot6 slot[GROUP];
 };
 
 #pragma clang diagnostic pop
 
-_Static_assert(CELL_LARGE < CELL_FRAGMENT && CELL_FRAGMENT + KINDS <= CELLS, "every cell has its place");
+_Static_assert(CELL_OVERFLOW + 2 <= CELL_FRAGMENT && CELL_FRAGMENT + KINDS <= CELLS, "every cell has its place");
 _Static_assert(ROW_ID1 == 2 * ROW_ID, "one bit further");
 _Static_assert(sizeof(struct key4) == 24, "three words");
 _Static_assert(sizeof(struct slot4) == 64, "one cache line");

@@ -100,7 +100,7 @@ struct cpu {
 	struct key6 key; /* of the row that the walk ends in */
 	struct weight weight;
 	__u32 swapped;
-	__u32 group;   /* which of the key's groups is looked at */
+	__u32 zero;
 	__u64 nothing; /* always 0, which the verifier cannot know */
 };
 

@@ -46,7 +46,6 @@ const CELLS: usize = 64;
 const CELL_STOP: usize = 1;
 const CELL_SUSPECT: usize = 7;
 const CELL_OVERFLOW: usize = 8;
-const CELL_LARGE: usize = 10;
 const CELL_FRAGMENT: usize = 16;
 const PORT_FOU: u8 = 0x40;
 const PORT_EITHER: u8 = 0x80;
@@ -253,8 +252,14 @@ impl Program {
             table[port.place()] = port.entry();
         }
         // One group more than the programs use: the interface's aged rows.
-        for (map, entries) in [(&mut open.maps.rows4, rows), (&mut open.maps.rows6, rows), (&mut open.maps.others, others + 1)] {
-            map.set_max_entries(entries).context("set the size of a flow table")?;
+        let maps = &mut open.maps;
+        for (slots, tags, groups) in [
+            (&mut maps.rows4, &mut maps.rows4_tags, rows),
+            (&mut maps.rows6, &mut maps.rows6_tags, rows),
+            (&mut maps.others, &mut maps.others_tags, others + 1),
+        ] {
+            slots.set_max_entries(groups * GROUP as u32).context("set the size of a flow table")?;
+            tags.set_max_entries(groups).context("set the size of a flow table")?;
         }
         let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
         Ok(Program {
@@ -264,7 +269,11 @@ impl Program {
             states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,
             fragments: dup(skel.maps.fragments.as_fd())?,
-            tables: Tables::map([skel.maps.rows4.as_fd(), skel.maps.rows6.as_fd(), skel.maps.others.as_fd()])?,
+            tables: Tables::map([
+                [skel.maps.rows4.as_fd(), skel.maps.rows4_tags.as_fd()],
+                [skel.maps.rows6.as_fd(), skel.maps.rows6_tags.as_fd()],
+                [skel.maps.others.as_fd(), skel.maps.others_tags.as_fd()],
+            ])?,
             ports: port_table(skel.maps.data_ports.as_fd())?,
             ports_map: dup(skel.maps.data_ports.as_fd())?,
             folder: None,
@@ -274,12 +283,15 @@ impl Program {
     }
 
     /// What has to be pinned so that it counts on with no process, by name.
-    pub(crate) fn objects(&self) -> [(&'static str, BorrowedFd<'_>); 10] {
-        let [rows4, rows6, others] = self.tables.maps();
+    pub(crate) fn objects(&self) -> [(&'static str, BorrowedFd<'_>); 13] {
+        let [[rows4, rows4_tags], [rows6, rows6_tags], [others, others_tags]] = self.tables.maps();
         [
             ("rows4", rows4),
+            ("rows4_tags", rows4_tags),
             ("rows6", rows6),
+            ("rows6_tags", rows6_tags),
             ("others", others),
+            ("others_tags", others_tags),
             ("cpus", self.cpus.as_fd()),
             ("fragments", self.fragments.as_fd()),
             ("ports", self.ports_map.as_fd()),
@@ -295,7 +307,8 @@ impl Program {
     /// # Errors
     /// One is not there, or is not what this version knows.
     pub(crate) fn from_objects(get: impl Fn(&str) -> Result<OwnedFd>) -> Result<Program> {
-        let (rows4, rows6, others) = (get("rows4")?, get("rows6")?, get("others")?);
+        let table = |name: &str| Ok::<_, anyhow::Error>([get(name)?, get(&format!("{name}_tags"))?]);
+        let tables = [table("rows4")?, table("rows6")?, table("others")?];
         let cpus = get("cpus")?;
         let mut info = libbpf_sys::bpf_map_info::default();
         let mut len = size_of_val(&info) as u32;
@@ -311,7 +324,7 @@ impl Program {
             states: get("states")?,
             cpus,
             fragments: get("fragments")?,
-            tables: Tables::map([rows4.as_fd(), rows6.as_fd(), others.as_fd()])?,
+            tables: Tables::map(tables.each_ref().map(|t| t.each_ref().map(|fd| fd.as_fd())))?,
             ports: port_table(ports_map.as_fd())?,
             ports_map,
             folder: None,
@@ -439,8 +452,7 @@ impl Program {
     /// The same where the books have been read already: rows are in this memory and always there.
     pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> Fill {
         let _lock = self.lock(FlockArg::LockShared);
-        let large = (0..2).any(|hook| cells.0[hook * CELLS + CELL_LARGE].packets > 0);
-        let (fill, place) = self.tables.read(interface, large, rows);
+        let (fill, place) = self.tables.read(interface, rows);
         for direction in 0..2 {
             let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + direction]));
             if n.iter().any(|n| !n.is_zero()) {
@@ -578,10 +590,10 @@ mod tests {
         };
         for (name, ours) in [
             ("TMON_LAYOUT", LAYOUT),
-            ("TAG_FREE", table::TAG_FREE),
-            ("TAG_BUSY", table::TAG_BUSY),
-            ("TAG_USED", table::TAG_USED),
-            ("TAG_AGEING", table::TAG_AGEING),
+            ("TAG_FREE", table::TAG_FREE.into()),
+            ("TAG_BUSY", table::TAG_BUSY.into()),
+            ("TAG_AGEING", table::TAG_AGEING.into()),
+            ("TAG_ROW", table::TAG_ROW.into()),
             ("ROW_DIR", table::ROW_DIR.into()),
             ("ROW_ID", table::ROW_ID.into()),
             ("ROW_ID1", table::ROW_ID1.into()),

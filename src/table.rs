@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The flow tables, mapped into memory: a reading costs no system call, while the programs count on.
 //!
-//! A table is an array of groups of slots; `bpf/book.h` says how the programs find a row and make
-//! one. A slot's tag says whether it is free, busy or holds a row, and is the only word that both
-//! sides compare and swap.
+//! A table is an array of slots and one of their tags, a byte each, the eight of a group in one word;
+//! `bpf/book.h` says how the programs find a row and make one. A slot's tag says whether it is free,
+//! busy or holds a row: the programs set tags of free slots, and user space those of rows.
 #![allow(unsafe_code)]
 use std::{
+    marker::PhantomData,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -17,16 +18,16 @@ use foldhash::HashMap;
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::{
-    bpf::types::{group4, group6, key4, key6, slot4, slot6},
+    bpf::types::{key4, key6, slot4, slot6},
     flow::{Count, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     snapshot::{Fill, Rows},
 };
 
 // bpf/tmon.h
-pub(crate) const TAG_FREE: u32 = 0;
-pub(crate) const TAG_BUSY: u32 = 1;
-pub(crate) const TAG_USED: u32 = 2;
-pub(crate) const TAG_AGEING: u32 = 4;
+pub(crate) const TAG_FREE: u8 = 0;
+pub(crate) const TAG_BUSY: u8 = 1;
+pub(crate) const TAG_AGEING: u8 = 3;
+pub(crate) const TAG_ROW: u8 = 5;
 pub(crate) const ROW_DIR: u8 = 0x01;
 pub(crate) const ROW_ID: u8 = 0x02;
 pub(crate) const ROW_ID1: u8 = 0x04;
@@ -39,93 +40,207 @@ pub(crate) const GROUP: usize = 8;
 
 const _: () = assert!(size_of::<slot4>() == 64);
 const _: () = assert!(size_of::<slot6>() == 128);
-const _: () = assert!(size_of::<group4>() == GROUP * size_of::<slot4>());
-const _: () = assert!(size_of::<group6>() == GROUP * size_of::<slot6>());
 
-/// One table, mapped.
-struct Table {
+/// An array map in this memory.
+struct Array {
     map: OwnedFd,
     memory: MmapRaw,
 }
 
-impl Table {
-    /// Maps an array of groups of this size.
-    fn map(map: BorrowedFd<'_>, group_size: usize) -> Result<Table> {
+impl Array {
+    /// Maps an array of elements of this size.
+    fn map(map: BorrowedFd<'_>, size: usize) -> Result<Array> {
         let mut info = libbpf_sys::bpf_map_info::default();
         let mut len = size_of_val(&info) as u32;
         // SAFETY: the kernel writes at most `len` bytes of plain numbers.
         let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) };
         ensure!(e == 0, "ask for the size of a flow table: {}", std::io::Error::from_raw_os_error(-e));
-        ensure!(info.value_size as usize == group_size, "a flow table has groups of {} bytes, not {group_size}", info.value_size);
+        ensure!(info.value_size as usize == size, "a flow table has elements of {} bytes, not {size}", info.value_size);
         let map = map.try_clone_to_owned().context("duplicate a BPF descriptor")?;
-        let memory = MmapOptions::new()
-            .len(info.max_entries as usize * group_size)
-            .map_raw(map.as_raw_fd())
-            .context("map a flow table into memory")?;
-        Ok(Table { map, memory })
+        let memory =
+            MmapOptions::new().len(info.max_entries as usize * size).map_raw(map.as_raw_fd()).context("map a flow table into memory")?;
+        Ok(Array { map, memory })
+    }
+}
+
+/// One table: slots of `S` and their tags.
+struct Table<S> {
+    slots: Array,
+    tags: Array,
+    slot: PhantomData<S>,
+}
+
+impl<S: Slot> Table<S> {
+    fn map([slots, tags]: [BorrowedFd<'_>; 2]) -> Result<Self> {
+        let (slots, tags) = (Array::map(slots, size_of::<S>())?, Array::map(tags, size_of::<u64>())?);
+        let (n, tagged) = (slots.memory.len() / size_of::<S>(), tags.memory.len());
+        ensure!(n == tagged, "a flow table has {n} slots and {tagged} tags");
+        Ok(Table { slots, tags, slot: PhantomData })
     }
 
-    fn slots<'a, S: 'a>(&'a self) -> impl ExactSizeIterator<Item = *mut S> + 'a {
-        let first = self.memory.as_mut_ptr().cast::<S>();
-        // SAFETY: every index is inside the mapping, whose length is a whole number of slots.
-        (0..self.memory.len() / size_of::<S>()).map(move |i| unsafe { first.add(i) })
+    /// How many slots there are.
+    fn len(&self) -> usize {
+        self.tags.memory.len()
     }
+
+    /// The tags of one group, the first slot's in the lowest byte.
+    fn word(&self, group: usize) -> &AtomicU64 {
+        assert!(group < self.len() / GROUP);
+        // SAFETY: inside the mapping, aligned; shared with the programs, so atomics only.
+        unsafe { AtomicU64::from_ptr(self.tags.memory.as_mut_ptr().cast::<u64>().add(group)) }
+    }
+
+    /// Turns a slot's tag from one into another. Neither may be one that anybody else turns.
+    fn turn(&self, slot: usize, from: u8, to: u8) {
+        self.word(slot / GROUP).fetch_xor(u64::from(from ^ to) << lane(slot), Ordering::AcqRel);
+    }
+
+    /// Takes a slot if it is free.
+    fn claim(&self, slot: usize) -> bool {
+        tag(self.word(slot / GROUP).fetch_or(u64::from(TAG_BUSY) << lane(slot), Ordering::AcqRel), slot) == TAG_FREE
+    }
+
+    /// The slots with a tag, and it.
+    fn tagged(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+        let words = (0..self.len() / GROUP).map(|group| (group, self.word(group).load(Ordering::Acquire)));
+        words.filter(|(_, word)| *word != 0).flat_map(|(group, word)| {
+            (group * GROUP..(group + 1) * GROUP).map(move |slot| (slot, tag(word, slot))).filter(|(_, tag)| *tag != TAG_FREE)
+        })
+    }
+
+    fn at(&self, slot: usize) -> *mut S {
+        assert!(slot < self.len());
+        // SAFETY: inside the mapping.
+        unsafe { self.slots.memory.as_mut_ptr().cast::<S>().add(slot) }
+    }
+
+    /// The words of a slot that the programs write at any time.
+    fn words(&self, slot: usize) -> Words<'_> {
+        let at = self.at(slot);
+        // SAFETY: inside the mapping and aligned.
+        unsafe { S::words(at) }
+    }
+
+    /// The key of a row. It is whole where the slot has a row's tag; nobody changes it then.
+    fn key(&self, slot: usize) -> S::Key {
+        let at = self.at(slot);
+        // SAFETY: inside the mapping and aligned; any bytes are a key.
+        unsafe { S::key(at) }
+    }
+
+    /// Every row: its slot, key and counts by hook.
+    fn rows(&self) -> impl Iterator<Item = (usize, S::Key, [Count; 2])> + '_ {
+        self.tagged().filter(|(_, tag)| *tag != TAG_BUSY).map(|(slot, _)| {
+            let cells = self.words(slot).cells.map(|c| c.load(Ordering::Relaxed));
+            (slot, self.key(slot), [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] }))
+        })
+    }
+
+    /// Takes idle rows out of the programs' sight; also those that an ager left so which was killed.
+    /// Looks at slots below a number only.
+    fn mark(&self, below: usize, is_idle: impl Fn(&Words<'_>) -> bool) -> Vec<Marked> {
+        let mut marked = Vec::new();
+        for (slot, tag) in self.tagged().take_while(|(slot, _)| *slot < below) {
+            if tag == TAG_AGEING {
+                marked.push(Marked { slot, tag });
+            } else if tag != TAG_BUSY && is_idle(&self.words(slot)) {
+                self.turn(slot, tag, TAG_AGEING);
+                marked.push(Marked { slot, tag });
+            }
+        }
+        marked
+    }
+
+    fn restore(&self, marked: &[Marked]) {
+        for m in marked {
+            self.turn(m.slot, TAG_AGEING, m.tag);
+        }
+    }
+
+    /// After the grace period marked rows are ours alone: their counts go home, their slots are
+    /// free. Kept is what something was counted in after all. Returns how many have gone.
+    fn settle<'a>(&self, marked: Vec<Marked>, is_idle: impl Fn(&Words<'_>) -> bool, mut home: impl FnMut(S::Key) -> Words<'a>) -> usize {
+        let mut gone = 0;
+        for Marked { slot, tag } in marked {
+            let live = self.words(slot);
+            if tag != TAG_AGEING && !is_idle(&live) {
+                self.turn(slot, TAG_AGEING, tag);
+                continue;
+            }
+            for (from, to) in live.cells.iter().zip(home(self.key(slot)).cells) {
+                to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+            }
+            live.seen.store(0, Ordering::Relaxed);
+            self.turn(slot, TAG_AGEING, TAG_FREE);
+            gone += 1;
+        }
+        gone
+    }
+
+    fn clear(&self) {
+        for array in [&self.slots, &self.tags] {
+            // SAFETY: the whole mapping, which nothing else touches by the contract of Tables::clear().
+            unsafe { ptr::write_bytes(array.memory.as_mut_ptr(), 0, array.memory.len()) };
+        }
+    }
+}
+
+/// Where a slot's tag is in its group's word.
+fn lane(slot: usize) -> usize {
+    slot % GROUP * 8
+}
+
+fn tag(word: u64, slot: usize) -> u8 {
+    (word >> lane(slot)) as u8
+}
+
+/// A row that no program finds any more, and the tag that it had.
+struct Marked {
+    slot: usize,
+    tag: u8,
 }
 
 /// The three tables of one interface.
 pub struct Tables {
-    rows4: Table,
-    rows6: Table,
-    others: Table,
+    rows4: Table<slot4>,
+    rows6: Table<slot6>,
+    others: Table<slot6>,
 }
 
 impl Tables {
-    /// Maps the tables of IPv4 rows, of all other rows, and of `other` rows.
+    /// Maps the tables of IPv4 rows, of all other rows, and of `other` rows: the slots and the tags of each.
     ///
     /// # Errors
     /// They are not what this version knows, or memory is short.
-    pub fn map([rows4, rows6, others]: [BorrowedFd<'_>; 3]) -> Result<Tables> {
-        Ok(Tables {
-            rows4: Table::map(rows4, size_of::<group4>())?,
-            rows6: Table::map(rows6, size_of::<group6>())?,
-            others: Table::map(others, size_of::<group6>())?,
-        })
+    pub fn map([rows4, rows6, others]: [[BorrowedFd<'_>; 2]; 3]) -> Result<Tables> {
+        Ok(Tables { rows4: Table::map(rows4)?, rows6: Table::map(rows6)?, others: Table::map(others)? })
     }
 
     /// The maps, in the order of [`Tables::map`].
-    pub(crate) fn maps(&self) -> [BorrowedFd<'_>; 3] {
-        [&self.rows4, &self.rows6, &self.others].map(|t| t.map.as_fd())
+    pub(crate) fn maps(&self) -> [[BorrowedFd<'_>; 2]; 3] {
+        let Tables { rows4, rows6, others } = self;
+        [[&rows4.slots, &rows4.tags], [&rows6.slots, &rows6.tags], [&others.slots, &others.tags]].map(|t| t.map(|a| a.map.as_fd()))
     }
 
-    /// Appends every row as of interface `interface`; `large` says whether a row was ever made in
-    /// the second table, which is twice as much to look through as the first. Returns how full the
-    /// tables are, and the first place (see [`Rows::push`]) that is not taken.
-    pub fn read(&self, interface: u16, large: bool, rows: &mut Rows) -> (Fill, u32) {
-        let mut place = 0;
-        let mut used = [0u64; 3];
-        for slot in self.rows4.slots::<slot4>() {
-            // SAFETY: slots() yields pointers into the mapping.
-            if let Some((key, counts)) = unsafe { read(slot) } {
-                used[0] += 1;
-                push4(rows, place, interface, &key, counts);
-            }
-            place += 1;
+    /// Appends every row as of interface `interface`. Returns how full the tables are, and the first
+    /// place (see [`Rows::push`]) that is not taken.
+    pub fn read(&self, interface: u16, rows: &mut Rows) -> (Fill, u32) {
+        let mut used = [0u64; 2];
+        for (slot, key, counts) in self.rows4.rows() {
+            used[0] += 1;
+            push4(rows, slot as u32, interface, &key, counts);
         }
-        for (table, used) in [&self.rows6, &self.others].into_iter().zip(&mut used[1..]) {
-            if !large && ptr::eq(table, &self.rows6) {
-                place += table.slots::<slot6>().len() as u32;
-                continue;
-            }
-            for slot in table.slots::<slot6>() {
-                // SAFETY: as above.
-                if let Some((key, counts)) = unsafe { read(slot) } {
-                    *used += 1;
-                    push6(rows, place, interface, &key, counts);
-                }
-                place += 1;
-            }
+        let mut place = self.rows4.len() as u32;
+        for (slot, key, counts) in self.rows6.rows() {
+            used[1] += 1;
+            push6(rows, place + slot as u32, interface, &key, counts);
         }
-        (Fill { used: used[0].max(used[1]), size: self.rows4.slots::<slot4>().len() as u64 }, place)
+        place += self.rows6.len() as u32;
+        for (slot, key, counts) in self.others.rows() {
+            push6(rows, place + slot as u32, interface, &key, counts);
+        }
+        place += self.others.len() as u32;
+        (Fill { used: used[0].max(used[1]), size: self.rows4.len() as u64 }, place)
     }
 
     /// Moves the counts of rows that were idle for more than `idle` jiffies at `now` to their
@@ -137,49 +252,38 @@ impl Tables {
     pub fn age(&self, now: u32, idle: u32) -> Result<usize> {
         let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
         let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
-        let rows4 = mark(self.rows4.slots::<slot4>(), is_idle);
-        let rows6 = mark(self.rows6.slots::<slot6>(), is_idle);
+        let (rows4, rows6) = (self.rows4.mark(usize::MAX, is_idle), self.rows6.mark(usize::MAX, is_idle));
         let mut homes = Homes::of(&self.others, now);
-        let others = if homes.crowded() { mark(self.others.slots::<slot6>().take(homes.shared), is_idle) } else { Vec::new() };
+        let others = if homes.crowded() { self.others.mark(homes.shared, is_idle) } else { Vec::new() };
         if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
             return Ok(0);
         }
         // Programs that had found a row before it was marked may still be adding to it.
         let waited = grace_period();
         if waited.is_err() {
-            restore(&rows4);
-            restore(&rows6);
-            restore(&others);
+            self.rows4.restore(&rows4);
+            self.rows6.restore(&rows6);
+            self.others.restore(&others);
             waited.context("rows cannot age here: wait for the programs that are running")?;
         }
-        let mut gone = 0;
-        for marked in others {
-            gone += marked.settle(is_idle, |key| {
-                homes.forget(&key);
-                homes.interface(key.flags & ROW_DIR)
-            });
-        }
-        for marked in rows4 {
-            gone += marked.settle(is_idle, |key| homes.tunnel(slot4::aged(key)));
-        }
-        for marked in rows6 {
-            gone += marked.settle(is_idle, |key| homes.tunnel(slot6::aged(key)));
-        }
-        Ok(gone)
+        let gone = self.others.settle(others, is_idle, |key| {
+            homes.forget(&key);
+            homes.interface(key.flags & ROW_DIR)
+        });
+        let gone = gone + self.rows4.settle(rows4, is_idle, |key| homes.tunnel(slot4::aged(key)));
+        Ok(gone + self.rows6.settle(rows6, is_idle, |key| homes.tunnel(slot6::aged(key))))
     }
 
     /// All slots to zero. Nothing may be counting meanwhile.
     pub fn clear(&self) {
-        for table in [&self.rows4, &self.rows6, &self.others] {
-            // SAFETY: the whole mapping, which nothing else touches by the contract above.
-            unsafe { ptr::write_bytes(table.memory.as_mut_ptr(), 0, table.memory.len()) };
-        }
+        self.rows4.clear();
+        self.rows6.clear();
+        self.others.clear();
     }
 }
 
 /// The words of a slot that the programs write at any time.
 struct Words<'a> {
-    tag: &'a AtomicU32,
     /// In jiffies.
     seen: &'a AtomicU32,
     /// Packets by hook, then bytes by hook.
@@ -211,7 +315,6 @@ macro_rules! slot {
                     let cell = |first: *mut [u64; 2], i| AtomicU64::from_ptr(first.cast::<u64>().add(i));
                     let (packets, bytes) = (&raw mut (*slot).packets, &raw mut (*slot).bytes);
                     Words {
-                        tag: AtomicU32::from_ptr(&raw mut (*slot).tag),
                         seen: AtomicU32::from_ptr(&raw mut (*slot).seen),
                         cells: [cell(packets, 0), cell(packets, 1), cell(bytes, 0), cell(bytes, 1)],
                     }
@@ -219,7 +322,7 @@ macro_rules! slot {
             }
 
             unsafe fn key(slot: *mut Self) -> $key {
-                // SAFETY: as above; what is torn is told by the tag.
+                // SAFETY: as above; whether it is whole is told by the tag.
                 unsafe { ptr::read_volatile(&raw const (*slot).key) }
             }
 
@@ -247,73 +350,6 @@ fn aged_flags(flags: u8) -> u8 {
     flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER
 }
 
-/// A slot's key and counts by hook, while the programs count in it: `None` when it holds no row.
-///
-/// # Safety
-/// `slot` points into a mapped table.
-unsafe fn read<S: Slot>(slot: *mut S) -> Option<(S::Key, [Count; 2])> {
-    // SAFETY: by this function's own contract.
-    let (live, key) = unsafe { (S::words(slot), || S::key(slot)) };
-    let before = live.tag.load(Ordering::Acquire);
-    if before == TAG_FREE || before == TAG_BUSY {
-        return None;
-    }
-    let key = key();
-    let [packets, bytes] = [0, 2].map(|i| [0, 1].map(|hook| live.cells[i + hook].load(Ordering::Relaxed)));
-    fence(Ordering::Acquire);
-    let counts = [0, 1].map(|hook| Count { packets: packets[hook], bytes: bytes[hook] });
-    (live.tag.load(Ordering::Relaxed) == before).then_some((key, counts))
-}
-
-/// A row that no program finds any more, and the tag that it had.
-struct Marked<S> {
-    slot: *mut S,
-    tag: u32,
-}
-
-/// Takes idle rows out of the programs' sight; also those that an ager left so which was killed.
-fn mark<S: Slot>(slots: impl Iterator<Item = *mut S>, is_idle: impl Fn(&Words<'_>) -> bool) -> Vec<Marked<S>> {
-    let mut marked = Vec::new();
-    for slot in slots {
-        // SAFETY: the iterators of a table yield pointers into its mapping.
-        let live = unsafe { S::words(slot) };
-        let tag = live.tag.load(Ordering::Acquire);
-        let published = tag & TAG_USED != 0;
-        let taken = || live.tag.compare_exchange(tag, TAG_AGEING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if tag == TAG_AGEING || (published && is_idle(&live) && taken()) {
-            marked.push(Marked { slot, tag });
-        }
-    }
-    marked
-}
-
-fn restore<S: Slot>(marked: &[Marked<S>]) {
-    for m in marked {
-        // SAFETY: marked slots are slots of a mapped table.
-        unsafe { S::words(m.slot) }.tag.store(m.tag, Ordering::Release);
-    }
-}
-
-impl<S: Slot> Marked<S> {
-    /// After the grace period the row is ours alone. Returns 1 when it has gone, 0 when it is kept
-    /// because something was counted in it after all.
-    fn settle<'a>(self, is_idle: impl Fn(&Words<'_>) -> bool, home: impl FnOnce(S::Key) -> Words<'a>) -> usize {
-        // SAFETY: marked slots are slots of a mapped table.
-        let (live, key) = unsafe { (S::words(self.slot), S::key(self.slot)) };
-        if self.tag != TAG_AGEING && !is_idle(&live) {
-            live.tag.store(self.tag, Ordering::Release);
-            return 0;
-        }
-        let home = home(key);
-        for (from, to) in live.cells.iter().zip(home.cells) {
-            to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-        }
-        live.seen.store(0, Ordering::Relaxed);
-        live.tag.store(TAG_FREE, Ordering::Release);
-        1
-    }
-}
-
 /// Waits until no program runs that ran when this was called: they run inside RCU.
 fn grace_period() -> std::io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
@@ -326,7 +362,7 @@ fn grace_period() -> std::io::Result<()> {
 
 /// The aged rows: where in `others` the counts of idle rows go.
 struct Homes<'a> {
-    others: &'a Table,
+    others: &'a Table<slot6>,
     now: u32,
     /// Slots that the programs use, too.
     shared: usize,
@@ -334,18 +370,16 @@ struct Homes<'a> {
     used: usize,
     /// Where a free one is looked for next.
     next: usize,
-    rows: HashMap<[u64; 10], *mut slot6>,
+    rows: HashMap<[u64; 10], usize>,
 }
 
 impl<'a> Homes<'a> {
-    fn of(others: &'a Table, now: u32) -> Self {
-        let slots = others.slots::<slot6>();
-        let mut homes = Homes { others, now, shared: slots.len() - GROUP, used: 0, next: 0, rows: HashMap::default() };
-        for slot in slots.take(homes.shared) {
-            // SAFETY: inside the mapping.
-            let (tag, key) = unsafe { (slot6::words(slot).tag.load(Ordering::Acquire), slot6::key(slot)) };
-            homes.used += usize::from(tag != TAG_FREE);
-            if tag & TAG_USED != 0 && key.inner == AGED_INNER && key.flags & ROW_OTHER != 0 {
+    fn of(others: &'a Table<slot6>, now: u32) -> Self {
+        let mut homes = Homes { others, now, shared: others.len() - GROUP, used: 0, next: 0, rows: HashMap::default() };
+        for (slot, tag) in others.tagged().take_while(|(slot, _)| *slot < homes.shared) {
+            let key = others.key(slot);
+            homes.used += 1;
+            if tag >= TAG_ROW && key.inner == AGED_INNER && key.flags & ROW_OTHER != 0 {
                 homes.rows.insert(number(&key), slot);
             }
         }
@@ -365,11 +399,9 @@ impl<'a> Homes<'a> {
 
     /// The aged row of a tunnel; the interface's where there is no room for it.
     fn tunnel(&mut self, key: key6) -> Words<'a> {
-        let found = self.rows.get(&number(&key)).copied().or_else(|| self.make(key));
-        match found {
-            // SAFETY: inside the mapping.
+        match self.rows.get(&number(&key)).copied().or_else(|| self.make(key)) {
             Some(slot) => {
-                let live = unsafe { slot6::words(slot) };
+                let live = self.others.words(slot);
                 live.seen.store(self.now, Ordering::Relaxed);
                 live
             }
@@ -377,11 +409,11 @@ impl<'a> Homes<'a> {
         }
     }
 
-    fn make(&mut self, key: key6) -> Option<*mut slot6> {
+    fn make(&mut self, key: key6) -> Option<usize> {
         while !self.crowded() && self.next < self.shared {
-            let slot = self.others.slots::<slot6>().nth(self.next)?;
+            let slot = self.next;
             self.next += 1;
-            if publish(slot, &key) {
+            if self.publish(slot, &key) {
                 self.used += 1;
                 self.rows.insert(number(&key), slot);
                 return Some(slot);
@@ -393,28 +425,22 @@ impl<'a> Homes<'a> {
     /// The interface's aged row, one for each direction bit, where no program looks.
     fn interface(&self, direction: u8) -> Words<'a> {
         let flags = direction | ROW_NO_OUTER | ROW_NO_PAIR | ROW_OTHER;
-        let first = self.others.memory.as_mut_ptr().cast::<slot6>();
-        // SAFETY: the last group is behind the shared ones, and has more than two slots.
-        let slot = unsafe { first.add(self.shared + usize::from(direction != 0)) };
-        publish(slot, &key6 { flags, inner: AGED_INNER, ..Default::default() });
-        // SAFETY: as above.
-        unsafe { slot6::words(slot) }
+        let slot = self.shared + usize::from(direction != 0);
+        self.publish(slot, &key6 { flags, inner: AGED_INNER, ..Default::default() });
+        self.others.words(slot)
     }
-}
 
-/// Makes a row of a free slot; false when it is not free. The programs never look for an aged
-/// row, so any tag of a published row will do.
-fn publish(slot: *mut slot6, key: &key6) -> bool {
-    // SAFETY: callers give slots of a mapped table; the key is written while the slot is busy.
-    unsafe {
-        let live = slot6::words(slot);
-        if live.tag.compare_exchange(TAG_FREE, TAG_BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            return false;
+    /// Makes a row of a free slot; false when it is not free. The programs never look for an aged
+    /// row, so any tag of a row will do.
+    fn publish(&self, slot: usize, key: &key6) -> bool {
+        let claimed = self.others.claim(slot);
+        if claimed {
+            // SAFETY: inside the mapping, and ours alone while it is busy.
+            unsafe { ptr::write_volatile(&raw mut (*self.others.at(slot)).key, *key) };
+            self.others.turn(slot, TAG_BUSY, TAG_ROW);
         }
-        ptr::write_volatile(&raw mut (*slot).key, *key);
-        live.tag.store(TAG_USED, Ordering::Release);
+        claimed
     }
-    true
 }
 
 /// A key as something that hashes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What happens rarely: a new row, a full table, two CPUs on one row. And what a table weighs.
-use std::{fs, sync::Barrier, thread};
+use std::{collections::BTreeMap, fs, sync::Barrier, thread};
 
 use anyhow::{Context, Result, ensure};
 use tmon::{flow::Hook, snapshot::Rows};
@@ -114,17 +114,20 @@ fn two_cpus(report: &mut Report) -> Result<()> {
 /// What the kernel says that this process's maps weigh.
 fn memory(report: &mut Report) -> Result<()> {
     let _bench = Bench::new(ROWS)?;
-    // Array maps by the size of their groups.
-    for (what, group, target) in [("kernel memory per row, IPv4", "512", 140.0), ("kernel memory per row, others", "1024", 280.0)] {
-        let mut most = 0u64;
-        for entry in fs::read_dir("/proc/self/fdinfo").context("read fdinfo")? {
-            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-            let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':').map(str::trim));
-            if field("map_type") == Some("2") && field("value_size") == Some(group) {
-                most = most.max(field("memlock").and_then(|m| m.parse().ok()).unwrap_or(0));
-            }
+    // Array maps by the size of their elements: the largest of tags is that of a table of rows.
+    let mut largest = BTreeMap::<u64, u64>::new();
+    for entry in fs::read_dir("/proc/self/fdinfo").context("read fdinfo")? {
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+        if let (Some(2), Some(element), Some(memory)) = (field("map_type"), field("value_size"), field("memlock")) {
+            let most = largest.entry(element).or_default();
+            *most = memory.max(*most);
         }
-        report.add(Line::cost(what, "bytes", Stat::exactly(most as f64 / f64::from(ROWS))).at_most(target));
+    }
+    for (what, slot, target) in [("kernel memory per row, IPv4", 64, 140.0), ("kernel memory per row, others", 128, 280.0)] {
+        let [slots, tags] = [slot, 8].map(|n| largest.get(&n).copied().unwrap_or_default());
+        ensure!(slots > 0 && tags > 0, "no map has elements of {slot} or 8 bytes");
+        report.add(Line::cost(what, "bytes", Stat::exactly((slots + tags) as f64 / f64::from(ROWS))).at_most(target));
     }
     Ok(())
 }
