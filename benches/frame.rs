@@ -42,7 +42,14 @@ fn snapshot(hosts: u32, rows: u32, t: u64) -> Snapshot {
             inner: Inner::Pair(Pair { first: client(i), second: client(i / 2) }),
             other: false,
         };
-        out.push_flow(i, &Flow { interface: 0, key, counters: Counters { cells: [[Count::default(), sent], [sent, Count::default()]] } });
+        out.push_flow(
+            i,
+            &Flow {
+                interface: 0,
+                key,
+                counters: Counters { cells: [[Count::default(), sent], [sent, Count::default()]], ..Default::default() },
+            },
+        );
     }
     let at = Duration::from_secs(t);
     Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH + at, at, interfaces: vec![], rows: out }

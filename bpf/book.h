@@ -286,6 +286,8 @@ static __always_inline void row_key(struct cpu *c, const struct walk *w)
 		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, w->inner, inner6, 0);
 	else
 		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, NULL, 0, w->inside);
+	if (unlikely(w->flags & WALK_FIRST))
+		c->key.shard |= SHARD_FRAGMENT;
 }
 
 /* Whether a key is one of the IPv4 table's. */
@@ -342,7 +344,7 @@ static __always_inline int join_fragment(struct cpu *c, struct walk *w)
 	c->key = row->key;
 	c->swapped = row->swapped;
 	c->key.flags = (row->key.flags & ~ROW_DIR) | (c->swapped ^ w->hook ? ROW_DIR : 0);
-	c->key.shard = shard();
+	c->key.shard = shard() | SHARD_FRAGMENT;
 	w->flags |= WALK_LATER;
 	return 1;
 }

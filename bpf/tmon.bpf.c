@@ -182,14 +182,14 @@ static __always_inline void deeper(struct __sk_buff *skb, struct walk *w, const 
 	w->proto = o->proto;
 }
 
-/* The packet is in a row; what came in pieces is in the books of its kind of tunnel, too. */
+/* The packet is in a row; the books also say how much of that came in fragments. */
 static __always_inline int counted(struct cpu *c)
 {
 	struct walk *w = &c->walk;
 
 	book(c, w->hook, CELL_COUNTED, c->weight);
 	if (unlikely(w->flags & (WALK_FIRST | WALK_LATER)))
-		book(c, w->hook, CELL_FRAGMENT + c->key.kind[0], c->weight);
+		book(c, w->hook, CELL_FRAGMENT, c->weight);
 	return TC_ACT_UNSPEC;
 }
 

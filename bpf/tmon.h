@@ -102,9 +102,9 @@ enum cell {
 	CELL_COUNTED,
 	CELL_STOP, /* + enum stop */
 	CELL_SUSPECT = CELL_STOP + STOPS,
-	CELL_OVERFLOW,	    /* + direction: in no row for want of room (also in counted) */
-	CELL_FRAGMENT = 16, /* + enum kind: fragments of outer packets, in that tunnel's rows (also in counted) */
-	CELLS = 64,	    /* a power of two, so that an index is bounded by a mask */
+	CELL_OVERFLOW,			   /* + direction: in no row for want of room (also in counted) */
+	CELL_FRAGMENT = CELL_OVERFLOW + 2, /* fragments of outer packets (also in counted) */
+	CELLS = 16,			   /* a power of two, so that an index is bounded by a mask */
 };
 
 enum hook { HOOK_RX, HOOK_TX, HOOKS };
@@ -131,11 +131,13 @@ struct cell_count {
 #define ROW_OTHER    0x40 /* the tunnel's `other` row */
 #define ROW_NO_OUTER 0x80 /* of all tunnels: no outer pair either */
 
+#define SHARD_FRAGMENT 0x8000 /* this slot holds what of the row came in fragments of outer packets */
+
 struct key4 { /* one tunnel, IPv4 outside, IPv4 or no pair inside */
 	__u32 id;
 	__u8 kind;
 	__u8 flags;
-	__u16 shard; /* the CPU's, where rows are sharded */
+	__u16 shard; /* the CPU's, where rows are sharded, and SHARD_FRAGMENT */
 	__be32 outer[2];
 	__be32 inner[2];
 };
@@ -184,7 +186,7 @@ struct slot6 {
 
 #pragma clang diagnostic pop
 
-_Static_assert(CELL_OVERFLOW + 2 <= CELL_FRAGMENT && CELL_FRAGMENT + KINDS <= CELLS, "every cell has its place");
+_Static_assert(CELL_FRAGMENT < CELLS, "every cell has its place");
 _Static_assert(ROW_ID1 == 2 * ROW_ID, "one bit further");
 _Static_assert(sizeof(struct key4) == 24, "three words");
 _Static_assert(sizeof(struct slot4) == 64, "one cache line");

@@ -29,7 +29,7 @@ use nix::{
 use crate::{
     flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
     privilege,
-    snapshot::{Fill, Rows},
+    snapshot::{Fill, Part, Rows},
     table::{GROUP, Tables},
     units::sanitize,
 };
@@ -42,11 +42,11 @@ use skel::TmonSkelBuilder;
 pub(crate) use skel::types;
 
 // bpf/tmon.h
-const CELLS: usize = 64;
+const CELLS: usize = 16;
 const CELL_STOP: usize = 1;
 const CELL_SUSPECT: usize = 7;
 const CELL_OVERFLOW: usize = 8;
-const CELL_FRAGMENT: usize = 16;
+const CELL_FRAGMENT: usize = 10;
 const PORT_FOU: u8 = 0x40;
 const PORT_EITHER: u8 = 0x80;
 
@@ -464,7 +464,8 @@ impl Program {
                     inner: Inner::Proto(InnerProto::OVERFLOW),
                     other: true,
                 };
-                rows.push(place + direction as u32, interface, &key, n, [direction == 1; 2]);
+                let part = Part { swapped: [direction == 1; 2], fragments: false };
+                rows.push(place + direction as u32, interface, &key, n, part);
             }
         }
         fill
@@ -564,12 +565,9 @@ impl Cells {
     /// What they mean.
     pub fn books(&self) -> Books {
         let both = |cell: usize| [count(&self.0[cell]), count(&self.0[CELLS + cell])];
-        let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), ..Default::default() };
+        let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), fragments: both(CELL_FRAGMENT), ..Default::default() };
         for (i, stop) in b.stops.iter_mut().enumerate() {
             *stop = both(CELL_STOP + i);
-        }
-        for (i, kind) in b.fragments.0.iter_mut().enumerate() {
-            *kind = both(CELL_FRAGMENT + i);
         }
         b
     }
@@ -602,6 +600,7 @@ mod tests {
             ("ROW_INNER6", table::ROW_INNER6.into()),
             ("ROW_OTHER", table::ROW_OTHER.into()),
             ("ROW_NO_OUTER", table::ROW_NO_OUTER.into()),
+            ("SHARD_FRAGMENT", table::SHARD_FRAGMENT.into()),
             ("PORT_FOU", PORT_FOU.into()),
             ("PORT_EITHER", PORT_EITHER.into()),
             ("GROUP", GROUP as u32),

@@ -336,6 +336,8 @@ pub enum Hook {
 pub struct Counters {
     /// `cells[hook][direction]`; direction 0 is first to second (`fwd`), 1 is `rev`.
     pub cells: [[Count; 2]; 2],
+    /// What of that came in fragments of outer packets.
+    pub fragments: [[Count; 2]; 2],
 }
 
 impl Counters {
@@ -359,12 +361,16 @@ impl Counters {
     pub fn total(&self) -> Count {
         self.rx() + self.tx()
     }
+    /// What of it came in fragments of outer packets, as counters.
+    #[must_use]
+    pub fn in_fragments(&self) -> Self {
+        Counters { cells: self.fragments, fragments: self.fragments }
+    }
     /// Adds another row's counters.
     pub fn add(&mut self, o: &Self) {
-        for hook in 0..2 {
-            for dir in 0..2 {
-                self.cells[hook][dir] += o.cells[hook][dir];
-            }
+        let own = self.cells.iter_mut().chain(&mut self.fragments).flatten();
+        for (sum, n) in own.zip(o.cells.iter().chain(&o.fragments).flatten()) {
+            *sum += *n;
         }
     }
 }
@@ -423,26 +429,8 @@ pub struct Books {
     pub stops: [[Count; 2]; 6],
     /// Had a tunnel's port but not its header (also in `plain`).
     pub suspect: [Count; 2],
-    /// Came in pieces and is in the rows of its tunnel all the same (also in `counted`).
-    pub fragments: Fragments,
-}
-
-/// Fragments of outer packets, by the number of the tunnel's [`Kind`] and by [`Hook`].
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fragments(pub [[Count; 2]; KINDS.len()]);
-
-impl Fragments {
-    /// Those kinds that had any, by hook.
-    pub fn iter(&self) -> impl Iterator<Item = (Kind, [Count; 2])> + '_ {
-        let any = |n: &&(usize, &[Count; 2])| n.1.iter().any(|c| !c.is_zero());
-        self.0.iter().enumerate().filter(move |n| any(&n)).map(|(n, counts)| (Kind::from_number(n as u8), *counts))
-    }
-}
-
-impl fmt::Debug for Fragments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
-    }
+    /// Came in fragments of outer packets and was counted all the same (also in `counted`).
+    pub fragments: [Count; 2],
 }
 
 impl Books {
@@ -464,11 +452,18 @@ impl Books {
         for (s, o) in stops.iter_mut().zip(older.stops) {
             *s = d(*s, o);
         }
-        let mut fragments = self.fragments;
-        for (s, o) in fragments.0.iter_mut().zip(older.fragments.0) {
-            *s = d(*s, o);
+        let [counted, suspect, fragments] =
+            [(self.counted, older.counted), (self.suspect, older.suspect), (self.fragments, older.fragments)].map(|(n, o)| d(n, o));
+        Books { counted, stops, suspect, fragments }
+    }
+
+    /// Adds other books.
+    pub fn add(&mut self, o: &Self) {
+        let own = self.stops.iter_mut().chain([&mut self.counted, &mut self.suspect, &mut self.fragments]);
+        for (sum, n) in own.zip(o.stops.iter().chain([&o.counted, &o.suspect, &o.fragments])) {
+            sum[0] += n[0];
+            sum[1] += n[1];
         }
-        Books { counted: d(self.counted, older.counted), stops, suspect: d(self.suspect, older.suspect), fragments }
     }
 }
 
@@ -500,7 +495,7 @@ mod tests {
     #[test]
     fn counters_agree_however_they_are_summed() {
         let c = |n| Count { packets: n, bytes: n * 100 };
-        let k = Counters { cells: [[c(1), c(2)], [c(4), c(8)]] };
+        let k = Counters { cells: [[c(1), c(2)], [c(4), c(8)]], ..Default::default() };
         assert_eq!((k.rx(), k.tx()), (c(3), c(12)));
         assert_eq!((k.fwd(), k.rev()), (c(5), c(10)));
         assert_eq!(k.total(), c(15));

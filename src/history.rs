@@ -133,7 +133,7 @@ impl History {
                 sums.entry((row.interface, row.key)).or_default().add(&row.counters);
             }
             for (sum, i) in interfaces.iter_mut().zip(&frame.interval.interfaces) {
-                add(&mut sum.books, &i.books);
+                sum.books.add(&i.books);
             }
         }
         let mut rows = Rows::default();
@@ -152,16 +152,6 @@ impl History {
     /// The intervals from the one with this number on, oldest first.
     pub fn since(&self, number: u64) -> impl Iterator<Item = &Frame> {
         self.frames.range(self.frames.partition_point(|f| f.number < number)..)
-    }
-}
-
-fn add(sum: &mut Books, o: &Books) {
-    for hook in 0..2 {
-        sum.counted[hook] += o.counted[hook];
-        sum.suspect[hook] += o.suspect[hook];
-        for (s, o) in sum.stops.iter_mut().zip(&o.stops) {
-            s[hook] += o[hook];
-        }
     }
 }
 
@@ -281,7 +271,7 @@ mod tests {
                 inner: Inner::Pair(Pair { first: v4(0), second: v4(inner) }),
                 other: false,
             },
-            counters: Counters { cells: [[Count::default(); 2], [Count { packets: 1, bytes }, Count::default()]] },
+            counters: Counters { cells: [[Count::default(); 2], [Count { packets: 1, bytes }, Count::default()]], ..Default::default() },
         }
     }
 

@@ -9,6 +9,7 @@ pub mod units;
 
 pub mod chord;
 pub mod colour;
+pub mod fragments;
 pub mod history;
 pub mod labels;
 pub mod matrix;

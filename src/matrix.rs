@@ -443,7 +443,7 @@ mod tests {
                         },
                         other: random(&mut s, 20) == 0,
                     },
-                    counters: Counters { cells: [[Count::default(), rx], [tx, Count::default()]] },
+                    counters: Counters { cells: [[Count::default(), rx], [tx, Count::default()]], ..Default::default() },
                 }
             })
             .collect()

@@ -77,6 +77,7 @@ const INNER_PROTO: u8 = 8;
 const OUTER_V6: u8 = 16;
 const INNER_V6: u8 = 32;
 const NO_OUTER: u8 = 64;
+const FRAGMENTS: u8 = 128;
 
 /// An IPv4-in-IPv4 row of depth 1 (or one with no inner pair), as kept: counters by hook and a
 /// direction bit, as the kernel keeps them.
@@ -107,19 +108,32 @@ struct Large {
     counts: [Count; 2],
 }
 
+/// What of a row is in one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// By hook: in which direction of the row the packets counted there went.
+    pub swapped: [bool; 2],
+    /// They came in fragments of outer packets.
+    pub fragments: bool,
+}
+
 /// What the subtraction needs of a packed row.
 trait Packed: Copy {
     fn place(&self) -> (u16, u32);
     fn same_key(&self, o: &Self) -> bool;
+    fn part(&self) -> Part;
     fn counts(&mut self) -> &mut [Count; 2];
     fn flow(&self) -> Flow;
     fn gone(&self) -> Gone;
 }
 
-fn counters(counts: [Count; 2], swapped: [bool; 2]) -> Counters {
+fn counters(counts: [Count; 2], part: Part) -> Counters {
     let mut c = Counters::default();
-    for hook in 0..2 {
-        c.cells[hook][usize::from(swapped[hook])] = counts[hook];
+    for (hook, n) in counts.into_iter().enumerate() {
+        c.cells[hook][usize::from(part.swapped[hook])] = n;
+    }
+    if part.fragments {
+        c.fragments = c.cells;
     }
     c
 }
@@ -142,11 +156,14 @@ impl Packed for Small {
     fn same_key(&self, o: &Self) -> bool {
         (self.kind, self.flags, self.id, self.swapped, self.outer, self.inner) == (o.kind, o.flags, o.id, o.swapped, o.outer, o.inner)
     }
+    fn part(&self) -> Part {
+        Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0 }
+    }
     fn counts(&mut self) -> &mut [Count; 2] {
         &mut self.counts
     }
     fn gone(&self) -> Gone {
-        Gone { interface: self.interface, key: self.flow().key, swapped: self.swapped[0], counts: self.counts }
+        Gone { interface: self.interface, key: self.flow().key, part: self.part(), counts: self.counts }
     }
     fn flow(&self) -> Flow {
         let pair = |p: [u32; 2]| Pair { first: Ipv4Addr::from_bits(p[0]).into(), second: Ipv4Addr::from_bits(p[1]).into() };
@@ -163,7 +180,7 @@ impl Packed for Small {
                 },
                 other: self.flags & OTHER != 0,
             },
-            counters: counters(self.counts, self.swapped),
+            counters: counters(self.counts, self.part()),
         }
     }
 }
@@ -176,11 +193,14 @@ impl Packed for Large {
         (self.kinds, self.flags, self.depth, self.swapped, self.ids, self.outer, self.inner)
             == (o.kinds, o.flags, o.depth, o.swapped, o.ids, o.outer, o.inner)
     }
+    fn part(&self) -> Part {
+        Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0 }
+    }
     fn counts(&mut self) -> &mut [Count; 2] {
         &mut self.counts
     }
     fn gone(&self) -> Gone {
-        Gone { interface: self.interface, key: self.flow().key, swapped: self.swapped[0], counts: self.counts }
+        Gone { interface: self.interface, key: self.flow().key, part: self.part(), counts: self.counts }
     }
     fn flow(&self) -> Flow {
         let pair = |p: [u128; 2], v6| Pair { first: ip(p[0], v6), second: ip(p[1], v6) };
@@ -199,7 +219,7 @@ impl Packed for Large {
                 },
                 other: self.flags & OTHER != 0,
             },
-            counters: counters(self.counts, self.swapped),
+            counters: counters(self.counts, self.part()),
         }
     }
 }
@@ -263,24 +283,30 @@ impl Row<'_> {
     }
 
     #[inline]
-    fn counted(&self) -> ([Count; 2], [bool; 2]) {
+    fn counted(&self) -> ([Count; 2], Part) {
         match self.0 {
-            Kept::Small(r) => (r.counts, r.swapped),
-            Kept::Large(r) => (r.counts, r.swapped),
+            Kept::Small(r) => (r.counts, r.part()),
+            Kept::Large(r) => (r.counts, r.part()),
         }
+    }
+
+    /// It came in fragments of outer packets.
+    #[inline]
+    pub fn fragments(&self) -> bool {
+        self.counted().1.fragments
     }
 
     /// By hook and direction.
     #[inline]
     pub fn counters(&self) -> Counters {
-        let (counts, swapped) = self.counted();
-        counters(counts, swapped)
+        let (counts, part) = self.counted();
+        counters(counts, part)
     }
 
     /// What went first -> second, and second -> first.
     #[inline]
     pub fn sent(&self) -> [Count; 2] {
-        let (counts, swapped) = self.counted();
+        let (counts, Part { swapped, .. }) = self.counted();
         let mut sent = [Count::default(); 2];
         for hook in 0..2 {
             sent[usize::from(swapped[hook])] += counts[hook];
@@ -323,10 +349,9 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Adds one half of a row: what one slot holds. `place` is where it was read from: unique
-    /// within the interface and ascending from call to call; the same key keeps its place.
-    /// `swapped[hook]` says in which direction of the row the packets counted at that hook went.
-    pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: [Count; 2], swapped: [bool; 2]) {
+    /// Adds what one slot holds of a row, by hook. `place` is where it was read from: unique within
+    /// the interface and ascending from call to call; the same key keeps its place.
+    pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: [Count; 2], Part { swapped, fragments }: Part) {
         let (inner, inner_flags) = match key.inner {
             Inner::Pair(p) => {
                 let ((a, v6), (b, _)) = (bits(p.first), bits(p.second));
@@ -345,6 +370,7 @@ impl Rows {
         let flags = inner_flags
             | outer_flags
             | if key.other { OTHER } else { 0 }
+            | if fragments { FRAGMENTS } else { 0 }
             | if key.outermost.id.is_some() { HAS_ID } else { 0 }
             | if id1.is_some() { HAS_ID1 } else { 0 };
         let id = key.outermost.id.unwrap_or(0);
@@ -376,22 +402,25 @@ impl Rows {
         }
     }
 
-    /// Adds a whole decoded row, as one or two halves; for sources that do not read slots.
+    /// Adds a whole decoded row, in as many parts as it needs; for sources that do not read slots.
     pub fn push_flow(&mut self, place: u32, flow: &Flow) {
-        let c = &flow.counters.cells;
-        // An end host fills one direction per hook: one half. A router or a mirror fills two.
-        let straight = [c[0][1], c[1][0]];
-        let crossed = [c[0][0], c[1][1]];
-        if straight.iter().any(|c| !c.is_zero()) || crossed.iter().all(|c| c.is_zero()) {
-            self.push(place * 2, flow.interface, &flow.key, straight, [true, false]);
-        }
-        if crossed.iter().any(|c| !c.is_zero()) {
-            self.push(place * 2 + 1, flow.interface, &flow.key, crossed, [false, true]);
+        let (all, pieces) = (&flow.counters.cells, &flow.counters.fragments);
+        // An end host fills one direction per hook. A router or a mirror fills both.
+        let ways = [[true, false], [false, true]];
+        for (n, (fragments, swapped)) in [false, true].into_iter().flat_map(|f| ways.map(|w| (f, w))).enumerate() {
+            let counts = [0, 1].map(|hook| {
+                let way = usize::from(swapped[hook]);
+                if fragments { pieces[hook][way] } else { all[hook][way].since(pieces[hook][way]) }
+            });
+            let is_empty = n == 0 && flow.counters.total().is_zero();
+            if is_empty || counts.iter().any(|c| !c.is_zero()) {
+                self.push(place * 4 + n as u32, flow.interface, &flow.key, counts, Part { swapped, fragments });
+            }
         }
     }
 
     /// Every row, decoded, in no particular order. A row that was counted in two directions at one
-    /// hook, or created by two CPUs at once, comes in parts: add up equal keys (see [`Rows::merged`]).
+    /// hook or in fragments, or created by two CPUs at once, comes in parts: add up equal keys (see [`Rows::merged`]).
     pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         self.small.iter().map(Packed::flow).chain(self.large.iter().map(Packed::flow))
     }
@@ -445,18 +474,18 @@ impl Rows {
         if gone.is_empty() {
             return;
         }
-        let flows = |rows: &mut dyn Iterator<Item = (Flow, bool)>, large| {
+        let flows = |rows: &mut dyn Iterator<Item = (Flow, Part)>, large| {
             rows.enumerate()
                 .filter(|(_, (f, _))| f.key.is_aged())
-                .map(|(i, (f, way))| ((f.interface, f.key, way), (large, i)))
+                .map(|(i, (f, part))| ((f.interface, f.key, part), (large, i)))
                 .collect::<Vec<_>>()
         };
-        let mut aged: HashMap<_, _> = flows(&mut self.small.iter().map(|p| (p.flow(), p.swapped[0])), false).into_iter().collect();
-        aged.extend(flows(&mut self.large.iter().map(|p| (p.flow(), p.swapped[0])), true));
+        let mut aged: HashMap<_, _> = flows(&mut self.small.iter().map(|p| (p.flow(), p.part())), false).into_iter().collect();
+        aged.extend(flows(&mut self.large.iter().map(|p| (p.flow(), p.part())), true));
         for g in gone {
             let mut counts = g.counts;
             for key in [g.key.aged(), Key::AGED] {
-                let home = match aged.get(&(g.interface, key, g.swapped)) {
+                let home = match aged.get(&(g.interface, key, g.part)) {
                     None => continue,
                     Some((false, i)) => self.small[*i].counts(),
                     Some((true, i)) => self.large[*i].counts(),
@@ -477,7 +506,7 @@ impl Rows {
 struct Gone {
     interface: u16,
     key: Key,
-    swapped: bool,
+    part: Part,
     counts: [Count; 2],
 }
 
@@ -598,7 +627,7 @@ mod tests {
                 inner: Inner::Pair(Pair { first: [192, 168, 0, 1].into(), second: [192, 168, 0, last].into() }),
                 other: false,
             },
-            counters: Counters { cells: [[Count::default(), c], [c, Count::default()]] },
+            counters: Counters { cells: [[Count::default(), c], [c, Count::default()]], ..Default::default() },
         }
     }
 
@@ -631,9 +660,16 @@ mod tests {
             inner: Inner::Proto(InnerProto(InnerProto::REASON)),
             other: true,
         };
-        for f in [flow(101, 10000, 5), nested, arp, overflow] {
+        let mut pieces = flow(101, 10000, 5);
+        pieces.counters.fragments[1][0] = Count { packets: 2, bytes: 200 };
+        let mut both_ways = nested;
+        both_ways.counters.fragments = both_ways.counters.cells;
+        for f in [flow(101, 10000, 5), nested, arp, overflow, pieces, both_ways] {
             assert_eq!(snapshot(0, &[f]).rows.merged(), [f]);
         }
+        let of = |f| snapshot(0, &[f]).rows.walk().map(|r| (r.fragments(), r.total().packets)).collect::<Vec<_>>();
+        assert_eq!(of(pieces), [(false, 5 + 3), (true, 2)]);
+        assert_eq!(of(both_ways).iter().filter(|p| !p.0).count(), 0);
     }
 
     #[test]
@@ -667,6 +703,21 @@ mod tests {
         // Aged rows count on from where they were.
         let later = snapshot(3, &[flow(101, 1, 2), aged(flow(102, 1, 7)), flow(103, 1, 9), aged(flow(101, 1, 5))]);
         assert_eq!(later.since(&newer).rows.merged(), []);
+    }
+
+    #[test]
+    fn fragments_are_subtracted_and_age_by_themselves() {
+        let with = |f: Flow, fragments| {
+            let cells =
+                f.counters.cells.map(|ways| ways.map(|c| if c.is_zero() { c } else { Count { packets: fragments, bytes: fragments } }));
+            Flow { counters: Counters { fragments: cells, ..f.counters }, ..f }
+        };
+        let older = snapshot(1, &[with(flow(101, 1, 5), 2)]);
+        let newer = snapshot(2, &[with(flow(101, 1, 9), 3)]);
+        let difference = newer.since(&older).rows.merged();
+        assert_eq!((difference[0].counters.tx().packets, difference[0].counters.in_fragments().tx().packets), (4, 1));
+        let gone = snapshot(3, &[Flow { key: flow(101, 1, 0).key.aged(), ..with(flow(101, 1, 9), 3) }]);
+        assert_eq!(gone.since(&newer).rows.merged(), []);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use crate::{
     bpf::types::{key4, key6, slot4, slot6},
     flow::{Count, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    snapshot::{Fill, Rows},
+    snapshot::{Fill, Part, Rows},
 };
 
 // bpf/tmon.h
@@ -36,6 +36,7 @@ pub(crate) const ROW_OUTER6: u8 = 0x10;
 pub(crate) const ROW_INNER6: u8 = 0x20;
 pub(crate) const ROW_OTHER: u8 = 0x40;
 pub(crate) const ROW_NO_OUTER: u8 = 0x80;
+pub(crate) const SHARD_FRAGMENT: u16 = 0x8000;
 pub(crate) const GROUP: usize = 8;
 
 const _: () = assert!(size_of::<slot4>() == 64);
@@ -268,7 +269,7 @@ impl Tables {
         }
         let gone = self.others.settle(others, is_idle, |key| {
             homes.forget(&key);
-            homes.interface(key.flags & ROW_DIR)
+            homes.interface(&key)
         });
         let gone = gone + self.rows4.settle(rows4, is_idle, |key| homes.tunnel(slot4::aged(key)));
         Ok(gone + self.rows6.settle(rows6, is_idle, |key| homes.tunnel(slot6::aged(key))))
@@ -338,11 +339,12 @@ slot!(slot4, key4, |k: key4| key6 {
     kind: [k.kind, 0],
     flags: aged_flags(k.flags),
     depth: 1,
+    shard: k.shard & SHARD_FRAGMENT,
     outer: k.outer.map(|a| [a, 0, 0, 0]),
     inner: AGED_INNER,
     ..Default::default()
 });
-slot!(slot6, key6, |k: key6| key6 { flags: aged_flags(k.flags), shard: 0, inner: AGED_INNER, ..k });
+slot!(slot6, key6, |k: key6| key6 { flags: aged_flags(k.flags), shard: k.shard & SHARD_FRAGMENT, inner: AGED_INNER, ..k });
 
 const AGED_INNER: [[u32; 4]; 2] = [[InnerProto::AGED.0, 0, 0, 0], [0; 4]];
 
@@ -405,7 +407,7 @@ impl<'a> Homes<'a> {
                 live.seen.store(self.now, Ordering::Relaxed);
                 live
             }
-            None => self.interface(key.flags & ROW_DIR),
+            None => self.interface(&key),
         }
     }
 
@@ -422,11 +424,13 @@ impl<'a> Homes<'a> {
         None
     }
 
-    /// The interface's aged row, one for each direction bit, where no program looks.
-    fn interface(&self, direction: u8) -> Words<'a> {
+    /// The part of the interface's aged row that a row's counts go to, where no program looks.
+    fn interface(&self, of: &key6) -> Words<'a> {
+        let (direction, shard) = (of.flags & ROW_DIR, of.shard & SHARD_FRAGMENT);
         let flags = direction | ROW_NO_OUTER | ROW_NO_PAIR | ROW_OTHER;
-        let slot = self.shared + usize::from(direction != 0);
-        self.publish(slot, &key6 { flags, inner: AGED_INNER, ..Default::default() });
+        // The last group is behind the shared ones, and has more than four slots.
+        let slot = self.shared + usize::from(direction != 0) + 2 * usize::from(shard != 0);
+        self.publish(slot, &key6 { flags, shard, inner: AGED_INNER, ..Default::default() });
         self.others.words(slot)
     }
 
@@ -449,10 +453,10 @@ fn number(key: &key6) -> [u64; 10] {
     unsafe { ptr::read_unaligned(ptr::from_ref(key).cast()) }
 }
 
-/// Which way packets seen at each hook went: `direction = bit XOR hook`.
-fn swapped(flags: u8) -> [bool; 2] {
+/// What of its row a slot holds. Packets seen at each hook went `direction = bit XOR hook`.
+fn part(flags: u8, shard: u16) -> Part {
     let bit = flags & ROW_DIR != 0;
-    [bit, !bit]
+    Part { swapped: [bit, !bit], fragments: shard & SHARD_FRAGMENT != 0 }
 }
 
 fn v4(word: u32) -> IpAddr {
@@ -471,7 +475,7 @@ fn push4(rows: &mut Rows, place: u32, interface: u16, k: &key4, counts: [Count; 
         },
         other: false,
     };
-    rows.push(place, interface, &key, counts, swapped(k.flags));
+    rows.push(place, interface, &key, counts, part(k.flags, k.shard));
 }
 
 fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, counts: [Count; 2]) {
@@ -498,5 +502,5 @@ fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, counts: [Count; 
         },
         other: k.flags & ROW_OTHER != 0,
     };
-    rows.push(place, interface, &key, counts, swapped(k.flags));
+    rows.push(place, interface, &key, counts, part(k.flags, k.shard));
 }

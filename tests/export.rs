@@ -30,7 +30,7 @@ fn pair(a: &str, b: &str) -> Pair {
 fn flow(outer: Pair, outermost: (Kind, Option<u32>), inner: Inner, cells: [[Count; 2]; 2]) -> Flow {
     let (kind, id) = outermost;
     let key = Key { outer: Some(outer), outermost: Tunnel { kind, id }, innermost: None, depth: 1, inner, other: false };
-    Flow { interface: 0, key, counters: Counters { cells } }
+    Flow { interface: 0, key, counters: Counters { cells, ..Default::default() } }
 }
 
 /// One row of each sort: plain IPv4, both nestings, an absent id, no inner pair, other, overflow, no tunnel.
@@ -152,6 +152,24 @@ fn json_keys_have_the_order_of_the_contract() {
         keys.join(" "),
         CONTRACT.replace("FOUR", "rx_pkts rx_bytes tx_pkts tx_bytes").split_whitespace().collect::<Vec<_>>().join(" ")
     );
+}
+
+#[test]
+fn fragments_are_said_where_there_are_any() {
+    let mut flows = flows();
+    flows[0].counters.fragments[1][0] = count(2, 440);
+    let mut interval = interval(&flows);
+    interval.interfaces[0].books.fragments[1] = count(2, 440);
+    let v: serde_json::Value = serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
+    let four = serde_json::json!({"rx_pkts": 0, "rx_bytes": 0, "tx_pkts": 2, "tx_bytes": 440});
+    assert_eq!(v["interfaces"][0]["fragments"], four);
+    assert!(v["interfaces"][1].get("fragments").is_none());
+    let with: Vec<_> = v["flows"].as_array().unwrap().iter().filter(|f| f.get("fragments").is_some()).collect();
+    assert_eq!(with.len(), 1);
+    assert_eq!(with[0]["fragments"], serde_json::json!({"fwd_pkts": 2, "fwd_bytes": 440, "rev_pkts": 0, "rev_bytes": 0}));
+    assert_eq!((&with[0]["vni"], &with[0]["tx_pkts"], &with[0]["tx_bytes"]), (&10000.into(), &5.into(), &1100.into()));
+    let table = text(&interval, "", Format::Table, None, 1);
+    assert!(table.contains("header); 2 fragments of outer packets; table"), "{table}");
 }
 
 #[test]

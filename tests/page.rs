@@ -33,7 +33,7 @@ fn flow(a: u8, b: u8, net: u8, bytes: [u64; 2]) -> Flow {
             inner: Inner::Pair(Pair { first: client(a), second: client(b) }),
             other: false,
         },
-        counters: Counters { cells: [[Count::default(), count(bytes[1])], [count(bytes[0]), Count::default()]] },
+        counters: Counters { cells: [[Count::default(), count(bytes[1])], [count(bytes[0]), Count::default()]], ..Default::default() },
     }
 }
 

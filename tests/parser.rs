@@ -522,6 +522,12 @@ fn later_fragments_go_to_the_row_of_the_first() {
         let all = only_row(&program);
         assert_eq!((all.key, all.counters.rx()), (first.key, bytes(&parts)), "{name}: the later fragments");
         assert_eq!(all.counters.fwd(), all.counters.total(), "{name}: and their direction");
+        assert_eq!(all.counters.fragments, all.counters.cells, "{name}: all of the row is fragments");
+        run(&frame.bytes());
+        let more = only_row(&program);
+        assert_eq!(more.counters.total().packets, parts.len() as u64 + 1, "{name}: a whole packet is in the same row");
+        assert_eq!(more.counters.fragments, all.counters.fragments, "{name}: and is no fragment");
+        assert_eq!(program.books().expect("books").fragments, [bytes(&parts), Count::default()], "{name}: as the books say");
 
         // another datagram, another protocol, another sender: not this row
         for stranger in [frame.fragments(0, 200, id + 1), frame.reversed().fragments(0, 200, id)] {

@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 use tmon::{
-    bpf::{Config, Program},
+    bpf::{Config, Packet, Program},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     snapshot::{Rows, Snapshot},
 };
@@ -297,6 +297,47 @@ fn idle_rows_go_and_busy_ones_stay() {
     assert_eq!(aged.len(), 1, "both families' rows belong to one tunnel");
     assert_eq!(aged[0].counters.tx(), v4.count(499) + v6.count(500));
     assert_eq!(aged[0].counters.fwd(), aged[0].counters.tx(), "the direction is kept");
+}
+
+/// What comes in fragments is told apart from what does not, by tunnel and to the packet: in rows of
+/// its own, in the `other` rows of a full table, and when those rows are old.
+#[test]
+fn fragments_stay_with_their_tunnel_in_a_flood_and_when_rows_age() {
+    let program = load(Config { rows: 64, replay: true, ..Config::default() });
+    let hosts = ["172.16.1.1 > 172.16.1.2", "172.16.1.3 > 172.16.1.1", "fd00::1 > fd00::2"];
+    let (mut want, mut all) = (BTreeMap::new(), BTreeMap::new());
+    for i in 0..600u32 {
+        let (host, vni) = (hosts[i as usize % 3], 7 + i % 2);
+        let inner = format!("10.0.{}.{} > 10.1.0.1", i / 200, i % 200);
+        let frame = pkt().eth().ip(host).udp(54321, 4789).vxlan(vni).eth().ip(&inner).udp(5, 6).data(400);
+        // Every third packet is whole.
+        let parts = if i % 9 < 3 { vec![frame] } else { frame.fragments(0, 200, i + 1) };
+        let (first, second) = frames::ends(host);
+        let outer = Pair { first: first.min(second), second: first.max(second) };
+        let tunnel = (Some(outer), Tunnel { kind: Kind::Vxlan, id: Some(vni) });
+        for part in &parts {
+            let bytes = part.bytes();
+            program.run(Hook::Tx, &Packet::ethernet(&bytes)).expect("run");
+            let one = Count { packets: 1, bytes: bytes.len() as u64 };
+            *all.entry(tunnel).or_insert(Count::default()) += one;
+            *want.entry(tunnel).or_insert(Count::default()) += if parts.len() > 1 { one } else { Count::default() };
+        }
+    }
+    let in_fragments = |flows: &[Flow]| {
+        let only: Vec<Flow> = flows.iter().map(|f| Flow { counters: f.counters.in_fragments(), ..*f }).collect();
+        by_tunnel(&only)
+    };
+    let flows = read(&program, 0).rows.merged();
+    assert!(flows.iter().any(|f| f.key.other && !f.counters.in_fragments().total().is_zero()), "this was no flood: {}", flows.len());
+    assert_eq!((by_tunnel(&flows), in_fragments(&flows)), (all.clone(), want.clone()));
+    // A jiffy is at most 10 ms.
+    std::thread::sleep(Duration::from_millis(25));
+    assert!(program.age(Duration::ZERO).expect("age") > 64);
+    let flows = read(&program, 0).rows.merged();
+    assert!(flows.iter().all(|f| f.key.other), "{flows:#?}");
+    assert_eq!((by_tunnel(&flows), in_fragments(&flows)), (all, want.clone()));
+    let sum: Count = want.into_values().sum();
+    assert_eq!(program.books().expect("books").fragments, [Count::default(), sum]);
 }
 
 /// Far more dead tunnels than `other` rows: their counts end in the interface's aged row, and the

@@ -48,7 +48,10 @@ fn flow(a: u32, b: u32, net: u32, scale: u64, t: u64) -> Flow {
             inner: Inner::Pair(Pair { first: client(a), second: client(b) }),
             other: false,
         },
-        counters: tmon::flow::Counters { cells: [[Count::default(), c(scale * t * 300)], [c(scale * t * 1000), Count::default()]] },
+        counters: tmon::flow::Counters {
+            cells: [[Count::default(), c(scale * t * 300)], [c(scale * t * 1000), Count::default()]],
+            ..Default::default()
+        },
     }
 }
 
@@ -65,6 +68,18 @@ fn many(t: u64) -> Vec<Flow> {
     other.key.inner = Inner::Proto(InnerProto(InnerProto::REASON + 9));
     other.key.other = true;
     flows.extend([arp, nested, other]);
+    flows
+}
+
+/// Seven senders whose packets do not fit into the underlay's, one of them far away.
+fn fragmented(t: u64) -> Vec<Flow> {
+    let mut flows = many(t);
+    let far = |n: u16| IpAddr::from([0x2001, 0xdb8, 0x1234, 0x5678, 0x9abc, 0xdef0, 0x1234, n]);
+    flows[4].key.outer = Some(Pair { first: far(1), second: far(2) });
+    for f in &mut flows[2..9] {
+        let sent = f.counters.cells[1][0];
+        f.counters.fragments[1][0] = Count { packets: sent.packets * 2 / 3, bytes: sent.bytes * 2 / 3 };
+    }
     flows
 }
 
@@ -91,6 +106,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         rows.push_flow(i as u32, f);
         books.counted[0] += f.counters.rx();
         books.counted[1] += f.counters.tx();
+        books.fragments[1] += f.counters.in_fragments().tx();
     }
     books.stops[Stop::Plain as usize] = [Count { packets: 30 * t, bytes: 4000 * t }; 2];
     books.stops[Stop::Malformed as usize][0] = Count { packets: t, bytes: 60 * t };
@@ -240,6 +256,22 @@ fn whole_screens() {
             insta::assert_snapshot!(format!("{name}-{}x{}", size.0, size.1), frame(&mut app, size));
         }
     }
+}
+
+#[test]
+fn health_says_which_tunnels_are_fragmented() {
+    for size in [(80, 24), (120, 40)] {
+        let mut app = app(fragmented);
+        press(&mut app, "4");
+        insta::assert_snapshot!(format!("fragments-{}x{}", size.0, size.1), frame(&mut app, size));
+    }
+    // what the picture is of: one network, and inside one host
+    let mut app = app(fragmented);
+    press(&mut app, "4 i");
+    let (of, n) = (app.tunnel.expect("one network"), app.picture.fragmented.len());
+    assert!(n > 0 && app.picture.fragmented.iter().all(|f| f.tunnel == of));
+    press(&mut app, "3");
+    assert!(app.picture.fragmented.is_empty(), "only made for the view that shows it");
 }
 
 #[test]

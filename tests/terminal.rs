@@ -56,7 +56,7 @@ fn snapshot(t: u64) -> Snapshot {
             other: false,
         };
         let c = Count { packets: t, bytes: t * 100 * u64::from(n) };
-        let counters = Counters { cells: [[Count::default(), c], [c, Count::default()]] };
+        let counters = Counters { cells: [[Count::default(), c], [c, Count::default()]], ..Default::default() };
         rows.push_flow(u32::from(n), &Flow { interface: 0, key, counters });
     }
     let at = Duration::from_millis(50 * t);

@@ -137,7 +137,7 @@ mod tests {
                 other: false,
             };
             let c = Count { packets: 1, bytes: u64::from(100 + i) };
-            rows.push_flow(i, &Flow { interface: 0, key, counters: Counters { cells: [[c, c]; 2] } });
+            rows.push_flow(i, &Flow { interface: 0, key, counters: Counters { cells: [[c, c]; 2], ..Default::default() } });
         }
         let interface = Interface {
             name: name.to_owned(),

@@ -63,6 +63,9 @@ struct Interface<'a> {
     counted: Counts,
     stops: Stops,
     suspect: Counts,
+    /// Only where there are any: fragments of outer packets, also in `counted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragments: Option<Counts>,
 }
 
 impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
@@ -78,6 +81,7 @@ impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
             counted: i.books.counted.into(),
             stops: Stops(i.books),
             suspect: i.books.suspect.into(),
+            fragments: i.books.fragments.iter().any(|n| !n.is_zero()).then(|| i.books.fragments.into()),
         }
     }
 }
@@ -145,6 +149,25 @@ struct Row<'a> {
     fwd_bytes: u64,
     rev_pkts: u64,
     rev_bytes: u64,
+    /// Only where there are any: what of it came in fragments of outer packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragments: Option<Ways>,
+}
+
+/// Counts by direction in the row.
+#[derive(Serialize)]
+struct Ways {
+    fwd_pkts: u64,
+    fwd_bytes: u64,
+    rev_pkts: u64,
+    rev_bytes: u64,
+}
+
+impl Ways {
+    fn any(fwd: Count, rev: Count) -> Option<Ways> {
+        let ways = Ways { fwd_pkts: fwd.packets, fwd_bytes: fwd.bytes, rev_pkts: rev.packets, rev_bytes: rev.bytes };
+        (!(fwd + rev).is_zero()).then_some(ways)
+    }
 }
 
 impl<'a> Row<'a> {
@@ -178,6 +201,7 @@ impl<'a> Row<'a> {
             fwd_bytes: fwd.bytes,
             rev_pkts: rev.packets,
             rev_bytes: rev.bytes,
+            fragments: Ways::any(c.in_fragments().fwd(), c.in_fragments().rev()),
         }
     }
 }

@@ -97,6 +97,10 @@ pub fn coverage(interface: &Interface) -> String {
     if suspect > 0 {
         let _ = write!(line, "; {} suspect (a tunnel's port without its header)", packets(suspect));
     }
+    let fragments = both(books.fragments);
+    if fragments > 0 {
+        let _ = write!(line, "; {} fragments of outer packets", packets(fragments));
+    }
     if let Some(other) = &interface.counted_on {
         let _ = write!(line, "; not in totals: {} counts the same packets", sanitize(other));
     }

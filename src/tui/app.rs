@@ -14,6 +14,7 @@ use foldhash::HashMap;
 use crate::{
     filter::{Filter, FilterError},
     flow::{Books, Count, Counters, Key, Tunnel},
+    fragments::{Fragmented, fragmented},
     history::History,
     matrix::{End, Level, Matrix, Measure, Scope, Tally, Within, label},
     names::Names,
@@ -171,6 +172,8 @@ pub struct Picture {
     pub tunnels: Vec<(Tunnel, Count)>,
     /// The rows themselves; only made for the table.
     pub lines: Lines,
+    /// Who in scope sends fragments; only made for the health view.
+    pub fragmented: Vec<Fragmented>,
 }
 
 impl Default for Picture {
@@ -185,6 +188,7 @@ impl Default for Picture {
             matrix: Matrix::default(),
             tunnels: Vec::new(),
             lines: Lines::default(),
+            fragmented: Vec::new(),
         }
     }
 }
@@ -221,16 +225,7 @@ impl Picture {
     pub fn books(&self) -> Books {
         let mut sum = Books::default();
         for i in self.interfaces.iter().filter(|i| i.counted_on.is_none()) {
-            for hook in 0..2 {
-                sum.counted[hook] += i.books.counted[hook];
-                sum.suspect[hook] += i.books.suspect[hook];
-                for (s, o) in sum.stops.iter_mut().zip(&i.books.stops) {
-                    s[hook] += o[hook];
-                }
-                for (s, o) in sum.fragments.0.iter_mut().zip(&i.books.fragments.0) {
-                    s[hook] += o[hook];
-                }
-            }
+            sum.add(&i.books);
         }
         sum
     }
@@ -452,26 +447,29 @@ impl App {
 
     /// What an end is called on the screen: its name, where it has one, or its address.
     pub fn called(&self, end: End) -> String {
+        self.called_at(self.level(), end)
+    }
+
+    /// The same of an end of a certain level, whichever is shown.
+    pub fn called_at(&self, level: Level, end: End) -> String {
         const LONGEST: usize = 28;
         match end {
             End::Addr(a) if !self.numeric => {
-                self.names.address(a, !self.crumbs.is_empty()).map(|name| super::text::fit(&name, LONGEST).into_owned())
+                self.names.address(a, level == Level::Inner).map(|name| super::text::fit(&name, LONGEST).into_owned())
             }
             _ => None,
         }
         .unwrap_or_else(|| label(end, self.picture.matrix.folded))
     }
 
+    fn level(&self) -> Level {
+        if self.crumbs.is_empty() { Level::Hosts } else { Level::Inner }
+    }
+
     /// Which rows count and what their ends are.
     pub fn scope(&self) -> Scope {
         let within = |depth: usize| self.crumbs.get(depth).map_or(Within::All, |c| c.within.clone());
-        Scope {
-            level: if self.crumbs.is_empty() { Level::Hosts } else { Level::Inner },
-            hosts: within(0),
-            inner: within(1),
-            tunnel: self.tunnel,
-            filter: self.filter.clone(),
-        }
+        Scope { level: self.level(), hosts: within(0), inner: within(1), tunnel: self.tunnel, filter: self.filter.clone() }
     }
 
     /// What is selected, by mouse or by key.
@@ -620,6 +618,10 @@ impl App {
             }
             _ => Lines::default(),
         };
+        let fragmented = match self.view {
+            View::Health => fragmented(rows, interfaces, &scope),
+            _ => Vec::new(),
+        };
         self.picture = Picture {
             number: past.or(self.history.newest().map(|f| f.number)),
             since,
@@ -630,6 +632,7 @@ impl App {
             tally,
             matrix,
             lines,
+            fragmented,
         };
         let shown = self.number_shown();
         self.trends.update(&scope, &self.history, shown);

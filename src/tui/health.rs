@@ -9,9 +9,11 @@ use ratatui::{
     text::{Line, Span},
     widgets::Widget,
 };
+use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::{Books, Count, Stop},
+    matrix::Level,
     snapshot::{HookKind, Interface},
     tui::{
         app::App,
@@ -20,6 +22,8 @@ use crate::{
         screen::Hits,
         spark,
         status::{is_fault, seconds},
+        table_view::tunnel_name,
+        text::{fit, shared_prefix},
     },
     units::{self, packet_rate, percent, sanitize},
 };
@@ -92,11 +96,42 @@ fn books<'a>(app: &App, look: &Look, b: &Books, width: usize) -> Vec<Line<'a>> {
     }
     lines.push(row("suspect", b.suspect, look.warn));
     // Counted all the same: shown because fragments cost the hosts that make and join them.
-    let pieces = b.fragments.iter().fold([Count::default(); 2], |sum, (_, n)| [sum[0] + n[0], sum[1] + n[1]]);
-    lines.push(row("fragments", pieces, look.dim));
-    for (kind, n) in b.fragments.iter() {
-        lines.push(row(&format!("  {kind}"), n, look.dim));
+    lines.push(row("fragments", b.fragments, look.warn));
+    lines
+}
+
+/// Which tunnels the fragments are of, and who sends them.
+fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
+    const MOST: usize = 5;
+    let list = &app.picture.fragmented;
+    if list.is_empty() {
+        return vec![];
     }
+    let mut lines = vec![rule(look, "outer packets in fragments", width)];
+    for f in list.iter().take(MOST) {
+        let numbers = format!(
+            " {:>9} {:>10}  {:>6} of its packets",
+            count(app, f.fragments),
+            weight(app, f.fragments),
+            percent(f.fragments.packets, f.all.packets)
+        );
+        let tunnel = tunnel_name(f.tunnel);
+        let room = width.saturating_sub(numbers.width() + 3 + tunnel.width() + 2);
+        let ends = [f.from, f.to].map(|e| app.called_at(Level::Hosts, e));
+        let mut way = format!("{} → {}", ends[0], ends[1]);
+        if way.width() > room {
+            way = format!("{} → {}", ends[0], &ends[1][shared_prefix(&ends)..]);
+        }
+        lines.push(Line::from(vec![
+            Span::styled(format!("   {tunnel}  "), look.warn),
+            Span::styled(format!("{:<room$}", fit(&way, room)), look.text),
+            Span::styled(numbers, look.text),
+        ]));
+    }
+    if list.len() > MOST {
+        lines.push(Line::from(Span::styled(format!("   and {} more", list.len() - MOST), look.dim)));
+    }
+    lines.push(Line::default());
     lines
 }
 
@@ -132,6 +167,7 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
         out.push(fill(look, i));
         out.push(Line::default());
     }
+    out.extend(fragmented(app, look, width));
     out.push(rule(look, "measurement", width));
     let length =
         if app.rate { format!("{} measured, not assumed", seconds(p.elapsed)) } else { format!("total of {}", seconds(p.elapsed)) };
