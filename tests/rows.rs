@@ -268,6 +268,36 @@ fn a_flood_hides_no_host_and_no_network() {
     assert!(of_flood.len() > 1024, "{} rows of a table made for 1024", of_flood.len());
 }
 
+/// More tunnels than there is room for, even as `other` rows: the rest is in one row of the interface,
+/// by hook and direction, and the sum is what was sent.
+#[test]
+fn what_has_no_room_at_all_is_in_the_overflow_row() {
+    let program = load(Config { rows: 64, ..Config::default() });
+    let mut sent = [[Count::default(); 2]; 2];
+    for vni in 0..5000 {
+        let (hook, way) = ([Hook::Rx, Hook::Tx][vni as usize % 2], vni as usize / 2 % 2);
+        let hosts = ["172.16.1.1 > 172.16.1.2", "172.16.1.2 > 172.16.1.1"][way];
+        let t = if vni % 3 == 0 { Template::vxlan6(hosts, vni) } else { Template::vxlan(hosts, vni) };
+        program.repeat(hook, &t.bytes, 1).expect("run");
+        sent[hook as usize][way] += t.count(1);
+    }
+    let flows = read(&program, 0).rows.merged();
+    let (overflow, named): (Vec<&Flow>, Vec<&Flow>) = flows.iter().partition(|f| f.key.outer.is_none());
+    assert_eq!(overflow.len(), 1, "{overflow:#?}");
+    assert_eq!((overflow[0].key.inner, overflow[0].key.other), (Inner::Proto(InnerProto(InnerProto::REASON | 10)), true));
+    // What is in the others, which hold one packet each, is not in it.
+    let mut rest = sent;
+    for f in &named {
+        assert_eq!(f.counters.total().packets, 1, "{f:#?}");
+        for (rest, n) in rest.iter_mut().flatten().zip(f.counters.cells.iter().flatten()) {
+            *rest = Count { packets: rest.packets - n.packets, bytes: rest.bytes - n.bytes };
+        }
+    }
+    assert_eq!(overflow[0].counters.cells, rest);
+    assert!(overflow[0].counters.total().packets > 2500, "this was no flood: {} other rows", named.len());
+    assert_eq!(counted(&program.books().expect("books")), sent.into_iter().flatten().sum());
+}
+
 /// What nobody has sent for a while goes, what is busy stays, and no total changes.
 #[test]
 fn idle_rows_go_and_busy_ones_stay() {
