@@ -8,9 +8,12 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
+    // Line information says where the sources were: nothing of this machine's goes into the program.
+    let sources = format!("-ffile-prefix-map={}=tmon", env::var("CARGO_MANIFEST_DIR")?);
+    // libbpf's headers from libbpf-sys: libbpf-cargo has them in a folder of another name every time.
+    let headers = env::var("DEP_BPF_INCLUDE").context("libbpf-sys says where its headers are")?;
+    let libbpf = format!("-ffile-prefix-map={headers}=libbpf");
     for (source, skeleton) in [("bpf/tmon.bpf.c", "tmon.skel.rs"), ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs")] {
-        // Line information says where the sources were: nothing of this machine's goes into the program.
-        let sources = format!("-ffile-prefix-map={}=tmon", env::var("CARGO_MANIFEST_DIR")?);
         SkeletonBuilder::new()
             .source(source)
             // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
@@ -20,6 +23,9 @@ fn main() -> Result<()> {
                 "-Werror",
                 "-mcpu=v3",
                 &sources,
+                &libbpf,
+                "-I",
+                &headers,
                 "-idirafter",
                 &format!("/usr/include/{}-linux-gnu", env::consts::ARCH),
             ])
