@@ -523,21 +523,8 @@ fn overhear(_: libbpf_rs::PrintLevel, text: String) {
     });
 }
 
-/// The oldest kernel with the BPF instructions that are used (atomics with a result).
-pub(crate) const OLDEST: (u32, u32) = (5, 12);
-
-/// `6.18.15-amd64` as (6, 18).
-pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
 fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     let missing = privilege::missing();
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if version(&release).is_some_and(|v| v < OLDEST) {
-        return anyhow::anyhow!("this is Linux {}: tmon needs 5.15 or newer", sanitize(release.trim()));
-    }
     match (refusal(said), e.kind()) {
         (_, libbpf_rs::ErrorKind::PermissionDenied) if !missing.is_empty() => {
             anyhow::anyhow!("not allowed to load BPF programs: run as root, or give tmon {}", privilege::words(&missing))

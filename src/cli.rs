@@ -23,6 +23,7 @@ use crate::{
     export,
     filter::{Filter, Meanings},
     flow::Kind,
+    kernel,
     names::Names,
     settings,
     snapshot::HookKind,
@@ -82,6 +83,13 @@ enum Command {
     Completions(shell::Completions),
     /// Print the manual page, or write one for each command
     Man(shell::ManPages),
+}
+
+impl Command {
+    /// It cannot do without BPF programs, which it loads or joins. (`check` says what hinders them.)
+    fn loads(&self) -> bool {
+        matches!(self, Command::Top(_) | Command::Dump(_) | Command::Replay(_) | Command::Attach(_) | Command::Demo(_))
+    }
 }
 
 /// What is watched and how it is counted.
@@ -342,6 +350,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         && let Some(done) = top.settings(&matches)
     {
         return code(done.map(|()| 0));
+    }
+    if cli.command.loads()
+        && let Err(e) = kernel::suffices()
+    {
+        return code(Err(e));
     }
     let done = match cli.command {
         Command::Top(c) => c.run(),

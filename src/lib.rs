@@ -23,6 +23,7 @@ pub mod bpf;
 pub mod check;
 pub mod discover;
 pub mod dns;
+pub mod kernel;
 pub mod names;
 pub mod netlink;
 pub mod netns;

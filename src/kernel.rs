@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which kernel this is, and whether it is new enough.
+use std::fs;
+
+use anyhow::{Result, bail};
+
+use crate::units::sanitize;
+
+/// The oldest with the BPF instructions that are used (atomics with a result).
+const OLDEST: (u32, u32) = (5, 12);
+
+/// How a kernel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// tmon is tried on such.
+    Known,
+    /// Nobody has tried, but there is no reason why it should not work; or its release says nothing.
+    Untried,
+    /// It cannot work.
+    TooOld,
+}
+
+/// The running kernel's release: `6.18.15-amd64`.
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").map(|s| s.trim().to_owned()).unwrap_or_default()
+}
+
+/// `6.18.15-amd64` as (6, 18).
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// How the kernel of this release stands.
+pub fn age(release: &str) -> Age {
+    match version(release) {
+        Some(v) if v >= (5, 15) => Age::Known,
+        // Red Hat's 5.14 has what 5.15 has.
+        Some((5, 14)) if release.contains(".el9") => Age::Known,
+        Some(v) if v < OLDEST => Age::TooOld,
+        _ => Age::Untried,
+    }
+}
+
+/// Whether programs can be loaded into the running kernel.
+///
+/// # Errors
+/// It is too old: which it is, and which it has to be.
+pub fn suffices() -> Result<()> {
+    let release = release();
+    if age(&release) == Age::TooOld {
+        bail!("this is Linux {}: tmon needs 5.15 or newer", sanitize(&release));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        for (release, expected) in [
+            ("7.3.4+deb13-amd64", Age::Known),
+            ("5.15.0-91-generic", Age::Known),
+            ("5.14.0-427.el9.x86_64", Age::Known),
+            ("5.14.0", Age::Untried),
+            ("5.12.19", Age::Untried),
+            ("5.11.22", Age::TooOld),
+            ("5.10.0-39-amd64", Age::TooOld),
+            ("4.19.0", Age::TooOld),
+            ("", Age::Untried),
+            ("\x1b[2J", Age::Untried),
+        ] {
+            assert_eq!(age(release), expected, "{release:?}");
+        }
+        assert_eq!(version("6.18.15-amd64"), Some((6, 18)));
+    }
+}
