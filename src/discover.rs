@@ -251,9 +251,8 @@ impl Scene {
                 let ports: Vec<_> = self.links.iter().filter(|l| l.master == Some(bridge.index) && chosen.contains(&l.index)).collect();
                 let names: Vec<_> = ports.iter().map(|l| sanitize(&l.name).into_owned()).collect();
                 let bridge = sanitize(&bridge.name);
-                (ports.len() > 1).then(|| {
-                    format!("what {bridge} passes between {} is counted on each of them: `iface:{}` shows one", names.join(", "), names[0])
-                })
+                (ports.len() > 1)
+                    .then(|| format!("what {bridge} passes between {} is shown on each of them, and once in totals", names.join(", ")))
             })
             .collect()
     }

@@ -17,6 +17,7 @@ pub mod pixels;
 pub mod raster;
 pub mod shapes;
 pub mod snapshot;
+pub mod transit;
 
 pub mod attach;
 pub mod bpf;

@@ -16,6 +16,7 @@ use crate::{
     filter::Filter,
     flow::{Count, Flow, Inner, InnerProto, Tunnel},
     snapshot::{Interface, Row, Rows},
+    transit::Transit,
 };
 
 /// One end of some traffic: an arc of the chord, a line and a column of the matrix.
@@ -147,6 +148,11 @@ impl Scope {
             && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
 
+    /// Which packets pass two interfaces and count at one: none where interfaces are asked for by name.
+    fn transit(&self, rows: &Rows, interfaces: &[Interface]) -> Transit {
+        if self.filter.names_interfaces() { Transit::default() } else { Transit::of(rows, interfaces) }
+    }
+
     /// The sum of the rows that count.
     pub fn sum(&self, rows: &Rows, interfaces: &[Interface]) -> Count {
         self.rows(rows, interfaces).map(|r| r.total()).sum()
@@ -154,8 +160,12 @@ impl Scope {
 
     /// The rows that count.
     pub fn rows<'a>(&'a self, rows: &'a Rows, interfaces: &'a [Interface]) -> impl Iterator<Item = Row<'a>> {
-        let open = self.is_open(interfaces);
-        rows.walk().filter(move |r| self.tunnel.is_none_or(|t| t == r.outermost()) && (open || self.admits(&r.flow(), interfaces)))
+        let (open, transit) = (self.is_open(interfaces), self.transit(rows, interfaces));
+        rows.walk().filter(move |r| {
+            self.tunnel.is_none_or(|t| t == r.outermost())
+                && (open || self.admits(&r.flow(), interfaces))
+                && (transit.is_empty() || !transit.repeats(r.outer(), r.arrived().0))
+        })
     }
 }
 
@@ -253,9 +263,12 @@ impl Tally {
     pub fn of(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Self {
         let mut tally = Tally::default();
         let (mut pairs, mut tunnels) = (Pairs::default(), Tunnels::default());
-        let open = scope.is_open(interfaces);
+        let (open, transit) = (scope.is_open(interfaces), scope.transit(rows, interfaces));
         for row in rows.walk() {
             if !open && !scope.admits(&row.flow(), interfaces) {
+                continue;
+            }
+            if !transit.is_empty() && transit.repeats(row.outer(), row.arrived().0) {
                 continue;
             }
             let [fwd, rev] = row.sent();

@@ -149,6 +149,20 @@ fn bits(a: IpAddr) -> (u128, bool) {
     }
 }
 
+fn pair(p: [u128; 2], v6: bool) -> Pair {
+    Pair { first: ip(p[0], v6), second: ip(p[1], v6) }
+}
+
+fn pair_v4([a, b]: [u32; 2]) -> Pair {
+    Pair { first: Ipv4Addr::from_bits(a).into(), second: Ipv4Addr::from_bits(b).into() }
+}
+
+impl Large {
+    fn outer(&self) -> Option<Pair> {
+        (self.flags & NO_OUTER == 0).then(|| pair(self.outer, self.flags & OUTER_V6 != 0))
+    }
+}
+
 impl Packed for Small {
     fn place(&self) -> (u16, u32) {
         (self.interface, self.place)
@@ -166,16 +180,15 @@ impl Packed for Small {
         Gone { interface: self.interface, key: self.flow().key, part: self.part(), counts: self.counts }
     }
     fn flow(&self) -> Flow {
-        let pair = |p: [u32; 2]| Pair { first: Ipv4Addr::from_bits(p[0]).into(), second: Ipv4Addr::from_bits(p[1]).into() };
         Flow {
             interface: self.interface,
             key: Key {
-                outer: Some(pair(self.outer)),
+                outer: Some(pair_v4(self.outer)),
                 outermost: Tunnel { kind: Kind::from_number(self.kind), id: (self.flags & HAS_ID != 0).then_some(self.id) },
                 innermost: None,
                 depth: 1,
                 inner: match self.flags & INNER_PROTO {
-                    0 => Inner::Pair(pair(self.inner)),
+                    0 => Inner::Pair(pair_v4(self.inner)),
                     _ => Inner::Proto(InnerProto(self.inner[0])),
                 },
                 other: self.flags & OTHER != 0,
@@ -203,13 +216,12 @@ impl Packed for Large {
         Gone { interface: self.interface, key: self.flow().key, part: self.part(), counts: self.counts }
     }
     fn flow(&self) -> Flow {
-        let pair = |p: [u128; 2], v6| Pair { first: ip(p[0], v6), second: ip(p[1], v6) };
         let tunnel =
             |i: usize, flag| Tunnel { kind: Kind::from_number(self.kinds[i]), id: (self.flags & flag != 0).then_some(self.ids[i]) };
         Flow {
             interface: self.interface,
             key: Key {
-                outer: (self.flags & NO_OUTER == 0).then(|| pair(self.outer, self.flags & OUTER_V6 != 0)),
+                outer: self.outer(),
                 outermost: tunnel(0, HAS_ID),
                 innermost: (self.depth > 1).then(|| tunnel(1, HAS_ID1)),
                 depth: self.depth,
@@ -271,6 +283,22 @@ impl Row<'_> {
             Kept::Small(r) => Some(r.outer),
             Kept::Large(r) => (r.flags & (OUTER_V6 | NO_OUTER) == 0).then(|| r.outer.map(|a| a as u32)),
         }
+    }
+
+    /// The outer addresses.
+    pub fn outer(&self) -> Option<Pair> {
+        match self.0 {
+            Kept::Small(r) => Some(pair_v4(r.outer)),
+            Kept::Large(r) => r.outer(),
+        }
+    }
+
+    /// Which of the outer addresses the packets came from that were counted on ingress (0 the
+    /// first, 1 the second), and how many there were.
+    #[inline]
+    pub fn arrived(&self) -> (usize, u64) {
+        let (counts, swapped) = self.counted();
+        (usize::from(swapped[0]), counts[0].packets)
     }
 
     /// The inner addresses as numbers, if there are any and both are IPv4.

@@ -153,3 +153,63 @@ fn totals_never_count_a_packet_twice() {
     g.a.ip("link set eth0 nomaster");
     until("the bridge to count for itself", || live.read().unwrap().interfaces.iter().all(|i| i.name != "br0" || i.counted_on.is_none()));
 }
+
+/// A machine between two others: what it bridges or routes is on both of its interfaces, and one packet.
+#[test]
+fn what_passes_through_is_counted_once() {
+    use ground::{Space, address, outer, send, small};
+    use tmon::{
+        attach::Want,
+        filter::Filter,
+        matrix::{Scope, Tally},
+        netlink::NewLink,
+        source::Live,
+    };
+
+    for routed in [false, true] {
+        // The other end of a veth is moved to a machine in between.
+        let (g, middle) = (Ground::bare(), Space::new("m"));
+        for ((space, own), port) in g.ends().into_iter().zip(["p1", "p2"]) {
+            if own == 1 {
+                space.netlink().delete("eth0").unwrap();
+            }
+            space.netlink().create("eth0", None, &NewLink::Veth { peer: port, netns: Some(&middle.0) }).unwrap();
+            middle.netlink().set_up(port).unwrap();
+            if routed {
+                // Each thinks the other is on its wire, and meets the machine's link-layer address.
+                let mac = [2, 0, 0, 0, 9, own];
+                middle.netlink().set_mac(port, mac).unwrap();
+                address(space, "eth0", 1, own, outer);
+                space.ip(&format!("neigh replace {} lladdr 02:00:00:00:09:0{own} dev eth0", outer(3 - own)));
+                middle.ip(&format!(
+                    "route add {}/32 dev {port}\nneigh add {} lladdr 02:00:00:00:01:0{own} dev {port}",
+                    outer(own),
+                    outer(own)
+                ));
+            } else {
+                address(space, "eth0", 1, own, outer);
+            }
+        }
+        match routed {
+            true => middle.set("net/ipv4/ip_forward", "1"),
+            false => {
+                middle.ip("link add br0 type bridge mcast_snooping 0\nlink set p1 master br0\nlink set p2 master br0\nlink set br0 up")
+            }
+        }
+        g.tunnel("t0", ground::VNI);
+        let [a, b] = g.sockets(7000);
+        let mut live = Live::open(&["p?".to_owned()], Some(middle.name()), &small(), Want::Best).unwrap();
+        let said = live.notices().join("\n");
+        assert_eq!(said.contains("what br0 passes between p1, p2 is shown on each of them, and once in totals"), !routed, "{said}");
+        send(&a, &b, 10);
+        send(&b, &a, 3);
+        let s = live.read().unwrap();
+        let books: Vec<_> = s.interfaces.iter().map(|i| i.books.counted.map(|c| c.packets)).collect();
+        assert_eq!(books, [[10, 3], [3, 10]], "each saw all of them");
+        let total = |filter: &str| {
+            let scope = Scope { filter: filter.parse::<Filter>().unwrap(), ..Scope::default() };
+            Tally::of(&s.rows, &s.interfaces, &scope).total.packets
+        };
+        assert_eq!((total(""), total("iface:p1"), total("iface:p1,p2")), (13, 13, 26), "routed: {routed}");
+    }
+}

@@ -74,6 +74,7 @@ impl Attach {
             let name = |i| scene.link(i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
             eprintln!("tmon: {} shows packets that {} shows, too: totals will leave it out", name(o.twice), name(o.counted_on));
         }
+        scene.bridged(&indexes).iter().for_each(|n| eprintln!("tmon: {n}"));
         let mut config = self.watch.count.config();
         let found = not_chosen(scene.ports(), &config);
         config.ports.extend(found);

@@ -20,7 +20,7 @@ pub enum Header {
     No,
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "interface",
     "tunnel",
     "vni",
@@ -40,6 +40,7 @@ const COLUMNS: [&str; 19] = [
     "fwd_bytes",
     "rev_pkts",
     "rev_bytes",
+    "counted_on",
 ];
 
 /// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
@@ -52,7 +53,8 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, header: Header) -> io::
         csv.write_record(COLUMNS).map_err(stream_error)?;
     }
     for flow in &reading.flows {
-        csv.serialize(Row::new(&sanitize(reading.interface(flow)), flow)).map_err(stream_error)?;
+        let counted_on = reading.counted_on(flow).map(sanitize);
+        csv.serialize(Row::new(&sanitize(reading.interface(flow)), flow, counted_on.as_deref())).map_err(stream_error)?;
     }
     csv.flush()
 }
@@ -78,10 +80,11 @@ struct Row<'a> {
     inner_proto: String,
     other: bool,
     counts: [u64; 8],
+    counted_on: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
-    fn new(interface: &'a str, flow: &Flow) -> Self {
+    fn new(interface: &'a str, flow: &Flow, counted_on: Option<&'a str>) -> Self {
         let (key, c) = (&flow.key, &flow.counters);
         let ends = |pair: Option<crate::flow::Pair>| [pair.map(|p| p.first), pair.map(|p| p.second)];
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
@@ -97,6 +100,7 @@ impl<'a> Row<'a> {
             inner_proto: key.inner.proto(),
             other: key.other,
             counts: [rx.packets, rx.bytes, tx.packets, tx.bytes, fwd.packets, fwd.bytes, rev.packets, rev.bytes],
+            counted_on,
         }
     }
 }

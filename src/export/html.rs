@@ -45,7 +45,6 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: Options) -> io
         "palette": { "dark": hexes(Palette::DARK), "light": hexes(Palette::LIGHT), "base": Palette::DARK.base },
         "filter": reading.filter,
         "smaller": smaller,
-        "named": reading.named,
         "theme": options.dark.map(|dark| if dark { "dark" } else { "light" }),
         "top": options.top.unwrap_or(24).max(1),
     });

@@ -139,6 +139,9 @@ struct Row<'a> {
     inner_dname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vni_name: Option<&'a str>,
+    /// Only where the row adds nothing to totals: the interface that counts the same packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_on: Option<&'a str>,
     inner_proto: String,
     other: bool,
     rx_pkts: u64,
@@ -191,6 +194,7 @@ impl<'a> Row<'a> {
             inner_sname: inner.and_then(|p| names.address(p.first, true)),
             inner_dname: inner.and_then(|p| names.address(p.second, true)),
             vni_name: key.outermost.id.and_then(|id| names.id(id)),
+            counted_on: reading.counted_on(flow),
             inner_proto: key.inner.proto(),
             other: key.other,
             rx_pkts: rx.packets,

@@ -7,9 +7,10 @@ use std::io::{self, BufWriter, Write};
 
 use crate::{
     filter::Filter,
-    flow::{Count, Flow, Key, Tunnel},
+    flow::{Count, Counters, Flow, Key, Tunnel},
     names::Names,
     snapshot::{Interval, Rows},
+    transit::Transit,
 };
 
 pub mod csv;
@@ -33,8 +34,9 @@ pub struct Reading<'a> {
     pub filter: String,
     /// How many rows there were before the filter.
     pub rows: usize,
-    /// The filter asks for interfaces by name.
+    /// The filter asks for interfaces by name: each adds what it saw.
     named: bool,
+    transit: Transit,
     /// The interfaces' names as rows say them.
     interfaces: Vec<String>,
     /// What addresses and ids are called.
@@ -49,7 +51,8 @@ impl<'a> Reading<'a> {
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
         let interfaces = interface_names(interval);
         let named = filter.names_interfaces();
-        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named, interfaces, names: Names::default() }
+        let transit = if named { Transit::default() } else { Transit::of(&interval.rows, &interval.interfaces) };
+        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named, transit, interfaces, names: Names::default() }
     }
 
     /// With names beside the addresses, or in their place where people read.
@@ -65,24 +68,35 @@ impl<'a> Reading<'a> {
         self.interfaces.get(usize::from(flow.interface)).map_or("", String::as_str)
     }
 
-    /// Whether a row adds to totals: not where another interface counts the same packets.
-    pub fn adds(&self, flow: &Flow) -> bool {
-        let interface = self.interval.interfaces.get(usize::from(flow.interface));
-        self.named || interface.is_none_or(|i| i.counted_on.is_none())
+    /// The interface that counts the packets of a row which adds nothing to totals.
+    pub fn counted_on(&self, flow: &Flow) -> Option<&str> {
+        let own = self.interval.interfaces.get(usize::from(flow.interface)).and_then(|i| i.counted_on.as_deref());
+        let other = || self.transit.counted_on(flow).and_then(|i| self.interfaces.get(usize::from(i))).map(String::as_str);
+        own.filter(|_| !self.named).or_else(other)
     }
 
-    /// The rows that are kept and add to totals, packed again: for what walks [`Rows`].
+    /// What a row adds to totals: not what another interface counts.
+    pub fn once(&self, flow: &Flow) -> Counters {
+        let own = self.interval.interfaces.get(usize::from(flow.interface));
+        match own.is_none_or(|i| i.counted_on.is_none()) || self.named {
+            true => self.transit.once(flow),
+            false => Counters::default(),
+        }
+    }
+
+    /// What the rows that are kept add to totals, packed again: for what walks [`Rows`].
     fn packed(&self) -> Rows {
         let mut rows = Rows::default();
-        for (flow, place) in self.flows.iter().filter(|f| self.adds(f)).zip(0..) {
-            rows.push_flow(place, flow);
+        let once = self.flows.iter().map(|f| Flow { counters: self.once(f), ..*f });
+        for (flow, place) in once.filter(|f| !f.counters.total().is_zero()).zip(0..) {
+            rows.push_flow(place, &flow);
         }
         rows
     }
 
     /// All rows that are kept, added up, each packet once.
     pub fn total(&self) -> Count {
-        self.flows.iter().filter(|f| self.adds(f)).map(|f| f.counters.total()).sum()
+        self.flows.iter().map(|f| self.once(f).total()).sum()
     }
 }
 

@@ -61,6 +61,11 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> i
     for interface in &interval.interfaces {
         writeln!(out, "{}", coverage(interface))?;
     }
+    let transit = reading.flows.iter().filter(|f| reading.transit.counted_on(f).is_some()).count();
+    if transit > 0 {
+        let (s, have) = if transit == 1 { ("", "has") } else { ("s", "have") };
+        writeln!(out, "passing through: {transit} row{s} {have} no share: another interface counts the same packets")?;
+    }
     let other: Vec<&Flow> = reading.flows.iter().filter(|f| f.key.other && !f.key.is_aged()).collect();
     if !other.is_empty() {
         let sum: Count = other.iter().map(|f| f.counters.total()).sum();
@@ -114,7 +119,7 @@ fn rows(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Re
     let mut flows: Vec<&Flow> = reading.flows.iter().collect();
     flows.sort_by_key(|f| Reverse(f.counters.total().bytes)); // stable: equal ones stay in the order of their keys
     let mut sum = Counters::default();
-    flows.iter().filter(|f| reading.adds(f)).for_each(|f| sum.add(&f.counters));
+    flows.iter().for_each(|f| sum.add(&reading.once(f)));
 
     let cells = Cells { reading, base: options.base, all: sum.total().bytes };
     let total = cells.total(&sum);
@@ -164,7 +169,11 @@ struct Cells<'a> {
 
 impl Cells<'_> {
     fn row(&self, flow: &Flow) -> [String; COLUMNS] {
-        self.with_numbers(self.text(flow), &flow.counters)
+        let mut row = self.with_numbers(self.text(flow), &flow.counters);
+        if self.reading.counted_on(flow).is_some() {
+            UNKNOWN.clone_into(&mut row[SHARE]); // it has none of the total
+        }
+        row
     }
 
     fn text(&self, flow: &Flow) -> [String; NUMBERS] {

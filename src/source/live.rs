@@ -278,8 +278,11 @@ impl Live {
             }
             w.counted_on = on;
         }
-        let bridged = scene.bridged(&watched);
-        self.trouble(space, "bridged ", "", (!bridged.is_empty()).then(|| bridged.join("; ")));
+        if let Some(s) = &mut self.spaces[space] {
+            let bridged = scene.bridged(&watched);
+            self.notices.extend(bridged.iter().filter(|b| !s.bridged.contains(b)).cloned());
+            s.bridged = bridged;
+        }
     }
 
     /// Watches an interface, with the tables that it had if it was watched before.

@@ -29,6 +29,8 @@ pub(super) struct Space {
     wanted: Vec<String>,
     /// Tunnel devices that are up, by index.
     tunnels: BTreeMap<u32, String>,
+    /// What was said of bridges with several watched ports.
+    pub(super) bridged: Vec<String>,
     looked: Option<Instant>,
 }
 
@@ -47,7 +49,15 @@ impl Space {
         // Events first, so that nothing is missed between looking and listening.
         let events = place.run(LinkEvents::open)??;
         let netlink = Netlink::open_inside(&place)?;
-        Ok(Space { place, netlink, events, wanted: names.into_iter().collect(), tunnels: BTreeMap::new(), looked: None })
+        Ok(Space {
+            place,
+            netlink,
+            events,
+            wanted: names.into_iter().collect(),
+            tunnels: BTreeMap::new(),
+            bridged: Vec::new(),
+            looked: None,
+        })
     }
 
     /// Nobody has looked yet.

@@ -2,7 +2,7 @@
 // The page of one reading: chord, tunnel ids, ends, levels, rows. Data is only ever shown as text.
 "use strict";
 (() => {
-  const { reading, palette, filter, smaller, named, theme, top } = JSON.parse(document.getElementById("data").textContent);
+  const { reading, palette, filter, smaller, theme, top } = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const TAU = 2 * Math.PI;
   const RADIUS = 290, INNER = RADIUS * 0.92, FOOT = RADIUS * 0.91, CLEARLY = 1.2;
@@ -45,9 +45,8 @@
   const coloured = (e, property, colour) => { e.style[property] = colour; return e; };
 
   // ---- rows -> pairs -> matrix ------------------------------------------------------------------
-  // an interface that shows packets which another one counts adds nothing, unless it was asked for
-  const twice = new Set(named ? [] : reading.interfaces.filter((i) => i.counted_on).map((i) => i.name));
-  const rows = reading.flows.filter((f) => !twice.has(f.interface)).map((f) => {
+  // a row of packets that another interface counts adds nothing
+  const rows = reading.flows.filter((f) => !f.counted_on).map((f) => {
     const tunnel = f.tunnel === null ? "none" : f.vni === null ? f.tunnel : `${f.tunnel} ${f.vni}`;
     const outer = [f.outer_sip ?? "overflow", f.outer_dip ?? "overflow"];
     const inner = f.inner_sip !== null ? [f.inner_sip, f.inner_dip] : outer.map((a) => (f.outer_sip === null ? a : `${a} (${f.inner_proto})`));

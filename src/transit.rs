@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Packets that came in by one interface and left by another: totals have them once.
+//!
+//! A bridge with two ports that are watched, a router, both ends of a wire: each interface shows
+//! its rows, and they mirror each other, as what arrives at one leaves by the other. Seen from an
+//! interface, one of two hosts is the one whose packets arrive there. Rows of the same two hosts
+//! that have the first of them on that side, and such that have the second, at other interfaces,
+//! are of the same packets, and so only one side counts: the one where more arrived. An interface
+//! that has both on its side (a mirror, a hub) tells nothing, and all that is seen of the two counts.
+use foldhash::{HashMap, HashMapExt};
+
+use crate::{
+    flow::{Count, Counters, Flow, Pair},
+    snapshot::{Interface, Rows},
+};
+
+/// The pairs of hosts whose packets pass two of the interfaces.
+#[derive(Clone, Debug, Default)]
+pub struct Transit(HashMap<Pair, Side>);
+
+/// The side that counts.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    /// Which host's packets arrive there: 0 the first, 1 the second.
+    from: usize,
+    /// An interface there, an index.
+    interface: u16,
+}
+
+/// What was seen of a side.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    interface: u16,
+    /// All of them, a bit each; those that are 128 apart share one.
+    interfaces: u128,
+    arrived: u64,
+}
+
+impl Transit {
+    /// Finds them.
+    pub fn of(rows: &Rows, interfaces: &[Interface]) -> Transit {
+        let counts = |i: u16| interfaces.get(usize::from(i)).is_none_or(|i| i.counted_on.is_none());
+        if interfaces.iter().filter(|i| i.counted_on.is_none()).count() < 2 {
+            return Transit::default();
+        }
+        let mut seen: HashMap<Pair, [Option<Sight>; 2]> = HashMap::new();
+        for row in rows.walk().filter(|r| counts(r.interface())) {
+            let (Some(pair), (from, arrived)) = (row.outer(), row.arrived()) else { continue };
+            let new = Sight { interface: row.interface(), interfaces: 0, arrived: 0 };
+            let sight = seen.entry(pair).or_default()[from].get_or_insert(new);
+            sight.interfaces |= 1 << (row.interface() % 128);
+            sight.arrived = sight.arrived.saturating_add(arrived);
+        }
+        let side = |(pair, sights): (Pair, [Option<Sight>; 2])| match sights {
+            [Some(a), Some(b)] if a.interfaces & b.interfaces == 0 => {
+                let from = usize::from(b.arrived > a.arrived);
+                Some((pair, Side { from, interface: [a, b][from].interface }))
+            }
+            _ => None,
+        };
+        Transit(seen.into_iter().filter_map(side).collect())
+    }
+
+    /// The hosts of no row pass two interfaces.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether part of a row of this pair, where this host's packets arrive, is counted elsewhere.
+    pub fn repeats(&self, pair: Option<Pair>, from: usize) -> bool {
+        pair.and_then(|p| self.0.get(&p)).is_some_and(|side| side.from != from)
+    }
+
+    /// What of a whole row is not counted elsewhere.
+    pub fn once(&self, flow: &Flow) -> Counters {
+        let mut counters = flow.counters;
+        for from in 0..2 {
+            if self.repeats(flow.key.outer, from) {
+                (counters.cells[0][from], counters.cells[1][1 - from]) = (Count::default(), Count::default());
+            }
+        }
+        counters
+    }
+
+    /// The interface that counts the packets of a row that adds nothing.
+    pub fn counted_on(&self, flow: &Flow) -> Option<u16> {
+        let side = flow.key.outer.and_then(|p| self.0.get(&p))?;
+        self.once(flow).total().is_zero().then_some(side.interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::{
+        flow::{Books, Inner, Key, Kind, Tunnel},
+        matrix::{Scope, Tally},
+        snapshot::{Fill, HookKind},
+    };
+
+    fn host(n: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, n).into()
+    }
+
+    /// A row between hosts 1 and `second`: packets by hook and direction.
+    fn row(interface: u16, second: u8, cells: [[u64; 2]; 2]) -> Flow {
+        let count = |packets| Count { packets, bytes: packets * 100 };
+        let key = Key {
+            outer: Some(Pair { first: host(1), second: host(second) }),
+            outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
+            innermost: None,
+            depth: 1,
+            inner: Inner::Pair(Pair { first: host(101), second: host(102) }),
+            other: false,
+        };
+        Flow { interface, key, counters: Counters { cells: cells.map(|c| c.map(count)) } }
+    }
+
+    fn interfaces(n: u32) -> Vec<Interface> {
+        let interface = |i| Interface {
+            name: format!("eth{i}"),
+            ifindex: i + 1,
+            netns: None,
+            hook: HookKind::Tcx,
+            counted_on: None,
+            attached: None,
+            books: Books::default(),
+            fill: Fill::default(),
+        };
+        (0..n).map(interface).collect()
+    }
+
+    /// Packets of the total, by either way of reckoning it.
+    fn total(flows: &[Flow], interfaces: &[Interface]) -> u64 {
+        let mut rows = Rows::default();
+        flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
+        let scope = Scope::default();
+        let tally = Tally::of(&rows, interfaces, &scope);
+        assert_eq!(tally.total, scope.sum(&rows, interfaces));
+        let transit = Transit::of(&rows, interfaces);
+        let once: Count = flows.iter().map(|f| transit.once(f).total()).sum();
+        if interfaces.iter().all(|i| i.counted_on.is_none()) {
+            assert_eq!(once, tally.total);
+        }
+        tally.total.packets
+    }
+
+    #[test]
+    fn what_passes_is_counted_once() {
+        let two = interfaces(2);
+        // From host 1, which is behind eth0, to host 2, behind eth1, and back.
+        let passes = [row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [10, 0]])];
+        assert_eq!(total(&passes, &two), 14);
+        assert_eq!(total(&passes[..1], &two), 14);
+        assert_eq!(total(&passes[1..], &two), 14);
+        // Read between the two, or where one of them dropped some.
+        assert_eq!(total(&[passes[0], row(1, 2, [[0, 4], [7, 0]])], &two), 14);
+        // Flooded to two ports: where it came in.
+        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 0]]), row(1, 2, [[0, 0], [10, 0]]), row(2, 2, [[0, 0], [10, 0]])], &interfaces(3)), 10);
+        // Two more ways out, or in.
+        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 0]]), row(1, 2, [[0, 0], [6, 0]]), row(2, 2, [[0, 0], [4, 0]])], &interfaces(3)), 10);
+        assert_eq!(total(&[row(0, 2, [[6, 0], [0, 0]]), row(1, 2, [[0, 0], [10, 0]]), row(2, 2, [[4, 0], [0, 0]])], &interfaces(3)), 10);
+    }
+
+    #[test]
+    fn what_does_not_pass_stays() {
+        let two = interfaces(2);
+        // An end host with two uplinks: both see the same side.
+        assert_eq!(total(&[row(0, 2, [[0, 5], [3, 0]]), row(1, 2, [[0, 2], [1, 0]])], &two), 11);
+        // Other hosts.
+        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 4]]), row(1, 3, [[0, 4], [10, 0]])], &two), 28);
+        // A mirror, a loop: both sides at one interface, whether it is alone or not.
+        let mirror = row(0, 2, [[10, 4], [0, 0]]);
+        assert_eq!((total(&[mirror], &interfaces(1)), total(&[mirror, row(1, 2, [[1, 0], [0, 0]])], &two)), (14, 15));
+        // One that is left out for another reason says nothing about the others.
+        let mut left_out = interfaces(2);
+        left_out[1].counted_on = Some("eth0".to_owned());
+        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [99, 0]])], &left_out), 14);
+    }
+
+    #[test]
+    fn rows_say_where_they_count() {
+        let flows = [row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [10, 0]]), row(1, 3, [[1, 0], [0, 0]])];
+        let mut rows = Rows::default();
+        flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
+        let transit = Transit::of(&rows, &interfaces(2));
+        assert_eq!(flows.map(|f| transit.counted_on(&f)), [None, Some(0), None]);
+        assert!(Transit::of(&rows, &interfaces(1)).is_empty());
+    }
+}
