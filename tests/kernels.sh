@@ -21,8 +21,8 @@ for t in $TESTS; do what="$what --test $t"; done
 # shellcheck disable=SC2086
 built=$("$CARGO" test --release --no-run $what 2>&1) || { echo "$built" >&2; exit 1; }
 
-# No udev there to make this one.
-run='[ -e /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; };'
+# No udev there to make this one; and `tmon status` is to say what a packet costs.
+run='echo 1 >/proc/sys/kernel/bpf_stats_enabled; [ -e /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; };'
 for t in $TESTS; do
 	binary=$(echo "$built" | sed -n "s|.*Executable tests/$t.rs (\(.*\))|\1|p")
 	[ -n "$binary" ] || { echo "cargo names no binary of tests/$t.rs" >&2; exit 1; }

@@ -2,6 +2,8 @@
 //! What tmon counts in a real overlay, against what was sent and what the interfaces say. Needs
 //! root; says so and fails without it.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+mod ground;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -17,7 +19,7 @@ use tmon::{
     lab::{self, Lab, Options, Scenario, Traffic},
     netlink::Netlink,
     netns::Netns,
-    snapshot::{HookKind, Snapshot},
+    snapshot::Snapshot,
     source::Live,
 };
 
@@ -85,7 +87,7 @@ fn the_ancestors_traffic_is_exact() {
         let eth0 = netlink.link("eth0").unwrap().unwrap().index;
         netlink.delete_clsact(eth0).is_ok()
     };
-    for want in [Want::Only(HookKind::Tcx), Want::Only(HookKind::Clsact)] {
+    for want in ground::wants() {
         let s = watch(&lab, &lab.plan().host(0), "eth0", &ancestor(10), want);
         let flows = without_arp(&s);
         let (mut ids, mut peers) = (BTreeMap::new(), BTreeMap::new());
