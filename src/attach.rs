@@ -163,14 +163,8 @@ impl Attachment {
     /// The kernel does not say.
     pub fn standing(&self, netlink: &mut Netlink) -> Result<Standing> {
         let mut before = match &self.hooks {
-            Hooks::Tcx(links) => {
-                for (link, id) in links.iter().zip(self.programs) {
-                    if !holds(link.as_fd(), id).context("ask for the state of a link")? {
-                        return Ok(Standing::Gone);
-                    }
-                }
-                Vec::new()
-            }
+            Hooks::Tcx(links) if linked(self.programs, links)? => Vec::new(),
+            Hooks::Tcx(_) => return Ok(Standing::Gone),
             Hooks::Clsact(own) => match own.rivals(&netlink.filters(self.ifindex)?) {
                 Some(before) => before,
                 None => return Ok(Standing::Gone),
@@ -181,7 +175,7 @@ impl Attachment {
             // A kernel without tcx has nothing there.
             let there = self.place.run(move || tcx_programs(hook, ifindex))?.unwrap_or_default();
             let rivals = there.iter().take_while(|other| **other != id).filter(|other| !self.friends.contains(other) && !is_tmon(**other));
-            before.extend(rivals.map(|other| format!("BPF program {other} on tcx {}", side(hook))));
+            before.extend(rivals.map(|other| format!("{} on tcx {}", shown(*other), side(hook))));
         }
         Ok(Standing::There(before))
     }
@@ -286,16 +280,27 @@ fn friends(ifindex: u32) -> Vec<u32> {
     HOOKS.into_iter().flat_map(|hook| tcx_programs(hook, ifindex).unwrap_or_default()).filter(|id| is_tmon(*id)).collect()
 }
 
-/// Whether a program is surely one of tmon's. Only CAP_SYS_ADMIN may ask after a number.
-fn is_tmon(id: u32) -> bool {
+/// What a program is called, by its number. Only CAP_SYS_ADMIN may ask.
+fn name(id: u32) -> Option<String> {
     // SAFETY: no pointers.
     let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
     if fd < 0 {
-        return false;
+        return None;
     }
     // SAFETY: a descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    describe(fd.as_fd()).is_ok_and(|info| info.name.iter().zip(b"tmon_").all(|(a, b)| *a as u8 == *b))
+    let bytes: Vec<u8> = describe(fd.as_fd()).ok()?.name.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
+    String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
+}
+
+/// Whether a program is surely one of tmon's.
+pub fn is_tmon(id: u32) -> bool {
+    name(id).is_some_and(|name| name.starts_with("tmon_"))
+}
+
+/// A program as one speaks of it: by its name and number, where the name may be known.
+pub fn shown(id: u32) -> String {
+    name(id).map_or_else(|| format!("BPF program {id}"), |name| format!("BPF program {} ({id})", sanitize(&name)))
 }
 
 /// What the kernel says about a program.
@@ -329,6 +334,24 @@ fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
     // SAFETY: every part of the union is integers, and this one is that of a tcx link.
     let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
     Ok(ifindex != 0 && info.prog_id == program)
+}
+
+/// Whether tcx links are on an interface, with these programs.
+fn linked(programs: [u32; 2], links: &[OwnedFd; 2]) -> Result<bool> {
+    for (link, id) in links.iter().zip(programs) {
+        if !holds(link.as_fd(), id).context("ask for the state of a link")? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the programs are where these links put them, in whatever network namespace.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn is_linked(program: &Program, links: &[OwnedFd; 2]) -> Result<bool> {
+    linked(numbers(program)?, links)
 }
 
 /// Our filters on a clsact qdisc.

@@ -176,16 +176,27 @@ impl Pins {
         self.folder.parent().unwrap_or(Path::new("/"))
     }
 
+    /// The command that mounts the bpffs; `None` where it is mounted.
+    ///
+    /// # Errors
+    /// It is not to be seen.
+    pub fn mount(&self) -> Result<Option<String>> {
+        let at = self.bpffs().display();
+        match statfs(self.bpffs()) {
+            Ok(s) if s.filesystem_type() == BPF_FS_MAGIC => Ok(None),
+            Ok(_) | Err(Errno::ENOENT) => Ok(Some(format!("mount -t bpf bpf {at}"))),
+            Err(e) => bail!("cannot look at {at}: {e}"),
+        }
+    }
+
     /// Whether there is a bpffs.
     ///
     /// # Errors
     /// There is none: how to mount it.
     pub fn check(&self) -> Result<()> {
-        let at = self.bpffs().display();
-        match statfs(self.bpffs()) {
-            Ok(s) if s.filesystem_type() == BPF_FS_MAGIC => Ok(()),
-            Ok(_) | Err(Errno::ENOENT) => bail!("no bpffs is mounted at {at}: try `mount -t bpf bpf {at}`"),
-            Err(e) => bail!("cannot look at {at}: {e}"),
+        match self.mount()? {
+            Some(command) => bail!("no bpffs is mounted at {}: try `{command}`", self.bpffs().display()),
+            None => Ok(()),
         }
     }
 
@@ -382,14 +393,18 @@ impl Pin {
         Program::from_objects(|name| self.get(name).with_context(|| format!("open {}", self.path.join(name).display())))
     }
 
+    /// Its tcx links, if it has any.
+    fn links(&self) -> Result<Option<[OwnedFd; 2]>> {
+        match (self.get("rx"), self.get("tx")) {
+            (Ok(rx), Ok(tx)) => Ok(Some([rx, tx])),
+            (Err(e), _) | (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(e).context("open a pinned link"),
+            _ => Ok(None),
+        }
+    }
+
     /// Where its programs are; `None` when they are off. Dropping it changes nothing.
     fn attachment(&self, program: &Program, place: &Place) -> Result<Option<Attachment>> {
-        let links = match (self.get("rx"), self.get("tx")) {
-            (Ok(rx), Ok(tx)) => Some([rx, tx]),
-            (Err(e), _) | (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => return Err(e).context("open a pinned link"),
-            _ => None,
-        };
-        let found = Attachment::found(program, self.ifindex, place, links)?;
+        let found = Attachment::found(program, self.ifindex, place, self.links()?)?;
         let standing = found.standing(&mut Netlink::open_inside(place)?)?;
         Ok((standing != Standing::Gone).then_some(found))
     }
@@ -405,9 +420,14 @@ impl Pin {
         if self.about()?.is_none() {
             return Ok(State::Unfinished);
         }
-        let attached = match place {
-            Some(place) => self.attachment(&self.program()?, place)?.is_some(),
-            None => false,
+        let program = self.program()?;
+        let attached = match (place, self.links()?) {
+            (Some(place), _) => self.attachment(&program, place)?.is_some(),
+            (None, Some(links)) => attach::is_linked(&program, &links)?,
+            (None, None) => bail!(
+                "its network namespace is gone, has no name here or may not be entered: {} clears what is left",
+                self.command("detach")
+            ),
         };
         Ok(if attached { State::Counting } else { State::Off })
     }
@@ -450,12 +470,28 @@ impl Pin {
         fs::remove_dir(&self.path).with_context(|| format!("remove {}", self.path.display()))
     }
 
+    /// The command that does this (`detach`, `attach`) to it.
+    pub fn command(&self, verb: &str) -> String {
+        let place = Place::by_cookie(self.cookie);
+        let was = || self.about().ok().flatten().and_then(|a| a.netns);
+        let netns = place.map_or_else(was, |p| p.name().map(str::to_owned));
+        let netns = netns.map_or(String::new(), |n| format!(" --netns {}", sanitize(&n)));
+        format!("`tmon {verb} {}{netns}`", sanitize(&self.name))
+    }
+
+    /// Whether it is of this named namespace, which is gone.
+    pub fn survives(&self, netns: &str) -> bool {
+        Place::by_cookie(self.cookie).is_none() && self.about().is_ok_and(|a| a.is_some_and(|a| a.netns.as_deref() == Some(netns)))
+    }
+
     fn other_layout(&self) -> String {
-        let name = sanitize(&self.name);
         format!(
-            "{name} is attached by another version of tmon, whose tables (layout {}) this one (layout {LAYOUT}) does not read: \
-             `tmon detach {name}` ends that, `tmon attach {name}` begins anew",
-            self.layout
+            "{} is attached by another version of tmon, whose tables (layout {}) this one (layout {LAYOUT}) does not read: \
+             {} ends that, {} begins anew",
+            sanitize(&self.name),
+            self.layout,
+            self.command("detach"),
+            self.command("attach")
         )
     }
 }

@@ -16,7 +16,7 @@ use tmon::{
     attach::Want,
     bpf::{Config, LAYOUT},
     flow::{Count, Kind},
-    netns::Place,
+    netns::{Netns, Place},
     pin::{BPFFS, Pins},
     snapshot::{HookKind, Snapshot},
     source::Live,
@@ -197,7 +197,7 @@ fn another_layout_is_said_and_never_read() {
     let s = status(netns);
     assert_eq!((s["state"].as_str(), s["layout"].as_u64(), &s["seen_pkts"]), (Some("other-layout"), Some(0), &Value::Null));
     let e = fails(&["attach", "eth0", "--netns", netns]);
-    assert!(e.contains("another version") && e.contains("`tmon detach eth0`"), "{e}");
+    assert!(e.contains("another version") && e.contains(&format!("`tmon detach eth0 --netns {netns}`")), "{e}");
     // Watching goes on, by programs of its own, and says why.
     let mut live = open(&g);
     assert!(!live.is_attached());
@@ -251,6 +251,55 @@ fn an_interface_that_goes_takes_nothing_along() {
     }
 }
 
+/// The namespace is deleted, and another of its name made: both can be told apart and cleared.
+#[test]
+fn a_namespace_that_goes_leaves_what_was_counted() {
+    let g = Ground::new();
+    let at = Bpffs::new();
+    let netns = g.a.name().to_owned();
+    let on =
+        |args: &[&str]| [args, &["--netns", &netns, "--bpffs", at.path()]].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let done = |args: &[&str]| done(&on(args).iter().map(String::as_str).collect::<Vec<_>>());
+    let state = || tmon(&["status", "--bpffs", at.path()]).stdout;
+    done(&["attach", "eth0", "--rows", "1024"]);
+    let Ground { a, b } = g;
+    drop(a);
+    until("the pair to be gone", || b.netlink().link("eth0").unwrap().is_none());
+    let text = String::from_utf8(state()).unwrap();
+    assert!(text.contains(&format!("`tmon detach eth0 --netns {netns}` clears what is left")), "{text}");
+    let again = Netns::create(&netns).unwrap();
+    let text = String::from_utf8(state()).unwrap();
+    assert!(text.contains(&format!("`tmon detach eth0 --netns {netns}` clears what is left")), "{text}");
+    assert!(done(&["detach", "eth0"]).contains("eth0 is detached"));
+    assert!(String::from_utf8(state()).unwrap().contains("nothing is attached"));
+    tmon::netns::delete(again.name()).unwrap();
+    let gone = on(&["attach", "eth0"]);
+    assert!(fails(&gone.iter().map(String::as_str).collect::<Vec<_>>()).contains("there is no network namespace"));
+}
+
+/// Who may watch but not enter network namespaces is told what is known, and nothing false.
+#[test]
+fn what_may_not_be_seen_is_not_guessed() {
+    for want in wants() {
+        let g = Ground::new();
+        let at = Bpffs::new();
+        done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024", "--hook", hook(want), "--bpffs", at.path()]);
+        let out = Command::new("setpriv")
+            .args(["--bounding-set=-all,+bpf,+perfmon,+net_admin", "--inh-caps=-all"])
+            .args([env!("CARGO_BIN_EXE_tmon"), "status", "--json", "--bpffs", at.path()])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
+        let one = &report["attached"][0];
+        // A link says it itself; filters are in the namespace.
+        let linked = hook(want) == "tcx";
+        assert_eq!(one["state"].as_str(), linked.then_some("counting"), "{one}");
+        assert_eq!(one["trouble"].as_str().is_some_and(|t| t.contains("may not be entered")), !linked, "{one}");
+        assert_eq!(one["advice"], Value::Null);
+        done(&["detach", "eth0", "--netns", g.a.name(), "--bpffs", at.path()]);
+    }
+}
+
 #[test]
 fn odd_names_and_a_renamed_interface() {
     let g = Ground::bare();
@@ -292,7 +341,7 @@ fn all_is_all() {
     let at = Bpffs::new();
     assert!(done(&["detach", "--all", "--bpffs", at.path()]).contains("nothing was attached"));
     let before = [g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")];
-    let out = tmon(&["attach", "eth0", "t*", "--netns", g.a.name(), "--rows", "1024", "--bpffs", at.path()]);
+    let out = tmon(&["attach", "eth0", "t[0-9]", "--netns", g.a.name(), "--rows", "1024", "--bpffs", at.path()]);
     assert!(out.status.success(), "{out:?}");
     assert!(String::from_utf8_lossy(&out.stderr).contains("t0 shows packets that eth0 shows, too"), "{out:?}");
     // With no interface named: the underlay of its tunnel, and the tunnel's port.

@@ -106,16 +106,23 @@ impl Detach {
             }
             anyhow::bail!("nothing is attached");
         }
-        let cookie = if self.all { 0 } else { Place::open(self.netns.as_deref())?.cookie()? };
         let lock = pins.lock()?;
         let all = pins.list()?;
         let mut wanted: Vec<&Pin> = Vec::new();
+        let place = Place::open(self.netns.as_deref());
         for name in &self.interfaces {
             let before = wanted.len();
-            // Also by the name it has now, should it have been renamed.
-            let index = Place::open(self.netns.as_deref()).and_then(|p| Netlink::open_inside(&p)?.link(name))?.map(|l| l.index);
-            wanted.extend(all.iter().filter(|p| p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)));
+            // What was attached in a namespace that is gone is known by the name it had.
+            let survives = |p: &Pin| p.name == *name && self.netns.as_deref().is_some_and(|n| p.survives(n));
+            wanted.extend(all.iter().filter(|p| survives(p)));
+            if let Ok(place) = &place {
+                let cookie = place.cookie()?;
+                // Also by the name it has now, should it have been renamed.
+                let index = Netlink::open_inside(place)?.link(name)?.map(|l| l.index);
+                wanted.extend(all.iter().filter(|p| p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)));
+            }
             if wanted.len() == before {
+                place?;
                 anyhow::bail!("{} is not attached: `tmon status` says what is", sanitize(name));
             }
         }
@@ -149,8 +156,8 @@ struct Attached {
     ifindex: u32,
     netns: Option<String>,
     netns_cookie: u64,
-    /// `counting`, `off`, `unfinished` or `other-layout`.
-    state: &'static str,
+    /// `counting`, `off`, `unfinished` or `other-layout`; null where it may not be known.
+    state: Option<&'static str>,
     hook: Option<String>,
     since: Option<String>,
     /// Who attached it.
@@ -167,6 +174,8 @@ struct Attached {
     cost_ns: Option<f64>,
     /// What is wrong with it.
     trouble: Option<String>,
+    /// What to do about it.
+    advice: Option<String>,
 }
 
 impl Attached {
@@ -176,7 +185,7 @@ impl Attached {
             ifindex: pin.ifindex,
             netns: None,
             netns_cookie: pin.cookie,
-            state: State::OtherLayout.name(),
+            state: None,
             hook: None,
             since: None,
             tool: None,
@@ -188,6 +197,7 @@ impl Attached {
             slots: None,
             cost_ns: None,
             trouble: None,
+            advice: None,
         };
         if let Err(e) = a.look(pin) {
             a.trouble = Some(format!("{e:#}"));
@@ -208,7 +218,18 @@ impl Attached {
             self.netns = Some(name.to_owned()); // as it is called now
         }
         let state = pin.state(place.as_ref())?;
-        self.state = state.name();
+        self.state = Some(state.name());
+        let detach = pin.command("detach");
+        self.advice = match state {
+            State::Counting => None,
+            State::Off => Some(format!("its interface is gone or somebody took the programs off: {detach} clears what is left")),
+            State::Unfinished => {
+                Some(format!("an attach was interrupted: {} does it again, {detach} clears what is left", pin.command("attach")))
+            }
+            State::OtherLayout => {
+                Some(format!("another version attached it, whose tables this one does not read: {detach}, then {}", pin.command("attach")))
+            }
+        };
         if matches!(state, State::OtherLayout | State::Unfinished) {
             return Ok(());
         }
@@ -230,7 +251,7 @@ impl Attached {
         [
             sanitize(&self.interface).into_owned(),
             self.netns.as_deref().map_or_else(String::new, |n| sanitize(n).into_owned()),
-            self.state.to_owned(),
+            self.state.unwrap_or("unknown").to_owned(),
             or(clean(&self.hook)),
             or(clean(&self.since)),
             or(clean(&self.tool)),
@@ -266,19 +287,12 @@ impl Report {
         listing::write(out, TITLES, &rows)?;
         for a in &self.attached {
             let name = sanitize(&a.interface);
-            if let Some(trouble) = &a.trouble {
-                writeln!(out, "{name}: {}", sanitize(trouble))?;
+            for text in a.trouble.iter().chain(&a.advice) {
+                writeln!(out, "{name}: {}", sanitize(text))?;
             }
-            let hint = match a.state {
-                "off" => "its interface is gone or somebody took the programs off: `tmon detach` clears what is left",
-                "unfinished" => "an attach was interrupted: `tmon attach` does it again, `tmon detach` clears what is left",
-                "other-layout" => "another version attached it, whose tables this one does not read: `tmon detach`, then `tmon attach`",
-                _ => continue,
-            };
-            writeln!(out, "{name}: {hint}")?;
         }
-        if self.attached.iter().all(|a| a.cost_ns.is_none()) {
-            writeln!(out, "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs")?;
+        if self.attached.iter().all(|a| a.cost_ns.is_none()) && self.attached.iter().any(|a| a.state == Some("counting")) {
+            writeln!(out, "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs, and costs a little itself")?;
         }
         Ok(())
     }
