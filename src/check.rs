@@ -8,7 +8,7 @@ use std::{fs, net::IpAddr, path::Path, time::Instant};
 use anyhow::Result;
 
 use crate::{
-    attach::{Attachment, Want, tcx_programs},
+    attach::{Attachment, Want, is_ours, is_tmon, shown, tcx_programs},
     bpf::{Config, Program},
     discover::{Scene, Tunnel},
     flow::Hook,
@@ -98,9 +98,10 @@ pub fn host(pins: &Pins) -> Vec<Line> {
     let btf = if Path::new("/sys/kernel/btf/vmlinux").exists() { "there" } else { "not there" };
     l.ok("btf", format!("the kernel's type information is {btf}; tmon does not need it"));
     attempt(&mut l);
-    match pins.check() {
-        Ok(()) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
-        Err(e) => l.warn("bpffs", format!("{e:#}"), "only `tmon attach` needs it"),
+    match pins.mount() {
+        Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
+        Ok(Some(command)) => l.warn("bpffs", "not mounted: `tmon attach` has no place to keep anything", format!("`{command}`")),
+        Err(e) => l.warn("bpffs", format!("{e:#}"), "run as root; only `tmon attach` needs it"),
     }
     match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
         Some("1") => l.ok("bpf_stats", "on: `tmon status` says what a packet costs"),
@@ -211,11 +212,15 @@ pub fn interface(scene: &Scene, link: &Link, place: &Place, netlink: &mut Netlin
     }
     others(&mut l, link, place, netlink)?;
     match netlink.features(link.index) {
-        Ok(on) => offloads(&mut l, |name| on.contains(name)),
+        Ok(on) => offloads(&mut l, &sanitize(&link.name), |name| on.contains(name)),
         Err(e) => l.warn("offloads", format!("not known: {e:#}"), "`ethtool -k` may say"),
     }
-    for tunnel in scene.tunnels.iter().filter(|t| t.underlay == Some(link.index) && !t.is_fallback()) {
-        room(&mut l, tunnel, link);
+    for tunnel in scene.tunnels.iter().filter(|t| !t.is_fallback()) {
+        match tunnel.underlay {
+            Some(index) if index == link.index => room(&mut l, tunnel, link),
+            None if tunnel.is_open() && scene.default_route == Some(link.index) => open_room(&mut l, tunnel, link),
+            _ => {}
+        }
     }
     match pins.of(place, link.index) {
         Err(e) => l.warn("attached", format!("not known: {e:#}"), "run as root"),
@@ -223,8 +228,8 @@ pub fn interface(scene: &Scene, link: &Link, place: &Place, netlink: &mut Netlin
             for pin in found {
                 match pin.state(Some(place)) {
                     Ok(State::Counting) => l.ok("attached", "by `tmon attach`: top and dump join it"),
-                    Ok(state) => l.warn("attached", format!("{} (see `tmon status`)", state.name()), "`tmon detach`, then `tmon attach`"),
-                    Err(e) => l.warn("attached", format!("{e:#}"), "`tmon detach`, then `tmon attach`"),
+                    Ok(state) => l.warn("attached", format!("{} (see `tmon status`)", state.name()), pin.command("detach")),
+                    Err(e) => l.warn("attached", format!("{e:#}"), "run as root; `tmon status` may say more"),
                 }
             }
         }
@@ -247,9 +252,8 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
         match place.run(move || tcx_programs(hook, index))? {
             Ok(programs) => {
                 tcx = true;
-                if !programs.is_empty() {
-                    let ids: Vec<_> = programs.iter().map(u32::to_string).collect();
-                    l.ok("tcx", format!("BPF programs {} on {side} run after tmon's, which hide nothing from them", ids.join(", ")));
+                for id in programs.into_iter().filter(|id| !is_tmon(*id)) {
+                    l.ok("tcx", format!("{} on {side} runs after tmon's, which hides nothing from it", shown(id)));
                 }
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
@@ -259,10 +263,11 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
         }
     }
     let filters = netlink.filters(index)?;
-    let theirs: Vec<_> = filters.iter().filter(|f| !crate::attach::is_ours(f)).collect();
+    let theirs: Vec<_> = filters.iter().filter(|f| !is_ours(f)).collect();
     for f in &theirs {
         let side = if f.hook == Hook::Rx { "ingress" } else { "egress" };
-        let what = format!("a {} filter of priority {} on clsact {side}", sanitize(&f.kind), f.priority);
+        let program = f.program.map_or(String::new(), |id| format!(", {}", shown(id)));
+        let what = format!("a {} filter of priority {} on clsact {side}{program},", sanitize(&f.kind), f.priority);
         if tcx {
             l.ok("clsact", format!("{what} runs after tmon's tcx programs"));
         } else if f.priority <= 1 {
@@ -278,19 +283,19 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
 }
 
 /// What the hardware does before or after the hooks.
-fn offloads(l: &mut Lines, on: impl Fn(&str) -> bool) {
+fn offloads(l: &mut Lines, name: &str, on: impl Fn(&str) -> bool) {
     if on("hw-tc-offload") {
         l.warn(
             "offloads",
             "hw-tc-offload is on: flows that the hardware forwards reach no hook",
-            "`ethtool -K IFACE hw-tc-offload off` shows them to tmon, at a cost",
+            format!("`ethtool -K {name} hw-tc-offload off` shows them to tmon, at a cost"),
         );
     }
     if on("rx-lro") {
         l.warn(
             "offloads",
             "rx-lro is on: merged packets have lost how many they were",
-            "`ethtool -K IFACE lro off`; GRO does not have this fault",
+            format!("`ethtool -K {name} lro off`; GRO does not have this fault"),
         );
     }
     let merged: Vec<_> = ["rx-gro", "rx-gro-hw", "tx-tcp-segmentation", "tx-udp_tnl-segmentation", "tx-udp-segmentation"]
@@ -323,9 +328,17 @@ fn room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
         l.warn(
             "multicast",
             format!("{name} sends to a group, but {} takes none", sanitize(&underlay.name)),
-            "`ip link set IFACE multicast on`",
+            format!("`ip link set {} multicast on`", sanitize(&underlay.name)),
         );
     }
+}
+
+/// The same for one whose packets go by whatever route each has: its own MTU says nothing.
+fn open_room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
+    let (t, overhead) = (&tunnel.device, tunnel.device.overhead());
+    let (name, left) = (sanitize(&t.name), underlay.mtu.saturating_sub(overhead));
+    let by = sanitize(&underlay.name);
+    l.ok("mtu", format!("{name} ({}) adds {overhead} bytes of headers: what goes by {by} has {left} of {}", t.device, underlay.mtu));
 }
 
 #[cfg(test)]
@@ -378,9 +391,9 @@ mod tests {
 
     #[test]
     fn what_hides_packets_is_said() {
-        assert_eq!(lines(|l| offloads(l, |_| false)), [("offloads", Mark::Ok)]);
-        assert_eq!(lines(|l| offloads(l, |n| n == "rx-gro")), [("offloads", Mark::Ok)]);
-        let all = lines(|l| offloads(l, |_| true));
+        assert_eq!(lines(|l| offloads(l, "eth0", |_| false)), [("offloads", Mark::Ok)]);
+        assert_eq!(lines(|l| offloads(l, "eth0", |n| n == "rx-gro")), [("offloads", Mark::Ok)]);
+        let all = lines(|l| offloads(l, "eth0", |_| true));
         assert_eq!(all.iter().map(|l| l.1).collect::<Vec<_>>(), [Mark::Warn, Mark::Warn, Mark::Ok]);
     }
 

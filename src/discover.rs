@@ -30,6 +30,11 @@ impl Tunnel {
         !self.device.up && FALLBACK.contains(&self.device.name.as_str())
     }
 
+    /// It takes its other end from each packet, and sends by whatever route there is.
+    pub fn is_open(&self) -> bool {
+        self.underlay.is_none() && self.device.underlay_netnsid.is_none()
+    }
+
     /// What the port of its packets means, where they travel in UDP.
     pub fn port(&self) -> Option<Port> {
         self.device.port.map(|port| Port { kind: self.device.kind, fou: self.device.fou, port })
@@ -164,9 +169,8 @@ impl Scene {
         self.tunnels.iter().filter(|t| t.device.up)
     }
 
-    /// A device that takes its other end from each packet: it sends by whatever route there is.
     fn open(&self) -> Option<&Tunnel> {
-        self.up().find(|t| t.underlay.is_none() && t.device.underlay_netnsid.is_none())
+        self.up().find(|t| t.is_open())
     }
 
     fn underlays(&self, place: &str) -> Result<Choice> {

@@ -61,6 +61,8 @@ struct Device {
     /// Id and other end come with each packet.
     external: bool,
     #[serde(skip)]
+    open: bool,
+    #[serde(skip)]
     fallback: bool,
 }
 
@@ -95,6 +97,7 @@ impl Device {
             mtu: t.mtu,
             up: t.up,
             external: t.collect_metadata,
+            open: tunnel.is_open(),
             fallback: tunnel.is_fallback(),
         }
     }
@@ -113,6 +116,7 @@ impl Device {
             or(self.remote.map(|a| a.to_string()), each),
             match self.underlay_netnsid {
                 Some(id) => format!("in netns {id}"),
+                None if self.open => "by route".to_owned(),
                 None => text(&self.underlay),
             },
             text(&self.bridge),
