@@ -66,7 +66,6 @@ struct {
 const volatile __u32 cfg_mask4;
 const volatile __u32 cfg_mask6;
 const volatile __u32 cfg_mask_others;
-const volatile __u32 cfg_shards;   /* CPUs are spread over this many copies of a row, minus one */
 const volatile __u64 cfg_seed[12]; /* random, so that nobody can choose keys that collide */
 
 /* NH (Black et al., UMAC): one multiplication for each 64-bit word. */
@@ -95,7 +94,7 @@ static __always_inline __u64 hash6(const struct key6 *key)
 
 #pragma unroll
 	for (int i = 0; i < 10; i++)
-		sum += nh(word[i], i);
+		sum += nh(i == 1 ? word[i] & ~((__u64)SHARD_CPU << 32) : word[i], i);
 	return spread(sum);
 }
 
@@ -130,9 +129,10 @@ static __always_inline __u32 lane_of(__u64 lanes)
 	return (lanes & -lanes) * 0x0001020304050607ULL >> 56;
 }
 
-static __always_inline __u32 shard(void)
+/* Where a part of a row is, that the hash leads to. */
+static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 {
-	return cfg_shards ? bpf_get_smp_processor_id() & cfg_shards : 0;
+	return hash + (shard & SHARD_CPU) * 0x9e3779b97f4a7c15ULL;
 }
 
 /*
@@ -198,6 +198,25 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 		__sync_fetch_and_add(count, (weight).packets);                         \
 		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
 	} while (0)
+
+/*
+ * Another CPU than last time counts in a slot: whether that happens so often that each CPU has to
+ * have a slot of its own, because they wait for each other's cache line. It stays so: the common
+ * slot is only read then, and touched once in a jiffy, so that it lives as long as the row does.
+ */
+#define TAKES_TURNS(s, c)                                           \
+	({                                                          \
+		__u32 now = bpf_jiffies64(), turns = (s)->turns;    \
+                                                                    \
+		if (turns < TURNS) {                                \
+			turns = (s)->seen == now ? turns + 1 : 1;   \
+			(s)->turns = turns;                         \
+			(s)->cpu = turns < TURNS ? (c)->number : 0; \
+		} else if ((s)->seen != now) {                      \
+			(s)->seen = now;                            \
+		}                                                   \
+		turns >= TURNS;                                     \
+	})
 
 /* The first slot of the key's first group that may be the key's, or NULL. */
 #define LIKELY_SLOT(table, mask, hash)                                                      \
@@ -274,8 +293,7 @@ static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u
 	}
 	/* key6: id[2]; kind[2], flags, depth, shard */
 	word[0] = (__u32)tunnel0 | tunnel1 << 32;
-	word[1] = (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 | flags << 16 | (__u64)depth << 24 |
-		  (__u64)shard() << 32;
+	word[1] = (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 | flags << 16 | (__u64)depth << 24;
 }
 
 static __always_inline void row_key(struct cpu *c, const struct walk *w)
@@ -344,7 +362,7 @@ static __always_inline int join_fragment(struct cpu *c, struct walk *w)
 	c->key = row->key;
 	c->swapped = row->swapped;
 	c->key.flags = (row->key.flags & ~ROW_DIR) | (c->swapped ^ w->hook ? ROW_DIR : 0);
-	c->key.shard = shard() | SHARD_FRAGMENT;
+	c->key.shard = SHARD_FRAGMENT;
 	w->flags |= WALK_LATER;
 	return 1;
 }
@@ -392,11 +410,17 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 		outer = outer >> 32 | outer << 32;
 		inner = inner >> 32 | inner << 32;
 	}
-	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, shard());
+	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, 0);
 	hash = hash4(meta, outer, inner);
 	s = LIKELY_SLOT(rows4, cfg_mask4, hash);
 	if (!s || !SAME4(s))
 		return 0;
+	if (unlikely(s->cpu != c->number) && TAKES_TURNS(s, c)) {
+		meta = meta4(meta, 0, c->number);
+		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
+		if (!s || !SAME4(s))
+			return 0;
+	}
 	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
@@ -410,6 +434,12 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 
 	if (!s || !SAME6(s))
 		return 0;
+	if (unlikely(s->cpu != c->number) && TAKES_TURNS(s, c)) {
+		c->key.shard = c->number;
+		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
+		if (!s || !SAME6(s))
+			return 0;
+	}
 	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
@@ -423,76 +453,86 @@ static __always_inline void other_key(struct key6 *key)
 	key->inner[0][0] = INNER_REASON | REASON_OTHER;
 }
 
-/*
- * The rest of a function that counts the packet in hand where its row is or can be made, and
- * returns 0 where neither. SAME says whether a slot has the key, COPY writes it. The slot that we
- * claimed is ours alone until it has its tag.
- */
-#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                            \
-	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                  \
-	__u64 tag = tag_of(hash);                                                                \
-                                                                                                 \
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                 \
-	{                                                                                        \
-		__u32 group = at & (mask), lane;                                                 \
-		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                          \
-		typeof(table.value) s;                                                           \
-                                                                                                 \
-		if (!tags)                                                                       \
-			return 0;                                                                \
-		now = *(volatile __u64 *)tags;                                                   \
-		lanes = lanes_with(now, tag);                                                    \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++) \
-		{                                                                                \
-			s = ELEMENT(table, group * GROUP + lane_of(lanes));                      \
-			if (!s)                                                                  \
-				return 0;                                                        \
-			if (SAME(s)) {                                                           \
-				ADD_TO(s, hook, (c)->weight);                                    \
-				return 1;                                                        \
-			}                                                                        \
-			lanes &= lanes - 1;                                                      \
-		}                                                                                \
-		lanes = lanes_free(now);                                                         \
-		if (!lanes) {                                                                    \
-			at += step;                                                              \
-			continue;                                                                \
-		}                                                                                \
-		lane = lane_of(lanes);                                                           \
-		s = ELEMENT(table, group * GROUP + lane);                                        \
-		if (!s)                                                                          \
-			return 0;                                                                \
-		lane *= 8;                                                                       \
-		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)           \
-			continue; /* another CPU was faster: perhaps it made our row */          \
-		COPY(s);                                                                         \
-		ADD_TO(s, hook, (c)->weight);                                                    \
-		__sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                            \
-		return 1;                                                                        \
-	}                                                                                        \
-	return 0
+enum found {
+	FOUND_NO_ROOM,
+	FOUND,
+	FOUND_CROWD, /* a row that this CPU counts in elsewhere: in its own slot */
+};
 
-static __always_inline int count_row4(struct cpu *c)
+/*
+ * The rest of a function that counts the packet in hand where its row is or can be made. SAME says whether a slot has
+ * the key, COPY writes it. The slot that we claimed is ours alone until it has its tag.
+ */
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                                         \
+	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                               \
+	__u64 tag = tag_of(hash);                                                                             \
+                                                                                                              \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                              \
+	{                                                                                                     \
+		__u32 group = at & (mask), lane;                                                              \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                                       \
+		typeof(table.value) s;                                                                        \
+                                                                                                              \
+		if (!tags)                                                                                    \
+			return FOUND_NO_ROOM;                                                                 \
+		now = *(volatile __u64 *)tags;                                                                \
+		lanes = lanes_with(now, tag);                                                                 \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)              \
+		{                                                                                             \
+			s = ELEMENT(table, group * GROUP + lane_of(lanes));                                   \
+			if (!s)                                                                               \
+				return FOUND_NO_ROOM;                                                         \
+			if (SAME(s)) {                                                                        \
+				if (!((c)->key.shard & SHARD_CPU) && !(c)->common && s->cpu != (c)->number && \
+				    TAKES_TURNS(s, c))                                                        \
+					return FOUND_CROWD;                                                   \
+				ADD_TO(s, hook, (c)->weight);                                                 \
+				return FOUND;                                                                 \
+			}                                                                                     \
+			lanes &= lanes - 1;                                                                   \
+		}                                                                                             \
+		lanes = lanes_free(now);                                                                      \
+		if (!lanes) {                                                                                 \
+			at += step;                                                                           \
+			continue;                                                                             \
+		}                                                                                             \
+		lane = lane_of(lanes);                                                                        \
+		s = ELEMENT(table, group * GROUP + lane);                                                     \
+		if (!s)                                                                                       \
+			return FOUND_NO_ROOM;                                                                 \
+		lane *= 8;                                                                                    \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)                        \
+			continue; /* another CPU was faster: perhaps it made our row */                       \
+		COPY(s);                                                                                      \
+		s->cpu = (c)->number;                                                                         \
+		s->turns = 0;                                                                                 \
+		ADD_TO(s, hook, (c)->weight);                                                                 \
+		__sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                         \
+		return FOUND;                                                                                 \
+	}                                                                                                     \
+	return FOUND_NO_ROOM
+
+static __always_inline enum found count_row4(struct cpu *c)
 {
 	const struct key6 *key = &c->key;
 	__u64 meta = meta4(TUNNEL(key->id[0], key->kind[0], 0), key->flags, key->shard);
 	__u64 outer = key->outer[0][0] | (__u64)key->outer[1][0] << 32;
 	__u64 inner = key->inner[0][0] | (__u64)key->inner[1][0] << 32;
-	__u64 hash = hash4(meta, outer, inner);
+	__u64 hash = in_shard(hash4(meta & ~((__u64)SHARD_CPU << 48), outer, inner), key->shard);
 
 	HIT_OR_MAKE(rows4, cfg_mask4, hash, c, SAME4, COPY4);
 }
 
-static __always_inline int count_row6(struct cpu *c)
+static __always_inline enum found count_row6(struct cpu *c)
 {
-	__u64 hash = hash6(&c->key);
+	__u64 hash = in_shard(hash6(&c->key), c->key.shard);
 
 	HIT_OR_MAKE(rows6, cfg_mask6, hash, c, SAME6, COPY6);
 }
 
-static __always_inline int count_other(struct cpu *c)
+static __always_inline enum found count_other(struct cpu *c)
 {
-	__u64 hash = hash6(&c->key);
+	__u64 hash = in_shard(hash6(&c->key), c->key.shard);
 
 	HIT_OR_MAKE(others, cfg_mask_others, hash, c, SAME6, COPY6);
 }

@@ -200,6 +200,7 @@ static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u3
 	c->walk.hook = hook;
 	c->walk.flags = 0;
 	c->weight = quick_weigh(skb, frame);
+	c->common = 0;
 	if (!(a->v6 | l->v6)) {
 		make_key(c, hook, 1, a->tunnel[0], 0, &a->pair4, 0, l->pair, 0, 0);
 		bpf_tail_call_static(skb, &states, STATE_ROW4);
@@ -431,6 +432,7 @@ STATE(state_end)
 static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
 {
 	c->weight = weigh(skb, &c->walk);
+	c->common = 0;
 	if (is_small(&c->key))
 		bpf_tail_call_static(skb, &states, STATE_ROW4);
 	else
@@ -460,17 +462,29 @@ STATE(state_fragment)
 	return find(skb, c);
 }
 
-/* The row is found or made in its table; where that is full, full() goes on: nothing is lost. */
-#define STATE_TABLE(count, full)                                                    \
+/*
+ * The row is found or made in its table; where that is full, full() goes on: nothing is lost. Where
+ * many CPUs count in the row, the same again for this one's slot; if there is no room for that, in
+ * the common one.
+ */
+#define STATE_TABLE(NAME, count, full)                                              \
 	STATE(state_##count)                                                        \
 	{                                                                           \
 		struct cpu *c = this_cpu();                                         \
+		enum found found;                                                   \
                                                                                     \
 		if (!c)                                                             \
 			return TC_ACT_UNSPEC;                                       \
-		if (count_##count(c))                                               \
+		found = count_##count(c);                                           \
+		if (found == FOUND)                                                 \
 			return counted(c);                                          \
-		full;                                                               \
+		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) {             \
+			c->common = found != FOUND_CROWD;                           \
+			c->key.shard ^= c->number;                                  \
+			bpf_tail_call_static(skb, &states, STATE_##NAME);           \
+		} else {                                                            \
+			full;                                                       \
+		}                                                                   \
 		book(c, c->walk.hook, CELL_OVERFLOW + (c->swapped & 1), c->weight); \
 		return counted(c);                                                  \
 	}
@@ -478,12 +492,13 @@ STATE(state_fragment)
 static __always_inline void to_other(struct __sk_buff *skb, struct cpu *c)
 {
 	other_key(&c->key);
+	c->common = 0;
 	bpf_tail_call_static(skb, &states, STATE_OTHER);
 }
 
-STATE_TABLE(row4, to_other(skb, c))
-STATE_TABLE(row6, to_other(skb, c))
-STATE_TABLE(other, (void)skb)
+STATE_TABLE(ROW4, row4, to_other(skb, c))
+STATE_TABLE(ROW6, row6, to_other(skb, c))
+STATE_TABLE(OTHER, other, (void)skb)
 
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */
 SEC("tc")

@@ -131,13 +131,15 @@ struct cell_count {
 #define ROW_OTHER    0x40 /* the tunnel's `other` row */
 #define ROW_NO_OUTER 0x80 /* of all tunnels: no outer pair either */
 
-#define SHARD_FRAGMENT 0x8000 /* this slot holds what of the row came in fragments of outer packets */
+/* What of its row a slot holds, if not all of it: readers add the parts up. */
+#define SHARD_FRAGMENT 0x8000 /* what came in fragments of outer packets */
+#define SHARD_CPU      0x7fff /* what this CPU counted, from 1, where many CPUs count in the row */
 
 struct key4 { /* one tunnel, IPv4 outside, IPv4 or no pair inside */
 	__u32 id;
 	__u8 kind;
 	__u8 flags;
-	__u16 shard; /* the CPU's, where rows are sharded, and SHARD_FRAGMENT */
+	__u16 shard; /* SHARD_ */
 	__be32 outer[2];
 	__be32 inner[2];
 };
@@ -163,6 +165,8 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 #define GROUP  8 /* slots whose tags are one word */
 #define GROUPS 4 /* groups that are looked at for a key */
 
+#define TURNS 32 /* in a jiffy: from then on every CPU counts in a slot of its own */
+
 #define TAG_FREE   0
 #define TAG_BUSY   1
 #define TAG_AGEING 3
@@ -170,8 +174,9 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 
 struct slot4 {
 	struct key4 key;
-	__u32 seen; /* jiffies */
-	__u32 zero;
+	__u32 seen;  /* jiffies */
+	__u16 cpu;   /* who counted here last, from 1; none where each CPU has a slot of its own */
+	__u16 turns; /* how often that has changed in one jiffy */
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
@@ -179,7 +184,9 @@ struct slot4 {
 struct slot6 {
 	struct key6 key;
 	__u32 seen;
-	__u32 zero[3];
+	__u16 cpu;
+	__u16 turns;
+	__u64 zero;
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };

@@ -115,8 +115,6 @@ pub struct Config {
     pub replay: bool,
     /// UDP ports beside or instead of [`DEFAULT_PORTS`].
     pub ports: Vec<Port>,
-    /// Copies of each row that the CPUs are spread over: a power of two, 1 for none.
-    pub shards: u16,
     /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
     pub age: Duration,
     /// Of the tables' hash: random unless given, so that nobody can choose keys that collide.
@@ -132,7 +130,6 @@ impl Default for Config {
             l3: false,
             replay: false,
             ports: Vec::new(),
-            shards: 1,
             age: Duration::from_secs(600),
             seed: None,
         }
@@ -218,6 +215,22 @@ fn groups(rows: u32) -> u32 {
     rows.clamp(8, 1 << 26).next_power_of_two().saturating_mul(2) / GROUP as u32
 }
 
+/// Every CPU's record as it is before the first packet: all zero but its number.
+fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
+    let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
+    let size = size_of::<types::cpu>().next_multiple_of(8);
+    let mut values = vec![0u8; cpus * size];
+    for (cpu, value) in (1u32..).zip(values.chunks_exact_mut(size)) {
+        let at = offset_of!(types::cpu, number);
+        value[at..at + 4].copy_from_slice(&cpu.to_ne_bytes());
+    }
+    let key = 0u32;
+    // SAFETY: one value per possible CPU, each padded to 8 bytes.
+    let e = unsafe { libbpf_sys::bpf_map_update_elem(map.as_raw_fd(), ptr::from_ref(&key).cast(), values.as_ptr().cast(), 0) };
+    ensure!(e == 0, "begin new books: {}", io::Error::from_raw_os_error(-e));
+    Ok(())
+}
+
 fn random_seed() -> Result<[u64; 12]> {
     let mut seed = [0u64; 12];
     // SAFETY: the buffer is as long as is said.
@@ -244,7 +257,6 @@ impl Program {
         cfg.cfg_plain = config.plain.into();
         cfg.cfg_preempt = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|s| s.trim() == "1").into();
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
-        cfg.cfg_shards = u32::from(config.shards.max(1).next_power_of_two() - 1);
         cfg.cfg_seed = seed;
         let table = &mut open.maps.data_ports_data.as_deref_mut().context("the BPF object has no port table")?.port_kind;
         let default = DEFAULT_PORTS.iter().map(|(kind, port)| Port { kind: *kind, fou: false, port: *port });
@@ -262,6 +274,7 @@ impl Program {
             tags.set_max_entries(groups).context("set the size of a flow table")?;
         }
         let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
+        new_cpus(skel.maps.cpus.as_fd())?;
         Ok(Program {
             ingress: dup(skel.progs.tmon_ingress.as_fd())?,
             egress: dup(skel.progs.tmon_egress.as_fd())?,
@@ -474,14 +487,7 @@ impl Program {
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
     pub fn clear(&self) -> Result<()> {
         self.tables.clear();
-        let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
-        let zero = vec![0u64; cpus * size_of::<types::cpu>().next_multiple_of(8) / 8];
-        let key = 0u32;
-        // SAFETY: one value per possible CPU, each padded to 8 bytes.
-        let e = unsafe { libbpf_sys::bpf_map_update_elem(self.cpus.as_raw_fd(), ptr::from_ref(&key).cast(), zero.as_ptr().cast(), 0) };
-        if e != 0 {
-            return Err(io::Error::from_raw_os_error(-e)).context("clear the books");
-        }
+        new_cpus(self.cpus.as_fd())?;
         let mut key = [0u8; size_of::<types::fragment_key>()];
         let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());
         // SAFETY: the key is as long as the map's.
@@ -588,6 +594,7 @@ mod tests {
             ("ROW_OTHER", table::ROW_OTHER.into()),
             ("ROW_NO_OUTER", table::ROW_NO_OUTER.into()),
             ("SHARD_FRAGMENT", table::SHARD_FRAGMENT.into()),
+            ("SHARD_CPU", table::SHARD_CPU.into()),
             ("PORT_FOU", PORT_FOU.into()),
             ("PORT_EITHER", PORT_EITHER.into()),
             ("GROUP", GROUP as u32),

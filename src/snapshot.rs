@@ -297,8 +297,8 @@ impl Row<'_> {
     /// first, 1 the second), and how many there were.
     #[inline]
     pub fn arrived(&self) -> (usize, u64) {
-        let (counts, swapped) = self.counted();
-        (usize::from(swapped[0]), counts[0].packets)
+        let (counts, part) = self.counted();
+        (usize::from(part.swapped[0]), counts[0].packets)
     }
 
     /// The inner addresses as numbers, if there are any and both are IPv4.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) const ROW_INNER6: u8 = 0x20;
 pub(crate) const ROW_OTHER: u8 = 0x40;
 pub(crate) const ROW_NO_OUTER: u8 = 0x80;
 pub(crate) const SHARD_FRAGMENT: u16 = 0x8000;
+pub(crate) const SHARD_CPU: u16 = 0x7fff;
 pub(crate) const GROUP: usize = 8;
 
 const _: () = assert!(size_of::<slot4>() == 64);
@@ -152,6 +153,23 @@ impl<S: Slot> Table<S> {
         marked
     }
 
+    /// Of idle rows those that are to go. What one CPU counted in a row goes when all of the row
+    /// does: its common slot is seen for as long as any CPU counts in it.
+    fn whole(&self, marked: Vec<Marked>) -> Vec<Marked> {
+        let of_cpu = |slot| S::wide(self.key(slot)).shard & SHARD_CPU != 0;
+        let (parts, mut gone): (Vec<_>, Vec<_>) = marked.into_iter().partition(|m| of_cpu(m.slot));
+        if parts.is_empty() {
+            return gone;
+        }
+        let common = |slot| number(&key6 { shard: S::wide(self.key(slot)).shard & SHARD_FRAGMENT, ..S::wide(self.key(slot)) });
+        let live: HashSet<_> =
+            self.tagged().filter(|(slot, tag)| *tag >= TAG_ROW && !of_cpu(*slot)).map(|(slot, _)| common(slot)).collect();
+        let (kept, idle): (Vec<_>, Vec<_>) = parts.into_iter().partition(|m| m.tag != TAG_AGEING && live.contains(&common(m.slot)));
+        self.restore(&kept);
+        gone.extend(idle);
+        gone
+    }
+
     fn restore(&self, marked: &[Marked]) {
         for m in marked {
             self.turn(m.slot, TAG_AGEING, m.tag);
@@ -160,7 +178,7 @@ impl<S: Slot> Table<S> {
 
     /// After the grace period marked rows are ours alone: their counts go home, their slots are
     /// free. Kept is what something was counted in after all. Returns how many have gone.
-    fn settle<'a>(&self, marked: Vec<Marked>, is_idle: impl Fn(&Words<'_>) -> bool, mut home: impl FnMut(S::Key) -> Words<'a>) -> usize {
+    fn settle<'a>(&self, marked: Vec<Marked>, is_idle: impl Fn(&Words<'_>) -> bool, mut home: impl FnMut(key6) -> Words<'a>) -> usize {
         let mut gone = 0;
         for Marked { slot, tag } in marked {
             let live = self.words(slot);
@@ -168,7 +186,7 @@ impl<S: Slot> Table<S> {
                 self.turn(slot, TAG_AGEING, tag);
                 continue;
             }
-            for (from, to) in live.cells.iter().zip(home(self.key(slot)).cells) {
+            for (from, to) in live.cells.iter().zip(home(S::wide(self.key(slot))).cells) {
                 to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
             }
             live.seen.store(0, Ordering::Relaxed);
@@ -253,9 +271,10 @@ impl Tables {
     pub fn age(&self, now: u32, idle: u32) -> Result<usize> {
         let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
         let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
-        let (rows4, rows6) = (self.rows4.mark(usize::MAX, is_idle), self.rows6.mark(usize::MAX, is_idle));
+        let rows4 = self.rows4.whole(self.rows4.mark(usize::MAX, is_idle));
+        let rows6 = self.rows6.whole(self.rows6.mark(usize::MAX, is_idle));
         let mut homes = Homes::of(&self.others, now);
-        let others = if homes.crowded() { self.others.mark(homes.shared, is_idle) } else { Vec::new() };
+        let others = if homes.crowded() { self.others.whole(self.others.mark(homes.shared, is_idle)) } else { Vec::new() };
         if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
             return Ok(0);
         }
@@ -271,8 +290,8 @@ impl Tables {
             homes.forget(&key);
             homes.interface(&key)
         });
-        let gone = gone + self.rows4.settle(rows4, is_idle, |key| homes.tunnel(slot4::aged(key)));
-        Ok(gone + self.rows6.settle(rows6, is_idle, |key| homes.tunnel(slot6::aged(key))))
+        let gone = gone + self.rows4.settle(rows4, is_idle, |key| homes.tunnel(aged(key)));
+        Ok(gone + self.rows6.settle(rows6, is_idle, |key| homes.tunnel(aged(key))))
     }
 
     /// All slots to zero. Nothing may be counting meanwhile.
@@ -301,12 +320,12 @@ trait Slot: Sized {
     /// # Safety
     /// `slot` points into a mapped table.
     unsafe fn key(slot: *mut Self) -> Self::Key;
-    /// The key of the aged row that this row's counts go to.
-    fn aged(key: Self::Key) -> key6;
+    /// The same key, as the larger of the two.
+    fn wide(key: Self::Key) -> key6;
 }
 
 macro_rules! slot {
-    ($slot:ty, $key:ty, $aged:expr) => {
+    ($slot:ty, $key:ty, $wide:expr) => {
         impl Slot for $slot {
             type Key = $key;
 
@@ -327,8 +346,8 @@ macro_rules! slot {
                 unsafe { ptr::read_volatile(&raw const (*slot).key) }
             }
 
-            fn aged(key: $key) -> key6 {
-                $aged(key)
+            fn wide(key: $key) -> key6 {
+                $wide(key)
             }
         }
     };
@@ -337,19 +356,20 @@ macro_rules! slot {
 slot!(slot4, key4, |k: key4| key6 {
     id: [k.id, 0],
     kind: [k.kind, 0],
-    flags: aged_flags(k.flags),
+    flags: k.flags,
     depth: 1,
-    shard: k.shard & SHARD_FRAGMENT,
+    shard: k.shard,
     outer: k.outer.map(|a| [a, 0, 0, 0]),
-    inner: AGED_INNER,
+    inner: k.inner.map(|a| [a, 0, 0, 0]),
     ..Default::default()
 });
-slot!(slot6, key6, |k: key6| key6 { flags: aged_flags(k.flags), shard: k.shard & SHARD_FRAGMENT, inner: AGED_INNER, ..k });
+slot!(slot6, key6, |k: key6| k);
 
 const AGED_INNER: [[u32; 4]; 2] = [[InnerProto::AGED.0, 0, 0, 0], [0; 4]];
 
-fn aged_flags(flags: u8) -> u8 {
-    flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER
+/// The key of the aged row that a row's counts go to.
+fn aged(key: key6) -> key6 {
+    key6 { flags: key.flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER, shard: key.shard & SHARD_FRAGMENT, inner: AGED_INNER, ..key }
 }
 
 /// Waits until no program runs that ran when this was called: they run inside RCU.

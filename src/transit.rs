@@ -76,7 +76,9 @@ impl Transit {
         let mut counters = flow.counters;
         for from in 0..2 {
             if self.repeats(flow.key.outer, from) {
-                (counters.cells[0][from], counters.cells[1][1 - from]) = (Count::default(), Count::default());
+                for cells in [&mut counters.cells, &mut counters.fragments] {
+                    (cells[0][from], cells[1][1 - from]) = (Count::default(), Count::default());
+                }
             }
         }
         counters
@@ -115,7 +117,7 @@ mod tests {
             inner: Inner::Pair(Pair { first: host(101), second: host(102) }),
             other: false,
         };
-        Flow { interface, key, counters: Counters { cells: cells.map(|c| c.map(count)) } }
+        Flow { interface, key, counters: Counters { cells: cells.map(|c| c.map(count)), ..Default::default() } }
     }
 
     fn interfaces(n: u32) -> Vec<Interface> {

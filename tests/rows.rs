@@ -34,6 +34,7 @@ fn packets(default: u64) -> u64 {
 }
 
 /// A frame whose innermost addresses can be changed at little cost: nothing verifies checksums.
+#[derive(Clone)]
 struct Template {
     bytes: Vec<u8>,
     inner: usize,
@@ -237,6 +238,64 @@ fn two_cpus_on_one_row_lose_nothing() {
         assert_eq!(flows.len(), 1, "{flows:#?}");
         assert_eq!(flows[0].counters.rx(), template.count(2 * each));
         assert_eq!(flows[0].counters.tx(), template.count(2 * each));
+    }
+}
+
+/// Where CPUs take turns in a row each gets a slot of its own. To whoever reads it is one row, which
+/// lives or ages as one; and where there is no room for more slots all count in the common one.
+#[test]
+fn a_row_that_cpus_take_turns_in_is_one_row() {
+    let both = cpus();
+    for (mut template, rows) in
+        [Template::vxlan, Template::vxlan6].map(|new| new("172.16.1.1 > 172.16.1.2", 7)).into_iter().flat_map(|t| [(t.clone(), 64), (t, 8)])
+    {
+        let program = load(Config { rows, ..Config::default() });
+        let slots = || program.rows(0, &mut Rows::default()).expect("read the tables").used;
+        let full = rows == 8;
+        template.from(1);
+        program.repeat(Hook::Rx, &template.bytes, 1).expect("run a frame");
+        for address in 2..if full { 200 } else { 2 } {
+            program.repeat(Hook::Rx, template.from(address), 1).expect("run a frame");
+        }
+        let others = slots() - 1;
+        let each = packets(1_000_000);
+        template.from(1);
+        std::thread::scope(|scope| {
+            for cpu in &both {
+                let (program, bytes) = (&program, &template.bytes);
+                scope.spawn(move || {
+                    pin(*cpu);
+                    program.repeat(Hook::Rx, bytes, each as i32).expect("run a frame");
+                });
+            }
+        });
+        let row = |program: &Program| {
+            let flows = read(program, 0).rows.merged();
+            let mine: Vec<_> = flows.iter().filter(|f| inner_of(&f.key) == Some(1)).map(|f| f.counters.total()).collect();
+            (mine, total(&flows))
+        };
+        assert_eq!(row(&program).0, [template.count(1 + 2 * each)], "one row, and nothing lost");
+        if full {
+            assert_eq!(slots(), others + 1);
+            continue;
+        }
+        // On one CPU there are no turns to be taken.
+        assert_eq!(slots() > 1, both[0] != both[1], "{} slots", slots());
+        let idle = Duration::from_millis(400);
+        let begin = std::time::Instant::now();
+        let mut busy = 0;
+        pin(both[0]);
+        while begin.elapsed() < 2 * idle {
+            program.repeat(Hook::Rx, &template.bytes, 1).expect("run a frame");
+            busy += 1;
+        }
+        assert_eq!(program.age(idle).expect("age"), 0, "one CPU's part is idle, the row is not");
+        let all = template.count(1 + 2 * each + busy);
+        assert_eq!(row(&program).0, [all]);
+        std::thread::sleep(2 * idle);
+        let parts = slots();
+        assert_eq!(program.age(idle).expect("age") as u64, parts, "all of it goes");
+        assert_eq!(row(&program), (vec![], all), "and is in the aged row");
     }
 }
 
