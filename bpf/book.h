@@ -507,7 +507,8 @@ enum found {
 		s->cpu = (c)->number;                                                                         \
 		s->turns = 0;                                                                                 \
 		ADD_TO(s, hook, (c)->weight);                                                                 \
-		__sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                         \
+		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                   \
+		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the key */      \
 		return FOUND;                                                                                 \
 	}                                                                                                     \
 	return FOUND_NO_ROOM
