@@ -83,37 +83,40 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 	return 1;
 }
 
-/* What is behind an IP header. */
-enum behind {
-	BEHIND_UNKNOWN,
-	BEHIND_LEAF,   /* surely no tunnel */
-	BEHIND_TUNNEL, /* one that was read */
-};
-
 struct outside {
 	__u64 tunnel; /* TUNNEL(), ROW_ID if it has an id */
 	__u32 proto;  /* EtherType of its payload, ETHERTYPE_TEB or PAYLOAD_IP */
 };
 
 /* GTP-U's optional fields at l->at, and if there is one an extension header: 5G's container. */
-static __always_inline enum behind quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags)
+static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags)
 {
 	__u8 *p = l->at;
 	__u32 size;
 
 	if (l->at + 5 > packet_end(skb))
-		return BEHIND_UNKNOWN;
+		return 0;
 	size = 4 + (flags & GTPU_E && p[3] ? p[4] * 4 : 0);
 	l->at += size;
 	l->left -= size;
 	p = l->at;
 	if (l->left < 0 || l->at > packet_end(skb))
-		return BEHIND_UNKNOWN;
-	return flags & GTPU_E && p[-1] ? BEHIND_UNKNOWN : BEHIND_TUNNEL;
+		return 0;
+	return !(flags & GTPU_E && p[-1]);
+}
+
+/* Whether there is surely no tunnel behind an IP header. */
+static __always_inline int quick_leaf(const struct level *l)
+{
+	const struct udp *udp = l->at;
+
+	if (l->proto == PROTO_UDP)
+		return l->left >= (__s32)sizeof(*udp) && !port_entry(udp->dst) && !port_entry(udp->src);
+	return l->proto == PROTO_TCP || l->proto == PROTO_ICMP || l->proto == PROTO_ICMPV6;
 }
 
 /* UDP at l->at; and VXLAN, Geneve, or GTP-U in it. */
-static __always_inline enum behind quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o)
+static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o)
 {
 	struct udp *udp = l->at;
 	__be32 *header = (void *)(udp + 1);
@@ -121,13 +124,11 @@ static __always_inline enum behind quick_udp(struct __sk_buff *skb, struct level
 	__s32 length;
 
 	if (l->left < (__s32)sizeof(*udp))
-		return BEHIND_UNKNOWN;
+		return 0;
 	kind = port_entry(udp->dst);
-	if (!kind)
-		return port_entry(udp->src) ? BEHIND_UNKNOWN : BEHIND_LEAF;
 	length = bpf_ntohs(udp->length);
-	if ((void *)(header + 2) > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 || length > l->left)
-		return BEHIND_UNKNOWN;
+	if (!kind || (void *)(header + 2) > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 || length > l->left)
+		return 0;
 	l->at = header + 2;
 	l->left = length - (sizeof(*udp) + 8);
 	first = bpf_ntohl(header[0]);
@@ -135,7 +136,7 @@ static __always_inline enum behind quick_udp(struct __sk_buff *skb, struct level
 	if (likely(kind == KIND_VXLAN)) {
 		o->tunnel = TUNNEL(id >> 8, KIND_VXLAN, ROW_ID);
 		o->proto = ETHERTYPE_TEB;
-		return first & VXLAN_I << 24 ? BEHIND_TUNNEL : BEHIND_UNKNOWN;
+		return !!(first & VXLAN_I << 24);
 	}
 	if (kind == KIND_GENEVE) {
 		length = (first >> 24) * 4; /* with version 0 that is the options */
@@ -143,22 +144,22 @@ static __always_inline enum behind quick_udp(struct __sk_buff *skb, struct level
 		o->proto = first & 0xffff;
 		l->at += length;
 		l->left -= length;
-		return first >> 30 || l->left < 0 ? BEHIND_UNKNOWN : BEHIND_TUNNEL;
+		return !(first >> 30) && l->left >= 0;
 	}
 	if (kind == KIND_GTPU) {
 		length = first & 0xffff;
 		if ((first >> 16 & 0xf0ff) != (0x30 << 8 | GTPU_TPDU) || length > l->left)
-			return BEHIND_UNKNOWN;
+			return 0;
 		l->left = length;
 		o->tunnel = TUNNEL(id, KIND_GTPU, ROW_ID);
 		o->proto = PAYLOAD_IP;
-		return first >> 24 & GTPU_OPTIONS ? quick_gtpu_options(skb, l, first >> 24) : BEHIND_TUNNEL;
+		return first >> 24 & GTPU_OPTIONS ? quick_gtpu_options(skb, l, first >> 24) : 1;
 	}
-	return BEHIND_UNKNOWN;
+	return 0;
 }
 
 /* GRE with a key or with nothing; Ethernet or IP inside. */
-static __always_inline enum behind quick_gre(struct level *l, struct outside *o)
+static __always_inline int quick_gre(struct level *l, struct outside *o)
 {
 	struct gre *h = l->at;
 	__be32 *key = (void *)(h + 1);
@@ -173,33 +174,32 @@ static __always_inline enum behind quick_gre(struct level *l, struct outside *o)
 		l->at = h + 1;
 		l->left -= sizeof(*h);
 	} else {
-		return BEHIND_UNKNOWN;
+		return 0;
 	}
 	o->tunnel = id | TUNNEL(0, o->proto == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, 0);
 	if (l->left < 0 || (o->proto != ETHERTYPE_IP && o->proto != ETHERTYPE_IPV6 && o->proto != ETHERTYPE_TEB))
-		return BEHIND_UNKNOWN;
-	return BEHIND_TUNNEL;
+		return 0;
+	return 1;
 }
 
-static __always_inline enum behind quick_behind(struct __sk_buff *skb, struct level *l, struct outside *o)
+/* The tunnel behind an IP header, if it is one of the common ones: l is behind its header then. */
+static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, struct outside *o)
 {
 	if (l->proto == PROTO_UDP)
 		return quick_udp(skb, l, o);
-	if (l->proto == PROTO_TCP || l->proto == PROTO_ICMP || l->proto == PROTO_ICMPV6)
-		return BEHIND_LEAF;
 	if (l->proto == PROTO_GRE)
 		return quick_gre(l, o);
 	if (l->proto == PROTO_IPIP) {
 		o->tunnel = TUNNEL(0, l->v6 ? KIND_4IN6 : KIND_IPIP, 0);
 		o->proto = ETHERTYPE_IP;
-		return BEHIND_TUNNEL;
+		return 1;
 	}
 	if (l->proto == PROTO_IPV6) {
 		o->tunnel = TUNNEL(0, l->v6 ? KIND_6IN6 : KIND_6IN4, 0);
 		o->proto = ETHERTYPE_IPV6;
-		return BEHIND_TUNNEL;
+		return 1;
 	}
-	return BEHIND_UNKNOWN;
+	return 0;
 }
 
 /* A super-packet is many: what the states cost does not matter there. */

@@ -171,17 +171,6 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
 	w->tunnel[1] = 0;
 }
 
-/* One tunnel more, not the first, was read up to l. */
-static __always_inline void deeper(struct __sk_buff *skb, struct walk *w, const struct level *l,
-				   const struct outside *o)
-{
-	w->depth++;
-	w->tunnel[1] = o->tunnel + (o->tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
-	w->off = l->at - packet(skb);
-	w->end = w->off + l->left;
-	w->proto = o->proto;
-}
-
 /* The packet is in a row; the books also say how much of that came in fragments. */
 static __always_inline int counted(struct cpu *c)
 {
@@ -223,13 +212,12 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
 	if (likely(!is_super(skb)) && likely(quick_level(skb, &l, proto, INLINE_TAGS))) {
-		enum behind what = quick_behind(skb, &l, &o);
-
-		if (what == BEHIND_LEAF && !cfg_plain) {
-			book(c, hook, CELL_STOP + STOP_PLAIN, quick_weigh(skb, frame));
-			return TC_ACT_UNSPEC;
-		}
-		if (what == BEHIND_TUNNEL) {
+		if (quick_leaf(&l)) {
+			if (!cfg_plain) {
+				book(c, hook, CELL_STOP + STOP_PLAIN, quick_weigh(skb, frame));
+				return TC_ACT_UNSPEC;
+			}
+		} else if (quick_tunnel(skb, &l, &o)) {
 			struct around a = { .pair6 = w->outer, .pair4 = l.pair[0], .v6 = l.v6, .depth = 1 };
 			__u64 nothing = c->nothing;
 
@@ -251,8 +239,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			end = off + l.left + nothing;
 			l.at = packet(skb) + off;
 			l.left = end - off;
-			what = quick_level(skb, &l, proto, 0) ? quick_behind(skb, &l, &o) : BEHIND_UNKNOWN;
-			if (likely(what == BEHIND_LEAF))
+			if (likely(quick_level(skb, &l, proto, 0)) && likely(quick_leaf(&l)))
 				return quick_row(skb, c, hook, frame, &a, &l) ? TC_ACT_UNSPEC :
 										quick_make(skb, c, hook, frame, &a, &l);
 			begin(w, hook, frame);
@@ -263,14 +250,10 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 				w->flags = WALK_NARROW | WALK_OUTER6;
 			else
 				w->outer[0] = a.pair4;
-			if (what == BEHIND_TUNNEL) {
-				deeper(skb, w, &l, &o);
-				return go(skb, c, STATE_LAYER);
-			}
 			w->off = off;
 			w->end = end;
 			w->proto = proto;
-			return go(skb, c, STATE_HEADERS);
+			return go(skb, c, STATE_LAYER);
 		}
 	}
 	begin(w, hook, frame);
@@ -340,14 +323,17 @@ STATE(state_layer)
 		struct outside o;
 
 		if (quick_level(skb, &l, w->proto, 0)) {
-			enum behind what = quick_behind(skb, &l, &o);
-
 			a.tunnel[0] = w->tunnel[0];
 			a.tunnel[1] = w->tunnel[1];
-			if (what == BEHIND_LEAF && quick_row(skb, c, w->hook, w->frame, &a, &l))
-				return TC_ACT_UNSPEC;
-			if (what == BEHIND_TUNNEL && w->depth < MAX_DEPTH) {
-				deeper(skb, w, &l, &o);
+			if (quick_leaf(&l)) {
+				if (quick_row(skb, c, w->hook, w->frame, &a, &l))
+					return TC_ACT_UNSPEC;
+			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o)) {
+				w->depth++;
+				w->tunnel[1] = o.tunnel + (o.tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
+				w->off = l.at - packet(skb);
+				w->end = w->off + l.left;
+				w->proto = o.proto;
 				return go(skb, c, STATE_LAYER);
 			}
 		}

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -258,17 +261,27 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
             program.repeat(Hook::Rx, template.from(address), 1).expect("run a frame");
         }
         let others = slots() - 1;
-        let each = packets(1_000_000);
         template.from(1);
-        std::thread::scope(|scope| {
-            for cpu in &both {
-                let (program, bytes) = (&program, &template.bytes);
-                scope.spawn(move || {
-                    pin(*cpu);
-                    program.repeat(Hook::Rx, bytes, each as i32).expect("run a frame");
-                });
+        // Until both have really run at the same time, however busy the machine is.
+        let (each, mut rounds) = (packets(100_000), 0);
+        while rounds < if full { 10 } else { 1000 } && slots() == others + 1 {
+            rounds += 1;
+            let barrier = Barrier::new(both.len());
+            std::thread::scope(|scope| {
+                for cpu in &both {
+                    let (program, bytes, barrier) = (&program, &template.bytes, &barrier);
+                    scope.spawn(move || {
+                        pin(*cpu);
+                        barrier.wait();
+                        program.repeat(Hook::Rx, bytes, each as i32).expect("run a frame");
+                    });
+                }
+            });
+            if both[0] == both[1] {
+                break; // no turns to be taken
             }
-        });
+        }
+        let each = rounds * each;
         let row = |program: &Program| {
             let flows = read(program, 0).rows.merged();
             let mine: Vec<_> = flows.iter().filter(|f| inner_of(&f.key) == Some(1)).map(|f| f.counters.total()).collect();
@@ -279,7 +292,6 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
             assert_eq!(slots(), others + 1);
             continue;
         }
-        // On one CPU there are no turns to be taken.
         assert_eq!(slots() > 1, both[0] != both[1], "{} slots", slots());
         let idle = Duration::from_millis(400);
         let begin = std::time::Instant::now();
