@@ -43,7 +43,9 @@ test-kernels: setup
 
 # Everything at once, for ten minutes or SECONDS=; ends with what was sent, seen, counted, stopped, and the difference.
 soak: setup
-	$(SUDO) env TMON_SOAK=$(SECONDS) $(CARGO) test --release --test books -- soak::soak --exact --nocapture
+	@mkdir -p target; $(SUDO) env TMON_SOAK=$(SECONDS) $(CARGO) test --release --test books -- soak::soak --exact --nocapture \
+	  >target/soak.log || { cat target/soak.log; exit 1; }
+	@sed -n 's/^.*soak: /soak: /p' target/soak.log
 
 # Any bytes as a capture file, and random changes of known packets through the parser, for ten minutes or SECONDS=.
 FUZZ := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

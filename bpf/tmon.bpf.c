@@ -448,31 +448,36 @@ STATE(state_fragment)
 	return find(skb, c);
 }
 
+static __always_inline __u32 overflow(const struct cpu *c)
+{
+	return CELL_OVERFLOW + (c->swapped & 1) + (c->key.shard & SHARD_FRAGMENT ? 2 : 0);
+}
+
 /*
  * The row is found or made in its table; where that is full, full() goes on: nothing is lost. Where
  * many CPUs count in the row, the same again for this one's slot; if there is no room for that, in
  * the common one.
  */
-#define STATE_TABLE(NAME, count, full)                                              \
-	STATE(state_##count)                                                        \
-	{                                                                           \
-		struct cpu *c = this_cpu();                                         \
-		enum found found;                                                   \
-                                                                                    \
-		if (!c)                                                             \
-			return TC_ACT_UNSPEC;                                       \
-		found = count_##count(c);                                           \
-		if (found == FOUND)                                                 \
-			return counted(c);                                          \
-		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) {             \
-			c->common = found != FOUND_CROWD;                           \
-			c->key.shard ^= c->number;                                  \
-			bpf_tail_call_static(skb, &states, STATE_##NAME);           \
-		} else {                                                            \
-			full;                                                       \
-		}                                                                   \
-		book(c, c->walk.hook, CELL_OVERFLOW + (c->swapped & 1), c->weight); \
-		return counted(c);                                                  \
+#define STATE_TABLE(NAME, count, full)                                    \
+	STATE(state_##count)                                              \
+	{                                                                 \
+		struct cpu *c = this_cpu();                               \
+		enum found found;                                         \
+                                                                          \
+		if (!c)                                                   \
+			return TC_ACT_UNSPEC;                             \
+		found = count_##count(c);                                 \
+		if (found == FOUND)                                       \
+			return counted(c);                                \
+		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) {   \
+			c->common = found != FOUND_CROWD;                 \
+			c->key.shard ^= c->number;                        \
+			bpf_tail_call_static(skb, &states, STATE_##NAME); \
+		} else {                                                  \
+			full;                                             \
+		}                                                         \
+		book(c, c->walk.hook, overflow(c), c->weight);            \
+		return counted(c);                                        \
 	}
 
 static __always_inline void to_other(struct __sk_buff *skb, struct cpu *c)

@@ -102,8 +102,8 @@ enum cell {
 	CELL_COUNTED,
 	CELL_STOP, /* + enum stop */
 	CELL_SUSPECT = CELL_STOP + STOPS,
-	CELL_OVERFLOW,			   /* + direction: in no row for want of room (also in counted) */
-	CELL_FRAGMENT = CELL_OVERFLOW + 2, /* fragments of outer packets (also in counted) */
+	CELL_OVERFLOW,			   /* + direction, + 2 for fragments: no room for a row (also in counted) */
+	CELL_FRAGMENT = CELL_OVERFLOW + 4, /* fragments of outer packets (also in counted) */
 	CELLS = 16,			   /* a power of two, so that an index is bounded by a mask */
 };
 

@@ -46,7 +46,7 @@ const CELLS: usize = 16;
 const CELL_STOP: usize = 1;
 const CELL_SUSPECT: usize = 7;
 const CELL_OVERFLOW: usize = 8;
-const CELL_FRAGMENT: usize = 10;
+const CELL_FRAGMENT: usize = 12;
 const PORT_FOU: u8 = 0x40;
 const PORT_EITHER: u8 = 0x80;
 
@@ -466,8 +466,8 @@ impl Program {
     pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> Fill {
         let _lock = self.lock(FlockArg::LockShared);
         let (fill, place) = self.tables.read(interface, rows);
-        for direction in 0..2 {
-            let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + direction]));
+        for part in 0..4 {
+            let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + part]));
             if n.iter().any(|n| !n.is_zero()) {
                 let key = Key {
                     outer: None,
@@ -477,8 +477,8 @@ impl Program {
                     inner: Inner::Proto(InnerProto::OVERFLOW),
                     other: true,
                 };
-                let part = Part { swapped: [direction == 1; 2], fragments: false };
-                rows.push(place + direction as u32, interface, &key, n, part);
+                let what = Part { swapped: [part & 1 == 1; 2], fragments: part & 2 != 0 };
+                rows.push(place + part as u32, interface, &key, n, what);
             }
         }
         fill

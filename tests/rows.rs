@@ -367,6 +367,18 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
     assert_eq!(overflow[0].counters.cells, rest);
     assert!(overflow[0].counters.total().packets > 2500, "this was no flood: {} other rows", named.len());
     assert_eq!(counted(&program.books().expect("books")), sent.into_iter().flatten().sum());
+
+    // Fragments are told apart there, too.
+    let frame = pkt().eth().ip("172.16.1.2 > 172.16.1.1").udp(54321, 4789).vxlan(5001).eth().ip("10.0.0.1 > 10.0.0.2").udp(5, 6).data(400);
+    let mut pieces = Count::default();
+    for part in frame.fragments(0, 200, 9) {
+        let bytes = part.bytes();
+        program.repeat(Hook::Tx, &bytes, 1).expect("run");
+        pieces += Count { packets: 1, bytes: bytes.len() as u64 };
+    }
+    let flows = read(&program, 0).rows.merged();
+    let overflow = flows.iter().find(|f| f.key.outer.is_none()).expect("the overflow row");
+    assert_eq!(overflow.counters.in_fragments().cells, [[Count::default(); 2], [Count::default(), pieces]]);
 }
 
 /// What nobody has sent for a while goes, what is busy stays, and no total changes.

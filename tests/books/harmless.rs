@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt::RcvBuf};
+use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt::RcvBufForce};
 use tmon::{
     attach::Want,
     flow::Hook,
@@ -47,7 +47,7 @@ pub(crate) fn listen(space: &Space, name: &str) -> OwnedFd {
     let ifindex = space.link(name).index as usize;
     let open = || socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll);
     let fd = space.0.within(open).unwrap().unwrap();
-    setsockopt(&fd, RcvBuf, &(8 << 20)).unwrap();
+    setsockopt(&fd, RcvBufForce, &(8 << 20)).unwrap();
     // The namespace has no other interface that anything arrives at.
     assert!(ifindex > 1);
     fd

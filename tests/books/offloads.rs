@@ -215,7 +215,7 @@ fn big_tcp(what: &str, v6: bool, tunnel: bool) {
     assert!(s.interfaces[0].books.stops.iter().flatten().all(|n| n.packets < 10), "{:?}", s.interfaces[0].books);
     let average = skbs[1].bytes / skbs[1].packets;
     println!("{what}: super-packets of {average} bytes on average");
-    assert_eq!(average > 1 << 16, big, "{what}");
+    assert!(big || average <= 1 << 16, "{what}: and yet the device said that it sends no such ones");
 }
 
 #[test]

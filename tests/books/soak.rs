@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Everything at once and again and again: real traffic, floods of a small table, odd frames, other
-//! tmon that come, go and are killed, interfaces that come and go; and after each of it every packet
-//! is where it belongs. A few seconds here; `make soak SECONDS=600` for longer.
+//! Everything at once and again and again: real traffic, floods of a small table, fragments, odd
+//! frames, other tmon and other programs that come, go and are killed, interfaces that come and go; and
+//! after each of it every packet is where it belongs. A few seconds here; `make soak SECONDS=600` for longer.
 use std::{
     env, thread,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 use tmon::{
     attach::Want,
     bpf::Config,
-    flow::Count,
+    flow::{Count, Hook},
     netlink::NewLink,
     snapshot::{HookKind, Snapshot},
     source::Live,
@@ -20,19 +20,25 @@ use super::{
     harmless::{Tmon, heard, listen, odd_frames},
     offloads::bulk,
 };
-use crate::ground::*;
+use crate::ground::{
+    rival::{self, Rival},
+    *,
+};
 
 /// What it is called, and how it is done.
 type Round = (&'static str, fn(&mut Soak));
 
 /// What is done in a round.
-const ROUNDS: [Round; 9] = [
+const ROUNDS: [Round; 12] = [
     ("real traffic", Soak::traffic),
     ("a flood", Soak::flood),
     ("bulk", Soak::bulk),
+    ("fragments", Soak::fragments),
     ("odd frames", Soak::odd),
     ("another tmon", Soak::another),
     ("a kill", Soak::kill),
+    ("another program", Soak::rival),
+    ("no programs", Soak::taken_off),
     ("a new interface", Soak::recreate),
     ("a new name", Soak::rename),
     ("down and up", Soak::bounce),
@@ -127,6 +133,29 @@ impl Soak {
         bulk(&self.g.b, &self.g.a, inner(1), 4 << 20);
     }
 
+    /// Inner packets that do not fit into one outer packet.
+    fn fragments(&mut self) {
+        self.mtu(1500, "mtu lock 1500");
+        let [near, far] = self.g.sockets(9);
+        let (n, mut got) = (20 + self.next(80), [0; 2048]);
+        for i in 0..n {
+            for (from, to) in [(&near, &far), (&far, &near)] {
+                from.send(&[i as u8; 1472]).unwrap();
+                assert_eq!(to.recv(&mut got).unwrap(), 1472, "put together again");
+            }
+        }
+        self.datagrams += 2 * n;
+        self.mtu(1450, "");
+    }
+
+    /// Of both ends' tunnel; and nobody learns that the underlay has no room for it.
+    fn mtu(&self, bytes: u32, lock: &str) {
+        for (space, own) in self.g.ends() {
+            space.netlink().set_mtu("t0", bytes).unwrap();
+            space.run("ip", &format!("route replace 10.78.0.0/24 dev t0 src {} {lock}", inner(own)));
+        }
+    }
+
     fn odd(&mut self) {
         let frames = odd_frames(500 + self.next(500) as usize);
         self.inject(&frames);
@@ -141,10 +170,42 @@ impl Soak {
     }
 
     fn kill(&mut self) {
-        let kind = if self.next(2) == 0 { HookKind::Clsact } else { self.wire.read().unwrap().interfaces[0].hook };
+        let kind = if self.next(2) == 0 { HookKind::Clsact } else { self.hook() };
         let child = Tmon::start(&self.g, kind);
         self.traffic();
         drop(child);
+        self.traffic();
+    }
+
+    fn hook(&mut self) -> HookKind {
+        self.wire.read().unwrap().interfaces[0].hook
+    }
+
+    /// Somebody else's program comes before ours, and goes.
+    fn rival(&mut self) {
+        let (hook, kind) = ([Hook::Rx, Hook::Tx][self.next(2) as usize], self.hook());
+        let rival = Rival::attach(&self.g.a, "eth0", hook, kind, rival::NEXT);
+        told(&mut self.wire, "runs before tmon");
+        self.traffic();
+        assert!(rival.packets() >= 50, "it sees what passes");
+        drop(rival);
+        if kind == HookKind::Clsact {
+            let side = if hook == Hook::Rx { "ingress" } else { "egress" };
+            self.g.a.run("tc", &format!("filter del dev eth0 {side} prio 1 handle 1 bpf"));
+        }
+        told(&mut self.wire, "nothing runs before tmon");
+    }
+
+    /// Somebody takes our programs off, and they come back.
+    fn taken_off(&mut self) {
+        self.rest();
+        match self.hook() {
+            HookKind::Tcx => assert!(detach_links(&self.g.a.tcx("eth0")) >= 4, "both of both"),
+            _ => drop(self.g.a.run("tc", "qdisc del dev eth0 clsact")),
+        }
+        for live in [&mut self.wire, &mut self.skbs] {
+            told(live, "is watched again");
+        }
         self.traffic();
     }
 
@@ -210,6 +271,10 @@ impl Soak {
         let counted = all(&skbs, |b| b.counted);
         let stopped: Count = skbs.interfaces.iter().flat_map(|i| i.books.stops.into_iter().flatten()).sum();
         let on_wire = all(&wire, |b| b.seen());
+        for s in [&wire, &skbs] {
+            let by_tunnel: Count = s.rows.iter().map(|f| f.counters.in_fragments().total()).sum();
+            assert_eq!(by_tunnel, all(s, |b| b.fragments), "every fragment is a tunnel's");
+        }
         assert!(on_wire.packets >= seen.packets && passed.packets >= self.injected + self.datagrams, "{self}");
         let difference = passed.packets as i64 - (counted.packets + stopped.packets) as i64;
         let bytes = passed.bytes as i64 - (counted.bytes + stopped.bytes) as i64;
@@ -232,6 +297,7 @@ fn soak() {
     let seconds = env::var("TMON_SOAK").map_or(10, |s| s.parse().expect("TMON_SOAK is a number of seconds"));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut soak = Soak::new();
+    let mut minute = Instant::now();
     let (mut rounds, mut line) = (0, String::new());
     // Each once, then by chance.
     while Instant::now() < deadline || rounds < ROUNDS.len() {
@@ -248,6 +314,10 @@ fn soak() {
         }
         assert!(wrong == 0, "soak: after round {rounds}, {name}: {said}");
         (rounds, line) = (rounds + 1, said);
+        if minute.elapsed() > Duration::from_secs(60) {
+            minute = Instant::now();
+            eprintln!("soak: {rounds} rounds: {line}");
+        }
     }
     // What the last kill left goes with the next start; then everything is as it was before us.
     drop(soak.g.watch(&small(), Want::Only(HookKind::Clsact)));
