@@ -28,6 +28,7 @@ use crate::{
     settings,
     snapshot::HookKind,
     tui,
+    units::sanitize,
 };
 
 mod attach;
@@ -340,10 +341,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(e) => {
-            let code = u8::try_from(e.exit_code()).unwrap_or(2);
-            // Help into a closed pipe is no failure.
-            let _ = e.print();
-            return code.into();
+            if e.use_stderr() {
+                // It quotes what was typed, or pasted.
+                e.to_string().lines().for_each(|l| eprintln!("{}", sanitize(l)));
+            } else {
+                // Help into a closed pipe is no failure.
+                let _ = e.print();
+            }
+            return u8::try_from(e.exit_code()).unwrap_or(2).into();
         }
     };
     if let Command::Top(top) = &cli.command
@@ -373,6 +378,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     code(done.map(|()| 0))
 }
 
+/// One line on standard error that a terminal cannot take for anything else, whatever names and
+/// arguments are in it.
+fn say(text: &str) {
+    eprintln!("tmon: {}", sanitize(&text.replace('\n', " ")));
+}
+
 fn code(done: Result<u8>) -> ExitCode {
     match done {
         Ok(code) => code.into(),
@@ -380,7 +391,7 @@ fn code(done: Result<u8>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            eprintln!("tmon: {}", format!("{e:#}").replace('\n', " "));
+            say(&format!("{e:#}"));
             if e.is::<Usage>() {
                 return 2.into();
             }

@@ -6,6 +6,8 @@ mod ground;
 
 #[path = "books/harmless.rs"]
 mod harmless;
+#[path = "books/hostile.rs"]
+mod hostile;
 #[path = "books/load.rs"]
 mod load;
 #[path = "books/offloads.rs"]

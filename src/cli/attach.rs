@@ -68,11 +68,11 @@ impl Attach {
         let words = place.name().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         let scene = Scene::read(&mut Netlink::open_inside(&place)?)?;
         let choice = scene.choose(&self.watch.interfaces, &words)?;
-        choice.notices.iter().for_each(|n| eprintln!("tmon: {n}"));
+        choice.notices.iter().for_each(|n| say(n));
         let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
         for o in scene.overlaps(&indexes) {
-            let name = |i| scene.link(i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
-            eprintln!("tmon: {} shows packets that {} shows, too: totals will leave it out", name(o.twice), name(o.counted_on));
+            let name = |i| scene.link(i).map_or("", |l| &l.name);
+            say(&format!("{} shows packets that {} shows, too: totals will leave it out", name(o.twice), name(o.counted_on)));
         }
         scene.bridged(&indexes).iter().for_each(|n| eprintln!("tmon: {n}"));
         let mut config = self.watch.count.config();
@@ -271,8 +271,7 @@ impl Status {
         let report = Report { schema: 1, tool: TOOL, host: host(), attached };
         let mut out = io::stdout().lock();
         if self.json {
-            writeln!(out, "{}", serde_json::to_string(&report)?)?;
-            return Ok(());
+            return Ok(export::json::line(&mut out, &report)?);
         }
         Ok(report.table(&mut out)?)
     }

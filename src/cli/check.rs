@@ -71,7 +71,7 @@ impl Check {
         let mut out = io::stdout().lock();
         if self.json {
             let checks = lines.iter().map(Entry::of).collect();
-            writeln!(out, "{}", serde_json::to_string(&Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail })?)?;
+            export::json::line(&mut out, &Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail })?;
         } else {
             for l in &lines {
                 let subject = l.interface.as_deref().unwrap_or("host");

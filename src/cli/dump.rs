@@ -129,7 +129,7 @@ fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
 /// What has happened to the interfaces goes to standard error, so that readings stay what they are.
 fn tell(live: &mut Live) {
     for notice in live.notices() {
-        eprintln!("tmon: {notice}");
+        say(&notice);
     }
 }
 
@@ -154,7 +154,7 @@ impl Replay {
         }
         printer.print(&replay.read()?.total())?;
         for note in replay.notes() {
-            eprintln!("tmon: {note}");
+            say(&note);
         }
         ended.map(drop)
     }

@@ -132,9 +132,9 @@ impl Lab {
             Lab::Status { json, name } => {
                 let status = lab::status(&name.prefix)?;
                 if json {
-                    println!("{}", serde_json::to_string(&status)?);
+                    export::json::line(&mut io::stdout(), &status)?;
                 } else {
-                    println!("{status}");
+                    io::Write::write_fmt(&mut io::stdout(), format_args!("{status}\n"))?;
                 }
             }
             Lab::Exec { host, command, name } => {

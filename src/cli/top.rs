@@ -163,7 +163,7 @@ impl Top {
         let file = settings::chosen(self.look.config.as_deref());
         Some(file.context("there is no home directory to keep settings in: name a file with --config").and_then(|file| {
             settings::save(&file, &text)?;
-            println!("kept in {}", file.display());
+            println!("kept in {}", sanitize(&file.display().to_string()));
             Ok(())
         }))
     }

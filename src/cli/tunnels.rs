@@ -144,14 +144,13 @@ impl Tunnels {
             match opened {
                 Ok(scene) => report.add(&scene, Some(&name)),
                 // One that goes away, or a mere trace, hides none of the others.
-                Err(e) if self.all_netns => eprintln!("tmon: {e:#}"),
+                Err(e) if self.all_netns => say(&format!("{e:#}")),
                 Err(e) => return Err(e),
             }
         }
         let mut out = io::stdout().lock();
         if self.json {
-            writeln!(out, "{}", serde_json::to_string(&report)?)?;
-            return Ok(());
+            return Ok(export::json::line(&mut out, &report)?);
         }
         Ok(report.table(&mut out)?)
     }

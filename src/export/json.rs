@@ -31,6 +31,14 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
         interfaces: interval.interfaces.iter().map(Interface::from).collect(),
         flows: Rows(reading),
     };
+    line(out, &object)
+}
+
+/// Writes any object as one line that a terminal can show.
+///
+/// # Errors
+/// Those of `out`.
+pub fn line(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
     object.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Harmless))?;
     writeln!(out)
 }
@@ -233,7 +241,7 @@ struct Harmless;
 
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        if fragment.is_ascii() {
+        if fragment.is_ascii() && !fragment.contains('\x7f') {
             return out.write_all(fragment.as_bytes());
         }
         for c in fragment.chars() {
