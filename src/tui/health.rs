@@ -174,7 +174,7 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
     out.push(fact("interval", length, look.text));
     let other = percent(app.picture.tally.other.bytes, app.picture.tally.total.bytes);
     let style = if app.picture.tally.other.is_zero() { look.text } else { look.warn };
-    out.push(fact("other", format!("{other} of the bytes in scope are in rows that a full table could not keep apart"), style));
+    out.push(fact("other", format!("{other} of bytes in scope: a full table could not keep them apart"), style));
     out.push(fact("rows", format!("{} in scope of the picture", p.tally.rows), look.text));
     match app.read {
         Some(read) => out.push(fact(
