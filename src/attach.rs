@@ -438,9 +438,9 @@ impl Clsact {
     }
 }
 
-/// Some tmon's, by its handle.
+/// Some tmon's, by its handle; and it has not been replaced by another's.
 pub fn is_ours(f: &netlink::Filter) -> bool {
-    f.kind == "bpf" && f.handle & !(LASTING | MADE_QDISC | (OWNERS - 1)) == HANDLES
+    f.kind == "bpf" && f.name.starts_with("tmon_") && f.handle & !(LASTING | MADE_QDISC | (OWNERS - 1)) == HANDLES
 }
 
 fn is_lasting(f: &netlink::Filter) -> bool {

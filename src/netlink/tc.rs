@@ -13,6 +13,7 @@ use crate::flow::Hook;
 /// linux/rtnetlink.h, linux/pkt_cls.h
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_ID: u16 = 11;
 
 /// A filter on one side of a clsact qdisc.
@@ -28,6 +29,8 @@ pub struct Filter {
     pub handle: u32,
     /// The number of its BPF program, if it has one.
     pub program: Option<u32>,
+    /// What whoever attached that calls it.
+    pub name: String,
 }
 
 impl Netlink {
@@ -62,13 +65,18 @@ fn parse(message: &[u8], hook: Hook) -> Option<Filter> {
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
     let word = |at: usize| payload.get(at..at + 4).and_then(|b| parse_u32(b).ok());
     let (handle, info) = (word(8)?, word(16)?);
-    let mut filter = Filter { hook, kind: String::new(), priority: (info >> 16) as u16, handle, program: None };
+    let mut filter = Filter { hook, kind: String::new(), priority: (info >> 16) as u16, handle, program: None, name: String::new() };
     for attribute in NlasIterator::new(payload.get(20..)?).map_while(|a| a.ok()) {
         match attribute.kind() {
             TCA_KIND => filter.kind = parse_string(attribute.value()).ok()?,
             TCA_OPTIONS => {
-                let inside = NlasIterator::new(attribute.value()).map_while(|a| a.ok());
-                filter.program = inside.filter(|a| a.kind() == TCA_BPF_ID).find_map(|a| parse_u32(a.value()).ok());
+                for inside in NlasIterator::new(attribute.value()).map_while(|a| a.ok()) {
+                    match inside.kind() {
+                        TCA_BPF_NAME => filter.name = parse_string(inside.value()).unwrap_or_default(),
+                        TCA_BPF_ID => filter.program = parse_u32(inside.value()).ok(),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

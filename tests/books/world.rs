@@ -321,6 +321,24 @@ fn taken_off_is_told_and_mended() {
     assert_eq!(inside(&live.read().unwrap()), counts(10, each));
     drop(live);
 
+    // The same by another's program in the place of one of ours, which then is nobody's leftover.
+    let before = g.a.hooks("eth0");
+    let mut live = g.watch(&small(), Want::Only(HookKind::Clsact));
+    let rival = Rival::replace(&g.a, "eth0", Hook::Tx);
+    told(&mut live, "is watched again");
+    send(&near, &far, 10);
+    assert_eq!((inside(&live.read().unwrap()), rival.packets()), (counts(10, each), 10));
+    drop(live);
+    for _ in 0..2 {
+        assert_eq!(g.a.programs("eth0").len(), 1, "{}", g.a.hooks("eth0"));
+        drop(g.watch(&small(), Want::Only(HookKind::Clsact)));
+    }
+    send(&near, &far, 1);
+    assert_eq!(rival.packets(), 11, "{}", g.a.hooks("eth0"));
+    g.a.run("tc", "filter del dev eth0 egress");
+    g.a.run("tc", "qdisc del dev eth0 clsact");
+    assert_eq!(g.a.hooks("eth0"), before);
+
     // The same on tcx: a link that is not ours to close can be detached by whoever may.
     if wants().len() == 2 {
         let mut live = g.watch(&small(), Want::Only(HookKind::Tcx));

@@ -32,6 +32,17 @@ fn owned(fd: i32) -> OwnedFd {
 impl Rival {
     /// Before all that is on the hook, at this time.
     pub(crate) fn attach(space: &Space, link: &str, hook: Hook, kind: HookKind, verdict: i32) -> Rival {
+        Rival::at(space, link, hook, kind, verdict, (1, 1))
+    }
+
+    /// In the place of what is there: our own filter, with its handle and priority.
+    pub(crate) fn replace(space: &Space, link: &str, hook: Hook) -> Rival {
+        let filters = space.netlink().filters(space.link(link).index).unwrap();
+        let f = filters.iter().find(|f| f.hook == hook && f.name.starts_with("tmon_")).expect("a filter of ours");
+        Rival::at(space, link, hook, HookKind::Clsact, NEXT, (f.handle, f.priority.into()))
+    }
+
+    fn at(space: &Space, link: &str, hook: Hook, kind: HookKind, verdict: i32, (handle, priority): (u32, u32)) -> Rival {
         let ifindex = space.link(link).index as i32;
         // SAFETY: no options.
         let map = owned(unsafe { libbpf_sys::bpf_map_create(BPF_MAP_TYPE_ARRAY, c"rival".as_ptr(), 4, 8, 1, ptr::null()) });
@@ -81,8 +92,9 @@ impl Rival {
                     let mut opts = libbpf_sys::bpf_tc_opts {
                         sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
                         prog_fd: fd,
-                        handle: 1,
-                        priority: 1,
+                        handle,
+                        priority,
+                        flags: libbpf_sys::BPF_TC_F_REPLACE,
                         ..Default::default()
                     };
                     // SAFETY: both live until the calls return.
