@@ -56,6 +56,7 @@ fn main() -> anyhow::Result<()> {
             netns: None,
             hook: HookKind::Tcx,
             counted_on: None,
+            stale: false,
             attached: None,
             books,
             fill: Fill { used: rows.len() as u64, size: 65536 },

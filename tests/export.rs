@@ -90,6 +90,7 @@ fn interval(flows: &[Flow]) -> Interval {
         netns: None,
         hook: HookKind::Tcx,
         counted_on: None,
+        stale: false,
         attached: None,
         books,
         fill: Fill { used: 655, size: 65_536 },
@@ -100,6 +101,7 @@ fn interval(flows: &[Flow]) -> Interval {
         netns: Some("blue\n".into()),
         hook: HookKind::Clsact,
         counted_on: None,
+        stale: false,
         attached: None,
         books: Books::default(),
         fill: Fill::default(),
@@ -155,11 +157,12 @@ fn json_keys_have_the_order_of_the_contract() {
 }
 
 #[test]
-fn fragments_are_said_where_there_are_any() {
+fn fragments_and_failures_are_said_where_there_are_any() {
     let mut flows = flows();
     flows[0].counters.fragments[1][0] = count(2, 440);
     let mut interval = interval(&flows);
     interval.interfaces[0].books.fragments[1] = count(2, 440);
+    interval.interfaces[0].stale = true;
     let v: serde_json::Value = serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
     let four = serde_json::json!({"rx_pkts": 0, "rx_bytes": 0, "tx_pkts": 2, "tx_bytes": 440});
     assert_eq!(v["interfaces"][0]["fragments"], four);
@@ -169,7 +172,8 @@ fn fragments_are_said_where_there_are_any() {
     assert_eq!(with[0]["fragments"], serde_json::json!({"fwd_pkts": 2, "fwd_bytes": 440, "rev_pkts": 0, "rev_bytes": 0}));
     assert_eq!((&with[0]["vni"], &with[0]["tx_pkts"], &with[0]["tx_bytes"]), (&10000.into(), &5.into(), &1100.into()));
     let table = text(&interval, "", Format::Table, None, 1);
-    assert!(table.contains("header); 2 fragments of outer packets; table"), "{table}");
+    assert!(table.contains("header); 2 fragments of outer packets; could not be read: as it was before; table"), "{table}");
+    assert_eq!((&v["interfaces"][0]["stale"], v["interfaces"][1].get("stale")), (&true.into(), None));
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn a_reader_finds_everything() {
         netns: None,
         hook: HookKind::Tcx,
         counted_on: None,
+        stale: false,
         attached: None,
         books,
         fill: Fill::default(),

@@ -117,6 +117,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         netns: None,
         hook: HookKind::Tcx,
         counted_on: None,
+        stale: false,
         attached: None,
         books,
         fill: Fill { used: rows.len() as u64, size: 64 },
@@ -455,6 +456,24 @@ fn a_failed_reading_keeps_the_picture_and_says_so() {
     assert!(!screen(&mut app, (120, 40)).contains("cannot read: "), "it is over");
     press(&mut app, "H");
     assert!(screen(&mut app, (120, 40)).contains("last error"));
+}
+
+#[test]
+fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
+    let mut app = app(many);
+    let mut stale = reading(9, many(9));
+    stale.snapshot.interfaces[0].stale = true;
+    update(&mut app, Msg::Reading(Box::new(stale), NOW), NOW);
+    press(&mut app, "4");
+    for size in [(80, 24), (120, 40)] {
+        let text = screen(&mut app, size);
+        assert!(text.lines().nth_back(1).is_some_and(|l| l.starts_with(" eth␛[31m0 not read · ")), "{text}");
+        assert!(text.contains("not read    its counters could not be read"), "{text}");
+    }
+    assert!(screen(&mut app, (120, 40)).contains("last error  0.0 s ago: the counters of eth␛[31m0 could not be read"));
+    feed(&mut app, 10, many);
+    let text = screen(&mut app, (120, 40));
+    assert!(!text.contains("not read") && text.contains("could not be read"), "it is over, but was: {text}");
 }
 
 #[test]

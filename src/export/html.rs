@@ -144,6 +144,7 @@ mod tests {
             netns: Some(name.to_owned()),
             hook: HookKind::Tcx,
             counted_on: None,
+            stale: false,
             attached: None,
             books: Books::default(),
             fill: Fill::default(),

@@ -64,6 +64,9 @@ struct Interface<'a> {
     /// Only where there is one: the other interface that counts these packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     counted_on: Option<&'a str>,
+    /// Only where it is so: what follows is of an earlier reading.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
     /// Only where `tmon attach` did it: when.
     #[serde(skip_serializing_if = "Option::is_none")]
     attached: Option<String>,
@@ -84,6 +87,7 @@ impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
             netns: i.netns.as_deref(),
             hook: (i.hook != HookKind::Off).then(|| i.hook.name()),
             counted_on: i.counted_on.as_deref(),
+            stale: i.stale,
             attached: i.attached.map(rfc3339),
             seen: i.books.seen().into(),
             counted: i.books.counted.into(),

@@ -109,6 +109,9 @@ pub fn coverage(interface: &Interface) -> String {
     if let Some(other) = &interface.counted_on {
         let _ = write!(line, "; not in totals: {} counts the same packets", sanitize(other));
     }
+    if interface.stale {
+        line.push_str("; could not be read: as it was before");
+    }
     if interface.fill.size > 0 {
         let _ = write!(line, "; table {} full", percent(interface.fill.used, interface.fill.size));
     }

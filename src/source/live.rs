@@ -146,6 +146,7 @@ impl Live {
                 }
                 Err(e) => Some(format!("cannot read the counters of {}, which stay as they were: {e:#}", self.watched[i].shown())),
             };
+            let stale = trouble.is_some();
             self.trouble(self.watched[i].space, "", &self.watched[i].name.clone(), trouble);
             let w = &self.watched[i];
             interfaces.push(Interface {
@@ -154,6 +155,7 @@ impl Live {
                 netns: w.netns.clone(),
                 hook: w.hook,
                 counted_on: w.counted_on.clone(),
+                stale,
                 attached: w.attached,
                 books: w.cells.books(),
                 fill: w.program.rows_beside(&w.cells, i as u16, &mut rows),

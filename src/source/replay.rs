@@ -115,6 +115,7 @@ impl Replay {
                 netns: None,
                 hook: HookKind::Replay,
                 counted_on: None,
+                stale: false,
                 attached: None,
                 books: self.program.books()?,
                 fill,

@@ -996,6 +996,9 @@ impl App {
             self.say(Notice { at: now, text, bad: true });
         }
         let snapshot = reading.snapshot;
+        if let Some(i) = snapshot.interfaces.iter().find(|i| i.stale) {
+            self.last_error = Some((now, format!("the counters of {} could not be read", units::sanitize(&i.name))));
+        }
         if let Some(older) = self.latest.take() {
             let interval = snapshot.since(&older);
             drop(older);

@@ -163,6 +163,9 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
                 look.bad,
             ));
         }
+        if i.stale {
+            out.push(fact("not read", "its counters could not be read: they are as they were".to_owned(), look.bad));
+        }
         out.extend(books(app, look, &i.books, width));
         out.push(fill(look, i));
         out.push(Line::default());

@@ -17,7 +17,7 @@ use crate::{
         app::{App, At},
         look::Look,
     },
-    units::{duration, percent},
+    units::{duration, percent, sanitize},
 };
 
 /// How much of what was seen was counted into rows, and which stop took most of the rest.
@@ -47,6 +47,9 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
     if let Some(trouble) = &app.trouble {
         let stale = age.map_or(String::new(), |a| format!(" · last reading {} ago", seconds(a)));
         parts.push(vec![(format!("cannot read: {trouble}{stale}"), look.bad)]);
+    }
+    for i in p.interfaces.iter().filter(|i| i.stale) {
+        parts.push(vec![(format!("{} not read", sanitize(&i.name)), look.bad)]);
     }
     match (app.rate, p.number) {
         (_, None) if app.read.is_none() => parts.push(vec![("no reading yet".to_owned(), look.warn)]),

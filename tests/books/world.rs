@@ -206,14 +206,14 @@ fn with_a_broken_table() {
     let stale = live.read().unwrap();
     let notices = live.notices();
     assert!(notices.len() == 1 && notices[0].contains("cannot read the counters of eth0"), "{notices:?}");
-    assert_eq!(stale.interfaces[0].books, good.interfaces[0].books, "as they were");
+    assert_eq!((stale.interfaces[0].books, stale.interfaces[0].stale), (good.interfaces[0].books, true), "as they were");
     assert_eq!(other.read().unwrap().interfaces[0].books.counted[0], counts(10, each), "the others go on");
     live.read().unwrap();
     assert!(live.notices().is_empty(), "it is said once");
     // SAFETY: as above.
     unsafe { libc::dup2(kept, broken[0]) };
     let again = live.read().unwrap();
-    assert_eq!(again.interfaces[0].books.counted[1], counts(10, each), "nothing was lost");
+    assert_eq!((again.interfaces[0].books.counted[1], again.interfaces[0].stale), (counts(10, each), false), "nothing was lost");
     assert_eq!(again.since(&stale).interfaces[0].books.counted[1], counts(5, each));
     closed(&again);
 }
