@@ -224,7 +224,8 @@ fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want, lasting: bool) -> R
 fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
     match e.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => anyhow!("not allowed to attach to its {hook} hook: run as root, or give tmon CAP_NET_ADMIN"),
-        Some(libc::ENODEV | libc::ENOENT) => anyhow!("the interface went away: `ip link` lists those there are"),
+        Some(libc::ENODEV) => anyhow!("the interface went away: `ip link` lists those there are"),
+        Some(libc::ENOENT) if hook == "clsact" => anyhow!("this kernel has no classifier for BPF: load or build its cls_bpf"),
         _ => anyhow!("its {hook} hook does not take our program ({e}): `tmon check` says what this kernel has"),
     }
 }

@@ -166,13 +166,20 @@ fn jit(l: &mut Lines, jit: Option<&str>) {
     }
 }
 
+/// What an error says, but for its advice to come here.
+fn says(e: &anyhow::Error) -> String {
+    let text = format!("{e:#}");
+    let text = text.split("`tmon check`").next().unwrap_or_default();
+    sanitize(text.trim_end_matches([' ', ':', ';'])).into_owned()
+}
+
 /// Loads the programs, and attaches them where nobody is.
 fn attempt(l: &mut Lines) {
     let started = Instant::now();
     let loaded = kernel::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
     let program = match loaded {
         Ok(program) => program,
-        Err(e) => return l.fail("load", sanitize(&format!("{e:#}")).into_owned(), "see kernel, privileges and memlock"),
+        Err(e) => return l.fail("load", says(&e), "see kernel, privileges and memlock"),
     };
     l.ok("load", format!("the verifier takes the programs, in {} ms; batch operations are not needed", started.elapsed().as_millis()));
     let tried = netns::scratch(|| {
@@ -184,7 +191,6 @@ fn attempt(l: &mut Lines) {
     match tried {
         Err(e) => l.warn("attach", format!("not tried: {e:#}"), "it needs CAP_SYS_ADMIN to be tried in a namespace of its own"),
         Ok([tcx, clsact]) => {
-            let says = |e: &anyhow::Error| sanitize(&format!("{e:#}")).into_owned();
             match (&tcx, &clsact) {
                 (Ok(()), _) => l.ok("tcx", "links, which go away with the process that holds them"),
                 (Err(_), Ok(())) => l.ok("tcx", "not in this kernel (6.6 has it): clsact is used"),

@@ -123,3 +123,17 @@ fn names_are_beside_the_addresses() {
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).contains("line 2: nonsense is neither"), "{out:?}");
 }
+
+/// A serial console does not say how wide it is.
+#[test]
+fn a_terminal_of_no_width_shows_rows() {
+    let size = nix::pty::Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = nix::pty::openpty(Some(&size), None).unwrap();
+    let capture = capture();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon")).arg("replay").arg(capture.path()).stdout(pty.slave).spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut shown = [0; 4096]; // a terminal keeps more than the one row there is
+    let n = nix::unistd::read(&pty.master, &mut shown).unwrap();
+    let text = String::from_utf8_lossy(&shown[..n]);
+    assert!(text.contains("vxlan 10000") && text.contains("172.16.1.100"), "{text}");
+}

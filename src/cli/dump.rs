@@ -50,7 +50,9 @@ pub(super) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(out: &'a mut dyn io::Write, print: &'a Print, local: bool) -> Result<Self> {
-        let width = io::stdout().is_terminal().then(|| crossterm::terminal::size().map_or(80, |s| usize::from(s.0)));
+        // A serial console says that it has no columns.
+        let columns = || crossterm::terminal::size().ok().map(|s| usize::from(s.0)).filter(|w| *w > 0).unwrap_or(80);
+        let width = io::stdout().is_terminal().then(columns);
         let options = table::Options { width, base: if print.iec { Base::Iec } else { Base::Si } };
         let (names, mut looking) = print.naming.read(local)?;
         let filter = print.filter.filter(&names, &mut looking)?;
