@@ -26,6 +26,7 @@ use nix::errno::Errno;
 use tmon::{
     attach::Want,
     bpf::{Config, Port},
+    discover::Scene,
     flow::{Count, Flow, Inner, InnerProto, Kind, Pair, Tunnel},
     netlink::{self, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
@@ -355,6 +356,28 @@ fn introduce(case: &Case, ends: &[End; 2]) -> Result<()> {
     Ok(())
 }
 
+/// What is found without being told: what the device's packets are, by which port and interface
+/// they leave, how long they get.
+fn discovered(case: &Case, end: &End) -> Result<()> {
+    let (kind, id) = match case.show {
+        Row(tunnels) => tunnels[0],
+        Opaque(kind) => (kind, None),
+        Suspect => return Ok(()), // no device of a type that is one of the tunnels
+    };
+    let scene = Scene::read(&mut Netlink::open_in(&end.netns)?)?;
+    let found = scene.tunnels.iter().find(|t| t.device.name == DEVICE).context("it is not discovered")?;
+    let (t, eth0) = (&found.device, scene.links.iter().find(|l| l.name == "eth0").context("the underlay")?);
+    ensure!(t.kind == kind && t.up, "discovered as {}", t.kind);
+    // A key inside GUE is not the outermost tunnel's; a TEID is a subscriber's, not the device's.
+    ensure!(kind == Kind::Gue || t.id == id.filter(|_| kind != Kind::Gtpu), "discovered with the id {:?}", t.id);
+    let udp = matches!(kind, Kind::Vxlan | Kind::Geneve | Kind::Gue | Kind::Gtpu | Kind::Wireguard);
+    ensure!(found.port().is_some() == udp, "discovered with the port {:?}", t.port);
+    let by = if kind == Kind::Gtpu { None } else { Some(eth0.index) };
+    ensure!(found.underlay == by, "discovered over {:?}", found.underlay);
+    ensure!(u64::from(t.overhead()) == case.overhead - ETH, "discovered to add {} bytes", t.overhead());
+    Ok(())
+}
+
 /// A request of one packet and its answer, so many times; the first one may need more than one try.
 fn echo(socket: &UdpSocket, to: IpAddr, times: u64, tries: u32, payload: usize) -> Result<()> {
     let mut got = vec![0; 2048];
@@ -385,6 +408,7 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
     for e in &ends {
         e.address(DEVICE, e.inner)?;
     }
+    discovered(case, &ends[0])?;
 
     let [a, b] = &ends;
     let family = usize::from(case.v6[1]);
