@@ -11,6 +11,7 @@ TMON := target/release/tmon
 # and arm64's libelf-dev and zlib1g-dev, in place or anywhere below SYSROOT.
 TARGET := x86_64-unknown-linux-gnu
 SYSROOT :=
+HOST := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 MULTIARCH := $(subst -unknown,,$(TARGET))
 UPPER := $(shell echo $(TARGET) | tr a-z- A-Z_)
 STATIC := target/$(TARGET)/dist/tmon
@@ -18,13 +19,14 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: demo pictures test test-page test-kernels soak fuzz bench setup build check dist assets deb
+.PHONY: demo pictures test test-page test-kernels test-package soak fuzz bench setup build check dist assets deb
 
 demo: build
 	$(SUDO) ./$(TMON) demo
 
-# As root: the tests load BPF programs and make network namespaces.
+# As root: the tests load BPF programs, make network namespaces and want a bpffs, as systemd mounts it at boot.
 test: setup
+	$(SUDO) sh -c 'mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf'
 	$(SUDO) $(CARGO) test --release
 
 # The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
@@ -40,6 +42,14 @@ pictures: build
 # The same on kernels of other ages, in virtual machines; VMRUN= names the program that boots them.
 test-kernels: setup
 	tests/kernels.sh $(KERNELS)
+
+# The package in a clean Debian: installed, used, purged, nothing left; and its units under a systemd, as test-kernels boots it.
+CLEAN := target/clean-root
+test-package: deb
+	$(MAKE) setup PACKAGES='$(PACKAGES) debootstrap'
+	[ -d $(CLEAN) ] || $(SUDO) debootstrap --variant=minbase --include=libcap2-bin,iproute2,systemd-sysv,udev,dbus bookworm $(CLEAN)
+	$(SUDO) tests/package.sh $(ASSETS)/tmon_*.deb $(CLEAN)
+	$(SUDO) env $(if $(VMRUN),VMRUN=$(VMRUN)) tests/units.sh $(ASSETS)/tmon_*.deb $(CLEAN)
 
 # Everything at once, for ten minutes or SECONDS=; ends with what was sent, seen, counted, stopped, and the difference.
 soak: setup
@@ -67,6 +77,7 @@ build: setup
 
 # No path of this machine gets into the file: the same sources and toolchain make the same bytes.
 dist: setup
+	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(HOST))=/usr/lib/$(subst -unknown,,$(HOST)) \
 	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TARGET))=$(SYSROOT)/usr/lib/$(MULTIARCH) \
 	CC_$(subst -,_,$(TARGET))=$(MULTIARCH)-gcc CARGO_TARGET_$(UPPER)_LINKER=$(MULTIARCH)-gcc \
 	$(if $(SYSROOT),CFLAGS_$(subst -,_,$(TARGET))="-I$(SYSROOT)/usr/include -I$(SYSROOT)/usr/include/$(MULTIARCH)") \

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The Debian package in a clean root: installed, used as root and as a member of its group, purged,
-# nothing left. As root: `tests/package.sh tmon_*.deb ROOT`, where ROOT was made by
-# `debootstrap --variant=minbase --include=libcap2-bin,iproute2 bookworm ROOT`.
+# nothing left. As root: `tests/package.sh tmon_*.deb ROOT`, where ROOT was made by debootstrap with
+# libcap2-bin and iproute2, as `make test-package` does.
 set -eu
 deb=$(realpath "$1") root=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 undo() {
