@@ -130,6 +130,7 @@ mod tests {
             attached: None,
             books: Books::default(),
             fill: Fill::default(),
+            stale: false,
         };
         (0..n).map(interface).collect()
     }
