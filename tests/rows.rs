@@ -311,6 +311,31 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
     }
 }
 
+/// `--rows` rows have room, and a good many more, whatever the addresses are.
+#[test]
+fn a_table_holds_what_it_was_made_for() {
+    const ROWS: u32 = 16_384;
+    for step in [1u32, 256, 0x0001_0001] {
+        let program = load(Config { rows: ROWS, ..Config::default() });
+        let mut template = Template::vxlan("172.16.1.1 > 172.16.1.2", 7);
+        let mut sent = 0u32;
+        let mut send = |n: u32| {
+            for _ in 0..n {
+                program.repeat(Hook::Rx, template.from(sent.wrapping_mul(step)), 1).expect("run a frame");
+                sent += 1;
+            }
+            let mut rows = Rows::default();
+            let fill = program.rows(0, &mut rows).expect("read the tables");
+            (fill, rows.merged().iter().any(|f| f.key.other))
+        };
+        let (fill, other) = send(ROWS);
+        assert!(!other && fill.used == u64::from(ROWS), "step {step}: {fill:?}");
+        let (fill, _) = std::iter::repeat_with(|| send(128)).find(|(_, other)| *other).expect("a table is full some day");
+        println!("step {step}: the first `other` at {fill:?}");
+        assert!(fill.used * 4 > fill.size * 3, "step {step}: {fill:?}");
+    }
+}
+
 /// Ten times as many inner pairs as the table is made for, beside conversations that go on.
 #[test]
 fn a_flood_hides_no_host_and_no_network() {
