@@ -73,7 +73,7 @@ for size in 80x24 120x40 300x90; do
 	shot $size-host marked j m
 	shot $size-ribbon received l
 	shot $size-two-marked '2 marked' j m
-	shot $size-inner '192.168' Enter
+	shot $size-inner 'inner addresses' Enter
 	shot $size-inner-pair received j l
 	shot $size-rows 'tunnel' Enter
 	shot $size-id 'vxlan 1000' Escape Escape Escape Escape c 1 i

@@ -6,6 +6,7 @@
 //! the view too, so that mouse and cursor mean what is drawn.
 use super::{
     graphics::Pixels,
+    text::shorten,
     theme::{Depth, Theme},
 };
 use crate::{
@@ -23,7 +24,7 @@ use ratatui::{
     widgets::Widget,
 };
 use tiny_skia::Pixmap;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 /// An end of the diagram as the caller knows it, in the order of the layout's groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -460,34 +461,6 @@ fn tag(k: usize) -> char {
     "123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".chars().nth(k).unwrap_or('·')
 }
 
-/// A text in at most so many columns, the middle left out: both ends of an address tell most.
-fn shorten(text: &str, columns: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.width() <= columns {
-        return text;
-    }
-    if columns == 0 {
-        return String::new();
-    }
-    let room = columns - 1;
-    let take = |chars: &mut dyn Iterator<Item = char>, room: usize| {
-        let mut used = 0;
-        let mut out = vec![];
-        for c in chars {
-            used += c.width().unwrap_or(0);
-            if used > room {
-                break;
-            }
-            out.push(c);
-        }
-        out
-    };
-    let head = take(&mut text.chars(), room.div_ceil(2));
-    let mut tail = take(&mut text.chars().rev(), room / 2);
-    tail.reverse();
-    head.into_iter().chain(['…']).chain(tail).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -700,14 +673,5 @@ mod tests {
             let view = ChordView::prepare(&scene.layout, &ends(3, &theme), &Look::new(&theme), Size::new(80, 24), &mut Canvas::new());
             assert_eq!(view.cells.len(), 80 * 24);
         }
-    }
-
-    #[test]
-    fn long_texts_keep_both_ends() {
-        assert_eq!(shorten("2001:db8::1234", 9), "2001…1234");
-        assert_eq!(shorten("short", 9), "short");
-        assert_eq!(shorten("日本語の名前", 7), "日…名前".replace("名前", "前"));
-        assert_eq!((shorten("abc", 0), shorten("abc", 1)), (String::new(), "…".to_owned()));
-        assert_eq!(shorten("a\u{1b}b", 9), "a\u{fffd}b");
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         keys::Action,
         look::Look,
         screen::Hits,
-        text::{fit, shared_prefix},
+        text::{shared_prefix, shorten},
     },
 };
 
@@ -101,7 +101,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     // headlines
     buf.set_stringn(area.x + 1, area.y, "from ↓  to →", usize::from(head), look.faint);
     for j in left..last_column {
-        let text = fit(&short(j), usize::from(cell) - 1).into_owned();
+        let text = shorten(&short(j), usize::from(cell) - 1);
         let style = if selected && column != Some(j) && row != Some(j) { look.dim } else { look.end(m.ends[j]) };
         let text = format!("{text:>w$}", w = usize::from(cell) - 1);
         buf.set_stringn(cell_x(j), area.y, text, usize::from(cell) - 1, style);
@@ -130,7 +130,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             },
             if marked { look.accent } else { style },
         );
-        buf.set_stringn(area.x + 1, y, fit(name, usize::from(head) - 2), usize::from(head) - 1, style);
+        buf.set_stringn(area.x + 1, y, shorten(name, usize::from(head) - 2), usize::from(head) - 1, style);
         hits.add(line, Hit::Pick(Pick::End(m.ends[i])));
         for j in left..last_column {
             let c = m.get(i, j);

@@ -19,7 +19,7 @@ use crate::{
         screen::Hits,
         spark,
         table_view::tunnel_name,
-        text::{fit, shared_prefix},
+        text::{apart, shared_prefix, shorten},
     },
     units::percent,
 };
@@ -113,7 +113,7 @@ impl<'a> Entry<'a> {
     fn draw(&self, look: &Look, area: Rect, buf: &mut Buffer) {
         let value = self.value.width();
         let room = usize::from(area.width).saturating_sub(value + 1);
-        let name = fit(self.name, room.saturating_sub(2));
+        let name = shorten(self.name, room.saturating_sub(2));
         buf.set_stringn(area.x, area.y, self.sign.0, 1, self.sign.1);
         buf.set_stringn(area.x + 2, area.y, &name, room.saturating_sub(2), self.style);
         buf.set_stringn(area.right().saturating_sub(value as u16), area.y, self.value, value, look.text);
@@ -204,7 +204,12 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let first = cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(m.len().saturating_sub(room));
     let both = |i: usize| m.sent(i) + m.received(i);
     let max = (0..m.len()).map(|i| app.measure(both(i))).max().unwrap_or(0);
-    for i in first..m.len().min(first + room) {
+    let shown = first..m.len().min(first + room);
+    let values: Vec<String> = shown.clone().map(|i| app.quantity(both(i)).to_string()).collect();
+    let widest = values.iter().map(|v| v.width()).max().unwrap_or(0);
+    let names: Vec<String> = shown.clone().map(|i| app.called(m.ends[i])).collect();
+    let names = apart(&names, usize::from(area.width).saturating_sub(widest + 1 + 2));
+    for ((i, name), value) in shown.zip(&names).zip(&values) {
         let end = m.ends[i];
         let line = Rect { y: area.y + 1 + (i - first) as u16, height: 1, ..area };
         let lit = match picked {
@@ -219,12 +224,12 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         let sign = if app.marks.contains(&end) { ("●", look.accent) } else { ("■", if lit { colour } else { look.faint }) };
         let entry = Entry {
             sign,
-            name: &app.called(end),
+            name,
             style: if lit { colour } else { look.dim },
             line: if lit { colour } else { look.faint },
             share: (app.measure(both(i)), max),
             trend: app.trend_of(Pick::End(end), TREND),
-            value: &app.quantity(both(i)).to_string(),
+            value,
             columns: 9,
         };
         entry.draw(look, line, buf);

@@ -20,16 +20,56 @@ pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(kept.chain(['…']).collect())
 }
 
+/// A text in at most so many columns, the middle left out: both ends of an address tell most.
+pub fn shorten(text: &str, columns: usize) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.width() <= columns {
+        return text;
+    }
+    if columns == 0 {
+        return String::new();
+    }
+    let room = columns - 1;
+    let take = |chars: &mut dyn Iterator<Item = char>, room: usize| {
+        let mut used = 0;
+        let mut out = vec![];
+        for c in chars {
+            used += c.width().unwrap_or(0);
+            if used > room {
+                break;
+            }
+            out.push(c);
+        }
+        out
+    };
+    let head = take(&mut text.chars(), room.div_ceil(2));
+    let mut tail = take(&mut text.chars().rev(), room / 2);
+    tail.reverse();
+    head.into_iter().chain(['…']).chain(tail).collect()
+}
+
+/// The labels of a list in at most `columns` cells each, so that they can be told apart: where one is
+/// wider, what all begin with is left out, and then the middle.
+pub fn apart(labels: &[String], columns: usize) -> Vec<String> {
+    let cut = if labels.iter().any(|l| l.width() > columns) { common(labels, &['.', ':', '-', '/']) } else { 0 };
+    let label = |l: &String| if cut > 0 { shorten(&format!("…{}", &l[cut..]), columns) } else { shorten(l, columns) };
+    labels.iter().map(label).collect()
+}
+
 /// Whether there is an address whose beginning all of these share, up to a separator: how many
 /// bytes of each can be left out in a narrow place. 0 when there is nothing worth leaving out.
 pub fn shared_prefix(labels: &[String]) -> usize {
+    common(labels, &['.', ':'])
+}
+
+fn common(labels: &[String], separators: &[char]) -> usize {
     let Some((first, rest)) = labels.split_first() else { return 0 };
     if rest.is_empty() {
         return 0;
     }
     let common = rest.iter().fold(first.len(), |n, l| first.bytes().zip(l.bytes()).take(n).take_while(|(a, b)| a == b).count());
     // up to, not including, the last separator in what they share
-    first.get(..common).and_then(|s| s.rfind(['.', ':'])).unwrap_or(0)
+    first.get(..common).and_then(|s| s.rfind(separators)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -44,6 +84,25 @@ mod tests {
         assert_eq!(fit("abcdef", 0), "");
         assert_eq!(fit("日本語", 5), "日本…");
         assert_eq!(fit("日本語", 4), "日…");
+    }
+
+    #[test]
+    fn long_texts_keep_both_ends() {
+        assert_eq!(shorten("2001:db8::1234", 9), "2001…1234");
+        assert_eq!(shorten("short", 9), "short");
+        assert_eq!(shorten("日本語の名前", 7), "日…名前".replace("名前", "前"));
+        assert_eq!((shorten("abc", 0), shorten("abc", 1)), (String::new(), "…".to_owned()));
+        assert_eq!(shorten("a\u{1b}b", 9), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn labels_of_a_list_can_be_told_apart() {
+        let of = |l: &[&str], n| apart(&l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), n);
+        assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1"], 15), ["…-host0/client0", "…-host3/client1"]);
+        assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1"], 18), ["tmon-host0/client0", "tmon-host3/client1"]);
+        assert_eq!(of(&["172.16.1.100", "172.16.1.101"], 6), ["….100", "….101"]);
+        assert_eq!(of(&["2001:db8::1234", "10.0.0.1"], 9), ["2001…1234", "10.0.0.1"]);
+        assert_eq!(of(&[], 9), [""; 0]);
     }
 
     #[test]
