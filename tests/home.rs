@@ -124,9 +124,9 @@ fn names_are_beside_the_addresses() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("line 2: nonsense is neither"), "{out:?}");
 }
 
-/// A serial console does not say how wide it is.
+/// A serial console does not say how large it is.
 #[test]
-fn a_terminal_of_no_width_shows_rows() {
+fn a_terminal_of_no_size_shows_rows() {
     let size = nix::pty::Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = nix::pty::openpty(Some(&size), None).unwrap();
     let capture = capture();
@@ -136,4 +136,9 @@ fn a_terminal_of_no_width_shows_rows() {
     let n = nix::unistd::read(&pty.master, &mut shown).unwrap();
     let text = String::from_utf8_lossy(&shown[..n]);
     assert!(text.contains("vxlan 10000") && text.contains("172.16.1.100"), "{text}");
+    // What cannot be drawn is said.
+    let pty = nix::pty::openpty(Some(&size), None).unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_tmon")).args(["top", "--read"]).arg(capture.path()).stdout(pty.slave).output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("try `stty rows 24 columns 80`"), "{out:?}");
 }

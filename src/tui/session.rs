@@ -57,6 +57,9 @@ impl Session {
             ended: Arc::clone(&ended),
             signals: Vec::new(),
         };
+        if session.terminal.size().is_ok_and(|s| s.width == 0 || s.height == 0) {
+            bail!("the terminal does not say how large it is, as serial consoles do: try `stty rows 24 columns 80`");
+        }
         for s in [signal::SIGTERM, signal::SIGINT, signal::SIGHUP] {
             session.signals.push(signal_hook::flag::register(s, Arc::clone(&ended)).context("listen for signals")?);
         }
