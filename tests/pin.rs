@@ -240,7 +240,7 @@ fn an_interface_that_goes_takes_nothing_along() {
         let s = status(netns);
         assert_eq!((s["state"].as_str(), &s["seen_pkts"]), (Some("off"), &Value::from(3)), "what was counted can be read");
         // Another interface of the same index is not mistaken for it.
-        g.a.ip(&format!("link add eth0 index {index} type bridge\nlink set eth0 up"));
+        g.a.ip(&format!("link add eth0 index {index} type bridge"));
         assert_eq!(status(netns)["state"], "off");
         assert!(!open(&g).is_attached());
         done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
