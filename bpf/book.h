@@ -76,9 +76,14 @@ static __always_inline __u64 nh(__u64 word, int i)
 	return (__u64)((__u32)word + (__u32)seed) * ((__u32)(word >> 32) + (__u32)(seed >> 32));
 }
 
+/*
+ * Addresses in a row make sums in a row, which a multiplication alone would leave so: under some
+ * seeds they would meet in few groups.
+ */
 static __always_inline __u64 spread(__u64 sum)
 {
-	sum *= cfg_seed[11] | 1;
+	sum = (sum ^ sum >> 32) * (cfg_seed[10] | 1);
+	sum = (sum ^ sum >> 29) * (cfg_seed[11] | 1);
 	return sum ^ sum >> 32;
 }
 
@@ -100,7 +105,7 @@ static __always_inline __u64 hash6(const struct key6 *key)
 
 /* The number of a key's first group, and the odd step to the next. */
 #define FIRST_OF(hash) ((__u32)((hash) >> 32))
-#define STEP_OF(hash)  ((__u32)((hash) >> 13) | 1)
+#define STEP_OF(hash)  ((__u32)((hash) >> 40) | 1)
 
 static __always_inline __u64 tag_of(__u64 hash)
 {
@@ -127,6 +132,14 @@ static __always_inline __u64 lanes_free(__u64 tags)
 static __always_inline __u32 lane_of(__u64 lanes)
 {
 	return (lanes & -lanes) * 0x0001020304050607ULL >> 56;
+}
+
+/* Not the first for every CPU, so that they are not after the same one. */
+static __always_inline __u32 lane_from(__u64 lanes, __u32 cpu)
+{
+	__u32 first = cpu & (GROUP - 1), by = 8 * first;
+
+	return (lane_of(lanes >> by | lanes << (-by & 63)) + first) & (GROUP - 1);
 }
 
 /* Where a part of a row is, that the hash leads to. */
@@ -193,8 +206,11 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 		__u64 *count = &(slot)->packets[(hook)&1];                             \
 		__u32 now = bpf_jiffies64();                                           \
                                                                                        \
-		if ((slot)->seen != now)                                               \
+		if ((slot)->seen != now) {                                             \
 			(slot)->seen = now;                                            \
+			if ((slot)->turns < TURN(0, TURNS))                            \
+				(slot)->turns = (__u16)(slot)->turns;                  \
+		}                                                                      \
 		__sync_fetch_and_add(count, (weight).packets);                         \
 		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
 	} while (0)
@@ -204,18 +220,17 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
  * have a slot of its own, because they wait for each other's cache line. It stays so: the common
  * slot is only read then, and touched once in a jiffy, so that it lives as long as the row does.
  */
-#define TAKES_TURNS(s, c)                                           \
-	({                                                          \
-		__u32 now = bpf_jiffies64(), turns = (s)->turns;    \
-                                                                    \
-		if (turns < TURNS) {                                \
-			turns = (s)->seen == now ? turns + 1 : 1;   \
-			(s)->turns = turns;                         \
-			(s)->cpu = turns < TURNS ? (c)->number : 0; \
-		} else if ((s)->seen != now) {                      \
-			(s)->seen = now;                            \
-		}                                                   \
-		turns >= TURNS;                                     \
+#define TAKES_TURNS(s, c)                                                                       \
+	({                                                                                      \
+		__u32 now = bpf_jiffies64(), turns = (s)->turns >> 16;                          \
+                                                                                                \
+		if (turns < TURNS) {                                                            \
+			turns = (s)->seen == now ? turns + 1 : 1;                               \
+			(s)->turns = turns < TURNS ? TURN((c)->number, turns) : TURN(0, turns); \
+		} else if ((s)->seen != now) {                                                  \
+			(s)->seen = now;                                                        \
+		}                                                                               \
+		turns >= TURNS;                                                                 \
 	})
 
 /* The first slot of the key's first group that may be the key's, or NULL. */
@@ -415,7 +430,7 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 	s = LIKELY_SLOT(rows4, cfg_mask4, hash);
 	if (!s || !SAME4(s))
 		return 0;
-	if (unlikely(s->cpu != c->number) && TAKES_TURNS(s, c)) {
+	if (unlikely((__u16)s->turns != c->number) && TAKES_TURNS(s, c)) {
 		meta = meta4(meta, 0, c->number);
 		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
 		if (!s || !SAME4(s))
@@ -434,7 +449,7 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 
 	if (!s || !SAME6(s))
 		return 0;
-	if (unlikely(s->cpu != c->number) && TAKES_TURNS(s, c)) {
+	if (unlikely((__u16)s->turns != c->number) && TAKES_TURNS(s, c)) {
 		c->key.shard = c->number;
 		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
 		if (!s || !SAME6(s))
@@ -463,54 +478,58 @@ enum found {
  * The rest of a function that counts the packet in hand where its row is or can be made. SAME says whether a slot has
  * the key, COPY writes it. The slot that we claimed is ours alone until it has its tag.
  */
-#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                                         \
-	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                               \
-	__u64 tag = tag_of(hash);                                                                             \
-                                                                                                              \
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                              \
-	{                                                                                                     \
-		__u32 group = at & (mask), lane;                                                              \
-		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                                       \
-		typeof(table.value) s;                                                                        \
-                                                                                                              \
-		if (!tags)                                                                                    \
-			return FOUND_NO_ROOM;                                                                 \
-		now = *(volatile __u64 *)tags;                                                                \
-		lanes = lanes_with(now, tag);                                                                 \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)              \
-		{                                                                                             \
-			s = ELEMENT(table, group * GROUP + lane_of(lanes));                                   \
-			if (!s)                                                                               \
-				return FOUND_NO_ROOM;                                                         \
-			if (SAME(s)) {                                                                        \
-				if (!((c)->key.shard & SHARD_CPU) && !(c)->common && s->cpu != (c)->number && \
-				    TAKES_TURNS(s, c))                                                        \
-					return FOUND_CROWD;                                                   \
-				ADD_TO(s, hook, (c)->weight);                                                 \
-				return FOUND;                                                                 \
-			}                                                                                     \
-			lanes &= lanes - 1;                                                                   \
-		}                                                                                             \
-		lanes = lanes_free(now);                                                                      \
-		if (!lanes) {                                                                                 \
-			at += step;                                                                           \
-			continue;                                                                             \
-		}                                                                                             \
-		lane = lane_of(lanes);                                                                        \
-		s = ELEMENT(table, group * GROUP + lane);                                                     \
-		if (!s)                                                                                       \
-			return FOUND_NO_ROOM;                                                                 \
-		lane *= 8;                                                                                    \
-		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)                        \
-			continue; /* another CPU was faster: perhaps it made our row */                       \
-		COPY(s);                                                                                      \
-		s->cpu = (c)->number;                                                                         \
-		s->turns = 0;                                                                                 \
-		ADD_TO(s, hook, (c)->weight);                                                                 \
-		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                   \
-		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the key */      \
-		return FOUND;                                                                                 \
-	}                                                                                                     \
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                                       \
+	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                             \
+	__u64 tag = tag_of(hash);                                                                           \
+                                                                                                            \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                            \
+	{                                                                                                   \
+		__u32 group = at & (mask), lane;                                                            \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                                     \
+		typeof(table.value) s;                                                                      \
+                                                                                                            \
+		if (!tags)                                                                                  \
+			return FOUND_NO_ROOM;                                                               \
+		now = *(volatile __u64 *)tags;                                                              \
+		lanes = lanes_with(now, tag);                                                               \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)            \
+		{                                                                                           \
+			s = ELEMENT(table, group * GROUP + lane_of(lanes));                                 \
+			if (!s)                                                                             \
+				return FOUND_NO_ROOM;                                                       \
+			if (SAME(s)) {                                                                      \
+				if ((c)->common)                                                            \
+					s->turns = TURN((c)->number, 0);                                    \
+				else if (!((c)->key.shard & SHARD_CPU) && (__u16)s->turns != (c)->number && \
+					 TAKES_TURNS(s, c))                                                 \
+					return FOUND_CROWD;                                                 \
+				ADD_TO(s, hook, (c)->weight);                                               \
+				return FOUND;                                                               \
+			}                                                                                   \
+			lanes &= lanes - 1;                                                                 \
+		}                                                                                           \
+		lanes = lanes_free(now);                                                                    \
+		if (!lanes) {                                                                               \
+			at += step;                                                                         \
+			continue;                                                                           \
+		}                                                                                           \
+		/* what one CPU counts in a row may not take the room of rows */                            \
+		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)                         \
+			return FOUND_NO_ROOM;                                                               \
+		lane = lane_from(lanes, (c)->number);                                                       \
+		s = ELEMENT(table, group * GROUP + lane);                                                   \
+		if (!s)                                                                                     \
+			return FOUND_NO_ROOM;                                                               \
+		lane *= 8;                                                                                  \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)                      \
+			continue; /* another CPU was faster: perhaps it made our row */                     \
+		COPY(s);                                                                                    \
+		s->turns = TURN((c)->number, 0);                                                            \
+		ADD_TO(s, hook, (c)->weight);                                                               \
+		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                 \
+		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the key */    \
+		return FOUND;                                                                               \
+	}                                                                                                   \
 	return FOUND_NO_ROOM
 
 static __always_inline enum found count_row4(struct cpu *c)

@@ -315,7 +315,7 @@ STATE(state_layer)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
-	if (w->depth && w->off <= MAX_HEADERS && !is_super(skb)) {
+	if (w->depth && !(w->flags & WALK_FIRST) && w->off <= MAX_HEADERS && !is_super(skb)) {
 		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS), .left = w->end - w->off };
 		struct around a = {
 			.pair6 = w->outer, .pair4 = w->outer[0], .v6 = w->flags & WALK_OUTER6, .depth = w->depth
@@ -330,6 +330,7 @@ STATE(state_layer)
 					return TC_ACT_UNSPEC;
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o)) {
 				w->depth++;
+				w->flags |= WALK_NARROW;
 				w->tunnel[1] = o.tunnel + (o.tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
 				w->off = l.at - packet(skb);
 				w->end = w->off + l.left;

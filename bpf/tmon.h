@@ -163,9 +163,10 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
  * once: readers add equal keys up.
  */
 #define GROUP  8 /* slots whose tags are one word */
-#define GROUPS 4 /* groups that are looked at for a key */
+#define GROUPS 6 /* groups that are looked at for a key */
 
-#define TURNS 32 /* in a jiffy: from then on every CPU counts in a slot of its own */
+#define TURNS	     32 /* in a jiffy: from then on every CPU counts in a slot of its own, and no CPU is last */
+#define TURN(cpu, n) ((cpu) | (__u32)(n) << 16)
 
 #define TAG_FREE   0
 #define TAG_BUSY   1
@@ -175,8 +176,7 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 struct slot4 {
 	struct key4 key;
 	__u32 seen;  /* jiffies */
-	__u16 cpu;   /* who counted here last, from 1; none where each CPU has a slot of its own */
-	__u16 turns; /* how often that has changed in one jiffy */
+	__u32 turns; /* TURN(): who counted here last, and how often that has changed in this jiffy */
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
@@ -184,8 +184,7 @@ struct slot4 {
 struct slot6 {
 	struct key6 key;
 	__u32 seen;
-	__u16 cpu;
-	__u16 turns;
+	__u32 turns;
 	__u64 zero;
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];

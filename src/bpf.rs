@@ -255,7 +255,7 @@ impl Program {
         cfg.cfg_replay = config.replay.into();
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();
-        cfg.cfg_preempt = std::fs::read_to_string("/sys/kernel/realtime").is_ok_and(|s| s.trim() == "1").into();
+        cfg.cfg_preempt = std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT")).into();
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
         cfg.cfg_seed = seed;
         let table = &mut open.maps.data_ports_data.as_deref_mut().context("the BPF object has no port table")?.port_kind;
@@ -352,12 +352,14 @@ impl Program {
         Program { folder: Some(folder), age, ..self }
     }
 
-    /// Nothing, or the lock. A folder that cannot be locked is one that nobody else reads either.
-    fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>, Errno> {
-        match self.folder.as_ref().and_then(|f| f.try_clone().ok()).map(|f| Flock::lock(f, how)) {
-            Some(Ok(lock)) => Ok(Some(lock)),
-            Some(Err((_, Errno::EWOULDBLOCK))) => Err(Errno::EWOULDBLOCK),
-            _ => Ok(None),
+    /// The lock of pinned tables; nothing where nobody else has them.
+    fn lock(&self, how: FlockArg) -> io::Result<Option<Flock<File>>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        loop {
+            match Flock::lock(folder.try_clone()?, how) {
+                Err((_, Errno::EINTR)) => {}
+                locked => return locked.map(Some).map_err(|(_, e)| e.into()),
+            }
         }
     }
 

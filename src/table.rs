@@ -139,35 +139,29 @@ impl<S: Slot> Table<S> {
     }
 
     /// Takes idle rows out of the programs' sight; also those that an ager left so which was killed.
-    /// Looks at slots below a number only.
+    /// What one CPU counted in a row goes when all of the row does: its common slot is seen for as
+    /// long as any CPU counts in it. Looks at slots below a number only.
     fn mark(&self, below: usize, is_idle: impl Fn(&Words<'_>) -> bool) -> Vec<Marked> {
-        let mut marked = Vec::new();
+        let key = |slot| S::wide(self.key(slot));
+        let is_part = |slot| key(slot).shard & SHARD_CPU != 0;
+        let (mut marked, mut parts) = (Vec::new(), Vec::new());
         for (slot, tag) in self.tagged().take_while(|(slot, _)| *slot < below) {
             if tag == TAG_AGEING {
                 marked.push(Marked { slot, tag });
             } else if tag != TAG_BUSY && is_idle(&self.words(slot)) {
-                self.turn(slot, tag, TAG_AGEING);
-                marked.push(Marked { slot, tag });
+                if is_part(slot) { &mut parts } else { &mut marked }.push(Marked { slot, tag });
             }
         }
-        marked
-    }
-
-    /// Of idle rows those that are to go. What one CPU counted in a row goes when all of the row
-    /// does: its common slot is seen for as long as any CPU counts in it.
-    fn whole(&self, marked: Vec<Marked>) -> Vec<Marked> {
-        let of_cpu = |slot| S::wide(self.key(slot)).shard & SHARD_CPU != 0;
-        let (parts, mut gone): (Vec<_>, Vec<_>) = marked.into_iter().partition(|m| of_cpu(m.slot));
-        if parts.is_empty() {
-            return gone;
+        marked.iter().for_each(|m| self.turn(m.slot, m.tag, TAG_AGEING));
+        if !parts.is_empty() {
+            let common = |slot| number(&key6 { shard: key(slot).shard & SHARD_FRAGMENT, ..key(slot) });
+            let rows = self.tagged().filter(|(slot, tag)| *tag >= TAG_ROW && !is_part(*slot));
+            let live: HashSet<_> = rows.map(|(slot, _)| common(slot)).collect();
+            parts.retain(|m| !live.contains(&common(m.slot)));
+            parts.iter().for_each(|m| self.turn(m.slot, m.tag, TAG_AGEING));
+            marked.append(&mut parts);
         }
-        let common = |slot| number(&key6 { shard: S::wide(self.key(slot)).shard & SHARD_FRAGMENT, ..S::wide(self.key(slot)) });
-        let live: HashSet<_> =
-            self.tagged().filter(|(slot, tag)| *tag >= TAG_ROW && !of_cpu(*slot)).map(|(slot, _)| common(slot)).collect();
-        let (kept, idle): (Vec<_>, Vec<_>) = parts.into_iter().partition(|m| m.tag != TAG_AGEING && live.contains(&common(m.slot)));
-        self.restore(&kept);
-        gone.extend(idle);
-        gone
+        marked
     }
 
     fn restore(&self, marked: &[Marked]) {
@@ -271,10 +265,10 @@ impl Tables {
     pub fn age(&self, now: u32, idle: u32) -> Result<usize> {
         let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
         let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
-        let rows4 = self.rows4.whole(self.rows4.mark(usize::MAX, is_idle));
-        let rows6 = self.rows6.whole(self.rows6.mark(usize::MAX, is_idle));
+        let rows4 = self.rows4.mark(usize::MAX, is_idle);
+        let rows6 = self.rows6.mark(usize::MAX, is_idle);
         let mut homes = Homes::of(&self.others, now);
-        let others = if homes.crowded() { self.others.whole(self.others.mark(homes.shared, is_idle)) } else { Vec::new() };
+        let others = if homes.crowded() { self.others.mark(homes.shared, is_idle) } else { Vec::new() };
         if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
             return Ok(0);
         }
@@ -433,9 +427,12 @@ impl<'a> Homes<'a> {
 
     fn make(&mut self, key: key6) -> Option<usize> {
         while !self.crowded() && self.next < self.shared {
-            let slot = self.next;
+            // One of each group before a second one: the programs find room in every group.
+            let groups = self.shared / GROUP;
+            let slot = self.next % groups * GROUP + self.next / groups;
             self.next += 1;
-            if self.publish(slot, &key) {
+            if self.others.claim(slot) {
+                self.publish(slot, TAG_BUSY, &key);
                 self.used += 1;
                 self.rows.insert(number(&key), slot);
                 return Some(slot);
@@ -450,20 +447,19 @@ impl<'a> Homes<'a> {
         let flags = direction | ROW_NO_OUTER | ROW_NO_PAIR | ROW_OTHER;
         // The last group is behind the shared ones, and has more than four slots.
         let slot = self.shared + usize::from(direction != 0) + 2 * usize::from(shard != 0);
-        self.publish(slot, &key6 { flags, shard, inner: AGED_INNER, ..Default::default() });
+        let now = tag(self.others.word(slot / GROUP).load(Ordering::Acquire), slot);
+        if now < TAG_ROW {
+            self.publish(slot, now, &key6 { flags, shard, inner: AGED_INNER, ..Default::default() });
+        }
         self.others.words(slot)
     }
 
-    /// Makes a row of a free slot; false when it is not free. The programs never look for an aged
-    /// row, so any tag of a row will do.
-    fn publish(&self, slot: usize, key: &key6) -> bool {
-        let claimed = self.others.claim(slot);
-        if claimed {
-            // SAFETY: inside the mapping, and ours alone while it is busy.
-            unsafe { ptr::write_volatile(&raw mut (*self.others.at(slot)).key, *key) };
-            self.others.turn(slot, TAG_BUSY, TAG_ROW);
-        }
-        claimed
+    /// Makes a row of a slot that is ours. The programs never look for an aged row, so any tag of a
+    /// row will do.
+    fn publish(&self, slot: usize, now: u8, key: &key6) {
+        // SAFETY: inside the mapping, and ours alone until it has the tag.
+        unsafe { ptr::write_volatile(&raw mut (*self.others.at(slot)).key, *key) };
+        self.others.turn(slot, now, TAG_ROW);
     }
 }
 

@@ -541,6 +541,47 @@ fn later_fragments_go_to_the_row_of_the_first() {
     }
 }
 
+/// An inner packet that is shorter than what carries it ends in the first fragment of that. It is read
+/// like a whole one, but it is a fragment all the same, and the later ones are of its row, also where
+/// the row has been there.
+#[test]
+fn a_first_fragment_that_holds_all_of_the_inside_is_a_fragment() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    let frame = pkt().eth().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600);
+    let short = |mut bytes: Vec<u8>| {
+        let length = 14 + 20 + 8 + 8 + 14 + 2;
+        bytes[length..length + 2].copy_from_slice(&40u16.to_be_bytes());
+        bytes
+    };
+    let mut parts: Vec<Vec<u8>> = frame.fragments(0, 200, 0x4321).iter().map(|f| f.bytes()).collect();
+    parts[0] = short(std::mem::take(&mut parts[0]));
+    let run = |p: &[u8]| program.run(Hook::Rx, &Packet::ethernet(p)).expect("run");
+    run(&short(frame.bytes()));
+    parts.iter().for_each(|p| drop(run(p)));
+    let row = only_row(&program);
+    assert_eq!(row.counters.total().packets, 1 + parts.len() as u64);
+    let fragments: Count = row.counters.fragments.iter().flatten().copied().sum();
+    assert_eq!(fragments.packets, parts.len() as u64);
+    assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], Count::default());
+}
+
+/// The end that a quick header declares is as binding as any other's.
+#[test]
+fn what_runs_past_a_declared_end_is_malformed() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    for sequence in [false, true] {
+        program.clear().expect("clear");
+        // A jumbo length outside declares nothing; the tunnel's own IPv4 header does.
+        let gre = Gre { sequence: sequence.then_some(1), ..Gre::default() };
+        let mut bytes = pkt().eth().ip(O6).ip("10.9.0.1 > 10.9.0.2").gre(gre).ip(I4).udp(5, 6).data(60).bytes();
+        bytes[14 + 4..14 + 6].copy_from_slice(&[0, 0]);
+        let (header, stump) = (14 + 40, if sequence { 8 } else { 4 } + 10);
+        bytes[header + 2..header + 4].copy_from_slice(&(20 + stump as u16).to_be_bytes());
+        program.run(Hook::Rx, &Packet::ethernet(&bytes)).expect("run");
+        assert_eq!(only_row(&program).key.inner, Inner::Proto(InnerProto(InnerProto::REASON | 2)), "sequence {sequence}");
+    }
+}
+
 /// IPv4 identifications come round quickly: a new datagram that is no tunnel, with an old one's
 /// number, must not be counted as the old one's.
 #[test]

@@ -315,8 +315,13 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
 #[test]
 fn a_table_holds_what_it_was_made_for() {
     const ROWS: u32 = 16_384;
-    for step in [1u32, 256, 0x0001_0001] {
-        let program = load(Config { rows: ROWS, ..Config::default() });
+    // Under this one, and one in a hundred like it, a hash of multiplications alone has 92 of these
+    // addresses in one group of eight.
+    let mut bad = [0; 12];
+    bad[..3].copy_from_slice(&[0xfd7a_ca80_fada_96e0, 0x14a9_8a48_b463_1e5a, 0x2018_8447_fe30_366e]);
+    bad[10..].copy_from_slice(&[0x5725_a176_375d_713e; 2]);
+    for (seed, step) in [(Some(bad), 1u32), (None, 1), (None, 256), (None, 0x0001_0001)] {
+        let program = load(Config { rows: ROWS, seed, ..Config::default() });
         let mut template = Template::vxlan("172.16.1.1 > 172.16.1.2", 7);
         let mut sent = 0u32;
         let mut send = |n: u32| {
@@ -332,7 +337,7 @@ fn a_table_holds_what_it_was_made_for() {
         assert!(!other && fill.used == u64::from(ROWS), "step {step}: {fill:?}");
         let (fill, _) = std::iter::repeat_with(|| send(128)).find(|(_, other)| *other).expect("a table is full some day");
         println!("step {step}: the first `other` at {fill:?}");
-        assert!(fill.used * 4 > fill.size * 3, "step {step}: {fill:?}");
+        assert!(fill.used * 5 > fill.size * 3, "step {step}: {fill:?}");
     }
 }
 
@@ -526,9 +531,11 @@ fn crafted_collisions_do_not_collide() {
     let outer = words([172, 16, 1, 1], [172, 16, 1, 2]);
     let group = |address: u32| {
         let inner = words(address.to_be_bytes(), [10, 0, 0, 2]);
-        let sum = nh(meta, seed[0]).wrapping_add(nh(outer, seed[1])).wrapping_add(nh(inner, seed[2])).wrapping_mul(seed[11] | 1);
+        let sum = nh(meta, seed[0]).wrapping_add(nh(outer, seed[1])).wrapping_add(nh(inner, seed[2]));
+        let sum = (sum ^ sum >> 32).wrapping_mul(seed[10] | 1);
+        let sum = (sum ^ sum >> 29).wrapping_mul(seed[11] | 1);
         let hash = sum ^ sum >> 32;
-        ((hash >> 32) as u32 & (groups - 1), ((hash >> 13) as u32 | 1) & (groups - 1))
+        ((hash >> 32) as u32 & (groups - 1), ((hash >> 40) as u32 | 1) & (groups - 1))
     };
     let crafted: Vec<u32> = (0u32..).filter(|a| group(*a) == group(0)).take(120).collect();
 
@@ -542,6 +549,6 @@ fn crafted_collisions_do_not_collide() {
         assert_eq!(total(&flows), template.count(120), "none is lost either way");
         flows.iter().filter(|f| !f.key.other).count()
     };
-    assert_eq!(rows(Some(seed)), 32, "all keys have the same four groups of eight slots");
+    assert_eq!(rows(Some(seed)), 48, "all keys have the same six groups of eight slots");
     assert_eq!(rows(None), 120, "with another seed each has its own row");
 }
