@@ -24,9 +24,8 @@ SECONDS = 600
 demo: build
 	$(SUDO) ./$(TMON) demo
 
-# As root: the tests load BPF programs, make network namespaces and want a bpffs, as systemd mounts it at boot.
+# As root: the tests load BPF programs, make network namespaces and mount a bpffs, each for itself.
 test: setup
-	$(SUDO) sh -c 'mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf'
 	$(SUDO) $(CARGO) test --release
 
 # The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.

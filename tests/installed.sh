@@ -5,7 +5,11 @@
 set -eu
 tmon=$1
 prefix=tmon-i$$
-trap '"$tmon" detach eth0 --netns "$prefix-host0" >/dev/null 2>&1 || :; "$tmon" lab down --prefix "$prefix" >/dev/null' EXIT
+# A bpffs of its own, gone with this script, whether the machine has one or not.
+[ "${2:-}" = alone ] || exec unshare --mount --propagation unchanged sh "$0" "$tmon" alone
+mount --make-rprivate /sys
+mount -t bpf bpf /sys/fs/bpf
+trap '"$tmon" lab down --prefix "$prefix" >/dev/null' EXIT
 
 "$tmon" --version
 "$tmon" check >/dev/null # nothing fails

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon attach`, `status`, `detach`: counting with no process, on both hooks. Needs root and a bpffs.
+//! `tmon attach`, `status`, `detach`: counting with no process, on both hooks. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 mod ground;
 
@@ -11,6 +11,10 @@ use std::{
 };
 
 use ground::{Ground, closed, send, small, told, until, wants};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use serde_json::Value;
 use tmon::{
     attach::Want,
@@ -56,13 +60,20 @@ fn folder(g: &Ground) -> PathBuf {
     Path::new(BPFFS).join(format!("tmon/v{LAYOUT}/{cookie}-{}-eth0", g.a.link("eth0").index))
 }
 
-/// Takes everything off that a failed test would leave.
-struct Undo<'a>(&'a Ground);
+/// A bpffs where tmon looks for one, but only for this thread and what it starts. It goes with them, and
+/// what is in it, however the test ends; the machine's own, if it has one, is neither seen nor touched.
+fn own_bpffs() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    // And nothing else: names of network namespaces are for all tests.
+    mount(None::<&str>, "/sys", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+}
 
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        let _ = tmon(&["detach", "eth0", "--netns", self.0.a.name()]);
-    }
+/// A ground with nothing attached.
+fn ground() -> Ground {
+    let g = Ground::new(); // first: it also makes the place of those names one that all share
+    own_bpffs();
+    g
 }
 
 fn vxlan(live: &mut Live) -> Count {
@@ -78,8 +89,7 @@ fn open(g: &Ground) -> Live {
 #[test]
 fn the_kernel_counts_with_no_process() {
     for want in wants() {
-        let g = Ground::new();
-        let _undo = Undo(&g);
+        let g = ground();
         let netns = g.a.name();
         let before = g.a.hooks("eth0");
         let [a, b] = g.sockets(7000);
@@ -136,8 +146,7 @@ fn the_kernel_counts_with_no_process() {
 /// Any reader lets rows age, for all of them; no count is lost or told twice.
 #[test]
 fn readers_let_rows_age_for_each_other() {
-    let g = Ground::new();
-    let _undo = Undo(&g);
+    let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     let [a, b] = g.sockets(7000);
@@ -160,8 +169,7 @@ fn readers_let_rows_age_for_each_other() {
 #[test]
 fn a_killed_reader_changes_nothing() {
     for want in wants() {
-        let g = Ground::new();
-        let _undo = Undo(&g);
+        let g = ground();
         let netns = g.a.name();
         let [a, b] = g.sockets(7000);
         done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
@@ -184,8 +192,7 @@ fn a_killed_reader_changes_nothing() {
 
 #[test]
 fn another_layout_is_said_and_never_read() {
-    let g = Ground::new();
-    let _undo = Undo(&g);
+    let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     // As if an older tmon had made it.
@@ -212,8 +219,7 @@ fn another_layout_is_said_and_never_read() {
 
 #[test]
 fn what_a_killed_attach_left_is_in_nobodys_way() {
-    let g = Ground::new();
-    let _undo = Undo(&g);
+    let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     fs::remove_file(folder(&g).join("about")).unwrap();
@@ -228,8 +234,7 @@ fn what_a_killed_attach_left_is_in_nobodys_way() {
 #[test]
 fn an_interface_that_goes_takes_nothing_along() {
     for want in wants() {
-        let g = Ground::new();
-        let _undo = Undo(&g);
+        let g = ground();
         let netns = g.a.name();
         let [a, b] = g.sockets(7000);
         done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
@@ -254,13 +259,11 @@ fn an_interface_that_goes_takes_nothing_along() {
 /// The namespace is deleted, and another of its name made: both can be told apart and cleared.
 #[test]
 fn a_namespace_that_goes_leaves_what_was_counted() {
-    let g = Ground::new();
-    let at = Bpffs::new();
+    let g = ground();
     let netns = g.a.name().to_owned();
-    let on =
-        |args: &[&str]| [args, &["--netns", &netns, "--bpffs", at.path()]].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let on = |args: &[&str]| [args, &["--netns", &netns]].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
     let done = |args: &[&str]| done(&on(args).iter().map(String::as_str).collect::<Vec<_>>());
-    let state = || tmon(&["status", "--bpffs", at.path()]).stdout;
+    let state = || tmon(&["status"]).stdout;
     done(&["attach", "eth0", "--rows", "1024"]);
     let Ground { a, b } = g;
     drop(a);
@@ -281,12 +284,11 @@ fn a_namespace_that_goes_leaves_what_was_counted() {
 #[test]
 fn what_may_not_be_seen_is_not_guessed() {
     for want in wants() {
-        let g = Ground::new();
-        let at = Bpffs::new();
-        done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024", "--hook", hook(want), "--bpffs", at.path()]);
+        let g = ground();
+        done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024", "--hook", hook(want)]);
         let out = Command::new("setpriv")
             .args(["--bounding-set=-all,+bpf,+perfmon,+net_admin", "--inh-caps=-all"])
-            .args([env!("CARGO_BIN_EXE_tmon"), "status", "--json", "--bpffs", at.path()])
+            .args([env!("CARGO_BIN_EXE_tmon"), "status", "--json"])
             .output()
             .unwrap();
         let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
@@ -296,13 +298,13 @@ fn what_may_not_be_seen_is_not_guessed() {
         assert_eq!(one["state"].as_str(), linked.then_some("counting"), "{one}");
         assert_eq!(one["trouble"].as_str().is_some_and(|t| t.contains("may not be entered")), !linked, "{one}");
         assert_eq!(one["advice"], Value::Null);
-        done(&["detach", "eth0", "--netns", g.a.name(), "--bpffs", at.path()]);
+        done(&["detach", "eth0", "--netns", g.a.name()]);
     }
 }
 
 #[test]
 fn odd_names_and_a_renamed_interface() {
-    let g = Ground::bare();
+    let g = ground();
     let netns = g.a.name();
     g.a.ip("link add ä.2e-b~ type bridge\nlink set ä.2e-b~ up");
     done(&["attach", "ä.2e-b~", "--netns", netns, "--rows", "1024"]);
@@ -314,50 +316,27 @@ fn odd_names_and_a_renamed_interface() {
     assert_eq!(status(netns), Value::Null);
 }
 
-/// A bpffs of its own, so that nothing of this machine's is touched.
-struct Bpffs(tempfile::TempDir);
-
-impl Bpffs {
-    fn new() -> Bpffs {
-        let dir = tempfile::tempdir().unwrap();
-        nix::mount::mount(Some("bpf"), dir.path(), Some("bpf"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
-        Bpffs(dir)
-    }
-
-    fn path(&self) -> &str {
-        self.0.path().to_str().unwrap()
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
 #[test]
 fn all_is_all() {
-    let g = Ground::new();
-    let at = Bpffs::new();
-    assert!(done(&["detach", "--all", "--bpffs", at.path()]).contains("nothing was attached"));
+    let g = ground();
+    assert!(done(&["detach", "--all"]).contains("nothing was attached"));
     let before = [g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")];
-    let out = tmon(&["attach", "eth0", "t[0-9]", "--netns", g.a.name(), "--rows", "1024", "--bpffs", at.path()]);
+    let out = tmon(&["attach", "eth0", "t[0-9]", "--netns", g.a.name(), "--rows", "1024"]);
     assert!(out.status.success(), "{out:?}");
     assert!(String::from_utf8_lossy(&out.stderr).contains("t0 shows packets that eth0 shows, too"), "{out:?}");
     // With no interface named: the underlay of its tunnel, and the tunnel's port.
-    done(&["attach", "--netns", g.b.name(), "--rows", "1024", "--bpffs", at.path()]);
-    let text = done(&["status", "--bpffs", at.path()]);
+    done(&["attach", "--netns", g.b.name(), "--rows", "1024"]);
+    let text = done(&["status"]);
     assert_eq!(text.lines().filter(|l| l.contains("counting")).count(), 3, "{text}");
-    assert_eq!(done(&["detach", "--all", "--bpffs", at.path()]).lines().count(), 3);
+    assert_eq!(done(&["detach", "--all"]).lines().count(), 3);
     assert_eq!([g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")], before);
-    assert_eq!(fs::read_dir(at.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tmon").count(), 0);
-    assert!(done(&["status", "--bpffs", at.path()]).contains("nothing is attached"));
+    assert_eq!(fs::read_dir(BPFFS).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tmon").count(), 0);
+    assert!(done(&["status"]).contains("nothing is attached"));
 }
 
 #[test]
 fn attaches_at_once_are_one() {
-    let g = Ground::new();
-    let _undo = Undo(&g);
+    let g = ground();
     let args = ["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"];
     let start = || Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdout(Stdio::piped()).spawn().unwrap();
     let all: Vec<_> = (0..4).map(|_| start()).collect();
@@ -368,6 +347,7 @@ fn attaches_at_once_are_one() {
 
 #[test]
 fn no_bpffs_no_interface() {
+    own_bpffs();
     let dir = tempfile::tempdir().unwrap();
     for command in [&["attach", "lo"][..], &["detach", "lo"]] {
         let e = fails(&[command, &["--bpffs", dir.path().to_str().unwrap()]].concat());
@@ -382,8 +362,7 @@ fn no_bpffs_no_interface() {
 /// What the measurement of the kernel says, where it is on; a test does not turn it on for everybody.
 #[test]
 fn cost_is_known_or_said_how() {
-    let g = Ground::new();
-    let _undo = Undo(&g);
+    let g = ground();
     done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
     let [a, b] = g.sockets(7000);
     send(&a, &b, 3);
