@@ -59,6 +59,7 @@ fn main() -> anyhow::Result<()> {
             stale: false,
             attached: None,
             books,
+            span: at,
             fill: Fill { used: rows.len() as u64, size: 65536 },
         };
         let snapshot = Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows };

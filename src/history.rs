@@ -125,7 +125,7 @@ impl History {
         let mut elapsed = Duration::ZERO;
         let mut interfaces = last.interfaces.clone();
         for i in &mut interfaces {
-            i.books = Books::default();
+            (i.books, i.span) = (Books::default(), Duration::ZERO);
         }
         for frame in self.frames.iter().take_while(|f| f.number <= number) {
             elapsed += frame.interval.elapsed;
@@ -134,6 +134,7 @@ impl History {
             }
             for (sum, i) in interfaces.iter_mut().zip(&frame.interval.interfaces) {
                 sum.books.add(&i.books);
+                sum.span += i.span;
             }
         }
         let mut rows = Rows::default();

@@ -68,6 +68,9 @@ pub struct Interface {
     pub attached: Option<SystemTime>,
     /// Its books.
     pub books: Books,
+    /// The time of its books: in a snapshot when they were read, as [`Snapshot::at`]; in an interval
+    /// how long they are of, which is more than the interval after a reading that failed.
+    pub span: Duration,
     /// Its table.
     pub fill: Fill,
 }
@@ -607,9 +610,8 @@ impl Snapshot {
     pub fn since(&self, older: &Snapshot) -> Interval {
         let mut interfaces = self.interfaces.clone();
         for (i, now) in interfaces.iter_mut().enumerate() {
-            if let Some(before) = older.interfaces.get(i) {
-                now.books = now.books.since(&before.books);
-            }
+            let (books, span) = older.interfaces.get(i).map_or((Books::default(), older.at), |before| (before.books, before.span));
+            (now.books, now.span) = (now.books.since(&books), now.span.saturating_sub(span));
         }
         Interval {
             since: older.taken,
@@ -622,13 +624,12 @@ impl Snapshot {
 
     /// Everything since counting began, as one interval.
     pub fn total(&self) -> Interval {
-        Interval {
-            since: self.since,
-            taken: self.taken,
-            elapsed: self.taken.duration_since(self.since).unwrap_or_default(),
-            interfaces: self.interfaces.clone(),
-            rows: self.rows.clone(),
+        let elapsed = self.taken.duration_since(self.since).unwrap_or_default();
+        let mut interfaces = self.interfaces.clone();
+        for i in &mut interfaces {
+            i.span = elapsed.saturating_sub(self.at.saturating_sub(i.span));
         }
+        Interval { since: self.since, taken: self.taken, elapsed, interfaces, rows: self.rows.clone() }
     }
 }
 
@@ -748,6 +749,34 @@ mod tests {
         assert_eq!((difference[0].counters.tx().packets, difference[0].counters.in_fragments().tx().packets), (4, 1));
         let gone = snapshot(3, &[Flow { key: flow(101, 1, 0).key.aged(), ..with(flow(101, 1, 9), 3) }]);
         assert_eq!(gone.since(&newer).rows.merged(), []);
+    }
+
+    #[test]
+    fn books_that_could_not_be_read_are_of_a_longer_time_next() {
+        let reading = |at, read, packets| {
+            let books = Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
+            let interface = Interface {
+                name: "eth0".to_owned(),
+                ifindex: 1,
+                netns: None,
+                hook: HookKind::Tcx,
+                counted_on: None,
+                stale: read < at,
+                attached: None,
+                books,
+                span: Duration::from_secs(read),
+                fill: Fill::default(),
+            };
+            Snapshot { interfaces: vec![interface], ..snapshot(at, &[]) }
+        };
+        // Ten packets a second; the third and the fourth reading fail.
+        let all = [reading(1, 1, 10), reading(2, 2, 20), reading(3, 2, 20), reading(4, 2, 20), reading(5, 5, 50), reading(6, 6, 60)];
+        let of = |i: &Interval| (i.elapsed.as_secs(), i.interfaces[0].books.counted[0].packets, i.interfaces[0].span.as_secs());
+        let intervals: Vec<_> = all.windows(2).map(|w| of(&w[1].since(&w[0]))).collect();
+        assert_eq!(intervals, [(1, 10, 1), (1, 0, 0), (1, 0, 0), (1, 30, 3), (1, 10, 1)]);
+        assert_eq!(all.each_ref().map(|s| of(&s.total()).2), [1, 2, 2, 2, 5, 6]);
+        // One that comes later counts from the reading before.
+        assert_eq!(of(&all[5].since(&snapshot(4, &[]))), (2, 60, 2));
     }
 
     #[test]

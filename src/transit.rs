@@ -129,6 +129,7 @@ mod tests {
             counted_on: None,
             attached: None,
             books: Books::default(),
+            span: Default::default(),
             fill: Fill::default(),
             stale: false,
         };

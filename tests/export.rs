@@ -84,6 +84,8 @@ fn interval(flows: &[Flow]) -> Interval {
         suspect: [count(3, 300), Count::default()],
         ..Books::default()
     };
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_763_831_100);
+    let elapsed = Duration::from_millis(5001);
     let eth0 = Interface {
         name: "eth0".into(),
         ifindex: 5,
@@ -93,6 +95,7 @@ fn interval(flows: &[Flow]) -> Interval {
         stale: false,
         attached: None,
         books,
+        span: elapsed,
         fill: Fill { used: 655, size: 65_536 },
     };
     let evil = Interface {
@@ -104,10 +107,9 @@ fn interval(flows: &[Flow]) -> Interval {
         stale: false,
         attached: None,
         books: Books::default(),
+        span: elapsed,
         fill: Fill::default(),
     };
-    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_763_831_100);
-    let elapsed = Duration::from_millis(5001);
     Interval { since, taken: since + elapsed, elapsed, interfaces: vec![eth0, evil], rows }
 }
 
@@ -162,7 +164,7 @@ fn fragments_and_failures_are_said_where_there_are_any() {
     flows[0].counters.fragments[1][0] = count(2, 440);
     let mut interval = interval(&flows);
     interval.interfaces[0].books.fragments[1] = count(2, 440);
-    interval.interfaces[0].stale = true;
+    (interval.interfaces[0].stale, interval.interfaces[0].span) = (true, Duration::ZERO);
     let v: serde_json::Value = serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
     let four = serde_json::json!({"rx_pkts": 0, "rx_bytes": 0, "tx_pkts": 2, "tx_bytes": 440});
     assert_eq!(v["interfaces"][0]["fragments"], four);
@@ -174,6 +176,7 @@ fn fragments_and_failures_are_said_where_there_are_any() {
     let table = text(&interval, "", Format::Table, None, 1);
     assert!(table.contains("header); 2 fragments of outer packets; could not be read: as it was before; table"), "{table}");
     assert_eq!((&v["interfaces"][0]["stale"], v["interfaces"][1].get("stale")), (&true.into(), None));
+    assert_eq!((&v["interfaces"][0]["interval_ns"], v["interfaces"][1].get("interval_ns")), (&0.into(), None));
 }
 
 #[test]

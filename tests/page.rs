@@ -51,6 +51,7 @@ fn a_reader_finds_everything() {
     let mut books = Books { counted: [Count { packets: 990, bytes: 99_000 }, Count::default()], ..Books::default() };
     books.stops[Stop::Plain as usize][0] = Count { packets: 10, bytes: 1_000 };
     let hostile = "</script><img src=x onerror=document.title='owned'>";
+    let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(10));
     let interface = Interface {
         name: hostile.to_owned(),
         ifindex: 1,
@@ -60,9 +61,9 @@ fn a_reader_finds_everything() {
         stale: false,
         attached: None,
         books,
+        span: elapsed,
         fill: Fill::default(),
     };
-    let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(10));
     let interval = Interval { since, taken: since + elapsed, elapsed, interfaces: vec![interface], rows };
 
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -111,6 +111,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
     books.stops[Stop::Plain as usize] = [Count { packets: 30 * t, bytes: 4000 * t }; 2];
     books.stops[Stop::Malformed as usize][0] = Count { packets: t, bytes: 60 * t };
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let at = Duration::from_secs(t);
     let interface = Interface {
         name: "eth\u{1b}[31m0".to_owned(),
         ifindex: 3,
@@ -120,9 +121,9 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         stale: false,
         attached: None,
         books,
+        span: at,
         fill: Fill { used: rows.len() as u64, size: 64 },
     };
-    let at = Duration::from_secs(t);
     Reading { snapshot: Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows }, notices: vec![] }
 }
 
@@ -461,10 +462,15 @@ fn a_failed_reading_keeps_the_picture_and_says_so() {
 #[test]
 fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
     let mut app = app(many);
-    let mut stale = reading(9, many(9));
-    stale.snapshot.interfaces[0].stale = true;
-    update(&mut app, Msg::Reading(Box::new(stale), NOW), NOW);
+    let plain = |text: &str| text.lines().find(|l| l.starts_with("   plain ")).map(|l| l[..35].to_owned());
     press(&mut app, "4");
+    let before = plain(&screen(&mut app, (120, 40)));
+    assert!(before.as_ref().is_some_and(|l| l.ends_with("30.0/s  32.0 kb/s")), "{before:?}");
+    let mut stale = reading(9, many(9));
+    let eth0 = &mut stale.snapshot.interfaces[0];
+    let read = &app.latest().expect("it has been read").interfaces[0];
+    (eth0.stale, eth0.books, eth0.span) = (true, read.books, read.span);
+    update(&mut app, Msg::Reading(Box::new(stale), NOW), NOW);
     for size in [(80, 24), (120, 40)] {
         let text = screen(&mut app, size);
         assert!(text.lines().nth_back(1).is_some_and(|l| l.starts_with(" eth␛[31m0 not read · ")), "{text}");
@@ -473,6 +479,7 @@ fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
     assert!(screen(&mut app, (120, 40)).contains("last error  0.0 s ago: the counters of eth␛[31m0 could not be read"));
     feed(&mut app, 10, many);
     let text = screen(&mut app, (120, 40));
+    assert_eq!(plain(&text), before, "the books of two intervals, by the time of two");
     assert!(!text.contains("not read") && text.contains("could not be read"), "it is over, but was: {text}");
 }
 

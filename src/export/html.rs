@@ -138,6 +138,7 @@ mod tests {
             let c = Count { packets: 1, bytes: u64::from(100 + i) };
             rows.push_flow(i, &Flow { interface: 0, key, counters: Counters { cells: [[c, c]; 2], ..Default::default() } });
         }
+        let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(5));
         let interface = Interface {
             name: name.to_owned(),
             ifindex: 1,
@@ -147,9 +148,9 @@ mod tests {
             stale: false,
             attached: None,
             books: Books::default(),
+            span: elapsed,
             fill: Fill::default(),
         };
-        let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(5));
         Interval { since, taken: since + elapsed, elapsed, interfaces: vec![interface], rows }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     net::IpAddr,
+    time::Duration,
 };
 
 use serde::{Serialize, Serializer};
@@ -27,8 +28,8 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
         host: reading.host,
         since: rfc3339(interval.since),
         taken: rfc3339(interval.taken),
-        interval_ns: u64::try_from(interval.elapsed.as_nanos()).unwrap_or(u64::MAX),
-        interfaces: interval.interfaces.iter().map(Interface::from).collect(),
+        interval_ns: nanoseconds(interval.elapsed),
+        interfaces: interval.interfaces.iter().map(|i| Interface::new(i, interval.elapsed)).collect(),
         flows: Rows(reading),
     };
     line(out, &object)
@@ -41,6 +42,10 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
 pub fn line(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
     object.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Harmless))?;
     writeln!(out)
+}
+
+fn nanoseconds(t: Duration) -> u64 {
+    u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Serialize)]
@@ -67,6 +72,9 @@ struct Interface<'a> {
     /// Only where it is so: what follows is of an earlier reading.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stale: bool,
+    /// Only where it is not the reading's: the time of what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_ns: Option<u64>,
     /// Only where `tmon attach` did it: when.
     #[serde(skip_serializing_if = "Option::is_none")]
     attached: Option<String>,
@@ -79,8 +87,8 @@ struct Interface<'a> {
     fragments: Option<Counts>,
 }
 
-impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
-    fn from(i: &'a snapshot::Interface) -> Self {
+impl<'a> Interface<'a> {
+    fn new(i: &'a snapshot::Interface, elapsed: Duration) -> Self {
         Interface {
             name: &i.name,
             ifindex: i.ifindex,
@@ -88,6 +96,7 @@ impl<'a> From<&'a snapshot::Interface> for Interface<'a> {
             hook: (i.hook != HookKind::Off).then(|| i.hook.name()),
             counted_on: i.counted_on.as_deref(),
             stale: i.stale,
+            interval_ns: (i.span != elapsed).then(|| nanoseconds(i.span)),
             attached: i.attached.map(rfc3339),
             seen: i.books.seen().into(),
             counted: i.books.counted.into(),

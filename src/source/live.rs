@@ -42,8 +42,9 @@ struct Watched {
     program: Program,
     attachment: Option<Attachment>,
     hook: HookKind,
-    /// The last reading of its books that succeeded.
+    /// The last reading of its books that succeeded, and when.
     cells: Cells,
+    read: Duration,
     /// What runs before our programs, as it was told.
     rivals: Vec<String>,
     /// Another one watched that its packets pass, too.
@@ -141,7 +142,7 @@ impl Live {
             }
             let trouble = match self.watched[i].program.cells() {
                 Ok(cells) => {
-                    self.watched[i].cells = cells;
+                    (self.watched[i].cells, self.watched[i].read) = (cells, at);
                     None
                 }
                 Err(e) => Some(format!("cannot read the counters of {}, which stay as they were: {e:#}", self.watched[i].shown())),
@@ -158,6 +159,7 @@ impl Live {
                 stale,
                 attached: w.attached,
                 books: w.cells.books(),
+                span: w.read,
                 fill: w.program.rows_beside(&w.cells, i as u16, &mut rows),
             });
         }
@@ -327,6 +329,7 @@ impl Live {
             hook: attachment.kind(),
             attachment: Some(attachment),
             cells: Cells::default(),
+            read: self.start.elapsed(),
             rivals: Vec::new(),
             counted_on: None,
             attached,

@@ -118,6 +118,7 @@ impl Replay {
                 stale: false,
                 attached: None,
                 books: self.program.books()?,
+                span: self.elapsed(),
                 fill,
             }],
             rows,

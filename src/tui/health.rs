@@ -12,7 +12,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    flow::{Books, Count, Stop},
+    flow::{Count, Stop},
     matrix::Level,
     snapshot::{HookKind, Interface},
     tui::{
@@ -50,25 +50,26 @@ fn rule<'a>(look: &Look, text: &str, width: usize) -> Line<'a> {
     Line::from(vec![Span::raw(" "), Span::styled(text.to_owned(), look.accent), Span::styled(format!(" {}", "─".repeat(rest)), look.faint)])
 }
 
-fn count(app: &App, c: Count) -> String {
+fn count(app: &App, c: Count, t: Duration) -> String {
     if app.rate {
-        let t = app.picture.elapsed.as_secs_f64();
+        let t = t.as_secs_f64();
         packet_rate((t > 0.0).then(|| c.packets as f64 / t)).to_string()
     } else {
         units::packets(c.packets).to_string()
     }
 }
 
-fn weight(app: &App, c: Count) -> String {
+fn weight(app: &App, c: Count, t: Duration) -> String {
     if app.rate {
-        let t = app.picture.elapsed.as_secs_f64();
+        let t = t.as_secs_f64();
         units::bit_rate((t > 0.0).then(|| c.bytes as f64 / t)).to_string()
     } else {
         units::bytes(c.bytes, app.base).to_string()
     }
 }
 
-fn books<'a>(app: &App, look: &Look, b: &Books, width: usize) -> Vec<Line<'a>> {
+fn books<'a>(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'a>> {
+    let (b, t) = (&i.books, i.span);
     let seen = b.seen();
     let all = seen[0].packets.saturating_add(seen[1].packets);
     let bar = width.saturating_sub(68).min(40);
@@ -76,10 +77,10 @@ fn books<'a>(app: &App, look: &Look, b: &Books, width: usize) -> Vec<Line<'a>> {
         let n = c[0].packets.saturating_add(c[1].packets);
         let numbers = format!(
             "{:>9} {:>10} {:>9} {:>10}  {:>6} ",
-            count(app, c[0]),
-            weight(app, c[0]),
-            count(app, c[1]),
-            weight(app, c[1]),
+            count(app, c[0], t),
+            weight(app, c[0], t),
+            count(app, c[1], t),
+            weight(app, c[1], t),
             percent(n, all)
         );
         let faint = n == 0;
@@ -111,8 +112,8 @@ fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
     for f in list.iter().take(MOST) {
         let numbers = format!(
             " {:>9} {:>10}  {:>6} of its packets",
-            count(app, f.fragments),
-            weight(app, f.fragments),
+            count(app, f.fragments, app.picture.elapsed),
+            weight(app, f.fragments, app.picture.elapsed),
             percent(f.fragments.packets, f.all.packets)
         );
         let tunnel = tunnel_name(f.tunnel);
@@ -166,7 +167,7 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
         if i.stale {
             out.push(fact("not read", "its counters could not be read: they are as they were".to_owned(), look.bad));
         }
-        out.extend(books(app, look, &i.books, width));
+        out.extend(books(app, look, i, width));
         out.push(fill(look, i));
         out.push(Line::default());
     }
