@@ -136,6 +136,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The UDP ports that have been given a meaning here.
+    pub fn chosen(&self) -> Vec<u16> {
+        self.ports.iter().map(|p| p.port).collect()
+    }
+}
+
 /// How a frame of [`Program::run`] begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {

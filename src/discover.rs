@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use glob::Pattern;
 
 use crate::{
-    bpf::{Config, Port},
+    bpf::Port,
     flow::Kind,
     netlink::{FouPort, Link, Netlink, TunnelDevice},
     units::sanitize,
@@ -117,7 +117,7 @@ impl Scene {
         (bridge, vrf)
     }
 
-    /// The ports of the tunnels found, for [`crate::bpf::Config::ports`].
+    /// The ports of the tunnels found, for [`crate::bpf::Program::set_port`].
     pub fn ports(&self) -> Vec<Port> {
         let fou = self.fou.iter().map(|f| Port { kind: Kind::Gue, fou: f.protocol.is_some(), port: f.port });
         self.up().filter_map(Tunnel::port).chain(fou).collect()
@@ -263,8 +263,8 @@ impl Scene {
 }
 
 /// The ports that the user has not given a meaning.
-pub fn not_chosen(ports: Vec<Port>, config: &Config) -> Vec<Port> {
-    ports.into_iter().filter(|p| !config.ports.iter().any(|chosen| chosen.port == p.port)).collect()
+pub fn not_chosen<'a>(ports: &'a [Port], chosen: &'a [u16]) -> impl Iterator<Item = Port> + 'a {
+    ports.iter().copied().filter(|p| !chosen.contains(&p.port))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attach::{self, Attachment, Standing, Want},
-    bpf::{Config, LAYOUT, Program},
+    bpf::{Config, LAYOUT, Port, Program},
     netlink::{Link, Netlink},
     netns::Place,
     snapshot::HookKind,
@@ -88,6 +88,9 @@ pub struct About {
     pub plain: bool,
     /// As [`Config`] has it.
     pub skb: bool,
+    /// UDP ports whose meaning `--port` has settled, whatever devices there are.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
 
 /// What has become of what was attached.
@@ -138,6 +141,7 @@ impl About {
             rows: config.rows,
             plain: config.plain,
             skb: config.skb,
+            ports: config.chosen(),
         })
     }
 
@@ -272,11 +276,20 @@ impl Pins {
         Ok(None)
     }
 
-    /// Attaches to an interface for good. `None` when that is done already. Needs the lock.
+    /// Attaches to an interface for good. `found` are the ports of the tunnel devices that there are.
+    /// `None` when that is done already. Needs the lock.
     ///
     /// # Errors
     /// It cannot be attached; nothing stays.
-    pub fn attach(&self, _lock: &Flock<File>, place: &Place, link: &Link, config: &Config, want: Want) -> Result<Option<HookKind>> {
+    pub fn attach(
+        &self,
+        _lock: &Flock<File>,
+        place: &Place,
+        link: &Link,
+        config: &Config,
+        found: &[Port],
+        want: Want,
+    ) -> Result<Option<HookKind>> {
         for pin in self.of(place, link.index)? {
             match pin.state(Some(place))? {
                 State::Counting => return Ok(None),
@@ -287,7 +300,7 @@ impl Pins {
         }
         let pin = Pin { path: PathBuf::new(), layout: LAYOUT, cookie: place.cookie()?, ifindex: link.index, name: link.name.clone() };
         let pin = Pin { path: self.folder.join(format!("v{LAYOUT}")).join(pin.folder_name()), ..pin };
-        let made = pin.make(place, config, want);
+        let made = pin.make(place, config, found, want);
         if made.is_err() {
             // The error of making it is the one to tell.
             let _ = pin.remove(Some(place));
@@ -327,9 +340,10 @@ impl Pin {
         format!("{}-{}-{}", self.cookie, self.ifindex, file_name(&self.name))
     }
 
-    fn make(&self, place: &Place, config: &Config, want: Want) -> Result<HookKind> {
+    fn make(&self, place: &Place, config: &Config, found: &[Port], want: Want) -> Result<HookKind> {
         fs::create_dir_all(&self.path).with_context(|| format!("make {}", self.path.display()))?;
         let program = Program::load(config)?;
+        found.iter().for_each(|p| program.set_port(*p));
         for (name, fd) in program.objects() {
             self.put(name, fd)?;
         }

@@ -5,12 +5,13 @@ mod ground;
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use ground::{Ground, closed, send, small, told, until, wants};
+use ground::{Ground, VNI, closed, send, small, told, until, wants};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -164,6 +165,59 @@ fn readers_let_rows_age_for_each_other() {
     send(&a, &b, 1);
     let interval = ages.read().unwrap().since(&after);
     assert_eq!(interval.rows.merged().iter().map(|f| f.counters.total().packets).sum::<u64>(), 1);
+}
+
+/// Devices that come after `attach`: whoever reads teaches the tables their ports, but not those that
+/// `--port` settled. Who may not write the tables reads all the same, by programs of its own.
+#[test]
+fn a_reader_tells_the_tables_of_new_devices() {
+    let g = Ground::bare();
+    let _undo = Undo(&g);
+    let netns = g.a.name();
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--port", "none=7788"]);
+    let mut reader = open(&g);
+    assert!(reader.is_attached());
+
+    g.tunnel_at("t0", VNI, 7777);
+    let [a, b] = g.sockets(7000);
+    let made = Instant::now();
+    let weight = send(&a, &b, 1);
+    let mut sent = 1;
+    until("packets of the new device in rows", || {
+        sent += 1;
+        send(&a, &b, 1);
+        vxlan(&mut reader).packets > 0
+    });
+    assert!(made.elapsed() < Duration::from_secs(2), "{:?}", made.elapsed());
+    // What was sent before that is in no row; from then on all is, also when nobody is there.
+    let before = vxlan(&mut reader).packets;
+    drop(reader);
+    send(&a, &b, 5);
+    let after = Count { packets: before + 5, bytes: (before + 5) * weight };
+    assert_eq!(vxlan(&mut open(&g)), after);
+
+    // Nobody is there when it comes: the next reader says it. A port that was taken off stays off.
+    for (port, more) in [(7788, 0), (7799, 3)] {
+        for (space, _) in g.ends() {
+            space.ip("link del t0");
+        }
+        g.tunnel_at("t0", VNI, port);
+        let [a, b] = g.sockets(port + 1000);
+        send(&a, &b, 3);
+        let mut reader = open(&g);
+        assert_eq!(vxlan(&mut reader), after, "{port}: not known yet");
+        send(&a, &b, 3);
+        assert_eq!(vxlan(&mut reader).packets, after.packets + more, "{port}");
+    }
+
+    fs::set_permissions(folder(&g).join("ports"), fs::Permissions::from_mode(0o400)).unwrap();
+    let out = Command::new("setpriv")
+        .args(["--bounding-set=-all,+bpf,+perfmon,+net_admin,+sys_admin", "--inh-caps=-all"])
+        .args([env!("CARGO_BIN_EXE_tmon"), "dump", "eth0", "--netns", netns, "--rows", "1024", "--for", "10ms"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("ports") && said.contains("watching eth0 from now on"), "{said}");
 }
 
 #[test]

@@ -75,14 +75,13 @@ impl Attach {
             say(&format!("{} shows packets that {} shows, too: totals will leave it out", name(o.twice), name(o.counted_on)));
         }
         scene.bridged(&indexes).iter().for_each(|n| eprintln!("tmon: {n}"));
-        let mut config = self.watch.count.config();
-        let found = not_chosen(scene.ports(), &config);
-        config.ports.extend(found);
+        let config = self.watch.count.config();
+        let found: Vec<Port> = not_chosen(&scene.ports(), &config.chosen()).collect();
         let lock = pins.lock()?;
         for link in &choice.links {
             let name = sanitize(&link.name);
             let config = Config { l3: !link.is_ethernet(), ..config.clone() };
-            let made = pins.attach(&lock, &place, link, &config, self.watch.want());
+            let made = pins.attach(&lock, &place, link, &config, &found, self.watch.want());
             match made.with_context(|| format!("cannot attach to {name}{words}"))? {
                 Some(hook) => println!(
                     "{name}{words} is attached ({}) and counts with no process; `tmon top` and `tmon dump` join it, `tmon detach` ends it",

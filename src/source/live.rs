@@ -51,6 +51,8 @@ struct Watched {
     counted_on: Option<String>,
     /// When `tmon attach` put the programs there, if it did.
     attached: Option<SystemTime>,
+    /// UDP ports that keep the meaning they were given, by whoever put the programs there.
+    chosen: Vec<u16>,
 }
 
 /// Interfaces that this process watches itself. Dropping it takes the programs off.
@@ -242,13 +244,10 @@ impl Live {
         let Some(s) = &mut self.spaces[space] else { return Ok(()) };
         let first = s.is_new();
         let View { scene, wanted } = s.look(&mut self.notices)?;
-        let ports = not_chosen(scene.ports(), &self.config);
+        let ports = scene.ports();
         let links = &scene.links;
         for w in self.watched.iter_mut().filter(|w| w.space == space) {
-            // What `tmon attach` was told holds for all who join.
-            if w.attached.is_none() {
-                ports.iter().for_each(|p| w.program.set_port(*p));
-            }
+            not_chosen(&ports, &w.chosen).for_each(|p| w.program.set_port(p));
             if w.attachment.is_some() {
                 match links.iter().find(|l| l.index == w.ifindex) {
                     Some(link) => w.changed(link, &mut self.notices),
@@ -302,20 +301,23 @@ impl Live {
         if self.watched.len() >= self.most {
             bail!("{} interfaces are watched already: name those that matter", self.most);
         }
-        let (program, attachment, attached) = match self.pins.join(&s.place, link.index, self.config.age) {
+        let (program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index, self.config.age) {
             Ok(Some((program, attachment, about))) => {
                 if let Some(differs) = about.differs(&self.config) {
                     self.notices.push(format!("{} counts as `tmon attach` was told: {differs}", sanitize(&link.name)));
                 }
-                (program, attachment, Some(about.since()))
+                // What `tmon attach` was told holds for all who join; devices may have come since.
+                not_chosen(ports, &about.ports).for_each(|p| program.set_port(p));
+                (program, attachment, Some(about.since()), about.ports)
             }
             joined => {
                 // What cannot be joined does not hinder watching it ourselves.
                 self.notices.extend(joined.err().map(|e| format!("{e:#}; watching {} from now on", sanitize(&link.name))));
                 let program = Program::load(&Config { l3, ..self.config.clone() })?;
-                ports.iter().for_each(|p| program.set_port(*p));
+                let chosen = self.config.chosen();
+                not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
                 let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
-                (program, attachment, None)
+                (program, attachment, None, chosen)
             }
         };
         let w = Watched {
@@ -333,6 +335,7 @@ impl Live {
             rivals: Vec::new(),
             counted_on: None,
             attached,
+            chosen,
         };
         if !first {
             self.notices.push(format!("{} is watched from now on", w.shown()));

@@ -208,11 +208,16 @@ impl Ground {
 
     /// A VXLAN device at both ends with the overlay's addresses.
     pub(crate) fn tunnel(&self, name: &str, id: u32) {
+        self.tunnel_at(name, id, 4789);
+    }
+
+    /// The same with another UDP port.
+    pub(crate) fn tunnel_at(&self, name: &str, id: u32, port: u16) {
         for (space, own) in self.ends() {
             let tunnel = NewTunnel {
                 kind: tmon::flow::Kind::Vxlan,
                 id: Some(id),
-                port: Some(4789),
+                port: Some(port),
                 local: Some(outer(own)),
                 remote: Some(outer(3 - own)),
                 underlay: None,
