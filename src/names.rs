@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! 172.16.1.100     node-a  node-a.example   # the first name is shown, filters take all
-//! 192.168.0.0/24   blue-clients
+//! 192.168.0.0/24   blue-clients              # shown as blue-clients.7
 //! vni:10000        blue
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! address that two interfaces have is nobody's.
 use std::{
     fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -134,6 +134,13 @@ impl Names {
         self.resolver.as_ref()?.name(address)
     }
 
+    /// The same for people to read: where the name is a network's, also the rest of the address, so
+    /// that its addresses can be told apart: `blue-clients.7`, `blue-clients::7`.
+    pub fn shown(&self, address: IpAddr, inner: bool) -> Option<String> {
+        let named = self.book.net(address).map(|(net, name)| format!("{name}{}", host_part(net, address)));
+        named.or_else(|| self.address(address, inner))
+    }
+
     /// What a tunnel id is called, safe for a terminal.
     pub fn id(&self, id: u32) -> Option<&str> {
         self.book.ids.get(&id).map(String::as_str)
@@ -147,7 +154,8 @@ impl Names {
         Filter::parse_named(text, &Meanings { nets: &|n| self.nets(n), ids: &|n| self.ids(n) })
     }
 
-    /// The networks that a name means; filters take them.
+    /// The networks that a name means; filters take them. An address of a named network is known by
+    /// what is shown of it, too.
     pub fn nets(&self, name: &str) -> Vec<IpNet> {
         let name = name.to_lowercase();
         let book = self.book.meanings.get(&name).into_iter().flatten();
@@ -156,6 +164,9 @@ impl Names {
         found.extend(local.iter().filter(|(_, n)| n.to_lowercase() == name).map(|(a, _)| IpNet::from(*a)));
         if let Some(resolver) = &self.resolver {
             found.extend(resolver.addresses(&name).into_iter().map(IpNet::from));
+        }
+        if found.is_empty() {
+            found = self.book.shown(&name);
         }
         found
     }
@@ -209,8 +220,53 @@ impl Book {
     }
 
     fn address(&self, address: IpAddr) -> Option<&str> {
-        self.hosts.get(&address).or_else(|| self.nets.iter().find(|(net, _)| net.contains(&address)).map(|(_, n)| n)).map(String::as_str)
+        self.hosts.get(&address).map(String::as_str).or_else(|| Some(self.net(address)?.1))
     }
+
+    /// The network that an address has its name from.
+    fn net(&self, address: IpAddr) -> Option<(IpNet, &str)> {
+        let found = self.nets.iter().find(|(net, _)| net.contains(&address));
+        found.filter(|_| !self.hosts.contains_key(&address)).map(|(net, name)| (*net, name.as_str()))
+    }
+
+    /// The addresses that are shown like this, in lower case.
+    fn shown(&self, text: &str) -> Vec<IpNet> {
+        let of = |(net, name): &(IpNet, String)| {
+            let address = with_host_part(*net, text.strip_prefix(&name.to_lowercase())?)?;
+            (self.net(address)? == (*net, name)).then_some(IpNet::from(address))
+        };
+        self.nets.iter().filter_map(of).collect()
+    }
+}
+
+/// What an address has beyond its network, in its own notation: whole numbers of it, from the one
+/// in which the network ends.
+fn host_part(net: IpNet, address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(a) => a.octets()[usize::from(net.prefix_len() / 8)..].iter().map(|o| format!(".{o}")).collect(),
+        IpAddr::V6(a) => {
+            let groups = a.segments();
+            let own = &groups[usize::from(net.prefix_len() / 16)..];
+            let own: Vec<_> = own.iter().skip_while(|g| **g == 0).map(|g| format!("{g:x}")).collect();
+            format!("::{}", own.join(":"))
+        }
+    }
+}
+
+/// The inverse; `None` for what [`host_part`] does not make.
+fn with_host_part(net: IpNet, text: &str) -> Option<IpAddr> {
+    let address = match net {
+        IpNet::V4(n) => {
+            let host = format!("{}{}", "0.".repeat(usize::from(n.prefix_len() / 8)), text.strip_prefix('.')?);
+            IpAddr::V4(n.network() | host.parse::<Ipv4Addr>().ok()?)
+        }
+        // With nothing left out in front it is as long as an address, and `::` stands for nothing.
+        IpNet::V6(n) => {
+            let host = text.parse().or_else(|e| text.strip_prefix("::").map_or(Err(e), str::parse::<Ipv6Addr>)).ok()?;
+            IpAddr::V6(n.network() | host)
+        }
+    };
+    (net.contains(&address) && host_part(net, address) == text).then_some(address)
 }
 
 fn meaning(text: &str) -> Option<Meaning> {
@@ -279,6 +335,39 @@ mod tests {
         assert_eq!(n.nets("NODE-A.example"), ["172.16.1.100/32".parse::<IpNet>().expect("a net")], "by any of its names");
         assert_eq!(n.nets("rack-1"), ["172.16.1.0/24".parse::<IpNet>().expect("a net")]);
         assert_eq!((n.ids("blue"), n.ids("nobody")), (vec![10000], vec![]));
+    }
+
+    #[test]
+    fn addresses_of_a_named_network_can_be_told_apart() {
+        let n = names(
+            "192.168.0.0/24 Blue\n10.1.16.0/20 hill\n0.0.0.0/0 world\n192.168.0.9 nine\n2001:db8:0:1::/64 six\n2001:db8:9::/52 wide\n\
+             fd00::/8 local\n192.168.0.32/29 Blue-few\n",
+        )
+        .expect("names");
+        for (address, plain, shown) in [
+            ("192.168.0.7", "Blue", "Blue.7"),
+            ("192.168.0.0", "Blue", "Blue.0"),
+            ("192.168.0.9", "nine", "nine"),
+            ("192.168.0.33", "Blue-few", "Blue-few.33"),
+            ("10.1.17.5", "hill", "hill.17.5"),
+            ("8.8.4.4", "world", "world.8.8.4.4"),
+            ("2001:db8:0:1::7", "six", "six::7"),
+            ("2001:db8:0:1::", "six", "six::"),
+            ("2001:db8:0:1:a::", "six", "six::a:0:0:0"),
+            ("2001:db8:0:1:0:ffff:102:304", "six", "six::ffff:102:304"),
+            ("2001:db8:9:123::1", "wide", "wide::123:0:0:0:1"),
+            ("fdab:1:2:3:4:5:6:7", "local", "local::fdab:1:2:3:4:5:6:7"),
+        ] {
+            assert_eq!(n.address(ip(address), true).as_deref(), Some(plain));
+            assert_eq!(n.shown(ip(address), true).as_deref(), Some(shown));
+            // What is shown can be typed; the plain name is the network.
+            assert_eq!(n.nets(shown), [IpNet::from(ip(address))], "{shown}");
+            assert!(n.nets(plain).iter().any(|net| net.contains(&ip(address))));
+        }
+        for none in ["Blue.9", "Blue.33", "Blue.256", "Blue.07", "Blue.1.7", "Blue7", "hill.32.1", "six::0", "six::1:0:0:0:0", "nobody.1"] {
+            assert_eq!(n.nets(none), [], "{none}");
+        }
+        assert!(n.filter("host:blue.7,blue inner:six::7").is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tmon::{
     export::{Format, Reading, Writer, svg, table},
     filter::Filter,
     flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    names::Names,
     snapshot::{Fill, HookKind, Interface, Interval, Rows},
     units::Base,
 };
@@ -303,6 +304,33 @@ fn a_picture_shows_what_was_asked_for() {
     assert!(light && inner.contains("192.168.0.2") && !inner.contains("172.16.1.101\n"), "{inner}");
     let (_, few) = picture(svg::Options { top: Some(1), ..svg::Options::default() });
     assert!(few.contains("3 others"), "{few}");
+}
+
+/// Where people read, addresses of one named network can be told apart; JSON has the name as it is.
+#[test]
+fn a_networks_name_comes_with_the_rest_of_the_address() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "172.16.1.0/24 rack\n192.168.0.0/24 blue\n").unwrap();
+    let names = Names::read(Some(file.path())).unwrap();
+    let interval = interval(&flows()[..1]);
+    let reading = Reading::new("tmon 0.1.0", "node-a", &interval, &Filter::default()).called(&names);
+    let written = |format| {
+        let mut out = Vec::new();
+        Writer::new(&mut out, format, table::Options::default()).write(&reading).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let json: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
+    assert_eq!((&json["flows"][0]["outer_sname"], &json["flows"][0]["inner_dname"]), (&"rack".into(), &"blue".into()));
+    let table = written(Format::Table);
+    let picture = |inner| written(Format::Svg(svg::Options { inner, ..svg::Options::default() }));
+    for (text, has) in [
+        (&table, ["rack.100", "rack.101"]),
+        (&table, ["blue.1", "blue.2"]),
+        (&picture(false), ["rack.100 received from rack.101", "rack.101 received from rack.100"]),
+        (&picture(true), ["blue.1 received from blue.2", "blue.2 received from blue.1"]),
+    ] {
+        assert!(has.iter().all(|has| text.contains(has)), "{has:?}: {text}");
+    }
 }
 
 #[test]

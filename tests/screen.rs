@@ -10,6 +10,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
     flow::{Books, Count, Flow, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     matrix::End,
+    names::Names,
     snapshot::{Fill, HookKind, Interface, Rows, Snapshot},
     tui::{
         Reading,
@@ -283,6 +284,24 @@ fn wide_screens() {
         press(&mut app, keys);
         insta::assert_snapshot!(format!("{name}-200x60"), frame(&mut app, (200, 60)));
     }
+}
+
+#[test]
+fn addresses_of_a_named_network_can_be_told_apart() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "172.16.1.0/24 rack\n").unwrap();
+    let names = Names::read(Some(file.path())).unwrap();
+    let mut app = App::new(Start { names, ..Start::default() }).expect("no filter");
+    for t in 1..=3 {
+        feed(&mut app, t, many);
+    }
+    for keys in ["1", "3"] {
+        press(&mut app, keys);
+        let shown = screen(&mut app, (120, 40));
+        assert!(shown.contains("rack.100") && shown.contains("rack.101") && !shown.contains("172.16.1"), "{shown}");
+    }
+    press(&mut app, "n");
+    assert!(screen(&mut app, (120, 40)).contains("172.16.1.100"));
 }
 
 #[test]

@@ -82,7 +82,9 @@ pub fn reading(out: &mut impl Write, reading: &Reading<'_>, options: Options, ba
     let known: Vec<End> = m.ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
     let colours = EndColours::new(palette).assign(&known.iter().map(End::to_string).collect::<Vec<_>>());
     let colour = |e: &End| known.iter().position(|k| k == e).map_or(Rgb::hex(other), |i| colours[i]);
-    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: matrix::label(*e, m.folded), colour: colour(e) }).collect();
+    let called = |e: &End| if let End::Addr(a) = e { reading.names.shown(*a, options.inner) } else { None };
+    let label = |e: &End| called(e).unwrap_or_else(|| matrix::label(*e, m.folded));
+    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: label(e), colour: colour(e) }).collect();
     let square: Vec<Vec<u64>> = (0..m.len()).map(|i| (0..m.len()).map(|j| m.get(i, j).bytes).collect()).collect();
 
     let names: Vec<&str> = interval.interfaces.iter().map(|i| i.name.as_str()).collect();

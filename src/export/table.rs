@@ -182,7 +182,7 @@ impl Cells<'_> {
     fn text(&self, flow: &Flow) -> [String; NUMBERS] {
         let key = &flow.key;
         let names = &self.reading.names;
-        let called = |a, inner| names.address(a, inner).unwrap_or_else(|| a.to_string());
+        let called = |a, inner| names.shown(a, inner).unwrap_or_else(|| a.to_string());
         let [host_a, host_b] = match key.outer {
             Some(p) => [called(p.first, false), called(p.second, false)],
             None => [UNKNOWN.to_owned(), UNKNOWN.to_owned()],

@@ -454,7 +454,7 @@ impl App {
     pub fn called_at(&self, level: Level, end: End) -> String {
         const LONGEST: usize = 28;
         match end {
-            End::Addr(a) if !self.numeric => self.names.address(a, level == Level::Inner).map(|name| super::text::shorten(&name, LONGEST)),
+            End::Addr(a) if !self.numeric => self.names.shown(a, level == Level::Inner).map(|name| super::text::shorten(&name, LONGEST)),
             _ => None,
         }
         .unwrap_or_else(|| label(end, self.picture.matrix.folded))

@@ -347,7 +347,7 @@ fn named(app: &App, p: Pair, inner: bool) -> Option<String> {
     if app.numeric {
         return None;
     }
-    let [a, b] = [p.first, p.second].map(|a| app.names.address(a, inner));
+    let [a, b] = [p.first, p.second].map(|a| app.names.shown(a, inner));
     (a.is_some() || b.is_some())
         .then(|| format!("{} ⇄ {}", a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())))
 }
