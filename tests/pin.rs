@@ -172,7 +172,7 @@ fn readers_let_rows_age_for_each_other() {
 #[test]
 fn a_reader_tells_the_tables_of_new_devices() {
     let g = Ground::bare();
-    let _undo = Undo(&g);
+    own_bpffs();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--port", "none=7788"]);
     let mut reader = open(&g);
