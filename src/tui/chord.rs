@@ -6,7 +6,7 @@
 //! the view too, so that mouse and cursor mean what is drawn.
 use super::{
     graphics::Pixels,
-    text::shorten,
+    text::{apart, shorten},
     theme::{Depth, Theme},
 };
 use crate::{
@@ -367,8 +367,9 @@ impl Plan {
         shown.sort_by(|&a, &b| layout.groups[b].value.total_cmp(&layout.groups[a].value).then(a.cmp(&b)));
 
         let texts = |limit: usize| -> Vec<String> {
-            let text = |i: &usize| format!("{}{}", if ends[*i].marked { MARK } else { "" }, ends[*i].label);
-            shown.iter().map(|i| shorten(&text(i), limit)).collect()
+            let labels: Vec<String> = shown.iter().map(|i| ends[*i].label.clone()).collect();
+            let marks = shown.iter().map(|i| if ends[*i].marked { MARK } else { "" });
+            marks.zip(apart(&labels, limit)).map(|(mark, label)| shorten(&format!("{mark}{label}"), limit)).collect()
         };
         let margin = if rows >= 14 {
             1.5

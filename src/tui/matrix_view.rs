@@ -17,7 +17,7 @@ use crate::{
         keys::Action,
         look::Look,
         screen::Hits,
-        text::{shared_prefix, shorten},
+        text::{apart, shared_prefix, shorten},
     },
 };
 
@@ -57,7 +57,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     };
     let widest = full.iter().map(|l| l.width()).max().unwrap_or(0);
     let names: Vec<String> = match widest + 3 > usize::from(area.width) / 3 {
-        true => (0..n).map(short).collect(),
+        true => apart(&(0..n).map(short).collect::<Vec<_>>(), usize::from(area.width) / 3),
         false => full.clone(),
     };
     let widest = names.iter().map(|l| l.width()).max().unwrap_or(0);

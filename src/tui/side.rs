@@ -276,10 +276,11 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
                 (End::Addr(_), End::Addr(_)) if a != b => shared_prefix(&full),
                 _ => 0,
             };
+            let fits = |room: usize| full[0].width() + full[1].width() <= room;
             let short = |e: End, room: usize| {
                 let text = app.called(e);
-                let cut = if full[0].width() + full[1].width() > room { cut } else { 0 };
-                Span::styled(text[cut.min(text.len())..].to_owned(), look.end(e))
+                let cut = if fits(room) { 0 } else { cut.min(text.len()) };
+                Span::styled(shorten(&text[cut..], if fits(room) { text.len() } else { room.max(16) / 2 }), look.end(e))
             };
             let ways = if a == b { vec![(a, a)] } else { vec![(b, a), (a, b)] };
             for (to, from) in ways {

@@ -48,28 +48,27 @@ pub fn shorten(text: &str, columns: usize) -> String {
     head.into_iter().chain(['…']).chain(tail).collect()
 }
 
-/// The labels of a list in at most `columns` cells each, so that they can be told apart: where one is
-/// wider, what all begin with is left out, and then the middle.
+/// The labels of a list in at most `columns` cells each, so that they can be told apart: of those that
+/// are wider, what all begin with is left out, and then the middle.
 pub fn apart(labels: &[String], columns: usize) -> Vec<String> {
-    let cut = if labels.iter().any(|l| l.width() > columns) { common(labels, &['.', ':', '-', '/']) } else { 0 };
-    let label = |l: &String| if cut > 0 { shorten(&format!("…{}", &l[cut..]), columns) } else { shorten(l, columns) };
-    labels.iter().map(label).collect()
+    let wide: Vec<String> = labels.iter().filter(|l| l.width() > columns).cloned().collect();
+    let cut = shared_prefix(&wide);
+    labels.iter().map(|l| shorten(if l.width() > columns { &l[cut..] } else { l }, columns)).collect()
 }
 
-/// Whether there is an address whose beginning all of these share, up to a separator: how many
-/// bytes of each can be left out in a narrow place. 0 when there is nothing worth leaving out.
+/// What all of these begin with, up to a separator: how many bytes of each can be left out in a
+/// narrow place. Of an address the separator stays, so that the rest does not look whole. 0 when
+/// there is nothing worth leaving out.
 pub fn shared_prefix(labels: &[String]) -> usize {
-    common(labels, &['.', ':'])
-}
-
-fn common(labels: &[String], separators: &[char]) -> usize {
     let Some((first, rest)) = labels.split_first() else { return 0 };
     if rest.is_empty() {
         return 0;
     }
     let common = rest.iter().fold(first.len(), |n, l| first.bytes().zip(l.bytes()).take(n).take_while(|(a, b)| a == b).count());
-    // up to, not including, the last separator in what they share
-    first.get(..common).and_then(|s| s.rfind(separators)).unwrap_or(0)
+    let Some(shared) = first.get(..common) else { return 0 };
+    // of what they share
+    let at = shared.rfind(['.', ':', '-', '/']).unwrap_or(0);
+    at + usize::from(shared[at..].starts_with(['-', '/']))
 }
 
 #[cfg(test)]
@@ -98,10 +97,11 @@ mod tests {
     #[test]
     fn labels_of_a_list_can_be_told_apart() {
         let of = |l: &[&str], n| apart(&l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), n);
-        assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1"], 15), ["…-host0/client0", "…-host3/client1"]);
+        assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1", "15 others"], 13), ["host0/client0", "host3/client1", "15 others"]);
         assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1"], 18), ["tmon-host0/client0", "tmon-host3/client1"]);
-        assert_eq!(of(&["172.16.1.100", "172.16.1.101"], 6), ["….100", "….101"]);
+        assert_eq!(of(&["172.16.1.100", "172.16.1.101"], 6), [".100", ".101"]);
         assert_eq!(of(&["2001:db8::1234", "10.0.0.1"], 9), ["2001…1234", "10.0.0.1"]);
+        assert_eq!(of(&["-é-long", "-è-long"], 4), ["-é…g", "-è…g"]);
         assert_eq!(of(&[], 9), [""; 0]);
     }
 
