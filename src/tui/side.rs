@@ -280,7 +280,7 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
             let short = |e: End, room: usize| {
                 let text = app.called(e);
                 let cut = if fits(room) { 0 } else { cut.min(text.len()) };
-                Span::styled(shorten(&text[cut..], if fits(room) { text.len() } else { room.max(16) / 2 }), look.end(e))
+                Span::styled(shorten(&text[cut..], width), look.end(e))
             };
             let ways = if a == b { vec![(a, a)] } else { vec![(b, a), (a, b)] };
             for (to, from) in ways {

@@ -25,7 +25,7 @@ use crate::{
         look::Look,
         screen::Hits,
         spark,
-        text::{fit, shared_prefix},
+        text::{apart, fit, shared_prefix},
     },
     units::sanitize,
 };
@@ -309,12 +309,14 @@ struct Room {
     bare: bool,
     /// How many bytes all outer and all inner addresses share, and are without.
     cut: [usize; 2],
+    /// How wide a name may be.
+    name: usize,
     /// The space between columns.
     gap: usize,
 }
 
 impl Room {
-    const AMPLE: Room = Room { short: false, bare: false, cut: [0; 2], gap: 2 };
+    const AMPLE: Room = Room { short: false, bare: false, cut: [0; 2], name: usize::MAX, gap: 2 };
 
     /// The rooms to try, the most ample first; the last one has to do.
     fn all(lines: &[Line]) -> [Room; 4] {
@@ -323,9 +325,9 @@ impl Room {
             shared_prefix(&both.collect::<Vec<_>>())
         };
         let cut = [shared(&|l| l.key.outer), shared(&|l| l.key.inner.pair())];
-        let short = Room { short: true, ..Room::AMPLE };
-        let bare = Room { bare: true, ..short };
-        [Room::AMPLE, short, bare, Room { cut, gap: 1, ..bare }]
+        let short = Room { short: true, name: 24, ..Room::AMPLE };
+        let bare = Room { bare: true, name: 18, ..short };
+        [Room::AMPLE, short, bare, Room { cut, name: 13, gap: 1, ..bare }]
     }
 
     /// Two addresses in one cell.
@@ -343,13 +345,16 @@ impl Room {
 }
 
 /// A pair of which at least one has a name to be shown.
-fn named(app: &App, p: Pair, inner: bool) -> Option<String> {
+fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
     if app.numeric {
         return None;
     }
-    let [a, b] = [p.first, p.second].map(|a| app.names.shown(a, inner));
-    (a.is_some() || b.is_some())
-        .then(|| format!("{} ⇄ {}", a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())))
+    let names = [p.first, p.second].map(|a| app.names.shown(a, inner));
+    names.iter().any(Option::is_some).then(|| {
+        let [a, b] = names;
+        let both = [a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())];
+        apart(&both, room.name).join(" ⇄ ")
+    })
 }
 
 fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
@@ -369,12 +374,13 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
             (Some(t), n) => format!("{} ({n} deep)", tunnel_name(t)),
             (None, _) => String::new(),
         },
-        Column::Outer => {
-            line.key.outer.map_or_else(|| "overflow".to_owned(), |p| named(app, p, false).unwrap_or_else(|| room.pair(p, room.cut[0])))
-        }
+        Column::Outer => line
+            .key
+            .outer
+            .map_or_else(|| "overflow".to_owned(), |p| named(app, p, false, room).unwrap_or_else(|| room.pair(p, room.cut[0]))),
         Column::Inner => match line.key.inner {
             _ if line.key.other => "other".to_owned(),
-            Inner::Pair(p) => named(app, p, true).unwrap_or_else(|| room.pair(p, room.cut[1])),
+            Inner::Pair(p) => named(app, p, true, room).unwrap_or_else(|| room.pair(p, room.cut[1])),
             Inner::Proto(p) => p.to_string(),
         },
         Column::Forward => one(line.counters.fwd()),
