@@ -89,7 +89,7 @@ for size in 80x24 120x40 300x90; do
 	shot $size-peak 'peak' p
 	shot $size-health 'measurement' Space 4
 	shot $size-help 'Explore' '?'
-	shot $size-fewer 'others' '?' 1 - - -
+	shot $size-fewer 'others' '?' 1 - - - - - -
 	close
 done
 
