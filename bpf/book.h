@@ -200,19 +200,26 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 	}
 }
 
-/* Adds the packet in hand to a row. */
+/* Adds the packet in hand to a row. Without a branch: whether a row was seen in this jiffy cannot be guessed. */
 #define ADD_TO(slot, hook, weight)                                                     \
 	do {                                                                           \
 		__u64 *count = &(slot)->packets[(hook)&1];                             \
-		__u32 now = bpf_jiffies64();                                           \
                                                                                        \
-		if ((slot)->seen != now) {                                             \
-			(slot)->seen = now;                                            \
-			if ((slot)->turns < TURN(0, TURNS))                            \
-				(slot)->turns = (__u16)(slot)->turns;                  \
-		}                                                                      \
+		(slot)->seen = bpf_jiffies64();                                        \
 		__sync_fetch_and_add(count, (weight).packets);                         \
 		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
+	} while (0)
+
+/* The same, where nobody else does: in this CPU's part of a row. */
+#define ADD_TO_OWN(slot, hook, weight)                                 \
+	do {                                                           \
+		if (cfg_preempt) {                                     \
+			ADD_TO(slot, hook, weight);                    \
+		} else {                                               \
+			(slot)->seen = bpf_jiffies64();                \
+			(slot)->packets[(hook)&1] += (weight).packets; \
+			(slot)->bytes[(hook)&1] += (weight).bytes;     \
+		}                                                      \
 	} while (0)
 
 /*
@@ -220,17 +227,18 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
  * have a slot of its own, because they wait for each other's cache line. It stays so: the common
  * slot is only read then, and touched once in a jiffy, so that it lives as long as the row does.
  */
-#define TAKES_TURNS(s, c)                                                                       \
-	({                                                                                      \
-		__u32 now = bpf_jiffies64(), turns = (s)->turns >> 16;                          \
-                                                                                                \
-		if (turns < TURNS) {                                                            \
-			turns = (s)->seen == now ? turns + 1 : 1;                               \
-			(s)->turns = turns < TURNS ? TURN((c)->number, turns) : TURN(0, turns); \
-		} else if ((s)->seen != now) {                                                  \
-			(s)->seen = now;                                                        \
-		}                                                                               \
-		turns >= TURNS;                                                                 \
+#define TAKES_TURNS(s, c)                                                               \
+	({                                                                              \
+		__u32 now = bpf_jiffies64(), was = (s)->turns;                          \
+		__u32 turns = was >> 16 & 63;                                           \
+                                                                                        \
+		if (turns < TURNS) {                                                    \
+			turns = (was ^ TURN(0, 0, now)) >> 22 ? 1 : turns + 1;          \
+			(s)->turns = TURN(turns < TURNS ? (c)->number : 0, turns, now); \
+		} else if ((s)->seen != now) {                                          \
+			(s)->seen = now;                                                \
+		}                                                                       \
+		turns >= TURNS;                                                         \
 	})
 
 /* The first slot of the key's first group that may be the key's, or NULL. */
@@ -435,8 +443,10 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
 		if (!s || !SAME4(s))
 			return 0;
+		ADD_TO_OWN(s, hook, weight);
+	} else {
+		ADD_TO(s, hook, weight);
 	}
-	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
 }
@@ -454,8 +464,10 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
 		if (!s || !SAME6(s))
 			return 0;
+		ADD_TO_OWN(s, hook, weight);
+	} else {
+		ADD_TO(s, hook, weight);
 	}
-	ADD_TO(s, hook, weight);
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
 }
@@ -499,7 +511,7 @@ enum found {
 				return FOUND_NO_ROOM;                                                       \
 			if (SAME(s)) {                                                                      \
 				if ((c)->common)                                                            \
-					s->turns = TURN((c)->number, 0);                                    \
+					s->turns = TURN((c)->number, 0, 0);                                 \
 				else if (!((c)->key.shard & SHARD_CPU) && (__u16)s->turns != (c)->number && \
 					 TAKES_TURNS(s, c))                                                 \
 					return FOUND_CROWD;                                                 \
@@ -524,7 +536,7 @@ enum found {
 		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)                      \
 			continue; /* another CPU was faster: perhaps it made our row */                     \
 		COPY(s);                                                                                    \
-		s->turns = TURN((c)->number, 0);                                                            \
+		s->turns = TURN((c)->number, 0, 0);                                                         \
 		ADD_TO(s, hook, (c)->weight);                                                               \
 		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                 \
 		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the key */    \

@@ -165,8 +165,8 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 #define GROUP  8 /* slots whose tags are one word */
 #define GROUPS 6 /* groups that are looked at for a key */
 
-#define TURNS	     32 /* in a jiffy: from then on every CPU counts in a slot of its own, and no CPU is last */
-#define TURN(cpu, n) ((cpu) | (__u32)(n) << 16)
+#define TURNS		    32 /* in a jiffy: from then on every CPU counts in a slot of its own, and no CPU is last */
+#define TURN(cpu, n, jiffy) ((cpu) | (__u32)(n) << 16 | (__u32)(jiffy) << 22)
 
 #define TAG_FREE   0
 #define TAG_BUSY   1
@@ -176,7 +176,7 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 struct slot4 {
 	struct key4 key;
 	__u32 seen;  /* jiffies */
-	__u32 turns; /* TURN(): who counted here last, and how often that has changed in this jiffy */
+	__u32 turns; /* TURN(): who counted here last, and how often that changed in which jiffy */
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
