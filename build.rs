@@ -13,7 +13,9 @@ fn main() -> Result<()> {
     // libbpf's headers from libbpf-sys: libbpf-cargo has them in a folder of another name every time.
     let headers = env::var("DEP_BPF_INCLUDE").context("libbpf-sys says where its headers are")?;
     let libbpf = format!("-ffile-prefix-map={headers}=libbpf");
-    for (source, skeleton) in [("bpf/tmon.bpf.c", "tmon.skel.rs"), ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs")] {
+    for (source, skeleton) in
+        [("bpf/tmon.bpf.c", "tmon.skel.rs"), ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs")]
+    {
         SkeletonBuilder::new()
             .source(source)
             // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
@@ -30,7 +32,9 @@ fn main() -> Result<()> {
                 &format!("/usr/include/{}-linux-gnu", env::consts::ARCH),
             ])
             .build_and_generate(out.join(skeleton))
-            .with_context(|| format!("compile {source} (is clang installed? `make setup` installs it)"))?;
+            .with_context(|| {
+                format!("compile {source} (is clang installed? `make setup` installs it)")
+            })?;
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-changed=bpf");

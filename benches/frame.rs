@@ -47,12 +47,21 @@ fn snapshot(hosts: u32, rows: u32, t: u64) -> Snapshot {
             &Flow {
                 interface: 0,
                 key,
-                counters: Counters { cells: [[Count::default(), sent], [sent, Count::default()]], ..Default::default() },
+                counters: Counters {
+                    cells: [[Count::default(), sent], [sent, Count::default()]],
+                    ..Default::default()
+                },
             },
         );
     }
     let at = Duration::from_secs(t);
-    Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH + at, at, interfaces: vec![], rows: out }
+    Snapshot {
+        since: SystemTime::UNIX_EPOCH,
+        taken: SystemTime::UNIX_EPOCH + at,
+        at,
+        interfaces: vec![],
+        rows: out,
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {
@@ -71,19 +80,30 @@ fn main() {
             continue;
         }
         for (view, key) in [("chord", '1'), ("matrix", '2'), ("table", '3')] {
-            for (size, depth) in
-                [((80, 24), Depth::TrueColor), ((120, 40), Depth::TrueColor), ((300, 90), Depth::TrueColor), ((300, 90), Depth::Ansi256)]
-            {
+            for (size, depth) in [
+                ((80, 24), Depth::TrueColor),
+                ((120, 40), Depth::TrueColor),
+                ((300, 90), Depth::TrueColor),
+                ((300, 90), Depth::Ansi256),
+            ] {
                 let Ok(mut app) = App::new(Start::default()) else { return };
-                let press = |app: &mut App, c| update(app, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)), Duration::ZERO);
+                let press = |app: &mut App, c| {
+                    update(
+                        app,
+                        Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)),
+                        Duration::ZERO,
+                    )
+                };
                 update(&mut app, Msg::Resize(size.0, size.1), Duration::ZERO);
                 press(&mut app, key);
-                let (mut look, mut stage) = (Look::new(Theme::new(Scheme::Dark, depth)), Stage::default());
+                let (mut look, mut stage) =
+                    (Look::new(Theme::new(Scheme::Dark, depth)), Stage::default());
                 let manner = Manner { animate: false, ..Manner::default() };
                 let area = Rect::new(0, 0, size.0, size.1);
                 let (mut reading, mut frame, mut keys) = (vec![], vec![], vec![]);
                 for t in 1..=rounds {
-                    let r = Box::new(Reading { snapshot: snapshot(hosts, rows, t), notices: vec![] });
+                    let r =
+                        Box::new(Reading { snapshot: snapshot(hosts, rows, t), notices: vec![] });
                     let now = Duration::from_secs(t);
                     let mut draw = |app: &App| {
                         let begun = Instant::now();

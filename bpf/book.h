@@ -5,8 +5,8 @@
  *
  * A table is an array of slots and one of their tags, which user space maps into its memory: a hit
  * costs no helper call, a reading no system call. The tags of a group are one word: which slot may
- * hold a key is told from it by arithmetic, without a branch that depends on the key. A key is looked
- * for in one group after the other; the search ends at the first group with a free slot.
+ * hold a key is told from it by arithmetic, without a branch that depends on the key. A key is
+ * looked for in one group after the other; the search ends at the first group with a free slot.
  */
 #ifndef TMON_BOOK_H
 #define TMON_BOOK_H
@@ -121,7 +121,8 @@ static __always_inline __u64 lanes_with(__u64 tags, __u64 tag)
 {
 	__u64 differ = tags ^ tag * LANES;
 
-	return (differ - LANES) >> 7 & ~differ >> 7 & LANES; /* above a lane that is meant, one may be that is not */
+	return (differ - LANES) >> 7 & ~differ >> 7 &
+	       LANES; /* above a lane that is meant, one may be that is not */
 }
 
 static __always_inline __u64 lanes_free(__u64 tags)
@@ -200,7 +201,8 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 	}
 }
 
-/* Adds the packet in hand to a row. Without a branch: whether a row was seen in this jiffy cannot be guessed. */
+/* Adds the packet in hand to a row. Without a branch: whether a row was seen in this jiffy cannot
+ * be guessed. */
 #define ADD_TO(slot, hook, weight)                                                     \
 	do {                                                                           \
 		__u64 *count = &(slot)->packets[(hook)&1];                             \
@@ -251,7 +253,8 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 		likely(lanes) ? ELEMENT(table, group *GROUP + lane_of(lanes)) : NULL;       \
 	})
 
-/* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same. */
+/* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same.
+ */
 static __always_inline int order4(__u64 pair)
 {
 	__u32 a = bpf_ntohl((__u32)pair), b = bpf_ntohl(pair >> 32);
@@ -270,7 +273,8 @@ static __always_inline int order6(const __u64 *pair)
 	return a == b ? -1 : a > b;
 }
 
-/* Writes a pair as the row has it. An IPv4 address fills the first word of its four, the rest is zero. */
+/* Writes a pair as the row has it. An IPv4 address fills the first word of its four, the rest is
+ * zero. */
 static __always_inline void put_pair(__be32 (*to)[4], const __u64 *from, int v6, int swapped)
 {
 	__u64 *first = (__u64 *)to[swapped & 1], *second = (__u64 *)to[~swapped & 1];
@@ -292,8 +296,9 @@ static __always_inline void put_pair(__be32 (*to)[4], const __u64 *from, int v6,
  * Makes the row's key: pairs in order, the direction bit, tunnels. inner is NULL where what is
  * inside is no pair.
  */
-static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u64 tunnel0, __u64 tunnel1,
-				     const __u64 *outer, int outer6, const __u64 *inner, int inner6, __u32 inside)
+static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u64 tunnel0,
+				     __u64 tunnel1, const __u64 *outer, int outer6,
+				     const __u64 *inner, int inner6, __u32 inside)
 {
 	__u64 flags = (tunnel0 | tunnel1) >> 40;
 	__u64 *word = (__u64 *)&c->key;
@@ -316,17 +321,21 @@ static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u
 	}
 	/* key6: id[2]; kind[2], flags, depth, shard */
 	word[0] = (__u32)tunnel0 | tunnel1 << 32;
-	word[1] = (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 | flags << 16 | (__u64)depth << 24;
+	word[1] = (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 | flags << 16 |
+		  (__u64)depth << 24;
 }
 
 static __always_inline void row_key(struct cpu *c, const struct walk *w)
 {
-	int inner = w->flags & WALK_INNER, outer6 = w->flags & WALK_OUTER6, inner6 = w->flags & WALK_INNER6;
+	int inner = w->flags & WALK_INNER, outer6 = w->flags & WALK_OUTER6,
+	    inner6 = w->flags & WALK_INNER6;
 
 	if (inner)
-		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, w->inner, inner6, 0);
+		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6,
+			 w->inner, inner6, 0);
 	else
-		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, NULL, 0, w->inside);
+		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, NULL,
+			 0, w->inside);
 	if (unlikely(w->flags & WALK_FIRST))
 		c->key.shard |= SHARD_FRAGMENT;
 }
@@ -374,7 +383,8 @@ static __always_inline void remember(struct cpu *c)
 	bpf_map_update_elem(&fragments, &key, &row, BPF_ANY);
 }
 
-/* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen. */
+/* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen.
+ */
 static __always_inline int join_fragment(struct cpu *c, struct walk *w)
 {
 	struct fragment_key key = fragment_of(w);
@@ -396,8 +406,9 @@ static __always_inline __u64 meta4(__u64 tunnel, __u32 flags, __u32 on)
 	return tunnel | (__u64)flags << 40 | (__u64)on << 48;
 }
 
-#define SAME4(s) \
-	(!((((__u64 *)&(s)->key)[0] ^ meta) | (((__u64 *)&(s)->key)[1] ^ outer) | (((__u64 *)&(s)->key)[2] ^ inner)))
+#define SAME4(s)                                                                  \
+	(!((((__u64 *)&(s)->key)[0] ^ meta) | (((__u64 *)&(s)->key)[1] ^ outer) | \
+	   (((__u64 *)&(s)->key)[2] ^ inner)))
 #define COPY4(s)                                 \
 	do {                                     \
 		((__u64 *)&(s)->key)[0] = meta;  \
@@ -419,9 +430,10 @@ static __always_inline int same_key6(const struct slot6 *s, const struct key6 *k
 #define SAME6(s) same_key6(s, &c->key)
 #define COPY6(s) ((s)->key = c->key)
 
-/* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if nothing was
- * counted. */
-static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 outer, __u64 inner, struct weight weight)
+/* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if
+ * nothing was counted. */
+static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 outer, __u64 inner,
+				struct weight weight)
 {
 	int swapped = order4(outer);
 	struct slot4 *s;
@@ -487,61 +499,63 @@ enum found {
 };
 
 /*
- * The rest of a function that counts the packet in hand where its row is or can be made. SAME says whether a slot has
- * the key, COPY writes it. The slot that we claimed is ours alone until it has its tag.
+ * The rest of a function that counts the packet in hand where its row is or can be made. SAME says
+ * whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until it has
+ * its tag.
  */
-#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                                       \
-	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                             \
-	__u64 tag = tag_of(hash);                                                                           \
-                                                                                                            \
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                            \
-	{                                                                                                   \
-		__u32 group = at & (mask), lane;                                                            \
-		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                                     \
-		typeof(table.value) s;                                                                      \
-                                                                                                            \
-		if (!tags)                                                                                  \
-			return FOUND_NO_ROOM;                                                               \
-		now = *(volatile __u64 *)tags;                                                              \
-		lanes = lanes_with(now, tag);                                                               \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)            \
-		{                                                                                           \
-			s = ELEMENT(table, group * GROUP + lane_of(lanes));                                 \
-			if (!s)                                                                             \
-				return FOUND_NO_ROOM;                                                       \
-			if (SAME(s)) {                                                                      \
-				if ((c)->common)                                                            \
-					s->turns = TURN((c)->number, 0, 0);                                 \
-				else if (!((c)->key.shard & SHARD_CPU) && (__u16)s->turns != (c)->number && \
-					 TAKES_TURNS(s, c))                                                 \
-					return FOUND_CROWD;                                                 \
-				ADD_TO(s, hook, (c)->weight);                                               \
-				return FOUND;                                                               \
-			}                                                                                   \
-			lanes &= lanes - 1;                                                                 \
-		}                                                                                           \
-		lanes = lanes_free(now);                                                                    \
-		if (!lanes) {                                                                               \
-			at += step;                                                                         \
-			continue;                                                                           \
-		}                                                                                           \
-		/* what one CPU counts in a row may not take the room of rows */                            \
-		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)                         \
-			return FOUND_NO_ROOM;                                                               \
-		lane = lane_from(lanes, (c)->number);                                                       \
-		s = ELEMENT(table, group * GROUP + lane);                                                   \
-		if (!s)                                                                                     \
-			return FOUND_NO_ROOM;                                                               \
-		lane *= 8;                                                                                  \
-		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)                      \
-			continue; /* another CPU was faster: perhaps it made our row */                     \
-		COPY(s);                                                                                    \
-		s->turns = TURN((c)->number, 0, 0);                                                         \
-		ADD_TO(s, hook, (c)->weight);                                                               \
-		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                                 \
-		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the key */    \
-		return FOUND;                                                                               \
-	}                                                                                                   \
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                             \
+	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                   \
+	__u64 tag = tag_of(hash);                                                                 \
+                                                                                                  \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                  \
+	{                                                                                         \
+		__u32 group = at & (mask), lane;                                                  \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                           \
+		typeof(table.value) s;                                                            \
+                                                                                                  \
+		if (!tags)                                                                        \
+			return FOUND_NO_ROOM;                                                     \
+		now = *(volatile __u64 *)tags;                                                    \
+		lanes = lanes_with(now, tag);                                                     \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)  \
+		{                                                                                 \
+			s = ELEMENT(table, group * GROUP + lane_of(lanes));                       \
+			if (!s)                                                                   \
+				return FOUND_NO_ROOM;                                             \
+			if (SAME(s)) {                                                            \
+				if ((c)->common)                                                  \
+					s->turns = TURN((c)->number, 0, 0);                       \
+				else if (!((c)->key.shard & SHARD_CPU) &&                         \
+					 (__u16)s->turns != (c)->number && TAKES_TURNS(s, c))     \
+					return FOUND_CROWD;                                       \
+				ADD_TO(s, hook, (c)->weight);                                     \
+				return FOUND;                                                     \
+			}                                                                         \
+			lanes &= lanes - 1;                                                       \
+		}                                                                                 \
+		lanes = lanes_free(now);                                                          \
+		if (!lanes) {                                                                     \
+			at += step;                                                               \
+			continue;                                                                 \
+		}                                                                                 \
+		/* what one CPU counts in a row may not take the room of rows */                  \
+		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)               \
+			return FOUND_NO_ROOM;                                                     \
+		lane = lane_from(lanes, (c)->number);                                             \
+		s = ELEMENT(table, group * GROUP + lane);                                         \
+		if (!s)                                                                           \
+			return FOUND_NO_ROOM;                                                     \
+		lane *= 8;                                                                        \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)            \
+			continue; /* another CPU was faster: perhaps it made our row */           \
+		COPY(s);                                                                          \
+		s->turns = TURN((c)->number, 0, 0);                                               \
+		ADD_TO(s, hook, (c)->weight);                                                     \
+		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
+		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \
+				     key */                                                       \
+		return FOUND;                                                                     \
+	}                                                                                         \
 	return FOUND_NO_ROOM
 
 static __always_inline enum found count_row4(struct cpu *c)

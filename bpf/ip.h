@@ -33,8 +33,8 @@ static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __
  * IPv4, RFC 791. off: the header. Sets *off behind it, *end to the packet's own end and *proto
  * to what follows. Returns 0, or the verdict that ends here.
  */
-static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 *end, __u32 *proto,
-					__u32 state)
+static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, __u32 *off,
+					__u32 *end, __u32 *proto, __u32 state)
 {
 	struct ip4 *ip = bytes_at(skb, *off, sizeof(*ip), *end);
 	__u32 header, length, frag;
@@ -70,8 +70,8 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 }
 
 /* IPv6, RFC 8200; as ip4_header(), *proto may be an extension header's. */
-static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 *end, __u32 *proto,
-					__u32 state)
+static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, __u32 *off,
+					__u32 *end, __u32 *proto, __u32 state)
 {
 	struct ip6 *ip = bytes_at(skb, *off, sizeof(*ip), *end);
 	__u64 *pair = pair_of(w);
@@ -98,8 +98,8 @@ static __always_inline int is_ext(struct walk *w, __u32 proto)
 {
 	if (proto == PROTO_AH)
 		return 1;
-	return (w->flags & WALK_HERE6) &&
-	       (proto == PROTO_HOPOPTS || proto == PROTO_ROUTING || proto == PROTO_FRAGMENT || proto == PROTO_DSTOPTS);
+	return (w->flags & WALK_HERE6) && (proto == PROTO_HOPOPTS || proto == PROTO_ROUTING ||
+					   proto == PROTO_FRAGMENT || proto == PROTO_DSTOPTS);
 }
 
 /*
@@ -112,7 +112,8 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 	__u32 off = w->off, proto = w->ip_proto, flags = 0, count = 0;
 	int more = is_ext(w, proto);
 
-	/* The condition is at the end: 6.1 takes no loop that is entered in its middle ("back-edge"). */
+	/* The condition is at the end: 6.1 takes no loop that is entered in its middle
+	 * ("back-edge"). */
 	while (more) {
 		struct ip6_ext *ext;
 		__u32 size;
@@ -129,7 +130,8 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 
 				if (v)
 					return v;
-				if (where & IP6_OFFSET) { /* of an inner packet: its pair is all there is to read */
+				if (where & IP6_OFFSET) { /* of an inner packet: its pair is all
+							     there is to read */
 					w->off = off + 8;
 					w->ip_proto = frag->next;
 					return VERDICT_END;
@@ -143,7 +145,8 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 			size = (ext->length + 1) * 8;
 			if (proto == PROTO_ROUTING && ext->type == ROUTING_SEGMENTS)
 				flags |= WALK_SRH;
-			if (proto == PROTO_HOPOPTS && ext->type == OPTION_JUMBO && size == JUMBO_HEADER)
+			if (proto == PROTO_HOPOPTS && ext->type == OPTION_JUMBO &&
+			    size == JUMBO_HEADER)
 				flags |= WALK_JUMBO;
 		}
 		proto = ext->next;

@@ -15,9 +15,10 @@ static __always_inline int is_tag(__u32 type)
 	return type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ1;
 }
 
-/* An Ethernet header and up to `most` tags, IEEE 802.1Q. Sets *off behind them, *proto to the type. */
-static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 end, __u32 *proto,
-				      int most, __u32 state)
+/* An Ethernet header and up to `most` tags, IEEE 802.1Q. Sets *off behind them, *proto to the type.
+ */
+static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 end,
+				      __u32 *proto, int most, __u32 state)
 {
 	if (likely(*proto == ETHERTYPE_TEB)) {
 		struct eth *eth = bytes_at(skb, *off, sizeof(*eth), end);
@@ -39,7 +40,8 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 }
 
 /* Passes a header of the link, or inside a tunnel pushes it as one. What follows is at off. */
-static __always_inline __u32 pass(struct walk *w, __u32 kind, __u32 id, __u32 off, __u32 end, __u32 proto)
+static __always_inline __u32 pass(struct walk *w, __u32 kind, __u32 id, __u32 off, __u32 end,
+				  __u32 proto)
 {
 	if (w->depth)
 		return tunnel(w, kind, id, 1, off, end, proto);
@@ -112,7 +114,8 @@ static __always_inline __u32 nsh(struct __sk_buff *skb, struct walk *w)
 	size = (bpf_ntohs(h->version_length) & 0x3f) * 4;
 	if (bpf_ntohs(h->version_length) >> 14 || size < sizeof(*h))
 		return STOP(MALFORMED);
-	return pass(w, KIND_NSH, bpf_ntohl(h->path) >> 8, w->off + size, w->end, next_protocol(h->next));
+	return pass(w, KIND_NSH, bpf_ntohl(h->path) >> 8, w->off + size, w->end,
+		    next_protocol(h->next));
 }
 
 /* PPPoE session, RFC 2516: version 1, type 1, code 0. off: the header. */
@@ -130,14 +133,16 @@ static __always_inline __u32 pppoe(struct __sk_buff *skb, struct walk *w)
 	return pass(w, KIND_PPPOE, bpf_ntohs(h->session), off, end, PAYLOAD_PPP);
 }
 
-/* Provider backbone bridging, IEEE 802.1ah: the I-TAG, then the customer's frame. off: the I-TAG. */
+/* Provider backbone bridging, IEEE 802.1ah: the I-TAG, then the customer's frame. off: the I-TAG.
+ */
 static __always_inline __u32 pbb(struct __sk_buff *skb, struct walk *w)
 {
 	__be32 *tag = bytes_at(skb, w->off, sizeof(*tag), w->end);
 
 	if (!tag)
 		return lacking(skb, w, w->off, sizeof(*tag), w->end, STATE_LINK);
-	return pass(w, KIND_PBB, bpf_ntohl(*tag) & 0xffffff, w->off + sizeof(*tag), w->end, ETHERTYPE_TEB);
+	return pass(w, KIND_PBB, bpf_ntohl(*tag) & 0xffffff, w->off + sizeof(*tag), w->end,
+		    ETHERTYPE_TEB);
 }
 
 /*
@@ -169,7 +174,8 @@ static __always_inline __u32 ppp(struct __sk_buff *skb, struct walk *w)
 	return w->depth ? inside_is(w, INNER_PPP | proto) : STOP(NON_IP);
 }
 
-/* An 802.3 frame. off: behind its length. SNAP (RFC 1042) says what it carries, other LLC is not IP. */
+/* An 802.3 frame. off: behind its length. SNAP (RFC 1042) says what it carries, other LLC is not
+ * IP. */
 static __always_inline __u32 llc(struct __sk_buff *skb, struct walk *w)
 {
 	__u8 *p = bytes_at(skb, w->off, 8, w->end);
@@ -209,7 +215,8 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 			return STOP(TOO_DEEP);
 		w->off = off;
 		w->proto = proto;
-		return STATE_LINK; /* once more, so that the verifier does not follow each number of tags to the end */
+		return STATE_LINK; /* once more, so that the verifier does not follow each number of
+				      tags to the end */
 	}
 	switch (proto) {
 	case ETHERTYPE_IP:

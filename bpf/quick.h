@@ -17,20 +17,23 @@
 /* How far a packet was read. */
 struct level {
 	void *at;    /* in the packet: what comes next */
-	__s32 left;  /* bytes from there that the headers so far declare; less than none where they lie */
+	__s32 left;  /* bytes from there that the headers so far declare; less than none where they
+			lie */
 	__u32 proto; /* IP protocol at `at` */
 	__u32 v6;
 	const __u64 *pair; /* the IP header's addresses, in the packet */
 };
 
-/* Behind an IP header as many bytes have to be at hand as every transport header and GRE with a key has. */
+/* Behind an IP header as many bytes have to be at hand as every transport header and GRE with a key
+ * has. */
 #define AHEAD 8
 
 /*
  * The headers up to and with IP. proto: the EtherType of what is at l->at, or ETHERTYPE_TEB, or
  * PAYLOAD_IP; tags: as many are looked through.
  */
-static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto, int tags)
+static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto,
+				       int tags)
 {
 	void *end = packet_end(skb), *at = l->at;
 	struct ip4 *ip4;
@@ -72,7 +75,8 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 		if (proto != ETHERTYPE_IPV6 || at + sizeof(*ip6) + AHEAD > end)
 			return 0;
 		length = bpf_ntohs(ip6->payload);
-		if (ip6->version_class >> 4 != 6 || !length || (__s32)sizeof(*ip6) + length > l->left)
+		if (ip6->version_class >> 4 != 6 || !length ||
+		    (__s32)sizeof(*ip6) + length > l->left)
 			return 0;
 		l->proto = ip6->next;
 		l->v6 = 1;
@@ -111,7 +115,8 @@ static __always_inline int quick_leaf(const struct level *l)
 	const struct udp *udp = l->at;
 
 	if (l->proto == PROTO_UDP)
-		return l->left >= (__s32)sizeof(*udp) && !port_entry(udp->dst) && !port_entry(udp->src);
+		return l->left >= (__s32)sizeof(*udp) && !port_entry(udp->dst) &&
+		       !port_entry(udp->src);
 	return l->proto == PROTO_TCP || l->proto == PROTO_ICMP || l->proto == PROTO_ICMPV6;
 }
 
@@ -127,7 +132,8 @@ static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, str
 		return 0;
 	kind = port_entry(udp->dst);
 	length = bpf_ntohs(udp->length);
-	if (!kind || (void *)(header + 2) > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 || length > l->left)
+	if (!kind || (void *)(header + 2) > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 ||
+	    length > l->left)
 		return 0;
 	l->at = header + 2;
 	l->left = length - (sizeof(*udp) + 8);
@@ -177,7 +183,8 @@ static __always_inline int quick_gre(struct level *l, struct outside *o)
 		return 0;
 	}
 	o->tunnel = id | TUNNEL(0, o->proto == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, 0);
-	if (l->left < 0 || (o->proto != ETHERTYPE_IP && o->proto != ETHERTYPE_IPV6 && o->proto != ETHERTYPE_TEB))
+	if (l->left < 0 ||
+	    (o->proto != ETHERTYPE_IP && o->proto != ETHERTYPE_IPV6 && o->proto != ETHERTYPE_TEB))
 		return 0;
 	return 1;
 }
@@ -237,9 +244,11 @@ static __always_inline int quick_row(struct __sk_buff *skb, struct cpu *c, __u32
 	if (!(a->v6 | l->v6) && a->depth == 1)
 		return hit4(c, hook, a->tunnel[0], a->pair4, l->pair[0], weight);
 	if (a->v6)
-		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], a->pair6, 1, l->pair, l->v6, 0);
+		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], a->pair6, 1, l->pair, l->v6,
+			 0);
 	else
-		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair, l->v6, 0);
+		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair,
+			 l->v6, 0);
 	return hit6(c, hook, weight);
 }
 

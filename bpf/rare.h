@@ -11,7 +11,8 @@
 #include "link.h"
 #include "tunnel.h"
 
-/* VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe: I flag, version 0; without the P flag the inside is Ethernet. */
+/* VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe: I flag, version 0; without the P flag the inside is
+ * Ethernet. */
 static __always_inline __u32 vxlan_gpe(struct __sk_buff *skb, struct walk *w)
 {
 	struct vxlan *h = bytes_at(skb, w->off, sizeof(*h), w->end);
@@ -64,7 +65,8 @@ static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 }
 
 /* ERSPAN, draft-foschiano-erspan: without a sequence number type I, with one II; 0x22eb is III. */
-static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 type, int sequence)
+static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 type,
+				    int sequence)
 {
 	__u32 size = 8, session, frame = 0;
 	__u8 *p;
@@ -98,7 +100,8 @@ static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u3
 	__u32 off = w->off + sizeof(struct gre), end = w->end, length, id;
 	__be16 *key = bytes_at(skb, off, 4, end);
 
-	if (!(flags & GRE_KEY) || flags & (GRE_CSUM | GRE_ROUTING) || (type != ETHERTYPE_PPP && type != ETHERTYPE_EOIP))
+	if (!(flags & GRE_KEY) || flags & (GRE_CSUM | GRE_ROUTING) ||
+	    (type != ETHERTYPE_PPP && type != ETHERTYPE_EOIP))
 		return STOP(MALFORMED);
 	if (!key)
 		return lacking(skb, w, off, 4, end, KIND_GRE);
@@ -142,7 +145,8 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 		__be32 *key = bytes_at(skb, off, 4, w->end);
 
 		if (!key)
-			return in_udp ? short_of(skb, w, off, 4, w->end, kind) : lacking(skb, w, off, 4, w->end, kind);
+			return in_udp ? short_of(skb, w, off, 4, w->end, kind) :
+					lacking(skb, w, off, 4, w->end, kind);
 		id = bpf_ntohl(*key);
 		off += 4;
 	}
@@ -155,8 +159,9 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 			struct gre_route *route = bytes_at(skb, off, sizeof(*route), w->end);
 
 			if (!route)
-				return in_udp ? short_of(skb, w, off, sizeof(*route), w->end, kind) :
-						lacking(skb, w, off, sizeof(*route), w->end, kind);
+				return in_udp ?
+					       short_of(skb, w, off, sizeof(*route), w->end, kind) :
+					       lacking(skb, w, off, sizeof(*route), w->end, kind);
 			length = route->length;
 			family = route->family;
 			off += sizeof(*route) + length;
@@ -165,7 +170,8 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 			return STOP(TOO_DEEP);
 	}
 	if (off > w->end)
-		return in_udp ? short_of(skb, w, off - 4, 4, w->end, kind) : lacking(skb, w, off - 4, 4, w->end, kind);
+		return in_udp ? short_of(skb, w, off - 4, 4, w->end, kind) :
+				lacking(skb, w, off - 4, 4, w->end, kind);
 	if (!in_udp) {
 		if (type == ETHERTYPE_ERSPAN || type == ETHERTYPE_ERSPAN3)
 			return erspan(skb, w, off, type, flags & GRE_SEQ);
@@ -173,7 +179,8 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 			kind = KIND_GRETAP;
 	}
 	if (type < ETHERTYPE_MIN || off == w->end)
-		return tunnel_of(w, kind, id, flags & GRE_KEY, off == w->end ? INNER_REASON | REASON_NONE : type);
+		return tunnel_of(w, kind, id, flags & GRE_KEY,
+				 off == w->end ? INNER_REASON | REASON_NONE : type);
 	return tunnel(w, kind, id, flags & GRE_KEY, off, w->end, type);
 }
 
@@ -188,7 +195,8 @@ static __always_inline __u32 teredo(struct __sk_buff *skb, struct walk *w)
 
 		if (!p)
 			return short_of(skb, w, off, 4, w->end, KIND_TEREDO);
-		if (p[0] == 0 && p[1] == 1) /* client id, authentication value, nonce, confirmation */
+		if (p[0] == 0 &&
+		    p[1] == 1) /* client id, authentication value, nonce, confirmation */
 			off += 4 + p[2] + p[3] + 9;
 		else if (p[0] == 0 && p[1] == 0)
 			off += 8;
@@ -210,7 +218,8 @@ static __always_inline __u32 mpls_udp(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 v = mpls(skb, w, KIND_MPLS_UDP, KIND_MPLS_UDP);
 
-	if ((v == STOP(MALFORMED) || v == STOP(TRUNCATED)) && w->off + 4 > w->end && !(w->flags & WALK_CUT))
+	if ((v == STOP(MALFORMED) || v == STOP(TRUNCATED)) && w->off + 4 > w->end &&
+	    !(w->flags & WALK_CUT))
 		return suspect(w);
 	return v;
 }
@@ -226,7 +235,8 @@ static __always_inline __u32 gue(struct __sk_buff *skb, struct walk *w)
 
 	if (!p)
 		return short_of(skb, w, w->off, 4, w->end, KIND_GUE);
-	if (p[0] >> 4 == 4 && (p[0] & 0x0f) < 5) /* an IPv4 header has five words: QUIC, for one, begins like this */
+	if (p[0] >> 4 == 4 &&
+	    (p[0] & 0x0f) < 5) /* an IPv4 header has five words: QUIC, for one, begins like this */
 		return suspect(w);
 	if (p[0] >> 4 == 4 || p[0] >> 4 == 6)
 		return tunnel(w, KIND_GUE, 0, 0, w->off, w->end, PAYLOAD_IP);
@@ -302,8 +312,8 @@ static __always_inline __u32 lisp(struct __sk_buff *skb, struct walk *w)
 		return short_of(skb, w, w->off, sizeof(*h) + 1, w->end, KIND_LISP);
 	if (p[8] >> 4 != 4 && p[8] >> 4 != 6)
 		return suspect(w);
-	return tunnel(w, KIND_LISP, bpf_ntohl(h->instance) >> 8, h->flags & LISP_I, w->off + sizeof(*h), w->end,
-		      PAYLOAD_IP);
+	return tunnel(w, KIND_LISP, bpf_ntohl(h->instance) >> 8, h->flags & LISP_I,
+		      w->off + sizeof(*h), w->end, PAYLOAD_IP);
 }
 
 /* Ethernet in IP, RFC 3378: version 3, then the frame. */
@@ -339,7 +349,8 @@ static __always_inline __u32 ayiya(struct __sk_buff *skb, struct walk *w)
 	return tunnel_of(w, KIND_AYIYA, 0, 0, INNER_REASON | REASON_NONE);
 }
 
-/* WireGuard: message types and their lengths, if all of it is there; only the outermost, its inside is encrypted. */
+/* WireGuard: message types and their lengths, if all of it is there; only the outermost, its inside
+ * is encrypted. */
 static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 size = w->end - w->off;
@@ -353,7 +364,8 @@ static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 		return suspect(w);
 	if (w->flags & WALK_CUT ? p[0] < 1 || p[0] > 4 :
 				  !(p[0] == 1 && size == 148) && !(p[0] == 2 && size == 92) &&
-					  !(p[0] == 3 && size == 64) && !(p[0] == 4 && size >= 32 && size % 16 == 0))
+					  !(p[0] == 3 && size == 64) &&
+					  !(p[0] == 4 && size >= 32 && size % 16 == 0))
 		return suspect(w);
 	return tunnel_of(w, KIND_WIREGUARD, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }

@@ -87,7 +87,8 @@ static __always_inline struct cpu *this_cpu(void)
 }
 
 /* The packet is in no row: into the books. */
-static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w, __u32 reason)
+static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w,
+				__u32 reason)
 {
 	struct weight weight = weigh(skb, w);
 
@@ -127,7 +128,8 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 }
 
 /* Link headers, IP, transport: one layer of the packet, up to the next tunnel's payload. */
-static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 proto)
+static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				   __u32 proto)
 {
 	__u32 v, ip_proto;
 
@@ -139,11 +141,14 @@ static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 
 				return inside_is(w, INNER_REASON | REASON_NONE);
 			return lacking(skb, w, off, 1, end, STATE_HEADERS);
 		}
-		proto = *nibble >> 4 == 4 ? ETHERTYPE_IP : *nibble >> 4 == 6 ? ETHERTYPE_IPV6 : PAYLOAD_UNKNOWN;
+		proto = *nibble >> 4 == 4 ? ETHERTYPE_IP :
+			*nibble >> 4 == 6 ? ETHERTYPE_IPV6 :
+					    PAYLOAD_UNKNOWN;
 	} else {
 		v = ethernet(skb, w, &off, end, &proto, INLINE_TAGS, STATE_HEADERS);
 		if (unlikely(v))
-			return w->depth && off == end ? inside_is(w, INNER_REASON | REASON_NONE) : v;
+			return w->depth && off == end ? inside_is(w, INNER_REASON | REASON_NONE) :
+							v;
 	}
 	if (likely(proto == ETHERTYPE_IP)) {
 		v = ip4_header(skb, w, &off, &end, &ip_proto, STATE_HEADERS);
@@ -201,7 +206,8 @@ static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u3
 }
 
 /* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
-static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off, __u32 end, __u32 proto)
+static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off,
+				 __u32 end, __u32 proto)
 {
 	struct level l = { .at = packet(skb) + off, .left = end - off };
 	struct cpu *c = this_cpu();
@@ -218,7 +224,9 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 				return TC_ACT_UNSPEC;
 			}
 		} else if (quick_tunnel(skb, &l, &o)) {
-			struct around a = { .pair6 = w->outer, .pair4 = l.pair[0], .v6 = l.v6, .depth = 1 };
+			struct around a = {
+				.pair6 = w->outer, .pair4 = l.pair[0], .v6 = l.v6, .depth = 1
+			};
 			__u64 nothing = c->nothing;
 
 			if (l.v6) {
@@ -228,8 +236,8 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 				w->outer[3] = l.pair[3];
 			}
 			/*
-			 * With nothing added the verifier no longer knows how this was reached: it checks
-			 * what follows once, not once for each way that leads here.
+			 * With nothing added the verifier no longer knows how this was reached: it
+			 * checks what follows once, not once for each way that leads here.
 			 */
 			a.tunnel[0] = o.tunnel + nothing;
 			a.tunnel[1] = 0;
@@ -240,8 +248,9 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			l.at = packet(skb) + off;
 			l.left = end - off;
 			if (likely(quick_level(skb, &l, proto, 0)) && likely(quick_leaf(&l)))
-				return quick_row(skb, c, hook, frame, &a, &l) ? TC_ACT_UNSPEC :
-										quick_make(skb, c, hook, frame, &a, &l);
+				return quick_row(skb, c, hook, frame, &a, &l) ?
+					       TC_ACT_UNSPEC :
+					       quick_make(skb, c, hook, frame, &a, &l);
 			begin(w, hook, frame);
 			w->depth = 1;
 			w->tunnel[0] = a.tunnel[0];
@@ -316,10 +325,12 @@ STATE(state_layer)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
 	if (w->depth && !(w->flags & WALK_FIRST) && w->off <= MAX_HEADERS && !is_super(skb)) {
-		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS), .left = w->end - w->off };
-		struct around a = {
-			.pair6 = w->outer, .pair4 = w->outer[0], .v6 = w->flags & WALK_OUTER6, .depth = w->depth
-		};
+		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS),
+				   .left = w->end - w->off };
+		struct around a = { .pair6 = w->outer,
+				    .pair4 = w->outer[0],
+				    .v6 = w->flags & WALK_OUTER6,
+				    .depth = w->depth };
 		struct outside o;
 
 		if (quick_level(skb, &l, w->proto, 0)) {
@@ -331,7 +342,8 @@ STATE(state_layer)
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o)) {
 				w->depth++;
 				w->flags |= WALK_NARROW;
-				w->tunnel[1] = o.tunnel + (o.tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
+				w->tunnel[1] =
+					o.tunnel + (o.tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
 				w->off = l.at - packet(skb);
 				w->end = w->off + l.left;
 				w->proto = o.proto;

@@ -102,9 +102,9 @@ enum cell {
 	CELL_COUNTED,
 	CELL_STOP, /* + enum stop */
 	CELL_SUSPECT = CELL_STOP + STOPS,
-	CELL_OVERFLOW,			   /* + direction, + 2 for fragments: no room for a row (also in counted) */
+	CELL_OVERFLOW, /* + direction, + 2 for fragments: no room for a row (also in counted) */
 	CELL_FRAGMENT = CELL_OVERFLOW + 4, /* fragments of outer packets (also in counted) */
-	CELLS = 16,			   /* a power of two, so that an index is bounded by a mask */
+	CELLS = 16, /* a power of two, so that an index is bounded by a mask */
 };
 
 enum hook { HOOK_RX, HOOK_TX, HOOKS };
@@ -156,16 +156,18 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 };
 
 /*
- * Slots, in groups of 8. A group's tags, one byte for each slot, say what the slots hold: nothing, a
- * row whose key is being written, one that is ageing (user space moves its counts to an aged row of
- * `others`), or a row, by seven bits of its key's hash. Every tag but the free one has its lowest
- * bit set: whoever sets it first has claimed the slot. Two CPUs may make a row for the same key at
- * once: readers add equal keys up.
+ * Slots, in groups of 8. A group's tags, one byte for each slot, say what the slots hold: nothing,
+ * a row whose key is being written, one that is ageing (user space moves its counts to an aged row
+ * of `others`), or a row, by seven bits of its key's hash. Every tag but the free one has its
+ * lowest bit set: whoever sets it first has claimed the slot. Two CPUs may make a row for the same
+ * key at once: readers add equal keys up.
  */
 #define GROUP  8 /* slots whose tags are one word */
 #define GROUPS 6 /* groups that are looked at for a key */
 
-#define TURNS		    32 /* in a jiffy: from then on every CPU counts in a slot of its own, and no CPU is last */
+#define TURNS                                                                                    \
+	32 /* in a jiffy: from then on every CPU counts in a slot of its own, and no CPU is last \
+	    */
 #define TURN(cpu, n, jiffy) ((cpu) | (__u32)(n) << 16 | (__u32)(jiffy) << 22)
 
 #define TAG_FREE   0

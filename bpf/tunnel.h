@@ -12,16 +12,18 @@
  * A tunnel's header in UDP is not at hand: where the datagram is too short for it, this is other
  * traffic on the tunnel's port.
  */
-static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size, __u32 end,
-				      __u32 state)
+static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
+				      __u32 end, __u32 state)
 {
 	if (off + size > end && !(w->flags & WALK_CUT))
 		return suspect(w);
 	return lacking(skb, w, off, size, end, state);
 }
 
-/* VXLAN, RFC 7348: the I flag must be set; a receiver ignores every reserved bit. off: the header. */
-static __always_inline __u32 vxlan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
+/* VXLAN, RFC 7348: the I flag must be set; a receiver ignores every reserved bit. off: the header.
+ */
+static __always_inline __u32 vxlan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				   __u32 state)
 {
 	struct vxlan *h = bytes_at(skb, off, sizeof(*h), end);
 
@@ -29,11 +31,13 @@ static __always_inline __u32 vxlan(struct __sk_buff *skb, struct walk *w, __u32 
 		return short_of(skb, w, off, sizeof(*h), end, state);
 	if (unlikely(!(h->flags & VXLAN_I)))
 		return suspect(w);
-	return tunnel(w, KIND_VXLAN, bpf_ntohl(h->vni) >> 8, 1, off + sizeof(*h), end, ETHERTYPE_TEB);
+	return tunnel(w, KIND_VXLAN, bpf_ntohl(h->vni) >> 8, 1, off + sizeof(*h), end,
+		      ETHERTYPE_TEB);
 }
 
 /* Geneve, RFC 8926: version 0; options are skipped by length, whatever their critical bits say. */
-static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
+static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				    __u32 state)
 {
 	struct geneve *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 size;
@@ -43,14 +47,16 @@ static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32
 	size = sizeof(*h) + (h->version_optlen & 0x3f) * 4;
 	if (unlikely(h->version_optlen >> 6 || (off + size > end && !(w->flags & WALK_CUT))))
 		return suspect(w);
-	return tunnel(w, KIND_GENEVE, bpf_ntohl(h->vni) >> 8, 1, off + size, end, bpf_ntohs(h->type));
+	return tunnel(w, KIND_GENEVE, bpf_ntohl(h->vni) >> 8, 1, off + size, end,
+		      bpf_ntohs(h->type));
 }
 
 /*
  * GTP-U version 1, 3GPP TS 29.281, section 5: a T-PDU without options; with options it is
  * STATE KIND_GTPU's. Signalling is plain traffic of the tunnel's endpoints.
  */
-static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
+static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				  __u32 state)
 {
 	struct gtpu *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 stop;
@@ -82,7 +88,8 @@ static __always_inline __u32 port_entry(__be16 port)
  * UDP, RFC 768. The port table says whether a tunnel may be behind it; only then does the length
  * matter. walk.ip_proto is UDP. off: the header.
  */
-static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
+static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				 __u32 state)
 {
 	struct udp *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 port, length;
@@ -121,7 +128,8 @@ static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 of
  * GRE version 0, RFC 2784 and 2890, with IP or Ethernet inside. Anything else of GRE, or in it,
  * is STATE KIND_GRE's. off: the header.
  */
-static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 state)
+static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				 __u32 state)
 {
 	struct gre *h = bytes_at(skb, off, sizeof(*h), end);
 	__u32 flags, type, size, id = 0;
@@ -148,13 +156,16 @@ static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 of
 	size += flags & GRE_SEQ ? 4 : 0;
 	if (unlikely(off + size > end))
 		return lacking(skb, w, off, size, end, state);
-	return tunnel(w, type == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, id, flags & GRE_KEY, off + size, end, type);
+	return tunnel(w, type == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, id, flags & GRE_KEY,
+		      off + size, end, type);
 }
 
-/* IP in IP, RFC 2003, 2473, 4213; behind a segment routing or authentication header it is theirs. */
+/* IP in IP, RFC 2003, 2473, 4213; behind a segment routing or authentication header it is theirs.
+ */
 static __always_inline __u32 ip_in_ip(struct walk *w, __u32 off, __u32 end, int v6)
 {
-	__u32 kind = w->flags & WALK_HERE6 ? (v6 ? KIND_6IN6 : KIND_4IN6) : (v6 ? KIND_6IN4 : KIND_IPIP);
+	__u32 kind = w->flags & WALK_HERE6 ? (v6 ? KIND_6IN6 : KIND_4IN6) :
+					     (v6 ? KIND_6IN4 : KIND_IPIP);
 
 	if (unlikely(w->flags & (WALK_SRH | WALK_AH)))
 		kind = w->flags & WALK_AH ? KIND_AH : KIND_SRV6;
@@ -165,8 +176,8 @@ static __always_inline __u32 ip_in_ip(struct walk *w, __u32 off, __u32 end, int 
  * What follows an IP header. off: behind it. Ends in the next layer when a tunnel was found, a
  * rare tunnel's state, or the end: everything that was to be read is read.
  */
-static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end, __u32 proto,
-				       __u32 state)
+static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				       __u32 proto, __u32 state)
 {
 	w->ip_proto = proto;
 	w->off = off;
@@ -196,7 +207,8 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 			return VERDICT_END;
 		return tunnel(w, KIND_SRV6, 0, 0, off, end, ETHERTYPE_TEB);
 	case PROTO_ESP:
-		return w->depth ? VERDICT_END : tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
+		return w->depth ? VERDICT_END :
+				  tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 	case PROTO_AH:
 	case PROTO_HOPOPTS:
 	case PROTO_ROUTING:

@@ -30,7 +30,8 @@ enum state {
 	STATE_HEADERS,	  /* link headers, IP, transport and the common tunnels */
 	STATE_LINK,	  /* MPLS, PPPoE, PBB, NSH, PPP ... between the link header and IP */
 	STATE_EXT,	  /* IPv6 extension headers, AH */
-	STATE_TRANSPORT,  /* what STATE_HEADERS does behind IP, for those who got there another way */
+	STATE_TRANSPORT,  /* what STATE_HEADERS does behind IP, for those who got there another way
+			   */
 	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
 	STATE_PULL,	  /* the head is too short: make more of it linear, run the state again */
 	STATE_END,	  /* the walk is over: a row, or a stop for the reason in walk.verdict */
@@ -46,20 +47,22 @@ enum state {
 #define STOP(reason) (VERDICT_STOP + STOP_##reason)
 
 /* walk.flags */
-#define WALK_OUTER6  0x01   /* the outermost pair is IPv6 */
-#define WALK_INNER6  0x02   /* the inner pair is */
-#define WALK_INNER   0x04   /* there is an inner pair */
-#define WALK_CUT     0x08   /* lengths may point behind the end: the frame is short or a fragment */
-#define WALK_NARROW  0x10   /* end was set by a length field */
-#define WALK_FIRST   0x20   /* the outer packet is a first fragment */
-#define WALK_SRH     0x40   /* a segment routing header stands before what follows */
-#define WALK_AH	     0x80   /* an authentication header does */
-#define WALK_LAST    0x100  /* the inner packet is a later fragment: nothing behind IP is read */
-#define WALK_SUSPECT 0x200  /* a tunnel's port without its header */
-#define WALK_HERE6   0x400  /* the IP header in hand is IPv6 */
-#define WALK_JUMBO   0x800  /* there is a jumbo payload option: BIG TCP's, where segments are still one packet */
-#define WALK_LATER   0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
-#define WALK_LEVEL   (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
+#define WALK_OUTER6  0x01  /* the outermost pair is IPv6 */
+#define WALK_INNER6  0x02  /* the inner pair is */
+#define WALK_INNER   0x04  /* there is an inner pair */
+#define WALK_CUT     0x08  /* lengths may point behind the end: the frame is short or a fragment */
+#define WALK_NARROW  0x10  /* end was set by a length field */
+#define WALK_FIRST   0x20  /* the outer packet is a first fragment */
+#define WALK_SRH     0x40  /* a segment routing header stands before what follows */
+#define WALK_AH	     0x80  /* an authentication header does */
+#define WALK_LAST    0x100 /* the inner packet is a later fragment: nothing behind IP is read */
+#define WALK_SUSPECT 0x200 /* a tunnel's port without its header */
+#define WALK_HERE6   0x400 /* the IP header in hand is IPv6 */
+#define WALK_JUMBO                                                                               \
+	0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet \
+	       */
+#define WALK_LATER 0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
+#define WALK_LEVEL (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 struct walk {
 	__u32 off;   /* next byte to read, from the start of the frame */
@@ -93,7 +96,8 @@ struct weight {
 	__u64 bytes;
 };
 
-/* What one CPU needs: its share of the books, and the walk in hand while it goes from state to state. */
+/* What one CPU needs: its share of the books, and the walk in hand while it goes from state to
+ * state. */
 struct cpu {
 	struct cell_count books[HOOKS * CELLS];
 	struct walk walk;
@@ -113,22 +117,24 @@ const volatile __u8 cfg_skb;	 /* count skbs, not the packets on the wire */
 const volatile __u8 cfg_plain;	 /* make rows of packets without a tunnel */
 const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
 
-/* What each UDP port, as it is on the wire, means: enum kind with PORT_ flags; may change while we run. */
+/* What each UDP port, as it is on the wire, means: enum kind with PORT_ flags; may change while we
+ * run. */
 __u8 port_kind[65536] SEC(".data.ports");
 
 /*
  * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be
  * zero-extended, and the verifier then no longer knows them for pointers.
  */
-#define PACKET(name, field)                                                                            \
-	static __always_inline void *name(struct __sk_buff *skb)                                       \
-	{                                                                                              \
-		void *p;                                                                               \
-                                                                                                       \
-		asm volatile("%[p] = *(u32 *)(%[skb] + %[at])"                                         \
-			     : [p] "=r"(p)                                                             \
-			     : [skb] "r"(skb), [at] "i"(__builtin_offsetof(struct __sk_buff, field))); \
-		return p;                                                                              \
+#define PACKET(name, field)                                                                       \
+	static __always_inline void *name(struct __sk_buff *skb)                                  \
+	{                                                                                         \
+		void *p;                                                                          \
+                                                                                                  \
+		asm volatile(                                                                     \
+			"%[p] = *(u32 *)(%[skb] + %[at])"                                         \
+			: [p] "=r"(p)                                                             \
+			: [skb] "r"(skb), [at] "i"(__builtin_offsetof(struct __sk_buff, field))); \
+		return p;                                                                         \
 	}
 PACKET(packet, data)
 PACKET(packet_end, data_end)
@@ -139,7 +145,8 @@ static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 si
 	void *data = packet(skb);
 
 	if (!__builtin_constant_p(off))
-		barrier_var(off); /* the verifier has to see the checks on the register that is used */
+		barrier_var(
+			off); /* the verifier has to see the checks on the register that is used */
 	if (off > MAX_HEADERS || off + size > end)
 		return NULL;
 	if (data + off + size > packet_end(skb))
@@ -151,11 +158,12 @@ static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 si
  * Why [off, off + size) is not at hand: the declared lengths leave it out (a contradiction,
  * unless the frame is known to be cut), it is not linear yet, or it was never there.
  */
-static __always_inline __u32 lacking(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size, __u32 end,
-				     __u32 state)
+static __always_inline __u32 lacking(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
+				     __u32 end, __u32 state)
 {
 	if (off + size > end)
-		return (w->flags & WALK_NARROW) && !(w->flags & WALK_CUT) ? STOP(MALFORMED) : STOP(TRUNCATED);
+		return (w->flags & WALK_NARROW) && !(w->flags & WALK_CUT) ? STOP(MALFORMED) :
+									    STOP(TRUNCATED);
 	if (off > MAX_HEADERS)
 		return STOP(TOO_DEEP);
 	if (cfg_replay || off + size > skb->len || w->pulls >= MAX_PULLS)
@@ -203,7 +211,8 @@ static __always_inline __u32 push(struct walk *w, __u32 kind, __u32 id, int has_
 }
 
 /* A tunnel whose payload, an EtherType's, starts at off. */
-static __always_inline __u32 tunnel(struct walk *w, __u32 kind, __u32 id, int has_id, __u32 off, __u32 end, __u32 proto)
+static __always_inline __u32 tunnel(struct walk *w, __u32 kind, __u32 id, int has_id, __u32 off,
+				    __u32 end, __u32 proto)
 {
 	__u32 v = push(w, kind, id, has_id);
 
@@ -219,7 +228,8 @@ static __always_inline __u32 inside_is(struct walk *w, __u32 what)
 }
 
 /* A tunnel whose inside cannot be read, or that carries nothing. */
-static __always_inline __u32 tunnel_of(struct walk *w, __u32 kind, __u32 id, int has_id, __u32 inside)
+static __always_inline __u32 tunnel_of(struct walk *w, __u32 kind, __u32 id, int has_id,
+				       __u32 inside)
 {
 	__u32 v = push(w, kind, id, has_id);
 

@@ -16,7 +16,8 @@ use tmon::{
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |i: usize, default: u32| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    let number =
+        |i: usize, default: u32| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (hosts, networks, inner) = (number(0, 9), number(1, 4), number(2, 1));
     let opts = Options {
         start: Start { title: "faux".to_owned(), ..Start::default() },
@@ -38,7 +39,10 @@ fn main() -> anyhow::Result<()> {
             let wave = (now / 17.0 + *phase).sin().max(-0.8) + 0.9;
             let bytes = (*weight * wave * (now - before)) as u64;
             let reply = bytes / (3 + place as u64 % 5);
-            let sent = [Count { packets: bytes / 900 + 1, bytes }, Count { packets: reply / 300 + 1, bytes: reply }];
+            let sent = [
+                Count { packets: bytes / 900 + 1, bytes },
+                Count { packets: reply / 300 + 1, bytes: reply },
+            ];
             flow.counters.cells[1][0] += sent[0];
             flow.counters.cells[0][1] += sent[1];
             books.counted[1] += sent[0];
@@ -87,7 +91,9 @@ fn flows(hosts: u32, networks: u32, inner: u32) -> Vec<(Flow, f64, f64)> {
                 let net = random(u64::from(networks)) as u32;
                 let inner = match random(20) {
                     0 => Inner::Proto(InnerProto(0x0806)),
-                    _ => Inner::Pair(Pair { first: client(net, a + i), second: client(net, b + i) }),
+                    _ => {
+                        Inner::Pair(Pair { first: client(net, a + i), second: client(net, b + i) })
+                    }
                 };
                 let key = Key {
                     outer: Some(Pair { first: host(a), second: host(b) }),

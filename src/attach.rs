@@ -97,16 +97,29 @@ impl Attachment {
     ///
     /// # Errors
     /// As [`Attachment::new`].
-    pub fn lasting(program: &Program, ifindex: u32, place: &Place, want: Want) -> Result<Attachment> {
+    pub fn lasting(
+        program: &Program,
+        ifindex: u32,
+        place: &Place,
+        want: Want,
+    ) -> Result<Attachment> {
         place.run(move || remove_lasting(ifindex))??;
         Self::make(program, ifindex, place, want, true)
     }
 
-    fn make(program: &Program, ifindex: u32, place: &Place, want: Want, lasting: bool) -> Result<Attachment> {
+    fn make(
+        program: &Program,
+        ifindex: u32,
+        place: &Place,
+        want: Want,
+        lasting: bool,
+    ) -> Result<Attachment> {
         let programs = numbers(program)?;
         let [rx, tx] = HOOKS.map(|h| program.entry(h).try_clone_to_owned());
         let entries = [rx?, tx?];
-        let made = move || Ok::<_, anyhow::Error>((attach(&entries, ifindex, want, lasting)?, friends(ifindex)));
+        let made = move || {
+            Ok::<_, anyhow::Error>((attach(&entries, ifindex, want, lasting)?, friends(ifindex)))
+        };
         let (hooks, friends) = place.run(made)??;
         Ok(Attachment { place: place.clone(), ifindex, programs, friends, hooks })
     }
@@ -131,7 +144,12 @@ impl Attachment {
     ///
     /// # Errors
     /// The kernel does not say.
-    pub fn found(program: &Program, ifindex: u32, place: &Place, links: Option<[OwnedFd; 2]>) -> Result<Attachment> {
+    pub fn found(
+        program: &Program,
+        ifindex: u32,
+        place: &Place,
+        links: Option<[OwnedFd; 2]>,
+    ) -> Result<Attachment> {
         let programs = numbers(program)?;
         let hooks = match links {
             Some(links) => Hooks::Tcx(links),
@@ -139,7 +157,9 @@ impl Attachment {
                 let all = Netlink::open_inside(place)?.filters(ifindex)?;
                 let filters = HOOKS.map(|hook| {
                     let program = Some(programs[hook as usize]);
-                    let found = all.iter().find(|f| is_lasting(f) && (f.hook, f.program) == (hook, program));
+                    let found = all
+                        .iter()
+                        .find(|f| is_lasting(f) && (f.hook, f.program) == (hook, program));
                     // One that is not there is like no other.
                     found.map_or(Filter { hook, handle: 0, priority: 0, program }, Filter::of)
                 });
@@ -174,7 +194,10 @@ impl Attachment {
         for (hook, id) in HOOKS.into_iter().zip(self.programs) {
             // A kernel without tcx has nothing there.
             let there = self.place.run(move || tcx_programs(hook, ifindex))?.unwrap_or_default();
-            let rivals = there.iter().take_while(|other| **other != id).filter(|other| !self.friends.contains(other) && !is_tmon(**other));
+            let rivals = there
+                .iter()
+                .take_while(|other| **other != id)
+                .filter(|other| !self.friends.contains(other) && !is_tmon(**other));
             before.extend(rivals.map(|other| format!("{} on tcx {}", shown(*other), side(hook))));
         }
         Ok(Standing::There(before))
@@ -223,10 +246,16 @@ fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want, lasting: bool) -> R
 
 fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
     match e.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => anyhow!("not allowed to attach to its {hook} hook: run as root, or give tmon CAP_NET_ADMIN"),
+        Some(libc::EPERM | libc::EACCES) => anyhow!(
+            "not allowed to attach to its {hook} hook: run as root, or give tmon CAP_NET_ADMIN"
+        ),
         Some(libc::ENODEV) => anyhow!("the interface went away: `ip link` lists those there are"),
-        Some(libc::ENOENT) if hook == "clsact" => anyhow!("this kernel has no classifier for BPF: load or build its cls_bpf"),
-        _ => anyhow!("its {hook} hook does not take our program ({e}): `tmon check` says what this kernel has"),
+        Some(libc::ENOENT) if hook == "clsact" => {
+            anyhow!("this kernel has no classifier for BPF: load or build its cls_bpf")
+        }
+        _ => anyhow!(
+            "its {hook} hook does not take our program ({e}): `tmon check` says what this kernel has"
+        ),
     }
 }
 
@@ -244,12 +273,19 @@ fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd>
         ..Default::default()
     };
     // Behind those that let every packet pass as we do, so that none of us seems to hide any.
-    if let Some(last) = tcx_programs(hook, ifindex).unwrap_or_default().into_iter().take_while(|id| is_tmon(*id)).last() {
+    if let Some(last) = tcx_programs(hook, ifindex)
+        .unwrap_or_default()
+        .into_iter()
+        .take_while(|id| is_tmon(*id))
+        .last()
+    {
         opts.flags = BPF_F_AFTER | BPF_F_ID;
         opts.__bindgen_anon_1.tcx.relative_id = last;
     }
     // SAFETY: opts lives until the call returns.
-    let fd = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, tcx_kind(hook), &opts) };
+    let fd = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, tcx_kind(hook), &opts)
+    };
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }
@@ -278,7 +314,11 @@ pub fn tcx_programs(hook: Hook, ifindex: u32) -> io::Result<Vec<u32>> {
 
 /// The programs on both tcx hooks that are known to be tmon's.
 fn friends(ifindex: u32) -> Vec<u32> {
-    HOOKS.into_iter().flat_map(|hook| tcx_programs(hook, ifindex).unwrap_or_default()).filter(|id| is_tmon(*id)).collect()
+    HOOKS
+        .into_iter()
+        .flat_map(|hook| tcx_programs(hook, ifindex).unwrap_or_default())
+        .filter(|id| is_tmon(*id))
+        .collect()
 }
 
 /// What a program is called, by its number. Only CAP_SYS_ADMIN may ask.
@@ -290,7 +330,8 @@ fn name(id: u32) -> Option<String> {
     }
     // SAFETY: a descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let bytes: Vec<u8> = describe(fd.as_fd()).ok()?.name.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
+    let bytes: Vec<u8> =
+        describe(fd.as_fd()).ok()?.name.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
     String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
 }
 
@@ -301,7 +342,10 @@ pub fn is_tmon(id: u32) -> bool {
 
 /// A program as one speaks of it: by its name and number, where the name may be known.
 pub fn shown(id: u32) -> String {
-    name(id).map_or_else(|| format!("BPF program {id}"), |name| format!("BPF program {} ({id})", sanitize(&name)))
+    name(id).map_or_else(
+        || format!("BPF program {id}"),
+        |name| format!("BPF program {} ({id})", sanitize(&name)),
+    )
 }
 
 /// What the kernel says about a program.
@@ -309,7 +353,8 @@ pub(crate) fn describe(program: BorrowedFd<'_>) -> io::Result<libbpf_sys::bpf_pr
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: info is as long as size says; zeroed, so that the kernel copies nothing else out.
-    let e = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut size) };
+    let e =
+        unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut size) };
     if e != 0 { Err(io::Error::from_raw_os_error(-e)) } else { Ok(info) }
 }
 
@@ -397,7 +442,8 @@ impl Clsact {
         let handle = if lasting {
             first | LASTING
         } else {
-            let taken = (first..first + OWNERS).find_map(|handle| Some((handle, alive(ifindex, handle)?)));
+            let taken =
+                (first..first + OWNERS).find_map(|handle| Some((handle, alive(ifindex, handle)?)));
             let (handle, token) = taken.context("too many tmon watch it already")?;
             own._alive = Some(token);
             handle
@@ -420,7 +466,14 @@ impl Clsact {
         for own in &self.filters {
             let at = all.iter().position(|f| own.is(f))?;
             let rivals = all[..at].iter().filter(|f| f.hook == own.hook && !is_ours(f));
-            before.extend(rivals.map(|f| format!("a {} filter of priority {} on {}", sanitize(&f.kind), f.priority, side(f.hook))));
+            before.extend(rivals.map(|f| {
+                format!(
+                    "a {} filter of priority {} on {}",
+                    sanitize(&f.kind),
+                    f.priority,
+                    side(f.hook)
+                )
+            }));
         }
         Some(before)
     }
@@ -441,7 +494,9 @@ impl Clsact {
 
 /// Some tmon's, by its handle; and it has not been replaced by another's.
 pub fn is_ours(f: &netlink::Filter) -> bool {
-    f.kind == "bpf" && f.name.starts_with("tmon_") && f.handle & !(LASTING | MADE_QDISC | (OWNERS - 1)) == HANDLES
+    f.kind == "bpf"
+        && f.name.starts_with("tmon_")
+        && f.handle & !(LASTING | MADE_QDISC | (OWNERS - 1)) == HANDLES
 }
 
 fn is_lasting(f: &netlink::Filter) -> bool {
@@ -453,9 +508,11 @@ fn is_lasting(f: &netlink::Filter) -> bool {
 /// # Errors
 /// The kernel does not say what there is.
 pub fn remove_lasting(ifindex: u32) -> Result<()> {
-    let filters: Vec<_> = Netlink::open()?.filters(ifindex)?.into_iter().filter(is_lasting).collect();
+    let filters: Vec<_> =
+        Netlink::open()?.filters(ifindex)?.into_iter().filter(is_lasting).collect();
     let made_qdisc = filters.iter().any(|f| f.handle & MADE_QDISC != 0);
-    Clsact { filters: filters.iter().map(Filter::of).collect(), made_qdisc, ..Clsact::default() }.remove(ifindex)
+    Clsact { filters: filters.iter().map(Filter::of).collect(), made_qdisc, ..Clsact::default() }
+        .remove(ifindex)
 }
 
 fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf_tc_hook {
@@ -501,7 +558,8 @@ impl Filter {
         let mut last = libc::EINVAL;
         for priority in PRIORITIES {
             let filter = Filter { hook, handle, priority, program: id };
-            let mut opts = libbpf_sys::bpf_tc_opts { prog_fd: program.as_raw_fd(), ..filter.opts() };
+            let mut opts =
+                libbpf_sys::bpf_tc_opts { prog_fd: program.as_raw_fd(), ..filter.opts() };
             // SAFETY: both live until the call returns.
             match -unsafe { libbpf_sys::bpf_tc_attach(&filter.point(ifindex), &mut opts) } {
                 0 => return Ok(filter),
@@ -515,7 +573,8 @@ impl Filter {
 
     /// Whether it is this one, with our program in it.
     fn is(&self, f: &netlink::Filter) -> bool {
-        (self.hook, self.handle, self.priority, self.program) == (f.hook, f.handle, f.priority, f.program)
+        (self.hook, self.handle, self.priority, self.program)
+            == (f.hook, f.handle, f.priority, f.program)
     }
 
     fn remove(&self, ifindex: u32) {

@@ -95,8 +95,13 @@ impl Port {
 
     fn entry(self) -> u8 {
         // These tunnels' servers answer from the port.
-        let either = matches!(self.kind, Kind::Teredo | Kind::Ayiya | Kind::L2tp | Kind::Wireguard | Kind::Esp);
-        self.kind.number() | if either { PORT_EITHER } else { 0 } | if self.fou { PORT_FOU } else { 0 }
+        let either = matches!(
+            self.kind,
+            Kind::Teredo | Kind::Ayiya | Kind::L2tp | Kind::Wireguard | Kind::Esp
+        );
+        self.kind.number()
+            | if either { PORT_EITHER } else { 0 }
+            | if self.fou { PORT_FOU } else { 0 }
     }
 }
 
@@ -174,7 +179,14 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// A whole Ethernet frame.
     pub fn ethernet(data: &'a [u8]) -> Self {
-        Packet { data, wire_len: data.len() as u32, start: Start::Ethernet, link_len: 0, gso_segs: 0, gso_size: 0 }
+        Packet {
+            data,
+            wire_len: data.len() as u32,
+            start: Start::Ethernet,
+            link_len: 0,
+            gso_segs: 0,
+            gso_size: 0,
+        }
     }
 }
 
@@ -233,7 +245,14 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
     }
     let key = 0u32;
     // SAFETY: one value per possible CPU, each padded to 8 bytes.
-    let e = unsafe { libbpf_sys::bpf_map_update_elem(map.as_raw_fd(), ptr::from_ref(&key).cast(), values.as_ptr().cast(), 0) };
+    let e = unsafe {
+        libbpf_sys::bpf_map_update_elem(
+            map.as_raw_fd(),
+            ptr::from_ref(&key).cast(),
+            values.as_ptr().cast(),
+            0,
+        )
+    };
     ensure!(e == 0, "begin new books: {}", io::Error::from_raw_os_error(-e));
     Ok(())
 }
@@ -243,7 +262,8 @@ fn random_seed() -> Result<[u64; 12]> {
     // SAFETY: the buffer is as long as is said.
     let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
     if got != size_of_val(&seed) as isize {
-        return Err(io::Error::last_os_error()).context("get random numbers for the hash of the flow table");
+        return Err(io::Error::last_os_error())
+            .context("get random numbers for the hash of the flow table");
     }
     Ok(seed)
 }
@@ -254,19 +274,28 @@ impl Program {
         libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
         SAID.take();
         let mut storage = MaybeUninit::uninit();
-        let mut open = TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
+        let mut open =
+            TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
         let (rows, others) = (groups(config.rows), groups((config.rows / 16).max(256)));
         let seed = config.seed.map_or_else(random_seed, Ok)?;
-        let cfg = open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
+        let cfg =
+            open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
         cfg.cfg_l3 = config.l3.into();
         cfg.cfg_replay = config.replay.into();
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();
-        cfg.cfg_preempt = std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT")).into();
+        cfg.cfg_preempt =
+            std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT")).into();
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
         cfg.cfg_seed = seed;
-        let table = &mut open.maps.data_ports_data.as_deref_mut().context("the BPF object has no port table")?.port_kind;
-        let default = DEFAULT_PORTS.iter().map(|(kind, port)| Port { kind: *kind, fou: false, port: *port });
+        let table = &mut open
+            .maps
+            .data_ports_data
+            .as_deref_mut()
+            .context("the BPF object has no port table")?
+            .port_kind;
+        let default =
+            DEFAULT_PORTS.iter().map(|(kind, port)| Port { kind: *kind, fou: false, port: *port });
         for port in default.chain(config.ports.iter().copied()) {
             table[port.place()] = port.entry();
         }
@@ -327,15 +356,21 @@ impl Program {
     /// # Errors
     /// One is not there, or is not what this version knows.
     pub(crate) fn from_objects(get: impl Fn(&str) -> Result<OwnedFd>) -> Result<Program> {
-        let table = |name: &str| Ok::<_, anyhow::Error>([get(name)?, get(&format!("{name}_tags"))?]);
+        let table =
+            |name: &str| Ok::<_, anyhow::Error>([get(name)?, get(&format!("{name}_tags"))?]);
         let tables = [table("rows4")?, table("rows6")?, table("others")?];
         let cpus = get("cpus")?;
         let mut info = libbpf_sys::bpf_map_info::default();
         let mut len = size_of_val(&info) as u32;
         // SAFETY: the kernel writes at most `len` bytes of plain numbers.
-        let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(cpus.as_raw_fd(), &mut info, &mut len) };
+        let e =
+            unsafe { libbpf_sys::bpf_map_get_info_by_fd(cpus.as_raw_fd(), &mut info, &mut len) };
         let known = size_of::<types::cpu>();
-        ensure!(e == 0 && info.value_size as usize == known, "the books have {} bytes, not {known}", info.value_size);
+        ensure!(
+            e == 0 && info.value_size as usize == known,
+            "the books have {} bytes, not {known}",
+            info.value_size
+        );
         let ports_map = get("ports")?;
         Ok(Program {
             ingress: get("ingress")?,
@@ -402,7 +437,13 @@ impl Program {
         let mut skb: types::__sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
         skb.gso_segs = packet.gso_segs.into();
         skb.gso_size = packet.gso_size.into();
-        skb.cb = [packet.wire_len.saturating_add(packet.link_len), 0, off as u32, proto, packet.wire_len];
+        skb.cb = [
+            packet.wire_len.saturating_add(packet.link_len),
+            0,
+            off as u32,
+            proto,
+            packet.wire_len,
+        ];
         test_run(self.entry(hook), &buffer[..off + caught], Some(&mut skb), 1).map(|r| r.0)
     }
 
@@ -432,7 +473,8 @@ impl Program {
     /// # Errors
     /// The kernel has no way to wait for the programs that are running: nothing has changed.
     pub fn age(&self, idle: Duration) -> Result<usize> {
-        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context("ask for the length of a jiffy")?;
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+            .context("ask for the length of a jiffy")?;
         let (now, _) = test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1)?;
         let jiffies = idle.as_nanos() / u128::from(tick.num_nanoseconds().unsigned_abs().max(1));
         self.tables.age(now as u32, jiffies.min(i32::MAX as u128) as u32)
@@ -446,7 +488,11 @@ impl Program {
         let key = 0u32;
         // SAFETY: the kernel writes one value per possible CPU, each padded to 8 bytes.
         let e = unsafe {
-            libbpf_sys::bpf_map_lookup_elem(self.cpus.as_raw_fd(), ptr::from_ref(&key).cast(), values.as_mut_ptr().cast::<c_void>())
+            libbpf_sys::bpf_map_lookup_elem(
+                self.cpus.as_raw_fd(),
+                ptr::from_ref(&key).cast(),
+                values.as_mut_ptr().cast::<c_void>(),
+            )
         };
         if e != 0 {
             return Err(io::Error::from_raw_os_error(-e)).context("read the books");
@@ -500,12 +546,20 @@ impl Program {
         let mut key = [0u8; size_of::<types::fragment_key>()];
         let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());
         // SAFETY: the key is as long as the map's.
-        while unsafe { libbpf_sys::bpf_map_get_next_key(fd, ptr::null(), key) == 0 && libbpf_sys::bpf_map_delete_elem(fd, key) == 0 } {}
+        while unsafe {
+            libbpf_sys::bpf_map_get_next_key(fd, ptr::null(), key) == 0
+                && libbpf_sys::bpf_map_delete_elem(fd, key) == 0
+        } {}
         Ok(())
     }
 }
 
-fn test_run(program: BorrowedFd<'_>, data: &[u8], skb: Option<&mut types::__sk_buff>, repeat: i32) -> Result<(i32, u32)> {
+fn test_run(
+    program: BorrowedFd<'_>,
+    data: &[u8],
+    skb: Option<&mut types::__sk_buff>,
+    repeat: i32,
+) -> Result<(i32, u32)> {
     let mut opts = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
         data_in: data.as_ptr().cast(),
@@ -520,7 +574,8 @@ fn test_run(program: BorrowedFd<'_>, data: &[u8], skb: Option<&mut types::__sk_b
     // SAFETY: the pointers in opts live until the call returns.
     let e = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
     if e != 0 {
-        return Err(io::Error::from_raw_os_error(-e)).context("run a frame through the BPF program");
+        return Err(io::Error::from_raw_os_error(-e))
+            .context("run a frame through the BPF program");
     }
     Ok((opts.retval as i32, opts.duration))
 }
@@ -542,10 +597,17 @@ fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     let missing = privilege::missing();
     match (refusal(said), e.kind()) {
         (_, libbpf_rs::ErrorKind::PermissionDenied) if !missing.is_empty() => {
-            anyhow::anyhow!("not allowed to load BPF programs: run as root, or give tmon {}", privilege::words(&missing))
+            anyhow::anyhow!(
+                "not allowed to load BPF programs: run as root, or give tmon {}",
+                privilege::words(&missing)
+            )
         }
-        (Some(why), _) => anyhow::anyhow!("the kernel's verifier refused the BPF programs: {why}; `tmon check` says what this kernel has"),
-        (None, _) => anyhow::anyhow!("the kernel refused the BPF programs ({e}): `tmon check` says what this kernel has"),
+        (Some(why), _) => anyhow::anyhow!(
+            "the kernel's verifier refused the BPF programs: {why}; `tmon check` says what this kernel has"
+        ),
+        (None, _) => anyhow::anyhow!(
+            "the kernel refused the BPF programs ({e}): `tmon check` says what this kernel has"
+        ),
     }
 }
 
@@ -554,7 +616,9 @@ fn refusal(said: &str) -> Option<String> {
     let (before, log) = said.split_once("BEGIN PROG LOAD LOG")?;
     let name = before.rsplit("prog '").next()?.split('\'').next()?;
     let log = log.split("END PROG LOAD LOG").next()?;
-    let is_reason = |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.starts_with("processed ");
+    let is_reason = |line: &&str| {
+        !line.is_empty() && !line.starts_with("--") && !line.starts_with("processed ")
+    };
     let reason = log.lines().map(str::trim).rfind(is_reason)?;
     Some(format!("{name}: {}", sanitize(reason)))
 }
@@ -567,7 +631,12 @@ impl Cells {
     /// What they mean.
     pub fn books(&self) -> Books {
         let both = |cell: usize| [count(&self.0[cell]), count(&self.0[CELLS + cell])];
-        let mut b = Books { counted: both(0), suspect: both(CELL_SUSPECT), fragments: both(CELL_FRAGMENT), ..Default::default() };
+        let mut b = Books {
+            counted: both(0),
+            suspect: both(CELL_SUSPECT),
+            fragments: both(CELL_FRAGMENT),
+            ..Default::default()
+        };
         for (i, stop) in b.stops.iter_mut().enumerate() {
             *stop = both(CELL_STOP + i);
         }
@@ -584,9 +653,17 @@ mod tests {
     fn the_contract_is_the_same_on_both_sides() {
         let header = include_str!("../bpf/tmon.h");
         let number = |name: &str| {
-            let line = header.lines().find(|l| l.split_whitespace().nth(1) == Some(name) && l.starts_with("#define"));
-            let text = line.and_then(|l| l.split_whitespace().nth(2)).unwrap_or_else(|| panic!("no {name} in tmon.h"));
-            u32::from_str_radix(text.trim_start_matches("0x"), if text.starts_with("0x") { 16 } else { 10 }).unwrap()
+            let line = header
+                .lines()
+                .find(|l| l.split_whitespace().nth(1) == Some(name) && l.starts_with("#define"));
+            let text = line
+                .and_then(|l| l.split_whitespace().nth(2))
+                .unwrap_or_else(|| panic!("no {name} in tmon.h"));
+            u32::from_str_radix(
+                text.trim_start_matches("0x"),
+                if text.starts_with("0x") { 16 } else { 10 },
+            )
+            .unwrap()
         };
         for (name, ours) in [
             ("TMON_LAYOUT", LAYOUT),
@@ -625,7 +702,11 @@ mod tests {
         let kinds = list("enum kind {");
         assert_eq!(kinds.len(), crate::flow::KINDS.len());
         for (name, (_, kind, text)) in kinds.iter().zip(crate::flow::KINDS) {
-            assert_eq!(name.trim_start_matches("KIND_").to_lowercase().replace('_', "-"), *text, "{kind:?}");
+            assert_eq!(
+                name.trim_start_matches("KIND_").to_lowercase().replace('_', "-"),
+                *text,
+                "{kind:?}"
+            );
         }
         for (i, name) in list("enum reason {").iter().enumerate() {
             assert_eq!(name.trim_start_matches("REASON_").to_lowercase(), InnerProto::REASONS[i]);
@@ -635,7 +716,10 @@ mod tests {
     #[test]
     fn a_table_is_at_most_half_full() {
         for rows in [1, 64, 65, 1000, 65_536, 1_000_000] {
-            assert!(groups(rows) as usize * GROUP >= 2 * rows as usize && groups(rows).is_power_of_two());
+            assert!(
+                groups(rows) as usize * GROUP >= 2 * rows as usize
+                    && groups(rows).is_power_of_two()
+            );
         }
     }
 }

@@ -100,12 +100,19 @@ pub fn host(pins: &Pins) -> Vec<Line> {
     attempt(&mut l);
     match pins.mount() {
         Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
-        Ok(Some(command)) => l.warn("bpffs", "not mounted: `tmon attach` has no place to keep anything", format!("`{command}`")),
+        Ok(Some(command)) => l.warn(
+            "bpffs",
+            "not mounted: `tmon attach` has no place to keep anything",
+            format!("`{command}`"),
+        ),
         Err(e) => l.warn("bpffs", format!("{e:#}"), "run as root; only `tmon attach` needs it"),
     }
     match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
         Some("1") => l.ok("bpf_stats", "on: `tmon status` says what a packet costs"),
-        _ => l.ok("bpf_stats", "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` say what a packet costs"),
+        _ => l.ok(
+            "bpf_stats",
+            "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` say what a packet costs",
+        ),
     }
     l.lines
 }
@@ -114,23 +121,38 @@ fn kernel(l: &mut Lines, release: &str) {
     let shown = format!("Linux {}", sanitize(release));
     match kernel::age(release) {
         Age::Known => l.ok("kernel", shown),
-        Age::Untried => l.warn("kernel", shown, "nobody tried tmon on it: 5.15 and newer are known to do"),
-        Age::TooOld => l.fail("kernel", shown, "boot 5.15 or newer: this one lacks BPF atomics that return a value"),
+        Age::Untried => {
+            l.warn("kernel", shown, "nobody tried tmon on it: 5.15 and newer are known to do")
+        }
+        Age::TooOld => l.fail(
+            "kernel",
+            shown,
+            "boot 5.15 or newer: this one lacks BPF atomics that return a value",
+        ),
     }
 }
 
 fn memlock(l: &mut Lines, release: &str) {
     match kernel::version(release) {
-        Some(v) if v < (5, 11) => l.warn("memlock", "maps are charged to RLIMIT_MEMLOCK", "`ulimit -l unlimited`"),
+        Some(v) if v < (5, 11) => {
+            l.warn("memlock", "maps are charged to RLIMIT_MEMLOCK", "`ulimit -l unlimited`")
+        }
         _ => l.ok("memlock", "maps are charged to the memory cgroup, not to RLIMIT_MEMLOCK"),
     }
 }
 
 fn privileges(l: &mut Lines, status: &str) {
-    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let effective = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     let needed = privilege::words(&privilege::lacking(0));
     let Some(effective) = effective else {
-        return l.warn("privileges", "the kernel does not say which there are", format!("tmon needs {needed}"));
+        return l.warn(
+            "privileges",
+            "the kernel does not say which there are",
+            format!("tmon needs {needed}"),
+        );
     };
     let missing = privilege::lacking(effective);
     if !missing.is_empty() {
@@ -141,7 +163,10 @@ fn privileges(l: &mut Lines, status: &str) {
         );
     }
     match privilege::enters_namespaces(effective) {
-        true => l.ok("privileges", "all that tmon can use; it keeps only what it needs once it is attached"),
+        true => l.ok(
+            "privileges",
+            "all that tmon can use; it keeps only what it needs once it is attached",
+        ),
         false => l.ok("privileges", format!("{needed}; --netns needs CAP_SYS_ADMIN, too")),
     }
 }
@@ -161,7 +186,11 @@ fn lockdown(l: &mut Lines, modes: Option<&str>) {
 
 fn jit(l: &mut Lines, jit: Option<&str>) {
     match jit {
-        Some("0") => l.warn("jit", "BPF programs are interpreted", "`sysctl net.core.bpf_jit_enable=1` makes them several times faster"),
+        Some("0") => l.warn(
+            "jit",
+            "BPF programs are interpreted",
+            "`sysctl net.core.bpf_jit_enable=1` makes them several times faster",
+        ),
         _ => l.ok("jit", "BPF programs are compiled"),
     }
 }
@@ -176,12 +205,19 @@ fn says(e: &anyhow::Error) -> String {
 /// Loads the programs, and attaches them where nobody is.
 fn attempt(l: &mut Lines) {
     let started = Instant::now();
-    let loaded = kernel::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
+    let loaded =
+        kernel::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
     let program = match loaded {
         Ok(program) => program,
         Err(e) => return l.fail("load", says(&e), "see kernel, privileges and memlock"),
     };
-    l.ok("load", format!("the verifier takes the programs, in {} ms; batch operations are not needed", started.elapsed().as_millis()));
+    l.ok(
+        "load",
+        format!(
+            "the verifier takes the programs, in {} ms; batch operations are not needed",
+            started.elapsed().as_millis()
+        ),
+    );
     let tried = netns::scratch(|| {
         [HookKind::Tcx, HookKind::Clsact].map(|kind| {
             const LOOPBACK: u32 = 1; // in every namespace
@@ -189,17 +225,27 @@ fn attempt(l: &mut Lines) {
         })
     });
     match tried {
-        Err(e) => l.warn("attach", format!("not tried: {e:#}"), "it needs CAP_SYS_ADMIN to be tried in a namespace of its own"),
+        Err(e) => l.warn(
+            "attach",
+            format!("not tried: {e:#}"),
+            "it needs CAP_SYS_ADMIN to be tried in a namespace of its own",
+        ),
         Ok([tcx, clsact]) => {
             match (&tcx, &clsact) {
                 (Ok(()), _) => l.ok("tcx", "links, which go away with the process that holds them"),
                 (Err(_), Ok(())) => l.ok("tcx", "not in this kernel (6.6 has it): clsact is used"),
-                (Err(e), Err(_)) => l.fail("tcx", says(e), "build the kernel with CONFIG_NET_XGRESS or CONFIG_NET_CLS_ACT"),
+                (Err(e), Err(_)) => l.fail(
+                    "tcx",
+                    says(e),
+                    "build the kernel with CONFIG_NET_XGRESS or CONFIG_NET_CLS_ACT",
+                ),
             }
             match (&tcx, &clsact) {
                 (_, Ok(())) => l.ok("clsact", "filters"),
                 (Ok(()), Err(_)) => l.ok("clsact", "not in this kernel, and not needed beside tcx"),
-                (Err(_), Err(e)) => l.fail("clsact", says(e), "load or build the kernel's sch_ingress and cls_bpf"),
+                (Err(_), Err(e)) => {
+                    l.fail("clsact", says(e), "load or build the kernel's sch_ingress and cls_bpf")
+                }
             }
         }
     }
@@ -209,12 +255,22 @@ fn attempt(l: &mut Lines) {
 ///
 /// # Errors
 /// Netlink gives no answer.
-pub fn interface(scene: &Scene, link: &Link, place: &Place, netlink: &mut Netlink, pins: &Pins) -> Result<Vec<Line>> {
+pub fn interface(
+    scene: &Scene,
+    link: &Link,
+    place: &Place,
+    netlink: &mut Netlink,
+    pins: &Pins,
+) -> Result<Vec<Line>> {
     let mut l = Lines { interface: Some(sanitize(&link.name).into_owned()), lines: Vec::new() };
     let frames = if link.is_ethernet() { "Ethernet" } else { "no Ethernet header" };
     match link.up {
         true => l.ok("link", format!("up, MTU {}, {frames}", link.mtu)),
-        false => l.warn("link", format!("down, MTU {}, {frames}", link.mtu), format!("`ip link set {} up`", sanitize(&link.name))),
+        false => l.warn(
+            "link",
+            format!("down, MTU {}, {frames}", link.mtu),
+            format!("`ip link set {} up`", sanitize(&link.name)),
+        ),
     }
     others(&mut l, link, place, netlink)?;
     match netlink.features(link.index) {
@@ -224,7 +280,9 @@ pub fn interface(scene: &Scene, link: &Link, place: &Place, netlink: &mut Netlin
     for tunnel in scene.tunnels.iter().filter(|t| !t.is_fallback()) {
         match tunnel.underlay {
             Some(index) if index == link.index => room(&mut l, tunnel, link),
-            None if tunnel.is_open() && scene.default_route == Some(link.index) => open_room(&mut l, tunnel, link),
+            None if tunnel.is_open() && scene.default_route == Some(link.index) => {
+                open_room(&mut l, tunnel, link)
+            }
             _ => {}
         }
     }
@@ -233,9 +291,19 @@ pub fn interface(scene: &Scene, link: &Link, place: &Place, netlink: &mut Netlin
         Ok(found) => {
             for pin in found {
                 match pin.state(Some(place)) {
-                    Ok(State::Counting) => l.ok("attached", "by `tmon attach`: top and dump join it"),
-                    Ok(state) => l.warn("attached", format!("{} (see `tmon status`)", state.name()), pin.command("detach")),
-                    Err(e) => l.warn("attached", format!("{e:#}"), "run as root; `tmon status` may say more"),
+                    Ok(State::Counting) => {
+                        l.ok("attached", "by `tmon attach`: top and dump join it")
+                    }
+                    Ok(state) => l.warn(
+                        "attached",
+                        format!("{} (see `tmon status`)", state.name()),
+                        pin.command("detach"),
+                    ),
+                    Err(e) => l.warn(
+                        "attached",
+                        format!("{e:#}"),
+                        "run as root; `tmon status` may say more",
+                    ),
                 }
             }
         }
@@ -259,7 +327,13 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
             Ok(programs) => {
                 tcx = true;
                 for id in programs.into_iter().filter(|id| !is_tmon(*id)) {
-                    l.ok("tcx", format!("{} on {side} runs after tmon's, which hides nothing from it", shown(id)));
+                    l.ok(
+                        "tcx",
+                        format!(
+                            "{} on {side} runs after tmon's, which hides nothing from it",
+                            shown(id)
+                        ),
+                    );
                 }
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
@@ -273,11 +347,19 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
     for f in &theirs {
         let side = if f.hook == Hook::Rx { "ingress" } else { "egress" };
         let program = f.program.map_or(String::new(), |id| format!(", {}", shown(id)));
-        let what = format!("a {} filter of priority {} on clsact {side}{program},", sanitize(&f.kind), f.priority);
+        let what = format!(
+            "a {} filter of priority {} on clsact {side}{program},",
+            sanitize(&f.kind),
+            f.priority
+        );
         if tcx {
             l.ok("clsact", format!("{what} runs after tmon's tcx programs"));
         } else if f.priority <= 1 {
-            l.warn("clsact", format!("{what} runs before tmon's: what it drops or redirects is not seen"), "give it priority 2 or more");
+            l.warn(
+                "clsact",
+                format!("{what} runs before tmon's: what it drops or redirects is not seen"),
+                "give it priority 2 or more",
+            );
         } else {
             l.ok("clsact", format!("{what} runs after tmon's"));
         }
@@ -304,13 +386,22 @@ fn offloads(l: &mut Lines, name: &str, on: impl Fn(&str) -> bool) {
             format!("`ethtool -K {name} lro off`; GRO does not have this fault"),
         );
     }
-    let merged: Vec<_> = ["rx-gro", "rx-gro-hw", "tx-tcp-segmentation", "tx-udp_tnl-segmentation", "tx-udp-segmentation"]
-        .into_iter()
-        .filter(|name| on(name))
-        .collect();
+    let merged: Vec<_> = [
+        "rx-gro",
+        "rx-gro-hw",
+        "tx-tcp-segmentation",
+        "tx-udp_tnl-segmentation",
+        "tx-udp-segmentation",
+    ]
+    .into_iter()
+    .filter(|name| on(name))
+    .collect();
     match merged.is_empty() {
         true => l.ok("offloads", "no packets are merged"),
-        false => l.ok("offloads", format!("{}: merged packets count as those on the wire", merged.join(", "))),
+        false => l.ok(
+            "offloads",
+            format!("{}: merged packets count as those on the wire", merged.join(", ")),
+        ),
     }
 }
 
@@ -319,7 +410,10 @@ fn room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
     let t = &tunnel.device;
     let (name, overhead) = (sanitize(&t.name), t.overhead());
     let fits = underlay.mtu.saturating_sub(overhead);
-    let what = format!("{name} ({}, MTU {}) and {overhead} bytes of headers in {}", t.device, t.mtu, underlay.mtu);
+    let what = format!(
+        "{name} ({}, MTU {}) and {overhead} bytes of headers in {}",
+        t.device, t.mtu, underlay.mtu
+    );
     // A device that fragments by itself, or whose other end is far away, may have another limit; this one is ours.
     match t.mtu {
         0 => l.ok("mtu", format!("{name} ({}) has no MTU of its own", t.device)),
@@ -327,10 +421,15 @@ fn room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
         _ => l.warn(
             "mtu",
             format!("{what}: full packets do not fit, and are cut into fragments or lost"),
-            format!("`ip link set {name} mtu {fits}`, or raise that of {}", sanitize(&underlay.name)),
+            format!(
+                "`ip link set {name} mtu {fits}`, or raise that of {}",
+                sanitize(&underlay.name)
+            ),
         ),
     }
-    if t.remote.is_some_and(|r: IpAddr| r.is_multicast()) && underlay.flags & libc::IFF_MULTICAST as u32 == 0 {
+    if t.remote.is_some_and(|r: IpAddr| r.is_multicast())
+        && underlay.flags & libc::IFF_MULTICAST as u32 == 0
+    {
         l.warn(
             "multicast",
             format!("{name} sends to a group, but {} takes none", sanitize(&underlay.name)),
@@ -344,7 +443,13 @@ fn open_room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
     let (t, overhead) = (&tunnel.device, tunnel.device.overhead());
     let (name, left) = (sanitize(&t.name), underlay.mtu.saturating_sub(overhead));
     let by = sanitize(&underlay.name);
-    l.ok("mtu", format!("{name} ({}) adds {overhead} bytes of headers: what goes by {by} has {left} of {}", t.device, underlay.mtu));
+    l.ok(
+        "mtu",
+        format!(
+            "{name} ({}) adds {overhead} bytes of headers: what goes by {by} has {left} of {}",
+            t.device, underlay.mtu
+        ),
+    );
 }
 
 #[cfg(test)]
@@ -356,16 +461,23 @@ mod tests {
         let mut l = Lines { interface: None, lines: Vec::new() };
         check(&mut l);
         for line in &l.lines {
-            assert_eq!(line.mark == Mark::Ok, line.advice.is_none(), "what is not ok has advice: {line:?}");
+            assert_eq!(
+                line.mark == Mark::Ok,
+                line.advice.is_none(),
+                "what is not ok has advice: {line:?}"
+            );
         }
         l.lines.iter().map(|l| (l.about, l.mark)).collect()
     }
 
     #[test]
     fn kernels() {
-        for (release, mark) in
-            [("5.15.0-91-generic", Mark::Ok), ("5.14.0", Mark::Warn), ("5.10.0-39-amd64", Mark::Fail), ("\x1b[2J", Mark::Warn)]
-        {
+        for (release, mark) in [
+            ("5.15.0-91-generic", Mark::Ok),
+            ("5.14.0", Mark::Warn),
+            ("5.10.0-39-amd64", Mark::Fail),
+            ("\x1b[2J", Mark::Warn),
+        ] {
             assert_eq!(lines(|l| kernel(l, release)), [("kernel", mark)], "{release:?}");
         }
     }
@@ -382,15 +494,24 @@ mod tests {
         assert_eq!(of(1 << 39 | 1 << 38 | 1 << 12).0, Mark::Ok);
         assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load, too");
         assert_eq!(of(1 << 39), (Mark::Fail, "CAP_PERFMON and CAP_NET_ADMIN missing".to_owned()));
-        assert_eq!(of(0), (Mark::Fail, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing".to_owned()));
+        assert_eq!(
+            of(0),
+            (Mark::Fail, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing".to_owned())
+        );
         assert_eq!(lines(|l| privileges(l, "nothing")), [("privileges", Mark::Warn)]);
     }
 
     #[test]
     fn lockdown_and_jit() {
         assert_eq!(lines(|l| lockdown(l, None)), [("lockdown", Mark::Ok)]);
-        assert_eq!(lines(|l| lockdown(l, Some("none [integrity] confidentiality"))), [("lockdown", Mark::Ok)]);
-        assert_eq!(lines(|l| lockdown(l, Some("none integrity [confidentiality]"))), [("lockdown", Mark::Warn)]);
+        assert_eq!(
+            lines(|l| lockdown(l, Some("none [integrity] confidentiality"))),
+            [("lockdown", Mark::Ok)]
+        );
+        assert_eq!(
+            lines(|l| lockdown(l, Some("none integrity [confidentiality]"))),
+            [("lockdown", Mark::Warn)]
+        );
         assert_eq!(lines(|l| jit(l, Some("0"))), [("jit", Mark::Warn)]);
         assert_eq!(lines(|l| jit(l, None)), [("jit", Mark::Ok)]);
     }
@@ -405,15 +526,34 @@ mod tests {
 
     #[test]
     fn room_for_the_headers() {
-        let underlay = Link { index: 2, name: "eth0".to_owned(), mtu: 1500, flags: libc::IFF_MULTICAST as u32, ..Link::default() };
-        let link = |mtu| Link { index: 3, name: "vx".to_owned(), kind: Some("vxlan".to_owned()), mtu, up: true, ..Link::default() };
-        let tunnel = |mtu| Tunnel { device: TunnelDevice::of(&link(mtu)).expect("a tunnel"), underlay: Some(2) };
+        let underlay = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mtu: 1500,
+            flags: libc::IFF_MULTICAST as u32,
+            ..Link::default()
+        };
+        let link = |mtu| Link {
+            index: 3,
+            name: "vx".to_owned(),
+            kind: Some("vxlan".to_owned()),
+            mtu,
+            up: true,
+            ..Link::default()
+        };
+        let tunnel = |mtu| Tunnel {
+            device: TunnelDevice::of(&link(mtu)).expect("a tunnel"),
+            underlay: Some(2),
+        };
         assert_eq!(tunnel(1450).device.kind, Kind::Vxlan);
         assert_eq!(lines(|l| room(l, &tunnel(1450), &underlay)), [("mtu", Mark::Ok)]);
         assert_eq!(lines(|l| room(l, &tunnel(1451), &underlay)), [("mtu", Mark::Warn)]);
         assert_eq!(lines(|l| room(l, &tunnel(0), &underlay)), [("mtu", Mark::Ok)]);
         let mut group = tunnel(1450);
         group.device.remote = Some([239, 1, 1, 1].into());
-        assert_eq!(lines(|l| room(l, &group, &Link { flags: 0, ..underlay })), [("mtu", Mark::Ok), ("multicast", Mark::Warn)]);
+        assert_eq!(
+            lines(|l| room(l, &group, &Link { flags: 0, ..underlay })),
+            [("mtu", Mark::Ok), ("multicast", Mark::Warn)]
+        );
     }
 }

@@ -92,8 +92,12 @@ impl Layout {
     /// As [`Layout::new`], with a choice of the feet's order.
     pub fn ordered(matrix: &[Vec<f64>], padding: f64, feet_order: Order) -> Self {
         let n = matrix.len();
-        let sent =
-            |i: usize, j: usize| matrix.get(i).and_then(|row| row.get(j)).map_or(0.0, |&v| if v.is_finite() { v.max(0.0) } else { 0.0 });
+        let sent = |i: usize, j: usize| {
+            matrix
+                .get(i)
+                .and_then(|row| row.get(j))
+                .map_or(0.0, |&v| if v.is_finite() { v.max(0.0) } else { 0.0 })
+        };
         let padding = if padding.is_finite() { padding.max(0.0) } else { 0.0 };
 
         let sums: Vec<f64> = (0..n).map(|i| (0..n).map(|j| sent(i, j)).sum()).collect();
@@ -111,7 +115,8 @@ impl Layout {
         let mut x = 0.0;
         for i in order {
             let start = x;
-            let mut peers: Vec<usize> = (0..n).filter(|&j| sent(i, j) > 0.0 || sent(j, i) > 0.0).collect();
+            let mut peers: Vec<usize> =
+                (0..n).filter(|&j| sent(i, j) > 0.0 || sent(j, i) > 0.0).collect();
             match feet_order {
                 Order::Ascending => peers.sort_by(|&a, &b| sent(i, a).total_cmp(&sent(i, b))),
                 Order::Descending => peers.sort_by(|&a, &b| sent(i, b).total_cmp(&sent(i, a))),
@@ -136,7 +141,8 @@ impl Layout {
             .into_values()
             .filter_map(|(lower, higher)| {
                 let (lower, higher) = (lower?, higher?);
-                let (source, target) = if lower.value < higher.value { (higher, lower) } else { (lower, higher) };
+                let (source, target) =
+                    if lower.value < higher.value { (higher, lower) } else { (lower, higher) };
                 Some(Ribbon { source, target, presence: 1.0 })
             })
             .collect();
@@ -178,7 +184,8 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
 
     // every index of `from` as an index of the result, and back
     let mut ends = to.ends.clone();
-    let index: HashMap<K, usize> = to.ends.iter().cloned().enumerate().map(|(i, k)| (k, i)).collect();
+    let index: HashMap<K, usize> =
+        to.ends.iter().cloned().enumerate().map(|(i, k)| (k, i)).collect();
     let mut before: Vec<Option<usize>> = vec![None; ends.len()];
     let now: Vec<usize> = (0..from.ends.len().min(from.layout.groups.len()))
         .map(|i| match index.get(&from.ends[i]) {
@@ -194,23 +201,36 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
         })
         .collect();
 
-    let old_group = |i: usize| before.get(i).copied().flatten().and_then(|i| from.layout.groups.get(i));
+    let old_group =
+        |i: usize| before.get(i).copied().flatten().and_then(|i| from.layout.groups.get(i));
     let groups: Vec<Group> = (0..ends.len())
         .map(|i| {
             let (old, new) = (old_group(i), to.layout.groups.get(i));
-            let gone = |g: &Group| Group { start: g.middle(), end: g.middle(), value: 0.0, presence: 0.0 };
-            let a = old.copied().or(new.map(gone)).unwrap_or(Group { start: 0.0, end: 0.0, value: 0.0, presence: 0.0 });
+            let gone =
+                |g: &Group| Group { start: g.middle(), end: g.middle(), value: 0.0, presence: 0.0 };
+            let a = old.copied().or(new.map(gone)).unwrap_or(Group {
+                start: 0.0,
+                end: 0.0,
+                value: 0.0,
+                presence: 0.0,
+            });
             let b = new.copied().unwrap_or(gone(&a));
-            Group { start: mix(a.start, b.start), end: mix(a.end, b.end), value: b.value, presence: mix(a.presence, b.presence) }
+            Group {
+                start: mix(a.start, b.start),
+                end: mix(a.end, b.end),
+                value: b.value,
+                presence: mix(a.presence, b.presence),
+            }
         })
         .collect();
 
     // feet stand on their arcs, so they move as shares of them
     let share = |foot: &Foot, group: Option<&Group>| -> (f64, f64) {
         match group.map(|g| (g.start, g.end - g.start)) {
-            Some((start, width)) if width > 0.0 => {
-                (((foot.start - start) / width).clamp(0.0, 1.0), ((foot.end - start) / width).clamp(0.0, 1.0))
-            }
+            Some((start, width)) if width > 0.0 => (
+                ((foot.start - start) / width).clamp(0.0, 1.0),
+                ((foot.end - start) / width).clamp(0.0, 1.0),
+            ),
             _ => (0.5, 0.5),
         }
     };
@@ -238,7 +258,10 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
         let foot = |foot: &Foot| {
             let end = share(foot, to.layout.groups.get(foot.group));
             let start = match was {
-                Some(was) => share(if was.source.group == foot.group { &was.source } else { &was.target }, old_group(foot.group)),
+                Some(was) => share(
+                    if was.source.group == foot.group { &was.source } else { &was.target },
+                    old_group(foot.group),
+                ),
                 None if old_group(foot.group).is_some() => point(end),
                 None => end, // grows with its arc
             };
@@ -255,7 +278,12 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
     ribbons.extend(leaving.iter().map(|r| {
         let foot = |foot: &Foot| {
             let start = share(foot, old_group(foot.group));
-            stand(foot.group, start, if foot.group < to.ends.len() { point(start) } else { start }, 0.0)
+            stand(
+                foot.group,
+                start,
+                if foot.group < to.ends.len() { point(start) } else { start },
+                0.0,
+            )
         };
         Ribbon { source: foot(&r.source), target: foot(&r.target), presence: mix(r.presence, 0.0) }
     }));
@@ -287,7 +315,10 @@ mod tests {
     fn same(name: &str, (index, start, end, value): (usize, f64, f64, f64), v: &Value) {
         let [i, s, e, x] = [0, 1, 2, 3].map(|k| v[k].as_f64().unwrap());
         assert_eq!(index as f64, i, "{name}");
-        assert!((start - s).abs() < CLOSE && (end - e).abs() < CLOSE, "{name}: {index} is {start}..{end}, d3 says {s}..{e}");
+        assert!(
+            (start - s).abs() < CLOSE && (end - e).abs() < CLOSE,
+            "{name}: {index} is {start}..{end}, d3 says {s}..{e}"
+        );
         assert!((value - x).abs() <= x * 1e-15, "{name}: {value} {x}");
     }
 
@@ -297,8 +328,10 @@ mod tests {
         assert!(cases.len() > 20);
         for case in &cases {
             let name = case["name"].as_str().unwrap();
-            let order = if case["order"] == "ascending" { Order::Ascending } else { Order::Descending };
-            let layout = Layout::ordered(&matrix(&case["matrix"]), case["padding"].as_f64().unwrap(), order);
+            let order =
+                if case["order"] == "ascending" { Order::Ascending } else { Order::Descending };
+            let layout =
+                Layout::ordered(&matrix(&case["matrix"]), case["padding"].as_f64().unwrap(), order);
             let groups = case["groups"].as_array().unwrap();
             assert_eq!(layout.groups.len(), groups.len(), "{name}");
             for (i, (g, v)) in layout.groups.iter().zip(groups).enumerate() {
@@ -338,24 +371,49 @@ mod tests {
 
     #[test]
     fn a_symmetric_matrix_has_equal_feet() {
-        let m: Vec<Vec<f64>> = (0..6).map(|i| (0..6).map(|j| f64::from((i + 1) * (j + 1))).collect()).collect();
+        let m: Vec<Vec<f64>> =
+            (0..6).map(|i| (0..6).map(|j| f64::from((i + 1) * (j + 1))).collect()).collect();
         for r in Layout::new(&m, 0.05).ribbons {
-            assert!(((r.source.end - r.source.start) - (r.target.end - r.target.start)).abs() < CLOSE);
+            assert!(
+                ((r.source.end - r.source.start) - (r.target.end - r.target.start)).abs() < CLOSE
+            );
         }
     }
 
     fn numbers(l: &Layout) -> impl Iterator<Item = f64> + '_ {
         let groups = l.groups.iter().flat_map(|g| [g.start, g.end, g.presence]);
-        groups.chain(l.ribbons.iter().flat_map(|r| [r.source.start, r.source.end, r.target.start, r.target.end, r.presence]))
+        groups.chain(
+            l.ribbons.iter().flat_map(|r| {
+                [r.source.start, r.source.end, r.target.start, r.target.end, r.presence]
+            }),
+        )
     }
 
     #[test]
     fn hostile_numbers_give_numbers() {
-        let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, -0.0, 0.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, u64::MAX as f64, 1.0];
+        let bad = [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            -1.0,
+            -0.0,
+            0.0,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+            5e-324,
+            u64::MAX as f64,
+            1.0,
+        ];
         for (k, &pad) in bad.iter().enumerate() {
             for n in [1, 2, 5, 11] {
-                let m: Vec<Vec<f64>> =
-                    (0..n).map(|i| (0..n + k % 2).skip(k % 3).map(|j| bad[(i * 7 + j * 3 + k) % bad.len()]).collect()).collect();
+                let m: Vec<Vec<f64>> = (0..n)
+                    .map(|i| {
+                        (0..n + k % 2)
+                            .skip(k % 3)
+                            .map(|j| bad[(i * 7 + j * 3 + k) % bad.len()])
+                            .collect()
+                    })
+                    .collect();
                 let l = Layout::new(&m, pad);
                 assert!(numbers(&l).all(f64::is_finite), "{m:?} {pad} {l:?}");
                 assert!(l.groups.iter().all(|g| g.start <= g.end));
@@ -364,7 +422,8 @@ mod tests {
     }
 
     fn scene(ends: &[&'static str], value: impl Fn(usize, usize) -> f64) -> Scene<&'static str> {
-        let m: Vec<Vec<f64>> = (0..ends.len()).map(|i| (0..ends.len()).map(|j| value(i, j)).collect()).collect();
+        let m: Vec<Vec<f64>> =
+            (0..ends.len()).map(|i| (0..ends.len()).map(|j| value(i, j)).collect()).collect();
         Scene { ends: ends.to_vec(), layout: Layout::new(&m, 0.05) }
     }
 
@@ -378,7 +437,10 @@ mod tests {
             let g = start.layout.groups[i];
             match a.ends.iter().position(|e| e == end) {
                 Some(k) => {
-                    assert!((g.start - a.layout.groups[k].start).abs() < CLOSE && (g.end - a.layout.groups[k].end).abs() < CLOSE);
+                    assert!(
+                        (g.start - a.layout.groups[k].start).abs() < CLOSE
+                            && (g.end - a.layout.groups[k].end).abs() < CLOSE
+                    );
                     assert_eq!(g.presence, 1.0);
                 }
                 None => assert_eq!((g.end - g.start, g.presence), (0.0, 0.0)),
@@ -393,7 +455,11 @@ mod tests {
             match old {
                 Some(o) => {
                     let o = if a.ends[o.source.group] == ends.0 { o.source } else { o.target };
-                    assert!((r.source.start - o.start).abs() < CLOSE && (r.source.end - o.end).abs() < CLOSE, "{r:?} {o:?}");
+                    assert!(
+                        (r.source.start - o.start).abs() < CLOSE
+                            && (r.source.end - o.end).abs() < CLOSE,
+                        "{r:?} {o:?}"
+                    );
                 }
                 None => assert_eq!(r.presence, 0.0),
             }
@@ -416,7 +482,10 @@ mod tests {
             for r in &next.layout.ribbons {
                 for f in [r.source, r.target] {
                     let g = next.layout.groups[f.group];
-                    assert!(g.start - CLOSE <= f.start && f.end <= g.end + CLOSE, "feet stay on their arcs");
+                    assert!(
+                        g.start - CLOSE <= f.start && f.end <= g.end + CLOSE,
+                        "feet stay on their arcs"
+                    );
                 }
             }
             last = next;
@@ -426,7 +495,9 @@ mod tests {
         for (i, end) in back.ends.iter().enumerate() {
             let k = half.ends.iter().position(|e| e == end).unwrap();
             assert!((back.layout.groups[i].start - half.layout.groups[k].start).abs() < CLOSE);
-            assert!((back.layout.groups[i].presence - half.layout.groups[k].presence).abs() < CLOSE);
+            assert!(
+                (back.layout.groups[i].presence - half.layout.groups[k].presence).abs() < CLOSE
+            );
         }
         assert_eq!(back.ends, ["a", "b", "c", "d"]);
         let nothing = Scene::default();

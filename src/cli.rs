@@ -14,7 +14,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::PossibleValue,
+};
 
 use crate::{
     attach::Want,
@@ -50,8 +52,10 @@ pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
 /// endpoint, tunnel id and inner address. Nothing is dropped or changed.
 #[derive(Debug, Parser)]
 #[command(name = "tmon", version, max_term_width = 100, propagate_version = true)]
-#[command(after_help = "Try `tmon demo` first: it makes a nine-host overlay network of its own and shows it.\n\
-    Exit status: 0 done, 1 it could not be done, 2 wrong usage.")]
+#[command(
+    after_help = "Try `tmon demo` first: it makes a nine-host overlay network of its own and shows it.\n\
+    Exit status: 0 done, 1 it could not be done, 2 wrong usage."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -89,7 +93,14 @@ enum Command {
 impl Command {
     /// It cannot do without BPF programs, which it loads or joins. (`check` says what hinders them.)
     fn loads(&self) -> bool {
-        matches!(self, Command::Top(_) | Command::Dump(_) | Command::Replay(_) | Command::Attach(_) | Command::Demo(_))
+        matches!(
+            self,
+            Command::Top(_)
+                | Command::Dump(_)
+                | Command::Replay(_)
+                | Command::Attach(_)
+                | Command::Demo(_)
+        )
     }
 }
 
@@ -147,7 +158,14 @@ struct Counting {
 
 impl Counting {
     fn config(&self) -> Config {
-        Config { rows: self.rows, plain: self.plain, skb: self.skb, age: self.age, ports: self.ports.clone(), ..Config::default() }
+        Config {
+            rows: self.rows,
+            plain: self.plain,
+            skb: self.skb,
+            age: self.age,
+            ports: self.ports.clone(),
+            ..Config::default()
+        }
     }
 }
 
@@ -244,10 +262,15 @@ impl Print {
         match (self.json, self.csv, self.svg, self.html) {
             (true, ..) => export::Format::Json,
             (_, true, ..) => export::Format::Csv,
-            (_, _, true, _) => {
-                export::Format::Svg(export::svg::Options { light: light.unwrap_or(false), inner: self.inner, top: self.top })
-            }
-            (.., true) => export::Format::Html(export::html::Options { dark: light.map(|l| !l), top: self.top }),
+            (_, _, true, _) => export::Format::Svg(export::svg::Options {
+                light: light.unwrap_or(false),
+                inner: self.inner,
+                top: self.top,
+            }),
+            (.., true) => export::Format::Html(export::html::Options {
+                dark: light.map(|l| !l),
+                top: self.top,
+            }),
             _ => export::Format::Table,
         }
     }
@@ -262,7 +285,13 @@ enum Paper {
 
 fn filter(text: &str) -> Result<Written, String> {
     // Whatever has a letter may be a name.
-    let nets = |name: &str| if name.contains(char::is_alphabetic) { vec![ipnet::Ipv4Net::default().into()] } else { Vec::new() };
+    let nets = |name: &str| {
+        if name.contains(char::is_alphabetic) {
+            vec![ipnet::Ipv4Net::default().into()]
+        } else {
+            Vec::new()
+        }
+    };
     let ids = |name: &str| if name.contains(char::is_alphabetic) { vec![0] } else { Vec::new() };
     Filter::parse_named(text, &Meanings { nets: &nets, ids: &ids }).map_err(|e| e.to_string())?;
     Ok(Written(text.to_owned()))
@@ -294,7 +323,11 @@ fn port(text: &str) -> Result<Port, String> {
     if !UDP_KINDS.contains(&kind) {
         return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
     }
-    let port = number.parse().ok().filter(|p| *p > 0).ok_or_else(|| format!("'{number}' is not a UDP port (1 to 65535)"))?;
+    let port = number
+        .parse()
+        .ok()
+        .filter(|p| *p > 0)
+        .ok_or_else(|| format!("'{number}' is not a UDP port (1 to 65535)"))?;
     Ok(Port { kind, fou, port })
 }
 
@@ -305,15 +338,21 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn host() -> String {
-    nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_else(|| "unknown".to_owned())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|h| h.into_string().ok())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// A flag that SIGINT, SIGTERM and SIGHUP raise.
 fn interrupted() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in
+        [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+    {
         // A second one ends the process at once.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag)).context("handle signals")?;
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+            .context("handle signals")?;
         signal_hook::flag::register(signal, Arc::clone(&flag)).context("handle signals")?;
     }
     Ok(flag)
@@ -333,11 +372,17 @@ fn wait(until: Instant, flag: &AtomicBool) -> bool {
 
 /// Runs the command line. Errors are printed as one line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match settings::merged(&Cli::command(), &["top", "demo"], "top", args.into_iter().collect()) {
+    let args = match settings::merged(
+        &Cli::command(),
+        &["top", "demo"],
+        "top",
+        args.into_iter().collect(),
+    ) {
         Ok(args) => args,
         Err(e) => return code(Err(e)),
     };
-    let parsed = Cli::command().try_get_matches_from(args).and_then(|m| Ok((Cli::from_arg_matches(&m)?, m)));
+    let parsed =
+        Cli::command().try_get_matches_from(args).and_then(|m| Ok((Cli::from_arg_matches(&m)?, m)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(e) => {
@@ -387,7 +432,11 @@ fn say(text: &str) {
 fn code(done: Result<u8>) -> ExitCode {
     match done {
         Ok(code) => code.into(),
-        Err(e) if e.chain().any(|c| c.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)) => {
+        Err(e)
+            if e.chain().any(|c| {
+                c.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+            }) =>
+        {
             ExitCode::SUCCESS
         }
         Err(e) => {

@@ -86,13 +86,19 @@ impl Rgb {
 
 /// The index of xterm's palette that looks nearest, lightness counting so much.
 fn nearest(colour: Rgb, among: std::ops::RangeInclusive<u8>, lightness: f64) -> u8 {
-    static LAB: LazyLock<[[f64; 3]; 256]> = LazyLock::new(|| std::array::from_fn(|i| xterm(i as u8).oklab()));
+    static LAB: LazyLock<[[f64; 3]; 256]> =
+        LazyLock::new(|| std::array::from_fn(|i| xterm(i as u8).oklab()));
     let [l, a, b] = colour.oklab();
     let chroma = a.hypot(b);
     let far = |i: u8| {
         let [l2, a2, b2] = LAB[usize::from(i)];
         let (dl, da, db) = ((l - l2) * lightness, a - a2, b - b2);
-        let grey = if chroma > 0.03 && lightness < 1.0 && a2 * a2 + b2 * b2 < chroma * chroma / 4.0 { 1.0 } else { 0.0 };
+        let grey = if chroma > 0.03 && lightness < 1.0 && a2 * a2 + b2 * b2 < chroma * chroma / 4.0
+        {
+            1.0
+        } else {
+            0.0
+        };
         dl * dl + da * da + db * db + grey
     };
     among.map(|i| (far(i), i)).min_by(|x, y| x.0.total_cmp(&y.0)).map_or(0, |x| x.1)
@@ -108,8 +114,8 @@ impl fmt::Display for Rgb {
 /// What xterm shows for a palette index.
 pub fn xterm(index: u8) -> Rgb {
     const ANSI: [u32; 16] = [
-        0x000000, 0xcd0000, 0x00cd00, 0xcdcd00, 0x0000ee, 0xcd00cd, 0x00cdcd, 0xe5e5e5, 0x7f7f7f, 0xff0000, 0x00ff00, 0xffff00, 0x5c5cff,
-        0xff00ff, 0x00ffff, 0xffffff,
+        0x000000, 0xcd0000, 0x00cd00, 0xcdcd00, 0x0000ee, 0xcd00cd, 0x00cdcd, 0xe5e5e5, 0x7f7f7f,
+        0xff0000, 0x00ff00, 0xffff00, 0x5c5cff, 0xff00ff, 0x00ffff, 0xffffff,
     ];
     match index {
         0..16 => Rgb::hex(ANSI[usize::from(index)]),
@@ -145,19 +151,24 @@ const fn hexes<const N: usize>(n: [u32; N]) -> [Rgb; N] {
 }
 
 const DARK: [Rgb; 24] = hexes([
-    0x4f78e0, 0xe08e45, 0x66c266, 0xd9566c, 0xa88ae8, 0x3fb4b0, 0xdcc65c, 0xe07fc0, 0xa56d45, 0x8ad0f2, 0xa09a2a, 0xd4bccb, // base
-    0x3f5fae, 0xf4b98a, 0x3f8f4f, 0xf29aa4, 0x7358b8, 0x8fe0cf, 0xe6e2b0, 0xa9508c, 0xd8a27a, 0x4b8fb8, 0xcbe08a, 0x8a8f9c,
+    0x4f78e0, 0xe08e45, 0x66c266, 0xd9566c, 0xa88ae8, 0x3fb4b0, 0xdcc65c, 0xe07fc0, 0xa56d45,
+    0x8ad0f2, 0xa09a2a, 0xd4bccb, // base
+    0x3f5fae, 0xf4b98a, 0x3f8f4f, 0xf29aa4, 0x7358b8, 0x8fe0cf, 0xe6e2b0, 0xa9508c, 0xd8a27a,
+    0x4b8fb8, 0xcbe08a, 0x8a8f9c,
 ]);
 const LIGHT: [Rgb; 24] = hexes([
-    0x2f55b8, 0xdd6a10, 0x2a9a3a, 0xc22f4a, 0x7d55cc, 0x0a8a88, 0xb39a00, 0xc2489c, 0x7d4a22, 0x2f93c4, 0x6f7000, 0x6e5f78, // base
-    0x7f9be6, 0x9c4a00, 0x7cc284, 0xe87f90, 0x4a2f8c, 0x5cb8ae, 0xd8c24a, 0x8a1f68, 0xc08a5c, 0x115f88, 0xa3b04a, 0x8c9098,
+    0x2f55b8, 0xdd6a10, 0x2a9a3a, 0xc22f4a, 0x7d55cc, 0x0a8a88, 0xb39a00, 0xc2489c, 0x7d4a22,
+    0x2f93c4, 0x6f7000, 0x6e5f78, // base
+    0x7f9be6, 0x9c4a00, 0x7cc284, 0xe87f90, 0x4a2f8c, 0x5cb8ae, 0xd8c24a, 0x8a1f68, 0xc08a5c,
+    0x115f88, 0xa3b04a, 0x8c9098,
 ]);
 /// Okabe and Ito's eight (<https://jfly.uni-koeln.de/color/>), black replaced, and Tol's muted ones between them.
 const SAFE: [Rgb; 16] = hexes([
     0xe69f00, 0x56b4e9, 0x009e73, 0xf0e442, 0x0072b2, 0xd55e00, 0xcc79a7, 0xf6f6f6, // base
     0xb0466e, 0x9adcff, 0x999933, 0xddcc77, 0x6e6eb8, 0xb45cc8, 0x6ec8b4, 0x8c8c8c,
 ]);
-const ANSI: [Rgb; 7] = hexes([0x5c5cff, 0xff0000, 0x00ff00, 0xff00ff, 0xffff00, 0x00ffff, 0xffffff]);
+const ANSI: [Rgb; 7] =
+    hexes([0x5c5cff, 0xff0000, 0x00ff00, 0xff00ff, 0xffff00, 0x00ffff, 0xffffff]);
 const GREYS: [Rgb; 3] = hexes([0x5a5a5a, 0x909090, 0xc8c8c8]);
 
 impl Palette {
@@ -220,7 +231,9 @@ impl EndColours {
             let present = &self.present;
             self.slots.retain(|end, _| present.binary_search(end).is_ok());
         }
-        ends.iter().map(|e| self.palette.colours[self.slots.get(e.as_ref()).copied().unwrap_or(0)]).collect()
+        ends.iter()
+            .map(|e| self.palette.colours[self.slots.get(e.as_ref()).copied().unwrap_or(0)])
+            .collect()
     }
 
     /// The slot that the text asks for; when taken, the free one that differs most from those in use.
@@ -232,7 +245,9 @@ impl EndColours {
             return asked;
         }
         let free = |range: std::ops::Range<usize>| {
-            range.filter(|&s| used[s] == 0).max_by(|&a, &b| self.clearance(a, used).total_cmp(&self.clearance(b, used)).then(b.cmp(&a)))
+            range.filter(|&s| used[s] == 0).max_by(|&a, &b| {
+                self.clearance(a, used).total_cmp(&self.clearance(b, used)).then(b.cmp(&a))
+            })
         };
         free(0..base).or_else(|| free(base..colours.len())).unwrap_or_else(|| {
             let least = used.iter().min().copied().unwrap_or(0);
@@ -250,7 +265,9 @@ impl EndColours {
 
 /// FNV-1a, which is the same everywhere and for ever.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    let h = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let h = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     h ^ (h >> 32)
 }
 
@@ -266,7 +283,11 @@ mod tests {
         assert_eq!(Rgb::hex(0xfe0101).nearest_16(), 9);
         assert_eq!(Rgb::hex(0x101010).nearest_16(), 0);
         for i in 16..=255 {
-            assert_eq!(xterm(xterm(i).nearest_256()), xterm(i), "a colour of the palette is itself: {i}");
+            assert_eq!(
+                xterm(xterm(i).nearest_256()),
+                xterm(i),
+                "a colour of the palette is itself: {i}"
+            );
         }
         for i in 0..16 {
             assert_eq!(xterm(i).nearest_16(), i);
@@ -275,9 +296,12 @@ mod tests {
 
     #[test]
     fn base_colours_look_different() {
-        for (name, p, least) in
-            [("dark", Palette::DARK, 0.09), ("light", Palette::LIGHT, 0.09), ("safe", Palette::SAFE, 0.12), ("ansi", Palette::ANSI, 0.17)]
-        {
+        for (name, p, least) in [
+            ("dark", Palette::DARK, 0.09),
+            ("light", Palette::LIGHT, 0.09),
+            ("safe", Palette::SAFE, 0.12),
+            ("ansi", Palette::ANSI, 0.17),
+        ] {
             for (i, a) in p.colours[..p.base].iter().enumerate() {
                 for b in &p.colours[..i] {
                     assert!(a.distance(*b) > least, "{name}: {a} {b} {}", a.distance(*b));
@@ -293,20 +317,40 @@ mod tests {
     #[test]
     fn safe_colours_look_different_to_everybody() {
         const SEEN: [[[f64; 3]; 3]; 3] = [
-            [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-            [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-            [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+            [
+                [0.152286, 1.052583, -0.204868],
+                [0.114503, 0.786281, 0.099216],
+                [-0.003882, -0.048116, 1.051998],
+            ],
+            [
+                [0.367322, 0.860646, -0.227968],
+                [0.280085, 0.672501, 0.047413],
+                [-0.011820, 0.042940, 0.968881],
+            ],
+            [
+                [1.255528, -0.076749, -0.178779],
+                [-0.078411, 0.930809, 0.147602],
+                [0.004733, 0.691367, 0.303900],
+            ],
         ];
         let see = |m: &[[f64; 3]; 3], c: Rgb| {
             let lin = [c.0, c.1, c.2].map(|c| (f64::from(c) / 255.0).powf(2.2));
-            let row = |r: [f64; 3]| ((r[0] * lin[0] + r[1] * lin[1] + r[2] * lin[2]).clamp(0.0, 1.0).powf(1.0 / 2.2) * 255.0).round() as u8;
+            let row = |r: [f64; 3]| {
+                ((r[0] * lin[0] + r[1] * lin[1] + r[2] * lin[2]).clamp(0.0, 1.0).powf(1.0 / 2.2)
+                    * 255.0)
+                    .round() as u8
+            };
             Rgb(row(m[0]), row(m[1]), row(m[2]))
         };
         let p = Palette::SAFE;
         for m in &SEEN {
             for (i, a) in p.colours[..p.base].iter().enumerate() {
                 for b in &p.colours[..i] {
-                    assert!(see(m, *a).distance(see(m, *b)) > 0.055, "{a} {b} {}", see(m, *a).distance(see(m, *b)));
+                    assert!(
+                        see(m, *a).distance(see(m, *b)) > 0.055,
+                        "{a} {b} {}",
+                        see(m, *a).distance(see(m, *b))
+                    );
                 }
             }
         }
@@ -325,7 +369,10 @@ mod tests {
             assert_eq!(c.len(), n);
         }
         let many = EndColours::new(Palette::DARK).assign(&hosts(300));
-        assert!(Palette::DARK.colours.iter().all(|p| many.iter().filter(|c| *c == p).count() <= 13), "shared evenly");
+        assert!(
+            Palette::DARK.colours.iter().all(|p| many.iter().filter(|c| *c == p).count() <= 13),
+            "shared evenly"
+        );
     }
 
     #[test]
@@ -341,7 +388,10 @@ mod tests {
         assert_eq!(again, more, "whatever the order");
         colours.assign(&["192.168.0.1", "192.168.0.2"]);
         assert_eq!(colours.assign(&all), more, "also after another view");
-        assert_eq!(EndColours::new(Palette::DARK).assign(&all), EndColours::new(Palette::DARK).assign(&all));
+        assert_eq!(
+            EndColours::new(Palette::DARK).assign(&all),
+            EndColours::new(Palette::DARK).assign(&all)
+        );
         assert_eq!(colours.assign(&["a", "a"]).len(), 2);
         assert!(colours.assign::<&str>(&[]).is_empty());
     }

@@ -26,7 +26,10 @@ impl Tunnel {
     /// One of the devices that loading a tunnel module makes in every namespace (`gre0`, `tunl0` ...),
     /// as long as nobody uses it.
     pub fn is_fallback(&self) -> bool {
-        const FALLBACK: [&str; 9] = ["gre0", "gretap0", "erspan0", "tunl0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0", "ip_vti0"];
+        const FALLBACK: [&str; 9] = [
+            "gre0", "gretap0", "erspan0", "tunl0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0",
+            "ip_vti0",
+        ];
         !self.device.up && FALLBACK.contains(&self.device.name.as_str())
     }
 
@@ -119,7 +122,11 @@ impl Scene {
 
     /// The ports of the tunnels found, for [`crate::bpf::Program::set_port`].
     pub fn ports(&self) -> Vec<Port> {
-        let fou = self.fou.iter().map(|f| Port { kind: Kind::Gue, fou: f.protocol.is_some(), port: f.port });
+        let fou = self.fou.iter().map(|f| Port {
+            kind: Kind::Gue,
+            fou: f.protocol.is_some(),
+            port: f.port,
+        });
         self.up().filter_map(Tunnel::port).chain(fou).collect()
     }
 
@@ -133,7 +140,11 @@ impl Scene {
             return self.underlays(place);
         }
         if let Some(name) = wanted.iter().find(|name| self.named(name).is_empty()) {
-            let what = if name.contains(['*', '?', '[']) { "no interface matches" } else { "there is no interface" };
+            let what = if name.contains(['*', '?', '[']) {
+                "no interface matches"
+            } else {
+                "there is no interface"
+            };
             let known: Vec<_> = self.links.iter().map(|l| sanitize(&l.name).into_owned()).collect();
             bail!("{what} {}{place}: try one of {}", sanitize(name), known.join(", "));
         }
@@ -179,7 +190,8 @@ impl Scene {
             found.extend(self.default_route);
         }
         let mut notices = Vec::new();
-        let name = |i: &u32| self.link(*i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
+        let name =
+            |i: &u32| self.link(*i).map_or_else(String::new, |l| sanitize(&l.name).into_owned());
         let names = found.iter().map(name).collect::<Vec<_>>().join(", ");
         match (found.is_empty(), self.up().next(), self.open()) {
             (true, ..) => bail!("there is no tunnel device and no default route{place}: name the interface to watch"),
@@ -195,14 +207,26 @@ impl Scene {
 
     /// The interfaces below one, and how.
     fn lowers(&self, upper: &Link) -> Vec<(u32, Lower)> {
-        let ports = |how| self.links.iter().filter(|l| l.master == Some(upper.index)).map(move |l| (l.index, how)).collect();
+        let ports = |how| {
+            self.links
+                .iter()
+                .filter(|l| l.master == Some(upper.index))
+                .map(move |l| (l.index, how))
+                .collect()
+        };
         let here = upper.lower.filter(|_| upper.lower_netnsid.is_none());
         match upper.kind.as_deref() {
             Some("bond" | "team" | "vrf") => ports(Lower::Share),
             Some("bridge" | "openvswitch") => ports(Lower::Some),
             // Both ends see all; the one made first is as good as the lower one.
-            Some("veth") => here.filter(|peer| *peer < upper.index).map(|peer| (peer, Lower::All)).into_iter().collect(),
-            Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "macsec") => here.map(|l| (l, Lower::All)).into_iter().collect(),
+            Some("veth") => here
+                .filter(|peer| *peer < upper.index)
+                .map(|peer| (peer, Lower::All))
+                .into_iter()
+                .collect(),
+            Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "macsec") => {
+                here.map(|l| (l, Lower::All)).into_iter().collect()
+            }
             _ => {
                 let tunnel = self.tunnels.iter().find(|t| t.device.ifindex == upper.index);
                 tunnel.and_then(|t| t.underlay).map(|l| (l, Lower::All)).into_iter().collect()
@@ -220,7 +244,8 @@ impl Scene {
             let twice = link.index;
             if let Some(counted_on) = self.below(link, chosen, 0) {
                 found.push(Overlap { twice, counted_on });
-            } else if let Some(master) = link.master.filter(|m| chosen.contains(m)).and_then(|m| self.link(m))
+            } else if let Some(master) =
+                link.master.filter(|m| chosen.contains(m)).and_then(|m| self.link(m))
                 && self.lowers(master).contains(&(twice, Lower::Share))
                 && self.below(master, chosen, 0).is_none()
             {
@@ -236,7 +261,9 @@ impl Scene {
             return None; // the kernel allows no deeper stack, but links change while they are read
         }
         let lowers = self.lowers(link);
-        let seen = |i: u32| if chosen.contains(&i) { Some(i) } else { self.below(self.link(i)?, chosen, depth + 1) };
+        let seen = |i: u32| {
+            if chosen.contains(&i) { Some(i) } else { self.below(self.link(i)?, chosen, depth + 1) }
+        };
         let mut found = lowers.iter().map(|(i, how)| (seen(*i), *how));
         match lowers.first()?.1 {
             Lower::All | Lower::Share => {
@@ -249,7 +276,10 @@ impl Scene {
 
     /// What is said where two ports of one bridge are chosen.
     pub fn bridged(&self, chosen: &[u32]) -> Vec<String> {
-        let bridges = self.links.iter().filter(|l| matches!(l.kind.as_deref(), Some("bridge" | "openvswitch")));
+        let bridges = self
+            .links
+            .iter()
+            .filter(|l| matches!(l.kind.as_deref(), Some("bridge" | "openvswitch")));
         bridges
             .filter_map(|bridge| {
                 let ports: Vec<_> = self.links.iter().filter(|l| l.master == Some(bridge.index) && chosen.contains(&l.index)).collect();
@@ -272,7 +302,13 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, kind: &str) -> Link {
-        Link { index, name: name.to_owned(), kind: (!kind.is_empty()).then(|| kind.to_owned()), up: true, ..Link::default() }
+        Link {
+            index,
+            name: name.to_owned(),
+            kind: (!kind.is_empty()).then(|| kind.to_owned()),
+            up: true,
+            ..Link::default()
+        }
     }
 
     fn over(upper: Link, lower: u32) -> Link {
@@ -299,7 +335,12 @@ mod tests {
             link(10, "wan", ""),
         ];
         let device = TunnelDevice::of(&vxlan).expect("a tunnel");
-        Scene { links, tunnels: vec![Tunnel { device, underlay: Some(4) }], fou: vec![], default_route: Some(10) }
+        Scene {
+            links,
+            tunnels: vec![Tunnel { device, underlay: Some(4) }],
+            fou: vec![],
+            default_route: Some(10),
+        }
     }
 
     fn overlaps(chosen: &[u32]) -> Vec<(u32, u32)> {
@@ -337,11 +378,19 @@ mod tests {
     fn names_and_patterns() {
         assert_eq!(names(&["eth*"]).expect("two"), ["eth0", "eth1"]);
         assert_eq!(names(&["bond?", "eth0", "eth*"]).expect("three"), ["eth0", "eth1", "bond0"]);
-        assert_eq!(names(&["tap[0]"]).expect("by its name, though it is a pattern, too"), ["tap[0]"]);
-        assert_eq!(names(&["v[01]", "v*"]).expect("two"), ["vx1", "v0", "v1"].map(String::from)[..].to_vec());
-        for (bad, says) in
-            [("eth9", "there is no interface eth9: try one of eth0"), ("x*", "no interface matches x*"), ("[", "no interface")]
-        {
+        assert_eq!(
+            names(&["tap[0]"]).expect("by its name, though it is a pattern, too"),
+            ["tap[0]"]
+        );
+        assert_eq!(
+            names(&["v[01]", "v*"]).expect("two"),
+            ["vx1", "v0", "v1"].map(String::from)[..].to_vec()
+        );
+        for (bad, says) in [
+            ("eth9", "there is no interface eth9: try one of eth0"),
+            ("x*", "no interface matches x*"),
+            ("[", "no interface"),
+        ] {
             let e = names(&[bad]).expect_err("nothing").to_string();
             assert!(e.contains(says), "{e}");
         }
@@ -354,9 +403,18 @@ mod tests {
         s.tunnels[0].device.up = false;
         let c = s.choose(&[], "").expect("the default route");
         assert_eq!((c.links[0].name.as_str(), c.notices.len()), ("wan", 1));
-        assert!(c.notices[0].contains("no tunnel device found: watching wan, where"), "{:?}", c.notices);
+        assert!(
+            c.notices[0].contains("no tunnel device found: watching wan, where"),
+            "{:?}",
+            c.notices
+        );
         s.default_route = None;
-        assert!(s.choose(&[], " in network namespace x").expect_err("nothing").to_string().contains("in network namespace x: name"));
+        assert!(
+            s.choose(&[], " in network namespace x")
+                .expect_err("nothing")
+                .to_string()
+                .contains("in network namespace x: name")
+        );
         // One device is bound, another takes its ends from each packet.
         let mut s = scene();
         let mut external = s.tunnels[0].clone();
@@ -371,7 +429,10 @@ mod tests {
     #[test]
     fn two_ports_of_a_bridge_are_said() {
         let said = scene().bridged(&[5, 7, 10]);
-        assert!(said.len() == 1 && said[0].contains("what br0 passes between vx1, tap[0]"), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].contains("what br0 passes between vx1, tap[0]"),
+            "{said:?}"
+        );
     }
 
     #[test]

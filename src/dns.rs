@@ -76,7 +76,10 @@ impl Resolver {
                 let _ = privilege::give_up_the_rest();
                 while answer(&queue, &cache, lookup) {}
             };
-            std::thread::Builder::new().name("tmon-dns".to_owned()).spawn(answer).context("start a thread")?;
+            std::thread::Builder::new()
+                .name("tmon-dns".to_owned())
+                .spawn(answer)
+                .context("start a thread")?;
         }
         Ok(Resolver { cache, questions })
     }
@@ -117,7 +120,11 @@ impl Resolver {
 
     /// Whether answers are still awaited.
     pub fn is_waiting(&self) -> bool {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).values().any(|k| matches!(k, Known::Asked))
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .any(|k| matches!(k, Known::Asked))
     }
 }
 
@@ -126,7 +133,10 @@ fn answer(queue: &Mutex<Receiver<IpAddr>>, cache: &Cache, lookup: Lookup) -> boo
     let question = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let Ok(address) = question else { return false };
     let name = lookup(address).map(|n| sanitize(n.trim_end_matches('.')).into_owned());
-    cache.lock().unwrap_or_else(PoisonError::into_inner).insert(address, Known::Answered(name, Instant::now()));
+    cache
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(address, Known::Answered(name, Instant::now()));
     true
 }
 
@@ -142,7 +152,10 @@ mod tests {
 
     #[test]
     fn a_name_is_there_when_it_is() {
-        let r = Resolver::with(|a| (a != IpAddr::from([10, 0, 0, 2])).then(|| format!("Host\x1b-{a}."))).expect("threads");
+        let r = Resolver::with(|a| {
+            (a != IpAddr::from([10, 0, 0, 2])).then(|| format!("Host\x1b-{a}."))
+        })
+        .expect("threads");
         let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         assert_eq!((r.name(one), r.name(two)), (None, None), "asked, not awaited");
         wait(&r);

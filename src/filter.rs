@@ -102,7 +102,10 @@ impl Filter {
     /// As [`Filter::parse`].
     pub fn parse_named(text: &str, names: &Meanings<'_>) -> Result<Self, FilterError> {
         let start = |word: &str| word.as_ptr().addr() - text.as_ptr().addr();
-        text.split_whitespace().map(|word| Term::parse(word, start(word), names)).collect::<Result<_, _>>().map(|terms| Filter { terms })
+        text.split_whitespace()
+            .map(|word| Term::parse(word, start(word), names))
+            .collect::<Result<_, _>>()
+            .map(|terms| Filter { terms })
     }
 
     /// Whether the row is kept. `interface` is the name of the interface it belongs to.
@@ -138,16 +141,41 @@ impl Term {
         };
         let values = Values { text: values, at: at_key + key.len() + 1 };
         let test = match key.to_ascii_lowercase().as_str() {
-            "host" => Test::Host(values.each("host:172.16.1.100 or host:172.16.0.0/16", |v| names.net(v))?.concat()),
-            "inner" => Test::Inner(values.each("inner:192.168.0.1 or inner:192.168.0.0/24", |v| names.net(v))?.concat()),
-            "vni" | "id" => Test::Vni(values.each("vni:10000 or vni:10000-10003", |v| names.id(v))?.concat()),
+            "host" => Test::Host(
+                values.each("host:172.16.1.100 or host:172.16.0.0/16", |v| names.net(v))?.concat(),
+            ),
+            "inner" => Test::Inner(
+                values
+                    .each("inner:192.168.0.1 or inner:192.168.0.0/24", |v| names.net(v))?
+                    .concat(),
+            ),
+            "vni" | "id" => {
+                Test::Vni(values.each("vni:10000 or vni:10000-10003", |v| names.id(v))?.concat())
+            }
             "kind" => Test::Kind(values.each(&format!("one of {}", kind_names()), kind)?),
             "iface" => Test::Iface(values.each("iface:eth0", |v| Ok(v.to_owned()))?),
-            "proto" => Test::Proto(values.each("proto:ipv4, proto:ipv6, proto:arp, proto:0x88cc or proto:truncated", proto)?),
+            "proto" => Test::Proto(values.each(
+                "proto:ipv4, proto:ipv6, proto:arp, proto:0x88cc or proto:truncated",
+                proto,
+            )?),
             // An IPv6 address without a key looks like one with a strange key.
-            _ if net(rest).is_ok() => return Err(error(at, format!("{} has no key", quote(word)), guess(rest))),
-            "" => return Err(error(at_key, "a key is missing before ':'".to_owned(), format!("one of {KEYS}"))),
-            _ => return Err(error(at_key, format!("there is no key {}", quote(key)), format!("one of {KEYS}"))),
+            _ if net(rest).is_ok() => {
+                return Err(error(at, format!("{} has no key", quote(word)), guess(rest)));
+            }
+            "" => {
+                return Err(error(
+                    at_key,
+                    "a key is missing before ':'".to_owned(),
+                    format!("one of {KEYS}"),
+                ));
+            }
+            _ => {
+                return Err(error(
+                    at_key,
+                    format!("there is no key {}", quote(key)),
+                    format!("one of {KEYS}"),
+                ));
+            }
         };
         Ok(Term { not, test })
     }
@@ -160,7 +188,11 @@ struct Values<'a> {
 }
 
 impl Values<'_> {
-    fn each<T>(&self, hint: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, FilterError> {
+    fn each<T>(
+        &self,
+        hint: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, FilterError> {
         let mut at = self.at;
         self.text
             .split(',')
@@ -172,7 +204,11 @@ impl Values<'_> {
                 }
                 if value.starts_with('!') {
                     let hint = "it before the key, as in !vni:10000".to_owned();
-                    return Err(error(here, "'!' negates a whole term, not one value".to_owned(), hint));
+                    return Err(error(
+                        here,
+                        "'!' negates a whole term, not one value".to_owned(),
+                        hint,
+                    ));
                 }
                 parse(value).map_err(|what| error(here, what, hint.to_owned()))
             })
@@ -212,12 +248,16 @@ fn net(v: &str) -> Result<IpNet, String> {
     if let Ok(address) = v.parse::<IpAddr>() {
         return Ok(address.into());
     }
-    v.parse::<IpNet>().map(|n| n.trunc()).map_err(|_| format!("{} is neither an address nor a CIDR", quote(v)))
+    v.parse::<IpNet>()
+        .map(|n| n.trunc())
+        .map_err(|_| format!("{} is neither an address nor a CIDR", quote(v)))
 }
 
 fn number(v: &str) -> Option<u32> {
     match v.strip_prefix("0x").or_else(|| v.strip_prefix("0X")) {
-        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            u32::from_str_radix(hex, 16).ok()
+        }
         None if v.bytes().all(|b| b.is_ascii_digit()) => v.parse().ok(),
         _ => None,
     }
@@ -241,7 +281,9 @@ fn kind(v: &str) -> Result<Kind, String> {
 /// The inverse of [`Inner::proto`].
 fn proto(v: &str) -> Result<Proto, String> {
     let v = v.to_ascii_lowercase();
-    let space = |prefix: &str, base: u32| number(v.strip_prefix(prefix)?).filter(|n| *n <= 0xffff).map(|n| base | n);
+    let space = |prefix: &str, base: u32| {
+        number(v.strip_prefix(prefix)?).filter(|n| *n <= 0xffff).map(|n| base | n)
+    };
     let found = match v.as_str() {
         "ipv4" => return Ok(Proto::Ipv4),
         "ipv6" => return Ok(Proto::Ipv6),
@@ -254,7 +296,9 @@ fn proto(v: &str) -> Result<Proto, String> {
                 .or_else(|| number(text).filter(|_| text.starts_with("0x"))),
         },
     };
-    found.map(|n| Proto::Other(InnerProto(n))).ok_or_else(|| format!("{} is not an inner protocol", quote(&v)))
+    found
+        .map(|n| Proto::Other(InnerProto(n)))
+        .ok_or_else(|| format!("{} is not an inner protocol", quote(&v)))
 }
 
 fn ends(pair: Option<Pair>, nets: &[IpNet]) -> bool {
@@ -264,11 +308,15 @@ fn ends(pair: Option<Pair>, nets: &[IpNet]) -> bool {
 impl Test {
     fn holds(&self, flow: &Flow, interface: &str) -> bool {
         let key = &flow.key;
-        let tunnel = |holds: &dyn Fn(Tunnel) -> bool| holds(key.outermost) || key.innermost.is_some_and(holds);
+        let tunnel = |holds: &dyn Fn(Tunnel) -> bool| {
+            holds(key.outermost) || key.innermost.is_some_and(holds)
+        };
         match self {
             Test::Host(nets) => ends(key.outer, nets),
             Test::Inner(nets) => ends(key.inner.pair(), nets),
-            Test::Vni(ranges) => tunnel(&|t| t.id.is_some_and(|id| ranges.iter().any(|r| r.contains(&id)))),
+            Test::Vni(ranges) => {
+                tunnel(&|t| t.id.is_some_and(|id| ranges.iter().any(|r| r.contains(&id))))
+            }
             Test::Kind(kinds) => tunnel(&|t| kinds.contains(&t.kind)),
             Test::Iface(names) => names.iter().any(|n| n == interface),
             Test::Proto(protos) => {
@@ -309,7 +357,12 @@ impl fmt::Display for Filter {
     }
 }
 
-fn list<T>(f: &mut fmt::Formatter<'_>, key: &str, values: &[T], write: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result) -> fmt::Result {
+fn list<T>(
+    f: &mut fmt::Formatter<'_>,
+    key: &str,
+    values: &[T],
+    write: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
     write!(f, "{key}")?;
     for (i, v) in values.iter().enumerate() {
         f.write_str(if i > 0 { "," } else { ":" })?;
@@ -385,11 +438,22 @@ mod tests {
 
     #[test]
     fn names_stand_for_addresses_and_ids() {
-        let nets = |n: &str| if n == "rack" { vec![net("172.16.1.0/24").unwrap(), net("2001:db8::/32").unwrap()] } else { vec![] };
-        let names = Meanings { nets: &nets, ids: &|n| if n == "blue" { vec![10000] } else { vec![] } };
+        let nets = |n: &str| {
+            if n == "rack" {
+                vec![net("172.16.1.0/24").unwrap(), net("2001:db8::/32").unwrap()]
+            } else {
+                vec![]
+            }
+        };
+        let names =
+            Meanings { nets: &nets, ids: &|n| if n == "blue" { vec![10000] } else { vec![] } };
         let f = Filter::parse_named("host:rack,10.0.0.1 vni:blue", &names).unwrap();
         assert!(f.matches(&vxlan(), "eth0"));
-        assert_eq!(f.to_string(), "host:172.16.1.0/24,2001:db8::/32,10.0.0.1 vni:10000", "what it means, without names");
+        assert_eq!(
+            f.to_string(),
+            "host:172.16.1.0/24,2001:db8::/32,10.0.0.1 vni:10000",
+            "what it means, without names"
+        );
         let e = Filter::parse_named("host:rack vni:green", &names).unwrap_err();
         assert!(e.at == 14 && e.what.contains("'green'"), "{e}");
         assert!(Filter::parse("host:rack").is_err());
@@ -469,7 +533,12 @@ mod tests {
             assert!(e.hint.contains(hint), "{e}");
         }
         let e = Filter::parse("kind:\x1b[2Jgre").unwrap_err().to_string();
-        assert!(e.starts_with("filter, column 6: '␛[2Jgre' is not a tunnel kind; try one of none, vxlan"), "{e}");
+        assert!(
+            e.starts_with(
+                "filter, column 6: '␛[2Jgre' is not a tunnel kind; try one of none, vxlan"
+            ),
+            "{e}"
+        );
     }
 
     #[test]
@@ -483,8 +552,10 @@ mod tests {
 
     fn any_net() -> impl Strategy<Value = IpNet> {
         prop_oneof![
-            (any::<[u8; 4]>(), 0..=32u8).prop_map(|(a, n)| IpNet::new(a.into(), n).unwrap().trunc()),
-            (any::<[u8; 16]>(), 0..=128u8).prop_map(|(a, n)| IpNet::new(a.into(), n).unwrap().trunc()),
+            (any::<[u8; 4]>(), 0..=32u8)
+                .prop_map(|(a, n)| IpNet::new(a.into(), n).unwrap().trunc()),
+            (any::<[u8; 16]>(), 0..=128u8)
+                .prop_map(|(a, n)| IpNet::new(a.into(), n).unwrap().trunc()),
         ]
     }
 
@@ -493,7 +564,11 @@ mod tests {
             prop::collection::vec(s, 1..4)
         }
         // 0x0806 prints as arp, all others by their number
-        let proto = prop_oneof![Just(Proto::Ipv4), Just(Proto::Ipv6), any::<u32>().prop_map(|n| Proto::Other(InnerProto(n)))];
+        let proto = prop_oneof![
+            Just(Proto::Ipv4),
+            Just(Proto::Ipv6),
+            any::<u32>().prop_map(|n| Proto::Other(InnerProto(n)))
+        ];
         let id = (any::<u32>(), any::<u32>()).prop_map(|(a, b)| a.min(b)..=a.max(b));
         prop_oneof![
             some(any_net()).prop_map(Test::Host),

@@ -188,8 +188,20 @@ impl InnerProto {
     /// What idle rows held that are no more.
     pub const AGED: Self = InnerProto(Self::REASON | 11);
     /// The reasons by number, as printed.
-    pub const REASONS: &[&str] =
-        &["none", "truncated", "malformed", "too_deep", "encrypted", "llc", "fragment", "control", "unknown", "other", "overflow", "aged"];
+    pub const REASONS: &[&str] = &[
+        "none",
+        "truncated",
+        "malformed",
+        "too_deep",
+        "encrypted",
+        "llc",
+        "fragment",
+        "control",
+        "unknown",
+        "other",
+        "overflow",
+        "aged",
+    ];
 }
 
 impl fmt::Display for InnerProto {
@@ -405,7 +417,8 @@ pub enum Stop {
 
 impl Stop {
     /// All stops, in the kernel's and JSON's order.
-    pub const ALL: [Stop; 6] = [Stop::Plain, Stop::NonIp, Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep];
+    pub const ALL: [Stop; 6] =
+        [Stop::Plain, Stop::NonIp, Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep];
 
     /// Its name in JSON and on the screen.
     pub fn name(self) -> &'static str {
@@ -452,14 +465,22 @@ impl Books {
         for (s, o) in stops.iter_mut().zip(older.stops) {
             *s = d(*s, o);
         }
-        let [counted, suspect, fragments] =
-            [(self.counted, older.counted), (self.suspect, older.suspect), (self.fragments, older.fragments)].map(|(n, o)| d(n, o));
+        let [counted, suspect, fragments] = [
+            (self.counted, older.counted),
+            (self.suspect, older.suspect),
+            (self.fragments, older.fragments),
+        ]
+        .map(|(n, o)| d(n, o));
         Books { counted, stops, suspect, fragments }
     }
 
     /// Adds other books.
     pub fn add(&mut self, o: &Self) {
-        let own = self.stops.iter_mut().chain([&mut self.counted, &mut self.suspect, &mut self.fragments]);
+        let own = self.stops.iter_mut().chain([
+            &mut self.counted,
+            &mut self.suspect,
+            &mut self.fragments,
+        ]);
         for (sum, n) in own.zip(o.stops.iter().chain([&o.counted, &o.suspect, &o.fragments])) {
             sum[0] += n[0];
             sum[1] += n[1];

@@ -29,7 +29,8 @@ pub struct Fragmented {
 pub fn fragmented(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Vec<Fragmented> {
     let mut sums: HashMap<(Tunnel, End, End), [Count; 2]> = HashMap::new();
     let ways = |row: &crate::snapshot::Row<'_>| {
-        let ((a, b), tunnel, [fwd, rev]) = (Scope::ends(Level::Hosts, &row.flow()), row.outermost(), row.sent());
+        let ((a, b), tunnel, [fwd, rev]) =
+            (Scope::ends(Level::Hosts, &row.flow()), row.outermost(), row.sent());
         [((tunnel, a, b), fwd), ((tunnel, b, a), rev)].into_iter().filter(|(_, n)| !n.is_zero())
     };
     for row in scope.rows(rows, interfaces).filter(|r| r.fragments()) {
@@ -48,7 +49,13 @@ pub fn fragmented(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Vec<F
             }
         }
     }
-    let list = sums.into_iter().map(|((tunnel, from, to), [fragments, all])| Fragmented { from, to, tunnel, fragments, all });
+    let list = sums.into_iter().map(|((tunnel, from, to), [fragments, all])| Fragmented {
+        from,
+        to,
+        tunnel,
+        fragments,
+        all,
+    });
     let mut list: Vec<Fragmented> = list.collect();
     list.sort_unstable_by_key(|f| (Reverse(f.fragments.packets), f.tunnel, f.from, f.to));
     list
@@ -99,8 +106,12 @@ mod tests {
             fragments: count(fragments),
             all: count(all),
         };
-        assert_eq!(fragmented(&rows, &[], &Scope::default()), [of(2, 1, 8, 7, 7), of(1, 2, 7, 6, 16)]);
-        let only = Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(7) }), ..Scope::default() };
+        assert_eq!(
+            fragmented(&rows, &[], &Scope::default()),
+            [of(2, 1, 8, 7, 7), of(1, 2, 7, 6, 16)]
+        );
+        let only =
+            Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(7) }), ..Scope::default() };
         assert_eq!(fragmented(&rows, &[], &only), [of(1, 2, 7, 6, 16)]);
         assert_eq!(fragmented(&Rows::default(), &[], &Scope::default()), []);
         // and nothing was lost on the way

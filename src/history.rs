@@ -60,14 +60,21 @@ impl History {
 
     /// Adds the newest interval and returns its number.
     pub fn push(&mut self, interval: &Interval) -> u64 {
-        let rows = if self.span.is_some() { reduce(&interval.rows, ROWS, GROUPS) } else { interval.rows.clone() };
+        let rows = if self.span.is_some() {
+            reduce(&interval.rows, ROWS, GROUPS)
+        } else {
+            interval.rows.clone()
+        };
         let kept = Interval { interfaces: interval.interfaces.clone(), rows, ..*interval };
         self.rows += kept.rows.len();
         let number = self.next;
         self.next += 1;
         let newest = kept.taken;
         self.frames.push_back(Frame { number, interval: kept });
-        while self.span.is_some() && self.frames.len() > 1 && (self.rows > BUDGET || self.oldest_is_past(newest)) {
+        while self.span.is_some()
+            && self.frames.len() > 1
+            && (self.rows > BUDGET || self.oldest_is_past(newest))
+        {
             if let Some(gone) = self.frames.pop_front() {
                 self.rows -= gone.interval.rows.len();
             }
@@ -168,15 +175,27 @@ struct Sums {
 
 impl Sums {
     fn add_v4(&mut self, [a, b]: [u32; 2], interface: u16, tunnel: Tunnel, counters: &Counters) {
-        self.v4.entry((u64::from(a) << 32 | u64::from(b), interface, tunnel)).or_default().add(counters);
+        self.v4
+            .entry((u64::from(a) << 32 | u64::from(b), interface, tunnel))
+            .or_default()
+            .add(counters);
     }
 
     fn add(&mut self, row: &Flow) {
         match row.key.outer {
             Some(Pair { first: IpAddr::V4(a), second: IpAddr::V4(b) }) => {
-                self.add_v4([a.to_bits(), b.to_bits()], row.interface, row.key.outermost, &row.counters);
+                self.add_v4(
+                    [a.to_bits(), b.to_bits()],
+                    row.interface,
+                    row.key.outermost,
+                    &row.counters,
+                );
             }
-            outer => self.groups.entry((row.interface, outer, row.key.outermost)).or_default().add(&row.counters),
+            outer => self
+                .groups
+                .entry((row.interface, outer, row.key.outermost))
+                .or_default()
+                .add(&row.counters),
         }
     }
 
@@ -193,7 +212,18 @@ impl Sums {
 fn other(group: Group, counters: Counters) -> Flow {
     let (interface, outer, outermost) = group;
     let inner = Inner::Proto(InnerProto(InnerProto::REASON + 9)); // "other"
-    Flow { interface, key: Key { outer, outermost, innermost: None, depth: u8::from(outer.is_some()), inner, other: true }, counters }
+    Flow {
+        interface,
+        key: Key {
+            outer,
+            outermost,
+            innermost: None,
+            depth: u8::from(outer.is_some()),
+            inner,
+            other: true,
+        },
+        counters,
+    }
 }
 
 /// At most `keep` rows as they are, at most `groups` sums of the others, and one row per interface
@@ -204,7 +234,8 @@ fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
     }
     // larger first, then as they came
     let rank = |&(n, i): &(u64, u32)| (Reverse(n), i);
-    let mut order: Vec<(u64, u32)> = rows.walk().zip(0..).map(|(r, i)| (r.total().bytes, i)).collect();
+    let mut order: Vec<(u64, u32)> =
+        rows.walk().zip(0..).map(|(r, i)| (r.total().bytes, i)).collect();
     let limit = rank(order.select_nth_unstable_by_key(keep.saturating_sub(1), rank).1);
     drop(order);
 
@@ -272,7 +303,10 @@ mod tests {
                 inner: Inner::Pair(Pair { first: v4(0), second: v4(inner) }),
                 other: false,
             },
-            counters: Counters { cells: [[Count::default(); 2], [Count { packets: 1, bytes }, Count::default()]], ..Default::default() },
+            counters: Counters {
+                cells: [[Count::default(); 2], [Count { packets: 1, bytes }, Count::default()]],
+                ..Default::default()
+            },
         }
     }
 
@@ -282,7 +316,13 @@ mod tests {
             rows.push_flow(i as u32, &f);
         }
         let t = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
-        Interval { since: t(at), taken: t(at + 1), elapsed: Duration::from_secs(1), interfaces: vec![], rows }
+        Interval {
+            since: t(at),
+            taken: t(at + 1),
+            elapsed: Duration::from_secs(1),
+            interfaces: vec![],
+            rows,
+        }
     }
 
     type Sent = ((crate::matrix::End, crate::matrix::End), [Count; 2]);
@@ -296,12 +336,14 @@ mod tests {
 
     #[test]
     fn a_reduced_interval_has_the_same_sums_by_host_and_tunnel() {
-        let flows: Vec<Flow> = (0..9000).map(|i| row(2 + i % 40, i % 4, i, u64::from(i * 7919 % 10007) + 1)).collect();
+        let flows: Vec<Flow> =
+            (0..9000).map(|i| row(2 + i % 40, i % 4, i, u64::from(i * 7919 % 10007) + 1)).collect();
         let all = interval(0, flows.iter().copied());
         let less = reduce(&all.rows, 100, 500);
         assert!(less.len() <= 100 + 160);
         assert_eq!(sums(&less), sums(&all.rows));
-        let largest = flows.iter().max_by_key(|f| f.counters.total().bytes).expect("there are flows");
+        let largest =
+            flows.iter().max_by_key(|f| f.counters.total().bytes).expect("there are flows");
         assert!(less.merged().contains(largest), "the largest rows are kept as they are");
     }
 
@@ -336,7 +378,10 @@ mod tests {
             h.push(&big);
             assert!(h.rows() <= BUDGET);
         }
-        assert!(h.len() * (ROWS + GROUPS + 1) >= BUDGET - (ROWS + GROUPS + 1), "no more is dropped than must be");
+        assert!(
+            h.len() * (ROWS + GROUPS + 1) >= BUDGET - (ROWS + GROUPS + 1),
+            "no more is dropped than must be"
+        );
     }
 
     #[test]
@@ -347,7 +392,10 @@ mod tests {
         }
         let sum = h.total_until(2).expect("it is kept");
         assert_eq!(sum.elapsed, Duration::from_secs(3));
-        assert_eq!(sum.rows.merged().iter().map(|f| f.counters.total().bytes).collect::<Vec<_>>(), [33, 300]);
+        assert_eq!(
+            sum.rows.merged().iter().map(|f| f.counters.total().bytes).collect::<Vec<_>>(),
+            [33, 300]
+        );
         assert!(h.total_until(9).is_none());
     }
 
@@ -357,8 +405,10 @@ mod tests {
         for at in 0..9 {
             h.push(&interval(at, [row(2, 1, 1, at + 1), row(3, 2, 1, 100)]));
         }
-        let scope = Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(1) }), ..Scope::default() };
-        let line: Vec<u64> = h.until(6, 3).map(|f| scope.sum(&f.interval.rows, &[]).bytes).collect();
+        let scope =
+            Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(1) }), ..Scope::default() };
+        let line: Vec<u64> =
+            h.until(6, 3).map(|f| scope.sum(&f.interval.rows, &[]).bytes).collect();
         assert_eq!(line, [5, 6, 7]);
         assert_eq!(h.since(7).map(|f| f.number).collect::<Vec<_>>(), [7, 8]);
     }

@@ -22,7 +22,9 @@ pub enum Age {
 
 /// The running kernel's release: `6.18.15-amd64`.
 pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").map(|s| s.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|s| s.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// `6.18.15-amd64` as (6, 18).

@@ -83,14 +83,18 @@ impl Ring {
             if d.abs() >= 1.0 { 0.0 } else { (1.0 - d * d).sqrt() * self.radius.0 }
         };
         let y = row as f64;
-        let middle = if y <= self.centre.1 && self.centre.1 <= y + 1.0 { self.radius.0 } else { 0.0 };
+        let middle =
+            if y <= self.centre.1 && self.centre.1 <= y + 1.0 { self.radius.0 } else { 0.0 };
         half(y).max(half(y + 1.0)).max(middle)
     }
 
     /// Whether a cell is outside the circle.
     fn outside(&self, column: f64, row: f64) -> bool {
-        let gap = |low: f64, centre: f64, radius: f64| (low - centre).max(centre - low - 1.0).max(0.0) / radius.max(1e-9);
-        gap(column, self.centre.0, self.radius.0).hypot(gap(row, self.centre.1, self.radius.1)) > 0.995
+        let gap = |low: f64, centre: f64, radius: f64| {
+            (low - centre).max(centre - low - 1.0).max(0.0) / radius.max(1e-9)
+        };
+        gap(column, self.centre.0, self.radius.0).hypot(gap(row, self.centre.1, self.radius.1))
+            > 0.995
     }
 
     /// The first cell outside the circle in the direction of an angle, or beside it in that row where
@@ -110,12 +114,21 @@ impl Ring {
             }
         }
         let y = (self.centre.1 - cos * self.radius.1).floor().clamp(0.0, (height - 1.0).max(0.0));
-        let x = (self.centre.0 + if sin < 0.0 { -1.0 } else { 1.0 } * (self.reach(y as usize) + 0.5)).floor();
+        let x = (self.centre.0
+            + if sin < 0.0 { -1.0 } else { 1.0 } * (self.reach(y as usize) + 0.5))
+            .floor();
         ((0.0..width).contains(&x) && height >= 1.0).then_some((x as usize, y as usize))
     }
 
     /// The spot for a label in a row and on a side, and what is bad about it; `None` if it has no room.
-    fn spot(&self, label: &Label, anchor: (usize, usize), reach: f64, y: usize, right: bool) -> Option<(Spot, f64)> {
+    fn spot(
+        &self,
+        label: &Label,
+        anchor: (usize, usize),
+        reach: f64,
+        y: usize,
+        right: bool,
+    ) -> Option<(Spot, f64)> {
         let (ax, ay) = anchor;
         let moved = ay.abs_diff(y);
         let sin = label.angle.sin();
@@ -147,9 +160,13 @@ impl Ring {
             (end.clamp(0.0, self.size.0 as f64) as usize).checked_sub(label.width)?
         };
         let wrong_side = if same_side { 0.0 } else { 2.0 + 12.0 * sin.abs() };
-        let distance = if right { x.saturating_sub(ax) } else { ax.saturating_sub(x + label.width) } as f64;
+        let distance =
+            if right { x.saturating_sub(ax) } else { ax.saturating_sub(x + label.width) } as f64;
         let moved = moved as f64;
-        let cost = moved * moved * if outward { 1.0 } else { 3.0 } + if outward { 0.0 } else { moved * 4.0 } + wrong_side + distance * 0.2;
+        let cost = moved * moved * if outward { 1.0 } else { 3.0 }
+            + if outward { 0.0 } else { moved * 4.0 }
+            + wrong_side
+            + distance * 0.2;
         Some((Spot { x, y, anchor, right }, cost))
     }
 }
@@ -159,7 +176,9 @@ impl Ring {
 /// that of their angles. `None` if they do not all fit.
 pub fn place(ring: &Ring, labels: &[Label]) -> Option<(Vec<Spot>, usize)> {
     let mut order: Vec<usize> = (0..labels.len()).collect();
-    order.sort_by(|&a, &b| labels[a].angle.rem_euclid(TAU).total_cmp(&labels[b].angle.rem_euclid(TAU)).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| {
+        labels[a].angle.rem_euclid(TAU).total_cmp(&labels[b].angle.rem_euclid(TAU)).then(a.cmp(&b))
+    });
     // for every label and every row: down the right side, then up the left
     let rows = ring.size.1;
     let reach: Vec<f64> = (0..rows).map(|y| ring.reach(y)).collect();
@@ -168,7 +187,10 @@ pub fn place(ring: &Ring, labels: &[Label]) -> Option<(Vec<Spot>, usize)> {
         .map(|label| {
             let anchor = ring.anchor(label.angle);
             let slot = |y: usize, right: bool| ring.spot(label, anchor?, reach[y], y, right);
-            (0..rows).map(|y| slot(y, true)).chain((0..rows).rev().map(|y| slot(y, false))).collect()
+            (0..rows)
+                .map(|y| slot(y, true))
+                .chain((0..rows).rev().map(|y| slot(y, false)))
+                .collect()
         })
         .collect();
     // labels near 12 o'clock may stand on either side of it
@@ -189,13 +211,19 @@ pub fn place(ring: &Ring, labels: &[Label]) -> Option<(Vec<Spot>, usize)> {
         spots[i] = Some(spot);
     }
     let spots: Vec<Spot> = spots.into_iter().flatten().collect();
-    let moved = |(s, l): (&Spot, &Label)| if s.leader(l.width).is_empty() { s.y.abs_diff(s.anchor.1) } else { 0 };
+    let moved = |(s, l): (&Spot, &Label)| {
+        if s.leader(l.width).is_empty() { s.y.abs_diff(s.anchor.1) } else { 0 }
+    };
     let worst = spots.iter().zip(labels).map(moved).max().unwrap_or(0);
     Some((spots, worst))
 }
 
 /// The cheapest way to give labels, in this order, a slot each, the later ones later slots.
-fn in_order(table: &[Vec<Option<(Spot, f64)>>], order: &[usize], slots: usize) -> Option<(f64, Vec<Spot>)> {
+fn in_order(
+    table: &[Vec<Option<(Spot, f64)>>],
+    order: &[usize],
+    slots: usize,
+) -> Option<(f64, Vec<Spot>)> {
     // cost[s]: of the labels so far in slots before s
     let mut cost = vec![0.0f64; slots + 1];
     let mut chosen: Vec<Vec<bool>> = Vec::with_capacity(order.len());
@@ -236,7 +264,11 @@ mod tests {
 
     fn ring(columns: usize, rows: usize, margin: f64) -> Ring {
         let radius = rows as f64 / 2.0 - margin;
-        Ring { size: (columns, rows), centre: (columns as f64 / 2.0, rows as f64 / 2.0), radius: (radius * 2.0, radius) }
+        Ring {
+            size: (columns, rows),
+            centre: (columns as f64 / 2.0, rows as f64 / 2.0),
+            radius: (radius * 2.0, radius),
+        }
     }
 
     fn labels(angles: &[f64], width: usize) -> Vec<Label> {
@@ -250,7 +282,10 @@ mod tests {
             assert!(s.x + l.width <= ring.size.0 && s.y < ring.size.1);
             for x in s.x..s.x + l.width {
                 assert!(taken.insert((x, s.y)), "labels overlap in {x} {}", s.y);
-                let (dx, dy) = ((x as f64 + 0.5 - ring.centre.0) / ring.radius.0, (s.y as f64 + 0.5 - ring.centre.1) / ring.radius.1);
+                let (dx, dy) = (
+                    (x as f64 + 0.5 - ring.centre.0) / ring.radius.0,
+                    (s.y as f64 + 0.5 - ring.centre.1) / ring.radius.1,
+                );
                 assert!(dx.hypot(dy) > 1.0, "label on the circle in {x} {}", s.y);
             }
         }
@@ -289,7 +324,8 @@ mod tests {
         let mut placed = 0;
         for n in 0..60 {
             for (columns, rows) in [(0, 0), (1, 1), (10, 4), (80, 20), (120, 36), (200, 56)] {
-                let l: Vec<Label> = (0..n).map(|_| Label { angle: TAU * random().powi(3), width: 12 }).collect();
+                let l: Vec<Label> =
+                    (0..n).map(|_| Label { angle: TAU * random().powi(3), width: 12 }).collect();
                 let ring = ring(columns, rows, 2.0);
                 if let Some((spots, _)) = place(&ring, &l) {
                     check(&ring, &l, &spots);

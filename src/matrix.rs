@@ -142,15 +142,21 @@ impl Scope {
     /// A row counts when its tunnel is not asked for.
     fn admits(&self, row: &Flow, interfaces: &[Interface]) -> bool {
         let interface = interfaces.get(usize::from(row.interface));
-        let once = interface.is_none_or(|i| i.counted_on.is_none()) || self.filter.names_interfaces();
-        once && (self.filter.is_empty() || self.filter.matches(row, interface.map_or("", |i| i.name.as_str())))
+        let once =
+            interface.is_none_or(|i| i.counted_on.is_none()) || self.filter.names_interfaces();
+        once && (self.filter.is_empty()
+            || self.filter.matches(row, interface.map_or("", |i| i.name.as_str())))
             && (self.hosts == Within::All || self.hosts.holds(Scope::ends(Level::Hosts, row)))
             && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
 
     /// Which packets pass two interfaces and count at one: none where interfaces are asked for by name.
     fn transit(&self, rows: &Rows, interfaces: &[Interface]) -> Transit {
-        if self.filter.names_interfaces() { Transit::default() } else { Transit::of(rows, interfaces) }
+        if self.filter.names_interfaces() {
+            Transit::default()
+        } else {
+            Transit::of(rows, interfaces)
+        }
     }
 
     /// The sum of the rows that count.
@@ -159,7 +165,11 @@ impl Scope {
     }
 
     /// The rows that count.
-    pub fn rows<'a>(&'a self, rows: &'a Rows, interfaces: &'a [Interface]) -> impl Iterator<Item = Row<'a>> {
+    pub fn rows<'a>(
+        &'a self,
+        rows: &'a Rows,
+        interfaces: &'a [Interface],
+    ) -> impl Iterator<Item = Row<'a>> {
         let (open, transit) = (self.is_open(interfaces), self.transit(rows, interfaces));
         rows.walk().filter(move |r| {
             self.tunnel.is_none_or(|t| t == r.outermost())
@@ -217,7 +227,9 @@ impl Pairs {
 
     fn add(&mut self, a: End, b: End, fwd: Count, rev: Count) {
         match (a, b) {
-            (End::Addr(IpAddr::V4(a)), End::Addr(IpAddr::V4(b))) => self.add_v4(a.to_bits(), b.to_bits(), fwd, rev),
+            (End::Addr(IpAddr::V4(a)), End::Addr(IpAddr::V4(b))) => {
+                self.add_v4(a.to_bits(), b.to_bits(), fwd, rev)
+            }
             _ => {
                 let (low, high, sent) = ordered(a, b, fwd, rev);
                 add(self.ends.entry((low, high)).or_default(), sent);
@@ -227,7 +239,8 @@ impl Pairs {
 
     fn into_map(mut self) -> HashMap<(End, End), [Count; 2]> {
         let end = |bits: u64| End::Addr(IpAddr::V4(Ipv4Addr::from_bits(bits as u32)));
-        self.ends.extend(self.v4.into_iter().map(|(pair, sent)| ((end(pair >> 32), end(pair)), sent)));
+        self.ends
+            .extend(self.v4.into_iter().map(|(pair, sent)| ((end(pair >> 32), end(pair)), sent)));
         self.ends
     }
 }
@@ -352,7 +365,8 @@ impl Matrix {
         let place: HashMap<End, usize> = ends.iter().enumerate().map(|(i, e)| (*e, i)).collect();
         let n = ends.len();
         let last = n.saturating_sub(1);
-        let (mut cells, mut sent, mut received) = (vec![Count::default(); n * n], vec![Count::default(); n], vec![Count::default(); n]);
+        let (mut cells, mut sent, mut received) =
+            (vec![Count::default(); n * n], vec![Count::default(); n], vec![Count::default(); n]);
         let mut add = |from: usize, to: usize, c: Count| {
             cells[from * n + to] += c;
             sent[from] += c;
@@ -456,7 +470,10 @@ mod tests {
                         },
                         other: random(&mut s, 20) == 0,
                     },
-                    counters: Counters { cells: [[Count::default(), rx], [tx, Count::default()]], ..Default::default() },
+                    counters: Counters {
+                        cells: [[Count::default(), rx], [tx, Count::default()]],
+                        ..Default::default()
+                    },
                 }
             })
             .collect()
@@ -496,12 +513,14 @@ mod tests {
     #[test]
     fn the_order_of_the_rows_does_not_matter() {
         let mut flows = flows(3, 300);
-        let before = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
+        let before =
+            Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
         let mut s = 99;
         for i in (1..flows.len()).rev() {
             flows.swap(i, random(&mut s, i as u64 + 1) as usize);
         }
-        let after = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
+        let after =
+            Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
         assert_eq!(before, after);
     }
 
@@ -510,7 +529,8 @@ mod tests {
         let mut flows = flows(3, 3);
         for (i, f) in flows.iter_mut().enumerate() {
             f.key.outer = Some(Pair { first: v4(50 - i as u32), second: v4(90) });
-            f.counters.cells = [[Count::default(); 2], [Count { packets: 1, bytes: 100 }, Count::default()]];
+            f.counters.cells =
+                [[Count::default(); 2], [Count { packets: 1, bytes: 100 }, Count::default()]];
         }
         let m = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Bytes, 8);
         assert_eq!(m.ends, [90, 48, 49, 50].map(|n| End::Addr(v4(n))));
@@ -536,7 +556,9 @@ mod tests {
     fn a_scope_keeps_what_it_says() {
         let flows = flows(11, 400);
         let host = End::Addr(v4(7));
-        let sum = |keep: &dyn Fn(&Flow) -> bool| flows.iter().filter(|f| keep(f)).map(|f| f.counters.total()).sum::<Count>();
+        let sum = |keep: &dyn Fn(&Flow) -> bool| {
+            flows.iter().filter(|f| keep(f)).map(|f| f.counters.total()).sum::<Count>()
+        };
         let is = |f: &Flow| f.key.outer.is_some_and(|p| p.first == v4(7) || p.second == v4(7));
         let of = |scope: &Scope| Tally::of(&rows(&flows), &[], scope);
 
@@ -557,7 +579,11 @@ mod tests {
         let mut overflow = f;
         overflow.key.outer = None;
         overflow.key.depth = 0;
-        let t = Tally::of(&rows(&[f, overflow]), &[], &Scope { level: Level::Inner, ..Scope::default() });
+        let t = Tally::of(
+            &rows(&[f, overflow]),
+            &[],
+            &Scope { level: Level::Inner, ..Scope::default() },
+        );
         assert_eq!(t.total, f.counters.total() + overflow.counters.total());
         let m = Matrix::new(&t, Measure::Bytes, 9);
         assert!(m.ends.contains(&End::Unknown));
@@ -578,7 +604,11 @@ mod tests {
 
     #[test]
     fn another_order_holds_the_same_numbers() {
-        let m = Matrix::new(&Tally::of(&rows(&flows(1, 100)), &[], &Scope::default()), Measure::Bytes, 6);
+        let m = Matrix::new(
+            &Tally::of(&rows(&flows(1, 100)), &[], &Scope::default()),
+            Measure::Bytes,
+            6,
+        );
         let order: Vec<usize> = (0..m.len()).rev().collect();
         let r = m.reordered(&order);
         assert_eq!(r.total(), m.total());

@@ -80,7 +80,8 @@ impl Names {
                 return Err(anyhow!("{shown} has {size} bytes: that is no file of names"));
             }
             let text = fs::read(path).with_context(|| format!("read {shown}"))?;
-            book.add(&String::from_utf8_lossy(&text), false).map_err(|e| anyhow!("{shown}, {e}"))?;
+            book.add(&String::from_utf8_lossy(&text), false)
+                .map_err(|e| anyhow!("{shown}, {e}"))?;
         }
         // The system's own may hold what we do not understand; it is not ours to complain about.
         let system = fs::read(HOSTS).unwrap_or_default();
@@ -119,7 +120,10 @@ impl Names {
     /// There is nothing to look up.
     pub fn is_empty(&self) -> bool {
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        self.book.hosts.is_empty() && self.book.nets.is_empty() && local.is_empty() && self.resolver.is_none()
+        self.book.hosts.is_empty()
+            && self.book.nets.is_empty()
+            && local.is_empty()
+            && self.resolver.is_none()
     }
 
     /// What an address is called, safe for a terminal; never waits. `inner` says that it was seen in
@@ -128,7 +132,10 @@ impl Names {
         if let Some(name) = self.book.address(address) {
             return Some(name.to_owned());
         }
-        if inner && let Some(name) = self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address) {
+        if inner
+            && let Some(name) =
+                self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address)
+        {
             return Some(name.clone());
         }
         self.resolver.as_ref()?.name(address)
@@ -137,7 +144,8 @@ impl Names {
     /// The same for people to read: where the name is a network's, also the rest of the address, so
     /// that its addresses can be told apart: `blue-clients.7`, `blue-clients::7`.
     pub fn shown(&self, address: IpAddr, inner: bool) -> Option<String> {
-        let named = self.book.net(address).map(|(net, name)| format!("{name}{}", host_part(net, address)));
+        let named =
+            self.book.net(address).map(|(net, name)| format!("{name}{}", host_part(net, address)));
         named.or_else(|| self.address(address, inner))
     }
 
@@ -159,9 +167,13 @@ impl Names {
     pub fn nets(&self, name: &str) -> Vec<IpNet> {
         let name = name.to_lowercase();
         let book = self.book.meanings.get(&name).into_iter().flatten();
-        let mut found: Vec<IpNet> = book.filter_map(|m| if let Meaning::Net(net) = m { Some(*net) } else { None }).collect();
+        let mut found: Vec<IpNet> = book
+            .filter_map(|m| if let Meaning::Net(net) = m { Some(*net) } else { None })
+            .collect();
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        found.extend(local.iter().filter(|(_, n)| n.to_lowercase() == name).map(|(a, _)| IpNet::from(*a)));
+        found.extend(
+            local.iter().filter(|(_, n)| n.to_lowercase() == name).map(|(a, _)| IpNet::from(*a)),
+        );
         if let Some(resolver) = &self.resolver {
             found.extend(resolver.addresses(&name).into_iter().map(IpNet::from));
         }
@@ -194,7 +206,10 @@ impl Book {
                     }
                     Ok(())
                 }
-                (None, _) => Err(format!("{} is neither an address, nor a network, nor an id such as vni:10000", sanitize(what))),
+                (None, _) => Err(format!(
+                    "{} is neither an address, nor a network, nor an id such as vni:10000",
+                    sanitize(what)
+                )),
                 (_, None) => Err(format!("{} has no name", sanitize(what))),
             };
             if let Err(why) = said
@@ -226,7 +241,9 @@ impl Book {
     /// The network that an address has its name from.
     fn net(&self, address: IpAddr) -> Option<(IpNet, &str)> {
         let found = self.nets.iter().find(|(net, _)| net.contains(&address));
-        found.filter(|_| !self.hosts.contains_key(&address)).map(|(net, name)| (*net, name.as_str()))
+        found
+            .filter(|_| !self.hosts.contains_key(&address))
+            .map(|(net, name)| (*net, name.as_str()))
     }
 
     /// The addresses that are shown like this, in lower case.
@@ -243,11 +260,15 @@ impl Book {
 /// in which the network ends.
 fn host_part(net: IpNet, address: IpAddr) -> String {
     match address {
-        IpAddr::V4(a) => a.octets()[usize::from(net.prefix_len() / 8)..].iter().map(|o| format!(".{o}")).collect(),
+        IpAddr::V4(a) => a.octets()[usize::from(net.prefix_len() / 8)..]
+            .iter()
+            .map(|o| format!(".{o}"))
+            .collect(),
         IpAddr::V6(a) => {
             let groups = a.segments();
             let own = &groups[usize::from(net.prefix_len() / 16)..];
-            let own: Vec<_> = own.iter().skip_while(|g| **g == 0).map(|g| format!("{g:x}")).collect();
+            let own: Vec<_> =
+                own.iter().skip_while(|g| **g == 0).map(|g| format!("{g:x}")).collect();
             format!("::{}", own.join(":"))
         }
     }
@@ -257,12 +278,19 @@ fn host_part(net: IpNet, address: IpAddr) -> String {
 fn with_host_part(net: IpNet, text: &str) -> Option<IpAddr> {
     let address = match net {
         IpNet::V4(n) => {
-            let host = format!("{}{}", "0.".repeat(usize::from(n.prefix_len() / 8)), text.strip_prefix('.')?);
+            let host = format!(
+                "{}{}",
+                "0.".repeat(usize::from(n.prefix_len() / 8)),
+                text.strip_prefix('.')?
+            );
             IpAddr::V4(n.network() | host.parse::<Ipv4Addr>().ok()?)
         }
         // With nothing left out in front it is as long as an address, and `::` stands for nothing.
         IpNet::V6(n) => {
-            let host = text.parse().or_else(|e| text.strip_prefix("::").map_or(Err(e), str::parse::<Ipv6Addr>)).ok()?;
+            let host = text
+                .parse()
+                .or_else(|e| text.strip_prefix("::").map_or(Err(e), str::parse::<Ipv6Addr>))
+                .ok()?;
             IpAddr::V6(n.network() | host)
         }
     };
@@ -273,7 +301,10 @@ fn meaning(text: &str) -> Option<Meaning> {
     if let Some(id) = text.strip_prefix("vni:").or_else(|| text.strip_prefix("id:")) {
         return id.parse().ok().map(Meaning::Id);
     }
-    let net = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>().map(|n| n.trunc()));
+    let net = text
+        .parse::<IpAddr>()
+        .map(IpNet::from)
+        .or_else(|_| text.parse::<IpNet>().map(|n| n.trunc()));
     net.ok().map(Meaning::Net)
 }
 
@@ -285,7 +316,9 @@ fn local_names() -> HashMap<IpAddr, String> {
         let (Ok(links), Ok(addresses)) = (netlink.links(), netlink.addresses()) else { return };
         for (index, address, _) in addresses {
             let Some(link) = links.iter().find(|l| l.index == index) else { continue };
-            if address.is_loopback() || matches!(address, IpAddr::V6(a) if a.is_unicast_link_local()) {
+            if address.is_loopback()
+                || matches!(address, IpAddr::V6(a) if a.is_unicast_link_local())
+            {
                 continue;
             }
             let name = match netns {
@@ -326,13 +359,25 @@ mod tests {
              2001:db8::1 six\nvni:10000 blue\nid:7 red\n172.16.1.100 twice\n",
         )
         .expect("names");
-        assert_eq!(n.address(ip("172.16.1.100"), false).as_deref(), Some("node-a"), "the first says it");
-        assert_eq!(n.address(ip("172.16.1.101"), false).as_deref(), Some("rack-1"), "the longest prefix");
+        assert_eq!(
+            n.address(ip("172.16.1.100"), false).as_deref(),
+            Some("node-a"),
+            "the first says it"
+        );
+        assert_eq!(
+            n.address(ip("172.16.1.101"), false).as_deref(),
+            Some("rack-1"),
+            "the longest prefix"
+        );
         assert_eq!(n.address(ip("172.16.9.9"), false).as_deref(), Some("site"));
         assert_eq!(n.address(ip("2001:db8::1"), true).as_deref(), Some("six"));
         assert_eq!(n.address(ip("10.0.0.1"), false), None);
         assert_eq!((n.id(10000), n.id(7), n.id(1)), (Some("blue"), Some("red"), None));
-        assert_eq!(n.nets("NODE-A.example"), ["172.16.1.100/32".parse::<IpNet>().expect("a net")], "by any of its names");
+        assert_eq!(
+            n.nets("NODE-A.example"),
+            ["172.16.1.100/32".parse::<IpNet>().expect("a net")],
+            "by any of its names"
+        );
         assert_eq!(n.nets("rack-1"), ["172.16.1.0/24".parse::<IpNet>().expect("a net")]);
         assert_eq!((n.ids("blue"), n.ids("nobody")), (vec![10000], vec![]));
     }
@@ -364,7 +409,18 @@ mod tests {
             assert_eq!(n.nets(shown), [IpNet::from(ip(address))], "{shown}");
             assert!(n.nets(plain).iter().any(|net| net.contains(&ip(address))));
         }
-        for none in ["Blue.9", "Blue.33", "Blue.256", "Blue.07", "Blue.1.7", "Blue7", "hill.32.1", "six::0", "six::1:0:0:0:0", "nobody.1"] {
+        for none in [
+            "Blue.9",
+            "Blue.33",
+            "Blue.256",
+            "Blue.07",
+            "Blue.1.7",
+            "Blue7",
+            "hill.32.1",
+            "six::0",
+            "six::1:0:0:0:0",
+            "nobody.1",
+        ] {
             assert_eq!(n.nets(none), [], "{none}");
         }
         assert!(n.filter("host:blue.7,blue inner:six::7").is_ok());
@@ -382,7 +438,10 @@ mod tests {
             let e = format!("{:#}", names(text).expect_err("a bad line"));
             assert!(e.contains(says), "{e}");
         }
-        assert!(format!("{:#}", Names::read(Some(Path::new("/nowhere"))).expect_err("no file")).contains("read /nowhere"));
+        assert!(
+            format!("{:#}", Names::read(Some(Path::new("/nowhere"))).expect_err("no file"))
+                .contains("read /nowhere")
+        );
     }
 
     #[test]

@@ -16,8 +16,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE,
-    NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkMessage, NlasIterator, parse_i32, parse_string,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL,
+    NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN,
+    NetlinkBuffer, NetlinkMessage, NlasIterator, parse_i32, parse_string,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -95,12 +96,14 @@ impl Netlink {
 
     /// Opens it in a place that was entered before.
     pub fn open_inside(place: &Place) -> Result<Self> {
-        let words = place.name().map_or(String::new(), |name| format!(" in network namespace '{name}'"));
+        let words =
+            place.name().map_or(String::new(), |name| format!(" in network namespace '{name}'"));
         place.run(|| Self::open_at(words))?
     }
 
     fn open_at(place: String) -> Result<Self> {
-        let route = Conversation::open(NETLINK_ROUTE).with_context(|| format!("open a netlink socket{place}"))?;
+        let route = Conversation::open(NETLINK_ROUTE)
+            .with_context(|| format!("open a netlink socket{place}"))?;
         Ok(Netlink { route, generic: Conversation::open(NETLINK_GENERIC).ok(), place })
     }
 
@@ -114,7 +117,9 @@ impl Netlink {
             m.header.flags = netlink_packet_route::address::AddressHeaderFlags::Nodad;
         }
         m.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-        self.change(RouteNetlinkMessage::NewAddress(m), NLM_F_CREATE | NLM_F_EXCL, || format!("give {address}/{prefix} to '{link}'"))
+        self.change(RouteNetlinkMessage::NewAddress(m), NLM_F_CREATE | NLM_F_EXCL, || {
+            format!("give {address}/{prefix} to '{link}'")
+        })
     }
 
     /// Every address of every interface: (ifindex, address, prefix length), in the kernel's order.
@@ -140,20 +145,35 @@ impl Netlink {
     }
 
     /// A route to `destination`/`prefix` through an interface, by way of `gateway` if there is one.
-    pub fn add_route(&mut self, destination: IpAddr, prefix: u8, link: &str, gateway: Option<IpAddr>) -> Result<()> {
+    pub fn add_route(
+        &mut self,
+        destination: IpAddr,
+        prefix: u8,
+        link: &str,
+        gateway: Option<IpAddr>,
+    ) -> Result<()> {
         let mut m = RouteMessage::default();
         m.header = RouteHeader {
             address_family: family(destination),
             destination_prefix_length: prefix,
             table: RouteHeader::RT_TABLE_MAIN,
             protocol: RouteProtocol::Static,
-            scope: if gateway.is_some() || destination.is_ipv6() { RouteScope::Universe } else { RouteScope::Link },
+            scope: if gateway.is_some() || destination.is_ipv6() {
+                RouteScope::Universe
+            } else {
+                RouteScope::Link
+            },
             kind: RouteType::Unicast,
             ..RouteHeader::default()
         };
-        m.attributes = vec![RouteAttribute::Destination(destination.into()), RouteAttribute::Oif(self.index_of(link)?)];
+        m.attributes = vec![
+            RouteAttribute::Destination(destination.into()),
+            RouteAttribute::Oif(self.index_of(link)?),
+        ];
         m.attributes.extend(gateway.map(|g| RouteAttribute::Gateway(g.into())));
-        self.change(RouteNetlinkMessage::NewRoute(m), NLM_F_CREATE | NLM_F_EXCL, || format!("route {destination}/{prefix} to '{link}'"))
+        self.change(RouteNetlinkMessage::NewRoute(m), NLM_F_CREATE | NLM_F_EXCL, || {
+            format!("route {destination}/{prefix} to '{link}'")
+        })
     }
 
     /// A neighbour that needs no resolution: `address` has the link-layer address `mac` on this interface.
@@ -166,7 +186,10 @@ impl Netlink {
             IpAddr::V4(a) => NeighbourAddress::Inet(a),
             IpAddr::V6(a) => NeighbourAddress::Inet6(a),
         };
-        m.attributes = vec![NeighbourAttribute::Destination(to), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        m.attributes = vec![
+            NeighbourAttribute::Destination(to),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
         self.change(RouteNetlinkMessage::NewNeighbour(m), NLM_F_CREATE | NLM_F_REPLACE, || {
             format!("make {address} a neighbour on '{link}'")
         })
@@ -190,7 +213,14 @@ impl Netlink {
             },
         );
         match asked {
-            Err(e) if matches!(errno(&e), Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)) => Ok(None),
+            Err(e)
+                if matches!(
+                    errno(&e),
+                    Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)
+                ) =>
+            {
+                Ok(None)
+            }
             asked => asked.map(|()| out),
         }
     }
@@ -206,11 +236,17 @@ impl Netlink {
                 || "list the routes".to_owned(),
                 |payload| {
                     let Some(RouteNetlinkMessage::NewRoute(m)) = decode(payload) else { return };
-                    let main = m.header.table == RouteHeader::RT_TABLE_MAIN && m.header.kind == RouteType::Unicast;
-                    if !main || m.header.destination_prefix_length != 0 || m.header.address_family != family(any) {
+                    let main = m.header.table == RouteHeader::RT_TABLE_MAIN
+                        && m.header.kind == RouteType::Unicast;
+                    if !main
+                        || m.header.destination_prefix_length != 0
+                        || m.header.address_family != family(any)
+                    {
                         return;
                     }
-                    let metric = m.attributes.iter().find_map(|a| if let RouteAttribute::Priority(p) = a { Some(*p) } else { None });
+                    let metric = m.attributes.iter().find_map(|a| {
+                        if let RouteAttribute::Priority(p) = a { Some(*p) } else { None }
+                    });
                     if let Some(out) = oif(&m) {
                         let this = (any.is_ipv6(), metric.unwrap_or(0), out);
                         best = Some(best.map_or(this, |b| b.min(this)));
@@ -225,12 +261,22 @@ impl Netlink {
     }
 
     /// Asks for a change and waits until it is made.
-    fn change(&mut self, message: RouteNetlinkMessage, flags: u16, what: impl Fn() -> String) -> Result<()> {
+    fn change(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        what: impl Fn() -> String,
+    ) -> Result<()> {
         self.request(message, NLM_F_ACK | flags, what, |_| ())
     }
 
     /// Asks for all objects of a kind; an answer that the kernel calls inconsistent is asked for again.
-    fn dump(&mut self, message: RouteNetlinkMessage, what: impl Fn() -> String, mut each: impl FnMut(&[u8])) -> Result<()> {
+    fn dump(
+        &mut self,
+        message: RouteNetlinkMessage,
+        what: impl Fn() -> String,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<()> {
         for _ in 0..8 {
             let mut objects = Vec::new();
             let mut interrupted = false;
@@ -247,7 +293,13 @@ impl Netlink {
     }
 
     /// One exchange: sends, hands every object of the answer (header included) to `each`, ends at the ack.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16, what: impl Fn() -> String, mut each: impl FnMut(&[u8])) -> Result<()> {
+    fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        what: impl Fn() -> String,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<()> {
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | flags;
         message.finalize();
@@ -290,7 +342,9 @@ impl Conversation {
                 match head.message_type() {
                     NLMSG_NOOP => {}
                     NLMSG_OVERRUN => bail!("the kernel's answer was cut off"),
-                    NLMSG_ERROR | NLMSG_DONE => return outcome(one).map_or(Ok(()), |refused| Err(refused.into())),
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        return outcome(one).map_or(Ok(()), |refused| Err(refused.into()));
+                    }
                     _ => each(one),
                 }
             }
@@ -303,7 +357,9 @@ fn receive(socket: &Socket) -> std::io::Result<Vec<u8>> {
     loop {
         let mut bytes = Vec::with_capacity(ROOM);
         match socket.recv(&mut bytes, libc::MSG_TRUNC) {
-            Ok(length) if length > bytes.len() => return Err(std::io::Error::other("the kernel's answer is larger than expected")),
+            Ok(length) if length > bytes.len() => {
+                return Err(std::io::Error::other("the kernel's answer is larger than expected"));
+            }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             done => return done.map(|_| bytes),
         }
@@ -330,8 +386,15 @@ fn outcome(message: &[u8]) -> Option<Refused> {
         return None;
     }
     // struct nlmsgerr: the code, then the header of the request (capped), then attributes; 1 is the text.
-    let tlvs = if head.flags() & NLM_F_ACK_TLVS != 0 { payload.get(20..).unwrap_or_default() } else { &[] };
-    let said = NlasIterator::new(tlvs).map_while(|a| a.ok()).find(|a| a.kind() == 1).and_then(|a| parse_string(a.value()).ok());
+    let tlvs = if head.flags() & NLM_F_ACK_TLVS != 0 {
+        payload.get(20..).unwrap_or_default()
+    } else {
+        &[]
+    };
+    let said = NlasIterator::new(tlvs)
+        .map_while(|a| a.ok())
+        .find(|a| a.kind() == 1)
+        .and_then(|a| parse_string(a.value()).ok());
     Some(Refused { errno: Errno::from_raw(code.saturating_neg()), said })
 }
 

@@ -44,7 +44,11 @@ impl Netns {
     /// Fails if the name is taken; on failure the name is not left behind.
     pub fn create(name: &str) -> Result<Self> {
         let path = path_of(name)?;
-        share_dir().with_context(|| format!("make {DIR} a place for network namespaces (it needs CAP_SYS_ADMIN: try as root)"))?;
+        share_dir().with_context(|| {
+            format!(
+                "make {DIR} a place for network namespaces (it needs CAP_SYS_ADMIN: try as root)"
+            )
+        })?;
         OpenOptions::new()
             .read(true)
             .write(true)
@@ -54,14 +58,22 @@ impl Netns {
             .with_context(|| format!("create network namespace '{name}'"))?;
         let made = on_own_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            mount(
+                Some("/proc/thread-self/ns/net"),
+                &path,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
         });
         let opened = made.and_then(|done| Ok(done?)).and_then(|()| Self::open(name));
         if opened.is_err() {
             // The error of making it is the one to tell; a name that cannot be removed is found by `list`.
             let _ = delete(name);
         }
-        opened.with_context(|| format!("create network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)"))
+        opened.with_context(|| {
+            format!("create network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)")
+        })
     }
 
     /// Opens the namespace of this name.
@@ -70,12 +82,19 @@ impl Netns {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                bail!("there is no network namespace '{name}' (`ip netns list` shows which there are)")
+                bail!(
+                    "there is no network namespace '{name}' (`ip netns list` shows which there are)"
+                )
             }
             Err(e) => return Err(e).with_context(|| format!("open network namespace '{name}'")),
         };
-        if fstatfs(&file).with_context(|| format!("look at {}", path.display()))?.filesystem_type() != NSFS_MAGIC {
-            bail!("{} is not a network namespace, only the trace of one (remove it: `ip netns delete {name}`)", path.display());
+        if fstatfs(&file).with_context(|| format!("look at {}", path.display()))?.filesystem_type()
+            != NSFS_MAGIC
+        {
+            bail!(
+                "{} is not a network namespace, only the trace of one (remove it: `ip netns delete {name}`)",
+                path.display()
+            );
         }
         Ok(Netns { name: name.to_owned(), file })
     }
@@ -88,8 +107,14 @@ impl Netns {
     /// Runs `f` on a thread of its own that has entered this namespace; the caller stays where it is.
     /// What `f` opens there (sockets) stays there. A panic in `f` goes on in the caller.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        on_own_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| f()))?
-            .with_context(|| format!("enter network namespace '{}' (it needs CAP_SYS_ADMIN: try as root)", self.name))
+        on_own_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| f()))?.with_context(
+            || {
+                format!(
+                    "enter network namespace '{}' (it needs CAP_SYS_ADMIN: try as root)",
+                    self.name
+                )
+            },
+        )
     }
 }
 
@@ -126,7 +151,11 @@ impl Place {
     pub fn open(netns: Option<&str>) -> Result<Place> {
         let Some(name) = netns else { return Ok(Place::Here) };
         let netns = Netns::open(name)?;
-        let identity = netns.file.metadata().map(|m| (m.dev(), m.ino())).with_context(|| format!("look at network namespace '{name}'"))?;
+        let identity = netns
+            .file
+            .metadata()
+            .map(|m| (m.dev(), m.ino()))
+            .with_context(|| format!("look at network namespace '{name}'"))?;
         let (jobs, queue) = mpsc::channel::<Job>();
         let (entered, outcome) = mpsc::channel();
         let thread = thread::Builder::new()
@@ -140,11 +169,11 @@ impl Place {
                 }
             })
             .context("start a thread")?;
-        let resident = Resident { name: name.to_owned(), identity, jobs: Some(jobs), thread: Some(thread) };
-        outcome
-            .recv()
-            .unwrap_or(Err(Errno::ECHILD))
-            .with_context(|| format!("enter network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)"))?;
+        let resident =
+            Resident { name: name.to_owned(), identity, jobs: Some(jobs), thread: Some(thread) };
+        outcome.recv().unwrap_or(Err(Errno::ECHILD)).with_context(|| {
+            format!("enter network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)")
+        })?;
         Ok(Place::Inside(Arc::new(resident)))
     }
 
@@ -160,7 +189,8 @@ impl Place {
     pub fn is_there(&self) -> bool {
         match self {
             Place::Here => true,
-            Place::Inside(r) => fs::metadata(Path::new(DIR).join(&r.name)).is_ok_and(|m| (m.dev(), m.ino()) == r.identity),
+            Place::Inside(r) => fs::metadata(Path::new(DIR).join(&r.name))
+                .is_ok_and(|m| (m.dev(), m.ino()) == r.identity),
         }
     }
 
@@ -180,7 +210,9 @@ impl Place {
             .as_ref()
             .and_then(|jobs| jobs.send(job).ok())
             .and_then(|()| outcome.recv().ok())
-            .with_context(|| format!("the thread in network namespace '{}' has died", resident.name))
+            .with_context(|| {
+                format!("the thread in network namespace '{}' has died", resident.name)
+            })
     }
 }
 
@@ -197,7 +229,9 @@ impl Place {
     pub fn by_cookie(cookie: u64) -> Option<Place> {
         let names = list().unwrap_or_default();
         let named = names.iter().filter_map(|name| Place::open(Some(name)).ok());
-        std::iter::once(Place::Here).chain(named).find(|place| place.cookie().is_ok_and(|c| c == cookie))
+        std::iter::once(Place::Here)
+            .chain(named)
+            .find(|place| place.cookie().is_ok_and(|c| c == cookie))
     }
 }
 
@@ -207,8 +241,15 @@ fn cookie() -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut size = size_of_val(&cookie) as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes.
-    let e =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size) };
+    let e = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
     if e == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -217,7 +258,8 @@ fn cookie() -> io::Result<u64> {
 /// # Errors
 /// No privilege to make one (CAP_SYS_ADMIN).
 pub fn scratch<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
-    on_own_thread(|| unshare(CloneFlags::CLONE_NEWNET).map(|()| f()))?.context("make a network namespace")
+    on_own_thread(|| unshare(CloneFlags::CLONE_NEWNET).map(|()| f()))?
+        .context("make a network namespace")
 }
 
 impl Drop for Resident {
@@ -257,7 +299,8 @@ pub fn list() -> Result<Vec<String>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("list {DIR}"))?,
     };
-    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
     names.sort_unstable();
     Ok(names)
 }
@@ -265,8 +308,15 @@ pub fn list() -> Result<Vec<String>> {
 /// The file of a name, or why it cannot be a name.
 fn path_of(name: &str) -> Result<PathBuf> {
     let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
-    if name.is_empty() || name.len() > 255 || name == "." || name == ".." || name.contains(['/', '\0']) {
-        bail!("'{shown}' cannot be the name of a network namespace (a file name of at most 255 bytes)");
+    if name.is_empty()
+        || name.len() > 255
+        || name == "."
+        || name == ".."
+        || name.contains(['/', '\0'])
+    {
+        bail!(
+            "'{shown}' cannot be the name of a network namespace (a file name of at most 255 bytes)"
+        );
     }
     Ok(Path::new(DIR).join(name))
 }
@@ -274,7 +324,9 @@ fn path_of(name: &str) -> Result<PathBuf> {
 /// Makes [`DIR`] a shared mount as `ip netns` does, so that a name removed in one mount namespace is gone in all.
 fn share_dir() -> Result<()> {
     fs::create_dir_all(DIR)?;
-    let share = || mount(None::<&str>, DIR, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let share = || {
+        mount(None::<&str>, DIR, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
+    };
     match share() {
         // Not a mount point yet.
         Err(Errno::EINVAL) => {
@@ -301,7 +353,10 @@ mod tests {
     fn names_cannot_leave_the_directory() {
         for bad in ["", ".", "..", "a/b", "../etc", "a\0b", &"x".repeat(256)] {
             assert!(path_of(bad).is_err(), "{bad:?}");
-            assert!(Netns::open(bad).is_err() && Netns::create(bad).is_err() && delete(bad).is_err(), "{bad:?}");
+            assert!(
+                Netns::open(bad).is_err() && Netns::create(bad).is_err() && delete(bad).is_err(),
+                "{bad:?}"
+            );
         }
         let long = format!("{:#}", path_of(&"\x1b".repeat(10_000)).expect_err("too long"));
         assert!(long.len() < 400 && !long.contains('\x1b'), "{long}");

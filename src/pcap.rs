@@ -18,8 +18,9 @@ use std::{
 use pcap_parser::{
     BOM_MAGIC, EPB_MAGIC, IDB_MAGIC, LegacyPcapBlock, PcapError, SHB_MAGIC, SPB_MAGIC,
     nom::{self, IResult, Needed},
-    parse_enhancedpacketblock_be, parse_enhancedpacketblock_le, parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le,
-    parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header, parse_sectionheaderblock,
+    parse_enhancedpacketblock_be, parse_enhancedpacketblock_le, parse_interfacedescriptionblock_be,
+    parse_interfacedescriptionblock_le, parse_pcap_frame, parse_pcap_frame_be,
+    parse_pcap_frame_modified, parse_pcap_header, parse_sectionheaderblock,
     parse_simplepacketblock_be, parse_simplepacketblock_le,
     traits::PcapNGPacketBlock,
 };
@@ -136,7 +137,14 @@ impl Reader {
             window.consume(PCAP_HEADER);
             Format::Classic(classic)
         };
-        Ok(Reader { window, format, size: None, time: Duration::ZERO, contradictions: 0, ended: false })
+        Ok(Reader {
+            window,
+            format,
+            size: None,
+            time: Duration::ZERO,
+            contradictions: 0,
+            ended: false,
+        })
     }
 
     /// The next frame; `None` at the end of the capture and after an error.
@@ -151,7 +159,9 @@ impl Reader {
             Format::Classic(classic) => classic.next_packet(&mut self.window),
             Format::Ng(section) => section.next_packet(&mut self.window),
         };
-        let Some(packet) = found.inspect(|p| self.ended = p.is_none()).inspect_err(|_| self.ended = true)? else {
+        let Some(packet) =
+            found.inspect(|p| self.ended = p.is_none()).inspect_err(|_| self.ended = true)?
+        else {
             return Ok(None);
         };
         let data = &self.window.buffer[packet.data];
@@ -206,7 +216,8 @@ struct Packet {
     on: Interface,
 }
 
-type ParseRecord = for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
+type ParseRecord =
+    for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
 
 /// Classic pcap: a header, then records.
 struct Classic {
@@ -220,22 +231,30 @@ impl Classic {
     fn new(begin: &[u8]) -> Result<Self, String> {
         let header = match parse_pcap_header(begin) {
             Ok((_, header)) => header,
-            Err(nom::Err::Incomplete(_)) if begin.is_empty() => return Err("the file is empty".to_owned()),
-            Err(nom::Err::Incomplete(_)) if begin.len() >= 4 => return Err(cut(begin.len(), PCAP_HEADER)),
+            Err(nom::Err::Incomplete(_)) if begin.is_empty() => {
+                return Err("the file is empty".to_owned());
+            }
+            Err(nom::Err::Incomplete(_)) if begin.len() >= 4 => {
+                return Err(cut(begin.len(), PCAP_HEADER));
+            }
             Err(_) => return Err(not_a_capture(begin)),
         };
         if header.version_major != 2 {
-            return Err(format!("pcap version {}.{} is not known (2.4 is)", header.version_major, header.version_minor));
+            return Err(format!(
+                "pcap version {}.{} is not known (2.4 is)",
+                header.version_major, header.version_minor
+            ));
         }
         // The field of the link type also says how long the FCS is, in units of 16 bits, if bit 26 is set.
         let network = header.network.0 as u32;
         let fcs = if network & 1 << 26 == 0 { 0 } else { (network >> 28) * 2 };
         let link = LinkType::from_number(network as u16);
-        let (parse, record_header): (ParseRecord, _) = match (header.is_modified_format(), header.is_bigendian()) {
-            (true, _) => (parse_pcap_frame_modified, 24),
-            (false, true) => (parse_pcap_frame_be, 16),
-            (false, false) => (parse_pcap_frame, 16),
-        };
+        let (parse, record_header): (ParseRecord, _) =
+            match (header.is_modified_format(), header.is_bigendian()) {
+                (true, _) => (parse_pcap_frame_modified, 24),
+                (false, true) => (parse_pcap_frame_be, 16),
+                (false, false) => (parse_pcap_frame, 16),
+            };
         Ok(Classic {
             parse,
             record_header,
@@ -254,11 +273,22 @@ impl Classic {
             let what = match (self.parse)(have) {
                 Ok((_, record)) => {
                     let fraction = u64::from(record.ts_usec);
-                    let fraction = if self.nanoseconds { Duration::from_nanos(fraction) } else { Duration::from_micros(fraction) };
+                    let fraction = if self.nanoseconds {
+                        Duration::from_nanos(fraction)
+                    } else {
+                        Duration::from_micros(fraction)
+                    };
                     let time = Some(Duration::from_secs(record.ts_sec.into()) + fraction);
                     let (orig_len, length) = (record.origlen, record.data.len());
-                    let data = window.consume(self.record_header + length).start + self.record_header;
-                    return Ok(Some(Packet { data: data..data + length, orig_len, time, interface: 0, on: self.on }));
+                    let data =
+                        window.consume(self.record_header + length).start + self.record_header;
+                    return Ok(Some(Packet {
+                        data: data..data + length,
+                        orig_len,
+                        time,
+                        interface: 0,
+                        on: self.on,
+                    }));
                 }
                 Err(nom::Err::Incomplete(Needed::Size(more))) => {
                     let whole = have.len().saturating_add(more.get());
@@ -306,7 +336,11 @@ impl Section {
                 self.big_endian = match head[8..12].first_chunk().map(|b| u32::from_le_bytes(*b)) {
                     Some(BOM_MAGIC) => false,
                     Some(other) if other.swap_bytes() == BOM_MAGIC => true,
-                    _ => return Err(window.broken("the section header has no byte order mark".to_owned())),
+                    _ => {
+                        return Err(
+                            window.broken("the section header has no byte order mark".to_owned())
+                        );
+                    }
                 };
             }
             let (kind, length) = (self.u32(head, 0), self.u32(head, 4) as usize);
@@ -348,7 +382,9 @@ impl Section {
         let tail = window.want(4)?;
         let what = match tail.len() {
             n @ 0..4 => cut(skipped + n, length),
-            _ if self.u32(tail, 0) as usize != length => lengths_differ(length, self.u32(tail, 0) as usize),
+            _ if self.u32(tail, 0) as usize != length => {
+                lengths_differ(length, self.u32(tail, 0) as usize)
+            }
             _ => {
                 window.consume(4);
                 return Ok(());
@@ -358,9 +394,13 @@ impl Section {
     }
 
     fn begin(&mut self, block: &[u8]) -> Result<(), String> {
-        let (_, header) = parse_sectionheaderblock(block).map_err(|_| "the section header cannot be read")?;
+        let (_, header) =
+            parse_sectionheaderblock(block).map_err(|_| "the section header cannot be read")?;
         if header.major_version != 1 {
-            return Err(format!("pcapng version {}.{} is not known (1.0 is)", header.major_version, header.minor_version));
+            return Err(format!(
+                "pcapng version {}.{} is not known (1.0 is)",
+                header.major_version, header.minor_version
+            ));
         }
         self.first = self.first.saturating_add(self.interfaces.len() as u32);
         self.interfaces.clear();
@@ -371,8 +411,13 @@ impl Section {
         if self.interfaces.len() >= MAX_INTERFACES {
             return Err(format!("more than {MAX_INTERFACES} interfaces in one section"));
         }
-        let parse = if self.big_endian { parse_interfacedescriptionblock_be } else { parse_interfacedescriptionblock_le };
-        let (_, described) = parse(block).map_err(|_| "the interface description cannot be read")?;
+        let parse = if self.big_endian {
+            parse_interfacedescriptionblock_be
+        } else {
+            parse_interfacedescriptionblock_le
+        };
+        let (_, described) =
+            parse(block).map_err(|_| "the interface description cannot be read")?;
         let mut on = Interface {
             link: LinkType::from_number(described.linktype.0 as u16),
             fcs: 0,
@@ -386,10 +431,13 @@ impl Section {
                 (9, [resolution]) => on.resolution = *resolution,
                 (14, value) => {
                     let b = value.try_into().unwrap_or_default();
-                    on.offset = if self.big_endian { i64::from_be_bytes(b) } else { i64::from_le_bytes(b) };
+                    on.offset =
+                        if self.big_endian { i64::from_be_bytes(b) } else { i64::from_le_bytes(b) };
                 }
                 // The draft says bits but its example is 4: both are understood.
-                (13, [fcs]) => on.fcs = if *fcs > 8 { u32::from(*fcs) / 8 } else { u32::from(*fcs) },
+                (13, [fcs]) => {
+                    on.fcs = if *fcs > 8 { u32::from(*fcs) / 8 } else { u32::from(*fcs) }
+                }
                 _ => {}
             }
         }
@@ -402,12 +450,20 @@ impl Section {
         let misfit = "the packet does not fit into its block";
         let (interface, ticks, start, length, orig_len) = match kind {
             EPB_MAGIC => {
-                let parse = if self.big_endian { parse_enhancedpacketblock_be } else { parse_enhancedpacketblock_le };
+                let parse = if self.big_endian {
+                    parse_enhancedpacketblock_be
+                } else {
+                    parse_enhancedpacketblock_le
+                };
                 let (_, b) = parse(block).map_err(|_| misfit)?;
                 (b.if_id, Some(ticks(b.ts_high, b.ts_low)), 28, b.packet_data().len(), b.origlen)
             }
             SPB_MAGIC => {
-                let parse = if self.big_endian { parse_simplepacketblock_be } else { parse_simplepacketblock_le };
+                let parse = if self.big_endian {
+                    parse_simplepacketblock_be
+                } else {
+                    parse_simplepacketblock_le
+                };
                 let (_, b) = parse(block).map_err(|_| misfit)?;
                 let snaplen = self.interfaces.first().map_or(0, |on| on.snaplen);
                 let most = if snaplen == 0 { usize::MAX } else { snaplen as usize };
@@ -420,11 +476,20 @@ impl Section {
                 }
                 let interface = self.u32(block, 8); // 16 bits of interface, 16 of drops
                 let interface = if self.big_endian { interface >> 16 } else { interface & 0xffff };
-                (interface, Some(ticks(self.u32(block, 12), self.u32(block, 16))), 28, length, self.u32(block, 24))
+                (
+                    interface,
+                    Some(ticks(self.u32(block, 12), self.u32(block, 16))),
+                    28,
+                    length,
+                    self.u32(block, 24),
+                )
             }
         };
         let Some(on) = self.interfaces.get(interface as usize) else {
-            return Err(format!("a packet of interface {interface}, but the section describes {}", self.interfaces.len()));
+            return Err(format!(
+                "a packet of interface {interface}, but the section describes {}",
+                self.interfaces.len()
+            ));
         };
         Ok(Packet {
             data: start..start + length,
@@ -467,7 +532,8 @@ fn lengths_differ(length: usize, trailer: usize) -> String {
 
 /// What a file probably is that is not a capture.
 fn not_a_capture(begin: &[u8]) -> String {
-    let packed = |how, tool| format!("not a capture but {how}; try: {tool} -dc FILE | tmon replay -");
+    let packed =
+        |how, tool| format!("not a capture but {how}; try: {tool} -dc FILE | tmon replay -");
     match begin {
         [0x1f, 0x8b, ..] => packed("gzip data", "gzip"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => packed("Zstandard data", "zstd"),

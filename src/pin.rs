@@ -152,7 +152,9 @@ impl About {
         if config.rows != self.rows && config.rows != default.rows {
             all.push(format!("--rows {}", self.rows));
         }
-        for (flag, asked, is) in [("--plain", config.plain, self.plain), ("--skb", config.skb, self.skb)] {
+        for (flag, asked, is) in
+            [("--plain", config.plain, self.plain), ("--skb", config.skb, self.skb)]
+        {
             if asked && !is {
                 all.push(format!("without {flag}"));
             }
@@ -165,7 +167,8 @@ impl About {
 
     /// When counting began, by today's clock.
     pub fn since(&self) -> SystemTime {
-        let age = boot_time().map_or(Duration::ZERO, |now| now.saturating_sub(Duration::from_nanos(self.since_ns)));
+        let age = boot_time()
+            .map_or(Duration::ZERO, |now| now.saturating_sub(Duration::from_nanos(self.since_ns)));
         SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
@@ -199,7 +202,9 @@ impl Pins {
     /// There is none: how to mount it.
     pub fn check(&self) -> Result<()> {
         match self.mount()? {
-            Some(command) => bail!("no bpffs is mounted at {}: try `{command}`", self.bpffs().display()),
+            Some(command) => {
+                bail!("no bpffs is mounted at {}: try `{command}`", self.bpffs().display())
+            }
             None => Ok(()),
         }
     }
@@ -214,7 +219,10 @@ impl Pins {
         loop {
             match fs::create_dir(&self.folder) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(anyhow!("cannot make {shown} ({e}): run as root, or where {} is writable", self.bpffs().display()));
+                    return Err(anyhow!(
+                        "cannot make {shown} ({e}): run as root, or where {} is writable",
+                        self.bpffs().display()
+                    ));
                 }
                 _ => {}
             }
@@ -222,7 +230,8 @@ impl Pins {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 folder => folder.with_context(|| format!("open {shown}"))?,
             };
-            let held = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, e)| anyhow!("lock {shown}: {e}"))?;
+            let held = Flock::lock(folder, FlockArg::LockExclusive)
+                .map_err(|(_, e)| anyhow!("lock {shown}: {e}"))?;
             // The last detach removes it; what was locked then is not what is there now.
             if same_file(&held, &self.folder) {
                 return Ok(held);
@@ -237,7 +246,9 @@ impl Pins {
     pub fn list(&self) -> Result<Vec<Pin>> {
         let mut found = Vec::new();
         for (path, name) in folders(&self.folder)? {
-            let Some(layout) = name.strip_prefix('v').and_then(|n| n.parse().ok()) else { continue };
+            let Some(layout) = name.strip_prefix('v').and_then(|n| n.parse().ok()) else {
+                continue;
+            };
             for (path, name) in folders(&path)? {
                 found.extend(Pin::parse(path, layout, &name));
             }
@@ -252,7 +263,11 @@ impl Pins {
     /// As [`Pins::list`].
     pub fn of(&self, place: &Place, ifindex: u32) -> Result<Vec<Pin>> {
         let cookie = place.cookie()?;
-        Ok(self.list()?.into_iter().filter(|p| (p.cookie, p.ifindex) == (cookie, ifindex)).collect())
+        Ok(self
+            .list()?
+            .into_iter()
+            .filter(|p| (p.cookie, p.ifindex) == (cookie, ifindex))
+            .collect())
     }
 
     /// What counts an interface already and can be read: its programs, their attachment (dropping
@@ -260,7 +275,12 @@ impl Pins {
     ///
     /// # Errors
     /// There is something that cannot be read, and why.
-    pub fn join(&self, place: &Place, ifindex: u32, age: Duration) -> Result<Option<(Program, Attachment, About)>> {
+    pub fn join(
+        &self,
+        place: &Place,
+        ifindex: u32,
+        age: Duration,
+    ) -> Result<Option<(Program, Attachment, About)>> {
         // Who may not look there has nothing to join.
         for pin in self.of(place, ifindex).unwrap_or_default() {
             if pin.layout != LAYOUT {
@@ -269,7 +289,8 @@ impl Pins {
             let Some(about) = pin.about()? else { continue };
             let program = pin.program()?;
             if let Some(attachment) = pin.attachment(&program, place)? {
-                let folder = File::open(&pin.path).with_context(|| format!("open {}", pin.path.display()))?;
+                let folder = File::open(&pin.path)
+                    .with_context(|| format!("open {}", pin.path.display()))?;
                 return Ok(Some((program.shared(folder, age), attachment, about)));
             }
         }
@@ -298,8 +319,15 @@ impl Pins {
                 State::Off | State::Unfinished => pin.remove(Some(place))?,
             }
         }
-        let pin = Pin { path: PathBuf::new(), layout: LAYOUT, cookie: place.cookie()?, ifindex: link.index, name: link.name.clone() };
-        let pin = Pin { path: self.folder.join(format!("v{LAYOUT}")).join(pin.folder_name()), ..pin };
+        let pin = Pin {
+            path: PathBuf::new(),
+            layout: LAYOUT,
+            cookie: place.cookie()?,
+            ifindex: link.index,
+            name: link.name.clone(),
+        };
+        let pin =
+            Pin { path: self.folder.join(format!("v{LAYOUT}")).join(pin.folder_name()), ..pin };
         let made = pin.make(place, config, found, want);
         if made.is_err() {
             // The error of making it is the one to tell.
@@ -332,7 +360,8 @@ impl Pins {
 impl Pin {
     fn parse(path: PathBuf, layout: u32, folder: &str) -> Option<Pin> {
         let mut parts = folder.splitn(3, '-');
-        let (cookie, ifindex, name) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
+        let (cookie, ifindex, name) =
+            (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
         Some(Pin { path, layout, cookie, ifindex, name: plain_name(name)? })
     }
 
@@ -354,8 +383,12 @@ impl Pin {
         ensure!(about.len() < ABOUT_SIZE, "too much to say about {}", sanitize(&self.name));
         let mut value = vec![0; ABOUT_SIZE];
         value[..about.len()].copy_from_slice(&about);
-        let opts = libbpf_sys::bpf_map_create_opts { sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _, ..Default::default() };
-        let map = MapHandle::create(MapType::Array, Some("about"), 4, ABOUT_SIZE as u32, 1, &opts).context("make a map")?;
+        let opts = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+            ..Default::default()
+        };
+        let map = MapHandle::create(MapType::Array, Some("about"), 4, ABOUT_SIZE as u32, 1, &opts)
+            .context("make a map")?;
         map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY).context("write a map")?;
         self.put("about", map.as_fd())?;
         Ok(kind)
@@ -391,7 +424,9 @@ impl Pin {
             return Ok(None);
         }
         let read = || -> Result<About> {
-            let bytes = MapHandle::from_pinned_path(&path)?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?.context("it is empty")?;
+            let bytes = MapHandle::from_pinned_path(&path)?
+                .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
+                .context("it is empty")?;
             let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
             Ok(serde_json::from_slice(&bytes[..end])?)
         };
@@ -404,14 +439,18 @@ impl Pin {
     /// They are not there or not those of this version.
     pub fn program(&self) -> Result<Program> {
         ensure!(self.layout == LAYOUT, "{}", self.other_layout());
-        Program::from_objects(|name| self.get(name).with_context(|| format!("open {}", self.path.join(name).display())))
+        Program::from_objects(|name| {
+            self.get(name).with_context(|| format!("open {}", self.path.join(name).display()))
+        })
     }
 
     /// Its tcx links, if it has any.
     fn links(&self) -> Result<Option<[OwnedFd; 2]>> {
         match (self.get("rx"), self.get("tx")) {
             (Ok(rx), Ok(tx)) => Ok(Some([rx, tx])),
-            (Err(e), _) | (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(e).context("open a pinned link"),
+            (Err(e), _) | (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => {
+                Err(e).context("open a pinned link")
+            }
             _ => Ok(None),
         }
     }
@@ -495,7 +534,8 @@ impl Pin {
 
     /// Whether it is of this named namespace, which is gone.
     pub fn survives(&self, netns: &str) -> bool {
-        Place::by_cookie(self.cookie).is_none() && self.about().is_ok_and(|a| a.is_some_and(|a| a.netns.as_deref() == Some(netns)))
+        Place::by_cookie(self.cookie).is_none()
+            && self.about().is_ok_and(|a| a.is_some_and(|a| a.netns.as_deref() == Some(netns)))
     }
 
     fn other_layout(&self) -> String {
@@ -520,7 +560,9 @@ fn same_file(open: &File, path: &Path) -> bool {
 fn folders(path: &Path) -> Result<Vec<(PathBuf, String)>> {
     let entries = match fs::read_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => bail!("not allowed to look into {}: run as root", path.display()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("not allowed to look into {}: run as root", path.display())
+        }
         entries => entries.with_context(|| format!("list {}", path.display()))?,
     };
     let folder = |e: io::Result<fs::DirEntry>| {
@@ -533,7 +575,9 @@ fn folders(path: &Path) -> Result<Vec<(PathBuf, String)>> {
 /// An interface's name as a name in a bpffs, which takes no dots: `eth0.5` is `eth0%2E5`.
 fn file_name(name: &str) -> String {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    name.bytes().map(|b| if safe(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    name.bytes()
+        .map(|b| if safe(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// The inverse; `None` for what [`file_name`] does not make.
@@ -561,7 +605,13 @@ mod tests {
 
     #[test]
     fn odd_names_stay_in_their_folder() {
-        for (name, file) in [("eth0", "eth0"), ("eth0.5", "eth0%2E5"), ("..", "%2E%2E"), ("a%b", "a%25b"), ("ü", "%C3%BC")] {
+        for (name, file) in [
+            ("eth0", "eth0"),
+            ("eth0.5", "eth0%2E5"),
+            ("..", "%2E%2E"),
+            ("a%b", "a%25b"),
+            ("ü", "%C3%BC"),
+        ] {
             assert_eq!(file_name(name), file);
             assert_eq!(plain_name(file).as_deref(), Some(name));
         }
@@ -572,9 +622,14 @@ mod tests {
 
     #[test]
     fn a_folder_says_what_it_is_of() {
-        let parse = |folder: &str| Pin::parse(PathBuf::new(), 3, folder).map(|p| (p.layout, p.cookie, p.ifindex, p.name));
+        let parse = |folder: &str| {
+            Pin::parse(PathBuf::new(), 3, folder).map(|p| (p.layout, p.cookie, p.ifindex, p.name))
+        };
         assert_eq!(parse("1-2-eth0"), Some((3, 1, 2, "eth0".to_owned())));
-        assert_eq!(parse("18446744073709551615-7-a-b%2E1"), Some((3, u64::MAX, 7, "a-b.1".to_owned())));
+        assert_eq!(
+            parse("18446744073709551615-7-a-b%2E1"),
+            Some((3, u64::MAX, 7, "a-b.1".to_owned()))
+        );
         for bad in ["", "1", "1-2", "x-2-eth0", "1--1-eth0", "1-99999999999-eth0"] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -71,7 +71,10 @@ fn kitty(data: &str, columns: u16, rows: u16) -> String {
         let more = u8::from(k + 1 < chunks);
         // writing into a string does not fail
         _ = match k {
-            0 => write!(out, "\x1b_Ga=T,f=100,t=d,i={ID},p=1,c={columns},r={rows},z=-1,C=1,q=2,m={more};{part}\x1b\\"),
+            0 => write!(
+                out,
+                "\x1b_Ga=T,f=100,t=d,i={ID},p=1,c={columns},r={rows},z=-1,C=1,q=2,m={more};{part}\x1b\\"
+            ),
             _ => write!(out, "\x1b_Gm={more},q=2;{part}\x1b\\"),
         };
     }
@@ -94,7 +97,8 @@ fn sixel(picture: &Pixmap) -> String {
         for colour in (0..palette.len()).filter(|&c| present[c]) {
             line.clear();
             line.extend((0..width).map(|x| {
-                let bit = |y: usize| u8::from(band.get(y * width + x) == Some(&(colour as u8))) << y;
+                let bit =
+                    |y: usize| u8::from(band.get(y * width + x) == Some(&(colour as u8))) << y;
                 b'?' + (0..6).fold(0, |sum, y| sum | bit(y))
             }));
             _ = write!(out, "#{colour}");
@@ -131,7 +135,8 @@ fn quantise(pixels: &[PremultipliedColorU8]) -> (Vec<Rgb>, Vec<u8>) {
         let [r, g, b] = sum.map(|s| ((s + n / 2) / n) as u8);
         Rgb(r, g, b)
     };
-    let palette: Vec<Rgb> = common.iter().take(REGISTERS).map(|(_, (n, sum))| mean(*n, *sum)).collect();
+    let palette: Vec<Rgb> =
+        common.iter().take(REGISTERS).map(|(_, (n, sum))| mean(*n, *sum)).collect();
     let far = |a: Rgb, b: Rgb| {
         let d = |a: u8, b: u8| (i32::from(a) - i32::from(b)).pow(2);
         d(a.0, b.0) + d(a.1, b.1) + d(a.2, b.2)
@@ -160,10 +165,16 @@ mod tests {
 
     /// A chord as the dashboard draws it, on an opaque ground.
     fn picture(width: u32, height: u32) -> Pixmap {
-        let matrix: Vec<Vec<f64>> = (0..9).map(|i| (0..9).map(|j| f64::from((i * 7 + j * 3) % 11)).collect()).collect();
+        let matrix: Vec<Vec<f64>> =
+            (0..9).map(|i| (0..9).map(|j| f64::from((i * 7 + j * 3) % 11)).collect()).collect();
         let shapes = Shapes::new(&Layout::new(&matrix, padding(9, 0.05)), Measure::default());
         let (w, h) = (f64::from(width), f64::from(height));
-        let frame = Frame { size: (width as usize, height as usize), centre: (w / 2.0, h / 2.0), radius: (w / 2.0, h / 2.0), smooth: true };
+        let frame = Frame {
+            size: (width as usize, height as usize),
+            centre: (w / 2.0, h / 2.0),
+            radius: (w / 2.0, h / 2.0),
+            smooth: true,
+        };
         let mut canvas = Canvas::new();
         let colours = crate::colour::Palette::DARK.colours;
         canvas.draw(&shapes, &frame, |s| Some((colours[s.colour], 0.7)));
@@ -174,14 +185,23 @@ mod tests {
     fn difference(a: &Pixmap, b: &Pixmap) -> (u8, f64) {
         assert_eq!((a.width(), a.height()), (b.width(), b.height()));
         let all: Vec<u8> = a.data().iter().zip(b.data()).map(|(a, b)| a.abs_diff(*b)).collect();
-        (all.iter().copied().max().unwrap(), all.iter().map(|d| f64::from(*d)).sum::<f64>() / all.len() as f64)
+        (
+            all.iter().copied().max().unwrap(),
+            all.iter().map(|d| f64::from(*d)).sum::<f64>() / all.len() as f64,
+        )
     }
 
     /// The escape sequences of kitty's protocol: keys and data of each.
     fn commands(text: &str) -> Vec<(String, String)> {
         let parts: Vec<&str> = text.split("\x1b\\").collect();
         assert_eq!(parts.last(), Some(&""), "every sequence ends");
-        let command = |p: &&str| p.strip_prefix("\x1b_G").unwrap().split_once(';').map(|(k, d)| (k.to_owned(), d.to_owned())).unwrap();
+        let command = |p: &&str| {
+            p.strip_prefix("\x1b_G")
+                .unwrap()
+                .split_once(';')
+                .map(|(k, d)| (k.to_owned(), d.to_owned()))
+                .unwrap()
+        };
         parts[..parts.len() - 1].iter().map(command).collect()
     }
 
@@ -189,21 +209,41 @@ mod tests {
     fn kitty_gets_the_picture_in_chunks() {
         let picture = picture(300, 280);
         let commands = commands(&Protocol::Kitty.show(&picture, 30, 14).unwrap());
-        assert!(commands.len() > 2 && commands.iter().all(|c| c.1.len() <= CHUNK && c.1.len() % 4 == 0));
-        assert!(commands[0].0.contains("a=T,f=100,") && commands[0].0.contains(",c=30,r=14,"), "{}", commands[0].0);
+        assert!(
+            commands.len() > 2 && commands.iter().all(|c| c.1.len() <= CHUNK && c.1.len() % 4 == 0)
+        );
+        assert!(
+            commands[0].0.contains("a=T,f=100,") && commands[0].0.contains(",c=30,r=14,"),
+            "{}",
+            commands[0].0
+        );
         let last = commands.len() - 1;
-        assert!(commands.iter().enumerate().all(|(i, c)| c.0.contains(if i < last { "m=1" } else { "m=0" })));
+        assert!(commands.iter().enumerate().all(|(i, c)| c.0.contains(if i < last {
+            "m=1"
+        } else {
+            "m=0"
+        })));
         let data: String = commands.into_iter().map(|c| c.1).collect();
         let shown = Pixmap::decode_png(&STANDARD.decode(data).unwrap()).unwrap();
         assert_eq!(shown.data(), picture.data());
-        assert!(Protocol::Kitty.remove().is_some_and(|r| r.starts_with("\x1b_Ga=d,d=I,") && r.ends_with("\x1b\\")));
+        assert!(
+            Protocol::Kitty
+                .remove()
+                .is_some_and(|r| r.starts_with("\x1b_Ga=d,d=I,") && r.ends_with("\x1b\\"))
+        );
     }
 
     #[test]
     fn iterm_gets_the_picture_and_its_size() {
         let picture = picture(120, 90);
         let text = Protocol::Iterm.show(&picture, 12, 5).unwrap();
-        let (head, data) = text.strip_prefix("\x1b]1337;File=").unwrap().strip_suffix('\x07').unwrap().split_once(':').unwrap();
+        let (head, data) = text
+            .strip_prefix("\x1b]1337;File=")
+            .unwrap()
+            .strip_suffix('\x07')
+            .unwrap()
+            .split_once(':')
+            .unwrap();
         let png = STANDARD.decode(data).unwrap();
         assert!(head.contains(&format!("size={};width=12;height=5;", png.len())), "{head}");
         assert_eq!(Pixmap::decode_png(&png).unwrap().data(), picture.data());
@@ -211,14 +251,19 @@ mod tests {
 
     /// Reads a sixel picture as a terminal does.
     fn read_sixel(text: &str) -> Pixmap {
-        let body = text.strip_prefix("\x1bP0;1;0q").unwrap().strip_suffix("\x1b\\").unwrap().as_bytes();
+        let body =
+            text.strip_prefix("\x1bP0;1;0q").unwrap().strip_suffix("\x1b\\").unwrap().as_bytes();
         let mut i = 0;
         let numbers = |i: &mut usize| -> Vec<u32> {
             let start = *i;
             while body.get(*i).is_some_and(|b| b.is_ascii_digit() || *b == b';') {
                 *i += 1;
             }
-            std::str::from_utf8(&body[start..*i]).unwrap().split(';').map(|n| n.parse().unwrap()).collect()
+            std::str::from_utf8(&body[start..*i])
+                .unwrap()
+                .split(';')
+                .map(|n| n.parse().unwrap())
+                .collect()
         };
         assert_eq!(body[0], b'"');
         i += 1;
@@ -235,7 +280,10 @@ mod tests {
                     let n = numbers(&mut i);
                     if let [register, 2, r, g, b] = n[..] {
                         let v = |share: u32| ((share * 255 + 50) / 100) as u8;
-                        palette.insert(register, PremultipliedColorU8::from_rgba(v(r), v(g), v(b), 255).unwrap());
+                        palette.insert(
+                            register,
+                            PremultipliedColorU8::from_rgba(v(r), v(g), v(b), 255).unwrap(),
+                        );
                     }
                     colour = n[0];
                     continue;
@@ -277,8 +325,16 @@ mod tests {
             let (worst, mean) = difference(&picture, &shown);
             assert!(worst <= 60 && mean < 2.0, "{width}x{height}: worst {worst}, mean {mean}");
             if let Some(dir) = std::env::var_os("TMON_PICTURES") {
-                std::fs::write(std::path::Path::new(&dir).join(format!("sixel-{width}x{height}.six")), &text).unwrap();
-                shown.save_png(std::path::Path::new(&dir).join(format!("sixel-{width}x{height}.png"))).unwrap();
+                std::fs::write(
+                    std::path::Path::new(&dir).join(format!("sixel-{width}x{height}.six")),
+                    &text,
+                )
+                .unwrap();
+                shown
+                    .save_png(
+                        std::path::Path::new(&dir).join(format!("sixel-{width}x{height}.png")),
+                    )
+                    .unwrap();
             }
         }
     }

@@ -10,7 +10,8 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 
 /// What loading, attaching and reading need, and so what is kept.
-const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
+const NEEDED: [Capability; 3] =
+    [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 
 /// The capabilities that lack in a set of them (a bit each, as in /proc/PID/status) to load and attach programs.
 pub fn lacking(effective: u64) -> Vec<String> {
@@ -86,6 +87,9 @@ mod tests {
     #[test]
     fn a_list_is_said_as_one() {
         let of = |names: &[&str]| words(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
-        assert_eq!([of(&[]), of(&["a"]), of(&["a", "b"]), of(&["a", "b", "c"])], ["", "a", "a and b", "a, b and c"]);
+        assert_eq!(
+            [of(&[]), of(&["a"]), of(&["a", "b"]), of(&["a", "b", "c"])],
+            ["", "a", "a and b", "a, b and c"]
+        );
     }
 }

@@ -28,8 +28,12 @@ pub enum Blocks {
 
 impl Blocks {
     /// All of them with their names in flags.
-    pub const ALL: [(Blocks, &str); 4] =
-        [(Blocks::Half, "half"), (Blocks::Quadrant, "quadrant"), (Blocks::Sextant, "sextant"), (Blocks::Octant, "octant")];
+    pub const ALL: [(Blocks, &str); 4] = [
+        (Blocks::Half, "half"),
+        (Blocks::Quadrant, "quadrant"),
+        (Blocks::Sextant, "sextant"),
+        (Blocks::Octant, "octant"),
+    ];
 
     /// Pixels per cell: columns and rows.
     pub const fn grid(self) -> (usize, usize) {
@@ -89,17 +93,26 @@ impl Canvas {
 
     /// Draws shapes on a transparent ground. `paint` says a shape's colour and how much it covers
     /// (0 to 1); its presence is reckoned in here. A size that no memory can hold draws nothing.
-    pub fn draw(&mut self, shapes: &Shapes, frame: &Frame, paint: impl Fn(&Shape) -> Option<(Rgb, f64)>) {
-        let (width, height) = (u32::try_from(frame.size.0).unwrap_or(0), u32::try_from(frame.size.1).unwrap_or(0));
+    pub fn draw(
+        &mut self,
+        shapes: &Shapes,
+        frame: &Frame,
+        paint: impl Fn(&Shape) -> Option<(Rgb, f64)>,
+    ) {
+        let (width, height) =
+            (u32::try_from(frame.size.0).unwrap_or(0), u32::try_from(frame.size.1).unwrap_or(0));
         match &mut self.pixmap {
-            Some(p) if (p.width(), p.height()) == (width, height) => p.fill(tiny_skia::Color::TRANSPARENT),
+            Some(p) if (p.width(), p.height()) == (width, height) => {
+                p.fill(tiny_skia::Color::TRANSPARENT)
+            }
             p => *p = Pixmap::new(width, height),
         }
         let Some(pixmap) = &mut self.pixmap else { return };
         let mut fill = Paint { anti_alias: frame.smooth, ..Paint::default() };
         for shape in &shapes.shapes {
             let Some((Rgb(r, g, b), cover)) = paint(shape) else { continue };
-            let alpha = (cover.clamp(0.0, 1.0) * shape.presence.clamp(0.0, 1.0) * 255.0).round() as u8;
+            let alpha =
+                (cover.clamp(0.0, 1.0) * shape.presence.clamp(0.0, 1.0) * 255.0).round() as u8;
             if alpha == 0 {
                 continue;
             }
@@ -114,7 +127,9 @@ impl Canvas {
 
     /// The picture: width, height, and premultiplied RGBA bytes, row by row.
     pub fn pixels(&self) -> (usize, usize, &[u8]) {
-        self.pixmap.as_ref().map_or((0, 0, &[]), |p| (p.width() as usize, p.height() as usize, p.data()))
+        self.pixmap
+            .as_ref()
+            .map_or((0, 0, &[]), |p| (p.width() as usize, p.height() as usize, p.data()))
     }
 
     /// The picture on an opaque ground; `None` when nothing could be drawn.
@@ -122,7 +137,14 @@ impl Canvas {
         let picture = self.pixmap.as_ref()?;
         let mut out = Pixmap::new(picture.width(), picture.height())?;
         out.fill(tiny_skia::Color::from_rgba8(ground.0, ground.1, ground.2, 255));
-        out.draw_pixmap(0, 0, picture.as_ref(), &tiny_skia::PixmapPaint::default(), Transform::identity(), None);
+        out.draw_pixmap(
+            0,
+            0,
+            picture.as_ref(),
+            &tiny_skia::PixmapPaint::default(),
+            Transform::identity(),
+            None,
+        );
         Some(out)
     }
 
@@ -143,8 +165,11 @@ impl Canvas {
                         let p = &data[at..at + 4];
                         covered |= p[3] != 0;
                         let rest = 255 - i32::from(p[3]);
-                        let over = |c: u8, ground: u8| i32::from(c) + (i32::from(ground) * rest + 127) / 255;
-                        block[y * w + x] = [over(p[0], ground.0), over(p[1], ground.1), over(p[2], ground.2)];
+                        let over = |c: u8, ground: u8| {
+                            i32::from(c) + (i32::from(ground) * rest + 127) / 255
+                        };
+                        block[y * w + x] =
+                            [over(p[0], ground.0), over(p[1], ground.1), over(p[2], ground.2)];
                     }
                 }
                 cells.push(if covered { fit(&block[..w * h]) } else { Cell::Clear });
@@ -214,7 +239,8 @@ fn fit(block: &[[i32; 3]]) -> Cell {
 /// A split into the pixels nearer to the one and to the other of two colours: first the two that
 /// differ most, then the means of what they gathered. Neither side is empty.
 fn two_means(block: &[[i32; 3]]) -> u8 {
-    let far = |a: &[i32; 3], b: &[i32; 3]| (0..3).map(|c| (a[c] - b[c]) * (a[c] - b[c])).sum::<i32>();
+    let far =
+        |a: &[i32; 3], b: &[i32; 3]| (0..3).map(|c| (a[c] - b[c]) * (a[c] - b[c])).sum::<i32>();
     let (mut one, mut two, mut most) = (block[0], block[0], -1);
     for (i, a) in block.iter().enumerate() {
         for b in &block[..i] {
@@ -225,7 +251,10 @@ fn two_means(block: &[[i32; 3]]) -> u8 {
     }
     let mut mask = 0u8;
     for _ in 0..3 {
-        let next = block.iter().enumerate().fold(0u8, |m, (i, p)| m | u8::from(far(p, &one) < far(p, &two)) << i);
+        let next = block
+            .iter()
+            .enumerate()
+            .fold(0u8, |m, (i, p)| m | u8::from(far(p, &one) < far(p, &two)) << i);
         let count = next.count_ones() as i32;
         if next == mask || count == 0 || count == block.len() as i32 {
             break;
@@ -243,7 +272,12 @@ fn two_means(block: &[[i32; 3]]) -> u8 {
 }
 
 fn outline(path: &[Step], frame: &Frame, mut out: PathBuilder) -> PathBuilder {
-    let at = |p: [f64; 2]| ((frame.centre.0 + p[0] * frame.radius.0) as f32, (frame.centre.1 + p[1] * frame.radius.1) as f32);
+    let at = |p: [f64; 2]| {
+        (
+            (frame.centre.0 + p[0] * frame.radius.0) as f32,
+            (frame.centre.1 + p[1] * frame.radius.1) as f32,
+        )
+    };
     for step in path {
         match *step {
             Step::Move(p) => {
@@ -291,7 +325,13 @@ mod tests {
     const BLACK: Rgb = Rgb(0, 0, 0);
 
     fn error(block: &[[i32; 3]], cell: Cell) -> i64 {
-        let of = |p: &[i32; 3], c: Rgb| [c.0, c.1, c.2].iter().zip(p).map(|(&a, &b)| i64::from(i32::from(a) - b).pow(2)).sum::<i64>();
+        let of = |p: &[i32; 3], c: Rgb| {
+            [c.0, c.1, c.2]
+                .iter()
+                .zip(p)
+                .map(|(&a, &b)| i64::from(i32::from(a) - b).pow(2))
+                .sum::<i64>()
+        };
         let colour = |i: usize| match cell {
             Cell::Clear => BLACK,
             Cell::Full(c) => c,
@@ -310,7 +350,8 @@ mod tests {
     fn two_colours_are_found_exactly() {
         for n in [2usize, 4, 6, 8] {
             for pattern in 0u32..1 << n {
-                let block: Vec<[i32; 3]> = (0..n).map(|i| if pattern >> i & 1 == 1 { RED } else { BLUE }).collect();
+                let block: Vec<[i32; 3]> =
+                    (0..n).map(|i| if pattern >> i & 1 == 1 { RED } else { BLUE }).collect();
                 let cell = fit(&block);
                 assert_eq!(error(&block, cell), 0, "{n} {pattern:b} {cell:?}");
                 if let Cell::Split { mask, .. } = cell {
@@ -333,8 +374,16 @@ mod tests {
                 let got = error(&block, fit(&block));
                 for mask in 1u8..((1u16 << n) - 1) as u8 {
                     let mean = |bit: u8| {
-                        let part: Vec<&[i32; 3]> = block.iter().enumerate().filter(|(i, _)| mask >> i & 1 == bit).map(|x| x.1).collect();
-                        let m = |c: usize| (part.iter().map(|p| p[c]).sum::<i32>() as f64 / part.len() as f64).round() as u8;
+                        let part: Vec<&[i32; 3]> = block
+                            .iter()
+                            .enumerate()
+                            .filter(|(i, _)| mask >> i & 1 == bit)
+                            .map(|x| x.1)
+                            .collect();
+                        let m = |c: usize| {
+                            (part.iter().map(|p| p[c]).sum::<i32>() as f64 / part.len() as f64)
+                                .round() as u8
+                        };
                         Rgb(m(0), m(1), m(2))
                     };
                     let other = error(&block, Cell::Split { mask, fg: mean(1), bg: mean(0) });
@@ -351,7 +400,10 @@ mod tests {
     }
 
     fn disc(columns: usize, rows: usize, blocks: Blocks, cover: f64) -> (Canvas, Vec<Cell>) {
-        let shapes = Shapes::new(&Layout::new(&[vec![1.0]], 0.0), Measure { inner: 0.5, foot: 0.5, least: 0.0 });
+        let shapes = Shapes::new(
+            &Layout::new(&[vec![1.0]], 0.0),
+            Measure { inner: 0.5, foot: 0.5, least: 0.0 },
+        );
         let (w, h) = blocks.grid();
         let size = (columns * w, rows * h);
         let frame = Frame {
@@ -361,7 +413,9 @@ mod tests {
             smooth: true,
         };
         let mut canvas = Canvas::new();
-        canvas.draw(&shapes, &frame, |s| matches!(s.part, Part::Arc(_)).then_some((Rgb(200, 100, 50), cover)));
+        canvas.draw(&shapes, &frame, |s| {
+            matches!(s.part, Part::Arc(_)).then_some((Rgb(200, 100, 50), cover))
+        });
         let cells = canvas.cells(blocks, BLACK);
         (canvas, cells)
     }
@@ -378,7 +432,8 @@ mod tests {
             assert_eq!(at(0, 0), Cell::Clear, "in the corner");
             // its area is that of an annulus
             let (w, h, data) = canvas.pixels();
-            let area: f64 = data.chunks(4).map(|p| f64::from(p[3]) / 255.0).sum::<f64>() / (w * h) as f64;
+            let area: f64 =
+                data.chunks(4).map(|p| f64::from(p[3]) / 255.0).sum::<f64>() / (w * h) as f64;
             assert!((area - std::f64::consts::PI / 4.0 * 0.75).abs() < 0.01, "{area}");
         }
     }
@@ -397,7 +452,12 @@ mod tests {
             assert_eq!(cells.len(), columns * rows);
         }
         let mut canvas = Canvas::new();
-        let frame = Frame { size: (usize::MAX, usize::MAX), centre: (0.0, 0.0), radius: (1.0, 1.0), smooth: true };
+        let frame = Frame {
+            size: (usize::MAX, usize::MAX),
+            centre: (0.0, 0.0),
+            radius: (1.0, 1.0),
+            smooth: true,
+        };
         canvas.draw(&Shapes::default(), &frame, |_| None);
         assert!(canvas.cells(Blocks::Half, BLACK).is_empty());
     }

@@ -41,16 +41,29 @@ pub fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
 /// # Errors
 /// The file cannot be read, or a line of it is not a setting: one line that says which, where and
 /// what it may have meant.
-pub fn merged(root: &Command, names: &[&str], base: &str, mut args: Vec<OsString>) -> Result<Vec<OsString>> {
-    let Some(name) = args.get(1).and_then(|a| a.to_str()).filter(|a| names.contains(a)).map(str::to_owned) else { return Ok(args) };
+pub fn merged(
+    root: &Command,
+    names: &[&str],
+    base: &str,
+    mut args: Vec<OsString>,
+) -> Result<Vec<OsString>> {
+    let Some(name) =
+        args.get(1).and_then(|a| a.to_str()).filter(|a| names.contains(a)).map(str::to_owned)
+    else {
+        return Ok(args);
+    };
     let mut root = root.clone();
     root.build();
-    let (Some(command), Some(base)) = (root.find_subcommand(&name), root.find_subcommand(base)) else { return Ok(args) };
+    let (Some(command), Some(base)) = (root.find_subcommand(&name), root.find_subcommand(base))
+    else {
+        return Ok(args);
+    };
 
     let mut off = Vec::new();
     args.retain(|a| {
         let flag = a.to_str().and_then(|a| a.strip_prefix("--")?.strip_suffix("=false"));
-        let known = flag.filter(|f| command.get_arguments().any(|a| a.get_long() == Some(f) && is_switch(a)));
+        let known = flag
+            .filter(|f| command.get_arguments().any(|a| a.get_long() == Some(f) && is_switch(a)));
         off.extend(known.map(str::to_owned));
         known.is_none()
     });
@@ -62,19 +75,31 @@ pub fn merged(root: &Command, names: &[&str], base: &str, mut args: Vec<OsString
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound && asked.is_none() => return Ok(args),
-        Err(e) => return Err(e).with_context(|| format!("read the config file {}", sanitize(&file.to_string_lossy()))),
+        Err(e) => {
+            return Err(e).with_context(|| {
+                format!("read the config file {}", sanitize(&file.to_string_lossy()))
+            });
+        }
     };
-    let is_given =
-        |id: &str| given.try_contains_id(id).is_ok_and(|there| there) && given.value_source(id) == Some(ValueSource::CommandLine);
+    let is_given = |id: &str| {
+        given.try_contains_id(id).is_ok_and(|there| there)
+            && given.value_source(id) == Some(ValueSource::CommandLine)
+    };
     let live = !is_given("read"); // a capture has no interface
     let mut before = Vec::new();
     for setting in read(base, &file, &text)? {
         let has = command.get_arguments().any(|a| a.get_long() == Some(&setting.key));
         match setting.key.as_str() {
-            INTERFACES if live && !is_given(INTERFACES) && command.get_positionals().next().is_some() => args.extend(setting.values),
+            INTERFACES
+                if live && !is_given(INTERFACES) && command.get_positionals().next().is_some() =>
+            {
+                args.extend(setting.values)
+            }
             INTERFACES => {}
             "netns" if !live => {}
-            key if has && !off.iter().any(|o| o == key) => before.extend(setting.values.iter().map(|v| flag(key, v))),
+            key if has && !off.iter().any(|o| o == key) => {
+                before.extend(setting.values.iter().map(|v| flag(key, v)))
+            }
             _ => {}
         }
     }
@@ -104,22 +129,46 @@ struct Setting {
 
 /// All settings of a file, each checked on its own so that a refusal names its line.
 fn read(command: &Command, file: &Path, text: &str) -> Result<Vec<Setting>> {
-    let place = |at: usize| format!("{}:{}", sanitize(&file.to_string_lossy()), text.get(..at).map_or(1, |t| t.matches('\n').count() + 1));
+    let place = |at: usize| {
+        format!(
+            "{}:{}",
+            sanitize(&file.to_string_lossy()),
+            text.get(..at).map_or(1, |t| t.matches('\n').count() + 1)
+        )
+    };
     let table = DeTable::parse(text).map_err(|e| {
         let why = e.message().lines().collect::<Vec<_>>().join(", ");
-        anyhow!("{}: {why}; a line is key = value, as --print-config prints them", place(e.span().map_or(0, |s| s.start)))
+        anyhow!(
+            "{}: {why}; a line is key = value, as --print-config prints them",
+            place(e.span().map_or(0, |s| s.start))
+        )
     })?;
-    let keys: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).filter(|l| !NOT_KEPT.contains(l)).chain([INTERFACES]).collect();
+    let keys: Vec<&str> = command
+        .get_arguments()
+        .filter_map(Arg::get_long)
+        .filter(|l| !NOT_KEPT.contains(l))
+        .chain([INTERFACES])
+        .collect();
     let mut settings = Vec::new();
     for (name, value) in table.get_ref() {
         let (at, key) = (place(name.span().start), name.get_ref().as_ref());
         if !keys.contains(&key) {
-            let near = keys.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-            bail!("{at}: there is no setting '{}'; the nearest is '{}'", sanitize(key), near.unwrap_or(&""));
+            let near = keys.iter().max_by(|a, b| {
+                strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
+            });
+            bail!(
+                "{at}: there is no setting '{}'; the nearest is '{}'",
+                sanitize(key),
+                near.unwrap_or(&"")
+            );
         }
         let arg = command.get_arguments().find(|a| a.get_long() == Some(key));
-        let setting = Setting { key: key.to_owned(), values: values(arg, value.get_ref()).map_err(|e| anyhow!("{at}: {key}: {e}"))? };
-        let flags = setting.values.iter().map(|v| if key == INTERFACES { v.clone() } else { flag(key, v) });
+        let setting = Setting {
+            key: key.to_owned(),
+            values: values(arg, value.get_ref()).map_err(|e| anyhow!("{at}: {key}: {e}"))?,
+        };
+        let flags =
+            setting.values.iter().map(|v| if key == INTERFACES { v.clone() } else { flag(key, v) });
         let alone = command.clone().no_binary_name(true).try_get_matches_from(flags);
         if let Err(e) = alone.map_err(|e| (e.kind(), e.to_string()))
             && e.0 != ErrorKind::MissingRequiredArgument
@@ -133,7 +182,10 @@ fn read(command: &Command, file: &Path, text: &str) -> Result<Vec<Setting>> {
 
 /// What clap said, in one line: without its prefix, its usage and its advice about flags.
 fn refusal(text: &str) -> String {
-    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("For more") && !l.starts_with("Usage"));
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|l| !l.starts_with("For more") && !l.starts_with("Usage"));
     let said = lines.filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
     sanitize(said.strip_prefix("error: ").unwrap_or(&said)).into_owned()
 }
@@ -147,9 +199,13 @@ fn values(arg: Option<&Arg>, value: &DeValue) -> Result<Vec<OsString>, String> {
         other => Err(format!("{} is not taken here", other.type_str())),
     };
     match (arg, value) {
-        (Some(a), DeValue::Boolean(on)) if is_switch(a) => Ok(if *on { vec![OsString::new()] } else { vec![] }),
+        (Some(a), DeValue::Boolean(on)) if is_switch(a) => {
+            Ok(if *on { vec![OsString::new()] } else { vec![] })
+        }
         (Some(a), _) if is_switch(a) => Err("true or false".to_owned()),
-        (Some(a), DeValue::Array(_)) if !matches!(a.get_action(), ArgAction::Append) => Err("one value, not a list".to_owned()),
+        (Some(a), DeValue::Array(_)) if !matches!(a.get_action(), ArgAction::Append) => {
+            Err("one value, not a list".to_owned())
+        }
         (_, DeValue::Array(list)) => list.iter().map(|v| one(v.get_ref())).collect(),
         (_, v) => one(v).map(|v| vec![v]),
     }
@@ -159,23 +215,30 @@ fn values(arg: Option<&Arg>, value: &DeValue) -> Result<Vec<OsString>, String> {
 /// rest as comments that show the defaults.
 pub fn text(command: &Command, matches: &ArgMatches) -> String {
     let mut out = "# Settings of `tmon top`. The command line wins over this file.\n".to_owned();
-    let keys = command.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| match a.get_long() {
-        Some(long) if !NOT_KEPT.contains(&long) => Some((a, long)),
-        None if a.is_positional() => Some((a, INTERFACES)),
-        _ => None,
-    });
+    let keys =
+        command.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| match a.get_long() {
+            Some(long) if !NOT_KEPT.contains(&long) => Some((a, long)),
+            None if a.is_positional() => Some((a, INTERFACES)),
+            _ => None,
+        });
     for (arg, key) in keys {
         let id = arg.get_id().as_str();
         let given = matches.value_source(id).is_some_and(|s| s != ValueSource::DefaultValue);
-        let raw: Vec<String> = matches.get_raw(id).map(|all| all.map(|v| v.to_string_lossy().into_owned()).collect()).unwrap_or_default();
+        let raw: Vec<String> = matches
+            .get_raw(id)
+            .map(|all| all.map(|v| v.to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
         let many = matches!(arg.get_action(), ArgAction::Append) || key == INTERFACES;
         let text = match (is_switch(arg), many) {
             (true, _) => matches.get_flag(id).to_string(),
-            (_, true) => format!("[{}]", raw.iter().map(|v| literal(v)).collect::<Vec<_>>().join(", ")),
-            // nothing by default: the comment says what goes there
-            _ if raw.iter().all(String::is_empty) => {
-                arg.get_value_names().and_then(|n| n.first()).map_or(String::new(), ToString::to_string)
+            (_, true) => {
+                format!("[{}]", raw.iter().map(|v| literal(v)).collect::<Vec<_>>().join(", "))
             }
+            // nothing by default: the comment says what goes there
+            _ if raw.iter().all(String::is_empty) => arg
+                .get_value_names()
+                .and_then(|n| n.first())
+                .map_or(String::new(), ToString::to_string),
             _ => raw.first().map_or(String::new(), |v| literal(v)),
         };
         if let Some(help) = arg.get_help() {
@@ -188,8 +251,14 @@ pub fn text(command: &Command, matches: &ArgMatches) -> String {
 
 /// A value as TOML: a number or a string.
 fn literal(value: &str) -> String {
-    let number = value.len() < 18 && value.bytes().all(|b| b.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));
-    if number && !value.is_empty() { value.to_owned() } else { toml::Value::from(value).to_string() }
+    let number = value.len() < 18
+        && value.bytes().all(|b| b.is_ascii_digit())
+        && (value == "0" || !value.starts_with('0'));
+    if number && !value.is_empty() {
+        value.to_owned()
+    } else {
+        toml::Value::from(value).to_string()
+    }
 }
 
 /// Writes a config file in one step: it is the old one or the new one, never half of it.
@@ -215,15 +284,27 @@ mod tests {
             .arg(Arg::new("interfaces").num_args(0..))
             .arg(Arg::new("netns").long("netns").conflicts_with("read"))
             .arg(Arg::new("read").long("read").conflicts_with("interfaces"))
-            .arg(Arg::new("theme").long("theme").value_parser(["dark", "light"]).default_value("dark").help("Colours"))
-            .arg(Arg::new("rows").long("rows").value_parser(clap::value_parser!(u32)).default_value("64"))
+            .arg(
+                Arg::new("theme")
+                    .long("theme")
+                    .value_parser(["dark", "light"])
+                    .default_value("dark")
+                    .help("Colours"),
+            )
+            .arg(
+                Arg::new("rows")
+                    .long("rows")
+                    .value_parser(clap::value_parser!(u32))
+                    .default_value("64"),
+            )
             .arg(Arg::new("port").long("port").action(ArgAction::Append))
             .arg(Arg::new("plain").long("plain").action(ArgAction::SetTrue))
             .arg(Arg::new("config").long("config").value_parser(clap::value_parser!(PathBuf)));
-        let demo = Command::new("demo").args_override_self(true).arg(Arg::new("theme").long("theme"));
-        Command::new("tmon")
-            .subcommand(top)
-            .subcommand(demo.arg(Arg::new("config").long("config").value_parser(clap::value_parser!(PathBuf))))
+        let demo =
+            Command::new("demo").args_override_self(true).arg(Arg::new("theme").long("theme"));
+        Command::new("tmon").subcommand(top).subcommand(
+            demo.arg(Arg::new("config").long("config").value_parser(clap::value_parser!(PathBuf))),
+        )
     }
 
     /// The words of a command line with `text` as its config file, after what the file added.
@@ -231,12 +312,20 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("config.toml");
         fs::write(&file, text)?;
-        let mut words: Vec<OsString> = ["tmon"].into_iter().chain(args.split_whitespace()).map(OsString::from).collect();
+        let mut words: Vec<OsString> =
+            ["tmon"].into_iter().chain(args.split_whitespace()).map(OsString::from).collect();
         words.extend([OsString::from("--config"), file.into_os_string()]);
         let merged = merged(&root(), &["top", "demo"], "top", words)?;
-        let words: Vec<String> = merged.iter().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+        let words: Vec<String> =
+            merged.iter().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
         let at = words.iter().position(|w| w == "--config").unwrap();
-        Ok(words.iter().enumerate().filter(|(i, _)| *i != at && *i != at + 1).map(|w| w.1.as_str()).collect::<Vec<_>>().join(" "))
+        Ok(words
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != at && *i != at + 1)
+            .map(|w| w.1.as_str())
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 
     #[test]
@@ -244,10 +333,21 @@ mod tests {
         let text = "theme = 'light'\nplain = true\nport = ['a=1', 'b=2']\nrows = 1_000\ninterfaces = ['eth7']\nnetns = 'x'";
         let before = "top --netns=x --plain --port=a=1 --port=b=2 --rows=1000 --theme=light";
         assert_eq!(merge(text, "top").unwrap(), format!("{before} eth7"));
-        assert_eq!(merge(text, "top --theme dark eth0").unwrap(), format!("{before} --theme dark eth0"));
-        let matches = root().try_get_matches_from("tmon top --theme=light --theme dark".split(' ')).unwrap();
-        assert_eq!(matches.subcommand().unwrap().1.get_one::<String>("theme").unwrap(), "dark", "the last is it");
-        assert_eq!(merge(text, "top --plain=false").unwrap(), format!("{} eth7", before.replace(" --plain", "")));
+        assert_eq!(
+            merge(text, "top --theme dark eth0").unwrap(),
+            format!("{before} --theme dark eth0")
+        );
+        let matches =
+            root().try_get_matches_from("tmon top --theme=light --theme dark".split(' ')).unwrap();
+        assert_eq!(
+            matches.subcommand().unwrap().1.get_one::<String>("theme").unwrap(),
+            "dark",
+            "the last is it"
+        );
+        assert_eq!(
+            merge(text, "top --plain=false").unwrap(),
+            format!("{} eth7", before.replace(" --plain", ""))
+        );
         assert_eq!(
             merge(text, "top --read f").unwrap(),
             format!("{} --read f", before.replace(" --netns=x", "")),
@@ -277,18 +377,37 @@ mod tests {
             let error = format!("{:#}", merge(text, "top").unwrap_err());
             assert!(error.contains(said) && !error.contains('\n'), "{text:?}: {error}");
         }
-        let missing = ["tmon", "top", "--config", "/nonexistent/config.toml"].map(OsString::from).to_vec();
-        assert!(merged(&root(), &["top"], "top", missing).is_err(), "a file that was asked for has to be there");
+        let missing =
+            ["tmon", "top", "--config", "/nonexistent/config.toml"].map(OsString::from).to_vec();
+        assert!(
+            merged(&root(), &["top"], "top", missing).is_err(),
+            "a file that was asked for has to be there"
+        );
     }
 
     #[test]
     fn what_is_printed_is_read_again() {
-        let args = ["tmon", "top", "--port", "a=\"1\"\u{7f}", "--port", "b", "--rows", "7", "--plain", "eth0", "007"];
+        let args = [
+            "tmon",
+            "top",
+            "--port",
+            "a=\"1\"\u{7f}",
+            "--port",
+            "b",
+            "--rows",
+            "7",
+            "--plain",
+            "eth0",
+            "007",
+        ];
         let matches = root().try_get_matches_from(args).unwrap();
         let (root, (_, matches)) = (root(), matches.subcommand().unwrap());
         let text = text(root.find_subcommand("top").unwrap(), matches);
         assert!(text.contains("# Colours\n# theme = \"dark\""), "{text}");
-        assert_eq!(merge(&text, "top").unwrap(), "top --plain --port=a=\"1\"\u{7f} --port=b --rows=7 eth0 007");
+        assert_eq!(
+            merge(&text, "top").unwrap(),
+            "top --plain --port=a=\"1\"\u{7f} --port=b --rows=7 eth0 007"
+        );
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a/b/config.toml");
         save(&file, &text).unwrap();
@@ -299,11 +418,16 @@ mod tests {
     #[test]
     fn the_place_is_by_the_xdg_rules() {
         let at = |config: &str, home: &str| {
-            path(|name| Some(if name == "HOME" { home } else { config }.into())).map(|p| p.to_string_lossy().into_owned())
+            path(|name| Some(if name == "HOME" { home } else { config }.into()))
+                .map(|p| p.to_string_lossy().into_owned())
         };
         assert_eq!(at("/c", "/h").unwrap(), "/c/tmon/config.toml");
         assert_eq!(at("", "/h").unwrap(), "/h/.config/tmon/config.toml");
-        assert_eq!(at("relative", "/h").unwrap(), "/h/.config/tmon/config.toml", "as the rules say");
+        assert_eq!(
+            at("relative", "/h").unwrap(),
+            "/h/.config/tmon/config.toml",
+            "as the rules say"
+        );
         assert_eq!(at("", ""), None);
     }
 }

@@ -121,7 +121,13 @@ impl Shapes {
             .iter()
             .zip(active)
             .map(|(g, active)| {
-                active.then(|| widen(g.start, g.end, if g.presence < 1.0 { measure.least * g.presence } else { measure.least }))
+                active.then(|| {
+                    widen(
+                        g.start,
+                        g.end,
+                        if g.presence < 1.0 { measure.least * g.presence } else { measure.least },
+                    )
+                })
             })
             .collect();
 
@@ -136,8 +142,13 @@ impl Shapes {
                 path: ribbon(r, measure),
             })
             .collect();
-        let feet =
-            layout.ribbons.iter().map(|r| (Part::ribbon(r.source.group, r.target.group), middle(&r.source), middle(&r.target))).collect();
+        let feet = layout
+            .ribbons
+            .iter()
+            .map(|r| {
+                (Part::ribbon(r.source.group, r.target.group), middle(&r.source), middle(&r.target))
+            })
+            .collect();
         for (i, arc) in arcs.iter().enumerate() {
             if let Some((start, end)) = *arc {
                 let path = vec![
@@ -147,7 +158,12 @@ impl Shapes {
                     Step::Arc { radius: measure.inner, from: end, to: start },
                     Step::Close,
                 ];
-                shapes.push(Shape { part: Part::Arc(i), colour: i, presence: layout.groups[i].presence, path });
+                shapes.push(Shape {
+                    part: Part::Arc(i),
+                    colour: i,
+                    presence: layout.groups[i].presence,
+                    path,
+                });
             }
         }
         Shapes { shapes, measure, arcs, feet }
@@ -179,7 +195,11 @@ impl Shapes {
             let on = |&(start, end): &(f64, f64)| (angle - start).rem_euclid(TAU) <= end - start;
             return self.arcs.iter().position(|a| a.as_ref().is_some_and(on)).map(Part::Arc);
         }
-        self.shapes.iter().rev().find(|s| matches!(s.part, Part::Ribbon(..)) && inside(&s.path, x, y)).map(|s| s.part)
+        self.shapes
+            .iter()
+            .rev()
+            .find(|s| matches!(s.part, Part::Ribbon(..)) && inside(&s.path, x, y))
+            .map(|s| s.part)
     }
 
     /// A point in the middle of a part's breadth, at a share of its length: 0.5 is its centre.
@@ -193,7 +213,11 @@ impl Shapes {
                 let &(_, a, b) = self.feet.iter().find(|f| f.0 == part)?;
                 // on the curve between the feet's middles, or in the bulge of a single foot
                 let (a, b) = (point(a, self.measure.foot), point(b, self.measure.foot));
-                let (p, q) = if i == j { (0.375, 0.375) } else { ((1.0 - share) * (1.0 - share), share * share) };
+                let (p, q) = if i == j {
+                    (0.375, 0.375)
+                } else {
+                    ((1.0 - share) * (1.0 - share), share * share)
+                };
                 Some([a[0] * p + b[0] * q, a[1] * p + b[1] * q])
             }
         }
@@ -235,7 +259,9 @@ fn colour(layout: &Layout, r: &Ribbon) -> usize {
 
 fn ribbon(r: &Ribbon, measure: Measure) -> Vec<Step> {
     let radius = measure.foot;
-    let stand = |f: &Foot| widen(f.start, f.end, if f.value > 0.0 { measure.least / 2.0 * r.presence } else { 0.0 });
+    let stand = |f: &Foot| {
+        widen(f.start, f.end, if f.value > 0.0 { measure.least / 2.0 * r.presence } else { 0.0 })
+    };
     let (s, t) = (stand(&r.source), stand(&r.target));
     let mut path = vec![Step::Move(point(s.0, radius)), Step::Arc { radius, from: s.0, to: s.1 }];
     if r.source.group != r.target.group {
@@ -308,7 +334,8 @@ mod tests {
     /// The numbers of an SVG path of d3-ribbon against ours.
     #[test]
     fn ribbons_are_what_d3_draws() {
-        let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("../tests/fixtures/d3_chord.json")).unwrap();
+        let cases: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../tests/fixtures/d3_chord.json")).unwrap();
         let mut compared = 0;
         for case in &cases {
             let matrix: Vec<Vec<f64>> = serde_json::from_value(case["matrix"].clone()).unwrap();
@@ -340,7 +367,11 @@ mod tests {
                     }
                 }
                 assert_eq!(ours.len(), d3.len(), "{path} {ours:?}");
-                assert!(ours.iter().zip(&d3).all(|(a, b)| (a - b).abs() < 1e-9), "{} {path} {ours:?}", case["name"]);
+                assert!(
+                    ours.iter().zip(&d3).all(|(a, b)| (a - b).abs() < 1e-9),
+                    "{} {path} {ours:?}",
+                    case["name"]
+                );
                 compared += 1;
             }
         }
@@ -351,14 +382,27 @@ mod tests {
     fn broad_ribbons_come_first_and_arcs_last() {
         let (_, s) = demo();
         let parts: Vec<Part> = s.shapes.iter().map(|s| s.part).collect();
-        assert_eq!(parts, [Part::Ribbon(0, 1), Part::Ribbon(2, 2), Part::Ribbon(0, 2), Part::Arc(0), Part::Arc(1), Part::Arc(2)]);
+        assert_eq!(
+            parts,
+            [
+                Part::Ribbon(0, 1),
+                Part::Ribbon(2, 2),
+                Part::Ribbon(0, 2),
+                Part::Arc(0),
+                Part::Arc(1),
+                Part::Arc(2)
+            ]
+        );
     }
 
     #[test]
     fn a_ribbon_has_the_colour_of_who_sent_more() {
         let (_, s) = demo();
         assert_eq!(s.shapes[0].colour, 0, "8 against 4");
-        assert_eq!(s.shapes[2].colour, 2, "1 against 1: the lesser end's, so that a hub's ribbons differ");
+        assert_eq!(
+            s.shapes[2].colour, 2,
+            "1 against 1: the lesser end's, so that a hub's ribbons differ"
+        );
     }
 
     #[test]
@@ -379,7 +423,11 @@ mod tests {
             assert!(inside(&shape.path, x, y), "{:?}", shape.part);
         }
         let gap = (layout.groups[0].end + 0.025).sin() * 0.96;
-        assert_eq!(s.at(gap, -(layout.groups[0].end + 0.025).cos() * 0.96), None, "padding is nobody's");
+        assert_eq!(
+            s.at(gap, -(layout.groups[0].end + 0.025).cos() * 0.96),
+            None,
+            "padding is nobody's"
+        );
         for (x, y) in [(2.0, 0.0), (f64::NAN, 0.0), (f64::INFINITY, 1.0), (1.0, 1.0)] {
             assert_eq!(s.at(x, y), None);
         }
@@ -392,7 +440,10 @@ mod tests {
         s.limit(1, |p| p == Part::Ribbon(0, 2));
         s.raise(|p| p == Part::Ribbon(0, 1));
         let parts: Vec<Part> = s.shapes.iter().map(|s| s.part).collect();
-        assert_eq!(parts, [Part::Ribbon(0, 2), Part::Ribbon(0, 1), Part::Arc(0), Part::Arc(1), Part::Arc(2)]);
+        assert_eq!(
+            parts,
+            [Part::Ribbon(0, 2), Part::Ribbon(0, 1), Part::Arc(0), Part::Arc(1), Part::Arc(2)]
+        );
     }
 
     #[test]
@@ -410,6 +461,9 @@ mod tests {
         assert_eq!(s.angle(3), None);
         let [x, y] = point(s.angle(2).unwrap(), 0.95);
         assert_eq!(s.at(x, y), Some(Part::Arc(2)));
-        assert!((width(0).unwrap() - (layout.groups[0].end - layout.groups[0].start)).abs() < 1e-12, "others are as they are");
+        assert!(
+            (width(0).unwrap() - (layout.groups[0].end - layout.groups[0].start)).abs() < 1e-12,
+            "others are as they are"
+        );
     }
 }

@@ -173,7 +173,8 @@ impl Packed for Small {
         (self.interface, self.place)
     }
     fn same_key(&self, o: &Self) -> bool {
-        (self.kind, self.flags, self.id, self.swapped, self.outer, self.inner) == (o.kind, o.flags, o.id, o.swapped, o.outer, o.inner)
+        (self.kind, self.flags, self.id, self.swapped, self.outer, self.inner)
+            == (o.kind, o.flags, o.id, o.swapped, o.outer, o.inner)
     }
     fn part(&self) -> Part {
         Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0 }
@@ -182,14 +183,22 @@ impl Packed for Small {
         &mut self.counts
     }
     fn gone(&self) -> Gone {
-        Gone { interface: self.interface, key: self.flow().key, part: self.part(), counts: self.counts }
+        Gone {
+            interface: self.interface,
+            key: self.flow().key,
+            part: self.part(),
+            counts: self.counts,
+        }
     }
     fn flow(&self) -> Flow {
         Flow {
             interface: self.interface,
             key: Key {
                 outer: Some(pair_v4(self.outer)),
-                outermost: Tunnel { kind: Kind::from_number(self.kind), id: (self.flags & HAS_ID != 0).then_some(self.id) },
+                outermost: Tunnel {
+                    kind: Kind::from_number(self.kind),
+                    id: (self.flags & HAS_ID != 0).then_some(self.id),
+                },
                 innermost: None,
                 depth: 1,
                 inner: match self.flags & INNER_PROTO {
@@ -218,11 +227,18 @@ impl Packed for Large {
         &mut self.counts
     }
     fn gone(&self) -> Gone {
-        Gone { interface: self.interface, key: self.flow().key, part: self.part(), counts: self.counts }
+        Gone {
+            interface: self.interface,
+            key: self.flow().key,
+            part: self.part(),
+            counts: self.counts,
+        }
     }
     fn flow(&self) -> Flow {
-        let tunnel =
-            |i: usize, flag| Tunnel { kind: Kind::from_number(self.kinds[i]), id: (self.flags & flag != 0).then_some(self.ids[i]) };
+        let tunnel = |i: usize, flag| Tunnel {
+            kind: Kind::from_number(self.kinds[i]),
+            id: (self.flags & flag != 0).then_some(self.ids[i]),
+        };
         Flow {
             interface: self.interface,
             key: Key {
@@ -265,7 +281,10 @@ impl Row<'_> {
     /// The outermost tunnel.
     #[inline]
     pub fn outermost(&self) -> Tunnel {
-        let tunnel = |kind, flags, id| Tunnel { kind: Kind::from_number(kind), id: (flags & HAS_ID != 0).then_some(id) };
+        let tunnel = |kind, flags, id| Tunnel {
+            kind: Kind::from_number(kind),
+            id: (flags & HAS_ID != 0).then_some(id),
+        };
         match self.0 {
             Kept::Small(r) => tunnel(r.kind, r.flags, r.id),
             Kept::Large(r) => tunnel(r.kinds[0], r.flags, r.ids[0]),
@@ -286,7 +305,9 @@ impl Row<'_> {
     pub fn outer_v4(&self) -> Option<[u32; 2]> {
         match self.0 {
             Kept::Small(r) => Some(r.outer),
-            Kept::Large(r) => (r.flags & (OUTER_V6 | NO_OUTER) == 0).then(|| r.outer.map(|a| a as u32)),
+            Kept::Large(r) => {
+                (r.flags & (OUTER_V6 | NO_OUTER) == 0).then(|| r.outer.map(|a| a as u32))
+            }
         }
     }
 
@@ -311,7 +332,9 @@ impl Row<'_> {
     pub fn inner_v4(&self) -> Option<[u32; 2]> {
         match self.0 {
             Kept::Small(r) => (r.flags & INNER_PROTO == 0).then_some(r.inner),
-            Kept::Large(r) => (r.flags & (INNER_V6 | INNER_PROTO) == 0).then(|| r.inner.map(|a| a as u32)),
+            Kept::Large(r) => {
+                (r.flags & (INNER_V6 | INNER_PROTO) == 0).then(|| r.inner.map(|a| a as u32))
+            }
         }
     }
 
@@ -360,8 +383,12 @@ impl Row<'_> {
         let mix = |h: u64, v: u64| (h ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
         let wide = |h: u64, v: u128| mix(mix(h, v as u64), (v >> 64) as u64);
         match self.0 {
-            Kept::Small(r) => [r.id, r.outer[0], r.outer[1], r.inner[0], r.inner[1]].iter().fold(1, |h, v| mix(h, u64::from(*v))),
-            Kept::Large(r) => [r.outer[0], r.outer[1], r.inner[0], r.inner[1]].iter().fold(u64::from(r.ids[0]), |h, v| wide(h, *v)),
+            Kept::Small(r) => [r.id, r.outer[0], r.outer[1], r.inner[0], r.inner[1]]
+                .iter()
+                .fold(1, |h, v| mix(h, u64::from(*v))),
+            Kept::Large(r) => [r.outer[0], r.outer[1], r.inner[0], r.inner[1]]
+                .iter()
+                .fold(u64::from(r.ids[0]), |h, v| wide(h, *v)),
         }
     }
 
@@ -384,7 +411,14 @@ pub struct Rows {
 impl Rows {
     /// Adds what one slot holds of a row, by hook. `place` is where it was read from: unique within
     /// the interface and ascending from call to call; the same key keeps its place.
-    pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: [Count; 2], Part { swapped, fragments }: Part) {
+    pub fn push(
+        &mut self,
+        place: u32,
+        interface: u16,
+        key: &Key,
+        counts: [Count; 2],
+        Part { swapped, fragments }: Part,
+    ) {
         let (inner, inner_flags) = match key.inner {
             Inner::Pair(p) => {
                 let ((a, v6), (b, _)) = (bits(p.first), bits(p.second));
@@ -440,14 +474,22 @@ impl Rows {
         let (all, pieces) = (&flow.counters.cells, &flow.counters.fragments);
         // An end host fills one direction per hook. A router or a mirror fills both.
         let ways = [[true, false], [false, true]];
-        for (n, (fragments, swapped)) in [false, true].into_iter().flat_map(|f| ways.map(|w| (f, w))).enumerate() {
+        for (n, (fragments, swapped)) in
+            [false, true].into_iter().flat_map(|f| ways.map(|w| (f, w))).enumerate()
+        {
             let counts = [0, 1].map(|hook| {
                 let way = usize::from(swapped[hook]);
                 if fragments { pieces[hook][way] } else { all[hook][way].since(pieces[hook][way]) }
             });
             let is_empty = n == 0 && flow.counters.total().is_zero();
             if is_empty || counts.iter().any(|c| !c.is_zero()) {
-                self.push(place * 4 + n as u32, flow.interface, &flow.key, counts, Part { swapped, fragments });
+                self.push(
+                    place * 4 + n as u32,
+                    flow.interface,
+                    &flow.key,
+                    counts,
+                    Part { swapped, fragments },
+                );
             }
         }
     }
@@ -460,7 +502,10 @@ impl Rows {
 
     /// The same without decoding.
     pub fn walk(&self) -> impl Iterator<Item = Row<'_>> {
-        self.small.iter().map(|r| Row(Kept::Small(r))).chain(self.large.iter().map(|r| Row(Kept::Large(r))))
+        self.small
+            .iter()
+            .map(|r| Row(Kept::Small(r)))
+            .chain(self.large.iter().map(|r| Row(Kept::Large(r))))
     }
 
     /// Every row once: parts added up, sorted by interface and key.
@@ -495,8 +540,10 @@ impl Rows {
 
     fn since(&self, older: &Rows) -> Rows {
         let mut gone = Vec::new();
-        let mut rows =
-            Rows { small: subtract(&self.small, &older.small, &mut gone), large: subtract(&self.large, &older.large, &mut gone) };
+        let mut rows = Rows {
+            small: subtract(&self.small, &older.small, &mut gone),
+            large: subtract(&self.large, &older.large, &mut gone),
+        };
         rows.settle(&gone);
         rows
     }
@@ -513,7 +560,10 @@ impl Rows {
                 .map(|(i, (f, part))| ((f.interface, f.key, part), (large, i)))
                 .collect::<Vec<_>>()
         };
-        let mut aged: HashMap<_, _> = flows(&mut self.small.iter().map(|p| (p.flow(), p.part())), false).into_iter().collect();
+        let mut aged: HashMap<_, _> =
+            flows(&mut self.small.iter().map(|p| (p.flow(), p.part())), false)
+                .into_iter()
+                .collect();
         aged.extend(flows(&mut self.large.iter().map(|p| (p.flow(), p.part())), true));
         for g in gone {
             let mut counts = g.counts;
@@ -524,7 +574,10 @@ impl Rows {
                     Some((true, i)) => self.large[*i].counts(),
                 };
                 for (home, gone) in home.iter_mut().zip(&mut counts) {
-                    let moved = Count { packets: home.packets.min(gone.packets), bytes: home.bytes.min(gone.bytes) };
+                    let moved = Count {
+                        packets: home.packets.min(gone.packets),
+                        bytes: home.bytes.min(gone.bytes),
+                    };
                     *home = home.since(moved);
                     *gone = gone.since(moved);
                 }
@@ -558,7 +611,8 @@ fn subtract<P: Packed>(newer: &[P], older: &[P], gone: &mut Vec<Gone>) -> Vec<P>
         }
         if let Some(mut before) = old.next_if(|o| o.place() == row.place()) {
             let [then, now] = [*before.counts(), *row.counts()];
-            let went_back = (0..2).any(|i| now[i].packets < then[i].packets || now[i].bytes < then[i].bytes);
+            let went_back =
+                (0..2).any(|i| now[i].packets < then[i].packets || now[i].bytes < then[i].bytes);
             if before.same_key(&row) && !went_back {
                 *row.counts() = [now[0].since(then[0]), now[1].since(then[1])];
             } else {
@@ -610,7 +664,10 @@ impl Snapshot {
     pub fn since(&self, older: &Snapshot) -> Interval {
         let mut interfaces = self.interfaces.clone();
         for (i, now) in interfaces.iter_mut().enumerate() {
-            let (books, span) = older.interfaces.get(i).map_or((Books::default(), older.at), |before| (before.books, before.span));
+            let (books, span) = older
+                .interfaces
+                .get(i)
+                .map_or((Books::default(), older.at), |before| (before.books, before.span));
             (now.books, now.span) = (now.books.since(&books), now.span.saturating_sub(span));
         }
         Interval {
@@ -629,7 +686,13 @@ impl Snapshot {
         for i in &mut interfaces {
             i.span = elapsed.saturating_sub(self.at.saturating_sub(i.span));
         }
-        Interval { since: self.since, taken: self.taken, elapsed, interfaces, rows: self.rows.clone() }
+        Interval {
+            since: self.since,
+            taken: self.taken,
+            elapsed,
+            interfaces,
+            rows: self.rows.clone(),
+        }
     }
 }
 
@@ -655,10 +718,16 @@ mod tests {
                 outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
                 innermost: None,
                 depth: 1,
-                inner: Inner::Pair(Pair { first: [192, 168, 0, 1].into(), second: [192, 168, 0, last].into() }),
+                inner: Inner::Pair(Pair {
+                    first: [192, 168, 0, 1].into(),
+                    second: [192, 168, 0, last].into(),
+                }),
                 other: false,
             },
-            counters: Counters { cells: [[Count::default(), c], [c, Count::default()]], ..Default::default() },
+            counters: Counters {
+                cells: [[Count::default(), c], [c, Count::default()]],
+                ..Default::default()
+            },
         }
     }
 
@@ -668,7 +737,13 @@ mod tests {
             rows.push_flow(i as u32, f);
         }
         let taken = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
-        Snapshot { since: SystemTime::UNIX_EPOCH, taken, at: Duration::from_secs(at), interfaces: vec![], rows }
+        Snapshot {
+            since: SystemTime::UNIX_EPOCH,
+            taken,
+            at: Duration::from_secs(at),
+            interfaces: vec![],
+            rows,
+        }
     }
 
     #[test]
@@ -678,7 +753,10 @@ mod tests {
         let mut nested = flow(101, 7, 3);
         nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: None });
         nested.key.depth = 2;
-        nested.key.inner = Inner::Pair(Pair { first: Ipv6Addr::LOCALHOST.into(), second: Ipv6Addr::from_bits(1 << 64).into() });
+        nested.key.inner = Inner::Pair(Pair {
+            first: Ipv6Addr::LOCALHOST.into(),
+            second: Ipv6Addr::from_bits(1 << 64).into(),
+        });
         nested.counters.cells[0][0] = Count { packets: 1, bytes: u64::MAX };
         let mut arp = flow(9, 7, 1);
         arp.key.inner = Inner::Proto(InnerProto(0x0806));
@@ -698,7 +776,13 @@ mod tests {
         for f in [flow(101, 10000, 5), nested, arp, overflow, pieces, both_ways] {
             assert_eq!(snapshot(0, &[f]).rows.merged(), [f]);
         }
-        let of = |f| snapshot(0, &[f]).rows.walk().map(|r| (r.fragments(), r.total().packets)).collect::<Vec<_>>();
+        let of = |f| {
+            snapshot(0, &[f])
+                .rows
+                .walk()
+                .map(|r| (r.fragments(), r.total().packets))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of(pieces), [(false, 5 + 3), (true, 2)]);
         assert_eq!(of(both_ways).iter().filter(|p| !p.0).count(), 0);
     }
@@ -707,7 +791,8 @@ mod tests {
     fn an_interval_is_the_difference() {
         let older = snapshot(10, &[flow(101, 1, 5), flow(102, 1, 5), flow(103, 1, 9)]);
         // 101 went on, 102 stood still, 103 was restarted, 104 is new
-        let newer = snapshot(12, &[flow(101, 1, 8), flow(102, 1, 5), flow(103, 1, 2), flow(104, 1, 1)]);
+        let newer =
+            snapshot(12, &[flow(101, 1, 8), flow(102, 1, 5), flow(103, 1, 2), flow(104, 1, 1)]);
         let d = newer.since(&older);
         assert_eq!(d.elapsed, Duration::from_secs(2));
         assert_eq!(d.rows.merged(), [flow(101, 1, 3), flow(103, 1, 2), flow(104, 1, 1)]);
@@ -726,35 +811,55 @@ mod tests {
         let of_all = |f: Flow| Flow { key: Key::AGED, ..f };
         let older = snapshot(1, &[flow(101, 1, 5), flow(102, 1, 7), flow(103, 1, 9)]);
         // 101 counted one more and went; 102 had no aged row of its own; 103's slot is another's now.
-        let newer = snapshot(2, &[aged(flow(101, 1, 6)), of_all(flow(0, 0, 7)), flow(104, 1, 2), aged(flow(103, 1, 9))]);
+        let newer = snapshot(
+            2,
+            &[aged(flow(101, 1, 6)), of_all(flow(0, 0, 7)), flow(104, 1, 2), aged(flow(103, 1, 9))],
+        );
         assert_eq!(newer.since(&older).rows.merged(), [aged(flow(101, 1, 1)), flow(104, 1, 2)]);
         // It came back at once, in the same slot.
-        let newer = snapshot(2, &[flow(101, 1, 2), flow(102, 1, 7), flow(103, 1, 9), aged(flow(101, 1, 5))]);
+        let newer = snapshot(
+            2,
+            &[flow(101, 1, 2), flow(102, 1, 7), flow(103, 1, 9), aged(flow(101, 1, 5))],
+        );
         assert_eq!(newer.since(&older).rows.merged(), [flow(101, 1, 2)]);
         // Aged rows count on from where they were.
-        let later = snapshot(3, &[flow(101, 1, 2), aged(flow(102, 1, 7)), flow(103, 1, 9), aged(flow(101, 1, 5))]);
+        let later = snapshot(
+            3,
+            &[flow(101, 1, 2), aged(flow(102, 1, 7)), flow(103, 1, 9), aged(flow(101, 1, 5))],
+        );
         assert_eq!(later.since(&newer).rows.merged(), []);
     }
 
     #[test]
     fn fragments_are_subtracted_and_age_by_themselves() {
         let with = |f: Flow, fragments| {
-            let cells =
-                f.counters.cells.map(|ways| ways.map(|c| if c.is_zero() { c } else { Count { packets: fragments, bytes: fragments } }));
+            let cells = f.counters.cells.map(|ways| {
+                ways.map(|c| {
+                    if c.is_zero() { c } else { Count { packets: fragments, bytes: fragments } }
+                })
+            });
             Flow { counters: Counters { fragments: cells, ..f.counters }, ..f }
         };
         let older = snapshot(1, &[with(flow(101, 1, 5), 2)]);
         let newer = snapshot(2, &[with(flow(101, 1, 9), 3)]);
         let difference = newer.since(&older).rows.merged();
-        assert_eq!((difference[0].counters.tx().packets, difference[0].counters.in_fragments().tx().packets), (4, 1));
-        let gone = snapshot(3, &[Flow { key: flow(101, 1, 0).key.aged(), ..with(flow(101, 1, 9), 3) }]);
+        assert_eq!(
+            (
+                difference[0].counters.tx().packets,
+                difference[0].counters.in_fragments().tx().packets
+            ),
+            (4, 1)
+        );
+        let gone =
+            snapshot(3, &[Flow { key: flow(101, 1, 0).key.aged(), ..with(flow(101, 1, 9), 3) }]);
         assert_eq!(gone.since(&newer).rows.merged(), []);
     }
 
     #[test]
     fn books_that_could_not_be_read_are_of_a_longer_time_next() {
         let reading = |at, read, packets| {
-            let books = Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
+            let books =
+                Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
             let interface = Interface {
                 name: "eth0".to_owned(),
                 ifindex: 1,
@@ -770,8 +875,21 @@ mod tests {
             Snapshot { interfaces: vec![interface], ..snapshot(at, &[]) }
         };
         // Ten packets a second; the third and the fourth reading fail.
-        let all = [reading(1, 1, 10), reading(2, 2, 20), reading(3, 2, 20), reading(4, 2, 20), reading(5, 5, 50), reading(6, 6, 60)];
-        let of = |i: &Interval| (i.elapsed.as_secs(), i.interfaces[0].books.counted[0].packets, i.interfaces[0].span.as_secs());
+        let all = [
+            reading(1, 1, 10),
+            reading(2, 2, 20),
+            reading(3, 2, 20),
+            reading(4, 2, 20),
+            reading(5, 5, 50),
+            reading(6, 6, 60),
+        ];
+        let of = |i: &Interval| {
+            (
+                i.elapsed.as_secs(),
+                i.interfaces[0].books.counted[0].packets,
+                i.interfaces[0].span.as_secs(),
+            )
+        };
         let intervals: Vec<_> = all.windows(2).map(|w| of(&w[1].since(&w[0]))).collect();
         assert_eq!(intervals, [(1, 10, 1), (1, 0, 0), (1, 0, 0), (1, 30, 3), (1, 10, 1)]);
         assert_eq!(all.each_ref().map(|s| of(&s.total()).2), [1, 2, 2, 2, 5, 6]);

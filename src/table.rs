@@ -56,11 +56,21 @@ impl Array {
         let mut len = size_of_val(&info) as u32;
         // SAFETY: the kernel writes at most `len` bytes of plain numbers.
         let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) };
-        ensure!(e == 0, "ask for the size of a flow table: {}", std::io::Error::from_raw_os_error(-e));
-        ensure!(info.value_size as usize == size, "a flow table has elements of {} bytes, not {size}", info.value_size);
+        ensure!(
+            e == 0,
+            "ask for the size of a flow table: {}",
+            std::io::Error::from_raw_os_error(-e)
+        );
+        ensure!(
+            info.value_size as usize == size,
+            "a flow table has elements of {} bytes, not {size}",
+            info.value_size
+        );
         let map = map.try_clone_to_owned().context("duplicate a BPF descriptor")?;
-        let memory =
-            MmapOptions::new().len(info.max_entries as usize * size).map_raw(map.as_raw_fd()).context("map a flow table into memory")?;
+        let memory = MmapOptions::new()
+            .len(info.max_entries as usize * size)
+            .map_raw(map.as_raw_fd())
+            .context("map a flow table into memory")?;
         Ok(Array { map, memory })
     }
 }
@@ -74,7 +84,8 @@ struct Table<S> {
 
 impl<S: Slot> Table<S> {
     fn map([slots, tags]: [BorrowedFd<'_>; 2]) -> Result<Self> {
-        let (slots, tags) = (Array::map(slots, size_of::<S>())?, Array::map(tags, size_of::<u64>())?);
+        let (slots, tags) =
+            (Array::map(slots, size_of::<S>())?, Array::map(tags, size_of::<u64>())?);
         let (n, tagged) = (slots.memory.len() / size_of::<S>(), tags.memory.len());
         ensure!(n == tagged, "a flow table has {n} slots and {tagged} tags");
         Ok(Table { slots, tags, slot: PhantomData })
@@ -99,14 +110,20 @@ impl<S: Slot> Table<S> {
 
     /// Takes a slot if it is free.
     fn claim(&self, slot: usize) -> bool {
-        tag(self.word(slot / GROUP).fetch_or(u64::from(TAG_BUSY) << lane(slot), Ordering::AcqRel), slot) == TAG_FREE
+        tag(
+            self.word(slot / GROUP).fetch_or(u64::from(TAG_BUSY) << lane(slot), Ordering::AcqRel),
+            slot,
+        ) == TAG_FREE
     }
 
     /// The slots with a tag, and it.
     fn tagged(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
-        let words = (0..self.len() / GROUP).map(|group| (group, self.word(group).load(Ordering::Acquire)));
+        let words =
+            (0..self.len() / GROUP).map(|group| (group, self.word(group).load(Ordering::Acquire)));
         words.filter(|(_, word)| *word != 0).flat_map(|(group, word)| {
-            (group * GROUP..(group + 1) * GROUP).map(move |slot| (slot, tag(word, slot))).filter(|(_, tag)| *tag != TAG_FREE)
+            (group * GROUP..(group + 1) * GROUP)
+                .map(move |slot| (slot, tag(word, slot)))
+                .filter(|(_, tag)| *tag != TAG_FREE)
         })
     }
 
@@ -134,7 +151,11 @@ impl<S: Slot> Table<S> {
     fn rows(&self) -> impl Iterator<Item = (usize, S::Key, [Count; 2])> + '_ {
         self.tagged().filter(|(_, tag)| *tag != TAG_BUSY).map(|(slot, _)| {
             let cells = self.words(slot).cells.map(|c| c.load(Ordering::Relaxed));
-            (slot, self.key(slot), [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] }))
+            (
+                slot,
+                self.key(slot),
+                [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] }),
+            )
         })
     }
 
@@ -154,7 +175,8 @@ impl<S: Slot> Table<S> {
         }
         marked.iter().for_each(|m| self.turn(m.slot, m.tag, TAG_AGEING));
         if !parts.is_empty() {
-            let common = |slot| number(&key6 { shard: key(slot).shard & SHARD_FRAGMENT, ..key(slot) });
+            let common =
+                |slot| number(&key6 { shard: key(slot).shard & SHARD_FRAGMENT, ..key(slot) });
             let rows = self.tagged().filter(|(slot, tag)| *tag >= TAG_ROW && !is_part(*slot));
             let live: HashSet<_> = rows.map(|(slot, _)| common(slot)).collect();
             parts.retain(|m| !live.contains(&common(m.slot)));
@@ -172,7 +194,12 @@ impl<S: Slot> Table<S> {
 
     /// After the grace period marked rows are ours alone: their counts go home, their slots are
     /// free. Kept is what something was counted in after all. Returns how many have gone.
-    fn settle<'a>(&self, marked: Vec<Marked>, is_idle: impl Fn(&Words<'_>) -> bool, mut home: impl FnMut(key6) -> Words<'a>) -> usize {
+    fn settle<'a>(
+        &self,
+        marked: Vec<Marked>,
+        is_idle: impl Fn(&Words<'_>) -> bool,
+        mut home: impl FnMut(key6) -> Words<'a>,
+    ) -> usize {
         let mut gone = 0;
         for Marked { slot, tag } in marked {
             let live = self.words(slot);
@@ -226,13 +253,18 @@ impl Tables {
     /// # Errors
     /// They are not what this version knows, or memory is short.
     pub fn map([rows4, rows6, others]: [[BorrowedFd<'_>; 2]; 3]) -> Result<Tables> {
-        Ok(Tables { rows4: Table::map(rows4)?, rows6: Table::map(rows6)?, others: Table::map(others)? })
+        Ok(Tables {
+            rows4: Table::map(rows4)?,
+            rows6: Table::map(rows6)?,
+            others: Table::map(others)?,
+        })
     }
 
     /// The maps, in the order of [`Tables::map`].
     pub(crate) fn maps(&self) -> [[BorrowedFd<'_>; 2]; 3] {
         let Tables { rows4, rows6, others } = self;
-        [[&rows4.slots, &rows4.tags], [&rows6.slots, &rows6.tags], [&others.slots, &others.tags]].map(|t| t.map(|a| a.map.as_fd()))
+        [[&rows4.slots, &rows4.tags], [&rows6.slots, &rows6.tags], [&others.slots, &others.tags]]
+            .map(|t| t.map(|a| a.map.as_fd()))
     }
 
     /// Appends every row as of interface `interface`. Returns how full the tables are, and the first
@@ -268,7 +300,8 @@ impl Tables {
         let rows4 = self.rows4.mark(usize::MAX, is_idle);
         let rows6 = self.rows6.mark(usize::MAX, is_idle);
         let mut homes = Homes::of(&self.others, now);
-        let others = if homes.crowded() { self.others.mark(homes.shared, is_idle) } else { Vec::new() };
+        let others =
+            if homes.crowded() { self.others.mark(homes.shared, is_idle) } else { Vec::new() };
         if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
             return Ok(0);
         }
@@ -326,7 +359,8 @@ macro_rules! slot {
             unsafe fn words<'a>(slot: *mut Self) -> Words<'a> {
                 // SAFETY: aligned and inside the mapping; shared with the programs, so atomics only.
                 unsafe {
-                    let cell = |first: *mut [u64; 2], i| AtomicU64::from_ptr(first.cast::<u64>().add(i));
+                    let cell =
+                        |first: *mut [u64; 2], i| AtomicU64::from_ptr(first.cast::<u64>().add(i));
                     let (packets, bytes) = (&raw mut (*slot).packets, &raw mut (*slot).bytes);
                     Words {
                         seen: AtomicU32::from_ptr(&raw mut (*slot).seen),
@@ -363,7 +397,12 @@ const AGED_INNER: [[u32; 4]; 2] = [[InnerProto::AGED.0, 0, 0, 0], [0; 4]];
 
 /// The key of the aged row that a row's counts go to.
 fn aged(key: key6) -> key6 {
-    key6 { flags: key.flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER, shard: key.shard & SHARD_FRAGMENT, inner: AGED_INNER, ..key }
+    key6 {
+        flags: key.flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER,
+        shard: key.shard & SHARD_FRAGMENT,
+        inner: AGED_INNER,
+        ..key
+    }
 }
 
 /// Waits until no program runs that ran when this was called: they run inside RCU.
@@ -391,7 +430,14 @@ struct Homes<'a> {
 
 impl<'a> Homes<'a> {
     fn of(others: &'a Table<slot6>, now: u32) -> Self {
-        let mut homes = Homes { others, now, shared: others.len() - GROUP, used: 0, next: 0, rows: HashMap::default() };
+        let mut homes = Homes {
+            others,
+            now,
+            shared: others.len() - GROUP,
+            used: 0,
+            next: 0,
+            rows: HashMap::default(),
+        };
         for (slot, tag) in others.tagged().take_while(|(slot, _)| *slot < homes.shared) {
             let key = others.key(slot);
             homes.used += 1;
@@ -449,7 +495,11 @@ impl<'a> Homes<'a> {
         let slot = self.shared + usize::from(direction != 0) + 2 * usize::from(shard != 0);
         let now = tag(self.others.word(slot / GROUP).load(Ordering::Acquire), slot);
         if now < TAG_ROW {
-            self.publish(slot, now, &key6 { flags, shard, inner: AGED_INNER, ..Default::default() });
+            self.publish(
+                slot,
+                now,
+                &key6 { flags, shard, inner: AGED_INNER, ..Default::default() },
+            );
         }
         self.others.words(slot)
     }
@@ -482,7 +532,10 @@ fn v4(word: u32) -> IpAddr {
 fn push4(rows: &mut Rows, place: u32, interface: u16, k: &key4, counts: [Count; 2]) {
     let key = Key {
         outer: Some(Pair { first: v4(k.outer[0]), second: v4(k.outer[1]) }),
-        outermost: Tunnel { kind: Kind::from_number(k.kind), id: (k.flags & ROW_ID != 0).then_some(k.id) },
+        outermost: Tunnel {
+            kind: Kind::from_number(k.kind),
+            id: (k.flags & ROW_ID != 0).then_some(k.id),
+        },
         innermost: None,
         depth: 1,
         inner: match k.flags & ROW_NO_PAIR {
@@ -506,7 +559,10 @@ fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, counts: [Count; 
         Ipv6Addr::from(octets).into()
     };
     let pair = |p: [[u32; 4]; 2], v6| Pair { first: address(p[0], v6), second: address(p[1], v6) };
-    let tunnel = |i: usize, flag| Tunnel { kind: Kind::from_number(k.kind[i]), id: (k.flags & flag != 0).then_some(k.id[i]) };
+    let tunnel = |i: usize, flag| Tunnel {
+        kind: Kind::from_number(k.kind[i]),
+        id: (k.flags & flag != 0).then_some(k.id[i]),
+    };
     let key = Key {
         outer: (k.flags & ROW_NO_OUTER == 0).then(|| pair(k.outer, k.flags & ROW_OUTER6 != 0)),
         outermost: tunnel(0, ROW_ID),

@@ -117,7 +117,11 @@ mod tests {
             inner: Inner::Pair(Pair { first: host(101), second: host(102) }),
             other: false,
         };
-        Flow { interface, key, counters: Counters { cells: cells.map(|c| c.map(count)), ..Default::default() } }
+        Flow {
+            interface,
+            key,
+            counters: Counters { cells: cells.map(|c| c.map(count)), ..Default::default() },
+        }
     }
 
     fn interfaces(n: u32) -> Vec<Interface> {
@@ -162,10 +166,40 @@ mod tests {
         // Read between the two, or where one of them dropped some.
         assert_eq!(total(&[passes[0], row(1, 2, [[0, 4], [7, 0]])], &two), 14);
         // Flooded to two ports: where it came in.
-        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 0]]), row(1, 2, [[0, 0], [10, 0]]), row(2, 2, [[0, 0], [10, 0]])], &interfaces(3)), 10);
+        assert_eq!(
+            total(
+                &[
+                    row(0, 2, [[10, 0], [0, 0]]),
+                    row(1, 2, [[0, 0], [10, 0]]),
+                    row(2, 2, [[0, 0], [10, 0]])
+                ],
+                &interfaces(3)
+            ),
+            10
+        );
         // Two more ways out, or in.
-        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 0]]), row(1, 2, [[0, 0], [6, 0]]), row(2, 2, [[0, 0], [4, 0]])], &interfaces(3)), 10);
-        assert_eq!(total(&[row(0, 2, [[6, 0], [0, 0]]), row(1, 2, [[0, 0], [10, 0]]), row(2, 2, [[4, 0], [0, 0]])], &interfaces(3)), 10);
+        assert_eq!(
+            total(
+                &[
+                    row(0, 2, [[10, 0], [0, 0]]),
+                    row(1, 2, [[0, 0], [6, 0]]),
+                    row(2, 2, [[0, 0], [4, 0]])
+                ],
+                &interfaces(3)
+            ),
+            10
+        );
+        assert_eq!(
+            total(
+                &[
+                    row(0, 2, [[6, 0], [0, 0]]),
+                    row(1, 2, [[0, 0], [10, 0]]),
+                    row(2, 2, [[4, 0], [0, 0]])
+                ],
+                &interfaces(3)
+            ),
+            10
+        );
     }
 
     #[test]
@@ -177,16 +211,26 @@ mod tests {
         assert_eq!(total(&[row(0, 2, [[10, 0], [0, 4]]), row(1, 3, [[0, 4], [10, 0]])], &two), 28);
         // A mirror, a loop: both sides at one interface, whether it is alone or not.
         let mirror = row(0, 2, [[10, 4], [0, 0]]);
-        assert_eq!((total(&[mirror], &interfaces(1)), total(&[mirror, row(1, 2, [[1, 0], [0, 0]])], &two)), (14, 15));
+        assert_eq!(
+            (total(&[mirror], &interfaces(1)), total(&[mirror, row(1, 2, [[1, 0], [0, 0]])], &two)),
+            (14, 15)
+        );
         // One that is left out for another reason says nothing about the others.
         let mut left_out = interfaces(2);
         left_out[1].counted_on = Some("eth0".to_owned());
-        assert_eq!(total(&[row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [99, 0]])], &left_out), 14);
+        assert_eq!(
+            total(&[row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [99, 0]])], &left_out),
+            14
+        );
     }
 
     #[test]
     fn rows_say_where_they_count() {
-        let flows = [row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [10, 0]]), row(1, 3, [[1, 0], [0, 0]])];
+        let flows = [
+            row(0, 2, [[10, 0], [0, 4]]),
+            row(1, 2, [[0, 4], [10, 0]]),
+            row(1, 3, [[1, 0], [0, 0]]),
+        ];
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
         let transit = Transit::of(&rows, &interfaces(2));

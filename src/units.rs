@@ -76,7 +76,8 @@ impl Quantity {
     /// another, so that cells below each other line up.
     pub fn cell(&self) -> String {
         let (number, prefix) = self.parts();
-        let unit = if self.value.is_some() { format!("{prefix}{}", self.unit) } else { String::new() };
+        let unit =
+            if self.value.is_some() { format!("{prefix}{}", self.unit) } else { String::new() };
         format!("{number:>4} {unit:>width$}", width = self.unit_columns())
     }
 
@@ -200,7 +201,11 @@ pub fn rfc3339(t: SystemTime) -> String {
 /// direction of reading or hides. Control characters become their pictures (ESC is `␛`), everything
 /// else that is harmful `�`; each takes one cell.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|c| visible(c) == c) { Cow::Borrowed(text) } else { Cow::Owned(text.chars().map(visible).collect()) }
+    if text.chars().all(|c| visible(c) == c) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.chars().map(visible).collect())
+    }
 }
 
 fn visible(c: char) -> char {
@@ -208,9 +213,17 @@ fn visible(c: char) -> char {
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
         // C1, soft hyphen, line and paragraph separators, fillers that look like nothing
-        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{2028}' | '\u{2029}' | '\u{115f}' | '\u{3164}' | '\u{ffa0}' => '\u{fffd}',
+        '\u{80}'..='\u{9f}'
+        | '\u{ad}'
+        | '\u{2028}'
+        | '\u{2029}'
+        | '\u{115f}'
+        | '\u{3164}'
+        | '\u{ffa0}' => '\u{fffd}',
         // Bidirectional marks, embeddings, overrides and isolates (UAX #9)
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            '\u{fffd}'
+        }
         // Interlinear annotations, and tag characters that can hide whole sentences
         '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}' => '\u{fffd}',
         // Whatever takes no cell: zero-width spaces and joiners, combining marks, variation selectors
@@ -281,8 +294,14 @@ mod tests {
 
     #[test]
     fn cells_line_up() {
-        let cells: Vec<String> = [0, 5, 999, 1000, 12_345, 123_456, u64::MAX].iter().map(|n| bytes(*n, Base::Si).cell()).collect();
-        assert_eq!(cells, ["   0  B", "   5  B", " 999  B", " 1.0 kB", "12.3 kB", " 123 kB", "18.4 EB"]);
+        let cells: Vec<String> = [0, 5, 999, 1000, 12_345, 123_456, u64::MAX]
+            .iter()
+            .map(|n| bytes(*n, Base::Si).cell())
+            .collect();
+        assert_eq!(
+            cells,
+            ["   0  B", "   5  B", " 999  B", " 1.0 kB", "12.3 kB", " 123 kB", "18.4 EB"]
+        );
         assert_eq!(bytes(None::<u64>, Base::Si).cell(), "   -   ");
         assert_eq!(packets(1234).cell(), " 1.2 k");
         assert_eq!(format!("[{:>9}]", bytes(1234, Base::Si)), "[   1.2 kB]");
@@ -333,7 +352,10 @@ mod tests {
     #[test]
     fn times_are_rfc_3339() {
         assert_eq!(rfc3339(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 120_000_999)), "2023-11-14T22:13:20.120000Z");
+        assert_eq!(
+            rfc3339(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 120_000_999)),
+            "2023-11-14T22:13:20.120000Z"
+        );
         assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 50)), "-");
     }
 
@@ -342,8 +364,14 @@ mod tests {
         assert!(matches!(sanitize("eth0.100@größe 网卡"), Cow::Borrowed(_)));
         assert_eq!(sanitize("a\x1b[31mb\n\t\0\x7f"), "a␛[31mb␊␉␀␡");
         assert_eq!(sanitize("c\u{9b}31m\u{85}"), "c\u{fffd}31m\u{fffd}");
-        assert_eq!(sanitize("abc\u{202e}fdp.exe\u{2066}\u{200f}"), "abc\u{fffd}fdp.exe\u{fffd}\u{fffd}");
-        assert_eq!(sanitize("a\u{200b}b\u{feff}c\u{2060}\u{ad}\u{e0041}e\u{301}"), "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}\u{fffd}e\u{fffd}");
+        assert_eq!(
+            sanitize("abc\u{202e}fdp.exe\u{2066}\u{200f}"),
+            "abc\u{fffd}fdp.exe\u{fffd}\u{fffd}"
+        );
+        assert_eq!(
+            sanitize("a\u{200b}b\u{feff}c\u{2060}\u{ad}\u{e0041}e\u{301}"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}\u{fffd}e\u{fffd}"
+        );
     }
 
     proptest! {

@@ -18,14 +18,18 @@ fn tmon(args: &[&str]) -> Output {
 
 fn json(args: &[&str]) -> Value {
     let out = tmon(args);
-    serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&out.stderr)))
+    serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&out.stderr)))
 }
 
 /// (about, status, what) of an interface; of the host for null.
 fn lines(report: &Value, interface: Option<&str>) -> Vec<(String, String, String)> {
     let of = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
     let checks = report["checks"].as_array().unwrap().iter();
-    checks.filter(|c| c["interface"].as_str() == interface).map(|c| (of(c, "about"), of(c, "status"), of(c, "what"))).collect()
+    checks
+        .filter(|c| c["interface"].as_str() == interface)
+        .map(|c| (of(c, "about"), of(c, "status"), of(c, "what")))
+        .collect()
 }
 
 fn has(lines: &[(String, String, String)], about: &str, status: &str, what: &str) -> bool {
@@ -46,7 +50,10 @@ fn this_host_can_do_it() {
     }
     // The underlay of the tunnel, found.
     let eth0 = lines(&report, Some("eth0"));
-    assert!(has(&eth0, "mtu", "ok", "t0 (vxlan, MTU 1450) and 50 bytes of headers in 1500: 0 to spare"), "{eth0:?}");
+    assert!(
+        has(&eth0, "mtu", "ok", "t0 (vxlan, MTU 1450) and 50 bytes of headers in 1500: 0 to spare"),
+        "{eth0:?}"
+    );
     assert!(has(&eth0, "others", "ok", "nobody"), "{eth0:?}");
     assert_eq!(report["schema"], 1);
     assert_eq!(tmon(&["check", "--netns", g.a.name()]).status.code(), Some(0));
@@ -61,12 +68,18 @@ fn what_is_in_the_way_is_said() {
     let eth0 = lines(&report, Some("eth0"));
     assert!(has(&eth0, "mtu", "warn", "full packets do not fit"), "{eth0:?}");
     let tcx = has(&lines(&report, None), "tcx", "ok", "links");
-    let (status, what) = if tcx { ("ok", "runs after tmon's tcx") } else { ("warn", "runs before tmon's") };
+    let (status, what) =
+        if tcx { ("ok", "runs after tmon's tcx") } else { ("warn", "runs before tmon's") };
     assert!(has(&eth0, "clsact", status, what), "{eth0:?}");
     let text = String::from_utf8(tmon(&["check", "eth0", "--netns", g.a.name()]).stdout).unwrap();
     assert!(text.contains("try: `ip link set t0 mtu 1350`"), "{text}");
     g.a.ip("link set eth0 down");
-    assert!(has(&lines(&json(&["check", "eth0", "--netns", g.a.name(), "--json"]), Some("eth0")), "link", "warn", "down"));
+    assert!(has(
+        &lines(&json(&["check", "eth0", "--netns", g.a.name(), "--json"]), Some("eth0")),
+        "link",
+        "warn",
+        "down"
+    ));
 }
 
 #[test]
@@ -74,12 +87,22 @@ fn without_privileges_it_fails_and_says_which() {
     let g = Ground::bare();
     // Nobody's user, in the same namespaces.
     let out = Command::new("setpriv")
-        .args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_tmon"), "check", "lo", "--json"])
+        .args([
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+            env!("CARGO_BIN_EXE_tmon"),
+            "check",
+            "lo",
+            "--json",
+        ])
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(1), "{out:?}");
     let host = lines(&serde_json::from_slice(&out.stdout).unwrap(), None);
-    assert!(has(&host, "privileges", "fail", "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing"), "{host:?}");
+    assert!(
+        has(&host, "privileges", "fail", "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing"),
+        "{host:?}"
+    );
     assert!(has(&host, "load", "fail", "not allowed"), "{host:?}");
     drop(g);
 }
@@ -102,18 +125,35 @@ fn tunnels_and_what_is_around_them() {
         g.a.ip("link set br0 master red");
     }
     let report = json(&["tunnels", "--netns", g.a.name(), "--json"]);
-    let of = |name: &str| report["tunnels"].as_array().unwrap().iter().find(|t| t["name"] == name).cloned().unwrap();
+    let of = |name: &str| {
+        report["tunnels"].as_array().unwrap().iter().find(|t| t["name"] == name).cloned().unwrap()
+    };
     let t0 = of("t0");
-    assert_eq!((&t0["kind"], &t0["id"], &t0["port"], &t0["external"]), (&"vxlan".into(), &7700.into(), &4789.into(), &false.into()));
+    assert_eq!(
+        (&t0["kind"], &t0["id"], &t0["port"], &t0["external"]),
+        (&"vxlan".into(), &7700.into(), &4789.into(), &false.into())
+    );
     assert_eq!((&t0["local"], &t0["remote"]), (&"10.77.0.1".into(), &"10.77.0.2".into()));
     assert_eq!(
         (&t0["underlay"], &t0["underlay_mtu"], &t0["bridge"], &t0["vrf"]),
-        (&"eth0".into(), &1500.into(), &"br0".into(), &if vrf { "red".into() } else { Value::Null })
+        (
+            &"eth0".into(),
+            &1500.into(),
+            &"br0".into(),
+            &if vrf { "red".into() } else { Value::Null }
+        )
     );
     let ext = of("ext");
-    assert_eq!((&ext["id"], &ext["port"], &ext["external"], &ext["remote"]), (&Value::Null, &4799.into(), &true.into(), &Value::Null));
+    assert_eq!(
+        (&ext["id"], &ext["port"], &ext["external"], &ext["remote"]),
+        (&Value::Null, &4799.into(), &true.into(), &Value::Null)
+    );
     let text = String::from_utf8(tmon(&["tunnels", "--all-netns"]).stdout).unwrap();
-    assert!(text.lines().any(|l| l.starts_with("t0 ") && l.contains(g.b.name()) && l.contains("10.77.0.2")), "{text}");
+    assert!(
+        text.lines()
+            .any(|l| l.starts_with("t0 ") && l.contains(g.b.name()) && l.contains("10.77.0.2")),
+        "{text}"
+    );
 }
 
 /// Two interfaces that see the same packets: each shows its rows, totals hold every packet once.
@@ -135,23 +175,38 @@ fn totals_never_count_a_packet_twice() {
     }
     g.tunnel("t0", ground::VNI);
     let [a, b] = g.sockets(7000);
-    let mut live = Live::open(&["eth?", "br*", "t0"].map(str::to_owned), Some(g.a.name()), &small(), Want::Best).unwrap();
+    let mut live = Live::open(
+        &["eth?", "br*", "t0"].map(str::to_owned),
+        Some(g.a.name()),
+        &small(),
+        Want::Best,
+    )
+    .unwrap();
     let said = live.notices().join("\n");
     assert!(said.contains("br0 in network namespace") && said.contains("totals leave"), "{said}");
     send(&a, &b, 10);
     let s = live.read().unwrap();
-    let mut by: Vec<_> = s.interfaces.iter().map(|i| (i.name.as_str(), i.counted_on.as_deref(), i.books.counted[1].packets)).collect();
+    let mut by: Vec<_> = s
+        .interfaces
+        .iter()
+        .map(|i| (i.name.as_str(), i.counted_on.as_deref(), i.books.counted[1].packets))
+        .collect();
     by.sort_unstable();
     assert_eq!(by, [("br0", Some("eth0"), 10), ("eth0", None, 10), ("t0", Some("br0"), 0)]);
     let total = |filter: &str| {
         let scope = Scope { filter: filter.parse::<Filter>().unwrap(), ..Scope::default() };
         Tally::of(&s.rows, &s.interfaces, &scope).total.packets
     };
-    assert_eq!((total(""), total("kind:vxlan"), total("iface:br0"), total("iface:eth0,br0")), (10, 10, 10, 20));
+    assert_eq!(
+        (total(""), total("kind:vxlan"), total("iface:br0"), total("iface:eth0,br0")),
+        (10, 10, 10, 20)
+    );
 
     // It is so from the moment that there are two, and no longer.
     g.a.ip("link set eth0 nomaster");
-    until("the bridge to count for itself", || live.read().unwrap().interfaces.iter().all(|i| i.name != "br0" || i.counted_on.is_none()));
+    until("the bridge to count for itself", || {
+        live.read().unwrap().interfaces.iter().all(|i| i.name != "br0" || i.counted_on.is_none())
+    });
 }
 
 /// A machine between two others: what it bridges or routes is on both of its interfaces, and one packet.
@@ -173,14 +228,20 @@ fn what_passes_through_is_counted_once() {
             if own == 1 {
                 space.netlink().delete("eth0").unwrap();
             }
-            space.netlink().create("eth0", None, &NewLink::Veth { peer: port, netns: Some(&middle.0) }).unwrap();
+            space
+                .netlink()
+                .create("eth0", None, &NewLink::Veth { peer: port, netns: Some(&middle.0) })
+                .unwrap();
             middle.netlink().set_up(port).unwrap();
             if routed {
                 // Each thinks the other is on its wire, and meets the machine's link-layer address.
                 let mac = [2, 0, 0, 0, 9, own];
                 middle.netlink().set_mac(port, mac).unwrap();
                 address(space, "eth0", 1, own, outer);
-                space.ip(&format!("neigh replace {} lladdr 02:00:00:00:09:0{own} dev eth0", outer(3 - own)));
+                space.ip(&format!(
+                    "neigh replace {} lladdr 02:00:00:00:09:0{own} dev eth0",
+                    outer(3 - own)
+                ));
                 middle.ip(&format!(
                     "route add {}/32 dev {port}\nneigh add {} lladdr 02:00:00:00:01:0{own} dev {port}",
                     outer(own),
@@ -198,19 +259,31 @@ fn what_passes_through_is_counted_once() {
         }
         g.tunnel("t0", ground::VNI);
         let [a, b] = g.sockets(7000);
-        let mut live = Live::open(&["p?".to_owned()], Some(middle.name()), &small(), Want::Best).unwrap();
+        let mut live =
+            Live::open(&["p?".to_owned()], Some(middle.name()), &small(), Want::Best).unwrap();
         let said = live.notices().join("\n");
-        assert_eq!(said.contains("what br0 passes between p1, p2 is shown on each of them, and once in totals"), !routed, "{said}");
+        assert_eq!(
+            said.contains(
+                "what br0 passes between p1, p2 is shown on each of them, and once in totals"
+            ),
+            !routed,
+            "{said}"
+        );
         send(&a, &b, 10);
         send(&b, &a, 3);
         let s = live.read().unwrap();
-        let books: Vec<_> = s.interfaces.iter().map(|i| i.books.counted.map(|c| c.packets)).collect();
+        let books: Vec<_> =
+            s.interfaces.iter().map(|i| i.books.counted.map(|c| c.packets)).collect();
         assert_eq!(books, [[10, 3], [3, 10]], "each saw all of them");
         let total = |filter: &str| {
             let scope = Scope { filter: filter.parse::<Filter>().unwrap(), ..Scope::default() };
             Tally::of(&s.rows, &s.interfaces, &scope).total.packets
         };
-        assert_eq!((total(""), total("iface:p1"), total("iface:p1,p2")), (13, 13, 26), "routed: {routed}");
+        assert_eq!(
+            (total(""), total("iface:p1"), total("iface:p1,p2")),
+            (13, 13, 26),
+            "routed: {routed}"
+        );
     }
 }
 
@@ -233,7 +306,10 @@ fn devices_without_ends_are_found_too() {
         ("genev_sys_5790", "geneve external dstport 5790", "geneve"),
     ] {
         // Not every kernel has both; in the machines of `make test-kernels` a missing one is a failure.
-        let makes = g.a.try_run("ip", &[&["link", "add", name, "type"][..], &device.split(' ').collect::<Vec<_>>()].concat());
+        let makes = g.a.try_run(
+            "ip",
+            &[&["link", "add", name, "type"][..], &device.split(' ').collect::<Vec<_>>()].concat(),
+        );
         if kind == "geneve" && std::env::var_os("TMON_TUNNELS").is_none() && makes.is_err() {
             continue;
         }
@@ -242,34 +318,71 @@ fn devices_without_ends_are_found_too() {
         for (space, own) in g.ends() {
             address(space, name, 2, own, inner);
             let (there, by) = (inner(3 - own), outer(3 - own));
-            space.run("ip", &format!("route add {there}/32 encap ip id {} dst {by} dev {name}", ground::VNI));
-            space.ip(&format!("neigh replace {there} lladdr {} dev {name}", mac(2, 3 - own).map(|b| format!("{b:02x}")).join(":")));
+            space.run(
+                "ip",
+                &format!("route add {there}/32 encap ip id {} dst {by} dev {name}", ground::VNI),
+            );
+            space.ip(&format!(
+                "neigh replace {there} lladdr {} dev {name}",
+                mac(2, 3 - own).map(|b| format!("{b:02x}")).join(":")
+            ));
         }
         // One that was there before, and one that came later.
-        assert!(told(&mut first, &format!("tunnel device {name}")).iter().any(|n| n.contains(&format!("is new: {kind}, port 57"))));
+        assert!(
+            told(&mut first, &format!("tunnel device {name}"))
+                .iter()
+                .any(|n| n.contains(&format!("is new: {kind}, port 57")))
+        );
         let mut second = Live::open(&[], Some(g.a.name()), &small(), Want::Best).unwrap();
-        assert!(second.notices().iter().any(|n| n.contains("sends by the route of each packet: watching eth0")));
+        assert!(
+            second
+                .notices()
+                .iter()
+                .any(|n| n.contains("sends by the route of each packet: watching eth0"))
+        );
         let older = first.read().unwrap();
         let [a, b] = g.sockets(7000 + tried);
         send(&a, &b, 10);
         for s in [first.read().unwrap().since(&older), second.read().unwrap().total()] {
             let rows: Vec<_> = s.rows.merged();
             assert_eq!(
-                rows.iter().map(|f| (f.key.outermost.kind.to_string(), f.key.outermost.id, f.counters.tx().packets)).collect::<Vec<_>>(),
+                rows.iter()
+                    .map(|f| (
+                        f.key.outermost.kind.to_string(),
+                        f.key.outermost.id,
+                        f.counters.tx().packets
+                    ))
+                    .collect::<Vec<_>>(),
                 [(kind.to_owned(), Some(ground::VNI), 10)]
             );
         }
         let text = String::from_utf8(tmon(&["tunnels", "--netns", g.a.name()]).stdout).unwrap();
-        assert!(text.lines().any(|l| l.starts_with(name) && l.matches("each packet").count() == 2 && l.contains("by route")), "{text}");
+        assert!(
+            text.lines().any(|l| l.starts_with(name)
+                && l.matches("each packet").count() == 2
+                && l.contains("by route")),
+            "{text}"
+        );
         let eth0 = lines(&json(&["check", "--netns", g.a.name(), "--json"]), Some("eth0"));
         assert!(
-            has(&eth0, "mtu", "ok", &format!("{name} ({kind}) adds 50 bytes of headers: what goes by eth0 has 1450 of 1500")),
+            has(
+                &eth0,
+                "mtu",
+                "ok",
+                &format!(
+                    "{name} ({kind}) adds 50 bytes of headers: what goes by eth0 has 1450 of 1500"
+                )
+            ),
             "{eth0:?}"
         );
         for (space, _) in g.ends() {
             space.run("ip", &format!("link del {name}"));
         }
-        assert!(told(&mut first, &format!("tunnel device {name}")).iter().any(|n| n.contains("is gone")));
+        assert!(
+            told(&mut first, &format!("tunnel device {name}"))
+                .iter()
+                .any(|n| n.contains("is gone"))
+        );
         tried += 1;
     }
 }

@@ -23,11 +23,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filter = arguments.iter().find(|a| !a.starts_with('-'));
-    if filter.is_some_and(|f| !"corpus".contains(f.as_str())) || arguments.iter().any(|a| a == "--ignored") {
+    if filter.is_some_and(|f| !"corpus".contains(f.as_str()))
+        || arguments.iter().any(|a| a == "--ignored")
+    {
         return ExitCode::SUCCESS;
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let corpus = env::var_os("TMON_CORPUS").map_or_else(|| repository.join("../shared/corpus"), PathBuf::from);
+    let corpus = env::var_os("TMON_CORPUS")
+        .map_or_else(|| repository.join("../shared/corpus"), PathBuf::from);
     if !corpus.join("compare.py").exists() {
         println!(
             "\ncorpus: NOT JUDGED, there are no captures in {} (set TMON_CORPUS); the table of tests/parser.rs is the judge\n",
@@ -45,28 +48,52 @@ fn main() -> ExitCode {
 }
 
 fn judge(corpus: &Path, exceptions: &Path) -> Result<(), String> {
-    let listed = parse_exceptions(&fs::read_to_string(exceptions).map_err(|e| format!("{}: {e}", exceptions.display()))?)?;
+    let listed = parse_exceptions(
+        &fs::read_to_string(exceptions).map_err(|e| format!("{}: {e}", exceptions.display()))?,
+    )?;
     let tmon = env!("CARGO_BIN_EXE_tmon");
     // compare.py does not survive a tool that fails: say first why it does
-    let one = fs::read_dir(corpus.join("pcaps")).map_err(|e| format!("{}: {e}", corpus.display()))?.flatten().map(|e| e.path()).min();
+    let one = fs::read_dir(corpus.join("pcaps"))
+        .map_err(|e| format!("{}: {e}", corpus.display()))?
+        .flatten()
+        .map(|e| e.path())
+        .min();
     let one = one.ok_or("no captures")?;
-    let probe = Command::new(tmon).args(["replay", "--json"]).arg(&one).output().map_err(|e| format!("{tmon}: {e}"))?;
+    let probe = Command::new(tmon)
+        .args(["replay", "--json"])
+        .arg(&one)
+        .output()
+        .map_err(|e| format!("{tmon}: {e}"))?;
     if !probe.status.success() {
         let why = String::from_utf8_lossy(&probe.stderr);
-        return Err(format!("tmon replay {} --json: {} (it needs root)", one.display(), why.trim()));
+        return Err(format!(
+            "tmon replay {} --json: {} (it needs root)",
+            one.display(),
+            why.trim()
+        ));
     }
     let output = Command::new("python3")
         .arg(corpus.join("compare.py"))
         .arg(corpus.join("expected"))
         .arg("--pcaps")
         .arg(corpus.join("pcaps"))
-        .args(["--run", &format!("'{tmon}' replay '{{pcap}}' --json"), "--verbose", "--max", "100000"])
+        .args([
+            "--run",
+            &format!("'{tmon}' replay '{{pcap}}' --json"),
+            "--verbose",
+            "--max",
+            "100000",
+        ])
         .output()
         .map_err(|e| format!("python3: {e} (it runs the judge, compare.py)"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{}", text.trim_end());
     if !output.status.success() {
-        return Err(format!("compare.py ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
+        return Err(format!(
+            "compare.py ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        ));
     }
     let found = parse_verdict(&text)?;
     let new: Vec<&Mismatch> = found.keys().filter(|m| !listed.contains_key(*m)).collect();
@@ -77,7 +104,10 @@ fn judge(corpus: &Path, exceptions: &Path) -> Result<(), String> {
     match (new.len(), stale.len()) {
         (0, 0) => Ok(()),
         (n, 0) => Err(format!("{n} mismatches that {} does not explain", exceptions.display())),
-        (_, s) => Err(format!("{s} exceptions that do not happen (any more): {stale:?}; {} mismatches without one", new.len())),
+        (_, s) => Err(format!(
+            "{s} exceptions that do not happen (any more): {stale:?}; {} mismatches without one",
+            new.len()
+        )),
     }
 }
 
@@ -86,7 +116,9 @@ fn parse_verdict(text: &str) -> Result<BTreeMap<Mismatch, String>, String> {
     if let Some(line) = text.lines().find(|l| l.starts_with("NO RESULT")) {
         return Err(format!("{line} (tmon replay needs root)"));
     }
-    let total = text.lines().find_map(|l| l.strip_prefix("tunnel packets right: ")?.split(' ').nth(2)?.parse::<u32>().ok());
+    let total = text.lines().find_map(|l| {
+        l.strip_prefix("tunnel packets right: ")?.split(' ').nth(2)?.parse::<u32>().ok()
+    });
     if total.is_none_or(|n| n == 0) {
         return Err("compare.py judged no packet".to_owned());
     }
@@ -98,7 +130,9 @@ fn parse_verdict(text: &str) -> Result<BTreeMap<Mismatch, String>, String> {
 fn parse_mismatch(line: &str) -> Result<Mismatch, String> {
     let mut words = line.split_whitespace();
     match (words.next(), words.next().map(str::parse), words.next(), words.next()) {
-        (Some(what), Some(Ok(n)), Some("pkt"), Some(capture)) => Ok((what.to_owned(), n, capture.to_owned())),
+        (Some(what), Some(Ok(n)), Some("pkt"), Some(capture)) => {
+            Ok((what.to_owned(), n, capture.to_owned()))
+        }
         _ => Err(format!("not 'what N pkt capture': {line}")),
     }
 }
@@ -108,7 +142,9 @@ fn parse_exceptions(text: &str) -> Result<BTreeMap<Mismatch, String>, String> {
     let lines = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#'));
     lines
         .map(|line| match line.split_once(" # ") {
-            Some((mismatch, reason)) if !reason.trim().is_empty() => Ok((parse_mismatch(mismatch)?, reason.trim().to_owned())),
+            Some((mismatch, reason)) if !reason.trim().is_empty() => {
+                Ok((parse_mismatch(mismatch)?, reason.trim().to_owned()))
+            }
             _ => Err(format!("corpus-exceptions.txt: no reason given: {line}")),
         })
         .collect()

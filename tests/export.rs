@@ -30,7 +30,14 @@ fn pair(a: &str, b: &str) -> Pair {
 
 fn flow(outer: Pair, outermost: (Kind, Option<u32>), inner: Inner, cells: [[Count; 2]; 2]) -> Flow {
     let (kind, id) = outermost;
-    let key = Key { outer: Some(outer), outermost: Tunnel { kind, id }, innermost: None, depth: 1, inner, other: false };
+    let key = Key {
+        outer: Some(outer),
+        outermost: Tunnel { kind, id },
+        innermost: None,
+        depth: 1,
+        inner,
+        other: false,
+    };
     Flow { interface: 0, key, counters: Counters { cells, ..Default::default() } }
 }
 
@@ -39,24 +46,54 @@ fn flows() -> Vec<Flow> {
     let zero = Count::default();
     let hosts = pair("172.16.1.100", "172.16.1.101");
     let inner = Inner::Pair(pair("192.168.0.1", "192.168.0.2"));
-    let six = pair("2001:db8:1234:5678:9abc:def0:1234:5678", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff");
+    let six =
+        pair("2001:db8:1234:5678:9abc:def0:1234:5678", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff");
 
-    let vxlan = flow(hosts, (Kind::Vxlan, Some(10000)), inner, [[zero, count(4, 880)], [count(5, 1100), zero]]);
-    let mut nested = flow(six, (Kind::Vxlan, Some(10001)), Inner::Pair(six), [[count(1_000_000, 1_500_000_000), zero], [zero; 2]]);
+    let vxlan = flow(
+        hosts,
+        (Kind::Vxlan, Some(10000)),
+        inner,
+        [[zero, count(4, 880)], [count(5, 1100), zero]],
+    );
+    let mut nested = flow(
+        six,
+        (Kind::Vxlan, Some(10001)),
+        Inner::Pair(six),
+        [[count(1_000_000, 1_500_000_000), zero], [zero; 2]],
+    );
     nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: Some(7) });
     nested.key.depth = 2;
-    let mut deep = flow(hosts, (Kind::Geneve, Some(5)), inner, [[count(1, 200), count(1, 300)], [zero; 2]]);
+    let mut deep =
+        flow(hosts, (Kind::Geneve, Some(5)), inner, [[count(1, 200), count(1, 300)], [zero; 2]]);
     deep.key.innermost = Some(Tunnel { kind: Kind::Ipip, id: None });
     deep.key.depth = 3;
     deep.interface = 1;
-    let arp = flow(hosts, (Kind::Gre, None), Inner::Proto(InnerProto(0x0806)), [[count(1, 92), zero], [zero; 2]]);
-    let mut other =
-        flow(hosts, (Kind::Vxlan, Some(10000)), Inner::Proto(InnerProto(InnerProto::REASON | 9)), [[count(900, 90_000), zero], [zero; 2]]);
+    let arp = flow(
+        hosts,
+        (Kind::Gre, None),
+        Inner::Proto(InnerProto(0x0806)),
+        [[count(1, 92), zero], [zero; 2]],
+    );
+    let mut other = flow(
+        hosts,
+        (Kind::Vxlan, Some(10000)),
+        Inner::Proto(InnerProto(InnerProto::REASON | 9)),
+        [[count(900, 90_000), zero], [zero; 2]],
+    );
     other.key.other = true;
-    let mut overflow =
-        flow(hosts, (Kind::None, None), Inner::Proto(InnerProto(InnerProto::REASON | 10)), [[count(3, 300), zero], [zero; 2]]);
+    let mut overflow = flow(
+        hosts,
+        (Kind::None, None),
+        Inner::Proto(InnerProto(InnerProto::REASON | 10)),
+        [[count(3, 300), zero], [zero; 2]],
+    );
     overflow.key = Key { outer: None, depth: 0, other: true, ..overflow.key };
-    let mut plain = flow(hosts, (Kind::None, None), Inner::Proto(InnerProto(InnerProto::REASON)), [[count(2, 120), zero], [zero; 2]]);
+    let mut plain = flow(
+        hosts,
+        (Kind::None, None),
+        Inner::Proto(InnerProto(InnerProto::REASON)),
+        [[count(2, 120), zero], [zero; 2]],
+    );
     plain.key.depth = 0;
     let greatest = flow(
         pair("10.0.0.1", "10.0.0.2"),
@@ -114,7 +151,13 @@ fn interval(flows: &[Flow]) -> Interval {
     Interval { since, taken: since + elapsed, elapsed, interfaces: vec![eth0, evil], rows }
 }
 
-fn text(interval: &Interval, filter: &str, format: Format, width: Option<usize>, readings: usize) -> String {
+fn text(
+    interval: &Interval,
+    filter: &str,
+    format: Format,
+    width: Option<usize>,
+    readings: usize,
+) -> String {
     let filter = Filter::parse(filter).unwrap();
     let reading = Reading::new("tmon 0.1.0", "node-a", interval, &filter);
     let mut out = vec![];
@@ -152,10 +195,19 @@ fn json_keys_have_the_order_of_the_contract() {
     let json = text(&one, "", Format::Json, None, 1);
     // Every second piece between quotes is inside them; a key is one that a colon follows.
     let pieces: Vec<&str> = json.split('"').collect();
-    let keys: Vec<&str> = pieces.iter().zip(pieces.iter().skip(1)).filter(|(_, next)| next.starts_with(':')).map(|(key, _)| *key).collect();
+    let keys: Vec<&str> = pieces
+        .iter()
+        .zip(pieces.iter().skip(1))
+        .filter(|(_, next)| next.starts_with(':'))
+        .map(|(key, _)| *key)
+        .collect();
     assert_eq!(
         keys.join(" "),
-        CONTRACT.replace("FOUR", "rx_pkts rx_bytes tx_pkts tx_bytes").split_whitespace().collect::<Vec<_>>().join(" ")
+        CONTRACT
+            .replace("FOUR", "rx_pkts rx_bytes tx_pkts tx_bytes")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
     );
 }
 
@@ -166,25 +218,47 @@ fn fragments_and_failures_are_said_where_there_are_any() {
     let mut interval = interval(&flows);
     interval.interfaces[0].books.fragments[1] = count(2, 440);
     (interval.interfaces[0].stale, interval.interfaces[0].span) = (true, Duration::ZERO);
-    let v: serde_json::Value = serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
+    let v: serde_json::Value =
+        serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
     let four = serde_json::json!({"rx_pkts": 0, "rx_bytes": 0, "tx_pkts": 2, "tx_bytes": 440});
     assert_eq!(v["interfaces"][0]["fragments"], four);
     assert!(v["interfaces"][1].get("fragments").is_none());
-    let with: Vec<_> = v["flows"].as_array().unwrap().iter().filter(|f| f.get("fragments").is_some()).collect();
+    let with: Vec<_> =
+        v["flows"].as_array().unwrap().iter().filter(|f| f.get("fragments").is_some()).collect();
     assert_eq!(with.len(), 1);
-    assert_eq!(with[0]["fragments"], serde_json::json!({"fwd_pkts": 2, "fwd_bytes": 440, "rev_pkts": 0, "rev_bytes": 0}));
-    assert_eq!((&with[0]["vni"], &with[0]["tx_pkts"], &with[0]["tx_bytes"]), (&10000.into(), &5.into(), &1100.into()));
+    assert_eq!(
+        with[0]["fragments"],
+        serde_json::json!({"fwd_pkts": 2, "fwd_bytes": 440, "rev_pkts": 0, "rev_bytes": 0})
+    );
+    assert_eq!(
+        (&with[0]["vni"], &with[0]["tx_pkts"], &with[0]["tx_bytes"]),
+        (&10000.into(), &5.into(), &1100.into())
+    );
     let table = text(&interval, "", Format::Table, None, 1);
-    assert!(table.contains("header); 2 fragments of outer packets; could not be read: as it was before; table"), "{table}");
-    assert_eq!((&v["interfaces"][0]["stale"], v["interfaces"][1].get("stale")), (&true.into(), None));
-    assert_eq!((&v["interfaces"][0]["interval_ns"], v["interfaces"][1].get("interval_ns")), (&0.into(), None));
+    assert!(
+        table.contains(
+            "header); 2 fragments of outer packets; could not be read: as it was before; table"
+        ),
+        "{table}"
+    );
+    assert_eq!(
+        (&v["interfaces"][0]["stale"], v["interfaces"][1].get("stale")),
+        (&true.into(), None)
+    );
+    assert_eq!(
+        (&v["interfaces"][0]["interval_ns"], v["interfaces"][1].get("interval_ns")),
+        (&0.into(), None)
+    );
 }
 
 #[test]
 fn json_is_one_valid_line_per_reading_and_keeps_every_value() {
     let json = text(&interval(&flows()), "", Format::Json, None, 3);
     assert_eq!(json.lines().count(), 3);
-    assert!(!json.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "raw control character");
+    assert!(
+        !json.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'),
+        "raw control character"
+    );
     for line in json.lines() {
         let v: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(v["interfaces"][1]["name"], "e\x1b[2J\u{9b}\u{202e}1");
@@ -192,10 +266,21 @@ fn json_is_one_valid_line_per_reading_and_keeps_every_value() {
         let flows = v["flows"].as_array().unwrap();
         assert_eq!(flows.len(), 8);
         let overflow = flows.iter().find(|f| f["inner_proto"] == "overflow").unwrap();
-        assert!(overflow["outer_sip"].is_null() && overflow["tunnel"].is_null() && overflow["vni"].is_null());
-        assert_eq!((&overflow["tunnels"], &overflow["depth"], &overflow["other"]), (&serde_json::json!([]), &0.into(), &true.into()));
-        assert_eq!(flows.iter().find(|f| f["tunnel"] == "wireguard").unwrap()["rx_bytes"], u64::MAX);
-        let sums = |kind: &str| flows.iter().map(|f| u128::from(f[kind].as_u64().unwrap())).sum::<u128>();
+        assert!(
+            overflow["outer_sip"].is_null()
+                && overflow["tunnel"].is_null()
+                && overflow["vni"].is_null()
+        );
+        assert_eq!(
+            (&overflow["tunnels"], &overflow["depth"], &overflow["other"]),
+            (&serde_json::json!([]), &0.into(), &true.into())
+        );
+        assert_eq!(
+            flows.iter().find(|f| f["tunnel"] == "wireguard").unwrap()["rx_bytes"],
+            u64::MAX
+        );
+        let sums =
+            |kind: &str| flows.iter().map(|f| u128::from(f[kind].as_u64().unwrap())).sum::<u128>();
         assert_eq!(sums("rx_bytes") + sums("tx_bytes"), sums("fwd_bytes") + sums("rev_bytes"));
         assert_eq!(sums("rx_pkts") + sums("tx_pkts"), sums("fwd_pkts") + sums("rev_pkts"));
     }
@@ -214,19 +299,27 @@ fn csv_has_its_header_once() {
 #[test]
 fn csv_and_json_have_the_same_columns_and_values() {
     let interval = interval(&flows());
-    let json: serde_json::Value = serde_json::from_str(&text(&interval, "!iface:eth1", Format::Json, None, 1)).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&interval, "!iface:eth1", Format::Json, None, 1)).unwrap();
     let csv = text(&interval, "", Format::Csv, None, 1);
     let mut lines = csv::Reader::from_reader(csv.as_bytes());
     let columns = lines.headers().unwrap().clone();
     let flows = json["flows"].as_array().unwrap();
     // What JSON has only where there is one.
-    assert_eq!(columns.iter().filter(|c| *c != "counted_on").count(), flows[0].as_object().unwrap().len());
+    assert_eq!(
+        columns.iter().filter(|c| *c != "counted_on").count(),
+        flows[0].as_object().unwrap().len()
+    );
     for (record, flow) in lines.records().map(Result::unwrap).zip(flows) {
         for (column, field) in columns.iter().zip(&record) {
             match &flow[column] {
                 serde_json::Value::Null => assert_eq!(field, "", "{column}"),
-                serde_json::Value::String(s) if column != "interface" => assert_eq!(field, s, "{column}"),
-                serde_json::Value::Array(tunnels) => assert_eq!(field.split('/').filter(|t| !t.is_empty()).count(), tunnels.len()),
+                serde_json::Value::String(s) if column != "interface" => {
+                    assert_eq!(field, s, "{column}")
+                }
+                serde_json::Value::Array(tunnels) => {
+                    assert_eq!(field.split('/').filter(|t| !t.is_empty()).count(), tunnels.len())
+                }
                 serde_json::Value::String(_) => {}
                 number_or_bool => assert_eq!(field, number_or_bool.to_string(), "{column}"),
             }
@@ -240,7 +333,10 @@ fn tables_of_every_width() {
     golden("table.txt", &text(&interval, "", Format::Table, None, 1));
     golden("table-120.txt", &text(&interval, "", Format::Table, Some(120), 1));
     golden("table-80.txt", &text(&interval, "", Format::Table, Some(80), 1));
-    golden("table-filtered.txt", &text(&interval, "kind:vxlan !host:2001:db8::/32", Format::Table, Some(100), 2));
+    golden(
+        "table-filtered.txt",
+        &text(&interval, "kind:vxlan !host:2001:db8::/32", Format::Table, Some(100), 2),
+    );
     golden("table-nothing.txt", &text(&interval, "host:1.2.3.4", Format::Table, None, 1));
 }
 
@@ -259,11 +355,20 @@ fn no_row_is_wider_than_the_terminal() {
 
 #[test]
 fn a_table_is_sorted_by_bytes_and_adds_up() {
-    let flows: Vec<Flow> = flows().into_iter().filter(|f| f.key.outermost.kind != Kind::Wireguard).collect();
+    let flows: Vec<Flow> =
+        flows().into_iter().filter(|f| f.key.outermost.kind != Kind::Wireguard).collect();
     let table = text(&interval(&flows), "", Format::Table, None, 1);
-    let shares: Vec<&str> = table.lines().filter_map(|l| l.split_once(" %").map(|(l, _)| l.rsplit(' ').next().unwrap())).collect();
+    let shares: Vec<&str> = table
+        .lines()
+        .filter_map(|l| l.split_once(" %").map(|(l, _)| l.rsplit(' ').next().unwrap()))
+        .collect();
     assert_eq!(shares, ["99.9", "<0.1", "<0.1", "<0.1", "<0.1", "<0.1", "<0.1", "100", "99.1"]); // the last is the coverage
-    assert!(table.lines().any(|l| l.trim_start().starts_with("total  ") && l.contains("7 rows") && l.contains("1.5 GB")), "{table}");
+    assert!(
+        table.lines().any(|l| l.trim_start().starts_with("total  ")
+            && l.contains("7 rows")
+            && l.contains("1.5 GB")),
+        "{table}"
+    );
 }
 
 /// In by one interface, out by the other: both show it, one has a share.
@@ -278,14 +383,22 @@ fn what_passes_through_adds_once() {
     let leaves = Flow { interface: 1, ..vxlan([[zero, back], [there, zero]]) };
     let interval = interval(&[enters, leaves]);
     let table = text(&interval, "", Format::Table, None, 1);
-    let shares = |share: &str| table.lines().filter(|l| l.contains("vxlan 10000") && l.contains(share)).count();
+    let shares = |share: &str| {
+        table.lines().filter(|l| l.contains("vxlan 10000") && l.contains(share)).count()
+    };
     assert_eq!((shares("100 %"), shares("   -  ")), (1, 1), "{table}");
     assert!(table.contains("passing through: 1 row has no share"), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
     assert_eq!([0, 1].map(|i| json["flows"][i]["counted_on"].as_str()), [None, Some("eth0")]);
     let csv = text(&interval, "", Format::Csv, None, 1);
-    assert_eq!(csv.lines().map(|l| l.rsplit(',').next().unwrap()).collect::<Vec<_>>(), ["counted_on", "", "eth0"]);
-    let reading = |filter: &str| Reading::new("tmon", "a", &interval, &Filter::parse(filter).unwrap()).total();
+    assert_eq!(
+        csv.lines().map(|l| l.rsplit(',').next().unwrap()).collect::<Vec<_>>(),
+        ["counted_on", "", "eth0"]
+    );
+    let reading = |filter: &str| {
+        Reading::new("tmon", "a", &interval, &Filter::parse(filter).unwrap()).total()
+    };
     assert_eq!((reading("").packets, reading("iface:eth0").packets), (9, 9));
 }
 
@@ -295,11 +408,22 @@ fn a_picture_shows_what_was_asked_for() {
         let svg = text(&interval(&flows()[..5]), "", Format::Svg(options), None, 1);
         assert!(!svg.chars().any(|c| c.is_control() && c != '\n'), "raw control character");
         let doc = roxmltree::Document::parse(&svg).unwrap();
-        let words = doc.descendants().filter(|n| n.has_tag_name("text")).filter_map(|n| n.text()).collect::<Vec<_>>().join("\n");
+        let words = doc
+            .descendants()
+            .filter(|n| n.has_tag_name("text"))
+            .filter_map(|n| n.text())
+            .collect::<Vec<_>>()
+            .join("\n");
         (svg.contains("#ffffff"), words)
     };
     let (light, hosts) = picture(svg::Options::default());
-    assert!(!light && hosts.contains("172.16.1.101") && hosts.contains("node-a") && hosts.contains("total 1.5 GB"), "{hosts}");
+    assert!(
+        !light
+            && hosts.contains("172.16.1.101")
+            && hosts.contains("node-a")
+            && hosts.contains("total 1.5 GB"),
+        "{hosts}"
+    );
     let (light, inner) = picture(svg::Options { light: true, inner: true, top: None });
     assert!(light && inner.contains("192.168.0.2") && !inner.contains("172.16.1.101\n"), "{inner}");
     let (_, few) = picture(svg::Options { top: Some(1), ..svg::Options::default() });
@@ -313,14 +437,18 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
     fs::write(file.path(), "172.16.1.0/24 rack\n192.168.0.0/24 blue\n").unwrap();
     let names = Names::read(Some(file.path())).unwrap();
     let interval = interval(&flows()[..1]);
-    let reading = Reading::new("tmon 0.1.0", "node-a", &interval, &Filter::default()).called(&names);
+    let reading =
+        Reading::new("tmon 0.1.0", "node-a", &interval, &Filter::default()).called(&names);
     let written = |format| {
         let mut out = Vec::new();
         Writer::new(&mut out, format, table::Options::default()).write(&reading).unwrap();
         String::from_utf8(out).unwrap()
     };
     let json: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
-    assert_eq!((&json["flows"][0]["outer_sname"], &json["flows"][0]["inner_dname"]), (&"rack".into(), &"blue".into()));
+    assert_eq!(
+        (&json["flows"][0]["outer_sname"], &json["flows"][0]["inner_dname"]),
+        (&"rack".into(), &"blue".into())
+    );
     let table = written(Format::Table);
     let picture = |inner| written(Format::Svg(svg::Options { inner, ..svg::Options::default() }));
     for (text, has) in [
@@ -337,7 +465,10 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
 fn nothing_from_outside_reaches_a_terminal_raw() {
     for format in [Format::Table, Format::Json, Format::Csv] {
         let out = text(&interval(&flows()), "", format, None, 1);
-        assert!(!out.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{format:?}: {out}");
+        assert!(
+            !out.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'),
+            "{format:?}: {out}"
+        );
     }
 }
 
@@ -375,8 +506,14 @@ fn a_closed_pipe_is_told_as_one() {
     for format in [Format::Table, Format::Json, Format::Csv] {
         for accepted in [0, 1, 100, 100_000] {
             let mut out = Closing(accepted);
-            let error = Writer::new(&mut out, format, table::Options::default()).write(&reading).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?} after {accepted} bytes: {error}");
+            let error = Writer::new(&mut out, format, table::Options::default())
+                .write(&reading)
+                .unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe,
+                "{format:?} after {accepted} bytes: {error}"
+            );
         }
     }
 }

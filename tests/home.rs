@@ -30,10 +30,16 @@ fn manual_pages_are_what_was_looked_at() {
     insta::assert_snapshot!("man", steady(&stdout(&["man"])));
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(stdout(&["man", "--dir", dir.path().to_str().unwrap()]), "");
-    let mut pages: Vec<String> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut pages: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     pages.sort();
     insta::assert_snapshot!("man-pages", pages.join("\n"));
-    insta::assert_snapshot!("man-dump", steady(&std::fs::read_to_string(dir.path().join("tmon-dump.1")).unwrap()));
+    insta::assert_snapshot!(
+        "man-dump",
+        steady(&std::fs::read_to_string(dir.path().join("tmon-dump.1")).unwrap())
+    );
 }
 
 /// The shells themselves find no fault with their scripts, where they are there.
@@ -44,7 +50,9 @@ fn shells_read_their_completions() {
         let file = dir.path().join("tmon");
         std::fs::write(&file, stdout(&["completions", shell])).unwrap();
         match Command::new(name).arg("-n").arg(&file).output() {
-            Ok(out) => assert!(out.status.success(), "{shell}: {}", String::from_utf8_lossy(&out.stderr)),
+            Ok(out) => {
+                assert!(out.status.success(), "{shell}: {}", String::from_utf8_lossy(&out.stderr))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && shell != "bash" => {}
             Err(e) => panic!("{shell}: {e}"),
         }
@@ -56,7 +64,12 @@ fn a_closed_pipe_is_no_failure() {
     for args in [&["completions", "bash"][..], &["man"], &["tunnels"], &["tunnels", "--json"]] {
         let (read, write) = std::io::pipe().unwrap();
         drop(read);
-        let status = Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdout(write).stderr(Stdio::piped()).output().unwrap();
+        let status = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .args(args)
+            .stdout(write)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
         assert!(status.status.success(), "{args:?}: {}", String::from_utf8_lossy(&status.stderr));
         assert_eq!(String::from_utf8_lossy(&status.stderr), "", "{args:?}");
     }
@@ -66,13 +79,19 @@ fn a_closed_pipe_is_no_failure() {
 fn a_folder_that_is_not_there() {
     let out = tmon(&["man", "--dir", "/nowhere/at/all"]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&out.stderr).starts_with("tmon: write /nowhere/at/all/tmon.1: "), "{out:?}");
+    assert!(
+        String::from_utf8_lossy(&out.stderr).starts_with("tmon: write /nowhere/at/all/tmon.1: "),
+        "{out:?}"
+    );
 }
 
 /// A capture of one packet that tmon itself can read: VXLAN 10000 from 172.16.1.100 to .101.
 fn capture() -> tempfile::NamedTempFile {
     let mut inner = vec![0x02; 12];
-    inner.extend([0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 0, 1, 192, 168, 0, 2, 0, 1, 0, 2, 0, 8, 0, 0]);
+    inner.extend([
+        0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 0, 1, 192, 168, 0, 2, 0, 1,
+        0, 2, 0, 8, 0, 0,
+    ]);
     let mut frame = vec![0x02; 12];
     let udp = 8 + 8 + inner.len() as u16;
     frame.extend([0x08, 0x00, 0x45, 0]);
@@ -94,24 +113,49 @@ fn capture() -> tempfile::NamedTempFile {
 #[test]
 fn names_are_beside_the_addresses() {
     let (capture, names) = (capture(), tempfile::NamedTempFile::new().unwrap());
-    std::fs::write(names.path(), "172.16.1.100 node-a\n192.168.0.0/24 clients\nvni:10000 blue\n").unwrap();
+    std::fs::write(names.path(), "172.16.1.100 node-a\n192.168.0.0/24 clients\nvni:10000 blue\n")
+        .unwrap();
     let [capture, names] = [capture.path(), names.path()].map(|p| p.to_str().unwrap().to_owned());
     let table = stdout(&["replay", &capture, "--names", &names]);
-    assert!(table.contains("vxlan blue") && table.contains("node-a") && table.contains("172.16.1.101"), "{table}");
+    assert!(
+        table.contains("vxlan blue") && table.contains("node-a") && table.contains("172.16.1.101"),
+        "{table}"
+    );
     assert_eq!(table.matches("clients").count(), 2, "{table}");
     let plain = stdout(&["replay", &capture, "--names", &names, "-n"]);
-    assert!(plain.contains("vxlan 10000") && plain.contains("192.168.0.2") && !plain.contains("node-a"), "{plain}");
+    assert!(
+        plain.contains("vxlan 10000") && plain.contains("192.168.0.2") && !plain.contains("node-a"),
+        "{plain}"
+    );
 
-    let json: serde_json::Value = serde_json::from_str(&stdout(&["replay", &capture, "--names", &names, "--json"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&["replay", &capture, "--names", &names, "--json"])).unwrap();
     let flow = &json["flows"][0];
-    assert_eq!((flow["outer_sip"].as_str(), flow["outer_sname"].as_str()), (Some("172.16.1.100"), Some("node-a")));
-    assert_eq!((flow["outer_dname"].as_str(), flow["inner_dname"].as_str()), (None, Some("clients")));
+    assert_eq!(
+        (flow["outer_sip"].as_str(), flow["outer_sname"].as_str()),
+        (Some("172.16.1.100"), Some("node-a"))
+    );
+    assert_eq!(
+        (flow["outer_dname"].as_str(), flow["inner_dname"].as_str()),
+        (None, Some("clients"))
+    );
     assert_eq!((flow["vni"].as_u64(), flow["vni_name"].as_str()), (Some(10000), Some("blue")));
 
     // Filters take them; what is nobody's name is wrong usage.
-    assert!(stdout(&["replay", &capture, "--names", &names, "--filter", "host:node-a vni:blue inner:clients"]).contains("node-a"));
     assert!(
-        stdout(&["replay", &capture, "--names", &names, "--filter", "!host:node-a"]).contains("no tunnel traffic that the filter keeps")
+        stdout(&[
+            "replay",
+            &capture,
+            "--names",
+            &names,
+            "--filter",
+            "host:node-a vni:blue inner:clients"
+        ])
+        .contains("node-a")
+    );
+    assert!(
+        stdout(&["replay", &capture, "--names", &names, "--filter", "!host:node-a"])
+            .contains("no tunnel traffic that the filter keeps")
     );
     for bad in ["host:node-b", "vni:green", "host:", "nonsense"] {
         let out = tmon(&["replay", &capture, "--names", &names, "--filter", bad]);
@@ -121,7 +165,10 @@ fn names_are_beside_the_addresses() {
     std::fs::write(&names, "172.16.1.100 a\nnonsense b\n").unwrap();
     let out = tmon(&["replay", &capture, "--names", &names]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&out.stderr).contains("line 2: nonsense is neither"), "{out:?}");
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("line 2: nonsense is neither"),
+        "{out:?}"
+    );
 }
 
 /// A serial console does not say how large it is.
@@ -130,7 +177,12 @@ fn a_terminal_of_no_size_shows_rows() {
     let size = nix::pty::Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = nix::pty::openpty(Some(&size), None).unwrap();
     let capture = capture();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon")).arg("replay").arg(capture.path()).stdout(pty.slave).spawn().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .arg("replay")
+        .arg(capture.path())
+        .stdout(pty.slave)
+        .spawn()
+        .unwrap();
     assert!(child.wait().unwrap().success());
     let mut shown = [0; 4096]; // a terminal keeps more than the one row there is
     let n = nix::unistd::read(&pty.master, &mut shown).unwrap();
@@ -138,7 +190,15 @@ fn a_terminal_of_no_size_shows_rows() {
     assert!(text.contains("vxlan 10000") && text.contains("172.16.1.100"), "{text}");
     // What cannot be drawn is said.
     let pty = nix::pty::openpty(Some(&size), None).unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_tmon")).args(["top", "--read"]).arg(capture.path()).stdout(pty.slave).output().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["top", "--read"])
+        .arg(capture.path())
+        .stdout(pty.slave)
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(1), "{out:?}");
-    assert!(String::from_utf8_lossy(&out.stderr).contains("try `stty rows 24 columns 80`"), "{out:?}");
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("try `stty rows 24 columns 80`"),
+        "{out:?}"
+    );
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt::RcvBuf};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+    sockopt::RcvBuf,
+};
 use tmon::{
     flow::Kind,
     lab::{self, Interrupt, Lab, Options, Plan, SWITCH, Scenario, Traffic, UNDERLAY},
@@ -22,9 +25,15 @@ use tmon::{
 
 /// Options of a lab that collides with nobody's.
 fn options() -> Options {
-    assert!(nix::unistd::geteuid().is_root(), "the lab's tests need root (network namespaces): run them with sudo");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "the lab's tests need root (network namespaces): run them with sudo"
+    );
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    Options { prefix: format!("tmon-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)), ..Options::default() }
+    Options {
+        prefix: format!("tmon-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+        ..Options::default()
+    }
 }
 
 /// A lab just large enough.
@@ -68,9 +77,20 @@ struct Capture {
 
 impl Capture {
     fn start(netns: &Netns, link: &str) -> Self {
-        let ifindex = Netlink::open_in(netns).and_then(|mut n| n.link(link)).expect("netlink").expect("the interface").index as usize;
+        let ifindex = Netlink::open_in(netns)
+            .and_then(|mut n| n.link(link))
+            .expect("netlink")
+            .expect("the interface")
+            .index as usize;
         let fd = netns
-            .within(|| socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll))
+            .within(|| {
+                socket(
+                    AddressFamily::Packet,
+                    SockType::Raw,
+                    SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+                    SockProtocol::EthAll,
+                )
+            })
             .expect("the namespace")
             .expect("a packet socket");
         setsockopt(&fd, RcvBuf, &(4 << 20)).expect("a buffer");
@@ -89,7 +109,8 @@ impl Capture {
             let f = &frame[..length];
             let be16 = |at: usize| u16::from_be_bytes([f[at], f[at + 1]]);
             // PACKET_OUTGOING
-            let mut what = Seen { out: from.pkttype() == 4, vni: None, peer: None, inner: be16(12) };
+            let mut what =
+                Seen { out: from.pkttype() == 4, vni: None, peer: None, inner: be16(12) };
             let ends: Option<([IpAddr; 2], usize)> = match be16(12) {
                 0x0800 if f[23] == 17 => Some(([ip4(&f[26..30]), ip4(&f[30..34])], 34)),
                 0x86dd if f[20] == 17 => Some(([ip6(&f[22..38]), ip6(&f[38..54])], 54)),
@@ -118,14 +139,22 @@ fn ip6(b: &[u8]) -> IpAddr {
 }
 
 fn run(o: &Options, scenario: Scenario, seconds: u64, ipv6: bool) -> lab::Summary {
-    let t = Traffic { duration: Some(Duration::from_secs(seconds)), ipv6, ..Traffic::new(scenario) };
+    let t =
+        Traffic { duration: Some(Duration::from_secs(seconds)), ipv6, ..Traffic::new(scenario) };
     lab::traffic(&o.prefix, &t, &AtomicBool::new(false)).expect("traffic")
 }
 
 #[test]
 fn up_twice_and_down_twice() {
     let o = options();
-    let here = || -> BTreeSet<String> { Netlink::open().and_then(|mut n| n.links()).expect("links").into_iter().map(|l| l.name).collect() };
+    let here = || -> BTreeSet<String> {
+        Netlink::open()
+            .and_then(|mut n| n.links())
+            .expect("links")
+            .into_iter()
+            .map(|l| l.name)
+            .collect()
+    };
     let around = here();
     let begun = Instant::now();
     let lab = Lab::up(&o).expect("up");
@@ -134,24 +163,38 @@ fn up_twice_and_down_twice() {
     assert_eq!(left_of(&o).len(), 10);
     // Other programs may come and go out here; the lab's interfaces may not.
     let new: Vec<String> = here().difference(&around).cloned().collect();
-    let lab_like =
-        |n: &String| ["host", "switch", "br", "vxlan", "client", "port"].iter().any(|p| n.trim_end_matches(char::is_numeric) == *p);
+    let lab_like = |n: &String| {
+        ["host", "switch", "br", "vxlan", "client", "port"]
+            .iter()
+            .any(|p| n.trim_end_matches(char::is_numeric) == *p)
+    };
     assert!(!new.iter().any(lab_like), "{new:?}");
 
     let status = lab::status(&o.prefix).expect("status");
     assert!(status.complete && status.hosts.len() == 9 && status.kind.as_deref() == Some("vxlan"));
     let host8 = &status.hosts[8];
-    assert_eq!((host8.name.as_str(), host8.underlay.as_slice()), ("host8", ["172.16.1.108".parse::<IpAddr>().expect("ip")].as_slice()));
+    assert_eq!(
+        (host8.name.as_str(), host8.underlay.as_slice()),
+        ("host8", ["172.16.1.108".parse::<IpAddr>().expect("ip")].as_slice())
+    );
     assert_eq!(
         host8.clients.iter().map(|c| c.to_string()).collect::<Vec<_>>(),
         ["192.168.0.9", "192.168.1.9", "192.168.2.9", "192.168.3.9"]
     );
     assert_eq!(host8.tunnels, ["vxlan0", "vxlan1", "vxlan2", "vxlan3"]);
-    assert!(status.to_string().contains("host8") && status.to_string().lines().count() == 11, "{status}");
+    assert!(
+        status.to_string().contains("host8") && status.to_string().lines().count() == 11,
+        "{status}"
+    );
 
     // the same again: nothing happens, interfaces keep their indexes
-    let index =
-        |k| Netlink::open_in(&lab.host(k).expect("a host")).and_then(|mut n| n.link("vxlan3")).expect("netlink").expect("vxlan3").index;
+    let index = |k| {
+        Netlink::open_in(&lab.host(k).expect("a host"))
+            .and_then(|mut n| n.link("vxlan3"))
+            .expect("netlink")
+            .expect("vxlan3")
+            .index
+    };
     let before = index(4);
     assert!(!lab::up(&o).expect("up again"));
     assert_eq!(index(4), before);
@@ -168,7 +211,10 @@ fn up_twice_and_down_twice() {
     lab.down().expect("down");
     assert_eq!(left_of(&o), Vec::<String>::new());
     assert_eq!(lab::down(&o.prefix).expect("down again"), 0);
-    assert_eq!(lab::status(&o.prefix).expect("status").to_string(), format!("lab '{}': down", o.prefix));
+    assert_eq!(
+        lab::status(&o.prefix).expect("status").to_string(),
+        format!("lab '{}': down", o.prefix)
+    );
 }
 
 #[test]
@@ -202,10 +248,15 @@ fn tunnels_are_those_of_the_design() {
         assert_eq!(*t, expected);
         assert_eq!(netlink.underlay_of(t).expect("an answer"), Some(underlay.index));
         let client = netlink.link(&format!("client{i}")).expect("netlink").expect("the client");
-        assert_eq!((client.mtu, client.arphrd, client.kind.as_deref(), client.up), (1450, 1, Some("veth"), true));
+        assert_eq!(
+            (client.mtu, client.arphrd, client.kind.as_deref(), client.up),
+            (1450, 1, Some("veth"), true)
+        );
     }
     assert_eq!(netlink.default_route_interface().expect("routes"), None);
-    netlink.add_route([0, 0, 0, 0].into(), 0, UNDERLAY, Some([172, 16, 1, 100].into())).expect("a default route");
+    netlink
+        .add_route([0, 0, 0, 0].into(), 0, UNDERLAY, Some([172, 16, 1, 100].into()))
+        .expect("a default route");
     assert_eq!(netlink.default_route_interface().expect("routes"), Some(underlay.index));
     lab.down().expect("down");
 }
@@ -216,7 +267,11 @@ fn a_failing_step_undoes_itself() {
     let o = small();
     let steps = Plan::new(&o).expect("a plan").steps();
     for (n, step) in steps.iter().enumerate() {
-        let e = format!("{:#}", lab::up(&Options { interrupt: Some(Interrupt::Fail(n)), ..o.clone() }).expect_err("asked to fail"));
+        let e = format!(
+            "{:#}",
+            lab::up(&Options { interrupt: Some(Interrupt::Fail(n)), ..o.clone() })
+                .expect_err("asked to fail")
+        );
         assert!(e.contains(&step.to_string()), "step {n}: {e}");
         assert_eq!(left_of(&o), Vec::<String>::new(), "step {n}: {step}");
     }
@@ -229,11 +284,15 @@ fn down_cleans_up_after_a_crash_at_any_step() {
     let steps = Plan::new(&o).expect("a plan").steps().len();
     for n in 0..steps {
         let crashed = lab::up(&Options { interrupt: Some(Interrupt::Crash(n)), ..o.clone() });
-        assert!(crashed.is_err() && (left_of(&o).is_empty() == (n == 0)), "step {n} leaves something");
+        assert!(
+            crashed.is_err() && (left_of(&o).is_empty() == (n == 0)),
+            "step {n} leaves something"
+        );
         let status = lab::status(&o.prefix).expect("status");
         assert!(!status.complete, "step {n}: {status}");
         if n % 5 == 4 {
-            let lab = Lab::up(&o).unwrap_or_else(|e| panic!("up over the remains of step {n}: {e:#}"));
+            let lab =
+                Lab::up(&o).unwrap_or_else(|e| panic!("up over the remains of step {n}: {e:#}"));
             assert!(lab::status(&o.prefix).expect("status").complete);
             lab.down().expect("down");
         } else {
@@ -269,20 +328,38 @@ fn the_ancestor_is_exact_on_the_wire() {
 
     for out in [false, true] {
         let (mut total, mut ids, mut peers) = ((0, 0), BTreeMap::new(), BTreeMap::new());
-        for (what, (packets, bytes)) in seen.iter().filter(|s| s.0.out == out && s.0.inner == 0x0800) {
+        for (what, (packets, bytes)) in
+            seen.iter().filter(|s| s.0.out == out && s.0.inner == 0x0800)
+        {
             *ids.entry(what.vni.expect("nothing but tunnels")).or_insert(0) += bytes;
             *peers.entry(what.peer.expect("a peer").to_string()).or_insert(0) += bytes;
             total = (total.0 + packets, total.1 + bytes);
         }
         assert_eq!(total, (5 * 12, 5 * 6352), "out {out}: {seen:#?}");
-        assert_eq!(ids.into_iter().collect::<Vec<_>>(), [(10000, 5 * 1996), (10001, 5 * 1080), (10002, 5 * 1556), (10003, 5 * 1720)]);
+        assert_eq!(
+            ids.into_iter().collect::<Vec<_>>(),
+            [(10000, 5 * 1996), (10001, 5 * 1080), (10002, 5 * 1556), (10003, 5 * 1720)]
+        );
         let per_peer = [880, 1116, 1080, 220, 220, 1116, 860, 860].map(|b| 5 * b);
-        assert_eq!(peers.into_iter().collect::<Vec<_>>(), (101..=108).map(|d| format!("172.16.1.{d}")).zip(per_peer).collect::<Vec<_>>());
+        assert_eq!(
+            peers.into_iter().collect::<Vec<_>>(),
+            (101..=108).map(|d| format!("172.16.1.{d}")).zip(per_peer).collect::<Vec<_>>()
+        );
     }
     // The interface agrees with what was captured, and nothing else travelled but ARP.
-    let sum = |out| seen.iter().filter(|s| s.0.out == out).fold((0, 0), |a, s| (a.0 + s.1.0, a.1 + s.1.1));
-    assert_eq!(sum(false), (after.rx_packets - before.rx_packets, after.rx_bytes - before.rx_bytes), "{seen:#?}");
-    assert_eq!(sum(true), (after.tx_packets - before.tx_packets, after.tx_bytes - before.tx_bytes), "{seen:#?}");
+    let sum = |out| {
+        seen.iter().filter(|s| s.0.out == out).fold((0, 0), |a, s| (a.0 + s.1.0, a.1 + s.1.1))
+    };
+    assert_eq!(
+        sum(false),
+        (after.rx_packets - before.rx_packets, after.rx_bytes - before.rx_bytes),
+        "{seen:#?}"
+    );
+    assert_eq!(
+        sum(true),
+        (after.tx_packets - before.tx_packets, after.tx_bytes - before.tx_bytes),
+        "{seen:#?}"
+    );
     for (what, (packets, bytes)) in &seen {
         match (what.vni, what.inner) {
             (Some(_), 0x0800) | (None, 0x0806) => {}
@@ -302,7 +379,11 @@ fn the_first_echo_is_answered() {
     let summary = run(&o, Scenario::Ancestor, 2, false);
     assert_eq!((summary.sent, summary.lost, summary.wrong), (24, 0, 0));
     let seen = capture.stop();
-    let arp: u64 = seen.iter().filter(|s| s.0.out && s.0.vni.is_some() && s.0.inner == 0x0806).map(|s| s.1.0).sum();
+    let arp: u64 = seen
+        .iter()
+        .filter(|s| s.0.out && s.0.vni.is_some() && s.0.inner == 0x0806)
+        .map(|s| s.1.0)
+        .sum();
     assert_eq!(arp, 11, "one request for each client that is asked: {seen:#?}");
     lab.down().expect("down");
 }
@@ -328,19 +409,37 @@ fn ipv6_outside_and_inside() {
     for (underlay, clients) in [(true, false), (false, true), (true, true)] {
         let o = Options { ipv6_underlay: underlay, ipv6_clients: clients, ..options() };
         let lab = Lab::up(&o).expect("up");
-        assert_eq!(run(&o, Scenario::Ancestor, 1, clients).lost, 0, "underlay {underlay} clients {clients}");
+        assert_eq!(
+            run(&o, Scenario::Ancestor, 1, clients).lost,
+            0,
+            "underlay {underlay} clients {clients}"
+        );
         let capture = Capture::start(&lab.host(0).expect("host0"), UNDERLAY);
         let summary = run(&o, Scenario::Ancestor, 2, clients);
         let seen = capture.stop();
-        assert_eq!((summary.sent, summary.answered, summary.wrong), (24, 24, 0), "underlay {underlay} clients {clients}");
+        assert_eq!(
+            (summary.sent, summary.answered, summary.wrong),
+            (24, 24, 0),
+            "underlay {underlay} clients {clients}"
+        );
         // Either IPv6 header is 20 bytes longer. Neighbour discovery has the same EtherType as what is asked for.
         let more = 20 * (u64::from(underlay) + u64::from(clients));
         let ethertype = if clients { 0x86dd } else { 0x0800 };
         for out in [false, true] {
-            let tunnelled: Vec<_> = seen.iter().filter(|s| s.0.out == out && s.0.vni.is_some() && s.0.inner == ethertype).collect();
-            assert!(tunnelled.iter().all(|s| s.0.peer.is_some_and(|p| p.is_ipv6() == underlay)), "{seen:#?}");
+            let tunnelled: Vec<_> = seen
+                .iter()
+                .filter(|s| s.0.out == out && s.0.vni.is_some() && s.0.inner == ethertype)
+                .collect();
+            assert!(
+                tunnelled.iter().all(|s| s.0.peer.is_some_and(|p| p.is_ipv6() == underlay)),
+                "{seen:#?}"
+            );
             let (packets, bytes) = tunnelled.iter().fold((0, 0), |a, s| (a.0 + s.1.0, a.1 + s.1.1));
-            assert_eq!((packets, bytes), (2 * 12, 2 * (6352 + 12 * more)), "underlay {underlay} clients {clients}: {seen:#?}");
+            assert_eq!(
+                (packets, bytes),
+                (2 * 12, 2 * (6352 + 12 * more)),
+                "underlay {underlay} clients {clients}: {seen:#?}"
+            );
         }
         let udp = run(&o, Scenario::Culprit, 1, clients);
         assert!(udp.sent > 50 && udp.lost == 0 && udp.wrong == 0, "{udp}");
@@ -358,7 +457,10 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
     }
     let t = Traffic::new(Scenario::Culprit);
     let (inner, outer) = t.culprit(&o.prefix).expect("a lab").expect("a culprit");
-    assert!(inner.to_string().starts_with("192.168.") && outer.to_string().starts_with("172.16.1.1"), "{inner} {outer}");
+    assert!(
+        inner.to_string().starts_with("192.168.") && outer.to_string().starts_with("172.16.1.1"),
+        "{inner} {outer}"
+    );
     // without an end, until told
     let stop = Arc::new(AtomicBool::new(false));
     let thread = thread::spawn({
@@ -372,7 +474,10 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
     stop.store(true, Ordering::Relaxed);
     let told = Instant::now();
     let summary = thread.join().expect("no panic").expect("traffic");
-    assert!(told.elapsed() < Duration::from_secs(5) && summary.sent > 0 && summary.lost == 0, "{summary}");
+    assert!(
+        told.elapsed() < Duration::from_secs(5) && summary.sent > 0 && summary.lost == 0,
+        "{summary}"
+    );
     // a lab that goes away ends its traffic
     let thread = thread::spawn({
         let prefix = o.prefix.clone();
@@ -383,7 +488,8 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
     let e = format!("{:#}", thread.join().expect("no panic").expect_err("the lab is gone"));
     assert!(e.contains("lab"), "{e}");
     assert_eq!(left_of(&o), Vec::<String>::new());
-    let e = format!("{:#}", lab::traffic(&o.prefix, &t, &AtomicBool::new(false)).expect_err("no lab"));
+    let e =
+        format!("{:#}", lab::traffic(&o.prefix, &t, &AtomicBool::new(false)).expect_err("no lab"));
     assert!(e.contains("tmon lab up"), "{e}");
 }
 
@@ -399,7 +505,8 @@ fn up_is_done_by_one() {
             })
         })
         .collect();
-    let made: Vec<bool> = ups.into_iter().map(|t| t.join().expect("no panic").expect("up")).collect();
+    let made: Vec<bool> =
+        ups.into_iter().map(|t| t.join().expect("no panic").expect("up")).collect();
     assert_eq!(made.iter().filter(|m| **m).count(), 1, "{made:?}");
     assert!(lab::status(&o.prefix).expect("status").complete);
     assert_eq!(lab::down(&o.prefix).expect("down"), 10);
@@ -412,10 +519,16 @@ fn down_disconnects_who_stays() {
     let o = small();
     let lab = Lab::up(&o).expect("up");
     let mut inside = Netlink::open_in(&lab.host(0).expect("host0")).expect("netlink");
-    assert!(inside.link(UNDERLAY).expect("netlink").is_some() && !inside.tunnels().expect("tunnels").is_empty());
+    assert!(
+        inside.link(UNDERLAY).expect("netlink").is_some()
+            && !inside.tunnels().expect("tunnels").is_empty()
+    );
     lab.down().expect("down");
     assert_eq!(left_of(&o), Vec::<String>::new());
-    assert!(inside.link(UNDERLAY).expect("netlink").is_none() && inside.tunnels().expect("tunnels").is_empty());
+    assert!(
+        inside.link(UNDERLAY).expect("netlink").is_none()
+            && inside.tunnels().expect("tunnels").is_empty()
+    );
 }
 
 /// A lab that was there before a guard came stays when the guard goes.
@@ -433,15 +546,25 @@ fn a_guard_takes_down_only_what_it_made() {
 fn exec_runs_in_the_host() {
     let o = small();
     let lab = Lab::up(&o).expect("up");
-    let sh = |host: &str, script: &str| lab::exec(&o.prefix, host, &["sh", "-c", script].map(str::to_owned));
-    assert_eq!(sh("host1", "grep -q client0 /proc/net/dev && ! grep -q switch /proc/net/dev && exit 7").expect("runs"), 7);
+    let sh = |host: &str, script: &str| {
+        lab::exec(&o.prefix, host, &["sh", "-c", script].map(str::to_owned))
+    };
+    assert_eq!(
+        sh("host1", "grep -q client0 /proc/net/dev && ! grep -q switch /proc/net/dev && exit 7")
+            .expect("runs"),
+        7
+    );
     assert_eq!(sh("0", "kill -TERM $$").expect("runs"), 128 + 15);
     assert_eq!(sh("fabric", "grep -q switch /proc/net/dev").expect("runs"), 0);
     for bad in ["host2", "host", "", "../host0", "hostess", "host0\n"] {
         assert!(sh(bad, "true").is_err(), "{bad:?}");
     }
     assert!(lab::exec(&o.prefix, "host0", &[]).is_err());
-    let e = format!("{:#}", lab::exec(&o.prefix, "host0", &["no-such-command".to_owned()]).expect_err("no such command"));
+    let e = format!(
+        "{:#}",
+        lab::exec(&o.prefix, "host0", &["no-such-command".to_owned()])
+            .expect_err("no such command")
+    );
     assert!(e.contains("no-such-command"), "{e}");
     lab.down().expect("down");
 }
@@ -458,27 +581,51 @@ fn other_kinds_work_or_say_why_not() {
         (Kind::Gre, true),
         (Kind::Ipip, false),
     ] {
-        let o = Options { kind, hosts: 3, networks: 2, ipv6_underlay: ipv6, ipv6_clients: ipv6, ..options() };
+        let o = Options {
+            kind,
+            hosts: 3,
+            networks: 2,
+            ipv6_underlay: ipv6,
+            ipv6_clients: ipv6,
+            ..options()
+        };
         match Lab::up(&o) {
             Ok(lab) => {
                 for scenario in [Scenario::Ancestor, Scenario::Culprit] {
                     let summary = run(&o, scenario, 2, ipv6);
-                    assert!(summary.sent > 0 && summary.lost == 0 && summary.wrong == 0, "{kind} ipv6 {ipv6}: {summary}");
+                    assert!(
+                        summary.sent > 0 && summary.lost == 0 && summary.wrong == 0,
+                        "{kind} ipv6 {ipv6}: {summary}"
+                    );
                 }
-                let tunnels = Netlink::open_in(&lab.host(1).expect("host1")).and_then(|mut n| n.tunnels()).expect("tunnels");
+                let tunnels = Netlink::open_in(&lab.host(1).expect("host1"))
+                    .and_then(|mut n| n.tunnels())
+                    .expect("tunnels");
                 let ours: Vec<_> = tunnels.iter().filter(|t| t.up).collect();
                 // to two hosts, in two networks; IPIP has one for both
                 assert_eq!(ours.len(), if kind == Kind::Ipip { 2 } else { 4 }, "{tunnels:#?}");
                 for t in ours {
-                    let id = if kind == Kind::Ipip { None } else { Some(10000 + u32::from(t.name.contains("1-"))) };
-                    assert_eq!((t.kind, t.id, t.remote.map(|r| r.is_ipv6())), (kind, id, Some(ipv6)), "{t:#?}");
+                    let id = if kind == Kind::Ipip {
+                        None
+                    } else {
+                        Some(10000 + u32::from(t.name.contains("1-")))
+                    };
+                    assert_eq!(
+                        (t.kind, t.id, t.remote.map(|r| r.is_ipv6())),
+                        (kind, id, Some(ipv6)),
+                        "{t:#?}"
+                    );
                 }
                 println!("{kind} ipv6 {ipv6}: made and used");
                 lab.down().expect("down");
             }
             Err(e) => {
                 let e = format!("{e:#}");
-                assert!(e.contains(&format!("this kernel cannot make {kind} tunnels")) && !e.contains('\n'), "{e}");
+                assert!(
+                    e.contains(&format!("this kernel cannot make {kind} tunnels"))
+                        && !e.contains('\n'),
+                    "{e}"
+                );
                 println!("{e}");
             }
         }
@@ -492,12 +639,17 @@ fn a_closure_in_a_namespace_leaves_the_caller_where_it_is() {
     let here = || std::fs::read_link("/proc/thread-self/ns/net").expect("a link");
     let before = here();
     assert_ne!(scratch.0.within(here).expect("enters"), before);
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scratch.0.within(|| panic!("as planned"))));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        scratch.0.within(|| panic!("as planned"))
+    }));
     assert!(panicked.is_err());
     assert_eq!(here(), before);
     // what is opened there stays there
     let mut netlink = Netlink::open_in(&scratch.0).expect("netlink");
-    assert_eq!(netlink.links().expect("links").iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["lo"]);
+    assert_eq!(
+        netlink.links().expect("links").iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
+        ["lo"]
+    );
     assert!(Netns::create(scratch.0.name()).is_err(), "the name is taken");
     assert!(Netns::open(scratch.0.name()).is_ok(), "and still there");
 }
@@ -505,13 +657,21 @@ fn a_closure_in_a_namespace_leaves_the_caller_where_it_is() {
 #[test]
 fn links_are_made_changed_and_removed() {
     let (a, b) = (Scratch::new(), Scratch::new());
-    let (mut in_a, mut in_b) = (Netlink::open_in(&a.0).expect("netlink"), Netlink::open_in(&b.0).expect("netlink"));
+    let (mut in_a, mut in_b) =
+        (Netlink::open_in(&a.0).expect("netlink"), Netlink::open_in(&b.0).expect("netlink"));
     let mut events = LinkEvents::open_in(&a.0).expect("events");
-    in_a.create("up0", Some(1400), &NewLink::Veth { peer: "up1", netns: Some(&b.0) }).expect("a pair");
+    in_a.create("up0", Some(1400), &NewLink::Veth { peer: "up1", netns: Some(&b.0) })
+        .expect("a pair");
     let peer = in_b.link("up1").expect("netlink").expect("the peer");
     let link = in_a.link("up0").expect("netlink").expect("the link");
-    assert_eq!((peer.mtu, link.mtu, link.lower, link.lower_netnsid.is_some()), (1400, 1400, Some(peer.index), true));
-    assert_eq!(in_a.link_by_index(link.index).expect("netlink").map(|l| l.name).as_deref(), Some("up0"));
+    assert_eq!(
+        (peer.mtu, link.mtu, link.lower, link.lower_netnsid.is_some()),
+        (1400, 1400, Some(peer.index), true)
+    );
+    assert_eq!(
+        in_a.link_by_index(link.index).expect("netlink").map(|l| l.name).as_deref(),
+        Some("up0")
+    );
     in_a.create("br0", None, &NewLink::Bridge).expect("a bridge");
     in_a.set_master("up0", "br0").expect("a port");
     in_a.set_mac("up0", [2, 0, 0, 0, 0, 9]).expect("a mac");
@@ -520,7 +680,10 @@ fn links_are_made_changed_and_removed() {
     in_a.set_up("up0").expect("up");
     let link = in_a.link("up0").expect("netlink").expect("the link");
     let bridge = in_a.link("br0").expect("netlink").expect("the bridge");
-    assert_eq!((link.mac.as_slice(), link.mtu, link.master, link.up), ([2, 0, 0, 0, 0, 9].as_slice(), 1300, Some(bridge.index), true));
+    assert_eq!(
+        (link.mac.as_slice(), link.mtu, link.master, link.up),
+        ([2, 0, 0, 0, 0, 9].as_slice(), 1300, Some(bridge.index), true)
+    );
     assert_eq!(link.alias.as_deref(), Some("uplink"));
     in_b.add_address("up1", [10, 9, 8, 7].into(), 24).expect("an address");
     assert_eq!(in_b.addresses().expect("addresses"), [(peer.index, [10, 9, 8, 7].into(), 24)]);
@@ -531,7 +694,9 @@ fn links_are_made_changed_and_removed() {
     assert_eq!(in_b.fou_ports().expect("generic netlink"), []);
     in_a.create("gone0", None, &NewLink::Bridge).expect("a bridge");
     in_a.set_down("up0").expect("down");
-    assert!(in_a.delete("gone0").expect("removed") && !in_a.delete("gone0").expect("nothing to do"));
+    assert!(
+        in_a.delete("gone0").expect("removed") && !in_a.delete("gone0").expect("nothing to do")
+    );
 
     // errors name the object, the place and the reason
     let e = format!("{:#}", in_a.create("br0", None, &NewLink::Bridge).expect_err("twice"));
@@ -539,17 +704,30 @@ fn links_are_made_changed_and_removed() {
     let e = format!("{:#}", in_a.set_up("nothing0").expect_err("no such thing"));
     assert!(e.contains("'nothing0'") && e.contains(a.0.name()), "{e}");
     for bad in ["", "a/b", "sixteen-bytes-xx", "a b", "..", "a\0b"] {
-        assert!(in_a.create(bad, None, &NewLink::Bridge).is_err() && in_a.link(bad).expect("no error").is_none(), "{bad:?}");
+        assert!(
+            in_a.create(bad, None, &NewLink::Bridge).is_err()
+                && in_a.link(bad).expect("no error").is_none(),
+            "{bad:?}"
+        );
     }
 
     // all of it was heard
     let heard = events.poll().expect("events");
     let says = |f: &dyn Fn(&LinkEvent) -> bool| heard.iter().any(f);
-    assert!(says(&|e| matches!(e, LinkEvent::Changed(l) if l.name == "up0" && l.mtu == 1300)), "{heard:#?}");
+    assert!(
+        says(&|e| matches!(e, LinkEvent::Changed(l) if l.name == "up0" && l.mtu == 1300)),
+        "{heard:#?}"
+    );
     assert!(says(&|e| matches!(e, LinkEvent::Removed(l) if l.name == "gone0")), "{heard:#?}");
     assert!(events.poll().expect("events").is_empty());
     // moving away is removal here
     in_a.move_to("up0", &b.0).expect("moved");
-    assert!(events.poll().expect("events").iter().any(|e| matches!(e, LinkEvent::Removed(l) if l.name == "up0")));
+    assert!(
+        events
+            .poll()
+            .expect("events")
+            .iter()
+            .any(|e| matches!(e, LinkEvent::Removed(l) if l.name == "up0"))
+    );
     assert!(in_b.link("up0").expect("netlink").is_some());
 }

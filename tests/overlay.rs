@@ -26,16 +26,25 @@ use tmon::{
 const ARP: Inner = Inner::Proto(InnerProto(0x0806));
 
 fn options() -> Options {
-    assert!(nix::unistd::geteuid().is_root(), "these tests need root (BPF, network namespaces): run them with sudo");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests need root (BPF, network namespaces): run them with sudo"
+    );
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    Options { prefix: format!("tmon-o{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)), ..Options::default() }
+    Options {
+        prefix: format!("tmon-o{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
+        ..Options::default()
+    }
 }
 
 /// Received and sent, as the interface itself counts.
 fn interface(netns: &str, name: &str) -> [Count; 2] {
     let link = Netlink::open_in(&Netns::open(netns).unwrap()).unwrap().link(name).unwrap().unwrap();
     let s = link.stats;
-    [Count { packets: s.rx_packets, bytes: s.rx_bytes }, Count { packets: s.tx_packets, bytes: s.tx_bytes }]
+    [
+        Count { packets: s.rx_packets, bytes: s.rx_bytes },
+        Count { packets: s.tx_packets, bytes: s.tx_bytes },
+    ]
 }
 
 /// The interface's counters and a reading that belong together: nothing passed in between, though
@@ -56,7 +65,8 @@ fn at_rest(live: &mut Live, netns: &str, name: &str) -> ([Count; 2], Snapshot) {
 fn watch(lab: &Lab, netns: &str, name: &str, traffic: &Traffic, want: Want) -> Snapshot {
     let mut live = Live::open(&[name.to_owned()], Some(netns), &Config::default(), want).unwrap();
     let (before, started) = at_rest(&mut live, netns, name);
-    let made = lab::traffic(&lab.plan().options().prefix, traffic, &AtomicBool::new(false)).unwrap();
+    let made =
+        lab::traffic(&lab.plan().options().prefix, traffic, &AtomicBool::new(false)).unwrap();
     assert_eq!((made.lost, made.wrong), (0, 0), "{made}");
     let (after, snapshot) = at_rest(&mut live, netns, name);
     let books = snapshot.interfaces[0].books;
@@ -77,7 +87,16 @@ fn ancestor(seconds: u64) -> Traffic {
 
 /// DESIGN section 8: what `ancestor` is to show at host0, per second and direction.
 const PER_ID: [(u32, u64); 4] = [(10000, 1996), (10001, 1080), (10002, 1556), (10003, 1720)];
-const PER_PEER: [(u8, u64); 8] = [(101, 880), (102, 1116), (103, 1080), (104, 220), (105, 220), (106, 1116), (107, 860), (108, 860)];
+const PER_PEER: [(u8, u64); 8] = [
+    (101, 880),
+    (102, 1116),
+    (103, 1080),
+    (104, 220),
+    (105, 220),
+    (106, 1116),
+    (107, 860),
+    (108, 860),
+];
 
 #[test]
 fn the_ancestors_traffic_is_exact() {
@@ -121,7 +140,8 @@ fn the_direction_is_right_wherever_it_is_seen_from() {
     let lab = Lab::up(&options()).unwrap();
     // host4 is 172.16.1.104: not the lowest. What it sends to host0 is `rev`.
     let s = watch(&lab, &lab.plan().host(4), "eth0", &ancestor(3), Want::Best);
-    let flows: Vec<Flow> = without_arp(&s).into_iter().filter(|f| f.key.inner.pair().is_some()).collect();
+    let flows: Vec<Flow> =
+        without_arp(&s).into_iter().filter(|f| f.key.inner.pair().is_some()).collect();
     assert_eq!(flows.len(), 1, "{flows:?}");
     let at_host4 = flows[0];
     assert_eq!(at_host4.counters.fwd(), at_host4.counters.rx());
@@ -131,11 +151,18 @@ fn the_direction_is_right_wherever_it_is_seen_from() {
     // The switch's port towards host4: the same packets on the opposite hooks, the same row.
     let port = {
         let fabric = Netns::open(&lab.plan().fabric()).unwrap();
-        let peer = Netlink::open_in(&Netns::open(&lab.plan().host(4)).unwrap()).unwrap().link("eth0").unwrap().unwrap().lower.unwrap();
+        let peer = Netlink::open_in(&Netns::open(&lab.plan().host(4)).unwrap())
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .unwrap()
+            .lower
+            .unwrap();
         Netlink::open_in(&fabric).unwrap().link_by_index(peer).unwrap().unwrap().name
     };
     let s = watch(&lab, &lab.plan().fabric(), &port, &ancestor(3), Want::Best);
-    let flows: Vec<Flow> = without_arp(&s).into_iter().filter(|f| f.key.inner.pair().is_some()).collect();
+    let flows: Vec<Flow> =
+        without_arp(&s).into_iter().filter(|f| f.key.inner.pair().is_some()).collect();
     assert_eq!(flows.len(), 1, "{flows:?}");
     assert_eq!(flows[0].key, at_host4.key);
     assert_eq!(flows[0].counters.fwd(), at_host4.counters.fwd());
@@ -146,14 +173,27 @@ fn the_direction_is_right_wherever_it_is_seen_from() {
 
 /// One lab per pair of families, outside and inside.
 fn families(ipv6_underlay: bool, ipv6_clients: bool) {
-    let lab = Lab::up(&Options { hosts: 3, networks: 1, ipv6_underlay, ipv6_clients: true, ..options() }).unwrap();
-    let traffic = Traffic { duration: Some(Duration::from_secs(2)), ipv6: ipv6_clients, ..Traffic::new(Scenario::Demo) };
-    let mut live = Live::open(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best).unwrap();
-    let made = lab::traffic(&lab.plan().options().prefix, &traffic, &AtomicBool::new(false)).unwrap();
+    let lab =
+        Lab::up(&Options { hosts: 3, networks: 1, ipv6_underlay, ipv6_clients: true, ..options() })
+            .unwrap();
+    let traffic = Traffic {
+        duration: Some(Duration::from_secs(2)),
+        ipv6: ipv6_clients,
+        ..Traffic::new(Scenario::Demo)
+    };
+    let mut live =
+        Live::open(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best)
+            .unwrap();
+    let made =
+        lab::traffic(&lab.plan().options().prefix, &traffic, &AtomicBool::new(false)).unwrap();
     live.detach();
     let s = live.read().unwrap();
-    let pairs: Vec<Flow> =
-        s.rows.merged().into_iter().filter(|f| f.key.inner.pair().is_some_and(|p| p.first.is_ipv6() == ipv6_clients)).collect();
+    let pairs: Vec<Flow> = s
+        .rows
+        .merged()
+        .into_iter()
+        .filter(|f| f.key.inner.pair().is_some_and(|p| p.first.is_ipv6() == ipv6_clients))
+        .collect();
     let packets: u64 = pairs.iter().map(|f| f.counters.total().packets).sum();
     assert!(packets > 0 && !pairs.is_empty(), "{made}; {s:?}");
     for f in &pairs {
@@ -207,8 +247,14 @@ fn what_cannot_be_watched_is_one_line() {
         let out = Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap();
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(1), "{args:?}: {text}");
-        assert!(text.contains(said) && text.trim_end().lines().count() == 1 && out.stdout.is_empty(), "{args:?}: {text}");
+        assert!(
+            text.contains(said) && text.trim_end().lines().count() == 1 && out.stdout.is_empty(),
+            "{args:?}: {text}"
+        );
     }
-    let out = Command::new(env!("CARGO_BIN_EXE_tmon")).args(["dump", "--port", "vxlan=99999"]).output().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["dump", "--port", "vxlan=99999"])
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(2));
 }

@@ -33,7 +33,10 @@ fn flow(a: u8, b: u8, net: u8, bytes: [u64; 2]) -> Flow {
             inner: Inner::Pair(Pair { first: client(a), second: client(b) }),
             other: false,
         },
-        counters: Counters { cells: [[Count::default(), count(bytes[1])], [count(bytes[0]), Count::default()]], ..Default::default() },
+        counters: Counters {
+            cells: [[Count::default(), count(bytes[1])], [count(bytes[0]), Count::default()]],
+            ..Default::default()
+        },
     }
 }
 
@@ -42,13 +45,21 @@ fn flow(a: u8, b: u8, net: u8, bytes: [u64; 2]) -> Flow {
 fn a_reader_finds_everything() {
     let mut arp = flow(0, 1, 0, [500, 500]);
     arp.key.inner = Inner::Proto(InnerProto(0x0806));
-    let flows =
-        [flow(0, 1, 0, [60_000, 20_000]), flow(0, 2, 1, [5_000, 5_000]), flow(1, 2, 0, [1_000, 3_000]), flow(0, 1, 1, [4_000, 1_000]), arp];
+    let flows = [
+        flow(0, 1, 0, [60_000, 20_000]),
+        flow(0, 2, 1, [5_000, 5_000]),
+        flow(1, 2, 0, [1_000, 3_000]),
+        flow(0, 1, 1, [4_000, 1_000]),
+        arp,
+    ];
     let mut rows = Rows::default();
     for (flow, place) in flows.iter().zip(0..) {
         rows.push_flow(place, flow);
     }
-    let mut books = Books { counted: [Count { packets: 990, bytes: 99_000 }, Count::default()], ..Books::default() };
+    let mut books = Books {
+        counted: [Count { packets: 990, bytes: 99_000 }, Count::default()],
+        ..Books::default()
+    };
     books.stops[Stop::Plain as usize][0] = Count { packets: 10, bytes: 1_000 };
     let hostile = "</script><img src=x onerror=document.title='owned'>";
     let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(10));
@@ -64,7 +75,8 @@ fn a_reader_finds_everything() {
         span: elapsed,
         fill: Fill::default(),
     };
-    let interval = Interval { since, taken: since + elapsed, elapsed, interfaces: vec![interface], rows };
+    let interval =
+        Interval { since, taken: since + elapsed, elapsed, interfaces: vec![interface], rows };
 
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = dir.join("page.html");
@@ -76,7 +88,8 @@ fn a_reader_finds_everything() {
     drop(out);
 
     // Debian's own python has Debian's selenium
-    let python = if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
+    let python =
+        if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.py");
     let done = Command::new(python).arg(script).arg(&file).arg(dir).status().unwrap();
     assert!(done.success(), "see above; pictures are in {}", dir.display());

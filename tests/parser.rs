@@ -33,7 +33,11 @@ struct Bench {
 }
 
 fn load(config: Config) -> Program {
-    Program::load(&config).unwrap_or_else(|e| panic!("cannot load the BPF object; this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"))
+    Program::load(&config).unwrap_or_else(|e| {
+        panic!(
+            "cannot load the BPF object; this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"
+        )
+    })
 }
 
 impl Bench {
@@ -91,7 +95,9 @@ fn read(program: &Program) -> Result<(Books, Vec<Flow>), String> {
 fn settle((books, flows): &(Books, Vec<Flow>), hook: Hook, count: Count) -> Result<Got, String> {
     let mut want = [Count::default(); 2];
     want[hook as usize] = count;
-    let broken = |what: &str| Err(format!("{what}: {} at {hook:?}; {}", tell_count(&count), tell_tables(books, flows)));
+    let broken = |what: &str| {
+        Err(format!("{what}: {} at {hook:?}; {}", tell_count(&count), tell_tables(books, flows)))
+    };
     if books.seen() != want {
         return broken("the books do not have it once");
     }
@@ -153,14 +159,19 @@ impl Report {
     fn fail(&mut self, name: &str, frame: &[u8], want: &str, got: &str) {
         self.failures += 1;
         if self.failures <= Self::SHOWN {
-            let _ = write!(self.text, "\n{name}\n{}  expected {want}\n  got      {got}\n", dump(frame));
+            let _ =
+                write!(self.text, "\n{name}\n{}  expected {want}\n  got      {got}\n", dump(frame));
         } else {
             let _ = writeln!(self.text, "also: {name}");
         }
     }
 
     fn end(self, what: &str) {
-        assert_eq!(self.failures, 0, "{what}: {} of {} failed\n{}", self.failures, self.checks, self.text);
+        assert_eq!(
+            self.failures, 0,
+            "{what}: {} of {} failed\n{}",
+            self.failures, self.checks, self.text
+        );
         println!("{what}: {} checks", self.checks);
         assert!(self.checks > 0, "{what}: nothing was checked");
     }
@@ -204,9 +215,15 @@ fn tell_count(c: &Count) -> String {
 
 fn tell_cells(cells: &[[Count; 2]; 2]) -> String {
     let cell = |hook: usize, direction: usize| {
-        format!("{}/{} {}", ["rx", "tx"][hook], ["fwd", "rev"][direction], tell_count(&cells[hook][direction]))
+        format!(
+            "{}/{} {}",
+            ["rx", "tx"][hook],
+            ["fwd", "rev"][direction],
+            tell_count(&cells[hook][direction])
+        )
     };
-    let places = [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().filter(|(h, d)| !cells[*h][*d].is_zero());
+    let places =
+        [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().filter(|(h, d)| !cells[*h][*d].is_zero());
     places.map(|(h, d)| cell(h, d)).collect::<Vec<_>>().join(", ")
 }
 
@@ -214,13 +231,16 @@ fn tell_cells(cells: &[[Count; 2]; 2]) -> String {
 fn tell_tables(books: &Books, flows: &[Flow]) -> String {
     let mut text = String::from("books");
     let stops = Stop::ALL.iter().map(|s| (s.name(), books.stop(*s)));
-    for (name, both) in [("counted", books.counted), ("suspect", books.suspect)].into_iter().chain(stops) {
+    for (name, both) in
+        [("counted", books.counted), ("suspect", books.suspect)].into_iter().chain(stops)
+    {
         for (hook, c) in ["rx", "tx"].iter().zip(&both).filter(|(_, c)| !c.is_zero()) {
             let _ = write!(text, ", {name} {hook} {}", tell_count(c));
         }
     }
     for f in flows {
-        let _ = write!(text, "\n           {}: {}", tell_key(&f.key, 0), tell_cells(&f.counters.cells));
+        let _ =
+            write!(text, "\n           {}: {}", tell_key(&f.key, 0), tell_cells(&f.counters.cells));
     }
     text
 }
@@ -254,7 +274,12 @@ fn every_frame_is_where_the_table_says() {
         let bytes = case.frame.bytes();
         for hook in [Hook::Rx, Hook::Tx] {
             report.checks += 1;
-            let got = run(bench.program(case.begin), hook, &packet(&case, &bytes, bytes.len()), count(&case, bytes.len()));
+            let got = run(
+                bench.program(case.begin),
+                hook,
+                &packet(&case, &bytes, bytes.len()),
+                count(&case, bytes.len()),
+            );
             if !got.as_ref().is_ok_and(|g| right(&case.want, g)) {
                 report.fail(&case.name, &bytes, &tell_want(&case.want), &tell_got(&got));
                 break;
@@ -282,12 +307,17 @@ fn both_directions_are_one_row() {
         let program = bench.program(case.begin);
         let (bytes, reversed) = (case.frame.bytes(), case.frame.reversed().bytes());
         let c = count(&case, bytes.len());
-        for (hook, other_hook) in [(Hook::Rx, Hook::Tx), (Hook::Tx, Hook::Rx), (Hook::Rx, Hook::Rx)] {
+        for (hook, other_hook) in [(Hook::Rx, Hook::Tx), (Hook::Tx, Hook::Rx), (Hook::Rx, Hook::Rx)]
+        {
             report.checks += 1;
             let result = (|| {
                 program.clear().map_err(|e| format!("{e:#}"))?;
-                program.run(hook, &packet(&case, &bytes, bytes.len())).map_err(|e| format!("{e:#}"))?;
-                program.run(other_hook, &packet(&case, &reversed, reversed.len())).map_err(|e| format!("{e:#}"))?;
+                program
+                    .run(hook, &packet(&case, &bytes, bytes.len()))
+                    .map_err(|e| format!("{e:#}"))?;
+                program
+                    .run(other_hook, &packet(&case, &reversed, reversed.len()))
+                    .map_err(|e| format!("{e:#}"))?;
                 read(program)
             })();
             let mut cells = [[Count::default(); 2]; 2];
@@ -296,7 +326,12 @@ fn both_directions_are_one_row() {
             let ok = matches!(&result, Ok((_, flows)) if flows.len() == 1 && flows[0].counters.cells == cells);
             if !ok {
                 let got = result.map_or_else(|e| e, |(books, flows)| tell_tables(&books, &flows));
-                report.fail(&case.name, &reversed, &format!("one row with {}", tell_cells(&cells)), &got);
+                report.fail(
+                    &case.name,
+                    &reversed,
+                    &format!("one row with {}", tell_cells(&cells)),
+                    &got,
+                );
                 break;
             }
         }
@@ -308,16 +343,23 @@ fn both_directions_are_one_row() {
 /// length fields are wrong; otherwise only the capture was cut and the original length is known.
 fn prefix_may(want: &Want, got: &Got, short: bool) -> bool {
     // a label stack with nothing behind it has no IP
-    let cut = |g: &Got| matches!(g, Got::Stop(Stop::Truncated)) || short && matches!(g, Got::Stop(Stop::Malformed | Stop::NonIp));
+    let cut = |g: &Got| {
+        matches!(g, Got::Stop(Stop::Truncated))
+            || short && matches!(g, Got::Stop(Stop::Malformed | Stop::NonIp))
+    };
     match want {
         _ if right(want, got) || cut(got) => true,
         Want::Row(answer) => {
             let Got::Row(key, direction) = got else { return false };
-            let prefixes = (1..=answer.tunnels.len()).map(|n| Answer { tunnels: answer.tunnels[..n].to_vec(), ..answer.clone() });
+            let prefixes = (1..=answer.tunnels.len())
+                .map(|n| Answer { tunnels: answer.tunnels[..n].to_vec(), ..answer.clone() });
             // a tunnel header with nothing behind it carries nothing
-            let reasons = if short { &["truncated", "malformed", "none"][..] } else { &["truncated"] };
+            let reasons =
+                if short { &["truncated", "malformed", "none"][..] } else { &["truncated"] };
             prefixes
-                .flat_map(|a| reasons.iter().map(move |r| Answer { inside: reason(r), ..a.clone() }))
+                .flat_map(|a| {
+                    reasons.iter().map(move |r| Answer { inside: reason(r), ..a.clone() })
+                })
                 .any(|a| a.row() == (*key, *direction))
         }
         Want::Stop(_) | Want::Suspect => false,
@@ -338,27 +380,44 @@ fn sweep(program: &Program, case: &Case, bytes: &[u8], short: bool) -> Result<bo
     let (books, flows) = read(program)?;
     let in_rows = flows.iter().map(|f| f.counters.total()).sum::<Count>();
     let in_stops = sent.packets - books.counted[0].packets;
-    let got_rows = flows.iter().flat_map(|f| [0, 1].into_iter().filter(|d| !f.counters.cells[0][*d].is_zero()).map(|d| Got::Row(f.key, d)));
-    let got_stops = Stop::ALL.into_iter().filter(|s| !books.stop(*s)[0].is_zero()).map(|s| match s {
-        Stop::Plain if books.suspect[0] == books.stop(s)[0] => Got::Suspect,
-        _ => Got::Stop(s),
+    let got_rows = flows.iter().flat_map(|f| {
+        [0, 1]
+            .into_iter()
+            .filter(|d| !f.counters.cells[0][*d].is_zero())
+            .map(|d| Got::Row(f.key, d))
     });
+    let got_stops =
+        Stop::ALL.into_iter().filter(|s| !books.stop(*s)[0].is_zero()).map(|s| match s {
+            Stop::Plain if books.suspect[0] == books.stop(s)[0] => Got::Suspect,
+            _ => Got::Stop(s),
+        });
     let allowed = got_rows.chain(got_stops).all(|g| prefix_may(&case.want, &g, short));
-    Ok(allowed && books.seen() == [sent, Count::default()] && in_rows == books.counted[0] && in_stops <= case.recognised as u64)
+    Ok(allowed
+        && books.seen() == [sent, Count::default()]
+        && in_rows == books.counted[0]
+        && in_stops <= case.recognised as u64)
 }
 
 /// The first piece of a frame that goes where it may not, one by one.
-fn blame(program: &Program, case: &Case, bytes: &[u8], short: bool) -> (usize, Result<Got, String>) {
+fn blame(
+    program: &Program,
+    case: &Case,
+    bytes: &[u8],
+    short: bool,
+) -> (usize, Result<Got, String>) {
     let mut depth = 0;
     for n in usize::from(short)..bytes.len() {
         let wire_len = if short { n } else { bytes.len() };
-        let got = run(program, Hook::Rx, &packet(case, &bytes[..n], wire_len), count(case, wire_len));
+        let got =
+            run(program, Hook::Rx, &packet(case, &bytes[..n], wire_len), count(case, wire_len));
         let now = match &got {
             Ok(Got::Row(key, _)) => key.depth,
             _ => 0,
         };
         // what was recognised stays recognised when more of the frame is there
-        let fine = got.as_ref().is_ok_and(|g| prefix_may(&case.want, g, short)) && now >= depth && (n < case.recognised || now > 0);
+        let fine = got.as_ref().is_ok_and(|g| prefix_may(&case.want, g, short))
+            && now >= depth
+            && (n < case.recognised || now > 0);
         if !fine {
             return (n, got);
         }
@@ -387,9 +446,18 @@ fn no_piece_of_a_frame_is_another_flow() {
                     Ok(_) => blame(program, case, &bytes, short),
                 };
                 let what = if short { "a packet of" } else { "captured" };
-                let from = if case.recognised < bytes.len() { format!(", a row from byte {} on", case.recognised) } else { String::new() };
+                let from = if case.recognised < bytes.len() {
+                    format!(", a row from byte {} on", case.recognised)
+                } else {
+                    String::new()
+                };
                 let want = format!("{}, or truncated{from}", tell_want(&case.want));
-                report.fail(&format!("{}: {what} {n} of {} bytes", case.name, bytes.len()), &bytes, &want, &tell_got(&got));
+                report.fail(
+                    &format!("{}: {what} {n} of {} bytes", case.name, bytes.len()),
+                    &bytes,
+                    &want,
+                    &tell_got(&got),
+                );
             }
         }
     }
@@ -415,7 +483,10 @@ impl Random {
 /// Damages a frame in one to four places: bits, bytes, words that matter, missing and doubled parts.
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     const BYTES: [u8; 10] = [0, 1, 4, 6, 17, 41, 47, 0x45, 0x60, 0xff];
-    const WORDS: [u16; 16] = [0, 1, 7, 0x800, 0x86dd, 0x8100, 0x8847, 0x6558, 0x88be, 0x894f, 4789, 4790, 6081, 2152, 0x7fff, 0xffff];
+    const WORDS: [u16; 16] = [
+        0, 1, 7, 0x800, 0x86dd, 0x8100, 0x8847, 0x6558, 0x88be, 0x894f, 4789, 4790, 6081, 2152,
+        0x7fff, 0xffff,
+    ];
     for _ in 0..=random.below(4) {
         if bytes.is_empty() {
             return;
@@ -425,7 +496,9 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
             0..=2 => bytes[at] ^= 1 << random.below(8),
             3 => bytes[at] = random.next() as u8,
             4 => bytes[at] = BYTES[random.below(BYTES.len())],
-            5 | 6 if at + 1 < bytes.len() => bytes[at..at + 2].copy_from_slice(&WORDS[random.below(WORDS.len())].to_be_bytes()),
+            5 | 6 if at + 1 < bytes.len() => {
+                bytes[at..at + 2].copy_from_slice(&WORDS[random.below(WORDS.len())].to_be_bytes())
+            }
             7 => bytes.truncate(at),
             8 => {
                 let end = bytes.len().min(at + 1 + random.below(24));
@@ -442,11 +515,15 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
 
 #[test]
 fn mutations_never_break_the_books() {
-    let total: usize = std::env::var("TMON_MUTATIONS").map_or(1_000_000, |n| n.parse().expect("TMON_MUTATIONS is a number"));
+    let total: usize = std::env::var("TMON_MUTATIONS")
+        .map_or(1_000_000, |n| n.parse().expect("TMON_MUTATIONS is a number"));
     let bench = Bench::new();
     let table = cases();
     let each = total.div_ceil(table.len());
-    let mut random = Random(std::env::var("TMON_SEED").map_or(0x746d_6f6e, |n| n.parse().expect("TMON_SEED is a number")));
+    let mut random = Random(
+        std::env::var("TMON_SEED")
+            .map_or(0x746d_6f6e, |n| n.parse().expect("TMON_SEED is a number")),
+    );
     let mut ran = 0;
     for case in &table {
         let program = bench.program(case.begin);
@@ -461,18 +538,34 @@ fn mutations_never_break_the_books() {
             let wire_len = frame.len() + if random.below(4) == 0 { random.below(1500) } else { 0 };
             let hook = if random.below(2) == 0 { Hook::Rx } else { Hook::Tx };
             let p = Packet { gso_segs: 0, gso_size: 0, ..packet(case, &frame, wire_len) };
-            let returned = program.run(hook, &p).unwrap_or_else(|e| panic!("{}: {e:#}\n{}", case.name, dump(&frame)));
+            let returned = program
+                .run(hook, &p)
+                .unwrap_or_else(|e| panic!("{}: {e:#}\n{}", case.name, dump(&frame)));
             assert_eq!(returned, UNSPEC, "{}\n{}", case.name, dump(&frame));
             seen[hook as usize] += Count { packets: 1, bytes: wire_len as u64 };
             ran += 1;
             last = frame;
         }
         let (books, flows) = read(program).expect("tables");
-        let counted = [Hook::Rx, Hook::Tx]
-            .map(|h| flows.iter().map(|f| f.counters.cells[h as usize][0] + f.counters.cells[h as usize][1]).sum::<Count>());
+        let counted = [Hook::Rx, Hook::Tx].map(|h| {
+            flows
+                .iter()
+                .map(|f| f.counters.cells[h as usize][0] + f.counters.cells[h as usize][1])
+                .sum::<Count>()
+        });
         let name = &case.name;
-        assert_eq!(books.seen(), seen, "{name}: the books miss something; the last of the mutations:\n{}", dump(&last));
-        assert_eq!(counted, books.counted, "{name}: rows and books differ; the last of the mutations:\n{}", dump(&last));
+        assert_eq!(
+            books.seen(),
+            seen,
+            "{name}: the books miss something; the last of the mutations:\n{}",
+            dump(&last)
+        );
+        assert_eq!(
+            counted,
+            books.counted,
+            "{name}: rows and books differ; the last of the mutations:\n{}",
+            dump(&last)
+        );
         for f in &flows {
             let known = |t: &Tunnel| t.kind.name().is_some() && t.kind != Kind::None;
             let sane = f.key.other
@@ -497,37 +590,68 @@ fn only_row(program: &Program) -> Flow {
 #[test]
 fn later_fragments_go_to_the_row_of_the_first() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
-    let vxlan = |o: &str| pkt().eth().ip(o).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600);
+    let vxlan =
+        |o: &str| pkt().eth().ip(o).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600);
     let gre = |o: &str| pkt().eth().ip(o).gre(Gre::default()).ip(I6).tcp().data(600);
     let tagged = pkt().eth().vlan(3).ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp().data(600);
-    let frames =
-        [("vxlan", vxlan(O4)), ("vxlan over ip6", vxlan(O6)), ("gre", gre(O4)), ("gre over ip6", gre(O6)), ("behind a tag", tagged)];
+    let frames = [
+        ("vxlan", vxlan(O4)),
+        ("vxlan over ip6", vxlan(O6)),
+        ("gre", gre(O4)),
+        ("gre over ip6", gre(O6)),
+        ("behind a tag", tagged),
+    ];
     for (id, (name, frame)) in (0x1234..).step_by(2).zip(frames) {
         let parts: Vec<Vec<u8>> = frame.fragments(0, 200, id).iter().map(|f| f.bytes()).collect();
         assert!(parts.len() > 2, "{name}: {} fragments", parts.len());
         let run = |p: &[u8]| program.run(Hook::Rx, &Packet::ethernet(p)).expect("run");
-        let bytes = |parts: &[Vec<u8>]| Count { packets: parts.len() as u64, bytes: parts.iter().map(|p| p.len() as u64).sum() };
+        let bytes = |parts: &[Vec<u8>]| Count {
+            packets: parts.len() as u64,
+            bytes: parts.iter().map(|p| p.len() as u64).sum(),
+        };
 
         program.clear().expect("clear");
         run(&parts[1]);
-        assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], bytes(&parts[1..2]), "{name}: a later fragment alone");
+        assert_eq!(
+            program.books().expect("books").stop(Stop::Fragment)[0],
+            bytes(&parts[1..2]),
+            "{name}: a later fragment alone"
+        );
 
         run(&parts[0]);
         let first = only_row(&program);
         assert_eq!(first.counters.total(), bytes(&parts[..1]), "{name}: the first fragment");
-        assert!(first.key.inner.pair().is_some(), "{name}: the first fragment is read like a whole packet");
+        assert!(
+            first.key.inner.pair().is_some(),
+            "{name}: the first fragment is read like a whole packet"
+        );
         for p in &parts[1..] {
             run(p);
         }
         let all = only_row(&program);
-        assert_eq!((all.key, all.counters.rx()), (first.key, bytes(&parts)), "{name}: the later fragments");
+        assert_eq!(
+            (all.key, all.counters.rx()),
+            (first.key, bytes(&parts)),
+            "{name}: the later fragments"
+        );
         assert_eq!(all.counters.fwd(), all.counters.total(), "{name}: and their direction");
-        assert_eq!(all.counters.fragments, all.counters.cells, "{name}: all of the row is fragments");
+        assert_eq!(
+            all.counters.fragments, all.counters.cells,
+            "{name}: all of the row is fragments"
+        );
         run(&frame.bytes());
         let more = only_row(&program);
-        assert_eq!(more.counters.total().packets, parts.len() as u64 + 1, "{name}: a whole packet is in the same row");
+        assert_eq!(
+            more.counters.total().packets,
+            parts.len() as u64 + 1,
+            "{name}: a whole packet is in the same row"
+        );
         assert_eq!(more.counters.fragments, all.counters.fragments, "{name}: and is no fragment");
-        assert_eq!(program.books().expect("books").fragments, [bytes(&parts), Count::default()], "{name}: as the books say");
+        assert_eq!(
+            program.books().expect("books").fragments,
+            [bytes(&parts), Count::default()],
+            "{name}: as the books say"
+        );
 
         // another datagram, another protocol, another sender: not this row
         for stranger in [frame.fragments(0, 200, id + 1), frame.reversed().fragments(0, 200, id)] {
@@ -536,7 +660,11 @@ fn later_fragments_go_to_the_row_of_the_first() {
             let p = stranger[1].bytes();
             run(&p);
             assert_eq!(only_row(&program).counters.total(), bytes(&parts[..1]), "{name}");
-            assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], Count { packets: 1, bytes: p.len() as u64 }, "{name}");
+            assert_eq!(
+                program.books().expect("books").stop(Stop::Fragment)[0],
+                Count { packets: 1, bytes: p.len() as u64 },
+                "{name}"
+            );
         }
     }
 }
@@ -553,7 +681,8 @@ fn a_first_fragment_that_holds_all_of_the_inside_is_a_fragment() {
         bytes[length..length + 2].copy_from_slice(&40u16.to_be_bytes());
         bytes
     };
-    let mut parts: Vec<Vec<u8>> = frame.fragments(0, 200, 0x4321).iter().map(|f| f.bytes()).collect();
+    let mut parts: Vec<Vec<u8>> =
+        frame.fragments(0, 200, 0x4321).iter().map(|f| f.bytes()).collect();
     parts[0] = short(std::mem::take(&mut parts[0]));
     let run = |p: &[u8]| program.run(Hook::Rx, &Packet::ethernet(p)).expect("run");
     run(&short(frame.bytes()));
@@ -575,12 +704,17 @@ fn what_runs_past_a_declared_end_is_malformed() {
         program.clear().expect("clear");
         // A jumbo length outside declares nothing; the tunnel's own IPv4 header does.
         let gre = Gre { sequence: sequence.then_some(1), ..Gre::default() };
-        let mut bytes = pkt().eth().ip(O6).ip("10.9.0.1 > 10.9.0.2").gre(gre).ip(I4).udp(5, 6).data(60).bytes();
+        let mut bytes =
+            pkt().eth().ip(O6).ip("10.9.0.1 > 10.9.0.2").gre(gre).ip(I4).udp(5, 6).data(60).bytes();
         bytes[14 + 4..14 + 6].copy_from_slice(&[0, 0]);
         let (header, stump) = (14 + 40, if sequence { 8 } else { 4 } + 10);
         bytes[header + 2..header + 4].copy_from_slice(&(20 + stump as u16).to_be_bytes());
         program.run(Hook::Rx, &Packet::ethernet(&bytes)).expect("run");
-        assert_eq!(only_row(&program).key.inner, Inner::Proto(InnerProto(InnerProto::REASON | 2)), "sequence {sequence}");
+        assert_eq!(
+            only_row(&program).key.inner,
+            Inner::Proto(InnerProto(InnerProto::REASON | 2)),
+            "sequence {sequence}"
+        );
     }
 }
 
@@ -591,7 +725,16 @@ fn a_reused_identification_is_a_new_datagram() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
     for o in [O4, O6] {
         program.clear().expect("clear");
-        let tunnelled = pkt().eth().ip(o).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600).fragments(0, 200, 99);
+        let tunnelled = pkt()
+            .eth()
+            .ip(o)
+            .udp(54321, 4789)
+            .vxlan(7)
+            .eth()
+            .ip(I4)
+            .udp(5, 6)
+            .data(600)
+            .fragments(0, 200, 99);
         let plain = pkt().eth().ip(o).udp(5, 6).data(600).fragments(0, 200, 99);
         for frame in [&tunnelled[0], &plain[0], &plain[1]] {
             program.run(Hook::Rx, &Packet::ethernet(&frame.bytes())).expect("run");
@@ -654,7 +797,11 @@ fn ports_are_settable() {
         let c = Count { packets: 1, bytes: bytes.len() as u64 };
         let answer = Answer { outer: ends(O4), tunnels, inside: I4.into() };
         let got = run(&program, Hook::Rx, &Packet::ethernet(&bytes), c);
-        assert!(got.as_ref().is_ok_and(|g| right(&Want::Row(answer), g)), "port {port}: {}", tell_got(&got));
+        assert!(
+            got.as_ref().is_ok_and(|g| right(&Want::Row(answer), g)),
+            "port {port}: {}",
+            tell_got(&got)
+        );
         if port != 4789 {
             let got = run(&default, Hook::Rx, &Packet::ethernet(&bytes), c);
             assert_eq!(got, Ok(Got::Stop(Stop::Plain)), "port {port} unasked");
@@ -681,13 +828,21 @@ fn untunnelled_traffic_has_rows_when_asked() {
             let c = Count { packets: 1, bytes: bytes.len() as u64 };
             let got = run(&program, hook, &Packet::ethernet(&bytes), c);
             let Ok(Got::Row(key, 0)) = &got else { panic!("{o}: {}", tell_got(&got)) };
-            assert_eq!((key.outermost, key.depth, key.innermost), (tunnel(Kind::None, None), 0, None));
+            assert_eq!(
+                (key.outermost, key.depth, key.innermost),
+                (tunnel(Kind::None, None), 0, None)
+            );
             assert_eq!(key.outer.map(|p| (p.first, p.second)), Some(ends(o)));
             assert_eq!(key.inner.pair(), None, "nothing is inside");
         }
     }
     let arp = pkt().eth().arp().bytes();
-    let got = run(&program, Hook::Rx, &Packet::ethernet(&arp), Count { packets: 1, bytes: arp.len() as u64 });
+    let got = run(
+        &program,
+        Hook::Rx,
+        &Packet::ethernet(&arp),
+        Count { packets: 1, bytes: arp.len() as u64 },
+    );
     assert_eq!(got, Ok(Got::Stop(Stop::NonIp)));
 }
 
@@ -712,7 +867,15 @@ fn a_full_table_loses_nothing() {
     for n in 0..20_000 {
         let peer = random.below(sent.len());
         let inner = format!("10.{}.{}.{} > 192.168.0.1", n >> 16, n >> 8 & 255, n & 255);
-        let frame = pkt().eth().ip(&outer(peer)).udp(54321, 4789).vxlan(7).eth().ip(&inner).udp(5, 6).data(random.below(40));
+        let frame = pkt()
+            .eth()
+            .ip(&outer(peer))
+            .udp(54321, 4789)
+            .vxlan(7)
+            .eth()
+            .ip(&inner)
+            .udp(5, 6)
+            .data(random.below(40));
         let bytes = frame.bytes();
         program.run(Hook::Tx, &Packet::ethernet(&bytes)).expect("run");
         sent[peer] += Count { packets: 1, bytes: bytes.len() as u64 };
@@ -721,11 +884,15 @@ fn a_full_table_loses_nothing() {
     assert_eq!(books.counted[1], sent.iter().copied().sum());
     for (peer, sent) in sent.iter().enumerate() {
         let (a, b) = ends(&outer(peer));
-        let mine = flows.iter().filter(|f| f.key.outer.is_some_and(|p| (p.first, p.second) == (a, b)));
+        let mine =
+            flows.iter().filter(|f| f.key.outer.is_some_and(|p| (p.first, p.second) == (a, b)));
         assert_eq!(mine.clone().map(|f| f.counters.tx()).sum::<Count>(), *sent, "{}", outer(peer));
         let others: Vec<&Flow> = mine.filter(|f| f.key.other).collect();
         assert_eq!(others.len(), 1, "{}: one other row, {others:#?}", outer(peer));
-        assert_eq!((others[0].key.outermost, others[0].key.inner.pair()), (tunnel(Kind::Vxlan, 7), None));
+        assert_eq!(
+            (others[0].key.outermost, others[0].key.inner.pair()),
+            (tunnel(Kind::Vxlan, 7), None)
+        );
     }
     // a table has twice the slots that it is made for
     assert!(flows.len() <= 512 + sent.len(), "{} rows in a table for 256", flows.len());
@@ -736,7 +903,8 @@ fn a_full_table_loses_nothing() {
 #[test]
 #[ignore = "needs tshark: cargo test --test parser -- --ignored"]
 fn the_builder_agrees_with_tshark() {
-    let table: Vec<Case> = cases().into_iter().filter(|c| c.begin == Begin::Ethernet && c.sound).collect();
+    let table: Vec<Case> =
+        cases().into_iter().filter(|c| c.begin == Begin::Ethernet && c.sound).collect();
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
         file.extend(word.to_ne_bytes());
@@ -751,8 +919,14 @@ fn the_builder_agrees_with_tshark() {
     if let Some(path) = std::env::var_os("TMON_TABLE_PCAP") {
         std::fs::write(path, &file).expect("write TMON_TABLE_PCAP");
     }
-    let fields =
-        ["frame.protocols", "_ws.malformed", "ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "_ws.expert.message"];
+    let fields = [
+        "frame.protocols",
+        "_ws.malformed",
+        "ip.checksum.status",
+        "udp.checksum.status",
+        "tcp.checksum.status",
+        "_ws.expert.message",
+    ];
     let decode = [
         "udp.port==4789,vxlan",
         "udp.port==8472,vxlan",
@@ -762,10 +936,26 @@ fn the_builder_agrees_with_tshark() {
         "udp.port==6080,ip",
     ];
     let mut command = Command::new("tshark");
-    command.args(["-r", "-", "-T", "fields", "-E", "separator=/t", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
+    command.args([
+        "-r",
+        "-",
+        "-T",
+        "fields",
+        "-E",
+        "separator=/t",
+        "-o",
+        "ip.check_checksum:TRUE",
+        "-o",
+        "udp.check_checksum:TRUE",
+    ]);
     command.args(["-o", "tcp.check_checksum:TRUE"]);
     command.args(fields.iter().flat_map(|f| ["-e", f])).args(decode.iter().flat_map(|d| ["-d", d]));
-    let mut tshark = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("tshark is installed");
+    let mut tshark = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tshark is installed");
     let mut input = tshark.stdin.take().expect("piped");
     let feeder = std::thread::spawn(move || input.write_all(&file));
     let output = tshark.wait_with_output().expect("tshark");
@@ -788,9 +978,15 @@ fn the_builder_agrees_with_tshark() {
         };
         // told that GUE's bare IP is `ip`, tshark lists that before `ipv6` too
         let same = layers(names) || layers(&names.replace("udp:ip:ipv6", "udp:ipv6"));
-        let bad = all && rest.first().is_some_and(|m| !m.is_empty()) || rest.iter().skip(1).take(3).any(|s| s.split(',').any(|s| s == "0"));
+        let bad = all && rest.first().is_some_and(|m| !m.is_empty())
+            || rest.iter().skip(1).take(3).any(|s| s.split(',').any(|s| s == "0"));
         if !same || bad {
-            report.fail(&case.name, &case.frame.bytes(), &asked.join(":"), &format!("{names}\n           {}", rest.join(" | ")));
+            report.fail(
+                &case.name,
+                &case.frame.bytes(),
+                &asked.join(":"),
+                &format!("{names}\n           {}", rest.join(" | ")),
+            );
         }
     }
     report.end("tshark");
@@ -801,7 +997,12 @@ fn the_builder_agrees_with_tshark() {
 fn the_table_has_every_kind() {
     let table = cases();
     for (_, kind, name) in tmon::flow::KINDS.iter().filter(|k| k.1 != Kind::None) {
-        let rows = table.iter().filter(|c| matches!(&c.want, Want::Row(a) if a.tunnels.iter().any(|t| t.kind == *kind))).count();
+        let rows = table
+            .iter()
+            .filter(
+                |c| matches!(&c.want, Want::Row(a) if a.tunnels.iter().any(|t| t.kind == *kind)),
+            )
+            .count();
         assert!(rows >= 2, "{name}: {rows} rows");
     }
     for s in Stop::ALL.into_iter().filter(|s| !matches!(s, Stop::Truncated | Stop::Fragment)) {
@@ -809,7 +1010,9 @@ fn the_table_has_every_kind() {
     }
     let deep = Inner::Proto(InnerProto(InnerProto::REASON | 3));
     assert!(
-        table.iter().any(|c| matches!(&c.want, Want::Row(a) if a.tunnels.len() == 4 && a.row().0.inner == deep)),
+        table.iter().any(
+            |c| matches!(&c.want, Want::Row(a) if a.tunnels.len() == 4 && a.row().0.inner == deep)
+        ),
         "no row of five tunnels"
     );
     println!("{} rows, {} encapsulations", table.len(), table::CARRIERS.len());

@@ -52,7 +52,13 @@ fn hook(want: Want) -> &'static str {
 /// What `tmon status --json` says of an interface of a namespace; null when nothing.
 fn status(netns: &str) -> Value {
     let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
-    all["attached"].as_array().unwrap().iter().find(|a| a["netns"] == netns).cloned().unwrap_or(Value::Null)
+    all["attached"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|a| a["netns"] == netns)
+        .cloned()
+        .unwrap_or(Value::Null)
 }
 
 /// The folder of a ground's first interface.
@@ -66,7 +72,8 @@ fn folder(g: &Ground) -> PathBuf {
 fn own_bpffs() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     // And nothing else: names of network namespaces are for all tests.
-    mount(None::<&str>, "/sys", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(None::<&str>, "/sys", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .unwrap();
     mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
 }
 
@@ -97,14 +104,21 @@ fn the_kernel_counts_with_no_process() {
 
         // One that runs already is not disturbed, nor does it disturb.
         let mut early = Live::open(&["eth0".to_owned()], Some(netns), &small(), want).unwrap();
-        let said = done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        let said =
+            done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
         assert!(said.contains(hook(want)) && said.contains("with no process"), "{said}");
         assert!(done(&["attach", "eth0", "--netns", netns]).contains("already"), "twice is fine");
 
         let weight = send(&a, &b, 10);
         let s = status(netns);
-        assert_eq!((s["state"].as_str(), s["hook"].as_str(), &s["seen_pkts"]), (Some("counting"), Some(hook(want)), &Value::from(10)));
-        assert_eq!((s["layout"].as_u64(), s["tool"].as_str().unwrap().starts_with("tmon ")), (Some(u64::from(LAYOUT)), true));
+        assert_eq!(
+            (s["state"].as_str(), s["hook"].as_str(), &s["seen_pkts"]),
+            (Some("counting"), Some(hook(want)), &Value::from(10))
+        );
+        assert_eq!(
+            (s["layout"].as_u64(), s["tool"].as_str().unwrap().starts_with("tmon ")),
+            (Some(u64::from(LAYOUT)), true)
+        );
         assert_eq!(vxlan(&mut early), Count { packets: 10, bytes: 10 * weight });
         drop(early);
         send(&a, &b, 5);
@@ -122,21 +136,35 @@ fn the_kernel_counts_with_no_process() {
         drop(two);
         send(&a, &b, 1);
 
-        let dump: Value = serde_json::from_str(&done(&["dump", "eth0", "--netns", netns, "--json"])).unwrap();
+        let dump: Value =
+            serde_json::from_str(&done(&["dump", "eth0", "--netns", netns, "--json"])).unwrap();
         let interface = &dump["interfaces"][0];
-        assert_eq!((&interface["counted"]["tx_pkts"], interface["hook"].as_str()), (&Value::from(20), Some(hook(want))));
+        assert_eq!(
+            (&interface["counted"]["tx_pkts"], interface["hook"].as_str()),
+            (&Value::from(20), Some(hook(want)))
+        );
         assert!(interface["attached"].is_string());
         assert_eq!(dump["flows"][0]["tx_bytes"], Value::from(20 * weight));
         // What happens from now on, when asked for.
-        let now: Value = serde_json::from_str(&done(&["dump", "eth0", "--netns", netns, "--json", "--for", "10ms"])).unwrap();
-        assert_eq!((&now["flows"].as_array().unwrap().len(), &now["interfaces"][0]["seen"]["tx_pkts"]), (&0, &Value::from(0)));
+        let now: Value = serde_json::from_str(&done(&[
+            "dump", "eth0", "--netns", netns, "--json", "--for", "10ms",
+        ]))
+        .unwrap();
+        assert_eq!(
+            (&now["flows"].as_array().unwrap().len(), &now["interfaces"][0]["seen"]["tx_pkts"]),
+            (&0, &Value::from(0))
+        );
 
         // Nothing is left, also where one is still looking; which then counts on by itself.
         let mut reader = open(&g);
         assert!(done(&["detach", "eth0", "--netns", netns]).contains("eth0 is detached"));
         assert_eq!(status(netns), Value::Null);
         assert!(!folder(&g).exists());
-        assert!(told(&mut reader, "is watched again").iter().any(|n| n.contains("took tmon's programs off")));
+        assert!(
+            told(&mut reader, "is watched again")
+                .iter()
+                .any(|n| n.contains("took tmon's programs off"))
+        );
         send(&a, &b, 2);
         assert_eq!(vxlan(&mut reader).packets, 23);
         drop(reader);
@@ -152,9 +180,14 @@ fn readers_let_rows_age_for_each_other() {
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     let [a, b] = g.sockets(7000);
     let weight = send(&a, &b, 10);
-    let age = |age| Live::open(&["eth0".to_owned()], Some(netns), &Config { age, ..small() }, Want::Best).unwrap();
+    let age = |age| {
+        Live::open(&["eth0".to_owned()], Some(netns), &Config { age, ..small() }, Want::Best)
+            .unwrap()
+    };
     let (mut keeps, mut ages) = (age(Duration::ZERO), age(Duration::from_millis(100)));
-    let named = |s: &Snapshot| s.rows.iter().any(|f| f.key.outermost.kind == Kind::Vxlan && !f.key.is_aged());
+    let named = |s: &Snapshot| {
+        s.rows.iter().any(|f| f.key.outermost.kind == Kind::Vxlan && !f.key.is_aged())
+    };
     let before = keeps.read().unwrap();
     assert!(named(&before));
     until("the idle row to go", || !named(&ages.read().unwrap()));
@@ -213,11 +246,26 @@ fn a_reader_tells_the_tables_of_new_devices() {
     fs::set_permissions(folder(&g).join("ports"), fs::Permissions::from_mode(0o400)).unwrap();
     let out = Command::new("setpriv")
         .args(["--bounding-set=-all,+bpf,+perfmon,+net_admin,+sys_admin", "--inh-caps=-all"])
-        .args([env!("CARGO_BIN_EXE_tmon"), "dump", "eth0", "--netns", netns, "--rows", "1024", "--for", "10ms"])
+        .args([
+            env!("CARGO_BIN_EXE_tmon"),
+            "dump",
+            "eth0",
+            "--netns",
+            netns,
+            "--rows",
+            "1024",
+            "--for",
+            "10ms",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && said.contains("ports") && said.contains("watching eth0 from now on"), "{said}");
+    assert!(
+        out.status.success()
+            && said.contains("ports")
+            && said.contains("watching eth0 from now on"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -233,7 +281,8 @@ fn a_killed_reader_changes_nothing() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(top.stdout.take().unwrap()));
+        let mut lines =
+            std::io::BufRead::lines(std::io::BufReader::new(top.stdout.take().unwrap()));
         lines.next().unwrap().unwrap();
         send(&a, &b, 3);
         top.kill().unwrap();
@@ -256,13 +305,23 @@ fn another_layout_is_said_and_never_read() {
     fs::rename(&here, &there).unwrap();
 
     let s = status(netns);
-    assert_eq!((s["state"].as_str(), s["layout"].as_u64(), &s["seen_pkts"]), (Some("other-layout"), Some(0), &Value::Null));
+    assert_eq!(
+        (s["state"].as_str(), s["layout"].as_u64(), &s["seen_pkts"]),
+        (Some("other-layout"), Some(0), &Value::Null)
+    );
     let e = fails(&["attach", "eth0", "--netns", netns]);
-    assert!(e.contains("another version") && e.contains(&format!("`tmon detach eth0 --netns {netns}`")), "{e}");
+    assert!(
+        e.contains("another version") && e.contains(&format!("`tmon detach eth0 --netns {netns}`")),
+        "{e}"
+    );
     // Watching goes on, by programs of its own, and says why.
     let mut live = open(&g);
     assert!(!live.is_attached());
-    assert!(live.notices().iter().any(|n| n.contains("another version") && n.contains("tmon detach eth0")));
+    assert!(
+        live.notices()
+            .iter()
+            .any(|n| n.contains("another version") && n.contains("tmon detach eth0"))
+    );
     let [a, b] = g.sockets(7000);
     send(&a, &b, 2);
     assert_eq!(vxlan(&mut live).packets, 2);
@@ -297,13 +356,20 @@ fn an_interface_that_goes_takes_nothing_along() {
         let index = g.a.link("eth0").index;
         g.a.ip("link del eth0");
         let s = status(netns);
-        assert_eq!((s["state"].as_str(), &s["seen_pkts"]), (Some("off"), &Value::from(3)), "what was counted can be read");
+        assert_eq!(
+            (s["state"].as_str(), &s["seen_pkts"]),
+            (Some("off"), &Value::from(3)),
+            "what was counted can be read"
+        );
         // Another interface of the same index is not mistaken for it.
         g.a.ip(&format!("link add eth0 index {index} type bridge"));
         assert_eq!(status(netns)["state"], "off");
         assert!(!open(&g).is_attached());
         done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
-        assert_eq!((status(netns)["state"].as_str(), &status(netns)["seen_pkts"]), (Some("counting"), &Value::from(0)));
+        assert_eq!(
+            (status(netns)["state"].as_str(), &status(netns)["seen_pkts"]),
+            (Some("counting"), &Value::from(0))
+        );
         done(&["detach", "eth0", "--netns", netns]);
         assert!(!place.exists());
         assert_eq!(status(netns), Value::Null);
@@ -315,7 +381,9 @@ fn an_interface_that_goes_takes_nothing_along() {
 fn a_namespace_that_goes_leaves_what_was_counted() {
     let g = ground();
     let netns = g.a.name().to_owned();
-    let on = |args: &[&str]| [args, &["--netns", &netns]].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let on = |args: &[&str]| {
+        [args, &["--netns", &netns]].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+    };
     let done = |args: &[&str]| done(&on(args).iter().map(String::as_str).collect::<Vec<_>>());
     let state = || tmon(&["status"]).stdout;
     done(&["attach", "eth0", "--rows", "1024"]);
@@ -323,15 +391,24 @@ fn a_namespace_that_goes_leaves_what_was_counted() {
     drop(a);
     until("the pair to be gone", || b.netlink().link("eth0").unwrap().is_none());
     let text = String::from_utf8(state()).unwrap();
-    assert!(text.contains(&format!("`tmon detach eth0 --netns {netns}` clears what is left")), "{text}");
+    assert!(
+        text.contains(&format!("`tmon detach eth0 --netns {netns}` clears what is left")),
+        "{text}"
+    );
     let again = Netns::create(&netns).unwrap();
     let text = String::from_utf8(state()).unwrap();
-    assert!(text.contains(&format!("`tmon detach eth0 --netns {netns}` clears what is left")), "{text}");
+    assert!(
+        text.contains(&format!("`tmon detach eth0 --netns {netns}` clears what is left")),
+        "{text}"
+    );
     assert!(done(&["detach", "eth0"]).contains("eth0 is detached"));
     assert!(String::from_utf8(state()).unwrap().contains("nothing is attached"));
     tmon::netns::delete(again.name()).unwrap();
     let gone = on(&["attach", "eth0"]);
-    assert!(fails(&gone.iter().map(String::as_str).collect::<Vec<_>>()).contains("there is no network namespace"));
+    assert!(
+        fails(&gone.iter().map(String::as_str).collect::<Vec<_>>())
+            .contains("there is no network namespace")
+    );
 }
 
 /// Who may watch but not enter network namespaces is told what is known, and nothing false.
@@ -345,12 +422,17 @@ fn what_may_not_be_seen_is_not_guessed() {
             .args([env!("CARGO_BIN_EXE_tmon"), "status", "--json"])
             .output()
             .unwrap();
-        let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
+        let report: Value =
+            serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
         let one = &report["attached"][0];
         // A link says it itself; filters are in the namespace.
         let linked = hook(want) == "tcx";
         assert_eq!(one["state"].as_str(), linked.then_some("counting"), "{one}");
-        assert_eq!(one["trouble"].as_str().is_some_and(|t| t.contains("may not be entered")), !linked, "{one}");
+        assert_eq!(
+            one["trouble"].as_str().is_some_and(|t| t.contains("may not be entered")),
+            !linked,
+            "{one}"
+        );
         assert_eq!(one["advice"], Value::Null);
         done(&["detach", "eth0", "--netns", g.a.name()]);
     }
@@ -362,9 +444,14 @@ fn odd_names_and_a_renamed_interface() {
     let netns = g.a.name();
     g.a.ip("link add ä.2e-b~ type bridge\nlink set ä.2e-b~ up");
     done(&["attach", "ä.2e-b~", "--netns", netns, "--rows", "1024"]);
-    assert_eq!((status(netns)["interface"].as_str(), status(netns)["state"].as_str()), (Some("ä.2e-b~"), Some("counting")));
+    assert_eq!(
+        (status(netns)["interface"].as_str(), status(netns)["state"].as_str()),
+        (Some("ä.2e-b~"), Some("counting"))
+    );
     g.a.ip("link set ä.2e-b~ down\nlink set ä.2e-b~ name new\nlink set new up");
-    assert!(Live::open(&["new".to_owned()], Some(netns), &small(), Want::Best).unwrap().is_attached());
+    assert!(
+        Live::open(&["new".to_owned()], Some(netns), &small(), Want::Best).unwrap().is_attached()
+    );
     assert!(fails(&["detach", "eth0", "--netns", netns]).contains("eth0 is not attached"));
     done(&["detach", "new", "--netns", netns]);
     assert_eq!(status(netns), Value::Null);
@@ -377,14 +464,20 @@ fn all_is_all() {
     let before = [g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")];
     let out = tmon(&["attach", "eth0", "t[0-9]", "--netns", g.a.name(), "--rows", "1024"]);
     assert!(out.status.success(), "{out:?}");
-    assert!(String::from_utf8_lossy(&out.stderr).contains("t0 shows packets that eth0 shows, too"), "{out:?}");
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("t0 shows packets that eth0 shows, too"),
+        "{out:?}"
+    );
     // With no interface named: the underlay of its tunnel, and the tunnel's port.
     done(&["attach", "--netns", g.b.name(), "--rows", "1024"]);
     let text = done(&["status"]);
     assert_eq!(text.lines().filter(|l| l.contains("counting")).count(), 3, "{text}");
     assert_eq!(done(&["detach", "--all"]).lines().count(), 3);
     assert_eq!([g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")], before);
-    assert_eq!(fs::read_dir(BPFFS).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tmon").count(), 0);
+    assert_eq!(
+        fs::read_dir(BPFFS).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tmon").count(),
+        0
+    );
     assert!(done(&["status"]).contains("nothing is attached"));
 }
 
@@ -392,9 +485,14 @@ fn all_is_all() {
 fn attaches_at_once_are_one() {
     let g = ground();
     let args = ["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"];
-    let start = || Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    let start = || {
+        Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdout(Stdio::piped()).spawn().unwrap()
+    };
     let all: Vec<_> = (0..4).map(|_| start()).collect();
-    let said: Vec<String> = all.into_iter().map(|c| String::from_utf8(c.wait_with_output().unwrap().stdout).unwrap()).collect();
+    let said: Vec<String> = all
+        .into_iter()
+        .map(|c| String::from_utf8(c.wait_with_output().unwrap().stdout).unwrap())
+        .collect();
     assert_eq!(said.iter().filter(|s| s.contains("already")).count(), 3, "{said:?}");
     assert_eq!(said.iter().filter(|s| s.contains("is attached")).count(), 1, "{said:?}");
 }
@@ -420,12 +518,16 @@ fn cost_is_known_or_said_how() {
     done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
     let [a, b] = g.sockets(7000);
     send(&a, &b, 3);
-    let on = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|s| s.trim() == "1");
+    let on =
+        fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|s| s.trim() == "1");
     assert_eq!(status(g.a.name())["cost_ns"].as_f64().is_some_and(|ns| ns > 0.0), on);
     let pins = Pins::at(Path::new(BPFFS));
     let place = Place::open(Some(g.a.name())).unwrap();
     let (_, _, about) = pins.join(&place, g.a.link("eth0").index, Duration::ZERO).unwrap().unwrap();
     assert_eq!((about.rows, about.plain, about.skb), (1024, false, false));
     assert_eq!(about.differs(&small()), None);
-    assert_eq!(about.differs(&Config { plain: true, ..small() }).as_deref(), Some("without --plain"));
+    assert_eq!(
+        about.differs(&Config { plain: true, ..small() }).as_deref(),
+        Some("without --plain")
+    );
 }

@@ -28,12 +28,18 @@ mod frames;
 use frames::pkt;
 
 fn load(config: Config) -> Program {
-    Program::load(&config).unwrap_or_else(|e| panic!("cannot load the BPF object; this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"))
+    Program::load(&config).unwrap_or_else(|e| {
+        panic!(
+            "cannot load the BPF object; this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"
+        )
+    })
 }
 
 /// How many packets the long tests send from each CPU.
 fn packets(default: u64) -> u64 {
-    std::env::var("TMON_PACKETS").ok().map_or(default, |n| n.parse().expect("TMON_PACKETS is a number"))
+    std::env::var("TMON_PACKETS")
+        .ok()
+        .map_or(default, |n| n.parse().expect("TMON_PACKETS is a number"))
 }
 
 /// A frame whose innermost addresses can be changed at little cost: nothing verifies checksums.
@@ -46,13 +52,31 @@ struct Template {
 impl Template {
     /// VXLAN, IPv4 in IPv4, in this network.
     fn vxlan(hosts: &str, vni: u32) -> Template {
-        let bytes = pkt().eth().ip(hosts).udp(54321, 4789).vxlan(vni).eth().ip("10.0.0.1 > 10.0.0.2").udp(5, 6).data(20).bytes();
+        let bytes = pkt()
+            .eth()
+            .ip(hosts)
+            .udp(54321, 4789)
+            .vxlan(vni)
+            .eth()
+            .ip("10.0.0.1 > 10.0.0.2")
+            .udp(5, 6)
+            .data(20)
+            .bytes();
         Template { bytes, inner: 14 + 20 + 8 + 8 + 14 + 12 }
     }
 
     /// The same, carrying IPv6: a row of the table for everything else.
     fn vxlan6(hosts: &str, vni: u32) -> Template {
-        let bytes = pkt().eth().ip(hosts).udp(54321, 4789).vxlan(vni).eth().ip("fd00::1 > fd00::2").udp(5, 6).data(20).bytes();
+        let bytes = pkt()
+            .eth()
+            .ip(hosts)
+            .udp(54321, 4789)
+            .vxlan(vni)
+            .eth()
+            .ip("fd00::1 > fd00::2")
+            .udp(5, 6)
+            .data(20)
+            .bytes();
         Template { bytes, inner: 14 + 20 + 8 + 8 + 14 + 8 + 12 }
     }
 
@@ -76,7 +100,8 @@ fn pin(cpu: usize) {
 /// The CPUs that the threads of a test are spread over.
 fn cpus() -> Vec<usize> {
     let set = nix::sched::sched_getaffinity(Pid::from_raw(0)).expect("ask for the CPUs");
-    let mut own: Vec<usize> = (0..CpuSet::count()).filter(|n| set.is_set(*n).unwrap_or(false)).take(2).collect();
+    let mut own: Vec<usize> =
+        (0..CpuSet::count()).filter(|n| set.is_set(*n).unwrap_or(false)).take(2).collect();
     own.resize(2, own[0]); // with one CPU, the two threads take turns
     own
 }
@@ -96,7 +121,13 @@ impl Dice {
 fn read(program: &Program, at: u64) -> Snapshot {
     let mut rows = Rows::default();
     program.rows(0, &mut rows).expect("read the tables");
-    Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH, at: Duration::from_secs(at), interfaces: vec![], rows }
+    Snapshot {
+        since: SystemTime::UNIX_EPOCH,
+        taken: SystemTime::UNIX_EPOCH,
+        at: Duration::from_secs(at),
+        interfaces: vec![],
+        rows,
+    }
 }
 
 fn counted(books: &Books) -> Count {
@@ -111,7 +142,8 @@ fn total<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> Count {
 fn by_tunnel(flows: &[Flow]) -> BTreeMap<(Option<Pair>, Tunnel), Count> {
     let mut sums = BTreeMap::new();
     for f in flows {
-        *sums.entry((f.key.outer, f.key.outermost)).or_insert(Count::default()) += f.counters.total();
+        *sums.entry((f.key.outer, f.key.outermost)).or_insert(Count::default()) +=
+            f.counters.total();
     }
     sums
 }
@@ -143,17 +175,23 @@ fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
                 scope.spawn(move || {
                     pin(cpu);
                     let mut dice = Dice(0x9e37_79b9 + n as u64);
-                    let mut frames: Vec<_> =
-                        hosts.iter().flat_map(|h| [Template::vxlan(h, 7), Template::vxlan6(h, 8)]).map(|t| (t, 0u64)).collect();
+                    let mut frames: Vec<_> = hosts
+                        .iter()
+                        .flat_map(|h| [Template::vxlan(h, 7), Template::vxlan6(h, 8)])
+                        .map(|t| (t, 0u64))
+                        .collect();
                     let mut sent = 0;
                     while sent < each {
                         let burst = 1 + u64::from(dice.below(4));
                         let hook = [Hook::Rx, Hook::Tx][dice.below(2) as usize];
                         // Most packets are of a few busy rows, the rest of very many.
-                        let address = if dice.below(4) > 0 { dice.below(40) } else { dice.below(1 << 20) };
+                        let address =
+                            if dice.below(4) > 0 { dice.below(40) } else { dice.below(1 << 20) };
                         let which = dice.below(6) as usize;
                         let (template, count) = &mut frames[which];
-                        program.repeat(hook, template.from(address), burst as i32).expect("run a frame");
+                        program
+                            .repeat(hook, template.from(address), burst as i32)
+                            .expect("run a frame");
                         *count += burst;
                         sent += burst;
                     }
@@ -187,19 +225,27 @@ fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
             for (tunnel, then) in &tunnels {
                 let n = now.get(tunnel).copied().unwrap_or_default();
                 let Count { packets, bytes } = *then;
-                assert!(n.packets >= packets && n.bytes >= bytes, "reading {readings}: {tunnel:?} went back from {then:?} to {n:?}");
+                assert!(
+                    n.packets >= packets && n.bytes >= bytes,
+                    "reading {readings}: {tunnel:?} went back from {then:?} to {n:?}"
+                );
             }
             tunnels = now;
             let interval = newer.since(&older);
             let happened = total(&interval.rows.merged());
             intervals += happened;
-            assert_eq!(intervals, total(&flows), "reading {readings}: the intervals do not add up to the totals");
+            assert_eq!(
+                intervals,
+                total(&flows),
+                "reading {readings}: the intervals do not add up to the totals"
+            );
             older = newer;
             if over {
                 break;
             }
         }
-        let sent: Vec<Vec<Count>> = senders.into_iter().map(|s| s.join().expect("a sender")).collect();
+        let sent: Vec<Vec<Count>> =
+            senders.into_iter().map(|s| s.join().expect("a sender")).collect();
         (sent, aged, readings)
     });
 
@@ -212,18 +258,27 @@ fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
         let (first, second) = frames::ends(host);
         for (j, vni) in [7, 8].into_iter().enumerate() {
             let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(vni) };
-            want.insert((Some(Pair { first, second }), tunnel), sent[0][2 * i + j] + sent[1][2 * i + j]);
+            want.insert(
+                (Some(Pair { first, second }), tunnel),
+                sent[0][2 * i + j] + sent[1][2 * i + j],
+            );
         }
     }
     assert_eq!(by_tunnel(&flows), want);
-    assert!(aged > 256 && readings > 3, "this was no test of ageing: {aged} rows in {readings} readings");
+    assert!(
+        aged > 256 && readings > 3,
+        "this was no test of ageing: {aged} rows in {readings} readings"
+    );
 }
 
 /// Both hooks on two CPUs, all in one row.
 #[test]
 fn two_cpus_on_one_row_lose_nothing() {
     let each = packets(2_000_000);
-    for template in [Template::vxlan("172.16.1.1 > 172.16.1.2", 7), Template::vxlan6("172.16.1.1 > 172.16.1.2", 7)] {
+    for template in [
+        Template::vxlan("172.16.1.1 > 172.16.1.2", 7),
+        Template::vxlan6("172.16.1.1 > 172.16.1.2", 7),
+    ] {
         let program = load(Config { rows: 64, ..Config::default() });
         std::thread::scope(|scope| {
             for (cpu, hook) in cpus().into_iter().zip([Hook::Rx, Hook::Tx]) {
@@ -249,8 +304,10 @@ fn two_cpus_on_one_row_lose_nothing() {
 #[test]
 fn a_row_that_cpus_take_turns_in_is_one_row() {
     let both = cpus();
-    for (mut template, rows) in
-        [Template::vxlan, Template::vxlan6].map(|new| new("172.16.1.1 > 172.16.1.2", 7)).into_iter().flat_map(|t| [(t.clone(), 64), (t, 8)])
+    for (mut template, rows) in [Template::vxlan, Template::vxlan6]
+        .map(|new| new("172.16.1.1 > 172.16.1.2", 7))
+        .into_iter()
+        .flat_map(|t| [(t.clone(), 64), (t, 8)])
     {
         let program = load(Config { rows, ..Config::default() });
         let slots = || program.rows(0, &mut Rows::default()).expect("read the tables").used;
@@ -284,7 +341,11 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
         let each = rounds * each;
         let row = |program: &Program| {
             let flows = read(program, 0).rows.merged();
-            let mine: Vec<_> = flows.iter().filter(|f| inner_of(&f.key) == Some(1)).map(|f| f.counters.total()).collect();
+            let mine: Vec<_> = flows
+                .iter()
+                .filter(|f| inner_of(&f.key) == Some(1))
+                .map(|f| f.counters.total())
+                .collect();
             (mine, total(&flows))
         };
         assert_eq!(row(&program).0, [template.count(1 + 2 * each)], "one row, and nothing lost");
@@ -318,7 +379,11 @@ fn a_table_holds_what_it_was_made_for() {
     // Under this one, and one in a hundred like it, a hash of multiplications alone has 92 of these
     // addresses in one group of eight.
     let mut bad = [0; 12];
-    bad[..3].copy_from_slice(&[0xfd7a_ca80_fada_96e0, 0x14a9_8a48_b463_1e5a, 0x2018_8447_fe30_366e]);
+    bad[..3].copy_from_slice(&[
+        0xfd7a_ca80_fada_96e0,
+        0x14a9_8a48_b463_1e5a,
+        0x2018_8447_fe30_366e,
+    ]);
     bad[10..].copy_from_slice(&[0x5725_a176_375d_713e; 2]);
     for (seed, step) in [(Some(bad), 1u32), (None, 1), (None, 256), (None, 0x0001_0001)] {
         let program = load(Config { rows: ROWS, seed, ..Config::default() });
@@ -326,7 +391,9 @@ fn a_table_holds_what_it_was_made_for() {
         let mut sent = 0u32;
         let mut send = |n: u32| {
             for _ in 0..n {
-                program.repeat(Hook::Rx, template.from(sent.wrapping_mul(step)), 1).expect("run a frame");
+                program
+                    .repeat(Hook::Rx, template.from(sent.wrapping_mul(step)), 1)
+                    .expect("run a frame");
                 sent += 1;
             }
             let mut rows = Rows::default();
@@ -335,7 +402,9 @@ fn a_table_holds_what_it_was_made_for() {
         };
         let (fill, other) = send(ROWS);
         assert!(!other && fill.used == u64::from(ROWS), "step {step}: {fill:?}");
-        let (fill, _) = std::iter::repeat_with(|| send(128)).find(|(_, other)| *other).expect("a table is full some day");
+        let (fill, _) = std::iter::repeat_with(|| send(128))
+            .find(|(_, other)| *other)
+            .expect("a table is full some day");
         println!("step {step}: the first `other` at {fill:?}");
         assert!(fill.used * 5 > fill.size * 3, "step {step}: {fill:?}");
     }
@@ -345,9 +414,12 @@ fn a_table_holds_what_it_was_made_for() {
 #[test]
 fn a_flood_hides_no_host_and_no_network() {
     let program = load(Config { rows: 1024, ..Config::default() });
-    let mut busy: Vec<_> = (0..8).map(|i| Template::vxlan("172.16.1.1 > 172.16.1.2", 10 + i)).collect();
+    let mut busy: Vec<_> =
+        (0..8).map(|i| Template::vxlan("172.16.1.1 > 172.16.1.2", 10 + i)).collect();
     let mut flood = Template::vxlan("172.16.1.1 > 172.16.1.9", 66);
-    let run = |t: &mut Template, address| assert_eq!(program.repeat(Hook::Rx, t.from(address), 1).expect("run").0, -1);
+    let run = |t: &mut Template, address| {
+        assert_eq!(program.repeat(Hook::Rx, t.from(address), 1).expect("run").0, -1)
+    };
     for t in &mut busy {
         run(t, 1);
     }
@@ -358,14 +430,19 @@ fn a_flood_hides_no_host_and_no_network() {
     let flows = read(&program, 0).rows.merged();
     let named: Vec<_> = flows.iter().filter(|f| !f.key.other).collect();
     for (i, t) in busy.iter().enumerate() {
-        let row = named.iter().find(|f| f.key.outermost.id == Some(10 + i as u32)).expect("a busy row");
+        let row =
+            named.iter().find(|f| f.key.outermost.id == Some(10 + i as u32)).expect("a busy row");
         assert_eq!(row.counters.total(), t.count(1 + 10_240 / 8), "network {}", 10 + i);
     }
     let of_flood: Vec<_> = flows.iter().filter(|f| f.key.outermost.id == Some(66)).collect();
     assert_eq!(total(of_flood.iter().copied()), flood.count(10_240), "the flood, to the packet");
     let other = of_flood.iter().find(|f| f.key.other).expect("the flood's `other` row");
     assert_eq!(other.key.inner, Inner::Proto(InnerProto(InnerProto::REASON | 9)));
-    assert_eq!(other.counters.total().packets, 10_240 - (of_flood.len() as u64 - 1), "one packet for each row of its own");
+    assert_eq!(
+        other.counters.total().packets,
+        10_240 - (of_flood.len() as u64 - 1),
+        "one packet for each row of its own"
+    );
     assert!(of_flood.len() > 1024, "{} rows of a table made for 1024", of_flood.len());
 }
 
@@ -378,14 +455,19 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
     for vni in 0..5000 {
         let (hook, way) = ([Hook::Rx, Hook::Tx][vni as usize % 2], vni as usize / 2 % 2);
         let hosts = ["172.16.1.1 > 172.16.1.2", "172.16.1.2 > 172.16.1.1"][way];
-        let t = if vni % 3 == 0 { Template::vxlan6(hosts, vni) } else { Template::vxlan(hosts, vni) };
+        let t =
+            if vni % 3 == 0 { Template::vxlan6(hosts, vni) } else { Template::vxlan(hosts, vni) };
         program.repeat(hook, &t.bytes, 1).expect("run");
         sent[hook as usize][way] += t.count(1);
     }
     let flows = read(&program, 0).rows.merged();
-    let (overflow, named): (Vec<&Flow>, Vec<&Flow>) = flows.iter().partition(|f| f.key.outer.is_none());
+    let (overflow, named): (Vec<&Flow>, Vec<&Flow>) =
+        flows.iter().partition(|f| f.key.outer.is_none());
     assert_eq!(overflow.len(), 1, "{overflow:#?}");
-    assert_eq!((overflow[0].key.inner, overflow[0].key.other), (Inner::Proto(InnerProto(InnerProto::REASON | 10)), true));
+    assert_eq!(
+        (overflow[0].key.inner, overflow[0].key.other),
+        (Inner::Proto(InnerProto(InnerProto::REASON | 10)), true)
+    );
     // What is in the others, which hold one packet each, is not in it.
     let mut rest = sent;
     for f in &named {
@@ -395,11 +477,23 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
         }
     }
     assert_eq!(overflow[0].counters.cells, rest);
-    assert!(overflow[0].counters.total().packets > 2500, "this was no flood: {} other rows", named.len());
+    assert!(
+        overflow[0].counters.total().packets > 2500,
+        "this was no flood: {} other rows",
+        named.len()
+    );
     assert_eq!(counted(&program.books().expect("books")), sent.into_iter().flatten().sum());
 
     // Fragments are told apart there, too.
-    let frame = pkt().eth().ip("172.16.1.2 > 172.16.1.1").udp(54321, 4789).vxlan(5001).eth().ip("10.0.0.1 > 10.0.0.2").udp(5, 6).data(400);
+    let frame = pkt()
+        .eth()
+        .ip("172.16.1.2 > 172.16.1.1")
+        .udp(54321, 4789)
+        .vxlan(5001)
+        .eth()
+        .ip("10.0.0.1 > 10.0.0.2")
+        .udp(5, 6)
+        .data(400);
     let mut pieces = Count::default();
     for part in frame.fragments(0, 200, 9) {
         let bytes = part.bytes();
@@ -408,14 +502,20 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
     }
     let flows = read(&program, 0).rows.merged();
     let overflow = flows.iter().find(|f| f.key.outer.is_none()).expect("the overflow row");
-    assert_eq!(overflow.counters.in_fragments().cells, [[Count::default(); 2], [Count::default(), pieces]]);
+    assert_eq!(
+        overflow.counters.in_fragments().cells,
+        [[Count::default(); 2], [Count::default(), pieces]]
+    );
 }
 
 /// What nobody has sent for a while goes, what is busy stays, and no total changes.
 #[test]
 fn idle_rows_go_and_busy_ones_stay() {
     let program = load(Config { rows: 1024, ..Config::default() });
-    let (mut v4, mut v6) = (Template::vxlan("172.16.1.1 > 172.16.1.2", 7), Template::vxlan6("172.16.1.1 > 172.16.1.2", 7));
+    let (mut v4, mut v6) = (
+        Template::vxlan("172.16.1.1 > 172.16.1.2", 7),
+        Template::vxlan6("172.16.1.1 > 172.16.1.2", 7),
+    );
     for i in 0..500 {
         for t in [&mut v4, &mut v6] {
             program.repeat(Hook::Tx, t.from(i), 1).expect("run");
@@ -452,7 +552,8 @@ fn fragments_stay_with_their_tunnel_in_a_flood_and_when_rows_age() {
     for i in 0..600u32 {
         let (host, vni) = (hosts[i as usize % 3], 7 + i % 2);
         let inner = format!("10.0.{}.{} > 10.1.0.1", i / 200, i % 200);
-        let frame = pkt().eth().ip(host).udp(54321, 4789).vxlan(vni).eth().ip(&inner).udp(5, 6).data(400);
+        let frame =
+            pkt().eth().ip(host).udp(54321, 4789).vxlan(vni).eth().ip(&inner).udp(5, 6).data(400);
         // Every third packet is whole.
         let parts = if i % 9 < 3 { vec![frame] } else { frame.fragments(0, 200, i + 1) };
         let (first, second) = frames::ends(host);
@@ -463,15 +564,21 @@ fn fragments_stay_with_their_tunnel_in_a_flood_and_when_rows_age() {
             program.run(Hook::Tx, &Packet::ethernet(&bytes)).expect("run");
             let one = Count { packets: 1, bytes: bytes.len() as u64 };
             *all.entry(tunnel).or_insert(Count::default()) += one;
-            *want.entry(tunnel).or_insert(Count::default()) += if parts.len() > 1 { one } else { Count::default() };
+            *want.entry(tunnel).or_insert(Count::default()) +=
+                if parts.len() > 1 { one } else { Count::default() };
         }
     }
     let in_fragments = |flows: &[Flow]| {
-        let only: Vec<Flow> = flows.iter().map(|f| Flow { counters: f.counters.in_fragments(), ..*f }).collect();
+        let only: Vec<Flow> =
+            flows.iter().map(|f| Flow { counters: f.counters.in_fragments(), ..*f }).collect();
         by_tunnel(&only)
     };
     let flows = read(&program, 0).rows.merged();
-    assert!(flows.iter().any(|f| f.key.other && !f.counters.in_fragments().total().is_zero()), "this was no flood: {}", flows.len());
+    assert!(
+        flows.iter().any(|f| f.key.other && !f.counters.in_fragments().total().is_zero()),
+        "this was no flood: {}",
+        flows.len()
+    );
     assert_eq!((by_tunnel(&flows), in_fragments(&flows)), (all.clone(), want.clone()));
     // A jiffy is at most 10 ms.
     std::thread::sleep(Duration::from_millis(25));
@@ -519,19 +626,24 @@ fn the_aged_rows_are_bounded_too() {
 #[test]
 fn crafted_collisions_do_not_collide() {
     const ROWS: u32 = 1024;
-    let seed: [u64; 12] = std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(i as u64 + 1));
+    let seed: [u64; 12] =
+        std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(i as u64 + 1));
     let groups = 2 * ROWS / 8;
     let nh = |word: u64, seed: u64| {
-        u64::from((word as u32).wrapping_add(seed as u32)).wrapping_mul(u64::from(((word >> 32) as u32).wrapping_add((seed >> 32) as u32)))
+        u64::from((word as u32).wrapping_add(seed as u32))
+            .wrapping_mul(u64::from(((word >> 32) as u32).wrapping_add((seed >> 32) as u32)))
     };
     let vni = 7u64;
     // One tunnel, VXLAN, an id; the outer source is lower, seen at ingress: no direction bit.
     let meta = vni | u64::from(Kind::Vxlan.number()) << 32 | 0x02 << 40;
-    let words = |a: [u8; 4], b: [u8; 4]| u64::from(u32::from_ne_bytes(a)) | u64::from(u32::from_ne_bytes(b)) << 32;
+    let words = |a: [u8; 4], b: [u8; 4]| {
+        u64::from(u32::from_ne_bytes(a)) | u64::from(u32::from_ne_bytes(b)) << 32
+    };
     let outer = words([172, 16, 1, 1], [172, 16, 1, 2]);
     let group = |address: u32| {
         let inner = words(address.to_be_bytes(), [10, 0, 0, 2]);
-        let sum = nh(meta, seed[0]).wrapping_add(nh(outer, seed[1])).wrapping_add(nh(inner, seed[2]));
+        let sum =
+            nh(meta, seed[0]).wrapping_add(nh(outer, seed[1])).wrapping_add(nh(inner, seed[2]));
         let sum = (sum ^ sum >> 32).wrapping_mul(seed[10] | 1);
         let sum = (sum ^ sum >> 29).wrapping_mul(seed[11] | 1);
         let hash = sum ^ sum >> 32;

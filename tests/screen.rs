@@ -24,9 +24,15 @@ use tmon::{
     },
 };
 
-const SIZES: [(u16, u16); 9] = [(0, 0), (1, 1), (2, 5), (9, 3), (40, 12), (80, 24), (120, 40), (200, 60), (300, 90)];
-const STILL: Manner =
-    Manner { animate: false, blocks: tmon::raster::Blocks::Quadrant, aspect: 0.5, pixels: None, interval: Duration::from_secs(1) };
+const SIZES: [(u16, u16); 9] =
+    [(0, 0), (1, 1), (2, 5), (9, 3), (40, 12), (80, 24), (120, 40), (200, 60), (300, 90)];
+const STILL: Manner = Manner {
+    animate: false,
+    blocks: tmon::raster::Blocks::Quadrant,
+    aspect: 0.5,
+    pixels: None,
+    interval: Duration::from_secs(1),
+};
 
 fn v4(n: u32) -> IpAddr {
     Ipv4Addr::from_bits(n).into()
@@ -50,7 +56,10 @@ fn flow(a: u32, b: u32, net: u32, scale: u64, t: u64) -> Flow {
             other: false,
         },
         counters: tmon::flow::Counters {
-            cells: [[Count::default(), c(scale * t * 300)], [c(scale * t * 1000), Count::default()]],
+            cells: [
+                [Count::default(), c(scale * t * 300)],
+                [c(scale * t * 1000), Count::default()],
+            ],
             ..Default::default()
         },
     }
@@ -59,7 +68,12 @@ fn flow(a: u32, b: u32, net: u32, scale: u64, t: u64) -> Flow {
 /// Nine hosts, four networks, something of everything that can be in a row.
 fn many(t: u64) -> Vec<Flow> {
     let mut flows: Vec<Flow> = (1..9).map(|b| flow(0, b, b % 4, 7 * u64::from(b * b), t)).collect();
-    flows.extend([flow(1, 5, 1, 300, t), flow(2, 7, 2, 40, t), flow(3, 4, 3, 900, t), flow(6, 8, 0, 3, t)]);
+    flows.extend([
+        flow(1, 5, 1, 300, t),
+        flow(2, 7, 2, 40, t),
+        flow(3, 4, 3, 900, t),
+        flow(6, 8, 0, 3, t),
+    ]);
     let mut arp = flow(0, 1, 0, 1, t);
     arp.key.inner = Inner::Proto(InnerProto(0x0806));
     let mut nested = flow(2, 3, 1, 50, t);
@@ -79,7 +93,8 @@ fn fragmented(t: u64) -> Vec<Flow> {
     flows[4].key.outer = Some(Pair { first: far(1), second: far(2) });
     for f in &mut flows[2..9] {
         let sent = f.counters.cells[1][0];
-        f.counters.fragments[1][0] = Count { packets: sent.packets * 2 / 3, bytes: sent.bytes * 2 / 3 };
+        f.counters.fragments[1][0] =
+            Count { packets: sent.packets * 2 / 3, bytes: sent.bytes * 2 / 3 };
     }
     flows
 }
@@ -125,11 +140,15 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         span: at,
         fill: Fill { used: rows.len() as u64, size: 64 },
     };
-    Reading { snapshot: Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows }, notices: vec![] }
+    Reading {
+        snapshot: Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows },
+        notices: vec![],
+    }
 }
 
 fn app(data: fn(u64) -> Vec<Flow>) -> App {
-    let mut app = App::new(Start { title: "lab".to_owned(), ..Start::default() }).expect("no filter");
+    let mut app =
+        App::new(Start { title: "lab".to_owned(), ..Start::default() }).expect("no filter");
     for t in 1..=8 {
         feed(&mut app, t, data);
     }
@@ -139,21 +158,28 @@ fn app(data: fn(u64) -> Vec<Flow>) -> App {
 fn feed(app: &mut App, t: u64, data: fn(u64) -> Vec<Flow>) {
     // the fifth interval has the peak
     let extra = if t >= 5 { 3 } else { 0 };
-    update(app, Msg::Reading(Box::new(reading(t, data(t + extra))), Duration::from_secs(t)), Duration::from_secs(t));
+    update(
+        app,
+        Msg::Reading(Box::new(reading(t, data(t + extra))), Duration::from_secs(t)),
+        Duration::from_secs(t),
+    );
 }
 
 fn draw_with(app: &mut App, theme: Theme, (w, h): (u16, u16)) -> (Buffer, Hits) {
     let area = Rect::new(0, 0, w, h);
     update(app, Msg::Resize(w, h), NOW);
     let mut buf = Buffer::empty(area);
-    let hits = compose(app, &mut Look::new(theme), &mut Stage::default(), STILL, NOW, area, &mut buf);
+    let hits =
+        compose(app, &mut Look::new(theme), &mut Stage::default(), STILL, NOW, area, &mut buf);
     (buf, hits)
 }
 
 const NOW: Duration = Duration::from_millis(8300);
 
 fn text(buf: &Buffer) -> String {
-    let line = |y| (0..buf.area.width).map(|x| buf[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    let line = |y| {
+        (0..buf.area.width).map(|x| buf[(x, y)].symbol()).collect::<String>().trim_end().to_owned()
+    };
     (0..buf.area.height).map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -188,7 +214,11 @@ fn press(app: &mut App, keys: &str) -> Option<Effect> {
             "Back" => KeyCode::Backspace,
             word => {
                 for c in word.chars() {
-                    effect = update(app, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)), NOW);
+                    effect = update(
+                        app,
+                        Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)),
+                        NOW,
+                    );
                 }
                 continue;
             }
@@ -223,7 +253,10 @@ fn every_view_at_every_size_with_every_data_and_theme() {
             let mut app = app(data);
             press(&mut app, keys);
             for size in SIZES {
-                let few = [Theme::new(Scheme::Light, Depth::Ansi16), Theme::new(Scheme::Mono, Depth::Mono)];
+                let few = [
+                    Theme::new(Scheme::Light, Depth::Ansi16),
+                    Theme::new(Scheme::Mono, Depth::Mono),
+                ];
                 let few = if size.0 <= 80 { &few[..] } else { &[] };
                 for theme in [Theme::default()].iter().chain(few) {
                     let (buf, _) = draw_with(&mut app, *theme, size);
@@ -298,7 +331,10 @@ fn addresses_of_a_named_network_can_be_told_apart() {
     for keys in ["1", "3"] {
         press(&mut app, keys);
         let shown = screen(&mut app, (120, 40));
-        assert!(shown.contains("rack.100") && shown.contains("rack.101") && !shown.contains("172.16.1"), "{shown}");
+        assert!(
+            shown.contains("rack.100") && shown.contains("rack.101") && !shown.contains("172.16.1"),
+            "{shown}"
+        );
     }
     press(&mut app, "n");
     assert!(screen(&mut app, (120, 40)).contains("172.16.1.100"));
@@ -320,7 +356,8 @@ fn the_mouse_does_what_is_under_it() {
     let (buf, hits) = draw_with(&mut app, Theme::default(), (120, 40));
     let text = text(&buf);
     let find = |word: &str| {
-        let (y, line) = text.lines().enumerate().find(|(_, l)| l.contains(word)).expect("it is on the screen");
+        let (y, line) =
+            text.lines().enumerate().find(|(_, l)| l.contains(word)).expect("it is on the screen");
         (line[..line.find(word).expect("it is there")].chars().count() as u16, y as u16)
     };
     let at = |word| {
@@ -328,9 +365,14 @@ fn the_mouse_does_what_is_under_it() {
         hits.at(x, y)
     };
     assert_eq!(at("table"), Some(Hit::Key(tmon::tui::keys::Action::Table)));
-    assert_eq!(at("vxlan 10003"), Some(Hit::Tunnel(Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) }))));
+    assert_eq!(
+        at("vxlan 10003"),
+        Some(Hit::Tunnel(Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) })))
+    );
     assert_eq!(at("172.16.1.104"), Some(Hit::Pick(Pick::End(End::Addr(host(4))))));
-    for hit in (0..120).flat_map(|x| (0..40).map(move |y| (x, y))).filter_map(|(x, y)| hits.at(x, y)) {
+    for hit in
+        (0..120).flat_map(|x| (0..40).map(move |y| (x, y))).filter_map(|(x, y)| hits.at(x, y))
+    {
         let mut app = app.clone();
         update(&mut app, Msg::Click(hit), NOW);
         update(&mut app, Msg::Click(hit), NOW);
@@ -342,7 +384,13 @@ fn the_mouse_does_what_is_under_it() {
 fn keys_change_the_app() {
     type Check = fn(&App) -> bool;
     let rows: &[(&str, Check)] = &[
-        ("", |a| a.view == View::Chord && a.pick.is_none() && a.at == At::Live && a.rate && a.unit == Unit::Bits),
+        ("", |a| {
+            a.view == View::Chord
+                && a.pick.is_none()
+                && a.at == At::Live
+                && a.rate
+                && a.unit == Unit::Bits
+        }),
         ("Tab", |a| a.view == View::Matrix),
         ("Tab Tab Tab Tab", |a| a.view == View::Chord),
         ("3", |a| a.view == View::Table && a.picture.lines.list.len() == 15),
@@ -363,10 +411,17 @@ fn keys_change_the_app() {
         ("j k k", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
         ("j l", |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x)[0] == y)),
         ("j l h", |a| matches!(a.pick, Some(Pick::End(_)))),
-        ("j h", |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x).last() == Some(&y))),
+        (
+            "j h",
+            |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x).last() == Some(&y)),
+        ),
         ("j Esc", |a| a.pick.is_none()),
-        ("2 j l", |a| a.pick == Some(Pick::Pair(a.picture.matrix.ends[0], a.picture.matrix.ends[0]))),
-        ("2 j l l j", |a| a.pick == Some(Pick::Pair(a.picture.matrix.ends[1], a.picture.matrix.ends[1]))),
+        ("2 j l", |a| {
+            a.pick == Some(Pick::Pair(a.picture.matrix.ends[0], a.picture.matrix.ends[0]))
+        }),
+        ("2 j l l j", |a| {
+            a.pick == Some(Pick::Pair(a.picture.matrix.ends[1], a.picture.matrix.ends[1]))
+        }),
         ("3 j", |a| a.row.is_some() && matches!(a.pick, Some(Pick::Pair(..)))),
         // what is selected in one view is selected in the others
         ("j l 3", |a| {
@@ -379,16 +434,23 @@ fn keys_change_the_app() {
         ("j Enter", |a| {
             a.crumbs.len() == 1
                 && a.pick.is_none()
-                && a.picture.matrix.ends.iter().all(|e| e.to_string().starts_with("192.168") || matches!(e, End::Inside(..) | End::Other))
+                && a.picture.matrix.ends.iter().all(|e| {
+                    e.to_string().starts_with("192.168")
+                        || matches!(e, End::Inside(..) | End::Other)
+                })
         }),
-        ("j Enter Esc", |a| a.crumbs.is_empty() && a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
+        ("j Enter Esc", |a| {
+            a.crumbs.is_empty() && a.pick == Some(Pick::End(a.picture.matrix.ends[0]))
+        }),
         ("j Enter j Enter", |a| a.crumbs.len() == 2 && a.view == View::Table),
         ("j Enter j Enter Esc Esc", |a| a.crumbs.len() == 1 && a.view == View::Chord),
         ("j Enter j Enter j Enter", |a| a.crumbs.len() == 2 && a.notices.len() == 1),
         ("Enter", |a| a.crumbs.len() == 1),
         ("m", |a| a.marks.len() == 1),
         ("m m", |a| a.marks.is_empty()),
-        ("j m j m Enter", |a| a.crumbs.len() == 1 && a.crumbs[0].label.ends_with("+1") && a.marks.is_empty()),
+        ("j m j m Enter", |a| {
+            a.crumbs.len() == 1 && a.crumbs[0].label.ends_with("+1") && a.marks.is_empty()
+        }),
         ("j m j m Enter Esc", |a| a.crumbs.is_empty() && a.marks.len() == 2),
         ("j m c", |a| a.marks.is_empty()),
         // tunnels, by kind and id
@@ -398,12 +460,21 @@ fn keys_change_the_app() {
         ("I", |a| a.tunnel == Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) })),
         ("i", |a| a.picture.tally.total < a.picture.tally.everything),
         // filters
-        ("/ host:172.16.1.101 Enter", |a| a.filter_text == "host:172.16.1.101" && a.picture.matrix.index(End::Addr(host(2))).is_none()),
+        ("/ host:172.16.1.101 Enter", |a| {
+            a.filter_text == "host:172.16.1.101"
+                && a.picture.matrix.index(End::Addr(host(2))).is_none()
+        }),
         ("/ host:172.16.1.101", |a| a.editing.is_some() && a.picture.matrix.len() == 3),
-        ("/ host:172.16.1.101 Esc", |a| a.editing.is_none() && a.filter.is_empty() && a.picture.matrix.len() > 3),
-        ("/ nonsense", |a| a.editing.as_ref().is_some_and(|e| e.error.is_some()) && a.filter.is_empty()),
+        ("/ host:172.16.1.101 Esc", |a| {
+            a.editing.is_none() && a.filter.is_empty() && a.picture.matrix.len() > 3
+        }),
+        ("/ nonsense", |a| {
+            a.editing.as_ref().is_some_and(|e| e.error.is_some()) && a.filter.is_empty()
+        }),
         ("/ nonsense Enter", |a| a.editing.is_some()),
-        ("/ vni:10001 Back Back Back Back Back Back Back Back Back Enter", |a| a.filter.is_empty() && a.editing.is_none()),
+        ("/ vni:10001 Back Back Back Back Back Back Back Back Back Enter", |a| {
+            a.filter.is_empty() && a.editing.is_none()
+        }),
         ("/ q", |a| a.editing.as_ref().is_some_and(|e| e.text == "q")),
         // time
         ("Space", |a| a.at == At::Past(6)),
@@ -427,7 +498,14 @@ fn keys_change_the_app() {
     for (keys, check) in rows {
         let mut app = app(many);
         press(&mut app, keys);
-        assert!(check(&app), "after '{keys}': {:?} {:?} {:?} {:?}", app.view, app.pick, app.at, app.tunnel);
+        assert!(
+            check(&app),
+            "after '{keys}': {:?} {:?} {:?} {:?}",
+            app.view,
+            app.pick,
+            app.at,
+            app.tunnel
+        );
     }
     for (keys, effect) in [
         ("q", Effect::Quit),
@@ -466,7 +544,11 @@ fn a_held_picture_stays_while_readings_come() {
 fn a_failed_reading_keeps_the_picture_and_says_so() {
     let mut app = app(many);
     let before = app.picture.matrix.clone();
-    update(&mut app, Msg::Failed("read the table of eth0: \u{1b}[2J no such device".to_owned(), NOW), NOW);
+    update(
+        &mut app,
+        Msg::Failed("read the table of eth0: \u{1b}[2J no such device".to_owned(), NOW),
+        NOW,
+    );
     assert_eq!(app.picture.matrix, before);
     let text = screen(&mut app, (120, 40));
     assert!(text.contains("cannot read: read the table of eth0"), "{text}");
@@ -481,7 +563,8 @@ fn a_failed_reading_keeps_the_picture_and_says_so() {
 #[test]
 fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
     let mut app = app(many);
-    let plain = |text: &str| text.lines().find(|l| l.starts_with("   plain ")).map(|l| l[..35].to_owned());
+    let plain =
+        |text: &str| text.lines().find(|l| l.starts_with("   plain ")).map(|l| l[..35].to_owned());
     press(&mut app, "4");
     let before = plain(&screen(&mut app, (120, 40)));
     assert!(before.as_ref().is_some_and(|l| l.ends_with("30.0/s  32.0 kb/s")), "{before:?}");
@@ -492,14 +575,23 @@ fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
     update(&mut app, Msg::Reading(Box::new(stale), NOW), NOW);
     for size in [(80, 24), (120, 40)] {
         let text = screen(&mut app, size);
-        assert!(text.lines().nth_back(1).is_some_and(|l| l.starts_with(" eth␛[31m0 not read · ")), "{text}");
+        assert!(
+            text.lines().nth_back(1).is_some_and(|l| l.starts_with(" eth␛[31m0 not read · ")),
+            "{text}"
+        );
         assert!(text.contains("not read    its counters could not be read"), "{text}");
     }
-    assert!(screen(&mut app, (120, 40)).contains("last error  0.0 s ago: the counters of eth␛[31m0 could not be read"));
+    assert!(
+        screen(&mut app, (120, 40))
+            .contains("last error  0.0 s ago: the counters of eth␛[31m0 could not be read")
+    );
     feed(&mut app, 10, many);
     let text = screen(&mut app, (120, 40));
     assert_eq!(plain(&text), before, "the books of two intervals, by the time of two");
-    assert!(!text.contains("not read") && text.contains("could not be read"), "it is over, but was: {text}");
+    assert!(
+        !text.contains("not read") && text.contains("could not be read"),
+        "it is over, but was: {text}"
+    );
 }
 
 #[test]
@@ -512,11 +604,15 @@ fn what_the_source_says_is_shown_for_a_while() {
 
 #[test]
 fn a_capture_is_scrubbed_and_played() {
-    let mut app = App::new(Start { recorded: true, totals: true, ..Start::default() }).expect("no filter");
+    let mut app =
+        App::new(Start { recorded: true, totals: true, ..Start::default() }).expect("no filter");
     app.load((0..6).map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).collect());
     assert_eq!(app.history.len(), 5);
     let all = app.picture.tally.total;
-    assert_eq!(all, reading(5, many(5)).snapshot.rows.iter().map(|f| f.counters.total()).sum::<Count>());
+    assert_eq!(
+        all,
+        reading(5, many(5)).snapshot.rows.iter().map(|f| f.counters.total()).sum::<Count>()
+    );
     press(&mut app, "[ [");
     assert_eq!(app.at, At::Past(2));
     press(&mut app, "t");

@@ -46,7 +46,10 @@ fn child() {
 fn snapshot(t: u64) -> Snapshot {
     let mut rows = Rows::default();
     for n in 1..9u8 {
-        let pair = |a: [u8; 3]| Pair { first: [a[0], a[1], a[2], 1].into(), second: [a[0], a[1], a[2], 1 + n].into() };
+        let pair = |a: [u8; 3]| Pair {
+            first: [a[0], a[1], a[2], 1].into(),
+            second: [a[0], a[1], a[2], 1 + n].into(),
+        };
         let key = Key {
             outer: Some(pair([10, 0, 0])),
             outermost: Tunnel { kind: Kind::Vxlan, id: Some(u32::from(n % 3)) },
@@ -56,11 +59,20 @@ fn snapshot(t: u64) -> Snapshot {
             other: false,
         };
         let c = Count { packets: t, bytes: t * 100 * u64::from(n) };
-        let counters = Counters { cells: [[Count::default(), c], [c, Count::default()]], ..Default::default() };
+        let counters = Counters {
+            cells: [[Count::default(), c], [c, Count::default()]],
+            ..Default::default()
+        };
         rows.push_flow(u32::from(n), &Flow { interface: 0, key, counters });
     }
     let at = Duration::from_millis(50 * t);
-    Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH + at, at, interfaces: vec![], rows }
+    Snapshot {
+        since: SystemTime::UNIX_EPOCH,
+        taken: SystemTime::UNIX_EPOCH + at,
+        at,
+        interfaces: vec![],
+        rows,
+    }
 }
 
 /// A dashboard in a terminal.
@@ -87,7 +99,12 @@ impl Screen {
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env_clear()
-            .envs([("TMON_TEST_CHILD", what), ("TERM", "xterm-256color"), ("RUST_BACKTRACE", "0"), ("PATH", "/usr/bin:/bin")])
+            .envs([
+                ("TMON_TEST_CHILD", what),
+                ("TERM", "xterm-256color"),
+                ("RUST_BACKTRACE", "0"),
+                ("PATH", "/usr/bin:/bin"),
+            ])
             .stdin(end())
             .stdout(end())
             .stderr(end())
@@ -132,17 +149,28 @@ impl Screen {
 
     fn resize(&self, columns: u16, rows: u16) {
         let stdin = Stdio::from(self.slave.try_clone().unwrap());
-        let done = Command::new("stty").args(["cols", &columns.to_string(), "rows", &rows.to_string()]).stdin(stdin).status().unwrap();
+        let done = Command::new("stty")
+            .args(["cols", &columns.to_string(), "rows", &rows.to_string()])
+            .stdin(stdin)
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
     /// Everything that a shell needs is as it was.
     fn is_given_back(&mut self) {
         for sequence in ["\x1b[?1006l", "\x1b[?2004l", "\x1b[?1049l", "\x1b[?25h"] {
-            assert!(self.text().contains(sequence), "{sequence:?} is missing at the end: {:?}", self.text());
+            assert!(
+                self.text().contains(sequence),
+                "{sequence:?} is missing at the end: {:?}",
+                self.text()
+            );
         }
         let lines = tcgetattr(&self.master).unwrap().local_flags;
-        assert!(lines.contains(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG), "{lines:?}");
+        assert!(
+            lines.contains(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG),
+            "{lines:?}"
+        );
     }
 
     fn wait_for_end(&mut self) {

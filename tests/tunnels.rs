@@ -72,7 +72,12 @@ struct Case {
     overhead: u64,
 }
 
-const fn own(name: &'static str, v6: [bool; 2], show: &'static [(Kind, Option<u32>)], overhead: u64) -> Case {
+const fn own(
+    name: &'static str,
+    v6: [bool; 2],
+    show: &'static [(Kind, Option<u32>)],
+    overhead: u64,
+) -> Case {
     Case { name, make: Make::Netlink(show[0].0, show[0].1), v6, show: Row(show), overhead }
 }
 
@@ -97,7 +102,9 @@ const CASES: &[Case] = &[
     own("ip6tnl-6in6", [true, true], &[(Kind::SixInSix, None)], IP6),
     Case {
         name: "erspan",
-        make: Ip("link add t0 type erspan seq key 77 local {own} remote {peer} erspan_ver 1 erspan 5"),
+        make: Ip(
+            "link add t0 type erspan seq key 77 local {own} remote {peer} erspan_ver 1 erspan 5",
+        ),
         v6: [false, false],
         show: Row(&[(Kind::Erspan, Some(77))]),
         overhead: IP4 + 8 + 8 + ETH,
@@ -126,14 +133,28 @@ const CASES: &[Case] = &[
         show: Row(&[(Kind::Gue, None), (Kind::Gre, Some(78))]),
         overhead: IP4 + UDP + 4 + 8,
     },
-    Case { name: "gtp", make: Gtp, v6: [false, false], show: Row(&[(Kind::Gtpu, Some(TEID))]), overhead: IP4 + UDP + 8 },
+    Case {
+        name: "gtp",
+        make: Gtp,
+        v6: [false, false],
+        show: Row(&[(Kind::Gtpu, Some(TEID))]),
+        overhead: IP4 + UDP + 8,
+    },
     // Data message: 16 bytes before the packet and 16 behind; PACKET needs no padding.
-    Case { name: "wireguard", make: Wireguard, v6: [false, false], show: Opaque(Kind::Wireguard), overhead: IP4 + UDP + 32 },
+    Case {
+        name: "wireguard",
+        make: Wireguard,
+        v6: [false, false],
+        show: Opaque(Kind::Wireguard),
+        overhead: IP4 + UDP + 32,
+    },
     // The kernel makes version 3 only, on the port of version 2.
     Case {
         name: "l2tpv3",
-        make: Ip("l2tp add tunnel tunnel_id 1 peer_tunnel_id 1 encap udp local {own} remote {peer} udp_sport 1701 udp_dport 1701\n\
-                  l2tp add session name t0 tunnel_id 1 session_id 1 peer_session_id 1"),
+        make: Ip(
+            "l2tp add tunnel tunnel_id 1 peer_tunnel_id 1 encap udp local {own} remote {peer} udp_sport 1701 udp_dport 1701\n\
+                  l2tp add session name t0 tunnel_id 1 session_id 1 peer_session_id 1",
+        ),
         v6: [false, false],
         show: Suspect,
         overhead: 0,
@@ -182,7 +203,10 @@ impl End {
     /// Received and sent, as the interface itself counts.
     fn interface(&self, name: &str) -> Result<[Count; 2]> {
         let s = Netlink::open_in(&self.netns)?.link(name)?.context("the interface")?.stats;
-        Ok([Count { packets: s.rx_packets, bytes: s.rx_bytes }, Count { packets: s.tx_packets, bytes: s.tx_bytes }])
+        Ok([
+            Count { packets: s.rx_packets, bytes: s.rx_bytes },
+            Count { packets: s.tx_packets, bytes: s.tx_bytes },
+        ])
     }
 
     /// Makes the device; an absent one is not an error.
@@ -201,7 +225,9 @@ impl End {
                 };
                 Netlink::open_in(&self.netns)?.create(DEVICE, None, &NewLink::Tunnel(new))
             }
-            Ip(lines) => self.netns.within(|| ip(&lines.replace("{own}", &own.to_string()).replace("{peer}", &to.to_string())))?,
+            Ip(lines) => self.netns.within(|| {
+                ip(&lines.replace("{own}", &own.to_string()).replace("{peer}", &to.to_string()))
+            })?,
             Gtp => match self.netns.within(|| gtp_device(u32::from(own < to)))? {
                 Ok(sockets) => {
                     self.held = sockets;
@@ -215,10 +241,17 @@ impl End {
             Ok(()) => Ok(None),
             Err(e) => {
                 let text = format!("{e:#}");
-                let no_device = netlink::errno(&e) == Some(Errno::EOPNOTSUPP) || e.downcast_ref() == Some(&Errno::EOPNOTSUPP);
+                let no_device = netlink::errno(&e) == Some(Errno::EOPNOTSUPP)
+                    || e.downcast_ref() == Some(&Errno::EOPNOTSUPP);
                 let no_module =
-                    ["Unknown device type", "Operation not supported", "No such file or directory"].iter().any(|t| text.contains(t));
-                if no_device || no_module { Ok(Some(Absent(text))) } else { Err(e.context(format!("make {}", case.name))) }
+                    ["Unknown device type", "Operation not supported", "No such file or directory"]
+                        .iter()
+                        .any(|t| text.contains(t));
+                if no_device || no_module {
+                    Ok(Some(Absent(text)))
+                } else {
+                    Err(e.context(format!("make {}", case.name)))
+                }
             }
         }
     }
@@ -230,10 +263,19 @@ fn ip(lines: &str) -> Result<()> {
         // The kernel does not load this one by itself; where there is no such module, `ip` says so.
         let _ = Command::new("modprobe").arg("fou").stderr(Stdio::null()).status();
     }
-    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run ip")?;
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run ip")?;
     child.stdin.take().context("a pipe")?.write_all(lines.as_bytes())?;
     let out = child.wait_with_output()?;
-    ensure!(out.status.success(), "ip: {}", String::from_utf8_lossy(&out.stderr).trim().replace('\n', "; "));
+    ensure!(
+        out.status.success(),
+        "ip: {}",
+        String::from_utf8_lossy(&out.stderr).trim().replace('\n', "; ")
+    );
     Ok(())
 }
 
@@ -299,7 +341,12 @@ fn gtp_device(role: u32) -> Result<Vec<UdpSocket>> {
     let sockets = [3386, 2152].map(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
     let sockets: Vec<UdpSocket> = sockets.into_iter().collect::<Result<_, _>>()?;
     let fd = |i: usize| (sockets[i].as_raw_fd() as u32).to_ne_bytes();
-    let data = [attribute(1, &fd(0)), attribute(2, &fd(1)), attribute(3, &64u32.to_ne_bytes()), attribute(4, &role.to_ne_bytes())];
+    let data = [
+        attribute(1, &fd(0)),
+        attribute(2, &fd(1)),
+        attribute(3, &64u32.to_ne_bytes()),
+        attribute(4, &role.to_ne_bytes()),
+    ];
     new_link("gtp", &data)?;
     Ok(sockets)
 }
@@ -335,18 +382,38 @@ fn introduce(case: &Case, ends: &[End; 2]) -> Result<()> {
             let mut public = Vec::new();
             for (i, e) in ends.iter().enumerate() {
                 let of = index(e)?;
-                let device = [of.clone(), attribute(3, &[i as u8 + 1; 32]), attribute(6, &51820u16.to_ne_bytes())];
+                let device = [
+                    of.clone(),
+                    attribute(3, &[i as u8 + 1; 32]),
+                    attribute(6, &51820u16.to_ne_bytes()),
+                ];
                 public.push(e.netns.within(|| {
                     generic("wireguard", 1, 0, &device)?;
                     let all = generic("wireguard", 0, 0x300, &[of])?;
-                    anyhow::Ok(attributes(&all).find(|a| a.0 == 4).context("a public key")?.1.to_vec())
+                    anyhow::Ok(
+                        attributes(&all).find(|a| a.0 == 4).context("a public key")?.1.to_vec(),
+                    )
                 })??);
             }
             for (own, peer) in [(0, 1), (1, 0)] {
                 let family = libc::AF_INET as u16;
-                let endpoint = [&family.to_ne_bytes()[..], &51820u16.to_be_bytes(), &v4(ends[peer].outer[0]), &[0; 8]].concat();
-                let any = [attribute(1, &family.to_ne_bytes()), attribute(2, &[0; 4]), attribute(3, &[0])];
-                let one = [attribute(1, &public[peer]), attribute(4, &endpoint), nested(9, &[nested(0, &any)])];
+                let endpoint = [
+                    &family.to_ne_bytes()[..],
+                    &51820u16.to_be_bytes(),
+                    &v4(ends[peer].outer[0]),
+                    &[0; 8],
+                ]
+                .concat();
+                let any = [
+                    attribute(1, &family.to_ne_bytes()),
+                    attribute(2, &[0; 4]),
+                    attribute(3, &[0]),
+                ];
+                let one = [
+                    attribute(1, &public[peer]),
+                    attribute(4, &endpoint),
+                    nested(9, &[nested(0, &any)]),
+                ];
                 let body = [index(&ends[own])?, nested(8, &[nested(0, &one)])];
                 ends[own].netns.within(|| generic("wireguard", 1, 0, &body))??;
             }
@@ -365,16 +432,26 @@ fn discovered(case: &Case, end: &End) -> Result<()> {
         Suspect => return Ok(()), // no device of a type that is one of the tunnels
     };
     let scene = Scene::read(&mut Netlink::open_in(&end.netns)?)?;
-    let found = scene.tunnels.iter().find(|t| t.device.name == DEVICE).context("it is not discovered")?;
-    let (t, eth0) = (&found.device, scene.links.iter().find(|l| l.name == "eth0").context("the underlay")?);
+    let found =
+        scene.tunnels.iter().find(|t| t.device.name == DEVICE).context("it is not discovered")?;
+    let (t, eth0) =
+        (&found.device, scene.links.iter().find(|l| l.name == "eth0").context("the underlay")?);
     ensure!(t.kind == kind && t.up, "discovered as {}", t.kind);
     // A key inside GUE is not the outermost tunnel's; a TEID is a subscriber's, not the device's.
-    ensure!(kind == Kind::Gue || t.id == id.filter(|_| kind != Kind::Gtpu), "discovered with the id {:?}", t.id);
+    ensure!(
+        kind == Kind::Gue || t.id == id.filter(|_| kind != Kind::Gtpu),
+        "discovered with the id {:?}",
+        t.id
+    );
     let udp = matches!(kind, Kind::Vxlan | Kind::Geneve | Kind::Gue | Kind::Gtpu | Kind::Wireguard);
     ensure!(found.port().is_some() == udp, "discovered with the port {:?}", t.port);
     let by = if kind == Kind::Gtpu { None } else { Some(eth0.index) };
     ensure!(found.underlay == by, "discovered over {:?}", found.underlay);
-    ensure!(u64::from(t.overhead()) == case.overhead - ETH, "discovered to add {} bytes", t.overhead());
+    ensure!(
+        u64::from(t.overhead()) == case.overhead - ETH,
+        "discovered to add {} bytes",
+        t.overhead()
+    );
     Ok(())
 }
 
@@ -396,7 +473,11 @@ fn echo(socket: &UdpSocket, to: IpAddr, times: u64, tries: u32, payload: usize) 
 fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
     let name = |end| format!("tmon-u{}-{end}", std::process::id());
     let mut ends = [End::new(&name("a"), 1)?, End::new(&name("b"), 2)?];
-    Netlink::open_in(&ends[0].netns)?.create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&ends[1].netns) })?;
+    Netlink::open_in(&ends[0].netns)?.create(
+        "eth0",
+        None,
+        &NewLink::Veth { peer: "eth0", netns: Some(&ends[1].netns) },
+    )?;
     for e in &ends {
         e.address("eth0", e.outer)?;
     }
@@ -430,7 +511,14 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
                 }
             }
         });
-        let watched = watch(case, want, a, b, || echo(&near, to, 1, 20, payload), || echo(&near, to, ECHOES, 1, payload));
+        let watched = watch(
+            case,
+            want,
+            a,
+            b,
+            || echo(&near, to, 1, 20, payload),
+            || echo(&near, to, ECHOES, 1, payload),
+        );
         done.store(true, Ordering::Relaxed);
         watched.map(Ok)
     })
@@ -447,10 +535,15 @@ fn watch(
 ) -> Result<HookKind> {
     // Neighbours, keys and modules: once, before it counts.
     meet().context("the first packet")?;
-    let ports = if case.name == "fou" { vec![Port { kind: Kind::Gue, fou: true, port: FOU_PORT }] } else { Vec::new() };
+    let ports = if case.name == "fou" {
+        vec![Port { kind: Kind::Gue, fou: true, port: FOU_PORT }]
+    } else {
+        Vec::new()
+    };
     let config = Config { rows: 4096, plain: true, ports, ..Config::default() };
     let outside = a.interface("eth0")?;
-    let mut live = Live::open(&["eth0".to_owned(), DEVICE.to_owned()], Some(a.netns.name()), &config, want)?;
+    let mut live =
+        Live::open(&["eth0".to_owned(), DEVICE.to_owned()], Some(a.netns.name()), &config, want)?;
     let before = a.interface("eth0")?;
     send()?;
     let after = a.interface("eth0")?;
@@ -462,9 +555,14 @@ fn watch(
     // while they may have been.
     let books = s.interfaces[0].books;
     for hook in [0, 1] {
-        let (seen, least, most) = (books.seen()[hook], after[hook].since(before[hook]), beyond[hook].since(outside[hook]));
+        let (seen, least, most) = (
+            books.seen()[hook],
+            after[hook].since(before[hook]),
+            beyond[hook].since(outside[hook]),
+        );
         ensure!(
-            (least.packets..=most.packets).contains(&seen.packets) && (least.bytes..=most.bytes).contains(&seen.bytes),
+            (least.packets..=most.packets).contains(&seen.packets)
+                && (least.bytes..=most.bytes).contains(&seen.bytes),
             "seen {seen:?} on hook {hook}, the interface counted {least:?} to {most:?}"
         );
     }
@@ -489,17 +587,28 @@ fn watch(
     };
     match case.show {
         Row(tunnels) => {
-            let f = the(&|f| f.interface == 0 && f.key.depth > 0 && f.key.inner == Inner::Pair(inner), "the underlay")?;
-            let seen: Vec<Tunnel> = [Some(f.key.outermost), f.key.innermost].into_iter().flatten().collect();
-            let wanted: Vec<Tunnel> = tunnels.iter().map(|&(kind, id)| Tunnel { kind, id }).collect();
-            ensure!(seen == wanted && f.key.outer == Some(outer) && !f.key.other, "not {wanted:?} between {outer:?}: {f:#?}");
+            let f = the(
+                &|f| f.interface == 0 && f.key.depth > 0 && f.key.inner == Inner::Pair(inner),
+                "the underlay",
+            )?;
+            let seen: Vec<Tunnel> =
+                [Some(f.key.outermost), f.key.innermost].into_iter().flatten().collect();
+            let wanted: Vec<Tunnel> =
+                tunnels.iter().map(|&(kind, id)| Tunnel { kind, id }).collect();
+            ensure!(
+                seen == wanted && f.key.outer == Some(outer) && !f.key.other,
+                "not {wanted:?} between {outer:?}: {f:#?}"
+            );
             ensure!(usize::from(f.key.depth) == tunnels.len(), "{f:#?}");
             exact(f, PACKET + case.overhead)?;
         }
         Opaque(kind) => {
             let f = the(&|f| f.interface == 0 && f.key.outermost.kind == kind, "the underlay")?;
             let encrypted = Inner::Proto(InnerProto(InnerProto::REASON | 4));
-            ensure!(f.key.outer == Some(outer) && f.key.inner == encrypted && f.key.depth == 1, "{f:#?}");
+            ensure!(
+                f.key.outer == Some(outer) && f.key.inner == encrypted && f.key.depth == 1,
+                "{f:#?}"
+            );
             exact(f, PACKET + case.overhead)?;
         }
         Suspect => {
@@ -507,7 +616,10 @@ fn watch(
             let f = the(&|f| f.interface == 0 && f.key.outer == Some(outer), "the underlay")?;
             ensure!(books.suspect == [f.counters.rx(), f.counters.tx()], "{books:?} and {f:?}");
             ensure!(books.suspect.iter().all(|c| c.packets >= ECHOES), "{books:?}");
-            ensure!(!rows.iter().any(|f| f.interface == 0 && f.key.depth > 0), "a tunnel in {rows:?}");
+            ensure!(
+                !rows.iter().any(|f| f.interface == 0 && f.key.depth > 0),
+                "a tunnel in {rows:?}"
+            );
         }
     }
     // The device itself shows what goes through it, with an Ethernet header or without one.
@@ -540,42 +652,56 @@ fn tun() -> Result<Result<HookKind, Absent>> {
         }
         let s = live.read()?;
         let pair = Some(Pair { first: own, second: to });
-        let f = s.rows.merged().into_iter().find(|f| f.key.outer == pair).with_context(|| format!("no row of {to} in {s:#?}"))?;
+        let f = s
+            .rows
+            .merged()
+            .into_iter()
+            .find(|f| f.key.outer == pair)
+            .with_context(|| format!("no row of {to} in {s:#?}"))?;
         let bytes = ECHOES * if own.is_ipv6() { 148 } else { 128 };
-        ensure!(f.counters.fwd() == Count { packets: ECHOES, bytes } && f.counters.fwd() == f.counters.tx(), "{f:#?}");
+        ensure!(
+            f.counters.fwd() == Count { packets: ECHOES, bytes }
+                && f.counters.fwd() == f.counters.tx(),
+            "{f:#?}"
+        );
     }
     Ok(Ok(live.read()?.interfaces[0].hook))
 }
 
 fn main() -> ExitCode {
-    assert!(nix::unistd::geteuid().is_root(), "these tests need root (BPF, network namespaces): run them with sudo");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests need root (BPF, network namespaces): run them with sudo"
+    );
     // What `cargo test` and its like pass on is not for us.
-    let chosen: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-') && a.parse::<u32>().is_err()).collect();
+    let chosen: Vec<String> =
+        env::args().skip(1).filter(|a| !a.starts_with('-') && a.parse::<u32>().is_err()).collect();
     let all = env::var_os("TMON_TUNNELS").is_some_and(|v| v == "all");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (mut passed, mut failed, mut absent, mut best) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let mut report = |name: &'static str, started: Instant, outcome: Result<Result<HookKind, Absent>>| {
-        let seconds = started.elapsed().as_secs_f64();
-        match outcome {
-            Ok(Ok(hook)) => {
-                println!("{name:<16} ok, {} ({seconds:.1} s)", hook.name());
-                best.get_or_insert(hook);
-                passed.push(name);
+    let mut report =
+        |name: &'static str, started: Instant, outcome: Result<Result<HookKind, Absent>>| {
+            let seconds = started.elapsed().as_secs_f64();
+            match outcome {
+                Ok(Ok(hook)) => {
+                    println!("{name:<16} ok, {} ({seconds:.1} s)", hook.name());
+                    best.get_or_insert(hook);
+                    passed.push(name);
+                }
+                Ok(Err(Absent(why))) if name != "vxlan" => {
+                    println!("{name:<16} not on this kernel: {why}");
+                    absent.push(name);
+                }
+                Ok(Err(Absent(why))) => {
+                    println!("{name:<16} FAILED: this one has to be there: {why}");
+                    failed.push(name);
+                }
+                Err(e) => {
+                    println!("{name:<16} FAILED: {e:#}");
+                    failed.push(name);
+                }
             }
-            Ok(Err(Absent(why))) if name != "vxlan" => {
-                println!("{name:<16} not on this kernel: {why}");
-                absent.push(name);
-            }
-            Ok(Err(Absent(why))) => {
-                println!("{name:<16} FAILED: this one has to be there: {why}");
-                failed.push(name);
-            }
-            Err(e) => {
-                println!("{name:<16} FAILED: {e:#}");
-                failed.push(name);
-            }
-        }
-    };
+        };
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
     for case in CASES.iter().filter(|c| is_chosen(c.name)) {
         report(case.name, Instant::now(), run(case, Want::Best));
@@ -600,5 +726,9 @@ fn main() -> ExitCode {
         absent.len(),
         list(&absent)
     );
-    if failed.is_empty() && (!all || absent.is_empty()) && !passed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() && (!all || absent.is_empty()) && !passed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -159,7 +159,8 @@ static __always_inline void vary(struct __sk_buff *skb, __u32 target)
 	__u32 at = drive.at & 0x1ff, i = drive.next[target]++;
 
 	if (data + at + 8 <= end)
-		*(__u64 *)(data + at) = drive.base + ((__u64)bpf_htonl(order[i & drive.mask & (ORDER - 1)]) << 32);
+		*(__u64 *)(data + at) =
+			drive.base + ((__u64)bpf_htonl(order[i & drive.mask & (ORDER - 1)]) << 32);
 }
 
 /* One for each target: a tail call to a constant index is a direct jump. */

@@ -98,9 +98,16 @@ impl Bench {
         let mut open = AncestorSkelBuilder::default().open(storage).context("open the ancestor")?;
         open.maps.stats.set_max_entries(rows).context("size the ancestor's table")?;
         let skel = open.load().context("load the ancestor")?;
-        for (slot, fd) in [(0u32, skel.progs.empty.as_fd()), (1, skel.progs.ancestor_ingress.as_fd()), (2, ours.entry(Hook::Rx))] {
+        for (slot, fd) in [
+            (0u32, skel.progs.empty.as_fd()),
+            (1, skel.progs.ancestor_ingress.as_fd()),
+            (2, ours.entry(Hook::Rx)),
+        ] {
             let (slot, fd) = (slot.to_ne_bytes(), fd.as_raw_fd().to_ne_bytes());
-            skel.maps.targets.update(&slot, &fd, MapFlags::ANY).context("join driver and target")?;
+            skel.maps
+                .targets
+                .update(&slot, &fd, MapFlags::ANY)
+                .context("join driver and target")?;
         }
         Ok(Bench { skel, ours })
     }

@@ -31,8 +31,13 @@ use report::Report;
 
 type Section = (&'static str, fn(&mut Report) -> Result<()>);
 
-const SECTIONS: &[Section] =
-    &[("packets", packets::run), ("tables", tables::run), ("readers", readers::run), ("process", process::run), ("path", path::run)];
+const SECTIONS: &[Section] = &[
+    ("packets", packets::run),
+    ("tables", tables::run),
+    ("readers", readers::run),
+    ("process", process::run),
+    ("path", path::run),
+];
 
 fn measure() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
@@ -45,9 +50,15 @@ fn measure() -> Result<()> {
     // .../target/release/deps/cost-...
     let program = env::current_exe().context("find target/")?;
     let file = program.ancestors().nth(3).context("find target/")?.join("cost.json");
-    fs::write(&file, serde_json::to_vec_pretty(&report.lines)?).with_context(|| format!("write {}", file.display()))?;
+    fs::write(&file, serde_json::to_vec_pretty(&report.lines)?)
+        .with_context(|| format!("write {}", file.display()))?;
     let missed = report.lines.iter().filter(|l| l.met == Some(false)).count();
-    println!("\n{} of {} targets missed; {}", missed, report.lines.iter().filter(|l| l.met.is_some()).count(), file.display());
+    println!(
+        "\n{} of {} targets missed; {}",
+        missed,
+        report.lines.iter().filter(|l| l.met.is_some()).count(),
+        file.display()
+    );
     Ok(())
 }
 

@@ -52,7 +52,13 @@ fn line(what: &str, rounds: &[Round]) -> Line {
 }
 
 /// `frame` through ours and, if the ancestor has to be measured on something else, that through it.
-fn compare(bench: &mut Bench, frame: &Varied, reference: Option<&Varied>, packets: u32, n: usize) -> Result<Vec<Round>> {
+fn compare(
+    bench: &mut Bench,
+    frame: &Varied,
+    reference: Option<&Varied>,
+    packets: u32,
+    n: usize,
+) -> Result<Vec<Round>> {
     rounds(n, || {
         let floor = bench.drive(Target::Empty, frame, packets)?;
         let ours = bench.drive(Target::Ours, frame, packets)? - floor;
@@ -60,7 +66,8 @@ fn compare(bench: &mut Bench, frame: &Varied, reference: Option<&Varied>, packet
             Some(r) => bench.drive(Target::Empty, r, packets)?,
             None => floor,
         };
-        let ancestor = bench.drive(Target::Ancestor, reference.unwrap_or(frame), packets)? - own_floor;
+        let ancestor =
+            bench.drive(Target::Ancestor, reference.unwrap_or(frame), packets)? - own_floor;
         Ok(Round { floor, ancestor, ours })
     })
 }
@@ -80,7 +87,11 @@ fn kinds() -> Vec<(&'static str, Varied, f64)> {
     let gtp = || Gtp { extensions: &[(0x85, &[0x10, 0x09])], ..Gtp::default() };
     let qinq = pkt().eth().tag(0x88a8, 100).tag(0x8100, 200).ip("172.16.1.100 > 172.16.1.101");
     vec![
-        ("Geneve with options", inside4(outer4().udp(54321, 6081).geneve_options(10_000, &options).eth()), 0.25),
+        (
+            "Geneve with options",
+            inside4(outer4().udp(54321, 6081).geneve_options(10_000, &options).eth()),
+            0.25,
+        ),
         ("GRE with key", inside4(outer4().gre(keyed())), 0.25),
         ("GTP-U", inside4(outer4().udp(2152, 2152).gtpu(7, Gtp::default())), 0.25),
         ("GTP-U with an extension header", inside4(outer4().udp(2152, 2152).gtpu(7, gtp())), 0.25),
@@ -92,12 +103,28 @@ fn kinds() -> Vec<(&'static str, Varied, f64)> {
         ("6in6", inside6(outer6()), 0.30),
         (
             "nested: GRE in VXLAN v4/v4/v4",
-            inside4(outer4().udp(54321, 4789).vxlan(10_000).eth().ip("10.9.0.1 > 10.9.0.2").gre(keyed())),
+            inside4(
+                outer4()
+                    .udp(54321, 4789)
+                    .vxlan(10_000)
+                    .eth()
+                    .ip("10.9.0.1 > 10.9.0.2")
+                    .gre(keyed()),
+            ),
             0.40,
         ),
         (
             "nested: VXLAN in VXLAN v4/v4/v6",
-            inside6(outer4().udp(54321, 4789).vxlan(1).eth().ip("10.9.0.1 > 10.9.0.2").udp(54322, 4789).vxlan(2).eth()),
+            inside6(
+                outer4()
+                    .udp(54321, 4789)
+                    .vxlan(1)
+                    .eth()
+                    .ip("10.9.0.1 > 10.9.0.2")
+                    .udp(54322, 4789)
+                    .vxlan(2)
+                    .eth(),
+            ),
             0.40,
         ),
     ]
@@ -126,13 +153,18 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         bench.order(&shuffled(1024, 1))?;
         bench.drive(Target::Ancestor, &own, 1024)?;
         bench.drive(Target::Ours, &frame, 1024)?;
-        report.add(line(what, &compare(&mut bench, &frame, Some(&own), 16_384, 41)?).at_most(target));
+        report
+            .add(line(what, &compare(&mut bench, &frame, Some(&own), 16_384, 41)?).at_most(target));
     }
 
     let bench = Bench::new(1024)?;
     let udp = outer4().udp(4000, 4001).data(DATA).bytes();
     let tcp6 = outer6().tcp().data(DATA).bytes();
-    for (what, frame) in [("plain TCP v4", outer4().tcp().data(DATA).bytes()), ("plain TCP v6", tcp6), ("plain UDP v4", udp)] {
+    for (what, frame) in [
+        ("plain TCP v4", outer4().tcp().data(DATA).bytes()),
+        ("plain TCP v6", tcp6),
+        ("plain UDP v4", udp),
+    ] {
         let run = |t, frame: &[u8]| time(bench.entry(t, Hook::Rx), frame, 16_384);
         let rounds = rounds(41, || {
             let floor = run(Target::Empty, &frame)?;

@@ -43,10 +43,17 @@ impl Drop for End {
 /// Two ends, joined.
 pub(crate) fn ends() -> Result<[End; 2]> {
     let end = |n: u8| -> Result<End> {
-        Ok(End { netns: Netns::create(&format!("tmon-cost-{}-{n}", process::id()))?, inner: Ipv4Addr::new(10, 78, 0, n) })
+        Ok(End {
+            netns: Netns::create(&format!("tmon-cost-{}-{n}", process::id()))?,
+            inner: Ipv4Addr::new(10, 78, 0, n),
+        })
     };
     let ends = [end(1)?, end(2)?];
-    Netlink::open_in(&ends[0].netns)?.create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&ends[1].netns) })?;
+    Netlink::open_in(&ends[0].netns)?.create(
+        "eth0",
+        None,
+        &NewLink::Veth { peer: "eth0", netns: Some(&ends[1].netns) },
+    )?;
     for (end, n) in ends.iter().zip([1u8, 2]) {
         let mut netlink = Netlink::open_in(&end.netns)?;
         let outer = |n| IpAddr::from([10, 77, 0, n]);
@@ -75,15 +82,20 @@ fn attach(bench: &Bench, target: Option<Target>, ends: &[End; 2]) -> Result<Vec<
     let mut links = Vec::new();
     for end in ends {
         let index = Netlink::open_in(&end.netns)?.link("eth0")?.context("the veth")?.index;
-        for (hook, point) in [(Hook::Rx, libbpf_sys::BPF_TCX_INGRESS), (Hook::Tx, libbpf_sys::BPF_TCX_EGRESS)] {
+        for (hook, point) in
+            [(Hook::Rx, libbpf_sys::BPF_TCX_INGRESS), (Hook::Tx, libbpf_sys::BPF_TCX_EGRESS)]
+        {
             let Some(target) = target else { continue };
             let program = bench.entry(target, hook).as_raw_fd();
             let fd = end.netns.within(|| {
                 // SAFETY: no options.
-                unsafe { libbpf_sys::bpf_link_create(program, index as i32, point, std::ptr::null()) }
+                unsafe {
+                    libbpf_sys::bpf_link_create(program, index as i32, point, std::ptr::null())
+                }
             })?;
             if fd < 0 {
-                return Err(io::Error::from_raw_os_error(-fd)).context("attach to tcx (Linux 6.6 or newer)");
+                return Err(io::Error::from_raw_os_error(-fd))
+                    .context("attach to tcx (Linux 6.6 or newer)");
             }
             // SAFETY: a descriptor that nobody else owns.
             links.push(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -134,7 +146,8 @@ fn udp(ends: &[End; 2]) -> Result<f64> {
 fn tcp(ends: &[End; 2]) -> Result<f64> {
     let listener = ends[1].netns.within(|| TcpListener::bind((ends[1].inner, 0)))??;
     let address = listener.local_addr()?;
-    let mut from = ends[0].netns.within(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))??;
+    let mut from =
+        ends[0].netns.within(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))??;
     let (mut to, _) = listener.accept()?;
     let got = AtomicU64::new(0);
     thread::scope(|s| {
@@ -164,9 +177,13 @@ fn tcp(ends: &[End; 2]) -> Result<f64> {
 pub(crate) fn run(report: &mut Report) -> Result<()> {
     let ends = ends()?;
     let bench = Bench::new(65_536)?;
-    report.heading("The whole path, veth and VXLAN, both ends, both hooks: ratio to an empty program");
-    for (what, unit, scale, run) in [("UDP, 64 bytes", "kpps", 1e3, udp as fn(&[End; 2]) -> Result<f64>), ("TCP bulk", "Gbit/s", 1e9, tcp)]
-    {
+    report.heading(
+        "The whole path, veth and VXLAN, both ends, both hooks: ratio to an empty program",
+    );
+    for (what, unit, scale, run) in [
+        ("UDP, 64 bytes", "kpps", 1e3, udp as fn(&[End; 2]) -> Result<f64>),
+        ("TCP bulk", "Gbit/s", 1e9, tcp),
+    ] {
         run(&ends)?; // neighbours, routes, caches
         let mut rates: [Vec<f64>; 4] = Default::default();
         let targets = [None, Some(Target::Empty), Some(Target::Ancestor), Some(Target::Ours)];
@@ -185,8 +202,16 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         let noise = ratio(&nothing);
         let limit = 1.0 - (noise.high - noise.low).clamp(0.05, 0.15);
         ensure!(noise.median.is_finite(), "nothing arrived");
-        for (who, rates) in [("nothing attached", &nothing), ("empty", &empty), ("ancestor", &ancestor), ("tmon", &ours)] {
-            let line = Line { ratio: Some(ratio(rates)), ..Line::cost(format!("{what}, {who}"), unit, Stat::of(rates.iter().copied())) };
+        for (who, rates) in [
+            ("nothing attached", &nothing),
+            ("empty", &empty),
+            ("ancestor", &ancestor),
+            ("tmon", &ours),
+        ] {
+            let line = Line {
+                ratio: Some(ratio(rates)),
+                ..Line::cost(format!("{what}, {who}"), unit, Stat::of(rates.iter().copied()))
+            };
             report.add(if who == "tmon" { line.at_least(limit) } else { line });
         }
     }

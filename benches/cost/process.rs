@@ -33,7 +33,10 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..15 {
         let begun = Instant::now();
-        let out = Command::new(TMON).args(["dump", "lo", "--for", "0s", "--json"]).output().context("run tmon")?;
+        let out = Command::new(TMON)
+            .args(["dump", "lo", "--for", "0s", "--json"])
+            .output()
+            .context("run tmon")?;
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         ensure!(out.status.success(), "tmon dump: {}", String::from_utf8_lossy(&out.stderr));
     }
@@ -65,10 +68,16 @@ fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
 fn conversations() -> Vec<Vec<u8>> {
     let frame = |row: u32| {
         let (a, b) = (row % 10, row / 10 % 10);
-        let outer = pkt().eth().ip(&format!("172.16.0.{a} > 172.16.1.{b}")).udp(54321, 4789).vxlan(10_000 + row % 4);
-        let inner = outer.eth().ip("10.0.0.1 > 10.1.0.0").udp(1, 2).data(64 + (row % 1000) as usize);
+        let outer = pkt()
+            .eth()
+            .ip(&format!("172.16.0.{a} > 172.16.1.{b}"))
+            .udp(54321, 4789)
+            .vxlan(10_000 + row % 4);
+        let inner =
+            outer.eth().ip("10.0.0.1 > 10.1.0.0").udp(1, 2).data(64 + (row % 1000) as usize);
         let mut varied = Varied::new(inner, 72 + (row % 1000) as usize);
-        varied.bytes[varied.at + 4..varied.at + 8].copy_from_slice(&(0x0a01_0000 + row).to_be_bytes());
+        varied.bytes[varied.at + 4..varied.at + 8]
+            .copy_from_slice(&(0x0a01_0000 + row).to_be_bytes());
         varied.bytes
     };
     (0..LIVE).map(frame).collect()
@@ -85,19 +94,27 @@ impl Dashboard {
         let (mut master, mut slave) = (0, 0);
         let size = libc::winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: both descriptors are written; no name, no settings.
-        let e = unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), &size) };
+        let e = unsafe {
+            libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), &size)
+        };
         ensure!(e == 0, "make a terminal: {}", io::Error::last_os_error());
         // SAFETY: nobody else owns them.
-        let (mut master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        let (mut master, slave) =
+            unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
         let stdio = || slave.try_clone().map(Stdio::from);
         let mut command = Command::new(TMON);
-        command.args(["top", "eth0", "--netns", netns]).env("TERM", "xterm-256color").env("COLORTERM", "truecolor");
+        command
+            .args(["top", "eth0", "--netns", netns])
+            .env("TERM", "xterm-256color")
+            .env("COLORTERM", "truecolor");
         command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe {
-            command.pre_exec(|| match libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
-                true => Ok(()),
-                false => Err(io::Error::last_os_error()),
+            command.pre_exec(|| {
+                match libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
+                    true => Ok(()),
+                    false => Err(io::Error::last_os_error()),
+                }
             });
         }
         let child = command.spawn().context("run tmon top")?;
@@ -105,7 +122,9 @@ impl Dashboard {
             let mut buffer = vec![0; 1 << 16];
             while let Ok(n @ 1..) = master.read(&mut buffer) {
                 // It asks where the cursor is, as terminals are asked.
-                if buffer[..n].windows(4).any(|w| w == b"\x1b[6n") && master.write_all(b"\x1b[1;1R").is_err() {
+                if buffer[..n].windows(4).any(|w| w == b"\x1b[6n")
+                    && master.write_all(b"\x1b[1;1R").is_err()
+                {
                     break;
                 }
             }
@@ -115,7 +134,10 @@ impl Dashboard {
 
     /// Its CPU time so far and its memory now, in MiB: in all, and without mapped tables.
     fn uses(&self) -> Result<(Duration, f64, f64)> {
-        let file = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).context("tmon top has ended");
+        let file = |name: &str| {
+            fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))
+                .context("tmon top has ended")
+        };
         let nanos: u64 = file("schedstat")?.split(' ').next().context("schedstat")?.parse()?;
         let status = file("status")?;
         let mib = |name: &str| -> Result<f64> {
@@ -136,7 +158,8 @@ impl Drop for Dashboard {
 
 fn top(report: &mut Report) -> Result<()> {
     let ends = ends()?;
-    let index = tmon::netlink::Netlink::open_in(&ends[0].netns)?.link("eth0")?.context("the veth")?.index;
+    let index =
+        tmon::netlink::Netlink::open_in(&ends[0].netns)?.link("eth0")?.context("the veth")?.index;
     let socket = ends[0].netns.within(|| packet_socket(index))??;
     let frames = conversations();
     let over = AtomicBool::new(false);
@@ -148,7 +171,14 @@ fn top(report: &mut Report) -> Result<()> {
                     break;
                 }
                 // SAFETY: the frame is as long as is said.
-                unsafe { libc::send(std::os::fd::AsRawFd::as_raw_fd(&socket), frame.as_ptr().cast(), frame.len(), 0) };
+                unsafe {
+                    libc::send(
+                        std::os::fd::AsRawFd::as_raw_fd(&socket),
+                        frame.as_ptr().cast(),
+                        frame.len(),
+                        0,
+                    )
+                };
                 if n % 100 == 99 {
                     let due = Duration::from_secs(1) * (n + 1) / LIVE;
                     thread::sleep(due.saturating_sub(begun.elapsed()));
@@ -162,9 +192,16 @@ fn top(report: &mut Report) -> Result<()> {
             thread::sleep(WATCHED);
             let (cpu, all, own) = dashboard.uses()?;
             let share = (cpu - before).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
-            report.add(Line::cost("tmon top, 10,000 live rows, 120x40, CPU", "%", Stat::exactly(share)).at_most(2.0));
+            report.add(
+                Line::cost("tmon top, 10,000 live rows, 120x40, CPU", "%", Stat::exactly(share))
+                    .at_most(2.0),
+            );
             report.add(Line::cost("tmon top, resident", "MiB", Stat::exactly(all)).at_most(60.0));
-            report.add(Line::cost("tmon top, resident without mapped tables", "MiB", Stat::exactly(own)));
+            report.add(Line::cost(
+                "tmon top, resident without mapped tables",
+                "MiB",
+                Stat::exactly(own),
+            ));
             Ok(())
         };
         let watched = watch();

@@ -61,7 +61,13 @@ fn read(program: &Program, at: u64) -> Result<Snapshot> {
     black_box(program.rows(0, &mut rows)?);
     black_box(program.books()?);
     let at = Duration::from_secs(at);
-    Ok(Snapshot { since: SystemTime::UNIX_EPOCH, taken: SystemTime::UNIX_EPOCH + at, at, interfaces: vec![], rows })
+    Ok(Snapshot {
+        since: SystemTime::UNIX_EPOCH,
+        taken: SystemTime::UNIX_EPOCH + at,
+        at,
+        interfaces: vec![],
+        rows,
+    })
 }
 
 fn timed<T>(f: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
@@ -107,8 +113,14 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             older = newer;
         }
         let name = if rows == 10_000 { "10,000" } else { "1,048,576" };
-        let line = |what: &str, times: Vec<f64>| Line::cost(format!("{what}, {name} rows"), "ms", Stat::of(times));
-        let [a, b, c] = [line("table -> Snapshot", reading), line("Snapshot -> Interval -> Matrix", piping), line("both", all)];
+        let line = |what: &str, times: Vec<f64>| {
+            Line::cost(format!("{what}, {name} rows"), "ms", Stat::of(times))
+        };
+        let [a, b, c] = [
+            line("table -> Snapshot", reading),
+            line("Snapshot -> Interval -> Matrix", piping),
+            line("both", all),
+        ];
         if rows == 10_000 {
             report.add(a);
             report.add(b);
@@ -137,8 +149,14 @@ fn weight(report: &mut Report) -> Result<()> {
     let interval = newer.since(&older);
     let weight = anonymous()? - before;
     black_box((older, newer, interval));
-    report
-        .add(Line::cost("user memory per row, two readings and interval", "bytes", Stat::exactly(weight / f64::from(rows))).at_most(200.0));
+    report.add(
+        Line::cost(
+            "user memory per row, two readings and interval",
+            "bytes",
+            Stat::exactly(weight / f64::from(rows)),
+        )
+        .at_most(200.0),
+    );
     Ok(())
 }
 
@@ -153,7 +171,10 @@ fn frames(report: &mut Report) -> Result<()> {
     }
     for (view, key) in [("chord", '1'), ("matrix", '2'), ("table", '3')] {
         let mut app = App::new(Start::default())?;
-        let press = crossterm::event::KeyEvent::new(crossterm::event::KeyCode::Char(key), crossterm::event::KeyModifiers::NONE);
+        let press = crossterm::event::KeyEvent::new(
+            crossterm::event::KeyCode::Char(key),
+            crossterm::event::KeyModifiers::NONE,
+        );
         update(&mut app, Msg::Resize(120, 40), Duration::ZERO);
         update(&mut app, Msg::Key(press), Duration::ZERO);
         let (mut look, mut stage) = (Look::new(Theme::default()), Stage::default());
@@ -164,11 +185,28 @@ fn frames(report: &mut Report) -> Result<()> {
             let reading = Box::new(Reading { snapshot: snapshot.clone(), notices: vec![] });
             taken.push(timed(|| Ok(update(&mut app, Msg::Reading(reading, now), now)))?.1);
             let manner = Manner { animate: false, ..Manner::default() };
-            let frame = || Ok(black_box(compose(&app, &mut look, &mut stage, manner, now, area, &mut Buffer::empty(area))));
+            let frame = || {
+                Ok(black_box(compose(
+                    &app,
+                    &mut look,
+                    &mut stage,
+                    manner,
+                    now,
+                    area,
+                    &mut Buffer::empty(area),
+                )))
+            };
             drawn.push(timed(frame)?.1);
         }
-        report.add(Line::cost(format!("a reading taken in, {view}, 10,000 rows"), "ms", Stat::of(taken)));
-        report.add(Line::cost(format!("a frame, {view}, 120x40, 10,000 rows"), "ms", Stat::of(drawn)).at_most(5.0));
+        report.add(Line::cost(
+            format!("a reading taken in, {view}, 10,000 rows"),
+            "ms",
+            Stat::of(taken),
+        ));
+        report.add(
+            Line::cost(format!("a frame, {view}, 120x40, 10,000 rows"), "ms", Stat::of(drawn))
+                .at_most(5.0),
+        );
     }
     Ok(())
 }

@@ -49,7 +49,16 @@ pub(crate) struct Line {
 impl Line {
     /// A cost by itself.
     pub(crate) fn cost(what: impl Into<String>, unit: &'static str, ours: Stat) -> Line {
-        Line { what: what.into(), unit, floor: None, ancestor: None, ours, ratio: None, target: None, met: None }
+        Line {
+            what: what.into(),
+            unit,
+            floor: None,
+            ancestor: None,
+            ours,
+            ratio: None,
+            target: None,
+            met: None,
+        }
     }
 
     /// At most this much: the ratio, or the cost where there is none.
@@ -84,15 +93,22 @@ fn number(n: f64) -> String {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let optional = |s: Option<Stat>| s.map_or("-".to_owned(), |s| number(s.median));
-        let ratio = self.ratio.map_or("-".to_owned(), |r| format!("{:.3} ({:.3}-{:.3})", r.median, r.low, r.high));
+        let ratio = self
+            .ratio
+            .map_or("-".to_owned(), |r| format!("{:.3} ({:.3}-{:.3})", r.median, r.low, r.high));
         let verdict = match self.met {
             Some(true) => "met",
             Some(false) => "MISSED",
             None => "",
         };
         let target = self.target.map_or(String::new(), number);
-        let (floor, ancestor, ours) = (optional(self.floor), optional(self.ancestor), number(self.ours.median));
-        write!(f, "{:<44} {floor:>8} {ancestor:>9} {ours:>9} {:<7} {ratio:>22} {target:>8} {verdict}", self.what, self.unit)
+        let (floor, ancestor, ours) =
+            (optional(self.floor), optional(self.ancestor), number(self.ours.median));
+        write!(
+            f,
+            "{:<44} {floor:>8} {ancestor:>9} {ours:>9} {:<7} {ratio:>22} {target:>8} {verdict}",
+            self.what, self.unit
+        )
     }
 }
 

@@ -74,7 +74,8 @@ fn two_cpus(report: &mut Report) -> Result<()> {
         thread::scope(|s| {
             let other = s.spawn(|| run(0));
             let this = s.spawn(|| run(1));
-            let times = [this.join(), other.join()].map(|r| r.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))));
+            let times = [this.join(), other.join()]
+                .map(|r| r.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))));
             let [a, b] = times;
             Ok((a? + b?) / 2.0)
         })
@@ -93,8 +94,14 @@ fn two_cpus(report: &mut Report) -> Result<()> {
     bench.ours.rows(0, &mut rows)?;
     let counted: Vec<u64> = rows.merged().iter().map(|f| f.counters.total().packets).collect();
     let sent = [1, 2].map(|cpus| cpus * ROUNDS * u64::from(PACKETS));
-    ensure!(counted.len() == 2 && sent.iter().all(|n| counted.contains(n)), "lost updates: {counted:?} of {sent:?}");
-    for (i, who) in ["two CPUs on one row, each, to one alone", "the same, the ancestor"].into_iter().enumerate() {
+    ensure!(
+        counted.len() == 2 && sent.iter().all(|n| counted.contains(n)),
+        "lost updates: {counted:?} of {sent:?}"
+    );
+    for (i, who) in ["two CPUs on one row, each, to one alone", "the same, the ancestor"]
+        .into_iter()
+        .enumerate()
+    {
         let ratio = Some(Stat::of(ratios[i].iter().copied()));
         let line = Line { ratio, ..Line::cost(who, "ns", Stat::of(single[i].iter().copied())) };
         report.add(if i == 0 { line.at_most(1.5) } else { line });
@@ -109,16 +116,25 @@ fn memory(report: &mut Report) -> Result<()> {
     let mut largest = BTreeMap::<u64, u64>::new();
     for entry in fs::read_dir("/proc/self/fdinfo").context("read fdinfo")? {
         let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
-        if let (Some(2), Some(element), Some(memory)) = (field("map_type"), field("value_size"), field("memlock")) {
+        let field = |name: &str| {
+            text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+        };
+        if let (Some(2), Some(element), Some(memory)) =
+            (field("map_type"), field("value_size"), field("memlock"))
+        {
             let most = largest.entry(element).or_default();
             *most = memory.max(*most);
         }
     }
-    for (what, slot, target) in [("kernel memory per row, IPv4", 64, 140.0), ("kernel memory per row, others", 128, 280.0)] {
+    for (what, slot, target) in
+        [("kernel memory per row, IPv4", 64, 140.0), ("kernel memory per row, others", 128, 280.0)]
+    {
         let [slots, tags] = [slot, 8].map(|n| largest.get(&n).copied().unwrap_or_default());
         ensure!(slots > 0 && tags > 0, "no map has elements of {slot} or 8 bytes");
-        report.add(Line::cost(what, "bytes", Stat::exactly((slots + tags) as f64 / f64::from(ROWS))).at_most(target));
+        report.add(
+            Line::cost(what, "bytes", Stat::exactly((slots + tags) as f64 / f64::from(ROWS)))
+                .at_most(target),
+        );
     }
     Ok(())
 }

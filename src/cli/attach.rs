@@ -65,14 +65,20 @@ impl Attach {
         let pins = self.kept.pins();
         pins.check()?;
         let place = Place::open(self.watch.netns.as_deref())?;
-        let words = place.name().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
+        let words = place
+            .name()
+            .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         let scene = Scene::read(&mut Netlink::open_inside(&place)?)?;
         let choice = scene.choose(&self.watch.interfaces, &words)?;
         choice.notices.iter().for_each(|n| say(n));
         let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
         for o in scene.overlaps(&indexes) {
             let name = |i| scene.link(i).map_or("", |l| &l.name);
-            say(&format!("{} shows packets that {} shows, too: totals will leave it out", name(o.twice), name(o.counted_on)));
+            say(&format!(
+                "{} shows packets that {} shows, too: totals will leave it out",
+                name(o.twice),
+                name(o.counted_on)
+            ));
         }
         scene.bridged(&indexes).iter().for_each(|n| eprintln!("tmon: {n}"));
         let config = self.watch.count.config();
@@ -87,7 +93,9 @@ impl Attach {
                     "{name}{words} is attached ({}) and counts with no process; `tmon top` and `tmon dump` join it, `tmon detach` ends it",
                     hook.name()
                 ),
-                None => println!("{name}{words} was attached already; `tmon status` says since when"),
+                None => {
+                    println!("{name}{words} was attached already; `tmon status` says since when")
+                }
             }
         }
         Ok(())
@@ -112,13 +120,16 @@ impl Detach {
         for name in &self.interfaces {
             let before = wanted.len();
             // What was attached in a namespace that is gone is known by the name it had.
-            let survives = |p: &Pin| p.name == *name && self.netns.as_deref().is_some_and(|n| p.survives(n));
+            let survives =
+                |p: &Pin| p.name == *name && self.netns.as_deref().is_some_and(|n| p.survives(n));
             wanted.extend(all.iter().filter(|p| survives(p)));
             if let Ok(place) = &place {
                 let cookie = place.cookie()?;
                 // Also by the name it has now, should it have been renamed.
                 let index = Netlink::open_inside(place)?.link(name)?.map(|l| l.index);
-                wanted.extend(all.iter().filter(|p| p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)));
+                wanted.extend(all.iter().filter(|p| {
+                    p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)
+                }));
             }
             if wanted.len() == before {
                 place?;
@@ -133,7 +144,10 @@ impl Detach {
             match pins.detach(&lock, pin) {
                 Ok(()) => println!("{} is detached", sanitize(&pin.name)),
                 // The others are taken off all the same.
-                Err(e) => failed = failed.or(Some(e.context(format!("cannot detach {}", sanitize(&pin.name))))),
+                Err(e) => {
+                    failed =
+                        failed.or(Some(e.context(format!("cannot detach {}", sanitize(&pin.name)))))
+                }
             }
         }
         failed.map_or(Ok(()), Err)
@@ -221,13 +235,17 @@ impl Attached {
         let detach = pin.command("detach");
         self.advice = match state {
             State::Counting => None,
-            State::Off => Some(format!("its interface is gone or somebody took the programs off: {detach} clears what is left")),
-            State::Unfinished => {
-                Some(format!("an attach was interrupted: {} does it again, {detach} clears what is left", pin.command("attach")))
-            }
-            State::OtherLayout => {
-                Some(format!("another version attached it, whose tables this one does not read: {detach}, then {}", pin.command("attach")))
-            }
+            State::Off => Some(format!(
+                "its interface is gone or somebody took the programs off: {detach} clears what is left"
+            )),
+            State::Unfinished => Some(format!(
+                "an attach was interrupted: {} does it again, {detach} clears what is left",
+                pin.command("attach")
+            )),
+            State::OtherLayout => Some(format!(
+                "another version attached it, whose tables this one does not read: {detach}, then {}",
+                pin.command("attach")
+            )),
         };
         if matches!(state, State::OtherLayout | State::Unfinished) {
             return Ok(());
@@ -238,7 +256,8 @@ impl Attached {
         let fill = program.rows(0, &mut rows)?;
         let both = |c: [crate::flow::Count; 2]| c[0].packets.saturating_add(c[1].packets);
         (self.seen_pkts, self.counted_pkts) = (Some(both(books.seen())), Some(both(books.counted)));
-        (self.rows, self.slots_used, self.slots) = (Some(rows.len()), Some(fill.used), Some(fill.size));
+        (self.rows, self.slots_used, self.slots) =
+            (Some(rows.len()), Some(fill.used), Some(fill.size));
         self.cost_ns = pin.cost()?.map(|Cost { time, runs }| time.as_nanos() as f64 / runs as f64);
         Ok(())
     }
@@ -262,7 +281,8 @@ impl Attached {
     }
 }
 
-const TITLES: [&str; 10] = ["IFACE", "NETNS", "STATE", "HOOK", "SINCE", "BY", "SEEN", "COUNTED", "TABLE", "PER PACKET"];
+const TITLES: [&str; 10] =
+    ["IFACE", "NETNS", "STATE", "HOOK", "SINCE", "BY", "SEEN", "COUNTED", "TABLE", "PER PACKET"];
 
 impl Status {
     pub(super) fn run(&self) -> Result<()> {
@@ -289,8 +309,13 @@ impl Report {
                 writeln!(out, "{name}: {}", sanitize(text))?;
             }
         }
-        if self.attached.iter().all(|a| a.cost_ns.is_none()) && self.attached.iter().any(|a| a.state == Some("counting")) {
-            writeln!(out, "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs, and costs a little itself")?;
+        if self.attached.iter().all(|a| a.cost_ns.is_none())
+            && self.attached.iter().any(|a| a.state == Some("counting"))
+        {
+            writeln!(
+                out,
+                "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs, and costs a little itself"
+            )?;
         }
         Ok(())
     }

@@ -56,7 +56,13 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn of(line: &'a Line) -> Entry<'a> {
         let Line { interface, about, mark, what, advice } = line;
-        Entry { interface: interface.as_deref(), about, status: mark.name(), what, advice: advice.as_deref() }
+        Entry {
+            interface: interface.as_deref(),
+            about,
+            status: mark.name(),
+            what,
+            advice: advice.as_deref(),
+        }
     }
 }
 
@@ -71,7 +77,10 @@ impl Check {
         let mut out = io::stdout().lock();
         if self.json {
             let checks = lines.iter().map(Entry::of).collect();
-            export::json::line(&mut out, &Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail })?;
+            export::json::line(
+                &mut out,
+                &Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail },
+            )?;
         } else {
             for l in &lines {
                 let subject = l.interface.as_deref().unwrap_or("host");
@@ -87,7 +96,9 @@ impl Check {
 
     fn interfaces(&self, pins: &Pins, lines: &mut Vec<Line>) -> Result<()> {
         let place = Place::open(self.netns.as_deref())?;
-        let words = place.name().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
+        let words = place
+            .name()
+            .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         let mut netlink = Netlink::open_inside(&place)?;
         let scene = Scene::read(&mut netlink)?;
         let line = |mark, what: String, advice: Option<&str>| Line {
@@ -105,7 +116,9 @@ impl Check {
                 }
             }
             // Nothing to watch is no fault of the host's; a name that means nothing is one of the caller's.
-            Err(e) if self.interfaces.is_empty() => lines.push(line(Mark::Warn, format!("{e:#}"), Some("`tmon check IFACE`"))),
+            Err(e) if self.interfaces.is_empty() => {
+                lines.push(line(Mark::Warn, format!("{e:#}"), Some("`tmon check IFACE`")))
+            }
             Err(e) => return Err(e),
         }
         Ok(())

@@ -51,12 +51,25 @@ pub(super) struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(out: &'a mut dyn io::Write, print: &'a Print, local: bool) -> Result<Self> {
         // A serial console says that it has no columns.
-        let columns = || crossterm::terminal::size().ok().map(|s| usize::from(s.0)).filter(|w| *w > 0).unwrap_or(80);
+        let columns = || {
+            crossterm::terminal::size()
+                .ok()
+                .map(|s| usize::from(s.0))
+                .filter(|w| *w > 0)
+                .unwrap_or(80)
+        };
         let width = io::stdout().is_terminal().then(columns);
         let options = table::Options { width, base: if print.iec { Base::Iec } else { Base::Si } };
         let (names, mut looking) = print.naming.read(local)?;
         let filter = print.filter.filter(&names, &mut looking)?;
-        Ok(Printer { writer: Writer::new(out, print.format(), options), print, host: host(), filter, names, looking })
+        Ok(Printer {
+            writer: Writer::new(out, print.format(), options),
+            print,
+            host: host(),
+            filter,
+            names,
+            looking,
+        })
     }
 
     fn print(&mut self, interval: &Interval) -> Result<()> {
@@ -65,8 +78,16 @@ impl<'a> Printer<'a> {
             if let Some(looking) = self.looking.take() {
                 let _ = looking.join(); // what it did not find has no name
             }
-            let outer = reading.flows.iter().filter_map(|f| f.key.outer).flat_map(|p| [(p.first, false), (p.second, false)]);
-            let inner = reading.flows.iter().filter_map(|f| f.key.inner.pair()).flat_map(|p| [(p.first, true), (p.second, true)]);
+            let outer = reading
+                .flows
+                .iter()
+                .filter_map(|f| f.key.outer)
+                .flat_map(|p| [(p.first, false), (p.second, false)]);
+            let inner = reading
+                .flows
+                .iter()
+                .filter_map(|f| f.key.inner.pair())
+                .flat_map(|p| [(p.first, true), (p.second, true)]);
             self.names.settle(outer.chain(inner), RESOLVE);
             reading = reading.called(&self.names);
         }
@@ -79,7 +100,12 @@ impl Dump {
         let flag = interrupted()?;
         let mut out = io::stdout();
         let mut printer = Printer::new(&mut out, &self.print, true)?;
-        let mut live = Live::open(&self.watch.interfaces, self.watch.netns.as_deref(), &self.watch.count.config(), self.watch.want())?;
+        let mut live = Live::open(
+            &self.watch.interfaces,
+            self.watch.netns.as_deref(),
+            &self.watch.count.config(),
+            self.watch.want(),
+        )?;
         live.give_up_privileges()?;
         let start = Instant::now();
         let Some(every) = self.every else {
@@ -92,7 +118,8 @@ impl Dump {
             rest(&mut live, start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
             live.detach();
             let newer = live.read()?;
-            return printer.print(&older.map_or_else(|| newer.total(), |older| newer.since(&older)));
+            return printer
+                .print(&older.map_or_else(|| newer.total(), |older| newer.since(&older)));
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
@@ -164,7 +191,11 @@ impl Replay {
 
 fn progress(replay: &source::Replay) {
     match replay.position() {
-        (at, Some(size)) => eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::percent(at, size)),
-        (at, None) => eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::bytes(at, Base::Si)),
+        (at, Some(size)) => {
+            eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::percent(at, size))
+        }
+        (at, None) => {
+            eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::bytes(at, Base::Si))
+        }
     }
 }

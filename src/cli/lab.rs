@@ -98,8 +98,15 @@ struct PossibleScenario;
 
 impl clap::builder::TypedValueParser for PossibleScenario {
     type Value = Scenario;
-    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&clap::Arg>, value: &std::ffi::OsStr) -> Result<Scenario, clap::Error> {
-        clap::builder::StringValueParser::new().try_map(|s| s.parse::<Scenario>()).parse_ref(cmd, arg, value)
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Scenario, clap::Error> {
+        clap::builder::StringValueParser::new()
+            .try_map(|s| s.parse::<Scenario>())
+            .parse_ref(cmd, arg, value)
     }
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(lab::scenario::SCENARIOS.iter().map(|s| PossibleValue::new(s.1))))
@@ -143,7 +150,14 @@ impl Lab {
             }
             Lab::Down(name) => {
                 let n = lab::down(&name.prefix)?;
-                println!("{}", if n == 0 { "there was no lab".to_owned() } else { format!("the lab is gone: {n} namespaces removed") });
+                println!(
+                    "{}",
+                    if n == 0 {
+                        "there was no lab".to_owned()
+                    } else {
+                        format!("the lab is gone: {n} namespaces removed")
+                    }
+                );
             }
         }
         Ok(0)
@@ -168,10 +182,16 @@ impl Demo {
         let lab = lab::Lab::up(&options)?;
         let stop = AtomicBool::new(false);
         let shown = thread::scope(|scope| {
-            let traffic = scope.spawn(|| lab::traffic(&options.prefix, &Traffic::new(self.scenario), &stop));
-            let shown = Live::open(&["eth0".to_owned()], Some(&lab.plan().host(0)), &Config::default(), Want::Best)
-                // With all privileges: the lab has to be taken down afterwards.
-                .and_then(|live| top::show(look, live));
+            let traffic =
+                scope.spawn(|| lab::traffic(&options.prefix, &Traffic::new(self.scenario), &stop));
+            let shown = Live::open(
+                &["eth0".to_owned()],
+                Some(&lab.plan().host(0)),
+                &Config::default(),
+                Want::Best,
+            )
+            // With all privileges: the lab has to be taken down afterwards.
+            .and_then(|live| top::show(look, live));
             stop.store(true, Ordering::Relaxed);
             match traffic.join() {
                 Ok(made) => shown.and(made.map(drop)),

@@ -5,7 +5,11 @@ use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr;
 
 /// Writes titles and rows. Texts are safe for a terminal already.
-pub(super) fn write<const N: usize>(out: &mut dyn Write, titles: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+pub(super) fn write<const N: usize>(
+    out: &mut dyn Write,
+    titles: [&str; N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
     let mut widths = titles.map(UnicodeWidthStr::width);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -85,8 +85,14 @@ pub(super) struct Look {
     config: Option<PathBuf>,
 }
 
-const VIEWS: [(View, &str); 4] = [(View::Chord, "chord"), (View::Matrix, "matrix"), (View::Table, "table"), (View::Health, "health")];
-const UNITS: [(Unit, &str); 3] = [(Unit::Bits, "bits"), (Unit::Bytes, "bytes"), (Unit::Packets, "packets")];
+const VIEWS: [(View, &str); 4] = [
+    (View::Chord, "chord"),
+    (View::Matrix, "matrix"),
+    (View::Table, "table"),
+    (View::Health, "health"),
+];
+const UNITS: [(Unit, &str); 3] =
+    [(Unit::Bits, "bits"), (Unit::Bytes, "bytes"), (Unit::Packets, "packets")];
 
 /// Values by their names.
 #[derive(Clone)]
@@ -94,9 +100,15 @@ struct Named<T: 'static>(&'static [(T, &'static str)]);
 
 impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Named<T> {
     type Value = T;
-    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&clap::Arg>, value: &std::ffi::OsStr) -> Result<T, clap::Error> {
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
         let names = clap::builder::PossibleValuesParser::new(self.0.iter().map(|n| n.1));
-        let known = |name: String| self.0.iter().find(|n| n.1 == name).map(|n| n.0).ok_or("not a name");
+        let known =
+            |name: String| self.0.iter().find(|n| n.1 == name).map(|n| n.0).ok_or("not a name");
         names.try_map(known).parse_ref(cmd, arg, value)
     }
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -125,7 +137,11 @@ impl Look {
             interval: self.interval.max(Duration::from_millis(50)),
             scheme: self.theme,
             depth: self.colours.unwrap_or(default.depth),
-            manner: tui::stage::Manner { animate: !self.no_motion, blocks: self.cells, ..default.manner },
+            manner: tui::stage::Manner {
+                animate: !self.no_motion,
+                blocks: self.cells,
+                ..default.manner
+            },
             graphics: self.graphics,
             mouse: !self.no_mouse,
             maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
@@ -158,14 +174,21 @@ impl Top {
         let (name, matches) = matches.subcommand()?;
         let text = settings::text(command.find_subcommand(name)?, matches);
         if self.print_config {
-            return Some(io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(Into::into));
+            return Some(
+                io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(Into::into),
+            );
         }
         let file = settings::chosen(self.look.config.as_deref());
-        Some(file.context("there is no home directory to keep settings in: name a file with --config").and_then(|file| {
-            settings::save(&file, &text)?;
-            println!("kept in {}", sanitize(&file.display().to_string()));
-            Ok(())
-        }))
+        Some(
+            file.context(
+                "there is no home directory to keep settings in: name a file with --config",
+            )
+            .and_then(|file| {
+                settings::save(&file, &text)?;
+                println!("kept in {}", sanitize(&file.display().to_string()));
+                Ok(())
+            }),
+        )
     }
 
     pub(super) fn run(self) -> Result<()> {
@@ -173,7 +196,12 @@ impl Top {
             None => {
                 let (watch, count) = (&self.watch, &self.watch.count);
                 let options = self.look.options(true)?;
-                let live = Live::open(&watch.interfaces, watch.netns.as_deref(), &count.config(), watch.want())?;
+                let live = Live::open(
+                    &watch.interfaces,
+                    watch.netns.as_deref(),
+                    &count.config(),
+                    watch.want(),
+                )?;
                 live.give_up_privileges()?;
                 show(options, live)
             }

@@ -103,7 +103,9 @@ impl Device {
     }
 
     fn row(&self) -> [String; 12] {
-        let text = |t: &Option<String>| t.as_deref().map_or_else(|| UNKNOWN.to_owned(), |t| sanitize(t).into_owned());
+        let text = |t: &Option<String>| {
+            t.as_deref().map_or_else(|| UNKNOWN.to_owned(), |t| sanitize(t).into_owned())
+        };
         let or = |t: Option<String>, none: &str| t.unwrap_or_else(|| none.to_owned());
         let each = if self.external { "each packet" } else { UNKNOWN };
         [
@@ -127,11 +129,15 @@ impl Device {
     }
 }
 
-const TITLES: [&str; 12] = ["NAME", "NETNS", "TYPE", "ID", "PORT", "LOCAL", "REMOTE", "UNDERLAY", "BRIDGE", "VRF", "MTU", "STATE"];
+const TITLES: [&str; 12] = [
+    "NAME", "NETNS", "TYPE", "ID", "PORT", "LOCAL", "REMOTE", "UNDERLAY", "BRIDGE", "VRF", "MTU",
+    "STATE",
+];
 
 impl Tunnels {
     pub(super) fn run(&self) -> Result<()> {
-        let mut report = Report { schema: 1, tool: TOOL, host: host(), tunnels: Vec::new(), ports: Vec::new() };
+        let mut report =
+            Report { schema: 1, tool: TOOL, host: host(), tunnels: Vec::new(), ports: Vec::new() };
         let named = match &self.netns {
             Some(name) => vec![name.clone()],
             None => {
@@ -140,7 +146,9 @@ impl Tunnels {
             }
         };
         for name in named {
-            let opened = Netns::open(&name).and_then(|n| Netlink::open_in(&n)).and_then(|mut n| Scene::read(&mut n));
+            let opened = Netns::open(&name)
+                .and_then(|n| Netlink::open_in(&n))
+                .and_then(|mut n| Scene::read(&mut n));
             match opened {
                 Ok(scene) => report.add(&scene, Some(&name)),
                 // One that goes away, or a mere trace, hides none of the others.
@@ -159,7 +167,11 @@ impl Tunnels {
 impl Report {
     fn add(&mut self, scene: &Scene, netns: Option<&str>) {
         self.tunnels.extend(scene.tunnels.iter().map(|t| Device::new(t, scene, netns)));
-        self.ports.extend(scene.fou.iter().map(|f| FouPort { netns: netns.map(str::to_owned), port: f.port, protocol: f.protocol }));
+        self.ports.extend(scene.fou.iter().map(|f| FouPort {
+            netns: netns.map(str::to_owned),
+            port: f.port,
+            protocol: f.protocol,
+        }));
     }
 
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -170,13 +182,18 @@ impl Report {
             listing::write(out, TITLES, &rows)?;
         }
         for f in &self.ports {
-            let what = f.protocol.map_or_else(|| "GUE".to_owned(), |p| format!("FOU, IP protocol {p}"));
-            let place = f.netns.as_deref().map_or_else(String::new, |n| format!(" in {}", sanitize(n)));
+            let what =
+                f.protocol.map_or_else(|| "GUE".to_owned(), |p| format!("FOU, IP protocol {p}"));
+            let place =
+                f.netns.as_deref().map_or_else(String::new, |n| format!(" in {}", sanitize(n)));
             writeln!(out, "UDP port {}{place} takes in {what}", f.port)?;
         }
         let left_out = self.tunnels.len() - rows.len();
         if left_out > 0 {
-            writeln!(out, "{left_out} unused devices that came with a kernel module are left out: --json has them")?;
+            writeln!(
+                out,
+                "{left_out} unused devices that came with a kernel module are left out: --json has them"
+            )?;
         }
         Ok(())
     }

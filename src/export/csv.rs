@@ -54,7 +54,8 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, header: Header) -> io::
     }
     for flow in &reading.flows {
         let counted_on = reading.counted_on(flow).map(sanitize);
-        csv.serialize(Row::new(&sanitize(reading.interface(flow)), flow, counted_on.as_deref())).map_err(stream_error)?;
+        csv.serialize(Row::new(&sanitize(reading.interface(flow)), flow, counted_on.as_deref()))
+            .map_err(stream_error)?;
     }
     csv.flush()
 }
@@ -86,9 +87,11 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(interface: &'a str, flow: &Flow, counted_on: Option<&'a str>) -> Self {
         let (key, c) = (&flow.key, &flow.counters);
-        let ends = |pair: Option<crate::flow::Pair>| [pair.map(|p| p.first), pair.map(|p| p.second)];
+        let ends =
+            |pair: Option<crate::flow::Pair>| [pair.map(|p| p.first), pair.map(|p| p.second)];
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
-        let named = tunnels(key).map(|t| t.id.map_or_else(|| t.kind.to_string(), |id| format!("{}:{id}", t.kind)));
+        let named = tunnels(key)
+            .map(|t| t.id.map_or_else(|| t.kind.to_string(), |id| format!("{}:{id}", t.kind)));
         Row {
             interface,
             tunnel: key.outer.map(|_| key.outermost.kind.to_string()),
@@ -99,7 +102,16 @@ impl<'a> Row<'a> {
             inner: ends(key.inner.pair()),
             inner_proto: key.inner.proto(),
             other: key.other,
-            counts: [rx.packets, rx.bytes, tx.packets, tx.bytes, fwd.packets, fwd.bytes, rev.packets, rev.bytes],
+            counts: [
+                rx.packets,
+                rx.bytes,
+                tx.packets,
+                tx.bytes,
+                fwd.packets,
+                fwd.bytes,
+                rev.packets,
+                rev.bytes,
+            ],
             counted_on,
         }
     }

@@ -49,7 +49,11 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: Options) -> io
         "top": options.top.unwrap_or(24).max(1),
     });
     let mut rest = PAGE;
-    for (mark, part) in [("{{STYLE}}", Part::Text(STYLE)), ("{{DATA}}", Part::Data), ("{{SCRIPT}}", Part::Text(SCRIPT))] {
+    for (mark, part) in [
+        ("{{STYLE}}", Part::Text(STYLE)),
+        ("{{DATA}}", Part::Data),
+        ("{{SCRIPT}}", Part::Text(SCRIPT)),
+    ] {
         let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
         out.write_all(before.as_bytes())?;
         match part {
@@ -136,7 +140,14 @@ mod tests {
                 other: false,
             };
             let c = Count { packets: 1, bytes: u64::from(100 + i) };
-            rows.push_flow(i, &Flow { interface: 0, key, counters: Counters { cells: [[c, c]; 2], ..Default::default() } });
+            rows.push_flow(
+                i,
+                &Flow {
+                    interface: 0,
+                    key,
+                    counters: Counters { cells: [[c, c]; 2], ..Default::default() },
+                },
+            );
         }
         let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(5));
         let interface = Interface {
@@ -182,7 +193,18 @@ mod tests {
     fn nothing_is_fetched() {
         let page = page(&interval(3, "eth0"), "node-a");
         let own = page.replace("http://www.w3.org/2000/svg", "");
-        for word in ["http:", "https:", "src=", "href=", "url(", "@import", "fetch(", "innerHTML", "eval(", "{{"] {
+        for word in [
+            "http:",
+            "https:",
+            "src=",
+            "href=",
+            "url(",
+            "@import",
+            "fetch(",
+            "innerHTML",
+            "eval(",
+            "{{",
+        ] {
             assert!(!own.contains(word), "{word}");
         }
         assert!(page.contains("default-src 'none'"));
@@ -195,7 +217,10 @@ mod tests {
         assert_eq!(data["smaller"], 5_000);
         let flows = data["reading"]["flows"].as_array().unwrap();
         assert!(flows.len() > ROWS && flows.len() < ROWS + 100, "{}", flows.len());
-        let sum: u64 = flows.iter().map(|f| f["fwd_bytes"].as_u64().unwrap() + f["rev_bytes"].as_u64().unwrap()).sum();
+        let sum: u64 = flows
+            .iter()
+            .map(|f| f["fwd_bytes"].as_u64().unwrap() + f["rev_bytes"].as_u64().unwrap())
+            .sum();
         assert_eq!(sum, interval.rows.iter().map(|f| f.counters.total().bytes).sum::<u64>());
     }
 }

@@ -29,7 +29,11 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
         since: rfc3339(interval.since),
         taken: rfc3339(interval.taken),
         interval_ns: nanoseconds(interval.elapsed),
-        interfaces: interval.interfaces.iter().map(|i| Interface::new(i, interval.elapsed)).collect(),
+        interfaces: interval
+            .interfaces
+            .iter()
+            .map(|i| Interface::new(i, interval.elapsed))
+            .collect(),
         flows: Rows(reading),
     };
     line(out, &object)
@@ -102,7 +106,12 @@ impl<'a> Interface<'a> {
             counted: i.books.counted.into(),
             stops: Stops(i.books),
             suspect: i.books.suspect.into(),
-            fragments: i.books.fragments.iter().any(|n| !n.is_zero()).then(|| i.books.fragments.into()),
+            fragments: i
+                .books
+                .fragments
+                .iter()
+                .any(|n| !n.is_zero())
+                .then(|| i.books.fragments.into()),
         }
     }
 }
@@ -189,7 +198,12 @@ struct Ways {
 
 impl Ways {
     fn any(fwd: Count, rev: Count) -> Option<Ways> {
-        let ways = Ways { fwd_pkts: fwd.packets, fwd_bytes: fwd.bytes, rev_pkts: rev.packets, rev_bytes: rev.bytes };
+        let ways = Ways {
+            fwd_pkts: fwd.packets,
+            fwd_bytes: fwd.bytes,
+            rev_pkts: rev.packets,
+            rev_bytes: rev.bytes,
+        };
         (!(fwd + rev).is_zero()).then_some(ways)
     }
 }
@@ -204,7 +218,9 @@ impl<'a> Row<'a> {
             interface,
             tunnel: key.outer.map(|_| Name(key.outermost.kind)),
             vni: key.outermost.id,
-            tunnels: Tunnels(tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect()),
+            tunnels: Tunnels(
+                tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect(),
+            ),
             depth: key.depth,
             outer_sip: key.outer.map(|p| p.first),
             outer_dip: key.outer.map(|p| p.second),
@@ -253,7 +269,11 @@ impl Serialize for Name {
 struct Harmless;
 
 impl Formatter for Harmless {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         if fragment.is_ascii() && !fragment.contains('\x7f') {
             return out.write_all(fragment.as_bytes());
         }

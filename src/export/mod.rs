@@ -51,8 +51,23 @@ impl<'a> Reading<'a> {
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
         let interfaces = interface_names(interval);
         let named = filter.names_interfaces();
-        let transit = if named { Transit::default() } else { Transit::of(&interval.rows, &interval.interfaces) };
-        Reading { tool, host, interval, flows, filter: filter.to_string(), rows, named, transit, interfaces, names: Names::default() }
+        let transit = if named {
+            Transit::default()
+        } else {
+            Transit::of(&interval.rows, &interval.interfaces)
+        };
+        Reading {
+            tool,
+            host,
+            interval,
+            flows,
+            filter: filter.to_string(),
+            rows,
+            named,
+            transit,
+            interfaces,
+            names: Names::default(),
+        }
     }
 
     /// With names beside the addresses, or in their place where people read.
@@ -70,8 +85,17 @@ impl<'a> Reading<'a> {
 
     /// The interface that counts the packets of a row which adds nothing to totals.
     pub fn counted_on(&self, flow: &Flow) -> Option<&str> {
-        let own = self.interval.interfaces.get(usize::from(flow.interface)).and_then(|i| i.counted_on.as_deref());
-        let other = || self.transit.counted_on(flow).and_then(|i| self.interfaces.get(usize::from(i))).map(String::as_str);
+        let own = self
+            .interval
+            .interfaces
+            .get(usize::from(flow.interface))
+            .and_then(|i| i.counted_on.as_deref());
+        let other = || {
+            self.transit
+                .counted_on(flow)
+                .and_then(|i| self.interfaces.get(usize::from(i)))
+                .map(String::as_str)
+        };
         own.filter(|_| !self.named).or_else(other)
     }
 

@@ -73,27 +73,45 @@ pub struct Options {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn reading(out: &mut impl Write, reading: &Reading<'_>, options: Options, base: Base) -> io::Result<()> {
+pub fn reading(
+    out: &mut impl Write,
+    reading: &Reading<'_>,
+    options: Options,
+    base: Base,
+) -> io::Result<()> {
     let interval = reading.interval;
     let level = if options.inner { Level::Inner } else { Level::Hosts };
     let tally = Tally::of(&reading.packed(), &[], &Scope { level, ..Scope::default() });
     let m = Matrix::new(&tally, matrix::Measure::Bytes, options.top.unwrap_or(24));
-    let (palette, other) = if options.light { (Palette::LIGHT, 0x9a9aa4) } else { (Palette::DARK, 0x70707c) };
-    let known: Vec<End> = m.ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
-    let colours = EndColours::new(palette).assign(&known.iter().map(End::to_string).collect::<Vec<_>>());
-    let colour = |e: &End| known.iter().position(|k| k == e).map_or(Rgb::hex(other), |i| colours[i]);
-    let called = |e: &End| if let End::Addr(a) = e { reading.names.shown(*a, options.inner) } else { None };
+    let (palette, other) =
+        if options.light { (Palette::LIGHT, 0x9a9aa4) } else { (Palette::DARK, 0x70707c) };
+    let known: Vec<End> =
+        m.ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
+    let colours =
+        EndColours::new(palette).assign(&known.iter().map(End::to_string).collect::<Vec<_>>());
+    let colour =
+        |e: &End| known.iter().position(|k| k == e).map_or(Rgb::hex(other), |i| colours[i]);
+    let called =
+        |e: &End| if let End::Addr(a) = e { reading.names.shown(*a, options.inner) } else { None };
     let label = |e: &End| called(e).unwrap_or_else(|| matrix::label(*e, m.folded));
-    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: label(e), colour: colour(e) }).collect();
-    let square: Vec<Vec<u64>> = (0..m.len()).map(|i| (0..m.len()).map(|j| m.get(i, j).bytes).collect()).collect();
+    let ends: Vec<SvgEnd> =
+        m.ends.iter().map(|e| SvgEnd { label: label(e), colour: colour(e) }).collect();
+    let square: Vec<Vec<u64>> =
+        (0..m.len()).map(|i| (0..m.len()).map(|j| m.get(i, j).bytes).collect()).collect();
 
     let names: Vec<&str> = interval.interfaces.iter().map(|i| i.name.as_str()).collect();
     let title = format!("{} on {}", names.join(" "), reading.host);
-    let mut note = format!("{} to {} ({})", rfc3339(interval.since), rfc3339(interval.taken), duration(interval.elapsed));
+    let mut note = format!(
+        "{} to {} ({})",
+        rfc3339(interval.since),
+        rfc3339(interval.taken),
+        duration(interval.elapsed)
+    );
     if !reading.filter.is_empty() {
         note = format!("{note} · {}", reading.filter);
     }
-    let style = if options.light { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
+    let style =
+        if options.light { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
     write(out, &ends, &square, |v| units::bytes(v, base).to_string(), &style)
 }
 
@@ -114,15 +132,25 @@ const LABEL: usize = 22;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut impl Write, ends: &[SvgEnd], matrix: &[Vec<u64>], unit: impl Fn(u64) -> String, style: &SvgStyle) -> io::Result<()> {
+pub fn write(
+    out: &mut impl Write,
+    ends: &[SvgEnd],
+    matrix: &[Vec<u64>],
+    unit: impl Fn(u64) -> String,
+    style: &SvgStyle,
+) -> io::Result<()> {
     let n = ends.len();
     let get = |i: usize, j: usize| matrix.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0);
     let sum = |values: &mut dyn Iterator<Item = u64>| values.fold(0u64, u64::saturating_add);
     let sent: Vec<u64> = (0..n).map(|i| sum(&mut (0..n).map(|j| get(i, j)))).collect();
     let received: Vec<u64> = (0..n).map(|j| sum(&mut (0..n).map(|i| get(i, j)))).collect();
     let all = sum(&mut sent.iter().copied());
-    let square: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| get(i, j) as f64).collect()).collect();
-    let shapes = Shapes::new(&Layout::new(&square, padding(n, 0.04)), Measure { least: 0.003, ..Measure::default() });
+    let square: Vec<Vec<f64>> =
+        (0..n).map(|i| (0..n).map(|j| get(i, j) as f64).collect()).collect();
+    let shapes = Shapes::new(
+        &Layout::new(&square, padding(n, 0.04)),
+        Measure { least: 0.003, ..Measure::default() },
+    );
 
     let mut order: Vec<usize> = (0..n).filter(|&i| shapes.angle(i).is_some()).collect();
     order.sort_by(|&a, &b| sent[b].cmp(&sent[a]).then(a.cmp(&b)));
@@ -147,10 +175,22 @@ pub fn write(out: &mut impl Write, ends: &[SvgEnd], matrix: &[Vec<u64>], unit: i
         r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:.0}" height="{height:.0}" viewBox="0 0 {WIDTH:.0} {height:.0}" font-family="ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace" font-size="12">"#
     )?;
     writeln!(out, "<title>{}</title>", Text(&style.title))?;
-    writeln!(out, "<style>.c:hover .r:not(:hover) {{ opacity: .25 }} .r, .a {{ transition: opacity .15s }}</style>")?;
+    writeln!(
+        out,
+        "<style>.c:hover .r:not(:hover) {{ opacity: .25 }} .r, .a {{ transition: opacity .15s }}</style>"
+    )?;
     writeln!(out, r#"<rect width="100%" height="100%" fill="{}"/>"#, style.ground)?;
-    writeln!(out, r#"<text x="{MARGIN}" y="30" font-size="16" font-weight="bold" fill="{}">{}</text>"#, style.ink, Text(&style.title))?;
-    let total = if order.is_empty() { "nothing was sent".to_owned() } else { format!("total {}", unit(all)) };
+    writeln!(
+        out,
+        r#"<text x="{MARGIN}" y="30" font-size="16" font-weight="bold" fill="{}">{}</text>"#,
+        style.ink,
+        Text(&style.title)
+    )?;
+    let total = if order.is_empty() {
+        "nothing was sent".to_owned()
+    } else {
+        format!("total {}", unit(all))
+    };
     let note = if style.note.is_empty() { total } else { format!("{total} · {}", style.note) };
     writeln!(out, r#"<text x="{MARGIN}" y="50" fill="{}">{}</text>"#, style.faint, Text(&note))?;
 
@@ -160,15 +200,26 @@ pub fn write(out: &mut impl Write, ends: &[SvgEnd], matrix: &[Vec<u64>], unit: i
         let Some(end) = ends.get(shape.colour) else { continue };
         // a hairline keeps ribbons of one colour apart
         let (class, opacity) = match shape.part {
-            Part::Ribbon(..) => ("r", format!(r#" fill-opacity="0.67" stroke="{}" stroke-opacity="0.6""#, style.ground)),
+            Part::Ribbon(..) => (
+                "r",
+                format!(r#" fill-opacity="0.67" stroke="{}" stroke-opacity="0.6""#, style.ground),
+            ),
             Part::Arc(_) => ("a", String::new()),
         };
-        write!(out, r#"<path class="{class}" fill="{}"{opacity} d="{}"><title>"#, end.colour, Outline(shape))?;
+        write!(
+            out,
+            r#"<path class="{class}" fill="{}"{opacity} d="{}"><title>"#,
+            end.colour,
+            Outline(shape)
+        )?;
         let way = |to: usize, from: usize| {
             let v = get(from, to);
             let (of_to, of_all) = (percent(v, received[to]), percent(v, all));
             let (to, from) = (&ends[to].label, &ends[from].label);
-            format!("{to} received from {from}: {} ({of_to} of {to}'s total, {of_all} of all)", unit(v))
+            format!(
+                "{to} received from {from}: {} ({of_to} of {to}'s total, {of_all} of all)",
+                unit(v)
+            )
         };
         match shape.part {
             Part::Arc(i) => write!(out, "{}", Text(&entry(i)))?,
@@ -180,11 +231,21 @@ pub fn write(out: &mut impl Write, ends: &[SvgEnd], matrix: &[Vec<u64>], unit: i
     writeln!(out, "</g>")?;
 
     // the greatest that fit have a label, all have a line in the legend
-    let ring = Ring { size: (COLUMNS, ROWS), centre: (COLUMNS as f64 / 2.0, ROWS as f64 / 2.0), radius: (RADIUS / CHAR, RADIUS / LINE) };
-    let mut named: Vec<(usize, String)> = order.iter().take(ROWS * 2).map(|&i| (i, shorten(&sanitize(&ends[i].label), LABEL))).collect();
+    let ring = Ring {
+        size: (COLUMNS, ROWS),
+        centre: (COLUMNS as f64 / 2.0, ROWS as f64 / 2.0),
+        radius: (RADIUS / CHAR, RADIUS / LINE),
+    };
+    let mut named: Vec<(usize, String)> = order
+        .iter()
+        .take(ROWS * 2)
+        .map(|&i| (i, shorten(&sanitize(&ends[i].label), LABEL)))
+        .collect();
     let spots = loop {
-        let wanted: Vec<Label> =
-            named.iter().filter_map(|(i, text)| Some(Label { angle: shapes.angle(*i)?, width: text.width() })).collect();
+        let wanted: Vec<Label> = named
+            .iter()
+            .filter_map(|(i, text)| Some(Label { angle: shapes.angle(*i)?, width: text.width() }))
+            .collect();
         match labels::place(&ring, &wanted) {
             Some((spots, _)) => break spots,
             None if named.is_empty() => break vec![],
@@ -197,7 +258,8 @@ pub fn write(out: &mut impl Write, ends: &[SvgEnd], matrix: &[Vec<u64>], unit: i
         let x = if spot.right { spot.x as f64 } else { (spot.x + text.width()) as f64 } * CHAR;
         let anchor = if spot.right { "start" } else { "end" };
         if let Some(angle) = shapes.angle(*i) {
-            let ([x1, y1], toward) = (point(angle, RADIUS + 3.0), if spot.right { -3.0 } else { 3.0 });
+            let ([x1, y1], toward) =
+                (point(angle, RADIUS + 3.0), if spot.right { -3.0 } else { 3.0 });
             let (x1, y1, x2) = (x1 + cx, y1 + cy, x + toward);
             if (x2 - x1).hypot(y - y1) > 1.5 * LINE {
                 writeln!(
@@ -207,15 +269,29 @@ pub fn write(out: &mut impl Write, ends: &[SvgEnd], matrix: &[Vec<u64>], unit: i
                 )?;
             }
         }
-        writeln!(out, r#"<text x="{x:.1}" y="{:.1}" text-anchor="{anchor}" fill="{}">{}</text>"#, y + 4.0, style.ink, Text(text))?;
+        writeln!(
+            out,
+            r#"<text x="{x:.1}" y="{:.1}" text-anchor="{anchor}" fill="{}">{}</text>"#,
+            y + 4.0,
+            style.ink,
+            Text(text)
+        )?;
     }
     writeln!(out, "</g>")?;
 
     writeln!(out, r#"<g fill="{}">"#, style.ink)?;
     let column = (WIDTH - 2.0 * MARGIN) / per_line as f64;
     for (k, &i) in order.iter().enumerate() {
-        let (x, y) = (MARGIN + (k % per_line) as f64 * column, legend + (k / per_line) as f64 * (LINE + 2.0));
-        writeln!(out, r#"<rect x="{x:.1}" y="{:.1}" width="11" height="11" fill="{}"/>"#, y - 10.0, ends[i].colour)?;
+        let (x, y) = (
+            MARGIN + (k % per_line) as f64 * column,
+            legend + (k / per_line) as f64 * (LINE + 2.0),
+        );
+        writeln!(
+            out,
+            r#"<rect x="{x:.1}" y="{:.1}" width="11" height="11" fill="{}"/>"#,
+            y - 10.0,
+            ends[i].colour
+        )?;
         writeln!(out, r#"<text x="{:.1}" y="{y:.1}">{}</text>"#, x + 18.0, Text(&entry(i)))?;
     }
     writeln!(out, "</g>\n</svg>")
@@ -257,7 +333,11 @@ impl fmt::Display for Outline<'_> {
                 Step::Arc { radius, from, to } => {
                     // two halves: an arc of a whole turn has no direction
                     let (r, sweep) = (radius * RADIUS, u8::from(to > from));
-                    let stops = if (to - from).abs() > PI * 0.99 { vec![f64::midpoint(from, to), to] } else { vec![to] };
+                    let stops = if (to - from).abs() > PI * 0.99 {
+                        vec![f64::midpoint(from, to), to]
+                    } else {
+                        vec![to]
+                    };
                     for stop in stops {
                         let p = at(point(stop, radius));
                         write!(f, "A{r:.2} {r:.2} 0 0 {sweep} {:.2} {:.2}", p.0, p.1)?;
@@ -277,7 +357,12 @@ fn shorten(text: &str, columns: usize) -> String {
     }
     let chars: Vec<char> = text.chars().collect();
     let half = columns.saturating_sub(1) / 2;
-    chars.iter().take(half).chain(['…'].iter()).chain(chars.iter().skip(chars.len().saturating_sub(half))).collect()
+    chars
+        .iter()
+        .take(half)
+        .chain(['…'].iter())
+        .chain(chars.iter().skip(chars.len().saturating_sub(half)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -293,7 +378,12 @@ mod tests {
 
     fn ends(n: usize) -> Vec<SvgEnd> {
         let colours = crate::colour::Palette::DARK.colours;
-        (0..n).map(|i| SvgEnd { label: format!("172.16.1.{}", 100 + i), colour: colours[i % colours.len()] }).collect()
+        (0..n)
+            .map(|i| SvgEnd {
+                label: format!("172.16.1.{}", 100 + i),
+                colour: colours[i % colours.len()],
+            })
+            .collect()
     }
 
     fn hub() -> Vec<Vec<u64>> {
@@ -325,10 +415,16 @@ mod tests {
     fn tooltips_tell_both_ways() {
         let svg = draw(&ends(9), &hub(), &SvgStyle::light("", ""));
         let doc = roxmltree::Document::parse(&svg).unwrap();
-        let titles: Vec<&str> =
-            doc.descendants().filter(|n| n.has_tag_name("path")).flat_map(|n| n.children()).filter_map(|n| n.text()).collect();
+        let titles: Vec<&str> = doc
+            .descendants()
+            .filter(|n| n.has_tag_name("path"))
+            .flat_map(|n| n.children())
+            .filter_map(|n| n.text())
+            .collect();
         let [of_in, of_all] = [percent(1116, 1116), percent(1116, 9528)];
-        let forth = format!("172.16.1.102 received from 172.16.1.100: 1116 B ({of_in} of 172.16.1.102's total, {of_all} of all)");
+        let forth = format!(
+            "172.16.1.102 received from 172.16.1.100: 1116 B ({of_in} of 172.16.1.102's total, {of_all} of all)"
+        );
         let back = format!(
             "172.16.1.100 received from 172.16.1.102: 558 B ({} of 172.16.1.100's total, {} of all)",
             percent(558, 3176),

@@ -29,8 +29,10 @@ pub struct Options {
 }
 
 const COLUMNS: usize = 12;
-const TITLES: [&str; COLUMNS] =
-    ["IFACE", "TUNNEL", "HOST A", "HOST B", "INNER A", "INNER B", "A→B", "B→A", "BYTES", "SHARE", "PACKETS", "RATE"];
+const TITLES: [&str; COLUMNS] = [
+    "IFACE", "TUNNEL", "HOST A", "HOST B", "INNER A", "INNER B", "A→B", "B→A", "BYTES", "SHARE",
+    "PACKETS", "RATE",
+];
 const IFACE: usize = 0;
 const SHARE: usize = 9;
 /// The first column with a number; all after it have one too.
@@ -47,16 +49,33 @@ const GAP: usize = 2;
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Result<()> {
     let interval = reading.interval;
-    writeln!(out, "{} on {}: {} until {}", reading.tool, sanitize(reading.host), duration(interval.elapsed), rfc3339(interval.taken))?;
+    writeln!(
+        out,
+        "{} on {}: {} until {}",
+        reading.tool,
+        sanitize(reading.host),
+        duration(interval.elapsed),
+        rfc3339(interval.taken)
+    )?;
     if reading.flows.is_empty() {
-        writeln!(out, "\nno tunnel traffic{}", if reading.rows > 0 { " that the filter keeps" } else { "" })?;
+        writeln!(
+            out,
+            "\nno tunnel traffic{}",
+            if reading.rows > 0 { " that the filter keeps" } else { "" }
+        )?;
     } else {
         writeln!(out)?;
         rows(out, reading, options)?;
     }
     writeln!(out)?;
     if !reading.filter.is_empty() {
-        writeln!(out, "filter {}: {} of {} rows", sanitize(&reading.filter), reading.flows.len(), reading.rows)?;
+        writeln!(
+            out,
+            "filter {}: {} of {} rows",
+            sanitize(&reading.filter),
+            reading.flows.len(),
+            reading.rows
+        )?;
     }
     for interface in &interval.interfaces {
         writeln!(out, "{}", coverage(interface))?;
@@ -64,9 +83,13 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> i
     let transit = reading.flows.iter().filter(|f| reading.transit.counted_on(f).is_some()).count();
     if transit > 0 {
         let (s, have) = if transit == 1 { ("", "has") } else { ("s", "have") };
-        writeln!(out, "passing through: {transit} row{s} {have} no share: another interface counts the same packets")?;
+        writeln!(
+            out,
+            "passing through: {transit} row{s} {have} no share: another interface counts the same packets"
+        )?;
     }
-    let other: Vec<&Flow> = reading.flows.iter().filter(|f| f.key.other && !f.key.is_aged()).collect();
+    let other: Vec<&Flow> =
+        reading.flows.iter().filter(|f| f.key.other && !f.key.is_aged()).collect();
     if !other.is_empty() {
         let sum: Count = other.iter().map(|f| f.counters.total()).sum();
         let (n, s) = (other.len(), if other.len() == 1 { "" } else { "s" });
@@ -93,7 +116,11 @@ pub fn coverage(interface: &Interface) -> String {
     if seen == 0 {
         return format!("nothing seen on {on}");
     }
-    let mut line = format!("coverage {} of {} packets seen on {on}", percent(both(books.counted), seen), packets(seen));
+    let mut line = format!(
+        "coverage {} of {} packets seen on {on}",
+        percent(both(books.counted), seen),
+        packets(seen)
+    );
     let stops = Stop::ALL.map(|s| (both(books.stop(s)), s.name()));
     for (i, (n, name)) in stops.iter().filter(|(n, _)| *n > 0).enumerate() {
         let _ = write!(line, "{} {} {name}", if i == 0 { ":" } else { "," }, packets(*n));
@@ -127,7 +154,9 @@ fn rows(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Re
     let cells = Cells { reading, base: options.base, all: sum.total().bytes };
     let total = cells.total(&sum);
     let mut widths = TITLES.map(UnicodeWidthStr::width);
-    let mut widen = |cells: &[String]| widths.iter_mut().zip(cells).for_each(|(width, cell)| *width = (*width).max(cell.width()));
+    let mut widen = |cells: &[String]| {
+        widths.iter_mut().zip(cells).for_each(|(width, cell)| *width = (*width).max(cell.width()))
+    };
     flows.iter().for_each(|f| widen(&cells.text(f)));
     widen(&total); // cells with numbers are equally wide in every row, except shares, which are at most 100 %
     widths[SHARE] = widths[SHARE].max("99.9 %".len());
@@ -140,7 +169,9 @@ fn rows(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Re
     let mut line = String::new();
     let mut write_row = |row: &[String]| {
         line.clear();
-        for (i, (cell, width)) in row.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0) {
+        for (i, (cell, width)) in
+            row.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0)
+        {
             if !line.is_empty() {
                 line.extend([' '; GAP]);
             }
@@ -191,7 +222,14 @@ impl Cells<'_> {
             Some(p) => [called(p.first, true), called(p.second, true)],
             None => [key.inner.proto(), UNKNOWN.to_owned()],
         };
-        [sanitize(self.reading.interface(flow)).into_owned(), tunnel(flow, names), host_a, host_b, inner_a, inner_b]
+        [
+            sanitize(self.reading.interface(flow)).into_owned(),
+            tunnel(flow, names),
+            host_a,
+            host_b,
+            inner_a,
+            inner_b,
+        ]
     }
 
     fn total(&self, sum: &Counters) -> [String; COLUMNS] {
@@ -207,12 +245,30 @@ impl Cells<'_> {
         self.with_numbers(text, sum)
     }
 
-    fn with_numbers(&self, [iface, tunnel, host_a, host_b, inner_a, inner_b]: [String; NUMBERS], c: &Counters) -> [String; COLUMNS] {
+    fn with_numbers(
+        &self,
+        [iface, tunnel, host_a, host_b, inner_a, inner_b]: [String; NUMBERS],
+        c: &Counters,
+    ) -> [String; COLUMNS] {
         let total = c.total();
-        let [fwd, rev, all] = [c.fwd().bytes, c.rev().bytes, total.bytes].map(|n| bytes(n, self.base).cell());
+        let [fwd, rev, all] =
+            [c.fwd().bytes, c.rev().bytes, total.bytes].map(|n| bytes(n, self.base).cell());
         let share = percent(total.bytes, self.all);
         let rate = bit_rate(self.reading.interval.per_second(total.bytes)).cell();
-        [iface, tunnel, host_a, host_b, inner_a, inner_b, fwd, rev, all, share, packets(total.packets).cell(), rate]
+        [
+            iface,
+            tunnel,
+            host_a,
+            host_b,
+            inner_a,
+            inner_b,
+            fwd,
+            rev,
+            all,
+            share,
+            packets(total.packets).cell(),
+            rate,
+        ]
     }
 }
 
@@ -222,7 +278,9 @@ fn tunnel(flow: &Flow, names: &Names) -> String {
         return UNKNOWN.to_owned();
     }
     let id = |id: u32| names.id(id).map_or_else(|| id.to_string(), str::to_owned);
-    let named = |t: crate::flow::Tunnel| t.id.map_or_else(|| t.kind.to_string(), |n| format!("{} {}", t.kind, id(n)));
+    let named = |t: crate::flow::Tunnel| {
+        t.id.map_or_else(|| t.kind.to_string(), |n| format!("{} {}", t.kind, id(n)))
+    };
     let names: Vec<String> = tunnels(&flow.key).map(named).collect();
     match names.len() {
         0 => flow.key.outermost.kind.to_string(),
@@ -269,7 +327,11 @@ fn shorten(text: &str, width: usize) -> Cow<'_, str> {
 
 /// The beginning of a text, as much as fits into `width` columns.
 fn head(text: &str, width: usize) -> &str {
-    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| text[..*end].width() <= width).last();
+    let end = text
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take_while(|end| text[..*end].width() <= width)
+        .last();
     &text[..end.unwrap_or(0)]
 }
 

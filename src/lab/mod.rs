@@ -27,7 +27,9 @@ use crate::netns::Netns;
 /// `host` is `host0`, `0`, or `fabric`. The exit code is the command's, or 128 plus the signal that ended it.
 pub fn exec(prefix: &str, host: &str, argv: &[String]) -> Result<i32> {
     plan::check_prefix(prefix)?;
-    let Some((program, args)) = argv.split_first() else { bail!("there is no command to run in '{host}'") };
+    let Some((program, args)) = argv.split_first() else {
+        bail!("there is no command to run in '{host}'")
+    };
     let name = if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
         format!("{prefix}-host{host}")
     } else {
@@ -40,8 +42,9 @@ pub fn exec(prefix: &str, host: &str, argv: &[String]) -> Result<i32> {
         bail!("the lab has no {host} now: `tmon lab status` shows what there is");
     }
     // A child begins where the thread that started it is.
-    let status =
-        Netns::open(&name)?.within(|| Command::new(program).args(args).status())?.with_context(|| format!("run '{program}' in {name}"))?;
+    let status = Netns::open(&name)?
+        .within(|| Command::new(program).args(args).status())?
+        .with_context(|| format!("run '{program}' in {name}"))?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
@@ -70,7 +73,11 @@ impl Lab {
 
     /// Takes it down and says if that went wrong; nothing to do for a borrowed lab.
     pub fn down(mut self) -> Result<()> {
-        if std::mem::take(&mut self.made) { down(&self.plan.options().prefix).map(drop) } else { Ok(()) }
+        if std::mem::take(&mut self.made) {
+            down(&self.plan.options().prefix).map(drop)
+        } else {
+            Ok(())
+        }
     }
 }
 

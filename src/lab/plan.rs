@@ -160,11 +160,15 @@ impl fmt::Display for Step {
             Action::Namespace => f.write_str("make the namespace"),
             Action::Setting { key, value, .. } => write!(f, "set {key} to {value}"),
             Action::Bridge(link) => write!(f, "make bridge {link}"),
-            Action::Veth { link, peer, peer_netns: Some(netns), .. } => write!(f, "connect {link} to {peer} of {netns}"),
+            Action::Veth { link, peer, peer_netns: Some(netns), .. } => {
+                write!(f, "connect {link} to {peer} of {netns}")
+            }
             Action::Veth { link, peer, .. } => write!(f, "connect {link} to {peer}"),
             Action::Tunnel { link, tunnel, .. } => write!(f, "make {} device {link}", tunnel.kind),
             Action::Port { link, bridge, .. } => write!(f, "put {link} into {bridge}"),
-            Action::Address { link, address, prefix } => write!(f, "give {link} the address {address}/{prefix}"),
+            Action::Address { link, address, prefix } => {
+                write!(f, "give {link} the address {address}/{prefix}")
+            }
             Action::Route { to, link } => write!(f, "route {to} to {link}"),
             Action::Up(link) => write!(f, "bring up {link}"),
             Action::Promiscuous(link) => write!(f, "let {link} hear everything"),
@@ -178,13 +182,19 @@ impl Plan {
     pub fn new(options: &Options) -> Result<Self> {
         check_prefix(&options.prefix)?;
         if !(2..=99).contains(&options.hosts) || !(1..=99).contains(&options.networks) {
-            bail!("a lab has 2 to 99 hosts and 1 to 99 networks, not {} and {}", options.hosts, options.networks);
+            bail!(
+                "a lab has 2 to 99 hosts and 1 to 99 networks, not {} and {}",
+                options.hosts,
+                options.networks
+            );
         }
         match options.kind {
             Kind::Vxlan | Kind::Geneve | Kind::Gretap | Kind::Gre => {}
             Kind::Ipip if !options.ipv6_underlay && !options.ipv6_clients => {}
             Kind::Ipip => bail!("IPIP is IPv4 in IPv4: it makes no IPv6 lab (try --kind gre)"),
-            kind => bail!("the lab cannot be made of '{kind}' (one of: vxlan, geneve, gretap, gre, ipip)"),
+            kind => bail!(
+                "the lab cannot be made of '{kind}' (one of: vxlan, geneve, gretap, gre, ipip)"
+            ),
         }
         Ok(Plan { options: options.clone() })
     }
@@ -240,7 +250,9 @@ impl Plan {
 
     /// The IPv6 address of host `k`'s client in network `i`, where the lab has them.
     pub fn client6(&self, i: u8, k: u8) -> Option<IpAddr> {
-        self.options.ipv6_clients.then(|| v6([0xfd00, 0x192, 0x168, digits(i), 0, 0, 0, digits(k + 1)]))
+        self.options
+            .ipv6_clients
+            .then(|| v6([0xfd00, 0x192, 0x168, digits(i), 0, 0, 0, digits(k + 1)]))
     }
 
     /// MTU of the clients: what the underlay leaves them.
@@ -262,7 +274,12 @@ impl Plan {
             steps.namespace(self.options.ipv6_underlay || self.options.ipv6_clients);
             steps.netns = self.fabric();
             let port = format!("host{k}");
-            steps.push(Action::Veth { link: port.clone(), peer: UNDERLAY.to_owned(), peer_netns: Some(self.host(k)), mtu: UNDERLAY_MTU });
+            steps.push(Action::Veth {
+                link: port.clone(),
+                peer: UNDERLAY.to_owned(),
+                peer_netns: Some(self.host(k)),
+                mtu: UNDERLAY_MTU,
+            });
             steps.port(&port, SWITCH);
             steps.netns = self.host(k);
             if self.options.ipv6_underlay {
@@ -289,19 +306,37 @@ impl Plan {
         let mtu = self.client_mtu();
         if self.options.kind == Kind::Vxlan {
             let link = format!("vxlan{i}");
-            let tunnel = NewTunnel { local: Some(self.endpoint(k)), remote: Some(self.group(i)), port: Some(4789), ..self.tunnel(i) };
+            let tunnel = NewTunnel {
+                local: Some(self.endpoint(k)),
+                remote: Some(self.group(i)),
+                port: Some(4789),
+                ..self.tunnel(i)
+            };
             steps.push(Action::Tunnel { link: link.clone(), tunnel, mtu });
             steps.port(&link, &bridge);
         } else {
             // No groups here: a full mesh, and what came from one host is not sent on to another.
             for p in (0..self.options.hosts).filter(|p| *p != k) {
                 let link = format!("{}{i}-{p}", self.options.kind);
-                steps.push(Action::Tunnel { link: link.clone(), tunnel: self.tunnel_to(k, p, i), mtu });
-                steps.push(Action::Port { link: link.clone(), bridge: bridge.clone(), isolated: true });
+                steps.push(Action::Tunnel {
+                    link: link.clone(),
+                    tunnel: self.tunnel_to(k, p, i),
+                    mtu,
+                });
+                steps.push(Action::Port {
+                    link: link.clone(),
+                    bridge: bridge.clone(),
+                    isolated: true,
+                });
                 steps.up(&link);
             }
         }
-        steps.push(Action::Veth { link: client.clone(), peer: port.clone(), peer_netns: None, mtu });
+        steps.push(Action::Veth {
+            link: client.clone(),
+            peer: port.clone(),
+            peer_netns: None,
+            mtu,
+        });
         steps.port(&port, &bridge);
         steps.up(&bridge);
         self.addresses(k, i, &client, steps);
@@ -312,7 +347,12 @@ impl Plan {
         for i in 0..self.options.networks {
             // A pair that leads nowhere, as a home for the address.
             let (client, peer) = (format!("client{i}"), format!("port{i}"));
-            steps.push(Action::Veth { link: client.clone(), peer: peer.clone(), peer_netns: None, mtu: self.client_mtu() });
+            steps.push(Action::Veth {
+                link: client.clone(),
+                peer: peer.clone(),
+                peer_netns: None,
+                mtu: self.client_mtu(),
+            });
             steps.up(&peer);
             self.addresses(k, i, &client, steps);
         }
@@ -338,7 +378,11 @@ impl Plan {
     }
 
     fn addresses(&self, k: u8, i: u8, client: &str, steps: &mut Steps) {
-        steps.push(Action::Address { link: client.to_owned(), address: self.client(i, k), prefix: 24 });
+        steps.push(Action::Address {
+            link: client.to_owned(),
+            address: self.client(i, k),
+            prefix: 24,
+        });
         if let Some(address) = self.client6(i, k) {
             steps.ipv6(client);
             steps.push(Action::Address { link: client.to_owned(), address, prefix: 64 });
@@ -347,12 +391,25 @@ impl Plan {
     }
 
     fn tunnel(&self, i: u8) -> NewTunnel {
-        NewTunnel { kind: self.options.kind, id: Some(self.id(i)), port: None, local: None, remote: None, underlay: None, learning: true }
+        NewTunnel {
+            kind: self.options.kind,
+            id: Some(self.id(i)),
+            port: None,
+            local: None,
+            remote: None,
+            underlay: None,
+            learning: true,
+        }
     }
 
     fn tunnel_to(&self, k: u8, p: u8, i: u8) -> NewTunnel {
         let port = (self.options.kind == Kind::Geneve).then_some(6081);
-        NewTunnel { local: Some(self.endpoint(k)), remote: Some(self.endpoint(p)), port, ..self.tunnel(i) }
+        NewTunnel {
+            local: Some(self.endpoint(k)),
+            remote: Some(self.endpoint(p)),
+            port,
+            ..self.tunnel(i)
+        }
     }
 
     /// What the last step writes down, for [`read_note`].
@@ -389,8 +446,12 @@ pub fn fabric(prefix: &str) -> String {
 
 /// Whether a namespace belongs to the lab with this prefix.
 pub fn owns(prefix: &str, netns: &str) -> bool {
-    let Some(rest) = netns.strip_prefix(prefix).and_then(|r| r.strip_prefix('-')) else { return false };
-    let number = rest.strip_prefix("host").filter(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()));
+    let Some(rest) = netns.strip_prefix(prefix).and_then(|r| r.strip_prefix('-')) else {
+        return false;
+    };
+    let number = rest
+        .strip_prefix("host")
+        .filter(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()));
     rest == "fabric" || number.is_some()
 }
 
@@ -419,7 +480,11 @@ impl Steps {
     }
 
     fn port(&mut self, link: &str, bridge: &str) {
-        self.push(Action::Port { link: link.to_owned(), bridge: bridge.to_owned(), isolated: false });
+        self.push(Action::Port {
+            link: link.to_owned(),
+            bridge: bridge.to_owned(),
+            isolated: false,
+        });
         self.up(link);
     }
 
@@ -438,9 +503,13 @@ impl Steps {
         self.set_if_there("ipv6/conf/default/disable_ipv6", "1");
         if ipv6 {
             // No router is asked for, no address made up, none probed for; a group is joined with one report.
-            for (key, value) in
-                [("router_solicitations", "0"), ("accept_ra", "0"), ("addr_gen_mode", "1"), ("accept_dad", "0"), ("dad_transmits", "0")]
-            {
+            for (key, value) in [
+                ("router_solicitations", "0"),
+                ("accept_ra", "0"),
+                ("addr_gen_mode", "1"),
+                ("accept_dad", "0"),
+                ("dad_transmits", "0"),
+            ] {
                 self.set(format!("ipv6/conf/default/{key}"), value);
             }
             self.set_if_there("ipv6/mld_qrv", "1");
@@ -506,11 +575,22 @@ mod tests {
 
     #[test]
     fn a_note_brings_the_plan_back() {
-        for p in [plan(|_| ()), plan(|o| (o.kind, o.hosts, o.ipv6_clients) = (Kind::Gretap, 3, true)), plan(|o| o.ipv6_underlay = true)] {
+        for p in [
+            plan(|_| ()),
+            plan(|o| (o.kind, o.hosts, o.ipv6_clients) = (Kind::Gretap, 3, true)),
+            plan(|o| o.ipv6_underlay = true),
+        ] {
             assert!(p.note().len() < 256, "an alias holds 255 bytes");
             assert_eq!(read_note("tmon", &p.note()), Some(p));
         }
-        for bad in ["", "tmon lab", "tmon lab kind=none", "tmon lab hosts=1", "tmon lab hosts=9 colour=red", "eth0 to the switch"] {
+        for bad in [
+            "",
+            "tmon lab",
+            "tmon lab kind=none",
+            "tmon lab hosts=1",
+            "tmon lab hosts=9 colour=red",
+            "eth0 to the switch",
+        ] {
             assert_eq!(read_note("tmon", bad), None, "{bad}");
         }
     }
@@ -523,16 +603,35 @@ mod tests {
             Plan::new(&o).is_err()
         };
         assert!(bad(&|o| o.hosts = 1) && bad(&|o| o.hosts = 100) && bad(&|o| o.networks = 0));
-        assert!(bad(&|o| o.prefix = "../x".into()) && bad(&|o| o.prefix = String::new()) && bad(&|o| o.prefix = "x".repeat(101)));
-        assert!(bad(&|o| o.kind = Kind::Teredo) && bad(&|o| (o.kind, o.ipv6_clients) = (Kind::Ipip, true)));
+        assert!(
+            bad(&|o| o.prefix = "../x".into())
+                && bad(&|o| o.prefix = String::new())
+                && bad(&|o| o.prefix = "x".repeat(101))
+        );
+        assert!(
+            bad(&|o| o.kind = Kind::Teredo)
+                && bad(&|o| (o.kind, o.ipv6_clients) = (Kind::Ipip, true))
+        );
     }
 
     #[test]
     fn only_its_own_namespaces_are_its_own() {
-        assert!(owns("tmon", "tmon-host0") && owns("tmon", "tmon-host98") && owns("tmon", "tmon-fabric"));
-        for other in
-            ["tmon", "tmon-", "tmon-host", "tmon-hostess", "tmon-host0-c0", "tmon-host123", "tmon-t1-host0", "xtmon-host0", "tmonhost0"]
-        {
+        assert!(
+            owns("tmon", "tmon-host0")
+                && owns("tmon", "tmon-host98")
+                && owns("tmon", "tmon-fabric")
+        );
+        for other in [
+            "tmon",
+            "tmon-",
+            "tmon-host",
+            "tmon-hostess",
+            "tmon-host0-c0",
+            "tmon-host123",
+            "tmon-t1-host0",
+            "xtmon-host0",
+            "tmonhost0",
+        ] {
             assert!(!owns("tmon", other), "{other}");
         }
     }
@@ -545,7 +644,10 @@ mod tests {
                 if kind == Kind::Ipip && v6 {
                     continue;
                 }
-                let p = plan(|o| (o.kind, o.ipv6_underlay, o.ipv6_clients, o.hosts, o.networks) = (kind, v6, v6, 12, 11));
+                let p = plan(|o| {
+                    (o.kind, o.ipv6_underlay, o.ipv6_clients, o.hosts, o.networks) =
+                        (kind, v6, v6, 12, 11)
+                });
                 check(&p.steps());
             }
         }
@@ -574,26 +676,38 @@ mod tests {
                         assert!(links.contains(&(ns.clone(), l.clone())), "too early: {step}");
                     }
                 }
-                Action::Address { link, .. } | Action::Promiscuous(link) | Action::Note { link, .. } => {
+                Action::Address { link, .. }
+                | Action::Promiscuous(link)
+                | Action::Note { link, .. } => {
                     assert!(links.contains(&(ns.clone(), link.clone())), "too early: {step}");
                 }
-                Action::Route { link, .. } => assert!(ups.contains(&(ns.clone(), link.clone())), "too early: {step}"),
+                Action::Route { link, .. } => {
+                    assert!(ups.contains(&(ns.clone(), link.clone())), "too early: {step}")
+                }
                 Action::Up(link) => {
                     assert!(links.contains(&(ns.clone(), link.clone())), "too early: {step}");
                     ups.insert((ns.clone(), link.clone()));
                 }
                 Action::Setting { key, .. } => {
-                    if let Some(link) = key.strip_suffix("/disable_ipv6").and_then(|k| k.rsplit('/').next())
+                    if let Some(link) =
+                        key.strip_suffix("/disable_ipv6").and_then(|k| k.rsplit('/').next())
                         && !matches!(link, "all" | "default")
                     {
-                        assert!(links.contains(&(ns.clone(), link.to_owned())), "too early: {step}");
+                        assert!(
+                            links.contains(&(ns.clone(), link.to_owned())),
+                            "too early: {step}"
+                        );
                     }
                 }
             }
             assert!(netns.contains(ns), "too early: {step}");
         }
-        let everything: HashSet<_> = links.iter().filter(|(_, l)| !l.starts_with("lo")).cloned().collect();
+        let everything: HashSet<_> =
+            links.iter().filter(|(_, l)| !l.starts_with("lo")).cloned().collect();
         assert_eq!(ups, everything, "every interface is brought up");
-        assert!(matches!(steps.last().map(|s| &s.action), Some(Action::Note { .. })), "the note comes last");
+        assert!(
+            matches!(steps.last().map(|s| &s.action), Some(Action::Note { .. })),
+            "the note comes last"
+        );
     }
 }

@@ -14,7 +14,9 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 
-use super::plan::{Action, Interrupt, Options, Plan, SWITCH, Step, UNDERLAY, check_prefix, fabric, owns, read_note};
+use super::plan::{
+    Action, Interrupt, Options, Plan, SWITCH, Step, UNDERLAY, check_prefix, fabric, owns, read_note,
+};
 use crate::{
     netlink::{Netlink, NewLink, errno},
     netns::{self, Netns},
@@ -29,21 +31,28 @@ pub fn up(options: &Options) -> Result<bool> {
     match standing(&options.prefix)? {
         Some(old) if old.note() == plan.note() && missing(&old)?.is_empty() => return Ok(false),
         Some(old) if old.note() != plan.note() => {
-            bail!("another lab is up ({}): take it down first with `tmon lab down`", old.note().trim_start_matches("tmon lab "))
+            bail!(
+                "another lab is up ({}): take it down first with `tmon lab down`",
+                old.note().trim_start_matches("tmon lab ")
+            )
         }
         _ => remove(&options.prefix)?,
     };
     let mut ground = Ground::default();
     for (n, step) in plan.steps().into_iter().enumerate() {
         let done = match options.interrupt {
-            Some(Interrupt::Crash(at)) if at == n => bail!("crashed at step {n}, as asked, before '{step}'"),
+            Some(Interrupt::Crash(at)) if at == n => {
+                bail!("crashed at step {n}, as asked, before '{step}'")
+            }
             Some(Interrupt::Fail(at)) if at == n => Err(anyhow!("failed at step {n}, as asked")),
             _ => ground.carry_out(&step),
         };
         if let Err(e) = done {
             match remove(&options.prefix) {
                 Ok(_) => bail!("lab up failed at '{step}' and was undone: {e:#}"),
-                Err(left) => bail!("lab up failed at '{step}': {e:#}; undoing it failed too: {left:#}; try `tmon lab down`"),
+                Err(left) => bail!(
+                    "lab up failed at '{step}': {e:#}; undoing it failed too: {left:#}; try `tmon lab down`"
+                ),
             }
         }
     }
@@ -74,7 +83,9 @@ pub(super) fn standing_or_explain(prefix: &str) -> Result<Plan> {
     match standing(prefix)? {
         Some(plan) => Ok(plan),
         None if traces(prefix)?.is_empty() => bail!("there is no lab: make it with `tmon lab up`"),
-        None => bail!("the lab is incomplete (`tmon lab up` was interrupted): run `tmon lab up` again"),
+        None => {
+            bail!("the lab is incomplete (`tmon lab up` was interrupted): run `tmon lab up` again")
+        }
     }
 }
 
@@ -86,7 +97,10 @@ pub(super) fn traces(prefix: &str) -> Result<Vec<String>> {
 /// Namespaces that a complete lab should have and that somebody removed.
 fn missing(plan: &Plan) -> Result<Vec<String>> {
     let there = traces(&plan.options().prefix)?;
-    Ok((0..plan.options().hosts).map(|k| plan.host(k)).filter(|name| !there.contains(name)).collect())
+    Ok((0..plan.options().hosts)
+        .map(|k| plan.host(k))
+        .filter(|name| !there.contains(name))
+        .collect())
 }
 
 fn remove(prefix: &str) -> Result<usize> {
@@ -122,7 +136,8 @@ impl Ground {
             self.places.insert(step.netns.clone(), (netns, netlink));
             return Ok(());
         }
-        let (netns, netlink) = self.places.get_mut(&step.netns).context("its namespace has not been made")?;
+        let (netns, netlink) =
+            self.places.get_mut(&step.netns).context("its namespace has not been made")?;
         match &step.action {
             Action::Namespace => Ok(()),
             Action::Setting { key, value, optional } => set(netns, key, value, *optional),
@@ -133,7 +148,11 @@ impl Ground {
             }
             Action::Tunnel { link, tunnel, mtu } => {
                 let underlay = netlink.link(UNDERLAY)?.map(|l| l.index);
-                let made = netlink.create(link, Some(*mtu), &NewLink::Tunnel(crate::netlink::NewTunnel { underlay, ..tunnel.clone() }));
+                let made = netlink.create(
+                    link,
+                    Some(*mtu),
+                    &NewLink::Tunnel(crate::netlink::NewTunnel { underlay, ..tunnel.clone() }),
+                );
                 match made {
                     Err(e) if errno(&e) == Some(Errno::EOPNOTSUPP) => Err(e.context(format!(
                         "this kernel cannot make {} tunnels (try `modprobe {}`, or --kind vxlan)",
@@ -147,8 +166,12 @@ impl Ground {
                 netlink.set_master(link, bridge)?;
                 if *isolated { netlink.set_isolated(link, true) } else { Ok(()) }
             }
-            Action::Address { link, address, prefix } => netlink.add_address(link, *address, *prefix),
-            Action::Route { to, link } => netlink.add_route(*to, if to.is_ipv4() { 32 } else { 128 }, link, None),
+            Action::Address { link, address, prefix } => {
+                netlink.add_address(link, *address, *prefix)
+            }
+            Action::Route { to, link } => {
+                netlink.add_route(*to, if to.is_ipv4() { 32 } else { 128 }, link, None)
+            }
             Action::Up(link) => netlink.set_up(link),
             Action::Promiscuous(link) => netlink.set_promiscuous(link),
             Action::Note { link, text } => netlink.set_alias(link, text),
@@ -182,13 +205,18 @@ struct Lock {
 
 impl Lock {
     fn take(prefix: &str) -> Result<Self> {
-        let name = SocketAddr::from_abstract_name(format!("tmon-lab-{prefix}")).context("name the lab's lock")?;
+        let name = SocketAddr::from_abstract_name(format!("tmon-lab-{prefix}"))
+            .context("name the lab's lock")?;
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             match UnixDatagram::bind_addr(&name) {
                 Ok(socket) => return Ok(Lock { _socket: socket }),
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
-                Err(e) if e.kind() == io::ErrorKind::AddrInUse => bail!("another tmon is working on this lab; try again when it is done"),
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(50))
+                }
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                    bail!("another tmon is working on this lab; try again when it is done")
+                }
                 Err(e) => return Err(e).context("lock the lab"),
             }
         }

@@ -16,7 +16,8 @@ pub enum Scenario {
 }
 
 /// Every scenario with its name.
-pub const SCENARIOS: &[(Scenario, &str)] = &[(Scenario::Ancestor, "ancestor"), (Scenario::Demo, "demo"), (Scenario::Culprit, "culprit")];
+pub const SCENARIOS: &[(Scenario, &str)] =
+    &[(Scenario::Ancestor, "ancestor"), (Scenario::Demo, "demo"), (Scenario::Culprit, "culprit")];
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +29,11 @@ impl FromStr for Scenario {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
         let names: Vec<&str> = SCENARIOS.iter().map(|s| s.1).collect();
-        SCENARIOS.iter().find(|n| n.1 == s).map(|n| n.0).ok_or_else(|| format!("'{s}' is not a scenario (one of: {})", names.join(", ")))
+        SCENARIOS
+            .iter()
+            .find(|n| n.1 == s)
+            .map(|n| n.0)
+            .ok_or_else(|| format!("'{s}' is not a scenario (one of: {})", names.join(", ")))
     }
 }
 
@@ -119,7 +124,9 @@ const ANCESTOR: [(u8, u8, u16); 12] = [
 
 /// In a lab smaller than the default one, what there is of it.
 fn ancestor(plan: &Plan) -> Vec<Talk> {
-    let there = |(network, to, _): &&(u8, u8, u16)| *network < plan.options().networks && *to < plan.options().hosts;
+    let there = |(network, to, _): &&(u8, u8, u16)| {
+        *network < plan.options().networks && *to < plan.options().hosts
+    };
     let talk = |&(network, to, size): &(u8, u8, u16)| Talk {
         network,
         from: 0,
@@ -188,17 +195,34 @@ fn hidden_among(plan: &Plan, (network, host): (u8, u8)) -> Vec<Talk> {
                         phase: f64::from(dice.between(0, 100)) / 100.0,
                     };
                     let (request, answer) = (dice.between(64, 500), dice.between(64, 500));
-                    talks.push(Talk { network: i, from: k, to, carrier: Carrier::Udp, request, answer, pace });
+                    talks.push(Talk {
+                        network: i,
+                        from: k,
+                        to,
+                        carrier: Carrier::Udp,
+                        request,
+                        answer,
+                        pace,
+                    });
                 }
             }
         }
     }
     // Three targets; host0 is one (or the culprit), so that it can be seen from there.
-    let mut targets: Vec<u8> = [0, (host + 2) % hosts, (host + 5) % hosts].into_iter().filter(|t| *t != host).collect();
+    let mut targets: Vec<u8> =
+        [0, (host + 2) % hosts, (host + 5) % hosts].into_iter().filter(|t| *t != host).collect();
     targets.sort_unstable();
     targets.dedup();
     for to in targets {
-        talks.push(Talk { network, from: host, to, carrier: Carrier::Udp, request: 1200, answer: 64, pace: Pace::steady(60.0) });
+        talks.push(Talk {
+            network,
+            from: host,
+            to,
+            carrier: Carrier::Udp,
+            request: 1200,
+            answer: 64,
+            pace: Pace::steady(60.0),
+        });
     }
     talks
 }
@@ -248,8 +272,14 @@ mod tests {
             *peers.entry(p.underlay(t.to)[0].0.to_string()).or_insert(0) += t.request + 92;
         }
         assert_eq!(talks.len(), 12);
-        assert_eq!(ids.into_iter().collect::<Vec<_>>(), [(10000, 1996), (10001, 1080), (10002, 1556), (10003, 1720)]);
-        assert_eq!(peers.values().copied().collect::<Vec<_>>(), [880, 1116, 1080, 220, 220, 1116, 860, 860]);
+        assert_eq!(
+            ids.into_iter().collect::<Vec<_>>(),
+            [(10000, 1996), (10001, 1080), (10002, 1556), (10003, 1720)]
+        );
+        assert_eq!(
+            peers.values().copied().collect::<Vec<_>>(),
+            [880, 1116, 1080, 220, 220, 1116, 860, 860]
+        );
         assert_eq!(peers.values().sum::<u16>(), 6352);
     }
 
@@ -261,9 +291,20 @@ mod tests {
                 let talks = talks(*scenario, &p, 3);
                 assert!(!talks.is_empty(), "{scenario} {hosts}");
                 for t in talks {
-                    assert!(t.from != t.to && t.from < hosts && t.to < hosts && t.network < networks, "{scenario} {t:?}");
-                    assert!(t.request >= 16 && t.answer >= 16 && t.request <= 1340 && t.answer <= 1340, "{t:?}");
-                    assert!(t.pace.base > 0.0 && (0.0..1.0).contains(&t.pace.swing) && t.pace.period > 0.0, "{t:?}");
+                    assert!(
+                        t.from != t.to && t.from < hosts && t.to < hosts && t.network < networks,
+                        "{scenario} {t:?}"
+                    );
+                    assert!(
+                        t.request >= 16 && t.answer >= 16 && t.request <= 1340 && t.answer <= 1340,
+                        "{t:?}"
+                    );
+                    assert!(
+                        t.pace.base > 0.0
+                            && (0.0..1.0).contains(&t.pace.swing)
+                            && t.pace.period > 0.0,
+                        "{t:?}"
+                    );
                 }
             }
         }
@@ -278,7 +319,8 @@ mod tests {
         let packets: f64 = talks.iter().map(|t| 2.0 * t.pace.base).sum();
         assert!((200.0..2000.0).contains(&packets), "{packets} packets/s at most");
         // a few dominate: the loudest quarter of the pairs sends most of the bytes
-        let mut bytes: Vec<f64> = talks.iter().map(|t| t.pace.base * f64::from(t.request + t.answer)).collect();
+        let mut bytes: Vec<f64> =
+            talks.iter().map(|t| t.pace.base * f64::from(t.request + t.answer)).collect();
         bytes.sort_by(|a, b| b.total_cmp(a));
         let quarter = bytes.len() / 4;
         assert!(bytes[..quarter].iter().sum::<f64>() > 0.5 * bytes.iter().sum::<f64>());
@@ -297,12 +339,18 @@ mod tests {
                 *sent.entry((t.network, t.from)).or_default() += t.pace.base * f64::from(t.request);
                 *sent.entry((t.network, t.to)).or_default() += t.pace.base * f64::from(t.answer);
                 if t.from == 0 || t.to == 0 {
-                    *at_host0.entry((t.network, t.from)).or_insert(0.0) += t.pace.base * f64::from(t.request);
+                    *at_host0.entry((t.network, t.from)).or_insert(0.0) +=
+                        t.pace.base * f64::from(t.request);
                 }
             }
             for sent in [sent, at_host0] {
-                let others = sent.iter().filter(|s| *s.0 != culprit).map(|s| *s.1).fold(0.0, f64::max);
-                assert!(sent[&culprit] > 5.0 * others, "seed {seed}: {} against {others}", sent[&culprit]);
+                let others =
+                    sent.iter().filter(|s| *s.0 != culprit).map(|s| *s.1).fold(0.0, f64::max);
+                assert!(
+                    sent[&culprit] > 5.0 * others,
+                    "seed {seed}: {} against {others}",
+                    sent[&culprit]
+                );
             }
         }
         assert!(seen.len() > 20, "the seed decides: {}", seen.len());
@@ -320,6 +368,10 @@ mod tests {
     fn a_wave_goes_down_and_comes_back() {
         let pace = Pace { base: 10.0, swing: 0.8, period: 8.0, phase: 0.0 };
         let rate = |s: f64| 1.0 / pace.gap(Duration::from_secs_f64(s)).as_secs_f64();
-        assert!((rate(2.0) - 2.0).abs() < 1e-6 && (rate(6.0) - 10.0).abs() < 1e-6 && (rate(14.0) - 10.0).abs() < 1e-6);
+        assert!(
+            (rate(2.0) - 2.0).abs() < 1e-6
+                && (rate(6.0) - 10.0).abs() < 1e-6
+                && (rate(14.0) - 10.0).abs() < 1e-6
+        );
     }
 }

@@ -55,7 +55,13 @@ pub fn status(prefix: &str) -> Result<Status> {
     let namespaces = traces(prefix)?;
     let mut hosts = Vec::new();
     for netns in &namespaces {
-        let Some(name) = netns.strip_prefix(prefix).and_then(|n| n.strip_prefix('-')).filter(|n| n.starts_with("host")) else { continue };
+        let Some(name) = netns
+            .strip_prefix(prefix)
+            .and_then(|n| n.strip_prefix('-'))
+            .filter(|n| n.starts_with("host"))
+        else {
+            continue;
+        };
         let mut host = Host {
             name: name.to_owned(),
             netns: netns.clone(),
@@ -77,9 +83,15 @@ pub fn status(prefix: &str) -> Result<Status> {
                 }
             }
             host.clients.sort_unstable();
-            host.tunnels = links.iter().filter_map(TunnelDevice::of).filter(|t| t.up).map(|t| t.name).collect();
+            host.tunnels = links
+                .iter()
+                .filter_map(TunnelDevice::of)
+                .filter(|t| t.up)
+                .map(|t| t.name)
+                .collect();
             if let Some(underlay) = links.iter().find(|l| l.name == UNDERLAY) {
-                (host.rx_pkts, host.tx_pkts) = (underlay.stats.rx_packets, underlay.stats.tx_packets);
+                (host.rx_pkts, host.tx_pkts) =
+                    (underlay.stats.rx_packets, underlay.stats.tx_packets);
             }
         }
         hosts.push(host);
@@ -101,7 +113,9 @@ impl fmt::Display for Status {
             return write!(f, "lab '{}': down", self.prefix);
         }
         match (&self.kind, self.complete) {
-            (Some(kind), true) => write!(f, "lab '{}': up, {} hosts, {kind}", self.prefix, self.hosts.len())?,
+            (Some(kind), true) => {
+                write!(f, "lab '{}': up, {} hosts, {kind}", self.prefix, self.hosts.len())?
+            }
             _ => write!(
                 f,
                 "lab '{}': incomplete ({} namespaces): run `tmon lab up` again, or `tmon lab down`",
@@ -110,8 +124,9 @@ impl fmt::Display for Status {
             )?,
         }
         let list = |a: &[IpAddr]| a.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
-        let widths =
-            self.hosts.iter().fold((4, 9, 8), |w, h| (w.0.max(h.name.len()), w.1.max(h.netns.len()), w.2.max(list(&h.underlay).len())));
+        let widths = self.hosts.iter().fold((4, 9, 8), |w, h| {
+            (w.0.max(h.name.len()), w.1.max(h.netns.len()), w.2.max(list(&h.underlay).len()))
+        });
         write!(
             f,
             "\n{:<a$}  {:<b$}  {:<c$}  {:>9}  {:>9}  CLIENTS",

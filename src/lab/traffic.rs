@@ -59,7 +59,12 @@ pub struct Traffic {
 impl Traffic {
     /// A scenario, until told to stop, with a seed that nobody knows.
     pub fn new(scenario: Scenario) -> Self {
-        Traffic { scenario, duration: None, seed: RandomState::new().hash_one("culprit"), ipv6: false }
+        Traffic {
+            scenario,
+            duration: None,
+            seed: RandomState::new().hash_one("culprit"),
+            ipv6: false,
+        }
     }
 
     /// The culprit's inner and outer address in the lab that stands; `None` in the other scenarios.
@@ -75,7 +80,9 @@ impl Traffic {
     fn client(&self, plan: &Plan, i: u8, k: u8) -> Result<IpAddr> {
         match self.ipv6 {
             false => Ok(plan.client(i, k)),
-            true => plan.client6(i, k).context("the clients of this lab have no IPv6 addresses: make it with `tmon lab up --ipv6`"),
+            true => plan.client6(i, k).context(
+                "the clients of this lab have no IPv6 addresses: make it with `tmon lab up --ipv6`",
+            ),
         }
     }
 }
@@ -117,7 +124,8 @@ pub fn traffic(prefix: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Sum
     let mut stage = Stage::set(&plan, traffic, talks)?;
     let start = Instant::now();
     let end = traffic.duration.map(|d| start + d);
-    let mut due: BinaryHeap<Reverse<(Instant, usize)>> = (0..stage.talks.len()).map(|t| Reverse((start, t))).collect();
+    let mut due: BinaryHeap<Reverse<(Instant, usize)>> =
+        (0..stage.talks.len()).map(|t| Reverse((start, t))).collect();
     let mut check = start;
     let mut last_call = None;
     loop {
@@ -134,7 +142,8 @@ pub fn traffic(prefix: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Sum
                         // Deadlines follow from deadlines, so delays do not add up. What is late is made up
                         // for, but without an end a machine that slept goes on from now.
                         let next = at + stage.talks[t].pace.gap(at - start);
-                        let earliest = now.checked_sub(PATIENCE).filter(|_| end.is_none()).unwrap_or(next);
+                        let earliest =
+                            now.checked_sub(PATIENCE).filter(|_| end.is_none()).unwrap_or(next);
                         due.push(Reverse((next.max(earliest), t)));
                     }
                 }
@@ -149,7 +158,10 @@ pub fn traffic(prefix: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Sum
         if now >= check {
             check = now + CHECK;
             if !netns::list()?.contains(&fabric(prefix)) {
-                bail!("the lab was taken down while traffic was running ({})", stage.summary(traffic.scenario, start));
+                bail!(
+                    "the lab was taken down while traffic was running ({})",
+                    stage.summary(traffic.scenario, start)
+                );
             }
         }
         stage.listen(wake.saturating_duration_since(Instant::now()))?;
@@ -199,7 +211,10 @@ impl Stage {
                     let from = traffic.client(plan, talk.network, talk.from)?;
                     let to = SocketAddr::new(to, 0);
                     let socket = places[&talk.from].within(|| echo_socket(from))?;
-                    stage.sockets.push((socket.with_context(|| format!("open an echo socket at {from}"))?, Carrier::Echo));
+                    stage.sockets.push((
+                        socket.with_context(|| format!("open an echo socket at {from}"))?,
+                        Carrier::Echo,
+                    ));
                     (stage.sockets.len() - 1, to)
                 }
                 Carrier::Udp => {
@@ -208,9 +223,13 @@ impl Stage {
                         if let Entry::Vacant(slot) = listening.entry((talk.network, host)) {
                             let socket = match places[&host].within(|| UdpSocket::bind(at))? {
                                 Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                                    bail!("{at} is taken: other lab traffic is already running (stop that first)")
+                                    bail!(
+                                        "{at} is taken: other lab traffic is already running (stop that first)"
+                                    )
                                 }
-                                bound => bound.with_context(|| format!("open a UDP socket at {at}"))?,
+                                bound => {
+                                    bound.with_context(|| format!("open a UDP socket at {at}"))?
+                                }
                             };
                             socket.set_nonblocking(true)?;
                             stage.sockets.push((socket, Carrier::Udp));
@@ -262,12 +281,14 @@ impl Stage {
         if self.open[t].len() > OUTSTANDING {
             self.open[t].pop_front();
         }
-        send(&self.sockets[socket].0, &bytes, to).with_context(|| format!("send to {to} (is the lab still there?)"))
+        send(&self.sockets[socket].0, &bytes, to)
+            .with_context(|| format!("send to {to} (is the lab still there?)"))
     }
 
     /// Waits at most `time` for packets, answers requests and books answers.
     fn listen(&mut self, time: Duration) -> Result<()> {
-        let mut fds: Vec<PollFd> = self.sockets.iter().map(|(s, _)| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<PollFd> =
+            self.sockets.iter().map(|(s, _)| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
         match ppoll(&mut fds, Some(TimeSpec::from_duration(time)), None) {
             Ok(0) | Err(Errno::EINTR) => return Ok(()),
             Err(e) => return Err(e).context("wait for packets"),
@@ -282,8 +303,10 @@ impl Stage {
                         Carrier::Echo => self.book(s, length, 8),
                         Carrier::Udp => match read(&self.buffer[..length]) {
                             Some(head) if !head.answer => {
-                                let answer = payload(true, head.talk, head.number, 0, head.answer_size);
-                                send(&self.sockets[s].0, &answer, from).with_context(|| format!("answer {from}"))?;
+                                let answer =
+                                    payload(true, head.talk, head.number, 0, head.answer_size);
+                                send(&self.sockets[s].0, &answer, from)
+                                    .with_context(|| format!("answer {from}"))?;
                             }
                             _ => self.book(s, length, 0),
                         },
@@ -324,9 +347,17 @@ impl Stage {
 
 /// A socket for ICMP echo, which needs no privilege in the lab (its `ping_group_range` is open).
 fn echo_socket(from: IpAddr) -> io::Result<UdpSocket> {
-    let (family, protocol) =
-        if from.is_ipv4() { (AddressFamily::Inet, SockProtocol::Icmp) } else { (AddressFamily::Inet6, SockProtocol::IcmpV6) };
-    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)?;
+    let (family, protocol) = if from.is_ipv4() {
+        (AddressFamily::Inet, SockProtocol::Icmp)
+    } else {
+        (AddressFamily::Inet6, SockProtocol::IcmpV6)
+    };
+    let fd = socket(
+        family,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        protocol,
+    )?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     Ok(UdpSocket::from(fd))
 }
@@ -337,7 +368,13 @@ fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
     match socket.send_to(bytes, to) {
         Ok(_) => Ok(()),
         Err(e) => match e.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EAGAIN | Errno::ENOBUFS | Errno::EHOSTUNREACH | Errno::ECONNREFUSED | Errno::EINTR) => Ok(()),
+            Some(
+                Errno::EAGAIN
+                | Errno::ENOBUFS
+                | Errno::EHOSTUNREACH
+                | Errno::ECONNREFUSED
+                | Errno::EINTR,
+            ) => Ok(()),
             _ => Err(e),
         },
     }
@@ -384,7 +421,10 @@ mod tests {
             let p = payload(true, 300, 70_000, 777, size);
             assert_eq!(p.len(), usize::from(size));
             let head = read(&p).expect("a head");
-            assert_eq!((head.answer, head.talk, head.number, head.answer_size), (true, 300, 70_000, 777));
+            assert_eq!(
+                (head.answer, head.talk, head.number, head.answer_size),
+                (true, 300, 70_000, 777)
+            );
         }
         assert!(read(b"tmon").is_none() && read(&[0; 64]).is_none() && read(&[]).is_none());
     }

@@ -71,7 +71,9 @@ impl LinkEvents {
                     }
                 })),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(events),
-                Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => events.push(LinkEvent::Lost),
+                Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                    events.push(LinkEvent::Lost)
+                }
                 Err(e) => return Err(e).context("read changes of interfaces"),
             }
         }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result};
 use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlaBuffer, NlasIterator, parse_ip, parse_string,
-    parse_u8, parse_u16, parse_u16_be, parse_u32,
+    DefaultNla, Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NlaBuffer,
+    NlasIterator, parse_ip, parse_string, parse_u8, parse_u16, parse_u16_be, parse_u32,
 };
 
 use super::Netlink;
@@ -69,9 +69,9 @@ impl Netlink {
             // 0 is a device that was never brought up.
             WGDEVICE_A_LISTEN_PORT => port = parse_u16(value).ok().filter(|p| *p != 0),
             WGDEVICE_A_PEERS => {
-                ends.extend(
-                    inside(value).filter_map(|peer| endpoint(inside(peer.value()).find(|a| a.kind() == WGPEER_A_ENDPOINT)?.value())),
-                );
+                ends.extend(inside(value).filter_map(|peer| {
+                    endpoint(inside(peer.value()).find(|a| a.kind() == WGPEER_A_ENDPOINT)?.value())
+                }));
             }
             _ => {}
         })?;
@@ -92,7 +92,8 @@ impl Netlink {
             ETHTOOL_A_FEATURES_ACTIVE if this => {
                 for bits in inside(value).filter(|a| a.kind() == ETHTOOL_A_BITSET_BITS) {
                     for bit in inside(bits.value()) {
-                        let name = inside(bit.value()).find(|a| a.kind() == ETHTOOL_A_BITSET_BIT_NAME);
+                        let name =
+                            inside(bit.value()).find(|a| a.kind() == ETHTOOL_A_BITSET_BIT_NAME);
                         on.extend(name.and_then(|a| parse_string(a.value()).ok()));
                     }
                 }
@@ -107,7 +108,8 @@ impl Netlink {
         let mut ports: Vec<FouPort> = Vec::new();
         self.ask("fou", FOU_CMD_GET, None, |kind, value| match kind {
             // The port comes before the others in every object.
-            FOU_ATTR_PORT => ports.extend(parse_u16_be(value).ok().map(|port| FouPort { port, protocol: Some(0) })),
+            FOU_ATTR_PORT => ports
+                .extend(parse_u16_be(value).ok().map(|port| FouPort { port, protocol: Some(0) })),
             FOU_ATTR_IPPROTO => {
                 if let (Some(p), Ok(protocol)) = (ports.last_mut(), parse_u8(value)) {
                     p.protocol = p.protocol.map(|_| protocol);
@@ -125,9 +127,16 @@ impl Netlink {
     }
 
     /// Asks a family for all it has and hands over every attribute; nothing when the family is not there.
-    fn ask(&mut self, family: &str, command: u8, attribute: Option<DefaultNla>, mut each: impl FnMut(u16, &[u8])) -> Result<()> {
+    fn ask(
+        &mut self,
+        family: &str,
+        command: u8,
+        attribute: Option<DefaultNla>,
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> Result<()> {
         let Some(id) = self.family(family)? else { return Ok(()) };
-        self.generic_dump(id, command, attribute, &mut each).with_context(|| format!("ask the kernel's {family}{}", self.place))
+        self.generic_dump(id, command, attribute, &mut each)
+            .with_context(|| format!("ask the kernel's {family}{}", self.place))
     }
 
     /// A family's number. All are listed, for asking by name would load its module.
@@ -143,7 +152,13 @@ impl Netlink {
         Ok(found)
     }
 
-    fn generic_dump(&mut self, family: u16, command: u8, attribute: Option<DefaultNla>, each: &mut dyn FnMut(u16, &[u8])) -> Result<()> {
+    fn generic_dump(
+        &mut self,
+        family: u16,
+        command: u8,
+        attribute: Option<DefaultNla>,
+        each: &mut dyn FnMut(u16, &[u8]),
+    ) -> Result<()> {
         let Some(generic) = &mut self.generic else { return Ok(()) };
         let attributes: Vec<DefaultNla> = attribute.into_iter().collect();
         // struct nlmsghdr, struct genlmsghdr (command, version, 2 reserved), attributes

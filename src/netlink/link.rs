@@ -3,12 +3,15 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NetlinkBuffer, NlasIterator, ParseableParametrized, parse_string};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NetlinkBuffer, NlasIterator, ParseableParametrized,
+    parse_string,
+};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
-        LinkHeader, LinkInfo, LinkMessage, Stats64,
+        BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+        InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkMessage, Stats64,
     },
 };
 use nix::errno::Errno;
@@ -88,12 +91,16 @@ impl Link {
         for attribute in NlasIterator::new(payload.get(16..)?).map_while(|a| a.ok()) {
             if attribute.kind() == IFLA_IFNAME {
                 // Any bytes will do for the kernel; the interface is there all the same.
-                link.name = String::from_utf8_lossy(attribute.value().strip_suffix(&[0]).unwrap_or(attribute.value())).into_owned();
+                link.name = String::from_utf8_lossy(
+                    attribute.value().strip_suffix(&[0]).unwrap_or(attribute.value()),
+                )
+                .into_owned();
                 continue;
             }
             if attribute.kind() & NLA_TYPE_MASK == IFLA_XDP {
                 let inside = NlasIterator::new(attribute.value()).map_while(|a| a.ok());
-                link.xdp = inside.filter(|a| a.kind() == IFLA_XDP_ATTACHED).any(|a| a.value() != [0]);
+                link.xdp =
+                    inside.filter(|a| a.kind() == IFLA_XDP_ATTACHED).any(|a| a.value() != [0]);
                 continue;
             }
             if attribute.kind() & NLA_TYPE_MASK == IFLA_LINKINFO {
@@ -169,7 +176,9 @@ impl Netlink {
 
     fn get_link(&mut self, m: LinkMessage, what: impl Fn() -> String) -> Result<Option<Link>> {
         let mut link = None;
-        match self.request(RouteNetlinkMessage::GetLink(m), NLM_F_ACK, what, |m| link = Link::parse(m)) {
+        match self
+            .request(RouteNetlinkMessage::GetLink(m), NLM_F_ACK, what, |m| link = Link::parse(m))
+        {
             Err(e) if errno(&e) == Some(Errno::ENODEV) => Ok(None),
             asked => asked.map(|()| link),
         }
@@ -203,7 +212,9 @@ impl Netlink {
                 let mut other = LinkMessage::default();
                 other.attributes.push(LinkAttribute::IfName((*peer).to_owned()));
                 other.attributes.extend(mtu.map(LinkAttribute::Mtu));
-                other.attributes.extend(netns.map(|n| LinkAttribute::NetNsFd(n.as_fd().as_raw_fd())));
+                other
+                    .attributes
+                    .extend(netns.map(|n| LinkAttribute::NetNsFd(n.as_fd().as_raw_fd())));
                 (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(other))))
             }
             NewLink::Tunnel(tunnel) => tunnel.info()?,
@@ -238,7 +249,12 @@ impl Netlink {
         self.change(RouteNetlinkMessage::SetLink(m), 0, || format!("{verb} interface '{name}'"))
     }
 
-    fn set(&mut self, name: &str, attributes: Vec<LinkAttribute>, what: impl Fn() -> String) -> Result<()> {
+    fn set(
+        &mut self,
+        name: &str,
+        attributes: Vec<LinkAttribute>,
+        what: impl Fn() -> String,
+    ) -> Result<()> {
         let mut m = LinkMessage::default();
         m.header.index = self.index_of(name)?;
         m.attributes = attributes;
@@ -248,22 +264,30 @@ impl Netlink {
     /// Makes an interface a port of a bridge, bond or VRF.
     pub fn set_master(&mut self, name: &str, master: &str) -> Result<()> {
         let index = self.index_of(master)?;
-        self.set(name, vec![LinkAttribute::Controller(index)], || format!("make '{name}' a port of '{master}'"))
+        self.set(name, vec![LinkAttribute::Controller(index)], || {
+            format!("make '{name}' a port of '{master}'")
+        })
     }
 
     /// Sets the MTU, in bytes.
     pub fn set_mtu(&mut self, name: &str, mtu: u32) -> Result<()> {
-        self.set(name, vec![LinkAttribute::Mtu(mtu)], || format!("set the MTU of '{name}' to {mtu}"))
+        self.set(name, vec![LinkAttribute::Mtu(mtu)], || {
+            format!("set the MTU of '{name}' to {mtu}")
+        })
     }
 
     /// Sets the link-layer address.
     pub fn set_mac(&mut self, name: &str, mac: [u8; 6]) -> Result<()> {
-        self.set(name, vec![LinkAttribute::Address(mac.to_vec())], || format!("set the link-layer address of '{name}'"))
+        self.set(name, vec![LinkAttribute::Address(mac.to_vec())], || {
+            format!("set the link-layer address of '{name}'")
+        })
     }
 
     /// Gives an interface a text, up to 255 bytes.
     pub fn set_alias(&mut self, name: &str, alias: &str) -> Result<()> {
-        self.set(name, vec![LinkAttribute::IfAlias(alias.to_owned())], || format!("set the alias of '{name}'"))
+        self.set(name, vec![LinkAttribute::IfAlias(alias.to_owned())], || {
+            format!("set the alias of '{name}'")
+        })
     }
 
     /// Moves an interface to another network namespace; it arrives there down.
@@ -290,7 +314,9 @@ impl Netlink {
         let Some(link) = self.link(name)? else { return Ok(false) };
         let mut m = LinkMessage::default();
         m.header.index = link.index;
-        match self.change(RouteNetlinkMessage::DelLink(m), 0, || format!("remove interface '{name}'")) {
+        match self
+            .change(RouteNetlinkMessage::DelLink(m), 0, || format!("remove interface '{name}'"))
+        {
             Err(e) if errno(&e) == Some(Errno::ENODEV) => Ok(false),
             done => done.map(|()| true),
         }
@@ -306,7 +332,9 @@ fn check_name(name: &str) -> Result<()> {
         || name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace() || c == '\0')
     {
         let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
-        bail!("'{shown}' cannot be the name of an interface (1 to {NAME_MAX} bytes, no '/', ':' or space)");
+        bail!(
+            "'{shown}' cannot be the name of an interface (1 to {NAME_MAX} bytes, no '/', ':' or space)"
+        );
     }
     Ok(())
 }

@@ -55,7 +55,9 @@ impl Netlink {
         let mut m = TcMessage::default();
         m.header.index = i32::try_from(ifindex)?;
         m.header.parent = TcHandle::CLSACT;
-        self.change(RouteNetlinkMessage::DelQueueDiscipline(m), 0, || format!("remove the clsact qdisc of interface {ifindex}"))
+        self.change(RouteNetlinkMessage::DelQueueDiscipline(m), 0, || {
+            format!("remove the clsact qdisc of interface {ifindex}")
+        })
     }
 }
 
@@ -65,14 +67,23 @@ fn parse(message: &[u8], hook: Hook) -> Option<Filter> {
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
     let word = |at: usize| payload.get(at..at + 4).and_then(|b| parse_u32(b).ok());
     let (handle, info) = (word(8)?, word(16)?);
-    let mut filter = Filter { hook, kind: String::new(), priority: (info >> 16) as u16, handle, program: None, name: String::new() };
+    let mut filter = Filter {
+        hook,
+        kind: String::new(),
+        priority: (info >> 16) as u16,
+        handle,
+        program: None,
+        name: String::new(),
+    };
     for attribute in NlasIterator::new(payload.get(20..)?).map_while(|a| a.ok()) {
         match attribute.kind() {
             TCA_KIND => filter.kind = parse_string(attribute.value()).ok()?,
             TCA_OPTIONS => {
                 for inside in NlasIterator::new(attribute.value()).map_while(|a| a.ok()) {
                     match inside.kind() {
-                        TCA_BPF_NAME => filter.name = parse_string(inside.value()).unwrap_or_default(),
+                        TCA_BPF_NAME => {
+                            filter.name = parse_string(inside.value()).unwrap_or_default()
+                        }
                         TCA_BPF_ID => filter.program = parse_u32(inside.value()).ok(),
                         _ => {}
                     }

@@ -3,8 +3,12 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use netlink_packet_core::{NlasIterator, parse_ip, parse_u16, parse_u16_be, parse_u32, parse_u32_be};
-use netlink_packet_route::link::{GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, InfoVxlan};
+use netlink_packet_core::{
+    NlasIterator, parse_ip, parse_u16, parse_u16_be, parse_u32, parse_u32_be,
+};
+use netlink_packet_route::link::{
+    GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, InfoVxlan,
+};
 
 use super::{Link, Netlink};
 use crate::flow::Kind;
@@ -211,7 +215,13 @@ impl TunnelDevice {
     }
 
     /// One attribute. What is too short to be read says nothing.
-    fn take(&mut self, field: Field, value: &[u8], keyed: &mut Option<bool>, encap_port: &mut Option<u16>) {
+    fn take(
+        &mut self,
+        field: Field,
+        value: &[u8],
+        keyed: &mut Option<bool>,
+        encap_port: &mut Option<u16>,
+    ) {
         // The kernel reports "not set" as 0, the unspecified address and interface 0.
         let port = || parse_u16_be(value).ok().filter(|p| *p != 0);
         match field {
@@ -224,7 +234,8 @@ impl TunnelDevice {
             }
             // Of a device over IPv4 they mean something else.
             Field::Ip6Flags if self.device.starts_with("ip6") => {
-                self.optional += if parse_u32(value).is_ok_and(|f| f & IGNORE_ENCAP_LIMIT == 0) { 8 } else { 0 };
+                self.optional +=
+                    if parse_u32(value).is_ok_and(|f| f & IGNORE_ENCAP_LIMIT == 0) { 8 } else { 0 };
             }
             Field::Ip6Flags => {}
             Field::Local => self.local = address(value).or(self.local),
@@ -234,7 +245,9 @@ impl TunnelDevice {
             Field::External => self.collect_metadata |= value.first().is_none_or(|on| *on != 0),
             Field::Gpe => self.kind = Kind::VxlanGpe,
             // IPv4 only; "any" (0) is left at what the device is mostly used for.
-            Field::Protocol if self.device == "ip6tnl" && value == [4] => self.kind = Kind::FourInSix,
+            Field::Protocol if self.device == "ip6tnl" && value == [4] => {
+                self.kind = Kind::FourInSix
+            }
             Field::Protocol => {}
             Field::Encap => {
                 if let Ok(encap @ (ENCAP_FOU | ENCAP_GUE)) = parse_u16(value) {
@@ -242,7 +255,9 @@ impl TunnelDevice {
                 }
             }
             Field::EncapPort => *encap_port = port(),
-            Field::EtherType if parse_u16_be(value).is_ok_and(|e| matches!(e, 0x8847 | 0x8848)) => self.kind = Kind::MplsUdp,
+            Field::EtherType if parse_u16_be(value).is_ok_and(|e| matches!(e, 0x8847 | 0x8848)) => {
+                self.kind = Kind::MplsUdp
+            }
             // IP straight behind the UDP header.
             Field::EtherType => self.fou = true,
         }
@@ -285,7 +300,11 @@ impl Netlink {
             return Ok(Some(index));
         }
         match tunnel.local {
-            Some(local) => Ok(self.addresses()?.into_iter().find(|(_, ip, _)| *ip == local).map(|(index, ..)| index)),
+            Some(local) => Ok(self
+                .addresses()?
+                .into_iter()
+                .find(|(_, ip, _)| *ip == local)
+                .map(|(index, ..)| index)),
             None => Ok(None),
         }
     }
@@ -314,7 +333,9 @@ impl NewTunnel {
     /// Its type and attributes in the kernel's words.
     pub(super) fn info(&self) -> Result<(InfoKind, Option<InfoData>)> {
         let v6 = match (self.local, self.remote) {
-            (Some(a), Some(b)) if a.is_ipv6() != b.is_ipv6() => bail!("a tunnel from {a} to {b} would need one address family"),
+            (Some(a), Some(b)) if a.is_ipv6() != b.is_ipv6() => {
+                bail!("a tunnel from {a} to {b} would need one address family")
+            }
             (Some(a), _) | (_, Some(a)) => a.is_ipv6(),
             (None, None) => false,
         };
@@ -329,7 +350,10 @@ impl NewTunnel {
             Kind::SixInFour if !v6 => (InfoKind::SitTun, InfoData::IpTunnel(self.ip())),
             Kind::FourInSix if v6 => (InfoKind::Ip6Tnl, InfoData::IpTunnel(self.ip_protocol(4))),
             Kind::SixInSix if v6 => (InfoKind::Ip6Tnl, InfoData::IpTunnel(self.ip_protocol(41))),
-            kind => bail!("a {kind} device over IPv{} is not one that can be made here", if v6 { 6 } else { 4 }),
+            kind => bail!(
+                "a {kind} device over IPv{} is not one that can be made here",
+                if v6 { 6 } else { 4 }
+            ),
         };
         Ok((made.0, Some(made.1)))
     }
@@ -363,7 +387,12 @@ impl NewTunnel {
     fn gre(&self) -> Vec<InfoGre> {
         let mut infos: Vec<InfoGre> = self.underlay.map(InfoGre::Link).into_iter().collect();
         if let Some(key) = self.id {
-            infos.extend([InfoGre::IFlags(GreIOFlags::Key), InfoGre::OFlags(GreIOFlags::Key), InfoGre::IKey(key), InfoGre::OKey(key)]);
+            infos.extend([
+                InfoGre::IFlags(GreIOFlags::Key),
+                InfoGre::OFlags(GreIOFlags::Key),
+                InfoGre::IKey(key),
+                InfoGre::OKey(key),
+            ]);
         }
         if let Some(IpAddr::V4(a)) = self.local {
             infos.push(InfoGre::Local(a));
@@ -378,7 +407,12 @@ impl NewTunnel {
     fn gre6(&self) -> Vec<InfoGre6> {
         let mut infos: Vec<InfoGre6> = self.underlay.map(InfoGre6::Link).into_iter().collect();
         if let Some(key) = self.id {
-            infos.extend([InfoGre6::IFlags(GreIOFlags::Key), InfoGre6::OFlags(GreIOFlags::Key), InfoGre6::IKey(key), InfoGre6::OKey(key)]);
+            infos.extend([
+                InfoGre6::IFlags(GreIOFlags::Key),
+                InfoGre6::OFlags(GreIOFlags::Key),
+                InfoGre6::IKey(key),
+                InfoGre6::OKey(key),
+            ]);
         }
         if let Some(IpAddr::V6(a)) = self.local {
             infos.push(InfoGre6::Local(a));
@@ -391,7 +425,8 @@ impl NewTunnel {
     }
 
     fn ip(&self) -> Vec<InfoIpTunnel> {
-        let mut infos: Vec<InfoIpTunnel> = self.underlay.map(InfoIpTunnel::Link).into_iter().collect();
+        let mut infos: Vec<InfoIpTunnel> =
+            self.underlay.map(InfoIpTunnel::Link).into_iter().collect();
         infos.extend(self.local.map(InfoIpTunnel::Local));
         infos.extend(self.remote.map(InfoIpTunnel::Remote));
         infos.push(InfoIpTunnel::Ttl(64));
@@ -415,10 +450,19 @@ mod tests {
 
     /// Attributes as the kernel writes them: number and value.
     fn link(kind: &str, attributes: &[(u16, &[u8])]) -> Link {
-        let nlas: Vec<DefaultNla> = attributes.iter().map(|(n, value)| DefaultNla::new(*n, value.to_vec())).collect();
+        let nlas: Vec<DefaultNla> =
+            attributes.iter().map(|(n, value)| DefaultNla::new(*n, value.to_vec())).collect();
         let mut info = vec![0; nlas.as_slice().buffer_len()];
         nlas.as_slice().emit(&mut info);
-        Link { index: 7, name: "t0".to_owned(), kind: Some(kind.to_owned()), up: true, mtu: 1450, info, ..Link::default() }
+        Link {
+            index: 7,
+            name: "t0".to_owned(),
+            kind: Some(kind.to_owned()),
+            up: true,
+            mtu: 1450,
+            info,
+            ..Link::default()
+        }
     }
 
     fn tunnel(kind: &str, attributes: &[(u16, &[u8])]) -> TunnelDevice {
@@ -430,26 +474,39 @@ mod tests {
         let a = Ipv4Addr::new(239, 1, 1, 1);
         let id = 10_000u32.to_ne_bytes();
         let (port, lower) = (4789u16.to_be_bytes(), 2u32.to_ne_bytes());
-        let t = tunnel("vxlan", &[(1, &id), (2, &a.octets()), (3, &lower), (15, &port), (25, &[0])]);
+        let t =
+            tunnel("vxlan", &[(1, &id), (2, &a.octets()), (3, &lower), (15, &port), (25, &[0])]);
         assert_eq!(
             (t.kind, t.id, t.port, t.remote, t.local, t.underlay),
             (Kind::Vxlan, Some(10000), Some(4789), Some(a.into()), None, Some(2))
         );
         assert!(t.up && !t.collect_metadata);
 
-        let t = tunnel("vxlan", &[(1, &[0; 4]), (3, &[0; 4]), (15, &8472u16.to_be_bytes()), (25, &[1])]);
+        let t = tunnel(
+            "vxlan",
+            &[(1, &[0; 4]), (3, &[0; 4]), (15, &8472u16.to_be_bytes()), (25, &[1])],
+        );
         assert_eq!((t.id, t.port, t.underlay, t.collect_metadata), (None, Some(8472), None, true));
         assert_eq!(tunnel("vxlan", &[(27, &[])]).kind, Kind::VxlanGpe);
         // What is too short, or that nobody here knows, says nothing.
-        assert_eq!(tunnel("vxlan", &[(1, &[1, 2]), (2, &[1]), (15, &[]), (99, &[1])]), tunnel("vxlan", &[]));
+        assert_eq!(
+            tunnel("vxlan", &[(1, &[1, 2]), (2, &[1]), (15, &[]), (99, &[1])]),
+            tunnel("vxlan", &[])
+        );
     }
 
     #[test]
     fn every_type_says_where_it_leads() {
         let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), std::net::Ipv6Addr::LOCALHOST);
-        let t = tunnel("geneve", &[(1, &9u32.to_ne_bytes()), (7, &b.octets()), (5, &6081u16.to_be_bytes())]);
+        let t = tunnel(
+            "geneve",
+            &[(1, &9u32.to_ne_bytes()), (7, &b.octets()), (5, &6081u16.to_be_bytes())],
+        );
         assert_eq!((t.id, t.port, t.remote), (Some(9), Some(6081), Some(b.into())));
-        assert!(tunnel("geneve", &[(6, &[])]).collect_metadata && tunnel("gretap", &[(18, &[])]).collect_metadata);
+        assert!(
+            tunnel("geneve", &[(6, &[])]).collect_metadata
+                && tunnel("gretap", &[(18, &[])]).collect_metadata
+        );
         assert!(tunnel("ipip", &[(19, &[])]).collect_metadata);
         let t = tunnel("ip6tnl", &[(2, &b.octets()), (9, &[4])]);
         assert_eq!((t.kind, t.local), (Kind::FourInSix, Some(b.into())));
@@ -458,7 +515,10 @@ mod tests {
         let t = tunnel("gtp", &[(7, &a.octets())]);
         assert_eq!((t.kind, t.port, t.local), (Kind::Gtpu, Some(2152), Some(a.into())));
         let t = tunnel("bareudp", &[(1, &6635u16.to_be_bytes()), (2, &0x8847u16.to_be_bytes())]);
-        assert_eq!((t.kind, t.port, t.fou, t.collect_metadata), (Kind::MplsUdp, Some(6635), false, true));
+        assert_eq!(
+            (t.kind, t.port, t.fou, t.collect_metadata),
+            (Kind::MplsUdp, Some(6635), false, true)
+        );
         let t = tunnel("bareudp", &[(1, &9292u16.to_be_bytes()), (2, &0x0800u16.to_be_bytes())]);
         assert_eq!((t.kind, t.port, t.fou), (Kind::Gue, Some(9292), true));
     }

@@ -145,7 +145,9 @@ fn be16(data: &[u8], at: usize) -> Option<u16> {
 /// A header of `len` bytes with an EtherType at `at`.
 fn typed(data: &[u8], at: usize, len: usize) -> Body<'_> {
     match (be16(data, at), data.get(len..)) {
-        (Some(ethertype), Some(payload)) if ethertype >= LEAST_ETHERTYPE => Body::Typed { ethertype, payload },
+        (Some(ethertype), Some(payload)) if ethertype >= LEAST_ETHERTYPE => {
+            Body::Typed { ethertype, payload }
+        }
         (Some(_), Some(_)) => Body::NonIp,
         _ => Body::Truncated,
     }
@@ -265,8 +267,13 @@ mod tests {
     fn each_link_type_says_what_follows() {
         for (link, header, ethertype) in table() {
             let frame = with(&header);
-            let expected = ethertype.map_or(Body::NonIp, |ethertype| Body::Typed { ethertype, payload: &P });
-            assert_eq!(LinkType::from_number(link).body(&frame), expected, "link {link}, header {header:02x?}");
+            let expected =
+                ethertype.map_or(Body::NonIp, |ethertype| Body::Typed { ethertype, payload: &P });
+            assert_eq!(
+                LinkType::from_number(link).body(&frame),
+                expected,
+                "link {link}, header {header:02x?}"
+            );
         }
         let eth = [0; 14];
         assert_eq!(LinkType::Ethernet.body(&eth), Body::Ethernet(&eth));
@@ -283,8 +290,15 @@ mod tests {
             for n in 0..header.len() {
                 // PPP's two forms may be prefixes of each other: then the shorter one is not IP.
                 let body = LinkType::from_number(link).body(&header[..n]);
-                assert!(matches!(body, Body::Truncated | Body::NonIp), "link {link}, {:02x?}: {body:?}", &header[..n]);
-                assert!(matches!(link, 9 | 50) || body == Body::Truncated, "link {link}, {n} bytes: {body:?}");
+                assert!(
+                    matches!(body, Body::Truncated | Body::NonIp),
+                    "link {link}, {:02x?}: {body:?}",
+                    &header[..n]
+                );
+                assert!(
+                    matches!(link, 9 | 50) || body == Body::Truncated,
+                    "link {link}, {n} bytes: {body:?}"
+                );
             }
         }
         for n in 0..14 {

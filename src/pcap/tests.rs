@@ -44,12 +44,20 @@ impl Bytes {
     fn described(self, link: u16, snaplen: u32, options: &[(u16, &[u8])]) -> Self {
         self.block(IDB_MAGIC, |b| {
             let b = b.u16(link).u16(0).u32(snaplen);
-            options.iter().fold(b, |b, (code, value)| b.u16(*code).u16(value.len() as u16).padded(value))
+            options
+                .iter()
+                .fold(b, |b, (code, value)| b.u16(*code).u16(value.len() as u16).padded(value))
         })
     }
     fn enhanced(self, interface: u32, ticks: u64, data: &[u8], orig_len: u32) -> Self {
         self.block(EPB_MAGIC, |b| {
-            let b = b.u32(interface).u32((ticks >> 32) as u32).u32(ticks as u32).u32(data.len() as u32).u32(orig_len).padded(data);
+            let b = b
+                .u32(interface)
+                .u32((ticks >> 32) as u32)
+                .u32(ticks as u32)
+                .u32(data.len() as u32)
+                .u32(orig_len)
+                .padded(data);
             b.u16(1).u16(5).padded(b"\x1b[2J!").u16(0).u16(0) // a comment that would clear a terminal
         })
     }
@@ -124,25 +132,48 @@ const B: &[u8] = b"xyz";
 #[test]
 fn classic_files_of_every_flavour_read_the_same() {
     let second = Duration::from_secs(1_700_000_000);
-    for (big_endian, magic, unit) in
-        [(false, 0xa1b2_c3d4, 1000), (true, 0xa1b2_c3d4, 1000), (false, 0xa1b2_3c4d, 1), (true, 0xa1b2_3c4d, 1)]
-    {
-        let file = Bytes::new(big_endian).classic(magic, 101).record(1_700_000_000, 5, A, 16).record(1_700_000_000, 999_999, B, 1500);
+    for (big_endian, magic, unit) in [
+        (false, 0xa1b2_c3d4, 1000),
+        (true, 0xa1b2_c3d4, 1000),
+        (false, 0xa1b2_3c4d, 1),
+        (true, 0xa1b2_3c4d, 1),
+    ] {
+        let file = Bytes::new(big_endian)
+            .classic(magic, 101)
+            .record(1_700_000_000, 5, A, 16)
+            .record(1_700_000_000, 999_999, B, 1500);
         let at = |n: u64| second + Duration::from_nanos(n * unit);
         let expected = [owned(101, A, 16, at(5), 0), owned(101, B, 1500, at(999_999), 0)];
         assert_eq!(whole(file), expected, "big endian: {big_endian}, magic {magic:x}");
     }
-    let modified = Bytes::new(false).classic(0xa1b2_cd34, 1).u32(7).u32(0).u32(3).u32(3).u32(1).u16(0).raw(&[0, 0]).raw(B);
+    let modified = Bytes::new(false)
+        .classic(0xa1b2_cd34, 1)
+        .u32(7)
+        .u32(0)
+        .u32(3)
+        .u32(3)
+        .u32(1)
+        .u16(0)
+        .raw(&[0, 0])
+        .raw(B);
     assert_eq!(whole(modified), [owned(1, B, 3, Duration::from_secs(7), 0)]);
 }
 
 #[test]
 fn a_frame_check_sequence_is_not_counted() {
-    let file = Bytes::new(true).classic(0xa1b2_c3d4, 2 << 28 | 1 << 26 | 1).record(0, 0, A, 16).record(0, 0, B, 100).record(0, 0, B, 3);
+    let file = Bytes::new(true)
+        .classic(0xa1b2_c3d4, 2 << 28 | 1 << 26 | 1)
+        .record(0, 0, A, 16)
+        .record(0, 0, B, 100)
+        .record(0, 0, B, 3);
     let z = Duration::ZERO;
-    assert_eq!(whole(file), [owned(1, &A[..12], 12, z, 0), owned(1, B, 96, z, 0), owned(1, b"", 0, z, 0)]);
+    assert_eq!(
+        whole(file),
+        [owned(1, &A[..12], 12, z, 0), owned(1, B, 96, z, 0), owned(1, b"", 0, z, 0)]
+    );
     for fcslen in [4, 32] {
-        let file = Bytes::new(false).section().described(1, 0, &[(13, &[fcslen])]).enhanced(0, 0, A, 16);
+        let file =
+            Bytes::new(false).section().described(1, 0, &[(13, &[fcslen])]).enhanced(0, 0, A, 16);
         assert_eq!(whole(file), [owned(1, &A[..12], 12, z, 0)]);
     }
 }
@@ -160,7 +191,11 @@ fn every_block(big_endian: bool) -> Bytes {
         .simple(&A[..8], 60)
         .obsolete(0, 2_000_000, B, 40)
         .enhanced(0, 1 << 33, B, 3);
-    let second = Bytes::new(!big_endian).section().described(276, 0, &[(9, &[0x80 | 10])]).enhanced(0, 1024 * 3 + 512, A, 16).simple(B, 3);
+    let second = Bytes::new(!big_endian)
+        .section()
+        .described(276, 0, &[(9, &[0x80 | 10])])
+        .enhanced(0, 1024 * 3 + 512, A, 16)
+        .simple(B, 3);
     first.raw(&second.bytes)
 }
 
@@ -201,7 +236,13 @@ fn resolutions_of_any_size_give_a_time() {
 
 #[test]
 fn cut_at_every_byte_the_frames_before_stay_and_the_place_is_told() {
-    let classic = |big| Bytes::new(big).classic(0xa1b2_c3d4, 1).record(1, 2, A, 16).record(3, 4, B, 60).record(5, 6, b"", 0);
+    let classic = |big| {
+        Bytes::new(big)
+            .classic(0xa1b2_c3d4, 1)
+            .record(1, 2, A, 16)
+            .record(3, 4, B, 60)
+            .record(5, 6, b"", 0)
+    };
     for file in [classic(false), classic(true), every_block(false), every_block(true)] {
         let frames = whole(file.clone());
         let mut boundaries = vec![];
@@ -213,7 +254,11 @@ fn cut_at_every_byte_the_frames_before_stay_and_the_place_is_told() {
                 None => boundaries.push(n),
                 // The place is the begin of the record that was cut.
                 Some(e) => {
-                    assert_eq!(e.offset, *boundaries.last().unwrap_or(&0) as u64, "cut at {n}: {e}");
+                    assert_eq!(
+                        e.offset,
+                        *boundaries.last().unwrap_or(&0) as u64,
+                        "cut at {n}: {e}"
+                    );
                     cuts += usize::from(e.what.contains("inside a record"));
                 }
             }
@@ -240,9 +285,13 @@ impl Read for Drip {
 
 #[test]
 fn a_slow_pipe_reads_like_a_file() {
-    for file in [every_block(true), Bytes::new(false).classic(0xa1b2_c3d4, 1).record(1, 2, A, 16).record(3, 4, B, 60)] {
+    for file in [
+        every_block(true),
+        Bytes::new(false).classic(0xa1b2_c3d4, 1).record(1, 2, A, 16).record(3, 4, B, 60),
+    ] {
         for step in [1, 3, 64] {
-            let (frames, error) = read(Drip(file.bytes.clone().into(), NonZeroU8::new(step).unwrap(), false));
+            let (frames, error) =
+                read(Drip(file.bytes.clone().into(), NonZeroU8::new(step).unwrap(), false));
             assert!(error.is_none());
             assert_eq!(frames, whole(file.clone()));
         }
@@ -252,11 +301,19 @@ fn a_slow_pipe_reads_like_a_file() {
 #[test]
 fn long_records_and_longer_blocks_nobody_reads_pass_the_buffer() {
     let long: Vec<u8> = (0..3 * FIRST_BUFFER).map(|i| (i / 251) as u8).collect();
-    let file = Bytes::new(false).classic(0xa1b2_c3d4, 1).record(0, 0, A, 16).record(0, 0, &long, 1 << 20).record(0, 0, B, 3);
+    let file = Bytes::new(false)
+        .classic(0xa1b2_c3d4, 1)
+        .record(0, 0, A, 16)
+        .record(0, 0, &long, 1 << 20)
+        .record(0, 0, B, 3);
     assert_eq!(whole(file).iter().map(|f| f.data.len()).collect::<Vec<_>>(), [16, long.len(), 3]);
 
     let skipped = vec![7; MAX_RECORD + 4];
-    let file = Bytes::new(true).section().described(1, 0, &[]).block(5, |b| b.raw(&skipped)).enhanced(0, 0, &long, 1 << 20);
+    let file = Bytes::new(true)
+        .section()
+        .described(1, 0, &[])
+        .block(5, |b| b.raw(&skipped))
+        .enhanced(0, 0, &long, 1 << 20);
     let frames = whole(file);
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].data, long);
@@ -264,7 +321,11 @@ fn long_records_and_longer_blocks_nobody_reads_pass_the_buffer() {
 
 #[test]
 fn more_captured_than_sent_is_said_and_believed() {
-    let file = Bytes::new(false).classic(0xa1b2_c3d4, 1).record(0, 0, A, 4).record(0, 0, A, 0).record(0, 0, B, 3);
+    let file = Bytes::new(false)
+        .classic(0xa1b2_c3d4, 1)
+        .record(0, 0, A, 4)
+        .record(0, 0, A, 0)
+        .record(0, 0, B, 3);
     let mut reader = Reader::new(Cursor::new(file.bytes)).unwrap();
     assert_eq!(reader.next_frame().unwrap().unwrap().orig_len, 16);
     assert_eq!(reader.contradictions(), 1);
@@ -286,25 +347,57 @@ fn errors_say_where_and_what() {
         (raw(b""), 0, "the file is empty"),
         (raw(b"hello, this is no capture"), 0, "neither pcap nor pcapng"),
         (raw(b"\x1b["), 0, "neither pcap nor pcapng"),
-        (raw(b"\x1f\x8b\x08\x00and so on, long enough to be one"), 0, "gzip -dc FILE | tmon replay -"),
+        (
+            raw(b"\x1f\x8b\x08\x00and so on, long enough to be one"),
+            0,
+            "gzip -dc FILE | tmon replay -",
+        ),
         (raw(b"\x28\xb5\x2f\xfd"), 0, "zstd -dc"),
         (classic().u32(1), 24, "4 of 16 bytes are there"),
-        (classic().record(0, 0, A, 16).u32(0).u32(0).u32(u32::MAX).u32(9), 56, "a record of 4294967311 bytes is not believable"),
+        (
+            classic().record(0, 0, A, 16).u32(0).u32(0).u32(u32::MAX).u32(9),
+            56,
+            "a record of 4294967311 bytes is not believable",
+        ),
         (Bytes::new(false).u32(0xa1b2_c3d4).u16(3).raw(&[0; 18]), 0, "pcap version 3.0"),
         (Bytes::new(false).u32(0xa1b2_c3d4).u16(2), 0, "6 of 24 bytes"),
         (Bytes::new(false).u32(SHB_MAGIC).u32(28).u32(5), 0, "no byte order mark"),
-        (Bytes::new(false).block(SHB_MAGIC, |b| b.u32(BOM_MAGIC).u16(2).u16(0).raw(&[0xff; 8])), 0, "pcapng version 2.0"),
-        (Bytes::new(false).block(SHB_MAGIC, |b| b.u32(BOM_MAGIC)), 0, "section header cannot be read"),
+        (
+            Bytes::new(false).block(SHB_MAGIC, |b| b.u32(BOM_MAGIC).u16(2).u16(0).raw(&[0xff; 8])),
+            0,
+            "pcapng version 2.0",
+        ),
+        (
+            Bytes::new(false).block(SHB_MAGIC, |b| b.u32(BOM_MAGIC)),
+            0,
+            "section header cannot be read",
+        ),
         (ng().u32(EPB_MAGIC).u32(11).u32(0), 48, "cannot be 11 bytes long"),
         (ng().u32(EPB_MAGIC).u32(0xffff_fff0).u32(0), 48, "not believable"),
         (bad_trailer, 48, "begins as one of 64 bytes and ends as one of 1"),
         (bad_skipped_trailer, 48, "begins as one of 16 bytes and ends as one of"),
         (ng().u32(99).u32(1 << 30).u32(0), 48, "12 of 1073741824 bytes"),
         (ng().enhanced(1, 0, A, 16), 48, "a packet of interface 1, but the section describes 1"),
-        (Bytes::new(true).section().simple(A, 16), 28, "a packet of interface 0, but the section describes 0"),
-        (ng().block(EPB_MAGIC, |b| b.raw(&[0; 12]).u32(60).u32(60).raw(A)), 48, "does not fit into its block"),
-        (ng().block(EPB_MAGIC, |b| b.raw(&[0; 12]).u32(u32::MAX).u32(60).raw(A)), 48, "does not fit into its block"),
-        (ng().block(OBSOLETE_PACKET, |b| b.raw(&[0; 12]).u32(17).u32(60).raw(A)), 48, "does not fit into its block"),
+        (
+            Bytes::new(true).section().simple(A, 16),
+            28,
+            "a packet of interface 0, but the section describes 0",
+        ),
+        (
+            ng().block(EPB_MAGIC, |b| b.raw(&[0; 12]).u32(60).u32(60).raw(A)),
+            48,
+            "does not fit into its block",
+        ),
+        (
+            ng().block(EPB_MAGIC, |b| b.raw(&[0; 12]).u32(u32::MAX).u32(60).raw(A)),
+            48,
+            "does not fit into its block",
+        ),
+        (
+            ng().block(OBSOLETE_PACKET, |b| b.raw(&[0; 12]).u32(17).u32(60).raw(A)),
+            48,
+            "does not fit into its block",
+        ),
         (ng().block(OBSOLETE_PACKET, |b| b.u32(0)), 48, "does not fit into its block"),
         (ng().block(IDB_MAGIC, |b| b), 48, "interface description cannot be read"),
     ] {
@@ -327,7 +420,13 @@ fn too_many_interfaces_are_refused() {
 
 #[test]
 fn a_long_claim_alone_takes_no_memory() {
-    let file = Bytes::new(false).classic(0xa1b2_c3d4, 1).u32(0).u32(0).u32(MAX_RECORD as u32 - 16).u32(9).raw(A);
+    let file = Bytes::new(false)
+        .classic(0xa1b2_c3d4, 1)
+        .u32(0)
+        .u32(0)
+        .u32(MAX_RECORD as u32 - 16)
+        .u32(9)
+        .raw(A);
     let mut reader = Reader::new(Cursor::new(file.bytes)).unwrap();
     assert!(reader.next_frame().is_err());
     assert_eq!(reader.window.buffer.len(), FIRST_BUFFER);
@@ -337,7 +436,8 @@ fn a_long_claim_alone_takes_no_memory() {
 fn files_are_opened_and_failures_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pcap");
-    std::fs::write(&path, Bytes::new(false).classic(0xa1b2_c3d4, 1).record(1, 2, A, 16).bytes).unwrap();
+    std::fs::write(&path, Bytes::new(false).classic(0xa1b2_c3d4, 1).record(1, 2, A, 16).bytes)
+        .unwrap();
     let mut reader = Reader::open(&path).unwrap();
     assert_eq!((reader.size(), reader.position()), (Some(56), 24));
     assert_eq!(reader.next_frame().unwrap().unwrap().data, A);
@@ -351,10 +451,18 @@ fn files_are_opened_and_failures_named() {
 #[test]
 fn the_body_lies_where_the_link_header_ends() {
     let data = [&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0], A].concat();
-    let file = Bytes::new(false).classic(0xa1b2_c3d4, 113).record(0, 0, &data, 100).record(0, 0, &data[..9], 100);
+    let file = Bytes::new(false).classic(0xa1b2_c3d4, 113).record(0, 0, &data, 100).record(
+        0,
+        0,
+        &data[..9],
+        100,
+    );
     let mut reader = Reader::new(Cursor::new(file.bytes)).unwrap();
     let frame = reader.next_frame().unwrap().unwrap();
-    assert_eq!((frame.body(), frame.link_header_len()), (Body::Typed { ethertype: 0x0800, payload: A }, 16));
+    assert_eq!(
+        (frame.body(), frame.link_header_len()),
+        (Body::Typed { ethertype: 0x0800, payload: A }, 16)
+    );
     let frame = reader.next_frame().unwrap().unwrap();
     assert_eq!((frame.body(), frame.link_header_len()), (Body::Truncated, 0));
 }

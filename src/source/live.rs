@@ -81,11 +81,18 @@ impl Live {
     ///
     /// # Errors
     /// One of them is not there, or not to be had: nothing stays attached.
-    pub fn open(names: &[String], netns: Option<&str>, config: &Config, want: Want) -> Result<Live> {
+    pub fn open(
+        names: &[String],
+        netns: Option<&str>,
+        config: &Config,
+        want: Want,
+    ) -> Result<Live> {
         let mut asked: BTreeMap<Option<&str>, BTreeSet<String>> = BTreeMap::new();
         for name in names {
             // Neither has a slash in its name.
-            let (space, name) = name.split_once('/').map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
+            let (space, name) = name
+                .split_once('/')
+                .map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
             asked.entry(space).or_default().insert(name.to_owned());
         }
         if names.is_empty() {
@@ -147,7 +154,10 @@ impl Live {
                     (self.watched[i].cells, self.watched[i].read) = (cells, at);
                     None
                 }
-                Err(e) => Some(format!("cannot read the counters of {}, which stay as they were: {e:#}", self.watched[i].shown())),
+                Err(e) => Some(format!(
+                    "cannot read the counters of {}, which stay as they were: {e:#}",
+                    self.watched[i].shown()
+                )),
             };
             let stale = trouble.is_some();
             self.trouble(self.watched[i].space, "", &self.watched[i].name.clone(), trouble);
@@ -202,15 +212,27 @@ impl Live {
             return;
         }
         for space in 0..self.spaces.len() {
-            let trouble = self.follow_space(space).err().map(|e| format!("cannot follow what happens to the interfaces: {e:#}"));
+            let trouble = self
+                .follow_space(space)
+                .err()
+                .map(|e| format!("cannot follow what happens to the interfaces: {e:#}"));
             self.trouble(space, "follow ", "", trouble);
         }
         if self.checked.elapsed() >= CHECK {
             self.checked = Instant::now();
             for i in 0..self.watched.len() {
-                let trouble =
-                    self.check(i).err().map(|e| format!("cannot tell whether {} is still watched: {e:#}", self.watched[i].shown()));
-                self.trouble(self.watched[i].space, "check ", &self.watched[i].name.clone(), trouble);
+                let trouble = self.check(i).err().map(|e| {
+                    format!(
+                        "cannot tell whether {} is still watched: {e:#}",
+                        self.watched[i].shown()
+                    )
+                });
+                self.trouble(
+                    self.watched[i].space,
+                    "check ",
+                    &self.watched[i].name.clone(),
+                    trouble,
+                );
             }
         }
     }
@@ -222,7 +244,9 @@ impl Live {
             return Ok(());
         }
         let (removed, due) = s.listen()?;
-        for w in self.watched.iter_mut().filter(|w| w.space == space && removed.contains(&w.ifindex)) {
+        for w in
+            self.watched.iter_mut().filter(|w| w.space == space && removed.contains(&w.ifindex))
+        {
             w.is_gone(&mut self.notices);
         }
         if due { self.look(space) } else { Ok(()) }
@@ -235,7 +259,10 @@ impl Live {
         }
         if let Some(s) = self.spaces[space].take() {
             let name = s.place.name().unwrap_or_default();
-            self.notices.push(format!("network namespace {} is gone, and with it its interfaces", sanitize(name)));
+            self.notices.push(format!(
+                "network namespace {} is gone, and with it its interfaces",
+                sanitize(name)
+            ));
         }
     }
 
@@ -259,8 +286,10 @@ impl Live {
             let here = || self.watched.iter().filter(|w| w.space == space);
             let is_wanted = wanted.contains(&link.index) || here().any(|w| w.name == link.name);
             if is_wanted && !here().any(|w| w.ifindex == link.index && w.attachment.is_some()) {
-                let trouble =
-                    self.watch(space, link, &ports, first).err().map(|e| format!("cannot watch {}: {e:#}", self.shown(space, link)));
+                let trouble = self
+                    .watch(space, link, &ports, first)
+                    .err()
+                    .map(|e| format!("cannot watch {}: {e:#}", self.shown(space, link)));
                 self.trouble(space, "watch ", &link.name, trouble);
             }
         }
@@ -274,10 +303,16 @@ impl Live {
         let watched: Vec<u32> = self.watched.iter_mut().filter(there).map(|w| w.ifindex).collect();
         let overlaps = scene.overlaps(&watched);
         for w in self.watched.iter_mut().filter(there) {
-            let on = overlaps.iter().find(|o| o.twice == w.ifindex).and_then(|o| scene.link(o.counted_on)).map(|l| l.name.clone());
+            let on = overlaps
+                .iter()
+                .find(|o| o.twice == w.ifindex)
+                .and_then(|o| scene.link(o.counted_on))
+                .map(|l| l.name.clone());
             if let Some(on) = on.as_ref().filter(|on| w.counted_on.as_ref() != Some(on)) {
                 let (twice, on) = (w.shown(), sanitize(on));
-                self.notices.push(format!("{twice} shows packets that {on} shows, too: totals leave {twice} out"));
+                self.notices.push(format!(
+                    "{twice} shows packets that {on} shows, too: totals leave {twice} out"
+                ));
             }
             w.counted_on = on;
         }
@@ -292,7 +327,9 @@ impl Live {
     fn watch(&mut self, space: usize, link: &Link, ports: &[Port], first: bool) -> Result<()> {
         let Some(s) = &self.spaces[space] else { return Ok(()) };
         let l3 = !link.is_ethernet();
-        let same = |w: &&mut Watched| w.space == space && w.attachment.is_none() && w.l3 == l3 && w.name == link.name;
+        let same = |w: &&mut Watched| {
+            w.space == space && w.attachment.is_none() && w.l3 == l3 && w.name == link.name
+        };
         if let Some(w) = self.watched.iter_mut().find(same) {
             let attachment = Attachment::new(&w.program, link.index, &s.place, self.want)?;
             w.is_back(link, attachment, &mut self.notices);
@@ -301,25 +338,33 @@ impl Live {
         if self.watched.len() >= self.most {
             bail!("{} interfaces are watched already: name those that matter", self.most);
         }
-        let (program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index, self.config.age) {
-            Ok(Some((program, attachment, about))) => {
-                if let Some(differs) = about.differs(&self.config) {
-                    self.notices.push(format!("{} counts as `tmon attach` was told: {differs}", sanitize(&link.name)));
+        let (program, attachment, attached, chosen) =
+            match self.pins.join(&s.place, link.index, self.config.age) {
+                Ok(Some((program, attachment, about))) => {
+                    if let Some(differs) = about.differs(&self.config) {
+                        self.notices.push(format!(
+                            "{} counts as `tmon attach` was told: {differs}",
+                            sanitize(&link.name)
+                        ));
+                    }
+                    // What `tmon attach` was told holds for all who join; devices may have come since.
+                    not_chosen(ports, &about.ports).for_each(|p| program.set_port(p));
+                    (program, attachment, Some(about.since()), about.ports)
                 }
-                // What `tmon attach` was told holds for all who join; devices may have come since.
-                not_chosen(ports, &about.ports).for_each(|p| program.set_port(p));
-                (program, attachment, Some(about.since()), about.ports)
-            }
-            joined => {
-                // What cannot be joined does not hinder watching it ourselves.
-                self.notices.extend(joined.err().map(|e| format!("{e:#}; watching {} from now on", sanitize(&link.name))));
-                let program = Program::load(&Config { l3, ..self.config.clone() })?;
-                let chosen = self.config.chosen();
-                not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
-                let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
-                (program, attachment, None, chosen)
-            }
-        };
+                joined => {
+                    // What cannot be joined does not hinder watching it ourselves.
+                    self.notices.extend(
+                        joined.err().map(|e| {
+                            format!("{e:#}; watching {} from now on", sanitize(&link.name))
+                        }),
+                    );
+                    let program = Program::load(&Config { l3, ..self.config.clone() })?;
+                    let chosen = self.config.chosen();
+                    not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
+                    let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
+                    (program, attachment, None, chosen)
+                }
+            };
         let w = Watched {
             space,
             netns: s.place.name().map(str::to_owned),
@@ -347,7 +392,9 @@ impl Live {
     /// Looks whether the programs are still on an interface, and first.
     fn check(&mut self, i: usize) -> Result<()> {
         let w = &mut self.watched[i];
-        let (Some(attachment), Some(s)) = (&w.attachment, &mut self.spaces[w.space]) else { return Ok(()) };
+        let (Some(attachment), Some(s)) = (&w.attachment, &mut self.spaces[w.space]) else {
+            return Ok(());
+        };
         let rivals = match attachment.standing(&mut s.netlink)? {
             Standing::There(rivals) => rivals,
             Standing::Gone => {
@@ -361,7 +408,10 @@ impl Live {
             }
         };
         for rival in rivals.iter().filter(|r| !w.rivals.contains(r)) {
-            self.notices.push(format!("{}: {rival} runs before tmon: what it drops or redirects is not counted", w.shown()));
+            self.notices.push(format!(
+                "{}: {rival} runs before tmon: what it drops or redirects is not counted",
+                w.shown()
+            ));
         }
         if rivals.is_empty() && !w.rivals.is_empty() {
             self.notices.push(format!("{}: nothing runs before tmon any more", w.shown()));
@@ -393,7 +443,10 @@ impl Live {
 impl Watched {
     /// Its name as it may be shown.
     fn shown(&self) -> String {
-        let place = self.netns.as_ref().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
+        let place = self
+            .netns
+            .as_ref()
+            .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         format!("{}{place}", sanitize(&self.name))
     }
 
@@ -406,7 +459,11 @@ impl Watched {
     }
 
     fn is_back(&mut self, link: &Link, attachment: Attachment, notices: &mut Vec<String>) {
-        let again = if self.ifindex == link.index { "is watched again" } else { "is back, another interface of that name" };
+        let again = if self.ifindex == link.index {
+            "is watched again"
+        } else {
+            "is back, another interface of that name"
+        };
         notices.push(format!("{} {again}: counting goes on", self.shown()));
         (self.ifindex, self.up, self.hook) = (link.index, link.up, attachment.kind());
         self.attachment = Some(attachment);

@@ -36,9 +36,18 @@ impl Replay {
     pub fn open(path: &Path, config: &Config) -> Result<Replay> {
         let shown = path.to_string_lossy();
         let reader = Reader::open(path).map_err(|e| broken(&shown, &e))?;
-        let name = path.file_name().map_or(shown.as_ref().into(), |n| n.to_string_lossy()).into_owned();
+        let name =
+            path.file_name().map_or(shown.as_ref().into(), |n| n.to_string_lossy()).into_owned();
         let program = Program::load(&Config { replay: true, ..config.clone() })?;
-        Ok(Replay { program, reader, name, first: None, last: Duration::ZERO, frames: 0, unread: BTreeMap::new() })
+        Ok(Replay {
+            program,
+            reader,
+            name,
+            first: None,
+            last: Duration::ZERO,
+            frames: 0,
+            unread: BTreeMap::new(),
+        })
     }
 
     /// Runs frames until the capture ends, or until `enough(self)` says so after a frame. Returns
@@ -50,7 +59,9 @@ impl Replay {
         loop {
             match self.reader.next_frame() {
                 Ok(Some(frame)) => {
-                    self.program.run(Hook::Rx, &packet(&frame)).with_context(|| format!("frame {} of {}", self.frames + 1, self.name))?;
+                    self.program
+                        .run(Hook::Rx, &packet(&frame))
+                        .with_context(|| format!("frame {} of {}", self.frames + 1, self.name))?;
                     self.first.get_or_insert(frame.time);
                     self.last = self.last.max(frame.time);
                     self.frames += 1;
@@ -103,7 +114,8 @@ impl Replay {
     pub fn read(&self) -> Result<Snapshot> {
         let mut rows = Rows::default();
         let fill = self.program.rows(0, &mut rows)?;
-        let time = |t: Duration| SystemTime::UNIX_EPOCH.checked_add(t).unwrap_or(SystemTime::UNIX_EPOCH);
+        let time =
+            |t: Duration| SystemTime::UNIX_EPOCH.checked_add(t).unwrap_or(SystemTime::UNIX_EPOCH);
         let first = self.first.unwrap_or_default();
         Ok(Snapshot {
             since: time(first),
@@ -140,5 +152,12 @@ fn packet<'a>(frame: &Frame<'a>) -> Packet<'a> {
         Body::NonIp => (frame.data, Start::EtherType(0)),
         Body::Truncated => (&[][..], Start::Ethernet),
     };
-    Packet { data, wire_len: frame.orig_len.saturating_sub(link_len), start, link_len, gso_segs: 0, gso_size: 0 }
+    Packet {
+        data,
+        wire_len: frame.orig_len.saturating_sub(link_len),
+        start,
+        link_len,
+        gso_segs: 0,
+        gso_size: 0,
+    }
 }

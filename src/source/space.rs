@@ -67,7 +67,9 @@ impl Space {
 
     /// " in network namespace x", for messages.
     pub(super) fn words(&self) -> String {
-        self.place.name().map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)))
+        self.place
+            .name()
+            .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)))
     }
 
     /// Interfaces that went away since the last call, and whether it is time to look again.
@@ -88,7 +90,8 @@ impl Space {
     pub(super) fn look(&mut self, notices: &mut Vec<String>) -> Result<View> {
         let first = self.looked.replace(Instant::now()).is_none();
         let scene = Scene::read(&mut self.netlink)?;
-        let tunnels: Vec<&TunnelDevice> = scene.tunnels.iter().map(|t| &t.device).filter(|t| t.up).collect();
+        let tunnels: Vec<&TunnelDevice> =
+            scene.tunnels.iter().map(|t| &t.device).filter(|t| t.up).collect();
         let wanted = if first {
             let choice = scene.choose(&self.wanted, &self.words())?;
             notices.extend(choice.notices);
@@ -108,9 +111,15 @@ impl Space {
         for t in tunnels.iter().filter(|t| !self.tunnels.contains_key(&t.ifindex)) {
             let id = t.id.map_or(String::new(), |id| format!(" {id}"));
             let port = t.port.map_or(String::new(), |port| format!(", port {port}"));
-            notices.push(format!("tunnel device {}{place} is new: {}{id}{port}", sanitize(&t.name), t.kind));
+            notices.push(format!(
+                "tunnel device {}{place} is new: {}{id}{port}",
+                sanitize(&t.name),
+                t.kind
+            ));
         }
-        for (index, name) in self.tunnels.iter().filter(|(index, _)| !tunnels.iter().any(|t| t.ifindex == **index)) {
+        for (index, name) in
+            self.tunnels.iter().filter(|(index, _)| !tunnels.iter().any(|t| t.ifindex == **index))
+        {
             let what = if links.iter().any(|l| l.index == *index) { "is down" } else { "is gone" };
             notices.push(format!("tunnel device {}{place} {what}", sanitize(name)));
         }

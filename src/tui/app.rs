@@ -454,7 +454,10 @@ impl App {
     pub fn called_at(&self, level: Level, end: End) -> String {
         const LONGEST: usize = 28;
         match end {
-            End::Addr(a) if !self.numeric => self.names.shown(a, level == Level::Inner).map(|name| super::text::shorten(&name, LONGEST)),
+            End::Addr(a) if !self.numeric => self
+                .names
+                .shown(a, level == Level::Inner)
+                .map(|name| super::text::shorten(&name, LONGEST)),
             _ => None,
         }
         .unwrap_or_else(|| label(end, self.picture.matrix.folded))
@@ -466,8 +469,15 @@ impl App {
 
     /// Which rows count and what their ends are.
     pub fn scope(&self) -> Scope {
-        let within = |depth: usize| self.crumbs.get(depth).map_or(Within::All, |c| c.within.clone());
-        Scope { level: self.level(), hosts: within(0), inner: within(1), tunnel: self.tunnel, filter: self.filter.clone() }
+        let within =
+            |depth: usize| self.crumbs.get(depth).map_or(Within::All, |c| c.within.clone());
+        Scope {
+            level: self.level(),
+            hosts: within(0),
+            inner: within(1),
+            tunnel: self.tunnel,
+            filter: self.filter.clone(),
+        }
     }
 
     /// What is selected, by mouse or by key.
@@ -564,7 +574,8 @@ impl App {
         if self.notices.len() == NOTICES {
             self.notices.pop_front();
         }
-        self.notices.push_back(Notice { text: units::sanitize(&notice.text).into_owned(), ..notice });
+        self.notices
+            .push_back(Notice { text: units::sanitize(&notice.text).into_owned(), ..notice });
     }
 
     /// Makes the picture anew.
@@ -658,7 +669,8 @@ impl App {
 
     /// The same for rows of the table.
     pub fn row_trends(&self, lines: &[Line], n: usize) -> HashMap<(u16, Key), Vec<u64>> {
-        let mut trends: HashMap<(u16, Key), Vec<u64>> = lines.iter().map(|l| ((l.interface, l.key), vec![])).collect();
+        let mut trends: HashMap<(u16, Key), Vec<u64>> =
+            lines.iter().map(|l| ((l.interface, l.key), vec![])).collect();
         let Some(number) = self.number_shown() else { return trends };
         for (i, f) in self.history.until(number, n).enumerate() {
             for row in f.interval.rows.iter() {
@@ -686,7 +698,8 @@ impl App {
         let m = &self.picture.matrix;
         let Some(i) = m.index(end) else { return vec![] };
         let both = |j: usize| self.measure(m.get(i, j)).saturating_add(self.measure(m.get(j, i)));
-        let mut list: Vec<(u64, usize)> = (0..m.len()).map(|j| (both(j), j)).filter(|x| x.0 > 0).collect();
+        let mut list: Vec<(u64, usize)> =
+            (0..m.len()).map(|j| (both(j), j)).filter(|x| x.0 > 0).collect();
         list.sort_by_key(|&(n, j)| (std::cmp::Reverse(n), j));
         list.into_iter().map(|(_, j)| m.ends[j]).collect()
     }
@@ -713,7 +726,9 @@ impl App {
         let partners = self.partners_of(here);
         let n = partners.len() as isize + 1; // the end itself is before its first ribbon
         let at = match self.pick {
-            Some(Pick::Pair(_, b)) => partners.iter().position(|e| *e == b).map_or(0, |p| p as isize + 1),
+            Some(Pick::Pair(_, b)) => {
+                partners.iter().position(|e| *e == b).map_or(0, |p| p as isize + 1)
+            }
             _ => 0,
         };
         self.pick = Some(match (at + by).rem_euclid(n) {
@@ -783,7 +798,9 @@ impl App {
         match (lines, self.view) {
             (true, _) => self.scroll = self.scroll.saturating_add_signed(down).min(500),
             (_, View::Matrix) => self.move_cell(down, right),
-            (_, View::Table) if right != 0 => self.scroll = self.scroll.saturating_add_signed(right).min(Column::ALL.len()),
+            (_, View::Table) if right != 0 => {
+                self.scroll = self.scroll.saturating_add_signed(right).min(Column::ALL.len())
+            }
             (_, View::Table) => self.move_row(down),
             _ if right != 0 => self.move_ribbon(right),
             _ => self.move_end(down),
@@ -803,7 +820,9 @@ impl App {
                 self.pick.is_some_and(|p| p.includes(a, b))
             };
             let row = self.row.filter(|r| self.picture.lines.index(*r).is_some());
-            self.row = row.or_else(|| self.picture.lines.list.iter().find(fits).map(|l| (l.interface, l.key)));
+            self.row = row.or_else(|| {
+                self.picture.lines.list.iter().find(fits).map(|l| (l.interface, l.key))
+            });
         }
     }
 
@@ -818,7 +837,11 @@ impl App {
             return;
         }
         if self.crumbs.len() >= 2 {
-            self.say(Notice { at: now, text: "these are single rows: there is nothing inside them".to_owned(), bad: false });
+            self.say(Notice {
+                at: now,
+                text: "these are single rows: there is nothing inside them".to_owned(),
+                bad: false,
+            });
             return;
         }
         if self.pick.is_none() && self.marks.is_empty() {
@@ -839,7 +862,9 @@ impl App {
             }
             (true, Some(Pick::End(e))) => (Within::Any(vec![e]), self.called(e)),
             (true, Some(Pick::Pair(a, b))) if a == b => (Within::Pair(a, a), self.called(a)),
-            (true, Some(Pick::Pair(a, b))) => (Within::Pair(a, b), format!("{} ⇄ {}", self.called(a), self.called(b))),
+            (true, Some(Pick::Pair(a, b))) => {
+                (Within::Pair(a, b), format!("{} ⇄ {}", self.called(a), self.called(b)))
+            }
             (true, None) => return,
         };
         let other = match &within {
@@ -848,11 +873,19 @@ impl App {
             Within::All => false,
         };
         if other {
-            let text = "\"other\" is all the smaller ones: press + to see more of them, or filter with /".to_owned();
+            let text =
+                "\"other\" is all the smaller ones: press + to see more of them, or filter with /"
+                    .to_owned();
             self.say(Notice { at: now, text, bad: false });
             return;
         }
-        let crumb = Crumb { label, within, view: self.view, pick: self.pick, marks: std::mem::take(&mut self.marks) };
+        let crumb = Crumb {
+            label,
+            within,
+            view: self.view,
+            pick: self.pick,
+            marks: std::mem::take(&mut self.marks),
+        };
         self.crumbs.push(crumb);
         (self.pick, self.hover, self.row) = (None, None, None);
         let view = if self.crumbs.len() == 2 { View::Table } else { self.view };
@@ -905,7 +938,8 @@ impl App {
 
     fn step_tunnel(&mut self, forward: bool) {
         // by kind and id, so that the order stands still while the shares change
-        let mut list: Vec<Option<Tunnel>> = self.picture.tunnels.iter().map(|t| Some(t.0)).collect();
+        let mut list: Vec<Option<Tunnel>> =
+            self.picture.tunnels.iter().map(|t| Some(t.0)).collect();
         if self.tunnel.is_some() && !list.contains(&self.tunnel) {
             list.push(self.tunnel);
         }
@@ -917,7 +951,9 @@ impl App {
     }
 
     fn go_to(&mut self, number: u64) {
-        let (Some(oldest), Some(newest)) = (self.history.oldest(), self.history.newest()) else { return };
+        let (Some(oldest), Some(newest)) = (self.history.oldest(), self.history.newest()) else {
+            return;
+        };
         let (oldest, newest) = (oldest.number, newest.number);
         self.at = match number {
             n if n > newest || (n == newest && self.recorded) => At::Live,
@@ -931,7 +967,9 @@ impl App {
     fn hold(&mut self) {
         match (self.at, &self.current, &self.latest) {
             (At::Live, ..) => self.held = None,
-            (At::Past(n), Some((number, i)), Some(s)) if n == *number => self.held = Some((n, Rc::clone(i), Rc::clone(s))),
+            (At::Past(n), Some((number, i)), Some(s)) if n == *number => {
+                self.held = Some((n, Rc::clone(i), Rc::clone(s)))
+            }
             _ => {}
         }
     }
@@ -995,7 +1033,10 @@ impl App {
         }
         let snapshot = reading.snapshot;
         if let Some(i) = snapshot.interfaces.iter().find(|i| i.stale) {
-            self.last_error = Some((now, format!("the counters of {} could not be read", units::sanitize(&i.name))));
+            self.last_error = Some((
+                now,
+                format!("the counters of {} could not be read", units::sanitize(&i.name)),
+            ));
         }
         if let Some(older) = self.latest.take() {
             let interval = snapshot.since(&older);
@@ -1102,9 +1143,14 @@ impl App {
             Action::Matrix => self.show(View::Matrix),
             Action::Table => self.show(View::Table),
             Action::Health => self.show(View::Health),
-            Action::Up | Action::Down | Action::Left | Action::Right | Action::PageUp | Action::PageDown | Action::First | Action::Last => {
-                self.go(action)
-            }
+            Action::Up
+            | Action::Down
+            | Action::Left
+            | Action::Right
+            | Action::PageUp
+            | Action::PageDown
+            | Action::First
+            | Action::Last => self.go(action),
             Action::Enter => self.enter(now),
             Action::Back => self.back(),
             Action::Mark => self.mark(),
@@ -1147,7 +1193,10 @@ impl App {
             Action::More | Action::Fewer => {
                 let n = self.ends_shown();
                 let step = (n / 4).max(1);
-                self.top = Some(if action == Action::More { n + step } else { n.saturating_sub(step).max(1) }.min(1000));
+                self.top = Some(
+                    if action == Action::More { n + step } else { n.saturating_sub(step).max(1) }
+                        .min(1000),
+                );
                 self.refresh();
             }
             Action::Pause => self.pause(),
@@ -1211,7 +1260,8 @@ pub fn update(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
         Msg::Hover(pick) => app.hover = pick,
         Msg::Paste(text) => {
             if let Some(e) = &mut app.editing {
-                let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let text: String =
+                    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                 e.text.insert_str(e.cursor, &text);
                 e.cursor += text.len();
                 app.filter_as_written();

@@ -92,7 +92,13 @@ const MARK: &str = "◆ ";
 impl ChordView {
     /// Draws a layout for an area of this size. Groups without an end in `ends` (those that leave, in a
     /// tween, unless the caller still names them) are drawn without label in the theme's colour of `other`.
-    pub fn prepare(layout: &Layout, ends: &[End], look: &Look, size: Size, canvas: &mut Canvas) -> Self {
+    pub fn prepare(
+        layout: &Layout,
+        ends: &[End],
+        look: &Look,
+        size: Size,
+        canvas: &mut Canvas,
+    ) -> Self {
         let mut view = ChordView { size, ..ChordView::default() };
         if size.width == 0 || size.height == 0 {
             return view;
@@ -117,7 +123,9 @@ impl ChordView {
 
     /// The part under a cell of the area: an arc, a ribbon, or the arc that a label names.
     pub fn part_at(&self, column: u16, row: u16) -> Option<Part> {
-        let named = self.texts.iter().find(|t| t.y == row && t.x <= column && usize::from(column) < usize::from(t.x) + t.text.width());
+        let named = self.texts.iter().find(|t| {
+            t.y == row && t.x <= column && usize::from(column) < usize::from(t.x) + t.text.width()
+        });
         if let Some(end) = named.and_then(|t| t.end) {
             return Some(Part::Arc(end));
         }
@@ -129,46 +137,88 @@ impl ChordView {
         };
         // of all that the cell shows a bit of, what is drawn last: the narrow before the broad
         let points = [(0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)];
-        points.into_iter().filter_map(|(dx, dy)| at(dx, dy)).max_by_key(|&part| self.shapes.shapes.iter().position(|s| s.part == part))
+        points
+            .into_iter()
+            .filter_map(|(dx, dy)| at(dx, dy))
+            .max_by_key(|&part| self.shapes.shapes.iter().position(|s| s.part == part))
     }
 
     /// A cell that shows a part, as near as possible to its middle.
     pub fn cell_of(&self, part: Part) -> Option<(u16, u16)> {
         let ring = self.ring?;
-        let at = |centre: f64, offset: f64, size: u16| ((centre + offset).max(0.0) as u16).min(size.saturating_sub(1));
+        let at = |centre: f64, offset: f64, size: u16| {
+            ((centre + offset).max(0.0) as u16).min(size.saturating_sub(1))
+        };
         let cell = |share: f64| {
             let [x, y] = self.shapes.along(part, share)?;
-            Some((at(ring.centre.0, x * ring.radius.0, self.size.width), at(ring.centre.1, y * ring.radius.1, self.size.height)))
+            Some((
+                at(ring.centre.0, x * ring.radius.0, self.size.width),
+                at(ring.centre.1, y * ring.radius.1, self.size.height),
+            ))
         };
         let shares = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9, 0.0, 1.0];
-        shares.into_iter().filter_map(cell).find(|&(x, y)| self.part_at(x, y) == Some(part)).or_else(|| cell(0.5))
+        shares
+            .into_iter()
+            .filter_map(cell)
+            .find(|&(x, y)| self.part_at(x, y) == Some(part))
+            .or_else(|| cell(0.5))
     }
 
-    fn paint(&mut self, shapes: &Shapes, ends: &[End], look: &Look, ring: &Ring, canvas: &mut Canvas) {
+    fn paint(
+        &mut self,
+        shapes: &Shapes,
+        ends: &[End],
+        look: &Look,
+        ring: &Ring,
+        canvas: &mut Canvas,
+    ) {
         let theme = look.theme;
         let (w, h) = look.blocks.grid();
         let (w, h) = (w as f64, h as f64);
         let frame = Frame {
-            size: (usize::from(self.size.width) * w as usize, usize::from(self.size.height) * h as usize),
+            size: (
+                usize::from(self.size.width) * w as usize,
+                usize::from(self.size.height) * h as usize,
+            ),
             centre: (ring.centre.0 * w, ring.centre.1 * h),
             radius: (ring.radius.0 * w, ring.radius.1 * h),
             smooth: theme.depth != Depth::Ansi16,
         };
         canvas.draw(shapes, &frame, |shape| Some(paint(shape, ends, look)));
-        self.cells = canvas.cells(look.blocks, theme.ground).into_iter().map(|cell| glyph(cell, look, |c| theme.colour(c))).collect();
+        self.cells = canvas
+            .cells(look.blocks, theme.ground)
+            .into_iter()
+            .map(|cell| glyph(cell, look, |c| theme.colour(c)))
+            .collect();
     }
 
     /// The same as real pixels: a picture of the cells that the circle covers, which stay empty.
-    fn picture(&mut self, shapes: &Shapes, ends: &[End], look: &Look, pixels: Pixels, ring: &Ring, canvas: &mut Canvas) {
+    fn picture(
+        &mut self,
+        shapes: &Shapes,
+        ends: &[End],
+        look: &Look,
+        pixels: Pixels,
+        ring: &Ring,
+        canvas: &mut Canvas,
+    ) {
         let low = |centre: f64, radius: f64| (centre - radius).floor().max(0.0) as u16;
-        let high = |centre: f64, radius: f64, most: u16| ((centre + radius).ceil().max(0.0) as u16).min(most);
+        let high = |centre: f64, radius: f64, most: u16| {
+            ((centre + radius).ceil().max(0.0) as u16).min(most)
+        };
         let (x, y) = (low(ring.centre.0, ring.radius.0), low(ring.centre.1, ring.radius.1));
-        let (right, bottom) = (high(ring.centre.0, ring.radius.0, self.size.width), high(ring.centre.1, ring.radius.1, self.size.height));
+        let (right, bottom) = (
+            high(ring.centre.0, ring.radius.0, self.size.width),
+            high(ring.centre.1, ring.radius.1, self.size.height),
+        );
         let area = Rect::new(x, y, right.saturating_sub(x), bottom.saturating_sub(y));
         let (w, h) = pixels.scale(area);
         let scaled = |(a, b): (f64, f64)| (a * f64::from(w), b * f64::from(h));
         let frame = Frame {
-            size: (usize::from(area.width) * usize::from(w), usize::from(area.height) * usize::from(h)),
+            size: (
+                usize::from(area.width) * usize::from(w),
+                usize::from(area.height) * usize::from(h),
+            ),
             centre: scaled((ring.centre.0 - f64::from(x), ring.centre.1 - f64::from(y))),
             radius: scaled(ring.radius),
             smooth: true,
@@ -176,12 +226,16 @@ impl ChordView {
         canvas.draw(shapes, &frame, |shape| Some(paint(shape, ends, look)));
         self.picture = canvas.over(look.theme.ground).map(|p| (area, p));
         let inside = |column: u16, row: u16| {
-            let (dx, dy) = (f64::from(column) + 0.5 - ring.centre.0, f64::from(row) + 0.5 - ring.centre.1);
+            let (dx, dy) =
+                (f64::from(column) + 0.5 - ring.centre.0, f64::from(row) + 0.5 - ring.centre.1);
             (dx / ring.radius.0).hypot(dy / ring.radius.1) < 1.0
         };
         // what the picture covers is not free for leader lines: a space that is not one to them
-        let cells = (0..self.size.height).flat_map(|row| (0..self.size.width).map(move |column| (column, row)));
-        self.cells = cells.map(|(column, row)| (if inside(column, row) { COVERED } else { ' ' }, Style::new())).collect();
+        let cells = (0..self.size.height)
+            .flat_map(|row| (0..self.size.width).map(move |column| (column, row)));
+        self.cells = cells
+            .map(|(column, row)| (if inside(column, row) { COVERED } else { ' ' }, Style::new()))
+            .collect();
     }
 
     /// The picture and the cells of the view that it covers.
@@ -195,7 +249,9 @@ impl ChordView {
             let style = theme.text(theme.readable(ends[i].colour));
             let style = if ends[i].marked { style.add_modifier(Modifier::BOLD) } else { style };
             match look.selected {
-                Some(s) if s == Part::Arc(i) || (matches!(s, Part::Ribbon(..)) && s.touches(i)) => style.add_modifier(Modifier::BOLD),
+                Some(s) if s == Part::Arc(i) || (matches!(s, Part::Ribbon(..)) && s.touches(i)) => {
+                    style.add_modifier(Modifier::BOLD)
+                }
                 Some(s) if !near(i, s, shapes) => theme.text(dim(ends[i].colour, theme)),
                 _ => style,
             }
@@ -207,19 +263,40 @@ impl ChordView {
             for (x, y, line) in spot.leader(text.width()) {
                 leaders.push((x, y, line, i));
             }
-            free.iter_mut().skip(spot.y * width + spot.x).take(text.width()).for_each(|f| *f = false);
-            self.texts.push(Text { x: spot.x as u16, y: spot.y as u16, text: text.clone(), style: style(i), end: Some(i) });
+            free.iter_mut()
+                .skip(spot.y * width + spot.x)
+                .take(text.width())
+                .for_each(|f| *f = false);
+            self.texts.push(Text {
+                x: spot.x as u16,
+                y: spot.y as u16,
+                text: text.clone(),
+                style: style(i),
+                end: Some(i),
+            });
         }
         for (x, y, line, end) in leaders {
             if free.get(y * width + x).is_some_and(|f| *f) {
                 free[y * width + x] = false;
                 let style = theme.text(theme.ground.mix(ends[end].colour, 0.6));
-                self.texts.push(Text { x: x as u16, y: y as u16, text: line.to_string(), style, end: Some(end) });
+                self.texts.push(Text {
+                    x: x as u16,
+                    y: y as u16,
+                    text: line.to_string(),
+                    style,
+                    end: Some(end),
+                });
             }
         }
         for row in &plan.legend {
             let style = row.end.map_or(theme.faint(), style);
-            self.texts.push(Text { x: row.x, y: row.y, text: row.text.clone(), style, end: row.end });
+            self.texts.push(Text {
+                x: row.x,
+                y: row.y,
+                text: row.text.clone(),
+                style,
+                end: row.end,
+            });
         }
     }
 }
@@ -233,14 +310,22 @@ impl Widget for &ChordView {
         let width = usize::from(self.size.width);
         for (y, row) in self.cells.chunks(width).enumerate().take(usize::from(area.height)) {
             for (x, &(symbol, style)) in row.iter().enumerate().take(usize::from(area.width)) {
-                if let Some(cell) = buf.cell_mut(Position::new(area.x + x as u16, area.y + y as u16)) {
+                if let Some(cell) =
+                    buf.cell_mut(Position::new(area.x + x as u16, area.y + y as u16))
+                {
                     cell.set_char(if symbol == COVERED { ' ' } else { symbol }).set_style(style);
                 }
             }
         }
         for t in &self.texts {
             if t.x < area.width && t.y < area.height {
-                buf.set_stringn(area.x + t.x, area.y + t.y, &t.text, usize::from(area.width - t.x), t.style);
+                buf.set_stringn(
+                    area.x + t.x,
+                    area.y + t.y,
+                    &t.text,
+                    usize::from(area.width - t.x),
+                    t.style,
+                );
             }
         }
     }
@@ -331,9 +416,17 @@ fn shade(cell: Cell, symbol: impl Fn(u8) -> char, all: u8) -> char {
         Cell::Clear => ' ',
         Cell::Full(c) => level(ink(c)),
         Cell::Split { mask, fg, bg } => {
-            let (mask, high, low) = if ink(fg) >= ink(bg) { (mask, ink(fg), ink(bg)) } else { (all & !mask, ink(bg), ink(fg)) };
+            let (mask, high, low) = if ink(fg) >= ink(bg) {
+                (mask, ink(fg), ink(bg))
+            } else {
+                (all & !mask, ink(bg), ink(fg))
+            };
             let part = f64::from(mask.count_ones()) / f64::from(all.count_ones());
-            if low < 0.2 && high > 0.6 { symbol(mask) } else { level(high * part + low * (1.0 - part)) }
+            if low < 0.2 && high > 0.6 {
+                symbol(mask)
+            } else {
+                level(high * part + low * (1.0 - part))
+            }
         }
     }
 }
@@ -362,14 +455,20 @@ impl Plan {
     fn new(layout: &Layout, ends: &[End], look: &Look, size: Size) -> Plan {
         let (columns, rows) = (usize::from(size.width), usize::from(size.height));
         let shapes = Shapes::new(layout, Measure::default());
-        let mut shown: Vec<usize> = (0..ends.len()).filter(|&i| shapes.angle(i).is_some()).collect();
+        let mut shown: Vec<usize> =
+            (0..ends.len()).filter(|&i| shapes.angle(i).is_some()).collect();
         // the greatest first: they have a label when not all can
-        shown.sort_by(|&a, &b| layout.groups[b].value.total_cmp(&layout.groups[a].value).then(a.cmp(&b)));
+        shown.sort_by(|&a, &b| {
+            layout.groups[b].value.total_cmp(&layout.groups[a].value).then(a.cmp(&b))
+        });
 
         let texts = |limit: usize| -> Vec<String> {
             let labels: Vec<String> = shown.iter().map(|i| ends[*i].label.clone()).collect();
             let marks = shown.iter().map(|i| if ends[*i].marked { MARK } else { "" });
-            marks.zip(apart(&labels, limit)).map(|(mark, label)| shorten(&format!("{mark}{label}"), limit)).collect()
+            marks
+                .zip(apart(&labels, limit))
+                .map(|(mark, label)| shorten(&format!("{mark}{label}"), limit))
+                .collect()
         };
         let margin = if rows >= 14 {
             1.5
@@ -384,7 +483,10 @@ impl Plan {
             let radius = tall.min(wide * look.aspect).max(0.1);
             Ring {
                 size: (columns, rows),
-                centre: (left as f64 + columns.saturating_sub(left + right) as f64 / 2.0, rows as f64 / 2.0),
+                centre: (
+                    left as f64 + columns.saturating_sub(left + right) as f64 / 2.0,
+                    rows as f64 / 2.0,
+                ),
                 radius: (radius / look.aspect, radius),
             }
         };
@@ -399,8 +501,11 @@ impl Plan {
         let alone = ring(air.0, list + if list > 0 { air.1 } else { 0 }, rows as f64 / 2.0 - air.2);
 
         let place = |ring: &Ring, texts: &[String]| {
-            let wanted: Vec<Label> =
-                shown.iter().zip(texts).filter_map(|(&i, t)| Some(Label { angle: shapes.angle(i)?, width: t.width() })).collect();
+            let wanted: Vec<Label> = shown
+                .iter()
+                .zip(texts)
+                .filter_map(|(&i, t)| Some(Label { angle: shapes.angle(i)?, width: t.width() }))
+                .collect();
             labels::place(ring, &wanted)
         };
         // labels beside their arcs, unless they would take the room of the circle or stray too far
@@ -423,7 +528,12 @@ impl Plan {
         let top = (rows - shown.len().min(rows)) / 2;
         let mut legend = vec![];
         for (k, (&i, text)) in shown.iter().zip(&listed).take(fits).enumerate() {
-            legend.push(Line { x, y: (top + k) as u16, text: format!("{} {text}", tag(k)), end: Some(i) });
+            legend.push(Line {
+                x,
+                y: (top + k) as u16,
+                text: format!("{} {text}", tag(k)),
+                end: Some(i),
+            });
         }
         if list > 0 && fits < shown.len() {
             let rest: f64 = shown[fits..].iter().map(|&i| layout.groups[i].value).sum();
@@ -434,7 +544,10 @@ impl Plan {
         let ring = Ring { size: (columns - list, rows), ..alone };
         let mut tags: Vec<usize> = shown.iter().take(fits).copied().collect();
         let spots = loop {
-            let wanted: Vec<Label> = tags.iter().filter_map(|&i| Some(Label { angle: shapes.angle(i)?, width: 1 })).collect();
+            let wanted: Vec<Label> = tags
+                .iter()
+                .filter_map(|&i| Some(Label { angle: shapes.angle(i)?, width: 1 }))
+                .collect();
             match labels::place(&ring, &wanted) {
                 Some((spots, moved)) if moved <= 1 => break spots,
                 _ if tags.is_empty() => break vec![],
@@ -490,12 +603,22 @@ mod tests {
     fn ends(n: usize, theme: &Theme) -> Vec<End> {
         let labels: Vec<String> = (0..n).map(|i| format!("172.16.1.{}", 100 + i)).collect();
         let colours = theme.end_colours().assign(&labels);
-        labels.into_iter().zip(colours).map(|(label, colour)| End { label, colour, marked: false }).collect()
+        labels
+            .into_iter()
+            .zip(colours)
+            .map(|(label, colour)| End { label, colour, marked: false })
+            .collect()
     }
 
     fn prepare(matrix: &[Vec<f64>], look: &Look, width: u16, height: u16) -> ChordView {
         let layout = Layout::new(matrix, padding(matrix.len(), 0.04));
-        ChordView::prepare(&layout, &ends(matrix.len(), look.theme), look, Size::new(width, height), &mut Canvas::new())
+        ChordView::prepare(
+            &layout,
+            &ends(matrix.len(), look.theme),
+            look,
+            Size::new(width, height),
+            &mut Canvas::new(),
+        )
     }
 
     fn screen(view: &ChordView, width: u16, height: u16) -> Buffer {
@@ -513,12 +636,21 @@ mod tests {
     fn it_stays_in_its_area_whatever_the_size_and_the_data() {
         let theme = Theme::default();
         let max = u64::MAX as f64;
-        for matrix in [vec![], vec![vec![0.0]], vec![vec![5.0]], hub(), vec![vec![max; 9]; 9], vec![vec![1.0; 300]; 300]] {
+        for matrix in [
+            vec![],
+            vec![vec![0.0]],
+            vec![vec![5.0]],
+            hub(),
+            vec![vec![max; 9]; 9],
+            vec![vec![1.0; 300]; 300],
+        ] {
             for blocks in [Blocks::Half, Blocks::Quadrant, Blocks::Sextant, Blocks::Octant] {
                 if matrix.len() > 9 && blocks != Blocks::Quadrant {
                     continue;
                 }
-                for (w, h) in [(0, 0), (1, 1), (2, 2), (1, 40), (90, 1), (40, 12), (80, 24), (200, 60)] {
+                for (w, h) in
+                    [(0, 0), (1, 1), (2, 2), (1, 40), (90, 1), (40, 12), (80, 24), (200, 60)]
+                {
                     let view = prepare(&matrix, &Look { blocks, ..Look::new(&theme) }, w, h);
                     let full = Rect::new(0, 0, w + 4, h + 2);
                     let mut buf = Buffer::filled(full, ratatui::buffer::Cell::new("ø"));
@@ -555,7 +687,12 @@ mod tests {
             for (w, h) in [(40, 12), (54, 20), (80, 20), (80, 24), (120, 40), (200, 60)] {
                 let drawn = text(&screen(&prepare(&hub(), &Look::new(&theme), w, h), w, h));
                 for end in ends(9, &theme) {
-                    assert_eq!(drawn.matches(&end.label).count(), 1, "{} at {w}x{h}\n{drawn}", end.label);
+                    assert_eq!(
+                        drawn.matches(&end.label).count(),
+                        1,
+                        "{} at {w}x{h}\n{drawn}",
+                        end.label
+                    );
                 }
             }
         }
@@ -564,7 +701,8 @@ mod tests {
     #[test]
     fn a_crowd_has_a_list_and_a_rest() {
         let theme = Theme::default();
-        let drawn = text(&screen(&prepare(&vec![vec![1.0; 60]; 60], &Look::new(&theme), 100, 24), 100, 24));
+        let drawn =
+            text(&screen(&prepare(&vec![vec![1.0; 60]; 60], &Look::new(&theme), 100, 24), 100, 24));
         assert!(drawn.contains("1 172.16.1.100") && drawn.contains("+37 more, 62%"), "{drawn}");
     }
 
@@ -575,7 +713,12 @@ mod tests {
         for (w, h) in [(40, 12), (80, 24), (200, 60)] {
             let view = prepare(&matrix, &Look::new(&theme), w, h);
             for shape in &view.shapes.shapes {
-                let selected = prepare(&matrix, &Look { selected: Some(shape.part), ..Look::new(&theme) }, w, h);
+                let selected = prepare(
+                    &matrix,
+                    &Look { selected: Some(shape.part), ..Look::new(&theme) },
+                    w,
+                    h,
+                );
                 let (x, y) = selected.cell_of(shape.part).unwrap();
                 let found = selected.part_at(x, y).unwrap();
                 assert!(found == shape.part || w < 80, "{w}x{h}: {found:?} for {:?}", shape.part);
@@ -585,7 +728,13 @@ mod tests {
             for y in 0..h {
                 for x in 0..w {
                     match view.part_at(x, y) {
-                        Some(_) if view.texts.iter().any(|t| t.y == y && (t.x..t.x + t.text.width() as u16).contains(&x)) => labels += 1,
+                        Some(_)
+                            if view.texts.iter().any(|t| {
+                                t.y == y && (t.x..t.x + t.text.width() as u16).contains(&x)
+                            }) =>
+                        {
+                            labels += 1
+                        }
                         Some(part) => {
                             found += 1;
                             assert!(buf[(x, y)].symbol() != " ", "{w}x{h} {x},{y} {part:?}");
@@ -604,11 +753,18 @@ mod tests {
     fn the_selected_stands_out_and_the_rest_is_dim() {
         let theme = Theme::default();
         let plain = prepare(&hub(), &Look::new(&theme), 80, 24);
-        let view = prepare(&hub(), &Look { selected: Some(Part::Ribbon(0, 2)), ..Look::new(&theme) }, 80, 24);
+        let view = prepare(
+            &hub(),
+            &Look { selected: Some(Part::Ribbon(0, 2)), ..Look::new(&theme) },
+            80,
+            24,
+        );
         let light = |v: &ChordView, part: Part| {
             let (x, y) = plain.cell_of(part).unwrap();
             match v.cells[usize::from(y) * 80 + usize::from(x)].1.fg {
-                Some(Color::Rgb(r, g, b)) => (Rgb(r, g, b).lightness() - theme.ground.lightness()).abs(),
+                Some(Color::Rgb(r, g, b)) => {
+                    (Rgb(r, g, b).lightness() - theme.ground.lightness()).abs()
+                }
                 other => panic!("{other:?}"),
             }
         };
@@ -626,7 +782,13 @@ mod tests {
         let mut ends = ends(9, &theme);
         ends[3].marked = true;
         let layout = Layout::new(&hub(), 0.04);
-        let view = ChordView::prepare(&layout, &ends, &Look::new(&theme), Size::new(80, 24), &mut Canvas::new());
+        let view = ChordView::prepare(
+            &layout,
+            &ends,
+            &Look::new(&theme),
+            Size::new(80, 24),
+            &mut Canvas::new(),
+        );
         assert!(text(&screen(&view, 80, 24)).contains("◆ 172.16.1.103"));
     }
 
@@ -658,7 +820,10 @@ mod tests {
             ("mono-80x24", &mono, Blocks::Quadrant, 80, 24),
             ("quadrant-200x60", &theme, Blocks::Quadrant, 200, 60),
         ] {
-            insta::assert_snapshot!(name, text(&screen(&prepare(&hub(), &Look { blocks, ..Look::new(theme) }, w, h), w, h)));
+            insta::assert_snapshot!(
+                name,
+                text(&screen(&prepare(&hub(), &Look { blocks, ..Look::new(theme) }, w, h), w, h))
+            );
         }
     }
 
@@ -671,7 +836,13 @@ mod tests {
         let to = Scene { ends: vec![3, 0, 77], layout: Layout::new(&vec![vec![1.0; 3]; 3], 0.04) };
         for step in 0..=10 {
             let scene = tween(&from, &to, f64::from(step) / 10.0);
-            let view = ChordView::prepare(&scene.layout, &ends(3, &theme), &Look::new(&theme), Size::new(80, 24), &mut Canvas::new());
+            let view = ChordView::prepare(
+                &scene.layout,
+                &ends(3, &theme),
+                &Look::new(&theme),
+                Size::new(80, 24),
+                &mut Canvas::new(),
+            );
             assert_eq!(view.cells.len(), 80 * 24);
         }
     }

@@ -70,7 +70,13 @@ pub fn hint(var: impl Fn(&str) -> Option<String>) -> Hint {
     let has = |name| !var(name).is_empty();
     let term = var("TERM").to_ascii_lowercase();
     let starts = |words: &[&str]| words.iter().any(|w| term.starts_with(w));
-    if has("TMUX") || has("STY") || has("CI") || has("ZELLIJ") || starts(&["tmux", "screen", "dumb", "linux", "vt"]) || term.is_empty() {
+    if has("TMUX")
+        || has("STY")
+        || has("CI")
+        || has("ZELLIJ")
+        || starts(&["tmux", "screen", "dumb", "linux", "vt"])
+        || term.is_empty()
+    {
         return Hint::None;
     }
     match var("TERM_PROGRAM").as_str() {
@@ -104,10 +110,15 @@ impl Answer {
     fn take(&mut self, rest: &mut Vec<u8>) {
         while let Some(start) = rest.windows(2).position(|w| w == b"\x1b[") {
             self.typed.extend(rest.drain(..start));
-            let Some(end) = rest.iter().skip(2).position(|b| (0x40..0x7f).contains(b)).map(|i| i + 2) else { return };
+            let Some(end) =
+                rest.iter().skip(2).position(|b| (0x40..0x7f).contains(b)).map(|i| i + 2)
+            else {
+                return;
+            };
             let sequence: Vec<u8> = rest.drain(..=end).collect();
             let body = std::str::from_utf8(&sequence[2..end]).unwrap_or_default();
-            let numbers: Vec<u16> = body.trim_start_matches('?').split(';').filter_map(|n| n.parse().ok()).collect();
+            let numbers: Vec<u16> =
+                body.trim_start_matches('?').split(';').filter_map(|n| n.parse().ok()).collect();
             match (sequence[end], body.starts_with('?'), numbers.as_slice()) {
                 (b'c', true, attributes) => {
                     self.sixel = attributes.contains(&4);
@@ -160,14 +171,21 @@ pub fn keys(typed: &[u8]) -> Vec<Event> {
     let mut rest = text.as_str();
     let mut events = Vec::new();
     while let Some(c) = rest.chars().next() {
-        let arrows = [("\x1b[A", KeyCode::Up), ("\x1b[B", KeyCode::Down), ("\x1b[C", KeyCode::Right), ("\x1b[D", KeyCode::Left)];
+        let arrows = [
+            ("\x1b[A", KeyCode::Up),
+            ("\x1b[B", KeyCode::Down),
+            ("\x1b[C", KeyCode::Right),
+            ("\x1b[D", KeyCode::Left),
+        ];
         let (code, modifiers, length) = match (arrows.iter().find(|a| rest.starts_with(a.0)), c) {
             (Some((sequence, code)), _) => (*code, KeyModifiers::NONE, sequence.len()),
             (None, '\r' | '\n') => (KeyCode::Enter, KeyModifiers::NONE, 1),
             (None, '\t') => (KeyCode::Tab, KeyModifiers::NONE, 1),
             (None, '\x7f') => (KeyCode::Backspace, KeyModifiers::NONE, 1),
             (None, '\x1b') => (KeyCode::Esc, KeyModifiers::NONE, 1),
-            (None, c @ '\x01'..='\x1a') => (KeyCode::Char(char::from(c as u8 + b'a' - 1)), KeyModifiers::CONTROL, 1),
+            (None, c @ '\x01'..='\x1a') => {
+                (KeyCode::Char(char::from(c as u8 + b'a' - 1)), KeyModifiers::CONTROL, 1)
+            }
             (None, c) => (KeyCode::Char(c), KeyModifiers::NONE, c.len_utf8()),
         };
         events.push(Event::Key(KeyEvent::new(code, modifiers)));
@@ -201,7 +219,10 @@ impl Pixels {
     /// and so many cost more time than they are worth.
     pub fn scale(&self, cells: Rect) -> (u16, u16) {
         const ENOUGH: f64 = 1.2e6;
-        let all = f64::from(cells.width) * f64::from(cells.height) * f64::from(self.cell.0) * f64::from(self.cell.1);
+        let all = f64::from(cells.width)
+            * f64::from(cells.height)
+            * f64::from(self.cell.0)
+            * f64::from(self.cell.1);
         if self.protocol == Protocol::Sixel || all <= ENOUGH {
             return self.cell;
         }
@@ -227,19 +248,26 @@ impl Graphics {
     /// terminal must be ours and in raw mode.
     pub fn open(choice: Choice) -> (Option<Self>, Vec<Event>) {
         let hint = hint(|name| std::env::var(name).ok());
-        let size = crossterm::terminal::window_size().ok().filter(|s| s.width >= s.columns && s.height >= s.rows && s.columns * s.rows > 0);
-        let cell = size.map(|s| (s.width / s.columns, s.height / s.rows)).filter(|c| c.0 > 1 && c.1 > 1);
+        let size = crossterm::terminal::window_size()
+            .ok()
+            .filter(|s| s.width >= s.columns && s.height >= s.rows && s.columns * s.rows > 0);
+        let cell =
+            size.map(|s| (s.width / s.columns, s.height / s.rows)).filter(|c| c.0 > 1 && c.1 > 1);
         let with = |protocol: Protocol, cell| {
             protocol.remove().into_iter().for_each(leaves_pictures);
             Some(Graphics { pixels: Pixels { protocol, cell }, shown: None })
         };
         match (choice, hint) {
             (Choice::Off, _) | (Choice::Auto, Hint::None) => (None, vec![]),
-            (Choice::Auto, Hint::Speaks(protocol)) => (with(protocol, cell.unwrap_or(USUAL)), vec![]),
+            (Choice::Auto, Hint::Speaks(protocol)) => {
+                (with(protocol, cell.unwrap_or(USUAL)), vec![])
+            }
             (Choice::Use(protocol), _) => (with(protocol, cell.unwrap_or(USUAL)), vec![]),
             (Choice::Auto, Hint::Ask) => {
                 let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
-                let Ok(answer) = terminal.and_then(|mut t| ask(&mut t, PATIENCE)) else { return (None, vec![]) };
+                let Ok(answer) = terminal.and_then(|mut t| ask(&mut t, PATIENCE)) else {
+                    return (None, vec![]);
+                };
                 // sixels are as large as their pixels: without the size of a cell they fit nowhere
                 let cell = cell.or(answer.cell).filter(|_| answer.sixel);
                 (cell.and_then(|cell| with(Protocol::Sixel, cell)), keys(&answer.typed))
@@ -254,18 +282,28 @@ impl Graphics {
 
     /// The texts that a new picture would hide: the cells of its area, and of the last one's, where something is written.
     pub fn hidden(&self, image: Option<Image>, buf: &Buffer) -> Vec<(Position, Cell)> {
-        let Some(image) = image.filter(|i| !self.pixels.protocol.is_below_text() && self.shown != Some((i.version, i.area))) else {
+        let Some(image) = image.filter(|i| {
+            !self.pixels.protocol.is_below_text() && self.shown != Some((i.version, i.area))
+        }) else {
             return vec![];
         };
         let area = self.shown.map_or(image.area, |s| s.1.union(image.area)).intersection(buf.area);
-        area.positions().filter_map(|p| Some((p, buf.cell(p)?.clone()))).filter(|(_, c)| c.symbol() != " ").collect()
+        area.positions()
+            .filter_map(|p| Some((p, buf.cell(p)?.clone())))
+            .filter(|(_, c)| c.symbol() != " ")
+            .collect()
     }
 
     /// Brings the screen up to date. True if every cell has to be drawn again.
     ///
     /// # Errors
     /// The terminal is gone.
-    pub fn show(&mut self, image: Option<Image>, hidden: &[(Position, Cell)], session: &mut Session) -> Result<bool> {
+    pub fn show(
+        &mut self,
+        image: Option<Image>,
+        hidden: &[(Position, Cell)],
+        session: &mut Session,
+    ) -> Result<bool> {
         let wanted = image.map(|i| (i.version, i.area));
         if self.shown == wanted {
             return Ok(false);
@@ -274,15 +312,23 @@ impl Graphics {
         let mut out = io::stdout().lock();
         match (image, self.pixels.protocol.remove()) {
             (Some(image), _) => {
-                if let Some((_, old)) = before.filter(|b| !self.pixels.protocol.is_below_text() && b.1 != image.area) {
+                if let Some((_, old)) =
+                    before.filter(|b| !self.pixels.protocol.is_below_text() && b.1 != image.area)
+                {
                     // pixels outside the new picture go when text is written there
                     let blank = " ".repeat(usize::from(old.width));
                     for y in old.rows() {
-                        queue!(out, MoveTo(y.x, y.y), Print(&blank)).context("draw on the terminal")?;
+                        queue!(out, MoveTo(y.x, y.y), Print(&blank))
+                            .context("draw on the terminal")?;
                     }
                 }
-                let text = self.pixels.protocol.show(image.picture, image.area.width, image.area.height)?;
-                queue!(out, MoveTo(image.area.x, image.area.y), Print(text)).context("draw on the terminal")?;
+                let text = self.pixels.protocol.show(
+                    image.picture,
+                    image.area.width,
+                    image.area.height,
+                )?;
+                queue!(out, MoveTo(image.area.x, image.area.y), Print(text))
+                    .context("draw on the terminal")?;
                 out.flush().context("draw on the terminal")?;
                 drop(out);
                 session.write(hidden)?;
@@ -304,11 +350,19 @@ mod tests {
 
     #[test]
     fn the_environment_says_what_it_can() {
-        let of = |vars: &[(&str, &str)]| hint(|name| vars.iter().find(|v| v.0 == name).map(|v| v.1.to_owned()));
+        let of = |vars: &[(&str, &str)]| {
+            hint(|name| vars.iter().find(|v| v.0 == name).map(|v| v.1.to_owned()))
+        };
         assert_eq!(of(&[("TERM", "xterm-kitty")]), Hint::Speaks(Protocol::Kitty));
         assert_eq!(of(&[("TERM", "xterm-ghostty")]), Hint::Speaks(Protocol::Kitty));
-        assert_eq!(of(&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app")]), Hint::Speaks(Protocol::Iterm));
-        assert_eq!(of(&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "WezTerm")]), Hint::Speaks(Protocol::Iterm));
+        assert_eq!(
+            of(&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "iTerm.app")]),
+            Hint::Speaks(Protocol::Iterm)
+        );
+        assert_eq!(
+            of(&[("TERM", "xterm-256color"), ("TERM_PROGRAM", "WezTerm")]),
+            Hint::Speaks(Protocol::Iterm)
+        );
         assert_eq!(of(&[("TERM", "foot")]), Hint::Ask);
         assert_eq!(of(&[("TERM", "xterm-256color")]), Hint::Ask);
         for none in [("TMUX", "/tmp/tmux-0/default,1,0"), ("CI", "true"), ("STY", "1.x")] {
@@ -357,8 +411,18 @@ mod tests {
         };
         assert_eq!(
             of("jü\r\x1b[A\x1bOB\x1b"),
-            [KeyCode::Char('j'), KeyCode::Char('ü'), KeyCode::Enter, KeyCode::Up, KeyCode::Down, KeyCode::Esc]
+            [
+                KeyCode::Char('j'),
+                KeyCode::Char('ü'),
+                KeyCode::Enter,
+                KeyCode::Up,
+                KeyCode::Down,
+                KeyCode::Esc
+            ]
         );
-        assert_eq!(keys(b"\x03"), [Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL))]);
+        assert_eq!(
+            keys(b"\x03"),
+            [Event::Key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL))]
+        );
     }
 }

@@ -40,14 +40,24 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer,
         line.render(Rect { y: area.y + i as u16, height: 1, ..area }, buf);
     }
     if first + room < lines.len() {
-        buf.set_stringn(area.right().saturating_sub(8), area.bottom() - 1, " more ↓ ", 8, look.accent);
+        buf.set_stringn(
+            area.right().saturating_sub(8),
+            area.bottom() - 1,
+            " more ↓ ",
+            8,
+            look.accent,
+        );
     }
     hits.wheel(area, Action::Up, Action::Down);
 }
 
 fn rule<'a>(look: &Look, text: &str, width: usize) -> Line<'a> {
     let rest = width.saturating_sub(text.chars().count() + 3);
-    Line::from(vec![Span::raw(" "), Span::styled(text.to_owned(), look.accent), Span::styled(format!(" {}", "─".repeat(rest)), look.faint)])
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled(text.to_owned(), look.accent),
+        Span::styled(format!(" {}", "─".repeat(rest)), look.faint),
+    ])
 }
 
 fn count(app: &App, c: Count, t: Duration) -> String {
@@ -90,8 +100,13 @@ fn books<'a>(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'a
             Span::styled(format!(" {}", spark::share(n, all, bar)), style),
         ])
     };
-    let head = format!("   {:<12}{:>9} {:>10} {:>9} {:>10}  {:>6}", "", "rx", "", "tx", "", "share");
-    let mut lines = vec![Line::from(Span::styled(head, look.dim)), row("seen", seen, look.strong), row("counted", b.counted, look.good)];
+    let head =
+        format!("   {:<12}{:>9} {:>10} {:>9} {:>10}  {:>6}", "", "rx", "", "tx", "", "share");
+    let mut lines = vec![
+        Line::from(Span::styled(head, look.dim)),
+        row("seen", seen, look.strong),
+        row("counted", b.counted, look.good),
+    ];
     for s in Stop::ALL {
         lines.push(row(s.name(), b.stop(s), if is_fault(s) { look.warn } else { look.dim }));
     }
@@ -130,7 +145,8 @@ fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
         ]));
     }
     if list.len() > MOST {
-        lines.push(Line::from(Span::styled(format!("   and {} more", list.len() - MOST), look.dim)));
+        lines
+            .push(Line::from(Span::styled(format!("   and {} more", list.len() - MOST), look.dim)));
     }
     lines.push(Line::default());
     lines
@@ -142,16 +158,25 @@ fn fill<'a>(look: &Look, i: &Interface) -> Line<'a> {
     let style = if full { look.warn } else { look.good };
     Line::from(vec![
         Span::styled(format!("   {:<12}", "table"), look.dim),
-        Span::styled(format!("{} of {} rows, {} full ", f.used, f.size, percent(f.used, f.size)), if full { look.warn } else { look.text }),
+        Span::styled(
+            format!("{} of {} rows, {} full ", f.used, f.size, percent(f.used, f.size)),
+            if full { look.warn } else { look.text },
+        ),
         Span::styled(spark::share(f.used, f.size, 20), style),
-        Span::styled(if full { "  new conversations go to their tunnel's `other` row" } else { "" }, look.warn),
+        Span::styled(
+            if full { "  new conversations go to their tunnel's `other` row" } else { "" },
+            look.warn,
+        ),
     ])
 }
 
 fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a>> {
     let p = &app.picture;
     let fact = |name: &str, text: String, style: Style| {
-        Line::from(vec![Span::styled(format!("   {name:<12}"), look.dim), Span::styled(text, style)])
+        Line::from(vec![
+            Span::styled(format!("   {name:<12}"), look.dim),
+            Span::styled(text, style),
+        ])
     };
     let mut out = Vec::new();
     for i in p.interfaces.iter() {
@@ -165,7 +190,11 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
             ));
         }
         if i.stale {
-            out.push(fact("not read", "its counters could not be read: they are as they were".to_owned(), look.bad));
+            out.push(fact(
+                "not read",
+                "its counters could not be read: they are as they were".to_owned(),
+                look.bad,
+            ));
         }
         out.extend(books(app, look, i, width));
         out.push(fill(look, i));
@@ -173,32 +202,53 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
     }
     out.extend(fragmented(app, look, width));
     out.push(rule(look, "measurement", width));
-    let length =
-        if app.rate { format!("{} measured, not assumed", seconds(p.elapsed)) } else { format!("total of {}", seconds(p.elapsed)) };
+    let length = if app.rate {
+        format!("{} measured, not assumed", seconds(p.elapsed))
+    } else {
+        format!("total of {}", seconds(p.elapsed))
+    };
     out.push(fact("interval", length, look.text));
     let other = percent(app.picture.tally.other.bytes, app.picture.tally.total.bytes);
     let style = if app.picture.tally.other.is_zero() { look.text } else { look.warn };
-    out.push(fact("other", format!("{other} of bytes in scope: a full table could not keep them apart"), style));
+    out.push(fact(
+        "other",
+        format!("{other} of bytes in scope: a full table could not keep them apart"),
+        style,
+    ));
     out.push(fact("rows", format!("{} in scope of the picture", p.tally.rows), look.text));
     match app.read {
         Some(read) => out.push(fact(
             "sample",
-            format!("{} old, taken {}", seconds(now.saturating_sub(read)), app.latest().map_or(String::new(), |s| clock(s.taken))),
+            format!(
+                "{} old, taken {}",
+                seconds(now.saturating_sub(read)),
+                app.latest().map_or(String::new(), |s| clock(s.taken))
+            ),
             look.text,
         )),
-        None if app.recorded => out.push(fact("sample", "a capture: all of it is here".to_owned(), look.text)),
+        None if app.recorded => {
+            out.push(fact("sample", "a capture: all of it is here".to_owned(), look.text))
+        }
         None => out.push(fact("sample", "nothing has been read yet".to_owned(), look.warn)),
     }
     let kept = format!("{} intervals, {} rows kept", app.history.len(), app.history.rows());
     out.push(fact("history", kept, look.text));
     match (&app.trouble, &app.last_error) {
         (Some(e), _) => out.push(fact("error", format!("now: {e}"), look.bad)),
-        (None, Some((at, e))) => out.push(fact("last error", format!("{} ago: {e}", seconds(now.saturating_sub(*at))), look.warn)),
+        (None, Some((at, e))) => out.push(fact(
+            "last error",
+            format!("{} ago: {e}", seconds(now.saturating_sub(*at))),
+            look.warn,
+        )),
         (None, None) => out.push(fact("last error", "none".to_owned(), look.good)),
     }
     for n in app.notices.iter().rev().take(20) {
         let style = if n.bad { look.warn } else { look.text };
-        out.push(fact("notice", format!("{} ago: {}", seconds(now.saturating_sub(n.at)), n.text), style));
+        out.push(fact(
+            "notice",
+            format!("{} ago: {}", seconds(now.saturating_sub(n.at)), n.text),
+            style,
+        ));
     }
     out
 }

@@ -25,7 +25,8 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     Clear.render(area, buf);
     let columns = if area.width >= 110 { 2 } else { 1 };
     let width = (area.width - 2) / columns;
-    let mut lists: Vec<Vec<Option<&crate::tui::keys::Binding>>> = vec![Vec::new(); usize::from(columns)];
+    let mut lists: Vec<Vec<Option<&crate::tui::keys::Binding>>> =
+        vec![Vec::new(); usize::from(columns)];
     let mut titles: Vec<Vec<(usize, Group)>> = vec![Vec::new(); usize::from(columns)];
     for group in Group::ALL {
         // the shortest column is next; the first group, the longest, is first
@@ -47,8 +48,11 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             match binding {
                 Some(b) => {
                     let text = fit(b.help, usize::from(line.width).saturating_sub(11)).into_owned();
-                    Line::from(vec![Span::styled(format!("{:>9}  ", b.label), look.accent), Span::styled(text, look.text)])
-                        .render(line, buf);
+                    Line::from(vec![
+                        Span::styled(format!("{:>9}  ", b.label), look.accent),
+                        Span::styled(text, look.text),
+                    ])
+                    .render(line, buf);
                     hits.add(line, crate::tui::app::Hit::Key(b.action));
                 }
                 None => {
@@ -61,7 +65,13 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     }
     if first + room < tallest {
         let more = " more ↓ ";
-        buf.set_stringn(area.right().saturating_sub(more.width() as u16), area.bottom() - 1, more, 8, look.accent);
+        buf.set_stringn(
+            area.right().saturating_sub(more.width() as u16),
+            area.bottom() - 1,
+            more,
+            8,
+            look.accent,
+        );
     }
     hits.wheel(area, Action::Up, Action::Down);
 }

@@ -106,7 +106,8 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the help's order.
-    pub const ALL: [Group; 5] = [Group::Explore, Group::Show, Group::Time, Group::Views, Group::Program];
+    pub const ALL: [Group; 5] =
+        [Group::Explore, Group::Show, Group::Time, Group::Views, Group::Program];
 
     /// Its headline.
     pub fn title(self) -> &'static str {
@@ -150,7 +151,13 @@ const fn ctrl(ch: char) -> Key {
 const fn k(code: KeyCode) -> Key {
     Key(code, false)
 }
-const fn bind(keys: &'static [Key], label: &'static str, action: Action, group: Group, help: &'static str) -> Binding {
+const fn bind(
+    keys: &'static [Key],
+    label: &'static str,
+    action: Action,
+    group: Group,
+    help: &'static str,
+) -> Binding {
     Binding { keys, label, action, group, help, hint: "" }
 }
 const fn hinted(mut b: Binding, hint: &'static str) -> Binding {
@@ -160,17 +167,68 @@ const fn hinted(mut b: Binding, hint: &'static str) -> Binding {
 
 /// Every key of the dashboard.
 pub const BINDINGS: &[Binding] = &[
-    bind(&[k(KeyCode::Up), c('k')], "↑ k", Action::Up, Group::Explore, "previous host, line or row"),
-    bind(&[k(KeyCode::Down), c('j')], "↓ j", Action::Down, Group::Explore, "next host, line or row"),
-    bind(&[k(KeyCode::Left), c('h')], "← h", Action::Left, Group::Explore, "previous ribbon or column"),
-    bind(&[k(KeyCode::Right), c('l')], "→ l", Action::Right, Group::Explore, "next ribbon or column"),
+    bind(
+        &[k(KeyCode::Up), c('k')],
+        "↑ k",
+        Action::Up,
+        Group::Explore,
+        "previous host, line or row",
+    ),
+    bind(
+        &[k(KeyCode::Down), c('j')],
+        "↓ j",
+        Action::Down,
+        Group::Explore,
+        "next host, line or row",
+    ),
+    bind(
+        &[k(KeyCode::Left), c('h')],
+        "← h",
+        Action::Left,
+        Group::Explore,
+        "previous ribbon or column",
+    ),
+    bind(
+        &[k(KeyCode::Right), c('l')],
+        "→ l",
+        Action::Right,
+        Group::Explore,
+        "next ribbon or column",
+    ),
     bind(&[k(KeyCode::PageUp), ctrl('b')], "PgUp", Action::PageUp, Group::Explore, "a page up"),
-    bind(&[k(KeyCode::PageDown), ctrl('f')], "PgDn", Action::PageDown, Group::Explore, "a page down"),
+    bind(
+        &[k(KeyCode::PageDown), ctrl('f')],
+        "PgDn",
+        Action::PageDown,
+        Group::Explore,
+        "a page down",
+    ),
     bind(&[c('g'), k(KeyCode::Home)], "g", Action::First, Group::Explore, "first"),
     bind(&[c('G'), k(KeyCode::End)], "G", Action::Last, Group::Explore, "last"),
-    hinted(bind(&[k(KeyCode::Enter)], "Enter", Action::Enter, Group::Explore, "into what is selected or marked"), "enter"),
-    hinted(bind(&[k(KeyCode::Esc), k(KeyCode::Backspace)], "Esc", Action::Back, Group::Explore, "unselect, then one level back"), "back"),
-    hinted(bind(&[c('m')], "m", Action::Mark, Group::Explore, "mark or unmark the selected host"), "mark"),
+    hinted(
+        bind(
+            &[k(KeyCode::Enter)],
+            "Enter",
+            Action::Enter,
+            Group::Explore,
+            "into what is selected or marked",
+        ),
+        "enter",
+    ),
+    hinted(
+        bind(
+            &[k(KeyCode::Esc), k(KeyCode::Backspace)],
+            "Esc",
+            Action::Back,
+            Group::Explore,
+            "unselect, then one level back",
+        ),
+        "back",
+    ),
+    hinted(
+        bind(&[c('m')], "m", Action::Mark, Group::Explore, "mark or unmark the selected host"),
+        "mark",
+    ),
     bind(&[c('c')], "c", Action::ClearMarks, Group::Explore, "clear the marks"),
     hinted(bind(&[c('i')], "i", Action::NextTunnel, Group::Show, "next tunnel id"), "id"),
     bind(&[c('I')], "I", Action::PreviousTunnel, Group::Show, "previous tunnel id"),
@@ -178,11 +236,17 @@ pub const BINDINGS: &[Binding] = &[
     hinted(bind(&[c('t')], "t", Action::Rate, Group::Show, "rates or totals"), "total"),
     hinted(bind(&[c('b')], "b", Action::Unit, Group::Show, "bits, bytes or packets"), "unit"),
     bind(&[c('n')], "n", Action::Names, Group::Show, "names or addresses"),
-    hinted(bind(&[c('s')], "s", Action::Sort, Group::Show, "sort by the next column, or by name"), "sort"),
+    hinted(
+        bind(&[c('s')], "s", Action::Sort, Group::Show, "sort by the next column, or by name"),
+        "sort",
+    ),
     bind(&[c('S')], "S", Action::Reverse, Group::Show, "reverse the order"),
     bind(&[c('+'), c('=')], "+", Action::More, Group::Show, "more hosts before \"other\""),
     bind(&[c('-')], "-", Action::Fewer, Group::Show, "fewer hosts"),
-    hinted(bind(&[c(' ')], "Space", Action::Pause, Group::Time, "hold the picture; back to now"), "hold"),
+    hinted(
+        bind(&[c(' ')], "Space", Action::Pause, Group::Time, "hold the picture; back to now"),
+        "hold",
+    ),
     hinted(bind(&[c('[')], "[", Action::Older, Group::Time, "one interval back"), "back in time"),
     bind(&[c(']')], "]", Action::Newer, Group::Time, "one interval forward, at last to now"),
     bind(&[c('{')], "{", Action::MuchOlder, Group::Time, "ten intervals back"),
@@ -196,8 +260,17 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('4'), c('H')], "4 H", Action::Health, Group::Views, "health: books, coverage, errors"),
     bind(&[c('e')], "e", Action::SavePicture, Group::Program, "save the chord as SVG"),
     bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page of chord and rows (HTML)"),
-    hinted(bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, Group::Program, "these keys"), "keys"),
-    bind(&[c('T')], "T", Action::Theme, Group::Program, "other colours: dark, light, colour-blind, mono"),
+    hinted(
+        bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, Group::Program, "these keys"),
+        "keys",
+    ),
+    bind(
+        &[c('T')],
+        "T",
+        Action::Theme,
+        Group::Program,
+        "other colours: dark, light, colour-blind, mono",
+    ),
     bind(&[ctrl('l')], "Ctrl-L", Action::Redraw, Group::Program, "draw everything again"),
     bind(&[ctrl('z')], "Ctrl-Z", Action::Suspend, Group::Program, "suspend"),
     hinted(bind(&[c('q'), ctrl('c')], "q", Action::Quit, Group::Program, "quit"), "quit"),
@@ -259,15 +332,25 @@ mod tests {
         for b in BINDINGS {
             let names: Vec<String> = b.keys.iter().map(name).collect();
             for word in b.label.split(' ') {
-                assert!(names.iter().any(|n| n == word), "{word} is not a key of {:?}: {names:?}", b.action);
+                assert!(
+                    names.iter().any(|n| n == word),
+                    "{word} is not a key of {:?}: {names:?}",
+                    b.action
+                );
             }
         }
     }
 
     #[test]
     fn shifted_letters_arrive_with_or_without_their_modifier() {
-        assert_eq!(action(&KeyEvent::new(KeyCode::Char('G'), KeyModifiers::SHIFT)), Some(Action::Last));
-        assert_eq!(action(&KeyEvent::new(KeyCode::Char('g'), KeyModifiers::NONE)), Some(Action::First));
+        assert_eq!(
+            action(&KeyEvent::new(KeyCode::Char('G'), KeyModifiers::SHIFT)),
+            Some(Action::Last)
+        );
+        assert_eq!(
+            action(&KeyEvent::new(KeyCode::Char('g'), KeyModifiers::NONE)),
+            Some(Action::First)
+        );
         assert_eq!(action(&KeyEvent::new(KeyCode::Char('q'), KeyModifiers::ALT)), None);
     }
 }

@@ -51,7 +51,9 @@ impl Look {
         let colourful = |c: Rgb| theme.text(c);
         let inverse = match few {
             true => Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
-            false => colourful(theme.ground).bg(theme.colour(theme.accent)).add_modifier(Modifier::BOLD),
+            false => {
+                colourful(theme.ground).bg(theme.colour(theme.accent)).add_modifier(Modifier::BOLD)
+            }
         };
         let chosen = match few {
             true => Style::new().add_modifier(Modifier::BOLD),
@@ -64,11 +66,17 @@ impl Look {
             faint: if few { theme.faint() } else { colourful(theme.faint.mix(theme.ground, 0.5)) },
             accent: theme.title(),
             tab: inverse,
-            bar: if few { Style::new() } else { Style::new().bg(theme.colour(theme.chosen.mix(theme.ground, 0.4))) },
+            bar: if few {
+                Style::new()
+            } else {
+                Style::new().bg(theme.colour(theme.chosen.mix(theme.ground, 0.4)))
+            },
             cursor: chosen,
             cell: match few {
                 true => Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
-                false => colourful(theme.ground).bg(theme.colour(theme.ink)).add_modifier(Modifier::BOLD),
+                false => {
+                    colourful(theme.ground).bg(theme.colour(theme.ink)).add_modifier(Modifier::BOLD)
+                }
             },
             spark: colourful(theme.accent.mix(theme.ground, if few { 0.0 } else { 0.35 })),
             good: theme.good(),
@@ -82,7 +90,8 @@ impl Look {
 
     /// Gives the ends that are shown their colours; who stays keeps its own.
     pub fn learn(&mut self, ends: &[End]) {
-        let known: Vec<End> = ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
+        let known: Vec<End> =
+            ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
         let names: Vec<String> = known.iter().map(End::to_string).collect();
         self.ends = known.into_iter().zip(self.colours.assign(&names)).collect();
     }

@@ -49,7 +49,8 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let full: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
     // what has a name keeps it whole
     let is_address = |i: usize| matches!(m.ends[i], End::Addr(a) if full[i] == a.to_string());
-    let addresses: Vec<String> = (0..n).filter(|i| is_address(*i)).map(|i| full[i].clone()).collect();
+    let addresses: Vec<String> =
+        (0..n).filter(|i| is_address(*i)).map(|i| full[i].clone()).collect();
     let cut = shared_prefix(&addresses);
     let short = |i: usize| match m.ends[i] {
         End::Addr(_) if is_address(i) => full[i][cut..].to_owned(),
@@ -66,7 +67,11 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let room_for = |cell: u16| usize::from(area.width.saturating_sub(head + sum) / cell);
     let cell = if room_for(CELL) >= n { CELL } else { NARROW };
     // a wide screen spreads the columns rather than leaving them in a corner
-    let cell = if room_for(CELL) >= n { ((area.width - head - sum) / n as u16).clamp(CELL, 12) } else { cell };
+    let cell = if room_for(CELL) >= n {
+        ((area.width - head - sum) / n as u16).clamp(CELL, 12)
+    } else {
+        cell
+    };
     let legend = area.height >= 8;
     let room = usize::from(area.height) - 2 - usize::from(legend) * 2;
     // with room to spare, cells are as high as they are wide to the eye
@@ -91,8 +96,13 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         None => (None, None),
     };
     let (top, left) = (window(n, lines, row_at), window(n, columns, column_at));
-    let max = (0..n).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| app.measure(m.get(i, j))).max().unwrap_or(0);
-    let max_sum = (0..n).flat_map(|i| [m.sent(i), m.received(i)]).map(|c| app.measure(c)).max().unwrap_or(0);
+    let max = (0..n)
+        .flat_map(|i| (0..n).map(move |j| (i, j)))
+        .map(|(i, j)| app.measure(m.get(i, j)))
+        .max()
+        .unwrap_or(0);
+    let max_sum =
+        (0..n).flat_map(|i| [m.sent(i), m.received(i)]).map(|c| app.measure(c)).max().unwrap_or(0);
     let cell_x = |j: usize| area.x + head + (j - left) as u16 * cell;
     let last_column = n.min(left + columns);
     let sum_x = cell_x(last_column);
@@ -102,7 +112,11 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     buf.set_stringn(area.x + 1, area.y, "from ↓  to →", usize::from(head), look.faint);
     for j in left..last_column {
         let text = shorten(&short(j), usize::from(cell) - 1);
-        let style = if selected && column != Some(j) && row != Some(j) { look.dim } else { look.end(m.ends[j]) };
+        let style = if selected && column != Some(j) && row != Some(j) {
+            look.dim
+        } else {
+            look.end(m.ends[j])
+        };
         let text = format!("{text:>w$}", w = usize::from(cell) - 1);
         buf.set_stringn(cell_x(j), area.y, text, usize::from(cell) - 1, style);
         hits.add(Rect::new(cell_x(j), area.y, cell, 1), Hit::Pick(Pick::End(m.ends[j])));
@@ -117,7 +131,8 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         if here {
             buf.set_style(line, look.cursor);
         }
-        let style = if selected && !here && column != Some(i) { look.dim } else { look.end(m.ends[i]) };
+        let style =
+            if selected && !here && column != Some(i) { look.dim } else { look.end(m.ends[i]) };
         buf.set_string(
             area.x,
             y,
@@ -130,7 +145,13 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             },
             if marked { look.accent } else { style },
         );
-        buf.set_stringn(area.x + 1, y, shorten(name, usize::from(head) - 2), usize::from(head) - 1, style);
+        buf.set_stringn(
+            area.x + 1,
+            y,
+            shorten(name, usize::from(head) - 2),
+            usize::from(head) - 1,
+            style,
+        );
         hits.add(line, Hit::Pick(Pick::End(m.ends[i])));
         for j in left..last_column {
             let c = m.get(i, j);
@@ -143,7 +164,13 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             let exact = here && column == Some(j);
             let dot = format!("{:>w$}", "·", w = usize::from(cell) - 1);
             if c.is_zero() {
-                buf.set_stringn(area.x, y, dot, usize::from(cell), if exact { look.cell } else { look.faint });
+                buf.set_stringn(
+                    area.x,
+                    y,
+                    dot,
+                    usize::from(cell),
+                    if exact { look.cell } else { look.faint },
+                );
             } else {
                 let style = match () {
                     () if exact => look.cell,
@@ -152,8 +179,15 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                 };
                 pad(look, area, high, style, buf);
                 let text = app.number(c);
-                let text = if text.width() > usize::from(cell) - 1 { text.replace(' ', "") } else { text };
-                buf.set_stringn(area.x, y, format!("{text:>w$}", w = usize::from(cell) - 1), usize::from(cell) - 1, style);
+                let text =
+                    if text.width() > usize::from(cell) - 1 { text.replace(' ', "") } else { text };
+                buf.set_stringn(
+                    area.x,
+                    y,
+                    format!("{text:>w$}", w = usize::from(cell) - 1),
+                    usize::from(cell) - 1,
+                    style,
+                );
             }
             let whole = Rect { y: y - (high / 3) as u16, width: cell, height: high as u16, ..area };
             hits.add(whole, Hit::Pick(Pick::Pair(m.ends[i], m.ends[j])));
@@ -164,7 +198,17 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let y = area.y + 1 + (lines.min(n) * high) as u16;
     buf.set_stringn(area.x + 1, y, "received", usize::from(head) - 1, look.dim);
     for j in left..last_column {
-        number(app, look, m.received(j), max_sum, selected && column != Some(j) && row != Some(j), cell_x(j), y, cell, buf);
+        number(
+            app,
+            look,
+            m.received(j),
+            max_sum,
+            selected && column != Some(j) && row != Some(j),
+            cell_x(j),
+            y,
+            cell,
+            buf,
+        );
     }
     number(app, look, m.total(), max_sum, false, sum_x, y, sum, buf);
 
@@ -173,7 +217,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         let y = (y + 2).min(area.bottom() - 1);
         let mut spans = vec![Span::styled(" 0 · ", look.faint)];
         let steps = 16;
-        spans.extend((0..steps).map(|k| Span::styled(" ", look.heat(0.05 + 0.95 * f64::from(k) / f64::from(steps - 1)))));
+        spans.extend((0..steps).map(|k| {
+            Span::styled(" ", look.heat(0.05 + 0.95 * f64::from(k) / f64::from(steps - 1)))
+        }));
         let top = if max == 0 { String::new() } else { app.number(largest(app)) };
         spans.push(Span::styled(format!(" {top} {} ", app.unit_name()), look.dim));
         spans.push(Span::styled("logarithmic", look.faint));
@@ -199,12 +245,25 @@ fn pad(look: &Look, area: Rect, high: usize, style: Style, buf: &mut Buffer) {
 /// The greatest cell.
 fn largest(app: &App) -> Count {
     let m = &app.picture.matrix;
-    (0..m.len()).flat_map(|i| (0..m.len()).map(move |j| m.get(i, j))).max_by_key(|c| app.measure(*c)).unwrap_or_default()
+    (0..m.len())
+        .flat_map(|i| (0..m.len()).map(move |j| m.get(i, j)))
+        .max_by_key(|c| app.measure(*c))
+        .unwrap_or_default()
 }
 
 /// A total: the number, brighter the greater.
 #[allow(clippy::too_many_arguments)]
-fn number(app: &App, look: &Look, c: Count, max: u64, dim: bool, x: u16, y: u16, width: u16, buf: &mut Buffer) {
+fn number(
+    app: &App,
+    look: &Look,
+    c: Count,
+    max: u64,
+    dim: bool,
+    x: u16,
+    y: u16,
+    width: u16,
+    buf: &mut Buffer,
+) {
     let text = app.number(c);
     let w = usize::from(width) - 1;
     let text = if text.width() > w { text.replace(' ', "") } else { text };

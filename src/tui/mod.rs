@@ -92,7 +92,11 @@ const PATIENCE: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The filter is not one, standard output is not a terminal, or the terminal is gone.
-pub fn run(opts: Options, read: &mut dyn FnMut() -> Result<Reading>, follow: &mut dyn FnMut() -> Vec<String>) -> Result<()> {
+pub fn run(
+    opts: Options,
+    read: &mut dyn FnMut() -> Result<Reading>,
+    follow: &mut dyn FnMut() -> Vec<String>,
+) -> Result<()> {
     let app = App::new(opts.start.clone())?;
     Dashboard::open(&opts, app)?.run(opts.interval, Some(read), follow)
 }
@@ -127,8 +131,10 @@ struct Dashboard {
 impl Dashboard {
     fn open(opts: &Options, app: App) -> Result<Self> {
         let session = Session::open(opts.mouse)?;
-        let characters = matches!(opts.depth, Depth::Mono | Depth::Ansi16) || opts.scheme == Scheme::Mono;
-        let choice = if characters && opts.graphics == Choice::Auto { Choice::Off } else { opts.graphics };
+        let characters =
+            matches!(opts.depth, Depth::Mono | Depth::Ansi16) || opts.scheme == Scheme::Mono;
+        let choice =
+            if characters && opts.graphics == Choice::Auto { Choice::Off } else { opts.graphics };
         let (graphics, early) = Graphics::open(choice);
         Ok(Dashboard {
             session,
@@ -137,7 +143,11 @@ impl Dashboard {
             look: Look::new(Theme::new(opts.scheme, opts.depth)),
             hits: Hits::default(),
             stage: Stage::default(),
-            manner: Manner { interval: opts.interval, pixels: graphics.as_ref().map(|g| g.pixels), ..opts.manner },
+            manner: Manner {
+                interval: opts.interval,
+                pixels: graphics.as_ref().map(|g| g.pixels),
+                ..opts.manner
+            },
             scheme: opts.scheme,
             depth: opts.depth,
             graphics,
@@ -190,7 +200,9 @@ impl Dashboard {
                 // ticks that were missed are not made up for: the next interval is the longer
                 let now = self.now();
                 due = now.max(due) + interval
-                    - Duration::from_nanos((now.saturating_sub(due).as_nanos() % interval.as_nanos().max(1)) as u64);
+                    - Duration::from_nanos(
+                        (now.saturating_sub(due).as_nanos() % interval.as_nanos().max(1)) as u64,
+                    );
             }
             if self.now().saturating_sub(followed) >= PATIENCE {
                 followed = self.now();
@@ -236,19 +248,32 @@ impl Dashboard {
     }
 
     fn hit(&self, x: u16, y: u16) -> Option<Hit> {
-        self.hits.at(x, y).or_else(|| self.hits.chord.and_then(|_| self.stage.pick_at(x, y)).map(Hit::Pick))
+        self.hits
+            .at(x, y)
+            .or_else(|| self.hits.chord.and_then(|_| self.stage.pick_at(x, y)).map(Hit::Pick))
     }
 
     fn mouse(&mut self, m: MouseEvent) -> Vec<Msg> {
         let (x, y) = (m.column, m.row);
         match m.kind {
-            MouseEventKind::Down(MouseButton::Left) => self.hit(x, y).map(Msg::Click).into_iter().collect(),
-            MouseEventKind::Down(MouseButton::Right) => vec![Msg::Click(Hit::Key(keys::Action::Back))],
-            MouseEventKind::Drag(MouseButton::Left) => {
-                self.hit(x, y).filter(|h| matches!(h, Hit::Time(_))).map(Msg::Click).into_iter().collect()
+            MouseEventKind::Down(MouseButton::Left) => {
+                self.hit(x, y).map(Msg::Click).into_iter().collect()
             }
-            MouseEventKind::ScrollUp => self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.0))).into_iter().collect(),
-            MouseEventKind::ScrollDown => self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.1))).into_iter().collect(),
+            MouseEventKind::Down(MouseButton::Right) => {
+                vec![Msg::Click(Hit::Key(keys::Action::Back))]
+            }
+            MouseEventKind::Drag(MouseButton::Left) => self
+                .hit(x, y)
+                .filter(|h| matches!(h, Hit::Time(_)))
+                .map(Msg::Click)
+                .into_iter()
+                .collect(),
+            MouseEventKind::ScrollUp => {
+                self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.0))).into_iter().collect()
+            }
+            MouseEventKind::ScrollDown => {
+                self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.1))).into_iter().collect()
+            }
             MouseEventKind::Moved => {
                 let over = screen::hover(self.hit(x, y));
                 if over == self.app.hover { vec![] } else { vec![Msg::Hover(over)] }
@@ -298,13 +323,16 @@ impl Dashboard {
 
     fn draw(&mut self) -> Result<()> {
         let now = self.now();
-        let (app, look, hits, stage, manner) = (&self.app, &mut self.look, &mut self.hits, &mut self.stage, self.manner);
+        let (app, look, hits, stage, manner) =
+            (&self.app, &mut self.look, &mut self.hits, &mut self.stage, self.manner);
         let graphics = self.graphics.as_ref();
         let mut hidden = Vec::new();
         self.session.draw(|frame| {
             let area = frame.area();
             *hits = compose(app, look, stage, manner, now, area, frame.buffer_mut());
-            hidden = graphics.map_or_else(Vec::new, |g| g.hidden(stage.image().filter(|_| hits.chord.is_some()), frame.buffer_mut()));
+            hidden = graphics.map_or_else(Vec::new, |g| {
+                g.hidden(stage.image().filter(|_| hits.chord.is_some()), frame.buffer_mut())
+            });
         })?;
         if let Some(graphics) = &mut self.graphics {
             let image = self.stage.image().filter(|_| self.hits.chord.is_some());
@@ -321,7 +349,15 @@ impl Dashboard {
 }
 
 /// Draws one whole frame, and says what is where in it.
-pub fn compose(app: &App, look: &mut Look, stage: &mut Stage, manner: Manner, now: Duration, area: Rect, buf: &mut Buffer) -> Hits {
+pub fn compose(
+    app: &App,
+    look: &mut Look,
+    stage: &mut Stage,
+    manner: Manner,
+    now: Duration,
+    area: Rect,
+    buf: &mut Buffer,
+) -> Hits {
     look.learn(&app.picture.matrix.ends);
     let hits = screen::draw(app, look, now, area, buf);
     if let Some(area) = hits.chord {

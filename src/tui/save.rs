@@ -27,8 +27,10 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     let p = &app.picture;
     let m = &p.matrix;
     let n = m.len();
-    let ends: Vec<SvgEnd> = m.ends.iter().map(|e| SvgEnd { label: app.called(*e), colour: look.colour(*e) }).collect();
-    let square: Vec<Vec<u64>> = (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j))).collect()).collect();
+    let ends: Vec<SvgEnd> =
+        m.ends.iter().map(|e| SvgEnd { label: app.called(*e), colour: look.colour(*e) }).collect();
+    let square: Vec<Vec<u64>> =
+        (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j))).collect()).collect();
     let mut title = vec!["hosts".to_owned()];
     title.extend(app.crumbs.iter().map(|c| c.label.clone()));
     let mut title = title.join(" › ");
@@ -39,11 +41,24 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
         title = format!("{title} · {}", app.filter_text);
     }
     let names: Vec<&str> = p.interfaces.iter().map(|i| i.name.as_str()).collect();
-    let note =
-        format!("{} · {} to {} ({}) · {}", names.join(" "), rfc3339(p.since), rfc3339(p.taken), duration(p.elapsed), app.unit_name());
-    let style = if light(look) { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
+    let note = format!(
+        "{} · {} to {} ({}) · {}",
+        names.join(" "),
+        rfc3339(p.since),
+        rfc3339(p.taken),
+        duration(p.elapsed),
+        app.unit_name()
+    );
+    let style =
+        if light(look) { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
     // an amount is in the measure, bytes or packets: the text says it in the unit
-    svg::write(out, &ends, &square, |v| app.quantity(Count { packets: v, bytes: v }).to_string(), &style)
+    svg::write(
+        out,
+        &ends,
+        &square,
+        |v| app.quantity(Count { packets: v, bytes: v }).to_string(),
+        &style,
+    )
 }
 
 /// Whose name is on what is saved.
@@ -78,13 +93,18 @@ pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String>
     if app.picture.matrix.is_empty() {
         bail!("there is nothing to save");
     }
-    let when: String = rfc3339(app.picture.taken).chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
+    let when: String =
+        rfc3339(app.picture.taken).chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
     let ending = match form {
         Form::Picture => "svg",
         Form::Page => "html",
     };
     for n in 1..100 {
-        let name = if n == 1 { format!("tmon-{when}.{ending}") } else { format!("tmon-{when}-{n}.{ending}") };
+        let name = if n == 1 {
+            format!("tmon-{when}.{ending}")
+        } else {
+            format!("tmon-{when}-{n}.{ending}")
+        };
         match File::create_new(&name) {
             Ok(file) => {
                 let mut out = BufWriter::new(file);
@@ -96,7 +116,9 @@ pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String>
                 return Ok(name);
             }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("make {name} in the current directory")),
+            Err(e) => {
+                return Err(e).with_context(|| format!("make {name} in the current directory"));
+            }
         }
     }
     bail!("there are already many files of {when} here")

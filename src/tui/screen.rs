@@ -187,7 +187,15 @@ fn below(app: &App, look: &Look, parts: Parts, buf: &mut Buffer) -> Rect {
         let n = (lines.len() as u16).min(main.height / 4);
         main.height -= n;
         for (i, line) in lines.iter().take(usize::from(n)).enumerate() {
-            line.render(Rect { x: main.x + 1, y: main.bottom() + i as u16, width: main.width.saturating_sub(1), height: 1 }, buf);
+            line.render(
+                Rect {
+                    x: main.x + 1,
+                    y: main.bottom() + i as u16,
+                    width: main.width.saturating_sub(1),
+                    height: 1,
+                },
+                buf,
+            );
         }
     }
     main
@@ -208,7 +216,9 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
         r
     };
     put(" tmon ", look.accent, &mut x, buf);
-    for (view, key) in View::ALL.into_iter().zip([Action::Chord, Action::Matrix, Action::Table, Action::Health]) {
+    for (view, key) in
+        View::ALL.into_iter().zip([Action::Chord, Action::Matrix, Action::Table, Action::Health])
+    {
         let on = app.view == view;
         let text = format!(" {} ", view.name());
         let r = put(&text, if on { look.tab } else { look.dim }, &mut x, buf);
@@ -221,10 +231,13 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
         (_, Some(_)) => ("✗ stale".to_owned(), look.bad),
         _ if app.playing => (format!("▶ {clock}"), look.good),
         (At::Live, _) if app.recorded => (format!("■ end {clock}"), look.text),
-        (At::Live, _) if app.picture.number.is_none() && app.read.is_none() => ("○ waiting".to_owned(), look.warn),
+        (At::Live, _) if app.picture.number.is_none() && app.read.is_none() => {
+            ("○ waiting".to_owned(), look.warn)
+        }
         (At::Live, _) => (format!("● live {clock}"), look.good),
         (At::Past(_), _) => {
-            let ago = newest.and_then(|n| n.duration_since(app.picture.taken).ok()).unwrap_or_default();
+            let ago =
+                newest.and_then(|n| n.duration_since(app.picture.taken).ok()).unwrap_or_default();
             (format!("❚❚ {clock}, {} back", duration(ago)), look.warn)
         }
     };
@@ -233,7 +246,8 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
     if at > x {
         buf.set_stringn(at, area.y, &sign, usize::from(w), style);
         hits.add(Rect::new(at, area.y, w, 1), Hit::Key(Action::Pause));
-        let mut names: Vec<String> = app.picture.interfaces.iter().map(|i| sanitize(&i.name).into_owned()).collect();
+        let mut names: Vec<String> =
+            app.picture.interfaces.iter().map(|i| sanitize(&i.name).into_owned()).collect();
         if names.len() > 3 {
             let more = names.len() - 2;
             names.truncate(2);
@@ -326,7 +340,9 @@ fn hints(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hi
         ];
         spans.push(match &e.error {
             Some(e) => Span::styled(format!("  {}; try {}", e.what, sanitize(&e.hint)), look.warn),
-            None if e.text.trim().is_empty() => Span::styled("  host:172.16.1.0/24 vni:10000-10003 !proto:arp", look.faint),
+            None if e.text.trim().is_empty() => {
+                Span::styled("  host:172.16.1.0/24 vni:10000-10003 !proto:arp", look.faint)
+            }
             None => Span::styled("  Enter keeps it, Esc drops it", look.dim),
         });
         Line::from(spans).render(area, buf);
@@ -334,7 +350,13 @@ fn hints(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hi
     }
     if let Some(n) = app.news(now) {
         let style = if n.bad { look.warn } else { look.text };
-        buf.set_stringn(area.x + 1, area.y, fit(&n.text, width.saturating_sub(2)), width.saturating_sub(1), style);
+        buf.set_stringn(
+            area.x + 1,
+            area.y,
+            fit(&n.text, width.saturating_sub(2)),
+            width.saturating_sub(1),
+            style,
+        );
         return;
     }
     let mut x = area.x + 1;
@@ -378,17 +400,30 @@ fn empty(app: &App, look: &Look, area: Rect, buf: &mut Buffer) {
     }
     let level = if app.scope().level == Level::Hosts { "hosts" } else { "inner addresses" };
     let (what, why) = match () {
-        () if app.read.is_none() && !app.recorded => ("nothing has been read yet".to_owned(), String::new()),
-        () if app.picture.number.is_none() => ("counting the first interval".to_owned(), String::new()),
-        () if !app.filter.is_empty() => (format!("no {level}: the filter keeps nothing"), "/ to change it".to_owned()),
-        () if app.tunnel.is_some() => (format!("no {level}: this tunnel id is silent"), "i for another".to_owned()),
-        () if !app.crumbs.is_empty() => {
-            (format!("no {level}: nothing was sent here in this interval"), "Esc to go back, t for totals".to_owned())
+        () if app.read.is_none() && !app.recorded => {
+            ("nothing has been read yet".to_owned(), String::new())
         }
-        () if app.rate => {
-            ("no tunnelled traffic in this interval".to_owned(), "t for totals, H for what was seen and why it was not counted".to_owned())
+        () if app.picture.number.is_none() => {
+            ("counting the first interval".to_owned(), String::new())
         }
-        () => ("no tunnelled traffic since counting began".to_owned(), "H for what was seen and why it was not counted".to_owned()),
+        () if !app.filter.is_empty() => {
+            (format!("no {level}: the filter keeps nothing"), "/ to change it".to_owned())
+        }
+        () if app.tunnel.is_some() => {
+            (format!("no {level}: this tunnel id is silent"), "i for another".to_owned())
+        }
+        () if !app.crumbs.is_empty() => (
+            format!("no {level}: nothing was sent here in this interval"),
+            "Esc to go back, t for totals".to_owned(),
+        ),
+        () if app.rate => (
+            "no tunnelled traffic in this interval".to_owned(),
+            "t for totals, H for what was seen and why it was not counted".to_owned(),
+        ),
+        () => (
+            "no tunnelled traffic since counting began".to_owned(),
+            "H for what was seen and why it was not counted".to_owned(),
+        ),
     };
     let middle = area.y + area.height / 2;
     for (i, (text, style)) in [(what, look.text), (why, look.dim)].into_iter().enumerate() {

@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use crossterm::{
     cursor, event,
-    terminal::{self, BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen},
+    terminal::{
+        self, BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen,
+        LeaveAlternateScreen,
+    },
 };
 use ratatui::{
     Frame, Terminal,
@@ -48,20 +51,27 @@ impl Session {
     /// Standard output is not a terminal, or the terminal refuses; it is left as it was found.
     pub fn open(mouse: bool) -> Result<Self> {
         if !io::stdout().is_terminal() {
-            bail!("standard output is not a terminal; for numbers in a pipe or a file use `tmon dump`");
+            bail!(
+                "standard output is not a terminal; for numbers in a pipe or a file use `tmon dump`"
+            );
         }
         let ended = Arc::new(AtomicBool::new(false));
         let mut session = Session {
-            terminal: Terminal::new(CrosstermBackend::new(io::stdout())).context("ask the terminal for its size")?,
+            terminal: Terminal::new(CrosstermBackend::new(io::stdout()))
+                .context("ask the terminal for its size")?,
             mouse,
             ended: Arc::clone(&ended),
             signals: Vec::new(),
         };
         if session.terminal.size().is_ok_and(|s| s.width == 0 || s.height == 0) {
-            bail!("the terminal does not say how large it is, as serial consoles do: try `stty rows 24 columns 80`");
+            bail!(
+                "the terminal does not say how large it is, as serial consoles do: try `stty rows 24 columns 80`"
+            );
         }
         for s in [signal::SIGTERM, signal::SIGINT, signal::SIGHUP] {
-            session.signals.push(signal_hook::flag::register(s, Arc::clone(&ended)).context("listen for signals")?);
+            session.signals.push(
+                signal_hook::flag::register(s, Arc::clone(&ended)).context("listen for signals")?,
+            );
         }
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -79,7 +89,12 @@ impl Session {
         TAKEN.store(true, Ordering::SeqCst);
         terminal::enable_raw_mode()?;
         // a paste is text, not keys: nobody's clipboard presses q
-        crossterm::execute!(io::stdout(), EnterAlternateScreen, cursor::Hide, event::EnableBracketedPaste)?;
+        crossterm::execute!(
+            io::stdout(),
+            EnterAlternateScreen,
+            cursor::Hide,
+            event::EnableBracketedPaste
+        )?;
         if self.mouse {
             crossterm::execute!(io::stdout(), event::EnableMouseCapture)?;
         }
@@ -115,7 +130,9 @@ impl Session {
     /// The terminal is gone.
     pub fn write(&mut self, cells: &[(Position, Cell)]) -> Result<()> {
         let backend = self.terminal.backend_mut();
-        backend.draw(cells.iter().map(|(p, cell)| (p.x, p.y, cell))).context("draw on the terminal")?;
+        backend
+            .draw(cells.iter().map(|(p, cell)| (p.x, p.y, cell)))
+            .context("draw on the terminal")?;
         Backend::flush(backend).context("draw on the terminal")
     }
 

@@ -72,7 +72,10 @@ fn headline(look: &Look, name: Vec<Span>, area: Rect, buf: &mut Buffer) {
     let width: usize = name.iter().map(|s| s.content.width()).sum();
     let mut spans = name;
     spans.push(Span::raw(" "));
-    spans.push(Span::styled("─".repeat(usize::from(area.width).saturating_sub(width + 1)), look.faint));
+    spans.push(Span::styled(
+        "─".repeat(usize::from(area.width).saturating_sub(width + 1)),
+        look.faint,
+    ));
     Line::from(spans).render(Rect { height: 1, ..area }, buf);
 }
 
@@ -82,7 +85,11 @@ pub fn title(look: &Look, text: &str, area: Rect, buf: &mut Buffer) {
         return;
     }
     let rule = "─".repeat(usize::from(area.width).saturating_sub(text.width() + 1));
-    let line = Line::from(vec![Span::styled(text, look.dim), Span::raw(" "), Span::styled(rule, look.faint)]);
+    let line = Line::from(vec![
+        Span::styled(text, look.dim),
+        Span::raw(" "),
+        Span::styled(rule, look.faint),
+    ]);
     line.render(Rect { height: 1, ..area }, buf);
 }
 
@@ -116,8 +123,15 @@ impl<'a> Entry<'a> {
         let name = shorten(self.name, room.saturating_sub(2));
         buf.set_stringn(area.x, area.y, self.sign.0, 1, self.sign.1);
         buf.set_stringn(area.x + 2, area.y, &name, room.saturating_sub(2), self.style);
-        buf.set_stringn(area.right().saturating_sub(value as u16), area.y, self.value, value, look.text);
-        let mut free = usize::from(area.width).saturating_sub(value.max(self.columns) + 1 + 2 + name.width() + 1);
+        buf.set_stringn(
+            area.right().saturating_sub(value as u16),
+            area.y,
+            self.value,
+            value,
+            look.text,
+        );
+        let mut free = usize::from(area.width)
+            .saturating_sub(value.max(self.columns) + 1 + 2 + name.width() + 1);
         if free > TREND.min(9) && !self.trend.is_empty() {
             let width = if free > TREND { TREND } else { free };
             let x = area.right().saturating_sub((value.max(self.columns) + 1 + width) as u16);
@@ -145,7 +159,8 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
     let sign = |on: bool| if on { ("◉", look.accent) } else { ("○", look.faint) };
     let style = |on: bool, normal: Style| if on { look.accent } else { normal };
     let all = app.tunnel.is_none();
-    Entry::plain(sign(all), "all", style(all, look.text), &app.quantity(everything).to_string()).draw(look, line(0), buf);
+    Entry::plain(sign(all), "all", style(all, look.text), &app.quantity(everything).to_string())
+        .draw(look, line(0), buf);
     hits.add(line(0), Hit::Tunnel(None));
     let room = usize::from(area.height) - 2;
     // the chosen one is always there, also when it is small or silent
@@ -158,7 +173,8 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
         if i + 1 == room && left > 0 && !on {
             let rest: Count = list.iter().skip(first + i).map(|t| t.1).sum();
             let name = format!("{} more", left + 1);
-            Entry::plain((" ", look.faint), &name, look.dim, &percent(app.measure(rest), whole)).draw(look, line(i + 1), buf);
+            Entry::plain((" ", look.faint), &name, look.dim, &percent(app.measure(rest), whole))
+                .draw(look, line(i + 1), buf);
             break;
         }
         let n = app.measure(*count);
@@ -169,7 +185,11 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
             line: if on || all { look.spark } else { look.faint },
             share: (n, max),
             // the share before the past, where there is no room for both
-            trend: if area.width >= 40 { app.trend_of_tunnel(Some(*tunnel), TREND) } else { vec![] },
+            trend: if area.width >= 40 {
+                app.trend_of_tunnel(Some(*tunnel), TREND)
+            } else {
+                vec![]
+            },
             value: &percent(n, whole),
             columns: 6,
         };
@@ -178,7 +198,11 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
     }
     if app.tunnel.is_some() && chosen.is_none() && room > 0 {
         let name = app.tunnel.map(tunnel_name).unwrap_or_default();
-        Entry::plain(sign(true), &name, look.accent, "silent").draw(look, line(list.len().min(room - 1) + 1), buf);
+        Entry::plain(sign(true), &name, look.accent, "silent").draw(
+            look,
+            line(list.len().min(room - 1) + 1),
+            buf,
+        );
     }
     hits.wheel(area, Action::PreviousTunnel, Action::NextTunnel);
 }
@@ -189,8 +213,11 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
         Level::Hosts => "hosts",
         Level::Inner => "inner addresses",
     };
-    let name =
-        if m.folded > 0 { format!("{what} ({} of {})", m.len() - 1, m.len() - 1 + m.folded) } else { format!("{what} ({})", m.len()) };
+    let name = if m.folded > 0 {
+        format!("{what} ({} of {})", m.len() - 1, m.len() - 1 + m.folded)
+    } else {
+        format!("{what} ({})", m.len())
+    };
     title(look, &name, area, buf);
     if area.height < 2 || m.is_empty() {
         return;
@@ -221,7 +248,11 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
             buf.set_style(line, look.cursor);
         }
         let colour = look.end(end);
-        let sign = if app.marks.contains(&end) { ("●", look.accent) } else { ("■", if lit { colour } else { look.faint }) };
+        let sign = if app.marks.contains(&end) {
+            ("●", look.accent)
+        } else {
+            ("■", if lit { colour } else { look.faint })
+        };
         let entry = Entry {
             sign,
             name,
@@ -261,7 +292,8 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
             let partners = app.partners_of(e);
             if let Some(first) = partners.first() {
                 let n = partners.len();
-                let text = format!("{n} {}, most with ", if n == 1 { "partner" } else { "partners" });
+                let text =
+                    format!("{n} {}, most with ", if n == 1 { "partner" } else { "partners" });
                 match text.width() + end(*first).content.width() <= width {
                     true => lines.push(Line::from(vec![word(&text), end(*first)])),
                     false => lines.push(Line::from(vec![word("most with "), end(*first)])),
@@ -288,10 +320,17 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
                 let of_to = percent(app.measure(c), app.measure(picture.sums(to).1));
                 let of_all = percent(app.measure(c), all);
                 let room = width.saturating_sub(15);
-                lines.push(Line::from(vec![short(to, room), word(" received from "), short(from, room)]));
+                lines.push(Line::from(vec![
+                    short(to, room),
+                    word(" received from "),
+                    short(from, room),
+                ]));
                 let value = Span::styled(format!(" {}", value(c)), look.strong);
                 if width >= 44 {
-                    lines.push(Line::from(vec![value, word(&format!("  {of_to} of its total, {of_all} of all"))]));
+                    lines.push(Line::from(vec![
+                        value,
+                        word(&format!("  {of_to} of its total, {of_all} of all")),
+                    ]));
                 } else {
                     lines.push(Line::from(vec![value, word(&format!(", {of_all} of all"))]));
                     lines.push(Line::from(word(&format!(" {of_to} of its total"))));

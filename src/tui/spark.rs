@@ -33,7 +33,8 @@ pub fn bar(value: u64, max: u64, area: Rect, buf: &mut Buffer, style: Style) {
         return;
     }
     let steps = u128::from(area.height) * 8;
-    let mut left = (u128::from(value) * steps / u128::from(max)).max(u128::from(value > 0)) as usize;
+    let mut left =
+        (u128::from(value) * steps / u128::from(max)).max(u128::from(value > 0)) as usize;
     for y in (area.top()..area.bottom()).rev() {
         let part = left.min(8);
         left -= part;
@@ -50,7 +51,8 @@ pub fn share(part: u64, whole: u64, width: usize) -> String {
     if whole == 0 || part == 0 {
         return String::new();
     }
-    let halves = (u128::from(part.min(whole)) * width as u128 * 2 / u128::from(whole)).max(1) as usize;
+    let halves =
+        (u128::from(part.min(whole)) * width as u128 * 2 / u128::from(whole)).max(1) as usize;
     format!("{}{}", "━".repeat(halves / 2), if halves % 2 == 1 { "╸" } else { "" })
 }
 

@@ -77,7 +77,13 @@ pub struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        Manner { blocks: Blocks::default(), aspect: 0.5, pixels: None, animate: true, interval: Duration::from_secs(1) }
+        Manner {
+            blocks: Blocks::default(),
+            aspect: 0.5,
+            pixels: None,
+            animate: true,
+            interval: Duration::from_secs(1),
+        }
     }
 }
 
@@ -85,7 +91,8 @@ impl Default for Manner {
 pub fn layout(app: &App) -> Layout {
     let m = &app.picture.matrix;
     let n = m.len();
-    let square: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j)) as f64).collect()).collect();
+    let square: Vec<Vec<f64>> =
+        (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j)) as f64).collect()).collect();
     Layout::new(&square, padding(n, PADDING))
 }
 
@@ -108,7 +115,10 @@ impl Default for Stage {
 impl Stage {
     /// Takes the app's picture: at once, or as a change that begins now.
     pub fn show(&mut self, app: &App, now: Duration, manner: Manner) {
-        let same = self.of.as_ref().is_some_and(|(m, u)| u.measure() == app.unit.measure() && *m == app.picture.matrix);
+        let same = self
+            .of
+            .as_ref()
+            .is_some_and(|(m, u)| u.measure() == app.unit.measure() && *m == app.picture.matrix);
         if same {
             return;
         }
@@ -123,7 +133,11 @@ impl Stage {
 
     fn current(&self, now: Duration) -> Scene<End> {
         match &self.change {
-            Some(c) => tween(&c.from, &self.scene, ease(now.saturating_sub(c.begun).as_secs_f64() / c.length.as_secs_f64())),
+            Some(c) => tween(
+                &c.from,
+                &self.scene,
+                ease(now.saturating_sub(c.begun).as_secs_f64() / c.length.as_secs_f64()),
+            ),
             None => self.scene.clone(),
         }
     }
@@ -131,7 +145,8 @@ impl Stage {
     /// How long a change may take, so that drawing all of it costs no more than its share of the
     /// interval; `None` when that is too short to see anything move.
     fn affordable(&self, interval: Duration) -> Option<Duration> {
-        let frames = (interval.as_secs_f64() * SHARE / self.cost.as_secs_f64().max(1e-6)).min(100.0) as u32;
+        let frames =
+            (interval.as_secs_f64() * SHARE / self.cost.as_secs_f64().max(1e-6)).min(100.0) as u32;
         (frames >= 3).then(|| CHANGE.min(FRAME * frames))
     }
 
@@ -148,7 +163,15 @@ impl Stage {
 
     /// Draws the chord as it is now: with characters, or, for a terminal with pixels, only what is
     /// around the picture.
-    pub fn draw(&mut self, app: &App, look: &Look, now: Duration, manner: Manner, area: Rect, buf: &mut Buffer) {
+    pub fn draw(
+        &mut self,
+        app: &App,
+        look: &Look,
+        now: Duration,
+        manner: Manner,
+        area: Rect,
+        buf: &mut Buffer,
+    ) {
         if let Some(c) = &self.change {
             self.drawn = None;
             if now.saturating_sub(c.begun) >= c.length {
@@ -160,9 +183,22 @@ impl Stage {
         if self.drawn.as_ref() != Some(&drawn) {
             let scene = self.current(now);
             let selected = drawn.picked.and_then(|p| part(&scene.ends, p));
-            let aspect = manner.pixels.map_or(manner.aspect, |p| f64::from(p.cell.0) / f64::from(p.cell.1));
-            let how = chord::Look { theme: &look.theme, blocks: manner.blocks, aspect, selected, pixels: manner.pixels };
-            self.view = ChordView::prepare(&scene.layout, &drawn.ends, &how, area.as_size(), &mut self.canvas);
+            let aspect =
+                manner.pixels.map_or(manner.aspect, |p| f64::from(p.cell.0) / f64::from(p.cell.1));
+            let how = chord::Look {
+                theme: &look.theme,
+                blocks: manner.blocks,
+                aspect,
+                selected,
+                pixels: manner.pixels,
+            };
+            self.view = ChordView::prepare(
+                &scene.layout,
+                &drawn.ends,
+                &how,
+                area.as_size(),
+                &mut self.canvas,
+            );
             self.drawn = Some(drawn);
             self.version += 1;
         }
@@ -172,7 +208,11 @@ impl Stage {
     /// The picture, where there is one.
     pub fn image(&self) -> Option<Image<'_>> {
         let (area, picture) = self.view.image()?;
-        Some(Image { version: self.version, area: Rect { x: self.area.x + area.x, y: self.area.y + area.y, ..area }, picture })
+        Some(Image {
+            version: self.version,
+            area: Rect { x: self.area.x + area.x, y: self.area.y + area.y, ..area },
+            picture,
+        })
     }
 
     /// What is under a cell of the screen.
@@ -204,8 +244,14 @@ pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::End> {
     let widest = labels.iter().map(|l| l.width()).max().unwrap_or(0);
     if usize::from(area.width) < 2 * usize::from(area.height) + 2 * widest + 4 {
         // what has a name keeps it whole
-        let is_address = |label: &String, end: &End| matches!(end, End::Addr(a) if *label == a.to_string());
-        let addresses: Vec<String> = labels.iter().zip(&m.ends).filter(|(l, e)| is_address(l, e)).map(|(l, _)| l.clone()).collect();
+        let is_address =
+            |label: &String, end: &End| matches!(end, End::Addr(a) if *label == a.to_string());
+        let addresses: Vec<String> = labels
+            .iter()
+            .zip(&m.ends)
+            .filter(|(l, e)| is_address(l, e))
+            .map(|(l, _)| l.clone())
+            .collect();
         let cut = shared_prefix(&addresses);
         for (label, end) in labels.iter_mut().zip(&m.ends) {
             if is_address(label, end) {
@@ -214,7 +260,11 @@ pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::End> {
         }
     }
     let colour = |e: &End| -> Rgb { look.colour(*e) };
-    m.ends.iter().zip(labels).map(|(e, label)| chord::End { label, colour: colour(e), marked: app.marks.contains(e) }).collect()
+    m.ends
+        .iter()
+        .zip(labels)
+        .map(|(e, label)| chord::End { label, colour: colour(e), marked: app.marks.contains(e) })
+        .collect()
 }
 
 #[cfg(test)]
@@ -235,7 +285,8 @@ mod tests {
         let mut tally = crate::matrix::Tally::default();
         let c = |bytes| Count { packets: 1, bytes };
         tally.pairs.insert((end(1), end(2)), [c(1000), c(n)]);
-        app.picture = Picture { matrix: Matrix::new(&tally, Default::default(), 9), ..Picture::default() };
+        app.picture =
+            Picture { matrix: Matrix::new(&tally, Default::default(), 9), ..Picture::default() };
         app
     }
 

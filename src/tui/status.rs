@@ -23,7 +23,11 @@ use crate::{
 /// How much of what was seen was counted into rows, and which stop took most of the rest.
 pub fn coverage(books: &Books) -> (Count, Count, Option<(Stop, Count)>) {
     let both = |c: [Count; 2]| c[0] + c[1];
-    let worst = Stop::ALL.iter().map(|s| (*s, both(books.stop(*s)))).filter(|s| !s.1.is_zero()).max_by_key(|s| s.1.packets);
+    let worst = Stop::ALL
+        .iter()
+        .map(|s| (*s, both(books.stop(*s))))
+        .filter(|s| !s.1.is_zero())
+        .max_by_key(|s| s.1.packets);
     (both(books.counted), both(books.seen()), worst)
 }
 
@@ -52,10 +56,18 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         parts.push(vec![(format!("{} not read", sanitize(&i.name)), look.bad)]);
     }
     match (app.rate, p.number) {
-        (_, None) if app.read.is_none() => parts.push(vec![("no reading yet".to_owned(), look.warn)]),
-        (true, None) => parts.push(vec![("the first interval is being counted".to_owned(), look.dim)]),
-        (true, _) => parts.push(vec![(seconds(p.elapsed), look.text), (" drawn".to_owned(), look.dim)]),
-        (false, _) => parts.push(vec![("total of ".to_owned(), look.dim), (seconds(p.elapsed), look.text)]),
+        (_, None) if app.read.is_none() => {
+            parts.push(vec![("no reading yet".to_owned(), look.warn)])
+        }
+        (true, None) => {
+            parts.push(vec![("the first interval is being counted".to_owned(), look.dim)])
+        }
+        (true, _) => {
+            parts.push(vec![(seconds(p.elapsed), look.text), (" drawn".to_owned(), look.dim)])
+        }
+        (false, _) => {
+            parts.push(vec![("total of ".to_owned(), look.dim), (seconds(p.elapsed), look.text)])
+        }
     }
     let books = p.books();
     let (counted, seen, worst) = coverage(&books);
@@ -64,7 +76,10 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
             Some((s, _)) if is_fault(s) => look.warn,
             _ => look.good,
         };
-        let mut part = vec![(percent(counted.packets, seen.packets), style), (" counted".to_owned(), look.dim)];
+        let mut part = vec![
+            (percent(counted.packets, seen.packets), style),
+            (" counted".to_owned(), look.dim),
+        ];
         if let Some((stop, n)) = worst {
             part.push((
                 format!(", {} {}", stop.name(), percent(n.packets, seen.packets)),
@@ -75,20 +90,37 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
     } else if p.number.is_some() {
         parts.push(vec![("no packet seen".to_owned(), look.dim)]);
     }
-    let faults: u64 = Stop::ALL.iter().filter(|s| is_fault(**s)).flat_map(|s| books.stop(*s)).map(|c| c.packets).sum();
+    let faults: u64 = Stop::ALL
+        .iter()
+        .filter(|s| is_fault(**s))
+        .flat_map(|s| books.stop(*s))
+        .map(|c| c.packets)
+        .sum();
     if faults > 0 {
         parts.push(vec![(format!("{faults} unreadable"), look.warn)]);
     }
     if !p.tally.other.is_zero() {
-        parts.push(vec![(format!("other {}", percent(p.tally.other.bytes, p.tally.total.bytes)), look.warn)]);
+        parts.push(vec![(
+            format!("other {}", percent(p.tally.other.bytes, p.tally.total.bytes)),
+            look.warn,
+        )]);
     }
     let suspect: u64 = books.suspect.iter().map(|c| c.packets).sum();
     if suspect > 0 {
         parts.push(vec![(format!("{suspect} suspect"), look.warn)]);
     }
-    if let Some(fullest) = p.interfaces.iter().map(|i| i.fill).filter(|f| f.size > 0).max_by_key(|f| f.used * 1000 / f.size) {
+    if let Some(fullest) = p
+        .interfaces
+        .iter()
+        .map(|i| i.fill)
+        .filter(|f| f.size > 0)
+        .max_by_key(|f| f.used * 1000 / f.size)
+    {
         let style = if fullest.used * 10 >= fullest.size * 9 { look.warn } else { look.text };
-        parts.push(vec![("table ".to_owned(), look.dim), (percent(fullest.used, fullest.size), style)]);
+        parts.push(vec![
+            ("table ".to_owned(), look.dim),
+            (percent(fullest.used, fullest.size), style),
+        ]);
     }
     let mut hooks: Vec<&str> = p.interfaces.iter().map(|i| i.hook.name()).collect();
     hooks.sort_unstable();

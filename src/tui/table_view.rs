@@ -106,7 +106,15 @@ impl Column {
 
     /// Numbers are read from the right, and the largest first.
     fn is_number(self) -> bool {
-        matches!(self, Column::Forward | Column::Reverse | Column::Rx | Column::Tx | Column::Rate | Column::Total)
+        matches!(
+            self,
+            Column::Forward
+                | Column::Reverse
+                | Column::Rx
+                | Column::Tx
+                | Column::Rate
+                | Column::Total
+        )
     }
 
     /// How soon it goes when there is no room: the highest first.
@@ -175,7 +183,14 @@ pub struct Sorting {
 impl Lines {
     /// The rows in scope, sorted. `rate` says what `rows` hold; `beside` holds the other of rates
     /// and totals, where it is known.
-    pub fn of(rows: &Rows, beside: Option<&Rows>, rate: bool, interfaces: &[Interface], scope: &Scope, by: Sorting) -> Self {
+    pub fn of(
+        rows: &Rows,
+        beside: Option<&Rows>,
+        rate: bool,
+        interfaces: &[Interface],
+        scope: &Scope,
+        by: Sorting,
+    ) -> Self {
         let mut list: Vec<Line> = Vec::new();
         let mut place: HashMap<(u16, Key), usize> = HashMap::new();
         // Where there are very many, the small ones are not even looked at.
@@ -188,7 +203,9 @@ impl Lines {
             }
             let row = row.flow();
             match place.entry((row.interface, row.key)) {
-                std::collections::hash_map::Entry::Occupied(e) => list[*e.get()].counters.add(&row.counters),
+                std::collections::hash_map::Entry::Occupied(e) => {
+                    list[*e.get()].counters.add(&row.counters)
+                }
                 std::collections::hash_map::Entry::Vacant(e) => {
                     e.insert(list.len());
                     list.push(Line::new(row.interface, row.key, row.counters, rate));
@@ -274,7 +291,9 @@ fn threshold(rows: &Rows, interfaces: &[Interface], scope: &Scope, measure: Meas
 
 fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Ordering {
     let down = |a: Count, b: Count| by.measure.of(b).cmp(&by.measure.of(a));
-    let maybe = |a: Option<Count>, b: Option<Count>| b.map(|c| by.measure.of(c)).cmp(&a.map(|c| by.measure.of(c)));
+    let maybe = |a: Option<Count>, b: Option<Count>| {
+        b.map(|c| by.measure.of(c)).cmp(&a.map(|c| by.measure.of(c)))
+    };
     let name = |l: &Line| interfaces.get(usize::from(l.interface)).map(|i| &i.name);
     match by.column {
         Column::Interface => name(a).cmp(&name(b)),
@@ -321,7 +340,10 @@ impl Room {
     /// The rooms to try, the most ample first; the last one has to do.
     fn all(lines: &[Line]) -> [Room; 4] {
         let shared = |pair: &dyn Fn(&Line) -> Option<Pair>| {
-            let both = lines.iter().filter_map(pair).flat_map(|p| [p.first.to_string(), p.second.to_string()]);
+            let both = lines
+                .iter()
+                .filter_map(pair)
+                .flat_map(|p| [p.first.to_string(), p.second.to_string()]);
             shared_prefix(&both.collect::<Vec<_>>())
         };
         let cut = [shared(&|l| l.key.outer), shared(&|l| l.key.inner.pair())];
@@ -352,7 +374,8 @@ fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
     let names = [p.first, p.second].map(|a| app.names.shown(a, inner));
     names.iter().any(Option::is_some).then(|| {
         let [a, b] = names;
-        let both = [a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())];
+        let both =
+            [a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())];
         apart(&both, room.name).join(" ⇄ ")
     })
 }
@@ -364,9 +387,11 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         false => app.quantity_over(c, rate).to_string(),
     };
     match column {
-        Column::Interface => {
-            app.picture.interfaces.get(usize::from(line.interface)).map_or(String::new(), |i| sanitize(&i.name).into_owned())
-        }
+        Column::Interface => app
+            .picture
+            .interfaces
+            .get(usize::from(line.interface))
+            .map_or(String::new(), |i| sanitize(&i.name).into_owned()),
         Column::Kind => line.key.outermost.kind.to_string(),
         Column::Id => line.key.outermost.id.map_or(String::new(), |id| id.to_string()),
         Column::Inside => match (line.key.innermost, line.key.depth) {
@@ -374,13 +399,15 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
             (Some(t), n) => format!("{} ({n} deep)", tunnel_name(t)),
             (None, _) => String::new(),
         },
-        Column::Outer => line
-            .key
-            .outer
-            .map_or_else(|| "overflow".to_owned(), |p| named(app, p, false, room).unwrap_or_else(|| room.pair(p, room.cut[0]))),
+        Column::Outer => line.key.outer.map_or_else(
+            || "overflow".to_owned(),
+            |p| named(app, p, false, room).unwrap_or_else(|| room.pair(p, room.cut[0])),
+        ),
         Column::Inner => match line.key.inner {
             _ if line.key.other => "other".to_owned(),
-            Inner::Pair(p) => named(app, p, true, room).unwrap_or_else(|| room.pair(p, room.cut[1])),
+            Inner::Pair(p) => {
+                named(app, p, true, room).unwrap_or_else(|| room.pair(p, room.cut[1]))
+            }
             Inner::Proto(p) => p.to_string(),
         },
         Column::Forward => one(line.counters.fwd()),
@@ -388,8 +415,12 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         Column::Rx => one(line.counters.rx()),
         Column::Tx => one(line.counters.tx()),
         Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
-        Column::Rate => line.rate.map_or("-".to_owned(), |c| app.quantity_over(c, Some(app.interval_elapsed())).to_string()),
-        Column::Total => line.total.map_or("-".to_owned(), |c| app.quantity_over(c, None).to_string()),
+        Column::Rate => line.rate.map_or("-".to_owned(), |c| {
+            app.quantity_over(c, Some(app.interval_elapsed())).to_string()
+        }),
+        Column::Total => {
+            line.total.map_or("-".to_owned(), |c| app.quantity_over(c, None).to_string())
+        }
     }
 }
 
@@ -400,7 +431,10 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, 
     let least = if room.bare { 6 } else { 9 };
     Column::ALL
         .iter()
-        .filter(|c| (**c != Column::Inside || nested) && (**c != Column::Interface || several || width > 150))
+        .filter(|c| {
+            (**c != Column::Inside || nested)
+                && (**c != Column::Interface || several || width > 150)
+        })
         .map(|&c| {
             let content = lines.iter().map(|l| cell(app, c, l, room).width()).max().unwrap_or(0);
             let title = c.title().width() + if c == app.sort { 2 } else { 0 };
@@ -487,7 +521,8 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         let row = Rect::new(area.x, y, area.width, 1);
         let chosen = cursor == Some(first + i);
         let (a, b) = Scope::ends(app.scope().level, &line.flow());
-        let dimmed = !chosen && app.row.is_none() && app.picked().is_some_and(|p| !p.includes(a, b));
+        let dimmed =
+            !chosen && app.row.is_none() && app.picked().is_some_and(|p| !p.includes(a, b));
         if chosen {
             buf.set_style(row, look.cursor);
             buf.set_string(area.x, y, "▌", look.accent);
@@ -509,8 +544,12 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                 _ if text.starts_with("0 ") || text.starts_with("0/") || text == "0" => look.faint,
                 _ => look.text,
             };
-            if matches!(column, Column::Outer | Column::Inner) && !dimmed && line.key.inner.pair().is_some() {
-                pair_spans(look, column, line, &text, style).render(Rect::new(x, y, room as u16, 1), buf);
+            if matches!(column, Column::Outer | Column::Inner)
+                && !dimmed
+                && line.key.inner.pair().is_some()
+            {
+                pair_spans(look, column, line, &text, style)
+                    .render(Rect::new(x, y, room as u16, 1), buf);
             } else {
                 let text = fit(&text, room);
                 let pad = if column.is_number() { room.saturating_sub(text.width()) } else { 0 };
@@ -537,11 +576,23 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
 }
 
 /// The pair with each address in its end's colour where the ends are on the chord.
-fn pair_spans<'a>(look: &Look, column: Column, line: &Line, text: &'a str, style: Style) -> TextLine<'a> {
+fn pair_spans<'a>(
+    look: &Look,
+    column: Column,
+    line: &Line,
+    text: &'a str,
+    style: Style,
+) -> TextLine<'a> {
     let pair = if column == Column::Outer { line.key.outer } else { line.key.inner.pair() };
-    let (Some(p), Some((a, b))) = (pair, text.split_once(" ⇄")) else { return TextLine::styled(text, style) };
+    let (Some(p), Some((a, b))) = (pair, text.split_once(" ⇄")) else {
+        return TextLine::styled(text, style);
+    };
     let of = |addr| look.end_if_known(End::Addr(addr)).unwrap_or(style);
-    TextLine::from(vec![Span::styled(a, of(p.first)), Span::styled(" ⇄", look.faint), Span::styled(b, of(p.second))])
+    TextLine::from(vec![
+        Span::styled(a, of(p.first)),
+        Span::styled(" ⇄", look.faint),
+        Span::styled(b, of(p.second)),
+    ])
 }
 
 impl App {
@@ -550,7 +601,9 @@ impl App {
         match (self.rate, self.at) {
             (true, _) => self.picture.elapsed,
             (false, At::Live) => self.newest().map_or(Duration::ZERO, |i| i.elapsed),
-            (false, At::Past(n)) => self.history.get(n).map_or(Duration::ZERO, |f| f.interval.elapsed),
+            (false, At::Past(n)) => {
+                self.history.get(n).map_or(Duration::ZERO, |f| f.interval.elapsed)
+            }
         }
     }
 }

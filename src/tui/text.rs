@@ -53,7 +53,10 @@ pub fn shorten(text: &str, columns: usize) -> String {
 pub fn apart(labels: &[String], columns: usize) -> Vec<String> {
     let wide: Vec<String> = labels.iter().filter(|l| l.width() > columns).cloned().collect();
     let cut = shared_prefix(&wide);
-    labels.iter().map(|l| shorten(if l.width() > columns { &l[cut..] } else { l }, columns)).collect()
+    labels
+        .iter()
+        .map(|l| shorten(if l.width() > columns { &l[cut..] } else { l }, columns))
+        .collect()
 }
 
 /// What all of these begin with, up to a separator: how many bytes of each can be left out in a
@@ -64,7 +67,9 @@ pub fn shared_prefix(labels: &[String]) -> usize {
     if rest.is_empty() {
         return 0;
     }
-    let common = rest.iter().fold(first.len(), |n, l| first.bytes().zip(l.bytes()).take(n).take_while(|(a, b)| a == b).count());
+    let common = rest.iter().fold(first.len(), |n, l| {
+        first.bytes().zip(l.bytes()).take(n).take_while(|(a, b)| a == b).count()
+    });
     let Some(shared) = first.get(..common) else { return 0 };
     // of what they share
     let at = shared.rfind(['.', ':', '-', '/']).unwrap_or(0);
@@ -97,8 +102,14 @@ mod tests {
     #[test]
     fn labels_of_a_list_can_be_told_apart() {
         let of = |l: &[&str], n| apart(&l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), n);
-        assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1", "15 others"], 13), ["host0/client0", "host3/client1", "15 others"]);
-        assert_eq!(of(&["tmon-host0/client0", "tmon-host3/client1"], 18), ["tmon-host0/client0", "tmon-host3/client1"]);
+        assert_eq!(
+            of(&["tmon-host0/client0", "tmon-host3/client1", "15 others"], 13),
+            ["host0/client0", "host3/client1", "15 others"]
+        );
+        assert_eq!(
+            of(&["tmon-host0/client0", "tmon-host3/client1"], 18),
+            ["tmon-host0/client0", "tmon-host3/client1"]
+        );
         assert_eq!(of(&["172.16.1.100", "172.16.1.101"], 6), [".100", ".101"]);
         assert_eq!(of(&["2001:db8::1234", "10.0.0.1"], 9), ["2001…1234", "10.0.0.1"]);
         assert_eq!(of(&["-é-long", "-è-long"], 4), ["-é…g", "-è…g"]);

@@ -22,18 +22,35 @@ pub enum Depth {
 
 impl Depth {
     /// All depths with their names in flags.
-    pub const ALL: [(Depth, &str); 4] =
-        [(Depth::TrueColor, "truecolor"), (Depth::Ansi256, "256"), (Depth::Ansi16, "16"), (Depth::Mono, "mono")];
+    pub const ALL: [(Depth, &str); 4] = [
+        (Depth::TrueColor, "truecolor"),
+        (Depth::Ansi256, "256"),
+        (Depth::Ansi16, "16"),
+        (Depth::Mono, "mono"),
+    ];
 
     /// What an environment asks for: `NO_COLOR` (<https://no-color.org>), `COLORTERM`, `TERM`.
     pub fn detect(var: impl Fn(&str) -> Option<String>) -> Depth {
         let var = |name| var(name).unwrap_or_default().to_ascii_lowercase();
         let (term, colorterm) = (var("TERM"), var("COLORTERM"));
         let has = |words: &[&str]| words.iter().any(|w| term.contains(w));
-        if !var("NO_COLOR").is_empty() || has(&["dumb", "vt100", "vt220"]) || term.ends_with("-m") || term.ends_with("-mono") {
+        if !var("NO_COLOR").is_empty()
+            || has(&["dumb", "vt100", "vt220"])
+            || term.ends_with("-m")
+            || term.ends_with("-mono")
+        {
             Depth::Mono
         } else if matches!(colorterm.as_str(), "truecolor" | "24bit")
-            || has(&["direct", "truecolor", "kitty", "ghostty", "alacritty", "wezterm", "foot", "iterm"])
+            || has(&[
+                "direct",
+                "truecolor",
+                "kitty",
+                "ghostty",
+                "alacritty",
+                "wezterm",
+                "foot",
+                "iterm",
+            ])
         {
             Depth::TrueColor
         } else if has(&["256"]) {
@@ -78,8 +95,12 @@ pub enum Scheme {
 
 impl Scheme {
     /// All schemes with their names, in the order in which a key steps through them.
-    pub const ALL: [(Scheme, &str); 4] =
-        [(Scheme::Dark, "dark"), (Scheme::Light, "light"), (Scheme::Safe, "colour-blind"), (Scheme::Mono, "mono")];
+    pub const ALL: [(Scheme, &str); 4] = [
+        (Scheme::Dark, "dark"),
+        (Scheme::Light, "light"),
+        (Scheme::Safe, "colour-blind"),
+        (Scheme::Mono, "mono"),
+    ];
 
     /// Its name, as in flags.
     pub fn name(self) -> &'static str {
@@ -99,7 +120,11 @@ impl FromStr for Scheme {
     fn from_str(s: &str) -> Result<Self, String> {
         let names = || Self::ALL.map(|x| x.1).join(", ");
         let wanted = if s == "color-blind" { "colour-blind" } else { s };
-        Self::ALL.iter().find(|x| x.1 == wanted).map(|x| x.0).ok_or_else(|| format!("'{s}' is not a theme (one of: {})", names()))
+        Self::ALL
+            .iter()
+            .find(|x| x.1 == wanted)
+            .map(|x| x.0)
+            .ok_or_else(|| format!("'{s}' is not a theme (one of: {})", names()))
     }
 }
 
@@ -224,7 +249,9 @@ impl Theme {
     /// Plain text on the ground: the whole screen is to be painted with it first.
     pub fn base(&self) -> Style {
         match self.depth {
-            Depth::TrueColor | Depth::Ansi256 => Style::new().fg(self.colour(self.ink)).bg(self.colour(self.ground)),
+            Depth::TrueColor | Depth::Ansi256 => {
+                Style::new().fg(self.colour(self.ink)).bg(self.colour(self.ground))
+            }
             Depth::Ansi16 | Depth::Mono => Style::reset(),
         }
     }
@@ -270,14 +297,17 @@ impl Theme {
     /// The selected row or cell, to be patched over what is there.
     pub fn chosen(&self) -> Style {
         match self.depth {
-            Depth::TrueColor | Depth::Ansi256 => Style::new().bg(self.colour(self.chosen)).add_modifier(Modifier::BOLD),
+            Depth::TrueColor | Depth::Ansi256 => {
+                Style::new().bg(self.colour(self.chosen)).add_modifier(Modifier::BOLD)
+            }
             Depth::Ansi16 | Depth::Mono => Style::new().add_modifier(Modifier::REVERSED),
         }
     }
 
     /// The colour of a share of the most, 0 to 1, in heat maps.
     pub fn heat(&self, share: f64) -> Rgb {
-        let at = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) } * (self.heat.len() - 1) as f64;
+        let at =
+            if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) } * (self.heat.len() - 1) as f64;
         let i = (at as usize).min(self.heat.len() - 2);
         self.heat[i].mix(self.heat[i + 1], at - i as f64)
     }
@@ -290,7 +320,10 @@ impl Theme {
     /// A colour for text: the nearest to this one, towards the ink, that is readable on the ground.
     pub fn readable(&self, c: Rgb) -> Rgb {
         let apart = |c: Rgb| (c.lightness() - self.ground.lightness()).abs();
-        (0..=5).map(|k| c.mix(self.ink, f64::from(k) * 0.15)).find(|&c| apart(c) >= 0.42).unwrap_or(self.ink)
+        (0..=5)
+            .map(|k| c.mix(self.ink, f64::from(k) * 0.15))
+            .find(|&c| apart(c) >= 0.42)
+            .unwrap_or(self.ink)
     }
 
     /// How a ribbon is filled: its colour, and how much of what is behind it covers. Where there are
@@ -347,7 +380,8 @@ mod tests {
             (vec![("TERM", "screen.xterm-256color"), ("COLORTERM", "24bit")], Depth::TrueColor),
             (vec![], Depth::Ansi16),
         ] {
-            let got = Depth::detect(|name| vars.iter().find(|v| v.0 == name).map(|v| v.1.to_owned()));
+            let got =
+                Depth::detect(|name| vars.iter().find(|v| v.0 == name).map(|v| v.1.to_owned()));
             assert_eq!(got, depth, "{vars:?}");
         }
     }
@@ -375,7 +409,11 @@ mod tests {
         ] {
             assert_eq!(Theme::new(Scheme::Dark, depth).colour(red), colour);
         }
-        assert_eq!(Theme::new(Scheme::Mono, Depth::TrueColor).colour(red), Color::Reset, "mono is mono everywhere");
+        assert_eq!(
+            Theme::new(Scheme::Mono, Depth::TrueColor).colour(red),
+            Color::Reset,
+            "mono is mono everywhere"
+        );
         let few = Theme::new(Scheme::Light, Depth::Ansi16);
         assert_eq!(few.colour(few.ground), Color::Reset);
     }
@@ -400,10 +438,18 @@ mod tests {
                 assert!(contrast(c, t.ground) >= 4.5, "{scheme:?} {c} {}", contrast(c, t.ground));
             }
             assert!(contrast(t.ink, t.chosen) >= 4.5);
-            assert!(contrast(t.faint, t.ground) >= 3.0, "{scheme:?} {}", contrast(t.faint, t.ground));
+            assert!(
+                contrast(t.faint, t.ground) >= 3.0,
+                "{scheme:?} {}",
+                contrast(t.faint, t.ground)
+            );
             for step in 0..=20 {
                 let ground = t.heat(f64::from(step) / 20.0);
-                assert!(contrast(t.on(ground), ground) >= 3.5, "{scheme:?} {ground} {}", contrast(t.on(ground), ground));
+                assert!(
+                    contrast(t.on(ground), ground) >= 3.5,
+                    "{scheme:?} {ground} {}",
+                    contrast(t.on(ground), ground)
+                );
             }
         }
     }

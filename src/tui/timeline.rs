@@ -74,5 +74,11 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         }
         _ => (String::new(), look.dim),
     };
-    buf.set_stringn(right, area.bottom() - 1, text.replace(' ', ""), usize::from(area.right().saturating_sub(right)), style);
+    buf.set_stringn(
+        right,
+        area.bottom() - 1,
+        text.replace(' ', ""),
+        usize::from(area.right().saturating_sub(right)),
+        style,
+    );
 }

@@ -62,7 +62,9 @@ impl Trends {
         let mut known = std::mem::take(&mut self.details).into_iter().peekable();
         for frame in shown.into_iter().flat_map(|n| history.until(n, REACH)) {
             while known.next_if(|k| k.0 < frame.number).is_some() {}
-            let detail = known.next_if(|k| k.0 == frame.number).map_or_else(|| Detail::of(frame, scope), |k| k.1);
+            let detail = known
+                .next_if(|k| k.0 == frame.number)
+                .map_or_else(|| Detail::of(frame, scope), |k| k.1);
             self.details.push((frame.number, detail));
         }
     }

@@ -6,7 +6,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt::RcvBufForce};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+    sockopt::RcvBufForce,
+};
 use tmon::{
     attach::Want,
     flow::Hook,
@@ -45,7 +48,14 @@ pub(crate) fn odd_frames(n: usize) -> Vec<Vec<u8>> {
 /// Everything that arrives at an interface, whole.
 pub(crate) fn listen(space: &Space, name: &str) -> OwnedFd {
     let ifindex = space.link(name).index as usize;
-    let open = || socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll);
+    let open = || {
+        socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+            SockProtocol::EthAll,
+        )
+    };
     let fd = space.0.within(open).unwrap().unwrap();
     setsockopt(&fd, RcvBufForce, &(8 << 20)).unwrap();
     // The namespace has no other interface that anything arrives at.
@@ -74,14 +84,22 @@ fn packets_and_programs_do_not_notice() {
         // Somebody else's programs on all four hooks that the packets pass.
         let rivals: Vec<Rival> = [(&g.a, Hook::Tx), (&g.b, Hook::Rx)]
             .into_iter()
-            .flat_map(|(space, hook)| [HookKind::Tcx, HookKind::Clsact].map(|kind| (space, hook, kind)))
+            .flat_map(|(space, hook)| {
+                [HookKind::Tcx, HookKind::Clsact].map(|kind| (space, hook, kind))
+            })
             .filter(|(.., of)| *of == kind || kind == HookKind::Tcx)
             .map(|(space, hook, of)| Rival::attach(space, "eth0", hook, of, rival::NEXT))
             .collect();
         let state = || [g.a.hooks("eth0"), g.b.hooks("eth0")];
         let before = state();
 
-        let mut live = Live::open(&[format!("{}/eth0", g.a.name()), format!("{}/eth0", g.b.name())], None, &small(), want).unwrap();
+        let mut live = Live::open(
+            &[format!("{}/eth0", g.a.name()), format!("{}/eth0", g.b.name())],
+            None,
+            &small(),
+            want,
+        )
+        .unwrap();
         assert_ne!(state(), before);
         let (sent, ear) = (odd_frames(3000), listen(&g.b, "eth0"));
         let (raw, ifindex) = (g.a.raw(), g.a.link("eth0").index);
@@ -98,10 +116,15 @@ fn packets_and_programs_do_not_notice() {
         });
         assert!(arrived == sent, "{want:?}: something arrived otherwise than it was sent");
         // The receiver's ear is before the hooks.
-        let seen = |s: &Snapshot| [s.interfaces[0].books.seen()[1].packets, s.interfaces[1].books.seen()[0].packets];
+        let seen = |s: &Snapshot| {
+            [s.interfaces[0].books.seen()[1].packets, s.interfaces[1].books.seen()[0].packets]
+        };
         until("all at the hooks", || seen(&live.read().unwrap()) == [tries, 3000]);
         let (near, far) = rivals.split_at(rivals.len() / 2);
-        assert!(near.iter().all(|r| r.packets() == tries) && far.iter().all(|r| r.packets() == 3000), "{want:?}: every program saw all");
+        assert!(
+            near.iter().all(|r| r.packets() == tries) && far.iter().all(|r| r.packets() == 3000),
+            "{want:?}: every program saw all"
+        );
         let s = live.read().unwrap();
         closed(&s);
         drop(live);
@@ -116,13 +139,26 @@ impl Tmon {
     pub(crate) fn start(g: &Ground, kind: HookKind) -> Tmon {
         let before = g.a.programs("eth0");
         let child = Command::new(env!("CARGO_BIN_EXE_tmon"))
-            .args(["dump", "eth0", "--netns", g.a.name(), "--hook", kind.name(), "--rows", "1024", "--for", "10m"])
+            .args([
+                "dump",
+                "eth0",
+                "--netns",
+                g.a.name(),
+                "--hook",
+                kind.name(),
+                "--rows",
+                "1024",
+                "--for",
+                "10m",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let child = Tmon(child);
-        until("both its programs", || g.a.programs("eth0").iter().filter(|id| !before.contains(id)).count() == 2);
+        until("both its programs", || {
+            g.a.programs("eth0").iter().filter(|id| !before.contains(id)).count() == 2
+        });
         child
     }
 }
@@ -151,7 +187,8 @@ fn the_next_start_removes_what_a_kill_left_and_nothing_else() {
     for foreign in [false, true] {
         let g = Ground::new();
         // Somebody's own filter, and so his own qdisc.
-        let rival = foreign.then(|| Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Clsact, rival::NEXT));
+        let rival =
+            foreign.then(|| Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Clsact, rival::NEXT));
         let before = g.a.hooks("eth0");
         for _ in 0..3 {
             drop(Tmon::start(&g, HookKind::Clsact));
@@ -183,7 +220,11 @@ fn a_signal_takes_everything_off() {
         let g = Ground::new();
         let before = g.a.hooks("eth0");
         let mut child = Tmon::start(&g, kind);
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.0.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(child.0.id() as i32),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
         assert!(child.0.wait().unwrap().success(), "interrupted is done");
         assert_eq!(g.a.hooks("eth0"), before);
     }

@@ -41,7 +41,10 @@ fn capture() -> Vec<u8> {
     let header = words(&[0, 0, 0, frame.len() as u32, frame.len() as u32]);
     frame.resize(frame.len().next_multiple_of(4), 0);
     [
-        block(0x0a0d_0d0a, &[words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]), options(&[1, 2, 3, 4])].concat()),
+        block(
+            0x0a0d_0d0a,
+            &[words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]), options(&[1, 2, 3, 4])].concat(),
+        ),
         block(1, &[words(&[1, 65535]), options(&[1, 2, 3, 12, 15])].concat()),
         block(6, &[header, frame, options(&[1])].concat()),
     ]
@@ -58,7 +61,11 @@ impl Files {
         let files = Files { dir: tempfile::tempdir().unwrap() };
         fs::write(files.path("capture"), capture()).unwrap();
         fs::write(files.path("broken"), EVIL).unwrap();
-        fs::write(files.path("names"), format!("10.77.0.1 {EVIL}a\n10.77.0.2 {EVIL}b\n0.0.0.0/0 {EVIL}c\nvni:7 {EVIL}d\n")).unwrap();
+        fs::write(
+            files.path("names"),
+            format!("10.77.0.1 {EVIL}a\n10.77.0.2 {EVIL}b\n0.0.0.0/0 {EVIL}c\nvni:7 {EVIL}d\n"),
+        )
+        .unwrap();
         fs::write(files.path("nonsense"), format!("{EVIL} a\n")).unwrap();
         files
     }
@@ -70,17 +77,27 @@ impl Files {
 
 /// Neither control characters nor what turns, hides or joins; pages and pictures have lines of their own.
 fn harmless(text: &str) -> bool {
-    text.chars().all(|c| c == '\n' || c.width().is_some_and(|w| w > 0) && !('\u{80}'..'\u{a0}').contains(&c) && c != '\u{202e}')
+    text.chars().all(|c| {
+        c == '\n'
+            || c.width().is_some_and(|w| w > 0)
+                && !('\u{80}'..'\u{a0}').contains(&c)
+                && c != '\u{202e}'
+    })
 }
 
 /// Runs a command; everything that it says.
 fn tmon(args: &[&str]) -> (Option<i32>, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdin(Stdio::null()).output().unwrap();
-    let [said, complained] = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| panic!("{args:?}: {e}")));
+    let out =
+        Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdin(Stdio::null()).output().unwrap();
+    let [said, complained] = [out.stdout, out.stderr]
+        .map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| panic!("{args:?}: {e}")));
     for text in [&said, &complained] {
         assert!(harmless(text), "{args:?} says {text:?}");
     }
-    assert!(out.status.code() != Some(1) || complained.lines().count() == 1, "{args:?} fails in one line, not {complained:?}");
+    assert!(
+        out.status.code() != Some(1) || complained.lines().count() == 1,
+        "{args:?} fails in one line, not {complained:?}"
+    );
     (out.status.code(), said + &complained)
 }
 
@@ -89,24 +106,31 @@ fn nothing_that_others_chose_reaches_a_terminal_raw() {
     let files = Files::new();
     let g = Ground { a: Space::new(EVIL), b: Space::new("b") };
     let ns = g.a.name();
-    g.a.netlink().create(EVIL_IF, None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) }).unwrap();
+    g.a.netlink()
+        .create(EVIL_IF, None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })
+        .unwrap();
     address(&g.a, EVIL_IF, 1, 1, outer);
     g.a.run("ip", "link add t0 type vxlan id 7 dstport 4789 remote 10.77.0.2");
     g.a.try_run("ip", &["link", "set", "t0", "name", &format!("v{EVIL_IF}")]).unwrap();
     g.a.try_run("ip", &["link", "set", EVIL_IF, "alias", EVIL]).unwrap();
-    let [capture, broken, names, nonsense] = ["capture", "broken", "names", "nonsense"].map(|n| files.path(n));
+    let [capture, broken, names, nonsense] =
+        ["capture", "broken", "names", "nonsense"].map(|n| files.path(n));
 
     // What it shows, and in every format; `shown` is there as pictures of what it was.
     let shown = "\u{241b}[2J";
     for format in [&[][..], &["--json"], &["--csv"], &["--html"], &["--svg"]] {
-        let live = [&["dump", "--netns", ns, EVIL_IF, "--for", "0s", "--rows", "64"], format].concat();
+        let live =
+            [&["dump", "--netns", ns, EVIL_IF, "--for", "0s", "--rows", "64"], format].concat();
         let file = [&["replay", &capture], format].concat();
         let named = [&["replay", &capture, "--names", &names], format].concat();
         for args in [live, file, named] {
             let (code, text) = tmon(&args);
             assert_eq!(code, Some(0), "{args:?}: {text}");
             let has_names = matches!(format, [] | ["--html"]);
-            assert!(!has_names || text.contains(shown) || text.contains("\\u001b[2J"), "{args:?}: {text}");
+            assert!(
+                !has_names || text.contains(shown) || text.contains("\\u001b[2J"),
+                "{args:?}: {text}"
+            );
         }
     }
     for args in [&["check", "--netns", ns, EVIL_IF][..], &["tunnels", "--netns", ns]] {
@@ -116,7 +140,12 @@ fn nothing_that_others_chose_reaches_a_terminal_raw() {
     }
 
     // What it complains about.
-    let [filter, port, dir, pattern] = [format!("host:{EVIL}"), format!("vxlan={EVIL}"), format!("/proc/{EVIL}"), format!("*{EVIL}")];
+    let [filter, port, dir, pattern] = [
+        format!("host:{EVIL}"),
+        format!("vxlan={EVIL}"),
+        format!("/proc/{EVIL}"),
+        format!("*{EVIL}"),
+    ];
     for (args, code) in [
         (&["dump", "--netns", EVIL, "--for", "0s"][..], 1),
         (&["dump", "--netns", ns, &pattern, "--for", "0s"], 1),

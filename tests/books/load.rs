@@ -50,7 +50,10 @@ fn not_less(older: &Snapshot, newer: &Snapshot) {
     for (key, before) in rows(older) {
         let after = now.get(&key).unwrap_or_else(|| panic!("a row is gone: {key:?}"));
         for (b, a) in before.iter().flatten().zip(after.iter().flatten()) {
-            assert!(a.packets >= b.packets && a.bytes >= b.bytes, "{key:?} went from {before:?} to {after:?}");
+            assert!(
+                a.packets >= b.packets && a.bytes >= b.bytes,
+                "{key:?} went from {before:?} to {after:?}"
+            );
         }
     }
     for (b, a) in older.interfaces.iter().zip(&newer.interfaces) {
@@ -87,7 +90,8 @@ fn a_flood_loses_nothing() {
                 let id = 1 + n as u32 % 4;
                 let frame = vxlan(id, random as u32, (random >> 32) as u32);
                 let times = inject(&raw, ifindex, &frame);
-                *sent.entry(id).or_default() += Count { packets: times, bytes: times * frame.len() as u64 };
+                *sent.entry(id).or_default() +=
+                    Count { packets: times, bytes: times * frame.len() as u64 };
             }
             sent
         });
@@ -110,14 +114,28 @@ fn a_flood_loses_nothing() {
     assert_eq!(ids(&s), sent, "every id is exact");
     closed(&s);
     // Host to host, too: there are only these two.
-    let pair = s.rows.iter().filter(|f| f.key.outer.is_some_and(|p| (p.first, p.second) == (outer(1), outer(2))));
-    assert_eq!(pair.map(|f| f.counters.total()).sum::<Count>(), sent.values().copied().sum::<Count>());
+    let pair = s
+        .rows
+        .iter()
+        .filter(|f| f.key.outer.is_some_and(|p| (p.first, p.second) == (outer(1), outer(2))));
+    assert_eq!(
+        pair.map(|f| f.counters.total()).sum::<Count>(),
+        sent.values().copied().sum::<Count>()
+    );
     // What the table could not keep apart is in the tunnels' own rows, and the real traffic is not in there.
     let others: Vec<_> = s.rows.merged().into_iter().filter(|f| f.key.other).collect();
-    assert_eq!(others.iter().map(|f| f.key.outermost.id.unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(
+        others.iter().map(|f| f.key.outermost.id.unwrap()).collect::<Vec<_>>(),
+        [1, 2, 3, 4]
+    );
     let other: Count = others.iter().map(|f| f.counters.total()).sum();
     assert!(other.packets > flood / 2, "{other:?}");
-    let real = s.rows.merged().into_iter().find(|f| f.key.outermost.id == Some(VNI) && !f.key.other).unwrap();
+    let real = s
+        .rows
+        .merged()
+        .into_iter()
+        .find(|f| f.key.outermost.id == Some(VNI) && !f.key.other)
+        .unwrap();
     assert_eq!(real.counters.total(), sent[&VNI]);
     visible(&s, other);
 }
@@ -131,23 +149,42 @@ fn visible(s: &Snapshot, other: Count) {
         .unwrap();
     let v: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let flows = v["flows"].as_array().unwrap();
-    let shown: u64 = flows.iter().filter(|f| f["other"] == true).map(|f| f["tx_pkts"].as_u64().unwrap()).sum();
+    let shown: u64 =
+        flows.iter().filter(|f| f["other"] == true).map(|f| f["tx_pkts"].as_u64().unwrap()).sum();
     assert_eq!(shown, other.packets);
 
     let mut app = App::new(Start::default()).unwrap();
-    let empty = Snapshot { rows: Default::default(), taken: s.since, at: Duration::ZERO, ..s.clone() };
+    let empty =
+        Snapshot { rows: Default::default(), taken: s.since, at: Duration::ZERO, ..s.clone() };
     for (t, mut snapshot) in [(0, empty), (1, s.clone())] {
         let at = Duration::from_secs(t);
         (snapshot.at, snapshot.since) = (at, SystemTime::UNIX_EPOCH);
-        update(&mut app, Msg::Reading(Box::new(tui::Reading { snapshot, notices: vec![] }), at), at);
+        update(
+            &mut app,
+            Msg::Reading(Box::new(tui::Reading { snapshot, notices: vec![] }), at),
+            at,
+        );
     }
     let area = Rect::new(0, 0, 140, 44);
     update(&mut app, Msg::Resize(area.width, area.height), Duration::from_secs(1));
     let mut buf = Buffer::empty(area);
     let manner = Manner { animate: false, ..Manner::default() };
-    tui::compose(&app, &mut Look::new(Theme::default()), &mut Stage::default(), manner, Duration::from_secs(1), area, &mut buf);
-    let text: String = (0..area.height).map(|y| (0..area.width).map(|x| buf[(x, y)].symbol()).collect::<String>() + "\n").collect();
-    let line = text.lines().find(|l| l.contains("other ")).unwrap_or_else(|| panic!("no `other` on the screen:\n{text}"));
+    tui::compose(
+        &app,
+        &mut Look::new(Theme::default()),
+        &mut Stage::default(),
+        manner,
+        Duration::from_secs(1),
+        area,
+        &mut buf,
+    );
+    let text: String = (0..area.height)
+        .map(|y| (0..area.width).map(|x| buf[(x, y)].symbol()).collect::<String>() + "\n")
+        .collect();
+    let line = text
+        .lines()
+        .find(|l| l.contains("other "))
+        .unwrap_or_else(|| panic!("no `other` on the screen:\n{text}"));
     assert!(line.contains('%'), "{line}");
 }
 

@@ -37,7 +37,9 @@ impl Wire {
         netlink.create("br0", None, &NewLink::Bridge).unwrap();
         netlink.set_up("br0").unwrap();
         for ((space, own), port) in g.ends().into_iter().zip(["p1", "p2"]) {
-            netlink.create(port, None, &NewLink::Veth { peer: "eth0", netns: Some(&space.0) }).unwrap();
+            netlink
+                .create(port, None, &NewLink::Veth { peer: "eth0", netns: Some(&space.0) })
+                .unwrap();
             netlink.set_master(port, "br0").unwrap();
             netlink.set_up(port).unwrap();
             address(space, "eth0", 1, own, outer);
@@ -91,7 +93,8 @@ pub(crate) fn bulk(from: &Space, to: &Space, at: IpAddr, bytes: usize) {
                 }
             }
         });
-        let mut stream: TcpStream = from.0.within(|| TcpStream::connect((at, port))).unwrap().unwrap();
+        let mut stream: TcpStream =
+            from.0.within(|| TcpStream::connect((at, port))).unwrap().unwrap();
         stream.write_all(&vec![7; bytes]).unwrap();
         drop(stream);
         assert_eq!(receiver.join().unwrap(), bytes);
@@ -123,8 +126,12 @@ fn gso_and_gro_are_what_the_wire_carries() {
     // A veth merges only what comes from one that would not send it merged.
     w.bridge.ethtool("p1", "tso off");
     let names = ["eth0".to_owned(), "t0".to_owned()];
-    let mut live = Live::open(&names, Some(w.g.a.name()), &Config { plain: true, ..small() }, Want::Best).unwrap();
-    let mut raw = Live::open(&names[..1], Some(w.g.a.name()), &Config { skb: true, ..small() }, Want::Best).unwrap();
+    let mut live =
+        Live::open(&names, Some(w.g.a.name()), &Config { plain: true, ..small() }, Want::Best)
+            .unwrap();
+    let mut raw =
+        Live::open(&names[..1], Some(w.g.a.name()), &Config { skb: true, ..small() }, Want::Best)
+            .unwrap();
     let (_, before) = w.read(&mut live);
     bulk(&w.g.a, &w.g.b, inner(2), BULK);
     bulk(&w.g.b, &w.g.a, inner(1), BULK);
@@ -141,7 +148,10 @@ fn gso_and_gro_are_what_the_wire_carries() {
     // The tunnel device shows what is inside: the wire minus the encapsulation.
     let inside = seen(&s, 1);
     for hook in [0, 1] {
-        let bare = Count { packets: counted[hook].packets, bytes: counted[hook].bytes - counted[hook].packets * ENCAPSULATION };
+        let bare = Count {
+            packets: counted[hook].packets,
+            bytes: counted[hook].bytes - counted[hook].packets * ENCAPSULATION,
+        };
         agrees("inside", inside[hook], bare);
     }
     closed(&s);
@@ -154,7 +164,9 @@ fn a_tunnel_in_a_tunnel_is_what_the_wire_carries() {
     // Another one between the inner addresses of the first.
     for (space, own) in w.g.ends() {
         let (local, remote) = (inner(own), inner(3 - own));
-        space.ip(&format!("link add t1 mtu 1400 type vxlan id 9 dstport 4789 local {local} remote {remote}\n"));
+        space.ip(&format!(
+            "link add t1 mtu 1400 type vxlan id 9 dstport 4789 local {local} remote {remote}\n"
+        ));
         address(space, "t1", 3, own, |end| [10, 79, 0, end].into());
     }
     w.plain("t1");
@@ -164,8 +176,12 @@ fn a_tunnel_in_a_tunnel_is_what_the_wire_carries() {
     let (s, after) = w.read(&mut live);
     let truth = since(after[1], before[1]);
     agrees("two tunnels", seen(&s, 0)[1], truth[0]);
-    let deep: Count =
-        s.rows.iter().filter(|f| f.key.depth == 2 && f.key.innermost.is_some_and(|t| t.id == Some(9))).map(|f| f.counters.tx()).sum();
+    let deep: Count = s
+        .rows
+        .iter()
+        .filter(|f| f.key.depth == 2 && f.key.innermost.is_some_and(|t| t.id == Some(9)))
+        .map(|f| f.counters.tx())
+        .sum();
     assert_eq!(deep, seen(&s, 0)[1], "all of it is in rows of two tunnels");
 }
 
@@ -188,7 +204,10 @@ fn big_tcp(what: &str, v6: bool, tunnel: bool) {
         if v6 {
             space.set(&format!("net/ipv6/conf/{device}/disable_ipv6"), "0");
             space.netlink().add_address(device, at(own), 64).unwrap();
-            space.netlink().add_neighbour(device, at(3 - own), mac(1 + u8::from(tunnel), 3 - own)).unwrap();
+            space
+                .netlink()
+                .add_neighbour(device, at(3 - own), mac(1 + u8::from(tunnel), 3 - own))
+                .unwrap();
         }
     }
     for name in ["p1", "br0", "p2"] {
@@ -207,15 +226,24 @@ fn big_tcp(what: &str, v6: bool, tunnel: bool) {
     merged(counted, skbs[1]);
     let pair = |f: &tmon::flow::Flow| match f.key.inner {
         Inner::Pair(p) if tunnel => p.first == at(1) && p.second == at(2),
-        Inner::Proto(_) if !tunnel => f.key.outer.is_some_and(|p| p.first == at(1) && p.second == at(2)),
+        Inner::Proto(_) if !tunnel => {
+            f.key.outer.is_some_and(|p| p.first == at(1) && p.second == at(2))
+        }
         _ => false,
     };
     let tcp: Count = s.rows.iter().filter(pair).map(|f| f.counters.tx()).sum();
     assert!(truth[0].packets - tcp.packets < 10, "{what}: {tcp:?} of {:?} in its row", truth[0]);
-    assert!(s.interfaces[0].books.stops.iter().flatten().all(|n| n.packets < 10), "{:?}", s.interfaces[0].books);
+    assert!(
+        s.interfaces[0].books.stops.iter().flatten().all(|n| n.packets < 10),
+        "{:?}",
+        s.interfaces[0].books
+    );
     let average = skbs[1].bytes / skbs[1].packets;
     println!("{what}: super-packets of {average} bytes on average");
-    assert!(big || average <= 1 << 16, "{what}: and yet the device said that it sends no such ones");
+    assert!(
+        big || average <= 1 << 16,
+        "{what}: and yet the device said that it sends no such ones"
+    );
 }
 
 #[test]
@@ -251,7 +279,13 @@ fn a_tag_in_the_metadata_weighs() {
     until("the frames", || seen(&far.read().unwrap(), 0)[0].packets == 100);
     let all = Count { packets: 100, bytes: 100 * tagged.len() as u64 };
     let (near, far) = (near.read().unwrap(), far.read().unwrap());
-    let row = |s: &Snapshot| s.rows.iter().filter(|f| f.key.outermost.id == Some(7)).map(|f| f.counters.total()).sum::<Count>();
+    let row = |s: &Snapshot| {
+        s.rows
+            .iter()
+            .filter(|f| f.key.outermost.id == Some(7))
+            .map(|f| f.counters.total())
+            .sum::<Count>()
+    };
     assert_eq!((row(&near), seen(&near, 0)[1]), (all, all), "leaving, in the frame");
     assert_eq!((row(&far), seen(&far, 0)[0]), (all, all), "arriving, in the metadata");
     assert_eq!(since(g.b.counted("eth0"), before)[0], all, "and so says the interface");

@@ -32,7 +32,17 @@ fn dump(g: &Ground, program: &PathBuf, capabilities: &[&str]) -> (bool, String, 
     let set = capabilities.iter().fold("-all".to_owned(), |set, c| set + ",+" + c);
     let run = || {
         Command::new("setpriv")
-            .args(["--reuid", USER, "--regid", USER, "--clear-groups", "--inh-caps", &set, "--ambient-caps", &set])
+            .args([
+                "--reuid",
+                USER,
+                "--regid",
+                USER,
+                "--clear-groups",
+                "--inh-caps",
+                &set,
+                "--ambient-caps",
+                &set,
+            ])
             .arg(program)
             .args(["dump", "eth0", "--for", "50ms", "--rows", "64", "--json"])
             .output()
@@ -70,7 +80,15 @@ fn capabilities_of_the_file_are_enough() {
     let value: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     let path = CString::new(program.as_os_str().as_bytes()).unwrap();
     // SAFETY: a path and a value, as long as is said.
-    let e = unsafe { libc::setxattr(path.as_ptr(), c"security.capability".as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let e = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            c"security.capability".as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
     assert_eq!(e, 0, "set the file's capabilities: {}", std::io::Error::last_os_error());
     let g = Ground::new();
     let (done, _, said) = dump(&g, &program, &[]);
@@ -83,7 +101,12 @@ fn status(pid: u32, name: &str) -> Vec<String> {
     threads
         .map(|t| {
             let text = fs::read_to_string(t.unwrap().path().join("status")).unwrap();
-            text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}")).trim_start_matches(':').trim().to_owned()
+            text.lines()
+                .find_map(|l| l.strip_prefix(name))
+                .unwrap_or_else(|| panic!("no {name}"))
+                .trim_start_matches(':')
+                .trim()
+                .to_owned()
         })
         .collect()
 }
@@ -92,7 +115,19 @@ fn status(pid: u32, name: &str) -> Vec<String> {
 fn the_rest_is_given_up_and_the_watch_goes_on() {
     let g = Ground::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
-        .args(["dump", "eth0", "--netns", g.a.name(), "--rows", "64", "--watch", "100ms", "--for", "10m", "--json"])
+        .args([
+            "dump",
+            "eth0",
+            "--netns",
+            g.a.name(),
+            "--rows",
+            "64",
+            "--watch",
+            "100ms",
+            "--for",
+            "10m",
+            "--json",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -104,16 +139,27 @@ fn the_rest_is_given_up_and_the_watch_goes_on() {
     // Two threads: its own, and the one that entered the namespace.
     let kept = format!("{:016x}", 1u64 << 12 | 1 << 38 | 1 << 39);
     let none = format!("{:016x}", 0);
-    for (name, value) in [("CapEff", &kept), ("CapPrm", &kept), ("CapBnd", &kept), ("CapInh", &none), ("CapAmb", &none)] {
+    for (name, value) in [
+        ("CapEff", &kept),
+        ("CapPrm", &kept),
+        ("CapBnd", &kept),
+        ("CapInh", &none),
+        ("CapAmb", &none),
+    ] {
         assert_eq!(status(child.id(), name), [value.clone(), value.clone()], "{name}");
     }
     assert_eq!(status(child.id(), "NoNewPrivs"), ["1", "1"]);
 
     // That is enough to find the interface again when it comes back.
     g.a.netlink().delete("eth0").unwrap();
-    g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) }).unwrap();
+    g.a.netlink()
+        .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })
+        .unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let back = said.find(|l| l.as_ref().is_ok_and(|l| l.contains("is back"))).expect("it says so").unwrap();
+    let back = said
+        .find(|l| l.as_ref().is_ok_and(|l| l.contains("is back")))
+        .expect("it says so")
+        .unwrap();
     assert!(back.contains("counting goes on"), "{back}");
     child.kill().unwrap();
     child.wait().unwrap();

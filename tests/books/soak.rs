@@ -152,7 +152,8 @@ impl Soak {
     fn mtu(&self, bytes: u32, lock: &str) {
         for (space, own) in self.g.ends() {
             space.netlink().set_mtu("t0", bytes).unwrap();
-            space.run("ip", &format!("route replace 10.78.0.0/24 dev t0 src {} {lock}", inner(own)));
+            space
+                .run("ip", &format!("route replace 10.78.0.0/24 dev t0 src {} {lock}", inner(own)));
         }
     }
 
@@ -219,7 +220,11 @@ impl Soak {
         let quiet = |live: &mut Live| drop(told(live, "is gone"));
         quiet(&mut self.wire);
         quiet(&mut self.skbs);
-        self.g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&self.g.b.0) }).unwrap();
+        self.g
+            .a
+            .netlink()
+            .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&self.g.b.0) })
+            .unwrap();
         for live in [&mut self.wire, &mut self.skbs] {
             told(live, "is back");
         }
@@ -234,7 +239,11 @@ impl Soak {
 
     fn rename(&mut self) {
         for (from, to) in [("eth0", "wan\u{1b}[2J"), ("wan\u{1b}[2J", "eth0")] {
-            for words in [&["link", "set", from, "down"][..], &["link", "set", from, "name", to], &["link", "set", to, "up"]] {
+            for words in [
+                &["link", "set", from, "down"][..],
+                &["link", "set", from, "name", to],
+                &["link", "set", to, "up"],
+            ] {
                 self.g.a.try_run("ip", words).unwrap();
             }
             for live in [&mut self.wire, &mut self.skbs] {
@@ -266,16 +275,22 @@ impl Soak {
         closed(&skbs);
         let now = since(self.g.a.counted("eth0"), self.base);
         let passed: Count = self.earlier.iter().chain(&now).chain([&self.dropped]).copied().sum();
-        let all = |s: &Snapshot, of: fn(&tmon::flow::Books) -> [Count; 2]| s.interfaces.iter().flat_map(|i| of(&i.books)).sum::<Count>();
+        let all = |s: &Snapshot, of: fn(&tmon::flow::Books) -> [Count; 2]| {
+            s.interfaces.iter().flat_map(|i| of(&i.books)).sum::<Count>()
+        };
         let seen = all(&skbs, |b| b.seen());
         let counted = all(&skbs, |b| b.counted);
-        let stopped: Count = skbs.interfaces.iter().flat_map(|i| i.books.stops.into_iter().flatten()).sum();
+        let stopped: Count =
+            skbs.interfaces.iter().flat_map(|i| i.books.stops.into_iter().flatten()).sum();
         let on_wire = all(&wire, |b| b.seen());
         for s in [&wire, &skbs] {
             let by_tunnel: Count = s.rows.iter().map(|f| f.counters.in_fragments().total()).sum();
             assert_eq!(by_tunnel, all(s, |b| b.fragments), "every fragment is a tunnel's");
         }
-        assert!(on_wire.packets >= seen.packets && passed.packets >= self.injected + self.datagrams, "{self}");
+        assert!(
+            on_wire.packets >= seen.packets && passed.packets >= self.injected + self.datagrams,
+            "{self}"
+        );
         let difference = passed.packets as i64 - (counted.packets + stopped.packets) as i64;
         let bytes = passed.bytes as i64 - (counted.bytes + stopped.bytes) as i64;
         let line = format!(
@@ -294,14 +309,16 @@ impl std::fmt::Display for Soak {
 
 #[test]
 fn soak() {
-    let seconds = env::var("TMON_SOAK").map_or(10, |s| s.parse().expect("TMON_SOAK is a number of seconds"));
+    let seconds =
+        env::var("TMON_SOAK").map_or(10, |s| s.parse().expect("TMON_SOAK is a number of seconds"));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut soak = Soak::new();
     let mut minute = Instant::now();
     let (mut rounds, mut line) = (0, String::new());
     // Each once, then by chance.
     while Instant::now() < deadline || rounds < ROUNDS.len() {
-        let which = if rounds < ROUNDS.len() { rounds } else { soak.next(ROUNDS.len() as u64) as usize };
+        let which =
+            if rounds < ROUNDS.len() { rounds } else { soak.next(ROUNDS.len() as u64) as usize };
         let (name, round) = ROUNDS[which];
         round(&mut soak);
         // Packets may still be queued behind the interface's counters, on a busy machine for a while.

@@ -18,7 +18,11 @@ use crate::ground::{
 
 /// What is in the tunnel's rows of all interfaces.
 fn inside(s: &Snapshot) -> Count {
-    s.rows.iter().filter(|f| f.key.depth == 1 && f.key.outermost.id == Some(VNI)).map(|f| f.counters.total()).sum()
+    s.rows
+        .iter()
+        .filter(|f| f.key.depth == 1 && f.key.outermost.id == Some(VNI))
+        .map(|f| f.counters.total())
+        .sum()
 }
 
 fn counts(packets: u64, each: u64) -> Count {
@@ -39,10 +43,16 @@ fn an_interface_that_comes_back_counts_on() {
         let notices = told(&mut live, "is gone");
         assert!(notices[0].starts_with("eth0 in network namespace tmon-b"), "{notices:?}");
         let gone = live.read().unwrap();
-        assert_eq!((inside(&gone), gone.interfaces[0].hook), (inside(&before), HookKind::Off), "{want:?}");
+        assert_eq!(
+            (inside(&gone), gone.interfaces[0].hook),
+            (inside(&before), HookKind::Off),
+            "{want:?}"
+        );
 
         // Another one of the same name, and another index, with the same tunnel over it.
-        g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) }).unwrap();
+        g.a.netlink()
+            .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })
+            .unwrap();
         for (space, own) in g.ends() {
             address(space, "eth0", 1, own, outer);
         }
@@ -53,7 +63,11 @@ fn an_interface_that_comes_back_counts_on() {
         assert_eq!(after.interfaces.len(), 1);
         assert_ne!(after.interfaces[0].ifindex, before.interfaces[0].ifindex);
         let since = after.since(&before);
-        assert_eq!(since.rows.iter().map(|f| f.counters.total()).sum::<Count>(), counts(7, each), "an interval is what happened in it");
+        assert_eq!(
+            since.rows.iter().map(|f| f.counters.total()).sum::<Count>(),
+            counts(7, each),
+            "an interval is what happened in it"
+        );
         closed(&after);
     }
 }
@@ -73,7 +87,10 @@ fn a_new_name_changes_nothing_else() {
     assert!(notices.iter().all(|n| !n.contains(char::is_control)), "{notices:?}");
     send(&far, &near, 5);
     let s = live.read().unwrap();
-    assert_eq!((inside(&s), s.interfaces[0].name.as_str(), s.interfaces.len()), (counts(10, each), evil, 1));
+    assert_eq!(
+        (inside(&s), s.interfaces[0].name.as_str(), s.interfaces.len()),
+        (counts(10, each), evil, 1)
+    );
 
     // The name that was asked for, on another interface: that one, too.
     g.a.netlink().create("eth0", None, &NewLink::Bridge).unwrap();
@@ -152,7 +169,11 @@ fn a_namespace_that_is_deleted_is_not_kept_alive() {
 #[test]
 fn the_same_index_in_two_namespaces_is_two_interfaces() {
     let g = Ground::new();
-    assert_eq!(g.a.link("eth0").index, g.b.link("eth0").index, "both are the first of their namespace");
+    assert_eq!(
+        g.a.link("eth0").index,
+        g.b.link("eth0").index,
+        "both are the first of their namespace"
+    );
     let names = [format!("{}/eth0", g.a.name()), format!("{}/eth0", g.b.name())];
     let mut live = Live::open(&names, None, &small(), Want::Best).unwrap();
     let [near, far] = g.sockets(9);
@@ -162,7 +183,10 @@ fn the_same_index_in_two_namespaces_is_two_interfaces() {
     let books: Vec<[Count; 2]> = s.interfaces.iter().map(|i| i.books.counted).collect();
     // What one sends the other receives.
     assert_eq!(books, [[counts(3, each), counts(20, each)], [counts(20, each), counts(3, each)]]);
-    assert_eq!(s.interfaces.iter().map(|i| i.netns.as_deref().unwrap()).collect::<Vec<_>>(), [g.a.name(), g.b.name()]);
+    assert_eq!(
+        s.interfaces.iter().map(|i| i.netns.as_deref().unwrap()).collect::<Vec<_>>(),
+        [g.a.name(), g.b.name()]
+    );
     closed(&s);
     // And rows say which.
     let total = s.total();
@@ -180,7 +204,10 @@ fn books_of(before: &[i32]) -> Vec<i32> {
 }
 
 fn descriptors() -> Vec<i32> {
-    std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect()
+    std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// In a process of its own: descriptors are the whole process's.
@@ -190,9 +217,11 @@ fn descriptors() -> Vec<i32> {
 fn with_a_broken_table() {
     let g = Ground::new();
     let before = descriptors();
-    let mut live = Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Best).unwrap();
+    let mut live =
+        Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Best).unwrap();
     let broken = books_of(&before);
-    let mut other = Live::open(&["eth0".to_owned()], Some(g.b.name()), &small(), Want::Best).unwrap();
+    let mut other =
+        Live::open(&["eth0".to_owned()], Some(g.b.name()), &small(), Want::Best).unwrap();
     let [near, far] = g.sockets(9);
     let each = send(&near, &far, 5);
     let good = live.read().unwrap();
@@ -205,17 +234,35 @@ fn with_a_broken_table() {
     send(&near, &far, 5);
     let stale = live.read().unwrap();
     let notices = live.notices();
-    assert!(notices.len() == 1 && notices[0].contains("cannot read the counters of eth0"), "{notices:?}");
-    assert_eq!((stale.interfaces[0].books, stale.interfaces[0].stale), (good.interfaces[0].books, true), "as they were");
-    assert_eq!(other.read().unwrap().interfaces[0].books.counted[0], counts(10, each), "the others go on");
+    assert!(
+        notices.len() == 1 && notices[0].contains("cannot read the counters of eth0"),
+        "{notices:?}"
+    );
+    assert_eq!(
+        (stale.interfaces[0].books, stale.interfaces[0].stale),
+        (good.interfaces[0].books, true),
+        "as they were"
+    );
+    assert_eq!(
+        other.read().unwrap().interfaces[0].books.counted[0],
+        counts(10, each),
+        "the others go on"
+    );
     live.read().unwrap();
     assert!(live.notices().is_empty(), "it is said once");
     // SAFETY: as above.
     unsafe { libc::dup2(kept, broken[0]) };
     let again = live.read().unwrap();
-    assert_eq!((again.interfaces[0].books.counted[1], again.interfaces[0].stale), (counts(10, each), false), "nothing was lost");
+    assert_eq!(
+        (again.interfaces[0].books.counted[1], again.interfaces[0].stale),
+        (counts(10, each), false),
+        "nothing was lost"
+    );
     let next = again.since(&stale);
-    assert_eq!((next.interfaces[0].books.counted[1], next.interfaces[0].span), (counts(5, each), again.at - good.at));
+    assert_eq!(
+        (next.interfaces[0].books.counted[1], next.interfaces[0].span),
+        (counts(5, each), again.at - good.at)
+    );
     closed(&again);
 }
 
@@ -225,7 +272,12 @@ fn a_table_that_cannot_be_read_once_is_read_again() {
         .args(["--ignored", "--exact", "world::with_a_broken_table", "--nocapture"])
         .output()
         .unwrap();
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 #[test]
@@ -237,7 +289,12 @@ fn tunnels_are_followed_as_they_come_and_go() {
         Live::open(&[], Some(g.a.name()), &small(), Want::Best).unwrap()
     };
     let notices = live.notices();
-    assert!(notices.len() == 1 && notices[0].contains("no tunnel device") && notices[0].contains("eth0"), "{notices:?}");
+    assert!(
+        notices.len() == 1
+            && notices[0].contains("no tunnel device")
+            && notices[0].contains("eth0"),
+        "{notices:?}"
+    );
     // A port that is not VXLAN's to anybody who is not told.
     for (space, own) in g.ends() {
         let peer = outer(3 - own);
@@ -250,11 +307,16 @@ fn tunnels_are_followed_as_they_come_and_go() {
     assert_eq!(inside(&live.read().unwrap()), counts(10, each));
 
     // An underlay that nobody watches yet.
-    g.a.netlink().create("eth1", None, &NewLink::Veth { peer: "eth1", netns: Some(&g.b.0) }).unwrap();
+    g.a.netlink()
+        .create("eth1", None, &NewLink::Veth { peer: "eth1", netns: Some(&g.b.0) })
+        .unwrap();
     g.a.netlink().set_up("eth1").unwrap();
     g.a.ip("link add t1 type vxlan id 9 dstport 4789 remote 10.79.0.2 dev eth1\nlink set t1 up\n");
     told(&mut live, "eth1 in network namespace");
-    assert_eq!(live.read().unwrap().interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["eth0", "eth1"]);
+    assert_eq!(
+        live.read().unwrap().interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(),
+        ["eth0", "eth1"]
+    );
     g.a.netlink().delete("t1").unwrap();
     let notices = told(&mut live, "is gone");
     assert!(notices.iter().any(|n| n.contains("tunnel device t1")), "{notices:?}");
@@ -297,7 +359,11 @@ fn one_tmon_is_nothing_to_another() {
         until("programs looked after", || since.elapsed().as_millis() > 1200);
         for live in &mut both {
             live.follow();
-            assert_eq!((live.notices(), inside(&live.read().unwrap())), (vec![], counts(10, each)), "{want:?}");
+            assert_eq!(
+                (live.notices(), inside(&live.read().unwrap())),
+                (vec![], counts(10, each)),
+                "{want:?}"
+            );
         }
         let [first, mut second] = both;
         drop(first);

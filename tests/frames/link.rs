@@ -8,7 +8,8 @@ impl Frame {
         let bytes = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]].concat();
         let name = Name { ether: Some(0x6558), ip: Some(143), gpe: Some(3), ..Name::default() };
         // tshark does not list the customer's Ethernet in a backbone frame
-        let shark = if self.layers.last().is_some_and(|l| l.shark == "ieee8021ah") { "" } else { "eth" };
+        let shark =
+            if self.layers.last().is_some_and(|l| l.shark == "ieee8021ah") { "" } else { "eth" };
         // local experimental EtherType (IEEE 802) unless a known layer or `set` says otherwise
         self.push(Layer {
             shark,
@@ -38,26 +39,50 @@ impl Frame {
             _ => "vlan",
         };
         let name = Name { ether: Some(protocol), ..Name::default() };
-        self.push(Layer { shark, bytes, name, fixes: vec![Fix::Next(2, Space::Ether)], ..Layer::default() })
+        self.push(Layer {
+            shark,
+            bytes,
+            name,
+            fixes: vec![Fix::Next(2, Space::Ether)],
+            ..Layer::default()
+        })
     }
 
     /// 802.2 LLC with some body (spanning tree).
     pub(crate) fn llc(self) -> Self {
         let bytes = [&[0x42, 0x42, 0x03][..], &[0; 35]].concat();
-        self.push(Layer { shark: "llc", bytes, name: Name { llc: true, ..Name::default() }, ..Layer::default() })
+        self.push(Layer {
+            shark: "llc",
+            bytes,
+            name: Name { llc: true, ..Name::default() },
+            ..Layer::default()
+        })
     }
 
     /// An ARP request.
     pub(crate) fn arp(self) -> Self {
-        let bytes = [&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 168, 0, 1][..], &[0; 6], &[192, 168, 0, 2]].concat();
+        let bytes = [
+            &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 168, 0, 1][..],
+            &[0; 6],
+            &[192, 168, 0, 2],
+        ]
+        .concat();
         let name = Name { ether: Some(0x0806), ..Name::default() };
         self.push(Layer { shark: "arp", bytes, name, ..Layer::default() })
     }
 
     /// A label stack, top first.
     pub(crate) fn mpls(self, labels: &[u32]) -> Self {
-        let name = Name { ether: Some(0x8847), ip: Some(137), ppp: Some(0x0281), gpe: Some(5), ..Name::default() };
-        let entry = |(i, label): (usize, &u32)| (label << 12 | u32::from(i + 1 == labels.len()) << 8 | 64).to_be_bytes();
+        let name = Name {
+            ether: Some(0x8847),
+            ip: Some(137),
+            ppp: Some(0x0281),
+            gpe: Some(5),
+            ..Name::default()
+        };
+        let entry = |(i, label): (usize, &u32)| {
+            (label << 12 | u32::from(i + 1 == labels.len()) << 8 | 64).to_be_bytes()
+        };
         let bytes = labels.iter().enumerate().flat_map(entry).collect();
         self.push(Layer { shark: "mpls", bytes, name, ..Layer::default() })
     }
@@ -66,7 +91,13 @@ impl Frame {
     pub(crate) fn pppoe(self, session: u16) -> Self {
         let bytes = [&[0x11, 0][..], &session.to_be_bytes(), &[0; 2]].concat();
         let name = Name { ether: Some(0x8864), ..Name::default() };
-        self.push(Layer { shark: "pppoes", bytes, name, fixes: vec![Fix::Len { at: 4, from: 6 }], ..Layer::default() })
+        self.push(Layer {
+            shark: "pppoes",
+            bytes,
+            name,
+            fixes: vec![Fix::Len { at: 4, from: 6 }],
+            ..Layer::default()
+        })
     }
 
     /// PPP's protocol field alone.
@@ -83,7 +114,13 @@ impl Frame {
         let fix = Fix::Next(before.len(), Space::Ppp);
         let name = Name { ether: Some(0x880b), ..Name::default() };
         // LCP unless a known layer follows
-        self.push(Layer { shark, bytes: [before, &[0xc0, 0x21]].concat(), name, fixes: vec![fix], ..Layer::default() })
+        self.push(Layer {
+            shark,
+            bytes: [before, &[0xc0, 0x21]].concat(),
+            name,
+            fixes: vec![fix],
+            ..Layer::default()
+        })
     }
 
     /// PPP with its protocol field compressed to one byte: 0x21 IPv4, 0x57 IPv6.
@@ -95,7 +132,12 @@ impl Frame {
     /// 802.1ah I-tag; the customer's Ethernet follows.
     pub(crate) fn pbb(self, isid: u32) -> Self {
         let name = Name { ether: Some(0x88e7), ..Name::default() };
-        self.push(Layer { shark: "ieee8021ah", bytes: isid.to_be_bytes().to_vec(), name, ..Layer::default() })
+        self.push(Layer {
+            shark: "ieee8021ah",
+            bytes: isid.to_be_bytes().to_vec(),
+            name,
+            ..Layer::default()
+        })
     }
 
     /// A network service header, RFC 8300, metadata type 1.
@@ -113,8 +155,15 @@ impl Frame {
         // version 0, O 0, U 0, TTL 63, length
         let first = 63u16 << 6 | words;
         let service = path << 8 | u32::from(index);
-        let bytes = [&first.to_be_bytes()[..], &[kind, 0], &service.to_be_bytes(), metadata].concat();
+        let bytes =
+            [&first.to_be_bytes()[..], &[kind, 0], &service.to_be_bytes(), metadata].concat();
         let name = Name { ether: Some(0x894f), gpe: Some(4), ..Name::default() };
-        self.push(Layer { shark: "nsh", bytes, name, fixes: vec![Fix::Next(3, Space::Gpe)], ..Layer::default() })
+        self.push(Layer {
+            shark: "nsh",
+            bytes,
+            name,
+            fixes: vec![Fix::Next(3, Space::Gpe)],
+            ..Layer::default()
+        })
     }
 }

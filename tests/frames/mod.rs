@@ -57,7 +57,8 @@ pub(crate) type Ends = (IpAddr, IpAddr);
 
 /// `"172.16.1.100 > 172.16.1.101"` as addresses.
 pub(crate) fn ends(text: &str) -> Ends {
-    let (a, b) = text.split_once(" > ").unwrap_or_else(|| panic!("'{text}' is not 'source > destination'"));
+    let (a, b) =
+        text.split_once(" > ").unwrap_or_else(|| panic!("'{text}' is not 'source > destination'"));
     let ip = |s: &str| s.trim().parse().unwrap_or_else(|e| panic!("'{s}' in '{text}': {e}"));
     (ip(a), ip(b))
 }
@@ -204,7 +205,14 @@ impl Frame {
     /// Cuts the payload of the `nth` IP header (0: the outermost) into fragments of `size` bytes.
     pub(crate) fn fragments(&self, nth: usize, size: usize, id: u32) -> Vec<Frame> {
         assert_eq!(size % 8, 0, "a fragment's size is a multiple of 8");
-        let at = self.layers.iter().enumerate().filter(|(_, l)| l.ends.is_some()).nth(nth).expect("such an IP header").0;
+        let at = self
+            .layers
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| l.ends.is_some())
+            .nth(nth)
+            .expect("such an IP header")
+            .0;
         let proto = self.layers.get(at + 1).and_then(|l| l.name.ip).unwrap_or(net::NOTHING);
         let body = self.from(at + 1);
         let mut frames = Vec::new();
@@ -257,7 +265,13 @@ impl Frame {
                 let (at, sum) = match *fix {
                     Fix::HeaderSum(at) => (at, checksum(&bytes[..header], 0)),
                     Fix::Sum(at) => (at, checksum(&bytes, 0)),
-                    Fix::PseudoSum(at, proto) => (at, checksum(&bytes, self.ends_of(i).map_or(0, |e| net::pseudo(e, proto, bytes.len())))),
+                    Fix::PseudoSum(at, proto) => (
+                        at,
+                        checksum(
+                            &bytes,
+                            self.ends_of(i).map_or(0, |e| net::pseudo(e, proto, bytes.len())),
+                        ),
+                    ),
                     Fix::Next(..) | Fix::Len { .. } => continue,
                 };
                 // a UDP checksum of zero would mean that there is none

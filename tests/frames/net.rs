@@ -10,8 +10,12 @@ pub(super) const NOTHING: u8 = 253;
 /// Writes the addresses of an IP header in place.
 pub(super) fn write_ends(bytes: &mut [u8], e: Ends) {
     match e {
-        (IpAddr::V4(s), IpAddr::V4(d)) => bytes[12..20].copy_from_slice(&[s.octets(), d.octets()].concat()),
-        (IpAddr::V6(s), IpAddr::V6(d)) => bytes[8..40].copy_from_slice(&[s.octets(), d.octets()].concat()),
+        (IpAddr::V4(s), IpAddr::V4(d)) => {
+            bytes[12..20].copy_from_slice(&[s.octets(), d.octets()].concat())
+        }
+        (IpAddr::V6(s), IpAddr::V6(d)) => {
+            bytes[8..40].copy_from_slice(&[s.octets(), d.octets()].concat())
+        }
         _ => panic!("{} and {} are not of one family", e.0, e.1),
     }
 }
@@ -23,7 +27,9 @@ pub(super) fn pseudo(e: Ends, proto: u8, len: usize) -> u32 {
         IpAddr::V6(a) => a.octets().to_vec(),
     };
     let words = [octets(e.0), octets(e.1)].concat();
-    words.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum::<u32>() + u32::from(proto) + len as u32
+    words.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum::<u32>()
+        + u32::from(proto)
+        + len as u32
 }
 
 impl Frame {
@@ -39,15 +45,31 @@ impl Frame {
                 shark: "ip",
                 // version and ihl, tos, length, id, DF, ttl, protocol, checksum, addresses
                 bytes: [&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, NOTHING, 0, 0][..], &[0; 8]].concat(),
-                name: Name { ether: Some(0x0800), ip: Some(4), ppp: Some(0x0021), gpe: Some(1), ..Name::default() },
-                fixes: vec![Fix::Next(9, Space::Ip), Fix::Len { at: 2, from: 0 }, Fix::HeaderSum(10)],
+                name: Name {
+                    ether: Some(0x0800),
+                    ip: Some(4),
+                    ppp: Some(0x0021),
+                    gpe: Some(1),
+                    ..Name::default()
+                },
+                fixes: vec![
+                    Fix::Next(9, Space::Ip),
+                    Fix::Len { at: 2, from: 0 },
+                    Fix::HeaderSum(10),
+                ],
                 ..Layer::default()
             }
         } else {
             Layer {
                 shark: "ipv6",
                 bytes: [&[0x60, 0, 0, 0, 0, 0, NOTHING, 64][..], &[0; 32]].concat(),
-                name: Name { ether: Some(0x86dd), ip: Some(41), ppp: Some(0x0057), gpe: Some(2), ..Name::default() },
+                name: Name {
+                    ether: Some(0x86dd),
+                    ip: Some(41),
+                    ppp: Some(0x0057),
+                    gpe: Some(2),
+                    ..Name::default()
+                },
                 fixes: vec![Fix::Next(6, Space::Ip), Fix::Len { at: 4, from: 40 }],
                 ..Layer::default()
             }
@@ -89,7 +111,13 @@ impl Frame {
         assert_eq!(body.len() % 8, 6, "an extension header is a multiple of 8 bytes");
         let bytes = [&[NOTHING, (body.len() / 8) as u8][..], body].concat();
         let name = Name { ip: Some(number), ..Name::default() };
-        self.push(Layer { shark, bytes, name, fixes: vec![Fix::Next(0, Space::Ip)], ..Layer::default() })
+        self.push(Layer {
+            shark,
+            bytes,
+            name,
+            fixes: vec![Fix::Next(0, Space::Ip)],
+            ..Layer::default()
+        })
     }
 
     /// Hop-by-hop options: `units` more than 8 bytes of padding.
@@ -125,7 +153,9 @@ impl Frame {
 
     /// An IPv6 fragment header. `proto` names what is fragmented.
     pub(crate) fn frag6(self, proto: u8, id: u32, offset: u16, more: bool) -> Self {
-        let bytes = [&[proto, 0][..], &(offset << 3 | u16::from(more)).to_be_bytes(), &id.to_be_bytes()].concat();
+        let bytes =
+            [&[proto, 0][..], &(offset << 3 | u16::from(more)).to_be_bytes(), &id.to_be_bytes()]
+                .concat();
         let name = Name { ip: Some(44), ..Name::default() };
         self.push(Layer { shark: "ipv6.fraghdr", bytes, name, ..Layer::default() })
     }
@@ -139,9 +169,16 @@ impl Frame {
 
     /// An authentication header with 12 bytes of integrity value, RFC 4302.
     pub(crate) fn ah(self, spi: u32) -> Self {
-        let bytes = [&[NOTHING, 4, 0, 0][..], &spi.to_be_bytes(), &1u32.to_be_bytes(), &[0xa5; 12]].concat();
+        let bytes = [&[NOTHING, 4, 0, 0][..], &spi.to_be_bytes(), &1u32.to_be_bytes(), &[0xa5; 12]]
+            .concat();
         let name = Name { ip: Some(51), ..Name::default() };
-        self.push(Layer { shark: "ah", bytes, name, fixes: vec![Fix::Next(0, Space::Ip)], ..Layer::default() })
+        self.push(Layer {
+            shark: "ah",
+            bytes,
+            name,
+            fixes: vec![Fix::Next(0, Space::Ip)],
+            ..Layer::default()
+        })
     }
 
     /// ESP with an encrypted body of `n` bytes.
@@ -155,14 +192,32 @@ impl Frame {
     pub(crate) fn udp(self, source: u16, destination: u16) -> Self {
         let bytes = [source.to_be_bytes(), destination.to_be_bytes(), [0; 2], [0; 2]].concat();
         let fixes = vec![Fix::Len { at: 4, from: 0 }, Fix::PseudoSum(6, 17)];
-        self.push(Layer { shark: "udp", bytes, name: Name { ip: Some(17), ..Name::default() }, fixes, transport: true, ..Layer::default() })
+        self.push(Layer {
+            shark: "udp",
+            bytes,
+            name: Name { ip: Some(17), ..Name::default() },
+            fixes,
+            transport: true,
+            ..Layer::default()
+        })
     }
 
     /// A TCP segment without options.
     pub(crate) fn tcp(self) -> Self {
-        let bytes = [&[0xc0, 0x02, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff][..], &[0; 4]].concat();
+        let bytes = [
+            &[0xc0, 0x02, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff][..],
+            &[0; 4],
+        ]
+        .concat();
         let fixes = vec![Fix::PseudoSum(16, 6)];
-        self.push(Layer { shark: "tcp", bytes, name: Name { ip: Some(6), ..Name::default() }, fixes, transport: true, ..Layer::default() })
+        self.push(Layer {
+            shark: "tcp",
+            bytes,
+            name: Name { ip: Some(6), ..Name::default() },
+            fixes,
+            transport: true,
+            ..Layer::default()
+        })
     }
 
     /// TCP options behind the last layer, a TCP header; a multiple of 4 bytes.
@@ -191,13 +246,26 @@ impl Frame {
             _ => ("icmp", 1, v4, Fix::Sum(2)),
         };
         let bytes = [&[kind, code, 0, 0][..], &rest].concat();
-        self.push(Layer { shark, bytes, name: Name { ip: Some(number), ..Name::default() }, fixes: vec![sum], ..Layer::default() })
+        self.push(Layer {
+            shark,
+            bytes,
+            name: Name { ip: Some(number), ..Name::default() },
+            fixes: vec![sum],
+            ..Layer::default()
+        })
     }
 
     /// SCTP with a heartbeat chunk (the CRC32c is left zero: nobody here reads it).
     pub(crate) fn sctp(self) -> Self {
-        let bytes = [&[0x0b, 0x59, 0x0b, 0x59, 0, 0, 0, 1, 0, 0, 0, 0][..], &[4, 0, 0, 8, 0, 1, 0, 4]].concat();
-        self.push(Layer { shark: "sctp", bytes, name: Name { ip: Some(132), ..Name::default() }, ..Layer::default() })
+        let bytes =
+            [&[0x0b, 0x59, 0x0b, 0x59, 0, 0, 0, 1, 0, 0, 0, 0][..], &[4, 0, 0, 8, 0, 1, 0, 4]]
+                .concat();
+        self.push(Layer {
+            shark: "sctp",
+            bytes,
+            name: Name { ip: Some(132), ..Name::default() },
+            ..Layer::default()
+        })
     }
 }
 

@@ -48,7 +48,11 @@ impl Frame {
 
     /// VXLAN-GPE with the P bit.
     pub(crate) fn vxlan_gpe(self, vni: u32) -> Self {
-        self.header("", [[0x0c, 0, 0, 0], (vni << 8).to_be_bytes()].concat(), vec![Fix::Next(3, Space::Gpe)])
+        self.header(
+            "",
+            [[0x0c, 0, 0, 0], (vni << 8).to_be_bytes()].concat(),
+            vec![Fix::Next(3, Space::Gpe)],
+        )
     }
 
     /// Geneve, RFC 8926, without options.
@@ -66,7 +70,10 @@ impl Frame {
     /// GRE version 0.
     pub(crate) fn gre(self, o: Gre) -> Self {
         let bit = |on: bool, n: u32| u16::from(on) << n;
-        let flags = bit(o.checksum, 15) | bit(o.routing, 14) | bit(o.key.is_some(), 13) | bit(o.sequence.is_some(), 12);
+        let flags = bit(o.checksum, 15)
+            | bit(o.routing, 14)
+            | bit(o.key.is_some(), 13)
+            | bit(o.sequence.is_some(), 12);
         let mut bytes = [flags.to_be_bytes(), [0, 0]].concat();
         let mut fixes = vec![Fix::Next(2, Space::Ether)];
         if o.checksum || o.routing {
@@ -82,7 +89,13 @@ impl Frame {
             // address family 0x0800, offset 0, length 4, one hop; then the null entry
             bytes.extend([8, 0, 0, 4, 192, 0, 2, 1, 0, 0, 0, 0]);
         }
-        self.push(Layer { shark: "gre", bytes, name: Name { ip: Some(47), ..Name::default() }, fixes, ..Layer::default() })
+        self.push(Layer {
+            shark: "gre",
+            bytes,
+            name: Name { ip: Some(47), ..Name::default() },
+            fixes,
+            ..Layer::default()
+        })
     }
 
     /// Cisco WCCP's redirect header behind GRE; IPv4 follows.
@@ -104,11 +117,17 @@ impl Frame {
     /// ERSPAN type III: frame type 0 is Ethernet, 2 is IP. With `platform`, an optional subheader.
     pub(crate) fn erspan3(self, session: u16, frame_type: u8, platform: bool) -> Self {
         let last = (u16::from(frame_type) << 10 | u16::from(platform)).to_be_bytes();
-        let mut bytes = [&[0x20, 0x64][..], &session.to_be_bytes(), &[0, 0, 0, 9], &[0, 0], &last].concat();
+        let mut bytes =
+            [&[0x20, 0x64][..], &session.to_be_bytes(), &[0, 0, 0, 9], &[0, 0], &last].concat();
         if platform {
             bytes.extend([0x14, 0, 0, 0, 0, 0, 0, 1]);
         }
-        self.push(Layer { shark: if frame_type == 2 { "erspan:!" } else { "erspan" }, bytes, name: ether(0x22eb), ..Layer::default() })
+        self.push(Layer {
+            shark: if frame_type == 2 { "erspan:!" } else { "erspan" },
+            bytes,
+            name: ether(0x22eb),
+            ..Layer::default()
+        })
     }
 
     /// Enhanced GRE (version 1) of PPTP, RFC 2637; PPP follows.
@@ -119,14 +138,26 @@ impl Frame {
             bytes.extend(word.to_be_bytes());
         }
         let fixes = vec![Fix::Len { at: 4, from: bytes.len() }];
-        self.push(Layer { shark: "gre", bytes, name: Name { ip: Some(47), ..Name::default() }, fixes, ..Layer::default() })
+        self.push(Layer {
+            shark: "gre",
+            bytes,
+            name: Name { ip: Some(47), ..Name::default() },
+            fixes,
+            ..Layer::default()
+        })
     }
 
     /// MikroTik's Ethernet over IP; Ethernet follows.
     pub(crate) fn eoip(self, id: u16) -> Self {
         let bytes = [[0x20, 0x01], [0x64, 0x00], [0, 0], id.to_le_bytes()].concat();
         let fixes = vec![Fix::Len { at: 4, from: 8 }];
-        self.push(Layer { shark: "gre", bytes, name: Name { ip: Some(47), ..Name::default() }, fixes, ..Layer::default() })
+        self.push(Layer {
+            shark: "gre",
+            bytes,
+            name: Name { ip: Some(47), ..Name::default() },
+            fixes,
+            ..Layer::default()
+        })
     }
 
     /// GTP-U T-PDU; IP follows.
@@ -165,7 +196,8 @@ impl Frame {
 
     /// Teredo authentication, RFC 4380 section 5.1.1, with client id and authentication value.
     pub(crate) fn teredo_auth(self, id: &[u8], value: &[u8]) -> Self {
-        let bytes = [&[0, 1, id.len() as u8, value.len() as u8][..], id, value, &[7; 8], &[0]].concat();
+        let bytes =
+            [&[0, 1, id.len() as u8, value.len() as u8][..], id, value, &[7; 8], &[0]].concat();
         self.header("", bytes, vec![])
     }
 
@@ -177,7 +209,12 @@ impl Frame {
     /// L2TP version 2; PPP follows a data message.
     pub(crate) fn l2tp(self, tunnel: u16, session: u16, o: L2tp) -> Self {
         let bit = |on: bool, n: u32| u16::from(on) << n;
-        let flags = bit(o.control, 15) | bit(o.length, 14) | bit(o.sequence, 11) | bit(o.offset.is_some(), 9) | bit(o.priority, 8) | 2;
+        let flags = bit(o.control, 15)
+            | bit(o.length, 14)
+            | bit(o.sequence, 11)
+            | bit(o.offset.is_some(), 9)
+            | bit(o.priority, 8)
+            | 2;
         let mut bytes = flags.to_be_bytes().to_vec();
         let mut fixes = vec![];
         if o.length {
@@ -204,7 +241,12 @@ impl Frame {
 
     /// EtherIP, RFC 3378; Ethernet follows.
     pub(crate) fn etherip(self) -> Self {
-        self.push(Layer { shark: "etherip", bytes: vec![0x30, 0], name: Name { ip: Some(97), ..Name::default() }, ..Layer::default() })
+        self.push(Layer {
+            shark: "etherip",
+            bytes: vec![0x30, 0],
+            name: Name { ip: Some(97), ..Name::default() },
+            ..Layer::default()
+        })
     }
 
     /// AYIYA with a 16 byte identity and a 20 byte signature; IPv6 follows.

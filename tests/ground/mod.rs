@@ -15,7 +15,10 @@ use std::{
 };
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto, socket};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto,
+    socket,
+};
 use tmon::{
     attach::{Want, tcx_programs},
     bpf::Config,
@@ -37,9 +40,13 @@ pub(crate) struct Space(pub(crate) Netns);
 impl Space {
     /// Makes one whose name begins with `tmon-b` and says what it is for.
     pub(crate) fn new(what: &str) -> Space {
-        assert!(nix::unistd::geteuid().is_root(), "these tests need root (BPF, network namespaces): run them with sudo");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests need root (BPF, network namespaces): run them with sudo"
+        );
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("tmon-b{}-{}{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("tmon-b{}-{}{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let space = Space(Netns::create(&name).unwrap());
         // Nothing but what the test sends: no IPv6 that introduces itself.
         for which in ["default", "all"] {
@@ -63,7 +70,10 @@ impl Space {
     /// Writes a setting below /proc/sys.
     pub(crate) fn set(&self, key: &str, value: &str) {
         let path = format!("/proc/sys/{key}");
-        self.0.within(|| fs::write(&path, value)).unwrap().unwrap_or_else(|e| panic!("{path}: {e}"));
+        self.0
+            .within(|| fs::write(&path, value))
+            .unwrap()
+            .unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
     /// Runs a program here; its standard output, or what it complained about.
@@ -72,28 +82,37 @@ impl Space {
         let out = self.0.within(run).unwrap().unwrap_or_else(|e| panic!("{program}: {e}"));
         match out.status.success() {
             true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
-            false => Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr).trim())),
+            false => {
+                Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr).trim()))
+            }
         }
     }
 
     pub(crate) fn run(&self, program: &str, args: &str) -> String {
-        self.try_run(program, &args.split_whitespace().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"))
+        self.try_run(program, &args.split_whitespace().collect::<Vec<_>>())
+            .unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Changes an interface's offloads: a name and on or off, and so on. What a device does not have stays so.
     pub(crate) fn ethtool(&self, name: &str, features: &str) {
         let words: Vec<&str> = features.split_whitespace().collect();
-        let done = words.chunks(2).filter(|w| self.try_run("ethtool", &["-K", name, w[0], w[1]]).is_ok()).count();
+        let done = words
+            .chunks(2)
+            .filter(|w| self.try_run("ethtool", &["-K", name, w[0], w[1]]).is_ok())
+            .count();
         assert!(done > 0, "ethtool could not set any of {features} of {name}");
     }
 
     /// Lets an interface send and receive super-packets of this many bytes, in both families. By
     /// netlink: iproute2 learnt to say it for IPv4 only later. False where it sends no such ones.
     pub(crate) fn largest(&self, name: &str, bytes: u32) -> bool {
-        let attribute = |kind: u16| [8u16.to_ne_bytes(), kind.to_ne_bytes()].concat().into_iter().chain(bytes.to_ne_bytes());
+        let attribute = |kind: u16| {
+            [8u16.to_ne_bytes(), kind.to_ne_bytes()].concat().into_iter().chain(bytes.to_ne_bytes())
+        };
         // IFLA_GSO_MAX_SIZE, IFLA_GRO_MAX_SIZE, and the same for IPv4
         let attributes: Vec<u8> = [41, 58, 63, 64].into_iter().flat_map(attribute).collect();
-        let body = [&[0; 4][..], &self.link(name).index.to_ne_bytes(), &[0; 8], &attributes].concat();
+        let body =
+            [&[0; 4][..], &self.link(name).index.to_ne_bytes(), &[0; 8], &attributes].concat();
         let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
         message.extend([16u16, 5].map(u16::to_ne_bytes).concat()); // RTM_NEWLINK; REQUEST, ACK
         message.extend([0; 8]);
@@ -106,13 +125,23 @@ impl Space {
         };
         let (answer, _) = self.0.within(ask).unwrap().unwrap();
         let error = i32::from_ne_bytes(answer[16..20].try_into().unwrap());
-        assert!([0, -libc::EINVAL].contains(&error), "{name}: {}", std::io::Error::from_raw_os_error(-error));
+        assert!(
+            [0, -libc::EINVAL].contains(&error),
+            "{name}: {}",
+            std::io::Error::from_raw_os_error(-error)
+        );
         error == 0
     }
 
     /// Lines for `ip -batch`.
     pub(crate) fn ip(&self, lines: &str) {
-        let start = || Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let start = || {
+            Command::new("ip")
+                .args(["-batch", "-"])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+        };
         let mut child = self.0.within(start).unwrap().unwrap();
         child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
         let out = child.wait_with_output().unwrap();
@@ -122,7 +151,10 @@ impl Space {
     /// Received and sent, as an interface itself counts.
     pub(crate) fn counted(&self, name: &str) -> [Count; 2] {
         let s = self.link(name).stats;
-        [Count { packets: s.rx_packets, bytes: s.rx_bytes }, Count { packets: s.tx_packets, bytes: s.tx_bytes }]
+        [
+            Count { packets: s.rx_packets, bytes: s.rx_bytes },
+            Count { packets: s.tx_packets, bytes: s.tx_bytes },
+        ]
     }
 
     pub(crate) fn udp(&self, at: (IpAddr, u16)) -> UdpSocket {
@@ -131,14 +163,28 @@ impl Space {
 
     /// A socket for whole frames.
     pub(crate) fn raw(&self) -> OwnedFd {
-        self.0.within(|| socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)).unwrap().unwrap()
+        self.0
+            .within(|| {
+                socket(
+                    AddressFamily::Packet,
+                    SockType::Raw,
+                    SockFlag::SOCK_CLOEXEC,
+                    None::<SockProtocol>,
+                )
+            })
+            .unwrap()
+            .unwrap()
     }
 
     /// Everything about traffic control and BPF on an interface: qdiscs, filters, programs on tcx.
     pub(crate) fn hooks(&self, name: &str) -> String {
         let mut text = self.run("tc", &format!("-s -d qdisc show dev {name}"));
         // Counters of packets are no state.
-        text = text.lines().filter(|l| !l.trim_start().starts_with("Sent") && !l.contains("backlog")).collect::<Vec<_>>().join("\n");
+        text = text
+            .lines()
+            .filter(|l| !l.trim_start().starts_with("Sent") && !l.contains("backlog"))
+            .collect::<Vec<_>>()
+            .join("\n");
         for side in ["ingress", "egress"] {
             text += &self.try_run("tc", &["filter", "show", "dev", name, side]).unwrap_or_default();
         }
@@ -154,7 +200,8 @@ impl Space {
     /// The numbers of the programs on both tcx hooks of an interface.
     pub(crate) fn tcx(&self, name: &str) -> Vec<u32> {
         let ifindex = self.link(name).index;
-        let ids = || [Hook::Rx, Hook::Tx].map(|hook| tcx_programs(hook, ifindex).unwrap_or_default());
+        let ids =
+            || [Hook::Rx, Hook::Tx].map(|hook| tcx_programs(hook, ifindex).unwrap_or_default());
         self.0.within(ids).unwrap().concat()
     }
 }
@@ -191,7 +238,9 @@ impl Ground {
     /// The veth, with addresses and static neighbours: nobody has to ask for anybody.
     pub(crate) fn bare() -> Ground {
         let g = Ground { a: Space::new("a"), b: Space::new("b") };
-        g.a.netlink().create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) }).unwrap();
+        g.a.netlink()
+            .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })
+            .unwrap();
         for (space, own) in g.ends() {
             address(space, "eth0", 1, own, outer);
         }
@@ -237,7 +286,8 @@ impl Ground {
         const IFF_RUNNING: u32 = 0x40;
         for (space, _) in self.ends() {
             let mut netlink = space.netlink();
-            let idle = |l: &Link| l.kind.as_deref() == Some("veth") && l.up && l.flags & IFF_RUNNING == 0;
+            let idle =
+                |l: &Link| l.kind.as_deref() == Some("veth") && l.up && l.flags & IFF_RUNNING == 0;
             until("the veth", || !netlink.links().unwrap().iter().any(idle));
         }
     }
@@ -271,7 +321,9 @@ pub(crate) fn address(space: &Space, name: &str, net: u8, own: u8, of: impl Fn(u
 /// Both hooks of this kernel, where it has both.
 pub(crate) fn wants() -> Vec<Want> {
     let g = Ground::bare();
-    let tcx = Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Only(HookKind::Tcx)).is_ok();
+    let tcx =
+        Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Only(HookKind::Tcx))
+            .is_ok();
     let kinds = if tcx { vec![HookKind::Tcx, HookKind::Clsact] } else { vec![HookKind::Clsact] };
     kinds.into_iter().map(Want::Only).collect()
 }
@@ -330,9 +382,19 @@ pub(crate) fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2]
 /// What all rows of an interface hold is what was counted.
 pub(crate) fn closed(s: &Snapshot) {
     for (i, interface) in s.interfaces.iter().enumerate() {
-        let rows: Count = s.rows.iter().filter(|f| usize::from(f.interface) == i).map(|f| f.counters.total()).sum();
+        let rows: Count = s
+            .rows
+            .iter()
+            .filter(|f| usize::from(f.interface) == i)
+            .map(|f| f.counters.total())
+            .sum();
         let Books { counted, .. } = interface.books;
-        assert_eq!(rows, counted[0] + counted[1], "the rows of {} are what was counted", interface.name);
+        assert_eq!(
+            rows,
+            counted[0] + counted[1],
+            "the rows of {} are what was counted",
+            interface.name
+        );
     }
 }
 
@@ -350,7 +412,10 @@ pub(crate) fn detach_links(programs: &[u32]) -> usize {
             let mut info = libbpf_sys::bpf_link_info::default();
             let mut size = size_of_val(&info) as u32;
             let known = libbpf_sys::bpf_link_get_info_by_fd(fd, &mut info, &mut size) == 0;
-            if known && info.type_ == libbpf_sys::BPF_LINK_TYPE_TCX && programs.contains(&info.prog_id) {
+            if known
+                && info.type_ == libbpf_sys::BPF_LINK_TYPE_TCX
+                && programs.contains(&info.prog_id)
+            {
                 detached += usize::from(libbpf_sys::bpf_link_detach(fd) == 0);
             }
             libc::close(fd);
@@ -369,11 +434,18 @@ pub(crate) fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
     let ip_udp = |from: [u8; 4], to: [u8; 4], ports: [u16; 2], length: u16| {
         let [ip, udp] = [length, length - 20].map(u16::to_be_bytes);
         let ports = ports.map(u16::to_be_bytes).concat();
-        [&[0x45, 0][..], &ip, &[0, 0, 0x40, 0, 64, 17, 0, 0], &from, &to, &ports, &udp, &[0, 0]].concat()
+        [&[0x45, 0][..], &ip, &[0, 0, 0x40, 0, 64, 17, 0, 0], &from, &to, &ports, &udp, &[0, 0]]
+            .concat()
     };
-    let inside = [&ip_udp(from.to_be_bytes(), to.to_be_bytes(), [1, 2], 28 + 40)[..], &[7; 40]].concat();
+    let inside =
+        [&ip_udp(from.to_be_bytes(), to.to_be_bytes(), [1, 2], 28 + 40)[..], &[7; 40]].concat();
     let ether = |net| [&mac(net, 2)[..], &mac(net, 1), &[8, 0]].concat();
-    let outside = ip_udp(octets(outer(1)), octets(outer(2)), [50_000, 4789], 28 + 8 + 14 + inside.len() as u16);
+    let outside = ip_udp(
+        octets(outer(1)),
+        octets(outer(2)),
+        [50_000, 4789],
+        28 + 8 + 14 + inside.len() as u16,
+    );
     let vxlan = [&[8, 0, 0, 0][..], &(id << 8).to_be_bytes()].concat();
     [ether(1), outside, vxlan, ether(2), inside].concat()
 }
@@ -400,7 +472,8 @@ pub(crate) fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
         until("a datagram", || {
             from.send(&datagram).unwrap();
             sent += 1;
-            std::iter::from_fn(|| to.recv(&mut got).ok().map(|length| got[..length] == datagram)).any(|this| this)
+            std::iter::from_fn(|| to.recv(&mut got).ok().map(|length| got[..length] == datagram))
+                .any(|this| this)
         });
     }
     sent
@@ -415,7 +488,8 @@ pub(crate) fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> u64 {
     to.sll_family = libc::AF_PACKET as u16;
     to.sll_ifindex = ifindex as i32;
     // SAFETY: an address of the family that it says, as long as is said.
-    let to = unsafe { LinkAddr::from_raw((&raw const to).cast(), Some(size_of_val(&to) as u32)) }.unwrap();
+    let to = unsafe { LinkAddr::from_raw((&raw const to).cast(), Some(size_of_val(&to) as u32)) }
+        .unwrap();
     let mut times = 1;
     while let Err(e) = sendto(socket.as_raw_fd(), frame, &to, MsgFlags::empty()) {
         assert_eq!(e, nix::errno::Errno::ENOBUFS, "send a frame");

@@ -31,22 +31,42 @@ fn owned(fd: i32) -> OwnedFd {
 
 impl Rival {
     /// Before all that is on the hook, at this time.
-    pub(crate) fn attach(space: &Space, link: &str, hook: Hook, kind: HookKind, verdict: i32) -> Rival {
+    pub(crate) fn attach(
+        space: &Space,
+        link: &str,
+        hook: Hook,
+        kind: HookKind,
+        verdict: i32,
+    ) -> Rival {
         Rival::at(space, link, hook, kind, verdict, (1, 1))
     }
 
     /// In the place of what is there: our own filter, with its handle and priority.
     pub(crate) fn replace(space: &Space, link: &str, hook: Hook) -> Rival {
         let filters = space.netlink().filters(space.link(link).index).unwrap();
-        let f = filters.iter().find(|f| f.hook == hook && f.name.starts_with("tmon_")).expect("a filter of ours");
+        let f = filters
+            .iter()
+            .find(|f| f.hook == hook && f.name.starts_with("tmon_"))
+            .expect("a filter of ours");
         Rival::at(space, link, hook, HookKind::Clsact, NEXT, (f.handle, f.priority.into()))
     }
 
-    fn at(space: &Space, link: &str, hook: Hook, kind: HookKind, verdict: i32, (handle, priority): (u32, u32)) -> Rival {
+    fn at(
+        space: &Space,
+        link: &str,
+        hook: Hook,
+        kind: HookKind,
+        verdict: i32,
+        (handle, priority): (u32, u32),
+    ) -> Rival {
         let ifindex = space.link(link).index as i32;
         // SAFETY: no options.
-        let map = owned(unsafe { libbpf_sys::bpf_map_create(BPF_MAP_TYPE_ARRAY, c"rival".as_ptr(), 4, 8, 1, ptr::null()) });
-        let insn = |opcode: u64, dst: u64, src: u64, imm: i32| opcode | dst << 8 | src << 12 | u64::from(imm as u32) << 32;
+        let map = owned(unsafe {
+            libbpf_sys::bpf_map_create(BPF_MAP_TYPE_ARRAY, c"rival".as_ptr(), 4, 8, 1, ptr::null())
+        });
+        let insn = |opcode: u64, dst: u64, src: u64, imm: i32| {
+            opcode | dst << 8 | src << 12 | u64::from(imm as u32) << 32
+        };
         let code = [
             insn(0x18, 1, 2, map.as_raw_fd()), // r1 = the map's value
             0,
@@ -75,7 +95,11 @@ impl Rival {
                         flags: 1 << 3, // BPF_F_BEFORE
                         ..Default::default()
                     };
-                    let at = if hook == Hook::Rx { libbpf_sys::BPF_TCX_INGRESS } else { libbpf_sys::BPF_TCX_EGRESS };
+                    let at = if hook == Hook::Rx {
+                        libbpf_sys::BPF_TCX_INGRESS
+                    } else {
+                        libbpf_sys::BPF_TCX_EGRESS
+                    };
                     // SAFETY: opts lives until the call returns.
                     unsafe { libbpf_sys::bpf_link_create(fd, ifindex, at, &opts) }
                 };
@@ -114,7 +138,13 @@ impl Rival {
     pub(crate) fn packets(&self) -> u64 {
         let (key, mut value) = (0u32, 0u64);
         // SAFETY: key and value are as long as the map's.
-        let e = unsafe { libbpf_sys::bpf_map_lookup_elem(self.map.as_raw_fd(), (&raw const key).cast(), (&raw mut value).cast()) };
+        let e = unsafe {
+            libbpf_sys::bpf_map_lookup_elem(
+                self.map.as_raw_fd(),
+                (&raw const key).cast(),
+                (&raw mut value).cast(),
+            )
+        };
         assert_eq!(e, 0);
         value
     }

@@ -37,7 +37,14 @@ pub(crate) struct Carrier {
     add: fn(Frame) -> Frame,
 }
 
-const fn carrier(name: &'static str, kind: Kind, id: Option<u32>, over: Over, carries: Carries, add: fn(Frame) -> Frame) -> Carrier {
+const fn carrier(
+    name: &'static str,
+    kind: Kind,
+    id: Option<u32>,
+    over: Over,
+    carries: Carries,
+    add: fn(Frame) -> Frame,
+) -> Carrier {
     Carrier { name, kind, id, over, carries, add }
 }
 
@@ -51,12 +58,20 @@ pub(crate) const CARRIERS: &[Carrier] = {
     use Carries::{Ethernet, Ip as AnyIp, Opaque, V4 as Ip4, V6 as Ip6};
     use Over::{Ip, V4, V6};
     &[
-        carrier("vxlan", Kind::Vxlan, Some(0x0a_bcde), Ip, Ethernet, |f| f.udp(54321, 4789).vxlan(0x0a_bcde)),
+        carrier("vxlan", Kind::Vxlan, Some(0x0a_bcde), Ip, Ethernet, |f| {
+            f.udp(54321, 4789).vxlan(0x0a_bcde)
+        }),
         carrier("vxlan-8472", Kind::Vxlan, Some(1), Ip, Ethernet, |f| f.udp(54321, 8472).vxlan(1)),
-        carrier("gpe-ip", Kind::VxlanGpe, Some(0xff_ffff), Ip, AnyIp, |f| f.udp(54321, 4790).vxlan_gpe(0xff_ffff)),
-        carrier("gpe-eth", Kind::VxlanGpe, Some(2), Ip, Ethernet, |f| f.udp(54321, 4790).vxlan_gpe(2)),
+        carrier("gpe-ip", Kind::VxlanGpe, Some(0xff_ffff), Ip, AnyIp, |f| {
+            f.udp(54321, 4790).vxlan_gpe(0xff_ffff)
+        }),
+        carrier("gpe-eth", Kind::VxlanGpe, Some(2), Ip, Ethernet, |f| {
+            f.udp(54321, 4790).vxlan_gpe(2)
+        }),
         carrier("geneve-ip", Kind::Geneve, Some(3), Ip, AnyIp, |f| f.udp(54321, 6081).geneve(3)),
-        carrier("geneve-eth", Kind::Geneve, Some(4), Ip, Ethernet, |f| f.udp(54321, 6081).geneve_options(4, &[1, 1, 0x80, 1, 0, 0, 0, 7])),
+        carrier("geneve-eth", Kind::Geneve, Some(4), Ip, Ethernet, |f| {
+            f.udp(54321, 6081).geneve_options(4, &[1, 1, 0x80, 1, 0, 0, 0, 7])
+        }),
         carrier("gre", Kind::Gre, None, Ip, AnyIp, |f| f.gre(BARE)),
         carrier("gre-all", Kind::Gre, Some(9), Ip, AnyIp, |f| f.gre(ALL)),
         carrier("gre-ppp", Kind::Gre, None, Ip, AnyIp, |f| f.gre(BARE).ppp()),
@@ -64,11 +79,17 @@ pub(crate) const CARRIERS: &[Carrier] = {
         carrier("nvgre", Kind::Gretap, Some(0x00be_ef01), Ip, Ethernet, |f| f.gre(KEY)),
         carrier("erspan1", Kind::Erspan, None, Ip, Ethernet, |f| f.gre(BARE).erspan1()),
         carrier("erspan2", Kind::Erspan, Some(100), Ip, Ethernet, |f| f.gre(SEQ).erspan2(100)),
-        carrier("erspan3", Kind::Erspan, Some(1023), Ip, Ethernet, |f| f.gre(SEQ).erspan3(1023, 0, false)),
+        carrier("erspan3", Kind::Erspan, Some(1023), Ip, Ethernet, |f| {
+            f.gre(SEQ).erspan3(1023, 0, false)
+        }),
         carrier("erspan3-ip", Kind::Erspan, Some(5), Ip, AnyIp, |f| f.gre(SEQ).erspan3(5, 2, true)),
-        carrier("pptp", Kind::Pptp, Some(24), Ip, AnyIp, |f| f.pptp(24, Some(7), Some(6)).ppp_hdlc()),
+        carrier("pptp", Kind::Pptp, Some(24), Ip, AnyIp, |f| {
+            f.pptp(24, Some(7), Some(6)).ppp_hdlc()
+        }),
         carrier("eoip", Kind::Eoip, Some(6400), Ip, Ethernet, |f| f.eoip(6400)),
-        carrier("gre-udp", Kind::GreUdp, Some(0x00be_ef01), Ip, AnyIp, |f| f.udp(54321, 4754).gre(KEY)),
+        carrier("gre-udp", Kind::GreUdp, Some(0x00be_ef01), Ip, AnyIp, |f| {
+            f.udp(54321, 4754).gre(KEY)
+        }),
         carrier("gre-udp-eth", Kind::GreUdp, None, Ip, Ethernet, |f| f.udp(54321, 4754).gre(BARE)),
         carrier("ipip", Kind::Ipip, None, V4, Ip4, |f| f),
         carrier("6in4", Kind::SixInFour, None, V4, Ip6, |f| f),
@@ -77,27 +98,52 @@ pub(crate) const CARRIERS: &[Carrier] = {
         carrier("srv6", Kind::Srv6, None, V6, AnyIp, |f| f.srh(2, 1)),
         carrier("srv6-eth", Kind::Srv6, None, V6, Ethernet, |f| f.srh(1, 0)),
         carrier("ah", Kind::Ah, None, Ip, AnyIp, |f| f.ah(77)),
-        carrier("gtpu", Kind::Gtpu, Some(0xdead_beef), Ip, AnyIp, |f| f.udp(2152, 2152).gtpu(0xdead_beef, Gtp::default())),
+        carrier("gtpu", Kind::Gtpu, Some(0xdead_beef), Ip, AnyIp, |f| {
+            f.udp(2152, 2152).gtpu(0xdead_beef, Gtp::default())
+        }),
         carrier("gtpu-ext", Kind::Gtpu, Some(5), Ip, AnyIp, |f| {
-            f.udp(2152, 2152).gtpu(5, Gtp { sequence: Some(1), npdu: None, extensions: &[(0x85, &[0x10, 9]), (0xc0, &[0, 1])] })
+            f.udp(2152, 2152).gtpu(
+                5,
+                Gtp {
+                    sequence: Some(1),
+                    npdu: None,
+                    extensions: &[(0x85, &[0x10, 9]), (0xc0, &[0, 1])],
+                },
+            )
         }),
         carrier("mpls", Kind::Mpls, Some(1000), Ip, AnyIp, |f| f.mpls(&[1000, 16])),
-        carrier("mpls-udp", Kind::MplsUdp, Some(2000), Ip, AnyIp, |f| f.udp(54321, 6635).mpls(&[2000])),
+        carrier("mpls-udp", Kind::MplsUdp, Some(2000), Ip, AnyIp, |f| {
+            f.udp(54321, 6635).mpls(&[2000])
+        }),
         // RFC 4380: Teredo's underlay is IPv4 and its inside IPv6
         carrier("teredo", Kind::Teredo, None, V4, Ip6, |f| f.udp(54321, 3544).teredo()),
         carrier("gue0", Kind::Gue, None, Ip, AnyIp, |f| f.udp(54321, 6080).gue(2)),
         carrier("gue1", Kind::Gue, None, Ip, AnyIp, |f| f.udp(54321, 6080)),
-        carrier("l2tp", Kind::L2tp, Some(0x2222), Ip, AnyIp, |f| f.udp(1701, 1701).l2tp(0x1111, 0x2222, L2tp::default()).ppp_hdlc()),
-        carrier("lisp", Kind::Lisp, Some(0x0a_0b0c), Ip, AnyIp, |f| f.udp(54321, 4341).lisp(Some(0x0a_0b0c))),
+        carrier("l2tp", Kind::L2tp, Some(0x2222), Ip, AnyIp, |f| {
+            f.udp(1701, 1701).l2tp(0x1111, 0x2222, L2tp::default()).ppp_hdlc()
+        }),
+        carrier("lisp", Kind::Lisp, Some(0x0a_0b0c), Ip, AnyIp, |f| {
+            f.udp(54321, 4341).lisp(Some(0x0a_0b0c))
+        }),
         carrier("etherip", Kind::EtherIp, None, Ip, Ethernet, |f| f.etherip()),
         carrier("ayiya", Kind::Ayiya, None, Ip, Ip6, |f| f.udp(54321, 5072).ayiya()),
-        carrier("in-mpls", Kind::Mpls, Some(700), Over::Ethernet, AnyIp, |f| f.mpls(&[700, 701, 702])),
-        carrier("in-nsh", Kind::Nsh, Some(0x77_7777), Over::Ethernet, AnyIp, |f| f.nsh(0x77_7777, 255)),
+        carrier("in-mpls", Kind::Mpls, Some(700), Over::Ethernet, AnyIp, |f| {
+            f.mpls(&[700, 701, 702])
+        }),
+        carrier("in-nsh", Kind::Nsh, Some(0x77_7777), Over::Ethernet, AnyIp, |f| {
+            f.nsh(0x77_7777, 255)
+        }),
         carrier("in-nsh-eth", Kind::Nsh, Some(8), Over::Ethernet, Ethernet, |f| f.nsh(8, 3)),
-        carrier("in-pppoe", Kind::Pppoe, Some(0x1234), Over::Ethernet, AnyIp, |f| f.pppoe(0x1234).ppp()),
-        carrier("in-pbb", Kind::Pbb, Some(0x12_3456), Over::Ethernet, Ethernet, |f| f.pbb(0x12_3456)),
+        carrier("in-pppoe", Kind::Pppoe, Some(0x1234), Over::Ethernet, AnyIp, |f| {
+            f.pppoe(0x1234).ppp()
+        }),
+        carrier("in-pbb", Kind::Pbb, Some(0x12_3456), Over::Ethernet, Ethernet, |f| {
+            f.pbb(0x12_3456)
+        }),
         carrier("esp", Kind::Esp, None, Ip, Opaque, |f| f.esp(0xfeed, 64)),
-        carrier("wireguard", Kind::Wireguard, None, Ip, Opaque, |f| f.udp(51820, 51820).wireguard(4, 64)),
+        carrier("wireguard", Kind::Wireguard, None, Ip, Opaque, |f| {
+            f.udp(51820, 51820).wireguard(4, 64)
+        }),
     ]
 };
 
@@ -146,7 +192,9 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
     let mut recognised = usize::MAX;
     for (level, c) in carriers.iter().enumerate() {
         match (carried, c.over) {
-            (Some(below), Over::Ethernet) if below.carries == Carries::Ethernet => frame = frame.eth(),
+            (Some(below), Over::Ethernet) if below.carries == Carries::Ethernet => {
+                frame = frame.eth()
+            }
             (_, Over::Ethernet) => return None,
             (None, _) if c.over(v6[level]) => {}
             (Some(below), _) if below.carries(v6[level]) && c.over(v6[level]) => {
@@ -158,7 +206,8 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
         frame = (c.add)(frame);
         if level == 0 && c.carries != Carries::Opaque {
             // some kinds are told by their inside: Teredo and GUE's variant 1 have no header of their own
-            recognised = frame.bytes().len() + if matches!(c.name, "teredo" | "gue1") { 40 } else { 2 };
+            recognised =
+                frame.bytes().len() + if matches!(c.name, "teredo" | "gue1") { 40 } else { 2 };
         }
         carried = Some(c);
     }
@@ -186,7 +235,8 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
     for (c, v6) in carriers.iter().zip(v6) {
         name.push(format!("{} over {}", c.name, if *v6 { "ip6" } else { "ip4" }));
     }
-    let name = format!("{} with {}", name.join(", "), if v6[carriers.len()] { "ip6" } else { "ip4" });
+    let name =
+        format!("{} with {}", name.join(", "), if v6[carriers.len()] { "ip6" } else { "ip4" });
     Some(Case { recognised, ..row(name, frame, &ends(0), &tunnels, inside) })
 }
 
@@ -205,7 +255,9 @@ pub(super) fn cases() -> Vec<Case> {
     for a in CARRIERS {
         for b in CARRIERS {
             // the first and the last way in which the two can be put together
-            let mut ways: Vec<Case> = (0..8u8).filter_map(|n| chain(&[a, b], &[n & 1 != 0, n & 2 != 0, n & 4 != 0])).collect();
+            let mut ways: Vec<Case> = (0..8u8)
+                .filter_map(|n| chain(&[a, b], &[n & 1 != 0, n & 2 != 0, n & 4 != 0]))
+                .collect();
             ways.dedup_by(|x, y| x.frame.bytes() == y.frame.bytes());
             all.extend(ways.pop());
             all.extend((!ways.is_empty()).then(|| ways.swap_remove(0)));
@@ -214,7 +266,8 @@ pub(super) fn cases() -> Vec<Case> {
     // from each encapsulation, with several strides through the list
     for stride in [1, 3, 7, 11] {
         for start in 0..CARRIERS.len() {
-            let ring: Vec<&Carrier> = (0..5).map(|k| &CARRIERS[(start + k * stride) % CARRIERS.len()]).collect();
+            let ring: Vec<&Carrier> =
+                (0..5).map(|k| &CARRIERS[(start + k * stride) % CARRIERS.len()]).collect();
             for depth in [3, 4, 5] {
                 let ways = (0..64u8).filter_map(|n| {
                     let v6: Vec<bool> = (0..=depth).map(|k| n >> k & 1 != 0).collect();
@@ -234,7 +287,8 @@ fn ethernet_insides(c: &Carrier, v6: bool) -> Vec<Case> {
     let o = if v6 { O6 } else { O4 };
     let start = || (c.add)(pkt().eth().ip(o)).eth();
     let t = &[c.tunnel()];
-    let name = |what: &str| format!("{} over {} with {what}", c.name, if v6 { "ip6" } else { "ip4" });
+    let name =
+        |what: &str| format!("{} over {} with {what}", c.name, if v6 { "ip6" } else { "ip4" });
     vec![
         row(name("vlan ip4"), start().vlan(5).ip(I4).udp(1, 2).data(3), o, t, I4),
         row(name("qinq ip6"), start().tag(0x88a8, 5).vlan(6).ip(I6).udp(1, 2).data(3), o, t, I6),
@@ -243,7 +297,9 @@ fn ethernet_insides(c: &Carrier, v6: bool) -> Vec<Case> {
         row(name("vlan arp"), start().vlan(9).arp(), o, t, 0x0806),
         row(
             name("lldp"),
-            start().ether_type(0x88cc).payload(&[2, 7, 4, 2, 0, 0, 0, 0, 1, 4, 2, 7, 0x31, 6, 2, 0, 120, 0, 0]),
+            start()
+                .ether_type(0x88cc)
+                .payload(&[2, 7, 4, 2, 0, 0, 0, 0, 1, 4, 2, 7, 0x31, 6, 2, 0, 120, 0, 0]),
             o,
             t,
             0x88cc,

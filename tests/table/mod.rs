@@ -69,7 +69,11 @@ impl Answer {
     /// The row's key with this inside, and the direction of the packet in that row.
     pub(crate) fn key(&self, inside: Inner, swapped: bool) -> (Key, usize) {
         let key = Key {
-            outer: Some(if swapped { pair((self.outer.1, self.outer.0)) } else { pair(self.outer) }),
+            outer: Some(if swapped {
+                pair((self.outer.1, self.outer.0))
+            } else {
+                pair(self.outer)
+            }),
             outermost: self.tunnels[0],
             innermost: self.tunnels.get(1).map(|_| self.tunnels[self.tunnels.len() - 1]),
             depth: self.tunnels.len() as u8,
@@ -85,7 +89,8 @@ impl Answer {
             Inside::Ends(e) => (Some(e), e.0 > e.1),
             Inside::Proto(_) | Inside::Null => (None, false),
         };
-        let swapped = if self.outer.0 == self.outer.1 { inner_order } else { self.outer.0 > self.outer.1 };
+        let swapped =
+            if self.outer.0 == self.outer.1 { inner_order } else { self.outer.0 > self.outer.1 };
         let inner = match (inner, self.inside) {
             (Some(e), _) if swapped => Inner::Pair(pair((e.1, e.0))),
             (Some(e), _) => Inner::Pair(pair(e)),
@@ -141,7 +146,15 @@ impl Case {
 }
 
 fn case(name: impl Into<String>, frame: Frame, want: Want) -> Case {
-    Case { name: name.into(), frame, begin: Begin::Ethernet, want, gso: None, recognised: usize::MAX, sound: true }
+    Case {
+        name: name.into(),
+        frame,
+        begin: Begin::Ethernet,
+        want,
+        gso: None,
+        recognised: usize::MAX,
+        sound: true,
+    }
 }
 
 /// A tunnel: kind and id.
@@ -150,7 +163,13 @@ pub(crate) fn tunnel(kind: Kind, id: impl Into<Option<u32>>) -> Tunnel {
 }
 
 /// A frame that is counted in a row.
-pub(crate) fn row(name: impl Into<String>, frame: Frame, outer: &str, tunnels: &[Tunnel], inside: impl Into<Inside>) -> Case {
+pub(crate) fn row(
+    name: impl Into<String>,
+    frame: Frame,
+    outer: &str,
+    tunnels: &[Tunnel],
+    inside: impl Into<Inside>,
+) -> Case {
     let answer = Answer { outer: ends(outer), tunnels: tunnels.to_vec(), inside: inside.into() };
     case(name, frame, Want::Row(answer))
 }
@@ -167,7 +186,8 @@ pub(crate) fn suspect(name: impl Into<String>, frame: Frame) -> Case {
 
 /// All of it.
 pub(crate) fn cases() -> Vec<Case> {
-    let all: Vec<Case> = [kinds::cases(), chains::cases(), stops::cases()].into_iter().flatten().collect();
+    let all: Vec<Case> =
+        [kinds::cases(), chains::cases(), stops::cases()].into_iter().flatten().collect();
     let mut names = std::collections::HashSet::new();
     for c in &all {
         assert!(names.insert(&c.name), "two rows of the table are called '{}'", c.name);

@@ -11,7 +11,10 @@ fn udp(port: u16) -> Frame {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [non_ip(), plain(), false_friends(), malformed(), too_deep(), inside()].into_iter().flatten().collect()
+    [non_ip(), plain(), false_friends(), malformed(), too_deep(), inside()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn non_ip() -> Vec<Case> {
@@ -19,11 +22,18 @@ fn non_ip() -> Vec<Case> {
     vec![
         label("arp", pkt().eth().arp().pad(18)),
         label("arp behind a tag", pkt().eth().vlan(5).arp()),
-        label("lldp", pkt().eth().ether_type(0x88cc).payload(&[2, 7, 4, 2, 0, 0, 0, 0, 1, 4, 2, 7, 0x31, 6, 2, 0, 120, 0, 0])),
+        label(
+            "lldp",
+            pkt()
+                .eth()
+                .ether_type(0x88cc)
+                .payload(&[2, 7, 4, 2, 0, 0, 0, 0, 1, 4, 2, 7, 0x31, 6, 2, 0, 120, 0, 0]),
+        ),
         label("spanning tree", pkt().eth().llc().pad(8)),
         label("llc behind a tag", pkt().eth().vlan(5).llc()),
         label("experimental type", pkt().eth().data(46)),
-        label("pppoe discovery", pkt().eth().ether_type(0x8863).payload(&[0x11, 9, 0, 0, 0, 0])).odd(),
+        label("pppoe discovery", pkt().eth().ether_type(0x8863).payload(&[0x11, 9, 0, 0, 0, 0]))
+            .odd(),
         label("lcp in pppoe", pkt().eth().pppoe(5).ppp().payload(&[1, 1, 0, 4])),
         label("mpls pseudowire", pkt().eth().mpls(&[16]).payload(&[0; 4]).eth().ip(O4).tcp()).odd(),
         label("arp in pbb", pkt().eth().pbb(5).eth().arp()),
@@ -52,33 +62,70 @@ fn plain() -> Vec<Case> {
         label("ah in transport mode and tcp", ip4().ah(1).tcp()),
         label("unknown protocol", ip4().data(20)).odd(),
         label("no next header", ip6().proto(59)),
-        label("mobility header", ip6().proto(135).payload(&[59, 1, 5, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])).odd(),
+        label(
+            "mobility header",
+            ip6().proto(135).payload(&[59, 1, 5, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        )
+        .odd(),
         label("tag and tcp", pkt().eth().vlan(5).ip(O4).tcp()),
         label("label and tcp", pkt().eth().mpls(&[16]).ip(O6).tcp()),
         label("pppoe and tcp", pkt().eth().pppoe(5).ppp().ip(O4).tcp()),
         label("layer 3 tcp", pkt().ip(O4).tcp()).begin(Begin::Ip),
         label("super-packet", ip4().tcp().data(3000)).gso(3, 1000),
-        label("ip6 super-packet with options", ip6().tcp().tcp_options(&[1; 20]).data(3000)).gso(30, 100),
+        label("ip6 super-packet with options", ip6().tcp().tcp_options(&[1; 20]).data(3000))
+            .gso(30, 100),
         // quoted headers are never tunnels
-        label("icmp error quoting vxlan", ip4().icmp_error().ip(O4).udp(1, 4789).vxlan(7).eth().ip(I4).tcp()).odd(),
+        label(
+            "icmp error quoting vxlan",
+            ip4().icmp_error().ip(O4).udp(1, 4789).vxlan(7).eth().ip(I4).tcp(),
+        )
+        .odd(),
         label("icmp error quoting ipip", ip4().icmp_error().ip(O4).ip(I4).tcp()),
         label("icmp error quoting gre", ip4().icmp_error().ip(O4).gre(Gre::default()).ip(I4).tcp()),
-        label("icmpv6 error quoting geneve", ip6().icmp_error().ip(O6).udp(1, 6081).geneve(7).eth().ip(I4).tcp()).odd(),
+        label(
+            "icmpv6 error quoting geneve",
+            ip6().icmp_error().ip(O6).udp(1, 6081).geneve(7).eth().ip(I4).tcp(),
+        )
+        .odd(),
         label("icmpv6 error quoting 6in6", ip6().icmp_error().ip(O6).ip(I6).tcp()),
         // only the destination port starts these tunnels: a client may use 4789, 6081, 2152 or 6635 to send from
-        label("vxlan by source port only", pkt().eth().ip(O4).udp(4789, 54321).vxlan(7).eth().ip(I4).tcp()).odd(),
-        label("geneve by source port only", pkt().eth().ip(O4).udp(6081, 54321).geneve(7).eth().ip(I4).tcp()).odd(),
-        label("gtpu by source port only", pkt().eth().ip(O4).udp(2152, 54321).gtpu(7, Gtp::default()).ip(I4).tcp()).odd(),
+        label(
+            "vxlan by source port only",
+            pkt().eth().ip(O4).udp(4789, 54321).vxlan(7).eth().ip(I4).tcp(),
+        )
+        .odd(),
+        label(
+            "geneve by source port only",
+            pkt().eth().ip(O4).udp(6081, 54321).geneve(7).eth().ip(I4).tcp(),
+        )
+        .odd(),
+        label(
+            "gtpu by source port only",
+            pkt().eth().ip(O4).udp(2152, 54321).gtpu(7, Gtp::default()).ip(I4).tcp(),
+        )
+        .odd(),
         label("user traffic from 2152", pkt().eth().ip(O4).udp(2152, 443).data(60)).odd(),
         // the tunnel protocols' own messages have the right header: plain, not suspect
-        label("gtpu echo request", udp(2152).gtp(1, 0, Gtp { sequence: Some(1), ..Gtp::default() })),
+        label(
+            "gtpu echo request",
+            udp(2152).gtp(1, 0, Gtp { sequence: Some(1), ..Gtp::default() }),
+        ),
         label(
             "gtpu error indication",
-            udp(2152).gtp(26, 0, Gtp { sequence: Some(1), ..Gtp::default() }).payload(&[16, 0, 0, 0, 5, 133, 0, 4, 172, 16, 1, 1]),
+            udp(2152)
+                .gtp(26, 0, Gtp { sequence: Some(1), ..Gtp::default() })
+                .payload(&[16, 0, 0, 0, 5, 133, 0, 4, 172, 16, 1, 1]),
         ),
         label("gtpu end marker", udp(2152).gtp(254, 5, Gtp::default())),
         label("gue control", udp(6080).gue(0).set(0, &[0x20, 1]).data(20)).odd(),
-        label("l2tp control", udp(1701).l2tp(1, 2, L2tp { control: true, length: true, sequence: true, ..L2tp::default() })),
+        label(
+            "l2tp control",
+            udp(1701).l2tp(
+                1,
+                2,
+                L2tp { control: true, length: true, sequence: true, ..L2tp::default() },
+            ),
+        ),
     ]
 }
 
@@ -101,9 +148,15 @@ fn false_friends() -> Vec<Case> {
         (51820, "wireguard"),
     ] {
         // looks like L2TP version 0, GRE version 4, GTP version 2, LISP with an unknown inside ...
-        all.push(suspect(format!("false friend: quic on {port}, {what}"), udp(port).payload(&quic)));
+        all.push(suspect(
+            format!("false friend: quic on {port}, {what}"),
+            udp(port).payload(&quic),
+        ));
         if !matches!(port, 4754 | 6081 | 8472) {
-            all.push(suspect(format!("false friend: dns over ip6 on {port}, {what}"), pkt().eth().ip(O6).udp(1, port).payload(dns)));
+            all.push(suspect(
+                format!("false friend: dns over ip6 on {port}, {what}"),
+                pkt().eth().ip(O6).udp(1, port).payload(dns),
+            ));
         }
     }
     let gtp = || udp(2152).gtpu(5, Gtp::default());
@@ -112,17 +165,29 @@ fn false_friends() -> Vec<Case> {
         suspect("false vxlan: I flag unset", udp(4789).vxlan(7).set(0, &[0]).eth().then(inner())),
         suspect("false gpe: version 1", udp(4790).vxlan_gpe(7).set(0, &[0x1c]).then(inner())),
         suspect("false geneve: version 1", udp(6081).geneve(7).set(0, &[0x40]).eth().then(inner())),
-        suspect("false geneve: options beyond the datagram", udp(6081).geneve(7).set(0, &[0x3f]).eth().then(inner())),
+        suspect(
+            "false geneve: options beyond the datagram",
+            udp(6081).geneve(7).set(0, &[0x3f]).eth().then(inner()),
+        ),
         suspect("false gtpu: version 2", gtp().set(0, &[0x48]).then(inner())),
         suspect("false gtpu: gtp'", gtp().set(0, &[0x20]).then(inner())),
         suspect("false gtpu: longer than the datagram", gtp().set(2, &[0x40, 0]).then(inner())),
-        suspect("false gre-udp: version 1", udp(4754).gre(Gre::default()).set(1, &[1]).then(inner())),
-        suspect("false l2tp: version 3", udp(1701).l2tp(1, 2, L2tp::default()).set(1, &[3]).ppp().then(inner())),
+        suspect(
+            "false gre-udp: version 1",
+            udp(4754).gre(Gre::default()).set(1, &[1]).then(inner()),
+        ),
+        suspect(
+            "false l2tp: version 3",
+            udp(1701).l2tp(1, 2, L2tp::default()).set(1, &[3]).ppp().then(inner()),
+        ),
         suspect("false teredo: ip4 inside", udp(3544).teredo().then(inner())),
         suspect("false gue: variant 3", udp(6080).gue(0).set(0, &[0xc0]).then(inner())),
         suspect("false wireguard: type 5", udp(51820).wireguard(4, 32).set(0, &[5])),
         suspect("false wireguard: reserved bytes", udp(51820).wireguard(4, 32).set(2, &[1])),
-        suspect("false wireguard: initiation of another length", udp(51820).wireguard(1, 0).data(1)),
+        suspect(
+            "false wireguard: initiation of another length",
+            udp(51820).wireguard(1, 0).data(1),
+        ),
         suspect("false wireguard: data not in blocks of 16", udp(51820).wireguard(4, 33)),
         suspect("empty datagram to 4789", udp(4789)),
         suspect("empty datagram to 2152", udp(2152)),
@@ -135,7 +200,8 @@ fn false_friends() -> Vec<Case> {
 
 /// A header before any tunnel contradicts itself.
 fn malformed() -> Vec<Case> {
-    let label = |name: &str, frame: Frame| stop(format!("malformed: {name}"), frame, Stop::Malformed).odd();
+    let label =
+        |name: &str, frame: Frame| stop(format!("malformed: {name}"), frame, Stop::Malformed).odd();
     let ip4 = || pkt().eth().ip(O4);
     let ip6 = || pkt().eth().ip(O6);
     vec![
@@ -147,13 +213,25 @@ fn malformed() -> Vec<Case> {
         label("total length below the header", ip4().total_length(19).tcp()),
         label("total length below the options", ip4().ip_options(&[1; 8]).total_length(24).tcp()),
         // the length fields leave no room for the header that must be there
-        label("total length cuts udp", ip4().total_length(24).udp(5, 4789).vxlan(7).eth().ip(I4).tcp()),
-        label("payload length cuts udp", ip6().set(4, &[0, 4]).udp(5, 4789).vxlan(7).eth().ip(I4).tcp()),
-        label("payload length cuts an extension header", ip6().set(4, &[0, 4]).hopopts(0).udp(5, 4789).vxlan(7).eth().ip(I4).tcp()),
+        label(
+            "total length cuts udp",
+            ip4().total_length(24).udp(5, 4789).vxlan(7).eth().ip(I4).tcp(),
+        ),
+        label(
+            "payload length cuts udp",
+            ip6().set(4, &[0, 4]).udp(5, 4789).vxlan(7).eth().ip(I4).tcp(),
+        ),
+        label(
+            "payload length cuts an extension header",
+            ip6().set(4, &[0, 4]).hopopts(0).udp(5, 4789).vxlan(7).eth().ip(I4).tcp(),
+        ),
         label("udp length 7", ip4().udp(5, 4789).set(4, &[0, 7]).vxlan(7).eth().ip(I4).tcp()),
         label("gre version 2", ip4().gre(Gre::default()).set(1, &[2]).ip(I4).tcp()),
         label("gre version 7", ip4().gre(Gre::default()).set(1, &[7]).ip(I4).tcp()),
-        label("gre version 1 around ip", ip4().gre(Gre::default()).set(0, &[0x20, 1]).payload(&[0; 4]).ip(I4).tcp()),
+        label(
+            "gre version 1 around ip",
+            ip4().gre(Gre::default()).set(0, &[0x20, 1]).payload(&[0; 4]).ip(I4).tcp(),
+        ),
         label("etherip version 4", ip4().etherip().set(0, &[0x40]).eth().ip(I4).tcp()),
     ]
 }
@@ -172,7 +250,12 @@ fn too_deep() -> Vec<Case> {
     vec![
         stop("too deep: twelve tags", tags.ip(O4).tcp(), Stop::TooDeep),
         stop("too deep: twelve extension headers", extensions.tcp(), Stop::TooDeep),
-        stop("too deep: nine labels", pkt().eth().mpls(&[1, 2, 3, 4, 5, 6, 7, 8, 9]).ip(O4).tcp(), Stop::TooDeep).odd(),
+        stop(
+            "too deep: nine labels",
+            pkt().eth().mpls(&[1, 2, 3, 4, 5, 6, 7, 8, 9]).ip(O4).tcp(),
+            Stop::TooDeep,
+        )
+        .odd(),
         stop("too deep: five backbones", links.ip(O4).tcp(), Stop::TooDeep),
     ]
 }
@@ -195,22 +278,91 @@ fn inside() -> Vec<Case> {
     vec![
         row("inside: version 5", eth().ip(I4).set(0, &[0x55]).tcp(), O4, &[vx], bad).odd(),
         row("inside: ihl 3", eth().ip(I4).set(0, &[0x43]).tcp(), O4, &[vx], bad).odd(),
-        row("inside: total length below the header", eth().ip(I4).total_length(8).tcp(), O4, &[vx], bad).odd(),
-        row("inside: ip4 in 0x86dd", eth().ether_type(0x86dd).ip(I4).tcp().data(40), O4, &[vx], bad).odd(),
-        row("inside: version 7 in gre", pkt().eth().ip(O4).gre(Gre::default()).ip(I4).set(0, &[0x75]).tcp(), O4, &[gre], bad).odd(),
+        row(
+            "inside: total length below the header",
+            eth().ip(I4).total_length(8).tcp(),
+            O4,
+            &[vx],
+            bad,
+        )
+        .odd(),
+        row(
+            "inside: ip4 in 0x86dd",
+            eth().ether_type(0x86dd).ip(I4).tcp().data(40),
+            O4,
+            &[vx],
+            bad,
+        )
+        .odd(),
+        row(
+            "inside: version 7 in gre",
+            pkt().eth().ip(O4).gre(Gre::default()).ip(I4).set(0, &[0x75]).tcp(),
+            O4,
+            &[gre],
+            bad,
+        )
+        .odd(),
         row("inside: twelve tags", tags.ip(I4).tcp(), O4, &[vx], deep),
         row("inside: twelve extension headers", extensions.tcp(), O4, &[vx], deep),
         // a false friend inside a tunnel is simply the inside of that tunnel
-        row("inside: user traffic on 2152", eth().ip(I4).udp(5, 2152).payload(&[0x40; 30]), O4, &[vx], I4).odd(),
-        row("inside: user traffic on 4789", eth().ip(I4).udp(5, 4789).payload(&[0; 30]), O4, &[vx], I4).odd(),
-        row("inside: gtpu echo", eth().ip(I4).udp(5, 2152).gtp(1, 0, Gtp { sequence: Some(1), ..Gtp::default() }), O4, &[vx], I4),
-        row("inside: later fragment of anything", eth().ip(I4).proto(17).frag(9, 100, false).data(40), O4, &[vx], I4),
-        row("inside: later fragment of gre", eth().ip(I4).proto(47).frag(9, 100, true).data(40), O4, &[vx], I4),
-        row("inside: later fragment, ip6", eth().ip(I6).frag6(17, 9, 100, false).data(40), O4, &[vx], I6),
+        row(
+            "inside: user traffic on 2152",
+            eth().ip(I4).udp(5, 2152).payload(&[0x40; 30]),
+            O4,
+            &[vx],
+            I4,
+        )
+        .odd(),
+        row(
+            "inside: user traffic on 4789",
+            eth().ip(I4).udp(5, 4789).payload(&[0; 30]),
+            O4,
+            &[vx],
+            I4,
+        )
+        .odd(),
+        row(
+            "inside: gtpu echo",
+            eth().ip(I4).udp(5, 2152).gtp(1, 0, Gtp { sequence: Some(1), ..Gtp::default() }),
+            O4,
+            &[vx],
+            I4,
+        ),
+        row(
+            "inside: later fragment of anything",
+            eth().ip(I4).proto(17).frag(9, 100, false).data(40),
+            O4,
+            &[vx],
+            I4,
+        ),
+        row(
+            "inside: later fragment of gre",
+            eth().ip(I4).proto(47).frag(9, 100, true).data(40),
+            O4,
+            &[vx],
+            I4,
+        ),
+        row(
+            "inside: later fragment, ip6",
+            eth().ip(I6).frag6(17, 9, 100, false).data(40),
+            O4,
+            &[vx],
+            I6,
+        ),
         // a first fragment is read like a whole packet; its UDP length is that of the whole
         row(
             "inside: first fragment of vxlan",
-            eth().ip(I4).frag(77, 0, true).udp(5, 4789).set(4, &[9, 0]).vxlan(8).eth().ip(M4).total_length(2000).tcp().data(200),
+            eth()
+                .ip(I4)
+                .frag(77, 0, true)
+                .udp(5, 4789)
+                .set(4, &[9, 0])
+                .vxlan(8)
+                .eth()
+                .ip(M4)
+                .total_length(2000)
+                .tcp()
+                .data(200),
             O4,
             &[vx, tunnel(Kind::Vxlan, 8)],
             M4,
@@ -218,7 +370,16 @@ fn inside() -> Vec<Case> {
         .odd(),
         row(
             "inside: first fragment, ip6",
-            eth().ip(I6).frag6(17, 77, 0, true).udp(5, 6081).set(4, &[9, 0]).geneve(8).ip(M4).total_length(2000).tcp().data(200),
+            eth()
+                .ip(I6)
+                .frag6(17, 77, 0, true)
+                .udp(5, 6081)
+                .set(4, &[9, 0])
+                .geneve(8)
+                .ip(M4)
+                .total_length(2000)
+                .tcp()
+                .data(200),
             O4,
             &[vx, tunnel(Kind::Geneve, 8)],
             M4,
