@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# `make demo` and `make test` are all there is to know; both install what is missing first.
+# `make demo` and `make test` are all a stranger needs; both install what is missing first. `make help` has the rest.
 
 PACKAGES := clang llvm clang-format iproute2 ethtool libelf-dev zlib1g-dev pkg-config make gcc libc6-dev python3
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -19,7 +19,23 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: demo pictures test test-page test-kernels test-package soak fuzz bench setup build check dist assets deb
+.PHONY: help demo pictures test test-page test-kernels test-package soak fuzz bench setup build check deny dist assets deb
+
+help:
+	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
+	@echo 'test          all tests (root)'
+	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
+	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
+	@echo 'test-page     the HTML page, clicked through in headless Chromium'
+	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
+	@echo 'fuzz          the capture reader and the parser, for SECONDS=600'
+	@echo 'bench         what tmon costs on this CPU, beside other methods'
+	@echo 'pictures      every view of the dashboard as an image, in target/pictures'
+	@echo 'check         format, lints, documentation, generated files, licences'
+	@echo 'deny          licences, sources and advisories by cargo-deny'
+	@echo 'build         target/release/tmon'
+	@echo 'dist          one static binary (TARGET=aarch64-unknown-linux-gnu, SYSROOT= for arm64)'
+	@echo 'deb           a Debian package around it (needs cargo-deb)'
 
 demo: build
 	$(SUDO) ./$(TMON) demo
@@ -38,8 +54,10 @@ pictures: build
 	$(MAKE) setup PACKAGES='$(PACKAGES) tmux python3-pil fonts-dejavu-core'
 	$(SUDO) tests/pictures.sh ./$(TMON) target/pictures
 
-# The same on kernels of other ages, in virtual machines; VMRUN= names the program that boots them.
-test-kernels: setup
+# The same on kernels of other ages, in virtual machines; VMRUN= names another program that boots them.
+VM_PACKAGES := qemu-system-x86 busybox-static cpio xz-utils zstd
+test-kernels:
+	$(MAKE) setup PACKAGES='$(PACKAGES) $(VM_PACKAGES)'
 	tests/kernels.sh $(KERNELS)
 
 # The package in a clean Debian: installed, used, purged, nothing left; and its units under a systemd, as test-kernels boots it.
@@ -112,3 +130,8 @@ check: setup
 	clang-format --style=file:bpf/.clang-format --dry-run -Werror benches/cost/*.bpf.c
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps
+	tests/dependencies.py
+
+# Needs cargo-deny: `cargo install --locked cargo-deny`.
+deny:
+	$(CARGO) deny check
