@@ -19,7 +19,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-page test-kernels test-package soak fuzz bench setup build check deny dist assets deb
+.PHONY: help demo pictures test test-page test-kernels test-package soak fuzz bench setup build contract check deny dist assets deb
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
@@ -33,6 +33,7 @@ help:
 	@echo 'pictures      every view of the dashboard as an image, in target/pictures'
 	@echo 'check         format, lints, documentation, generated files, licences'
 	@echo 'deny          licences, sources and advisories by cargo-deny'
+	@echo 'contract      the Rust side of bpf/tmon.h and bpf/kinds.h, after a change of these'
 	@echo 'build         target/release/tmon'
 	@echo 'dist          one static binary (TARGET=aarch64-unknown-linux-gnu, SYSROOT= for arm64)'
 	@echo 'deb           a Debian package around it (needs cargo-deb)'
@@ -42,7 +43,7 @@ demo: build
 
 # As root: the tests load BPF programs, make network namespaces and mount a bpffs, each for itself.
 test: setup
-	$(SUDO) $(CARGO) test --release
+	$(SUDO) $(CARGO) test --release --workspace
 
 # The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
 test-page:
@@ -123,13 +124,18 @@ setup:
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 	@$(CARGO) --version >/dev/null 2>&1 || { echo "tmon is built with Rust: install it from your distribution (1.88 or newer) or with rustup"; exit 1; }
 
+# crates/contract/src/generated.rs from bpf/tmon.h.
+contract: setup
+	$(CARGO) run --quiet -p generate
+
 # What a change has to pass before it lands, apart from the tests.
 check: setup
-	$(CARGO) fmt --check
+	$(CARGO) run --quiet -p generate -- --check
+	$(CARGO) fmt --all --check
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
 	clang-format --style=file:bpf/.clang-format --dry-run -Werror benches/cost/*.bpf.c
-	$(CARGO) clippy --release --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps
 	tests/dependencies.py
 
 # Needs cargo-deny: `cargo install --locked cargo-deny`.

@@ -26,11 +26,16 @@ use nix::{
     time::{ClockId, clock_getres},
 };
 
+use contract::{
+    CELL_COUNTED, CELL_FRAGMENT, CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PORT_EITHER,
+    PORT_FOU, cell_count,
+};
+
 use crate::{
     flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
     privilege,
     snapshot::{Fill, Part, Rows},
-    table::{GROUP, Tables},
+    table::Tables,
     units::sanitize,
 };
 
@@ -38,19 +43,13 @@ use crate::{
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/tmon.skel.rs"));
 }
-use skel::TmonSkelBuilder;
-pub(crate) use skel::types;
+use skel::{TmonSkelBuilder, types};
 
-// bpf/tmon.h
-const CELLS: usize = 16;
-const CELL_STOP: usize = 1;
-const CELL_SUSPECT: usize = 7;
-const CELL_OVERFLOW: usize = 8;
-const CELL_FRAGMENT: usize = 12;
-const PORT_FOU: u8 = 0x40;
-const PORT_EITHER: u8 = 0x80;
+const CELLS: usize = contract::CELLS as usize;
 
-const _: () = assert!(size_of::<[types::cell_count; 2 * CELLS]>() == 2 * CELLS * 16);
+// The programs are compiled for the contract that this was compiled for.
+const _: () = assert!(size_of::<types::slot4>() == size_of::<contract::slot4>());
+const _: () = assert!(size_of::<types::slot6>() == size_of::<contract::slot6>());
 const _: () = assert!(offset_of!(types::cpu, books) == 0);
 
 /// BPF_PROG_TEST_RUN takes no more; headers never reach so far.
@@ -192,16 +191,16 @@ impl<'a> Packet<'a> {
 
 /// The books' counters at one instant, all CPUs together.
 #[derive(Clone, Copy, Debug)]
-pub struct Cells([types::cell_count; 2 * CELLS]);
+pub struct Cells([cell_count; 2 * CELLS]);
 
 impl Default for Cells {
     fn default() -> Self {
-        Cells([types::cell_count::default(); 2 * CELLS])
+        Cells([cell_count::default(); 2 * CELLS])
     }
 }
 
 /// Of pinned tables; changes whenever another version could misread them.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
 /// The programs and tables of one interface.
 pub struct Program {
@@ -497,7 +496,7 @@ impl Program {
         if e != 0 {
             return Err(io::Error::from_raw_os_error(-e)).context("read the books");
         }
-        let mut sum = [types::cell_count::default(); 2 * CELLS];
+        let mut sum = [cell_count::default(); 2 * CELLS];
         for cpu in values.chunks_exact(size / 8) {
             for (cell, words) in sum.iter_mut().zip(cpu.chunks_exact(2)) {
                 cell.packets = cell.packets.wrapping_add(words[0]);
@@ -522,7 +521,8 @@ impl Program {
         let _lock = self.lock(FlockArg::LockShared);
         let (fill, place) = self.tables.read(interface, rows);
         for part in 0..4 {
-            let n = [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW + part]));
+            let n =
+                [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW as usize + part]));
             if n.iter().any(|n| !n.is_zero()) {
                 let key = Key {
                     outer: None,
@@ -623,22 +623,23 @@ fn refusal(said: &str) -> Option<String> {
     Some(format!("{name}: {}", sanitize(reason)))
 }
 
-fn count(c: &types::cell_count) -> Count {
+fn count(c: &cell_count) -> Count {
     Count { packets: c.packets, bytes: c.bytes }
 }
 
 impl Cells {
     /// What they mean.
     pub fn books(&self) -> Books {
-        let both = |cell: usize| [count(&self.0[cell]), count(&self.0[CELLS + cell])];
+        let both =
+            |cell: contract::cell| [0, CELLS].map(|hook| count(&self.0[hook + cell as usize]));
         let mut b = Books {
-            counted: both(0),
+            counted: both(CELL_COUNTED),
             suspect: both(CELL_SUSPECT),
             fragments: both(CELL_FRAGMENT),
             ..Default::default()
         };
-        for (i, stop) in b.stops.iter_mut().enumerate() {
-            *stop = both(CELL_STOP + i);
+        for (cell, stop) in (CELL_STOP..).zip(&mut b.stops) {
+            *stop = both(cell);
         }
         b
     }
@@ -647,71 +648,6 @@ impl Cells {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table;
-
-    #[test]
-    fn the_contract_is_the_same_on_both_sides() {
-        let header = include_str!("../bpf/tmon.h");
-        let number = |name: &str| {
-            let line = header
-                .lines()
-                .find(|l| l.split_whitespace().nth(1) == Some(name) && l.starts_with("#define"));
-            let text = line
-                .and_then(|l| l.split_whitespace().nth(2))
-                .unwrap_or_else(|| panic!("no {name} in tmon.h"));
-            u32::from_str_radix(
-                text.trim_start_matches("0x"),
-                if text.starts_with("0x") { 16 } else { 10 },
-            )
-            .unwrap()
-        };
-        for (name, ours) in [
-            ("TMON_LAYOUT", LAYOUT),
-            ("TAG_FREE", table::TAG_FREE.into()),
-            ("TAG_BUSY", table::TAG_BUSY.into()),
-            ("TAG_AGEING", table::TAG_AGEING.into()),
-            ("TAG_ROW", table::TAG_ROW.into()),
-            ("ROW_DIR", table::ROW_DIR.into()),
-            ("ROW_ID", table::ROW_ID.into()),
-            ("ROW_ID1", table::ROW_ID1.into()),
-            ("ROW_NO_PAIR", table::ROW_NO_PAIR.into()),
-            ("ROW_OUTER6", table::ROW_OUTER6.into()),
-            ("ROW_INNER6", table::ROW_INNER6.into()),
-            ("ROW_OTHER", table::ROW_OTHER.into()),
-            ("ROW_NO_OUTER", table::ROW_NO_OUTER.into()),
-            ("SHARD_FRAGMENT", table::SHARD_FRAGMENT.into()),
-            ("SHARD_CPU", table::SHARD_CPU.into()),
-            ("PORT_FOU", PORT_FOU.into()),
-            ("PORT_EITHER", PORT_EITHER.into()),
-            ("GROUP", GROUP as u32),
-            ("INNER_REASON", InnerProto::REASON),
-            ("INNER_PPP", InnerProto::PPP),
-            ("INNER_IP", InnerProto::IP_PROTO),
-        ] {
-            assert_eq!(number(name), ours, "{name}");
-        }
-        // The kinds are numbered in the header's order, and so are the reasons.
-        let list = |of: &str| {
-            let body = header.split_once(of).and_then(|(_, rest)| rest.split_once('}')).unwrap().0;
-            body.lines()
-                .filter_map(|l| l.trim().split([',', ' ']).next())
-                .filter(|w| w.contains('_'))
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let kinds = list("enum kind {");
-        assert_eq!(kinds.len(), crate::flow::KINDS.len());
-        for (name, (_, kind, text)) in kinds.iter().zip(crate::flow::KINDS) {
-            assert_eq!(
-                name.trim_start_matches("KIND_").to_lowercase().replace('_', "-"),
-                *text,
-                "{kind:?}"
-            );
-        }
-        for (i, name) in list("enum reason {").iter().enumerate() {
-            assert_eq!(name.trim_start_matches("REASON_").to_lowercase(), InnerProto::REASONS[i]);
-        }
-    }
 
     #[test]
     fn a_table_is_at_most_half_full() {

@@ -425,7 +425,7 @@ mod tests {
         let mut f = arp();
         f.key.outer = None;
         f.key.outermost.kind = Kind::None;
-        f.key.inner = Inner::Proto(InnerProto(InnerProto::REASON | 10));
+        f.key.inner = Inner::Proto(InnerProto::OVERFLOW);
         f
     }
 

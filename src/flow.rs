@@ -178,15 +178,17 @@ pub struct InnerProto(pub u32);
 
 impl InnerProto {
     /// A reason (not a protocol number): see [`InnerProto::REASONS`].
-    pub const REASON: u32 = 1 << 16;
+    pub const REASON: u32 = contract::INNER_REASON;
     /// A PPP protocol number.
-    pub const PPP: u32 = 2 << 16;
+    pub const PPP: u32 = contract::INNER_PPP;
     /// An IP protocol number.
-    pub const IP_PROTO: u32 = 3 << 16;
+    pub const IP_PROTO: u32 = contract::INNER_IP;
+    /// What the full table could not keep apart.
+    pub const OTHER: Self = InnerProto(Self::REASON | contract::REASON_OTHER);
     /// Counted in no row for want of room, of any tunnel.
-    pub const OVERFLOW: Self = InnerProto(Self::REASON | 10);
+    pub const OVERFLOW: Self = InnerProto(Self::REASON | contract::REASON_OVERFLOW);
     /// What idle rows held that are no more.
-    pub const AGED: Self = InnerProto(Self::REASON | 11);
+    pub const AGED: Self = InnerProto(Self::REASON | contract::REASON_AGED);
     /// The reasons by number, as printed.
     pub const REASONS: &[&str] = &[
         "none",

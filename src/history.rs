@@ -211,7 +211,7 @@ impl Sums {
 
 fn other(group: Group, counters: Counters) -> Flow {
     let (interface, outer, outermost) = group;
-    let inner = Inner::Proto(InnerProto(InnerProto::REASON + 9)); // "other"
+    let inner = Inner::Proto(InnerProto::OTHER);
     Flow {
         interface,
         key: Key {

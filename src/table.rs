@@ -17,31 +17,15 @@ use anyhow::{Context, Result, ensure};
 use foldhash::{HashMap, HashSet};
 use memmap2::{MmapOptions, MmapRaw};
 
+use contract::{
+    GROUP, ROW_DIR, ROW_ID, ROW_ID1, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, ROW_OUTER6,
+    SHARD_CPU, SHARD_FRAGMENT, TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, slot4, slot6,
+};
+
 use crate::{
-    bpf::types::{key4, key6, slot4, slot6},
     flow::{Count, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     snapshot::{Fill, Part, Rows},
 };
-
-// bpf/tmon.h
-pub(crate) const TAG_FREE: u8 = 0;
-pub(crate) const TAG_BUSY: u8 = 1;
-pub(crate) const TAG_AGEING: u8 = 3;
-pub(crate) const TAG_ROW: u8 = 5;
-pub(crate) const ROW_DIR: u8 = 0x01;
-pub(crate) const ROW_ID: u8 = 0x02;
-pub(crate) const ROW_ID1: u8 = 0x04;
-pub(crate) const ROW_NO_PAIR: u8 = 0x08;
-pub(crate) const ROW_OUTER6: u8 = 0x10;
-pub(crate) const ROW_INNER6: u8 = 0x20;
-pub(crate) const ROW_OTHER: u8 = 0x40;
-pub(crate) const ROW_NO_OUTER: u8 = 0x80;
-pub(crate) const SHARD_FRAGMENT: u16 = 0x8000;
-pub(crate) const SHARD_CPU: u16 = 0x7fff;
-pub(crate) const GROUP: usize = 8;
-
-const _: () = assert!(size_of::<slot4>() == 64);
-const _: () = assert!(size_of::<slot6>() == 128);
 
 /// An array map in this memory.
 struct Array {
@@ -515,8 +499,7 @@ impl<'a> Homes<'a> {
 
 /// A key as something that hashes.
 fn number(key: &key6) -> [u64; 10] {
-    // SAFETY: ten words of plain numbers, without padding.
-    unsafe { ptr::read_unaligned(ptr::from_ref(key).cast()) }
+    zerocopy::transmute!(*key)
 }
 
 /// What of its row a slot holds. Packets seen at each hook went `direction = bit XOR hook`.
