@@ -331,10 +331,14 @@ fn port(text: &str) -> Result<Port, String> {
     Ok(Port { kind, fou, port })
 }
 
+/// Clocks and counts of nanoseconds overflow far beyond this, whatever is added to it.
+const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     let d = parsed.map_err(|_| "a number and a unit: 500ms, 5s, 10m, 1h".to_owned())?;
-    Duration::try_from(d).map_err(|_| "a time that has passed already".to_owned())
+    let d = Duration::try_from(d).map_err(|_| "a time that has passed already".to_owned())?;
+    if d > LONGEST { Err("at most 100 years (876000h)".to_owned()) } else { Ok(d) }
 }
 
 fn host() -> String {
@@ -377,6 +381,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         &["top", "demo"],
         "top",
         args.into_iter().collect(),
+        &mut say,
     ) {
         Ok(args) => args,
         Err(e) => return code(Err(e)),

@@ -193,6 +193,7 @@ impl Names {
 impl Book {
     /// Adds what is not said already. `tolerant` passes over what means nothing.
     fn add(&mut self, text: &str, tolerant: bool) -> Result<(), String> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text); // editors of Windows put it there
         for (number, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_whitespace();

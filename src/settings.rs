@@ -36,16 +36,18 @@ pub fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
 
 /// The command line with what the file says before what the user says. `names` are the subcommands
 /// that have settings, `base` the one whose flags are the keys. A flag that is on in the file is
-/// taken back with `--flag=false`. A command line that clap refuses is returned as it is.
+/// taken back with `--flag=false`. A command line that clap refuses is returned as it is. A file
+/// that nobody named and that cannot be read is told to `say`, and the defaults hold.
 ///
 /// # Errors
-/// The file cannot be read, or a line of it is not a setting: one line that says which, where and
+/// The file that was named cannot be read, or a line of it is not a setting: one line that says which, where and
 /// what it may have meant.
 pub fn merged(
     root: &Command,
     names: &[&str],
     base: &str,
     mut args: Vec<OsString>,
+    say: &mut dyn FnMut(&str),
 ) -> Result<Vec<OsString>> {
     let Some(name) =
         args.get(1).and_then(|a| a.to_str()).filter(|a| names.contains(a)).map(str::to_owned)
@@ -75,6 +77,12 @@ pub fn merged(
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound && asked.is_none() => return Ok(args),
+        // HOME may be somebody else's, as with `sudo -u`. What is in a file of ours has to be right.
+        Err(e) if e.kind() != io::ErrorKind::InvalidData && asked.is_none() => {
+            let file = file.to_string_lossy();
+            say(&format!("cannot read the config file {file}, the defaults are used: {e}"));
+            return Ok(args);
+        }
         Err(e) => {
             return Err(e).with_context(|| {
                 format!("read the config file {}", sanitize(&file.to_string_lossy()))
@@ -315,7 +323,7 @@ mod tests {
         let mut words: Vec<OsString> =
             ["tmon"].into_iter().chain(args.split_whitespace()).map(OsString::from).collect();
         words.extend([OsString::from("--config"), file.into_os_string()]);
-        let merged = merged(&root(), &["top", "demo"], "top", words)?;
+        let merged = merged(&root(), &["top", "demo"], "top", words, &mut |_| ())?;
         let words: Vec<String> =
             merged.iter().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
         let at = words.iter().position(|w| w == "--config").unwrap();
@@ -357,6 +365,7 @@ mod tests {
         assert_eq!(merge(text, "dump").unwrap(), "dump", "only for those that have settings");
         assert_eq!(merge("plain = false", "top").unwrap(), "top");
         assert_eq!(merge("", "top").unwrap(), "top");
+        assert_eq!(merge("\u{feff}plain = true", "top").unwrap(), "top --plain", "a BOM is no key");
     }
 
     #[test]
@@ -380,7 +389,7 @@ mod tests {
         let missing =
             ["tmon", "top", "--config", "/nonexistent/config.toml"].map(OsString::from).to_vec();
         assert!(
-            merged(&root(), &["top"], "top", missing).is_err(),
+            merged(&root(), &["top"], "top", missing, &mut |_| ()).is_err(),
             "a file that was asked for has to be there"
         );
     }

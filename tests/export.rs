@@ -305,14 +305,23 @@ fn csv_and_json_have_the_same_columns_and_values() {
     let mut lines = csv::Reader::from_reader(csv.as_bytes());
     let columns = lines.headers().unwrap().clone();
     let flows = json["flows"].as_array().unwrap();
-    // What JSON has only where there is one.
-    assert_eq!(
-        columns.iter().filter(|c| *c != "counted_on").count(),
-        flows[0].as_object().unwrap().len()
-    );
+    // JSON says the time once for all rows, and has some fields only where there is something.
+    let here = |column: &str| flows.iter().any(|f| !f[column].is_null());
+    let always = flows[0].as_object().unwrap().keys();
+    assert_eq!(always.filter(|k| !columns.iter().any(|c| c == *k)).count(), 0, "{columns:?}");
+    let optional =
+        ["counted_on", "outer_sname", "outer_dname", "inner_sname", "inner_dname", "vni_name"];
+    assert!(optional.iter().all(|o| columns.iter().any(|c| c == *o) && !here(o)), "{columns:?}");
     for (record, flow) in lines.records().map(Result::unwrap).zip(flows) {
         for (column, field) in columns.iter().zip(&record) {
             match &flow[column] {
+                _ if ["since", "taken", "interval_ns"].contains(&column) => {
+                    assert_eq!(field, json[column].to_string().trim_matches('"'), "{column}")
+                }
+                _ if column.starts_with("fragments_") => {
+                    let value = &flow["fragments"][column.trim_start_matches("fragments_")];
+                    assert_eq!(field, if value.is_null() { "".into() } else { value.to_string() });
+                }
                 serde_json::Value::Null => assert_eq!(field, "", "{column}"),
                 serde_json::Value::String(s) if column != "interface" => {
                     assert_eq!(field, s, "{column}")
@@ -325,6 +334,34 @@ fn csv_and_json_have_the_same_columns_and_values() {
             }
         }
     }
+}
+
+#[test]
+fn csv_has_what_json_has_only_where_there_is_some() {
+    let mut cut = flows().remove(0);
+    let whole = Flow { interface: 1, ..cut };
+    cut.counters.fragments[0] = [count(2, 200), count(1, 100)];
+    let names = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&names, "172.16.1.100 node-a\n192.168.0.2 client\nvni:10000 blue\n").unwrap();
+    let names = tmon::names::Names::read(Some(names.path())).unwrap();
+    let interval = interval(&[cut, whole]);
+    let reading = Reading::new("tmon", "a", &interval, &Filter::default()).called(&names);
+    let mut out = Vec::new();
+    tmon::export::csv::write(&mut out, &reading, tmon::export::csv::Header::Yes).unwrap();
+    let mut rows = csv::Reader::from_reader(&out[..]);
+    let columns = rows.headers().unwrap().clone();
+    let rows: Vec<_> = rows.records().map(Result::unwrap).collect();
+    let of = |row: usize, column: &str| {
+        rows[row][columns.iter().position(|c| c == column).unwrap()].to_owned()
+    };
+    assert_eq!(
+        ["outer_sname", "outer_dname", "inner_dname", "vni_name"].map(|c| of(0, c)),
+        ["node-a", "", "client", "blue"]
+    );
+    let fragments = ["fwd_pkts", "fwd_bytes", "rev_pkts", "rev_bytes"];
+    let fragments = fragments.map(|c| format!("fragments_{c}"));
+    assert_eq!(fragments.clone().map(|c| of(0, &c)), ["2", "200", "1", "100"]);
+    assert_eq!(fragments.map(|c| of(1, &c)), [""; 4]);
 }
 
 #[test]
@@ -392,9 +429,11 @@ fn what_passes_through_adds_once() {
         serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
     assert_eq!([0, 1].map(|i| json["flows"][i]["counted_on"].as_str()), [None, Some("eth0")]);
     let csv = text(&interval, "", Format::Csv, None, 1);
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let place = rows.headers().unwrap().iter().position(|c| c == "counted_on").unwrap();
     assert_eq!(
-        csv.lines().map(|l| l.rsplit(',').next().unwrap()).collect::<Vec<_>>(),
-        ["counted_on", "", "eth0"]
+        rows.records().map(|r| r.unwrap()[place].to_owned()).collect::<Vec<_>>(),
+        ["", "eth0"]
     );
     let reading = |filter: &str| {
         Reading::new("tmon", "a", &interval, &Filter::parse(filter).unwrap()).total()

@@ -42,6 +42,78 @@ fn manual_pages_are_what_was_looked_at() {
     );
 }
 
+/// The date of the pages is the change log's, so that the bytes do not depend on when they are made.
+#[test]
+fn manual_pages_have_a_date_and_please_mandoc() {
+    let dir = tempfile::tempdir().unwrap();
+    stdout(&["man", "--dir", dir.path().to_str().unwrap()]);
+    let heading = include_str!("../CHANGELOG.md").lines().find(|l| l.starts_with("## ")).unwrap();
+    for page in std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let title = text.lines().find(|l| l.starts_with(".TH")).unwrap();
+        let date = title.split(' ').nth(3).unwrap();
+        assert!(date.len() == 10 && heading.contains(date), "{title}");
+        match Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output() {
+            Ok(out) => assert_eq!(String::from_utf8_lossy(&out.stdout), "", "{out:?}"),
+            Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "mandoc: {e}"),
+        }
+    }
+}
+
+#[test]
+fn a_home_that_cannot_be_read_is_said_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = |config: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.env_remove("XDG_CONFIG_HOME").env("HOME", dir.path());
+        command.args(["top", "--print-config"]).args(config).output().unwrap()
+    };
+    // Root may read whatever its mode is: a folder that is a file serves for all.
+    std::fs::write(dir.path().join(".config"), "").unwrap();
+    let out = top(None);
+    assert!(out.status.success(), "{out:?}");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains(".config/tmon/config.toml, the defaults are used: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    // What was asked for has to be there.
+    let named = format!("--config={}", dir.path().join(".config/x").display());
+    assert_eq!(top(Some(&named)).status.code(), Some(1));
+}
+
+#[test]
+fn user_files_may_begin_with_a_byte_order_mark() {
+    let (capture, names) = (capture(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(names.path(), "\u{feff}172.16.1.100 node-a\r\n172.16.1.101 node-b\r\n").unwrap();
+    let [capture, names] = [capture.path(), names.path()].map(|p| p.to_str().unwrap());
+    let table = stdout(&["replay", capture, "--names", names]);
+    assert!(table.contains("node-a") && table.contains("node-b"), "{table}");
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config.path(), "\u{feff}theme = \"light\"\n").unwrap();
+    let said = stdout(&["top", "--print-config", "--config", config.path().to_str().unwrap()]);
+    assert!(said.contains("\ntheme = \"light\"\n"), "{said}");
+}
+
+#[test]
+fn durations_that_no_clock_holds_are_wrong_usage() {
+    for args in [
+        &["dump", "lo", "--for"][..],
+        &["dump", "lo", "--watch"],
+        &["dump", "lo", "--age"],
+        &["replay", "-", "--age"],
+        &["attach", "lo", "--age"],
+        &["top", "lo", "--interval"],
+        &["demo", "--interval"],
+        &["lab", "traffic", "demo", "--for"],
+    ] {
+        for long in ["9223372036854775807s", "876001h", "9999999999999999h"] {
+            let out = tmon(&[args, &[long]].concat());
+            assert_eq!(out.status.code(), Some(2), "{args:?} {long}: {out:?}");
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(said.contains("invalid value") && !said.contains("panicked"), "{said}");
+        }
+    }
+}
+
 /// The shells themselves find no fault with their scripts, where they are there.
 #[test]
 fn shells_read_their_completions() {

@@ -124,8 +124,8 @@ impl Dump {
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
         let mut older = live.read()?;
-        for tick in 1.. {
-            let next = start + every * tick;
+        loop {
+            let next = start + next_tick(start.elapsed(), every);
             let over = end.is_some_and(|end| next > end);
             if over || rest(&mut live, next, &flag) {
                 break;
@@ -137,6 +137,13 @@ impl Dump {
         }
         Ok(())
     }
+}
+
+/// When the next reading is due, after so long. Those that were missed, because we were stopped or
+/// the machine was busy, are not made up for: the interval is the longer.
+fn next_tick(elapsed: Duration, every: Duration) -> Duration {
+    let into = elapsed.as_nanos() % every.as_nanos().max(1);
+    elapsed + every - Duration::from_nanos(into as u64) // `every` fits LONGEST
 }
 
 /// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Whether it was.
@@ -197,5 +204,21 @@ fn progress(replay: &source::Replay) {
         (at, None) => {
             eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::bytes(at, Base::Si))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_readings_are_not_made_up_for() {
+        let of = |elapsed, every| {
+            let next = next_tick(Duration::from_millis(elapsed), Duration::from_millis(every));
+            next.as_millis()
+        };
+        assert_eq!([of(0, 500), of(499, 500), of(500, 500), of(501, 500)], [500, 500, 1000, 1000]);
+        assert_eq!(of(10_020, 500), 10_500, "one after ten seconds, not twenty");
+        assert_eq!(next_tick(Duration::from_secs(1), LONGEST), LONGEST);
     }
 }

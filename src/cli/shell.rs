@@ -35,18 +35,32 @@ impl ManPages {
         let mut root = Cli::command();
         root.build();
         let Some(dir) = &self.dir else {
-            let mut page = Vec::new();
-            Man::new(root).render(&mut page)?;
-            return Ok(io::stdout().write_all(&page)?);
+            return Ok(io::stdout().write_all(page(root)?.as_bytes())?);
         };
         write_pages(&root, "tmon", dir)
     }
 }
 
+/// The page of a command.
+fn page(command: clap::Command) -> Result<String> {
+    let mut page = Vec::new();
+    // Without `manual` the footer would lack its middle, and lint takes the source for the date.
+    Man::new(command).date(released()).source(TOOL).manual("tmon").render(&mut page)?;
+    // Breaks around an empty line do nothing, and mandoc warns of them.
+    Ok(String::from_utf8(page)?.replace(".br\n\n.br\n", "\n"))
+}
+
+/// The date of this version in the change log: pages of a release are the same whenever they are built.
+fn released() -> &'static str {
+    const CHANGES: &str = include_str!("../../CHANGELOG.md");
+    let heading = CHANGES.lines().find_map(|l| l.strip_prefix("## ")).unwrap_or_default();
+    let is_date = |word: &&str| word.parse::<jiff::civil::Date>().is_ok();
+    heading.split([' ', ',', '(', ')']).find(is_date).unwrap_or_default()
+}
+
 /// One page for a command and for each below it: `tmon-lab-up.1`.
 fn write_pages(command: &clap::Command, name: &str, dir: &std::path::Path) -> Result<()> {
-    let mut page = Vec::new();
-    Man::new(command.clone().name(name.to_owned())).render(&mut page)?;
+    let page = page(command.clone().name(name.to_owned()))?;
     let path = dir.join(format!("{name}.1"));
     std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
     for below in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {

@@ -48,7 +48,7 @@ pub fn line(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
     writeln!(out)
 }
 
-fn nanoseconds(t: Duration) -> u64 {
+pub(super) fn nanoseconds(t: Duration) -> u64 {
     u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
 }
 
