@@ -9,8 +9,8 @@ use std::{
 };
 
 use tmon::{
-    flow::{Books, Count, Flow, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
-    snapshot::{Fill, HookKind, Interface, Rows, Snapshot},
+    flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    snapshot::{Fill, Interface, Rows, Snapshot},
     tui::{self, Options, Reading, app::Start, theme::Depth},
 };
 

@@ -20,10 +20,9 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{
     bpf::Program,
-    flow::Hook,
+    flow::{Hook, HookKind},
     netlink::{self, Netlink},
     netns::Place,
-    snapshot::HookKind,
     units::sanitize,
 };
 

@@ -11,13 +11,12 @@ use crate::{
     attach::{Attachment, Want, is_ours, is_tmon, shown, tcx_programs},
     bpf::{Config, Program},
     discover::{Scene, Tunnel},
-    flow::Hook,
+    flow::{Hook, HookKind},
     kernel::{self, Age},
     netlink::{Link, Netlink},
     netns::{self, Place},
     pin::{Pins, State},
     privilege,
-    snapshot::HookKind,
     units::sanitize,
 };
 

@@ -24,12 +24,10 @@ use crate::{
     dns::Resolver,
     export,
     filter::{Filter, Meanings},
-    flow::Kind,
+    flow::{HookKind, Kind},
     kernel,
     names::Names,
-    settings,
-    snapshot::HookKind,
-    tui,
+    settings, tui,
     units::sanitize,
 };
 

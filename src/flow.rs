@@ -161,6 +161,16 @@ pub struct Tunnel {
     pub id: Option<u32>,
 }
 
+impl fmt::Display for Tunnel {
+    /// `vxlan 10000`, `ipip`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => f.pad(&format!("{} {id}", self.kind)),
+            None => self.kind.fmt(f),
+        }
+    }
+}
+
 /// Two addresses in the row's order: the lower outer address first (IPv4 before IPv6, then
 /// numerically); an inner pair follows the order of its outer pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -343,6 +353,31 @@ pub enum Hook {
     Rx = 0,
     /// Egress of the interface.
     Tx = 1,
+}
+
+/// How an interface's packets reach the parser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    /// A tcx link (Linux 6.6 and newer).
+    Tcx,
+    /// A filter on a clsact qdisc.
+    Clsact,
+    /// Frames of a capture file, through BPF_PROG_TEST_RUN.
+    Replay,
+    /// None at present: the interface is gone, or our programs are off it. Its books stay.
+    Off,
+}
+
+impl HookKind {
+    /// Its name in JSON and on the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            HookKind::Tcx => "tcx",
+            HookKind::Clsact => "clsact",
+            HookKind::Replay => "replay",
+            HookKind::Off => "off",
+        }
+    }
 }
 
 /// A row's counters: every packet by the hook that saw it and by its direction in the row.

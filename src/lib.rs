@@ -12,12 +12,16 @@ pub mod colour;
 pub mod fragments;
 pub mod history;
 pub mod labels;
+pub mod lines;
 pub mod matrix;
+pub mod picture;
 pub mod pixels;
 pub mod raster;
 pub mod shapes;
 pub mod snapshot;
+pub mod text;
 pub mod transit;
+pub mod trend;
 
 pub mod attach;
 pub mod bpf;

@@ -44,6 +44,25 @@ impl fmt::Display for End {
     }
 }
 
+/// What is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// An arc, a line of the matrix.
+    End(End),
+    /// A ribbon, a cell: the sender and the receiver.
+    Pair(End, End),
+}
+
+impl Pick {
+    /// Whether traffic between two ends is part of what is selected.
+    pub fn includes(self, a: End, b: End) -> bool {
+        match self {
+            Pick::End(e) => e == a || e == b,
+            Pick::Pair(x, y) => (x, y) == (a, b) || (y, x) == (a, b),
+        }
+    }
+}
+
 /// What an end is called on a picture or in a list: the smaller ones say how many they are.
 pub fn label(end: End, folded: usize) -> String {
     match end {

@@ -40,9 +40,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attach::{self, Attachment, Standing, Want},
     bpf::{Config, LAYOUT, Port, Program},
+    flow::HookKind,
     netlink::{Link, Netlink},
     netns::Place,
-    snapshot::HookKind,
     units::sanitize,
 };
 

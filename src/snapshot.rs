@@ -11,32 +11,9 @@ use std::{
 
 use foldhash::HashMap;
 
-use crate::flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel};
-
-/// How an interface's packets reach the parser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HookKind {
-    /// A tcx link (Linux 6.6 and newer).
-    Tcx,
-    /// A filter on a clsact qdisc.
-    Clsact,
-    /// Frames of a capture file, through BPF_PROG_TEST_RUN.
-    Replay,
-    /// None at present: the interface is gone, or our programs are off it. Its books stay.
-    Off,
-}
-
-impl HookKind {
-    /// Its name in JSON and on the screen.
-    pub fn name(self) -> &'static str {
-        match self {
-            HookKind::Tcx => "tcx",
-            HookKind::Clsact => "clsact",
-            HookKind::Replay => "replay",
-            HookKind::Off => "off",
-        }
-    }
-}
+use crate::flow::{
+    Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel,
+};
 
 /// How full the fuller one of an interface's two tables is, in slots: made for half of them, so
 /// that rows are found at once, and full at all of them.
@@ -696,14 +673,6 @@ impl Snapshot {
     }
 }
 
-impl Interval {
-    /// A count per second; `None` when no time has passed.
-    pub fn per_second(&self, n: u64) -> Option<f64> {
-        let s = self.elapsed.as_secs_f64();
-        (s > 0.0).then(|| n as f64 / s)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -796,7 +765,6 @@ mod tests {
         let d = newer.since(&older);
         assert_eq!(d.elapsed, Duration::from_secs(2));
         assert_eq!(d.rows.merged(), [flow(101, 1, 3), flow(103, 1, 2), flow(104, 1, 1)]);
-        assert_eq!(d.per_second(10), Some(5.0));
     }
 
     #[test]
@@ -895,11 +863,5 @@ mod tests {
         assert_eq!(all.each_ref().map(|s| of(&s.total()).2), [1, 2, 2, 2, 5, 6]);
         // One that comes later counts from the reading before.
         assert_eq!(of(&all[5].since(&snapshot(4, &[]))), (2, 60, 2));
-    }
-
-    #[test]
-    fn no_time_no_rate() {
-        let s = snapshot(1, &[]);
-        assert_eq!(s.since(&s).per_second(3), None);
     }
 }

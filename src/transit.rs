@@ -97,9 +97,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        flow::{Books, Inner, Key, Kind, Tunnel},
+        flow::{Books, HookKind, Inner, Key, Kind, Tunnel},
         matrix::{Scope, Tally},
-        snapshot::{Fill, HookKind},
+        snapshot::Fill,
     };
 
     fn host(n: u8) -> IpAddr {

@@ -11,6 +11,24 @@ use std::{
 
 use unicode_width::UnicodeWidthChar;
 
+/// A count per second. Nothing else in the program divides by time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate(Option<f64>);
+
+impl Rate {
+    /// A count spread over the time it took; unknown when no time has passed.
+    pub fn of(count: u64, span: Duration) -> Rate {
+        let seconds = span.as_secs_f64();
+        Rate((seconds > 0.0).then(|| count as f64 / seconds))
+    }
+}
+
+impl From<Rate> for Option<f64> {
+    fn from(rate: Rate) -> Self {
+        rate.0
+    }
+}
+
 /// What stands for a number that is not known; absent is not zero.
 pub const UNKNOWN: &str = "-";
 
@@ -238,6 +256,15 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
+
+    #[test]
+    fn a_rate_is_over_the_time_measured() {
+        let two = Duration::from_secs(2);
+        assert_eq!(Option::<f64>::from(Rate::of(10, two)), Some(5.0));
+        assert_eq!(packet_rate(Rate::of(10, two)).to_string(), "5.0/s");
+        assert_eq!(packet_rate(Rate::of(3, Duration::ZERO)).to_string(), "-");
+        assert_eq!(bit_rate(Rate::of(u64::MAX, Duration::from_nanos(1))).to_string(), "148 Rb/s");
+    }
 
     #[test]
     fn packets_are_exact_below_a_thousand_and_scaled_above() {

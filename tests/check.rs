@@ -10,7 +10,7 @@ use ground::{
     rival::{NEXT, Rival},
 };
 use serde_json::Value;
-use tmon::{flow::Hook, snapshot::HookKind};
+use tmon::flow::{Hook, HookKind};
 
 fn tmon(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap()

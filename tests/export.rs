@@ -13,9 +13,9 @@ use std::{
 use tmon::{
     export::{Format, Reading, Writer, svg, table},
     filter::Filter,
-    flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     names::Names,
-    snapshot::{Fill, HookKind, Interface, Interval, Rows},
+    snapshot::{Fill, Interface, Interval, Rows},
     units::Base,
 };
 

@@ -14,8 +14,10 @@ use std::{
 use tmon::{
     export::{Format, Reading, Writer, html, table},
     filter::Filter,
-    flow::{Books, Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
-    snapshot::{Fill, HookKind, Interface, Interval, Rows},
+    flow::{
+        Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel,
+    },
+    snapshot::{Fill, Interface, Interval, Rows},
 };
 
 /// What host `a` and its client sent to `b` and its client, and back.

@@ -20,10 +20,10 @@ use serde_json::Value;
 use tmon::{
     attach::Want,
     bpf::{Config, LAYOUT},
-    flow::{Count, Kind},
+    flow::{Count, HookKind, Kind},
     netns::{Netns, Place},
     pin::{BPFFS, Pins},
-    snapshot::{HookKind, Snapshot},
+    snapshot::Snapshot,
     source::Live,
 };
 

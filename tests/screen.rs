@@ -8,19 +8,20 @@ use std::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
-    flow::{Books, Count, Flow, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
-    matrix::End,
+    flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    lines::Column,
+    matrix::{End, Pick},
     names::Names,
-    snapshot::{Fill, HookKind, Interface, Rows, Snapshot},
+    snapshot::{Fill, Interface, Rows, Snapshot},
     tui::{
         Reading,
-        app::{App, At, Effect, Form, Hit, Msg, Notice, Pick, Start, Unit, View, update},
+        app::{App, Msg, Start, update},
         compose,
+        hits::{Hit, Hits},
         look::Look,
-        screen::Hits,
         stage::{Manner, Stage},
-        table_view::Column,
         theme::{Depth, Scheme, Theme},
+        words::{At, Effect, Form, Notice, Unit, View},
     },
 };
 
@@ -338,6 +339,14 @@ fn addresses_of_a_named_network_can_be_told_apart() {
     }
     press(&mut app, "n");
     assert!(screen(&mut app, (120, 40)).contains("172.16.1.100"));
+    // The breadcrumb is said anew, too: it knows what was entered, not what that was called.
+    press(&mut app, "1 n Enter");
+    let path = |app: &mut App| {
+        screen(app, (120, 40)).lines().find(|l| l.contains("hosts › ")).map(str::to_owned)
+    };
+    assert!(path(&mut app).is_some_and(|l| l.contains("rack.100")));
+    press(&mut app, "n");
+    assert!(path(&mut app).is_some_and(|l| l.contains("172.16.1.100")));
 }
 
 #[test]
@@ -449,7 +458,7 @@ fn keys_change_the_app() {
         ("m", |a| a.marks.len() == 1),
         ("m m", |a| a.marks.is_empty()),
         ("j m j m Enter", |a| {
-            a.crumbs.len() == 1 && a.crumbs[0].label.ends_with("+1") && a.marks.is_empty()
+            a.crumbs.len() == 1 && a.crumb(0).ends_with("+1") && a.marks.is_empty()
         }),
         ("j m j m Enter Esc", |a| a.crumbs.is_empty() && a.marks.len() == 2),
         ("j m c", |a| a.marks.is_empty()),

@@ -27,10 +27,9 @@ use tmon::{
     attach::Want,
     bpf::{Config, Port},
     discover::Scene,
-    flow::{Count, Flow, Inner, InnerProto, Kind, Pair, Tunnel},
+    flow::{Count, Flow, HookKind, Inner, InnerProto, Kind, Pair, Tunnel},
     netlink::{self, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
-    snapshot::HookKind,
     source::Live,
 };
 

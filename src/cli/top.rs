@@ -8,9 +8,9 @@ use crate::{
     raster::Blocks,
     source::{Live, Replay},
     tui::{
-        app::{Unit, View},
         graphics::Choice,
         theme::{Depth, Scheme},
+        words::{Unit, View},
     },
     units::Base,
 };

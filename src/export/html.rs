@@ -123,8 +123,8 @@ mod tests {
     use super::*;
     use crate::{
         filter::Filter,
-        flow::{Books, Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
-        snapshot::{Fill, HookKind, Interface, Interval, Rows},
+        flow::{Books, Count, Counters, Flow, HookKind, Inner, Key, Kind, Pair, Tunnel},
+        snapshot::{Fill, Interface, Interval, Rows},
     };
 
     fn interval(n: u32, name: &str) -> Interval {

@@ -11,8 +11,8 @@ use serde_json::ser::Formatter;
 
 use super::{Reading, tunnels};
 use crate::{
-    flow::{Books, Count, Flow, Kind, Stop},
-    snapshot::{self, HookKind},
+    flow::{Books, Count, Flow, HookKind, Kind, Stop},
+    snapshot,
     units::{rfc3339, sanitize},
 };
 

@@ -10,6 +10,7 @@ use crate::{
     labels::{self, Label, Ring},
     matrix::{self, End, Level, Matrix, Scope, Tally},
     shapes::{Measure, Part, Shape, Shapes, Step, point},
+    text::shorten,
     units::{self, Base, duration, percent, rfc3339, sanitize},
 };
 use std::{
@@ -348,21 +349,6 @@ impl fmt::Display for Outline<'_> {
         }
         Ok(())
     }
-}
-
-/// A text in at most so many columns, its beginning and its end.
-fn shorten(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
-        return text.to_owned();
-    }
-    let chars: Vec<char> = text.chars().collect();
-    let half = columns.saturating_sub(1) / 2;
-    chars
-        .iter()
-        .take(half)
-        .chain(['…'].iter())
-        .chain(chars.iter().skip(chars.len().saturating_sub(half)))
-        .collect()
 }
 
 #[cfg(test)]

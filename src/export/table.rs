@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table for people: rows by bytes, totals, and how much of the traffic the rows hold.
 use std::{
-    borrow::Cow,
     cmp::Reverse,
     fmt::Write as _,
     io::{self, Write},
     iter::repeat_n,
 };
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::{Reading, tunnels};
 use crate::{
     flow::{Count, Counters, Flow, Stop},
     names::Names,
     snapshot::Interface,
-    units::{Base, UNKNOWN, bit_rate, bytes, duration, packets, percent, rfc3339, sanitize},
+    text::shorten,
+    units::{Base, Rate, UNKNOWN, bit_rate, bytes, duration, packets, percent, rfc3339, sanitize},
 };
 
 /// How a table looks.
@@ -254,7 +254,7 @@ impl Cells<'_> {
         let [fwd, rev, all] =
             [c.fwd().bytes, c.rev().bytes, total.bytes].map(|n| bytes(n, self.base).cell());
         let share = percent(total.bytes, self.all);
-        let rate = bit_rate(self.reading.interval.per_second(total.bytes)).cell();
+        let rate = bit_rate(Rate::of(total.bytes, self.reading.interval.elapsed)).cell();
         [
             iface,
             tunnel,
@@ -305,24 +305,6 @@ fn fit(widths: &mut [usize; COLUMNS], most: usize) {
             _ => break,
         }
     }
-}
-
-/// At most `width` columns: the middle gives way, as the ends of an address tell more.
-fn shorten(text: &str, width: usize) -> Cow<'_, str> {
-    if text.width() <= width {
-        return text.into();
-    }
-    let keep = width.saturating_sub(1);
-    let tail_width = keep / 2;
-    let head = head(text, keep - tail_width);
-    let mut tail = text.len();
-    for (at, c) in text.char_indices().rev() {
-        if text[at..].width() > tail_width || c.width().is_none() {
-            break;
-        }
-        tail = at;
-    }
-    format!("{head}…{}", &text[tail..]).into()
 }
 
 /// The beginning of a text, as much as fits into `width` columns.

@@ -19,10 +19,11 @@ use crate::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
     discover::{Scene, not_chosen},
+    flow::HookKind,
     netlink::Link,
     pin::{BPFFS, Pins},
     privilege,
-    snapshot::{HookKind, Interface, Rows, Snapshot},
+    snapshot::{Interface, Rows, Snapshot},
     units::sanitize,
 };
 

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{
     bpf::{Config, Packet, Program, Start},
-    flow::Hook,
+    flow::{Hook, HookKind},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
-    snapshot::{HookKind, Interface, Rows, Snapshot},
+    snapshot::{Interface, Rows, Snapshot},
     units::sanitize,
 };
 

@@ -13,116 +13,30 @@ use foldhash::HashMap;
 
 use crate::{
     filter::{Filter, FilterError},
-    flow::{Books, Count, Counters, Key, Tunnel},
-    fragments::{Fragmented, fragmented},
+    flow::{Count, Counters, Key, Tunnel},
+    fragments::fragmented,
     history::History,
-    matrix::{End, Level, Matrix, Measure, Scope, Tally, Within, label},
+    lines::{Column, Line, Lines, Sorting},
+    matrix::{End, Level, Matrix, Pick, Scope, Tally, Within, label},
     names::Names,
+    picture::Picture,
     snapshot::{Interface, Interval, Rows, Snapshot},
+    text::shorten,
+    trend::{Moment, Trends},
     tui::{
         Reading,
+        hits::Hit,
         keys::{self, Action},
-        table_view::{Column, Line, Lines, Sorting},
-        trend::{Moment, Trends},
+        words::{At, Effect, Form, NOTICE, Notice, Unit, View},
     },
-    units::{self, Base, Quantity},
+    units::{self, Base, Quantity, Rate},
 };
-
-/// What fills the middle of the screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum View {
-    /// Arcs and ribbons.
-    #[default]
-    Chord,
-    /// Sender by receiver.
-    Matrix,
-    /// Every row.
-    Table,
-    /// The books, and how well they are kept.
-    Health,
-}
-
-impl View {
-    /// All views, in the order of Tab.
-    pub const ALL: [View; 4] = [View::Chord, View::Matrix, View::Table, View::Health];
-
-    /// Its name on the screen and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            View::Chord => "chord",
-            View::Matrix => "matrix",
-            View::Table => "table",
-            View::Health => "health",
-        }
-    }
-}
-
-/// What numbers are shown in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Bits on the wire.
-    #[default]
-    Bits,
-    /// Bytes on the wire.
-    Bytes,
-    /// Packets on the wire.
-    Packets,
-}
-
-impl Unit {
-    /// What it measures.
-    pub fn measure(self) -> Measure {
-        match self {
-            Unit::Packets => Measure::Packets,
-            Unit::Bits | Unit::Bytes => Measure::Bytes,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Unit::Bits => "bits",
-            Unit::Bytes => "bytes",
-            Unit::Packets => "packets",
-        }
-    }
-}
-
-/// When the picture is of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum At {
-    /// Always the newest interval.
-    #[default]
-    Live,
-    /// The interval with this number.
-    Past(u64),
-}
-
-/// What is selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
-    /// An arc, a line of the matrix.
-    End(End),
-    /// A ribbon, a cell: the sender and the receiver.
-    Pair(End, End),
-}
-
-impl Pick {
-    /// Whether traffic between two ends is part of what is selected.
-    pub fn includes(self, a: End, b: End) -> bool {
-        match self {
-            Pick::End(e) => e == a || e == b,
-            Pick::Pair(x, y) => (x, y) == (a, b) || (y, x) == (a, b),
-        }
-    }
-}
 
 /// A level that was entered; the state to come back to.
 #[derive(Clone, Debug)]
 pub struct Crumb {
-    /// What the breadcrumb says.
-    pub label: String,
-    within: Within,
+    /// What was entered.
+    pub within: Within,
     view: View,
     pick: Option<Pick>,
     marks: BTreeSet<End>,
@@ -138,97 +52,6 @@ pub struct Editing {
     /// Why the text is not a filter (the last one that was stays in force).
     pub error: Option<FilterError>,
     before: (String, Filter),
-}
-
-/// What the source or the program said, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// On the clock of the messages.
-    pub at: Duration,
-    /// One line.
-    pub text: String,
-    /// It is about something that went wrong.
-    pub bad: bool,
-}
-
-/// What is drawn: made anew whenever something it depends on changes.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    /// Its interval's number, when it is of one.
-    pub number: Option<u64>,
-    /// When it begins.
-    pub since: SystemTime,
-    /// When it ends.
-    pub taken: SystemTime,
-    /// How long it is.
-    pub elapsed: Duration,
-    /// The interfaces; books of the interval or since counting began, as the numbers are.
-    pub interfaces: Rc<Vec<Interface>>,
-    /// The rows in scope by pair and by tunnel.
-    pub tally: Tally,
-    /// The largest ends.
-    pub matrix: Matrix,
-    /// The tunnels in scope, largest first.
-    pub tunnels: Vec<(Tunnel, Count)>,
-    /// The rows themselves; only made for the table.
-    pub lines: Lines,
-    /// Who in scope sends fragments; only made for the health view.
-    pub fragmented: Vec<Fragmented>,
-}
-
-impl Default for Picture {
-    fn default() -> Self {
-        Picture {
-            number: None,
-            since: SystemTime::UNIX_EPOCH,
-            taken: SystemTime::UNIX_EPOCH,
-            elapsed: Duration::ZERO,
-            interfaces: Rc::default(),
-            tally: Tally::default(),
-            matrix: Matrix::default(),
-            tunnels: Vec::new(),
-            lines: Lines::default(),
-            fragmented: Vec::new(),
-        }
-    }
-}
-
-impl Picture {
-    /// What an end sent and received, also if it is not among the largest.
-    pub fn sums(&self, end: End) -> (Count, Count) {
-        if let Some(i) = self.matrix.index(end) {
-            return (self.matrix.sent(i), self.matrix.received(i));
-        }
-        let mut sums = (Count::default(), Count::default());
-        for ((a, b), [fwd, rev]) in &self.tally.pairs {
-            if *a == end {
-                sums.0 += *fwd;
-                sums.1 += *rev;
-            }
-            if *b == end {
-                sums.0 += *rev;
-                sums.1 += *fwd;
-            }
-        }
-        sums
-    }
-
-    /// What one end sent to another, also if they are not among the largest.
-    pub fn sent(&self, from: End, to: End) -> Count {
-        match (self.matrix.index(from), self.matrix.index(to)) {
-            (Some(i), Some(j)) => self.matrix.get(i, j),
-            _ => self.tally.sent(from, to),
-        }
-    }
-
-    /// The books of all interfaces together, each packet once.
-    pub fn books(&self) -> Books {
-        let mut sum = Books::default();
-        for i in self.interfaces.iter().filter(|i| i.counted_on.is_none()) {
-            sum.add(&i.books);
-        }
-        sum
-    }
 }
 
 /// How the dashboard begins.
@@ -352,53 +175,7 @@ pub enum Msg {
     Say(Notice),
 }
 
-/// What a click is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hit {
-    /// The same as a key.
-    Key(Action),
-    /// An end or a pair.
-    Pick(Pick),
-    /// A tunnel of the selector; `None` is all of them.
-    Tunnel(Option<Tunnel>),
-    /// A row of the table.
-    Row(u16, Key),
-    /// A column's headline.
-    Column(Column),
-    /// A level of the breadcrumb: how many levels stay.
-    Crumb(usize),
-    /// An interval of the timeline.
-    Time(u64),
-}
-
-/// What is saved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The chord, as SVG.
-    Picture,
-    /// The rows, as a page that draws itself.
-    Page,
-}
-
-/// What the loop has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Leave.
-    Quit,
-    /// Stop until continued.
-    Suspend,
-    /// Write what is shown to a file.
-    Save(Form),
-    /// The next colours.
-    Theme,
-    /// Draw every cell again.
-    Redraw,
-}
-
 const NOTICES: usize = 100;
-/// How long a notice stays in the status line.
-pub const NOTICE: Duration = Duration::from_secs(8);
-
 impl App {
     /// An app that has not read anything.
     ///
@@ -454,13 +231,28 @@ impl App {
     pub fn called_at(&self, level: Level, end: End) -> String {
         const LONGEST: usize = 28;
         match end {
-            End::Addr(a) if !self.numeric => self
-                .names
-                .shown(a, level == Level::Inner)
-                .map(|name| super::text::shorten(&name, LONGEST)),
+            End::Addr(a) if !self.numeric => {
+                self.names.shown(a, level == Level::Inner).map(|name| shorten(&name, LONGEST))
+            }
             _ => None,
         }
         .unwrap_or_else(|| label(end, self.picture.matrix.folded))
+    }
+
+    /// What the breadcrumb says of the level that was entered `depth` levels below the hosts.
+    pub fn crumb(&self, depth: usize) -> String {
+        let level = if depth == 0 { Level::Hosts } else { Level::Inner };
+        let called = |end: &End| self.called_at(level, *end);
+        match self.crumbs.get(depth).map(|c| &c.within) {
+            Some(Within::Any(ends)) => match ends.as_slice() {
+                [one] => called(one),
+                [first, rest @ ..] => format!("{} +{}", called(first), rest.len()),
+                [] => String::new(),
+            },
+            Some(Within::Pair(a, b)) if a == b => called(a),
+            Some(Within::Pair(a, b)) => format!("{} ⇄ {}", called(a), called(b)),
+            Some(Within::All) | None => String::new(),
+        }
     }
 
     fn level(&self) -> Level {
@@ -492,11 +284,10 @@ impl App {
 
     /// A count as a rate over a time, or as a total.
     pub fn quantity_over(&self, c: Count, elapsed: Option<Duration>) -> Quantity {
-        let per_second = |n: u64, t: Duration| (!t.is_zero()).then(|| n as f64 / t.as_secs_f64());
         match (self.unit, elapsed) {
-            (Unit::Bits, Some(t)) => units::bit_rate(per_second(c.bytes, t)),
-            (Unit::Bytes, Some(t)) => units::byte_rate(per_second(c.bytes, t), self.base),
-            (Unit::Packets, Some(t)) => units::packet_rate(per_second(c.packets, t)),
+            (Unit::Bits, Some(t)) => units::bit_rate(Rate::of(c.bytes, t)),
+            (Unit::Bytes, Some(t)) => units::byte_rate(Rate::of(c.bytes, t), self.base),
+            (Unit::Packets, Some(t)) => units::packet_rate(Rate::of(c.packets, t)),
             (Unit::Bits, None) => units::bits(c.bytes),
             (Unit::Bytes, None) => units::bytes(c.bytes, self.base),
             (Unit::Packets, None) => units::packets(c.packets),
@@ -562,6 +353,17 @@ impl App {
             (Some(_), false, Some(held)) => Some(held.2.total()),
             (Some(n), true, None) => self.history.get(n).map(|f| f.interval.clone()),
             (Some(n), false, None) => self.history.total_until(n),
+        }
+    }
+
+    /// How long the interval is that rates are of, whatever the picture shows.
+    pub fn interval_elapsed(&self) -> Duration {
+        match (self.rate, self.at) {
+            (true, _) => self.picture.elapsed,
+            (false, At::Live) => self.newest().map_or(Duration::ZERO, |i| i.elapsed),
+            (false, At::Past(n)) => {
+                self.history.get(n).map_or(Duration::ZERO, |f| f.interval.elapsed)
+            }
         }
     }
 
@@ -850,21 +652,10 @@ impl App {
                 _ => self.move_end(0),
             }
         }
-        let (within, label) = match (self.marks.is_empty(), self.pick) {
-            (false, _) => {
-                let ends: Vec<End> = self.marks.iter().copied().collect();
-                let label = match ends.as_slice() {
-                    [one] => self.called(*one),
-                    [first, rest @ ..] => format!("{} +{}", self.called(*first), rest.len()),
-                    [] => String::new(),
-                };
-                (Within::Any(ends), label)
-            }
-            (true, Some(Pick::End(e))) => (Within::Any(vec![e]), self.called(e)),
-            (true, Some(Pick::Pair(a, b))) if a == b => (Within::Pair(a, a), self.called(a)),
-            (true, Some(Pick::Pair(a, b))) => {
-                (Within::Pair(a, b), format!("{} ⇄ {}", self.called(a), self.called(b)))
-            }
+        let within = match (self.marks.is_empty(), self.pick) {
+            (false, _) => Within::Any(self.marks.iter().copied().collect()),
+            (true, Some(Pick::End(e))) => Within::Any(vec![e]),
+            (true, Some(Pick::Pair(a, b))) => Within::Pair(a, b),
             (true, None) => return,
         };
         let other = match &within {
@@ -880,7 +671,6 @@ impl App {
             return;
         }
         let crumb = Crumb {
-            label,
             within,
             view: self.view,
             pick: self.pick,

@@ -6,7 +6,6 @@
 //! the view too, so that mouse and cursor mean what is drawn.
 use super::{
     graphics::Pixels,
-    text::{apart, shorten},
     theme::{Depth, Theme},
 };
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     labels::{self, Label, Ring},
     raster::{Blocks, Canvas, Cell, Frame},
     shapes::{Measure, Part, Shape, Shapes},
+    text::{apart, shorten},
 };
 use ratatui::{
     buffer::Buffer,

@@ -12,20 +12,19 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    flow::{Count, Stop},
+    flow::{Count, HookKind, Stop},
     matrix::Level,
-    snapshot::{HookKind, Interface},
+    snapshot::Interface,
+    text::{fit, shared_prefix},
     tui::{
         app::App,
+        hits::Hits,
         keys::Action,
         look::Look,
-        screen::Hits,
         spark,
         status::{is_fault, seconds},
-        table_view::tunnel_name,
-        text::{fit, shared_prefix},
     },
-    units::{self, packet_rate, percent, sanitize},
+    units::{self, Rate, percent, sanitize},
 };
 
 /// Draws the view, scrolled as the app says.
@@ -62,8 +61,7 @@ fn rule<'a>(look: &Look, text: &str, width: usize) -> Line<'a> {
 
 fn count(app: &App, c: Count, t: Duration) -> String {
     if app.rate {
-        let t = t.as_secs_f64();
-        packet_rate((t > 0.0).then(|| c.packets as f64 / t)).to_string()
+        units::packet_rate(Rate::of(c.packets, t)).to_string()
     } else {
         units::packets(c.packets).to_string()
     }
@@ -71,8 +69,7 @@ fn count(app: &App, c: Count, t: Duration) -> String {
 
 fn weight(app: &App, c: Count, t: Duration) -> String {
     if app.rate {
-        let t = t.as_secs_f64();
-        units::bit_rate((t > 0.0).then(|| c.bytes as f64 / t)).to_string()
+        units::bit_rate(Rate::of(c.bytes, t)).to_string()
     } else {
         units::bytes(c.bytes, app.base).to_string()
     }
@@ -131,7 +128,7 @@ fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
             weight(app, f.fragments, app.picture.elapsed),
             percent(f.fragments.packets, f.all.packets)
         );
-        let tunnel = tunnel_name(f.tunnel);
+        let tunnel = f.tunnel.to_string();
         let room = width.saturating_sub(numbers.width() + 3 + tunnel.width() + 2);
         let ends = [f.from, f.to].map(|e| app.called_at(Level::Hosts, e));
         let mut way = format!("{} → {}", ends[0], ends[1]);

@@ -8,13 +8,15 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr;
 
-use crate::tui::{
-    app::App,
-    keys::{Action, BINDINGS, Group},
-    look::Look,
-    screen::Hits,
-    side::title,
+use crate::{
     text::fit,
+    tui::{
+        app::App,
+        hits::{Hit, Hits},
+        keys::{Action, BINDINGS, Group},
+        look::Look,
+        side::title,
+    },
 };
 
 /// Draws the help over an area, in as many columns as fit.
@@ -53,7 +55,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                         Span::styled(text, look.text),
                     ])
                     .render(line, buf);
-                    hits.add(line, crate::tui::app::Hit::Key(b.action));
+                    hits.add(line, Hit::Key(b.action));
                 }
                 None => {
                     if let Some((_, g)) = titles[c].iter().find(|t| t.0 == i) {

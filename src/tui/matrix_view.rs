@@ -11,13 +11,13 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::Count,
-    matrix::End,
+    matrix::{End, Pick},
+    text::{apart, shared_prefix, shorten},
     tui::{
-        app::{App, Hit, Pick},
+        app::App,
+        hits::{Hit, Hits},
         keys::Action,
         look::Look,
-        screen::Hits,
-        text::{apart, shared_prefix, shorten},
     },
 };
 

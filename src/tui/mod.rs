@@ -6,6 +6,7 @@ pub mod chord;
 pub mod graphics;
 pub mod health;
 pub mod help;
+pub mod hits;
 pub mod keys;
 pub mod look;
 pub mod matrix_view;
@@ -17,10 +18,9 @@ pub mod spark;
 pub mod stage;
 pub mod status;
 pub mod table_view;
-pub mod text;
 pub mod theme;
 pub mod timeline;
-pub mod trend;
+pub mod words;
 
 use std::time::{Duration, Instant};
 
@@ -29,14 +29,15 @@ use crossterm::event::{self, Event, KeyEventKind, MouseButton, MouseEvent, Mouse
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::snapshot::Snapshot;
-use app::{App, Effect, Hit, Msg, Notice, Start};
+use app::{App, Msg, Start};
 use graphics::{Choice, Graphics};
+use hits::{Hit, Hits};
 use look::Look;
 use save::Maker;
-use screen::Hits;
 use session::Session;
 use stage::{Manner, Stage};
 use theme::{Depth, Scheme, Theme};
+use words::{Effect, Notice};
 
 /// How the dashboard begins and looks.
 #[derive(Clone, Debug)]
@@ -275,7 +276,7 @@ impl Dashboard {
                 self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.1))).into_iter().collect()
             }
             MouseEventKind::Moved => {
-                let over = screen::hover(self.hit(x, y));
+                let over = self.hit(x, y).and_then(Hit::pick);
                 if over == self.app.hover { vec![] } else { vec![Msg::Hover(over)] }
             }
             _ => vec![],

@@ -11,10 +11,10 @@ use crate::{
     },
     flow::Count,
     tui::{
-        app::{App, Form},
+        app::App,
         look::Look,
-        table_view::tunnel_name,
         theme::{Depth, Scheme},
+        words::Form,
     },
     units::{duration, rfc3339},
 };
@@ -32,10 +32,10 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     let square: Vec<Vec<u64>> =
         (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j))).collect()).collect();
     let mut title = vec!["hosts".to_owned()];
-    title.extend(app.crumbs.iter().map(|c| c.label.clone()));
+    title.extend((0..app.crumbs.len()).map(|i| app.crumb(i)));
     let mut title = title.join(" › ");
     if let Some(t) = app.tunnel {
-        title = format!("{title} · {}", tunnel_name(t));
+        title = format!("{title} · {}", t.to_string());
     }
     if !app.filter.is_empty() {
         title = format!("{title} · {}", app.filter_text);

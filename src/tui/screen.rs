@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Position, Rect},
+    layout::Rect,
     style::Style,
     text::{Line, Span},
     widgets::Widget,
@@ -13,48 +13,18 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     matrix::Level,
+    text::fit,
     tui::{
-        app::{App, At, Hit, Pick, View},
+        app::App,
         health, help,
+        hits::{Hit, Hits},
         keys::{Action, BINDINGS},
         look::Look,
-        matrix_view, side, status, table_view,
-        text::fit,
-        timeline,
+        matrix_view, side, status, table_view, timeline,
+        words::{At, View},
     },
     units::{duration, sanitize},
 };
-
-/// What is where, for the mouse. What was added last is on top.
-#[derive(Clone, Debug, Default)]
-pub struct Hits {
-    areas: Vec<(Rect, Hit)>,
-    wheels: Vec<(Rect, Action, Action)>,
-    /// Where the chord was drawn.
-    pub chord: Option<Rect>,
-}
-
-impl Hits {
-    /// A click in this area means this.
-    pub fn add(&mut self, area: Rect, hit: Hit) {
-        self.areas.push((area, hit));
-    }
-
-    /// Turning the wheel in this area means this.
-    pub fn wheel(&mut self, area: Rect, up: Action, down: Action) {
-        self.wheels.push((area, up, down));
-    }
-
-    /// What is at a cell.
-    pub fn at(&self, x: u16, y: u16) -> Option<Hit> {
-        self.areas.iter().rev().find(|a| a.0.contains(Position::new(x, y))).map(|a| a.1)
-    }
-
-    /// What turning the wheel up and down means at a cell.
-    pub fn wheel_at(&self, x: u16, y: u16) -> Option<(Action, Action)> {
-        self.wheels.iter().rev().find(|a| a.0.contains(Position::new(x, y))).map(|a| (a.1, a.2))
-    }
-}
 
 /// Where the parts of the screen are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -271,7 +241,7 @@ fn path(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let right = {
         let mut words = Vec::new();
         if let Some(t) = app.tunnel {
-            words.push(table_view::tunnel_name(t));
+            words.push(t.to_string());
         }
         words.push(app.unit_name());
         if app.by_name {
@@ -297,9 +267,9 @@ fn path(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let style = |level: usize| if level == here { look.text } else { look.dim };
     let r = put("hosts", style(0), &mut x, buf);
     hits.add(r, Hit::Crumb(0));
-    for (i, crumb) in app.crumbs.iter().enumerate() {
+    for i in 0..app.crumbs.len() {
         put(" › ", look.faint, &mut x, buf);
-        let r = put(&crumb.label, style(i + 1), &mut x, buf);
+        let r = put(&app.crumb(i), style(i + 1), &mut x, buf);
         hits.add(r, Hit::Crumb(i + 1));
     }
     if !app.marks.is_empty() {
@@ -433,13 +403,5 @@ fn empty(app: &App, look: &Look, area: Rect, buf: &mut Buffer) {
         if y < area.bottom() {
             buf.set_string(x, y, &text, style);
         }
-    }
-}
-
-/// The pick a click would make: what hovering shows.
-pub fn hover(hit: Option<Hit>) -> Option<Pick> {
-    match hit {
-        Some(Hit::Pick(p)) => Some(p),
-        _ => None,
     }
 }

@@ -11,15 +11,14 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::Count,
-    matrix::{End, Level},
+    matrix::{End, Level, Pick},
+    text::{apart, shared_prefix, shorten},
     tui::{
-        app::{App, Hit, Pick},
+        app::App,
+        hits::{Hit, Hits},
         keys::Action,
         look::Look,
-        screen::Hits,
         spark,
-        table_view::tunnel_name,
-        text::{apart, shared_prefix, shorten},
     },
     units::percent,
 };
@@ -180,7 +179,7 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
         let n = app.measure(*count);
         let entry = Entry {
             sign: sign(on),
-            name: &tunnel_name(*tunnel),
+            name: &tunnel.to_string(),
             style: style(on, if all { look.text } else { look.dim }),
             line: if on || all { look.spark } else { look.faint },
             share: (n, max),
@@ -197,7 +196,7 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
         hits.add(line(i + 1), Hit::Tunnel(Some(*tunnel)));
     }
     if app.tunnel.is_some() && chosen.is_none() && room > 0 {
-        let name = app.tunnel.map(tunnel_name).unwrap_or_default();
+        let name = app.tunnel.map(|t| t.to_string()).unwrap_or_default();
         Entry::plain(sign(true), &name, look.accent, "silent").draw(
             look,
             line(list.len().min(room - 1) + 1),

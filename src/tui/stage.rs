@@ -8,15 +8,16 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     chord::{Layout, Scene, ease, padding, tween},
     colour::Rgb,
-    matrix::{End, Matrix},
+    matrix::{End, Matrix, Pick},
     raster::{Blocks, Canvas},
     shapes::Part,
+    text::shared_prefix,
     tui::{
-        app::{App, Pick, Unit},
+        app::App,
         chord::{self, ChordView},
         graphics::{Image, Pixels},
         look::Look,
-        text::shared_prefix,
+        words::Unit,
     },
 };
 
@@ -272,10 +273,8 @@ mod tests {
     use super::*;
     use crate::{
         flow::Count,
-        tui::{
-            app::{Picture, Start},
-            theme::Theme,
-        },
+        picture::Picture,
+        tui::{app::Start, theme::Theme},
     };
     use ratatui::layout::Rect;
 

@@ -13,10 +13,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::{Books, Count, Stop},
-    tui::{
-        app::{App, At},
-        look::Look,
-    },
+    tui::{app::App, look::Look, words::At},
     units::{duration, percent, sanitize},
 };
 

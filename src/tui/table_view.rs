@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table: every row in scope, by any column.
-use std::{
-    cmp::{Ordering, Reverse},
-    time::Duration,
-};
 
 use foldhash::{HashMap, HashMapExt};
 use ratatui::{
@@ -16,306 +12,56 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    flow::{Count, Counters, Flow, Inner, Key, Pair, Tunnel},
-    matrix::{End, Measure, Scope},
-    snapshot::{Interface, Row, Rows},
+    flow::{Count, Inner, Pair},
+    lines::{Column, Line},
+    matrix::{End, Scope},
+    text::{apart, fit, shared_prefix},
     tui::{
-        app::{App, At, Hit},
+        app::App,
+        hits::{Hit, Hits},
         keys::Action,
         look::Look,
-        screen::Hits,
         spark,
-        text::{apart, fit, shared_prefix},
     },
     units::sanitize,
 };
 
-/// The most rows that are sorted and shown; the smaller ones are summed in the last line.
-pub const LINES: usize = 10_000;
-
-/// A column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Column {
-    /// The interface's name.
-    Interface,
-    /// The outermost tunnel's kind.
-    Kind,
-    /// Its id.
-    Id,
-    /// The innermost tunnel, when there is more than one, and the depth.
-    Inside,
-    /// The outer pair.
-    Outer,
-    /// The inner pair, or what is there instead.
-    Inner,
-    /// What the first end sent.
-    Forward,
-    /// What the second end sent.
-    Reverse,
-    /// What came in at the interface.
-    Rx,
-    /// What went out at the interface.
-    Tx,
-    /// Both directions per second in the interval.
-    Rate,
-    /// Both directions since counting began.
-    #[default]
-    Total,
-}
-
-impl Column {
-    /// All columns, left to right.
-    pub const ALL: [Column; 12] = [
-        Column::Interface,
-        Column::Kind,
-        Column::Id,
-        Column::Inside,
-        Column::Outer,
-        Column::Inner,
-        Column::Forward,
-        Column::Reverse,
-        Column::Rx,
-        Column::Tx,
-        Column::Rate,
-        Column::Total,
-    ];
-
-    /// The next one, after the last the first.
-    #[must_use]
-    pub fn next(self) -> Self {
-        let i = Column::ALL.iter().position(|c| *c == self).unwrap_or(0);
-        Column::ALL[(i + 1) % Column::ALL.len()]
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Column::Interface => "iface",
-            Column::Kind => "tunnel",
-            Column::Id => "id",
-            Column::Inside => "inside",
-            Column::Outer => "hosts",
-            Column::Inner => "inner",
-            Column::Forward => "→ sent",
-            Column::Reverse => "← sent",
-            Column::Rx => "rx",
-            Column::Tx => "tx",
-            Column::Rate => "rate",
-            Column::Total => "total",
-        }
-    }
-
-    /// Numbers are read from the right, and the largest first.
-    fn is_number(self) -> bool {
-        matches!(
-            self,
-            Column::Forward
-                | Column::Reverse
-                | Column::Rx
-                | Column::Tx
-                | Column::Rate
-                | Column::Total
-        )
-    }
-
-    /// How soon it goes when there is no room: the highest first.
-    fn dispensable(self) -> u8 {
-        match self {
-            Column::Outer | Column::Inner | Column::Rate => 0,
-            Column::Id => 1,
-            Column::Kind => 2,
-            Column::Forward | Column::Reverse => 3,
-            Column::Total => 4,
-            Column::Interface => 5,
-            Column::Inside => 6,
-            Column::Rx | Column::Tx => 7,
-        }
+fn title(column: Column) -> &'static str {
+    match column {
+        Column::Interface => "iface",
+        Column::Kind => "tunnel",
+        Column::Id => "id",
+        Column::Inside => "inside",
+        Column::Outer => "hosts",
+        Column::Inner => "inner",
+        Column::Forward => "→ sent",
+        Column::Reverse => "← sent",
+        Column::Rx => "rx",
+        Column::Tx => "tx",
+        Column::Rate => "rate",
+        Column::Total => "total",
     }
 }
 
-/// A row of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Its interface's index.
-    pub interface: u16,
-    /// What it is.
-    pub key: Key,
-    /// What it counted, in the interval or since counting began, as the picture is.
-    pub counters: Counters,
-    /// What it counted in the interval, if that is known.
-    pub rate: Option<Count>,
-    /// What it counted since counting began, if that is known.
-    pub total: Option<Count>,
+/// Numbers are read from the right, and the largest first.
+fn is_number(column: Column) -> bool {
+    matches!(
+        column,
+        Column::Forward | Column::Reverse | Column::Rx | Column::Tx | Column::Rate | Column::Total
+    )
 }
 
-impl Line {
-    /// A row of a picture of rates (or else of totals).
-    pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
-        let sum = Some(counters.total());
-        Line { interface, key, counters, rate: sum.filter(|_| rate), total: sum.filter(|_| !rate) }
-    }
-
-    /// The row as it was counted.
-    pub fn flow(&self) -> Flow {
-        Flow { interface: self.interface, key: self.key, counters: self.counters }
-    }
-}
-
-/// Sorted rows.
-#[derive(Clone, Debug, Default)]
-pub struct Lines {
-    /// The rows.
-    pub list: Vec<Line>,
-    /// How many smaller ones are left out.
-    pub more: usize,
-}
-
-/// How a table is sorted.
-#[derive(Clone, Copy, Debug)]
-pub struct Sorting {
-    /// By what.
-    pub column: Column,
-    /// The other way round.
-    pub reversed: bool,
-    /// What numbers are in.
-    pub measure: Measure,
-}
-
-impl Lines {
-    /// The rows in scope, sorted. `rate` says what `rows` hold; `beside` holds the other of rates
-    /// and totals, where it is known.
-    pub fn of(
-        rows: &Rows,
-        beside: Option<&Rows>,
-        rate: bool,
-        interfaces: &[Interface],
-        scope: &Scope,
-        by: Sorting,
-    ) -> Self {
-        let mut list: Vec<Line> = Vec::new();
-        let mut place: HashMap<(u16, Key), usize> = HashMap::new();
-        // Where there are very many, the small ones are not even looked at.
-        let least = threshold(rows, interfaces, scope, by.measure);
-        let mut more = 0;
-        for row in scope.rows(rows, interfaces) {
-            if by.measure.of(row.total()) < least || list.len() >= 2 * LINES {
-                more += 1;
-                continue;
-            }
-            let row = row.flow();
-            match place.entry((row.interface, row.key)) {
-                std::collections::hash_map::Entry::Occupied(e) => {
-                    list[*e.get()].counters.add(&row.counters)
-                }
-                std::collections::hash_map::Entry::Vacant(e) => {
-                    e.insert(list.len());
-                    list.push(Line::new(row.interface, row.key, row.counters, rate));
-                }
-            }
-        }
-        for line in &mut list {
-            let sum = Some(line.counters.total());
-            if rate { line.rate = sum } else { line.total = sum }
-        }
-        if let Some(beside) = beside {
-            // few rows of very many are in the list: most are passed by without decoding them
-            let mut prints = Prints::of(list.len());
-            for line in &list {
-                prints.add(line);
-            }
-            for row in beside.walk().filter(|r| prints.may_have(r)) {
-                let row = row.flow();
-                if let Some(line) = place.get(&(row.interface, row.key)).map(|i| &mut list[*i]) {
-                    let slot = if rate { &mut line.total } else { &mut line.rate };
-                    *slot = Some(slot.unwrap_or_default() + row.counters.total());
-                }
-            }
-        }
-        list.sort_unstable_by(|a, b| {
-            let order = compare(a, b, by, interfaces);
-            let order = if by.reversed { order.reverse() } else { order };
-            order.then_with(|| (a.interface, a.key).cmp(&(b.interface, b.key)))
-        });
-        if list.len() > LINES {
-            more += list.len() - LINES;
-            list.truncate(LINES);
-        }
-        Lines { list, more }
-    }
-
-    /// Where a row is.
-    pub fn index(&self, row: (u16, Key)) -> Option<usize> {
-        self.list.iter().position(|l| (l.interface, l.key) == row)
-    }
-}
-
-/// Which rows are surely not in a list.
-struct Prints(Vec<u64>);
-
-impl Prints {
-    /// For a list of this length: one row in sixteen of the others seems to be in it.
-    fn of(rows: usize) -> Self {
-        Prints(vec![0; (rows / 4).next_power_of_two().max(1)])
-    }
-
-    fn place(&self, print: u64) -> (usize, u64) {
-        let at = (print >> 16) as usize;
-        (at / 64 % self.0.len(), 1 << (at % 64))
-    }
-
-    fn add(&mut self, line: &Line) {
-        let mut rows = Rows::default();
-        rows.push_flow(0, &line.flow());
-        for row in rows.walk() {
-            let (word, bit) = self.place(row.print());
-            self.0[word] |= bit;
-        }
-    }
-
-    fn may_have(&self, row: &Row) -> bool {
-        let (word, bit) = self.place(row.print());
-        self.0[word] & bit != 0
-    }
-}
-
-/// The size below which a row (or a part of one) is not among the largest [`LINES`].
-fn threshold(rows: &Rows, interfaces: &[Interface], scope: &Scope, measure: Measure) -> u64 {
-    if rows.len() <= 2 * LINES {
-        return 0;
-    }
-    let mut sizes: Vec<u64> = scope.rows(rows, interfaces).map(|r| measure.of(r.total())).collect();
-    if sizes.len() <= LINES {
-        return 0;
-    }
-    *sizes.select_nth_unstable_by_key(LINES, |n| Reverse(*n)).1
-}
-
-fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Ordering {
-    let down = |a: Count, b: Count| by.measure.of(b).cmp(&by.measure.of(a));
-    let maybe = |a: Option<Count>, b: Option<Count>| {
-        b.map(|c| by.measure.of(c)).cmp(&a.map(|c| by.measure.of(c)))
-    };
-    let name = |l: &Line| interfaces.get(usize::from(l.interface)).map(|i| &i.name);
-    match by.column {
-        Column::Interface => name(a).cmp(&name(b)),
-        Column::Kind => a.key.outermost.cmp(&b.key.outermost),
-        Column::Id => a.key.outermost.id.cmp(&b.key.outermost.id),
-        Column::Inside => (a.key.depth, a.key.innermost).cmp(&(b.key.depth, b.key.innermost)),
-        Column::Outer => a.key.outer.cmp(&b.key.outer),
-        Column::Inner => a.key.inner.cmp(&b.key.inner),
-        Column::Forward => down(a.counters.fwd(), b.counters.fwd()),
-        Column::Reverse => down(a.counters.rev(), b.counters.rev()),
-        Column::Rx => down(a.counters.rx(), b.counters.rx()),
-        Column::Tx => down(a.counters.tx(), b.counters.tx()),
-        Column::Rate => maybe(a.rate, b.rate),
-        Column::Total => maybe(a.total, b.total),
-    }
-}
-
-/// A tunnel as text: `vxlan 10000`, `ipip`.
-pub fn tunnel_name(t: Tunnel) -> String {
-    match t.id {
-        Some(id) => format!("{} {id}", t.kind),
-        None => t.kind.to_string(),
+/// How soon it goes when there is no room: the highest first.
+fn dispensable(column: Column) -> u8 {
+    match column {
+        Column::Outer | Column::Inner | Column::Rate => 0,
+        Column::Id => 1,
+        Column::Kind => 2,
+        Column::Forward | Column::Reverse => 3,
+        Column::Total => 4,
+        Column::Interface => 5,
+        Column::Inside => 6,
+        Column::Rx | Column::Tx => 7,
     }
 }
 
@@ -395,8 +141,8 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         Column::Kind => line.key.outermost.kind.to_string(),
         Column::Id => line.key.outermost.id.map_or(String::new(), |id| id.to_string()),
         Column::Inside => match (line.key.innermost, line.key.depth) {
-            (Some(t), 2) => tunnel_name(t),
-            (Some(t), n) => format!("{} ({n} deep)", tunnel_name(t)),
+            (Some(t), 2) => t.to_string(),
+            (Some(t), n) => format!("{} ({n} deep)", t.to_string()),
             (None, _) => String::new(),
         },
         Column::Outer => line.key.outer.map_or_else(
@@ -437,8 +183,8 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, 
         })
         .map(|&c| {
             let content = lines.iter().map(|l| cell(app, c, l, room).width()).max().unwrap_or(0);
-            let title = c.title().width() + if c == app.sort { 2 } else { 0 };
-            (c, content.max(title).max(if c.is_number() { least } else { 0 }).min(80))
+            let title = title(c).width() + if c == app.sort { 2 } else { 0 };
+            (c, content.max(title).max(if is_number(c) { least } else { 0 }).min(80))
         })
         .collect()
 }
@@ -451,7 +197,7 @@ fn wide(columns: &[(Column, usize)], gap: usize) -> usize {
 fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Room) {
     let rooms = Room::all(lines);
     // shorter texts before fewer columns, but units go only to save what is sent each way
-    let needed = |c: &(Column, usize)| c.0.dispensable() <= 4;
+    let needed = |c: &(Column, usize)| dispensable(c.0) <= 4;
     for (i, room) in rooms.into_iter().enumerate() {
         let mut list = columns(app, lines, width, room);
         let must: Vec<(Column, usize)> = list.iter().copied().filter(needed).collect();
@@ -459,9 +205,9 @@ fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Ro
             continue;
         }
         while wide(&list, room.gap) > width
-            && let Some(rank) = list.iter().map(|c| c.0.dispensable()).max().filter(|r| *r > 0)
+            && let Some(rank) = list.iter().map(|c| dispensable(c.0)).max().filter(|r| *r > 0)
         {
-            list.retain(|c| c.0.dispensable() < rank); // rx goes with tx
+            list.retain(|c| dispensable(c.0) < rank); // rx goes with tx
         }
         return (list, room);
     }
@@ -497,14 +243,14 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let right = area.right();
     for &(column, w) in &shown {
         let w16 = (w as u16).min(right.saturating_sub(x));
-        let arrow = match (column == app.sort, column.is_number() != app.reversed) {
+        let arrow = match (column == app.sort, is_number(column) != app.reversed) {
             (false, _) => "",
             (true, true) => " ▾",
             (true, false) => " ▴",
         };
         let style = if column == app.sort { look.accent } else { look.dim };
-        let text = format!("{}{arrow}", column.title());
-        let text = if column.is_number() { format!("{text:>w$}") } else { text };
+        let text = format!("{}{arrow}", title(column));
+        let text = if is_number(column) { format!("{text:>w$}") } else { text };
         buf.set_stringn(x, area.y, fit(&text, usize::from(w16)), usize::from(w16), style);
         hits.add(Rect::new(x, area.y, w16, 1), Hit::Column(column));
         x = x.saturating_add((w + gap) as u16);
@@ -552,7 +298,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                     .render(Rect::new(x, y, room as u16, 1), buf);
             } else {
                 let text = fit(&text, room);
-                let pad = if column.is_number() { room.saturating_sub(text.width()) } else { 0 };
+                let pad = if is_number(column) { room.saturating_sub(text.width()) } else { 0 };
                 buf.set_stringn(x + pad as u16, y, &text, room - pad, style);
             }
             x = x.saturating_add((w + gap) as u16);
@@ -593,17 +339,4 @@ fn pair_spans<'a>(
         Span::styled(" ⇄", look.faint),
         Span::styled(b, of(p.second)),
     ])
-}
-
-impl App {
-    /// How long the interval is that rates are of, whatever the picture shows.
-    pub fn interval_elapsed(&self) -> Duration {
-        match (self.rate, self.at) {
-            (true, _) => self.picture.elapsed,
-            (false, At::Live) => self.newest().map_or(Duration::ZERO, |i| i.elapsed),
-            (false, At::Past(n)) => {
-                self.history.get(n).map_or(Duration::ZERO, |f| f.interval.elapsed)
-            }
-        }
-    }
 }

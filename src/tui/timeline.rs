@@ -4,11 +4,12 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     tui::{
-        app::{App, At, Hit},
+        app::App,
+        hits::{Hit, Hits},
         look::Look,
-        screen::Hits,
         side::baseline,
         spark,
+        words::At,
     },
     units,
 };

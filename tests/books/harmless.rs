@@ -12,8 +12,8 @@ use nix::sys::socket::{
 };
 use tmon::{
     attach::Want,
-    flow::Hook,
-    snapshot::{HookKind, Snapshot},
+    flow::{Hook, HookKind},
+    snapshot::Snapshot,
     source::Live,
 };
 

@@ -10,9 +10,9 @@ use std::{
 use tmon::{
     attach::Want,
     bpf::Config,
-    flow::{Count, Hook},
+    flow::{Count, Hook, HookKind},
     netlink::NewLink,
-    snapshot::{HookKind, Snapshot},
+    snapshot::Snapshot,
     source::Live,
 };
 

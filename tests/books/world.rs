@@ -4,10 +4,10 @@ use tmon::{
     attach::Want,
     export::Reading,
     filter::Filter,
-    flow::{Count, Hook},
+    flow::{Count, Hook, HookKind},
     netlink::NewLink,
     netns,
-    snapshot::{HookKind, Snapshot},
+    snapshot::Snapshot,
     source::Live,
 };
 

@@ -22,10 +22,10 @@ use nix::sys::socket::{
 use tmon::{
     attach::{Want, tcx_programs},
     bpf::Config,
-    flow::{Books, Count, Hook},
+    flow::{Books, Count, Hook, HookKind},
     netlink::{Link, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
-    snapshot::{HookKind, Snapshot},
+    snapshot::Snapshot,
     source::Live,
 };
 

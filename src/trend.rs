@@ -8,8 +8,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     flow::{Count, Tunnel},
     history::{Frame, History},
-    matrix::{End, Measure, Scope, Tally},
-    tui::app::Pick,
+    matrix::{End, Measure, Pick, Scope, Tally},
 };
 
 /// An interval of the timeline: its number, its length, what was counted in scope.

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is drawn of an interval: who sent how much to whom in scope, by end, pair, tunnel and row.
+use std::{
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    flow::{Books, Count, Tunnel},
+    fragments::Fragmented,
+    lines::Lines,
+    matrix::{End, Matrix, Tally},
+    snapshot::Interface,
+};
+
+/// What is drawn: made anew whenever something it depends on changes.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// Its interval's number, when it is of one.
+    pub number: Option<u64>,
+    /// When it begins.
+    pub since: SystemTime,
+    /// When it ends.
+    pub taken: SystemTime,
+    /// How long it is.
+    pub elapsed: Duration,
+    /// The interfaces; books of the interval or since counting began, as the numbers are.
+    pub interfaces: Rc<Vec<Interface>>,
+    /// The rows in scope by pair and by tunnel.
+    pub tally: Tally,
+    /// The largest ends.
+    pub matrix: Matrix,
+    /// The tunnels in scope, largest first.
+    pub tunnels: Vec<(Tunnel, Count)>,
+    /// The rows themselves; only made for the table.
+    pub lines: Lines,
+    /// Who in scope sends fragments; only made for the health view.
+    pub fragmented: Vec<Fragmented>,
+}
+
+impl Default for Picture {
+    fn default() -> Self {
+        Picture {
+            number: None,
+            since: SystemTime::UNIX_EPOCH,
+            taken: SystemTime::UNIX_EPOCH,
+            elapsed: Duration::ZERO,
+            interfaces: Rc::default(),
+            tally: Tally::default(),
+            matrix: Matrix::default(),
+            tunnels: Vec::new(),
+            lines: Lines::default(),
+            fragmented: Vec::new(),
+        }
+    }
+}
+
+impl Picture {
+    /// What an end sent and received, also if it is not among the largest.
+    pub fn sums(&self, end: End) -> (Count, Count) {
+        if let Some(i) = self.matrix.index(end) {
+            return (self.matrix.sent(i), self.matrix.received(i));
+        }
+        let mut sums = (Count::default(), Count::default());
+        for ((a, b), [fwd, rev]) in &self.tally.pairs {
+            if *a == end {
+                sums.0 += *fwd;
+                sums.1 += *rev;
+            }
+            if *b == end {
+                sums.0 += *rev;
+                sums.1 += *fwd;
+            }
+        }
+        sums
+    }
+
+    /// What one end sent to another, also if they are not among the largest.
+    pub fn sent(&self, from: End, to: End) -> Count {
+        match (self.matrix.index(from), self.matrix.index(to)) {
+            (Some(i), Some(j)) => self.matrix.get(i, j),
+            _ => self.tally.sent(from, to),
+        }
+    }
+
+    /// The books of all interfaces together, each packet once.
+    pub fn books(&self) -> Books {
+        let mut sum = Books::default();
+        for i in self.interfaces.iter().filter(|i| i.counted_on.is_none()) {
+            sum.add(&i.books);
+        }
+        sum
+    }
+}
