@@ -13,6 +13,7 @@ use std::{
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,6 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
-    errno::Errno,
     fcntl::{Flock, FlockArg},
     sys::time::TimeValLike,
     time::{ClockId, clock_getres},
@@ -33,7 +33,7 @@ use contract::{
 
 use crate::{
     flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
-    privilege,
+    lock, privilege,
     snapshot::{Fill, Part, Rows},
     table::Tables,
     units::sanitize,
@@ -56,6 +56,11 @@ const _: () = assert!(offset_of!(types::cpu, books) == 0);
 const LONGEST_FRAME: usize = 3500;
 /// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
 const SHORTEST_FRAME: usize = 64;
+
+/// So long a reader waits for an ager. It reads without the lock then, which takes a second look.
+const READER_PATIENCE: Duration = Duration::from_millis(100);
+/// And so long it tries to read without the lock.
+const LONGEST_READING: Duration = Duration::from_secs(1);
 
 /// What UDP ports mean unless [`Config::ports`] says otherwise.
 pub const DEFAULT_PORTS: &[(Kind, u16)] = &[
@@ -216,6 +221,8 @@ pub struct Program {
     ports_map: OwnedFd,
     /// Where these tables are pinned, if they are.
     folder: Option<File>,
+    /// Somebody else held the folder's lock at the last reading.
+    held: AtomicBool,
     age: Duration,
     swept: Instant,
 }
@@ -325,6 +332,7 @@ impl Program {
             ports: port_table(skel.maps.data_ports.as_fd())?,
             ports_map: dup(skel.maps.data_ports.as_fd())?,
             folder: None,
+            held: AtomicBool::new(false),
             age: config.age,
             swept: Instant::now(),
         })
@@ -382,6 +390,7 @@ impl Program {
             ports: port_table(ports_map.as_fd())?,
             ports_map,
             folder: None,
+            held: AtomicBool::new(false),
             age: Duration::ZERO,
             swept: Instant::now(),
         })
@@ -393,15 +402,20 @@ impl Program {
         Program { folder: Some(folder), age, ..self }
     }
 
-    /// The lock of pinned tables; nothing where nobody else has them.
-    fn lock(&self, how: FlockArg) -> io::Result<Option<Flock<File>>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
-        loop {
-            match Flock::lock(folder.try_clone()?, how) {
-                Err((_, Errno::EINTR)) => {}
-                locked => return locked.map(Some).map_err(|(_, e)| e.into()),
-            }
-        }
+    /// Keeps others from letting rows age in pinned tables. `None` where somebody holds the lock who
+    /// does not give it up soon: an ager that was stopped, for example.
+    fn lock(&self, folder: &File) -> io::Result<Option<Flock<File>>> {
+        let patience =
+            if self.held.load(Ordering::Relaxed) { Duration::ZERO } else { READER_PATIENCE };
+        let lock = lock::take(folder.try_clone()?, FlockArg::LockSharedNonblock, patience)?;
+        self.held.store(lock.is_none(), Ordering::Relaxed);
+        Ok(lock)
+    }
+
+    /// Who held the lock of pinned tables at the last reading, if that went without it.
+    pub fn held_by(&self) -> Option<String> {
+        let folder = self.folder.as_ref().filter(|_| self.held.load(Ordering::Relaxed))?;
+        Some(lock::holder(folder))
     }
 
     /// The entry program of a hook.
@@ -462,7 +476,16 @@ impl Program {
             return Ok(());
         }
         self.swept = Instant::now();
-        let Ok(_alone) = self.lock(FlockArg::LockExclusiveNonblock) else { return Ok(()) };
+        let _alone = match &self.folder {
+            None => None,
+            Some(folder) => {
+                let alone = folder.try_clone().and_then(|folder| {
+                    lock::take(folder, FlockArg::LockExclusiveNonblock, Duration::ZERO)
+                });
+                let Ok(Some(alone)) = alone else { return Ok(()) };
+                Some(alone)
+            }
+        };
         self.age(self.age).map(drop).inspect_err(|_| self.age = Duration::ZERO)
     }
 
@@ -513,13 +536,22 @@ impl Program {
 
     /// Appends every row, `other` rows and the overflow row last, as of interface `interface`.
     pub fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
-        Ok(self.rows_beside(&self.cells()?, interface, rows))
+        Ok(self.rows_beside(&self.cells()?, interface, rows).0)
     }
 
     /// The same where the books have been read already: rows are in this memory and always there.
-    pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> Fill {
-        let _lock = self.lock(FlockArg::LockShared);
-        let (fill, place) = self.tables.read(interface, rows);
+    /// False where others were at the tables all the time, so that rows may not add up.
+    pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> (Fill, bool) {
+        let lock = self.folder.as_ref().map(|folder| self.lock(folder));
+        let exclusive = lock.as_ref().is_none_or(|lock| matches!(lock, Ok(Some(_))));
+        let (began, start) = (Instant::now(), rows.position());
+        let (fill, place, whole) = loop {
+            let (fill, place, whole) = self.tables.read(interface, rows);
+            if exclusive || whole || began.elapsed() > LONGEST_READING {
+                break (fill, place, exclusive || whole);
+            }
+            rows.rewind(start);
+        };
         for part in 0..4 {
             let n =
                 [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW as usize + part]));
@@ -536,7 +568,7 @@ impl Program {
                 rows.push(place + part as u32, interface, &key, n, what);
             }
         }
-        fill
+        (fill, whole)
     }
 
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.

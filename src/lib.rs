@@ -29,6 +29,7 @@ pub mod check;
 pub mod discover;
 pub mod dns;
 pub mod kernel;
+mod lock;
 pub mod names;
 pub mod netlink;
 pub mod netns;

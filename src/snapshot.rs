@@ -386,6 +386,17 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Where [`Rows::rewind`] comes back to.
+    pub(crate) fn position(&self) -> [usize; 2] {
+        [self.small.len(), self.large.len()]
+    }
+
+    /// Takes back what was pushed since then.
+    pub(crate) fn rewind(&mut self, [small, large]: [usize; 2]) {
+        self.small.truncate(small);
+        self.large.truncate(large);
+    }
+
     /// Adds what one slot holds of a row, by hook. `place` is where it was read from: unique within
     /// the interface and ascending from call to call; the same key keeps its place.
     pub fn push(

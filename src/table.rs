@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -61,18 +61,20 @@ impl Array {
 
 /// One table: slots of `S` and their tags.
 struct Table<S> {
+    /// Which of the three it is, as [`Move::table`] has it.
+    number: usize,
     slots: Array,
     tags: Array,
     slot: PhantomData<S>,
 }
 
 impl<S: Slot> Table<S> {
-    fn map([slots, tags]: [BorrowedFd<'_>; 2]) -> Result<Self> {
+    fn map(number: usize, [slots, tags]: [BorrowedFd<'_>; 2]) -> Result<Self> {
         let (slots, tags) =
             (Array::map(slots, size_of::<S>())?, Array::map(tags, size_of::<u64>())?);
         let (n, tagged) = (slots.memory.len() / size_of::<S>(), tags.memory.len());
         ensure!(n == tagged, "a flow table has {n} slots and {tagged} tags");
-        Ok(Table { slots, tags, slot: PhantomData })
+        Ok(Table { number, slots, tags, slot: PhantomData })
     }
 
     /// How many slots there are.
@@ -92,12 +94,13 @@ impl<S: Slot> Table<S> {
         self.word(slot / GROUP).fetch_xor(u64::from(from ^ to) << lane(slot), Ordering::AcqRel);
     }
 
-    /// Takes a slot if it is free.
+    /// Takes a slot if it is free. It is ageing until it is a row: that of an ager which is killed in
+    /// between is found by the next one, where nobody could tell a busy one from a program's.
     fn claim(&self, slot: usize) -> bool {
-        tag(
-            self.word(slot / GROUP).fetch_or(u64::from(TAG_BUSY) << lane(slot), Ordering::AcqRel),
-            slot,
-        ) == TAG_FREE
+        let claimed = |word| {
+            (tag(word, slot) == TAG_FREE).then(|| word | u64::from(TAG_AGEING) << lane(slot))
+        };
+        self.word(slot / GROUP).fetch_update(Ordering::AcqRel, Ordering::Acquire, claimed).is_ok()
     }
 
     /// The slots with a tag, and it.
@@ -131,15 +134,20 @@ impl<S: Slot> Table<S> {
         unsafe { S::key(at) }
     }
 
-    /// Every row: its slot, key and counts by hook.
-    fn rows(&self) -> impl Iterator<Item = (usize, S::Key, [Count; 2])> + '_ {
-        self.tagged().filter(|(_, tag)| *tag != TAG_BUSY).map(|(slot, _)| {
-            let cells = self.words(slot).cells.map(|c| c.load(Ordering::Relaxed));
-            (
-                slot,
-                self.key(slot),
-                [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] }),
-            )
+    /// Every row: its slot, key and counts by hook. What is on its way home is there already.
+    fn rows(&self, moving: Option<Move>) -> impl Iterator<Item = (usize, S::Key, [Count; 2])> + '_ {
+        self.tagged().filter(|(_, tag)| *tag != TAG_BUSY).filter_map(move |(slot, tag)| {
+            let cells = match moving {
+                Some(m) if (m.table, m.slot) == (self.number, slot) => [0; 4],
+                Some(m) if (OTHERS, m.home) == (self.number, slot) => m.cells,
+                _ => self.words(slot).cells.map(|c| c.load(Ordering::Relaxed)),
+            };
+            // What has gone home leaves a slot that is not free yet, and perhaps without a key.
+            (tag != TAG_AGEING || cells != [0; 4]).then(|| {
+                let counts =
+                    [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] });
+                (slot, self.key(slot), counts)
+            })
         })
     }
 
@@ -178,12 +186,14 @@ impl<S: Slot> Table<S> {
 
     /// After the grace period marked rows are ours alone: their counts go home, their slots are
     /// free. Kept is what something was counted in after all. Returns how many have gone.
-    fn settle<'a>(
+    fn settle(
         &self,
         marked: Vec<Marked>,
         is_idle: impl Fn(&Words<'_>) -> bool,
-        mut home: impl FnMut(key6) -> Words<'a>,
+        homes: &mut Homes<'_>,
+        home: impl Fn(&mut Homes<'_>, usize, key6) -> usize,
     ) -> usize {
+        let (others, journal) = (homes.others, homes.others.journal());
         let mut gone = 0;
         for Marked { slot, tag } in marked {
             let live = self.words(slot);
@@ -191,9 +201,17 @@ impl<S: Slot> Table<S> {
                 self.turn(slot, TAG_AGEING, tag);
                 continue;
             }
-            for (from, to) in live.cells.iter().zip(home(S::wide(self.key(slot))).cells) {
-                to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-            }
+            let home = home(homes, slot, S::wide(self.key(slot)));
+            let to = others.words(home);
+            let sum = |i: usize| {
+                let [a, b] = [&live, &to].map(|w| w.cells[i].load(Ordering::Relaxed));
+                a.wrapping_add(b)
+            };
+            journal.carry(
+                &Move { table: self.number, slot, home, cells: [0, 1, 2, 3].map(sum) },
+                &live,
+                &to,
+            );
             live.seen.store(0, Ordering::Relaxed);
             self.turn(slot, TAG_AGEING, TAG_FREE);
             gone += 1;
@@ -206,6 +224,82 @@ impl<S: Slot> Table<S> {
             // SAFETY: the whole mapping, which nothing else touches by the contract of Tables::clear().
             unsafe { ptr::write_bytes(array.memory.as_mut_ptr(), 0, array.memory.len()) };
         }
+    }
+}
+
+/// The number of the table that aged rows are in.
+const OTHERS: usize = 2;
+
+/// The counts of a row on their way to its home. All of it can be done again, by whoever finds that
+/// an ager was killed over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Move {
+    table: usize,
+    slot: usize,
+    /// In `others`.
+    home: usize,
+    /// What the home holds afterwards.
+    cells: [u64; 4],
+}
+
+/// The last slot of `others`, which never has a tag: what an ager is doing.
+struct Journal<'a> {
+    /// How many moves there have been.
+    moves: &'a AtomicU64,
+    /// Table and slot of the one that is not complete, 0 for none. Written after the rest.
+    from: &'a AtomicU64,
+    home: &'a AtomicU64,
+    cells: [&'a AtomicU64; 4],
+}
+
+impl Table<slot6> {
+    fn journal(&self) -> Journal<'_> {
+        let at = self.at(self.len() - 1).cast::<u64>();
+        // SAFETY: a slot is longer than that, inside the mapping and aligned; shared with readers,
+        // so atomics only.
+        let word = |i| unsafe { AtomicU64::from_ptr(at.add(i)) };
+        Journal {
+            moves: word(0),
+            from: word(1),
+            home: word(2),
+            cells: [word(3), word(4), word(5), word(6)],
+        }
+    }
+}
+
+impl Journal<'_> {
+    /// How many moves there have been, and the one that is not complete.
+    fn now(&self) -> (u64, Option<Move>) {
+        let moves = self.moves.load(Ordering::Acquire);
+        let from = self.from.load(Ordering::Acquire);
+        let moving = (from >> 32).checked_sub(1).map(|table| Move {
+            table: table as usize,
+            slot: from as u32 as usize,
+            home: self.home.load(Ordering::Relaxed) as usize,
+            cells: self.cells.map(|c| c.load(Ordering::Relaxed)),
+        });
+        (moves, moving)
+    }
+
+    /// Moves counts. Killed at any point, it has not begun or can be completed.
+    fn carry(&self, m: &Move, from: &Words<'_>, to: &Words<'_>) {
+        let moves = self.moves.load(Ordering::Relaxed);
+        self.moves.store(moves.wrapping_add(1), Ordering::Release);
+        self.home.store(m.home as u64, Ordering::Release);
+        for (cell, n) in self.cells.iter().zip(m.cells) {
+            cell.store(n, Ordering::Release);
+        }
+        self.from.store((m.table as u64 + 1) << 32 | m.slot as u64, Ordering::Release);
+        self.complete(m, from, to);
+    }
+
+    fn complete(&self, m: &Move, from: &Words<'_>, to: &Words<'_>) {
+        for (cell, n) in to.cells.iter().zip(m.cells) {
+            cell.store(n, Ordering::Release);
+        }
+        from.cells.iter().for_each(|cell| cell.store(0, Ordering::Release));
+        // Before the slot is free: a program may count in it at once.
+        self.from.store(0, Ordering::Release);
     }
 }
 
@@ -238,9 +332,9 @@ impl Tables {
     /// They are not what this version knows, or memory is short.
     pub fn map([rows4, rows6, others]: [[BorrowedFd<'_>; 2]; 3]) -> Result<Tables> {
         Ok(Tables {
-            rows4: Table::map(rows4)?,
-            rows6: Table::map(rows6)?,
-            others: Table::map(others)?,
+            rows4: Table::map(0, rows4)?,
+            rows6: Table::map(1, rows6)?,
+            others: Table::map(OTHERS, others)?,
         })
     }
 
@@ -251,25 +345,41 @@ impl Tables {
             .map(|t| t.map(|a| a.map.as_fd()))
     }
 
-    /// Appends every row as of interface `interface`. Returns how full the tables are, and the first
-    /// place (see [`Rows::push`]) that is not taken.
-    pub fn read(&self, interface: u16, rows: &mut Rows) -> (Fill, u32) {
+    /// How many moves of counts there have been, and the one that is not complete.
+    fn moves(&self) -> (u64, Option<Move>) {
+        let (moves, moving) = self.others.journal().now();
+        // It is in memory that others write.
+        let known = |m: &Move| {
+            let slots = [self.rows4.len(), self.rows6.len(), self.others.len() - GROUP];
+            slots.get(m.table).is_some_and(|n| m.slot < *n) && m.home < self.others.len() - 1
+        };
+        (moves, moving.filter(known))
+    }
+
+    /// Appends every row as of interface `interface`. Returns how full the tables are, the first
+    /// place (see [`Rows::push`]) that is not taken, and whether all rows are of one moment to those
+    /// who let them age: who holds the lock that keeps agers away need not ask.
+    pub fn read(&self, interface: u16, rows: &mut Rows) -> (Fill, u32, bool) {
+        let before = self.moves();
+        let moving = before.1;
         let mut used = [0u64; 2];
-        for (slot, key, counts) in self.rows4.rows() {
+        for (slot, key, counts) in self.rows4.rows(moving) {
             used[0] += 1;
             push4(rows, slot as u32, interface, &key, counts);
         }
         let mut place = self.rows4.len() as u32;
-        for (slot, key, counts) in self.rows6.rows() {
+        for (slot, key, counts) in self.rows6.rows(moving) {
             used[1] += 1;
             push6(rows, place + slot as u32, interface, &key, counts);
         }
         place += self.rows6.len() as u32;
-        for (slot, key, counts) in self.others.rows() {
+        for (slot, key, counts) in self.others.rows(moving) {
             push6(rows, place + slot as u32, interface, &key, counts);
         }
         place += self.others.len() as u32;
-        (Fill { used: used[0].max(used[1]), size: self.rows4.len() as u64 }, place)
+        fence(Ordering::Acquire);
+        let fill = Fill { used: used[0].max(used[1]), size: self.rows4.len() as u64 };
+        (fill, place, before == self.moves())
     }
 
     /// Moves the counts of rows that were idle for more than `idle` jiffies at `now` to their
@@ -279,13 +389,21 @@ impl Tables {
     /// # Errors
     /// The kernel has no way to wait for running programs: nothing has changed.
     pub fn age(&self, now: u32, idle: u32) -> Result<usize> {
+        if let (_, Some(m)) = self.moves() {
+            let from = match m.table {
+                0 => self.rows4.words(m.slot),
+                1 => self.rows6.words(m.slot),
+                _ => self.others.words(m.slot),
+            };
+            self.others.journal().complete(&m, &from, &self.others.words(m.home));
+        }
         let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
         let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
         let rows4 = self.rows4.mark(usize::MAX, is_idle);
         let rows6 = self.rows6.mark(usize::MAX, is_idle);
         let mut homes = Homes::of(&self.others, now);
-        let others =
-            if homes.crowded() { self.others.mark(homes.shared, is_idle) } else { Vec::new() };
+        let crowded = homes.crowded();
+        let others = self.others.mark(homes.shared, |live| crowded && is_idle(live));
         if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
             return Ok(0);
         }
@@ -297,12 +415,14 @@ impl Tables {
             self.others.restore(&others);
             waited.context("rows cannot age here: wait for the programs that are running")?;
         }
-        let gone = self.others.settle(others, is_idle, |key| {
-            homes.forget(&key);
+        let homes = &mut homes;
+        let gone = self.others.settle(others, is_idle, homes, |homes, slot, key| {
+            homes.forget(slot, &key);
             homes.interface(&key)
         });
-        let gone = gone + self.rows4.settle(rows4, is_idle, |key| homes.tunnel(aged(key)));
-        Ok(gone + self.rows6.settle(rows6, is_idle, |key| homes.tunnel(aged(key))))
+        let tunnel = |homes: &mut Homes<'_>, _, key| homes.tunnel(aged(key));
+        let gone = gone + self.rows4.settle(rows4, is_idle, homes, tunnel);
+        Ok(gone + self.rows6.settle(rows6, is_idle, homes, tunnel))
     }
 
     /// All slots to zero. Nothing may be counting meanwhile.
@@ -438,18 +558,19 @@ impl<'a> Homes<'a> {
     }
 
     /// A row of `others` is going.
-    fn forget(&mut self, key: &key6) {
-        self.rows.remove(&number(key));
+    fn forget(&mut self, slot: usize, key: &key6) {
+        if self.rows.get(&number(key)) == Some(&slot) {
+            self.rows.remove(&number(key));
+        }
         self.used -= 1;
     }
 
     /// The aged row of a tunnel; the interface's where there is no room for it.
-    fn tunnel(&mut self, key: key6) -> Words<'a> {
+    fn tunnel(&mut self, key: key6) -> usize {
         match self.rows.get(&number(&key)).copied().or_else(|| self.make(key)) {
             Some(slot) => {
-                let live = self.others.words(slot);
-                live.seen.store(self.now, Ordering::Relaxed);
-                live
+                self.others.words(slot).seen.store(self.now, Ordering::Relaxed);
+                slot
             }
             None => self.interface(&key),
         }
@@ -462,7 +583,7 @@ impl<'a> Homes<'a> {
             let slot = self.next % groups * GROUP + self.next / groups;
             self.next += 1;
             if self.others.claim(slot) {
-                self.publish(slot, TAG_BUSY, &key);
+                self.publish(slot, TAG_AGEING, &key);
                 self.used += 1;
                 self.rows.insert(number(&key), slot);
                 return Some(slot);
@@ -472,10 +593,10 @@ impl<'a> Homes<'a> {
     }
 
     /// The part of the interface's aged row that a row's counts go to, where no program looks.
-    fn interface(&self, of: &key6) -> Words<'a> {
+    fn interface(&self, of: &key6) -> usize {
         let (direction, shard) = (of.flags & ROW_DIR, of.shard & SHARD_FRAGMENT);
         let flags = direction | ROW_NO_OUTER | ROW_NO_PAIR | ROW_OTHER;
-        // The last group is behind the shared ones, and has more than four slots.
+        // The last group is behind the shared ones; its last slot is the journal.
         let slot = self.shared + usize::from(direction != 0) + 2 * usize::from(shard != 0);
         let now = tag(self.others.word(slot / GROUP).load(Ordering::Acquire), slot);
         if now < TAG_ROW {
@@ -485,7 +606,7 @@ impl<'a> Homes<'a> {
                 &key6 { flags, shard, inner: AGED_INNER, ..Default::default() },
             );
         }
-        self.others.words(slot)
+        slot
     }
 
     /// Makes a row of a slot that is ours. The programs never look for an aged row, so any tag of a

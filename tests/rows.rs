@@ -542,6 +542,63 @@ fn idle_rows_go_and_busy_ones_stay() {
     assert_eq!(aged[0].counters.fwd(), aged[0].counters.tx(), "the direction is kept");
 }
 
+/// Each time other rows are on their way to their aged rows, or those are being made.
+#[test]
+#[allow(unsafe_code)] // fork
+fn an_ager_that_is_killed_loses_nothing() {
+    let program = load(Config { rows: 4096, ..Config::default() });
+    let mut dice = Dice(7);
+    let (mut longest, mut unfinished) = (Duration::from_millis(1), 0);
+    for kill in 0..150u32 {
+        for i in 0..1500 {
+            // Some tunnels are new each time, and with them the rows that their counts go to.
+            let vni = if i % 8 == 0 { 100 * kill + i % 64 } else { 7 };
+            let hosts = "172.16.1.1 > 172.16.1.2";
+            let mut t =
+                if i % 2 == 0 { Template::vxlan(hosts, vni) } else { Template::vxlan6(hosts, vni) };
+            program.repeat(Hook::Tx, t.from(i), 1 + (i % 3) as i32).expect("run");
+        }
+        std::thread::sleep(Duration::from_millis(20)); // a jiffy or two: the rows are idle
+        let (ready, begun) = nix::unistd::pipe().expect("a pipe");
+        // SAFETY: the child only lets rows age and ends; nothing of it comes back here.
+        let child = match unsafe { nix::unistd::fork() }.expect("fork") {
+            nix::unistd::ForkResult::Parent { child } => child,
+            nix::unistd::ForkResult::Child => {
+                let _ = nix::unistd::write(&begun, b"x");
+                let done = program.age(Duration::ZERO).is_ok();
+                // SAFETY: ends this process without the parent's exit handlers.
+                unsafe { libc::_exit(if done { 0 } else { 1 }) }
+            }
+        };
+        nix::unistd::read(&ready, &mut [0]).expect("the child to begin");
+        let begin = std::time::Instant::now();
+        // The first ones show how long it takes.
+        let after = longest.mul_f64(f64::from(dice.below(1000)) / 1000.0);
+        while kill >= 5 && begin.elapsed() < after {
+            std::hint::spin_loop();
+        }
+        if kill >= 5 {
+            nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).expect("kill");
+        }
+        match nix::sys::wait::waitpid(child, None).expect("wait") {
+            nix::sys::wait::WaitStatus::Exited(_, code) => assert_eq!(code, 0, "it ages"),
+            _ => unfinished += 1,
+        }
+        if kill < 5 {
+            longest = longest.max(begin.elapsed());
+        }
+        // To whoever reads now, and to the next one who lets rows age.
+        let want = counted(&program.books().expect("books"));
+        assert_eq!(total(&read(&program, 0).rows.merged()), want, "kill {kill}");
+        if kill % 4 == 0 {
+            program.age(Duration::ZERO).expect("age");
+            assert_eq!(total(&read(&program, 0).rows.merged()), want, "kill {kill}, aged on");
+        }
+    }
+    println!("{unfinished} of 150 killed before the end; {longest:?} at most");
+    assert!(unfinished > 20, "this was no test of kills");
+}
+
 /// What comes in fragments is told apart from what does not, by tunnel and to the packet: in rows of
 /// its own, in the `other` rows of a full table, and when those rows are old.
 #[test]

@@ -160,8 +160,17 @@ impl Live {
                     self.watched[i].shown()
                 )),
             };
-            let stale = trouble.is_some();
+            let unread = trouble.is_some();
             self.trouble(self.watched[i].space, "", &self.watched[i].name.clone(), trouble);
+            let w = &self.watched[i];
+            let (fill, whole) = w.program.rows_beside(&w.cells, i as u16, &mut rows);
+            let held = w.program.held_by().map(|who| {
+                format!(
+                    "{}: {who} holds the lock of its tables: they are read without it, and no rows age",
+                    w.shown()
+                )
+            });
+            self.trouble(self.watched[i].space, "lock ", &self.watched[i].name.clone(), held);
             let w = &self.watched[i];
             interfaces.push(Interface {
                 name: w.name.clone(),
@@ -169,11 +178,11 @@ impl Live {
                 netns: w.netns.clone(),
                 hook: w.hook,
                 counted_on: w.counted_on.clone(),
-                stale,
+                stale: unread || !whole,
                 attached: w.attached,
                 books: w.cells.books(),
                 span: w.read,
-                fill: w.program.rows_beside(&w.cells, i as u16, &mut rows),
+                fill,
             });
         }
         Ok(Snapshot { since: self.since, taken, at, interfaces, rows })
