@@ -348,12 +348,13 @@ static __always_inline int is_small(const struct key6 *key)
 
 static __always_inline struct fragment_key fragment_of(const struct walk *w)
 {
-	struct fragment_key key = { .id = w->fragment_id, .proto = w->fragment_proto };
+	struct fragment_key key = { .id = w->fragment_id };
 
 	key.v6 = !!(w->flags & WALK_OUTER6);
-	if (key.v6) {
+	if (key.v6) { /* RFC 8200, section 4.5: next headers may differ */
 		__builtin_memcpy(key.pair, w->outer, sizeof(key.pair));
 	} else {
+		key.proto = w->fragment_proto;
 		key.pair[0][0] = w->outer[0];
 		key.pair[1][0] = w->outer[0] >> 32;
 	}

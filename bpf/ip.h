@@ -19,6 +19,7 @@ static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __
 {
 	if (w->depth) {
 		w->flags |= offset ? WALK_LAST : WALK_CUT;
+		w->declared = NOT_DECLARED;
 		return 0;
 	}
 	w->fragment_id = id;
@@ -26,6 +27,7 @@ static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __
 	if (offset)
 		return STATE_FRAGMENT;
 	w->flags |= WALK_FIRST | WALK_CUT;
+	w->declared = NOT_DECLARED;
 	return 0;
 }
 
@@ -92,6 +94,120 @@ static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, _
 	*proto = ip->next;
 	*off += sizeof(*ip);
 	return 0;
+}
+
+/*
+ * Verifies an IPv4 header checksum (RFC 1071) from the sum of the header's 32-bit words, which must
+ * be a multiple of 65535. The constant is the inverse of 65535 modulo 2^64: the product is a small
+ * number exactly if the division leaves no remainder.
+ */
+static __always_inline int sum_is_right(__u64 sum)
+{
+	return sum * 0xfffefffefffeffffULL <= 0x0001000100010001ULL;
+}
+
+/* Sum of the words of an IPv4 header without options. */
+static __always_inline __u64 sum_of(const struct ip4 *ip)
+{
+	const __u32 *word = (const __u32 *)ip;
+
+	return (__u64)word[0] + word[1] + word[2] + word[3] + word[4];
+}
+
+/*
+ * IPv6 has no checksum. Plausible is a header whose length leaves at most Ethernet padding (or an
+ * FCS) behind the packet, whose source is not multicast and whose destination is specified. room:
+ * bytes behind the header, unless that is unknown.
+ */
+static __always_inline int is_likely6(const struct ip6 *ip, __u32 room, int unknown)
+{
+	__u32 length = bpf_ntohs(ip->payload);
+
+	if (*(__u8 *)ip->src == 0xff || !(ip->dst[0] | ip->dst[1] | ip->dst[2] | ip->dst[3]))
+		return 0;
+	if (unknown || (!length && ip->next == PROTO_HOPOPTS)) /* a jumbogram */
+		return 1;
+	return length <= room && room - length <= ETHERNET_PADDING &&
+	       (length || ip->next == PROTO_NONE);
+}
+
+/*
+ * Identifies a payload that no header names: that of MPLS (RFC 4928), of GTP-U, of anything that
+ * may carry Ethernet as well as IP. The MAC address of a pseudowire's frame can start with 4 or 6
+ * too (RFC 8469), so the first nibble alone proves nothing:
+ *  - IPv4 must fit into the packet and have a correct header checksum; a checksum of zero (left to
+ *    the hardware) is accepted where the length matches exactly;
+ *  - IPv6 must fit into the packet and look plausible, see is_likely6().
+ * If the packet was cut or is a first fragment (WALK_CUT), "the packet" is what the last header
+ * declared it to be; if nothing declared that, lengths are not checked. A header that is not there
+ * to be checked is truncated.
+ *
+ * Sets *proto to ETHERTYPE_IP, ETHERTYPE_IPV6 or PAYLOAD_UNKNOWN and returns 0, or returns the
+ * verdict that ends here.
+ */
+static __always_inline __u32 guess(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				   __u32 *proto, __u32 state)
+{
+	__u8 *first = bytes_at(skb, off, 1, end);
+	__u32 cut = w->flags & WALK_CUT, limit = cut ? w->declared : end, size, room;
+
+	if (!first)
+		return lacking(skb, w, off, 1, end, state);
+	*proto = PAYLOAD_UNKNOWN;
+	if (*first >> 4 == 6)
+		size = sizeof(struct ip6);
+	else if (*first >= 0x45 && *first <= 0x4f)
+		size = (*first & 0x0f) * 4;
+	else
+		return 0;
+	if (off + size > limit)
+		return 0;
+	if (!bytes_at(skb, off, size, end))
+		return lacking(skb, w, off, size, end, state);
+	room = limit - off - size;
+	if (*first >> 4 == 6) {
+		struct ip6 *ip = bytes_at(skb, off, sizeof(*ip), end);
+
+		if (ip && is_likely6(ip, room, limit == NOT_DECLARED))
+			*proto = ETHERTYPE_IPV6;
+	} else {
+		struct ip4 *ip = bytes_at(skb, off, sizeof(*ip), end);
+		__u32 length;
+		__u64 sum;
+
+		if (!ip)
+			return 0;
+		length = bpf_ntohs(ip->length);
+		sum = sum_of(ip);
+		for (__u32 i = sizeof(*ip); i < 60; i += sizeof(__u32)) {
+			__u32 *option = bytes_at(skb, off + i, sizeof(*option), end);
+
+			if (i >= size || !option)
+				break;
+			sum += *option;
+		}
+		if (ip->check ? sum_is_right(sum) &&
+					(!length || (length >= size && length - size <= room)) :
+				length == size + room)
+			*proto = ETHERTYPE_IP;
+	}
+	return 0;
+}
+
+/* STATE_GUESS. walk: off at what may be an IP header. */
+static __always_inline __u32 guessed(struct __sk_buff *skb, struct walk *w)
+{
+	__u32 proto, v;
+
+	if (w->off == w->end)
+		return w->depth ? inside_is(w, INNER_REASON | REASON_NONE) : STOP(NON_IP);
+	v = guess(skb, w, w->off, w->end, &proto, STATE_GUESS);
+	if (v)
+		return v;
+	if (proto == PAYLOAD_UNKNOWN)
+		return w->depth ? inside_is(w, INNER_REASON | REASON_UNKNOWN) : STOP(NON_IP);
+	w->proto = proto;
+	return STATE_HEADERS;
 }
 
 static __always_inline int is_ext(struct walk *w, __u32 proto)

@@ -15,7 +15,41 @@ static __always_inline int is_tag(__u32 type)
 	return type == ETHERTYPE_VLAN || type == ETHERTYPE_QINQ || type == ETHERTYPE_QINQ1;
 }
 
-/* An Ethernet header and up to `most` tags, IEEE 802.1Q. Sets *off behind them, *proto to the type.
+/*
+ * Size of a tag behind its own EtherType; the last two bytes are the EtherType of what follows.
+ * 0: not a tag.
+ */
+static __always_inline __u32 tag_size(__u32 type)
+{
+	switch (type) {
+	case ETHERTYPE_VLAN:
+	case ETHERTYPE_QINQ:
+	case ETHERTYPE_QINQ1:
+		return 4;
+	case ETHERTYPE_VNTAG:
+	case ETHERTYPE_HSR:
+	case ETHERTYPE_RTAG:
+		return 6;
+	case ETHERTYPE_ETAG:
+	case ETHERTYPE_CMD:
+		return 8;
+	}
+	for (int i = 0; i < MAX_TPIDS; i++)
+		if (cfg_tpid[i] && type == cfg_tpid[i])
+			return 4;
+	return 0;
+}
+
+/* Reads a type field of Ethernet or of a tag: below ETHERTYPE_MIN it is an 802.3 length. */
+static __always_inline __u32 type_of(__be16 type)
+{
+	__u32 host = bpf_ntohs(type);
+
+	return unlikely(host < ETHERTYPE_MIN) ? PAYLOAD_LLC | host : host;
+}
+
+/* An Ethernet header and up to `most` VLAN tags, IEEE 802.1Q. Sets *off behind them, *proto to the
+ * type.
  */
 static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 end,
 				      __u32 *proto, int most, __u32 state)
@@ -25,7 +59,7 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 
 		if (unlikely(!eth))
 			return lacking(skb, w, *off, sizeof(*eth), end, state);
-		*proto = bpf_ntohs(eth->type);
+		*proto = type_of(eth->type);
 		*off += sizeof(*eth);
 	}
 	for (int i = 0; i < most && unlikely(is_tag(*proto)); i++) {
@@ -33,7 +67,7 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 
 		if (unlikely(!tag))
 			return lacking(skb, w, *off, sizeof(*tag), end, state);
-		*proto = bpf_ntohs(tag->type);
+		*proto = type_of(tag->type);
 		*off += sizeof(*tag);
 	}
 	return 0;
@@ -51,8 +85,8 @@ static __always_inline __u32 pass(struct walk *w, __u32 kind, __u32 id, __u32 of
 }
 
 /*
- * An MPLS label stack, RFC 3032. off: its top. The payload has no type: IP is told by its nibble
- * (RFC 4928), anything else is a pseudowire. as: the tunnel kind, or KIND_NONE to look through it.
+ * An MPLS label stack, RFC 3032. off: its top. The payload has no type: IP, or else a
+ * pseudowire's. as: the tunnel kind, or KIND_NONE to look through it.
  */
 static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 as, __u32 state)
 {
@@ -61,7 +95,6 @@ static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 a
 	for (int i = 0; i < MAX_LABELS; i++) {
 		__be32 *entry = bytes_at(skb, off, sizeof(*entry), w->end);
 		__u32 label, v;
-		__u8 *nibble;
 
 		if (!entry)
 			return lacking(skb, w, off, sizeof(*entry), w->end, state);
@@ -71,23 +104,13 @@ static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 a
 			top = label >> 12;
 		if (!(label & MPLS_BOTTOM))
 			continue;
-		nibble = bytes_at(skb, off, 1, w->end);
-		if (!nibble && off < w->end) {
-			v = lacking(skb, w, off, 1, w->end, state);
-			if (v == STATE_PULL)
-				return v;
-		}
 		if (as)
 			v = push(w, as, top, 1);
 		else
 			v = w->links++ >= MAX_LINKS ? STOP(TOO_DEEP) : 0;
 		if (v)
 			return v;
-		if (off >= w->end)
-			return as ? inside_is(w, INNER_REASON | REASON_NONE) : STOP(NON_IP);
-		if (nibble && *nibble >> 4 != 4 && *nibble >> 4 != 6)
-			return as ? inside_is(w, INNER_REASON | REASON_UNKNOWN) : STOP(NON_IP);
-		return next_layer(w, off, w->end, PAYLOAD_IP);
+		return next_layer(w, off, w->end, PAYLOAD_GUESS);
 	}
 	return STOP(TOO_DEEP);
 }
@@ -183,7 +206,7 @@ static __always_inline __u32 llc(struct __sk_buff *skb, struct walk *w)
 
 	if (p && p[0] == 0xaa && p[1] == 0xaa && p[2] == 0x03 && !p[3] && !p[4] && !p[5] &&
 	    (p[6] << 8 | p[7]) >= ETHERTYPE_MIN) {
-		narrow(w, w->off, w->proto, &end);
+		narrow(w, w->off, w->proto & ~PAYLOAD_LLC, &end);
 		return next_layer(w, w->off + 8, end, p[6] << 8 | p[7]);
 	}
 	return w->depth ? inside_is(w, INNER_REASON | REASON_LLC) : STOP(NON_IP);
@@ -196,7 +219,7 @@ static __always_inline __u32 wccp(struct __sk_buff *skb, struct walk *w)
 
 	if (!p)
 		return lacking(skb, w, w->off, 1, w->end, STATE_LINK);
-	return next_layer(w, *p >> 4 == 4 ? w->off : w->off + 4, w->end, PAYLOAD_IP);
+	return next_layer(w, *p >> 4 == 4 ? w->off : w->off + 4, w->end, PAYLOAD_GUESS);
 }
 
 /*
@@ -205,23 +228,38 @@ static __always_inline __u32 wccp(struct __sk_buff *skb, struct walk *w)
  */
 static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 {
-	__u32 off = w->off, proto = w->proto, v;
+	__u32 off = w->off, proto = w->proto;
 
-	if (is_tag(proto)) {
-		v = ethernet(skb, w, &off, w->end, &proto, MAX_TAGS - INLINE_TAGS, STATE_LINK);
-		if (v)
-			return v;
-		if (is_tag(proto))
+	for (int i = 0; i < MAX_TAGS - INLINE_TAGS; i++) {
+		__u32 size = tag_size(proto);
+		__be16 *type;
+
+		if (!size)
+			break;
+		type = bytes_at(skb, off + size - sizeof(*type), sizeof(*type), w->end);
+		if (!type)
+			return lacking(skb, w, off, size, w->end, STATE_LINK);
+		proto = type_of(*type);
+		off += size;
+	}
+	if (off != w->off) {
+		if (tag_size(proto))
 			return STOP(TOO_DEEP);
 		w->off = off;
 		w->proto = proto;
-		return STATE_LINK; /* once more, so that the verifier does not follow each number of
-				      tags to the end */
+		/* Anything but IP enters this state again, so that the verifier does not follow
+		 * each possible number of tags to the end. */
+		return proto == ETHERTYPE_IP || proto == ETHERTYPE_IPV6 ? STATE_HEADERS :
+									  STATE_LINK;
 	}
 	switch (proto) {
 	case ETHERTYPE_IP:
 	case ETHERTYPE_IPV6:
-		return STATE_LAYER;
+		return STATE_HEADERS;
+	case ETHERTYPE_FABRIC: /* FTAG and TTL, then the frame that the fabric carries */
+		w->off += 2;
+		w->proto = ETHERTYPE_TEB;
+		return w->links++ >= MAX_LINKS ? STOP(TOO_DEEP) : STATE_LAYER;
 	case ETHERTYPE_TEB: /* transparent Ethernet bridging on the wire itself */
 		return w->links++ >= MAX_LINKS ? STOP(TOO_DEEP) : STATE_LAYER;
 	case ETHERTYPE_MPLS:
@@ -241,7 +279,7 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 	case PAYLOAD_PPP:
 		return ppp(skb, w);
 	}
-	if (proto < ETHERTYPE_MIN)
+	if (proto & PAYLOAD_LLC)
 		return llc(skb, w);
 	if (!w->depth)
 		return STOP(NON_IP);

@@ -11,6 +11,7 @@
 #define TMON_QUICK_H
 
 #include "book.h"
+#include "ip.h"
 #include "link.h"
 #include "tunnel.h"
 
@@ -30,7 +31,7 @@ struct level {
 
 /*
  * The headers up to and with IP. proto: the EtherType of what is at l->at, or ETHERTYPE_TEB, or
- * PAYLOAD_IP; tags: as many are looked through.
+ * PAYLOAD_IP or PAYLOAD_GUESS; tags: as many are looked through.
  */
 static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto,
 				       int tags)
@@ -56,8 +57,21 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 	} else {
 		if (at + sizeof(*ip4) + AHEAD > end)
 			return 0;
-		if (proto == PAYLOAD_IP)
+		if (proto == PAYLOAD_IP) {
 			proto = *(__u8 *)at >> 4 == 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6;
+		} else if (proto == PAYLOAD_GUESS) {
+			ip4 = at;
+			ip6 = at;
+			proto = ETHERTYPE_IP; /* its lengths are checked below */
+			if (ip4->version_ihl != 0x45) {
+				if (at + sizeof(*ip6) > end || l->left < (__s32)sizeof(*ip6) ||
+				    !is_likely6(ip6, l->left - sizeof(*ip6), 0))
+					return 0;
+				proto = ETHERTYPE_IPV6;
+			} else if (!sum_is_right(sum_of(ip4))) {
+				return 0;
+			}
+		}
 	}
 	ip4 = at;
 	ip6 = at;
@@ -89,7 +103,7 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 
 struct outside {
 	__u64 tunnel; /* TUNNEL(), ROW_ID if it has an id */
-	__u32 proto;  /* EtherType of its payload, ETHERTYPE_TEB or PAYLOAD_IP */
+	__u32 proto;  /* EtherType of its payload, ETHERTYPE_TEB or PAYLOAD_GUESS */
 };
 
 /* GTP-U's optional fields at l->at, and if there is one an extension header: 5G's container. */
@@ -158,7 +172,7 @@ static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, str
 			return 0;
 		l->left = length;
 		o->tunnel = TUNNEL(id, KIND_GTPU, ROW_ID);
-		o->proto = PAYLOAD_IP;
+		o->proto = PAYLOAD_GUESS;
 		return first >> 24 & GTPU_OPTIONS ? quick_gtpu_options(skb, l, first >> 24) : 1;
 	}
 	return 0;

@@ -8,6 +8,7 @@
 #ifndef TMON_RARE_H
 #define TMON_RARE_H
 
+#include "ip.h"
 #include "link.h"
 #include "tunnel.h"
 
@@ -31,16 +32,15 @@ static __always_inline __u32 vxlan_gpe(struct __sk_buff *skb, struct walk *w)
 static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 {
 	struct gtpu *h = bytes_at(skb, w->off, sizeof(*h) + 4, w->end);
-	__u32 off = w->off + sizeof(*h), end = w->end, stop, teid;
+	__u32 off = w->off + sizeof(*h), end = w->end, length, teid;
 	__u8 *p = (__u8 *)h, next;
 
 	if (!h)
 		return short_of(skb, w, w->off, sizeof(*h) + 4, end, KIND_GTPU);
-	stop = off + bpf_ntohs(h->length);
-	if (stop < off + 4)
+	length = bpf_ntohs(h->length);
+	if (length < 4)
 		return suspect(w);
-	if (stop < end)
-		end = stop;
+	narrow(w, off, length, &end);
 	teid = bpf_ntohl(h->teid);
 	next = h->flags & GTPU_E ? p[11] : 0;
 	off += 4;
@@ -61,7 +61,7 @@ static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 	}
 	if (next)
 		return tunnel_of(w, KIND_GTPU, teid, 1, INNER_REASON | REASON_TOO_DEEP);
-	return tunnel(w, KIND_GTPU, teid, 1, off, end, PAYLOAD_IP);
+	return tunnel(w, KIND_GTPU, teid, 1, off, end, PAYLOAD_GUESS);
 }
 
 /* ERSPAN, draft-foschiano-erspan: without a sequence number type I, with one II; 0x22eb is III. */
@@ -90,7 +90,7 @@ static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32
 	}
 	return tunnel(w, KIND_ERSPAN, session, 1, off + size, w->end,
 		      frame == 0 ? ETHERTYPE_TEB :
-		      frame == 2 ? PAYLOAD_IP :
+		      frame == 2 ? PAYLOAD_GUESS :
 				   PAYLOAD_UNKNOWN);
 }
 
@@ -178,7 +178,8 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 		if (type == ETHERTYPE_TEB)
 			kind = KIND_GRETAP;
 	}
-	if (type < ETHERTYPE_MIN || off == w->end)
+	/* in GRE, Cisco metadata has another format than in Ethernet */
+	if (type < ETHERTYPE_MIN || type == ETHERTYPE_CMD || off == w->end)
 		return tunnel_of(w, kind, id, flags & GRE_KEY,
 				 off == w->end ? INNER_REASON | REASON_NONE : type);
 	return tunnel(w, kind, id, flags & GRE_KEY, off, w->end, type);
@@ -231,15 +232,17 @@ static __always_inline __u32 mpls_udp(struct __sk_buff *skb, struct walk *w)
 static __always_inline __u32 gue(struct __sk_buff *skb, struct walk *w)
 {
 	__u8 *p = bytes_at(skb, w->off, 4, w->end);
-	__u32 size, v;
+	__u32 size, v, proto;
 
 	if (!p)
 		return short_of(skb, w, w->off, 4, w->end, KIND_GUE);
-	if (p[0] >> 4 == 4 &&
-	    (p[0] & 0x0f) < 5) /* an IPv4 header has five words: QUIC, for one, begins like this */
-		return suspect(w);
-	if (p[0] >> 4 == 4 || p[0] >> 4 == 6)
-		return tunnel(w, KIND_GUE, 0, 0, w->off, w->end, PAYLOAD_IP);
+	if (p[0] >> 4 == 4 || p[0] >> 4 == 6) { /* or QUIC, for one, which begins like this */
+		v = guess(skb, w, w->off, w->end, &proto, KIND_GUE);
+		if (v)
+			return v;
+		return proto == PAYLOAD_UNKNOWN ? suspect(w) :
+						  tunnel(w, KIND_GUE, 0, 0, w->off, w->end, proto);
+	}
 	if (w->port & PORT_FOU) {
 		v = p[1] & GRE_VERSION ? suspect(w) : push(w, KIND_GUE, 0, 0);
 		w->ip_proto = PROTO_GRE;
@@ -278,10 +281,9 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 	if (flags & 0x4000) {
 		__u32 length = bpf_ntohs(flags_at[1]);
 
-		if (w->off + length < end)
-			end = w->off + length;
-		else if (w->off + length > end && !(w->flags & WALK_CUT))
+		if (w->off + length > end && !(w->flags & WALK_CUT))
 			return suspect(w);
+		narrow(w, w->off, length, &end);
 		off += 2;
 	}
 	p = bytes_at(skb, off, 4, end);
@@ -306,14 +308,17 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 static __always_inline __u32 lisp(struct __sk_buff *skb, struct walk *w)
 {
 	struct lisp *h = bytes_at(skb, w->off, sizeof(*h) + 1, w->end);
-	__u8 *p = (__u8 *)h;
+	__u32 off = w->off + sizeof(*h), v, proto;
 
 	if (!h)
 		return short_of(skb, w, w->off, sizeof(*h) + 1, w->end, KIND_LISP);
-	if (p[8] >> 4 != 4 && p[8] >> 4 != 6)
+	v = guess(skb, w, off, w->end, &proto, KIND_LISP);
+	if (v)
+		return v;
+	if (proto == PAYLOAD_UNKNOWN)
 		return suspect(w);
-	return tunnel(w, KIND_LISP, bpf_ntohl(h->instance) >> 8, h->flags & LISP_I,
-		      w->off + sizeof(*h), w->end, PAYLOAD_IP);
+	return tunnel(w, KIND_LISP, bpf_ntohl(h->instance) >> 8, h->flags & LISP_I, off, w->end,
+		      proto);
 }
 
 /* Ethernet in IP, RFC 3378: version 3, then the frame. */
@@ -349,8 +354,11 @@ static __always_inline __u32 ayiya(struct __sk_buff *skb, struct walk *w)
 	return tunnel_of(w, KIND_AYIYA, 0, 0, INNER_REASON | REASON_NONE);
 }
 
-/* WireGuard: message types and their lengths, if all of it is there; only the outermost, its inside
- * is encrypted. */
+/*
+ * WireGuard: message types and their lengths, if all of it is there; only the outermost, its inside
+ * is encrypted. Transport data has any length from 32 bytes up: padding to 16 bytes stops at the
+ * tunnel's MTU, and not every implementation pads.
+ */
 static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 size = w->end - w->off;
@@ -364,8 +372,7 @@ static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 		return suspect(w);
 	if (w->flags & WALK_CUT ? p[0] < 1 || p[0] > 4 :
 				  !(p[0] == 1 && size == 148) && !(p[0] == 2 && size == 92) &&
-					  !(p[0] == 3 && size == 64) &&
-					  !(p[0] == 4 && size >= 32 && size % 16 == 0))
+					  !(p[0] == 3 && size == 64) && !(p[0] == 4 && size >= 32))
 		return suspect(w);
 	return tunnel_of(w, KIND_WIREGUARD, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }

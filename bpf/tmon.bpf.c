@@ -21,6 +21,7 @@ STATE(state_headers);
 STATE(state_link);
 STATE(state_ext);
 STATE(state_transport);
+STATE(state_guess);
 STATE(state_fragment);
 STATE(state_pull);
 STATE(state_end);
@@ -55,6 +56,7 @@ struct {
 		[STATE_LINK] = (void *)&state_link,
 		[STATE_EXT] = (void *)&state_ext,
 		[STATE_TRANSPORT] = (void *)&state_transport,
+		[STATE_GUESS] = (void *)&state_guess,
 		[STATE_FRAGMENT] = (void *)&state_fragment,
 		[STATE_PULL] = (void *)&state_pull,
 		[STATE_END] = (void *)&state_end,
@@ -98,9 +100,19 @@ static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const stru
 	return TC_ACT_UNSPEC;
 }
 
+/*
+ * Counts a hop. When only those are left that the end of the walk needs, the walk ends: without a
+ * tunnel that is a stop, with one a row whose inside is too_deep.
+ */
+static __always_inline __u32 counted_hop(struct walk *w, __u32 v)
+{
+	return unlikely(++w->hops > MAX_HOPS) && v < STATES ? STOP(TOO_DEEP) : v;
+}
+
 /* Carries a verdict out: the common ones by a direct jump. */
 static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
+	v = counted_hop(&c->walk, v);
 	if (likely(v == STATE_LAYER)) {
 		bpf_tail_call_static(skb, &states, STATE_LAYER);
 	} else if (v == STATE_HEADERS) {
@@ -113,12 +125,13 @@ static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 		c->walk.verdict = v;
 		bpf_tail_call_static(skb, &states, STATE_END);
 	}
-	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* more hops than the kernel allows */
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen, see MAX_HOPS */
 }
 
 /* The same where the way is rare: small rather than fast. */
 static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
+	v = counted_hop(&c->walk, v);
 	c->walk.verdict = v;
 	if (v == STATE_LAYER)
 		bpf_tail_call_static(skb, &states, STATE_LAYER);
@@ -172,6 +185,7 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
 	w->depth = 0;
 	w->links = 0;
 	w->pulls = 0;
+	w->hops = 0;
 	w->ip_proto = 0;
 	w->tunnel[1] = 0;
 }
@@ -284,7 +298,11 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 	if (cfg_replay) {
 		__u32 off = skb->cb[2] & 0xff;
 
-		return start(skb, hook, skb->cb[0], off, off + skb->cb[4], skb->cb[3]);
+		__u32 end = off + skb->cb[4];
+
+		if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
+			end = ~0U;
+		return start(skb, hook, skb->cb[0], off, end, skb->cb[3]);
 	}
 	if (cfg_l3)
 		return start(skb, hook, len, 0, len, PAYLOAD_IP);
@@ -324,7 +342,8 @@ STATE(state_layer)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
-	if (w->depth && !(w->flags & WALK_FIRST) && w->off <= MAX_HEADERS && !is_super(skb)) {
+	if (w->depth && !(w->flags & (WALK_FIRST | WALK_CUT)) && w->off <= MAX_HEADERS &&
+	    !is_super(skb)) {
 		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS),
 				   .left = w->end - w->off };
 		struct around a = { .pair6 = w->outer,
@@ -351,7 +370,7 @@ STATE(state_layer)
 			}
 		}
 	}
-	return go(skb, c, STATE_HEADERS);
+	return go(skb, c, w->proto == PAYLOAD_GUESS ? STATE_GUESS : STATE_HEADERS);
 }
 
 STATE(state_headers)
@@ -368,6 +387,7 @@ STATE(state_headers)
 STATE_IS(link, link_header(skb, w))
 STATE_IS(ext, ext_headers(skb, w))
 STATE_IS(transport, transport(skb, w, w->off, w->end, w->ip_proto, STATE_TRANSPORT))
+STATE_IS(guess, guessed(skb, w))
 STATE_IS(vxlan_gpe, vxlan_gpe(skb, w))
 STATE_IS(gre, gre_rest(skb, w, KIND_GRE))
 STATE_IS(gre_udp, gre_rest(skb, w, KIND_GRE_UDP))

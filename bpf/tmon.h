@@ -14,9 +14,10 @@
 
 /* Limits of the parser; running into one is always counted (see enum stop and enum reason). */
 #define MAX_DEPTH    4	    /* tunnels in a packet */
-#define MAX_TAGS     8	    /* VLAN tags at one Ethernet header */
+#define MAX_TAGS     8	    /* tags at one Ethernet header */
 #define MAX_LINKS    4	    /* MPLS stacks, PPPoE, PBB, NSH below the first IP header */
 #define MAX_EXTS     8	    /* IPv6 extension headers at one level */
+#define MAX_TPIDS    4	    /* EtherTypes that are VLAN tags by configuration */
 #define MAX_LABELS   8	    /* labels in one MPLS stack */
 #define MAX_GTP_EXTS 8	    /* GTP-U extension headers */
 #define MAX_ROUTES   8	    /* source route entries of one GRE header */

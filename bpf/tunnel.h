@@ -73,9 +73,8 @@ static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 o
 		w->end = end;
 		return KIND_GTPU;
 	}
-	if (stop < end)
-		end = stop;
-	return tunnel(w, KIND_GTPU, bpf_ntohl(h->teid), 1, off + sizeof(*h), end, PAYLOAD_IP);
+	narrow(w, off + sizeof(*h), bpf_ntohs(h->length), &end);
+	return tunnel(w, KIND_GTPU, bpf_ntohl(h->teid), 1, off + sizeof(*h), end, PAYLOAD_GUESS);
 }
 
 /* What a UDP port means. */

@@ -32,6 +32,7 @@ enum state {
 	STATE_EXT,	  /* IPv6 extension headers, AH */
 	STATE_TRANSPORT,  /* what STATE_HEADERS does behind IP, for those who got there another way
 			   */
+	STATE_GUESS,	  /* a payload that no header names: is it IP? */
 	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
 	STATE_PULL,	  /* the head is too short: make more of it linear, run the state again */
 	STATE_END,	  /* the walk is over: a row, or a stop for the reason in walk.verdict */
@@ -43,6 +44,15 @@ enum state {
 	VERDICT_STOP = 64, /* + enum stop */
 	VERDICT_END = 80,  /* no more headers: a row, or plain */
 };
+
+/*
+ * The kernel allows 33 tail calls per packet (32 in older interpreters). The last of them are
+ * reserved for the end of the walk: STATE_END, STATE_ROW, and up to three tries in each of two
+ * tables. A packet with more headers than hops is therefore still counted in its tunnel's row.
+ */
+#define TAIL_CALLS 32
+#define TO_THE_END 8
+#define MAX_HOPS   (TAIL_CALLS - TO_THE_END)
 
 #define STOP(reason) (VERDICT_STOP + STOP_##reason)
 
@@ -64,6 +74,9 @@ enum state {
 #define WALK_LATER 0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
 #define WALK_LEVEL (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
+/* walk.declared of a first fragment: how long the whole packet is, nobody has said. */
+#define NOT_DECLARED (~0U)
+
 struct walk {
 	__u32 off;   /* next byte to read, from the start of the frame */
 	__u32 end;   /* first byte behind what the headers so far declare */
@@ -76,8 +89,10 @@ struct walk {
 	__u8 port;     /* the port table's entry, where it led to a state of its own */
 	__u8 links;
 	__u8 pulls;
-	__u8 resume; /* state to go on with after STATE_PULL */
-	__u8 zero;
+	__u8 resume;	 /* state to go on with after STATE_PULL */
+	__u8 hops;	 /* tail calls so far */
+	__u32 declared;	 /* where the last length field put the end, even if that is beyond the
+			    packet */
 	__u64 tunnel[2]; /* outermost, innermost: see TUNNEL() */
 	__u32 fragment_id;
 	__u32 fragment_proto;
@@ -111,10 +126,12 @@ struct cpu {
 };
 
 /* Set before the program is loaded. */
-const volatile __u8 cfg_l3;	 /* frames start with IP: the interface has no Ethernet header */
-const volatile __u8 cfg_replay;	 /* lengths and start come in cb: frames of a capture */
-const volatile __u8 cfg_skb;	 /* count skbs, not the packets on the wire */
-const volatile __u8 cfg_plain;	 /* make rows of packets without a tunnel */
+const volatile __u8 cfg_l3;	/* frames start with IP: the interface has no Ethernet header */
+const volatile __u8 cfg_replay; /* lengths and start come in cb: frames of a capture */
+const volatile __u8 cfg_skb;	/* count skbs, not the packets on the wire */
+const volatile __u8 cfg_plain;	/* make rows of packets without a tunnel */
+/* EtherTypes of VLAN tags beside the usual ones; 0: none */
+const volatile __u16 cfg_tpid[MAX_TPIDS];
 const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
 
 /* What each UDP port, as it is on the wire, means: enum kind with PORT_ flags; may change while we
@@ -178,8 +195,9 @@ static __always_inline __u32 lacking(struct __sk_buff *skb, struct walk *w, __u3
  */
 static __always_inline void narrow(struct walk *w, __u32 off, __u32 length, __u32 *end)
 {
-	if (likely(off + length <= *end))
-		*end = off + length;
+	w->declared = off + length;
+	if (likely(w->declared <= *end))
+		*end = w->declared;
 	else
 		w->flags |= WALK_CUT;
 	w->flags |= WALK_NARROW;

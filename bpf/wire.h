@@ -8,6 +8,8 @@
 #define PAYLOAD_IP	  0x10000 /* not an EtherType: IP, told by its version nibble */
 #define PAYLOAD_PPP	  0x10001 /* nor this: PPP, perhaps with address and control bytes */
 #define PAYLOAD_UNKNOWN	  0x10002
+#define PAYLOAD_GUESS	  0x10003 /* nothing says what it is; IP if it proves to be */
+#define PAYLOAD_LLC	  0x20000 /* + the length that an 802.3 frame has instead of a type */
 #define ETHERTYPE_IP	  0x0800
 #define ETHERTYPE_WCCP	  0x883e
 #define ETHERTYPE_VLAN	  0x8100
@@ -19,8 +21,14 @@
 #define ETHERTYPE_QINQ	  0x88a8
 #define ETHERTYPE_ERSPAN  0x88be
 #define ETHERTYPE_PBB	  0x88e7
+#define ETHERTYPE_FABRIC  0x8903 /* Cisco FabricPath */
+#define ETHERTYPE_CMD	  0x8909 /* Cisco metadata: a security group tag */
+#define ETHERTYPE_VNTAG	  0x8926
+#define ETHERTYPE_HSR	  0x892f /* IEC 62439-3 */
+#define ETHERTYPE_ETAG	  0x893f /* IEEE 802.1BR */
 #define ETHERTYPE_NSH	  0x894f
 #define ETHERTYPE_QINQ1	  0x9100
+#define ETHERTYPE_RTAG	  0xf1c1 /* IEEE 802.1CB */
 #define ETHERTYPE_ERSPAN3 0x22eb
 #define ETHERTYPE_EOIP	  0x6400
 #define ETHERTYPE_TEB	  0x6558
@@ -43,6 +51,8 @@
 #define PROTO_ETHERIP  97
 #define PROTO_MPLS     137
 #define PROTO_ETHERNET 143
+
+#define ETHERNET_PADDING 46 /* at most: a frame's least payload */
 
 struct eth {
 	__u8 dst[6];

@@ -80,6 +80,9 @@ pub const DEFAULT_PORTS: &[(Kind, u16)] = &[
     (Kind::Wireguard, 51820),
 ];
 
+/// How many EtherTypes can be made VLAN tags.
+pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;
+
 /// A UDP port's meaning, as `--port KIND=PORT` gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -124,6 +127,8 @@ pub struct Config {
     pub replay: bool,
     /// UDP ports beside or instead of [`DEFAULT_PORTS`].
     pub ports: Vec<Port>,
+    /// EtherTypes of VLAN tags beside 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
+    pub tpids: Vec<u16>,
     /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
     pub age: Duration,
     /// Of the tables' hash: random unless given, so that nobody can choose keys that collide.
@@ -139,6 +144,7 @@ impl Default for Config {
             l3: false,
             replay: false,
             ports: Vec::new(),
+            tpids: Vec::new(),
             age: Duration::from_secs(600),
             seed: None,
         }
@@ -294,6 +300,14 @@ impl Program {
             std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT")).into();
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
         cfg.cfg_seed = seed;
+        ensure!(
+            config.tpids.len() <= MAX_TPIDS,
+            "{} EtherTypes of VLAN tags: {MAX_TPIDS} can be added",
+            config.tpids.len()
+        );
+        for (slot, tpid) in cfg.cfg_tpid.iter_mut().zip(&config.tpids) {
+            *slot = *tpid;
+        }
         let table = &mut open
             .maps
             .data_ports_data

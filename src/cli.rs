@@ -140,6 +140,9 @@ struct Counting {
     /// Decode this UDP port as that tunnel (vxlan=5789); `none` takes a port off the list
     #[arg(long = "port", value_name = "KIND=PORT", value_parser = port)]
     ports: Vec<Port>,
+    /// EtherType of VLAN tags, beside 0x8100, 0x88a8 and 0x9100 (up to four times)
+    #[arg(long = "tpid", value_name = "TYPE", value_parser = tpid)]
+    tpids: Vec<u16>,
     /// Rows that each table is made for: IPv4 in IPv4, and everything else
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
     rows: u32,
@@ -162,6 +165,7 @@ impl Counting {
             skb: self.skb,
             age: self.age,
             ports: self.ports.clone(),
+            tpids: self.tpids.clone(),
             ..Config::default()
         }
     }
@@ -331,6 +335,14 @@ fn port(text: &str) -> Result<Port, String> {
 
 /// Clocks and counts of nanoseconds overflow far beyond this, whatever is added to it.
 const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
+
+fn tpid(text: &str) -> Result<u16, String> {
+    let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    hex.map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16))
+        .ok()
+        .filter(|n| *n >= 0x600)
+        .ok_or_else(|| format!("'{text}' is not an EtherType (0x600 to 0xffff, such as 0x9200)"))
+}
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();

@@ -21,7 +21,7 @@ use tmon::{
 mod frames;
 mod table;
 use frames::{Gre, ends, pkt};
-use table::{Answer, Begin, Case, I4, I6, Inside, O4, O6, Want, cases, reason, tunnel};
+use table::{Answer, Begin, Case, I4, I6, Inside, O4, O6, Want, cases, deep, reason, tunnel};
 
 /// What the program returns on every path: TC_ACT_UNSPEC, so that others decide about the packet.
 const UNSPEC: i32 = -1;
@@ -578,6 +578,129 @@ fn mutations_never_break_the_books() {
     }
     println!("mutations: {ran} over {} rows of the table", table.len());
     assert!(ran >= total);
+}
+
+/// How many random frames a test tries beside the mutations.
+fn tries() -> usize {
+    std::env::var("TMON_MUTATIONS").map_or(1_000_000, |n| n.parse().expect("a number")) / 10
+}
+
+/// Once a tunnel's header was recognised the packet is in that tunnel's row, with the right host and
+/// id, whatever is inside: never in a stop, in the overflow row or in another tunnel's.
+#[test]
+fn whatever_is_inside_a_tunnel_is_in_its_row() {
+    let bench = Bench::new();
+    let mut random = Random(13);
+    let mut report = Report::default();
+    let mut check = |name: &str, bytes: &[u8], n: usize, ends: frames::Ends, t: Tunnel| {
+        report.checks += 1;
+        let hook = if report.checks % 2 == 0 { Hook::Rx } else { Hook::Tx };
+        let wire_len = bytes.len();
+        let p = Packet { wire_len: wire_len as u32, ..Packet::ethernet(&bytes[..n]) };
+        let c = Count { packets: 1, bytes: wire_len as u64 };
+        let got = run(&bench.ethernet, hook, &p, c);
+        let ok = matches!(&got, Ok(Got::Row(key, _)) if key.outermost == t && !key.other
+            && key.outer.is_some_and(|p| [(p.first, p.second), (p.second, p.first)].contains(&ends)));
+        if !ok {
+            report.fail(name, &bytes[..n], &format!("a row of {}", tell(&t)), &tell_got(&got));
+        }
+    };
+    for n in 0..tries() {
+        let (frame, ends, t) = deep(&mut |n| random.below(n));
+        let bytes = frame.bytes();
+        check(&format!("deep {n}"), &bytes, bytes.len(), ends, t);
+    }
+    let table = cases();
+    let known: Vec<(&Case, &Answer)> = table
+        .iter()
+        .filter_map(|c| match &c.want {
+            Want::Row(a) if c.recognised < c.frame.bytes().len() => Some((c, a)),
+            _ => None,
+        })
+        .collect();
+    for _ in 0..tries().div_ceil(known.len()) {
+        for (case, answer) in &known {
+            // what is inside is damaged, then cut off somewhere by the capture
+            let mut bytes = case.frame.bytes();
+            let mut inside = bytes.split_off(case.recognised);
+            let len = inside.len();
+            mutate(&mut inside, &mut random);
+            inside.resize(len, 0);
+            bytes.extend(inside);
+            let n = case.recognised + random.below(2 * len);
+            check(&case.name, &bytes, n.min(bytes.len()), answer.outer, answer.tunnels[0]);
+        }
+    }
+    report.end("insides");
+}
+
+/// RFC 8200, section 4.5: the next header of later fragments may be another one than the first's.
+#[test]
+fn ip6_fragments_may_name_other_next_headers() {
+    let program = load(Config { rows: 256, replay: true, ..Config::default() });
+    let frame = pkt().eth().ip(O6).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600);
+    let parts: Vec<Vec<u8>> = frame.fragments(0, 200, 77).iter().map(|f| f.bytes()).collect();
+    for (i, part) in parts.iter().enumerate() {
+        let mut part = part.clone();
+        if i > 0 {
+            part[14 + 40] = 60; // the fragment header's next header
+        }
+        program.run(Hook::Rx, &Packet::ethernet(&part)).expect("run");
+    }
+    assert_eq!(only_row(&program).counters.total().packets, parts.len() as u64);
+    assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], Count::default());
+}
+
+/// Offsets and lengths are 32 bits wide: the longest frame that a capture can tell of is no shorter.
+#[test]
+fn the_longest_frame_is_read() {
+    let program = load(Config { rows: 256, replay: true, l3: true, ..Config::default() });
+    for o in [O4, O6] {
+        let bytes = pkt().ip(o).udp(54321, 4789).vxlan(42).eth().ip(I4).tcp().bytes();
+        for wire_len in [u32::MAX, u32::MAX - 13, u32::MAX - 14, 1 << 31, (1 << 31) - 1] {
+            let p = Packet { wire_len, start: Start::Ip, ..Packet::ethernet(&bytes) };
+            let got = run(&program, Hook::Rx, &p, Count { packets: 1, bytes: u64::from(wire_len) });
+            let answer = Answer {
+                outer: ends(o),
+                tunnels: vec![tunnel(Kind::Vxlan, 42)],
+                inside: I4.into(),
+            };
+            assert!(
+                got.as_ref().is_ok_and(|g| right(&Want::Row(answer), g)),
+                "{o}, {wire_len}: {}",
+                tell_got(&got)
+            );
+        }
+    }
+}
+
+/// EtherTypes that nobody knows for tags, until they are named.
+#[test]
+fn tag_types_are_settable() {
+    let tpids = vec![0x9200, 0x9300, 0x88b7, 0x0600];
+    let program = load(Config { rows: 256, replay: true, tpids, ..Config::default() });
+    let default = load(Config { rows: 256, replay: true, ..Config::default() });
+    let inner = || pkt().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp();
+    let answer =
+        Answer { outer: ends(O4), tunnels: vec![tunnel(Kind::Vxlan, 7)], inside: I4.into() };
+    for frame in [
+        pkt().eth().tag(0x9200, 5).then(inner()),
+        pkt().eth().vlan(4).tag(0x9300, 5).vlan(6).then(inner()),
+        pkt().eth().tag(0x88b7, 5).tag(0x0600, 5).then(inner()),
+    ] {
+        let bytes = frame.bytes();
+        let c = Count { packets: 1, bytes: bytes.len() as u64 };
+        let got = run(&program, Hook::Rx, &Packet::ethernet(&bytes), c);
+        assert!(
+            got.as_ref().is_ok_and(|g| right(&Want::Row(answer.clone()), g)),
+            "{}",
+            tell_got(&got)
+        );
+        let got = run(&default, Hook::Rx, &Packet::ethernet(&bytes), c);
+        assert_eq!(got, Ok(Got::Stop(Stop::NonIp)), "unasked");
+    }
+    let five = Config { tpids: vec![0x9200; 5], ..Config::default() };
+    assert!(Program::load(&five).is_err(), "there is room for four");
 }
 
 /// A row's packets, bytes, by key.

@@ -2,6 +2,10 @@
 //! Layers below IP: Ethernet and its tags, MPLS, PPP, NSH, ARP.
 use super::{Fix, Frame, Layer, Name, Space};
 
+fn ether(n: u16) -> Name {
+    Name { ether: Some(n), ..Name::default() }
+}
+
 impl Frame {
     /// Ethernet II, or 802.3 before an LLC layer.
     pub(crate) fn eth(self) -> Self {
@@ -44,6 +48,35 @@ impl Frame {
             bytes,
             name,
             fixes: vec![Fix::Next(2, Space::Ether)],
+            ..Layer::default()
+        })
+    }
+
+    /// A tag that is not a VLAN's, with these bytes before the type of what follows.
+    pub(crate) fn link_tag(self, protocol: u16, tag: &[u8]) -> Self {
+        let shark = match protocol {
+            0x8926 => "vntag",
+            0x893f => "etag",
+            0xf1c1 => "ieee8021cb",
+            0x8909 => "cmd",
+            0x892f => "hsr",
+            _ => "!",
+        };
+        self.push(Layer {
+            shark,
+            bytes: [tag, &[0x88, 0xb5]].concat(),
+            name: ether(protocol),
+            fixes: vec![Fix::Next(tag.len(), Space::Ether)],
+            ..Layer::default()
+        })
+    }
+
+    /// Cisco FabricPath's tag; the frame that the fabric carries follows.
+    pub(crate) fn fabric_path(self) -> Self {
+        self.push(Layer {
+            shark: "cfp",
+            bytes: vec![0, 0x60],
+            name: ether(0x8903),
             ..Layer::default()
         })
     }

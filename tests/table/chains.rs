@@ -4,7 +4,7 @@
 use tmon::flow::{Kind, Tunnel};
 
 use super::{Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
-use crate::frames::{Frame, Gre, Gtp, L2tp, pkt};
+use crate::frames::{Ends, Frame, Gre, Gtp, L2tp, ends, pkt};
 
 /// What an encapsulation needs below it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -148,6 +148,12 @@ pub(crate) const CARRIERS: &[Carrier] = {
 };
 
 impl Carrier {
+    /// It is told by its inside: Teredo and GUE's variant 1 have no header of their own, and LISP's
+    /// would let much pass.
+    fn by_inside(&self) -> bool {
+        matches!(self.name, "teredo" | "gue1" | "lisp")
+    }
+
     fn tunnel(&self) -> Tunnel {
         tunnel(self.kind, self.id)
     }
@@ -177,7 +183,7 @@ impl Carrier {
 /// between the nth and the next (where there is IP at all) and `v6[len]` innermost.
 /// `None` when they cannot be put into each other so.
 fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
-    let ends = |level: usize| {
+    let ends_of = |level: usize| {
         // every level has its own addresses, and they go up and down from level to level
         let (a, b) = if level.is_multiple_of(2) { (1, 2) } else { (4, 3) };
         match (level, v6[level]) {
@@ -187,7 +193,7 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
             (n, true) => format!("fd{n:02x}::{a} > fd{n:02x}::{b}"),
         }
     };
-    let mut frame = pkt().eth().ip(&ends(0));
+    let mut frame = pkt().eth().ip(&ends_of(0));
     let mut carried: Option<&Carrier> = None; // None: an IP header
     let mut recognised = usize::MAX;
     for (level, c) in carriers.iter().enumerate() {
@@ -199,28 +205,26 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
             (None, _) if c.over(v6[level]) => {}
             (Some(below), _) if below.carries(v6[level]) && c.over(v6[level]) => {
                 frame = if below.carries == Carries::Ethernet { frame.eth() } else { frame };
-                frame = frame.ip(&ends(level));
+                frame = frame.ip(&ends_of(level));
             }
             _ => return None,
         }
         frame = (c.add)(frame);
         if level == 0 && c.carries != Carries::Opaque {
-            // some kinds are told by their inside: Teredo and GUE's variant 1 have no header of their own
-            recognised =
-                frame.bytes().len() + if matches!(c.name, "teredo" | "gue1") { 40 } else { 2 };
+            recognised = frame.bytes().len() + if c.by_inside() { 40 } else { 2 };
         }
         carried = Some(c);
     }
     let last = carriers.last()?;
     let mut tunnels: Vec<Tunnel> = carriers.iter().map(|c| c.tunnel()).collect();
-    let innermost = ends(carriers.len());
+    let innermost = ends_of(carriers.len());
     let inside = if last.carries == Carries::Opaque {
         // alone it is a tunnel whose inside cannot be read; in another one it is what that carries
         if carriers.len() == 1 {
             reason("encrypted")
         } else {
             tunnels.pop();
-            ends(carriers.len() - 1).as_str().into()
+            ends_of(carriers.len() - 1).as_str().into()
         }
     } else if last.carries(v6[carriers.len()]) {
         frame = if last.carries == Carries::Ethernet { frame.eth() } else { frame };
@@ -237,7 +241,67 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
     }
     let name =
         format!("{} with {}", name.join(", "), if v6[carriers.len()] { "ip6" } else { "ip4" });
-    Some(Case { recognised, ..row(name, frame, &ends(0), &tunnels, inside) })
+    Some(Case { recognised, ..row(name, frame, &ends_of(0), &tunnels, inside) })
+}
+
+/// What may stand between an Ethernet header and the next one: any tag.
+const TAGS: &[fn(Frame) -> Frame] = &[
+    |f| f.vlan(5),
+    |f| f.tag(0x88a8, 6),
+    |f| f.tag(0x9100, 7),
+    |f| f.link_tag(0x8926, &[0x80, 1, 0, 2]),
+    |f| f.link_tag(0x893f, &[0, 0, 0x10, 1, 0, 0]),
+    |f| f.link_tag(0xf1c1, &[0, 0, 0, 9]),
+    |f| f.fabric_path().eth(),
+];
+
+/// A tunnel with more inside than any packet has: levels of tunnels, each with tags and extension
+/// headers up to and beyond the limits, as its `pick` chooses below a number. Returns the frame, its
+/// outer ends and its outermost tunnel.
+pub(crate) fn deep(pick: &mut dyn FnMut(usize) -> usize) -> (Frame, Ends, Tunnel) {
+    let outer = [O4, O6][pick(2)];
+    let mut frame = pkt().eth().ip(outer);
+    let mut v6 = outer == O6;
+    let mut first = None;
+    let mut carried = None;
+    for _ in 0..2 + pick(7) {
+        let fits: Vec<&Carrier> = CARRIERS
+            .iter()
+            .filter(|c| c.carries != Carries::Opaque)
+            .filter(|c| match (carried, c.over) {
+                (Some(Carries::Ethernet), Over::Ethernet) => true,
+                _ => c.over(v6),
+            })
+            .collect();
+        let next = fits[pick(fits.len())];
+        if let Some(below) = carried {
+            if below == Carries::Ethernet {
+                frame = frame.eth();
+                for _ in 0..pick(10) {
+                    frame = TAGS[pick(TAGS.len())](frame);
+                }
+            }
+            if next.over != Over::Ethernet {
+                frame = frame.ip(if v6 { I6 } else { I4 });
+                for _ in 0..pick(if v6 { 10 } else { 1 }) {
+                    frame = frame.dstopts(0);
+                }
+            }
+        }
+        frame = (next.add)(frame);
+        first.get_or_insert_with(|| next.tunnel());
+        carried = Some(next.carries);
+        v6 = match next.carries {
+            Carries::V4 => false,
+            Carries::V6 => true,
+            _ => pick(2) == 1,
+        };
+    }
+    if carried == Some(Carries::Ethernet) {
+        frame = frame.eth();
+    }
+    frame = frame.ip(if v6 { I6 } else { I4 }).tcp();
+    (frame, ends(outer), first.expect("two levels at least"))
 }
 
 pub(super) fn cases() -> Vec<Case> {

@@ -36,10 +36,29 @@ fn one(name: &str, frame: Frame, t: Tunnel) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [link(), ip(), udp_tunnels(), gre(), opaque(), order(), layer3(), gso()]
+    [link(), ip(), udp_tunnels(), gre(), guessed(), opaque(), order(), layer3(), gso()]
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// Tags that are no VLAN's: EtherType and what stands before the type of what follows.
+const VN_TAG: (u16, &[u8]) = (0x8926, &[0x80, 1, 0, 2]);
+const E_TAG: (u16, &[u8]) = (0x893f, &[0, 0, 0x10, 1, 0, 0]);
+const R_TAG: (u16, &[u8]) = (0xf1c1, &[0, 0, 0, 9]);
+const METADATA: (u16, &[u8]) = (0x8909, &[1, 1, 0, 1, 0, 5]);
+const HSR: (u16, &[u8]) = (0x892f, &[0, 60, 0, 9]);
+
+fn tagged((protocol, tag): (u16, &[u8])) -> Frame {
+    pkt().eth().link_tag(protocol, tag)
+}
+fn r_tag() -> Frame {
+    pkt().link_tag(R_TAG.0, R_TAG.1)
+}
+
+/// An Ethernet header with a destination that begins like an IP header.
+fn eth_to(first: u8) -> Frame {
+    pkt().eth().set(0, &[first, 0, 0x00, 0x54, 0x00, 0x30])
 }
 
 /// Below the first IP header: looked through.
@@ -86,6 +105,37 @@ fn link() -> Vec<Case> {
             vx,
         )
         .odd(),
+        // an 802.1BR port extender's, a redundant ring's, TrustSec's, FabricPath's
+        one("link: vn-tag and 802.1q", tagged(VN_TAG).vlan(5).then(tunnelled()), vx),
+        one("link: e-tag and 802.1q", tagged(E_TAG).vlan(5).then(tunnelled()), vx),
+        one("link: 802.1q and r-tag", pkt().eth().vlan(5).then(r_tag()).then(tunnelled()), vx),
+        one("link: cisco metadata", tagged(METADATA).then(tunnelled()), vx),
+        one("link: hsr and 802.1q", tagged(HSR).vlan(5).then(tunnelled()), vx),
+        // tshark takes the end of what the fabric carries for a checksum
+        one("link: fabricpath", pkt().eth().fabric_path().eth().vlan(5).then(tunnelled()), vx)
+            .odd(),
+        row(
+            "link: tags inside",
+            udp(4789).vxlan(7).then(tagged(VN_TAG)).vlan(5).then(r_tag()).ip(I6).tcp(),
+            O4,
+            &[vx],
+            I6,
+        ),
+        row(
+            "link: fabricpath inside",
+            udp(4789).vxlan(7).eth().fabric_path().eth().vlan(5).ip(I4).tcp(),
+            O4,
+            &[vx],
+            I4,
+        )
+        .odd(),
+        row(
+            "link: arp behind a vn-tag inside",
+            udp(4789).vxlan(7).then(tagged(VN_TAG)).arp(),
+            O4,
+            &[vx],
+            0x0806,
+        ),
         one("link: nsh", pkt().eth().nsh(100, 255).then(tunnelled()), vx),
         one(
             "link: nsh around ethernet",
@@ -372,6 +422,17 @@ fn udp_tunnels() -> Vec<Case> {
             O4,
             &[gnv],
             0x88cc,
+        )
+        .odd(),
+        // below the least EtherType, but no 802.3 length
+        row("geneve: type 0", udp(6081).geneve(7).set(2, &[0, 0]).data(60), O4, &[gnv], 0).odd(),
+        row("geneve: type 3", udp(6081).geneve(7).set(2, &[0, 3]).data(60), O4, &[gnv], 3).odd(),
+        row(
+            "geneve: type 0x5ff",
+            udp(6081).geneve(7).set(2, &[5, 0xff]).data(60),
+            O4,
+            &[gnv],
+            0x5ff,
         )
         .odd(),
         row(
@@ -753,6 +814,141 @@ fn gre() -> Vec<Case> {
     all
 }
 
+/// Insides that nothing says the type of: IP where that proves to be so, else unknown.
+fn guessed() -> Vec<Case> {
+    let (gtp, udp_mpls) = (tunnel(Kind::Gtpu, 5), tunnel(Kind::MplsUdp, 1000));
+    let gre_mpls = [tunnel(Kind::Gre, NO), tunnel(Kind::Mpls, 1000)];
+    let tpdu = || udp(2152).gtpu(5, Gtp::default());
+    let pdu_session = Gtp { extensions: &[(0x85, &[0x10, 9])], ..Gtp::default() };
+    let wire = || udp(6635).mpls(&[1000]);
+    let none = Gre::default();
+    let mut all = Vec::new();
+    // an Ethernet pseudowire without a control word: RFC 4928, 8469
+    for first in [0x40, 0x45, 0x46, 0x48, 0x4f, 0x60, 0x6e] {
+        let frame = || eth_to(first).then(inner());
+        let name = |what: &str| format!("guessed: mac address {first:02x}.., {what}");
+        let unknown = reason("unknown");
+        all.extend([
+            row(name("mpls-udp"), wire().then(frame()), O4, &[udp_mpls], unknown).odd(),
+            row(name("gre"), ip4().gre(none).mpls(&[1000]).then(frame()), O4, &gre_mpls, unknown)
+                .odd(),
+            row(name("gtpu"), tpdu().then(frame()), O4, &[gtp], unknown).odd(),
+            row(
+                name("gtpu with a session container"),
+                udp(2152).gtpu(5, pdu_session).then(frame()),
+                O4,
+                &[gtp],
+                unknown,
+            )
+            .odd(),
+            super::stop(
+                name("below ip"),
+                pkt().eth().mpls(&[16]).then(frame()),
+                tmon::flow::Stop::NonIp,
+            )
+            .odd(),
+        ]);
+    }
+    let unknown = |name: &str, frame: Frame| {
+        row(format!("guessed: {name}"), frame, O4, &[gtp], reason("unknown")).odd()
+    };
+    all.extend([
+        unknown("ip4, wrong checksum", tpdu().ip(I4).set(10, &[0xde, 0xad]).tcp()),
+        unknown("ip4 longer than the packet", tpdu().ip(I4).total_length(400).tcp()),
+        unknown("ip4 shorter than its header", tpdu().ip(I4).total_length(19).tcp()),
+        unknown("ip4 options, wrong checksum", {
+            tpdu().ip(I4).ip_options(&[1; 40]).set(10, &[0xde, 0xad]).tcp()
+        }),
+        unknown("ip4 options beyond the packet", tpdu().ip(I4).set(0, &[0x4f])),
+        unknown(
+            "less than an ip4 header",
+            tpdu().payload(&[0x45, 0, 0, 12, 0, 0, 0, 0, 1, 2, 3, 4]),
+        ),
+        unknown("ip6 longer than the packet", tpdu().ip(I6).set(4, &[2, 0]).tcp()),
+        unknown("ip6 far shorter than the packet", tpdu().ip(I6).set(4, &[0, 20]).tcp().data(90)),
+        unknown("ip6 from a group", tpdu().payload(&pkt().ip("ff02::1 > fd00::1").tcp().bytes())),
+        unknown("ip6 to nobody", tpdu().payload(&pkt().ip("fd00::1 > ::").tcp().bytes())),
+        unknown("less than an ip6 header", tpdu().payload(&[0x60; 39])),
+        unknown("ip4 and padding, no checksum", {
+            tpdu().ip(I4).set(10, &[0, 0]).total_length(40).tcp().data(6)
+        }),
+        row("guessed: ip4, no checksum", tpdu().ip(I4).set(10, &[0, 0]).tcp(), O4, &[gtp], I4)
+            .odd(),
+        row("guessed: ip4 options", tpdu().ip(I4).ip_options(&[1; 40]).tcp(), O4, &[gtp], I4).odd(),
+        row("guessed: ip4, length 0", tpdu().ip(I4).total_length(0).tcp(), O4, &[gtp], I4).odd(),
+        row(
+            "guessed: ip4 and padding",
+            tpdu().ip(I4).total_length(40).tcp().data(6),
+            O4,
+            &[gtp],
+            I4,
+        )
+        .odd(),
+        row(
+            "guessed: ip6 and padding",
+            tpdu().ip(I6).set(4, &[0, 20]).tcp().data(6),
+            O4,
+            &[gtp],
+            I6,
+        )
+        .odd(),
+        row("guessed: ip6 without anything", tpdu().ip(I6).proto(59), O4, &[gtp], I6),
+        // what is known to be cut cannot be longer or shorter than it is
+        row(
+            "guessed: the outer packet is cut",
+            pkt()
+                .eth()
+                .ip(O4)
+                .total_length(900)
+                .udp(1, 6635)
+                .set(4, &[3, 0])
+                .mpls(&[1000])
+                .ip(I4)
+                .total_length(756)
+                .tcp(),
+            O4,
+            &[udp_mpls],
+            I4,
+        )
+        .odd(),
+        row(
+            "guessed: the outer packet is cut, not ip",
+            pkt()
+                .eth()
+                .ip(O4)
+                .total_length(900)
+                .udp(1, 6635)
+                .set(4, &[3, 0])
+                .mpls(&[1000])
+                .then(eth_to(0x46))
+                .then(inner()),
+            O4,
+            &[udp_mpls],
+            reason("unknown"),
+        )
+        .odd(),
+        row(
+            "guessed: first fragment",
+            pkt()
+                .eth()
+                .ip(O4)
+                .frag(9, 0, true)
+                .udp(1, 2152)
+                .set(4, &[3, 0])
+                .gtpu(5, Gtp::default())
+                .set(2, &[2, 0x90])
+                .ip(I6)
+                .set(4, &[2, 0x68])
+                .tcp(),
+            O4,
+            &[gtp],
+            I6,
+        )
+        .odd(),
+    ]);
+    all
+}
+
 /// Tunnels whose inside cannot be read.
 fn opaque() -> Vec<Case> {
     let esp = tunnel(Kind::Esp, NO);
@@ -769,6 +965,9 @@ fn opaque() -> Vec<Case> {
         ),
         row("esp: behind ah", ip4().ah(1).esp(0xfeed, 40), O4, &[esp], secret),
         row("wireguard: keepalive", udp(51820).wireguard(4, 0), O4, &[wg], secret),
+        // padded to 16 bytes, but not beyond the MTU of 1420, and not by everybody
+        row("wireguard: a full packet", udp(51820).wireguard(4, 1420), O4, &[wg], secret),
+        row("wireguard: a byte", udp(51820).wireguard(4, 1), O4, &[wg], secret),
         row("wireguard: initiation", udp(51820).wireguard(1, 0), O4, &[wg], secret),
         row("wireguard: response", udp(51820).wireguard(2, 0), O4, &[wg], secret),
         row("wireguard: cookie", udp(51820).wireguard(3, 0), O4, &[wg], secret),

@@ -9,7 +9,7 @@ use crate::frames::{Ends, Frame, ends};
 mod chains;
 mod kinds;
 mod stops;
-pub(crate) use chains::CARRIERS;
+pub(crate) use chains::{CARRIERS, deep};
 
 /// Outermost, middle and innermost ends.
 pub(crate) const O4: &str = "172.16.1.100 > 172.16.1.101";

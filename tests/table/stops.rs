@@ -36,6 +36,8 @@ fn non_ip() -> Vec<Case> {
             .odd(),
         label("lcp in pppoe", pkt().eth().pppoe(5).ppp().payload(&[1, 1, 0, 4])),
         label("mpls pseudowire", pkt().eth().mpls(&[16]).payload(&[0; 4]).eth().ip(O4).tcp()).odd(),
+        label("arp behind a vn-tag", pkt().eth().link_tag(0x8926, &[0, 1, 0, 2]).arp()),
+        label("supervision of a ring", pkt().eth().ether_type(0x88fb).data(40)).odd(),
         label("arp in pbb", pkt().eth().pbb(5).eth().arp()),
         label("arp in nsh", pkt().eth().nsh(5, 5).eth().arp()),
         label("layer 3, version 0", pkt().payload(&[0; 60])).begin(Begin::Ip),
@@ -188,7 +190,23 @@ fn false_friends() -> Vec<Case> {
             "false wireguard: initiation of another length",
             udp(51820).wireguard(1, 0).data(1),
         ),
-        suspect("false wireguard: data not in blocks of 16", udp(51820).wireguard(4, 33)),
+        suspect(
+            "false wireguard: data of 31 bytes",
+            udp(51820).payload(&[&[4, 0, 0, 0][..], &[0xc3; 27]].concat()),
+        ),
+        // what GUE's variant 1 and LISP carry is told by itself alone
+        suspect("false gue: ip4 with a wrong checksum", {
+            udp(6080).ip(I4).set(10, &[0xde, 0xad]).tcp()
+        }),
+        suspect("false gue: ip4 longer than the datagram", {
+            udp(6080).ip(I4).total_length(200).tcp()
+        }),
+        suspect("false gue: ip6 longer than the datagram", {
+            udp(6080).ip(I6).set(4, &[2, 0]).tcp()
+        }),
+        suspect("false lisp: ip4 with a wrong checksum", {
+            udp(4341).lisp(Some(9)).ip(I4).set(10, &[0xde, 0xad]).tcp()
+        }),
         suspect("empty datagram to 4789", udp(4789)),
         suspect("empty datagram to 2152", udp(2152)),
         suspect("four bytes to 4789", udp(4789).data(4)),
@@ -246,6 +264,8 @@ fn too_deep() -> Vec<Case> {
     for _ in 0..12 {
         extensions = extensions.dstopts(0);
     }
+    let rings = (0..9).fold(pkt().eth(), |f, _| f.link_tag(0x892f, &[0, 60, 0, 9]));
+    let fabrics = (0..5).fold(pkt().eth(), |f, _| f.fabric_path().eth());
     let links = pkt().eth().pbb(1).eth().pbb(2).eth().pbb(3).eth().pbb(4).eth().pbb(5).eth();
     vec![
         stop("too deep: twelve tags", tags.ip(O4).tcp(), Stop::TooDeep),
@@ -256,6 +276,8 @@ fn too_deep() -> Vec<Case> {
             Stop::TooDeep,
         )
         .odd(),
+        stop("too deep: nine tags of a ring", rings.ip(O4).tcp(), Stop::TooDeep),
+        stop("too deep: five fabrics", fabrics.ip(O4).tcp(), Stop::TooDeep).odd(),
         stop("too deep: five backbones", links.ip(O4).tcp(), Stop::TooDeep),
     ]
 }
@@ -273,6 +295,13 @@ fn inside() -> Vec<Case> {
     for _ in 0..12 {
         extensions = extensions.dstopts(0);
     }
+    let levels = |n: usize| {
+        let level = |f: Frame, _| {
+            let f = f.eth().vlan(1).vlan(2).vlan(3).ip(I6).dstopts(0);
+            f.udp(5, 4789).vxlan(7)
+        };
+        (0..n).fold(udp(4789).vxlan(7), level).eth().ip(M4).tcp()
+    };
     let bad = reason("malformed");
     let deep = reason("too_deep");
     vec![
@@ -304,6 +333,9 @@ fn inside() -> Vec<Case> {
         .odd(),
         row("inside: twelve tags", tags.ip(I4).tcp(), O4, &[vx], deep),
         row("inside: twelve extension headers", extensions.tcp(), O4, &[vx], deep),
+        // more hops from header to header than the kernel's tail calls: BREAKING B6
+        row("inside: three levels with tags and options", levels(3), O4, &[vx; 4], M4),
+        row("inside: five levels with tags and options", levels(5), O4, &[vx; 4], deep),
         // a false friend inside a tunnel is simply the inside of that tunnel
         row(
             "inside: user traffic on 2152",

@@ -6,6 +6,7 @@ pub const MAX_DEPTH: u32 = 4;
 pub const MAX_TAGS: u32 = 8;
 pub const MAX_LINKS: u32 = 4;
 pub const MAX_EXTS: u32 = 8;
+pub const MAX_TPIDS: u32 = 4;
 pub const MAX_LABELS: u32 = 8;
 pub const MAX_GTP_EXTS: u32 = 8;
 pub const MAX_ROUTES: u32 = 8;
