@@ -648,6 +648,12 @@ fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
                 privilege::words(&missing)
             )
         }
+        (_, libbpf_rs::ErrorKind::PermissionDenied) if privilege::in_user_namespace() => {
+            anyhow::anyhow!(
+                "not allowed to load BPF programs: this is a user namespace (rootless container, \
+                 unprivileged LXC), whose capabilities do not count for that: run as the host's root"
+            )
+        }
         (Some(why), _) => anyhow::anyhow!(
             "the kernel's verifier refused the BPF programs: {why}; `tmon check` says what this kernel has"
         ),

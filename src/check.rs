@@ -6,6 +6,7 @@
 use std::{fs, net::IpAddr, path::Path, time::Instant};
 
 use anyhow::Result;
+use nix::errno::Errno;
 
 use crate::{
     attach::{Attachment, Want, is_ours, is_tmon, shown, tcx_programs},
@@ -17,6 +18,7 @@ use crate::{
     netns::{self, Place},
     pin::{Pins, State},
     privilege,
+    sandbox::Force,
     units::sanitize,
 };
 
@@ -90,8 +92,12 @@ pub fn host(pins: &Pins) -> Vec<Line> {
     let mut l = Lines { interface: None, lines: Vec::new() };
     let release = kernel::release();
     kernel(&mut l, &release);
-    privileges(&mut l, &read("/proc/self/status").unwrap_or_default());
-    lockdown(&mut l, read("/sys/kernel/security/lockdown").as_deref());
+    let status = read("/proc/self/status").unwrap_or_default();
+    privileges(&mut l, &status, privilege::in_user_namespace());
+    seccomp(&mut l, &status, probe());
+    confinement(&mut l, Force::tried());
+    let securityfs = Path::new("/sys/kernel/security/lsm").exists();
+    lockdown(&mut l, read("/sys/kernel/security/lockdown").as_deref(), securityfs);
     memlock(&mut l, &release);
     jit(&mut l, read("/proc/sys/net/core/bpf_jit_enable").as_deref());
     let btf = if Path::new("/sys/kernel/btf/vmlinux").exists() { "there" } else { "not there" };
@@ -108,7 +114,8 @@ pub fn host(pins: &Pins) -> Vec<Line> {
     }
     match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
         Some("1") => l.ok("bpf_stats", "on: `tmon status` says what a packet costs"),
-        _ => l.ok(
+        None => l.ok("bpf_stats", "not known: the kernel does not say, or not to this user"),
+        Some(_) => l.ok(
             "bpf_stats",
             "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` say what a packet costs",
         ),
@@ -140,7 +147,7 @@ fn memlock(l: &mut Lines, release: &str) {
     }
 }
 
-fn privileges(l: &mut Lines, status: &str) {
+fn privileges(l: &mut Lines, status: &str, namespace: bool) {
     let effective = status
         .lines()
         .find_map(|l| l.strip_prefix("CapEff:"))
@@ -161,7 +168,18 @@ fn privileges(l: &mut Lines, status: &str) {
             "run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin+ep` the program file",
         );
     }
+    if namespace {
+        return l.fail(
+            "privileges",
+            "all that are needed, but of a user namespace, where they do not count for bpf(2)",
+            "run as root of the host's user namespace: /proc/self/uid_map shows how this one is mapped",
+        );
+    }
     match privilege::enters_namespaces(effective) {
+        true if !privilege::attaches_by_netlink(effective) => l.ok(
+            "privileges",
+            "CAP_SYS_ADMIN, which is enough with tcx (Linux 6.6); clsact needs CAP_NET_ADMIN, too",
+        ),
         true => l.ok(
             "privileges",
             "all that tmon can use; it keeps only what it needs once it is attached",
@@ -170,8 +188,79 @@ fn privileges(l: &mut Lines, status: &str) {
     }
 }
 
-fn lockdown(l: &mut Lines, modes: Option<&str>) {
-    let mode = modes.and_then(|m| m.split_once('[')?.1.split_once(']')).map_or("none", |m| m.0);
+/// What bpf(2) says to a command that no kernel has: `None` that it is let through.
+#[allow(unsafe_code)]
+fn probe() -> Option<Errno> {
+    let attr = [0u64; 16];
+    // SAFETY: the kernel reads at most as much as is said.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, 9999, attr.as_ptr(), size_of_val(&attr)) };
+    Errno::result(done).err().filter(|e| *e != Errno::EINVAL)
+}
+
+/// Filters of system calls that somebody else put on this process.
+fn seccomp(l: &mut Lines, status: &str, refused: Option<Errno>) {
+    let mode = status.lines().find_map(|l| l.strip_prefix("Seccomp:")).map(str::trim);
+    let said = refused.map_or(String::new(), |e| e.desc().to_lowercase());
+    match (mode, refused) {
+        (Some("0"), _) => l.ok("seccomp", "no filter of system calls is on this process"),
+        (Some(_), None) => {
+            l.ok("seccomp", "a filter of system calls is on this process and lets bpf(2) through")
+        }
+        (Some(_), Some(_)) => l.fail(
+            "seccomp",
+            format!("a filter of system calls is on this process, and bpf(2) is refused: {said}"),
+            "allow bpf in the container's seccomp profile, or in SystemCallFilter= of the unit",
+        ),
+        (None, _) => l.warn(
+            "seccomp",
+            "the kernel does not say whether a filter of system calls is on this process",
+            "see `load` whether bpf(2) is let through",
+        ),
+    }
+}
+
+/// How far readers can confine themselves.
+fn confinement(l: &mut Lines, force: Result<Force>) {
+    const ABOUT: &str = "sandbox";
+    let force = match force {
+        Ok(force) => force,
+        Err(e) => return l.warn(ABOUT, format!("not tried: {e:#}"), "try again"),
+    };
+    let files = force.landlock.map(|abi| format!("Landlock (ABI {abi}) to the files they need"));
+    let calls = "seccomp, which denies starting programs, mounting and kernel modules";
+    match (files, force.seccomp) {
+        (Some(files), true) => {
+            l.ok(ABOUT, format!("top, dump and replay confine themselves: {files}, and {calls}"))
+        }
+        (Some(files), false) => l.warn(
+            ABOUT,
+            format!("top, dump and replay confine themselves by {files}, but not by seccomp"),
+            "boot a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+        (None, seccomp) => l.warn(
+            ABOUT,
+            format!(
+                "top, dump and replay can open any file of this user: no Landlock{}",
+                if seccomp { format!("; only {calls}") } else { " and no seccomp".to_owned() }
+            ),
+            "boot 5.13 or newer with CONFIG_SECURITY_LANDLOCK and `landlock` in lsm=",
+        ),
+    }
+}
+
+/// `securityfs`: it is to be seen, so what is not in it is not in the kernel.
+fn lockdown(l: &mut Lines, modes: Option<&str>, securityfs: bool) {
+    let Some(modes) = modes else {
+        return match securityfs {
+            true => l.ok("lockdown", "not in this kernel"),
+            false => l.warn(
+                "lockdown",
+                "not known: /sys/kernel/security cannot be read here",
+                "see `load`; on the host `cat /sys/kernel/security/lockdown` says it",
+            ),
+        };
+    };
+    let mode = modes.split_once('[').and_then(|m| m.1.split_once(']')).map_or(modes, |m| m.0);
     match mode {
         "none" => l.ok("lockdown", "none"),
         "integrity" => l.ok("lockdown", "integrity, which does not concern tmon"),
@@ -190,7 +279,11 @@ fn jit(l: &mut Lines, jit: Option<&str>) {
             "BPF programs are interpreted",
             "`sysctl net.core.bpf_jit_enable=1` makes them several times faster",
         ),
-        _ => l.ok("jit", "BPF programs are compiled"),
+        Some(_) => l.ok("jit", "BPF programs are compiled"),
+        None => l.ok(
+            "jit",
+            "not known: only root in the host's network namespace is told; most kernels compile",
+        ),
     }
 }
 
@@ -208,7 +301,7 @@ fn attempt(l: &mut Lines) {
         kernel::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
     let program = match loaded {
         Ok(program) => program,
-        Err(e) => return l.fail("load", says(&e), "see kernel, privileges and memlock"),
+        Err(e) => return l.fail("load", says(&e), "see kernel, privileges, seccomp and lockdown"),
     };
     l.ok(
         "load",
@@ -232,7 +325,10 @@ fn attempt(l: &mut Lines) {
         Ok([tcx, clsact]) => {
             match (&tcx, &clsact) {
                 (Ok(()), _) => l.ok("tcx", "links, which go away with the process that holds them"),
-                (Err(_), Ok(())) => l.ok("tcx", "not in this kernel (6.6 has it): clsact is used"),
+                (Err(e), Ok(())) => l.ok(
+                    "tcx",
+                    format!("not to be had (Linux 6.6 has it), clsact is used: {}", says(e)),
+                ),
                 (Err(e), Err(_)) => l.fail(
                     "tcx",
                     says(e),
@@ -241,7 +337,9 @@ fn attempt(l: &mut Lines) {
             }
             match (&tcx, &clsact) {
                 (_, Ok(())) => l.ok("clsact", "filters"),
-                (Ok(()), Err(_)) => l.ok("clsact", "not in this kernel, and not needed beside tcx"),
+                (Ok(()), Err(e)) => {
+                    l.ok("clsact", format!("not to be had, and not needed beside tcx: {}", says(e)))
+                }
                 (Err(_), Err(e)) => {
                     l.fail("clsact", says(e), "load or build the kernel's sch_ingress and cls_bpf")
                 }
@@ -485,34 +583,62 @@ mod tests {
     fn privileges_by_name() {
         let of = |caps: u64| {
             let mut l = Lines { interface: None, lines: Vec::new() };
-            privileges(&mut l, &format!("Name:\tx\nCapEff:\t{caps:016x}\n"));
+            privileges(&mut l, &format!("Name:\tx\nCapEff:\t{caps:016x}\n"), false);
             let line = l.lines.remove(0);
             (line.mark, line.what)
         };
         assert_eq!(of(u64::MAX).0, Mark::Ok);
         assert_eq!(of(1 << 39 | 1 << 38 | 1 << 12).0, Mark::Ok);
         assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load, too");
+        let alone = of(1 << 21);
+        assert!(alone.0 == Mark::Ok && alone.1.contains("clsact needs CAP_NET_ADMIN"), "{alone:?}");
+        let all = "CapEff:\tffffffffffffffff\n";
+        assert_eq!(lines(|l| privileges(l, all, true)), [("privileges", Mark::Fail)]);
         assert_eq!(of(1 << 39), (Mark::Fail, "CAP_PERFMON and CAP_NET_ADMIN missing".to_owned()));
         assert_eq!(
             of(0),
             (Mark::Fail, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN missing".to_owned())
         );
-        assert_eq!(lines(|l| privileges(l, "nothing")), [("privileges", Mark::Warn)]);
+        assert_eq!(lines(|l| privileges(l, "nothing", false)), [("privileges", Mark::Warn)]);
     }
 
     #[test]
     fn lockdown_and_jit() {
-        assert_eq!(lines(|l| lockdown(l, None)), [("lockdown", Mark::Ok)]);
+        assert_eq!(lines(|l| lockdown(l, None, true)), [("lockdown", Mark::Ok)]);
         assert_eq!(
-            lines(|l| lockdown(l, Some("none [integrity] confidentiality"))),
-            [("lockdown", Mark::Ok)]
+            lines(|l| lockdown(l, None, false)),
+            [("lockdown", Mark::Warn)],
+            "what cannot be read is not known"
         );
-        assert_eq!(
-            lines(|l| lockdown(l, Some("none integrity [confidentiality]"))),
-            [("lockdown", Mark::Warn)]
-        );
+        for (modes, mark) in [
+            ("[none] integrity confidentiality", Mark::Ok),
+            ("none [integrity] confidentiality", Mark::Ok),
+            ("none integrity [confidentiality]", Mark::Warn),
+            ("", Mark::Warn),
+        ] {
+            assert_eq!(lines(|l| lockdown(l, Some(modes), true)), [("lockdown", mark)], "{modes}");
+        }
         assert_eq!(lines(|l| jit(l, Some("0"))), [("jit", Mark::Warn)]);
         assert_eq!(lines(|l| jit(l, None)), [("jit", Mark::Ok)]);
+    }
+
+    #[test]
+    fn filters_on_this_process() {
+        let of = |mode: &str, refused| {
+            lines(|l| seccomp(l, &format!("Name:\tx\nSeccomp:\t{mode}\n"), refused))
+        };
+        assert_eq!(of("0", Some(Errno::EPERM)), [("seccomp", Mark::Ok)], "that is no filter's");
+        assert_eq!(of("2", None), [("seccomp", Mark::Ok)]);
+        assert_eq!(of("2", Some(Errno::ENOSYS)), [("seccomp", Mark::Fail)]);
+        assert_eq!(lines(|l| seccomp(l, "", None)), [("seccomp", Mark::Warn)]);
+    }
+
+    #[test]
+    fn how_far_readers_are_confined() {
+        let of = |landlock, seccomp| lines(|l| confinement(l, Ok(Force { landlock, seccomp })));
+        assert_eq!(of(Some(7), true), [("sandbox", Mark::Ok)]);
+        assert_eq!(of(Some(1), false), [("sandbox", Mark::Warn)]);
+        assert_eq!(of(None, true), [("sandbox", Mark::Warn)]);
     }
 
     #[test]

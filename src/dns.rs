@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use foldhash::HashMap;
 
-use crate::{privilege, units::sanitize};
+use crate::{privilege, sandbox::Sandbox, units::sanitize};
 
 /// Threads that wait for answers.
 const THREADS: usize = 4;
@@ -68,12 +68,15 @@ impl Resolver {
         let cache: Cache = Arc::default();
         let (questions, queue) = sync_channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
+        let sandbox = Sandbox::new(None);
         for _ in 0..THREADS {
             let (cache, queue) = (Arc::clone(&cache), Arc::clone(&queue));
             // They end with the resolver, whose end of the queue closes; nobody waits for them.
+            let sandbox = sandbox.clone();
             let answer = move || {
                 // It reads what strangers send, and needs nothing for that.
-                let _ = privilege::give_up_the_rest();
+                let _ = privilege::give_up_all();
+                sandbox.confine();
                 while answer(&queue, &cache, lookup) {}
             };
             std::thread::Builder::new()

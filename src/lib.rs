@@ -35,6 +35,8 @@ pub mod netlink;
 pub mod netns;
 pub mod pin;
 pub mod privilege;
+pub mod runner;
+pub mod sandbox;
 pub mod table;
 
 pub mod pcap;

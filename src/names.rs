@@ -30,6 +30,7 @@ use crate::{
     filter::{Filter, FilterError, Meanings},
     netlink::Netlink,
     netns::{self, Netns},
+    sandbox::Sandbox,
     units::sanitize,
 };
 
@@ -94,7 +95,10 @@ impl Names {
     /// is there to be waited for where names are wanted at once.
     pub fn look_around(&self) -> Option<JoinHandle<()>> {
         let local = Arc::clone(&self.local);
+        let sandbox = Sandbox::new(None);
         let look = move || {
+            // It keeps the privilege to enter namespaces; it is soon over.
+            sandbox.confine();
             let found = local_names();
             *local.lock().unwrap_or_else(PoisonError::into_inner) = found;
         };

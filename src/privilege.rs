@@ -3,8 +3,11 @@
 //!
 //! Loading takes CAP_BPF, CAP_PERFMON (without it the verifier takes no program that adds a number
 //! it does not know to a packet's address, which is what skipping a header of variable length is)
-//! and CAP_NET_ADMIN; attaching CAP_NET_ADMIN. CAP_SYS_ADMIN stands for the first two, and is what
-//! entering another network namespace takes, which is done once, at the start.
+//! and CAP_NET_ADMIN; attaching CAP_NET_ADMIN. CAP_SYS_ADMIN stands for all three with tcx, for
+//! the first two with clsact, and is what entering another network namespace takes, which is done
+//! once, at the start. None of them counts for bpf(2) in a user namespace.
+use std::{fs, os::linux::fs::MetadataExt};
+
 use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
@@ -13,11 +16,33 @@ use nix::sys::prctl;
 const NEEDED: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 
-/// The capabilities that lack in a set of them (a bit each, as in /proc/PID/status) to load and attach programs.
+/// The capabilities that lack in a set of them (a bit each, as in /proc/PID/status) to load programs
+/// and to attach them to tcx.
 pub fn lacking(effective: u64) -> Vec<String> {
     let has = |c: Capability| effective & c.bitmask() != 0;
-    let stands_in = |c: Capability| c != Capability::CAP_NET_ADMIN && enters_namespaces(effective);
-    NEEDED.into_iter().filter(|c| !has(*c) && !stands_in(*c)).map(|c| c.to_string()).collect()
+    let stands_in = enters_namespaces(effective);
+    NEEDED.into_iter().filter(|c| !has(*c) && !stands_in).map(|c| c.to_string()).collect()
+}
+
+/// Whether a set of capabilities is enough for clsact, too, which netlink guards.
+pub fn attaches_by_netlink(effective: u64) -> bool {
+    effective & Capability::CAP_NET_ADMIN.bitmask() != 0
+}
+
+/// Whether this process is in a user namespace of its own (user_namespaces(7)), in which it may have
+/// all capabilities and none that counts for bpf(2).
+pub fn in_user_namespace() -> bool {
+    /// PROC_USER_INIT_INO: the one that the kernel starts with.
+    const FIRST: u64 = 0xEFFF_FFFD;
+    match fs::metadata("/proc/self/ns/user") {
+        Ok(namespace) => namespace.st_ino() != FIRST,
+        Err(_) => fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_whole(&map)),
+    }
+}
+
+/// A map of user ids that leaves out none and changes none.
+fn is_whole(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Whether a set of capabilities is enough to enter another network namespace.
@@ -45,18 +70,28 @@ pub fn words(names: &[String]) -> String {
 /// # Errors
 /// The kernel refuses; what was given up stays so.
 pub fn give_up_the_rest() -> Result<()> {
+    keep(&kept(&caps::read(None, CapSet::Permitted)?))
+}
+
+/// Gives up, for good, all that this thread may do.
+///
+/// # Errors
+/// As [`give_up_the_rest`].
+pub fn give_up_all() -> Result<()> {
+    keep(&CapsHashSet::new())
+}
+
+fn keep(keep: &CapsHashSet) -> Result<()> {
     prctl::set_no_new_privs().context("give up gaining privileges")?;
-    let permitted = caps::read(None, CapSet::Permitted)?;
-    let keep = kept(&permitted);
     // The bounding set is only open to who may set capabilities, so it goes before them.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        for c in caps::read(None, CapSet::Bounding)?.difference(&keep) {
+        for c in caps::read(None, CapSet::Bounding)?.difference(keep) {
             caps::drop(None, CapSet::Bounding, *c)?;
         }
     }
     caps::clear(None, CapSet::Ambient)?;
-    caps::set(None, CapSet::Effective, &keep)?;
-    caps::set(None, CapSet::Permitted, &keep)?;
+    caps::set(None, CapSet::Effective, keep)?;
+    caps::set(None, CapSet::Permitted, keep)?;
     caps::clear(None, CapSet::Inheritable)?;
     Ok(())
 }
@@ -82,6 +117,21 @@ mod tests {
         assert_eq!(kept(&of(&[Capability::CAP_NET_RAW])), of(&[]));
         let old = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN];
         assert_eq!(kept(&of(&old)), of(&old), "what stands for another");
+    }
+
+    #[test]
+    fn one_stands_for_all() {
+        let of = |c: &[Capability]| lacking(c.iter().fold(0, |bits, c| bits | c.bitmask())).len();
+        assert_eq!([of(&[]), of(&[Capability::CAP_SYS_ADMIN]), of(&NEEDED)], [3, 0, 0]);
+        assert_eq!(of(&[Capability::CAP_NET_ADMIN]), 2);
+    }
+
+    #[test]
+    fn maps_of_user_ids() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        for part in ["0 1000 1\n", "0 100000 65536\n", "0 0 65536\n", ""] {
+            assert!(!is_whole(part), "{part:?}");
+        }
     }
 
     #[test]

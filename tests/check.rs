@@ -107,6 +107,90 @@ fn without_privileges_it_fails_and_says_which() {
     drop(g);
 }
 
+/// All capabilities, of a user namespace: rootless containers, unprivileged LXC.
+#[test]
+fn in_a_user_namespace_capabilities_do_not_count() {
+    let (_dir, program) = copy();
+    let nobody = |what: &[&str]| {
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "unshare", "-Urn"])
+            .arg(&program)
+            .args(what)
+            .output()
+            .unwrap()
+    };
+    let host =
+        lines(&serde_json::from_slice(&nobody(&["check", "lo", "--json"]).stdout).unwrap(), None);
+    assert!(has(&host, "privileges", "fail", "of a user namespace"), "{host:?}");
+    assert!(has(&host, "load", "fail", "this is a user namespace"), "{host:?}");
+    let out = nobody(&["dump", "lo", "--for", "10ms"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("user namespace") && said.lines().count() == 1, "{said}");
+}
+
+/// The program where everybody can run it.
+fn copy() -> (tempfile::TempDir, std::path::PathBuf) {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("tmon");
+    fs::copy(env!("CARGO_BIN_EXE_tmon"), &path).unwrap();
+    (dir, path)
+}
+
+/// A container's filter that refuses bpf(2) is named, whatever the capabilities are.
+#[test]
+#[allow(unsafe_code)]
+fn a_filter_of_system_calls_is_named() {
+    use std::os::unix::process::CommandExt;
+
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+    let filter = |call: i64| -> BpfProgram {
+        let rules = [(call, Vec::new())].into();
+        let deny = SeccompAction::Errno(libc::EPERM as u32);
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        SeccompFilter::new(rules, SeccompAction::Allow, deny, arch).unwrap().try_into().unwrap()
+    };
+    let check = |call: i64| {
+        let filter = filter(call);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(["check", "lo", "--json"]);
+        // SAFETY: two system calls.
+        unsafe {
+            command.pre_exec(move || apply_filter(&filter).map_err(std::io::Error::other));
+        }
+        lines(&serde_json::from_slice(&command.output().unwrap().stdout).unwrap(), None)
+    };
+    let host = check(libc::SYS_bpf);
+    assert!(has(&host, "seccomp", "fail", "bpf(2) is refused"), "{host:?}");
+    assert!(has(&host, "load", "fail", ""), "{host:?}");
+    let host = check(libc::SYS_kexec_load);
+    assert!(has(&host, "seccomp", "ok", "lets bpf(2) through"), "{host:?}");
+    assert!(has(&host, "load", "ok", ""), "{host:?}");
+}
+
+/// CAP_SYS_ADMIN alone is what kernels before 5.8 had; it still does, with tcx.
+#[test]
+fn one_capability_suffices() {
+    let (_dir, program) = copy();
+    let g = Ground::bare();
+    let run = |what: &[&str]| {
+        let set = "-all,+sys_admin";
+        let mut args = vec!["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        args.extend(["--inh-caps", set, "--ambient-caps", set]);
+        let mut command = Command::new("setpriv");
+        command.args(args).arg(&program).args(what);
+        g.a.0.within(|| command.output()).unwrap().unwrap()
+    };
+    let out = run(&["check", "lo", "--json"]);
+    let host = lines(&serde_json::from_slice(&out.stdout).unwrap(), None);
+    assert!(has(&host, "privileges", "ok", "CAP_SYS_ADMIN, which is enough"), "{host:?}");
+    let tcx = has(&host, "tcx", "ok", "links");
+    let dumped = run(&["dump", "lo", "--for", "10ms", "--rows", "64"]);
+    assert_eq!(dumped.status.success(), tcx, "{dumped:?}");
+    assert_eq!(out.status.success(), tcx, "{host:?}");
+}
+
 #[test]
 fn wrong_names() {
     let out = tmon(&["check", "no-such-one"]);

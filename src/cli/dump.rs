@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use super::*;
 use crate::{
     export::{Reading, Writer, table},
-    privilege,
+    sandbox::Sandbox,
     snapshot::Interval,
     source::{self, Live},
     units::Base,
@@ -106,7 +106,7 @@ impl Dump {
             &self.watch.count.config(),
             self.watch.want(),
         )?;
-        live.give_up_privileges()?;
+        live.enter(&Sandbox::new(None))?;
         let start = Instant::now();
         let Some(every) = self.every else {
             if live.is_attached() && self.span.is_none() {
@@ -174,7 +174,7 @@ impl Replay {
         let mut out = io::stdout();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
         let mut replay = source::Replay::open(&self.file, &self.count.config())?;
-        privilege::give_up_the_rest()?;
+        Sandbox::new(None).enter_all()?;
         let flag = interrupted()?;
         let show = io::stderr().is_terminal();
         let mut shown = Instant::now();

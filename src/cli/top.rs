@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon top`.
-use std::cell::RefCell;
+use std::{cell::RefCell, path::Path};
 
 use super::*;
 use crate::{
-    privilege,
     raster::Blocks,
+    sandbox::Sandbox,
     source::{Live, Replay},
     tui::{
         graphics::Choice,
@@ -35,6 +35,9 @@ pub(super) struct Top {
     #[arg(long, conflicts_with = "print_config")]
     save_config: bool,
 }
+
+/// Where `e` and `E` save: the current folder.
+const SAVES: &str = ".";
 
 /// How the dashboard begins.
 #[derive(Args, Debug)]
@@ -202,13 +205,13 @@ impl Top {
                     &count.config(),
                     watch.want(),
                 )?;
-                live.give_up_privileges()?;
+                live.enter(&Sandbox::new(Some(Path::new(SAVES))))?;
                 show(options, live)
             }
             Some(file) => {
                 let options = self.look.options(false)?;
                 let mut replay = Replay::open(file, &self.watch.count.config())?;
-                privilege::give_up_the_rest()?;
+                Sandbox::new(Some(Path::new(SAVES))).enter_all()?;
                 let mut readings = vec![replay.read()?];
                 let mut step = self.look.interval.max(Duration::from_millis(1));
                 let mut next = step;

@@ -22,7 +22,7 @@ use crate::{
     flow::HookKind,
     netlink::Link,
     pin::{BPFFS, Pins},
-    privilege,
+    sandbox::Sandbox,
     snapshot::{Interface, Rows, Snapshot},
     units::sanitize,
 };
@@ -188,18 +188,18 @@ impl Live {
         Ok(Snapshot { since: self.since, taken, at, interfaces, rows })
     }
 
-    /// Gives up the privileges that following and reading do not need, for good; see
-    /// [`privilege::give_up_the_rest`]. A namespace that comes back under its name cannot be entered
-    /// any more.
+    /// Confines this process, for good, to what following and reading need; see [`Sandbox`]. A
+    /// namespace that comes back under its name cannot be entered any more.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn give_up_privileges(&self) -> Result<()> {
+    /// The kernel refuses to take privileges.
+    pub fn enter(&self, sandbox: &Sandbox) -> Result<()> {
         for space in self.spaces.iter().flatten() {
-            space.place.run(privilege::give_up_the_rest)??;
+            let own = sandbox.clone();
+            space.place.run(move || own.enter())??;
         }
         // Beside the namespaces' own threads there is this one.
-        privilege::give_up_the_rest()
+        sandbox.enter_all()
     }
 
     /// What has happened since the last call that somebody should know, a line each.

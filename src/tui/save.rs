@@ -105,7 +105,8 @@ pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String>
         } else {
             format!("tmon-{when}-{n}.{ending}")
         };
-        match File::create_new(&name) {
+        // Not to be read: in its sandbox `top` may write here and read nothing.
+        match File::options().write(true).create_new(true).open(&name) {
             Ok(file) => {
                 let mut out = BufWriter::new(file);
                 let written = match form {

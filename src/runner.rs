@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starts the commands that the user named, for a process that can start none any more.
+//!
+//! A reader confines itself (see [`crate::sandbox`]), and what it has given up its children would
+//! lack, too. So a small process is forked at the start, with the caller's own rights. It knows the
+//! commands by then; all it ever takes is the number of one of them, so whoever takes over the
+//! reader can start these commands again and nothing else. It ends, and what it started is told to,
+//! when the reader ends, however that happens.
+//!
+//! The protocol, on a socket pair that keeps messages apart: a number (four bytes, in the machine's
+//! order) is answered by a message with four descriptors (the command's input, its output,
+//! its errors, and a stream on which its wait status follows), or by the reason why not.
+#![allow(unsafe_code)]
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{IoSlice, IoSliceMut, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{Signal, killpg},
+        socket::{
+            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
+            SockType, recv, recvmsg, send, sendmsg, shutdown, socketpair,
+        },
+        wait::waitpid,
+    },
+    unistd::{ForkResult, Pid, fork, getgid, getuid, setresgid, setresuid, setsid},
+};
+
+use crate::units::sanitize;
+
+/// As many commands run at a time.
+const MOST: usize = 64;
+/// Bytes of a reason.
+const REASON: usize = 512;
+
+/// The process that starts commands. It ends on drop.
+#[derive(Debug)]
+pub struct Runner {
+    requests: Mutex<OwnedFd>,
+    process: Pid,
+}
+
+/// A command that was started. Dropping it tells the command to end (SIGTERM).
+#[derive(Debug)]
+pub struct Running {
+    /// What it reads; dropping this ends it.
+    pub stdin: Option<File>,
+    /// What it prints.
+    pub stdout: File,
+    /// What it complains about.
+    pub stderr: File,
+    report: UnixStream,
+}
+
+impl Runner {
+    /// Forks the process that will run these commands: a program, which is looked for in PATH, and
+    /// its arguments. To be called before there are threads and before anything is given up.
+    ///
+    /// # Errors
+    /// There are threads already, or no process can be made.
+    pub fn start(commands: Vec<Vec<OsString>>) -> Result<Runner> {
+        let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        ensure!(threads == 1, "commands have to be known before there are threads");
+        let kind = SockType::SeqPacket;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
+            .context("make a socket pair")?;
+        // SAFETY: there is one thread, so nobody holds a lock that the child may wait for.
+        match unsafe { fork() }.context("start the process that runs commands")? {
+            ForkResult::Parent { child } => {
+                Ok(Runner { requests: Mutex::new(ours), process: child })
+            }
+            ForkResult::Child => {
+                let served = catch_unwind(AssertUnwindSafe(|| {
+                    settle(theirs).map(|requests| serve(&requests, &commands))
+                }));
+                // SAFETY: it does not return; what the parent has open is not ours to close in order.
+                unsafe { libc::_exit(i32::from(!matches!(served, Ok(Ok(()))))) }
+            }
+        }
+    }
+
+    /// Starts the command of this number.
+    ///
+    /// # Errors
+    /// There is none, it cannot be started, or too many run already: one line.
+    pub fn run(&self, command: usize) -> Result<Running> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = "the process that runs commands has ended";
+        let number = u32::try_from(command).unwrap_or(u32::MAX).to_ne_bytes();
+        send(requests.as_raw_fd(), &number, MsgFlags::MSG_NOSIGNAL).context(gone)?;
+        let mut text = [0; REASON];
+        let mut room = cmsg_space!([RawFd; 4]);
+        let mut into = [IoSliceMut::new(&mut text)];
+        let got = loop {
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(requests.as_raw_fd(), &mut into, Some(&mut room), flags) {
+                Err(Errno::EINTR) => {}
+                got => break got.context(gone)?,
+            }
+        };
+        let length = got.bytes;
+        let mut files = Vec::new();
+        for message in got.cmsgs().context("read the answer")? {
+            if let ControlMessageOwned::ScmRights(fds) = message {
+                // SAFETY: the kernel has just made these for us.
+                files.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        match <[OwnedFd; 4]>::try_from(files) {
+            Ok([stdin, stdout, stderr, report]) => Ok(Running {
+                stdin: Some(stdin.into()),
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+                report: report.into(),
+            }),
+            Err(_) if length == 0 => Err(anyhow!(gone)),
+            Err(_) => bail!("{}", sanitize(&String::from_utf8_lossy(&text[..length]))),
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let requests = self.requests.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if shutdown(requests.as_raw_fd(), Shutdown::Both).is_ok() {
+            let _ = waitpid(self.process, None); // it ends at once
+        }
+    }
+}
+
+impl Running {
+    /// Ends its input and waits until it has ended. Whoever wants what it prints reads that before,
+    /// or a full pipe may keep it from ending.
+    ///
+    /// # Errors
+    /// The process that runs commands has ended, and nobody knows.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        let mut status = [0; 4];
+        self.report.read_exact(&mut status).context("the process that runs commands has ended")?;
+        Ok(ExitStatus::from_raw(i32::from_ne_bytes(status)))
+    }
+}
+
+/// A command that runs.
+struct Job {
+    child: Child,
+    ended: OwnedFd,
+    /// `None` when nobody wants to know any more.
+    report: Option<UnixStream>,
+}
+
+/// Makes the forked process one of its own: nothing of its parent's is open, no terminal reaches
+/// it, no other process looks into it, and it acts for whoever called.
+fn settle(requests: OwnedFd) -> Result<OwnedFd> {
+    const PLACE: RawFd = 3;
+    prctl::set_dumpable(false)?;
+    setsid()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let (null, requests) = (null.into_raw_fd(), requests.into_raw_fd());
+    // SAFETY: these descriptors are owned by nobody any more, and PLACE is by what is returned.
+    let requests = unsafe {
+        for standard in 0..3 {
+            Errno::result(libc::dup2(null, standard))?;
+        }
+        if requests != PLACE {
+            Errno::result(libc::dup3(requests, PLACE, libc::O_CLOEXEC))?;
+        }
+        Errno::result(libc::syscall(libc::SYS_close_range, PLACE + 1, u32::MAX, 0))?;
+        OwnedFd::from_raw_fd(PLACE)
+    };
+    let (user, group) = (getuid(), getgid());
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    Ok(requests)
+}
+
+/// Does what is asked for until nobody can ask any more.
+fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
+    let mut jobs: Vec<Job> = Vec::new();
+    loop {
+        let hung_up = PollFlags::empty();
+        let jobs_fds = jobs.iter().flat_map(|j| {
+            // With nobody to hang up its end is all that is waited for.
+            let report = j.report.as_ref().map_or(j.ended.as_fd(), AsFd::as_fd);
+            [PollFd::new(j.ended.as_fd(), PollFlags::POLLIN), PollFd::new(report, hung_up)]
+        });
+        let mut all: Vec<PollFd<'_>> = jobs_fds.collect();
+        all.push(PollFd::new(requests.as_fd(), PollFlags::POLLIN));
+        match poll(&mut all, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+        let happened: Vec<bool> = all.iter().map(|f| f.any().unwrap_or(true)).collect();
+        drop(all);
+        let mut happened = happened.chunks(2);
+        jobs.retain_mut(|job| match happened.next() {
+            Some([true, _]) => {
+                let status = job.child.wait().map_or(-1, |s| s.into_raw());
+                if let Some(mut report) = job.report.take() {
+                    let _ = report.write_all(&status.to_ne_bytes()); // nobody may want to know
+                }
+                false
+            }
+            Some([_, true]) => {
+                job.end();
+                job.report = None;
+                true
+            }
+            _ => true,
+        });
+        if happened.next() == Some(&[true][..]) {
+            let mut number = [0; 8];
+            let length = match recv(requests.as_raw_fd(), &mut number, MsgFlags::empty()) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(Errno::EINTR) => continue,
+                Err(_) => break,
+            };
+            answer(requests, &number[..length], commands, &mut jobs);
+        }
+    }
+    jobs.iter_mut().for_each(Job::end);
+}
+
+fn answer(requests: &OwnedFd, number: &[u8], commands: &[Vec<OsString>], jobs: &mut Vec<Job>) {
+    let command = <[u8; 4]>::try_from(number)
+        .ok()
+        .and_then(|n| commands.get(u32::from_ne_bytes(n) as usize))
+        .context("there is no such command");
+    let started = command.and_then(|words| {
+        ensure!(jobs.len() < MOST, "{MOST} commands run already");
+        begin(words)
+    });
+    let socket = requests.as_raw_fd();
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    // Whoever asked may have gone; then the next request is the end.
+    let _ = match started {
+        Ok((job, files)) => {
+            jobs.push(job);
+            let files = files.each_ref().map(AsRawFd::as_raw_fd);
+            let rights = [ControlMessage::ScmRights(&files)];
+            sendmsg::<()>(socket, &[IoSlice::new(b"+")], &rights, flags, None)
+        }
+        Err(e) => {
+            let mut text = sanitize(&format!("{e:#}").replace('\n', " ")).into_owned();
+            text.truncate(text.floor_char_boundary(REASON));
+            send(socket, text.as_bytes(), flags)
+        }
+    };
+}
+
+/// Starts a command. Its ends of input, output, errors and report go to who asked.
+fn begin(words: &[OsString]) -> Result<(Job, [OwnedFd; 4])> {
+    let (program, arguments) = words.split_first().context("the command is empty")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("start {}", program.to_string_lossy()))?;
+    let set_up = || -> Result<_> {
+        let (own, report) = UnixStream::pair()?;
+        own.set_nonblocking(true)?;
+        // SAFETY: the child has not been waited for, so its number is its own.
+        let ended = unsafe {
+            let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.id(), 0))?;
+            OwnedFd::from_raw_fd(RawFd::try_from(fd)?)
+        };
+        Ok((own, report, ended))
+    };
+    let set_up = set_up();
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    match (set_up, pipes) {
+        (Ok((own, report, ended)), (Some(stdin), Some(stdout), Some(stderr))) => {
+            let files = [stdin.into(), stdout.into(), stderr.into(), report.into()];
+            Ok((Job { child, ended, report: Some(own) }, files))
+        }
+        (set_up, _) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(set_up.err().unwrap_or_else(|| anyhow!("it has no pipes")))
+        }
+    }
+}
+
+impl Job {
+    /// Tells it and what it started to end.
+    fn end(&mut self) {
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a reader can still do once it reads what strangers write: Landlock confines it to the files
+//! that it needs later on, and a seccomp filter denies system calls that it never needs.
+//!
+//! Both are best effort: a kernel without them is no reason not to run, and `tmon check` says so.
+//! Both pass to children, so that commands which the user names are started by
+//! [`crate::runner::Runner`], which is forked before.
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context, Result};
+use landlock::{
+    ABI, Access, AccessFs, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, path_beneath_rules,
+};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+use crate::privilege;
+
+/// Rights that are taken away; a kernel that does not know one leaves it.
+const KNOWN: ABI = ABI::V5;
+
+/// What is read after the start. Of /etc only single files: it also holds secrets, so a resolv.conf
+/// that is replaced in /etc itself is not followed.
+const READ: [&str; 28] = [
+    // Interfaces and namespaces that come later: pins to join, what loading asks the kernel for.
+    "/sys/fs/bpf",
+    "/sys/kernel/btf",
+    "/sys/devices/system/cpu",
+    "/proc",
+    "/run/netns",
+    "/run/docker/netns",
+    // DNS by the system's own rules, whose modules are loaded at the first question.
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/var/run/nscd",
+    "/var/db/nscd",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/nix/store",
+    "/gnu/store",
+];
+
+/// Devices that are also written to. The descriptors 0 to 2 are here for those who open them again.
+const DEVICES: [&str; 5] =
+    ["/dev/tty", "/dev/null", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"];
+
+/// Restrictions for the threads of a reader. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    rules: Arc<Result<RulesetCreated, RulesetError>>,
+}
+
+/// What of it this kernel enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Force {
+    /// The version of Landlock, where files are out of reach.
+    pub landlock: Option<i32>,
+    /// System calls are denied.
+    pub seccomp: bool,
+}
+
+impl Sandbox {
+    /// Opens what a reader needs; `saves` is the folder that it may make files in. To be called with
+    /// all privileges.
+    pub fn new(saves: Option<&Path>) -> Sandbox {
+        Sandbox { rules: Arc::new(rules(saves)) }
+    }
+
+    /// Confines this thread and those that it starts to the files. Where the kernel cannot, it goes
+    /// on without.
+    pub fn confine(&self) -> Option<RestrictionStatus> {
+        self.rules.as_ref().as_ref().ok()?.try_clone().ok()?.restrict_self().ok()
+    }
+
+    /// The same, and gives up the privileges that a reader does not need.
+    ///
+    /// # Errors
+    /// See [`privilege::give_up_the_rest`].
+    pub fn enter(&self) -> Result<()> {
+        privilege::give_up_the_rest()?;
+        self.confine();
+        Ok(())
+    }
+
+    /// The same, and denies system calls to all threads that there are. Files and privileges go
+    /// thread by thread: each of the others has to [`Sandbox::enter`] by itself.
+    ///
+    /// # Errors
+    /// See [`privilege::give_up_the_rest`].
+    pub fn enter_all(&self) -> Result<()> {
+        self.enter()?;
+        if let Ok(filter) = filter() {
+            // Without seccomp in the kernel there is less to rely on, and nothing else is wrong.
+            let _ = seccompiler::apply_filter_all_threads(&filter);
+        }
+        Ok(())
+    }
+}
+
+impl Force {
+    /// Tries it on a thread that ends with the attempt.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn tried() -> Result<Force> {
+        let attempt = || {
+            let status = Sandbox::new(None).confine();
+            let refused = File::open("/").is_err_and(|e| e.raw_os_error() == Some(libc::EACCES));
+            let landlock = status.filter(|s| s.ruleset != RulesetStatus::NotEnforced && refused);
+            let seccomp = filter().is_ok_and(|f| seccompiler::apply_filter(&f).is_ok());
+            Force {
+                landlock: landlock.and_then(|s| match s.landlock {
+                    LandlockStatus::Available { effective_abi, kernel_abi } => {
+                        Some(kernel_abi.unwrap_or(effective_abi as i32))
+                    }
+                    _ => None,
+                }),
+                seccomp: seccomp && denies_exec(),
+            }
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().spawn_scoped(scope, attempt).ok()?;
+            thread.join().ok()
+        })
+        .context("start a thread")
+    }
+}
+
+/// A folder is no program, which the kernel only says where starting one is not denied.
+#[allow(unsafe_code)]
+fn denies_exec() -> bool {
+    let none = [std::ptr::null()];
+    // SAFETY: a path and two empty lists, which end with a null.
+    unsafe { libc::execve(c"/".as_ptr(), none.as_ptr(), none.as_ptr()) };
+    io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+fn rules(saves: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    // A file is made beside the one that it is to be, and renamed. It is not opened for reading:
+    // the current folder may be one with secrets in it.
+    let save = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile;
+    // Where resolv.conf is a link, its folder: whoever rewrites it makes a new file.
+    let resolver = std::fs::canonicalize("/etc/resolv.conf")
+        .ok()
+        .and_then(|p| p.parent().map(Path::to_owned))
+        .filter(|folder| folder.starts_with("/run"));
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .create()?
+        .add_rules(path_beneath_rules(READ.iter().map(PathBuf::from).chain(resolver), read))?
+        .add_rules(path_beneath_rules(terminals(), device))?
+        .add_rules(path_beneath_rules(saves, save))
+}
+
+/// Of descriptors only those that are devices: what is written to a file needs no name.
+fn terminals() -> impl Iterator<Item = &'static str> {
+    use std::os::unix::fs::FileTypeExt;
+    DEVICES
+        .into_iter()
+        .filter(|path| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_char_device()))
+}
+
+/// System calls that no reader needs and an intruder would like.
+const DENIED: [i64; 34] = [
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    467, // open_tree_attr
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_reboot,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_userfaultfd,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Nothing that goes through its rings passes a filter.
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+];
+
+/// The numbers that some of them have in the x32 ABI alone, whose calls have this bit.
+#[cfg(target_arch = "x86_64")]
+const X32: (i64, [i64; 6]) = (0x4000_0000, [520, 521, 528, 539, 540, 545]);
+
+fn filter() -> Result<BpfProgram> {
+    let denied = DENIED.into_iter();
+    #[cfg(target_arch = "x86_64")]
+    let denied = denied.chain(DENIED.into_iter().chain(X32.1).map(|call| call | X32.0));
+    let rules: BTreeMap<_, _> = denied.map(|call| (call, Vec::new())).collect();
+    let deny = SeccompAction::Errno(libc::EPERM as u32);
+    let arch = std::env::consts::ARCH.try_into()?;
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, deny, arch)?.try_into()?)
+}

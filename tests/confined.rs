@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a reader can still do, and what it cannot. Needs root.
+//!
+//! Without the test harness: the process that runs commands has to be forked before there are
+//! threads, and what confines itself has to be a process of its own.
+#![allow(clippy::unwrap_used, unsafe_code)] // a test's panic is its report
+mod ground;
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::ToSocketAddrs,
+    os::{
+        fd::AsRawFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::{Command, Stdio},
+    sync::mpsc::channel,
+    thread,
+};
+
+use ground::{Ground, send, until};
+use nix::{
+    mount::{MsFlags, mount},
+    pty::{Winsize, openpty},
+    sched::{CloneFlags, unshare},
+    sys::{
+        signal::{Signal, raise},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, fork},
+};
+use tmon::{
+    dns::Resolver,
+    pin::BPFFS,
+    runner::Runner,
+    sandbox::{Force, Sandbox},
+};
+
+fn main() {
+    assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
+    let all: [(&str, fn()); 6] = [
+        ("only_commands_that_were_named_run", only_commands_that_were_named_run),
+        ("a_confined_process_cannot_reach_out", a_confined_process_cannot_reach_out),
+        ("commands_end_with_who_asked", commands_end_with_who_asked),
+        ("trying_it_confines_nobody", trying_it_confines_nobody),
+        // From here on there are threads.
+        ("dump_follows_and_joins_when_confined", dump_follows_and_joins_when_confined),
+        ("top_saves_when_confined", top_saves_when_confined),
+    ];
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    for (name, test) in all {
+        if chosen.is_empty() || chosen.iter().any(|c| name.contains(c.as_str())) {
+            test();
+            println!("test {name} ... ok");
+        }
+    }
+}
+
+/// Runs this in a process of its own, and fails with it.
+fn forked(f: impl FnOnce()) -> WaitStatus {
+    // SAFETY: there is one thread.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+        ForkResult::Child => {
+            let done = catch_unwind(AssertUnwindSafe(f));
+            // SAFETY: what is to be tidied up is the parent's.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+    }
+}
+
+fn succeeds(f: impl FnOnce()) {
+    let status = forked(f);
+    assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+}
+
+fn commands(lines: &[&[&str]]) -> Vec<Vec<OsString>> {
+    lines.iter().map(|words| words.iter().map(OsString::from).collect()).collect()
+}
+
+fn text(mut from: impl Read) -> String {
+    let mut text = String::new();
+    from.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn only_commands_that_were_named_run() {
+    // A descriptor that commands would get if nobody closed it.
+    let stray = File::open("/dev/null").unwrap();
+    // SAFETY: an open descriptor.
+    unsafe { libc::fcntl(stray.as_raw_fd(), libc::F_SETFD, 0) };
+    let runner = Runner::start(commands(&[
+        &["cat"],
+        &["sh", "-c", "echo out; echo err >&2; exit 3"],
+        &["/nonexistent/program\n\x1b"],
+        &["sh", "-c", "ls /proc/$$/fd; grep -E 'CapAmb|CapEff|NoNewPrivs' /proc/self/status"],
+        &["sh", "-c", "kill -9 $$"],
+        &["cat"],
+    ]))
+    .unwrap();
+    assert_eq!(unsafe { libc::fcntl(stray.as_raw_fd(), libc::F_GETFD) }, 0);
+
+    let mut cat = runner.run(0).unwrap();
+    let mut other = runner.run(5).unwrap();
+    cat.stdin.as_mut().unwrap().write_all(b"to and fro").unwrap();
+    cat.stdin = None;
+    assert_eq!(text(&cat.stdout), "to and fro");
+    assert!(cat.wait().unwrap().success());
+    assert!(other.wait().unwrap().success(), "several at a time");
+
+    let mut three = runner.run(1).unwrap();
+    assert_eq!((text(&three.stdout), text(&three.stderr)), ("out\n".into(), "err\n".into()));
+    assert_eq!(three.wait().unwrap().code(), Some(3));
+    assert_eq!(runner.run(4).unwrap().wait().unwrap().signal(), Some(9));
+
+    let mut state = runner.run(3).unwrap();
+    let said = text(&state.stdout);
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    for name in ["CapAmb", "CapEff", "NoNewPrivs"] {
+        let line = own.lines().find(|l| l.starts_with(name)).unwrap();
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let fds: Vec<&str> = said.lines().take_while(|l| l.parse::<u32>().is_ok()).collect();
+    assert_eq!(fds, ["0", "1", "2"], "nothing else is open in a command");
+    state.wait().unwrap();
+
+    let refused = runner.run(2).unwrap_err().to_string();
+    assert!(refused.starts_with("start /nonexistent/program"), "{refused}");
+    assert!(!refused.contains(['\n', '\x1b']), "{refused:?}");
+    for none in [6, 7, usize::MAX] {
+        assert_eq!(runner.run(none).unwrap_err().to_string(), "there is no such command");
+    }
+    let mut more: Vec<_> = (0..64).map(|_| runner.run(0).unwrap()).collect();
+    assert_eq!(runner.run(0).unwrap_err().to_string(), "64 commands run already");
+    // Those that nobody wants any more are told to end, and make room.
+    more.truncate(32);
+    until("there is room again", || runner.run(0).is_ok());
+    drop(more);
+
+    let threaded = thread::scope(|s| s.spawn(|| Runner::start(Vec::new())).join().unwrap());
+    assert!(threaded.unwrap_err().to_string().contains("before there are threads"));
+}
+
+fn errno(done: libc::c_long) -> Option<i32> {
+    (done < 0).then(|| io::Error::last_os_error().raw_os_error().unwrap())
+}
+
+fn refused<T>(done: io::Result<T>) -> bool {
+    done.is_err_and(|e| e.raw_os_error() == Some(libc::EACCES))
+}
+
+fn a_confined_process_cannot_reach_out() {
+    let runner = Runner::start(commands(&[&["cat", "/proc/self/status"], &["true"]])).unwrap();
+    let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(other.path().join("secret"), "").unwrap();
+    let mut early = File::open(other.path().join("secret")).unwrap();
+    succeeds(|| {
+        // A thread that is there already, as those that ask DNS are.
+        let (go, gone) = channel::<()>();
+        let earlier = thread::spawn(move || {
+            gone.recv().unwrap();
+            Command::new("true").status()
+        });
+        Sandbox::new(Some(own.path())).enter_all().unwrap();
+        go.send(()).unwrap();
+
+        assert!(refused(File::open("/etc/shadow")), "/etc/shadow");
+        assert!(refused(File::open(other.path().join("secret"))));
+        assert!(refused(fs::read_dir("/etc")) && refused(fs::read_dir("/root")));
+        assert!(refused(fs::write(other.path().join("new"), "")));
+        assert!(refused(fs::write("/etc/hosts", "")), "read, not written");
+        assert!(refused(fs::create_dir(own.path().join("folder"))), "files only");
+
+        // What was open stays so, and what is needed can be had.
+        early.read_to_end(&mut Vec::new()).unwrap();
+        for needed in ["/etc/hosts", "/proc/self/status", "/proc/sys/kernel/osrelease"] {
+            fs::read(needed).unwrap();
+        }
+        for folder in ["/proc", "/run/netns", "/sys/fs/bpf"] {
+            let read = fs::read_dir(folder);
+            assert!(read.is_ok() || read.is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT)));
+        }
+        fs::write(own.path().join("beside"), "a").unwrap();
+        assert!(refused(fs::read(own.path().join("beside"))), "written, not read");
+        fs::rename(own.path().join("beside"), own.path().join("saved")).unwrap();
+        File::options().write(true).open("/dev/null").unwrap();
+        assert!("localhost:53".to_socket_addrs().unwrap().next().is_some(), "nsswitch.conf");
+        let resolver = Resolver::new().unwrap();
+        resolver.name([127, 0, 0, 1].into());
+        until("the resolver has answered", || !resolver.is_waiting());
+        let hosts = fs::read_to_string("/etc/hosts").unwrap();
+        assert!(
+            resolver.name([127, 0, 0, 1].into()).is_some() || !hosts.contains("127.0.0.1"),
+            "a confined thread asks the system's resolver"
+        );
+
+        // No program, by no thread; nor what looks into other processes.
+        let exec = Command::new("true").exec();
+        assert_eq!(exec.raw_os_error(), Some(libc::EPERM), "{exec}");
+        let exec = earlier.join().unwrap().unwrap_err();
+        assert_eq!(exec.raw_os_error(), Some(libc::EPERM), "{exec}");
+        let me = std::process::id();
+        // SAFETY: numbers only, or lists that are empty.
+        unsafe {
+            assert_eq!(errno(libc::ptrace(libc::PTRACE_TRACEME)), Some(libc::EPERM));
+            let vm = libc::syscall(libc::SYS_process_vm_readv, me, 0, 0, 0, 0, 0);
+            assert_eq!(errno(vm), Some(libc::EPERM));
+            let io = libc::syscall(libc::SYS_io_uring_setup, 0, 0);
+            assert_eq!(errno(io), Some(libc::EPERM));
+            #[cfg(target_arch = "x86_64")]
+            for x32 in [520, 521, libc::SYS_mount] {
+                let done = libc::syscall(x32 | 0x4000_0000, 0, 0, 0, 0, 0);
+                assert_eq!(errno(done), Some(libc::EPERM), "x32 call {x32}");
+            }
+        }
+
+        // Only what was named before, and that with the rights of who called.
+        let mut status = runner.run(0).unwrap();
+        let said = text(&status.stdout);
+        assert!(said.contains("NoNewPrivs:\t0") && said.contains("Seccomp:\t0"), "{said}");
+        assert!(status.wait().unwrap().success());
+        assert!(runner.run(2).is_err());
+    });
+    drop(runner);
+}
+
+fn commands_end_with_who_asked() {
+    let (read, mut write) = io::pipe().unwrap();
+    let status = forked(|| {
+        let runner = Runner::start(commands(&[&["sh", "-c", "echo $$; sleep 600; true"]])).unwrap();
+        let running = runner.run(0).unwrap();
+        let mut line = String::new();
+        BufReader::new(&running.stdout).read_line(&mut line).unwrap();
+        write.write_all(line.as_bytes()).unwrap();
+        raise(Signal::SIGKILL).unwrap();
+    });
+    assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
+    drop(write);
+    let command: u32 = text(read).trim().parse().unwrap();
+    let lives = || {
+        fs::read_to_string(format!("/proc/{command}/stat"))
+            .is_ok_and(|s| !s.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
+    };
+    until("the command ends", || !lives());
+}
+
+fn trying_it_confines_nobody() {
+    let force = Force::tried().unwrap();
+    assert!(force.landlock.is_some_and(|abi| abi >= 1) && force.seccomp, "{force:?}");
+    File::open("/etc/shadow").unwrap();
+    assert!(Command::new("true").status().unwrap().success());
+}
+
+/// What each thread of a process says of itself in /proc/PID/task/TID/status.
+fn threads(pid: u32, name: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = tasks.filter_map(|t| fs::read_to_string(t.unwrap().path().join("status")).ok());
+    status
+        .map(|s| s.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned())
+        .collect()
+}
+
+fn are_confined(pid: u32) {
+    let of = |name| threads(pid, name);
+    assert!(of("Seccomp:").iter().all(|mode| mode == "2"), "{:?}", of("Seccomp:"));
+    assert!(of("NoNewPrivs:").iter().all(|on| on == "1"), "{:?}", of("NoNewPrivs:"));
+}
+
+/// A bpffs that only this process and what it starts see.
+fn own_bpffs() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).unwrap();
+}
+
+fn dump_follows_and_joins_when_confined() {
+    let g = Ground::new();
+    own_bpffs();
+    let names = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&names, "10.77.0.1 here\n").unwrap();
+    let tmon = || Command::new(env!("CARGO_BIN_EXE_tmon"));
+    let mut child = tmon()
+        .args(["dump", "eth*", "--netns", g.a.name(), "--rows", "64", "--resolve"])
+        .args(["--watch", "100ms", "--for", "10m", "--json", "--names"])
+        .arg(names.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut reading =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    reading();
+    are_confined(child.id());
+    assert!(threads(child.id(), "Name:").iter().any(|n| n == "tmon-dns"), "DNS is asked");
+
+    // One that somebody else counts already comes under a name that is wanted.
+    g.a.ip("link add other0 type veth peer other1");
+    let attach = ["attach", "other0", "--netns", g.a.name(), "--rows", "64"];
+    assert!(tmon().args(attach).stdout(Stdio::null()).status().unwrap().success());
+    g.a.ip("link set other0 name eth8\nlink add eth7 type veth peer peer7");
+    let [a, b] = g.sockets(7000);
+    let interface = |r: &serde_json::Value, name: &str| {
+        r["interfaces"].as_array().unwrap().iter().find(|i| i["name"] == name).cloned()
+    };
+    until("it joins the one and watches the other", || {
+        let r = reading();
+        interface(&r, "eth8").is_some_and(|i| i["attached"].is_string())
+            && interface(&r, "eth7").is_some_and(|i| i["attached"].is_null())
+    });
+    until("names are told", || {
+        send(&a, &b, 1);
+        reading()["flows"].as_array().unwrap().iter().any(|f| f["outer_sname"] == "here")
+    });
+    are_confined(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(tmon().args(["detach", "--all"]).stdout(Stdio::null()).status().unwrap().success());
+}
+
+fn top_saves_when_confined() {
+    let g = Ground::new();
+    let folder = tempfile::tempdir().unwrap();
+    let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).unwrap();
+    let end = || Stdio::from(pty.slave.try_clone().unwrap());
+    let mut child = Command::new("setsid")
+        .arg("--ctty")
+        .arg(env!("CARGO_BIN_EXE_tmon"))
+        .args(["top", "eth0", "--netns", g.a.name(), "--rows", "64", "--interval", "200ms"])
+        .args(["--graphics", "off", "--resolve"])
+        .env("TERM", "xterm-256color")
+        .env("HOME", "/nonexistent")
+        .current_dir(&folder)
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    let mut screen = File::from(pty.master.try_clone().unwrap());
+    let mut keys = File::from(pty.master);
+    drop(pty.slave);
+    let drained = thread::spawn(move || {
+        let mut seen = Vec::new();
+        let _ = screen.read_to_end(&mut seen); // EIO when the other end is closed
+    });
+    let [a, b] = g.sockets(7000);
+    let saved = |ending: &str| {
+        fs::read_dir(&folder).unwrap().map(|e| e.unwrap()).any(|e| {
+            e.file_name().to_string_lossy().ends_with(ending) && e.metadata().unwrap().len() > 0
+        })
+    };
+    until("the picture and the page are saved", || {
+        send(&a, &b, 1);
+        thread::sleep(std::time::Duration::from_millis(200)); // as a hand would
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("it ended: {status:?}");
+        }
+        keys.write_all(b"eE").unwrap();
+        saved(".svg") && saved(".html")
+    });
+    are_confined(child.id());
+    keys.write_all(b"q").unwrap();
+    assert!(child.wait().unwrap().success());
+    drop(keys);
+    drained.join().unwrap();
+    for file in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
+        let text = fs::read_to_string(&file).unwrap();
+        let end = text.trim_end();
+        assert!(
+            end.ends_with("</svg>") || end.ends_with("</script>") || end.ends_with("</html>"),
+            "{}: {}",
+            file.display(),
+            &end[end.len().saturating_sub(200)..]
+        );
+    }
+}
