@@ -28,7 +28,7 @@ use nix::{
 
 use contract::{
     CELL_COUNTED, CELL_FRAGMENT, CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PORT_EITHER,
-    PORT_FOU, cell_count,
+    PORT_FOU, STOPS, cell_count,
 };
 
 use crate::{
@@ -690,7 +690,7 @@ impl Cells {
             fragments: both(CELL_FRAGMENT),
             ..Default::default()
         };
-        for (cell, stop) in (CELL_STOP..).zip(&mut b.stops) {
+        for (cell, stop) in (CELL_STOP..).zip(&mut b.stops[..STOPS as usize]) {
             *stop = both(cell);
         }
         b

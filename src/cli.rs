@@ -65,7 +65,7 @@ enum Command {
     Top(top::Top),
     /// One reading, or one every so often: table, JSON or CSV
     Dump(dump::Dump),
-    /// Judge a capture file with the same BPF program
+    /// Judge capture files with the same BPF program
     Replay(dump::Replay),
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
@@ -349,6 +349,26 @@ fn duration(text: &str) -> Result<Duration, String> {
     let d = parsed.map_err(|_| "a number and a unit: 500ms, 5s, 10m, 1h".to_owned())?;
     let d = Duration::try_from(d).map_err(|_| "a time that has passed already".to_owned())?;
     if d > LONGEST { Err("at most 100 years (876000h)".to_owned()) } else { Ok(d) }
+}
+
+/// Bytes: `64k`, `128MB`, `1GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong =
+        || "a number of bytes, with k, M or G (1000) or Ki, Mi, Gi (1024): 128MB".to_owned();
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let factor: u64 = match unit.strip_suffix('b').unwrap_or(&unit) {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
 }
 
 fn host() -> String {

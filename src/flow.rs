@@ -450,12 +450,21 @@ pub enum Stop {
     Malformed,
     /// More tags or extension headers before any recognised tunnel than the parser's limits.
     TooDeep,
+    /// A frame of a capture whose link header tmon does not read. The BPF programs never see one.
+    Unread,
 }
 
 impl Stop {
     /// All stops, in the kernel's and JSON's order.
-    pub const ALL: [Stop; 6] =
-        [Stop::Plain, Stop::NonIp, Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep];
+    pub const ALL: [Stop; 7] = [
+        Stop::Plain,
+        Stop::NonIp,
+        Stop::Fragment,
+        Stop::Truncated,
+        Stop::Malformed,
+        Stop::TooDeep,
+        Stop::Unread,
+    ];
 
     /// Its name in JSON and on the screen.
     pub fn name(self) -> &'static str {
@@ -466,6 +475,7 @@ impl Stop {
             Stop::Truncated => "truncated",
             Stop::Malformed => "malformed",
             Stop::TooDeep => "too_deep",
+            Stop::Unread => "unread",
         }
     }
 }
@@ -476,7 +486,7 @@ pub struct Books {
     /// Counted into a row.
     pub counted: [Count; 2],
     /// Not counted into a row, by [`Stop`].
-    pub stops: [[Count; 2]; 6],
+    pub stops: [[Count; 2]; Stop::ALL.len()],
     /// Had a tunnel's port but not its header (also in `plain`).
     pub suspect: [Count; 2],
     /// Came in fragments of outer packets and was counted all the same (also in `counted`).

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Capture files as frames: pcap and pcapng, streaming, with bounded memory.
 //!
-//! The records are parsed by `pcap-parser`; their framing is done here. That crate's own readers
-//! know no offsets, take a record that contradicts itself for one that is not complete yet, and
-//! must hold blocks that nobody reads: none of which suits files that may be broken or hostile.
+//! A frame costs a few nanoseconds and no allocation. Crates that read captures know fewer variants
+//! (byte orders, versions), no offsets, and hold blocks that nobody reads, none of which suits files
+//! that are large, or may be broken or hostile.
 //!
-//! Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
+//! Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; libpcap's sf-pcap.c for versions below 2.4.
 use std::{
     error, fmt,
     fs::File,
@@ -15,15 +15,7 @@ use std::{
     time::Duration,
 };
 
-use pcap_parser::{
-    BOM_MAGIC, EPB_MAGIC, IDB_MAGIC, LegacyPcapBlock, PcapError, SHB_MAGIC, SPB_MAGIC,
-    nom::{self, IResult, Needed},
-    parse_enhancedpacketblock_be, parse_enhancedpacketblock_le, parse_interfacedescriptionblock_be,
-    parse_interfacedescriptionblock_le, parse_pcap_frame, parse_pcap_frame_be,
-    parse_pcap_frame_modified, parse_pcap_header, parse_sectionheaderblock,
-    parse_simplepacketblock_be, parse_simplepacketblock_le,
-    traits::PcapNGPacketBlock,
-};
+use crate::flow::Hook;
 
 mod link;
 
@@ -38,7 +30,19 @@ pub const MAX_INTERFACES: usize = 1 << 16;
 
 const FIRST_BUFFER: usize = 256 << 10;
 const PCAP_HEADER: usize = 24;
-const OBSOLETE_PACKET: u32 = 2; // block type of the first drafts, which pcap-parser does not know
+/// Of an interface's name: more than any system allows.
+const MAX_NAME: usize = 64;
+
+// Block types of pcapng
+const SECTION: u32 = 0x0a0d_0d0a;
+const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+const DESCRIPTION: u32 = 1;
+const OBSOLETE_PACKET: u32 = 2; // of the first drafts
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+
+/// Outgoing, as Linux says of a packet socket's packet (PACKET_OUTGOING).
+const OUTGOING: u8 = 4;
 
 /// One captured frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +53,16 @@ pub struct Frame<'a> {
     pub data: &'a [u8],
     /// How long it was on the wire, without the FCS; never less than `data` (see [`Reader::contradictions`]).
     pub orig_len: u32,
-    /// When it was captured, since 1970-01-01 UTC. A simple packet block has no time: that of the frame before it.
-    pub time: Duration,
+    /// When it was captured, since 1970-01-01 UTC; a simple packet block does not say.
+    pub time: Option<Duration>,
     /// Where: counted from 0 through the whole file, also across its sections.
     pub interface: u32,
+    /// What the file calls that interface; empty where it has no name.
+    pub name: &'a str,
+    /// Its index at the host that captured it, where each frame says so.
+    pub ifindex: Option<u32>,
+    /// Which way it went there, where the file says so.
+    pub direction: Option<Hook>,
 }
 
 impl<'a> Frame<'a> {
@@ -65,7 +75,7 @@ impl<'a> Frame<'a> {
     /// whole frame, as for Ethernet, or where there is none.
     pub fn link_header_len(&self) -> usize {
         match self.body() {
-            Body::NonIp | Body::Truncated => 0,
+            Body::NonIp | Body::Unread | Body::Truncated => 0,
             body => self.data.len() - body.bytes().len(),
         }
     }
@@ -97,8 +107,8 @@ impl error::Error for ReadError {
 pub struct Reader {
     window: Window,
     format: Format,
+    packet: Option<Packet>,
     size: Option<u64>,
-    time: Duration,
     contradictions: u64,
     ended: bool,
 }
@@ -130,21 +140,14 @@ impl Reader {
     pub fn new(input: impl Read + Send + 'static) -> Result<Self, ReadError> {
         let mut window = Window::new(Box::new(input));
         let begin = window.want(PCAP_HEADER)?;
-        let format = if begin.starts_with(&SHB_MAGIC.to_le_bytes()) {
+        let format = if begin.starts_with(&SECTION.to_le_bytes()) {
             Format::Ng(Section::default())
         } else {
             let classic = Classic::new(begin).map_err(|what| window.broken(what))?;
             window.consume(PCAP_HEADER);
             Format::Classic(classic)
         };
-        Ok(Reader {
-            window,
-            format,
-            size: None,
-            time: Duration::ZERO,
-            contradictions: 0,
-            ended: false,
-        })
+        Ok(Reader { window, format, packet: None, size: None, contradictions: 0, ended: false })
     }
 
     /// The next frame; `None` at the end of the capture and after an error.
@@ -152,32 +155,58 @@ impl Reader {
     /// # Errors
     /// The next record cannot be read; all frames before it were good.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ReadError> {
+        Ok(if self.advance()? { self.frame() } else { None })
+    }
+
+    /// Goes on to the next frame, if there is one.
+    ///
+    /// # Errors
+    /// As for [`Reader::next_frame`].
+    pub fn advance(&mut self) -> Result<bool, ReadError> {
+        self.packet = None;
         if self.ended {
-            return Ok(None);
+            return Ok(false);
         }
         let found = match &mut self.format {
             Format::Classic(classic) => classic.next_packet(&mut self.window),
             Format::Ng(section) => section.next_packet(&mut self.window),
         };
-        let Some(packet) =
-            found.inspect(|p| self.ended = p.is_none()).inspect_err(|_| self.ended = true)?
-        else {
-            return Ok(None);
-        };
-        let data = &self.window.buffer[packet.data];
-        let captured = data.len() as u32; // at most MAX_RECORD
-        if packet.orig_len < captured {
+        self.packet =
+            found.inspect(|p| self.ended = p.is_none()).inspect_err(|_| self.ended = true)?;
+        if let Some(packet) = &self.packet
+            && (packet.orig_len as usize) < packet.data.len()
+        {
             self.contradictions += 1;
         }
-        let orig_len = packet.orig_len.max(captured).saturating_sub(packet.on.fcs);
-        self.time = packet.time.unwrap_or(self.time);
-        Ok(Some(Frame {
-            link: packet.on.link,
-            data: &data[..captured.min(orig_len) as usize],
+        Ok(self.packet.is_some())
+    }
+
+    /// The frame that [`Reader::advance`] went to.
+    pub fn frame(&self) -> Option<Frame<'_>> {
+        let packet = self.packet.as_ref()?;
+        let on = match &self.format {
+            Format::Classic(classic) => &classic.on,
+            Format::Ng(section) => &section.interfaces[packet.interface as usize],
+        };
+        let data = &self.window.buffer[packet.data.clone()];
+        let captured = data.len() as u32; // at most MAX_RECORD
+        let fcs = packet.fcs.unwrap_or(on.fcs);
+        let orig_len = packet.orig_len.max(captured).saturating_sub(fcs);
+        let data = &data[..captured.min(orig_len) as usize];
+        let (ifindex, direction) = on.link.origin(data);
+        Some(Frame {
+            link: on.link,
+            data,
             orig_len,
-            time: self.time,
-            interface: packet.interface,
-        }))
+            time: packet.time,
+            interface: match &self.format {
+                Format::Classic(_) => 0,
+                Format::Ng(section) => section.first.saturating_add(packet.interface),
+            },
+            name: &on.name,
+            ifindex: packet.ifindex.or(ifindex),
+            direction: packet.direction.or(direction),
+        })
     }
 
     /// How many bytes of the file have been read as frames.
@@ -198,9 +227,10 @@ impl Reader {
 }
 
 /// What a file says about the interface that a packet was captured on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Interface {
     link: LinkType,
+    name: Box<str>,
     fcs: u32,       // bytes at the end of each frame
     snaplen: u32,   // 0: no limit
     resolution: u8, // as in if_tsresol
@@ -212,99 +242,134 @@ struct Packet {
     data: Range<usize>, // of the window's buffer
     orig_len: u32,
     time: Option<Duration>,
-    interface: u32,
-    on: Interface,
+    interface: u32, // of the section
+    fcs: Option<u32>,
+    ifindex: Option<u32>,
+    direction: Option<Hook>,
 }
 
-type ParseRecord =
-    for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
+/// The number at `at`, which the caller has checked to be there.
+fn u32_at(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
+    let b = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+    if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) }
+}
+
+fn u16_at(bytes: &[u8], at: usize, big_endian: bool) -> u16 {
+    let b = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+    if big_endian { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) }
+}
+
+/// In which order a record has its two lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lengths {
+    CapturedFirst,
+    /// Before version 2.3.
+    OriginalFirst,
+    /// Version 2.3 was written in both orders: the lesser one is the captured.
+    LesserIsCaptured,
+}
 
 /// Classic pcap: a header, then records.
 struct Classic {
-    parse: ParseRecord,
-    record_header: usize,
-    nanoseconds: bool,
+    big_endian: bool,
+    /// Alexey Kuznetzov's variant: records with interface, protocol and packet type.
+    modified: bool,
+    lengths: Lengths,
+    fraction: u32, // nanoseconds in a unit of the second time field
     on: Interface,
 }
 
 impl Classic {
     fn new(begin: &[u8]) -> Result<Self, String> {
-        let header = match parse_pcap_header(begin) {
-            Ok((_, header)) => header,
-            Err(nom::Err::Incomplete(_)) if begin.is_empty() => {
-                return Err("the file is empty".to_owned());
-            }
-            Err(nom::Err::Incomplete(_)) if begin.len() >= 4 => {
-                return Err(cut(begin.len(), PCAP_HEADER));
-            }
-            Err(_) => return Err(not_a_capture(begin)),
+        let magic = match begin {
+            [] => return Err("the file is empty".to_owned()),
+            [a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+            _ => return Err(not_a_capture(begin)),
         };
-        if header.version_major != 2 {
-            return Err(format!(
-                "pcap version {}.{} is not known (2.4 is)",
-                header.version_major, header.version_minor
-            ));
+        let (big_endian, fraction, modified) = match magic {
+            0xa1b2_c3d4 => (true, 1000, false),
+            0xd4c3_b2a1 => (false, 1000, false),
+            0xa1b2_3c4d => (true, 1, false),
+            0x4d3c_b2a1 => (false, 1, false),
+            0xa1b2_cd34 => (true, 1000, true),
+            0x34cd_b2a1 => (false, 1000, true),
+            _ => return Err(not_a_capture(begin)),
+        };
+        if begin.len() < PCAP_HEADER {
+            return Err(cut(begin.len(), PCAP_HEADER));
         }
+        let lengths = match [4, 6].map(|at| u16_at(begin, at, big_endian)) {
+            [2, 0..3] => Lengths::OriginalFirst,
+            [2, 3] => Lengths::LesserIsCaptured,
+            [2, _] => Lengths::CapturedFirst,
+            [major, minor] => {
+                return Err(format!("pcap version {major}.{minor} is not known (2.4 is)"));
+            }
+        };
         // The field of the link type also says how long the FCS is, in units of 16 bits, if bit 26 is set.
-        let network = header.network.0 as u32;
-        let fcs = if network & 1 << 26 == 0 { 0 } else { (network >> 28) * 2 };
-        let link = LinkType::from_number(network as u16);
-        let (parse, record_header): (ParseRecord, _) =
-            match (header.is_modified_format(), header.is_bigendian()) {
-                (true, _) => (parse_pcap_frame_modified, 24),
-                (false, true) => (parse_pcap_frame_be, 16),
-                (false, false) => (parse_pcap_frame, 16),
-            };
+        let network = u32_at(begin, 20, big_endian);
         Ok(Classic {
-            parse,
-            record_header,
-            nanoseconds: header.is_nanosecond_precision(),
-            on: Interface { link, fcs, snaplen: header.snaplen, resolution: 0, offset: 0 },
+            big_endian,
+            modified,
+            lengths,
+            fraction,
+            on: Interface {
+                link: LinkType::from_number(network as u16),
+                name: "".into(),
+                fcs: if network & 1 << 26 == 0 { 0 } else { (network >> 28) * 2 },
+                snaplen: 0,
+                resolution: 0,
+                offset: 0,
+            },
         })
     }
 
     fn next_packet(&mut self, window: &mut Window) -> Result<Option<Packet>, ReadError> {
-        let mut want = self.record_header;
-        loop {
-            let have = window.want(want)?;
-            if have.is_empty() {
-                return Ok(None);
-            }
-            let what = match (self.parse)(have) {
-                Ok((_, record)) => {
-                    let fraction = u64::from(record.ts_usec);
-                    let fraction = if self.nanoseconds {
-                        Duration::from_nanos(fraction)
-                    } else {
-                        Duration::from_micros(fraction)
-                    };
-                    let time = Some(Duration::from_secs(record.ts_sec.into()) + fraction);
-                    let (orig_len, length) = (record.origlen, record.data.len());
-                    let data =
-                        window.consume(self.record_header + length).start + self.record_header;
-                    return Ok(Some(Packet {
-                        data: data..data + length,
-                        orig_len,
-                        time,
-                        interface: 0,
-                        on: self.on,
-                    }));
-                }
-                Err(nom::Err::Incomplete(Needed::Size(more))) => {
-                    let whole = have.len().saturating_add(more.get());
-                    if whole > MAX_RECORD {
-                        too_long(whole)
-                    } else if have.len() < want {
-                        cut(have.len(), whole)
-                    } else {
-                        want = whole;
-                        continue;
-                    }
-                }
-                Err(_) => "the record cannot be read".to_owned(),
-            };
+        let header = if self.modified { 24 } else { 16 };
+        let have = window.want(header)?;
+        if have.is_empty() {
+            return Ok(None);
+        }
+        if have.len() < header {
+            let what = cut(have.len(), header);
             return Err(window.broken(what));
         }
+        let [seconds, fraction, first, second] =
+            [0, 4, 8, 12].map(|at| u32_at(have, at, self.big_endian));
+        let swapped = match self.lengths {
+            Lengths::CapturedFirst => false,
+            Lengths::OriginalFirst => true,
+            Lengths::LesserIsCaptured => first > second,
+        };
+        let (captured, orig_len) = if swapped { (second, first) } else { (first, second) };
+        let (ifindex, direction) = if self.modified {
+            let ifindex = u32_at(have, 16, self.big_endian);
+            ((ifindex > 0).then_some(ifindex), (have[22] == OUTGOING).then_some(Hook::Tx))
+        } else {
+            (None, None)
+        };
+        let length = captured as usize;
+        let whole = header.saturating_add(length);
+        if whole > MAX_RECORD {
+            return Err(window.broken(too_long(whole)));
+        }
+        let have = window.want(whole)?.len();
+        if have < whole {
+            return Err(window.broken(cut(have, whole)));
+        }
+        let data = window.consume(whole).start + header;
+        Ok(Some(Packet {
+            data: data..data + length,
+            orig_len,
+            time: Some(
+                Duration::from_secs(seconds.into())
+                    + Duration::from_nanos(u64::from(fraction) * u64::from(self.fraction)),
+            ),
+            interface: 0,
+            fcs: None,
+            ifindex,
+            direction,
+        }))
     }
 }
 
@@ -317,10 +382,30 @@ struct Section {
     first: u32,
 }
 
+/// The options of a block, from the first to the end or to what makes no sense.
+struct Options<'a> {
+    rest: &'a [u8],
+    big_endian: bool,
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (u16, &'a [u8]);
+    fn next(&mut self) -> Option<Self::Item> {
+        let (head, rest) = self.rest.split_at_checked(4)?;
+        let (code, length) = (u16_at(head, 0, self.big_endian), u16_at(head, 2, self.big_endian));
+        let value = rest.get(..length.into())?;
+        self.rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
+        (code != 0).then_some((code, value))
+    }
+}
+
 impl Section {
     fn u32(&self, bytes: &[u8], at: usize) -> u32 {
-        let b = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
-        if self.big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) }
+        u32_at(bytes, at, self.big_endian)
+    }
+
+    fn options<'a>(&self, rest: &'a [u8]) -> Options<'a> {
+        Options { rest, big_endian: self.big_endian }
     }
 
     fn next_packet(&mut self, window: &mut Window) -> Result<Option<Packet>, ReadError> {
@@ -331,11 +416,11 @@ impl Section {
                 n @ 1..12 => return Err(window.broken(cut(n, 12))),
                 _ => {}
             }
-            let is_header = head.starts_with(&SHB_MAGIC.to_le_bytes()); // reads the same in both byte orders
+            let is_header = head.starts_with(&SECTION.to_le_bytes()); // reads the same in both byte orders
             if is_header {
                 self.big_endian = match head[8..12].first_chunk().map(|b| u32::from_le_bytes(*b)) {
-                    Some(BOM_MAGIC) => false,
-                    Some(other) if other.swap_bytes() == BOM_MAGIC => true,
+                    Some(BYTE_ORDER) => false,
+                    Some(other) if other.swap_bytes() == BYTE_ORDER => true,
                     _ => {
                         return Err(
                             window.broken("the section header has no byte order mark".to_owned())
@@ -347,7 +432,9 @@ impl Section {
             if length < 12 {
                 return Err(window.broken(format!("a block cannot be {length} bytes long")));
             }
-            if !is_header && ![IDB_MAGIC, EPB_MAGIC, SPB_MAGIC, OBSOLETE_PACKET].contains(&kind) {
+            if !is_header
+                && !matches!(kind, DESCRIPTION | ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET)
+            {
                 self.skip(window, length)?;
                 continue;
             }
@@ -363,7 +450,7 @@ impl Section {
             let found = match self.u32(block, length - 4) as usize {
                 trailer if trailer != length => Err(lengths_differ(length, trailer)),
                 _ if is_header => self.begin(block).map(|()| None),
-                _ if kind == IDB_MAGIC => self.describe(block).map(|()| None),
+                _ if kind == DESCRIPTION => self.describe(block).map(|()| None),
                 _ => self.packet(kind, block).map(Some),
             };
             let found = found.map_err(|what| window.broken(what))?;
@@ -394,13 +481,12 @@ impl Section {
     }
 
     fn begin(&mut self, block: &[u8]) -> Result<(), String> {
-        let (_, header) =
-            parse_sectionheaderblock(block).map_err(|_| "the section header cannot be read")?;
-        if header.major_version != 1 {
-            return Err(format!(
-                "pcapng version {}.{} is not known (1.0 is)",
-                header.major_version, header.minor_version
-            ));
+        if block.len() < 28 {
+            return Err("the section header cannot be read".to_owned());
+        }
+        let [major, minor] = [12, 14].map(|at| u16_at(block, at, self.big_endian));
+        if major != 1 {
+            return Err(format!("pcapng version {major}.{minor} is not known (1.0 is)"));
         }
         self.first = self.first.saturating_add(self.interfaces.len() as u32);
         self.interfaces.clear();
@@ -411,23 +497,24 @@ impl Section {
         if self.interfaces.len() >= MAX_INTERFACES {
             return Err(format!("more than {MAX_INTERFACES} interfaces in one section"));
         }
-        let parse = if self.big_endian {
-            parse_interfacedescriptionblock_be
-        } else {
-            parse_interfacedescriptionblock_le
-        };
-        let (_, described) =
-            parse(block).map_err(|_| "the interface description cannot be read")?;
+        if block.len() < 20 {
+            return Err("the interface description cannot be read".to_owned());
+        }
         let mut on = Interface {
-            link: LinkType::from_number(described.linktype.0 as u16),
+            link: LinkType::from_number(u16_at(block, 8, self.big_endian)),
+            name: "".into(),
             fcs: 0,
-            snaplen: described.snaplen,
+            snaplen: self.u32(block, 12),
             resolution: 6, // microseconds
             offset: 0,
         };
-        for option in &described.options {
-            match (option.code.0, option.as_bytes().unwrap_or_default()) {
-                (0, _) => break,
+        for option in self.options(&block[16..block.len() - 4]) {
+            match option {
+                (2, name) => {
+                    let name = name.split(|b| *b == 0).next().unwrap_or_default();
+                    let name = String::from_utf8_lossy(name);
+                    on.name = name.chars().take(MAX_NAME).collect::<String>().into();
+                }
                 (9, [resolution]) => on.resolution = *resolution,
                 (14, value) => {
                     let b = value.try_into().unwrap_or_default();
@@ -447,57 +534,65 @@ impl Section {
 
     /// A packet of any of the three kinds of block; `data` is relative to the block.
     fn packet(&self, kind: u32, block: &[u8]) -> Result<Packet, String> {
-        let misfit = "the packet does not fit into its block";
-        let (interface, ticks, start, length, orig_len) = match kind {
-            EPB_MAGIC => {
-                let parse = if self.big_endian {
-                    parse_enhancedpacketblock_be
-                } else {
-                    parse_enhancedpacketblock_le
-                };
-                let (_, b) = parse(block).map_err(|_| misfit)?;
-                (b.if_id, Some(ticks(b.ts_high, b.ts_low)), 28, b.packet_data().len(), b.origlen)
-            }
-            SPB_MAGIC => {
-                let parse = if self.big_endian {
-                    parse_simplepacketblock_be
-                } else {
-                    parse_simplepacketblock_le
-                };
-                let (_, b) = parse(block).map_err(|_| misfit)?;
-                let snaplen = self.interfaces.first().map_or(0, |on| on.snaplen);
-                let most = if snaplen == 0 { usize::MAX } else { snaplen as usize };
-                (0, None, 12, b.packet_data().len().min(most), b.origlen)
-            }
-            _ => {
-                let length = self.u32(block, 20) as usize;
-                if block.len() < 32 || length > block.len() - 32 {
-                    return Err(misfit.to_owned());
-                }
-                let interface = self.u32(block, 8); // 16 bits of interface, 16 of drops
-                let interface = if self.big_endian { interface >> 16 } else { interface & 0xffff };
-                (
-                    interface,
-                    Some(ticks(self.u32(block, 12), self.u32(block, 16))),
-                    28,
-                    length,
-                    self.u32(block, 24),
+        let misfit = || "the packet does not fit into its block".to_owned();
+        let body = block.len() - 4; // the trailer
+        let start = if kind == SIMPLE_PACKET { 12 } else { 28 };
+        let room = body.checked_sub(start).ok_or_else(misfit)?;
+        let on = |interface: u32| {
+            self.interfaces.get(interface as usize).ok_or_else(|| {
+                format!(
+                    "a packet of interface {interface}, but the section describes {}",
+                    self.interfaces.len()
                 )
+            })
+        };
+        let mut packet = Packet {
+            data: start..start,
+            orig_len: 0,
+            time: None,
+            interface: 0,
+            fcs: None,
+            ifindex: None,
+            direction: None,
+        };
+        if kind == SIMPLE_PACKET {
+            let orig_len = self.u32(block, 8);
+            let most = match on(0)?.snaplen {
+                0 => u32::MAX,
+                snaplen => snaplen,
+            };
+            packet.orig_len = orig_len;
+            packet.data = start..start + room.min(orig_len.min(most) as usize);
+            return Ok(packet);
+        }
+        packet.interface = match self.u32(block, 8) {
+            n if kind == ENHANCED_PACKET => n,
+            // 16 bits of interface, 16 of drops
+            n if self.big_endian => n >> 16,
+            n => n & 0xffff,
+        };
+        let length = self.u32(block, 20) as usize;
+        if length > room {
+            return Err(misfit());
+        }
+        let on = on(packet.interface)?;
+        packet.orig_len = self.u32(block, 24);
+        packet.data = start..start + length;
+        let ticks = ticks(self.u32(block, 12), self.u32(block, 16));
+        packet.time = Some(time(ticks, on.resolution, on.offset));
+        let options = (start + length).next_multiple_of(4).min(body);
+        for option in self.options(&block[options..body]) {
+            if let (2, [_, _, _, _]) = option {
+                let flags = self.u32(option.1, 0);
+                packet.fcs = Some(flags >> 5 & 15).filter(|fcs| *fcs > 0);
+                packet.direction = match flags & 3 {
+                    1 => Some(Hook::Rx),
+                    2 => Some(Hook::Tx),
+                    _ => None,
+                };
             }
-        };
-        let Some(on) = self.interfaces.get(interface as usize) else {
-            return Err(format!(
-                "a packet of interface {interface}, but the section describes {}",
-                self.interfaces.len()
-            ));
-        };
-        Ok(Packet {
-            data: start..start + length,
-            orig_len,
-            time: ticks.map(|t| time(t, on.resolution, on.offset)),
-            interface: self.first.saturating_add(interface),
-            on: *on,
-        })
+        }
+        Ok(packet)
     }
 }
 

@@ -515,6 +515,11 @@ impl Rows {
         self.small.len() + self.large.len()
     }
 
+    /// The memory that they take.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.small[..]) + size_of_val(&self.large[..])
+    }
+
     /// There is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -613,6 +618,13 @@ fn subtract<P: Packed>(newer: &[P], older: &[P], gone: &mut Vec<Gone>) -> Vec<P>
     }
     gone.extend(old.map(|o| o.gone()));
     rows
+}
+
+/// What stands for a time that is not known: one that RFC 3339 has no words for, so that it is
+/// nothing in JSON and `-` elsewhere.
+pub fn unknown_time() -> SystemTime {
+    const LATER_THAN_ANY: Duration = Duration::from_secs(1 << 60);
+    SystemTime::UNIX_EPOCH.checked_add(LATER_THAN_ANY).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Totals at an instant.

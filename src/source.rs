@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where snapshots come from: live or a capture.
 mod live;
+mod recording;
 mod replay;
 mod space;
 
-pub use self::{live::Live, replay::Replay};
+pub use self::{
+    live::Live,
+    recording::Recording,
+    replay::{Replay, Span},
+};

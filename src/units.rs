@@ -208,10 +208,17 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
-/// An instant as RFC 3339 in UTC with microseconds: `2026-11-22T17:05:00.000000Z`; unknown outside
-/// the years -9999 to 9999.
+/// An instant as RFC 3339 in UTC with microseconds: `2026-11-22T17:05:00.000000Z`. There is none for
+/// a time before the year 0 or after 9999, which captures may claim.
+pub fn timestamp(t: SystemTime) -> Option<String> {
+    const YEAR_0: i64 = -62_167_219_200;
+    let t = jiff::Timestamp::try_from(t).ok().filter(|t| t.as_second() >= YEAR_0)?;
+    Some(format!("{t:.6}"))
+}
+
+/// The same for people: [`UNKNOWN`] where there is none.
 pub fn rfc3339(t: SystemTime) -> String {
-    jiff::Timestamp::try_from(t).map_or_else(|_| UNKNOWN.to_owned(), |t| format!("{t:.6}"))
+    timestamp(t).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// Text from outside (interface and file names, namespaces, comments of captures), made safe for a
@@ -383,7 +390,12 @@ mod tests {
             rfc3339(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 120_000_999)),
             "2023-11-14T22:13:20.120000Z"
         );
-        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 50)), "-");
+        for none in [
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 50),
+            SystemTime::UNIX_EPOCH - Duration::from_secs(62_167_219_201),
+        ] {
+            assert_eq!((rfc3339(none).as_str(), timestamp(none)), ("-", None));
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn interval(flows: &[Flow]) -> Interval {
             [count(1, 60), Count::default()],
             [Count::default(); 2],
             [Count::default(); 2],
+            [Count::default(); 2],
         ],
         suspect: [count(3, 300), Count::default()],
         ..Books::default()
@@ -187,7 +188,8 @@ fn json_is_schema_1() {
 fn json_keys_have_the_order_of_the_contract() {
     const CONTRACT: &str = "schema tool host since taken interval_ns interfaces \
         name ifindex netns hook seen FOUR counted FOUR \
-        stops plain FOUR non_ip FOUR fragment FOUR truncated FOUR malformed FOUR too_deep FOUR suspect FOUR \
+        stops plain FOUR non_ip FOUR fragment FOUR truncated FOUR malformed FOUR too_deep FOUR \
+        unread FOUR suspect FOUR \
         flows interface tunnel vni tunnels kind id depth outer_sip outer_dip inner_sip inner_dip inner_proto other \
         rx_pkts rx_bytes tx_pkts tx_bytes fwd_pkts fwd_bytes rev_pkts rev_bytes";
     let mut one = interval(&flows()[..1]);

@@ -615,8 +615,11 @@ fn what_the_source_says_is_shown_for_a_while() {
 fn a_capture_is_scrubbed_and_played() {
     let mut app =
         App::new(Start { recorded: true, totals: true, ..Start::default() }).expect("no filter");
-    app.load((0..6).map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).collect());
-    assert_eq!(app.history.len(), 5);
+    let readings: Vec<_> =
+        (0..6).map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).collect();
+    let intervals = readings.windows(2).map(|w| w[1].since(&w[0])).collect();
+    app.load(intervals, readings[5].clone());
+    assert_eq!((app.history.len(), app.at), (5, At::Live));
     let all = app.picture.tally.total;
     assert_eq!(
         all,
@@ -632,6 +635,16 @@ fn a_capture_is_scrubbed_and_played() {
     }
     assert!(!app.playing && app.at == At::Live, "it stops at the end");
     screen(&mut app, (80, 24));
+}
+
+#[test]
+fn a_capture_opens_on_the_last_interval_that_has_something_to_show() {
+    let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
+    let readings: Vec<_> =
+        [0, 1, 2, 2, 2].map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).into();
+    app.load(readings.windows(2).map(|w| w[1].since(&w[0])).collect(), readings[4].clone());
+    assert_eq!((app.history.len(), app.at), (4, At::Past(1)));
+    assert!(screen(&mut app, (80, 24)).contains("172.16.1.104"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
                 captured += frame.data.len() as u64;
                 let body = match frame.body() {
                     Body::Ethernet(b) | Body::Ip(b) | Body::Typed { payload: b, .. } => b,
-                    Body::NonIp | Body::Truncated => &[],
+                    Body::NonIp | Body::Unread | Body::Truncated => &[],
                 };
                 assert!(body.len() <= frame.data.len() && frame.link_header_len() <= frame.data.len().max(frame.orig_len as usize));
             }

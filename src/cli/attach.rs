@@ -11,7 +11,7 @@ use crate::{
     netns::Place,
     pin::{BPFFS, Cost, Pin, Pins, State},
     snapshot::Rows,
-    units::{UNKNOWN, packets, percent, rfc3339, sanitize},
+    units::{UNKNOWN, packets, percent, sanitize, timestamp},
 };
 
 /// Where what is attached is kept.
@@ -223,7 +223,7 @@ impl Attached {
         let about = pin.about();
         if let Ok(Some(about)) = &about {
             self.hook = Some(about.hook.clone());
-            self.since = Some(rfc3339(about.since()));
+            self.since = timestamp(about.since());
             self.tool = Some(about.tool.clone());
             self.netns.clone_from(&about.netns);
         }

@@ -27,8 +27,9 @@ pub(super) struct Dump {
 
 #[derive(Args, Debug)]
 pub(super) struct Replay {
-    /// The capture, pcap or pcapng; `-` is standard input
-    file: PathBuf,
+    /// The captures, pcap or pcapng, put in the order of time; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     count: Counting,
     #[command(flatten)]
@@ -173,18 +174,21 @@ impl Replay {
     pub(super) fn run(self) -> Result<()> {
         let mut out = io::stdout();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
-        let mut replay = source::Replay::open(&self.file, &self.count.config())?;
-        Sandbox::new(None).enter_all()?;
+        let mut replay = source::Replay::open(&self.files, &self.count.config())?;
+        // Interfaces that come later are loaded then: privileges go at the end.
+        let sandbox = Sandbox::new(None);
+        sandbox.confine();
         let flag = interrupted()?;
         let show = io::stderr().is_terminal();
         let mut shown = Instant::now();
-        let ended = replay.run(|r| {
-            if show && shown.elapsed() > Duration::from_millis(200) {
+        while replay.peek().is_some() && !flag.load(Ordering::Relaxed) {
+            replay.step()?;
+            if show && replay.frames() % 1024 == 0 && shown.elapsed() > Duration::from_millis(200) {
                 shown = Instant::now();
-                progress(r);
+                progress(&replay);
             }
-            flag.load(Ordering::Relaxed)
-        });
+        }
+        sandbox.enter_all()?;
         if show {
             eprint!("\r\x1b[K");
         }
@@ -192,7 +196,7 @@ impl Replay {
         for note in replay.notes() {
             say(&note);
         }
-        ended.map(drop)
+        replay.end()
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     raster::Blocks,
     sandbox::Sandbox,
-    source::{Live, Replay},
+    source::{Live, Recording, Replay},
     tui::{
         graphics::Choice,
         theme::{Depth, Scheme},
@@ -15,9 +15,6 @@ use crate::{
     units::Base,
 };
 
-/// Instants of a capture that can be scrubbed to.
-const MOST_READINGS: usize = 600;
-
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub(super) struct Top {
@@ -25,9 +22,12 @@ pub(super) struct Top {
     watch: Watch,
     #[command(flatten)]
     look: Look,
-    /// Show this capture instead of an interface; `-` is standard input
+    /// Show this capture instead of an interface, or several in the order of time; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
-    read: Option<PathBuf>,
+    read: Vec<PathBuf>,
+    /// Memory for the intervals of a capture that can be scrubbed to; the more rows, the fewer they are
+    #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
+    history: u64,
     /// Print the settings of this command line and the config file as a config file, and leave
     #[arg(long)]
     print_config: bool,
@@ -195,43 +195,35 @@ impl Top {
     }
 
     pub(super) fn run(self) -> Result<()> {
-        match &self.read {
-            None => {
-                let (watch, count) = (&self.watch, &self.watch.count);
-                let options = self.look.options(true)?;
-                let live = Live::open(
-                    &watch.interfaces,
-                    watch.netns.as_deref(),
-                    &count.config(),
-                    watch.want(),
-                )?;
-                live.enter(&Sandbox::new(Some(Path::new(SAVES))))?;
-                show(options, live)
-            }
-            Some(file) => {
-                let options = self.look.options(false)?;
-                let mut replay = Replay::open(file, &self.watch.count.config())?;
-                Sandbox::new(Some(Path::new(SAVES))).enter_all()?;
-                let mut readings = vec![replay.read()?];
-                let mut step = self.look.interval.max(Duration::from_millis(1));
-                let mut next = step;
-                let ended = loop {
-                    let more = replay.run(|r| r.elapsed() >= next);
-                    readings.push(replay.read()?);
-                    if !matches!(more, Ok(true)) {
-                        break more;
-                    }
-                    if readings.len() > MOST_READINGS {
-                        // A long capture: coarser steps, so that memory stays bounded.
-                        let mut place = 0..;
-                        readings.retain(|_| place.next().is_some_and(|i| i % 2 == 0));
-                        step *= 2;
-                    }
-                    next = replay.elapsed() + step;
-                };
-                tui::run_recorded(options, readings)?;
-                ended.map(drop)
-            }
+        let sandbox = Sandbox::new(Some(Path::new(SAVES)));
+        if self.read.is_empty() {
+            let (watch, count) = (&self.watch, &self.watch.count);
+            let options = self.look.options(true)?;
+            let live = Live::open(
+                &watch.interfaces,
+                watch.netns.as_deref(),
+                &count.config(),
+                watch.want(),
+            )?;
+            live.enter(&sandbox)?;
+            return show(options, live);
         }
+        let options = self.look.options(false)?;
+        let mut replay = Replay::open(&self.read, &self.watch.count.config())?;
+        sandbox.confine();
+        let budget = usize::try_from(self.history).unwrap_or(usize::MAX);
+        let mut recording = Recording::new(self.look.interval, budget, replay.read()?);
+        while let Some(time) = replay.peek().map(|f| f.time) {
+            if recording.turns(time)
+                && let Some(time) = time
+            {
+                recording.turn(replay.read()?, time);
+            }
+            replay.step()?;
+        }
+        sandbox.enter_all()?;
+        let (intervals, total) = recording.finish(replay.read()?, replay.span());
+        tui::run_recorded(options, intervals, total, replay.notes())?;
+        replay.end()
     }
 }

@@ -13,7 +13,7 @@ use super::{Reading, tunnels};
 use crate::{
     flow::{Books, Count, Flow, HookKind, Kind, Stop},
     snapshot,
-    units::{rfc3339, sanitize},
+    units::{sanitize, timestamp},
 };
 
 /// Writes one reading as one line. Rows are written as they are walked: no tree is built.
@@ -26,8 +26,8 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
         schema: 1,
         tool: reading.tool,
         host: reading.host,
-        since: rfc3339(interval.since),
-        taken: rfc3339(interval.taken),
+        since: timestamp(interval.since),
+        taken: timestamp(interval.taken),
         interval_ns: nanoseconds(interval.elapsed),
         interfaces: interval
             .interfaces
@@ -57,8 +57,8 @@ struct Object<'a> {
     schema: u32,
     tool: &'a str,
     host: &'a str,
-    since: String,
-    taken: String,
+    since: Option<String>,
+    taken: Option<String>,
     interval_ns: u64,
     interfaces: Vec<Interface<'a>>,
     flows: Rows<'a>,
@@ -101,7 +101,7 @@ impl<'a> Interface<'a> {
             counted_on: i.counted_on.as_deref(),
             stale: i.stale,
             interval_ns: (i.span != elapsed).then(|| nanoseconds(i.span)),
-            attached: i.attached.map(rfc3339),
+            attached: i.attached.and_then(timestamp),
             seen: i.books.seen().into(),
             counted: i.books.counted.into(),
             stops: Stops(i.books),

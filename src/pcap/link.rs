@@ -4,8 +4,11 @@
 //! Numbers and layouts: <https://www.tcpdump.org/linktypes.html>.
 use std::fmt;
 
+use super::{OUTGOING, u16_at, u32_at};
+use crate::flow::Hook;
+
 /// How the frames of a capture begin: its link-layer header type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LinkType {
     /// BSD loopback (0): an address family in the capturing host's byte order.
@@ -22,23 +25,38 @@ pub enum LinkType {
     Raw,
     /// Cisco HDLC (104).
     CiscoHdlc,
+    /// IEEE 802.11 (105).
+    Wifi,
     /// OpenBSD loopback (108): an address family in network byte order.
     Loop,
     /// Linux "any" (113).
     LinuxSll,
+    /// IEEE 802.11 behind a Prism header (119), or one of AVS (163; also seen as 119).
+    WifiPrism,
+    /// IEEE 802.11 behind a radiotap header (127).
+    WifiRadiotap,
+    /// PPP behind a byte that says which way the frame went (204).
+    PppWithDirection,
+    /// MPLS (219).
+    Mpls,
+    /// Solaris IP observability (226).
+    Ipnet,
     /// IPv4 (228).
     Ipv4,
     /// IPv6 (229).
     Ipv6,
+    /// Netfilter log messages (239).
+    Nflog,
     /// Linux "any", version 2 (276).
     LinuxSll2,
-    /// A header that tmon does not read; its frames are [`Body::NonIp`].
+    /// A header that tmon does not read; its frames are [`Body::Unread`].
     Unknown(u16),
 }
 
 const IPV4: u16 = 0x0800; // EtherTypes
 const IPV6: u16 = 0x86dd;
 const PPPOE_SESSION: u16 = 0x8864;
+const MPLS: u16 = 0x8847;
 const LEAST_ETHERTYPE: u16 = 0x0600; // below it the field is a length or a number of another kind
 
 impl LinkType {
@@ -52,10 +70,17 @@ impl LinkType {
             50 => LinkType::PppSerial,
             51 => LinkType::PppEther,
             104 => LinkType::CiscoHdlc,
+            105 => LinkType::Wifi,
             108 => LinkType::Loop,
             113 => LinkType::LinuxSll,
+            119 | 163 => LinkType::WifiPrism,
+            127 => LinkType::WifiRadiotap,
+            204 => LinkType::PppWithDirection,
+            219 => LinkType::Mpls,
+            226 => LinkType::Ipnet,
             228 => LinkType::Ipv4,
             229 => LinkType::Ipv6,
+            239 => LinkType::Nflog,
             276 => LinkType::LinuxSll2,
             n => LinkType::Unknown(n),
         }
@@ -82,7 +107,32 @@ impl LinkType {
                 Some(_) => typed(data, 2, 4),
             },
             LinkType::CiscoHdlc => typed(data, 2, 4),
-            LinkType::Unknown(_) => Body::NonIp,
+            LinkType::PppWithDirection => data.get(1..).map_or(Body::Truncated, ppp),
+            LinkType::Mpls => Body::Typed { ethertype: MPLS, payload: data },
+            LinkType::Ipnet => ipnet(data),
+            LinkType::Nflog => nflog(data).0,
+            LinkType::Wifi => wifi(data, false),
+            LinkType::WifiPrism => prism(data),
+            LinkType::WifiRadiotap => radiotap(data),
+            LinkType::Unknown(_) => Body::Unread,
+        }
+    }
+
+    /// The interface (by its index at the host that captured) and the direction that the link
+    /// header of a frame of this type tells.
+    pub fn origin(self, data: &[u8]) -> (Option<u32>, Option<Hook>) {
+        let way = |outgoing| Some(if outgoing { Hook::Tx } else { Hook::Rx });
+        match (self, data) {
+            (LinkType::LinuxSll, [0, packet, ..]) => (None, way(*packet == OUTGOING)),
+            (LinkType::LinuxSll2, [_, _, _, _, a, b, c, d, _, _, packet, ..]) => {
+                (Some(u32::from_be_bytes([*a, *b, *c, *d])), way(*packet == OUTGOING))
+            }
+            (LinkType::PppWithDirection, [sent, ..]) => (None, way(*sent != 0)),
+            (LinkType::Ipnet, [_, _, 0, kind, _, _, _, _, a, b, c, d, ..]) => {
+                (Some(u32::from_be_bytes([*a, *b, *c, *d])), way(*kind == 1))
+            }
+            (LinkType::Nflog, data) => nflog(data).1,
+            _ => (None, None),
         }
     }
 }
@@ -102,10 +152,38 @@ impl fmt::Display for LinkType {
             LinkType::Ipv4 => f.pad("IPV4"),
             LinkType::Ipv6 => f.pad("IPV6"),
             LinkType::LinuxSll2 => f.pad("LINUX_SLL2"),
-            LinkType::Unknown(n) => f.pad(&format!("link type {n}")),
+            LinkType::Wifi => f.pad("IEEE802_11"),
+            LinkType::WifiPrism => f.pad("IEEE802_11_PRISM"),
+            LinkType::WifiRadiotap => f.pad("IEEE802_11_RADIOTAP"),
+            LinkType::PppWithDirection => f.pad("PPP_WITH_DIR"),
+            LinkType::Mpls => f.pad("MPLS"),
+            LinkType::Ipnet => f.pad("IPNET"),
+            LinkType::Nflog => f.pad("NFLOG"),
+            LinkType::Unknown(n) => match UNREAD.iter().find(|u| u.0 == *n) {
+                Some((_, name)) => f.pad(&format!("link type {n} ({name})")),
+                None => f.pad(&format!("link type {n}")),
+            },
         }
     }
 }
+
+/// What people do capture and nobody here reads.
+const UNREAD: &[(u16, &str)] = &[
+    (107, "Frame Relay"),
+    (143, "DOCSIS"),
+    (187, "Bluetooth"),
+    (189, "USB"),
+    (195, "IEEE 802.15.4"),
+    (197, "ERF"),
+    (201, "Bluetooth"),
+    (220, "USB"),
+    (227, "CAN"),
+    (230, "IEEE 802.15.4"),
+    (249, "USB"),
+    (253, "netlink"),
+    (254, "Bluetooth"),
+    (258, "PKTAP"),
+];
 
 /// What a frame carries, in the forms the parser has an entry for. The slice is always the rest of
 /// the frame.
@@ -124,6 +202,9 @@ pub enum Body<'a> {
     },
     /// Nothing that could be IP.
     NonIp,
+    /// Perhaps IP, but in a form that tmon does not read: an unknown link type, encrypted or
+    /// aggregated 802.11, compressed headers.
+    Unread,
     /// The capture ends inside the link header.
     Truncated,
 }
@@ -133,7 +214,7 @@ impl<'a> Body<'a> {
     pub fn bytes(&self) -> &'a [u8] {
         match *self {
             Body::Ethernet(b) | Body::Ip(b) | Body::Typed { payload: b, .. } => b,
-            Body::NonIp | Body::Truncated => &[],
+            Body::NonIp | Body::Unread | Body::Truncated => &[],
         }
     }
 }
@@ -154,6 +235,9 @@ fn typed(data: &[u8], at: usize, len: usize) -> Body<'_> {
 }
 
 fn loopback(data: &[u8]) -> Body<'_> {
+    if data.starts_with(&[0xff, 0x03]) {
+        return ppp(data);
+    }
     let Some((family, payload)) = data.split_first_chunk() else { return Body::Truncated };
     // No family is above 0xffff, so a number that is tells the other byte order.
     let family = match u32::from_be_bytes(*family) {
@@ -162,30 +246,35 @@ fn loopback(data: &[u8]) -> Body<'_> {
     };
     match family {
         2 => Body::Typed { ethertype: IPV4, payload },
-        // NetBSD and OpenBSD, FreeBSD, Darwin; Linux where a capture was converted
-        24 | 28 | 30 | 10 => Body::Typed { ethertype: IPV6, payload },
-        _ => Body::NonIp,
+        // NetBSD and OpenBSD, FreeBSD, Darwin; Linux and Windows where a capture was converted
+        24 | 28 | 30 | 10 | 23 => Body::Typed { ethertype: IPV6, payload },
+        // Some write an EtherType there.
+        n => match u16::try_from(n) {
+            Ok(ethertype @ LEAST_ETHERTYPE..) => Body::Typed { ethertype, payload },
+            _ => Body::NonIp,
+        },
     }
 }
 
-/// Whether frames of this Linux device type carry an EtherType in the cooked header: not netlink,
-/// frame relay or 802.11.
-fn has_ethertype(arphrd: u16) -> bool {
-    !matches!(arphrd, 824 | 770 | 801..=803)
+/// What is behind Linux's cooked header of a device of this ARPHRD type, by the EtherType at `at`.
+fn cooked(data: &[u8], arphrd: Option<u16>, at: usize, length: usize) -> Body<'_> {
+    let Some(rest) = data.get(length..) else { return Body::Truncated };
+    match arphrd {
+        Some(824) => Body::NonIp,  // netlink
+        Some(770) => Body::Unread, // frame relay
+        Some(801) => wifi(rest, false),
+        Some(802) => prism(rest),
+        Some(803) => radiotap(rest),
+        _ => typed(data, at, length),
+    }
 }
 
 fn sll(data: &[u8]) -> Body<'_> {
-    match be16(data, 2) {
-        Some(arphrd) if data.len() >= 16 && !has_ethertype(arphrd) => Body::NonIp,
-        _ => typed(data, 14, 16),
-    }
+    cooked(data, be16(data, 2), 14, 16)
 }
 
 fn sll2(data: &[u8]) -> Body<'_> {
-    match be16(data, 8) {
-        Some(arphrd) if data.len() >= 20 && !has_ethertype(arphrd) => Body::NonIp,
-        _ => typed(data, 0, 20),
-    }
+    cooked(data, be16(data, 8), 0, 20)
 }
 
 fn ppp(data: &[u8]) -> Body<'_> {
@@ -199,11 +288,134 @@ fn ppp(data: &[u8]) -> Body<'_> {
     let ethertype = match protocol {
         0x0021 => IPV4,
         0x0057 => IPV6,
-        0x0281 => 0x8847, // MPLS unicast
-        0x0283 => 0x8848, // MPLS multicast
+        0x0281 => MPLS,
+        0x0283 => 0x8848,                                         // MPLS multicast
+        0x002d | 0x002f | 0x0061..=0x0069 => return Body::Unread, // compressed headers of TCP or IP
         _ => return Body::NonIp,
     };
     Body::Typed { ethertype, payload }
+}
+
+/// <https://www.tcpdump.org/linktypes/LINKTYPE_IPNET.html>
+fn ipnet(data: &[u8]) -> Body<'_> {
+    match (data.get(1), data.get(24..)) {
+        (Some(2), Some(payload)) => Body::Typed { ethertype: IPV4, payload },
+        (Some(26), Some(payload)) => Body::Typed { ethertype: IPV6, payload },
+        (Some(_), Some(_)) => Body::NonIp,
+        _ => Body::Truncated,
+    }
+}
+
+/// Family, version and resource, then attributes: length and type in the byte order of the host that
+/// captured, values of <linux/netfilter/nfnetlink_log.h>. What follows the payload are its padding
+/// and, in some files, more attributes, which its IP length leaves out.
+fn nflog(data: &[u8]) -> (Body<'_>, (Option<u32>, Option<Hook>)) {
+    const HEADER: u16 = 1;
+    const INDEV: u16 = 4;
+    const OUTDEV: u16 = 5;
+    const PAYLOAD: u16 = 9;
+    let mut best = Body::Truncated;
+    for big_endian in [false, true] {
+        let (mut at, mut hook, mut indev, mut outdev) = (4, None, None, None);
+        while let Some(head) = data.get(at..at + 4) {
+            let [length, kind] = [0, 2].map(|at| u16_at(head, at, big_endian));
+            if length < 4 {
+                best = Body::NonIp;
+                break;
+            }
+            let value = &data[at + 4..];
+            match kind {
+                HEADER => hook = value.get(2).copied(),
+                INDEV if value.len() >= 4 => indev = Some(u32_at(value, 0, true)),
+                OUTDEV if value.len() >= 4 => outdev = Some(u32_at(value, 0, true)),
+                PAYLOAD => {
+                    let body = match data[0] {
+                        2 => Body::Typed { ethertype: IPV4, payload: value },
+                        10 => Body::Typed { ethertype: IPV6, payload: value },
+                        _ => Body::Unread,
+                    };
+                    // Of enum nf_inet_hooks: on its way out.
+                    let out = matches!(hook, Some(3 | 4));
+                    let direction = hook.map(|_| if out { Hook::Tx } else { Hook::Rx });
+                    return (body, (if out { outdev } else { indev.or(outdev) }, direction));
+                }
+                _ => {}
+            }
+            at += usize::from(length).next_multiple_of(4);
+        }
+    }
+    (best, (None, None))
+}
+
+/// An 802.11 frame (IEEE 802.11-2020 section 9.2.4): of data, in the clear, with an LLC/SNAP header.
+fn wifi(data: &[u8], padded: bool) -> Body<'_> {
+    if data.len() < 2 {
+        return Body::Truncated;
+    }
+    let control = u16_at(data, 0, false);
+    let (kind, subtype) = (control >> 2 & 3, control >> 4 & 15);
+    if kind != 2 || subtype & 4 != 0 {
+        return Body::NonIp; // management, control, or no data in it
+    }
+    let mut length = if control >> 8 & 3 == 3 { 30 } else { 24 };
+    let mut aggregated = false;
+    if subtype & 8 != 0 {
+        let Some(qos) = data.get(length) else { return Body::Truncated };
+        aggregated = qos & 0x80 != 0;
+        length += if control & 0x8000 == 0 { 2 } else { 6 };
+    }
+    if padded {
+        length = length.next_multiple_of(4);
+    }
+    let Some(sequence) = data.get(22) else { return Body::Truncated };
+    if control & 0x4000 != 0 || aggregated || sequence & 15 != 0 {
+        return Body::Unread; // encrypted, several packets, a later fragment
+    }
+    match data.get(length..length + 8) {
+        // RFC 1042, and the bridge tunnel's (IEEE 802.1H)
+        Some([0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, ..]) => typed(data, length + 6, length + 8),
+        Some(_) => Body::NonIp,
+        None => Body::Truncated,
+    }
+}
+
+/// <https://www.radiotap.org>: its second field, if there, says that the 802.11 header is padded.
+fn radiotap(data: &[u8]) -> Body<'_> {
+    const TSFT: u32 = 1;
+    const FLAGS: u32 = 2;
+    const MORE: u32 = 1 << 31;
+    if data.len() < 8 {
+        return Body::Truncated;
+    }
+    let length = usize::from(u16_at(data, 2, false));
+    let Some(frame) = data.get(length..) else { return Body::Truncated };
+    let header = &data[..length];
+    let mut at = 4;
+    let present = u32_at(header, at, false);
+    while at + 4 <= length && u32_at(header, at, false) & MORE != 0 {
+        at += 4;
+    }
+    at += 4;
+    if present & TSFT != 0 {
+        at = at.next_multiple_of(8) + 8;
+    }
+    let flags = if present & FLAGS != 0 { header.get(at).copied().unwrap_or(0) } else { 0 };
+    wifi(frame, flags & 0x20 != 0)
+}
+
+fn prism(data: &[u8]) -> Body<'_> {
+    if data.len() < 8 {
+        return Body::Truncated;
+    }
+    let length = if u32_at(data, 0, true) & 0xffff_f000 == 0x8021_1000 {
+        u32_at(data, 4, true) // AVS
+    } else {
+        match u32_at(data, 4, false) {
+            n if n > 0xffff => n.swap_bytes(), // of a big-endian host
+            n => n,
+        }
+    };
+    data.get(length as usize..).map_or(Body::Truncated, |frame| wifi(frame, false))
 }
 
 #[cfg(test)]
@@ -232,6 +444,19 @@ mod tests {
         h
     }
 
+    /// A header of 802.11 with this control field and length, then LLC.
+    fn wifi_header(control: u16, length: usize, ethertype: u16) -> Vec<u8> {
+        let mut h = control.to_le_bytes().to_vec();
+        h.resize(length, 0);
+        h.extend([0xaa, 0xaa, 3, 0, 0, 0]);
+        h.extend(ethertype.to_be_bytes());
+        h
+    }
+
+    fn data() -> Vec<u8> {
+        wifi_header(0x0108, 24, 0x0800)
+    }
+
     /// Link number, header, what follows it (`None`: not IP).
     fn table() -> Vec<(u16, Vec<u8>, Option<u16>)> {
         vec![
@@ -249,7 +474,7 @@ mod tests {
             (113, sll_header(1, 0x0004), None),
             (113, sll_header(824, 0x0800), None),
             (276, sll2_header(1, 0x86dd), Some(IPV6)),
-            (276, sll2_header(803, 0x0800), None),
+            (276, [&sll2_header(801, 0x0019)[..], &data()].concat(), Some(IPV4)),
             (276, sll2_header(1, 0x0001), None),
             (9, vec![0xff, 0x03, 0x00, 0x21], Some(IPV4)),
             (9, vec![0x00, 0x57], Some(IPV6)),
@@ -260,6 +485,41 @@ mod tests {
             (50, vec![0x0f, 0x00, 0x08, 0x00], Some(IPV4)),
             (104, vec![0x8f, 0x00, 0x88, 0x47], Some(0x8847)),
             (104, vec![0x0f, 0x00, 0x00, 0x05], None),
+            (0, vec![0x00, 0x08, 0x00, 0x00], Some(IPV4)), // an EtherType, in either byte order
+            (0, vec![0x00, 0x00, 0x08, 0x00], Some(IPV4)),
+            (0, vec![0xdd, 0x86, 0x00, 0x00], Some(IPV6)),
+            (0, vec![0x00, 0x00, 0x86, 0xdd], Some(IPV6)),
+            (0, vec![23, 0, 0, 0], Some(IPV6)),
+            (204, vec![1, 0xff, 0x03, 0x00, 0x21], Some(IPV4)),
+            (219, vec![], Some(0x8847)),
+            (226, [&[1, 2][..], &[0; 22]].concat(), Some(IPV4)),
+            (226, [&[1, 26][..], &[0; 22]].concat(), Some(IPV6)),
+            (226, [&[1, 7][..], &[0; 22]].concat(), None),
+            (239, vec![2, 0, 0, 5, 5, 0, 10, 0, b'x', 0, 0, 0, 7, 0, 9, 0], Some(IPV4)),
+            (239, vec![10, 0, 0, 5, 0, 8, 0, 1, 0x86, 0xdd, 0, 0, 0, 7, 0, 9], Some(IPV6)),
+            (105, wifi_header(0x0108, 24, 0x0800), Some(IPV4)),
+            (105, wifi_header(0x0188, 26, 0x86dd), Some(IPV6)), // with QoS
+            (105, wifi_header(0x8388, 36, 0x0800), Some(IPV4)), // four addresses, QoS, HT control
+            (105, wifi_header(0x0080, 24, 0x0800), None),       // a beacon
+            (105, wifi_header(0x0148, 24, 0x0800), None),       // null data
+            (119, [&[0x44, 0, 0, 0, 144, 0, 0, 0][..], &[0; 136], &data()].concat(), Some(IPV4)),
+            (
+                163,
+                [&[0x80, 0x21, 0x10, 1, 0, 0, 0, 64][..], &[0; 56], &data()].concat(),
+                Some(IPV4),
+            ),
+            (127, [&[0, 0, 8, 0, 0, 0, 0, 0][..], &data()].concat(), Some(IPV4)),
+            (
+                127,
+                // TSFT, flags and another word of what is present; padding behind the 802.11 header
+                [
+                    &[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0][..],
+                    &[1, 2, 3, 4, 5, 6, 7, 8, 0x20],
+                    &wifi_header(0x0188, 28, 0x0800),
+                ]
+                .concat(),
+                Some(IPV4),
+            ),
         ]
     }
 
@@ -280,13 +540,65 @@ mod tests {
         for raw in [12, 14, 101] {
             assert_eq!(LinkType::from_number(raw).body(&P), Body::Ip(&P));
         }
-        assert_eq!(LinkType::from_number(105).body(&eth), Body::NonIp);
-        assert_eq!(LinkType::from_number(105).to_string(), "link type 105");
+        assert_eq!(LinkType::from_number(197).body(&eth), Body::Unread);
+        assert_eq!(LinkType::from_number(197).to_string(), "link type 197 (ERF)");
+        assert_eq!(LinkType::from_number(147).to_string(), "link type 147");
+    }
+
+    #[test]
+    fn what_may_be_ip_and_cannot_be_read_is_said_to_be_so() {
+        let encrypted = wifi_header(0x4108, 24, 0x0800);
+        let mut aggregated = wifi_header(0x0188, 26, 0x0800);
+        aggregated[24] = 0x80;
+        let mut fragment = data();
+        fragment[22] = 1;
+        for (link, frame) in [
+            (105, &encrypted[..]),
+            (105, &aggregated),
+            (105, &fragment),
+            (9, &[0x00, 0x2d, 1, 2]),
+            (239, &[7, 0, 0, 0, 4, 0, 9, 0]),
+            (189, &[0; 64]),
+        ] {
+            assert_eq!(LinkType::from_number(link).body(frame), Body::Unread, "{link} {frame:x?}");
+        }
+    }
+
+    #[test]
+    fn interface_and_direction_are_those_of_the_link_header() {
+        let sll = |packet| [&[0, packet][..], &sll_header(1, 0x0800)[2..]].concat();
+        let mut sll2 = sll2_header(1, 0x0800);
+        sll2[10] = OUTGOING;
+        let nflog = |hook| {
+            let mut frame = vec![2, 0, 0, 5, 8, 0, 1, 0, 8, 0, hook, 0];
+            frame.extend([8, 0, 4, 0, 0, 0, 0, 2, 8, 0, 5, 0, 0, 0, 0, 3, 7, 0, 9, 0]);
+            frame.extend(P);
+            frame
+        };
+        let ipnet = |kind| [&[1, 2, 0, kind, 0, 0, 0, 0, 0, 0, 0, 5][..], &[0; 16]].concat();
+        let (rx, tx) = (Some(Hook::Rx), Some(Hook::Tx));
+        for (link, frame, origin) in [
+            (113, sll(0), (None, rx)),
+            (113, sll(2), (None, rx)),
+            (113, sll(OUTGOING), (None, tx)),
+            (276, sll2_header(1, 0x0800), (Some(3), rx)),
+            (276, sll2, (Some(3), tx)),
+            (204, vec![0, 0x21], (None, rx)),
+            (204, vec![1, 0x21], (None, tx)),
+            (226, ipnet(2), (Some(5), rx)),
+            (226, ipnet(1), (Some(5), tx)),
+            (239, nflog(1), (Some(2), rx)),
+            (239, nflog(3), (Some(3), tx)),
+            (1, vec![0; 14], (None, None)),
+            (276, vec![8, 0], (None, None)),
+        ] {
+            assert_eq!(LinkType::from_number(link).origin(&frame), origin, "{link} {frame:x?}");
+        }
     }
 
     #[test]
     fn a_cut_link_header_is_truncated_and_never_something_else() {
-        for (link, header, _) in table() {
+        for (link, header, follows) in table() {
             for n in 0..header.len() {
                 // PPP's two forms may be prefixes of each other: then the shorter one is not IP.
                 let body = LinkType::from_number(link).body(&header[..n]);
@@ -296,7 +608,7 @@ mod tests {
                     &header[..n]
                 );
                 assert!(
-                    matches!(link, 9 | 50) || body == Body::Truncated,
+                    matches!(link, 9 | 50 | 204) || follows.is_none() || body == Body::Truncated,
                     "link {link}, {n} bytes: {body:?}"
                 );
             }

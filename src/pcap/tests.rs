@@ -39,10 +39,10 @@ impl Bytes {
         self.u32(kind).u32(length).raw(&body).u32(length)
     }
     fn section(self) -> Self {
-        self.block(SHB_MAGIC, |b| b.u32(BOM_MAGIC).u16(1).u16(0).u32(u32::MAX).u32(u32::MAX))
+        self.block(SECTION, |b| b.u32(BYTE_ORDER).u16(1).u16(0).u32(u32::MAX).u32(u32::MAX))
     }
     fn described(self, link: u16, snaplen: u32, options: &[(u16, &[u8])]) -> Self {
-        self.block(IDB_MAGIC, |b| {
+        self.block(DESCRIPTION, |b| {
             let b = b.u16(link).u16(0).u32(snaplen);
             options
                 .iter()
@@ -50,7 +50,7 @@ impl Bytes {
         })
     }
     fn enhanced(self, interface: u32, ticks: u64, data: &[u8], orig_len: u32) -> Self {
-        self.block(EPB_MAGIC, |b| {
+        self.block(ENHANCED_PACKET, |b| {
             let b = b
                 .u32(interface)
                 .u32((ticks >> 32) as u32)
@@ -62,7 +62,7 @@ impl Bytes {
         })
     }
     fn simple(self, data: &[u8], orig_len: u32) -> Self {
-        self.block(SPB_MAGIC, |b| b.u32(orig_len).padded(data))
+        self.block(SIMPLE_PACKET, |b| b.u32(orig_len).padded(data))
     }
     fn obsolete(self, interface: u16, ticks: u64, data: &[u8], orig_len: u32) -> Self {
         self.block(OBSOLETE_PACKET, |b| {
@@ -85,7 +85,7 @@ struct Owned {
     link: LinkType,
     data: Vec<u8>,
     orig_len: u32,
-    time: Duration,
+    time: Option<Duration>,
     interface: u32,
 }
 
@@ -99,7 +99,7 @@ fn read(input: impl Read + Send + 'static) -> (Vec<Owned>, Option<ReadError>) {
     let end = loop {
         let before = reader.position();
         match reader.next_frame() {
-            Ok(Some(Frame { link, data, orig_len, time, interface })) => {
+            Ok(Some(Frame { link, data, orig_len, time, interface, .. })) => {
                 frames.push(Owned { link, data: data.to_vec(), orig_len, time, interface });
             }
             Ok(None) => break None,
@@ -123,6 +123,7 @@ fn error(file: Bytes) -> ReadError {
 }
 
 fn owned(link: u16, data: &[u8], orig_len: u32, time: Duration, interface: u32) -> Owned {
+    let time = Some(time);
     Owned { link: LinkType::from_number(link), data: data.to_vec(), orig_len, time, interface }
 }
 
@@ -146,17 +147,69 @@ fn classic_files_of_every_flavour_read_the_same() {
         let expected = [owned(101, A, 16, at(5), 0), owned(101, B, 1500, at(999_999), 0)];
         assert_eq!(whole(file), expected, "big endian: {big_endian}, magic {magic:x}");
     }
-    let modified = Bytes::new(false)
-        .classic(0xa1b2_cd34, 1)
-        .u32(7)
-        .u32(0)
-        .u32(3)
-        .u32(3)
-        .u32(1)
-        .u16(0)
-        .raw(&[0, 0])
-        .raw(B);
-    assert_eq!(whole(modified), [owned(1, B, 3, Duration::from_secs(7), 0)]);
+}
+
+#[test]
+fn modified_captures_of_either_byte_order_say_interface_and_direction() {
+    for big_endian in [false, true] {
+        let record = |file: Bytes, packet: u8| {
+            file.u32(7).u32(0).u32(3).u32(3).u32(5).u16(0x0800).raw(&[packet, 0]).raw(B)
+        };
+        let file = record(record(Bytes::new(big_endian).classic(0xa1b2_cd34, 1), 0), OUTGOING);
+        assert_eq!(whole(file.clone()), vec![owned(1, B, 3, Duration::from_secs(7), 0); 2]);
+        let mut reader = Reader::new(Cursor::new(file.bytes)).unwrap();
+        for direction in [None, Some(Hook::Tx)] {
+            let frame = reader.next_frame().unwrap().unwrap();
+            assert_eq!((frame.ifindex, frame.direction), (Some(5), direction));
+        }
+    }
+}
+
+#[test]
+fn before_version_2_3_the_lengths_stand_the_other_way_round() {
+    let file = |big_endian, minor: u16| {
+        Bytes::new(big_endian).u32(0xa1b2_c3d4).u16(2).u16(minor).raw(&[0; 8]).u32(0xffff).u32(1)
+    };
+    let zero = Duration::ZERO;
+    for big_endian in [false, true] {
+        for (minor, lengths) in [(2, [100, 16]), (3, [100, 16]), (3, [16, 100]), (4, [16, 100])] {
+            let file = file(big_endian, minor).u32(0).u32(0).u32(lengths[0]).u32(lengths[1]).raw(A);
+            assert_eq!(whole(file), [owned(1, A, 100, zero, 0)], "2.{minor} {lengths:?}");
+        }
+    }
+}
+
+#[test]
+fn a_packet_block_says_direction_and_frame_check_sequence_and_an_interface_its_name() {
+    for big_endian in [false, true] {
+        let packet = |file: Bytes, flags: u32| {
+            file.block(ENHANCED_PACKET, |b| {
+                b.u32(0).u32(0).u32(0).u32(16).u32(16).raw(A).u16(2).u16(4).u32(flags)
+            })
+        };
+        let mut file =
+            Bytes::new(big_endian).section().described(1, 0, &[(2, b"bond0\0junk"), (13, &[2])]);
+        for flags in [0, 1, 2, 3, 4 << 5 | 1] {
+            file = packet(file, flags);
+        }
+        let mut reader = Reader::new(Cursor::new(file.bytes)).unwrap();
+        for (direction, length) in [
+            (None, 14),
+            (Some(Hook::Rx), 14),
+            (Some(Hook::Tx), 14),
+            (None, 14),
+            (Some(Hook::Rx), 12),
+        ] {
+            let frame = reader.next_frame().unwrap().unwrap();
+            assert_eq!((frame.name, frame.direction), ("bond0", direction));
+            assert_eq!((frame.orig_len, frame.data), (length, &A[..length as usize]));
+        }
+    }
+    let long = "größe".repeat(50);
+    let file =
+        Bytes::new(false).section().described(1, 0, &[(2, long.as_bytes())]).enhanced(0, 0, A, 16);
+    let mut reader = Reader::new(Cursor::new(file.bytes)).unwrap();
+    assert_eq!(reader.next_frame().unwrap().unwrap().name.chars().count(), MAX_NAME);
 }
 
 #[test]
@@ -203,13 +256,14 @@ fn every_block(big_endian: bool) -> Bytes {
 fn pcapng_in_both_byte_orders_with_every_packet_block() {
     let s = Duration::from_secs;
     for big_endian in [false, true] {
+        let simple = |frame: Owned| Owned { time: None, ..frame };
         let expected = [
             owned(113, A, 16, s(11) + Duration::from_nanos(500_000_001), 1),
-            owned(1, &A[..8], 60, s(11) + Duration::from_nanos(500_000_001), 0), // no time of its own; cut at the snaplen
+            simple(owned(1, &A[..8], 60, s(0), 0)), // cut at the snaplen
             owned(1, B, 40, s(2), 0),
             owned(1, B, 3, Duration::from_micros(1 << 33), 0),
             owned(276, A, 16, Duration::from_millis(3500), 2),
-            owned(276, B, 3, Duration::from_millis(3500), 2),
+            simple(owned(276, B, 3, s(0), 2)),
         ];
         assert_eq!(whole(every_block(big_endian)), expected, "big endian: {big_endian}");
     }
@@ -361,19 +415,19 @@ fn errors_say_where_and_what() {
         ),
         (Bytes::new(false).u32(0xa1b2_c3d4).u16(3).raw(&[0; 18]), 0, "pcap version 3.0"),
         (Bytes::new(false).u32(0xa1b2_c3d4).u16(2), 0, "6 of 24 bytes"),
-        (Bytes::new(false).u32(SHB_MAGIC).u32(28).u32(5), 0, "no byte order mark"),
+        (Bytes::new(false).u32(SECTION).u32(28).u32(5), 0, "no byte order mark"),
         (
-            Bytes::new(false).block(SHB_MAGIC, |b| b.u32(BOM_MAGIC).u16(2).u16(0).raw(&[0xff; 8])),
+            Bytes::new(false).block(SECTION, |b| b.u32(BYTE_ORDER).u16(2).u16(0).raw(&[0xff; 8])),
             0,
             "pcapng version 2.0",
         ),
         (
-            Bytes::new(false).block(SHB_MAGIC, |b| b.u32(BOM_MAGIC)),
+            Bytes::new(false).block(SECTION, |b| b.u32(BYTE_ORDER)),
             0,
             "section header cannot be read",
         ),
-        (ng().u32(EPB_MAGIC).u32(11).u32(0), 48, "cannot be 11 bytes long"),
-        (ng().u32(EPB_MAGIC).u32(0xffff_fff0).u32(0), 48, "not believable"),
+        (ng().u32(ENHANCED_PACKET).u32(11).u32(0), 48, "cannot be 11 bytes long"),
+        (ng().u32(ENHANCED_PACKET).u32(0xffff_fff0).u32(0), 48, "not believable"),
         (bad_trailer, 48, "begins as one of 64 bytes and ends as one of 1"),
         (bad_skipped_trailer, 48, "begins as one of 16 bytes and ends as one of"),
         (ng().u32(99).u32(1 << 30).u32(0), 48, "12 of 1073741824 bytes"),
@@ -384,12 +438,12 @@ fn errors_say_where_and_what() {
             "a packet of interface 0, but the section describes 0",
         ),
         (
-            ng().block(EPB_MAGIC, |b| b.raw(&[0; 12]).u32(60).u32(60).raw(A)),
+            ng().block(ENHANCED_PACKET, |b| b.raw(&[0; 12]).u32(60).u32(60).raw(A)),
             48,
             "does not fit into its block",
         ),
         (
-            ng().block(EPB_MAGIC, |b| b.raw(&[0; 12]).u32(u32::MAX).u32(60).raw(A)),
+            ng().block(ENHANCED_PACKET, |b| b.raw(&[0; 12]).u32(u32::MAX).u32(60).raw(A)),
             48,
             "does not fit into its block",
         ),
@@ -399,7 +453,7 @@ fn errors_say_where_and_what() {
             "does not fit into its block",
         ),
         (ng().block(OBSOLETE_PACKET, |b| b.u32(0)), 48, "does not fit into its block"),
-        (ng().block(IDB_MAGIC, |b| b), 48, "interface description cannot be read"),
+        (ng().block(DESCRIPTION, |b| b), 48, "interface description cannot be read"),
     ] {
         let e = error(file);
         assert_eq!(e.offset, offset, "{e}");
@@ -501,7 +555,7 @@ proptest! {
     #[test]
     fn any_frame_of_any_link_type_has_a_body_within(link: u16, common in 0..300u16, data in prop::collection::vec(any::<u8>(), 0..40)) {
         for link in [link, common] {
-            let frame = Frame { link: LinkType::from_number(link), data: &data, orig_len: 40, time: Duration::ZERO, interface: 0 };
+            let frame = Frame { link: LinkType::from_number(link), data: &data, orig_len: 40, time: None, interface: 0, name: "", ifindex: None, direction: None };
             let body = frame.body().bytes();
             prop_assert!(body.is_empty() || body == &data[frame.link_header_len()..]);
         }

@@ -1,148 +1,380 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Snapshots of a capture file.
+//! Snapshots of capture files.
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, anyhow};
+use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     bpf::{Config, Packet, Program, Start},
-    flow::{Hook, HookKind},
+    flow::{Books, Count, Hook, HookKind, Stop},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
-    snapshot::{Interface, Rows, Snapshot},
+    snapshot::{Fill, Interface, Rows, Snapshot, unknown_time},
     units::sanitize,
 };
 
-/// A capture file, judged by the same BPF object.
+/// Interfaces that have rows of their own, each in tables of its own; more are added up in the last.
+const MOST_INTERFACES: usize = 64;
+/// Times below this count from the begin of a capture, so that zero is one of them; else a zero says
+/// that a time is not known.
+const RELATIVE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Capture files, their frames in the order of time.
 pub struct Replay {
-    program: Program,
-    reader: Reader,
-    name: String,
-    first: Option<Duration>,
-    last: Duration,
+    config: Config,
+    inputs: Vec<Input>,
+    /// The input that the next frame is of.
+    next: Option<usize>,
+    interfaces: Vec<Judge>,
+    known: HashMap<Place, usize>,
+    /// Where the frame before came from, most often also where the next does.
+    last: Option<(usize, u32, Option<u32>, usize)>,
+    beyond: u64,
+    clock: Clock,
     frames: u64,
-    /// Frames by link type that nobody here reads.
-    unread: BTreeMap<u16, u64>,
+    /// Frames that nobody here reads, by link type.
+    unread: BTreeMap<LinkType, u64>,
+    failed: Vec<anyhow::Error>,
 }
 
-impl Replay {
-    /// Opens a capture, or standard input for `-`.
-    ///
-    /// # Errors
-    /// It is not there or not a capture; the BPF object cannot be loaded.
-    pub fn open(path: &Path, config: &Config) -> Result<Replay> {
-        let shown = path.to_string_lossy();
-        let reader = Reader::open(path).map_err(|e| broken(&shown, &e))?;
-        let name =
-            path.file_name().map_or(shown.as_ref().into(), |n| n.to_string_lossy()).into_owned();
-        let program = Program::load(&Config { replay: true, ..config.clone() })?;
-        Ok(Replay {
-            program,
-            reader,
-            name,
-            first: None,
-            last: Duration::ZERO,
-            frames: 0,
-            unread: BTreeMap::new(),
-        })
-    }
+/// One file.
+struct Input {
+    reader: Reader,
+    name: String,
+    /// Of its next frame, if there is one; the time of the frame before if it has none.
+    next: Option<Duration>,
+}
 
-    /// Runs frames until the capture ends, or until `enough(self)` says so after a frame. Returns
-    /// whether there is more.
-    ///
-    /// # Errors
-    /// The capture cannot be read on; everything before that is counted.
-    pub fn run(&mut self, mut enough: impl FnMut(&Replay) -> bool) -> Result<bool> {
-        loop {
-            match self.reader.next_frame() {
-                Ok(Some(frame)) => {
-                    self.program
-                        .run(Hook::Rx, &packet(&frame))
-                        .with_context(|| format!("frame {} of {}", self.frames + 1, self.name))?;
-                    self.first.get_or_insert(frame.time);
-                    self.last = self.last.max(frame.time);
-                    self.frames += 1;
-                    if let LinkType::Unknown(n) = frame.link {
-                        *self.unread.entry(n).or_default() += 1;
-                    }
-                }
-                Ok(None) => return Ok(false),
-                Err(e) => return Err(broken(&self.name, &e)),
+/// An interface of a file: which file, its name or number there, and its index if frames say so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place(usize, Option<Box<str>>, u32, Option<u32>);
+
+/// The programs and tables of one interface.
+struct Judge {
+    program: Program,
+    name: String,
+    ifindex: u32,
+    /// What is not given to the programs, by hook.
+    unread: [Count; 2],
+}
+
+/// From the earliest to the latest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The earliest.
+    pub first: Duration,
+    /// The latest.
+    pub last: Duration,
+}
+
+/// The packets' own clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    span: Option<Span>,
+    zero: bool,
+}
+
+impl Clock {
+    fn see(&mut self, time: Option<Duration>) {
+        match (time, &mut self.span) {
+            (None, _) => {}
+            (Some(Duration::ZERO), _) => self.zero = true,
+            (Some(t), Some(span)) => {
+                (span.first, span.last) = (span.first.min(t), span.last.max(t));
             }
-            if enough(self) {
-                return Ok(true);
-            }
+            (Some(t), none) => *none = Some(Span { first: t, last: t }),
         }
     }
 
-    /// What is to be said about the capture, a line each.
+    fn span(&self) -> Option<Span> {
+        match self.span {
+            Some(Span { last, .. }) if self.zero && last < RELATIVE => {
+                Some(Span { first: Duration::ZERO, last })
+            }
+            span => span,
+        }
+    }
+}
+
+impl Replay {
+    /// Opens captures; `-` is standard input.
+    ///
+    /// # Errors
+    /// One is not there or not a capture; the BPF object cannot be loaded.
+    pub fn open(paths: &[PathBuf], config: &Config) -> Result<Replay> {
+        let config = Config { replay: true, ..config.clone() };
+        let open = |path: &PathBuf| {
+            let reader = Reader::open(path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
+            Ok(Input { reader, name: name(path), next: None })
+        };
+        let inputs = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let mut replay = Replay {
+            inputs,
+            next: None,
+            // The first interface's are loaded before any byte of a file is judged.
+            interfaces: vec![Judge::new(&config)?],
+            config,
+            known: HashMap::new(),
+            last: None,
+            beyond: 0,
+            clock: Clock::default(),
+            frames: 0,
+            unread: BTreeMap::new(),
+            failed: Vec::new(),
+        };
+        for i in 0..replay.inputs.len() {
+            replay.fetch(i);
+        }
+        replay.choose();
+        Ok(replay)
+    }
+
+    /// Reads the next frame of an input. What cannot be read ends it, and is said at the end.
+    fn fetch(&mut self, i: usize) {
+        let Input { reader, name, next } = &mut self.inputs[i];
+        *next = match reader.advance() {
+            Ok(true) => reader.frame().and_then(|f| f.time).or(*next).or(Some(Duration::ZERO)),
+            Ok(false) => None,
+            Err(e) => {
+                self.failed.push(broken(name, &e));
+                None
+            }
+        };
+    }
+
+    fn choose(&mut self) {
+        let waiting = self.inputs.iter().enumerate();
+        self.next = waiting.filter_map(|(i, f)| Some((f.next?, i))).min().map(|(_, i)| i);
+    }
+
+    /// The next frame, if there is one.
+    pub fn peek(&self) -> Option<Frame<'_>> {
+        self.inputs.get(self.next?)?.reader.frame()
+    }
+
+    /// Counts the next frame.
+    ///
+    /// # Errors
+    /// The programs cannot run.
+    pub fn step(&mut self) -> Result<()> {
+        let Some(i) = self.next else { return Ok(()) };
+        let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
+        let from = (frame.interface, frame.ifindex);
+        let interface = match self.last {
+            Some((file, interface, ifindex, at))
+                if (file, interface, ifindex) == (i, from.0, from.1) =>
+            {
+                at
+            }
+            _ => {
+                let place = place(i, &frame);
+                match self.known.get(&place) {
+                    Some(at) => *at,
+                    None => {
+                        let name = self.label(i, &frame);
+                        let at = self.begin(name, frame.ifindex)?;
+                        self.known.insert(place, at);
+                        at
+                    }
+                }
+            }
+        };
+        self.last = Some((i, from.0, from.1, interface));
+        let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
+        let judge = &mut self.interfaces[interface];
+        let hook = frame.direction.unwrap_or(Hook::Rx);
+        match packet(&frame) {
+            Some(packet) => {
+                judge.program.run(hook, &packet).with_context(|| {
+                    format!("frame {} of {}", self.frames + 1, self.inputs[i].name)
+                })?;
+            }
+            None => {
+                judge.unread[hook as usize] += Count { packets: 1, bytes: frame.orig_len.into() };
+                *self.unread.entry(frame.link).or_default() += 1;
+            }
+        }
+        self.clock.see(frame.time);
+        self.frames += 1;
+        self.fetch(i);
+        self.choose();
+        Ok(())
+    }
+
+    /// An interface that was not seen before.
+    fn begin(&mut self, name: String, ifindex: Option<u32>) -> Result<usize> {
+        if self.known.is_empty() {
+            (self.interfaces[0].name, self.interfaces[0].ifindex) = (name, ifindex.unwrap_or(0));
+            return Ok(0);
+        }
+        if self.interfaces.len() < MOST_INTERFACES {
+            let judge = Judge::new(&self.config)?;
+            self.interfaces.push(Judge { name, ifindex: ifindex.unwrap_or(0), ..judge });
+        } else {
+            self.beyond += 1;
+        }
+        Ok(self.interfaces.len() - 1)
+    }
+
+    /// What an interface is called: as the file does, by its index, or as the file itself.
+    fn label(&self, file: usize, frame: &Frame<'_>) -> String {
+        let name = &self.inputs[file].name;
+        let own = match (frame.ifindex, frame.name) {
+            (Some(n), _) => format!("if{n}"),
+            (None, "") if frame.interface == 0 => return name.clone(),
+            (None, "") => return format!("{name}#{}", frame.interface),
+            (None, name) => name.to_owned(),
+        };
+        if self.inputs.len() > 1 { format!("{name}:{own}") } else { own }
+    }
+
+    /// What is to be said about the captures, a line each.
     pub fn notes(&self) -> Vec<String> {
-        let name = sanitize(&self.name);
-        let unread = self.unread.iter();
-        let mut notes: Vec<_> = unread
-            .map(|(link, n)| format!("{name}: {n} frames of link type {link}, which tmon does not read, are counted as non_ip"))
+        let mut notes: Vec<_> = self
+            .unread
+            .iter()
+            .map(|(link, n)| match link {
+                LinkType::Unknown(_) => {
+                    format!("{n} frames of {link}, which tmon does not read, are counted as unread")
+                }
+                _ => format!(
+                    "{n} frames of {link} that are encrypted, compressed or in pieces are counted as unread"
+                ),
+            })
             .collect();
-        match self.reader.contradictions() {
-            0 => {}
-            n => notes.push(format!("{name}: {n} frames say that they were shorter than what was captured; they count as captured")),
+        for input in &self.inputs {
+            match input.reader.contradictions() {
+                0 => {}
+                n => notes.push(format!(
+                    "{}: {n} frames say that they were shorter than what was captured; they count as captured",
+                    sanitize(&input.name)
+                )),
+            }
+        }
+        if self.interfaces.len() > 1 {
+            notes.push(format!(
+                "packets of {} interfaces are added up: one that passed two of them counts twice; `iface:NAME` filters",
+                self.interfaces.len()
+            ));
+        }
+        if self.beyond > 0 {
+            notes.push(format!(
+                "{} more interfaces than {MOST_INTERFACES} are added up in the last",
+                self.beyond
+            ));
         }
         notes
     }
 
-    /// Frames run so far.
+    /// What could not be read, after the end.
+    ///
+    /// # Errors
+    /// That.
+    pub fn end(&mut self) -> Result<()> {
+        let failed: Vec<_> = self.failed.drain(..).map(|e| format!("{e:#}")).collect();
+        if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
+    }
+
+    /// Frames counted so far.
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Bytes of the file read so far, and its size where it is known.
+    /// Bytes of the files read so far, and their size where it is known.
     pub fn position(&self) -> (u64, Option<u64>) {
-        (self.reader.position(), self.reader.size())
+        let readers = || self.inputs.iter().map(|i| &i.reader);
+        (readers().map(Reader::position).sum(), readers().map(Reader::size).sum())
     }
 
-    /// The capture's own clock: from its first frame to its last so far.
-    pub fn elapsed(&self) -> Duration {
-        self.last.saturating_sub(self.first.unwrap_or_default())
+    /// From the earliest packet so far to the latest, if the captures say when they were.
+    pub fn span(&self) -> Option<Span> {
+        self.clock.span()
     }
 
-    /// Totals so far, in the capture's own time.
+    /// Totals so far, in the captures' own time.
     ///
     /// # Errors
     /// A table cannot be read.
     pub fn read(&self) -> Result<Snapshot> {
+        let span = self.span();
+        let elapsed = span.map_or(Duration::ZERO, |s| s.last - s.first);
+        let time = |t: Option<Duration>| t.map_or_else(unknown_time, at);
         let mut rows = Rows::default();
-        let fill = self.program.rows(0, &mut rows)?;
-        let time =
-            |t: Duration| SystemTime::UNIX_EPOCH.checked_add(t).unwrap_or(SystemTime::UNIX_EPOCH);
-        let first = self.first.unwrap_or_default();
+        let mut interfaces = Vec::with_capacity(self.interfaces.len());
+        for (i, judge) in (0u16..).zip(&self.interfaces) {
+            let fill = judge.program.rows(i, &mut rows)?;
+            let name = match (judge.name.as_str(), self.inputs.first()) {
+                ("", Some(input)) => input.name.clone(), // a capture without a frame
+                _ => judge.name.clone(),
+            };
+            let books = judge.books()?;
+            interfaces.push(interface(name, judge.ifindex, books, elapsed, fill));
+        }
         Ok(Snapshot {
-            since: time(first),
-            taken: time(self.last.max(first)),
-            at: self.elapsed(),
-            interfaces: vec![Interface {
-                name: self.name.clone(),
-                ifindex: 0,
-                netns: None,
-                hook: HookKind::Replay,
-                counted_on: None,
-                stale: false,
-                attached: None,
-                books: self.program.books()?,
-                span: self.elapsed(),
-                fill,
-            }],
+            since: time(span.map(|s| s.first)),
+            taken: time(span.map(|s| s.last)),
+            at: elapsed,
+            interfaces,
             rows,
         })
     }
+}
+
+impl Judge {
+    fn new(config: &Config) -> Result<Judge> {
+        let program = Program::load(config)?;
+        Ok(Judge { program, name: String::new(), ifindex: 0, unread: Default::default() })
+    }
+
+    fn books(&self) -> Result<Books> {
+        let mut books = self.program.books()?;
+        books.stops[Stop::Unread as usize] = self.unread;
+        Ok(books)
+    }
+}
+
+fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fill) -> Interface {
+    Interface {
+        name,
+        ifindex,
+        netns: None,
+        hook: HookKind::Replay,
+        counted_on: None,
+        stale: false,
+        attached: None,
+        books,
+        span,
+        fill,
+    }
+}
+
+/// A time of a capture.
+pub(super) fn at(t: Duration) -> SystemTime {
+    SystemTime::UNIX_EPOCH.checked_add(t).unwrap_or_else(unknown_time)
+}
+
+/// An interface has the same name in all sections of a file, if it has one.
+fn place(file: usize, frame: &Frame<'_>) -> Place {
+    match frame.name {
+        "" => Place(file, None, frame.interface, frame.ifindex),
+        name => Place(file, Some(name.into()), 0, frame.ifindex),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy()).into_owned()
 }
 
 fn broken(name: &str, e: &ReadError) -> anyhow::Error {
     anyhow!("{}: {e}", sanitize(name))
 }
 
-fn packet<'a>(frame: &Frame<'a>) -> Packet<'a> {
+/// A frame as the programs take it, if it is one that they read.
+fn packet<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
     let body = frame.body();
     let link_len = frame.link_header_len() as u32;
     let (data, start) = match body {
@@ -151,13 +383,14 @@ fn packet<'a>(frame: &Frame<'a>) -> Packet<'a> {
         Body::Typed { ethertype, payload } => (payload, Start::EtherType(ethertype)),
         Body::NonIp => (frame.data, Start::EtherType(0)),
         Body::Truncated => (&[][..], Start::Ethernet),
+        Body::Unread => return None,
     };
-    Packet {
+    Some(Packet {
         data,
         wire_len: frame.orig_len.saturating_sub(link_len),
         start,
         link_len,
         gso_segs: 0,
         gso_size: 0,
-    }
+    })
 }

@@ -797,24 +797,22 @@ impl App {
         }
     }
 
-    /// Takes all of a capture: readings of the same counters, in their order.
-    pub fn load(&mut self, readings: Vec<Snapshot>) {
-        let mut older: Option<Snapshot> = None;
-        for snapshot in readings {
-            let interval = match &older {
-                Some(older) => snapshot.since(older),
-                None if snapshot.rows.is_empty() => {
-                    older = Some(snapshot);
-                    continue;
-                }
-                None => snapshot.total(),
-            };
+    /// Takes all of a capture: its intervals, oldest first, and the totals. What is shown first is the
+    /// last interval that has something to show.
+    pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
+        let mut last_with_rows = None;
+        for interval in intervals {
             let number = self.history.push(&interval);
+            if !interval.rows.is_empty() {
+                last_with_rows = Some(number);
+            }
             self.current = Some((number, Rc::new(interval)));
-            older = Some(snapshot);
         }
-        self.latest = older.map(Rc::new);
-        self.refresh();
+        self.latest = Some(Rc::new(total));
+        match last_with_rows {
+            Some(number) => self.go_to(number),
+            None => self.refresh(),
+        }
     }
 
     fn receive(&mut self, reading: Reading, now: Duration) {

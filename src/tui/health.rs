@@ -104,7 +104,8 @@ fn books<'a>(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'a
         row("seen", seen, look.strong),
         row("counted", b.counted, look.good),
     ];
-    for s in Stop::ALL {
+    let only_in_captures = |s: &Stop| *s == Stop::Unread && b.stop(*s) == [Count::default(); 2];
+    for s in Stop::ALL.into_iter().filter(|s| !only_in_captures(s)) {
         lines.push(row(s.name(), b.stop(s), if is_fault(s) { look.warn } else { look.dim }));
     }
     lines.push(row("suspect", b.suspect, look.warn));

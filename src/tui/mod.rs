@@ -28,7 +28,7 @@ use anyhow::{Context, Result};
 use crossterm::event::{self, Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Interval, Snapshot};
 use app::{App, Msg, Start};
 use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
@@ -102,14 +102,22 @@ pub fn run(
     Dashboard::open(&opts, app)?.run(opts.interval, Some(read), follow)
 }
 
-/// Shows a capture: readings of the same counters at instants of the capture, oldest first. The
-/// first may be the empty one from before the first packet.
+/// Shows a capture: its intervals, oldest first, all of it, and what is to be said about it.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn run_recorded(opts: Options, readings: Vec<Snapshot>) -> Result<()> {
+pub fn run_recorded(
+    opts: Options,
+    intervals: Vec<Interval>,
+    total: Snapshot,
+    notes: Vec<String>,
+) -> Result<()> {
     let mut app = App::new(Start { recorded: true, ..opts.start.clone() })?;
-    app.load(readings);
+    app.load(intervals, total);
+    for text in notes {
+        let notice = Notice { at: Duration::ZERO, text, bad: true };
+        app::update(&mut app, Msg::Say(notice), Duration::ZERO);
+    }
     Dashboard::open(&opts, app)?.run(opts.interval, None, &mut Vec::new)
 }
 

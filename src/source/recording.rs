@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A capture as intervals of its own clock, in bounded memory: what `top --read` scrubs through.
+//!
+//! A packet belongs to the interval that its time says, in whatever order the file has them. Where
+//! the intervals take more memory than they may, each two of them become one.
+use std::{
+    collections::BTreeMap,
+    mem,
+    time::{Duration, SystemTime},
+};
+
+use foldhash::{HashMap, HashMapExt};
+
+use super::replay::{Span, at};
+use crate::{
+    flow::{Books, Counters, Flow, Key},
+    snapshot::{Interface, Interval, Rows, Snapshot},
+};
+
+/// Intervals that are kept at most, however small they are.
+const MOST: usize = 600;
+/// How often the packets' clock may go back to an earlier interval. Each time costs a reading, and a
+/// file can ask for one at every packet; from then on packets count where the clock is.
+const MOST_RETURNS: u32 = 10_000;
+
+/// The intervals so far.
+pub struct Recording {
+    step: Duration,
+    budget: usize,
+    /// The time that interval 0 begins at: that of the first packet.
+    origin: Option<Duration>,
+    intervals: BTreeMap<i128, Interval>,
+    here: i128,
+    returns: u32,
+    /// Totals at the end of the interval before.
+    before: Snapshot,
+}
+
+impl Recording {
+    /// One of steps of this length, or of twice as much and so on, in this many bytes; `empty` is
+    /// the reading before the first packet.
+    pub fn new(step: Duration, budget: usize, empty: Snapshot) -> Recording {
+        Recording {
+            step: step.max(Duration::from_millis(1)),
+            budget,
+            origin: None,
+            intervals: BTreeMap::new(),
+            here: 0,
+            returns: 0,
+            before: empty,
+        }
+    }
+
+    /// A packet of this time is next: true if it is of another interval than those before it, which
+    /// are then to be given to [`Recording::turn`].
+    pub fn turns(&mut self, time: Option<Duration>) -> bool {
+        let Some(time) = time else { return false };
+        if self.origin.is_none() {
+            self.origin = Some(time);
+        }
+        let there = self.place(time);
+        there > self.here || there < self.here && self.returns < MOST_RETURNS
+    }
+
+    /// All packets before this time are in `reading`.
+    pub fn turn(&mut self, reading: Snapshot, time: Duration) {
+        self.add(reading);
+        let there = self.place(time);
+        self.returns += u32::from(there < self.here);
+        self.here = there;
+        self.thin();
+    }
+
+    fn place(&self, time: Duration) -> i128 {
+        let since = time.as_nanos() as i128 - self.origin.unwrap_or(time).as_nanos() as i128;
+        since.div_euclid(self.step.as_nanos() as i128)
+    }
+
+    fn add(&mut self, reading: Snapshot) {
+        let happened = reading.since(&self.before);
+        self.before = reading;
+        match self.intervals.get_mut(&self.here) {
+            Some(interval) => join(interval, happened),
+            None => drop(self.intervals.insert(self.here, happened)),
+        }
+    }
+
+    fn thin(&mut self) {
+        while self.intervals.len() > 1
+            && (self.intervals.len() > MOST || self.bytes() > self.budget)
+        {
+            self.step = self.step.saturating_mul(2);
+            self.here = self.here.div_euclid(2);
+            for (place, interval) in mem::take(&mut self.intervals) {
+                match self.intervals.get_mut(&place.div_euclid(2)) {
+                    Some(earlier) => join(earlier, interval),
+                    None => drop(self.intervals.insert(place.div_euclid(2), interval)),
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |i: &Interval| i.rows.bytes() + i.interfaces.len() * size_of::<Interface>();
+        self.intervals.values().map(of).sum()
+    }
+
+    /// The intervals in the order of time, those without a packet as one, and the totals, which are
+    /// in `reading`. All intervals are whole steps, so no rate is too high.
+    pub fn finish(mut self, reading: Snapshot, span: Option<Span>) -> (Vec<Interval>, Snapshot) {
+        self.add(reading);
+        self.thin();
+        let mut intervals: Vec<Interval> = Vec::with_capacity(self.intervals.len());
+        let alone = self.intervals.len() == 1;
+        let mut next = None;
+        for (place, interval) in mem::take(&mut self.intervals) {
+            let (begin, end) = match span {
+                Some(span) if alone => (Some(span.first), Some(span.last)),
+                Some(_) => (self.begin(place), self.begin(place + 1)),
+                None => (None, None),
+            };
+            if let (Some(next), Some(last)) = (next, intervals.last())
+                && next < place
+            {
+                let mut quiet = Interval {
+                    rows: Rows::default(),
+                    interfaces: last.interfaces.clone(),
+                    ..*last
+                };
+                quiet.interfaces.iter_mut().for_each(|i| i.books = Books::default());
+                intervals.push(timed(quiet, self.begin(next), begin));
+            }
+            intervals.push(timed(interval, begin, end));
+            next = Some(place + 1);
+        }
+        (intervals, self.before)
+    }
+
+    /// When an interval begins.
+    fn begin(&self, place: i128) -> Option<Duration> {
+        const SECOND: i128 = 1_000_000_000;
+        let after = place.saturating_mul(self.step.as_nanos() as i128);
+        let t = (self.origin?.as_nanos() as i128).saturating_add(after).max(0);
+        let seconds = u64::try_from(t / SECOND).unwrap_or(u64::MAX);
+        Some(Duration::new(seconds, (t % SECOND) as u32))
+    }
+}
+
+fn timed(mut interval: Interval, begin: Option<Duration>, end: Option<Duration>) -> Interval {
+    interval.elapsed = end.unwrap_or_default().saturating_sub(begin.unwrap_or_default());
+    let time = |t: Option<Duration>| t.map_or_else(crate::snapshot::unknown_time, at);
+    let times: [SystemTime; 2] = [time(begin), time(end)];
+    [interval.since, interval.taken] = times;
+    for i in &mut interval.interfaces {
+        i.span = interval.elapsed;
+    }
+    interval
+}
+
+/// Adds what happened later to an interval.
+fn join(interval: &mut Interval, later: Interval) {
+    let known = interval.interfaces.len();
+    for (sum, i) in interval.interfaces.iter_mut().zip(&later.interfaces) {
+        sum.books.add(&i.books);
+        sum.fill = i.fill;
+    }
+    interval.interfaces.extend(later.interfaces.into_iter().skip(known));
+    if interval.rows.is_empty() {
+        interval.rows = later.rows;
+        return;
+    }
+    let mut sums: HashMap<(u16, Key), Counters> = HashMap::new();
+    for flow in interval.rows.iter().chain(later.rows.iter()) {
+        sums.entry((flow.interface, flow.key)).or_default().add(&flow.counters);
+    }
+    interval.rows = Rows::default();
+    for (place, ((interface, key), counters)) in sums.into_iter().enumerate() {
+        interval.rows.push_flow(place as u32, &Flow { interface, key, counters });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Count, Inner, InnerProto, Kind, Tunnel};
+
+    fn flow(id: u32, packets: u64) -> Flow {
+        Flow {
+            interface: 0,
+            key: Key {
+                outer: None,
+                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
+                innermost: None,
+                depth: 1,
+                inner: Inner::Proto(InnerProto(0x0806)),
+                other: false,
+            },
+            counters: Counters {
+                cells: [[Count { packets, bytes: 100 * packets }, Count::default()]; 2],
+                ..Counters::default()
+            },
+        }
+    }
+
+    fn reading(flows: &[Flow]) -> Snapshot {
+        let mut rows = Rows::default();
+        for (place, f) in flows.iter().enumerate() {
+            rows.push_flow(place as u32, f);
+        }
+        let (since, at) = (SystemTime::UNIX_EPOCH, Duration::ZERO);
+        Snapshot { since, taken: since, at, interfaces: vec![], rows }
+    }
+
+    /// Packets of row 7 at these seconds (`None`: the file does not say when), a reading in between
+    /// where one is asked for; what became of them, as seconds since the epoch and packets.
+    fn record(times: &[Option<u64>], budget: usize) -> Vec<([u64; 2], u64)> {
+        let mut recording = Recording::new(Duration::from_secs(1), budget, reading(&[]));
+        let mut packets = 0;
+        for time in times.iter().map(|t| t.map(Duration::from_secs)) {
+            if recording.turns(time) {
+                recording.turn(reading(&[flow(7, packets)]), time.unwrap());
+            }
+            packets += 1;
+        }
+        let known = || times.iter().flatten().map(|t| Duration::from_secs(*t));
+        let span = known().min().zip(known().max()).map(|(first, last)| Span { first, last });
+        let (intervals, total) = recording.finish(reading(&[flow(7, packets)]), span);
+        assert_eq!(total.rows.merged(), [flow(7, packets)]);
+        let seconds = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        intervals
+            .iter()
+            .map(|i| {
+                let n: u64 = i.rows.iter().map(|f| f.counters.total().packets).sum();
+                if span.is_some() {
+                    assert_eq!(i.elapsed.as_secs(), seconds(i.taken) - seconds(i.since));
+                }
+                ([seconds(i.since), seconds(i.taken)], n / 2)
+            })
+            .collect()
+    }
+
+    fn at_seconds(times: impl IntoIterator<Item = u64>) -> Vec<Option<u64>> {
+        times.into_iter().map(Some).collect()
+    }
+
+    #[test]
+    fn packets_are_in_the_interval_of_their_time_whatever_their_order() {
+        let expected = [([10, 11], 2), ([11, 12], 1), ([12, 14], 0), ([14, 15], 3)];
+        for times in [[10, 10, 11, 14, 14, 14], [14, 14, 14, 11, 10, 10], [14, 10, 14, 11, 10, 14]]
+        {
+            assert_eq!(record(&at_seconds(times), 1 << 20), expected, "{times:?}");
+        }
+        let mut unknown = at_seconds([10, 10, 11, 14, 14]);
+        unknown.insert(4, None); // is where the clock is
+        assert_eq!(record(&unknown, 1 << 20), expected);
+    }
+
+    #[test]
+    fn a_capture_within_one_step_is_as_long_as_it_is() {
+        assert_eq!(record(&at_seconds([5]), 1 << 20), [([5, 5], 1)]);
+        let unknown = crate::snapshot::unknown_time();
+        let unknown = unknown.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(record(&[None, None], 1 << 20), [([unknown; 2], 2)]);
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_becomes_fewer_intervals_and_loses_nothing() {
+        let times = at_seconds(0..64);
+        let all = record(&times, 1 << 20);
+        assert_eq!(all.len(), 64);
+        // Room for ten rows, of two parts (one for each way) each.
+        let few = record(&times, 10 * 2 * 128);
+        assert_eq!(few.iter().map(|i| i.1).collect::<Vec<_>>(), [8; 8]);
+        assert_eq!(record(&times, 0).len(), 1);
+        assert!(record(&at_seconds(0..100_000), 1 << 30).len() <= MOST);
+    }
+
+    #[test]
+    fn times_at_both_ends_of_what_there_is_are_intervals_too() {
+        let intervals = record(&at_seconds([0, 1_700_000_000, (1 << 60) - 1]), 1 << 20);
+        assert_eq!(intervals.iter().map(|i| i.1).sum::<u64>(), 3);
+        let mut recording = Recording::new(Duration::from_secs(1), 1 << 20, reading(&[]));
+        for time in [Duration::MAX, Duration::ZERO, Duration::MAX] {
+            if recording.turns(Some(time)) {
+                recording.turn(reading(&[]), time);
+            }
+        }
+        let span = Span { first: Duration::ZERO, last: Duration::MAX };
+        assert_eq!(recording.finish(reading(&[]), Some(span)).0.len(), 3);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_at_every_packet_is_not_followed_for_ever() {
+        let mut recording = Recording::new(Duration::from_secs(1), 1 << 20, reading(&[]));
+        let mut readings = 0;
+        for i in 0..100_000 {
+            let time = Duration::from_secs(i % 2 * 5);
+            if recording.turns(Some(time)) {
+                readings += 1;
+                recording.turn(reading(&[]), time);
+            }
+        }
+        assert!(readings <= 2 * MOST_RETURNS + 1, "{readings} readings");
+    }
+}
