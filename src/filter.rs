@@ -9,6 +9,7 @@
 //! ```
 use std::{error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
+use glob::Pattern;
 use ipnet::IpNet;
 
 use crate::{
@@ -35,8 +36,25 @@ enum Test {
     Inner(Vec<IpNet>),
     Vni(Vec<RangeInclusive<u32>>),
     Kind(Vec<Kind>),
-    Iface(Vec<String>),
+    Iface(Vec<Interface>),
     Proto(Vec<Proto>),
+}
+
+/// An interface by its name or by a pattern. A name first: an interface may be called `a*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Interface {
+    name: String,
+    pattern: Option<Pattern>,
+}
+
+impl Interface {
+    fn new(name: &str) -> Self {
+        Interface { name: name.to_owned(), pattern: Pattern::new(name).ok() }
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.name == name || self.pattern.as_ref().is_some_and(|p| p.matches(name))
+    }
 }
 
 /// What [`Inner::proto`] prints, compared without printing.
@@ -153,7 +171,9 @@ impl Term {
                 Test::Vni(values.each("vni:10000 or vni:10000-10003", |v| names.id(v))?.concat())
             }
             "kind" => Test::Kind(values.each(&format!("one of {}", kind_names()), kind)?),
-            "iface" => Test::Iface(values.each("iface:eth0", |v| Ok(v.to_owned()))?),
+            "iface" => {
+                Test::Iface(values.each("iface:eth0 or iface:veth*", |v| Ok(Interface::new(v)))?)
+            }
             "proto" => Test::Proto(values.each(
                 "proto:ipv4, proto:ipv6, proto:arp, proto:0x88cc or proto:truncated",
                 proto,
@@ -246,11 +266,23 @@ fn guess(word: &str) -> String {
 
 fn net(v: &str) -> Result<IpNet, String> {
     if let Ok(address) = v.parse::<IpAddr>() {
-        return Ok(address.into());
+        return Ok(address.to_canonical().into());
     }
     v.parse::<IpNet>()
-        .map(|n| n.trunc())
+        .map(|n| canonical(n.trunc()))
         .map_err(|_| format!("{} is neither an address nor a CIDR", quote(v)))
+}
+
+/// A network of IPv4-mapped IPv6 addresses (`::ffff:0:0/96`) is one of IPv4 addresses.
+fn canonical(net: IpNet) -> IpNet {
+    let v4 = |n: &ipnet::Ipv6Net| {
+        let address = n.addr().to_ipv4_mapped()?;
+        ipnet::Ipv4Net::new(address, n.prefix_len().checked_sub(96)?).ok()
+    };
+    match &net {
+        IpNet::V6(n) => v4(n).map_or(net, IpNet::V4),
+        IpNet::V4(_) => net,
+    }
 }
 
 fn number(v: &str) -> Option<u32> {
@@ -302,7 +334,12 @@ fn proto(v: &str) -> Result<Proto, String> {
 }
 
 fn ends(pair: Option<Pair>, nets: &[IpNet]) -> bool {
-    pair.is_some_and(|p| nets.iter().any(|n| n.contains(&p.first) || n.contains(&p.second)))
+    let holds = |address: IpAddr| {
+        // Behind a dual-stack socket an IPv4 address is written as an IPv6 one.
+        let v4 = address.to_canonical();
+        nets.iter().any(|n| n.contains(&address) || n.contains(&v4))
+    };
+    pair.is_some_and(|p| holds(p.first) || holds(p.second))
 }
 
 impl Test {
@@ -318,7 +355,7 @@ impl Test {
                 tunnel(&|t| t.id.is_some_and(|id| ranges.iter().any(|r| r.contains(&id))))
             }
             Test::Kind(kinds) => tunnel(&|t| kinds.contains(&t.kind)),
-            Test::Iface(names) => names.iter().any(|n| n == interface),
+            Test::Iface(names) => names.iter().any(|n| n.is(interface)),
             Test::Proto(protos) => {
                 let this = match key.inner {
                     Inner::Pair(Pair { first: IpAddr::V4(_), .. }) => Proto::Ipv4,
@@ -345,7 +382,7 @@ impl fmt::Display for Filter {
                     (low, high) => write!(f, "{low}-{high}"),
                 })?,
                 Test::Kind(kinds) => list(f, "kind", kinds, |f, k| write!(f, "{k}"))?,
-                Test::Iface(names) => list(f, "iface", names, |f, n| f.write_str(n))?,
+                Test::Iface(names) => list(f, "iface", names, |f, n| f.write_str(&n.name))?,
                 Test::Proto(protos) => list(f, "proto", protos, |f, p| match p {
                     Proto::Ipv4 => f.write_str("ipv4"),
                     Proto::Ipv6 => f.write_str("ipv6"),
@@ -486,6 +523,10 @@ mod tests {
             ("kind:gre,none", "ao"),
             ("iface:eth0", "vnao"),
             ("iface:eth", ""),
+            ("iface:eth*", "vnao"),
+            ("iface:lo,e[st]h?", "vnao"),
+            ("iface:veth*", ""),
+            ("iface:[", ""),
             ("proto:ipv4", "v"),
             ("proto:ipv6", "n"),
             ("proto:arp", "a"),
@@ -497,6 +538,27 @@ mod tests {
         ] {
             assert_eq!(kept(text), rows, "{text}");
         }
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_is_an_ipv4_address() {
+        let mut row = vxlan();
+        row.key.inner = Inner::Pair(pair("::ffff:192.168.0.1", "::ffff:192.168.0.2"));
+        for text in [
+            "inner:192.168.0.0/24",
+            "inner:192.168.0.2",
+            "inner:::ffff:192.168.0.2",
+            "inner:::ffff:192.168.0.0/120",
+            "inner:::ffff:0:0/96",
+            "inner:::/0",
+            "host:::ffff:172.16.1.100",
+        ] {
+            assert!(Filter::parse(text).unwrap().matches(&row, "eth0"), "{text}");
+        }
+        for text in ["inner:192.168.1.0/24", "inner:::ffff:192.168.0.3", "inner:2001::/16"] {
+            assert!(!Filter::parse(text).unwrap().matches(&row, "eth0"), "{text}");
+        }
+        assert!(Filter::parse("inner:::ffff:192.168.0.1").unwrap().matches(&vxlan(), "eth0"));
     }
 
     #[test]
@@ -550,12 +612,13 @@ mod tests {
         assert_eq!(Filter::parse(canonical).unwrap(), filter);
     }
 
+    /// Networks as a filter has them.
     fn any_net() -> impl Strategy<Value = IpNet> {
         prop_oneof![
             (any::<[u8; 4]>(), 0..=32u8)
                 .prop_map(|(a, n)| IpNet::new(a.into(), n).unwrap().trunc()),
             (any::<[u8; 16]>(), 0..=128u8)
-                .prop_map(|(a, n)| IpNet::new(a.into(), n).unwrap().trunc()),
+                .prop_map(|(a, n)| canonical(IpNet::new(a.into(), n).unwrap().trunc())),
         ]
     }
 
@@ -575,7 +638,8 @@ mod tests {
             some(any_net()).prop_map(Test::Inner),
             some(id).prop_map(Test::Vni),
             some(any::<u8>().prop_map(Kind::from_number)).prop_map(Test::Kind),
-            some("[a-z][a-z0-9@._-]{0,14}").prop_map(Test::Iface),
+            some("[a-z][a-z0-9@._*?-]{0,14}")
+                .prop_map(|n| Test::Iface(n.iter().map(|n| Interface::new(n)).collect())),
             some(proto).prop_map(Test::Proto),
         ]
     }
