@@ -27,7 +27,7 @@ use crate::{
     flow::{HookKind, Kind},
     kernel,
     names::Names,
-    settings, tui,
+    privilege, settings, tui,
     units::sanitize,
 };
 
@@ -105,11 +105,12 @@ impl Command {
 /// What is watched and how it is counted.
 #[derive(Args, Debug)]
 struct Watch {
-    /// Interfaces; else the underlays of the tunnel devices found, else the default route's
+    /// Interfaces, by name or pattern (`veth*`), also NETNS/IFACE, at most 512 at once; else the
+    /// underlays of the tunnel devices found, else the default route's
     #[arg(value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// The named network namespace that the interfaces are in
-    #[arg(long, value_name = "NAME")]
+    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
     #[command(flatten)]
     count: Counting,
@@ -174,7 +175,8 @@ impl Counting {
 /// What addresses are called.
 #[derive(Args, Debug)]
 struct Naming {
-    /// Names of addresses, networks and ids: hosts(5), with lines such as `10.1.0.0/16 site`, `vni:10000 blue`
+    /// Names of addresses, networks and ids: hosts(5), with lines such as `10.1.0.0/16 site`,
+    /// `vni:10000 blue`; cut at 255 characters
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
     /// Ask DNS for the names of addresses, in the background
@@ -441,6 +443,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         return code(Err(e));
     }
+    privilege::raise_descriptors();
     let done = match cli.command {
         Command::Top(c) => c.run(),
         Command::Dump(c) => c.run(),

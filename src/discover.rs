@@ -51,6 +51,9 @@ pub struct Scene {
     pub links: Vec<Link>,
     /// Every tunnel device, by index.
     pub tunnels: Vec<Tunnel>,
+    /// Tunnel devices that live in other namespaces and whose packets travel in this one: their
+    /// underlays are indexes here, all else is there.
+    pub elsewhere: Vec<Tunnel>,
     /// UDP ports on which the kernel takes in foo-over-UDP; they belong to no device.
     pub fou: Vec<FouPort>,
     /// The interface of the default route, an index.
@@ -93,13 +96,21 @@ impl Scene {
     /// Netlink gives no answer.
     pub fn read(netlink: &mut Netlink) -> Result<Scene> {
         let links = netlink.links()?;
-        let mut tunnels = Vec::new();
-        for device in netlink.tunnels_among(&links) {
-            let underlay = netlink.underlay_of(&device)?;
-            tunnels.push(Tunnel { device, underlay });
-        }
-        let fou = netlink.fou_ports().unwrap_or_default(); // they are a help, not a condition
-        Ok(Scene { links, tunnels, fou, default_route: netlink.default_route_interface()? })
+        let with_underlay = |netlink: &mut Netlink, devices: Vec<TunnelDevice>| {
+            let with = |device| {
+                let underlay = netlink.underlay_of(&device)?;
+                Ok(Tunnel { device, underlay })
+            };
+            devices.into_iter().map(with).collect::<Result<Vec<_>>>()
+        };
+        let here = netlink.tunnels_among(&links);
+        let tunnels = with_underlay(netlink, here)?;
+        // These are a help, not a condition.
+        let moved = netlink.tunnels_elsewhere().unwrap_or_default();
+        let elsewhere = with_underlay(netlink, moved).unwrap_or_default();
+        let fou = netlink.fou_ports().unwrap_or_default();
+        let default_route = netlink.default_route_interface()?;
+        Ok(Scene { links, tunnels, elsewhere, fou, default_route })
     }
 
     /// The interface with this index.
@@ -169,15 +180,19 @@ impl Scene {
 
     /// What a name or a pattern means. A name first: an interface may be called `a*`.
     fn named(&self, name: &str) -> Vec<u32> {
-        if let Some(link) = self.links.iter().find(|l| l.name == *name) {
-            return vec![link.index];
+        let any = |of: &dyn Fn(&str) -> bool| {
+            let is = |l: &&Link| of(&l.name) || l.altnames.iter().any(|n| of(n));
+            self.links.iter().filter(is).map(|l| l.index).collect::<Vec<_>>()
+        };
+        let named = any(&|n| n == name);
+        match Pattern::new(name) {
+            Ok(pattern) if named.is_empty() => any(&|n| pattern.matches(n)),
+            _ => named,
         }
-        let Ok(pattern) = Pattern::new(name) else { return Vec::new() };
-        self.links.iter().filter(|l| pattern.matches(&l.name)).map(|l| l.index).collect()
     }
 
     fn up(&self) -> impl Iterator<Item = &Tunnel> {
-        self.tunnels.iter().filter(|t| t.device.up)
+        self.tunnels.iter().chain(&self.elsewhere).filter(|t| t.device.up)
     }
 
     fn open(&self) -> Option<&Tunnel> {
@@ -338,6 +353,7 @@ mod tests {
         Scene {
             links,
             tunnels: vec![Tunnel { device, underlay: Some(4) }],
+            elsewhere: vec![],
             fou: vec![],
             default_route: Some(10),
         }
@@ -394,6 +410,29 @@ mod tests {
             let e = names(&[bad]).expect_err("nothing").to_string();
             assert!(e.contains(says), "{e}");
         }
+    }
+
+    #[test]
+    fn alternative_names_are_names() {
+        let mut s = scene();
+        s.links[9].altnames = vec!["uplink-of-rack-17".to_owned(), "enp3s0".to_owned()];
+        let of = |name: &str| s.wanted(&[name.to_owned()]).into_iter().collect::<Vec<_>>();
+        assert_eq!(
+            (of("uplink-of-rack-17"), of("enp*"), of("wan")),
+            (vec![10], vec![10], vec![10])
+        );
+        assert!(of("uplink").is_empty());
+    }
+
+    #[test]
+    fn a_device_that_moved_away_has_its_port_and_underlay_here() {
+        let mut s = scene();
+        let mut moved = s.tunnels.pop().expect("a tunnel");
+        moved.device.port = Some(7789);
+        s.elsewhere = vec![Tunnel { underlay: Some(10), ..moved }];
+        assert_eq!(s.ports().iter().map(|p| p.port).collect::<Vec<_>>(), [7789]);
+        assert_eq!(s.choose(&[], "").expect("its underlay").links[0].name, "wan");
+        assert_eq!(s.overlaps(&[5, 10]), [], "its index is another namespace's");
     }
 
     #[test]

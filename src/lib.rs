@@ -11,6 +11,7 @@ pub mod chord;
 pub mod colour;
 pub mod fragments;
 pub mod history;
+pub mod input;
 pub mod labels;
 pub mod lines;
 pub mod matrix;

@@ -13,7 +13,7 @@
 //! A name never replaces what was measured: JSON and CSV keep the addresses beside the names, and an
 //! address that two interfaces have is nobody's.
 use std::{
-    fs,
+    borrow::Cow,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -28,8 +28,9 @@ use ipnet::IpNet;
 use crate::{
     dns::Resolver,
     filter::{Filter, FilterError, Meanings},
+    input,
     netlink::Netlink,
-    netns::{self, Netns},
+    netns,
     sandbox::Sandbox,
     units::sanitize,
 };
@@ -40,6 +41,8 @@ pub const HOSTS: &str = "/etc/hosts";
 const MOST_NAMESPACES: usize = 512;
 /// A longer file is no file of names.
 const MOST_BYTES: u64 = 64 << 20;
+/// Characters of a name; those of DNS have at most 253.
+const MOST_CHARS: usize = 255;
 
 /// Names, and where to ask for more. Clones share what is found later.
 #[derive(Clone, Debug, Default)]
@@ -76,16 +79,12 @@ impl Names {
         let mut book = Book::default();
         if let Some(path) = file {
             let shown = sanitize(&path.to_string_lossy()).into_owned();
-            let size = fs::metadata(path).with_context(|| format!("read {shown}"))?.len();
-            if size > MOST_BYTES {
-                return Err(anyhow!("{shown} has {size} bytes: that is no file of names"));
-            }
-            let text = fs::read(path).with_context(|| format!("read {shown}"))?;
+            let text = input::read(path, MOST_BYTES).with_context(|| format!("read {shown}"))?;
             book.add(&String::from_utf8_lossy(&text), false)
                 .map_err(|e| anyhow!("{shown}, {e}"))?;
         }
         // The system's own may hold what we do not understand; it is not ours to complain about.
-        let system = fs::read(HOSTS).unwrap_or_default();
+        let system = input::read(Path::new(HOSTS), MOST_BYTES).unwrap_or_default();
         let _ = book.add(&String::from_utf8_lossy(&system), true);
         book.nets.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
         Ok(Names { book: Arc::new(book), ..Names::default() })
@@ -169,7 +168,7 @@ impl Names {
     /// The networks that a name means; filters take them. An address of a named network is known by
     /// what is shown of it, too.
     pub fn nets(&self, name: &str) -> Vec<IpNet> {
-        let name = name.to_lowercase();
+        let name = cut(name).to_lowercase();
         let book = self.book.meanings.get(&name).into_iter().flatten();
         let mut found: Vec<IpNet> = book
             .filter_map(|m| if let Meaning::Net(net) = m { Some(*net) } else { None })
@@ -189,7 +188,7 @@ impl Names {
 
     /// The tunnel ids that a name means.
     pub fn ids(&self, name: &str) -> Vec<u32> {
-        let book = self.book.meanings.get(&name.to_lowercase()).into_iter().flatten();
+        let book = self.book.meanings.get(&cut(name).to_lowercase()).into_iter().flatten();
         book.filter_map(|m| if let Meaning::Id(id) = m { Some(*id) } else { None }).collect()
     }
 }
@@ -202,7 +201,7 @@ impl Book {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_whitespace();
             let Some(what) = words.next() else { continue };
-            let names: Vec<String> = words.map(|n| sanitize(n).into_owned()).collect();
+            let names: Vec<String> = words.map(|n| sanitize(&cut(n)).into_owned()).collect();
             let said = match (meaning(what), names.first()) {
                 (Some(meaning), Some(name)) => {
                     self.say(meaning, name);
@@ -213,7 +212,7 @@ impl Book {
                 }
                 (None, _) => Err(format!(
                     "{} is neither an address, nor a network, nor an id such as vni:10000",
-                    sanitize(what)
+                    sanitize(&cut(what))
                 )),
                 (_, None) => Err(format!("{} has no name", sanitize(what))),
             };
@@ -302,6 +301,14 @@ fn with_host_part(net: IpNet, text: &str) -> Option<IpAddr> {
     (net.contains(&address) && host_part(net, address) == text).then_some(address)
 }
 
+/// A name as long as names may be.
+fn cut(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(MOST_CHARS) {
+        None => name.into(),
+        Some(_) => name.chars().take(MOST_CHARS - 1).chain(['…']).collect::<String>().into(),
+    }
+}
+
 fn meaning(text: &str) -> Option<Meaning> {
     if let Some(id) = text.strip_prefix("vni:").or_else(|| text.strip_prefix("id:")) {
         return id.parse().ok().map(Meaning::Id);
@@ -327,7 +334,11 @@ fn local_names() -> HashMap<IpAddr, String> {
                 continue;
             }
             let name = match netns {
-                Some(netns) => format!("{}/{}", sanitize(netns), sanitize(&link.name)),
+                // Of a path the last part.
+                Some(netns) => {
+                    let netns = netns.rsplit('/').next().unwrap_or(netns);
+                    format!("{}/{}", sanitize(netns), sanitize(&link.name))
+                }
                 None => sanitize(&link.name).into_owned(),
             };
             // Two interfaces have it: who is meant cannot be told.
@@ -335,8 +346,8 @@ fn local_names() -> HashMap<IpAddr, String> {
         }
     };
     add(None, Netlink::open());
-    for name in netns::list().unwrap_or_default().iter().take(MOST_NAMESPACES) {
-        add(Some(name), Netns::open(name).and_then(|n| Netlink::open_in(&n)));
+    for (name, netns) in netns::others().into_iter().take(MOST_NAMESPACES) {
+        add(Some(&name), netns.and_then(|n| Netlink::open_in(&n)));
     }
     found.into_iter().filter_map(|(address, name)| Some((address, name?))).collect()
 }
@@ -355,6 +366,26 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    #[test]
+    fn what_has_no_end_is_read_to_a_limit() {
+        let e = Names::read(Some(Path::new("/dev/zero"))).expect_err("no names");
+        assert_eq!(
+            format!("{e:#}"),
+            "read /dev/zero: it has more than the 67108864 bytes that are read"
+        );
+    }
+
+    #[test]
+    fn a_name_is_cut() {
+        let long = "é".repeat(1 << 20);
+        let n = names(&format!("10.0.0.1 {long}\n10.0.0.2 {}\n", "y".repeat(255))).expect("names");
+        let shown = n.address(ip("10.0.0.1"), false).expect("a name");
+        assert!(shown.ends_with("é…") && shown.chars().count() == MOST_CHARS, "{shown}");
+        assert_eq!(n.nets(&long), [IpNet::from(ip("10.0.0.1"))], "by the whole name, too");
+        assert_eq!(n.nets(&shown), [IpNet::from(ip("10.0.0.1"))]);
+        assert_eq!(n.address(ip("10.0.0.2"), false).expect("a name").len(), 255);
     }
 
     #[test]

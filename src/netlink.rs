@@ -10,8 +10,9 @@ mod tc;
 mod tunnel;
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +25,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    nsid::{NsidAttribute, NsidMessage},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use netlink_sys::{
@@ -43,6 +45,8 @@ use crate::netns::{Netns, Place};
 
 /// The kernel's largest answer fits: it never builds one above 32 KiB for a reader with this much room.
 const ROOM: usize = 64 << 10;
+/// linux/sockios.h: a descriptor of the namespace that a socket is in.
+const SIOCGSKNS: libc::Ioctl = 0x894c;
 
 /// What the kernel said no with. The root of this module's errors, for callers that tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,6 +264,41 @@ impl Netlink {
         Ok(best.map(|b| b.2))
     }
 
+    /// The numbers by which this namespace knows others (`ip netns list-id`).
+    fn known_namespaces(&mut self) -> Result<Vec<i32>> {
+        let mut known = Vec::new();
+        self.dump(
+            RouteNetlinkMessage::GetNsId(NsidMessage::default()),
+            || "list the numbers of network namespaces".to_owned(),
+            |payload| known.extend(decode(payload).as_ref().and_then(number)),
+        )?;
+        Ok(known)
+    }
+
+    /// The number by which it knows itself, if it has needed one.
+    #[allow(unsafe_code)]
+    fn own_number(&mut self) -> Result<Option<i32>> {
+        // The calling thread may be in another namespace than the socket.
+        // SAFETY: the request takes no argument.
+        let fd = unsafe { libc::ioctl(self.route.socket.as_raw_fd(), SIOCGSKNS) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error()).context("open the network namespace");
+        }
+        // SAFETY: a descriptor that the kernel has just made for us.
+        let own = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut m = NsidMessage::default();
+        m.attributes = vec![NsidAttribute::Fd(fd as u32)];
+        let mut found = None;
+        self.request(
+            RouteNetlinkMessage::GetNsId(m),
+            NLM_F_ACK,
+            || "ask for the number of a network namespace".to_owned(),
+            |payload| found = decode(payload).as_ref().and_then(number),
+        )?;
+        drop(own);
+        Ok(found)
+    }
+
     /// Asks for a change and waits until it is made.
     fn change(
         &mut self,
@@ -408,6 +447,13 @@ fn decode(message: &[u8]) -> Option<RouteNetlinkMessage> {
 
 fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// The number of a namespace in an answer.
+fn number(m: &RouteNetlinkMessage) -> Option<i32> {
+    let RouteNetlinkMessage::NewNsId(m) = m else { return None };
+    let id = |a: &NsidAttribute| if let NsidAttribute::Id(id) = a { Some(*id) } else { None };
+    m.attributes.iter().find_map(id).filter(|id| *id >= 0)
 }
 
 /// Where a route leads: its interface, or that of its first next hop.

@@ -2,7 +2,8 @@
 //! Network namespaces: make, enter, list, remove.
 //!
 //! Named namespaces are those of `ip netns`: a file in `/run/netns` on which the namespace is
-//! mounted (ip-netns(8)). The caller's own namespace never changes: whatever has to run inside
+//! mounted (ip-netns(8)). Others are known by the path of such a file (`/run/docker/netns/...`), or
+//! by a process in them (`pid:1234`). The caller's own namespace never changes: whatever has to run inside
 //! another one runs on a thread of its own, see [`Netns::within`].
 use std::{
     fs::{self, File, OpenOptions},
@@ -30,6 +31,10 @@ use nix::{
 
 /// Where named namespaces are, as for `ip netns`.
 pub const DIR: &str = "/run/netns";
+/// Where Docker keeps those of its containers and networks.
+const DOCKER: &str = "/run/docker/netns";
+/// ioctl_ns(2): which kind of namespace a file is.
+const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 
 /// An open network namespace. It lives at least as long as this value; its name is not removed on drop.
 #[derive(Debug)]
@@ -76,25 +81,37 @@ impl Netns {
         })
     }
 
-    /// Opens the namespace of this name.
+    /// Opens the namespace of this name, at this path, or of this process (`pid:1234`).
     pub fn open(name: &str) -> Result<Self> {
-        let path = path_of(name)?;
-        let file = match File::open(&path) {
+        let path = file_of(name)?;
+        // What else may be at a path, a pipe for one, must not keep us waiting.
+        let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let file = match open {
             Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                bail!(
+            Err(e) if e.kind() == io::ErrorKind::NotFound => match name.strip_prefix("pid:") {
+                Some(pid) if path.starts_with("/proc") => bail!("there is no process {pid}"),
+                _ => bail!(
                     "there is no network namespace '{name}' (`ip netns list` shows which there are)"
-                )
-            }
+                ),
+            },
             Err(e) => return Err(e).with_context(|| format!("open network namespace '{name}'")),
         };
         if fstatfs(&file).with_context(|| format!("look at {}", path.display()))?.filesystem_type()
             != NSFS_MAGIC
         {
+            if path.parent() != Some(Path::new(DIR)) {
+                bail!("{} is not a network namespace", path.display());
+            }
             bail!(
                 "{} is not a network namespace, only the trace of one (remove it: `ip netns delete {name}`)",
                 path.display()
             );
+        }
+        // SAFETY: the request takes no argument.
+        #[allow(unsafe_code)]
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+        if kind != libc::CLONE_NEWNET {
+            bail!("{} is a namespace, but not one of networks", path.display());
         }
         Ok(Netns { name: name.to_owned(), file })
     }
@@ -189,7 +206,8 @@ impl Place {
     pub fn is_there(&self) -> bool {
         match self {
             Place::Here => true,
-            Place::Inside(r) => fs::metadata(Path::new(DIR).join(&r.name))
+            Place::Inside(r) => file_of(&r.name)
+                .and_then(|path| Ok(fs::metadata(path)?))
                 .is_ok_and(|m| (m.dev(), m.ino()) == r.identity),
         }
     }
@@ -227,7 +245,7 @@ impl Place {
 
     /// The caller's or a named namespace with this number; `None` where there is no way to it.
     pub fn by_cookie(cookie: u64) -> Option<Place> {
-        let names = list().unwrap_or_default();
+        let names = names();
         let named = names.iter().filter_map(|name| Place::open(Some(name)).ok());
         std::iter::once(Place::Here)
             .chain(named)
@@ -305,9 +323,67 @@ pub fn list() -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// What `ip netns` has a name for, and the paths of those that Docker keeps.
+fn names() -> Vec<String> {
+    let mut names = list().unwrap_or_default();
+    let docker = fs::read_dir(DOCKER).into_iter().flatten();
+    let mut paths: Vec<String> =
+        docker.filter_map(|e| e.ok()?.path().into_os_string().into_string().ok()).collect();
+    paths.sort_unstable();
+    names.append(&mut paths);
+    names
+}
+
+/// Every network namespace but the caller's that has a name or that Docker keeps, each once, by what
+/// [`Netns::open`] takes; or why it is not to be had.
+pub fn others() -> Vec<(String, Result<Netns>)> {
+    let identity = |m: fs::Metadata| (m.dev(), m.ino());
+    let mut seen: Vec<_> =
+        fs::metadata("/proc/thread-self/ns/net").ok().map(identity).into_iter().collect();
+    let mut all = Vec::new();
+    for name in names() {
+        let opened = Netns::open(&name);
+        if let Some(this) = opened.as_ref().ok().and_then(|n| n.file.metadata().ok()).map(identity)
+        {
+            if seen.contains(&this) {
+                continue;
+            }
+            seen.push(this);
+        }
+        all.push((name, opened));
+    }
+    all
+}
+
+/// The file of a namespace, however it is meant.
+fn file_of(name: &str) -> Result<PathBuf> {
+    if name.contains('/') {
+        if !name.starts_with('/') || name.contains('\0') {
+            bail!(
+                "'{}' is neither the name of a network namespace nor an absolute path",
+                short(name)
+            );
+        }
+        return Ok(PathBuf::from(name));
+    }
+    let named = path_of(name)?;
+    match name.strip_prefix("pid:") {
+        Some(pid) if !named.exists() => match pid.parse::<u32>() {
+            Ok(pid) if pid > 0 => Ok(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+            _ => bail!("'{}' is not the number of a process", short(pid)),
+        },
+        _ => Ok(named),
+    }
+}
+
+/// Text of the user for a message.
+fn short(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
 /// The file of a name, or why it cannot be a name.
 fn path_of(name: &str) -> Result<PathBuf> {
-    let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+    let shown = short(name);
     if name.is_empty()
         || name.len() > 255
         || name == "."
@@ -361,5 +437,22 @@ mod tests {
         let long = format!("{:#}", path_of(&"\x1b".repeat(10_000)).expect_err("too long"));
         assert!(long.len() < 400 && !long.contains('\x1b'), "{long}");
         assert_eq!(path_of("a b").expect("a name"), Path::new("/run/netns/a b"));
+    }
+
+    #[test]
+    fn a_namespace_is_meant_by_name_path_or_process() {
+        let file = |name| file_of(name).expect("a file");
+        assert_eq!(file("a"), Path::new("/run/netns/a"));
+        assert_eq!(file("/run/docker/netns/1-x"), Path::new("/run/docker/netns/1-x"));
+        assert_eq!(file("pid:12"), Path::new("/proc/12/ns/net"));
+        for bad in ["pid:", "pid:0", "pid:-1", "pid:x", "pid:4294967296", "./a", "a/b", "/a\0b"] {
+            assert!(file_of(bad).is_err(), "{bad:?}");
+        }
+        let refused = |name: &str| format!("{:#}", Netns::open(name).expect_err("none"));
+        assert!(refused("/proc/self/ns/uts").contains("not one of networks"));
+        assert!(refused("/proc/self/status").ends_with("is not a network namespace"));
+        assert_eq!(refused("pid:4294967295"), "there is no process 4294967295");
+        let own = format!("pid:{}", std::process::id());
+        assert!(Netns::open(&own).is_ok() && Netns::open("/proc/self/ns/net").is_ok());
     }
 }

@@ -10,7 +10,10 @@ use std::{fs, os::linux::fs::MetadataExt};
 
 use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sys::prctl;
+use nix::sys::{
+    prctl,
+    resource::{Resource, getrlimit, setrlimit},
+};
 
 /// What loading, attaching and reading need, and so what is kept.
 const NEEDED: [Capability; 3] =
@@ -61,6 +64,17 @@ pub fn words(names: &[String]) -> String {
     match names {
         [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
         names => names.concat(),
+    }
+}
+
+/// Raises the limit of open descriptors to what may be had without privilege: the usual 1,024, which
+/// select(2) asks for, are used up by some 60 interfaces.
+pub fn raise_descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Where that is refused there are fewer, and it is said when they are missing.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

@@ -14,12 +14,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, parser::ValueSource};
 use toml::de::{DeTable, DeValue};
 
-use crate::units::sanitize;
+use crate::{input, units::sanitize};
 
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";
 /// Flags that are about one run, and no settings.
 const NOT_KEPT: [&str; 6] = ["help", "version", "config", "print-config", "save-config", "read"];
+
+/// A longer file is no config file.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Where the file is by the XDG rules (<https://specifications.freedesktop.org/basedir-spec/>):
 /// `$XDG_CONFIG_HOME/tmon/config.toml`, else `~/.config/tmon/config.toml`. `None` without a home.
@@ -74,7 +77,7 @@ pub fn merged(
 
     let asked = given.try_get_one::<PathBuf>("config").ok().flatten();
     let Some(file) = chosen(asked.map(PathBuf::as_path)) else { return Ok(args) };
-    let text = match fs::read_to_string(&file) {
+    let text = match input::read_text(&file, MOST_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound && asked.is_none() => return Ok(args),
         // HOME may be somebody else's, as with `sudo -u`. What is in a file of ours has to be right.

@@ -44,8 +44,8 @@ pub(super) struct Detach {
     /// Everything that is attached, in all network namespaces
     #[arg(long, conflicts_with_all = ["interfaces", "netns"])]
     all: bool,
-    /// The named network namespace that the interfaces are in
-    #[arg(long, value_name = "NAME")]
+    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
     #[command(flatten)]
     kept: Kept,

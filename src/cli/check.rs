@@ -19,8 +19,8 @@ pub(super) struct Check {
     /// Interfaces; else the underlays of the tunnel devices found, else the default route's
     #[arg(value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// The named network namespace that the interfaces are in
-    #[arg(long, value_name = "NAME")]
+    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
     /// One JSON object
     #[arg(long)]

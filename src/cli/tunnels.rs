@@ -14,10 +14,10 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Tunnels {
-    /// Look in this named network namespace
-    #[arg(long, value_name = "NAME", conflicts_with = "all_netns")]
+    /// Look in this network namespace: a name, a path, or pid:PID
+    #[arg(long, value_name = "NETNS", conflicts_with = "all_netns")]
     netns: Option<String>,
-    /// Look here and in every named network namespace
+    /// Look here, in every named network namespace, and in those that Docker keeps
     #[arg(long)]
     all_netns: bool,
     /// One JSON object
@@ -138,17 +138,16 @@ impl Tunnels {
     pub(super) fn run(&self) -> Result<()> {
         let mut report =
             Report { schema: 1, tool: TOOL, host: host(), tunnels: Vec::new(), ports: Vec::new() };
-        let named = match &self.netns {
-            Some(name) => vec![name.clone()],
+        let others = match &self.netns {
+            Some(name) => vec![(name.clone(), Netns::open(name))],
             None => {
                 report.add(&Scene::read(&mut Netlink::open()?)?, None);
-                if self.all_netns { netns::list()? } else { Vec::new() }
+                if self.all_netns { netns::others() } else { Vec::new() }
             }
         };
-        for name in named {
-            let opened = Netns::open(&name)
-                .and_then(|n| Netlink::open_in(&n))
-                .and_then(|mut n| Scene::read(&mut n));
+        for (name, netns) in others {
+            let opened =
+                netns.and_then(|n| Netlink::open_in(&n)).and_then(|mut n| Scene::read(&mut n));
             match opened {
                 Ok(scene) => report.add(&scene, Some(&name)),
                 // One that goes away, or a mere trace, hides none of the others.

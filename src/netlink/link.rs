@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Result, bail};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NetlinkBuffer, NlasIterator, ParseableParametrized,
-    parse_string,
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NetlinkBuffer, NlasIterator,
+    ParseableParametrized, parse_string,
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -23,6 +23,8 @@ use crate::netns::Netns;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_XDP: u16 = 43;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -30,6 +32,8 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// The longest name an interface can have, in bytes.
 pub(super) const NAME_MAX: usize = 15;
+/// The same of an alternative name.
+const ALTNAME_MAX: usize = 127;
 
 /// An interface as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Its alternative names, which are as good (`ip link property add altname`).
+    pub altnames: Vec<String>,
     /// The link-layer type, an `ARPHRD_*` number: 1 is Ethernet.
     pub arphrd: u16,
     /// It is administratively up (`IFF_UP`).
@@ -70,6 +76,11 @@ pub struct Link {
 const ETHERNET: [u16; 2] = [1, 772];
 
 impl Link {
+    /// What is sent to it comes back from it.
+    pub fn is_loopback(&self) -> bool {
+        self.flags & libc::IFF_LOOPBACK as u32 != 0
+    }
+
     /// Its frames begin with an Ethernet header.
     pub fn is_ethernet(&self) -> bool {
         ETHERNET.contains(&self.arphrd)
@@ -90,11 +101,13 @@ impl Link {
         // 16 bytes of struct ifinfomsg, then attributes.
         for attribute in NlasIterator::new(payload.get(16..)?).map_while(|a| a.ok()) {
             if attribute.kind() == IFLA_IFNAME {
-                // Any bytes will do for the kernel; the interface is there all the same.
-                link.name = String::from_utf8_lossy(
-                    attribute.value().strip_suffix(&[0]).unwrap_or(attribute.value()),
-                )
-                .into_owned();
+                link.name = name(attribute.value());
+                continue;
+            }
+            if attribute.kind() & NLA_TYPE_MASK == IFLA_PROP_LIST {
+                let inside = NlasIterator::new(attribute.value()).map_while(|a| a.ok());
+                let names = inside.filter(|a| a.kind() == IFLA_ALT_IFNAME);
+                link.altnames.extend(names.map(|a| name(a.value())));
                 continue;
             }
             if attribute.kind() & NLA_TYPE_MASK == IFLA_XDP {
@@ -128,6 +141,11 @@ impl Link {
     }
 }
 
+/// Any bytes will do for the kernel; the interface is there all the same.
+fn name(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
+
 /// What kind of interface to make.
 #[derive(Debug)]
 pub enum NewLink<'a> {
@@ -147,9 +165,21 @@ pub enum NewLink<'a> {
 impl Netlink {
     /// Every interface, by index.
     pub fn links(&mut self) -> Result<Vec<Link>> {
+        self.links_of(LinkMessage::default())
+    }
+
+    /// Every interface of the namespace that this one knows by a number. Numbers of namespaces in it
+    /// ([`Link::lower_netnsid`]) are those of this one, too.
+    pub(super) fn links_in(&mut self, number: i32) -> Result<Vec<Link>> {
+        let mut m = LinkMessage::default();
+        m.attributes = vec![LinkAttribute::IfNetnsId(number)];
+        self.links_of(m)
+    }
+
+    fn links_of(&mut self, m: LinkMessage) -> Result<Vec<Link>> {
         let mut links = Vec::new();
         self.dump(
-            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            RouteNetlinkMessage::GetLink(m),
             || "list the interfaces".to_owned(),
             |m| links.extend(Link::parse(m)),
         )?;
@@ -157,13 +187,19 @@ impl Netlink {
         Ok(links)
     }
 
-    /// The interface of this name; `None` when there is none.
+    /// The interface of this name, or of this alternative name; `None` when there is none.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>> {
-        if check_name(name).is_err() {
+        if name.is_empty() || name.len() > ALTNAME_MAX || name.contains('\0') {
             return Ok(None);
         }
         let mut m = LinkMessage::default();
-        m.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        m.attributes = vec![if name.len() > NAME_MAX {
+            let text = [name.as_bytes(), &[0]].concat();
+            LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, text))
+        } else {
+            // The kernel takes a short alternative name here, too.
+            LinkAttribute::IfName(name.to_owned())
+        }];
         self.get_link(m, || format!("look for interface '{name}'"))
     }
 
@@ -179,7 +215,10 @@ impl Netlink {
         match self
             .request(RouteNetlinkMessage::GetLink(m), NLM_F_ACK, what, |m| link = Link::parse(m))
         {
-            Err(e) if errno(&e) == Some(Errno::ENODEV) => Ok(None),
+            // ERANGE and EINVAL: it cannot be a name.
+            Err(e) if matches!(errno(&e), Some(Errno::ENODEV | Errno::ERANGE | Errno::EINVAL)) => {
+                Ok(None)
+            }
             asked => asked.map(|()| link),
         }
     }
