@@ -55,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         }
         before = now;
         let interface = Interface {
+            id: 0,
             name: "eth0".to_owned(),
             ifindex: 2,
             netns: None,

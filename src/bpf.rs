@@ -578,7 +578,8 @@ impl Program {
                     inner: Inner::Proto(InnerProto::OVERFLOW),
                     other: true,
                 };
-                let what = Part { swapped: [part & 1 == 1; 2], fragments: part & 2 != 0 };
+                let what =
+                    Part { swapped: [part & 1 == 1; 2], fragments: part & 2 != 0, twice: false };
                 rows.push(place + part as u32, interface, &key, n, what);
             }
         }

@@ -387,6 +387,8 @@ pub struct Counters {
     pub cells: [[Count; 2]; 2],
     /// What of that came in fragments of outer packets.
     pub fragments: [[Count; 2]; 2],
+    /// Both hooks saw each packet, as on a loopback interface: what was sent is what egress saw.
+    pub twice: bool,
 }
 
 impl Counters {
@@ -400,20 +402,24 @@ impl Counters {
     }
     /// Sent by the row's first end.
     pub fn fwd(&self) -> Count {
-        self.cells[0][0] + self.cells[1][0]
+        self.sent(0)
     }
     /// Sent by the row's second end.
     pub fn rev(&self) -> Count {
-        self.cells[0][1] + self.cells[1][1]
+        self.sent(1)
     }
-    /// All of it.
+    fn sent(&self, direction: usize) -> Count {
+        let [rx, tx] = self.cells.map(|hook| hook[direction]);
+        if self.twice { tx } else { rx + tx }
+    }
+    /// All of it, each packet once.
     pub fn total(&self) -> Count {
-        self.rx() + self.tx()
+        self.fwd() + self.rev()
     }
     /// What of it came in fragments of outer packets, as counters.
     #[must_use]
     pub fn in_fragments(&self) -> Self {
-        Counters { cells: self.fragments, fragments: self.fragments }
+        Counters { cells: self.fragments, ..*self }
     }
     /// Adds another row's counters.
     pub fn add(&mut self, o: &Self) {
@@ -421,6 +427,7 @@ impl Counters {
         for (sum, n) in own.zip(o.cells.iter().chain(&o.fragments).flatten()) {
             *sum += *n;
         }
+        self.twice |= o.twice;
     }
 }
 
@@ -567,6 +574,9 @@ mod tests {
         assert_eq!((k.rx(), k.tx()), (c(3), c(12)));
         assert_eq!((k.fwd(), k.rev()), (c(5), c(10)));
         assert_eq!(k.total(), c(15));
+        let twice = Counters { twice: true, ..k };
+        assert_eq!((twice.rx(), twice.tx()), (c(3), c(12)), "the hooks saw what they saw");
+        assert_eq!((twice.fwd(), twice.rev(), twice.total()), (c(4), c(8), c(12)));
     }
 
     #[test]

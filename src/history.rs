@@ -16,7 +16,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    snapshot::{Interval, Rows},
+    snapshot::{GONE, Interval, Rows, places},
 };
 
 /// How far back the history reaches.
@@ -136,12 +136,17 @@ impl History {
         }
         for frame in self.frames.iter().take_while(|f| f.number <= number) {
             elapsed += frame.interval.elapsed;
+            let to = places(&frame.interval.interfaces, &interfaces);
+            let heir = interfaces.iter().position(|i| i.id == GONE).map(|i| i as u16);
+            let place = |i: u16| to.get(usize::from(i)).copied().flatten().or(heir).unwrap_or(i);
             for row in frame.interval.rows.iter() {
-                sums.entry((row.interface, row.key)).or_default().add(&row.counters);
+                sums.entry((place(row.interface), row.key)).or_default().add(&row.counters);
             }
-            for (sum, i) in interfaces.iter_mut().zip(&frame.interval.interfaces) {
-                sum.books.add(&i.books);
-                sum.span += i.span;
+            for (i, from) in frame.interval.interfaces.iter().zip(0..) {
+                if let Some(sum) = interfaces.get_mut(usize::from(place(from))) {
+                    sum.books.add(&i.books);
+                    sum.span += i.span;
+                }
             }
         }
         let mut rows = Rows::default();

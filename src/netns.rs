@@ -9,7 +9,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::{
             fs::{MetadataExt, OpenOptionsExt},
             net::UnixDatagram,
@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
@@ -154,6 +155,8 @@ pub struct Resident {
     name: String,
     /// Device and inode: the same name may come to mean another namespace.
     identity: (u64, u64),
+    /// The process that it is known by, if it is.
+    process: Option<OwnedFd>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -173,6 +176,7 @@ impl Place {
             .metadata()
             .map(|m| (m.dev(), m.ino()))
             .with_context(|| format!("look at network namespace '{name}'"))?;
+        let process = process(name);
         let (jobs, queue) = mpsc::channel::<Job>();
         let (entered, outcome) = mpsc::channel();
         let thread = thread::Builder::new()
@@ -186,8 +190,13 @@ impl Place {
                 }
             })
             .context("start a thread")?;
-        let resident =
-            Resident { name: name.to_owned(), identity, jobs: Some(jobs), thread: Some(thread) };
+        let resident = Resident {
+            name: name.to_owned(),
+            identity,
+            process,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        };
         outcome.recv().unwrap_or(Err(Errno::ECHILD)).with_context(|| {
             format!("enter network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)")
         })?;
@@ -206,9 +215,16 @@ impl Place {
     pub fn is_there(&self) -> bool {
         match self {
             Place::Here => true,
-            Place::Inside(r) => file_of(&r.name)
-                .and_then(|path| Ok(fs::metadata(path)?))
-                .is_ok_and(|m| (m.dev(), m.ino()) == r.identity),
+            // What a process is in may not be looked at any more where privileges were given up.
+            Place::Inside(r) => match &r.process {
+                Some(process) => {
+                    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+                    poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+                }
+                None => file_of(&r.name)
+                    .and_then(|path| Ok(fs::metadata(path)?))
+                    .is_ok_and(|m| (m.dev(), m.ino()) == r.identity),
+            },
         }
     }
 
@@ -373,6 +389,18 @@ fn file_of(name: &str) -> Result<PathBuf> {
             _ => bail!("'{}' is not the number of a process", short(pid)),
         },
         _ => Ok(named),
+    }
+}
+
+/// The process that a namespace is known by: readable once that has ended. (Linux 5.3.)
+#[allow(unsafe_code)]
+fn process(name: &str) -> Option<OwnedFd> {
+    let path = file_of(name).ok().filter(|path| path.starts_with("/proc"))?;
+    let pid: libc::pid_t = path.iter().nth(2)?.to_str()?.parse().ok()?;
+    // SAFETY: the call takes two numbers; its result is a descriptor of ours, or negative.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Fill {
 /// One interface: who it is and its books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
+    /// Which counters these are: no others of the same source have this number. See [`GONE`].
+    pub id: u64,
     /// Its name; for a capture, the file's.
     pub name: String,
     /// Its index in its network namespace; 0 for a capture.
@@ -52,6 +54,10 @@ pub struct Interface {
     pub fill: Fill,
 }
 
+/// The [`Interface::id`] of what interfaces counted that went away long ago, all together. Where
+/// one is not in a snapshot any more, its counts have moved there.
+pub const GONE: u64 = u64::MAX;
+
 const OTHER: u8 = 1; // flags of a packed row
 const HAS_ID: u8 = 2;
 const HAS_ID1: u8 = 4;
@@ -71,6 +77,7 @@ struct Small {
     flags: u8,
     id: u32,
     swapped: [bool; 2], // by hook: packets seen there went second -> first
+    twice: bool,
     outer: [u32; 2],
     inner: [u32; 2],
     counts: [Count; 2], // by hook
@@ -84,6 +91,7 @@ struct Large {
     flags: u8,
     depth: u8,
     swapped: [bool; 2],
+    twice: bool,
     ids: [u32; 2],
     outer: [u128; 2],
     inner: [u128; 2],
@@ -97,6 +105,8 @@ pub struct Part {
     pub swapped: [bool; 2],
     /// They came in fragments of outer packets.
     pub fragments: bool,
+    /// Both hooks saw each packet, see [`Counters::twice`].
+    pub twice: bool,
 }
 
 /// What the subtraction needs of a packed row.
@@ -110,7 +120,7 @@ trait Packed: Copy {
 }
 
 fn counters(counts: [Count; 2], part: Part) -> Counters {
-    let mut c = Counters::default();
+    let mut c = Counters { twice: part.twice, ..Counters::default() };
     for (hook, n) in counts.into_iter().enumerate() {
         c.cells[hook][usize::from(part.swapped[hook])] = n;
     }
@@ -154,7 +164,7 @@ impl Packed for Small {
             == (o.kind, o.flags, o.id, o.swapped, o.outer, o.inner)
     }
     fn part(&self) -> Part {
-        Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0 }
+        Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0, twice: self.twice }
     }
     fn counts(&mut self) -> &mut [Count; 2] {
         &mut self.counts
@@ -198,7 +208,7 @@ impl Packed for Large {
             == (o.kinds, o.flags, o.depth, o.swapped, o.ids, o.outer, o.inner)
     }
     fn part(&self) -> Part {
-        Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0 }
+        Part { swapped: self.swapped, fragments: self.flags & FRAGMENTS != 0, twice: self.twice }
     }
     fn counts(&mut self) -> &mut [Count; 2] {
         &mut self.counts
@@ -339,9 +349,9 @@ impl Row<'_> {
     /// What went first -> second, and second -> first.
     #[inline]
     pub fn sent(&self) -> [Count; 2] {
-        let (counts, Part { swapped, .. }) = self.counted();
+        let (counts, Part { swapped, twice, .. }) = self.counted();
         let mut sent = [Count::default(); 2];
-        for hook in 0..2 {
+        for hook in usize::from(twice)..2 {
             sent[usize::from(swapped[hook])] += counts[hook];
         }
         sent
@@ -350,8 +360,10 @@ impl Row<'_> {
     /// Both directions.
     #[inline]
     pub fn total(&self) -> Count {
-        let (counts, _) = self.counted();
-        counts[0] + counts[1]
+        match self.counted() {
+            (counts, Part { twice: true, .. }) => counts[1],
+            (counts, _) => counts[0] + counts[1],
+        }
     }
 
     /// A number that equal keys share, and other keys seldom.
@@ -405,7 +417,7 @@ impl Rows {
         interface: u16,
         key: &Key,
         counts: [Count; 2],
-        Part { swapped, fragments }: Part,
+        Part { swapped, fragments, twice }: Part,
     ) {
         let (inner, inner_flags) = match key.inner {
             Inner::Pair(p) => {
@@ -437,6 +449,7 @@ impl Rows {
                 flags,
                 id,
                 swapped,
+                twice,
                 outer: outer.map(|a| a as u32),
                 inner: inner.map(|a| a as u32),
                 counts,
@@ -449,6 +462,7 @@ impl Rows {
                 flags,
                 depth: key.depth,
                 swapped,
+                twice,
                 ids: [id, id1.unwrap_or(0)],
                 outer,
                 inner,
@@ -469,14 +483,14 @@ impl Rows {
                 let way = usize::from(swapped[hook]);
                 if fragments { pieces[hook][way] } else { all[hook][way].since(pieces[hook][way]) }
             });
-            let is_empty = n == 0 && flow.counters.total().is_zero();
+            let is_empty = n == 0 && (flow.counters.rx() + flow.counters.tx()).is_zero();
             if is_empty || counts.iter().any(|c| !c.is_zero()) {
                 self.push(
                     place * 4 + n as u32,
                     flow.interface,
                     &flow.key,
                     counts,
-                    Part { swapped, fragments },
+                    Part { swapped, fragments, twice: flow.counters.twice },
                 );
             }
         }
@@ -531,8 +545,38 @@ impl Rows {
         self.large.append(&mut o.large);
     }
 
-    fn since(&self, older: &Rows) -> Rows {
-        let mut gone = Vec::new();
+    /// Where the next row will be, for [`Rows::seen_twice`].
+    pub fn end(&self) -> [usize; 2] {
+        [self.small.len(), self.large.len()]
+    }
+
+    /// Both hooks saw each packet of the rows from there on.
+    pub fn seen_twice(&mut self, [small, large]: [usize; 2]) {
+        self.small[small..].iter_mut().for_each(|r| r.twice = true);
+        self.large[large..].iter_mut().for_each(|r| r.twice = true);
+    }
+
+    /// The same rows where interfaces are at other places, in the same order. Rows of those that
+    /// have none go to `gone`.
+    fn moved(&self, to: &[Option<u16>], heir: u16, gone: &mut Vec<Gone>) -> Rows {
+        let place = |i: u16| to.get(usize::from(i)).copied().flatten();
+        let mut rows = Rows::default();
+        for r in &self.small {
+            match place(r.interface) {
+                Some(interface) => rows.small.push(Small { interface, ..*r }),
+                None => gone.push(Gone { interface: heir, ..r.gone() }),
+            }
+        }
+        for r in &self.large {
+            match place(r.interface) {
+                Some(interface) => rows.large.push(Large { interface, ..*r }),
+                None => gone.push(Gone { interface: heir, ..r.gone() }),
+            }
+        }
+        rows
+    }
+
+    fn since(&self, older: &Rows, mut gone: Vec<Gone>) -> Rows {
         let mut rows = Rows {
             small: subtract(&self.small, &older.small, &mut gone),
             large: subtract(&self.large, &older.large, &mut gone),
@@ -578,6 +622,44 @@ impl Rows {
         }
         self.small.retain_mut(happened);
         self.large.retain_mut(happened);
+    }
+}
+
+/// What rows held whose tables are no more: a sum for each pair of hosts, tunnel and part.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(Vec<(Key, Part, [Count; 2])>);
+
+impl Sums {
+    /// As many are kept apart.
+    const MOST: usize = 1024;
+    /// Their places are behind those of any table.
+    const PLACE: u32 = 1 << 31;
+
+    /// Adds all rows.
+    pub fn add(&mut self, rows: &Rows) {
+        let mut known: HashMap<(Key, Part), usize> =
+            self.0.iter().enumerate().map(|(i, (key, part, _))| ((*key, *part), i)).collect();
+        for row in rows.walk() {
+            let (counts, part) = row.counted();
+            let mut key = row.flow().key.aged();
+            if self.0.len() >= Sums::MOST && !known.contains_key(&(key, part)) {
+                key = Key::AGED;
+            }
+            let i = *known.entry((key, part)).or_insert_with(|| {
+                self.0.push((key, part, [Count::default(); 2]));
+                self.0.len() - 1
+            });
+            for (sum, n) in self.0[i].2.iter_mut().zip(counts) {
+                *sum += n;
+            }
+        }
+    }
+
+    /// Appends them as rows of an interface, behind those of its tables.
+    pub fn push(&self, interface: u16, rows: &mut Rows) {
+        for (place, (key, part, counts)) in (Sums::PLACE..).zip(&self.0) {
+            rows.push(place, interface, key, *counts, *part);
+        }
     }
 }
 
@@ -662,20 +744,30 @@ impl Snapshot {
     /// live, whatever it is called and however often it is made anew; one at a new place counts from
     /// zero.
     pub fn since(&self, older: &Snapshot) -> Interval {
+        let to = places(&older.interfaces, &self.interfaces);
+        let heir = self.interfaces.iter().position(|i| i.id == GONE).unwrap_or(usize::MAX);
+        let mut before = vec![(Books::default(), older.at); self.interfaces.len()];
+        for (i, to) in older.interfaces.iter().zip(&to) {
+            if let Some(to) = to {
+                before[usize::from(*to)].0.add(&i.books);
+                before[usize::from(*to)].1 = i.span;
+            } else if let Some((books, _)) = before.get_mut(heir) {
+                books.add(&i.books); // that much it had before, elsewhere
+            }
+        }
         let mut interfaces = self.interfaces.clone();
-        for (i, now) in interfaces.iter_mut().enumerate() {
-            let (books, span) = older
-                .interfaces
-                .get(i)
-                .map_or((Books::default(), older.at), |before| (before.books, before.span));
+        for (now, (books, span)) in interfaces.iter_mut().zip(before) {
             (now.books, now.span) = (now.books.since(&books), now.span.saturating_sub(span));
         }
+        let in_place = to.iter().zip(0..).all(|(to, i)| *to == Some(i));
+        let mut gone = Vec::new();
+        let moved = (!in_place).then(|| older.rows.moved(&to, heir as u16, &mut gone));
         Interval {
             since: older.taken,
             taken: self.taken,
             elapsed: self.at.saturating_sub(older.at),
             interfaces,
-            rows: self.rows.since(&older.rows),
+            rows: self.rows.since(moved.as_ref().unwrap_or(&older.rows), gone),
         }
     }
 
@@ -694,6 +786,15 @@ impl Snapshot {
             rows: self.rows.clone(),
         }
     }
+}
+
+/// Where interfaces of an older list are in a newer one, by their ids.
+pub fn places(older: &[Interface], newer: &[Interface]) -> Vec<Option<u16>> {
+    let place = |(i, id): (usize, u64)| {
+        let same = newer.get(i).filter(|n| n.id == id).map(|_| i);
+        same.or_else(|| newer.iter().position(|n| n.id == id)).map(|i| i as u16)
+    };
+    older.iter().map(|i| i.id).enumerate().map(place).collect()
 }
 
 #[cfg(test)]
@@ -852,6 +953,7 @@ mod tests {
             let books =
                 Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
             let interface = Interface {
+                id: 0,
                 name: "eth0".to_owned(),
                 ifindex: 1,
                 netns: None,
@@ -886,5 +988,97 @@ mod tests {
         assert_eq!(all.each_ref().map(|s| of(&s.total()).2), [1, 2, 2, 2, 5, 6]);
         // One that comes later counts from the reading before.
         assert_eq!(of(&all[5].since(&snapshot(4, &[]))), (2, 60, 2));
+    }
+
+    fn interface(id: u64, packets: u64) -> Interface {
+        let books =
+            Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
+        Interface {
+            id,
+            name: format!("pod{id}"),
+            ifindex: 1,
+            netns: None,
+            hook: HookKind::Off,
+            counted_on: None,
+            stale: false,
+            attached: None,
+            books,
+            span: Duration::from_secs(1),
+            fill: Fill::default(),
+        }
+    }
+
+    #[test]
+    fn interfaces_that_share_an_entry_later_did_not_count_again() {
+        let at = |interface, f: Flow| Flow { interface, ..f };
+        let aged = |interface, f: Flow| Flow { interface, key: f.key.aged(), ..f };
+        let with = |ids: &[(u64, u64)], rows: &[(u32, Flow)]| {
+            let mut s = snapshot(1, &[]);
+            s.interfaces = ids.iter().map(|(id, n)| interface(*id, *n)).collect();
+            rows.iter().for_each(|(place, row)| s.rows.push_flow(*place, row));
+            s
+        };
+        let older = with(
+            &[(7, 5), (8, 6), (9, 1)],
+            &[
+                (0, aged(0, flow(101, 1, 5))),
+                (4, at(1, flow(102, 1, 6))),
+                (2, at(2, flow(103, 1, 1))),
+            ],
+        );
+        // 7 shares an entry, and 8, which counted one more before it went, does, too; 10 is new.
+        let newer = with(
+            &[(9, 3), (GONE, 12), (10, 4)],
+            &[
+                (2, at(0, flow(103, 1, 3))),
+                (0, aged(1, flow(101, 1, 5))),
+                (1, aged(1, flow(102, 1, 7))),
+                (2, at(2, flow(104, 1, 4))),
+            ],
+        );
+        let between = newer.since(&older);
+        assert_eq!(
+            between.rows.merged(),
+            [at(0, flow(103, 1, 2)), aged(1, flow(102, 1, 1)), at(2, flow(104, 1, 4))]
+        );
+        let counted: Vec<u64> =
+            between.interfaces.iter().map(|i| i.books.counted[0].packets).collect();
+        assert_eq!(counted, [2, 1, 4]);
+    }
+
+    #[test]
+    fn sums_keep_every_count_however_many_there_are() {
+        let mut rows = Rows::default();
+        for n in 0..2 * Sums::MOST as u32 {
+            rows.push_flow(n, &flow(n as u8, n, 1));
+        }
+        let mut sums = Sums::default();
+        sums.add(&rows);
+        sums.add(&rows);
+        let mut all = Rows::default();
+        sums.push(3, &mut all);
+        assert!(all.len() <= Sums::MOST + 2, "{}", all.len());
+        let total = |rows: &Rows| rows.iter().map(|f| f.counters.total()).sum::<Count>();
+        assert_eq!(total(&all), total(&rows) + total(&rows));
+        assert!(all.iter().all(|f| f.interface == 3 && f.key.is_aged()));
+    }
+
+    #[test]
+    fn a_packet_that_both_hooks_saw_is_sent_once() {
+        let mut f = flow(101, 7, 5);
+        f.counters.cells = [[Count { packets: 5, bytes: 500 }, Count::default()]; 2];
+        let mut rows = Rows::default();
+        rows.push_flow(0, &flow(101, 7, 1));
+        let start = rows.end();
+        rows.push_flow(1, &f);
+        rows.seen_twice(start);
+        let sent: Vec<_> = rows.walk().map(|r| (r.sent(), r.total())).collect();
+        let c = |n| Count { packets: n, bytes: n * 100 };
+        assert_eq!(sent[0], ([c(1), c(1)], c(2)), "not what was there before");
+        let both =
+            sent[1..].iter().fold([Count::default(); 2], |s, (w, _)| [s[0] + w[0], s[1] + w[1]]);
+        assert_eq!(both, [c(5), Count::default()]);
+        let of_lo = rows.walk().skip(1).map(|r| r.flow().counters.fwd()).sum::<Count>();
+        assert_eq!(of_lo, c(5));
     }
 }

@@ -626,7 +626,7 @@ fn number(key: &key6) -> [u64; 10] {
 /// What of its row a slot holds. Packets seen at each hook went `direction = bit XOR hook`.
 fn part(flags: u8, shard: u16) -> Part {
     let bit = flags & ROW_DIR != 0;
-    Part { swapped: [bit, !bit], fragments: shard & SHARD_FRAGMENT != 0 }
+    Part { swapped: [bit, !bit], fragments: shard & SHARD_FRAGMENT != 0, twice: false }
 }
 
 fn v4(word: u32) -> IpAddr {

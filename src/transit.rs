@@ -125,7 +125,8 @@ mod tests {
     }
 
     fn interfaces(n: u32) -> Vec<Interface> {
-        let interface = |i| Interface {
+        let interface = |i: u32| Interface {
+            id: i.into(),
             name: format!("eth{i}"),
             ifindex: i + 1,
             netns: None,

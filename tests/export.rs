@@ -126,6 +126,7 @@ fn interval(flows: &[Flow]) -> Interval {
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_763_831_100);
     let elapsed = Duration::from_millis(5001);
     let eth0 = Interface {
+        id: 0,
         name: "eth0".into(),
         ifindex: 5,
         netns: None,
@@ -138,6 +139,7 @@ fn interval(flows: &[Flow]) -> Interval {
         fill: Fill { used: 655, size: 65_536 },
     };
     let evil = Interface {
+        id: 1,
         name: "e\x1b[2J\u{9b}\u{202e}1".into(),
         ifindex: 7,
         netns: Some("blue\n".into()),

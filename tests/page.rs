@@ -66,6 +66,7 @@ fn a_reader_finds_everything() {
     let hostile = "</script><img src=x onerror=document.title='owned'>";
     let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(10));
     let interface = Interface {
+        id: 0,
         name: hostile.to_owned(),
         ifindex: 1,
         netns: None,

@@ -130,6 +130,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let at = Duration::from_secs(t);
     let interface = Interface {
+        id: 0,
         name: "eth\u{1b}[31m0".to_owned(),
         ifindex: 3,
         netns: None,

@@ -151,6 +151,7 @@ mod tests {
         }
         let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(5));
         let interface = Interface {
+            id: 0,
             name: name.to_owned(),
             ifindex: 1,
             netns: Some(name.to_owned()),

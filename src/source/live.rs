@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interfaces that this process watches itself, as they come, change and go.
 //!
-//! What is watched keeps its place in every snapshot and its tables for as long as this lives: an
-//! interface that comes back under its name counts on where it was, and one that is gone stays in
-//! the totals. Nothing that happens to one interface ends the watch on another; it is told in
+//! What an interface counted stays in the totals: one that comes back under its name counts on where
+//! it was. One that is gone gives back its tables and descriptors and keeps sums (see [`Sums`]), and
+//! those that have been gone for longest share one entry, so that memory depends on what is there
+//! and not on how much has come and gone. Nothing that happens to one interface ends the watch on another; it is told in
 //! [`Live::notices`].
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,34 +14,59 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::space::{Space, View};
 use crate::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
     discover::{Scene, not_chosen},
-    flow::HookKind,
+    flow::{Books, HookKind},
     netlink::Link,
     pin::{BPFFS, Pins},
     sandbox::Sandbox,
-    snapshot::{Interface, Rows, Snapshot},
+    snapshot::{Fill, GONE, Interface, Rows, Snapshot, Sums},
     units::sanitize,
 };
 
 /// How often is looked whether our programs are still where they were put.
 const CHECK: Duration = Duration::from_secs(1);
-/// As many interfaces are followed without having been named: each has tables of its own.
-const MOST_FOLLOWED: usize = 64;
+/// As many interfaces are watched at once, unless more are named one by one: each has tables and
+/// programs of its own.
+const MOST_WATCHED: usize = 512;
+/// As many that are gone have an entry of their own.
+const MOST_GONE: usize = 64;
+/// Descriptors of one interface: programs, maps, links.
+const DESCRIPTORS: u64 = 16;
+/// Descriptors of everything else.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// What was counted by tables that are no more.
+#[derive(Clone, Default)]
+struct Kept {
+    books: Books,
+    sums: Sums,
+}
 
 /// One interface being watched, or that was.
 struct Watched {
+    id: u64,
     space: usize,
     netns: Option<String>,
     name: String,
     ifindex: u32,
     up: bool,
     l3: bool,
-    program: Program,
+    /// It is the loopback interface: both hooks see each packet.
+    twice: bool,
+    /// `None` when the interface is gone.
+    program: Option<Program>,
+    kept: Kept,
+    /// What was kept before the tables that `tmon attach` pinned were let go, and since when they
+    /// count: should they be joined again, they still have what they counted.
+    joined: Option<(SystemTime, Kept)>,
+    /// When it went away last.
+    gone: Option<Instant>,
     attachment: Option<Attachment>,
     hook: HookKind,
     /// The last reading of its books that succeeded, and when.
@@ -64,8 +90,10 @@ pub struct Live {
     watched: Vec<Watched>,
     /// Namespaces; `None` when its name was removed.
     spaces: Vec<Option<Space>>,
-    /// As many are ever watched.
+    /// As many are watched at once.
     most: usize,
+    /// The next number of an interface.
+    next: u64,
     notices: Vec<String>,
     /// What was said to be wrong, by namespace and name, so that it is said once.
     troubles: BTreeMap<(usize, String), String>,
@@ -90,9 +118,9 @@ impl Live {
     ) -> Result<Live> {
         let mut asked: BTreeMap<Option<&str>, BTreeSet<String>> = BTreeMap::new();
         for name in names {
-            // Neither has a slash in its name.
+            // An interface has no slash in its name; the path of a namespace has.
             let (space, name) = name
-                .split_once('/')
+                .rsplit_once('/')
                 .map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
             asked.entry(space).or_default().insert(name.to_owned());
         }
@@ -106,7 +134,8 @@ impl Live {
             pins: Pins::at(Path::new(BPFFS)),
             watched: Vec::new(),
             spaces: Vec::new(),
-            most: MOST_FOLLOWED.max(names.len()),
+            most: MOST_WATCHED.max(names.len()),
+            next: 0,
             notices: Vec::new(),
             troubles: BTreeMap::new(),
             checked: now,
@@ -114,9 +143,15 @@ impl Live {
             since: SystemTime::now(),
             start: now,
         };
+        let mut views = Vec::new();
         for (netns, names) in asked {
-            live.spaces.push(Some(Space::open(netns, names)?));
-            live.look(live.spaces.len() - 1)?;
+            let mut space = Space::open(netns, names)?;
+            views.push(space.look(&mut live.notices)?);
+            live.spaces.push(Some(space));
+        }
+        live.most = enough(views.iter().map(|v| v.wanted.len()).sum(), live.most)?;
+        for (space, view) in views.iter().enumerate() {
+            live.apply(space, view, true);
             if let Some((_, why)) = live.troubles.pop_first() {
                 bail!("{why}");
             }
@@ -147,12 +182,15 @@ impl Live {
         let mut interfaces = Vec::with_capacity(self.watched.len());
         let mut rows = Rows::default();
         for i in 0..self.watched.len() {
-            if let Err(e) = self.watched[i].program.sweep() {
+            let swept = self.watched[i].program.as_mut().map_or(Ok(()), Program::sweep);
+            if let Err(e) = swept {
                 self.notices.push(format!("{}: {e:#}", self.watched[i].shown()));
             }
-            let trouble = match self.watched[i].program.cells() {
+            let cells = self.watched[i].program.as_ref().map(Program::cells).transpose();
+            let trouble = match cells {
                 Ok(cells) => {
-                    (self.watched[i].cells, self.watched[i].read) = (cells, at);
+                    self.watched[i].cells = cells.unwrap_or_default();
+                    self.watched[i].read = at;
                     None
                 }
                 Err(e) => Some(format!(
@@ -163,8 +201,8 @@ impl Live {
             let unread = trouble.is_some();
             self.trouble(self.watched[i].space, "", &self.watched[i].name.clone(), trouble);
             let w = &self.watched[i];
-            let (fill, whole) = w.program.rows_beside(&w.cells, i as u16, &mut rows);
-            let held = w.program.held_by().map(|who| {
+            let (fill, whole) = w.rows(i as u16, &mut rows);
+            let held = w.program.as_ref().and_then(Program::held_by).map(|who| {
                 format!(
                     "{}: {who} holds the lock of its tables: they are read without it, and no rows age",
                     w.shown()
@@ -172,7 +210,10 @@ impl Live {
             });
             self.trouble(self.watched[i].space, "lock ", &self.watched[i].name.clone(), held);
             let w = &self.watched[i];
+            let mut books = w.kept.books;
+            books.add(&w.cells.books());
             interfaces.push(Interface {
+                id: w.id,
                 name: w.name.clone(),
                 ifindex: w.ifindex,
                 netns: w.netns.clone(),
@@ -180,7 +221,7 @@ impl Live {
                 counted_on: w.counted_on.clone(),
                 stale: unread || !whole,
                 attached: w.attached,
-                books: w.cells.books(),
+                books,
                 span: w.read,
                 fill,
             });
@@ -259,6 +300,7 @@ impl Live {
         {
             w.is_gone(&mut self.notices);
         }
+        self.fold();
         if due { self.look(space) } else { Ok(()) }
     }
 
@@ -266,7 +308,9 @@ impl Live {
     fn leave(&mut self, space: usize) {
         for w in self.watched.iter_mut().filter(|w| w.space == space) {
             (w.attachment, w.hook) = (None, HookKind::Off);
+            w.retire();
         }
+        self.fold();
         if let Some(s) = self.spaces[space].take() {
             let name = s.place.name().unwrap_or_default();
             self.notices.push(format!(
@@ -279,12 +323,19 @@ impl Live {
     /// Compares what is watched in a namespace with what there is and what is wanted.
     fn look(&mut self, space: usize) -> Result<()> {
         let Some(s) = &mut self.spaces[space] else { return Ok(()) };
-        let first = s.is_new();
-        let View { scene, wanted } = s.look(&mut self.notices)?;
+        let view = s.look(&mut self.notices)?;
+        self.apply(space, &view, false);
+        self.fold();
+        Ok(())
+    }
+
+    fn apply(&mut self, space: usize, View { scene, wanted }: &View, first: bool) {
         let ports = scene.ports();
         let links = &scene.links;
         for w in self.watched.iter_mut().filter(|w| w.space == space) {
-            not_chosen(&ports, &w.chosen).for_each(|p| w.program.set_port(p));
+            if let Some(program) = &w.program {
+                not_chosen(&ports, &w.chosen).for_each(|p| program.set_port(p));
+            }
             if w.attachment.is_some() {
                 match links.iter().find(|l| l.index == w.ifindex) {
                     Some(link) => w.changed(link, &mut self.notices),
@@ -303,8 +354,44 @@ impl Live {
                 self.trouble(space, "watch ", &link.name, trouble);
             }
         }
-        self.overlap(space, &scene);
-        Ok(())
+        // What could not be watched and is gone is no trouble any more.
+        self.troubles.retain(|(of, what), _| {
+            let name = what.strip_prefix("watch ").filter(|_| *of == space);
+            name.is_none_or(|name| links.iter().any(|l| l.name == name))
+        });
+        self.overlap(space, scene);
+    }
+
+    /// Those that have been gone for longest share one entry, from where there are too many.
+    fn fold(&mut self) {
+        let is_gone = |w: &Watched| w.program.is_none() && w.id != GONE;
+        while self.watched.iter().filter(|w| is_gone(w)).count() > MOST_GONE {
+            let gone = self.watched.iter().enumerate().filter(|(_, w)| is_gone(w));
+            let Some((oldest, _)) = gone.min_by_key(|(_, w)| w.gone) else { return };
+            let w = self.watched.remove(oldest);
+            self.troubles.retain(|(space, what), _| {
+                *space != w.space || what.split_once(' ').is_none_or(|(_, name)| name != w.name)
+            });
+            if let Some(heir) = self.watched.iter_mut().find(|w| w.id == GONE) {
+                let mut rows = Rows::default();
+                w.kept.sums.push(0, &mut rows);
+                heir.kept.books.add(&w.kept.books);
+                heir.kept.sums.add(&rows);
+            } else {
+                self.watched.push(Watched {
+                    id: GONE,
+                    space: usize::MAX,
+                    netns: None,
+                    name: "(gone)".to_owned(),
+                    ifindex: 0,
+                    twice: false,
+                    joined: None,
+                    attached: None,
+                    counted_on: None,
+                    ..w
+                });
+            }
+        }
     }
 
     /// Finds which of the interfaces watched in a namespace see the same packets.
@@ -333,19 +420,21 @@ impl Live {
         }
     }
 
-    /// Watches an interface, with the tables that it had if it was watched before.
+    /// Watches an interface, in the place that it had if it was watched before.
     fn watch(&mut self, space: usize, link: &Link, ports: &[Port], first: bool) -> Result<()> {
         let Some(s) = &self.spaces[space] else { return Ok(()) };
         let l3 = !link.is_ethernet();
-        let same = |w: &&mut Watched| {
+        let before = self.watched.iter().position(|w| {
             w.space == space && w.attachment.is_none() && w.l3 == l3 && w.name == link.name
-        };
-        if let Some(w) = self.watched.iter_mut().find(same) {
-            let attachment = Attachment::new(&w.program, link.index, &s.place, self.want)?;
+        });
+        if let Some(w) = before.map(|i| &mut self.watched[i])
+            && let Some(program) = &w.program
+        {
+            let attachment = Attachment::new(program, link.index, &s.place, self.want)?;
             w.is_back(link, attachment, &mut self.notices);
             return Ok(());
         }
-        if self.watched.len() >= self.most {
+        if self.watched.iter().filter(|w| w.program.is_some()).count() >= self.most {
             bail!("{} interfaces are watched already: name those that matter", self.most);
         }
         let (program, attachment, attached, chosen) =
@@ -375,14 +464,27 @@ impl Live {
                     (program, attachment, None, chosen)
                 }
             };
+        if let Some(w) = before.map(|i| &mut self.watched[i]) {
+            if let Some((_, kept)) = w.joined.take().filter(|(since, _)| attached == Some(*since)) {
+                w.kept = kept;
+            }
+            (w.program, w.attached, w.chosen) = (Some(program), attached, chosen);
+            w.is_back(link, attachment, &mut self.notices);
+            return Ok(());
+        }
         let w = Watched {
+            id: self.next,
             space,
             netns: s.place.name().map(str::to_owned),
             name: link.name.clone(),
             ifindex: link.index,
             up: link.up,
             l3,
-            program,
+            twice: link.is_loopback(),
+            program: Some(program),
+            kept: Kept::default(),
+            joined: None,
+            gone: None,
             hook: attachment.kind(),
             attachment: Some(attachment),
             cells: Cells::default(),
@@ -395,6 +497,13 @@ impl Live {
         if !first {
             self.notices.push(format!("{} is watched from now on", w.shown()));
         }
+        if w.twice {
+            self.notices.push(format!(
+                "every packet of {} passes both hooks: totals have it once",
+                w.shown()
+            ));
+        }
+        self.next += 1;
         self.watched.push(w);
         Ok(())
     }
@@ -402,9 +511,8 @@ impl Live {
     /// Looks whether the programs are still on an interface, and first.
     fn check(&mut self, i: usize) -> Result<()> {
         let w = &mut self.watched[i];
-        let (Some(attachment), Some(s)) = (&w.attachment, &mut self.spaces[w.space]) else {
-            return Ok(());
-        };
+        let space = self.spaces.get_mut(w.space).and_then(Option::as_mut);
+        let (Some(attachment), Some(s)) = (&w.attachment, space) else { return Ok(()) };
         let rivals = match attachment.standing(&mut s.netlink)? {
             Standing::There(rivals) => rivals,
             Standing::Gone => {
@@ -450,6 +558,23 @@ impl Live {
     }
 }
 
+/// How many may be watched where so many are meant; an error that says so where that is too few.
+fn enough(meant: usize, most: usize) -> Result<usize> {
+    if meant > most {
+        bail!("{meant} interfaces are meant, and at most {most} are watched at once: name fewer");
+    }
+    let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let room = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS;
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if meant > room {
+        bail!(
+            "{meant} interfaces are meant, and {descriptors} descriptors are enough for {room}: \
+             raise `ulimit -n`, or name fewer"
+        );
+    }
+    Ok(most.min(room))
+}
+
 impl Watched {
     /// Its name as it may be shown.
     fn shown(&self) -> String {
@@ -464,8 +589,41 @@ impl Watched {
         if let Some(attachment) = self.attachment.take() {
             attachment.forget();
             self.hook = HookKind::Off;
+            self.retire();
             notices.push(format!("{} is gone: what it counted stays", self.shown()));
         }
+    }
+
+    /// Keeps the sums of what it counted and gives the rest back: the interface is gone.
+    fn retire(&mut self) {
+        let Some(program) = &self.program else { return };
+        // What cannot be read any more stays as it was.
+        self.cells = program.cells().unwrap_or(mem::take(&mut self.cells));
+        self.joined = self.attached.map(|since| (since, self.kept.clone()));
+        let mut rows = Rows::default();
+        program.rows_beside(&self.cells, 0, &mut rows);
+        if self.twice {
+            rows.seen_twice([0; 2]);
+        }
+        self.kept.books.add(&mem::take(&mut self.cells).books());
+        self.kept.sums.add(&rows);
+        self.program = None;
+        self.gone = Some(Instant::now());
+    }
+
+    /// Appends its rows: of its tables, and what is kept of those that are no more.
+    /// Whether they are whole, too.
+    fn rows(&self, interface: u16, rows: &mut Rows) -> (Fill, bool) {
+        let start = rows.end();
+        let read = match &self.program {
+            Some(program) => program.rows_beside(&self.cells, interface, rows),
+            None => (Fill::default(), true),
+        };
+        if self.twice {
+            rows.seen_twice(start);
+        }
+        self.kept.sums.push(interface, rows);
+        read
     }
 
     fn is_back(&mut self, link: &Link, attachment: Attachment, notices: &mut Vec<String>) {
@@ -491,5 +649,23 @@ impl Watched {
             self.up = link.up;
             notices.push(format!("{} is {}", self.shown(), if link.up { "up" } else { "down" }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_interfaces_are_refused_before_any_is_watched() {
+        let refused = |meant, most| enough(meant, most).expect_err("too many").to_string();
+        assert_eq!(
+            refused(513, 512),
+            "513 interfaces are meant, and at most 512 are watched at once: name fewer"
+        );
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        let many = usize::try_from(soft).expect("a number");
+        assert!(refused(many, many).contains("raise `ulimit -n`"), "{}", refused(many, many));
+        assert!(enough(3, 512).expect("few") >= 3);
     }
 }

@@ -312,7 +312,8 @@ impl Replay {
                 _ => judge.name.clone(),
             };
             let books = judge.books()?;
-            interfaces.push(interface(name, judge.ifindex, books, elapsed, fill));
+            let interface = interface(name, judge.ifindex, books, elapsed, fill);
+            interfaces.push(Interface { id: i.into(), ..interface });
         }
         Ok(Snapshot {
             since: time(span.map(|s| s.first)),
@@ -339,6 +340,7 @@ impl Judge {
 
 fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fill) -> Interface {
     Interface {
+        id: 0,
         name,
         ifindex,
         netns: None,

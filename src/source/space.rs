@@ -60,11 +60,6 @@ impl Space {
         })
     }
 
-    /// Nobody has looked yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.looked.is_none()
-    }
-
     /// " in network namespace x", for messages.
     pub(super) fn words(&self) -> String {
         self.place
