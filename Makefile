@@ -124,9 +124,10 @@ setup:
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 	@$(CARGO) --version >/dev/null 2>&1 || { echo "tmon is built with Rust: install it from your distribution (1.88 or newer) or with rustup"; exit 1; }
 
-# crates/contract/src/generated.rs from bpf/tmon.h.
+# Everything in crates/contract that comes from bpf/tmon.h and bpf/kinds.h, and the table in docs/ENCAPSULATIONS.md.
 contract: setup
 	$(CARGO) run --quiet -p generate
+	TMON_WRITE=1 $(CARGO) test --quiet -p contract --test checked_in
 
 # What a change has to pass before it lands, apart from the tests.
 check: setup

@@ -35,6 +35,9 @@ TABLE(others, struct slot6);
 TABLE(rows4_tags, __u64);
 TABLE(rows6_tags, __u64);
 TABLE(others_tags, __u64);
+TABLE(rows4_more, struct more);
+TABLE(rows6_more, struct more);
+TABLE(others_more, struct more);
 
 #define ELEMENT(map, index)                     \
 	({                                      \
@@ -231,12 +234,12 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
  */
 #define TAKES_TURNS(s, c)                                                               \
 	({                                                                              \
-		__u32 now = bpf_jiffies64(), was = (s)->turns;                          \
+		__u32 now = bpf_jiffies64(), was = (s)->owner;                          \
 		__u32 turns = was >> 16 & 63;                                           \
                                                                                         \
 		if (turns < TURNS) {                                                    \
 			turns = (was ^ TURN(0, 0, now)) >> 22 ? 1 : turns + 1;          \
-			(s)->turns = TURN(turns < TURNS ? (c)->number : 0, turns, now); \
+			(s)->owner = TURN(turns < TURNS ? (c)->number : 0, turns, now); \
 		} else if ((s)->seen != now) {                                          \
 			(s)->seen = now;                                                \
 		}                                                                       \
@@ -451,7 +454,7 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 	s = LIKELY_SLOT(rows4, cfg_mask4, hash);
 	if (!s || !SAME4(s))
 		return 0;
-	if (unlikely((__u16)s->turns != c->number) && TAKES_TURNS(s, c)) {
+	if (unlikely((__u16)s->owner != c->number) && TAKES_TURNS(s, c)) {
 		meta = meta4(meta, 0, c->number);
 		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
 		if (!s || !SAME4(s))
@@ -472,7 +475,7 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 
 	if (!s || !SAME6(s))
 		return 0;
-	if (unlikely((__u16)s->turns != c->number) && TAKES_TURNS(s, c)) {
+	if (unlikely((__u16)s->owner != c->number) && TAKES_TURNS(s, c)) {
 		c->key.shard = c->number;
 		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
 		if (!s || !SAME6(s))
@@ -525,9 +528,9 @@ enum found {
 				return FOUND_NO_ROOM;                                             \
 			if (SAME(s)) {                                                            \
 				if ((c)->common)                                                  \
-					s->turns = TURN((c)->number, 0, 0);                       \
+					s->owner = TURN((c)->number, 0, 0);                       \
 				else if (!((c)->key.shard & SHARD_CPU) &&                         \
-					 (__u16)s->turns != (c)->number && TAKES_TURNS(s, c))     \
+					 (__u16)s->owner != (c)->number && TAKES_TURNS(s, c))     \
 					return FOUND_CROWD;                                       \
 				ADD_TO(s, hook, (c)->weight);                                     \
 				return FOUND;                                                     \
@@ -550,7 +553,7 @@ enum found {
 		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)            \
 			continue; /* another CPU was faster: perhaps it made our row */           \
 		COPY(s);                                                                          \
-		s->turns = TURN((c)->number, 0, 0);                                               \
+		s->owner = TURN((c)->number, 0, 0);                                               \
 		ADD_TO(s, hook, (c)->weight);                                                     \
 		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
 		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \

@@ -29,21 +29,17 @@ STATE(state_row);
 STATE(state_row4);
 STATE(state_row6);
 STATE(state_other);
-STATE(state_vxlan_gpe);
-STATE(state_gre);
-STATE(state_gre_udp);
-STATE(state_gtpu);
-STATE(state_mpls);
-STATE(state_mpls_udp);
-STATE(state_teredo);
-STATE(state_gue);
-STATE(state_l2tp);
-STATE(state_lisp);
-STATE(state_etherip);
-STATE(state_ayiya);
-STATE(state_esp_udp);
-STATE(state_wireguard);
 
+/* The tunnel kinds' own: declarations here, slots below. */
+#define DECLARE_INLINE
+#define DECLARE_OWN(name)							   STATE(state_##name);
+#define SLOT_INLINE								   NULL
+#define SLOT_OWN(name)								   (void *)&state_##name
+#define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) DECLARE_##state
+KINDS_OF(KIND)
+#undef KIND
+
+/* clang-format off */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, STATES);
@@ -64,22 +60,13 @@ struct {
 		[STATE_ROW4] = (void *)&state_row4,
 		[STATE_ROW6] = (void *)&state_row6,
 		[STATE_OTHER] = (void *)&state_other,
-		[KIND_VXLAN_GPE] = (void *)&state_vxlan_gpe,
-		[KIND_GRE] = (void *)&state_gre,
-		[KIND_GRE_UDP] = (void *)&state_gre_udp,
-		[KIND_GTPU] = (void *)&state_gtpu,
-		[KIND_MPLS] = (void *)&state_mpls,
-		[KIND_MPLS_UDP] = (void *)&state_mpls_udp,
-		[KIND_TEREDO] = (void *)&state_teredo,
-		[KIND_GUE] = (void *)&state_gue,
-		[KIND_L2TP] = (void *)&state_l2tp,
-		[KIND_LISP] = (void *)&state_lisp,
-		[KIND_ETHERIP] = (void *)&state_etherip,
-		[KIND_AYIYA] = (void *)&state_ayiya,
-		[KIND_ESP] = (void *)&state_esp_udp,
-		[KIND_WIREGUARD] = (void *)&state_wireguard,
+#define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
+	[number] = SLOT_##state,
+		KINDS_OF(KIND)
+#undef KIND
 	},
 };
+/* clang-format on */
 
 static __always_inline struct cpu *this_cpu(void)
 {

@@ -9,8 +9,10 @@
 
 #include <linux/types.h>
 
+#include "kinds.h"
+
 /* Changes whenever a pinned table could be misread by another version. */
-#define TMON_LAYOUT 1
+#define TMON_LAYOUT 2
 
 /* Limits of the parser; running into one is always counted (see enum stop and enum reason). */
 #define MAX_DEPTH    4	    /* tunnels in a packet */
@@ -24,40 +26,19 @@
 #define MAX_PULLS    4	    /* times a packet's head may be made linear */
 #define MAX_HEADERS  0x3fff /* bytes of headers */
 
-/* Tunnel kinds: also the numbers of their states, src/flow.rs has the names. */
-enum kind {
-	KIND_NONE,
-	KIND_VXLAN,
-	KIND_VXLAN_GPE,
-	KIND_GENEVE,
-	KIND_GRE,
-	KIND_GRETAP,
-	KIND_ERSPAN,
-	KIND_PPTP,
-	KIND_EOIP,
-	KIND_GRE_UDP,
-	KIND_IPIP,
-	KIND_6IN4,
-	KIND_4IN6,
-	KIND_6IN6,
-	KIND_SRV6,
-	KIND_AH,
-	KIND_GTPU,
-	KIND_MPLS,
-	KIND_MPLS_UDP,
-	KIND_TEREDO,
-	KIND_GUE,
-	KIND_L2TP,
-	KIND_NSH,
-	KIND_LISP,
-	KIND_ETHERIP,
-	KIND_AYIYA,
-	KIND_PPPOE,
-	KIND_PBB,
-	KIND_ESP,
-	KIND_WIREGUARD,
-	KINDS,
-};
+/* Tunnel kinds, by kinds.h: also the numbers of their states. */
+#define KIND(NAME, Variant, number, ...) KIND_##NAME = number,
+enum kind { KINDS_OF(KIND) KINDS };
+#undef KIND
+
+/* A row that is out of place has another number here than there. */
+#define KIND(NAME, ...) PLACE_##NAME,
+enum { KINDS_OF(KIND) };
+#undef KIND
+#define KIND(NAME, Variant, number, ...) \
+	_Static_assert(PLACE_##NAME == number, "kinds are numbered by their place: append");
+KINDS_OF(KIND)
+#undef KIND
 
 /* What the port table says of a UDP port: a kind, and whether the port also marks a sender. */
 #define PORT_KIND   0x3f
@@ -166,9 +147,14 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 #define GROUP  8 /* slots whose tags are one word */
 #define GROUPS 6 /* groups that are looked at for a key */
 
-#define TURNS                                                                                    \
-	32 /* in a jiffy: from then on every CPU counts in a slot of its own, and no CPU is last \
-	    */
+/*
+ * A slot's owner word: the low 16 bits have the CPU that counted here last (numbers from 1), the
+ * rest how often that changed in which jiffy. OWNER_PROBE is no CPU's number: reserved for rows
+ * whose packets are looked at more closely, because every CPU then leaves the shortest way there.
+ */
+#define OWNER_CPU	    0x0000ffff
+#define OWNER_PROBE	    0x0000ffff
+#define TURNS		    32 /* in a jiffy: from then on each CPU counts in a slot of its own, none is last */
 #define TURN(cpu, n, jiffy) ((cpu) | (__u32)(n) << 16 | (__u32)(jiffy) << 22)
 
 #define TAG_FREE   0
@@ -179,7 +165,7 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 struct slot4 {
 	struct key4 key;
 	__u32 seen;  /* jiffies */
-	__u32 turns; /* TURN(): who counted here last, and how often that changed in which jiffy */
+	__u32 owner; /* TURN() */
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
@@ -187,19 +173,43 @@ struct slot4 {
 struct slot6 {
 	struct key6 key;
 	__u32 seen;
-	__u32 turns;
+	__u32 owner;
 	__u64 zero;
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
 
+/*
+ * A slot's second counters, at the same index of a map beside the slots', for whoever does not own
+ * the slot: readers add both. These programs count in the slot alone, so the map has one element
+ * and no counts; what has no element counts nothing there.
+ */
+struct more {
+	__u64 packets[HOOKS];
+	__u64 bytes[HOOKS];
+	__u32 turns;
+	__u32 zero;
+};
+
+/*
+ * What ports mean: enum kind with PORT_ flags, by UDP port as it is on the wire; and what a header
+ * does not say of itself (PARAMETER_), by the same and then by IP protocol. May change at any time.
+ */
+struct ports {
+	__u8 kind[65536];
+	__u8 parameter[65536 + 256];
+};
+
 #pragma clang diagnostic pop
 
+_Static_assert(KINDS <= PORT_KIND + 1, "the port table has bits for every kind");
 _Static_assert(CELL_FRAGMENT < CELLS, "every cell has its place");
 _Static_assert(ROW_ID1 == 2 * ROW_ID, "one bit further");
 _Static_assert(sizeof(struct key4) == 24, "three words");
 _Static_assert(sizeof(struct slot4) == 64, "one cache line");
 _Static_assert(sizeof(struct key6) == 80, "ten words");
 _Static_assert(sizeof(struct slot6) == 128, "two cache lines");
+_Static_assert(sizeof(struct more) == 40, "five words");
+_Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
 
 #endif

@@ -80,7 +80,7 @@ static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 o
 /* What a UDP port means. */
 static __always_inline __u32 port_entry(__be16 port)
 {
-	return port_kind[port];
+	return ports.kind[port];
 }
 
 /*

@@ -24,9 +24,9 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #endif
 
-/* States below 32 are the tunnel kinds' own. */
+/* States below 64 are the tunnel kinds' own. */
 enum state {
-	STATE_LAYER = 32, /* inside a tunnel, the quick way; else STATE_HEADERS */
+	STATE_LAYER = 64, /* inside a tunnel, the quick way; else STATE_HEADERS */
 	STATE_HEADERS,	  /* link headers, IP, transport and the common tunnels */
 	STATE_LINK,	  /* MPLS, PPPoE, PBB, NSH, PPP ... between the link header and IP */
 	STATE_EXT,	  /* IPv6 extension headers, AH */
@@ -41,9 +41,12 @@ enum state {
 	STATE_ROW6,	  /* the other table */
 	STATE_OTHER,	  /* no room: the tunnel's `other` row */
 	STATES,
-	VERDICT_STOP = 64, /* + enum stop */
-	VERDICT_END = 80,  /* no more headers: a row, or plain */
+	VERDICT_STOP = 128, /* + enum stop */
+	VERDICT_END = 144,  /* no more headers: a row, or plain */
 };
+
+_Static_assert(KINDS <= STATE_LAYER, "a kind's number is its state's");
+_Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + STOPS <= VERDICT_END, "verdicts differ");
 
 /*
  * The kernel allows 33 tail calls per packet (32 in older interpreters). The last of them are
@@ -134,9 +137,7 @@ const volatile __u8 cfg_plain;	/* make rows of packets without a tunnel */
 const volatile __u16 cfg_tpid[MAX_TPIDS];
 const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
 
-/* What each UDP port, as it is on the wire, means: enum kind with PORT_ flags; may change while we
- * run. */
-__u8 port_kind[65536] SEC(".data.ports");
+struct ports ports SEC(".data.ports");
 
 /*
  * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be

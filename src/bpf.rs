@@ -62,24 +62,6 @@ const READER_PATIENCE: Duration = Duration::from_millis(100);
 /// And so long it tries to read without the lock.
 const LONGEST_READING: Duration = Duration::from_secs(1);
 
-/// What UDP ports mean unless [`Config::ports`] says otherwise.
-pub const DEFAULT_PORTS: &[(Kind, u16)] = &[
-    (Kind::Vxlan, 4789),
-    (Kind::Vxlan, 8472),
-    (Kind::VxlanGpe, 4790),
-    (Kind::Geneve, 6081),
-    (Kind::Gtpu, 2152),
-    (Kind::MplsUdp, 6635),
-    (Kind::GreUdp, 4754),
-    (Kind::Gue, 6080),
-    (Kind::Gue, 9886),
-    (Kind::Teredo, 3544),
-    (Kind::L2tp, 1701),
-    (Kind::Lisp, 4341),
-    (Kind::Ayiya, 5072),
-    (Kind::Wireguard, 51820),
-];
-
 /// How many EtherTypes can be made VLAN tags.
 pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;
 
@@ -101,13 +83,8 @@ impl Port {
     }
 
     fn entry(self) -> u8 {
-        // These tunnels' servers answer from the port.
-        let either = matches!(
-            self.kind,
-            Kind::Teredo | Kind::Ayiya | Kind::L2tp | Kind::Wireguard | Kind::Esp
-        );
         self.kind.number()
-            | if either { PORT_EITHER } else { 0 }
+            | if self.kind.answers_from_its_port() { PORT_EITHER } else { 0 }
             | if self.fou { PORT_FOU } else { 0 }
     }
 }
@@ -125,7 +102,7 @@ pub struct Config {
     pub l3: bool,
     /// For frames of a capture and of tests: see [`Program::run`].
     pub replay: bool,
-    /// UDP ports beside or instead of [`DEFAULT_PORTS`].
+    /// UDP ports beside or instead of [`Kind::default_ports`].
     pub ports: Vec<Port>,
     /// EtherTypes of VLAN tags beside 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
     pub tpids: Vec<u16>,
@@ -221,6 +198,8 @@ pub struct Program {
     /// Kept open: the kernel empties a program array that no process holds.
     states: OwnedFd,
     cpus: OwnedFd,
+    /// Bytes of one CPU's record there, the books first.
+    record: usize,
     fragments: OwnedFd,
     tables: Tables,
     ports: MmapRaw,
@@ -238,7 +217,10 @@ fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 }
 
 fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
-    MmapOptions::new().len(1 << 16).map_raw(map.as_raw_fd()).context("map the port table")
+    MmapOptions::new()
+        .len(size_of::<contract::ports>())
+        .map_raw(map.as_raw_fd())
+        .context("map the port table")
 }
 
 /// Groups of 8 slots for a table of this many rows, at most half full.
@@ -313,9 +295,9 @@ impl Program {
             .data_ports_data
             .as_deref_mut()
             .context("the BPF object has no port table")?
-            .port_kind;
-        let default =
-            DEFAULT_PORTS.iter().map(|(kind, port)| Port { kind: *kind, fou: false, port: *port });
+            .ports
+            .kind;
+        let default = Kind::default_ports().map(|(kind, port)| Port { kind, fou: false, port });
         for port in default.chain(config.ports.iter().copied()) {
             table[port.place()] = port.entry();
         }
@@ -330,18 +312,20 @@ impl Program {
             tags.set_max_entries(groups).context("set the size of a flow table")?;
         }
         let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
-        new_cpus(skel.maps.cpus.as_fd())?;
+        let maps = &skel.maps;
+        new_cpus(maps.cpus.as_fd())?;
         Ok(Program {
             ingress: dup(skel.progs.tmon_ingress.as_fd())?,
             egress: dup(skel.progs.tmon_egress.as_fd())?,
             now: dup(skel.progs.tmon_now.as_fd())?,
             states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,
+            record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
             tables: Tables::map([
-                [skel.maps.rows4.as_fd(), skel.maps.rows4_tags.as_fd()],
-                [skel.maps.rows6.as_fd(), skel.maps.rows6_tags.as_fd()],
-                [skel.maps.others.as_fd(), skel.maps.others_tags.as_fd()],
+                [maps.rows4.as_fd(), maps.rows4_tags.as_fd(), maps.rows4_more.as_fd()],
+                [maps.rows6.as_fd(), maps.rows6_tags.as_fd(), maps.rows6_more.as_fd()],
+                [maps.others.as_fd(), maps.others_tags.as_fd(), maps.others_more.as_fd()],
             ])?,
             ports: port_table(skel.maps.data_ports.as_fd())?,
             ports_map: dup(skel.maps.data_ports.as_fd())?,
@@ -353,15 +337,22 @@ impl Program {
     }
 
     /// What has to be pinned so that it counts on with no process, by name.
-    pub(crate) fn objects(&self) -> [(&'static str, BorrowedFd<'_>); 13] {
-        let [[rows4, rows4_tags], [rows6, rows6_tags], [others, others_tags]] = self.tables.maps();
+    pub(crate) fn objects(&self) -> [(&'static str, BorrowedFd<'_>); 16] {
+        let [
+            [rows4, rows4_tags, rows4_more],
+            [rows6, rows6_tags, rows6_more],
+            [others, others_tags, others_more],
+        ] = self.tables.maps();
         [
             ("rows4", rows4),
             ("rows4_tags", rows4_tags),
+            ("rows4_more", rows4_more),
             ("rows6", rows6),
             ("rows6_tags", rows6_tags),
+            ("rows6_more", rows6_more),
             ("others", others),
             ("others_tags", others_tags),
+            ("others_more", others_more),
             ("cpus", self.cpus.as_fd()),
             ("fragments", self.fragments.as_fd()),
             ("ports", self.ports_map.as_fd()),
@@ -377,8 +368,10 @@ impl Program {
     /// # Errors
     /// One is not there, or is not what this version knows.
     pub(crate) fn from_objects(get: impl Fn(&str) -> Result<OwnedFd>) -> Result<Program> {
-        let table =
-            |name: &str| Ok::<_, anyhow::Error>([get(name)?, get(&format!("{name}_tags"))?]);
+        let table = |name: &str| {
+            let beside = |what| get(&format!("{name}_{what}"));
+            Ok::<_, anyhow::Error>([get(name)?, beside("tags")?, beside("more")?])
+        };
         let tables = [table("rows4")?, table("rows6")?, table("others")?];
         let cpus = get("cpus")?;
         let mut info = libbpf_sys::bpf_map_info::default();
@@ -386,12 +379,9 @@ impl Program {
         // SAFETY: the kernel writes at most `len` bytes of plain numbers.
         let e =
             unsafe { libbpf_sys::bpf_map_get_info_by_fd(cpus.as_raw_fd(), &mut info, &mut len) };
-        let known = size_of::<types::cpu>();
-        ensure!(
-            e == 0 && info.value_size as usize == known,
-            "the books have {} bytes, not {known}",
-            info.value_size
-        );
+        // Behind the books is what the programs that count there remember of a packet: theirs alone.
+        let (record, books) = (info.value_size as usize, size_of::<Cells>());
+        ensure!(e == 0 && record >= books, "the books have {record} bytes, not {books}");
         let ports_map = get("ports")?;
         Ok(Program {
             ingress: get("ingress")?,
@@ -399,6 +389,7 @@ impl Program {
             now: get("now")?,
             states: get("states")?,
             cpus,
+            record,
             fragments: get("fragments")?,
             tables: Tables::map(tables.each_ref().map(|t| t.each_ref().map(|fd| fd.as_fd())))?,
             ports: port_table(ports_map.as_fd())?,
@@ -519,7 +510,7 @@ impl Program {
     /// One reading of the books' counters.
     pub fn cells(&self) -> Result<Cells> {
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
-        let size = size_of::<types::cpu>().next_multiple_of(8);
+        let size = self.record.next_multiple_of(8);
         let mut values = vec![0u64; cpus * size / 8];
         let key = 0u32;
         // SAFETY: the kernel writes one value per possible CPU, each padded to 8 bytes.

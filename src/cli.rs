@@ -301,30 +301,16 @@ fn filter(text: &str) -> Result<Written, String> {
     Ok(Written(text.to_owned()))
 }
 
-/// The tunnels that a UDP port can lead to.
-const UDP_KINDS: &[Kind] = &[
-    Kind::Vxlan,
-    Kind::VxlanGpe,
-    Kind::Geneve,
-    Kind::Gtpu,
-    Kind::MplsUdp,
-    Kind::GreUdp,
-    Kind::Gue,
-    Kind::Teredo,
-    Kind::L2tp,
-    Kind::Lisp,
-    Kind::Ayiya,
-    Kind::Wireguard,
-    Kind::Esp,
-    Kind::None,
-];
-
 fn port(text: &str) -> Result<Port, String> {
-    let names = || UDP_KINDS.iter().map(Kind::to_string).collect::<Vec<_>>().join(", ");
+    let in_udp = |kind: Kind| kind.in_udp() || kind == Kind::None;
+    let names = || {
+        let kinds = Kind::ALL.iter().filter(|kind| in_udp(**kind));
+        kinds.map(Kind::to_string).collect::<Vec<_>>().join(", ")
+    };
     let (kind, number) = text.split_once('=').ok_or("a kind, '=' and a UDP port: vxlan=5789")?;
     let fou = kind.eq_ignore_ascii_case("fou");
     let kind = if fou { Kind::Gue } else { kind.parse()? };
-    if !UDP_KINDS.contains(&kind) {
+    if !in_udp(kind) {
         return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
     }
     let port = number

@@ -13,7 +13,7 @@ use glob::Pattern;
 use ipnet::IpNet;
 
 use crate::{
-    flow::{Flow, Inner, InnerProto, Kind, Pair, Tunnel, kind_names},
+    flow::{Flow, Inner, InnerProto, Kind, Pair, Tunnel},
     units::sanitize,
 };
 
@@ -170,7 +170,7 @@ impl Term {
             "vni" | "id" => {
                 Test::Vni(values.each("vni:10000 or vni:10000-10003", |v| names.id(v))?.concat())
             }
-            "kind" => Test::Kind(values.each(&format!("one of {}", kind_names()), kind)?),
+            "kind" => Test::Kind(values.each(&format!("one of {}", Kind::names()), kind)?),
             "iface" => {
                 Test::Iface(values.each("iface:eth0 or iface:veth*", |v| Ok(Interface::new(v)))?)
             }

@@ -1,156 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The vocabulary: tunnel kinds, keys of rows, counters and stop reasons.
 //!
-//! Pure values, in the words of the field. Numbers that cross the kernel border are those of
-//! `bpf/tmon.h`; the mapping is checked where the bytes are read (`crate::bpf`).
-use std::{fmt, net::IpAddr, str::FromStr};
+//! Pure values, in the words of the field. Numbers that cross the kernel border are the contract's.
+use std::{fmt, net::IpAddr};
 
-/// What a row's tunnel is. The discriminants are `enum kind` of `bpf/tmon.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// No tunnel (rows made by `--plain`).
-    None,
-    /// VXLAN, RFC 7348.
-    Vxlan,
-    /// VXLAN Generic Protocol Extension, draft-ietf-nvo3-vxlan-gpe.
-    VxlanGpe,
-    /// Geneve, RFC 8926.
-    Geneve,
-    /// GRE with IP or an unknown payload, RFC 2784 and 2890.
-    Gre,
-    /// GRE carrying Ethernet (TEB), also NVGRE, RFC 7637.
-    Gretap,
-    /// ERSPAN types I, II and III, draft-foschiano-erspan.
-    Erspan,
-    /// PPTP's enhanced GRE (version 1), RFC 2637.
-    Pptp,
-    /// MikroTik's Ethernet over IP (GRE version 1, 0x6400).
-    Eoip,
-    /// GRE in UDP, RFC 8086.
-    GreUdp,
-    /// IPv4 in IPv4, RFC 2003.
-    Ipip,
-    /// IPv6 in IPv4, RFC 4213.
-    SixInFour,
-    /// IPv4 in IPv6, RFC 2473.
-    FourInSix,
-    /// IPv6 in IPv6, RFC 2473.
-    SixInSix,
-    /// Segment routing over IPv6, RFC 8754.
-    Srv6,
-    /// Authentication header in tunnel mode, RFC 4302.
-    Ah,
-    /// GTP-U version 1, 3GPP TS 29.281.
-    Gtpu,
-    /// An MPLS label stack inside another tunnel, RFC 3032 and 4023.
-    Mpls,
-    /// MPLS in UDP, RFC 7510.
-    MplsUdp,
-    /// Teredo, RFC 4380.
-    Teredo,
-    /// Generic UDP encapsulation and foo-over-UDP, draft-ietf-intarea-gue.
-    Gue,
-    /// L2TP version 2 data, RFC 2661.
-    L2tp,
-    /// Network service header, RFC 8300.
-    Nsh,
-    /// LISP data, RFC 9300.
-    Lisp,
-    /// Ethernet in IP, RFC 3378.
-    EtherIp,
-    /// AYIYA, draft-massar-v6ops-ayiya.
-    Ayiya,
-    /// PPP over Ethernet inside another tunnel, RFC 2516.
-    Pppoe,
-    /// Provider backbone bridging inside another tunnel, IEEE 802.1ah.
-    Pbb,
-    /// IPsec ESP, RFC 4303: the inside is encrypted.
-    Esp,
-    /// WireGuard: the inside is encrypted.
-    Wireguard,
-    /// A number this version does not know, from a newer BPF object.
-    Unknown(u8),
-}
-
-/// Every known kind: its number in `bpf/tmon.h` and its name in JSON, filters and flags.
-pub const KINDS: &[(u8, Kind, &str)] = &[
-    (0, Kind::None, "none"),
-    (1, Kind::Vxlan, "vxlan"),
-    (2, Kind::VxlanGpe, "vxlan-gpe"),
-    (3, Kind::Geneve, "geneve"),
-    (4, Kind::Gre, "gre"),
-    (5, Kind::Gretap, "gretap"),
-    (6, Kind::Erspan, "erspan"),
-    (7, Kind::Pptp, "pptp"),
-    (8, Kind::Eoip, "eoip"),
-    (9, Kind::GreUdp, "gre-udp"),
-    (10, Kind::Ipip, "ipip"),
-    (11, Kind::SixInFour, "6in4"),
-    (12, Kind::FourInSix, "4in6"),
-    (13, Kind::SixInSix, "6in6"),
-    (14, Kind::Srv6, "srv6"),
-    (15, Kind::Ah, "ah"),
-    (16, Kind::Gtpu, "gtpu"),
-    (17, Kind::Mpls, "mpls"),
-    (18, Kind::MplsUdp, "mpls-udp"),
-    (19, Kind::Teredo, "teredo"),
-    (20, Kind::Gue, "gue"),
-    (21, Kind::L2tp, "l2tp"),
-    (22, Kind::Nsh, "nsh"),
-    (23, Kind::Lisp, "lisp"),
-    (24, Kind::EtherIp, "etherip"),
-    (25, Kind::Ayiya, "ayiya"),
-    (26, Kind::Pppoe, "pppoe"),
-    (27, Kind::Pbb, "pbb"),
-    (28, Kind::Esp, "esp"),
-    (29, Kind::Wireguard, "wireguard"),
-];
-
-impl Kind {
-    /// The kind with this number in `bpf/tmon.h`.
-    pub fn from_number(n: u8) -> Self {
-        KINDS.get(usize::from(n)).map_or(Kind::Unknown(n), |k| k.1)
-    }
-
-    /// This kind's number in `bpf/tmon.h`.
-    pub fn number(self) -> u8 {
-        match self {
-            Kind::Unknown(n) => n,
-            known => KINDS.iter().find(|k| k.1 == known).map_or(0, |k| k.0),
-        }
-    }
-
-    /// Its name, as in JSON and filters; `None` for a number that has no name here.
-    pub fn name(self) -> Option<&'static str> {
-        KINDS.iter().find(|k| k.1 == self).map(|k| k.2)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.name(), self) {
-            (Some(name), _) => f.pad(name),
-            (None, k) => f.pad(&format!("kind-{}", k.number())),
-        }
-    }
-}
-
-impl FromStr for Kind {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        KINDS
-            .iter()
-            .find(|k| k.2.eq_ignore_ascii_case(s))
-            .map(|k| k.1)
-            .ok_or_else(|| format!("'{s}' is not a tunnel kind (one of: {})", kind_names()))
-    }
-}
-
-/// The names of all kinds, comma separated, for help and error texts.
-pub fn kind_names() -> String {
-    KINDS.iter().map(|k| k.2).collect::<Vec<_>>().join(", ")
-}
+pub use contract::Kind;
 
 /// One tunnel header: what it is and its id (VNI, key, TEID, session, label ...), if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -200,20 +54,7 @@ impl InnerProto {
     /// What idle rows held that are no more.
     pub const AGED: Self = InnerProto(Self::REASON | contract::REASON_AGED);
     /// The reasons by number, as printed.
-    pub const REASONS: &[&str] = &[
-        "none",
-        "truncated",
-        "malformed",
-        "too_deep",
-        "encrypted",
-        "llc",
-        "fragment",
-        "control",
-        "unknown",
-        "other",
-        "overflow",
-        "aged",
-    ];
+    pub const REASONS: &[&str] = &contract::REASON_NAMES;
 }
 
 impl fmt::Display for InnerProto {
@@ -476,13 +317,8 @@ impl Stop {
     /// Its name in JSON and on the screen.
     pub fn name(self) -> &'static str {
         match self {
-            Stop::Plain => "plain",
-            Stop::NonIp => "non_ip",
-            Stop::Fragment => "fragment",
-            Stop::Truncated => "truncated",
-            Stop::Malformed => "malformed",
-            Stop::TooDeep => "too_deep",
             Stop::Unread => "unread",
+            counted => contract::STOP_NAMES[counted as usize],
         }
     }
 }
@@ -547,16 +383,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_numbered_by_their_place_and_named_once() {
-        for (i, (n, kind, name)) in KINDS.iter().enumerate() {
-            assert_eq!(i, usize::from(*n));
-            assert_eq!(Kind::from_number(*n), *kind);
-            assert_eq!(kind.number(), *n);
-            assert_eq!(name.parse::<Kind>(), Ok(*kind));
-        }
-        assert_eq!(Kind::from_number(200), Kind::Unknown(200));
-        assert_eq!(Kind::Unknown(200).to_string(), "kind-200");
-        assert!("nonsense".parse::<Kind>().is_err());
+    fn stops_are_the_programs() {
+        let numbers = [
+            contract::STOP_PLAIN,
+            contract::STOP_NON_IP,
+            contract::STOP_FRAGMENT,
+            contract::STOP_TRUNCATED,
+            contract::STOP_MALFORMED,
+            contract::STOP_TOO_DEEP,
+        ];
+        assert_eq!(Stop::ALL.map(|stop| stop as u32)[..numbers.len()], numbers);
+        assert_eq!(contract::STOPS as usize, numbers.len());
+        assert_eq!(Stop::ALL[numbers.len()..], [Stop::Unread], "the reader's own");
+        assert_eq!(Stop::NonIp.name(), "non_ip");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Counting with no process: programs, tables and links that stay in a bpffs.
 //!
 //! ```text
-//! /sys/fs/bpf/tmon/v1/1-2-eth0/   layout, then netns cookie, ifindex and name of the interface
+//! /sys/fs/bpf/tmon/v2/1-2-eth0/   layout, then netns cookie, ifindex and name of the interface
 //!     rows4 rows6 others cpus fragments ports states   the maps; the kernel empties a program
 //!                                                      array that neither process nor pin holds
 //!     ingress egress                                   the entry programs

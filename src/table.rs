@@ -19,7 +19,8 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use contract::{
     GROUP, ROW_DIR, ROW_ID, ROW_ID1, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, ROW_OUTER6,
-    SHARD_CPU, SHARD_FRAGMENT, TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, slot4, slot6,
+    SHARD_CPU, SHARD_FRAGMENT, TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, more, slot4,
+    slot6,
 };
 
 use crate::{
@@ -59,22 +60,28 @@ impl Array {
     }
 }
 
-/// One table: slots of `S` and their tags.
+/// One table: slots of `S`, their tags and their second counters.
 struct Table<S> {
     /// Which of the three it is, as [`Move::table`] has it.
     number: usize,
     slots: Array,
     tags: Array,
+    more: Array,
     slot: PhantomData<S>,
 }
 
 impl<S: Slot> Table<S> {
-    fn map(number: usize, [slots, tags]: [BorrowedFd<'_>; 2]) -> Result<Self> {
+    fn map(number: usize, [slots, tags, more]: [BorrowedFd<'_>; 3]) -> Result<Self> {
         let (slots, tags) =
             (Array::map(slots, size_of::<S>())?, Array::map(tags, size_of::<u64>())?);
+        let more = Array::map(more, size_of::<contract::more>())?;
         let (n, tagged) = (slots.memory.len() / size_of::<S>(), tags.memory.len());
         ensure!(n == tagged, "a flow table has {n} slots and {tagged} tags");
-        Ok(Table { number, slots, tags, slot: PhantomData })
+        Ok(Table { number, slots, tags, more, slot: PhantomData })
+    }
+
+    fn maps(&self) -> [BorrowedFd<'_>; 3] {
+        [&self.slots, &self.tags, &self.more].map(|array| array.map.as_fd())
     }
 
     /// How many slots there are.
@@ -124,7 +131,19 @@ impl<S: Slot> Table<S> {
     fn words(&self, slot: usize) -> Words<'_> {
         let at = self.at(slot);
         // SAFETY: inside the mapping and aligned.
-        unsafe { S::words(at) }
+        Words { more: self.more(slot), ..unsafe { S::words(at) } }
+    }
+
+    /// A slot's second counters, as [`Words::cells`]; none where nobody but the owner counts.
+    fn more(&self, slot: usize) -> Option<[&AtomicU64; 4]> {
+        if slot >= self.more.memory.len() / size_of::<more>() {
+            return None;
+        }
+        // SAFETY: inside the mapping and aligned.
+        unsafe {
+            let at = self.more.memory.as_mut_ptr().cast::<more>().add(slot);
+            Some(cells(&raw mut (*at).packets, &raw mut (*at).bytes))
+        }
     }
 
     /// The key of a row. It is whole where the slot has a row's tag; nobody changes it then.
@@ -140,7 +159,7 @@ impl<S: Slot> Table<S> {
             let cells = match moving {
                 Some(m) if (m.table, m.slot) == (self.number, slot) => [0; 4],
                 Some(m) if (OTHERS, m.home) == (self.number, slot) => m.cells,
-                _ => self.words(slot).cells.map(|c| c.load(Ordering::Relaxed)),
+                _ => self.words(slot).counts(),
             };
             // What has gone home leaves a slot that is not free yet, and perhaps without a key.
             (tag != TAG_AGEING || cells != [0; 4]).then(|| {
@@ -203,10 +222,8 @@ impl<S: Slot> Table<S> {
             }
             let home = home(homes, slot, S::wide(self.key(slot)));
             let to = others.words(home);
-            let sum = |i: usize| {
-                let [a, b] = [&live, &to].map(|w| w.cells[i].load(Ordering::Relaxed));
-                a.wrapping_add(b)
-            };
+            let (from, now) = (live.counts(), to.counts());
+            let sum = |i: usize| from[i].wrapping_add(now[i]);
             journal.carry(
                 &Move { table: self.number, slot, home, cells: [0, 1, 2, 3].map(sum) },
                 &live,
@@ -220,7 +237,7 @@ impl<S: Slot> Table<S> {
     }
 
     fn clear(&self) {
-        for array in [&self.slots, &self.tags] {
+        for array in [&self.slots, &self.tags, &self.more] {
             // SAFETY: the whole mapping, which nothing else touches by the contract of Tables::clear().
             unsafe { ptr::write_bytes(array.memory.as_mut_ptr(), 0, array.memory.len()) };
         }
@@ -297,7 +314,7 @@ impl Journal<'_> {
         for (cell, n) in to.cells.iter().zip(m.cells) {
             cell.store(n, Ordering::Release);
         }
-        from.cells.iter().for_each(|cell| cell.store(0, Ordering::Release));
+        from.all().for_each(|cell| cell.store(0, Ordering::Release));
         // Before the slot is free: a program may count in it at once.
         self.from.store(0, Ordering::Release);
     }
@@ -326,11 +343,12 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Maps the tables of IPv4 rows, of all other rows, and of `other` rows: the slots and the tags of each.
+    /// Maps the tables of IPv4 rows, of all other rows, and of `other` rows: the slots,
+    /// the tags and the second counters of each.
     ///
     /// # Errors
     /// They are not what this version knows, or memory is short.
-    pub fn map([rows4, rows6, others]: [[BorrowedFd<'_>; 2]; 3]) -> Result<Tables> {
+    pub fn map([rows4, rows6, others]: [[BorrowedFd<'_>; 3]; 3]) -> Result<Tables> {
         Ok(Tables {
             rows4: Table::map(0, rows4)?,
             rows6: Table::map(1, rows6)?,
@@ -339,10 +357,8 @@ impl Tables {
     }
 
     /// The maps, in the order of [`Tables::map`].
-    pub(crate) fn maps(&self) -> [[BorrowedFd<'_>; 2]; 3] {
-        let Tables { rows4, rows6, others } = self;
-        [[&rows4.slots, &rows4.tags], [&rows6.slots, &rows6.tags], [&others.slots, &others.tags]]
-            .map(|t| t.map(|a| a.map.as_fd()))
+    pub(crate) fn maps(&self) -> [[BorrowedFd<'_>; 3]; 3] {
+        [self.rows4.maps(), self.rows6.maps(), self.others.maps()]
     }
 
     /// How many moves of counts there have been, and the one that is not complete.
@@ -439,6 +455,34 @@ struct Words<'a> {
     seen: &'a AtomicU32,
     /// Packets by hook, then bytes by hook.
     cells: [&'a AtomicU64; 4],
+    /// The second counters, in the same order, if there are any.
+    more: Option<[&'a AtomicU64; 4]>,
+}
+
+impl Words<'_> {
+    /// All counters there are.
+    fn all(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.cells.into_iter().chain(self.more.into_iter().flatten())
+    }
+
+    /// What was counted, in the order of the cells.
+    fn counts(&self) -> [u64; 4] {
+        let mut sums = self.cells.map(|cell| cell.load(Ordering::Relaxed));
+        for (sum, more) in sums.iter_mut().zip(self.more.into_iter().flatten()) {
+            *sum = sum.wrapping_add(more.load(Ordering::Relaxed));
+        }
+        sums
+    }
+}
+
+/// Counters of a slot: packets by hook, then bytes by hook.
+///
+/// # Safety
+/// Both point into a mapped table that outlives `'a`, aligned.
+unsafe fn cells<'a>(packets: *mut [u64; 2], bytes: *mut [u64; 2]) -> [&'a AtomicU64; 4] {
+    // SAFETY: as said; shared with the programs, so atomics only.
+    let cell = |first: *mut [u64; 2], i| unsafe { AtomicU64::from_ptr(first.cast::<u64>().add(i)) };
+    [cell(packets, 0), cell(packets, 1), cell(bytes, 0), cell(bytes, 1)]
 }
 
 /// A slot of either table.
@@ -463,12 +507,10 @@ macro_rules! slot {
             unsafe fn words<'a>(slot: *mut Self) -> Words<'a> {
                 // SAFETY: aligned and inside the mapping; shared with the programs, so atomics only.
                 unsafe {
-                    let cell =
-                        |first: *mut [u64; 2], i| AtomicU64::from_ptr(first.cast::<u64>().add(i));
-                    let (packets, bytes) = (&raw mut (*slot).packets, &raw mut (*slot).bytes);
                     Words {
                         seen: AtomicU32::from_ptr(&raw mut (*slot).seen),
-                        cells: [cell(packets, 0), cell(packets, 1), cell(bytes, 0), cell(bytes, 1)],
+                        cells: cells(&raw mut (*slot).packets, &raw mut (*slot).bytes),
+                        more: None,
                     }
                 }
             }
@@ -679,4 +721,50 @@ fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, counts: [Count; 
         other: k.flags & ROW_OTHER != 0,
     };
     rows.push(place, interface, &key, counts, part(k.flags, k.shard));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(elements: usize, size: usize) -> Array {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len((elements * size) as u64).unwrap();
+        let memory = MmapOptions::new().len(elements * size).map_raw(&file).unwrap();
+        Array { map: file.into(), memory }
+    }
+
+    #[test]
+    fn second_counters_belong_to_the_slot_if_there_are_any() {
+        let table = Table::<slot6> {
+            number: OTHERS,
+            slots: array(2 * GROUP, size_of::<slot6>()),
+            tags: array(2, size_of::<u64>()),
+            more: array(2, size_of::<more>()),
+            slot: PhantomData,
+        };
+        for slot in [1, 2] {
+            assert!(table.claim(slot));
+            table.turn(slot, TAG_BUSY, TAG_ROW);
+            for (n, cell) in (1..).zip(table.words(slot).cells) {
+                cell.store(n, Ordering::Relaxed);
+            }
+        }
+        for (n, cell) in (1..).zip(table.words(1).more.unwrap()) {
+            cell.store(10 * n, Ordering::Relaxed);
+        }
+        assert!(table.words(2).more.is_none(), "the map has no element for it");
+        let count = |packets, bytes| Count { packets, bytes };
+        let rows = || table.rows(None).map(|(slot, _, counts)| (slot, counts)).collect::<Vec<_>>();
+        let (both, alone) = ([count(11, 33), count(22, 44)], [count(1, 3), count(2, 4)]);
+        assert_eq!(rows(), [(1, both), (2, alone)]);
+
+        // All of it goes home with the row.
+        let mut homes = Homes::of(&table, 0);
+        table.turn(1, TAG_ROW, TAG_AGEING);
+        let marked = vec![Marked { slot: 1, tag: TAG_ROW }];
+        assert_eq!(table.settle(marked, |_| true, &mut homes, |_, _, _| 2), 1);
+        assert_eq!(rows(), [(2, [count(12, 36), count(24, 48)])]);
+        assert_eq!(table.words(1).counts(), [0; 4]);
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Written by `make contract` from bpf/tmon.h; do not edit.
+// Written by `make contract` from bpf/tmon.h and bpf/kinds.h; do not edit.
 
-pub const TMON_LAYOUT: u32 = 1;
+pub const TMON_LAYOUT: u32 = 2;
 pub const MAX_DEPTH: u32 = 4;
 pub const MAX_TAGS: u32 = 8;
 pub const MAX_LINKS: u32 = 4;
@@ -30,6 +30,8 @@ pub const SHARD_FRAGMENT: u16 = 32768;
 pub const SHARD_CPU: u16 = 32767;
 pub const GROUP: usize = 8;
 pub const GROUPS: usize = 6;
+pub const OWNER_CPU: u32 = 65535;
+pub const OWNER_PROBE: u32 = 65535;
 pub const TURNS: u32 = 32;
 pub const TAG_FREE: u8 = 0;
 pub const TAG_BUSY: u8 = 1;
@@ -72,6 +74,37 @@ pub const KIND_ESP: kind = 28;
 pub const KIND_WIREGUARD: kind = 29;
 pub const KINDS: kind = 30;
 pub type kind = u32;
+pub const PLACE_NONE: _bindgen_ty_1 = 0;
+pub const PLACE_VXLAN: _bindgen_ty_1 = 1;
+pub const PLACE_VXLAN_GPE: _bindgen_ty_1 = 2;
+pub const PLACE_GENEVE: _bindgen_ty_1 = 3;
+pub const PLACE_GRE: _bindgen_ty_1 = 4;
+pub const PLACE_GRETAP: _bindgen_ty_1 = 5;
+pub const PLACE_ERSPAN: _bindgen_ty_1 = 6;
+pub const PLACE_PPTP: _bindgen_ty_1 = 7;
+pub const PLACE_EOIP: _bindgen_ty_1 = 8;
+pub const PLACE_GRE_UDP: _bindgen_ty_1 = 9;
+pub const PLACE_IPIP: _bindgen_ty_1 = 10;
+pub const PLACE_6IN4: _bindgen_ty_1 = 11;
+pub const PLACE_4IN6: _bindgen_ty_1 = 12;
+pub const PLACE_6IN6: _bindgen_ty_1 = 13;
+pub const PLACE_SRV6: _bindgen_ty_1 = 14;
+pub const PLACE_AH: _bindgen_ty_1 = 15;
+pub const PLACE_GTPU: _bindgen_ty_1 = 16;
+pub const PLACE_MPLS: _bindgen_ty_1 = 17;
+pub const PLACE_MPLS_UDP: _bindgen_ty_1 = 18;
+pub const PLACE_TEREDO: _bindgen_ty_1 = 19;
+pub const PLACE_GUE: _bindgen_ty_1 = 20;
+pub const PLACE_L2TP: _bindgen_ty_1 = 21;
+pub const PLACE_NSH: _bindgen_ty_1 = 22;
+pub const PLACE_LISP: _bindgen_ty_1 = 23;
+pub const PLACE_ETHERIP: _bindgen_ty_1 = 24;
+pub const PLACE_AYIYA: _bindgen_ty_1 = 25;
+pub const PLACE_PPPOE: _bindgen_ty_1 = 26;
+pub const PLACE_PBB: _bindgen_ty_1 = 27;
+pub const PLACE_ESP: _bindgen_ty_1 = 28;
+pub const PLACE_WIREGUARD: _bindgen_ty_1 = 29;
+pub type _bindgen_ty_1 = u32;
 pub const STOP_PLAIN: stop = 0;
 pub const STOP_NON_IP: stop = 1;
 pub const STOP_FRAGMENT: stop = 2;
@@ -220,7 +253,7 @@ const _: () = {
 pub struct slot4 {
     pub key: key4,
     pub seen: __u32,
-    pub turns: __u32,
+    pub owner: __u32,
     pub packets: [__u64; 2usize],
     pub bytes: [__u64; 2usize],
 }
@@ -230,7 +263,7 @@ const _: () = {
     ["Alignment of slot4"][::core::mem::align_of::<slot4>() - 8usize];
     ["Offset of field: slot4::key"][::core::mem::offset_of!(slot4, key) - 0usize];
     ["Offset of field: slot4::seen"][::core::mem::offset_of!(slot4, seen) - 24usize];
-    ["Offset of field: slot4::turns"][::core::mem::offset_of!(slot4, turns) - 28usize];
+    ["Offset of field: slot4::owner"][::core::mem::offset_of!(slot4, owner) - 28usize];
     [
         "Offset of field: slot4::packets",
     ][::core::mem::offset_of!(slot4, packets) - 32usize];
@@ -253,7 +286,7 @@ const _: () = {
 pub struct slot6 {
     pub key: key6,
     pub seen: __u32,
-    pub turns: __u32,
+    pub owner: __u32,
     pub zero: __u64,
     pub packets: [__u64; 2usize],
     pub bytes: [__u64; 2usize],
@@ -264,10 +297,230 @@ const _: () = {
     ["Alignment of slot6"][::core::mem::align_of::<slot6>() - 8usize];
     ["Offset of field: slot6::key"][::core::mem::offset_of!(slot6, key) - 0usize];
     ["Offset of field: slot6::seen"][::core::mem::offset_of!(slot6, seen) - 80usize];
-    ["Offset of field: slot6::turns"][::core::mem::offset_of!(slot6, turns) - 84usize];
+    ["Offset of field: slot6::owner"][::core::mem::offset_of!(slot6, owner) - 84usize];
     ["Offset of field: slot6::zero"][::core::mem::offset_of!(slot6, zero) - 88usize];
     [
         "Offset of field: slot6::packets",
     ][::core::mem::offset_of!(slot6, packets) - 96usize];
     ["Offset of field: slot6::bytes"][::core::mem::offset_of!(slot6, bytes) - 112usize];
 };
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct more {
+    pub packets: [__u64; 2usize],
+    pub bytes: [__u64; 2usize],
+    pub turns: __u32,
+    pub zero: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of more"][::core::mem::size_of::<more>() - 40usize];
+    ["Alignment of more"][::core::mem::align_of::<more>() - 8usize];
+    ["Offset of field: more::packets"][::core::mem::offset_of!(more, packets) - 0usize];
+    ["Offset of field: more::bytes"][::core::mem::offset_of!(more, bytes) - 16usize];
+    ["Offset of field: more::turns"][::core::mem::offset_of!(more, turns) - 32usize];
+    ["Offset of field: more::zero"][::core::mem::offset_of!(more, zero) - 36usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct ports {
+    pub kind: [__u8; 65536usize],
+    pub parameter: [__u8; 65792usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ports"][::core::mem::size_of::<ports>() - 131328usize];
+    ["Alignment of ports"][::core::mem::align_of::<ports>() - 1usize];
+    ["Offset of field: ports::kind"][::core::mem::offset_of!(ports, kind) - 0usize];
+    [
+        "Offset of field: ports::parameter",
+    ][::core::mem::offset_of!(ports, parameter) - 65536usize];
+};
+pub const REASON_NAMES: [&str; 12] = ["none", "truncated", "malformed", "too_deep", "encrypted", "llc", "fragment", "control", "unknown", "other", "overflow", "aged"];
+pub const STOP_NAMES: [&str; 6] = ["plain", "non_ip", "fragment", "truncated", "malformed", "too_deep"];
+pub const LAYOUT: &[&str] = &[
+    "Size of cell_count: 16",
+    "Alignment of cell_count: 8",
+    "Offset of field: cell_count::packets: 0",
+    "Offset of field: cell_count::bytes: 8",
+    "Size of key4: 24",
+    "Alignment of key4: 4",
+    "Offset of field: key4::id: 0",
+    "Offset of field: key4::kind: 4",
+    "Offset of field: key4::flags: 5",
+    "Offset of field: key4::shard: 6",
+    "Offset of field: key4::outer: 8",
+    "Offset of field: key4::inner: 16",
+    "Size of key6: 80",
+    "Alignment of key6: 4",
+    "Offset of field: key6::id: 0",
+    "Offset of field: key6::kind: 8",
+    "Offset of field: key6::flags: 10",
+    "Offset of field: key6::depth: 11",
+    "Offset of field: key6::shard: 12",
+    "Offset of field: key6::zero: 14",
+    "Offset of field: key6::outer: 16",
+    "Offset of field: key6::inner: 48",
+    "Size of slot4: 64",
+    "Alignment of slot4: 8",
+    "Offset of field: slot4::key: 0",
+    "Offset of field: slot4::seen: 24",
+    "Offset of field: slot4::owner: 28",
+    "Offset of field: slot4::packets: 32",
+    "Offset of field: slot4::bytes: 48",
+    "Size of slot6: 128",
+    "Alignment of slot6: 8",
+    "Offset of field: slot6::key: 0",
+    "Offset of field: slot6::seen: 80",
+    "Offset of field: slot6::owner: 84",
+    "Offset of field: slot6::zero: 88",
+    "Offset of field: slot6::packets: 96",
+    "Offset of field: slot6::bytes: 112",
+    "Size of more: 40",
+    "Alignment of more: 8",
+    "Offset of field: more::packets: 0",
+    "Offset of field: more::bytes: 16",
+    "Offset of field: more::turns: 32",
+    "Offset of field: more::zero: 36",
+    "Size of ports: 131328",
+    "Alignment of ports: 1",
+    "Offset of field: ports::kind: 0",
+    "Offset of field: ports::parameter: 65536",
+    "PORT_KIND 63",
+    "PORT_FOU 64",
+    "PORT_EITHER 128",
+    "INNER_REASON 65536",
+    "INNER_PPP 131072",
+    "INNER_IP 196608",
+    "ROW_DIR 1",
+    "ROW_ID 2",
+    "ROW_ID1 4",
+    "ROW_NO_PAIR 8",
+    "ROW_OUTER6 16",
+    "ROW_INNER6 32",
+    "ROW_OTHER 64",
+    "ROW_NO_OUTER 128",
+    "SHARD_FRAGMENT 32768",
+    "SHARD_CPU 32767",
+    "GROUP 8",
+    "GROUPS 6",
+    "OWNER_CPU 65535",
+    "OWNER_PROBE 65535",
+    "TAG_FREE 0",
+    "TAG_BUSY 1",
+    "TAG_AGEING 3",
+    "TAG_ROW 5",
+    "KIND_NONE 0",
+    "KIND_VXLAN 1",
+    "KIND_VXLAN_GPE 2",
+    "KIND_GENEVE 3",
+    "KIND_GRE 4",
+    "KIND_GRETAP 5",
+    "KIND_ERSPAN 6",
+    "KIND_PPTP 7",
+    "KIND_EOIP 8",
+    "KIND_GRE_UDP 9",
+    "KIND_IPIP 10",
+    "KIND_6IN4 11",
+    "KIND_4IN6 12",
+    "KIND_6IN6 13",
+    "KIND_SRV6 14",
+    "KIND_AH 15",
+    "KIND_GTPU 16",
+    "KIND_MPLS 17",
+    "KIND_MPLS_UDP 18",
+    "KIND_TEREDO 19",
+    "KIND_GUE 20",
+    "KIND_L2TP 21",
+    "KIND_NSH 22",
+    "KIND_LISP 23",
+    "KIND_ETHERIP 24",
+    "KIND_AYIYA 25",
+    "KIND_PPPOE 26",
+    "KIND_PBB 27",
+    "KIND_ESP 28",
+    "KIND_WIREGUARD 29",
+    "STOP_PLAIN 0",
+    "STOP_NON_IP 1",
+    "STOP_FRAGMENT 2",
+    "STOP_TRUNCATED 3",
+    "STOP_MALFORMED 4",
+    "STOP_TOO_DEEP 5",
+    "REASON_NONE 0",
+    "REASON_TRUNCATED 1",
+    "REASON_MALFORMED 2",
+    "REASON_TOO_DEEP 3",
+    "REASON_ENCRYPTED 4",
+    "REASON_LLC 5",
+    "REASON_FRAGMENT 6",
+    "REASON_CONTROL 7",
+    "REASON_UNKNOWN 8",
+    "REASON_OTHER 9",
+    "REASON_OVERFLOW 10",
+    "REASON_AGED 11",
+    "CELL_COUNTED 0",
+    "CELL_STOP 1",
+    "CELL_SUSPECT 7",
+    "CELL_OVERFLOW 8",
+    "CELL_FRAGMENT 12",
+    "CELLS 16",
+    "HOOK_RX 0",
+    "HOOK_TX 1",
+    "HOOKS 2",
+];
+
+kinds! {
+    None = 0, "none", None, TO, None, "", "", "No tunnel: rows made by `--plain`";
+    Vxlan = 1, "vxlan", Some(&[4789, 8472]), TO, None, "VNI", "RFC 7348", "VXLAN";
+    VxlanGpe = 2, "vxlan-gpe", Some(&[4790]), TO, None, "VNI", "draft-ietf-nvo3-vxlan-gpe", "VXLAN Generic Protocol Extension";
+    Geneve = 3, "geneve", Some(&[6081]), TO, None, "VNI", "RFC 8926", "Geneve";
+    Gre = 4, "gre", None, TO, Some(&[47]), "key", "RFC 2784, RFC 2890", "GRE with IP or an unknown payload";
+    Gretap = 5, "gretap", None, TO, Some(&[47]), "key (NVGRE: VSID << 8)", "RFC 2784, RFC 7637", "GRE carrying Ethernet: TEB, NVGRE";
+    Erspan = 6, "erspan", None, TO, Some(&[47]), "session; none in type I", "draft-foschiano-erspan", "ERSPAN types I, II and III, in GRE";
+    Pptp = 7, "pptp", None, TO, Some(&[47]), "call", "RFC 2637", "PPTP data: GRE version 1 with PPP";
+    Eoip = 8, "eoip", None, TO, Some(&[47]), "tunnel", "MikroTik", "Ethernet over IP: GRE version 1, type 0x6400";
+    GreUdp = 9, "gre-udp", Some(&[4754]), TO, None, "key", "RFC 8086", "GRE in UDP";
+    Ipip = 10, "ipip", None, TO, Some(&[4]), "", "RFC 2003", "IPv4 in IPv4";
+    SixInFour = 11, "6in4", None, TO, Some(&[41]), "", "RFC 4213", "IPv6 in IPv4";
+    FourInSix = 12, "4in6", None, TO, Some(&[4]), "", "RFC 2473", "IPv4 in IPv6";
+    SixInSix = 13, "6in6", None, TO, Some(&[41]), "", "RFC 2473", "IPv6 in IPv6";
+    Srv6 = 14, "srv6", None, TO, Some(&[43]), "", "RFC 8754", "IP or Ethernet behind an IPv6 segment routing header";
+    Ah = 15, "ah", None, TO, Some(&[51]), "", "RFC 4302", "IPsec authentication header in tunnel mode";
+    Gtpu = 16, "gtpu", Some(&[2152]), TO, None, "TEID", "3GPP TS 29.281", "GTP-U version 1, T-PDUs";
+    Mpls = 17, "mpls", None, TO, Some(&[137]), "top label", "RFC 3032, RFC 4023", "MPLS label stack in another tunnel or in IP";
+    MplsUdp = 18, "mpls-udp", Some(&[6635]), TO, None, "top label", "RFC 7510", "MPLS in UDP";
+    Teredo = 19, "teredo", Some(&[3544]), EITHER, None, "", "RFC 4380", "Teredo";
+    Gue = 20, "gue", Some(&[6080, 9886]), TO, None, "", "draft-ietf-intarea-gue", "Generic UDP Encapsulation; `fou` for foo-over-UDP";
+    L2tp = 21, "l2tp", Some(&[1701]), EITHER, None, "session", "RFC 2661", "L2TP version 2, data";
+    Nsh = 22, "nsh", None, TO, None, "service path", "RFC 8300", "Network service header in another tunnel";
+    Lisp = 23, "lisp", Some(&[4341]), TO, None, "instance", "RFC 9300", "LISP data";
+    EtherIp = 24, "etherip", None, TO, Some(&[97]), "", "RFC 3378", "Ethernet in IP";
+    Ayiya = 25, "ayiya", Some(&[5072]), EITHER, None, "", "draft-massar-v6ops-ayiya", "Anything in anything";
+    Pppoe = 26, "pppoe", None, TO, None, "session", "RFC 2516", "PPP over Ethernet in another tunnel";
+    Pbb = 27, "pbb", None, TO, None, "I-SID", "IEEE 802.1ah", "Provider backbone bridging in another tunnel";
+    Esp = 28, "esp", Some(&[]), EITHER, Some(&[50]), "", "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted";
+    Wireguard = 29, "wireguard", Some(&[51820]), EITHER, None, "", "wireguard.com/protocol", "WireGuard: the inside is encrypted";
+}

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the BPF programs and their readers agree on: the types and numbers of `bpf/tmon.h`.
+//! What the BPF programs and their readers agree on: the types and numbers of `bpf/tmon.h`, and
+//! the tunnel kinds of `bpf/kinds.h`.
 //!
-//! All of it is generated from the header by `make contract` and checked in, so that nothing that
+//! All of it is generated from the headers by `make contract` and checked in, so that nothing that
 //! depends on this crate needs clang; `make check` regenerates and compares. Names are those of
 //! the header.
 #![forbid(unsafe_code)]
 
-#[expect(
-    missing_docs,
-    non_camel_case_types,
-    clippy::pub_underscore_fields,
-    reason = "names and comments are the header's"
-)]
-#[rustfmt::skip]
-mod generated;
+mod kinds;
+
+#[expect(missing_docs, non_camel_case_types, reason = "names and comments are the headers'")]
+mod generated {
+    use super::kinds::{Facts, Whose, kinds, whose};
+    include!("generated.rs");
+}
 
 pub use generated::*;
+pub use kinds::{Facts, Whose};
