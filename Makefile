@@ -133,7 +133,7 @@ contract: setup
 check: setup
 	$(CARGO) run --quiet -p generate -- --check
 	$(CARGO) fmt --all --check
-	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+	clang-format --dry-run -Werror bpf/*.c bpf/*.h bpf/*/*.h
 	clang-format --style=file:bpf/.clang-format --dry-run -Werror benches/cost/*.bpf.c
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps

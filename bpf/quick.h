@@ -10,10 +10,7 @@
 #ifndef TMON_QUICK_H
 #define TMON_QUICK_H
 
-#include "book.h"
-#include "ip.h"
-#include "link.h"
-#include "tunnel.h"
+#include "parse/layer.h"
 
 /* How far a packet was read. */
 struct level {
@@ -229,14 +226,6 @@ static __always_inline int is_super(struct __sk_buff *skb)
 	return skb->gso_size && !cfg_skb;
 }
 
-/* As weigh(), of what is no super-packet. */
-static __always_inline struct weight quick_weigh(struct __sk_buff *skb, __u32 frame)
-{
-	if (!cfg_replay && unlikely(skb->vlan_present))
-		frame += sizeof(struct vlan);
-	return (struct weight){ 1, frame };
-}
-
 /* What was read of a packet outside of the level in hand. */
 struct around {
 	const __u64 *pair6; /* outermost addresses, if they are IPv6 */
@@ -245,25 +234,5 @@ struct around {
 	__u32 depth;
 	__u64 tunnel[2];
 };
-
-/*
- * The row of a packet of which l is the innermost IP header. 0 if it is not at hand, and nothing
- * was counted.
- */
-static __always_inline int quick_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
-				     const struct around *a, const struct level *l)
-{
-	struct weight weight = quick_weigh(skb, frame);
-
-	if (!(a->v6 | l->v6) && a->depth == 1)
-		return hit4(c, hook, a->tunnel[0], a->pair4, l->pair[0], weight);
-	if (a->v6)
-		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], a->pair6, 1, l->pair, l->v6,
-			 0);
-	else
-		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair,
-			 l->v6, 0);
-	return hit6(c, hook, weight);
-}
 
 #endif

@@ -6,13 +6,17 @@
  *
  * Nothing is dropped, changed or redirected: every path returns TC_ACT_UNSPEC.
  */
-#include "book.h"
-#include "ip.h"
-#include "link.h"
+#include "count.h"
+#include "parse/ayiya.h"
+#include "parse/esp.h"
+#include "parse/etherip.h"
+#include "parse/gue.h"
+#include "parse/l2tp.h"
+#include "parse/layer.h"
+#include "parse/lisp.h"
+#include "parse/teredo.h"
+#include "parse/wireguard.h"
 #include "quick.h"
-#include "rare.h"
-#include "tunnel.h"
-#include "walk.h"
 
 #define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
 
@@ -68,25 +72,6 @@ struct {
 };
 /* clang-format on */
 
-static __always_inline struct cpu *this_cpu(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&cpus, &zero);
-}
-
-/* The packet is in no row: into the books. */
-static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w,
-				__u32 reason)
-{
-	struct weight weight = weigh(skb, w);
-
-	book(c, w->hook, CELL_STOP + reason, weight);
-	if (unlikely(w->flags & WALK_SUSPECT))
-		book(c, w->hook, CELL_SUSPECT, weight);
-	return TC_ACT_UNSPEC;
-}
-
 /*
  * Counts a hop. When only those are left that the end of the walk needs, the walk ends: without a
  * tunnel that is a stop, with one a row whose inside is too_deep.
@@ -127,42 +112,6 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
-/* Link headers, IP, transport: one layer of the packet, up to the next tunnel's payload. */
-static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
-				   __u32 proto)
-{
-	__u32 v, ip_proto;
-
-	if (proto == PAYLOAD_IP) {
-		__u8 *nibble = bytes_at(skb, off, 1, end);
-
-		if (unlikely(!nibble)) {
-			if (w->depth && off == end)
-				return inside_is(w, INNER_REASON | REASON_NONE);
-			return lacking(skb, w, off, 1, end, STATE_HEADERS);
-		}
-		proto = *nibble >> 4 == 4 ? ETHERTYPE_IP :
-			*nibble >> 4 == 6 ? ETHERTYPE_IPV6 :
-					    PAYLOAD_UNKNOWN;
-	} else {
-		v = ethernet(skb, w, &off, end, &proto, INLINE_TAGS, STATE_HEADERS);
-		if (unlikely(v))
-			return w->depth && off == end ? inside_is(w, INNER_REASON | REASON_NONE) :
-							v;
-	}
-	if (likely(proto == ETHERTYPE_IP)) {
-		v = ip4_header(skb, w, &off, &end, &ip_proto, STATE_HEADERS);
-	} else if (proto == ETHERTYPE_IPV6) {
-		v = ip6_header(skb, w, &off, &end, &ip_proto, STATE_HEADERS);
-	} else {
-		next_layer(w, off, end, proto);
-		return STATE_LINK;
-	}
-	if (unlikely(v))
-		return v;
-	return transport(skb, w, off, end, ip_proto, STATE_HEADERS);
-}
-
 /* A walk that has read nothing yet. */
 static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
 {
@@ -175,17 +124,6 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
 	w->hops = 0;
 	w->ip_proto = 0;
 	w->tunnel[1] = 0;
-}
-
-/* The packet is in a row; the books also say how much of that came in fragments. */
-static __always_inline int counted(struct cpu *c)
-{
-	struct walk *w = &c->walk;
-
-	book(c, w->hook, CELL_COUNTED, c->weight);
-	if (unlikely(w->flags & (WALK_FIRST | WALK_LATER)))
-		book(c, w->hook, CELL_FRAGMENT, c->weight);
-	return TC_ACT_UNSPEC;
 }
 
 /* What quick_row() read, where it did not find the row: to its table. */
@@ -466,11 +404,6 @@ STATE(state_fragment)
 	if (!join_fragment(c, &c->walk))
 		return stop(skb, c, &c->walk, STOP_FRAGMENT);
 	return find(skb, c);
-}
-
-static __always_inline __u32 overflow(const struct cpu *c)
-{
-	return CELL_OVERFLOW + (c->swapped & 1) + (c->key.shard & SHARD_FRAGMENT ? 2 : 0);
 }
 
 /*

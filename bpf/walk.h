@@ -11,18 +11,9 @@
 #ifndef TMON_WALK_H
 #define TMON_WALK_H
 
-#include <linux/bpf.h>
-#include <linux/pkt_cls.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
-
+#include "machine.h"
 #include "tmon.h"
 #include "wire.h"
-
-#ifndef likely /* not in every libbpf */
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#endif
 
 /* States below 64 are the tunnel kinds' own. */
 enum state {
@@ -108,26 +99,6 @@ struct walk {
 /* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
 #define TUNNEL(id, kind, flag) ((id) | (__u64)(kind) << 32 | (__u64)(flag) << 40)
 
-/* What the packet in hand adds to every counter that it is in. */
-struct weight {
-	__u64 packets;
-	__u64 bytes;
-};
-
-/* What one CPU needs: its share of the books, and the walk in hand while it goes from state to
- * state. */
-struct cpu {
-	struct cell_count books[HOOKS * CELLS];
-	struct walk walk;
-	struct key6 key; /* of the row that the walk ends in */
-	struct weight weight;
-	__u32 swapped;
-	__u32 number; /* of this CPU, from 1: user space says so */
-	__u32 common; /* count in the slot of all CPUs, there is no room for one of our own */
-	__u32 zero;
-	__u64 nothing; /* always 0, which the verifier cannot know */
-};
-
 /* Set before the program is loaded. */
 const volatile __u8 cfg_l3;	/* frames start with IP: the interface has no Ethernet header */
 const volatile __u8 cfg_replay; /* lengths and start come in cb: frames of a capture */
@@ -138,24 +109,6 @@ const volatile __u16 cfg_tpid[MAX_TPIDS];
 const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
 
 struct ports ports SEC(".data.ports");
-
-/*
- * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be
- * zero-extended, and the verifier then no longer knows them for pointers.
- */
-#define PACKET(name, field)                                                                       \
-	static __always_inline void *name(struct __sk_buff *skb)                                  \
-	{                                                                                         \
-		void *p;                                                                          \
-                                                                                                  \
-		asm volatile(                                                                     \
-			"%[p] = *(u32 *)(%[skb] + %[at])"                                         \
-			: [p] "=r"(p)                                                             \
-			: [skb] "r"(skb), [at] "i"(__builtin_offsetof(struct __sk_buff, field))); \
-		return p;                                                                         \
-	}
-PACKET(packet, data)
-PACKET(packet_end, data_end)
 
 /* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
 static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 size, __u32 end)
@@ -260,6 +213,18 @@ static __always_inline __u32 suspect(struct walk *w)
 {
 	w->flags |= WALK_SUSPECT;
 	return VERDICT_END;
+}
+
+/*
+ * A tunnel's header in UDP is not at hand: where the datagram is too short for it, this is other
+ * traffic on the tunnel's port.
+ */
+static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
+				      __u32 end, __u32 state)
+{
+	if (off + size > end && !(w->flags & WALK_CUT))
+		return suspect(w);
+	return lacking(skb, w, off, size, end, state);
 }
 
 #endif

@@ -2,7 +2,7 @@
 //! The flow tables, mapped into memory: a reading costs no system call, while the programs count on.
 //!
 //! A table is an array of slots and one of their tags, a byte each, the eight of a group in one word;
-//! `bpf/book.h` says how the programs find a row and make one. A slot's tag says whether it is free,
+//! `bpf/table.h` says how the programs find a row and make one. A slot's tag says whether it is free,
 //! busy or holds a row: the programs set tags of free slots, and user space those of rows.
 #![allow(unsafe_code)]
 use std::{

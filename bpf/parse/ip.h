@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* IPv4, IPv6 and its extension headers: the same code at every level. */
-#ifndef TMON_IP_H
-#define TMON_IP_H
+/* IPv4, IPv6 and its extension headers: the same code at every level. IP in IP. */
+#ifndef TMON_PARSE_IP_H
+#define TMON_PARSE_IP_H
 
-#include "walk.h"
+#include "../walk.h"
 
 /* The row's pair that the IP header in hand is: the outermost, or so far the innermost. */
 static __always_inline __u64 *pair_of(struct walk *w)
@@ -277,6 +277,18 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 	w->ip_proto = proto;
 	w->flags |= flags;
 	return STATE_TRANSPORT;
+}
+
+/* IP in IP, RFC 2003, 2473, 4213; behind a segment routing or authentication header it is theirs.
+ */
+static __always_inline __u32 ip_in_ip(struct walk *w, __u32 off, __u32 end, int v6)
+{
+	__u32 kind = w->flags & WALK_HERE6 ? (v6 ? KIND_6IN6 : KIND_4IN6) :
+					     (v6 ? KIND_6IN4 : KIND_IPIP);
+
+	if (unlikely(w->flags & (WALK_SRH | WALK_AH)))
+		kind = w->flags & WALK_AH ? KIND_AH : KIND_SRV6;
+	return tunnel(w, kind, 0, 0, off, end, v6 ? ETHERTYPE_IPV6 : ETHERTYPE_IP);
 }
 
 #endif

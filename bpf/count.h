@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * Accounting, a consumer of what was read of a packet: what it weighs, the books, its row.
+ */
+#ifndef TMON_COUNT_H
+#define TMON_COUNT_H
+
+#include "frag.h"
+#include "key.h"
+#include "quick.h"
+#include "table.h"
+
+/*
+ * What the packet in hand weighs on the wire. A GSO or GRO super-packet is as many packets as it
+ * has segments, each with a copy of the headers: everything up to the payload of the last header
+ * that was read. A tag in the metadata is on the wire too.
+ */
+static __always_inline struct weight weigh(struct __sk_buff *skb, const struct walk *w)
+{
+	__u32 size = skb->gso_size, segments = 1, bytes = w->frame, headers;
+
+	if (unlikely(size) && !cfg_skb) {
+		headers = w->off;
+		if (w->ip_proto == PROTO_TCP) {
+			struct tcp *tcp = bytes_at(skb, headers, sizeof(*tcp), w->end);
+
+			headers += tcp ? (tcp->offset >> 4) * 4 : sizeof(*tcp);
+		} else if (w->ip_proto == PROTO_UDP) {
+			headers += sizeof(struct udp);
+		}
+		if (cfg_replay)
+			headers -= skb->cb[2];
+		if (w->flags & WALK_JUMBO) { /* the kernel takes it out of what it sends */
+			headers -= JUMBO_HEADER;
+			bytes -= JUMBO_HEADER;
+		}
+		segments = skb->gso_segs;
+		if (!segments) /* a guest's packet: nobody has counted yet */
+			segments = bytes > headers ? (bytes - headers + size - 1) / size : 1;
+		if (headers < bytes)
+			bytes += (segments - 1) * headers;
+	}
+	if (!cfg_replay && unlikely(skb->vlan_present))
+		bytes += segments * sizeof(struct vlan);
+	return (struct weight){ segments, bytes };
+}
+
+static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct weight weight)
+{
+	__u32 index = hook * CELLS + cell;
+	struct cell_count *n;
+
+	if (!__builtin_constant_p(index))
+		barrier_var(index);
+	n = &c->books[index & (HOOKS * CELLS - 1)];
+	if (cfg_preempt) {
+		__sync_fetch_and_add(&n->packets, weight.packets);
+		__sync_fetch_and_add(&n->bytes, weight.bytes);
+	} else {
+		n->packets += weight.packets;
+		n->bytes += weight.bytes;
+	}
+}
+
+/* The packet is in no row: into the books. */
+static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w,
+				__u32 reason)
+{
+	struct weight weight = weigh(skb, w);
+
+	book(c, w->hook, CELL_STOP + reason, weight);
+	if (unlikely(w->flags & WALK_SUSPECT))
+		book(c, w->hook, CELL_SUSPECT, weight);
+	return TC_ACT_UNSPEC;
+}
+
+/* The packet is in a row; the books also say how much of that came in fragments. */
+static __always_inline int counted(struct cpu *c)
+{
+	struct walk *w = &c->walk;
+
+	book(c, w->hook, CELL_COUNTED, c->weight);
+	if (unlikely(w->flags & (WALK_FIRST | WALK_LATER)))
+		book(c, w->hook, CELL_FRAGMENT, c->weight);
+	return TC_ACT_UNSPEC;
+}
+
+static __always_inline __u32 overflow(const struct cpu *c)
+{
+	return CELL_OVERFLOW + (c->swapped & 1) + (c->key.shard & SHARD_FRAGMENT ? 2 : 0);
+}
+
+/* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if
+ * nothing was counted. */
+static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 outer, __u64 inner,
+				struct weight weight)
+{
+	int swapped = order4(outer);
+	struct slot4 *s;
+	__u64 meta, hash;
+
+	if (unlikely(swapped < 0))
+		swapped = order4(inner) > 0;
+	if (swapped) {
+		outer = outer >> 32 | outer << 32;
+		inner = inner >> 32 | inner << 32;
+	}
+	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, 0);
+	hash = hash4(meta, outer, inner);
+	s = LIKELY_SLOT(rows4, cfg_mask4, hash);
+	if (!s || !SAME4(s))
+		return 0;
+	if (unlikely((__u16)s->owner != c->number) && TAKES_TURNS(s, c)) {
+		meta = meta4(meta, 0, c->number);
+		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
+		if (!s || !SAME4(s))
+			return 0;
+		ADD_TO_OWN(s, hook, weight);
+	} else {
+		ADD_TO(s, hook, weight);
+	}
+	book(c, hook, CELL_COUNTED, weight);
+	return 1;
+}
+
+/* The same for c->key's row in the other table. */
+static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
+{
+	__u64 hash = hash6(&c->key);
+	struct slot6 *s = LIKELY_SLOT(rows6, cfg_mask6, hash);
+
+	if (!s || !SAME6(s))
+		return 0;
+	if (unlikely((__u16)s->owner != c->number) && TAKES_TURNS(s, c)) {
+		c->key.shard = c->number;
+		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
+		if (!s || !SAME6(s))
+			return 0;
+		ADD_TO_OWN(s, hook, weight);
+	} else {
+		ADD_TO(s, hook, weight);
+	}
+	book(c, hook, CELL_COUNTED, weight);
+	return 1;
+}
+
+/* As weigh(), of what is no super-packet. */
+static __always_inline struct weight quick_weigh(struct __sk_buff *skb, __u32 frame)
+{
+	if (!cfg_replay && unlikely(skb->vlan_present))
+		frame += sizeof(struct vlan);
+	return (struct weight){ 1, frame };
+}
+
+/*
+ * The row of a packet of which l is the innermost IP header. 0 if it is not at hand, and nothing
+ * was counted.
+ */
+static __always_inline int quick_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
+				     const struct around *a, const struct level *l)
+{
+	struct weight weight = quick_weigh(skb, frame);
+
+	if (!(a->v6 | l->v6) && a->depth == 1)
+		return hit4(c, hook, a->tunnel[0], a->pair4, l->pair[0], weight);
+	if (a->v6)
+		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], a->pair6, 1, l->pair, l->v6,
+			 0);
+	else
+		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair,
+			 l->v6, 0);
+	return hit6(c, hook, weight);
+}
+
+#endif

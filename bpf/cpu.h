@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/* What one CPU works with: its share of the books, and the packet in hand. */
+#ifndef TMON_CPU_H
+#define TMON_CPU_H
+
+#include "walk.h"
+
+/* What the packet in hand adds to every counter that it is in. */
+struct weight {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What one CPU needs: its share of the books, and the walk in hand while it goes from state to
+ * state. */
+struct cpu {
+	struct cell_count books[HOOKS * CELLS];
+	struct walk walk;
+	struct key6 key; /* of the row that the walk ends in */
+	struct weight weight;
+	__u32 swapped;
+	__u32 number; /* of this CPU, from 1: user space says so */
+	__u32 common; /* count in the slot of all CPUs, there is no room for one of our own */
+	__u32 zero;
+	__u64 nothing; /* always 0, which the verifier cannot know */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu);
+} cpus SEC(".maps");
+
+static __always_inline struct cpu *this_cpu(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cpus, &zero);
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/* Later fragments of outer packets: they belong to the row of the first one. */
+#ifndef TMON_FRAG_H
+#define TMON_FRAG_H
+
+#include "cpu.h"
+
+/* Where the later fragments of an outer packet go: forgotten when newer ones need the room. */
+struct fragment_key {
+	__be32 pair[2][4]; /* as on the wire */
+	__u32 id;
+	__u16 proto;
+	__u16 v6;
+};
+
+struct fragment_row {
+	struct key6 key;
+	__u32 swapped;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_row);
+} fragments SEC(".maps");
+
+static __always_inline struct fragment_key fragment_of(const struct walk *w)
+{
+	struct fragment_key key = { .id = w->fragment_id };
+
+	key.v6 = !!(w->flags & WALK_OUTER6);
+	if (key.v6) { /* RFC 8200, section 4.5: next headers may differ */
+		__builtin_memcpy(key.pair, w->outer, sizeof(key.pair));
+	} else {
+		key.proto = w->fragment_proto;
+		key.pair[0][0] = w->outer[0];
+		key.pair[1][0] = w->outer[0] >> 32;
+	}
+	return key;
+}
+
+/* The number of a remembered packet is used again for one that is in no row. */
+static __always_inline void forget(const struct walk *w)
+{
+	struct fragment_key key;
+
+	if (likely(!(w->flags & WALK_FIRST)))
+		return;
+	key = fragment_of(w);
+	bpf_map_delete_elem(&fragments, &key);
+}
+
+/* Remembers where the later fragments of this packet belong. */
+static __always_inline void remember(struct cpu *c)
+{
+	struct fragment_row row = { .key = c->key, .swapped = c->swapped };
+	struct fragment_key key;
+
+	if (likely(!(c->walk.flags & WALK_FIRST)))
+		return;
+	key = fragment_of(&c->walk);
+	bpf_map_update_elem(&fragments, &key, &row, BPF_ANY);
+}
+
+/* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen.
+ */
+static __always_inline int join_fragment(struct cpu *c, struct walk *w)
+{
+	struct fragment_key key = fragment_of(w);
+	struct fragment_row *row = bpf_map_lookup_elem(&fragments, &key);
+
+	if (!row)
+		return 0;
+	c->key = row->key;
+	c->swapped = row->swapped;
+	c->key.flags = (row->key.flags & ~ROW_DIR) | (c->swapped ^ w->hook ? ROW_DIR : 0);
+	c->key.shard = SHARD_FRAGMENT;
+	w->flags |= WALK_LATER;
+	return 1;
+}
+
+#endif

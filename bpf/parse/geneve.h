@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/* Geneve. */
+#ifndef TMON_PARSE_GENEVE_H
+#define TMON_PARSE_GENEVE_H
+
+#include "../walk.h"
+
+/* Geneve, RFC 8926: version 0; options are skipped by length, whatever their critical bits say. */
+static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				    __u32 state)
+{
+	struct geneve *h = bytes_at(skb, off, sizeof(*h), end);
+	__u32 size;
+
+	if (unlikely(!h))
+		return short_of(skb, w, off, sizeof(*h), end, state);
+	size = sizeof(*h) + (h->version_optlen & 0x3f) * 4;
+	if (unlikely(h->version_optlen >> 6 || (off + size > end && !(w->flags & WALK_CUT))))
+		return suspect(w);
+	return tunnel(w, KIND_GENEVE, bpf_ntohl(h->vni) >> 8, 1, off + size, end,
+		      bpf_ntohs(h->type));
+}
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/* GRE, and what is told by its types: PPTP, EoIP, ERSPAN, WCCP. */
+#ifndef TMON_PARSE_GRE_H
+#define TMON_PARSE_GRE_H
+
+#include "../walk.h"
+
+/*
+ * GRE version 0, RFC 2784 and 2890, with IP or Ethernet inside. Anything else of GRE, or in it,
+ * is STATE KIND_GRE's. off: the header.
+ */
+static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				 __u32 state)
+{
+	struct gre *h = bytes_at(skb, off, sizeof(*h), end);
+	__u32 flags, type, size, id = 0;
+
+	if (unlikely(!h))
+		return lacking(skb, w, off, sizeof(*h), end, state);
+	flags = bpf_ntohs(h->flags);
+	type = bpf_ntohs(h->type);
+	if (unlikely(flags & (GRE_VERSION | GRE_ROUTING) ||
+		     (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6 && type != ETHERTYPE_TEB))) {
+		w->off = off;
+		w->end = end;
+		return KIND_GRE;
+	}
+	size = sizeof(*h) + (flags & GRE_CSUM ? 4 : 0);
+	if (flags & GRE_KEY) {
+		__be32 *key = bytes_at(skb, off + size, sizeof(*key), end);
+
+		if (unlikely(!key))
+			return lacking(skb, w, off + size, sizeof(*key), end, state);
+		id = bpf_ntohl(*key);
+		size += 4;
+	}
+	size += flags & GRE_SEQ ? 4 : 0;
+	if (unlikely(off + size > end))
+		return lacking(skb, w, off, size, end, state);
+	return tunnel(w, type == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, id, flags & GRE_KEY,
+		      off + size, end, type);
+}
+
+/* ERSPAN, draft-foschiano-erspan: without a sequence number type I, with one II; 0x22eb is III. */
+static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 type,
+				    int sequence)
+{
+	__u32 size = 8, session, frame = 0;
+	__u8 *p;
+
+	if (type == ETHERTYPE_ERSPAN && !sequence)
+		return tunnel(w, KIND_ERSPAN, 0, 0, off, w->end, ETHERTYPE_TEB);
+	p = bytes_at(skb, off, size, w->end);
+	if (!p)
+		return lacking(skb, w, off, size, w->end, KIND_GRE);
+	if (p[0] >> 4 != 1 && p[0] >> 4 != 2) /* implementations do not agree which is whose */
+		return STOP(MALFORMED);
+	session = (p[2] & 3) << 8 | p[3];
+	if (type == ETHERTYPE_ERSPAN3) {
+		size = 12;
+		p = bytes_at(skb, off, 12, w->end);
+		if (!p)
+			return lacking(skb, w, off, 12, w->end, KIND_GRE);
+		frame = p[10] >> 2 & 0x1f; /* 0: Ethernet, 2: IP */
+		if (p[11] & 1)
+			size += 8;
+	}
+	return tunnel(w, KIND_ERSPAN, session, 1, off + size, w->end,
+		      frame == 0 ? ETHERTYPE_TEB :
+		      frame == 2 ? PAYLOAD_GUESS :
+				   PAYLOAD_UNKNOWN);
+}
+
+/* PPTP, RFC 2637, and EoIP: GRE version 1 with a payload length and an id in the key's place. */
+static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u32 flags, __u32 type)
+{
+	__u32 off = w->off + sizeof(struct gre), end = w->end, length, id;
+	__be16 *key = bytes_at(skb, off, 4, end);
+
+	if (!(flags & GRE_KEY) || flags & (GRE_CSUM | GRE_ROUTING) ||
+	    (type != ETHERTYPE_PPP && type != ETHERTYPE_EOIP))
+		return STOP(MALFORMED);
+	if (!key)
+		return lacking(skb, w, off, 4, end, KIND_GRE);
+	length = bpf_ntohs(key[0]);
+	id = type == ETHERTYPE_EOIP ? __builtin_bswap16(bpf_ntohs(key[1])) : bpf_ntohs(key[1]);
+	off += 4;
+	if (type == ETHERTYPE_PPP)
+		off += (flags & GRE_SEQ ? 4 : 0) + (flags & GRE_ACK ? 4 : 0);
+	if (off > end)
+		return lacking(skb, w, off - 4, 4, end, KIND_GRE);
+	narrow(w, off, length, &end);
+	if (type == ETHERTYPE_EOIP)
+		return tunnel(w, KIND_EOIP, id, 1, off, end, ETHERTYPE_TEB);
+	if (!(flags & GRE_SEQ) || !length)
+		return tunnel_of(w, KIND_PPTP, id, 1, INNER_REASON | REASON_CONTROL);
+	return tunnel(w, KIND_PPTP, id, 1, off, end, PAYLOAD_PPP);
+}
+
+/*
+ * The rest of GRE: version 1, source routes (RFC 1701), every other payload type, and GRE in UDP
+ * (RFC 8086), whose kind is walk.port's.
+ */
+static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u32 kind)
+{
+	struct gre *h = bytes_at(skb, w->off, sizeof(*h), w->end);
+	__u32 off = w->off + sizeof(*h), flags, type, id = 0;
+	int in_udp = kind == KIND_GRE_UDP;
+
+	if (!h)
+		return in_udp ? short_of(skb, w, w->off, sizeof(*h), w->end, kind) :
+				lacking(skb, w, w->off, sizeof(*h), w->end, kind);
+	flags = bpf_ntohs(h->flags);
+	type = bpf_ntohs(h->type);
+	if ((flags & GRE_VERSION) == 1 && !in_udp)
+		return gre_one(skb, w, flags, type);
+	if (flags & GRE_VERSION)
+		return in_udp ? suspect(w) : STOP(MALFORMED);
+	if (flags & (GRE_CSUM | GRE_ROUTING))
+		off += 4;
+	if (flags & GRE_KEY) {
+		__be32 *key = bytes_at(skb, off, 4, w->end);
+
+		if (!key)
+			return in_udp ? short_of(skb, w, off, 4, w->end, kind) :
+					lacking(skb, w, off, 4, w->end, kind);
+		id = bpf_ntohl(*key);
+		off += 4;
+	}
+	if (flags & GRE_SEQ)
+		off += 4;
+	if (flags & GRE_ROUTING) {
+		__u32 length = 1, family = 1;
+
+		for (int i = 0; i < MAX_ROUTES && (length || family); i++) {
+			struct gre_route *route = bytes_at(skb, off, sizeof(*route), w->end);
+
+			if (!route)
+				return in_udp ?
+					       short_of(skb, w, off, sizeof(*route), w->end, kind) :
+					       lacking(skb, w, off, sizeof(*route), w->end, kind);
+			length = route->length;
+			family = route->family;
+			off += sizeof(*route) + length;
+		}
+		if (length || family)
+			return STOP(TOO_DEEP);
+	}
+	if (off > w->end)
+		return in_udp ? short_of(skb, w, off - 4, 4, w->end, kind) :
+				lacking(skb, w, off - 4, 4, w->end, kind);
+	if (!in_udp) {
+		if (type == ETHERTYPE_ERSPAN || type == ETHERTYPE_ERSPAN3)
+			return erspan(skb, w, off, type, flags & GRE_SEQ);
+		if (type == ETHERTYPE_TEB)
+			kind = KIND_GRETAP;
+	}
+	/* in GRE, Cisco metadata has another format than in Ethernet */
+	if (type < ETHERTYPE_MIN || type == ETHERTYPE_CMD || off == w->end)
+		return tunnel_of(w, kind, id, flags & GRE_KEY,
+				 off == w->end ? INNER_REASON | REASON_NONE : type);
+	return tunnel(w, kind, id, flags & GRE_KEY, off, w->end, type);
+}
+
+/* Cisco's WCCP redirect in GRE: IP behind a 4 byte header, which its first version left out. */
+static __always_inline __u32 wccp(struct __sk_buff *skb, struct walk *w)
+{
+	__u8 *p = bytes_at(skb, w->off, 1, w->end);
+
+	if (!p)
+		return lacking(skb, w, w->off, 1, w->end, STATE_LINK);
+	return next_layer(w, *p >> 4 == 4 ? w->off : w->off + 4, w->end, PAYLOAD_GUESS);
+}
+
+#endif
