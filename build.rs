@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compiles `bpf/tmon.bpf.c` and writes its skeleton, from which all shared types come; and what
 //! `cargo bench` compares it with, which is in no other binary.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // what cargo reads
 use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench frame [-- ROWS]`: medians in milliseconds of the machine it runs on, in all
 //! colours and, at the largest size, in 256. `ROWS` leaves out the other numbers of rows.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},

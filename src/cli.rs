@@ -2,7 +2,7 @@
 //! The command line: types, dispatch, one-line errors, exit codes.
 use std::{
     ffi::OsString,
-    io,
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -27,7 +27,8 @@ use crate::{
     flow::{HookKind, Kind},
     kernel,
     names::Names,
-    privilege, settings, tui,
+    privilege, settings,
+    tui::{self, theme::Depth},
     units::sanitize,
 };
 
@@ -36,6 +37,7 @@ mod check;
 mod dump;
 mod lab;
 mod listing;
+mod out;
 mod shell;
 mod top;
 mod tunnels;
@@ -261,6 +263,11 @@ struct Print {
 }
 
 impl Print {
+    /// Where it is printed: formats for programs are UTF-8 whatever the locale.
+    fn out(&self) -> out::Out {
+        if self.format() == export::Format::Table { out::table() } else { out::raw() }
+    }
+
     fn format(&self) -> export::Format {
         let light = self.theme.map(|t| t == Paper::Light);
         match (self.json, self.csv, self.svg, self.html) {
@@ -411,12 +418,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(e) => {
             if e.use_stderr() {
                 // It quotes what was typed, or pasted.
-                e.to_string().lines().for_each(|l| eprintln!("{}", sanitize(l)));
-            } else {
-                // Help into a closed pipe is no failure.
-                let _ = e.print();
+                e.to_string().lines().for_each(|l| out::tell(&format!("{}\n", sanitize(l))));
+                return u8::try_from(e.exit_code()).unwrap_or(2).into();
             }
-            return u8::try_from(e.exit_code()).unwrap_or(2).into();
+            let colours = io::stdout().is_terminal() && Depth::from_env() != Depth::Mono;
+            let help = if colours { e.render().ansi().to_string() } else { e.to_string() };
+            return code(out::people().write_all(help.as_bytes()).map(|()| 0).map_err(Into::into));
         }
     };
     if let Command::Top(top) = &cli.command
@@ -450,7 +457,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// One line on standard error that a terminal cannot take for anything else, whatever names and
 /// arguments are in it.
 fn say(text: &str) {
-    eprintln!("tmon: {}", sanitize(&text.replace('\n', " ")));
+    out::tell(&format!("tmon: {}\n", sanitize(&text.replace('\n', " "))));
 }
 
 fn code(done: Result<u8>) -> ExitCode {

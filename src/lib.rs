@@ -7,6 +7,7 @@ pub mod filter;
 pub mod flow;
 pub mod units;
 
+pub mod charset;
 pub mod chord;
 pub mod colour;
 pub mod fragments;

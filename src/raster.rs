@@ -6,6 +6,7 @@
 //! the first of them, that come nearest to the picture. The picture itself stays readable
 //! ([`Canvas::pixels`]) for terminals that show real ones.
 use crate::{
+    charset::Charset,
     colour::Rgb,
     shapes::{Shape, Shapes, Step},
 };
@@ -15,6 +16,8 @@ use tiny_skia::{FillRule, Paint, PathBuilder, Pixmap, Transform};
 /// Into how many pixels a cell is divided: which block characters are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Blocks {
+    /// Letters and signs of ASCII that look like it, 2 x 4.
+    Ascii,
     /// 1 x 2: `▀ ▄`, in every font.
     Half,
     /// 2 x 2: `▘▝▖▗▌▐▀▄▚▞▛▜▙▟`, in nearly every font.
@@ -28,7 +31,8 @@ pub enum Blocks {
 
 impl Blocks {
     /// All of them with their names in flags.
-    pub const ALL: [(Blocks, &str); 4] = [
+    pub const ALL: [(Blocks, &str); 5] = [
+        (Blocks::Ascii, "ascii"),
         (Blocks::Half, "half"),
         (Blocks::Quadrant, "quadrant"),
         (Blocks::Sextant, "sextant"),
@@ -41,7 +45,16 @@ impl Blocks {
             Blocks::Half => (1, 2),
             Blocks::Quadrant => (2, 2),
             Blocks::Sextant => (2, 3),
-            Blocks::Octant => (2, 4),
+            Blocks::Ascii | Blocks::Octant => (2, 4),
+        }
+    }
+
+    /// The best that a charset has, and nearly every font.
+    pub const fn of(charset: Charset) -> Blocks {
+        match charset {
+            Charset::Ascii => Blocks::Ascii,
+            Charset::Console => Blocks::Half,
+            Charset::Unicode => Blocks::Quadrant,
         }
     }
 }

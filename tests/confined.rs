@@ -3,6 +3,7 @@
 //!
 //! Without the test harness: the process that runs commands has to be forked before there are
 //! threads, and what confines itself has to be a process of its own.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used, unsafe_code)] // a test's panic is its report
 mod ground;
 

@@ -6,6 +6,7 @@
 //! A program of its own (`harness = false`), so that its table is seen on every run, and so that a
 //! clone without the captures says that nothing was judged instead of passing in silence. There the
 //! table of `parser.rs` is the judge. Needs root for `tmon replay`, and python3.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     collections::BTreeMap,
     env, fs,

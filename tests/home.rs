@@ -274,3 +274,125 @@ fn a_terminal_of_no_size_shows_rows() {
         "{out:?}"
     );
 }
+
+fn with(args: &[&str], stdout: Stdio, stderr: Stdio) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .output()
+        .unwrap()
+}
+
+fn full() -> Stdio {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+fn closed() -> Stdio {
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    write.into()
+}
+
+/// Whatever becomes of what is said, the exit status is that of what was done.
+#[test]
+fn standard_error_may_be_full_or_closed() {
+    for stderr in [full, closed] {
+        for (args, status) in [
+            (&["replay", "/nonexistent"][..], 1),
+            (&["nonsense"], 2),
+            (&["top", "--interval", "x"], 2),
+            (&["man"], 0),
+        ] {
+            let out = with(args, Stdio::piped(), stderr());
+            assert_eq!(out.status.code(), Some(status), "{args:?}");
+        }
+    }
+    let capture = capture();
+    let out = with(&["replay", capture.path().to_str().unwrap()], Stdio::piped(), closed());
+    assert!(out.status.success() && !out.stdout.is_empty());
+}
+
+#[test]
+fn a_full_disk_is_one_line_and_a_closed_pipe_none() {
+    let capture = capture();
+    let file = capture.path().to_str().unwrap();
+    for args in [
+        &["replay", file][..],
+        &["replay", file, "--json"],
+        &["replay", file, "--html"],
+        &["tunnels"],
+        &["check", "--json"],
+        &["man"],
+        &["completions", "bash"],
+        &["--help"],
+        &["top", "--print-config"],
+    ] {
+        let out = with(args, full(), Stdio::piped());
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.starts_with("tmon: write to standard output: No space")
+                && said.lines().count() == 1,
+            "{args:?}: {said}"
+        );
+        let out = with(args, closed(), Stdio::piped());
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{args:?}");
+    }
+}
+
+/// ssh and node leave a pipe non-blocking: a slow reader still has everything.
+#[test]
+fn a_pipe_that_does_not_block_is_waited_for() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::io::Read;
+    let want = stdout(&["completions", "bash"]);
+    let (mut read, write) = std::io::pipe().unwrap();
+    fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    fcntl(&write, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["completions", "bash"])
+        .stdout(write)
+        .spawn()
+        .unwrap();
+    let mut got = String::new();
+    let mut first = [0; 1];
+    read.read_exact(&mut first).unwrap();
+    // it has met the full pipe when it sleeps in poll(2)
+    let sleeps = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with(['S', 'Z']))
+    };
+    let begun = std::time::Instant::now();
+    while !sleeps() {
+        assert!(begun.elapsed().as_secs() < 60);
+        std::thread::yield_now();
+    }
+    read.read_to_string(&mut got).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(format!("{}{got}", char::from(first[0])), want);
+}
+
+#[test]
+fn the_table_is_what_the_locale_has() {
+    let capture = capture();
+    let names = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(names.path(), "172.16.1.100 größe\n").unwrap();
+    let [file, names] = [capture.path(), names.path()].map(|p| p.to_str().unwrap().to_owned());
+    let table = |locale: &str, format: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .args(["replay", &file, "--names", &names])
+            .args(format)
+            .env_remove("LC_CTYPE")
+            .env("LC_ALL", locale)
+            .output()
+            .unwrap();
+        assert!(out.status.success());
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let (ascii, unicode) = (table("C", &[]), table("C.UTF-8", &[]));
+    assert!(ascii.is_ascii() && ascii.contains("A>B") && ascii.contains("gr??e"), "{ascii}");
+    assert!(unicode.contains("A→B") && unicode.contains("größe"), "{unicode}");
+    assert!(table("C", &["--json"]).contains("größe"), "JSON is UTF-8");
+}

@@ -30,6 +30,7 @@ const SIZES: [(u16, u16); 9] =
 const STILL: Manner = Manner {
     animate: false,
     blocks: tmon::raster::Blocks::Quadrant,
+    charset: tmon::charset::Charset::Unicode,
     aspect: 0.5,
     pixels: None,
     interval: Duration::from_secs(1),

@@ -1,22 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The dashboard on a terminal that is a pseudo-terminal of the test: what it gives back, and what it
 //! survives. A terminal that answers nothing, like this one, is the hardest there is.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used)] // a panic is this program's report
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
-    pty::{Winsize, openpty},
-    sys::termios::{LocalFlags, tcgetattr},
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::{
+        signal::{Signal, kill},
+        termios::{FlowArg, LocalFlags, tcflow, tcgetattr},
+    },
+    unistd::Pid,
 };
+use rustix::termios::{Winsize, tcsetwinsize};
 use tmon::{
+    charset::Charset,
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
     snapshot::{Rows, Snapshot},
     tui::{self, Options, Reading, graphics::Choice},
@@ -29,9 +45,11 @@ fn child() {
     let Ok(what) = std::env::var("TMON_TEST_CHILD") else { return };
     let mut t = 0;
     let graphics = if what == "kitty" { Choice::ALL[1].0 } else { Choice::default() };
-    let opts = Options { interval: Duration::from_millis(50), graphics, ..Options::default() };
+    let opts = Options { interval: Duration::from_millis(20), graphics, ..Options::default() };
+    // hours between readings: nothing is drawn, and so nothing says that the terminal is gone
+    let interval = if what == "idle" { Duration::from_secs(3600) } else { opts.interval };
     let done = tui::run(
-        opts,
+        Options { interval, ..opts },
         &mut || {
             t += 1;
             assert!(what != "panic" || t < 4, "a bug in the dashboard");
@@ -83,6 +101,10 @@ struct Screen {
     keys: File,
     output: Receiver<Vec<u8>>,
     seen: Vec<u8>,
+    reader: Option<thread::JoinHandle<()>>,
+    /// Nobody reads what the dashboard draws.
+    paused: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
 }
 
 /// How long anything may take on a slow machine.
@@ -90,12 +112,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Screen {
     fn open(what: &str) -> Self {
+        Screen::open_in(what, std::path::Path::new("."), "")
+    }
+
+    /// In a folder, after what a shell does.
+    fn open_in(what: &str, folder: &std::path::Path, first: &str) -> Self {
+        // closed on exec: other tests start programs at the same time
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let pty = posix_openpt(flags).unwrap();
+        grantpt(&pty).unwrap();
+        unlockpt(&pty).unwrap();
+        let slave = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(ptsname_r(&pty).unwrap())
+            .unwrap();
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 800, ws_ypixel: 480 };
-        let pty = openpty(Some(&size), None).unwrap();
-        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        tcsetwinsize(&slave, size).unwrap();
+        let (master, slave) = (pty.as_fd().try_clone_to_owned().unwrap(), OwnedFd::from(slave));
+        drop(pty);
+        let end = || Stdio::from(slave.try_clone().unwrap());
         // a session of its own, whose terminal this is
+        // whose leader, the shell, is told when it goes away, and tells nobody
         let child = Command::new("setsid")
-            .args(["--ctty", "--wait"])
+            .args(["--ctty", "--wait", "sh", "-c"])
+            .args([&format!("trap '' HUP; {first} \"$@\"; exit $?"), "sh"])
+            .current_dir(folder)
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env_clear()
@@ -111,21 +154,48 @@ impl Screen {
             .spawn()
             .unwrap();
         let (send, output) = channel();
-        let mut out = File::from(pty.master.try_clone().unwrap());
-        thread::spawn(move || {
+        let mut out = File::from(master.try_clone().unwrap());
+        let (paused, closed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let [pause, close] = [&paused, &closed].map(Arc::clone);
+        let reader = thread::spawn(move || {
             let mut some = [0; 65536];
-            while let Ok(n @ 1..) = out.read(&mut some) {
-                if send.send(some[..n].to_vec()).is_err() {
-                    return;
+            while !close.load(Ordering::Relaxed) {
+                let wanted = if pause.load(Ordering::Relaxed) {
+                    PollFlags::empty()
+                } else {
+                    PollFlags::POLLIN
+                };
+                let mut fds = [PollFd::new(out.as_fd(), wanted)];
+                if poll(&mut fds, 20u8).unwrap_or(0) == 0 {
+                    continue;
+                }
+                match out.read(&mut some) {
+                    Ok(n @ 1..) if send.send(some[..n].to_vec()).is_ok() => {}
+                    _ => return,
                 }
             }
         });
-        let keys = File::from(pty.master.try_clone().unwrap());
-        Screen { child, master: pty.master, slave: pty.slave, keys, output, seen: Vec::new() }
+        let keys = File::from(master.try_clone().unwrap());
+        Screen {
+            child,
+            master,
+            slave,
+            keys,
+            output,
+            seen: Vec::new(),
+            reader: Some(reader),
+            paused,
+            closed,
+        }
     }
 
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    /// The end of what there is.
+    fn last(&self) -> String {
+        String::from_utf8_lossy(&self.seen[self.seen.len().saturating_sub(2000)..]).into_owned()
     }
 
     /// Waits until something new of the output holds this text; forgets what came before it.
@@ -138,23 +208,54 @@ impl Screen {
             }
             match self.output.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
                 Ok(more) => self.seen.extend(more),
-                Err(_) => panic!("{text:?} never came; there is {:?}", self.text()),
+                Err(_) => panic!("{text:?} never came; there is {:?}", self.last()),
             }
         }
     }
 
     fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.send(keys.as_bytes());
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.keys.write_all(bytes).unwrap();
+    }
+
+    /// Waits until another frame is on the screen; its beginning may have been before.
+    fn wait_for_frame(&mut self) {
+        while let Ok(more) = self.output.try_recv() {
+            self.seen.extend(more);
+        }
+        self.seen.clear();
+        self.wait_for("\x1b[?2026l");
+    }
+
+    /// The window is closed.
+    fn hang_up(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.reader.take().unwrap().join().unwrap();
+        self.keys = File::open("/dev/null").unwrap();
+        self.master = File::open("/dev/null").unwrap().into();
+    }
+
+    /// The dashboard's own process, below the shell.
+    fn process(&self) -> Pid {
+        let path = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let child = std::fs::read_to_string(path).unwrap();
+        Pid::from_raw(child.trim().parse().unwrap())
+    }
+
+    /// Ends it with SIGTERM, which takes less than a second of its time, however busy the machine is.
+    fn terminate(&mut self) {
+        kill(self.process(), Signal::SIGTERM).unwrap();
+        let begun = Instant::now();
+        self.wait_for_end();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
     fn resize(&self, columns: u16, rows: u16) {
-        let stdin = Stdio::from(self.slave.try_clone().unwrap());
-        let done = Command::new("stty")
-            .args(["cols", &columns.to_string(), "rows", &rows.to_string()])
-            .stdin(stdin)
-            .status()
-            .unwrap();
-        assert!(done.success());
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.slave, size).unwrap();
     }
 
     /// Everything that a shell needs is as it was.
@@ -176,7 +277,7 @@ impl Screen {
     fn wait_for_end(&mut self) {
         let begun = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < PATIENCE, "it does not end; there is {:?}", self.text());
+            assert!(begun.elapsed() < PATIENCE, "it does not end; there is {:?}", self.last());
             if let Ok(more) = self.output.recv_timeout(Duration::from_millis(20)) {
                 self.seen.extend(more);
             }
@@ -253,4 +354,212 @@ fn pictures_come_and_go() {
     s.is_given_back();
     let (gone, left) = (s.text().rfind("\x1b_Ga=d"), s.text().find("\x1b[?1049l"));
     assert!(gone.is_some() && gone < left, "the last picture goes with the dashboard");
+}
+
+/// What no key sends, what half a key is, and answers that nobody asked for.
+fn odd_input() -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = [
+        "\x1b[200~half a paste",
+        "\x1b[8;24;80t",
+        "\x1b[?62;22c",
+        "\x1b[>0;276;0c",
+        "\x1b[>41;354;0c",
+        "\x1b[?2026;2$y",
+        "\x1b[?1u",
+        "\x1b[97;1:3u",
+        "\x1b[12;40R",
+        "\x1b[I",
+        "\x1b[O",
+        "\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
+        "\x1b]11;rgb:0000/0000/0000\x07",
+        "\x1b]11;rgb:0000/",
+        "\x1bP>|tmux 3.4\x1b\\",
+        "\x1bP>|iTerm2 3.5",
+        "\x1b_Gi=31;OK\x1b\\",
+        "\x1b[3^",
+        "\x1b[7$",
+        "\x1b[[",
+        "\x1b[M",
+        "\x1b[<0;1",
+    ]
+    .map(|s| s.as_bytes().to_vec())
+    .into();
+    all.extend((0x80..=0xff).map(|b| vec![b]));
+    for introducer in ["\x1b[", "\x1bO", "\x1b[1;5", "\x1b[?1"] {
+        all.extend((0x20..0x7f).map(|b| [introducer.as_bytes(), &[b]].concat()));
+    }
+    // the rest are keys: of these the ones that leave, stop or ask are what they are
+    all.extend((0..0x20).filter(|b| ![0x03, 0x1a].contains(b)).map(|b| vec![b]));
+    all
+}
+
+#[test]
+fn no_input_stops_the_drawing() {
+    let mut s = Screen::open("run");
+    s.wait_for("10.0.0.9");
+    for bytes in odd_input() {
+        s.send(&bytes);
+        s.wait_for_frame();
+        // what comes at once belongs to the paste
+        let begun = Instant::now();
+        while bytes.starts_with(b"\x1b[200~") && begun.elapsed() < Duration::from_secs(2) {
+            s.wait_for_frame();
+        }
+    }
+    // out of whatever was opened
+    for _ in 0..3 {
+        s.press("\x1b\x1b");
+        s.wait_for_frame();
+    }
+    s.press("q");
+    s.wait_for_end();
+    s.is_given_back();
+    assert!(s.text().contains("left in order"));
+}
+
+#[test]
+fn a_signal_ends_it_in_the_middle_of_anything() {
+    for bytes in ["\x1b[E", "\x1b[200~half a paste", "\x1b", "\x1b]11;rgb:"] {
+        let mut s = Screen::open("run");
+        s.wait_for("10.0.0.9");
+        s.press(bytes);
+        s.terminate();
+        s.is_given_back();
+    }
+    let mut s = Screen::open("run");
+    s.wait_for("10.0.0.9");
+    s.send(b"\xfc");
+    s.terminate();
+    s.is_given_back();
+}
+
+/// Nobody reads what it draws: it goes on, hears keys and signals, and gives back what it can.
+#[test]
+fn a_terminal_that_does_not_read_holds_nothing_up() {
+    for (signal, stopped) in [(true, true), (false, true), (true, false), (false, false)] {
+        let mut s = Screen::open("run");
+        s.wait_for("10.0.0.9");
+        if stopped {
+            tcflow(&s.slave, FlowArg::TCOOFF).unwrap(); // Ctrl-S
+        } else {
+            s.paused.store(true, Ordering::Relaxed);
+        }
+        let full = || {
+            let mut room = [PollFd::new(s.slave.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut room, PollTimeout::ZERO).unwrap() == 0
+        };
+        let begun = Instant::now();
+        while !full() {
+            assert!(begun.elapsed() < PATIENCE, "it draws nothing");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let begun = Instant::now();
+        if signal {
+            kill(s.process(), Signal::SIGTERM).unwrap();
+        } else {
+            s.press("q");
+        }
+        while !tcgetattr(&s.master).unwrap().local_flags.contains(LocalFlags::ICANON) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it waits for the terminal");
+            thread::sleep(Duration::from_millis(10));
+        }
+        if stopped {
+            // what was not written then is written by nobody
+            tcflow(&s.slave, FlowArg::TCOON).unwrap();
+            s.wait_for_end();
+        } else {
+            s.paused.store(false, Ordering::Relaxed);
+            s.wait_for_end();
+            s.is_given_back();
+        }
+    }
+}
+
+/// The terminal goes away, and no signal says so.
+#[test]
+fn a_terminal_that_is_gone_is_the_end() {
+    for what in ["run", "idle"] {
+        let mut s = Screen::open(what);
+        s.wait_for_frame();
+        let process = s.process();
+        s.hang_up();
+        let begun = Instant::now();
+        while kill(process, None).is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{what}: it does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Files in a folder, and what is in them.
+fn files(folder: &std::path::Path) -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|e| {
+            let name = e.file_name().into_string().unwrap();
+            (name, std::fs::read_to_string(e.path()).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_saved_is_whole_or_not_there() {
+    for (key, ending, last) in [("e", ".svg", "</svg>"), ("E", ".html", "</html>")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut s = Screen::open_in("run", folder.path(), "");
+        s.wait_for("10.0.0.9");
+        s.press(key);
+        s.press("\x0c");
+        s.wait_for("saved tmon-");
+        let saved = files(folder.path());
+        let [(name, text)] = saved.as_slice() else { panic!("{saved:?}") };
+        assert!(name.starts_with("tmon-") && name.ends_with(ending), "{name}");
+        assert!(text.trim_end().ends_with(last), "{name} has an end");
+        drop(s);
+
+        // no file may have more than a block, as on a disk that is full
+        let folder = tempfile::tempdir().unwrap();
+        let mut s = Screen::open_in("run", folder.path(), "trap '' XFSZ; ulimit -f 1;");
+        s.wait_for("10.0.0.9");
+        s.press(key);
+        s.press("\x0c");
+        s.wait_for("not saved");
+        assert_eq!(files(folder.path()), []);
+        s.press("q");
+        s.wait_for_end();
+        s.is_given_back();
+    }
+}
+
+/// What is on the screen, byte by byte, where the locale or the terminal has only so much.
+#[test]
+fn a_terminal_is_sent_what_it_shows() {
+    for (env, ascii) in [
+        ("TERM=vt100", true),
+        ("TERM=xterm-256color LC_ALL=C", true),
+        ("TERM=linux LC_ALL=C.UTF-8", false),
+    ] {
+        let mut s = Screen::open_in("run", std::path::Path::new("."), &format!("export {env};"));
+        let mut all = String::new();
+        for key in ["1", "2", "3", "4", "?"] {
+            s.wait_for_frame();
+            all += &s.text();
+            s.press(key);
+            s.press("\x0c");
+            s.wait_for_frame();
+            s.wait_for_frame();
+            all += &s.text();
+        }
+        let strange: String = all.chars().filter(|c| Charset::Console.symbol(*c) != *c).collect();
+        assert_eq!(strange, "", "{env}");
+        assert_eq!(all.is_ascii(), ascii, "{env}");
+    }
+}
+
+#[test]
+fn a_dumb_terminal_is_refused_in_a_line() {
+    let mut s = Screen::open_in("run", std::path::Path::new("."), "export TERM=dumb;");
+    s.wait_for("the terminal is dumb");
+    s.wait_for_end();
+    assert!(!s.text().contains("\x1b["), "{}", s.text());
 }

@@ -6,6 +6,7 @@
 //! It prints a line per kind and a summary; a kind that this kernel has no device for is named in
 //! both, and is a failure where `TMON_TUNNELS=all` is set. VXLAN has to be there anyway. Words
 //! on the command line choose kinds.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     env, fs,
     io::{ErrorKind, Write},

@@ -9,6 +9,7 @@
 //! a millisecond or more; `net` is a program's time minus the empty program's in the same round,
 //! and a ratio is the median of the rounds' ratios. Rounds in which somebody else took the CPU are
 //! made again. What is loaded is the object that `tmon` itself loads, unchanged.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(unsafe_code)]
 use std::{env, fs, process::ExitCode};
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon attach`, `tmon detach` and `tmon status`.
-use std::io::Write;
-
 use serde::Serialize;
 
 use super::*;
@@ -80,25 +78,53 @@ impl Attach {
                 name(o.counted_on)
             ));
         }
-        scene.bridged(&indexes).iter().for_each(|n| eprintln!("tmon: {n}"));
+        scene.bridged(&indexes).iter().for_each(|n| say(n));
         let config = self.watch.count.config();
         let found: Vec<Port> = not_chosen(&scene.ports(), &config.chosen()).collect();
         let lock = pins.lock()?;
+        // All are attached before anything is said: nobody may be listening.
+        let mut done = Done::default();
         for link in &choice.links {
             let name = sanitize(&link.name);
             let config = Config { l3: !link.is_ethernet(), ..config.clone() };
             let made = pins.attach(&lock, &place, link, &config, &found, self.watch.want());
-            match made.with_context(|| format!("cannot attach to {name}{words}"))? {
-                Some(hook) => println!(
-                    "{name}{words} is attached ({}) and counts with no process; `tmon top` and `tmon dump` join it, `tmon detach` ends it",
-                    hook.name()
-                ),
-                None => {
-                    println!("{name}{words} was attached already; `tmon status` says since when")
-                }
-            }
+            done.add(
+                made.map(|hook| match hook {
+                    Some(hook) => format!(
+                        "{name}{words} is attached ({}) and counts with no process; `tmon top` and `tmon dump` join it, `tmon detach` ends it",
+                        hook.name()
+                    ),
+                    None => {
+                        format!("{name}{words} was attached already; `tmon status` says since when")
+                    }
+                })
+                .with_context(|| format!("cannot attach to {name}{words}")),
+            );
         }
-        Ok(())
+        done.report()
+    }
+}
+
+/// What was done to several interfaces, and the first failure.
+#[derive(Default)]
+struct Done {
+    lines: Vec<String>,
+    failed: Option<anyhow::Error>,
+}
+
+impl Done {
+    fn add(&mut self, done: Result<String>) {
+        match done {
+            Ok(line) => self.lines.push(line),
+            Err(e) if self.failed.is_none() => self.failed = Some(e),
+            Err(e) => say(&format!("{e:#}")),
+        }
+    }
+
+    fn report(self) -> Result<()> {
+        let said = self.lines.iter().try_for_each(|line| out::line(line));
+        // What failed matters more than who listens.
+        self.failed.map_or(Ok(said?), Err)
     }
 }
 
@@ -108,8 +134,7 @@ impl Detach {
         pins.check()?;
         if pins.list()?.is_empty() {
             if self.all {
-                println!("nothing was attached");
-                return Ok(());
+                return Ok(out::line("nothing was attached")?);
             }
             anyhow::bail!("nothing is attached");
         }
@@ -139,18 +164,17 @@ impl Detach {
         if self.all {
             wanted = all.iter().collect();
         }
-        let mut failed = None;
+        let mut done = Done::default();
         for pin in wanted {
-            match pins.detach(&lock, pin) {
-                Ok(()) => println!("{} is detached", sanitize(&pin.name)),
-                // The others are taken off all the same.
-                Err(e) => {
-                    failed =
-                        failed.or(Some(e.context(format!("cannot detach {}", sanitize(&pin.name)))))
-                }
-            }
+            let name = sanitize(&pin.name);
+            // If one fails the others are taken off all the same.
+            done.add(
+                pins.detach(&lock, pin)
+                    .map(|()| format!("{name} is detached"))
+                    .with_context(|| format!("cannot detach {name}")),
+            );
         }
-        failed.map_or(Ok(()), Err)
+        done.report()
     }
 }
 
@@ -288,11 +312,10 @@ impl Status {
     pub(super) fn run(&self) -> Result<()> {
         let attached: Vec<Attached> = self.kept.pins().list()?.iter().map(Attached::new).collect();
         let report = Report { schema: 1, tool: TOOL, host: host(), attached };
-        let mut out = io::stdout().lock();
         if self.json {
-            return Ok(export::json::line(&mut out, &report)?);
+            return Ok(export::json::line(&mut out::raw(), &report)?);
         }
-        Ok(report.table(&mut out)?)
+        Ok(report.table(&mut out::people())?)
     }
 }
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon check`.
-use std::io::Write;
-
 use serde::Serialize;
 
 use super::*;
@@ -74,14 +72,14 @@ impl Check {
         self.interfaces(&pins, &mut lines)?;
         let count = |mark| lines.iter().filter(|l| l.mark == mark).count();
         let [ok, warn, fail] = [Mark::Ok, Mark::Warn, Mark::Fail].map(count);
-        let mut out = io::stdout().lock();
         if self.json {
             let checks = lines.iter().map(Entry::of).collect();
             export::json::line(
-                &mut out,
+                &mut out::raw(),
                 &Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail },
             )?;
         } else {
+            let mut out = out::people();
             for l in &lines {
                 let subject = l.interface.as_deref().unwrap_or("host");
                 writeln!(out, "{:<5} {subject:<10} {:<11} {}", l.mark.name(), l.about, l.what)?;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon dump` and `tmon replay`.
-use std::io::IsTerminal;
-
 use super::*;
 use crate::{
     export::{Reading, Writer, table},
@@ -99,7 +97,7 @@ impl<'a> Printer<'a> {
 impl Dump {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
-        let mut out = io::stdout();
+        let mut out = self.print.out();
         let mut printer = Printer::new(&mut out, &self.print, true)?;
         let mut live = Live::open(
             &self.watch.interfaces,
@@ -172,7 +170,7 @@ fn tell(live: &mut Live) {
 
 impl Replay {
     pub(super) fn run(self) -> Result<()> {
-        let mut out = io::stdout();
+        let mut out = self.print.out();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
         let mut replay = source::Replay::open(&self.files, &self.count.config())?;
         // Interfaces that come later are loaded then: privileges go at the end.
@@ -190,7 +188,7 @@ impl Replay {
         }
         sandbox.enter_all()?;
         if show {
-            eprint!("\r\x1b[K");
+            out::tell("\r\x1b[K");
         }
         printer.print(&replay.read()?.total())?;
         for note in replay.notes() {
@@ -201,14 +199,12 @@ impl Replay {
 }
 
 fn progress(replay: &source::Replay) {
-    match replay.position() {
-        (at, Some(size)) => {
-            eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::percent(at, size))
-        }
-        (at, None) => {
-            eprint!("\r{} frames, {}\x1b[K", replay.frames(), crate::units::bytes(at, Base::Si))
-        }
-    }
+    let (at, size) = replay.position();
+    let read = match size {
+        Some(size) => crate::units::percent(at, size),
+        None => crate::units::bytes(at, Base::Si).to_string(),
+    };
+    out::tell(&format!("\r{} frames, {read}\x1b[K", replay.frames()));
 }
 
 #[cfg(test)]

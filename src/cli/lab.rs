@@ -119,29 +119,29 @@ impl Lab {
             Lab::Up(shape) => {
                 let options = shape.options();
                 let made = lab::up(&options)?;
-                println!(
+                out::line(&format!(
                     "the lab {}: {} hosts, {} networks; `tmon lab traffic demo` makes traffic, `tmon top eth0 --netns {}-host0` shows it",
                     if made { "is up" } else { "was up already" },
                     options.hosts,
                     options.networks,
                     options.prefix
-                );
+                ))?;
             }
             Lab::Traffic { scenario, span, seed, reveal, ipv6, name } => {
                 let mut traffic = Traffic { duration: span, ipv6, ..Traffic::new(scenario) };
                 traffic.seed = seed.unwrap_or(traffic.seed);
                 let flag = interrupted()?;
-                println!("{}", lab::traffic(&name.prefix, &traffic, &flag)?);
+                out::line(&lab::traffic(&name.prefix, &traffic, &flag)?.to_string())?;
                 if reveal && let Some((inner, outer)) = traffic.culprit(&name.prefix)? {
-                    println!("the culprit was {inner} on {outer}");
+                    out::line(&format!("the culprit was {inner} on {outer}"))?;
                 }
             }
             Lab::Status { json, name } => {
                 let status = lab::status(&name.prefix)?;
                 if json {
-                    export::json::line(&mut io::stdout(), &status)?;
+                    export::json::line(&mut out::raw(), &status)?;
                 } else {
-                    io::Write::write_fmt(&mut io::stdout(), format_args!("{status}\n"))?;
+                    out::line(&status.to_string())?;
                 }
             }
             Lab::Exec { host, command, name } => {
@@ -150,14 +150,10 @@ impl Lab {
             }
             Lab::Down(name) => {
                 let n = lab::down(&name.prefix)?;
-                println!(
-                    "{}",
-                    if n == 0 {
-                        "there was no lab".to_owned()
-                    } else {
-                        format!("the lab is gone: {n} namespaces removed")
-                    }
-                );
+                out::line(&match n {
+                    0 => "there was no lab".to_owned(),
+                    n => format!("the lab is gone: {n} namespaces removed"),
+                })?;
             }
         }
         Ok(0)
@@ -177,7 +173,7 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) fn run(self) -> Result<()> {
         let options = Options::default();
-        eprintln!("making nine hosts and four networks ...");
+        out::tell("making nine hosts and four networks ...\n");
         let look = self.look.options(true)?;
         let lab = lab::Lab::up(&options)?;
         let stop = AtomicBool::new(false);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon completions` and `tmon man`: from the same definition as the command line itself.
-use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -26,7 +26,7 @@ impl Completions {
         // clap_complete panics where its output is closed.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "tmon", &mut script);
-        Ok(io::stdout().write_all(&script)?)
+        Ok(out::raw().write_all(&script)?)
     }
 }
 
@@ -35,7 +35,7 @@ impl ManPages {
         let mut root = Cli::command();
         root.build();
         let Some(dir) = &self.dir else {
-            return Ok(io::stdout().write_all(page(root)?.as_bytes())?);
+            return Ok(out::raw().write_all(page(root)?.as_bytes())?);
         };
         write_pages(&root, "tmon", dir)
     }
@@ -58,11 +58,20 @@ fn released() -> &'static str {
     heading.split([' ', ',', '(', ')']).find(is_date).unwrap_or_default()
 }
 
+/// Writes a page beside the one that may be there, and then in its place: never half of it.
+fn write_page(dir: &std::path::Path, path: &std::path::Path, page: &str) -> io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o666)) // less what umask takes away
+        .tempfile_in(dir)?;
+    file.write_all(page.as_bytes())?;
+    file.persist(path).map(drop).map_err(|e| e.error)
+}
+
 /// One page for a command and for each below it: `tmon-lab-up.1`.
 fn write_pages(command: &clap::Command, name: &str, dir: &std::path::Path) -> Result<()> {
     let page = page(command.clone().name(name.to_owned()))?;
     let path = dir.join(format!("{name}.1"));
-    std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+    write_page(dir, &path, &page).with_context(|| format!("write {}", path.display()))?;
     for below in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
         write_pages(below, &format!("{name}-{}", below.get_name()), dir)?;
     }

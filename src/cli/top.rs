@@ -4,6 +4,7 @@ use std::{cell::RefCell, path::Path};
 
 use super::*;
 use crate::{
+    charset::Charset,
     raster::Blocks,
     sandbox::Sandbox,
     source::{Live, Recording, Replay},
@@ -71,9 +72,10 @@ pub(super) struct Look {
     /// How many colours there are [default: what COLORTERM, TERM and NO_COLOR say]
     #[arg(long, value_name = "DEPTH", value_parser = Named(&Depth::ALL))]
     colours: Option<Depth>,
-    /// Characters that the chord is made of; sextants and octants need a font that has them
-    #[arg(long, value_name = "BLOCKS", default_value = "quadrant", value_parser = Named(&Blocks::ALL))]
-    cells: Blocks,
+    /// Characters that the chord is made of; sextants and octants need a font that has them, ascii
+    /// is for all of the screen [default: quadrant, or what locale and terminal have]
+    #[arg(long, value_name = "BLOCKS", value_parser = Named(&Blocks::ALL))]
+    cells: Option<Blocks>,
     /// Real pixels for the chord, where the terminal shows them
     #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Named(&Choice::ALL))]
     graphics: Choice,
@@ -125,6 +127,7 @@ impl Look {
         let (names, mut looking) = self.naming.read(local)?;
         self.filter.filter(&names, &mut looking)?;
         let default = tui::Options::default();
+        let charset = default.manner.charset;
         Ok(tui::Options {
             start: tui::app::Start {
                 view: self.view,
@@ -142,7 +145,14 @@ impl Look {
             depth: self.colours.unwrap_or(default.depth),
             manner: tui::stage::Manner {
                 animate: !self.no_motion,
-                blocks: self.cells,
+                blocks: self.cells.unwrap_or(Blocks::of(charset)),
+                charset: match self.cells {
+                    None => charset,
+                    Some(Blocks::Ascii) => Charset::Ascii,
+                    // who asks for more than there seems to be knows better
+                    Some(Blocks::Half) => charset.max(Charset::Console),
+                    Some(_) => Charset::Unicode,
+                },
                 ..default.manner
             },
             graphics: self.graphics,
@@ -177,9 +187,7 @@ impl Top {
         let (name, matches) = matches.subcommand()?;
         let text = settings::text(command.find_subcommand(name)?, matches);
         if self.print_config {
-            return Some(
-                io::Write::write_all(&mut io::stdout(), text.as_bytes()).map_err(Into::into),
-            );
+            return Some(out::raw().write_all(text.as_bytes()).map_err(Into::into));
         }
         let file = settings::chosen(self.look.config.as_deref());
         Some(
@@ -188,8 +196,7 @@ impl Top {
             )
             .and_then(|file| {
                 settings::save(&file, &text)?;
-                println!("kept in {}", sanitize(&file.display().to_string()));
-                Ok(())
+                Ok(out::line(&format!("kept in {}", sanitize(&file.display().to_string())))?)
             }),
         )
     }

@@ -155,11 +155,10 @@ impl Tunnels {
                 Err(e) => return Err(e),
             }
         }
-        let mut out = io::stdout().lock();
         if self.json {
-            return Ok(export::json::line(&mut out, &report)?);
+            return Ok(export::json::line(&mut out::raw(), &report)?);
         }
-        Ok(report.table(&mut out)?)
+        Ok(report.table(&mut out::people())?)
     }
 }
 

@@ -383,6 +383,7 @@ fn paint(shape: &Shape, ends: &[End], look: &Look) -> (Rgb, f64) {
 fn glyph(cell: Cell, look: &Look, colour: impl Fn(Rgb) -> Color) -> (char, Style) {
     let theme = look.theme;
     let symbol = |mask: u8| match look.blocks {
+        Blocks::Ascii => ascii(mask),
         Blocks::Half => [' ', '▀', '▄', '█'][usize::from(mask & 3)],
         Blocks::Quadrant => pixel::QUADRANTS[usize::from(mask & 15)],
         Blocks::Sextant => pixel::SEXTANTS[usize::from(mask & 63)],
@@ -391,7 +392,21 @@ fn glyph(cell: Cell, look: &Look, colour: impl Fn(Rgb) -> Color) -> (char, Style
     let (w, h) = look.blocks.grid();
     let all = ((1u16 << (w * h)) - 1) as u8;
     if theme.depth == Depth::Mono {
-        return (shade(cell, symbol, all), Style::new());
+        let levels = match look.blocks {
+            Blocks::Ascii => [' ', '.', ':', '+', '#'],
+            _ => [' ', '░', '▒', '▓', '█'],
+        };
+        return (shade(cell, symbol, levels, all), Style::new());
+    }
+    let ground = colour(theme.ground);
+    if look.blocks == Blocks::Ascii
+        && let Some(c) = solid(cell, all, |c| colour(c) == ground)
+    {
+        // the colour is the picture; the sign, which it hides, is for who copies the text
+        let far = |c: Rgb| (c.lightness() - theme.ground.lightness()).abs();
+        let share = (far(c) / far(theme.ink).max(0.01)).clamp(0.3, 1.0);
+        let sign = [' ', '.', ':', '+', '#'][(share * 4.0).round() as usize];
+        return (sign, Style::new().fg(colour(c)).bg(colour(c)));
     }
     let (mask, fg, bg) = match cell {
         Cell::Clear => return (' ', Style::new()),
@@ -399,19 +414,61 @@ fn glyph(cell: Cell, look: &Look, colour: impl Fn(Rgb) -> Color) -> (char, Style
         Cell::Split { mask, fg, bg } => (mask, colour(fg), colour(bg)),
     };
     // the ground is always behind: a terminal's own cannot be a foreground
-    let ground = colour(theme.ground);
     match (fg == bg, fg == ground) {
         (true, true) => (' ', Style::new()),
-        (true, false) => ('█', Style::new().fg(fg).bg(bg)),
+        (true, false) => (symbol(all), Style::new().fg(fg).bg(bg)),
         (false, true) => (symbol(all & !mask), Style::new().fg(bg).bg(fg)),
         (false, false) => (symbol(mask), Style::new().fg(fg).bg(bg)),
     }
 }
 
+/// The one colour of a cell that shows no ground, if need be the one that there is more of: letters
+/// on a colour are no edge.
+fn solid(cell: Cell, all: u8, is_ground: impl Fn(Rgb) -> bool) -> Option<Rgb> {
+    match cell {
+        Cell::Full(c) if !is_ground(c) => Some(c),
+        Cell::Split { mask, fg, bg } if !is_ground(fg) && !is_ground(bg) => {
+            Some(if 2 * mask.count_ones() >= all.count_ones() { fg } else { bg })
+        }
+        _ => None,
+    }
+}
+
+/// The character of ASCII whose ink is where a cell has it: 2 x 4 pixels, bit 0 the top left one.
+fn ascii(mask: u8) -> char {
+    const GLYPHS: [(u8, char); 23] = [
+        (0b0000_0000, ' '),
+        (0b1111_1111, '#'),
+        (0b0000_0011, '"'),
+        (0b0000_1111, '"'),
+        (0b0000_0101, '`'),
+        (0b0000_1010, '\''),
+        (0b0000_1100, '-'),
+        (0b0011_1100, '-'),
+        (0b0011_0000, '-'),
+        (0b1100_0000, '_'),
+        (0b1111_0000, 'o'),
+        (0b0101_0000, '.'),
+        (0b1010_0000, '.'),
+        (0b0101_0101, '['),
+        (0b1010_1010, ']'),
+        (0b0101_1010, '/'),
+        (0b1010_0101, '\\'),
+        (0b1111_0101, 'b'),
+        (0b1111_1010, 'd'),
+        (0b0101_1111, 'P'),
+        (0b1010_1111, 'Y'),
+        (0b1101_0101, 'L'),
+        (0b1110_1010, 'J'),
+    ];
+    let differ = |glyph: &&(u8, char)| (mask ^ glyph.0).count_ones();
+    GLYPHS.iter().min_by_key(differ).map_or(' ', |glyph| glyph.1)
+}
+
 /// A cell without colours: how much ink it has, or where it has it.
-fn shade(cell: Cell, symbol: impl Fn(u8) -> char, all: u8) -> char {
+fn shade(cell: Cell, symbol: impl Fn(u8) -> char, levels: [char; 5], all: u8) -> char {
     let ink = |c: Rgb| f64::from(c.0) / 255.0;
-    let level = |ink: f64| [' ', '░', '▒', '▓', '█'][((ink * 4.0).round() as usize).min(4)];
+    let level = |ink: f64| levels[((ink * 4.0).round() as usize).min(4)];
     match cell {
         Cell::Clear => ' ',
         Cell::Full(c) => level(ink(c)),
@@ -633,6 +690,28 @@ mod tests {
     }
 
     #[test]
+    fn ascii_is_ascii_and_a_circle() {
+        for depth in [Depth::Mono, Depth::Ansi16, Depth::Ansi256, Depth::TrueColor] {
+            let theme = Theme::new(Scheme::Dark, depth);
+            let view =
+                prepare(&hub(), &Look { blocks: Blocks::Ascii, ..Look::new(&theme) }, 60, 24);
+            let cells = || view.cells.iter().enumerate();
+            assert!(cells().all(|(_, c)| c.0.is_ascii()), "{depth:?}");
+            let drawn = cells().filter(|(_, c)| c.0 != ' ').count();
+            assert!(drawn > 300, "{depth:?}: {drawn}");
+            // corners are empty, and every row of the middle begins and ends with the ring
+            let row: Vec<char> = view.cells[12 * 60..13 * 60].iter().map(|c| c.0).collect();
+            let text: String = row.iter().collect();
+            assert!(text.trim().len() > 30 && view.cells[0].0 == ' ', "{depth:?}: {text:?}");
+        }
+        let shapes =
+            [(0u8, ' '), (255, '#'), (0b1111, '"'), (0b1100_0000, '_'), (0b0101_1010, '/')];
+        for (mask, sign) in shapes {
+            assert_eq!(ascii(mask), sign);
+        }
+    }
+
+    #[test]
     fn it_stays_in_its_area_whatever_the_size_and_the_data() {
         let theme = Theme::default();
         let max = u64::MAX as f64;
@@ -644,7 +723,9 @@ mod tests {
             vec![vec![max; 9]; 9],
             vec![vec![1.0; 300]; 300],
         ] {
-            for blocks in [Blocks::Half, Blocks::Quadrant, Blocks::Sextant, Blocks::Octant] {
+            for blocks in
+                [Blocks::Ascii, Blocks::Half, Blocks::Quadrant, Blocks::Sextant, Blocks::Octant]
+            {
                 if matrix.len() > 9 && blocks != Blocks::Quadrant {
                     continue;
                 }

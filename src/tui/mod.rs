@@ -7,6 +7,7 @@ pub mod graphics;
 pub mod health;
 pub mod help;
 pub mod hits;
+pub mod input;
 pub mod keys;
 pub mod look;
 pub mod matrix_view;
@@ -20,18 +21,24 @@ pub mod status;
 pub mod table_view;
 pub mod theme;
 pub mod timeline;
+pub mod tty;
 pub mod words;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use crossterm::event::{self, Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use anyhow::Result;
+use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use crate::snapshot::{Interval, Snapshot};
+use crate::{
+    charset::Charset,
+    raster::Blocks,
+    snapshot::{Interval, Snapshot},
+};
 use app::{App, Msg, Start};
 use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
+use input::Input;
 use look::Look;
 use save::Maker;
 use session::Session;
@@ -62,12 +69,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
+        let charset = Charset::of_terminal(|name| std::env::var(name).ok());
         Options {
             start: Start::default(),
             interval: Duration::from_secs(1),
             scheme: Scheme::default(),
             depth: Depth::from_env(),
-            manner: Manner::default(),
+            manner: Manner { blocks: Blocks::of(charset), charset, ..Manner::default() },
             graphics: Choice::default(),
             mouse: true,
             maker: Maker::default(),
@@ -139,12 +147,12 @@ struct Dashboard {
 
 impl Dashboard {
     fn open(opts: &Options, app: App) -> Result<Self> {
-        let session = Session::open(opts.mouse)?;
+        let mut session = Session::open(opts.mouse)?;
         let characters =
             matches!(opts.depth, Depth::Mono | Depth::Ansi16) || opts.scheme == Scheme::Mono;
         let choice =
             if characters && opts.graphics == Choice::Auto { Choice::Off } else { opts.graphics };
-        let (graphics, early) = Graphics::open(choice);
+        let (graphics, early) = Graphics::open(choice, &mut session);
         Ok(Dashboard {
             session,
             early,
@@ -181,8 +189,8 @@ impl Dashboard {
         let mut followed = Duration::ZERO;
         let mut dirty = true;
         let mut frame = None; // when the next frame of a movement is due
-        let size = crossterm::terminal::size().context("ask the terminal for its size")?;
-        self.update(Msg::Resize(size.0, size.1))?;
+        let size = self.session.size();
+        self.update(Msg::Resize(size.width, size.height))?;
         for event in std::mem::take(&mut self.early) {
             for msg in self.messages(event) {
                 if self.update(msg)? {
@@ -220,22 +228,22 @@ impl Dashboard {
                     self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;
                 }
             }
-            if dirty || frame.is_some_and(|f| self.now() >= f) {
+            // a terminal that does not read has its next frame when it has the last one
+            let behind = self.session.is_behind();
+            if !behind && (dirty || frame.is_some_and(|f| self.now() >= f)) {
                 self.draw()?;
                 dirty = false;
                 frame = self.stage.next_frame(self.now());
             }
-            let next = frame.map_or(due, |f| f.min(due));
+            let next = frame.filter(|_| !behind).map_or(due, |f| f.min(due));
             let wait = next.saturating_sub(self.now()).min(PATIENCE);
-            if event::poll(wait).context("wait for input")? {
-                // everything that has come in the meantime, then one frame
-                while event::poll(Duration::ZERO).context("wait for input")? {
-                    let event = event::read().context("read input")?;
-                    for msg in self.messages(event) {
-                        dirty = true;
-                        if self.update(msg)? {
-                            return Ok(());
-                        }
+            // everything that has come in the meantime, then one frame
+            for input in self.session.wait(wait) {
+                let Input::Event(event) = input else { continue };
+                for msg in self.messages(event) {
+                    dirty = true;
+                    if self.update(msg)? {
+                        return Ok(());
                     }
                 }
             }
@@ -372,6 +380,12 @@ pub fn compose(
     if let Some(area) = hits.chord {
         stage.show(app, now, manner);
         stage.draw(app, look, now, manner, area, buf);
+    }
+    if manner.charset != Charset::Unicode {
+        for cell in buf.content.iter_mut().filter(|c| !c.symbol().is_ascii()) {
+            let symbol = cell.symbol().chars().next().unwrap_or(' ');
+            cell.set_char(manner.charset.symbol(symbol));
+        }
     }
     hits
 }

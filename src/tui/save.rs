@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is shown as a file for a ticket: a picture or a page.
-use std::{fs::File, io::BufWriter, io::Write};
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -99,26 +102,31 @@ pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String>
         Form::Picture => "svg",
         Form::Page => "html",
     };
+    // Beside what it is to be, so that nobody sees half of it, and a full disk keeps none. Not to be
+    // read: in its sandbox `top` may write here and read nothing.
+    let mut file = tempfile::Builder::new()
+        .prefix(".tmon-")
+        .make_in(".", |path| File::options().write(true).create_new(true).open(path))
+        .context("make a file in the current directory")?;
+    let mut out = BufWriter::new(&mut file);
+    let written = match form {
+        Form::Picture => write(app, look, &mut out).map_err(Into::into),
+        Form::Page => write_page(app, look, maker, &mut out),
+    };
+    written.and_then(|()| Ok(out.flush()?)).context("write in the current directory")?;
+    drop(out);
     for n in 1..100 {
         let name = if n == 1 {
             format!("tmon-{when}.{ending}")
         } else {
             format!("tmon-{when}-{n}.{ending}")
         };
-        // Not to be read: in its sandbox `top` may write here and read nothing.
-        match File::options().write(true).create_new(true).open(&name) {
-            Ok(file) => {
-                let mut out = BufWriter::new(file);
-                let written = match form {
-                    Form::Picture => write(app, look, &mut out).map_err(Into::into),
-                    Form::Page => write_page(app, look, maker, &mut out),
-                };
-                written.and_then(|()| Ok(out.flush()?)).with_context(|| format!("write {name}"))?;
-                return Ok(name);
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        match file.persist_noclobber(&name) {
+            Ok(_) => return Ok(name),
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => file = e.file,
             Err(e) => {
-                return Err(e).with_context(|| format!("make {name} in the current directory"));
+                return Err(e.error)
+                    .with_context(|| format!("make {name} in the current directory"));
             }
         }
     }

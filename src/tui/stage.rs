@@ -6,6 +6,7 @@ use ratatui::{buffer::Buffer, layout::Rect, widgets::Widget};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
+    charset::Charset,
     chord::{Layout, Scene, ease, padding, tween},
     colour::Rgb,
     matrix::{End, Matrix, Pick},
@@ -66,6 +67,8 @@ struct Drawn {
 pub struct Manner {
     /// Which characters.
     pub blocks: Blocks,
+    /// Which characters everything else is made of.
+    pub charset: Charset,
     /// Width of a cell as a share of its height.
     pub aspect: f64,
     /// Real pixels instead of characters.
@@ -80,6 +83,7 @@ impl Default for Manner {
     fn default() -> Self {
         Manner {
             blocks: Blocks::default(),
+            charset: Charset::default(),
             aspect: 0.5,
             pixels: None,
             animate: true,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the tests of the books happen: two network namespaces, a veth between their `eth0`, a
 //! tunnel over it, and nothing else that talks.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(dead_code)] // not every user needs all of it
 pub(crate) mod rival;
 
