@@ -14,7 +14,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
-    snapshot::{Rows, Snapshot},
+    rows::Rows,
+    snapshot::Snapshot,
     tui::{
         Reading,
         app::{App, Msg, Start, update},

@@ -10,7 +10,8 @@ use std::{
 
 use tmon::{
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
-    snapshot::{Fill, Interface, Rows, Snapshot},
+    rows::Rows,
+    snapshot::{Fill, Interface, Snapshot},
     tui::{self, Options, Reading, app::Start, theme::Depth},
 };
 

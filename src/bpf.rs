@@ -34,7 +34,8 @@ use contract::{
 use crate::{
     flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
     lock, privilege,
-    snapshot::{Fill, Part, Rows},
+    rows::{Part, Rows},
+    snapshot::Fill,
     table::Tables,
     units::sanitize,
 };
@@ -557,10 +558,15 @@ impl Program {
             }
             rows.rewind(start);
         };
-        for part in 0..4 {
-            let n =
-                [0, 1].map(|hook| count(&cells.0[hook * CELLS + CELL_OVERFLOW as usize + part]));
-            if n.iter().any(|n| !n.is_zero()) {
+        for (part, n) in (0..4).zip(place..) {
+            let swapped = part & 1 != 0;
+            let what = Part { swapped, fragments: part & 2 != 0, twice: false };
+            let counts = [0, 1].map(|hook| {
+                // Cells are by direction; a slot's direction is the other way round on egress.
+                let cell = CELL_OVERFLOW as usize + (part ^ hook);
+                count(&cells.0[hook * CELLS + cell])
+            });
+            if counts.iter().any(|n| !n.is_zero()) {
                 let key = Key {
                     outer: None,
                     outermost: Tunnel { kind: Kind::None, id: None },
@@ -569,9 +575,7 @@ impl Program {
                     inner: Inner::Proto(InnerProto::OVERFLOW),
                     other: true,
                 };
-                let what =
-                    Part { swapped: [part & 1 == 1; 2], fragments: part & 2 != 0, twice: false };
-                rows.push(place + part as u32, interface, &key, n, what);
+                rows.push(n, interface, &key, counts, what);
             }
         }
         (fill, whole)

@@ -7,7 +7,8 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use crate::{
     flow::{Count, Tunnel},
     matrix::{End, Level, Scope},
-    snapshot::{Interface, Rows},
+    rows::Row,
+    snapshot::Interval,
 };
 
 /// What one host sends to another in one tunnel, where some of it is in fragments.
@@ -26,14 +27,14 @@ pub struct Fragmented {
 }
 
 /// Those of a scope, most fragments first.
-pub fn fragmented(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Vec<Fragmented> {
+pub fn fragmented(interval: &Interval, scope: &Scope) -> Vec<Fragmented> {
     let mut sums: HashMap<(Tunnel, End, End), [Count; 2]> = HashMap::new();
-    let ways = |row: &crate::snapshot::Row<'_>| {
+    let ways = |row: &Row<'_>| {
         let ((a, b), tunnel, [fwd, rev]) =
             (Scope::ends(Level::Hosts, &row.flow()), row.outermost(), row.sent());
         [((tunnel, a, b), fwd), ((tunnel, b, a), rev)].into_iter().filter(|(_, n)| !n.is_zero())
     };
-    for row in scope.rows(rows, interfaces).filter(|r| r.fragments()) {
+    for row in scope.rows(interval).filter(|r| r.fragments()) {
         for (way, n) in ways(&row) {
             sums.entry(way).or_default()[0] += n;
         }
@@ -42,7 +43,7 @@ pub fn fragmented(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Vec<F
         return Vec::new();
     }
     let tunnels: HashSet<Tunnel> = sums.keys().map(|(tunnel, ..)| *tunnel).collect();
-    for row in scope.rows(rows, interfaces).filter(|r| tunnels.contains(&r.outermost())) {
+    for row in scope.rows(interval).filter(|r| tunnels.contains(&r.outermost())) {
         for (way, n) in ways(&row) {
             if let Some(sum) = sums.get_mut(&way) {
                 sum[1] += n;
@@ -66,7 +67,10 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::flow::{Counters, Flow, Inner, InnerProto, Key, Kind, Pair};
+    use crate::{
+        flow::{Counters, Flow, Inner, InnerProto, Key, Kind, Pair},
+        rows::Rows,
+    };
 
     #[test]
     fn a_sender_and_its_tunnel_have_their_fragments_and_all_their_packets() {
@@ -100,6 +104,7 @@ mod tests {
         for (place, f) in flows.iter().enumerate() {
             rows.push_flow(place as u32, f);
         }
+        let all = Interval::of(rows);
         let of = |from, to, id, fragments, all| Fragmented {
             from: End::Addr(host(from)),
             to: End::Addr(host(to)),
@@ -107,15 +112,12 @@ mod tests {
             fragments: count(fragments),
             all: count(all),
         };
-        assert_eq!(
-            fragmented(&rows, &[], &Scope::default()),
-            [of(2, 1, 8, 7, 7), of(1, 2, 7, 6, 16)]
-        );
+        assert_eq!(fragmented(&all, &Scope::default()), [of(2, 1, 8, 7, 7), of(1, 2, 7, 6, 16)]);
         let only =
             Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(7) }), ..Scope::default() };
-        assert_eq!(fragmented(&rows, &[], &only), [of(1, 2, 7, 6, 16)]);
-        assert_eq!(fragmented(&Rows::default(), &[], &Scope::default()), []);
+        assert_eq!(fragmented(&all, &only), [of(1, 2, 7, 6, 16)]);
+        assert_eq!(fragmented(&Interval::of(Rows::default()), &Scope::default()), []);
         // and nothing was lost on the way
-        assert_eq!(rows.merged(), flows);
+        assert_eq!(all.rows.merged(), flows);
     }
 }

@@ -16,7 +16,8 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    snapshot::{GONE, Interval, Rows, places},
+    rows::Rows,
+    snapshot::{GONE, Interval, places},
 };
 
 /// How far back the history reaches.
@@ -60,12 +61,12 @@ impl History {
 
     /// Adds the newest interval and returns its number.
     pub fn push(&mut self, interval: &Interval) -> u64 {
-        let rows = if self.span.is_some() {
-            reduce(&interval.rows, ROWS, GROUPS)
-        } else {
-            interval.rows.clone()
+        let kept = match self.span {
+            Some(_) if interval.rows.len() > ROWS => {
+                interval.reduced(reduce(&interval.rows, ROWS, GROUPS))
+            }
+            _ => interval.clone(),
         };
-        let kept = Interval { interfaces: interval.interfaces.clone(), rows, ..*interval };
         self.rows += kept.rows.len();
         let number = self.next;
         self.next += 1;
@@ -153,7 +154,7 @@ impl History {
         for (place, ((interface, key), counters)) in sums.into_iter().enumerate() {
             rows.push_flow(place as u32, &Flow { interface, key, counters });
         }
-        Some(Interval { since: first.since, taken: last.taken, elapsed, interfaces, rows })
+        Some(Interval::new(first.since, last.taken, elapsed, interfaces, rows))
     }
 
     /// The last `n` intervals up to the one with this number, oldest first.
@@ -321,19 +322,13 @@ mod tests {
             rows.push_flow(i as u32, &f);
         }
         let t = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
-        Interval {
-            since: t(at),
-            taken: t(at + 1),
-            elapsed: Duration::from_secs(1),
-            interfaces: vec![],
-            rows,
-        }
+        Interval::new(t(at), t(at + 1), Duration::from_secs(1), vec![], rows)
     }
 
     type Sent = ((crate::matrix::End, crate::matrix::End), [Count; 2]);
 
     fn sums(rows: &Rows) -> (Vec<Sent>, Vec<(Tunnel, Count)>) {
-        let t = Tally::of(rows, &[], &Scope::default());
+        let t = Tally::of(&Interval::of(rows.clone()), &Scope::default());
         let mut pairs: Vec<_> = t.pairs.clone().into_iter().collect();
         pairs.sort_unstable_by_key(|p| p.0);
         (pairs, t.tunnels_by_size(Default::default()))
@@ -412,8 +407,7 @@ mod tests {
         }
         let scope =
             Scope { tunnel: Some(Tunnel { kind: Kind::Vxlan, id: Some(1) }), ..Scope::default() };
-        let line: Vec<u64> =
-            h.until(6, 3).map(|f| scope.sum(&f.interval.rows, &[]).bytes).collect();
+        let line: Vec<u64> = h.until(6, 3).map(|f| scope.sum(&f.interval).bytes).collect();
         assert_eq!(line, [5, 6, 7]);
         assert_eq!(h.since(7).map(|f| f.number).collect::<Vec<_>>(), [7, 8]);
     }

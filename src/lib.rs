@@ -16,13 +16,14 @@ pub mod input;
 pub mod labels;
 pub mod lines;
 pub mod matrix;
+pub mod once;
 pub mod picture;
 pub mod pixels;
 pub mod raster;
+pub mod rows;
 pub mod shapes;
 pub mod snapshot;
 pub mod text;
-pub mod transit;
 pub mod trend;
 
 pub mod attach;

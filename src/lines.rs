@@ -7,7 +7,8 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     flow::{Count, Counters, Flow, Key},
     matrix::{Measure, Scope},
-    snapshot::{Interface, Row, Rows},
+    rows::{Row, Rows},
+    snapshot::{Interface, Interval},
 };
 
 /// The most rows that are sorted and shown; the smaller ones are summed in the last line.
@@ -117,22 +118,21 @@ pub struct Sorting {
 }
 
 impl Lines {
-    /// The rows in scope, sorted. `rate` says what `rows` hold; `beside` holds the other of rates
+    /// The rows in scope, sorted. `rate` says what the interval's rows hold; `beside` holds the other of rates
     /// and totals, where it is known.
     pub fn of(
-        rows: &Rows,
+        interval: &Interval,
         beside: Option<&Rows>,
         rate: bool,
-        interfaces: &[Interface],
         scope: &Scope,
         by: Sorting,
     ) -> Self {
         let mut list: Vec<Line> = Vec::new();
         let mut place: HashMap<(u16, Key), usize> = HashMap::new();
         // Where there are very many, the small ones are not even looked at.
-        let least = threshold(rows, interfaces, scope, by.measure);
+        let least = threshold(interval, scope, by.measure);
         let mut more = 0;
-        for row in scope.rows(rows, interfaces) {
+        for row in scope.rows(interval) {
             if by.measure.of(row.total()) < least || list.len() >= 2 * LINES {
                 more += 1;
                 continue;
@@ -167,7 +167,7 @@ impl Lines {
             }
         }
         list.sort_unstable_by(|a, b| {
-            let order = compare(a, b, by, interfaces);
+            let order = compare(a, b, by, &interval.interfaces);
             let order = if by.reversed { order.reverse() } else { order };
             order.then_with(|| (a.interface, a.key).cmp(&(b.interface, b.key)))
         });
@@ -214,11 +214,11 @@ impl Prints {
 }
 
 /// The size below which a row (or a part of one) is not among the largest [`LINES`].
-fn threshold(rows: &Rows, interfaces: &[Interface], scope: &Scope, measure: Measure) -> u64 {
-    if rows.len() <= 2 * LINES {
+fn threshold(interval: &Interval, scope: &Scope, measure: Measure) -> u64 {
+    if interval.rows.len() <= 2 * LINES {
         return 0;
     }
-    let mut sizes: Vec<u64> = scope.rows(rows, interfaces).map(|r| measure.of(r.total())).collect();
+    let mut sizes: Vec<u64> = scope.rows(interval).map(|r| measure.of(r.total())).collect();
     if sizes.len() <= LINES {
         return 0;
     }

@@ -15,8 +15,9 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     filter::Filter,
     flow::{Count, Flow, Inner, InnerProto, Tunnel},
-    snapshot::{Interface, Row, Rows},
-    transit::Transit,
+    once::Once,
+    rows::Row,
+    snapshot::{Interface, Interval},
 };
 
 /// One end of some traffic: an arc of the chord, a line and a column of the matrix.
@@ -152,48 +153,42 @@ impl Scope {
         }
     }
 
-    /// Every row counts, whatever its tunnel.
-    fn is_open(&self, interfaces: &[Interface]) -> bool {
-        let all = self.filter.is_empty() && self.hosts == Within::All && self.inner == Within::All;
-        all && interfaces.iter().all(|i| i.counted_on.is_none())
+    /// Every row matches, whatever its tunnel.
+    fn is_open(&self) -> bool {
+        self.filter.is_empty() && self.hosts == Within::All && self.inner == Within::All
     }
 
-    /// A row counts when its tunnel is not asked for.
+    /// Whether a row matches, whatever its tunnel.
     fn admits(&self, row: &Flow, interfaces: &[Interface]) -> bool {
-        let interface = interfaces.get(usize::from(row.interface));
-        let once =
-            interface.is_none_or(|i| i.counted_on.is_none()) || self.filter.names_interfaces();
-        once && (self.filter.is_empty()
-            || self.filter.matches(row, interface.map_or("", |i| i.name.as_str())))
+        let name = interfaces.get(usize::from(row.interface)).map_or("", |i| i.name.as_str());
+        (self.filter.is_empty() || self.filter.matches(row, name))
             && (self.hosts == Within::All || self.hosts.holds(Scope::ends(Level::Hosts, row)))
             && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
 
-    /// Which packets pass two interfaces and count at one: none where interfaces are asked for by name.
-    fn transit(&self, rows: &Rows, interfaces: &[Interface]) -> Transit {
-        if self.filter.names_interfaces() {
-            Transit::default()
-        } else {
-            Transit::of(rows, interfaces)
-        }
+    /// What is left out because another interface counts it: nothing where interfaces are asked for
+    /// by name.
+    fn once<'a>(&self, interval: &'a Interval) -> Option<&'a Once> {
+        (!interval.once().is_all() && !self.filter.names_interfaces()).then(|| interval.once())
     }
 
     /// The sum of the rows that count.
-    pub fn sum(&self, rows: &Rows, interfaces: &[Interface]) -> Count {
-        self.rows(rows, interfaces).map(|r| r.total()).sum()
+    pub fn sum(&self, interval: &Interval) -> Count {
+        self.rows(interval).map(|r| r.total()).sum()
     }
 
-    /// The rows that count.
-    pub fn rows<'a>(
-        &'a self,
-        rows: &'a Rows,
-        interfaces: &'a [Interface],
-    ) -> impl Iterator<Item = Row<'a>> {
-        let (open, transit) = (self.is_open(interfaces), self.transit(rows, interfaces));
-        rows.walk().filter(move |r| {
-            self.tunnel.is_none_or(|t| t == r.outermost())
-                && (open || self.admits(&r.flow(), interfaces))
-                && (transit.is_empty() || !transit.repeats(r.outer(), r.arrived().0))
+    /// The rows that count, each packet once.
+    pub fn rows<'a>(&'a self, interval: &'a Interval) -> impl Iterator<Item = Row<'a>> {
+        let tunnel = self.tunnel;
+        self.of_all_tunnels(interval).filter(move |r| tunnel.is_none_or(|t| t == r.outermost()))
+    }
+
+    /// The same, whatever their tunnel.
+    fn of_all_tunnels<'a>(&'a self, interval: &'a Interval) -> impl Iterator<Item = Row<'a>> {
+        let (open, once) = (self.is_open(), self.once(interval));
+        interval.rows.walk().filter(move |r| {
+            (open || self.admits(&r.flow(), &interval.interfaces))
+                && once.is_none_or(|once| once.counts(r))
         })
     }
 }
@@ -292,17 +287,10 @@ impl Tunnels {
 
 impl Tally {
     /// Walks rows once.
-    pub fn of(rows: &Rows, interfaces: &[Interface], scope: &Scope) -> Self {
+    pub fn of(interval: &Interval, scope: &Scope) -> Self {
         let mut tally = Tally::default();
         let (mut pairs, mut tunnels) = (Pairs::default(), Tunnels::default());
-        let (open, transit) = (scope.is_open(interfaces), scope.transit(rows, interfaces));
-        for row in rows.walk() {
-            if !open && !scope.admits(&row.flow(), interfaces) {
-                continue;
-            }
-            if !transit.is_empty() && transit.repeats(row.outer(), row.arrived().0) {
-                continue;
-            }
+        for row in scope.of_all_tunnels(interval) {
             let [fwd, rev] = row.sent();
             let (both, tunnel) = (fwd + rev, row.outermost());
             tunnels.add(tunnel, both);
@@ -454,7 +442,10 @@ impl Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Counters, Key, Kind, Pair};
+    use crate::{
+        flow::{Counters, Key, Kind, Pair},
+        rows::Rows,
+    };
 
     fn v4(n: u32) -> IpAddr {
         Ipv4Addr::from_bits(n).into()
@@ -498,12 +489,12 @@ mod tests {
             .collect()
     }
 
-    fn rows(flows: &[Flow]) -> Rows {
+    fn rows(flows: &[Flow]) -> Interval {
         let mut rows = Rows::default();
         for (i, f) in flows.iter().enumerate() {
             rows.push_flow(i as u32, f);
         }
-        rows
+        Interval::of(rows)
     }
 
     #[test]
@@ -511,7 +502,7 @@ mod tests {
         for level in [Level::Hosts, Level::Inner] {
             let flows = flows(7, 500);
             let all: Count = flows.iter().map(|f| f.counters.total()).sum();
-            let tally = Tally::of(&rows(&flows), &[], &Scope { level, ..Scope::default() });
+            let tally = Tally::of(&rows(&flows), &Scope { level, ..Scope::default() });
             assert_eq!(tally.total, all);
             assert_eq!(tally.tunnels.values().copied().sum::<Count>(), all);
             for top in [0, 1, 2, 5, 19, 1000] {
@@ -532,14 +523,12 @@ mod tests {
     #[test]
     fn the_order_of_the_rows_does_not_matter() {
         let mut flows = flows(3, 300);
-        let before =
-            Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
+        let before = Matrix::new(&Tally::of(&rows(&flows), &Scope::default()), Measure::Packets, 8);
         let mut s = 99;
         for i in (1..flows.len()).rev() {
             flows.swap(i, random(&mut s, i as u64 + 1) as usize);
         }
-        let after =
-            Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Packets, 8);
+        let after = Matrix::new(&Tally::of(&rows(&flows), &Scope::default()), Measure::Packets, 8);
         assert_eq!(before, after);
     }
 
@@ -551,7 +540,7 @@ mod tests {
             f.counters.cells =
                 [[Count::default(); 2], [Count { packets: 1, bytes: 100 }, Count::default()]];
         }
-        let m = Matrix::new(&Tally::of(&rows(&flows), &[], &Scope::default()), Measure::Bytes, 8);
+        let m = Matrix::new(&Tally::of(&rows(&flows), &Scope::default()), Measure::Bytes, 8);
         assert_eq!(m.ends, [90, 48, 49, 50].map(|n| End::Addr(v4(n))));
     }
 
@@ -563,10 +552,10 @@ mod tests {
         f.key.inner = Inner::Pair(Pair { first: v4(9), second: v4(5) });
         let (fwd, rev) = (Count { packets: 1, bytes: 10 }, Count { packets: 2, bytes: 20 });
         f.counters.cells = [[Count::default(), rev], [fwd, Count::default()]];
-        let hosts = Tally::of(&rows(&[f]), &[], &Scope::default());
+        let hosts = Tally::of(&rows(&[f]), &Scope::default());
         assert_eq!(hosts.sent(End::Addr(v4(1)), End::Addr(v4(2))), fwd);
         assert_eq!(hosts.sent(End::Addr(v4(2)), End::Addr(v4(1))), rev);
-        let inner = Tally::of(&rows(&[f]), &[], &Scope { level: Level::Inner, ..Scope::default() });
+        let inner = Tally::of(&rows(&[f]), &Scope { level: Level::Inner, ..Scope::default() });
         assert_eq!(inner.sent(End::Addr(v4(9)), End::Addr(v4(5))), fwd);
         assert_eq!(inner.sent(End::Addr(v4(5)), End::Addr(v4(9))), rev);
     }
@@ -579,7 +568,7 @@ mod tests {
             flows.iter().filter(|f| keep(f)).map(|f| f.counters.total()).sum::<Count>()
         };
         let is = |f: &Flow| f.key.outer.is_some_and(|p| p.first == v4(7) || p.second == v4(7));
-        let of = |scope: &Scope| Tally::of(&rows(&flows), &[], scope);
+        let of = |scope: &Scope| Tally::of(&rows(&flows), scope);
 
         let any = Scope { level: Level::Inner, hosts: Within::Any(vec![host]), ..Scope::default() };
         assert_eq!(of(&any).total, sum(&is));
@@ -598,11 +587,8 @@ mod tests {
         let mut overflow = f;
         overflow.key.outer = None;
         overflow.key.depth = 0;
-        let t = Tally::of(
-            &rows(&[f, overflow]),
-            &[],
-            &Scope { level: Level::Inner, ..Scope::default() },
-        );
+        let t =
+            Tally::of(&rows(&[f, overflow]), &Scope { level: Level::Inner, ..Scope::default() });
         assert_eq!(t.total, f.counters.total() + overflow.counters.total());
         let m = Matrix::new(&t, Measure::Bytes, 9);
         assert!(m.ends.contains(&End::Unknown));
@@ -617,17 +603,14 @@ mod tests {
         for f in &mut f {
             f.counters.cells = [[Count { packets: u64::MAX, bytes: u64::MAX }; 2]; 2];
         }
-        let m = Matrix::new(&Tally::of(&rows(&f), &[], &Scope::default()), Measure::Bytes, 9);
+        let m = Matrix::new(&Tally::of(&rows(&f), &Scope::default()), Measure::Bytes, 9);
         assert_eq!(m.total().bytes, u64::MAX);
     }
 
     #[test]
     fn another_order_holds_the_same_numbers() {
-        let m = Matrix::new(
-            &Tally::of(&rows(&flows(1, 100)), &[], &Scope::default()),
-            Measure::Bytes,
-            6,
-        );
+        let m =
+            Matrix::new(&Tally::of(&rows(&flows(1, 100)), &Scope::default()), Measure::Bytes, 6);
         let order: Vec<usize> = (0..m.len()).rev().collect();
         let r = m.reordered(&order);
         assert_eq!(r.total(), m.total());

@@ -26,6 +26,8 @@ pub struct Picture {
     pub elapsed: Duration,
     /// The interfaces; books of the interval or since counting began, as the numbers are.
     pub interfaces: Rc<Vec<Interface>>,
+    /// The books of all interfaces together, each packet once.
+    pub books: Books,
     /// The rows in scope by pair and by tunnel.
     pub tally: Tally,
     /// The largest ends.
@@ -46,6 +48,7 @@ impl Default for Picture {
             taken: SystemTime::UNIX_EPOCH,
             elapsed: Duration::ZERO,
             interfaces: Rc::default(),
+            books: Books::default(),
             tally: Tally::default(),
             matrix: Matrix::default(),
             tunnels: Vec::new(),
@@ -81,14 +84,5 @@ impl Picture {
             (Some(i), Some(j)) => self.matrix.get(i, j),
             _ => self.tally.sent(from, to),
         }
-    }
-
-    /// The books of all interfaces together, each packet once.
-    pub fn books(&self) -> Books {
-        let mut sum = Books::default();
-        for i in self.interfaces.iter().filter(|i| i.counted_on.is_none()) {
-            sum.add(&i.books);
-        }
-        sum
     }
 }

@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 use std::{
     marker::PhantomData,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
@@ -18,14 +17,14 @@ use foldhash::{HashMap, HashSet};
 use memmap2::{MmapOptions, MmapRaw};
 
 use contract::{
-    GROUP, ROW_DIR, ROW_ID, ROW_ID1, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, ROW_OUTER6,
-    SHARD_CPU, SHARD_FRAGMENT, TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, more, slot4,
-    slot6,
+    GROUP, ROW_DIR, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, SHARD_CPU, SHARD_FRAGMENT,
+    TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, more, slot4, slot6,
 };
 
 use crate::{
-    flow::{Count, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    snapshot::{Fill, Part, Rows},
+    flow::{Count, InnerProto},
+    rows::{Counts, Rows},
+    snapshot::Fill,
 };
 
 /// An array map in this memory.
@@ -153,8 +152,13 @@ impl<S: Slot> Table<S> {
         unsafe { S::key(at) }
     }
 
-    /// Every row: its slot, key and counts by hook. What is on its way home is there already.
-    fn rows(&self, moving: Option<Move>) -> impl Iterator<Item = (usize, S::Key, [Count; 2])> + '_ {
+    /// Every row: its place, which is its slot's number from `first` on, its key and its counts. What
+    /// is on its way home is there already.
+    fn rows(
+        &self,
+        first: u32,
+        moving: Option<Move>,
+    ) -> impl Iterator<Item = (u32, S::Key, Counts)> + '_ {
         self.tagged().filter(|(_, tag)| *tag != TAG_BUSY).filter_map(move |(slot, tag)| {
             let cells = match moving {
                 Some(m) if (m.table, m.slot) == (self.number, slot) => [0; 4],
@@ -165,7 +169,7 @@ impl<S: Slot> Table<S> {
             (tag != TAG_AGEING || cells != [0; 4]).then(|| {
                 let counts =
                     [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] });
-                (slot, self.key(slot), counts)
+                (first + slot as u32, self.key(slot), counts)
             })
         })
     }
@@ -373,26 +377,19 @@ impl Tables {
     }
 
     /// Appends every row as of interface `interface`. Returns how full the tables are, the first
-    /// place (see [`Rows::push`]) that is not taken, and whether all rows are of one moment to those
+    /// place (see [`Rows::extend4`]) that is not taken, and whether all rows are of one moment to those
     /// who let them age: who holds the lock that keeps agers away need not ask.
     pub fn read(&self, interface: u16, rows: &mut Rows) -> (Fill, u32, bool) {
         let before = self.moves();
         let moving = before.1;
         let mut used = [0u64; 2];
-        for (slot, key, counts) in self.rows4.rows(moving) {
-            used[0] += 1;
-            push4(rows, slot as u32, interface, &key, counts);
-        }
-        let mut place = self.rows4.len() as u32;
-        for (slot, key, counts) in self.rows6.rows(moving) {
-            used[1] += 1;
-            push6(rows, place + slot as u32, interface, &key, counts);
-        }
-        place += self.rows6.len() as u32;
-        for (slot, key, counts) in self.others.rows(moving) {
-            push6(rows, place + slot as u32, interface, &key, counts);
-        }
-        place += self.others.len() as u32;
+        let (rows4, rows6, others) = (&self.rows4, &self.rows6, &self.others);
+        rows.extend4(interface, rows4.rows(0, moving).inspect(|_| used[0] += 1));
+        let mut place = rows4.len() as u32;
+        rows.extend6(interface, rows6.rows(place, moving).inspect(|_| used[1] += 1));
+        place += rows6.len() as u32;
+        rows.extend6(interface, others.rows(place, moving));
+        place += others.len() as u32;
         fence(Ordering::Acquire);
         let fill = Fill { used: used[0].max(used[1]), size: self.rows4.len() as u64 };
         (fill, place, before == self.moves())
@@ -665,64 +662,6 @@ fn number(key: &key6) -> [u64; 10] {
     zerocopy::transmute!(*key)
 }
 
-/// What of its row a slot holds. Packets seen at each hook went `direction = bit XOR hook`.
-fn part(flags: u8, shard: u16) -> Part {
-    let bit = flags & ROW_DIR != 0;
-    Part { swapped: [bit, !bit], fragments: shard & SHARD_FRAGMENT != 0, twice: false }
-}
-
-fn v4(word: u32) -> IpAddr {
-    Ipv4Addr::from(word.to_ne_bytes()).into()
-}
-
-fn push4(rows: &mut Rows, place: u32, interface: u16, k: &key4, counts: [Count; 2]) {
-    let key = Key {
-        outer: Some(Pair { first: v4(k.outer[0]), second: v4(k.outer[1]) }),
-        outermost: Tunnel {
-            kind: Kind::from_number(k.kind),
-            id: (k.flags & ROW_ID != 0).then_some(k.id),
-        },
-        innermost: None,
-        depth: 1,
-        inner: match k.flags & ROW_NO_PAIR {
-            0 => Inner::Pair(Pair { first: v4(k.inner[0]), second: v4(k.inner[1]) }),
-            _ => Inner::Proto(InnerProto(k.inner[0])),
-        },
-        other: false,
-    };
-    rows.push(place, interface, &key, counts, part(k.flags, k.shard));
-}
-
-fn push6(rows: &mut Rows, place: u32, interface: u16, k: &key6, counts: [Count; 2]) {
-    let address = |words: [u32; 4], v6: bool| {
-        if !v6 {
-            return v4(words[0]);
-        }
-        let mut octets = [0u8; 16];
-        for (to, from) in octets.chunks_exact_mut(4).zip(words) {
-            to.copy_from_slice(&from.to_ne_bytes());
-        }
-        Ipv6Addr::from(octets).into()
-    };
-    let pair = |p: [[u32; 4]; 2], v6| Pair { first: address(p[0], v6), second: address(p[1], v6) };
-    let tunnel = |i: usize, flag| Tunnel {
-        kind: Kind::from_number(k.kind[i]),
-        id: (k.flags & flag != 0).then_some(k.id[i]),
-    };
-    let key = Key {
-        outer: (k.flags & ROW_NO_OUTER == 0).then(|| pair(k.outer, k.flags & ROW_OUTER6 != 0)),
-        outermost: tunnel(0, ROW_ID),
-        innermost: (k.depth > 1).then(|| tunnel(1, ROW_ID1)),
-        depth: k.depth,
-        inner: match k.flags & ROW_NO_PAIR {
-            0 => Inner::Pair(pair(k.inner, k.flags & ROW_INNER6 != 0)),
-            _ => Inner::Proto(InnerProto(k.inner[0][0])),
-        },
-        other: k.flags & ROW_OTHER != 0,
-    };
-    rows.push(place, interface, &key, counts, part(k.flags, k.shard));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -755,7 +694,8 @@ mod tests {
         }
         assert!(table.words(2).more.is_none(), "the map has no element for it");
         let count = |packets, bytes| Count { packets, bytes };
-        let rows = || table.rows(None).map(|(slot, _, counts)| (slot, counts)).collect::<Vec<_>>();
+        let rows =
+            || table.rows(0, None).map(|(slot, _, counts)| (slot, counts)).collect::<Vec<_>>();
         let (both, alone) = ([count(11, 33), count(22, 44)], [count(1, 3), count(2, 4)]);
         assert_eq!(rows(), [(1, both), (2, alone)]);
 

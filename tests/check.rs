@@ -279,7 +279,7 @@ fn totals_never_count_a_packet_twice() {
     assert_eq!(by, [("br0", Some("eth0"), 10), ("eth0", None, 10), ("t0", Some("br0"), 0)]);
     let total = |filter: &str| {
         let scope = Scope { filter: filter.parse::<Filter>().unwrap(), ..Scope::default() };
-        Tally::of(&s.rows, &s.interfaces, &scope).total.packets
+        Tally::of(&s.total(), &scope).total.packets
     };
     assert_eq!(
         (total(""), total("kind:vxlan"), total("iface:br0"), total("iface:eth0,br0")),
@@ -361,7 +361,7 @@ fn what_passes_through_is_counted_once() {
         assert_eq!(books, [[10, 3], [3, 10]], "each saw all of them");
         let total = |filter: &str| {
             let scope = Scope { filter: filter.parse::<Filter>().unwrap(), ..Scope::default() };
-            Tally::of(&s.rows, &s.interfaces, &scope).total.packets
+            Tally::of(&s.total(), &scope).total.packets
         };
         assert_eq!(
             (total(""), total("iface:p1"), total("iface:p1,p2")),

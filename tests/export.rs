@@ -15,7 +15,8 @@ use tmon::{
     filter::Filter,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     names::Names,
-    snapshot::{Fill, Interface, Interval, Rows},
+    rows::Rows,
+    snapshot::{Fill, Interface, Interval},
     units::Base,
 };
 
@@ -151,7 +152,7 @@ fn interval(flows: &[Flow]) -> Interval {
         span: elapsed,
         fill: Fill::default(),
     };
-    Interval { since, taken: since + elapsed, elapsed, interfaces: vec![eth0, evil], rows }
+    Interval::new(since, since + elapsed, elapsed, vec![eth0, evil], rows)
 }
 
 fn text(

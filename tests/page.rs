@@ -17,7 +17,8 @@ use tmon::{
     flow::{
         Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel,
     },
-    snapshot::{Fill, Interface, Interval, Rows},
+    rows::Rows,
+    snapshot::{Fill, Interface, Interval},
 };
 
 /// What host `a` and its client sent to `b` and its client, and back.
@@ -78,8 +79,7 @@ fn a_reader_finds_everything() {
         span: elapsed,
         fill: Fill::default(),
     };
-    let interval =
-        Interval { since, taken: since + elapsed, elapsed, interfaces: vec![interface], rows };
+    let interval = Interval::new(since, since + elapsed, elapsed, vec![interface], rows);
 
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = dir.join("page.html");

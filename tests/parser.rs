@@ -16,7 +16,7 @@ use std::{
 use tmon::{
     bpf::{Config, Packet, Port, Program, Start},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
-    snapshot::Rows,
+    rows::Rows,
 };
 
 mod frames;

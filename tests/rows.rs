@@ -22,7 +22,8 @@ use nix::{
 use tmon::{
     bpf::{Config, Packet, Program},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    snapshot::{Rows, Snapshot},
+    rows::Rows,
+    snapshot::Snapshot,
 };
 
 mod frames;

@@ -12,7 +12,8 @@ use tmon::{
     lines::Column,
     matrix::{End, Pick},
     names::Names,
-    snapshot::{Fill, Interface, Rows, Snapshot},
+    rows::Rows,
+    snapshot::{Fill, Interface, Snapshot},
     tui::{
         Reading,
         app::{App, Msg, Start, update},

@@ -34,7 +34,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use tmon::{
     charset::Charset,
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
-    snapshot::{Rows, Snapshot},
+    rows::Rows,
+    snapshot::Snapshot,
     tui::{self, Options, Reading, graphics::Choice},
 };
 

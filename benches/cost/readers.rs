@@ -12,7 +12,8 @@ use tmon::{
     bpf::Program,
     history::History,
     matrix::{Matrix, Measure, Scope, Tally},
-    snapshot::{Interval, Rows, Snapshot},
+    rows::Rows,
+    snapshot::{Interval, Snapshot},
     tui::{
         Reading,
         app::{App, Msg, Start, update},
@@ -101,7 +102,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             let (newer, spent) = timed(|| read(&bench.ours, t))?;
             let (interval, piped): (Interval, f64) = timed(|| {
                 let interval = newer.since(&older);
-                let tally = Tally::of(&interval.rows, &interval.interfaces, &Scope::default());
+                let tally = Tally::of(&interval, &Scope::default());
                 black_box(Matrix::new(&tally, Measure::Bytes, TOP));
                 Ok(interval)
             })?;

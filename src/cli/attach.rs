@@ -8,7 +8,7 @@ use crate::{
     netlink::Netlink,
     netns::Place,
     pin::{BPFFS, Cost, Pin, Pins, State},
-    snapshot::Rows,
+    rows::Rows,
     units::{UNKNOWN, packets, percent, sanitize, timestamp},
 };
 

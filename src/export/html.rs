@@ -124,7 +124,8 @@ mod tests {
     use crate::{
         filter::Filter,
         flow::{Books, Count, Counters, Flow, HookKind, Inner, Key, Kind, Pair, Tunnel},
-        snapshot::{Fill, Interface, Interval, Rows},
+        rows::Rows,
+        snapshot::{Fill, Interface, Interval},
     };
 
     fn interval(n: u32, name: &str) -> Interval {
@@ -163,7 +164,7 @@ mod tests {
             span: elapsed,
             fill: Fill::default(),
         };
-        Interval { since, taken: since + elapsed, elapsed, interfaces: vec![interface], rows }
+        Interval::new(since, since + elapsed, elapsed, vec![interface], rows)
     }
 
     fn page(interval: &Interval, host: &str) -> String {

@@ -9,8 +9,7 @@ use crate::{
     filter::Filter,
     flow::{Count, Counters, Flow, Key, Tunnel},
     names::Names,
-    snapshot::{Interval, Rows},
-    transit::Transit,
+    snapshot::Interval,
 };
 
 pub mod csv;
@@ -34,9 +33,9 @@ pub struct Reading<'a> {
     pub filter: String,
     /// How many rows there were before the filter.
     pub rows: usize,
+    kept: Filter,
     /// The filter asks for interfaces by name: each adds what it saw.
     named: bool,
-    transit: Transit,
     /// The interfaces' names as rows say them.
     interfaces: Vec<String>,
     /// What addresses and ids are called.
@@ -51,11 +50,6 @@ impl<'a> Reading<'a> {
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
         let interfaces = interface_names(interval);
         let named = filter.names_interfaces();
-        let transit = if named {
-            Transit::default()
-        } else {
-            Transit::of(&interval.rows, &interval.interfaces)
-        };
         Reading {
             tool,
             host,
@@ -64,7 +58,7 @@ impl<'a> Reading<'a> {
             filter: filter.to_string(),
             rows,
             named,
-            transit,
+            kept: filter.clone(),
             interfaces,
             names: Names::default(),
         }
@@ -85,37 +79,22 @@ impl<'a> Reading<'a> {
 
     /// The interface that counts the packets of a row which adds nothing to totals.
     pub fn counted_on(&self, flow: &Flow) -> Option<&str> {
-        let own = self
-            .interval
-            .interfaces
-            .get(usize::from(flow.interface))
-            .and_then(|i| i.counted_on.as_deref());
-        let other = || {
-            self.transit
-                .counted_on(flow)
-                .and_then(|i| self.interfaces.get(usize::from(i)))
-                .map(String::as_str)
-        };
-        own.filter(|_| !self.named).or_else(other)
+        if self.named {
+            return None;
+        }
+        let own = self.interval.interfaces.get(usize::from(flow.interface));
+        own.and_then(|i| i.counted_on.as_deref()).or_else(|| self.passed_on(flow))
+    }
+
+    /// The same for rows of interfaces that count other packets.
+    fn passed_on(&self, flow: &Flow) -> Option<&str> {
+        let on = self.interval.once().passed_on(flow).filter(|_| !self.named)?;
+        self.interfaces.get(usize::from(on)).map(String::as_str)
     }
 
     /// What a row adds to totals: not what another interface counts.
     pub fn once(&self, flow: &Flow) -> Counters {
-        let own = self.interval.interfaces.get(usize::from(flow.interface));
-        match own.is_none_or(|i| i.counted_on.is_none()) || self.named {
-            true => self.transit.once(flow),
-            false => Counters::default(),
-        }
-    }
-
-    /// What the rows that are kept add to totals, packed again: for what walks [`Rows`].
-    fn packed(&self) -> Rows {
-        let mut rows = Rows::default();
-        let once = self.flows.iter().map(|f| Flow { counters: self.once(f), ..*f });
-        for (flow, place) in once.filter(|f| !f.counters.total().is_zero()).zip(0..) {
-            rows.push_flow(place, &flow);
-        }
-        rows
+        if self.named { flow.counters } else { self.interval.once().share(flow) }
     }
 
     /// All rows that are kept, added up, each packet once.

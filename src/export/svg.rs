@@ -82,7 +82,8 @@ pub fn reading(
 ) -> io::Result<()> {
     let interval = reading.interval;
     let level = if options.inner { Level::Inner } else { Level::Hosts };
-    let tally = Tally::of(&reading.packed(), &[], &Scope { level, ..Scope::default() });
+    let scope = Scope { level, filter: reading.kept.clone(), ..Scope::default() };
+    let tally = Tally::of(interval, &scope);
     let m = Matrix::new(&tally, matrix::Measure::Bytes, options.top.unwrap_or(24));
     let (palette, other) =
         if options.light { (Palette::LIGHT, 0x9a9aa4) } else { (Palette::DARK, 0x70707c) };

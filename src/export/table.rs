@@ -80,7 +80,7 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> i
     for interface in &interval.interfaces {
         writeln!(out, "{}", coverage(interface))?;
     }
-    let transit = reading.flows.iter().filter(|f| reading.transit.counted_on(f).is_some()).count();
+    let transit = reading.flows.iter().filter(|f| reading.passed_on(f).is_some()).count();
     if transit > 0 {
         let (s, have) = if transit == 1 { ("", "has") } else { ("s", "have") };
         writeln!(

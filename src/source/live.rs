@@ -24,8 +24,9 @@ use crate::{
     flow::{Books, HookKind},
     netlink::Link,
     pin::{BPFFS, Pins},
+    rows::{Rows, Sums},
     sandbox::Sandbox,
-    snapshot::{Fill, GONE, Interface, Rows, Snapshot, Sums},
+    snapshot::{Fill, GONE, Interface, Snapshot},
     units::sanitize,
 };
 
@@ -614,7 +615,7 @@ impl Watched {
     /// Appends its rows: of its tables, and what is kept of those that are no more.
     /// Whether they are whole, too.
     fn rows(&self, interface: u16, rows: &mut Rows) -> (Fill, bool) {
-        let start = rows.end();
+        let start = rows.position();
         let read = match &self.program {
             Some(program) => program.rows_beside(&self.cells, interface, rows),
             None => (Fill::default(), true),

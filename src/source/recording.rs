@@ -14,7 +14,8 @@ use foldhash::{HashMap, HashMapExt};
 use super::replay::{Span, at};
 use crate::{
     flow::{Books, Counters, Flow, Key},
-    snapshot::{Interface, Interval, Rows, Snapshot},
+    rows::Rows,
+    snapshot::{Interface, Interval, Snapshot},
 };
 
 /// Intervals that are kept at most, however small they are.
@@ -122,11 +123,7 @@ impl Recording {
             if let (Some(next), Some(last)) = (next, intervals.last())
                 && next < place
             {
-                let mut quiet = Interval {
-                    rows: Rows::default(),
-                    interfaces: last.interfaces.clone(),
-                    ..*last
-                };
+                let mut quiet = last.reduced(Rows::default());
                 quiet.interfaces.iter_mut().for_each(|i| i.books = Books::default());
                 intervals.push(timed(quiet, self.begin(next), begin));
             }
@@ -165,18 +162,16 @@ fn join(interval: &mut Interval, later: Interval) {
         sum.fill = i.fill;
     }
     interval.interfaces.extend(later.interfaces.into_iter().skip(known));
-    if interval.rows.is_empty() {
-        interval.rows = later.rows;
-        return;
-    }
     let mut sums: HashMap<(u16, Key), Counters> = HashMap::new();
     for flow in interval.rows.iter().chain(later.rows.iter()) {
         sums.entry((flow.interface, flow.key)).or_default().add(&flow.counters);
     }
-    interval.rows = Rows::default();
+    let mut rows = Rows::default();
     for (place, ((interface, key), counters)) in sums.into_iter().enumerate() {
-        interval.rows.push_flow(place as u32, &Flow { interface, key, counters });
+        rows.push_flow(place as u32, &Flow { interface, key, counters });
     }
+    let interfaces = mem::take(&mut interval.interfaces);
+    *interval = Interval::new(interval.since, interval.taken, interval.elapsed, interfaces, rows);
 }
 
 #[cfg(test)]

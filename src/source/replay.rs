@@ -13,7 +13,8 @@ use crate::{
     bpf::{Config, Packet, Program, Start},
     flow::{Books, Count, Hook, HookKind, Stop},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
-    snapshot::{Fill, Interface, Rows, Snapshot, unknown_time},
+    rows::Rows,
+    snapshot::{Fill, Interface, Snapshot, unknown_time},
     units::sanitize,
 };
 

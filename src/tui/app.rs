@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     rc::Rc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -20,7 +20,7 @@ use crate::{
     matrix::{End, Level, Matrix, Pick, Scope, Tally, Within, label},
     names::Names,
     picture::Picture,
-    snapshot::{Interface, Interval, Rows, Snapshot},
+    snapshot::{Interval, Snapshot},
     text::shorten,
     trend::{Moment, Trends},
     tui::{
@@ -387,29 +387,13 @@ impl App {
             At::Past(n) => Some(n),
         };
         let held = self.held.as_ref().filter(|h| Some(h.0) == past);
-        // rows, interfaces, since, taken, elapsed
-        let until: Interval;
-        let source = match (past, self.rate) {
-            (None, true) => self.current.as_ref().map(|(_, i)| view(i)),
-            (None, false) => self.latest.as_deref().map(view_of_totals),
-            (Some(_), true) if held.is_some() => held.map(|h| view(&h.1)),
-            (Some(_), false) if held.is_some() => held.map(|h| view_of_totals(&h.2)),
-            (Some(n), true) => self.history.get(n).map(|f| view(&f.interval)),
-            (Some(n), false) => match self.history.total_until(n) {
-                Some(sum) => {
-                    until = sum;
-                    Some(view(&until))
-                }
-                None => None,
-            },
-        };
-        let Some((rows, interfaces, since, taken, elapsed)) = source else {
+        let Some(interval) = self.interval() else {
             self.picture = Picture::default();
             return;
         };
         let scope = self.scope();
         let measure = self.unit.measure();
-        let tally = Tally::of(rows, interfaces, &scope);
+        let tally = Tally::of(&interval, &scope);
         let mut matrix = Matrix::new(&tally, measure, self.ends_shown());
         if self.by_name {
             let mut order: Vec<usize> = (0..matrix.len()).collect();
@@ -425,20 +409,21 @@ impl App {
                     (Some(_), true) => held.map(|h| &h.2.rows),
                     (Some(n), false) => self.history.get(n).map(|f| &f.interval.rows),
                 };
-                Lines::of(rows, beside, self.rate, interfaces, &scope, by)
+                Lines::of(&interval, beside, self.rate, &scope, by)
             }
             _ => Lines::default(),
         };
         let fragmented = match self.view {
-            View::Health => fragmented(rows, interfaces, &scope),
+            View::Health => fragmented(&interval, &scope),
             _ => Vec::new(),
         };
         self.picture = Picture {
             number: past.or(self.history.newest().map(|f| f.number)),
-            since,
-            taken,
-            elapsed,
-            interfaces: Rc::new(interfaces.to_vec()),
+            since: interval.since,
+            taken: interval.taken,
+            elapsed: interval.elapsed,
+            books: interval.books(),
+            interfaces: Rc::new(interval.interfaces),
             tunnels: tally.tunnels_by_size(measure),
             tally,
             matrix,
@@ -1026,17 +1011,6 @@ impl App {
 /// `i + by`, within `0..n`; `n` is not 0.
 fn clamped(i: usize, by: isize, n: usize) -> usize {
     i.saturating_add_signed(by).min(n - 1)
-}
-
-/// What a picture is made of: rows, interfaces, since, taken, elapsed.
-type Material<'a> = (&'a Rows, &'a [Interface], SystemTime, SystemTime, Duration);
-
-fn view(i: &Interval) -> Material<'_> {
-    (&i.rows, &i.interfaces, i.since, i.taken, i.elapsed)
-}
-
-fn view_of_totals(s: &Snapshot) -> Material<'_> {
-    (&s.rows, &s.interfaces, s.since, s.taken, s.taken.duration_since(s.since).unwrap_or_default())
 }
 
 /// Changes the app as a message asks; says what is left for the loop to do.

@@ -66,7 +66,7 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
             parts.push(vec![("total of ".to_owned(), look.dim), (seconds(p.elapsed), look.text)])
         }
     }
-    let books = p.books();
+    let books = p.books;
     let (counted, seen, worst) = coverage(&books);
     if seen.packets > 0 {
         let style = match worst {

@@ -443,7 +443,7 @@ fn a_packet_over_loopback_counts_once() {
         );
         let counted = interval.interfaces[0].books.counted;
         assert_eq!([c.rx(), c.tx()], counted, "the books are by hook");
-        let tally = Tally::of(&interval.rows, &interval.interfaces, &Scope::default());
+        let tally = Tally::of(&interval, &Scope::default());
         assert_eq!(tally.total, counted[1]);
         assert_eq!(Reading::new("tmon", "here", &interval, &Filter::default()).total(), counted[1]);
     }

@@ -1,25 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Packets that came in by one interface and left by another: totals have them once.
+//! Who counts a packet that several of the interfaces watched have seen: totals have it once.
 //!
-//! A bridge with two ports that are watched, a router, both ends of a wire: each interface shows
-//! its rows, and they mirror each other, as what arrives at one leaves by the other. Seen from an
-//! interface, one of two hosts is the one whose packets arrive there. Rows of the same two hosts
-//! that have the first of them on that side, and such that have the second, at other interfaces,
-//! are of the same packets, and so only one side counts: the one where more arrived. An interface
-//! that has both on its side (a mirror, a hub) tells nothing, and all that is seen of the two counts.
-use foldhash::{HashMap, HashMapExt};
+//! This is decided here and nowhere else, when an interval is made, and the interval carries it.
+//! There are two cases. An interface may lie above or beside another one that all of its packets
+//! pass ([`Interface::counted_on`]); then only the other one counts. Or packets come in by one
+//! interface and leave by another: at a bridge with two ports that are watched, at a router, at both
+//! ends of a wire. Each interface shows its rows, and they mirror each other, as what arrives at one
+//! leaves by the other. Seen from an interface, one of two hosts is the one whose packets arrive
+//! there. Rows of the same two hosts that have the first of them on that side, and such that have
+//! the second, at other interfaces, are of the same packets, and so only one side counts: the one
+//! where more arrived. An interface that has both on its side (a mirror, a hub) tells nothing, and
+//! all that is seen of the two counts.
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
     flow::{Count, Counters, Flow, Pair},
-    snapshot::{Interface, Rows},
+    rows::{Row, Rows},
+    snapshot::Interface,
 };
 
-/// The pairs of hosts whose packets pass two of the interfaces.
-#[derive(Clone, Debug, Default)]
-pub struct Transit(HashMap<Pair, Side>);
+/// What counts in totals. The default is that everything does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Once {
+    /// By interface: another one counts all of its packets.
+    left_out: Arc<[bool]>,
+    /// The pairs of hosts whose packets pass two of the other interfaces.
+    transit: Arc<HashMap<Pair, Side>>,
+}
 
 /// The side that counts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Side {
     /// Which host's packets arrive there: 0 the first, 1 the second.
     from: usize,
@@ -36,15 +48,16 @@ struct Sight {
     arrived: u64,
 }
 
-impl Transit {
-    /// Finds them.
-    pub fn of(rows: &Rows, interfaces: &[Interface]) -> Transit {
-        let counts = |i: u16| interfaces.get(usize::from(i)).is_none_or(|i| i.counted_on.is_none());
+impl Once {
+    /// Decides it for the rows of an interval.
+    pub fn of(rows: &Rows, interfaces: &[Interface]) -> Once {
+        let left_out: Arc<[bool]> = interfaces.iter().map(|i| i.counted_on.is_some()).collect();
+        let once = Once { left_out, transit: Arc::default() };
         if interfaces.iter().filter(|i| i.counted_on.is_none()).count() < 2 {
-            return Transit::default();
+            return once;
         }
         let mut seen: HashMap<Pair, [Option<Sight>; 2]> = HashMap::new();
-        for row in rows.walk().filter(|r| counts(r.interface())) {
+        for row in rows.walk().filter(|r| once.has(r.interface())) {
             let (Some(pair), (from, arrived)) = (row.outer(), row.arrived()) else { continue };
             let new = Sight { interface: row.interface(), interfaces: 0, arrived: 0 };
             let sight = seen.entry(pair).or_default()[from].get_or_insert(new);
@@ -58,21 +71,36 @@ impl Transit {
             }
             _ => None,
         };
-        Transit(seen.into_iter().filter_map(side).collect())
+        Once { transit: Arc::new(seen.into_iter().filter_map(side).collect()), ..once }
     }
 
-    /// The hosts of no row pass two interfaces.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Every packet counts wherever it was seen.
+    pub fn is_all(&self) -> bool {
+        self.transit.is_empty() && !self.left_out.contains(&true)
+    }
+
+    /// Whether an interface counts at all.
+    pub fn has(&self, interface: u16) -> bool {
+        self.left_out.get(usize::from(interface)).is_none_or(|left_out| !left_out)
+    }
+
+    /// Whether a row, or a part of one, counts.
+    #[inline]
+    pub fn counts(&self, row: &Row<'_>) -> bool {
+        self.has(row.interface())
+            && (self.transit.is_empty() || !self.repeats(row.outer(), row.arrived().0))
     }
 
     /// Whether part of a row of this pair, where this host's packets arrive, is counted elsewhere.
-    pub fn repeats(&self, pair: Option<Pair>, from: usize) -> bool {
-        pair.and_then(|p| self.0.get(&p)).is_some_and(|side| side.from != from)
+    fn repeats(&self, pair: Option<Pair>, from: usize) -> bool {
+        pair.and_then(|p| self.transit.get(&p)).is_some_and(|side| side.from != from)
     }
 
-    /// What of a whole row is not counted elsewhere.
-    pub fn once(&self, flow: &Flow) -> Counters {
+    /// What a whole row adds to totals.
+    pub fn share(&self, flow: &Flow) -> Counters {
+        if !self.has(flow.interface) {
+            return Counters::default();
+        }
         let mut counters = flow.counters;
         for from in 0..2 {
             if self.repeats(flow.key.outer, from) {
@@ -84,22 +112,39 @@ impl Transit {
         counters
     }
 
-    /// The interface that counts the packets of a row that adds nothing.
-    pub fn counted_on(&self, flow: &Flow) -> Option<u16> {
-        let side = flow.key.outer.and_then(|p| self.0.get(&p))?;
-        self.once(flow).total().is_zero().then_some(side.interface)
+    /// The interface that counts the packets of a row which pass two, where the row adds nothing.
+    pub fn passed_on(&self, flow: &Flow) -> Option<u16> {
+        if !self.has(flow.interface) {
+            return None;
+        }
+        let side = flow.key.outer.and_then(|p| self.transit.get(&p))?;
+        self.share(flow).total().is_zero().then_some(side.interface)
+    }
+
+    /// The same for fewer rows, without what these do not need.
+    #[must_use]
+    pub fn only(&self, rows: &Rows) -> Once {
+        if self.transit.is_empty() {
+            return self.clone();
+        }
+        let pairs: HashSet<Pair> = rows.walk().filter_map(|r| r.outer()).collect();
+        let transit = self.transit.iter().filter(|(p, _)| pairs.contains(p));
+        Once { transit: Arc::new(transit.map(|(p, s)| (*p, *s)).collect()), ..self.clone() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        time::{Duration, SystemTime},
+    };
 
     use super::*;
     use crate::{
         flow::{Books, HookKind, Inner, Key, Kind, Tunnel},
         matrix::{Scope, Tally},
-        snapshot::Fill,
+        snapshot::{Fill, Interval},
     };
 
     fn host(n: u8) -> IpAddr {
@@ -141,18 +186,21 @@ mod tests {
         (0..n).map(interface).collect()
     }
 
+    fn interval(rows: Rows, interfaces: &[Interface]) -> Interval {
+        let (since, second) = (SystemTime::UNIX_EPOCH, Duration::from_secs(1));
+        Interval::new(since, since + second, second, interfaces.to_vec(), rows)
+    }
+
     /// Packets of the total, by either way of reckoning it.
     fn total(flows: &[Flow], interfaces: &[Interface]) -> u64 {
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
         let scope = Scope::default();
-        let tally = Tally::of(&rows, interfaces, &scope);
-        assert_eq!(tally.total, scope.sum(&rows, interfaces));
-        let transit = Transit::of(&rows, interfaces);
-        let once: Count = flows.iter().map(|f| transit.once(f).total()).sum();
-        if interfaces.iter().all(|i| i.counted_on.is_none()) {
-            assert_eq!(once, tally.total);
-        }
+        let interval = interval(rows, interfaces);
+        let tally = Tally::of(&interval, &scope);
+        assert_eq!(tally.total, scope.sum(&interval));
+        let once: Count = flows.iter().map(|f| interval.once().share(f).total()).sum();
+        assert_eq!(once, tally.total);
         tally.total.packets
     }
 
@@ -234,8 +282,14 @@ mod tests {
         ];
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
-        let transit = Transit::of(&rows, &interfaces(2));
-        assert_eq!(flows.map(|f| transit.counted_on(&f)), [None, Some(0), None]);
-        assert!(Transit::of(&rows, &interfaces(1)).is_empty());
+        let once = Once::of(&rows, &interfaces(2));
+        assert_eq!(flows.map(|f| once.passed_on(&f)), [None, Some(0), None]);
+        assert!(Once::of(&rows, &interfaces(1)).is_all());
+        // A reduced interval counts what all of it counts.
+        let mut fewer = Rows::default();
+        fewer.push_flow(0, &flows[1]);
+        let less = interval(rows, &interfaces(2)).reduced(fewer);
+        assert_eq!(flows.map(|f| less.once().passed_on(&f)), [None, Some(0), None]);
+        assert_eq!(Tally::of(&less, &Scope::default()).total, Count::default());
     }
 }

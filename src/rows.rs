@@ -1,0 +1,848 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rows of a reading: the kernel's own keys with what was counted, in the order of their slots.
+//!
+//! A row is kept as the tables have it (64 bytes for IPv4 in IPv4, 120 for all others) and decoded
+//! only where it is looked at, so that a million of them cost 64 MB and a copy. Each carries the
+//! slot it was read from: a key never moves, so two readings are compared by walking both once.
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use contract::{
+    ROW_DIR, ROW_ID, ROW_ID1, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, ROW_OUTER6,
+    SHARD_CPU, SHARD_FRAGMENT, key4, key6,
+};
+use foldhash::HashMap;
+
+use crate::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel};
+
+/// Counts by hook.
+pub type Counts = [Count; 2];
+
+/// Which part of its row a slot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// What was seen on ingress went from the second end to the first, and what was seen on egress
+    /// from the first to the second; the other way round where this is not set.
+    pub swapped: bool,
+    /// It came in fragments of outer packets.
+    pub fragments: bool,
+    /// Both hooks saw each packet, see [`Counters::twice`].
+    pub twice: bool,
+}
+
+impl Part {
+    /// The direction (0 is first to second) of the packets counted at a hook.
+    #[inline]
+    fn direction(self, hook: usize) -> usize {
+        usize::from(self.swapped) ^ hook
+    }
+}
+
+/// A slot of a table as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept<K> {
+    key: K,
+    place: u32,
+    interface: u16,
+    twice: bool,
+    counts: Counts,
+}
+
+const _: () = assert!(size_of::<Kept<key4>>() == 64);
+const _: () = assert!(size_of::<Kept<key6>>() == 120);
+
+/// A key of the tables.
+trait SlotKey: Copy + Eq + std::hash::Hash {
+    /// `ROW_*`.
+    fn flags(&self) -> u8;
+    /// `SHARD_*`.
+    fn shard(&self) -> u16;
+    /// The key of the whole row, of which this may be the part of one CPU.
+    #[must_use]
+    fn of_all_cpus(self) -> Self;
+    /// Decoded.
+    fn key(&self) -> Key;
+}
+
+fn v4(word: u32) -> IpAddr {
+    Ipv4Addr::from_bits(u32::from_be(word)).into()
+}
+
+fn address(words: [u32; 4], v6: bool) -> IpAddr {
+    if !v6 {
+        return v4(words[0]);
+    }
+    let mut octets = [0; 16];
+    for (to, from) in octets.chunks_exact_mut(4).zip(words) {
+        to.copy_from_slice(&from.to_ne_bytes());
+    }
+    Ipv6Addr::from(octets).into()
+}
+
+fn words(address: IpAddr) -> [u32; 4] {
+    match address {
+        IpAddr::V4(a) => [a.to_bits().to_be(), 0, 0, 0],
+        IpAddr::V6(a) => {
+            let o = a.octets();
+            [0, 4, 8, 12].map(|i| u32::from_ne_bytes([o[i], o[i + 1], o[i + 2], o[i + 3]]))
+        }
+    }
+}
+
+fn tunnel(kind: u8, id: u32, has_id: bool) -> Tunnel {
+    Tunnel { kind: Kind::from_number(kind), id: has_id.then_some(id) }
+}
+
+impl SlotKey for key4 {
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.flags
+    }
+    #[inline]
+    fn shard(&self) -> u16 {
+        self.shard
+    }
+    fn of_all_cpus(self) -> Self {
+        key4 { shard: self.shard & !SHARD_CPU, ..self }
+    }
+    fn key(&self) -> Key {
+        let pair = |[a, b]: [u32; 2]| Pair { first: v4(a), second: v4(b) };
+        Key {
+            outer: Some(pair(self.outer)),
+            outermost: tunnel(self.kind, self.id, self.flags & ROW_ID != 0),
+            innermost: None,
+            depth: 1,
+            inner: match self.flags & ROW_NO_PAIR {
+                0 => Inner::Pair(pair(self.inner)),
+                _ => Inner::Proto(InnerProto(self.inner[0])),
+            },
+            other: self.flags & ROW_OTHER != 0,
+        }
+    }
+}
+
+impl SlotKey for key6 {
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.flags
+    }
+    #[inline]
+    fn shard(&self) -> u16 {
+        self.shard
+    }
+    fn of_all_cpus(self) -> Self {
+        key6 { shard: self.shard & !SHARD_CPU, ..self }
+    }
+    fn key(&self) -> Key {
+        let has = |flag| self.flags & flag != 0;
+        let pair =
+            |[a, b]: [[u32; 4]; 2], v6| Pair { first: address(a, v6), second: address(b, v6) };
+        Key {
+            outer: (!has(ROW_NO_OUTER)).then(|| pair(self.outer, has(ROW_OUTER6))),
+            outermost: tunnel(self.kind[0], self.id[0], has(ROW_ID)),
+            innermost: (self.depth > 1).then(|| tunnel(self.kind[1], self.id[1], has(ROW_ID1))),
+            depth: self.depth,
+            inner: match has(ROW_NO_PAIR) {
+                false => Inner::Pair(pair(self.inner, has(ROW_INNER6))),
+                true => Inner::Proto(InnerProto(self.inner[0][0])),
+            },
+            other: has(ROW_OTHER),
+        }
+    }
+}
+
+/// A key as the tables have it.
+fn encoded(key: &Key, part: Part) -> key6 {
+    let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+    let pair = |p: Pair| [words(p.first), words(p.second)];
+    let (inner, inner_flags) = match key.inner {
+        Inner::Pair(p) => (pair(p), flag(p.first.is_ipv6(), ROW_INNER6)),
+        Inner::Proto(p) => ([[p.0, 0, 0, 0], [0; 4]], ROW_NO_PAIR),
+    };
+    let innermost = key.innermost.unwrap_or(Tunnel { kind: Kind::None, id: None });
+    key6 {
+        id: [key.outermost.id.unwrap_or(0), innermost.id.unwrap_or(0)],
+        kind: [key.outermost.kind.number(), innermost.kind.number()],
+        flags: flag(part.swapped, ROW_DIR)
+            | flag(key.outermost.id.is_some(), ROW_ID)
+            | flag(innermost.id.is_some(), ROW_ID1)
+            | flag(key.outer.is_some_and(|p| p.first.is_ipv6()), ROW_OUTER6)
+            | flag(key.outer.is_none(), ROW_NO_OUTER)
+            | flag(key.other, ROW_OTHER)
+            | inner_flags,
+        depth: key.depth,
+        shard: if part.fragments { SHARD_FRAGMENT } else { 0 },
+        zero: 0,
+        outer: key.outer.map_or([[0; 4]; 2], pair),
+        inner,
+    }
+}
+
+/// The same key for the smaller table, where it belongs there.
+fn narrow(k: &key6) -> Option<key4> {
+    let wide = ROW_OUTER6 | ROW_INNER6 | ROW_NO_OUTER | ROW_OTHER;
+    (k.depth == 1 && k.flags & wide == 0).then(|| key4 {
+        id: k.id[0],
+        kind: k.kind[0],
+        flags: k.flags,
+        shard: k.shard,
+        outer: k.outer.map(|a| a[0]),
+        inner: k.inner.map(|a| a[0]),
+    })
+}
+
+impl<K: SlotKey> Kept<K> {
+    #[inline]
+    fn place(&self) -> (u16, u32) {
+        (self.interface, self.place)
+    }
+
+    #[inline]
+    fn part(&self) -> Part {
+        Part {
+            swapped: self.key.flags() & ROW_DIR != 0,
+            fragments: self.key.shard() & SHARD_FRAGMENT != 0,
+            twice: self.twice,
+        }
+    }
+
+    #[inline]
+    fn counters(&self) -> Counters {
+        let part = self.part();
+        let mut c = Counters { twice: self.twice, ..Counters::default() };
+        for (hook, n) in self.counts.into_iter().enumerate() {
+            c.cells[hook][part.direction(hook)] = n;
+        }
+        if part.fragments {
+            c.fragments = c.cells;
+        }
+        c
+    }
+
+    fn flow(&self) -> Flow {
+        Flow { interface: self.interface, key: self.key.key(), counters: self.counters() }
+    }
+
+    #[inline]
+    fn happened(&self) -> bool {
+        self.counts.iter().any(|c| !c.is_zero())
+    }
+
+    fn gone(&self) -> Gone {
+        Gone {
+            interface: self.interface,
+            key: self.key.key(),
+            part: self.part(),
+            counts: self.counts,
+        }
+    }
+}
+
+/// A row (or a part of one). What is asked for is decoded, and nothing else: for walks over very
+/// many.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a>(Of<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Of<'a> {
+    V4(&'a Kept<key4>),
+    V6(&'a Kept<key6>),
+}
+
+/// The same question to a row of either table.
+macro_rules! either {
+    ($row:expr, $r:ident => $answer:expr) => {
+        match $row.0 {
+            Of::V4($r) => $answer,
+            Of::V6($r) => $answer,
+        }
+    };
+}
+
+impl Row<'_> {
+    /// Its interface's index.
+    #[inline]
+    pub fn interface(&self) -> u16 {
+        either!(self, r => r.interface)
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        either!(self, r => r.key.flags)
+    }
+
+    #[inline]
+    fn part(&self) -> Part {
+        either!(self, r => r.part())
+    }
+
+    #[inline]
+    fn counts(&self) -> Counts {
+        either!(self, r => r.counts)
+    }
+
+    /// The outermost tunnel.
+    #[inline]
+    pub fn outermost(&self) -> Tunnel {
+        let has_id = self.flags() & ROW_ID != 0;
+        match self.0 {
+            Of::V4(r) => tunnel(r.key.kind, r.key.id, has_id),
+            Of::V6(r) => tunnel(r.key.kind[0], r.key.id[0], has_id),
+        }
+    }
+
+    /// A full table could not keep apart what is in it.
+    #[inline]
+    pub fn other(&self) -> bool {
+        self.flags() & ROW_OTHER != 0
+    }
+
+    /// The outer addresses as numbers, if both are IPv4.
+    #[inline]
+    pub fn outer_v4(&self) -> Option<[u32; 2]> {
+        match self.0 {
+            Of::V4(r) => Some(r.key.outer.map(u32::from_be)),
+            Of::V6(r) => (r.key.flags & (ROW_OUTER6 | ROW_NO_OUTER) == 0)
+                .then(|| r.key.outer.map(|a| u32::from_be(a[0]))),
+        }
+    }
+
+    /// The outer addresses.
+    pub fn outer(&self) -> Option<Pair> {
+        match self.0 {
+            Of::V4(r) => Some(Pair { first: v4(r.key.outer[0]), second: v4(r.key.outer[1]) }),
+            Of::V6(r) => (r.key.flags & ROW_NO_OUTER == 0).then(|| {
+                let [first, second] =
+                    r.key.outer.map(|a| address(a, r.key.flags & ROW_OUTER6 != 0));
+                Pair { first, second }
+            }),
+        }
+    }
+
+    /// Which of the outer addresses the packets came from that were counted on ingress (0 the
+    /// first, 1 the second), and how many there were.
+    #[inline]
+    pub fn arrived(&self) -> (usize, u64) {
+        (self.part().direction(0), self.counts()[0].packets)
+    }
+
+    /// The inner addresses as numbers, if there are any and both are IPv4.
+    #[inline]
+    pub fn inner_v4(&self) -> Option<[u32; 2]> {
+        match self.0 {
+            Of::V4(r) => (r.key.flags & ROW_NO_PAIR == 0).then(|| r.key.inner.map(u32::from_be)),
+            Of::V6(r) => (r.key.flags & (ROW_INNER6 | ROW_NO_PAIR) == 0)
+                .then(|| r.key.inner.map(|a| u32::from_be(a[0]))),
+        }
+    }
+
+    /// It came in fragments of outer packets.
+    #[inline]
+    pub fn fragments(&self) -> bool {
+        self.part().fragments
+    }
+
+    /// By hook and direction.
+    #[inline]
+    pub fn counters(&self) -> Counters {
+        either!(self, r => r.counters())
+    }
+
+    /// What went first -> second, and second -> first.
+    #[inline]
+    pub fn sent(&self) -> [Count; 2] {
+        let ([rx, tx], Part { swapped, twice, .. }) = (self.counts(), self.part());
+        let rx = if twice { Count::default() } else { rx };
+        if swapped { [tx, rx] } else { [rx, tx] }
+    }
+
+    /// Both directions.
+    #[inline]
+    pub fn total(&self) -> Count {
+        let [rx, tx] = self.counts();
+        if either!(self, r => r.twice) { tx } else { rx + tx }
+    }
+
+    /// A number that equal keys share, and other keys seldom.
+    #[inline]
+    pub fn print(&self) -> u64 {
+        let mix =
+            |h: u64, v: u32| (h ^ u64::from(v)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        match self.0 {
+            Of::V4(r) => {
+                let k = &r.key;
+                [k.outer[0], k.outer[1], k.inner[0], k.inner[1]]
+                    .into_iter()
+                    .fold(u64::from(k.id), mix)
+            }
+            Of::V6(r) => {
+                let words = r.key.outer.iter().chain(&r.key.inner).flatten().copied();
+                words.fold(u64::from(r.key.id[0]), mix)
+            }
+        }
+    }
+
+    /// All of it.
+    pub fn flow(&self) -> Flow {
+        either!(self, r => r.flow())
+    }
+}
+
+/// Rows in the order of their places. A clone shares them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    v4: Arc<Vec<Kept<key4>>>,
+    v6: Arc<Vec<Kept<key6>>>,
+}
+
+impl Rows {
+    /// Where the next row will be, for [`Rows::rewind`] and [`Rows::seen_twice`].
+    pub fn position(&self) -> [usize; 2] {
+        [self.v4.len(), self.v6.len()]
+    }
+
+    /// Takes back what was appended since then.
+    pub(crate) fn rewind(&mut self, [v4, v6]: [usize; 2]) {
+        Arc::make_mut(&mut self.v4).truncate(v4);
+        Arc::make_mut(&mut self.v6).truncate(v6);
+    }
+
+    /// Both hooks saw each packet of the rows from there on.
+    pub fn seen_twice(&mut self, [v4, v6]: [usize; 2]) {
+        Arc::make_mut(&mut self.v4)[v4..].iter_mut().for_each(|r| r.twice = true);
+        Arc::make_mut(&mut self.v6)[v6..].iter_mut().for_each(|r| r.twice = true);
+    }
+
+    /// Appends slots of an interface's IPv4 table as they were read: place, key and counts by hook.
+    /// Places are unique within the interface and ascend; the same key keeps its place.
+    pub fn extend4(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key4, Counts)>) {
+        let kept = |(place, key, counts)| Kept { key, place, interface, twice: false, counts };
+        Arc::make_mut(&mut self.v4).extend(slots.map(kept));
+    }
+
+    /// The same of the other tables.
+    pub fn extend6(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key6, Counts)>) {
+        let kept = |(place, key, counts)| Kept { key, place, interface, twice: false, counts };
+        Arc::make_mut(&mut self.v6).extend(slots.map(kept));
+    }
+
+    /// Appends what one slot would hold of a row, by hook; see [`Rows::extend4`].
+    pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: Counts, part: Part) {
+        let (key, twice) = (encoded(key, part), part.twice);
+        match narrow(&key) {
+            Some(key) => {
+                Arc::make_mut(&mut self.v4).push(Kept { key, place, interface, twice, counts });
+            }
+            None => {
+                Arc::make_mut(&mut self.v6).push(Kept { key, place, interface, twice, counts });
+            }
+        }
+    }
+
+    /// Adds a whole decoded row, in as many parts as it needs; for sources that do not read slots.
+    pub fn push_flow(&mut self, place: u32, flow: &Flow) {
+        let (all, pieces) = (&flow.counters.cells, &flow.counters.fragments);
+        // An end host fills one direction per hook. A router or a mirror fills both.
+        let parts = [(false, true), (false, false), (true, true), (true, false)];
+        for (n, (fragments, swapped)) in (0..).zip(parts) {
+            let part = Part { swapped, fragments, twice: flow.counters.twice };
+            let counts = [0, 1].map(|hook| {
+                let way = part.direction(hook);
+                if fragments { pieces[hook][way] } else { all[hook][way].since(pieces[hook][way]) }
+            });
+            let is_empty = n == 0 && (flow.counters.rx() + flow.counters.tx()).is_zero();
+            if is_empty || counts.iter().any(|c| !c.is_zero()) {
+                self.push(place * 4 + n, flow.interface, &flow.key, counts, part);
+            }
+        }
+    }
+
+    /// Every row, decoded, in no particular order. A row that was counted in two directions at one
+    /// hook or in fragments, or made by two CPUs at once, comes in parts: add up equal keys (see
+    /// [`Rows::merged`]).
+    pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
+        self.walk().map(|r| r.flow())
+    }
+
+    /// The same without decoding.
+    pub fn walk(&self) -> impl Iterator<Item = Row<'_>> {
+        let (v4, v6) = (self.v4.iter(), self.v6.iter());
+        v4.map(|r| Row(Of::V4(r))).chain(v6.map(|r| Row(Of::V6(r))))
+    }
+
+    /// Every row once: parts added up, sorted by interface and key.
+    pub fn merged(&self) -> Vec<Flow> {
+        let mut flows: Vec<Flow> = self.iter().collect();
+        flows.sort_unstable_by_key(|f| (f.interface, f.key));
+        flows.dedup_by(|next, kept| {
+            let same = (next.interface, next.key) == (kept.interface, kept.key);
+            if same {
+                kept.counters.add(&next.counters);
+            }
+            same
+        });
+        flows
+    }
+
+    /// How many parts of rows there are.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// There is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many bytes of memory they take.
+    pub fn bytes(&self) -> usize {
+        self.v4.len() * size_of::<Kept<key4>>() + self.v6.len() * size_of::<Kept<key6>>()
+    }
+
+    /// Appends the rows of another interface.
+    pub fn append(&mut self, o: &Rows) {
+        Arc::make_mut(&mut self.v4).extend_from_slice(&o.v4);
+        Arc::make_mut(&mut self.v6).extend_from_slice(&o.v6);
+    }
+
+    /// What single CPUs counted in a row, added to it.
+    #[must_use]
+    pub fn folded(mut self) -> Rows {
+        fold(&mut self.v4);
+        fold(&mut self.v6);
+        self
+    }
+
+    /// What happened in each row since an older reading of the same tables. `to` says where its
+    /// interfaces are now; rows of those that are nowhere have moved to the interface `heir`.
+    pub(crate) fn since(&self, older: &Rows, to: &[Option<u16>], heir: u16) -> Rows {
+        let mut gone = Vec::new();
+        let mut v4 = subtract(&self.v4, &moved(&older.v4, to, heir, &mut gone), &mut gone);
+        let mut v6 = subtract(&self.v6, &moved(&older.v6, to, heir, &mut gone), &mut gone);
+        settle(&mut v4, &mut v6, gone);
+        Rows { v4: Arc::new(v4), v6: Arc::new(v6) }.folded()
+    }
+}
+
+/// What rows held whose tables are no more: a sum for each pair of hosts, tunnel and part.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(Vec<(Key, Part, Counts)>);
+
+impl Sums {
+    /// As many are kept apart.
+    const MOST: usize = 1024;
+    /// Their places are behind those of any table.
+    const PLACE: u32 = 1 << 31;
+
+    /// Adds all rows.
+    pub fn add(&mut self, rows: &Rows) {
+        let mut known: HashMap<(Key, Part), usize> =
+            self.0.iter().enumerate().map(|(i, (key, part, _))| ((*key, *part), i)).collect();
+        for row in rows.walk() {
+            let (counts, part) = (row.counts(), row.part());
+            let mut key = row.flow().key.aged();
+            if self.0.len() >= Sums::MOST && !known.contains_key(&(key, part)) {
+                key = Key::AGED;
+            }
+            let i = *known.entry((key, part)).or_insert_with(|| {
+                self.0.push((key, part, Counts::default()));
+                self.0.len() - 1
+            });
+            for (sum, n) in self.0[i].2.iter_mut().zip(counts) {
+                *sum += n;
+            }
+        }
+    }
+
+    /// Appends them as rows of an interface, behind those of its tables.
+    pub fn push(&self, interface: u16, rows: &mut Rows) {
+        for (place, (key, part, counts)) in (Sums::PLACE..).zip(&self.0) {
+            rows.push(place, interface, key, *counts, *part);
+        }
+    }
+}
+
+/// A row of the older reading that the newer does not have any more.
+struct Gone {
+    interface: u16,
+    key: Key,
+    part: Part,
+    counts: Counts,
+}
+
+/// The same rows where interfaces are at other places, in the same order. Rows of those that have
+/// none go to `gone`.
+fn moved<'a, K: SlotKey>(
+    rows: &'a [Kept<K>],
+    to: &[Option<u16>],
+    heir: u16,
+    gone: &mut Vec<Gone>,
+) -> Cow<'a, [Kept<K>]> {
+    if to.iter().zip(0..).all(|(to, i)| *to == Some(i)) {
+        return Cow::Borrowed(rows);
+    }
+    let there = |r: &Kept<K>| match to.get(usize::from(r.interface)).copied().flatten() {
+        Some(interface) => Some(Kept { interface, ..*r }),
+        None => {
+            gone.push(Gone { interface: heir, ..r.gone() });
+            None
+        }
+    };
+    rows.iter().filter_map(there).collect()
+}
+
+/// Newer minus older, row by row; rows in which nothing happened are left out.
+fn subtract<K: SlotKey>(
+    newer: &[Kept<K>],
+    older: &[Kept<K>],
+    gone: &mut Vec<Gone>,
+) -> Vec<Kept<K>> {
+    let mut old = older.iter().peekable();
+    let mut rows = Vec::with_capacity(newer.len()); // what is never written is never resident
+    for row in newer {
+        let mut row = *row;
+        while let Some(before) = old.next_if(|o| o.place() < row.place()) {
+            gone.push(before.gone());
+        }
+        if let Some(before) = old.next_if(|o| o.place() == row.place()) {
+            let [then, now] = [before.counts, row.counts];
+            let went_back =
+                (0..2).any(|i| now[i].packets < then[i].packets || now[i].bytes < then[i].bytes);
+            if before.key == row.key && !went_back {
+                row.counts = [now[0].since(then[0]), now[1].since(then[1])];
+            } else {
+                gone.push(before.gone());
+            }
+        }
+        if row.happened() {
+            rows.push(row);
+        }
+    }
+    gone.extend(old.map(Kept::gone));
+    rows
+}
+
+/// What a row held in the older reading and not in the newer has moved to an aged row meanwhile: it
+/// did not happen in between.
+fn settle(v4: &mut Vec<Kept<key4>>, v6: &mut Vec<Kept<key6>>, gone: Vec<Gone>) {
+    if gone.is_empty() {
+        return;
+    }
+    // Aged rows are few, and all of them in the larger table.
+    let mut aged: HashMap<(u16, Key, Part), &mut Counts> = HashMap::default();
+    for row in v6.iter_mut().filter(|r| r.key.flags & ROW_OTHER != 0) {
+        let key = row.key.key();
+        if key.is_aged() {
+            aged.insert((row.interface, key, row.part()), &mut row.counts);
+        }
+    }
+    for mut g in gone {
+        for key in [g.key.aged(), Key::AGED] {
+            let Some(home) = aged.get_mut(&(g.interface, key, g.part)) else { continue };
+            for (home, gone) in home.iter_mut().zip(&mut g.counts) {
+                let moved = Count {
+                    packets: home.packets.min(gone.packets),
+                    bytes: home.bytes.min(gone.bytes),
+                };
+                *home = home.since(moved);
+                *gone = gone.since(moved);
+            }
+        }
+    }
+    drop(aged);
+    v4.retain(Kept::happened);
+    v6.retain(Kept::happened);
+}
+
+/// Adds what single CPUs counted to the rows of all CPUs. Rows that several CPUs keep counting in
+/// are few.
+fn fold<K: SlotKey>(rows: &mut Arc<Vec<Kept<K>>>) {
+    let is_part = |r: &Kept<K>| r.key.shard() & SHARD_CPU != 0;
+    if !rows.iter().any(is_part) {
+        return;
+    }
+    let row = |r: &Kept<K>| (r.interface, r.key.of_all_cpus());
+    let mut sums: HashMap<(u16, K), Counts> = HashMap::default();
+    for part in rows.iter().filter(|r| is_part(r)) {
+        let sum = sums.entry(row(part)).or_default();
+        (0..2).for_each(|hook| sum[hook] += part.counts[hook]);
+    }
+    let rows = Arc::make_mut(rows);
+    for shared in rows.iter_mut().filter(|r| !is_part(r)) {
+        if sums.is_empty() {
+            break;
+        }
+        let sum = sums.remove(&row(shared)).unwrap_or_default();
+        (0..2).for_each(|hook| shared.counts[hook] += sum[hook]);
+    }
+    // What has no slot that all CPUs share takes the place of its first part.
+    rows.retain_mut(|r| {
+        !is_part(r)
+            || sums.remove(&row(r)).is_some_and(|sum| {
+                (r.key, r.counts) = (r.key.of_all_cpus(), sum);
+                true
+            })
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(last: u8, id: u32, n: u64) -> Flow {
+        let v4 = |d| IpAddr::from([172, 16, 1, d]);
+        let c = Count { packets: n, bytes: n * 100 };
+        Flow {
+            interface: 0,
+            key: Key {
+                outer: Some(Pair { first: v4(100), second: v4(last) }),
+                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
+                innermost: None,
+                depth: 1,
+                inner: Inner::Pair(Pair {
+                    first: [192, 168, 0, 1].into(),
+                    second: [192, 168, 0, last].into(),
+                }),
+                other: false,
+            },
+            counters: Counters {
+                cells: [[Count::default(), c], [c, Count::default()]],
+                ..Default::default()
+            },
+        }
+    }
+
+    fn rows(flows: &[Flow]) -> Rows {
+        let mut rows = Rows::default();
+        flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
+        rows
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let mut nested = flow(101, 7, 3);
+        nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: None });
+        nested.key.depth = 2;
+        nested.key.inner = Inner::Pair(Pair {
+            first: Ipv6Addr::LOCALHOST.into(),
+            second: Ipv6Addr::from_bits(1 << 64).into(),
+        });
+        nested.counters.cells[0][0] = Count { packets: 1, bytes: u64::MAX };
+        let mut far = flow(9, 7, 1);
+        far.key.outer = Some(Pair {
+            first: Ipv6Addr::from_bits(0x2001_0db8 << 96 | 1).into(),
+            second: Ipv6Addr::from_bits(0x2001_0db8 << 96 | 2).into(),
+        });
+        let mut arp = flow(9, 7, 1);
+        arp.key.inner = Inner::Proto(InnerProto(0x0806));
+        let mut overflow = flow(9, 7, 1);
+        overflow.key = Key {
+            outer: None,
+            outermost: Tunnel { kind: Kind::None, id: None },
+            innermost: None,
+            depth: 0,
+            inner: Inner::Proto(InnerProto(InnerProto::REASON)),
+            other: true,
+        };
+        let aged = Flow { key: nested.key.aged(), ..nested };
+        let mut pieces = flow(101, 10000, 5);
+        pieces.counters.fragments[1][0] = Count { packets: 2, bytes: 200 };
+        let mut both_ways = nested;
+        both_ways.counters.fragments = both_ways.counters.cells;
+        for f in [flow(101, 10000, 5), nested, far, arp, overflow, aged, pieces, both_ways] {
+            assert_eq!(rows(&[f]).merged(), [f]);
+        }
+        let of =
+            |f| rows(&[f]).walk().map(|r| (r.fragments(), r.total().packets)).collect::<Vec<_>>();
+        assert_eq!(of(pieces), [(false, 5 + 3), (true, 2)]);
+        assert_eq!(of(both_ways).iter().filter(|p| !p.0).count(), 0);
+    }
+
+    #[test]
+    fn addresses_and_directions_are_told_without_decoding() {
+        for f in [flow(101, 7, 3), Flow { key: flow(101, 7, 3).key.aged(), ..flow(101, 7, 3) }] {
+            for row in rows(&[f]).walk() {
+                assert_eq!(row.outer_v4(), Some([0xac10_0164, 0xac10_0165]));
+                assert_eq!((row.outer(), row.outermost()), (f.key.outer, f.key.outermost));
+                assert_eq!(row.inner_v4().is_some(), f.key.inner.pair().is_some());
+                assert_eq!(row.sent(), [f.counters.fwd(), f.counters.rev()]);
+                assert_eq!(row.arrived(), (1, 3));
+                assert_eq!(row.other(), f.key.other);
+            }
+        }
+    }
+
+    #[test]
+    fn what_each_cpu_counted_is_one_row() {
+        let part = |last: u8, cpu: u16, n: u64| {
+            let key = encoded(
+                &flow(last, 7, 0).key,
+                Part { swapped: true, fragments: false, twice: false },
+            );
+            let key = narrow(&key).map(|k| key4 { shard: cpu, ..k });
+            (key.expect("IPv4 in IPv4"), [Count { packets: n, bytes: n * 100 }; 2])
+        };
+        let read = |slots: &[(key4, Counts)]| {
+            let mut rows = Rows::default();
+            rows.extend4(0, slots.iter().zip(0..).map(|((key, counts), i)| (i, *key, *counts)));
+            rows
+        };
+        let older = read(&[part(1, 3, 5), part(1, 0, 10), part(2, 0, 1), part(3, 2, 7)]);
+        let newer = read(&[
+            part(1, 3, 6),
+            part(1, 0, 10),
+            part(2, 0, 4),
+            part(3, 2, 9),
+            part(3, 1, 1),
+            part(1, 1, 2),
+        ]);
+        // The shared slot of row 1 stood still, and row 3 has none.
+        assert_eq!(
+            newer.since(&older, &[], 0).merged(),
+            [flow(1, 7, 3), flow(2, 7, 3), flow(3, 7, 3)]
+        );
+        let total = newer.clone().folded();
+        assert_eq!(total.merged(), [flow(1, 7, 18), flow(2, 7, 4), flow(3, 7, 10)]);
+        assert_eq!((total.len(), newer.len()), (3, 6));
+        assert_eq!(total.clone().folded(), total);
+    }
+
+    #[test]
+    fn sums_keep_every_count_however_many_there_are() {
+        let mut rows = Rows::default();
+        for n in 0..2 * Sums::MOST as u32 {
+            rows.push_flow(n, &flow(n as u8, n, 1));
+        }
+        let mut sums = Sums::default();
+        sums.add(&rows);
+        sums.add(&rows);
+        let mut all = Rows::default();
+        sums.push(3, &mut all);
+        assert!(all.len() <= Sums::MOST + 2, "{}", all.len());
+        let total = |rows: &Rows| rows.iter().map(|f| f.counters.total()).sum::<Count>();
+        assert_eq!(total(&all), total(&rows) + total(&rows));
+        assert!(all.iter().all(|f| f.interface == 3 && f.key.is_aged()));
+    }
+
+    #[test]
+    fn a_packet_that_both_hooks_saw_is_sent_once() {
+        let mut f = flow(101, 7, 5);
+        f.counters.cells = [[Count { packets: 5, bytes: 500 }, Count::default()]; 2];
+        let mut rows = Rows::default();
+        rows.push_flow(0, &flow(101, 7, 1));
+        let start = rows.position();
+        rows.push_flow(1, &f);
+        rows.seen_twice(start);
+        let sent: Vec<_> = rows.walk().map(|r| (r.sent(), r.total())).collect();
+        let c = |n| Count { packets: n, bytes: n * 100 };
+        assert_eq!(sent[0], ([c(1), c(1)], c(2)), "not what was there before");
+        let both =
+            sent[1..].iter().fold([Count::default(); 2], |s, (w, _)| [s[0] + w[0], s[1] + w[1]]);
+        assert_eq!(both, [c(5), Count::default()]);
+        let of_lo = rows.walk().skip(1).map(|r| r.flow().counters.fwd()).sum::<Count>();
+        assert_eq!(of_lo, c(5));
+    }
+}
