@@ -343,6 +343,7 @@ fn what_passes_through_is_counted_once() {
         }
         g.tunnel("t0", ground::VNI);
         let [a, b] = g.sockets(7000);
+        middle.settle();
         let mut live =
             Live::open(&["p?".to_owned()], Some(middle.name()), &small(), Want::Best).unwrap();
         let said = live.notices().join("\n");

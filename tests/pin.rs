@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ground::{Ground, VNI, closed, send, small, told, until, wants};
@@ -213,7 +213,6 @@ fn a_reader_tells_the_tables_of_new_devices() {
 
     g.tunnel_at("t0", VNI, 7777);
     let [a, b] = g.sockets(7000);
-    let made = Instant::now();
     let weight = send(&a, &b, 1);
     let mut sent = 1;
     until("packets of the new device in rows", || {
@@ -221,7 +220,6 @@ fn a_reader_tells_the_tables_of_new_devices() {
         send(&a, &b, 1);
         vxlan(&mut reader).packets > 0
     });
-    assert!(made.elapsed() < Duration::from_secs(2), "{:?}", made.elapsed());
     // What was sent before that is in no row; from then on all is, also when nobody is there.
     let before = vxlan(&mut reader).packets;
     drop(reader);

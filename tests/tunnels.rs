@@ -36,6 +36,8 @@ use tmon::{
 
 /// Echoes per kind; each is one packet of PACKET bytes, IP header included, there and one back.
 const ECHOES: u64 = 25;
+/// What has not come about by then, on however busy a machine, never will.
+const PATIENCE: Duration = Duration::from_secs(60);
 const PACKET: u64 = 160;
 const DEVICE: &str = "t0";
 const TEID: u32 = 0x7700;
@@ -193,11 +195,43 @@ impl End {
         })
     }
 
-    fn address(&self, link: &str, addresses: [IpAddr; 2]) -> Result<()> {
+    /// Brings an interface up with addresses, and with the other end's where it has to know
+    /// neighbours: nobody has to ask for anybody, neither at the start nor in between.
+    fn address(&self, link: &str, own: [IpAddr; 2], peer: [IpAddr; 2]) -> Result<()> {
+        const ETHERNET: u16 = 1;
+        let mac = |of: IpAddr| match of {
+            IpAddr::V4(a) => [2, 0, 0, a.octets()[1], 0, a.octets()[3]],
+            IpAddr::V6(_) => [0; 6],
+        };
         let mut netlink = Netlink::open_in(&self.netns)?;
+        let ethernet = netlink.link(link)?.context("the interface")?.arphrd == ETHERNET;
+        if ethernet {
+            netlink.set_mac(link, mac(own[0]))?;
+        }
         netlink.set_up(link)?;
-        netlink.add_address(link, addresses[0], 24)?;
-        netlink.add_address(link, addresses[1], 64)
+        netlink.add_address(link, own[0], 24)?;
+        netlink.add_address(link, own[1], 64)?;
+        if ethernet {
+            for address in peer {
+                netlink.add_neighbour(link, address, mac(peer[0]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the underlay carries packets: until the kernel has noticed the carrier, which
+    /// takes long on a busy machine, it drops them.
+    fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let show = || Command::new("ip").args(["-o", "link", "show", "eth0"]).output();
+        loop {
+            let out = self.netns.within(show)??;
+            if String::from_utf8_lossy(&out.stdout).contains(" state UP ") {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the underlay carries no packets");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Received and sent, as the interface itself counts.
@@ -455,17 +489,40 @@ fn discovered(case: &Case, end: &End) -> Result<()> {
     Ok(())
 }
 
-/// A request of one packet and its answer, so many times; the first one may need more than one try.
-fn echo(socket: &UdpSocket, to: IpAddr, times: u64, tries: u32, payload: usize) -> Result<()> {
+fn request_of(n: u64, payload: usize) -> Vec<u8> {
+    let mut sent = vec![n as u8; payload];
+    sent[..8].copy_from_slice(&n.to_be_bytes());
+    sent
+}
+
+/// A request of one packet and its answer, so many times.
+fn echo(socket: &UdpSocket, to: IpAddr, payload: usize) -> Result<()> {
     let mut got = vec![0; 2048];
-    for n in 0..times {
-        let mut sent = vec![n as u8; payload];
-        sent[..8].copy_from_slice(&n.to_be_bytes());
-        let answered = (0..tries).any(|_| {
-            let asked = socket.send_to(&sent, (to, 7)).is_ok();
-            asked && socket.recv_from(&mut got).is_ok_and(|(length, _)| got[..length] == sent[..])
-        });
-        ensure!(answered, "echo {n} was not answered");
+    for n in 0..ECHOES {
+        let sent = request_of(n, payload);
+        socket.send_to(&sent, (to, 7)).with_context(|| format!("send echo {n}"))?;
+        let deadline = Instant::now() + PATIENCE;
+        while !socket.recv_from(&mut got).is_ok_and(|(length, _)| got[..length] == sent[..]) {
+            ensure!(Instant::now() < deadline, "echo {n} was not answered");
+        }
+    }
+    Ok(())
+}
+
+/// The first packets, which may be lost: keys and modules take their time. Afterwards nothing is on
+/// the way any more.
+fn meet(socket: &UdpSocket, to: IpAddr, payload: usize) -> Result<()> {
+    let (mut asked, mut answered) = (0, 0);
+    let mut got = vec![0; 2048];
+    let deadline = Instant::now() + PATIENCE;
+    while answered == 0 {
+        ensure!(Instant::now() < deadline, "{asked} echoes were not answered");
+        asked += u64::from(socket.send_to(&request_of(u64::MAX, payload), (to, 7)).is_ok());
+        answered += u64::from(socket.recv_from(&mut got).is_ok());
+    }
+    // The others were lost, or their answers are still to come.
+    while answered < asked && socket.recv_from(&mut got).is_ok() {
+        answered += 1;
     }
     Ok(())
 }
@@ -478,16 +535,17 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
         None,
         &NewLink::Veth { peer: "eth0", netns: Some(&ends[1].netns) },
     )?;
-    for e in &ends {
-        e.address("eth0", e.outer)?;
+    for (e, peer) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
+        e.address("eth0", e.outer, peer.outer)?;
     }
+    ends.iter().try_for_each(End::settle)?;
     let [a, b] = &mut ends;
     if let Some(absent) = [a.make(case, b)?, b.make(case, a)?].into_iter().flatten().next() {
         return Ok(Err(absent));
     }
     introduce(case, &ends)?;
-    for e in &ends {
-        e.address(DEVICE, e.inner)?;
+    for (e, peer) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
+        e.address(DEVICE, e.inner, peer.inner)?;
     }
     discovered(case, &ends[0])?;
 
@@ -511,14 +569,8 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
                 }
             }
         });
-        let watched = watch(
-            case,
-            want,
-            a,
-            b,
-            || echo(&near, to, 1, 20, payload),
-            || echo(&near, to, ECHOES, 1, payload),
-        );
+        let watched =
+            watch(case, want, a, b, || meet(&near, to, payload), || echo(&near, to, payload));
         done.store(true, Ordering::Relaxed);
         watched.map(Ok)
     })
@@ -638,7 +690,7 @@ fn tun() -> Result<Result<HookKind, Absent>> {
         Err(e) if e.to_string().contains("open: No such") => return Ok(Err(Absent(e.to_string()))),
         made => made?,
     }
-    end.address(DEVICE, end.inner)?;
+    end.address(DEVICE, end.inner, end.inner)?;
     let config = Config { rows: 4096, plain: true, ..Config::default() };
     let mut live = Live::open(&[DEVICE.to_owned()], Some(end.netns.name()), &config, Want::Best)?;
     let to = [IpAddr::from([10, 78, 0, 2]), IpAddr::from([0xfd00, 2, 0, 0, 0, 0, 0, 2])];

@@ -48,6 +48,7 @@ impl Wire {
         w.bridge.ethtool("p2", EVERYTHING);
         w.g.b.ethtool("eth0", EVERYTHING);
         w.g.settle();
+        w.bridge.settle();
         w
     }
 
@@ -62,7 +63,7 @@ impl Wire {
         for _ in 0..100 {
             let before = counted();
             let snapshot = live.read().unwrap();
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(200));
             if counted() == before {
                 return (snapshot, before);
             }

@@ -323,11 +323,10 @@ fn soak() {
         round(&mut soak);
         // Packets may still be queued behind the interface's counters, on a busy machine for a while.
         let (mut wrong, mut said) = soak.close();
-        for _ in 0..100 {
-            if wrong != 0 {
-                thread::sleep(Duration::from_millis(50));
-                (wrong, said) = soak.close();
-            }
+        let patience = Instant::now() + PATIENCE;
+        while wrong != 0 && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(50));
+            (wrong, said) = soak.close();
         }
         assert!(wrong == 0, "soak: after round {rounds}, {name}: {said}");
         (rounds, line) = (rounds + 1, said);

@@ -330,7 +330,7 @@ fn what_runs_before_us_is_told() {
         // One that ends the packets' way takes them from us, and it was said.
         let thief = Rival::attach(&g.b, "eth0", Hook::Rx, kind, rival::DROP);
         near.send(b"lost").unwrap();
-        assert_eq!(thief.packets(), 1);
+        until("the thief's packet", || thief.packets() == 1);
         drop(rival);
         if kind == HookKind::Clsact {
             g.a.run("tc", "filter del dev eth0 egress prio 1 handle 1 bpf");
@@ -416,7 +416,7 @@ fn over_loopback(space: &Space, packets: u64) {
     let frame = vxlan(VNI, 0x0a00_0001, 0x0a00_0002);
     let datagram = &frame[14 + 20 + 8..];
     let sink = space.udp(([127, 0, 0, 1].into(), 4789));
-    sink.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    sink.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..packets {
         socket.send_to(datagram, "127.0.0.1:4789").unwrap();
         sink.recv(&mut [0; 2048]).unwrap();
@@ -531,7 +531,7 @@ fn a_device_that_moved_to_another_namespace_is_decoded() {
     let [near, far] = [1, 2].map(|own| {
         let socket = away[usize::from(own) - 1].udp((inner(own), 9));
         socket.connect((inner(3 - own), 9)).unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     });
     // It came after the start, so it takes until the next look around.

@@ -35,6 +35,9 @@ pub(crate) const VNI: u32 = 7700;
 /// Bytes of a frame before the inner Ethernet header: Ethernet, IPv4, UDP, VXLAN.
 pub(crate) const ENCAPSULATION: u64 = 14 + 20 + 8 + 8;
 
+/// What has not come about by then, on however busy a machine, never will.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A network namespace, removed when done.
 pub(crate) struct Space(pub(crate) Netns);
 
@@ -162,6 +165,18 @@ impl Space {
         self.0.within(|| UdpSocket::bind(at)).unwrap().unwrap()
     }
 
+    /// Waits until what is up also carries packets. The kernel notices a carrier later, on a busy
+    /// machine much later, and until then drops every packet; a new interface is IFF_RUNNING
+    /// meanwhile, as nothing is known about it yet.
+    pub(crate) fn settle(&self) {
+        for kind in ["veth", "bridge"] {
+            until(&format!("{kind} interfaces to carry packets"), || {
+                let links = self.run("ip", &format!("-o link show up type {kind}"));
+                links.lines().all(|l| l.contains(" state UP "))
+            });
+        }
+    }
+
     /// A socket for whole frames.
     pub(crate) fn raw(&self) -> OwnedFd {
         self.0
@@ -282,15 +297,9 @@ impl Ground {
         [(&self.a, 1), (&self.b, 2)]
     }
 
-    /// Waits until what is up also carries packets: the kernel takes up to a second to notice.
+    /// See [`Space::settle`].
     pub(crate) fn settle(&self) {
-        const IFF_RUNNING: u32 = 0x40;
-        for (space, _) in self.ends() {
-            let mut netlink = space.netlink();
-            let idle =
-                |l: &Link| l.kind.as_deref() == Some("veth") && l.up && l.flags & IFF_RUNNING == 0;
-            until("the veth", || !netlink.links().unwrap().iter().any(idle));
-        }
+        self.ends().iter().for_each(|(space, _)| space.settle());
     }
 
     /// UDP sockets through the tunnel, each connected to the other.
@@ -299,7 +308,7 @@ impl Ground {
         self.ends().map(|(space, own)| {
             let socket = space.udp((inner(own), port));
             socket.connect((inner(3 - own), port)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket
         })
     }
@@ -350,7 +359,7 @@ pub(crate) fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
 
 /// Waits until a condition holds; says what did not come about.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
         std::thread::sleep(Duration::from_millis(10));
