@@ -88,7 +88,7 @@ case ${1:-} in
 --before) before "$2" "$3" "$4" ;;
 *)
 	deb=$(realpath "$1") root=$(realpath "$2") kernel=${3:-6.12} here=$(dirname "$(realpath "$0")")
-	: "${VMRUN:=$here/../../shared/tools/vmrun}"
+	: "${VMRUN:=$here/vm.sh}"
 	said=$("$VMRUN" -m 1024 -t 600 "$kernel" -- sh "$here/units.sh" --before "$root" "$deb" "$here/units.sh" 2>&1) || :
 	echo "$said"
 	echo "$said" | grep -q '^units: '
