@@ -19,6 +19,9 @@ fn main() -> Result<()> {
     {
         SkeletonBuilder::new()
             .source(source)
+            // The object by reference and unformatted: as text in the skeleton it is 14 MB to compile.
+            .reference_obj(true)
+            .rustfmt("cat")
             // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.
             .clang_args([
                 "-Wall",
