@@ -684,7 +684,7 @@ mod tests {
         };
         for slot in [1, 2] {
             assert!(table.claim(slot));
-            table.turn(slot, TAG_BUSY, TAG_ROW);
+            table.turn(slot, TAG_AGEING, TAG_ROW);
             for (n, cell) in (1..).zip(table.words(slot).cells) {
                 cell.store(n, Ordering::Relaxed);
             }
