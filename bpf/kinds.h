@@ -9,8 +9,7 @@
  *
  * KIND(NAME, Variant, number, name, UDP ports, whose, IP protocols, id, state, reference, title)
  *
- * UDP ports     PORTS(default ports...), PORTS() for a kind that has none by default, or NO_PORTS
- *               where the kind does not travel in UDP
+ * UDP ports     PORTS(default ports...), or NO_PORTS where the kind does not travel in UDP
  * whose         TO: only the destination port says so; EITHER: servers answer from the port
  * IP protocols  PORTS(numbers...) or NO_PORTS
  * id            what its id is; "" for a kind without
@@ -77,7 +76,7 @@
 	     "RFC 2516", "PPP over Ethernet in another tunnel") \
 	KIND(PBB, Pbb, 27, "pbb", NO_PORTS, TO, NO_PORTS, "I-SID", INLINE, \
 	     "IEEE 802.1ah", "Provider backbone bridging in another tunnel") \
-	KIND(ESP, Esp, 28, "esp", PORTS(), EITHER, PORTS(50), "", OWN(esp_udp), \
+	KIND(ESP, Esp, 28, "esp", PORTS(4500), EITHER, PORTS(50), "", OWN(esp_udp), \
 	     "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted") \
 	KIND(WIREGUARD, Wireguard, 29, "wireguard", PORTS(51820), EITHER, NO_PORTS, "", \
 	     OWN(wireguard), "wireguard.com/protocol", "WireGuard: the inside is encrypted")

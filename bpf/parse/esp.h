@@ -5,16 +5,34 @@
 
 #include "../walk.h"
 
-/* ESP in UDP, RFC 3948: not a keepalive, not IKE. Only on ports that were asked for. */
+#define ESP_KEEPALIVE 0xff
+#define ESP_LEAST     12  /* SPI, number, the last word of what is encrypted */
+#define ESP_SPI_LEAST 256 /* below: reserved */
+
+/*
+ * ESP in UDP, RFC 3948. IKE begins with four zero bytes where ESP has its SPI, a keepalive is one
+ * byte; both are plain traffic. Otherwise an SPI that may be used (RFC 4303, section 2.1), and what
+ * the sender had to pad to whole words: number, encrypted part, check value.
+ */
 static __always_inline __u32 esp_udp(struct __sk_buff *skb, struct walk *w)
 {
-	__be32 *spi = bytes_at(skb, w->off, 4, w->end);
+	__be32 *spi = bytes_at(skb, w->off, ESP_LEAST, w->end);
+	__u32 size = w->end - w->off;
+	__u8 *first;
 
-	if (w->depth || w->off + 1 == w->end)
+	if (w->depth)
 		return VERDICT_END;
-	if (!spi)
-		return short_of(skb, w, w->off, 4, w->end, KIND_ESP);
-	return *spi ? tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED) : VERDICT_END;
+	if (!spi) {
+		first = bytes_at(skb, w->off, 1, w->end);
+		if (first && size == 1 && *first == ESP_KEEPALIVE)
+			return VERDICT_END;
+		return short_of(skb, w, w->off, ESP_LEAST, w->end, KIND_ESP);
+	}
+	if (!*spi)
+		return VERDICT_END;
+	if (bpf_ntohl(*spi) < ESP_SPI_LEAST || (size % 4 && !(w->flags & WALK_CUT)))
+		return suspect(w);
+	return tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }
 
 #endif

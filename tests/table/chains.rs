@@ -141,6 +141,7 @@ pub(crate) const CARRIERS: &[Carrier] = {
             f.pbb(0x12_3456)
         }),
         carrier("esp", Kind::Esp, None, Ip, Opaque, |f| f.esp(0xfeed, 64)),
+        carrier("esp-udp", Kind::Esp, None, Ip, Opaque, |f| f.udp(4500, 4500).esp(0xfeed, 64)),
         carrier("wireguard", Kind::Wireguard, None, Ip, Opaque, |f| {
             f.udp(51820, 51820).wireguard(4, 64)
         }),

@@ -964,6 +964,22 @@ fn opaque() -> Vec<Case> {
             secret,
         ),
         row("esp: behind ah", ip4().ah(1).esp(0xfeed, 40), O4, &[esp], secret),
+        // RFC 3948: behind a NAT, either end may have another port
+        row("esp-udp: least", udp(4500).esp(256, 4), O4, &[esp], secret),
+        row(
+            "esp-udp: from the port",
+            ip4().udp(4500, 61234).esp(0xffff_ffff, 40),
+            O4,
+            &[esp],
+            secret,
+        ),
+        row(
+            "esp-udp: in vxlan",
+            udp(4789).vxlan(7).eth().ip(I4).udp(4500, 4500).esp(0xfeed, 40),
+            O4,
+            &[vx],
+            I4,
+        ),
         row("wireguard: keepalive", udp(51820).wireguard(4, 0), O4, &[wg], secret),
         // padded to 16 bytes, but not beyond the MTU of 1420, and not by everybody
         row("wireguard: a full packet", udp(51820).wireguard(4, 1420), O4, &[wg], secret),

@@ -48,6 +48,9 @@ fn non_ip() -> Vec<Case> {
 
 fn plain() -> Vec<Case> {
     let label = |name: &str, frame: Frame| stop(format!("plain: {name}"), frame, Stop::Plain);
+    // four zero bytes, then an IKEv2 request without payloads
+    let ike =
+        [&[0; 4][..], &[0x5a; 8], &[0; 8], &[0, 0x20, 37, 8], &[0; 4], &[0, 0, 0, 28]].concat();
     let ip4 = || pkt().eth().ip(O4);
     let ip6 = || pkt().eth().ip(O6);
     vec![
@@ -119,6 +122,9 @@ fn plain() -> Vec<Case> {
                 .payload(&[16, 0, 0, 0, 5, 133, 0, 4, 172, 16, 1, 1]),
         ),
         label("gtpu end marker", udp(2152).gtp(254, 5, Gtp::default())),
+        // RFC 3948, sections 2.2 and 2.3
+        label("ike behind a nat", udp(4500).payload(&ike)),
+        label("esp-udp keepalive", udp(4500).payload(&[0xff])),
         label("gue control", udp(6080).gue(0).set(0, &[0x20, 1]).data(20)).odd(),
         label(
             "l2tp control",
@@ -207,6 +213,10 @@ fn false_friends() -> Vec<Case> {
         suspect("false lisp: ip4 with a wrong checksum", {
             udp(4341).lisp(Some(9)).ip(I4).set(10, &[0xde, 0xad]).tcp()
         }),
+        suspect("false esp-udp: reserved spi", udp(4500).esp(255, 40)),
+        suspect("false esp-udp: not whole words", udp(4500).esp(0xfeed, 41)),
+        suspect("false esp-udp: nothing encrypted", udp(4500).esp(0xfeed, 0)),
+        suspect("false esp-udp: a byte", udp(4500).data(1)),
         suspect("empty datagram to 4789", udp(4789)),
         suspect("empty datagram to 2152", udp(2152)),
         suspect("four bytes to 4789", udp(4789).data(4)),

@@ -521,6 +521,6 @@ kinds! {
     Ayiya = 25, "ayiya", Some(&[5072]), EITHER, None, "", "draft-massar-v6ops-ayiya", "Anything in anything";
     Pppoe = 26, "pppoe", None, TO, None, "session", "RFC 2516", "PPP over Ethernet in another tunnel";
     Pbb = 27, "pbb", None, TO, None, "I-SID", "IEEE 802.1ah", "Provider backbone bridging in another tunnel";
-    Esp = 28, "esp", Some(&[]), EITHER, Some(&[50]), "", "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted";
+    Esp = 28, "esp", Some(&[4500]), EITHER, Some(&[50]), "", "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted";
     Wireguard = 29, "wireguard", Some(&[51820]), EITHER, None, "", "wireguard.com/protocol", "WireGuard: the inside is encrypted";
 }
