@@ -2,18 +2,13 @@
 //! Puts the programs on an interface's hooks: tcx where the kernel has it, else clsact.
 //!
 //! A tcx link goes away with the process that holds it. A clsact filter does not: it has a handle
-//! that says whose it is, and as long as its owner lives a socket of a name made of that handle
-//! says so. What has our handle and no such socket was left by a kill, and the next start removes
-//! it, and nothing of anybody else's. On both hooks we ask to run first, but for another tmon: a
-//! program before us could end the packet's way.
+//! that says that it is a tmon's, and [`crate::owner`] knows whether that one lives. What was left
+//! by a kill the next start removes, and nothing of anybody else's. On both hooks we ask to run
+//! first, but for another tmon: a program before us could end the packet's way.
 #![allow(unsafe_code)]
 use std::{
     io, mem,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram},
-    },
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -23,6 +18,7 @@ use crate::{
     flow::{Hook, HookKind},
     netlink::{self, Netlink},
     netns::Place,
+    owner::{self, Owners, Token},
     units::sanitize,
 };
 
@@ -39,6 +35,8 @@ const LASTING: u32 = 0x200;
 const OWNERS: u32 = 0x100;
 /// The priorities tried on a clsact qdisc, first to last.
 const PRIORITIES: std::ops::RangeInclusive<u16> = 1..=16;
+/// How often it is tried again when others take away what ours is attached to.
+const ATTEMPTS: usize = 64;
 /// As many programs as the kernel lets on one tcx hook (BPF_MPROG_MAX).
 const MOST_PROGRAMS: usize = 64;
 
@@ -72,6 +70,10 @@ pub struct Attachment {
     /// Numbers of programs that are another tmon's, found while we were allowed to ask.
     friends: Vec<u32>,
     hooks: Hooks,
+    /// The programs stay where they are when this is dropped.
+    stays: bool,
+    /// Says that the owner of the programs lives; dropped after they are off.
+    token: Option<Token>,
 }
 
 #[derive(Debug)]
@@ -117,24 +119,37 @@ impl Attachment {
         let [rx, tx] = HOOKS.map(|h| program.entry(h).try_clone_to_owned());
         let entries = [rx?, tx?];
         let made = move || {
-            Ok::<_, anyhow::Error>((attach(&entries, ifindex, want, lasting)?, friends(ifindex)))
+            // Before they are attached: who sees them knows at once whose they are.
+            let owners = Owners::of(ifindex);
+            let token = owners.as_ref().and_then(|o| o.sign(programs));
+            let hooks = attach(&entries, ifindex, want, lasting, owners.as_ref())?;
+            Ok::<_, anyhow::Error>((hooks, token, friends(ifindex)))
         };
-        let (hooks, friends) = place.run(made)??;
-        Ok(Attachment { place: place.clone(), ifindex, programs, friends, hooks })
+        let (hooks, token, friends) = place.run(made)??;
+        Ok(Attachment {
+            place: place.clone(),
+            ifindex,
+            programs,
+            friends,
+            hooks,
+            stays: false,
+            token,
+        })
     }
 
-    /// Leaves the programs where they are when this process ends: links go to `pin` with their names,
-    /// a filter stays by itself.
-    ///
-    /// # Errors
-    /// Those of `pin`.
-    pub fn keep(mut self, pin: impl Fn(&str, BorrowedFd<'_>) -> Result<()>) -> Result<()> {
-        match &mut self.hooks {
-            Hooks::Tcx([rx, tx]) => pin("rx", rx.as_fd()).and_then(|()| pin("tx", tx.as_fd())),
-            Hooks::Clsact(own) => {
-                own.kept = true;
-                Ok(())
-            }
+    /// The links, which whoever keeps this pins; a filter stays by itself.
+    pub fn links(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.hooks {
+            Hooks::Tcx(links) => links.iter().map(AsFd::as_fd).collect(),
+            Hooks::Clsact(_) => Vec::new(),
+        }
+    }
+
+    /// Leaves the programs where they are when this process ends, once its links are pinned.
+    pub fn keep(&mut self) {
+        self.stays = true;
+        if let Some(token) = &mut self.token {
+            token.keep();
         }
     }
 
@@ -162,10 +177,19 @@ impl Attachment {
                     // One that is not there is like no other.
                     found.map_or(Filter { hook, handle: 0, priority: 0, program }, Filter::of)
                 });
-                Hooks::Clsact(Clsact { filters: filters.into(), kept: true, ..Clsact::default() })
+                Hooks::Clsact(Clsact { filters: filters.into(), ..Clsact::default() })
             }
         };
-        Ok(Attachment { place: place.clone(), ifindex, programs, friends: Vec::new(), hooks })
+        let friends = place.run(move || friends(ifindex))?;
+        Ok(Attachment {
+            place: place.clone(),
+            ifindex,
+            programs,
+            friends,
+            hooks,
+            stays: true,
+            token: None,
+        })
     }
 
     /// The hook in use.
@@ -197,7 +221,7 @@ impl Attachment {
                 .iter()
                 .take_while(|other| **other != id)
                 .filter(|other| !self.friends.contains(other) && !is_tmon(**other));
-            before.extend(rivals.map(|other| format!("{} on tcx {}", shown(*other), side(hook))));
+            before.extend(rivals.map(|other| on_tcx(*other, hook)));
         }
         Ok(Standing::There(before))
     }
@@ -214,13 +238,25 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Hooks::Clsact(own) = &mut self.hooks
-            && !own.kept
-        {
-            let (own, ifindex) = (mem::take(own), self.ifindex);
-            let _ = self.place.run(move || own.remove(ifindex)); // as gone as it can be
+        if self.stays {
+            return;
+        }
+        match &mut self.hooks {
+            // At once: a child that is being started may have the links for a moment, too.
+            Hooks::Tcx(links) => links.iter().for_each(|link| detach(link.as_fd())),
+            Hooks::Clsact(own) => {
+                let (own, ifindex) = (mem::take(own), self.ifindex);
+                // As gone as it can be.
+                let _ = self.place.run(move || own.remove(ifindex, Owners::of(ifindex).as_ref()));
+            }
         }
     }
+}
+
+/// Takes a link's program off, whoever else holds the link open.
+pub(crate) fn detach(link: BorrowedFd<'_>) {
+    // SAFETY: a descriptor of a link, open until the call returns.
+    unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) };
 }
 
 fn side(hook: Hook) -> &'static str {
@@ -230,7 +266,13 @@ fn side(hook: Hook) -> &'static str {
     }
 }
 
-fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want, lasting: bool) -> Result<Hooks> {
+fn attach(
+    programs: &[OwnedFd; 2],
+    ifindex: u32,
+    want: Want,
+    lasting: bool,
+    owners: Option<&Owners>,
+) -> Result<Hooks> {
     if want != Want::Only(HookKind::Clsact) {
         let [rx, tx] = HOOKS.map(|h| tcx(programs[h as usize].as_fd(), h, ifindex));
         match rx.and_then(|rx| Ok(Hooks::Tcx([rx, tx?]))) {
@@ -240,7 +282,17 @@ fn attach(programs: &[OwnedFd; 2], ifindex: u32, want: Want, lasting: bool) -> R
             Err(e) => return Err(refused("tcx", &e)),
         }
     }
-    Clsact::new(programs, ifindex, lasting).map(Hooks::Clsact)
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match Clsact::new(programs, ifindex, lasting, owners) {
+            Ok(own) => return Ok(Hooks::Clsact(own)),
+            // Somebody removed the qdisc before our filter was on it.
+            Err(Refusal::Filter(_)) if left > 0 && !has_clsact(ifindex)? => {}
+            Err(Refusal::Filter(e)) => return Err(refused("clsact", &e)),
+            Err(Refusal::Other(e)) => return Err(e),
+        }
+    }
 }
 
 fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
@@ -266,6 +318,18 @@ fn tcx_kind(hook: Hook) -> libbpf_sys::bpf_attach_type {
 }
 
 fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd> {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match tcx_beside(program, hook, ifindex) {
+            // The one that ours should be behind went away in between.
+            Err(e) if left > 0 && e.raw_os_error() == Some(libc::ENOENT) => {}
+            linked => return linked,
+        }
+    }
+}
+
+fn tcx_beside(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd> {
     let mut opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
         flags: BPF_F_BEFORE, // relative to nothing: before all
@@ -334,9 +398,10 @@ fn name(id: u32) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
 }
 
-/// Whether a program is surely one of tmon's.
+/// Whether a program is surely one of tmon's: by its name, or by what its owner says of it where its
+/// name may not be asked for.
 pub fn is_tmon(id: u32) -> bool {
-    name(id).is_some_and(|name| name.starts_with("tmon_"))
+    name(id).map_or_else(|| owner::is_tmon(id), |name| name.starts_with("tmon_"))
 }
 
 /// A program as one speaks of it: by its name and number, where the name may be known.
@@ -345,6 +410,18 @@ pub fn shown(id: u32) -> String {
         || format!("BPF program {id}"),
         |name| format!("BPF program {} ({id})", sanitize(&name)),
     )
+}
+
+/// A program on a tcx hook as one speaks of it.
+pub fn on_tcx(id: u32, hook: Hook) -> String {
+    format!("{} on tcx {}", shown(id), side(hook))
+}
+
+/// A filter as one speaks of it.
+pub fn on_clsact(f: &netlink::Filter) -> String {
+    let program = f.program.map_or(String::new(), |id| format!(", {},", shown(id)));
+    let (kind, side) = (sanitize(&f.kind), side(f.hook));
+    format!("a {kind} filter of priority {} on clsact {side}{program}", f.priority)
 }
 
 /// What the kernel says about a program.
@@ -405,10 +482,23 @@ struct Clsact {
     filters: Vec<Filter>,
     /// The qdisc goes, too, when nobody has put anything else on it.
     made_qdisc: bool,
-    /// They stay when this is dropped.
-    kept: bool,
-    /// Says that the owner of the handle lives.
-    _alive: Option<UnixDatagram>,
+}
+
+/// Why filters could not be put on a clsact qdisc.
+enum Refusal {
+    /// The qdisc is, or was, there, and took no filter.
+    Filter(io::Error),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(e: anyhow::Error) -> Refusal {
+        Refusal::Other(e)
+    }
+}
+
+fn has_clsact(ifindex: u32) -> Result<bool> {
+    Netlink::open()?.has_clsact(ifindex)
 }
 
 #[derive(Debug)]
@@ -420,42 +510,64 @@ struct Filter {
 }
 
 impl Clsact {
-    fn new(programs: &[OwnedFd; 2], ifindex: u32, lasting: bool) -> Result<Clsact> {
+    fn new(
+        programs: &[OwnedFd; 2],
+        ifindex: u32,
+        lasting: bool,
+        owners: Option<&Owners>,
+    ) -> Result<Clsact, Refusal> {
         let mut own = Clsact::default();
-        for f in Netlink::open()?.filters(ifindex).unwrap_or_default() {
-            if is_ours(&f) {
-                own.made_qdisc |= f.handle & MADE_QDISC != 0;
-                if !is_lasting(&f) && alive(ifindex, f.handle).is_some() {
-                    Filter::of(&f).remove(ifindex);
-                }
+        let mut netlink = Netlink::open()?;
+        let mut taken = Vec::new();
+        for f in netlink.filters(ifindex).unwrap_or_default().iter().filter(|f| is_ours(f)) {
+            own.made_qdisc |= f.handle & MADE_QDISC != 0;
+            let is_orphan = |id| owners.is_some_and(|o| o.is_orphan(id));
+            if !is_lasting(f) && f.program.is_some_and(is_orphan) {
+                Filter::of(f).remove(ifindex);
+            } else {
+                taken.push(f.handle & (OWNERS - 1));
+            }
+        }
+        let there = netlink.has_clsact(ifindex)?;
+        if let Some(owners) = owners {
+            owners.forget_killed();
+            // One without a filter that a tmon made which was killed is ours now.
+            own.made_qdisc |=
+                there && owners.has_begun_qdisc() && netlink.filters(ifindex)?.is_empty();
+            match there && !own.made_qdisc {
+                true => owners.qdisc_is_used(),
+                false => owners.makes_qdisc(),
             }
         }
         let point = point(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
         // SAFETY: point lives until the call returns.
         match -unsafe { libbpf_sys::bpf_tc_hook_create(&mut { point }) } {
             0 => own.made_qdisc = true,
+            // Another classifier's qdisc is there, perhaps one that is no clsact.
+            libc::EEXIST if !own.made_qdisc => drop(owners.inspect(|o| o.qdisc_is_used())),
             libc::EEXIST => {}
-            e => return Err(refused("clsact", &io::Error::from_raw_os_error(e))),
+            e => {
+                owners.inspect(|o| o.qdisc_is_used());
+                return Err(refused("clsact", &io::Error::from_raw_os_error(e)).into());
+            }
         }
         let first = HANDLES | if own.made_qdisc { MADE_QDISC } else { 0 };
         let handle = if lasting {
             first | LASTING
         } else {
-            let taken =
-                (first..first + OWNERS).find_map(|handle| Some((handle, alive(ifindex, handle)?)));
-            let (handle, token) = taken.context("too many tmon watch it already")?;
-            own._alive = Some(token);
-            handle
+            let number = (0..OWNERS).find(|n| !taken.contains(n));
+            first + number.context("too many tmon watch it already")?
         };
         for hook in HOOKS {
             match Filter::new(programs[hook as usize].as_fd(), hook, ifindex, handle) {
                 Ok(filter) => own.filters.push(filter),
                 Err(e) => {
-                    let _ = own.remove(ifindex); // that it could not be attached is what to tell
-                    return Err(refused("clsact", &e));
+                    let _ = own.remove(ifindex, owners); // that it could not be attached is what to tell
+                    return Err(Refusal::Filter(e));
                 }
             }
         }
+        owners.inspect(|o| o.qdisc_is_used());
         Ok(own)
     }
 
@@ -465,28 +577,23 @@ impl Clsact {
         for own in &self.filters {
             let at = all.iter().position(|f| own.is(f))?;
             let rivals = all[..at].iter().filter(|f| f.hook == own.hook && !is_ours(f));
-            before.extend(rivals.map(|f| {
-                format!(
-                    "a {} filter of priority {} on {}",
-                    sanitize(&f.kind),
-                    f.priority,
-                    side(f.hook)
-                )
-            }));
+            before.extend(rivals.map(on_clsact));
         }
         Some(before)
     }
 
     /// Takes all off, in the interface's namespace; it may be gone with the interface.
-    fn remove(self, ifindex: u32) -> Result<()> {
+    fn remove(self, ifindex: u32, owners: Option<&Owners>) -> Result<()> {
         let mut netlink = Netlink::open()?;
         let all = netlink.filters(ifindex)?;
         for own in self.filters.iter().filter(|own| all.iter().any(|f| own.is(f))) {
             own.remove(ifindex);
         }
-        if self.made_qdisc && netlink.filters(ifindex)?.is_empty() {
+        let begun = owners.is_some_and(Owners::has_begun_qdisc) && netlink.has_clsact(ifindex)?;
+        if (self.made_qdisc || begun) && netlink.filters(ifindex)?.is_empty() {
             netlink.delete_clsact(ifindex)?;
         }
+        owners.inspect(|o| o.qdisc_is_used());
         Ok(())
     }
 }
@@ -510,8 +617,12 @@ pub fn remove_lasting(ifindex: u32) -> Result<()> {
     let filters: Vec<_> =
         Netlink::open()?.filters(ifindex)?.into_iter().filter(is_lasting).collect();
     let made_qdisc = filters.iter().any(|f| f.handle & MADE_QDISC != 0);
-    Clsact { filters: filters.iter().map(Filter::of).collect(), made_qdisc, ..Clsact::default() }
-        .remove(ifindex)
+    let owners = Owners::of(ifindex);
+    if let Some(owners) = &owners {
+        owners.forget_kept();
+    }
+    Clsact { filters: filters.iter().map(Filter::of).collect(), made_qdisc }
+        .remove(ifindex, owners.as_ref())
 }
 
 fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf_tc_hook {
@@ -521,13 +632,6 @@ fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf
         attach_point: side,
         ..Default::default()
     }
-}
-
-/// The socket that only the living owner of a handle has, in the calling thread's network namespace;
-/// `None` when there is one. A kill closes it.
-fn alive(ifindex: u32, handle: u32) -> Option<UnixDatagram> {
-    let name = format!("tmon-clsact-{ifindex}-{}", handle & (OWNERS - 1));
-    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()
 }
 
 impl Filter {

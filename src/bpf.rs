@@ -191,6 +191,26 @@ impl Default for Cells {
 /// Of pinned tables; changes whenever another version could misread them.
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
+/// What has to be pinned so that programs count on with no process, by name.
+pub(crate) const OBJECTS: [&str; 16] = [
+    "rows4",
+    "rows4_tags",
+    "rows4_more",
+    "rows6",
+    "rows6_tags",
+    "rows6_more",
+    "others",
+    "others_tags",
+    "others_more",
+    "cpus",
+    "fragments",
+    "ports",
+    "states",
+    "ingress",
+    "egress",
+    "now",
+];
+
 /// The programs and tables of one interface.
 pub struct Program {
     ingress: OwnedFd,
@@ -337,31 +357,17 @@ impl Program {
         })
     }
 
-    /// What has to be pinned so that it counts on with no process, by name.
-    pub(crate) fn objects(&self) -> [(&'static str, BorrowedFd<'_>); 16] {
-        let [
-            [rows4, rows4_tags, rows4_more],
-            [rows6, rows6_tags, rows6_more],
-            [others, others_tags, others_more],
-        ] = self.tables.maps();
-        [
-            ("rows4", rows4),
-            ("rows4_tags", rows4_tags),
-            ("rows4_more", rows4_more),
-            ("rows6", rows6),
-            ("rows6_tags", rows6_tags),
-            ("rows6_more", rows6_more),
-            ("others", others),
-            ("others_tags", others_tags),
-            ("others_more", others_more),
-            ("cpus", self.cpus.as_fd()),
-            ("fragments", self.fragments.as_fd()),
-            ("ports", self.ports_map.as_fd()),
-            ("states", self.states.as_fd()),
-            ("ingress", self.ingress.as_fd()),
-            ("egress", self.egress.as_fd()),
-            ("now", self.now.as_fd()),
-        ]
+    /// The objects that [`OBJECTS`] names.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        OBJECTS.into_iter().zip(self.tables.maps().into_iter().flatten().chain([
+            self.cpus.as_fd(),
+            self.fragments.as_fd(),
+            self.ports_map.as_fd(),
+            self.states.as_fd(),
+            self.ingress.as_fd(),
+            self.egress.as_fd(),
+            self.now.as_fd(),
+        ]))
     }
 
     /// The same again, from what was pinned.
@@ -404,8 +410,13 @@ impl Program {
 
     /// The same, where other processes read these tables and let rows age, too: each locks the
     /// folder that they are pinned in. The kernel gives up a lock whose holder was killed.
-    pub(crate) fn shared(self, folder: File, age: Duration) -> Program {
-        Program { folder: Some(folder), age, ..self }
+    pub(crate) fn shared(self, folder: File) -> Program {
+        Program { folder: Some(folder), ..self }
+    }
+
+    /// The same, whose rows age as [`Config::age`] says.
+    pub(crate) fn ageing(self, age: Duration) -> Program {
+        Program { age, ..self }
     }
 
     /// Keeps others from letting rows age in pinned tables. `None` where somebody holds the lock who

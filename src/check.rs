@@ -9,14 +9,14 @@ use anyhow::Result;
 use nix::errno::Errno;
 
 use crate::{
-    attach::{Attachment, Want, is_ours, is_tmon, shown, tcx_programs},
+    attach::{Attachment, Want, is_ours, is_tmon, on_clsact, on_tcx, tcx_programs},
     bpf::{Config, Program},
     discover::{Scene, Tunnel},
     flow::{Hook, HookKind},
     kernel::{self, Age},
     netlink::{Link, Netlink},
     netns::{self, Place},
-    pin::{Pins, State},
+    pin::{Pin, Pins, State},
     privilege,
     sandbox::Force,
     units::sanitize,
@@ -369,7 +369,12 @@ pub fn interface(
             format!("`ip link set {} up`", sanitize(&link.name)),
         ),
     }
-    others(&mut l, link, place, netlink)?;
+    let pinned = pins.of(place, link.index);
+    let counting = pinned
+        .iter()
+        .flatten()
+        .find(|pin| pin.state(Some(place)).is_ok_and(|s| s == State::Counting));
+    others(&mut l, link, place, netlink, counting)?;
     match netlink.features(link.index) {
         Ok(on) => offloads(&mut l, &sanitize(&link.name), |name| on.contains(name)),
         Err(e) => l.warn("offloads", format!("not known: {e:#}"), "`ethtool -k` may say"),
@@ -383,7 +388,7 @@ pub fn interface(
             _ => {}
         }
     }
-    match pins.of(place, link.index) {
+    match pinned {
         Err(e) => l.warn("attached", format!("not known: {e:#}"), "run as root"),
         Ok(found) => {
             for pin in found {
@@ -408,8 +413,15 @@ pub fn interface(
     Ok(l.lines)
 }
 
-/// Whose programs are on the way of its packets.
-fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> Result<()> {
+/// Whose programs are on the way of its packets: where tmon is attached before or after its own, else
+/// where they will be.
+fn others(
+    l: &mut Lines,
+    link: &Link,
+    place: &Place,
+    netlink: &mut Netlink,
+    attached: Option<&Pin>,
+) -> Result<()> {
     if link.xdp {
         l.warn(
             "xdp",
@@ -417,20 +429,28 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
             format!("`ip -d link show {}` names it", sanitize(&link.name)),
         );
     }
+    let before = attached.map(|pin| pin.before(place)).transpose()?.flatten();
+    for (rival, pin) in before.iter().flatten().zip(attached.into_iter().cycle()) {
+        l.warn(
+            if rival.contains(" tcx ") { "tcx" } else { "clsact" },
+            format!("{rival} runs before tmon's: what it drops or redirects is not counted"),
+            format!(
+                "{}, then {}: the last one to attach runs first",
+                pin.command("detach"),
+                pin.command("attach")
+            ),
+        );
+    }
+    let is_before = |rival: &String| before.iter().flatten().any(|b| b == rival);
     let index = link.index;
     let mut tcx = false;
     for (hook, side) in [(Hook::Rx, "ingress"), (Hook::Tx, "egress")] {
         match place.run(move || tcx_programs(hook, index))? {
             Ok(programs) => {
                 tcx = true;
-                for id in programs.into_iter().filter(|id| !is_tmon(*id)) {
-                    l.ok(
-                        "tcx",
-                        format!(
-                            "{} on {side} runs after tmon's, which hides nothing from it",
-                            shown(id)
-                        ),
-                    );
+                let theirs = programs.into_iter().filter(|id| !is_tmon(*id));
+                for rival in theirs.map(|id| on_tcx(id, hook)).filter(|r| !is_before(r)) {
+                    l.ok("tcx", format!("{rival} runs after tmon's, which hides nothing from it"));
                 }
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
@@ -442,14 +462,13 @@ fn others(l: &mut Lines, link: &Link, place: &Place, netlink: &mut Netlink) -> R
     let filters = netlink.filters(index)?;
     let theirs: Vec<_> = filters.iter().filter(|f| !is_ours(f)).collect();
     for f in &theirs {
-        let side = if f.hook == Hook::Rx { "ingress" } else { "egress" };
-        let program = f.program.map_or(String::new(), |id| format!(", {}", shown(id)));
-        let what = format!(
-            "a {} filter of priority {} on clsact {side}{program},",
-            sanitize(&f.kind),
-            f.priority
-        );
-        if tcx {
+        let what = on_clsact(f);
+        if is_before(&what) {
+            continue;
+        }
+        if attached.is_some() {
+            l.ok("clsact", format!("{what} runs after tmon's"));
+        } else if tcx {
             l.ok("clsact", format!("{what} runs after tmon's tcx programs"));
         } else if f.priority <= 1 {
             l.warn(

@@ -36,6 +36,8 @@ mod lock;
 pub mod names;
 pub mod netlink;
 pub mod netns;
+mod owned;
+mod owner;
 pub mod pin;
 pub mod privilege;
 pub mod runner;

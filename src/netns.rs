@@ -269,8 +269,9 @@ impl Place {
     }
 }
 
+/// The number of the calling thread's namespace.
 #[allow(unsafe_code)]
-fn cookie() -> io::Result<u64> {
+pub(crate) fn cookie() -> io::Result<u64> {
     let socket = UnixDatagram::unbound()?;
     let mut cookie = 0u64;
     let mut size = size_of_val(&cookie) as libc::socklen_t;
@@ -407,6 +408,15 @@ fn process(name: &str) -> Option<OwnedFd> {
 /// Text of the user for a message.
 fn short(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
+/// The name of the caller's own namespace, if it has one.
+pub fn name_of_own() -> Option<String> {
+    let of = |m: fs::Metadata| (m.dev(), m.ino());
+    let own = of(fs::metadata("/proc/thread-self/ns/net").ok()?);
+    let is_own =
+        |name: &String| fs::metadata(Path::new(DIR).join(name)).is_ok_and(|m| of(m) == own);
+    list().ok()?.into_iter().find(is_own)
 }
 
 /// The file of a name, or why it cannot be a name.

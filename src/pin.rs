@@ -14,6 +14,10 @@
 //! nor a name does. `about` is written last: a folder without it was left by an attach that was
 //! killed. Whoever adds or removes folders holds a lock on the topmost one; who reads the
 //! tables one on their folder, so that readers can let rows age.
+//!
+//! Everybody may know these names, and where a bpffs is mounted without a mode everybody may make
+//! folders there. So all of them are ours alone (see [`crate::owned`]), and only what we put there
+//! is removed.
 #![allow(unsafe_code)]
 use std::{
     ffi::CString,
@@ -24,43 +28,65 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use nix::{
-    errno::Errno,
     fcntl::{Flock, FlockArg},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+    sys::{
+        stat::{major, minor},
+        statfs::{BPF_FS_MAGIC, fstatfs},
+    },
     time::{ClockId, clock_gettime},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     attach::{self, Attachment, Standing, Want},
-    bpf::{Config, LAYOUT, Port, Program},
+    bpf::{Config, LAYOUT, OBJECTS, Port, Program},
     flow::HookKind,
+    lock,
     netlink::{Link, Netlink},
-    netns::Place,
-    units::sanitize,
+    netns::{self, Place},
+    owned::{Denied, Folder},
+    units::{duration, sanitize},
 };
 
 /// Where a bpffs is mounted, as systemd does it.
 pub const BPFFS: &str = "/sys/fs/bpf";
+/// The topmost folder, in a bpffs.
+const TOP: &str = "tmon";
 /// Bytes of the map that holds [`About`].
 const ABOUT_SIZE: usize = 8192;
+/// What is pinned beside [`OBJECTS`]. The first says that all of it is there.
+const ABOUT: &str = "about";
+const LINKS: [&str; 2] = ["rx", "tx"];
+/// So long is waited for others who attach or detach.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All that is pinned.
 #[derive(Clone, Debug)]
 pub struct Pins {
-    folder: PathBuf,
+    bpffs: PathBuf,
+}
+
+/// Keeps others from adding and removing pins until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    bpffs: Folder,
+    top: Folder,
+    _held: Flock<File>,
 }
 
 /// What is pinned of one interface; perhaps by another version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pin {
-    path: PathBuf,
+    /// The folder of its layout, and its own folder in it.
+    all: Arc<Folder>,
+    folder: String,
     /// The layout of its tables: only [`LAYOUT`] can be read.
     pub layout: u32,
     /// The network namespace.
@@ -91,6 +117,13 @@ pub struct About {
     /// UDP ports whose meaning `--port` has settled, whatever devices there are.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// How long rows may be idle, as [`Config::age`] has it: whoever reads lets them age so.
+    #[serde(default = "default_age")]
+    pub age: Duration,
+}
+
+fn default_age() -> Duration {
+    Config::default().age
 }
 
 /// What has become of what was attached.
@@ -142,6 +175,7 @@ impl About {
             plain: config.plain,
             skb: config.skb,
             ports: config.chosen(),
+            age: config.age,
         })
     }
 
@@ -158,6 +192,9 @@ impl About {
             if asked && !is {
                 all.push(format!("without {flag}"));
             }
+        }
+        if config.age != self.age && config.age != default.age {
+            all.push(format!("rows that are idle for {} age", duration(self.age)));
         }
         if !config.ports.is_empty() {
             all.push("with its own --port list".to_owned());
@@ -176,24 +213,19 @@ impl About {
 impl Pins {
     /// Those below a mount of a bpffs; [`BPFFS`] is where it is looked for by default.
     pub fn at(bpffs: &Path) -> Pins {
-        Pins { folder: bpffs.join("tmon") }
-    }
-
-    fn bpffs(&self) -> &Path {
-        self.folder.parent().unwrap_or(Path::new("/"))
+        Pins { bpffs: bpffs.to_owned() }
     }
 
     /// The command that mounts the bpffs; `None` where it is mounted.
     ///
     /// # Errors
-    /// It is not to be seen.
+    /// It is not to be seen, or everybody could change what is in it.
     pub fn mount(&self) -> Result<Option<String>> {
-        let at = self.bpffs().display();
-        match statfs(self.bpffs()) {
-            Ok(s) if s.filesystem_type() == BPF_FS_MAGIC => Ok(None),
-            Ok(_) | Err(Errno::ENOENT) => Ok(Some(format!("mount -t bpf bpf {at}"))),
-            Err(e) => bail!("cannot look at {at}: {e}"),
-        }
+        let is_bpffs = |f: &Folder| fstatfs(f).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
+        Ok(match Folder::around(&self.bpffs)? {
+            Some(folder) if is_bpffs(&folder) => None,
+            _ => Some(format!("mount -t bpf -o mode=0700 bpf {}", self.bpffs.display())),
+        })
     }
 
     /// Whether there is a bpffs.
@@ -201,40 +233,57 @@ impl Pins {
     /// # Errors
     /// There is none: how to mount it.
     pub fn check(&self) -> Result<()> {
-        match self.mount()? {
-            Some(command) => {
-                bail!("no bpffs is mounted at {}: try `{command}`", self.bpffs().display())
-            }
-            None => Ok(()),
-        }
+        let Some(command) = self.mount()? else { return Ok(()) };
+        let outside = match own_mounts() {
+            true => format!(
+                ", but this mount namespace is not that of PID 1 and ends with its processes: {}",
+                outside()
+            ),
+            false => String::new(),
+        };
+        bail!("no bpffs is mounted at {}: try `{command}`{outside}", self.bpffs.display())
+    }
+
+    /// What somebody should know who attaches: that the bpffs is only seen in a mount namespace that
+    /// ends with its processes, and what is pinned in it.
+    pub fn passing(&self) -> Option<String> {
+        let own = Folder::around(&self.bpffs).ok()??.device()?;
+        let device = format!("{}:{}", major(own), minor(own));
+        let elsewhere = mounts("1")?.iter().any(|(_, of)| *of == device);
+        (!elsewhere && own_mounts()).then(|| {
+            format!(
+                "this mount namespace is not that of PID 1, and the bpffs at {} is only seen here: \
+                 what is attached ends with the last process here; {}",
+                self.bpffs.display(),
+                outside()
+            )
+        })
     }
 
     /// Keeps others from adding and removing until it is dropped. Makes the topmost folder.
     ///
     /// # Errors
-    /// There is no bpffs, or no privilege.
-    pub fn lock(&self) -> Result<Flock<File>> {
+    /// There is no bpffs, no privilege, or others have held the lock for too long.
+    pub fn lock(&self) -> Result<Lock> {
         self.check()?;
-        let shown = self.folder.display();
+        let bpffs = Folder::around(&self.bpffs)?.context("the bpffs went away")?;
         loop {
-            match fs::create_dir(&self.folder) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(anyhow!(
-                        "cannot make {shown} ({e}): run as root, or where {} is writable",
-                        self.bpffs().display()
-                    ));
-                }
-                _ => {}
-            }
-            let folder = match File::open(&self.folder) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                folder => folder.with_context(|| format!("open {shown}"))?,
+            let (top, _) = bpffs.make(TOP).context("run as root")?;
+            let shown = top.shown("");
+            let shown = shown.display();
+            let file = top.to_file().context("duplicate a descriptor")?;
+            let held = lock::take(file, FlockArg::LockExclusiveNonblock, PATIENCE)
+                .with_context(|| format!("lock {shown}"))?;
+            let Some(held) = held else {
+                bail!(
+                    "{} has held the lock of {shown} for {}: try again when it has ended",
+                    lock::holder(&top.to_file().context("duplicate a descriptor")?),
+                    duration(PATIENCE)
+                );
             };
-            let held = Flock::lock(folder, FlockArg::LockExclusive)
-                .map_err(|(_, e)| anyhow!("lock {shown}: {e}"))?;
             // The last detach removes it; what was locked then is not what is there now.
-            if same_file(&held, &self.folder) {
-                return Ok(held);
+            if bpffs.has(TOP, &top) {
+                return Ok(Lock { bpffs, top, _held: held });
             }
         }
     }
@@ -242,16 +291,19 @@ impl Pins {
     /// Everything that is pinned, of every layout, by namespace and interface.
     ///
     /// # Errors
-    /// The folders cannot be read. That there are none is no error.
+    /// The folders cannot be read, or others could change them. That there are none is no error.
     pub fn list(&self) -> Result<Vec<Pin>> {
         let mut found = Vec::new();
-        for (path, name) in folders(&self.folder)? {
-            let Some(layout) = name.strip_prefix('v').and_then(|n| n.parse().ok()) else {
-                continue;
-            };
-            for (path, name) in folders(&path)? {
-                found.extend(Pin::parse(path, layout, &name));
-            }
+        let bpffs = Folder::around(&self.bpffs)?;
+        let Some(top) = bpffs.map(|b| b.open(TOP)).transpose()?.flatten() else {
+            return Ok(found);
+        };
+        for name in top.folders()? {
+            let Some(layout) = layout_of(&name) else { continue };
+            let Some(all) = top.open(&name)?.map(Arc::new) else { continue };
+            found.extend(
+                all.folders()?.into_iter().filter_map(|name| Pin::parse(&all, layout, name)),
+            );
         }
         found.sort_by_key(|p: &Pin| (p.cookie, p.ifindex, p.layout));
         Ok(found)
@@ -271,7 +323,7 @@ impl Pins {
     }
 
     /// What counts an interface already and can be read: its programs, their attachment (dropping
-    /// it changes nothing) and who made it. Rows that are idle for `age` go while it is read.
+    /// it changes nothing) and who made it. Rows age while it is read, as that one said.
     ///
     /// # Errors
     /// There is something that cannot be read, and why.
@@ -279,19 +331,20 @@ impl Pins {
         &self,
         place: &Place,
         ifindex: u32,
-        age: Duration,
     ) -> Result<Option<(Program, Attachment, About)>> {
-        // Who may not look there has nothing to join.
-        for pin in self.of(place, ifindex).unwrap_or_default() {
+        let pins = match self.of(place, ifindex) {
+            // Who may not look there has nothing to join.
+            Err(e) if e.is::<Denied>() => return Ok(None),
+            pins => pins?,
+        };
+        for pin in pins {
             if pin.layout != LAYOUT {
                 bail!("{}", pin.other_layout());
             }
             let Some(about) = pin.about()? else { continue };
             let program = pin.program()?;
             if let Some(attachment) = pin.attachment(&program, place)? {
-                let folder = File::open(&pin.path)
-                    .with_context(|| format!("open {}", pin.path.display()))?;
-                return Ok(Some((program.shared(folder, age), attachment, about)));
+                return Ok(Some((program.ageing(about.age), attachment, about)));
             }
         }
         Ok(None)
@@ -304,7 +357,7 @@ impl Pins {
     /// It cannot be attached; nothing stays.
     pub fn attach(
         &self,
-        _lock: &Flock<File>,
+        lock: &Lock,
         place: &Place,
         link: &Link,
         config: &Config,
@@ -316,69 +369,147 @@ impl Pins {
                 State::Counting => return Ok(None),
                 State::OtherLayout => bail!("{}", pin.other_layout()),
                 // Of an interface that had this index, or of an attach that was killed.
-                State::Off | State::Unfinished => pin.remove(Some(place))?,
+                State::Off | State::Unfinished => drop(pin.remove(Some(place))?),
             }
         }
+        let (all, _) = lock.top.make(&format!("v{LAYOUT}"))?;
+        let cookie = place.cookie()?;
         let pin = Pin {
-            path: PathBuf::new(),
+            all: Arc::new(all),
+            folder: format!("{cookie}-{}-{}", link.index, file_name(&link.name)),
             layout: LAYOUT,
-            cookie: place.cookie()?,
+            cookie,
             ifindex: link.index,
             name: link.name.clone(),
         };
-        let pin =
-            Pin { path: self.folder.join(format!("v{LAYOUT}")).join(pin.folder_name()), ..pin };
         let made = pin.make(place, config, found, want);
         if made.is_err() {
-            // The error of making it is the one to tell.
-            let _ = pin.remove(Some(place));
-            self.tidy();
+            lock.tidy();
         }
         made.map(Some)
     }
 
-    /// Takes one off. Needs the lock.
+    /// Takes one off.
     ///
     /// # Errors
     /// Something of it stays.
-    pub fn detach(&self, _lock: &Flock<File>, pin: &Pin) -> Result<()> {
+    pub fn detach(&self, lock: &Lock, pin: &Pin) -> Result<()> {
         let place = Place::by_cookie(pin.cookie);
-        pin.remove(place.as_ref())?;
-        self.tidy();
+        let strays = pin.remove(place.as_ref())?;
+        lock.tidy();
+        ensure!(
+            strays.is_empty(),
+            "it is off, but {} stays: tmon did not put {} there, have a look and remove it",
+            pin.shown("").display(),
+            sanitize(&strays.join(", "))
+        );
         Ok(())
-    }
-
-    /// Removes the folders that nothing is in any more.
-    fn tidy(&self) {
-        for (path, _) in folders(&self.folder).unwrap_or_default() {
-            let _ = fs::remove_dir(path); // not empty, not removed
-        }
-        let _ = fs::remove_dir(&self.folder);
     }
 }
 
+impl Lock {
+    /// Removes the folders that nothing is in any more.
+    fn tidy(&self) {
+        for name in self.top.folders().unwrap_or_default() {
+            if layout_of(&name).is_some() {
+                let _ = self.top.remove_folder(&name); // not empty, not removed
+            }
+        }
+        let _ = self.bpffs.remove_folder(TOP);
+    }
+}
+
+/// The layout that the pins in a folder of this name have.
+fn layout_of(folder: &str) -> Option<u32> {
+    folder.strip_prefix('v')?.parse().ok()
+}
+
+/// The mounts that a process sees: number and device of each. This needs no privilege, unlike asking
+/// for its mount namespace.
+fn mounts(pid: &str) -> Option<Vec<(String, String)>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
+    let mount = |line: &str| {
+        let mut words = line.split(' ');
+        Some((words.next()?.to_owned(), words.nth(1)?.to_owned()))
+    };
+    Some(text.lines().filter_map(mount).collect())
+}
+
+/// Whether this mount namespace surely is not that of PID 1: no two have a mount in common.
+fn own_mounts() -> bool {
+    let (Some(own), Some(first)) = (mounts("self"), mounts("1")) else { return false };
+    !own.iter().any(|(id, _)| first.iter().any(|(other, _)| id == other))
+}
+
+/// What to do about a mount namespace that ends.
+fn outside() -> String {
+    let netns = netns::name_of_own().map_or("NAME".into(), |n| sanitize(&n).into_owned());
+    format!("`tmon attach IFACE --netns {netns}` outside of `ip netns exec` or `unshare` stays")
+}
+
 impl Pin {
-    fn parse(path: PathBuf, layout: u32, folder: &str) -> Option<Pin> {
+    fn parse(all: &Arc<Folder>, layout: u32, folder: String) -> Option<Pin> {
         let mut parts = folder.splitn(3, '-');
         let (cookie, ifindex, name) =
             (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
-        Some(Pin { path, layout, cookie, ifindex, name: plain_name(name)? })
+        let name = plain_name(name)?;
+        Some(Pin { all: Arc::clone(all), folder, layout, cookie, ifindex, name })
     }
 
-    fn folder_name(&self) -> String {
-        format!("{}-{}-{}", self.cookie, self.ifindex, file_name(&self.name))
+    fn dir(&self) -> Result<Folder> {
+        self.all
+            .open(&self.folder)?
+            .with_context(|| format!("{} went away", self.shown("").display()))
+    }
+
+    fn shown(&self, name: &str) -> PathBuf {
+        self.all.shown(&self.folder).join(name)
     }
 
     fn make(&self, place: &Place, config: &Config, found: &[Port], want: Want) -> Result<HookKind> {
-        fs::create_dir_all(&self.path).with_context(|| format!("make {}", self.path.display()))?;
+        let (dir, made) = self.all.make(&self.folder)?;
+        let mut put = Vec::new();
+        let filled = self.fill(&dir, &mut put, place, config, found, want);
+        if filled.is_err() {
+            // The error of making it is the one to tell.
+            for name in put {
+                if LINKS.contains(&name) {
+                    unlink(&dir, name);
+                }
+                let _ = dir.remove(name);
+            }
+            if made {
+                let _ = self.all.remove_folder(&self.folder);
+            }
+        }
+        filled
+    }
+
+    /// Pins all that there is; `put` is what has been pinned.
+    fn fill(
+        &self,
+        dir: &Folder,
+        put: &mut Vec<&'static str>,
+        place: &Place,
+        config: &Config,
+        found: &[Port],
+        want: Want,
+    ) -> Result<HookKind> {
         let program = Program::load(config)?;
         found.iter().for_each(|p| program.set_port(*p));
+        let mut pin = |name, object: BorrowedFd<'_>| {
+            pin(dir, name, object)?;
+            put.push(name);
+            anyhow::Ok(())
+        };
         for (name, fd) in program.objects() {
-            self.put(name, fd)?;
+            pin(name, fd)?;
         }
-        let attachment = Attachment::lasting(&program, self.ifindex, place, want)?;
+        let mut attachment = Attachment::lasting(&program, self.ifindex, place, want)?;
         let kind = attachment.kind();
-        attachment.keep(|name, link| self.put(name, link))?;
+        for (name, link) in LINKS.into_iter().zip(attachment.links()) {
+            pin(name, link)?;
+        }
         let about = serde_json::to_vec(&About::new(config, kind, place)?)?;
         ensure!(about.len() < ABOUT_SIZE, "too much to say about {}", sanitize(&self.name));
         let mut value = vec![0; ABOUT_SIZE];
@@ -387,31 +518,16 @@ impl Pin {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
             ..Default::default()
         };
-        let map = MapHandle::create(MapType::Array, Some("about"), 4, ABOUT_SIZE as u32, 1, &opts)
+        let map = MapHandle::create(MapType::Array, Some(ABOUT), 4, ABOUT_SIZE as u32, 1, &opts)
             .context("make a map")?;
         map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY).context("write a map")?;
-        self.put("about", map.as_fd())?;
+        pin(ABOUT, map.as_fd())?;
+        attachment.keep();
         Ok(kind)
     }
 
-    fn put(&self, name: &str, object: BorrowedFd<'_>) -> Result<()> {
-        let path = self.path.join(name);
-        let text = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: the text ends with a zero and lives until the call returns.
-        let e = unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), text.as_ptr()) };
-        ensure!(e == 0, "pin {}: {}", path.display(), io::Error::from_raw_os_error(-e));
-        Ok(())
-    }
-
-    fn get(&self, name: &str) -> io::Result<OwnedFd> {
-        let text = CString::new(self.path.join(name).as_os_str().as_bytes())?;
-        // SAFETY: the text ends with a zero and lives until the call returns.
-        let fd = unsafe { libbpf_sys::bpf_obj_get(text.as_ptr()) };
-        if fd < 0 {
-            return Err(io::Error::from_raw_os_error(-fd));
-        }
-        // SAFETY: a descriptor that nobody else owns.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    fn get(&self, name: &str) -> Result<OwnedFd> {
+        get(&self.dir()?, name).with_context(|| format!("open {}", self.shown(name).display()))
     }
 
     /// Who made it; `None` when that was not finished.
@@ -419,18 +535,18 @@ impl Pin {
     /// # Errors
     /// It cannot be read.
     pub fn about(&self) -> Result<Option<About>> {
-        let path = self.path.join("about");
-        if !path.exists() {
+        let dir = self.dir()?;
+        if !dir.is_file(ABOUT) {
             return Ok(None);
         }
         let read = || -> Result<About> {
-            let bytes = MapHandle::from_pinned_path(&path)?
+            let bytes = MapHandle::from_pinned_path(dir.magic(ABOUT))?
                 .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
                 .context("it is empty")?;
             let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
             Ok(serde_json::from_slice(&bytes[..end])?)
         };
-        read().map(Some).with_context(|| format!("read {}", path.display()))
+        read().map(Some).with_context(|| format!("read {}", self.shown(ABOUT).display()))
     }
 
     /// Its programs and tables.
@@ -439,16 +555,19 @@ impl Pin {
     /// They are not there or not those of this version.
     pub fn program(&self) -> Result<Program> {
         ensure!(self.layout == LAYOUT, "{}", self.other_layout());
-        Program::from_objects(|name| {
-            self.get(name).with_context(|| format!("open {}", self.path.join(name).display()))
-        })
+        let dir = self.dir()?;
+        let program = Program::from_objects(|name| {
+            get(&dir, name).with_context(|| format!("open {}", self.shown(name).display()))
+        })?;
+        Ok(program.shared(dir.to_file().context("duplicate a descriptor")?))
     }
 
     /// Its tcx links, if it has any.
     fn links(&self) -> Result<Option<[OwnedFd; 2]>> {
-        match (self.get("rx"), self.get("tx")) {
-            (Ok(rx), Ok(tx)) => Ok(Some([rx, tx])),
-            (Err(e), _) | (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => {
+        let dir = self.dir()?;
+        match LINKS.map(|name| get(&dir, name)) {
+            [Ok(rx), Ok(tx)] => Ok(Some([rx, tx])),
+            [Err(e), _] | [_, Err(e)] if e.kind() != io::ErrorKind::NotFound => {
                 Err(e).context("open a pinned link")
             }
             _ => Ok(None),
@@ -460,6 +579,18 @@ impl Pin {
         let found = Attachment::found(program, self.ifindex, place, self.links()?)?;
         let standing = found.standing(&mut Netlink::open_inside(place)?)?;
         Ok((standing != Standing::Gone).then_some(found))
+    }
+
+    /// What runs before its programs, a line each; `None` when they are off.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn before(&self, place: &Place) -> Result<Option<Vec<String>>> {
+        let found = Attachment::found(&self.program()?, self.ifindex, place, self.links()?)?;
+        Ok(match found.standing(&mut Netlink::open_inside(place)?)? {
+            Standing::There(before) => Some(before),
+            Standing::Gone => None,
+        })
     }
 
     /// What has become of it; `place` is its network namespace, where that can be found.
@@ -499,28 +630,33 @@ impl Pin {
         Ok((sum.runs > 0).then_some(sum))
     }
 
-    /// Removes every trace; `place` is its network namespace, where that can be found.
-    fn remove(&self, place: Option<&Place>) -> Result<()> {
-        for name in ["rx", "tx"] {
-            if let Ok(link) = self.get(name) {
-                // At once, though a reader may hold the link open.
-                // SAFETY: a descriptor of a link, open until the call returns.
-                unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) };
-            }
-        }
+    /// Takes it off and removes what is pinned; `place` is its network namespace, where that can be
+    /// found. Returns what is in its folder that was never pinned there, which stays.
+    fn remove(&self, place: Option<&Place>) -> Result<Vec<String>> {
+        let Some(dir) = self.all.open(&self.folder)? else { return Ok(Vec::new()) };
+        LINKS.into_iter().for_each(|name| unlink(&dir, name));
         if let Some(place) = place {
             let ifindex = self.ifindex;
             place.run(move || attach::remove_lasting(ifindex))??;
         }
-        let entries = match fs::read_dir(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.with_context(|| format!("list {}", self.path.display()))?,
+        // Without `about` it is one that is not finished, however far this comes.
+        let names: Vec<String> = match self.layout {
+            LAYOUT => [ABOUT].into_iter().chain(LINKS).chain(OBJECTS).map(str::to_owned).collect(),
+            // What another version calls them is not known: all that can be pinned.
+            _ => dir.list()?.into_iter().map(|e| e.0).filter(|name| dir.is_file(name)).collect(),
         };
-        for entry in entries {
-            let path = entry?.path();
-            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        for name in names.iter().filter(|name| dir.is_file(name)) {
+            dir.remove(name).with_context(|| format!("remove {}", self.shown(name).display()))?;
         }
-        fs::remove_dir(&self.path).with_context(|| format!("remove {}", self.path.display()))
+        match self.all.remove_folder(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                Ok(dir.list()?.into_iter().map(|e| e.0).collect())
+            }
+            removed => {
+                removed.with_context(|| format!("remove {}", self.shown("").display()))?;
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// The command that does this (`detach`, `attach`) to it.
@@ -550,26 +686,30 @@ impl Pin {
     }
 }
 
-fn same_file(open: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let of = |m: &fs::Metadata| (m.dev(), m.ino());
-    matches!((&open.metadata(), &fs::metadata(path)), (Ok(a), Ok(b)) if of(a) == of(b))
+fn pin(dir: &Folder, name: &str, object: BorrowedFd<'_>) -> Result<()> {
+    let text = CString::new(dir.magic(name).as_os_str().as_bytes())?;
+    // SAFETY: the text ends with a zero and lives until the call returns.
+    let e = unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), text.as_ptr()) };
+    ensure!(e == 0, "pin {}: {}", dir.shown(name).display(), io::Error::from_raw_os_error(-e));
+    Ok(())
 }
 
-/// The folders in a folder; none where it is not there.
-fn folders(path: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let entries = match fs::read_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            bail!("not allowed to look into {}: run as root", path.display())
-        }
-        entries => entries.with_context(|| format!("list {}", path.display()))?,
-    };
-    let folder = |e: io::Result<fs::DirEntry>| {
-        let e = e.ok().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))?;
-        Some((e.path(), e.file_name().into_string().ok()?))
-    };
-    Ok(entries.filter_map(folder).collect())
+/// Takes a pinned link's program off at once, though a reader may hold the link open.
+fn unlink(dir: &Folder, name: &str) {
+    if let Ok(link) = get(dir, name) {
+        attach::detach(link.as_fd());
+    }
+}
+
+fn get(dir: &Folder, name: &str) -> io::Result<OwnedFd> {
+    let text = CString::new(dir.magic(name).as_os_str().as_bytes())?;
+    // SAFETY: the text ends with a zero and lives until the call returns.
+    let fd = unsafe { libbpf_sys::bpf_obj_get(text.as_ptr()) };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// An interface's name as a name in a bpffs, which takes no dots: `eth0.5` is `eth0%2E5`.
@@ -622,8 +762,9 @@ mod tests {
 
     #[test]
     fn a_folder_says_what_it_is_of() {
+        let all = Arc::new(Folder::around(Path::new("/")).unwrap().unwrap());
         let parse = |folder: &str| {
-            Pin::parse(PathBuf::new(), 3, folder).map(|p| (p.layout, p.cookie, p.ifindex, p.name))
+            Pin::parse(&all, 3, folder.to_owned()).map(|p| (p.layout, p.cookie, p.ifindex, p.name))
         };
         assert_eq!(parse("1-2-eth0"), Some((3, 1, 2, "eth0".to_owned())));
         assert_eq!(
@@ -641,7 +782,7 @@ mod tests {
         let e = Pins::at(dir.path()).lock().expect_err("it is not one").to_string();
         assert!(e.contains("no bpffs is mounted") && e.contains("mount -t bpf"), "{e}");
         assert!(Pins::at(Path::new("/nowhere")).check().is_err());
-        assert_eq!(Pins::at(dir.path()).list().expect("nothing is fine"), []);
+        assert!(Pins::at(dir.path()).list().expect("nothing is fine").is_empty());
     }
 
     proptest! {

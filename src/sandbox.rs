@@ -21,7 +21,7 @@ use landlock::{
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-use crate::privilege;
+use crate::{owner, privilege};
 
 /// Rights that are taken away; a kernel that does not know one leaves it.
 const KNOWN: ABI = ABI::V5;
@@ -84,6 +84,7 @@ impl Sandbox {
     /// Opens what a reader needs; `saves` is the folder that it may make files in. To be called with
     /// all privileges.
     pub fn new(saves: Option<&Path>) -> Sandbox {
+        owner::prepare();
         Sandbox { rules: Arc::new(rules(saves)) }
     }
 
@@ -162,6 +163,8 @@ fn rules(saves: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
     // A file is made beside the one that it is to be, and renamed. It is not opened for reading:
     // the current folder may be one with secrets in it.
     let save = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile;
+    // Who attaches later, and who goes, says so there.
+    let owners = std::iter::once(owner::FOLDER);
     // Where resolv.conf is a link, its folder: whoever rewrites it makes a new file.
     let resolver = std::fs::canonicalize("/etc/resolv.conf")
         .ok()
@@ -172,7 +175,8 @@ fn rules(saves: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(READ.iter().map(PathBuf::from).chain(resolver), read))?
         .add_rules(path_beneath_rules(terminals(), device))?
-        .add_rules(path_beneath_rules(saves, save))
+        .add_rules(path_beneath_rules(saves, save))?
+        .add_rules(path_beneath_rules(owners, read | save))
 }
 
 /// Of descriptors only those that are devices: what is written to a file needs no name.

@@ -6,12 +6,15 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs, io,
+    fs,
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, parser::ValueSource};
+use nix::unistd::geteuid;
 use toml::de::{DeTable, DeValue};
 
 use crate::{input, units::sanitize};
@@ -272,17 +275,56 @@ fn literal(value: &str) -> String {
     }
 }
 
-/// Writes a config file in one step: it is the old one or the new one, never half of it.
+/// Writes a config file in one step: it is the old one or the new one, never half of it. What others
+/// have put there is not followed: with `sudo -E` the home is not that of who writes.
 ///
 /// # Errors
-/// Those of the file system, naming the file.
+/// Those of the file system, naming the file; or somebody else could change the folder.
 pub fn save(file: &Path, text: &str) -> Result<()> {
     let name = || format!("write the config file {}", sanitize(&file.to_string_lossy()));
-    if let Some(dir) = file.parent() {
-        fs::create_dir_all(dir).with_context(name)?;
+    let file = std::path::absolute(file).with_context(name)?;
+    let (Some(dir), Some(last)) = (file.parent(), file.file_name()) else {
+        bail!("{}: it has no name", name());
+    };
+    let there = dir.ancestors().find(|d| d.symlink_metadata().is_ok()).unwrap_or(dir);
+    ours(there).with_context(name)?;
+    fs::create_dir_all(dir).with_context(name)?;
+    let mut new = OsString::from(".");
+    new.push(last);
+    new.push(format!(".{}.new", std::process::id()));
+    let new = dir.join(new);
+    let write = || {
+        // Never through a link: it must not be there.
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).open(&new)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&new, &file)
+    };
+    let written = write();
+    if written.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::AlreadyExists) {
+        let _ = fs::remove_file(&new); // if it was made
     }
-    let new = file.with_extension("toml.new");
-    fs::write(&new, text).and_then(|()| fs::rename(&new, file)).with_context(name)
+    written.with_context(name)
+}
+
+/// Refuses a folder that somebody else but root could change, or lead elsewhere.
+fn ours(dir: &Path) -> Result<()> {
+    let me = geteuid().as_raw();
+    for path in dir.ancestors().chain(dir.canonicalize()?.ancestors()) {
+        let m = path.symlink_metadata()?;
+        let shown = || sanitize(&path.to_string_lossy()).into_owned();
+        if m.uid() != 0 && m.uid() != me {
+            bail!(
+                "{} belongs to user {}: run it as that user, or name a file of your own with --config",
+                shown(),
+                m.uid()
+            );
+        }
+        if m.is_dir() && m.mode() & 0o1002 == 0o002 {
+            bail!("everybody may change {}: `chmod o-w` it first", shown());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -425,6 +467,37 @@ mod tests {
         save(&file, &text).unwrap();
         save(&file, &text).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+
+    #[test]
+    fn saving_follows_nobody() {
+        use std::os::unix::fs::{chown, symlink};
+        let home = tempfile::tempdir().unwrap();
+        let (dir, victim) = (home.path().join("a/tmon"), home.path().join("victim"));
+        let (file, new) = (dir.join("config.toml"), dir.join("config.toml.new"));
+        save(&file, "one = 1\n").unwrap();
+        fs::write(&victim, "precious").unwrap();
+        for link in [&file, &new, &dir.join(format!(".config.toml.{}.new", std::process::id()))] {
+            let _ = fs::remove_file(link);
+            symlink(&victim, link).unwrap();
+            let saved = save(&file, "two = 2\n");
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "precious", "{link:?}");
+            let beside = link.file_name().unwrap().to_string_lossy().starts_with('.');
+            assert_eq!(saved.is_ok(), !beside, "{link:?}");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two = 2\n");
+        fs::remove_file(dir.join(format!(".config.toml.{}.new", std::process::id()))).unwrap();
+        if geteuid().is_root() {
+            // Its own folder is root's, but not the one that this is in.
+            chown(home.path().join("a"), Some(65534), None).unwrap();
+            let e = format!("{:#}", save(&file, "three = 3\n").expect_err("somebody else's"));
+            assert!(e.contains("belongs to user 65534") && e.lines().count() == 1, "{e}");
+            let e = save(&home.path().join("a/new/x.toml"), "").expect_err("nor below it");
+            assert!(format!("{e:#}").contains("belongs to user"), "{e:#}");
+            assert!(!home.path().join("a/new").exists());
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two = 2\n");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside it");
     }
 
     #[test]

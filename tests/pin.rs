@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use ground::{Ground, VNI, closed, send, small, told, until, wants};
+use ground::{
+    Ground, VNI, closed,
+    rival::{NEXT, Rival},
+    send, small, told, until, wants,
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -20,7 +24,7 @@ use serde_json::Value;
 use tmon::{
     attach::Want,
     bpf::{Config, LAYOUT},
-    flow::{Count, HookKind, Kind},
+    flow::{Count, Hook, HookKind, Kind},
     netns::{Netns, Place},
     pin::{BPFFS, Pins},
     snapshot::Snapshot,
@@ -177,14 +181,10 @@ fn the_kernel_counts_with_no_process() {
 fn readers_let_rows_age_for_each_other() {
     let g = ground();
     let netns = g.a.name();
-    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--age", "100ms"]);
     let [a, b] = g.sockets(7000);
     let weight = send(&a, &b, 10);
-    let age = |age| {
-        Live::open(&["eth0".to_owned()], Some(netns), &Config { age, ..small() }, Want::Best)
-            .unwrap()
-    };
-    let (mut keeps, mut ages) = (age(Duration::ZERO), age(Duration::from_millis(100)));
+    let (mut keeps, mut ages) = (open(&g), open(&g));
     let named = |s: &Snapshot| {
         s.rows.iter().any(|f| f.key.outermost.kind == Kind::Vxlan && !f.key.is_aged())
     };
@@ -198,6 +198,215 @@ fn readers_let_rows_age_for_each_other() {
     send(&a, &b, 1);
     let interval = ages.read().unwrap().since(&after);
     assert_eq!(interval.rows.merged().iter().map(|f| f.counters.total().packets).sum::<u64>(), 1);
+}
+
+/// How long rows are kept is the attachment's, whatever a reader would do with tables of its own.
+#[test]
+fn readers_follow_the_age_of_the_attachment() {
+    let g = ground();
+    let netns = g.a.name();
+    let [a, b] = g.sockets(7000);
+    let named =
+        |live: &mut Live| live.read().unwrap().rows.iter().filter(|f| !f.key.is_aged()).count();
+    for (attached, asked, words) in [("0s", 100, "idle for 0 s"), ("100ms", 0, "idle for 100 ms")] {
+        done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--age", attached]);
+        let config = Config { age: Duration::from_millis(asked), ..small() };
+        let mut live = Live::open(&["eth0".to_owned()], Some(netns), &config, Want::Best).unwrap();
+        let notices = live.notices();
+        assert!(notices.iter().any(|n| n.contains(words)), "{notices:?}");
+        send(&a, &b, 3);
+        assert!(named(&mut live) > 0);
+        let begin = Instant::now();
+        if attached == "0s" {
+            // As long as an age of 100 ms takes to show, several times over.
+            while begin.elapsed() < Duration::from_secs(3) {
+                assert!(named(&mut live) > 0, "kept for ever");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        } else {
+            until("the row to age", || named(&mut live) == 0);
+        }
+        drop(live);
+        done(&["detach", "eth0", "--netns", netns]);
+    }
+}
+
+fn nobody(script: &str) -> Output {
+    Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", script])
+        .output()
+        .unwrap()
+}
+
+/// Where everybody may make folders nobody makes root remove anything, or keeps its pins.
+#[test]
+fn folders_of_others_are_refused_and_untouched() {
+    let g = ground();
+    let netns = g.a.name();
+    let before = g.a.hooks("eth0");
+    let victim = tempfile::tempdir().unwrap();
+    fs::write(victim.path().join("precious"), "").unwrap();
+    fs::write(victim.path().join("rows4"), "").unwrap();
+    let here = folder(&g);
+    let out = nobody(&format!(
+        "mkdir -p {}; ln -s {} {}",
+        here.parent().unwrap().display(),
+        victim.path().display(),
+        here.display()
+    ));
+    assert!(out.status.success(), "{out:?}");
+    for args in [
+        &["attach", "eth0", "--netns", netns][..],
+        &["detach", "eth0", "--netns", netns],
+        &["detach", "--all"],
+        &["status"],
+    ] {
+        let e = fails(args);
+        assert!(e.contains("/tmon belongs to user 65534"), "{args:?}: {e}");
+    }
+    let out = tmon(&["dump", "eth0", "--netns", netns, "--for", "10ms", "--rows", "1024"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("belongs to user 65534"), "{said}");
+    assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 2);
+    assert!(here.symlink_metadata().unwrap().is_symlink(), "it is not ours");
+    assert_eq!(g.a.hooks("eth0"), before);
+
+    // Below a folder of root's a link is refused, too; and one that others may write.
+    fs::rename(Path::new(BPFFS).join("tmon"), Path::new(BPFFS).join("theirs")).unwrap();
+    fs::create_dir_all(here.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(victim.path(), &here).unwrap();
+    let e = fails(&["attach", "eth0", "--netns", netns]);
+    assert!(e.contains("is a link"), "{e}");
+    assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 2);
+    fs::remove_file(&here).unwrap();
+    fs::set_permissions(here.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+    let e = fails(&["attach", "eth0", "--netns", netns]);
+    assert!(e.contains("others may change") && e.contains("chmod"), "{e}");
+    fs::set_permissions(here.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+
+    // What is ours is closed to others, also where an older version left it open.
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    for path in here.ancestors().take(3) {
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700, "{path:?}");
+    }
+    assert!(!nobody(&format!("flock -n {} true", here.display())).status.success());
+    done(&["detach", "eth0", "--netns", netns]);
+    assert!(!here.exists());
+}
+
+/// What tmon did not pin is neither removed nor in the way.
+#[test]
+fn strays_among_the_pins_stay_and_hinder_nothing() {
+    let g = ground();
+    let netns = g.a.name();
+    let before = g.a.hooks("eth0");
+    let here = folder(&g);
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    fs::create_dir(here.join("mine")).unwrap();
+    let e = fails(&["detach", "eth0", "--netns", netns]);
+    assert!(e.contains("did not put mine there"), "{e}");
+    assert_eq!(g.a.hooks("eth0"), before, "it is off all the same");
+    assert_eq!(fs::read_dir(&here).unwrap().count(), 1);
+    // An attach that fails takes back what it made, and that only.
+    fs::create_dir(here.join("about")).unwrap();
+    fails(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    assert_eq!(fs::read_dir(&here).unwrap().count(), 2);
+    assert_eq!(g.a.hooks("eth0"), before);
+    fs::remove_dir(here.join("about")).unwrap();
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    assert_eq!(status(netns)["state"], "counting");
+    fails(&["detach", "eth0", "--netns", netns]);
+    fs::remove_dir(here.join("mine")).unwrap();
+    done(&["detach", "--all"]);
+    assert!(!here.exists());
+}
+
+/// Whoever holds a lock, readers read on, to the packet, and say who it is; the rest gives up.
+#[test]
+fn a_lock_that_is_never_given_up_stops_nobody() {
+    let g = ground();
+    let netns = g.a.name();
+    done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--age", "100ms"]);
+    let [a, b] = g.sockets(7000);
+    let weight = send(&a, &b, 10);
+    let flock = |path: &Path| {
+        use nix::fcntl::{Flock, FlockArg};
+        Flock::lock(fs::File::open(path).unwrap(), FlockArg::LockExclusive).unwrap()
+    };
+    let who = format!("PID {} (", std::process::id());
+    let held = flock(&folder(&g));
+    let out = tmon(&["dump", "eth0", "--netns", netns, "--json"]);
+    let dump: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(dump["flows"][0]["tx_bytes"], Value::from(10 * weight));
+    let mut live = open(&g);
+    assert_eq!(vxlan(&mut live), Count { packets: 10, bytes: 10 * weight });
+    let begin = Instant::now();
+    for _ in 0..20 {
+        assert!(!live.read().unwrap().interfaces[0].stale);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "waited each time: {:?}", begin.elapsed());
+    let said = live.notices();
+    assert_eq!(said.iter().filter(|n| n.contains(&who)).count(), 1, "{said:?}");
+    drop(held);
+    until("rows to age again", || live.read().unwrap().rows.iter().all(|f| f.key.is_aged()));
+    assert_eq!(vxlan(&mut live), Count { packets: 10, bytes: 10 * weight });
+
+    let _held = flock(&Path::new(BPFFS).join("tmon"));
+    let e = fails(&["detach", "eth0", "--netns", netns]);
+    assert!(e.contains(&who) && e.contains("has held the lock"), "{e}");
+}
+
+/// Counting ends with a mount namespace that only this command has.
+#[test]
+fn a_mount_namespace_that_ends_is_told() {
+    let g = ground();
+    let out = tmon(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{said}");
+    let line = said.lines().filter(|l| l.contains("mount namespace is not that of PID 1")).count();
+    assert_eq!(line, 1, "{said}");
+    // As `ip netns exec` does it: what to do has the name.
+    let args = ["attach", "eth0", "--bpffs", "/tmp"];
+    let inside = g.a.try_run(env!("CARGO_BIN_EXE_tmon"), &args).unwrap_err();
+    assert!(inside.contains(&format!("`tmon attach IFACE --netns {}`", g.a.name())), "{inside}");
+}
+
+/// Who runs before an attachment is named by all that say anything about it, whoever came first.
+#[test]
+fn who_runs_before_an_attachment_is_named() {
+    let wants = wants();
+    if wants.len() < 2 {
+        return; // a kernel without tcx, where rivals are filters
+    }
+    for (want, kind) in wants.into_iter().zip([HookKind::Tcx, HookKind::Clsact]) {
+        let g = ground();
+        let netns = g.a.name();
+        let other = Rival::attach(&g.a, "eth0", Hook::Tx, kind, NEXT);
+        done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        let check = || done(&["check", "eth0", "--netns", netns]);
+        let dump = || {
+            let out = tmon(&["dump", "eth0", "--netns", netns]);
+            String::from_utf8(out.stderr).unwrap()
+        };
+        if kind == HookKind::Tcx {
+            assert_eq!(status(netns)["before"], serde_json::json!([]));
+            assert!(check().contains("tcx egress runs after tmon's"), "{}", check());
+            assert!(!dump().contains("runs before"), "{}", dump());
+        }
+        drop(other);
+        let before = Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Tcx, NEXT);
+        let said = status(netns)["before"].to_string();
+        assert!(said.contains("on tcx ingress"), "{said}");
+        assert!(done(&["status"]).contains("runs before tmon: what it drops"));
+        let said = check();
+        assert!(said.contains("on tcx ingress runs before tmon's"), "{said}");
+        assert!(!said.contains("ingress runs after"), "{said}");
+        let said = dump();
+        assert!(said.contains("on tcx ingress runs before tmon"), "{said}");
+        drop(before);
+        assert_eq!(status(netns)["before"], serde_json::json!([]));
+        done(&["detach", "eth0", "--netns", netns]);
+    }
 }
 
 /// Devices that come after `attach`: whoever reads teaches the tables their ports, but not those that
@@ -521,7 +730,7 @@ fn cost_is_known_or_said_how() {
     assert_eq!(status(g.a.name())["cost_ns"].as_f64().is_some_and(|ns| ns > 0.0), on);
     let pins = Pins::at(Path::new(BPFFS));
     let place = Place::open(Some(g.a.name())).unwrap();
-    let (_, _, about) = pins.join(&place, g.a.link("eth0").index, Duration::ZERO).unwrap().unwrap();
+    let (_, _, about) = pins.join(&place, g.a.link("eth0").index).unwrap().unwrap();
     assert_eq!((about.rows, about.plain, about.skb), (1024, false, false));
     assert_eq!(about.differs(&small()), None);
     assert_eq!(

@@ -83,11 +83,14 @@ impl Attach {
         let found: Vec<Port> = not_chosen(&scene.ports(), &config.chosen()).collect();
         let lock = pins.lock()?;
         // All are attached before anything is said: nobody may be listening.
-        let mut done = Done::default();
+        let (mut done, mut passing) = (Done::default(), None);
         for link in &choice.links {
             let name = sanitize(&link.name);
             let config = Config { l3: !link.is_ethernet(), ..config.clone() };
             let made = pins.attach(&lock, &place, link, &config, &found, self.watch.want());
+            if matches!(made, Ok(Some(_))) {
+                passing = passing.or_else(|| pins.passing());
+            }
             done.add(
                 made.map(|hook| match hook {
                     Some(hook) => format!(
@@ -100,6 +103,9 @@ impl Attach {
                 })
                 .with_context(|| format!("cannot attach to {name}{words}")),
             );
+        }
+        if let Some(passing) = passing {
+            say(&passing);
         }
         done.report()
     }
@@ -209,6 +215,8 @@ struct Attached {
     slots: Option<u64>,
     /// Nanoseconds per packet since the kernel began to measure; null where it does not.
     cost_ns: Option<f64>,
+    /// What runs before it and can hide packets from it.
+    before: Vec<String>,
     /// What is wrong with it.
     trouble: Option<String>,
     /// What to do about it.
@@ -233,6 +241,7 @@ impl Attached {
             slots_used: None,
             slots: None,
             cost_ns: None,
+            before: Vec::new(),
             trouble: None,
             advice: None,
         };
@@ -273,6 +282,9 @@ impl Attached {
         };
         if matches!(state, State::OtherLayout | State::Unfinished) {
             return Ok(());
+        }
+        if let (State::Counting, Some(place)) = (state, &place) {
+            self.before = pin.before(place)?.unwrap_or_default();
         }
         let program = pin.program()?;
         let books = program.books()?;
@@ -328,6 +340,12 @@ impl Report {
         listing::write(out, TITLES, &rows)?;
         for a in &self.attached {
             let name = sanitize(&a.interface);
+            for rival in &a.before {
+                writeln!(
+                    out,
+                    "{name}: {rival} runs before tmon: what it drops or redirects is not counted"
+                )?;
+            }
             for text in a.trouble.iter().chain(&a.advice) {
                 writeln!(out, "{name}: {}", sanitize(text))?;
             }

@@ -50,6 +50,19 @@ impl Netlink {
         Ok(filters)
     }
 
+    /// Whether an interface has a clsact qdisc.
+    pub fn has_clsact(&mut self, ifindex: u32) -> Result<bool> {
+        let mut m = TcMessage::default();
+        m.header.index = i32::try_from(ifindex)?;
+        let mut found = false;
+        self.dump(
+            RouteNetlinkMessage::GetQueueDiscipline(m),
+            || format!("list the qdiscs of interface {ifindex}"),
+            |message| found |= is_clsact(message, ifindex) == Some(true),
+        )?;
+        Ok(found)
+    }
+
     /// Removes an interface's clsact qdisc, and every filter on it.
     pub fn delete_clsact(&mut self, ifindex: u32) -> Result<()> {
         let mut m = TcMessage::default();
@@ -59,6 +72,16 @@ impl Netlink {
             format!("remove the clsact qdisc of interface {ifindex}")
         })
     }
+}
+
+/// Whether a qdisc is this interface's clsact; the kernel lists those of all interfaces.
+fn is_clsact(message: &[u8], ifindex: u32) -> Option<bool> {
+    let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
+    let kind = NlasIterator::new(payload.get(20..)?)
+        .map_while(|a| a.ok())
+        .find(|a| a.kind() == TCA_KIND)?;
+    let index = parse_u32(payload.get(4..8)?).ok()?;
+    Some(index == ifindex && parse_string(kind.value()).ok()? == "clsact")
 }
 
 /// One filter; `None` for the entry that only stands for a classifier at a priority.

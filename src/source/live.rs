@@ -157,6 +157,8 @@ impl Live {
                 bail!("{why}");
             }
         }
+        // While programs may be asked for their names, and before a reading that may be the only one.
+        live.check_all();
         if live.is_attached() {
             live.since = live.watched.iter().filter_map(|w| w.attached).min().unwrap_or(live.since);
         }
@@ -271,21 +273,18 @@ impl Live {
             self.trouble(space, "follow ", "", trouble);
         }
         if self.checked.elapsed() >= CHECK {
-            self.checked = Instant::now();
-            for i in 0..self.watched.len() {
-                let trouble = self.check(i).err().map(|e| {
-                    format!(
-                        "cannot tell whether {} is still watched: {e:#}",
-                        self.watched[i].shown()
-                    )
-                });
-                self.trouble(
-                    self.watched[i].space,
-                    "check ",
-                    &self.watched[i].name.clone(),
-                    trouble,
-                );
-            }
+            self.check_all();
+        }
+    }
+
+    fn check_all(&mut self) {
+        self.checked = Instant::now();
+        for i in 0..self.watched.len() {
+            let trouble = self.check(i).err().map(|e| {
+                format!("cannot tell whether {} is still watched: {e:#}", self.watched[i].shown())
+            });
+            let (space, name) = (self.watched[i].space, self.watched[i].name.clone());
+            self.trouble(space, "check ", &name, trouble);
         }
     }
 
@@ -438,33 +437,32 @@ impl Live {
         if self.watched.iter().filter(|w| w.program.is_some()).count() >= self.most {
             bail!("{} interfaces are watched already: name those that matter", self.most);
         }
-        let (program, attachment, attached, chosen) =
-            match self.pins.join(&s.place, link.index, self.config.age) {
-                Ok(Some((program, attachment, about))) => {
-                    if let Some(differs) = about.differs(&self.config) {
-                        self.notices.push(format!(
-                            "{} counts as `tmon attach` was told: {differs}",
-                            sanitize(&link.name)
-                        ));
-                    }
-                    // What `tmon attach` was told holds for all who join; devices may have come since.
-                    not_chosen(ports, &about.ports).for_each(|p| program.set_port(p));
-                    (program, attachment, Some(about.since()), about.ports)
+        let (program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index) {
+            Ok(Some((program, attachment, about))) => {
+                if let Some(differs) = about.differs(&self.config) {
+                    self.notices.push(format!(
+                        "{} counts as `tmon attach` was told: {differs}",
+                        sanitize(&link.name)
+                    ));
                 }
-                joined => {
-                    // What cannot be joined does not hinder watching it ourselves.
-                    self.notices.extend(
-                        joined.err().map(|e| {
-                            format!("{e:#}; watching {} from now on", sanitize(&link.name))
-                        }),
-                    );
-                    let program = Program::load(&Config { l3, ..self.config.clone() })?;
-                    let chosen = self.config.chosen();
-                    not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
-                    let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
-                    (program, attachment, None, chosen)
-                }
-            };
+                // What `tmon attach` was told holds for all who join; devices may have come since.
+                not_chosen(ports, &about.ports).for_each(|p| program.set_port(p));
+                (program, attachment, Some(about.since()), about.ports)
+            }
+            joined => {
+                // What cannot be joined does not hinder watching it ourselves.
+                self.notices.extend(
+                    joined
+                        .err()
+                        .map(|e| format!("{e:#}; watching {} from now on", sanitize(&link.name))),
+                );
+                let program = Program::load(&Config { l3, ..self.config.clone() })?;
+                let chosen = self.config.chosen();
+                not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
+                let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;
+                (program, attachment, None, chosen)
+            }
+        };
         if let Some(w) = before.map(|i| &mut self.watched[i]) {
             if let Some((_, kept)) = w.joined.take().filter(|(since, _)| attached == Some(*since)) {
                 w.kept = kept;

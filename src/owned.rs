@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Folders that nobody but their owner can change, and what is in them, always by descriptor.
+//!
+//! A path is walked anew at each use, and where others may write it leads elsewhere the next time.
+//! So a folder is opened once, never through a link, and refused when somebody else could change it;
+//! what is done in it is done relative to its descriptor.
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, openat},
+    sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat},
+    unistd::{UnlinkatFlags, geteuid, unlinkat},
+};
+
+/// Nobody but the owner may look into it or change it.
+const PRIVATE: Mode = Mode::S_IRWXU;
+const WRITABLE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    fd: File,
+    /// As it is shown.
+    path: PathBuf,
+}
+
+/// We are not allowed to look into a folder.
+#[derive(Debug)]
+pub(crate) struct Denied(PathBuf);
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not allowed to look into {}: run as root", self.0.display())
+    }
+}
+
+impl std::error::Error for Denied {}
+
+fn is_ours(stat: &FileStat) -> bool {
+    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
+}
+
+/// Why a folder is not to be trusted, if it is not.
+fn refusal(stat: &FileStat, path: &Path, shared: bool) -> Option<String> {
+    let shown = path.display();
+    if !is_ours(stat) {
+        return Some(format!(
+            "{shown} belongs to user {}, who could put anything there: look what it is, and remove it",
+            stat.st_uid
+        ));
+    }
+    let mode = stat.st_mode;
+    if mode & WRITABLE != 0 && !(shared && mode & STICKY != 0) {
+        return Some(format!(
+            "others may change {shown} (mode {:04o}): look what is there, then `chmod go-w {shown}`",
+            mode & 0o7777
+        ));
+    }
+    None
+}
+
+impl Folder {
+    /// The folder that ours is in. Others may have folders there if they cannot rename ours. `None`
+    /// where there is none.
+    pub(crate) fn around(path: &Path) -> Result<Option<Folder>> {
+        // O_PATH: who may not list it may know what is in it all the same.
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = match nix::fcntl::open(path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(Errno::EACCES) => return Err(Denied(path.to_owned()).into()),
+            Err(e) => bail!("open {}: {}", path.display(), e.desc()),
+        };
+        Self::checked(fd, path.to_owned(), true).map(Some)
+    }
+
+    fn checked(fd: OwnedFd, path: PathBuf, shared: bool) -> Result<Folder> {
+        let stat = fstat(&fd).map_err(|e| anyhow!("look at {}: {}", path.display(), e.desc()))?;
+        match refusal(&stat, &path, shared) {
+            Some(why) => bail!("{why}"),
+            None => Ok(Folder { fd: fd.into(), path }),
+        }
+    }
+
+    /// A folder in it, `None` where there is none.
+    ///
+    /// # Errors
+    /// It is not ours alone, a link, no folder, or we may not look into it.
+    pub(crate) fn open(&self, name: &str) -> Result<Option<Folder>> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Self::checked(fd, path, false).map(Some),
+            Err(Errno::ENOENT) => Ok(None),
+            // Its owner matters more than that we may not look.
+            Err(Errno::EACCES) => match self.stat(name).and_then(|s| refusal(&s, &path, false)) {
+                Some(why) => bail!("{why}"),
+                None => Err(Denied(path).into()),
+            },
+            Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                bail!("{} is a link or no folder: look what it is, and remove it", path.display())
+            }
+            Err(e) => bail!("open {}: {}", path.display(), e.desc()),
+        }
+    }
+
+    /// A folder in it that only we may look into, and whether it had to be made.
+    ///
+    /// # Errors
+    /// As [`Folder::open`], or it cannot be made.
+    pub(crate) fn make(&self, name: &str) -> Result<(Folder, bool)> {
+        loop {
+            let made = match mkdirat(&self.fd, name, PRIVATE) {
+                Ok(()) => true,
+                Err(Errno::EEXIST) => false,
+                Err(e) => bail!("cannot make {}: {}", self.path.join(name).display(), e.desc()),
+            };
+            // The last one who uses it removes it.
+            let Some(folder) = self.open(name)? else { continue };
+            // One of an older version could be looked into and locked by everybody.
+            if folder.fd.metadata().is_ok_and(|m| m.mode() & 0o077 != 0) {
+                let _ = fchmod(&folder.fd, PRIVATE); // of root's, seen by another user
+            }
+            return Ok((folder, made));
+        }
+    }
+
+    fn stat(&self, name: &str) -> Option<FileStat> {
+        fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// Whether this name in it still is that folder.
+    pub(crate) fn has(&self, name: &str, folder: &Folder) -> bool {
+        let of = |s: FileStat| (s.st_dev, s.st_ino);
+        self.stat(name)
+            .zip(fstat(&folder.fd).ok())
+            .is_some_and(|(there, open)| of(there) == of(open))
+    }
+
+    /// What is in it: names, and whether each is a folder.
+    pub(crate) fn list(&self) -> Result<Vec<(String, bool)>> {
+        let shown = || format!("list {}", self.path.display());
+        let entries = fs::read_dir(self.magic(".")).with_context(shown)?;
+        let entry = |e: io::Result<fs::DirEntry>| {
+            let e = e.ok()?;
+            let name = e.file_name().into_string().ok()?;
+            // No link is followed for this.
+            let is_folder = e.file_type().is_ok_and(|t| t.is_dir());
+            Some((name, is_folder))
+        };
+        Ok(entries.filter_map(entry).collect())
+    }
+
+    /// The folders in it, by name; none where a name is no text.
+    pub(crate) fn folders(&self) -> Result<Vec<String>> {
+        Ok(self.list()?.into_iter().filter(|e| e.1).map(|e| e.0).collect())
+    }
+
+    /// A path to something in it that goes by the descriptor, for calls that take no descriptor.
+    pub(crate) fn magic(&self, name: &str) -> PathBuf {
+        format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd()).into()
+    }
+
+    /// Where it is, for people.
+    pub(crate) fn shown(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.stat(name).is_some()
+    }
+
+    /// Opens or makes a file in it that only we may read.
+    pub(crate) fn file(&self, name: &str, flags: OFlag) -> io::Result<File> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        Ok(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
+    }
+
+    /// Removes something that is no folder. That it is not there is fine.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        gone(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir))
+    }
+
+    /// Removes an empty folder. That it is not there is fine.
+    pub(crate) fn remove_folder(&self, name: &str) -> io::Result<()> {
+        gone(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
+    }
+
+    /// Gives something in it another name, in place of what has that.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(nix::fcntl::renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    /// Its descriptor as a file, to be locked.
+    pub(crate) fn to_file(&self) -> io::Result<File> {
+        self.fd.try_clone()
+    }
+
+    /// The number of the file system.
+    pub(crate) fn device(&self) -> Option<u64> {
+        fstat(&self.fd).ok().map(|s| s.st_dev)
+    }
+
+    pub(crate) fn is_file(&self, name: &str) -> bool {
+        self.stat(name).is_some_and(|s| s.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits())
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn gone(removed: nix::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => Ok(removed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    #[test]
+    fn what_others_can_change_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let around = Folder::around(dir.path()).expect("ours").expect("there");
+        let refused = |name: &str| around.open(name).map(drop).expect_err(name).to_string();
+
+        let (own, made) = around.make("own").expect("make");
+        assert!(made && !around.make("own").expect("again").1);
+        assert_eq!(own.fd.metadata().expect("stat").mode() & 0o7777, 0o700);
+        assert!(around.open("none").expect("nothing is fine").is_none());
+
+        for bad in [0o720, 0o702, 0o1777] {
+            mode(&dir.path().join("own"), bad);
+            assert!(refused("own").contains(&format!("(mode {bad:04o})")), "{}", refused("own"));
+        }
+        mode(&dir.path().join("own"), 0o755);
+        around.make("own").expect("of an older version");
+        assert_eq!(own.fd.metadata().expect("stat").mode() & 0o7777, 0o700, "closed to others");
+
+        symlink("own", dir.path().join("link")).expect("a link");
+        assert!(refused("link").contains("link"), "{}", refused("link"));
+        fs::write(dir.path().join("file"), "").expect("a file");
+        assert!(refused("file").contains("no folder"), "{}", refused("file"));
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path().join("own"), Some(65534), None).expect("chown");
+            assert!(refused("own").contains("belongs to user 65534"), "{}", refused("own"));
+        }
+
+        mode(dir.path(), 0o1777);
+        Folder::around(dir.path()).expect("nobody can rename ours there");
+        mode(dir.path(), 0o777);
+        Folder::around(dir.path()).expect_err("everybody can");
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which programs are a tmon's, and whether it lives: a file for each attachment in a folder that
+//! nobody else can look into.
+//!
+//! ```text
+//! /run/tmon/1-2-17-18         netns cookie, ifindex, numbers of both programs; locked by the owner
+//! /run/tmon/1-2-17-18-kept    the same of `tmon attach`, which ends before its programs do
+//! /run/tmon/1-2-qdisc         a clsact qdisc is made here that has no filter yet
+//! ```
+//!
+//! The kernel gives up the lock of a process that is killed. Where the folder cannot be had (another
+//! user, another mount namespace) nobody's owner is known, and what is not known is left alone.
+use std::{fs::File, path::Path, time::Duration};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use crate::{lock, netns, owned::Folder};
+
+/// Made by the first who attaches.
+pub(crate) const FOLDER: &str = "/run/tmon";
+const RUN: &str = "/run";
+const NAME: &str = "tmon";
+/// So long is waited for others who put programs on interfaces or take them off.
+const PATIENCE: Duration = Duration::from_secs(5);
+const QDISC: &str = "qdisc";
+const KEPT: &str = "-kept";
+
+/// What is known about the owners of one interface's programs. Others cannot change it, nor put
+/// programs on interfaces or take them off, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    folder: Folder,
+    /// What names begin with.
+    here: String,
+    _lock: Option<Flock<File>>,
+}
+
+/// The programs of a living owner. Dropping it says that they are gone.
+#[derive(Debug)]
+pub(crate) struct Token {
+    folder: Folder,
+    name: String,
+    kept: bool,
+    _lock: Flock<File>,
+}
+
+fn open(make: bool) -> Option<Folder> {
+    let run = Folder::around(Path::new(RUN)).ok()??;
+    if make { run.make(NAME).ok().map(|made| made.0) } else { run.open(NAME).ok()? }
+}
+
+/// The numbers of programs in a name.
+fn programs(name: &str) -> Option<[u32; 2]> {
+    let mut parts = name.strip_suffix(KEPT).unwrap_or(name).split('-').skip(2);
+    let both = [parts.next()?.parse().ok()?, parts.next()?.parse().ok()?];
+    parts.next().is_none().then_some(both)
+}
+
+/// Whether a program is said to be a tmon's.
+pub(crate) fn is_tmon(program: u32) -> bool {
+    let names = open(false).and_then(|folder| folder.list().ok()).unwrap_or_default();
+    names.iter().any(|(name, _)| programs(name).is_some_and(|ids| ids.contains(&program)))
+}
+
+/// Makes the folder, for those who may not later on.
+pub(crate) fn prepare() {
+    let _ = open(true); // without it nobody's owner is known
+}
+
+impl Owners {
+    /// Those of an interface in the calling thread's network namespace.
+    pub(crate) fn of(ifindex: u32) -> Option<Owners> {
+        let cookie = netns::cookie().ok()?;
+        let folder = open(true)?;
+        let lock = lock::take(folder.to_file().ok()?, FlockArg::LockExclusiveNonblock, PATIENCE);
+        Some(Owners { folder, here: format!("{cookie}-{ifindex}-"), _lock: lock.ok().flatten() })
+    }
+
+    /// The names of attachments here, and the numbers of their programs.
+    fn names(&self) -> Vec<(String, [u32; 2])> {
+        let all = self.folder.list().unwrap_or_default();
+        let here = all.into_iter().filter(|(name, _)| name.starts_with(&self.here));
+        here.filter_map(|(name, _)| programs(&name).map(|ids| (name, ids))).collect()
+    }
+
+    /// Whether the owner of what has this name was killed.
+    fn was_killed(&self, name: &str) -> bool {
+        let lock = |file| lock::take(file, FlockArg::LockSharedNonblock, Duration::ZERO);
+        !name.ends_with(KEPT)
+            && self
+                .folder
+                .file(name, OFlag::O_RDONLY)
+                .and_then(lock)
+                .is_ok_and(|lock| lock.is_some())
+    }
+
+    /// Whether a program is one that a tmon left which was killed.
+    pub(crate) fn is_orphan(&self, program: u32) -> bool {
+        self.names().iter().any(|(name, ids)| ids.contains(&program) && self.was_killed(name))
+    }
+
+    /// Forgets those who were killed: what they left is gone.
+    pub(crate) fn forget_killed(&self) {
+        for (name, _) in self.names() {
+            if self.was_killed(&name) {
+                let _ = self.folder.remove(&name); // it says nothing of anybody who lives
+            }
+        }
+    }
+
+    /// Forgets what `tmon attach` kept.
+    pub(crate) fn forget_kept(&self) {
+        for (name, _) in self.names() {
+            if name.ends_with(KEPT) {
+                let _ = self.folder.remove(&name); // as above
+            }
+        }
+    }
+
+    /// Says that these programs are ours, for as long as the token lives.
+    pub(crate) fn sign(&self, programs: [u32; 2]) -> Option<Token> {
+        let name = format!("{}{}-{}", self.here, programs[0], programs[1]);
+        let file = self.folder.file(&name, OFlag::O_RDWR | OFlag::O_CREAT).ok()?;
+        let lock = lock::take(file, FlockArg::LockExclusiveNonblock, Duration::ZERO).ok()??;
+        Some(Token { folder: open(false)?, name, kept: false, _lock: lock })
+    }
+
+    fn qdisc(&self) -> String {
+        format!("{}{QDISC}", self.here)
+    }
+
+    /// From here until [`Owners::qdisc_is_used`] a qdisc without filters is ours.
+    pub(crate) fn makes_qdisc(&self) {
+        drop(self.folder.file(&self.qdisc(), OFlag::O_RDWR | OFlag::O_CREAT));
+    }
+
+    pub(crate) fn qdisc_is_used(&self) {
+        let _ = self.folder.remove(&self.qdisc()); // if it was there
+    }
+
+    /// Whether somebody was killed between a qdisc and its first filter.
+    pub(crate) fn has_begun_qdisc(&self) -> bool {
+        self.folder.contains(&self.qdisc())
+    }
+}
+
+impl Token {
+    /// The programs stay where they are when this process ends.
+    pub(crate) fn keep(&mut self) {
+        self.kept = self.folder.rename(&self.name, &format!("{}{KEPT}", self.name)).is_ok();
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = self.folder.remove(&self.name); // if it stays its lock is free
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart() {
+        assert_eq!(programs("1-2-17-18"), Some([17, 18]));
+        assert_eq!(programs("18446744073709551615-2-17-18-kept"), Some([17, 18]));
+        for other in ["", "1-2-qdisc", "1-2-17", "1-2-17-18-19", "1-2-17-x", "1-2-17-18-kept-kept"]
+        {
+            assert_eq!(programs(other), None, "{other}");
+        }
+    }
+}

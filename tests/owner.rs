@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Several tmon on one interface, killed, raced and impersonated: each is told from the others, and
+//! what one leaves the next one clears. Needs root.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+mod ground;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use ground::{Ground, address, outer, small, until, wants};
+use serde_json::Value;
+use tmon::{
+    attach::{Attachment, Want},
+    bpf::Program,
+    flow::HookKind,
+    netlink::NewLink,
+    netns::Place,
+    source::Live,
+};
+
+const CLSACT: Want = Want::Only(HookKind::Clsact);
+
+fn watch(g: &Ground, want: Want) -> Live {
+    Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), want).unwrap()
+}
+
+/// A reader in a process of its own: it, the lines that it prints, and all that it says.
+fn reader(g: &Ground, want: Want) -> (Child, mpsc::Receiver<String>, thread::JoinHandle<String>) {
+    let hook = if want == CLSACT { "clsact" } else { "tcx" };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["dump", "eth0", "--netns", g.a.name(), "--rows", "1024", "--hook", hook])
+        .args(["--watch", "500ms", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = mpsc::channel();
+    let out = child.stdout.take().unwrap();
+    thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut err = child.stderr.take().unwrap();
+    let said = thread::spawn(move || {
+        let mut text = String::new();
+        err.read_to_string(&mut text).unwrap();
+        text
+    });
+    (child, lines, said)
+}
+
+/// Files of the living and of what was begun on the first interface.
+fn signs(g: &Ground) -> Vec<PathBuf> {
+    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let start = format!("{cookie}-{}-", g.a.link("eth0").index);
+    let all = fs::read_dir("/run/tmon").unwrap().map(|e| e.unwrap());
+    all.filter(|e| e.file_name().to_string_lossy().starts_with(&start)).map(|e| e.path()).collect()
+}
+
+/// Readers come and go on one hook, all at once: none of them is refused, none leaves anything.
+#[test]
+fn starting_while_others_end_is_no_error() {
+    for want in wants() {
+        let g = Ground::bare();
+        let (before, ifindex) = (g.a.hooks("eth0"), g.a.link("eth0").index);
+        let place = Place::open(Some(g.a.name())).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let place = &place;
+                scope.spawn(move || {
+                    // A place of its own: they are to run at the same time.
+                    let place = Place::open(place.name()).unwrap();
+                    let program = Program::load(&small()).unwrap();
+                    for round in 0..100 {
+                        let made = Attachment::new(&program, ifindex, &place, want);
+                        drop(made.unwrap_or_else(|e| panic!("{want:?} {round}: {e:#}")));
+                    }
+                });
+            }
+        });
+        assert_eq!(g.a.hooks("eth0"), before, "{want:?}");
+        assert_eq!(signs(&g), [PathBuf::new(); 0]);
+    }
+}
+
+/// A stranger who takes names neither keeps tmon out nor keeps what a killed one left.
+#[test]
+fn a_stranger_cannot_pretend_to_be_an_owner() {
+    let g = Ground::bare();
+    let before = g.a.hooks("eth0");
+    let (mut child, lines, _said) = reader(&g, CLSACT);
+    lines.recv().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(g.a.programs("eth0").len(), 2, "a kill leaves filters");
+    let index = g.a.link("eth0").index;
+    let taken: Vec<_> = (0..256)
+        .map(|n| {
+            let name = SocketAddr::from_abstract_name(format!("tmon-clsact-{index}-{n}")).unwrap();
+            g.a.0.within(|| UnixDatagram::bind_addr(&name)).unwrap()
+        })
+        .collect();
+    let live = watch(&g, CLSACT);
+    assert_eq!(g.a.programs("eth0").len(), 2, "what was left is gone, what is new is there");
+    drop(live);
+    assert_eq!(g.a.hooks("eth0"), before);
+    assert_eq!(signs(&g), [PathBuf::new(); 0]);
+    drop(taken);
+    // The folder of those files is nobody else's.
+    let out = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "ls", "/run/tmon"])
+        .output()
+        .unwrap();
+    assert!(!out.status.success(), "{out:?}");
+}
+
+/// Killed between a qdisc and its first filter: the next one takes the qdisc along, or detach does.
+/// An empty qdisc of the administrator's stays.
+#[test]
+fn a_qdisc_that_was_only_begun_goes() {
+    let g = Ground::bare();
+    let before = g.a.hooks("eth0");
+    watch(&g, CLSACT); // makes the folder
+    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let begun = format!("/run/tmon/{cookie}-{}-qdisc", g.a.link("eth0").index);
+    let with = || g.a.hooks("eth0").contains("clsact");
+    for killed in [true, false] {
+        for start in [true, false] {
+            g.a.run("tc", "qdisc add dev eth0 clsact");
+            if killed {
+                fs::write(&begun, "").unwrap();
+            }
+            if start {
+                drop(watch(&g, CLSACT));
+            } else {
+                let (place, index) =
+                    (Place::open(Some(g.a.name())).unwrap(), g.a.link("eth0").index);
+                place.run(move || tmon::attach::remove_lasting(index)).unwrap().unwrap();
+            }
+            assert_eq!(with(), !killed, "killed: {killed}, start: {start}");
+            assert!(!fs::exists(&begun).unwrap());
+            if !killed {
+                g.a.run("tc", "qdisc del dev eth0 clsact");
+            }
+        }
+    }
+    assert_eq!(g.a.hooks("eth0"), before);
+}
+
+/// Two that watch an interface which comes back know each other, though neither may ask for the
+/// other's name any more.
+#[test]
+fn two_readers_do_not_take_each_other_for_strangers() {
+    for want in wants() {
+        let g = Ground::bare();
+        let mut both = [reader(&g, want), reader(&g, want)];
+        let attached = |line: &str| {
+            let v: Value = serde_json::from_str(line).unwrap();
+            v["interfaces"][0]["hook"].as_str().is_some_and(|h| h == "tcx" || h == "clsact")
+        };
+        for (_, lines, _) in &both {
+            until("the reader to watch", || attached(&lines.recv().unwrap()));
+        }
+        for round in 0..3 {
+            g.a.ip("link del eth0");
+            for (_, lines, _) in &both {
+                until("it to be gone", || !attached(&lines.recv().unwrap()));
+            }
+            let veth = NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) };
+            g.a.netlink().create("eth0", None, &veth).unwrap();
+            for (space, own) in g.ends() {
+                address(space, "eth0", 1, own, outer);
+            }
+            for (_, lines, _) in &both {
+                until("it to be back", || attached(&lines.recv().unwrap()));
+            }
+            // Twice the time after which each looks who else is there.
+            for (_, lines, _) in &both {
+                (0..4).for_each(|_| assert!(attached(&lines.recv().unwrap()), "round {round}"));
+            }
+        }
+        for (child, ..) in &mut both {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        for (_, _, said) in both {
+            let said = said.join().unwrap();
+            assert!(said.contains("is back") && !said.contains("runs before"), "{said}");
+        }
+    }
+}
