@@ -262,7 +262,8 @@ fn answer(requests: &OwnedFd, number: &[u8], commands: &[Vec<OsString>], jobs: &
         }
         Err(e) => {
             let mut text = sanitize(&format!("{e:#}").replace('\n', " ")).into_owned();
-            text.truncate(text.floor_char_boundary(REASON));
+            let end = REASON.min(text.len());
+            text.truncate((0..=end).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0));
             send(socket, text.as_bytes(), flags)
         }
     };

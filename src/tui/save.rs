@@ -38,7 +38,7 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     title.extend((0..app.crumbs.len()).map(|i| app.crumb(i)));
     let mut title = title.join(" › ");
     if let Some(t) = app.tunnel {
-        title = format!("{title} · {}", t.to_string());
+        title = format!("{title} · {t}");
     }
     if !app.filter.is_empty() {
         title = format!("{title} · {}", app.filter_text);

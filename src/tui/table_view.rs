@@ -142,7 +142,7 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         Column::Id => line.key.outermost.id.map_or(String::new(), |id| id.to_string()),
         Column::Inside => match (line.key.innermost, line.key.depth) {
             (Some(t), 2) => t.to_string(),
-            (Some(t), n) => format!("{} ({n} deep)", t.to_string()),
+            (Some(t), n) => format!("{t} ({n} deep)"),
             (None, _) => String::new(),
         },
         Column::Outer => line.key.outer.map_or_else(
