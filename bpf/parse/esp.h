@@ -22,12 +22,14 @@ static __always_inline __u32 esp_udp(struct __sk_buff *skb, struct walk *w)
 
 	if (w->depth)
 		return VERDICT_END;
-	if (!spi) {
+	if (size == 1 && !(w->flags & WALK_CUT)) {
 		first = bytes_at(skb, w->off, 1, w->end);
-		if (first && size == 1 && *first == ESP_KEEPALIVE)
-			return VERDICT_END;
-		return short_of(skb, w, w->off, ESP_LEAST, w->end, KIND_ESP);
+		if (!first)
+			return lacking(skb, w, w->off, 1, w->end, KIND_ESP);
+		return *first == ESP_KEEPALIVE ? VERDICT_END : suspect(w);
 	}
+	if (!spi)
+		return short_of(skb, w, w->off, ESP_LEAST, w->end, KIND_ESP);
 	if (!*spi)
 		return VERDICT_END;
 	if (bpf_ntohl(*spi) < ESP_SPI_LEAST || (size % 4 && !(w->flags & WALK_CUT)))

@@ -100,11 +100,13 @@ static __always_inline __u32 pbb(struct __sk_buff *skb, struct walk *w)
 static __always_inline __u32 llc(struct __sk_buff *skb, struct walk *w)
 {
 	__u8 *p = bytes_at(skb, w->off, 8, w->end);
-	__u32 end = w->end;
+	__u32 end = w->end, length = w->proto & ~PAYLOAD_LLC;
 
+	if (!p && length >= 8 && w->depth)
+		return lacking(skb, w, w->off, 8, w->end, STATE_LINK);
 	if (p && p[0] == 0xaa && p[1] == 0xaa && p[2] == 0x03 && !p[3] && !p[4] && !p[5] &&
 	    (p[6] << 8 | p[7]) >= ETHERTYPE_MIN) {
-		narrow(w, w->off, w->proto & ~PAYLOAD_LLC, &end);
+		narrow(w, w->off, length, &end);
 		return next_layer(w, w->off + 8, end, p[6] << 8 | p[7]);
 	}
 	return w->depth ? inside_is(w, INNER_REASON | REASON_LLC) : STOP(NON_IP);
