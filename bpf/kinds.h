@@ -79,7 +79,9 @@
 	KIND(ESP, Esp, 28, "esp", PORTS(4500), EITHER, PORTS(50), "", OWN(esp_udp), \
 	     "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted") \
 	KIND(WIREGUARD, Wireguard, 29, "wireguard", PORTS(51820), EITHER, NO_PORTS, "", \
-	     OWN(wireguard), "wireguard.com/protocol", "WireGuard: the inside is encrypted")
+	     OWN(wireguard), "wireguard.com/protocol", "WireGuard: the inside is encrypted") \
+	KIND(CAPWAP, Capwap, 30, "capwap", PORTS(5247), EITHER, NO_PORTS, "radio", OWN(capwap), \
+	     "RFC 5415, RFC 5416", "CAPWAP data: 802.3 and 802.11 frames; DTLS is encrypted")
 /* clang-format on */
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "count.h"
 #include "parse/ayiya.h"
+#include "parse/capwap.h"
 #include "parse/esp.h"
 #include "parse/etherip.h"
 #include "parse/gue.h"
@@ -327,6 +328,7 @@ STATE_IS(etherip, etherip(skb, w))
 STATE_IS(ayiya, ayiya(skb, w))
 STATE_IS(esp_udp, esp_udp(skb, w))
 STATE_IS(wireguard, wireguard(skb, w))
+STATE_IS(capwap, capwap(skb, w))
 
 /* Headers are not in the linear part: copy more of them there and run the state again. */
 STATE(state_pull)

@@ -9,6 +9,7 @@
 #define PAYLOAD_PPP	  0x10001 /* nor this: PPP, perhaps with address and control bytes */
 #define PAYLOAD_UNKNOWN	  0x10002
 #define PAYLOAD_GUESS	  0x10003 /* nothing says what it is; IP if it proves to be */
+#define PAYLOAD_DOT11	  0x10004 /* IEEE 802.11 */
 #define PAYLOAD_LLC	  0x20000 /* + the length that an 802.3 frame has instead of a type */
 #define ETHERTYPE_IP	  0x0800
 #define ETHERTYPE_WCCP	  0x883e

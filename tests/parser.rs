@@ -1072,7 +1072,7 @@ fn the_builder_agrees_with_tshark() {
         "-o",
         "udp.check_checksum:TRUE",
     ]);
-    command.args(["-o", "tcp.check_checksum:TRUE"]);
+    command.args(["-o", "tcp.check_checksum:TRUE", "-o", "capwap.swap_fc:FALSE"]);
     command.args(fields.iter().flat_map(|f| ["-e", f])).args(decode.iter().flat_map(|d| ["-d", d]));
     let mut tshark = command
         .stdin(Stdio::piped())

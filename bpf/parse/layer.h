@@ -3,6 +3,7 @@
 #ifndef TMON_PARSE_LAYER_H
 #define TMON_PARSE_LAYER_H
 
+#include "dot11.h"
 #include "gre.h"
 #include "ip.h"
 #include "link.h"
@@ -67,6 +68,8 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 	case ETHERTYPE_PPP:
 	case PAYLOAD_PPP:
 		return ppp(skb, w);
+	case PAYLOAD_DOT11:
+		return dot11(skb, w);
 	}
 	if (proto & PAYLOAD_LLC)
 		return llc(skb, w);

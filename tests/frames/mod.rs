@@ -11,7 +11,9 @@ use std::net::IpAddr;
 mod link;
 mod net;
 mod tunnel;
-pub(crate) use tunnel::{Gre, Gtp, L2tp};
+pub(crate) use tunnel::{
+    CAPWAP_FRAGMENT, CAPWAP_KEEPALIVE, CAPWAP_MAC, CAPWAP_NATIVE, CAPWAP_WIRELESS, Gre, Gtp, L2tp,
+};
 
 /// The names by which tshark calls the layers that this builder makes.
 pub(crate) const SHARK: &[&str] = &[
@@ -56,6 +58,8 @@ pub(crate) const SHARK: &[&str] = &[
     "etherip",
     "ayiya",
     "wg",
+    "capwap.data",
+    "wlan",
 ];
 
 /// Source and destination.

@@ -265,4 +265,31 @@ impl Frame {
         };
         self.header("wg", [vec![message, 0, 0, 0], vec![0xc3; body]].concat(), vec![])
     }
+
+    /// CAPWAP data, RFC 5415, with flags of its first word; Ethernet follows, or with
+    /// [`CAPWAP_NATIVE`] 802.11.
+    pub(crate) fn capwap(self, radio: u8, flags: u32, options: &[u8]) -> Self {
+        let words = 2 + options.len() as u32 / 4;
+        let word = words << 19 | u32::from(radio) << 14 | 1 << 9 | flags;
+        self.header("capwap.data", [&word.to_be_bytes()[..], &[0; 4], options].concat(), vec![])
+    }
+
+    /// An 802.11 frame by frame control, its optional fields behind the third address; SNAP follows.
+    pub(crate) fn dot11(self, control: [u8; 2], fields: &[u8]) -> Self {
+        let addresses = [2, 0, 0, 0, 0, 9].repeat(3);
+        self.header("wlan", [&control, &[0; 2][..], &addresses, &[0; 2], fields].concat(), vec![])
+    }
+
+    /// LLC and SNAP, RFC 1042; an EtherType's payload follows.
+    pub(crate) fn snap(self) -> Self {
+        let bytes = vec![0xaa, 0xaa, 3, 0, 0, 0, 0, 0];
+        self.header("llc", bytes, vec![Fix::Next(6, Space::Ether)])
+    }
 }
+
+/// CAPWAP's flags: 802.11 inside, a fragment, wireless information, a radio's address, a keepalive.
+pub(crate) const CAPWAP_NATIVE: u32 = 0x100;
+pub(crate) const CAPWAP_FRAGMENT: u32 = 0x80;
+pub(crate) const CAPWAP_WIRELESS: u32 = 0x20;
+pub(crate) const CAPWAP_MAC: u32 = 0x10;
+pub(crate) const CAPWAP_KEEPALIVE: u32 = 8;

@@ -4,7 +4,7 @@
 use tmon::flow::{Kind, Tunnel};
 
 use super::{Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
-use crate::frames::{Ends, Frame, Gre, Gtp, L2tp, ends, pkt};
+use crate::frames::{CAPWAP_NATIVE, Ends, Frame, Gre, Gtp, L2tp, ends, pkt};
 
 /// What an encapsulation needs below it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,12 @@ pub(crate) const CARRIERS: &[Carrier] = {
             f.pbb(0x12_3456)
         }),
         carrier("esp", Kind::Esp, None, Ip, Opaque, |f| f.esp(0xfeed, 64)),
+        carrier("capwap", Kind::Capwap, Some(3), Ip, Ethernet, |f| {
+            f.udp(54321, 5247).capwap(3, 0, &[])
+        }),
+        carrier("capwap-11", Kind::Capwap, Some(1), Ip, AnyIp, |f| {
+            f.udp(54321, 5247).capwap(1, CAPWAP_NATIVE, &[]).dot11([8, 1], &[]).snap()
+        }),
         carrier("esp-udp", Kind::Esp, None, Ip, Opaque, |f| f.udp(4500, 4500).esp(0xfeed, 64)),
         carrier("wireguard", Kind::Wireguard, None, Ip, Opaque, |f| {
             f.udp(51820, 51820).wireguard(4, 64)

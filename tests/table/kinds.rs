@@ -3,7 +3,9 @@
 use tmon::flow::{InnerProto, Kind, Tunnel};
 
 use super::{Begin, Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
-use crate::frames::{Frame, Gre, Gtp, L2tp, pkt};
+use crate::frames::{
+    CAPWAP_FRAGMENT, CAPWAP_MAC, CAPWAP_NATIVE, CAPWAP_WIRELESS, Frame, Gre, Gtp, L2tp, pkt,
+};
 
 const NO: Option<u32> = None;
 
@@ -36,7 +38,7 @@ fn one(name: &str, frame: Frame, t: Tunnel) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [link(), ip(), udp_tunnels(), gre(), guessed(), opaque(), order(), layer3(), gso()]
+    [link(), ip(), udp_tunnels(), gre(), guessed(), capwap(), opaque(), order(), layer3(), gso()]
         .into_iter()
         .flatten()
         .collect()
@@ -947,6 +949,68 @@ fn guessed() -> Vec<Case> {
         .odd(),
     ]);
     all
+}
+
+/// CAPWAP data, with 802.3 and 802.11 frames.
+fn capwap() -> Vec<Case> {
+    let ap = [tunnel(Kind::Capwap, 3)];
+    let frame = |flags| udp(5247).capwap(3, flags, &[]);
+    let native = || frame(CAPWAP_NATIVE);
+    let inner = || pkt().ip(I4).tcp();
+    let to = |name: &str, frame: Frame| row(format!("capwap: {name}"), frame, O4, &ap, I4);
+    let says = |name: &str, frame: Frame, why: &str| {
+        row(format!("capwap: {name}"), frame, O4, &ap, reason(why)).odd()
+    };
+    let radio = [6, 2, 0, 0, 0, 0, 9, 0];
+    let both = [&radio[..], &[4, 0, 200, 0, 0, 0, 0, 0]].concat();
+    let (mac, wireless) = (CAPWAP_MAC, CAPWAP_WIRELESS);
+    vec![
+        to("the answer", ip4().udp(5247, 61234).capwap(3, 0, &[]).eth().then(inner())),
+        to("radio's address", udp(5247).capwap(3, mac, &radio).eth().then(inner())),
+        to("address and wireless", {
+            udp(5247).capwap(3, mac | wireless, &both).eth().then(inner())
+        }),
+        to("802.11 from the station", native().dot11([8, 1], &[]).snap().then(inner())),
+        to("802.11 to the station", native().dot11([8, 2], &[]).snap().then(inner())),
+        to("802.11 with QoS", native().dot11([0x88, 1], &[5, 0]).snap().then(inner())),
+        to("802.11 with four addresses", native().dot11([8, 3], &[2; 6]).snap().then(inner())),
+        to("802.11 with QoS and order", {
+            native().dot11([0x88, 0x81], &[5, 0, 0, 0, 0, 0]).snap().then(inner())
+        })
+        .odd(),
+        to("802.11 with swapped control", native().dot11([1, 8], &[]).snap().then(inner())).odd(),
+        to("802.11, swapped, QoS", native().dot11([2, 0x88], &[5, 0]).snap().then(inner())).odd(),
+        to("802.11, aggregated", {
+            let first = pkt().eth().set(12, &[0, 48]).snap().then(inner());
+            native().dot11([0x88, 1], &[0x80, 0]).then(first)
+        })
+        .odd(),
+        to("first fragment", {
+            frame(CAPWAP_FRAGMENT).eth().ip(I4).total_length(1400).tcp().data(9)
+        })
+        .odd(),
+        says("later fragment", frame(CAPWAP_FRAGMENT).set(6, &[4, 0]).data(40), "fragment"),
+        says("nothing", frame(0), "none"),
+        says("management", native().dot11([0x40, 0], &[]).data(30), "control"),
+        says("802.11, protected", native().dot11([8, 0x41], &[]).data(60), "encrypted"),
+        says("802.11, no data", native().dot11([0x48, 1], &[]), "none"),
+        says(
+            "802.11, later fragment",
+            native().dot11([8, 1], &[]).set(22, &[1]).data(40),
+            "fragment",
+        ),
+        says("802.11, not SNAP", native().dot11([8, 1], &[]).data(40), "llc"),
+        says("802.11, cut by the datagram", native().payload(&[8, 1, 0, 0]), "malformed"),
+        says("another binding", native().set(2, &[0xc7]).data(40), "unknown"),
+        row(
+            "capwap: dtls",
+            udp(5247).payload(&[&[1, 0, 0, 0, 23, 0xfe, 0xfd][..], &[0x5a; 40]].concat()),
+            O4,
+            &[tunnel(Kind::Capwap, NO)],
+            reason("encrypted"),
+        )
+        .odd(),
+    ]
 }
 
 /// Tunnels whose inside cannot be read.

@@ -4,7 +4,7 @@
 use tmon::flow::{Kind, Stop};
 
 use super::{Begin, Case, I4, I6, M4, O4, O6, reason, row, stop, suspect, tunnel};
-use crate::frames::{Frame, Gre, Gtp, L2tp, pkt};
+use crate::frames::{CAPWAP_KEEPALIVE, CAPWAP_MAC, Frame, Gre, Gtp, L2tp, pkt};
 
 fn udp(port: u16) -> Frame {
     pkt().eth().ip(O4).udp(54321, port)
@@ -122,6 +122,12 @@ fn plain() -> Vec<Case> {
                 .payload(&[16, 0, 0, 0, 5, 133, 0, 4, 172, 16, 1, 1]),
         ),
         label("gtpu end marker", udp(2152).gtp(254, 5, Gtp::default())),
+        // RFC 5415, section 4.4.1: a session id
+        label(
+            "capwap keepalive",
+            udp(5247).capwap(0, CAPWAP_KEEPALIVE, &[]).payload(&[0, 35, 0, 16]).data(16),
+        )
+        .odd(),
         // RFC 3948, sections 2.2 and 2.3
         label("ike behind a nat", udp(4500).payload(&ike)),
         label("esp-udp keepalive", udp(4500).payload(&[0xff])),
@@ -154,6 +160,7 @@ fn false_friends() -> Vec<Case> {
         (4341, "lisp"),
         (5072, "ayiya"),
         (51820, "wireguard"),
+        (5247, "capwap"),
     ] {
         // looks like L2TP version 0, GRE version 4, GTP version 2, LISP with an unknown inside ...
         all.push(suspect(
@@ -168,6 +175,7 @@ fn false_friends() -> Vec<Case> {
         }
     }
     let gtp = || udp(2152).gtpu(5, Gtp::default());
+    let capwap = |options: &[u8]| udp(5247).capwap(1, 0, options);
     let inner = || pkt().ip(I4).tcp();
     all.extend([
         suspect("false vxlan: I flag unset", udp(4789).vxlan(7).set(0, &[0]).eth().then(inner())),
@@ -212,6 +220,23 @@ fn false_friends() -> Vec<Case> {
         }),
         suspect("false lisp: ip4 with a wrong checksum", {
             udp(4341).lisp(Some(9)).ip(I4).set(10, &[0xde, 0xad]).tcp()
+        }),
+        suspect("false capwap: version 1", capwap(&[]).set(0, &[0x10]).eth().then(inner())),
+        suspect("false capwap: header of a word", capwap(&[]).set(1, &[8]).eth().then(inner())),
+        suspect("false capwap: header beyond the datagram", {
+            capwap(&[]).set(1, &[0xf8]).payload(&[0; 60])
+        }),
+        suspect("false capwap: offset, but no fragment", {
+            capwap(&[]).set(6, &[0, 8]).eth().then(inner())
+        }),
+        suspect("false capwap: radio address of 5 bytes", {
+            udp(5247).capwap(1, CAPWAP_MAC, &[5, 2, 0, 0, 0, 0, 0, 9]).eth().then(inner())
+        }),
+        suspect("false capwap: radio address beyond the header", {
+            udp(5247).capwap(1, CAPWAP_MAC, &[6, 2, 0, 0]).eth().then(inner())
+        }),
+        suspect("false capwap: dtls without a record", {
+            udp(5247).payload(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4])
         }),
         suspect("false esp-udp: reserved spi", udp(4500).esp(255, 40)),
         suspect("false esp-udp: not whole words", udp(4500).esp(0xfeed, 41)),

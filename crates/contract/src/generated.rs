@@ -72,7 +72,8 @@ pub const KIND_PPPOE: kind = 26;
 pub const KIND_PBB: kind = 27;
 pub const KIND_ESP: kind = 28;
 pub const KIND_WIREGUARD: kind = 29;
-pub const KINDS: kind = 30;
+pub const KIND_CAPWAP: kind = 30;
+pub const KINDS: kind = 31;
 pub type kind = u32;
 pub const PLACE_NONE: _bindgen_ty_1 = 0;
 pub const PLACE_VXLAN: _bindgen_ty_1 = 1;
@@ -104,6 +105,7 @@ pub const PLACE_PPPOE: _bindgen_ty_1 = 26;
 pub const PLACE_PBB: _bindgen_ty_1 = 27;
 pub const PLACE_ESP: _bindgen_ty_1 = 28;
 pub const PLACE_WIREGUARD: _bindgen_ty_1 = 29;
+pub const PLACE_CAPWAP: _bindgen_ty_1 = 30;
 pub type _bindgen_ty_1 = u32;
 pub const STOP_PLAIN: stop = 0;
 pub const STOP_NON_IP: stop = 1;
@@ -463,6 +465,7 @@ pub const LAYOUT: &[&str] = &[
     "KIND_PBB 27",
     "KIND_ESP 28",
     "KIND_WIREGUARD 29",
+    "KIND_CAPWAP 30",
     "STOP_PLAIN 0",
     "STOP_NON_IP 1",
     "STOP_FRAGMENT 2",
@@ -523,4 +526,5 @@ kinds! {
     Pbb = 27, "pbb", None, TO, None, "I-SID", "IEEE 802.1ah", "Provider backbone bridging in another tunnel";
     Esp = 28, "esp", Some(&[4500]), EITHER, Some(&[50]), "", "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted";
     Wireguard = 29, "wireguard", Some(&[51820]), EITHER, None, "", "wireguard.com/protocol", "WireGuard: the inside is encrypted";
+    Capwap = 30, "capwap", Some(&[5247]), EITHER, None, "radio", "RFC 5415, RFC 5416", "CAPWAP data: 802.3 and 802.11 frames; DTLS is encrypted";
 }
