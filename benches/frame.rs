@@ -13,11 +13,11 @@ use std::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
+    feed::Reading,
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
     rows::Rows,
     snapshot::Snapshot,
     tui::{
-        Reading,
         app::{App, Msg, Start, update},
         compose,
         look::Look,
@@ -104,8 +104,7 @@ fn main() {
                 let area = Rect::new(0, 0, size.0, size.1);
                 let (mut reading, mut frame, mut keys) = (vec![], vec![], vec![]);
                 for t in 1..=rounds {
-                    let r =
-                        Box::new(Reading { snapshot: snapshot(hosts, rows, t), notices: vec![] });
+                    let r = Box::new(Reading::from(snapshot(hosts, rows, t)));
                     let now = Duration::from_secs(t);
                     let mut draw = |app: &App| {
                         let begun = Instant::now();

@@ -9,10 +9,11 @@ use std::{
 };
 
 use tmon::{
+    feed::Reading,
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     rows::Rows,
     snapshot::{Fill, Interface, Snapshot},
-    tui::{self, Options, Reading, app::Start, theme::Depth},
+    tui::{self, Options, app::Start, theme::Depth},
 };
 
 fn main() -> anyhow::Result<()> {
@@ -32,7 +33,7 @@ fn main() -> anyhow::Result<()> {
     let mut flows = flows(hosts, networks, inner);
     let mut books = Books::default();
     let mut before = 0.0;
-    let mut read = || {
+    let mut read = || -> anyhow::Result<Reading> {
         let at = begun.elapsed();
         let now = at.as_secs_f64();
         let mut rows = Rows::default();
@@ -69,9 +70,9 @@ fn main() -> anyhow::Result<()> {
             fill: Fill { used: rows.len() as u64, size: 65536 },
         };
         let snapshot = Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows };
-        Ok(Reading { snapshot, notices: vec![] })
+        Ok(Reading::from(snapshot))
     };
-    tui::run(opts, &mut read, &mut Vec::new)
+    tui::run(opts, None, &mut read)
 }
 
 /// Rows with how many bytes a second each carries at most, and where in its wave it begins.

@@ -17,7 +17,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     rows::Rows,
-    snapshot::{GONE, Interval, places},
+    snapshot::{GONE, Interface, Interval, places},
 };
 
 /// How far back the history reaches.
@@ -26,8 +26,10 @@ pub const SPAN: Duration = Duration::from_secs(600);
 pub const ROWS: usize = 512;
 /// How many `other` rows (outer pair and tunnel) an interval keeps apart.
 pub const GROUPS: usize = 1024;
-/// Rows kept over all intervals: 64 bytes each, 128 if IPv6 or nested. The oldest intervals go first.
+/// Rows kept over all intervals. The oldest intervals go first.
 pub const BUDGET: usize = 1_000_000;
+/// Bytes that all intervals take together, unless another number is given.
+pub const BYTES: usize = 128_000_000;
 
 /// One interval of the past.
 #[derive(Clone, Debug)]
@@ -44,12 +46,22 @@ pub struct History {
     frames: VecDeque<Frame>,
     next: u64,
     rows: usize,
+    bytes: usize,
+    /// Bytes that it may take.
+    most: usize,
     span: Option<Duration>,
 }
 
 impl Default for History {
     fn default() -> Self {
-        History { frames: VecDeque::new(), next: 0, rows: 0, span: Some(SPAN) }
+        History {
+            frames: VecDeque::new(),
+            next: 0,
+            rows: 0,
+            bytes: 0,
+            most: BYTES,
+            span: Some(SPAN),
+        }
     }
 }
 
@@ -59,8 +71,18 @@ impl History {
         History { span: None, ..History::default() }
     }
 
+    /// One that takes at most this many bytes; nothing is kept in 0.
+    pub fn within(bytes: usize) -> Self {
+        History { most: bytes, ..History::default() }
+    }
+
     /// Adds the newest interval and returns its number.
     pub fn push(&mut self, interval: &Interval) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        if self.most == 0 {
+            return number;
+        }
         let kept = match self.span {
             Some(_) if interval.rows.len() > ROWS => {
                 interval.reduced(reduce(&interval.rows, ROWS, GROUPS))
@@ -68,16 +90,16 @@ impl History {
             _ => interval.clone(),
         };
         self.rows += kept.rows.len();
-        let number = self.next;
-        self.next += 1;
+        self.bytes += bytes(&kept);
         let newest = kept.taken;
         self.frames.push_back(Frame { number, interval: kept });
         while self.span.is_some()
             && self.frames.len() > 1
-            && (self.rows > BUDGET || self.oldest_is_past(newest))
+            && (self.rows > BUDGET || self.bytes > self.most || self.oldest_is_past(newest))
         {
             if let Some(gone) = self.frames.pop_front() {
                 self.rows -= gone.interval.rows.len();
+                self.bytes -= bytes(&gone.interval);
             }
         }
         number
@@ -167,6 +189,14 @@ impl History {
     pub fn since(&self, number: u64) -> impl Iterator<Item = &Frame> {
         self.frames.range(self.frames.partition_point(|f| f.number < number)..)
     }
+}
+
+/// The memory that an interval takes, as far as it grows.
+fn bytes(interval: &Interval) -> usize {
+    let interfaces = &interval.interfaces;
+    let names = |i: &Interface| i.name.len() + i.netns.as_ref().map_or(0, String::len);
+    let interfaces: usize = interfaces.iter().map(|i| size_of::<Interface>() + names(i)).sum();
+    interval.rows.bytes() + interfaces
 }
 
 /// What an `other` row of the history is of: interface, outer pair, outermost tunnel.
@@ -382,6 +412,20 @@ mod tests {
             h.len() * (ROWS + GROUPS + 1) >= BUDGET - (ROWS + GROUPS + 1),
             "no more is dropped than must be"
         );
+    }
+
+    #[test]
+    fn bytes_are_bounded_whatever_is_in_the_intervals() {
+        let mut h = History::within(100_000);
+        let one = interval(0, (0..100).map(|i| row(2 + i, 1, i, 10)));
+        for _ in 0..100 {
+            h.push(&one);
+            assert!(h.bytes <= 100_000);
+        }
+        assert_eq!(h.len(), 100_000 / one.rows.bytes());
+        assert_eq!(h.bytes, h.iter().map(|f| bytes(&f.interval)).sum::<usize>());
+        let mut none = History::within(0);
+        assert_eq!((none.push(&one), none.push(&one), none.len()), (0, 1, 0));
     }
 
     #[test]

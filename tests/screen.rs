@@ -8,21 +8,22 @@ use std::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
+    feed::Reading,
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     lines::Column,
     matrix::{End, Pick},
     names::Names,
     rows::Rows,
+    series::At,
     snapshot::{Fill, Interface, Snapshot},
     tui::{
-        Reading,
         app::{App, Msg, Start, update},
         compose,
         hits::{Hit, Hits},
         look::Look,
         stage::{Manner, Stage},
         theme::{Depth, Scheme, Theme},
-        words::{At, Effect, Form, Notice, Unit, View},
+        words::{Effect, Form, Notice, Unit, View},
     },
 };
 
@@ -144,10 +145,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         span: at,
         fill: Fill { used: rows.len() as u64, size: 64 },
     };
-    Reading {
-        snapshot: Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows },
-        notices: vec![],
-    }
+    Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows }.into()
 }
 
 fn app(data: fn(u64) -> Vec<Flow>) -> App {
@@ -399,7 +397,7 @@ fn keys_change_the_app() {
         ("", |a| {
             a.view == View::Chord
                 && a.pick.is_none()
-                && a.at == At::Live
+                && a.series.at() == At::Live
                 && a.rate
                 && a.unit == Unit::Bits
         }),
@@ -489,15 +487,15 @@ fn keys_change_the_app() {
         }),
         ("/ q", |a| a.editing.as_ref().is_some_and(|e| e.text == "q")),
         // time
-        ("Space", |a| a.at == At::Past(6)),
-        ("Space Space", |a| a.at == At::Live),
-        ("[", |a| a.at == At::Past(5) && a.picture.number == Some(5)),
-        ("[ ]", |a| a.at == At::Past(6)),
-        ("[ ] ]", |a| a.at == At::Live),
-        ("{ {", |a| a.at == At::Past(0)),
-        ("{ }", |a| a.at == At::Live),
-        ("]", |a| a.at == At::Live),
-        ("p", |a| a.at == At::Past(3)),
+        ("Space", |a| a.series.at() == At::Past(6)),
+        ("Space Space", |a| a.series.at() == At::Live),
+        ("[", |a| a.series.at() == At::Past(5) && a.picture.number == Some(5)),
+        ("[ ]", |a| a.series.at() == At::Past(6)),
+        ("[ ] ]", |a| a.series.at() == At::Live),
+        ("{ {", |a| a.series.at() == At::Past(0)),
+        ("{ }", |a| a.series.at() == At::Live),
+        ("]", |a| a.series.at() == At::Live),
+        ("p", |a| a.series.at() == At::Past(3)),
         ("p t", |a| a.picture.elapsed == Duration::from_secs(4)),
         // order and number
         ("s", |a| a.by_name && a.picture.matrix.ends.is_sorted()),
@@ -515,7 +513,7 @@ fn keys_change_the_app() {
             "after '{keys}': {:?} {:?} {:?} {:?}",
             app.view,
             app.pick,
-            app.at,
+            app.series.at(),
             app.tunnel
         );
     }
@@ -622,21 +620,21 @@ fn a_capture_is_scrubbed_and_played() {
         (0..6).map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).collect();
     let intervals = readings.windows(2).map(|w| w[1].since(&w[0])).collect();
     app.load(intervals, readings[5].clone());
-    assert_eq!((app.history.len(), app.at), (5, At::Live));
+    assert_eq!((app.series.history().len(), app.series.at()), (5, At::Live));
     let all = app.picture.tally.total;
     assert_eq!(
         all,
         reading(5, many(5)).snapshot.rows.iter().map(|f| f.counters.total()).sum::<Count>()
     );
     press(&mut app, "[ [");
-    assert_eq!(app.at, At::Past(2));
+    assert_eq!(app.series.at(), At::Past(2));
     press(&mut app, "t");
     press(&mut app, "] ] Space");
-    assert!(app.playing && app.at == At::Past(0));
+    assert!(app.playing && app.series.at() == At::Past(0));
     for _ in 0..4 {
         update(&mut app, Msg::Step, NOW);
     }
-    assert!(!app.playing && app.at == At::Live, "it stops at the end");
+    assert!(!app.playing && app.series.at() == At::Live, "it stops at the end");
     screen(&mut app, (80, 24));
 }
 
@@ -646,7 +644,7 @@ fn a_capture_opens_on_the_last_interval_that_has_something_to_show() {
     let readings: Vec<_> =
         [0, 1, 2, 2, 2].map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).into();
     app.load(readings.windows(2).map(|w| w[1].since(&w[0])).collect(), readings[4].clone());
-    assert_eq!((app.history.len(), app.at), (4, At::Past(1)));
+    assert_eq!((app.series.history().len(), app.series.at()), (4, At::Past(1)));
     assert!(screen(&mut app, (80, 24)).contains("172.16.1.104"));
 }
 

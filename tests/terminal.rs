@@ -33,10 +33,11 @@ use nix::{
 use rustix::termios::{Winsize, tcsetwinsize};
 use tmon::{
     charset::Charset,
+    feed::Reading,
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
     rows::Rows,
     snapshot::Snapshot,
-    tui::{self, Options, Reading, graphics::Choice},
+    tui::{self, Options, graphics::Choice},
 };
 
 /// Not a test of its own: what the others run in a terminal, as the environment says.
@@ -49,15 +50,11 @@ fn child() {
     let opts = Options { interval: Duration::from_millis(20), graphics, ..Options::default() };
     // hours between readings: nothing is drawn, and so nothing says that the terminal is gone
     let interval = if what == "idle" { Duration::from_secs(3600) } else { opts.interval };
-    let done = tui::run(
-        Options { interval, ..opts },
-        &mut || {
-            t += 1;
-            assert!(what != "panic" || t < 4, "a bug in the dashboard");
-            Ok(Reading { snapshot: snapshot(t), notices: vec![] })
-        },
-        &mut Vec::new,
-    );
+    let done = tui::run(Options { interval, ..opts }, None, &mut || -> anyhow::Result<Reading> {
+        t += 1;
+        assert!(what != "panic" || t < 4, "a bug in the dashboard");
+        Ok(Reading::from(snapshot(t)))
+    });
     done.unwrap();
     eprintln!("left in order");
 }

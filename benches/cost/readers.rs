@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
     bpf::Program,
+    feed::Reading,
     history::History,
     matrix::{Matrix, Measure, Scope, Tally},
     rows::Rows,
     snapshot::{Interval, Snapshot},
     tui::{
-        Reading,
         app::{App, Msg, Start, update},
         compose,
         look::Look,
@@ -183,7 +183,7 @@ fn frames(report: &mut Report) -> Result<()> {
         let (mut taken, mut drawn) = (vec![], vec![]);
         for (t, snapshot) in readings.iter().enumerate() {
             let now = Duration::from_secs(t as u64);
-            let reading = Box::new(Reading { snapshot: snapshot.clone(), notices: vec![] });
+            let reading = Box::new(Reading::from(snapshot.clone()));
             taken.push(timed(|| Ok(update(&mut app, Msg::Reading(reading, now), now)))?.1);
             let manner = Manner { animate: false, ..Manner::default() };
             let frame = || {

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     export::{Reading, Writer, table},
     sandbox::Sandbox,
+    series::Series,
     snapshot::Interval,
     source::{self, Live},
     units::Base,
@@ -107,22 +108,24 @@ impl Dump {
         )?;
         live.enter(&Sandbox::new(None))?;
         let start = Instant::now();
+        let mut series = Series::new(0);
         let Some(every) = self.every else {
             if live.is_attached() && self.span.is_none() {
                 tell(&mut live);
                 return printer.print(&live.read()?.total());
             }
             // What others have counted before is not what happens now.
-            let older = if live.joins() { Some(live.read()?) } else { None };
+            if live.joins() {
+                series.push(live.read()?);
+            }
             rest(&mut live, start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
             live.detach();
-            let newer = live.read()?;
-            return printer
-                .print(&older.map_or_else(|| newer.total(), |older| newer.since(&older)));
+            series.push(live.read()?);
+            return series.newest().or(series.total()).map_or(Ok(()), |i| printer.print(i));
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
-        let mut older = live.read()?;
+        series.push(live.read()?);
         loop {
             let next = start + next_tick(start.elapsed(), every);
             let over = end.is_some_and(|end| next > end);
@@ -131,8 +134,9 @@ impl Dump {
             }
             let newer = live.read()?;
             tell(&mut live);
-            printer.print(&newer.since(&older))?;
-            older = newer;
+            if let Some(interval) = series.push(newer) {
+                printer.print(interval)?;
+            }
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon top`.
-use std::{cell::RefCell, path::Path};
+use std::path::Path;
 
 use super::*;
 use crate::{
     charset::Charset,
+    feed::Source,
     raster::Blocks,
     sandbox::Sandbox,
-    source::{Live, Recording, Replay},
+    source::{Capture, Live, Replay},
     tui::{
         graphics::Choice,
         theme::{Depth, Scheme},
@@ -26,7 +27,7 @@ pub(super) struct Top {
     /// Show this capture instead of an interface, or several in the order of time; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
     read: Vec<PathBuf>,
-    /// Memory for the intervals of a capture that can be scrubbed to; the more rows, the fewer they are
+    /// Memory for the intervals that can be scrubbed to; the more rows, the fewer they are
     #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
     history: u64,
     /// Print the settings of this command line and the config file as a config file, and leave
@@ -163,18 +164,8 @@ impl Look {
 }
 
 /// Shows what is watched until the user leaves.
-pub(super) fn show(options: tui::Options, live: Live) -> Result<()> {
-    let live = RefCell::new(live);
-    let mut read = || {
-        let mut live = live.borrow_mut();
-        Ok(tui::Reading { snapshot: live.read()?, notices: live.notices() })
-    };
-    let mut follow = || {
-        let mut live = live.borrow_mut();
-        live.follow();
-        live.notices()
-    };
-    tui::run(options, &mut read, &mut follow)
+pub(super) fn show(options: tui::Options, mut live: Live) -> Result<()> {
+    tui::run(options, None, &mut live)
 }
 
 impl Top {
@@ -205,7 +196,7 @@ impl Top {
         let sandbox = Sandbox::new(Some(Path::new(SAVES)));
         if self.read.is_empty() {
             let (watch, count) = (&self.watch, &self.watch.count);
-            let options = self.look.options(true)?;
+            let options = self.options(true)?;
             let live = Live::open(
                 &watch.interfaces,
                 watch.netns.as_deref(),
@@ -215,22 +206,19 @@ impl Top {
             live.enter(&sandbox)?;
             return show(options, live);
         }
-        let options = self.look.options(false)?;
-        let mut replay = Replay::open(&self.read, &self.watch.count.config())?;
+        let options = self.options(false)?;
+        let replay = Replay::open(&self.read, &self.watch.count.config())?;
         sandbox.confine();
-        let budget = usize::try_from(self.history).unwrap_or(usize::MAX);
-        let mut recording = Recording::new(self.look.interval, budget, replay.read()?);
-        while let Some(time) = replay.peek().map(|f| f.time) {
-            if recording.turns(time)
-                && let Some(time) = time
-            {
-                recording.turn(replay.read()?, time);
-            }
-            replay.step()?;
-        }
+        let mut capture = Capture::new(replay, self.look.interval, options.start.history);
+        let all = capture.read()?;
         sandbox.enter_all()?;
-        let (intervals, total) = recording.finish(replay.read()?, replay.span());
-        tui::run_recorded(options, intervals, total, replay.notes())?;
-        replay.end()
+        tui::run(options, Some(all), &mut capture)?;
+        capture.end()
+    }
+
+    fn options(&self, local: bool) -> Result<tui::Options> {
+        let mut options = self.look.options(local)?;
+        options.start.history = usize::try_from(self.history).unwrap_or(usize::MAX);
+        Ok(options)
     }
 }

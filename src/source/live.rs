@@ -21,6 +21,7 @@ use crate::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
     discover::{Scene, not_chosen},
+    feed::{Reading, Source},
     flow::{Books, HookKind},
     netlink::Link,
     pin::{BPFFS, Pins},
@@ -572,6 +573,18 @@ fn enough(meant: usize, most: usize) -> Result<usize> {
         );
     }
     Ok(most.min(room))
+}
+
+impl Source for Live {
+    fn read(&mut self) -> Result<Reading> {
+        let snapshot = Live::read(self)?;
+        Ok(Reading { notices: self.notices(), ..Reading::from(snapshot) })
+    }
+
+    fn follow(&mut self) -> Vec<String> {
+        Live::follow(self);
+        self.notices()
+    }
 }
 
 impl Watched {

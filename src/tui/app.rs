@@ -12,22 +12,23 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use foldhash::HashMap;
 
 use crate::{
+    feed::Reading,
     filter::{Filter, FilterError},
     flow::{Count, Counters, Key, Tunnel},
     fragments::fragmented,
-    history::History,
+    history,
     lines::{Column, Line, Lines, Sorting},
     matrix::{End, Level, Matrix, Pick, Scope, Tally, Within, label},
     names::Names,
     picture::Picture,
+    series::{At, Series},
     snapshot::{Interval, Snapshot},
     text::shorten,
     trend::{Moment, Trends},
     tui::{
-        Reading,
         hits::Hit,
         keys::{self, Action},
-        words::{At, Effect, Form, NOTICE, Notice, Unit, View},
+        words::{Effect, Form, NOTICE, Notice, Unit, View},
     },
     units::{self, Base, Quantity, Rate},
 };
@@ -55,7 +56,7 @@ pub struct Editing {
 }
 
 /// How the dashboard begins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// What fills the middle.
     pub view: View,
@@ -77,6 +78,26 @@ pub struct Start {
     pub numeric: bool,
     /// A capture: every interval is known from the start.
     pub recorded: bool,
+    /// Bytes that the intervals of the past may take.
+    pub history: usize,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            view: View::default(),
+            unit: Unit::default(),
+            base: Base::default(),
+            totals: false,
+            top: None,
+            filter: String::new(),
+            title: String::new(),
+            names: Names::default(),
+            numeric: false,
+            recorded: false,
+            history: history::BYTES,
+        }
+    }
 }
 
 /// The dashboard's whole state.
@@ -124,16 +145,12 @@ pub struct App {
     pub reversed: bool,
     /// The first column of the table or line of a text that is shown.
     pub scroll: usize,
-    /// When the picture is of.
-    pub at: At,
     /// A capture is being played.
     pub playing: bool,
-    /// A capture: all of it is in the history.
-    pub recorded: bool,
     /// The keys are shown.
     pub help: bool,
-    /// The last minutes.
-    pub history: History,
+    /// The readings, and which of them is looked at.
+    pub series: Series,
     /// The last error of reading, until a reading works again.
     pub trouble: Option<String>,
     /// What the source and the program said, newest last.
@@ -146,9 +163,6 @@ pub struct App {
     pub size: (u16, u16),
     /// What is drawn.
     pub picture: Picture,
-    latest: Option<Rc<Snapshot>>,
-    current: Option<(u64, Rc<Interval>)>,
-    held: Option<(u64, Rc<Interval>, Rc<Snapshot>)>,
     trends: Trends,
 }
 
@@ -204,20 +218,19 @@ impl App {
             sort: if start.totals { Column::Total } else { Column::Rate },
             reversed: false,
             scroll: 0,
-            at: At::Live,
             playing: false,
-            recorded: start.recorded,
             help: false,
-            history: if start.recorded { History::unlimited() } else { History::default() },
+            series: if start.recorded {
+                Series::of_recording()
+            } else {
+                Series::new(start.history)
+            },
             trouble: None,
             notices: VecDeque::new(),
             read: None,
             last_error: None,
             size: (80, 24),
             picture: Picture::default(),
-            latest: None,
-            current: None,
-            held: None,
             trends: Trends::default(),
         })
     }
@@ -321,50 +334,19 @@ impl App {
         }
     }
 
-    /// The interval the newest reading ended.
-    pub fn newest(&self) -> Option<&Interval> {
-        self.current.as_ref().map(|(_, i)| i.as_ref())
-    }
-
     /// The newest reading: totals since counting began.
     pub fn latest(&self) -> Option<&Snapshot> {
-        self.latest.as_deref()
+        self.series.latest()
     }
 
-    /// The number of the interval that is shown or, live, of the newest.
-    pub fn number_shown(&self) -> Option<u64> {
-        match self.at {
-            At::Past(n) => Some(n),
-            At::Live => self.history.newest().map(|f| f.number),
-        }
-    }
-
-    /// What is shown, with all its rows: an interval of the past or the newest, or totals. `None`
-    /// when there is nothing yet, or no longer.
+    /// What is shown, with all its rows. `None` when there is nothing yet, or no longer.
     pub fn interval(&self) -> Option<Interval> {
-        let past = match self.at {
-            At::Live => None,
-            At::Past(n) => Some(n),
-        };
-        match (past, self.rate, self.held.as_ref().filter(|h| Some(h.0) == past)) {
-            (None, true, _) => self.newest().cloned(),
-            (None, false, _) => self.latest().map(Snapshot::total),
-            (Some(_), true, Some(held)) => Some(held.1.as_ref().clone()),
-            (Some(_), false, Some(held)) => Some(held.2.total()),
-            (Some(n), true, None) => self.history.get(n).map(|f| f.interval.clone()),
-            (Some(n), false, None) => self.history.total_until(n),
-        }
+        self.series.shown(self.rate)
     }
 
     /// How long the interval is that rates are of, whatever the picture shows.
     pub fn interval_elapsed(&self) -> Duration {
-        match (self.rate, self.at) {
-            (true, _) => self.picture.elapsed,
-            (false, At::Live) => self.newest().map_or(Duration::ZERO, |i| i.elapsed),
-            (false, At::Past(n)) => {
-                self.history.get(n).map_or(Duration::ZERO, |f| f.interval.elapsed)
-            }
-        }
+        if self.rate { self.picture.elapsed } else { self.series.elapsed() }
     }
 
     /// The newest notice that is still news.
@@ -382,11 +364,6 @@ impl App {
 
     /// Makes the picture anew.
     fn refresh(&mut self) {
-        let past = match self.at {
-            At::Live => None,
-            At::Past(n) => Some(n),
-        };
-        let held = self.held.as_ref().filter(|h| Some(h.0) == past);
         let Some(interval) = self.interval() else {
             self.picture = Picture::default();
             return;
@@ -403,12 +380,7 @@ impl App {
         let lines = match self.view {
             View::Table => {
                 let by = Sorting { column: self.sort, reversed: self.reversed, measure };
-                let beside = match (past, self.rate) {
-                    (None, true) => self.latest.as_deref().map(|s| &s.rows),
-                    (None, false) => self.current.as_ref().map(|(_, i)| &i.rows),
-                    (Some(_), true) => held.map(|h| &h.2.rows),
-                    (Some(n), false) => self.history.get(n).map(|f| &f.interval.rows),
-                };
+                let beside = self.series.beside(self.rate);
                 Lines::of(&interval, beside, self.rate, &scope, by)
             }
             _ => Lines::default(),
@@ -418,7 +390,7 @@ impl App {
             _ => Vec::new(),
         };
         self.picture = Picture {
-            number: past.or(self.history.newest().map(|f| f.number)),
+            number: self.series.number(),
             since: interval.since,
             taken: interval.taken,
             elapsed: interval.elapsed,
@@ -430,8 +402,7 @@ impl App {
             lines,
             fragmented,
         };
-        let shown = self.number_shown();
-        self.trends.update(&scope, &self.history, shown);
+        self.trends.update(&scope, self.series.history(), self.series.number());
     }
 
     /// What was counted in scope in every interval of the history, oldest first.
@@ -458,8 +429,8 @@ impl App {
     pub fn row_trends(&self, lines: &[Line], n: usize) -> HashMap<(u16, Key), Vec<u64>> {
         let mut trends: HashMap<(u16, Key), Vec<u64>> =
             lines.iter().map(|l| ((l.interface, l.key), vec![])).collect();
-        let Some(number) = self.number_shown() else { return trends };
-        for (i, f) in self.history.until(number, n).enumerate() {
+        let Some(number) = self.series.number() else { return trends };
+        for (i, f) in self.series.history().until(number, n).enumerate() {
             for row in f.interval.rows.iter() {
                 if let Some(values) = trends.get_mut(&(row.interface, row.key)) {
                     values.resize(i + 1, 0);
@@ -726,49 +697,31 @@ impl App {
     }
 
     fn go_to(&mut self, number: u64) {
-        let (Some(oldest), Some(newest)) = (self.history.oldest(), self.history.newest()) else {
-            return;
-        };
-        let (oldest, newest) = (oldest.number, newest.number);
-        self.at = match number {
-            n if n > newest || (n == newest && self.recorded) => At::Live,
-            n => At::Past(n.max(oldest)),
-        };
-        self.hold();
+        self.series.go_to(number);
         self.refresh();
     }
 
-    /// Keeps the newest interval and totals exactly, beyond what the history keeps of them.
-    fn hold(&mut self) {
-        match (self.at, &self.current, &self.latest) {
-            (At::Live, ..) => self.held = None,
-            (At::Past(n), Some((number, i)), Some(s)) if n == *number => {
-                self.held = Some((n, Rc::clone(i), Rc::clone(s)))
-            }
-            _ => {}
-        }
-    }
-
     fn step_time(&mut self, by: i64) {
-        let Some(here) = self.number_shown() else { return };
+        let Some(here) = self.series.number() else { return };
         self.playing = false;
-        if self.at != At::Live || by < 0 {
+        if self.series.at() != At::Live || by < 0 {
             self.go_to(here.saturating_add_signed(by));
         }
     }
 
     fn pause(&mut self) {
-        if self.recorded {
+        let history = self.series.history();
+        if self.series.ends() {
             self.playing = !self.playing;
             if self.playing
-                && self.at == At::Live
-                && let Some(first) = self.history.oldest().map(|f| f.number)
+                && self.series.at() == At::Live
+                && let Some(first) = history.oldest().map(|f| f.number)
             {
                 self.go_to(first);
             }
             return;
         }
-        match (self.at, self.history.newest().map(|f| f.number)) {
+        match (self.series.at(), history.newest().map(|f| f.number)) {
             (At::Live, Some(n)) => self.go_to(n),
             _ => self.go_to(u64::MAX),
         }
@@ -785,50 +738,27 @@ impl App {
     /// Takes all of a capture: its intervals, oldest first, and the totals. What is shown first is the
     /// last interval that has something to show.
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
-        let mut last_with_rows = None;
-        for interval in intervals {
-            let number = self.history.push(&interval);
-            if !interval.rows.is_empty() {
-                last_with_rows = Some(number);
-            }
-            self.current = Some((number, Rc::new(interval)));
-        }
-        self.latest = Some(Rc::new(total));
-        match last_with_rows {
-            Some(number) => self.go_to(number),
-            None => self.refresh(),
-        }
+        self.series.load(intervals, total);
+        self.refresh();
     }
 
     fn receive(&mut self, reading: Reading, now: Duration) {
         for text in reading.notices {
             self.say(Notice { at: now, text, bad: true });
         }
+        self.trouble = None;
+        if self.series.ends() {
+            return self.load(reading.past, reading.snapshot);
+        }
         let snapshot = reading.snapshot;
         if let Some(i) = snapshot.interfaces.iter().find(|i| i.stale) {
-            self.last_error = Some((
-                now,
-                format!("the counters of {} could not be read", units::sanitize(&i.name)),
-            ));
+            let name = units::sanitize(&i.name);
+            self.last_error = Some((now, format!("the counters of {name} could not be read")));
         }
-        if let Some(older) = self.latest.take() {
-            let interval = snapshot.since(&older);
-            drop(older);
-            let number = self.history.push(&interval);
-            self.current = Some((number, Rc::new(interval)));
-        }
-        self.latest = Some(Rc::new(snapshot));
         self.read = Some(now);
-        self.trouble = None;
-        // what is shown may have been forgotten
-        if let (At::Past(n), Some(oldest)) = (self.at, self.history.oldest().map(|f| f.number))
-            && n < oldest
-            && self.held.as_ref().is_none_or(|h| h.0 != n)
-        {
-            self.at = At::Past(oldest);
-            self.refresh();
-        }
-        if self.at == At::Live {
+        let before = self.series.at();
+        self.series.push(snapshot);
+        if self.series.at() == At::Live || self.series.at() != before {
             self.refresh();
         }
     }
@@ -1044,10 +974,10 @@ pub fn update(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
         }
         Msg::Step => {
             if app.playing
-                && let Some(n) = app.number_shown()
+                && let Some(n) = app.series.number()
             {
                 app.go_to(n + 1);
-                app.playing = app.at != At::Live;
+                app.playing = app.series.at() != At::Live;
             }
         }
         Msg::Say(notice) => app.say(notice),

@@ -224,12 +224,16 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
             ),
             look.text,
         )),
-        None if app.recorded => {
+        None if app.series.ends() => {
             out.push(fact("sample", "a capture: all of it is here".to_owned(), look.text))
         }
         None => out.push(fact("sample", "nothing has been read yet".to_owned(), look.warn)),
     }
-    let kept = format!("{} intervals, {} rows kept", app.history.len(), app.history.rows());
+    let kept = format!(
+        "{} intervals, {} rows kept",
+        app.series.history().len(),
+        app.series.history().rows()
+    );
     out.push(fact("history", kept, look.text));
     match (&app.trouble, &app.last_error) {
         (Some(e), _) => out.push(fact("error", format!("now: {e}"), look.bad)),

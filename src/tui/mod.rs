@@ -32,8 +32,8 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     charset::Charset,
+    feed::{Due, Reading, Source},
     raster::Blocks,
-    snapshot::{Interval, Snapshot},
 };
 use app::{App, Msg, Start};
 use graphics::{Choice, Graphics};
@@ -83,50 +83,22 @@ impl Default for Options {
     }
 }
 
-/// One reading from the source, and what went wrong or changed since the last one.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// The totals.
-    pub snapshot: Snapshot,
-    /// One line each, shown on the screen.
-    pub notices: Vec<String>,
-}
-
 /// How soon a signal is noticed, and what happens to the source.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Shows what `read` gives, live, until the user leaves or a signal ends it. An error of `read` is
-/// shown on the screen and the reading is tried again at the next interval. Between readings, however
-/// long an interval is, `follow` is called a few times a second and says what has happened.
+/// Shows what a source gives until the user leaves or a signal ends it; `first` is a reading of it
+/// that has been taken. An error of the source is shown on the screen and the reading is tried again
+/// at the next interval. One that has been read to its end can be played.
 ///
 /// # Errors
 /// The filter is not one, standard output is not a terminal, or the terminal is gone.
-pub fn run(
-    opts: Options,
-    read: &mut dyn FnMut() -> Result<Reading>,
-    follow: &mut dyn FnMut() -> Vec<String>,
-) -> Result<()> {
-    let app = App::new(opts.start.clone())?;
-    Dashboard::open(&opts, app)?.run(opts.interval, Some(read), follow)
-}
-
-/// Shows a capture: its intervals, oldest first, all of it, and what is to be said about it.
-///
-/// # Errors
-/// As for [`run`].
-pub fn run_recorded(
-    opts: Options,
-    intervals: Vec<Interval>,
-    total: Snapshot,
-    notes: Vec<String>,
-) -> Result<()> {
-    let mut app = App::new(Start { recorded: true, ..opts.start.clone() })?;
-    app.load(intervals, total);
-    for text in notes {
-        let notice = Notice { at: Duration::ZERO, text, bad: true };
-        app::update(&mut app, Msg::Say(notice), Duration::ZERO);
+pub fn run(opts: Options, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
+    let recorded = source.due() == Due::Never;
+    let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
+    if let Some(reading) = first {
+        app::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
     }
-    Dashboard::open(&opts, app)?.run(opts.interval, None, &mut Vec::new)
+    Dashboard::open(&opts, app)?.run(opts.interval, source)
 }
 
 struct Dashboard {
@@ -178,12 +150,7 @@ impl Dashboard {
         self.begun.elapsed()
     }
 
-    fn run(
-        mut self,
-        interval: Duration,
-        mut read: Option<&mut dyn FnMut() -> Result<Reading>>,
-        follow: &mut dyn FnMut() -> Vec<String>,
-    ) -> Result<()> {
+    fn run(mut self, interval: Duration, source: &mut dyn Source) -> Result<()> {
         let interval = interval.max(Duration::from_millis(20));
         let mut due = Duration::ZERO;
         let mut followed = Duration::ZERO;
@@ -203,14 +170,14 @@ impl Dashboard {
                 return Ok(());
             }
             if self.now() >= due {
-                let msg = match &mut read {
-                    Some(read) => match read() {
+                let msg = match source.due() {
+                    Due::Never => Msg::Step,
+                    Due::Always => match source.read() {
                         Ok(reading) => Msg::Reading(Box::new(reading), self.now()),
                         Err(e) => Msg::Failed(format!("{e:#}"), self.now()),
                     },
-                    None => Msg::Step,
                 };
-                dirty |= read.is_some() || self.app.playing;
+                dirty |= self.app.playing || !matches!(msg, Msg::Step);
                 if self.update(msg)? {
                     return Ok(());
                 }
@@ -223,7 +190,7 @@ impl Dashboard {
             }
             if self.now().saturating_sub(followed) >= PATIENCE {
                 followed = self.now();
-                for text in follow() {
+                for text in source.follow() {
                     dirty = true;
                     self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;
                 }

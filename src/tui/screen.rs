@@ -13,6 +13,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     matrix::Level,
+    series::At,
     text::fit,
     tui::{
         app::App,
@@ -21,7 +22,7 @@ use crate::{
         keys::{Action, BINDINGS},
         look::Look,
         matrix_view, side, status, table_view, timeline,
-        words::{At, View},
+        words::View,
     },
     units::{duration, sanitize},
 };
@@ -195,12 +196,12 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
         hits.add(r, Hit::Key(key));
     }
     // the right end: time first, then what is watched as far as it fits
-    let newest = app.history.newest().map(|f| f.interval.taken);
+    let newest = app.series.history().newest().map(|f| f.interval.taken);
     let clock = health::clock(app.picture.taken);
-    let (sign, style) = match (app.at, &app.trouble) {
+    let (sign, style) = match (app.series.at(), &app.trouble) {
         (_, Some(_)) => ("✗ stale".to_owned(), look.bad),
         _ if app.playing => (format!("▶ {clock}"), look.good),
-        (At::Live, _) if app.recorded => (format!("■ end {clock}"), look.text),
+        (At::Live, _) if app.series.ends() => (format!("■ end {clock}"), look.text),
         (At::Live, _) if app.picture.number.is_none() && app.read.is_none() => {
             ("○ waiting".to_owned(), look.warn)
         }
@@ -346,10 +347,10 @@ fn hints(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hi
         Action::Older,
     ];
     for b in order.iter().filter_map(|a| BINDINGS.iter().find(|b| b.action == *a)) {
-        let hint = match (b.action, app.rate, app.at) {
+        let hint = match (b.action, app.rate, app.series.at()) {
             (Action::Rate, false, _) => "rate",
-            (Action::Pause, _, At::Past(_)) if !app.recorded => "live",
-            (Action::Pause, ..) if app.recorded => "play",
+            (Action::Pause, _, At::Past(_)) if !app.series.ends() => "live",
+            (Action::Pause, ..) if app.series.ends() => "play",
             _ => b.hint,
         };
         let w = (b.label.width() + 1 + hint.width()) as u16;
@@ -370,7 +371,7 @@ fn empty(app: &App, look: &Look, area: Rect, buf: &mut Buffer) {
     }
     let level = if app.scope().level == Level::Hosts { "hosts" } else { "inner addresses" };
     let (what, why) = match () {
-        () if app.read.is_none() && !app.recorded => {
+        () if app.read.is_none() && !app.series.ends() => {
             ("nothing has been read yet".to_owned(), String::new())
         }
         () if app.picture.number.is_none() => {

@@ -13,7 +13,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     flow::{Books, Count, Stop},
-    tui::{app::App, look::Look, words::At},
+    series::At,
+    tui::{app::App, look::Look},
     units::{duration, percent, sanitize},
 };
 
@@ -125,8 +126,8 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
     if !hooks.is_empty() {
         parts.push(vec![(hooks.join("+"), look.dim)]);
     }
-    if let (Some(age), None, false) = (age, &app.trouble, app.recorded) {
-        let what = if app.at == At::Live { "old" } else { "since the last reading" };
+    if let (Some(age), None, false) = (age, &app.trouble, app.series.ends()) {
+        let what = if app.series.at() == At::Live { "old" } else { "since the last reading" };
         parts.push(vec![(seconds(age), look.text), (format!(" {what}"), look.dim)]);
     }
 

@@ -3,13 +3,13 @@
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
+    series::At,
     tui::{
         app::App,
         hits::{Hit, Hits},
         look::Look,
         side::baseline,
         spark,
-        words::At,
     },
     units,
 };
@@ -29,7 +29,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let line = app.timeline();
     let width = usize::from(bars.width);
     // the window ends now, unless what is shown is older than that
-    let shown = app.number_shown();
+    let shown = app.series.number();
     let here = shown.and_then(|n| line.iter().position(|p| p.0 == n));
     let mut end = line.len();
     if let Some(here) = here
@@ -44,7 +44,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     baseline(look, Rect { width: start - bars.x, ..bars }, buf);
     for (i, (number, elapsed, count)) in window.iter().enumerate() {
         let column = Rect { x: start + i as u16, width: 1, ..bars };
-        let chosen = app.at != At::Live && Some(*number) == shown;
+        let chosen = app.series.at() != At::Live && Some(*number) == shown;
         let style = match () {
             () if chosen => look.accent,
             () if Some(i) == peak => look.warn,

@@ -64,16 +64,6 @@ impl Unit {
     }
 }
 
-/// When the picture is of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum At {
-    /// Always the newest interval.
-    #[default]
-    Live,
-    /// The interval with this number.
-    Past(u64),
-}
-
 /// What the source or the program said, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {

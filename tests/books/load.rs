@@ -16,6 +16,7 @@ use tmon::{
     attach::Want,
     bpf::Config,
     export::{Format, Reading, Writer, table},
+    feed,
     filter::Filter,
     flow::{Count, Key},
     snapshot::Snapshot,
@@ -159,11 +160,7 @@ fn visible(s: &Snapshot, other: Count) {
     for (t, mut snapshot) in [(0, empty), (1, s.clone())] {
         let at = Duration::from_secs(t);
         (snapshot.at, snapshot.since) = (at, SystemTime::UNIX_EPOCH);
-        update(
-            &mut app,
-            Msg::Reading(Box::new(tui::Reading { snapshot, notices: vec![] }), at),
-            at,
-        );
+        update(&mut app, Msg::Reading(Box::new(feed::Reading::from(snapshot)), at), at);
     }
     let area = Rect::new(0, 0, 140, 44);
     update(&mut app, Msg::Resize(area.width, area.height), Duration::from_secs(1));

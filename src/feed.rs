@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where readings come from: what a source is to everything that shows or writes readings.
+use anyhow::Result;
+
+use crate::snapshot::{Interval, Snapshot};
+
+/// One reading, and what went wrong or changed since the last one.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The totals.
+    pub snapshot: Snapshot,
+    /// What happened before, oldest first, where the source knows more of it than the totals: a
+    /// capture does. It replaces what earlier readings said.
+    pub past: Vec<Interval>,
+    /// One line each, to be told to the user.
+    pub notices: Vec<String>,
+}
+
+impl From<Snapshot> for Reading {
+    fn from(snapshot: Snapshot) -> Self {
+        Reading { snapshot, past: Vec::new(), notices: Vec::new() }
+    }
+}
+
+/// When a source has its next reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Whenever it is asked: totals go on.
+    Always,
+    /// Never: all of it has been read.
+    Never,
+}
+
+/// What readings come from. A function that makes readings is one, too.
+pub trait Source {
+    /// Reads. After an error it may be tried again.
+    ///
+    /// # Errors
+    /// What cannot be read, and why.
+    fn read(&mut self) -> Result<Reading>;
+
+    /// Follows what happens to the source between readings, and says what the user should know, a
+    /// line each. It is cheap where nothing has happened, and called a few times a second.
+    fn follow(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// When the next reading can be had.
+    fn due(&self) -> Due {
+        Due::Always
+    }
+}
+
+impl<F: FnMut() -> Result<Reading>> Source for F {
+    fn read(&mut self) -> Result<Reading> {
+        self()
+    }
+}

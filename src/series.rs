@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The readings of one source, one after another: the only owner of older and newer, of the past,
+//! and of what is looked at while time goes on.
+//!
+//! Everything that shows or writes intervals takes them from here.
+use std::{cell::OnceCell, rc::Rc, time::Duration};
+
+use crate::{
+    history::{Frame, History},
+    rows::Rows,
+    snapshot::{Interval, Snapshot},
+};
+
+/// Which interval is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum At {
+    /// Always the newest.
+    #[default]
+    Live,
+    /// The one with this number.
+    Past(u64),
+}
+
+/// An interval and the totals at its end, as they were read.
+#[derive(Clone, Debug)]
+struct Held {
+    number: u64,
+    interval: Rc<Interval>,
+    totals: Rc<Snapshot>,
+}
+
+/// Readings in the order of time.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    history: History,
+    at: At,
+    /// All of it is known: it ends.
+    ends: bool,
+    latest: Option<Rc<Snapshot>>,
+    total: OnceCell<Interval>,
+    newest: Option<(u64, Rc<Interval>)>,
+    /// What was the newest when it was first looked at: all of it, beyond what the history keeps.
+    held: Option<Held>,
+}
+
+impl Series {
+    /// One whose past takes at most this many bytes; with 0 there is no past.
+    pub fn new(bytes: usize) -> Series {
+        Series { history: History::within(bytes), ..Series::default() }
+    }
+
+    /// One that is loaded rather than read.
+    pub fn of_recording() -> Series {
+        Series { history: History::unlimited(), ends: true, ..Series::default() }
+    }
+
+    /// Takes the next reading. What happened since the one before; `None` for the first.
+    pub fn push(&mut self, snapshot: Snapshot) -> Option<&Interval> {
+        let interval = self.latest.take().map(|older| snapshot.since(&older));
+        self.newest = interval.map(|i| (self.history.push(&i), Rc::new(i)));
+        (self.latest, self.total) = (Some(Rc::new(snapshot)), OnceCell::new());
+        // What is looked at may have been forgotten.
+        if let (At::Past(n), Some(oldest)) = (self.at, self.history.oldest())
+            && n < oldest.number
+            && self.held().is_none()
+        {
+            self.at = At::Past(oldest.number);
+        }
+        self.newest()
+    }
+
+    /// Takes all of a recording: its intervals, oldest first, and the totals. What is looked at is
+    /// the last interval that has something to show.
+    pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
+        let mut last = None;
+        for interval in intervals {
+            let number = self.history.push(&interval);
+            if !interval.rows.is_empty() {
+                last = Some(number);
+            }
+            self.newest = Some((number, Rc::new(interval)));
+        }
+        (self.latest, self.total) = (Some(Rc::new(total)), OnceCell::new());
+        if let Some(number) = last {
+            self.go_to(number);
+        }
+    }
+
+    /// All of it is known.
+    pub fn ends(&self) -> bool {
+        self.ends
+    }
+
+    /// The past, as far as it is kept.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The interval that the newest reading ended.
+    pub fn newest(&self) -> Option<&Interval> {
+        self.newest.as_ref().map(|(_, i)| i.as_ref())
+    }
+
+    /// The newest reading: totals since counting began.
+    pub fn latest(&self) -> Option<&Snapshot> {
+        self.latest.as_deref()
+    }
+
+    /// The newest totals as an interval.
+    pub fn total(&self) -> Option<&Interval> {
+        let latest = self.latest.as_ref()?;
+        Some(self.total.get_or_init(|| latest.total()))
+    }
+
+    /// Which interval is looked at.
+    pub fn at(&self) -> At {
+        self.at
+    }
+
+    /// The number of the interval that is looked at, or of the newest.
+    pub fn number(&self) -> Option<u64> {
+        match self.at {
+            At::Past(n) => Some(n),
+            At::Live => self.history.newest().map(|f| f.number),
+        }
+    }
+
+    /// Looks at the interval with this number, or at the nearest that there is. One beyond the newest
+    /// is always the newest.
+    pub fn go_to(&mut self, number: u64) {
+        let (Some(oldest), Some(newest)) = (self.history.oldest(), self.history.newest()) else {
+            return;
+        };
+        self.at = match number {
+            n if n > newest.number || (n == newest.number && self.ends) => At::Live,
+            n => At::Past(n.max(oldest.number)),
+        };
+        match (self.at, &self.newest, &self.latest) {
+            (At::Live, ..) => self.held = None,
+            (At::Past(n), Some((number, interval)), Some(totals)) if n == *number => {
+                let (interval, totals) = (Rc::clone(interval), Rc::clone(totals));
+                self.held = Some(Held { number: n, interval, totals });
+            }
+            _ => {}
+        }
+    }
+
+    fn held(&self) -> Option<&Held> {
+        self.held.as_ref().filter(|h| self.at == At::Past(h.number))
+    }
+
+    fn past(&self) -> Option<&Frame> {
+        match self.at {
+            At::Past(n) => self.history.get(n),
+            At::Live => None,
+        }
+    }
+
+    /// What is looked at, with all its rows: what happened in the interval, or else all that had
+    /// happened at its end. `None` when there is nothing yet, or no longer.
+    pub fn shown(&self, rate: bool) -> Option<Interval> {
+        match (self.at, rate, self.held()) {
+            (At::Live, true, _) => self.newest().cloned(),
+            (At::Live, false, _) => self.total().cloned(),
+            (At::Past(_), true, Some(held)) => Some(held.interval.as_ref().clone()),
+            (At::Past(_), false, Some(held)) => Some(held.totals.total()),
+            (At::Past(_), true, None) => self.past().map(|f| f.interval.clone()),
+            (At::Past(n), false, None) => self.history.total_until(n),
+        }
+    }
+
+    /// The rows of the other of both, where they are known: totals beside rates, rates beside totals.
+    pub fn beside(&self, rate: bool) -> Option<&Rows> {
+        match (self.at, rate) {
+            (At::Live, true) => self.latest().map(|s| &s.rows),
+            (At::Live, false) => self.newest().map(|i| &i.rows),
+            (At::Past(_), true) => self.held().map(|h| &h.totals.rows),
+            (At::Past(_), false) => self.past().map(|f| &f.interval.rows),
+        }
+    }
+
+    /// How long the interval is that is looked at.
+    pub fn elapsed(&self) -> Duration {
+        match self.at {
+            At::Live => self.newest().map_or(Duration::ZERO, |i| i.elapsed),
+            At::Past(_) => self.past().map_or(Duration::ZERO, |f| f.interval.elapsed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Tunnel};
+
+    fn reading(t: u64) -> Snapshot {
+        let key = Key {
+            outer: None,
+            outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
+            innermost: None,
+            depth: 1,
+            inner: Inner::Proto(InnerProto(0x0806)),
+            other: false,
+        };
+        let sent = Count { packets: 10 * t, bytes: 1000 * t };
+        let cells = [[sent, Count::default()], [Count::default(); 2]];
+        let counters = Counters { cells, ..Counters::default() };
+        let mut rows = Rows::default();
+        rows.push_flow(0, &Flow { interface: 0, key, counters });
+        let (since, at) = (SystemTime::UNIX_EPOCH, Duration::from_secs(t));
+        Snapshot { since, taken: since + at, at, interfaces: vec![], rows }
+    }
+
+    fn packets(i: Option<&Interval>) -> Option<u64> {
+        i.map(|i| i.rows.walk().map(|r| r.total().packets).sum())
+    }
+
+    #[test]
+    fn every_reading_ends_an_interval_but_the_first() {
+        let mut series = Series::new(1 << 20);
+        assert_eq!(packets(series.push(reading(1))), None);
+        assert_eq!(packets(series.push(reading(3))), Some(20));
+        assert_eq!((packets(series.total()), series.elapsed().as_secs()), (Some(30), 2));
+        assert_eq!(packets(series.push(reading(4))), Some(10));
+        assert_eq!((packets(series.total()), series.history().len()), (Some(40), 2));
+    }
+
+    #[test]
+    fn what_is_looked_at_stays_while_time_goes_on() {
+        let mut series = Series::new(1 << 20);
+        for t in 1..=3 {
+            series.push(reading(t));
+        }
+        series.go_to(1);
+        assert_eq!((series.at(), series.number()), (At::Past(1), Some(1)));
+        for t in 4..=9 {
+            series.push(reading(t));
+        }
+        let totals = |s: &Series| packets(s.shown(false).as_ref());
+        assert_eq!(totals(&series), Some(30), "it was the newest: all of it is held");
+        assert_eq!(packets(series.shown(true).as_ref()), Some(10));
+        series.go_to(0);
+        assert_eq!(totals(&series), Some(10), "of the intervals that are kept");
+        series.go_to(u64::MAX);
+        assert_eq!((series.at(), totals(&series)), (At::Live, Some(90)));
+    }
+
+    #[test]
+    fn one_without_a_past_has_intervals_all_the_same() {
+        let mut series = Series::new(0);
+        for t in 1..=3 {
+            series.push(reading(t));
+        }
+        assert_eq!(packets(series.newest()), Some(10));
+        assert!(series.history().is_empty());
+        series.go_to(0);
+        assert_eq!(series.at(), At::Live);
+    }
+}
