@@ -92,7 +92,7 @@ fn starting_while_others_end_is_no_error() {
             }
         });
         assert_eq!(g.a.hooks("eth0"), before, "{want:?}");
-        assert_eq!(signs(&g), [PathBuf::new(); 0]);
+        assert!(signs(&g).is_empty());
     }
 }
 
@@ -117,7 +117,7 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
     assert_eq!(g.a.programs("eth0").len(), 2, "what was left is gone, what is new is there");
     drop(live);
     assert_eq!(g.a.hooks("eth0"), before);
-    assert_eq!(signs(&g), [PathBuf::new(); 0]);
+    assert!(signs(&g).is_empty());
     drop(taken);
     // The folder of those files is nobody else's.
     let out = Command::new("setpriv")
