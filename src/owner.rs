@@ -14,7 +14,7 @@ use std::{fs::File, path::Path, time::Duration};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
-use crate::{lock, netns, owned::Folder};
+use crate::{attach::is_gone, lock, netns, owned::Folder};
 
 /// Made by the first who attaches.
 pub(crate) const FOLDER: &str = "/run/tmon";
@@ -73,7 +73,14 @@ impl Owners {
         let cookie = netns::cookie().ok()?;
         let folder = open(true)?;
         let lock = lock::take(folder.to_file().ok()?, FlockArg::LockExclusiveNonblock, PATIENCE);
-        Some(Owners { folder, here: format!("{cookie}-{ifindex}-"), _lock: lock.ok().flatten() })
+        let lock = lock.ok().flatten();
+        // What was said of programs that are no more, here or where a namespace has gone.
+        for (name, _) in folder.list().unwrap_or_default() {
+            if lock.is_some() && programs(&name).is_some_and(|ids| ids.into_iter().all(is_gone)) {
+                let _ = folder.remove(&name); // the next one tries again
+            }
+        }
+        Some(Owners { folder, here: format!("{cookie}-{ifindex}-"), _lock: lock })
     }
 
     /// The names of attachments here, and the numbers of their programs.

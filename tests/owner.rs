@@ -127,6 +127,20 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
     assert!(!out.status.success(), "{out:?}");
 }
 
+/// What is said of programs does not outlive them, wherever they were.
+#[test]
+fn nothing_is_said_of_programs_that_are_gone() {
+    let g = Ground::bare();
+    watch(&g, Want::Best); // makes the folder
+    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    // As of a namespace that is gone: no programs have these numbers.
+    let stale = [format!("{cookie}9-7-2147483646-2147483647"), format!("{cookie}9-7-0-0-kept")]
+        .map(|name| PathBuf::from("/run/tmon").join(name));
+    stale.iter().for_each(|path| fs::write(path, "").unwrap());
+    watch(&g, Want::Best);
+    assert!(stale.iter().all(|path| !path.exists()), "{stale:?}");
+}
+
 /// Killed between a qdisc and its first filter: the next one takes the qdisc along, or detach does.
 /// An empty qdisc of the administrator's stays.
 #[test]
