@@ -548,6 +548,12 @@ fn a_terminal_is_sent_what_it_shows() {
             s.wait_for_frame();
             all += &s.text();
         }
+        if !ascii {
+            // Most frames are a few digits: a rule is in one that is drawn anew.
+            s.press("1\x0c");
+            s.wait_for("─");
+            all += &s.text();
+        }
         let strange: String = all.chars().filter(|c| Charset::Console.symbol(*c) != *c).collect();
         assert_eq!(strange, "", "{env}");
         assert_eq!(all.is_ascii(), ascii, "{env}");
