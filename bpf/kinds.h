@@ -9,11 +9,11 @@
  *
  * KIND(NAME, Variant, number, name, UDP ports, whose, IP protocols, id, state, reference, title)
  *
- * UDP ports     PORTS(default ports...), or NO_PORTS where the kind does not travel in UDP
- * whose         TO: only the destination port says so; EITHER: servers answer from the port
- * IP protocols  PORTS(numbers...) or NO_PORTS
- * id            what its id is; "" for a kind without
- * state         OWN(name): state_name() reads its header; INLINE: read where it is met
+ * UDP ports     PORTS(default ports...), PORTS() for a kind that has none of its own, or NO_PORTS
+ * where the kind does not travel in UDP whose         TO: only the destination port says so;
+ * EITHER: servers answer from the port IP protocols  PORTS(numbers...) or NO_PORTS id what its id
+ * is; "" for a kind without state         OWN(name): state_name() reads its header; INLINE: read
+ * where it is met
  */
 #ifndef TMON_KINDS_H
 #define TMON_KINDS_H
@@ -81,7 +81,9 @@
 	KIND(WIREGUARD, Wireguard, 29, "wireguard", PORTS(51820), EITHER, NO_PORTS, "", \
 	     OWN(wireguard), "wireguard.com/protocol", "WireGuard: the inside is encrypted") \
 	KIND(CAPWAP, Capwap, 30, "capwap", PORTS(5247), EITHER, NO_PORTS, "radio", OWN(capwap), \
-	     "RFC 5415, RFC 5416", "CAPWAP data: 802.3 and 802.11 frames; DTLS is encrypted")
+	     "RFC 5415, RFC 5416", "CAPWAP data: 802.3 and 802.11 frames; DTLS is encrypted") \
+	KIND(L2TPV3, L2tpv3, 31, "l2tpv3", PORTS(), EITHER, PORTS(115), "session", OWN(l2tpv3), \
+	     "RFC 3931", "L2TP version 3, Ethernet; also on the ports of `l2tp`")
 /* clang-format on */
 
 #endif

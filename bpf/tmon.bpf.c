@@ -329,6 +329,7 @@ STATE_IS(ayiya, ayiya(skb, w))
 STATE_IS(esp_udp, esp_udp(skb, w))
 STATE_IS(wireguard, wireguard(skb, w))
 STATE_IS(capwap, capwap(skb, w))
+STATE_IS(l2tpv3, l2tpv3(skb, w))
 
 /* Headers are not in the linear part: copy more of them there and run the state again. */
 STATE(state_pull)

@@ -45,6 +45,11 @@ KINDS_OF(KIND)
 #define PORT_FOU    0x40 /* with KIND_GUE: no GUE header, IP or GRE directly */
 #define PORT_EITHER 0x80 /* answers come from this port: match the source port too */
 
+/* What a header does not say of itself: L2TP version 3. */
+#define PARAMETER_COOKIE   0x0f /* bytes of the cookie */
+#define PARAMETER_SUBLAYER 0x10 /* there is a sublayer header of four bytes */
+#define PARAMETER_KNOWN	   0x80 /* else the inside cannot be read */
+
 /* Why a packet is in no row. */
 enum stop {
 	STOP_PLAIN,

@@ -50,6 +50,7 @@
 #define PROTO_NONE     59
 #define PROTO_DSTOPTS  60
 #define PROTO_ETHERIP  97
+#define PROTO_L2TP     115
 #define PROTO_MPLS     137
 #define PROTO_ETHERNET 143
 

@@ -27,8 +27,8 @@ use nix::{
 };
 
 use contract::{
-    CELL_COUNTED, CELL_FRAGMENT, CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PORT_EITHER,
-    PORT_FOU, STOPS, cell_count,
+    CELL_COUNTED, CELL_FRAGMENT, CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PARAMETER_COOKIE,
+    PARAMETER_KNOWN, PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU, STOPS, cell_count,
 };
 
 use crate::{
@@ -75,9 +75,37 @@ pub struct Port {
     pub fou: bool,
     /// The port number.
     pub port: u16,
+    /// With [`Kind::L2tpv3`]: what its headers do not say of themselves, if it is known.
+    pub l2tp: Option<L2tp>,
+}
+
+/// What the headers of L2TP version 3 do not say of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L2tp {
+    /// Bytes of the cookie: 0, 4 or 8.
+    pub cookie: u8,
+    /// There is a sublayer header of four bytes.
+    pub sublayer: bool,
+}
+
+impl L2tp {
+    fn parameter(self) -> u8 {
+        PARAMETER_KNOWN
+            | self.cookie & PARAMETER_COOKIE
+            | if self.sublayer { PARAMETER_SUBLAYER } else { 0 }
+    }
 }
 
 impl Port {
+    /// A UDP port that leads to this kind.
+    pub fn of(kind: Kind, port: u16) -> Self {
+        Port { kind, fou: false, port, l2tp: None }
+    }
+
+    fn parameter(self) -> u8 {
+        self.l2tp.map_or(0, L2tp::parameter)
+    }
+
     /// Where it is in the programs' table, which has ports as they are on the wire.
     fn place(self) -> usize {
         self.port.to_be().into()
@@ -105,6 +133,8 @@ pub struct Config {
     pub replay: bool,
     /// UDP ports beside or instead of [`Kind::default_ports`].
     pub ports: Vec<Port>,
+    /// What L2TP version 3 has in its headers where it is in IP itself.
+    pub l2tpv3: Option<L2tp>,
     /// EtherTypes of VLAN tags beside 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
     pub tpids: Vec<u16>,
     /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
@@ -122,6 +152,7 @@ impl Default for Config {
             l3: false,
             replay: false,
             ports: Vec::new(),
+            l2tpv3: None,
             tpids: Vec::new(),
             age: Duration::from_secs(600),
             seed: None,
@@ -316,11 +347,16 @@ impl Program {
             .data_ports_data
             .as_deref_mut()
             .context("the BPF object has no port table")?
-            .ports
-            .kind;
-        let default = Kind::default_ports().map(|(kind, port)| Port { kind, fou: false, port });
+            .ports;
+        let default = Kind::default_ports().map(|(kind, port)| Port::of(kind, port));
         for port in default.chain(config.ports.iter().copied()) {
-            table[port.place()] = port.entry();
+            table.kind[port.place()] = port.entry();
+            table.parameter[port.place()] = port.parameter();
+        }
+        if let (Some(l2tp), Some(facts)) = (config.l2tpv3, Kind::L2tpv3.facts()) {
+            for protocol in facts.protocols.unwrap_or_default() {
+                table.parameter[table.kind.len() + usize::from(*protocol)] = l2tp.parameter();
+            }
         }
         // One group more than the programs use: the interface's aged rows.
         let maps = &mut open.maps;
@@ -445,8 +481,14 @@ impl Program {
 
     /// From now on this UDP port leads to that tunnel.
     pub fn set_port(&self, port: Port) {
-        // SAFETY: the mapping is 65,536 bytes long; the program reads single bytes.
-        unsafe { ptr::write_volatile(self.ports.as_mut_ptr().add(port.place()), port.entry()) }
+        let table = self.ports.as_mut_ptr().cast::<contract::ports>();
+        let place = port.place();
+        // SAFETY: the mapping is as long as the table, and a port is inside; the program reads
+        // single bytes.
+        unsafe {
+            ptr::write_volatile(&raw mut (*table).parameter[place], port.parameter());
+            ptr::write_volatile(&raw mut (*table).kind[place], port.entry());
+        }
     }
 
     /// Runs one frame through a hook's entry program, which must have been loaded with

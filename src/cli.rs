@@ -20,7 +20,7 @@ use clap::{
 
 use crate::{
     attach::Want,
-    bpf::{Config, Port},
+    bpf::{Config, L2tp, Port},
     dns::Resolver,
     export,
     filter::{Filter, Meanings},
@@ -140,9 +140,13 @@ enum HookArg {
 /// How packets become rows.
 #[derive(Args, Debug)]
 struct Counting {
-    /// Decode this UDP port as that tunnel (vxlan=5789); `none` takes a port off the list
+    /// Decode this UDP port as that tunnel (vxlan=5789; l2tpv3=1701,cookie=8,sublayer=4); `none`
+    /// takes a port off the list
     #[arg(long = "port", value_name = "KIND=PORT", value_parser = port)]
     ports: Vec<Port>,
+    /// Bytes in the headers of L2TPv3 in IP protocol 115 (cookie=8,sublayer=4)
+    #[arg(long = "l2tpv3", value_name = "BYTES", value_parser = l2tpv3)]
+    l2tpv3: Option<L2tp>,
     /// EtherType of VLAN tags, beside 0x8100, 0x88a8 and 0x9100 (up to four times)
     #[arg(long = "tpid", value_name = "TYPE", value_parser = tpid)]
     tpids: Vec<u16>,
@@ -168,6 +172,7 @@ impl Counting {
             skb: self.skb,
             age: self.age,
             ports: self.ports.clone(),
+            l2tpv3: self.l2tpv3,
             tpids: self.tpids.clone(),
             ..Config::default()
         }
@@ -320,12 +325,37 @@ fn port(text: &str) -> Result<Port, String> {
     if !in_udp(kind) {
         return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
     }
+    let (number, rest) = number.split_once(',').map_or((number, None), |(n, r)| (n, Some(r)));
+    let l2tp = rest.map(l2tpv3).transpose()?;
+    if l2tp.is_some() && kind != Kind::L2tpv3 {
+        return Err(format!("{kind} has no parameters: cookie and sublayer are l2tpv3's"));
+    }
     let port = number
         .parse()
         .ok()
         .filter(|p| *p > 0)
         .ok_or_else(|| format!("'{number}' is not a UDP port (1 to 65535)"))?;
-    Ok(Port { kind, fou, port })
+    Ok(Port { fou, l2tp, ..Port::of(kind, port) })
+}
+
+/// `cookie=8,sublayer=4`: each may be left out, which is 0.
+fn l2tpv3(text: &str) -> Result<L2tp, String> {
+    let mut l2tp = L2tp { cookie: 0, sublayer: false };
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("cookie", "0")) => l2tp.cookie = 0,
+            Some(("cookie", "4")) => l2tp.cookie = 4,
+            Some(("cookie", "8")) => l2tp.cookie = 8,
+            Some(("sublayer", "0")) => l2tp.sublayer = false,
+            Some(("sublayer", "4")) => l2tp.sublayer = true,
+            _ => {
+                return Err(format!(
+                    "'{part}' is not cookie=0, 4 or 8 nor sublayer=0 or 4: cookie=8,sublayer=4"
+                ));
+            }
+        }
+    }
+    Ok(l2tp)
 }
 
 /// Clocks and counts of nanoseconds overflow far beyond this, whatever is added to it.
@@ -476,6 +506,24 @@ fn code(done: Result<u8>) -> ExitCode {
                 return 2.into();
             }
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l2tpv3_says_what_its_headers_have() {
+        let read = port("l2tpv3=1701,cookie=8,sublayer=4").map(|p| (p.kind, p.port, p.l2tp));
+        assert_eq!(read, Ok((Kind::L2tpv3, 1701, Some(L2tp { cookie: 8, sublayer: true }))));
+        assert_eq!(port("l2tpv3=5000").map(|p| p.l2tp), Ok(None));
+        assert_eq!(l2tpv3("cookie=4"), Ok(L2tp { cookie: 4, sublayer: false }));
+        for wrong in
+            ["l2tpv3=1701,", "l2tpv3=1701,cookie=5", "vxlan=5,cookie=8", "l2tpv3=,cookie=8"]
+        {
+            assert!(port(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -40,7 +40,9 @@ impl Tunnel {
 
     /// What the port of its packets means, where they travel in UDP.
     pub fn port(&self) -> Option<Port> {
-        self.device.port.map(|port| Port { kind: self.device.kind, fou: self.device.fou, port })
+        self.device
+            .port
+            .map(|port| Port { fou: self.device.fou, ..Port::of(self.device.kind, port) })
     }
 }
 
@@ -133,11 +135,10 @@ impl Scene {
 
     /// The ports of the tunnels found, for [`crate::bpf::Program::set_port`].
     pub fn ports(&self) -> Vec<Port> {
-        let fou = self.fou.iter().map(|f| Port {
-            kind: Kind::Gue,
-            fou: f.protocol.is_some(),
-            port: f.port,
-        });
+        let fou = self
+            .fou
+            .iter()
+            .map(|f| Port { fou: f.protocol.is_some(), ..Port::of(Kind::Gue, f.port) });
         self.up().filter_map(Tunnel::port).chain(fou).collect()
     }
 

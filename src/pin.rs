@@ -196,7 +196,7 @@ impl About {
         if config.age != self.age && config.age != default.age {
             all.push(format!("rows that are idle for {} age", duration(self.age)));
         }
-        if !config.ports.is_empty() {
+        if !config.ports.is_empty() || config.l2tpv3.is_some() {
             all.push("with its own --port list".to_owned());
         }
         (!all.is_empty()).then(|| all.join(", "))

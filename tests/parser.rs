@@ -14,7 +14,7 @@ use std::{
 };
 
 use tmon::{
-    bpf::{Config, Packet, Port, Program, Start},
+    bpf::{Config, L2tp, Packet, Port, Program, Start},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
     rows::Rows,
 };
@@ -890,9 +890,47 @@ fn fragments_of_plain_traffic_are_not_a_tunnel() {
     }
 }
 
+/// What L2TPv3's headers do not say, the port's or the protocol's parameter does.
+#[test]
+fn parameters_say_where_the_inside_of_l2tpv3_begins() {
+    let with = |port, cookie, sublayer| Port {
+        l2tp: Some(L2tp { cookie, sublayer }),
+        ..Port::of(Kind::L2tpv3, port)
+    };
+    let program = load(Config {
+        rows: 256,
+        replay: true,
+        ports: vec![with(1701, 8, true), with(5000, 4, false), with(5001, 0, false)],
+        l2tpv3: Some(L2tp { cookie: 0, sublayer: true }),
+        ..Config::default()
+    });
+    let inner = || pkt().eth().ip(I4).tcp();
+    let ip = || pkt().eth().ip(O4);
+    let session = tunnel(Kind::L2tpv3, 77);
+    let version2 = ip().udp(1701, 1701).l2tp(1, 2, frames::L2tp::default()).ppp().ip(I4).tcp();
+    for (name, frame, want) in [
+        ("cookie and sublayer", ip().udp(54321, 1701).l2tpv3(77, 12).then(inner()), session),
+        ("the answer", ip().udp(1701, 54321).l2tpv3(77, 12).then(inner()), session),
+        ("cookie", ip().udp(54321, 5000).l2tpv3(77, 4).then(inner()), session),
+        ("neither", ip().udp(54321, 5001).l2tpv3(77, 0).then(inner()), session),
+        ("ip, sublayer", ip().l2tpv3_ip(77, 4).then(inner()), session),
+        ("version 2 beside it", version2, tunnel(Kind::L2tp, 2)),
+    ] {
+        let bytes = frame.bytes();
+        let c = Count { packets: 1, bytes: bytes.len() as u64 };
+        let answer = Answer { outer: ends(O4), tunnels: vec![want], inside: I4.into() };
+        let got = run(&program, Hook::Rx, &Packet::ethernet(&bytes), c);
+        assert!(
+            got.as_ref().is_ok_and(|g| right(&Want::Row(answer), g)),
+            "{name}: {}",
+            tell_got(&got)
+        );
+    }
+}
+
 #[test]
 fn ports_are_settable() {
-    let port = |kind, port| Port { kind, fou: false, port };
+    let port = Port::of;
     let fou = Port { fou: true, ..port(Kind::Gue, 5555) };
     let added = vec![
         port(Kind::Vxlan, 5789),

@@ -15,6 +15,8 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 	if (!flags_at)
 		return short_of(skb, w, w->off, 6, end, KIND_L2TP);
 	flags = bpf_ntohs(*flags_at);
+	if ((flags & 0x000f) == 3)
+		return KIND_L2TPV3;
 	if ((flags & 0x000f) != 2 || flags & 0x34f0) /* version, reserved bits */
 		return suspect(w);
 	if (flags & 0x8000) /* a control message */
@@ -43,6 +45,46 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 	if (off == end)
 		return tunnel_of(w, KIND_L2TP, session, 1, INNER_REASON | REASON_NONE);
 	return tunnel(w, KIND_L2TP, session, 1, off, end, PAYLOAD_PPP);
+}
+
+/*
+ * L2TP version 3, RFC 3931, section 4.1: data messages, Ethernet inside. Neither the cookie's
+ * length nor the sublayer's is in the packet: the port's or the IP protocol's parameter says them.
+ * In UDP a word with the version comes first; session 0 is a control message's.
+ */
+static __always_inline __u32 l2tpv3(struct __sk_buff *skb, struct walk *w)
+{
+	__u32 off = w->off, size = w->port ? 8 : 4, parameter, word, session;
+	__be32 *h = bytes_at(skb, off, size, w->end);
+	__be16 *udp;
+
+	if (!h)
+		return w->port ? short_of(skb, w, off, size, w->end, KIND_L2TPV3) :
+				 lacking(skb, w, off, size, w->end, KIND_L2TPV3);
+	if (w->port) {
+		h = bytes_at(skb, off, 8, w->end);
+		udp = bytes_at(skb, off - sizeof(struct udp), 4, w->end);
+		if (!h || !udp)
+			return suspect(w);
+		word = bpf_ntohl(h[0]);
+		if ((word >> 16 & 0x0f) == 2)
+			return KIND_L2TP;
+		if ((word & 0xc80f0000) == 0xc8030000) /* a control message */
+			return VERDICT_END;
+		if (word != 0x00030000 || !h[1])
+			return suspect(w);
+		session = bpf_ntohl(h[1]);
+		parameter = ports.parameter[ports.kind[udp[1]] ? udp[1] : udp[0]];
+	} else {
+		if (!h[0])
+			return VERDICT_END;
+		session = bpf_ntohl(h[0]);
+		parameter = ports.parameter[65536 + PROTO_L2TP];
+	}
+	if (!(parameter & PARAMETER_KNOWN))
+		return tunnel_of(w, KIND_L2TPV3, session, 1, INNER_REASON | REASON_UNKNOWN);
+	off += size + (parameter & PARAMETER_COOKIE) + (parameter & PARAMETER_SUBLAYER ? 4 : 0);
+	return tunnel(w, KIND_L2TPV3, session, 1, off, w->end, ETHERTYPE_TEB);
 }
 
 #endif

@@ -105,6 +105,10 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 	case PROTO_ETHERIP:
 		w->end = end;
 		return KIND_ETHERIP;
+	case PROTO_L2TP:
+		w->end = end;
+		w->port = 0;
+		return KIND_L2TPV3;
 	case PROTO_MPLS: /* RFC 4023 */
 		w->end = end;
 		return KIND_MPLS;

@@ -266,6 +266,25 @@ impl Frame {
         self.header("wg", [vec![message, 0, 0, 0], vec![0xc3; body]].concat(), vec![])
     }
 
+    /// L2TP version 3 in UDP, RFC 3931, with so many bytes of cookie and sublayer; Ethernet follows.
+    pub(crate) fn l2tpv3(self, session: u32, more: usize) -> Self {
+        self.header(
+            "",
+            [&[0, 3, 0, 0][..], &session.to_be_bytes(), &vec![7; more]].concat(),
+            vec![],
+        )
+    }
+
+    /// The same in IP protocol 115.
+    pub(crate) fn l2tpv3_ip(self, session: u32, more: usize) -> Self {
+        let bytes = [&session.to_be_bytes()[..], &vec![7; more]].concat();
+        self.push(Layer {
+            bytes,
+            name: Name { ip: Some(115), ..Name::default() },
+            ..Layer::default()
+        })
+    }
+
     /// CAPWAP data, RFC 5415, with flags of its first word; Ethernet follows, or with
     /// [`CAPWAP_NATIVE`] 802.11.
     pub(crate) fn capwap(self, radio: u8, flags: u32, options: &[u8]) -> Self {

@@ -38,10 +38,22 @@ fn one(name: &str, frame: Frame, t: Tunnel) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [link(), ip(), udp_tunnels(), gre(), guessed(), capwap(), opaque(), order(), layer3(), gso()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        link(),
+        ip(),
+        udp_tunnels(),
+        gre(),
+        guessed(),
+        capwap(),
+        l2tpv3(),
+        opaque(),
+        order(),
+        layer3(),
+        gso(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Tags that are no VLAN's: EtherType and what stands before the type of what follows.
@@ -1010,6 +1022,21 @@ fn capwap() -> Vec<Case> {
             reason("encrypted"),
         )
         .odd(),
+    ]
+}
+
+/// L2TP version 3: without a parameter its inside cannot be found.
+fn l2tpv3() -> Vec<Case> {
+    let session = [tunnel(Kind::L2tpv3, 0xdead_beef)];
+    let inner = || pkt().eth().ip(I4).tcp();
+    let unread = |name: &str, frame: Frame| {
+        row(format!("l2tpv3: {name}"), frame, O4, &session, reason("unknown")).odd()
+    };
+    vec![
+        unread("in udp", udp(1701).l2tpv3(0xdead_beef, 8).then(inner())),
+        unread("the answer", ip4().udp(1701, 61234).l2tpv3(0xdead_beef, 0).then(inner())),
+        unread("in ip", ip4().l2tpv3_ip(0xdead_beef, 4).then(inner())),
+        unread("nothing behind the session", ip4().l2tpv3_ip(0xdead_beef, 0)),
     ]
 }
 

@@ -122,6 +122,9 @@ fn plain() -> Vec<Case> {
                 .payload(&[16, 0, 0, 0, 5, 133, 0, 4, 172, 16, 1, 1]),
         ),
         label("gtpu end marker", udp(2152).gtp(254, 5, Gtp::default())),
+        // RFC 3931, section 3.2.1: session 0
+        label("l2tpv3 control in ip", ip4().l2tpv3_ip(0, 20)).odd(),
+        label("l2tpv3 control", udp(1701).l2tpv3(9, 20).set(0, &[0xc8])).odd(),
         // RFC 5415, section 4.4.1: a session id
         label(
             "capwap keepalive",
@@ -221,6 +224,9 @@ fn false_friends() -> Vec<Case> {
         suspect("false lisp: ip4 with a wrong checksum", {
             udp(4341).lisp(Some(9)).ip(I4).set(10, &[0xde, 0xad]).tcp()
         }),
+        suspect("false l2tpv3: reserved word", udp(1701).l2tpv3(9, 0).set(3, &[1]).data(40)),
+        suspect("false l2tpv3: session 0", udp(1701).l2tpv3(0, 0).data(40)),
+        suspect("false l2tpv3: no session", udp(1701).payload(&[0, 3, 0, 0, 0, 0])),
         suspect("false capwap: version 1", capwap(&[]).set(0, &[0x10]).eth().then(inner())),
         suspect("false capwap: header of a word", capwap(&[]).set(1, &[8]).eth().then(inner())),
         suspect("false capwap: header beyond the datagram", {

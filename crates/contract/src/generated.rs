@@ -15,6 +15,9 @@ pub const MAX_HEADERS: u32 = 16383;
 pub const PORT_KIND: u8 = 63;
 pub const PORT_FOU: u8 = 64;
 pub const PORT_EITHER: u8 = 128;
+pub const PARAMETER_COOKIE: u8 = 15;
+pub const PARAMETER_SUBLAYER: u8 = 16;
+pub const PARAMETER_KNOWN: u8 = 128;
 pub const INNER_REASON: u32 = 65536;
 pub const INNER_PPP: u32 = 131072;
 pub const INNER_IP: u32 = 196608;
@@ -73,7 +76,8 @@ pub const KIND_PBB: kind = 27;
 pub const KIND_ESP: kind = 28;
 pub const KIND_WIREGUARD: kind = 29;
 pub const KIND_CAPWAP: kind = 30;
-pub const KINDS: kind = 31;
+pub const KIND_L2TPV3: kind = 31;
+pub const KINDS: kind = 32;
 pub type kind = u32;
 pub const PLACE_NONE: _bindgen_ty_1 = 0;
 pub const PLACE_VXLAN: _bindgen_ty_1 = 1;
@@ -106,6 +110,7 @@ pub const PLACE_PBB: _bindgen_ty_1 = 27;
 pub const PLACE_ESP: _bindgen_ty_1 = 28;
 pub const PLACE_WIREGUARD: _bindgen_ty_1 = 29;
 pub const PLACE_CAPWAP: _bindgen_ty_1 = 30;
+pub const PLACE_L2TPV3: _bindgen_ty_1 = 31;
 pub type _bindgen_ty_1 = u32;
 pub const STOP_PLAIN: stop = 0;
 pub const STOP_NON_IP: stop = 1;
@@ -414,6 +419,9 @@ pub const LAYOUT: &[&str] = &[
     "PORT_KIND 63",
     "PORT_FOU 64",
     "PORT_EITHER 128",
+    "PARAMETER_COOKIE 15",
+    "PARAMETER_SUBLAYER 16",
+    "PARAMETER_KNOWN 128",
     "INNER_REASON 65536",
     "INNER_PPP 131072",
     "INNER_IP 196608",
@@ -466,6 +474,7 @@ pub const LAYOUT: &[&str] = &[
     "KIND_ESP 28",
     "KIND_WIREGUARD 29",
     "KIND_CAPWAP 30",
+    "KIND_L2TPV3 31",
     "STOP_PLAIN 0",
     "STOP_NON_IP 1",
     "STOP_FRAGMENT 2",
@@ -527,4 +536,5 @@ kinds! {
     Esp = 28, "esp", Some(&[4500]), EITHER, Some(&[50]), "", "RFC 4303, RFC 3948", "IPsec ESP: the inside is encrypted";
     Wireguard = 29, "wireguard", Some(&[51820]), EITHER, None, "", "wireguard.com/protocol", "WireGuard: the inside is encrypted";
     Capwap = 30, "capwap", Some(&[5247]), EITHER, None, "radio", "RFC 5415, RFC 5416", "CAPWAP data: 802.3 and 802.11 frames; DTLS is encrypted";
+    L2tpv3 = 31, "l2tpv3", Some(&[]), EITHER, Some(&[115]), "session", "RFC 3931", "L2TP version 3, Ethernet; also on the ports of `l2tp`";
 }

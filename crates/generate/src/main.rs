@@ -25,7 +25,7 @@ impl ParseCallbacks for Header {
     fn int_macro(&self, name: &str, _: i64) -> Option<IntKind> {
         let family = name.split('_').next()?;
         match (name, family) {
-            (_, "ROW" | "TAG" | "PORT") => Some(IntKind::U8),
+            (_, "ROW" | "TAG" | "PORT" | "PARAMETER") => Some(IntKind::U8),
             (_, "SHARD") => Some(IntKind::U16),
             ("GROUP" | "GROUPS", _) => Some(IntKind::Custom { name: "usize", is_signed: false }),
             _ => Some(IntKind::U32),
@@ -101,8 +101,19 @@ fn words(names: &[(String, String)], of: &str) -> String {
 /// What another version of the program has to agree with to read pinned tables.
 fn layout(rust: &str) -> String {
     const MEANT: &[&str] = &[
-        "CELL", "GROUP", "HOOK", "INNER_", "KIND_", "OWNER_", "PORT_", "REASON_", "ROW_", "SHARD_",
-        "STOP_", "TAG_",
+        "CELL",
+        "GROUP",
+        "HOOK",
+        "INNER_",
+        "KIND_",
+        "OWNER_",
+        "PARAMETER_",
+        "PORT_",
+        "REASON_",
+        "ROW_",
+        "SHARD_",
+        "STOP_",
+        "TAG_",
     ];
     let constant = |line: &str| {
         let (name, rest) = line.strip_prefix("pub const ")?.split_once(':')?;
