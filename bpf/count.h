@@ -54,8 +54,8 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 		barrier_var(index);
 	n = &c->books[index & (HOOKS * CELLS - 1)];
 	if (cfg_preempt) {
-		__sync_fetch_and_add(&n->packets, weight.packets);
-		__sync_fetch_and_add(&n->bytes, weight.bytes);
+		ADD(&n->packets, weight.packets);
+		ADD(&n->bytes, weight.bytes);
 	} else {
 		n->packets += weight.packets;
 		n->bytes += weight.bytes;
@@ -115,9 +115,9 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
 		if (!s || !SAME4(s))
 			return 0;
-		ADD_TO_OWN(s, hook, weight);
+		ADD_TO_OWN(c, s, hook, weight);
 	} else {
-		ADD_TO(s, hook, weight);
+		ADD_TO(c, s, hook, weight);
 	}
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;
@@ -136,9 +136,9 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
 		if (!s || !SAME6(s))
 			return 0;
-		ADD_TO_OWN(s, hook, weight);
+		ADD_TO_OWN(c, s, hook, weight);
 	} else {
-		ADD_TO(s, hook, weight);
+		ADD_TO(c, s, hook, weight);
 	}
 	book(c, hook, CELL_COUNTED, weight);
 	return 1;

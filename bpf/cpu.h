@@ -19,24 +19,17 @@ struct cpu {
 	struct key6 key; /* of the row that the walk ends in */
 	struct weight weight;
 	__u32 swapped;
-	__u32 number; /* of this CPU, from 1: user space says so */
-	__u32 common; /* count in the slot of all CPUs, there is no room for one of our own */
-	__u32 zero;
+	__u32 number;  /* of this CPU, from 1: user space says so */
+	__u32 common;  /* count in the slot of all CPUs, there is no room for one of our own */
+	__u32 now;     /* the time of a capture's packet */
 	__u64 nothing; /* always 0, which the verifier cannot know */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct cpu);
-} cpus SEC(".maps");
+PER_CPU(cpus, struct cpu);
 
 static __always_inline struct cpu *this_cpu(void)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&cpus, &zero);
+	return ELEMENT(cpus, 0);
 }
 
 #endif

@@ -18,12 +18,7 @@ struct fragment_row {
 	__u32 swapped;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct fragment_key);
-	__type(value, struct fragment_row);
-} fragments SEC(".maps");
+LRU(fragments, 8192, struct fragment_key, struct fragment_row);
 
 static __always_inline struct fragment_key fragment_of(const struct walk *w)
 {
@@ -48,7 +43,7 @@ static __always_inline void forget(const struct walk *w)
 	if (likely(!(w->flags & WALK_FIRST)))
 		return;
 	key = fragment_of(w);
-	bpf_map_delete_elem(&fragments, &key);
+	LRU_DELETE(fragments, &key);
 }
 
 /* Remembers where the later fragments of this packet belong. */
@@ -60,7 +55,7 @@ static __always_inline void remember(struct cpu *c)
 	if (likely(!(c->walk.flags & WALK_FIRST)))
 		return;
 	key = fragment_of(&c->walk);
-	bpf_map_update_elem(&fragments, &key, &row, BPF_ANY);
+	LRU_PUT(fragments, &key, &row);
 }
 
 /* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen.
@@ -68,7 +63,7 @@ static __always_inline void remember(struct cpu *c)
 static __always_inline int join_fragment(struct cpu *c, struct walk *w)
 {
 	struct fragment_key key = fragment_of(w);
-	struct fragment_row *row = bpf_map_lookup_elem(&fragments, &key);
+	struct fragment_row *row = LRU_FIND(fragments, &key);
 
 	if (!row)
 		return 0;

@@ -1,32 +1,69 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * What the parser stands on: bytes of a packet, tail calls, maps, clock. Everything else is the
- * same wherever it runs.
+ * The machine below the state machine: a packet's bytes, jumps to a state, elements of maps, this
+ * CPU's record, the clock. It is the kernel's; with TMON_NATIVE it is the host's own compiler, so
+ * that frames of captures are judged by the same code where there is no kernel to do it.
  */
 #ifndef TMON_MACHINE_H
 #define TMON_MACHINE_H
+
+#ifndef TMON_NATIVE
 
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
-#ifndef likely /* not in every libbpf */
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-/*
- * A tunnel's header in UDP is not at hand: where the datagram is too short for it, this is other
- * traffic on the tunnel's port.
- */
-static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
-				      __u32 end, __u32 state)
-{
-	if (off + size > end && !(w->flags & WALK_CUT))
-		return suspect(w);
-	return lacking(skb, w, off, size, end, state);
-}
+/* Set before the program is loaded. */
+#define CONFIG(type, name) const volatile type name
 
-#endif
+/* What UDP ports mean; may change while we run. */
+#define PORT_TABLE(name) struct ports name SEC(".data.ports")
+#define UDP_PORTS	 ports
+
+#define ARRAY(name, type_of_value)                 \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);  \
+		__uint(map_flags, BPF_F_MMAPABLE); \
+		__uint(max_entries, 1);            \
+		__type(key, __u32);                \
+		__type(value, type_of_value);      \
+	} name SEC(".maps")
+#define PER_CPU(name, type_of_value)                     \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, 1);                  \
+		__type(key, __u32);                      \
+		__type(value, type_of_value);            \
+	} name SEC(".maps")
+#define LRU(name, size, type_of_key, type_of_value)  \
+	struct {                                     \
+		__uint(type, BPF_MAP_TYPE_LRU_HASH); \
+		__uint(max_entries, size);           \
+		__type(key, type_of_key);            \
+		__type(value, type_of_value);        \
+	} name SEC(".maps")
+
+#define POINTER_TO(map) typeof(map.value)
+#define ELEMENT(map, index)                     \
+	({                                      \
+		__u32 at = index;               \
+		bpf_map_lookup_elem(&map, &at); \
+	})
+#define LRU_FIND(map, key)	 bpf_map_lookup_elem(&map, key)
+#define LRU_PUT(map, key, value) bpf_map_update_elem(&map, key, value, BPF_ANY)
+#define LRU_DELETE(map, key)	 bpf_map_delete_elem(&map, key)
+
+/* Goes on in that state and does not come back, unless these are more jumps than the kernel allows.
+ */
+#define JUMP(skb, state)    bpf_tail_call_static(skb, &states, state)
+#define JUMP_TO(skb, state) bpf_tail_call(skb, &states, state)
+
+/* For a counter that other CPUs add to, too. */
+#define ADD(at, n) __sync_fetch_and_add(at, n)
+
+/* What a slot's `seen` is compared with. */
+#define NOW(c) (cfg_replay ? (c)->now : (__u32)bpf_jiffies64())
 
 /*
  * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be
@@ -43,6 +80,18 @@ static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u
 			: [skb] "r"(skb), [at] "i"(__builtin_offsetof(struct __sk_buff, field))); \
 		return p;                                                                         \
 	}
+
+#else /* TMON_NATIVE: see crates/native/native.c */
+
+#include "native.h"
+
+#endif
+
+#ifndef likely /* not in every libbpf */
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#endif
+
 PACKET(packet, data)
 PACKET(packet_end, data_end)
 

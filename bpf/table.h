@@ -12,36 +12,21 @@
 
 #include "key.h"
 
-#define TABLE(name, type_of_value)                 \
-	struct {                                   \
-		__uint(type, BPF_MAP_TYPE_ARRAY);  \
-		__uint(map_flags, BPF_F_MMAPABLE); \
-		__uint(max_entries, 1);            \
-		__type(key, __u32);                \
-		__type(value, type_of_value);      \
-	} name SEC(".maps")
-
-TABLE(rows4, struct slot4);
-TABLE(rows6, struct slot6);
-TABLE(others, struct slot6);
-TABLE(rows4_tags, __u64);
-TABLE(rows6_tags, __u64);
-TABLE(others_tags, __u64);
-TABLE(rows4_more, struct more);
-TABLE(rows6_more, struct more);
-TABLE(others_more, struct more);
-
-#define ELEMENT(map, index)                     \
-	({                                      \
-		__u32 at = index;               \
-		bpf_map_lookup_elem(&map, &at); \
-	})
+ARRAY(rows4, struct slot4);
+ARRAY(rows6, struct slot6);
+ARRAY(others, struct slot6);
+ARRAY(rows4_tags, __u64);
+ARRAY(rows6_tags, __u64);
+ARRAY(others_tags, __u64);
+ARRAY(rows4_more, struct more);
+ARRAY(rows6_more, struct more);
+ARRAY(others_more, struct more);
 
 /* Groups of each table minus one, set with its size. */
-const volatile __u32 cfg_mask4;
-const volatile __u32 cfg_mask6;
-const volatile __u32 cfg_mask_others;
-const volatile __u64 cfg_seed[12]; /* random, so that nobody can choose keys that collide */
+CONFIG(__u32, cfg_mask4);
+CONFIG(__u32, cfg_mask6);
+CONFIG(__u32, cfg_mask_others);
+CONFIG(__u64, cfg_seed[12]); /* random, so that nobody can choose keys that collide */
 
 /* NH (Black et al., UMAC): one multiplication for each 64-bit word. */
 static __always_inline __u64 nh(__u64 word, int i)
@@ -126,22 +111,22 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 
 /* Adds the packet in hand to a row. Without a branch: whether a row was seen in this jiffy cannot
  * be guessed. */
-#define ADD_TO(slot, hook, weight)                                                     \
-	do {                                                                           \
-		__u64 *count = &(slot)->packets[(hook)&1];                             \
-                                                                                       \
-		(slot)->seen = bpf_jiffies64();                                        \
-		__sync_fetch_and_add(count, (weight).packets);                         \
-		__sync_fetch_and_add(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
+#define ADD_TO(c, slot, hook, weight)                                 \
+	do {                                                          \
+		__u64 *count = &(slot)->packets[(hook)&1];            \
+                                                                      \
+		(slot)->seen = NOW(c);                                \
+		ADD(count, (weight).packets);                         \
+		ADD(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
 	} while (0)
 
 /* The same, where nobody else does: in this CPU's part of a row. */
-#define ADD_TO_OWN(slot, hook, weight)                                 \
+#define ADD_TO_OWN(c, slot, hook, weight)                              \
 	do {                                                           \
 		if (cfg_preempt) {                                     \
-			ADD_TO(slot, hook, weight);                    \
+			ADD_TO(c, slot, hook, weight);                 \
 		} else {                                               \
-			(slot)->seen = bpf_jiffies64();                \
+			(slot)->seen = NOW(c);                         \
 			(slot)->packets[(hook)&1] += (weight).packets; \
 			(slot)->bytes[(hook)&1] += (weight).bytes;     \
 		}                                                      \
@@ -154,7 +139,7 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
  */
 #define TAKES_TURNS(s, c)                                                               \
 	({                                                                              \
-		__u32 now = bpf_jiffies64(), was = (s)->owner;                          \
+		__u32 now = NOW(c), was = (s)->owner;                                   \
 		__u32 turns = was >> 16 & 63;                                           \
                                                                                         \
 		if (turns < TURNS) {                                                    \
@@ -219,7 +204,7 @@ enum found {
 	{                                                                                         \
 		__u32 group = at & (mask), lane;                                                  \
 		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                           \
-		typeof(table.value) s;                                                            \
+		POINTER_TO(table) s;                                                              \
                                                                                                   \
 		if (!tags)                                                                        \
 			return FOUND_NO_ROOM;                                                     \
@@ -236,7 +221,7 @@ enum found {
 				else if (!((c)->key.shard & SHARD_CPU) &&                         \
 					 (__u16)s->owner != (c)->number && TAKES_TURNS(s, c))     \
 					return FOUND_CROWD;                                       \
-				ADD_TO(s, hook, (c)->weight);                                     \
+				ADD_TO(c, s, hook, (c)->weight);                                  \
 				return FOUND;                                                     \
 			}                                                                         \
 			lanes &= lanes - 1;                                                       \
@@ -258,7 +243,7 @@ enum found {
 			continue; /* another CPU was faster: perhaps it made our row */           \
 		COPY(s);                                                                          \
 		s->owner = TURN((c)->number, 0, 0);                                               \
-		ADD_TO(s, hook, (c)->weight);                                                     \
+		ADD_TO(c, s, hook, (c)->weight);                                                  \
 		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
 		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \
 				     key */                                                       \

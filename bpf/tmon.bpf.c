@@ -87,16 +87,16 @@ static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
 	v = counted_hop(&c->walk, v);
 	if (likely(v == STATE_LAYER)) {
-		bpf_tail_call_static(skb, &states, STATE_LAYER);
+		JUMP(skb, STATE_LAYER);
 	} else if (v == STATE_HEADERS) {
-		bpf_tail_call_static(skb, &states, STATE_HEADERS);
+		JUMP(skb, STATE_HEADERS);
 	} else if (v == KIND_GTPU) {
-		bpf_tail_call_static(skb, &states, KIND_GTPU);
+		JUMP(skb, KIND_GTPU);
 	} else if (v < STATES) {
-		bpf_tail_call(skb, &states, v);
+		JUMP_TO(skb, v);
 	} else {
 		c->walk.verdict = v;
-		bpf_tail_call_static(skb, &states, STATE_END);
+		JUMP(skb, STATE_END);
 	}
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen, see MAX_HOPS */
 }
@@ -107,9 +107,9 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	v = counted_hop(&c->walk, v);
 	c->walk.verdict = v;
 	if (v == STATE_LAYER)
-		bpf_tail_call_static(skb, &states, STATE_LAYER);
+		JUMP(skb, STATE_LAYER);
 	else
-		bpf_tail_call(skb, &states, v < STATES ? v : STATE_END);
+		JUMP_TO(skb, v < STATES ? v : STATE_END);
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
@@ -137,9 +137,9 @@ static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u3
 	c->common = 0;
 	if (!(a->v6 | l->v6)) {
 		make_key(c, hook, 1, a->tunnel[0], 0, &a->pair4, 0, l->pair, 0, 0);
-		bpf_tail_call_static(skb, &states, STATE_ROW4);
+		JUMP(skb, STATE_ROW4);
 	} else { /* the key has been made */
-		bpf_tail_call_static(skb, &states, STATE_ROW6);
+		JUMP(skb, STATE_ROW6);
 	}
 	book(c, hook, CELL_OVERFLOW + (c->swapped & 1), c->weight);
 	return counted(c);
@@ -213,6 +213,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 	return go(skb, c, STATE_HEADERS);
 }
 
+#ifndef TMON_NATIVE
 /*
  * A packet arrives at a hook. In a capture's frame, cb says how long it was and how it starts. The
  * usual case has constants instead; the verifier leaves out the one that is not configured.
@@ -223,9 +224,12 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 
 	if (cfg_replay) {
 		__u32 off = skb->cb[2] & 0xff;
-
 		__u32 end = off + skb->cb[4];
+		struct cpu *c = this_cpu();
 
+		if (!c)
+			return TC_ACT_UNSPEC;
+		c->now = skb->cb[1];
 		if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
 			end = ~0U;
 		return start(skb, hook, skb->cb[0], off, end, skb->cb[3]);
@@ -246,6 +250,7 @@ int tmon_egress(struct __sk_buff *skb)
 {
 	return enter(skb, HOOK_TX);
 }
+#endif
 
 /* A state whose function takes the walk as it is. */
 #define STATE_IS(name, expression)              \
@@ -371,7 +376,7 @@ STATE(state_end)
 			     v == STOP(MALFORMED) ? INNER_REASON | REASON_MALFORMED :
 						    INNER_REASON | REASON_TOO_DEEP);
 	}
-	bpf_tail_call_static(skb, &states, STATE_ROW);
+	JUMP(skb, STATE_ROW);
 	return stop(skb, c, w, STOP_TOO_DEEP);
 }
 
@@ -381,9 +386,9 @@ static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
 	c->weight = weigh(skb, &c->walk);
 	c->common = 0;
 	if (is_small(&c->key))
-		bpf_tail_call_static(skb, &states, STATE_ROW4);
+		JUMP(skb, STATE_ROW4);
 	else
-		bpf_tail_call_static(skb, &states, STATE_ROW6);
+		JUMP(skb, STATE_ROW6);
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
@@ -414,39 +419,40 @@ STATE(state_fragment)
  * many CPUs count in the row, the same again for this one's slot; if there is no room for that, in
  * the common one.
  */
-#define STATE_TABLE(NAME, count, full)                                    \
-	STATE(state_##count)                                              \
-	{                                                                 \
-		struct cpu *c = this_cpu();                               \
-		enum found found;                                         \
-                                                                          \
-		if (!c)                                                   \
-			return TC_ACT_UNSPEC;                             \
-		found = count_##count(c);                                 \
-		if (found == FOUND)                                       \
-			return counted(c);                                \
-		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) {   \
-			c->common = found != FOUND_CROWD;                 \
-			c->key.shard ^= c->number;                        \
-			bpf_tail_call_static(skb, &states, STATE_##NAME); \
-		} else {                                                  \
-			full;                                             \
-		}                                                         \
-		book(c, c->walk.hook, overflow(c), c->weight);            \
-		return counted(c);                                        \
+#define STATE_TABLE(NAME, count, full)                                  \
+	STATE(state_##count)                                            \
+	{                                                               \
+		struct cpu *c = this_cpu();                             \
+		enum found found;                                       \
+                                                                        \
+		if (!c)                                                 \
+			return TC_ACT_UNSPEC;                           \
+		found = count_##count(c);                               \
+		if (found == FOUND)                                     \
+			return counted(c);                              \
+		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) { \
+			c->common = found != FOUND_CROWD;               \
+			c->key.shard ^= c->number;                      \
+			JUMP(skb, STATE_##NAME);                        \
+		} else {                                                \
+			full;                                           \
+		}                                                       \
+		book(c, c->walk.hook, overflow(c), c->weight);          \
+		return counted(c);                                      \
 	}
 
-static __always_inline void to_other(struct __sk_buff *skb, struct cpu *c)
-{
-	other_key(&c->key);
-	c->common = 0;
-	bpf_tail_call_static(skb, &states, STATE_OTHER);
-}
+#define TO_OTHER                        \
+	do {                            \
+		other_key(&c->key);     \
+		c->common = 0;          \
+		JUMP(skb, STATE_OTHER); \
+	} while (0)
 
-STATE_TABLE(ROW4, row4, to_other(skb, c))
-STATE_TABLE(ROW6, row6, to_other(skb, c))
+STATE_TABLE(ROW4, row4, TO_OTHER)
+STATE_TABLE(ROW6, row6, TO_OTHER)
 STATE_TABLE(OTHER, other, (void)skb)
 
+#ifndef TMON_NATIVE
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */
 SEC("tc")
 int tmon_now(struct __sk_buff *skb)
@@ -456,3 +462,4 @@ int tmon_now(struct __sk_buff *skb)
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";
+#endif

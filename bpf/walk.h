@@ -99,16 +99,15 @@ struct walk {
 /* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
 #define TUNNEL(id, kind, flag) ((id) | (__u64)(kind) << 32 | (__u64)(flag) << 40)
 
-/* Set before the program is loaded. */
-const volatile __u8 cfg_l3;	/* frames start with IP: the interface has no Ethernet header */
-const volatile __u8 cfg_replay; /* lengths and start come in cb: frames of a capture */
-const volatile __u8 cfg_skb;	/* count skbs, not the packets on the wire */
-const volatile __u8 cfg_plain;	/* make rows of packets without a tunnel */
+CONFIG(__u8, cfg_l3);	  /* frames start with IP: the interface has no Ethernet header */
+CONFIG(__u8, cfg_replay); /* lengths and start come in cb: frames of a capture */
+CONFIG(__u8, cfg_skb);	  /* count skbs, not the packets on the wire */
+CONFIG(__u8, cfg_plain);  /* make rows of packets without a tunnel */
 /* EtherTypes of VLAN tags beside the usual ones; 0: none */
-const volatile __u16 cfg_tpid[MAX_TPIDS];
-const volatile __u8 cfg_preempt; /* the books need atomic adds: PREEMPT_RT */
+CONFIG(__u16, cfg_tpid[MAX_TPIDS]);
+CONFIG(__u8, cfg_preempt); /* the books need atomic adds: PREEMPT_RT */
 
-struct ports ports SEC(".data.ports");
+PORT_TABLE(ports);
 
 /* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
 static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 size, __u32 end)

@@ -54,7 +54,7 @@ const _: () = assert!(size_of::<types::slot6>() == size_of::<contract::slot6>())
 const _: () = assert!(offset_of!(types::cpu, books) == 0);
 
 /// BPF_PROG_TEST_RUN takes no more; headers never reach so far.
-const LONGEST_FRAME: usize = 3500;
+pub(crate) const LONGEST_FRAME: usize = 3500;
 /// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
 const SHORTEST_FRAME: usize = 64;
 
@@ -178,6 +178,17 @@ pub enum Start {
     EtherType(u16),
 }
 
+impl Start {
+    /// As the programs know it: PAYLOAD_IP of bpf/wire.h, else an EtherType.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Start::Ethernet => 0x6558,
+            Start::Ip => 0x10000,
+            Start::EtherType(t) => t.into(),
+        }
+    }
+}
+
 /// A frame for [`Program::run`].
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -196,6 +207,12 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
+    /// How much of it the programs see.
+    pub(crate) fn caught(&self) -> usize {
+        let most = if self.start == Start::Ethernet { LONGEST_FRAME } else { LONGEST_FRAME - 14 };
+        self.data.len().min(self.wire_len as usize).min(most)
+    }
+
     /// A whole Ethernet frame.
     pub fn ethernet(data: &'a [u8]) -> Self {
         Packet {
@@ -253,6 +270,8 @@ pub struct Program {
     /// Bytes of one CPU's record there, the books first.
     record: usize,
     fragments: OwnedFd,
+    /// Of the tables: slots, tags and second counters of each.
+    maps: [[OwnedFd; 3]; 3],
     tables: Tables,
     ports: MmapRaw,
     ports_map: OwnedFd,
@@ -303,7 +322,27 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn random_seed() -> Result<[u64; 12]> {
+/// What each UDP port means, at the place of its number as on the wire, and the parameters of ports
+/// and, behind them, of IP protocols: `struct ports` of `bpf/tmon.h`.
+pub(crate) fn port_kinds(config: &Config, kinds: &mut [u8; 1 << 16], parameters: &mut [u8]) {
+    let default = Kind::default_ports().map(|(kind, port)| Port::of(kind, port));
+    for port in default.chain(config.ports.iter().copied()) {
+        kinds[port.place()] = port.entry();
+        parameters[port.place()] = port.parameter();
+    }
+    if let (Some(l2tp), Some(facts)) = (config.l2tpv3, Kind::L2tpv3.facts()) {
+        for protocol in facts.protocols.unwrap_or_default() {
+            parameters[kinds.len() + usize::from(*protocol)] = l2tp.parameter();
+        }
+    }
+}
+
+/// The groups of a table of rows and of `others`.
+pub(crate) fn table_groups(config: &Config) -> [u32; 2] {
+    [groups(config.rows), groups((config.rows / 16).max(256))]
+}
+
+pub(crate) fn random_seed() -> Result<[u64; 12]> {
     let mut seed = [0u64; 12];
     // SAFETY: the buffer is as long as is said.
     let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
@@ -322,7 +361,7 @@ impl Program {
         let mut storage = MaybeUninit::uninit();
         let mut open =
             TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
-        let (rows, others) = (groups(config.rows), groups((config.rows / 16).max(256)));
+        let [rows, others] = table_groups(config);
         let seed = config.seed.map_or_else(random_seed, Ok)?;
         let cfg =
             open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
@@ -348,16 +387,7 @@ impl Program {
             .as_deref_mut()
             .context("the BPF object has no port table")?
             .ports;
-        let default = Kind::default_ports().map(|(kind, port)| Port::of(kind, port));
-        for port in default.chain(config.ports.iter().copied()) {
-            table.kind[port.place()] = port.entry();
-            table.parameter[port.place()] = port.parameter();
-        }
-        if let (Some(l2tp), Some(facts)) = (config.l2tpv3, Kind::L2tpv3.facts()) {
-            for protocol in facts.protocols.unwrap_or_default() {
-                table.parameter[table.kind.len() + usize::from(*protocol)] = l2tp.parameter();
-            }
-        }
+        port_kinds(config, &mut table.kind, &mut table.parameter);
         // One group more than the programs use: the interface's aged rows.
         let maps = &mut open.maps;
         for (slots, tags, groups) in [
@@ -369,8 +399,16 @@ impl Program {
             tags.set_max_entries(groups).context("set the size of a flow table")?;
         }
         let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
+        new_cpus(skel.maps.cpus.as_fd())?;
         let maps = &skel.maps;
-        new_cpus(maps.cpus.as_fd())?;
+        let three = |slots: BorrowedFd<'_>, tags: BorrowedFd<'_>, more: BorrowedFd<'_>| {
+            Ok::<_, anyhow::Error>([dup(slots)?, dup(tags)?, dup(more)?])
+        };
+        let maps = [
+            three(maps.rows4.as_fd(), maps.rows4_tags.as_fd(), maps.rows4_more.as_fd())?,
+            three(maps.rows6.as_fd(), maps.rows6_tags.as_fd(), maps.rows6_more.as_fd())?,
+            three(maps.others.as_fd(), maps.others_tags.as_fd(), maps.others_more.as_fd())?,
+        ];
         Ok(Program {
             ingress: dup(skel.progs.tmon_ingress.as_fd())?,
             egress: dup(skel.progs.tmon_egress.as_fd())?,
@@ -379,11 +417,8 @@ impl Program {
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
-            tables: Tables::map([
-                [maps.rows4.as_fd(), maps.rows4_tags.as_fd(), maps.rows4_more.as_fd()],
-                [maps.rows6.as_fd(), maps.rows6_tags.as_fd(), maps.rows6_more.as_fd()],
-                [maps.others.as_fd(), maps.others_tags.as_fd(), maps.others_more.as_fd()],
-            ])?,
+            tables: Tables::map(maps.each_ref().map(|t| t.each_ref().map(|fd| fd.as_fd())))?,
+            maps,
             ports: port_table(skel.maps.data_ports.as_fd())?,
             ports_map: dup(skel.maps.data_ports.as_fd())?,
             folder: None,
@@ -395,7 +430,7 @@ impl Program {
 
     /// The objects that [`OBJECTS`] names.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
-        OBJECTS.into_iter().zip(self.tables.maps().into_iter().flatten().chain([
+        OBJECTS.into_iter().zip(self.maps.iter().flatten().map(OwnedFd::as_fd).chain([
             self.cpus.as_fd(),
             self.fragments.as_fd(),
             self.ports_map.as_fd(),
@@ -435,6 +470,7 @@ impl Program {
             record,
             fragments: get("fragments")?,
             tables: Tables::map(tables.each_ref().map(|t| t.each_ref().map(|fd| fd.as_fd())))?,
+            maps: tables,
             ports: port_table(ports_map.as_fd())?,
             ports_map,
             folder: None,
@@ -495,12 +531,14 @@ impl Program {
     /// [`Config::replay`]. Any frame will do: it is padded or cut to what the kernel takes, and the
     /// program is told what was really captured. Returns what the program returned.
     pub fn run(&self, hook: Hook, packet: &Packet<'_>) -> Result<i32> {
-        let (least, proto) = match packet.start {
-            Start::Ethernet => (0, 0x6558),
-            Start::Ip => (14, 0x10000),
-            Start::EtherType(t) => (14, u32::from(t)),
-        };
-        let caught = packet.data.len().min(packet.wire_len as usize).min(LONGEST_FRAME - least);
+        self.run_at(hook, packet, 0)
+    }
+
+    /// The same for a packet of this time, on the clock that [`Program::age_at`] goes by.
+    pub fn run_at(&self, hook: Hook, packet: &Packet<'_>, now: u32) -> Result<i32> {
+        let least = if packet.start == Start::Ethernet { 0 } else { 14 };
+        let proto = packet.start.number();
+        let caught = packet.caught();
         // Padding stands in front: what was captured ends where the program sees the packet end.
         let off = SHORTEST_FRAME.saturating_sub(caught).max(least);
         let mut buffer = [0u8; LONGEST_FRAME];
@@ -511,7 +549,7 @@ impl Program {
         skb.gso_size = packet.gso_size.into();
         skb.cb = [
             packet.wire_len.saturating_add(packet.link_len),
-            0,
+            now,
             off as u32,
             proto,
             packet.wire_len,
@@ -559,6 +597,14 @@ impl Program {
         let (now, _) = test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1)?;
         let jiffies = idle.as_nanos() / u128::from(tick.num_nanoseconds().unsigned_abs().max(1));
         self.tables.age(now as u32, jiffies.min(i32::MAX as u128) as u32)
+    }
+
+    /// The same by the clock of a capture: rows that were idle for more than `idle` ticks at `now`.
+    ///
+    /// # Errors
+    /// As for [`Program::age`].
+    pub fn age_at(&self, now: u32, idle: u32) -> Result<usize> {
+        self.tables.age(now, idle)
     }
 
     /// One reading of the books' counters.
@@ -611,26 +657,7 @@ impl Program {
             }
             rows.rewind(start);
         };
-        for (part, n) in (0..4).zip(place..) {
-            let swapped = part & 1 != 0;
-            let what = Part { swapped, fragments: part & 2 != 0, twice: false };
-            let counts = [0, 1].map(|hook| {
-                // Cells are by direction; a slot's direction is the other way round on egress.
-                let cell = CELL_OVERFLOW as usize + (part ^ hook);
-                count(&cells.0[hook * CELLS + cell])
-            });
-            if counts.iter().any(|n| !n.is_zero()) {
-                let key = Key {
-                    outer: None,
-                    outermost: Tunnel { kind: Kind::None, id: None },
-                    innermost: None,
-                    depth: 0,
-                    inner: Inner::Proto(InnerProto::OVERFLOW),
-                    other: true,
-                };
-                rows.push(n, interface, &key, counts, what);
-            }
-        }
+        cells.overflow(place, interface, rows);
         (fill, whole)
     }
 
@@ -729,6 +756,34 @@ fn count(c: &cell_count) -> Count {
 }
 
 impl Cells {
+    pub(crate) fn new(cells: [cell_count; 2 * CELLS]) -> Cells {
+        Cells(cells)
+    }
+
+    /// Appends the overflow row, at most in four parts.
+    pub(crate) fn overflow(&self, place: u32, interface: u16, rows: &mut Rows) {
+        for (part, n) in (0..4).zip(place..) {
+            let swapped = part & 1 != 0;
+            let what = Part { swapped, fragments: part & 2 != 0, twice: false };
+            let counts = [0, 1].map(|hook| {
+                // Cells are by direction; a slot's direction is the other way round on egress.
+                let cell = CELL_OVERFLOW as usize + (part ^ hook);
+                count(&self.0[hook * CELLS + cell])
+            });
+            if counts.iter().any(|n| !n.is_zero()) {
+                let key = Key {
+                    outer: None,
+                    outermost: Tunnel { kind: Kind::None, id: None },
+                    innermost: None,
+                    depth: 0,
+                    inner: Inner::Proto(InnerProto::OVERFLOW),
+                    other: true,
+                };
+                rows.push(n, interface, &key, counts, what);
+            }
+        }
+    }
+
     /// What they mean.
     pub fn books(&self) -> Books {
         let both =

@@ -33,6 +33,7 @@ pub mod bpf;
 pub mod check;
 pub mod discover;
 pub mod dns;
+pub mod judge;
 pub mod kernel;
 mod lock;
 pub mod names;

@@ -10,7 +10,7 @@
 /* What a UDP port means. */
 static __always_inline __u32 port_entry(__be16 port)
 {
-	return ports.kind[port];
+	return UDP_PORTS.kind[port];
 }
 
 /*

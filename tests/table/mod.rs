@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table: frames and what the kernel parser has to make of them.
+#![allow(dead_code, unused_imports)] // not every test binary asks for all of it
 use std::net::IpAddr;
 
 use tmon::flow::{Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel};

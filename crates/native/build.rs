@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Compiles the parser, `bpf/`, for the host.
+
+fn main() {
+    let mut build = cc::Build::new();
+    build
+        .file("native.c")
+        .include(".")
+        .include("../../bpf")
+        .define("TMON_NATIVE", None)
+        .opt_level(2) // also for debugging: captures are large
+        .warnings(true)
+        .warnings_into_errors(false)
+        .flag_if_supported("-Wno-unknown-pragmas")
+        .flag_if_supported("-Wno-enum-compare")
+        // As the kernel is compiled, and the programs are written: words of a packet are read
+        // wherever they are, by pointers of any type.
+        .flag("-fno-strict-aliasing")
+        .flag_if_supported("-fno-tree-vectorize")
+        .flag_if_supported("-fvisibility=hidden");
+    if std::env::var_os("CARGO_CFG_FUZZING").is_some() {
+        build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer");
+    }
+    build.compile("tmon_native");
+    for changed in ["native.c", "native.h", "../../bpf"] {
+        println!("cargo:rerun-if-changed={changed}");
+    }
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * What bpf/machine.h has for the kernel, for a host's compiler: a packet is
+ * memory, a map is an array, a jump is a call. One thread works with one
+ * `struct native` at a time.
+ */
+#ifndef TMON_NATIVE_H
+#define TMON_NATIVE_H
+
+#include <stddef.h>
+
+#include <linux/types.h>
+
+#undef __always_inline /* as libbpf has it */
+#define __always_inline inline __attribute__((always_inline))
+#define TC_ACT_UNSPEC	(-1)
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define bpf_htons(n)	   __builtin_bswap16(n)
+#define bpf_htonl(n)	   __builtin_bswap32(n)
+#define bpf_be64_to_cpu(n) __builtin_bswap64(n)
+#else
+#error "the parser's tables are in the order of a little-endian host"
+#endif
+#define bpf_ntohs bpf_htons
+#define bpf_ntohl bpf_htonl
+
+/* For the verifier only. */
+#define barrier_var(var) asm volatile("" : "+r"(var))
+
+/* What is looked at of a frame of a capture. */
+struct __sk_buff {
+	const __u8 *data;
+	const __u8 *data_end;
+	__u32 len; /* not known: the walk knows its own frame's */
+	__u32 gso_segs;
+	__u32 gso_size;
+	__u32 vlan_present; /* not in a capture */
+	__u32 cb[5];	    /* frames begin at their first byte */
+	__u32 jumps;
+};
+
+struct cpu;
+struct slot4;
+struct slot6;
+struct ports;
+
+/* Tables, configuration and books of an interface. src/lib.rs has the same
+ * fields. */
+struct native {
+	struct slot4 *rows4;
+	struct slot6 *rows6;
+	struct slot6 *others;
+	__u64 *rows4_tags;
+	__u64 *rows6_tags;
+	__u64 *others_tags;
+	struct cpu *cpus;
+	struct ports *ports;
+	/* The packets that were fragmented last: a pointer for these functions. */
+	void *fragments;
+	void *(*find)(void *fragments, const void *key);
+	void (*put)(void *fragments, const void *key, const void *value);
+	void (*forget)(void *fragments, const void *key);
+	__u64 seed[12];
+	__u32 mask4;
+	__u32 mask6;
+	__u32 mask_others;
+	__u32 now;
+	__u16 tpid[4];
+	__u8 skb;
+	__u8 plain;
+};
+
+static __thread struct native *here;
+
+#define CONFIG(type, name) struct native
+#define cfg_replay	   1
+#define cfg_l3		   0
+#define cfg_preempt	   0
+#define cfg_skb		   here->skb
+#define cfg_plain	   here->plain
+#define cfg_tpid	   here->tpid
+#define cfg_mask4	   here->mask4
+#define cfg_mask6	   here->mask6
+#define cfg_mask_others	   here->mask_others
+#define cfg_seed	   here->seed
+#define PORT_TABLE(name)   struct native
+#define UDP_PORTS	   (*here->ports)
+
+#define ARRAY(name, type_of_value)		    struct native
+#define PER_CPU(name, type_of_value)		    struct native
+#define LRU(name, size, type_of_key, type_of_value) struct native
+
+#define POINTER_TO(map)		 typeof(here->map)
+#define ELEMENT(map, index)	 (&here->map[index])
+#define LRU_FIND(map, key)	 here->find(here->map, key)
+#define LRU_PUT(map, key, value) here->put(here->map, key, value)
+#define LRU_DELETE(map, key)	 here->forget(here->map, key)
+
+/* The states are called, as often in a row as the kernel jumps to one. */
+#define SEC(name)
+#define __uint(name, value)  int *name
+#define __array(name, value) typeof(value) *name[]
+#define MAX_JUMPS	     33
+#define JUMP_TO(skb, state)                               \
+	do {                                              \
+		if ((skb)->jumps++ < MAX_JUMPS)           \
+			return states.values[state](skb); \
+	} while (0)
+#define JUMP(skb, state) JUMP_TO(skb, state)
+static inline long bpf_skb_pull_data(struct __sk_buff *skb, __u32 length)
+{
+	(void)skb, (void)length;
+	return -1; /* all that was captured is at hand */
+}
+
+#define ADD(at, n) (*(at) += (n))
+#define NOW(c)	   (here->now)
+
+#define PACKET(name, field)                                      \
+	static __always_inline void *name(struct __sk_buff *skb) \
+	{                                                        \
+		return (void *)skb->field;                       \
+	}
+
+#endif
