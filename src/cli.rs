@@ -67,7 +67,7 @@ enum Command {
     Top(top::Top),
     /// One reading, or one every so often: table, JSON or CSV
     Dump(dump::Dump),
-    /// Judge capture files with the same BPF program
+    /// What captures hold: the same parser, without privilege or kernel
     Replay(dump::Replay),
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
@@ -93,14 +93,12 @@ enum Command {
 impl Command {
     /// It cannot do without BPF programs, which it loads or joins. (`check` says what hinders them.)
     fn loads(&self) -> bool {
-        matches!(
-            self,
-            Command::Top(_)
-                | Command::Dump(_)
-                | Command::Replay(_)
-                | Command::Attach(_)
-                | Command::Demo(_)
-        )
+        match self {
+            Command::Top(top) => !top.reads_captures(),
+            Command::Replay(replay) => replay.loads(),
+            Command::Dump(_) | Command::Attach(_) | Command::Demo(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Captures as people have them: what `tmon replay` makes of their interfaces, times, directions and
-//! link types. Needs root for the BPF object.
+//! link types.
 use std::{fs, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
@@ -137,7 +137,7 @@ fn replay_files(files: &[&[u8]]) -> Seen {
         fs::write(path, bytes).expect("write a capture");
     }
     let config = Config { rows: 256, ..Config::default() };
-    let mut replay = Replay::open(&paths, &config).unwrap_or_else(|e| panic!("{e:#}"));
+    let mut replay = Replay::open(&paths, &config, false).unwrap_or_else(|e| panic!("{e:#}"));
     let empty = replay.read().expect("a reading");
     let mut recording = Recording::new(Duration::from_secs(1), 1 << 24, empty);
     while let Some(time) = replay.peek().map(|f| f.time) {

@@ -74,12 +74,12 @@ static __always_inline __u32 l2tpv3(struct __sk_buff *skb, struct walk *w)
 		if (word != 0x00030000 || !h[1])
 			return suspect(w);
 		session = bpf_ntohl(h[1]);
-		parameter = ports.parameter[ports.kind[udp[1]] ? udp[1] : udp[0]];
+		parameter = UDP_PORTS.parameter[UDP_PORTS.kind[udp[1]] ? udp[1] : udp[0]];
 	} else {
 		if (!h[0])
 			return VERDICT_END;
 		session = bpf_ntohl(h[0]);
-		parameter = ports.parameter[65536 + PROTO_L2TP];
+		parameter = UDP_PORTS.parameter[65536 + PROTO_L2TP];
 	}
 	if (!(parameter & PARAMETER_KNOWN))
 		return tunnel_of(w, KIND_L2TPV3, session, 1, INNER_REASON | REASON_UNKNOWN);

@@ -102,10 +102,10 @@ static __thread struct native *here;
 #define __uint(name, value)  int *name
 #define __array(name, value) typeof(value) *name[]
 #define MAX_JUMPS	     33
-#define JUMP_TO(skb, state)                               \
-	do {                                              \
-		if ((skb)->jumps++ < MAX_JUMPS)           \
-			return states.values[state](skb); \
+#define JUMP_TO(skb, state)                                             \
+	do {                                                            \
+		if (states.values[state] && (skb)->jumps++ < MAX_JUMPS) \
+			return states.values[state](skb);               \
 	} while (0)
 #define JUMP(skb, state) JUMP_TO(skb, state)
 static inline long bpf_skb_pull_data(struct __sk_buff *skb, __u32 length)

@@ -31,6 +31,9 @@ pub(super) struct Replay {
     files: Vec<PathBuf>,
     #[command(flatten)]
     count: Counting,
+    /// Send the frames through the loaded BPF programs, which takes root, instead of the same parser compiled for this host
+    #[arg(long)]
+    kernel: bool,
     #[command(flatten)]
     print: Print,
 }
@@ -173,13 +176,21 @@ fn tell(live: &mut Live) {
 }
 
 impl Replay {
+    /// It takes BPF programs.
+    pub(super) fn loads(&self) -> bool {
+        self.kernel
+    }
+
     pub(super) fn run(self) -> Result<()> {
         let mut out = self.print.out();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
-        let mut replay = source::Replay::open(&self.files, &self.count.config())?;
-        // Interfaces that come later are loaded then: privileges go at the end.
+        let mut replay = source::Replay::open(&self.files, &self.count.config(), self.kernel)?;
         let sandbox = Sandbox::new(None);
-        sandbox.confine();
+        if self.kernel {
+            sandbox.confine(); // programs of interfaces that come later are loaded then
+        } else {
+            sandbox.enter_all()?;
+        }
         let flag = interrupted()?;
         let show = io::stderr().is_terminal();
         let mut shown = Instant::now();
@@ -190,7 +201,9 @@ impl Replay {
                 progress(&replay);
             }
         }
-        sandbox.enter_all()?;
+        if self.kernel {
+            sandbox.enter_all()?;
+        }
         if show {
             out::tell("\r\x1b[K");
         }

@@ -192,6 +192,11 @@ impl Top {
         )
     }
 
+    /// It takes no BPF programs.
+    pub(super) fn reads_captures(&self) -> bool {
+        !self.read.is_empty()
+    }
+
     pub(super) fn run(self) -> Result<()> {
         let sandbox = Sandbox::new(Some(Path::new(SAVES)));
         if self.read.is_empty() {
@@ -207,11 +212,10 @@ impl Top {
             return show(options, live);
         }
         let options = self.options(false)?;
-        let replay = Replay::open(&self.read, &self.watch.count.config())?;
-        sandbox.confine();
+        let replay = Replay::open(&self.read, &self.watch.count.config(), false)?;
+        sandbox.enter_all()?;
         let mut capture = Capture::new(replay, self.look.interval, options.start.history);
         let all = capture.read()?;
-        sandbox.enter_all()?;
         tui::run(options, Some(all), &mut capture)?;
         capture.end()
     }

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, anyhow};
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    bpf::{Config, Packet, Program, Start},
+    bpf::{Config, Packet, Start},
     flow::{Books, Count, Hook, HookKind, Stop},
+    judge::{Judge, ticks},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
     rows::Rows,
     snapshot::{Fill, Interface, Snapshot, unknown_time},
@@ -27,15 +28,18 @@ const RELATIVE: Duration = Duration::from_secs(365 * 86_400);
 /// Capture files, their frames in the order of time.
 pub struct Replay {
     config: Config,
+    kernel: bool,
     inputs: Vec<Input>,
     /// The input that the next frame is of.
     next: Option<usize>,
-    interfaces: Vec<Judge>,
+    interfaces: Vec<Seen>,
     known: HashMap<Place, usize>,
     /// Where the frame before came from, most often also where the next does.
     last: Option<(usize, u32, Option<u32>, usize)>,
     beyond: u64,
     clock: Clock,
+    /// When rows were let age last, on the clock that they age by.
+    swept: u32,
     frames: u64,
     /// Frames that nobody here reads, by link type.
     unread: BTreeMap<LinkType, u64>,
@@ -54,12 +58,12 @@ struct Input {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place(usize, Option<Box<str>>, u32, Option<u32>);
 
-/// The programs and tables of one interface.
-struct Judge {
-    program: Program,
+/// An interface that packets were seen at.
+struct Seen {
+    judge: Judge,
     name: String,
     ifindex: u32,
-    /// What is not given to the programs, by hook.
+    /// What is not given to the judge, by hook.
     unread: [Count; 2],
 }
 
@@ -105,9 +109,9 @@ impl Replay {
     /// Opens captures; `-` is standard input.
     ///
     /// # Errors
-    /// One is not there or not a capture; the BPF object cannot be loaded.
-    pub fn open(paths: &[PathBuf], config: &Config) -> Result<Replay> {
-        let config = Config { replay: true, ..config.clone() };
+    /// One is not there or not a capture; with `kernel`, the BPF object cannot be loaded.
+    pub fn open(paths: &[PathBuf], config: &Config, kernel: bool) -> Result<Replay> {
+        let config = config.clone();
         let open = |path: &PathBuf| {
             let reader = Reader::open(path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
             Ok(Input { reader, name: name(path), next: None })
@@ -117,12 +121,14 @@ impl Replay {
             inputs,
             next: None,
             // The first interface's are loaded before any byte of a file is judged.
-            interfaces: vec![Judge::new(&config)?],
+            interfaces: vec![Seen::new(&config, kernel)?],
             config,
+            kernel,
             known: HashMap::new(),
             last: None,
             beyond: 0,
             clock: Clock::default(),
+            swept: 0,
             frames: 0,
             unread: BTreeMap::new(),
             failed: Vec::new(),
@@ -186,24 +192,40 @@ impl Replay {
         };
         self.last = Some((i, from.0, from.1, interface));
         let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
-        let judge = &mut self.interfaces[interface];
+        self.clock.see(frame.time);
+        let now = self.clock.span.map_or(0, |s| ticks(s.last));
+        let seen = &mut self.interfaces[interface];
         let hook = frame.direction.unwrap_or(Hook::Rx);
         match packet(&frame) {
             Some(packet) => {
-                judge.program.run(hook, &packet).with_context(|| {
+                seen.judge.run(hook, &packet, now).with_context(|| {
                     format!("frame {} of {}", self.frames + 1, self.inputs[i].name)
                 })?;
             }
             None => {
-                judge.unread[hook as usize] += Count { packets: 1, bytes: frame.orig_len.into() };
+                seen.unread[hook as usize] += Count { packets: 1, bytes: frame.orig_len.into() };
                 *self.unread.entry(frame.link).or_default() += 1;
             }
         }
-        self.clock.see(frame.time);
+        self.sweep(now)?;
         self.frames += 1;
         self.fetch(i);
         self.choose();
         Ok(())
+    }
+
+    /// Lets rows age by the packets' clock, as often as by that of a kernel.
+    fn sweep(&mut self, now: u32) -> Result<()> {
+        let age = self.config.age;
+        let pause = (age / 16).clamp(Duration::from_millis(500), Duration::from_secs(10));
+        if self.swept == 0 {
+            self.swept = now; // the first packet's
+        }
+        if age.is_zero() || now.wrapping_sub(self.swept) < ticks(pause) {
+            return Ok(());
+        }
+        self.swept = now;
+        self.interfaces.iter_mut().try_for_each(|i| i.judge.age(now, age).map(drop))
     }
 
     /// An interface that was not seen before.
@@ -213,8 +235,8 @@ impl Replay {
             return Ok(0);
         }
         if self.interfaces.len() < MOST_INTERFACES {
-            let judge = Judge::new(&self.config)?;
-            self.interfaces.push(Judge { name, ifindex: ifindex.unwrap_or(0), ..judge });
+            let seen = Seen::new(&self.config, self.kernel)?;
+            self.interfaces.push(Seen { name, ifindex: ifindex.unwrap_or(0), ..seen });
         } else {
             self.beyond += 1;
         }
@@ -306,14 +328,13 @@ impl Replay {
         let time = |t: Option<Duration>| t.map_or_else(unknown_time, at);
         let mut rows = Rows::default();
         let mut interfaces = Vec::with_capacity(self.interfaces.len());
-        for (i, judge) in (0u16..).zip(&self.interfaces) {
-            let fill = judge.program.rows(i, &mut rows)?;
-            let name = match (judge.name.as_str(), self.inputs.first()) {
+        for (i, seen) in (0u16..).zip(&self.interfaces) {
+            let fill = seen.judge.rows(i, &mut rows)?;
+            let name = match (seen.name.as_str(), self.inputs.first()) {
                 ("", Some(input)) => input.name.clone(), // a capture without a frame
-                _ => judge.name.clone(),
+                _ => seen.name.clone(),
             };
-            let books = judge.books()?;
-            let interface = interface(name, judge.ifindex, books, elapsed, fill);
+            let interface = interface(name, seen.ifindex, seen.books()?, elapsed, fill);
             interfaces.push(Interface { id: i.into(), ..interface });
         }
         Ok(Snapshot {
@@ -326,14 +347,14 @@ impl Replay {
     }
 }
 
-impl Judge {
-    fn new(config: &Config) -> Result<Judge> {
-        let program = Program::load(config)?;
-        Ok(Judge { program, name: String::new(), ifindex: 0, unread: Default::default() })
+impl Seen {
+    fn new(config: &Config, kernel: bool) -> Result<Seen> {
+        let judge = Judge::new(config, kernel)?;
+        Ok(Seen { judge, name: String::new(), ifindex: 0, unread: Default::default() })
     }
 
     fn books(&self) -> Result<Books> {
-        let mut books = self.program.books()?;
+        let mut books = self.judge.books()?;
         books.stops[Stop::Unread as usize] = self.unread;
         Ok(books)
     }
