@@ -18,10 +18,11 @@ use tmon::{
     rows::Rows,
     snapshot::Snapshot,
     tui::{
-        app::{App, Msg, Start, update},
+        app::{App, Msg, update},
         compose,
         look::Look,
         stage::{Manner, Stage},
+        start::Start,
         theme::{Depth, Scheme, Theme},
     },
 };

@@ -13,7 +13,7 @@ use tmon::{
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     rows::Rows,
     snapshot::{Fill, Interface, Snapshot},
-    tui::{self, Options, app::Start, theme::Depth},
+    tui::{self, Options, start::Start, theme::Depth},
 };
 
 fn main() -> anyhow::Result<()> {

@@ -115,6 +115,29 @@ pub enum Within {
 }
 
 impl Within {
+    /// The ends that it asks for.
+    pub fn ends(&self) -> Vec<End> {
+        match self {
+            Within::All => vec![],
+            Within::Any(ends) => ends.clone(),
+            Within::Pair(a, b) => vec![*a, *b],
+        }
+    }
+
+    /// As text, by what ends are called.
+    pub fn text(&self, called: impl Fn(End) -> String) -> String {
+        match self {
+            Within::All => String::new(),
+            Within::Any(ends) => match ends.as_slice() {
+                [one] => called(*one),
+                [first, rest @ ..] => format!("{} +{}", called(*first), rest.len()),
+                [] => String::new(),
+            },
+            Within::Pair(a, b) if a == b => called(*a),
+            Within::Pair(a, b) => format!("{} ⇄ {}", called(*a), called(*b)),
+        }
+    }
+
     fn holds(&self, (a, b): (End, End)) -> bool {
         match self {
             Within::All => true,
@@ -417,6 +440,17 @@ impl Matrix {
     /// All that the end at `i` received.
     pub fn received(&self, i: usize) -> Count {
         self.received.get(i).copied().unwrap_or_default()
+    }
+
+    /// The ends that an end sends to or receives from, the greatest first.
+    pub fn partners(&self, end: End, measure: Measure) -> Vec<End> {
+        let Some(i) = self.index(end) else { return vec![] };
+        let of = |c| measure.of(c);
+        let both = |j: usize| of(self.get(i, j)).saturating_add(of(self.get(j, i)));
+        let mut list: Vec<(u64, usize)> =
+            (0..self.len()).map(|j| (both(j), j)).filter(|x| x.0 > 0).collect();
+        list.sort_by_key(|&(n, j)| (Reverse(n), j));
+        list.into_iter().map(|(_, j)| self.ends[j]).collect()
     }
 
     /// All of it.

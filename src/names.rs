@@ -147,9 +147,22 @@ impl Names {
     /// The same for people to read: where the name is a network's, also the rest of the address, so
     /// that its addresses can be told apart: `blue-clients.7`, `blue-clients::7`.
     pub fn shown(&self, address: IpAddr, inner: bool) -> Option<String> {
+        self.written(address).or_else(|| self.found(address, inner))
+    }
+
+    /// What files say of it: nothing is asked.
+    pub fn written(&self, address: IpAddr) -> Option<String> {
         let named =
             self.book.net(address).map(|(net, name)| format!("{name}{}", host_part(net, address)));
-        named.or_else(|| self.address(address, inner))
+        named.or_else(|| self.book.address(address).map(str::to_owned))
+    }
+
+    /// What else is known of it by now; DNS is asked where nothing is.
+    pub fn found(&self, address: IpAddr, inner: bool) -> Option<String> {
+        if self.written(address).is_some() {
+            return None;
+        }
+        self.address(address, inner)
     }
 
     /// What a tunnel id is called, safe for a terminal.

@@ -9,8 +9,8 @@ use crate::{
     flow::{Books, Count, Tunnel},
     fragments::Fragmented,
     lines::Lines,
-    matrix::{End, Matrix, Tally},
-    snapshot::Interface,
+    matrix::{End, Matrix, Measure, Scope, Tally},
+    snapshot::{Interface, Interval},
 };
 
 /// What is drawn: made anew whenever something it depends on changes.
@@ -59,6 +59,34 @@ impl Default for Picture {
 }
 
 impl Picture {
+    /// What of an interval is in scope: the `top` largest ends, by a measure or by name.
+    pub fn of(
+        interval: &Interval,
+        scope: &Scope,
+        measure: Measure,
+        top: usize,
+        by_name: bool,
+    ) -> Picture {
+        let tally = Tally::of(interval, scope);
+        let mut matrix = Matrix::new(&tally, measure, top);
+        if by_name {
+            let mut order: Vec<usize> = (0..matrix.len()).collect();
+            order.sort_by_key(|&i| matrix.ends[i]);
+            matrix = matrix.reordered(&order);
+        }
+        Picture {
+            since: interval.since,
+            taken: interval.taken,
+            elapsed: interval.elapsed,
+            books: interval.books(),
+            interfaces: Rc::new(interval.interfaces.clone()),
+            tunnels: tally.tunnels_by_size(measure),
+            tally,
+            matrix,
+            ..Picture::default()
+        }
+    }
+
     /// What an end sent and received, also if it is not among the largest.
     pub fn sums(&self, end: End) -> (Count, Count) {
         if let Some(i) = self.matrix.index(end) {

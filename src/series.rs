@@ -145,6 +145,12 @@ impl Series {
         }
     }
 
+    /// Looks at the newest interval until told otherwise; or again always at the newest.
+    pub fn hold(&mut self) {
+        let newest = self.history.newest().map(|f| f.number).filter(|_| self.at == At::Live);
+        self.go_to(newest.unwrap_or(u64::MAX));
+    }
+
     fn held(&self) -> Option<&Held> {
         self.held.as_ref().filter(|h| self.at == At::Past(h.number))
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    flow::{Count, Tunnel},
+    flow::{Count, Key, Tunnel},
     history::{Frame, History},
+    lines::Line,
     matrix::{End, Measure, Pick, Scope, Tally},
 };
 
@@ -16,6 +17,9 @@ pub type Moment = (u64, Duration, Count);
 
 /// How many intervals before the one shown are known in detail.
 pub const REACH: usize = 60;
+
+/// How many of them are known of a row of the table.
+pub const ROWS: usize = 30;
 
 /// Sums of one interval.
 #[derive(Clone, Debug, Default)]
@@ -95,4 +99,28 @@ impl Trends {
         };
         self.last(n).map(|d| measure.of(count(d))).collect()
     }
+}
+
+/// Rows of a table in the last `n` intervals up to one, oldest first.
+pub fn of_rows(
+    lines: &[Line],
+    history: &History,
+    number: u64,
+    n: usize,
+    measure: Measure,
+) -> HashMap<(u16, Key), Vec<u64>> {
+    let mut trends: HashMap<(u16, Key), Vec<u64>> =
+        lines.iter().map(|l| ((l.interface, l.key), vec![])).collect();
+    for (i, f) in history.until(number, n).enumerate() {
+        for row in f.interval.rows.iter() {
+            if let Some(values) = trends.get_mut(&(row.interface, row.key)) {
+                values.resize(i + 1, 0);
+                values[i] = values[i].saturating_add(measure.of(row.counters.total()));
+            }
+        }
+        for values in trends.values_mut() {
+            values.resize(i + 1, 0);
+        }
+    }
+    trends
 }

@@ -17,11 +17,12 @@ use tmon::{
     series::At,
     snapshot::{Fill, Interface, Snapshot},
     tui::{
-        app::{App, Msg, Start, update},
+        app::{App, Msg, update},
         compose,
         hits::{Hit, Hits},
         look::Look,
         stage::{Manner, Stage},
+        start::Start,
         theme::{Depth, Scheme, Theme},
         words::{Effect, Form, Notice, Unit, View},
     },
@@ -351,6 +352,21 @@ fn addresses_of_a_named_network_can_be_told_apart() {
 }
 
 #[test]
+fn names_that_are_found_later_come_in_as_messages() {
+    let mut app = app(many);
+    for (keys, asked) in [("1", (host(0), false)), ("3", (v4(0xc0a8_0001), true))] {
+        press(&mut app, keys);
+        assert!(app.addresses().contains(&asked), "{keys}");
+        assert!(!screen(&mut app, (120, 40)).contains("node-a"));
+        update(&mut app, Msg::Named([(asked, "node-a".to_owned())].into_iter().collect()), NOW);
+        assert!(screen(&mut app, (120, 40)).contains("node-a"), "{keys}");
+        update(&mut app, Msg::Named(Default::default()), NOW);
+    }
+    press(&mut app, "n");
+    assert!(app.addresses().is_empty(), "nobody asks for what is not shown");
+}
+
+#[test]
 fn the_largest_numbers_fit() {
     for (name, keys) in [("matrix", "2"), ("table", "3"), ("health", "4 t")] {
         let mut app = app(largest);
@@ -419,11 +435,14 @@ fn keys_change_the_app() {
         ("j G", |a| a.pick == a.picture.matrix.ends.last().map(|e| Pick::End(*e))),
         ("j G g", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
         ("j k k", |a| a.pick == Some(Pick::End(a.picture.matrix.ends[0]))),
-        ("j l", |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x)[0] == y)),
+        (
+            "j l",
+            |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.picture.matrix.partners(x, a.unit.measure())[0] == y),
+        ),
         ("j l h", |a| matches!(a.pick, Some(Pick::End(_)))),
         (
             "j h",
-            |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.partners_of(x).last() == Some(&y)),
+            |a| matches!(a.pick, Some(Pick::Pair(x, y)) if a.picture.matrix.partners(x, a.unit.measure()).last() == Some(&y)),
         ),
         ("j Esc", |a| a.pick.is_none()),
         ("2 j l", |a| {

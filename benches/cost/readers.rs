@@ -16,10 +16,11 @@ use tmon::{
     rows::Rows,
     snapshot::{Interval, Snapshot},
     tui::{
-        app::{App, Msg, Start, update},
+        app::{App, Msg, update},
         compose,
         look::Look,
         stage::{Manner, Stage},
+        start::Start,
         theme::Theme,
     },
 };

@@ -130,7 +130,7 @@ impl Look {
         let default = tui::Options::default();
         let charset = default.manner.charset;
         Ok(tui::Options {
-            start: tui::app::Start {
+            start: tui::start::Start {
                 view: self.view,
                 unit: self.units,
                 base: if self.iec { Base::Iec } else { Base::Si },

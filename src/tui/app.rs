@@ -4,33 +4,35 @@
 //! [`update`] is the only way to change an [`App`]; drawing only reads it. Time is an argument.
 use std::{
     collections::{BTreeSet, VecDeque},
-    rc::Rc,
+    net::IpAddr,
+    ops::Range,
     time::Duration,
 };
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::KeyEvent;
 use foldhash::HashMap;
 
 use crate::{
     feed::Reading,
     filter::{Filter, FilterError},
-    flow::{Count, Counters, Key, Tunnel},
+    flow::{Count, Counters, Key, Pair, Tunnel},
     fragments::fragmented,
-    history,
     lines::{Column, Line, Lines, Sorting},
-    matrix::{End, Level, Matrix, Pick, Scope, Tally, Within, label},
-    names::Names,
+    matrix::{End, Level, Pick, Scope, Within, label},
     picture::Picture,
     series::{At, Series},
     snapshot::{Interval, Snapshot},
-    text::shorten,
-    trend::{Moment, Trends},
+    trend::{self, Trends},
     tui::{
+        called::{Called, Found},
+        cursor,
+        edit::{Edit, Editing},
         hits::Hit,
         keys::{self, Action},
+        start::Start,
         words::{Effect, Form, NOTICE, Notice, Unit, View},
     },
-    units::{self, Base, Quantity, Rate},
+    units::{self, Base, Quantity},
 };
 
 /// A level that was entered; the state to come back to.
@@ -41,63 +43,6 @@ pub struct Crumb {
     view: View,
     pick: Option<Pick>,
     marks: BTreeSet<End>,
-}
-
-/// A filter that is being written.
-#[derive(Clone, Debug)]
-pub struct Editing {
-    /// The text.
-    pub text: String,
-    /// Where the cursor is, as a byte offset at a character's border.
-    pub cursor: usize,
-    /// Why the text is not a filter (the last one that was stays in force).
-    pub error: Option<FilterError>,
-    before: (String, Filter),
-}
-
-/// How the dashboard begins.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// What fills the middle.
-    pub view: View,
-    /// What numbers are in.
-    pub unit: Unit,
-    /// The step between the prefixes of bytes.
-    pub base: Base,
-    /// Totals instead of rates.
-    pub totals: bool,
-    /// How many ends are shown before the rest is "other"; by the room there is when not given.
-    pub top: Option<usize>,
-    /// The filter's text, which must be one.
-    pub filter: String,
-    /// What is watched, in a word or two: "lab", a file's name.
-    pub title: String,
-    /// What addresses are called, and whether that is shown at first.
-    pub names: Names,
-    /// Addresses at first, though there are names.
-    pub numeric: bool,
-    /// A capture: every interval is known from the start.
-    pub recorded: bool,
-    /// Bytes that the intervals of the past may take.
-    pub history: usize,
-}
-
-impl Default for Start {
-    fn default() -> Self {
-        Start {
-            view: View::default(),
-            unit: Unit::default(),
-            base: Base::default(),
-            totals: false,
-            top: None,
-            filter: String::new(),
-            title: String::new(),
-            names: Names::default(),
-            numeric: false,
-            recorded: false,
-            history: history::BYTES,
-        }
-    }
 }
 
 /// The dashboard's whole state.
@@ -118,7 +63,7 @@ pub struct App {
     /// What is watched, in a word or two.
     pub title: String,
     /// What addresses are called.
-    pub names: Names,
+    pub names: Called,
     /// Addresses, not names.
     pub numeric: bool,
     /// The levels that were entered, from the hosts down.
@@ -163,7 +108,12 @@ pub struct App {
     pub size: (u16, u16),
     /// What is drawn.
     pub picture: Picture,
-    trends: Trends,
+    /// The past of what is in scope.
+    pub trends: Trends,
+    /// The past of the rows of the table that may be on the screen.
+    row_trends: HashMap<(u16, Key), Vec<u64>>,
+    /// Counts up with every change that is to be seen, but for what the mouse is over.
+    pub version: u64,
 }
 
 /// What happened.
@@ -187,6 +137,8 @@ pub enum Msg {
     Step,
     /// The program has something to say.
     Say(Notice),
+    /// Names were found for addresses on the screen.
+    Named(Found),
 }
 
 const NOTICES: usize = 100;
@@ -209,7 +161,7 @@ impl App {
             tunnel: None,
             filter: start.names.filter(&start.filter)?,
             filter_text: start.filter.trim().to_owned(),
-            names: start.names,
+            names: Called::new(start.names),
             editing: None,
             marks: BTreeSet::new(),
             pick: None,
@@ -232,6 +184,8 @@ impl App {
             size: (80, 24),
             picture: Picture::default(),
             trends: Trends::default(),
+            row_trends: HashMap::default(),
+            version: 0,
         })
     }
 
@@ -242,30 +196,47 @@ impl App {
 
     /// The same of an end of a certain level, whichever is shown.
     pub fn called_at(&self, level: Level, end: End) -> String {
-        const LONGEST: usize = 28;
-        match end {
-            End::Addr(a) if !self.numeric => {
-                self.names.shown(a, level == Level::Inner).map(|name| shorten(&name, LONGEST))
-            }
-            _ => None,
-        }
-        .unwrap_or_else(|| label(end, self.picture.matrix.folded))
+        let name = || self.names.end(end, level);
+        let name = if self.numeric { None } else { name() };
+        name.unwrap_or_else(|| label(end, self.picture.matrix.folded))
     }
 
     /// What the breadcrumb says of the level that was entered `depth` levels below the hosts.
     pub fn crumb(&self, depth: usize) -> String {
         let level = if depth == 0 { Level::Hosts } else { Level::Inner };
-        let called = |end: &End| self.called_at(level, *end);
-        match self.crumbs.get(depth).map(|c| &c.within) {
-            Some(Within::Any(ends)) => match ends.as_slice() {
-                [one] => called(one),
-                [first, rest @ ..] => format!("{} +{}", called(first), rest.len()),
-                [] => String::new(),
-            },
-            Some(Within::Pair(a, b)) if a == b => called(a),
-            Some(Within::Pair(a, b)) => format!("{} ⇄ {}", called(a), called(b)),
-            Some(Within::All) | None => String::new(),
+        let within = self.crumbs.get(depth).map_or(&Within::All, |c| &c.within);
+        within.text(|end| self.called_at(level, end))
+    }
+
+    /// The addresses on the screen, and whether they are inner ones: their names are asked for.
+    pub fn addresses(&self) -> Vec<(IpAddr, bool)> {
+        if self.numeric {
+            return Vec::new();
         }
+        let level = self.level() == Level::Inner;
+        let ends = self.picture.matrix.ends.iter().map(|e| (*e, level));
+        let crumbs = self.crumbs.iter().zip([false, true]);
+        let crumbs =
+            crumbs.flat_map(|(c, inner)| c.within.ends().into_iter().map(move |e| (e, inner)));
+        let senders = self.picture.fragmented.iter().flat_map(|f| [(f.from, false), (f.to, false)]);
+        let ends = ends.chain(crumbs).chain(senders);
+        let ends = ends
+            .filter_map(|(e, inner)| if let End::Addr(a) = e { Some((a, inner)) } else { None });
+        let both = |p: Option<Pair>, inner| {
+            p.into_iter().flat_map(move |p| [(p.first, inner), (p.second, inner)])
+        };
+        let lines = self.picture.lines.list.get(self.page_of_lines()).unwrap_or_default();
+        let lines = lines
+            .iter()
+            .flat_map(|l| both(l.key.outer, false).chain(both(l.key.inner.pair(), true)));
+        ends.chain(lines).collect()
+    }
+
+    /// The lines of the table that may be on the screen.
+    fn page_of_lines(&self) -> Range<usize> {
+        let (lines, height) = (&self.picture.lines, usize::from(self.size.1));
+        let cursor = self.row.and_then(|r| lines.index(r)).unwrap_or(0);
+        cursor.saturating_sub(height)..(cursor + height).min(lines.list.len())
     }
 
     fn level(&self) -> Level {
@@ -297,14 +268,7 @@ impl App {
 
     /// A count as a rate over a time, or as a total.
     pub fn quantity_over(&self, c: Count, elapsed: Option<Duration>) -> Quantity {
-        match (self.unit, elapsed) {
-            (Unit::Bits, Some(t)) => units::bit_rate(Rate::of(c.bytes, t)),
-            (Unit::Bytes, Some(t)) => units::byte_rate(Rate::of(c.bytes, t), self.base),
-            (Unit::Packets, Some(t)) => units::packet_rate(Rate::of(c.packets, t)),
-            (Unit::Bits, None) => units::bits(c.bytes),
-            (Unit::Bytes, None) => units::bytes(c.bytes, self.base),
-            (Unit::Packets, None) => units::packets(c.packets),
-        }
+        self.unit.quantity(c, self.base, elapsed)
     }
 
     /// A count without its unit, for a narrow cell: `1.2 M`, six columns at most (seven in binary).
@@ -370,153 +334,48 @@ impl App {
         };
         let scope = self.scope();
         let measure = self.unit.measure();
-        let tally = Tally::of(&interval, &scope);
-        let mut matrix = Matrix::new(&tally, measure, self.ends_shown());
-        if self.by_name {
-            let mut order: Vec<usize> = (0..matrix.len()).collect();
-            order.sort_by_key(|&i| matrix.ends[i]);
-            matrix = matrix.reordered(&order);
-        }
-        let lines = match self.view {
+        self.picture = Picture::of(&interval, &scope, measure, self.ends_shown(), self.by_name);
+        self.picture.number = self.series.number();
+        match self.view {
             View::Table => {
                 let by = Sorting { column: self.sort, reversed: self.reversed, measure };
                 let beside = self.series.beside(self.rate);
-                Lines::of(&interval, beside, self.rate, &scope, by)
+                self.picture.lines = Lines::of(&interval, beside, self.rate, &scope, by);
             }
-            _ => Lines::default(),
-        };
-        let fragmented = match self.view {
-            View::Health => fragmented(&interval, &scope),
-            _ => Vec::new(),
-        };
-        self.picture = Picture {
-            number: self.series.number(),
-            since: interval.since,
-            taken: interval.taken,
-            elapsed: interval.elapsed,
-            books: interval.books(),
-            interfaces: Rc::new(interval.interfaces),
-            tunnels: tally.tunnels_by_size(measure),
-            tally,
-            matrix,
-            lines,
-            fragmented,
-        };
+            View::Health => self.picture.fragmented = fragmented(&interval, &scope),
+            View::Chord | View::Matrix => {}
+        }
+        self.row_trends.clear();
         self.trends.update(&scope, self.series.history(), self.series.number());
     }
 
-    /// What was counted in scope in every interval of the history, oldest first.
-    pub fn timeline(&self) -> &[Moment] {
-        self.trends.moments()
+    /// A row of the table in the last intervals up to the one shown, oldest first.
+    pub fn trend_of_row(&self, line: &Line) -> &[u64] {
+        self.row_trends.get(&(line.interface, line.key)).map_or(&[], Vec::as_slice)
     }
 
-    /// What is selected, in the last `n` intervals up to the one shown, oldest first.
-    pub fn trend(&self, n: usize) -> Vec<u64> {
-        self.picked().map_or_else(Vec::new, |pick| self.trend_of(pick, n))
-    }
-
-    /// The same for an end or a pair.
-    pub fn trend_of(&self, pick: Pick, n: usize) -> Vec<u64> {
-        self.trends.of(pick, n, self.unit.measure())
-    }
-
-    /// The same for a tunnel; for all of them with `None`.
-    pub fn trend_of_tunnel(&self, tunnel: Option<Tunnel>, n: usize) -> Vec<u64> {
-        self.trends.of_tunnel(tunnel, n, self.unit.measure())
-    }
-
-    /// The same for rows of the table.
-    pub fn row_trends(&self, lines: &[Line], n: usize) -> HashMap<(u16, Key), Vec<u64>> {
-        let mut trends: HashMap<(u16, Key), Vec<u64>> =
-            lines.iter().map(|l| ((l.interface, l.key), vec![])).collect();
-        let Some(number) = self.series.number() else { return trends };
-        for (i, f) in self.series.history().until(number, n).enumerate() {
-            for row in f.interval.rows.iter() {
-                if let Some(values) = trends.get_mut(&(row.interface, row.key)) {
-                    values.resize(i + 1, 0);
-                    values[i] = values[i].saturating_add(self.measure(row.counters.total()));
-                }
-            }
-            for values in trends.values_mut() {
-                values.resize(i + 1, 0);
-            }
+    /// Prepares what the table draws of the past, where it has come to rows that are not prepared.
+    fn prepare(&mut self) {
+        let page = self.page_of_lines();
+        let lines = &self.picture.lines.list;
+        let known = |l: &Line| self.row_trends.contains_key(&(l.interface, l.key));
+        let (Some(number), Some(on_page)) = (self.series.number(), lines.get(page.clone())) else {
+            return;
+        };
+        if !on_page.iter().all(known) {
+            let more = page.len();
+            let lines = &lines[page.start.saturating_sub(more)..(page.end + more).min(lines.len())];
+            let (history, measure) = (self.series.history(), self.unit.measure());
+            self.row_trends = trend::of_rows(lines, history, number, trend::ROWS, measure);
         }
-        trends
-    }
-
-    /// Where the cursor is in the list of ends.
-    fn end_index(&self) -> Option<usize> {
-        match self.pick? {
-            Pick::End(e) | Pick::Pair(e, _) => self.picture.matrix.index(e),
-        }
-    }
-
-    /// The ends that an end sends to or receives from, the greatest first.
-    pub fn partners_of(&self, end: End) -> Vec<End> {
-        let m = &self.picture.matrix;
-        let Some(i) = m.index(end) else { return vec![] };
-        let both = |j: usize| self.measure(m.get(i, j)).saturating_add(self.measure(m.get(j, i)));
-        let mut list: Vec<(u64, usize)> =
-            (0..m.len()).map(|j| (both(j), j)).filter(|x| x.0 > 0).collect();
-        list.sort_by_key(|&(n, j)| (std::cmp::Reverse(n), j));
-        list.into_iter().map(|(_, j)| m.ends[j]).collect()
     }
 
     fn page(&self) -> isize {
         isize::try_from((usize::from(self.size.1) / 2).max(1)).unwrap_or(1)
     }
 
-    fn move_end(&mut self, by: isize) {
-        let n = self.picture.matrix.len();
-        if n == 0 {
-            return;
-        }
-        let i = match self.end_index() {
-            None => 0,
-            Some(i) => clamped(i, by, n),
-        };
-        self.pick = self.picture.matrix.ends.get(i).map(|e| Pick::End(*e));
-    }
-
-    fn move_ribbon(&mut self, by: isize) {
-        let Some(i) = self.end_index() else { return self.move_end(0) };
-        let here = self.picture.matrix.ends[i];
-        let partners = self.partners_of(here);
-        let n = partners.len() as isize + 1; // the end itself is before its first ribbon
-        let at = match self.pick {
-            Some(Pick::Pair(_, b)) => {
-                partners.iter().position(|e| *e == b).map_or(0, |p| p as isize + 1)
-            }
-            _ => 0,
-        };
-        self.pick = Some(match (at + by).rem_euclid(n) {
-            0 => Pick::End(here),
-            p => Pick::Pair(here, partners[p as usize - 1]),
-        });
-    }
-
-    fn move_cell(&mut self, down: isize, right: isize) {
-        let ends = &self.picture.matrix.ends;
-        let n = ends.len();
-        if n == 0 {
-            return;
-        }
-        let (i, j) = match self.pick {
-            Some(Pick::End(e)) => (self.picture.matrix.index(e), None),
-            Some(Pick::Pair(a, b)) => (self.picture.matrix.index(a), self.picture.matrix.index(b)),
-            None => (None, None),
-        };
-        let Some(i) = i else {
-            self.pick = Some(Pick::End(ends[0]));
-            return;
-        };
-        // column 0 is the line's headline: the end itself
-        let column = clamped(j.map_or(0, |j| j + 1), right, n + 1);
-        let i = clamped(i, down, n);
-        self.pick = Some(match column {
-            0 => Pick::End(ends[i]),
-            c => Pick::Pair(ends[i], ends[c - 1]),
-        });
+    fn move_along_ends(&mut self, by: isize) {
+        self.pick = cursor::along_ends(&self.picture.matrix, self.pick, by);
     }
 
     fn move_row(&mut self, by: isize) {
@@ -526,7 +385,7 @@ impl App {
         }
         let i = match self.row.and_then(|r| self.picture.lines.index(r)) {
             None => 0,
-            Some(i) => clamped(i, by, lines.len()),
+            Some(i) => cursor::clamped(i, by, lines.len()),
         };
         let line = lines[i];
         self.choose_row(&line);
@@ -555,13 +414,19 @@ impl App {
         let lines = self.help || self.view == View::Health;
         match (lines, self.view) {
             (true, _) => self.scroll = self.scroll.saturating_add_signed(down).min(500),
-            (_, View::Matrix) => self.move_cell(down, right),
+            (_, View::Matrix) => {
+                self.pick =
+                    cursor::along_cells(&self.picture.matrix, self.pick, down, right).or(self.pick);
+            }
             (_, View::Table) if right != 0 => {
                 self.scroll = self.scroll.saturating_add_signed(right).min(Column::ALL.len())
             }
             (_, View::Table) => self.move_row(down),
-            _ if right != 0 => self.move_ribbon(right),
-            _ => self.move_end(down),
+            _ if right != 0 => {
+                let (m, measure) = (&self.picture.matrix, self.unit.measure());
+                self.pick = cursor::along_ribbons(m, measure, self.pick, right);
+            }
+            _ => self.move_along_ends(down),
         }
     }
 
@@ -605,7 +470,7 @@ impl App {
         if self.pick.is_none() && self.marks.is_empty() {
             match self.view {
                 View::Table => self.move_row(0),
-                _ => self.move_end(0),
+                _ => self.move_along_ends(0),
             }
         }
         let within = match (self.marks.is_empty(), self.pick) {
@@ -660,7 +525,7 @@ impl App {
 
     fn mark(&mut self) {
         if self.pick.is_none() {
-            self.move_end(0);
+            self.move_along_ends(0);
         }
         let ends = match self.pick {
             Some(Pick::End(e)) => vec![e],
@@ -710,25 +575,19 @@ impl App {
     }
 
     fn pause(&mut self) {
-        let history = self.series.history();
-        if self.series.ends() {
+        if !self.series.ends() {
+            self.series.hold();
+        } else {
             self.playing = !self.playing;
-            if self.playing
-                && self.series.at() == At::Live
-                && let Some(first) = history.oldest().map(|f| f.number)
-            {
-                self.go_to(first);
+            if self.playing && self.series.at() == At::Live {
+                self.series.go_to(0);
             }
-            return;
         }
-        match (self.series.at(), history.newest().map(|f| f.number)) {
-            (At::Live, Some(n)) => self.go_to(n),
-            _ => self.go_to(u64::MAX),
-        }
+        self.refresh();
     }
 
     fn peak(&mut self) {
-        let best = self.timeline().iter().max_by_key(|m| self.measure(m.2)).map(|m| m.0);
+        let best = self.trends.moments().iter().max_by_key(|m| self.measure(m.2)).map(|m| m.0);
         if let Some(n) = best {
             self.playing = false;
             self.go_to(n);
@@ -763,71 +622,29 @@ impl App {
         }
     }
 
-    fn edit(&mut self, key: &KeyEvent) -> Option<Effect> {
-        let control = key.modifiers.contains(KeyModifiers::CONTROL);
-        let Some(e) = &mut self.editing else { return None };
-        let before = |e: &Editing| e.text[..e.cursor].chars().next_back().map_or(0, char::len_utf8);
-        let after = |e: &Editing| e.text[e.cursor..].chars().next().map_or(0, char::len_utf8);
-        match key.code {
-            code if code == KeyCode::Esc || (code == KeyCode::Char('c') && control) => {
+    fn edit(&mut self, change: impl FnOnce(&mut Editing) -> Edit) {
+        let Some(e) = &mut self.editing else { return };
+        match change(e) {
+            Edit::Nothing => {}
+            Edit::Kept => {
+                self.filter_text = e.text.trim().to_owned();
+                self.editing = None;
+            }
+            Edit::Dropped => {
                 (self.filter_text, self.filter) = e.before.clone();
                 self.editing = None;
                 self.refresh();
-                return None;
             }
-            KeyCode::Enter => {
-                if e.error.is_none() {
-                    self.filter_text = e.text.trim().to_owned();
-                    self.editing = None;
+            Edit::Changed => match self.names.filter(&e.text) {
+                Err(error) => e.error = Some(error),
+                Ok(filter) => {
+                    e.error = None;
+                    if filter != self.filter {
+                        self.filter = filter;
+                        self.refresh();
+                    }
                 }
-                return None;
-            }
-            KeyCode::Left => e.cursor -= before(e),
-            KeyCode::Right => e.cursor += after(e),
-            KeyCode::Home => e.cursor = 0,
-            KeyCode::End => e.cursor = e.text.len(),
-            KeyCode::Char('a') if control => e.cursor = 0,
-            KeyCode::Char('e') if control => e.cursor = e.text.len(),
-            KeyCode::Char('u') if control => {
-                e.text.drain(..e.cursor);
-                e.cursor = 0;
-            }
-            KeyCode::Char('w') if control => {
-                let head = e.text[..e.cursor].trim_end();
-                let start = head.rfind(char::is_whitespace).map_or(0, |i| i + 1);
-                e.text.drain(start..e.cursor);
-                e.cursor = start;
-            }
-            KeyCode::Backspace => {
-                let n = before(e);
-                e.cursor -= n;
-                e.text.drain(e.cursor..e.cursor + n);
-            }
-            KeyCode::Delete => {
-                let n = after(e);
-                e.text.drain(e.cursor..e.cursor + n);
-            }
-            KeyCode::Char(ch) if !control => {
-                e.text.insert(e.cursor, ch);
-                e.cursor += ch.len_utf8();
-            }
-            _ => return None,
-        }
-        self.filter_as_written();
-        None
-    }
-
-    fn filter_as_written(&mut self) {
-        let Some(e) = &mut self.editing else { return };
-        match self.names.filter(&e.text) {
-            Ok(f) => {
-                e.error = None;
-                if f != self.filter {
-                    self.filter = f;
-                    self.refresh();
-                }
-            }
-            Err(error) => e.error = Some(error),
+            },
         }
     }
 
@@ -862,9 +679,7 @@ impl App {
             Action::PreviousTunnel => self.step_tunnel(false),
             Action::Filter => {
                 self.help = false;
-                let text = self.filter_text.clone();
-                let before = (text.clone(), self.filter.clone());
-                self.editing = Some(Editing { cursor: text.len(), text, error: None, before });
+                self.editing = Some(Editing::new(self.filter_text.clone(), self.filter.clone()));
             }
             Action::Rate => {
                 self.rate = !self.rate;
@@ -877,11 +692,7 @@ impl App {
             }
             Action::Names => self.numeric = !self.numeric,
             Action::Unit => {
-                self.unit = match self.unit {
-                    Unit::Bits => Unit::Bytes,
-                    Unit::Bytes => Unit::Packets,
-                    Unit::Packets => Unit::Bits,
-                };
+                self.unit = self.unit.next();
                 self.refresh();
             }
             Action::Sort if self.view == View::Table => self.sort_by(self.sort.next()),
@@ -938,26 +749,23 @@ impl App {
     }
 }
 
-/// `i + by`, within `0..n`; `n` is not 0.
-fn clamped(i: usize, by: isize, n: usize) -> usize {
-    i.saturating_add_signed(by).min(n - 1)
-}
-
 /// Changes the app as a message asks; says what is left for the loop to do.
 pub fn update(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
+    app.version += u64::from(!matches!(msg, Msg::Hover(_)));
+    let effect = change(app, msg, now);
+    app.prepare();
+    effect
+}
+
+fn change(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
     match msg {
-        Msg::Key(key) if app.editing.is_some() => return app.edit(&key),
+        Msg::Key(key) if app.editing.is_some() => app.edit(|e| e.key(&key)),
         Msg::Key(key) => return keys::action(&key).and_then(|action| app.act(action, now)),
         Msg::Click(hit) => return app.click(hit, now),
         Msg::Hover(pick) => app.hover = pick,
         Msg::Paste(text) => {
-            if let Some(e) = &mut app.editing {
-                let text: String =
-                    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                e.text.insert_str(e.cursor, &text);
-                e.cursor += text.len();
-                app.filter_as_written();
-            }
+            let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            app.edit(|e| e.insert(&text));
         }
         Msg::Resize(columns, lines) => {
             let before = app.ends_shown();
@@ -981,6 +789,7 @@ pub fn update(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
             }
         }
         Msg::Say(notice) => app.say(notice),
+        Msg::Named(found) => app.names.learn(found),
     }
     None
 }

@@ -2,7 +2,10 @@
 //! The dashboard: one thread, one loop. Draw if something changed, wait for input until the next
 //! reading is due, read, change the app.
 pub mod app;
+pub mod called;
 pub mod chord;
+pub mod cursor;
+pub mod edit;
 pub mod graphics;
 pub mod health;
 pub mod help;
@@ -17,6 +20,7 @@ pub mod session;
 pub mod side;
 pub mod spark;
 pub mod stage;
+pub mod start;
 pub mod status;
 pub mod table_view;
 pub mod theme;
@@ -35,7 +39,7 @@ use crate::{
     feed::{Due, Reading, Source},
     raster::Blocks,
 };
-use app::{App, Msg, Start};
+use app::{App, Msg};
 use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
 use input::Input;
@@ -43,6 +47,7 @@ use look::Look;
 use save::Maker;
 use session::Session;
 use stage::{Manner, Stage};
+use start::Start;
 use theme::{Depth, Scheme, Theme};
 use words::{Effect, Notice};
 
@@ -194,6 +199,10 @@ impl Dashboard {
                     dirty = true;
                     self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;
                 }
+            }
+            if let Some(found) = self.app.names.ask(self.app.addresses()) {
+                dirty = true;
+                self.update(Msg::Named(found))?;
             }
             // a terminal that does not read has its next frame when it has the last one
             let behind = self.session.is_behind();

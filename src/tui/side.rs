@@ -46,7 +46,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     if details_height > 0 {
         let area = at(ids_height + ends_height, details_height);
         headline(look, name, area, buf);
-        let values = app.trend(usize::from(area.width));
+        let values = app.picked().map_or_else(Vec::new, |pick| {
+            app.trends.of(pick, usize::from(area.width), app.unit.measure())
+        });
         let chart = Rect { y: area.y + 1, height: chart as u16, ..area }.intersection(area);
         baseline(look, chart, buf);
         spark::line(&values, chart, buf, look.spark);
@@ -185,7 +187,7 @@ fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits
             share: (n, max),
             // the share before the past, where there is no room for both
             trend: if area.width >= 40 {
-                app.trend_of_tunnel(Some(*tunnel), TREND)
+                app.trends.of_tunnel(Some(*tunnel), TREND, app.unit.measure())
             } else {
                 vec![]
             },
@@ -258,7 +260,7 @@ fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
             style: if lit { colour } else { look.dim },
             line: if lit { colour } else { look.faint },
             share: (app.measure(both(i)), max),
-            trend: app.trend_of(Pick::End(end), TREND),
+            trend: app.trends.of(Pick::End(end), TREND, app.unit.measure()),
             value,
             columns: 9,
         };
@@ -288,7 +290,7 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
                     word(&format!(" {share}{}", if width >= 34 { " of all" } else { "" })),
                 ]));
             }
-            let partners = app.partners_of(e);
+            let partners = picture.matrix.partners(e, app.unit.measure());
             if let Some(first) = partners.first() {
                 let n = partners.len();
                 let text =

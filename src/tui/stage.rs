@@ -55,11 +55,11 @@ struct Change {
 }
 
 /// What a view was prepared for: while it stays, there is nothing to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Drawn {
     area: Rect,
     picked: Option<Pick>,
-    ends: Vec<chord::End>,
+    version: u64,
 }
 
 /// How the chord is drawn.
@@ -184,7 +184,7 @@ impl Stage {
             }
         }
         self.area = area;
-        let drawn = Drawn { area, picked: app.picked(), ends: ends(app, look, area) };
+        let drawn = Drawn { area, picked: app.picked(), version: app.version };
         if self.drawn.as_ref() != Some(&drawn) {
             let scene = self.current(now);
             let selected = drawn.picked.and_then(|p| part(&scene.ends, p));
@@ -199,7 +199,7 @@ impl Stage {
             };
             self.view = ChordView::prepare(
                 &scene.layout,
-                &drawn.ends,
+                &ends(app, look, area),
                 &how,
                 area.as_size(),
                 &mut self.canvas,
@@ -278,7 +278,7 @@ mod tests {
     use crate::{
         flow::Count,
         picture::Picture,
-        tui::{app::Start, theme::Theme},
+        tui::{start::Start, theme::Theme},
     };
     use ratatui::layout::Rect;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table: every row in scope, by any column.
 
-use foldhash::{HashMap, HashMapExt};
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -16,6 +15,7 @@ use crate::{
     lines::{Column, Line},
     matrix::{End, Scope},
     text::{apart, fit, shared_prefix},
+    trend,
     tui::{
         app::App,
         hits::{Hit, Hits},
@@ -117,7 +117,7 @@ fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
     if app.numeric {
         return None;
     }
-    let names = [p.first, p.second].map(|a| app.names.shown(a, inner));
+    let names = [p.first, p.second].map(|a| app.names.address(a, inner));
     names.iter().any(Option::is_some).then(|| {
         let [a, b] = names;
         let both =
@@ -235,8 +235,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     shown.drain(..scroll);
     let gap = form.gap;
     let used = wide(&shown, gap) + 2;
-    let trend = width.saturating_sub(used).min(30);
-    let trends = if trend >= 8 { app.row_trends(page, trend) } else { HashMap::new() };
+    let trend = width.saturating_sub(used).min(trend::ROWS);
 
     // headlines
     let mut x = area.x + 1;
@@ -303,9 +302,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             }
             x = x.saturating_add((w + gap) as u16);
         }
-        if let Some(values) = trends.get(&(line.interface, line.key))
-            && x < right
-        {
+        if trend >= 8 && x < right {
+            let values = app.trend_of_row(line);
+            let values = &values[values.len().saturating_sub(trend)..];
             let style = if dimmed { look.faint } else { look.spark };
             spark::low(values, Rect::new(x, y, (trend as u16).min(right - x), 1), buf, style);
         }

@@ -26,7 +26,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         return;
     }
     let bars = Rect { x: area.x + label, width: area.width - label - 5, ..area };
-    let line = app.timeline();
+    let line = app.trends.moments();
     let width = usize::from(bars.width);
     // the window ends now, unless what is shown is older than that
     let shown = app.series.number();

@@ -2,7 +2,11 @@
 //! The words of the screen: what it can show, in what, of when, and what it asks of the loop.
 use std::time::Duration;
 
-use crate::matrix::Measure;
+use crate::{
+    flow::Count,
+    matrix::Measure,
+    units::{self, Base, Quantity, Rate},
+};
 
 /// What fills the middle of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,6 +55,28 @@ impl Unit {
         match self {
             Unit::Packets => Measure::Packets,
             Unit::Bits | Unit::Bytes => Measure::Bytes,
+        }
+    }
+
+    /// A count in it: as a rate over a time, or as a total.
+    pub fn quantity(self, c: Count, base: Base, elapsed: Option<Duration>) -> Quantity {
+        match (self, elapsed) {
+            (Unit::Bits, Some(t)) => units::bit_rate(Rate::of(c.bytes, t)),
+            (Unit::Bytes, Some(t)) => units::byte_rate(Rate::of(c.bytes, t), base),
+            (Unit::Packets, Some(t)) => units::packet_rate(Rate::of(c.packets, t)),
+            (Unit::Bits, None) => units::bits(c.bytes),
+            (Unit::Bytes, None) => units::bytes(c.bytes, base),
+            (Unit::Packets, None) => units::packets(c.packets),
+        }
+    }
+
+    /// The one after it, in the order of the key.
+    #[must_use]
+    pub fn next(self) -> Unit {
+        match self {
+            Unit::Bits => Unit::Bytes,
+            Unit::Bytes => Unit::Packets,
+            Unit::Packets => Unit::Bits,
         }
     }
 

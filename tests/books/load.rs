@@ -22,9 +22,10 @@ use tmon::{
     snapshot::Snapshot,
     tui::{
         self,
-        app::{App, Msg, Start, update},
+        app::{App, Msg, update},
         look::Look,
         stage::{Manner, Stage},
+        start::Start,
         theme::Theme,
     },
 };
