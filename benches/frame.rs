@@ -18,12 +18,13 @@ use tmon::{
     rows::Rows,
     snapshot::Snapshot,
     tui::{
-        app::{App, Msg, update},
+        app::App,
         compose,
         look::Look,
         stage::{Manner, Stage},
         start::Start,
         theme::{Depth, Scheme, Theme},
+        update::{Msg, update},
     },
 };
 

@@ -384,17 +384,6 @@ fn friends(ifindex: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a program surely is no more. Only CAP_SYS_ADMIN may ask.
-pub(crate) fn is_gone(id: u32) -> bool {
-    // SAFETY: no pointers.
-    match unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) } {
-        // SAFETY: a descriptor that nobody else owns.
-        fd if fd >= 0 => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
-        e => return e == -libc::ENOENT,
-    }
-    false
-}
-
 /// What a program is called, by its number. Only CAP_SYS_ADMIN may ask.
 fn name(id: u32) -> Option<String> {
     // SAFETY: no pointers.

@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io,
     mem::{MaybeUninit, offset_of},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -674,6 +674,17 @@ impl Program {
         } {}
         Ok(())
     }
+}
+
+/// Whether a program surely is no more. Only CAP_SYS_ADMIN may ask.
+pub(crate) fn is_gone(id: u32) -> bool {
+    // SAFETY: no pointers.
+    match unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) } {
+        // SAFETY: a descriptor that nobody else owns.
+        fd if fd >= 0 => drop(unsafe { OwnedFd::from_raw_fd(fd) }),
+        e => return e == -libc::ENOENT,
+    }
+    false
 }
 
 fn test_run(

@@ -3,7 +3,7 @@
 //!
 //! This is decided here and nowhere else, when an interval is made, and the interval carries it.
 //! There are two cases. An interface may lie above or beside another one that all of its packets
-//! pass ([`Interface::counted_on`]); then only the other one counts. Or packets come in by one
+//! pass; then only the other one counts. Or packets come in by one
 //! interface and leave by another: at a bridge with two ports that are watched, at a router, at both
 //! ends of a wire. Each interface shows its rows, and they mirror each other, as what arrives at one
 //! leaves by the other. Seen from an interface, one of two hosts is the one whose packets arrive
@@ -18,7 +18,6 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use crate::{
     flow::{Count, Counters, Flow, Pair},
     rows::{Row, Rows},
-    snapshot::Interface,
 };
 
 /// What counts in totals. The default is that everything does.
@@ -49,11 +48,11 @@ struct Sight {
 }
 
 impl Once {
-    /// Decides it for the rows of an interval.
-    pub fn of(rows: &Rows, interfaces: &[Interface]) -> Once {
-        let left_out: Arc<[bool]> = interfaces.iter().map(|i| i.counted_on.is_some()).collect();
-        let once = Once { left_out, transit: Arc::default() };
-        if interfaces.iter().filter(|i| i.counted_on.is_none()).count() < 2 {
+    /// Decides it for the rows of an interval; `left_out` says of each interface that another one
+    /// counts all of its packets.
+    pub fn of(rows: &Rows, left_out: impl Iterator<Item = bool>) -> Once {
+        let once = Once { left_out: left_out.collect(), transit: Arc::default() };
+        if once.left_out.iter().filter(|left_out| !**left_out).count() < 2 {
             return once;
         }
         let mut seen: HashMap<Pair, [Option<Sight>; 2]> = HashMap::new();
@@ -144,7 +143,7 @@ mod tests {
     use crate::{
         flow::{Books, HookKind, Inner, Key, Kind, Tunnel},
         matrix::{Scope, Tally},
-        snapshot::{Fill, Interval},
+        snapshot::{Fill, Interface, Interval},
     };
 
     fn host(n: u8) -> IpAddr {
@@ -282,9 +281,9 @@ mod tests {
         ];
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
-        let once = Once::of(&rows, &interfaces(2));
+        let once = Once::of(&rows, [false; 2].into_iter());
         assert_eq!(flows.map(|f| once.passed_on(&f)), [None, Some(0), None]);
-        assert!(Once::of(&rows, &interfaces(1)).is_all());
+        assert!(Once::of(&rows, [false].into_iter()).is_all());
         // A reduced interval counts what all of it counts.
         let mut fewer = Rows::default();
         fewer.push_flow(0, &flows[1]);

@@ -14,7 +14,7 @@ use std::{fs::File, path::Path, time::Duration};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
-use crate::{attach::is_gone, lock, netns, owned::Folder};
+use crate::{bpf::is_gone, lock, netns, owned::Folder};
 
 /// Made by the first who attaches.
 pub(crate) const FOLDER: &str = "/run/tmon";

@@ -134,7 +134,7 @@ impl Interval {
         interfaces: Vec<Interface>,
         rows: Rows,
     ) -> Interval {
-        let once = Once::of(&rows, &interfaces);
+        let once = Once::of(&rows, interfaces.iter().map(|i| i.counted_on.is_some()));
         Interval { since, taken, elapsed, interfaces, rows, once }
     }
 

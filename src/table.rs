@@ -685,7 +685,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len((elements * size) as u64).unwrap();
         let memory = MmapOptions::new().len(elements * size).map_raw(&file).unwrap();
-        Array { map: file.into(), memory }
+        Array { memory: Arc::new(memory) }
     }
 
     #[test]

@@ -17,13 +17,14 @@ use tmon::{
     series::At,
     snapshot::{Fill, Interface, Snapshot},
     tui::{
-        app::{App, Msg, update},
+        app::App,
         compose,
         hits::{Hit, Hits},
         look::Look,
         stage::{Manner, Stage},
         start::Start,
         theme::{Depth, Scheme, Theme},
+        update::{Msg, update},
         words::{Effect, Form, Notice, Unit, View},
     },
 };

@@ -16,12 +16,13 @@ use tmon::{
     rows::Rows,
     snapshot::{Interval, Snapshot},
     tui::{
-        app::{App, Msg, update},
+        app::App,
         compose,
         look::Look,
         stage::{Manner, Stage},
         start::Start,
         theme::Theme,
+        update::{Msg, update},
     },
 };
 

@@ -26,6 +26,7 @@ pub mod table_view;
 pub mod theme;
 pub mod timeline;
 pub mod tty;
+pub mod update;
 pub mod words;
 
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ use crate::{
     feed::{Due, Reading, Source},
     raster::Blocks,
 };
-use app::{App, Msg};
+use app::App;
 use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
 use input::Input;
@@ -49,6 +50,7 @@ use session::Session;
 use stage::{Manner, Stage};
 use start::Start;
 use theme::{Depth, Scheme, Theme};
+use update::Msg;
 use words::{Effect, Notice};
 
 /// How the dashboard begins and looks.
@@ -101,7 +103,7 @@ pub fn run(opts: Options, first: Option<Reading>, source: &mut dyn Source) -> Re
     let recorded = source.due() == Due::Never;
     let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
     if let Some(reading) = first {
-        app::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
+        update::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
     }
     Dashboard::open(&opts, app)?.run(opts.interval, source)
 }
@@ -278,7 +280,7 @@ impl Dashboard {
     /// Changes the app; true if it is to end.
     fn update(&mut self, msg: Msg) -> Result<bool> {
         let now = self.now();
-        match app::update(&mut self.app, msg, now) {
+        match update::update(&mut self.app, msg, now) {
             None => {}
             Some(Effect::Quit) => return Ok(true),
             Some(Effect::Suspend) => {
@@ -301,7 +303,7 @@ impl Dashboard {
                     Err(e) => (format!("not saved: {e:#}"), true),
                 };
                 let notice = Notice { at: now, text, bad };
-                app::update(&mut self.app, Msg::Say(notice), now);
+                update::update(&mut self.app, Msg::Say(notice), now);
             }
         }
         Ok(false)

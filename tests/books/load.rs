@@ -22,11 +22,12 @@ use tmon::{
     snapshot::Snapshot,
     tui::{
         self,
-        app::{App, Msg, update},
+        app::App,
         look::Look,
         stage::{Manner, Stage},
         start::Start,
         theme::Theme,
+        update::{Msg, update},
     },
 };
 
