@@ -75,7 +75,7 @@ static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const stru
 }
 
 /* The packet is in a row; the books also say how much of that came in fragments. */
-static __always_inline int counted(struct cpu *c)
+static __always_inline int in_row(struct cpu *c)
 {
 	struct walk *w = &c->walk;
 
@@ -156,8 +156,8 @@ static __always_inline struct weight quick_weigh(struct __sk_buff *skb, __u32 fr
  * The row of a packet of which l is the innermost IP header. 0 if it is not at hand, and nothing
  * was counted.
  */
-static __always_inline int quick_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
-				     const struct around *a, const struct level *l)
+static __always_inline int count_quick(struct __sk_buff *skb, struct cpu *c, __u32 hook,
+				       __u32 frame, const struct around *a, const struct level *l)
 {
 	struct weight weight = quick_weigh(skb, frame);
 

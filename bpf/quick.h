@@ -36,7 +36,7 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 	void *end = packet_end(skb), *at = l->at;
 	struct ip4 *ip4;
 	struct ip6 *ip6;
-	__s32 length;
+	struct ip_seen s;
 
 	if (likely(proto == ETHERTYPE_TEB)) {
 		if (at + sizeof(struct eth) + sizeof(*ip4) + AHEAD > end)
@@ -73,27 +73,24 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 	ip4 = at;
 	ip6 = at;
 	if (likely(proto == ETHERTYPE_IP)) {
-		length = bpf_ntohs(ip4->length);
-		if (ip4->version_ihl != 0x45 || ip4->fragment & bpf_htons(IP4_MORE | IP4_OFFSET) ||
-		    length < (__s32)sizeof(*ip4) || length > l->left)
+		if (ip4->version_ihl != IP4_PLAIN || !ip4_read(ip4, &s) || s.fragment ||
+		    s.length < sizeof(*ip4) || (__s32)s.length > l->left)
 			return 0;
-		l->proto = ip4->proto;
+		l->proto = s.proto;
 		l->v6 = 0;
 		l->pair = (const __u64 *)&ip4->src;
 		l->at = ip4 + 1;
-		l->left = length - sizeof(*ip4);
+		l->left = s.length - sizeof(*ip4);
 	} else {
 		if (proto != ETHERTYPE_IPV6 || at + sizeof(*ip6) + AHEAD > end)
 			return 0;
-		length = bpf_ntohs(ip6->payload);
-		if (ip6->version_class >> 4 != 6 || !length ||
-		    (__s32)sizeof(*ip6) + length > l->left)
+		if (!ip6_read(ip6, &s) || !s.length || (__s32)(sizeof(*ip6) + s.length) > l->left)
 			return 0;
-		l->proto = ip6->next;
+		l->proto = s.proto;
 		l->v6 = 1;
 		l->pair = (const __u64 *)ip6->src;
 		l->at = ip6 + 1;
-		l->left = length;
+		l->left = s.length;
 	}
 	return 1;
 }
@@ -107,11 +104,12 @@ struct outside {
 static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags)
 {
 	__u8 *p = l->at;
-	__u32 size;
+	__u32 size = 4;
 
 	if (l->at + 5 > packet_end(skb))
 		return 0;
-	size = 4 + (flags & GTPU_E && p[3] ? p[4] * 4 : 0);
+	if (gtpu_extension(flags, p))
+		size += gtpu_extension_size(p + 4);
 	l->at += size;
 	l->left -= size;
 	p = l->at;
@@ -135,42 +133,45 @@ static __always_inline int quick_leaf(const struct level *l)
 static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o)
 {
 	struct udp *udp = l->at;
-	__be32 *header = (void *)(udp + 1);
-	__u32 first, id, kind;
+	void *header = udp + 1;
+	__u32 kind;
 	__s32 length;
+	struct seen s;
 
 	if (l->left < (__s32)sizeof(*udp))
 		return 0;
 	kind = port_entry(udp->dst);
 	length = bpf_ntohs(udp->length);
-	if (!kind || (void *)(header + 2) > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 ||
+	if (!kind || header + 8 > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 ||
 	    length > l->left)
 		return 0;
-	l->at = header + 2;
+	l->at = header + 8;
 	l->left = length - (sizeof(*udp) + 8);
-	first = bpf_ntohl(header[0]);
-	id = bpf_ntohl(header[1]);
 	if (likely(kind == KIND_VXLAN)) {
-		o->tunnel = TUNNEL(id >> 8, KIND_VXLAN, ROW_ID);
-		o->proto = ETHERTYPE_TEB;
-		return !!(first & VXLAN_I << 24);
+		int ok = vxlan_read(header, &s);
+
+		o->tunnel = TUNNEL(s.id, KIND_VXLAN, ROW_ID);
+		o->proto = s.proto;
+		return ok;
 	}
 	if (kind == KIND_GENEVE) {
-		length = (first >> 24) * 4; /* with version 0 that is the options */
-		o->tunnel = TUNNEL(id >> 8, KIND_GENEVE, ROW_ID);
-		o->proto = first & 0xffff;
-		l->at += length;
-		l->left -= length;
-		return !(first >> 30) && l->left >= 0;
+		int ok = geneve_read(header, &s);
+
+		o->tunnel = TUNNEL(s.id, KIND_GENEVE, ROW_ID);
+		o->proto = s.proto;
+		l->at += s.size - 8;
+		l->left -= s.size - 8;
+		return ok && l->left >= 0;
 	}
 	if (kind == KIND_GTPU) {
-		length = first & 0xffff;
-		if ((first >> 16 & 0xf0ff) != (0x30 << 8 | GTPU_TPDU) || length > l->left)
+		struct gtpu *h = header;
+
+		if (gtpu_read(h, &s) != GTPU_IS_PAYLOAD || (__s32)s.length > l->left)
 			return 0;
-		l->left = length;
-		o->tunnel = TUNNEL(id, KIND_GTPU, ROW_ID);
-		o->proto = PAYLOAD_GUESS;
-		return first >> 24 & GTPU_OPTIONS ? quick_gtpu_options(skb, l, first >> 24) : 1;
+		l->left = s.length;
+		o->tunnel = TUNNEL(s.id, KIND_GTPU, ROW_ID);
+		o->proto = s.proto;
+		return h->flags & GTPU_OPTIONS ? quick_gtpu_options(skb, l, h->flags) : 1;
 	}
 	return 0;
 }
@@ -179,25 +180,19 @@ static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, str
 static __always_inline int quick_gre(struct level *l, struct outside *o)
 {
 	struct gre *h = l->at;
-	__be32 *key = (void *)(h + 1);
-	__u64 id = 0;
+	__u32 key = h->flags == bpf_htons(GRE_KEY);
+	struct seen s;
 
-	o->proto = bpf_ntohs(h->type);
-	if (h->flags == bpf_htons(GRE_KEY)) {
-		id = TUNNEL(bpf_ntohl(*key), 0, ROW_ID);
-		l->at = key + 1;
-		l->left -= sizeof(*h) + sizeof(*key);
-	} else if (!h->flags) {
-		l->at = h + 1;
-		l->left -= sizeof(*h);
-	} else {
+	if (h->flags && !key)
 		return 0;
-	}
-	o->tunnel = id | TUNNEL(0, o->proto == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, 0);
-	if (l->left < 0 ||
-	    (o->proto != ETHERTYPE_IP && o->proto != ETHERTYPE_IPV6 && o->proto != ETHERTYPE_TEB))
-		return 0;
-	return 1;
+	gre_read(h, key ? GRE_KEY : 0, &s);
+	o->proto = s.proto;
+	o->tunnel = TUNNEL(0, gre_kind(s.proto), 0);
+	if (key)
+		o->tunnel |= TUNNEL(bpf_ntohl(*(__be32 *)(h + 1)), 0, ROW_ID);
+	l->at += s.size;
+	l->left -= s.size;
+	return l->left >= 0 && gre_is_common(s.proto);
 }
 
 /* The tunnel behind an IP header, if it is one of the common ones: l is behind its header then. */
@@ -208,12 +203,12 @@ static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, 
 	if (l->proto == PROTO_GRE)
 		return quick_gre(l, o);
 	if (l->proto == PROTO_IPIP) {
-		o->tunnel = TUNNEL(0, l->v6 ? KIND_4IN6 : KIND_IPIP, 0);
+		o->tunnel = TUNNEL(0, ip_in_ip_kind(l->v6, 0), 0);
 		o->proto = ETHERTYPE_IP;
 		return 1;
 	}
 	if (l->proto == PROTO_IPV6) {
-		o->tunnel = TUNNEL(0, l->v6 ? KIND_6IN6 : KIND_6IN4, 0);
+		o->tunnel = TUNNEL(0, ip_in_ip_kind(l->v6, 1), 0);
 		o->proto = ETHERTYPE_IPV6;
 		return 1;
 	}

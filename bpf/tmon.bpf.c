@@ -30,7 +30,6 @@ STATE(state_guess);
 STATE(state_fragment);
 STATE(state_pull);
 STATE(state_end);
-STATE(state_row);
 STATE(state_row4);
 STATE(state_row6);
 STATE(state_other);
@@ -61,7 +60,6 @@ struct {
 		[STATE_FRAGMENT] = (void *)&state_fragment,
 		[STATE_PULL] = (void *)&state_pull,
 		[STATE_END] = (void *)&state_end,
-		[STATE_ROW] = (void *)&state_row,
 		[STATE_ROW4] = (void *)&state_row4,
 		[STATE_ROW6] = (void *)&state_row6,
 		[STATE_OTHER] = (void *)&state_other,
@@ -74,18 +72,36 @@ struct {
 /* clang-format on */
 
 /*
- * Counts a hop. When only those are left that the end of the walk needs, the walk ends: without a
+ * What the way to a state costs of MAX_HOPS. It is the same whether headers were read the quick way
+ * or not, so that a packet with too many of them ends at the same one: STATE_LAYER includes the
+ * states that it may go on to.
+ */
+static __always_inline __u32 hops_to(__u32 proto, __u32 state)
+{
+	return state == STATE_LAYER ? 2 + (proto == PAYLOAD_GUESS) : 1;
+}
+
+/* The same to STATE_LAYER when the quick way read a tunnel with this payload: GTP-U may have been
+ * in a state of its own. */
+static __always_inline __u32 quick_hops(__u32 proto)
+{
+	return proto == PAYLOAD_GUESS ? 4 : 2;
+}
+
+/*
+ * Counts hops. When only those are left that the end of the walk needs, the walk ends: without a
  * tunnel that is a stop, with one a row whose inside is too_deep.
  */
-static __always_inline __u32 counted_hop(struct walk *w, __u32 v)
+static __always_inline __u32 counted(struct walk *w, __u32 v)
 {
-	return unlikely(++w->hops > MAX_HOPS) && v < STATES ? STOP(TOO_DEEP) : v;
+	w->hops += hops_to(w->proto, v);
+	return unlikely(w->hops > MAX_HOPS) && v < STATES ? STOP(TOO_DEEP) : v;
 }
 
 /* Carries a verdict out: the common ones by a direct jump. */
 static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
-	v = counted_hop(&c->walk, v);
+	v = counted(&c->walk, v);
 	if (likely(v == STATE_LAYER)) {
 		JUMP(skb, STATE_LAYER);
 	} else if (v == STATE_HEADERS) {
@@ -104,7 +120,7 @@ static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 /* The same where the way is rare: small rather than fast. */
 static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
-	v = counted_hop(&c->walk, v);
+	v = counted(&c->walk, v);
 	c->walk.verdict = v;
 	if (v == STATE_LAYER)
 		JUMP(skb, STATE_LAYER);
@@ -114,10 +130,10 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 }
 
 /* A walk that has read nothing yet. */
-static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
+static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame, __u32 flags)
 {
 	w->frame = frame;
-	w->flags = 0;
+	w->flags = flags;
 	w->hook = hook;
 	w->depth = 0;
 	w->links = 0;
@@ -127,7 +143,7 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame)
 	w->tunnel[1] = 0;
 }
 
-/* What quick_row() read, where it did not find the row: to its table. */
+/* What count_quick() read, where it did not find the row: to its table. */
 static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				      const struct around *a, const struct level *l)
 {
@@ -142,12 +158,22 @@ static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u3
 		JUMP(skb, STATE_ROW6);
 	}
 	book(c, hook, CELL_OVERFLOW + (c->swapped & 1), c->weight);
-	return counted(c);
+	return in_row(c);
+}
+
+/* From STATE_LAYER, or what stands in for it, to the states; these hops are counted. */
+static __always_inline int off_quick(struct __sk_buff *skb, struct cpu *c)
+{
+	if (c->walk.proto == PAYLOAD_GUESS)
+		JUMP(skb, STATE_GUESS);
+	else
+		JUMP(skb, STATE_HEADERS);
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen */
 }
 
 /* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
 static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off,
-				 __u32 end, __u32 proto)
+				 __u32 end, __u32 proto, int quick)
 {
 	struct level l = { .at = packet(skb) + off, .left = end - off };
 	struct cpu *c = this_cpu();
@@ -157,7 +183,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
-	if (likely(!is_super(skb)) && likely(quick_level(skb, &l, proto, INLINE_TAGS))) {
+	if (quick && likely(!is_super(skb)) && likely(quick_level(skb, &l, proto, INLINE_TAGS))) {
 		if (quick_leaf(&l)) {
 			if (!cfg_plain) {
 				book(c, hook, CELL_STOP + STOP_PLAIN, quick_weigh(skb, frame));
@@ -188,24 +214,23 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			l.at = packet(skb) + off;
 			l.left = end - off;
 			if (likely(quick_level(skb, &l, proto, 0)) && likely(quick_leaf(&l)))
-				return quick_row(skb, c, hook, frame, &a, &l) ?
+				return count_quick(skb, c, hook, frame, &a, &l) ?
 					       TC_ACT_UNSPEC :
 					       quick_make(skb, c, hook, frame, &a, &l);
-			begin(w, hook, frame);
+			begin(w, hook, frame, a.v6 ? WALK_NARROW | WALK_OUTER6 : WALK_NARROW);
 			w->depth = 1;
 			w->tunnel[0] = a.tunnel[0];
-			w->flags = WALK_NARROW;
-			if (a.v6)
-				w->flags = WALK_NARROW | WALK_OUTER6;
-			else
+			if (!a.v6)
 				w->outer[0] = a.pair4;
 			w->off = off;
 			w->end = end;
 			w->proto = proto;
-			return go(skb, c, STATE_LAYER);
+			w->hops = hops_to(proto, STATE_HEADERS) + quick_hops(proto);
+			JUMP(skb, STATE_LAYER);
+			return stop(skb, c, w, STOP_TOO_DEEP);
 		}
 	}
-	begin(w, hook, frame);
+	begin(w, hook, frame, quick ? 0 : WALK_STATES);
 	w->off = off;
 	w->end = end;
 	w->proto = proto;
@@ -220,33 +245,32 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
  */
 static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 {
-	__u32 len = skb->len;
+	__u32 len = skb->len, how = cfg_begin, off, end;
+	struct cpu *c;
 
-	if (cfg_replay) {
-		__u32 off = skb->cb[2] & 0xff;
-		__u32 end = off + skb->cb[4];
-		struct cpu *c = this_cpu();
-
-		if (!c)
-			return TC_ACT_UNSPEC;
-		c->now = skb->cb[1];
-		if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
-			end = ~0U;
-		return start(skb, hook, skb->cb[0], off, end, skb->cb[3]);
-	}
-	if (cfg_l3)
-		return start(skb, hook, len, 0, len, PAYLOAD_IP);
-	return start(skb, hook, len, 0, len, ETHERTYPE_TEB);
+	if (likely(how == BEGIN_ETHERNET))
+		return start(skb, hook, len, 0, len, ETHERTYPE_TEB, 1);
+	if (how == BEGIN_IP)
+		return start(skb, hook, len, 0, len, PAYLOAD_IP, 1);
+	c = this_cpu();
+	if (!c)
+		return TC_ACT_UNSPEC;
+	c->now = skb->cb[1];
+	off = skb->cb[2] & 0xff;
+	end = off + skb->cb[4];
+	if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
+		end = ~0U;
+	if (how == BEGIN_REPLAY)
+		return start(skb, hook, skb->cb[0], off, end, skb->cb[3], 1);
+	return start(skb, hook, skb->cb[0], off, end, skb->cb[3], 0);
 }
 
-SEC("tc")
-int tmon_ingress(struct __sk_buff *skb)
+STATE(tmon_ingress)
 {
 	return enter(skb, HOOK_RX);
 }
 
-SEC("tc")
-int tmon_egress(struct __sk_buff *skb)
+STATE(tmon_egress)
 {
 	return enter(skb, HOOK_TX);
 }
@@ -273,8 +297,8 @@ STATE(state_layer)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
-	if (w->depth && !(w->flags & (WALK_FIRST | WALK_CUT)) && w->off <= MAX_HEADERS &&
-	    !is_super(skb)) {
+	if (w->depth && !(w->flags & (WALK_FIRST | WALK_CUT | WALK_STATES)) &&
+	    w->off <= MAX_HEADERS && !is_super(skb)) {
 		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS),
 				   .left = w->end - w->off };
 		struct around a = { .pair6 = w->outer,
@@ -287,7 +311,7 @@ STATE(state_layer)
 			a.tunnel[0] = w->tunnel[0];
 			a.tunnel[1] = w->tunnel[1];
 			if (quick_leaf(&l)) {
-				if (quick_row(skb, c, w->hook, w->frame, &a, &l))
+				if (count_quick(skb, c, w->hook, w->frame, &a, &l))
 					return TC_ACT_UNSPEC;
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o)) {
 				w->depth++;
@@ -297,11 +321,14 @@ STATE(state_layer)
 				w->off = l.at - packet(skb);
 				w->end = w->off + l.left;
 				w->proto = o.proto;
-				return go(skb, c, STATE_LAYER);
+				w->hops += quick_hops(o.proto);
+				if (likely(w->hops <= MAX_HOPS))
+					JUMP(skb, STATE_LAYER);
+				return hop(skb, c, STOP(TOO_DEEP));
 			}
 		}
 	}
-	return go(skb, c, w->proto == PAYLOAD_GUESS ? STATE_GUESS : STATE_HEADERS);
+	return off_quick(skb, c);
 }
 
 STATE(state_headers)
@@ -318,7 +345,19 @@ STATE(state_headers)
 STATE_IS(link, link_header(skb, w))
 STATE_IS(ext, ext_headers(skb, w))
 STATE_IS(transport, transport(skb, w, w->off, w->end, w->ip_proto, STATE_TRANSPORT))
-STATE_IS(guess, guessed(skb, w))
+STATE(state_guess)
+{
+	struct cpu *c = this_cpu();
+	__u32 v;
+
+	if (!c)
+		return TC_ACT_UNSPEC;
+	v = guessed(skb, &c->walk);
+	if (v == STATE_HEADERS) /* counted with STATE_LAYER */
+		JUMP(skb, STATE_HEADERS);
+	return hop(skb, c, v);
+}
+
 STATE_IS(vxlan_gpe, vxlan_gpe(skb, w))
 STATE_IS(gre, gre_rest(skb, w, KIND_GRE))
 STATE_IS(gre_udp, gre_rest(skb, w, KIND_GRE_UDP))
@@ -328,13 +367,13 @@ STATE_IS(mpls_udp, mpls_udp(skb, w))
 STATE_IS(teredo, teredo(skb, w))
 STATE_IS(gue, gue(skb, w))
 STATE_IS(l2tp, l2tp(skb, w))
+STATE_IS(l2tpv3, l2tpv3(skb, w))
 STATE_IS(lisp, lisp(skb, w))
 STATE_IS(etherip, etherip(skb, w))
 STATE_IS(ayiya, ayiya(skb, w))
 STATE_IS(esp_udp, esp_udp(skb, w))
 STATE_IS(wireguard, wireguard(skb, w))
 STATE_IS(capwap, capwap(skb, w))
-STATE_IS(l2tpv3, l2tpv3(skb, w))
 
 /* Headers are not in the linear part: copy more of them there and run the state again. */
 STATE(state_pull)
@@ -350,8 +389,21 @@ STATE(state_pull)
 	return hop(skb, c, c->walk.resume);
 }
 
+/* To c->key's table. */
+static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
+{
+	c->weight = weigh(skb, &c->walk);
+	c->common = 0;
+	if (is_small(&c->key))
+		JUMP(skb, STATE_ROW4);
+	else
+		JUMP(skb, STATE_ROW6);
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
+}
+
 /*
- * The walk is over: no more headers, or a stop. Inside a tunnel that is a row which says why.
+ * The walk is over: no more headers, or a stop. Inside a tunnel that is a row which says why; here
+ * the row's key is made.
  */
 STATE(state_end)
 {
@@ -376,29 +428,7 @@ STATE(state_end)
 			     v == STOP(MALFORMED) ? INNER_REASON | REASON_MALFORMED :
 						    INNER_REASON | REASON_TOO_DEEP);
 	}
-	JUMP(skb, STATE_ROW);
-	return stop(skb, c, w, STOP_TOO_DEEP);
-}
-
-/* To c->key's table. */
-static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
-{
-	c->weight = weigh(skb, &c->walk);
-	c->common = 0;
-	if (is_small(&c->key))
-		JUMP(skb, STATE_ROW4);
-	else
-		JUMP(skb, STATE_ROW6);
-	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
-}
-
-STATE(state_row)
-{
-	struct cpu *c = this_cpu();
-
-	if (!c)
-		return TC_ACT_UNSPEC;
-	row_key(c, &c->walk);
+	row_key(c, w);
 	remember(c);
 	return find(skb, c);
 }
@@ -429,7 +459,7 @@ STATE(state_fragment)
 			return TC_ACT_UNSPEC;                           \
 		found = count_##count(c);                               \
 		if (found == FOUND)                                     \
-			return counted(c);                              \
+			return in_row(c);                               \
 		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) { \
 			c->common = found != FOUND_CROWD;               \
 			c->key.shard ^= c->number;                      \
@@ -438,7 +468,7 @@ STATE(state_fragment)
 			full;                                           \
 		}                                                       \
 		book(c, c->walk.hook, overflow(c), c->weight);          \
-		return counted(c);                                      \
+		return in_row(c);                                       \
 	}
 
 #define TO_OTHER                        \

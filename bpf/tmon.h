@@ -94,6 +94,15 @@ enum cell {
 	CELLS = 16, /* a power of two, so that an index is bounded by a mask */
 };
 
+/* How packets begin. An enumeration, because comparisons with a constant cost nothing in the end.
+ */
+enum begin {
+	BEGIN_ETHERNET,
+	BEGIN_IP,     /* the interface has no Ethernet header */
+	BEGIN_REPLAY, /* as cb says, with the frame's lengths: frames of a capture */
+	BEGIN_STATES, /* the same without the quick way, from state to state: to compare the two */
+};
+
 enum hook { HOOK_RX, HOOK_TX, HOOKS };
 
 #pragma clang diagnostic push

@@ -27,7 +27,6 @@ enum state {
 	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
 	STATE_PULL,	  /* the head is too short: make more of it linear, run the state again */
 	STATE_END,	  /* the walk is over: a row, or a stop for the reason in walk.verdict */
-	STATE_ROW,	  /* the row's key */
 	STATE_ROW4,	  /* find or make the row, IPv4 table */
 	STATE_ROW6,	  /* the other table */
 	STATE_OTHER,	  /* no room: the tunnel's `other` row */
@@ -36,16 +35,17 @@ enum state {
 	VERDICT_END = 144,  /* no more headers: a row, or plain */
 };
 
-_Static_assert(KINDS <= STATE_LAYER, "a kind's number is its state's");
-_Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + STOPS <= VERDICT_END, "verdicts differ");
+_Static_assert((int)KINDS <= (int)STATE_LAYER, "a kind's number is its state's");
+_Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_END,
+	       "verdicts differ");
 
 /*
- * The kernel allows 33 tail calls per packet (32 in older interpreters). The last of them are
- * reserved for the end of the walk: STATE_END, STATE_ROW, and up to three tries in each of two
+ * The kernel allows 33 tail calls per packet. The last of them are
+ * reserved for the end of the walk: STATE_END, and up to three tries in each of two
  * tables. A packet with more headers than hops is therefore still counted in its tunnel's row.
  */
-#define TAIL_CALLS 32
-#define TO_THE_END 8
+#define TAIL_CALLS 33
+#define TO_THE_END 7
 #define MAX_HOPS   (TAIL_CALLS - TO_THE_END)
 
 #define STOP(reason) (VERDICT_STOP + STOP_##reason)
@@ -65,8 +65,9 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + STOPS <= VERDICT_END, "v
 #define WALK_JUMBO                                                                               \
 	0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet \
 	       */
-#define WALK_LATER 0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
-#define WALK_LEVEL (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
+#define WALK_LATER  0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
+#define WALK_STATES 0x2000 /* the quick way is left out */
+#define WALK_LEVEL  (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 /* walk.declared of a first fragment: how long the whole packet is, nobody has said. */
 #define NOT_DECLARED (~0U)
@@ -99,15 +100,28 @@ struct walk {
 /* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
 #define TUNNEL(id, kind, flag) ((id) | (__u64)(kind) << 32 | (__u64)(flag) << 40)
 
-CONFIG(__u8, cfg_l3);	  /* frames start with IP: the interface has no Ethernet header */
-CONFIG(__u8, cfg_replay); /* lengths and start come in cb: frames of a capture */
+CONFIG(__u8, cfg_begin);  /* enum begin */
+CONFIG(__u8, cfg_replay); /* frames are a capture's */
 CONFIG(__u8, cfg_skb);	  /* count skbs, not the packets on the wire */
 CONFIG(__u8, cfg_plain);  /* make rows of packets without a tunnel */
 /* EtherTypes of VLAN tags beside the usual ones; 0: none */
 CONFIG(__u16, cfg_tpid[MAX_TPIDS]);
+
 CONFIG(__u8, cfg_preempt); /* the books need atomic adds: PREEMPT_RT */
 
 PORT_TABLE(ports);
+
+/*
+ * What a reader says of one tunnel header, from bytes that are there. It knows neither where they
+ * came from nor what follows: whether lengths hold is for the quick way and the states to say, and
+ * what it means that something is missing.
+ */
+struct seen {
+	__u32 id;
+	__u32 size;   /* of the header */
+	__u32 proto;  /* of its payload: EtherType or PAYLOAD_ */
+	__u32 length; /* from behind the header, if it has a length field */
+};
 
 /* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
 static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 size, __u32 end)

@@ -81,6 +81,7 @@ struct ip4 {
 	__be32 dst;
 };
 
+#define IP4_PLAIN  0x45 /* version and length of a header without options */
 #define IP4_MORE   0x2000
 #define IP4_OFFSET 0x1fff
 
@@ -123,7 +124,8 @@ struct udp {
 };
 
 struct tcp {
-	__be32 ports;
+	__be16 src;
+	__be16 dst;
 	__be32 seq;
 	__be32 ack;
 	__u8 offset; /* upper nibble: header length in units of 4 bytes */

@@ -27,8 +27,9 @@ use nix::{
 };
 
 use contract::{
-    CELL_COUNTED, CELL_FRAGMENT, CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PARAMETER_COOKIE,
-    PARAMETER_KNOWN, PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU, STOPS, cell_count,
+    BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, CELL_COUNTED, CELL_FRAGMENT,
+    CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PARAMETER_COOKIE, PARAMETER_KNOWN,
+    PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU, STOPS, cell_count,
 };
 
 use crate::{
@@ -131,6 +132,8 @@ pub struct Config {
     pub l3: bool,
     /// For frames of a capture and of tests: see [`Program::run`].
     pub replay: bool,
+    /// With `replay`: leave out the programs' fast path. The result is the same, which tests hold.
+    pub states: bool,
     /// UDP ports beside or instead of [`Kind::default_ports`].
     pub ports: Vec<Port>,
     /// What L2TP version 3 has in its headers where it is in IP itself.
@@ -151,6 +154,7 @@ impl Default for Config {
             skb: false,
             l3: false,
             replay: false,
+            states: false,
             ports: Vec::new(),
             l2tpv3: None,
             tpids: Vec::new(),
@@ -365,7 +369,13 @@ impl Program {
         let seed = config.seed.map_or_else(random_seed, Ok)?;
         let cfg =
             open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
-        cfg.cfg_l3 = config.l3.into();
+        cfg.cfg_begin = match config {
+            Config { states: true, .. } => BEGIN_STATES,
+            Config { replay: true, .. } => BEGIN_REPLAY,
+            Config { l3: true, .. } => BEGIN_IP,
+            _ => BEGIN_ETHERNET,
+        } as u8;
+        ensure!(config.replay || !config.states, "only frames of a capture go by the states alone");
         cfg.cfg_replay = config.replay.into();
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();

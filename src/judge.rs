@@ -53,6 +53,7 @@ impl Judge {
             tpids,
             skb: config.skb,
             plain: config.plain,
+            states: config.states,
             ports,
         })?;
         let tables = Tables::in_memory(native.memory())?;

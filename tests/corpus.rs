@@ -80,7 +80,7 @@ fn judge(corpus: &Path, exceptions: &Path) -> Result<(), String> {
         .arg(corpus.join("pcaps"))
         .args([
             "--run",
-            &format!("'{tmon}' replay '{{pcap}}' --json"),
+            &format!("'{tmon}' replay '{{pcap}}' --json --age 0s"),
             "--verbose",
             "--max",
             "100000",

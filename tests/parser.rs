@@ -657,6 +657,133 @@ fn tag_types_are_settable() {
     assert!(Program::load(&five).is_err(), "there is room for four");
 }
 
+/// The fast path and the states, one loaded object each for every way of starting.
+struct BothWays {
+    quick: Bench,
+    states: Bench,
+}
+
+impl BothWays {
+    fn new() -> Self {
+        let config = |states, l3| {
+            let seed = Some([0x9e37_79b9_7f4a_7c15; 12]);
+            load(Config { rows: 64, replay: true, states, l3, seed, ..Config::default() })
+        };
+        let bench =
+            |states| Bench { ethernet: config(states, false), layer3: config(states, true) };
+        BothWays { quick: bench(false), states: bench(true) }
+    }
+
+    /// Runs these packets both ways, from empty tables. Where they went, or how that differs.
+    fn run(&self, begin: Begin, packets: &[(Hook, Packet)]) -> Result<(Books, Vec<Flow>), String> {
+        let [quick, states] = [&self.quick, &self.states].map(|bench| {
+            let program = bench.program(begin);
+            program.clear().expect("clear");
+            for (hook, p) in packets {
+                assert_eq!(program.run(*hook, p).expect("run"), UNSPEC);
+            }
+            let (books, mut flows) = read(program).expect("tables");
+            flows.sort_by_key(|f| format!("{:?}", f.key));
+            (books, flows)
+        });
+        if quick == states {
+            return Ok(quick);
+        }
+        Err(format!(
+            "fast path: {}\n           states: {}",
+            tell_tables(&quick.0, &quick.1),
+            tell_tables(&states.0, &states.1)
+        ))
+    }
+
+    /// The same with many packets at once; what differs is told by the first that does.
+    fn compare(&self, name: &str, begin: Begin, packets: &[(Hook, Packet)], report: &mut Report) {
+        report.checks += packets.len();
+        let Err(all) = self.run(begin, packets) else { return };
+        for packet in packets {
+            if let Err(got) = self.run(begin, &[*packet]) {
+                let what =
+                    format!("{name}: {} bytes of {}", packet.1.data.len(), packet.1.wire_len);
+                return report.fail(&what, packet.1.data, "the same both ways", &got);
+            }
+        }
+        report.fail(&format!("{name}: together"), &[], "the same both ways", &all);
+    }
+}
+
+/// Whatever the fast path reads, the states read as well: same row, same stop, same bytes, for every
+/// row of the table, its prefixes and its mutations.
+#[test]
+fn the_fast_path_and_the_states_agree() {
+    let both = BothWays::new();
+    let mut report = Report::default();
+    let table = cases();
+    let mut random = Random(17);
+    let each = (tries() * 10).div_ceil(table.len());
+    for case in &table {
+        let bytes = case.frame.bytes();
+        let whole = packet(case, &bytes, bytes.len());
+        let mut packets = vec![(Hook::Rx, whole), (Hook::Tx, whole)];
+        for n in 0..bytes.len() {
+            packets.push((Hook::Rx, packet(case, &bytes[..n], bytes.len())));
+            packets.push((Hook::Rx, packet(case, &bytes[..n], n)));
+        }
+        let mutations: Vec<(Hook, Vec<u8>, usize)> = (0..each)
+            .map(|_| {
+                let mut frame = bytes.clone();
+                mutate(&mut frame, &mut random);
+                let cut = if random.below(4) == 0 { random.below(1500) } else { 0 };
+                let hook = if random.below(2) == 0 { Hook::Rx } else { Hook::Tx };
+                (hook, frame, cut)
+            })
+            .collect();
+        packets.extend(mutations.iter().map(|(hook, frame, cut)| {
+            let p = packet(case, frame, frame.len() + cut);
+            (*hook, Packet { gso_segs: 0, gso_size: 0, ..p })
+        }));
+        both.compare(&case.name, case.begin, &packets, &mut report);
+    }
+    for n in 0..tries() / 10 {
+        let bytes = deep(&mut |n| random.below(n)).0.bytes();
+        let packets = [(Hook::Rx, Packet::ethernet(&bytes))];
+        both.compare(&format!("deep {n}"), Begin::Ethernet, &packets, &mut report);
+    }
+    report.end("both ways");
+}
+
+/// The same for packets that others captured, where the captures are (see corpus.rs).
+#[test]
+fn the_fast_path_and_the_states_agree_on_captures() {
+    let folder = std::env::var_os("TMON_CORPUS").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
+        std::path::PathBuf::from,
+    );
+    let Ok(files) = std::fs::read_dir(folder.join("pcaps")) else {
+        return println!("both ways: no captures in {}", folder.display());
+    };
+    let both = BothWays::new();
+    let mut report = Report::default();
+    for path in files.map(|f| f.expect("a folder of captures").path()) {
+        let file = std::fs::read(&path).expect("a capture");
+        let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
+        let (start, begin) = match (word(0), word(20)) {
+            (0xa1b2_c3d4 | 0xa1b2_3c4d, 1) => (Start::Ethernet, Begin::Ethernet),
+            (0xa1b2_c3d4 | 0xa1b2_3c4d, 12 | 14 | 101 | 228 | 229) => (Start::Ip, Begin::Ip),
+            _ => continue,
+        };
+        let mut packets = Vec::new();
+        let mut at = 24;
+        while at + 16 <= file.len() {
+            let (caught, wire_len) = (word(at + 8) as usize, word(at + 12));
+            let data = &file[at + 16..at + 16 + caught];
+            packets.push((Hook::Rx, Packet { wire_len, start, ..Packet::ethernet(data) }));
+            at += 16 + caught;
+        }
+        both.compare(&path.display().to_string(), begin, &packets, &mut report);
+    }
+    report.end("both ways, captures");
+}
+
 /// A row's packets, bytes, by key.
 fn only_row(program: &Program) -> Flow {
     let (_, flows) = read(program).expect("tables");

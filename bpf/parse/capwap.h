@@ -75,8 +75,10 @@ static __always_inline __u32 capwap(struct __sk_buff *skb, struct walk *w)
 		return tunnel_of(w, KIND_CAPWAP, radio, 1, INNER_REASON | REASON_NONE);
 	if (offset)
 		return tunnel_of(w, KIND_CAPWAP, radio, 1, INNER_REASON | REASON_FRAGMENT);
-	if (word & CAPWAP_FRAGMENT)
+	if (word & CAPWAP_FRAGMENT) {
 		w->flags |= WALK_CUT;
+		w->declared = NOT_DECLARED;
+	}
 	return tunnel(w, KIND_CAPWAP, radio, 1, off, end,
 		      !(word & CAPWAP_NATIVE)		    ? ETHERTYPE_TEB :
 		      CAPWAP_BINDING(word) == BINDING_DOT11 ? PAYLOAD_DOT11 :

@@ -6,19 +6,26 @@
 #include "../walk.h"
 
 /* Geneve, RFC 8926: version 0; options are skipped by length, whatever their critical bits say. */
+static __always_inline int geneve_read(const struct geneve *h, struct seen *s)
+{
+	s->id = bpf_ntohl(h->vni) >> 8;
+	s->size = sizeof(*h) + (h->version_optlen & 0x3f) * 4;
+	s->proto = bpf_ntohs(h->type);
+	return !(h->version_optlen >> 6);
+}
+
+/* off: the header. */
 static __always_inline __u32 geneve(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				    __u32 state)
 {
 	struct geneve *h = bytes_at(skb, off, sizeof(*h), end);
-	__u32 size;
+	struct seen s;
 
 	if (unlikely(!h))
 		return short_of(skb, w, off, sizeof(*h), end, state);
-	size = sizeof(*h) + (h->version_optlen & 0x3f) * 4;
-	if (unlikely(h->version_optlen >> 6 || (off + size > end && !(w->flags & WALK_CUT))))
+	if (unlikely(!geneve_read(h, &s) || (off + s.size > end && !(w->flags & WALK_CUT))))
 		return suspect(w);
-	return tunnel(w, KIND_GENEVE, bpf_ntohl(h->vni) >> 8, 1, off + size, end,
-		      bpf_ntohs(h->type));
+	return tunnel(w, KIND_GENEVE, s.id, 1, off + s.size, end, s.proto);
 }
 
 #endif

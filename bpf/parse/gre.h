@@ -5,40 +5,63 @@
 
 #include "../walk.h"
 
+static __always_inline __u32 gre_type(const struct gre *h)
+{
+	return bpf_ntohs(h->type);
+}
+
 /*
- * GRE version 0, RFC 2784 and 2890, with IP or Ethernet inside. Anything else of GRE, or in it,
- * is STATE KIND_GRE's. off: the header.
+ * GRE version 0, RFC 2784 and 2890, by its flags: s->size with all fields but source routes.
+ * Returns where the key is, if there is one.
  */
+static __always_inline __u32 gre_read(const struct gre *h, __u32 flags, struct seen *s)
+{
+	__u32 key = sizeof(*h) + (flags & (GRE_CSUM | GRE_ROUTING) ? 4 : 0);
+
+	s->size = key + (flags & GRE_KEY ? 4 : 0) + (flags & GRE_SEQ ? 4 : 0);
+	s->proto = gre_type(h);
+	return key;
+}
+
+/* GRE's kind, by what it carries. */
+static __always_inline __u32 gre_kind(__u32 type)
+{
+	return type == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE;
+}
+
+/* Whether what GRE carries is read without STATE KIND_GRE. */
+static __always_inline int gre_is_common(__u32 type)
+{
+	return type == ETHERTYPE_TEB || type == ETHERTYPE_IP || type == ETHERTYPE_IPV6;
+}
+
+/* off: the header. Anything but version 0 with IP or Ethernet inside is STATE KIND_GRE's. */
 static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				 __u32 state)
 {
 	struct gre *h = bytes_at(skb, off, sizeof(*h), end);
-	__u32 flags, type, size, id = 0;
+	__u32 flags, key_at, id = 0;
+	struct seen s;
 
 	if (unlikely(!h))
 		return lacking(skb, w, off, sizeof(*h), end, state);
 	flags = bpf_ntohs(h->flags);
-	type = bpf_ntohs(h->type);
-	if (unlikely(flags & (GRE_VERSION | GRE_ROUTING) ||
-		     (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6 && type != ETHERTYPE_TEB))) {
+	key_at = gre_read(h, flags, &s);
+	if (unlikely(flags & (GRE_VERSION | GRE_ROUTING) || !gre_is_common(s.proto))) {
 		w->off = off;
 		w->end = end;
 		return KIND_GRE;
 	}
-	size = sizeof(*h) + (flags & GRE_CSUM ? 4 : 0);
 	if (flags & GRE_KEY) {
-		__be32 *key = bytes_at(skb, off + size, sizeof(*key), end);
+		__be32 *key = bytes_at(skb, off + key_at, sizeof(*key), end);
 
 		if (unlikely(!key))
-			return lacking(skb, w, off + size, sizeof(*key), end, state);
+			return lacking(skb, w, off + key_at, sizeof(*key), end, state);
 		id = bpf_ntohl(*key);
-		size += 4;
 	}
-	size += flags & GRE_SEQ ? 4 : 0;
-	if (unlikely(off + size > end))
-		return lacking(skb, w, off, size, end, state);
-	return tunnel(w, type == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE, id, flags & GRE_KEY,
-		      off + size, end, type);
+	if (unlikely(off + s.size > end))
+		return lacking(skb, w, off, s.size, end, state);
+	return tunnel(w, gre_kind(s.proto), id, flags & GRE_KEY, off + s.size, end, s.proto);
 }
 
 /* ERSPAN, draft-foschiano-erspan: without a sequence number type I, with one II; 0x22eb is III. */
@@ -104,31 +127,29 @@ static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u3
 static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u32 kind)
 {
 	struct gre *h = bytes_at(skb, w->off, sizeof(*h), w->end);
-	__u32 off = w->off + sizeof(*h), flags, type, id = 0;
+	__u32 off = w->off, flags, type, key_at, id = 0;
 	int in_udp = kind == KIND_GRE_UDP;
+	struct seen s;
 
 	if (!h)
-		return in_udp ? short_of(skb, w, w->off, sizeof(*h), w->end, kind) :
-				lacking(skb, w, w->off, sizeof(*h), w->end, kind);
+		return in_udp ? short_of(skb, w, off, sizeof(*h), w->end, kind) :
+				lacking(skb, w, off, sizeof(*h), w->end, kind);
 	flags = bpf_ntohs(h->flags);
-	type = bpf_ntohs(h->type);
+	key_at = off + gre_read(h, flags, &s);
+	type = s.proto;
 	if ((flags & GRE_VERSION) == 1 && !in_udp)
 		return gre_one(skb, w, flags, type);
 	if (flags & GRE_VERSION)
 		return in_udp ? suspect(w) : STOP(MALFORMED);
-	if (flags & (GRE_CSUM | GRE_ROUTING))
-		off += 4;
 	if (flags & GRE_KEY) {
-		__be32 *key = bytes_at(skb, off, 4, w->end);
+		__be32 *key = bytes_at(skb, key_at, 4, w->end);
 
 		if (!key)
-			return in_udp ? short_of(skb, w, off, 4, w->end, kind) :
-					lacking(skb, w, off, 4, w->end, kind);
+			return in_udp ? short_of(skb, w, key_at, 4, w->end, kind) :
+					lacking(skb, w, key_at, 4, w->end, kind);
 		id = bpf_ntohl(*key);
-		off += 4;
 	}
-	if (flags & GRE_SEQ)
-		off += 4;
+	off += s.size;
 	if (flags & GRE_ROUTING) {
 		__u32 length = 1, family = 1;
 
@@ -152,8 +173,7 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 	if (!in_udp) {
 		if (type == ETHERTYPE_ERSPAN || type == ETHERTYPE_ERSPAN3)
 			return erspan(skb, w, off, type, flags & GRE_SEQ);
-		if (type == ETHERTYPE_TEB)
-			kind = KIND_GRETAP;
+		kind = gre_kind(type);
 	}
 	/* in GRE, Cisco metadata has another format than in Ethernet */
 	if (type < ETHERTYPE_MIN || type == ETHERTYPE_CMD || off == w->end)

@@ -31,6 +31,39 @@ static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __
 	return 0;
 }
 
+/* What an IP header says. */
+struct ip_seen {
+	__u32 size;
+	__u32 length; /* IPv4: of the whole, IPv6: of the payload; 0: more than the field can say */
+	__u32 proto;
+	__be16 fragment; /* IPv4: not zero in a fragment */
+};
+
+/* IPv4, RFC 791. 0: it is none. */
+static __always_inline int ip4_read(const struct ip4 *ip, struct ip_seen *s)
+{
+	__u32 first = ip->version_ihl;
+
+	s->size = sizeof(*ip);
+	s->length = bpf_ntohs(ip->length);
+	s->proto = ip->proto;
+	s->fragment = ip->fragment & bpf_htons(IP4_MORE | IP4_OFFSET);
+	if (likely(first == IP4_PLAIN))
+		return 1;
+	s->size = (first & 0x0f) * 4;
+	return first >> 4 == 4 && s->size >= sizeof(*ip);
+}
+
+/* IPv6, RFC 8200. The protocol may be an extension header's. 0: it is none. */
+static __always_inline int ip6_read(const struct ip6 *ip, struct ip_seen *s)
+{
+	s->size = sizeof(*ip);
+	s->length = bpf_ntohs(ip->payload);
+	s->proto = ip->next;
+	s->fragment = 0;
+	return ip->version_class >> 4 == 6;
+}
+
 /*
  * IPv4, RFC 791. off: the header. Sets *off behind it, *end to the packet's own end and *proto
  * to what follows. Returns 0, or the verdict that ends here.
@@ -39,35 +72,32 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 					__u32 *end, __u32 *proto, __u32 state)
 {
 	struct ip4 *ip = bytes_at(skb, *off, sizeof(*ip), *end);
-	__u32 header, length, frag;
 	__u64 *pair = pair_of(w);
+	struct ip_seen s;
 
 	if (unlikely(!ip))
 		return lacking(skb, w, *off, sizeof(*ip), *end, state);
-	header = (ip->version_ihl & 0x0f) * 4;
-	length = bpf_ntohs(ip->length);
-	if (unlikely(ip->version_ihl >> 4 != 4 || header < sizeof(*ip)))
+	if (unlikely(!ip4_read(ip, &s)))
 		return STOP(MALFORMED);
-	if (likely(length)) { /* 0: larger than the field can say */
-		if (unlikely(length < header))
+	if (likely(s.length)) {
+		if (unlikely(s.length < s.size))
 			return STOP(MALFORMED);
-		narrow(w, *off, length, end);
+		narrow(w, *off, s.length, end);
 	}
 	pair[0] = *(__u64 *)&ip->src;
 	w->flags |= w->depth ? WALK_INNER : 0;
-	*proto = ip->proto;
-	frag = bpf_ntohs(ip->fragment);
-	if (unlikely(frag & (IP4_MORE | IP4_OFFSET))) {
-		__u32 v = fragment(w, frag & IP4_OFFSET, ip->id, ip->proto);
+	*proto = s.proto;
+	if (unlikely(s.fragment)) {
+		__u32 v = fragment(w, bpf_ntohs(s.fragment) & IP4_OFFSET, ip->id, s.proto);
 
 		if (v)
 			return v;
 	}
-	if (unlikely(header > sizeof(*ip))) { /* options: skipped, but they have to be there */
-		if (!bytes_at(skb, *off, header, *end))
-			return lacking(skb, w, *off, header, *end, state);
+	if (unlikely(s.size > sizeof(*ip))) { /* options: skipped, but they have to be there */
+		if (!bytes_at(skb, *off, s.size, *end))
+			return lacking(skb, w, *off, s.size, *end, state);
 	}
-	*off += header;
+	*off += s.size;
 	return 0;
 }
 
@@ -77,22 +107,21 @@ static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, _
 {
 	struct ip6 *ip = bytes_at(skb, *off, sizeof(*ip), *end);
 	__u64 *pair = pair_of(w);
-	__u32 length;
+	struct ip_seen s;
 
 	if (unlikely(!ip))
 		return lacking(skb, w, *off, sizeof(*ip), *end, state);
-	if (unlikely(ip->version_class >> 4 != 6))
+	if (unlikely(!ip6_read(ip, &s)))
 		return STOP(MALFORMED);
-	length = bpf_ntohs(ip->payload);
-	if (likely(length)) /* 0: a jumbogram, or larger than the field can say */
-		narrow(w, *off, sizeof(*ip) + length, end);
+	if (likely(s.length)) /* 0: a jumbogram, or larger than the field can say */
+		narrow(w, *off, s.size + s.length, end);
 	pair[0] = *(__u64 *)&ip->src[0];
 	pair[1] = *(__u64 *)&ip->src[2];
 	pair[2] = *(__u64 *)&ip->dst[0];
 	pair[3] = *(__u64 *)&ip->dst[2];
 	w->flags |= WALK_HERE6 | (w->depth ? WALK_INNER | WALK_INNER6 : WALK_OUTER6);
-	*proto = ip->next;
-	*off += sizeof(*ip);
+	*proto = s.proto;
+	*off += s.size;
 	return 0;
 }
 
@@ -279,12 +308,16 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 	return STATE_TRANSPORT;
 }
 
-/* IP in IP, RFC 2003, 2473, 4213; behind a segment routing or authentication header it is theirs.
- */
+/* IP in IP, RFC 2003, 2473, 4213: its kind, by the versions outside and inside. */
+static __always_inline __u32 ip_in_ip_kind(int outer6, int inner6)
+{
+	return outer6 ? (inner6 ? KIND_6IN6 : KIND_4IN6) : (inner6 ? KIND_6IN4 : KIND_IPIP);
+}
+
+/* Behind a segment routing or authentication header it is theirs. */
 static __always_inline __u32 ip_in_ip(struct walk *w, __u32 off, __u32 end, int v6)
 {
-	__u32 kind = w->flags & WALK_HERE6 ? (v6 ? KIND_6IN6 : KIND_4IN6) :
-					     (v6 ? KIND_6IN4 : KIND_IPIP);
+	__u32 kind = ip_in_ip_kind(w->flags & WALK_HERE6, v6);
 
 	if (unlikely(w->flags & (WALK_SRH | WALK_AH)))
 		kind = w->flags & WALK_AH ? KIND_AH : KIND_SRV6;

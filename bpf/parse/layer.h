@@ -39,13 +39,14 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 		w->proto = proto;
 		/* Anything but IP enters this state again, so that the verifier does not follow
 		 * each possible number of tags to the end. */
-		return proto == ETHERTYPE_IP || proto == ETHERTYPE_IPV6 ? STATE_HEADERS :
-									  STATE_LINK;
+		if (proto != ETHERTYPE_IP && proto != ETHERTYPE_IPV6)
+			return STATE_LINK;
+		return w->depth ? STATE_LAYER : STATE_HEADERS;
 	}
 	switch (proto) {
 	case ETHERTYPE_IP:
 	case ETHERTYPE_IPV6:
-		return STATE_HEADERS;
+		return w->depth ? STATE_LAYER : STATE_HEADERS;
 	case ETHERTYPE_FABRIC: /* FTAG and TTL, then the frame that the fabric carries */
 		w->off += 2;
 		w->proto = ETHERTYPE_TEB;

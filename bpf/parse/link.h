@@ -20,22 +20,25 @@ static __always_inline int is_tag(__u32 type)
  */
 static __always_inline __u32 tag_size(__u32 type)
 {
-	switch (type) {
-	case ETHERTYPE_VLAN:
-	case ETHERTYPE_QINQ:
-	case ETHERTYPE_QINQ1:
-		return 4;
-	case ETHERTYPE_VNTAG:
-	case ETHERTYPE_HSR:
-	case ETHERTYPE_RTAG:
-		return 6;
-	case ETHERTYPE_ETAG:
-	case ETHERTYPE_CMD:
-		return 8;
-	}
-	for (int i = 0; i < MAX_TPIDS; i++)
-		if (cfg_tpid[i] && type == cfg_tpid[i])
+	if (type >= ETHERTYPE_VLAN) { /* the least of them; ARP is below */
+		switch (type) {
+		case ETHERTYPE_VLAN:
+		case ETHERTYPE_QINQ:
+		case ETHERTYPE_QINQ1:
 			return 4;
+		case ETHERTYPE_VNTAG:
+		case ETHERTYPE_HSR:
+		case ETHERTYPE_RTAG:
+			return 6;
+		case ETHERTYPE_ETAG:
+		case ETHERTYPE_CMD:
+			return 8;
+		}
+	}
+	if (cfg_tpid[0]) /* else there are none */
+		for (int i = 0; i < MAX_TPIDS; i++)
+			if (cfg_tpid[i] && type == cfg_tpid[i])
+				return 4;
 	return 0;
 }
 

@@ -14,6 +14,20 @@ static __always_inline __u32 port_entry(__be16 port)
 }
 
 /*
+ * The port table's entry for a datagram: that of its destination, or that of its source where
+ * servers answer from their port. 0: no tunnel.
+ */
+static __always_inline __u32 udp_port(const struct udp *h)
+{
+	__u32 port = port_entry(h->dst);
+
+	if (likely(port))
+		return port;
+	port = port_entry(h->src);
+	return port & PORT_EITHER ? port : 0;
+}
+
+/*
  * UDP, RFC 768. The port table says whether a tunnel may be behind it; only then does the length
  * matter. walk.ip_proto is UDP. off: the header.
  */
@@ -25,12 +39,9 @@ static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 of
 
 	if (unlikely(!h))
 		return lacking(skb, w, off, sizeof(*h), end, state);
-	port = port_entry(h->dst);
-	if (!port) {
-		port = port_entry(h->src);
-		if (likely(!(port & PORT_EITHER)))
-			return VERDICT_END;
-	}
+	port = udp_port(h);
+	if (likely(!port))
+		return VERDICT_END;
 	length = bpf_ntohs(h->length);
 	if (likely(length)) { /* 0: larger than the field can say */
 		if (unlikely(length < sizeof(*h)))

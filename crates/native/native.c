@@ -37,5 +37,5 @@ void tmon_native_judge(struct native *native, const struct frame *frame)
 	here = native;
 	native->now = frame->now;
 	start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
-	      frame->begins);
+	      frame->begins, !native->states);
 }

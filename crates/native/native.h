@@ -69,13 +69,13 @@ struct native {
 	__u16 tpid[4];
 	__u8 skb;
 	__u8 plain;
+	__u8 states;
 };
 
 static __thread struct native *here;
 
 #define CONFIG(type, name) struct native
 #define cfg_replay	   1
-#define cfg_l3		   0
 #define cfg_preempt	   0
 #define cfg_skb		   here->skb
 #define cfg_plain	   here->plain

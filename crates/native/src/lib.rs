@@ -28,6 +28,8 @@ pub struct Config {
     pub skb: bool,
     /// Make rows of packets without a tunnel.
     pub plain: bool,
+    /// Leave out the fast path: the result is the same.
+    pub states: bool,
     /// What each UDP port means, at the place of its number as on the wire.
     pub ports: Box<contract::ports>,
 }
@@ -76,6 +78,7 @@ struct Ffi {
     tpid: [u16; MAX_TPIDS as usize],
     skb: u8,
     plain: u8,
+    states: u8,
 }
 
 // native.c
@@ -197,6 +200,7 @@ impl Native {
             tpid: config.tpids,
             skb: config.skb.into(),
             plain: config.plain.into(),
+            states: config.states.into(),
         });
         Ok(Native { ffi, tables, cpu, _ports: ports, fragments })
     }
