@@ -151,9 +151,10 @@ struct Counting {
     /// Rows that each table is made for: IPv4 in IPv4, and everything else
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
     rows: u32,
-    /// Rows that are idle for this long give their place to others; 0s keeps them for ever
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
-    age: Duration,
+    /// Rows that are idle for this long give their place to others; 0s keeps them for ever [default:
+    /// 10m; 0s for captures]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    age: Option<Duration>,
     /// Make rows of packets without a tunnel, too
     #[arg(long)]
     plain: bool,
@@ -163,12 +164,17 @@ struct Counting {
 }
 
 impl Counting {
+    /// For captures: rows stay, unless something else is asked for, so that all are in the answer.
+    fn of_capture(&self) -> Config {
+        Config { age: self.age.unwrap_or_default(), ..self.config() }
+    }
+
     fn config(&self) -> Config {
         Config {
             rows: self.rows,
             plain: self.plain,
             skb: self.skb,
-            age: self.age,
+            age: self.age.unwrap_or(Config::default().age),
             ports: self.ports.clone(),
             l2tpv3: self.l2tpv3,
             tpids: self.tpids.clone(),

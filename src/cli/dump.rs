@@ -184,7 +184,7 @@ impl Replay {
     pub(super) fn run(self) -> Result<()> {
         let mut out = self.print.out();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
-        let mut replay = source::Replay::open(&self.files, &self.count.config(), self.kernel)?;
+        let mut replay = source::Replay::open(&self.files, &self.count.of_capture(), self.kernel)?;
         let sandbox = Sandbox::new(None);
         if self.kernel {
             sandbox.confine(); // programs of interfaces that come later are loaded then

@@ -212,7 +212,7 @@ impl Top {
             return show(options, live);
         }
         let options = self.options(false)?;
-        let replay = Replay::open(&self.read, &self.watch.count.config(), false)?;
+        let replay = Replay::open(&self.read, &self.watch.count.of_capture(), false)?;
         sandbox.enter_all()?;
         let mut capture = Capture::new(replay, self.look.interval, options.start.history);
         let all = capture.read()?;

@@ -88,6 +88,7 @@ impl Soak {
     }
 
     fn traffic(&mut self) {
+        self.g.settle();
         let [near, far] = self.g.sockets(9);
         let n = 100 + self.next(400);
         send(&near, &far, n);
