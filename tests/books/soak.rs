@@ -88,8 +88,9 @@ impl Soak {
     }
 
     fn traffic(&mut self) {
-        self.g.settle();
         let [near, far] = self.g.sockets(9);
+        reach(&near, &far);
+        reach(&far, &near);
         let n = 100 + self.next(400);
         send(&near, &far, n);
         send(&far, &near, n / 2);
