@@ -19,11 +19,12 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-page test-kernels test-package soak fuzz bench setup build contract check deny dist assets deb
+.PHONY: help demo pictures test test-pure test-page test-kernels test-package soak fuzz bench setup build contract check deny dist assets deb
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
 	@echo 'test          all tests (root)'
+	@echo 'test-pure     what needs neither root nor clang'
 	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
 	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
@@ -44,6 +45,10 @@ demo: build
 # As root: the tests load BPF programs, make network namespaces and mount a bpffs, each for itself.
 test: setup
 	$(SUDO) $(CARGO) test --release --workspace
+
+# What needs neither root, nor clang, nor libelf.
+test-pure:
+	$(CARGO) test -p contract -p native
 
 # The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
 test-page:
