@@ -80,7 +80,7 @@ fn judge(corpus: &Path, exceptions: &Path) -> Result<(), String> {
         .arg(corpus.join("pcaps"))
         .args([
             "--run",
-            &format!("'{tmon}' replay '{{pcap}}' --json --age 0s"),
+            &format!("'{tmon}' replay '{{pcap}}' --json"),
             "--verbose",
             "--max",
             "100000",
