@@ -158,7 +158,7 @@ fn memory<S>(groups: u32) -> Result<Memory> {
         let memory = MmapOptions::new().len(bytes).map_anon().context("memory for a flow table")?;
         Ok::<_, anyhow::Error>(Arc::new(MmapRaw::from(memory)))
     };
-    let slots = groups as usize * GROUP as usize;
+    let slots = groups as usize * GROUP;
     Ok([map(slots * size_of::<S>())?, map(slots)?, map(slots * size_of::<more>())?])
 }
 
