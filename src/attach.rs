@@ -2,7 +2,7 @@
 //! Puts the programs on an interface's hooks: tcx where the kernel has it, else clsact.
 //!
 //! A tcx link goes away with the process that holds it. A clsact filter does not: it has a handle
-//! that says that it is a tmon's, and [`crate::owner`] knows whether that one lives. What was left
+//! that says that it is a tmon's, and `owner.rs` knows whether that one lives. What was left
 //! by a kill the next start removes, and nothing of anybody else's. On both hooks we ask to run
 //! first, but for another tmon: a program before us could end the packet's way.
 #![allow(unsafe_code)]

@@ -16,7 +16,7 @@
 //! tables one on their folder, so that readers can let rows age.
 //!
 //! Everybody may know these names, and where a bpffs is mounted without a mode everybody may make
-//! folders there. So all of them are ours alone (see [`crate::owned`]), and only what we put there
+//! folders there. So all of them are ours alone (see `owned.rs`), and only what we put there
 //! is removed.
 #![allow(unsafe_code)]
 use std::{

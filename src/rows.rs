@@ -399,7 +399,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Where the next row will be, for [`Rows::rewind`] and [`Rows::seen_twice`].
+    /// Where the next row will be, for `rewind` and [`Rows::seen_twice`].
     pub fn position(&self) -> [usize; 2] {
         [self.v4.len(), self.v6.len()]
     }
