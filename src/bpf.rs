@@ -13,7 +13,10 @@ use std::{
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,16 +29,20 @@ use nix::{
     time::{ClockId, clock_getres},
 };
 
-use contract::{
-    BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, CELL_COUNTED, CELL_FRAGMENT,
-    CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, GROUP, PARAMETER_COOKIE, PARAMETER_KNOWN,
-    PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU, STOPS, cell_count,
-};
+use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
+pub use crate::{
+    cells::Cells,
+    config::{Config, L2tp, MAX_TPIDS, Port},
+    packet::{Packet, Start},
+};
 use crate::{
-    flow::{Books, Count, Hook, Inner, InnerProto, Key, Kind, Tunnel},
-    lock, privilege,
-    rows::{Part, Rows},
+    config::{port_kinds, random_seed, table_groups},
+    flow::{Books, Hook},
+    lock,
+    packet::LONGEST_FRAME,
+    privilege,
+    rows::Rows,
     snapshot::Fill,
     table::Tables,
     units::sanitize,
@@ -54,8 +61,6 @@ const _: () = assert!(size_of::<types::slot4>() == size_of::<contract::slot4>())
 const _: () = assert!(size_of::<types::slot6>() == size_of::<contract::slot6>());
 const _: () = assert!(offset_of!(types::cpu, books) == 0);
 
-/// BPF_PROG_TEST_RUN takes no more; headers never reach so far.
-pub(crate) const LONGEST_FRAME: usize = 3500;
 /// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
 const SHORTEST_FRAME: usize = 64;
 
@@ -63,182 +68,6 @@ const SHORTEST_FRAME: usize = 64;
 const READER_PATIENCE: Duration = Duration::from_millis(100);
 /// And so long it tries to read without the lock.
 const LONGEST_READING: Duration = Duration::from_secs(1);
-
-/// How many EtherTypes can be made VLAN tags.
-pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;
-
-/// A UDP port's meaning, as `--port KIND=PORT` gives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// The tunnel whose header is behind it.
-    pub kind: Kind,
-    /// With [`Kind::Gue`]: foo-over-UDP, no header of its own.
-    pub fou: bool,
-    /// The port number.
-    pub port: u16,
-    /// With [`Kind::L2tpv3`]: what its headers do not say of themselves, if it is known.
-    pub l2tp: Option<L2tp>,
-}
-
-/// What the headers of L2TP version 3 do not say of themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct L2tp {
-    /// Bytes of the cookie: 0, 4 or 8.
-    pub cookie: u8,
-    /// There is a sublayer header of four bytes.
-    pub sublayer: bool,
-}
-
-impl L2tp {
-    fn parameter(self) -> u8 {
-        PARAMETER_KNOWN
-            | self.cookie & PARAMETER_COOKIE
-            | if self.sublayer { PARAMETER_SUBLAYER } else { 0 }
-    }
-}
-
-impl Port {
-    /// A UDP port that leads to this kind.
-    pub fn of(kind: Kind, port: u16) -> Self {
-        Port { kind, fou: false, port, l2tp: None }
-    }
-
-    fn parameter(self) -> u8 {
-        self.l2tp.map_or(0, L2tp::parameter)
-    }
-
-    /// Where it is in the programs' table, which has ports as they are on the wire.
-    fn place(self) -> usize {
-        self.port.to_be().into()
-    }
-
-    fn entry(self) -> u8 {
-        self.kind.number()
-            | if self.kind.answers_from_its_port() { PORT_EITHER } else { 0 }
-            | if self.fou { PORT_FOU } else { 0 }
-    }
-}
-
-/// How the programs are loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Rows that each of the two tables (IPv4, and everything else) is made for.
-    pub rows: u32,
-    /// Make rows of packets without a tunnel.
-    pub plain: bool,
-    /// Count skbs, not the packets on the wire.
-    pub skb: bool,
-    /// The interface has no Ethernet header.
-    pub l3: bool,
-    /// For frames of a capture and of tests: see [`Program::run`].
-    pub replay: bool,
-    /// With `replay`: leave out the programs' fast path. The result is the same, which tests hold.
-    pub states: bool,
-    /// UDP ports beside or instead of [`Kind::default_ports`].
-    pub ports: Vec<Port>,
-    /// What L2TP version 3 has in its headers where it is in IP itself.
-    pub l2tpv3: Option<L2tp>,
-    /// EtherTypes of VLAN tags beside 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
-    pub tpids: Vec<u16>,
-    /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
-    pub age: Duration,
-    /// Of the tables' hash: random unless given, so that nobody can choose keys that collide.
-    pub seed: Option<[u64; 12]>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            rows: 65_536,
-            plain: false,
-            skb: false,
-            l3: false,
-            replay: false,
-            states: false,
-            ports: Vec::new(),
-            l2tpv3: None,
-            tpids: Vec::new(),
-            age: Duration::from_secs(600),
-            seed: None,
-        }
-    }
-}
-
-impl Config {
-    /// The UDP ports that have been given a meaning here.
-    pub fn chosen(&self) -> Vec<u16> {
-        self.ports.iter().map(|p| p.port).collect()
-    }
-}
-
-/// How a frame of [`Program::run`] begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With an Ethernet header.
-    Ethernet,
-    /// With an IP header, version by its nibble.
-    Ip,
-    /// With what follows this EtherType.
-    EtherType(u16),
-}
-
-impl Start {
-    /// As the programs know it: PAYLOAD_IP of bpf/wire.h, else an EtherType.
-    pub(crate) fn number(self) -> u32 {
-        match self {
-            Start::Ethernet => 0x6558,
-            Start::Ip => 0x10000,
-            Start::EtherType(t) => t.into(),
-        }
-    }
-}
-
-/// A frame for [`Program::run`].
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
-    /// The bytes that were captured.
-    pub data: &'a [u8],
-    /// How many there were on the wire.
-    pub wire_len: u32,
-    /// How they begin.
-    pub start: Start,
-    /// Bytes of a link header that stood before `data`; they weigh, but are not parsed.
-    pub link_len: u32,
-    /// GSO segments, 0 for none.
-    pub gso_segs: u16,
-    /// Payload bytes in each of them.
-    pub gso_size: u16,
-}
-
-impl<'a> Packet<'a> {
-    /// How much of it the programs see.
-    pub(crate) fn caught(&self) -> usize {
-        let most = if self.start == Start::Ethernet { LONGEST_FRAME } else { LONGEST_FRAME - 14 };
-        self.data.len().min(self.wire_len as usize).min(most)
-    }
-
-    /// A whole Ethernet frame.
-    pub fn ethernet(data: &'a [u8]) -> Self {
-        Packet {
-            data,
-            wire_len: data.len() as u32,
-            start: Start::Ethernet,
-            link_len: 0,
-            gso_segs: 0,
-            gso_size: 0,
-        }
-    }
-}
-
-/// The books' counters at one instant, all CPUs together.
-#[derive(Clone, Copy, Debug)]
-pub struct Cells([cell_count; 2 * CELLS]);
-
-impl Default for Cells {
-    fn default() -> Self {
-        Cells([cell_count::default(); 2 * CELLS])
-    }
-}
 
 /// Of pinned tables; changes whenever another version could misread them.
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
@@ -298,9 +127,37 @@ fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
         .context("map the port table")
 }
 
-/// Groups of 8 slots for a table of this many rows, at most half full.
-fn groups(rows: u32) -> u32 {
-    rows.clamp(8, 1 << 26).next_power_of_two().saturating_mul(2) / GROUP as u32
+/// Maps an array of elements of this size into memory.
+fn map_array(map: BorrowedFd<'_>, size: usize) -> Result<Arc<MmapRaw>> {
+    let mut info = libbpf_sys::bpf_map_info::default();
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `len` bytes of plain numbers.
+    let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) };
+    ensure!(e == 0, "ask for the size of a flow table: {}", io::Error::from_raw_os_error(-e));
+    ensure!(
+        info.value_size as usize == size,
+        "a flow table has elements of {} bytes, not {size}",
+        info.value_size
+    );
+    let memory = MmapOptions::new()
+        .len(info.max_entries as usize * size)
+        .map_raw(map.as_raw_fd())
+        .context("map a flow table into memory")?;
+    Ok(Arc::new(memory))
+}
+
+/// Maps the tables of IPv4 rows, of all other rows, and of `other` rows.
+fn map_tables(maps: &[[OwnedFd; 3]; 3]) -> Result<Tables> {
+    let table = |[slots, tags, more]: &[OwnedFd; 3], slot| {
+        Ok::<_, anyhow::Error>([
+            map_array(slots.as_fd(), slot)?,
+            map_array(tags.as_fd(), size_of::<u64>())?,
+            map_array(more.as_fd(), size_of::<contract::more>())?,
+        ])
+    };
+    let [rows4, rows6, others] = maps;
+    let [small, large] = [size_of::<contract::slot4>(), size_of::<contract::slot6>()];
+    Tables::of(&[table(rows4, small)?, table(rows6, large)?, table(others, large)?], false)
 }
 
 /// Every CPU's record as it is before the first packet: all zero but its number.
@@ -324,37 +181,6 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
     };
     ensure!(e == 0, "begin new books: {}", io::Error::from_raw_os_error(-e));
     Ok(())
-}
-
-/// What each UDP port means, at the place of its number as on the wire, and the parameters of ports
-/// and, behind them, of IP protocols: `struct ports` of `bpf/tmon.h`.
-pub(crate) fn port_kinds(config: &Config, kinds: &mut [u8; 1 << 16], parameters: &mut [u8]) {
-    let default = Kind::default_ports().map(|(kind, port)| Port::of(kind, port));
-    for port in default.chain(config.ports.iter().copied()) {
-        kinds[port.place()] = port.entry();
-        parameters[port.place()] = port.parameter();
-    }
-    if let (Some(l2tp), Some(facts)) = (config.l2tpv3, Kind::L2tpv3.facts()) {
-        for protocol in facts.protocols.unwrap_or_default() {
-            parameters[kinds.len() + usize::from(*protocol)] = l2tp.parameter();
-        }
-    }
-}
-
-/// The groups of a table of rows and of `others`.
-pub(crate) fn table_groups(config: &Config) -> [u32; 2] {
-    [groups(config.rows), groups((config.rows / 16).max(256))]
-}
-
-pub(crate) fn random_seed() -> Result<[u64; 12]> {
-    let mut seed = [0u64; 12];
-    // SAFETY: the buffer is as long as is said.
-    let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
-    if got != size_of_val(&seed) as isize {
-        return Err(io::Error::last_os_error())
-            .context("get random numbers for the hash of the flow table");
-    }
-    Ok(seed)
 }
 
 impl Program {
@@ -427,7 +253,7 @@ impl Program {
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
-            tables: Tables::map(maps.each_ref().map(|t| t.each_ref().map(|fd| fd.as_fd())))?,
+            tables: map_tables(&maps)?,
             maps,
             ports: port_table(skel.maps.data_ports.as_fd())?,
             ports_map: dup(skel.maps.data_ports.as_fd())?,
@@ -479,7 +305,7 @@ impl Program {
             cpus,
             record,
             fragments: get("fragments")?,
-            tables: Tables::map(tables.each_ref().map(|t| t.each_ref().map(|fd| fd.as_fd())))?,
+            tables: map_tables(&tables)?,
             maps: tables,
             ports: port_table(ports_map.as_fd())?,
             ports_map,
@@ -641,7 +467,7 @@ impl Program {
                 cell.bytes = cell.bytes.wrapping_add(words[1]);
             }
         }
-        Ok(Cells(sum))
+        Ok(Cells::new(sum))
     }
 
     /// The books: one reading of all CPUs.
@@ -770,69 +596,4 @@ fn refusal(said: &str) -> Option<String> {
     };
     let reason = log.lines().map(str::trim).rfind(is_reason)?;
     Some(format!("{name}: {}", sanitize(reason)))
-}
-
-fn count(c: &cell_count) -> Count {
-    Count { packets: c.packets, bytes: c.bytes }
-}
-
-impl Cells {
-    pub(crate) fn new(cells: [cell_count; 2 * CELLS]) -> Cells {
-        Cells(cells)
-    }
-
-    /// Appends the overflow row, at most in four parts.
-    pub(crate) fn overflow(&self, place: u32, interface: u16, rows: &mut Rows) {
-        for (part, n) in (0..4).zip(place..) {
-            let swapped = part & 1 != 0;
-            let what = Part { swapped, fragments: part & 2 != 0, twice: false };
-            let counts = [0, 1].map(|hook| {
-                // Cells are by direction; a slot's direction is the other way round on egress.
-                let cell = CELL_OVERFLOW as usize + (part ^ hook);
-                count(&self.0[hook * CELLS + cell])
-            });
-            if counts.iter().any(|n| !n.is_zero()) {
-                let key = Key {
-                    outer: None,
-                    outermost: Tunnel { kind: Kind::None, id: None },
-                    innermost: None,
-                    depth: 0,
-                    inner: Inner::Proto(InnerProto::OVERFLOW),
-                    other: true,
-                };
-                rows.push(n, interface, &key, counts, what);
-            }
-        }
-    }
-
-    /// What they mean.
-    pub fn books(&self) -> Books {
-        let both =
-            |cell: contract::cell| [0, CELLS].map(|hook| count(&self.0[hook + cell as usize]));
-        let mut b = Books {
-            counted: both(CELL_COUNTED),
-            suspect: both(CELL_SUSPECT),
-            fragments: both(CELL_FRAGMENT),
-            ..Default::default()
-        };
-        for (cell, stop) in (CELL_STOP..).zip(&mut b.stops[..STOPS as usize]) {
-            *stop = both(cell);
-        }
-        b
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_is_at_most_half_full() {
-        for rows in [1, 64, 65, 1000, 65_536, 1_000_000] {
-            assert!(
-                groups(rows) as usize * GROUP >= 2 * rows as usize
-                    && groups(rows).is_power_of_two()
-            );
-        }
-    }
 }

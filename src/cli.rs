@@ -25,9 +25,11 @@ use crate::{
     export,
     filter::{Filter, Meanings},
     flow::{HookKind, Kind},
-    kernel,
+    kernel, local,
     names::Names,
-    privilege, settings,
+    privilege,
+    sandbox::Sandbox,
+    settings,
     tui::{self, theme::Depth},
     units::sanitize,
 };
@@ -203,9 +205,10 @@ impl Naming {
     fn read(&self, local: bool) -> Result<(Names, Option<JoinHandle<()>>)> {
         let mut names = Names::read(self.names.as_deref())?;
         if self.resolve {
-            names.resolve(Resolver::new()?);
+            let sandbox = Sandbox::new(None);
+            names.resolve(Resolver::new(move || sandbox.confine_strictly())?);
         }
-        let looking = if local { names.look_around() } else { None };
+        let looking = if local { local::look_around(&names) } else { None };
         Ok((names, looking))
     }
 }

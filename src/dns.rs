@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use foldhash::HashMap;
 
-use crate::{privilege, sandbox::Sandbox, units::sanitize};
+use crate::units::sanitize;
 
 /// Threads that wait for answers.
 const THREADS: usize = 4;
@@ -52,31 +52,29 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// One that asks the system's resolver.
+    /// One that asks the system's resolver. Its threads read what strangers send: each calls
+    /// `confine` before the first question.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn new() -> Result<Resolver> {
-        Self::with(|address| {
+    pub fn new(confine: impl Fn() + Clone + Send + 'static) -> Result<Resolver> {
+        Self::with(confine, |address| {
             let name = dns_lookup::lookup_addr(&address).ok()?;
             // Without a name it gives the address back.
             (name.parse::<IpAddr>().is_err() && !name.is_empty()).then_some(name)
         })
     }
 
-    fn with(lookup: Lookup) -> Result<Resolver> {
+    fn with(confine: impl Fn() + Clone + Send + 'static, lookup: Lookup) -> Result<Resolver> {
         let cache: Cache = Arc::default();
         let (questions, queue) = sync_channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
-        let sandbox = Sandbox::new(None);
         for _ in 0..THREADS {
             let (cache, queue) = (Arc::clone(&cache), Arc::clone(&queue));
             // They end with the resolver, whose end of the queue closes; nobody waits for them.
-            let sandbox = sandbox.clone();
+            let confine = confine.clone();
             let answer = move || {
-                // It reads what strangers send, and needs nothing for that.
-                let _ = privilege::give_up_all();
-                sandbox.confine();
+                confine();
                 while answer(&queue, &cache, lookup) {}
             };
             std::thread::Builder::new()
@@ -155,9 +153,10 @@ mod tests {
 
     #[test]
     fn a_name_is_there_when_it_is() {
-        let r = Resolver::with(|a| {
-            (a != IpAddr::from([10, 0, 0, 2])).then(|| format!("Host\x1b-{a}."))
-        })
+        let r = Resolver::with(
+            || (),
+            |a| (a != IpAddr::from([10, 0, 0, 2])).then(|| format!("Host\x1b-{a}.")),
+        )
         .expect("threads");
         let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         assert_eq!((r.name(one), r.name(two)), (None, None), "asked, not awaited");
@@ -170,10 +169,13 @@ mod tests {
     fn a_slow_server_stops_nobody() {
         static NEVER: Mutex<()> = Mutex::new(());
         let held = NEVER.lock().expect("no panic");
-        let r = Resolver::with(|_| {
-            drop(NEVER.lock());
-            None
-        })
+        let r = Resolver::with(
+            || (),
+            |_| {
+                drop(NEVER.lock());
+                None
+            },
+        )
         .expect("threads");
         // More than all threads and the queue take: the rest is not even remembered as asked.
         for i in 0..(THREADS + QUEUE) as u32 * 2 {

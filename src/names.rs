@@ -17,28 +17,22 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use ipnet::IpNet;
 
 use crate::{
     dns::Resolver,
     filter::{Filter, FilterError, Meanings},
     input,
-    netlink::Netlink,
-    netns,
-    sandbox::Sandbox,
     units::sanitize,
 };
 
 /// Where the system's own names are.
 pub const HOSTS: &str = "/etc/hosts";
-/// As many namespaces are looked into for local addresses.
-const MOST_NAMESPACES: usize = 512;
 /// A longer file is no file of names.
 const MOST_BYTES: u64 = 64 << 20;
 /// Characters of a name; those of DNS have at most 253.
@@ -90,19 +84,9 @@ impl Names {
         Ok(Names { book: Arc::new(book), ..Names::default() })
     }
 
-    /// Looks for this host's own addresses in its network namespaces, on a thread of its own, which
-    /// is there to be waited for where names are wanted at once.
-    pub fn look_around(&self) -> Option<JoinHandle<()>> {
-        let local = Arc::clone(&self.local);
-        let sandbox = Sandbox::new(None);
-        let look = move || {
-            // It keeps the privilege to enter namespaces; it is soon over.
-            sandbox.confine();
-            let found = local_names();
-            *local.lock().unwrap_or_else(PoisonError::into_inner) = found;
-        };
-        // Without a thread there are fewer names, and nothing else is wrong.
-        std::thread::Builder::new().name("tmon-names".to_owned()).spawn(look).ok()
+    /// Inner addresses of this host's own interfaces, and what those are called.
+    pub fn learn_local(&self, found: HashMap<IpAddr, String>) {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Asks for the names of these addresses and waits for answers, but no longer than this.
@@ -331,38 +315,6 @@ fn meaning(text: &str) -> Option<Meaning> {
         .map(IpNet::from)
         .or_else(|_| text.parse::<IpNet>().map(|n| n.trunc()));
     net.ok().map(Meaning::Net)
-}
-
-/// The addresses of the interfaces here and in the named namespaces: `eth0`, `tenant-a/veth0`.
-fn local_names() -> HashMap<IpAddr, String> {
-    let mut found: HashMap<IpAddr, Option<String>> = HashMap::new();
-    let mut add = |netns: Option<&str>, netlink: Result<Netlink>| {
-        let Ok(mut netlink) = netlink else { return };
-        let (Ok(links), Ok(addresses)) = (netlink.links(), netlink.addresses()) else { return };
-        for (index, address, _) in addresses {
-            let Some(link) = links.iter().find(|l| l.index == index) else { continue };
-            if address.is_loopback()
-                || matches!(address, IpAddr::V6(a) if a.is_unicast_link_local())
-            {
-                continue;
-            }
-            let name = match netns {
-                // Of a path the last part.
-                Some(netns) => {
-                    let netns = netns.rsplit('/').next().unwrap_or(netns);
-                    format!("{}/{}", sanitize(netns), sanitize(&link.name))
-                }
-                None => sanitize(&link.name).into_owned(),
-            };
-            // Two interfaces have it: who is meant cannot be told.
-            found.entry(address).and_modify(|known| *known = None).or_insert(Some(name));
-        }
-    };
-    add(None, Netlink::open());
-    for (name, netns) in netns::others().into_iter().take(MOST_NAMESPACES) {
-        add(Some(&name), netns.and_then(|n| Netlink::open_in(&n)));
-    }
-    found.into_iter().filter_map(|(address, name)| Some((address, name?))).collect()
 }
 
 #[cfg(test)]

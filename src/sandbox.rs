@@ -94,6 +94,12 @@ impl Sandbox {
         self.rules.as_ref().as_ref().ok()?.try_clone().ok()?.restrict_self().ok()
     }
 
+    /// For threads that read what strangers send, and need no privilege for that.
+    pub fn confine_strictly(&self) {
+        let _ = privilege::give_up_all();
+        self.confine();
+    }
+
     /// The same, and gives up the privileges that a reader does not need.
     ///
     /// # Errors

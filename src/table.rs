@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 use std::{
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd},
     ptr,
     sync::{
         Arc,
@@ -17,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use foldhash::{HashMap, HashSet};
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapRaw;
 
 use contract::{
     GROUP, ROW_DIR, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, SHARD_CPU, SHARD_FRAGMENT,
@@ -35,31 +34,6 @@ struct Array {
     memory: Arc<MmapRaw>,
 }
 
-impl Array {
-    /// Maps an array of elements of this size.
-    fn map(map: BorrowedFd<'_>, size: usize) -> Result<Array> {
-        let mut info = libbpf_sys::bpf_map_info::default();
-        let mut len = size_of_val(&info) as u32;
-        // SAFETY: the kernel writes at most `len` bytes of plain numbers.
-        let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) };
-        ensure!(
-            e == 0,
-            "ask for the size of a flow table: {}",
-            std::io::Error::from_raw_os_error(-e)
-        );
-        ensure!(
-            info.value_size as usize == size,
-            "a flow table has elements of {} bytes, not {size}",
-            info.value_size
-        );
-        let memory = MmapOptions::new()
-            .len(info.max_entries as usize * size)
-            .map_raw(map.as_raw_fd())
-            .context("map a flow table into memory")?;
-        Ok(Array { memory: Arc::new(memory) })
-    }
-}
-
 /// One table: slots of `S`, their tags and their second counters.
 struct Table<S> {
     /// Which of the three it is, as [`Move::table`] has it.
@@ -71,13 +45,6 @@ struct Table<S> {
 }
 
 impl<S: Slot> Table<S> {
-    fn map(number: usize, [slots, tags, more]: [BorrowedFd<'_>; 3]) -> Result<Self> {
-        let (slots, tags) =
-            (Array::map(slots, size_of::<S>())?, Array::map(tags, size_of::<u64>())?);
-        let more = Array::map(more, size_of::<contract::more>())?;
-        Table::of(number, [slots, tags, more])
-    }
-
     fn of(number: usize, [slots, tags, more]: [Array; 3]) -> Result<Self> {
         let (n, tagged) = (slots.memory.len() / size_of::<S>(), tags.memory.len());
         ensure!(n == tagged, "a flow table has {n} slots and {tagged} tags");
@@ -345,30 +312,17 @@ pub struct Tables {
     rows4: Table<slot4>,
     rows6: Table<slot6>,
     others: Table<slot6>,
-    /// Nothing counts in them while they are read or age: there is no program to wait for.
     alone: bool,
 }
 
 impl Tables {
-    /// Maps the tables of IPv4 rows, of all other rows, and of `other` rows: the slots,
-    /// the tags and the second counters of each.
-    ///
-    /// # Errors
-    /// They are not what this version knows, or memory is short.
-    pub fn map([rows4, rows6, others]: [[BorrowedFd<'_>; 3]; 3]) -> Result<Tables> {
-        Ok(Tables {
-            rows4: Table::map(0, rows4)?,
-            rows6: Table::map(1, rows6)?,
-            others: Table::map(OTHERS, others)?,
-            alone: false,
-        })
-    }
-
-    /// The same tables in memory where nothing counts while they are read or age.
+    /// The tables of IPv4 rows, of all other rows, and of `other` rows, in this memory: the slots,
+    /// the tags and the second counters of each. They are `alone` where nothing counts in them while
+    /// they are read or age: there is no program to wait for.
     ///
     /// # Errors
     /// They are not what this version knows.
-    pub fn in_memory(tables: &[[Arc<MmapRaw>; 3]; 3]) -> Result<Tables> {
+    pub fn of(tables: &[[Arc<MmapRaw>; 3]; 3], alone: bool) -> Result<Tables> {
         let arrays = |table: usize| {
             tables[table].each_ref().map(|memory| Array { memory: Arc::clone(memory) })
         };
@@ -376,7 +330,7 @@ impl Tables {
             rows4: Table::of(0, arrays(0))?,
             rows6: Table::of(1, arrays(1))?,
             others: Table::of(OTHERS, arrays(2))?,
-            alone: true,
+            alone,
         })
     }
 
@@ -679,6 +633,8 @@ fn number(key: &key6) -> [u64; 10] {
 
 #[cfg(test)]
 mod tests {
+    use memmap2::MmapOptions;
+
     use super::*;
 
     fn array(elements: usize, size: usize) -> Array {

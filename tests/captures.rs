@@ -137,7 +137,8 @@ fn replay_files(files: &[&[u8]]) -> Seen {
         fs::write(path, bytes).expect("write a capture");
     }
     let config = Config { rows: 256, ..Config::default() };
-    let mut replay = Replay::open(&paths, &config, false).unwrap_or_else(|e| panic!("{e:#}"));
+    let mut replay =
+        Replay::open(&paths, &config, tmon::judge::host).unwrap_or_else(|e| panic!("{e:#}"));
     let empty = replay.read().expect("a reading");
     let mut recording = Recording::new(Duration::from_secs(1), 1 << 24, empty);
     while let Some(time) = replay.peek().map(|f| f.time) {

@@ -189,7 +189,8 @@ fn a_confined_process_cannot_reach_out() {
         fs::rename(own.path().join("beside"), own.path().join("saved")).unwrap();
         File::options().write(true).open("/dev/null").unwrap();
         assert!("localhost:53".to_socket_addrs().unwrap().next().is_some(), "nsswitch.conf");
-        let resolver = Resolver::new().unwrap();
+        let dns = Sandbox::new(None);
+        let resolver = Resolver::new(move || dns.confine_strictly()).unwrap();
         resolver.name([127, 0, 0, 1].into());
         until("the resolver has answered", || !resolver.is_waiting());
         let hosts = fs::read_to_string("/etc/hosts").unwrap();

@@ -10,7 +10,8 @@ use nix::{
 use tmon::{
     bpf::{Config, Packet, Start},
     flow::{Books, Flow, Hook},
-    judge::Judge,
+    judge::{self, Judge},
+    loaded,
     rows::Rows,
     snapshot::Fill,
 };
@@ -52,8 +53,8 @@ type Got = (Books, Vec<Flow>, Fill);
 
 /// The programs and the native parser, with tables and seed alike.
 struct Both {
-    native: Judge,
-    kernel: Judge,
+    native: Box<dyn Judge>,
+    kernel: Box<dyn Judge>,
 }
 
 impl Both {
@@ -63,12 +64,10 @@ impl Both {
         let cpu = sched_getcpu().expect("the number of this CPU");
         one.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &one)).expect("stay there");
         let config = Config { seed: Some([0x9e37_79b9_7f4a_7c15; 12].map(scramble())), ..config };
-        let judge = |kernel| {
-            Judge::new(&config, kernel).unwrap_or_else(|e| {
-                panic!("this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}")
-            })
-        };
-        Both { native: judge(false), kernel: judge(true) }
+        let native = judge::host(&config).expect("memory for the tables");
+        let kernel = loaded::kernel(&config)
+            .unwrap_or_else(|e| panic!("this test needs root (CAP_BPF and CAP_NET_ADMIN): {e:#}"));
+        Both { native, kernel }
     }
 
     fn run(&mut self, given: &Given) {
@@ -85,7 +84,7 @@ impl Both {
         }
     }
 
-    fn got(judge: &Judge) -> Got {
+    fn got(judge: &dyn Judge) -> Got {
         let mut rows = Rows::default();
         let fill = judge.rows(0, &mut rows).expect("rows");
         (judge.books().expect("books"), rows.merged(), fill)
@@ -97,7 +96,7 @@ impl Both {
 
     /// Both have the same of everything that they were given since they were cleared.
     fn agree(&self) -> Result<(), String> {
-        let (native, kernel) = (Both::got(&self.native), Both::got(&self.kernel));
+        let (native, kernel) = (Both::got(&*self.native), Both::got(&*self.kernel));
         if native == kernel {
             return Ok(());
         }
@@ -219,7 +218,7 @@ fn full_tables() {
         }
         both.agree().unwrap_or_else(|why| panic!("{rows} rows: {why}"));
         assert!(
-            rows == 4096 || Both::got(&both.native).1.iter().any(|f| f.key.other),
+            rows == 4096 || Both::got(&*both.native).1.iter().any(|f| f.key.other),
             "no table is full"
         );
     }
@@ -243,7 +242,7 @@ fn fragments() {
         }
         both.agree().unwrap_or_else(|why| panic!("round {round}: {why}"));
     }
-    assert!(Both::got(&both.native).0.fragments[0].packets > 0, "no fragment found its row");
+    assert!(Both::got(&*both.native).0.fragments[0].packets > 0, "no fragment found its row");
 }
 
 #[test]
@@ -262,5 +261,5 @@ fn rows_that_age_by_the_clock_of_a_capture() {
         }
     }
     assert!(gone > 100, "{gone} rows have aged");
-    assert!(Both::got(&both.native).1.iter().any(|f| f.key.is_aged()));
+    assert!(Both::got(&*both.native).1.iter().any(|f| f.key.is_aged()));
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     export::{Reading, Writer, table},
+    judge, loaded,
     sandbox::Sandbox,
     series::Series,
     snapshot::Interval,
@@ -184,7 +185,8 @@ impl Replay {
     pub(super) fn run(self) -> Result<()> {
         let mut out = self.print.out();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
-        let mut replay = source::Replay::open(&self.files, &self.count.of_capture(), self.kernel)?;
+        let judge = if self.kernel { loaded::kernel } else { judge::host };
+        let mut replay = source::Replay::open(&self.files, &self.count.of_capture(), judge)?;
         let sandbox = Sandbox::new(None);
         if self.kernel {
             sandbox.confine(); // programs of interfaces that come later are loaded then

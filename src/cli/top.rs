@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     charset::Charset,
     feed::Source,
+    judge,
     raster::Blocks,
     sandbox::Sandbox,
     source::{Capture, Live, Replay},
@@ -212,7 +213,7 @@ impl Top {
             return show(options, live);
         }
         let options = self.options(false)?;
-        let replay = Replay::open(&self.read, &self.watch.count.of_capture(), false)?;
+        let replay = Replay::open(&self.read, &self.watch.count.of_capture(), judge::host)?;
         sandbox.enter_all()?;
         let mut capture = Capture::new(replay, self.look.interval, options.start.history);
         let all = capture.read()?;

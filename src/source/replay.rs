@@ -10,9 +10,10 @@ use anyhow::{Context, Result, anyhow};
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    bpf::{Config, Packet, Start},
+    config::Config,
     flow::{Books, Count, Hook, HookKind, Stop},
-    judge::{Judge, ticks},
+    judge::{Judge, MakeJudge, ticks},
+    packet::{Packet, Start},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
     rows::Rows,
     snapshot::{Fill, Interface, Snapshot, unknown_time},
@@ -28,7 +29,7 @@ const RELATIVE: Duration = Duration::from_secs(365 * 86_400);
 /// Capture files, their frames in the order of time.
 pub struct Replay {
     config: Config,
-    kernel: bool,
+    make: MakeJudge,
     inputs: Vec<Input>,
     /// The input that the next frame is of.
     next: Option<usize>,
@@ -60,7 +61,7 @@ struct Place(usize, Option<Box<str>>, u32, Option<u32>);
 
 /// An interface that packets were seen at.
 struct Seen {
-    judge: Judge,
+    judge: Box<dyn Judge>,
     name: String,
     ifindex: u32,
     /// What is not given to the judge, by hook.
@@ -109,8 +110,8 @@ impl Replay {
     /// Opens captures; `-` is standard input.
     ///
     /// # Errors
-    /// One is not there or not a capture; with `kernel`, the BPF object cannot be loaded.
-    pub fn open(paths: &[PathBuf], config: &Config, kernel: bool) -> Result<Replay> {
+    /// One is not there or not a capture; no judge can be made.
+    pub fn open(paths: &[PathBuf], config: &Config, make: MakeJudge) -> Result<Replay> {
         let config = config.clone();
         let open = |path: &PathBuf| {
             let reader = Reader::open(path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
@@ -121,9 +122,9 @@ impl Replay {
             inputs,
             next: None,
             // The first interface's are loaded before any byte of a file is judged.
-            interfaces: vec![Seen::new(&config, kernel)?],
+            interfaces: vec![Seen::new(&config, make)?],
             config,
-            kernel,
+            make,
             known: HashMap::new(),
             last: None,
             beyond: 0,
@@ -235,7 +236,7 @@ impl Replay {
             return Ok(0);
         }
         if self.interfaces.len() < MOST_INTERFACES {
-            let seen = Seen::new(&self.config, self.kernel)?;
+            let seen = Seen::new(&self.config, self.make)?;
             self.interfaces.push(Seen { name, ifindex: ifindex.unwrap_or(0), ..seen });
         } else {
             self.beyond += 1;
@@ -348,8 +349,8 @@ impl Replay {
 }
 
 impl Seen {
-    fn new(config: &Config, kernel: bool) -> Result<Seen> {
-        let judge = Judge::new(config, kernel)?;
+    fn new(config: &Config, make: MakeJudge) -> Result<Seen> {
+        let judge = make(config)?;
         Ok(Seen { judge, name: String::new(), ifindex: 0, unread: Default::default() })
     }
 

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Frames of captures judged by loaded BPF programs.
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    bpf::{Config, Packet, Program},
+    flow::{Books, Hook},
+    judge::{Judge, idle_ticks},
+    rows::Rows,
+    snapshot::Fill,
+};
+
+struct Loaded(Program);
+
+/// A judge that is the BPF programs, loaded into this kernel.
+///
+/// # Errors
+/// They cannot be loaded.
+pub fn kernel(config: &Config) -> Result<Box<dyn Judge>> {
+    let program = Program::load(&Config { replay: true, ..config.clone() })?;
+    Ok(Box::new(Loaded(program)))
+}
+
+impl Judge for Loaded {
+    fn run(&mut self, hook: Hook, packet: &Packet<'_>, now: u32) -> Result<()> {
+        self.0.run_at(hook, packet, now).map(drop)
+    }
+
+    fn books(&self) -> Result<Books> {
+        self.0.books()
+    }
+
+    fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
+        self.0.rows(interface, rows)
+    }
+
+    fn age(&mut self, now: u32, idle: Duration) -> Result<usize> {
+        self.0.age_at(now, idle_ticks(idle))
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.0.clear().context("empty the tables")
+    }
+}
