@@ -19,7 +19,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-pure test-page test-kernels test-package soak fuzz bench setup build contract check deny dist assets deb
+.PHONY: help demo pictures test test-pure test-page test-kernels test-package soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
@@ -31,6 +31,8 @@ help:
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
+	@echo 'bench-instructions  how many instructions each packet takes, counted in a virtual machine: a table'
+	@echo 'check-costs   fails where a packet takes more of them than the table says'
 	@echo 'pictures      every view of the dashboard as an image, in target/pictures'
 	@echo 'check         format, lints, documentation, generated files, licences'
 	@echo 'deny          licences, sources and advisories by cargo-deny'
@@ -94,6 +96,16 @@ fuzz: setup
 # What it costs, beside the ancestor's method and beside nothing, in one table. As root, on a quiet machine.
 bench: setup
 	$(SUDO) $(CARGO) bench
+
+# How many instructions each packet takes, counted in a virtual machine: the same on every machine. What
+# is counted is in the kernel, so any profile will do.
+COSTS := docs/costs/instructions.txt
+COUNT = $(MAKE) setup PACKAGES='$(PACKAGES) $(VM_PACKAGES)' && \
+	CARGO_TARGET_$(UPPER)_RUNNER='tests/vm.sh -i -m 1500 -c 2 -t 900 6.18 --' $(CARGO) bench --workspace --profile dev --bench cost -- instructions
+bench-instructions:
+	$(COUNT) >target/instructions.txt && mv target/instructions.txt $(COSTS) && cat $(COSTS)
+check-costs:
+	$(COUNT) $(COSTS)
 
 build: setup
 	$(CARGO) build --release

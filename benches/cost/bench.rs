@@ -93,7 +93,18 @@ impl Random {
 impl Bench {
     /// Loads all of them, the tables made for `rows` rows.
     pub(crate) fn new(rows: u32) -> Result<Bench> {
-        let ours = Program::load(&Config { rows, ..Config::default() })?;
+        Bench::with(&Config { rows, ..Config::default() })
+    }
+
+    /// The same with a hash that is the same in every run.
+    pub(crate) fn seeded(rows: u32) -> Result<Bench> {
+        let mut random = Random(3);
+        let seed = Some(std::array::from_fn(|_| random.below(u64::MAX)));
+        Bench::with(&Config { rows, seed, ..Config::default() })
+    }
+
+    fn with(config: &Config) -> Result<Bench> {
+        let (rows, ours) = (config.rows, Program::load(config)?);
         let storage = Box::leak(Box::new(MaybeUninit::uninit())); // a few bytes per case
         let mut open = AncestorSkelBuilder::default().open(storage).context("open the ancestor")?;
         open.maps.stats.set_max_entries(rows).context("size the ancestor's table")?;

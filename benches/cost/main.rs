@@ -5,6 +5,8 @@
 //! `target/cost.json`. Words choose sections: `cargo bench -- packets tables readers screen start
 //! path`. Absolute numbers are the machine's; ratios are what counts.
 //!
+//! `instructions` is a section by itself: counts in a virtual machine, see `instructions.rs`.
+//!
 //! Packets go through BPF_PROG_TEST_RUN on one pinned CPU. In each round every program runs once,
 //! a millisecond or more; `net` is a program's time minus the empty program's in the same round,
 //! and a ratio is the median of the rounds' ratios. Rounds in which somebody else took the CPU are
@@ -22,6 +24,7 @@ mod skel {
 mod bench;
 #[path = "../../tests/frames/mod.rs"]
 mod frames;
+mod instructions;
 mod packets;
 mod path;
 mod process;
@@ -42,6 +45,11 @@ const SECTIONS: &[Section] = &[
 
 fn measure() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if let [first, table @ ..] = words.as_slice()
+        && first == "instructions"
+    {
+        return instructions::run(table.first().map(String::as_str));
+    }
     let mut report = Report::default();
     for (name, run) in SECTIONS {
         if words.is_empty() || words.iter().any(|w| w == name) {

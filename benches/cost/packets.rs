@@ -81,7 +81,8 @@ const SIZES: &[(&str, usize, bool, f64)] = &[
     ("VXLAN v4/v4, 1,048,576 rows, uniform", 1 << 20, false, 0.65),
 ];
 
-fn kinds() -> Vec<(&'static str, Varied, f64)> {
+/// What is in one tunnel or two, and the ratio that is asked for.
+pub(crate) fn kinds() -> Vec<(&'static str, Varied, f64)> {
     let keyed = || Gre { key: Some(7), ..Gre::default() };
     let options = [1, 2, 0x80, 1, 0, 0, 0, 0];
     let gtp = || Gtp { extensions: &[(0x85, &[0x10, 0x09])], ..Gtp::default() };
@@ -130,6 +131,15 @@ fn kinds() -> Vec<(&'static str, Varied, f64)> {
     ]
 }
 
+/// What is in no tunnel.
+pub(crate) fn plain() -> [(&'static str, Vec<u8>); 3] {
+    [
+        ("plain TCP v4", outer4().tcp().data(DATA).bytes()),
+        ("plain TCP v6", outer6().tcp().data(DATA).bytes()),
+        ("plain UDP v4", outer4().udp(4000, 4001).data(DATA).bytes()),
+    ]
+}
+
 pub(crate) fn run(report: &mut Report) -> Result<()> {
     pin(1)?;
     let own = vxlan44();
@@ -158,13 +168,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     }
 
     let bench = Bench::new(1024)?;
-    let udp = outer4().udp(4000, 4001).data(DATA).bytes();
-    let tcp6 = outer6().tcp().data(DATA).bytes();
-    for (what, frame) in [
-        ("plain TCP v4", outer4().tcp().data(DATA).bytes()),
-        ("plain TCP v6", tcp6),
-        ("plain UDP v4", udp),
-    ] {
+    for (what, frame) in plain() {
         let run = |t, frame: &[u8]| time(bench.entry(t, Hook::Rx), frame, 16_384);
         let rounds = rounds(41, || {
             let floor = run(Target::Empty, &frame)?;
