@@ -3,34 +3,19 @@
 //!
 //! Data flows one way: packets → BPF tables → [`snapshot::Snapshot`] → [`snapshot::Interval`] →
 //! (export | matrix → chord → screen). The modules are the rooms of that flow, lowest first.
-pub mod filter;
-pub mod flow;
-pub mod units;
 
-pub mod charset;
-pub mod chord;
-pub mod colour;
+pub use model::{
+    cells, charset, chord, colour, filter, flow, fragments, history, labels, lines, matrix, once,
+    picture, raster, rows, shapes, snapshot, text, trend, units,
+};
+
 pub mod feed;
-pub mod fragments;
-pub mod history;
 pub mod input;
-pub mod labels;
-pub mod lines;
-pub mod matrix;
-pub mod once;
-pub mod picture;
 pub mod pixels;
-pub mod raster;
-pub mod rows;
 pub mod series;
-pub mod shapes;
-pub mod snapshot;
-pub mod text;
-pub mod trend;
 
 pub mod attach;
 pub mod bpf;
-pub mod cells;
 pub mod check;
 pub mod config;
 pub mod discover;

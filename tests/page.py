@@ -15,7 +15,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 PAGE, DIR = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
-FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "d3_chord.json"
+FIXTURE = pathlib.Path(__file__).parent.parent / "crates/model/tests/fixtures" / "d3_chord.json"
 
 
 def open_browser():

@@ -405,7 +405,7 @@ impl Rows {
     }
 
     /// Takes back what was appended since then.
-    pub(crate) fn rewind(&mut self, [v4, v6]: [usize; 2]) {
+    pub fn rewind(&mut self, [v4, v6]: [usize; 2]) {
         Arc::make_mut(&mut self.v4).truncate(v4);
         Arc::make_mut(&mut self.v6).truncate(v6);
     }
@@ -518,7 +518,7 @@ impl Rows {
 
     /// What happened in each row since an older reading of the same tables. `to` says where its
     /// interfaces are now; rows of those that are nowhere have moved to the interface `heir`.
-    pub(crate) fn since(&self, older: &Rows, to: &[Option<u16>], heir: u16) -> Rows {
+    pub fn since(&self, older: &Rows, to: &[Option<u16>], heir: u16) -> Rows {
         let mut gone = Vec::new();
         let mut v4 = subtract(&self.v4, &moved(&older.v4, to, heir, &mut gone), &mut gone);
         let mut v6 = subtract(&self.v6, &moved(&older.v6, to, heir, &mut gone), &mut gone);

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What readings are and what is made of them: rows, snapshots, intervals, and from these matrices,
+//! chords, shapes, lines. All of it is pure: no clock, no file, no terminal, no kernel.
+pub mod cells;
+pub mod charset;
+pub mod chord;
+pub mod colour;
+pub mod filter;
+pub mod flow;
+pub mod fragments;
+pub mod history;
+pub mod labels;
+pub mod lines;
+pub mod matrix;
+pub mod once;
+pub mod picture;
+pub mod raster;
+pub mod rows;
+pub mod shapes;
+pub mod snapshot;
+pub mod text;
+pub mod trend;
+pub mod units;
