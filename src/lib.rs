@@ -4,40 +4,31 @@
 //! Data flows one way: packets → BPF tables → [`snapshot::Snapshot`] → [`snapshot::Interval`] →
 //! (export | matrix → chord → screen). The modules are the rooms of that flow, lowest first.
 
+pub use feed::{self, config, dns, input, judge, names, packet, pcap, series, table};
 pub use model::{
     cells, charset, chord, colour, filter, flow, fragments, history, labels, lines, matrix, once,
     picture, raster, rows, shapes, snapshot, text, trend, units,
 };
 
-pub mod feed;
-pub mod input;
 pub mod pixels;
-pub mod series;
 
 pub mod attach;
 pub mod bpf;
 pub mod check;
-pub mod config;
 pub mod discover;
-pub mod dns;
-pub mod judge;
 pub mod kernel;
 pub mod loaded;
 pub mod local;
 mod lock;
-pub mod names;
 pub mod netlink;
 pub mod netns;
 mod owned;
 mod owner;
-pub mod packet;
 pub mod pin;
 pub mod privilege;
 pub mod runner;
 pub mod sandbox;
-pub mod table;
 
-pub mod pcap;
 pub mod source;
 
 pub mod cli;

@@ -11,7 +11,7 @@ use std::{
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::replay::{Span, at};
+use crate::replay::{Span, at};
 use crate::{
     flow::{Books, Counters, Flow, Key},
     rows::Rows,

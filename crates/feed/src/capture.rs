@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{recording::Recording, replay::Replay};
-use crate::feed::{Due, Reading, Source};
+use crate::{
+    recording::Recording,
+    replay::Replay,
+    source::{Due, Reading, Source},
+};
 
 /// Captures that are read to their end, then looked at.
 pub struct Capture {

@@ -378,7 +378,7 @@ fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fil
 }
 
 /// A time of a capture.
-pub(super) fn at(t: Duration) -> SystemTime {
+pub(crate) fn at(t: Duration) -> SystemTime {
     SystemTime::UNIX_EPOCH.checked_add(t).unwrap_or_else(unknown_time)
 }
 

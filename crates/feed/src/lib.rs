@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where readings come from, and who keeps them: the trait [`Source`], captures and recordings, the
+//! tables that are read, [`series::Series`], and what addresses are called. What takes BPF programs
+//! is the program's own source (`src/kernel`).
+pub mod capture;
+pub mod config;
+pub mod dns;
+pub mod input;
+pub mod judge;
+pub mod names;
+pub mod packet;
+pub mod pcap;
+pub mod recording;
+pub mod replay;
+pub mod series;
+pub mod source;
+pub mod table;
+
+pub use capture::Capture;
+pub use recording::Recording;
+pub use replay::{Replay, Span};
+pub use source::{Due, Reading, Source};
+
+use model::{cells, filter, flow, history, rows, snapshot, units};
