@@ -4,13 +4,13 @@
 //! Data flows one way: packets → BPF tables → [`snapshot::Snapshot`] → [`snapshot::Interval`] →
 //! (export | matrix → chord → screen). The modules are the rooms of that flow, lowest first.
 
+pub use export;
 pub use feed::{self, config, dns, input, judge, names, packet, pcap, series, table};
 pub use model::{
     cells, charset, chord, colour, filter, flow, fragments, history, labels, lines, matrix, once,
     picture, raster, rows, shapes, snapshot, text, trend, units,
 };
-
-pub mod pixels;
+pub use tui::{self, pixels};
 
 pub mod attach;
 pub mod bpf;
@@ -32,7 +32,5 @@ pub mod sandbox;
 pub mod source;
 
 pub mod cli;
-pub mod export;
 pub mod lab;
 pub mod settings;
-pub mod tui;

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! CSV (RFC 4180): one line per row, with the time of its reading and the columns of the JSON rows.
+//! Absent is an empty field.
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use csv::{ErrorKind, WriterBuilder};
+use serde::Serialize;
+
+use super::{Reading, json::nanoseconds, tunnels};
+use model::{
+    flow::{Flow, Pair},
+    units::{rfc3339, sanitize},
+};
+
+/// Whether the line with the names of the columns comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// As in the first reading.
+    Yes,
+    /// As in those that follow it.
+    No,
+}
+
+const COLUMNS: [&str; 32] = [
+    "since",
+    "taken",
+    "interval_ns",
+    "interface",
+    "tunnel",
+    "vni",
+    "tunnels",
+    "depth",
+    "outer_sip",
+    "outer_dip",
+    "inner_sip",
+    "inner_dip",
+    "outer_sname",
+    "outer_dname",
+    "inner_sname",
+    "inner_dname",
+    "vni_name",
+    "counted_on",
+    "inner_proto",
+    "other",
+    "rx_pkts",
+    "rx_bytes",
+    "tx_pkts",
+    "tx_bytes",
+    "fwd_pkts",
+    "fwd_bytes",
+    "rev_pkts",
+    "rev_bytes",
+    "fragments_fwd_pkts",
+    "fragments_fwd_bytes",
+    "fragments_rev_pkts",
+    "fragments_rev_bytes",
+];
+
+/// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, reading: &Reading<'_>, header: Header) -> io::Result<()> {
+    let mut csv = WriterBuilder::new().has_headers(false).from_writer(out);
+    if header == Header::Yes {
+        csv.write_record(COLUMNS).map_err(stream_error)?;
+    }
+    let (since, taken) = (rfc3339(reading.interval.since), rfc3339(reading.interval.taken));
+    for flow in &reading.flows {
+        csv.serialize(Row::new(reading, [&since, &taken], flow)).map_err(stream_error)?;
+    }
+    csv.flush()
+}
+
+/// The stream's own error: the `csv` crate's conversion would hide a closed pipe.
+fn stream_error(e: csv::Error) -> io::Error {
+    match e.into_kind() {
+        ErrorKind::Io(e) => e,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+/// In the order of [`COLUMNS`].
+#[derive(Serialize)]
+struct Row<'a> {
+    times: [&'a str; 2],
+    interval_ns: u64,
+    interface: Cow<'a, str>,
+    tunnel: Option<String>,
+    vni: Option<u32>,
+    tunnels: String,
+    depth: u8,
+    outer: [Option<IpAddr>; 2],
+    inner: [Option<IpAddr>; 2],
+    outer_names: [Option<String>; 2],
+    inner_names: [Option<String>; 2],
+    vni_name: Option<&'a str>,
+    counted_on: Option<Cow<'a, str>>,
+    inner_proto: String,
+    other: bool,
+    counts: [u64; 8],
+    /// Empty where there are none, as in JSON.
+    fragments: [Option<u64>; 4],
+}
+
+impl<'a> Row<'a> {
+    fn new(reading: &'a Reading<'_>, times: [&'a str; 2], flow: &Flow) -> Self {
+        let (key, c, names) = (&flow.key, &flow.counters, &reading.names);
+        let interval = reading.interval;
+        // An interface that could not be read keeps counts of another time, see the JSON.
+        let own = interval.interfaces.get(usize::from(flow.interface));
+        let span = own.map_or(interval.elapsed, |i| i.span);
+        let ends = |pair: Option<Pair>| [pair.map(|p| p.first), pair.map(|p| p.second)];
+        let (outer, inner) = (ends(key.outer), ends(key.inner.pair()));
+        let called =
+            |ends: [Option<IpAddr>; 2], inner| ends.map(|address| names.address(address?, inner));
+        let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
+        let [fwd_cut, rev_cut] = [c.in_fragments().fwd(), c.in_fragments().rev()];
+        let fragmented = !(fwd_cut + rev_cut).is_zero();
+        let named = tunnels(key)
+            .map(|t| t.id.map_or_else(|| t.kind.to_string(), |id| format!("{}:{id}", t.kind)));
+        Row {
+            times,
+            interval_ns: nanoseconds(span),
+            interface: sanitize(reading.interface(flow)),
+            tunnel: key.outer.map(|_| key.outermost.kind.to_string()),
+            vni: key.outermost.id,
+            tunnels: named.collect::<Vec<_>>().join("/"),
+            depth: key.depth,
+            outer,
+            inner,
+            outer_names: called(outer, false),
+            inner_names: called(inner, true),
+            vni_name: key.outermost.id.and_then(|id| names.id(id)),
+            counted_on: reading.counted_on(flow).map(sanitize),
+            inner_proto: key.inner.proto(),
+            other: key.other,
+            counts: [
+                rx.packets,
+                rx.bytes,
+                tx.packets,
+                tx.bytes,
+                fwd.packets,
+                fwd.bytes,
+                rev.packets,
+                rev.bytes,
+            ],
+            fragments: [fwd_cut.packets, fwd_cut.bytes, rev_cut.packets, rev_cut.bytes]
+                .map(|n| fragmented.then_some(n)),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! JSON, schema 1 of DESIGN section 5: one object per reading, one line each.
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+    time::Duration,
+};
+
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use super::{Reading, tunnels};
+use model::{
+    flow::{Books, Count, Flow, HookKind, Kind, Stop},
+    snapshot,
+    units::{sanitize, timestamp},
+};
+
+/// Writes one reading as one line. Rows are written as they are walked: no tree is built.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
+    let interval = reading.interval;
+    let object = Object {
+        schema: 1,
+        tool: reading.tool,
+        host: reading.host,
+        since: timestamp(interval.since),
+        taken: timestamp(interval.taken),
+        interval_ns: nanoseconds(interval.elapsed),
+        interfaces: interval
+            .interfaces
+            .iter()
+            .map(|i| Interface::new(i, interval.elapsed))
+            .collect(),
+        flows: Rows(reading),
+    };
+    line(out, &object)
+}
+
+/// Writes any object as one line that a terminal can show.
+///
+/// # Errors
+/// Those of `out`.
+pub fn line(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
+    object.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Harmless))?;
+    writeln!(out)
+}
+
+pub(super) fn nanoseconds(t: Duration) -> u64 {
+    u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    schema: u32,
+    tool: &'a str,
+    host: &'a str,
+    since: Option<String>,
+    taken: Option<String>,
+    interval_ns: u64,
+    interfaces: Vec<Interface<'a>>,
+    flows: Rows<'a>,
+}
+
+#[derive(Serialize)]
+struct Interface<'a> {
+    name: &'a str,
+    ifindex: u32,
+    netns: Option<&'a str>,
+    hook: Option<&'static str>,
+    /// Only where there is one: the other interface that counts these packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_on: Option<&'a str>,
+    /// Only where it is so: what follows is of an earlier reading.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
+    /// Only where it is not the reading's: the time of what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_ns: Option<u64>,
+    /// Only where `tmon attach` did it: when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attached: Option<String>,
+    seen: Counts,
+    counted: Counts,
+    stops: Stops,
+    suspect: Counts,
+    /// Only where there are any: fragments of outer packets, also in `counted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragments: Option<Counts>,
+}
+
+impl<'a> Interface<'a> {
+    fn new(i: &'a snapshot::Interface, elapsed: Duration) -> Self {
+        Interface {
+            name: &i.name,
+            ifindex: i.ifindex,
+            netns: i.netns.as_deref(),
+            hook: (i.hook != HookKind::Off).then(|| i.hook.name()),
+            counted_on: i.counted_on.as_deref(),
+            stale: i.stale,
+            interval_ns: (i.span != elapsed).then(|| nanoseconds(i.span)),
+            attached: i.attached.and_then(timestamp),
+            seen: i.books.seen().into(),
+            counted: i.books.counted.into(),
+            stops: Stops(i.books),
+            suspect: i.books.suspect.into(),
+            fragments: i
+                .books
+                .fragments
+                .iter()
+                .any(|n| !n.is_zero())
+                .then(|| i.books.fragments.into()),
+        }
+    }
+}
+
+/// Counts by hook.
+#[derive(Serialize)]
+struct Counts {
+    rx_pkts: u64,
+    rx_bytes: u64,
+    tx_pkts: u64,
+    tx_bytes: u64,
+}
+
+impl From<[Count; 2]> for Counts {
+    fn from([rx, tx]: [Count; 2]) -> Self {
+        Counts { rx_pkts: rx.packets, rx_bytes: rx.bytes, tx_pkts: tx.packets, tx_bytes: tx.bytes }
+    }
+}
+
+struct Stops(Books);
+
+impl Serialize for Stops {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(Stop::ALL.map(|stop| (stop.name(), Counts::from(self.0.stop(stop)))))
+    }
+}
+
+struct Rows<'a>(&'a Reading<'a>);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.0.flows.iter().map(|f| Row::new(self.0, f)))
+    }
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    interface: &'a str,
+    tunnel: Option<Name>,
+    vni: Option<u32>,
+    tunnels: Tunnels,
+    depth: u8,
+    outer_sip: Option<IpAddr>,
+    outer_dip: Option<IpAddr>,
+    inner_sip: Option<IpAddr>,
+    inner_dip: Option<IpAddr>,
+    /// Names, only where there are any: the addresses' and, with its id, the outermost tunnel's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_sname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_dname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inner_sname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inner_dname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vni_name: Option<&'a str>,
+    /// Only where the row adds nothing to totals: the interface that counts the same packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_on: Option<&'a str>,
+    inner_proto: String,
+    other: bool,
+    rx_pkts: u64,
+    rx_bytes: u64,
+    tx_pkts: u64,
+    tx_bytes: u64,
+    fwd_pkts: u64,
+    fwd_bytes: u64,
+    rev_pkts: u64,
+    rev_bytes: u64,
+    /// Only where there are any: what of it came in fragments of outer packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragments: Option<Ways>,
+}
+
+/// Counts by direction in the row.
+#[derive(Serialize)]
+struct Ways {
+    fwd_pkts: u64,
+    fwd_bytes: u64,
+    rev_pkts: u64,
+    rev_bytes: u64,
+}
+
+impl Ways {
+    fn any(fwd: Count, rev: Count) -> Option<Ways> {
+        let ways = Ways {
+            fwd_pkts: fwd.packets,
+            fwd_bytes: fwd.bytes,
+            rev_pkts: rev.packets,
+            rev_bytes: rev.bytes,
+        };
+        (!(fwd + rev).is_zero()).then_some(ways)
+    }
+}
+
+impl<'a> Row<'a> {
+    fn new(reading: &'a Reading<'_>, flow: &Flow) -> Self {
+        let (interface, names) = (reading.interface(flow), &reading.names);
+        let (key, c) = (&flow.key, &flow.counters);
+        let inner = key.inner.pair();
+        let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
+        Row {
+            interface,
+            tunnel: key.outer.map(|_| Name(key.outermost.kind)),
+            vni: key.outermost.id,
+            tunnels: Tunnels(
+                tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect(),
+            ),
+            depth: key.depth,
+            outer_sip: key.outer.map(|p| p.first),
+            outer_dip: key.outer.map(|p| p.second),
+            inner_sip: inner.map(|p| p.first),
+            inner_dip: inner.map(|p| p.second),
+            outer_sname: key.outer.and_then(|p| names.address(p.first, false)),
+            outer_dname: key.outer.and_then(|p| names.address(p.second, false)),
+            inner_sname: inner.and_then(|p| names.address(p.first, true)),
+            inner_dname: inner.and_then(|p| names.address(p.second, true)),
+            vni_name: key.outermost.id.and_then(|id| names.id(id)),
+            counted_on: reading.counted_on(flow),
+            inner_proto: key.inner.proto(),
+            other: key.other,
+            rx_pkts: rx.packets,
+            rx_bytes: rx.bytes,
+            tx_pkts: tx.packets,
+            tx_bytes: tx.bytes,
+            fwd_pkts: fwd.packets,
+            fwd_bytes: fwd.bytes,
+            rev_pkts: rev.packets,
+            rev_bytes: rev.bytes,
+            fragments: Ways::any(c.in_fragments().fwd(), c.in_fragments().rev()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Tunnels(Vec<Tunnel>);
+
+#[derive(Serialize)]
+struct Tunnel {
+    kind: Name,
+    id: Option<u32>,
+}
+
+struct Name(Kind);
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+/// Compact JSON that a terminal can show: what would harm one, and JSON itself lets pass (C1,
+/// bidirectional overrides, what hides), is written as `\u` escapes. The values stay as they are.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.is_ascii() && !fragment.contains('\x7f') {
+            return out.write_all(fragment.as_bytes());
+        }
+        for c in fragment.chars() {
+            let mut utf8 = [0; 4];
+            let text = c.encode_utf8(&mut utf8);
+            if sanitize(text) == *text {
+                out.write_all(text.as_bytes())?;
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

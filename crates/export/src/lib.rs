@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Readings for people and machines: table, JSON, CSV, a picture, a page.
+//!
+//! One writer per format, each a leaf. All of them give back the error of the stream as it is: a
+//! closed pipe is `BrokenPipe`.
+use std::io::{self, BufWriter, Write};
+
+use feed::names::Names;
+use model::{
+    filter::Filter,
+    flow::{Count, Counters, Flow, Key, Tunnel},
+    snapshot::Interval,
+};
+
+pub mod csv;
+pub mod html;
+pub mod json;
+pub mod svg;
+pub mod table;
+
+/// What one reading shows: an interval, and those of its rows that the filter keeps.
+#[derive(Clone, Debug)]
+pub struct Reading<'a> {
+    /// The tool and its version: `tmon 0.1.0`.
+    pub tool: &'a str,
+    /// The host that was read, or where the capture was.
+    pub host: &'a str,
+    /// What happened, and when.
+    pub interval: &'a Interval,
+    /// The rows that are kept, each once, sorted by interface and key.
+    pub flows: Vec<Flow>,
+    /// What kept them, as canonical text; empty when nothing was asked for.
+    pub filter: String,
+    /// How many rows there were before the filter.
+    pub rows: usize,
+    kept: Filter,
+    /// The filter asks for interfaces by name: each adds what it saw.
+    named: bool,
+    /// The interfaces' names as rows say them.
+    interfaces: Vec<String>,
+    /// What addresses and ids are called.
+    names: Names,
+}
+
+impl<'a> Reading<'a> {
+    /// The rows of `interval` that `filter` keeps.
+    pub fn new(tool: &'a str, host: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
+        let mut flows = interval.rows.merged();
+        let rows = flows.len();
+        flows.retain(|f| filter.matches(f, name_of(interval, f)));
+        let interfaces = interface_names(interval);
+        let named = filter.names_interfaces();
+        Reading {
+            tool,
+            host,
+            interval,
+            flows,
+            filter: filter.to_string(),
+            rows,
+            named,
+            kept: filter.clone(),
+            interfaces,
+            names: Names::default(),
+        }
+    }
+
+    /// With names beside the addresses, or in their place where people read.
+    #[must_use]
+    pub fn called(mut self, names: &Names) -> Self {
+        self.names = names.clone();
+        self
+    }
+
+    /// The name of the interface that a row belongs to: `netns/name` where the name alone is that of
+    /// two.
+    pub fn interface(&self, flow: &Flow) -> &str {
+        self.interfaces.get(usize::from(flow.interface)).map_or("", String::as_str)
+    }
+
+    /// The interface that counts the packets of a row which adds nothing to totals.
+    pub fn counted_on(&self, flow: &Flow) -> Option<&str> {
+        if self.named {
+            return None;
+        }
+        let own = self.interval.interfaces.get(usize::from(flow.interface));
+        own.and_then(|i| i.counted_on.as_deref()).or_else(|| self.passed_on(flow))
+    }
+
+    /// The same for rows of interfaces that count other packets.
+    fn passed_on(&self, flow: &Flow) -> Option<&str> {
+        let on = self.interval.once().passed_on(flow).filter(|_| !self.named)?;
+        self.interfaces.get(usize::from(on)).map(String::as_str)
+    }
+
+    /// What a row adds to totals: not what another interface counts.
+    pub fn once(&self, flow: &Flow) -> Counters {
+        if self.named { flow.counters } else { self.interval.once().share(flow) }
+    }
+
+    /// All rows that are kept, added up, each packet once.
+    pub fn total(&self) -> Count {
+        self.flows.iter().map(|f| self.once(f).total()).sum()
+    }
+}
+
+/// A name for each interface that is no other's.
+fn interface_names(interval: &Interval) -> Vec<String> {
+    let all = &interval.interfaces;
+    let shared = |name: &str| all.iter().filter(|i| i.name == name).count() > 1;
+    all.iter()
+        .map(|i| match &i.netns {
+            Some(netns) if shared(&i.name) => format!("{netns}/{}", i.name),
+            _ => i.name.clone(),
+        })
+        .collect()
+}
+
+fn name_of<'a>(interval: &'a Interval, flow: &Flow) -> &'a str {
+    interval.interfaces.get(usize::from(flow.interface)).map_or("", |i| &i.name)
+}
+
+/// A row's tunnels as they are listed: outermost first, none where there is no tunnel.
+fn tunnels(key: &Key) -> impl Iterator<Item = Tunnel> + use<> {
+    (key.depth > 0).then_some(key.outermost).into_iter().chain(key.innermost)
+}
+
+/// How a reading is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people; see [`table`].
+    #[default]
+    Table,
+    /// One object per line; see [`json`].
+    Json,
+    /// One line per row; see [`csv`].
+    Csv,
+    /// The chord; see [`svg`].
+    Svg(svg::Options),
+    /// A page of its own; see [`html`].
+    Html(html::Options),
+}
+
+/// Writes one reading after another to a stream.
+pub struct Writer<'w> {
+    out: &'w mut dyn Write,
+    format: Format,
+    table: table::Options,
+    readings: u64,
+}
+
+impl<'w> Writer<'w> {
+    /// A writer to `out`, which needs no buffer of its own. `table` matters to [`Format::Table`] only.
+    pub fn new(out: &'w mut dyn Write, format: Format, table: table::Options) -> Self {
+        Writer { out, format, table, readings: 0 }
+    }
+
+    /// Writes a reading and flushes, so that a reader at the other end of a pipe has it at once.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn write(&mut self, reading: &Reading<'_>) -> io::Result<()> {
+        let first = self.readings == 0;
+        self.readings += 1;
+        let mut out = BufWriter::with_capacity(64 << 10, &mut *self.out);
+        match self.format {
+            Format::Json => json::write(&mut out, reading)?,
+            Format::Csv if first => csv::write(&mut out, reading, csv::Header::Yes)?,
+            Format::Csv => csv::write(&mut out, reading, csv::Header::No)?,
+            Format::Table => {
+                if !first {
+                    writeln!(out)?;
+                }
+                table::write(&mut out, reading, &self.table)?;
+            }
+            Format::Svg(options) => svg::reading(&mut out, reading, options, self.table.base)?,
+            Format::Html(options) => html::write(&mut out, reading, options)?,
+        }
+        out.flush()
+    }
+}

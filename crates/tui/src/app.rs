@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the dashboard shows, as the user has it. Pure: no terminal, no clock, no file.
+//!
+//! Messages change it (see [`super::update`]), and drawing only reads it. Time is an argument.
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    ops::Range,
+    time::Duration,
+};
+
+use foldhash::HashMap;
+
+use feed::series::Series;
+use model::{
+    filter::{Filter, FilterError},
+    flow::{Count, Key, Pair, Tunnel},
+    fragments::fragmented,
+    lines::{Column, Line, Lines, Sorting},
+    matrix::{End, Level, Pick, Scope, Within, label},
+    picture::Picture,
+    snapshot::{Interval, Snapshot},
+    trend::{self, Trends},
+    units::{self, Base, Quantity},
+};
+
+use crate::{
+    called::Called,
+    edit::Editing,
+    start::Start,
+    words::{NOTICE, Notice, Unit, View},
+};
+
+/// A level that was entered; the state to come back to.
+#[derive(Clone, Debug)]
+pub struct Crumb {
+    /// What was entered.
+    pub within: Within,
+    /// What filled the middle there.
+    pub view: View,
+    /// What was selected there.
+    pub pick: Option<Pick>,
+    /// What was marked there.
+    pub marks: BTreeSet<End>,
+}
+
+/// The dashboard's whole state.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// What fills the middle.
+    pub view: View,
+    /// What numbers are in.
+    pub unit: Unit,
+    /// The step between the prefixes of bytes.
+    pub base: Base,
+    /// Rates, or totals.
+    pub rate: bool,
+    /// The ends by name rather than by size.
+    pub by_name: bool,
+    /// How many ends are shown; by room when `None`.
+    pub top: Option<usize>,
+    /// What is watched, in a word or two.
+    pub title: String,
+    /// What addresses are called.
+    pub names: Called,
+    /// Addresses, not names.
+    pub numeric: bool,
+    /// The levels that were entered, from the hosts down.
+    pub crumbs: Vec<Crumb>,
+    /// Only this tunnel.
+    pub tunnel: Option<Tunnel>,
+    /// Only rows that match, and its text.
+    pub filter: Filter,
+    /// The filter as it was written.
+    pub filter_text: String,
+    /// A filter is being written.
+    pub editing: Option<Editing>,
+    /// Marked ends, for entering several at once.
+    pub marks: BTreeSet<End>,
+    /// What is selected.
+    pub pick: Option<Pick>,
+    /// What the mouse is over.
+    pub hover: Option<Pick>,
+    /// The selected row of the table.
+    pub row: Option<(u16, Key)>,
+    /// The table's order.
+    pub sort: Column,
+    /// The table's order the other way round.
+    pub reversed: bool,
+    /// The first column of the table or line of a text that is shown.
+    pub scroll: usize,
+    /// A capture is being played.
+    pub playing: bool,
+    /// The keys are shown.
+    pub help: bool,
+    /// The readings, and which of them is looked at.
+    pub series: Series,
+    /// The last error of reading, until a reading works again.
+    pub trouble: Option<String>,
+    /// What the source and the program said, newest last.
+    pub notices: VecDeque<Notice>,
+    /// When the newest reading came, on the clock of the messages.
+    pub read: Option<Duration>,
+    /// The last error there was, and when.
+    pub last_error: Option<(Duration, String)>,
+    /// The screen: columns and lines.
+    pub size: (u16, u16),
+    /// What is drawn.
+    pub picture: Picture,
+    /// The past of what is in scope.
+    pub trends: Trends,
+    /// The past of the rows of the table that may be on the screen.
+    row_trends: HashMap<(u16, Key), Vec<u64>>,
+    /// Counts up with every change that is to be seen, but for what the mouse is over.
+    pub version: u64,
+}
+
+const NOTICES: usize = 100;
+impl App {
+    /// An app that has not read anything.
+    ///
+    /// # Errors
+    /// The filter is not one.
+    pub fn new(start: Start) -> Result<Self, FilterError> {
+        Ok(App {
+            view: start.view,
+            unit: start.unit,
+            base: start.base,
+            rate: !start.totals,
+            by_name: false,
+            top: start.top,
+            title: units::sanitize(&start.title).into_owned(),
+            numeric: start.numeric,
+            crumbs: Vec::new(),
+            tunnel: None,
+            filter: start.names.filter(&start.filter)?,
+            filter_text: start.filter.trim().to_owned(),
+            names: Called::new(start.names),
+            editing: None,
+            marks: BTreeSet::new(),
+            pick: None,
+            hover: None,
+            row: None,
+            sort: if start.totals { Column::Total } else { Column::Rate },
+            reversed: false,
+            scroll: 0,
+            playing: false,
+            help: false,
+            series: if start.recorded {
+                Series::of_recording()
+            } else {
+                Series::new(start.history)
+            },
+            trouble: None,
+            notices: VecDeque::new(),
+            read: None,
+            last_error: None,
+            size: (80, 24),
+            picture: Picture::default(),
+            trends: Trends::default(),
+            row_trends: HashMap::default(),
+            version: 0,
+        })
+    }
+
+    /// What an end is called on the screen: its name, where it has one, or its address.
+    pub fn called(&self, end: End) -> String {
+        self.called_at(self.level(), end)
+    }
+
+    /// The same of an end of a certain level, whichever is shown.
+    pub fn called_at(&self, level: Level, end: End) -> String {
+        let name = || self.names.end(end, level);
+        let name = if self.numeric { None } else { name() };
+        name.unwrap_or_else(|| label(end, self.picture.matrix.folded))
+    }
+
+    /// What the breadcrumb says of the level that was entered `depth` levels below the hosts.
+    pub fn crumb(&self, depth: usize) -> String {
+        let level = if depth == 0 { Level::Hosts } else { Level::Inner };
+        let within = self.crumbs.get(depth).map_or(&Within::All, |c| &c.within);
+        within.text(|end| self.called_at(level, end))
+    }
+
+    /// The addresses on the screen, and whether they are inner ones: their names are asked for.
+    pub fn addresses(&self) -> Vec<(IpAddr, bool)> {
+        if self.numeric {
+            return Vec::new();
+        }
+        let level = self.level() == Level::Inner;
+        let ends = self.picture.matrix.ends.iter().map(|e| (*e, level));
+        let crumbs = self.crumbs.iter().zip([false, true]);
+        let crumbs =
+            crumbs.flat_map(|(c, inner)| c.within.ends().into_iter().map(move |e| (e, inner)));
+        let senders = self.picture.fragmented.iter().flat_map(|f| [(f.from, false), (f.to, false)]);
+        let ends = ends.chain(crumbs).chain(senders);
+        let ends = ends
+            .filter_map(|(e, inner)| if let End::Addr(a) = e { Some((a, inner)) } else { None });
+        let both = |p: Option<Pair>, inner| {
+            p.into_iter().flat_map(move |p| [(p.first, inner), (p.second, inner)])
+        };
+        let lines = self.picture.lines.list.get(self.page_of_lines()).unwrap_or_default();
+        let lines = lines
+            .iter()
+            .flat_map(|l| both(l.key.outer, false).chain(both(l.key.inner.pair(), true)));
+        ends.chain(lines).collect()
+    }
+
+    /// The lines of the table that may be on the screen.
+    fn page_of_lines(&self) -> Range<usize> {
+        let (lines, height) = (&self.picture.lines, usize::from(self.size.1));
+        let cursor = self.row.and_then(|r| lines.index(r)).unwrap_or(0);
+        cursor.saturating_sub(height)..(cursor + height).min(lines.list.len())
+    }
+
+    pub(super) fn level(&self) -> Level {
+        if self.crumbs.is_empty() { Level::Hosts } else { Level::Inner }
+    }
+
+    /// Which rows count and what their ends are.
+    pub fn scope(&self) -> Scope {
+        let within =
+            |depth: usize| self.crumbs.get(depth).map_or(Within::All, |c| c.within.clone());
+        Scope {
+            level: self.level(),
+            hosts: within(0),
+            inner: within(1),
+            tunnel: self.tunnel,
+            filter: self.filter.clone(),
+        }
+    }
+
+    /// What is selected, by mouse or by key.
+    pub fn picked(&self) -> Option<Pick> {
+        self.hover.or(self.pick)
+    }
+
+    /// A count as text: a rate over the picture's time, or a total.
+    pub fn quantity(&self, c: Count) -> Quantity {
+        self.quantity_over(c, self.rate.then_some(self.picture.elapsed))
+    }
+
+    /// A count as a rate over a time, or as a total.
+    pub fn quantity_over(&self, c: Count, elapsed: Option<Duration>) -> Quantity {
+        self.unit.quantity(c, self.base, elapsed)
+    }
+
+    /// A count without its unit, for a narrow cell: `1.2 M`, six columns at most (seven in binary).
+    pub fn number(&self, c: Count) -> String {
+        let text = self.quantity(c).to_string();
+        let unit = text.trim_end_matches("/s").trim_end_matches(['b', 'B']).trim_end().len();
+        text[..unit].to_owned()
+    }
+
+    /// What a count weighs in the chosen unit.
+    pub fn measure(&self, c: Count) -> u64 {
+        self.unit.measure().of(c)
+    }
+
+    /// The unit as it stands in headlines: `bits/s`, `bytes`.
+    pub fn unit_name(&self) -> String {
+        format!("{}{}", self.unit.name(), if self.rate { "/s" } else { "" })
+    }
+
+    /// How many ends the picture has room for.
+    pub fn ends_shown(&self) -> usize {
+        let lines = usize::from(self.size.1);
+        match (self.top, self.view) {
+            (Some(n), _) => n,
+            (None, View::Matrix) => 300,
+            (None, _) => (lines * 2 / 5).clamp(6, 24),
+        }
+    }
+
+    /// The newest reading: totals since counting began.
+    pub fn latest(&self) -> Option<&Snapshot> {
+        self.series.latest()
+    }
+
+    /// What is shown, with all its rows. `None` when there is nothing yet, or no longer.
+    pub fn interval(&self) -> Option<Interval> {
+        self.series.shown(self.rate)
+    }
+
+    /// How long the interval is that rates are of, whatever the picture shows.
+    pub fn interval_elapsed(&self) -> Duration {
+        if self.rate { self.picture.elapsed } else { self.series.elapsed() }
+    }
+
+    /// The newest notice that is still news.
+    pub fn news(&self, now: Duration) -> Option<&Notice> {
+        self.notices.back().filter(|n| now.saturating_sub(n.at) < NOTICE)
+    }
+
+    pub(super) fn say(&mut self, notice: Notice) {
+        if self.notices.len() == NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices
+            .push_back(Notice { text: units::sanitize(&notice.text).into_owned(), ..notice });
+    }
+
+    /// Makes the picture anew.
+    pub(super) fn refresh(&mut self) {
+        let Some(interval) = self.interval() else {
+            self.picture = Picture::default();
+            return;
+        };
+        let scope = self.scope();
+        let measure = self.unit.measure();
+        self.picture = Picture::of(&interval, &scope, measure, self.ends_shown(), self.by_name);
+        self.picture.number = self.series.number();
+        match self.view {
+            View::Table => {
+                let by = Sorting { column: self.sort, reversed: self.reversed, measure };
+                let beside = self.series.beside(self.rate);
+                self.picture.lines = Lines::of(&interval, beside, self.rate, &scope, by);
+            }
+            View::Health => self.picture.fragmented = fragmented(&interval, &scope),
+            View::Chord | View::Matrix => {}
+        }
+        self.row_trends.clear();
+        self.trends.update(&scope, self.series.history(), self.series.number());
+    }
+
+    /// A row of the table in the last intervals up to the one shown, oldest first.
+    pub fn trend_of_row(&self, line: &Line) -> &[u64] {
+        self.row_trends.get(&(line.interface, line.key)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Prepares what the table draws of the past, where it has come to rows that are not prepared.
+    pub(super) fn prepare(&mut self) {
+        let page = self.page_of_lines();
+        let lines = &self.picture.lines.list;
+        let known = |l: &Line| self.row_trends.contains_key(&(l.interface, l.key));
+        let (Some(number), Some(on_page)) = (self.series.number(), lines.get(page.clone())) else {
+            return;
+        };
+        if !on_page.iter().all(known) {
+            let more = page.len();
+            let lines = &lines[page.start.saturating_sub(more)..(page.end + more).min(lines.len())];
+            let (history, measure) = (self.series.history(), self.unit.measure());
+            self.row_trends = trend::of_rows(lines, history, number, trend::ROWS, measure);
+        }
+    }
+}

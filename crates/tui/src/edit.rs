@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A line of text that is being written: the filter.
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use model::filter::{Filter, FilterError};
+
+/// A filter that is being written.
+#[derive(Clone, Debug)]
+pub struct Editing {
+    /// The text.
+    pub text: String,
+    /// Where the cursor is, as a byte offset at a character's border.
+    pub cursor: usize,
+    /// Why the text is not a filter (the last one that was stays in force).
+    pub error: Option<FilterError>,
+    /// What was in force before, and its text.
+    pub before: (String, Filter),
+}
+
+/// What a key did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Nothing, or it moved the cursor.
+    Nothing,
+    /// The text is another.
+    Changed,
+    /// The text is what is wanted.
+    Kept,
+    /// It is not.
+    Dropped,
+}
+
+impl Editing {
+    /// Begins with what is in force.
+    pub fn new(text: String, filter: Filter) -> Editing {
+        let before = (text.clone(), filter);
+        Editing { cursor: text.len(), text, error: None, before }
+    }
+
+    fn before(&self) -> usize {
+        self.text[..self.cursor].chars().next_back().map_or(0, char::len_utf8)
+    }
+
+    fn after(&self) -> usize {
+        self.text[self.cursor..].chars().next().map_or(0, char::len_utf8)
+    }
+
+    /// A key was pressed.
+    pub fn key(&mut self, key: &KeyEvent) -> Edit {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Esc => return Edit::Dropped,
+            KeyCode::Char('c') if control => return Edit::Dropped,
+            KeyCode::Enter if self.error.is_none() => return Edit::Kept,
+            KeyCode::Left => self.cursor -= self.before(),
+            KeyCode::Right => self.cursor += self.after(),
+            KeyCode::Home => self.cursor = 0,
+            KeyCode::End => self.cursor = self.text.len(),
+            KeyCode::Char('a') if control => self.cursor = 0,
+            KeyCode::Char('e') if control => self.cursor = self.text.len(),
+            KeyCode::Char('u') if control => return self.cut(0),
+            KeyCode::Char('w') if control => {
+                let head = self.text[..self.cursor].trim_end();
+                return self.cut(head.rfind(char::is_whitespace).map_or(0, |i| i + 1));
+            }
+            KeyCode::Backspace => return self.cut(self.cursor - self.before()),
+            KeyCode::Delete => {
+                self.text.drain(self.cursor..self.cursor + self.after());
+                return Edit::Changed;
+            }
+            KeyCode::Char(c) if !control => return self.insert(c.encode_utf8(&mut [0; 4])),
+            _ => {}
+        }
+        Edit::Nothing
+    }
+
+    /// Removes what is between a place and the cursor.
+    fn cut(&mut self, from: usize) -> Edit {
+        self.text.drain(from..self.cursor);
+        self.cursor = from;
+        Edit::Changed
+    }
+
+    /// Puts text where the cursor is, and the cursor behind it.
+    pub fn insert(&mut self, text: &str) -> Edit {
+        self.text.insert_str(self.cursor, text);
+        self.cursor += text.len();
+        Edit::Changed
+    }
+}

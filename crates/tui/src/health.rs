@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The health view: the books of every interface, and how well they are kept.
+use std::time::Duration;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::Widget,
+};
+use unicode_width::UnicodeWidthStr;
+
+use model::{
+    flow::{Count, HookKind, Stop},
+    matrix::Level,
+    snapshot::Interface,
+    text::{fit, shared_prefix},
+    units::{self, Rate, percent, sanitize},
+};
+
+use crate::{
+    app::App,
+    hits::Hits,
+    keys::Action,
+    look::Look,
+    spark,
+    status::{is_fault, seconds},
+};
+
+/// Draws the view, scrolled as the app says.
+pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    if area.is_empty() {
+        return;
+    }
+    let lines = lines(app, look, now, usize::from(area.width));
+    let room = usize::from(area.height);
+    let first = app.scroll.min(lines.len().saturating_sub(room));
+    for (i, line) in lines.iter().skip(first).take(room).enumerate() {
+        line.render(Rect { y: area.y + i as u16, height: 1, ..area }, buf);
+    }
+    if first + room < lines.len() {
+        buf.set_stringn(
+            area.right().saturating_sub(8),
+            area.bottom() - 1,
+            " more ↓ ",
+            8,
+            look.accent,
+        );
+    }
+    hits.wheel(area, Action::Up, Action::Down);
+}
+
+fn rule<'a>(look: &Look, text: &str, width: usize) -> Line<'a> {
+    let rest = width.saturating_sub(text.chars().count() + 3);
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled(text.to_owned(), look.accent),
+        Span::styled(format!(" {}", "─".repeat(rest)), look.faint),
+    ])
+}
+
+fn count(app: &App, c: Count, t: Duration) -> String {
+    if app.rate {
+        units::packet_rate(Rate::of(c.packets, t)).to_string()
+    } else {
+        units::packets(c.packets).to_string()
+    }
+}
+
+fn weight(app: &App, c: Count, t: Duration) -> String {
+    if app.rate {
+        units::bit_rate(Rate::of(c.bytes, t)).to_string()
+    } else {
+        units::bytes(c.bytes, app.base).to_string()
+    }
+}
+
+fn books<'a>(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'a>> {
+    let (b, t) = (&i.books, i.span);
+    let seen = b.seen();
+    let all = seen[0].packets.saturating_add(seen[1].packets);
+    let bar = width.saturating_sub(68).min(40);
+    let row = |name: &str, c: [Count; 2], style: Style| {
+        let n = c[0].packets.saturating_add(c[1].packets);
+        let numbers = format!(
+            "{:>9} {:>10} {:>9} {:>10}  {:>6} ",
+            count(app, c[0], t),
+            weight(app, c[0], t),
+            count(app, c[1], t),
+            weight(app, c[1], t),
+            percent(n, all)
+        );
+        let faint = n == 0;
+        Line::from(vec![
+            Span::styled(format!("   {name:<12}"), if faint { look.dim } else { style }),
+            Span::styled(numbers, if faint { look.faint } else { look.text }),
+            Span::styled(format!(" {}", spark::share(n, all, bar)), style),
+        ])
+    };
+    let head =
+        format!("   {:<12}{:>9} {:>10} {:>9} {:>10}  {:>6}", "", "rx", "", "tx", "", "share");
+    let mut lines = vec![
+        Line::from(Span::styled(head, look.dim)),
+        row("seen", seen, look.strong),
+        row("counted", b.counted, look.good),
+    ];
+    let only_in_captures = |s: &Stop| *s == Stop::Unread && b.stop(*s) == [Count::default(); 2];
+    for s in Stop::ALL.into_iter().filter(|s| !only_in_captures(s)) {
+        lines.push(row(s.name(), b.stop(s), if is_fault(s) { look.warn } else { look.dim }));
+    }
+    lines.push(row("suspect", b.suspect, look.warn));
+    // Counted all the same: shown because fragments cost the hosts that make and join them.
+    lines.push(row("fragments", b.fragments, look.warn));
+    lines
+}
+
+/// Which tunnels the fragments are of, and who sends them.
+fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
+    const MOST: usize = 5;
+    let list = &app.picture.fragmented;
+    if list.is_empty() {
+        return vec![];
+    }
+    let mut lines = vec![rule(look, "outer packets in fragments", width)];
+    for f in list.iter().take(MOST) {
+        let numbers = format!(
+            " {:>9} {:>10}  {:>6} of its packets",
+            count(app, f.fragments, app.picture.elapsed),
+            weight(app, f.fragments, app.picture.elapsed),
+            percent(f.fragments.packets, f.all.packets)
+        );
+        let tunnel = f.tunnel.to_string();
+        let room = width.saturating_sub(numbers.width() + 3 + tunnel.width() + 2);
+        let ends = [f.from, f.to].map(|e| app.called_at(Level::Hosts, e));
+        let mut way = format!("{} → {}", ends[0], ends[1]);
+        if way.width() > room {
+            way = format!("{} → {}", ends[0], &ends[1][shared_prefix(&ends)..]);
+        }
+        lines.push(Line::from(vec![
+            Span::styled(format!("   {tunnel}  "), look.warn),
+            Span::styled(format!("{:<room$}", fit(&way, room)), look.text),
+            Span::styled(numbers, look.text),
+        ]));
+    }
+    if list.len() > MOST {
+        lines
+            .push(Line::from(Span::styled(format!("   and {} more", list.len() - MOST), look.dim)));
+    }
+    lines.push(Line::default());
+    lines
+}
+
+fn fill<'a>(look: &Look, i: &Interface) -> Line<'a> {
+    let f = i.fill;
+    let full = f.size > 0 && f.used.saturating_mul(10) >= f.size.saturating_mul(9);
+    let style = if full { look.warn } else { look.good };
+    Line::from(vec![
+        Span::styled(format!("   {:<12}", "table"), look.dim),
+        Span::styled(
+            format!("{} of {} rows, {} full ", f.used, f.size, percent(f.used, f.size)),
+            if full { look.warn } else { look.text },
+        ),
+        Span::styled(spark::share(f.used, f.size, 20), style),
+        Span::styled(
+            if full { "  new conversations go to their tunnel's `other` row" } else { "" },
+            look.warn,
+        ),
+    ])
+}
+
+fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a>> {
+    let p = &app.picture;
+    let fact = |name: &str, text: String, style: Style| {
+        Line::from(vec![
+            Span::styled(format!("   {name:<12}"), look.dim),
+            Span::styled(text, style),
+        ])
+    };
+    let mut out = Vec::new();
+    for i in p.interfaces.iter() {
+        let netns = i.netns.as_ref().map_or(String::new(), |n| format!(" in {}", sanitize(n)));
+        out.push(rule(look, &format!("{}{netns} · {}", sanitize(&i.name), i.hook.name()), width));
+        if i.hook == HookKind::Off {
+            out.push(fact(
+                "watched",
+                "not at present: it is gone, or somebody took the programs off; this is what it counted".to_owned(),
+                look.bad,
+            ));
+        }
+        if i.stale {
+            out.push(fact(
+                "not read",
+                "its counters could not be read: they are as they were".to_owned(),
+                look.bad,
+            ));
+        }
+        out.extend(books(app, look, i, width));
+        out.push(fill(look, i));
+        out.push(Line::default());
+    }
+    out.extend(fragmented(app, look, width));
+    out.push(rule(look, "measurement", width));
+    let length = if app.rate {
+        format!("{} measured, not assumed", seconds(p.elapsed))
+    } else {
+        format!("total of {}", seconds(p.elapsed))
+    };
+    out.push(fact("interval", length, look.text));
+    let other = percent(app.picture.tally.other.bytes, app.picture.tally.total.bytes);
+    let style = if app.picture.tally.other.is_zero() { look.text } else { look.warn };
+    out.push(fact(
+        "other",
+        format!("{other} of bytes in scope: a full table could not keep them apart"),
+        style,
+    ));
+    out.push(fact("rows", format!("{} in scope of the picture", p.tally.rows), look.text));
+    match app.read {
+        Some(read) => out.push(fact(
+            "sample",
+            format!(
+                "{} old, taken {}",
+                seconds(now.saturating_sub(read)),
+                app.latest().map_or(String::new(), |s| clock(s.taken))
+            ),
+            look.text,
+        )),
+        None if app.series.ends() => {
+            out.push(fact("sample", "a capture: all of it is here".to_owned(), look.text))
+        }
+        None => out.push(fact("sample", "nothing has been read yet".to_owned(), look.warn)),
+    }
+    let kept = format!(
+        "{} intervals, {} rows kept",
+        app.series.history().len(),
+        app.series.history().rows()
+    );
+    out.push(fact("history", kept, look.text));
+    match (&app.trouble, &app.last_error) {
+        (Some(e), _) => out.push(fact("error", format!("now: {e}"), look.bad)),
+        (None, Some((at, e))) => out.push(fact(
+            "last error",
+            format!("{} ago: {e}", seconds(now.saturating_sub(*at))),
+            look.warn,
+        )),
+        (None, None) => out.push(fact("last error", "none".to_owned(), look.good)),
+    }
+    for n in app.notices.iter().rev().take(20) {
+        let style = if n.bad { look.warn } else { look.text };
+        out.push(fact(
+            "notice",
+            format!("{} ago: {}", seconds(now.saturating_sub(n.at)), n.text),
+            style,
+        ));
+    }
+    out
+}
+
+/// The time of day in UTC.
+pub fn clock(t: std::time::SystemTime) -> String {
+    let text = units::rfc3339(t);
+    text.get(11..19).map_or(text.clone(), |s| format!("{s} UTC"))
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The dashboard: one thread, one loop. Draw if something changed, wait for input until the next
+//! reading is due, read, change the app.
+pub mod app;
+pub mod called;
+pub mod chord;
+pub mod cursor;
+pub mod edit;
+pub mod graphics;
+pub mod health;
+pub mod help;
+pub mod hits;
+pub mod input;
+pub mod keys;
+pub mod look;
+pub mod matrix_view;
+pub mod pixels;
+pub mod save;
+pub mod screen;
+pub mod session;
+pub mod side;
+pub mod spark;
+pub mod stage;
+pub mod start;
+pub mod status;
+pub mod table_view;
+pub mod theme;
+pub mod timeline;
+pub mod tty;
+pub mod update;
+pub mod words;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use app::App;
+use feed::{Due, Reading, Source};
+use graphics::{Choice, Graphics};
+use hits::{Hit, Hits};
+use input::Input;
+use look::Look;
+use model::{charset::Charset, raster::Blocks};
+use save::Maker;
+use session::Session;
+use stage::{Manner, Stage};
+use start::Start;
+use theme::{Depth, Scheme, Theme};
+use update::Msg;
+use words::{Effect, Notice};
+
+/// How the dashboard begins and looks.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is shown at first.
+    pub start: Start,
+    /// How often the source is read; for a capture, how long an interval is shown while it plays.
+    pub interval: Duration,
+    /// The colours.
+    pub scheme: Scheme,
+    /// How many colours the terminal has.
+    pub depth: Depth,
+    /// How the chord is drawn.
+    pub manner: Manner,
+    /// Real pixels, or characters.
+    pub graphics: Choice,
+    /// The mouse is ours, rather than the terminal's for selecting text.
+    pub mouse: bool,
+    /// Whose name is on what is saved.
+    pub maker: Maker,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let charset = Charset::of_terminal(|name| std::env::var(name).ok());
+        Options {
+            start: Start::default(),
+            interval: Duration::from_secs(1),
+            scheme: Scheme::default(),
+            depth: Depth::from_env(),
+            manner: Manner { blocks: Blocks::of(charset), charset, ..Manner::default() },
+            graphics: Choice::default(),
+            mouse: true,
+            maker: Maker::default(),
+        }
+    }
+}
+
+/// How soon a signal is noticed, and what happens to the source.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Shows what a source gives until the user leaves or a signal ends it; `first` is a reading of it
+/// that has been taken. An error of the source is shown on the screen and the reading is tried again
+/// at the next interval. One that has been read to its end can be played.
+///
+/// # Errors
+/// The filter is not one, standard output is not a terminal, or the terminal is gone.
+pub fn run(opts: Options, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
+    let recorded = source.due() == Due::Never;
+    let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
+    if let Some(reading) = first {
+        update::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
+    }
+    Dashboard::open(&opts, app)?.run(opts.interval, source)
+}
+
+struct Dashboard {
+    session: Session,
+    app: App,
+    look: Look,
+    hits: Hits,
+    stage: Stage,
+    scheme: Scheme,
+    depth: Depth,
+    graphics: Option<Graphics>,
+    /// Keys that were pressed before anybody read keys.
+    early: Vec<Event>,
+    manner: Manner,
+    maker: Maker,
+    begun: Instant,
+}
+
+impl Dashboard {
+    fn open(opts: &Options, app: App) -> Result<Self> {
+        let mut session = Session::open(opts.mouse)?;
+        let characters =
+            matches!(opts.depth, Depth::Mono | Depth::Ansi16) || opts.scheme == Scheme::Mono;
+        let choice =
+            if characters && opts.graphics == Choice::Auto { Choice::Off } else { opts.graphics };
+        let (graphics, early) = Graphics::open(choice, &mut session);
+        Ok(Dashboard {
+            session,
+            early,
+            app,
+            look: Look::new(Theme::new(opts.scheme, opts.depth)),
+            hits: Hits::default(),
+            stage: Stage::default(),
+            manner: Manner {
+                interval: opts.interval,
+                pixels: graphics.as_ref().map(|g| g.pixels),
+                ..opts.manner
+            },
+            scheme: opts.scheme,
+            depth: opts.depth,
+            graphics,
+            maker: opts.maker.clone(),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Time since the dashboard began, on a clock that only goes forward.
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn run(mut self, interval: Duration, source: &mut dyn Source) -> Result<()> {
+        let interval = interval.max(Duration::from_millis(20));
+        let mut due = Duration::ZERO;
+        let mut followed = Duration::ZERO;
+        let mut dirty = true;
+        let mut frame = None; // when the next frame of a movement is due
+        let size = self.session.size();
+        self.update(Msg::Resize(size.width, size.height))?;
+        for event in std::mem::take(&mut self.early) {
+            for msg in self.messages(event) {
+                if self.update(msg)? {
+                    return Ok(());
+                }
+            }
+        }
+        loop {
+            if self.session.ended() {
+                return Ok(());
+            }
+            if self.now() >= due {
+                let msg = match source.due() {
+                    Due::Never => Msg::Step,
+                    Due::Always => match source.read() {
+                        Ok(reading) => Msg::Reading(Box::new(reading), self.now()),
+                        Err(e) => Msg::Failed(format!("{e:#}"), self.now()),
+                    },
+                };
+                dirty |= self.app.playing || !matches!(msg, Msg::Step);
+                if self.update(msg)? {
+                    return Ok(());
+                }
+                // ticks that were missed are not made up for: the next interval is the longer
+                let now = self.now();
+                due = now.max(due) + interval
+                    - Duration::from_nanos(
+                        (now.saturating_sub(due).as_nanos() % interval.as_nanos().max(1)) as u64,
+                    );
+            }
+            if self.now().saturating_sub(followed) >= PATIENCE {
+                followed = self.now();
+                for text in source.follow() {
+                    dirty = true;
+                    self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;
+                }
+            }
+            if let Some(found) = self.app.names.ask(self.app.addresses()) {
+                dirty = true;
+                self.update(Msg::Named(found))?;
+            }
+            // a terminal that does not read has its next frame when it has the last one
+            let behind = self.session.is_behind();
+            if !behind && (dirty || frame.is_some_and(|f| self.now() >= f)) {
+                self.draw()?;
+                dirty = false;
+                frame = self.stage.next_frame(self.now());
+            }
+            let next = frame.filter(|_| !behind).map_or(due, |f| f.min(due));
+            let wait = next.saturating_sub(self.now()).min(PATIENCE);
+            // everything that has come in the meantime, then one frame
+            for input in self.session.wait(wait) {
+                let Input::Event(event) = input else { continue };
+                for msg in self.messages(event) {
+                    dirty = true;
+                    if self.update(msg)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an event of the terminal means.
+    fn messages(&mut self, event: Event) -> Vec<Msg> {
+        match event {
+            Event::Key(key) if key.kind != KeyEventKind::Release => vec![Msg::Key(key)],
+            Event::Paste(text) => vec![Msg::Paste(text)],
+            Event::Resize(columns, lines) => {
+                self.forget();
+                vec![Msg::Resize(columns, lines)]
+            }
+            Event::Mouse(m) => self.mouse(m),
+            _ => vec![],
+        }
+    }
+
+    fn hit(&self, x: u16, y: u16) -> Option<Hit> {
+        self.hits
+            .at(x, y)
+            .or_else(|| self.hits.chord.and_then(|_| self.stage.pick_at(x, y)).map(Hit::Pick))
+    }
+
+    fn mouse(&mut self, m: MouseEvent) -> Vec<Msg> {
+        let (x, y) = (m.column, m.row);
+        match m.kind {
+            MouseEventKind::Down(MouseButton::Left) => {
+                self.hit(x, y).map(Msg::Click).into_iter().collect()
+            }
+            MouseEventKind::Down(MouseButton::Right) => {
+                vec![Msg::Click(Hit::Key(keys::Action::Back))]
+            }
+            MouseEventKind::Drag(MouseButton::Left) => self
+                .hit(x, y)
+                .filter(|h| matches!(h, Hit::Time(_)))
+                .map(Msg::Click)
+                .into_iter()
+                .collect(),
+            MouseEventKind::ScrollUp => {
+                self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.0))).into_iter().collect()
+            }
+            MouseEventKind::ScrollDown => {
+                self.hits.wheel_at(x, y).map(|w| Msg::Click(Hit::Key(w.1))).into_iter().collect()
+            }
+            MouseEventKind::Moved => {
+                let over = self.hit(x, y).and_then(Hit::pick);
+                if over == self.app.hover { vec![] } else { vec![Msg::Hover(over)] }
+            }
+            _ => vec![],
+        }
+    }
+
+    /// Changes the app; true if it is to end.
+    fn update(&mut self, msg: Msg) -> Result<bool> {
+        let now = self.now();
+        match update::update(&mut self.app, msg, now) {
+            None => {}
+            Some(Effect::Quit) => return Ok(true),
+            Some(Effect::Suspend) => {
+                self.session.suspend()?;
+                self.forget();
+            }
+            Some(Effect::Theme) => {
+                self.scheme = self.scheme.next();
+                self.look = Look::new(Theme::new(self.scheme, self.depth));
+                self.stage = Stage::default();
+            }
+            Some(Effect::Redraw) => {
+                self.session.clear()?;
+                self.forget();
+            }
+            Some(Effect::Save(form)) => {
+                self.look.learn(&self.app.picture.matrix.ends);
+                let (text, bad) = match save::save(&self.app, &self.look, form, &self.maker) {
+                    Ok(name) => (format!("saved {name}"), false),
+                    Err(e) => (format!("not saved: {e:#}"), true),
+                };
+                let notice = Notice { at: now, text, bad };
+                update::update(&mut self.app, Msg::Say(notice), now);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is on the screen is no longer known.
+    fn forget(&mut self) {
+        if let Some(graphics) = &mut self.graphics {
+            graphics.forget();
+        }
+    }
+
+    fn draw(&mut self) -> Result<()> {
+        let now = self.now();
+        let (app, look, hits, stage, manner) =
+            (&self.app, &mut self.look, &mut self.hits, &mut self.stage, self.manner);
+        let graphics = self.graphics.as_ref();
+        let mut hidden = Vec::new();
+        self.session.draw(|frame| {
+            let area = frame.area();
+            *hits = compose(app, look, stage, manner, now, area, frame.buffer_mut());
+            hidden = graphics.map_or_else(Vec::new, |g| {
+                g.hidden(stage.image().filter(|_| hits.chord.is_some()), frame.buffer_mut())
+            });
+        })?;
+        if let Some(graphics) = &mut self.graphics {
+            let image = self.stage.image().filter(|_| self.hits.chord.is_some());
+            if graphics.show(image, &hidden, &mut self.session)? {
+                // pixels that text does not know of are under it
+                self.session.clear()?;
+                return self.draw();
+            }
+        }
+        let cost = self.now().saturating_sub(now);
+        self.stage.spent(cost);
+        Ok(())
+    }
+}
+
+/// Draws one whole frame, and says what is where in it.
+pub fn compose(
+    app: &App,
+    look: &mut Look,
+    stage: &mut Stage,
+    manner: Manner,
+    now: Duration,
+    area: Rect,
+    buf: &mut Buffer,
+) -> Hits {
+    look.learn(&app.picture.matrix.ends);
+    let hits = screen::draw(app, look, now, area, buf);
+    if let Some(area) = hits.chord {
+        stage.show(app, now, manner);
+        stage.draw(app, look, now, manner, area, buf);
+    }
+    if manner.charset != Charset::Unicode {
+        for cell in buf.content.iter_mut().filter(|c| !c.symbol().is_ascii()) {
+            let symbol = cell.symbol().chars().next().unwrap_or(' ');
+            cell.set_char(manner.charset.symbol(symbol));
+        }
+    }
+    hits
+}

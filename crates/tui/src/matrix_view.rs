@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The matrix: senders down, receivers across, as a heat map whose colour is logarithmic.
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::Widget,
+};
+use unicode_width::UnicodeWidthStr;
+
+use model::{
+    flow::Count,
+    matrix::{End, Pick},
+    text::{apart, shared_prefix, shorten},
+};
+
+use crate::{
+    app::App,
+    hits::{Hit, Hits},
+    keys::Action,
+    look::Look,
+};
+
+/// The width of a cell, with the space that parts it from the next.
+const CELL: u16 = 8;
+const NARROW: u16 = 6;
+
+/// Where `n` is between nothing (0) and the most there is (1), on a logarithmic scale of four decades.
+pub fn heat(n: u64, max: u64) -> f64 {
+    if n == 0 || max == 0 {
+        return 0.0;
+    }
+    let decades = (n as f64 / max as f64).log10(); // 0 down to ..
+    (1.0 + decades / 4.0).clamp(0.05, 1.0)
+}
+
+/// The first of `n` that is shown when `room` fit and `cursor` has to be among them.
+fn window(n: usize, room: usize, cursor: Option<usize>) -> usize {
+    cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(n.saturating_sub(room))
+}
+
+/// Draws the matrix into an area.
+pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let m = &app.picture.matrix;
+    if area.height < 3 || area.width < 16 || m.is_empty() {
+        return;
+    }
+    let n = m.len();
+    let full: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
+    // what has a name keeps it whole
+    let is_address = |i: usize| matches!(m.ends[i], End::Addr(a) if full[i] == a.to_string());
+    let addresses: Vec<String> =
+        (0..n).filter(|i| is_address(*i)).map(|i| full[i].clone()).collect();
+    let cut = shared_prefix(&addresses);
+    let short = |i: usize| match m.ends[i] {
+        End::Addr(_) if is_address(i) => full[i][cut..].to_owned(),
+        _ => full[i].clone(),
+    };
+    let widest = full.iter().map(|l| l.width()).max().unwrap_or(0);
+    let names: Vec<String> = match widest + 3 > usize::from(area.width) / 3 {
+        true => apart(&(0..n).map(short).collect::<Vec<_>>(), usize::from(area.width) / 3),
+        false => full.clone(),
+    };
+    let widest = names.iter().map(|l| l.width()).max().unwrap_or(0);
+    let head = (widest + 3).max(13).min(usize::from(area.width) / 3) as u16;
+    let sum = 9u16; // the totals' column
+    let room_for = |cell: u16| usize::from(area.width.saturating_sub(head + sum) / cell);
+    let cell = if room_for(CELL) >= n { CELL } else { NARROW };
+    // a wide screen spreads the columns rather than leaving them in a corner
+    let cell = if room_for(CELL) >= n {
+        ((area.width - head - sum) / n as u16).clamp(CELL, 12)
+    } else {
+        cell
+    };
+    let legend = area.height >= 8;
+    let room = usize::from(area.height) - 2 - usize::from(legend) * 2;
+    // with room to spare, cells are as high as they are wide to the eye
+    let high = if n * 3 <= room {
+        3
+    } else if n * 2 <= room {
+        2
+    } else {
+        1
+    };
+    let lines = room / high;
+    let columns = room_for(cell).max(1);
+
+    let (row, column) = match app.picked() {
+        Some(Pick::End(e)) => (m.index(e), None),
+        Some(Pick::Pair(a, b)) => (m.index(a), m.index(b)),
+        None => (None, None),
+    };
+    let (row_at, column_at) = match app.pick {
+        Some(Pick::End(e)) => (m.index(e), None),
+        Some(Pick::Pair(a, b)) => (m.index(a), m.index(b)),
+        None => (None, None),
+    };
+    let (top, left) = (window(n, lines, row_at), window(n, columns, column_at));
+    let max = (0..n)
+        .flat_map(|i| (0..n).map(move |j| (i, j)))
+        .map(|(i, j)| app.measure(m.get(i, j)))
+        .max()
+        .unwrap_or(0);
+    let max_sum =
+        (0..n).flat_map(|i| [m.sent(i), m.received(i)]).map(|c| app.measure(c)).max().unwrap_or(0);
+    let cell_x = |j: usize| area.x + head + (j - left) as u16 * cell;
+    let last_column = n.min(left + columns);
+    let sum_x = cell_x(last_column);
+    let selected = row.is_some();
+
+    // headlines
+    buf.set_stringn(area.x + 1, area.y, "from ↓  to →", usize::from(head), look.faint);
+    for j in left..last_column {
+        let text = shorten(&short(j), usize::from(cell) - 1);
+        let style = if selected && column != Some(j) && row != Some(j) {
+            look.dim
+        } else {
+            look.end(m.ends[j])
+        };
+        let text = format!("{text:>w$}", w = usize::from(cell) - 1);
+        buf.set_stringn(cell_x(j), area.y, text, usize::from(cell) - 1, style);
+        hits.add(Rect::new(cell_x(j), area.y, cell, 1), Hit::Pick(Pick::End(m.ends[j])));
+    }
+    buf.set_stringn(sum_x + 1, area.y, format!("{:>7}", "sent"), usize::from(sum), look.dim);
+
+    for (i, name) in names.iter().enumerate().skip(top).take(lines) {
+        let y = area.y + 1 + ((i - top) * high + high / 3) as u16;
+        let marked = app.marks.contains(&m.ends[i]);
+        let here = row == Some(i);
+        let line = Rect::new(area.x, y, area.width.min(head), 1);
+        if here {
+            buf.set_style(line, look.cursor);
+        }
+        let style =
+            if selected && !here && column != Some(i) { look.dim } else { look.end(m.ends[i]) };
+        buf.set_string(
+            area.x,
+            y,
+            if marked {
+                "●"
+            } else if here {
+                "▌"
+            } else {
+                " "
+            },
+            if marked { look.accent } else { style },
+        );
+        buf.set_stringn(
+            area.x + 1,
+            y,
+            shorten(name, usize::from(head) - 2),
+            usize::from(head) - 1,
+            style,
+        );
+        hits.add(line, Hit::Pick(Pick::End(m.ends[i])));
+        for j in left..last_column {
+            let c = m.get(i, j);
+            let area = Rect::new(cell_x(j), y, cell - 1, 1);
+            let lit = match app.picked() {
+                None => true,
+                Some(Pick::End(e)) => e == m.ends[i] || e == m.ends[j],
+                Some(p) => p.includes(m.ends[i], m.ends[j]),
+            };
+            let exact = here && column == Some(j);
+            let dot = format!("{:>w$}", "·", w = usize::from(cell) - 1);
+            if c.is_zero() {
+                buf.set_stringn(
+                    area.x,
+                    y,
+                    dot,
+                    usize::from(cell),
+                    if exact { look.cell } else { look.faint },
+                );
+            } else {
+                let style = match () {
+                    () if exact => look.cell,
+                    () if lit => look.heat(heat(app.measure(c), max)),
+                    () => look.heat_dim(heat(app.measure(c), max)),
+                };
+                pad(look, area, high, style, buf);
+                let text = app.number(c);
+                let text =
+                    if text.width() > usize::from(cell) - 1 { text.replace(' ', "") } else { text };
+                buf.set_stringn(
+                    area.x,
+                    y,
+                    format!("{text:>w$}", w = usize::from(cell) - 1),
+                    usize::from(cell) - 1,
+                    style,
+                );
+            }
+            let whole = Rect { y: y - (high / 3) as u16, width: cell, height: high as u16, ..area };
+            hits.add(whole, Hit::Pick(Pick::Pair(m.ends[i], m.ends[j])));
+        }
+        number(app, look, m.sent(i), max_sum, selected && !here, sum_x, y, sum, buf);
+    }
+    // what each received, below
+    let y = area.y + 1 + (lines.min(n) * high) as u16;
+    buf.set_stringn(area.x + 1, y, "received", usize::from(head) - 1, look.dim);
+    for j in left..last_column {
+        number(
+            app,
+            look,
+            m.received(j),
+            max_sum,
+            selected && column != Some(j) && row != Some(j),
+            cell_x(j),
+            y,
+            cell,
+            buf,
+        );
+    }
+    number(app, look, m.total(), max_sum, false, sum_x, y, sum, buf);
+
+    if legend {
+        let hidden = (n - (last_column - left), n.saturating_sub(lines));
+        let y = (y + 2).min(area.bottom() - 1);
+        let mut spans = vec![Span::styled(" 0 · ", look.faint)];
+        let steps = 16;
+        spans.extend((0..steps).map(|k| {
+            Span::styled(" ", look.heat(0.05 + 0.95 * f64::from(k) / f64::from(steps - 1)))
+        }));
+        let top = if max == 0 { String::new() } else { app.number(largest(app)) };
+        spans.push(Span::styled(format!(" {top} {} ", app.unit_name()), look.dim));
+        spans.push(Span::styled("logarithmic", look.faint));
+        if hidden.0 + hidden.1 > 0 {
+            spans.push(Span::styled(format!(" · {n} × {n}, move to see the rest"), look.dim));
+        }
+        Line::from(spans).render(Rect::new(area.x, y, area.width, 1), buf);
+    }
+    hits.wheel(area, Action::Up, Action::Down);
+}
+
+/// A cell's ground; where cells are high, with a gap below.
+fn pad(look: &Look, area: Rect, high: usize, style: Style, buf: &mut Buffer) {
+    let top = area.y - (high / 3) as u16;
+    let whole = Rect { y: top, height: high as u16, ..area };
+    buf.set_style(whole, style);
+    if high > 1 && style.bg.is_some() {
+        let gap = style.fg(look.theme.base().bg.unwrap_or_default());
+        buf.set_string(area.x, whole.bottom() - 1, "▃".repeat(usize::from(area.width)), gap);
+    }
+}
+
+/// The greatest cell.
+fn largest(app: &App) -> Count {
+    let m = &app.picture.matrix;
+    (0..m.len())
+        .flat_map(|i| (0..m.len()).map(move |j| m.get(i, j)))
+        .max_by_key(|c| app.measure(*c))
+        .unwrap_or_default()
+}
+
+/// A total: the number, brighter the greater.
+#[allow(clippy::too_many_arguments)]
+fn number(
+    app: &App,
+    look: &Look,
+    c: Count,
+    max: u64,
+    dim: bool,
+    x: u16,
+    y: u16,
+    width: u16,
+    buf: &mut Buffer,
+) {
+    let text = app.number(c);
+    let w = usize::from(width) - 1;
+    let text = if text.width() > w { text.replace(' ', "") } else { text };
+    let style = match () {
+        () if c.is_zero() => look.faint,
+        () if dim => look.dim,
+        () if heat(app.measure(c), max) > 0.8 => look.strong,
+        () => look.text,
+    };
+    buf.set_stringn(x, y, format!("{text:>w$}"), w, style);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heat_is_logarithmic_and_never_nothing_for_something() {
+        assert_eq!(heat(0, 100), 0.0);
+        assert_eq!(heat(100, 100), 1.0);
+        assert!((heat(1, 100) - 0.5).abs() < 1e-9);
+        assert_eq!(heat(1, u64::MAX), 0.05);
+        assert_eq!(heat(5, 0), 0.0);
+    }
+
+    #[test]
+    fn the_cursor_is_in_the_window() {
+        for n in 0..30 {
+            for room in 1..40 {
+                for c in 0..n {
+                    let w = window(n, room, Some(c));
+                    assert!((w..w + room).contains(&c));
+                    assert!(w == 0 || w + room <= n);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is shown as a file for a ticket: a picture or a page.
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+};
+
+use anyhow::{Context, Result, bail};
+
+use export::{
+    Reading, html,
+    svg::{self, SvgEnd, SvgStyle},
+};
+use model::{
+    flow::Count,
+    units::{duration, rfc3339},
+};
+
+use crate::{
+    app::App,
+    look::Look,
+    theme::{Depth, Scheme},
+    words::Form,
+};
+
+/// Writes the chord of what is shown into `out` as SVG, in the colours of the screen.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()> {
+    let p = &app.picture;
+    let m = &p.matrix;
+    let n = m.len();
+    let ends: Vec<SvgEnd> =
+        m.ends.iter().map(|e| SvgEnd { label: app.called(*e), colour: look.colour(*e) }).collect();
+    let square: Vec<Vec<u64>> =
+        (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j))).collect()).collect();
+    let mut title = vec!["hosts".to_owned()];
+    title.extend((0..app.crumbs.len()).map(|i| app.crumb(i)));
+    let mut title = title.join(" › ");
+    if let Some(t) = app.tunnel {
+        title = format!("{title} · {t}");
+    }
+    if !app.filter.is_empty() {
+        title = format!("{title} · {}", app.filter_text);
+    }
+    let names: Vec<&str> = p.interfaces.iter().map(|i| i.name.as_str()).collect();
+    let note = format!(
+        "{} · {} to {} ({}) · {}",
+        names.join(" "),
+        rfc3339(p.since),
+        rfc3339(p.taken),
+        duration(p.elapsed),
+        app.unit_name()
+    );
+    let style =
+        if light(look) { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
+    // an amount is in the measure, bytes or packets: the text says it in the unit
+    svg::write(
+        out,
+        &ends,
+        &square,
+        |v| app.quantity(Count { packets: v, bytes: v }).to_string(),
+        &style,
+    )
+}
+
+/// Whose name is on what is saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maker {
+    /// The tool and its version.
+    pub tool: String,
+    /// The host that is read, or where the capture is.
+    pub host: String,
+}
+
+/// Writes the rows of what is shown into `out` as a page.
+///
+/// # Errors
+/// There is nothing to show; those of `out`.
+pub fn write_page(app: &App, look: &Look, maker: &Maker, out: &mut impl Write) -> Result<()> {
+    let interval = app.interval().context("there is nothing to save")?;
+    let reading = Reading::new(&maker.tool, &maker.host, &interval, &app.filter);
+    Ok(html::write(out, &reading, html::Options { dark: Some(!light(look)), top: app.top })?)
+}
+
+fn light(look: &Look) -> bool {
+    look.theme.scheme == Scheme::Light && look.theme.depth != Depth::Mono
+}
+
+/// Saves what is shown in the current directory under a name that says when it is of, and returns
+/// that name. No file is ever overwritten.
+///
+/// # Errors
+/// There is nothing to save, or the file cannot be made.
+pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String> {
+    if app.picture.matrix.is_empty() {
+        bail!("there is nothing to save");
+    }
+    let when: String =
+        rfc3339(app.picture.taken).chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
+    let ending = match form {
+        Form::Picture => "svg",
+        Form::Page => "html",
+    };
+    // Beside what it is to be, so that nobody sees half of it, and a full disk keeps none. Not to be
+    // read: in its sandbox `top` may write here and read nothing.
+    let mut file = tempfile::Builder::new()
+        .prefix(".tmon-")
+        .make_in(".", |path| File::options().write(true).create_new(true).open(path))
+        .context("make a file in the current directory")?;
+    let mut out = BufWriter::new(&mut file);
+    let written = match form {
+        Form::Picture => write(app, look, &mut out).map_err(Into::into),
+        Form::Page => write_page(app, look, maker, &mut out),
+    };
+    written.and_then(|()| Ok(out.flush()?)).context("write in the current directory")?;
+    drop(out);
+    for n in 1..100 {
+        let name = if n == 1 {
+            format!("tmon-{when}.{ending}")
+        } else {
+            format!("tmon-{when}-{n}.{ending}")
+        };
+        match file.persist_noclobber(&name) {
+            Ok(_) => return Ok(name),
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => file = e.file,
+            Err(e) => {
+                return Err(e.error)
+                    .with_context(|| format!("make {name} in the current directory"));
+            }
+        }
+    }
+    bail!("there are already many files of {when} here")
+}

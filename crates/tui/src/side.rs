@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Beside the picture: the tunnel ids, the ends with their colours, and what is selected.
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::Widget,
+};
+use unicode_width::UnicodeWidthStr;
+
+use model::{
+    flow::Count,
+    matrix::{End, Level, Pick},
+    text::{apart, shared_prefix, shorten},
+    units::percent,
+};
+
+use crate::{
+    app::App,
+    hits::{Hit, Hits},
+    keys::Action,
+    look::Look,
+    spark,
+};
+
+/// Draws the pane.
+pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    if area.width < 12 || area.height < 3 {
+        return;
+    }
+    let height = usize::from(area.height);
+    let air = usize::from(height >= 12); // between the parts
+    let chart = if height >= 30 { 3 } else { 1 };
+    let (name, words) = details(app, look, usize::from(area.width));
+    let wanted = if name.is_empty() { 0 } else { 1 + chart + words.len() };
+    let ids = app.picture.tunnels.len();
+    let ids_most = if wanted > 0 { height / 4 } else { height * 2 / 5 };
+    let ids_height = (ids + 2 + air).min(ids_most.max(5)).min(height);
+    let details_height = wanted.min(height - ids_height);
+    let ends_height = height - ids_height - details_height;
+
+    let at = |y: usize, h: usize| Rect { y: area.y + y as u16, height: h as u16, ..area };
+    tunnels(app, look, at(0, ids_height - air), buf, hits);
+    let ends_air = if details_height > 0 { air } else { 0 };
+    ends(app, look, at(ids_height, ends_height.saturating_sub(ends_air)), buf, hits);
+    if details_height > 0 {
+        let area = at(ids_height + ends_height, details_height);
+        headline(look, name, area, buf);
+        let values = app.picked().map_or_else(Vec::new, |pick| {
+            app.trends.of(pick, usize::from(area.width), app.unit.measure())
+        });
+        let chart = Rect { y: area.y + 1, height: chart as u16, ..area }.intersection(area);
+        baseline(look, chart, buf);
+        spark::line(&values, chart, buf, look.spark);
+        for (i, line) in words.iter().enumerate() {
+            let y = chart.bottom() + i as u16;
+            if y < area.bottom() {
+                line.render(Rect { y, height: 1, ..area }, buf);
+            }
+        }
+    }
+}
+
+/// What bars stand on.
+pub fn baseline(look: &Look, area: Rect, buf: &mut Buffer) {
+    if !area.is_empty() {
+        buf.set_string(area.x, area.bottom() - 1, "▁".repeat(usize::from(area.width)), look.faint);
+    }
+}
+
+/// A headline of several colours with its rule.
+fn headline(look: &Look, name: Vec<Span>, area: Rect, buf: &mut Buffer) {
+    let width: usize = name.iter().map(|s| s.content.width()).sum();
+    let mut spans = name;
+    spans.push(Span::raw(" "));
+    spans.push(Span::styled(
+        "─".repeat(usize::from(area.width).saturating_sub(width + 1)),
+        look.faint,
+    ));
+    Line::from(spans).render(Rect { height: 1, ..area }, buf);
+}
+
+/// A section's headline with its rule.
+pub fn title(look: &Look, text: &str, area: Rect, buf: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    let rule = "─".repeat(usize::from(area.width).saturating_sub(text.width() + 1));
+    let line = Line::from(vec![
+        Span::styled(text, look.dim),
+        Span::raw(" "),
+        Span::styled(rule, look.faint),
+    ]);
+    line.render(Rect { height: 1, ..area }, buf);
+}
+
+/// One line of a list: a sign, a name, a bar of its share, its last minutes, a number.
+struct Entry<'a> {
+    sign: (&'a str, Style),
+    name: &'a str,
+    style: Style,
+    /// Of the bar and of the last minutes.
+    line: Style,
+    /// How much of the greatest it is; none is drawn for `(0, 0)`.
+    share: (u64, u64),
+    trend: Vec<u64>,
+    value: &'a str,
+    /// The columns that values of its list need, so that what is left of them ends in one column.
+    columns: usize,
+}
+
+/// The columns of the last minutes.
+const TREND: usize = 12;
+
+impl<'a> Entry<'a> {
+    /// One with neither bar nor past.
+    fn plain(sign: (&'a str, Style), name: &'a str, style: Style, value: &'a str) -> Self {
+        Entry { sign, name, style, line: style, share: (0, 0), trend: vec![], value, columns: 0 }
+    }
+
+    fn draw(&self, look: &Look, area: Rect, buf: &mut Buffer) {
+        let value = self.value.width();
+        let room = usize::from(area.width).saturating_sub(value + 1);
+        let name = shorten(self.name, room.saturating_sub(2));
+        buf.set_stringn(area.x, area.y, self.sign.0, 1, self.sign.1);
+        buf.set_stringn(area.x + 2, area.y, &name, room.saturating_sub(2), self.style);
+        buf.set_stringn(
+            area.right().saturating_sub(value as u16),
+            area.y,
+            self.value,
+            value,
+            look.text,
+        );
+        let mut free = usize::from(area.width)
+            .saturating_sub(value.max(self.columns) + 1 + 2 + name.width() + 1);
+        if free > TREND.min(9) && !self.trend.is_empty() {
+            let width = if free > TREND { TREND } else { free };
+            let x = area.right().saturating_sub((value.max(self.columns) + 1 + width) as u16);
+            let line = Rect { x, width: width as u16, ..area };
+            baseline(look, line, buf);
+            spark::low(&self.trend, line, buf, self.line);
+            free -= width;
+        }
+        if free >= 4 {
+            let text = spark::share(self.share.0, self.share.1, free - 1);
+            buf.set_stringn(area.x + 3 + name.width() as u16, area.y, text, free, self.line);
+        }
+    }
+}
+
+fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    title(look, "networks", area, buf);
+    if area.height < 2 {
+        return;
+    }
+    let list = &app.picture.tunnels;
+    let everything = app.picture.tally.everything;
+    let whole = app.measure(everything);
+    let line = |i: usize| Rect { y: area.y + 1 + i as u16, height: 1, ..area };
+    let sign = |on: bool| if on { ("◉", look.accent) } else { ("○", look.faint) };
+    let style = |on: bool, normal: Style| if on { look.accent } else { normal };
+    let all = app.tunnel.is_none();
+    Entry::plain(sign(all), "all", style(all, look.text), &app.quantity(everything).to_string())
+        .draw(look, line(0), buf);
+    hits.add(line(0), Hit::Tunnel(None));
+    let room = usize::from(area.height) - 2;
+    // the chosen one is always there, also when it is small or silent
+    let chosen = list.iter().position(|t| Some(t.0) == app.tunnel);
+    let first = chosen.map_or(0, |c| (c + 1).saturating_sub(room));
+    let max = list.iter().map(|t| app.measure(t.1)).max().unwrap_or(0);
+    for (i, (tunnel, count)) in list.iter().skip(first).take(room).enumerate() {
+        let on = app.tunnel == Some(*tunnel);
+        let left = list.len() - first - room.min(list.len() - first);
+        if i + 1 == room && left > 0 && !on {
+            let rest: Count = list.iter().skip(first + i).map(|t| t.1).sum();
+            let name = format!("{} more", left + 1);
+            Entry::plain((" ", look.faint), &name, look.dim, &percent(app.measure(rest), whole))
+                .draw(look, line(i + 1), buf);
+            break;
+        }
+        let n = app.measure(*count);
+        let entry = Entry {
+            sign: sign(on),
+            name: &tunnel.to_string(),
+            style: style(on, if all { look.text } else { look.dim }),
+            line: if on || all { look.spark } else { look.faint },
+            share: (n, max),
+            // the share before the past, where there is no room for both
+            trend: if area.width >= 40 {
+                app.trends.of_tunnel(Some(*tunnel), TREND, app.unit.measure())
+            } else {
+                vec![]
+            },
+            value: &percent(n, whole),
+            columns: 6,
+        };
+        entry.draw(look, line(i + 1), buf);
+        hits.add(line(i + 1), Hit::Tunnel(Some(*tunnel)));
+    }
+    if app.tunnel.is_some() && chosen.is_none() && room > 0 {
+        let name = app.tunnel.map(|t| t.to_string()).unwrap_or_default();
+        Entry::plain(sign(true), &name, look.accent, "silent").draw(
+            look,
+            line(list.len().min(room - 1) + 1),
+            buf,
+        );
+    }
+    hits.wheel(area, Action::PreviousTunnel, Action::NextTunnel);
+}
+
+fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let m = &app.picture.matrix;
+    let what = match app.scope().level {
+        Level::Hosts => "hosts",
+        Level::Inner => "inner addresses",
+    };
+    let name = if m.folded > 0 {
+        format!("{what} ({} of {})", m.len() - 1, m.len() - 1 + m.folded)
+    } else {
+        format!("{what} ({})", m.len())
+    };
+    title(look, &name, area, buf);
+    if area.height < 2 || m.is_empty() {
+        return;
+    }
+    let room = usize::from(area.height) - 1;
+    let picked = app.picked();
+    let cursor = match app.pick {
+        Some(Pick::End(e) | Pick::Pair(e, _)) => m.index(e),
+        None => None,
+    };
+    let first = cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(m.len().saturating_sub(room));
+    let both = |i: usize| m.sent(i) + m.received(i);
+    let max = (0..m.len()).map(|i| app.measure(both(i))).max().unwrap_or(0);
+    let shown = first..m.len().min(first + room);
+    let values: Vec<String> = shown.clone().map(|i| app.quantity(both(i)).to_string()).collect();
+    let widest = values.iter().map(|v| v.width()).max().unwrap_or(0);
+    let names: Vec<String> = shown.clone().map(|i| app.called(m.ends[i])).collect();
+    let names = apart(&names, usize::from(area.width).saturating_sub(widest + 1 + 2));
+    for ((i, name), value) in shown.zip(&names).zip(&values) {
+        let end = m.ends[i];
+        let line = Rect { y: area.y + 1 + (i - first) as u16, height: 1, ..area };
+        let lit = match picked {
+            None => true,
+            Some(Pick::End(e)) => e == end,
+            Some(Pick::Pair(a, b)) => a == end || b == end,
+        };
+        if picked.is_some() && lit {
+            buf.set_style(line, look.cursor);
+        }
+        let colour = look.end(end);
+        let sign = if app.marks.contains(&end) {
+            ("●", look.accent)
+        } else {
+            ("■", if lit { colour } else { look.faint })
+        };
+        let entry = Entry {
+            sign,
+            name,
+            style: if lit { colour } else { look.dim },
+            line: if lit { colour } else { look.faint },
+            share: (app.measure(both(i)), max),
+            trend: app.trends.of(Pick::End(end), TREND, app.unit.measure()),
+            value,
+            columns: 9,
+        };
+        entry.draw(look, line, buf);
+        hits.add(line, Hit::Pick(Pick::End(end)));
+    }
+    hits.wheel(area, Action::Up, Action::Down);
+}
+
+/// What is selected: its name, and what there is to say about it.
+pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<Line<'a>>) {
+    let Some(pick) = app.picked() else { return (vec![], vec![]) };
+    let picture = &app.picture;
+    let all = app.measure(picture.tally.total);
+    let value = |c: Count| app.quantity(c).to_string();
+    let word = |s: &str| Span::styled(s.to_owned(), look.dim);
+    let end = |e: End| Span::styled(app.called(e), look.end(e));
+    let mut lines = Vec::new();
+    let name = match pick {
+        Pick::End(e) => {
+            let (sent, received) = picture.sums(e);
+            for (what, c) in [("sent", sent), ("received", received)] {
+                let share = percent(app.measure(c), all);
+                lines.push(Line::from(vec![
+                    word(&format!("{what:<9}")),
+                    Span::styled(format!("{:>9}", value(c)), look.strong),
+                    word(&format!(" {share}{}", if width >= 34 { " of all" } else { "" })),
+                ]));
+            }
+            let partners = picture.matrix.partners(e, app.unit.measure());
+            if let Some(first) = partners.first() {
+                let n = partners.len();
+                let text =
+                    format!("{n} {}, most with ", if n == 1 { "partner" } else { "partners" });
+                match text.width() + end(*first).content.width() <= width {
+                    true => lines.push(Line::from(vec![word(&text), end(*first)])),
+                    false => lines.push(Line::from(vec![word("most with "), end(*first)])),
+                }
+            }
+            vec![end(e), word(if app.marks.contains(&e) { " marked" } else { "" })]
+        }
+        Pick::Pair(a, b) => {
+            // the second without what it shares with the first where there is no room for both
+            let full = [a, b].map(|e| app.called(e));
+            let cut = match (a, b) {
+                (End::Addr(_), End::Addr(_)) if a != b => shared_prefix(&full),
+                _ => 0,
+            };
+            let fits = |room: usize| full[0].width() + full[1].width() <= room;
+            let short = |e: End, room: usize| {
+                let text = app.called(e);
+                let cut = if fits(room) { 0 } else { cut.min(text.len()) };
+                Span::styled(shorten(&text[cut..], width), look.end(e))
+            };
+            let ways = if a == b { vec![(a, a)] } else { vec![(b, a), (a, b)] };
+            for (to, from) in ways {
+                let c = picture.sent(from, to);
+                let of_to = percent(app.measure(c), app.measure(picture.sums(to).1));
+                let of_all = percent(app.measure(c), all);
+                let room = width.saturating_sub(15);
+                lines.push(Line::from(vec![
+                    short(to, room),
+                    word(" received from "),
+                    short(from, room),
+                ]));
+                let value = Span::styled(format!(" {}", value(c)), look.strong);
+                if width >= 44 {
+                    lines.push(Line::from(vec![
+                        value,
+                        word(&format!("  {of_to} of its total, {of_all} of all")),
+                    ]));
+                } else {
+                    lines.push(Line::from(vec![value, word(&format!(", {of_all} of all"))]));
+                    lines.push(Line::from(word(&format!(" {of_to} of its total"))));
+                }
+            }
+            match a == b {
+                true => vec![end(a), word(" with itself")],
+                false => vec![end(a), word(" ⇄ "), short(b, width.saturating_sub(5))],
+            }
+        }
+    };
+    (name, lines)
+}

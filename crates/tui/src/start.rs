@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How the dashboard begins.
+use feed::names::Names;
+use model::{history, units::Base};
+
+use crate::words::{Unit, View};
+
+/// How the dashboard begins.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// What fills the middle.
+    pub view: View,
+    /// What numbers are in.
+    pub unit: Unit,
+    /// The step between the prefixes of bytes.
+    pub base: Base,
+    /// Totals instead of rates.
+    pub totals: bool,
+    /// How many ends are shown before the rest is "other"; by the room there is when not given.
+    pub top: Option<usize>,
+    /// The filter's text, which must be one.
+    pub filter: String,
+    /// What is watched, in a word or two: "lab", a file's name.
+    pub title: String,
+    /// What addresses are called, and whether that is shown at first.
+    pub names: Names,
+    /// Addresses at first, though there are names.
+    pub numeric: bool,
+    /// A capture: every interval is known from the start.
+    pub recorded: bool,
+    /// Bytes that the intervals of the past may take.
+    pub history: usize,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            view: View::default(),
+            unit: Unit::default(),
+            base: Base::default(),
+            totals: false,
+            top: None,
+            filter: String::new(),
+            title: String::new(),
+            names: Names::default(),
+            numeric: false,
+            recorded: false,
+            history: history::BYTES,
+        }
+    }
+}

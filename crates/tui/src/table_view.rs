@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The table: every row in scope, by any column.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line as TextLine, Span},
+    widgets::Widget,
+};
+use unicode_width::UnicodeWidthStr;
+
+use model::{
+    flow::{Count, Inner, Pair},
+    lines::{Column, Line},
+    matrix::{End, Scope},
+    text::{apart, fit, shared_prefix},
+    trend,
+    units::sanitize,
+};
+
+use crate::{
+    app::App,
+    hits::{Hit, Hits},
+    keys::Action,
+    look::Look,
+    spark,
+};
+
+fn title(column: Column) -> &'static str {
+    match column {
+        Column::Interface => "iface",
+        Column::Kind => "tunnel",
+        Column::Id => "id",
+        Column::Inside => "inside",
+        Column::Outer => "hosts",
+        Column::Inner => "inner",
+        Column::Forward => "→ sent",
+        Column::Reverse => "← sent",
+        Column::Rx => "rx",
+        Column::Tx => "tx",
+        Column::Rate => "rate",
+        Column::Total => "total",
+    }
+}
+
+/// Numbers are read from the right, and the largest first.
+fn is_number(column: Column) -> bool {
+    matches!(
+        column,
+        Column::Forward | Column::Reverse | Column::Rx | Column::Tx | Column::Rate | Column::Total
+    )
+}
+
+/// How soon it goes when there is no room: the highest first.
+fn dispensable(column: Column) -> u8 {
+    match column {
+        Column::Outer | Column::Inner | Column::Rate => 0,
+        Column::Id => 1,
+        Column::Kind => 2,
+        Column::Forward | Column::Reverse => 3,
+        Column::Total => 4,
+        Column::Interface => 5,
+        Column::Inside => 6,
+        Column::Rx | Column::Tx => 7,
+    }
+}
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// The second address of a pair is without what it shares with the first.
+    short: bool,
+    /// Numbers are without their unit.
+    bare: bool,
+    /// How many bytes all outer and all inner addresses share, and are without.
+    cut: [usize; 2],
+    /// How wide a name may be.
+    name: usize,
+    /// The space between columns.
+    gap: usize,
+}
+
+impl Room {
+    const AMPLE: Room = Room { short: false, bare: false, cut: [0; 2], name: usize::MAX, gap: 2 };
+
+    /// The rooms to try, the most ample first; the last one has to do.
+    fn all(lines: &[Line]) -> [Room; 4] {
+        let shared = |pair: &dyn Fn(&Line) -> Option<Pair>| {
+            let both = lines
+                .iter()
+                .filter_map(pair)
+                .flat_map(|p| [p.first.to_string(), p.second.to_string()]);
+            shared_prefix(&both.collect::<Vec<_>>())
+        };
+        let cut = [shared(&|l| l.key.outer), shared(&|l| l.key.inner.pair())];
+        let short = Room { short: true, name: 24, ..Room::AMPLE };
+        let bare = Room { bare: true, name: 18, ..short };
+        [Room::AMPLE, short, bare, Room { cut, name: 13, gap: 1, ..bare }]
+    }
+
+    /// Two addresses in one cell.
+    fn pair(&self, p: Pair, cut: usize) -> String {
+        let (a, b) = (p.first.to_string(), p.second.to_string());
+        if self.short
+            && p.first.is_ipv4() == p.second.is_ipv4()
+            && let Some(sep) = a.rfind(['.', ':'])
+            && b.get(..=sep) == a.get(..=sep)
+        {
+            return format!("{} ⇄{}", &a[cut.min(sep)..], &b[sep..]);
+        }
+        format!("{} ⇄ {}", a.get(cut..).unwrap_or(&a), b.get(cut..).unwrap_or(&b))
+    }
+}
+
+/// A pair of which at least one has a name to be shown.
+fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
+    if app.numeric {
+        return None;
+    }
+    let names = [p.first, p.second].map(|a| app.names.address(a, inner));
+    names.iter().any(Option::is_some).then(|| {
+        let [a, b] = names;
+        let both =
+            [a.unwrap_or_else(|| p.first.to_string()), b.unwrap_or_else(|| p.second.to_string())];
+        apart(&both, room.name).join(" ⇄ ")
+    })
+}
+
+fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
+    let rate = app.rate.then_some(app.picture.elapsed);
+    let one = |c: Count| match room.bare {
+        true => app.number(c),
+        false => app.quantity_over(c, rate).to_string(),
+    };
+    match column {
+        Column::Interface => app
+            .picture
+            .interfaces
+            .get(usize::from(line.interface))
+            .map_or(String::new(), |i| sanitize(&i.name).into_owned()),
+        Column::Kind => line.key.outermost.kind.to_string(),
+        Column::Id => line.key.outermost.id.map_or(String::new(), |id| id.to_string()),
+        Column::Inside => match (line.key.innermost, line.key.depth) {
+            (Some(t), 2) => t.to_string(),
+            (Some(t), n) => format!("{t} ({n} deep)"),
+            (None, _) => String::new(),
+        },
+        Column::Outer => line.key.outer.map_or_else(
+            || "overflow".to_owned(),
+            |p| named(app, p, false, room).unwrap_or_else(|| room.pair(p, room.cut[0])),
+        ),
+        Column::Inner => match line.key.inner {
+            _ if line.key.other => "other".to_owned(),
+            Inner::Pair(p) => {
+                named(app, p, true, room).unwrap_or_else(|| room.pair(p, room.cut[1]))
+            }
+            Inner::Proto(p) => p.to_string(),
+        },
+        Column::Forward => one(line.counters.fwd()),
+        Column::Reverse => one(line.counters.rev()),
+        Column::Rx => one(line.counters.rx()),
+        Column::Tx => one(line.counters.tx()),
+        Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
+        Column::Rate => line.rate.map_or("-".to_owned(), |c| {
+            app.quantity_over(c, Some(app.interval_elapsed())).to_string()
+        }),
+        Column::Total => {
+            line.total.map_or("-".to_owned(), |c| app.quantity_over(c, None).to_string())
+        }
+    }
+}
+
+/// All columns that have something to say, with their widths.
+fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, usize)> {
+    let nested = lines.iter().any(|l| l.key.innermost.is_some());
+    let several = app.picture.interfaces.len() > 1;
+    let least = if room.bare { 6 } else { 9 };
+    Column::ALL
+        .iter()
+        .filter(|c| {
+            (**c != Column::Inside || nested)
+                && (**c != Column::Interface || several || width > 150)
+        })
+        .map(|&c| {
+            let content = lines.iter().map(|l| cell(app, c, l, room).width()).max().unwrap_or(0);
+            let title = title(c).width() + if c == app.sort { 2 } else { 0 };
+            (c, content.max(title).max(if is_number(c) { least } else { 0 }).min(80))
+        })
+        .collect()
+}
+
+fn wide(columns: &[(Column, usize)], gap: usize) -> usize {
+    columns.iter().map(|c| c.1 + gap).sum::<usize>().saturating_sub(gap)
+}
+
+/// The columns that fit, and how they are written.
+fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Room) {
+    let rooms = Room::all(lines);
+    // shorter texts before fewer columns, but units go only to save what is sent each way
+    let needed = |c: &(Column, usize)| dispensable(c.0) <= 4;
+    for (i, room) in rooms.into_iter().enumerate() {
+        let mut list = columns(app, lines, width, room);
+        let must: Vec<(Column, usize)> = list.iter().copied().filter(needed).collect();
+        if wide(&must, room.gap) > width && i + 1 < rooms.len() {
+            continue;
+        }
+        while wide(&list, room.gap) > width
+            && let Some(rank) = list.iter().map(|c| dispensable(c.0)).max().filter(|r| *r > 0)
+        {
+            list.retain(|c| dispensable(c.0) < rank); // rx goes with tx
+        }
+        return (list, room);
+    }
+    (vec![], Room::AMPLE)
+}
+
+/// Draws the table into an area.
+pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    if area.height < 2 || area.width < 4 {
+        return;
+    }
+    let lines = &app.picture.lines;
+    if lines.list.is_empty() {
+        return;
+    }
+    let room = usize::from(area.height) - 1;
+    let cursor = app.row.and_then(|r| lines.index(r));
+    let last = lines.list.len() + usize::from(lines.more > 0);
+    let first = cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(last.saturating_sub(room));
+    let page = &lines.list[first.min(lines.list.len())..(first + room).min(lines.list.len())];
+
+    let width = usize::from(area.width).saturating_sub(1);
+    let (mut shown, form) = fitting(app, page, width);
+    let scroll = app.scroll.min(shown.len().saturating_sub(1));
+    shown.drain(..scroll);
+    let gap = form.gap;
+    let used = wide(&shown, gap) + 2;
+    let trend = width.saturating_sub(used).min(trend::ROWS);
+
+    // headlines
+    let mut x = area.x + 1;
+    let right = area.right();
+    for &(column, w) in &shown {
+        let w16 = (w as u16).min(right.saturating_sub(x));
+        let arrow = match (column == app.sort, is_number(column) != app.reversed) {
+            (false, _) => "",
+            (true, true) => " ▾",
+            (true, false) => " ▴",
+        };
+        let style = if column == app.sort { look.accent } else { look.dim };
+        let text = format!("{}{arrow}", title(column));
+        let text = if is_number(column) { format!("{text:>w$}") } else { text };
+        buf.set_stringn(x, area.y, fit(&text, usize::from(w16)), usize::from(w16), style);
+        hits.add(Rect::new(x, area.y, w16, 1), Hit::Column(column));
+        x = x.saturating_add((w + gap) as u16);
+        if x >= right {
+            break;
+        }
+    }
+    if trend >= 8 && x < right {
+        buf.set_stringn(x, area.y, "trend", trend, look.dim);
+    }
+
+    for (i, line) in page.iter().enumerate() {
+        let y = area.y + 1 + i as u16;
+        let row = Rect::new(area.x, y, area.width, 1);
+        let chosen = cursor == Some(first + i);
+        let (a, b) = Scope::ends(app.scope().level, &line.flow());
+        let dimmed =
+            !chosen && app.row.is_none() && app.picked().is_some_and(|p| !p.includes(a, b));
+        if chosen {
+            buf.set_style(row, look.cursor);
+            buf.set_string(area.x, y, "▌", look.accent);
+        }
+        let mut x = area.x + 1;
+        for &(column, w) in &shown {
+            if x >= right {
+                break;
+            }
+            let room = usize::from(right - x).min(w);
+            let text = cell(app, column, line, form);
+            let style = match column {
+                _ if dimmed => look.faint,
+                Column::Kind | Column::Id => look.text,
+                Column::Inside | Column::Interface => look.dim,
+                Column::Total => look.dim,
+                Column::Rate => look.strong,
+                Column::Inner if line.key.inner.pair().is_none() => look.dim,
+                _ if text.starts_with("0 ") || text.starts_with("0/") || text == "0" => look.faint,
+                _ => look.text,
+            };
+            if matches!(column, Column::Outer | Column::Inner)
+                && !dimmed
+                && line.key.inner.pair().is_some()
+            {
+                pair_spans(look, column, line, &text, style)
+                    .render(Rect::new(x, y, room as u16, 1), buf);
+            } else {
+                let text = fit(&text, room);
+                let pad = if is_number(column) { room.saturating_sub(text.width()) } else { 0 };
+                buf.set_stringn(x + pad as u16, y, &text, room - pad, style);
+            }
+            x = x.saturating_add((w + gap) as u16);
+        }
+        if trend >= 8 && x < right {
+            let values = app.trend_of_row(line);
+            let values = &values[values.len().saturating_sub(trend)..];
+            let style = if dimmed { look.faint } else { look.spark };
+            spark::low(values, Rect::new(x, y, (trend as u16).min(right - x), 1), buf, style);
+        }
+        hits.add(row, Hit::Row(line.interface, line.key));
+    }
+    if lines.more > 0 && first + room > lines.list.len() {
+        let y = area.y + 1 + page.len() as u16;
+        if y < area.bottom() {
+            let text = format!("and {} smaller rows: filter with / to see them", lines.more);
+            buf.set_stringn(area.x + 1, y, text, width, look.dim);
+        }
+    }
+    hits.wheel(area, Action::Up, Action::Down);
+}
+
+/// The pair with each address in its end's colour where the ends are on the chord.
+fn pair_spans<'a>(
+    look: &Look,
+    column: Column,
+    line: &Line,
+    text: &'a str,
+    style: Style,
+) -> TextLine<'a> {
+    let pair = if column == Column::Outer { line.key.outer } else { line.key.inner.pair() };
+    let (Some(p), Some((a, b))) = (pair, text.split_once(" ⇄")) else {
+        return TextLine::styled(text, style);
+    };
+    let of = |addr| look.end_if_known(End::Addr(addr)).unwrap_or(style);
+    TextLine::from(vec![
+        Span::styled(a, of(p.first)),
+        Span::styled(" ⇄", look.faint),
+        Span::styled(b, of(p.second)),
+    ])
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The words of the screen: what it can show, in what, of when, and what it asks of the loop.
+use std::time::Duration;
+
+use model::{
+    flow::Count,
+    matrix::Measure,
+    units::{self, Base, Quantity, Rate},
+};
+
+/// What fills the middle of the screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum View {
+    /// Arcs and ribbons.
+    #[default]
+    Chord,
+    /// Sender by receiver.
+    Matrix,
+    /// Every row.
+    Table,
+    /// The books, and how well they are kept.
+    Health,
+}
+
+impl View {
+    /// All views, in the order of Tab.
+    pub const ALL: [View; 4] = [View::Chord, View::Matrix, View::Table, View::Health];
+
+    /// Its name on the screen and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            View::Chord => "chord",
+            View::Matrix => "matrix",
+            View::Table => "table",
+            View::Health => "health",
+        }
+    }
+}
+
+/// What numbers are shown in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Bits on the wire.
+    #[default]
+    Bits,
+    /// Bytes on the wire.
+    Bytes,
+    /// Packets on the wire.
+    Packets,
+}
+
+impl Unit {
+    /// What it measures.
+    pub fn measure(self) -> Measure {
+        match self {
+            Unit::Packets => Measure::Packets,
+            Unit::Bits | Unit::Bytes => Measure::Bytes,
+        }
+    }
+
+    /// A count in it: as a rate over a time, or as a total.
+    pub fn quantity(self, c: Count, base: Base, elapsed: Option<Duration>) -> Quantity {
+        match (self, elapsed) {
+            (Unit::Bits, Some(t)) => units::bit_rate(Rate::of(c.bytes, t)),
+            (Unit::Bytes, Some(t)) => units::byte_rate(Rate::of(c.bytes, t), base),
+            (Unit::Packets, Some(t)) => units::packet_rate(Rate::of(c.packets, t)),
+            (Unit::Bits, None) => units::bits(c.bytes),
+            (Unit::Bytes, None) => units::bytes(c.bytes, base),
+            (Unit::Packets, None) => units::packets(c.packets),
+        }
+    }
+
+    /// The one after it, in the order of the key.
+    #[must_use]
+    pub fn next(self) -> Unit {
+        match self {
+            Unit::Bits => Unit::Bytes,
+            Unit::Bytes => Unit::Packets,
+            Unit::Packets => Unit::Bits,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Bits => "bits",
+            Unit::Bytes => "bytes",
+            Unit::Packets => "packets",
+        }
+    }
+}
+
+/// What the source or the program said, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// On the clock of the messages.
+    pub at: Duration,
+    /// One line.
+    pub text: String,
+    /// It is about something that went wrong.
+    pub bad: bool,
+}
+
+/// What is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The chord, as SVG.
+    Picture,
+    /// The rows, as a page that draws itself.
+    Page,
+}
+
+/// What the loop has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Leave.
+    Quit,
+    /// Stop until continued.
+    Suspend,
+    /// Write what is shown to a file.
+    Save(Form),
+    /// The next colours.
+    Theme,
+    /// Draw every cell again.
+    Redraw,
+}
+
+/// How long a notice stays in the status line.
+pub const NOTICE: Duration = Duration::from_secs(8);
