@@ -5,6 +5,7 @@ pub mod cells;
 pub mod charset;
 pub mod chord;
 pub mod colour;
+pub mod drops;
 pub mod filter;
 pub mod flow;
 pub mod fragments;
