@@ -6,6 +6,7 @@
 mod event;
 mod generic;
 mod link;
+mod neighbour;
 mod tc;
 mod tunnel;
 
@@ -38,6 +39,7 @@ pub use self::{
     event::{LinkEvent, LinkEvents},
     generic::FouPort,
     link::{Link, NewLink},
+    neighbour::{Change, Changes, Neighbour},
     tc::Filter,
     tunnel::{NewTunnel, TunnelDevice},
 };

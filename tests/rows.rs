@@ -129,7 +129,6 @@ fn read(program: &Program, at: u64) -> Snapshot {
         at: Duration::from_secs(at),
         interfaces: vec![],
         rows,
-        drops: None,
     }
 }
 

@@ -88,7 +88,6 @@ fn snapshot(t: u64) -> Snapshot {
         at,
         interfaces: vec![],
         rows,
-        drops: None,
     }
 }
 

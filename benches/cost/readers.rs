@@ -70,7 +70,6 @@ fn read(program: &Program, at: u64) -> Result<Snapshot> {
         at,
         interfaces: vec![],
         rows,
-        drops: None,
     })
 }
 

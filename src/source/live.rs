@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -24,6 +25,7 @@ use crate::{
     feed::{Reading, Source},
     flow::{Books, HookKind},
     netlink::Link,
+    overlay::Overlay,
     pin::{BPFFS, Pins},
     rows::{Rows, Sums},
     sandbox::Sandbox,
@@ -103,6 +105,8 @@ pub struct Live {
     detached: bool,
     since: SystemTime,
     start: Instant,
+    /// What the namespaces are configured to do with tunnels, where that is followed.
+    overlay: Option<Arc<Overlay>>,
 }
 
 impl Live {
@@ -144,6 +148,7 @@ impl Live {
             detached: false,
             since: SystemTime::now(),
             start: now,
+            overlay: None,
         };
         let mut views = Vec::new();
         for (netns, names) in asked {
@@ -230,7 +235,7 @@ impl Live {
                 fill,
             });
         }
-        Ok(Snapshot { since: self.since, taken, at, interfaces, rows, drops: None })
+        Ok(Snapshot { since: self.since, taken, at, interfaces, rows })
     }
 
     /// Confines this process, for good, to what following and reading need; see [`Sandbox`]. A
@@ -318,6 +323,40 @@ impl Live {
                 "network namespace {} is gone, and with it its interfaces",
                 sanitize(name)
             ));
+        }
+    }
+
+    /// Follows from now on what the namespaces are configured to do with tunnels: readings carry it.
+    ///
+    /// # Errors
+    /// The kernel gives no socket to listen with.
+    pub fn follow_configuration(&mut self) -> Result<()> {
+        for space in self.spaces.iter_mut().flatten() {
+            space.survey()?;
+        }
+        self.overlay = Some(Arc::default());
+        (0..self.spaces.len()).try_for_each(|space| self.look(space))
+    }
+
+    /// Brings that up to date, and makes it anew only where something has changed.
+    fn survey(&mut self) {
+        if self.overlay.is_none() {
+            return;
+        }
+        let mut changed = false;
+        for i in 0..self.spaces.len() {
+            let Some(space) = &mut self.spaces[i] else { continue };
+            let result = space.has_changed();
+            changed |= *result.as_ref().unwrap_or(&false);
+            let words = space.words();
+            let trouble = result.err().map(|e| format!("cannot follow changes{words}: {e:#}"));
+            self.trouble(i, "follow ", "", trouble);
+        }
+        if changed {
+            let mut overlay = Overlay::default();
+            self.spaces.iter().flatten().for_each(|space| space.add_to(&mut overlay));
+            overlay.events.sort_by_key(|e| e.at);
+            self.overlay = Some(Arc::new(overlay));
         }
     }
 
@@ -578,7 +617,9 @@ fn enough(meant: usize, most: usize) -> Result<usize> {
 impl Source for Live {
     fn read(&mut self) -> Result<Reading> {
         let snapshot = Live::read(self)?;
-        Ok(Reading { notices: self.notices(), ..Reading::from(snapshot) })
+        self.survey();
+        let overlay = self.overlay.clone();
+        Ok(Reading { notices: self.notices(), overlay, ..Reading::from(snapshot) })
     }
 
     fn follow(&mut self) -> Vec<String> {

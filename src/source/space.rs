@@ -8,10 +8,12 @@ use std::{
 
 use anyhow::Result;
 
+use super::survey::Survey;
 use crate::{
     discover::Scene,
     netlink::{Link, LinkEvent, LinkEvents, Netlink, TunnelDevice},
     netns::Place,
+    overlay::Overlay,
     units::sanitize,
 };
 
@@ -32,6 +34,9 @@ pub(super) struct Space {
     /// What was said of bridges with several watched ports.
     pub(super) bridged: Vec<String>,
     looked: Option<Instant>,
+    /// What findings are compared with, where they are looked for, and what it was last.
+    survey: Option<Survey>,
+    scene: Scene,
 }
 
 /// What a namespace is like now.
@@ -57,7 +62,28 @@ impl Space {
             tunnels: BTreeMap::new(),
             bridged: Vec::new(),
             looked: None,
+            survey: None,
+            scene: Scene::default(),
         })
+    }
+
+    /// Follows from now on what the namespace is configured to do with tunnels.
+    pub(super) fn survey(&mut self) -> Result<()> {
+        self.survey = Some(Survey::open(&self.place)?);
+        Ok(())
+    }
+
+    /// Whether that has changed since the last call.
+    pub(super) fn has_changed(&mut self) -> Result<bool> {
+        let Some(survey) = &mut self.survey else { return Ok(false) };
+        survey.update(&mut self.netlink, &self.scene)
+    }
+
+    /// Adds it.
+    pub(super) fn add_to(&self, overlay: &mut Overlay) {
+        if let Some(survey) = &self.survey {
+            survey.add(&self.place, &self.scene, overlay);
+        }
     }
 
     /// " in network namespace x", for messages.
@@ -98,6 +124,9 @@ impl Space {
             scene.wanted(&self.wanted)
         };
         self.tunnels = tunnels.into_iter().map(|t| (t.ifindex, t.name.clone())).collect();
+        if self.survey.is_some() {
+            self.scene = scene.clone();
+        }
         Ok(View { scene, wanted })
     }
 

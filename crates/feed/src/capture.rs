@@ -47,7 +47,7 @@ impl Source for Capture {
         }
         self.is_read = true;
         let (past, snapshot) = recording.finish(replay.read()?, replay.span());
-        Ok(Reading { snapshot, past, notices: replay.notes() })
+        Ok(Reading { past, notices: replay.notes(), ..Reading::from(snapshot) })
     }
 
     fn due(&self) -> Due {

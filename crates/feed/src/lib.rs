@@ -21,4 +21,4 @@ pub use recording::Recording;
 pub use replay::{Replay, Span};
 pub use source::{Due, Reading, Source};
 
-use model::{cells, filter, flow, history, rows, snapshot, units};
+use model::{cells, filter, flow, rows, snapshot, units};

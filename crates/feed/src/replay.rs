@@ -344,7 +344,6 @@ impl Replay {
             at: elapsed,
             interfaces,
             rows,
-            drops: None,
         })
     }
 }

@@ -3,13 +3,17 @@
 //! and of what is looked at while time goes on.
 //!
 //! Everything that shows or writes intervals takes them from here.
-use std::{cell::OnceCell, rc::Rc, time::Duration};
+use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
 
-use crate::{
+use model::{
+    detect::{Change, Detectors, Finding},
     history::{Frame, History},
+    overlay::Overlay,
     rows::Rows,
     snapshot::{Interval, Snapshot},
 };
+
+use crate::Reading;
 
 /// Which interval is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub struct Series {
     newest: Option<(u64, Rc<Interval>)>,
     /// What was the newest when it was first looked at: all of it, beyond what the history keeps.
     held: Option<Held>,
+    /// Findings, where they are looked for, and what the last reading changed about them.
+    detectors: Option<Detectors>,
+    changes: Vec<(u64, Change)>,
 }
 
 impl Series {
@@ -55,8 +62,13 @@ impl Series {
     }
 
     /// Takes the next reading. What happened since the one before; `None` for the first.
-    pub fn push(&mut self, snapshot: Snapshot) -> Option<&Interval> {
+    pub fn push(&mut self, reading: impl Into<Reading>) -> Option<&Interval> {
+        let Reading { snapshot, overlay, .. } = reading.into();
         let interval = self.latest.take().map(|older| snapshot.since(&older));
+        self.changes.clear();
+        if let Some(interval) = &interval {
+            self.detect(interval, overlay.as_ref());
+        }
         self.newest = interval.map(|i| (self.history.push(&i), Rc::new(i)));
         (self.latest, self.total) = (Some(Rc::new(snapshot)), OnceCell::new());
         // What is looked at may have been forgotten.
@@ -73,7 +85,9 @@ impl Series {
     /// the last interval that has something to show.
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
         let mut last = None;
+        self.changes.clear();
         for interval in intervals {
+            self.detect(&interval, None);
             let number = self.history.push(&interval);
             if !interval.rows.is_empty() {
                 last = Some(number);
@@ -84,6 +98,30 @@ impl Series {
         if let Some(number) = last {
             self.go_to(number);
         }
+    }
+
+    /// Looks for findings in what is read from now on.
+    pub fn look_for_findings(&mut self) {
+        let kept = if self.ends { Duration::MAX } else { Detectors::KEPT };
+        self.detectors = Some(Detectors::keeping(kept));
+    }
+
+    fn detect(&mut self, interval: &Interval, overlay: Option<&Arc<Overlay>>) {
+        if let Some(detectors) = &mut self.detectors {
+            let changes = detectors.step(interval, overlay.map(AsRef::as_ref));
+            self.changes.extend(changes);
+        }
+    }
+
+    /// What was found, in the order in which it began; nothing where it is not looked for.
+    pub fn findings(&self) -> impl DoubleEndedIterator<Item = &Finding> {
+        self.detectors.iter().flat_map(Detectors::findings)
+    }
+
+    /// What the last reading changed about findings, with what each is now.
+    pub fn changes(&self) -> impl Iterator<Item = (&Finding, Change)> {
+        let of = |(n, change): &(u64, Change)| Some((self.detectors.as_ref()?.get(*n)?, *change));
+        self.changes.iter().filter_map(of)
     }
 
     /// All of it is known.
@@ -216,7 +254,7 @@ mod tests {
         let mut rows = Rows::default();
         rows.push_flow(0, &Flow { interface: 0, key, counters });
         let (since, at) = (SystemTime::UNIX_EPOCH, Duration::from_secs(t));
-        Snapshot { since, taken: since + at, at, interfaces: vec![], rows, drops: None }
+        Snapshot { since, taken: since + at, at, interfaces: vec![], rows }
     }
 
     fn packets(i: Option<&Interval>) -> Option<u64> {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where readings come from: what a source is to everything that shows or writes readings.
+use std::sync::Arc;
+
 use anyhow::Result;
 
-use crate::snapshot::{Interval, Snapshot};
+use model::{
+    overlay::Overlay,
+    snapshot::{Interval, Snapshot},
+};
 
 /// One reading, and what went wrong or changed since the last one.
 #[derive(Clone, Debug)]
@@ -14,11 +19,13 @@ pub struct Reading {
     pub past: Vec<Interval>,
     /// One line each, to be told to the user.
     pub notices: Vec<String>,
+    /// What the host is configured to do, where the source knows it.
+    pub overlay: Option<Arc<Overlay>>,
 }
 
 impl From<Snapshot> for Reading {
     fn from(snapshot: Snapshot) -> Self {
-        Reading { snapshot, past: Vec::new(), notices: Vec::new() }
+        Reading { snapshot, past: Vec::new(), notices: Vec::new(), overlay: None }
     }
 }
 

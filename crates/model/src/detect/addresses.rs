@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `duplicate` and `moved`: an inner address that is behind two endpoints, in turn or once
+//! (RFC 7432, section 15.1: five changes in 180 seconds are a duplicate).
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{
+    Look, Place, Severity, Sighting, Topic,
+    past::{Home, MOVES},
+};
+use crate::flow::Tunnel;
+
+/// As many changes within [`MOVES`] mean that there are two.
+const CHANGES: usize = 5;
+/// An address behind as many endpoints at a time is meant to be: an anycast gateway.
+const ANYCAST: usize = 4;
+
+pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+    let own = |a: IpAddr| look.overlay.is_some_and(|o| o.is_own(a));
+    let mut found: Vec<Sighting> = look
+        .past
+        .homes
+        .iter()
+        .filter(|(_, home)| !home.changes.is_empty() && home.endpoints.len() < ANYCAST)
+        // An address of this host that others have, too, is a gateway's; and both of a host's own
+        // outer addresses are one endpoint.
+        .filter(|((_, address), home)| {
+            !own(*address) && !home.endpoints.iter().all(|(e, _)| own(*e))
+        })
+        .filter(|((_, address), _)| !is_virtual(look, *address))
+        .filter_map(|((tunnel, address), home)| sighting(look, *tunnel, *address, home))
+        .collect();
+    found.sort_unstable_by(|a, b| a.place.cmp(&b.place));
+    found
+}
+
+/// Its hardware address belongs to a virtual router (RFC 5798, section 7.3), which moves by design.
+fn is_virtual(look: &Look<'_>, address: IpAddr) -> bool {
+    let mac = look.overlay.and_then(|o| o.neighbours.get(&address));
+    matches!(mac, Some([0, 0, 0x5e, 0, 1 | 2, _]))
+}
+
+fn sighting(look: &Look<'_>, tunnel: Tunnel, address: IpAddr, home: &Home) -> Option<Sighting> {
+    let changes = home.changes.iter().filter(|m| look.past.ago(**m) <= MOVES);
+    let (first, changes) = (changes.clone().next().copied()?, changes.count());
+    let (before, last) = home.before?;
+    let seconds = look.past.ago(first).as_secs().max(1);
+    let place = Place { tunnel: Some(tunnel), inner_from: Some(address), ..Place::default() };
+    let now = home.endpoint;
+    let (topic, severity, text, counts) = if changes >= CHANGES {
+        let text = format!(
+            "{address} of {tunnel} is behind {now} and {before} in turn: {changes} changes in {seconds} s"
+        );
+        let counts = BTreeMap::from([("changes_in_all", changes as u64)]);
+        (Topic::Duplicate, Severity::Bad, text, counts)
+    } else {
+        let dark = first.clock.saturating_sub(last.clock);
+        let text = format!(
+            "{address} of {tunnel} moved from {before} to {now}; it was not seen for {:.1} s",
+            dark.as_secs_f64()
+        );
+        let counts =
+            BTreeMap::from([("changes_in_all", changes as u64), ("dark_seconds", dark.as_secs())]);
+        (Topic::Moved, Severity::Note, text, counts)
+    };
+    Some(Sighting {
+        topic,
+        severity,
+        place,
+        since: Some(first.time),
+        text,
+        counts,
+        stays: std::time::Duration::ZERO,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{
+        super::stage::{Stage, client, host, talk},
+        Severity, Topic,
+    };
+    use crate::{flow::Flow, overlay::Overlay};
+
+    fn behind(peer: u8) -> Flow {
+        talk(peer, Some((1, 9)), 0, 1)
+    }
+
+    #[test]
+    fn an_address_behind_two_endpoints_in_turn_is_a_duplicate() {
+        let mut stage = Stage::default();
+        for second in 0..6 {
+            stage.second(&[behind(2 + second % 2)]);
+        }
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::Duplicate,
+                Severity::Bad,
+                "192.168.0.9 of vxlan 7 is behind 172.16.1.3 and 172.16.1.2 in turn: 5 changes in 4 s"
+            )]
+        );
+        // Both in every interval.
+        let mut stage = Stage::default();
+        stage.seconds(6, &[behind(2), behind(3)]);
+        assert!(stage.open().iter().any(|f| f.0 == Topic::Duplicate), "{:?}", stage.open());
+        // RFC 7432: it is over when there were fewer than five within 180 seconds.
+        stage.seconds(190, &[behind(2)]);
+        assert_eq!(stage.open(), []);
+    }
+
+    #[test]
+    fn a_move_says_how_long_it_was_dark() {
+        let mut stage = Stage::default();
+        stage.seconds(3, &[behind(2)]);
+        stage.seconds(21, &[]);
+        stage.second(&[behind(3)]);
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::Moved,
+                Severity::Note,
+                "192.168.0.9 of vxlan 7 moved from 172.16.1.2 to 172.16.1.3; it was not seen for 22.0 s"
+            )]
+        );
+    }
+
+    #[test]
+    fn gateways_and_virtual_routers_are_meant_to_be_in_several_places() {
+        let turns = |overlay: Overlay, endpoints: u8| {
+            let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
+            for second in 0..60 {
+                stage.second(&[behind(2 + second % endpoints)]);
+            }
+            stage.open().iter().filter(|f| f.1 == Severity::Bad).count()
+        };
+        assert_eq!(turns(Overlay::default(), 2), 1);
+        assert_eq!(turns(Overlay::default(), 4), 0, "anycast");
+        let has = |own: &[IpAddr]| Overlay {
+            addresses: own.iter().map(|a| (*a, vec![None])).collect(),
+            ..Overlay::default()
+        };
+        assert_eq!(turns(has(&[client(9)]), 2), 0, "this host has it, too");
+        let vrrp = [(client(9), [0, 0, 0x5e, 0, 1, 20])].into_iter().collect();
+        assert_eq!(turns(Overlay { neighbours: vrrp, ..Overlay::default() }, 2), 0, "VRRP");
+        assert_eq!(turns(has(&[host(2), host(3)]), 2), 0, "two outer addresses of this host");
+    }
+}

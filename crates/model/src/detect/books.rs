@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `books`: what could not be counted where it belongs, so that numbers are less than they seem.
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Look, Place, Severity, Sighting, Topic, packets};
+use crate::{
+    flow::{Count, Stop},
+    units::percent,
+};
+
+/// It is said for so long after it was last so.
+const STAYS: Duration = Duration::from_secs(10);
+/// From this share of what an interface saw on, a loss of coverage is bad: one in a hundred.
+const BAD: u64 = 100;
+
+pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+    let mut found = Vec::new();
+    let mut say = |interface: &str, reason: &str, severity, text, n: Option<Count>| {
+        found.push(Sighting {
+            topic: Topic::Books,
+            severity,
+            place: Place {
+                interface: Some(interface.to_owned()),
+                reason: Some(reason.to_owned()),
+                ..Place::default()
+            },
+            since: None,
+            text,
+            counts: n.map_or_else(BTreeMap::new, |n| {
+                BTreeMap::from([("pkts", n.packets), ("bytes", n.bytes)])
+            }),
+            stays: STAYS,
+        });
+    };
+    let mut other = vec![Count::default(); look.interval.interfaces.len()];
+    for flow in look.interval.rows.iter().filter(|f| f.key.other && !f.key.is_aged()) {
+        if let Some(sum) = other.get_mut(usize::from(flow.interface)) {
+            *sum += flow.counters.rx() + flow.counters.tx();
+        }
+    }
+    for (i, other) in look.interval.interfaces.iter().zip(other) {
+        let name = &i.name;
+        if i.stale {
+            let text = format!("the counters of {name} cannot be read: what is shown is old");
+            say(name, "stale", Severity::Bad, text, None);
+        }
+        if other.packets > 0 {
+            let text = format!(
+                "the table of {name} is full: {} are counted by tunnel, not by row; try `--rows`",
+                packets(other.packets)
+            );
+            say(name, "full", Severity::Bad, text, Some(other));
+        }
+        let [rx, tx] = i.books.seen();
+        let seen = rx.packets.saturating_add(tx.packets);
+        for stop in [Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep] {
+            let [rx, tx] = i.books.stop(stop);
+            let n = rx + tx;
+            if n.packets == 0 {
+                continue;
+            }
+            let bad = n.packets.saturating_mul(BAD) >= seen;
+            let text = format!(
+                "{} on {name}, {}, could not be counted into a row: {}",
+                packets(n.packets),
+                percent(n.packets, seen),
+                stop.name()
+            );
+            say(name, stop.name(), if bad { Severity::Bad } else { Severity::Note }, text, Some(n));
+        }
+        let [rx, tx] = i.books.suspect;
+        let suspect = rx + tx;
+        if suspect.packets > 0 {
+            let text = format!(
+                "{} on {name} had a tunnel's port and not its header: another protocol, or a port to set by `--port`",
+                packets(suspect.packets)
+            );
+            say(name, "suspect", Severity::Note, text, Some(suspect));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::stage::{Stage, talk},
+        Severity, Topic,
+    };
+    use crate::flow::{Books, Count, Stop};
+
+    #[test]
+    fn what_could_not_be_counted_into_a_row_is_found() {
+        let count = |packets| Count { packets, bytes: packets * 100 };
+        let mut books = Books { counted: [count(900), count(0)], ..Books::default() };
+        books.stops[Stop::Plain as usize][0] = count(95);
+        books.stops[Stop::Truncated as usize][0] = count(5);
+        let mut stage = Stage { books, ..Stage::default() };
+        let mut full = talk(2, None, 0, 40);
+        full.key.other = true;
+        stage.second(&[full]);
+        assert_eq!(
+            stage.open(),
+            [
+                (
+                    Topic::Books,
+                    Severity::Bad,
+                    "the table of eth0 is full: 40 packets are counted by tunnel, not by row; try `--rows`"
+                ),
+                (
+                    Topic::Books,
+                    Severity::Note,
+                    "5 packets on eth0, 0.5 %, could not be counted into a row: truncated"
+                )
+            ]
+        );
+        stage.books = Books { counted: [count(900), count(0)], ..Books::default() };
+        stage.seconds(12, &[talk(2, None, 0, 40)]);
+        assert_eq!(stage.open(), []);
+    }
+}

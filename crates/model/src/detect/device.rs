@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `no_device`: an id arrives at this host, and no device of any namespace takes it, although the
+//! kernel has devices of that kind.
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Look, Place, Severity, Sighting, Topic, packets};
+use crate::flow::{Count, Kind, Tunnel};
+
+/// It is said for so long after the last packet.
+const STAYS: Duration = Duration::from_secs(15);
+
+pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+    let Some(overlay) = look.overlay else { return Vec::new() };
+    let mut found: BTreeMap<Place, Count> = BTreeMap::new();
+    for flow in look.interval.rows.iter().filter(|f| f.key.depth > 0) {
+        let (Some(outer), Tunnel { kind, id: Some(id) }) = (flow.key.outer, flow.key.outermost)
+        else {
+            continue;
+        };
+        let netns = look.netns(flow.interface);
+        if !matches!(kind, Kind::Vxlan | Kind::Geneve) || overlay.takes(netns, kind, id) {
+            continue;
+        }
+        // What arrived, and is for this host itself.
+        for (way, from, to) in [(0, outer.first, outer.second), (1, outer.second, outer.first)] {
+            let arrived = flow.counters.cells[0][way];
+            // What a group of hosts gets concerns only those who joined it.
+            let here = overlay.is_own_in(netns, to) && !to.is_multicast();
+            if arrived.is_zero() || !here || overlay.is_own(from) {
+                continue;
+            }
+            let place = Place {
+                interface: look.interface(flow.interface),
+                tunnel: Some(flow.key.outermost),
+                outer_from: Some(from),
+                outer_to: Some(to),
+                ..Place::default()
+            };
+            *found.entry(place).or_default() += arrived;
+        }
+    }
+    let sighting = |(place, n): (Place, Count)| {
+        let tunnel = place.tunnel?;
+        let text = format!(
+            "{tunnel} arrives from {} and no device here takes it: {}",
+            place.outer_from?,
+            packets(n.packets)
+        );
+        Some(Sighting {
+            topic: Topic::NoDevice,
+            severity: Severity::Bad,
+            place,
+            since: None,
+            text,
+            counts: BTreeMap::from([("pkts", n.packets), ("bytes", n.bytes)]),
+            stays: STAYS,
+        })
+    };
+    found.into_iter().filter_map(sighting).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{
+        super::stage::{Stage, host, talk},
+        Severity, Topic,
+    };
+    use crate::{
+        flow::Kind,
+        overlay::{Device, Overlay},
+    };
+
+    fn staged(devices: Vec<Device>, address: IpAddr) -> Stage {
+        let addresses = [(address, vec![None])].into_iter().collect();
+        let overlay = Overlay { devices, addresses, ..Overlay::default() };
+        let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
+        stage.second(&[talk(2, Some((1, 2)), 3, 5)]);
+        stage
+    }
+
+    fn device(id: Option<u32>, up: bool) -> Device {
+        let (name, netns) = ("vxlan0".to_owned(), None);
+        Device { name, netns, kind: Kind::Vxlan, id, port: Some(4789), up }
+    }
+
+    #[test]
+    fn an_id_without_a_device_is_found() {
+        let stage = staged(vec![device(Some(8), true), device(Some(7), false)], host(1));
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::NoDevice,
+                Severity::Bad,
+                "vxlan 7 arrives from 172.16.1.2 and no device here takes it: 5 packets"
+            )]
+        );
+    }
+
+    #[test]
+    fn what_some_device_or_program_may_take_is_not() {
+        let both = vec![device(Some(8), true), device(Some(7), true)];
+        assert_eq!(staged(both, host(1)).open(), []);
+        let all = vec![device(Some(8), true), device(None, true)];
+        assert_eq!(staged(all, host(1)).open(), [], "one that takes all ids");
+        assert_eq!(staged(vec![], host(1)).open(), [], "no device: another program may");
+        let passes = staged(vec![device(Some(8), true)], host(9));
+        assert_eq!(passes.open(), [], "it is not for this host");
+    }
+}

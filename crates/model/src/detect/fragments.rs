@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fragments`: who sends a tunnel's packets in fragments, and how much of it.
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Look, Place, Severity, Sighting, Topic, packets};
+use crate::{
+    fragments::fragmented,
+    matrix::{End, Scope},
+    units::percent,
+};
+
+/// Fewer are not worth a word.
+const LEAST: u64 = 10;
+/// It is said for so long after the last fragment.
+const STAYS: Duration = Duration::from_secs(30);
+
+pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+    let list = fragmented(look.interval, &Scope::default());
+    let sighting = |f: crate::fragments::Fragmented| {
+        let (End::Addr(from), End::Addr(to)) = (f.from, f.to) else { return None };
+        let share = percent(f.fragments.packets, f.all.packets);
+        let text = format!(
+            "{from} sends {} in fragments to {to}: {} of {}, {share}: the underlay's MTU leaves no room for the tunnel",
+            f.tunnel,
+            packets(f.fragments.packets),
+            f.all.packets
+        );
+        (f.fragments.packets >= LEAST).then(|| Sighting {
+            topic: Topic::Fragments,
+            severity: Severity::Note,
+            place: Place {
+                tunnel: Some(f.tunnel),
+                outer_from: Some(from),
+                outer_to: Some(to),
+                ..Place::default()
+            },
+            since: None,
+            text,
+            counts: BTreeMap::from([
+                ("fragments_pkts", f.fragments.packets),
+                ("pkts", f.all.packets),
+            ]),
+            stays: STAYS,
+        })
+    };
+    list.into_iter().filter_map(sighting).collect()
+}

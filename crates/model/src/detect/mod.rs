@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is wrong, and why: findings (DESIGN section 10).
+//!
+//! A detector is a pure function of what happened in an interval, of what is remembered of those
+//! before ([`Past`]), and of what the host is configured to do ([`Overlay`]). It says what is wrong
+//! now. [`Detectors`] keeps since when it has been so, and for a while what was.
+mod addresses;
+mod books;
+mod device;
+mod drops;
+mod endpoint;
+mod flood;
+mod fragments;
+mod past;
+mod silent;
+#[cfg(test)]
+mod stage;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use foldhash::HashMap;
+
+pub use self::past::Past;
+use crate::{
+    flow::Tunnel,
+    overlay::{Event, Overlay},
+    snapshot::Interval,
+};
+
+/// What is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// The kernel dropped a tunnel's packets here.
+    Dropped,
+    /// Packets go out and nothing comes back any more.
+    Silent,
+    /// An id arrives that no device takes.
+    NoDevice,
+    /// Traffic and forwarding entries name different endpoints.
+    WrongVtep,
+    /// One inner address is behind two endpoints.
+    Duplicate,
+    /// An inner address is behind another endpoint than before.
+    Moved,
+    /// Packets are too big for the way.
+    Mtu,
+    /// Packets travel in fragments.
+    Fragments,
+    /// Packets arrive with a wrong checksum.
+    Checksum,
+    /// Broadcast, unknown unicast and multicast far above its past.
+    Flood,
+    /// Not everything could be counted where it belongs.
+    Books,
+}
+
+impl Topic {
+    /// Its name in JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::Dropped => "dropped",
+            Topic::Silent => "silent",
+            Topic::NoDevice => "no_device",
+            Topic::WrongVtep => "wrong_vtep",
+            Topic::Duplicate => "duplicate",
+            Topic::Moved => "moved",
+            Topic::Mtu => "mtu",
+            Topic::Fragments => "fragments",
+            Topic::Checksum => "checksum",
+            Topic::Flood => "flood",
+            Topic::Books => "books",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Topic; 11] = [
+        Topic::Dropped,
+        Topic::Silent,
+        Topic::NoDevice,
+        Topic::WrongVtep,
+        Topic::Duplicate,
+        Topic::Moved,
+        Topic::Mtu,
+        Topic::Fragments,
+        Topic::Checksum,
+        Topic::Flood,
+        Topic::Books,
+    ];
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// Somebody's packets do not arrive, or soon will not.
+    Bad,
+}
+
+impl Severity {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Note => "note",
+            Severity::Bad => "bad",
+        }
+    }
+}
+
+/// What a finding is about. Addresses are in the direction of the packets: the sender first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The interface, by name.
+    pub interface: Option<String>,
+    /// The outermost tunnel.
+    pub tunnel: Option<Tunnel>,
+    /// The outer sender.
+    pub outer_from: Option<IpAddr>,
+    /// The outer receiver.
+    pub outer_to: Option<IpAddr>,
+    /// The inner sender.
+    pub inner_from: Option<IpAddr>,
+    /// The inner receiver.
+    pub inner_to: Option<IpAddr>,
+    /// Why, where one place can have several reasons: a drop reason, a kind of stop.
+    pub reason: Option<String>,
+}
+
+impl Place {
+    /// Every address that it names.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        [self.outer_from, self.outer_to, self.inner_from, self.inner_to].into_iter().flatten()
+    }
+}
+
+/// What a detector sees now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// What it is.
+    pub topic: Topic,
+    /// How bad.
+    pub severity: Severity,
+    /// Where.
+    pub place: Place,
+    /// Since when, if that is known to be before this interval.
+    pub since: Option<SystemTime>,
+    /// One sentence.
+    pub text: String,
+    /// The counts behind the sentence, of this interval or as their names say.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// It stays said for so long after it was last seen.
+    pub stays: Duration,
+}
+
+/// One sentence with its evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its number: counts up by one, never used again.
+    pub number: u64,
+    /// What it is.
+    pub topic: Topic,
+    /// How bad.
+    pub severity: Severity,
+    /// Where.
+    pub place: Place,
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when; `None` while it is so.
+    pub until: Option<SystemTime>,
+    /// One sentence, of when it was last seen.
+    pub text: String,
+    /// The counts behind it, added up since it began.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The change of the configuration that was nearest before it.
+    pub event: Option<Event>,
+    seen: Duration,
+    stays: Duration,
+}
+
+/// What happened to a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Begun,
+    /// It is as it was, and worse or less bad.
+    Severity,
+    /// It is so no more.
+    Ended,
+}
+
+impl Change {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Change::Begun => "begun",
+            Change::Severity => "severity",
+            Change::Ended => "ended",
+        }
+    }
+}
+
+/// What a detector looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// What happened last.
+    pub interval: &'a Interval,
+    /// What is remembered of before, and of this interval, too.
+    pub past: &'a Past,
+    /// What the host is configured to do; `None` where there is no telling, as for a capture.
+    pub overlay: Option<&'a Overlay>,
+}
+
+impl Look<'_> {
+    /// The name of an interface.
+    fn interface(&self, index: u16) -> Option<String> {
+        self.interval.interfaces.get(usize::from(index)).map(|i| i.name.clone())
+    }
+
+    /// The namespace of an interface.
+    fn netns(&self, index: u16) -> Option<&str> {
+        self.interval.interfaces.get(usize::from(index)).and_then(|i| i.netns.as_deref())
+    }
+}
+
+/// The detectors, each a pure function.
+const DETECTORS: [fn(&Look<'_>) -> Vec<Sighting>; 8] = [
+    drops::find,
+    silent::find,
+    device::find,
+    endpoint::find,
+    addresses::find,
+    fragments::find,
+    flood::find,
+    books::find,
+];
+
+/// So many findings are kept; the oldest of those that have ended go first.
+pub const MOST: usize = 4096;
+
+/// The detectors, what they remember, and what they found.
+#[derive(Clone, Debug)]
+pub struct Detectors {
+    past: Past,
+    /// So long is what has ended kept.
+    kept: Duration,
+    findings: BTreeMap<u64, Finding>,
+    /// What is so now, by what it is of.
+    open: HashMap<(Topic, Place), u64>,
+    next: u64,
+    unsaid: u64,
+}
+
+impl Default for Detectors {
+    fn default() -> Self {
+        Detectors::keeping(Detectors::KEPT)
+    }
+}
+
+impl Detectors {
+    /// As long as the history reaches back what has ended is kept, unless all of it is.
+    pub const KEPT: Duration = Duration::from_secs(600);
+
+    /// Some that keep what has ended for so long.
+    pub fn keeping(kept: Duration) -> Detectors {
+        Detectors {
+            past: Past::default(),
+            kept,
+            findings: BTreeMap::new(),
+            open: HashMap::default(),
+            next: 0,
+            unsaid: 0,
+        }
+    }
+
+    /// Takes the next interval. What began, changed or ended with it, by number.
+    pub fn step(&mut self, interval: &Interval, overlay: Option<&Overlay>) -> Vec<(u64, Change)> {
+        self.past.take(interval);
+        let look = Look { interval, past: &self.past, overlay };
+        let sightings = explained(DETECTORS.iter().flat_map(|find| find(&look)).collect());
+        let mut changes = Vec::new();
+        for sighting in sightings {
+            let of = (sighting.topic, sighting.place.clone());
+            if let Some(f) = self.open.get(&of).and_then(|n| self.findings.get_mut(n)) {
+                if f.severity != sighting.severity {
+                    changes.push((f.number, Change::Severity));
+                }
+                f.see(sighting, self.past.clock());
+            } else if let Some(finding) = self.begin(sighting, interval, overlay) {
+                changes.push((finding.number, Change::Begun));
+                self.open.insert(of, finding.number);
+                self.findings.insert(finding.number, finding);
+            }
+        }
+        let clock = self.past.clock();
+        for f in self.findings.values_mut().filter(|f| f.until.is_none()) {
+            if clock.saturating_sub(f.seen) > f.stays {
+                f.until = Some(interval.taken);
+                self.open.remove(&(f.topic, f.place.clone()));
+                changes.push((f.number, Change::Ended));
+            }
+        }
+        self.findings.retain(|_, f| f.until.is_none() || clock.saturating_sub(f.seen) <= self.kept);
+        changes
+    }
+
+    fn begin(
+        &mut self,
+        sighting: Sighting,
+        interval: &Interval,
+        overlay: Option<&Overlay>,
+    ) -> Option<Finding> {
+        if self.findings.len() >= MOST {
+            let Some(oldest) = self.findings.values().find(|f| f.until.is_some()) else {
+                self.unsaid += 1;
+                return None;
+            };
+            let oldest = oldest.number;
+            self.findings.remove(&oldest);
+        }
+        let since = sighting.since.unwrap_or(interval.since);
+        let addresses: Vec<IpAddr> = sighting.place.addresses().collect();
+        let device = sighting.place.interface.as_deref();
+        let mut finding = Finding {
+            number: self.next,
+            topic: sighting.topic,
+            severity: sighting.severity,
+            place: sighting.place.clone(),
+            since,
+            until: None,
+            text: String::new(),
+            counts: BTreeMap::new(),
+            event: overlay.and_then(|o| o.before(since, &addresses, device)).cloned(),
+            seen: Duration::ZERO,
+            stays: Duration::ZERO,
+        };
+        finding.see(sighting, self.past.clock());
+        self.next += 1;
+        Some(finding)
+    }
+
+    /// What was found, in the order in which it began.
+    pub fn findings(&self) -> impl DoubleEndedIterator<Item = &Finding> + ExactSizeIterator {
+        self.findings.values()
+    }
+
+    /// The finding with this number, if it is still kept.
+    pub fn get(&self, number: u64) -> Option<&Finding> {
+        self.findings.get(&number)
+    }
+
+    /// How many findings there was no room for.
+    pub fn unsaid(&self) -> u64 {
+        self.unsaid
+    }
+}
+
+impl Finding {
+    fn see(&mut self, sighting: Sighting, clock: Duration) {
+        (self.severity, self.text) = (sighting.severity, sighting.text);
+        (self.seen, self.stays) = (clock, sighting.stays);
+        for (name, n) in sighting.counts {
+            let sum = self.counts.entry(name).or_default();
+            *sum = if is_total(name) { n } else { sum.saturating_add(n) };
+        }
+    }
+
+    /// Whether it was so at a time.
+    pub fn was_at(&self, time: SystemTime) -> bool {
+        self.since <= time && self.until.is_none_or(|until| time < until)
+    }
+}
+
+/// Counts that are of all the time already: the last one stands.
+fn is_total(name: &str) -> bool {
+    name.ends_with("_in_all") || name.ends_with("_seconds") || name.ends_with("_percent")
+}
+
+/// Leaves out what another sighting says better: a silent peer whose packets are known to be
+/// dropped, a conversation of a tunnel that is silent as a whole.
+fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
+    let named: BTreeSet<(Option<Tunnel>, [Option<IpAddr>; 2])> = sightings
+        .iter()
+        .filter(|s| matches!(s.topic, Topic::NoDevice | Topic::WrongVtep))
+        .map(|s| (s.place.tunnel, ends(&s.place)))
+        .collect();
+    sightings
+        .retain(|s| s.topic != Topic::Silent || !named.contains(&(s.place.tunnel, ends(&s.place))));
+    sightings
+}
+
+fn ends(place: &Place) -> [Option<IpAddr>; 2] {
+    let mut ends = [place.outer_from, place.outer_to];
+    ends.sort_unstable();
+    ends
+}
+
+/// "10.0.0.1 → 10.0.0.2" for sentences.
+struct Way(IpAddr, IpAddr);
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.0, self.1)
+    }
+}
+
+/// A number of packets in words.
+fn packets(n: u64) -> String {
+    format!("{n} {}", if n == 1 { "packet" } else { "packets" })
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What detectors remember of earlier intervals: who talked with whom and when, behind which
+//! endpoint an inner address was, how much an id flooded. One pass over the rows of an interval;
+//! memory has an end, and what was idle for long is forgotten.
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use foldhash::HashMap;
+
+use crate::{
+    flow::{Inner, InnerProto, Kind, Pair, Tunnel},
+    snapshot::Interval,
+};
+
+/// So many conversations, and so many inner addresses, are remembered. Later ones are not judged.
+const MOST: usize = 1 << 17;
+/// What was idle for so long is forgotten.
+const IDLE: Duration = Duration::from_secs(600);
+/// How often is looked for what to forget.
+const SWEEP: Duration = Duration::from_secs(30);
+/// In this time half of what weighs in a mean is replaced.
+const HALF: Duration = Duration::from_secs(30);
+
+/// A time, on the clock of the intervals and of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// The sum of all intervals so far: it only goes forward.
+    pub(super) clock: Duration,
+    /// What a clock on the wall said.
+    pub(super) time: SystemTime,
+}
+
+/// A conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Party {
+    pub(super) outer: Pair,
+    pub(super) tunnel: Tunnel,
+    /// The inner pair or protocol; `None` for all of the tunnel.
+    pub(super) inner: Option<Inner>,
+}
+
+/// One direction of a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Course {
+    /// When there was a packet last.
+    pub(super) last: Option<Moment>,
+    /// Where packets are seen: bit 0 ingress, bit 1 egress.
+    pub(super) hooks: u8,
+    /// Packets since there was one the other way.
+    pub(super) unanswered: u64,
+    /// The interface that saw the last of them.
+    pub(super) interface: u16,
+    /// Packets lately: a mean that decays.
+    lately: f64,
+    /// The longest that it was silent before while the other way was not.
+    pause: Duration,
+}
+
+/// Both directions of a conversation, by the order of its row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Talk {
+    pub(super) ways: [Course; 2],
+    /// When it was last answered, answers were no rarity.
+    pub(super) mutual: bool,
+}
+
+/// Where an inner address was seen as a sender.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Home {
+    /// The endpoint that it is behind.
+    pub(super) endpoint: IpAddr,
+    /// When it was last seen there.
+    pub(super) last: Moment,
+    /// The endpoint before that, and when it was last seen there.
+    pub(super) before: Option<(IpAddr, Moment)>,
+    /// When it changed, the last few times.
+    pub(super) changes: Vec<Moment>,
+    /// Every endpoint of late.
+    pub(super) endpoints: Vec<(IpAddr, Moment)>,
+}
+
+/// Broadcast, unknown unicast and multicast of an id.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Flooding {
+    /// Packets of the last ten seconds, a sum by second that decays.
+    pub(super) recent: f64,
+    /// Packets a second over a long time, without the last ten seconds.
+    pub(super) usual: f64,
+    /// How long it has been watched.
+    pub(super) known: Duration,
+    /// In this interval.
+    pub(super) now: u64,
+    /// Since when it has been above its past.
+    pub(super) above: Option<Moment>,
+}
+
+/// What is remembered.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    clock: Duration,
+    time: Option<SystemTime>,
+    pub(super) talks: HashMap<Party, Talk>,
+    pub(super) homes: HashMap<(Tunnel, IpAddr), Home>,
+    pub(super) floods: HashMap<Tunnel, Flooding>,
+    swept: Duration,
+}
+
+/// RFC 7432, section 15.1: so long changes of an address are counted.
+pub(super) const MOVES: Duration = Duration::from_secs(180);
+/// As many changes are remembered.
+const CHANGES: usize = 16;
+/// As many endpoints of an address.
+const ENDPOINTS: usize = 8;
+
+/// Ids that both ends use alike, and that stand for a network of its own with Ethernet inside:
+/// there an inner address belongs behind one endpoint.
+pub(super) fn is_segment(tunnel: Tunnel) -> bool {
+    tunnel.id.is_some()
+        && matches!(tunnel.kind, Kind::Vxlan | Kind::VxlanGpe | Kind::Geneve | Kind::Gretap)
+}
+
+/// Ids that are different in each direction.
+fn is_one_way(kind: Kind) -> bool {
+    matches!(kind, Kind::Gtpu | Kind::L2tp | Kind::L2tpv3 | Kind::Pptp | Kind::Mpls | Kind::MplsUdp)
+}
+
+/// For everybody on a network, or for a group.
+pub(super) fn is_for_many(address: IpAddr) -> bool {
+    address.is_multicast() || matches!(address, IpAddr::V4(a) if a.is_broadcast())
+}
+
+impl Past {
+    /// Time, as the sum of all intervals.
+    pub fn clock(&self) -> Duration {
+        self.clock
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        let time = self.time.unwrap_or(SystemTime::UNIX_EPOCH);
+        Moment { clock: self.clock, time }
+    }
+
+    /// How long ago something was.
+    pub(super) fn ago(&self, moment: Moment) -> Duration {
+        self.clock.saturating_sub(moment.clock)
+    }
+
+    /// Takes what happened in the next interval.
+    pub(super) fn take(&mut self, interval: &Interval) {
+        self.clock += interval.elapsed;
+        self.time = Some(interval.taken);
+        let (now, decay) = (self.now(), decay(interval.elapsed, HALF));
+        let mut active: HashMap<Party, [(u64, u8, u16); 2]> = HashMap::default();
+        let mut flooded: HashMap<Tunnel, u64> = HashMap::default();
+        for row in interval.rows.walk().filter(|row| interval.once().counts(row)) {
+            let flow = row.flow();
+            let (Some(outer), key, counters) = (flow.key.outer, &flow.key, &flow.counters) else {
+                continue;
+            };
+            if key.other || key.depth == 0 {
+                continue;
+            }
+            let [sent, back] = [counters.fwd().packets, counters.rev().packets];
+            let hooks = |way: usize| {
+                let at = |hook: usize| u8::from(counters.cells[hook][way].packets > 0) << hook;
+                at(0) | at(1)
+            };
+            let tunnel = match key.outermost {
+                Tunnel { kind, .. } if is_one_way(kind) => Tunnel { kind, id: None },
+                tunnel => tunnel,
+            };
+            for inner in [None, Some(key.inner)] {
+                let party = Party { outer, tunnel, inner };
+                if !self.talks.contains_key(&party) && self.talks.len() >= MOST {
+                    continue;
+                }
+                let ways = active.entry(party).or_default();
+                for (way, n) in [sent, back].into_iter().enumerate().filter(|(_, n)| *n > 0) {
+                    ways[way].0 = ways[way].0.saturating_add(n);
+                    ways[way].1 |= hooks(way);
+                    ways[way].2 = flow.interface;
+                }
+            }
+            let segment = key.innermost.unwrap_or(key.outermost);
+            if is_segment(segment) {
+                let many = match key.inner {
+                    Inner::Pair(p) => is_for_many(p.first) || is_for_many(p.second),
+                    Inner::Proto(proto) => proto == InnerProto(0x0806),
+                } || is_for_many(outer.first)
+                    || is_for_many(outer.second);
+                *flooded.entry(segment).or_default() += if many { sent + back } else { 0 };
+            }
+            if let (Inner::Pair(inner), true) = (key.inner, is_segment(segment)) {
+                for (n, address, endpoint) in
+                    [(sent, inner.first, outer.first), (back, inner.second, outer.second)]
+                {
+                    if n > 0 && !address.is_unspecified() {
+                        self.seen_behind((segment, address), endpoint, now);
+                    }
+                }
+            }
+        }
+        for (party, ways) in active {
+            self.talks.entry(party).or_default().hear(ways, now, decay);
+        }
+        self.flood(&flooded, interval.elapsed, now);
+        self.forget();
+    }
+
+    fn seen_behind(&mut self, who: (Tunnel, IpAddr), endpoint: IpAddr, now: Moment) {
+        if !self.homes.contains_key(&who) && self.homes.len() >= MOST {
+            return;
+        }
+        let home = self.homes.entry(who).or_insert_with(|| Home {
+            endpoint,
+            last: now,
+            before: None,
+            changes: Vec::new(),
+            endpoints: Vec::new(),
+        });
+        home.endpoints.retain(|(_, last)| now.clock.saturating_sub(last.clock) <= MOVES);
+        if let Some((_, last)) = home.endpoints.iter_mut().find(|(e, _)| *e == endpoint) {
+            *last = now;
+        } else if home.endpoints.len() < ENDPOINTS {
+            home.endpoints.push((endpoint, now));
+        }
+        if home.endpoint != endpoint {
+            // Behind two in one interval: that is one change, whatever the order.
+            if home.changes.last().is_none_or(|last| last.clock < now.clock) {
+                home.changes.push(now);
+                if home.changes.len() > CHANGES {
+                    home.changes.remove(0);
+                }
+            }
+            home.before = Some((home.endpoint, home.last));
+            home.endpoint = endpoint;
+        }
+        home.last = now;
+    }
+
+    fn flood(&mut self, now: &HashMap<Tunnel, u64>, elapsed: Duration, moment: Moment) {
+        const TEN: Duration = Duration::from_secs(10);
+        for tunnel in now.keys() {
+            if self.floods.len() < MOST {
+                self.floods.entry(*tunnel).or_default();
+            }
+        }
+        for (tunnel, flood) in &mut self.floods {
+            flood.now = now.get(tunnel).copied().unwrap_or(0);
+            flood.known += elapsed;
+            let rate = flood.now as f64 / elapsed.as_secs_f64().max(1e-9);
+            let short = decay(elapsed, TEN / 3);
+            flood.recent = flood.recent * short + rate * (1.0 - short);
+            if flood.is_above() {
+                flood.above.get_or_insert(moment);
+            } else {
+                flood.above = None;
+                // The mean of what is known, until that is long enough to fade.
+                let new = elapsed.as_secs_f64() / flood.known.as_secs_f64().max(1e-9);
+                let weight = new.max(1.0 - decay(elapsed, 4 * HALF));
+                flood.usual += (rate - flood.usual) * weight;
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        if self.clock.saturating_sub(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = self.clock;
+        let clock = self.clock;
+        let fresh = |m: &Moment| clock.saturating_sub(m.clock) <= IDLE;
+        self.talks.retain(|_, t| t.ways.iter().any(|w| w.last.as_ref().is_some_and(fresh)));
+        self.homes.retain(|_, h| fresh(&h.last));
+        self.floods.retain(|_, f| f.recent >= 1e-3 || f.usual >= 1e-3);
+    }
+}
+
+/// What is left of a mean after a time.
+fn decay(elapsed: Duration, half: Duration) -> f64 {
+    0.5f64.powf(elapsed.as_secs_f64() / half.as_secs_f64())
+}
+
+impl Flooding {
+    /// Packets a second that are worth a word, however quiet the id was before.
+    const FLOOR: f64 = 100.0;
+    /// So many times its past.
+    const TIMES: f64 = 10.0;
+    /// A past has to be that long.
+    const PAST: Duration = Duration::from_secs(30);
+
+    /// Far above its past.
+    fn is_above(&self) -> bool {
+        self.known >= Self::PAST
+            && self.recent >= Self::FLOOR
+            && self.recent >= Self::TIMES * self.usual
+    }
+}
+
+impl Talk {
+    /// An answer is a rarity below one in so many packets.
+    const RARE: f64 = 8.0;
+    /// However seldom it was answered, a pause this long is one.
+    const LONGEST: Duration = Duration::from_secs(120);
+    /// The shortest pause that means anything.
+    const SHORTEST: Duration = Duration::from_secs(10);
+
+    fn hear(&mut self, now: [(u64, u8, u16); 2], moment: Moment, decay: f64) {
+        for way in 0..2 {
+            let (packets, hooks, interface) = now[way];
+            let patience = self.patience(way);
+            let asked = self.ways[1 - way].unanswered > 0;
+            let course = &mut self.ways[way];
+            course.lately = course.lately * decay + packets as f64;
+            if packets > 0 {
+                if let (Some(last), true) = (course.last, asked) {
+                    let pause = moment.clock.saturating_sub(last.clock);
+                    if pause < patience {
+                        course.pause = course.pause.max(pause);
+                    }
+                }
+                (course.last, course.interface) = (Some(moment), interface);
+                course.hooks |= hooks;
+                self.ways[1 - way].unanswered = 0;
+            }
+        }
+        for way in 0..2 {
+            if now[way].0 > 0 && now[1 - way].0 == 0 {
+                let course = &mut self.ways[way];
+                course.unanswered = course.unanswered.saturating_add(now[way].0);
+            }
+        }
+        if now[0].0 > 0 && now[1].0 > 0 {
+            let [a, b] = [self.ways[0].lately, self.ways[1].lately];
+            self.mutual = a.min(b) * Self::RARE >= a.max(b);
+        }
+    }
+
+    /// How long a direction may be silent while the other one is not.
+    pub(super) fn patience(&self, way: usize) -> Duration {
+        (self.ways[way].pause * 3).clamp(Self::SHORTEST, Self::LONGEST)
+    }
+
+    /// The direction that is not answered any more, and since when.
+    pub(super) fn silent(&self, clock: Duration) -> Option<(usize, Moment)> {
+        const LEAST: u64 = 3;
+        (0..2).find_map(|way| {
+            let ([asks, answers], patience) =
+                ([self.ways[way], self.ways[1 - way]], self.patience(1 - way));
+            let (asked, answered) = (asks.last?, answers.last?);
+            let ago = |m: Moment| clock.saturating_sub(m.clock);
+            // Where answers went out by us and questions came in, it is this host that is silent:
+            // that is for whoever watches the other one.
+            let ours = asks.hooks == 1 && answers.hooks == 2;
+            (self.mutual
+                && !ours
+                && asks.unanswered >= LEAST
+                && ago(asked) < patience
+                && ago(answered) >= patience)
+                .then_some((way, answered))
+        })
+    }
+}

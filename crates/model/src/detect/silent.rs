@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `silent`: packets go out, and nothing comes back any more although it did.
+//!
+//! A conversation counts as one that is answered only if answers were no rarity in it, and it may
+//! pause three times as long as it ever did. So traffic in one direction, whatever else passes
+//! between the two hosts, is not silence.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{
+    Look, Place, Severity, Sighting, Topic, Way,
+    past::{Party, is_for_many},
+};
+use crate::flow::{Inner, Pair};
+
+/// It is said for so long after the last packet that was not answered.
+const STAYS: Duration = Duration::from_secs(10);
+
+const UNANSWERED: &str = "unanswered_pkts_in_all";
+const SECONDS: &str = "silent_seconds";
+
+pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+    let clock = look.past.clock();
+    let silent = |party: &Party| look.past.talks.get(party)?.silent(clock);
+    let mut conversations: BTreeSet<&Party> = look
+        .past
+        .talks
+        .keys()
+        .filter(|p| p.inner.is_some() && !is_for_many(p.outer.second) && silent(p).is_some())
+        .collect();
+    conversations.retain(|p| match p.inner {
+        Some(Inner::Pair(pair)) => !is_for_many(pair.first) && !is_for_many(pair.second),
+        // Who asks for an address that nobody has gets no answer, and that is right.
+        Some(Inner::Proto(proto)) => proto.0 > 0xffff,
+        None => false,
+    });
+    // All of a tunnel, where nothing in it is answered.
+    let tunnels: BTreeSet<Party> = conversations
+        .iter()
+        .map(|p| Party { inner: None, ..**p })
+        .filter(|all| silent(all).is_some())
+        .collect();
+    conversations.retain(|p| !tunnels.contains(&Party { inner: None, ..**p }));
+    // All of a peer, where none of its tunnels is.
+    let mut peers: BTreeMap<Pair, Vec<&Party>> = BTreeMap::new();
+    for party in &tunnels {
+        peers.entry(party.outer).or_default().push(party);
+    }
+    let others: BTreeSet<Pair> = look
+        .past
+        .talks
+        .iter()
+        .filter(|(p, t)| {
+            let answered = |way: usize| {
+                t.ways[way].last.is_some_and(|m| look.past.ago(m) < Duration::from_secs(10))
+            };
+            p.inner.is_none() && peers.contains_key(&p.outer) && answered(0) && answered(1)
+        })
+        .map(|(p, _)| p.outer)
+        .collect();
+    let mut found = Vec::new();
+    for (outer, parties) in peers {
+        if parties.len() > 1 && !others.contains(&outer) {
+            let whole = parties.iter().filter_map(|p| sighting(look, p)).reduce(|a, b| Sighting {
+                since: a.since.max(b.since),
+                counts: BTreeMap::from([
+                    (UNANSWERED, a.counts[UNANSWERED] + b.counts[UNANSWERED]),
+                    (SECONDS, a.counts[SECONDS].min(b.counts[SECONDS])),
+                ]),
+                ..a
+            });
+            found.extend(whole.map(|mut s| {
+                s.place.tunnel = None;
+                said(&mut s, "");
+                s
+            }));
+        } else {
+            found.extend(parties.iter().filter_map(|p| sighting(look, p)));
+        }
+    }
+    found.extend(conversations.into_iter().filter_map(|p| sighting(look, p)));
+    found
+}
+
+fn sighting(look: &Look<'_>, party: &Party) -> Option<Sighting> {
+    let talk = look.past.talks.get(party)?;
+    let (way, since) = talk.silent(look.past.clock())?;
+    let turn = |p: Pair| if way == 0 { (p.first, p.second) } else { (p.second, p.first) };
+    let outer = turn(party.outer);
+    let inner = party.inner.and_then(|i| i.pair()).map(turn);
+    let place = Place {
+        interface: look.interface(talk.ways[way].interface),
+        tunnel: Some(party.tunnel),
+        outer_from: Some(outer.0),
+        outer_to: Some(outer.1),
+        inner_from: inner.map(|i| i.0),
+        inner_to: inner.map(|i| i.1),
+        reason: match party.inner {
+            Some(Inner::Proto(proto)) => Some(proto.to_string()),
+            _ => None,
+        },
+    };
+    let mut sighting = Sighting {
+        topic: Topic::Silent,
+        // One conversation may just be over for one side; a tunnel is not.
+        severity: if party.inner.is_some() { Severity::Note } else { Severity::Bad },
+        place,
+        since: Some(since.time),
+        text: String::new(),
+        counts: BTreeMap::from([
+            (UNANSWERED, talk.ways[way].unanswered),
+            (SECONDS, look.past.ago(since).as_secs()),
+        ]),
+        stays: STAYS,
+    };
+    said(&mut sighting, &party.tunnel.to_string());
+    Some(sighting)
+}
+
+/// The sentence of a sighting.
+fn said(s: &mut Sighting, tunnel: &str) {
+    let (Some(from), Some(to)) = (s.place.outer_from, s.place.outer_to) else { return };
+    let [packets, seconds] = [UNANSWERED, SECONDS].map(|name| s.counts[name]);
+    let inner = match (s.place.inner_from, s.place.inner_to, &s.place.reason) {
+        (Some(a), Some(b), _) => format!(" for {}", Way(a, b)),
+        (_, _, Some(proto)) => format!(" for {proto}"),
+        _ => String::new(),
+    };
+    let tunnel = if tunnel.is_empty() { String::new() } else { format!(" by {tunnel}") };
+    s.text = format!(
+        "nothing has come back from {to}{tunnel}{inner} for {seconds} s, and {} went there from {from}",
+        super::packets(packets)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            Change,
+            stage::{Stage, talk, talk_in},
+        },
+        Severity, Topic,
+    };
+    use crate::flow::{Kind, Tunnel};
+
+    #[test]
+    fn a_tunnel_that_answered_and_does_not_any_more_is_silent() {
+        let mut stage = Stage::default();
+        stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1), talk(2, None, 1, 1)]);
+        let lost = [talk(2, Some((1, 2)), 1, 0), talk(2, None, 1, 0)];
+        stage.seconds(9, &lost);
+        assert_eq!(stage.open(), []);
+        assert_eq!(stage.second(&lost), [(Topic::Silent, Change::Begun)]);
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::Silent,
+                Severity::Bad,
+                "nothing has come back from 172.16.1.2 by vxlan 7 for 10 s, and 20 packets went there from 172.16.1.1"
+            )]
+        );
+        let since = stage.detectors.findings().next().map(|f| f.since);
+        assert_eq!(since, Some(stage.now() - std::time::Duration::from_secs(10)));
+        // It ends with an answer, and the sentence stays of when it was last so.
+        stage.seconds(11, &[talk(2, Some((1, 2)), 1, 1), talk(2, None, 1, 1)]);
+        assert_eq!(stage.open(), []);
+    }
+
+    #[test]
+    fn one_conversation_of_a_tunnel_that_works_is_a_note() {
+        let mut stage = Stage::default();
+        let works = talk(2, Some((1, 9)), 1, 1);
+        stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1), works]);
+        stage.seconds(10, &[talk(2, Some((1, 2)), 1, 0), works]);
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::Silent,
+                Severity::Note,
+                "nothing has come back from 172.16.1.2 by vxlan 7 for 192.168.0.1 to 192.168.0.2 for 10 s, and 10 packets went there from 172.16.1.1"
+            )]
+        );
+    }
+
+    #[test]
+    fn a_peer_is_silent_when_all_its_tunnels_are() {
+        let mut stage = Stage::default();
+        let both = |back| {
+            [7, 8].map(|id| {
+                let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(id) };
+                talk_in(tunnel, 2, Some((1, 2)), 2, back)
+            })
+        };
+        stage.seconds(5, &both(2));
+        stage.seconds(10, &both(0));
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::Silent,
+                Severity::Bad,
+                "nothing has come back from 172.16.1.2 for 10 s, and 40 packets went there from 172.16.1.1"
+            )]
+        );
+    }
+
+    #[test]
+    fn traffic_in_one_direction_is_not_silence() {
+        let mut stage = Stage::default();
+        // Logs go one way; the address is resolved now and then, and answered.
+        for second in 0..600 {
+            let asked = u64::from(second % 40 == 0);
+            stage.second(&[talk(2, Some((1, 2)), 50, 0), talk(2, None, asked, asked)]);
+            assert_eq!(stage.open(), [], "second {second}");
+        }
+        // A group is never answered, and one who only listens is not asked.
+        stage.seconds(60, &[talk(239, Some((1, 2)), 1, 0), talk(3, Some((1, 3)), 0, 5)]);
+        assert_eq!(stage.open(), []);
+    }
+
+    #[test]
+    fn who_pauses_often_is_given_time() {
+        let mut stage = Stage::default();
+        for second in 0..120 {
+            let answers = u64::from(second % 8 == 0);
+            stage.second(&[talk(2, Some((1, 2)), 1, answers)]);
+        }
+        stage.seconds(16, &[talk(2, Some((1, 2)), 1, 0)]);
+        assert_eq!(stage.open(), []);
+        stage.seconds(1, &[talk(2, Some((1, 2)), 1, 0)]);
+        assert_eq!(stage.open().len(), 1);
+    }
+}

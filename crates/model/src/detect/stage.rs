@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A host on which tests stage what detectors are to find, second by second.
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, SystemTime},
+};
+
+use super::{Change, Detectors, Severity, Topic};
+use crate::{
+    flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    overlay::Overlay,
+    rows::Rows,
+    snapshot::{Fill, Interface, Interval},
+};
+
+/// The host on the stage is number 1.
+pub(super) fn host(n: u8) -> IpAddr {
+    Ipv4Addr::new(172, 16, 1, n).into()
+}
+
+pub(super) fn client(n: u8) -> IpAddr {
+    Ipv4Addr::new(192, 168, 0, n).into()
+}
+
+/// What one sends and the other answers, in VXLAN 7: packets that leave host 1 and packets that
+/// arrive there.
+pub(super) fn talk(peer: u8, inner: Option<(u8, u8)>, sent: u64, received: u64) -> Flow {
+    talk_in(Tunnel { kind: Kind::Vxlan, id: Some(7) }, peer, inner, sent, received)
+}
+
+pub(super) fn talk_in(
+    tunnel: Tunnel,
+    peer: u8,
+    inner: Option<(u8, u8)>,
+    sent: u64,
+    received: u64,
+) -> Flow {
+    let count = |packets| Count { packets, bytes: packets * 142 };
+    let none = Count::default();
+    Flow {
+        interface: 0,
+        key: Key {
+            outer: Some(Pair { first: host(1), second: host(peer) }),
+            outermost: tunnel,
+            innermost: None,
+            depth: 1,
+            inner: match inner {
+                Some((a, b)) => Inner::Pair(Pair { first: client(a), second: client(b) }),
+                None => Inner::Proto(InnerProto(0x0806)),
+            },
+            other: false,
+        },
+        counters: Counters {
+            cells: [[none, count(received)], [count(sent), none]],
+            ..Counters::default()
+        },
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Stage {
+    pub(super) detectors: Detectors,
+    pub(super) overlay: Option<Overlay>,
+    pub(super) books: Books,
+    pub(super) clock: u64,
+}
+
+impl Stage {
+    /// One second with these rows.
+    pub(super) fn second(&mut self, flows: &[Flow]) -> Vec<(Topic, Change)> {
+        let mut rows = Rows::default();
+        flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
+        let interface = Interface {
+            id: 0,
+            name: "eth0".to_owned(),
+            ifindex: 2,
+            netns: None,
+            hook: HookKind::Tcx,
+            counted_on: None,
+            stale: false,
+            attached: None,
+            books: self.books,
+            span: Duration::from_secs(1),
+            fill: Fill::default(),
+        };
+        let (since, second) = (self.now(), Duration::from_secs(1));
+        self.clock += 1;
+        let interval = Interval::new(since, since + second, second, vec![interface], rows);
+        let changes = self.detectors.step(&interval, self.overlay.as_ref());
+        let topic = |(n, change)| Some((self.detectors.get(n)?.topic, change));
+        changes.into_iter().filter_map(topic).collect()
+    }
+
+    pub(super) fn seconds(&mut self, n: u64, flows: &[Flow]) {
+        for _ in 0..n {
+            self.second(flows);
+        }
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + self.clock)
+    }
+
+    /// What is so now.
+    pub(super) fn open(&self) -> Vec<(Topic, Severity, &str)> {
+        let open = self.detectors.findings().filter(|f| f.until.is_none());
+        open.map(|f| (f.topic, f.severity, f.text.as_str())).collect()
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the kernel of this host is configured to do with tunnels: devices, forwarding entries,
+//! neighbours, addresses, and what was changed when. Detectors compare traffic with it.
+use std::{net::IpAddr, time::SystemTime};
+
+use foldhash::HashMap;
+
+use crate::flow::Kind;
+
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+/// A tunnel device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The watched namespace in which its packets travel, wherever the device itself is; `None` is
+    /// the caller's.
+    pub netns: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What its packets are on the wire.
+    pub kind: Kind,
+    /// The id that it takes; `None` where it takes any (`external`), or has none.
+    pub id: Option<u32>,
+    /// The UDP port that it listens on, where it is known.
+    pub port: Option<u16>,
+    /// It is administratively up.
+    pub up: bool,
+}
+
+/// Where a bridge or a VXLAN device sends what is for a hardware address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The VXLAN device, by name.
+    pub device: String,
+    /// The id that it sends with, where the device has one of its own.
+    pub id: Option<u32>,
+    /// The tunnel endpoint.
+    pub endpoint: IpAddr,
+    /// Somebody wrote it: traffic does not change it.
+    pub fixed: bool,
+}
+
+/// A change of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When it was heard of.
+    pub at: SystemTime,
+    /// What happened, in a few words.
+    pub text: String,
+    /// The endpoint or the address that it is about.
+    pub address: Option<IpAddr>,
+    /// The interface that it is about, by name.
+    pub device: Option<String>,
+}
+
+/// All of it, as it was at the end of an interval.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// Tunnel devices whose packets travel in the namespaces that are watched.
+    pub devices: Vec<Device>,
+    /// The host's own addresses, and the watched namespaces in which it has them.
+    pub addresses: HashMap<IpAddr, Vec<Option<String>>>,
+    /// Forwarding entries of VXLAN devices, by hardware address.
+    pub entries: HashMap<Mac, Vec<Entry>>,
+    /// Who has which hardware address, as far as the kernel knows it.
+    pub neighbours: HashMap<IpAddr, Mac>,
+    /// What was changed, oldest first.
+    pub events: Vec<Event>,
+}
+
+impl Overlay {
+    /// The forwarding entries for the hardware address behind an inner address.
+    pub fn entries_of(&self, inner: IpAddr) -> &[Entry] {
+        self.neighbours.get(&inner).and_then(|mac| self.entries.get(mac)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the host itself has an address.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.addresses.contains_key(&address)
+    }
+
+    /// Whether it has it in this namespace.
+    pub fn is_own_in(&self, netns: Option<&str>, address: IpAddr) -> bool {
+        let places = self.addresses.get(&address);
+        places.is_some_and(|places| places.iter().any(|p| p.as_deref() == netns))
+    }
+
+    /// Whether what arrives with this id in a namespace is taken. Where the kernel has no device of
+    /// the kind at all, some other program may take it.
+    pub fn takes(&self, netns: Option<&str>, kind: Kind, id: u32) -> bool {
+        let mut there = self
+            .devices
+            .iter()
+            .filter(|d| d.kind == kind && d.up && d.netns.as_deref() == netns)
+            .peekable();
+        there.peek().is_none() || there.any(|d| d.id.is_none_or(|own| own == id))
+    }
+
+    /// The last change before a time that is about one of these addresses or devices.
+    pub fn before(
+        &self,
+        time: SystemTime,
+        addresses: &[IpAddr],
+        device: Option<&str>,
+    ) -> Option<&Event> {
+        let about = |e: &&Event| {
+            e.at <= time
+                && (e.address.is_some_and(|a| addresses.contains(&a))
+                    || (device.is_some() && e.device.as_deref() == device))
+        };
+        self.events.iter().rev().find(about)
+    }
+}
