@@ -21,6 +21,7 @@ use clap::{
 use crate::{
     attach::Want,
     bpf::{Config, L2tp, Port},
+    config,
     dns::Resolver,
     export,
     filter::{Filter, Meanings},
@@ -142,13 +143,13 @@ enum HookArg {
 struct Counting {
     /// Decode this UDP port as that tunnel (vxlan=5789; l2tpv3=1701,cookie=8,sublayer=4); `none`
     /// takes a port off the list
-    #[arg(long = "port", value_name = "KIND=PORT", value_parser = port)]
+    #[arg(long = "port", value_name = "KIND=PORT")]
     ports: Vec<Port>,
     /// Bytes in the headers of L2TPv3 in IP protocol 115 (cookie=8,sublayer=4)
-    #[arg(long = "l2tpv3", value_name = "BYTES", value_parser = l2tpv3)]
+    #[arg(long = "l2tpv3", value_name = "BYTES")]
     l2tpv3: Option<L2tp>,
     /// EtherType of VLAN tags, beside 0x8100, 0x88a8 and 0x9100 (up to four times)
-    #[arg(long = "tpid", value_name = "TYPE", value_parser = tpid)]
+    #[arg(long = "tpid", value_name = "TYPE", value_parser = config::tpid)]
     tpids: Vec<u16>,
     /// Rows that each table is made for: IPv4 in IPv4, and everything else
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
@@ -320,61 +321,8 @@ fn filter(text: &str) -> Result<Written, String> {
     Ok(Written(text.to_owned()))
 }
 
-fn port(text: &str) -> Result<Port, String> {
-    let in_udp = |kind: Kind| kind.in_udp() || kind == Kind::None;
-    let names = || {
-        let kinds = Kind::ALL.iter().filter(|kind| in_udp(**kind));
-        kinds.map(Kind::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let (kind, number) = text.split_once('=').ok_or("a kind, '=' and a UDP port: vxlan=5789")?;
-    let fou = kind.eq_ignore_ascii_case("fou");
-    let kind = if fou { Kind::Gue } else { kind.parse()? };
-    if !in_udp(kind) {
-        return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
-    }
-    let (number, rest) = number.split_once(',').map_or((number, None), |(n, r)| (n, Some(r)));
-    let l2tp = rest.map(l2tpv3).transpose()?;
-    if l2tp.is_some() && kind != Kind::L2tpv3 {
-        return Err(format!("{kind} has no parameters: cookie and sublayer are l2tpv3's"));
-    }
-    let port = number
-        .parse()
-        .ok()
-        .filter(|p| *p > 0)
-        .ok_or_else(|| format!("'{number}' is not a UDP port (1 to 65535)"))?;
-    Ok(Port { fou, l2tp, ..Port::of(kind, port) })
-}
-
-/// `cookie=8,sublayer=4`: each may be left out, which is 0.
-fn l2tpv3(text: &str) -> Result<L2tp, String> {
-    let mut l2tp = L2tp { cookie: 0, sublayer: false };
-    for part in text.split(',') {
-        match part.split_once('=') {
-            Some(("cookie", "0")) => l2tp.cookie = 0,
-            Some(("cookie", "4")) => l2tp.cookie = 4,
-            Some(("cookie", "8")) => l2tp.cookie = 8,
-            Some(("sublayer", "0")) => l2tp.sublayer = false,
-            Some(("sublayer", "4")) => l2tp.sublayer = true,
-            _ => {
-                return Err(format!(
-                    "'{part}' is not cookie=0, 4 or 8 nor sublayer=0 or 4: cookie=8,sublayer=4"
-                ));
-            }
-        }
-    }
-    Ok(l2tp)
-}
-
 /// Clocks and counts of nanoseconds overflow far beyond this, whatever is added to it.
 const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
-
-fn tpid(text: &str) -> Result<u16, String> {
-    let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
-    hex.map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16))
-        .ok()
-        .filter(|n| *n >= 0x600)
-        .ok_or_else(|| format!("'{text}' is not an EtherType (0x600 to 0xffff, such as 0x9200)"))
-}
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
@@ -513,24 +461,6 @@ fn code(done: Result<u8>) -> ExitCode {
                 return 2.into();
             }
             ExitCode::FAILURE
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn l2tpv3_says_what_its_headers_have() {
-        let read = port("l2tpv3=1701,cookie=8,sublayer=4").map(|p| (p.kind, p.port, p.l2tp));
-        assert_eq!(read, Ok((Kind::L2tpv3, 1701, Some(L2tp { cookie: 8, sublayer: true }))));
-        assert_eq!(port("l2tpv3=5000").map(|p| p.l2tp), Ok(None));
-        assert_eq!(l2tpv3("cookie=4"), Ok(L2tp { cookie: 4, sublayer: false }));
-        for wrong in
-            ["l2tpv3=1701,", "l2tpv3=1701,cookie=5", "vxlan=5,cookie=8", "l2tpv3=,cookie=8"]
-        {
-            assert!(port(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -43,6 +43,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     attach::{self, Attachment, Standing, Want},
@@ -108,22 +109,9 @@ pub struct About {
     pub hook: String,
     /// CLOCK_BOOTTIME, which nobody sets.
     pub since_ns: u64,
-    /// As [`Config`] has them.
-    pub rows: u32,
-    /// As [`Config`] has it.
-    pub plain: bool,
-    /// As [`Config`] has it.
-    pub skb: bool,
-    /// UDP ports whose meaning `--port` has settled, whatever devices there are.
-    #[serde(default)]
-    pub ports: Vec<u16>,
-    /// How long rows may be idle, as [`Config::age`] has it: whoever reads lets them age so.
-    #[serde(default = "default_age")]
-    pub age: Duration,
-}
-
-fn default_age() -> Duration {
-    Config::default().age
+    /// How it was loaded: this holds for all who join, whatever they are told.
+    #[serde(flatten)]
+    pub config: Config,
 }
 
 /// What has become of what was attached.
@@ -164,6 +152,28 @@ fn boot_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_BOOTTIME).context("ask for the time since boot")?.into())
 }
 
+/// Flags and their values.
+fn flags(config: &Config) -> serde_json::Map<String, Value> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(flags)) => flags,
+        _ => serde_json::Map::new(),
+    }
+}
+
+/// A flag with its value as it is written on the command line.
+fn written(flag: &str, value: &Value) -> String {
+    match value {
+        Value::Bool(true) => format!("--{flag}"),
+        Value::Bool(false) | Value::Null => format!("without --{flag}"),
+        Value::String(text) => format!("--{flag} {}", sanitize(text)),
+        Value::Array(values) if values.is_empty() => format!("without --{flag}"),
+        Value::Array(values) => {
+            values.iter().map(|value| written(flag, value)).collect::<Vec<_>>().join(" ")
+        }
+        value => format!("--{flag} {value}"),
+    }
+}
+
 impl About {
     fn new(config: &Config, hook: HookKind, place: &Place) -> Result<About> {
         Ok(About {
@@ -171,33 +181,20 @@ impl About {
             netns: place.name().map(str::to_owned),
             hook: hook.name().to_owned(),
             since_ns: u64::try_from(boot_time()?.as_nanos())?,
-            rows: config.rows,
-            plain: config.plain,
-            skb: config.skb,
-            ports: config.chosen(),
-            age: config.age,
+            config: config.clone(),
         })
     }
 
-    /// What of a configuration is not as it was attached, if anything.
-    pub fn differs(&self, config: &Config) -> Option<String> {
-        let default = Config::default();
-        let mut all = Vec::new();
-        if config.rows != self.rows && config.rows != default.rows {
-            all.push(format!("--rows {}", self.rows));
-        }
-        for (flag, asked, is) in
-            [("--plain", config.plain, self.plain), ("--skb", config.skb, self.skb)]
-        {
-            if asked && !is {
-                all.push(format!("without {flag}"));
-            }
-        }
-        if config.age != self.age && config.age != default.age {
-            all.push(format!("rows that are idle for {} age", duration(self.age)));
-        }
-        if !config.ports.is_empty() || config.l2tpv3.is_some() {
-            all.push("with its own --port list".to_owned());
+    /// What was asked for and is not as it was attached: the flags that hold instead, if any.
+    pub fn differs(&self, config: &Config, want: Want) -> Option<String> {
+        let [is, asked, default] = [&self.config, config, &Config::default()].map(flags);
+        let other = is.iter().filter(|(flag, value)| {
+            let asked = asked.get(*flag);
+            asked != Some(*value) && asked != default.get(*flag)
+        });
+        let mut all: Vec<String> = other.map(|(flag, value)| written(flag, value)).collect();
+        if matches!(want, Want::Only(kind) if kind.name() != self.hook) {
+            all.push(format!("--hook {}", sanitize(&self.hook)));
         }
         (!all.is_empty()).then(|| all.join(", "))
     }
@@ -322,6 +319,15 @@ impl Pins {
             .collect())
     }
 
+    /// Who attached to an interface, and how.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn about(&self, place: &Place, ifindex: u32) -> Result<Option<About>> {
+        let pins = self.of(place, ifindex)?;
+        pins.iter().find(|p| p.layout == LAYOUT).map_or(Ok(None), Pin::about)
+    }
+
     /// What counts an interface already and can be read: its programs, their attachment (dropping
     /// it changes nothing) and who made it. Rows age while it is read, as that one said.
     ///
@@ -344,7 +350,7 @@ impl Pins {
             let Some(about) = pin.about()? else { continue };
             let program = pin.program()?;
             if let Some(attachment) = pin.attachment(&program, place)? {
-                return Ok(Some((program.ageing(about.age), attachment, about)));
+                return Ok(Some((program.ageing(about.config.age), attachment, about)));
             }
         }
         Ok(None)

@@ -208,7 +208,7 @@ fn readers_follow_the_age_of_the_attachment() {
     let [a, b] = g.sockets(7000);
     let named =
         |live: &mut Live| live.read().unwrap().rows.iter().filter(|f| !f.key.is_aged()).count();
-    for (attached, asked, words) in [("0s", 100, "idle for 0 s"), ("100ms", 0, "idle for 100 ms")] {
+    for (attached, asked, words) in [("0s", 100, "--age 0s"), ("100ms", 0, "--age 100ms")] {
         done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--age", attached]);
         let config = Config { age: Duration::from_millis(asked), ..small() };
         let mut live = Live::open(&["eth0".to_owned()], Some(netns), &config, Want::Best).unwrap();
@@ -731,10 +731,81 @@ fn cost_is_known_or_said_how() {
     let pins = Pins::at(Path::new(BPFFS));
     let place = Place::open(Some(g.a.name())).unwrap();
     let (_, _, about) = pins.join(&place, g.a.link("eth0").index).unwrap().unwrap();
-    assert_eq!((about.rows, about.plain, about.skb), (1024, false, false));
-    assert_eq!(about.differs(&small()), None);
-    assert_eq!(
-        about.differs(&Config { plain: true, ..small() }).as_deref(),
-        Some("without --plain")
-    );
+    assert_eq!(about.config, small());
+    assert_eq!(about.differs(&small(), Want::Best), None);
+}
+
+/// Whoever reads or attaches with other flags is told which ones hold, whatever flag it is.
+#[test]
+fn other_flags_than_those_of_the_attachment_are_told() {
+    let g = ground();
+    let netns = g.a.name();
+    let attached = ["--rows", "1024", "--tpid", "0x9200", "--l2tpv3", "cookie=4"];
+    let here = ["eth0", "--netns", netns];
+    fn words<'a>(command: &'a str, here: &[&'a str], flags: &[&'a str]) -> Vec<&'a str> {
+        [&[command], here, flags].concat()
+    }
+    done(&words("attach", &here, &attached));
+    let kind = status(netns)["hook"].as_str().unwrap().to_owned();
+    for (flags, holds) in [
+        (&["--tpid", "0x9300"][..], "--tpid 0x9200"),
+        (&["--l2tpv3", "cookie=8"], "--l2tpv3 cookie=4,sublayer=0"),
+        (&["--port", "vxlan=7777"], "without --port"),
+        (&["--rows", "128"], "--rows 1024"),
+        (&["--age", "1s"], "--age 10m"),
+        (&["--plain"], "without --plain"),
+        (&["--skb"], "without --skb"),
+        (&["--hook", if kind == "tcx" { "clsact" } else { "tcx" }], &format!("--hook {kind}")),
+    ] {
+        let out = tmon(&words("dump", &here, flags));
+        let said = String::from_utf8(out.stderr).unwrap();
+        let line = format!("eth0 counts as `tmon attach` was told: {holds}\n");
+        assert!(out.status.success() && said.contains(&line), "{flags:?}: {said}");
+        let said = done(&words("attach", &here, flags));
+        assert!(said.contains("already") && said.contains(holds), "{flags:?}: {said}");
+    }
+    // The same flags, or none, are no difference.
+    for flags in [&[][..], &attached] {
+        let out = tmon(&words("dump", &here, flags));
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{flags:?}");
+        assert!(!done(&words("attach", &here, flags)).contains("as it was told"), "{flags:?}");
+    }
+}
+
+/// A program's output may go to nobody, or nowhere: what it does is done to the end all the same.
+#[test]
+fn what_is_done_does_not_depend_on_who_listens() {
+    let g = ground();
+    let netns = g.a.name();
+    g.a.ip("link add d1 type veth peer e1\nlink add d2 type veth peer e2");
+    let before: Vec<_> = ["eth0", "d1", "d2"].map(|name| g.a.hooks(name)).into();
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    // Nobody reads, the disk is full, it is closed; only for what was lost there is a status.
+    for (what, code) in [("a closed pipe", 0), ("a full disk", 1), ("nothing", 0)] {
+        for deaf in [false, true] {
+            let run = |command: &str| {
+                let mut sh = Command::new("sh");
+                let closed = if what == "nothing" { ">&-" } else { "" };
+                sh.args(["-c", &format!("exec {} {command} {closed}", env!("CARGO_BIN_EXE_tmon"))]);
+                sh.stdout(match what {
+                    "a closed pipe" => Stdio::from(std::io::pipe().unwrap().1),
+                    _ => full(),
+                });
+                sh.stderr(if deaf { full() } else { Stdio::piped() });
+                let out = sh.spawn().unwrap().wait_with_output().unwrap();
+                let said = String::from_utf8_lossy(&out.stderr);
+                assert_eq!(out.status.code(), Some(code), "{what}, {deaf}: {command}: {said}");
+            };
+            run(&format!("attach eth0 d1 d2 --netns {netns} --rows 64"));
+            let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
+            let states: Vec<_> =
+                all["attached"].as_array().unwrap().iter().map(|a| &a["state"]).collect();
+            assert_eq!(states, ["counting"; 3], "{what}, {deaf}");
+            run("status");
+            run("detach --all");
+            let after: Vec<_> = ["eth0", "d1", "d2"].map(|name| g.a.hooks(name)).into();
+            assert_eq!(after, before, "{what}, {deaf}");
+            assert_eq!(done(&["status"]), "nothing is attached\n");
+        }
+    }
 }

@@ -98,7 +98,14 @@ impl Attach {
                         hook.name()
                     ),
                     None => {
-                        format!("{name}{words} was attached already; `tmon status` says since when")
+                        let about = pins.about(&place, link.index).ok().flatten();
+                        let other = about.and_then(|a| a.differs(&config, self.watch.want()));
+                        format!(
+                            "{name}{words} was attached already; `tmon status` says since when{}",
+                            other.map_or(String::new(), |other| format!(
+                                ", and it counts as it was told then: {other}"
+                            ))
+                        )
                     }
                 })
                 .with_context(|| format!("cannot attach to {name}{words}")),

@@ -479,15 +479,16 @@ impl Live {
         }
         let (program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index) {
             Ok(Some((program, attachment, about))) => {
-                if let Some(differs) = about.differs(&self.config) {
+                if let Some(differs) = about.differs(&self.config, self.want) {
                     self.notices.push(format!(
                         "{} counts as `tmon attach` was told: {differs}",
                         sanitize(&link.name)
                     ));
                 }
                 // What `tmon attach` was told holds for all who join; devices may have come since.
-                not_chosen(ports, &about.ports).for_each(|p| program.set_port(p));
-                (program, attachment, Some(about.since()), about.ports)
+                let chosen = about.config.chosen();
+                not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
+                (program, attachment, Some(about.since()), chosen)
             }
             joined => {
                 // What cannot be joined does not hinder watching it ourselves.

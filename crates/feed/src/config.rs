@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How packets are counted: what the BPF programs and the parser compiled for the host are set up
 //! with.
-use std::{io, time::Duration};
+use std::{fmt, io, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
 use contract::{
     GROUP, PARAMETER_COOKIE, PARAMETER_KNOWN, PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::flow::Kind;
 
@@ -14,7 +15,8 @@ use crate::flow::Kind;
 pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;
 
 /// A UDP port's meaning, as `--port KIND=PORT` gives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Port {
     /// The tunnel whose header is behind it.
     pub kind: Kind,
@@ -27,7 +29,8 @@ pub struct Port {
 }
 
 /// What the headers of L2TP version 3 do not say of themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct L2tp {
     /// Bytes of the cookie: 0, 4 or 8.
     pub cookie: u8,
@@ -67,8 +70,144 @@ impl Port {
     }
 }
 
-/// How the programs are loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fou {
+            true => write!(f, "fou={}", self.port)?,
+            false => write!(f, "{}={}", self.kind, self.port)?,
+        }
+        self.l2tp.map_or(Ok(()), |l2tp| write!(f, ",{l2tp}"))
+    }
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Port, String> {
+        let in_udp = |kind: Kind| kind.in_udp() || kind == Kind::None;
+        let names = || {
+            let kinds = Kind::ALL.iter().filter(|kind| in_udp(**kind));
+            kinds.map(Kind::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let (kind, number) =
+            text.split_once('=').ok_or("a kind, '=' and a UDP port: vxlan=5789")?;
+        let fou = kind.eq_ignore_ascii_case("fou");
+        let kind = if fou { Kind::Gue } else { kind.parse()? };
+        if !in_udp(kind) {
+            return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
+        }
+        let (number, rest) = number.split_once(',').map_or((number, None), |(n, r)| (n, Some(r)));
+        let l2tp = rest.map(L2tp::from_str).transpose()?;
+        if l2tp.is_some() && kind != Kind::L2tpv3 {
+            return Err(format!("{kind} has no parameters: cookie and sublayer are l2tpv3's"));
+        }
+        let port = number
+            .parse()
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or_else(|| format!("'{number}' is not a UDP port (1 to 65535)"))?;
+        Ok(Port { fou, l2tp, ..Port::of(kind, port) })
+    }
+}
+
+impl fmt::Display for L2tp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cookie={},sublayer={}", self.cookie, if self.sublayer { 4 } else { 0 })
+    }
+}
+
+impl FromStr for L2tp {
+    type Err = String;
+
+    /// `cookie=8,sublayer=4`: each may be left out, which is 0.
+    fn from_str(text: &str) -> Result<L2tp, String> {
+        let mut l2tp = L2tp { cookie: 0, sublayer: false };
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("cookie", "0")) => l2tp.cookie = 0,
+                Some(("cookie", "4")) => l2tp.cookie = 4,
+                Some(("cookie", "8")) => l2tp.cookie = 8,
+                Some(("sublayer", "0")) => l2tp.sublayer = false,
+                Some(("sublayer", "4")) => l2tp.sublayer = true,
+                _ => {
+                    return Err(format!(
+                        "'{part}' is not cookie=0, 4 or 8 nor sublayer=0 or 4: cookie=8,sublayer=4"
+                    ));
+                }
+            }
+        }
+        Ok(l2tp)
+    }
+}
+
+/// What is written as text is kept as text.
+macro_rules! as_text {
+    ($($what:ty),*) => {$(
+        impl From<$what> for String {
+            fn from(what: $what) -> String {
+                what.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $what {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<$what, String> {
+                text.parse()
+            }
+        }
+    )*};
+}
+as_text!(Port, L2tp);
+
+/// EtherTypes as they are written on the command line.
+mod tpids {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(types: &[u16], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(types.iter().map(|t| format!("{t:#06x}")))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|t| super::tpid(t).map_err(D::Error::custom)).collect()
+    }
+}
+
+/// A duration as it is written on the command line: `10m`.
+mod age {
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _, ser::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(age: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        let age = SignedDuration::try_from(*age).map_err(S::Error::custom)?;
+        to.collect_str(&format_args!("{age:#}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let age: SignedDuration = String::deserialize(from)?.parse().map_err(D::Error::custom)?;
+        age.try_into().map_err(D::Error::custom)
+    }
+}
+
+/// The EtherType of a VLAN tag, as `--tpid` gives it.
+///
+/// # Errors
+/// It is not an EtherType.
+pub fn tpid(text: &str) -> Result<u16, String> {
+    let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    hex.map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16))
+        .ok()
+        .filter(|n| *n >= 0x600)
+        .ok_or_else(|| format!("'{text}' is not an EtherType (0x600 to 0xffff, such as 0x9200)"))
+}
+
+/// How the programs are loaded. What `tmon attach` keeps of it, and what it is compared with, is all
+/// that is serialized: every field that has a flag, by the flag's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// Rows that each of the two tables (IPv4, and everything else) is made for.
     pub rows: u32,
@@ -77,20 +216,27 @@ pub struct Config {
     /// Count skbs, not the packets on the wire.
     pub skb: bool,
     /// The interface has no Ethernet header.
+    #[serde(skip)]
     pub l3: bool,
     /// For frames of a capture and of tests: they carry their own length and time.
+    #[serde(skip)]
     pub replay: bool,
     /// With `replay`: leave out the programs' fast path. The result is the same, which tests hold.
+    #[serde(skip)]
     pub states: bool,
     /// UDP ports beside or instead of [`Kind::default_ports`].
+    #[serde(rename = "port")]
     pub ports: Vec<Port>,
     /// What L2TP version 3 has in its headers where it is in IP itself.
     pub l2tpv3: Option<L2tp>,
     /// EtherTypes of VLAN tags beside 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
+    #[serde(rename = "tpid", with = "tpids")]
     pub tpids: Vec<u16>,
     /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
+    #[serde(with = "age")]
     pub age: Duration,
     /// Of the tables' hash: random unless given, so that nobody can choose keys that collide.
+    #[serde(skip)]
     pub seed: Option<[u64; 12]>,
 }
 
@@ -163,6 +309,46 @@ pub fn random_seed() -> Result<[u64; 12]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l2tpv3_says_what_its_headers_have() {
+        let port = |text: &str| text.parse::<Port>();
+        let read = port("l2tpv3=1701,cookie=8,sublayer=4").map(|p| (p.kind, p.port, p.l2tp));
+        assert_eq!(read, Ok((Kind::L2tpv3, 1701, Some(L2tp { cookie: 8, sublayer: true }))));
+        assert_eq!(port("l2tpv3=5000").map(|p| p.l2tp), Ok(None));
+        assert_eq!("cookie=4".parse(), Ok(L2tp { cookie: 4, sublayer: false }));
+        for wrong in
+            ["l2tpv3=1701,", "l2tpv3=1701,cookie=5", "vxlan=5,cookie=8", "l2tpv3=,cookie=8"]
+        {
+            assert!(port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_kept_as_it_was_written() {
+        let all = Config {
+            rows: 1024,
+            plain: true,
+            skb: true,
+            ports: ["vxlan=7777", "fou=5555", "none=4789", "l2tpv3=1701,cookie=8,sublayer=4"]
+                .map(|p| p.parse().expect("a port"))
+                .to_vec(),
+            l2tpv3: Some("cookie=4,sublayer=0".parse().expect("parameters")),
+            tpids: vec![0x9200, 0x0700],
+            age: Duration::from_millis(90_500),
+            ..Config::default()
+        };
+        let kept = serde_json::to_string(&all).expect("JSON");
+        assert_eq!(
+            kept,
+            r#"{"rows":1024,"plain":true,"skb":true,"port":["vxlan=7777","fou=5555","none=4789","#
+                .to_owned()
+                + r#""l2tpv3=1701,cookie=8,sublayer=4"],"l2tpv3":"cookie=4,sublayer=0","#
+                + r#""tpid":["0x9200","0x0700"],"age":"1m 30s 500ms"}"#
+        );
+        assert_eq!(serde_json::from_str::<Config>(&kept).expect("a configuration"), all);
+        assert_eq!(serde_json::from_str::<Config>("{}").expect("all left out"), Config::default());
+    }
 
     #[test]
     fn a_table_is_at_most_half_full() {
