@@ -8,16 +8,16 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, parser::ValueSource};
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 use toml::de::{DeTable, DeValue};
 
-use crate::{input, units::sanitize};
+use crate::{input, owned::stranger, units::sanitize};
 
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";
@@ -80,20 +80,29 @@ pub fn merged(
 
     let asked = given.try_get_one::<PathBuf>("config").ok().flatten();
     let Some(file) = chosen(asked.map(PathBuf::as_path)) else { return Ok(args) };
-    let text = match input::read_text(&file, MOST_BYTES) {
+    let (in_it, doubt) = read_file(&file, asked.is_some());
+    let shown = sanitize(&file.to_string_lossy()).into_owned();
+    match doubt {
+        // Who names it has looked at it, or else is told.
+        Some(why) if asked.is_some() => say(&format!("the config file {shown}: {why}")),
+        Some(why) => {
+            say(&format!(
+                "the config file {shown} is not used, the defaults are: {why}; \
+                 `chmod go-w`, or name it with --config"
+            ));
+            return Ok(args);
+        }
+        None => {}
+    }
+    let text = match in_it {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound && asked.is_none() => return Ok(args),
         // HOME may be somebody else's, as with `sudo -u`. What is in a file of ours has to be right.
         Err(e) if e.kind() != io::ErrorKind::InvalidData && asked.is_none() => {
-            let file = file.to_string_lossy();
-            say(&format!("cannot read the config file {file}, the defaults are used: {e}"));
+            say(&format!("cannot read the config file {shown}, the defaults are used: {e}"));
             return Ok(args);
         }
-        Err(e) => {
-            return Err(e).with_context(|| {
-                format!("read the config file {}", sanitize(&file.to_string_lossy()))
-            });
-        }
+        Err(e) => return Err(e).with_context(|| format!("read the config file {shown}")),
     };
     let is_given = |id: &str| {
         given.try_contains_id(id).is_ok_and(|there| there)
@@ -119,6 +128,34 @@ pub fn merged(
     }
     args.splice(2..2, before);
     Ok(args)
+}
+
+/// What is in a config file, and why that is not to be trusted, if it is not: as ssh(1) looks at its
+/// own, it has to be ours or root's, and nobody else's to change. A group that is ours is fine: many
+/// systems give each user one and let it write.
+fn read_file(file: &Path, asked: bool) -> (io::Result<String>, Option<String>) {
+    // Whoever can put a pipe in its place must not keep us waiting; a pipe that was named is meant.
+    let wait = if asked { 0 } else { libc::O_NONBLOCK };
+    let opened = fs::File::options().read(true).custom_flags(wait).open(file);
+    let (opened, meta) = match opened.and_then(|f| f.metadata().map(|meta| (f, meta))) {
+        Ok(opened) => opened,
+        Err(e) => return (Err(e), None),
+    };
+    if !asked && !meta.is_file() {
+        return (Err(io::Error::other("it is no file")), None);
+    }
+    let own = |uid| uid == 0 || uid == geteuid().as_raw();
+    let writable = 0o002 | if meta.gid() == getegid().as_raw() { 0 } else { 0o020 };
+    let doubt = if !meta.is_file() {
+        None
+    } else if !own(meta.uid()) {
+        Some(format!("it belongs to {}", stranger(meta.uid()).0))
+    } else if meta.mode() & writable != 0 {
+        Some(format!("others may change it (mode {:04o})", meta.mode() & 0o7777))
+    } else {
+        None
+    };
+    (input::text_of(opened, MOST_BYTES), doubt)
 }
 
 fn is_switch(arg: &Arg) -> bool {
@@ -315,9 +352,9 @@ fn ours(dir: &Path) -> Result<()> {
         let shown = || sanitize(&path.to_string_lossy()).into_owned();
         if m.uid() != 0 && m.uid() != me {
             bail!(
-                "{} belongs to user {}: run it as that user, or name a file of your own with --config",
+                "{} belongs to {}: run it as that user, or name a file of your own with --config",
                 shown(),
-                m.uid()
+                stranger(m.uid()).0
             );
         }
         if m.is_dir() && m.mode() & 0o1002 == 0o002 {
@@ -498,6 +535,55 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "two = 2\n");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside it");
+    }
+
+    /// A file that nobody named is used if nobody else could have written it; one that was named is,
+    /// and it is said.
+    #[test]
+    fn a_file_that_others_may_write_is_not_taken_unseen() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("config.toml");
+        fs::write(&file, "plain = true").unwrap();
+        let look = |mode, owner: Option<u32>, group: Option<u32>| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            if owner.or(group).is_some() {
+                chown(&file, owner, group).unwrap();
+            }
+            [false, true].map(|asked| {
+                let (text, doubt) = read_file(&file, asked);
+                assert_eq!(text.unwrap(), "plain = true");
+                doubt
+            })
+        };
+        for fine in [0o600, 0o644, 0o664] {
+            assert_eq!(look(fine, None, None), [None, None], "{fine:o}");
+        }
+        let said = "others may change it (mode 0666)".to_owned();
+        assert_eq!(look(0o666, None, None), [Some(said.clone()), Some(said)]);
+        if geteuid().is_root() {
+            let said = "others may change it (mode 0664)".to_owned();
+            assert_eq!(look(0o664, None, Some(4)), [Some(said.clone()), Some(said)]);
+            let [unseen, named] = look(0o600, Some(65_533), None);
+            assert!(unseen.unwrap().contains("belongs to user 65533"));
+            assert!(named.unwrap().contains("belongs to user 65533"));
+        }
+        // A pipe in its place is not waited for.
+        fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let e = read_file(&file, false).0.unwrap_err().to_string();
+        assert_eq!(e, "it is no file");
+    }
+
+    #[test]
+    fn a_file_is_read_to_a_limit() {
+        let long = "#".repeat(1 + (1 << 20));
+        assert_eq!(merge(&long[1..], "top").unwrap(), "top");
+        let e = format!("{:#}", merge(&long, "top").unwrap_err());
+        assert!(e.contains("config.toml: it has more than the 1048576 bytes"), "{e}");
+        let words = ["tmon", "top", "--config", "/dev/zero"].map(OsString::from).to_vec();
+        let e = merged(&root(), &["top"], "top", words, &mut |_| ()).unwrap_err();
+        assert!(format!("{e:#}").contains("/dev/zero: it has more than"), "{e:#}");
     }
 
     #[test]

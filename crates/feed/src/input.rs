@@ -12,8 +12,12 @@ use std::{
 /// # Errors
 /// It cannot be read, or there is more.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    of(File::open(path)?, most)
+}
+
+fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         let why = format!("it has more than the {most} bytes that are read");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
@@ -21,11 +25,11 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same of a text.
+/// The same of a text in an open file.
 ///
 /// # Errors
 /// As [`read`]; and it is not UTF-8.
-pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    String::from_utf8(read(path, most)?)
+pub fn text_of(file: File, most: u64) -> io::Result<String> {
+    String::from_utf8(of(file, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
