@@ -110,7 +110,7 @@ pub fn host(pins: &Pins) -> Vec<Line> {
             "not mounted: `tmon attach` has no place to keep anything",
             format!("`{command}`"),
         ),
-        Err(e) => l.warn("bpffs", format!("{e:#}"), "run as root; only `tmon attach` needs it"),
+        Err(e) => l.warn("bpffs", format!("{e:#}"), "only `tmon attach` needs it"),
     }
     match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
         Some("1") => l.ok("bpf_stats", "on: `tmon status` says what a packet costs"),

@@ -22,6 +22,8 @@ use nix::{
     unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
 
+use crate::privilege;
+
 /// Nobody but the owner may look into it or change it.
 const PRIVATE: Mode = Mode::S_IRWXU;
 const WRITABLE: u32 = 0o022;
@@ -47,6 +49,18 @@ impl std::fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
+/// Who owns something that is not ours, and what to do about it.
+pub(crate) fn stranger(uid: u32) -> (String, &'static str) {
+    // Whoever has no number in a user namespace has this one there (user_namespaces(7)).
+    let unmapped = fs::read_to_string("/proc/sys/kernel/overflowuid");
+    let unmapped = unmapped.ok().and_then(|n| n.trim().parse().ok()).unwrap_or(65_534);
+    if uid == unmapped && privilege::in_user_namespace() {
+        let who = "somebody who is not known in this user namespace".to_owned();
+        return (who, "run tmon outside of it");
+    }
+    (format!("user {uid}, who could put anything there"), "look what it is, and remove it")
+}
+
 fn is_ours(stat: &FileStat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }
@@ -55,10 +69,8 @@ fn is_ours(stat: &FileStat) -> bool {
 fn refusal(stat: &FileStat, path: &Path, shared: bool) -> Option<String> {
     let shown = path.display();
     if !is_ours(stat) {
-        return Some(format!(
-            "{shown} belongs to user {}, who could put anything there: look what it is, and remove it",
-            stat.st_uid
-        ));
+        let (who, advice) = stranger(stat.st_uid);
+        return Some(format!("{shown} belongs to {who}: {advice}"));
     }
     let mode = stat.st_mode;
     if mode & WRITABLE != 0 && !(shared && mode & STICKY != 0) {

@@ -9,8 +9,15 @@ use ground::{
     Ground,
     rival::{NEXT, Rival},
 };
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use serde_json::Value;
-use tmon::flow::{Hook, HookKind};
+use tmon::{
+    flow::{Hook, HookKind},
+    pin::BPFFS,
+};
 
 fn tmon(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap()
@@ -126,6 +133,19 @@ fn in_a_user_namespace_capabilities_do_not_count() {
     let out = nobody(&["dump", "lo", "--for", "10ms"]);
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains("user namespace") && said.lines().count() == 1, "{said}");
+    // The bpffs belongs to root, whom this namespace does not know: nothing to be removed.
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0755")).unwrap();
+    let report = nobody(&["check", "lo", "--json"]).stdout;
+    let host = lines(&serde_json::from_slice(&report).unwrap(), None);
+    assert!(has(&host, "bpffs", "warn", "not known in this user namespace"), "{host:?}");
+    for command in ["attach lo", "detach --all", "status"] {
+        let out = nobody(&command.split(' ').collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains("run tmon outside of it") && !said.contains("65534"), "{said}");
+    }
 }
 
 /// The program where everybody can run it.
