@@ -14,7 +14,13 @@ use std::{fs::File, path::Path, time::Duration};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
-use crate::{bpf::is_gone, lock, netns, owned::Folder};
+use crate::{
+    bpf::is_gone,
+    lock,
+    netlink::Netlink,
+    netns::{self, Place},
+    owned::Folder,
+};
 
 /// Made by the first who attaches.
 pub(crate) const FOLDER: &str = "/run/tmon";
@@ -62,9 +68,30 @@ pub(crate) fn is_tmon(program: u32) -> bool {
     names.iter().any(|(name, _)| programs(name).is_some_and(|ids| ids.contains(&program)))
 }
 
-/// Makes the folder, for those who may not later on.
+/// The interface in a name that says a qdisc is being made: cookie of its namespace, and index.
+fn begun(name: &str) -> Option<(u64, u32)> {
+    let (cookie, ifindex) = name.strip_suffix(QDISC)?.strip_suffix('-')?.split_once('-')?;
+    Some((cookie.parse().ok()?, ifindex.parse().ok()?))
+}
+
+/// Makes the folder, for those who may not later on; and forgets the qdiscs that somebody was killed
+/// over and that went with their interface or namespace. The others are left to who attaches there.
 pub(crate) fn prepare() {
-    let _ = open(true); // without it nobody's owner is known
+    let Some(folder) = open(true) else { return }; // without it nobody's owner is known
+    let lock = folder.to_file().ok().and_then(|folder| {
+        lock::take(folder, FlockArg::LockExclusiveNonblock, Duration::ZERO).ok().flatten()
+    });
+    // Who is making one holds the lock.
+    let Some(_lock) = lock else { return };
+    for (name, _) in folder.list().unwrap_or_default() {
+        let Some((cookie, ifindex)) = begun(&name) else { continue };
+        let has_one = move || Netlink::open()?.has_clsact(ifindex);
+        let is_there = Place::by_cookie(cookie)
+            .is_some_and(|place| place.run(has_one).and_then(|there| there).unwrap_or(true));
+        if !is_there {
+            let _ = folder.remove(&name); // the next one tries again
+        }
+    }
 }
 
 impl Owners {
@@ -177,6 +204,10 @@ mod tests {
         for other in ["", "1-2-qdisc", "1-2-17", "1-2-17-18-19", "1-2-17-x", "1-2-17-18-kept-kept"]
         {
             assert_eq!(programs(other), None, "{other}");
+        }
+        assert_eq!(begun("18446744073709551615-2-qdisc"), Some((u64::MAX, 2)));
+        for other in ["", "qdisc", "-qdisc", "1-qdisc", "1-2-17-18", "1-2-x-qdisc", "1-2qdisc"] {
+            assert_eq!(begun(other), None, "{other}");
         }
     }
 }

@@ -174,6 +174,32 @@ fn a_qdisc_that_was_only_begun_goes() {
     assert_eq!(g.a.hooks("eth0"), before);
 }
 
+/// What is said of a qdisc that was only begun does not outlive it, wherever it was.
+#[test]
+fn nothing_is_said_of_qdiscs_that_are_gone() {
+    let g = Ground::bare();
+    watch(&g, CLSACT); // makes the folder
+    g.a.ip("link add d1 type veth peer e1");
+    g.a.run("tc", "qdisc add dev d1 clsact");
+    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let mark = |cookie: u64, index: u32| {
+        let path = PathBuf::from(format!("/run/tmon/{cookie}-{index}-qdisc"));
+        fs::write(&path, "").unwrap();
+        path
+    };
+    let (here, eth0) = (mark(cookie, g.a.link("d1").index), g.a.link("eth0").index);
+    let gone = [mark(u64::MAX - u64::from(eth0), 7), mark(cookie, eth0), mark(cookie, 4711)];
+    let (mut child, lines, _said) = reader(&g, CLSACT);
+    lines.recv().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(gone.iter().all(|path| !path.exists()), "{gone:?}");
+    assert!(here.exists(), "whoever attaches there takes the qdisc along");
+    drop(Live::open(&["d1".to_owned()], Some(g.a.name()), &small(), CLSACT).unwrap());
+    assert!(!here.exists() && !g.a.hooks("d1").contains("clsact"));
+    drop(watch(&g, CLSACT)); // what the kill left
+}
+
 /// Two that watch an interface which comes back know each other, though neither may ask for the
 /// other's name any more.
 #[test]
