@@ -12,17 +12,20 @@
 //! its errors, and a stream on which its wait status follows), or by the reason why not.
 #![allow(unsafe_code)]
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{IoSlice, IoSliceMut, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
         unix::{
+            ffi::OsStrExt,
             net::UnixStream,
             process::{CommandExt, ExitStatusExt},
         },
     },
     panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
 };
@@ -41,13 +44,17 @@ use nix::{
         },
         wait::waitpid,
     },
-    unistd::{ForkResult, Pid, fork, getgid, getuid, setresgid, setresuid, setsid},
+    unistd::{
+        AccessFlags, ForkResult, Pid, access, fork, getgid, getuid, setresgid, setresuid, setsid,
+    },
 };
 
 use crate::units::sanitize;
 
 /// As many commands run at a time.
 const MOST: usize = 64;
+/// Where programs are where the environment does not say: as execvp(3) has it.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Bytes of a reason.
 const REASON: usize = 512;
 
@@ -73,10 +80,16 @@ pub struct Running {
 impl Runner {
     /// Forks the process that will run these commands: a program, which is looked for in PATH, and
     /// its arguments. To be called before there are threads and before anything is given up.
+    /// Programs are looked for now, so that it does not matter what comes into the folders of PATH, or
+    /// the current one, later.
     ///
     /// # Errors
-    /// There are threads already, or no process can be made.
-    pub fn start(commands: Vec<Vec<OsString>>) -> Result<Runner> {
+    /// There are threads already, a program is not in PATH, or no process can be made.
+    pub fn start(mut commands: Vec<Vec<OsString>>) -> Result<Runner> {
+        let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+        for program in commands.iter_mut().filter_map(|words| words.first_mut()) {
+            *program = located(program, &path)?.into_os_string();
+        }
         let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         ensure!(threads == 1, "commands have to be known before there are threads");
         let kind = SockType::SeqPacket;
@@ -144,6 +157,23 @@ impl Drop for Runner {
             let _ = waitpid(self.process, None); // it ends at once
         }
     }
+}
+
+/// Where a program is that a shell would start by this name.
+fn located(program: &OsStr, path: &OsStr) -> Result<PathBuf> {
+    let absolute = |path: PathBuf| {
+        std::path::absolute(&path).with_context(|| format!("locate {}", path.display()))
+    };
+    if program.as_bytes().contains(&b'/') {
+        return absolute(program.into());
+    }
+    let may_run = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    // An empty entry is the current folder.
+    let entries = env::split_paths(path).map(|dir| Path::new(".").join(dir).join(program));
+    let found = entries.map(absolute).find(|path| path.as_ref().is_ok_and(may_run));
+    found.with_context(|| {
+        format!("there is no program {} in PATH", sanitize(&program.to_string_lossy()))
+    })?
 }
 
 impl Running {

@@ -14,7 +14,10 @@ use std::{
     net::ToSocketAddrs,
     os::{
         fd::AsRawFd,
-        unix::process::{CommandExt, ExitStatusExt},
+        unix::{
+            fs::PermissionsExt,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Command, Stdio},
@@ -140,6 +143,39 @@ fn only_commands_that_were_named_run() {
     more.truncate(32);
     until("there is room again", || runner.run(0).is_ok());
     drop(more);
+
+    // Where programs are is settled at the start, whatever comes to stand before them.
+    let folder = tempfile::tempdir().unwrap();
+    let status = forked(|| {
+        let tool = |text: &str| {
+            let path = folder.path().join("tool");
+            fs::write(&path, format!("#!/bin/sh\necho {text}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        tool("relative");
+        std::env::set_current_dir(folder.path()).unwrap();
+        let path = format!("{}/early:/usr/bin:/bin:", folder.path().display());
+        // SAFETY: there is one thread.
+        unsafe { std::env::set_var("PATH", path) };
+        let runner = Runner::start(commands(&[&["./tool"], &["tool"], &["cat", "/dev/null"]]));
+        let runner = runner.unwrap();
+        // SAFETY: as above.
+        unsafe { std::env::set_var("PATH", "/nowhere") };
+        std::env::set_current_dir("/").unwrap();
+        fs::create_dir(folder.path().join("early")).unwrap();
+        for name in ["tool", "cat"] {
+            fs::copy(folder.path().join("tool"), folder.path().join("early").join(name)).unwrap();
+        }
+        for command in [0, 1] {
+            let mut running = runner.run(command).unwrap();
+            assert_eq!(text(&running.stdout), "relative\n");
+            assert!(running.wait().unwrap().success());
+        }
+        assert_eq!(text(&runner.run(2).unwrap().stdout), "", "the cat that was there");
+        let e = Runner::start(commands(&[&["no-such\x1b-program"]])).unwrap_err().to_string();
+        assert!(e.starts_with("there is no program no-such") && !e.contains('\x1b'), "{e:?}");
+    });
+    assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
 
     let threaded = thread::scope(|s| s.spawn(|| Runner::start(Vec::new())).join().unwrap());
     assert!(threaded.unwrap_err().to_string().contains("before there are threads"));
