@@ -96,7 +96,6 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 				struct weight weight)
 {
 	int swapped = order4(outer);
-	struct slot4 *s;
 	__u64 meta, hash;
 
 	if (unlikely(swapped < 0))
@@ -107,41 +106,15 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 o
 	}
 	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, 0);
 	hash = hash4(meta, outer, inner);
-	s = LIKELY_SLOT(rows4, cfg_mask4, hash);
-	if (!s || !SAME4(s))
-		return 0;
-	if (unlikely((__u16)s->owner != c->number) && TAKES_TURNS(s, c)) {
-		meta = meta4(meta, 0, c->number);
-		s = LIKELY_SLOT(rows4, cfg_mask4, in_shard(hash, c->number));
-		if (!s || !SAME4(s))
-			return 0;
-		ADD_TO_OWN(c, s, hook, weight);
-	} else {
-		ADD_TO(c, s, hook, weight);
-	}
-	book(c, hook, CELL_COUNTED, weight);
-	return 1;
+	HIT(rows4, cfg_mask4, hash, c, hook, weight, SAME4, meta = meta4(meta, 0, c->number));
 }
 
 /* The same for c->key's row in the other table. */
 static __always_inline int hit6(struct cpu *c, __u32 hook, struct weight weight)
 {
 	__u64 hash = hash6(&c->key);
-	struct slot6 *s = LIKELY_SLOT(rows6, cfg_mask6, hash);
 
-	if (!s || !SAME6(s))
-		return 0;
-	if (unlikely((__u16)s->owner != c->number) && TAKES_TURNS(s, c)) {
-		c->key.shard = c->number;
-		s = LIKELY_SLOT(rows6, cfg_mask6, in_shard(hash, c->number));
-		if (!s || !SAME6(s))
-			return 0;
-		ADD_TO_OWN(c, s, hook, weight);
-	} else {
-		ADD_TO(c, s, hook, weight);
-	}
-	book(c, hook, CELL_COUNTED, weight);
-	return 1;
+	HIT(rows6, cfg_mask6, hash, c, hook, weight, SAME6, c->key.shard = c->number);
 }
 
 /* As weigh(), of what is no super-packet. */

@@ -6,6 +6,10 @@
  * costs no helper call, a reading no system call. The tags of a group are one word: which slot may
  * hold a key is told from it by arithmetic, without a branch that depends on the key. A key is
  * looked for in one group after the other; the search ends at the first group with a free slot.
+ *
+ * In the first group a key has a place of its own, its home, if that was free. A CPU looks there
+ * first, at the key alone: what it has made itself it may take without asking the tags, because
+ * before a slot is freed its owner is cleared and every program that may have read it has ended.
  */
 #ifndef TMON_TABLE_H
 #define TMON_TABLE_H
@@ -22,29 +26,30 @@ ARRAY(rows4_more, struct more);
 ARRAY(rows6_more, struct more);
 ARRAY(others_more, struct more);
 
-/* Groups of each table minus one, set with its size. */
+/* Slots of each table minus one, set with its size. */
 CONFIG(__u32, cfg_mask4);
 CONFIG(__u32, cfg_mask6);
 CONFIG(__u32, cfg_mask_others);
 CONFIG(__u64, cfg_seed[12]); /* random, so that nobody can choose keys that collide */
 
-/* NH (Black et al., UMAC): one multiplication for each 64-bit word. */
+/*
+ * NH (Black et al., UMAC): one multiplication for each 64-bit word. The halves' sums share a carry,
+ * which at most doubles the chance of a collision.
+ */
 static __always_inline __u64 nh(__u64 word, int i)
 {
-	__u64 seed = cfg_seed[i];
+	__u64 sum = word + cfg_seed[i];
 
-	return (__u64)((__u32)word + (__u32)seed) * ((__u32)(word >> 32) + (__u32)(seed >> 32));
+	return (__u64)(__u32)sum * (sum >> 32);
 }
 
 /*
- * Addresses in a row make sums in a row, which a multiplication alone would leave so: under some
- * seeds they would meet in few groups.
+ * Addresses in a row make sums in a row, which would meet in few groups under some seeds if the
+ * halves were not folded before the multiplication. The upper half is what is used.
  */
 static __always_inline __u64 spread(__u64 sum)
 {
-	sum = (sum ^ sum >> 32) * (cfg_seed[10] | 1);
-	sum = (sum ^ sum >> 29) * (cfg_seed[11] | 1);
-	return sum ^ sum >> 32;
+	return (sum ^ sum >> 32) * (cfg_seed[10] | 1);
 }
 
 static __always_inline __u64 hash4(__u64 meta, __u64 outer, __u64 inner)
@@ -63,9 +68,9 @@ static __always_inline __u64 hash6(const struct key6 *key)
 	return spread(sum);
 }
 
-/* The number of a key's first group, and the odd step to the next. */
-#define FIRST_OF(hash) ((__u32)((hash) >> 32))
-#define STEP_OF(hash)  ((__u32)((hash) >> 40) | 1)
+/* The number of a key's home slot, and how many slots further each next group is. */
+#define HOME_OF(hash) ((__u32)((hash) >> 32))
+#define STEP_OF(hash) (((__u32)((hash) >> 40) | 1) * GROUP)
 
 static __always_inline __u64 tag_of(__u64 hash)
 {
@@ -95,10 +100,10 @@ static __always_inline __u32 lane_of(__u64 lanes)
 	return (lanes & -lanes) * 0x0001020304050607ULL >> 56;
 }
 
-/* Not the first for every CPU, so that they are not after the same one. */
-static __always_inline __u32 lane_from(__u64 lanes, __u32 cpu)
+/* The first from there on. */
+static __always_inline __u32 lane_from(__u64 lanes, __u32 first)
 {
-	__u32 first = cpu & (GROUP - 1), by = 8 * first;
+	__u32 by = 8 * first;
 
 	return (lane_of(lanes >> by | lanes << (-by & 63)) + first) & (GROUP - 1);
 }
@@ -109,57 +114,123 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 	return hash + (shard & SHARD_CPU) * 0x9e3779b97f4a7c15ULL;
 }
 
-/* Adds the packet in hand to a row. Without a branch: whether a row was seen in this jiffy cannot
- * be guessed. */
-#define ADD_TO(c, slot, hook, weight)                                 \
-	do {                                                          \
-		__u64 *count = &(slot)->packets[(hook)&1];            \
-                                                                      \
-		(slot)->seen = NOW(c);                                \
-		ADD(count, (weight).packets);                         \
-		ADD(count + HOOKS, (weight).bytes); /* bytes[hook] */ \
-	} while (0)
-
-/* The same, where nobody else does: in this CPU's part of a row. */
-#define ADD_TO_OWN(c, slot, hook, weight)                              \
-	do {                                                           \
-		if (cfg_preempt) {                                     \
-			ADD_TO(c, slot, hook, weight);                 \
-		} else {                                               \
-			(slot)->seen = NOW(c);                         \
-			(slot)->packets[(hook)&1] += (weight).packets; \
-			(slot)->bytes[(hook)&1] += (weight).bytes;     \
-		}                                                      \
+/*
+ * Adds the packet in hand to a slot that this CPU owns. `seen` without a branch: whether a row was
+ * seen in this jiffy cannot be guessed.
+ */
+#define ADD_TO(c, slot, hook, weight)                                   \
+	do {                                                            \
+		(slot)->seen = NOW(c);                                  \
+		if (cfg_preempt) {                                      \
+			__u64 *count = &(slot)->packets[(hook)&1];      \
+                                                                        \
+			ADD(count, (weight).packets);                   \
+			ADD(count + HOOKS, (weight).bytes); /* bytes */ \
+		} else {                                                \
+			(slot)->packets[(hook)&1] += (weight).packets;  \
+			(slot)->bytes[(hook)&1] += (weight).bytes;      \
+		}                                                       \
 	} while (0)
 
 /*
- * Another CPU than last time counts in a slot: whether that happens so often that each CPU has to
- * have a slot of its own, because they wait for each other's cache line. It stays so: the common
- * slot is only read then, and touched once in a jiffy, so that it lives as long as the row does.
+ * Another CPU than the owner counts in a slot: whether that happens so often that each CPU has to
+ * have a slot of its own, because they wait for each other's cache line.
  */
-#define TAKES_TURNS(s, c)                                                               \
-	({                                                                              \
-		__u32 now = NOW(c), was = (s)->owner;                                   \
-		__u32 turns = was >> 16 & 63;                                           \
-                                                                                        \
-		if (turns < TURNS) {                                                    \
-			turns = (was ^ TURN(0, 0, now)) >> 22 ? 1 : turns + 1;          \
-			(s)->owner = TURN(turns < TURNS ? (c)->number : 0, turns, now); \
-		} else if ((s)->seen != now) {                                          \
-			(s)->seen = now;                                                \
-		}                                                                       \
-		turns >= TURNS;                                                         \
+static __always_inline int is_crowd(__u32 *owner, struct more *more, __u32 now)
+{
+	__u32 was = more->turns, turns = was & ((1 << TURNS_BITS) - 1);
+
+	if (*(volatile __u32 *)owner & OWNER_CROWD)
+		return 1;
+	turns = (was >> TURNS_BITS) ^ (now << TURNS_BITS >> TURNS_BITS) ? 1 : turns + 1;
+	if (turns < TURNS) {
+		more->turns = now << TURNS_BITS | turns;
+		return 0;
+	}
+	more->turns = 0;
+	was = __sync_fetch_and_or(owner, OWNER_CROWD);
+	barrier_var(was);
+	return 1;
+}
+
+/* There was no room for slots of their own: all go on in the common one, and try again later. */
+static __always_inline void no_crowd(__u32 *owner)
+{
+	__u32 was = *(volatile __u32 *)owner & OWNER_CROWD;
+
+	if (was) {
+		was = __sync_fetch_and_and(owner, ~OWNER_CROWD);
+		barrier_var(was);
+	}
+}
+
+/*
+ * Adds the packet in hand beside a slot that this CPU does not own. The slot itself is only touched
+ * once in a jiffy, so that it lives as long as the row does. 0, and nothing was counted: so many do
+ * so that this CPU has to have a slot of its own, unless `anyway`.
+ */
+#define ADD_BESIDE(table, index, c, slot, hook, weight, anyway)                      \
+	({                                                                           \
+		POINTER_TO(table##_more) more = ELEMENT(table##_more, index);        \
+		__u32 now = NOW(c);                                                  \
+		int here = more && (anyway || !is_crowd(&(slot)->owner, more, now)); \
+                                                                                     \
+		if ((slot)->seen != now)                                             \
+			(slot)->seen = now;                                          \
+		if (here) {                                                          \
+			__u64 *count = &more->packets[(hook)&1];                     \
+                                                                                     \
+			ADD(count, (weight).packets);                                \
+			ADD(count + HOOKS, (weight).bytes);                          \
+		}                                                                    \
+		here;                                                                \
 	})
 
-/* The first slot of the key's first group that may be the key's, or NULL. */
+/* The first slot of the key's first group that may be the key's by its tag; else none's number. */
 #define LIKELY_SLOT(table, mask, hash)                                                      \
 	({                                                                                  \
-		__u32 group = FIRST_OF(hash) & (mask);                                      \
+		__u32 group = (HOME_OF(hash) & (mask)) / GROUP;                             \
 		__u64 *tags = ELEMENT(table##_tags, group);                                 \
 		__u64 lanes = tags ? lanes_with(*(volatile __u64 *)tags, tag_of(hash)) : 0; \
                                                                                             \
-		likely(lanes) ? ELEMENT(table, group *GROUP + lane_of(lanes)) : NULL;       \
+		likely(lanes) ? group *GROUP + lane_of(lanes) : NO_SLOT;                    \
 	})
+#define NO_SLOT (~0U)
+
+/*
+ * The rest of a function that counts where a row is at hand: at home, or in its first group. SAME
+ * says whether a slot has the key, TO_OWN makes it that of this CPU's part. It returns 0 where
+ * nothing was counted.
+ */
+#define HIT(table, mask, hash, c, hook, weight, SAME, TO_OWN)                        \
+	__u32 index = HOME_OF(hash) & (mask);                                        \
+	POINTER_TO(table) s = ELEMENT(table, index);                                 \
+                                                                                     \
+	if (likely(s && SAME(s) && s->owner == (c)->number)) {                       \
+		ADD_TO(c, s, hook, weight);                                          \
+	} else {                                                                     \
+		index = LIKELY_SLOT(table, mask, hash);                              \
+		s = index == NO_SLOT ? NULL : ELEMENT(table, index);                 \
+		if (!s || !SAME(s))                                                  \
+			return 0;                                                    \
+		if (s->owner == (c)->number) {                                       \
+			ADD_TO(c, s, hook, weight);                                  \
+		} else if (!ADD_BESIDE(table, index, c, s, hook, weight, 0)) {       \
+			__u64 own = in_shard(hash, (c)->number);                     \
+                                                                                     \
+			TO_OWN;                                                      \
+			s = ELEMENT(table, HOME_OF(own) & (mask));                   \
+			if (!s || !SAME(s) || s->owner != (c)->number) {             \
+				index = LIKELY_SLOT(table, mask, own);               \
+				s = index == NO_SLOT ? NULL : ELEMENT(table, index); \
+				if (!s || !SAME(s) || s->owner != (c)->number)       \
+					return 0;                                    \
+			}                                                            \
+			ADD_TO(c, s, hook, weight);                                  \
+		}                                                                    \
+	}                                                                            \
+	book(c, hook, CELL_COUNTED, weight);                                         \
+	return 1
 
 #define SAME4(s)                                                                  \
 	(!((((__u64 *)&(s)->key)[0] ^ meta) | (((__u64 *)&(s)->key)[1] ^ outer) | \
@@ -197,12 +268,12 @@ enum found {
  * its tag.
  */
 #define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                             \
-	__u32 step = STEP_OF(hash), at = FIRST_OF(hash), hook = (c)->walk.hook;                   \
+	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                    \
 	__u64 tag = tag_of(hash);                                                                 \
                                                                                                   \
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                  \
 	{                                                                                         \
-		__u32 group = at & (mask), lane;                                                  \
+		__u32 group = (at & (mask)) / GROUP, lane;                                        \
 		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                           \
 		POINTER_TO(table) s;                                                              \
                                                                                                   \
@@ -212,16 +283,20 @@ enum found {
 		lanes = lanes_with(now, tag);                                                     \
 		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)  \
 		{                                                                                 \
-			s = ELEMENT(table, group * GROUP + lane_of(lanes));                       \
+			lane = group * GROUP + lane_of(lanes);                                    \
+			s = ELEMENT(table, lane);                                                 \
 			if (!s)                                                                   \
 				return FOUND_NO_ROOM;                                             \
 			if (SAME(s)) {                                                            \
+				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;           \
+                                                                                                  \
 				if ((c)->common)                                                  \
-					s->owner = TURN((c)->number, 0, 0);                       \
-				else if (!((c)->key.shard & SHARD_CPU) &&                         \
-					 (__u16)s->owner != (c)->number && TAKES_TURNS(s, c))     \
+					no_crowd(&s->owner);                                      \
+				if (s->owner == (c)->number)                                      \
+					ADD_TO(c, s, hook, (c)->weight);                          \
+				else if (!ADD_BESIDE(table, lane, c, s, hook, (c)->weight,        \
+						     anyway))                                     \
 					return FOUND_CROWD;                                       \
-				ADD_TO(c, s, hook, (c)->weight);                                  \
 				return FOUND;                                                     \
 			}                                                                         \
 			lanes &= lanes - 1;                                                       \
@@ -234,7 +309,10 @@ enum found {
 		/* what one CPU counts in a row may not take the room of rows */                  \
 		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)               \
 			return FOUND_NO_ROOM;                                                     \
-		lane = lane_from(lanes, (c)->number);                                             \
+		/* the home, or not the first for every CPU: they are not after the same one */   \
+		lane = at & (GROUP - 1);                                                          \
+		if (!(lanes >> 8 * lane & 1))                                                     \
+			lane = lane_from(lanes, (c)->number & (GROUP - 1));                       \
 		s = ELEMENT(table, group * GROUP + lane);                                         \
 		if (!s)                                                                           \
 			return FOUND_NO_ROOM;                                                     \
@@ -242,7 +320,7 @@ enum found {
 		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)            \
 			continue; /* another CPU was faster: perhaps it made our row */           \
 		COPY(s);                                                                          \
-		s->owner = TURN((c)->number, 0, 0);                                               \
+		s->owner = (c)->number;                                                           \
 		ADD_TO(c, s, hook, (c)->weight);                                                  \
 		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
 		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \

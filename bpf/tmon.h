@@ -162,14 +162,17 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 #define GROUPS 6 /* groups that are looked at for a key */
 
 /*
- * A slot's owner word: the low 16 bits have the CPU that counted here last (numbers from 1), the
- * rest how often that changed in which jiffy. OWNER_PROBE is no CPU's number: reserved for rows
- * whose packets are looked at more closely, because every CPU then leaves the shortest way there.
+ * A slot's owner word: the number, from 1, of the CPU that made the slot. It alone adds to the
+ * slot's counters, and so without a locked instruction; whoever else counts here adds to the second
+ * ones. OWNER_CROWD: so many others do that each CPU, this one too, counts in a slot of its own.
+ * OWNER_PROBE is no CPU's number: reserved for rows whose packets are looked at more closely,
+ * because every CPU then leaves the shortest way there.
  */
-#define OWNER_CPU	    0x0000ffff
-#define OWNER_PROBE	    0x0000ffff
-#define TURNS		    32 /* in a jiffy: from then on each CPU counts in a slot of its own, none is last */
-#define TURN(cpu, n, jiffy) ((cpu) | (__u32)(n) << 16 | (__u32)(jiffy) << 22)
+#define OWNER_CPU   0x0000ffff
+#define OWNER_PROBE 0x0000ffff
+#define OWNER_CROWD 0x00010000
+#define TURNS	    32 /* packets of others in a jiffy: from then on it is a crowd */
+#define TURNS_BITS  6
 
 #define TAG_FREE   0
 #define TAG_BUSY   1
@@ -179,7 +182,7 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 struct slot4 {
 	struct key4 key;
 	__u32 seen;  /* jiffies */
-	__u32 owner; /* TURN() */
+	__u32 owner; /* OWNER_ */
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
 };
@@ -195,13 +198,12 @@ struct slot6 {
 
 /*
  * A slot's second counters, at the same index of a map beside the slots', for whoever does not own
- * the slot: readers add both. These programs count in the slot alone, so the map has one element
- * and no counts; what has no element counts nothing there.
+ * the slot: only ever added to by locked instructions. Readers add both.
  */
 struct more {
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
-	__u32 turns;
+	__u32 turns; /* how many packets that were in this jiffy: jiffy << TURNS_BITS | packets */
 	__u32 zero;
 };
 
@@ -225,5 +227,6 @@ _Static_assert(sizeof(struct key6) == 80, "ten words");
 _Static_assert(sizeof(struct slot6) == 128, "two cache lines");
 _Static_assert(sizeof(struct more) == 40, "five words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
+_Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");
 
 #endif

@@ -207,7 +207,9 @@ impl Program {
         cfg.cfg_plain = config.plain.into();
         cfg.cfg_preempt =
             std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT")).into();
-        (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) = (rows - 1, rows - 1, others - 1);
+        let last = |groups: u32| groups * GROUP as u32 - 1;
+        (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) =
+            (last(rows), last(rows), last(others));
         cfg.cfg_seed = seed;
         ensure!(
             config.tpids.len() <= MAX_TPIDS,
@@ -226,13 +228,19 @@ impl Program {
         port_kinds(config, &mut table.kind, &mut table.parameter);
         // One group more than the programs use: the interface's aged rows.
         let maps = &mut open.maps;
-        for (slots, tags, groups) in [
-            (&mut maps.rows4, &mut maps.rows4_tags, rows),
-            (&mut maps.rows6, &mut maps.rows6_tags, rows),
-            (&mut maps.others, &mut maps.others_tags, others + 1),
+        let slots = |groups: u32| groups * GROUP as u32;
+        for (map, elements) in [
+            (&mut maps.rows4, slots(rows)),
+            (&mut maps.rows4_more, slots(rows)),
+            (&mut maps.rows4_tags, rows),
+            (&mut maps.rows6, slots(rows)),
+            (&mut maps.rows6_more, slots(rows)),
+            (&mut maps.rows6_tags, rows),
+            (&mut maps.others, slots(others + 1)),
+            (&mut maps.others_more, slots(others + 1)),
+            (&mut maps.others_tags, others + 1),
         ] {
-            slots.set_max_entries(groups * GROUP as u32).context("set the size of a flow table")?;
-            tags.set_max_entries(groups).context("set the size of a flow table")?;
+            map.set_max_entries(elements).context("set the size of a flow table")?;
         }
         let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
         new_cpus(skel.maps.cpus.as_fd())?;

@@ -689,8 +689,8 @@ fn crafted_collisions_do_not_collide() {
         std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(i as u64 + 1));
     let groups = 2 * ROWS / 8;
     let nh = |word: u64, seed: u64| {
-        u64::from((word as u32).wrapping_add(seed as u32))
-            .wrapping_mul(u64::from(((word >> 32) as u32).wrapping_add((seed >> 32) as u32)))
+        let sum = word.wrapping_add(seed);
+        u64::from(sum as u32).wrapping_mul(sum >> 32)
     };
     let vni = 7u64;
     // One tunnel, VXLAN, an id; the outer source is lower, seen at ingress: no direction bit.
@@ -703,10 +703,8 @@ fn crafted_collisions_do_not_collide() {
         let inner = words(address.to_be_bytes(), [10, 0, 0, 2]);
         let sum =
             nh(meta, seed[0]).wrapping_add(nh(outer, seed[1])).wrapping_add(nh(inner, seed[2]));
-        let sum = (sum ^ sum >> 32).wrapping_mul(seed[10] | 1);
-        let sum = (sum ^ sum >> 29).wrapping_mul(seed[11] | 1);
-        let hash = sum ^ sum >> 32;
-        ((hash >> 32) as u32 & (groups - 1), ((hash >> 40) as u32 | 1) & (groups - 1))
+        let hash = (sum ^ sum >> 32).wrapping_mul(seed[10] | 1);
+        ((hash >> 35) as u32 & (groups - 1), ((hash >> 40) as u32 | 1) & (groups - 1))
     };
     let crafted: Vec<u32> = (0u32..).filter(|a| group(*a) == group(0)).take(120).collect();
 

@@ -43,6 +43,7 @@ struct __sk_buff {
 struct cpu;
 struct slot4;
 struct slot6;
+struct more;
 struct ports;
 
 /* Tables, configuration and books of an interface. src/lib.rs has the same
@@ -54,6 +55,9 @@ struct native {
 	__u64 *rows4_tags;
 	__u64 *rows6_tags;
 	__u64 *others_tags;
+	struct more *rows4_more;
+	struct more *rows6_more;
+	struct more *others_more;
 	struct cpu *cpus;
 	struct ports *ports;
 	/* The packets that were fragmented last: a pointer for these functions. */

@@ -35,7 +35,9 @@ pub const GROUP: usize = 8;
 pub const GROUPS: usize = 6;
 pub const OWNER_CPU: u32 = 65535;
 pub const OWNER_PROBE: u32 = 65535;
+pub const OWNER_CROWD: u32 = 65536;
 pub const TURNS: u32 = 32;
+pub const TURNS_BITS: u32 = 6;
 pub const TAG_FREE: u8 = 0;
 pub const TAG_BUSY: u8 = 1;
 pub const TAG_AGEING: u8 = 3;
@@ -444,6 +446,7 @@ pub const LAYOUT: &[&str] = &[
     "GROUPS 6",
     "OWNER_CPU 65535",
     "OWNER_PROBE 65535",
+    "OWNER_CROWD 65536",
     "TAG_FREE 0",
     "TAG_BUSY 1",
     "TAG_AGEING 3",

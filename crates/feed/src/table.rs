@@ -101,15 +101,18 @@ impl<S: Slot> Table<S> {
         Words { more: self.more(slot), ..unsafe { S::words(at) } }
     }
 
-    /// A slot's second counters, as [`Words::cells`]; none where nobody but the owner counts.
-    fn more(&self, slot: usize) -> Option<[&AtomicU64; 4]> {
+    /// A slot's second counters; none where nobody but the owner counts.
+    fn more(&self, slot: usize) -> Option<More<'_>> {
         if slot >= self.more.memory.len() / size_of::<more>() {
             return None;
         }
         // SAFETY: inside the mapping and aligned.
         unsafe {
             let at = self.more.memory.as_mut_ptr().cast::<more>().add(slot);
-            Some(cells(&raw mut (*at).packets, &raw mut (*at).bytes))
+            Some(More {
+                cells: cells(&raw mut (*at).packets, &raw mut (*at).bytes),
+                turns: AtomicU32::from_ptr(&raw mut (*at).turns),
+            })
         }
     }
 
@@ -150,20 +153,26 @@ impl<S: Slot> Table<S> {
         let is_part = |slot| key(slot).shard & SHARD_CPU != 0;
         let (mut marked, mut parts) = (Vec::new(), Vec::new());
         for (slot, tag) in self.tagged().take_while(|(slot, _)| *slot < below) {
+            let found = Marked { slot, tag, owner: 0 };
             if tag == TAG_AGEING {
-                marked.push(Marked { slot, tag });
+                marked.push(found);
             } else if tag != TAG_BUSY && is_idle(&self.words(slot)) {
-                if is_part(slot) { &mut parts } else { &mut marked }.push(Marked { slot, tag });
+                if is_part(slot) { &mut parts } else { &mut marked }.push(found);
             }
         }
-        marked.iter().for_each(|m| self.turn(m.slot, m.tag, TAG_AGEING));
+        let hide = |m: &mut Marked| {
+            self.turn(m.slot, m.tag, TAG_AGEING);
+            // Its owner would go on without asking the tag.
+            m.owner = self.words(m.slot).owner.swap(0, Ordering::AcqRel);
+        };
+        marked.iter_mut().for_each(hide);
         if !parts.is_empty() {
             let common =
                 |slot| number(&key6 { shard: key(slot).shard & SHARD_FRAGMENT, ..key(slot) });
             let rows = self.tagged().filter(|(slot, tag)| *tag >= TAG_ROW && !is_part(*slot));
             let live: HashSet<_> = rows.map(|(slot, _)| common(slot)).collect();
             parts.retain(|m| !live.contains(&common(m.slot)));
-            parts.iter().for_each(|m| self.turn(m.slot, m.tag, TAG_AGEING));
+            parts.iter_mut().for_each(hide);
             marked.append(&mut parts);
         }
         marked
@@ -171,6 +180,8 @@ impl<S: Slot> Table<S> {
 
     fn restore(&self, marked: &[Marked]) {
         for m in marked {
+            // Not over a crowd that was noticed meanwhile.
+            self.words(m.slot).owner.fetch_or(m.owner, Ordering::AcqRel);
             self.turn(m.slot, TAG_AGEING, m.tag);
         }
     }
@@ -186,10 +197,10 @@ impl<S: Slot> Table<S> {
     ) -> usize {
         let (others, journal) = (homes.others, homes.others.journal());
         let mut gone = 0;
-        for Marked { slot, tag } in marked {
-            let live = self.words(slot);
-            if tag != TAG_AGEING && !is_idle(&live) {
-                self.turn(slot, TAG_AGEING, tag);
+        for m in marked {
+            let (slot, live) = (m.slot, self.words(m.slot));
+            if m.tag != TAG_AGEING && !is_idle(&live) {
+                self.restore(&[m]);
                 continue;
             }
             let home = home(homes, slot, S::wide(self.key(slot)));
@@ -202,6 +213,10 @@ impl<S: Slot> Table<S> {
                 &to,
             );
             live.seen.store(0, Ordering::Relaxed);
+            live.owner.store(0, Ordering::Relaxed);
+            if let Some(more) = &live.more {
+                more.turns.store(0, Ordering::Relaxed);
+            }
             self.turn(slot, TAG_AGEING, TAG_FREE);
             gone += 1;
         }
@@ -301,10 +316,11 @@ fn tag(word: u64, slot: usize) -> u8 {
     (word >> lane(slot)) as u8
 }
 
-/// A row that no program finds any more, and the tag that it had.
+/// A row that no program finds any more, and the tag and the owner that it had.
 struct Marked {
     slot: usize,
     tag: u8,
+    owner: u32,
 }
 
 /// The three tables of one interface.
@@ -419,22 +435,32 @@ impl Tables {
 struct Words<'a> {
     /// In jiffies.
     seen: &'a AtomicU32,
+    /// The CPU that adds to the cells without locking them.
+    owner: &'a AtomicU32,
     /// Packets by hook, then bytes by hook.
     cells: [&'a AtomicU64; 4],
-    /// The second counters, in the same order, if there are any.
-    more: Option<[&'a AtomicU64; 4]>,
+    /// The second counters, if there are any.
+    more: Option<More<'a>>,
+}
+
+/// What all other CPUs add to, beside a slot.
+struct More<'a> {
+    /// As [`Words::cells`].
+    cells: [&'a AtomicU64; 4],
+    /// How many packets that were in a jiffy.
+    turns: &'a AtomicU32,
 }
 
 impl Words<'_> {
     /// All counters there are.
     fn all(&self) -> impl Iterator<Item = &AtomicU64> {
-        self.cells.into_iter().chain(self.more.into_iter().flatten())
+        self.cells.into_iter().chain(self.more.iter().flat_map(|more| more.cells))
     }
 
     /// What was counted, in the order of the cells.
     fn counts(&self) -> [u64; 4] {
         let mut sums = self.cells.map(|cell| cell.load(Ordering::Relaxed));
-        for (sum, more) in sums.iter_mut().zip(self.more.into_iter().flatten()) {
+        for (sum, more) in sums.iter_mut().zip(self.more.iter().flat_map(|more| more.cells)) {
             *sum = sum.wrapping_add(more.load(Ordering::Relaxed));
         }
         sums
@@ -475,6 +501,7 @@ macro_rules! slot {
                 unsafe {
                     Words {
                         seen: AtomicU32::from_ptr(&raw mut (*slot).seen),
+                        owner: AtomicU32::from_ptr(&raw mut (*slot).owner),
                         cells: cells(&raw mut (*slot).packets, &raw mut (*slot).bytes),
                         more: None,
                     }
@@ -660,9 +687,11 @@ mod tests {
                 cell.store(n, Ordering::Relaxed);
             }
         }
-        for (n, cell) in (1..).zip(table.words(1).more.unwrap()) {
+        for (n, cell) in (1..).zip(table.words(1).more.unwrap().cells) {
             cell.store(10 * n, Ordering::Relaxed);
         }
+        table.words(1).owner.store(7 | contract::OWNER_CROWD, Ordering::Relaxed);
+        table.words(1).more.unwrap().turns.store(3, Ordering::Relaxed);
         assert!(table.words(2).more.is_none(), "the map has no element for it");
         let count = |packets, bytes| Count { packets, bytes };
         let rows =
@@ -673,9 +702,34 @@ mod tests {
         // All of it goes home with the row.
         let mut homes = Homes::of(&table, 0);
         table.turn(1, TAG_ROW, TAG_AGEING);
-        let marked = vec![Marked { slot: 1, tag: TAG_ROW }];
+        let marked = vec![Marked { slot: 1, tag: TAG_ROW, owner: 7 }];
         assert_eq!(table.settle(marked, |_| true, &mut homes, |_, _, _| 2), 1);
         assert_eq!(rows(), [(2, [count(12, 36), count(24, 48)])]);
-        assert_eq!(table.words(1).counts(), [0; 4]);
+        let free = table.words(1);
+        assert_eq!(free.counts(), [0; 4]);
+        let left = [free.owner, free.more.unwrap().turns].map(|word| word.load(Ordering::Relaxed));
+        assert_eq!(left, [0, 0], "the next row in it has another owner");
+    }
+
+    #[test]
+    fn a_row_that_stays_has_its_owner_back() {
+        let table = Table::<slot6> {
+            number: OTHERS,
+            slots: array(GROUP, size_of::<slot6>()),
+            tags: array(1, size_of::<u64>()),
+            more: array(GROUP, size_of::<more>()),
+            slot: PhantomData,
+        };
+        assert!(table.claim(0));
+        table.turn(0, TAG_AGEING, TAG_ROW);
+        table.words(0).owner.store(2, Ordering::Relaxed);
+        let owner = || table.words(0).owner.load(Ordering::Relaxed);
+        let marked = table.mark(usize::MAX, |_| true);
+        assert_eq!((marked.len(), owner()), (1, 0), "it counts nowhere without the tag now");
+        // Somebody who had found it before counts in it and finds a crowd.
+        table.words(0).owner.fetch_or(contract::OWNER_CROWD, Ordering::Relaxed);
+        let gone = table.settle(marked, |_| false, &mut Homes::of(&table, 0), |_, _, _| 0);
+        assert_eq!((gone, owner()), (0, 2 | contract::OWNER_CROWD));
+        assert_eq!(table.tagged().collect::<Vec<_>>(), [(0, TAG_ROW)]);
     }
 }
