@@ -65,6 +65,7 @@ fn snapshot(hosts: u32, rows: u32, t: u64) -> Snapshot {
         at,
         interfaces: vec![],
         rows: out,
+        drops: None,
     }
 }
 

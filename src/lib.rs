@@ -7,8 +7,8 @@
 pub use export;
 pub use feed::{self, config, dns, input, judge, names, packet, pcap, series, table};
 pub use model::{
-    cells, charset, chord, colour, detect, filter, flow, fragments, history, labels, lines, matrix,
-    once, overlay, picture, raster, rows, shapes, snapshot, text, trend, units,
+    cells, charset, chord, colour, detect, drops, filter, flow, fragments, history, labels, lines,
+    matrix, once, overlay, picture, raster, rows, shapes, snapshot, text, trend, units,
 };
 pub use tui::{self, pixels};
 

@@ -129,6 +129,7 @@ fn read(program: &Program, at: u64) -> Snapshot {
         at: Duration::from_secs(at),
         interfaces: vec![],
         rows,
+        drops: None,
     }
 }
 

@@ -147,7 +147,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         span: at,
         fill: Fill { used: rows.len() as u64, size: 64 },
     };
-    Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows }.into()
+    Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows, drops: None }.into()
 }
 
 fn app(data: fn(u64) -> Vec<Flow>) -> App {

@@ -88,6 +88,7 @@ fn snapshot(t: u64) -> Snapshot {
         at,
         interfaces: vec![],
         rows,
+        drops: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn read(program: &Program, at: u64) -> Result<Snapshot> {
         at,
         interfaces: vec![],
         rows,
+        drops: None,
     })
 }
 

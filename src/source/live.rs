@@ -235,7 +235,7 @@ impl Live {
                 fill,
             });
         }
-        Ok(Snapshot { since: self.since, taken, at, interfaces, rows })
+        Ok(Snapshot { since: self.since, taken, at, interfaces, rows, drops: None })
     }
 
     /// Confines this process, for good, to what following and reading need; see [`Sandbox`]. A

@@ -25,7 +25,7 @@ pub enum Header {
     No,
 }
 
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 34] = [
     "since",
     "taken",
     "interval_ns",
@@ -58,6 +58,8 @@ const COLUMNS: [&str; 32] = [
     "fragments_fwd_bytes",
     "fragments_rev_pkts",
     "fragments_rev_bytes",
+    "dropped_pkts",
+    "dropped_bytes",
 ];
 
 /// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
@@ -105,6 +107,8 @@ struct Row<'a> {
     counts: [u64; 8],
     /// Empty where there are none, as in JSON.
     fragments: [Option<u64>; 4],
+    /// Empty where that is not known.
+    dropped: [Option<u64>; 2],
 }
 
 impl<'a> Row<'a> {
@@ -120,6 +124,7 @@ impl<'a> Row<'a> {
             |ends: [Option<IpAddr>; 2], inner| ends.map(|address| names.address(address?, inner));
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
         let [fwd_cut, rev_cut] = [c.in_fragments().fwd(), c.in_fragments().rev()];
+        let dropped = interval.dropped(flow);
         let fragmented = !(fwd_cut + rev_cut).is_zero();
         let named = tunnels(key)
             .map(|t| t.id.map_or_else(|| t.kind.to_string(), |id| format!("{}:{id}", t.kind)));
@@ -151,6 +156,7 @@ impl<'a> Row<'a> {
             ],
             fragments: [fwd_cut.packets, fwd_cut.bytes, rev_cut.packets, rev_cut.bytes]
                 .map(|n| fragmented.then_some(n)),
+            dropped: [dropped.map(|n| n.packets), dropped.map(|n| n.bytes)],
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,6 +12,7 @@ use serde_json::ser::Formatter;
 
 use super::{Reading, tunnels};
 use model::{
+    drops::{DeviceDrops, DropKey, Dropped, Drops},
     flow::{Books, Count, Flow, HookKind, Kind, Stop},
     snapshot,
     units::{sanitize, timestamp},
@@ -35,6 +37,11 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
             .map(|i| Interface::new(i, interval.elapsed))
             .collect(),
         flows: Rows(reading),
+        drops: interval
+            .drops
+            .as_deref()
+            .map(|drops| drops.unavailable.is_none().then_some(DropRows { reading, drops })),
+        drop_books: interval.drops.as_deref().map(DropBooks::new),
     };
     line(out, &object)
 }
@@ -62,6 +69,11 @@ struct Object<'a> {
     interval_ns: u64,
     interfaces: Vec<Interface<'a>>,
     flows: Rows<'a>,
+    /// Only where drops were asked for; null where the kernel does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drops: Option<Option<DropRows<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_books: Option<DropBooks<'a>>,
 }
 
 #[derive(Serialize)]
@@ -185,6 +197,11 @@ struct Row<'a> {
     /// Only where there are any: what of it came in fragments of outer packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     fragments: Option<Ways>,
+    /// Only where drops were asked for; null where the kernel does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped_pkts: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped_bytes: Option<Option<u64>>,
 }
 
 /// Counts by direction in the row.
@@ -213,6 +230,7 @@ impl<'a> Row<'a> {
         let (interface, names) = (reading.interface(flow), &reading.names);
         let (key, c) = (&flow.key, &flow.counters);
         let inner = key.inner.pair();
+        let dropped = reading.interval.drops.as_ref().map(|_| reading.interval.dropped(flow));
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
         Row {
             interface,
@@ -243,6 +261,137 @@ impl<'a> Row<'a> {
             rev_pkts: rev.packets,
             rev_bytes: rev.bytes,
             fragments: Ways::any(c.in_fragments().fwd(), c.in_fragments().rev()),
+            dropped_pkts: dropped.map(|n| n.map(|n| n.packets)),
+            dropped_bytes: dropped.map(|n| n.map(|n| n.bytes)),
+        }
+    }
+}
+
+/// What the kernel dropped: all of it, whatever rows are kept but those of other tunnels.
+struct DropRows<'a> {
+    reading: &'a Reading<'a>,
+    drops: &'a Drops,
+}
+
+impl Serialize for DropRows<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let kept = self.drops.rows.iter().filter(|(key, _)| self.reading.keeps(key));
+        s.collect_seq(kept.map(|(key, dropped)| DropRow::new(key, dropped)))
+    }
+}
+
+#[derive(Serialize)]
+struct DropRow<'a> {
+    reason: &'a str,
+    device: Option<&'a str>,
+    netns: Option<&'a str>,
+    /// Only where it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    elsewhere: bool,
+    /// What was dropped: a tunnel's packet, one of no tunnel, or it could not be told.
+    of: &'static str,
+    pkts: u64,
+    bytes: u64,
+    fwd_pkts: u64,
+    rev_pkts: u64,
+    first: Option<String>,
+    last: Option<String>,
+    tunnel: Option<Name>,
+    vni: Option<u32>,
+    tunnels: Tunnels,
+    depth: Option<u8>,
+    outer_sip: Option<IpAddr>,
+    outer_dip: Option<IpAddr>,
+    inner_sip: Option<IpAddr>,
+    inner_dip: Option<IpAddr>,
+    inner_proto: Option<String>,
+}
+
+impl<'a> DropRow<'a> {
+    fn new(key: &'a DropKey, dropped: &Dropped) -> Self {
+        let (of, total) = (key.victim.key(), dropped.total());
+        let known = of.filter(|k| k.depth > 0);
+        let (outer, inner) = (of.and_then(|k| k.outer), of.and_then(|k| k.inner.pair()));
+        let listed = of.into_iter().flat_map(tunnels);
+        DropRow {
+            reason: &key.reason,
+            device: key.device.as_deref(),
+            netns: key.netns.as_deref(),
+            elsewhere: key.elsewhere,
+            of: key.victim.name(),
+            pkts: total.packets,
+            bytes: total.bytes,
+            fwd_pkts: dropped.counts[0].packets,
+            rev_pkts: dropped.counts[1].packets,
+            first: timestamp(dropped.first),
+            last: timestamp(dropped.last),
+            tunnel: known.map(|k| Name(k.outermost.kind)),
+            vni: known.and_then(|k| k.outermost.id),
+            tunnels: Tunnels(listed.map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect()),
+            depth: known.map(|k| k.depth),
+            outer_sip: outer.map(|p| p.first),
+            outer_dip: outer.map(|p| p.second),
+            inner_sip: inner.map(|p| p.first),
+            inner_dip: inner.map(|p| p.second),
+            inner_proto: of.map(|k| k.inner.proto()),
+        }
+    }
+}
+
+/// `seen = attributed + plain + unknown`, of all reasons; and what is in none of them.
+#[derive(Serialize)]
+struct DropBooks<'a> {
+    unavailable: Option<&'a str>,
+    seen: Pkts,
+    attributed: Pkts,
+    plain: Pkts,
+    unknown: Pkts,
+    elsewhere_pkts: u64,
+    missed_pkts: u64,
+    devices: Vec<Device<'a>>,
+}
+
+#[derive(Serialize)]
+struct Pkts {
+    pkts: u64,
+    bytes: u64,
+}
+
+/// A device's own counters.
+#[derive(Serialize)]
+struct Device<'a> {
+    device: &'a str,
+    netns: Option<&'a str>,
+    rx_dropped: u64,
+    rx_missed: u64,
+    tx_dropped: u64,
+    qdisc_dropped: u64,
+}
+
+impl<'a> DropBooks<'a> {
+    fn new(drops: &'a Drops) -> Self {
+        let pkts = |n: Count| Pkts { pkts: n.packets, bytes: n.bytes };
+        let total = drops.total();
+        let device = |((netns, device), n): (&'a (_, Arc<str>), &DeviceDrops)| {
+            let netns: &Option<Arc<str>> = netns;
+            Device {
+                device,
+                netns: netns.as_deref(),
+                rx_dropped: n.rx_dropped,
+                rx_missed: n.rx_missed,
+                tx_dropped: n.tx_dropped,
+                qdisc_dropped: n.qdisc,
+            }
+        };
+        DropBooks {
+            unavailable: drops.unavailable.as_deref(),
+            seen: pkts(total.seen()),
+            attributed: pkts(total.attributed),
+            plain: pkts(total.plain),
+            unknown: pkts(total.unknown),
+            elsewhere_pkts: drops.elsewhere,
+            missed_pkts: drops.missed,
+            devices: drops.devices.iter().map(device).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 
 use feed::names::Names;
 use model::{
+    drops::DropKey,
     filter::Filter,
     flow::{Count, Counters, Flow, Key, Tunnel},
     snapshot::Interval,
@@ -75,6 +76,14 @@ impl<'a> Reading<'a> {
     /// two.
     pub fn interface(&self, flow: &Flow) -> &str {
         self.interfaces.get(usize::from(flow.interface)).map_or("", String::as_str)
+    }
+
+    /// Whether a row of drops is of what the filter keeps: of all that is no flow's, where nothing
+    /// was asked for.
+    pub fn keeps(&self, drops: &DropKey) -> bool {
+        let Some(key) = drops.victim.key() else { return self.filter.is_empty() };
+        let device = drops.device.as_deref().unwrap_or_default();
+        self.kept.matches(&Flow { interface: 0, key: *key, counters: Counters::default() }, device)
     }
 
     /// The interface that counts the packets of a row which adds nothing to totals.

@@ -344,6 +344,7 @@ impl Replay {
             at: elapsed,
             interfaces,
             rows,
+            drops: None,
         })
     }
 }

@@ -9,12 +9,14 @@ use std::{
     cmp::Reverse,
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
+    drops::{self, Drops},
     flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     rows::Rows,
     snapshot::{GONE, Interface, Interval, places},
@@ -83,12 +85,17 @@ impl History {
         if self.most == 0 {
             return number;
         }
-        let kept = match self.span {
+        let mut kept = match self.span {
             Some(_) if interval.rows.len() > ROWS => {
                 interval.reduced(reduce(&interval.rows, ROWS, GROUPS))
             }
             _ => interval.clone(),
         };
+        if let Some(drops) = kept.drops.as_mut().filter(|_| self.span.is_some())
+            && drops.rows.len() > drops::ROWS
+        {
+            *drops = Arc::new(drops.reduced(drops::ROWS));
+        }
         self.rows += kept.rows.len();
         self.bytes += bytes(&kept);
         let newest = kept.taken;
@@ -176,7 +183,11 @@ impl History {
         for (place, ((interface, key), counters)) in sums.into_iter().enumerate() {
             rows.push_flow(place as u32, &Flow { interface, key, counters });
         }
-        Some(Interval::new(first.since, last.taken, elapsed, interfaces, rows))
+        let all = self.frames.iter().take_while(|f| f.number <= number);
+        let drops = Drops::sum(all.filter_map(|f| f.interval.drops.as_deref()));
+        let mut total = Interval::new(first.since, last.taken, elapsed, interfaces, rows);
+        total.drops = last.drops.is_some().then(|| Arc::new(drops));
+        Some(total)
     }
 
     /// The last `n` intervals up to the one with this number, oldest first.
@@ -196,7 +207,7 @@ fn bytes(interval: &Interval) -> usize {
     let interfaces = &interval.interfaces;
     let names = |i: &Interface| i.name.len() + i.netns.as_ref().map_or(0, String::len);
     let interfaces: usize = interfaces.iter().map(|i| size_of::<Interface>() + names(i)).sum();
-    interval.rows.bytes() + interfaces
+    interval.rows.bytes() + interfaces + interval.drops.as_ref().map_or(0, |d| d.bytes())
 }
 
 /// What an `other` row of the history is of: interface, outer pair, outermost tunnel.

@@ -6,6 +6,7 @@ pub mod charset;
 pub mod chord;
 pub mod colour;
 pub mod detect;
+pub mod drops;
 pub mod filter;
 pub mod flow;
 pub mod fragments;

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Totals at an instant, and the one subtraction that makes an interval of two of them.
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
-    flow::{Books, HookKind},
+    drops::Drops,
+    flow::{Books, Count, Flow, HookKind},
     once::Once,
     rows::Rows,
 };
@@ -71,6 +75,8 @@ pub struct Snapshot {
     pub interfaces: Vec<Interface>,
     /// The rows, with totals.
     pub rows: Rows,
+    /// What the kernel dropped since it is looked at; `None` where nobody asked.
+    pub drops: Option<Arc<Drops>>,
 }
 
 /// What happened between two instants. Interfaces and rows hold differences.
@@ -86,6 +92,8 @@ pub struct Interval {
     pub interfaces: Vec<Interface>,
     /// Rows in which something happened, counters as differences.
     pub rows: Rows,
+    /// What the kernel dropped meanwhile; `None` where nobody asked.
+    pub drops: Option<Arc<Drops>>,
     once: Once,
 }
 
@@ -111,7 +119,12 @@ impl Snapshot {
         }
         let elapsed = self.at.saturating_sub(older.at);
         let rows = self.rows.since(&older.rows, &to, heir as u16);
-        Interval::new(older.taken, self.taken, elapsed, interfaces, rows)
+        let drops = self.drops.as_deref().map(|new| match &older.drops {
+            Some(old) => new.since(old),
+            None => new.clone(),
+        });
+        let interval = Interval::new(older.taken, self.taken, elapsed, interfaces, rows);
+        Interval { drops: drops.map(Arc::new), ..interval }
     }
 
     /// Everything since counting began, as one interval.
@@ -121,7 +134,9 @@ impl Snapshot {
         for i in &mut interfaces {
             i.span = elapsed.saturating_sub(self.at.saturating_sub(i.span));
         }
-        Interval::new(self.since, self.taken, elapsed, interfaces, self.rows.clone().folded())
+        let rows = self.rows.clone().folded();
+        let interval = Interval::new(self.since, self.taken, elapsed, interfaces, rows);
+        Interval { drops: self.drops.clone(), ..interval }
     }
 }
 
@@ -135,7 +150,7 @@ impl Interval {
         rows: Rows,
     ) -> Interval {
         let once = Once::of(&rows, interfaces.iter().map(|i| i.counted_on.is_some()));
-        Interval { since, taken, elapsed, interfaces, rows, once }
+        Interval { since, taken, elapsed, interfaces, rows, drops: None, once }
     }
 
     /// Rows of a second with no interface that is known.
@@ -154,7 +169,15 @@ impl Interval {
     #[must_use]
     pub fn reduced(&self, rows: Rows) -> Interval {
         let once = self.once.only(&rows);
-        Interval { interfaces: self.interfaces.clone(), rows, once, ..*self }
+        let (interfaces, drops) = (self.interfaces.clone(), self.drops.clone());
+        Interval { interfaces, rows, drops, once, ..*self }
+    }
+
+    /// What was dropped of a row meanwhile; `None` where that is not known.
+    pub fn dropped(&self, flow: &Flow) -> Option<Count> {
+        let drops = self.drops.as_ref().filter(|d| d.unavailable.is_none())?;
+        let [fwd, rev] = drops.of(&flow.key, flow.interface, &self.interfaces);
+        Some(fwd + rev)
     }
 
     /// The books of all interfaces together, each packet once.
@@ -181,7 +204,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel};
+    use crate::flow::{Counters, Inner, Key, Kind, Pair, Tunnel};
 
     fn flow(last: u8, id: u32, n: u64) -> Flow {
         let v4 = |d| IpAddr::from([172, 16, 1, d]);
@@ -218,6 +241,7 @@ mod tests {
             at: Duration::from_secs(at),
             interfaces: vec![],
             rows,
+            drops: None,
         }
     }
 
