@@ -19,30 +19,34 @@ use clap::{
 };
 
 use crate::{
-    attach::Want,
-    bpf::{Config, L2tp, Port},
-    config,
+    config::{self, Config, L2tp, Port},
     dns::Resolver,
     export,
     filter::{Filter, Meanings},
-    flow::{HookKind, Kind},
-    kernel, local,
     names::Names,
     privilege,
     sandbox::Sandbox,
-    settings,
     tui::{self, theme::Depth},
     units::sanitize,
 };
 
+#[cfg(feature = "live")]
+use crate::{attach::Want, flow::HookKind, local, version};
+
+#[cfg(feature = "live")]
 mod attach;
+#[cfg(feature = "live")]
 mod check;
 mod dump;
+#[cfg(feature = "live")]
 mod lab;
+#[cfg(feature = "live")]
 mod listing;
 mod out;
+mod settings;
 mod shell;
 mod top;
+#[cfg(feature = "live")]
 mod tunnels;
 
 /// `tmon 0.1.0`, as JSON says it.
@@ -68,23 +72,31 @@ pub struct Cli {
 enum Command {
     /// Live dashboard: chord, matrix and table of what the tunnels carry
     Top(top::Top),
+    #[cfg(feature = "live")]
     /// One reading, or one every so often: table, JSON or CSV
     Dump(dump::Dump),
     /// What captures hold: the same parser, without privilege or kernel
     Replay(dump::Replay),
+    #[cfg(feature = "live")]
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
+    #[cfg(feature = "live")]
     /// End what `attach` began, leaving nothing
     Detach(attach::Detach),
+    #[cfg(feature = "live")]
     /// What is attached, since when, and what it costs
     Status(attach::Status),
+    #[cfg(feature = "live")]
     /// What this kernel, these privileges and these interfaces allow, and what to do about it
     Check(check::Check),
+    #[cfg(feature = "live")]
     /// The tunnel devices of this host: ids, ports, ends, underlays
     Tunnels(tunnels::Tunnels),
+    #[cfg(feature = "live")]
     /// The simulated multi-host overlay: nine hosts and four networks in namespaces
     #[command(subcommand)]
     Lab(lab::Lab),
+    #[cfg(feature = "live")]
     /// Lab, traffic and dashboard in one: what tmon shows, in a minute
     Demo(lab::Demo),
     /// Print completions for a shell
@@ -93,6 +105,7 @@ enum Command {
     Man(shell::ManPages),
 }
 
+#[cfg(feature = "live")]
 impl Command {
     /// It cannot do without BPF programs, which it loads or joins. (`check` says what hinders them.)
     fn loads(&self) -> bool {
@@ -122,6 +135,7 @@ struct Watch {
     hook: Option<HookArg>,
 }
 
+#[cfg(feature = "live")]
 impl Watch {
     fn want(&self) -> Want {
         match self.hook {
@@ -209,8 +223,13 @@ impl Naming {
             let sandbox = Sandbox::new(None);
             names.resolve(Resolver::new(move || sandbox.confine_strictly())?);
         }
-        let looking = if local { local::look_around(&names) } else { None };
-        Ok((names, looking))
+        #[cfg(feature = "live")]
+        if local {
+            let looking = local::look_around(&names);
+            return Ok((names, looking));
+        }
+        let _ = local; // there are no interfaces
+        Ok((names, None))
     }
 }
 
@@ -373,6 +392,7 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
 }
 
 /// Waits until then, or until the flag is raised. Whether it was.
+#[cfg(feature = "live")]
 fn wait(until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(50);
     while !flag.load(Ordering::Relaxed) {
@@ -416,22 +436,31 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         return code(done.map(|()| 0));
     }
+    #[cfg(feature = "live")]
     if cli.command.loads()
-        && let Err(e) = kernel::suffices()
+        && let Err(e) = version::suffices()
     {
         return code(Err(e));
     }
     privilege::raise_descriptors();
     let done = match cli.command {
         Command::Top(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Dump(c) => c.run(),
         Command::Replay(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Attach(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Detach(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Status(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Check(c) => return code(c.run()),
+        #[cfg(feature = "live")]
         Command::Tunnels(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Lab(c) => return code(c.run()),
+        #[cfg(feature = "live")]
         Command::Demo(c) => c.run(),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),

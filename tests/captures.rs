@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use tmon::{
     bpf::Config,
     export::json,
+    feed::{Recording, Replay},
     flow::{Count, Hook, Kind, Stop},
     snapshot::{Interval, Snapshot},
-    source::{Recording, Replay},
     units::timestamp,
 };
 

@@ -267,8 +267,8 @@ fn totals_never_count_a_packet_twice() {
     use tmon::{
         attach::Want,
         filter::Filter,
+        live::Live,
         matrix::{Scope, Tally},
-        source::Live,
     };
 
     let g = Ground::bare();
@@ -320,9 +320,9 @@ fn what_passes_through_is_counted_once() {
     use tmon::{
         attach::Want,
         filter::Filter,
+        live::Live,
         matrix::{Scope, Tally},
         netlink::NewLink,
-        source::Live,
     };
 
     for routed in [false, true] {
@@ -397,7 +397,7 @@ fn what_passes_through_is_counted_once() {
 #[test]
 fn devices_without_ends_are_found_too() {
     use ground::{address, inner, mac, outer, send, small, told};
-    use tmon::{attach::Want, source::Live};
+    use tmon::{attach::Want, live::Live};
 
     let g = Ground::bare();
     for (space, _) in g.ends() {

@@ -17,10 +17,10 @@ use tmon::{
     bpf::Config,
     flow::{Count, Flow, Inner, InnerProto, Kind},
     lab::{self, Lab, Options, Scenario, Traffic},
+    live::Live,
     netlink::Netlink,
     netns::Netns,
     snapshot::Snapshot,
-    source::Live,
 };
 
 const ARP: Inner = Inner::Proto(InnerProto(0x0806));

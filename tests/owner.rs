@@ -23,9 +23,9 @@ use tmon::{
     attach::{Attachment, Want},
     bpf::Program,
     flow::HookKind,
+    live::Live,
     netlink::NewLink,
     netns::Place,
-    source::Live,
 };
 
 const CLSACT: Want = Want::Only(HookKind::Clsact);

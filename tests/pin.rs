@@ -25,10 +25,10 @@ use tmon::{
     attach::Want,
     bpf::{Config, LAYOUT},
     flow::{Count, Hook, HookKind, Kind},
+    live::Live,
     netns::{Netns, Place},
     pin::{BPFFS, Pins},
     snapshot::Snapshot,
-    source::Live,
 };
 
 fn tmon(args: &[&str]) -> Output {

@@ -29,9 +29,9 @@ use tmon::{
     bpf::{Config, L2tp, Port},
     discover::Scene,
     flow::{Count, Flow, HookKind, Inner, InnerProto, Kind, Pair, Tunnel},
+    live::Live,
     netlink::{self, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
-    source::Live,
 };
 
 /// Echoes per kind; each is one packet of PACKET bytes, IP header included, there and one back.

@@ -3,14 +3,15 @@
 use super::*;
 use crate::{
     export::{Reading, Writer, table},
-    judge, loaded,
+    feed, judge,
     sandbox::Sandbox,
-    series::Series,
     snapshot::Interval,
-    source::{self, Live},
     units::Base,
 };
+#[cfg(feature = "live")]
+use crate::{live::Live, loaded, series::Series};
 
+#[cfg(feature = "live")]
 #[derive(Args, Debug)]
 pub(super) struct Dump {
     #[command(flatten)]
@@ -33,6 +34,7 @@ pub(super) struct Replay {
     #[command(flatten)]
     count: Counting,
     /// Send the frames through the loaded BPF programs, which takes root, instead of the same parser compiled for this host
+    #[cfg(feature = "live")]
     #[arg(long)]
     kernel: bool,
     #[command(flatten)]
@@ -99,6 +101,7 @@ impl<'a> Printer<'a> {
     }
 }
 
+#[cfg(feature = "live")]
 impl Dump {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
@@ -146,6 +149,7 @@ impl Dump {
     }
 }
 
+#[cfg(feature = "live")]
 /// When the next reading is due, after so long. Those that were missed, because we were stopped or
 /// the machine was busy, are not made up for: the interval is the longer.
 fn next_tick(elapsed: Duration, every: Duration) -> Duration {
@@ -153,6 +157,7 @@ fn next_tick(elapsed: Duration, every: Duration) -> Duration {
     elapsed + every - Duration::from_nanos(into as u64) // `every` fits LONGEST
 }
 
+#[cfg(feature = "live")]
 /// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Whether it was.
 fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(250);
@@ -169,6 +174,7 @@ fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
     }
 }
 
+#[cfg(feature = "live")]
 /// What has happened to the interfaces goes to standard error, so that readings stay what they are.
 fn tell(live: &mut Live) {
     for notice in live.notices() {
@@ -179,16 +185,22 @@ fn tell(live: &mut Live) {
 impl Replay {
     /// It takes BPF programs.
     pub(super) fn loads(&self) -> bool {
-        self.kernel
+        #[cfg(feature = "live")]
+        return self.kernel;
+        #[cfg(not(feature = "live"))]
+        false
     }
 
     pub(super) fn run(self) -> Result<()> {
         let mut out = self.print.out();
         let mut printer = Printer::new(&mut out, &self.print, false)?;
+        #[cfg(feature = "live")]
         let judge = if self.kernel { loaded::kernel } else { judge::host };
-        let mut replay = source::Replay::open(&self.files, &self.count.of_capture(), judge)?;
+        #[cfg(not(feature = "live"))]
+        let judge = judge::host;
+        let mut replay = feed::Replay::open(&self.files, &self.count.of_capture(), judge)?;
         let sandbox = Sandbox::new(None);
-        if self.kernel {
+        if self.loads() {
             sandbox.confine(); // programs of interfaces that come later are loaded then
         } else {
             sandbox.enter_all()?;
@@ -203,7 +215,7 @@ impl Replay {
                 progress(&replay);
             }
         }
-        if self.kernel {
+        if self.loads() {
             sandbox.enter_all()?;
         }
         if show {
@@ -217,7 +229,7 @@ impl Replay {
     }
 }
 
-fn progress(replay: &source::Replay) {
+fn progress(replay: &feed::Replay) {
     let (at, size) = replay.position();
     let read = match size {
         Some(size) => crate::units::percent(at, size),
@@ -226,7 +238,7 @@ fn progress(replay: &source::Replay) {
     out::tell(&format!("\r{} frames, {read}\x1b[K", replay.frames()));
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "live"))]
 mod tests {
     use super::*;
 

@@ -5,7 +5,7 @@ use std::thread;
 use super::*;
 use crate::{
     lab::{self, Options, Scenario, Traffic},
-    source::Live,
+    live::Live,
 };
 
 #[derive(Debug, Subcommand)]
@@ -73,7 +73,7 @@ pub(super) struct Shape {
     networks: u8,
     /// Encapsulation: vxlan, geneve, gretap, gre or ipip, where the kernel has it
     #[arg(long, value_name = "KIND", default_value = "vxlan")]
-    kind: Kind,
+    kind: crate::flow::Kind,
     /// IPv6 outside and inside
     #[arg(long)]
     ipv6: bool,

@@ -2,14 +2,15 @@
 //! `tmon top`.
 use std::path::Path;
 
+use anyhow::ensure;
+
 use super::*;
 use crate::{
     charset::Charset,
-    feed::Source,
+    feed::{Capture, Replay, Source},
     judge,
     raster::Blocks,
     sandbox::Sandbox,
-    source::{Capture, Live, Replay},
     tui::{
         graphics::Choice,
         theme::{Depth, Scheme},
@@ -164,8 +165,9 @@ impl Look {
     }
 }
 
+#[cfg(feature = "live")]
 /// Shows what is watched until the user leaves.
-pub(super) fn show(options: tui::Options, mut live: Live) -> Result<()> {
+pub(super) fn show(options: tui::Options, mut live: crate::live::Live) -> Result<()> {
     tui::run(options, None, &mut live)
 }
 
@@ -194,16 +196,18 @@ impl Top {
     }
 
     /// It takes no BPF programs.
+    #[cfg(feature = "live")]
     pub(super) fn reads_captures(&self) -> bool {
         !self.read.is_empty()
     }
 
     pub(super) fn run(self) -> Result<()> {
         let sandbox = Sandbox::new(Some(Path::new(SAVES)));
+        #[cfg(feature = "live")]
         if self.read.is_empty() {
             let (watch, count) = (&self.watch, &self.watch.count);
             let options = self.options(true)?;
-            let live = Live::open(
+            let live = crate::live::Live::open(
                 &watch.interfaces,
                 watch.netns.as_deref(),
                 &count.config(),
@@ -212,6 +216,10 @@ impl Top {
             live.enter(&sandbox)?;
             return show(options, live);
         }
+        ensure!(
+            !self.read.is_empty(),
+            "this tmon is built without the feature `live`: it shows captures (--read FILE)"
+        );
         let options = self.options(false)?;
         let replay = Replay::open(&self.read, &self.watch.count.of_capture(), judge::host)?;
         sandbox.enter_all()?;

@@ -13,8 +13,8 @@ use nix::sys::socket::{
 use tmon::{
     attach::Want,
     flow::{Hook, HookKind},
+    live::Live,
     snapshot::Snapshot,
-    source::Live,
 };
 
 use crate::ground::{

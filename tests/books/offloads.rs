@@ -14,9 +14,9 @@ use tmon::{
     attach::Want,
     bpf::Config,
     flow::{Count, Inner},
+    live::Live,
     netlink::NewLink,
     snapshot::Snapshot,
-    source::Live,
 };
 
 use crate::ground::*;

@@ -11,9 +11,9 @@ use tmon::{
     attach::Want,
     bpf::Config,
     flow::{Count, Hook, HookKind},
+    live::Live,
     netlink::NewLink,
     snapshot::Snapshot,
-    source::Live,
 };
 
 use super::{

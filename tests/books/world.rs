@@ -5,11 +5,11 @@ use tmon::{
     export::Reading,
     filter::Filter,
     flow::{Count, Hook, HookKind},
+    live::Live,
     matrix::{Scope, Tally},
     netlink::NewLink,
     netns,
     snapshot::Snapshot,
-    source::Live,
 };
 
 use crate::ground::{

@@ -24,10 +24,10 @@ use tmon::{
     attach::{Want, tcx_programs},
     bpf::Config,
     flow::{Books, Count, Hook, HookKind},
+    live::Live,
     netlink::{Link, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
     snapshot::Snapshot,
-    source::Live,
 };
 
 /// The tunnel's id.

@@ -29,14 +29,14 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Where the file is by the XDG rules (<https://specifications.freedesktop.org/basedir-spec/>):
 /// `$XDG_CONFIG_HOME/tmon/config.toml`, else `~/.config/tmon/config.toml`. `None` without a home.
-pub fn path(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(super) fn path(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(dir.join("tmon/config.toml"))
 }
 
 /// The file to use: the one that was asked for, or the one of this user.
-pub fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
+pub(super) fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
     asked.map(Path::to_owned).or_else(|| path(|name| env::var_os(name)))
 }
 
@@ -48,7 +48,7 @@ pub fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
 /// # Errors
 /// The file that was named cannot be read, or a line of it is not a setting: one line that says which, where and
 /// what it may have meant.
-pub fn merged(
+pub(super) fn merged(
     root: &Command,
     names: &[&str],
     base: &str,
@@ -264,7 +264,7 @@ fn values(arg: Option<&Arg>, value: &DeValue) -> Result<Vec<OsString>, String> {
 
 /// The settings of a run as a config file: what was given by file or command line as lines, the
 /// rest as comments that show the defaults.
-pub fn text(command: &Command, matches: &ArgMatches) -> String {
+pub(super) fn text(command: &Command, matches: &ArgMatches) -> String {
     let mut out = "# Settings of `tmon top`. The command line wins over this file.\n".to_owned();
     let keys =
         command.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| match a.get_long() {
@@ -317,7 +317,7 @@ fn literal(value: &str) -> String {
 ///
 /// # Errors
 /// Those of the file system, naming the file; or somebody else could change the folder.
-pub fn save(file: &Path, text: &str) -> Result<()> {
+pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     let name = || format!("write the config file {}", sanitize(&file.to_string_lossy()));
     let file = std::path::absolute(file).with_context(name)?;
     let (Some(dir), Some(last)) = (file.parent(), file.file_name()) else {

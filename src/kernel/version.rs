@@ -28,14 +28,14 @@ pub fn release() -> String {
 }
 
 /// `6.18.15-amd64` as (6, 18).
-pub fn version(release: &str) -> Option<(u32, u32)> {
+pub fn parse(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// How the kernel of this release stands.
 pub fn age(release: &str) -> Age {
-    match version(release) {
+    match parse(release) {
         Some(v) if v >= (5, 15) => Age::Known,
         // Red Hat's 5.14 has what 5.15 has.
         Some((5, 14)) if release.contains(".el9") => Age::Known,
@@ -76,6 +76,6 @@ mod tests {
         ] {
             assert_eq!(age(release), expected, "{release:?}");
         }
-        assert_eq!(version("6.18.15-amd64"), Some((6, 18)));
+        assert_eq!(parse("6.18.15-amd64"), Some((6, 18)));
     }
 }

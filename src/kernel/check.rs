@@ -13,13 +13,13 @@ use crate::{
     bpf::{Config, Program},
     discover::{Scene, Tunnel},
     flow::{Hook, HookKind},
-    kernel::{self, Age},
     netlink::{Link, Netlink},
     netns::{self, Place},
     pin::{Pin, Pins, State},
     privilege,
     sandbox::Force,
     units::sanitize,
+    version::{self, Age},
 };
 
 /// How it stands.
@@ -90,7 +90,7 @@ fn read(path: &str) -> Option<String> {
 /// Looks at the host: kernel, privileges, what can be loaded and attached.
 pub fn host(pins: &Pins) -> Vec<Line> {
     let mut l = Lines { interface: None, lines: Vec::new() };
-    let release = kernel::release();
+    let release = version::release();
     kernel(&mut l, &release);
     let status = read("/proc/self/status").unwrap_or_default();
     privileges(&mut l, &status, privilege::in_user_namespace());
@@ -125,7 +125,7 @@ pub fn host(pins: &Pins) -> Vec<Line> {
 
 fn kernel(l: &mut Lines, release: &str) {
     let shown = format!("Linux {}", sanitize(release));
-    match kernel::age(release) {
+    match version::age(release) {
         Age::Known => l.ok("kernel", shown),
         Age::Untried => {
             l.warn("kernel", shown, "nobody tried tmon on it: 5.15 and newer are known to do")
@@ -139,7 +139,7 @@ fn kernel(l: &mut Lines, release: &str) {
 }
 
 fn memlock(l: &mut Lines, release: &str) {
-    match kernel::version(release) {
+    match version::parse(release) {
         Some(v) if v < (5, 11) => {
             l.warn("memlock", "maps are charged to RLIMIT_MEMLOCK", "`ulimit -l unlimited`")
         }
@@ -298,7 +298,7 @@ fn says(e: &anyhow::Error) -> String {
 fn attempt(l: &mut Lines) {
     let started = Instant::now();
     let loaded =
-        kernel::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
+        version::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
     let program = match loaded {
         Ok(program) => program,
         Err(e) => return l.fail("load", says(&e), "see kernel, privileges, seccomp and lockdown"),

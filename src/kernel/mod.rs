@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel of this host: the BPF object, its hooks, its pins; interfaces, namespaces and tunnel
+//! devices; and what this process may do. With the feature `live` left out there is only the last.
+#[cfg(feature = "live")]
+pub mod attach;
+#[cfg(feature = "live")]
+pub mod bpf;
+#[cfg(feature = "live")]
+pub mod check;
+#[cfg(feature = "live")]
+pub mod discover;
+#[cfg(feature = "live")]
+pub mod live;
+#[cfg(feature = "live")]
+pub mod loaded;
+#[cfg(feature = "live")]
+pub mod local;
+#[cfg(feature = "live")]
+pub(crate) mod lock;
+#[cfg(feature = "live")]
+pub mod netlink;
+#[cfg(feature = "live")]
+pub mod netns;
+#[cfg_attr(not(feature = "live"), allow(dead_code))] // folders are for what stays attached
+pub(crate) mod owned;
+#[cfg(feature = "live")]
+pub(crate) mod owner;
+#[cfg(feature = "live")]
+pub mod pin;
+pub mod privilege;
+pub mod runner;
+pub mod sandbox;
+#[cfg(feature = "live")]
+mod space;
+#[cfg(feature = "live")]
+mod survey;
+#[cfg(feature = "live")]
+pub mod version;
