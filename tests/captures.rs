@@ -4,6 +4,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
+use testkit::frames;
 use tmon::{
     bpf::Config,
     export::json,
@@ -13,7 +14,6 @@ use tmon::{
     units::timestamp,
 };
 
-mod frames;
 use frames::{Frame, pkt};
 
 /// 2023-11-14T22:13:20Z

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon check` and `tmon tunnels` on interfaces made for it. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
-mod ground;
 
 use std::process::{Command, Output};
 
@@ -14,6 +13,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
+use testkit::ground;
 use tmon::{
     flow::{Hook, HookKind},
     pin::BPFFS,

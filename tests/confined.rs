@@ -5,7 +5,6 @@
 //! threads, and what confines itself has to be a process of its own.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used, unsafe_code)] // a test's panic is its report
-mod ground;
 
 use std::{
     ffi::OsString,
@@ -36,6 +35,7 @@ use nix::{
     },
     unistd::{ForkResult, fork},
 };
+use testkit::ground;
 use tmon::{
     dns::Resolver,
     pin::BPFFS,

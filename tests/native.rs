@@ -7,6 +7,7 @@ use nix::{
     sched::{CpuSet, sched_getcpu, sched_setaffinity},
     unistd::Pid,
 };
+use testkit::{frames, mutations, table};
 use tmon::{
     bpf::{Config, Packet, Start},
     flow::{Books, Flow, Hook},
@@ -16,9 +17,6 @@ use tmon::{
     snapshot::Fill,
 };
 
-mod frames;
-mod mutations;
-mod table;
 use frames::{Frame, pkt};
 use mutations::{Random, mutate};
 use table::{Begin, Case, cases};

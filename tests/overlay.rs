@@ -2,7 +2,6 @@
 //! What tmon counts in a real overlay, against what was sent and what the interfaces say. Needs
 //! root; says so and fails without it.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
-mod ground;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use testkit::ground;
 use tmon::{
     attach::Want,
     bpf::Config,

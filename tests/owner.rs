@@ -2,7 +2,6 @@
 //! Several tmon on one interface, killed, raced and impersonated: each is told from the others, and
 //! what one leaves the next one clears. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
-mod ground;
 
 use std::{
     fs,
@@ -19,6 +18,7 @@ use std::{
 
 use ground::{Ground, address, outer, small, until, wants};
 use serde_json::Value;
+use testkit::ground;
 use tmon::{
     attach::{Attachment, Want},
     bpf::Program,

@@ -13,15 +13,13 @@ use std::{
     process::{Command, Stdio},
 };
 
+use testkit::{frames, mutations, table};
 use tmon::{
     bpf::{Config, L2tp, Packet, Port, Program, Start},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
     rows::Rows,
 };
 
-mod frames;
-mod mutations;
-mod table;
 use frames::{Gre, ends, pkt};
 use mutations::{Random, mutate};
 use table::{Answer, Begin, Case, I4, I6, Inside, O4, O6, Want, cases, deep, reason, tunnel};

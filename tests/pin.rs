@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon attach`, `status`, `detach`: counting with no process, on both hooks. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
-mod ground;
 
 use std::{
     fs,
@@ -21,6 +20,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
+use testkit::ground;
 use tmon::{
     attach::Want,
     bpf::{Config, LAYOUT},

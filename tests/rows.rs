@@ -19,6 +19,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
+use testkit::frames;
 use tmon::{
     bpf::{Config, Packet, Program},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
@@ -26,7 +27,6 @@ use tmon::{
     snapshot::Snapshot,
 };
 
-mod frames;
 use frames::pkt;
 
 fn load(config: Config) -> Program {

@@ -16,14 +16,13 @@
 use std::{env, fs, process::ExitCode};
 
 use anyhow::{Context, Result};
+use testkit::frames;
 
 #[allow(warnings, clippy::all)]
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/ancestor.skel.rs"));
 }
 mod bench;
-#[path = "../../tests/frames/mod.rs"]
-mod frames;
 mod instructions;
 mod packets;
 mod path;

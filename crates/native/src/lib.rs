@@ -2,7 +2,7 @@
 //! The parser and its accounting, `bpf/`, compiled for the host: frames go in, the slots of the
 //! flow tables and the books come out, as they do in the kernel. Nothing of BPF is needed for it.
 //!
-//! Whoever reads the tables (`src/table.rs` does) finds the same memory as that of the maps.
+//! Whoever reads the tables (`crates/feed/src/table.rs` does) finds the same memory as that of the maps.
 #![allow(unsafe_code)]
 use std::{ffi::c_void, num::NonZeroUsize, ptr, slice, sync::Arc};
 

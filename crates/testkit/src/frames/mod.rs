@@ -5,18 +5,17 @@
 //! are known: the number of the next layer, lengths, checksums. [`Frame::bytes`] does that from the
 //! last layer to the first. [`Frame::set`] makes a field wrong: it overrides what is filled in, and
 //! checksums cover the wrong value, so that exactly one thing is wrong.
-#![allow(dead_code, unused_imports)] // each test binary describes other packets
 use std::net::IpAddr;
 
 mod link;
 mod net;
 mod tunnel;
-pub(crate) use tunnel::{
+pub use tunnel::{
     CAPWAP_FRAGMENT, CAPWAP_KEEPALIVE, CAPWAP_MAC, CAPWAP_NATIVE, CAPWAP_WIRELESS, Gre, Gtp, L2tp,
 };
 
 /// The names by which tshark calls the layers that this builder makes.
-pub(crate) const SHARK: &[&str] = &[
+pub const SHARK: &[&str] = &[
     "eth",
     "ieee8021ad",
     "vlan",
@@ -63,10 +62,10 @@ pub(crate) const SHARK: &[&str] = &[
 ];
 
 /// Source and destination.
-pub(crate) type Ends = (IpAddr, IpAddr);
+pub type Ends = (IpAddr, IpAddr);
 
 /// `"172.16.1.100 > 172.16.1.101"` as addresses.
-pub(crate) fn ends(text: &str) -> Ends {
+pub fn ends(text: &str) -> Ends {
     let (a, b) =
         text.split_once(" > ").unwrap_or_else(|| panic!("'{text}' is not 'source > destination'"));
     let ip = |s: &str| s.trim().parse().unwrap_or_else(|e| panic!("'{s}' in '{text}': {e}"));
@@ -129,14 +128,14 @@ struct Layer {
 
 /// A packet, described.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Frame {
+pub struct Frame {
     layers: Vec<Layer>,
     /// Behind the packet, in nobody's length: Ethernet padding.
     tail: Vec<u8>,
 }
 
 /// A packet without any layer yet.
-pub(crate) fn pkt() -> Frame {
+pub fn pkt() -> Frame {
     Frame::default()
 }
 
@@ -151,37 +150,37 @@ impl Frame {
     }
 
     /// Overrides bytes of the last layer's header, whatever would be filled in there.
-    pub(crate) fn set(mut self, at: usize, bytes: &[u8]) -> Self {
+    pub fn set(mut self, at: usize, bytes: &[u8]) -> Self {
         self.last().set.push((at, bytes.to_vec()));
         self
     }
 
     /// Any bytes: a payload, or a header that nobody knows.
-    pub(crate) fn payload(self, bytes: &[u8]) -> Self {
+    pub fn payload(self, bytes: &[u8]) -> Self {
         self.push(Layer { bytes: bytes.to_vec(), ..Layer::default() })
     }
 
     /// `n` bytes of payload.
-    pub(crate) fn data(self, n: usize) -> Self {
+    pub fn data(self, n: usize) -> Self {
         let bytes: Vec<u8> = (0..n).map(|i| b'a' + (i % 23) as u8).collect();
         self.payload(&bytes)
     }
 
     /// `n` zero bytes at the end of the frame that no length counts (Ethernet padding).
-    pub(crate) fn pad(mut self, n: usize) -> Self {
+    pub fn pad(mut self, n: usize) -> Self {
         self.tail.extend(std::iter::repeat_n(0, n));
         self
     }
 
     /// This frame's layers, then those of `inside`.
-    pub(crate) fn then(mut self, inside: Frame) -> Self {
+    pub fn then(mut self, inside: Frame) -> Self {
         self.layers.extend(inside.layers);
         self.tail.extend(inside.tail);
         self
     }
 
     /// Every IP header's source and destination swapped: the answer.
-    pub(crate) fn reversed(&self) -> Self {
+    pub fn reversed(&self) -> Self {
         let mut answer = self.clone();
         for layer in &mut answer.layers {
             if let Some((src, dst)) = layer.ends {
@@ -193,27 +192,27 @@ impl Frame {
     }
 
     /// The frame on the wire.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut all = self.from(0);
         all.extend(&self.tail);
         all
     }
 
     /// Length of all headers up to and with the last TCP or UDP header: what each segment repeats.
-    pub(crate) fn headers(&self) -> usize {
+    pub fn headers(&self) -> usize {
         let last = self.layers.iter().rposition(|l| l.transport).expect("a transport header");
         self.layers[..=last].iter().map(|l| l.bytes.len()).sum()
     }
 
     /// The names tshark gives these layers, outermost first, and whether it reads all of them.
-    pub(crate) fn shark(&self) -> (Vec<&'static str>, bool) {
+    pub fn shark(&self) -> (Vec<&'static str>, bool) {
         let names = self.layers.iter().flat_map(|l| l.shark.split(':')).filter(|s| !s.is_empty());
         let all = names.clone().all(|s| s != "!");
         (names.take_while(|s| *s != "!").collect(), all)
     }
 
     /// Cuts the payload of the `nth` IP header (0: the outermost) into fragments of `size` bytes.
-    pub(crate) fn fragments(&self, nth: usize, size: usize, id: u32) -> Vec<Frame> {
+    pub fn fragments(&self, nth: usize, size: usize, id: u32) -> Vec<Frame> {
         assert_eq!(size % 8, 0, "a fragment's size is a multiple of 8");
         let at = self
             .layers

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Packets that are in no row, and why; false friends; and the same faults behind a tunnel header,
 //! where the packet belongs to the tunnel.
-use tmon::flow::{Kind, Stop};
+use model::flow::{Kind, Stop};
 
 use super::{Begin, Case, I4, I6, M4, O4, O6, reason, row, stop, suspect, tunnel};
 use crate::frames::{CAPWAP_KEEPALIVE, CAPWAP_MAC, Frame, Gre, Gtp, L2tp, pkt};

@@ -34,12 +34,12 @@ pub(super) fn pseudo(e: Ends, proto: u8, len: usize) -> u32 {
 
 impl Frame {
     /// An IP header of the version of these addresses: `"source > destination"`.
-    pub(crate) fn ip(self, text: &str) -> Self {
+    pub fn ip(self, text: &str) -> Self {
         self.ip_ends(ends(text))
     }
 
     /// An IP header between these addresses.
-    pub(crate) fn ip_ends(self, e: Ends) -> Self {
+    pub fn ip_ends(self, e: Ends) -> Self {
         let layer = if e.0.is_ipv4() {
             Layer {
                 shark: "ip",
@@ -80,7 +80,7 @@ impl Frame {
     }
 
     /// IPv4 options behind the last layer, an IPv4 header; a multiple of 4 bytes.
-    pub(crate) fn ip_options(mut self, options: &[u8]) -> Self {
+    pub fn ip_options(mut self, options: &[u8]) -> Self {
         let layer = self.last();
         layer.bytes.extend(options);
         layer.bytes[0] = 0x40 | (layer.bytes.len() / 4) as u8;
@@ -88,7 +88,7 @@ impl Frame {
     }
 
     /// The protocol field of the last layer, an IP or extension header.
-    pub(crate) fn proto(mut self, proto: u8) -> Self {
+    pub fn proto(mut self, proto: u8) -> Self {
         let at = match self.last().bytes[0] >> 4 {
             _ if self.last().ends.is_none() => 0,
             4 => 9,
@@ -98,12 +98,12 @@ impl Frame {
     }
 
     /// Makes the last layer, an IPv4 header, a fragment; the offset is in units of 8 bytes.
-    pub(crate) fn frag(self, id: u16, offset: u16, more: bool) -> Self {
+    pub fn frag(self, id: u16, offset: u16, more: bool) -> Self {
         self.set(4, &id.to_be_bytes()).set(6, &(u16::from(more) << 13 | offset).to_be_bytes())
     }
 
     /// The total length field of the last layer, an IPv4 header.
-    pub(crate) fn total_length(self, n: u16) -> Self {
+    pub fn total_length(self, n: u16) -> Self {
         self.set(2, &n.to_be_bytes())
     }
 
@@ -121,17 +121,17 @@ impl Frame {
     }
 
     /// Hop-by-hop options: `units` more than 8 bytes of padding.
-    pub(crate) fn hopopts(self, units: usize) -> Self {
+    pub fn hopopts(self, units: usize) -> Self {
         self.extension("ipv6.hopopts", 0, &padding(6 + 8 * units))
     }
 
     /// Destination options: `units` more than 8 bytes of padding.
-    pub(crate) fn dstopts(self, units: usize) -> Self {
+    pub fn dstopts(self, units: usize) -> Self {
         self.extension("ipv6.dstopts", 60, &padding(6 + 8 * units))
     }
 
     /// A routing header of any type with one address.
-    pub(crate) fn routing(self, kind: u8, left: u8) -> Self {
+    pub fn routing(self, kind: u8, left: u8) -> Self {
         let body = [&[kind, left, 0, 0, 0, 0][..], &Ipv6Addr::LOCALHOST.octets()].concat();
         self.extension("ipv6.routing", 43, &body).by_way_of(left, Ipv6Addr::LOCALHOST)
     }
@@ -142,7 +142,7 @@ impl Frame {
     }
 
     /// A segment routing header, RFC 8754, of `n` segments.
-    pub(crate) fn srh(self, n: u8, left: u8) -> Self {
+    pub fn srh(self, n: u8, left: u8) -> Self {
         let mut body = vec![4, left, n - 1, 0, 0, 0];
         let segment = |i: u8| Ipv6Addr::new(0x2001, 0xdb8, 0xfff, 0, 0, 0, 0, u16::from(i) + 1);
         for i in 0..n {
@@ -152,7 +152,7 @@ impl Frame {
     }
 
     /// An IPv6 fragment header. `proto` names what is fragmented.
-    pub(crate) fn frag6(self, proto: u8, id: u32, offset: u16, more: bool) -> Self {
+    pub fn frag6(self, proto: u8, id: u32, offset: u16, more: bool) -> Self {
         let bytes =
             [&[proto, 0][..], &(offset << 3 | u16::from(more)).to_be_bytes(), &id.to_be_bytes()]
                 .concat();
@@ -161,14 +161,14 @@ impl Frame {
     }
 
     /// An IPv6 fragment header that fragments nothing (RFC 6946).
-    pub(crate) fn atomic(self, id: u32) -> Self {
+    pub fn atomic(self, id: u32) -> Self {
         let mut frame = self.frag6(NOTHING, id, 0, false);
         frame.last().fixes = vec![Fix::Next(0, Space::Ip)];
         frame
     }
 
     /// An authentication header with 12 bytes of integrity value, RFC 4302.
-    pub(crate) fn ah(self, spi: u32) -> Self {
+    pub fn ah(self, spi: u32) -> Self {
         let bytes = [&[NOTHING, 4, 0, 0][..], &spi.to_be_bytes(), &1u32.to_be_bytes(), &[0xa5; 12]]
             .concat();
         let name = Name { ip: Some(51), ..Name::default() };
@@ -182,14 +182,14 @@ impl Frame {
     }
 
     /// ESP with an encrypted body of `n` bytes.
-    pub(crate) fn esp(self, spi: u32, n: usize) -> Self {
+    pub fn esp(self, spi: u32, n: usize) -> Self {
         let bytes = [&spi.to_be_bytes()[..], &1u32.to_be_bytes()].concat();
         let name = Name { ip: Some(50), ..Name::default() };
         self.push(Layer { shark: "esp", bytes, name, ..Layer::default() }).payload(&vec![0xe5; n])
     }
 
     /// UDP. The tunnel behind it is chosen by the ports.
-    pub(crate) fn udp(self, source: u16, destination: u16) -> Self {
+    pub fn udp(self, source: u16, destination: u16) -> Self {
         let bytes = [source.to_be_bytes(), destination.to_be_bytes(), [0; 2], [0; 2]].concat();
         let fixes = vec![Fix::Len { at: 4, from: 0 }, Fix::PseudoSum(6, 17)];
         self.push(Layer {
@@ -203,7 +203,7 @@ impl Frame {
     }
 
     /// A TCP segment without options.
-    pub(crate) fn tcp(self) -> Self {
+    pub fn tcp(self) -> Self {
         let bytes = [
             &[0xc0, 0x02, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff][..],
             &[0; 4],
@@ -221,7 +221,7 @@ impl Frame {
     }
 
     /// TCP options behind the last layer, a TCP header; a multiple of 4 bytes.
-    pub(crate) fn tcp_options(mut self, options: &[u8]) -> Self {
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
         let layer = self.last();
         layer.bytes.extend(options);
         layer.bytes[12] = ((layer.bytes.len() / 4) << 4) as u8;
@@ -229,13 +229,13 @@ impl Frame {
     }
 
     /// An ICMP echo request, of the version of the IP header below.
-    pub(crate) fn echo(self) -> Self {
+    pub fn echo(self) -> Self {
         let (v4, v6) = ([8, 0], [128, 0]);
         self.icmp_header(v4, v6, [0, 1, 0, 1])
     }
 
     /// An ICMP destination unreachable; the quoted packet's layers follow.
-    pub(crate) fn icmp_error(self) -> Self {
+    pub fn icmp_error(self) -> Self {
         self.icmp_header([3, 4], [2, 0], [0, 0, 5, 0xdc])
     }
 
@@ -256,7 +256,7 @@ impl Frame {
     }
 
     /// SCTP with a heartbeat chunk (the CRC32c is left zero: nobody here reads it).
-    pub(crate) fn sctp(self) -> Self {
+    pub fn sctp(self) -> Self {
         let bytes =
             [&[0x0b, 0x59, 0x0b, 0x59, 0, 0, 0, 1, 0, 0, 0, 0][..], &[4, 0, 0, 8, 0, 1, 0, 4]]
                 .concat();

@@ -2,8 +2,7 @@
 //! Where the tests of the books happen: two network namespaces, a veth between their `eth0`, a
 //! tunnel over it, and nothing else that talks.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
-#![allow(dead_code)] // not every user needs all of it
-pub(crate) mod rival;
+pub mod rival;
 
 use std::{
     fs,
@@ -31,19 +30,19 @@ use tmon::{
 };
 
 /// The tunnel's id.
-pub(crate) const VNI: u32 = 7700;
+pub const VNI: u32 = 7700;
 /// Bytes of a frame before the inner Ethernet header: Ethernet, IPv4, UDP, VXLAN.
-pub(crate) const ENCAPSULATION: u64 = 14 + 20 + 8 + 8;
+pub const ENCAPSULATION: u64 = 14 + 20 + 8 + 8;
 
 /// What has not come about by then, on however busy a machine, never will.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network namespace, removed when done.
-pub(crate) struct Space(pub(crate) Netns);
+pub struct Space(pub Netns);
 
 impl Space {
     /// Makes one whose name begins with `tmon-b` and says what it is for.
-    pub(crate) fn new(what: &str) -> Space {
+    pub fn new(what: &str) -> Space {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests need root (BPF, network namespaces): run them with sudo"
@@ -59,20 +58,20 @@ impl Space {
         space
     }
 
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.0.name()
     }
 
-    pub(crate) fn netlink(&self) -> Netlink {
+    pub fn netlink(&self) -> Netlink {
         Netlink::open_in(&self.0).unwrap()
     }
 
-    pub(crate) fn link(&self, name: &str) -> Link {
+    pub fn link(&self, name: &str) -> Link {
         self.netlink().link(name).unwrap().unwrap_or_else(|| panic!("no {name} in {}", self.name()))
     }
 
     /// Writes a setting below /proc/sys.
-    pub(crate) fn set(&self, key: &str, value: &str) {
+    pub fn set(&self, key: &str, value: &str) {
         let path = format!("/proc/sys/{key}");
         self.0
             .within(|| fs::write(&path, value))
@@ -81,7 +80,7 @@ impl Space {
     }
 
     /// Runs a program here; its standard output, or what it complained about.
-    pub(crate) fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
+    pub fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let run = || Command::new(program).args(args).stdin(Stdio::null()).output();
         let out = self.0.within(run).unwrap().unwrap_or_else(|e| panic!("{program}: {e}"));
         match out.status.success() {
@@ -92,13 +91,13 @@ impl Space {
         }
     }
 
-    pub(crate) fn run(&self, program: &str, args: &str) -> String {
+    pub fn run(&self, program: &str, args: &str) -> String {
         self.try_run(program, &args.split_whitespace().collect::<Vec<_>>())
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Changes an interface's offloads: a name and on or off, and so on. What a device does not have stays so.
-    pub(crate) fn ethtool(&self, name: &str, features: &str) {
+    pub fn ethtool(&self, name: &str, features: &str) {
         let words: Vec<&str> = features.split_whitespace().collect();
         let done = words
             .chunks(2)
@@ -109,7 +108,7 @@ impl Space {
 
     /// Lets an interface send and receive super-packets of this many bytes, in both families. By
     /// netlink: iproute2 learnt to say it for IPv4 only later. False where it sends no such ones.
-    pub(crate) fn largest(&self, name: &str, bytes: u32) -> bool {
+    pub fn largest(&self, name: &str, bytes: u32) -> bool {
         let attribute = |kind: u16| {
             [8u16.to_ne_bytes(), kind.to_ne_bytes()].concat().into_iter().chain(bytes.to_ne_bytes())
         };
@@ -138,7 +137,7 @@ impl Space {
     }
 
     /// Lines for `ip -batch`.
-    pub(crate) fn ip(&self, lines: &str) {
+    pub fn ip(&self, lines: &str) {
         let start = || {
             Command::new("ip")
                 .args(["-batch", "-"])
@@ -153,7 +152,7 @@ impl Space {
     }
 
     /// Received and sent, as an interface itself counts.
-    pub(crate) fn counted(&self, name: &str) -> [Count; 2] {
+    pub fn counted(&self, name: &str) -> [Count; 2] {
         let s = self.link(name).stats;
         [
             Count { packets: s.rx_packets, bytes: s.rx_bytes },
@@ -161,14 +160,14 @@ impl Space {
         ]
     }
 
-    pub(crate) fn udp(&self, at: (IpAddr, u16)) -> UdpSocket {
+    pub fn udp(&self, at: (IpAddr, u16)) -> UdpSocket {
         self.0.within(|| UdpSocket::bind(at)).unwrap().unwrap()
     }
 
     /// Waits until what is up also carries packets. The kernel notices a carrier later, on a busy
     /// machine much later, and until then drops every packet; a new interface is IFF_RUNNING
     /// meanwhile, as nothing is known about it yet.
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         for kind in ["veth", "bridge"] {
             until(&format!("{kind} interfaces to carry packets"), || {
                 let links = self.run("ip", &format!("-o link show up type {kind}"));
@@ -178,7 +177,7 @@ impl Space {
     }
 
     /// A socket for whole frames.
-    pub(crate) fn raw(&self) -> OwnedFd {
+    pub fn raw(&self) -> OwnedFd {
         self.0
             .within(|| {
                 socket(
@@ -193,7 +192,7 @@ impl Space {
     }
 
     /// Everything about traffic control and BPF on an interface: qdiscs, filters, programs on tcx.
-    pub(crate) fn hooks(&self, name: &str) -> String {
+    pub fn hooks(&self, name: &str) -> String {
         let mut text = self.run("tc", &format!("-s -d qdisc show dev {name}"));
         // Counters of packets are no state.
         text = text
@@ -208,13 +207,13 @@ impl Space {
     }
 
     /// The numbers of all programs on an interface's hooks.
-    pub(crate) fn programs(&self, name: &str) -> Vec<u32> {
+    pub fn programs(&self, name: &str) -> Vec<u32> {
         let filters = self.netlink().filters(self.link(name).index).unwrap();
         filters.iter().filter_map(|f| f.program).chain(self.tcx(name)).collect()
     }
 
     /// The numbers of the programs on both tcx hooks of an interface.
-    pub(crate) fn tcx(&self, name: &str) -> Vec<u32> {
+    pub fn tcx(&self, name: &str) -> Vec<u32> {
         let ifindex = self.link(name).index;
         let ids =
             || [Hook::Rx, Hook::Tx].map(|hook| tcx_programs(hook, ifindex).unwrap_or_default());
@@ -231,28 +230,28 @@ impl Drop for Space {
 }
 
 /// Two ends.
-pub(crate) struct Ground {
-    pub(crate) a: Space,
-    pub(crate) b: Space,
+pub struct Ground {
+    pub a: Space,
+    pub b: Space,
 }
 
 /// Underlay and overlay addresses of an end, which is 1 or 2.
-pub(crate) fn outer(end: u8) -> IpAddr {
+pub fn outer(end: u8) -> IpAddr {
     Ipv4Addr::new(10, 77, 0, end).into()
 }
 
-pub(crate) fn inner(end: u8) -> IpAddr {
+pub fn inner(end: u8) -> IpAddr {
     Ipv4Addr::new(10, 78, 0, end).into()
 }
 
 /// The link-layer address that an end's interface is given.
-pub(crate) fn mac(net: u8, end: u8) -> [u8; 6] {
+pub fn mac(net: u8, end: u8) -> [u8; 6] {
     [2, 0, 0, 0, net, end]
 }
 
 impl Ground {
     /// The veth, with addresses and static neighbours: nobody has to ask for anybody.
-    pub(crate) fn bare() -> Ground {
+    pub fn bare() -> Ground {
         let g = Ground { a: Space::new("a"), b: Space::new("b") };
         g.a.netlink()
             .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })
@@ -265,19 +264,19 @@ impl Ground {
     }
 
     /// And a VXLAN over it, `t0`.
-    pub(crate) fn new() -> Ground {
+    pub fn new() -> Ground {
         let g = Ground::bare();
         g.tunnel("t0", VNI);
         g
     }
 
     /// A VXLAN device at both ends with the overlay's addresses.
-    pub(crate) fn tunnel(&self, name: &str, id: u32) {
+    pub fn tunnel(&self, name: &str, id: u32) {
         self.tunnel_at(name, id, 4789);
     }
 
     /// The same with another UDP port.
-    pub(crate) fn tunnel_at(&self, name: &str, id: u32, port: u16) {
+    pub fn tunnel_at(&self, name: &str, id: u32, port: u16) {
         for (space, own) in self.ends() {
             let tunnel = NewTunnel {
                 kind: tmon::flow::Kind::Vxlan,
@@ -293,17 +292,17 @@ impl Ground {
         }
     }
 
-    pub(crate) fn ends(&self) -> [(&Space, u8); 2] {
+    pub fn ends(&self) -> [(&Space, u8); 2] {
         [(&self.a, 1), (&self.b, 2)]
     }
 
     /// See [`Space::settle`].
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         self.ends().iter().for_each(|(space, _)| space.settle());
     }
 
     /// UDP sockets through the tunnel, each connected to the other.
-    pub(crate) fn sockets(&self, port: u16) -> [UdpSocket; 2] {
+    pub fn sockets(&self, port: u16) -> [UdpSocket; 2] {
         self.settle();
         self.ends().map(|(space, own)| {
             let socket = space.udp((inner(own), port));
@@ -314,13 +313,13 @@ impl Ground {
     }
 
     /// Watches `eth0` of the first end.
-    pub(crate) fn watch(&self, config: &Config, want: Want) -> Live {
+    pub fn watch(&self, config: &Config, want: Want) -> Live {
         Live::open(&["eth0".to_owned()], Some(self.a.name()), config, want).unwrap()
     }
 }
 
 /// Brings an interface up with a known link-layer address, an address, and the other end as its neighbour.
-pub(crate) fn address(space: &Space, name: &str, net: u8, own: u8, of: impl Fn(u8) -> IpAddr) {
+pub fn address(space: &Space, name: &str, net: u8, own: u8, of: impl Fn(u8) -> IpAddr) {
     let mut netlink = space.netlink();
     netlink.set_mac(name, mac(net, own)).unwrap();
     netlink.set_up(name).unwrap();
@@ -329,7 +328,7 @@ pub(crate) fn address(space: &Space, name: &str, net: u8, own: u8, of: impl Fn(u
 }
 
 /// Both hooks of this kernel, where it has both.
-pub(crate) fn wants() -> Vec<Want> {
+pub fn wants() -> Vec<Want> {
     let g = Ground::bare();
     let tcx =
         Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), Want::Only(HookKind::Tcx))
@@ -339,7 +338,7 @@ pub(crate) fn wants() -> Vec<Want> {
 }
 
 /// Small tables, quickly made.
-pub(crate) fn small() -> Config {
+pub fn small() -> Config {
     Config { rows: 1024, ..Config::default() }
 }
 
@@ -348,7 +347,7 @@ const PROBE: usize = 1;
 
 /// Waits until a datagram arrives: the first ones after a change of interfaces may be lost to what
 /// the kernel still remembers of the old ones. For tests that do not count what they send.
-pub(crate) fn reach(from: &UdpSocket, to: &UdpSocket) {
+pub fn reach(from: &UdpSocket, to: &UdpSocket) {
     to.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     until("a datagram to arrive", || {
         from.send(&[0; PROBE]).unwrap();
@@ -358,7 +357,7 @@ pub(crate) fn reach(from: &UdpSocket, to: &UdpSocket) {
 }
 
 /// Sends so many datagrams and receives them at the other end. Returns what one weighs outside.
-pub(crate) fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
+pub fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
     const PAYLOAD: usize = 100;
     let mut got = [0; 2048];
     for n in 0..packets {
@@ -377,7 +376,7 @@ pub(crate) fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
 }
 
 /// Waits until a condition holds; says what did not come about.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
@@ -386,7 +385,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Waits until a notice with these words comes; gives all that came.
-pub(crate) fn told(live: &mut Live, words: &str) -> Vec<String> {
+pub fn told(live: &mut Live, words: &str) -> Vec<String> {
     let mut notices = Vec::new();
     until(words, || {
         live.follow();
@@ -397,7 +396,7 @@ pub(crate) fn told(live: &mut Live, words: &str) -> Vec<String> {
 }
 
 /// An interface's counters and a reading that belong together: nothing passed in between.
-pub(crate) fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2], Snapshot) {
+pub fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2], Snapshot) {
     for _ in 0..100 {
         let before = space.counted(name);
         let snapshot = live.read().unwrap();
@@ -409,7 +408,7 @@ pub(crate) fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2]
 }
 
 /// What all rows of an interface hold is what was counted.
-pub(crate) fn closed(s: &Snapshot) {
+pub fn closed(s: &Snapshot) {
     for (i, interface) in s.interfaces.iter().enumerate() {
         let rows: Count = s
             .rows
@@ -429,7 +428,7 @@ pub(crate) fn closed(s: &Snapshot) {
 
 /// Detaches the tcx links of these programs. How many.
 #[allow(unsafe_code)]
-pub(crate) fn detach_links(programs: &[u32]) -> usize {
+pub fn detach_links(programs: &[u32]) -> usize {
     let (mut id, mut detached) = (0, 0);
     // SAFETY: id, info and size live until the calls return, and size says how long info is.
     unsafe {
@@ -454,7 +453,7 @@ pub(crate) fn detach_links(programs: &[u32]) -> usize {
 }
 
 /// A whole VXLAN frame from the first end to the second, with a UDP packet between two inner addresses.
-pub(crate) fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
+pub fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
     let octets = |a: IpAddr| match a {
         IpAddr::V4(a) => a.octets(),
         IpAddr::V6(_) => unreachable!("these are IPv4"),
@@ -480,7 +479,7 @@ pub(crate) fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
 }
 
 /// The same the other way.
-pub(crate) fn answer(frame: &[u8]) -> Vec<u8> {
+pub fn answer(frame: &[u8]) -> Vec<u8> {
     let mut f = frame.to_vec();
     for (at, length) in [(0, 6), (26, 4), (26 + ENCAPSULATION as usize, 4)] {
         let (from, to) = f[at..at + 2 * length].split_at_mut(length);
@@ -491,7 +490,7 @@ pub(crate) fn answer(frame: &[u8]) -> Vec<u8> {
 
 /// Sends so many datagrams beside a flood, in which one may be lost behind our hook and is sent again.
 /// How many were sent.
-pub(crate) fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
+pub fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
     to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut got = [0; 2048];
     let mut sent = 0;
@@ -511,7 +510,7 @@ pub(crate) fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
 /// Puts a frame on an interface's egress. Returns how often: a veth whose peer does not keep up drops
 /// it behind our hook, and it is sent again.
 #[allow(unsafe_code)]
-pub(crate) fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> u64 {
+pub fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> u64 {
     // SAFETY: integers only.
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     to.sll_family = libc::AF_PACKET as u16;
@@ -529,6 +528,6 @@ pub(crate) fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> u64 {
 }
 
 /// Newer minus older, by hook.
-pub(crate) fn since(newer: [Count; 2], older: [Count; 2]) -> [Count; 2] {
+pub fn since(newer: [Count; 2], older: [Count; 2]) -> [Count; 2] {
     [0, 1].map(|i| newer[i].since(older[i]))
 }

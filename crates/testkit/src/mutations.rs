@@ -2,23 +2,23 @@
 //! Random changes of frames, the same from the same seed.
 
 /// splitmix64: the same numbers everywhere.
-pub(crate) struct Random(pub(crate) u64);
+pub struct Random(pub u64);
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-    pub(crate) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 }
 
 /// Damages a frame in one to four places: bits, bytes, words that matter, missing and doubled parts.
-pub(crate) fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+pub fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     const BYTES: [u8; 10] = [0, 1, 4, 6, 17, 41, 47, 0x45, 0x60, 0xff];
     const WORDS: [u16; 16] = [
         0, 1, 7, 0x800, 0x86dd, 0x8100, 0x8847, 0x6558, 0x88be, 0x894f, 4789, 4790, 6081, 2152,

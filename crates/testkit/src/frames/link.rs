@@ -8,7 +8,7 @@ fn ether(n: u16) -> Name {
 
 impl Frame {
     /// Ethernet II, or 802.3 before an LLC layer.
-    pub(crate) fn eth(self) -> Self {
+    pub fn eth(self) -> Self {
         let bytes = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]].concat();
         let name = Name { ether: Some(0x6558), ip: Some(143), gpe: Some(3), ..Name::default() };
         // tshark does not list the customer's Ethernet in a backbone frame
@@ -25,18 +25,18 @@ impl Frame {
     }
 
     /// The type field of the Ethernet header or tag before this, which is the last layer.
-    pub(crate) fn ether_type(mut self, n: u16) -> Self {
+    pub fn ether_type(mut self, n: u16) -> Self {
         let at = self.last().bytes.len() - 2;
         self.set(at, &n.to_be_bytes())
     }
 
     /// 802.1Q.
-    pub(crate) fn vlan(self, id: u16) -> Self {
+    pub fn vlan(self, id: u16) -> Self {
         self.tag(0x8100, id)
     }
 
     /// A VLAN tag of any protocol: 0x8100, 0x88a8 (802.1ad), 0x9100.
-    pub(crate) fn tag(self, protocol: u16, id: u16) -> Self {
+    pub fn tag(self, protocol: u16, id: u16) -> Self {
         let bytes = [id.to_be_bytes(), [0x88, 0xb5]].concat();
         let shark = match protocol {
             0x88a8 => "ieee8021ad",
@@ -53,7 +53,7 @@ impl Frame {
     }
 
     /// A tag that is not a VLAN's, with these bytes before the type of what follows.
-    pub(crate) fn link_tag(self, protocol: u16, tag: &[u8]) -> Self {
+    pub fn link_tag(self, protocol: u16, tag: &[u8]) -> Self {
         let shark = match protocol {
             0x8926 => "vntag",
             0x893f => "etag",
@@ -72,7 +72,7 @@ impl Frame {
     }
 
     /// Cisco FabricPath's tag; the frame that the fabric carries follows.
-    pub(crate) fn fabric_path(self) -> Self {
+    pub fn fabric_path(self) -> Self {
         self.push(Layer {
             shark: "cfp",
             bytes: vec![0, 0x60],
@@ -82,7 +82,7 @@ impl Frame {
     }
 
     /// 802.2 LLC with some body (spanning tree).
-    pub(crate) fn llc(self) -> Self {
+    pub fn llc(self) -> Self {
         let bytes = [&[0x42, 0x42, 0x03][..], &[0; 35]].concat();
         self.push(Layer {
             shark: "llc",
@@ -93,7 +93,7 @@ impl Frame {
     }
 
     /// An ARP request.
-    pub(crate) fn arp(self) -> Self {
+    pub fn arp(self) -> Self {
         let bytes = [
             &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 168, 0, 1][..],
             &[0; 6],
@@ -105,7 +105,7 @@ impl Frame {
     }
 
     /// A label stack, top first.
-    pub(crate) fn mpls(self, labels: &[u32]) -> Self {
+    pub fn mpls(self, labels: &[u32]) -> Self {
         let name = Name {
             ether: Some(0x8847),
             ip: Some(137),
@@ -121,7 +121,7 @@ impl Frame {
     }
 
     /// A PPPoE session packet; PPP follows.
-    pub(crate) fn pppoe(self, session: u16) -> Self {
+    pub fn pppoe(self, session: u16) -> Self {
         let bytes = [&[0x11, 0][..], &session.to_be_bytes(), &[0; 2]].concat();
         let name = Name { ether: Some(0x8864), ..Name::default() };
         self.push(Layer {
@@ -134,12 +134,12 @@ impl Frame {
     }
 
     /// PPP's protocol field alone.
-    pub(crate) fn ppp(self) -> Self {
+    pub fn ppp(self) -> Self {
         self.ppp_header(&[], "ppp")
     }
 
     /// PPP with address and control bytes.
-    pub(crate) fn ppp_hdlc(self) -> Self {
+    pub fn ppp_hdlc(self) -> Self {
         self.ppp_header(&[0xff, 0x03], "ppp")
     }
 
@@ -157,13 +157,13 @@ impl Frame {
     }
 
     /// PPP with its protocol field compressed to one byte: 0x21 IPv4, 0x57 IPv6.
-    pub(crate) fn ppp_compressed(self, protocol: u8) -> Self {
+    pub fn ppp_compressed(self, protocol: u8) -> Self {
         let name = Name { ether: Some(0x880b), ..Name::default() };
         self.push(Layer { shark: "ppp", bytes: vec![protocol], name, ..Layer::default() })
     }
 
     /// 802.1ah I-tag; the customer's Ethernet follows.
-    pub(crate) fn pbb(self, isid: u32) -> Self {
+    pub fn pbb(self, isid: u32) -> Self {
         let name = Name { ether: Some(0x88e7), ..Name::default() };
         self.push(Layer {
             shark: "ieee8021ah",
@@ -174,12 +174,12 @@ impl Frame {
     }
 
     /// A network service header, RFC 8300, metadata type 1.
-    pub(crate) fn nsh(self, path: u32, index: u8) -> Self {
+    pub fn nsh(self, path: u32, index: u8) -> Self {
         self.nsh_metadata(path, index, 1, &[0; 16])
     }
 
     /// NSH with metadata type 2 and these bytes of it, a multiple of 4.
-    pub(crate) fn nsh2(self, path: u32, index: u8, metadata: &[u8]) -> Self {
+    pub fn nsh2(self, path: u32, index: u8, metadata: &[u8]) -> Self {
         self.nsh_metadata(path, index, 2, metadata)
     }
 

@@ -12,15 +12,15 @@ use tmon::flow::{Hook, HookKind};
 use super::Space;
 
 /// TC_ACT_UNSPEC: the next program is asked. TC_ACT_SHOT: dropped.
-pub(crate) const NEXT: i32 = -1;
-pub(crate) const DROP: i32 = 2;
+pub const NEXT: i32 = -1;
+pub const DROP: i32 = 2;
 
 /// The program, attached to one hook until dropped.
-pub(crate) struct Rival {
+pub struct Rival {
     map: OwnedFd,
-    program: OwnedFd,
+    _program: OwnedFd,
     /// The tcx link.
-    link: Option<OwnedFd>,
+    _link: Option<OwnedFd>,
 }
 
 fn owned(fd: i32) -> OwnedFd {
@@ -31,18 +31,12 @@ fn owned(fd: i32) -> OwnedFd {
 
 impl Rival {
     /// Before all that is on the hook, at this time.
-    pub(crate) fn attach(
-        space: &Space,
-        link: &str,
-        hook: Hook,
-        kind: HookKind,
-        verdict: i32,
-    ) -> Rival {
+    pub fn attach(space: &Space, link: &str, hook: Hook, kind: HookKind, verdict: i32) -> Rival {
         Rival::at(space, link, hook, kind, verdict, (1, 1))
     }
 
     /// In the place of what is there: our own filter, with its handle and priority.
-    pub(crate) fn replace(space: &Space, link: &str, hook: Hook) -> Rival {
+    pub fn replace(space: &Space, link: &str, hook: Hook) -> Rival {
         let filters = space.netlink().filters(space.link(link).index).unwrap();
         let f = filters
             .iter()
@@ -131,11 +125,11 @@ impl Rival {
                 None
             }
         };
-        Rival { map, program, link }
+        Rival { map, _program: program, _link: link }
     }
 
     /// Packets that it has seen.
-    pub(crate) fn packets(&self) -> u64 {
+    pub fn packets(&self) -> u64 {
         let (key, mut value) = (0u32, 0u64);
         // SAFETY: key and value are as long as the map's.
         let e = unsafe {

@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table: frames and what the kernel parser has to make of them.
-#![allow(dead_code, unused_imports)] // not every test binary asks for all of it
 use std::net::IpAddr;
 
-use tmon::flow::{Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel};
+use model::flow::{Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel};
 
 use crate::frames::{Ends, Frame, ends};
 
 mod chains;
 mod kinds;
 mod stops;
-pub(crate) use chains::{CARRIERS, deep};
+pub use chains::{CARRIERS, Carries, Over, deep};
 
 /// Outermost, middle and innermost ends.
-pub(crate) const O4: &str = "172.16.1.100 > 172.16.1.101";
-pub(crate) const O6: &str = "fd00::100 > fd00::101";
-pub(crate) const M4: &str = "10.9.0.9 > 10.9.0.7";
-pub(crate) const I4: &str = "192.168.0.1 > 192.168.0.2";
-pub(crate) const I6: &str = "2001:db8::2 > 2001:db8::1";
+pub const O4: &str = "172.16.1.100 > 172.16.1.101";
+pub const O6: &str = "fd00::100 > fd00::101";
+pub const M4: &str = "10.9.0.9 > 10.9.0.7";
+pub const I4: &str = "192.168.0.1 > 192.168.0.2";
+pub const I6: &str = "2001:db8::2 > 2001:db8::1";
 
 /// Where parsing starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub enum Begin {
     Ethernet,
     /// The IP version nibble decides.
     Ip,
@@ -31,7 +30,7 @@ pub(crate) enum Begin {
 
 /// What the innermost tunnel of a row carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inside {
+pub enum Inside {
     /// The innermost IP header's ends.
     Ends(Ends),
     /// No pair, and this protocol or reason.
@@ -52,23 +51,23 @@ impl From<u16> for Inside {
 }
 
 /// A reason of [`InnerProto::REASONS`] by name.
-pub(crate) fn reason(name: &str) -> Inside {
+pub fn reason(name: &str) -> Inside {
     let n = InnerProto::REASONS.iter().position(|r| *r == name).expect("a reason's name");
     Inside::Proto(InnerProto(InnerProto::REASON | n as u32))
 }
 
 /// A row, as the packet shows it: not yet in the row's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) outer: Ends,
+pub struct Answer {
+    pub outer: Ends,
     /// Every tunnel, outermost first, at most four.
-    pub(crate) tunnels: Vec<Tunnel>,
-    pub(crate) inside: Inside,
+    pub tunnels: Vec<Tunnel>,
+    pub inside: Inside,
 }
 
 impl Answer {
     /// The row's key with this inside, and the direction of the packet in that row.
-    pub(crate) fn key(&self, inside: Inner, swapped: bool) -> (Key, usize) {
+    pub fn key(&self, inside: Inner, swapped: bool) -> (Key, usize) {
         let key = Key {
             outer: Some(if swapped {
                 pair((self.outer.1, self.outer.0))
@@ -85,7 +84,7 @@ impl Answer {
     }
 
     /// The row's key, `Inner::Proto(none)` for an inside that nobody prescribes, and the packet's direction.
-    pub(crate) fn row(&self) -> (Key, usize) {
+    pub fn row(&self) -> (Key, usize) {
         let (inner, inner_order) = match self.inside {
             Inside::Ends(e) => (Some(e), e.0 > e.1),
             Inside::Proto(_) | Inside::Null => (None, false),
@@ -108,7 +107,7 @@ fn pair((first, second): (IpAddr, IpAddr)) -> Pair {
 
 /// What has to become of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
+pub enum Want {
     Row(Answer),
     Stop(Stop),
     /// `plain`, and it adds to `suspect`.
@@ -117,30 +116,30 @@ pub(crate) enum Want {
 
 /// One row of the table.
 #[derive(Clone, Debug)]
-pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) frame: Frame,
-    pub(crate) begin: Begin,
-    pub(crate) want: Want,
+pub struct Case {
+    pub name: String,
+    pub frame: Frame,
+    pub begin: Begin,
+    pub want: Want,
     /// Segments and their payload size.
-    pub(crate) gso: Option<(u16, u16)>,
+    pub gso: Option<(u16, u16)>,
     /// From this length on, a piece of the frame shows its outermost tunnel; `usize::MAX`: not stated.
-    pub(crate) recognised: usize,
+    pub recognised: usize,
     /// The frame is what tshark would call well-formed.
-    pub(crate) sound: bool,
+    pub sound: bool,
 }
 
 impl Case {
-    pub(crate) fn begin(mut self, begin: Begin) -> Self {
+    pub fn begin(mut self, begin: Begin) -> Self {
         self.begin = begin;
         self
     }
-    pub(crate) fn gso(mut self, segments: u16, size: u16) -> Self {
+    pub fn gso(mut self, segments: u16, size: u16) -> Self {
         self.gso = Some((segments, size));
         self
     }
     /// This frame is wrong on purpose, or tshark does not read it.
-    pub(crate) fn odd(mut self) -> Self {
+    pub fn odd(mut self) -> Self {
         self.sound = false;
         self
     }
@@ -159,12 +158,12 @@ fn case(name: impl Into<String>, frame: Frame, want: Want) -> Case {
 }
 
 /// A tunnel: kind and id.
-pub(crate) fn tunnel(kind: Kind, id: impl Into<Option<u32>>) -> Tunnel {
+pub fn tunnel(kind: Kind, id: impl Into<Option<u32>>) -> Tunnel {
     Tunnel { kind, id: id.into() }
 }
 
 /// A frame that is counted in a row.
-pub(crate) fn row(
+pub fn row(
     name: impl Into<String>,
     frame: Frame,
     outer: &str,
@@ -176,17 +175,17 @@ pub(crate) fn row(
 }
 
 /// A frame that is not.
-pub(crate) fn stop(name: impl Into<String>, frame: Frame, stop: Stop) -> Case {
+pub fn stop(name: impl Into<String>, frame: Frame, stop: Stop) -> Case {
     case(name, frame, Want::Stop(stop))
 }
 
 /// A frame that has a tunnel's port but not its header.
-pub(crate) fn suspect(name: impl Into<String>, frame: Frame) -> Case {
+pub fn suspect(name: impl Into<String>, frame: Frame) -> Case {
     case(name, frame, Want::Suspect).odd()
 }
 
 /// All of it.
-pub(crate) fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let all: Vec<Case> =
         [kinds::cases(), chains::cases(), stops::cases()].into_iter().flatten().collect();
     let mut names = std::collections::HashSet::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rows written out: each encapsulation's variants, one line of meaning each.
-use tmon::flow::{InnerProto, Kind, Tunnel};
+use model::flow::{InnerProto, Kind, Tunnel};
 
 use super::{Begin, Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
 use crate::frames::{
@@ -858,7 +858,7 @@ fn guessed() -> Vec<Case> {
             super::stop(
                 name("below ip"),
                 pkt().eth().mpls(&[16]).then(frame()),
-                tmon::flow::Stop::NonIp,
+                model::flow::Stop::NonIp,
             )
             .odd(),
         ]);

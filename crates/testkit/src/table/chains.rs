@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Generated rows: every encapsulation over each underlay with each kind of inside, every pair of
 //! nested ones, and chains of four and five.
-use tmon::flow::{Kind, Tunnel};
+use model::flow::{Kind, Tunnel};
 
 use super::{Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
 use crate::frames::{CAPWAP_NATIVE, Ends, Frame, Gre, Gtp, L2tp, ends, pkt};
 
 /// What an encapsulation needs below it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
+pub enum Over {
     Ip,
     V4,
     V6,
@@ -18,7 +18,7 @@ pub(crate) enum Over {
 
 /// What follows an encapsulation's header.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Carries {
+pub enum Carries {
     Ethernet,
     Ip,
     V4,
@@ -28,8 +28,8 @@ pub(crate) enum Carries {
 }
 
 /// An encapsulation that can be put into any other one that carries what it needs.
-pub(crate) struct Carrier {
-    pub(crate) name: &'static str,
+pub struct Carrier {
+    pub name: &'static str,
     kind: Kind,
     id: Option<u32>,
     over: Over,
@@ -54,7 +54,7 @@ const ALL: Gre = Gre { checksum: true, key: Some(9), sequence: Some(1), routing:
 const BARE: Gre = Gre { checksum: false, key: None, sequence: None, routing: false };
 
 /// Every encapsulation, one way of writing it each (two where the payload differs).
-pub(crate) const CARRIERS: &[Carrier] = {
+pub const CARRIERS: &[Carrier] = {
     use Carries::{Ethernet, Ip as AnyIp, Opaque, V4 as Ip4, V6 as Ip6};
     use Over::{Ip, V4, V6};
     &[
@@ -265,7 +265,7 @@ const TAGS: &[fn(Frame) -> Frame] = &[
 /// A tunnel with more inside than any packet has: levels of tunnels, each with tags and extension
 /// headers up to and beyond the limits, as its `pick` chooses below a number. Returns the frame, its
 /// outer ends and its outermost tunnel.
-pub(crate) fn deep(pick: &mut dyn FnMut(usize) -> usize) -> (Frame, Ends, Tunnel) {
+pub fn deep(pick: &mut dyn FnMut(usize) -> usize) -> (Frame, Ends, Tunnel) {
     let outer = [O4, O6][pick(2)];
     let mut frame = pkt().eth().ip(outer);
     let mut v6 = outer == O6;
