@@ -20,6 +20,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use feed::Reading;
+use model::{
+    charset::Charset,
+    flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
+    rows::Rows,
+    snapshot::Snapshot,
+};
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -31,14 +38,7 @@ use nix::{
     unistd::Pid,
 };
 use rustix::termios::{Winsize, tcsetwinsize};
-use tmon::{
-    charset::Charset,
-    feed::Reading,
-    flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
-    rows::Rows,
-    snapshot::Snapshot,
-    tui::{self, Options, graphics::Choice},
-};
+use tui::{self, Options, graphics::Choice};
 
 /// Not a test of its own: what the others run in a terminal, as the environment says.
 #[test]

@@ -6,35 +6,33 @@ use std::{
 };
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::{buffer::Buffer, layout::Rect};
-use tmon::{
-    feed::Reading,
+use feed::{Reading, names::Names, series::At};
+use model::{
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     lines::Column,
     matrix::{End, Pick},
-    names::Names,
     rows::Rows,
-    series::At,
     snapshot::{Fill, Interface, Snapshot},
-    tui::{
-        app::App,
-        compose,
-        hits::{Hit, Hits},
-        look::Look,
-        stage::{Manner, Stage},
-        start::Start,
-        theme::{Depth, Scheme, Theme},
-        update::{Msg, update},
-        words::{Effect, Form, Notice, Unit, View},
-    },
+};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tui::{
+    app::App,
+    compose,
+    hits::{Hit, Hits},
+    look::Look,
+    stage::{Manner, Stage},
+    start::Start,
+    theme::{Depth, Scheme, Theme},
+    update::{Msg, update},
+    words::{Effect, Form, Notice, Unit, View},
 };
 
 const SIZES: [(u16, u16); 9] =
     [(0, 0), (1, 1), (2, 5), (9, 3), (40, 12), (80, 24), (120, 40), (200, 60), (300, 90)];
 const STILL: Manner = Manner {
     animate: false,
-    blocks: tmon::raster::Blocks::Quadrant,
-    charset: tmon::charset::Charset::Unicode,
+    blocks: model::raster::Blocks::Quadrant,
+    charset: model::charset::Charset::Unicode,
     aspect: 0.5,
     pixels: None,
     interval: Duration::from_secs(1),
@@ -61,7 +59,7 @@ fn flow(a: u32, b: u32, net: u32, scale: u64, t: u64) -> Flow {
             inner: Inner::Pair(Pair { first: client(a), second: client(b) }),
             other: false,
         },
-        counters: tmon::flow::Counters {
+        counters: model::flow::Counters {
             cells: [
                 [Count::default(), c(scale * t * 300)],
                 [c(scale * t * 1000), Count::default()],
@@ -198,7 +196,7 @@ fn frame(app: &mut App, (w, h): (u16, u16)) -> String {
     let mut look = Look::new(Theme::default());
     look.learn(&app.picture.matrix.ends);
     let mut buf = Buffer::empty(area);
-    tmon::tui::screen::draw(app, &look, NOW, area, &mut buf);
+    tui::screen::draw(app, &look, NOW, area, &mut buf);
     text(&buf)
 }
 
@@ -391,7 +389,7 @@ fn the_mouse_does_what_is_under_it() {
         let (x, y) = find(word);
         hits.at(x, y)
     };
-    assert_eq!(at("table"), Some(Hit::Key(tmon::tui::keys::Action::Table)));
+    assert_eq!(at("table"), Some(Hit::Key(tui::keys::Action::Table)));
     assert_eq!(
         at("vxlan 10003"),
         Some(Hit::Tunnel(Some(Tunnel { kind: Kind::Vxlan, id: Some(10003) })))
@@ -684,7 +682,7 @@ fn the_saved_picture_is_the_picture() {
     let mut look = Look::new(Theme::default());
     look.learn(&app.picture.matrix.ends);
     let mut out = Vec::new();
-    tmon::tui::save::write(&app, &look, &mut out).expect("a vector takes everything");
+    tui::save::write(&app, &look, &mut out).expect("a vector takes everything");
     let svg = String::from_utf8(out).expect("it is text");
     assert!(svg.contains("<svg") && svg.contains("172.16.1.104") && svg.contains("vxlan 10000"));
     assert!(!svg.contains('\u{1b}'), "the interface's name is made safe");

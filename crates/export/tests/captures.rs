@@ -3,16 +3,15 @@
 //! link types.
 use std::{fs, path::PathBuf, time::Duration};
 
-use tempfile::TempDir;
-use testkit::frames;
-use tmon::{
-    bpf::Config,
-    export::json,
-    feed::{Recording, Replay},
+use export::json;
+use feed::{Recording, Replay, config::Config};
+use model::{
     flow::{Count, Hook, Kind, Stop},
     snapshot::{Interval, Snapshot},
     units::timestamp,
 };
+use tempfile::TempDir;
+use testkit::frames;
 
 use frames::{Frame, pkt};
 
@@ -138,7 +137,7 @@ fn replay_files(files: &[&[u8]]) -> Seen {
     }
     let config = Config { rows: 256, ..Config::default() };
     let mut replay =
-        Replay::open(&paths, &config, tmon::judge::host).unwrap_or_else(|e| panic!("{e:#}"));
+        Replay::open(&paths, &config, feed::judge::host).unwrap_or_else(|e| panic!("{e:#}"));
     let empty = replay.read().expect("a reading");
     let mut recording = Recording::new(Duration::from_secs(1), 1 << 24, empty);
     while let Some(time) = replay.peek().map(|f| f.time) {
@@ -153,7 +152,7 @@ fn replay_files(files: &[&[u8]]) -> Seen {
     let mut out = Vec::new();
     let interval = total.total();
     let filter = "".parse().expect("a filter");
-    json::write(&mut out, &tmon::export::Reading::new("tmon", "host", &interval, &filter))
+    json::write(&mut out, &export::Reading::new("tmon", "host", &interval, &filter))
         .expect("a vector takes everything");
     for (i, interface) in total.interfaces.iter().enumerate() {
         let rows = total.rows.iter().filter(|f| usize::from(f.interface) == i);
@@ -190,7 +189,7 @@ impl Seen {
 
     /// Names and packets of interfaces.
     fn interfaces(&self) -> Vec<(&str, u64)> {
-        let packets = |books: &tmon::flow::Books| books.seen().iter().map(|c| c.packets).sum();
+        let packets = |books: &model::flow::Books| books.seen().iter().map(|c| c.packets).sum();
         self.total.interfaces.iter().map(|i| (i.name.as_str(), packets(&i.books))).collect()
     }
 

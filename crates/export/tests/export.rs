@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What readings look like, to the byte: `tests/export/` holds the expected texts. After a wanted
+//! What readings look like, to the byte: `tests/golden/` holds the expected texts. After a wanted
 //! change, `TMON_BLESS=1 cargo test --test export` writes them anew; look at the difference.
 #![allow(clippy::unwrap_used)] // a panic is this program's report
 use std::{
@@ -10,11 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tmon::{
-    export::{Format, Reading, Writer, svg, table},
+use export::{Format, Reading, Writer, svg, table};
+use feed::names::Names;
+use model::{
     filter::Filter,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    names::Names,
     rows::Rows,
     snapshot::{Fill, Interface, Interval},
     units::Base,
@@ -174,7 +174,7 @@ fn text(
 
 /// Compares with the file of this name, or writes it when blessing.
 fn golden(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if env::var_os("TMON_BLESS").is_some() {
         fs::write(&path, actual).unwrap();
     }
@@ -348,11 +348,11 @@ fn csv_has_what_json_has_only_where_there_is_some() {
     cut.counters.fragments[0] = [count(2, 200), count(1, 100)];
     let names = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&names, "172.16.1.100 node-a\n192.168.0.2 client\nvni:10000 blue\n").unwrap();
-    let names = tmon::names::Names::read(Some(names.path())).unwrap();
+    let names = feed::names::Names::read(Some(names.path())).unwrap();
     let interval = interval(&[cut, whole]);
     let reading = Reading::new("tmon", "a", &interval, &Filter::default()).called(&names);
     let mut out = Vec::new();
-    tmon::export::csv::write(&mut out, &reading, tmon::export::csv::Header::Yes).unwrap();
+    export::csv::write(&mut out, &reading, export::csv::Header::Yes).unwrap();
     let mut rows = csv::Reader::from_reader(&out[..]);
     let columns = rows.headers().unwrap().clone();
     let rows: Vec<_> = rows.records().map(Result::unwrap).collect();
