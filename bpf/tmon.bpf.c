@@ -248,6 +248,14 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 	__u32 len = skb->len, how = cfg_begin, off, end;
 	struct cpu *c;
 
+	/*
+	 * What the host sends to itself as well (a multicast, a broadcast, a packet within a VRF)
+	 * comes back here and was counted when it left: the interface has not received it, and
+	 * some of it has no link header.
+	 */
+	if (hook == HOOK_RX && (how == BEGIN_ETHERNET || how == BEGIN_IP) &&
+	    unlikely(skb->pkt_type == PACKET_LOOPBACK))
+		return TC_ACT_UNSPEC;
 	if (likely(how == BEGIN_ETHERNET))
 		return start(skb, hook, len, 0, len, ETHERTYPE_TEB, 1);
 	if (how == BEGIN_IP)

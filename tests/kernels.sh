@@ -4,12 +4,12 @@
 # a virtual machine of its own, one line per kernel. Words on the command line are the kernels.
 #
 # VMRUN  the program that boots them, as tests/vm.sh does: `vm.sh [-m MB] [-t SECONDS] KERNEL -- COMMAND`
-# TESTS  which of parser, rows, tunnels, overlay, books, pin and check to run
+# TESTS  which of parser, rows, tunnels, overlay, books, once, pin and check to run
 # TMON   the program of `make dist`, tried on each kernel too where it is there, and on one that is too old
 # LOGS   a folder for each kernel's whole output; without it only that of a failure is shown
 set -eu
 cd "$(dirname "$0")/.."
-: "${VMRUN:=tests/vm.sh}" "${TESTS:=parser rows tunnels overlay books pin check}" "${LOGS:=}"
+: "${VMRUN:=tests/vm.sh}" "${TESTS:=parser rows tunnels overlay books once pin check}" "${LOGS:=}"
 : "${TMON:=target/x86_64-unknown-linux-gnu/dist/tmon}" "${TOO_OLD:=5.10}"
 [ $# -gt 0 ] || set -- 6.1 6.12 6.18 7.3
 command -v "$VMRUN" >/dev/null || { echo "no $VMRUN: name a program that boots kernels with VMRUN=" >&2; exit 2; }

@@ -31,7 +31,7 @@ use tmon::{
     flow::{Count, Flow, HookKind, Inner, InnerProto, Kind, Pair, Tunnel},
     live::Live,
     netlink::{self, Netlink, NewLink, NewTunnel},
-    netns::{self, Netns},
+    netns::{self, Netns, Place},
 };
 
 /// Echoes per kind; each is one packet of PACKET bytes, IP header included, there and one back.
@@ -396,8 +396,8 @@ fn gtp_device(role: u32) -> Result<Vec<UdpSocket>> {
     Ok(sockets)
 }
 
-/// What has to be told to both devices once they exist.
-fn introduce(case: &Case, ends: &[End; 2]) -> Result<()> {
+/// What has to be told to both devices once they exist; `port` is WireGuard's.
+fn introduce(case: &Case, ends: &[End; 2], port: u16) -> Result<()> {
     let index = |e: &End| -> Result<Vec<u8>> {
         let link = Netlink::open_in(&e.netns)?.link(DEVICE)?.context("the device")?;
         Ok(attribute(1, &link.index.to_ne_bytes()))
@@ -430,7 +430,7 @@ fn introduce(case: &Case, ends: &[End; 2]) -> Result<()> {
                 let device = [
                     of.clone(),
                     attribute(3, &[i as u8 + 1; 32]),
-                    attribute(6, &51820u16.to_ne_bytes()),
+                    attribute(6, &port.to_ne_bytes()),
                 ];
                 public.push(e.netns.within(|| {
                     generic("wireguard", 1, 0, &device)?;
@@ -444,7 +444,7 @@ fn introduce(case: &Case, ends: &[End; 2]) -> Result<()> {
                 let family = libc::AF_INET as u16;
                 let endpoint = [
                     &family.to_ne_bytes()[..],
-                    &51820u16.to_be_bytes(),
+                    &port.to_be_bytes(),
                     &v4(ends[peer].outer[0]),
                     &[0; 8],
                 ]
@@ -554,7 +554,7 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
     if let Some(absent) = [a.make(case, b)?, b.make(case, a)?].into_iter().flatten().next() {
         return Ok(Err(absent));
     }
-    introduce(case, &ends)?;
+    introduce(case, &ends, 51820)?;
     for (e, peer) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
         e.address(DEVICE, e.inner, peer.inner)?;
     }
@@ -722,6 +722,63 @@ fn tun() -> Result<Result<HookKind, Absent>> {
     Ok(Ok(live.read()?.interfaces[0].hook))
 }
 
+/// A WireGuard device that was moved to another namespace: its packets travel where it was made, on a
+/// port that only it says.
+fn moved() -> Result<Result<HookKind, Absent>> {
+    const PORT: u16 = 41820;
+    let case = CASES.iter().find(|c| c.name == "wireguard").context("the case")?;
+    let name = |end| format!("tmon-u{}-{end}", std::process::id());
+    let mut ends = [End::new(&name("a"), 1)?, End::new(&name("b"), 2)?];
+    let inside = End::new(&name("c"), 1)?;
+    let veth = NewLink::Veth { peer: "eth0", netns: Some(&ends[1].netns) };
+    Netlink::open_in(&ends[0].netns)?.create("eth0", None, &veth)?;
+    for (e, peer) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
+        e.address("eth0", e.outer, peer.outer)?;
+    }
+    ends.iter().try_for_each(End::settle)?;
+    let [a, b] = &mut ends;
+    if let Some(absent) = [a.make(case, b)?, b.make(case, a)?].into_iter().flatten().next() {
+        return Ok(Err(absent));
+    }
+    introduce(case, &ends, PORT)?;
+    let [a, b] = &ends;
+    Netlink::open_in(&a.netns)?.move_to(DEVICE, &inside.netns)?;
+    inside.address(DEVICE, a.inner, b.inner)?;
+    b.address(DEVICE, b.inner, a.inner)?;
+
+    let place = Place::open(Some(a.netns.name()))?;
+    let scene = Scene::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
+    let found: Vec<_> = scene.moved().map(|t| (t.device.port, t.underlay)).collect();
+    let eth0 = scene.links.iter().find(|l| l.name == "eth0").context("the underlay")?.index;
+    ensure!(found == [(Some(PORT), Some(eth0))], "discovered as {found:?}");
+    let place = Place::open(Some(inside.netns.name()))?;
+    let scene = Scene::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
+    ensure!(scene.moved().next().is_none(), "its packets do not travel where it is");
+
+    // Nobody names an interface or a port.
+    let config = Config { rows: 4096, ..Config::default() };
+    let mut live = Live::open(&[], Some(a.netns.name()), &config, Want::Best)?;
+    let near = inside.netns.within(|| UdpSocket::bind((a.inner[0], 0)))??;
+    near.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let far = b.netns.within(|| UdpSocket::bind((b.inner[0], 7)))??;
+    far.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut got = [0; 64];
+    loop {
+        let _ = near.send_to(&[7; 32], (b.inner[0], 7)); // the first ones wait for keys
+        if far.recv(&mut got).is_ok() {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "nothing arrives");
+    }
+    let s = live.read()?;
+    ensure!(
+        s.rows.merged().iter().any(|f| f.key.outermost.kind == Kind::Wireguard),
+        "no row in {s:#?}"
+    );
+    Ok(Ok(s.interfaces[0].hook))
+}
+
 fn main() -> ExitCode {
     assert!(
         nix::unistd::geteuid().is_root(),
@@ -768,6 +825,9 @@ fn main() -> ExitCode {
     }
     if is_chosen("tun") {
         report("tun", Instant::now(), tun());
+    }
+    if is_chosen("wireguard") {
+        report("wireguard moved", Instant::now(), moved());
     }
     let list = |names: &[&str]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     println!(

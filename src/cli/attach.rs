@@ -66,7 +66,7 @@ impl Attach {
         let words = place
             .name()
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
-        let scene = Scene::read(&mut Netlink::open_inside(&place)?)?;
+        let scene = Scene::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
         let choice = scene.choose(&self.watch.interfaces, &words)?;
         choice.notices.iter().for_each(|n| say(n));
         let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();

@@ -98,7 +98,7 @@ impl Check {
             .name()
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         let mut netlink = Netlink::open_inside(&place)?;
-        let scene = Scene::read(&mut netlink)?;
+        let scene = Scene::read_with_moved(&place, &mut netlink)?;
         let line = |mark, what: String, advice: Option<&str>| Line {
             interface: None,
             about: "interfaces",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What there is to watch in a network namespace, without being told: tunnel devices, the
 //! interfaces below them, their UDP ports; and which of the chosen interfaces see the same packets.
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Result, bail};
 use glob::Pattern;
@@ -10,6 +10,7 @@ use crate::{
     bpf::Port,
     flow::Kind,
     netlink::{FouPort, Link, Netlink, TunnelDevice},
+    netns::{self, Place},
     units::sanitize,
 };
 
@@ -113,6 +114,35 @@ impl Scene {
         let fou = netlink.fou_ports().unwrap_or_default();
         let default_route = netlink.default_route_interface()?;
         Ok(Scene { links, tunnels, elsewhere, fou, default_route })
+    }
+
+    /// Looks around in a namespace with all privileges: finds also the WireGuard devices of other
+    /// namespaces whose packets travel in this one. As these do not say so, all namespaces that have
+    /// a name are entered.
+    ///
+    /// # Errors
+    /// As [`Scene::read`].
+    pub fn read_with_moved(place: &Place, netlink: &mut Netlink) -> Result<Scene> {
+        let mut scene = Scene::read(netlink)?;
+        if netlink.knows("wireguard").unwrap_or(false) {
+            for device in moved_wireguard(place).unwrap_or_default() {
+                let underlay = netlink.underlay_of(&device).unwrap_or_default();
+                scene.elsewhere.push(Tunnel { device, underlay });
+            }
+        }
+        Ok(scene)
+    }
+
+    /// The WireGuard devices that [`Scene::read_with_moved`] found elsewhere.
+    pub fn moved(&self) -> impl Iterator<Item = &Tunnel> {
+        self.elsewhere.iter().filter(|t| t.device.kind == Kind::Wireguard)
+    }
+
+    /// The same with devices that are elsewhere.
+    #[must_use]
+    pub fn with(mut self, elsewhere: &[Tunnel]) -> Scene {
+        self.elsewhere.extend_from_slice(elsewhere);
+        self
     }
 
     /// The interface with this index.
@@ -232,17 +262,31 @@ impl Scene {
         };
         let here = upper.lower.filter(|_| upper.lower_netnsid.is_none());
         match upper.kind.as_deref() {
+            // Received packets pass only the ports' hooks, and so do sent ones unless the VRF has a
+            // queueing discipline. What is left are packets between its own addresses.
+            Some("vrf") if upper.qdisc == "noqueue" => Vec::new(),
             Some("bond" | "team" | "vrf") => ports(Lower::Share),
-            Some("bridge" | "openvswitch") => ports(Lower::Some),
+            Some("bridge") => ports(Lower::Some),
+            // Its ports belong to the datapath, and so do the other internal ones.
+            Some("openvswitch") => {
+                let is_datapath =
+                    |i| self.link(i).is_some_and(|l| l.kind.as_deref() == Some("openvswitch"));
+                self.links
+                    .iter()
+                    .filter(|l| l.master.is_some_and(is_datapath))
+                    .map(|l| (l.index, Lower::Some))
+                    .collect()
+            }
             // Both ends see all; the one made first is as good as the lower one.
-            Some("veth") => here
+            Some("veth" | "netkit") => here
                 .filter(|peer| *peer < upper.index)
                 .map(|peer| (peer, Lower::All))
                 .into_iter()
                 .collect(),
-            Some("vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "macsec") => {
-                here.map(|l| (l, Lower::All)).into_iter().collect()
-            }
+            // Not macsec: nobody reads below it what is in its packets.
+            Some(
+                "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "vti" | "vti6" | "xfrm",
+            ) => here.map(|l| (l, Lower::All)).into_iter().collect(),
             _ => {
                 let tunnel = self.tunnels.iter().find(|t| t.device.ifindex == upper.index);
                 tunnel.and_then(|t| t.underlay).map(|l| (l, Lower::All)).into_iter().collect()
@@ -306,6 +350,65 @@ impl Scene {
             })
             .collect()
     }
+}
+
+/// What may have been moved out of a namespace: WireGuard devices of another one, and which UDP ports
+/// are taken there.
+struct Elsewhere {
+    cookie: u64,
+    devices: Vec<TunnelDevice>,
+    ports: BTreeSet<u16>,
+}
+
+impl Elsewhere {
+    /// Of the calling thread's namespace.
+    fn look() -> Result<Elsewhere> {
+        let mut netlink = Netlink::open()?;
+        let links = netlink.links()?;
+        let is_wireguard = |link: &&Link| link.kind.as_deref() == Some("wireguard");
+        let links: Vec<Link> = links.iter().filter(is_wireguard).cloned().collect();
+        Ok(Elsewhere {
+            cookie: netns::cookie()?,
+            devices: netlink.tunnels_among(&links),
+            ports: udp_ports()?,
+        })
+    }
+
+    /// Those whose socket is not there but where these ports are taken.
+    fn moved_from(self, ports: &BTreeSet<u16>) -> impl Iterator<Item = TunnelDevice> {
+        let away = move |port| ports.contains(&port) && !self.ports.contains(&port);
+        let moved = self.devices.into_iter().filter(move |d| d.port.is_some_and(&away));
+        // Indexes of there say nothing here.
+        moved.map(|d| TunnelDevice { underlay: None, master: None, ..d })
+    }
+}
+
+/// The WireGuard devices of other namespaces that were made in this one. A device's socket, and so
+/// its packets, stay where it was made, and its port is taken there, not where it is now.
+fn moved_wireguard(place: &Place) -> Result<Vec<TunnelDevice>> {
+    let (own, ports) = (place.cookie()?, place.run(udp_ports)??);
+    let named = netns::others().into_iter().filter_map(|(_, netns)| netns.ok());
+    let there = named.map_while(|netns| netns.within(Elsewhere::look).ok()); // no privilege, no more
+    let all = std::iter::once(Elsewhere::look()).chain(there);
+    let others = all.filter_map(Result::ok).filter(|there| there.cookie != own);
+    Ok(others.flat_map(|there| there.moved_from(&ports)).collect())
+}
+
+/// The UDP ports that are taken in the calling thread's namespace, by the kernel's own sockets, too.
+fn udp_ports() -> Result<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for file in ["udp", "udp6"] {
+        // There is no udp6 without IPv6.
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        ports.extend(text.lines().filter_map(udp_port));
+    }
+    Ok(ports)
+}
+
+/// The local port in a line of /proc/net/udp: `  12: 0100007F:14E9 00000000:0000 07 ...`
+fn udp_port(line: &str) -> Option<u16> {
+    let (_, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
+    u16::from_str_radix(port, 16).ok()
 }
 
 /// The ports that the user has not given a meaning.
@@ -377,6 +480,53 @@ mod tests {
         assert_eq!(overlaps(&[6, 7]), [(6, 7)], "a bridge and a port");
         assert_eq!(overlaps(&[8, 9]), [(9, 8)], "both ends of a pair");
         assert_eq!(overlaps(&[1, 99]), [], "one that went away");
+    }
+
+    #[test]
+    fn what_only_looks_stacked_counts_for_itself() {
+        let red = |qdisc: &str| Link { qdisc: qdisc.to_owned(), ..link(1, "red", "vrf") };
+        let of = |links: Vec<Link>, chosen: &[u32]| {
+            let found = Scene { links, ..Scene::default() }.overlaps(chosen);
+            found.iter().map(|o| (o.twice, o.counted_on)).collect::<Vec<_>>()
+        };
+        let p = port(1, link(2, "p", ""));
+        assert_eq!(of(vec![red("noqueue"), p.clone()], &[1, 2]), [], "local packets only");
+        assert_eq!(of(vec![red("fq"), p], &[1, 2]), [(1, 2)], "sent packets pass both");
+        // A datapath and its internal port, which is nobody's.
+        let ovs = vec![
+            link(1, "ovs-system", "openvswitch"),
+            link(2, "br-int", "openvswitch"),
+            port(1, link(3, "eth0", "")),
+            link(4, "br0", "bridge"),
+            port(4, link(5, "eth1", "")),
+        ];
+        assert_eq!(of(ovs.clone(), &[2, 3]), [(2, 3)]);
+        assert_eq!(of(ovs, &[2, 5]), [], "another bridge's port");
+        let upper = |kind: &str| vec![link(1, "eth0", ""), over(link(2, "up", kind), 1)];
+        assert_eq!(of(upper("macsec"), &[1, 2]), [], "what is encrypted below is read above");
+        assert_eq!(of(upper("xfrm"), &[1, 2]), [(2, 1)], "ESP is a tunnel");
+        assert_eq!(of(upper("netkit"), &[1, 2]), [(2, 1)]);
+    }
+
+    #[test]
+    fn a_wireguard_device_that_moved_away_is_known_by_its_port() {
+        let text = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n\
+                    1: 00000000:CA6C 00000000:0000 07 00000000:00000000 00:00000000\n\
+                    2: 00000000000000000000000000000000:1F90 0:0 07\nodd";
+        assert_eq!(text.lines().filter_map(udp_port).collect::<Vec<_>>(), [51820, 8080]);
+        let device = |index, port| TunnelDevice {
+            port: Some(port),
+            master: Some(9),
+            ..TunnelDevice::of(&link(index, "wg0", "wireguard")).expect("a tunnel")
+        };
+        let there = Elsewhere {
+            cookie: 7,
+            devices: vec![device(1, 51820), device(2, 51821), device(3, 51822)],
+            ports: [51821].into(),
+        };
+        let here = [51820, 51821].into();
+        let moved: Vec<_> = there.moved_from(&here).map(|d| (d.ifindex, d.master)).collect();
+        assert_eq!(moved, [(1, None)], "the second is at home, the third's socket is elsewhere");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::survey::Survey;
 use crate::{
-    discover::Scene,
+    discover::{Scene, Tunnel},
     netlink::{Link, LinkEvent, LinkEvents, Netlink, TunnelDevice},
     netns::Place,
     overlay::Overlay,
@@ -31,6 +31,8 @@ pub(super) struct Space {
     wanted: Vec<String>,
     /// Tunnel devices that are up, by index.
     tunnels: BTreeMap<u32, String>,
+    /// WireGuard devices that were made here and are elsewhere, as they were at the first look.
+    moved: Vec<Tunnel>,
     /// What was said of bridges with several watched ports.
     pub(super) bridged: Vec<String>,
     looked: Option<Instant>,
@@ -60,6 +62,7 @@ impl Space {
             events,
             wanted: names.into_iter().collect(),
             tunnels: BTreeMap::new(),
+            moved: Vec::new(),
             bridged: Vec::new(),
             looked: None,
             survey: None,
@@ -110,7 +113,14 @@ impl Space {
     /// The kernel does not say; at the first look also: a name that is not there, nothing to watch.
     pub(super) fn look(&mut self, notices: &mut Vec<String>) -> Result<View> {
         let first = self.looked.replace(Instant::now()).is_none();
-        let scene = Scene::read(&mut self.netlink)?;
+        let scene = if first {
+            // Later there may be no privilege to enter others.
+            let scene = Scene::read_with_moved(&self.place, &mut self.netlink)?;
+            self.moved = scene.moved().cloned().collect();
+            scene
+        } else {
+            Scene::read(&mut self.netlink)?.with(&self.moved)
+        };
         let tunnels: Vec<&TunnelDevice> =
             scene.tunnels.iter().map(|t| &t.device).filter(|t| t.up).collect();
         let wanted = if first {

@@ -61,6 +61,11 @@ pub struct FouPort {
 }
 
 impl Netlink {
+    /// Whether the kernel has a family of generic netlink now; its module is not loaded for that.
+    pub(crate) fn knows(&mut self, family: &str) -> Result<bool> {
+        Ok(self.family(family)?.is_some())
+    }
+
     /// The port that a WireGuard device listens on, and where its peers are; needs CAP_NET_ADMIN.
     pub(super) fn wireguard(&mut self, ifindex: u32) -> Result<(Option<u16>, Vec<IpAddr>)> {
         let (mut port, mut ends) = (None, Vec::new());

@@ -21,6 +21,7 @@ use crate::netns::Netns;
 
 /// Attributes that are read here (linux/if_link.h), and the flags beside their numbers.
 const IFLA_IFNAME: u16 = 3;
+const IFLA_QDISC: u16 = 6;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_XDP: u16 = 43;
 const IFLA_PROP_LIST: u16 = 52;
@@ -62,6 +63,8 @@ pub struct Link {
     pub lower: Option<u32>,
     /// The namespace that `lower` is an index in, when that is not this one.
     pub lower_netnsid: Option<i32>,
+    /// Its queueing discipline: `noqueue` where packets do not wait.
+    pub qdisc: String,
     /// An XDP program is on it, which sees its packets before any other.
     pub xdp: bool,
     /// The text an administrator gave it.
@@ -102,6 +105,10 @@ impl Link {
         for attribute in NlasIterator::new(payload.get(16..)?).map_while(|a| a.ok()) {
             if attribute.kind() == IFLA_IFNAME {
                 link.name = name(attribute.value());
+                continue;
+            }
+            if attribute.kind() == IFLA_QDISC {
+                link.qdisc = name(attribute.value());
                 continue;
             }
             if attribute.kind() & NLA_TYPE_MASK == IFLA_PROP_LIST {
