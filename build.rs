@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles `bpf/tmon.bpf.c` and writes its skeleton, from which all shared types come; and what
+//! Compiles `bpf/*.bpf.c` and writes their skeletons, from which all shared types come; and what
 //! `cargo bench` compares it with, which is in no other binary.
 //! Without the feature `live` there are no programs, and nothing to compile.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // what cargo reads
@@ -20,9 +20,11 @@ fn main() -> anyhow::Result<()> {
     // libbpf's headers from libbpf-sys: libbpf-cargo has them in a folder of another name every time.
     let headers = env::var("DEP_BPF_INCLUDE").context("libbpf-sys says where its headers are")?;
     let libbpf = format!("-ffile-prefix-map={headers}=libbpf");
-    for (source, skeleton) in
-        [("bpf/tmon.bpf.c", "tmon.skel.rs"), ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs")]
-    {
+    for (source, skeleton) in [
+        ("bpf/tmon.bpf.c", "tmon.skel.rs"),
+        ("bpf/drops.bpf.c", "drops.skel.rs"),
+        ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs"),
+    ] {
         SkeletonBuilder::new()
             .source(source)
             // The object by reference and unformatted: as text in the skeleton it is 14 MB to compile.

@@ -25,11 +25,13 @@ struct cpu {
 	__u64 nothing; /* always 0, which the verifier cannot know */
 };
 
+#ifndef TMON_WINDOW /* else it is part of a record */
 PER_CPU(cpus, struct cpu);
 
 static __always_inline struct cpu *this_cpu(void)
 {
 	return ELEMENT(cpus, 0);
 }
+#endif
 
 #endif

@@ -70,6 +70,7 @@
  * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be
  * zero-extended, and the verifier then no longer knows them for pointers.
  */
+#ifndef TMON_WINDOW
 #define PACKET(name, field)                                                                       \
 	static __always_inline void *name(struct __sk_buff *skb)                                  \
 	{                                                                                         \
@@ -81,6 +82,32 @@
 			: [skb] "r"(skb), [at] "i"(__builtin_offsetof(struct __sk_buff, field))); \
 		return p;                                                                         \
 	}
+
+#else /* TMON_WINDOW: bytes copied from the kernel's memory, for who has no context to read from \
+       */
+
+#define WINDOW	      512 /* a power of two */
+#define WINDOW_BEHIND 128 /* so much of it is in front of what it was made for */
+#define LONGEST_READ  64  /* of one header */
+
+struct window {
+	__u32 len;
+	__u8 bytes[WINDOW + LONGEST_READ];
+};
+#define __sk_buff     window
+#define PACKET(name, field)
+
+/* See walk.h. */
+static __always_inline void *bytes_at(struct window *window, __u32 off, __u32 size, __u32 end)
+{
+	if (!__builtin_constant_p(off))
+		barrier_var(off); /* the verifier has to see the checks on what is used */
+	if (off >= WINDOW || off + size > end || off + size > window->len)
+		return NULL;
+	return window->bytes + off;
+}
+
+#endif
 
 #else /* TMON_NATIVE: see crates/native/native.c */
 

@@ -123,6 +123,7 @@ struct seen {
 	__u32 length; /* from behind the header, if it has a length field */
 };
 
+#ifndef TMON_WINDOW
 /* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
 static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 size, __u32 end)
 {
@@ -137,6 +138,7 @@ static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 si
 		return NULL;
 	return data + off;
 }
+#endif
 
 /*
  * Why [off, off + size) is not at hand: the declared lengths leave it out (a contradiction,

@@ -251,6 +251,7 @@ fn tunnels_are_those_of_the_design() {
             remote: Some([239, 1, 1, 1 + i].into()),
             underlay: Some(underlay.index),
             underlay_netnsid: None,
+            netnsid: None,
             optional: 0,
             collect_metadata: false,
             mtu: 1450,

@@ -116,11 +116,23 @@ pub struct Program {
     swept: Instant,
 }
 
-fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().context("duplicate a BPF descriptor")
 }
 
-fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
+/// Writes what a port means into a mapped table of ports, while programs read it.
+pub(crate) fn write_port(table: &MmapRaw, port: Port) {
+    let table = table.as_mut_ptr().cast::<contract::ports>();
+    let place = port.place();
+    // SAFETY: the mapping is as long as the table, and a port is inside; the program reads single
+    // bytes.
+    unsafe {
+        ptr::write_volatile(&raw mut (*table).parameter[place], port.parameter());
+        ptr::write_volatile(&raw mut (*table).kind[place], port.entry());
+    }
+}
+
+pub(crate) fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
     MmapOptions::new()
         .len(size_of::<contract::ports>())
         .map_raw(map.as_raw_fd())
@@ -186,8 +198,6 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
 impl Program {
     /// Loads the programs. Fails without privilege, and where the kernel or its verifier refuses.
     pub fn load(config: &Config) -> Result<Program> {
-        libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
-        SAID.take();
         let mut storage = MaybeUninit::uninit();
         let mut open =
             TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
@@ -242,7 +252,7 @@ impl Program {
         ] {
             map.set_max_entries(elements).context("set the size of a flow table")?;
         }
-        let skel = open.load().map_err(|e| load_error(&e, &SAID.take()))?;
+        let skel = loading(|| open.load())?;
         new_cpus(skel.maps.cpus.as_fd())?;
         let maps = &skel.maps;
         let three = |slots: BorrowedFd<'_>, tags: BorrowedFd<'_>, more: BorrowedFd<'_>| {
@@ -361,14 +371,7 @@ impl Program {
 
     /// From now on this UDP port leads to that tunnel.
     pub fn set_port(&self, port: Port) {
-        let table = self.ports.as_mut_ptr().cast::<contract::ports>();
-        let place = port.place();
-        // SAFETY: the mapping is as long as the table, and a port is inside; the program reads
-        // single bytes.
-        unsafe {
-            ptr::write_volatile(&raw mut (*table).parameter[place], port.parameter());
-            ptr::write_volatile(&raw mut (*table).kind[place], port.entry());
-        }
+        write_port(&self.ports, port);
     }
 
     /// Runs one frame through a hook's entry program, which must have been loaded with
@@ -568,6 +571,13 @@ fn overhear(_: libbpf_rs::PrintLevel, text: String) {
             said.push_str(&text);
         }
     });
+}
+
+/// Loads an object; an error in one line that says what was wrong.
+pub(crate) fn loading<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
+    SAID.take();
+    load().map_err(|e| load_error(&e, &SAID.take()))
 }
 
 fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    os::fd::AsFd,
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -21,10 +22,13 @@ use super::space::{Space, View};
 use crate::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
-    discover::{Scene, not_chosen},
+    discover::{Scene, Tunnel, not_chosen},
+    drop_watch::{self, DropWatch},
+    drops::{DeviceDrops, Drops},
     feed::{Reading, Source},
-    flow::{Books, HookKind},
+    flow::{Books, HookKind, Kind},
     netlink::Link,
+    netns,
     overlay::Overlay,
     pin::{BPFFS, Pins},
     rows::{Rows, Sums},
@@ -86,6 +90,20 @@ struct Watched {
     chosen: Vec<u16>,
 }
 
+/// What the kernel drops, where somebody wants to know.
+struct Dropping {
+    /// Or why that cannot be said.
+    watch: Result<DropWatch, Arc<str>>,
+    /// By space: what is looked at there, as [`Live::apply`] found it.
+    scopes: Vec<BTreeMap<drop_watch::Scope, Option<(Kind, Option<u32>)>>>,
+    /// Namespaces by inode number.
+    namespaces: BTreeMap<u32, drop_watch::Space>,
+    /// By space: indexes and names of the devices whose own counters are shown.
+    devices: Vec<BTreeMap<u32, Arc<str>>>,
+    /// When an unknown namespace's name was looked for last.
+    searched: Option<Instant>,
+}
+
 /// Interfaces that this process watches itself. Dropping it takes the programs off.
 pub struct Live {
     config: Config,
@@ -103,6 +121,7 @@ pub struct Live {
     troubles: BTreeMap<(usize, String), String>,
     checked: Instant,
     detached: bool,
+    drops: Option<Dropping>,
     since: SystemTime,
     start: Instant,
     /// What the namespaces are configured to do with tunnels, where that is followed.
@@ -146,6 +165,7 @@ impl Live {
             troubles: BTreeMap::new(),
             checked: now,
             detached: false,
+            drops: None,
             since: SystemTime::now(),
             start: now,
             overlay: None,
@@ -171,6 +191,29 @@ impl Live {
         Ok(live)
     }
 
+    /// Counts what the kernel drops from now on, in the namespaces that are watched and in those that
+    /// their tunnel devices are in; `all`: in all. Returns why that cannot be done.
+    pub fn watch_drops(&mut self, all: bool) -> Option<Arc<str>> {
+        let watch = DropWatch::open(all, &self.config).map_err(|e| format!("{e:#}").into());
+        let why = watch.as_ref().err().cloned();
+        let spaces = self.spaces.len();
+        self.drops = Some(Dropping {
+            watch,
+            scopes: vec![BTreeMap::new(); spaces],
+            namespaces: BTreeMap::new(),
+            devices: vec![BTreeMap::new(); spaces],
+            searched: None,
+        });
+        for space in 0..spaces {
+            let trouble = self
+                .look(space)
+                .err()
+                .map(|e| format!("cannot follow what happens to the interfaces: {e:#}"));
+            self.trouble(space, "follow ", "", trouble);
+        }
+        why
+    }
+
     /// Everything watched was attached by `tmon attach`: totals are since then.
     pub fn is_attached(&self) -> bool {
         !self.watched.is_empty() && self.watched.iter().all(|w| w.attached.is_some())
@@ -188,6 +231,8 @@ impl Live {
     pub fn read(&mut self) -> Result<Snapshot> {
         self.follow();
         let (taken, at) = (SystemTime::now(), self.start.elapsed());
+        // Before the rows, so that whatever was dropped after it was counted has its row.
+        let dropped = self.read_drops();
         let mut interfaces = Vec::with_capacity(self.watched.len());
         let mut rows = Rows::default();
         for i in 0..self.watched.len() {
@@ -319,6 +364,10 @@ impl Live {
         self.fold();
         if let Some(s) = self.spaces[space].take() {
             let name = s.place.name().unwrap_or_default();
+            if let Some(dropping) = &mut self.drops {
+                dropping.scopes[space].clear();
+                dropping.devices[space].clear();
+            }
             self.notices.push(format!(
                 "network namespace {} is gone, and with it its interfaces",
                 sanitize(name)
@@ -400,6 +449,9 @@ impl Live {
             name.is_none_or(|name| links.iter().any(|l| l.name == name))
         });
         self.overlap(space, scene);
+        let trouble =
+            self.scope(space, scene).err().map(|e| format!("what the kernel drops: {e:#}"));
+        self.trouble(space, "scope ", "", trouble);
     }
 
     /// Those that have been gone for longest share one entry, from where there are too many.
@@ -594,6 +646,23 @@ impl Live {
                     self.troubles.insert(key, text);
                 }
             }
+        }
+    }
+}
+
+impl Dropping {
+    /// Looks for the names of namespaces that nobody has named so far, now and then.
+    fn search(&mut self, inodes: BTreeSet<u32>) {
+        const PAUSE: Duration = Duration::from_secs(5);
+        let known = inodes.iter().all(|inode| self.namespaces.contains_key(inode));
+        if known || self.searched.is_some_and(|at| at.elapsed() < PAUSE) {
+            return;
+        }
+        self.searched = Some(Instant::now());
+        for (name, netns) in netns::others() {
+            let Some(inode) = netns.ok().and_then(|netns| netns.inode().ok()) else { continue };
+            let space = || drop_watch::Space { name: Some(name.into()), elsewhere: true };
+            self.namespaces.entry(inode).or_insert_with(space);
         }
     }
 }

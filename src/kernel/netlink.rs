@@ -13,7 +13,7 @@ mod tunnel;
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, bail};
@@ -288,8 +288,16 @@ impl Netlink {
         }
         // SAFETY: a descriptor that the kernel has just made for us.
         let own = unsafe { OwnedFd::from_raw_fd(fd) };
+        self.number_of(own.as_fd())
+    }
+
+    /// The number by which it knows another one, if it does.
+    ///
+    /// # Errors
+    /// Netlink gives no answer.
+    pub fn number_of(&mut self, netns: BorrowedFd<'_>) -> Result<Option<i32>> {
         let mut m = NsidMessage::default();
-        m.attributes = vec![NsidAttribute::Fd(fd as u32)];
+        m.attributes = vec![NsidAttribute::Fd(netns.as_raw_fd() as u32)];
         let mut found = None;
         self.request(
             RouteNetlinkMessage::GetNsId(m),
@@ -297,7 +305,6 @@ impl Netlink {
             || "ask for the number of a network namespace".to_owned(),
             |payload| found = decode(payload).as_ref().and_then(number),
         )?;
-        drop(own);
         Ok(found)
     }
 

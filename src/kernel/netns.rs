@@ -122,6 +122,14 @@ impl Netns {
         &self.name
     }
 
+    /// Its inode number, as [`Place::inode`].
+    ///
+    /// # Errors
+    /// The file does not say.
+    pub fn inode(&self) -> Result<u32> {
+        Ok(u32::try_from(self.file.metadata()?.ino())?)
+    }
+
     /// Runs `f` on a thread of its own that has entered this namespace; the caller stays where it is.
     /// What `f` opens there (sockets) stays there. A panic in `f` goes on in the caller.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
@@ -251,6 +259,20 @@ impl Place {
 }
 
 impl Place {
+    /// Its inode number, by which the kernel's own structures have it.
+    ///
+    /// # Errors
+    /// /proc does not say.
+    pub fn inode(&self) -> Result<u32> {
+        let inode = match self {
+            Place::Here => fs::metadata("/proc/thread-self/ns/net")
+                .context("look at the network namespace")?
+                .ino(),
+            Place::Inside(resident) => resident.identity.1,
+        };
+        Ok(u32::try_from(inode)?)
+    }
+
     /// The namespace's number, which no other one gets for as long as the kernel runs (SO_NETNS_COOKIE).
     ///
     /// # Errors

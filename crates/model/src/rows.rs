@@ -154,6 +154,11 @@ impl SlotKey for key6 {
     }
 }
 
+/// What a key of the tables says.
+pub fn decoded(key: &key6) -> Key {
+    key.key()
+}
+
 /// A key as the tables have it.
 fn encoded(key: &Key, part: Part) -> key6 {
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Filters on a clsact qdisc (tc-bpf(8)): whose programs run before ours, and which are ours.
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use netlink_packet_core::{NetlinkBuffer, NlasIterator, parse_string, parse_u32};
 use netlink_packet_route::{
@@ -13,6 +15,8 @@ use crate::flow::Hook;
 /// linux/rtnetlink.h, linux/pkt_cls.h
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_STATS2: u16 = 7;
+const TCA_STATS_QUEUE: u16 = 3;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_ID: u16 = 11;
 
@@ -50,6 +54,21 @@ impl Netlink {
         Ok(filters)
     }
 
+    /// What the queueing disciplines of each interface have dropped, by index: those at the root,
+    /// which count what the ones below them drop, too, and those on ingress.
+    pub fn qdisc_drops(&mut self) -> Result<BTreeMap<u32, u64>> {
+        let mut drops = BTreeMap::new();
+        self.dump(
+            RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()),
+            || "list the qdiscs".to_owned(),
+            |message| {
+                let Some((ifindex, n)) = dropped(message) else { return };
+                *drops.entry(ifindex).or_default() += n;
+            },
+        )?;
+        Ok(drops)
+    }
+
     /// Whether an interface has a clsact qdisc.
     pub fn has_clsact(&mut self, ifindex: u32) -> Result<bool> {
         let mut m = TcMessage::default();
@@ -82,6 +101,23 @@ fn is_clsact(message: &[u8], ifindex: u32) -> Option<bool> {
         .find(|a| a.kind() == TCA_KIND)?;
     let index = parse_u32(payload.get(4..8)?).ok()?;
     Some(index == ifindex && parse_string(kind.value()).ok()? == "clsact")
+}
+
+/// The interface of a qdisc that nothing is above, and what it dropped.
+fn dropped(message: &[u8]) -> Option<(u32, u64)> {
+    fn inside(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+        let mut all = NlasIterator::new(attributes).map_while(|a| a.ok());
+        all.find(|a| a.kind() & 0x3fff == kind).map(|a| a.into_inner().get(4..)).flatten()
+    }
+    // struct tcmsg: family and padding, ifindex, handle, parent, info; then attributes.
+    let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
+    let word = |from: &[u8], at: usize| parse_u32(from.get(at..at + 4)?).ok();
+    if word(payload, 12)? < u32::from(TcHandle::CLSACT) {
+        return None;
+    }
+    let queue = inside(inside(payload.get(20..)?, TCA_STATS2)?, TCA_STATS_QUEUE)?;
+    // struct gnet_stats_queue: qlen, backlog, drops ...
+    Some((word(payload, 4)?, word(queue, 8)?.into()))
 }
 
 /// One filter; `None` for the entry that only stands for a classifier at a priority.

@@ -38,6 +38,8 @@ pub struct TunnelDevice {
     pub underlay: Option<u32>,
     /// The namespace that `underlay` is an index in, when it is not this one.
     pub underlay_netnsid: Option<i32>,
+    /// The namespace that it is in, by the number that the one asked knows it by; `None` for that one.
+    pub netnsid: Option<i32>,
     /// Bytes of optional headers in its packets: GRE checksum, key and number, the IPv6 option of RFC 2473.
     pub optional: u32,
     /// Id and ends come with each packet (`external`, as Cilium and Open vSwitch use it).
@@ -165,6 +167,7 @@ impl TunnelDevice {
             remote: None,
             underlay: None,
             underlay_netnsid: link.lower_netnsid,
+            netnsid: None,
             optional: 0,
             // The other end of a bareudp device always comes with each packet.
             collect_metadata: *device == "bareudp",
@@ -299,7 +302,8 @@ impl Netlink {
         for number in self.known_namespaces()?.into_iter().take(MOST_NAMESPACES) {
             // One that has just ended hides none of the others.
             let links = self.links_in(number).unwrap_or_default();
-            tunnels.extend(links.iter().filter_map(TunnelDevice::of));
+            let found = links.iter().filter_map(TunnelDevice::of);
+            tunnels.extend(found.map(|t| TunnelDevice { netnsid: Some(number), ..t }));
         }
         tunnels.retain(|t| t.underlay_netnsid.is_some());
         if tunnels.is_empty() {
