@@ -146,6 +146,15 @@ impl Watch {
     }
 }
 
+/// Where drops are of concern.
+#[derive(Args, Clone, Copy, Debug)]
+struct DropScope {
+    /// Drops of all network namespaces, not only of those watched and those their tunnel devices are in
+    #[arg(long)]
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    all_netns: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum HookArg {
     Tcx,

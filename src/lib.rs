@@ -14,7 +14,9 @@ pub use export;
 pub use feed::{self, config, dns, input, judge, names, packet, pcap, series, table};
 pub(crate) use kernel::owned;
 #[cfg(feature = "live")]
-pub use kernel::{attach, bpf, check, discover, live, loaded, local, netlink, netns, pin, version};
+pub use kernel::{
+    attach, bpf, check, discover, drop_watch, live, loaded, local, netlink, netns, pin, version,
+};
 #[cfg(feature = "live")]
 pub(crate) use kernel::{lock, owner};
 pub use kernel::{privilege, runner, sandbox};

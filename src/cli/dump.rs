@@ -18,6 +18,11 @@ pub(super) struct Dump {
     watch: Watch,
     #[command(flatten)]
     print: Print,
+    /// Also what the kernel drops meanwhile, and why: of each row, and (with --json) by reason
+    #[arg(long)]
+    drops: bool,
+    #[command(flatten)]
+    scope: DropScope,
     /// Count this long, then print [default: 5s; all there is where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
@@ -113,6 +118,11 @@ impl Dump {
             &self.watch.count.config(),
             self.watch.want(),
         )?;
+        if self.drops
+            && let Some(why) = live.watch_drops(self.scope.all_netns)
+        {
+            say(&format!("drops are not shown: {why}"));
+        }
         live.enter(&Sandbox::new(None))?;
         let start = Instant::now();
         let mut series = Series::new(0);

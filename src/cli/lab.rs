@@ -187,7 +187,10 @@ impl Demo {
                 Want::Best,
             )
             // With all privileges: the lab has to be taken down afterwards.
-            .and_then(|live| top::show(look, live));
+            .and_then(|mut live| {
+                live.watch_drops(false);
+                top::show(look, live)
+            });
             stop.store(true, Ordering::Relaxed);
             match traffic.join() {
                 Ok(made) => shown.and(made.map(drop)),

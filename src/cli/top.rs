@@ -26,6 +26,13 @@ pub(super) struct Top {
     watch: Watch,
     #[command(flatten)]
     look: Look,
+    /// Leave out what the kernel drops
+    #[arg(long)]
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    no_drops: bool,
+    #[command(flatten)]
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    scope: DropScope,
     /// Show this capture instead of an interface, or several in the order of time; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
     read: Vec<PathBuf>,
@@ -207,12 +214,15 @@ impl Top {
         if self.read.is_empty() {
             let (watch, count) = (&self.watch, &self.watch.count);
             let options = self.options(true)?;
-            let live = crate::live::Live::open(
+            let mut live = crate::live::Live::open(
                 &watch.interfaces,
                 watch.netns.as_deref(),
                 &count.config(),
                 watch.want(),
             )?;
+            if !self.no_drops {
+                live.watch_drops(self.scope.all_netns);
+            }
             live.enter(&sandbox)?;
             return show(options, live);
         }

@@ -12,6 +12,7 @@ use crate::{
     attach::{Attachment, Want, is_ours, is_tmon, on_clsact, on_tcx, tcx_programs},
     bpf::{Config, Program},
     discover::{Scene, Tunnel},
+    drop_watch::DropWatch,
     flow::{Hook, HookKind},
     netlink::{Link, Netlink},
     netns::{self, Place},
@@ -101,8 +102,9 @@ pub fn host(pins: &Pins) -> Vec<Line> {
     memlock(&mut l, &release);
     jit(&mut l, read("/proc/sys/net/core/bpf_jit_enable").as_deref());
     let btf = if Path::new("/sys/kernel/btf/vmlinux").exists() { "there" } else { "not there" };
-    l.ok("btf", format!("the kernel's type information is {btf}; tmon does not need it"));
+    l.ok("btf", format!("the kernel's type information is {btf}; only drops need it"));
     attempt(&mut l);
+    drops(&mut l);
     match pins.mount() {
         Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
         Ok(Some(command)) => l.warn(
@@ -121,6 +123,21 @@ pub fn host(pins: &Pins) -> Vec<Line> {
         ),
     }
     l.lines
+}
+
+/// Whether the kernel says what it drops, by trying.
+fn drops(l: &mut Lines) {
+    match DropWatch::open(false, &Config::default()) {
+        Ok(watch) => l.ok(
+            "drops",
+            format!("counted by row and by the kernel's own reason, of which it has {}", watch.reasons()),
+        ),
+        Err(e) => l.warn(
+            "drops",
+            format!("not known by row and reason: {e:#}"),
+            "shown instead: rx_dropped, rx_missed, tx_dropped of the devices and drops of their qdiscs",
+        ),
+    }
 }
 
 fn kernel(l: &mut Lines, release: &str) {

@@ -280,7 +280,99 @@ impl Live {
                 fill,
             });
         }
-        Ok(Snapshot { since: self.since, taken, at, interfaces, rows, drops: None })
+        let drops = self.tell_drops(dropped, &rows);
+        Ok(Snapshot { since: self.since, taken, at, interfaces, rows, drops })
+    }
+
+    fn read_drops(&mut self) -> Option<drop_watch::Counted> {
+        let read = self.drops.as_mut()?.watch.as_mut().ok()?.read();
+        let trouble = read.as_ref().err().map(|e| format!("what the kernel drops: {e:#}"));
+        self.trouble(usize::MAX, "drops ", "", trouble);
+        read.ok().flatten()
+    }
+
+    fn tell_drops(
+        &mut self,
+        counted: Option<drop_watch::Counted>,
+        rows: &Rows,
+    ) -> Option<Arc<Drops>> {
+        let devices = self.device_drops()?;
+        let dropping = self.drops.as_mut()?;
+        if let Some(counted) = &counted {
+            dropping.search(counted.namespaces());
+        }
+        let Dropping { watch, namespaces, .. } = dropping;
+        Some(match watch {
+            Err(why) => {
+                let mut drops = Drops::default();
+                (drops.unavailable, drops.devices) = (Some(Arc::clone(why)), devices);
+                Arc::new(drops)
+            }
+            Ok(watch) => watch.told(counted, rows, devices, |inode| {
+                namespaces.get(&inode).cloned().unwrap_or_else(|| drop_watch::Space::unnamed(inode))
+            }),
+        })
+    }
+
+    /// The devices' own counters; `None` where nobody asked for drops.
+    fn device_drops(&mut self) -> Option<BTreeMap<drop_watch::Device, DeviceDrops>> {
+        let dropping = self.drops.as_ref()?;
+        let mut counters = BTreeMap::new();
+        for (s, devices) in self.spaces.iter_mut().zip(&dropping.devices) {
+            let Some(s) = s.as_mut().filter(|_| !devices.is_empty()) else { continue };
+            // What cannot be read is left out.
+            let links = s.netlink.links().unwrap_or_default();
+            let qdiscs = s.netlink.qdisc_drops().unwrap_or_default();
+            let netns: Option<Arc<str>> = s.place.name().map(Arc::from);
+            for link in links {
+                let Some(name) = devices.get(&link.index) else { continue };
+                let drops = DeviceDrops {
+                    rx_dropped: link.stats.rx_dropped,
+                    rx_missed: link.stats.rx_missed_errors,
+                    tx_dropped: link.stats.tx_dropped,
+                    qdisc: qdiscs.get(&link.index).copied().unwrap_or_default(),
+                };
+                counters.insert((netns.clone(), Arc::clone(name)), drops);
+            }
+        }
+        Some(counters)
+    }
+
+    /// Which drops are of concern in a namespace: all of it, and of what its tunnel devices are in.
+    fn scope(&mut self, space: usize, scene: &Scene) -> Result<()> {
+        let (Some(dropping), Some(Some(s))) = (&mut self.drops, self.spaces.get_mut(space)) else {
+            return Ok(());
+        };
+        let inode = s.place.inode()?;
+        let named =
+            |name: Option<&str>| drop_watch::Space { name: name.map(Arc::from), elsewhere: false };
+        let mut scope = BTreeMap::from([((inode, 0), None)]);
+        dropping.namespaces.insert(inode, named(s.place.name()));
+        let of = |t: &Tunnel| Some((t.device.kind, t.device.id));
+        for t in scene.tunnels.iter().filter(|t| t.device.up) {
+            scope.insert((inode, t.device.ifindex), of(t));
+        }
+        if !scene.elsewhere.is_empty() {
+            for (name, netns) in netns::others() {
+                let Ok(netns) = netns else { continue };
+                let Ok(Some(number)) = s.netlink.number_of(netns.as_fd()) else { continue };
+                let inode = netns.inode()?;
+                for t in scene.elsewhere.iter().filter(|t| t.device.netnsid == Some(number)) {
+                    scope.insert((inode, 0), None);
+                    scope.insert((inode, t.device.ifindex), of(t));
+                    dropping.namespaces.insert(inode, named(Some(&name)));
+                }
+            }
+        }
+        let devices = self.watched.iter().filter(|w| w.space == space && w.attachment.is_some());
+        let devices = devices.map(|w| (w.ifindex, w.name.as_str()));
+        let tunnels = scene.tunnels.iter().filter(|t| t.device.up);
+        let devices = devices.chain(tunnels.map(|t| (t.device.ifindex, t.device.name.as_str())));
+        dropping.devices[space] = devices.map(|(i, name)| (i, Arc::from(name))).collect();
+        dropping.scopes[space] = scope;
+        let Ok(watch) = &mut dropping.watch else { return Ok(()) };
+        not_chosen(&scene.ports(), &self.config.chosen()).for_each(|p| watch.set_port(p));
+        watch.look_at(dropping.scopes.iter().flatten().map(|(at, of)| (*at, *of)).collect())
     }
 
     /// Confines this process, for good, to what following and reading need; see [`Sandbox`]. A

@@ -10,6 +10,8 @@ pub mod check;
 #[cfg(feature = "live")]
 pub mod discover;
 #[cfg(feature = "live")]
+pub mod drop_watch;
+#[cfg(feature = "live")]
 pub mod live;
 #[cfg(feature = "live")]
 pub mod loaded;

@@ -26,7 +26,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
-    bpf::{Config, Port, dup, loading, port_kinds, port_table, write_port},
+    bpf::{Config, Port, dup, loading, port_table, write_port},
+    config::port_kinds,
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Count, Key, Kind},
     rows::{Rows, decoded},
