@@ -2,6 +2,9 @@
 /* The parser and its accounting as bpf/ has them, compiled for the host. */
 #include "tmon.bpf.c"
 
+_Static_assert(sizeof(((struct native *)0)->books) == sizeof(((struct cpu *)0)->books) &&
+		       __builtin_offsetof(struct cpu, books) == 0,
+	       "all of them");
 _Static_assert(sizeof(((struct native *)0)->tpid) == sizeof(__u16[MAX_TPIDS]), "all of them");
 
 /* Of a `struct cpu`, whose first field are the books: its size, and where the
@@ -24,18 +27,71 @@ struct frame {
 	__u32 hook;
 };
 
-void tmon_native_judge(struct native *native, const struct frame *frame)
+/* Frames ahead that are fetched into the cache. */
+#define FETCH_AHEAD 4
+
+static __attribute__((noinline)) void tell(struct native *native)
 {
-	__u32 whole = frame->length + frame->link;
-	struct __sk_buff skb = {
-		.data = frame->data,
-		.data_end = frame->data + frame->captured,
-		.gso_segs = frame->gso_segs,
-		.gso_size = frame->gso_size,
-	};
+	struct cpu *c = this_cpu();
+
+	if (native->note & NOTE_DEFER) {
+		if (native->note & NOTE_BOOKS)
+			__builtin_memcpy(c->books, native->books, sizeof(native->books));
+		native->defer(native->host, native->frame);
+	} else if (native->note & NOTE_MADE) {
+		native->made(native->host, &c->key, native->frame);
+	}
+}
+
+void tmon_native_judge(struct native *native, const struct frame *frames, __u32 n)
+{
+	here = native;
+	for (__u32 i = 0; i < n; i++) {
+		const struct frame *frame = &frames[i];
+		__u32 whole = frame->length + frame->link;
+		struct __sk_buff skb = {
+			.data = frame->data,
+			.data_end = frame->data + frame->captured,
+			.gso_segs = frame->gso_segs,
+			.gso_size = frame->gso_size,
+		};
+
+		if (i + FETCH_AHEAD < n) {
+			__builtin_prefetch(frames[i + FETCH_AHEAD].data);
+			__builtin_prefetch(frames[i + FETCH_AHEAD].data + 64);
+		}
+		native->now = frame->now;
+		native->note = 0;
+		start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
+		      frame->begins, !native->states);
+		if (unlikely(native->note) && native->part)
+			tell(native);
+		native->frame++;
+	}
+}
+
+/*
+ * Adds what was counted elsewhere in a row, as if its packets were here: where there is no room for
+ * the row, to where they would be. The books have them already, but for those of no room.
+ */
+void tmon_native_add(struct native *native, const struct key6 *key, __u32 hook,
+		     const struct weight *weight, __u32 now)
+{
+	struct __sk_buff skb = {};
+	struct cpu *c;
 
 	here = native;
-	native->now = frame->now;
-	start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
-	      frame->begins, !native->states);
+	native->now = now;
+	c = this_cpu();
+	begin(&c->walk, hook, 0, 0);
+	c->key = *key;
+	c->swapped = !!(key->flags & ROW_DIR) ^ hook;
+	c->weight = *weight;
+	c->common = 0;
+	if (is_small(key))
+		state_row4(&skb);
+	else
+		state_row6(&skb);
+	c->books[hook * CELLS + CELL_COUNTED].packets -= weight->packets;
+	c->books[hook * CELLS + CELL_COUNTED].bytes -= weight->bytes;
 }

@@ -60,11 +60,14 @@ struct native {
 	struct more *others_more;
 	struct cpu *cpus;
 	struct ports *ports;
-	/* The packets that were fragmented last: a pointer for these functions. */
-	void *fragments;
-	void *(*find)(void *fragments, const void *key);
-	void (*put)(void *fragments, const void *key, const void *value);
-	void (*forget)(void *fragments, const void *key);
+	/* The packets that were fragmented last, and what happens to a part: a pointer for these
+	 * functions. */
+	void *host;
+	void *(*find)(void *host, const void *key, __u32 frame);
+	void (*put)(void *host, const void *key, const void *value, __u32 frame);
+	void (*forget)(void *host, const void *key, __u32 frame);
+	void (*made)(void *host, const void *key, __u32 frame);
+	void (*defer)(void *host, __u32 frame);
 	__u64 seed[12];
 	__u32 mask4;
 	__u32 mask6;
@@ -74,9 +77,17 @@ struct native {
 	__u8 skb;
 	__u8 plain;
 	__u8 states;
+	__u8 part; /* of what is counted elsewhere: see src/part.rs */
+	__u8 note; /* NOTE_, what is to be told of this frame */
+	__u32 frame;	 /* frames since a part's log was taken */
+	__u64 books[64]; /* as they were before this frame, with NOTE_BOOKS */
 };
 
-static __thread struct native *here;
+#define NOTE_MADE  1 /* a row was made for it */
+#define NOTE_DEFER 2 /* a part cannot judge it */
+#define NOTE_BOOKS 4
+
+static __thread struct native *here __attribute__((tls_model("initial-exec")));
 
 #define CONFIG(type, name) struct native
 #define cfg_replay	   1
@@ -91,27 +102,74 @@ static __thread struct native *here;
 #define PORT_TABLE(name)   struct native
 #define UDP_PORTS	   (*here->ports)
 
+#ifndef likely /* machine.h has them too late for what is below */
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#endif
+
 #define ARRAY(name, type_of_value)		    struct native
 #define PER_CPU(name, type_of_value)		    struct native
 #define LRU(name, size, type_of_key, type_of_value) struct native
 
 #define POINTER_TO(map)		 typeof(here->map)
 #define ELEMENT(map, index)	 (&here->map[index])
-#define LRU_FIND(map, key)	 here->find(here->map, key)
-#define LRU_PUT(map, key, value) here->put(here->map, key, value)
-#define LRU_DELETE(map, key)	 here->forget(here->map, key)
+#define LRU_FIND(map, key)	 find_in_host(key)
+#define LRU_PUT(map, key, value) here->put(here->host, key, value, here->frame)
+#define LRU_DELETE(map, key)	 here->forget(here->host, key, here->frame)
+
+/* A part does not know the fragments before its own: whoever has them all judges this frame. */
+static inline void *find_in_host(const void *key)
+{
+	void *row = here->find(here->host, key, here->frame);
+
+	if (!row && here->part)
+		here->note |= NOTE_DEFER;
+	return row;
+}
 
 /* The states are called, as often in a row as the kernel jumps to one. */
 #define SEC(name)
 #define __uint(name, value)  int *name
 #define __array(name, value) typeof(value) *name[]
 #define MAX_JUMPS	     33
-#define JUMP_TO(skb, state)                                             \
-	do {                                                            \
-		if (states.values[state] && (skb)->jumps++ < MAX_JUMPS) \
-			return states.values[state](skb);               \
+#define JUMP_TO(skb, state)                                                              \
+	do {                                                                             \
+		if (unlikely(here->part)) {                                              \
+			if ((state) == STATE_OTHER) { /* its table says nothing of ours */ \
+				here->note |= NOTE_DEFER;                                \
+				return TC_ACT_UNSPEC;                                    \
+			}                                                                \
+			if ((state) == STATE_END || (state) == STATE_FRAGMENT)           \
+				keep_books();                                            \
+		}                                                                        \
+		if (states.values[state] && (skb)->jumps++ < MAX_JUMPS)                  \
+			return states.values[state](skb);                                \
 	} while (0)
 #define JUMP(skb, state) JUMP_TO(skb, state)
+
+/* What is deferred may have been in the books before it is known to be. */
+static inline void keep_books(void)
+{
+	__builtin_memcpy(here->books, here->cpus, sizeof(here->books));
+	here->note |= NOTE_BOOKS;
+}
+
+/* Nobody else works with these tables. */
+#define __sync_fetch_and_or(at, n)         \
+	({                                 \
+		__u64 was = *(at);         \
+					   \
+		*(at) = was | (n);         \
+		was;                       \
+	})
+#define __sync_fetch_and_xor(at, n)        \
+	({                                 \
+		__u64 was = *(at);         \
+					   \
+		*(at) = was ^ (n);         \
+		here->note |= NOTE_MADE; /* a slot has its tag: it is a row */ \
+		was;                       \
+	})
 static inline long bpf_skb_pull_data(struct __sk_buff *skb, __u32 length)
 {
 	(void)skb, (void)length;

@@ -20,6 +20,34 @@ use crate::{
 /// The clock that rows age by where frames have their own time: ticks in a second.
 const TICKS: u128 = 100;
 
+/// A frame to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// Which way it went.
+    pub hook: Hook,
+    /// What it is.
+    pub packet: Packet<'a>,
+    /// When it was seen, see [`ticks`].
+    pub now: u32,
+}
+
+impl<'a> Given<'a> {
+    /// The same for the native parser.
+    pub fn native(&self) -> native::Frame<'a> {
+        let packet = &self.packet;
+        native::Frame {
+            data: &packet.data[..packet.caught()],
+            length: packet.wire_len,
+            link: packet.link_len,
+            begins: packet.start.number(),
+            now: self.now,
+            gso_segs: packet.gso_segs,
+            gso_size: packet.gso_size,
+            egress: self.hook == Hook::Tx,
+        }
+    }
+}
+
 /// What judges frames, and the tables and books of one interface.
 pub trait Judge {
     /// Counts a frame of this time (see [`ticks`]).
@@ -52,6 +80,11 @@ pub trait Judge {
     /// # Errors
     /// The kernel does not take that.
     fn clear(&mut self) -> Result<()>;
+
+    /// The native parser, if that is what judges: it takes many frames at once.
+    fn native(&mut self) -> Option<&mut Native> {
+        None
+    }
 }
 
 /// Makes a judge with empty tables.
@@ -68,6 +101,16 @@ struct Host {
 /// # Errors
 /// There is no memory for its tables.
 pub fn host(config: &Config) -> Result<Box<dyn Judge>> {
+    let native = Native::new(&native_config(config)?)?;
+    let tables = Tables::of(native.memory(), true)?;
+    Ok(Box::new(Host { native, tables }))
+}
+
+/// How the native parser judges.
+///
+/// # Errors
+/// There are too many EtherTypes of VLAN tags; the system gives no random numbers.
+pub fn native_config(config: &Config) -> Result<native::Config> {
     let mut tpids = [0; MAX_TPIDS as usize];
     ensure!(
         config.tpids.len() <= tpids.len(),
@@ -79,7 +122,7 @@ pub fn host(config: &Config) -> Result<Box<dyn Judge>> {
     let mut ports = Box::new(contract::ports { kind: [0; 1 << 16], parameter: [0; 65792] });
     let contract::ports { kind, parameter } = &mut *ports;
     config::port_kinds(config, kind, parameter);
-    let native = Native::new(&native::Config {
+    Ok(native::Config {
         groups: config::table_groups(config),
         seed: config.seed.map_or_else(config::random_seed, Ok)?,
         tpids,
@@ -87,23 +130,12 @@ pub fn host(config: &Config) -> Result<Box<dyn Judge>> {
         plain: config.plain,
         states: config.states,
         ports,
-    })?;
-    let tables = Tables::of(native.memory(), true)?;
-    Ok(Box::new(Host { native, tables }))
+    })
 }
 
 impl Judge for Host {
     fn run(&mut self, hook: Hook, packet: &Packet<'_>, now: u32) -> Result<()> {
-        self.native.judge(&native::Frame {
-            data: &packet.data[..packet.caught()],
-            length: packet.wire_len,
-            link: packet.link_len,
-            begins: packet.start.number(),
-            now,
-            gso_segs: packet.gso_segs,
-            gso_size: packet.gso_size,
-            egress: hook == Hook::Tx,
-        });
+        self.native.judge(&Given { hook, packet: *packet, now }.native());
         Ok(())
     }
 
@@ -125,11 +157,16 @@ impl Judge for Host {
         self.native.clear();
         Ok(())
     }
+
+    fn native(&mut self) -> Option<&mut Native> {
+        Some(&mut self.native)
+    }
 }
 
 /// A time of a capture on the clock that rows age by.
 pub fn ticks(time: Duration) -> u32 {
-    (time.as_nanos() * TICKS / 1_000_000_000) as u32
+    let seconds = time.as_secs().wrapping_mul(TICKS as u64);
+    seconds.wrapping_add(u64::from(time.subsec_nanos()) * TICKS as u64 / 1_000_000_000) as u32
 }
 
 /// How long a row is idle on that clock; the clock's differences have a sign.

@@ -4,6 +4,7 @@
 //! is the program's own source (`src/kernel`).
 pub mod capture;
 pub mod config;
+mod crew;
 pub mod dns;
 pub mod input;
 pub mod judge;
@@ -17,6 +18,7 @@ pub mod source;
 pub mod table;
 
 pub use capture::Capture;
+pub use crew::MOST_THREADS;
 pub use recording::Recording;
 pub use replay::{Replay, Span};
 pub use source::{Due, Reading, Source};

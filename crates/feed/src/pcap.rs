@@ -10,8 +10,10 @@ use std::{
     error, fmt,
     fs::File,
     io::{self, ErrorKind, Read},
+    mem,
     ops::Range,
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -118,6 +120,38 @@ enum Format {
     Ng(Section),
 }
 
+impl Format {
+    #[inline]
+    fn frame<'a>(&'a self, packet: &Packet, buffer: &'a [u8]) -> Frame<'a> {
+        let (on, interface) = match self {
+            Format::Classic(classic) => (&classic.on, 0),
+            Format::Ng(section) => (
+                &section.interfaces[packet.interface as usize],
+                section.first.saturating_add(packet.interface),
+            ),
+        };
+        let data = &buffer[packet.data.clone()];
+        let captured = data.len() as u32; // at most MAX_RECORD
+        let fcs = packet.fcs.unwrap_or(on.fcs);
+        let orig_len = packet.orig_len.max(captured).saturating_sub(fcs);
+        let data = &data[..captured.min(orig_len) as usize];
+        let (ifindex, direction) = match on.link {
+            LinkType::Ethernet => (None, None),
+            link => link.origin(data),
+        };
+        Frame {
+            link: on.link,
+            data,
+            orig_len,
+            time: packet.time,
+            interface,
+            name: &on.name,
+            ifindex: packet.ifindex.or(ifindex),
+            direction: packet.direction.or(direction),
+        }
+    }
+}
+
 impl Reader {
     /// Opens a capture file, or standard input when the path is `-`, and reads its header.
     ///
@@ -183,30 +217,46 @@ impl Reader {
 
     /// The frame that [`Reader::advance`] went to.
     pub fn frame(&self) -> Option<Frame<'_>> {
-        let packet = self.packet.as_ref()?;
-        let on = match &self.format {
-            Format::Classic(classic) => &classic.on,
-            Format::Ng(section) => &section.interfaces[packet.interface as usize],
-        };
-        let data = &self.window.buffer[packet.data.clone()];
-        let captured = data.len() as u32; // at most MAX_RECORD
-        let fcs = packet.fcs.unwrap_or(on.fcs);
-        let orig_len = packet.orig_len.max(captured).saturating_sub(fcs);
-        let data = &data[..captured.min(orig_len) as usize];
-        let (ifindex, direction) = on.link.origin(data);
-        Some(Frame {
-            link: on.link,
-            data,
-            orig_len,
-            time: packet.time,
-            interface: match &self.format {
-                Format::Classic(_) => 0,
-                Format::Ng(section) => section.first.saturating_add(packet.interface),
-            },
-            name: &on.name,
-            ifindex: packet.ifindex.or(ifindex),
-            direction: packet.direction.or(direction),
-        })
+        Some(self.format.frame(self.packet.as_ref()?, &self.window.buffer))
+    }
+
+    /// The frame that [`Reader::advance`] went to and those behind it that have been read already,
+    /// while `take` takes them. True if it took all: then it goes on with [`Reader::advance`].
+    ///
+    /// This is the same as frame by frame, but without leaving the loop for each.
+    #[inline]
+    pub fn each(&mut self, mut take: impl FnMut(&Frame<'_>, &Buffer) -> bool) -> bool {
+        let Some(mut packet) = self.packet.take() else { return true };
+        loop {
+            if !take(&self.format.frame(&packet, &self.window.buffer), &self.window.buffer) {
+                self.packet = Some(packet);
+                return false;
+            }
+            let have = &self.window.buffer[self.window.held.clone()];
+            let next = match &self.format {
+                Format::Classic(classic) => classic.held(have),
+                Format::Ng(section) => section.held(have),
+            };
+            let Some((next, whole)) = next else { return true };
+            packet = next.at(self.window.consume(whole).start);
+            self.contradictions += u64::from((packet.orig_len as usize) < packet.data.len());
+        }
+    }
+
+    /// When the frame that [`Reader::advance`] went to was captured.
+    pub fn time(&self) -> Option<Duration> {
+        self.packet.as_ref()?.time
+    }
+
+    /// What the data of the frame is in, until the next one is asked for. Who holds it longer has it
+    /// as it is.
+    pub fn buffer(&self) -> &Buffer {
+        &self.window.buffer
+    }
+
+    /// Reads in steps of so many bytes from the next buffer on.
+    pub fn set_step(&mut self, bytes: usize) {
+        self.window.size = bytes.max(FIRST_BUFFER);
     }
 
     /// How many bytes of the file have been read as frames.
@@ -248,7 +298,15 @@ struct Packet {
     direction: Option<Hook>,
 }
 
+impl Packet {
+    /// The same in the window's buffer, where its record begins there.
+    fn at(self, begin: usize) -> Packet {
+        Packet { data: begin + self.data.start..begin + self.data.end, ..self }
+    }
+}
+
 /// The number at `at`, which the caller has checked to be there.
+#[inline]
 fn u32_at(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     let b = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
     if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) }
@@ -324,42 +382,42 @@ impl Classic {
         })
     }
 
-    fn next_packet(&mut self, window: &mut Window) -> Result<Option<Packet>, ReadError> {
-        let header = if self.modified { 24 } else { 16 };
-        let have = window.want(header)?;
-        if have.is_empty() {
-            return Ok(None);
-        }
-        if have.len() < header {
-            let what = cut(have.len(), header);
-            return Err(window.broken(what));
-        }
-        let [seconds, fraction, first, second] =
-            [0, 4, 8, 12].map(|at| u32_at(have, at, self.big_endian));
+    /// How long a record's header is.
+    fn header(&self) -> usize {
+        if self.modified { 24 } else { 16 }
+    }
+
+    /// The captured and the original length that a record's header says.
+    #[inline]
+    fn lengths(&self, head: &[u8]) -> (u32, u32) {
+        let [first, second] = [8, 12].map(|at| u32_at(head, at, self.big_endian));
         let swapped = match self.lengths {
             Lengths::CapturedFirst => false,
             Lengths::OriginalFirst => true,
             Lengths::LesserIsCaptured => first > second,
         };
-        let (captured, orig_len) = if swapped { (second, first) } else { (first, second) };
+        if swapped { (second, first) } else { (first, second) }
+    }
+
+    /// The record at the begin of what is held, and its length, if all of it is.
+    #[inline]
+    fn held(&self, have: &[u8]) -> Option<(Packet, usize)> {
+        let header = self.header();
+        let head = have.get(..header)?;
+        let (captured, orig_len) = self.lengths(head);
+        let whole = header + captured as usize;
+        if whole > have.len() || whole > MAX_RECORD {
+            return None;
+        }
+        let [seconds, fraction] = [0, 4].map(|at| u32_at(head, at, self.big_endian));
         let (ifindex, direction) = if self.modified {
-            let ifindex = u32_at(have, 16, self.big_endian);
-            ((ifindex > 0).then_some(ifindex), (have[22] == OUTGOING).then_some(Hook::Tx))
+            let ifindex = u32_at(head, 16, self.big_endian);
+            ((ifindex > 0).then_some(ifindex), (head[22] == OUTGOING).then_some(Hook::Tx))
         } else {
             (None, None)
         };
-        let length = captured as usize;
-        let whole = header.saturating_add(length);
-        if whole > MAX_RECORD {
-            return Err(window.broken(too_long(whole)));
-        }
-        let have = window.want(whole)?.len();
-        if have < whole {
-            return Err(window.broken(cut(have, whole)));
-        }
-        let data = window.consume(whole).start + header;
-        Ok(Some(Packet {
-            data: data..data + length,
+        let packet = Packet {
+            data: header..whole,
             orig_len,
             time: Some(
                 Duration::from_secs(seconds.into())
@@ -369,7 +427,32 @@ impl Classic {
             fcs: None,
             ifindex,
             direction,
-        }))
+        };
+        Some((packet, whole))
+    }
+
+    fn next_packet(&mut self, window: &mut Window) -> Result<Option<Packet>, ReadError> {
+        let header = self.header();
+        let have = window.want(header)?;
+        if have.is_empty() {
+            return Ok(None);
+        }
+        if have.len() < header {
+            let what = cut(have.len(), header);
+            return Err(window.broken(what));
+        }
+        let whole = header.saturating_add(self.lengths(have).0 as usize);
+        if whole > MAX_RECORD {
+            return Err(window.broken(too_long(whole)));
+        }
+        let have = window.want(whole)?;
+        match self.held(have) {
+            Some((packet, whole)) => Ok(Some(packet.at(window.consume(whole).start))),
+            None => {
+                let what = cut(have.len(), whole);
+                Err(window.broken(what))
+            }
+        }
     }
 }
 
@@ -455,11 +538,28 @@ impl Section {
             };
             let found = found.map_err(|what| window.broken(what))?;
             let block = window.consume(length);
-            if let Some(mut packet) = found {
-                packet.data = block.start + packet.data.start..block.start + packet.data.end;
-                return Ok(Some(packet));
+            if let Some(packet) = found {
+                return Ok(Some(packet.at(block.start)));
             }
         }
+    }
+
+    /// The packet's block at the begin of what is held, and its length, if it is one that is good and
+    /// there.
+    #[inline]
+    fn held(&self, have: &[u8]) -> Option<(Packet, usize)> {
+        let head = have.first_chunk::<8>()?;
+        let (kind, length) = (self.u32(head, 0), self.u32(head, 4) as usize);
+        if !matches!(kind, ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET)
+            || !(12..=MAX_RECORD).contains(&length)
+        {
+            return None;
+        }
+        let block = have.get(..length)?;
+        if self.u32(block, length - 4) as usize != length {
+            return None;
+        }
+        Some((self.packet(kind, block).ok()?, length))
     }
 
     /// Skips a block that nobody here reads, however long it is.
@@ -642,41 +742,96 @@ fn unreadable(offset: u64, e: io::Error) -> ReadError {
     ReadError { offset, what: format!("cannot be read: {e}"), source: Some(e) }
 }
 
-/// The part of the input that is looked at: a buffer that slides over it.
+/// Bytes of a file. Who holds one keeps what it says as it is.
+pub type Buffer = Arc<Vec<u8>>;
+
+/// The part of the input that is looked at: a buffer that slides over it. Where somebody holds the
+/// buffer, another one goes on.
+///
+/// The file is read, not mapped: reading a buffer that stays in the CPU's cache costs no more than
+/// the page faults of a mapping, and a file that is cut meanwhile ends, where a mapping is a signal.
 struct Window {
     input: Box<dyn Read + Send>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
+    /// Buffers that were held, to be used again.
+    others: Vec<Buffer>,
+    /// How long a new one is.
+    size: usize,
     held: Range<usize>, // of the buffer: read but not consumed
     offset: u64,        // in the file, of the begin of `held`
 }
 
 impl Window {
     fn new(input: Box<dyn Read + Send>) -> Self {
-        Window { input, buffer: vec![0; FIRST_BUFFER], held: 0..0, offset: 0 }
+        Window {
+            input,
+            buffer: Arc::new(vec![0; FIRST_BUFFER]),
+            others: Vec::new(),
+            size: FIRST_BUFFER,
+            held: 0..0,
+            offset: 0,
+        }
     }
 
     /// What is held, after reading until it is at least `n` bytes or the input ends.
+    #[inline]
     fn want(&mut self, n: usize) -> Result<&[u8], ReadError> {
-        if self.held.start + n > self.buffer.len() {
-            self.buffer.copy_within(self.held.clone(), 0);
-            self.held = 0..self.held.len();
+        if self.held.len() < n {
+            self.fill(n)?;
         }
+        Ok(&self.buffer[self.held.clone()])
+    }
+
+    #[cold]
+    fn fill(&mut self, n: usize) -> Result<(), ReadError> {
         while self.held.len() < n {
-            if self.held.end == self.buffer.len() {
-                // Grown as bytes arrive, not as a length field claims.
-                self.buffer.resize(self.buffer.len() * 2, 0);
-            }
-            match self.input.read(&mut self.buffer[self.held.end..]) {
+            self.make_room(n);
+            let buffer = Arc::make_mut(&mut self.buffer); // which nobody else has now
+            match self.input.read(&mut buffer[self.held.end..]) {
                 Ok(0) => break,
                 Ok(read) => self.held.end += read,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(unreadable(self.offset + self.held.len() as u64, e)),
             }
         }
-        Ok(&self.buffer[self.held.clone()])
+        Ok(())
+    }
+
+    /// Has a buffer that nobody else holds, with what is held at its begin if `n` bytes would not fit
+    /// behind it, and with room for more.
+    fn make_room(&mut self, n: usize) {
+        let (held, length) = (self.held.clone(), self.buffer.len());
+        // Grown as bytes arrive, not as a length field claims.
+        let longer = if held.len() == length { 2 * length } else { 0 };
+        match Arc::get_mut(&mut self.buffer) {
+            Some(buffer) => {
+                if held.end == length || held.start + n > length {
+                    buffer.copy_within(held, 0);
+                    self.held = 0..self.held.len();
+                }
+                if longer > 0 {
+                    buffer.resize(longer, 0);
+                }
+            }
+            None => {
+                let size = longer.max(self.size).max(2 * held.len());
+                let free = |b: &mut Buffer| b.len() >= size && Arc::get_mut(b).is_some();
+                let mut next = match self.others.iter_mut().position(free) {
+                    Some(i) => self.others.swap_remove(i),
+                    None => Arc::new(vec![0; size]),
+                };
+                Arc::make_mut(&mut next)[..held.len()].copy_from_slice(&self.buffer[held.clone()]);
+                self.held = 0..held.len();
+                let before = mem::replace(&mut self.buffer, next);
+                if before.len() == self.size {
+                    self.others.push(before);
+                }
+            }
+        }
     }
 
     /// Moves past `n` bytes that are held; gives their place in the buffer, good until the next `want`.
+    #[inline]
     fn consume(&mut self, n: usize) -> Range<usize> {
         let n = n.min(self.held.len());
         let start = self.held.start;

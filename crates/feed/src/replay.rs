@@ -11,8 +11,9 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     config::Config,
+    crew::{Batch, Crew, STEP},
     flow::{Books, Count, Hook, HookKind, Stop},
-    judge::{Judge, MakeJudge, ticks},
+    judge::{Given, Judge, MakeJudge, native_config, ticks},
     packet::{Packet, Start},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
     rows::Rows,
@@ -26,10 +27,18 @@ const MOST_INTERFACES: usize = 64;
 /// that a time is not known.
 const RELATIVE: Duration = Duration::from_secs(365 * 86_400);
 
+/// Frames that are judged at once.
+const BATCH: usize = 1024;
+
 /// Capture files, their frames in the order of time.
 pub struct Replay {
     config: Config,
     make: MakeJudge,
+    threads: usize,
+    /// Frames that were read and are not judged yet, and how many there may be.
+    batch: Batch,
+    most: usize,
+    crew: Option<Crew>,
     inputs: Vec<Input>,
     /// The input that the next frame is of.
     next: Option<usize>,
@@ -39,6 +48,8 @@ pub struct Replay {
     last: Option<(usize, u32, Option<u32>, usize)>,
     beyond: u64,
     clock: Clock,
+    /// The clock that rows age by: the latest time so far.
+    now: u32,
     /// When rows were let age last, on the clock that they age by.
     swept: u32,
     frames: u64,
@@ -60,8 +71,8 @@ struct Input {
 struct Place(usize, Option<Box<str>>, u32, Option<u32>);
 
 /// An interface that packets were seen at.
-struct Seen {
-    judge: Box<dyn Judge>,
+pub(crate) struct Seen {
+    pub(crate) judge: Box<dyn Judge>,
     name: String,
     ifindex: u32,
     /// What is not given to the judge, by hook.
@@ -85,14 +96,25 @@ struct Clock {
 }
 
 impl Clock {
-    fn see(&mut self, time: Option<Duration>) {
+    /// True if it is later than all before.
+    #[inline]
+    fn see(&mut self, time: Option<Duration>) -> bool {
         match (time, &mut self.span) {
-            (None, _) => {}
-            (Some(Duration::ZERO), _) => self.zero = true,
-            (Some(t), Some(span)) => {
-                (span.first, span.last) = (span.first.min(t), span.last.max(t));
+            (None, _) => false,
+            (Some(Duration::ZERO), _) => {
+                self.zero = true;
+                false
             }
-            (Some(t), none) => *none = Some(Span { first: t, last: t }),
+            (Some(t), Some(span)) => {
+                span.first = span.first.min(t);
+                let later = t > span.last;
+                span.last = span.last.max(t);
+                later
+            }
+            (Some(t), none) => {
+                *none = Some(Span { first: t, last: t });
+                true
+            }
         }
     }
 
@@ -125,10 +147,15 @@ impl Replay {
             interfaces: vec![Seen::new(&config, make)?],
             config,
             make,
+            threads: 1,
+            batch: Batch::default(),
+            most: BATCH,
+            crew: None,
             known: HashMap::new(),
             last: None,
             beyond: 0,
             clock: Clock::default(),
+            now: 0,
             swept: 0,
             frames: 0,
             unread: BTreeMap::new(),
@@ -141,11 +168,27 @@ impl Replay {
         Ok(replay)
     }
 
+    /// Lets so many threads judge, the calling one among them. What comes out is the same; where rows
+    /// age, and with the kernel's programs, it stays one.
+    pub fn set_threads(&mut self, threads: usize) {
+        let alone = !self.config.age.is_zero() || self.interfaces[0].judge.native().is_none();
+        self.threads = if alone { 1 } else { threads };
+        if self.threads > 1 {
+            self.most = usize::MAX; // a buffer
+            self.inputs.iter_mut().for_each(|i| i.reader.set_step(STEP));
+        }
+    }
+
+    /// Has so many frames judged at once, at most; a thread's job is as many.
+    pub fn set_batch(&mut self, frames: usize) {
+        self.most = frames.max(1);
+    }
+
     /// Reads the next frame of an input. What cannot be read ends it, and is said at the end.
     fn fetch(&mut self, i: usize) {
         let Input { reader, name, next } = &mut self.inputs[i];
         *next = match reader.advance() {
-            Ok(true) => reader.frame().and_then(|f| f.time).or(*next).or(Some(Duration::ZERO)),
+            Ok(true) => reader.time().or(*next).or(Some(Duration::ZERO)),
             Ok(false) => None,
             Err(e) => {
                 self.failed.push(broken(name, &e));
@@ -155,6 +198,10 @@ impl Replay {
     }
 
     fn choose(&mut self) {
+        if let [only] = &self.inputs[..] {
+            self.next = only.next.map(|_| 0);
+            return;
+        }
         let waiting = self.inputs.iter().enumerate();
         self.next = waiting.filter_map(|(i, f)| Some((f.next?, i))).min().map(|(_, i)| i);
     }
@@ -164,67 +211,174 @@ impl Replay {
         self.inputs.get(self.next?)?.reader.frame()
     }
 
-    /// Counts the next frame.
+    /// Takes the next frame. It is counted before anything is read of what was counted.
     ///
     /// # Errors
     /// The programs cannot run.
+    #[inline]
     pub fn step(&mut self) -> Result<()> {
         let Some(i) = self.next else { return Ok(()) };
         let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
-        let from = (frame.interface, frame.ifindex);
         let interface = match self.last {
             Some((file, interface, ifindex, at))
-                if (file, interface, ifindex) == (i, from.0, from.1) =>
+                if (file, interface, ifindex) == (i, frame.interface, frame.ifindex) =>
             {
                 at
             }
-            _ => {
-                let place = place(i, &frame);
-                match self.known.get(&place) {
-                    Some(at) => *at,
-                    None => {
-                        let name = self.label(i, &frame);
-                        let at = self.begin(name, frame.ifindex)?;
-                        self.known.insert(place, at);
-                        at
-                    }
-                }
-            }
+            _ => self.interface(i)?,
         };
-        self.last = Some((i, from.0, from.1, interface));
         let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
-        self.clock.see(frame.time);
-        let now = self.clock.span.map_or(0, |s| ticks(s.last));
-        let seen = &mut self.interfaces[interface];
+        if self.clock.see(frame.time) {
+            self.now = self.clock.span.map_or(0, |s| ticks(s.last));
+            if !self.config.age.is_zero() {
+                self.sweep()?;
+            }
+        }
+        let reader = &self.inputs[i].reader;
+        let Some(frame) = reader.frame() else { return Ok(()) };
         let hook = frame.direction.unwrap_or(Hook::Rx);
         match packet(&frame) {
             Some(packet) => {
-                seen.judge.run(hook, &packet, now).with_context(|| {
-                    format!("frame {} of {}", self.frames + 1, self.inputs[i].name)
-                })?;
+                let given = Given { hook, packet, now: self.now };
+                self.batch.push(interface, reader.buffer(), &given);
             }
             None => {
-                seen.unread[hook as usize] += Count { packets: 1, bytes: frame.orig_len.into() };
+                self.interfaces[interface].unread[hook as usize] +=
+                    Count { packets: 1, bytes: frame.orig_len.into() };
                 *self.unread.entry(frame.link).or_default() += 1;
             }
         }
-        self.sweep(now)?;
         self.frames += 1;
         self.fetch(i);
         self.choose();
+        self.flush_if_full()
+    }
+
+    /// Takes so many frames at most; true if there are more.
+    ///
+    /// # Errors
+    /// As of [`Replay::step`].
+    pub fn advance(&mut self, most: u64) -> Result<bool> {
+        let until = self.frames.saturating_add(most);
+        while self.next.is_some() && self.frames < until {
+            self.run(until - self.frames)?;
+            if self.frames < until {
+                self.step()?;
+            }
+        }
+        Ok(self.next.is_some())
+    }
+
+    /// Takes frames like the one before it, as long as there is nothing special about them: what
+    /// [`Replay::step`] does, for most frames of most files.
+    fn run(&mut self, most: u64) -> Result<()> {
+        let ([input], Some((0, interface, ifindex, at))) = (&mut self.inputs[..], self.last) else {
+            return Ok(());
+        };
+        if !self.config.age.is_zero() {
+            return Ok(());
+        }
+        let (clock, batch, now) = (&mut self.clock, &mut self.batch, &mut self.now);
+        let before = batch.len();
+        let until = self.most.min(before.saturating_add(most.try_into().unwrap_or(usize::MAX)));
+        let all = input.reader.each(|frame, buffer| {
+            if batch.len() >= until || (frame.interface, frame.ifindex) != (interface, ifindex) {
+                return false;
+            }
+            let Some(packet) = packet(frame) else { return false };
+            if clock.see(frame.time) {
+                *now = clock.span.map_or(0, |s| ticks(s.last));
+            }
+            let hook = frame.direction.unwrap_or(Hook::Rx);
+            batch.push(at, buffer, &Given { hook, packet, now: *now });
+            true
+        });
+        self.frames += (batch.len() - before) as u64;
+        if all {
+            self.fetch(0);
+        }
+        self.choose();
+        self.flush_if_full()
+    }
+
+    fn flush_if_full(&mut self) -> Result<()> {
+        if self.batch.len() >= self.most || self.batch.buffers() > self.inputs.len() {
+            self.flush()?;
+        }
         Ok(())
     }
 
+    /// The number of the interface that the frame in hand of an input is of.
+    #[cold]
+    fn interface(&mut self, i: usize) -> Result<usize> {
+        let Some(frame) = self.inputs[i].reader.frame() else { return Ok(0) };
+        let place = place(i, &frame);
+        let (ifindex, from) = (frame.ifindex, (i, frame.interface, frame.ifindex));
+        let at = match self.known.get(&place) {
+            Some(at) => *at,
+            None => {
+                let name = self.label(i, &frame);
+                let at = self.begin(name, ifindex)?;
+                self.known.insert(place, at);
+                at
+            }
+        };
+        self.last = Some((from.0, from.1, from.2, at));
+        Ok(at)
+    }
+
+    /// Has the frames judged that were read.
+    fn flush(&mut self) -> Result<()> {
+        if self.batch.len() == 0 {
+            return Ok(());
+        }
+        if self.threads > 1 {
+            let batch = std::mem::take(&mut self.batch);
+            if self.crew.is_none() {
+                self.crew = Some(Crew::new(native_config(&self.config)?, self.threads)?);
+            }
+            let interfaces = &mut self.interfaces;
+            if let Some(crew) = &mut self.crew {
+                self.batch = crew.give(batch, interfaces)?;
+            }
+            return Ok(());
+        }
+        for (interface, frames) in self.batch.by_interface() {
+            let judge = &mut self.interfaces[interface].judge;
+            if let Some(native) = judge.native() {
+                native.judge_all(frames.map(|f| f.native()));
+                continue;
+            }
+            for frame in frames {
+                judge
+                    .run(frame.hook, &frame.packet, frame.now)
+                    .with_context(|| format!("one of the {} frames so far", self.frames))?;
+            }
+        }
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// All that was read is counted, wherever it was judged.
+    fn settle(&mut self) -> Result<()> {
+        self.flush()?;
+        match self.crew.take() {
+            Some(crew) => crew.finish(&mut self.interfaces),
+            None => Ok(()),
+        }
+    }
+
     /// Lets rows age by the packets' clock, as often as by that of a kernel.
-    fn sweep(&mut self, now: u32) -> Result<()> {
-        let age = self.config.age;
+    fn sweep(&mut self) -> Result<()> {
+        let (now, age) = (self.now, self.config.age);
         let pause = (age / 16).clamp(Duration::from_millis(500), Duration::from_secs(10));
         if self.swept == 0 {
             self.swept = now; // the first packet's
         }
-        if age.is_zero() || now.wrapping_sub(self.swept) < ticks(pause) {
+        if now.wrapping_sub(self.swept) < ticks(pause) {
             return Ok(());
         }
+        self.flush()?;
         self.swept = now;
         self.interfaces.iter_mut().try_for_each(|i| i.judge.age(now, age).map(drop))
     }
@@ -323,7 +477,8 @@ impl Replay {
     ///
     /// # Errors
     /// A table cannot be read.
-    pub fn read(&self) -> Result<Snapshot> {
+    pub fn read(&mut self) -> Result<Snapshot> {
+        self.settle()?;
         let span = self.span();
         let elapsed = span.map_or(Duration::ZERO, |s| s.last - s.first);
         let time = |t: Option<Duration>| t.map_or_else(unknown_time, at);
@@ -400,16 +555,19 @@ fn broken(name: &str, e: &ReadError) -> anyhow::Error {
 }
 
 /// A frame as the programs take it, if it is one that they read.
+#[inline]
 fn packet<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
-    let body = frame.body();
-    let link_len = frame.link_header_len() as u32;
-    let (data, start) = match body {
+    let (data, start) = match frame.body() {
         Body::Ethernet(b) => (b, Start::Ethernet),
         Body::Ip(b) => (b, Start::Ip),
         Body::Typed { ethertype, payload } => (payload, Start::EtherType(ethertype)),
         Body::NonIp => (frame.data, Start::EtherType(0)),
-        Body::Truncated => (&[][..], Start::Ethernet),
+        Body::Truncated => (&frame.data[..0], Start::Ethernet),
         Body::Unread => return None,
+    };
+    let link_len = match frame.body() {
+        Body::NonIp | Body::Truncated => 0,
+        _ => (frame.data.len() - data.len()) as u32,
     };
     Some(Packet {
         data,

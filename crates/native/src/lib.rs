@@ -4,15 +4,17 @@
 //!
 //! Whoever reads the tables (`crates/feed/src/table.rs` does) finds the same memory as that of the maps.
 #![allow(unsafe_code)]
-use std::{ffi::c_void, num::NonZeroUsize, ptr, slice, sync::Arc};
+use std::{ffi::c_void, mem::MaybeUninit, ptr, sync::Arc};
 
 use anyhow::{Context, Result};
-use contract::{CELLS, GROUP, HOOKS, MAX_TPIDS, cell_count, more, slot4, slot6};
-use lru::LruCache;
+use contract::{CELLS, GROUP, HOOKS, MAX_TPIDS, cell_count, key6, more, slot4, slot6};
 use memmap2::{MmapOptions, MmapRaw};
 
-/// Fragmented packets that are remembered: as many as the kernel's map.
-const FRAGMENTS: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
+mod host;
+mod part;
+
+use host::Host;
+pub use part::{Event, Part};
 
 /// How frames are judged; each field is the variable of that name in `bpf/`.
 #[derive(Clone, Debug)]
@@ -69,10 +71,12 @@ struct Ffi {
     others_more: *mut more,
     cpus: *mut c_void,
     ports: *mut contract::ports,
-    fragments: *mut c_void,
-    find: unsafe extern "C" fn(*mut c_void, *const c_void) -> *mut c_void,
-    put: unsafe extern "C" fn(*mut c_void, *const c_void, *const c_void),
-    forget: unsafe extern "C" fn(*mut c_void, *const c_void),
+    host: *mut c_void,
+    find: unsafe extern "C" fn(*mut c_void, *const c_void, u32) -> *mut c_void,
+    put: unsafe extern "C" fn(*mut c_void, *const c_void, *const c_void, u32),
+    forget: unsafe extern "C" fn(*mut c_void, *const c_void, u32),
+    made: unsafe extern "C" fn(*mut c_void, *const c_void, u32),
+    defer: unsafe extern "C" fn(*mut c_void, u32),
     seed: [u64; 12],
     mask4: u32,
     mask6: u32,
@@ -82,6 +86,10 @@ struct Ffi {
     skb: u8,
     plain: u8,
     states: u8,
+    part: u8,
+    note: u8,
+    frame: u32,
+    books: [u64; 64],
 }
 
 // native.c
@@ -101,44 +109,18 @@ struct FfiFrame {
 unsafe extern "C" {
     static tmon_native_cpu: [u64; 2];
     static tmon_native_fragment: [u64; 2];
-    fn tmon_native_judge(native: *mut Ffi, frame: *const FfiFrame);
+    fn tmon_native_judge(native: *mut Ffi, frames: *const FfiFrame, n: u32);
+    fn tmon_native_add(
+        native: *mut Ffi,
+        key: *const key6,
+        hook: u32,
+        weight: *const [u64; 2],
+        now: u32,
+    );
 }
 
-/// Sizes of the keys and values of [`Fragments`]; `native.c` is asked whether they are right.
-const KEY: usize = 40;
-const VALUE: usize = 84;
-
-/// Packets that were fragmented, by what tells their fragments.
-struct Fragments(LruCache<[u8; KEY], Box<[u32; VALUE / 4]>>);
-
-/// # Safety
-/// `fragments` is a [`Fragments`] that nobody else uses, `key` points at [`KEY`] bytes.
-unsafe extern "C" fn find(fragments: *mut c_void, key: *const c_void) -> *mut c_void {
-    let (fragments, key) =
-        unsafe { (&mut *fragments.cast::<Fragments>(), &*key.cast::<[u8; KEY]>()) };
-    fragments.0.get_mut(key).map_or(ptr::null_mut(), |row| row.as_mut_ptr().cast())
-}
-
-/// # Safety
-/// As [`find`]; `value` points at [`VALUE`] bytes.
-unsafe extern "C" fn put(fragments: *mut c_void, key: *const c_void, value: *const c_void) {
-    let (fragments, key, value) = unsafe {
-        (
-            &mut *fragments.cast::<Fragments>(),
-            *key.cast::<[u8; KEY]>(),
-            *value.cast::<[u32; VALUE / 4]>(),
-        )
-    };
-    fragments.0.put(key, Box::new(value));
-}
-
-/// # Safety
-/// As [`find`].
-unsafe extern "C" fn forget(fragments: *mut c_void, key: *const c_void) {
-    let (fragments, key) =
-        unsafe { (&mut *fragments.cast::<Fragments>(), &*key.cast::<[u8; KEY]>()) };
-    fragments.0.pop(key);
-}
+/// Frames that are handed to the parser at once.
+const BATCH: usize = 32;
 
 /// The memory of a table: its slots, their tags and second counters.
 pub type Memory = [Arc<MmapRaw>; 3];
@@ -148,17 +130,25 @@ pub struct Native {
     ffi: Box<Ffi>,
     tables: [Memory; 3],
     cpu: Box<[u64]>,
-    /// What the pointer is to.
+    /// What the pointers are to.
     _ports: Box<contract::ports>,
-    fragments: Box<Fragments>,
+    host: Box<Host>,
 }
 
 // SAFETY: the pointers are into what it owns, or into memory that is accessed like the kernel's.
 unsafe impl Send for Native {}
 
+/// From this size on a table's memory may be in huge pages: most of it is used then.
+const HUGE: usize = 64 << 20;
+
 fn memory<S>(groups: u32) -> Result<Memory> {
     let map = |bytes: usize| {
         let memory = MmapOptions::new().len(bytes).map_anon().context("memory for a flow table")?;
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE {
+            // Rows in random order then cost half as many misses; without, it is only slower.
+            _ = memory.advise(memmap2::Advice::HugePage);
+        }
         Ok::<_, anyhow::Error>(Arc::new(MmapRaw::from(memory)))
     };
     let slots = groups as usize * GROUP;
@@ -176,12 +166,12 @@ impl Native {
         let tables = [memory::<slot4>(rows)?, memory::<slot6>(rows)?, memory::<slot6>(others + 1)?];
         // SAFETY: constants.
         let ([size, number], fragment) = unsafe { (tmon_native_cpu, tmon_native_fragment) };
-        assert_eq!(fragment, [KEY as u64, VALUE as u64]);
+        assert_eq!(fragment, [host::KEY as u64, host::VALUE as u64]);
         let mut cpu = vec![0u64; (size as usize).div_ceil(8)].into_boxed_slice();
         // SAFETY: inside, and aligned: it is a u32's place in a struct of u64s.
         unsafe { *cpu.as_mut_ptr().cast::<u8>().add(number as usize).cast::<u32>() = 1 };
         let mut ports = config.ports.clone();
-        let mut fragments = Box::new(Fragments(LruCache::new(FRAGMENTS)));
+        let mut host = Box::new(Host::default());
         let ffi = Box::new(Ffi {
             rows4: tables[0][0].as_mut_ptr().cast(),
             rows6: tables[1][0].as_mut_ptr().cast(),
@@ -194,10 +184,12 @@ impl Native {
             others_more: tables[2][2].as_mut_ptr().cast(),
             cpus: cpu.as_mut_ptr().cast(),
             ports: &raw mut *ports,
-            fragments: ptr::from_mut(&mut *fragments).cast(),
-            find,
-            put,
-            forget,
+            host: ptr::from_mut(&mut *host).cast(),
+            find: host::find,
+            put: host::put,
+            forget: host::forget,
+            made: host::made,
+            defer: host::defer,
             seed: config.seed,
             mask4: rows * GROUP as u32 - 1,
             mask6: rows * GROUP as u32 - 1,
@@ -207,26 +199,47 @@ impl Native {
             skb: config.skb.into(),
             plain: config.plain.into(),
             states: config.states.into(),
+            part: 0,
+            note: 0,
+            frame: 0,
+            books: [0; 64],
         });
-        Ok(Native { ffi, tables, cpu, _ports: ports, fragments })
+        Ok(Native { ffi, tables, cpu, _ports: ports, host })
     }
 
     /// Counts a frame.
     pub fn judge(&mut self, frame: &Frame<'_>) {
-        let frame = FfiFrame {
-            data: frame.data.as_ptr(),
-            captured: frame.data.len() as u32,
-            length: frame.length,
-            link: frame.link,
-            begins: frame.begins,
-            now: frame.now,
-            gso_segs: frame.gso_segs,
-            gso_size: frame.gso_size,
-            hook: frame.egress.into(),
+        self.judge_all([*frame]);
+    }
+
+    /// Counts frames, one after another.
+    pub fn judge_all<'a>(&mut self, frames: impl IntoIterator<Item = Frame<'a>>) {
+        let mut batch = [const { MaybeUninit::<FfiFrame>::uninit() }; BATCH];
+        let mut n = 0;
+        let mut run = |batch: &[MaybeUninit<FfiFrame>; BATCH], n: usize| {
+            // SAFETY: the tables are as large as their masks say, and live as long as this; the
+            // first `n` frames are written, and each is read within its bytes.
+            unsafe { tmon_native_judge(&mut *self.ffi, batch.as_ptr().cast(), n as u32) };
         };
-        // SAFETY: the tables are as large as their masks say, and live as long as this; the frame is
-        // read within its bytes.
-        unsafe { tmon_native_judge(&mut *self.ffi, &frame) };
+        for frame in frames {
+            batch[n].write(FfiFrame {
+                data: frame.data.as_ptr(),
+                captured: frame.data.len() as u32,
+                length: frame.length,
+                link: frame.link,
+                begins: frame.begins,
+                now: frame.now,
+                gso_segs: frame.gso_segs,
+                gso_size: frame.gso_size,
+                hook: frame.egress.into(),
+            });
+            n += 1;
+            if n == BATCH {
+                run(&batch, n);
+                n = 0;
+            }
+        }
+        run(&batch, n);
     }
 
     /// The memory of the tables: of IPv4 rows, of all other rows, of `other` rows.
@@ -237,9 +250,8 @@ impl Native {
     /// The books' counters, ingress first.
     pub fn cells(&self) -> [cell_count; (HOOKS * CELLS) as usize] {
         let mut cells = [cell_count::default(); (HOOKS * CELLS) as usize];
-        // SAFETY: they are the first field of `struct cpu`, pairs of u64.
-        let words = unsafe { slice::from_raw_parts(self.cpu.as_ptr(), 2 * cells.len()) };
-        for (cell, pair) in cells.iter_mut().zip(words.chunks_exact(2)) {
+        // They are the first field of `struct cpu`, pairs of u64.
+        for (cell, pair) in cells.iter_mut().zip(self.cpu.chunks_exact(2)) {
             (cell.packets, cell.bytes) = (pair[0], pair[1]);
         }
         cells
@@ -254,6 +266,6 @@ impl Native {
         // SAFETY: as in `cells`.
         let words = self.cells().len() * 2;
         self.cpu[..words].fill(0);
-        self.fragments.0.clear();
+        self.host.fragments.clear();
     }
 }

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Frames of captures on their way from the reader to the judge: in batches, and by several threads.
+//!
+//! Reading, and everything that a file says of its frames, is one thread's work, in order. Judging is
+//! most of the time and is shared; `native::Part` says how the answers stay those of one thread.
+use std::{
+    collections::BTreeMap,
+    panic,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender, SyncSender, TrySendError},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, Result};
+use native::{Event, Part};
+
+use crate::{
+    flow::Hook,
+    judge::Given,
+    packet::{Packet, Start},
+    pcap::Buffer,
+    replay::Seen,
+};
+
+/// More threads than this wait for the reader.
+pub const MOST_THREADS: usize = 16;
+
+/// Bytes that a job is of, about.
+pub(crate) const STEP: usize = 512 << 10;
+
+/// A frame in a batch.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    /// The number of the buffer that it is in.
+    buffer: u32,
+    at: u32,
+    captured: u32,
+    length: u32,
+    link: u32,
+    start: Start,
+    now: u32,
+    hook: Hook,
+}
+
+/// Frames that were read, by interface: no interface knows of another's.
+#[derive(Default)]
+pub(crate) struct Batch {
+    buffers: Vec<Buffer>,
+    frames: Vec<Vec<Item>>,
+    length: usize,
+}
+
+impl Batch {
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Buffers that are held for it.
+    pub(crate) fn buffers(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// Adds a frame of an interface, which is in this buffer.
+    #[inline]
+    pub(crate) fn push(&mut self, interface: usize, buffer: &Buffer, frame: &Given<'_>) {
+        // One of each file, most often the one that the frame before was in.
+        let known = self.buffers.iter().rposition(|b| Arc::ptr_eq(b, buffer));
+        let number = known.unwrap_or_else(|| {
+            self.buffers.push(Arc::clone(buffer));
+            self.buffers.len() - 1
+        });
+        if self.frames.len() <= interface {
+            self.frames.resize_with(interface + 1, Vec::new);
+        }
+        let packet = &frame.packet;
+        self.length += 1;
+        self.frames[interface].push(Item {
+            buffer: number as u32,
+            at: (packet.data.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr())) as u32,
+            captured: packet.data.len() as u32,
+            length: packet.wire_len,
+            link: packet.link_len,
+            start: packet.start,
+            now: frame.now,
+            hook: frame.hook,
+        });
+    }
+
+    fn given(&self, item: &Item) -> Given<'_> {
+        let data = self
+            .buffers
+            .get(item.buffer as usize)
+            .and_then(|buffer| buffer.get(item.at as usize..)?.get(..item.captured as usize));
+        Given {
+            hook: item.hook,
+            packet: Packet {
+                data: data.unwrap_or_default(),
+                wire_len: item.length,
+                start: item.start,
+                link_len: item.link,
+                gso_segs: 0,
+                gso_size: 0,
+            },
+            now: item.now,
+        }
+    }
+
+    /// The frames, interface by interface.
+    pub(crate) fn by_interface(
+        &self,
+    ) -> impl Iterator<Item = (usize, impl Iterator<Item = Given<'_>>)> {
+        let all = self.frames.iter().enumerate().filter(|(_, items)| !items.is_empty());
+        all.map(|(interface, items)| (interface, items.iter().map(|item| self.given(item))))
+    }
+
+    /// To be filled again.
+    pub(crate) fn clear(&mut self) {
+        self.buffers.clear();
+        self.frames.iter_mut().for_each(Vec::clear);
+        self.length = 0;
+    }
+}
+
+/// What one thread counts, by interface.
+struct Parts {
+    config: Arc<native::Config>,
+    parts: Vec<Option<Part>>,
+}
+
+type Logs = Vec<(usize, Vec<Event>)>;
+
+impl Parts {
+    fn new(config: Arc<native::Config>) -> Parts {
+        Parts { config, parts: Vec::new() }
+    }
+
+    /// Counts a batch; what the whole has to know of it.
+    fn judge(&mut self, batch: &Batch) -> Result<Logs> {
+        let mut logs = Logs::new();
+        for (interface, frames) in batch.by_interface() {
+            if self.parts.len() <= interface {
+                self.parts.resize_with(interface + 1, || None);
+            }
+            let part = match &mut self.parts[interface] {
+                Some(part) => part,
+                none => none.insert(Part::new(&self.config)?),
+            };
+            let log = part.judge_all(frames.map(|f| f.native()));
+            if !log.is_empty() {
+                logs.push((interface, log));
+            }
+        }
+        Ok(logs)
+    }
+}
+
+/// A batch that was judged, and its place among all.
+type Done = (u64, Batch, Logs);
+
+/// Threads that judge, this one among them.
+pub(crate) struct Crew {
+    own: Parts,
+    jobs: SyncSender<(u64, Batch)>,
+    done: Receiver<Result<Done>>,
+    threads: Vec<JoinHandle<Parts>>,
+    /// Batches that were judged before those in front of them.
+    waiting: BTreeMap<u64, (Batch, Logs)>,
+    given: u64,
+    followed: u64,
+    most: u64,
+    /// To be filled again.
+    spare: Vec<Batch>,
+}
+
+impl Crew {
+    /// So many threads with this one.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(crate) fn new(config: native::Config, threads: usize) -> Result<Crew> {
+        let config = Arc::new(config);
+        let others = threads.clamp(2, MOST_THREADS) - 1;
+        let (jobs, next) = mpsc::sync_channel::<(u64, Batch)>(others);
+        let (finish, done) = mpsc::channel();
+        let next = Arc::new(Mutex::new(next));
+        let threads = (0..others)
+            .map(|_| {
+                let (next, finish) = (Arc::clone(&next), Sender::clone(&finish));
+                let mut parts = Parts::new(Arc::clone(&config));
+                let work = move || {
+                    loop {
+                        let job = next.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                        let Ok((number, batch)) = job else { return parts };
+                        let logs = parts.judge(&batch);
+                        if finish.send(logs.map(|logs| (number, batch, logs))).is_err() {
+                            return parts;
+                        }
+                    }
+                };
+                thread::Builder::new()
+                    .name("judge".to_owned())
+                    .spawn(work)
+                    .context("start a thread")
+            })
+            .collect::<Result<_>>()?;
+        Ok(Crew {
+            own: Parts::new(config),
+            jobs,
+            done,
+            threads,
+            waiting: BTreeMap::new(),
+            given: 0,
+            followed: 0,
+            most: 3 * others as u64 + 2,
+            spare: Vec::new(),
+        })
+    }
+
+    /// Gives a batch to whoever is free, and gets an empty one back.
+    ///
+    /// # Errors
+    /// There is no memory for tables.
+    pub(crate) fn give(&mut self, batch: Batch, whole: &mut [Seen]) -> Result<Batch> {
+        let number = self.given;
+        self.given += 1;
+        match self.jobs.try_send((number, batch)) {
+            Ok(()) => {}
+            Err(TrySendError::Full((_, batch)) | TrySendError::Disconnected((_, batch))) => {
+                let logs = self.own.judge(&batch)?;
+                self.waiting.insert(number, (batch, logs));
+            }
+        }
+        self.follow(self.most, whole)?;
+        Ok(self.spare.pop().unwrap_or_default())
+    }
+
+    /// Does in the whole what depends on the order, until at most so many batches are left.
+    fn follow(&mut self, left: u64, whole: &mut [Seen]) -> Result<()> {
+        loop {
+            while let Some((mut batch, logs)) = self.waiting.remove(&self.followed) {
+                for (interface, log) in logs {
+                    let Some(native) = whole[interface].judge.native() else { continue };
+                    let items = &batch.frames[interface];
+                    native.follow(log, |n| batch.given(&items[n as usize]).native());
+                }
+                self.followed += 1;
+                batch.clear();
+                self.spare.push(batch);
+            }
+            let done = if self.given - self.followed > left {
+                self.done.recv().context("a thread that judges is gone")?
+            } else {
+                match self.done.try_recv() {
+                    Ok(done) => done,
+                    Err(_) => return Ok(()),
+                }
+            };
+            let (number, batch, logs) = done?;
+            self.waiting.insert(number, (batch, logs));
+        }
+    }
+
+    /// Adds up what all have counted.
+    ///
+    /// # Errors
+    /// A thread is gone.
+    pub(crate) fn finish(mut self, whole: &mut [Seen]) -> Result<()> {
+        self.follow(0, whole)?;
+        drop(self.jobs);
+        let others = self.threads.into_iter().map(|thread| thread.join());
+        for parts in others.chain([Ok(self.own)]) {
+            let parts = parts.unwrap_or_else(|panicked| panic::resume_unwind(panicked));
+            for (interface, part) in parts.parts.into_iter().enumerate() {
+                if let (Some(part), Some(native)) = (part, whole[interface].judge.native()) {
+                    native.absorb(&part);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Frames judged by several threads, with the result of one: each has tables of its own, a part of
+//! what is counted, and the parts are added up in the whole.
+//!
+//! Counters add in any order. What depends on the order of frames is done by the whole, in that
+//! order, by the log of what a part did with each run of frames:
+//!
+//! - **Rows.** Which rows have a place in a table that becomes full depends on which came first.
+//!   A row that a part makes is made in the whole, without a count, when the whole comes to that
+//!   frame. At the end the counts follow, by the way of a packet: to the row, or where it has no
+//!   place, to its `other` row. What has no place in a part's own table is deferred: the whole judges
+//!   that frame.
+//! - **Fragments.** A part knows the first fragments in its own run of frames alone, and the whole
+//!   makes each change of what is remembered after it. What is found in a run is what the whole would
+//!   find: since it was remembered, only the run's own frames could take its place. What is not found
+//!   is deferred.
+//! - **Ageing** asks when each row was seen last, which is not kept apart: those who let rows age
+//!   work without parts.
+use anyhow::Result;
+use contract::{GROUP, TAG_ROW, key4, key6, slot4, slot6};
+
+use crate::{
+    Config, Frame, Memory, Native,
+    host::{FragmentKey, FragmentRow},
+    tmon_native_add,
+};
+
+/// What a part did that the whole has to know of; `frame` is the number in its run.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A row was made.
+    Row {
+        /// At this one.
+        frame: u32,
+        /// The row.
+        key: key6,
+    },
+    /// A first fragment is remembered.
+    First {
+        /// This one.
+        frame: u32,
+        /// What tells its fragments.
+        key: FragmentKey,
+        /// Their row.
+        row: Box<FragmentRow>,
+    },
+    /// A later fragment's first one was found.
+    Found {
+        /// The later one.
+        frame: u32,
+        /// What tells its fragments.
+        key: FragmentKey,
+    },
+    /// A first fragment is in no row.
+    Forgotten {
+        /// This one.
+        frame: u32,
+        /// What tells its fragments.
+        key: FragmentKey,
+    },
+    /// The whole has to judge this frame.
+    Deferred {
+        /// Its number.
+        frame: u32,
+    },
+}
+
+impl Event {
+    pub(crate) fn frame(&self) -> u32 {
+        match self {
+            Event::Row { frame, .. }
+            | Event::First { frame, .. }
+            | Event::Found { frame, .. }
+            | Event::Forgotten { frame, .. }
+            | Event::Deferred { frame } => *frame,
+        }
+    }
+}
+
+/// What one thread counts.
+pub struct Part(Native);
+
+impl Part {
+    /// Empty tables. They may be of other sizes and seeds than the whole's.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn new(config: &Config) -> Result<Part> {
+        let mut native = Native::new(config)?;
+        native.ffi.part = 1;
+        Ok(Part(native))
+    }
+
+    /// Counts a run of frames; the log is for [`Native::follow`], in the order of the runs.
+    pub fn judge_all<'a>(&mut self, frames: impl IntoIterator<Item = Frame<'a>>) -> Vec<Event> {
+        let native = &mut self.0;
+        native.ffi.frame = 0;
+        if !native.host.fragments.is_empty() {
+            native.host.fragments.clear(); // others may have judged newer ones
+        }
+        native.host.log = Some(Vec::new());
+        native.judge_all(frames);
+        native.host.log.take().unwrap_or_default()
+    }
+}
+
+impl Native {
+    /// Does what depends on the order of frames, after a part has counted a run of them.
+    pub fn follow<'a>(&mut self, log: Vec<Event>, frame: impl Fn(u32) -> Frame<'a>) {
+        for event in log {
+            match event {
+                Event::Row { frame: number, key } => {
+                    self.add(&key, 0, [0, 0], frame(number).now);
+                }
+                Event::First { key, row, .. } => drop(self.host.fragments.put(key, row)),
+                Event::Found { key, .. } => drop(self.host.fragments.get(&key)),
+                Event::Forgotten { key, .. } => drop(self.host.fragments.pop(&key)),
+                Event::Deferred { frame: number } => self.judge(&frame(number)),
+            }
+        }
+    }
+
+    /// Adds what a part has counted, all of whose runs were followed.
+    pub fn absorb(&mut self, part: &Part) {
+        let part = &part.0;
+        let [rows4, rows6, _] = &part.tables;
+        for slot in slots::<slot4>(rows4) {
+            self.take_over(&wide(&slot.key), slot.packets, slot.bytes, slot.seen);
+        }
+        for slot in slots::<slot6>(rows6) {
+            self.take_over(&slot.key, slot.packets, slot.bytes, slot.seen);
+        }
+        let words = 2 * self.cells().len();
+        for (sum, n) in self.cpu[..words].iter_mut().zip(&part.cpu[..words]) {
+            *sum += n;
+        }
+    }
+
+    fn take_over(&mut self, key: &key6, packets: [u64; 2], bytes: [u64; 2], seen: u32) {
+        for hook in [0, 1] {
+            if packets[hook] > 0 {
+                self.add(key, hook as u32, [packets[hook], bytes[hook]], seen);
+            }
+        }
+    }
+
+    /// Packets and bytes to a row, or to where they go if it has no room.
+    fn add(&mut self, key: &key6, hook: u32, weight: [u64; 2], now: u32) {
+        // SAFETY: as of `judge_all`.
+        unsafe { tmon_native_add(&mut *self.ffi, key, hook, &weight, now) };
+    }
+}
+
+/// The slots of a table that hold rows; nobody counts in it meanwhile.
+fn slots<S: Copy>(memory: &Memory) -> impl Iterator<Item = S> + '_ {
+    let [slots, tags, _] = memory;
+    let words = (0..tags.len() / GROUP).map(|group| {
+        // SAFETY: inside the mapping, and aligned.
+        unsafe { tags.as_ptr().cast::<u64>().add(group).read() }
+    });
+    words.enumerate().filter(|(_, word)| *word != 0).flat_map(move |(group, word)| {
+        let rows = word.to_le_bytes().into_iter().enumerate();
+        rows.filter(|(_, tag)| *tag >= TAG_ROW).map(move |(lane, _)| {
+            // SAFETY: a table has as many slots as tags.
+            unsafe { slots.as_ptr().cast::<S>().add(group * GROUP + lane).read() }
+        })
+    })
+}
+
+/// The key of an IPv4 row as other rows have theirs.
+fn wide(key: &key4) -> key6 {
+    let first = |address: u32| [address, 0, 0, 0];
+    key6 {
+        id: [key.id, 0],
+        kind: [key.kind, 0],
+        flags: key.flags,
+        depth: 1,
+        shard: key.shard,
+        zero: 0,
+        outer: key.outer.map(first),
+        inner: key.inner.map(first),
+    }
+}
