@@ -20,9 +20,11 @@ use clap::{
 
 use crate::{
     config::{self, Config, L2tp, Port},
+    detect::Known,
     dns::Resolver,
     export,
     filter::{Filter, Meanings},
+    input,
     names::Names,
     privilege,
     sandbox::Sandbox,
@@ -48,6 +50,8 @@ mod shell;
 mod top;
 #[cfg(feature = "live")]
 mod tunnels;
+#[cfg(feature = "live")]
+mod watch;
 
 /// `tmon 0.1.0`, as JSON says it.
 pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
@@ -77,6 +81,9 @@ enum Command {
     Dump(dump::Dump),
     /// What captures hold: the same parser, without privilege or kernel
     Replay(dump::Replay),
+    /// What is wrong, and why: a line when a finding begins, gets worse or less bad, and ends
+    #[cfg(feature = "live")]
+    Watch(watch::Watching),
     #[cfg(feature = "live")]
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
@@ -111,6 +118,8 @@ impl Command {
     fn loads(&self) -> bool {
         match self {
             Command::Top(top) => !top.reads_captures(),
+            #[cfg(feature = "live")]
+            Command::Watch(watch) => !watch.reads_captures(),
             Command::Replay(replay) => replay.loads(),
             Command::Dump(_) | Command::Attach(_) | Command::Demo(_) => true,
             _ => false,
@@ -239,6 +248,29 @@ impl Naming {
         }
         let _ = local; // there are no interfaces
         Ok((names, None))
+    }
+}
+
+/// Findings that are known already.
+#[derive(Args, Debug)]
+struct Ignoring {
+    /// Findings that are known already: lines of kind, filter and `until` day (`silent
+    /// host:172.16.1.105 until 2026-12-24`)
+    #[arg(long, value_name = "FILE")]
+    ignore: Option<PathBuf>,
+}
+
+impl Ignoring {
+    /// Reads the file, if there is one.
+    fn read(&self, names: &Names) -> Result<Known> {
+        const MOST: u64 = 1 << 20;
+        let Some(file) = &self.ignore else { return Ok(Known::default()) };
+        let shown = || format!("read {}", sanitize(&file.display().to_string()));
+        let text = input::text_of(std::fs::File::open(file).with_context(shown)?, MOST)
+            .with_context(shown)?;
+        Known::parse(&text, |filter| names.filter(filter).map_err(|e| e.to_string()))
+            .map_err(anyhow::Error::msg)
+            .with_context(shown)
     }
 }
 
@@ -457,6 +489,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "live")]
         Command::Dump(c) => c.run(),
         Command::Replay(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Watch(c) => return code(c.run()),
         #[cfg(feature = "live")]
         Command::Attach(c) => c.run(),
         #[cfg(feature = "live")]

@@ -6,11 +6,12 @@ use crate::{
     feed::{self, MOST_THREADS},
     judge,
     sandbox::Sandbox,
+    series::Series,
     snapshot::Interval,
     units::{self, Base},
 };
 #[cfg(feature = "live")]
-use crate::{live::Live, loaded, series::Series};
+use crate::{feed::Source, live::Live, loaded};
 
 #[cfg(feature = "live")]
 #[derive(Args, Debug)]
@@ -50,6 +51,10 @@ pub(super) struct Replay {
     print: Print,
 }
 
+/// How often findings are looked for.
+#[cfg(feature = "live")]
+const SECOND: Duration = Duration::from_secs(1);
+
 /// So long a reading waits for names that are asked for.
 const RESOLVE: Duration = Duration::from_secs(2);
 
@@ -87,8 +92,11 @@ impl<'a> Printer<'a> {
         })
     }
 
-    fn print(&mut self, interval: &Interval) -> Result<()> {
+    fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
         let mut reading = Reading::new(TOOL, &self.host, interval, &self.filter);
+        if let Some(series) = findings {
+            reading = reading.with(series.findings());
+        }
         if !self.print.naming.numeric {
             if let Some(looking) = self.looking.take() {
                 let _ = looking.join(); // what it did not find has no name
@@ -127,36 +135,51 @@ impl Dump {
         {
             say(&format!("drops are not shown: {why}"));
         }
+        let findings = self.print.json;
+        if findings {
+            live.follow_configuration()?;
+        }
         live.enter(&Sandbox::new(None))?;
         let start = Instant::now();
         let mut series = Series::new(0);
+        if findings {
+            series.look_for_findings(Known::default());
+        }
         let Some(every) = self.every else {
             if live.is_attached() && self.span.is_none() {
                 tell(&mut live);
-                return printer.print(&live.read()?.total());
+                return printer.print(&live.read()?.total(), None);
             }
             // What others have counted before is not what happens now.
-            if live.joins() {
-                series.push(live.read()?);
+            let before = if live.joins() { Some(live.read()?) } else { None };
+            let end = start + self.span.unwrap_or(Duration::from_secs(5));
+            if findings {
+                series.push(read(&mut live)?);
             }
-            rest(&mut live, start + self.span.unwrap_or(Duration::from_secs(5)), &flag);
+            // Findings are of what happens second by second.
+            let next = || if findings { end.min(Instant::now() + SECOND) } else { end };
+            while !rest(&mut live, next(), &flag) && Instant::now() < end {
+                series.push(read(&mut live)?);
+            }
             live.detach();
-            series.push(live.read()?);
-            return series.newest().or(series.total()).map_or(Ok(()), |i| printer.print(i));
+            let last = read(&mut live)?;
+            let interval =
+                before.map_or_else(|| last.snapshot.total(), |b| last.snapshot.since(&b));
+            series.push(last);
+            return printer.print(&interval, findings.then_some(&series));
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
-        series.push(live.read()?);
+        series.push(read(&mut live)?);
         loop {
             let next = start + next_tick(start.elapsed(), every);
             let over = end.is_some_and(|end| next > end);
             if over || rest(&mut live, next, &flag) {
                 break;
             }
-            let newer = live.read()?;
-            tell(&mut live);
-            if let Some(interval) = series.push(newer) {
-                printer.print(interval)?;
+            series.push(read(&mut live)?);
+            if let Some(interval) = series.newest() {
+                printer.print(interval, findings.then_some(&series))?;
             }
         }
         Ok(())
@@ -164,16 +187,24 @@ impl Dump {
 }
 
 #[cfg(feature = "live")]
+/// Reads, and says what has happened to the interfaces meanwhile.
+pub(super) fn read(live: &mut Live) -> Result<feed::Reading> {
+    let reading = Source::read(live)?;
+    reading.notices.iter().for_each(|notice| say(notice));
+    Ok(reading)
+}
+
+#[cfg(feature = "live")]
 /// When the next reading is due, after so long. Those that were missed, because we were stopped or
 /// the machine was busy, are not made up for: the interval is the longer.
-fn next_tick(elapsed: Duration, every: Duration) -> Duration {
+pub(super) fn next_tick(elapsed: Duration, every: Duration) -> Duration {
     let into = elapsed.as_nanos() % every.as_nanos().max(1);
     elapsed + every - Duration::from_nanos(into as u64) // `every` fits LONGEST
 }
 
 #[cfg(feature = "live")]
 /// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Whether it was.
-fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
+pub(super) fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(250);
     loop {
         live.follow();
@@ -234,7 +265,7 @@ impl Replay {
         if progress.is_some() {
             out::tell("\r\x1b[K");
         }
-        printer.print(&replay.read()?.total())?;
+        printer.print(&replay.read()?.total(), None)?;
         for note in replay.notes() {
             say(&note);
         }

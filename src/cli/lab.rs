@@ -189,6 +189,7 @@ impl Demo {
             // With all privileges: the lab has to be taken down afterwards.
             .and_then(|mut live| {
                 live.watch_drops(false);
+                live.follow_configuration()?;
                 top::show(look, live)
             });
             stop.store(true, Ordering::Relaxed);

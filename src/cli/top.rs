@@ -61,6 +61,8 @@ pub(super) struct Look {
     filter: Written,
     #[command(flatten)]
     naming: Naming,
+    #[command(flatten)]
+    ignoring: Ignoring,
     /// At most this many hosts on the chord and the matrix, the rest is `other` [default: by room]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     top: Option<usize>,
@@ -100,11 +102,12 @@ pub(super) struct Look {
     config: Option<PathBuf>,
 }
 
-const VIEWS: [(View, &str); 4] = [
+const VIEWS: [(View, &str); 5] = [
     (View::Chord, "chord"),
     (View::Matrix, "matrix"),
     (View::Table, "table"),
     (View::Health, "health"),
+    (View::Findings, "findings"),
 ];
 const UNITS: [(Unit, &str); 3] =
     [(Unit::Bits, "bits"), (Unit::Bytes, "bytes"), (Unit::Packets, "packets")];
@@ -136,6 +139,7 @@ impl Look {
     pub(super) fn options(&self, local: bool) -> Result<tui::Options> {
         let (names, mut looking) = self.naming.read(local)?;
         self.filter.filter(&names, &mut looking)?;
+        let known = self.ignoring.read(&names)?;
         let default = tui::Options::default();
         let charset = default.manner.charset;
         Ok(tui::Options {
@@ -146,6 +150,7 @@ impl Look {
                 totals: self.totals,
                 top: self.top,
                 filter: self.filter.0.clone(),
+                known,
                 names,
                 numeric: self.naming.numeric,
                 ..default.start
@@ -223,6 +228,7 @@ impl Top {
             if !self.no_drops {
                 live.watch_drops(self.scope.all_netns);
             }
+            live.follow_configuration()?;
             live.enter(&sandbox)?;
             return show(options, live);
         }

@@ -188,6 +188,38 @@ impl Running {
         self.report.read_exact(&mut status).context("the process that runs commands has ended")?;
         Ok(ExitStatus::from_raw(i32::from_ne_bytes(status)))
     }
+
+    /// How it ended, if it has; never waits.
+    ///
+    /// # Errors
+    /// The process that runs commands has ended, and nobody knows.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let mut ready = [PollFd::new(self.report.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::ZERO).context("look whether a command has ended")?;
+        if ready[0].any() == Some(true) { self.wait().map(Some) } else { Ok(None) }
+    }
+
+    /// What it has printed or complained about and nobody has read, as far as it is there; never
+    /// waits.
+    pub fn said(&mut self) -> Vec<u8> {
+        const MOST: usize = 1 << 16;
+        let mut all = Vec::new();
+        for file in [&self.stdout, &self.stderr] {
+            let is_ready = || {
+                let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+                let some = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|n| n > 0);
+                some && ready[0].any() == Some(true)
+            };
+            let mut some = [0; 4096];
+            while all.len() < MOST && is_ready() {
+                match (&mut &*file).read(&mut some) {
+                    Ok(n @ 1..) => all.extend_from_slice(&some[..n]),
+                    _ => break,
+                }
+            }
+        }
+        all
+    }
 }
 
 /// A command that runs.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! JSON, schema 1 of DESIGN section 5: one object per reading, one line each.
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Serialize, Serializer};
@@ -12,6 +13,7 @@ use serde_json::ser::Formatter;
 
 use super::{Reading, tunnels};
 use model::{
+    detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
     flow::{Books, Count, Flow, HookKind, Kind, Stop},
     snapshot,
@@ -42,6 +44,7 @@ pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
             .as_deref()
             .map(|drops| drops.unavailable.is_none().then_some(DropRows { reading, drops })),
         drop_books: interval.drops.as_deref().map(DropBooks::new),
+        findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
     };
     line(out, &object)
 }
@@ -74,6 +77,107 @@ struct Object<'a> {
     drops: Option<Option<DropRows<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_books: Option<DropBooks<'a>>,
+    /// Only where they were looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<Vec<Found<'a>>>,
+}
+
+/// A finding: what `dump`, `watch` and what `watch --exec` starts are given.
+#[derive(Serialize)]
+struct Found<'a> {
+    kind: &'static str,
+    severity: &'static str,
+    since: Option<String>,
+    until: Option<String>,
+    #[serde(rename = "where")]
+    place: Where<'a>,
+    text: &'a str,
+    evidence: Evidence<'a>,
+    /// Only where it is so: `--ignore` knows of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    muted: bool,
+}
+
+#[derive(Serialize)]
+struct Where<'a> {
+    interface: Option<&'a str>,
+    tunnel: Option<Name>,
+    vni: Option<u32>,
+    outer_sip: Option<IpAddr>,
+    outer_dip: Option<IpAddr>,
+    inner_sip: Option<IpAddr>,
+    inner_dip: Option<IpAddr>,
+    /// Only where one place can have several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Evidence<'a> {
+    #[serde(flatten)]
+    counts: &'a BTreeMap<&'static str, u64>,
+    /// Only where there was one: the change of the configuration nearest before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Event<'a>>,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    at: Option<String>,
+    text: &'a str,
+}
+
+fn finding(f: &Finding) -> Found<'_> {
+    let p = &f.place;
+    Found {
+        kind: f.topic.name(),
+        severity: f.severity.name(),
+        since: timestamp(f.since),
+        until: f.until.and_then(timestamp),
+        place: Where {
+            interface: p.interface.as_deref(),
+            tunnel: p.tunnel.map(|t| Name(t.kind)),
+            vni: p.tunnel.and_then(|t| t.id),
+            outer_sip: p.outer_from,
+            outer_dip: p.outer_to,
+            inner_sip: p.inner_from,
+            inner_dip: p.inner_to,
+            reason: p.reason.as_deref(),
+        },
+        text: &f.text,
+        evidence: Evidence {
+            counts: &f.counts,
+            event: f.event.as_ref().map(|e| Event { at: timestamp(e.at), text: &e.text }),
+        },
+        muted: f.muted,
+    }
+}
+
+/// What happened to a finding, and what it is now.
+#[derive(Serialize)]
+struct Changed<'a> {
+    schema: u32,
+    tool: &'a str,
+    host: &'a str,
+    at: Option<String>,
+    change: &'static str,
+    #[serde(flatten)]
+    finding: Found<'a>,
+}
+
+/// What happened to a finding, as one line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn change(
+    out: &mut dyn Write,
+    (tool, host): (&str, &str),
+    at: SystemTime,
+    change: Change,
+    f: &Finding,
+) -> io::Result<()> {
+    let (at, change) = (timestamp(at), change.name());
+    line(out, &Changed { schema: 1, tool, host, at, change, finding: finding(f) })
 }
 
 #[derive(Serialize)]

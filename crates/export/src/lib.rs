@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 
 use feed::names::Names;
 use model::{
+    detect::Finding,
     drops::DropKey,
     filter::Filter,
     flow::{Count, Counters, Flow, Key, Tunnel},
@@ -41,6 +42,8 @@ pub struct Reading<'a> {
     interfaces: Vec<String>,
     /// What addresses and ids are called.
     names: Names,
+    /// What was found; `None` where it was not looked for.
+    findings: Option<Vec<&'a Finding>>,
 }
 
 impl<'a> Reading<'a> {
@@ -62,7 +65,15 @@ impl<'a> Reading<'a> {
             kept: filter.clone(),
             interfaces,
             names: Names::default(),
+            findings: None,
         }
+    }
+
+    /// With what was found.
+    #[must_use]
+    pub fn with(mut self, findings: impl Iterator<Item = &'a Finding>) -> Self {
+        self.findings = Some(findings.collect());
+        self
     }
 
     /// With names beside the addresses, or in their place where people read.

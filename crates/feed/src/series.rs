@@ -3,10 +3,15 @@
 //! and of what is looked at while time goes on.
 //!
 //! Everything that shows or writes intervals takes them from here.
-use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::OnceCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use model::{
-    detect::{Change, Detectors, Finding},
+    detect::{Change, Detectors, Finding, Known},
     history::{Frame, History},
     overlay::Overlay,
     rows::Rows,
@@ -100,10 +105,10 @@ impl Series {
         }
     }
 
-    /// Looks for findings in what is read from now on.
-    pub fn look_for_findings(&mut self) {
+    /// Looks for findings in what is read from now on; some may be known already.
+    pub fn look_for_findings(&mut self, known: Known) {
         let kept = if self.ends { Duration::MAX } else { Detectors::KEPT };
-        self.detectors = Some(Detectors::keeping(kept));
+        self.detectors = Some(Detectors::keeping(kept).knowing(known));
     }
 
     fn detect(&mut self, interval: &Interval, overlay: Option<&Arc<Overlay>>) {
@@ -161,6 +166,11 @@ impl Series {
             At::Past(n) => Some(n),
             At::Live => self.history.newest().map(|f| f.number),
         }
+    }
+
+    /// The number of the first interval kept that ends after a time.
+    pub fn number_at(&self, time: SystemTime) -> Option<u64> {
+        self.history.iter().find(|f| f.interval.taken > time).map(|f| f.number)
     }
 
     /// Looks at the interval with this number, or at the nearest that there is. One beyond the newest

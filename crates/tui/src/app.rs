@@ -11,7 +11,7 @@ use std::{
 
 use foldhash::HashMap;
 
-use feed::series::Series;
+use feed::series::{At, Series};
 use model::{
     filter::{Filter, FilterError},
     flow::{Count, Key, Pair, Tunnel},
@@ -27,6 +27,7 @@ use model::{
 use crate::{
     called::Called,
     edit::Editing,
+    findings::Found,
     start::Start,
     words::{NOTICE, Notice, Unit, View},
 };
@@ -105,6 +106,8 @@ pub struct App {
     pub last_error: Option<(Duration, String)>,
     /// The screen: columns and lines.
     pub size: (u16, u16),
+    /// What was found, as it is listed.
+    pub found: Found,
     /// What is drawn.
     pub picture: Picture,
     /// The past of what is in scope.
@@ -122,6 +125,9 @@ impl App {
     /// # Errors
     /// The filter is not one.
     pub fn new(start: Start) -> Result<Self, FilterError> {
+        let mut series =
+            if start.recorded { Series::of_recording() } else { Series::new(start.history) };
+        series.look_for_findings(start.known);
         Ok(App {
             view: start.view,
             unit: start.unit,
@@ -146,16 +152,13 @@ impl App {
             scroll: 0,
             playing: false,
             help: false,
-            series: if start.recorded {
-                Series::of_recording()
-            } else {
-                Series::new(start.history)
-            },
+            series,
             trouble: None,
             notices: VecDeque::new(),
             read: None,
             last_error: None,
             size: (80, 24),
+            found: Found::default(),
             picture: Picture::default(),
             trends: Trends::default(),
             row_trends: HashMap::default(),
@@ -317,8 +320,10 @@ impl App {
                 self.picture.lines = Lines::of(&interval, beside, self.rate, &scope, by);
             }
             View::Health => self.picture.fragmented = fragmented(&interval, &scope),
-            View::Chord | View::Matrix => {}
+            View::Chord | View::Matrix | View::Findings => {}
         }
+        let shown = (self.series.at() != At::Live).then_some(interval.taken);
+        self.found.list(self.series.findings(), shown);
         self.row_trends.clear();
         self.trends.update(&scope, self.series.history(), self.series.number());
     }

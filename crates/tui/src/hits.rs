@@ -21,6 +21,8 @@ pub enum Hit {
     Tunnel(Option<Tunnel>),
     /// A row of the table.
     Row(u16, Key),
+    /// A finding, by its number.
+    Finding(u64),
     /// A column's headline.
     Column(Column),
     /// A level of the breadcrumb: how many levels stay.

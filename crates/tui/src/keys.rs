@@ -23,6 +23,8 @@ pub enum Action {
     Table,
     /// The books and the health of the measurement.
     Health,
+    /// What is wrong, and why.
+    Findings,
     /// Move the cursor.
     Up,
     /// Move the cursor.
@@ -258,6 +260,13 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('2')], "2", Action::Matrix, Group::Views, "matrix"),
     bind(&[c('3')], "3", Action::Table, Group::Views, "table"),
     bind(&[c('4'), c('H')], "4 H", Action::Health, Group::Views, "health: books, coverage, errors"),
+    bind(
+        &[c('5'), c('F')],
+        "5 F",
+        Action::Findings,
+        Group::Views,
+        "findings: what is wrong, and why",
+    ),
     bind(&[c('e')], "e", Action::SavePicture, Group::Program, "save the chord as SVG"),
     bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page of chord and rows (HTML)"),
     hinted(

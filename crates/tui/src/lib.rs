@@ -6,6 +6,7 @@ pub mod called;
 pub mod chord;
 pub mod cursor;
 pub mod edit;
+pub mod findings;
 pub mod graphics;
 pub mod health;
 pub mod help;

@@ -20,7 +20,7 @@ use model::{
 
 use crate::{
     app::App,
-    health, help,
+    findings, health, help,
     hits::{Hit, Hits},
     keys::{Action, BINDINGS},
     look::Look,
@@ -74,7 +74,7 @@ impl Parts {
         if area.height >= 10 {
             p.path = top(&mut rest, 1);
         }
-        if area.height >= 16 && view != View::Health {
+        if area.height >= 16 && !view.is_text() {
             p.timeline = bottom(
                 &mut rest,
                 if area.height >= 45 {
@@ -91,7 +91,7 @@ impl Parts {
             bottom(&mut rest, u16::from(area.height >= 30));
         }
         let side = match view {
-            View::Health => 0,
+            View::Health | View::Findings => 0,
             View::Table if area.width < 170 => 0,
             View::Matrix if area.width < 110 => 0,
             _ if area.width < 70 => 0,
@@ -131,6 +131,10 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         health::draw(app, look, now, parts.main, buf, &mut hits);
         return hits;
     }
+    if app.view == View::Findings {
+        findings::draw(app, look, parts.main, buf, &mut hits);
+        return hits;
+    }
     if parts.side.width > 0 {
         side::draw(app, look, parts.side, buf, &mut hits);
     }
@@ -146,7 +150,7 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         }
         View::Matrix => matrix_view::draw(app, look, main, buf, &mut hits),
         View::Table => table_view::draw(app, look, main, buf, &mut hits),
-        View::Health => {}
+        View::Health | View::Findings => {}
     }
     hits
 }
@@ -188,9 +192,9 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
         r
     };
     put(" tmon ", look.accent, &mut x, buf);
-    for (view, key) in
-        View::ALL.into_iter().zip([Action::Chord, Action::Matrix, Action::Table, Action::Health])
-    {
+    const KEYS: [Action; 5] =
+        [Action::Chord, Action::Matrix, Action::Table, Action::Health, Action::Findings];
+    for (view, key) in View::ALL.into_iter().zip(KEYS) {
         let on = app.view == view;
         let text = format!(" {} ", view.name());
         let r = put(&text, if on { look.tab } else { look.dim }, &mut x, buf);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the dashboard begins.
 use feed::names::Names;
-use model::{history, units::Base};
+use model::{detect::Known, history, units::Base};
 
 use crate::words::{Unit, View};
 
@@ -30,6 +30,8 @@ pub struct Start {
     pub recorded: bool,
     /// Bytes that the intervals of the past may take.
     pub history: usize,
+    /// Findings that somebody knows of already.
+    pub known: Known,
 }
 
 impl Default for Start {
@@ -46,6 +48,7 @@ impl Default for Start {
             numeric: false,
             recorded: false,
             history: history::BYTES,
+            known: Known::default(),
         }
     }
 }

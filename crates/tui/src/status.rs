@@ -68,6 +68,14 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
             parts.push(vec![("total of ".to_owned(), look.dim), (seconds(p.elapsed), look.text)])
         }
     }
+    if let [bad, notes] = app.found.open()
+        && bad + notes > 0
+    {
+        let number = |n: usize, word: &str, style| (n > 0).then(|| (format!("{n} {word}"), style));
+        let comma = (bad > 0 && notes > 0).then(|| (", ".to_owned(), look.dim));
+        let words = [number(bad, "bad", look.bad), comma];
+        parts.push(words.into_iter().flatten().chain(number(notes, "to note", look.dim)).collect());
+    }
     let books = p.books;
     let (counted, seen, worst) = coverage(&books);
     if seen.packets > 0 {

@@ -2,7 +2,7 @@
 //! How messages change the dashboard: what keys and clicks do, and what readings bring.
 //!
 //! [`update`] is the only way to change an [`App`]. Time is an argument.
-use std::time::Duration;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use crossterm::event::KeyEvent;
 
@@ -139,6 +139,7 @@ impl App {
         self.hover = None;
         let lines = self.help || self.view == View::Health;
         match (lines, self.view) {
+            (false, View::Findings) => self.found.step(down),
             (true, _) => self.scroll = self.scroll.saturating_add_signed(down).min(500),
             (_, View::Matrix) => {
                 self.pick =
@@ -185,6 +186,9 @@ impl App {
         if self.view == View::Health || self.help {
             return;
         }
+        if self.view == View::Findings {
+            return self.enter_finding(now);
+        }
         if self.crumbs.len() >= 2 {
             self.say(Notice {
                 at: now,
@@ -229,6 +233,38 @@ impl App {
         self.show(view);
     }
 
+    /// To what the chosen finding is about: its rows, its hosts, its tunnel, or the books.
+    fn enter_finding(&mut self, now: Duration) {
+        let Some(finding) = self.found.chosen().map(|group| group.first.clone()) else { return };
+        let place = finding.place;
+        let end = |a: Option<IpAddr>| a.map(End::Addr);
+        let within = |a, b| match (end(a), end(b)) {
+            (Some(a), Some(b)) => Some(Within::Pair(a.min(b), a.max(b))),
+            (Some(one), None) | (None, Some(one)) => Some(Within::Any(vec![one])),
+            (None, None) => None,
+        };
+        let outer = within(place.outer_from, place.outer_to);
+        let inner = within(place.inner_from, place.inner_to);
+        if outer.is_none() && inner.is_none() && place.tunnel.is_none() {
+            return self.show(View::Health);
+        }
+        let levels = [outer.or(inner.is_some().then_some(Within::All)), inner];
+        self.crumbs.clear();
+        for within in levels.into_iter().flatten() {
+            let (view, marks) = (View::Findings, BTreeSet::new());
+            self.crumbs.push(Crumb { within, view, pick: None, marks });
+        }
+        (self.pick, self.row, self.hover, self.tunnel) = (None, None, None, place.tunnel);
+        if finding.until.is_some()
+            && let Some(then) = self.series.number_at(finding.since)
+        {
+            self.series.go_to(then);
+            let text = "this was so then; Space comes back to now".to_owned();
+            self.say(Notice { at: now, text, bad: false });
+        }
+        self.show(if self.crumbs.is_empty() { View::Chord } else { View::Table });
+    }
+
     /// Back to a level: how many crumbs stay.
     fn leave(&mut self, levels: usize) {
         if levels < self.crumbs.len() {
@@ -242,7 +278,7 @@ impl App {
     fn back(&mut self) {
         if self.help {
             self.help = false;
-        } else if self.view != View::Health && (self.pick.is_some() || self.row.is_some()) {
+        } else if !self.view.is_text() && (self.pick.is_some() || self.row.is_some()) {
             (self.pick, self.row, self.hover) = (None, None, None);
         } else {
             self.leave(self.crumbs.len().saturating_sub(1));
@@ -342,7 +378,7 @@ impl App {
         }
         self.read = Some(now);
         let before = self.series.at();
-        self.series.push(snapshot);
+        self.series.push(Reading { overlay: reading.overlay, ..Reading::from(snapshot) });
         if self.series.at() == At::Live || self.series.at() != before {
             self.refresh();
         }
@@ -389,6 +425,7 @@ impl App {
             Action::Matrix => self.show(View::Matrix),
             Action::Table => self.show(View::Table),
             Action::Health => self.show(View::Health),
+            Action::Findings => self.show(View::Findings),
             Action::Up
             | Action::Down
             | Action::Left
@@ -467,6 +504,8 @@ impl App {
                 let line = Line::new(interface, key, Counters::default(), self.rate);
                 self.choose_row(&line);
             }
+            Hit::Finding(number) if self.found.is_chosen(number) => self.enter(now),
+            Hit::Finding(number) => self.found.choose(number),
             Hit::Column(column) => self.sort_by(column),
             Hit::Crumb(levels) => self.leave(levels),
             Hit::Time(number) => self.go_to(number),

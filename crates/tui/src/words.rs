@@ -20,11 +20,19 @@ pub enum View {
     Table,
     /// The books, and how well they are kept.
     Health,
+    /// What is wrong, and why.
+    Findings,
 }
 
 impl View {
     /// All views, in the order of Tab.
-    pub const ALL: [View; 4] = [View::Chord, View::Matrix, View::Table, View::Health];
+    pub const ALL: [View; 5] =
+        [View::Chord, View::Matrix, View::Table, View::Health, View::Findings];
+
+    /// It has lines of its own instead of hosts: nothing beside it, and no time below it.
+    pub fn is_text(self) -> bool {
+        matches!(self, View::Health | View::Findings)
+    }
 
     /// Its name on the screen and on the command line.
     pub fn name(self) -> &'static str {
@@ -33,6 +41,7 @@ impl View {
             View::Matrix => "matrix",
             View::Table => "table",
             View::Health => "health",
+            View::Findings => "findings",
         }
     }
 }

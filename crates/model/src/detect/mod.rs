@@ -11,6 +11,8 @@ mod drops;
 mod endpoint;
 mod flood;
 mod fragments;
+mod group;
+mod known;
 mod past;
 mod silent;
 #[cfg(test)]
@@ -25,7 +27,11 @@ use std::{
 
 use foldhash::HashMap;
 
-pub use self::past::Past;
+pub use self::{
+    group::{Group, grouped},
+    known::Known,
+    past::Past,
+};
 use crate::{
     flow::Tunnel,
     overlay::{Event, Overlay},
@@ -178,6 +184,8 @@ pub struct Finding {
     pub counts: BTreeMap<&'static str, u64>,
     /// The change of the configuration that was nearest before it.
     pub event: Option<Event>,
+    /// Somebody knows of it: it alarms nobody.
+    pub muted: bool,
     seen: Duration,
     stays: Duration,
 }
@@ -248,6 +256,7 @@ pub struct Detectors {
     past: Past,
     /// So long is what has ended kept.
     kept: Duration,
+    known: Known,
     findings: BTreeMap<u64, Finding>,
     /// What is so now, by what it is of.
     open: HashMap<(Topic, Place), u64>,
@@ -270,11 +279,18 @@ impl Detectors {
         Detectors {
             past: Past::default(),
             kept,
+            known: Known::default(),
             findings: BTreeMap::new(),
             open: HashMap::default(),
             next: 0,
             unsaid: 0,
         }
+    }
+
+    /// With findings that somebody knows of already.
+    #[must_use]
+    pub fn knowing(self, known: Known) -> Detectors {
+        Detectors { known, ..self }
     }
 
     /// Takes the next interval. What began, changed or ended with it, by number.
@@ -290,6 +306,7 @@ impl Detectors {
                     changes.push((f.number, Change::Severity));
                 }
                 f.see(sighting, self.past.clock());
+                f.muted = self.known.has(f, interval.taken);
             } else if let Some(finding) = self.begin(sighting, interval, overlay) {
                 changes.push((finding.number, Change::Begun));
                 self.open.insert(of, finding.number);
@@ -335,10 +352,12 @@ impl Detectors {
             text: String::new(),
             counts: BTreeMap::new(),
             event: overlay.and_then(|o| o.before(since, &addresses, device)).cloned(),
+            muted: false,
             seen: Duration::ZERO,
             stays: Duration::ZERO,
         };
         finding.see(sighting, self.past.clock());
+        finding.muted = self.known.has(&finding, interval.taken);
         self.next += 1;
         Some(finding)
     }
@@ -380,14 +399,16 @@ fn is_total(name: &str) -> bool {
     name.ends_with("_in_all") || name.ends_with("_seconds") || name.ends_with("_percent")
 }
 
-/// Leaves out what another sighting says better: a silent peer whose packets are known to be
-/// dropped, a conversation of a tunnel that is silent as a whole.
+/// Leaves out what another sighting says better: a device that is not there where the kernel says
+/// so itself, and a silent peer whose packets go astray.
 fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
-    let named: BTreeSet<(Option<Tunnel>, [Option<IpAddr>; 2])> = sightings
-        .iter()
-        .filter(|s| matches!(s.topic, Topic::NoDevice | Topic::WrongVtep))
-        .map(|s| (s.place.tunnel, ends(&s.place)))
-        .collect();
+    let mut named = BTreeSet::new();
+    sightings.retain(|s| match s.topic {
+        Topic::NoDevice | Topic::WrongVtep => {
+            named.insert((s.place.tunnel, ends(&s.place))) || s.topic == Topic::WrongVtep
+        }
+        _ => true,
+    });
     sightings
         .retain(|s| s.topic != Topic::Silent || !named.contains(&(s.place.tunnel, ends(&s.place))));
     sightings

@@ -2,11 +2,13 @@
 //! A host on which tests stage what detectors are to find, second by second.
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::{Change, Detectors, Severity, Topic};
 use crate::{
+    drops::Drops,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     overlay::Overlay,
     rows::Rows,
@@ -62,6 +64,7 @@ pub(super) struct Stage {
     pub(super) detectors: Detectors,
     pub(super) overlay: Option<Overlay>,
     pub(super) books: Books,
+    pub(super) drops: Option<Drops>,
     pub(super) clock: u64,
 }
 
@@ -85,7 +88,8 @@ impl Stage {
         };
         let (since, second) = (self.now(), Duration::from_secs(1));
         self.clock += 1;
-        let interval = Interval::new(since, since + second, second, vec![interface], rows);
+        let mut interval = Interval::new(since, since + second, second, vec![interface], rows);
+        interval.drops = self.drops.clone().map(Arc::new);
         let changes = self.detectors.step(&interval, self.overlay.as_ref());
         let topic = |(n, change)| Some((self.detectors.get(n)?.topic, change));
         changes.into_iter().filter_map(topic).collect()

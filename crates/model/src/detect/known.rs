@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings that somebody knows of already: told by kind and filter expression, until a day.
+//!
+//! ```text
+//! # kind     expression                  until
+//! silent     host:172.16.1.105           until 2026-12-24   # being replaced
+//! moved      vni:10003
+//! ```
+use std::{net::IpAddr, time::SystemTime};
+
+use jiff::{civil::Date, tz::TimeZone};
+
+use super::{Finding, Topic};
+use crate::{
+    filter::Filter,
+    flow::{Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+};
+
+/// One line.
+#[derive(Clone, Debug)]
+struct Rule {
+    topic: Topic,
+    filter: Filter,
+    /// It holds until then.
+    until: Option<SystemTime>,
+}
+
+/// What is known.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Vec<Rule>);
+
+impl Known {
+    /// Reads the lines of a file; an error says which line, and what is wrong with it.
+    ///
+    /// # Errors
+    /// A kind that there is not, an expression that is none, a day that is none.
+    pub fn parse(
+        text: &str,
+        filter: impl Fn(&str) -> Result<Filter, String>,
+    ) -> Result<Known, String> {
+        let mut rules = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let wrong = |what: String| format!("line {}: {what}", number + 1);
+            let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let topic = Topic::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| {
+                let all: Vec<&str> = Topic::ALL.iter().map(|t| t.name()).collect();
+                wrong(format!("there is no finding `{name}`: it is one of {}", all.join(", ")))
+            })?;
+            let mut words: Vec<&str> = rest.split_whitespace().collect();
+            let until = match words.iter().position(|w| *w == "until") {
+                None => None,
+                Some(at) => {
+                    let after = words.split_off(at);
+                    let [_, day] = after[..] else {
+                        return Err(wrong(
+                            "`until` takes one day at the end of the line".to_owned(),
+                        ));
+                    };
+                    Some(end_of(day).ok_or_else(|| {
+                        wrong(format!("`{day}` is no day: write it as 2026-12-24"))
+                    })?)
+                }
+            };
+            let filter = filter(&words.join(" ")).map_err(wrong)?;
+            rules.push(Rule { topic, filter, until });
+        }
+        Ok(Known(rules))
+    }
+
+    /// Whether a finding is known at a time.
+    pub fn has(&self, finding: &Finding, now: SystemTime) -> bool {
+        self.0.iter().any(|rule| {
+            rule.topic == finding.topic
+                && rule.until.is_none_or(|until| now < until)
+                && matches(&rule.filter, finding)
+        })
+    }
+}
+
+/// When a day ends, in UTC.
+fn end_of(day: &str) -> Option<SystemTime> {
+    let day: Date = day.parse().ok()?;
+    Some(day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().into())
+}
+
+/// Filters are of rows: a finding is taken as the row that it is about.
+fn matches(filter: &Filter, finding: &Finding) -> bool {
+    let place = &finding.place;
+    let pair = |a: Option<IpAddr>, b: Option<IpAddr>| {
+        let (first, second) = (a.or(b)?, b.or(a)?);
+        Some(Pair { first, second })
+    };
+    let inner = pair(place.inner_from, place.inner_to);
+    let key = Key {
+        outer: pair(place.outer_from, place.outer_to),
+        outermost: place.tunnel.unwrap_or(Tunnel { kind: Kind::None, id: None }),
+        innermost: None,
+        depth: u8::from(place.tunnel.is_some()),
+        inner: inner.map_or(Inner::Proto(InnerProto(0)), Inner::Pair),
+        other: false,
+    };
+    let flow = Flow { interface: 0, key, counters: Counters::default() };
+    filter.matches(&flow, place.interface.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::stage::{Stage, talk},
+        Known,
+    };
+    use crate::filter::Filter;
+
+    fn parse(text: &str) -> Result<Known, String> {
+        Known::parse(text, |e| Filter::parse(e).map_err(|e| e.to_string()))
+    }
+
+    #[test]
+    fn what_is_known_is_told_by_kind_expression_and_day() {
+        let mut stage = Stage::default();
+        stage.seconds(3, &[talk(2, Some((1, 2)), 1, 1)]);
+        stage.seconds(10, &[talk(2, Some((1, 2)), 1, 0)]);
+        let finding = stage.detectors.findings().next().expect("silent").clone();
+        let has = |text: &str| parse(text).expect("a file").has(&finding, stage.now());
+        assert!(has("silent host:172.16.1.2"));
+        assert!(has("# of ours\n\nsilent   # all of them"));
+        assert!(has("silent vni:7 until 2100-01-01"));
+        assert!(!has("silent vni:8"));
+        assert!(!has("moved host:172.16.1.2"));
+        // The stage's first second is 1970-01-12T13:46:40Z.
+        assert!(has("silent until 1970-01-12") && !has("silent until 1970-01-11"));
+        let later = stage.now() + Duration::from_secs(86_400);
+        assert!(!parse("silent until 1970-01-12").expect("a file").has(&finding, later));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let wrong = |text: &str| parse(text).expect_err("wrong");
+        assert!(wrong("\nquiet").starts_with("line 2: there is no finding `quiet`: it is one of"));
+        assert_eq!(
+            wrong("silent until tomorrow"),
+            "line 1: `tomorrow` is no day: write it as 2026-12-24"
+        );
+        assert!(wrong("silent vni:x").starts_with("line 1: "));
+        assert_eq!(
+            wrong("silent until 2026-12-24 vni:7"),
+            "line 1: `until` takes one day at the end of the line"
+        );
+    }
+}

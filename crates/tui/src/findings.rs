@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings view: what is wrong, since when, and what it is told by.
+use std::time::SystemTime;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+    widgets::Widget,
+};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use model::{
+    detect::{Finding, Group, Severity, grouped},
+    units::sanitize,
+};
+
+use crate::{
+    app::App,
+    health::clock,
+    hits::{Hit, Hits},
+    keys::Action,
+    look::Look,
+};
+
+/// What was found, as it is listed, and what of it is chosen.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    lines: Vec<Group>,
+    open: [usize; 2],
+    chosen: Option<u64>,
+}
+
+impl Found {
+    /// Makes the list anew: of now, or as it was at a time.
+    pub fn list<'a>(
+        &mut self,
+        findings: impl Iterator<Item = &'a Finding>,
+        then: Option<SystemTime>,
+    ) {
+        self.lines = match then {
+            None => grouped(findings),
+            Some(then) => {
+                let as_then = |f: &'a Finding| {
+                    let mut f = f.clone();
+                    f.until = f.until.filter(|until| *until <= then);
+                    f
+                };
+                let known: Vec<Finding> =
+                    findings.filter(|f| f.since <= then).map(as_then).collect();
+                grouped(known.iter())
+            }
+        };
+        let open = |severity| {
+            let is = |g: &&Group| {
+                g.first.until.is_none() && !g.first.muted && g.first.severity == severity
+            };
+            self.lines.iter().filter(is).map(|g| g.size).sum()
+        };
+        self.open = [open(Severity::Bad), open(Severity::Note)];
+    }
+
+    /// How many there are now: bad ones, and ones to note.
+    pub fn open(&self) -> [usize; 2] {
+        self.open
+    }
+
+    /// The chosen line.
+    pub fn chosen(&self) -> Option<&Group> {
+        self.lines.get(self.cursor())
+    }
+
+    /// Whether it is this finding's.
+    pub fn is_chosen(&self, number: u64) -> bool {
+        self.chosen().is_some_and(|group| group.first.number == number)
+    }
+
+    /// Chooses a finding's line.
+    pub fn choose(&mut self, number: u64) {
+        self.chosen = Some(number);
+    }
+
+    /// Moves the cursor.
+    pub fn step(&mut self, by: isize) {
+        let last = self.lines.len().saturating_sub(1);
+        let to = self.cursor().saturating_add_signed(by).min(last);
+        self.chosen = self.lines.get(to).map(|group| group.first.number);
+    }
+
+    fn cursor(&self) -> usize {
+        let of = |n| self.lines.iter().position(|group| group.first.number == n);
+        self.chosen.and_then(of).unwrap_or(0)
+    }
+}
+
+/// Columns before a sentence: a sign, a time, a kind.
+const BEFORE: usize = 26;
+
+/// Draws the view around the chosen finding.
+pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    if area.is_empty() {
+        return;
+    }
+    hits.wheel(area, Action::Up, Action::Down);
+    let found = &app.found;
+    if found.lines.is_empty() {
+        let text = match app.read {
+            None if !app.series.ends() => "nothing has been read yet",
+            _ => "nothing is wrong, as far as can be seen from here",
+        };
+        buf.set_stringn(
+            area.x + 1,
+            area.y,
+            text,
+            usize::from(area.width).saturating_sub(1),
+            look.dim,
+        );
+        return;
+    }
+    let width = usize::from(area.width);
+    let cursor = found.cursor();
+    let blocks: Vec<Vec<Line<'_>>> = found
+        .lines
+        .iter()
+        .enumerate()
+        .map(|(i, group)| block(look, group, i == cursor, width))
+        .collect();
+    // The chosen one is on the screen with all its lines, as far as there is room.
+    let room = usize::from(area.height);
+    let mut first = cursor;
+    let mut used = blocks[cursor].len();
+    while first > 0 && used + blocks[first - 1].len() <= room {
+        first -= 1;
+        used += blocks[first].len();
+    }
+    let mut y = area.y;
+    for (i, block) in blocks.iter().enumerate().skip(first) {
+        let top = y;
+        for line in block {
+            if y >= area.bottom() {
+                break;
+            }
+            let at = Rect { y, height: 1, ..area };
+            line.render(at, buf);
+            if i == cursor {
+                buf.set_style(at, look.cursor);
+            }
+            y += 1;
+        }
+        if y > top {
+            let at = Rect { y: top, height: y - top, ..area };
+            hits.add(at, Hit::Finding(found.lines[i].first.number));
+        }
+    }
+}
+
+/// A finding as lines; the chosen one with its evidence.
+fn block<'a>(look: &Look, group: &Group, chosen: bool, width: usize) -> Vec<Line<'a>> {
+    let f = &group.first;
+    let over = f.until.is_some() || f.muted;
+    let style = match (over, f.severity) {
+        (true, _) => look.dim,
+        (false, Severity::Bad) => look.bad,
+        (false, Severity::Note) => look.warn,
+    };
+    let sign = match (over, f.severity) {
+        (true, _) if f.muted => "m",
+        (true, _) => "·",
+        (false, Severity::Bad) => "!",
+        (false, Severity::Note) => "i",
+    };
+    let text = sanitize(&group.text()).into_owned();
+    let (narrow, indent) = (width < 60, if width < 60 { 3 } else { BEFORE });
+    let mut lines = Vec::new();
+    let head = format!(" {sign} {} {:<10} ", clock(f.since), f.topic.name());
+    let words = if over { look.dim } else { look.text };
+    let mut rest = wrapped(&text, width.saturating_sub(indent + 1)).into_iter();
+    if narrow {
+        lines.push(Line::from(Span::styled(head, style)));
+    } else {
+        let first = rest.next().unwrap_or_default();
+        let pad = BEFORE.saturating_sub(head.width());
+        lines.push(Line::from(vec![
+            Span::styled(format!("{head}{}", " ".repeat(pad)), style),
+            Span::styled(first, words),
+        ]));
+    }
+    let pad = " ".repeat(indent);
+    lines.extend(rest.map(|line| Line::from(Span::styled(format!("{pad}{line}"), words))));
+    if chosen {
+        let mut told: Vec<String> = Vec::new();
+        if f.muted {
+            told.push("known, by --ignore".to_owned());
+        }
+        if let Some(until) = f.until {
+            told.push(format!("it was so until {}", clock(until)));
+        }
+        let counts = f.counts.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " ")));
+        told.extend(counts);
+        let mut more = wrapped(&told.join(" · "), width.saturating_sub(indent + 1));
+        if let Some(event) = &f.event {
+            let text = format!("before it, {}: {}", clock(event.at), sanitize(&event.text));
+            more.extend(wrapped(&text, width.saturating_sub(indent + 1)));
+        }
+        let more = more.into_iter().filter(|line| !line.is_empty());
+        lines.extend(more.map(|line| Line::from(Span::styled(format!("{pad}{line}"), look.dim))));
+    }
+    lines
+}
+
+/// Text in lines of at most this width, broken between words where that is possible.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(8);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let gap = usize::from(!line.is_empty());
+        if line.width() + gap + word.width() <= width {
+            line.push_str(if gap > 0 { " " } else { "" });
+            line.push_str(word);
+            continue;
+        }
+        if !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+        }
+        for c in word.chars() {
+            if line.width() + c.width().unwrap_or(0) > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(c);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        assert_eq!(wrapped("nothing has come back", 12), ["nothing has", "come back"]);
+        assert_eq!(wrapped("2001:db8::1234:5678", 10), ["2001:db8::", "1234:5678"]);
+        assert_eq!(wrapped("", 10), [""]);
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon watch`.
+use std::{collections::VecDeque, io::Write, time::SystemTime};
+
+use super::*;
+use crate::{
+    detect::{Change, Finding, Severity},
+    export::json,
+    feed::{Capture, Replay, Source},
+    judge,
+    live::Live,
+    runner::{Runner, Running},
+    sandbox::Sandbox,
+    series::Series,
+    units::rfc3339,
+};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 3 if there was a bad finding that is not in --ignore, 1 if it could not look."
+)]
+pub(super) struct Watching {
+    #[command(flatten)]
+    watch: Watch,
+    /// How often the counters are read
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    every: Duration,
+    /// End after this long
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    span: Option<Duration>,
+    /// Look for findings in this capture, or in several
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span"])]
+    read: Vec<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Run this by `sh -c` for each line, with the JSON object on its standard input: one at a time,
+    /// at most one a second
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<OsString>,
+    /// Do not look at what the kernel drops
+    #[arg(long)]
+    no_drops: bool,
+    #[command(flatten)]
+    scope: DropScope,
+    #[command(flatten)]
+    ignoring: Ignoring,
+    /// Names in the filters of --ignore: as of `tmon dump`
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+}
+
+/// The exit status when there was a bad finding.
+const BAD: u8 = 3;
+
+impl Watching {
+    /// It takes no BPF programs.
+    pub(super) fn reads_captures(&self) -> bool {
+        !self.read.is_empty()
+    }
+
+    pub(super) fn run(self) -> Result<u8> {
+        // Before there are threads, and before anything is given up.
+        let mut hook = self.exec.clone().map(Hook::start).transpose()?;
+        let names = Names::read(self.names.as_deref())?;
+        let known = self.ignoring.read(&names)?;
+        let mut told = Told { json: self.json, host: host(), bad: false };
+        if self.read.is_empty() {
+            self.live(known, &mut told, hook.as_mut())?;
+        } else {
+            self.captures(known, &mut told, hook.as_mut())?;
+        }
+        if let Some(hook) = hook {
+            hook.finish();
+        }
+        Ok(if told.bad { BAD } else { 0 })
+    }
+
+    fn live(&self, known: Known, told: &mut Told, mut hook: Option<&mut Hook>) -> Result<()> {
+        let flag = interrupted()?;
+        let watch = &self.watch;
+        let mut live = Live::open(
+            &watch.interfaces,
+            watch.netns.as_deref(),
+            &watch.count.config(),
+            watch.want(),
+        )?;
+        if !self.no_drops
+            && let Some(why) = live.watch_drops(self.scope.all_netns)
+        {
+            say(&format!("drops are not looked at: {why}"));
+        }
+        live.follow_configuration()?;
+        live.enter(&Sandbox::new(None))?;
+        let every = self.every.max(Duration::from_millis(50));
+        let start = Instant::now();
+        let end = self.span.map(|span| start + span);
+        let mut series = Series::new(0);
+        series.look_for_findings(known);
+        series.push(dump::read(&mut live)?);
+        loop {
+            let next = start + dump::next_tick(start.elapsed(), every);
+            if end.is_some_and(|end| next > end) || dump::rest(&mut live, next, &flag) {
+                return Ok(());
+            }
+            let reading = dump::read(&mut live)?;
+            let taken = reading.snapshot.taken;
+            series.push(reading);
+            for (finding, change) in series.changes() {
+                told.tell(taken, change, finding, hook.as_deref_mut())?;
+            }
+            if let Some(hook) = &mut hook {
+                hook.step();
+            }
+        }
+    }
+
+    fn captures(&self, known: Known, told: &mut Told, mut hook: Option<&mut Hook>) -> Result<()> {
+        let replay = Replay::open(&self.read, &self.watch.count.of_capture(), judge::host)?;
+        Sandbox::new(None).enter_all()?;
+        let mut capture = Capture::new(replay, self.every, crate::history::BYTES);
+        let reading = capture.read()?;
+        reading.notices.iter().for_each(|notice| say(notice));
+        let mut series = Series::of_recording();
+        series.look_for_findings(known);
+        series.load(reading.past, reading.snapshot);
+        let mut changes: Vec<(SystemTime, Change, &Finding)> = series
+            .findings()
+            .flat_map(|f| {
+                let ended = f.until.map(|until| (until, Change::Ended, f));
+                [Some((f.since, Change::Begun, f)), ended].into_iter().flatten()
+            })
+            .collect();
+        changes.sort_by_key(|(at, ..)| *at);
+        for (at, change, finding) in changes {
+            told.tell(at, change, finding, hook.as_deref_mut())?;
+        }
+        capture.end()
+    }
+}
+
+/// What is printed.
+struct Told {
+    json: bool,
+    host: String,
+    bad: bool,
+}
+
+impl Told {
+    fn tell(
+        &mut self,
+        at: SystemTime,
+        change: Change,
+        finding: &Finding,
+        hook: Option<&mut Hook>,
+    ) -> Result<()> {
+        self.bad |= finding.severity == Severity::Bad && !finding.muted;
+        let mut object = Vec::new();
+        json::change(&mut object, (TOOL, &self.host), at, change, finding)?;
+        if self.json {
+            out::raw().write_all(&object)?;
+        } else {
+            let severity = if finding.muted { "muted" } else { finding.severity.name() };
+            out::line(&format!(
+                "{} {:<8} {severity:<5} {}: {}",
+                rfc3339(at),
+                change.name(),
+                finding.topic.name(),
+                sanitize(&finding.text)
+            ))?;
+        }
+        if let (Some(hook), false) = (hook, finding.muted) {
+            hook.give(object);
+        }
+        Ok(())
+    }
+}
+
+/// The command of `--exec`.
+struct Hook {
+    runner: Runner,
+    waiting: VecDeque<Vec<u8>>,
+    running: Option<Running>,
+    started: Option<Instant>,
+    /// What there was no room for.
+    left_out: u64,
+}
+
+impl Hook {
+    /// So many findings wait for the command.
+    const MOST: usize = 1000;
+    /// The shortest time from one start to the next.
+    const APART: Duration = Duration::from_secs(1);
+    /// So long the commands of the last findings are waited for at the end.
+    const PARTING: Duration = Duration::from_secs(10);
+
+    fn start(command: OsString) -> Result<Hook> {
+        let runner = Runner::start(vec![vec!["sh".into(), "-c".into(), command]])?;
+        Ok(Hook { runner, waiting: VecDeque::new(), running: None, started: None, left_out: 0 })
+    }
+
+    fn give(&mut self, object: Vec<u8>) {
+        if self.waiting.len() >= Self::MOST {
+            self.left_out += 1;
+        } else {
+            self.waiting.push_back(object);
+        }
+        self.step();
+    }
+
+    /// Starts the next one when it is time. Never waits.
+    fn step(&mut self) {
+        if let Some(running) = &mut self.running {
+            let ended = running.ended();
+            for line in String::from_utf8_lossy(&running.said()).lines() {
+                say(&format!("--exec: {line}"));
+            }
+            match ended {
+                Ok(None) => return,
+                Ok(Some(status)) if status.success() => {}
+                Ok(Some(status)) => say(&format!("the command of --exec failed: {status}")),
+                Err(e) => say(&format!("the command of --exec: {e:#}")),
+            }
+            self.running = None;
+        }
+        if self.started.is_some_and(|at| at.elapsed() < Self::APART) {
+            return;
+        }
+        let Some(object) = self.waiting.pop_front() else {
+            if std::mem::take(&mut self.left_out) > 0 {
+                say(
+                    "findings came faster than the command of --exec could be run: some were left out",
+                );
+            }
+            return;
+        };
+        self.started = Some(Instant::now());
+        match self.runner.run(0) {
+            Ok(mut running) => {
+                // An object is far smaller than a pipe, so this does not wait for the command.
+                if let Some(mut stdin) = running.stdin.take() {
+                    let _ = stdin.write_all(&object); // it need not read it
+                }
+                self.running = Some(running);
+            }
+            Err(e) => say(&format!("run the command of --exec: {e:#}")),
+        }
+    }
+
+    /// Runs what waits, as long as that may take.
+    fn finish(mut self) {
+        let until = Instant::now() + Self::PARTING;
+        while (self.running.is_some() || !self.waiting.is_empty()) && Instant::now() < until {
+            self.step();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if !self.waiting.is_empty() {
+            say(&format!(
+                "{} findings were not given to the command of --exec",
+                self.waiting.len()
+            ));
+        }
+    }
+}
