@@ -24,7 +24,7 @@ SECONDS = 600
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
 	@echo 'test          all tests (root)'
-	@echo 'test-pure     what needs neither root nor clang'
+	@echo 'test-pure     what needs neither root nor clang nor libelf: the crates in crates/, and the program without "live"'
 	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
 	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
@@ -48,9 +48,10 @@ demo: build
 test: setup
 	$(SUDO) $(CARGO) test --release --workspace
 
-# What needs neither root, nor clang, nor libelf.
+# What needs neither root, nor clang, nor libelf: the crates, and the program that only reads captures.
 test-pure:
-	$(CARGO) test -p contract -p native
+	$(CARGO) test -p contract -p model -p native -p feed -p export -p tui -p testkit
+	$(CARGO) test --no-default-features --test captures-only
 
 # The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
 test-page:
@@ -154,7 +155,9 @@ check: setup
 	clang-format --style=file:bpf/.clang-format --dry-run -Werror benches/cost/*.bpf.c
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps
+	$(CARGO) clippy --no-default-features -- -D warnings
 	tests/dependencies.py
+	tests/walls.py
 
 # Needs cargo-deny: `cargo install --locked cargo-deny`.
 deny:

@@ -5,18 +5,13 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
-use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::PossibleValue,
-};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{self, Config, L2tp, Port},
@@ -28,7 +23,7 @@ use crate::{
     names::Names,
     privilege,
     sandbox::Sandbox,
-    tui::{self, theme::Depth},
+    tui::theme::Depth,
     units::sanitize,
 };
 
@@ -39,12 +34,15 @@ use crate::{attach::Want, flow::HookKind, local, version};
 mod attach;
 #[cfg(feature = "live")]
 mod check;
+#[cfg(feature = "live")]
 mod dump;
 #[cfg(feature = "live")]
 mod lab;
 #[cfg(feature = "live")]
 mod listing;
 mod out;
+mod printer;
+mod replay;
 mod settings;
 mod shell;
 mod top;
@@ -80,7 +78,7 @@ enum Command {
     /// One reading, or one every so often: table, JSON or CSV
     Dump(dump::Dump),
     /// What captures hold: the same parser, without privilege or kernel
-    Replay(dump::Replay),
+    Replay(replay::Replay),
     /// What is wrong, and why: a line when a finding begins, gets worse or less bad, and ends
     #[cfg(feature = "live")]
     Watch(watch::Watching),
@@ -430,19 +428,6 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&flag)).context("handle signals")?;
     }
     Ok(flag)
-}
-
-/// Waits until then, or until the flag is raised. Whether it was.
-#[cfg(feature = "live")]
-fn wait(until: Instant, flag: &AtomicBool) -> bool {
-    const STEP: Duration = Duration::from_millis(50);
-    while !flag.load(Ordering::Relaxed) {
-        match until.checked_duration_since(Instant::now()) {
-            None | Some(Duration::ZERO) => return false,
-            Some(left) => std::thread::sleep(left.min(STEP)),
-        }
-    }
-    true
 }
 
 /// Runs the command line. Errors are printed as one line.

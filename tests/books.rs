@@ -3,6 +3,7 @@
 //! under the programs. Real packets in network namespaces; needs root, says so and fails without it.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 use testkit::ground;
 
 #[path = "books/harmless.rs"]

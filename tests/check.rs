@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon check` and `tmon tunnels` on interfaces made for it. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 
 use std::process::{Command, Output};
 

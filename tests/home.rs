@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What installs with tmon: completions and manual pages, generated from the command line itself.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 use std::process::{Command, Output, Stdio};
 
 fn tmon(args: &[&str]) -> Output {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The lab in the kernel: made, used, broken and removed. Needs root; says so and fails without it.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
+#![cfg(feature = "live")]
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

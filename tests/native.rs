@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parser compiled for this host and the loaded BPF programs give the same answers: rows, books
 //! and stops. Needs root for the programs. `TMON_MUTATIONS=n` sets how many random frames are tried.
+#![cfg(feature = "live")]
 use std::{env, time::Duration};
 
 use nix::{

@@ -3,6 +3,7 @@
 //! of its packets. Needs root.
 #![allow(clippy::print_stdout)] // what was not tried is said
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 use std::{
     env,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},

@@ -2,6 +2,7 @@
 //! What tmon counts in a real overlay, against what was sent and what the interfaces say. Needs
 //! root; says so and fails without it.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 
 use std::{
     collections::BTreeMap,

@@ -2,6 +2,7 @@
 //! Several tmon on one interface, killed, raced and impersonated: each is told from the others, and
 //! what one leaves the next one clears. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 
 use std::{
     fs,

@@ -7,6 +7,7 @@
 //! `TMON_MUTATIONS=n` sets how many random mutations are tried (1,000,000), `TMON_SEED=n` which.
 //! `TMON_TABLE_PCAP=file` makes `the_builder_agrees_with_tshark` leave the table there as a capture.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
+#![cfg(feature = "live")]
 use std::{
     fmt::Write as _,
     io::Write as _,

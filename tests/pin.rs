@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon attach`, `status`, `detach`: counting with no process, on both hooks. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
 
 use std::{
     fs,

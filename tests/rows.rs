@@ -5,6 +5,7 @@
 //! Frames go through the loaded BPF object with BPF_PROG_TEST_RUN, so these tests need root
 //! (CAP_BPF, CAP_NET_ADMIN); without it they fail and say so. `TMON_PACKETS=n` sets how many.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
+#![cfg(feature = "live")]
 use std::{
     collections::BTreeMap,
     net::IpAddr,

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon attach`, `tmon detach` and `tmon status`.
+/// Where what is attached is kept.
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
 use serde::Serialize;
 
-use super::*;
+use super::{TOOL, Watch, host, listing, out, say};
 use crate::{
+    config::{Config, Port},
     discover::{Scene, not_chosen},
+    export,
     netlink::Netlink,
     netns::Place,
     pin::{BPFFS, Cost, Pin, Pins, State},
@@ -12,7 +22,6 @@ use crate::{
     units::{UNKNOWN, packets, percent, sanitize, timestamp},
 };
 
-/// Where what is attached is kept.
 #[derive(Args, Debug)]
 pub(super) struct Kept {
     /// The bpffs

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon check`.
+use std::{io::Write, path::PathBuf};
+
+use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
 
-use super::*;
+use super::{TOOL, host, out};
 use crate::{
     check::{self, Line, Mark},
     discover::Scene,
+    export,
     netlink::Netlink,
     netns::Place,
     pin::{BPFFS, Pins},

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon lab` and `tmon demo`.
-use std::thread;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
-use super::*;
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, builder::PossibleValue};
+
+use super::{duration, interrupted, out, top};
 use crate::{
+    attach::Want,
+    config::Config,
+    export,
     lab::{self, Options, Scenario, Traffic},
     live::Live,
 };

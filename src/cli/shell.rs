@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon completions` and `tmon man`: from the same definition as the command line itself.
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
 
-use clap::CommandFactory;
+use anyhow::{Context, Result};
+use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::*;
+use super::{Cli, TOOL, out};
 
 #[derive(Args, Debug)]
 pub(super) struct Completions {

@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon top`.
-use std::path::Path;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
+use clap::{Args, CommandFactory, builder::PossibleValue};
 
-use super::*;
+use super::{
+    Cli, DropScope, Ignoring, Naming, TOOL, Watch, Written, duration, filter, host, out, settings,
+    size,
+};
 use crate::{
     charset::Charset,
     feed::{Capture, Replay, Source},
@@ -16,7 +24,7 @@ use crate::{
         theme::{Depth, Scheme},
         words::{Unit, View},
     },
-    units::Base,
+    units::{Base, sanitize},
 };
 
 #[derive(Args, Debug)]

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon tunnels`.
-use std::{io::Write, net::IpAddr};
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+};
 
+use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
 
-use super::*;
+use super::{TOOL, host, listing, out, say};
 use crate::{
     discover::{Scene, Tunnel},
+    export,
     netlink::Netlink,
     netns::{self, Netns},
     units::{UNKNOWN, sanitize},

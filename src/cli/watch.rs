@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon watch`.
-use std::{collections::VecDeque, io::Write, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io::Write,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
 
-use super::*;
+use anyhow::Result;
+use clap::Args;
+
+use super::{DropScope, Ignoring, TOOL, Watch, dump, duration, host, interrupted, out, say};
 use crate::{
-    detect::{Change, Finding, Severity},
+    detect::{Change, Finding, Known, Severity},
     export::json,
     feed::{Capture, Replay, Source},
     judge,
     live::Live,
+    names::Names,
     runner::{Runner, Running},
     sandbox::Sandbox,
     series::Series,
-    units::rfc3339,
+    units::{rfc3339, sanitize},
 };
 
 #[derive(Args, Debug)]

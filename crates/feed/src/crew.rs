@@ -21,7 +21,7 @@ use crate::{
     judge::Given,
     packet::{Packet, Start},
     pcap::Buffer,
-    replay::Seen,
+    seen::Seen,
 };
 
 /// More threads than this wait for the reader.

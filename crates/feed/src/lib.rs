@@ -13,6 +13,7 @@ pub mod packet;
 pub mod pcap;
 pub mod recording;
 pub mod replay;
+mod seen;
 pub mod series;
 pub mod source;
 pub mod table;

@@ -12,11 +12,12 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     config::Config,
     crew::{Batch, Crew, STEP},
-    flow::{Books, Count, Hook, HookKind, Stop},
-    judge::{Given, Judge, MakeJudge, native_config, ticks},
+    flow::{Books, Count, Hook, HookKind},
+    judge::{Given, MakeJudge, native_config, ticks},
     packet::{Packet, Start},
     pcap::{Body, Frame, LinkType, ReadError, Reader},
     rows::Rows,
+    seen::Seen,
     snapshot::{Fill, Interface, Snapshot, unknown_time},
     units::sanitize,
 };
@@ -69,15 +70,6 @@ struct Input {
 /// An interface of a file: which file, its name or number there, and its index if frames say so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place(usize, Option<Box<str>>, u32, Option<u32>);
-
-/// An interface that packets were seen at.
-pub(crate) struct Seen {
-    pub(crate) judge: Box<dyn Judge>,
-    name: String,
-    ifindex: u32,
-    /// What is not given to the judge, by hook.
-    unread: [Count; 2],
-}
 
 /// From the earliest to the latest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -501,19 +493,6 @@ impl Replay {
             rows,
             drops: None,
         })
-    }
-}
-
-impl Seen {
-    fn new(config: &Config, make: MakeJudge) -> Result<Seen> {
-        let judge = make(config)?;
-        Ok(Seen { judge, name: String::new(), ifindex: 0, unread: Default::default() })
-    }
-
-    fn books(&self) -> Result<Books> {
-        let mut books = self.judge.books()?;
-        books.stops[Stop::Unread as usize] = self.unread;
-        Ok(books)
     }
 }
 

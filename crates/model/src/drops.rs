@@ -15,7 +15,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     flow::{Count, Inner, InnerProto, Key, Kind, Tunnel},
-    snapshot::Interface,
+    interface::Interface,
 };
 
 /// The most rows of an interval that the history keeps apart.

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod flow;
 pub mod fragments;
 pub mod history;
+pub mod interface;
 pub mod labels;
 pub mod lines;
 pub mod matrix;

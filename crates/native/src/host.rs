@@ -6,8 +6,6 @@ use std::{ffi::c_void, num::NonZeroUsize, ptr};
 use contract::key6;
 use lru::LruCache;
 
-use crate::part::Event;
-
 /// Fragmented packets that are remembered: as many as the kernel's map.
 const FRAGMENTS: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
@@ -18,6 +16,58 @@ pub(crate) const VALUE: usize = 84;
 /// What tells a packet's fragments, and where they go.
 pub(crate) type FragmentKey = [u32; KEY / 4];
 pub(crate) type FragmentRow = [u32; VALUE / 4];
+
+/// What a part did that the whole has to know of; `frame` is the number in its run.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A row was made.
+    Row {
+        /// At this one.
+        frame: u32,
+        /// The row.
+        key: key6,
+    },
+    /// A first fragment is remembered.
+    First {
+        /// This one.
+        frame: u32,
+        /// What tells its fragments.
+        key: FragmentKey,
+        /// Their row.
+        row: Box<FragmentRow>,
+    },
+    /// A later fragment's first one was found.
+    Found {
+        /// The later one.
+        frame: u32,
+        /// What tells its fragments.
+        key: FragmentKey,
+    },
+    /// A first fragment is in no row.
+    Forgotten {
+        /// This one.
+        frame: u32,
+        /// What tells its fragments.
+        key: FragmentKey,
+    },
+    /// The whole has to judge this frame.
+    Deferred {
+        /// Its number.
+        frame: u32,
+    },
+}
+
+impl Event {
+    pub(crate) fn frame(&self) -> u32 {
+        match self {
+            Event::Row { frame, .. }
+            | Event::First { frame, .. }
+            | Event::Found { frame, .. }
+            | Event::Forgotten { frame, .. }
+            | Event::Deferred { frame } => *frame,
+        }
+    }
+}
 
 /// What the functions below work with.
 pub(crate) struct Host {

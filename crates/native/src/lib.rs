@@ -13,8 +13,9 @@ use memmap2::{MmapOptions, MmapRaw};
 mod host;
 mod part;
 
+pub use host::Event;
 use host::Host;
-pub use part::{Event, Part};
+pub use part::Part;
 
 /// How frames are judged; each field is the variable of that name in `bpf/`.
 #[derive(Clone, Debug)]

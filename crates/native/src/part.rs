@@ -19,63 +19,7 @@
 use anyhow::Result;
 use contract::{GROUP, TAG_ROW, key4, key6, slot4, slot6};
 
-use crate::{
-    Config, Frame, Memory, Native,
-    host::{FragmentKey, FragmentRow},
-    tmon_native_add,
-};
-
-/// What a part did that the whole has to know of; `frame` is the number in its run.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A row was made.
-    Row {
-        /// At this one.
-        frame: u32,
-        /// The row.
-        key: key6,
-    },
-    /// A first fragment is remembered.
-    First {
-        /// This one.
-        frame: u32,
-        /// What tells its fragments.
-        key: FragmentKey,
-        /// Their row.
-        row: Box<FragmentRow>,
-    },
-    /// A later fragment's first one was found.
-    Found {
-        /// The later one.
-        frame: u32,
-        /// What tells its fragments.
-        key: FragmentKey,
-    },
-    /// A first fragment is in no row.
-    Forgotten {
-        /// This one.
-        frame: u32,
-        /// What tells its fragments.
-        key: FragmentKey,
-    },
-    /// The whole has to judge this frame.
-    Deferred {
-        /// Its number.
-        frame: u32,
-    },
-}
-
-impl Event {
-    pub(crate) fn frame(&self) -> u32 {
-        match self {
-            Event::Row { frame, .. }
-            | Event::First { frame, .. }
-            | Event::Found { frame, .. }
-            | Event::Forgotten { frame, .. }
-            | Event::Deferred { frame } => *frame,
-        }
-    }
-}
+use crate::{Config, Frame, Memory, Native, host::Event, tmon_native_add};
 
 /// What one thread counts.
 pub struct Part(Native);

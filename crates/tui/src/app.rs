@@ -27,7 +27,7 @@ use model::{
 use crate::{
     called::Called,
     edit::Editing,
-    findings::Found,
+    findings_list::FindingsList,
     start::Start,
     words::{NOTICE, Notice, Unit, View},
 };
@@ -107,7 +107,7 @@ pub struct App {
     /// The screen: columns and lines.
     pub size: (u16, u16),
     /// What was found, as it is listed.
-    pub found: Found,
+    pub found: FindingsList,
     /// What is drawn.
     pub picture: Picture,
     /// The past of what is in scope.
@@ -158,7 +158,7 @@ impl App {
             read: None,
             last_error: None,
             size: (80, 24),
-            found: Found::default(),
+            found: FindingsList::default(),
             picture: Picture::default(),
             trends: Trends::default(),
             row_trends: HashMap::default(),

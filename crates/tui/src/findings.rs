@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings view: what is wrong, since when, and what it is told by.
-use std::time::SystemTime;
-
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -11,87 +9,17 @@ use ratatui::{
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use model::{
-    detect::{Finding, Group, Severity, grouped},
+    detect::{Group, Severity},
     units::sanitize,
 };
 
 use crate::{
     app::App,
-    health::clock,
     hits::{Hit, Hits},
     keys::Action,
     look::Look,
+    words::clock,
 };
-
-/// What was found, as it is listed, and what of it is chosen.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    lines: Vec<Group>,
-    open: [usize; 2],
-    chosen: Option<u64>,
-}
-
-impl Found {
-    /// Makes the list anew: of now, or as it was at a time.
-    pub fn list<'a>(
-        &mut self,
-        findings: impl Iterator<Item = &'a Finding>,
-        then: Option<SystemTime>,
-    ) {
-        self.lines = match then {
-            None => grouped(findings),
-            Some(then) => {
-                let as_then = |f: &'a Finding| {
-                    let mut f = f.clone();
-                    f.until = f.until.filter(|until| *until <= then);
-                    f
-                };
-                let known: Vec<Finding> =
-                    findings.filter(|f| f.since <= then).map(as_then).collect();
-                grouped(known.iter())
-            }
-        };
-        let open = |severity| {
-            let is = |g: &&Group| {
-                g.first.until.is_none() && !g.first.muted && g.first.severity == severity
-            };
-            self.lines.iter().filter(is).map(|g| g.size).sum()
-        };
-        self.open = [open(Severity::Bad), open(Severity::Note)];
-    }
-
-    /// How many there are now: bad ones, and ones to note.
-    pub fn open(&self) -> [usize; 2] {
-        self.open
-    }
-
-    /// The chosen line.
-    pub fn chosen(&self) -> Option<&Group> {
-        self.lines.get(self.cursor())
-    }
-
-    /// Whether it is this finding's.
-    pub fn is_chosen(&self, number: u64) -> bool {
-        self.chosen().is_some_and(|group| group.first.number == number)
-    }
-
-    /// Chooses a finding's line.
-    pub fn choose(&mut self, number: u64) {
-        self.chosen = Some(number);
-    }
-
-    /// Moves the cursor.
-    pub fn step(&mut self, by: isize) {
-        let last = self.lines.len().saturating_sub(1);
-        let to = self.cursor().saturating_add_signed(by).min(last);
-        self.chosen = self.lines.get(to).map(|group| group.first.number);
-    }
-
-    fn cursor(&self) -> usize {
-        let of = |n| self.lines.iter().position(|group| group.first.number == n);
-        self.chosen.and_then(of).unwrap_or(0)
-    }
-}
 
 /// Columns before a sentence: a sign, a time, a kind.
 const BEFORE: usize = 26;
@@ -103,7 +31,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     }
     hits.wheel(area, Action::Up, Action::Down);
     let found = &app.found;
-    if found.lines.is_empty() {
+    if found.lines().is_empty() {
         let text = match app.read {
             None if !app.series.ends() => "nothing has been read yet",
             _ => "nothing is wrong, as far as can be seen from here",
@@ -120,7 +48,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let width = usize::from(area.width);
     let cursor = found.cursor();
     let blocks: Vec<Vec<Line<'_>>> = found
-        .lines
+        .lines()
         .iter()
         .enumerate()
         .map(|(i, group)| block(look, group, i == cursor, width))
@@ -149,7 +77,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         }
         if y > top {
             let at = Rect { y: top, height: y - top, ..area };
-            hits.add(at, Hit::Finding(found.lines[i].first.number));
+            hits.add(at, Hit::Finding(found.lines()[i].first.number));
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     look::Look,
     spark,
     status::{is_fault, seconds},
+    words::clock,
 };
 
 /// Draws the view, scrolled as the app says.
@@ -254,10 +255,4 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
         ));
     }
     out
-}
-
-/// The time of day in UTC.
-pub fn clock(t: std::time::SystemTime) -> String {
-    let text = units::rfc3339(t);
-    text.get(11..19).map_or(text.clone(), |s| format!("{s} UTC"))
 }

@@ -7,6 +7,7 @@ pub mod chord;
 pub mod cursor;
 pub mod edit;
 pub mod findings;
+pub mod findings_list;
 pub mod graphics;
 pub mod health;
 pub mod help;

@@ -202,7 +202,7 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
     }
     // the right end: time first, then what is watched as far as it fits
     let newest = app.series.history().newest().map(|f| f.interval.taken);
-    let clock = health::clock(app.picture.taken);
+    let clock = crate::words::clock(app.picture.taken);
     let (sign, style) = match (app.series.at(), &app.trouble) {
         (_, Some(_)) => ("✗ stale".to_owned(), look.bad),
         _ if app.playing => (format!("▶ {clock}"), look.good),

@@ -136,3 +136,9 @@ pub enum Effect {
 
 /// How long a notice stays in the status line.
 pub const NOTICE: Duration = Duration::from_secs(8);
+
+/// The time of day in UTC.
+pub fn clock(t: std::time::SystemTime) -> String {
+    let text = units::rfc3339(t);
+    text.get(11..19).map_or(text.clone(), |s| format!("{s} UTC"))
+}

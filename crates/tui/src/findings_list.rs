@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The findings as they are listed, and which of them is chosen.
+use std::time::SystemTime;
+
+use model::detect::{Finding, Group, Severity, grouped};
+
+/// What was found, as it is listed, and what of it is chosen.
+#[derive(Clone, Debug, Default)]
+pub struct FindingsList {
+    lines: Vec<Group>,
+    open: [usize; 2],
+    chosen: Option<u64>,
+}
+
+impl FindingsList {
+    /// Makes the list anew: of now, or as it was at a time.
+    pub fn list<'a>(
+        &mut self,
+        findings: impl Iterator<Item = &'a Finding>,
+        then: Option<SystemTime>,
+    ) {
+        self.lines = match then {
+            None => grouped(findings),
+            Some(then) => {
+                let as_then = |f: &'a Finding| {
+                    let mut f = f.clone();
+                    f.until = f.until.filter(|until| *until <= then);
+                    f
+                };
+                let known: Vec<Finding> =
+                    findings.filter(|f| f.since <= then).map(as_then).collect();
+                grouped(known.iter())
+            }
+        };
+        let open = |severity| {
+            let is = |g: &&Group| {
+                g.first.until.is_none() && !g.first.muted && g.first.severity == severity
+            };
+            self.lines.iter().filter(is).map(|g| g.size).sum()
+        };
+        self.open = [open(Severity::Bad), open(Severity::Note)];
+    }
+
+    /// How many there are now: bad ones, and ones to note.
+    pub fn open(&self) -> [usize; 2] {
+        self.open
+    }
+
+    /// The chosen line.
+    pub fn chosen(&self) -> Option<&Group> {
+        self.lines.get(self.cursor())
+    }
+
+    /// Whether it is this finding's.
+    pub fn is_chosen(&self, number: u64) -> bool {
+        self.chosen().is_some_and(|group| group.first.number == number)
+    }
+
+    /// Chooses a finding's line.
+    pub fn choose(&mut self, number: u64) {
+        self.chosen = Some(number);
+    }
+
+    /// Moves the cursor.
+    pub fn step(&mut self, by: isize) {
+        let last = self.lines.len().saturating_sub(1);
+        let to = self.cursor().saturating_add_signed(by).min(last);
+        self.chosen = self.lines.get(to).map(|group| group.first.number);
+    }
+
+    /// All lines.
+    pub fn lines(&self) -> &[Group] {
+        &self.lines
+    }
+
+    /// Which of them is chosen.
+    pub fn cursor(&self) -> usize {
+        let of = |n| self.lines.iter().position(|group| group.first.number == n);
+        self.chosen.and_then(of).unwrap_or(0)
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Readings on standard output, in the format and with the names that were asked for.
+use std::{
+    io::{self, IsTerminal},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Result;
+
+use super::{Print, TOOL, host};
+use crate::{
+    export::{Reading, Writer, table},
+    filter::Filter,
+    names::Names,
+    series::Series,
+    snapshot::Interval,
+    units::Base,
+};
+
+/// So long a reading waits for names that are asked for.
+const RESOLVE: Duration = Duration::from_secs(2);
+
+/// Prints readings to standard output.
+pub(super) struct Printer<'a> {
+    writer: Writer<'a>,
+    print: &'a Print,
+    host: String,
+    filter: Filter,
+    names: Names,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl<'a> Printer<'a> {
+    pub(super) fn new(out: &'a mut dyn io::Write, print: &'a Print, local: bool) -> Result<Self> {
+        // A serial console says that it has no columns.
+        let columns = || {
+            crossterm::terminal::size()
+                .ok()
+                .map(|s| usize::from(s.0))
+                .filter(|w| *w > 0)
+                .unwrap_or(80)
+        };
+        let width = io::stdout().is_terminal().then(columns);
+        let options = table::Options { width, base: if print.iec { Base::Iec } else { Base::Si } };
+        let (names, mut looking) = print.naming.read(local)?;
+        let filter = print.filter.filter(&names, &mut looking)?;
+        Ok(Printer {
+            writer: Writer::new(out, print.format(), options),
+            print,
+            host: host(),
+            filter,
+            names,
+            looking,
+        })
+    }
+
+    pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
+        let mut reading = Reading::new(TOOL, &self.host, interval, &self.filter);
+        if let Some(series) = findings {
+            reading = reading.with(series.findings());
+        }
+        if !self.print.naming.numeric {
+            if let Some(looking) = self.looking.take() {
+                let _ = looking.join(); // what it did not find has no name
+            }
+            let outer = reading
+                .flows
+                .iter()
+                .filter_map(|f| f.key.outer)
+                .flat_map(|p| [(p.first, false), (p.second, false)]);
+            let inner = reading
+                .flows
+                .iter()
+                .filter_map(|f| f.key.inner.pair())
+                .flat_map(|p| [(p.first, true), (p.second, true)]);
+            self.names.settle(outer.chain(inner), RESOLVE);
+            reading = reading.called(&self.names);
+        }
+        Ok(self.writer.write(&reading)?)
+    }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon replay`.
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Counting, Print, interrupted, out, printer::Printer, say};
+#[cfg(feature = "live")]
+use crate::loaded;
+use crate::{
+    feed::{self, MOST_THREADS},
+    judge,
+    sandbox::Sandbox,
+    units::{self, Base},
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Replay {
+    /// The captures, pcap or pcapng, put in the order of time; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    count: Counting,
+    /// Send the frames through the loaded BPF programs, which takes root, instead of the same parser compiled for this host
+    #[cfg(feature = "live")]
+    #[arg(long)]
+    kernel: bool,
+    /// Threads that work at it, whatever their number with the same result [default: one for each CPU]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
+    threads: Option<usize>,
+    #[command(flatten)]
+    print: Print,
+}
+
+impl Replay {
+    /// It takes BPF programs.
+    pub(super) fn loads(&self) -> bool {
+        #[cfg(feature = "live")]
+        return self.kernel;
+        #[cfg(not(feature = "live"))]
+        false
+    }
+
+    pub(super) fn run(self) -> Result<()> {
+        let mut out = self.print.out();
+        let mut printer = Printer::new(&mut out, &self.print, false)?;
+        #[cfg(feature = "live")]
+        let judge = if self.kernel { loaded::kernel } else { judge::host };
+        #[cfg(not(feature = "live"))]
+        let judge = judge::host;
+        let mut replay = feed::Replay::open(&self.files, &self.count.of_capture(), judge)?;
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        replay.set_threads(self.threads.unwrap_or(cpus));
+        let sandbox = Sandbox::new(None);
+        if self.loads() {
+            sandbox.confine(); // programs of interfaces that come later are loaded then
+        } else {
+            sandbox.enter_all()?;
+        }
+        let flag = interrupted()?;
+        let mut progress = io::stderr().is_terminal().then(Progress::new);
+        while replay.advance(4096)? && !flag.load(Ordering::Relaxed) {
+            if let Some(progress) = &mut progress {
+                progress.show(&replay);
+            }
+        }
+        if self.loads() {
+            sandbox.enter_all()?;
+        }
+        if progress.is_some() {
+            out::tell("\r\x1b[K");
+        }
+        printer.print(&replay.read()?.total(), None)?;
+        for note in replay.notes() {
+            say(&note);
+        }
+        replay.end()
+    }
+}
+
+/// How far it is, for somebody who waits.
+struct Progress {
+    begun: Instant,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        let now = Instant::now();
+        Progress { begun: now, shown: now }
+    }
+
+    /// Shows it, a few times a second.
+    fn show(&mut self, replay: &feed::Replay) {
+        let now = Instant::now();
+        if now - self.shown > Duration::from_millis(200) {
+            self.shown = now;
+            let (at, size) = replay.position();
+            let line = progress(replay.frames(), at, size, now - self.begun);
+            out::tell(&format!("\r{line}\x1b[K"));
+        }
+    }
+}
+
+/// Frames, the share of the files or their bytes, frames a second, and the time that the rest takes.
+fn progress(frames: u64, at: u64, size: Option<u64>, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    let rate = if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
+    let read = match size {
+        Some(size) => units::percent(at, size),
+        None => units::bytes(at, Base::Si).to_string(),
+    };
+    let mut line = format!("{frames} frames, {read}, {:.1} M/s", rate / 1e6);
+    if let Some(size) = size
+        && at > 0
+    {
+        let left = seconds * size.saturating_sub(at) as f64 / at as f64;
+        let left = Duration::try_from_secs_f64(left.ceil()).unwrap_or(Duration::MAX);
+        line += &format!(", {} left", units::duration(left));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_says_how_much_how_fast_and_how_long() {
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            progress(12_500_000, 1 << 30, Some(4 << 30), second),
+            "12500000 frames, 25.0 %, 12.5 M/s, 3 s left"
+        );
+        assert_eq!(progress(5, 2_000, None, second), "5 frames, 2.0 kB, 0.0 M/s");
+        assert_eq!(progress(0, 0, Some(9), Duration::ZERO), "0 frames, 0 %, 0.0 M/s");
+    }
+}
