@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Columns before a sentence: a sign, a time, a kind.
-const BEFORE: usize = 26;
+const BEFORE: usize = 22;
 
 /// Draws the view around the chosen finding.
 pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -100,7 +100,9 @@ fn block<'a>(look: &Look, group: &Group, chosen: bool, width: usize) -> Vec<Line
     let text = sanitize(&group.text()).into_owned();
     let (narrow, indent) = (width < 60, if width < 60 { 3 } else { BEFORE });
     let mut lines = Vec::new();
-    let head = format!(" {sign} {} {:<10} ", clock(f.since), f.topic.name());
+    let since = clock(f.since);
+    let since = since.trim_end_matches(" UTC");
+    let head = format!(" {sign} {since} {:<10} ", f.topic.name());
     let words = if over { look.dim } else { look.text };
     let mut rest = wrapped(&text, width.saturating_sub(indent + 1)).into_iter();
     if narrow {

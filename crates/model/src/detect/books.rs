@@ -2,7 +2,7 @@
 //! `books`: what could not be counted where it belongs, so that numbers are less than they seem.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic, packets};
+use super::{Look, Place, Severity, Sighting, Topic};
 use crate::{
     flow::{Count, Stop},
     units::percent,
@@ -46,8 +46,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
         }
         if other.packets > 0 {
             let text = format!(
-                "the table of {name} is full: {} are counted by tunnel, not by row; try `--rows`",
-                packets(other.packets)
+                "the table of {name} is full: {{}} are counted by tunnel, not by row; try `--rows`"
             );
             say(name, "full", Severity::Bad, text, Some(other));
         }
@@ -61,8 +60,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
             }
             let bad = n.packets.saturating_mul(BAD) >= seen;
             let text = format!(
-                "{} on {name}, {}, could not be counted into a row: {}",
-                packets(n.packets),
+                "{{}} on {name}, {} of late, could not be counted into a row: {}",
                 percent(n.packets, seen),
                 stop.name()
             );
@@ -72,8 +70,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
         let suspect = rx + tx;
         if suspect.packets > 0 {
             let text = format!(
-                "{} on {name} had a tunnel's port and not its header: another protocol, or a port to set by `--port`",
-                packets(suspect.packets)
+                "{{}} on {name} had a tunnel's port and not its header: another protocol, or a port to set by `--port`"
             );
             say(name, "suspect", Severity::Note, text, Some(suspect));
         }
@@ -110,7 +107,7 @@ mod tests {
                 (
                     Topic::Books,
                     Severity::Note,
-                    "5 packets on eth0, 0.5 %, could not be counted into a row: truncated"
+                    "5 packets on eth0, 0.5 % of late, could not be counted into a row: truncated"
                 )
             ]
         );

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `no_device`: an id arrives at this host, and no device of any namespace takes it, although the
 //! kernel has devices of that kind.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic, packets};
+use super::{Look, Place, Severity, Sighting, Topic};
 use crate::flow::{Count, Kind, Tunnel};
 
 /// It is said for so long after the last packet.
@@ -11,7 +11,7 @@ const STAYS: Duration = Duration::from_secs(15);
 
 pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
     let Some(overlay) = look.overlay else { return Vec::new() };
-    let mut found: BTreeMap<Place, Count> = BTreeMap::new();
+    let mut found: BTreeMap<Place, (IpAddr, Count)> = BTreeMap::new();
     for flow in look.interval.rows.iter().filter(|f| f.key.depth > 0) {
         let (Some(outer), Tunnel { kind, id: Some(id) }) = (flow.key.outer, flow.key.outermost)
         else {
@@ -32,19 +32,16 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
             let place = Place {
                 interface: look.interface(flow.interface),
                 tunnel: Some(flow.key.outermost),
-                outer_from: Some(from),
                 outer_to: Some(to),
                 ..Place::default()
             };
-            *found.entry(place).or_default() += arrived;
+            found.entry(place).or_insert((from, Count::default())).1 += arrived;
         }
     }
-    let sighting = |(place, n): (Place, Count)| {
-        let tunnel = place.tunnel?;
+    let sighting = |(place, (from, n)): (Place, (IpAddr, Count))| {
         let text = format!(
-            "{tunnel} arrives from {} and no device here takes it: {}",
-            place.outer_from?,
-            packets(n.packets)
+            "{} arrives, from {from} and perhaps others, and no device here takes it: {{}}",
+            place.tunnel?
         );
         Some(Sighting {
             topic: Topic::NoDevice,
@@ -93,7 +90,7 @@ mod tests {
             [(
                 Topic::NoDevice,
                 Severity::Bad,
-                "vxlan 7 arrives from 172.16.1.2 and no device here takes it: 5 packets"
+                "vxlan 7 arrives, from 172.16.1.2 and perhaps others, and no device here takes it: 5 packets"
             )]
         );
     }

@@ -3,7 +3,7 @@
 //! `wrong_vtep`, `checksum` or `mtu`.
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic, packets, past::is_for_many};
+use super::{Look, Place, Severity, Sighting, Topic, past::is_for_many};
 use crate::{
     drops::{DropKey, Victim},
     flow::{Count, Inner, Pair},
@@ -34,17 +34,18 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
         for (way, n) in dropped.counts.into_iter().enumerate().filter(|(_, n)| !n.is_zero()) {
             let turn = |p: Pair| if way == 0 { (p.first, p.second) } else { (p.second, p.first) };
             let (outer, inner) = (of.outer.map(turn), of.inner.pair().map(turn));
-            // Ids and endpoints are of the tunnel, checksums of who sends.
+            // A missing device is the tunnel's, whoever sends; a checksum is the sender's.
             let inner =
                 inner.filter(|_| matches!(topic, Topic::Dropped | Topic::WrongVtep | Topic::Mtu));
+            let by_id = topic == Topic::NoDevice;
             let place = Place {
                 interface: key.device.as_deref().map(str::to_owned),
                 tunnel: (of.depth > 0).then_some(of.outermost),
-                outer_from: outer.map(|o| o.0),
+                outer_from: outer.map(|o| o.0).filter(|_| !by_id),
                 outer_to: outer.map(|o| o.1),
                 inner_from: inner.map(|i| i.0),
                 inner_to: inner.map(|i| i.1),
-                reason: Some(reason(key, of.inner)),
+                reason: (!by_id).then(|| reason(key, of.inner)),
             };
             *found.entry((topic, place)).or_default() += n;
         }
@@ -73,7 +74,7 @@ fn reason(key: &DropKey, inner: Inner) -> String {
 }
 
 fn sighting(look: &Look<'_>, topic: Topic, place: Place, n: Count) -> Sighting {
-    let many = packets(n.packets);
+    let many = "{}";
     let tunnel = place.tunnel.map_or_else(|| "a tunnel".to_owned(), |t| t.to_string());
     let from = place.outer_from.map_or_else(|| "an unknown endpoint".to_owned(), |a| a.to_string());
     let reason = place.reason.as_deref().unwrap_or_default();
@@ -83,9 +84,11 @@ fn sighting(look: &Look<'_>, topic: Topic, place: Place, n: Count) -> Sighting {
         _ => String::new(),
     };
     let text = match topic {
-        Topic::NoDevice => format!(
-            "{tunnel} arrives from {from} and no device here takes it: the kernel dropped {many}{device} ({reason})"
-        ),
+        Topic::NoDevice => {
+            format!(
+                "{tunnel} arrives and no device here takes it: the kernel dropped {many}{device}"
+            )
+        }
         Topic::WrongVtep => {
             let entry = place.inner_from.and_then(|a| {
                 let entries = look.overlay?.entries_of(a);
@@ -112,7 +115,7 @@ fn sighting(look: &Look<'_>, topic: Topic, place: Place, n: Count) -> Sighting {
         severity: severity(topic, &place),
         since: None,
         text,
-        counts: BTreeMap::from([("dropped_pkts", n.packets), ("dropped_bytes", n.bytes)]),
+        counts: BTreeMap::from([("dropped_bytes", n.bytes), ("dropped_pkts", n.packets)]),
         stays: STAYS,
         place,
     }
@@ -121,7 +124,9 @@ fn sighting(look: &Look<'_>, topic: Topic, place: Place, n: Count) -> Sighting {
 fn severity(topic: Topic, place: &Place) -> Severity {
     let many = |a: Option<IpAddr>| a.is_some_and(is_for_many);
     let reason = place.reason.as_deref().unwrap_or_default();
-    let usual = USUAL.iter().any(|usual| reason.split(' ').next() == Some(usual));
+    // Who is asked by broadcast and has not the address says nothing, and gives no reason.
+    let usual = USUAL.iter().any(|usual| reason.split(' ').next() == Some(usual))
+        || reason == "NOT_SPECIFIED (arp)";
     // What is for many is not meant for each of them.
     let for_many = many(place.outer_to) || many(place.inner_to) || place.inner_to.is_none();
     match topic {
@@ -193,7 +198,7 @@ mod tests {
                 "VXLAN_VNI_NOT_FOUND",
                 Topic::NoDevice,
                 Severity::Bad,
-                "vxlan 7 arrives from 172.16.1.2 and no device here takes it: the kernel dropped 5 packets at eth0 (VXLAN_VNI_NOT_FOUND)",
+                "vxlan 7 arrives and no device here takes it: the kernel dropped 5 packets at eth0",
             ),
             (
                 "VXLAN_ENTRY_EXISTS",

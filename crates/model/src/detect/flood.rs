@@ -7,15 +7,14 @@ use super::{Look, Place, Severity, Sighting, Topic};
 /// From this many packets a second on hosts have to work for it.
 const BAD: f64 = 500.0;
 /// A burst is over before that.
-const BURST: Duration = Duration::from_secs(5);
+const BURST: Duration = Duration::from_secs(8);
 /// It is said for so long after it was last so.
 const STAYS: Duration = Duration::from_secs(5);
 
 pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
     let mut found: Vec<Sighting> = Vec::new();
     for (tunnel, flood) in &look.past.floods {
-        let Some(since) = flood.above else { continue };
-        if look.past.ago(since) < BURST {
+        if flood.above < BURST {
             continue;
         }
         let [rate, usual] = [flood.recent, flood.usual].map(|r| r.round() as u64);
@@ -23,7 +22,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
             topic: Topic::Flood,
             severity: if flood.recent >= BAD { Severity::Bad } else { Severity::Note },
             place: Place { tunnel: Some(*tunnel), ..Place::default() },
-            since: Some(since.time),
+            since: look.interval.taken.checked_sub(flood.above),
             text: format!(
                 "{rate} broadcast and multicast packets a second in {tunnel}, where {usual} are usual"
             ),

@@ -2,7 +2,7 @@
 //! `fragments`: who sends a tunnel's packets in fragments, and how much of it.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic, packets};
+use super::{Look, Place, Severity, Sighting, Topic};
 use crate::{
     fragments::fragmented,
     matrix::{End, Scope},
@@ -20,10 +20,8 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
         let (End::Addr(from), End::Addr(to)) = (f.from, f.to) else { return None };
         let share = percent(f.fragments.packets, f.all.packets);
         let text = format!(
-            "{from} sends {} in fragments to {to}: {} of {}, {share}: the underlay's MTU leaves no room for the tunnel",
-            f.tunnel,
-            packets(f.fragments.packets),
-            f.all.packets
+            "{from} sends {} in fragments to {to}, {{}}, {share} of late: the underlay's MTU leaves no room for the tunnel",
+            f.tunnel
         );
         (f.fragments.packets >= LEAST).then(|| Sighting {
             topic: Topic::Fragments,
@@ -36,10 +34,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
             },
             since: None,
             text,
-            counts: BTreeMap::from([
-                ("fragments_pkts", f.fragments.packets),
-                ("pkts", f.all.packets),
-            ]),
+            counts: BTreeMap::from([("fragments_pkts", f.fragments.packets)]),
             stays: STAYS,
         })
     };

@@ -14,6 +14,8 @@ mod fragments;
 mod group;
 mod known;
 mod past;
+#[cfg(test)]
+mod quiet;
 mod silent;
 #[cfg(test)]
 mod stage;
@@ -155,7 +157,7 @@ pub struct Sighting {
     pub place: Place,
     /// Since when, if that is known to be before this interval.
     pub since: Option<SystemTime>,
-    /// One sentence.
+    /// One sentence. `{}` in it stands for the packets since the finding began.
     pub text: String,
     /// The counts behind the sentence, of this interval or as their names say.
     pub counts: BTreeMap<&'static str, u64>,
@@ -380,12 +382,17 @@ impl Detectors {
 
 impl Finding {
     fn see(&mut self, sighting: Sighting, clock: Duration) {
-        (self.severity, self.text) = (sighting.severity, sighting.text);
+        self.severity = sighting.severity;
         (self.seen, self.stays) = (clock, sighting.stays);
         for (name, n) in sighting.counts {
             let sum = self.counts.entry(name).or_default();
             *sum = if is_total(name) { n } else { sum.saturating_add(n) };
         }
+        let main = self.counts.iter().find(|(name, _)| name.ends_with("pkts"));
+        self.text = match main {
+            Some((_, n)) => sighting.text.replacen("{}", &packets(*n), 1),
+            None => sighting.text,
+        };
     }
 
     /// Whether it was so at a time.
@@ -402,15 +409,19 @@ fn is_total(name: &str) -> bool {
 /// Leaves out what another sighting says better: a device that is not there where the kernel says
 /// so itself, and a silent peer whose packets go astray.
 fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
-    let mut named = BTreeSet::new();
-    sightings.retain(|s| match s.topic {
-        Topic::NoDevice | Topic::WrongVtep => {
-            named.insert((s.place.tunnel, ends(&s.place))) || s.topic == Topic::WrongVtep
-        }
-        _ => true,
+    let mut without = BTreeSet::new();
+    sightings.retain(|s| s.topic != Topic::NoDevice || without.insert(s.place.clone()));
+    let without: BTreeSet<_> = without.into_iter().map(|place| place.tunnel).collect();
+    let astray: BTreeSet<_> = sightings
+        .iter()
+        .filter(|s| s.topic == Topic::WrongVtep)
+        .map(|s| (s.place.tunnel, ends(&s.place)))
+        .collect();
+    sightings.retain(|s| {
+        let known =
+            without.contains(&s.place.tunnel) || astray.contains(&(s.place.tunnel, ends(&s.place)));
+        s.topic != Topic::Silent || !known
     });
-    sightings
-        .retain(|s| s.topic != Topic::Silent || !named.contains(&(s.place.tunnel, ends(&s.place))));
     sightings
 }
 

@@ -92,8 +92,8 @@ pub(super) struct Flooding {
     pub(super) known: Duration,
     /// In this interval.
     pub(super) now: u64,
-    /// Since when it has been above its past.
-    pub(super) above: Option<Moment>,
+    /// How long it has been far above its past, less how long it has not.
+    pub(super) above: Duration,
 }
 
 /// What is remembered.
@@ -205,7 +205,7 @@ impl Past {
         for (party, ways) in active {
             self.talks.entry(party).or_default().hear(ways, now, decay);
         }
-        self.flood(&flooded, interval.elapsed, now);
+        self.flood(&flooded, interval.elapsed);
         self.forget();
     }
 
@@ -240,7 +240,7 @@ impl Past {
         home.last = now;
     }
 
-    fn flood(&mut self, now: &HashMap<Tunnel, u64>, elapsed: Duration, moment: Moment) {
+    fn flood(&mut self, now: &HashMap<Tunnel, u64>, elapsed: Duration) {
         const TEN: Duration = Duration::from_secs(10);
         for tunnel in now.keys() {
             if self.floods.len() < MOST {
@@ -253,10 +253,10 @@ impl Past {
             let rate = flood.now as f64 / elapsed.as_secs_f64().max(1e-9);
             let short = decay(elapsed, TEN / 3);
             flood.recent = flood.recent * short + rate * (1.0 - short);
-            if flood.is_above() {
-                flood.above.get_or_insert(moment);
+            if flood.is_above(rate) {
+                flood.above = (flood.above + elapsed).min(TEN);
             } else {
-                flood.above = None;
+                flood.above = flood.above.saturating_sub(elapsed);
                 // The mean of what is known, until that is long enough to fade.
                 let new = elapsed.as_secs_f64() / flood.known.as_secs_f64().max(1e-9);
                 let weight = new.max(1.0 - decay(elapsed, 4 * HALF));
@@ -292,10 +292,8 @@ impl Flooding {
     const PAST: Duration = Duration::from_secs(30);
 
     /// Far above its past.
-    fn is_above(&self) -> bool {
-        self.known >= Self::PAST
-            && self.recent >= Self::FLOOR
-            && self.recent >= Self::TIMES * self.usual
+    fn is_above(&self, rate: f64) -> bool {
+        self.known >= Self::PAST && rate >= Self::FLOOR && rate >= Self::TIMES * self.usual
     }
 }
 

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Half an hour in which nothing is wrong, and which looks as if something were.
+use super::{
+    Severity,
+    stage::{Stage, client, host, talk, talk_in},
+};
+use crate::{
+    flow::{Flow, Inner, InnerProto, Kind, Tunnel},
+    overlay::{Device, Overlay},
+};
+
+/// The second half hour of a host: what it sends and hears in a second.
+fn second(n: u64) -> Vec<Flow> {
+    let peer = |p: u8| 2 + p % 20;
+    let mut flows = Vec::new();
+    // Requests and answers, as many as there are; some conversations pause, some end for good.
+    for p in 0..10 {
+        let busy = (n / (7 + u64::from(p))) % 3 != 0;
+        if busy {
+            flows.push(talk(peer(p), Some((1, 100 + p)), 20, 18));
+        }
+    }
+    if n < 600 {
+        flows.push(talk(peer(3), Some((1, 140)), 50, 50));
+    }
+    // Logs and measurements in one direction, and media that stops in one.
+    flows.push(talk(peer(11), Some((1, 150)), 200, 0));
+    flows.push(talk(peer(12), Some((2, 151)), 0, 300));
+    flows.push(talk(peer(13), Some((1, 152)), 50, u64::from(n % 60 == 0)));
+    // Everybody is asked who has an address; most do not answer.
+    for p in 0..20 {
+        flows.push(talk(peer(p), None, u64::from(n % 4 == 0), u64::from(n % 37 == u64::from(p))));
+    }
+    // Groups.
+    flows.push(talk(239, Some((1, 239)), 5, 0));
+    // A gateway that every leaf has, seen from all of them in turn.
+    flows.push(talk(peer((n % 6) as u8), Some((1, 254)), 1, 1));
+    // A router's address that moves twice in the half hour, with its hardware address.
+    flows.push(talk(peer(if n / 700 % 2 == 0 { 14 } else { 15 }), Some((1, 253)), 3, 3));
+    // A machine that is moved while it works, and is away for three seconds.
+    match n {
+        0..900 => flows.push(talk(peer(16), Some((1, 160)), 30, 30)),
+        900..903 => flows.push(talk(peer(16), Some((1, 160)), 8, 0)),
+        _ => flows.push(talk(peer(17), Some((1, 160)), 30, 30)),
+    }
+    // Everybody boots after a power cut.
+    if (1200..1204).contains(&n) {
+        flows.push(talk(peer(18), None, 900, 900));
+    }
+    // WireGuard makes new keys every two minutes and is silent for a second; an idle one keeps alive.
+    let wireguard = Tunnel { kind: Kind::Wireguard, id: None };
+    let encrypted = |peer, sent, received| {
+        let mut flow = talk_in(wireguard, peer, None, sent, received);
+        flow.key.inner = Inner::Proto(InnerProto(InnerProto::REASON | 1));
+        flow
+    };
+    if n % 120 != 0 {
+        flows.push(encrypted(40, 100, 90));
+    }
+    if n % 25 == 0 {
+        flows.push(encrypted(41, 1, 0));
+    }
+    if n % 25 == 12 {
+        flows.push(encrypted(41, 0, 1));
+    }
+    flows
+}
+
+#[test]
+fn half_an_hour_in_which_nothing_is_wrong() {
+    let device = Device {
+        netns: None,
+        name: "vxlan0".to_owned(),
+        kind: Kind::Vxlan,
+        id: Some(7),
+        port: Some(4789),
+        up: true,
+    };
+    let overlay = Overlay {
+        devices: vec![device],
+        addresses: [(host(1), vec![None]), (client(1), vec![None])].into_iter().collect(),
+        neighbours: [(client(253), [0, 0, 0x5e, 0, 1, 53])].into_iter().collect(),
+        ..Overlay::default()
+    };
+    let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
+    for n in 0..1800 {
+        stage.second(&second(n));
+        let bad: Vec<_> = stage
+            .open()
+            .into_iter()
+            .filter(|(_, severity, _)| *severity == Severity::Bad)
+            .collect();
+        assert!(bad.is_empty(), "second {n}: {bad:?}");
+    }
+    let all: Vec<_> = stage.detectors.findings().map(|f| f.text.clone()).collect();
+    assert!(all.len() <= 6, "notes are few: {all:#?}");
+}
