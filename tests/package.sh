@@ -33,6 +33,7 @@ for f in man/man1/tmon.1.gz man/man1/tmon-attach.1.gz bash-completion/completion
 	[ -s "$root/usr/share/$f" ] || [ -s "$root/usr/share/${f%.gz}" ] || { echo "no $f"; exit 1; }
 done
 [ -s "$root/usr/lib/systemd/system/tmon-attach@.service" ]
+[ -s "$root/usr/lib/systemd/system/tmon-watch@.service" ]
 in_root sh /tmp/installed.sh /usr/bin/tmon
 # A member of the group, who may do nothing else; and one who is not. (By a shell: setpriv itself keeps root's eyes.)
 in_root setpriv --reuid 12345 --regid tmon --clear-groups sh -c 'tmon dump lo --for 10ms'
