@@ -162,6 +162,9 @@ impl DropBooks {
     }
 }
 
+/// A namespace, and what was dropped there, by direction.
+type InNamespace = (Option<Arc<str>>, [Count; 2]);
+
 /// Drops: totals in a snapshot, differences in an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
@@ -178,7 +181,7 @@ pub struct Drops {
     /// The watched devices' own counters, by namespace and name.
     pub devices: BTreeMap<(Option<Arc<str>>, Arc<str>), DeviceDrops>,
     /// Rows by what they are of, see [`Drops::of`].
-    index: HashMap<Key, Vec<(Option<Arc<str>>, [Count; 2])>>,
+    index: HashMap<Key, Vec<InNamespace>>,
 }
 
 impl Drops {

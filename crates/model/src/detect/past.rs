@@ -306,8 +306,7 @@ impl Talk {
     const SHORTEST: Duration = Duration::from_secs(10);
 
     fn hear(&mut self, now: [(u64, u8, u16); 2], moment: Moment, decay: f64) {
-        for way in 0..2 {
-            let (packets, hooks, interface) = now[way];
+        for (way, (packets, hooks, interface)) in now.into_iter().enumerate() {
             let patience = self.patience(way);
             let asked = self.ways[1 - way].unanswered > 0;
             let course = &mut self.ways[way];
