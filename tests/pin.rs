@@ -8,11 +8,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use ground::{
-    Ground, VNI, closed,
+    Ground, VNI, closed, inject,
     rival::{NEXT, Rival},
     send, small, told, until, wants,
 };
@@ -355,6 +356,57 @@ fn a_lock_that_is_never_given_up_stops_nobody() {
     let _held = flock(&Path::new(BPFFS).join("tmon"));
     let e = fails(&["detach", "eth0", "--netns", netns]);
     assert!(e.contains(&who) && e.contains("has held the lock"), "{e}");
+}
+
+/// While rows age, and somebody holds the lock all the time, a reading has every packet once; and none
+/// is said to be stale.
+#[test]
+fn readings_without_the_lock_are_exact_while_rows_age() {
+    use nix::fcntl::{Flock, FlockArg};
+    let g = ground();
+    done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "4096", "--age", "1h"]);
+    let (raw, ifindex) = (g.a.raw(), g.a.link("eth0").index);
+    let place = Place::open(Some(g.a.name())).unwrap();
+    let pin = Pins::at(Path::new(BPFFS)).of(&place, ifindex).unwrap().remove(0);
+    let ager = pin.program().unwrap();
+    let mut reader = open(&g);
+    let held = fs::File::open(folder(&g)).unwrap();
+    let _held = Flock::lock(held, FlockArg::LockExclusive).unwrap();
+    let named = |s: &Snapshot| s.rows.iter().filter(|f| !f.key.is_aged()).count();
+    let (mut between, mut last, mut sent) = (0, None::<Snapshot>, 0);
+    for round in 0..8u32 {
+        for pair in 0..3000u32 {
+            let frame = ground::vxlan(1 + pair % 3, round << 16 | pair, !pair);
+            sent += inject(&raw, ifindex, &frame);
+        }
+        let all = named(&reader.read().unwrap());
+        let aged = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                until("all rows to have aged", || {
+                    ager.age(Duration::ZERO).unwrap();
+                    ager.rows(0, &mut tmon::rows::Rows::default()).unwrap().used == 0
+                });
+                aged.store(true, Ordering::Relaxed);
+            });
+            while !aged.load(Ordering::Relaxed) {
+                let s = reader.read().unwrap();
+                assert!(!s.interfaces[0].stale);
+                closed(&s);
+                let books = s.interfaces[0].books;
+                assert_eq!(books.counted[1].packets, sent, "round {round}");
+                between += u32::from((1..all).contains(&named(&s)));
+                // Nothing was sent in between: no row went up or down but into its home.
+                if let Some(last) = last.as_ref().filter(|l| l.interfaces[0].books == books) {
+                    let i = s.since(last);
+                    let more: u64 = i.rows.iter().map(|f| f.counters.total().packets).sum();
+                    assert_eq!(more, 0, "round {round}: {:?}", i.rows.merged());
+                }
+                last = Some(s);
+            }
+        });
+    }
+    assert!(between > 0, "no reading was made while rows aged");
 }
 
 /// Counting ends with a mount namespace that only this command has.

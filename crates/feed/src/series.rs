@@ -68,7 +68,10 @@ impl Series {
 
     /// Takes the next reading. What happened since the one before; `None` for the first.
     pub fn push(&mut self, reading: impl Into<Reading>) -> Option<&Interval> {
-        let Reading { snapshot, overlay, .. } = reading.into();
+        let Reading { mut snapshot, overlay, .. } = reading.into();
+        if let Some(older) = &self.latest {
+            snapshot.keep_stale(older);
+        }
         let interval = self.latest.take().map(|older| snapshot.since(&older));
         self.changes.clear();
         if let Some(interval) = &interval {

@@ -30,7 +30,8 @@ pub struct Interface {
     /// Another of the interfaces, below or beside this one, that the same packets pass. Its rows are
     /// here for who asks for them; totals leave this interface out, so that nothing counts twice.
     pub counted_on: Option<String>,
-    /// Its books could not be read: they are those of an earlier reading.
+    /// Its books or rows could not be read as of one moment: see
+    /// [`crate::snapshot::Snapshot::keep_stale`].
     pub stale: bool,
     /// When `tmon attach` put the programs there; `None` where this process did.
     pub attached: Option<SystemTime>,

@@ -513,6 +513,12 @@ impl Rows {
         Arc::make_mut(&mut self.v6).extend_from_slice(&o.v6);
     }
 
+    /// Puts older rows in the place of those of some interfaces: `to` says which ones, and where.
+    pub(crate) fn keep(&mut self, older: &Rows, to: &[Option<u16>]) {
+        replace(Arc::make_mut(&mut self.v4), &older.v4, to);
+        replace(Arc::make_mut(&mut self.v6), &older.v6, to);
+    }
+
     /// What single CPUs counted in a row, added to it.
     #[must_use]
     pub fn folded(mut self) -> Rows {
@@ -530,6 +536,16 @@ impl Rows {
         settle(&mut v4, &mut v6, gone);
         Rows { v4: Arc::new(v4), v6: Arc::new(v6) }.folded()
     }
+}
+
+/// See [`Rows::keep`].
+fn replace<K: SlotKey>(now: &mut Vec<Kept<K>>, older: &[Kept<K>], to: &[Option<u16>]) {
+    now.retain(|row| !to.contains(&Some(row.interface)));
+    now.extend(older.iter().filter_map(|row| {
+        let interface = (*to.get(usize::from(row.interface))?)?;
+        Some(Kept { interface, ..*row })
+    }));
+    now.sort_by_key(Kept::place); // of the same place in the order that they had
 }
 
 /// What rows held whose tables are no more: a sum for each pair of hosts, tunnel and part.

@@ -86,6 +86,23 @@ impl Snapshot {
         Interval { drops: drops.map(Arc::new), ..interval }
     }
 
+    /// What could not be read as of one moment stays as it was: the rows and books of stale interfaces
+    /// are those of an older snapshot, if it has them.
+    pub fn keep_stale(&mut self, older: &Snapshot) {
+        let mut to = places(&older.interfaces, &self.interfaces);
+        for (i, to) in older.interfaces.iter().zip(&mut to) {
+            match to.and_then(|to| self.interfaces.get_mut(usize::from(to))) {
+                Some(now) if now.stale => {
+                    (now.books, now.span, now.fill) = (i.books, i.span, i.fill);
+                }
+                _ => *to = None,
+            }
+        }
+        if to.iter().any(Option::is_some) {
+            self.rows.keep(&older.rows, &to);
+        }
+    }
+
     /// Everything since counting began, as one interval.
     pub fn total(&self) -> Interval {
         let elapsed = self.taken.duration_since(self.since).unwrap_or_default();
@@ -215,6 +232,44 @@ mod tests {
         let d = newer.since(&older);
         assert_eq!(d.elapsed, Duration::from_secs(2));
         assert_eq!(d.rows.merged(), [flow(101, 1, 3), flow(103, 1, 2), flow(104, 1, 1)]);
+    }
+
+    #[test]
+    fn what_is_stale_stays_as_it_was() {
+        let interface = |id: u64, packets, stale| {
+            let counted = [Count { packets, bytes: 0 }, Count::default()];
+            Interface {
+                id,
+                name: format!("eth{id}"),
+                ifindex: 1,
+                netns: None,
+                hook: HookKind::Tcx,
+                counted_on: None,
+                stale,
+                attached: None,
+                books: Books { counted, ..Books::default() },
+                span: Duration::from_secs(packets),
+                fill: Fill::default(),
+            }
+        };
+        let at = |interface, f: Flow| Flow { interface, ..f };
+        // Interface 1 is stale now, and 2, which is new.
+        let older = Snapshot {
+            interfaces: vec![interface(0, 5, false), interface(1, 7, false)],
+            ..snapshot(1, &[at(0, flow(101, 1, 5)), at(1, flow(102, 1, 7))])
+        };
+        let torn = [at(1, flow(102, 1, 9)), at(1, flow(103, 1, 9)), at(2, flow(104, 1, 1))];
+        let mut newer = Snapshot {
+            interfaces: vec![interface(0, 6, false), interface(1, 9, true), interface(2, 1, true)],
+            ..snapshot(2, &[&[at(0, flow(101, 1, 6))], &torn[..]].concat())
+        };
+        newer.keep_stale(&older);
+        let books: Vec<_> = newer.interfaces.iter().map(|i| i.books.counted[0].packets).collect();
+        assert_eq!(books, [6, 7, 1], "what was never read before is all there is");
+        let kept = [at(0, flow(101, 1, 6)), at(1, flow(102, 1, 7)), at(2, flow(104, 1, 1))];
+        assert_eq!(newer.rows.merged(), kept);
+        let happened = newer.since(&older).rows.merged();
+        assert_eq!(happened, [at(0, flow(101, 1, 1)), at(2, flow(104, 1, 1))]);
     }
 
     #[test]
