@@ -38,6 +38,7 @@ use nix::{
 use testkit::ground;
 use tmon::{
     dns::Resolver,
+    netns,
     pin::BPFFS,
     runner::Runner,
     sandbox::{Force, Sandbox},
@@ -45,7 +46,7 @@ use tmon::{
 
 fn main() {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
-    let all: [(&str, fn()); 6] = [
+    let all: [(&str, fn()); 7] = [
         ("only_commands_that_were_named_run", only_commands_that_were_named_run),
         ("a_confined_process_cannot_reach_out", a_confined_process_cannot_reach_out),
         ("commands_end_with_who_asked", commands_end_with_who_asked),
@@ -53,6 +54,7 @@ fn main() {
         // From here on there are threads.
         ("dump_follows_and_joins_when_confined", dump_follows_and_joins_when_confined),
         ("top_saves_when_confined", top_saves_when_confined),
+        ("the_demonstration_is_confined_too", the_demonstration_is_confined_too),
     ];
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     for (name, test) in all {
@@ -415,4 +417,56 @@ fn top_saves_when_confined() {
             &end[end.len().saturating_sub(200)..]
         );
     }
+}
+
+/// Its dashboard is like any other, and others take the lab down that it could not any more.
+fn the_demonstration_is_confined_too() {
+    let prefix = format!("tmon-d{}", std::process::id());
+    let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).unwrap();
+    let end = || Stdio::from(pty.slave.try_clone().unwrap());
+    let mut child = Command::new("setsid")
+        .arg("--ctty")
+        .arg(env!("CARGO_BIN_EXE_tmon"))
+        .args(["demo", "--graphics", "off", "--interval", "200ms", "--prefix", &prefix])
+        .env("TERM", "xterm-256color")
+        .env("HOME", "/nonexistent")
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    let mut screen = File::from(pty.master.try_clone().unwrap());
+    let mut keys = File::from(pty.master);
+    drop(pty.slave);
+    let (seen, output) = channel();
+    let drained = thread::spawn(move || {
+        let mut some = [0; 65536];
+        while let Ok(n @ 1..) = screen.read(&mut some) {
+            if seen.send(some[..n].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut text = Vec::new();
+    until("traffic of the lab on the screen", || {
+        text.extend(output.try_iter().flatten());
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("it ended: {status:?}: {}", String::from_utf8_lossy(&text));
+        }
+        String::from_utf8_lossy(&text).contains("172.16.1.10")
+    });
+    are_confined(child.id());
+    let left = || {
+        let all = netns::list().unwrap().into_iter();
+        all.filter(|name| name.starts_with(&prefix)).collect::<Vec<_>>()
+    };
+    assert_eq!(left().len(), 10);
+    keys.write_all(b"q").unwrap();
+    let status = child.wait().unwrap();
+    drop(keys);
+    drained.join().unwrap();
+    text.extend(output.try_iter().flatten());
+    assert!(status.success(), "{status:?}: {}", String::from_utf8_lossy(&text));
+    assert_eq!(left(), Vec::<String>::new());
 }

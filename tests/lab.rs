@@ -4,8 +4,10 @@
 #![cfg(feature = "live")]
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     net::IpAddr,
     os::fd::{AsRawFd, OwnedFd},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -505,6 +507,35 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
     let e =
         format!("{:#}", lab::traffic(&o.prefix, &t, &AtomicBool::new(false)).expect_err("no lab"));
     assert!(e.contains("tmon lab up"), "{e}");
+}
+
+/// The command says what it has done afterwards, and does it whoever listens.
+#[test]
+fn a_lab_is_made_and_removed_though_nobody_listens() {
+    let o = small();
+    for (full, code) in [(false, 0), (true, 1)] {
+        let run = |words: &[&str]| {
+            let stdout = match full {
+                true => Stdio::from(File::options().write(true).open("/dev/full").expect("full")),
+                false => Stdio::from(std::io::pipe().expect("a pipe").1),
+            };
+            let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
+                .arg("lab")
+                .args(words)
+                .args(["--prefix", &o.prefix])
+                .stdout(stdout)
+                .output()
+                .expect("tmon");
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert_eq!(out.status.code(), Some(code), "{words:?}: {said}");
+        };
+        run(&["up", "--hosts", "2", "--networks", "1"]);
+        assert!(lab::status(&o.prefix).expect("status").complete);
+        run(&["traffic", "demo", "--for", "300ms"]);
+        run(&["status"]);
+        run(&["down"]);
+        assert_eq!(left_of(&o), Vec::<String>::new());
+    }
 }
 
 /// Two at once: one makes it, the other waits and finds it made.

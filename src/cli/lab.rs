@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon lab` and `tmon demo`.
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{ffi::OsString, fs::File, io::Read, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, builder::PossibleValue};
 
 use super::{duration, interrupted, out, top};
@@ -16,6 +12,7 @@ use crate::{
     export,
     lab::{self, Options, Scenario, Traffic},
     live::Live,
+    runner::{Runner, Running},
 };
 
 #[derive(Debug, Subcommand)]
@@ -178,36 +175,68 @@ pub(super) struct Demo {
     /// Which traffic
     #[arg(long, default_value = "demo", value_parser = PossibleScenario)]
     scenario: Scenario,
+    /// What the names of the lab's namespaces begin with
+    #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide = true)]
+    prefix: String,
 }
+
+/// What others do for the dashboard, which has given up the privileges for it.
+const UP: usize = 0;
+const TRAFFIC: usize = 1;
+const DOWN: usize = 2;
 
 impl Demo {
     pub(super) fn run(self) -> Result<()> {
-        let options = Options::default();
+        let options = Options { prefix: self.prefix, ..Options::default() };
+        let plan = lab::Plan::new(&options)?;
+        let scenario = self.scenario.to_string();
+        let command = |words: &[&str]| {
+            let words = [&["/proc/self/exe", "lab"], words, &["--prefix", &options.prefix]];
+            words.concat().into_iter().map(OsString::from).collect::<Vec<_>>()
+        };
+        let runner = Runner::start(vec![
+            command(&["up"]),
+            command(&["traffic", &scenario]),
+            command(&["down"]),
+        ])?;
+        let sandbox = top::sandbox();
         out::tell("making nine hosts and four networks ...\n");
         let look = self.look.options(true)?;
-        let lab = lab::Lab::up(&options)?;
-        let stop = AtomicBool::new(false);
-        let shown = thread::scope(|scope| {
-            let traffic =
-                scope.spawn(|| lab::traffic(&options.prefix, &Traffic::new(self.scenario), &stop));
+        let borrowed = lab::status(&options.prefix)?.complete;
+        finish(runner.run(UP)?)?;
+        let shown = runner.run(TRAFFIC).and_then(|traffic| {
             let shown = Live::open(
                 &["eth0".to_owned()],
-                Some(&lab.plan().host(0)),
+                Some(&plan.host(0)),
                 &Config::default(),
                 Want::Best,
             )
-            // With all privileges: the lab has to be taken down afterwards.
             .and_then(|mut live| {
                 live.watch_drops(false);
                 live.follow_configuration()?;
-                top::show(look, live)
+                top::show(look, live, &sandbox)
             });
-            stop.store(true, Ordering::Relaxed);
-            match traffic.join() {
-                Ok(made) => shown.and(made.map(drop)),
-                Err(_) => shown.context("the traffic generator died"),
-            }
+            shown.and(complaint(traffic.end()))
         });
-        shown.and(lab.down())
+        // What was there before is not taken down.
+        shown.and(if borrowed { Ok(()) } else { runner.run(DOWN).and_then(finish) })
+    }
+}
+
+/// Waits for a command that says little.
+fn finish(mut running: Running) -> Result<()> {
+    let status = running.wait()?;
+    complaint(running.stderr)?;
+    ensure!(status.success(), "a part of the demonstration ended with {status}");
+    Ok(())
+}
+
+/// Waits until a command has ended, and fails with what it complained about.
+fn complaint(stderr: File) -> Result<()> {
+    let mut said = String::new();
+    stderr.take(1 << 16).read_to_string(&mut said).context("hear what the lab says")?;
+    match said.lines().next() {
+        None => Ok(()),
+        Some(line) => bail!("{}", line.strip_prefix("tmon: ").unwrap_or(line)),
     }
 }

@@ -185,9 +185,19 @@ impl Look {
     }
 }
 
+/// What a dashboard needs while it runs; to be opened before anything is given up.
+pub(super) fn sandbox() -> Sandbox {
+    Sandbox::new(Some(Path::new(SAVES)))
+}
+
 #[cfg(feature = "live")]
-/// Shows what is watched until the user leaves.
-pub(super) fn show(options: tui::Options, mut live: crate::live::Live) -> Result<()> {
+/// Shows what is watched until the user leaves, confined to what that takes.
+pub(super) fn show(
+    options: tui::Options,
+    mut live: crate::live::Live,
+    sandbox: &Sandbox,
+) -> Result<()> {
+    live.enter(sandbox)?;
     tui::run(options, None, &mut live)
 }
 
@@ -222,7 +232,7 @@ impl Top {
     }
 
     pub(super) fn run(self) -> Result<()> {
-        let sandbox = Sandbox::new(Some(Path::new(SAVES)));
+        let sandbox = sandbox();
         #[cfg(feature = "live")]
         if self.read.is_empty() {
             let (watch, count) = (&self.watch, &self.watch.count);
@@ -237,8 +247,7 @@ impl Top {
                 live.watch_drops(self.scope.all_netns);
             }
             live.follow_configuration()?;
-            live.enter(&sandbox)?;
-            return show(options, live);
+            return show(options, live, &sandbox);
         }
         ensure!(
             !self.read.is_empty(),

@@ -177,6 +177,11 @@ fn located(program: &OsStr, path: &OsStr) -> Result<PathBuf> {
 }
 
 impl Running {
+    /// Tells it to end. What it complains about until then can be read.
+    pub fn end(self) -> File {
+        self.stderr
+    }
+
     /// Ends its input and waits until it has ended. Whoever wants what it prints reads that before,
     /// or a full pipe may keep it from ending.
     ///
