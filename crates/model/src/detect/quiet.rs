@@ -15,7 +15,7 @@ fn second(n: u64) -> Vec<Flow> {
     let mut flows = Vec::new();
     // Requests and answers, as many as there are; some conversations pause, some end for good.
     for p in 0..10 {
-        let busy = (n / (7 + u64::from(p))) % 3 != 0;
+        let busy = !(n / (7 + u64::from(p))).is_multiple_of(3);
         if busy {
             flows.push(talk(peer(p), Some((1, 100 + p)), 20, 18));
         }
@@ -26,17 +26,22 @@ fn second(n: u64) -> Vec<Flow> {
     // Logs and measurements in one direction, and media that stops in one.
     flows.push(talk(peer(11), Some((1, 150)), 200, 0));
     flows.push(talk(peer(12), Some((2, 151)), 0, 300));
-    flows.push(talk(peer(13), Some((1, 152)), 50, u64::from(n % 60 == 0)));
+    flows.push(talk(peer(13), Some((1, 152)), 50, u64::from(n.is_multiple_of(60))));
     // Everybody is asked who has an address; most do not answer.
     for p in 0..20 {
-        flows.push(talk(peer(p), None, u64::from(n % 4 == 0), u64::from(n % 37 == u64::from(p))));
+        flows.push(talk(
+            peer(p),
+            None,
+            u64::from(n.is_multiple_of(4)),
+            u64::from(n % 37 == u64::from(p)),
+        ));
     }
     // Groups.
     flows.push(talk(239, Some((1, 239)), 5, 0));
     // A gateway that every leaf has, seen from all of them in turn.
     flows.push(talk(peer((n % 6) as u8), Some((1, 254)), 1, 1));
     // A router's address that moves twice in the half hour, with its hardware address.
-    flows.push(talk(peer(if n / 700 % 2 == 0 { 14 } else { 15 }), Some((1, 253)), 3, 3));
+    flows.push(talk(peer(if (n / 700).is_multiple_of(2) { 14 } else { 15 }), Some((1, 253)), 3, 3));
     // A machine that is moved while it works, and is away for three seconds.
     match n {
         0..900 => flows.push(talk(peer(16), Some((1, 160)), 30, 30)),
@@ -54,10 +59,10 @@ fn second(n: u64) -> Vec<Flow> {
         flow.key.inner = Inner::Proto(InnerProto(InnerProto::REASON | 1));
         flow
     };
-    if n % 120 != 0 {
+    if !n.is_multiple_of(120) {
         flows.push(encrypted(40, 100, 90));
     }
-    if n % 25 == 0 {
+    if n.is_multiple_of(25) {
         flows.push(encrypted(41, 1, 0));
     }
     if n % 25 == 12 {
