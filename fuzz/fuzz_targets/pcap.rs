@@ -5,10 +5,8 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use tmon::{
-    pcap::{Body, Reader},
-    units::sanitize,
-};
+use feed::pcap::{Body, Reader};
+use model::units::sanitize;
 
 fuzz_target!(|data: &[u8]| {
     let length = data.len() as u64;
