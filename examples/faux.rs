@@ -13,7 +13,7 @@ use tmon::{
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     rows::Rows,
     snapshot::{Fill, Interface, Snapshot},
-    tui::{self, Options, start::Start, theme::Depth},
+    tui::{self, TuiOptions, start::Start, theme::Depth},
 };
 
 fn main() -> anyhow::Result<()> {
@@ -21,12 +21,12 @@ fn main() -> anyhow::Result<()> {
     let number =
         |i: usize, default: u32| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (hosts, networks, inner) = (number(0, 9), number(1, 4), number(2, 1));
-    let opts = Options {
+    let opts = TuiOptions {
         start: Start { title: "faux".to_owned(), ..Start::default() },
         interval: Duration::from_millis(u64::from(number(3, 1000))),
         scheme: args.get(4).and_then(|s| s.parse().ok()).unwrap_or_default(),
         depth: args.get(5).and_then(|s| s.parse().ok()).unwrap_or_else(Depth::from_env),
-        ..Options::default()
+        ..TuiOptions::default()
     };
     let since = SystemTime::now();
     let begun = Instant::now();

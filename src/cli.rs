@@ -344,12 +344,12 @@ impl Print {
         match (self.json, self.csv, self.svg, self.html) {
             (true, ..) => export::Format::Json,
             (_, true, ..) => export::Format::Csv,
-            (_, _, true, _) => export::Format::Svg(export::svg::Options {
+            (_, _, true, _) => export::Format::Svg(export::svg::SvgOptions {
                 light: light.unwrap_or(false),
                 inner: self.inner,
                 top: self.top,
             }),
-            (.., true) => export::Format::Html(export::html::Options {
+            (.., true) => export::Format::Html(export::html::HtmlOptions {
                 dark: light.map(|l| !l),
                 top: self.top,
             }),

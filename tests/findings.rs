@@ -19,7 +19,7 @@ use nix::{
 };
 use serde_json::Value;
 use testkit::{frames::pkt, ground::*};
-use tmon::lab::{self, Lab, Options, Scenario, Traffic};
+use tmon::lab::{self, Lab, LabOptions, Scenario, Traffic};
 
 /// `tmon watch` in a namespace, and the lines that it has printed.
 struct Watching {
@@ -176,7 +176,7 @@ fn a_peer_that_stops_answering_is_silent() {
 #[test]
 fn nothing_is_wrong_in_the_lab() {
     let prefix = format!("tmon-q{}", std::process::id());
-    let lab = Lab::up(&Options { prefix: prefix.clone(), ..Options::default() }).unwrap();
+    let lab = Lab::up(&LabOptions { prefix: prefix.clone(), ..LabOptions::default() }).unwrap();
     let stop = AtomicBool::new(false);
     let out = thread::scope(|scope| {
         scope.spawn(|| lab::traffic(&prefix, &Traffic::new(Scenario::Demo), &stop));

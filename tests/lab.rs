@@ -22,30 +22,30 @@ use nix::sys::socket::{
 };
 use tmon::{
     flow::Kind,
-    lab::{self, Interrupt, Lab, Options, Plan, SWITCH, Scenario, Traffic, UNDERLAY},
+    lab::{self, Interrupt, Lab, LabOptions, Plan, SWITCH, Scenario, Traffic, UNDERLAY},
     netlink::{LinkEvent, LinkEvents, Netlink, NewLink, TunnelDevice},
     netns::{self, Netns},
 };
 
 /// Options of a lab that collides with nobody's.
-fn options() -> Options {
+fn options() -> LabOptions {
     assert!(
         nix::unistd::geteuid().is_root(),
         "the lab's tests need root (network namespaces): run them with sudo"
     );
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    Options {
+    LabOptions {
         prefix: format!("tmon-t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
-        ..Options::default()
+        ..LabOptions::default()
     }
 }
 
 /// A lab just large enough.
-fn small() -> Options {
-    Options { hosts: 2, networks: 1, ..options() }
+fn small() -> LabOptions {
+    LabOptions { hosts: 2, networks: 1, ..options() }
 }
 
-fn left_of(o: &Options) -> Vec<String> {
+fn left_of(o: &LabOptions) -> Vec<String> {
     netns::list().expect("a list").into_iter().filter(|n| n.starts_with(&o.prefix)).collect()
 }
 
@@ -142,7 +142,7 @@ fn ip6(b: &[u8]) -> IpAddr {
     <[u8; 16]>::try_from(b).expect("sixteen bytes").into()
 }
 
-fn run(o: &Options, scenario: Scenario, seconds: u64, ipv6: bool) -> lab::Summary {
+fn run(o: &LabOptions, scenario: Scenario, seconds: u64, ipv6: bool) -> lab::Summary {
     let t =
         Traffic { duration: Some(Duration::from_secs(seconds)), ipv6, ..Traffic::new(scenario) };
     lab::traffic(&o.prefix, &t, &AtomicBool::new(false)).expect("traffic")
@@ -214,7 +214,8 @@ fn up_twice_and_down_twice() {
     assert!(!lab::up(&o).expect("up again"));
     assert_eq!(index(4), before);
     // another one under the same name: refused, nothing happens
-    let e = format!("{:#}", lab::up(&Options { hosts: 3, ..o.clone() }).expect_err("another lab"));
+    let e =
+        format!("{:#}", lab::up(&LabOptions { hosts: 3, ..o.clone() }).expect_err("another lab"));
     assert!(e.contains("hosts=9") && e.contains("lab down"), "{e}");
     assert_eq!(index(4), before);
     // a host that somebody removed comes back
@@ -234,7 +235,7 @@ fn up_twice_and_down_twice() {
 
 #[test]
 fn tunnels_are_those_of_the_design() {
-    let o = Options { hosts: 2, ..options() };
+    let o = LabOptions { hosts: 2, ..options() };
     let lab = Lab::up(&o).expect("up");
     let mut netlink = Netlink::open_in(&lab.host(1).expect("host1")).expect("netlink");
     let underlay = netlink.link(UNDERLAY).expect("netlink").expect("eth0");
@@ -285,7 +286,7 @@ fn a_failing_step_undoes_itself() {
     for (n, step) in steps.iter().enumerate() {
         let e = format!(
             "{:#}",
-            lab::up(&Options { interrupt: Some(Interrupt::Fail(n)), ..o.clone() })
+            lab::up(&LabOptions { interrupt: Some(Interrupt::Fail(n)), ..o.clone() })
                 .expect_err("asked to fail")
         );
         assert!(e.contains(&step.to_string()), "step {n}: {e}");
@@ -299,7 +300,7 @@ fn down_cleans_up_after_a_crash_at_any_step() {
     let o = small();
     let steps = Plan::new(&o).expect("a plan").steps().len();
     for n in 0..steps {
-        let crashed = lab::up(&Options { interrupt: Some(Interrupt::Crash(n)), ..o.clone() });
+        let crashed = lab::up(&LabOptions { interrupt: Some(Interrupt::Crash(n)), ..o.clone() });
         assert!(
             crashed.is_err() && (left_of(&o).is_empty() == (n == 0)),
             "step {n} leaves something"
@@ -423,7 +424,7 @@ fn the_switch_hears_everything_once() {
 #[test]
 fn ipv6_outside_and_inside() {
     for (underlay, clients) in [(true, false), (false, true), (true, true)] {
-        let o = Options { ipv6_underlay: underlay, ipv6_clients: clients, ..options() };
+        let o = LabOptions { ipv6_underlay: underlay, ipv6_clients: clients, ..options() };
         let lab = Lab::up(&o).expect("up");
         assert_eq!(
             run(&o, Scenario::Ancestor, 1, clients).lost,
@@ -626,7 +627,7 @@ fn other_kinds_work_or_say_why_not() {
         (Kind::Gre, true),
         (Kind::Ipip, false),
     ] {
-        let o = Options {
+        let o = LabOptions {
             kind,
             hosts: 3,
             networks: 2,

@@ -10,7 +10,7 @@ use nix::{
 };
 use testkit::{frames, mutations, table};
 use tmon::{
-    bpf::{Config, Packet, Start},
+    bpf::{Config, LinkStart, Packet},
     flow::{Books, Flow, Hook},
     judge::{self, Judge},
     loaded,
@@ -28,7 +28,7 @@ struct Given {
     name: String,
     bytes: Vec<u8>,
     wire_len: u32,
-    start: Start,
+    start: LinkStart,
     gso: (u16, u16),
     hook: Hook,
     now: u32,
@@ -37,9 +37,9 @@ struct Given {
 impl Given {
     fn of(case: &Case, bytes: Vec<u8>, wire_len: usize, hook: Hook) -> Given {
         let start = match case.begin {
-            Begin::Ethernet => Start::Ethernet,
-            Begin::Ip => Start::Ip,
-            Begin::EtherType(t) => Start::EtherType(t),
+            Begin::Ethernet => LinkStart::Ethernet,
+            Begin::Ip => LinkStart::Ip,
+            Begin::EtherType(t) => LinkStart::EtherType(t),
         };
         let gso = case.gso.unwrap_or_default();
         let wire_len = wire_len as u32;
@@ -187,7 +187,7 @@ fn given(frame: &Frame, hook: Hook, now: u32) -> Given {
         name: "built".to_owned(),
         wire_len: bytes.len() as u32,
         bytes,
-        start: Start::Ethernet,
+        start: LinkStart::Ethernet,
         gso: (0, 0),
         hook,
         now,

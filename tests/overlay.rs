@@ -17,7 +17,7 @@ use tmon::{
     attach::Want,
     bpf::Config,
     flow::{Count, Flow, Inner, InnerProto, Kind},
-    lab::{self, Lab, Options, Scenario, Traffic},
+    lab::{self, Lab, LabOptions, Scenario, Traffic},
     live::Live,
     netlink::Netlink,
     netns::Netns,
@@ -26,15 +26,15 @@ use tmon::{
 
 const ARP: Inner = Inner::Proto(InnerProto(0x0806));
 
-fn options() -> Options {
+fn options() -> LabOptions {
     assert!(
         nix::unistd::geteuid().is_root(),
         "these tests need root (BPF, network namespaces): run them with sudo"
     );
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    Options {
+    LabOptions {
         prefix: format!("tmon-o{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
-        ..Options::default()
+        ..LabOptions::default()
     }
 }
 
@@ -174,9 +174,14 @@ fn the_direction_is_right_wherever_it_is_seen_from() {
 
 /// One lab per pair of families, outside and inside.
 fn families(ipv6_underlay: bool, ipv6_clients: bool) {
-    let lab =
-        Lab::up(&Options { hosts: 3, networks: 1, ipv6_underlay, ipv6_clients: true, ..options() })
-            .unwrap();
+    let lab = Lab::up(&LabOptions {
+        hosts: 3,
+        networks: 1,
+        ipv6_underlay,
+        ipv6_clients: true,
+        ..options()
+    })
+    .unwrap();
     let traffic = Traffic {
         duration: Some(Duration::from_secs(2)),
         ipv6: ipv6_clients,
@@ -224,7 +229,7 @@ fn ipv6_in_ipv6() {
 
 #[test]
 fn dump_prints_the_contract() {
-    let lab = Lab::up(&Options { hosts: 2, networks: 1, ..options() }).unwrap();
+    let lab = Lab::up(&LabOptions { hosts: 2, networks: 1, ..options() }).unwrap();
     let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
         .args(["dump", "eth0", "--netns", &lab.plan().host(0), "--for", "200ms", "--json"])
         .output()

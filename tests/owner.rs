@@ -26,7 +26,7 @@ use tmon::{
     flow::HookKind,
     live::Live,
     netlink::NewLink,
-    netns::Place,
+    netns::NetnsHandle,
 };
 
 const CLSACT: Want = Want::Only(HookKind::Clsact);
@@ -65,7 +65,7 @@ fn reader(g: &Ground, want: Want) -> (Child, mpsc::Receiver<String>, thread::Joi
 
 /// Files of the living and of what was begun on the first interface.
 fn signs(g: &Ground) -> Vec<PathBuf> {
-    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     let start = format!("{cookie}-{}-", g.a.link("eth0").index);
     let all = fs::read_dir("/run/tmon").unwrap().map(|e| e.unwrap());
     all.filter(|e| e.file_name().to_string_lossy().starts_with(&start)).map(|e| e.path()).collect()
@@ -77,13 +77,13 @@ fn starting_while_others_end_is_no_error() {
     for want in wants() {
         let g = Ground::bare();
         let (before, ifindex) = (g.a.hooks("eth0"), g.a.link("eth0").index);
-        let place = Place::open(Some(g.a.name())).unwrap();
+        let place = NetnsHandle::open(Some(g.a.name())).unwrap();
         thread::scope(|scope| {
             for _ in 0..4 {
                 let place = &place;
                 scope.spawn(move || {
                     // A place of its own: they are to run at the same time.
-                    let place = Place::open(place.name()).unwrap();
+                    let place = NetnsHandle::open(place.name()).unwrap();
                     let program = Program::load(&small()).unwrap();
                     for round in 0..100 {
                         let made = Attachment::new(&program, ifindex, &place, want);
@@ -133,7 +133,7 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
 fn nothing_is_said_of_programs_that_are_gone() {
     let g = Ground::bare();
     watch(&g, Want::Best); // makes the folder
-    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     // As of a namespace that is gone: no programs have these numbers.
     let stale = [format!("{cookie}9-7-2147483646-2147483647"), format!("{cookie}9-7-0-0-kept")]
         .map(|name| PathBuf::from("/run/tmon").join(name));
@@ -149,7 +149,7 @@ fn a_qdisc_that_was_only_begun_goes() {
     let g = Ground::bare();
     let before = g.a.hooks("eth0");
     watch(&g, CLSACT); // makes the folder
-    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     let begun = format!("/run/tmon/{cookie}-{}-qdisc", g.a.link("eth0").index);
     let with = || g.a.hooks("eth0").contains("clsact");
     for killed in [true, false] {
@@ -162,7 +162,7 @@ fn a_qdisc_that_was_only_begun_goes() {
                 drop(watch(&g, CLSACT));
             } else {
                 let (place, index) =
-                    (Place::open(Some(g.a.name())).unwrap(), g.a.link("eth0").index);
+                    (NetnsHandle::open(Some(g.a.name())).unwrap(), g.a.link("eth0").index);
                 place.run(move || tmon::attach::remove_lasting(index)).unwrap().unwrap();
             }
             assert_eq!(with(), !killed, "killed: {killed}, start: {start}");
@@ -182,7 +182,7 @@ fn nothing_is_said_of_qdiscs_that_are_gone() {
     watch(&g, CLSACT); // makes the folder
     g.a.ip("link add d1 type veth peer e1");
     g.a.run("tc", "qdisc add dev d1 clsact");
-    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     let mark = |cookie: u64, index: u32| {
         let path = PathBuf::from(format!("/run/tmon/{cookie}-{index}-qdisc"));
         fs::write(&path, "").unwrap();

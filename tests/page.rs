@@ -12,7 +12,7 @@ use std::{
 };
 
 use tmon::{
-    export::{Format, Reading, Writer, html, table},
+    export::{Excerpt, Format, Writer, html, table},
     filter::Filter,
     flow::{
         Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel,
@@ -84,9 +84,9 @@ fn a_reader_finds_everything() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = dir.join("page.html");
     let mut out = BufWriter::new(File::create(&file).unwrap());
-    let format = Format::Html(html::Options { dark: Some(true), top: None });
-    Writer::new(&mut out, format, table::Options::default())
-        .write(&Reading::new("tmon 0", "node-a", &interval, &Filter::default()))
+    let format = Format::Html(html::HtmlOptions { dark: Some(true), top: None });
+    Writer::new(&mut out, format, table::TableOptions::default())
+        .write(&Excerpt::new("tmon 0", "node-a", &interval, &Filter::default()))
         .unwrap();
     drop(out);
 

@@ -16,7 +16,7 @@ use std::{
 
 use testkit::{frames, mutations, table};
 use tmon::{
-    bpf::{Config, L2tp, Packet, Port, Program, Start},
+    bpf::{Config, L2tp, LinkStart, Packet, Port, Program},
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
     rows::Rows,
 };
@@ -58,9 +58,9 @@ impl Bench {
 
 fn packet<'a>(case: &Case, data: &'a [u8], wire_len: usize) -> Packet<'a> {
     let start = match case.begin {
-        Begin::Ethernet => Start::Ethernet,
-        Begin::Ip => Start::Ip,
-        Begin::EtherType(t) => Start::EtherType(t),
+        Begin::Ethernet => LinkStart::Ethernet,
+        Begin::Ip => LinkStart::Ip,
+        Begin::EtherType(t) => LinkStart::EtherType(t),
     };
     let (gso_segs, gso_size) = case.gso.unwrap_or((0, 0));
     Packet { data, wire_len: wire_len as u32, start, link_len: 0, gso_segs, gso_size }
@@ -611,7 +611,7 @@ fn the_longest_frame_is_read() {
     for o in [O4, O6] {
         let bytes = pkt().ip(o).udp(54321, 4789).vxlan(42).eth().ip(I4).tcp().bytes();
         for wire_len in [u32::MAX, u32::MAX - 13, u32::MAX - 14, 1 << 31, (1 << 31) - 1] {
-            let p = Packet { wire_len, start: Start::Ip, ..Packet::ethernet(&bytes) };
+            let p = Packet { wire_len, start: LinkStart::Ip, ..Packet::ethernet(&bytes) };
             let got = run(&program, Hook::Rx, &p, Count { packets: 1, bytes: u64::from(wire_len) });
             let answer = Answer {
                 outer: ends(o),
@@ -766,8 +766,8 @@ fn the_fast_path_and_the_states_agree_on_captures() {
         let file = std::fs::read(&path).expect("a capture");
         let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
         let (start, begin) = match (word(0), word(20)) {
-            (0xa1b2_c3d4 | 0xa1b2_3c4d, 1) => (Start::Ethernet, Begin::Ethernet),
-            (0xa1b2_c3d4 | 0xa1b2_3c4d, 12 | 14 | 101 | 228 | 229) => (Start::Ip, Begin::Ip),
+            (0xa1b2_c3d4 | 0xa1b2_3c4d, 1) => (LinkStart::Ethernet, Begin::Ethernet),
+            (0xa1b2_c3d4 | 0xa1b2_3c4d, 12 | 14 | 101 | 228 | 229) => (LinkStart::Ip, Begin::Ip),
             _ => continue,
         };
         let mut packets = Vec::new();
@@ -1055,7 +1055,7 @@ fn ports_are_settable() {
 fn a_link_header_that_is_not_parsed_weighs() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
     let bytes = pkt().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp().bytes();
-    let p = Packet { start: Start::Ip, link_len: 16, ..Packet::ethernet(&bytes) };
+    let p = Packet { start: LinkStart::Ip, link_len: 16, ..Packet::ethernet(&bytes) };
     let got = run(&program, Hook::Rx, &p, Count { packets: 1, bytes: bytes.len() as u64 + 16 });
     assert!(matches!(got, Ok(Got::Row(..))), "{}", tell_got(&got));
 }

@@ -28,7 +28,7 @@ use tmon::{
     bpf::{Config, LAYOUT},
     flow::{Count, Hook, HookKind, Kind},
     live::Live,
-    netns::{Netns, Place},
+    netns::{Netns, NetnsHandle},
     pin::{BPFFS, Pins},
     snapshot::Snapshot,
 };
@@ -69,7 +69,7 @@ fn status(netns: &str) -> Value {
 
 /// The folder of a ground's first interface.
 fn folder(g: &Ground) -> PathBuf {
-    let cookie = Place::open(Some(g.a.name())).unwrap().cookie().unwrap();
+    let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     Path::new(BPFFS).join(format!("tmon/v{LAYOUT}/{cookie}-{}-eth0", g.a.link("eth0").index))
 }
 
@@ -366,7 +366,7 @@ fn readings_without_the_lock_are_exact_while_rows_age() {
     let g = ground();
     done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "4096", "--age", "1h"]);
     let (raw, ifindex) = (g.a.raw(), g.a.link("eth0").index);
-    let place = Place::open(Some(g.a.name())).unwrap();
+    let place = NetnsHandle::open(Some(g.a.name())).unwrap();
     let pin = Pins::at(Path::new(BPFFS)).of(&place, ifindex).unwrap().remove(0);
     let ager = pin.program().unwrap();
     let mut reader = open(&g);
@@ -782,7 +782,7 @@ fn cost_is_known_or_said_how() {
         fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|s| s.trim() == "1");
     assert_eq!(status(g.a.name())["cost_ns"].as_f64().is_some_and(|ns| ns > 0.0), on);
     let pins = Pins::at(Path::new(BPFFS));
-    let place = Place::open(Some(g.a.name())).unwrap();
+    let place = NetnsHandle::open(Some(g.a.name())).unwrap();
     let (_, _, about) = pins.join(&place, g.a.link("eth0").index).unwrap().unwrap();
     assert_eq!(about.config, small());
     assert_eq!(about.differs(&small(), Want::Best), None);

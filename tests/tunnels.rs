@@ -27,11 +27,11 @@ use nix::errno::Errno;
 use tmon::{
     attach::Want,
     bpf::{Config, L2tp, Port},
-    discover::Scene,
+    discover::NetnsView,
     flow::{Count, Flow, HookKind, Inner, InnerProto, Kind, Pair, Tunnel},
     live::Live,
     netlink::{self, Netlink, NewLink, NewTunnel},
-    netns::{self, Netns, Place},
+    netns::{self, Netns, NetnsHandle},
 };
 
 /// Echoes per kind; each is one packet of PACKET bytes, IP header included, there and one back.
@@ -476,7 +476,7 @@ fn discovered(case: &Case, end: &End) -> Result<()> {
         Opaque(kind) => (kind, None),
         Told(_) => return Ok(()), // no device of a type that is one of the tunnels
     };
-    let scene = Scene::read(&mut Netlink::open_in(&end.netns)?)?;
+    let scene = NetnsView::read(&mut Netlink::open_in(&end.netns)?)?;
     let found =
         scene.tunnels.iter().find(|t| t.device.name == DEVICE).context("it is not discovered")?;
     let (t, eth0) =
@@ -746,13 +746,13 @@ fn moved() -> Result<Result<HookKind, Absent>> {
     inside.address(DEVICE, a.inner, b.inner)?;
     b.address(DEVICE, b.inner, a.inner)?;
 
-    let place = Place::open(Some(a.netns.name()))?;
-    let scene = Scene::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
+    let place = NetnsHandle::open(Some(a.netns.name()))?;
+    let scene = NetnsView::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
     let found: Vec<_> = scene.moved().map(|t| (t.device.port, t.underlay)).collect();
     let eth0 = scene.links.iter().find(|l| l.name == "eth0").context("the underlay")?.index;
     ensure!(found == [(Some(PORT), Some(eth0))], "discovered as {found:?}");
-    let place = Place::open(Some(inside.netns.name()))?;
-    let scene = Scene::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
+    let place = NetnsHandle::open(Some(inside.netns.name()))?;
+    let scene = NetnsView::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
     ensure!(scene.moved().next().is_none(), "its packets do not travel where it is");
 
     // Nobody names an interface or a port.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Holds the walls between the crates (docs/ARCHITECTURE.md): who may depend on whom, what stays out
-of the crates that need no kernel, and no circle of imports among the modules of one crate.
+of the crates that need no kernel, no circle of imports among the modules of one crate, and one meaning for each
+name of a public type.
 
 Asks cargo and reads the sources. Ends with 1 and one line for each wall that does not hold.
 """
@@ -70,6 +71,16 @@ def modules(source: Path) -> dict[str, set[str]]:
     return graph
 
 
+def defined_twice(sources: list[Path]) -> list[str]:
+    """One word per noun: no two public types of the same name. (Tests have their own builders.)"""
+    places: dict[str, list[str]] = {}
+    for source in sources:
+        for file in sorted(source.rglob("*.rs")):
+            for name in re.findall(r"^pub (?:struct|enum|trait|type|union) (\w+)", code(file.read_text()), re.M):
+                places.setdefault(name, []).append(str(file.relative_to(TOP)))
+    return [f"{name} is defined in {' and in '.join(at)}" for name, at in sorted(places.items()) if len(at) > 1]
+
+
 def main() -> int:
     wrong = []
     packages = json.loads(cargo("metadata", "--format-version=1", "--no-deps"))["packages"]
@@ -95,6 +106,7 @@ def main() -> int:
         for file in sorted(source.rglob("*.rs")):
             if file.name != "tests.rs" and re.search(r"^ *(pub )?use super::\*", code(file.read_text()), re.M):
                 wrong.append(f"{file.relative_to(TOP)}: use super::*")
+    wrong += defined_twice([s for s in sources if s.parent.name not in ("testkit", "generate")])
     print("\n".join(wrong) or f"walls: {len(packages)} crates, {sum(len(modules(s)) for s in sources)} modules")
     return 1 if wrong else 0
 

@@ -13,10 +13,10 @@ use serde::Serialize;
 use super::{TOOL, Watch, host, listing, out, say};
 use crate::{
     config::{Config, Port},
-    discover::{Scene, not_chosen},
+    discover::{NetnsView, not_chosen},
     export,
     netlink::Netlink,
-    netns::Place,
+    netns::NetnsHandle,
     pin::{BPFFS, Cost, Pin, Pins, State},
     rows::Rows,
     units::{UNKNOWN, packets, percent, sanitize, timestamp},
@@ -71,11 +71,11 @@ impl Attach {
     pub(super) fn run(&self) -> Result<()> {
         let pins = self.kept.pins();
         pins.check()?;
-        let place = Place::open(self.watch.netns.as_deref())?;
+        let place = NetnsHandle::open(self.watch.netns.as_deref())?;
         let words = place
             .name()
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
-        let scene = Scene::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
+        let scene = NetnsView::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
         let choice = scene.choose(&self.watch.interfaces, &words)?;
         choice.notices.iter().for_each(|n| say(n));
         let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
@@ -163,7 +163,7 @@ impl Detach {
         let lock = pins.lock()?;
         let all = pins.list()?;
         let mut wanted: Vec<&Pin> = Vec::new();
-        let place = Place::open(self.netns.as_deref());
+        let place = NetnsHandle::open(self.netns.as_deref());
         for name in &self.interfaces {
             let before = wanted.len();
             // What was attached in a namespace that is gone is known by the name it had.
@@ -268,7 +268,7 @@ impl Attached {
     }
 
     fn look(&mut self, pin: &Pin) -> Result<()> {
-        let place = Place::by_cookie(pin.cookie);
+        let place = NetnsHandle::by_cookie(pin.cookie);
         let about = pin.about();
         if let Ok(Some(about)) = &about {
             self.hook = Some(about.hook.clone());
@@ -276,7 +276,7 @@ impl Attached {
             self.tool = Some(about.tool.clone());
             self.netns.clone_from(&about.netns);
         }
-        if let Some(name) = place.as_ref().and_then(Place::name) {
+        if let Some(name) = place.as_ref().and_then(NetnsHandle::name) {
             self.netns = Some(name.to_owned()); // as it is called now
         }
         let state = pin.state(place.as_ref())?;

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::{TOOL, host, out};
 use crate::{
-    check::{self, Line, Mark},
-    discover::Scene,
+    check::{self, CheckLine, Mark},
+    discover::NetnsView,
     export,
     netlink::Netlink,
-    netns::Place,
+    netns::NetnsHandle,
     pin::{BPFFS, Pins},
     units::sanitize,
 };
@@ -57,8 +57,8 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn of(line: &'a Line) -> Entry<'a> {
-        let Line { interface, about, mark, what, advice } = line;
+    fn of(line: &'a CheckLine) -> Entry<'a> {
+        let CheckLine { interface, about, mark, what, advice } = line;
         Entry {
             interface: interface.as_deref(),
             about,
@@ -97,14 +97,14 @@ impl Check {
         Ok(u8::from(fail > 0))
     }
 
-    fn interfaces(&self, pins: &Pins, lines: &mut Vec<Line>) -> Result<()> {
-        let place = Place::open(self.netns.as_deref())?;
+    fn interfaces(&self, pins: &Pins, lines: &mut Vec<CheckLine>) -> Result<()> {
+        let place = NetnsHandle::open(self.netns.as_deref())?;
         let words = place
             .name()
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         let mut netlink = Netlink::open_inside(&place)?;
-        let scene = Scene::read_with_moved(&place, &mut netlink)?;
-        let line = |mark, what: String, advice: Option<&str>| Line {
+        let scene = NetnsView::read_with_moved(&place, &mut netlink)?;
+        let line = |mark, what: String, advice: Option<&str>| CheckLine {
             interface: None,
             about: "interfaces",
             mark,

@@ -10,7 +10,7 @@ use crate::{
     attach::Want,
     config::Config,
     export,
-    lab::{self, Options, Scenario, Traffic},
+    lab::{self, LabOptions, Scenario, Traffic},
     live::Live,
     runner::{Runner, Running},
 };
@@ -87,15 +87,15 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    fn options(self) -> Options {
-        Options {
+    fn options(self) -> LabOptions {
+        LabOptions {
             prefix: self.name.prefix,
             hosts: self.hosts,
             networks: self.networks,
             kind: self.kind,
             ipv6_underlay: self.ipv6,
             ipv6_clients: self.ipv6,
-            ..Options::default()
+            ..LabOptions::default()
         }
     }
 }
@@ -187,7 +187,7 @@ const DOWN: usize = 2;
 
 impl Demo {
     pub(super) fn run(self) -> Result<()> {
-        let options = Options { prefix: self.prefix, ..Options::default() };
+        let options = LabOptions { prefix: self.prefix, ..LabOptions::default() };
         let plan = lab::Plan::new(&options)?;
         let scenario = self.scenario.to_string();
         let command = |words: &[&str]| {

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{Print, TOOL, host};
 use crate::{
-    export::{Reading, Writer, table},
+    export::{Excerpt, Writer, table},
     filter::Filter,
     names::Names,
     series::Series,
@@ -42,7 +42,8 @@ impl<'a> Printer<'a> {
                 .unwrap_or(80)
         };
         let width = io::stdout().is_terminal().then(columns);
-        let options = table::Options { width, base: if print.iec { Base::Iec } else { Base::Si } };
+        let options =
+            table::TableOptions { width, base: if print.iec { Base::Iec } else { Base::Si } };
         let (names, mut looking) = print.naming.read(local)?;
         let filter = print.filter.filter(&names, &mut looking)?;
         Ok(Printer {
@@ -56,7 +57,7 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
-        let mut reading = Reading::new(TOOL, &self.host, interval, &self.filter);
+        let mut reading = Excerpt::new(TOOL, &self.host, interval, &self.filter);
         if let Some(series) = findings {
             reading = reading.with(series.findings());
         }

@@ -144,13 +144,13 @@ impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Named<
 
 impl Look {
     /// `local`: what is watched is this host's, and so are names of its interfaces.
-    pub(super) fn options(&self, local: bool) -> Result<tui::Options> {
+    pub(super) fn options(&self, local: bool) -> Result<tui::TuiOptions> {
         let (names, mut looking) = self.naming.read(local)?;
         self.filter.filter(&names, &mut looking)?;
         let known = self.ignoring.read(&names)?;
-        let default = tui::Options::default();
+        let default = tui::TuiOptions::default();
         let charset = default.manner.charset;
-        Ok(tui::Options {
+        Ok(tui::TuiOptions {
             start: tui::start::Start {
                 view: self.view,
                 unit: self.units,
@@ -193,7 +193,7 @@ pub(super) fn sandbox() -> Sandbox {
 #[cfg(feature = "live")]
 /// Shows what is watched until the user leaves, confined to what that takes.
 pub(super) fn show(
-    options: tui::Options,
+    options: tui::TuiOptions,
     mut live: crate::live::Live,
     sandbox: &Sandbox,
 ) -> Result<()> {
@@ -262,7 +262,7 @@ impl Top {
         capture.end()
     }
 
-    fn options(&self, local: bool) -> Result<tui::Options> {
+    fn options(&self, local: bool) -> Result<tui::TuiOptions> {
         let mut options = self.look.options(local)?;
         options.start.history = usize::try_from(self.history).unwrap_or(usize::MAX);
         Ok(options)

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{TOOL, host, listing, out, say};
 use crate::{
-    discover::{Scene, Tunnel},
+    discover::{FoundTunnel, NetnsView},
     export,
     netlink::Netlink,
     netns::{self, Netns},
@@ -81,7 +81,7 @@ struct FouPort {
 }
 
 impl Device {
-    fn new(tunnel: &Tunnel, scene: &Scene, netns: Option<&str>) -> Device {
+    fn new(tunnel: &FoundTunnel, scene: &NetnsView, netns: Option<&str>) -> Device {
         let t = &tunnel.device;
         let underlay = tunnel.underlay.and_then(|i| scene.link(i));
         let (bridge, vrf) = scene.link(t.ifindex).map_or((None, None), |l| scene.masters(l));
@@ -147,13 +147,13 @@ impl Tunnels {
         let others = match &self.netns {
             Some(name) => vec![(name.clone(), Netns::open(name))],
             None => {
-                report.add(&Scene::read(&mut Netlink::open()?)?, None);
+                report.add(&NetnsView::read(&mut Netlink::open()?)?, None);
                 if self.all_netns { netns::others() } else { Vec::new() }
             }
         };
         for (name, netns) in others {
             let opened =
-                netns.and_then(|n| Netlink::open_in(&n)).and_then(|mut n| Scene::read(&mut n));
+                netns.and_then(|n| Netlink::open_in(&n)).and_then(|mut n| NetnsView::read(&mut n));
             match opened {
                 Ok(scene) => report.add(&scene, Some(&name)),
                 // One that goes away, or a mere trace, hides none of the others.
@@ -169,7 +169,7 @@ impl Tunnels {
 }
 
 impl Report {
-    fn add(&mut self, scene: &Scene, netns: Option<&str>) {
+    fn add(&mut self, scene: &NetnsView, netns: Option<&str>) {
         self.tunnels.extend(scene.tunnels.iter().map(|t| Device::new(t, scene, netns)));
         self.ports.extend(scene.fou.iter().map(|f| FouPort {
             netns: netns.map(str::to_owned),

@@ -17,7 +17,7 @@ use crate::{
     bpf::Program,
     flow::{Hook, HookKind},
     netlink::{self, Netlink},
-    netns::Place,
+    netns::NetnsHandle,
     owner::{self, Owners, Token},
     units::sanitize,
 };
@@ -63,7 +63,7 @@ pub enum Standing {
 /// Programs on both hooks of one interface. Dropping it takes them off.
 #[derive(Debug)]
 pub struct Attachment {
-    place: Place,
+    place: NetnsHandle,
     ifindex: u32,
     /// Numbers of the programs, by hook.
     programs: [u32; 2],
@@ -90,7 +90,12 @@ impl Attachment {
     ///
     /// # Errors
     /// There is no such interface, no privilege, or no hook. Nothing is left attached.
-    pub fn new(program: &Program, ifindex: u32, place: &Place, want: Want) -> Result<Attachment> {
+    pub fn new(
+        program: &Program,
+        ifindex: u32,
+        place: &NetnsHandle,
+        want: Want,
+    ) -> Result<Attachment> {
         Self::make(program, ifindex, place, want, false)
     }
 
@@ -101,7 +106,7 @@ impl Attachment {
     pub fn lasting(
         program: &Program,
         ifindex: u32,
-        place: &Place,
+        place: &NetnsHandle,
         want: Want,
     ) -> Result<Attachment> {
         place.run(move || remove_lasting(ifindex))??;
@@ -111,7 +116,7 @@ impl Attachment {
     fn make(
         program: &Program,
         ifindex: u32,
-        place: &Place,
+        place: &NetnsHandle,
         want: Want,
         lasting: bool,
     ) -> Result<Attachment> {
@@ -161,7 +166,7 @@ impl Attachment {
     pub fn found(
         program: &Program,
         ifindex: u32,
-        place: &Place,
+        place: &NetnsHandle,
         links: Option<[OwnedFd; 2]>,
     ) -> Result<Attachment> {
         let programs = numbers(program)?;
@@ -418,7 +423,7 @@ pub fn on_tcx(id: u32, hook: Hook) -> String {
 }
 
 /// A filter as one speaks of it.
-pub fn on_clsact(f: &netlink::Filter) -> String {
+pub fn on_clsact(f: &netlink::TcFilter) -> String {
     let program = f.program.map_or(String::new(), |id| format!(", {},", shown(id)));
     let (kind, side) = (sanitize(&f.kind), side(f.hook));
     format!("a {kind} filter of priority {} on clsact {side}{program}", f.priority)
@@ -572,7 +577,7 @@ impl Clsact {
     }
 
     /// What runs before ours of all filters there are, a line each; `None` when one of ours is not there.
-    fn rivals(&self, all: &[netlink::Filter]) -> Option<Vec<String>> {
+    fn rivals(&self, all: &[netlink::TcFilter]) -> Option<Vec<String>> {
         let mut before = Vec::new();
         for own in &self.filters {
             let at = all.iter().position(|f| own.is(f))?;
@@ -599,13 +604,13 @@ impl Clsact {
 }
 
 /// Some tmon's, by its handle; and it has not been replaced by another's.
-pub fn is_ours(f: &netlink::Filter) -> bool {
+pub fn is_ours(f: &netlink::TcFilter) -> bool {
     f.kind == "bpf"
         && f.name.starts_with("tmon_")
         && f.handle & !(LASTING | MADE_QDISC | (OWNERS - 1)) == HANDLES
 }
 
-fn is_lasting(f: &netlink::Filter) -> bool {
+fn is_lasting(f: &netlink::TcFilter) -> bool {
     is_ours(f) && f.handle & LASTING != 0
 }
 
@@ -635,7 +640,7 @@ fn point(ifindex: u32, side: libbpf_sys::bpf_tc_attach_point) -> libbpf_sys::bpf
 }
 
 impl Filter {
-    fn of(f: &netlink::Filter) -> Filter {
+    fn of(f: &netlink::TcFilter) -> Filter {
         Filter { hook: f.hook, handle: f.handle, priority: f.priority, program: f.program }
     }
 
@@ -675,7 +680,7 @@ impl Filter {
     }
 
     /// Whether it is this one, with our program in it.
-    fn is(&self, f: &netlink::Filter) -> bool {
+    fn is(&self, f: &netlink::TcFilter) -> bool {
         (self.hook, self.handle, self.priority, self.program)
             == (f.hook, f.handle, f.priority, f.program)
     }

@@ -34,7 +34,7 @@ use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell
 pub use crate::{
     cells::Cells,
     config::{Config, L2tp, MAX_TPIDS, Port},
-    packet::{Packet, Start},
+    packet::{LinkStart, Packet},
 };
 use crate::{
     config::{port_kinds, random_seed, table_groups},
@@ -383,7 +383,7 @@ impl Program {
 
     /// The same for a packet of this time, on the clock that [`Program::age_at`] goes by.
     pub fn run_at(&self, hook: Hook, packet: &Packet<'_>, now: u32) -> Result<i32> {
-        let least = if packet.start == Start::Ethernet { 0 } else { 14 };
+        let least = if packet.start == LinkStart::Ethernet { 0 } else { 14 };
         let proto = packet.start.number();
         let caught = packet.caught();
         // Padding stands in front: what was captured ends where the program sees the packet end.

@@ -11,11 +11,11 @@ use nix::errno::Errno;
 use crate::{
     attach::{Attachment, Want, is_ours, is_tmon, on_clsact, on_tcx, tcx_programs},
     bpf::{Config, Program},
-    discover::{Scene, Tunnel},
+    discover::{FoundTunnel, NetnsView},
     drop_watch::DropWatch,
     flow::{Hook, HookKind},
     netlink::{Link, Netlink},
-    netns::{self, Place},
+    netns::{self, NetnsHandle},
     pin::{Pin, Pins, State},
     privilege,
     sandbox::Force,
@@ -47,7 +47,7 @@ impl Mark {
 
 /// One thing that was looked at. All texts are safe for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct CheckLine {
     /// The interface; `None` for the host.
     pub interface: Option<String>,
     /// What was looked at, one word.
@@ -61,12 +61,12 @@ pub struct Line {
 }
 
 /// Collects lines about one thing.
-struct Lines {
+struct CheckLines {
     interface: Option<String>,
-    lines: Vec<Line>,
+    lines: Vec<CheckLine>,
 }
 
-impl Lines {
+impl CheckLines {
     fn ok(&mut self, about: &'static str, what: impl Into<String>) {
         self.add(about, Mark::Ok, what.into(), None);
     }
@@ -80,7 +80,7 @@ impl Lines {
     }
 
     fn add(&mut self, about: &'static str, mark: Mark, what: String, advice: Option<String>) {
-        self.lines.push(Line { interface: self.interface.clone(), about, mark, what, advice });
+        self.lines.push(CheckLine { interface: self.interface.clone(), about, mark, what, advice });
     }
 }
 
@@ -89,8 +89,8 @@ fn read(path: &str) -> Option<String> {
 }
 
 /// Looks at the host: kernel, privileges, what can be loaded and attached.
-pub fn host(pins: &Pins) -> Vec<Line> {
-    let mut l = Lines { interface: None, lines: Vec::new() };
+pub fn host(pins: &Pins) -> Vec<CheckLine> {
+    let mut l = CheckLines { interface: None, lines: Vec::new() };
     let release = version::release();
     kernel(&mut l, &release);
     let status = read("/proc/self/status").unwrap_or_default();
@@ -126,7 +126,7 @@ pub fn host(pins: &Pins) -> Vec<Line> {
 }
 
 /// Whether the kernel says what it drops, by trying.
-fn drops(l: &mut Lines) {
+fn drops(l: &mut CheckLines) {
     match DropWatch::open(false, &Config::default()) {
         Ok(watch) => l.ok(
             "drops",
@@ -140,7 +140,7 @@ fn drops(l: &mut Lines) {
     }
 }
 
-fn kernel(l: &mut Lines, release: &str) {
+fn kernel(l: &mut CheckLines, release: &str) {
     let shown = format!("Linux {}", sanitize(release));
     match version::age(release) {
         Age::Known => l.ok("kernel", shown),
@@ -155,7 +155,7 @@ fn kernel(l: &mut Lines, release: &str) {
     }
 }
 
-fn memlock(l: &mut Lines, release: &str) {
+fn memlock(l: &mut CheckLines, release: &str) {
     match version::parse(release) {
         Some(v) if v < (5, 11) => {
             l.warn("memlock", "maps are charged to RLIMIT_MEMLOCK", "`ulimit -l unlimited`")
@@ -164,7 +164,7 @@ fn memlock(l: &mut Lines, release: &str) {
     }
 }
 
-fn privileges(l: &mut Lines, status: &str, namespace: bool) {
+fn privileges(l: &mut CheckLines, status: &str, namespace: bool) {
     let effective = status
         .lines()
         .find_map(|l| l.strip_prefix("CapEff:"))
@@ -215,7 +215,7 @@ fn probe() -> Option<Errno> {
 }
 
 /// Filters of system calls that somebody else put on this process.
-fn seccomp(l: &mut Lines, status: &str, refused: Option<Errno>) {
+fn seccomp(l: &mut CheckLines, status: &str, refused: Option<Errno>) {
     let mode = status.lines().find_map(|l| l.strip_prefix("Seccomp:")).map(str::trim);
     let said = refused.map_or(String::new(), |e| e.desc().to_lowercase());
     match (mode, refused) {
@@ -237,7 +237,7 @@ fn seccomp(l: &mut Lines, status: &str, refused: Option<Errno>) {
 }
 
 /// How far readers can confine themselves.
-fn confinement(l: &mut Lines, force: Result<Force>) {
+fn confinement(l: &mut CheckLines, force: Result<Force>) {
     const ABOUT: &str = "sandbox";
     let force = match force {
         Ok(force) => force,
@@ -266,7 +266,7 @@ fn confinement(l: &mut Lines, force: Result<Force>) {
 }
 
 /// `securityfs`: it is to be seen, so what is not in it is not in the kernel.
-fn lockdown(l: &mut Lines, modes: Option<&str>, securityfs: bool) {
+fn lockdown(l: &mut CheckLines, modes: Option<&str>, securityfs: bool) {
     let Some(modes) = modes else {
         return match securityfs {
             true => l.ok("lockdown", "not in this kernel"),
@@ -289,7 +289,7 @@ fn lockdown(l: &mut Lines, modes: Option<&str>, securityfs: bool) {
     }
 }
 
-fn jit(l: &mut Lines, jit: Option<&str>) {
+fn jit(l: &mut CheckLines, jit: Option<&str>) {
     match jit {
         Some("0") => l.warn(
             "jit",
@@ -312,7 +312,7 @@ fn says(e: &anyhow::Error) -> String {
 }
 
 /// Loads the programs, and attaches them where nobody is.
-fn attempt(l: &mut Lines) {
+fn attempt(l: &mut CheckLines) {
     let started = Instant::now();
     let loaded =
         version::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
@@ -330,7 +330,7 @@ fn attempt(l: &mut Lines) {
     let tried = netns::scratch(|| {
         [HookKind::Tcx, HookKind::Clsact].map(|kind| {
             const LOOPBACK: u32 = 1; // in every namespace
-            Attachment::new(&program, LOOPBACK, &Place::Here, Want::Only(kind)).map(drop)
+            Attachment::new(&program, LOOPBACK, &NetnsHandle::Here, Want::Only(kind)).map(drop)
         })
     });
     match tried {
@@ -370,13 +370,14 @@ fn attempt(l: &mut Lines) {
 /// # Errors
 /// Netlink gives no answer.
 pub fn interface(
-    scene: &Scene,
+    scene: &NetnsView,
     link: &Link,
-    place: &Place,
+    place: &NetnsHandle,
     netlink: &mut Netlink,
     pins: &Pins,
-) -> Result<Vec<Line>> {
-    let mut l = Lines { interface: Some(sanitize(&link.name).into_owned()), lines: Vec::new() };
+) -> Result<Vec<CheckLine>> {
+    let mut l =
+        CheckLines { interface: Some(sanitize(&link.name).into_owned()), lines: Vec::new() };
     let frames = if link.is_ethernet() { "Ethernet" } else { "no Ethernet header" };
     match link.up {
         true => l.ok("link", format!("up, MTU {}, {frames}", link.mtu)),
@@ -433,9 +434,9 @@ pub fn interface(
 /// Whose programs are on the way of its packets: where tmon is attached before or after its own, else
 /// where they will be.
 fn others(
-    l: &mut Lines,
+    l: &mut CheckLines,
     link: &Link,
-    place: &Place,
+    place: &NetnsHandle,
     netlink: &mut Netlink,
     attached: Option<&Pin>,
 ) -> Result<()> {
@@ -504,7 +505,7 @@ fn others(
 }
 
 /// What the hardware does before or after the hooks.
-fn offloads(l: &mut Lines, name: &str, on: impl Fn(&str) -> bool) {
+fn offloads(l: &mut CheckLines, name: &str, on: impl Fn(&str) -> bool) {
     if on("hw-tc-offload") {
         l.warn(
             "offloads",
@@ -539,7 +540,7 @@ fn offloads(l: &mut Lines, name: &str, on: impl Fn(&str) -> bool) {
 }
 
 /// Whether full packets of a tunnel fit its underlay.
-fn room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
+fn room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     let t = &tunnel.device;
     let (name, overhead) = (sanitize(&t.name), t.overhead());
     let fits = underlay.mtu.saturating_sub(overhead);
@@ -572,7 +573,7 @@ fn room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
 }
 
 /// The same for one whose packets go by whatever route each has: its own MTU says nothing.
-fn open_room(l: &mut Lines, tunnel: &Tunnel, underlay: &Link) {
+fn open_room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     let (t, overhead) = (&tunnel.device, tunnel.device.overhead());
     let (name, left) = (sanitize(&t.name), underlay.mtu.saturating_sub(overhead));
     let by = sanitize(&underlay.name);
@@ -590,8 +591,8 @@ mod tests {
     use super::*;
     use crate::{flow::Kind, netlink::TunnelDevice};
 
-    fn lines(check: impl FnOnce(&mut Lines)) -> Vec<(&'static str, Mark)> {
-        let mut l = Lines { interface: None, lines: Vec::new() };
+    fn lines(check: impl FnOnce(&mut CheckLines)) -> Vec<(&'static str, Mark)> {
+        let mut l = CheckLines { interface: None, lines: Vec::new() };
         check(&mut l);
         for line in &l.lines {
             assert_eq!(
@@ -618,7 +619,7 @@ mod tests {
     #[test]
     fn privileges_by_name() {
         let of = |caps: u64| {
-            let mut l = Lines { interface: None, lines: Vec::new() };
+            let mut l = CheckLines { interface: None, lines: Vec::new() };
             privileges(&mut l, &format!("Name:\tx\nCapEff:\t{caps:016x}\n"), false);
             let line = l.lines.remove(0);
             (line.mark, line.what)
@@ -702,7 +703,7 @@ mod tests {
             up: true,
             ..Link::default()
         };
-        let tunnel = |mtu| Tunnel {
+        let tunnel = |mtu| FoundTunnel {
             device: TunnelDevice::of(&link(mtu)).expect("a tunnel"),
             underlay: Some(2),
         };

@@ -10,20 +10,20 @@ use crate::{
     bpf::Port,
     flow::Kind,
     netlink::{FouPort, Link, Netlink, TunnelDevice},
-    netns::{self, Place},
+    netns::{self, NetnsHandle},
     units::sanitize,
 };
 
 /// A tunnel device and what is around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tunnel {
+pub struct FoundTunnel {
     /// The device.
     pub device: TunnelDevice,
     /// The interface that its packets leave by, an index; `None` when each packet's route decides.
     pub underlay: Option<u32>,
 }
 
-impl Tunnel {
+impl FoundTunnel {
     /// One of the devices that loading a tunnel module makes in every namespace (`gre0`, `tunl0` ...),
     /// as long as nobody uses it.
     pub fn is_fallback(&self) -> bool {
@@ -49,14 +49,14 @@ impl Tunnel {
 
 /// The interfaces and tunnels of a network namespace, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scene {
+pub struct NetnsView {
     /// Every interface, by index.
     pub links: Vec<Link>,
     /// Every tunnel device, by index.
-    pub tunnels: Vec<Tunnel>,
-    /// Tunnel devices that live in other namespaces and whose packets travel in this one: their
+    pub tunnels: Vec<FoundTunnel>,
+    /// FoundTunnel devices that live in other namespaces and whose packets travel in this one: their
     /// underlays are indexes here, all else is there.
-    pub elsewhere: Vec<Tunnel>,
+    pub elsewhere: Vec<FoundTunnel>,
     /// UDP ports on which the kernel takes in foo-over-UDP; they belong to no device.
     pub fou: Vec<FouPort>,
     /// The interface of the default route, an index.
@@ -65,7 +65,7 @@ pub struct Scene {
 
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub struct Selection {
     /// The interfaces, by index.
     pub links: Vec<Link>,
     /// What there is to say about the choice, a line each.
@@ -92,17 +92,17 @@ enum Lower {
     Some,
 }
 
-impl Scene {
+impl NetnsView {
     /// Looks around.
     ///
     /// # Errors
     /// Netlink gives no answer.
-    pub fn read(netlink: &mut Netlink) -> Result<Scene> {
+    pub fn read(netlink: &mut Netlink) -> Result<NetnsView> {
         let links = netlink.links()?;
         let with_underlay = |netlink: &mut Netlink, devices: Vec<TunnelDevice>| {
             let with = |device| {
                 let underlay = netlink.underlay_of(&device)?;
-                Ok(Tunnel { device, underlay })
+                Ok(FoundTunnel { device, underlay })
             };
             devices.into_iter().map(with).collect::<Result<Vec<_>>>()
         };
@@ -113,7 +113,7 @@ impl Scene {
         let elsewhere = with_underlay(netlink, moved).unwrap_or_default();
         let fou = netlink.fou_ports().unwrap_or_default();
         let default_route = netlink.default_route_interface()?;
-        Ok(Scene { links, tunnels, elsewhere, fou, default_route })
+        Ok(NetnsView { links, tunnels, elsewhere, fou, default_route })
     }
 
     /// Looks around in a namespace with all privileges: finds also the WireGuard devices of other
@@ -121,26 +121,26 @@ impl Scene {
     /// a name are entered.
     ///
     /// # Errors
-    /// As [`Scene::read`].
-    pub fn read_with_moved(place: &Place, netlink: &mut Netlink) -> Result<Scene> {
-        let mut scene = Scene::read(netlink)?;
+    /// As [`NetnsView::read`].
+    pub fn read_with_moved(place: &NetnsHandle, netlink: &mut Netlink) -> Result<NetnsView> {
+        let mut scene = NetnsView::read(netlink)?;
         if netlink.knows("wireguard").unwrap_or(false) {
             for device in moved_wireguard(place).unwrap_or_default() {
                 let underlay = netlink.underlay_of(&device).unwrap_or_default();
-                scene.elsewhere.push(Tunnel { device, underlay });
+                scene.elsewhere.push(FoundTunnel { device, underlay });
             }
         }
         Ok(scene)
     }
 
-    /// The WireGuard devices that [`Scene::read_with_moved`] found elsewhere.
-    pub fn moved(&self) -> impl Iterator<Item = &Tunnel> {
+    /// The WireGuard devices that [`NetnsView::read_with_moved`] found elsewhere.
+    pub fn moved(&self) -> impl Iterator<Item = &FoundTunnel> {
         self.elsewhere.iter().filter(|t| t.device.kind == Kind::Wireguard)
     }
 
     /// The same with devices that are elsewhere.
     #[must_use]
-    pub fn with(mut self, elsewhere: &[Tunnel]) -> Scene {
+    pub fn with(mut self, elsewhere: &[FoundTunnel]) -> NetnsView {
         self.elsewhere.extend_from_slice(elsewhere);
         self
     }
@@ -169,7 +169,7 @@ impl Scene {
             .fou
             .iter()
             .map(|f| Port { fou: f.protocol.is_some(), ..Port::of(Kind::Gue, f.port) });
-        self.up().filter_map(Tunnel::port).chain(fou).collect()
+        self.up().filter_map(FoundTunnel::port).chain(fou).collect()
     }
 
     /// The interfaces that these names and patterns (`eth*`) mean; with none of them, those below
@@ -177,7 +177,7 @@ impl Scene {
     ///
     /// # Errors
     /// A name or a pattern means nothing; or nothing is asked for and nothing is found.
-    pub fn choose(&self, wanted: &[String], place: &str) -> Result<Choice> {
+    pub fn choose(&self, wanted: &[String], place: &str) -> Result<Selection> {
         if wanted.is_empty() {
             return self.underlays(place);
         }
@@ -190,10 +190,10 @@ impl Scene {
             let known: Vec<_> = self.links.iter().map(|l| sanitize(&l.name).into_owned()).collect();
             bail!("{what} {}{place}: try one of {}", sanitize(name), known.join(", "));
         }
-        Ok(Choice { links: self.of(&self.wanted(wanted)), notices: Vec::new() })
+        Ok(Selection { links: self.of(&self.wanted(wanted)), notices: Vec::new() })
     }
 
-    /// The indexes of what [`Scene::choose`] would choose among what there is now.
+    /// The indexes of what [`NetnsView::choose`] would choose among what there is now.
     pub fn wanted(&self, wanted: &[String]) -> BTreeSet<u32> {
         if wanted.is_empty() {
             let mut found: BTreeSet<u32> = self.up().filter_map(|t| t.underlay).collect();
@@ -222,15 +222,15 @@ impl Scene {
         }
     }
 
-    fn up(&self) -> impl Iterator<Item = &Tunnel> {
+    fn up(&self) -> impl Iterator<Item = &FoundTunnel> {
         self.tunnels.iter().chain(&self.elsewhere).filter(|t| t.device.up)
     }
 
-    fn open(&self) -> Option<&Tunnel> {
+    fn open(&self) -> Option<&FoundTunnel> {
         self.up().find(|t| t.is_open())
     }
 
-    fn underlays(&self, place: &str) -> Result<Choice> {
+    fn underlays(&self, place: &str) -> Result<Selection> {
         let mut found = self.wanted(&[]);
         if found.is_empty() {
             found.extend(self.default_route);
@@ -248,7 +248,7 @@ impl Scene {
             )),
             _ => {}
         }
-        Ok(Choice { links: self.of(&found), notices })
+        Ok(Selection { links: self.of(&found), notices })
     }
 
     /// The interfaces below one, and how.
@@ -385,7 +385,7 @@ impl Elsewhere {
 
 /// The WireGuard devices of other namespaces that were made in this one. A device's socket, and so
 /// its packets, stay where it was made, and its port is taken there, not where it is now.
-fn moved_wireguard(place: &Place) -> Result<Vec<TunnelDevice>> {
+fn moved_wireguard(place: &NetnsHandle) -> Result<Vec<TunnelDevice>> {
     let (own, ports) = (place.cookie()?, place.run(udp_ports)??);
     let named = netns::others().into_iter().filter_map(|(_, netns)| netns.ok());
     let there = named.map_while(|netns| netns.within(Elsewhere::look).ok()); // no privilege, no more
@@ -439,7 +439,7 @@ mod tests {
     }
 
     /// eth0 and eth1 in bond0, bond0.5 on it, vx1 on that; br0 with vx1 and a veth; v0-v1 a pair.
-    fn scene() -> Scene {
+    fn scene() -> NetnsView {
         let vxlan = over(port(6, link(5, "vx1", "vxlan")), 4);
         let links = vec![
             port(3, link(1, "eth0", "")),
@@ -454,9 +454,9 @@ mod tests {
             link(10, "wan", ""),
         ];
         let device = TunnelDevice::of(&vxlan).expect("a tunnel");
-        Scene {
+        NetnsView {
             links,
-            tunnels: vec![Tunnel { device, underlay: Some(4) }],
+            tunnels: vec![FoundTunnel { device, underlay: Some(4) }],
             elsewhere: vec![],
             fou: vec![],
             default_route: Some(10),
@@ -486,7 +486,7 @@ mod tests {
     fn what_only_looks_stacked_counts_for_itself() {
         let red = |qdisc: &str| Link { qdisc: qdisc.to_owned(), ..link(1, "red", "vrf") };
         let of = |links: Vec<Link>, chosen: &[u32]| {
-            let found = Scene { links, ..Scene::default() }.overlaps(chosen);
+            let found = NetnsView { links, ..NetnsView::default() }.overlaps(chosen);
             found.iter().map(|o| (o.twice, o.counted_on)).collect::<Vec<_>>()
         };
         let p = port(1, link(2, "p", ""));
@@ -532,7 +532,7 @@ mod tests {
     #[test]
     fn rings_end() {
         let links = vec![over(link(1, "a", "macvlan"), 2), over(link(2, "b", "macvlan"), 1)];
-        let ring = Scene { links, ..Scene::default() };
+        let ring = NetnsView { links, ..NetnsView::default() };
         assert_eq!(ring.overlaps(&[1]).len(), 1, "it is above itself, which only ends");
     }
 
@@ -580,7 +580,7 @@ mod tests {
         let mut s = scene();
         let mut moved = s.tunnels.pop().expect("a tunnel");
         moved.device.port = Some(7789);
-        s.elsewhere = vec![Tunnel { underlay: Some(10), ..moved }];
+        s.elsewhere = vec![FoundTunnel { underlay: Some(10), ..moved }];
         assert_eq!(s.ports().iter().map(|p| p.port).collect::<Vec<_>>(), [7789]);
         assert_eq!(s.choose(&[], "").expect("its underlay").links[0].name, "wan");
         assert_eq!(s.overlaps(&[5, 10]), [], "its index is another namespace's");

@@ -22,7 +22,7 @@ use super::space::{Space, View};
 use crate::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
-    discover::{Scene, Tunnel, not_chosen},
+    discover::{FoundTunnel, NetnsView, not_chosen},
     drop_watch::{self, DropWatch},
     drops::{DeviceDrops, Drops},
     feed::{Reading, Source},
@@ -339,7 +339,7 @@ impl Live {
     }
 
     /// Which drops are of concern in a namespace: all of it, and of what its tunnel devices are in.
-    fn scope(&mut self, space: usize, scene: &Scene) -> Result<()> {
+    fn scope(&mut self, space: usize, scene: &NetnsView) -> Result<()> {
         let (Some(dropping), Some(Some(s))) = (&mut self.drops, self.spaces.get_mut(space)) else {
             return Ok(());
         };
@@ -348,7 +348,7 @@ impl Live {
             |name: Option<&str>| drop_watch::Space { name: name.map(Arc::from), elsewhere: false };
         let mut scope = BTreeMap::from([((inode, 0), None)]);
         dropping.namespaces.insert(inode, named(s.place.name()));
-        let of = |t: &Tunnel| Some((t.device.kind, t.device.id));
+        let of = |t: &FoundTunnel| Some((t.device.kind, t.device.id));
         for t in scene.tunnels.iter().filter(|t| t.device.up) {
             scope.insert((inode, t.device.ifindex), of(t));
         }
@@ -579,7 +579,7 @@ impl Live {
     }
 
     /// Finds which of the interfaces watched in a namespace see the same packets.
-    fn overlap(&mut self, space: usize, scene: &Scene) {
+    fn overlap(&mut self, space: usize, scene: &NetnsView) {
         let there = |w: &&mut Watched| w.space == space && w.attachment.is_some();
         let watched: Vec<u32> = self.watched.iter_mut().filter(there).map(|w| w.ifindex).collect();
         let overlaps = scene.overlaps(&watched);

@@ -39,11 +39,11 @@ pub use self::{
     event::{LinkEvent, LinkEvents},
     generic::FouPort,
     link::{Link, NewLink},
-    neighbour::{Change, Changes, Neighbour},
-    tc::Filter,
+    neighbour::{Changes, Neighbour, NetnsChange},
+    tc::TcFilter,
     tunnel::{NewTunnel, TunnelDevice},
 };
-use crate::netns::{Netns, Place};
+use crate::netns::{Netns, NetnsHandle};
 
 /// The kernel's largest answer fits: it never builds one above 32 KiB for a reader with this much room.
 const ROOM: usize = 64 << 10;
@@ -101,7 +101,7 @@ impl Netlink {
     }
 
     /// Opens it in a place that was entered before.
-    pub fn open_inside(place: &Place) -> Result<Self> {
+    pub fn open_inside(place: &NetnsHandle) -> Result<Self> {
         let words =
             place.name().map_or(String::new(), |name| format!(" in network namespace '{name}'"));
         place.run(|| Self::open_at(words))?

@@ -122,7 +122,7 @@ impl Netns {
         &self.name
     }
 
-    /// Its inode number, as [`Place::inode`].
+    /// Its inode number, as [`NetnsHandle::inode`].
     ///
     /// # Errors
     /// The file does not say.
@@ -148,9 +148,9 @@ impl Netns {
 ///
 /// A named one has a thread of this process that entered it once: the privilege to enter may be
 /// given up afterwards. The thread keeps the namespace alive, so look after its name with
-/// [`Place::is_there`] and drop the place when that is gone.
+/// [`NetnsHandle::is_there`] and drop the place when that is gone.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum NetnsHandle {
     /// The caller's own.
     Here,
     /// A named one.
@@ -171,13 +171,13 @@ pub struct Resident {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-impl Place {
+impl NetnsHandle {
     /// Enters the namespace of this name, or stays here for `None`.
     ///
     /// # Errors
     /// There is none of this name, or no privilege to enter it.
-    pub fn open(netns: Option<&str>) -> Result<Place> {
-        let Some(name) = netns else { return Ok(Place::Here) };
+    pub fn open(netns: Option<&str>) -> Result<NetnsHandle> {
+        let Some(name) = netns else { return Ok(NetnsHandle::Here) };
         let netns = Netns::open(name)?;
         let identity = netns
             .file
@@ -208,23 +208,23 @@ impl Place {
         outcome.recv().unwrap_or(Err(Errno::ECHILD)).with_context(|| {
             format!("enter network namespace '{name}' (it needs CAP_SYS_ADMIN: try as root)")
         })?;
-        Ok(Place::Inside(Arc::new(resident)))
+        Ok(NetnsHandle::Inside(Arc::new(resident)))
     }
 
     /// The name of the namespace; `None` for the caller's own.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Place::Here => None,
-            Place::Inside(resident) => Some(&resident.name),
+            NetnsHandle::Here => None,
+            NetnsHandle::Inside(resident) => Some(&resident.name),
         }
     }
 
     /// Whether the name still means this namespace.
     pub fn is_there(&self) -> bool {
         match self {
-            Place::Here => true,
+            NetnsHandle::Here => true,
             // What a process is in may not be looked at any more where privileges were given up.
-            Place::Inside(r) => match &r.process {
+            NetnsHandle::Inside(r) => match &r.process {
                 Some(process) => {
                     let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
                     poll(&mut fds, PollTimeout::ZERO) == Ok(0)
@@ -242,8 +242,8 @@ impl Place {
     /// `f` panicked, now or another time.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let resident = match self {
-            Place::Here => return Ok(f()),
-            Place::Inside(resident) => resident,
+            NetnsHandle::Here => return Ok(f()),
+            NetnsHandle::Inside(resident) => resident,
         };
         let (done, outcome) = mpsc::channel();
         let job = Box::new(move || drop(done.send(f())));
@@ -258,17 +258,17 @@ impl Place {
     }
 }
 
-impl Place {
+impl NetnsHandle {
     /// Its inode number, by which the kernel's own structures have it.
     ///
     /// # Errors
     /// /proc does not say.
     pub fn inode(&self) -> Result<u32> {
         let inode = match self {
-            Place::Here => fs::metadata("/proc/thread-self/ns/net")
+            NetnsHandle::Here => fs::metadata("/proc/thread-self/ns/net")
                 .context("look at the network namespace")?
                 .ino(),
-            Place::Inside(resident) => resident.identity.1,
+            NetnsHandle::Inside(resident) => resident.identity.1,
         };
         Ok(u32::try_from(inode)?)
     }
@@ -282,10 +282,10 @@ impl Place {
     }
 
     /// The caller's or a named namespace with this number; `None` where there is no way to it.
-    pub fn by_cookie(cookie: u64) -> Option<Place> {
+    pub fn by_cookie(cookie: u64) -> Option<NetnsHandle> {
         let names = names();
-        let named = names.iter().filter_map(|name| Place::open(Some(name)).ok());
-        std::iter::once(Place::Here)
+        let named = names.iter().filter_map(|name| NetnsHandle::open(Some(name)).ok());
+        std::iter::once(NetnsHandle::Here)
             .chain(named)
             .find(|place| place.cookie().is_ok_and(|c| c == cookie))
     }

@@ -18,7 +18,7 @@ use crate::{
     bpf::is_gone,
     lock,
     netlink::Netlink,
-    netns::{self, Place},
+    netns::{self, NetnsHandle},
     owned::Folder,
 };
 
@@ -86,7 +86,7 @@ pub(crate) fn prepare() {
     for (name, _) in folder.list().unwrap_or_default() {
         let Some((cookie, ifindex)) = begun(&name) else { continue };
         let has_one = move || Netlink::open()?.has_clsact(ifindex);
-        let is_there = Place::by_cookie(cookie)
+        let is_there = NetnsHandle::by_cookie(cookie)
             .is_some_and(|place| place.run(has_one).and_then(|there| there).unwrap_or(true));
         if !is_there {
             let _ = folder.remove(&name); // the next one tries again

@@ -51,7 +51,7 @@ use crate::{
     flow::HookKind,
     lock,
     netlink::{Link, Netlink},
-    netns::{self, Place},
+    netns::{self, NetnsHandle},
     owned::{Denied, Folder},
     units::{duration, sanitize},
 };
@@ -175,7 +175,7 @@ fn written(flag: &str, value: &Value) -> String {
 }
 
 impl About {
-    fn new(config: &Config, hook: HookKind, place: &Place) -> Result<About> {
+    fn new(config: &Config, hook: HookKind, place: &NetnsHandle) -> Result<About> {
         Ok(About {
             tool: concat!("tmon ", env!("CARGO_PKG_VERSION")).to_owned(),
             netns: place.name().map(str::to_owned),
@@ -310,7 +310,7 @@ impl Pins {
     ///
     /// # Errors
     /// As [`Pins::list`].
-    pub fn of(&self, place: &Place, ifindex: u32) -> Result<Vec<Pin>> {
+    pub fn of(&self, place: &NetnsHandle, ifindex: u32) -> Result<Vec<Pin>> {
         let cookie = place.cookie()?;
         Ok(self
             .list()?
@@ -323,7 +323,7 @@ impl Pins {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn about(&self, place: &Place, ifindex: u32) -> Result<Option<About>> {
+    pub fn about(&self, place: &NetnsHandle, ifindex: u32) -> Result<Option<About>> {
         let pins = self.of(place, ifindex)?;
         pins.iter().find(|p| p.layout == LAYOUT).map_or(Ok(None), Pin::about)
     }
@@ -335,7 +335,7 @@ impl Pins {
     /// There is something that cannot be read, and why.
     pub fn join(
         &self,
-        place: &Place,
+        place: &NetnsHandle,
         ifindex: u32,
     ) -> Result<Option<(Program, Attachment, About)>> {
         let pins = match self.of(place, ifindex) {
@@ -364,7 +364,7 @@ impl Pins {
     pub fn attach(
         &self,
         lock: &Lock,
-        place: &Place,
+        place: &NetnsHandle,
         link: &Link,
         config: &Config,
         found: &[Port],
@@ -400,7 +400,7 @@ impl Pins {
     /// # Errors
     /// Something of it stays.
     pub fn detach(&self, lock: &Lock, pin: &Pin) -> Result<()> {
-        let place = Place::by_cookie(pin.cookie);
+        let place = NetnsHandle::by_cookie(pin.cookie);
         let strays = pin.remove(place.as_ref())?;
         lock.tidy();
         ensure!(
@@ -472,7 +472,13 @@ impl Pin {
         self.all.shown(&self.folder).join(name)
     }
 
-    fn make(&self, place: &Place, config: &Config, found: &[Port], want: Want) -> Result<HookKind> {
+    fn make(
+        &self,
+        place: &NetnsHandle,
+        config: &Config,
+        found: &[Port],
+        want: Want,
+    ) -> Result<HookKind> {
         let (dir, made) = self.all.make(&self.folder)?;
         let mut put = Vec::new();
         let filled = self.fill(&dir, &mut put, place, config, found, want);
@@ -496,7 +502,7 @@ impl Pin {
         &self,
         dir: &Folder,
         put: &mut Vec<&'static str>,
-        place: &Place,
+        place: &NetnsHandle,
         config: &Config,
         found: &[Port],
         want: Want,
@@ -581,7 +587,7 @@ impl Pin {
     }
 
     /// Where its programs are; `None` when they are off. Dropping it changes nothing.
-    fn attachment(&self, program: &Program, place: &Place) -> Result<Option<Attachment>> {
+    fn attachment(&self, program: &Program, place: &NetnsHandle) -> Result<Option<Attachment>> {
         let found = Attachment::found(program, self.ifindex, place, self.links()?)?;
         let standing = found.standing(&mut Netlink::open_inside(place)?)?;
         Ok((standing != Standing::Gone).then_some(found))
@@ -591,7 +597,7 @@ impl Pin {
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn before(&self, place: &Place) -> Result<Option<Vec<String>>> {
+    pub fn before(&self, place: &NetnsHandle) -> Result<Option<Vec<String>>> {
         let found = Attachment::found(&self.program()?, self.ifindex, place, self.links()?)?;
         Ok(match found.standing(&mut Netlink::open_inside(place)?)? {
             Standing::There(before) => Some(before),
@@ -603,7 +609,7 @@ impl Pin {
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn state(&self, place: Option<&Place>) -> Result<State> {
+    pub fn state(&self, place: Option<&NetnsHandle>) -> Result<State> {
         if self.layout != LAYOUT {
             return Ok(State::OtherLayout);
         }
@@ -638,7 +644,7 @@ impl Pin {
 
     /// Takes it off and removes what is pinned; `place` is its network namespace, where that can be
     /// found. Returns what is in its folder that was never pinned there, which stays.
-    fn remove(&self, place: Option<&Place>) -> Result<Vec<String>> {
+    fn remove(&self, place: Option<&NetnsHandle>) -> Result<Vec<String>> {
         let Some(dir) = self.all.open(&self.folder)? else { return Ok(Vec::new()) };
         LINKS.into_iter().for_each(|name| unlink(&dir, name));
         if let Some(place) = place {
@@ -667,7 +673,7 @@ impl Pin {
 
     /// The command that does this (`detach`, `attach`) to it.
     pub fn command(&self, verb: &str) -> String {
-        let place = Place::by_cookie(self.cookie);
+        let place = NetnsHandle::by_cookie(self.cookie);
         let was = || self.about().ok().flatten().and_then(|a| a.netns);
         let netns = place.map_or_else(was, |p| p.name().map(str::to_owned));
         let netns = netns.map_or(String::new(), |n| format!(" --netns {}", sanitize(&n)));
@@ -676,7 +682,7 @@ impl Pin {
 
     /// Whether it is of this named namespace, which is gone.
     pub fn survives(&self, netns: &str) -> bool {
-        Place::by_cookie(self.cookie).is_none()
+        NetnsHandle::by_cookie(self.cookie).is_none()
             && self.about().is_ok_and(|a| a.is_some_and(|a| a.netns.as_deref() == Some(netns)))
     }
 

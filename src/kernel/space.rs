@@ -10,9 +10,9 @@ use anyhow::Result;
 
 use super::survey::Survey;
 use crate::{
-    discover::{Scene, Tunnel},
+    discover::{FoundTunnel, NetnsView},
     netlink::{Link, LinkEvent, LinkEvents, Netlink, TunnelDevice},
-    netns::Place,
+    netns::NetnsHandle,
     overlay::Overlay,
     units::sanitize,
 };
@@ -23,7 +23,7 @@ const PATROL: Duration = Duration::from_millis(1500);
 /// One network namespace.
 #[derive(Debug)]
 pub(super) struct Space {
-    pub(super) place: Place,
+    pub(super) place: NetnsHandle,
     pub(super) netlink: Netlink,
     events: LinkEvents,
     /// Names and patterns of the interfaces asked for; none: those below the tunnel devices, as these
@@ -32,19 +32,19 @@ pub(super) struct Space {
     /// Tunnel devices that are up, by index.
     tunnels: BTreeMap<u32, String>,
     /// WireGuard devices that were made here and are elsewhere, as they were at the first look.
-    moved: Vec<Tunnel>,
+    moved: Vec<FoundTunnel>,
     /// What was said of bridges with several watched ports.
     pub(super) bridged: Vec<String>,
     looked: Option<Instant>,
     /// What findings are compared with, where they are looked for, and what it was last.
     survey: Option<Survey>,
-    scene: Scene,
+    scene: NetnsView,
 }
 
 /// What a namespace is like now.
 pub(super) struct View {
     /// Its interfaces and tunnels.
-    pub(super) scene: Scene,
+    pub(super) scene: NetnsView,
     /// Indexes of those to be watched.
     pub(super) wanted: BTreeSet<u32>,
 }
@@ -52,7 +52,7 @@ pub(super) struct View {
 impl Space {
     /// Enters a namespace and listens to its changes. No names: the underlays of its tunnels.
     pub(super) fn open(netns: Option<&str>, names: BTreeSet<String>) -> Result<Space> {
-        let place = Place::open(netns)?;
+        let place = NetnsHandle::open(netns)?;
         // Events first, so that nothing is missed between looking and listening.
         let events = place.run(LinkEvents::open)??;
         let netlink = Netlink::open_inside(&place)?;
@@ -66,7 +66,7 @@ impl Space {
             bridged: Vec::new(),
             looked: None,
             survey: None,
-            scene: Scene::default(),
+            scene: NetnsView::default(),
         })
     }
 
@@ -115,11 +115,11 @@ impl Space {
         let first = self.looked.replace(Instant::now()).is_none();
         let scene = if first {
             // Later there may be no privilege to enter others.
-            let scene = Scene::read_with_moved(&self.place, &mut self.netlink)?;
+            let scene = NetnsView::read_with_moved(&self.place, &mut self.netlink)?;
             self.moved = scene.moved().cloned().collect();
             scene
         } else {
-            Scene::read(&mut self.netlink)?.with(&self.moved)
+            NetnsView::read(&mut self.netlink)?.with(&self.moved)
         };
         let tunnels: Vec<&TunnelDevice> =
             scene.tunnels.iter().map(|t| &t.device).filter(|t| t.up).collect();

@@ -11,9 +11,9 @@ use anyhow::Result;
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    discover::Scene,
-    netlink::{Change, Changes, Link, Neighbour, Netlink},
-    netns::Place,
+    discover::NetnsView,
+    netlink::{Changes, Link, Neighbour, Netlink, NetnsChange},
+    netns::NetnsHandle,
     overlay::{Device, Entry, Event, Mac, Overlay},
     units::sanitize,
 };
@@ -48,7 +48,7 @@ impl Survey {
     ///
     /// # Errors
     /// There is no socket to be had.
-    pub(super) fn open(place: &Place) -> Result<Survey> {
+    pub(super) fn open(place: &NetnsHandle) -> Result<Survey> {
         Ok(Survey {
             changes: place.run(Changes::open)??,
             neighbours: Vec::new(),
@@ -65,7 +65,7 @@ impl Survey {
     ///
     /// # Errors
     /// The kernel gives no answer.
-    pub(super) fn update(&mut self, netlink: &mut Netlink, scene: &Scene) -> Result<bool> {
+    pub(super) fn update(&mut self, netlink: &mut Netlink, scene: &NetnsView) -> Result<bool> {
         for link in &scene.links {
             let now = (link.name.clone(), link.up, link.mtu);
             self.links.entry(link.index).or_insert(now);
@@ -101,13 +101,13 @@ impl Survey {
         Ok(())
     }
 
-    fn hear(&mut self, change: Change) {
+    fn hear(&mut self, change: NetnsChange) {
         let name = |index: u32| self.links.get(&index).map(|l| l.0.clone());
         let shown = |index: u32| {
             name(index).map_or_else(|| format!("interface {index}"), |n| sanitize(&n).into_owned())
         };
         let (text, address, index) = match change {
-            Change::Neighbour(n, gone) => {
+            NetnsChange::Neighbour(n, gone) => {
                 let key = (n.ifindex, n.forwarding, n.address);
                 let device = shown(n.ifindex);
                 let mac = n.mac.map_or_else(|| "?".to_owned(), hardware);
@@ -127,21 +127,23 @@ impl Survey {
                 };
                 (text, Some(n.address), n.ifindex)
             }
-            Change::Address(index, address, gone) => {
+            NetnsChange::Address(index, address, gone) => {
                 let device = shown(index);
                 let verb = if gone { "has lost" } else { "has" };
                 (format!("{device} {verb} {address}"), Some(address), index)
             }
-            Change::Route(to, prefix, out, gone) => {
+            NetnsChange::Route(to, prefix, out, gone) => {
                 let by = out.map_or_else(String::new, |i| format!(" by {}", shown(i)));
                 let what = if gone { "there is no route" } else { "there is a route" };
                 (format!("{what} to {to}/{prefix}{by}"), Some(to), out.unwrap_or(0))
             }
-            Change::Link(link, gone) => match self.link(&link, gone) {
+            NetnsChange::Link(link, gone) => match self.link(&link, gone) {
                 Some(text) => (text, None, link.index),
                 None => return,
             },
-            Change::Lost => ("changes came faster than they could be read".to_owned(), None, 0),
+            NetnsChange::Lost => {
+                ("changes came faster than they could be read".to_owned(), None, 0)
+            }
         };
         let device = self.links.get(&index).map(|l| l.0.clone());
         if self.events.len() >= EVENTS {
@@ -174,7 +176,7 @@ impl Survey {
     }
 
     /// Adds this namespace's part.
-    pub(super) fn add(&self, place: &Place, scene: &Scene, overlay: &mut Overlay) {
+    pub(super) fn add(&self, place: &NetnsHandle, scene: &NetnsView, overlay: &mut Overlay) {
         let netns = place.name().map(str::to_owned);
         for tunnel in scene.tunnels.iter().chain(&scene.elsewhere) {
             let d = &tunnel.device;

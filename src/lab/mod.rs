@@ -14,10 +14,10 @@ use std::{os::unix::process::ExitStatusExt, process::Command};
 use anyhow::{Context, Result, bail};
 
 pub use self::{
-    plan::{Interrupt, Options, PREFIX, Plan, SWITCH, UNDERLAY},
+    plan::{Interrupt, LabOptions, PREFIX, Plan, SWITCH, UNDERLAY},
     run::{down, standing, up},
     scenario::Scenario,
-    status::{Host, Status, status},
+    status::{HostStatus, LabStatus, status},
     traffic::{PORT, Summary, Traffic, traffic},
 };
 use crate::netns::Netns;
@@ -57,7 +57,7 @@ pub struct Lab {
 
 impl Lab {
     /// Makes a lab, or borrows the one that stands: what was there before is not taken down.
-    pub fn up(options: &Options) -> Result<Self> {
+    pub fn up(options: &LabOptions) -> Result<Self> {
         Ok(Lab { made: up(options)?, plan: Plan::new(options)? })
     }
 

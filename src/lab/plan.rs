@@ -22,7 +22,7 @@ const UNDERLAY_MTU: u32 = 1500;
 
 /// Which lab to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct LabOptions {
     /// What the names of its namespaces begin with: `PREFIX-host0`, `PREFIX-fabric`.
     pub prefix: String,
     /// How many hosts, 2 to 99.
@@ -50,9 +50,9 @@ pub enum Interrupt {
     Crash(usize),
 }
 
-impl Default for Options {
+impl Default for LabOptions {
     fn default() -> Self {
-        Options {
+        LabOptions {
             prefix: PREFIX.to_owned(),
             hosts: 9,
             networks: 4,
@@ -67,21 +67,21 @@ impl Default for Options {
 /// The one place that knows the lab's names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    options: Options,
+    options: LabOptions,
 }
 
 /// One change to the machine, in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct PlanStep {
     /// The namespace it happens in.
     pub netns: String,
     /// What happens.
-    pub action: Action,
+    pub action: PlanAction,
 }
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum PlanAction {
     /// Make the namespace.
     Namespace,
     /// Write a kernel setting, a path below `/proc/sys/net`.
@@ -153,33 +153,35 @@ pub enum Action {
     },
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for PlanStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.netns)?;
         match &self.action {
-            Action::Namespace => f.write_str("make the namespace"),
-            Action::Setting { key, value, .. } => write!(f, "set {key} to {value}"),
-            Action::Bridge(link) => write!(f, "make bridge {link}"),
-            Action::Veth { link, peer, peer_netns: Some(netns), .. } => {
+            PlanAction::Namespace => f.write_str("make the namespace"),
+            PlanAction::Setting { key, value, .. } => write!(f, "set {key} to {value}"),
+            PlanAction::Bridge(link) => write!(f, "make bridge {link}"),
+            PlanAction::Veth { link, peer, peer_netns: Some(netns), .. } => {
                 write!(f, "connect {link} to {peer} of {netns}")
             }
-            Action::Veth { link, peer, .. } => write!(f, "connect {link} to {peer}"),
-            Action::Tunnel { link, tunnel, .. } => write!(f, "make {} device {link}", tunnel.kind),
-            Action::Port { link, bridge, .. } => write!(f, "put {link} into {bridge}"),
-            Action::Address { link, address, prefix } => {
+            PlanAction::Veth { link, peer, .. } => write!(f, "connect {link} to {peer}"),
+            PlanAction::Tunnel { link, tunnel, .. } => {
+                write!(f, "make {} device {link}", tunnel.kind)
+            }
+            PlanAction::Port { link, bridge, .. } => write!(f, "put {link} into {bridge}"),
+            PlanAction::Address { link, address, prefix } => {
                 write!(f, "give {link} the address {address}/{prefix}")
             }
-            Action::Route { to, link } => write!(f, "route {to} to {link}"),
-            Action::Up(link) => write!(f, "bring up {link}"),
-            Action::Promiscuous(link) => write!(f, "let {link} hear everything"),
-            Action::Note { link, .. } => write!(f, "note on {link} that the lab is complete"),
+            PlanAction::Route { to, link } => write!(f, "route {to} to {link}"),
+            PlanAction::Up(link) => write!(f, "bring up {link}"),
+            PlanAction::Promiscuous(link) => write!(f, "let {link} hear everything"),
+            PlanAction::Note { link, .. } => write!(f, "note on {link} that the lab is complete"),
         }
     }
 }
 
 impl Plan {
     /// The plan for these options, or what is wrong with them.
-    pub fn new(options: &Options) -> Result<Self> {
+    pub fn new(options: &LabOptions) -> Result<Self> {
         check_prefix(&options.prefix)?;
         if !(2..=99).contains(&options.hosts) || !(1..=99).contains(&options.networks) {
             bail!(
@@ -200,7 +202,7 @@ impl Plan {
     }
 
     /// What was asked for.
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &LabOptions {
         &self.options
     }
 
@@ -262,19 +264,19 @@ impl Plan {
     }
 
     /// Everything to do, in order.
-    pub fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<PlanStep> {
         let mut steps = Steps { steps: Vec::new(), netns: self.fabric() };
         steps.namespace(false);
-        steps.push(Action::Bridge(SWITCH.to_owned()));
+        steps.push(PlanAction::Bridge(SWITCH.to_owned()));
         // Watched, the switch shows every frame of the lab exactly once.
-        steps.push(Action::Promiscuous(SWITCH.to_owned()));
+        steps.push(PlanAction::Promiscuous(SWITCH.to_owned()));
         steps.up(SWITCH);
         for k in 0..self.options.hosts {
             steps.netns = self.host(k);
             steps.namespace(self.options.ipv6_underlay || self.options.ipv6_clients);
             steps.netns = self.fabric();
             let port = format!("host{k}");
-            steps.push(Action::Veth {
+            steps.push(PlanAction::Veth {
                 link: port.clone(),
                 peer: UNDERLAY.to_owned(),
                 peer_netns: Some(self.host(k)),
@@ -286,7 +288,7 @@ impl Plan {
                 steps.ipv6(UNDERLAY);
             }
             for (address, prefix) in self.underlay(k) {
-                steps.push(Action::Address { link: UNDERLAY.to_owned(), address, prefix });
+                steps.push(PlanAction::Address { link: UNDERLAY.to_owned(), address, prefix });
             }
             steps.up(UNDERLAY);
             match self.options.kind {
@@ -295,14 +297,14 @@ impl Plan {
             }
         }
         steps.netns = self.fabric();
-        steps.push(Action::Note { link: SWITCH.to_owned(), text: self.note() });
+        steps.push(PlanAction::Note { link: SWITCH.to_owned(), text: self.note() });
         steps.steps
     }
 
     /// Host `k`'s part of network `i` where the tunnel carries Ethernet: a bridge of tunnel and client.
     fn switched(&self, k: u8, i: u8, steps: &mut Steps) {
         let (bridge, client, port) = (format!("br{i}"), format!("client{i}"), format!("port{i}"));
-        steps.push(Action::Bridge(bridge.clone()));
+        steps.push(PlanAction::Bridge(bridge.clone()));
         let mtu = self.client_mtu();
         if self.options.kind == Kind::Vxlan {
             let link = format!("vxlan{i}");
@@ -312,18 +314,18 @@ impl Plan {
                 port: Some(4789),
                 ..self.tunnel(i)
             };
-            steps.push(Action::Tunnel { link: link.clone(), tunnel, mtu });
+            steps.push(PlanAction::Tunnel { link: link.clone(), tunnel, mtu });
             steps.port(&link, &bridge);
         } else {
             // No groups here: a full mesh, and what came from one host is not sent on to another.
             for p in (0..self.options.hosts).filter(|p| *p != k) {
                 let link = format!("{}{i}-{p}", self.options.kind);
-                steps.push(Action::Tunnel {
+                steps.push(PlanAction::Tunnel {
                     link: link.clone(),
                     tunnel: self.tunnel_to(k, p, i),
                     mtu,
                 });
-                steps.push(Action::Port {
+                steps.push(PlanAction::Port {
                     link: link.clone(),
                     bridge: bridge.clone(),
                     isolated: true,
@@ -331,7 +333,7 @@ impl Plan {
                 steps.up(&link);
             }
         }
-        steps.push(Action::Veth {
+        steps.push(PlanAction::Veth {
             link: client.clone(),
             peer: port.clone(),
             peer_netns: None,
@@ -347,7 +349,7 @@ impl Plan {
         for i in 0..self.options.networks {
             // A pair that leads nowhere, as a home for the address.
             let (client, peer) = (format!("client{i}"), format!("port{i}"));
-            steps.push(Action::Veth {
+            steps.push(PlanAction::Veth {
                 link: client.clone(),
                 peer: peer.clone(),
                 peer_netns: None,
@@ -363,7 +365,7 @@ impl Plan {
             for i in 0..tunnels {
                 let mut tunnel = self.tunnel_to(k, p, i);
                 tunnel.id = tunnel.id.filter(|_| self.options.kind != Kind::Ipip);
-                steps.push(Action::Tunnel { link: name(i), tunnel, mtu: self.client_mtu() });
+                steps.push(PlanAction::Tunnel { link: name(i), tunnel, mtu: self.client_mtu() });
                 if self.options.ipv6_clients {
                     steps.ipv6(&name(i));
                 }
@@ -371,21 +373,21 @@ impl Plan {
             }
             for i in 0..self.options.networks {
                 for to in [Some(self.client(i, p)), self.client6(i, p)].into_iter().flatten() {
-                    steps.push(Action::Route { to, link: name(i) });
+                    steps.push(PlanAction::Route { to, link: name(i) });
                 }
             }
         }
     }
 
     fn addresses(&self, k: u8, i: u8, client: &str, steps: &mut Steps) {
-        steps.push(Action::Address {
+        steps.push(PlanAction::Address {
             link: client.to_owned(),
             address: self.client(i, k),
             prefix: 24,
         });
         if let Some(address) = self.client6(i, k) {
             steps.ipv6(client);
-            steps.push(Action::Address { link: client.to_owned(), address, prefix: 64 });
+            steps.push(PlanAction::Address { link: client.to_owned(), address, prefix: 64 });
         }
         steps.up(client);
     }
@@ -424,7 +426,7 @@ impl Plan {
 
 /// The plan that a complete lab was made by, from its note; `None` if this is no such note.
 pub fn read_note(prefix: &str, note: &str) -> Option<Plan> {
-    let mut options = Options { prefix: prefix.to_owned(), ..Options::default() };
+    let mut options = LabOptions { prefix: prefix.to_owned(), ..LabOptions::default() };
     for word in note.strip_prefix("tmon lab ")?.split(' ') {
         let (key, value) = word.split_once('=')?;
         match key {
@@ -466,21 +468,21 @@ pub fn check_prefix(prefix: &str) -> Result<()> {
 
 /// Steps in the making; `netns` is where the next one happens.
 struct Steps {
-    steps: Vec<Step>,
+    steps: Vec<PlanStep>,
     netns: String,
 }
 
 impl Steps {
-    fn push(&mut self, action: Action) {
-        self.steps.push(Step { netns: self.netns.clone(), action });
+    fn push(&mut self, action: PlanAction) {
+        self.steps.push(PlanStep { netns: self.netns.clone(), action });
     }
 
     fn up(&mut self, link: &str) {
-        self.push(Action::Up(link.to_owned()));
+        self.push(PlanAction::Up(link.to_owned()));
     }
 
     fn port(&mut self, link: &str, bridge: &str) {
-        self.push(Action::Port {
+        self.push(PlanAction::Port {
             link: link.to_owned(),
             bridge: bridge.to_owned(),
             isolated: false,
@@ -489,16 +491,16 @@ impl Steps {
     }
 
     fn set(&mut self, key: impl Into<String>, value: &'static str) {
-        self.push(Action::Setting { key: key.into(), value, optional: false });
+        self.push(PlanAction::Setting { key: key.into(), value, optional: false });
     }
 
     fn set_if_there(&mut self, key: &str, value: &'static str) {
-        self.push(Action::Setting { key: key.to_owned(), value, optional: true });
+        self.push(PlanAction::Setting { key: key.to_owned(), value, optional: true });
     }
 
     /// A namespace in which nothing speaks unasked.
     fn namespace(&mut self, ipv6: bool) {
-        self.push(Action::Namespace);
+        self.push(PlanAction::Namespace);
         // Interfaces begin without IPv6; in an IPv6 lab those that need it get it one by one.
         self.set_if_there("ipv6/conf/default/disable_ipv6", "1");
         if ipv6 {
@@ -551,8 +553,8 @@ mod tests {
 
     use super::*;
 
-    fn plan(change: impl Fn(&mut Options)) -> Plan {
-        let mut options = Options::default();
+    fn plan(change: impl Fn(&mut LabOptions)) -> Plan {
+        let mut options = LabOptions::default();
         change(&mut options);
         Plan::new(&options).expect("a plan")
     }
@@ -597,8 +599,8 @@ mod tests {
 
     #[test]
     fn options_are_checked() {
-        let bad = |change: &dyn Fn(&mut Options)| {
-            let mut o = Options::default();
+        let bad = |change: &dyn Fn(&mut LabOptions)| {
+            let mut o = LabOptions::default();
             change(&mut o);
             Plan::new(&o).is_err()
         };
@@ -654,7 +656,7 @@ mod tests {
         check(&plan(|o| (o.hosts, o.networks) = (99, 99)).steps());
     }
 
-    fn check(steps: &[Step]) {
+    fn check(steps: &[PlanStep]) {
         let (mut netns, mut links, mut ups) = (HashSet::new(), HashSet::new(), HashSet::new());
         for step in steps {
             let ns = &step.netns;
@@ -663,32 +665,32 @@ mod tests {
                 assert!(links.insert((ns.to_owned(), link.to_owned())), "twice: {step}");
             };
             match &step.action {
-                Action::Namespace => assert!(netns.insert(ns.clone()), "twice: {step}"),
-                Action::Bridge(l) | Action::Tunnel { link: l, .. } => made(ns, l),
-                Action::Veth { link, peer, peer_netns, .. } => {
+                PlanAction::Namespace => assert!(netns.insert(ns.clone()), "twice: {step}"),
+                PlanAction::Bridge(l) | PlanAction::Tunnel { link: l, .. } => made(ns, l),
+                PlanAction::Veth { link, peer, peer_netns, .. } => {
                     let there = peer_netns.as_ref().unwrap_or(ns);
                     assert!(netns.contains(there), "too early: {step}");
                     made(ns, link);
                     made(there, peer);
                 }
-                Action::Port { link, bridge, .. } => {
+                PlanAction::Port { link, bridge, .. } => {
                     for l in [link, bridge] {
                         assert!(links.contains(&(ns.clone(), l.clone())), "too early: {step}");
                     }
                 }
-                Action::Address { link, .. }
-                | Action::Promiscuous(link)
-                | Action::Note { link, .. } => {
+                PlanAction::Address { link, .. }
+                | PlanAction::Promiscuous(link)
+                | PlanAction::Note { link, .. } => {
                     assert!(links.contains(&(ns.clone(), link.clone())), "too early: {step}");
                 }
-                Action::Route { link, .. } => {
+                PlanAction::Route { link, .. } => {
                     assert!(ups.contains(&(ns.clone(), link.clone())), "too early: {step}")
                 }
-                Action::Up(link) => {
+                PlanAction::Up(link) => {
                     assert!(links.contains(&(ns.clone(), link.clone())), "too early: {step}");
                     ups.insert((ns.clone(), link.clone()));
                 }
-                Action::Setting { key, .. } => {
+                PlanAction::Setting { key, .. } => {
                     if let Some(link) =
                         key.strip_suffix("/disable_ipv6").and_then(|k| k.rsplit('/').next())
                         && !matches!(link, "all" | "default")
@@ -706,7 +708,7 @@ mod tests {
             links.iter().filter(|(_, l)| !l.starts_with("lo")).cloned().collect();
         assert_eq!(ups, everything, "every interface is brought up");
         assert!(
-            matches!(steps.last().map(|s| &s.action), Some(Action::Note { .. })),
+            matches!(steps.last().map(|s| &s.action), Some(PlanAction::Note { .. })),
             "the note comes last"
         );
     }

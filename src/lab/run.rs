@@ -15,7 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 
 use super::plan::{
-    Action, Interrupt, Options, Plan, SWITCH, Step, UNDERLAY, check_prefix, fabric, owns, read_note,
+    Interrupt, LabOptions, Plan, PlanAction, PlanStep, SWITCH, UNDERLAY, check_prefix, fabric,
+    owns, read_note,
 };
 use crate::{
     netlink::{Netlink, NewLink, errno},
@@ -25,7 +26,7 @@ use crate::{
 /// Makes the lab. True if it was made, false if this very lab was there already and nothing was done.
 ///
 /// What an interrupted attempt left behind is removed first. A failing step undoes everything.
-pub fn up(options: &Options) -> Result<bool> {
+pub fn up(options: &LabOptions) -> Result<bool> {
     let plan = Plan::new(options)?;
     let _lock = Lock::take(&options.prefix)?;
     match standing(&options.prefix)? {
@@ -129,8 +130,8 @@ struct Ground {
 }
 
 impl Ground {
-    fn carry_out(&mut self, step: &Step) -> Result<()> {
-        if step.action == Action::Namespace {
+    fn carry_out(&mut self, step: &PlanStep) -> Result<()> {
+        if step.action == PlanAction::Namespace {
             let netns = Netns::create(&step.netns)?;
             let netlink = Netlink::open_in(&netns)?;
             self.places.insert(step.netns.clone(), (netns, netlink));
@@ -139,14 +140,14 @@ impl Ground {
         let (netns, netlink) =
             self.places.get_mut(&step.netns).context("its namespace has not been made")?;
         match &step.action {
-            Action::Namespace => Ok(()),
-            Action::Setting { key, value, optional } => set(netns, key, value, *optional),
-            Action::Bridge(link) => netlink.create(link, None, &NewLink::Bridge),
-            Action::Veth { link, peer, peer_netns, mtu } => {
+            PlanAction::Namespace => Ok(()),
+            PlanAction::Setting { key, value, optional } => set(netns, key, value, *optional),
+            PlanAction::Bridge(link) => netlink.create(link, None, &NewLink::Bridge),
+            PlanAction::Veth { link, peer, peer_netns, mtu } => {
                 let there = peer_netns.as_deref().map(Netns::open).transpose()?;
                 netlink.create(link, Some(*mtu), &NewLink::Veth { peer, netns: there.as_ref() })
             }
-            Action::Tunnel { link, tunnel, mtu } => {
+            PlanAction::Tunnel { link, tunnel, mtu } => {
                 let underlay = netlink.link(UNDERLAY)?.map(|l| l.index);
                 let made = netlink.create(
                     link,
@@ -162,19 +163,19 @@ impl Ground {
                     made => made,
                 }
             }
-            Action::Port { link, bridge, isolated } => {
+            PlanAction::Port { link, bridge, isolated } => {
                 netlink.set_master(link, bridge)?;
                 if *isolated { netlink.set_isolated(link, true) } else { Ok(()) }
             }
-            Action::Address { link, address, prefix } => {
+            PlanAction::Address { link, address, prefix } => {
                 netlink.add_address(link, *address, *prefix)
             }
-            Action::Route { to, link } => {
+            PlanAction::Route { to, link } => {
                 netlink.add_route(*to, if to.is_ipv4() { 32 } else { 128 }, link, None)
             }
-            Action::Up(link) => netlink.set_up(link),
-            Action::Promiscuous(link) => netlink.set_promiscuous(link),
-            Action::Note { link, text } => netlink.set_alias(link, text),
+            PlanAction::Up(link) => netlink.set_up(link),
+            PlanAction::Promiscuous(link) => netlink.set_promiscuous(link),
+            PlanAction::Note { link, text } => netlink.set_alias(link, text),
         }
     }
 }

@@ -254,10 +254,10 @@ mod tests {
     use std::collections::{BTreeMap, HashSet};
 
     use super::*;
-    use crate::lab::plan::Options;
+    use crate::lab::plan::LabOptions;
 
     fn plan() -> Plan {
-        Plan::new(&Options::default()).expect("a plan")
+        Plan::new(&LabOptions::default()).expect("a plan")
     }
 
     #[test]
@@ -286,7 +286,8 @@ mod tests {
     #[test]
     fn every_talk_fits_every_lab() {
         for (hosts, networks) in [(2, 1), (3, 2), (9, 4), (99, 99)] {
-            let p = Plan::new(&Options { hosts, networks, ..Options::default() }).expect("a plan");
+            let p = Plan::new(&LabOptions { hosts, networks, ..LabOptions::default() })
+                .expect("a plan");
             for (scenario, _) in SCENARIOS {
                 let talks = talks(*scenario, &p, 3);
                 assert!(!talks.is_empty(), "{scenario} {hosts}");

@@ -16,7 +16,7 @@ use crate::{
 
 /// A lab, or what is left of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct LabStatus {
     /// What its namespaces' names begin with.
     pub prefix: String,
     /// The lab was made to the end and every host is there.
@@ -24,14 +24,14 @@ pub struct Status {
     /// The encapsulation of a complete lab.
     pub kind: Option<String>,
     /// The hosts that are there, by number.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<HostStatus>,
     /// All its namespaces that are there.
     pub namespaces: Vec<String>,
 }
 
 /// One host of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Host {
+pub struct HostStatus {
     /// `host0`, as `tmon lab exec` takes it.
     pub name: String,
     /// Its namespace, as `--netns` takes it.
@@ -49,7 +49,7 @@ pub struct Host {
 }
 
 /// Looks at a lab. It is no error that there is none: then there are no namespaces.
-pub fn status(prefix: &str) -> Result<Status> {
+pub fn status(prefix: &str) -> Result<LabStatus> {
     check_prefix(prefix)?;
     let plan = standing(prefix)?;
     let namespaces = traces(prefix)?;
@@ -62,7 +62,7 @@ pub fn status(prefix: &str) -> Result<Status> {
         else {
             continue;
         };
-        let mut host = Host {
+        let mut host = HostStatus {
             name: name.to_owned(),
             netns: netns.clone(),
             underlay: Vec::new(),
@@ -97,7 +97,7 @@ pub fn status(prefix: &str) -> Result<Status> {
         hosts.push(host);
     }
     hosts.sort_by_key(|h| (h.name.len(), h.name.clone()));
-    Ok(Status {
+    Ok(LabStatus {
         prefix: prefix.to_owned(),
         complete: plan.as_ref().is_some_and(|p| hosts.len() == usize::from(p.options().hosts)),
         kind: plan.map(|p| p.options().kind.to_string()),
@@ -106,7 +106,7 @@ pub fn status(prefix: &str) -> Result<Status> {
     })
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for LabStatus {
     /// A table of the hosts under a line that says how it stands.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespaces.is_empty() {

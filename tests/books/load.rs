@@ -15,7 +15,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use tmon::{
     attach::Want,
     bpf::Config,
-    export::{Format, Reading, Writer, table},
+    export::{Excerpt, Format, Writer, table},
     feed,
     filter::Filter,
     flow::{Count, Key},
@@ -147,8 +147,8 @@ fn a_flood_loses_nothing() {
 fn visible(s: &Snapshot, other: Count) {
     let mut json = Vec::new();
     let total = s.total();
-    Writer::new(&mut json, Format::Json, table::Options::default())
-        .write(&Reading::new("tmon", "here", &total, &Filter::default()))
+    Writer::new(&mut json, Format::Json, table::TableOptions::default())
+        .write(&Excerpt::new("tmon", "here", &total, &Filter::default()))
         .unwrap();
     let v: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let flows = v["flows"].as_array().unwrap();

@@ -2,7 +2,7 @@
 //! Interfaces and namespaces come, change and go, and other programs with them.
 use tmon::{
     attach::Want,
-    export::Reading,
+    export::Excerpt,
     filter::Filter,
     flow::{Count, Hook, HookKind},
     live::Live,
@@ -191,7 +191,7 @@ fn the_same_index_in_two_namespaces_is_two_interfaces() {
     closed(&s);
     // And rows say which.
     let total = s.total();
-    let reading = Reading::new("tmon", "here", &total, &Filter::default());
+    let reading = Excerpt::new("tmon", "here", &total, &Filter::default());
     assert_eq!(reading.flows.iter().map(|f| reading.interface(f)).collect::<Vec<_>>(), names);
 }
 
@@ -445,7 +445,7 @@ fn a_packet_over_loopback_counts_once() {
         assert_eq!([c.rx(), c.tx()], counted, "the books are by hook");
         let tally = Tally::of(&interval, &Scope::default());
         assert_eq!(tally.total, counted[1]);
-        assert_eq!(Reading::new("tmon", "here", &interval, &Filter::default()).total(), counted[1]);
+        assert_eq!(Excerpt::new("tmon", "here", &interval, &Filter::default()).total(), counted[1]);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use csv::{ErrorKind, WriterBuilder};
 use serde::Serialize;
 
-use super::{Reading, json::nanoseconds, tunnels};
+use super::{Excerpt, json::nanoseconds, tunnels};
 use model::{
     flow::{Flow, Pair},
     units::{rfc3339, sanitize},
@@ -66,7 +66,7 @@ const COLUMNS: [&str; 34] = [
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, reading: &Reading<'_>, header: Header) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, header: Header) -> io::Result<()> {
     let mut csv = WriterBuilder::new().has_headers(false).from_writer(out);
     if header == Header::Yes {
         csv.write_record(COLUMNS).map_err(stream_error)?;
@@ -112,7 +112,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(reading: &'a Reading<'_>, times: [&'a str; 2], flow: &Flow) -> Self {
+    fn new(reading: &'a Excerpt<'_>, times: [&'a str; 2], flow: &Flow) -> Self {
         let (key, c, names) = (&flow.key, &flow.counters, &reading.names);
         let interval = reading.interval;
         // An interface that could not be read keeps counts of another time, see the JSON.

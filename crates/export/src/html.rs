@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Reading, json};
+use super::{Excerpt, json};
 use model::{colour::Palette, history};
 
 const PAGE: &str = include_str!("page/page.html");
@@ -25,7 +25,7 @@ const GROUPS: usize = 20_000;
 
 /// How a page begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct HtmlOptions {
     /// Light on dark, or dark on light; as the reader's system is when not given.
     pub dark: Option<bool>,
     /// The largest ends that the chord shows apart; 24 when not given.
@@ -36,7 +36,7 @@ pub struct Options {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: Options) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: HtmlOptions) -> io::Result<()> {
     let kept = bounded(reading);
     let smaller = reading.flows.len().saturating_sub(ROWS);
     let reading = kept.as_ref().unwrap_or(reading);
@@ -78,7 +78,7 @@ enum Part {
 }
 
 /// The reading with its largest rows and the sums of the others, if it has more than a page holds.
-fn bounded<'a>(reading: &Reading<'a>) -> Option<Reading<'a>> {
+fn bounded<'a>(reading: &Excerpt<'a>) -> Option<Excerpt<'a>> {
     if reading.flows.len() <= ROWS {
         return None;
     }
@@ -87,7 +87,7 @@ fn bounded<'a>(reading: &Reading<'a>) -> Option<Reading<'a>> {
     let sums = history::summed(&flows[ROWS..], GROUPS);
     flows.truncate(ROWS);
     flows.extend(sums);
-    Some(Reading { flows, ..reading.clone() })
+    Some(Excerpt { flows, ..reading.clone() })
 }
 
 /// JSON that a `<script>` cannot be left by: what means something in HTML is a `\u` escape, which is
@@ -169,8 +169,8 @@ mod tests {
 
     fn page(interval: &Interval, host: &str) -> String {
         let mut out = Vec::new();
-        let reading = Reading::new("tmon 0", host, interval, &Filter::default());
-        write(&mut out, &reading, Options::default()).unwrap();
+        let reading = Excerpt::new("tmon 0", host, interval, &Filter::default());
+        write(&mut out, &reading, HtmlOptions::default()).unwrap();
         String::from_utf8(out).unwrap()
     }
 

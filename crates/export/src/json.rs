@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
-use super::{Reading, tunnels};
+use super::{Excerpt, tunnels};
 use model::{
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
@@ -24,7 +24,7 @@ use model::{
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, reading: &Reading<'_>) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
     let interval = reading.interval;
     let object = Object {
         schema: 1,
@@ -255,7 +255,7 @@ impl Serialize for Stops {
     }
 }
 
-struct Rows<'a>(&'a Reading<'a>);
+struct Rows<'a>(&'a Excerpt<'a>);
 
 impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -330,7 +330,7 @@ impl Ways {
 }
 
 impl<'a> Row<'a> {
-    fn new(reading: &'a Reading<'_>, flow: &Flow) -> Self {
+    fn new(reading: &'a Excerpt<'_>, flow: &Flow) -> Self {
         let (interface, names) = (reading.interface(flow), &reading.names);
         let (key, c) = (&flow.key, &flow.counters);
         let inner = key.inner.pair();
@@ -373,7 +373,7 @@ impl<'a> Row<'a> {
 
 /// What the kernel dropped: all of it, whatever rows are kept but those of other tunnels.
 struct DropRows<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a Excerpt<'a>,
     drops: &'a Drops,
 }
 

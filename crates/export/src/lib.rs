@@ -22,7 +22,7 @@ pub mod table;
 
 /// What one reading shows: an interval, and those of its rows that the filter keeps.
 #[derive(Clone, Debug)]
-pub struct Reading<'a> {
+pub struct Excerpt<'a> {
     /// The tool and its version: `tmon 0.1.0`.
     pub tool: &'a str,
     /// The host that was read, or where the capture was.
@@ -46,7 +46,7 @@ pub struct Reading<'a> {
     findings: Option<Vec<&'a Finding>>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> Excerpt<'a> {
     /// The rows of `interval` that `filter` keeps.
     pub fn new(tool: &'a str, host: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
         let mut flows = interval.rows.merged();
@@ -54,7 +54,7 @@ impl<'a> Reading<'a> {
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
         let interfaces = interface_names(interval);
         let named = filter.names_interfaces();
-        Reading {
+        Excerpt {
             tool,
             host,
             interval,
@@ -155,22 +155,22 @@ pub enum Format {
     /// One line per row; see [`csv`].
     Csv,
     /// The chord; see [`svg`].
-    Svg(svg::Options),
+    Svg(svg::SvgOptions),
     /// A page of its own; see [`html`].
-    Html(html::Options),
+    Html(html::HtmlOptions),
 }
 
 /// Writes one reading after another to a stream.
 pub struct Writer<'w> {
     out: &'w mut dyn Write,
     format: Format,
-    table: table::Options,
+    table: table::TableOptions,
     readings: u64,
 }
 
 impl<'w> Writer<'w> {
     /// A writer to `out`, which needs no buffer of its own. `table` matters to [`Format::Table`] only.
-    pub fn new(out: &'w mut dyn Write, format: Format, table: table::Options) -> Self {
+    pub fn new(out: &'w mut dyn Write, format: Format, table: table::TableOptions) -> Self {
         Writer { out, format, table, readings: 0 }
     }
 
@@ -178,7 +178,7 @@ impl<'w> Writer<'w> {
     ///
     /// # Errors
     /// Those of the stream.
-    pub fn write(&mut self, reading: &Reading<'_>) -> io::Result<()> {
+    pub fn write(&mut self, reading: &Excerpt<'_>) -> io::Result<()> {
         let first = self.readings == 0;
         self.readings += 1;
         let mut out = BufWriter::with_capacity(64 << 10, &mut *self.out);

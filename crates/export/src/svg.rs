@@ -3,13 +3,13 @@
 //!
 //! The same shapes as on the screen, with labels, a tooltip (`<title>`) on every arc and ribbon, and
 //! a legend. No script, no font file, no link: it looks the same wherever it is opened.
-use super::Reading;
+use super::Excerpt;
 use model::{
     chord::{Layout, padding},
     colour::{EndColours, Palette, Rgb},
     labels::{self, Label, Ring},
     matrix::{self, End, Level, Matrix, Scope, Tally},
-    shapes::{Measure, Part, Shape, Shapes, Step, point},
+    shapes::{PathStep, Proportions, Shape, ShapeOf, Shapes, point},
     text::shorten,
     units::{self, Base, duration, percent, rfc3339, sanitize},
 };
@@ -61,7 +61,7 @@ impl SvgStyle {
 
 /// What the picture of a reading shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct SvgOptions {
     /// Dark on light.
     pub light: bool,
     /// The inner addresses instead of the hosts.
@@ -76,8 +76,8 @@ pub struct Options {
 /// Those of `out`.
 pub fn reading(
     out: &mut impl Write,
-    reading: &Reading<'_>,
-    options: Options,
+    reading: &Excerpt<'_>,
+    options: SvgOptions,
     base: Base,
 ) -> io::Result<()> {
     let interval = reading.interval;
@@ -151,7 +151,7 @@ pub fn write(
         (0..n).map(|i| (0..n).map(|j| get(i, j) as f64).collect()).collect();
     let shapes = Shapes::new(
         &Layout::new(&square, padding(n, 0.04)),
-        Measure { least: 0.003, ..Measure::default() },
+        Proportions { least: 0.003, ..Proportions::default() },
     );
 
     let mut order: Vec<usize> = (0..n).filter(|&i| shapes.angle(i).is_some()).collect();
@@ -202,11 +202,11 @@ pub fn write(
         let Some(end) = ends.get(shape.colour) else { continue };
         // a hairline keeps ribbons of one colour apart
         let (class, opacity) = match shape.part {
-            Part::Ribbon(..) => (
+            ShapeOf::Ribbon(..) => (
                 "r",
                 format!(r#" fill-opacity="0.67" stroke="{}" stroke-opacity="0.6""#, style.ground),
             ),
-            Part::Arc(_) => ("a", String::new()),
+            ShapeOf::Arc(_) => ("a", String::new()),
         };
         write!(
             out,
@@ -224,9 +224,9 @@ pub fn write(
             )
         };
         match shape.part {
-            Part::Arc(i) => write!(out, "{}", Text(&entry(i)))?,
-            Part::Ribbon(i, j) if i == j => write!(out, "{}", Text(&way(i, i)))?,
-            Part::Ribbon(i, j) => write!(out, "{}\n{}", Text(&way(i, j)), Text(&way(j, i)))?,
+            ShapeOf::Arc(i) => write!(out, "{}", Text(&entry(i)))?,
+            ShapeOf::Ribbon(i, j) if i == j => write!(out, "{}", Text(&way(i, i)))?,
+            ShapeOf::Ribbon(i, j) => write!(out, "{}\n{}", Text(&way(i, j)), Text(&way(j, i)))?,
         }
         writeln!(out, "</title></path>")?;
     }
@@ -329,10 +329,10 @@ impl fmt::Display for Outline<'_> {
         let at = |p: [f64; 2]| (p[0] * RADIUS, p[1] * RADIUS);
         for step in &self.0.path {
             match *step {
-                Step::Move(p) => write!(f, "M{:.2} {:.2}", at(p).0, at(p).1)?,
-                Step::Line(p) => write!(f, "L{:.2} {:.2}", at(p).0, at(p).1)?,
-                Step::Bow(p) => write!(f, "Q0 0 {:.2} {:.2}", at(p).0, at(p).1)?,
-                Step::Arc { radius, from, to } => {
+                PathStep::Move(p) => write!(f, "M{:.2} {:.2}", at(p).0, at(p).1)?,
+                PathStep::Line(p) => write!(f, "L{:.2} {:.2}", at(p).0, at(p).1)?,
+                PathStep::Bow(p) => write!(f, "Q0 0 {:.2} {:.2}", at(p).0, at(p).1)?,
+                PathStep::Arc { radius, from, to } => {
                     // two halves: an arc of a whole turn has no direction
                     let (r, sweep) = (radius * RADIUS, u8::from(to > from));
                     let stops = if (to - from).abs() > PI * 0.99 {
@@ -345,7 +345,7 @@ impl fmt::Display for Outline<'_> {
                         write!(f, "A{r:.2} {r:.2} 0 0 {sweep} {:.2} {:.2}", p.0, p.1)?;
                     }
                 }
-                Step::Close => f.write_str("Z")?,
+                PathStep::Close => f.write_str("Z")?,
             }
         }
         Ok(())

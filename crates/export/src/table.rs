@@ -9,7 +9,7 @@ use std::{
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{Reading, tunnels};
+use super::{Excerpt, tunnels};
 use feed::names::Names;
 use model::{
     flow::{Count, Counters, Flow, Stop},
@@ -20,7 +20,7 @@ use model::{
 
 /// How a table looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct TableOptions {
     /// The columns of the terminal, which the table then fits; `None` where it is not one: then
     /// nothing is left out or shortened.
     pub width: Option<usize>,
@@ -47,7 +47,7 @@ const GAP: usize = 2;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
     let interval = reading.interval;
     writeln!(
         out,
@@ -145,7 +145,7 @@ pub fn coverage(interface: &Interface) -> String {
     line
 }
 
-fn rows(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Result<()> {
+fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
     let mut flows: Vec<&Flow> = reading.flows.iter().collect();
     flows.sort_by_key(|f| Reverse(f.counters.total().bytes)); // stable: equal ones stay in the order of their keys
     let mut sum = Counters::default();
@@ -196,7 +196,7 @@ fn rows(out: &mut dyn Write, reading: &Reading<'_>, options: &Options) -> io::Re
 
 /// The text of rows.
 struct Cells<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a Excerpt<'a>,
     base: Base,
     all: u64, // bytes of all rows
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use export::{Format, Reading, Writer, svg, table};
+use export::{Excerpt, Format, Writer, svg, table};
 use feed::names::Names;
 use model::{
     filter::Filter,
@@ -163,9 +163,9 @@ fn text(
     readings: usize,
 ) -> String {
     let filter = Filter::parse(filter).unwrap();
-    let reading = Reading::new("tmon 0.1.0", "node-a", interval, &filter);
+    let reading = Excerpt::new("tmon 0.1.0", "node-a", interval, &filter);
     let mut out = vec![];
-    let mut writer = Writer::new(&mut out, format, table::Options { width, base: Base::Si });
+    let mut writer = Writer::new(&mut out, format, table::TableOptions { width, base: Base::Si });
     for _ in 0..readings {
         writer.write(&reading).unwrap();
     }
@@ -350,7 +350,7 @@ fn csv_has_what_json_has_only_where_there_is_some() {
     std::fs::write(&names, "172.16.1.100 node-a\n192.168.0.2 client\nvni:10000 blue\n").unwrap();
     let names = feed::names::Names::read(Some(names.path())).unwrap();
     let interval = interval(&[cut, whole]);
-    let reading = Reading::new("tmon", "a", &interval, &Filter::default()).called(&names);
+    let reading = Excerpt::new("tmon", "a", &interval, &Filter::default()).called(&names);
     let mut out = Vec::new();
     export::csv::write(&mut out, &reading, export::csv::Header::Yes).unwrap();
     let mut rows = csv::Reader::from_reader(&out[..]);
@@ -441,7 +441,7 @@ fn what_passes_through_adds_once() {
         ["", "eth0"]
     );
     let reading = |filter: &str| {
-        Reading::new("tmon", "a", &interval, &Filter::parse(filter).unwrap()).total()
+        Excerpt::new("tmon", "a", &interval, &Filter::parse(filter).unwrap()).total()
     };
     assert_eq!((reading("").packets, reading("iface:eth0").packets), (9, 9));
 }
@@ -460,7 +460,7 @@ fn a_picture_shows_what_was_asked_for() {
             .join("\n");
         (svg.contains("#ffffff"), words)
     };
-    let (light, hosts) = picture(svg::Options::default());
+    let (light, hosts) = picture(svg::SvgOptions::default());
     assert!(
         !light
             && hosts.contains("172.16.1.101")
@@ -468,9 +468,9 @@ fn a_picture_shows_what_was_asked_for() {
             && hosts.contains("total 1.5 GB"),
         "{hosts}"
     );
-    let (light, inner) = picture(svg::Options { light: true, inner: true, top: None });
+    let (light, inner) = picture(svg::SvgOptions { light: true, inner: true, top: None });
     assert!(light && inner.contains("192.168.0.2") && !inner.contains("172.16.1.101\n"), "{inner}");
-    let (_, few) = picture(svg::Options { top: Some(1), ..svg::Options::default() });
+    let (_, few) = picture(svg::SvgOptions { top: Some(1), ..svg::SvgOptions::default() });
     assert!(few.contains("3 others"), "{few}");
 }
 
@@ -482,10 +482,10 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
     let names = Names::read(Some(file.path())).unwrap();
     let interval = interval(&flows()[..1]);
     let reading =
-        Reading::new("tmon 0.1.0", "node-a", &interval, &Filter::default()).called(&names);
+        Excerpt::new("tmon 0.1.0", "node-a", &interval, &Filter::default()).called(&names);
     let written = |format| {
         let mut out = Vec::new();
-        Writer::new(&mut out, format, table::Options::default()).write(&reading).unwrap();
+        Writer::new(&mut out, format, table::TableOptions::default()).write(&reading).unwrap();
         String::from_utf8(out).unwrap()
     };
     let json: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
@@ -494,7 +494,8 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
         (&"rack".into(), &"blue".into())
     );
     let table = written(Format::Table);
-    let picture = |inner| written(Format::Svg(svg::Options { inner, ..svg::Options::default() }));
+    let picture =
+        |inner| written(Format::Svg(svg::SvgOptions { inner, ..svg::SvgOptions::default() }));
     for (text, has) in [
         (&table, ["rack.100", "rack.101"]),
         (&table, ["blue.1", "blue.2"]),
@@ -546,11 +547,11 @@ fn a_closed_pipe_is_told_as_one() {
         })
         .collect();
     let interval = interval(&many);
-    let reading = Reading::new("tmon 0.1.0", "node-a", &interval, &Filter::default());
+    let reading = Excerpt::new("tmon 0.1.0", "node-a", &interval, &Filter::default());
     for format in [Format::Table, Format::Json, Format::Csv] {
         for accepted in [0, 1, 100, 100_000] {
             let mut out = Closing(accepted);
-            let error = Writer::new(&mut out, format, table::Options::default())
+            let error = Writer::new(&mut out, format, table::TableOptions::default())
                 .write(&reading)
                 .unwrap_err();
             assert_eq!(

@@ -2,7 +2,7 @@
 //! Frames of captures on their way from the reader to the judge: in batches, and by several threads.
 //!
 //! Reading, and everything that a file says of its frames, is one thread's work, in order. Judging is
-//! most of the time and is shared; `native::Part` says how the answers stay those of one thread.
+//! most of the time and is shared; `native::Shard` says how the answers stay those of one thread.
 use std::{
     collections::BTreeMap,
     panic,
@@ -14,12 +14,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use native::{Event, Part};
+use native::{LogEntry, Shard};
 
 use crate::{
     flow::Hook,
     judge::Given,
-    packet::{Packet, Start},
+    packet::{LinkStart, Packet},
     pcap::Buffer,
     seen::Seen,
 };
@@ -39,7 +39,7 @@ struct Item {
     captured: u32,
     length: u32,
     link: u32,
-    start: Start,
+    start: LinkStart,
     now: u32,
     hook: Hook,
 }
@@ -125,14 +125,14 @@ impl Batch {
 
 /// What one thread counts, by interface.
 struct Parts {
-    config: Arc<native::Config>,
-    parts: Vec<Option<Part>>,
+    config: Arc<native::NativeConfig>,
+    parts: Vec<Option<Shard>>,
 }
 
-type Logs = Vec<(usize, Vec<Event>)>;
+type Logs = Vec<(usize, Vec<LogEntry>)>;
 
 impl Parts {
-    fn new(config: Arc<native::Config>) -> Parts {
+    fn new(config: Arc<native::NativeConfig>) -> Parts {
         Parts { config, parts: Vec::new() }
     }
 
@@ -145,7 +145,7 @@ impl Parts {
             }
             let part = match &mut self.parts[interface] {
                 Some(part) => part,
-                none => none.insert(Part::new(&self.config)?),
+                none => none.insert(Shard::new(&self.config)?),
             };
             let log = part.judge_all(frames.map(|f| f.native()));
             if !log.is_empty() {
@@ -179,7 +179,7 @@ impl Crew {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(crate) fn new(config: native::Config, threads: usize) -> Result<Crew> {
+    pub(crate) fn new(config: native::NativeConfig, threads: usize) -> Result<Crew> {
         let config = Arc::new(config);
         let others = threads.clamp(2, MOST_THREADS) - 1;
         let (jobs, next) = mpsc::sync_channel::<(u64, Batch)>(others);

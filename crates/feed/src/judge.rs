@@ -33,9 +33,9 @@ pub struct Given<'a> {
 
 impl<'a> Given<'a> {
     /// The same for the native parser.
-    pub fn native(&self) -> native::Frame<'a> {
+    pub fn native(&self) -> native::NativeFrame<'a> {
         let packet = &self.packet;
-        native::Frame {
+        native::NativeFrame {
             data: &packet.data[..packet.caught()],
             length: packet.wire_len,
             link: packet.link_len,
@@ -110,7 +110,7 @@ pub fn host(config: &Config) -> Result<Box<dyn Judge>> {
 ///
 /// # Errors
 /// There are too many EtherTypes of VLAN tags; the system gives no random numbers.
-pub fn native_config(config: &Config) -> Result<native::Config> {
+pub fn native_config(config: &Config) -> Result<native::NativeConfig> {
     let mut tpids = [0; MAX_TPIDS as usize];
     ensure!(
         config.tpids.len() <= tpids.len(),
@@ -122,7 +122,7 @@ pub fn native_config(config: &Config) -> Result<native::Config> {
     let mut ports = Box::new(contract::ports { kind: [0; 1 << 16], parameter: [0; 65792] });
     let contract::ports { kind, parameter } = &mut *ports;
     config::port_kinds(config, kind, parameter);
-    Ok(native::Config {
+    Ok(native::NativeConfig {
         groups: config::table_groups(config),
         seed: config.seed.map_or_else(config::random_seed, Ok)?,
         tpids,

@@ -6,7 +6,7 @@ pub const LONGEST_FRAME: usize = 3500;
 
 /// How a frame of [`Packet`] begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum LinkStart {
     /// With an Ethernet header.
     Ethernet,
     /// With an IP header, version by its nibble.
@@ -15,13 +15,13 @@ pub enum Start {
     EtherType(u16),
 }
 
-impl Start {
+impl LinkStart {
     /// As the programs know it: PAYLOAD_IP of bpf/wire.h, else an EtherType.
     pub fn number(self) -> u32 {
         match self {
-            Start::Ethernet => 0x6558,
-            Start::Ip => 0x10000,
-            Start::EtherType(t) => t.into(),
+            LinkStart::Ethernet => 0x6558,
+            LinkStart::Ip => 0x10000,
+            LinkStart::EtherType(t) => t.into(),
         }
     }
 }
@@ -34,7 +34,7 @@ pub struct Packet<'a> {
     /// How many there were on the wire.
     pub wire_len: u32,
     /// How they begin.
-    pub start: Start,
+    pub start: LinkStart,
     /// Bytes of a link header that stood before `data`; they weigh, but are not parsed.
     pub link_len: u32,
     /// GSO segments, 0 for none.
@@ -46,7 +46,8 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// How much of it the programs see.
     pub fn caught(&self) -> usize {
-        let most = if self.start == Start::Ethernet { LONGEST_FRAME } else { LONGEST_FRAME - 14 };
+        let most =
+            if self.start == LinkStart::Ethernet { LONGEST_FRAME } else { LONGEST_FRAME - 14 };
         self.data.len().min(self.wire_len as usize).min(most)
     }
 
@@ -55,7 +56,7 @@ impl<'a> Packet<'a> {
         Packet {
             data,
             wire_len: data.len() as u32,
-            start: Start::Ethernet,
+            start: LinkStart::Ethernet,
             link_len: 0,
             gso_segs: 0,
             gso_size: 0,

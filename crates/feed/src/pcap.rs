@@ -48,7 +48,7 @@ const OUTGOING: u8 = 4;
 
 /// One captured frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
+pub struct CapturedFrame<'a> {
     /// How it begins.
     pub link: LinkType,
     /// What was captured of it, without the FCS.
@@ -67,13 +67,13 @@ pub struct Frame<'a> {
     pub direction: Option<Hook>,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> CapturedFrame<'a> {
     /// What it carries, in a form the parser has an entry for.
     pub fn body(&self) -> Body<'a> {
         self.link.body(self.data)
     }
 
-    /// How many bytes of `data` lie before the slice that [`Frame::body`] gives: 0 where that is the
+    /// How many bytes of `data` lie before the slice that [`CapturedFrame::body`] gives: 0 where that is the
     /// whole frame, as for Ethernet, or where there is none.
     pub fn link_header_len(&self) -> usize {
         match self.body() {
@@ -122,7 +122,7 @@ enum Format {
 
 impl Format {
     #[inline]
-    fn frame<'a>(&'a self, packet: &Packet, buffer: &'a [u8]) -> Frame<'a> {
+    fn frame<'a>(&'a self, packet: &Packet, buffer: &'a [u8]) -> CapturedFrame<'a> {
         let (on, interface) = match self {
             Format::Classic(classic) => (&classic.on, 0),
             Format::Ng(section) => (
@@ -139,7 +139,7 @@ impl Format {
             LinkType::Ethernet => (None, None),
             link => link.origin(data),
         };
-        Frame {
+        CapturedFrame {
             link: on.link,
             data,
             orig_len,
@@ -188,7 +188,7 @@ impl Reader {
     ///
     /// # Errors
     /// The next record cannot be read; all frames before it were good.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, ReadError> {
+    pub fn next_frame(&mut self) -> Result<Option<CapturedFrame<'_>>, ReadError> {
         Ok(if self.advance()? { self.frame() } else { None })
     }
 
@@ -216,7 +216,7 @@ impl Reader {
     }
 
     /// The frame that [`Reader::advance`] went to.
-    pub fn frame(&self) -> Option<Frame<'_>> {
+    pub fn frame(&self) -> Option<CapturedFrame<'_>> {
         Some(self.format.frame(self.packet.as_ref()?, &self.window.buffer))
     }
 
@@ -225,7 +225,7 @@ impl Reader {
     ///
     /// This is the same as frame by frame, but without leaving the loop for each.
     #[inline]
-    pub fn each(&mut self, mut take: impl FnMut(&Frame<'_>, &Buffer) -> bool) -> bool {
+    pub fn each(&mut self, mut take: impl FnMut(&CapturedFrame<'_>, &Buffer) -> bool) -> bool {
         let Some(mut packet) = self.packet.take() else { return true };
         loop {
             if !take(&self.format.frame(&packet, &self.window.buffer), &self.window.buffer) {

@@ -14,8 +14,8 @@ use crate::{
     crew::{Batch, Crew, STEP},
     flow::{Books, Count, Hook, HookKind},
     judge::{Given, MakeJudge, native_config, ticks},
-    packet::{Packet, Start},
-    pcap::{Body, Frame, LinkType, ReadError, Reader},
+    packet::{LinkStart, Packet},
+    pcap::{Body, CapturedFrame, LinkType, ReadError, Reader},
     rows::Rows,
     seen::Seen,
     snapshot::{Fill, Interface, Snapshot, unknown_time},
@@ -199,7 +199,7 @@ impl Replay {
     }
 
     /// The next frame, if there is one.
-    pub fn peek(&self) -> Option<Frame<'_>> {
+    pub fn peek(&self) -> Option<CapturedFrame<'_>> {
         self.inputs.get(self.next?)?.reader.frame()
     }
 
@@ -391,7 +391,7 @@ impl Replay {
     }
 
     /// What an interface is called: as the file does, by its index, or as the file itself.
-    fn label(&self, file: usize, frame: &Frame<'_>) -> String {
+    fn label(&self, file: usize, frame: &CapturedFrame<'_>) -> String {
         let name = &self.inputs[file].name;
         let own = match (frame.ifindex, frame.name) {
             (Some(n), _) => format!("if{n}"),
@@ -518,7 +518,7 @@ pub(crate) fn at(t: Duration) -> SystemTime {
 }
 
 /// An interface has the same name in all sections of a file, if it has one.
-fn place(file: usize, frame: &Frame<'_>) -> Place {
+fn place(file: usize, frame: &CapturedFrame<'_>) -> Place {
     match frame.name {
         "" => Place(file, None, frame.interface, frame.ifindex),
         name => Place(file, Some(name.into()), 0, frame.ifindex),
@@ -535,13 +535,13 @@ fn broken(name: &str, e: &ReadError) -> anyhow::Error {
 
 /// A frame as the programs take it, if it is one that they read.
 #[inline]
-fn packet<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
+fn packet<'a>(frame: &CapturedFrame<'a>) -> Option<Packet<'a>> {
     let (data, start) = match frame.body() {
-        Body::Ethernet(b) => (b, Start::Ethernet),
-        Body::Ip(b) => (b, Start::Ip),
-        Body::Typed { ethertype, payload } => (payload, Start::EtherType(ethertype)),
-        Body::NonIp => (frame.data, Start::EtherType(0)),
-        Body::Truncated => (&frame.data[..0], Start::Ethernet),
+        Body::Ethernet(b) => (b, LinkStart::Ethernet),
+        Body::Ip(b) => (b, LinkStart::Ip),
+        Body::Typed { ethertype, payload } => (payload, LinkStart::EtherType(ethertype)),
+        Body::NonIp => (frame.data, LinkStart::EtherType(0)),
+        Body::Truncated => (&frame.data[..0], LinkStart::Ethernet),
         Body::Unread => return None,
     };
     let link_len = match frame.body() {

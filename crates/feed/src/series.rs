@@ -12,7 +12,7 @@ use std::{
 
 use model::{
     detect::{Change, Detectors, Finding, Known},
-    history::{Frame, History},
+    history::{History, PastInterval},
     overlay::Overlay,
     rows::Rows,
     snapshot::{Interval, Snapshot},
@@ -206,7 +206,7 @@ impl Series {
         self.held.as_ref().filter(|h| self.at == At::Past(h.number))
     }
 
-    fn past(&self) -> Option<&Frame> {
+    fn past(&self) -> Option<&PastInterval> {
         match self.at {
             At::Past(n) => self.history.get(n),
             At::Live => None,

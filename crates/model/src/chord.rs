@@ -10,7 +10,7 @@ use std::{collections::HashMap, f64::consts::TAU, hash::Hash};
 
 /// The arc of one end.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Group {
+pub struct ArcGroup {
     /// Where it begins.
     pub start: f64,
     /// Where it ends; `end >= start`.
@@ -21,7 +21,7 @@ pub struct Group {
     pub presence: f64,
 }
 
-impl Group {
+impl ArcGroup {
     /// The angle in its middle.
     pub fn middle(&self) -> f64 {
         f64::midpoint(self.start, self.end)
@@ -75,7 +75,7 @@ pub enum Order {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     /// One per end, in the order of the matrix (not of the circle).
-    pub groups: Vec<Group>,
+    pub groups: Vec<ArcGroup>,
     /// One per pair in which anything was sent, ordered by (lower, higher) index.
     pub ribbons: Vec<Ribbon>,
 }
@@ -108,7 +108,7 @@ impl Layout {
             scale = 0.0; // nothing was sent
         }
 
-        let mut groups = vec![Group { start: 0.0, end: 0.0, value: 0.0, presence: 1.0 }; n];
+        let mut groups = vec![ArcGroup { start: 0.0, end: 0.0, value: 0.0, presence: 1.0 }; n];
         let mut feet: HashMap<(usize, usize), (Option<Foot>, Option<Foot>)> = HashMap::new();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| sums[b].total_cmp(&sums[a]));
@@ -133,7 +133,7 @@ impl Layout {
                     pair.1 = Some(foot);
                 }
             }
-            groups[i] = Group { start, end: x, value: sums[i], presence: 1.0 };
+            groups[i] = ArcGroup { start, end: x, value: sums[i], presence: 1.0 };
             x += gap;
         }
 
@@ -203,19 +203,23 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
 
     let old_group =
         |i: usize| before.get(i).copied().flatten().and_then(|i| from.layout.groups.get(i));
-    let groups: Vec<Group> = (0..ends.len())
+    let groups: Vec<ArcGroup> = (0..ends.len())
         .map(|i| {
             let (old, new) = (old_group(i), to.layout.groups.get(i));
-            let gone =
-                |g: &Group| Group { start: g.middle(), end: g.middle(), value: 0.0, presence: 0.0 };
-            let a = old.copied().or(new.map(gone)).unwrap_or(Group {
+            let gone = |g: &ArcGroup| ArcGroup {
+                start: g.middle(),
+                end: g.middle(),
+                value: 0.0,
+                presence: 0.0,
+            };
+            let a = old.copied().or(new.map(gone)).unwrap_or(ArcGroup {
                 start: 0.0,
                 end: 0.0,
                 value: 0.0,
                 presence: 0.0,
             });
             let b = new.copied().unwrap_or(gone(&a));
-            Group {
+            ArcGroup {
                 start: mix(a.start, b.start),
                 end: mix(a.end, b.end),
                 value: b.value,
@@ -225,7 +229,7 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
         .collect();
 
     // feet stand on their arcs, so they move as shares of them
-    let share = |foot: &Foot, group: Option<&Group>| -> (f64, f64) {
+    let share = |foot: &Foot, group: Option<&ArcGroup>| -> (f64, f64) {
         match group.map(|g| (g.start, g.end - g.start)) {
             Some((start, width)) if width > 0.0 => (
                 ((foot.start - start) / width).clamp(0.0, 1.0),

@@ -35,7 +35,7 @@ pub const BYTES: usize = 128_000_000;
 
 /// One interval of the past.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub struct PastInterval {
     /// Its number: counts up by one, never reused.
     pub number: u64,
     /// What happened, reduced.
@@ -45,7 +45,7 @@ pub struct Frame {
 /// Intervals, oldest first.
 #[derive(Clone, Debug)]
 pub struct History {
-    frames: VecDeque<Frame>,
+    frames: VecDeque<PastInterval>,
     next: u64,
     rows: usize,
     bytes: usize,
@@ -99,7 +99,7 @@ impl History {
         self.rows += kept.rows.len();
         self.bytes += bytes(&kept);
         let newest = kept.taken;
-        self.frames.push_back(Frame { number, interval: kept });
+        self.frames.push_back(PastInterval { number, interval: kept });
         while self.span.is_some()
             && self.frames.len() > 1
             && (self.rows > BUDGET || self.bytes > self.most || self.oldest_is_past(newest))
@@ -118,18 +118,18 @@ impl History {
     }
 
     /// The interval with this number, if it is still kept.
-    pub fn get(&self, number: u64) -> Option<&Frame> {
+    pub fn get(&self, number: u64) -> Option<&PastInterval> {
         let first = self.frames.front()?.number;
         self.frames.get(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
     /// The newest interval.
-    pub fn newest(&self) -> Option<&Frame> {
+    pub fn newest(&self) -> Option<&PastInterval> {
         self.frames.back()
     }
 
     /// The oldest interval.
-    pub fn oldest(&self) -> Option<&Frame> {
+    pub fn oldest(&self) -> Option<&PastInterval> {
         self.frames.front()
     }
 
@@ -144,7 +144,7 @@ impl History {
     }
 
     /// The intervals, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Frame> + ExactSizeIterator {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &PastInterval> + ExactSizeIterator {
         self.frames.iter()
     }
 
@@ -191,13 +191,13 @@ impl History {
     }
 
     /// The last `n` intervals up to the one with this number, oldest first.
-    pub fn until(&self, number: u64, n: usize) -> impl Iterator<Item = &Frame> {
+    pub fn until(&self, number: u64, n: usize) -> impl Iterator<Item = &PastInterval> {
         let end = self.frames.partition_point(|f| f.number <= number);
         self.frames.range(end.saturating_sub(n)..end)
     }
 
     /// The intervals from the one with this number on, oldest first.
-    pub fn since(&self, number: u64) -> impl Iterator<Item = &Frame> {
+    pub fn since(&self, number: u64) -> impl Iterator<Item = &PastInterval> {
         self.frames.range(self.frames.partition_point(|f| f.number < number)..)
     }
 }

@@ -8,7 +8,7 @@
 use crate::{
     charset::Charset,
     colour::Rgb,
-    shapes::{Shape, Shapes, Step},
+    shapes::{PathStep, Shape, Shapes},
 };
 use std::f64::consts::FRAC_PI_2;
 use tiny_skia::{FillRule, Paint, PathBuilder, Pixmap, Transform};
@@ -80,7 +80,7 @@ pub enum Cell {
 
 /// Where a picture's circle lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Frame {
+pub struct Placement {
     /// Size of the picture in pixels.
     pub size: (usize, usize),
     /// The centre, in pixels from the top left corner.
@@ -109,7 +109,7 @@ impl Canvas {
     pub fn draw(
         &mut self,
         shapes: &Shapes,
-        frame: &Frame,
+        frame: &Placement,
         paint: impl Fn(&Shape) -> Option<(Rgb, f64)>,
     ) {
         let (width, height) =
@@ -284,7 +284,7 @@ fn two_means(block: &[[i32; 3]]) -> u8 {
     mask
 }
 
-fn outline(path: &[Step], frame: &Frame, mut out: PathBuilder) -> PathBuilder {
+fn outline(path: &[PathStep], frame: &Placement, mut out: PathBuilder) -> PathBuilder {
     let at = |p: [f64; 2]| {
         (
             (frame.centre.0 + p[0] * frame.radius.0) as f32,
@@ -293,19 +293,19 @@ fn outline(path: &[Step], frame: &Frame, mut out: PathBuilder) -> PathBuilder {
     };
     for step in path {
         match *step {
-            Step::Move(p) => {
+            PathStep::Move(p) => {
                 let (x, y) = at(p);
                 out.move_to(x, y);
             }
-            Step::Line(p) => {
+            PathStep::Line(p) => {
                 let (x, y) = at(p);
                 out.line_to(x, y);
             }
-            Step::Bow(p) => {
+            PathStep::Bow(p) => {
                 let ((cx, cy), (x, y)) = (at([0.0, 0.0]), at(p));
                 out.quad_to(cx, cy, x, y);
             }
-            Step::Arc { radius, from, to } => {
+            PathStep::Arc { radius, from, to } => {
                 // cubic curves of up to a quarter turn
                 let pieces = ((to - from).abs() / FRAC_PI_2).ceil().clamp(1.0, 8.0);
                 let turn = (to - from) / pieces;
@@ -319,7 +319,7 @@ fn outline(path: &[Step], frame: &Frame, mut out: PathBuilder) -> PathBuilder {
                     out.cubic_to(x1, y1, x2, y2, x, y);
                 }
             }
-            Step::Close => out.close(),
+            PathStep::Close => out.close(),
         }
     }
     out
@@ -330,7 +330,7 @@ mod tests {
     use super::*;
     use crate::{
         chord::Layout,
-        shapes::{Measure, Part},
+        shapes::{Proportions, ShapeOf},
     };
 
     const RED: [i32; 3] = [255, 0, 0];
@@ -415,11 +415,11 @@ mod tests {
     fn disc(columns: usize, rows: usize, blocks: Blocks, cover: f64) -> (Canvas, Vec<Cell>) {
         let shapes = Shapes::new(
             &Layout::new(&[vec![1.0]], 0.0),
-            Measure { inner: 0.5, foot: 0.5, least: 0.0 },
+            Proportions { inner: 0.5, foot: 0.5, least: 0.0 },
         );
         let (w, h) = blocks.grid();
         let size = (columns * w, rows * h);
-        let frame = Frame {
+        let frame = Placement {
             size,
             centre: (size.0 as f64 / 2.0, size.1 as f64 / 2.0),
             radius: (size.0 as f64 / 2.0, size.1 as f64 / 2.0),
@@ -427,7 +427,7 @@ mod tests {
         };
         let mut canvas = Canvas::new();
         canvas.draw(&shapes, &frame, |s| {
-            matches!(s.part, Part::Arc(_)).then_some((Rgb(200, 100, 50), cover))
+            matches!(s.part, ShapeOf::Arc(_)).then_some((Rgb(200, 100, 50), cover))
         });
         let cells = canvas.cells(blocks, BLACK);
         (canvas, cells)
@@ -465,7 +465,7 @@ mod tests {
             assert_eq!(cells.len(), columns * rows);
         }
         let mut canvas = Canvas::new();
-        let frame = Frame {
+        let frame = Placement {
             size: (usize::MAX, usize::MAX),
             centre: (0.0, 0.0),
             radius: (1.0, 1.0),

@@ -10,31 +10,31 @@ use std::f64::consts::TAU;
 
 /// What a shape stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
+pub enum ShapeOf {
     /// An end's arc.
     Arc(usize),
     /// What two ends sent each other, the lower index first; the same index twice is what an end sent to itself.
     Ribbon(usize, usize),
 }
 
-impl Part {
+impl ShapeOf {
     /// The ribbon between two ends, whichever is named first.
     pub fn ribbon(a: usize, b: usize) -> Self {
-        Part::Ribbon(a.min(b), a.max(b))
+        ShapeOf::Ribbon(a.min(b), a.max(b))
     }
 
     /// Whether this end is part of it.
     pub fn touches(self, end: usize) -> bool {
         match self {
-            Part::Arc(i) => i == end,
-            Part::Ribbon(i, j) => i == end || j == end,
+            ShapeOf::Arc(i) => i == end,
+            ShapeOf::Ribbon(i, j) => i == end || j == end,
         }
     }
 }
 
 /// A step of a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step {
+pub enum PathStep {
     /// Begins a path at a point.
     Move([f64; 2]),
     /// A straight line.
@@ -58,18 +58,18 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
     /// What it stands for.
-    pub part: Part,
+    pub part: ShapeOf,
     /// The end whose colour it has: an arc its own, a ribbon that of the end that sent clearly more.
     pub colour: usize,
     /// 1 when it is there, less while it appears or disappears.
     pub presence: f64,
     /// Its outline, closed.
-    pub path: Vec<Step>,
+    pub path: Vec<PathStep>,
 }
 
 /// Measures, in units of the radius.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measure {
+pub struct Proportions {
     /// The arcs' inner radius.
     pub inner: f64,
     /// The radius on which ribbons stand.
@@ -79,9 +79,9 @@ pub struct Measure {
     pub least: f64,
 }
 
-impl Default for Measure {
+impl Default for Proportions {
     fn default() -> Self {
-        Measure { inner: 0.92, foot: 0.91, least: 0.0 }
+        Proportions { inner: 0.92, foot: 0.91, least: 0.0 }
     }
 }
 
@@ -90,10 +90,10 @@ impl Default for Measure {
 pub struct Shapes {
     /// In drawing order: broad ribbons, narrow ribbons, arcs.
     pub shapes: Vec<Shape>,
-    measure: Measure,
+    measure: Proportions,
     /// Where each end's arc is drawn; `None` for an end that neither sent nor received.
     arcs: Vec<Option<(f64, f64)>>,
-    feet: Vec<(Part, f64, f64)>,
+    feet: Vec<(ShapeOf, f64, f64)>,
 }
 
 /// The point at an angle on a circle.
@@ -107,7 +107,7 @@ const CLEARLY: f64 = 1.2;
 
 impl Shapes {
     /// The shapes of a layout. Ends that neither sent nor received have none.
-    pub fn new(layout: &Layout, measure: Measure) -> Self {
+    pub fn new(layout: &Layout, measure: Proportions) -> Self {
         let mut active = vec![false; layout.groups.len()];
         for r in &layout.ribbons {
             for foot in [r.source, r.target] {
@@ -136,7 +136,7 @@ impl Shapes {
         let mut shapes: Vec<Shape> = ribbons
             .into_iter()
             .map(|r| Shape {
-                part: Part::ribbon(r.source.group, r.target.group),
+                part: ShapeOf::ribbon(r.source.group, r.target.group),
                 colour: colour(layout, r),
                 presence: r.presence,
                 path: ribbon(r, measure),
@@ -146,20 +146,24 @@ impl Shapes {
             .ribbons
             .iter()
             .map(|r| {
-                (Part::ribbon(r.source.group, r.target.group), middle(&r.source), middle(&r.target))
+                (
+                    ShapeOf::ribbon(r.source.group, r.target.group),
+                    middle(&r.source),
+                    middle(&r.target),
+                )
             })
             .collect();
         for (i, arc) in arcs.iter().enumerate() {
             if let Some((start, end)) = *arc {
                 let path = vec![
-                    Step::Move(point(start, 1.0)),
-                    Step::Arc { radius: 1.0, from: start, to: end },
-                    Step::Line(point(end, measure.inner)),
-                    Step::Arc { radius: measure.inner, from: end, to: start },
-                    Step::Close,
+                    PathStep::Move(point(start, 1.0)),
+                    PathStep::Arc { radius: 1.0, from: start, to: end },
+                    PathStep::Line(point(end, measure.inner)),
+                    PathStep::Arc { radius: measure.inner, from: end, to: start },
+                    PathStep::Close,
                 ];
                 shapes.push(Shape {
-                    part: Part::Arc(i),
+                    part: ShapeOf::Arc(i),
                     colour: i,
                     presence: layout.groups[i].presence,
                     path,
@@ -170,22 +174,22 @@ impl Shapes {
     }
 
     /// Leaves out all but the `n` broadest ribbons and those for which `keep` holds.
-    pub fn limit(&mut self, n: usize, keep: impl Fn(Part) -> bool) {
+    pub fn limit(&mut self, n: usize, keep: impl Fn(ShapeOf) -> bool) {
         let mut seen = 0;
         self.shapes.retain(|s| {
-            let ribbon = matches!(s.part, Part::Ribbon(..));
+            let ribbon = matches!(s.part, ShapeOf::Ribbon(..));
             seen += usize::from(ribbon);
             !ribbon || seen <= n || keep(s.part)
         });
     }
 
     /// Draws the ribbons for which this holds after (over) the others.
-    pub fn raise(&mut self, above: impl Fn(Part) -> bool) {
-        self.shapes.sort_by_key(|s| (matches!(s.part, Part::Arc(_)), above(s.part)));
+    pub fn raise(&mut self, above: impl Fn(ShapeOf) -> bool) {
+        self.shapes.sort_by_key(|s| (matches!(s.part, ShapeOf::Arc(_)), above(s.part)));
     }
 
     /// The part that is on top at a point.
-    pub fn at(&self, x: f64, y: f64) -> Option<Part> {
+    pub fn at(&self, x: f64, y: f64) -> Option<ShapeOf> {
         let radius = x.hypot(y);
         if radius.is_nan() || radius > 1.0 {
             return None;
@@ -193,23 +197,23 @@ impl Shapes {
         if radius >= self.measure.inner {
             let angle = x.atan2(-y).rem_euclid(TAU);
             let on = |&(start, end): &(f64, f64)| (angle - start).rem_euclid(TAU) <= end - start;
-            return self.arcs.iter().position(|a| a.as_ref().is_some_and(on)).map(Part::Arc);
+            return self.arcs.iter().position(|a| a.as_ref().is_some_and(on)).map(ShapeOf::Arc);
         }
         self.shapes
             .iter()
             .rev()
-            .find(|s| matches!(s.part, Part::Ribbon(..)) && inside(&s.path, x, y))
+            .find(|s| matches!(s.part, ShapeOf::Ribbon(..)) && inside(&s.path, x, y))
             .map(|s| s.part)
     }
 
     /// A point in the middle of a part's breadth, at a share of its length: 0.5 is its centre.
-    pub fn along(&self, part: Part, share: f64) -> Option<[f64; 2]> {
+    pub fn along(&self, part: ShapeOf, share: f64) -> Option<[f64; 2]> {
         match part {
-            Part::Arc(i) => {
+            ShapeOf::Arc(i) => {
                 let (start, end) = (*self.arcs.get(i)?)?;
                 Some(point(start + (end - start) * share, f64::midpoint(1.0, self.measure.inner)))
             }
-            Part::Ribbon(i, j) => {
+            ShapeOf::Ribbon(i, j) => {
                 let &(_, a, b) = self.feet.iter().find(|f| f.0 == part)?;
                 // on the curve between the feet's middles, or in the bulge of a single foot
                 let (a, b) = (point(a, self.measure.foot), point(b, self.measure.foot));
@@ -257,24 +261,25 @@ fn colour(layout: &Layout, r: &Ribbon) -> usize {
     }
 }
 
-fn ribbon(r: &Ribbon, measure: Measure) -> Vec<Step> {
+fn ribbon(r: &Ribbon, measure: Proportions) -> Vec<PathStep> {
     let radius = measure.foot;
     let stand = |f: &Foot| {
         widen(f.start, f.end, if f.value > 0.0 { measure.least / 2.0 * r.presence } else { 0.0 })
     };
     let (s, t) = (stand(&r.source), stand(&r.target));
-    let mut path = vec![Step::Move(point(s.0, radius)), Step::Arc { radius, from: s.0, to: s.1 }];
+    let mut path =
+        vec![PathStep::Move(point(s.0, radius)), PathStep::Arc { radius, from: s.0, to: s.1 }];
     if r.source.group != r.target.group {
-        path.push(Step::Bow(point(t.0, radius)));
-        path.push(Step::Arc { radius, from: t.0, to: t.1 });
+        path.push(PathStep::Bow(point(t.0, radius)));
+        path.push(PathStep::Arc { radius, from: t.0, to: t.1 });
     }
-    path.push(Step::Bow(point(s.0, radius)));
-    path.push(Step::Close);
+    path.push(PathStep::Bow(point(s.0, radius)));
+    path.push(PathStep::Close);
     path
 }
 
 /// Whether a point is inside a path (non-zero winding).
-fn inside(path: &[Step], x: f64, y: f64) -> bool {
+fn inside(path: &[PathStep], x: f64, y: f64) -> bool {
     let mut winding = 0;
     let mut at = [0.0, 0.0];
     let mut first = at;
@@ -288,12 +293,12 @@ fn inside(path: &[Step], x: f64, y: f64) -> bool {
     };
     for step in path {
         match *step {
-            Step::Move(p) => (at, first) = (p, p),
-            Step::Line(p) => {
+            PathStep::Move(p) => (at, first) = (p, p),
+            PathStep::Line(p) => {
                 edge(at, p);
                 at = p;
             }
-            Step::Arc { radius, from, to } => {
+            PathStep::Arc { radius, from, to } => {
                 let pieces = ((to - from).abs() / 0.05).ceil().max(1.0);
                 for k in 1..=pieces as u32 {
                     let p = point(from + (to - from) * f64::from(k) / pieces, radius);
@@ -301,7 +306,7 @@ fn inside(path: &[Step], x: f64, y: f64) -> bool {
                     at = p;
                 }
             }
-            Step::Bow(p) => {
+            PathStep::Bow(p) => {
                 let start = at;
                 for k in 1..=24 {
                     let t = f64::from(k) / 24.0;
@@ -311,7 +316,7 @@ fn inside(path: &[Step], x: f64, y: f64) -> bool {
                     at = q;
                 }
             }
-            Step::Close => {
+            PathStep::Close => {
                 edge(at, first);
                 at = first;
             }
@@ -327,7 +332,7 @@ mod tests {
     fn demo() -> (Layout, Shapes) {
         let m = [[0.0, 8.0, 1.0], [4.0, 0.0, 0.0], [1.0, 0.0, 3.0]].map(Vec::from);
         let layout = Layout::new(&m, 0.05);
-        let shapes = Shapes::new(&layout, Measure::default());
+        let shapes = Shapes::new(&layout, Proportions::default());
         (layout, shapes)
     }
 
@@ -352,18 +357,18 @@ mod tests {
                     .map(|s| s.parse().unwrap())
                     .collect();
                 let mut ours = vec![];
-                for step in ribbon(r, Measure { inner: 1.0, foot: 1.0, least: 0.0 }) {
+                for step in ribbon(r, Proportions { inner: 1.0, foot: 1.0, least: 0.0 }) {
                     match step {
-                        Step::Move(p) | Step::Line(p) => ours.extend(p),
+                        PathStep::Move(p) | PathStep::Line(p) => ours.extend(p),
                         // d3 leaves out what has no length
-                        Step::Arc { from, to, .. } if to - from < 1e-6 => {}
-                        Step::Arc { radius, from, to } => {
+                        PathStep::Arc { from, to, .. } if to - from < 1e-6 => {}
+                        PathStep::Arc { radius, from, to } => {
                             let large = if to - from >= std::f64::consts::PI { 1.0 } else { 0.0 };
                             ours.extend([radius, radius, 0.0, large, 1.0]);
                             ours.extend(point(to, radius));
                         }
-                        Step::Bow(p) => ours.extend([0.0, 0.0, p[0], p[1]]),
-                        Step::Close => {}
+                        PathStep::Bow(p) => ours.extend([0.0, 0.0, p[0], p[1]]),
+                        PathStep::Close => {}
                     }
                 }
                 assert_eq!(ours.len(), d3.len(), "{path} {ours:?}");
@@ -381,16 +386,16 @@ mod tests {
     #[test]
     fn broad_ribbons_come_first_and_arcs_last() {
         let (_, s) = demo();
-        let parts: Vec<Part> = s.shapes.iter().map(|s| s.part).collect();
+        let parts: Vec<ShapeOf> = s.shapes.iter().map(|s| s.part).collect();
         assert_eq!(
             parts,
             [
-                Part::Ribbon(0, 1),
-                Part::Ribbon(2, 2),
-                Part::Ribbon(0, 2),
-                Part::Arc(0),
-                Part::Arc(1),
-                Part::Arc(2)
+                ShapeOf::Ribbon(0, 1),
+                ShapeOf::Ribbon(2, 2),
+                ShapeOf::Ribbon(0, 2),
+                ShapeOf::Arc(0),
+                ShapeOf::Arc(1),
+                ShapeOf::Arc(2)
             ]
         );
     }
@@ -410,12 +415,12 @@ mod tests {
         let (layout, s) = demo();
         for (i, g) in layout.groups.iter().enumerate() {
             let [x, y] = point(g.middle(), 0.96);
-            assert_eq!(s.at(x, y), Some(Part::Arc(i)));
+            assert_eq!(s.at(x, y), Some(ShapeOf::Arc(i)));
         }
         for r in &layout.ribbons {
             for foot in [r.source, r.target] {
                 let [x, y] = point(f64::midpoint(foot.start, foot.end), 0.88);
-                assert_eq!(s.at(x, y), Some(Part::ribbon(r.source.group, r.target.group)));
+                assert_eq!(s.at(x, y), Some(ShapeOf::ribbon(r.source.group, r.target.group)));
             }
         }
         for shape in &s.shapes {
@@ -437,12 +442,18 @@ mod tests {
     #[test]
     fn the_broadest_stay_and_the_chosen_are_on_top() {
         let (_, mut s) = demo();
-        s.limit(1, |p| p == Part::Ribbon(0, 2));
-        s.raise(|p| p == Part::Ribbon(0, 1));
-        let parts: Vec<Part> = s.shapes.iter().map(|s| s.part).collect();
+        s.limit(1, |p| p == ShapeOf::Ribbon(0, 2));
+        s.raise(|p| p == ShapeOf::Ribbon(0, 1));
+        let parts: Vec<ShapeOf> = s.shapes.iter().map(|s| s.part).collect();
         assert_eq!(
             parts,
-            [Part::Ribbon(0, 2), Part::Ribbon(0, 1), Part::Arc(0), Part::Arc(1), Part::Arc(2)]
+            [
+                ShapeOf::Ribbon(0, 2),
+                ShapeOf::Ribbon(0, 1),
+                ShapeOf::Arc(0),
+                ShapeOf::Arc(1),
+                ShapeOf::Arc(2)
+            ]
         );
     }
 
@@ -454,13 +465,13 @@ mod tests {
         m[1][0] = 1e12;
         m[0][2] = 1.0; // 2 only receives, 3 does nothing
         let layout = Layout::new(&m, 0.05);
-        let s = Shapes::new(&layout, Measure { least: 0.02, ..Measure::default() });
+        let s = Shapes::new(&layout, Proportions { least: 0.02, ..Proportions::default() });
         let width = |i: usize| s.arcs[i].map(|(a, b)| b - a);
         assert!((width(2).unwrap() - 0.02).abs() < 1e-12);
         assert_eq!(width(3), None);
         assert_eq!(s.angle(3), None);
         let [x, y] = point(s.angle(2).unwrap(), 0.95);
-        assert_eq!(s.at(x, y), Some(Part::Arc(2)));
+        assert_eq!(s.at(x, y), Some(ShapeOf::Arc(2)));
         assert!(
             (width(0).unwrap() - (layout.groups[0].end - layout.groups[0].start)).abs() < 1e-12,
             "others are as they are"

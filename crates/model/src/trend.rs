@@ -7,7 +7,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     flow::{Count, Key, Tunnel},
-    history::{Frame, History},
+    history::{History, PastInterval},
     lines::Line,
     matrix::{End, Measure, Pick, Scope, Tally},
 };
@@ -29,7 +29,7 @@ struct Detail {
 }
 
 impl Detail {
-    fn of(frame: &Frame, scope: &Scope) -> Self {
+    fn of(frame: &PastInterval, scope: &Scope) -> Self {
         let tally = Tally::of(&frame.interval, scope);
         let mut ends: HashMap<End, Count> = HashMap::new();
         for ((a, b), [fwd, rev]) in &tally.pairs {
@@ -59,7 +59,7 @@ impl Trends {
         let oldest = history.oldest().map_or(0, |f| f.number);
         self.moments.retain(|m| m.0 >= oldest);
         let next = self.moments.last().map_or(0, |m| m.0 + 1);
-        let sum = |f: &Frame| scope.sum(&f.interval);
+        let sum = |f: &PastInterval| scope.sum(&f.interval);
         self.moments.extend(history.since(next).map(|f| (f.number, f.interval.elapsed, sum(f))));
 
         let mut known = std::mem::take(&mut self.details).into_iter().peekable();

@@ -19,7 +19,7 @@ pub(crate) type FragmentRow = [u32; VALUE / 4];
 
 /// What a part did that the whole has to know of; `frame` is the number in its run.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum LogEntry {
     /// A row was made.
     Row {
         /// At this one.
@@ -57,14 +57,14 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl LogEntry {
     pub(crate) fn frame(&self) -> u32 {
         match self {
-            Event::Row { frame, .. }
-            | Event::First { frame, .. }
-            | Event::Found { frame, .. }
-            | Event::Forgotten { frame, .. }
-            | Event::Deferred { frame } => *frame,
+            LogEntry::Row { frame, .. }
+            | LogEntry::First { frame, .. }
+            | LogEntry::Found { frame, .. }
+            | LogEntry::Forgotten { frame, .. }
+            | LogEntry::Deferred { frame } => *frame,
         }
     }
 }
@@ -73,7 +73,7 @@ impl Event {
 pub(crate) struct Host {
     pub(crate) fragments: LruCache<FragmentKey, Box<FragmentRow>>,
     /// What happened, if anybody wants to know.
-    pub(crate) log: Option<Vec<Event>>,
+    pub(crate) log: Option<Vec<LogEntry>>,
 }
 
 impl Default for Host {
@@ -83,7 +83,7 @@ impl Default for Host {
 }
 
 impl Host {
-    fn note(&mut self, event: impl FnOnce() -> Event) {
+    fn note(&mut self, event: impl FnOnce() -> LogEntry) {
         if let Some(log) = &mut self.log {
             log.push(event());
         }
@@ -107,7 +107,7 @@ pub(crate) unsafe extern "C" fn find(
     let Host { fragments, log } = host;
     let Some(row) = fragments.get_mut(&key) else { return ptr::null_mut() };
     if let Some(log) = log {
-        log.push(Event::Found { frame, key });
+        log.push(LogEntry::Found { frame, key });
     }
     row.as_mut_ptr().cast()
 }
@@ -122,7 +122,7 @@ pub(crate) unsafe extern "C" fn put(
 ) {
     let (host, key, row) =
         unsafe { (host(at), *key.cast::<FragmentKey>(), Box::new(*value.cast::<FragmentRow>())) };
-    host.note(|| Event::First { frame, key, row: row.clone() });
+    host.note(|| LogEntry::First { frame, key, row: row.clone() });
     host.fragments.put(key, row);
 }
 
@@ -130,7 +130,7 @@ pub(crate) unsafe extern "C" fn put(
 /// As [`find`].
 pub(crate) unsafe extern "C" fn forget(at: *mut c_void, key: *const c_void, frame: u32) {
     let (host, key) = unsafe { (host(at), *key.cast::<FragmentKey>()) };
-    host.note(|| Event::Forgotten { frame, key });
+    host.note(|| LogEntry::Forgotten { frame, key });
     host.fragments.pop(&key);
 }
 
@@ -138,7 +138,7 @@ pub(crate) unsafe extern "C" fn forget(at: *mut c_void, key: *const c_void, fram
 /// As [`host`]; `key` points at one.
 pub(crate) unsafe extern "C" fn made(at: *mut c_void, key: *const c_void, frame: u32) {
     let (host, key) = unsafe { (host(at), *key.cast::<key6>()) };
-    host.note(|| Event::Row { frame, key });
+    host.note(|| LogEntry::Row { frame, key });
 }
 
 /// # Safety
@@ -149,5 +149,5 @@ pub(crate) unsafe extern "C" fn defer(at: *mut c_void, frame: u32) {
     while log.last().is_some_and(|event| event.frame() == frame) {
         log.pop();
     }
-    log.push(Event::Deferred { frame });
+    log.push(LogEntry::Deferred { frame });
 }

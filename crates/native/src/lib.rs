@@ -13,13 +13,13 @@ use memmap2::{MmapOptions, MmapRaw};
 mod host;
 mod part;
 
-pub use host::Event;
 use host::Host;
-pub use part::Part;
+pub use host::LogEntry;
+pub use part::Shard;
 
 /// How frames are judged; each field is the variable of that name in `bpf/`.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct NativeConfig {
     /// Groups of 8 slots in the two tables, and in that of `other` rows without the aged row's
     /// group: powers of two.
     pub groups: [u32; 2],
@@ -39,7 +39,7 @@ pub struct Config {
 
 /// A frame of a capture.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
+pub struct NativeFrame<'a> {
     /// What was captured of it.
     pub data: &'a [u8],
     /// How long it was on the wire.
@@ -161,7 +161,7 @@ impl Native {
     ///
     /// # Errors
     /// There is no memory for them.
-    pub fn new(config: &Config) -> Result<Native> {
+    pub fn new(config: &NativeConfig) -> Result<Native> {
         let [rows, others] = config.groups.map(|n| n.max(1).next_power_of_two());
         // One group more than the programs use: the interface's aged rows.
         let tables = [memory::<slot4>(rows)?, memory::<slot6>(rows)?, memory::<slot6>(others + 1)?];
@@ -209,12 +209,12 @@ impl Native {
     }
 
     /// Counts a frame.
-    pub fn judge(&mut self, frame: &Frame<'_>) {
+    pub fn judge(&mut self, frame: &NativeFrame<'_>) {
         self.judge_all([*frame]);
     }
 
     /// Counts frames, one after another.
-    pub fn judge_all<'a>(&mut self, frames: impl IntoIterator<Item = Frame<'a>>) {
+    pub fn judge_all<'a>(&mut self, frames: impl IntoIterator<Item = NativeFrame<'a>>) {
         let mut batch = [const { MaybeUninit::<FfiFrame>::uninit() }; BATCH];
         let mut n = 0;
         let mut run = |batch: &[MaybeUninit<FfiFrame>; BATCH], n: usize| {

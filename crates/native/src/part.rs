@@ -19,24 +19,27 @@
 use anyhow::Result;
 use contract::{GROUP, TAG_ROW, key4, key6, slot4, slot6};
 
-use crate::{Config, Frame, Memory, Native, host::Event, tmon_native_add};
+use crate::{Memory, Native, NativeConfig, NativeFrame, host::LogEntry, tmon_native_add};
 
 /// What one thread counts.
-pub struct Part(Native);
+pub struct Shard(Native);
 
-impl Part {
+impl Shard {
     /// Empty tables. They may be of other sizes and seeds than the whole's.
     ///
     /// # Errors
     /// There is no memory for them.
-    pub fn new(config: &Config) -> Result<Part> {
+    pub fn new(config: &NativeConfig) -> Result<Shard> {
         let mut native = Native::new(config)?;
         native.ffi.part = 1;
-        Ok(Part(native))
+        Ok(Shard(native))
     }
 
     /// Counts a run of frames; the log is for [`Native::follow`], in the order of the runs.
-    pub fn judge_all<'a>(&mut self, frames: impl IntoIterator<Item = Frame<'a>>) -> Vec<Event> {
+    pub fn judge_all<'a>(
+        &mut self,
+        frames: impl IntoIterator<Item = NativeFrame<'a>>,
+    ) -> Vec<LogEntry> {
         let native = &mut self.0;
         native.ffi.frame = 0;
         if !native.host.fragments.is_empty() {
@@ -50,22 +53,22 @@ impl Part {
 
 impl Native {
     /// Does what depends on the order of frames, after a part has counted a run of them.
-    pub fn follow<'a>(&mut self, log: Vec<Event>, frame: impl Fn(u32) -> Frame<'a>) {
+    pub fn follow<'a>(&mut self, log: Vec<LogEntry>, frame: impl Fn(u32) -> NativeFrame<'a>) {
         for event in log {
             match event {
-                Event::Row { frame: number, key } => {
+                LogEntry::Row { frame: number, key } => {
                     self.add(&key, 0, [0, 0], frame(number).now);
                 }
-                Event::First { key, row, .. } => drop(self.host.fragments.put(key, row)),
-                Event::Found { key, .. } => drop(self.host.fragments.get(&key)),
-                Event::Forgotten { key, .. } => drop(self.host.fragments.pop(&key)),
-                Event::Deferred { frame: number } => self.judge(&frame(number)),
+                LogEntry::First { key, row, .. } => drop(self.host.fragments.put(key, row)),
+                LogEntry::Found { key, .. } => drop(self.host.fragments.get(&key)),
+                LogEntry::Forgotten { key, .. } => drop(self.host.fragments.pop(&key)),
+                LogEntry::Deferred { frame: number } => self.judge(&frame(number)),
             }
         }
     }
 
     /// Adds what a part has counted, all of whose runs were followed.
-    pub fn absorb(&mut self, part: &Part) {
+    pub fn absorb(&mut self, part: &Shard) {
         let part = &part.0;
         let [rows4, rows6, _] = &part.tables;
         for slot in slots::<slot4>(rows4) {

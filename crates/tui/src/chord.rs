@@ -12,8 +12,8 @@ use model::{
     chord::Layout,
     colour::Rgb,
     labels::{self, Label, Ring},
-    raster::{Blocks, Canvas, Cell, Frame},
-    shapes::{Measure, Part, Shape, Shapes},
+    raster::{Blocks, Canvas, Cell, Placement},
+    shapes::{Proportions, Shape, ShapeOf, Shapes},
     text::{apart, shorten},
 };
 use ratatui::{
@@ -28,7 +28,7 @@ use unicode_width::UnicodeWidthStr;
 
 /// An end of the diagram as the caller knows it, in the order of the layout's groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ArcLabel {
     /// What to write beside its arc.
     pub label: String,
     /// Its colour.
@@ -39,7 +39,7 @@ pub struct End {
 
 /// How to draw.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct ChordStyle<'a> {
     /// Colours.
     pub theme: &'a Theme,
     /// Which characters.
@@ -47,15 +47,15 @@ pub struct Look<'a> {
     /// Width of a cell as a share of its height, about 0.5.
     pub aspect: f64,
     /// What is selected: it stands out, everything else is dimmed.
-    pub selected: Option<Part>,
+    pub selected: Option<ShapeOf>,
     /// Real pixels instead of characters.
     pub pixels: Option<Pixels>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> ChordStyle<'a> {
     /// Quadrants, cells twice as high as wide, nothing selected.
     pub fn new(theme: &'a Theme) -> Self {
-        Look { theme, blocks: Blocks::default(), aspect: 0.5, selected: None, pixels: None }
+        ChordStyle { theme, blocks: Blocks::default(), aspect: 0.5, selected: None, pixels: None }
     }
 }
 
@@ -94,8 +94,8 @@ impl ChordView {
     /// tween, unless the caller still names them) are drawn without label in the theme's colour of `other`.
     pub fn prepare(
         layout: &Layout,
-        ends: &[End],
-        look: &Look,
+        ends: &[ArcLabel],
+        look: &ChordStyle,
         size: Size,
         canvas: &mut Canvas,
     ) -> Self {
@@ -122,12 +122,12 @@ impl ChordView {
     }
 
     /// The part under a cell of the area: an arc, a ribbon, or the arc that a label names.
-    pub fn part_at(&self, column: u16, row: u16) -> Option<Part> {
+    pub fn part_at(&self, column: u16, row: u16) -> Option<ShapeOf> {
         let named = self.texts.iter().find(|t| {
             t.y == row && t.x <= column && usize::from(column) < usize::from(t.x) + t.text.width()
         });
         if let Some(end) = named.and_then(|t| t.end) {
-            return Some(Part::Arc(end));
+            return Some(ShapeOf::Arc(end));
         }
         let ring = self.ring?;
         let at = |dx: f64, dy: f64| {
@@ -144,7 +144,7 @@ impl ChordView {
     }
 
     /// A cell that shows a part, as near as possible to its middle.
-    pub fn cell_of(&self, part: Part) -> Option<(u16, u16)> {
+    pub fn cell_of(&self, part: ShapeOf) -> Option<(u16, u16)> {
         let ring = self.ring?;
         let at = |centre: f64, offset: f64, size: u16| {
             ((centre + offset).max(0.0) as u16).min(size.saturating_sub(1))
@@ -167,15 +167,15 @@ impl ChordView {
     fn paint(
         &mut self,
         shapes: &Shapes,
-        ends: &[End],
-        look: &Look,
+        ends: &[ArcLabel],
+        look: &ChordStyle,
         ring: &Ring,
         canvas: &mut Canvas,
     ) {
         let theme = look.theme;
         let (w, h) = look.blocks.grid();
         let (w, h) = (w as f64, h as f64);
-        let frame = Frame {
+        let frame = Placement {
             size: (
                 usize::from(self.size.width) * w as usize,
                 usize::from(self.size.height) * h as usize,
@@ -196,8 +196,8 @@ impl ChordView {
     fn picture(
         &mut self,
         shapes: &Shapes,
-        ends: &[End],
-        look: &Look,
+        ends: &[ArcLabel],
+        look: &ChordStyle,
         pixels: Pixels,
         ring: &Ring,
         canvas: &mut Canvas,
@@ -214,7 +214,7 @@ impl ChordView {
         let area = Rect::new(x, y, right.saturating_sub(x), bottom.saturating_sub(y));
         let (w, h) = pixels.scale(area);
         let scaled = |(a, b): (f64, f64)| (a * f64::from(w), b * f64::from(h));
-        let frame = Frame {
+        let frame = Placement {
             size: (
                 usize::from(area.width) * usize::from(w),
                 usize::from(area.height) * usize::from(h),
@@ -243,13 +243,16 @@ impl ChordView {
         self.picture.as_ref().map(|(area, picture)| (*area, picture))
     }
 
-    fn label(&mut self, shapes: &Shapes, ends: &[End], look: &Look, plan: &Plan) {
+    fn label(&mut self, shapes: &Shapes, ends: &[ArcLabel], look: &ChordStyle, plan: &Plan) {
         let theme = look.theme;
         let style = |i: usize| {
             let style = theme.text(theme.readable(ends[i].colour));
             let style = if ends[i].marked { style.add_modifier(Modifier::BOLD) } else { style };
             match look.selected {
-                Some(s) if s == Part::Arc(i) || (matches!(s, Part::Ribbon(..)) && s.touches(i)) => {
+                Some(s)
+                    if s == ShapeOf::Arc(i)
+                        || (matches!(s, ShapeOf::Ribbon(..)) && s.touches(i)) =>
+                {
                     style.add_modifier(Modifier::BOLD)
                 }
                 Some(s) if !near(i, s, shapes) => theme.text(dim(ends[i].colour, theme)),
@@ -332,19 +335,21 @@ impl Widget for &ChordView {
 }
 
 /// The end's part in what is selected: itself, or a partner in a ribbon of the selected arc.
-fn near(end: usize, selected: Part, shapes: &Shapes) -> bool {
+fn near(end: usize, selected: ShapeOf, shapes: &Shapes) -> bool {
     match selected {
-        Part::Ribbon(..) => selected.touches(end),
-        Part::Arc(i) => i == end || shapes.shapes.iter().any(|s| s.part == Part::ribbon(i, end)),
+        ShapeOf::Ribbon(..) => selected.touches(end),
+        ShapeOf::Arc(i) => {
+            i == end || shapes.shapes.iter().any(|s| s.part == ShapeOf::ribbon(i, end))
+        }
     }
 }
 
 /// Whether a shape is drawn as it is while something is selected.
-fn stands_out(part: Part, selected: Part) -> bool {
+fn stands_out(part: ShapeOf, selected: ShapeOf) -> bool {
     match (part, selected) {
-        (Part::Arc(i), _) => selected.touches(i),
-        (Part::Ribbon(..), Part::Arc(i)) => part.touches(i),
-        (Part::Ribbon(..), Part::Ribbon(..)) => part == selected,
+        (ShapeOf::Arc(i), _) => selected.touches(i),
+        (ShapeOf::Ribbon(..), ShapeOf::Arc(i)) => part.touches(i),
+        (ShapeOf::Ribbon(..), ShapeOf::Ribbon(..)) => part == selected,
     }
 }
 
@@ -355,10 +360,10 @@ fn dim(colour: Rgb, theme: &Theme) -> Rgb {
     }
 }
 
-fn paint(shape: &Shape, ends: &[End], look: &Look) -> (Rgb, f64) {
+fn paint(shape: &Shape, ends: &[ArcLabel], look: &ChordStyle) -> (Rgb, f64) {
     let theme = look.theme;
     let colour = ends.get(shape.colour).map_or(theme.other, |e| e.colour);
-    let ribbon = matches!(shape.part, Part::Ribbon(..));
+    let ribbon = matches!(shape.part, ShapeOf::Ribbon(..));
     let (rgb, cover) = match (ribbon, theme.depth) {
         (true, _) => theme.ribbon(colour),
         (false, Depth::Mono) => (theme.ink, 1.0),
@@ -380,7 +385,7 @@ fn paint(shape: &Shape, ends: &[End], look: &Look) -> (Rgb, f64) {
 }
 
 /// A cell as a character and its style.
-fn glyph(cell: Cell, look: &Look, colour: impl Fn(Rgb) -> Color) -> (char, Style) {
+fn glyph(cell: Cell, look: &ChordStyle, colour: impl Fn(Rgb) -> Color) -> (char, Style) {
     let theme = look.theme;
     let symbol = |mask: u8| match look.blocks {
         Blocks::Ascii => ascii(mask),
@@ -509,9 +514,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(layout: &Layout, ends: &[End], look: &Look, size: Size) -> Plan {
+    fn new(layout: &Layout, ends: &[ArcLabel], look: &ChordStyle, size: Size) -> Plan {
         let (columns, rows) = (usize::from(size.width), usize::from(size.height));
-        let shapes = Shapes::new(layout, Measure::default());
+        let shapes = Shapes::new(layout, Proportions::default());
         let mut shown: Vec<usize> =
             (0..ends.len()).filter(|&i| shapes.angle(i).is_some()).collect();
         // the greatest first: they have a label when not all can
@@ -620,10 +625,10 @@ impl Plan {
     }
 
     /// Arcs are a twelfth of the radius, but two pixels at least; the least angle is a pixel of the edge.
-    fn measure(&self) -> Measure {
+    fn measure(&self) -> Proportions {
         let pixel = 1.0 / (self.ring.radius.1 * 2.0).max(1.0);
         let thick = (2.0 * pixel).clamp(0.085, 0.34);
-        Measure { inner: 1.0 - thick, foot: 1.0 - thick, least: pixel * 1.2 }
+        Proportions { inner: 1.0 - thick, foot: 1.0 - thick, least: pixel * 1.2 }
     }
 }
 
@@ -658,17 +663,17 @@ mod tests {
             .collect()
     }
 
-    fn ends(n: usize, theme: &Theme) -> Vec<End> {
+    fn ends(n: usize, theme: &Theme) -> Vec<ArcLabel> {
         let labels: Vec<String> = (0..n).map(|i| format!("172.16.1.{}", 100 + i)).collect();
         let colours = theme.end_colours().assign(&labels);
         labels
             .into_iter()
             .zip(colours)
-            .map(|(label, colour)| End { label, colour, marked: false })
+            .map(|(label, colour)| ArcLabel { label, colour, marked: false })
             .collect()
     }
 
-    fn prepare(matrix: &[Vec<f64>], look: &Look, width: u16, height: u16) -> ChordView {
+    fn prepare(matrix: &[Vec<f64>], look: &ChordStyle, width: u16, height: u16) -> ChordView {
         let layout = Layout::new(matrix, padding(matrix.len(), 0.04));
         ChordView::prepare(
             &layout,
@@ -694,8 +699,12 @@ mod tests {
     fn ascii_is_ascii_and_a_circle() {
         for depth in [Depth::Mono, Depth::Ansi16, Depth::Ansi256, Depth::TrueColor] {
             let theme = Theme::new(Scheme::Dark, depth);
-            let view =
-                prepare(&hub(), &Look { blocks: Blocks::Ascii, ..Look::new(&theme) }, 60, 24);
+            let view = prepare(
+                &hub(),
+                &ChordStyle { blocks: Blocks::Ascii, ..ChordStyle::new(&theme) },
+                60,
+                24,
+            );
             let cells = || view.cells.iter().enumerate();
             assert!(cells().all(|(_, c)| c.0.is_ascii()), "{depth:?}");
             let drawn = cells().filter(|(_, c)| c.0 != ' ').count();
@@ -733,7 +742,8 @@ mod tests {
                 for (w, h) in
                     [(0, 0), (1, 1), (2, 2), (1, 40), (90, 1), (40, 12), (80, 24), (200, 60)]
                 {
-                    let view = prepare(&matrix, &Look { blocks, ..Look::new(&theme) }, w, h);
+                    let view =
+                        prepare(&matrix, &ChordStyle { blocks, ..ChordStyle::new(&theme) }, w, h);
                     let full = Rect::new(0, 0, w + 4, h + 2);
                     let mut buf = Buffer::filled(full, ratatui::buffer::Cell::new("ø"));
                     let area = Rect::new(3, 1, w, h);
@@ -755,7 +765,7 @@ mod tests {
 
     #[test]
     fn a_view_of_another_size_is_cut() {
-        let view = prepare(&hub(), &Look::new(&Theme::default()), 80, 24);
+        let view = prepare(&hub(), &ChordStyle::new(&Theme::default()), 80, 24);
         let mut buf = Buffer::filled(Rect::new(0, 0, 10, 5), ratatui::buffer::Cell::new("x"));
         view.render(Rect::new(2, 2, 100, 100), &mut buf);
         assert_eq!(text(&buf).lines().take(2).collect::<String>(), "x".repeat(20));
@@ -767,7 +777,7 @@ mod tests {
         for scheme in Scheme::ALL {
             let theme = Theme::new(scheme.0, Depth::TrueColor);
             for (w, h) in [(40, 12), (54, 20), (80, 20), (80, 24), (120, 40), (200, 60)] {
-                let drawn = text(&screen(&prepare(&hub(), &Look::new(&theme), w, h), w, h));
+                let drawn = text(&screen(&prepare(&hub(), &ChordStyle::new(&theme), w, h), w, h));
                 for end in ends(9, &theme) {
                     assert_eq!(
                         drawn.matches(&end.label).count(),
@@ -783,8 +793,11 @@ mod tests {
     #[test]
     fn a_crowd_has_a_list_and_a_rest() {
         let theme = Theme::default();
-        let drawn =
-            text(&screen(&prepare(&vec![vec![1.0; 60]; 60], &Look::new(&theme), 100, 24), 100, 24));
+        let drawn = text(&screen(
+            &prepare(&vec![vec![1.0; 60]; 60], &ChordStyle::new(&theme), 100, 24),
+            100,
+            24,
+        ));
         assert!(drawn.contains("1 172.16.1.100") && drawn.contains("+37 more, 62%"), "{drawn}");
     }
 
@@ -793,11 +806,11 @@ mod tests {
         let theme = Theme::default();
         let matrix = hub();
         for (w, h) in [(40, 12), (80, 24), (200, 60)] {
-            let view = prepare(&matrix, &Look::new(&theme), w, h);
+            let view = prepare(&matrix, &ChordStyle::new(&theme), w, h);
             for shape in &view.shapes.shapes {
                 let selected = prepare(
                     &matrix,
-                    &Look { selected: Some(shape.part), ..Look::new(&theme) },
+                    &ChordStyle { selected: Some(shape.part), ..ChordStyle::new(&theme) },
                     w,
                     h,
                 );
@@ -828,20 +841,20 @@ mod tests {
             assert!(found > usize::from(h) * usize::from(h) / 2 && labels >= 9 * 12);
         }
         assert_eq!(ChordView::default().part_at(3, 3), None);
-        assert_eq!(ChordView::default().cell_of(Part::Arc(0)), None);
+        assert_eq!(ChordView::default().cell_of(ShapeOf::Arc(0)), None);
     }
 
     #[test]
     fn the_selected_stands_out_and_the_rest_is_dim() {
         let theme = Theme::default();
-        let plain = prepare(&hub(), &Look::new(&theme), 80, 24);
+        let plain = prepare(&hub(), &ChordStyle::new(&theme), 80, 24);
         let view = prepare(
             &hub(),
-            &Look { selected: Some(Part::Ribbon(0, 2)), ..Look::new(&theme) },
+            &ChordStyle { selected: Some(ShapeOf::Ribbon(0, 2)), ..ChordStyle::new(&theme) },
             80,
             24,
         );
-        let light = |v: &ChordView, part: Part| {
+        let light = |v: &ChordView, part: ShapeOf| {
             let (x, y) = plain.cell_of(part).unwrap();
             match v.cells[usize::from(y) * 80 + usize::from(x)].1.fg {
                 Some(Color::Rgb(r, g, b)) => {
@@ -850,10 +863,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        for part in [Part::Arc(0), Part::Arc(2), Part::Ribbon(0, 2)] {
+        for part in [ShapeOf::Arc(0), ShapeOf::Arc(2), ShapeOf::Ribbon(0, 2)] {
             assert!(light(&view, part) > light(&plain, part) - 0.02, "{part:?}");
         }
-        for part in [Part::Arc(1), Part::Arc(5), Part::Ribbon(0, 1), Part::Ribbon(0, 8)] {
+        for part in [ShapeOf::Arc(1), ShapeOf::Arc(5), ShapeOf::Ribbon(0, 1), ShapeOf::Ribbon(0, 8)]
+        {
             assert!(light(&view, part) < light(&plain, part) * 0.6, "{part:?}");
         }
     }
@@ -867,7 +881,7 @@ mod tests {
         let view = ChordView::prepare(
             &layout,
             &ends,
-            &Look::new(&theme),
+            &ChordStyle::new(&theme),
             Size::new(80, 24),
             &mut Canvas::new(),
         );
@@ -877,7 +891,7 @@ mod tests {
     #[test]
     fn few_colours_use_the_terminals_own_ground() {
         let theme = Theme::new(Scheme::Light, Depth::Ansi16);
-        let buf = screen(&prepare(&hub(), &Look::new(&theme), 80, 24), 80, 24);
+        let buf = screen(&prepare(&hub(), &ChordStyle::new(&theme), 80, 24), 80, 24);
         let blocks = buf.content.iter().filter(|c| "▘▝▖▗▌▐▀▄▚▞▛▜▙▟█".contains(c.symbol()));
         let mut seen = 0;
         for cell in blocks {
@@ -886,7 +900,7 @@ mod tests {
         }
         assert!(seen > 300);
         let mono = Theme::new(Scheme::Dark, Depth::Mono);
-        let buf = screen(&prepare(&hub(), &Look::new(&mono), 80, 24), 80, 24);
+        let buf = screen(&prepare(&hub(), &ChordStyle::new(&mono), 80, 24), 80, 24);
         assert!(buf.content.iter().all(|c| c.fg == Color::Reset && c.bg == Color::Reset));
     }
 
@@ -904,7 +918,11 @@ mod tests {
         ] {
             insta::assert_snapshot!(
                 name,
-                text(&screen(&prepare(&hub(), &Look { blocks, ..Look::new(theme) }, w, h), w, h))
+                text(&screen(
+                    &prepare(&hub(), &ChordStyle { blocks, ..ChordStyle::new(theme) }, w, h),
+                    w,
+                    h
+                ))
             );
         }
     }
@@ -921,7 +939,7 @@ mod tests {
             let view = ChordView::prepare(
                 &scene.layout,
                 &ends(3, &theme),
-                &Look::new(&theme),
+                &ChordStyle::new(&theme),
                 Size::new(80, 24),
                 &mut Canvas::new(),
             );

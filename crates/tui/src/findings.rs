@@ -9,7 +9,7 @@ use ratatui::{
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use model::{
-    detect::{Group, Severity},
+    detect::{FindingGroup, Severity},
     units::sanitize,
 };
 
@@ -83,7 +83,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
 }
 
 /// A finding as lines; the chosen one with its evidence.
-fn block<'a>(look: &Look, group: &Group, chosen: bool, width: usize) -> Vec<Line<'a>> {
+fn block<'a>(look: &Look, group: &FindingGroup, chosen: bool, width: usize) -> Vec<Line<'a>> {
     let f = &group.first;
     let over = f.until.is_some() || f.muted;
     let style = match (over, f.severity) {

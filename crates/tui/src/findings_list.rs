@@ -2,12 +2,12 @@
 //! The findings as they are listed, and which of them is chosen.
 use std::time::SystemTime;
 
-use model::detect::{Finding, Group, Severity, grouped};
+use model::detect::{Finding, FindingGroup, Severity, grouped};
 
 /// What was found, as it is listed, and what of it is chosen.
 #[derive(Clone, Debug, Default)]
 pub struct FindingsList {
-    lines: Vec<Group>,
+    lines: Vec<FindingGroup>,
     open: [usize; 2],
     chosen: Option<u64>,
 }
@@ -33,7 +33,7 @@ impl FindingsList {
             }
         };
         let open = |severity| {
-            let is = |g: &&Group| {
+            let is = |g: &&FindingGroup| {
                 g.first.until.is_none() && !g.first.muted && g.first.severity == severity
             };
             self.lines.iter().filter(is).map(|g| g.size).sum()
@@ -47,7 +47,7 @@ impl FindingsList {
     }
 
     /// The chosen line.
-    pub fn chosen(&self) -> Option<&Group> {
+    pub fn chosen(&self) -> Option<&FindingGroup> {
         self.lines.get(self.cursor())
     }
 
@@ -69,7 +69,7 @@ impl FindingsList {
     }
 
     /// All lines.
-    pub fn lines(&self) -> &[Group] {
+    pub fn lines(&self) -> &[FindingGroup] {
         &self.lines
     }
 

@@ -13,7 +13,7 @@ use model::text::fit;
 use crate::{
     app::App,
     hits::{Hit, Hits},
-    keys::{Action, BINDINGS, Group},
+    keys::{Action, BINDINGS, KeyGroup},
     look::Look,
     side::title,
 };
@@ -27,8 +27,8 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let columns = if area.width >= 110 { 2 } else { 1 };
     let width = (area.width - 2) / columns;
     let mut lists: Vec<Vec<Option<&crate::keys::Binding>>> = vec![Vec::new(); usize::from(columns)];
-    let mut titles: Vec<Vec<(usize, Group)>> = vec![Vec::new(); usize::from(columns)];
-    for group in Group::ALL {
+    let mut titles: Vec<Vec<(usize, KeyGroup)>> = vec![Vec::new(); usize::from(columns)];
+    for group in KeyGroup::ALL {
         // the shortest column is next; the first group, the longest, is first
         let c = (0..lists.len()).min_by_key(|&c| lists[c].len()).unwrap_or(0);
         if !lists[c].is_empty() {

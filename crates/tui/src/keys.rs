@@ -93,7 +93,7 @@ pub enum Action {
 
 /// What the help puts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
+pub enum KeyGroup {
     /// Choose a view.
     Views,
     /// Move and go deeper.
@@ -106,58 +106,58 @@ pub enum Group {
     Program,
 }
 
-impl Group {
+impl KeyGroup {
     /// All groups, in the help's order.
-    pub const ALL: [Group; 5] =
-        [Group::Explore, Group::Show, Group::Time, Group::Views, Group::Program];
+    pub const ALL: [KeyGroup; 5] =
+        [KeyGroup::Explore, KeyGroup::Show, KeyGroup::Time, KeyGroup::Views, KeyGroup::Program];
 
     /// Its headline.
     pub fn title(self) -> &'static str {
         match self {
-            Group::Views => "Views",
-            Group::Explore => "Explore",
-            Group::Show => "Show",
-            Group::Time => "Time",
-            Group::Program => "Program",
+            KeyGroup::Views => "Views",
+            KeyGroup::Explore => "Explore",
+            KeyGroup::Show => "Show",
+            KeyGroup::Time => "Time",
+            KeyGroup::Program => "Program",
         }
     }
 }
 
 /// A key: a code, and whether Control is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key(pub KeyCode, pub bool);
+pub struct KeyPress(pub KeyCode, pub bool);
 
 /// One line of the key table.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     /// The keys that do it.
-    pub keys: &'static [Key],
+    pub keys: &'static [KeyPress],
     /// How they are written in the help.
     pub label: &'static str,
     /// What they do.
     pub action: Action,
     /// Where the help lists it.
-    pub group: Group,
+    pub group: KeyGroup,
     /// What the help says.
     pub help: &'static str,
     /// The word beside the key in the bottom line; empty if it is not there.
     pub hint: &'static str,
 }
 
-const fn c(ch: char) -> Key {
-    Key(KeyCode::Char(ch), false)
+const fn c(ch: char) -> KeyPress {
+    KeyPress(KeyCode::Char(ch), false)
 }
-const fn ctrl(ch: char) -> Key {
-    Key(KeyCode::Char(ch), true)
+const fn ctrl(ch: char) -> KeyPress {
+    KeyPress(KeyCode::Char(ch), true)
 }
-const fn k(code: KeyCode) -> Key {
-    Key(code, false)
+const fn k(code: KeyCode) -> KeyPress {
+    KeyPress(code, false)
 }
 const fn bind(
-    keys: &'static [Key],
+    keys: &'static [KeyPress],
     label: &'static str,
     action: Action,
-    group: Group,
+    group: KeyGroup,
     help: &'static str,
 ) -> Binding {
     Binding { keys, label, action, group, help, hint: "" }
@@ -173,46 +173,46 @@ pub const BINDINGS: &[Binding] = &[
         &[k(KeyCode::Up), c('k')],
         "↑ k",
         Action::Up,
-        Group::Explore,
+        KeyGroup::Explore,
         "previous host, line or row",
     ),
     bind(
         &[k(KeyCode::Down), c('j')],
         "↓ j",
         Action::Down,
-        Group::Explore,
+        KeyGroup::Explore,
         "next host, line or row",
     ),
     bind(
         &[k(KeyCode::Left), c('h')],
         "← h",
         Action::Left,
-        Group::Explore,
+        KeyGroup::Explore,
         "previous ribbon or column",
     ),
     bind(
         &[k(KeyCode::Right), c('l')],
         "→ l",
         Action::Right,
-        Group::Explore,
+        KeyGroup::Explore,
         "next ribbon or column",
     ),
-    bind(&[k(KeyCode::PageUp), ctrl('b')], "PgUp", Action::PageUp, Group::Explore, "a page up"),
+    bind(&[k(KeyCode::PageUp), ctrl('b')], "PgUp", Action::PageUp, KeyGroup::Explore, "a page up"),
     bind(
         &[k(KeyCode::PageDown), ctrl('f')],
         "PgDn",
         Action::PageDown,
-        Group::Explore,
+        KeyGroup::Explore,
         "a page down",
     ),
-    bind(&[c('g'), k(KeyCode::Home)], "g", Action::First, Group::Explore, "first"),
-    bind(&[c('G'), k(KeyCode::End)], "G", Action::Last, Group::Explore, "last"),
+    bind(&[c('g'), k(KeyCode::Home)], "g", Action::First, KeyGroup::Explore, "first"),
+    bind(&[c('G'), k(KeyCode::End)], "G", Action::Last, KeyGroup::Explore, "last"),
     hinted(
         bind(
             &[k(KeyCode::Enter)],
             "Enter",
             Action::Enter,
-            Group::Explore,
+            KeyGroup::Explore,
             "into what is selected or marked",
         ),
         "enter",
@@ -222,67 +222,91 @@ pub const BINDINGS: &[Binding] = &[
             &[k(KeyCode::Esc), k(KeyCode::Backspace)],
             "Esc",
             Action::Back,
-            Group::Explore,
+            KeyGroup::Explore,
             "unselect, then one level back",
         ),
         "back",
     ),
     hinted(
-        bind(&[c('m')], "m", Action::Mark, Group::Explore, "mark or unmark the selected host"),
+        bind(&[c('m')], "m", Action::Mark, KeyGroup::Explore, "mark or unmark the selected host"),
         "mark",
     ),
-    bind(&[c('c')], "c", Action::ClearMarks, Group::Explore, "clear the marks"),
-    hinted(bind(&[c('i')], "i", Action::NextTunnel, Group::Show, "next tunnel id"), "id"),
-    bind(&[c('I')], "I", Action::PreviousTunnel, Group::Show, "previous tunnel id"),
-    hinted(bind(&[c('/')], "/", Action::Filter, Group::Show, "filter, as in --filter"), "filter"),
-    hinted(bind(&[c('t')], "t", Action::Rate, Group::Show, "rates or totals"), "total"),
-    hinted(bind(&[c('b')], "b", Action::Unit, Group::Show, "bits, bytes or packets"), "unit"),
-    bind(&[c('n')], "n", Action::Names, Group::Show, "names or addresses"),
+    bind(&[c('c')], "c", Action::ClearMarks, KeyGroup::Explore, "clear the marks"),
+    hinted(bind(&[c('i')], "i", Action::NextTunnel, KeyGroup::Show, "next tunnel id"), "id"),
+    bind(&[c('I')], "I", Action::PreviousTunnel, KeyGroup::Show, "previous tunnel id"),
     hinted(
-        bind(&[c('s')], "s", Action::Sort, Group::Show, "sort by the next column, or by name"),
+        bind(&[c('/')], "/", Action::Filter, KeyGroup::Show, "filter, as in --filter"),
+        "filter",
+    ),
+    hinted(bind(&[c('t')], "t", Action::Rate, KeyGroup::Show, "rates or totals"), "total"),
+    hinted(bind(&[c('b')], "b", Action::Unit, KeyGroup::Show, "bits, bytes or packets"), "unit"),
+    bind(&[c('n')], "n", Action::Names, KeyGroup::Show, "names or addresses"),
+    hinted(
+        bind(&[c('s')], "s", Action::Sort, KeyGroup::Show, "sort by the next column, or by name"),
         "sort",
     ),
-    bind(&[c('S')], "S", Action::Reverse, Group::Show, "reverse the order"),
-    bind(&[c('+'), c('=')], "+", Action::More, Group::Show, "more hosts before \"other\""),
-    bind(&[c('-')], "-", Action::Fewer, Group::Show, "fewer hosts"),
+    bind(&[c('S')], "S", Action::Reverse, KeyGroup::Show, "reverse the order"),
+    bind(&[c('+'), c('=')], "+", Action::More, KeyGroup::Show, "more hosts before \"other\""),
+    bind(&[c('-')], "-", Action::Fewer, KeyGroup::Show, "fewer hosts"),
     hinted(
-        bind(&[c(' ')], "Space", Action::Pause, Group::Time, "hold the picture; back to now"),
+        bind(&[c(' ')], "Space", Action::Pause, KeyGroup::Time, "hold the picture; back to now"),
         "hold",
     ),
-    hinted(bind(&[c('[')], "[", Action::Older, Group::Time, "one interval back"), "back in time"),
-    bind(&[c(']')], "]", Action::Newer, Group::Time, "one interval forward, at last to now"),
-    bind(&[c('{')], "{", Action::MuchOlder, Group::Time, "ten intervals back"),
-    bind(&[c('}')], "}", Action::MuchNewer, Group::Time, "ten intervals forward"),
-    bind(&[c('p')], "p", Action::Peak, Group::Time, "to the peak"),
-    hinted(bind(&[k(KeyCode::Tab)], "Tab", Action::NextView, Group::Views, "next view"), "view"),
-    bind(&[k(KeyCode::BackTab)], "Shift-Tab", Action::PreviousView, Group::Views, "previous view"),
-    bind(&[c('1')], "1", Action::Chord, Group::Views, "chord"),
-    bind(&[c('2')], "2", Action::Matrix, Group::Views, "matrix"),
-    bind(&[c('3')], "3", Action::Table, Group::Views, "table"),
-    bind(&[c('4'), c('H')], "4 H", Action::Health, Group::Views, "health: books, coverage, errors"),
+    hinted(
+        bind(&[c('[')], "[", Action::Older, KeyGroup::Time, "one interval back"),
+        "back in time",
+    ),
+    bind(&[c(']')], "]", Action::Newer, KeyGroup::Time, "one interval forward, at last to now"),
+    bind(&[c('{')], "{", Action::MuchOlder, KeyGroup::Time, "ten intervals back"),
+    bind(&[c('}')], "}", Action::MuchNewer, KeyGroup::Time, "ten intervals forward"),
+    bind(&[c('p')], "p", Action::Peak, KeyGroup::Time, "to the peak"),
+    hinted(bind(&[k(KeyCode::Tab)], "Tab", Action::NextView, KeyGroup::Views, "next view"), "view"),
+    bind(
+        &[k(KeyCode::BackTab)],
+        "Shift-Tab",
+        Action::PreviousView,
+        KeyGroup::Views,
+        "previous view",
+    ),
+    bind(&[c('1')], "1", Action::Chord, KeyGroup::Views, "chord"),
+    bind(&[c('2')], "2", Action::Matrix, KeyGroup::Views, "matrix"),
+    bind(&[c('3')], "3", Action::Table, KeyGroup::Views, "table"),
+    bind(
+        &[c('4'), c('H')],
+        "4 H",
+        Action::Health,
+        KeyGroup::Views,
+        "health: books, coverage, errors",
+    ),
     bind(
         &[c('5'), c('F')],
         "5 F",
         Action::Findings,
-        Group::Views,
+        KeyGroup::Views,
         "findings: what is wrong, and why",
     ),
-    bind(&[c('e')], "e", Action::SavePicture, Group::Program, "save the chord as SVG"),
-    bind(&[c('E')], "E", Action::SavePage, Group::Program, "save a page of chord and rows (HTML)"),
+    bind(&[c('e')], "e", Action::SavePicture, KeyGroup::Program, "save the chord as SVG"),
+    bind(
+        &[c('E')],
+        "E",
+        Action::SavePage,
+        KeyGroup::Program,
+        "save a page of chord and rows (HTML)",
+    ),
     hinted(
-        bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, Group::Program, "these keys"),
+        bind(&[c('?'), k(KeyCode::F(1))], "?", Action::Help, KeyGroup::Program, "these keys"),
         "keys",
     ),
     bind(
         &[c('T')],
         "T",
         Action::Theme,
-        Group::Program,
+        KeyGroup::Program,
         "other colours: dark, light, colour-blind, mono",
     ),
-    bind(&[ctrl('l')], "Ctrl-L", Action::Redraw, Group::Program, "draw everything again"),
-    bind(&[ctrl('z')], "Ctrl-Z", Action::Suspend, Group::Program, "suspend"),
-    hinted(bind(&[c('q'), ctrl('c')], "q", Action::Quit, Group::Program, "quit"), "quit"),
+    bind(&[ctrl('l')], "Ctrl-L", Action::Redraw, KeyGroup::Program, "draw everything again"),
+    bind(&[ctrl('z')], "Ctrl-Z", Action::Suspend, KeyGroup::Program, "suspend"),
+    hinted(bind(&[c('q'), ctrl('c')], "q", Action::Quit, KeyGroup::Program, "quit"), "quit"),
 ];
 
 /// What a key event asks for.
@@ -291,7 +315,7 @@ pub fn action(event: &KeyEvent) -> Option<Action> {
     if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) {
         return None;
     }
-    let key = Key(event.code, control);
+    let key = KeyPress(event.code, control);
     BINDINGS.iter().find(|b| b.keys.contains(&key)).map(|b| b.action)
 }
 
@@ -318,14 +342,14 @@ mod tests {
                 assert_eq!(action(&KeyEvent::new(k.0, mods)), Some(b.action));
             }
         }
-        for g in Group::ALL {
+        for g in KeyGroup::ALL {
             assert!(BINDINGS.iter().any(|b| b.group == g));
         }
     }
 
     #[test]
     fn a_label_names_a_key_of_its_line() {
-        let name = |k: &Key| match (k.0, k.1) {
+        let name = |k: &KeyPress| match (k.0, k.1) {
             (KeyCode::Char(' '), false) => "Space".to_owned(),
             (KeyCode::Char(ch), false) => ch.to_string(),
             (KeyCode::Char(ch), true) => format!("Ctrl-{}", ch.to_ascii_uppercase()),

@@ -55,7 +55,7 @@ use words::{Effect, Notice};
 
 /// How the dashboard begins and looks.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TuiOptions {
     /// What is shown at first.
     pub start: Start,
     /// How often the source is read; for a capture, how long an interval is shown while it plays.
@@ -74,10 +74,10 @@ pub struct Options {
     pub maker: Maker,
 }
 
-impl Default for Options {
+impl Default for TuiOptions {
     fn default() -> Self {
         let charset = Charset::of_terminal(|name| std::env::var(name).ok());
-        Options {
+        TuiOptions {
             start: Start::default(),
             interval: Duration::from_secs(1),
             scheme: Scheme::default(),
@@ -99,7 +99,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The filter is not one, standard output is not a terminal, or the terminal is gone.
-pub fn run(opts: Options, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
+pub fn run(opts: TuiOptions, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
     let recorded = source.due() == Due::Never;
     let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
     if let Some(reading) = first {
@@ -125,7 +125,7 @@ struct Dashboard {
 }
 
 impl Dashboard {
-    fn open(opts: &Options, app: App) -> Result<Self> {
+    fn open(opts: &TuiOptions, app: App) -> Result<Self> {
         let mut session = Session::open(opts.mouse)?;
         let characters =
             matches!(opts.depth, Depth::Mono | Depth::Ansi16) || opts.scheme == Scheme::Mono;

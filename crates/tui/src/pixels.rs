@@ -159,17 +159,17 @@ mod tests {
     use super::*;
     use model::{
         chord::{Layout, padding},
-        raster::{Canvas, Frame},
-        shapes::{Measure, Shapes},
+        raster::{Canvas, Placement},
+        shapes::{Proportions, Shapes},
     };
 
     /// A chord as the dashboard draws it, on an opaque ground.
     fn picture(width: u32, height: u32) -> Pixmap {
         let matrix: Vec<Vec<f64>> =
             (0..9).map(|i| (0..9).map(|j| f64::from((i * 7 + j * 3) % 11)).collect()).collect();
-        let shapes = Shapes::new(&Layout::new(&matrix, padding(9, 0.05)), Measure::default());
+        let shapes = Shapes::new(&Layout::new(&matrix, padding(9, 0.05)), Proportions::default());
         let (w, h) = (f64::from(width), f64::from(height));
-        let frame = Frame {
+        let frame = Placement {
             size: (width as usize, height as usize),
             centre: (w / 2.0, h / 2.0),
             radius: (w / 2.0, h / 2.0),

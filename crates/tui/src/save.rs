@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use export::{
-    Reading, html,
+    Excerpt, html,
     svg::{self, SvgEnd, SvgStyle},
 };
 use model::{
@@ -80,8 +80,8 @@ pub struct Maker {
 /// There is nothing to show; those of `out`.
 pub fn write_page(app: &App, look: &Look, maker: &Maker, out: &mut impl Write) -> Result<()> {
     let interval = app.interval().context("there is nothing to save")?;
-    let reading = Reading::new(&maker.tool, &maker.host, &interval, &app.filter);
-    Ok(html::write(out, &reading, html::Options { dark: Some(!light(look)), top: app.top })?)
+    let reading = Excerpt::new(&maker.tool, &maker.host, &interval, &app.filter);
+    Ok(html::write(out, &reading, html::HtmlOptions { dark: Some(!light(look)), top: app.top })?)
 }
 
 fn light(look: &Look) -> bool {

@@ -11,7 +11,7 @@ use model::{
     colour::Rgb,
     matrix::{End, Matrix, Pick},
     raster::{Blocks, Canvas},
-    shapes::Part,
+    shapes::ShapeOf,
     text::shared_prefix,
 };
 
@@ -191,7 +191,7 @@ impl Stage {
             let selected = drawn.picked.and_then(|p| part(&scene.ends, p));
             let aspect =
                 manner.pixels.map_or(manner.aspect, |p| f64::from(p.cell.0) / f64::from(p.cell.1));
-            let how = chord::Look {
+            let how = chord::ChordStyle {
                 theme: &look.theme,
                 blocks: manner.blocks,
                 aspect,
@@ -228,23 +228,23 @@ impl Stage {
         }
         let end = |i: usize| self.scene.ends.get(i).copied();
         match self.view.part_at(x - self.area.x, y - self.area.y)? {
-            Part::Arc(i) => Some(Pick::End(end(i)?)),
-            Part::Ribbon(i, j) => Some(Pick::Pair(end(i)?, end(j)?)),
+            ShapeOf::Arc(i) => Some(Pick::End(end(i)?)),
+            ShapeOf::Ribbon(i, j) => Some(Pick::Pair(end(i)?, end(j)?)),
         }
     }
 }
 
 /// The part of the circle that is picked.
-pub fn part(ends: &[End], pick: Pick) -> Option<Part> {
+pub fn part(ends: &[End], pick: Pick) -> Option<ShapeOf> {
     let place = |e: End| ends.iter().position(|x| *x == e);
     match pick {
-        Pick::End(e) => place(e).map(Part::Arc),
-        Pick::Pair(a, b) => Some(Part::ribbon(place(a)?, place(b)?)),
+        Pick::End(e) => place(e).map(ShapeOf::Arc),
+        Pick::Pair(a, b) => Some(ShapeOf::ribbon(place(a)?, place(b)?)),
     }
 }
 
 /// The ends as the circle labels them: without what all share where that makes the circle larger.
-pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::End> {
+pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::ArcLabel> {
     let m = &app.picture.matrix;
     let mut labels: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
     let widest = labels.iter().map(|l| l.width()).max().unwrap_or(0);
@@ -269,7 +269,11 @@ pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::End> {
     m.ends
         .iter()
         .zip(labels)
-        .map(|(e, label)| chord::End { label, colour: colour(e), marked: app.marks.contains(e) })
+        .map(|(e, label)| chord::ArcLabel {
+            label,
+            colour: colour(e),
+            marked: app.marks.contains(e),
+        })
         .collect()
 }
 

@@ -38,7 +38,7 @@ use nix::{
     unistd::Pid,
 };
 use rustix::termios::{Winsize, tcsetwinsize};
-use tui::{self, Options, graphics::Choice};
+use tui::{self, TuiOptions, graphics::Choice};
 
 /// Not a test of its own: what the others run in a terminal, as the environment says.
 #[test]
@@ -47,14 +47,16 @@ fn child() {
     let Ok(what) = std::env::var("TMON_TEST_CHILD") else { return };
     let mut t = 0;
     let graphics = if what == "kitty" { Choice::ALL[1].0 } else { Choice::default() };
-    let opts = Options { interval: Duration::from_millis(20), graphics, ..Options::default() };
+    let opts =
+        TuiOptions { interval: Duration::from_millis(20), graphics, ..TuiOptions::default() };
     // hours between readings: nothing is drawn, and so nothing says that the terminal is gone
     let interval = if what == "idle" { Duration::from_secs(3600) } else { opts.interval };
-    let done = tui::run(Options { interval, ..opts }, None, &mut || -> anyhow::Result<Reading> {
-        t += 1;
-        assert!(what != "panic" || t < 4, "a bug in the dashboard");
-        Ok(Reading::from(snapshot(t)))
-    });
+    let done =
+        tui::run(TuiOptions { interval, ..opts }, None, &mut || -> anyhow::Result<Reading> {
+            t += 1;
+            assert!(what != "panic" || t < 4, "a bug in the dashboard");
+            Ok(Reading::from(snapshot(t)))
+        });
     done.unwrap();
     eprintln!("left in order");
 }

@@ -42,7 +42,7 @@ pub struct Neighbour {
 
 /// A change in a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum NetnsChange {
     /// A neighbour or forwarding entry is new, is another, or (`true`) is gone.
     Neighbour(Neighbour, bool),
     /// An interface has an address, or (`true`) has it no more.
@@ -148,14 +148,14 @@ impl Changes {
     ///
     /// # Errors
     /// The socket fails.
-    pub fn poll(&mut self, most: usize) -> Result<Vec<Change>> {
+    pub fn poll(&mut self, most: usize) -> Result<Vec<NetnsChange>> {
         let mut changes = Vec::new();
         while changes.len() < most {
             match receive(&self.socket) {
                 Ok(datagram) => changes.extend(messages(&datagram).filter_map(change)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    changes.push(Change::Lost);
+                    changes.push(NetnsChange::Lost);
                 }
                 Err(e) => return Err(e).context("read changes of neighbours"),
             }
@@ -164,14 +164,14 @@ impl Changes {
     }
 }
 
-fn change(message: &[u8]) -> Option<Change> {
-    let link = |gone| Link::parse(message).map(|l| Change::Link(Box::new(l), gone));
+fn change(message: &[u8]) -> Option<NetnsChange> {
+    let link = |gone| Link::parse(message).map(|l| NetnsChange::Link(Box::new(l), gone));
     match decode(message)? {
         RouteNetlinkMessage::NewNeighbour(m) => {
-            Neighbour::of(&m).map(|n| Change::Neighbour(n, false))
+            Neighbour::of(&m).map(|n| NetnsChange::Neighbour(n, false))
         }
         RouteNetlinkMessage::DelNeighbour(m) => {
-            Neighbour::of(&m).map(|n| Change::Neighbour(n, true))
+            Neighbour::of(&m).map(|n| NetnsChange::Neighbour(n, true))
         }
         RouteNetlinkMessage::NewLink(m) if m.header.interface_family == AddressFamily::Unspec => {
             link(false)
@@ -180,10 +180,10 @@ fn change(message: &[u8]) -> Option<Change> {
             link(true)
         }
         RouteNetlinkMessage::NewAddress(m) => {
-            address(&m.attributes).map(|a| Change::Address(m.header.index, a, false))
+            address(&m.attributes).map(|a| NetnsChange::Address(m.header.index, a, false))
         }
         RouteNetlinkMessage::DelAddress(m) => {
-            address(&m.attributes).map(|a| Change::Address(m.header.index, a, true))
+            address(&m.attributes).map(|a| NetnsChange::Address(m.header.index, a, true))
         }
         RouteNetlinkMessage::NewRoute(m) => route(&m, false),
         RouteNetlinkMessage::DelRoute(m) => route(&m, true),
@@ -201,7 +201,7 @@ fn address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
 }
 
 /// Routes of the main table; the local ones come with their addresses.
-fn route(m: &RouteMessage, gone: bool) -> Option<Change> {
+fn route(m: &RouteMessage, gone: bool) -> Option<NetnsChange> {
     if m.header.table != RouteHeader::RT_TABLE_MAIN {
         return None;
     }
@@ -216,5 +216,5 @@ fn route(m: &RouteMessage, gone: bool) -> Option<Change> {
         _ => return None,
     };
     let prefix = m.header.destination_prefix_length;
-    Some(Change::Route(to.unwrap_or(any), prefix, oif(m), gone))
+    Some(NetnsChange::Route(to.unwrap_or(any), prefix, oif(m), gone))
 }

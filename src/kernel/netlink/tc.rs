@@ -22,7 +22,7 @@ const TCA_BPF_ID: u16 = 11;
 
 /// A filter on one side of a clsact qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter {
+pub struct TcFilter {
     /// Which side.
     pub hook: Hook,
     /// The classifier's name: `bpf`, `flower` ...
@@ -39,7 +39,7 @@ pub struct Filter {
 
 impl Netlink {
     /// The filters on both sides of an interface's clsact qdisc, in the order in which they run.
-    pub fn filters(&mut self, ifindex: u32) -> Result<Vec<Filter>> {
+    pub fn filters(&mut self, ifindex: u32) -> Result<Vec<TcFilter>> {
         let mut filters = Vec::new();
         for (hook, minor) in [(Hook::Rx, TcHandle::MIN_INGRESS), (Hook::Tx, TcHandle::MIN_EGRESS)] {
             let mut m = TcMessage::default();
@@ -121,12 +121,12 @@ fn dropped(message: &[u8]) -> Option<(u32, u64)> {
 }
 
 /// One filter; `None` for the entry that only stands for a classifier at a priority.
-fn parse(message: &[u8], hook: Hook) -> Option<Filter> {
+fn parse(message: &[u8], hook: Hook) -> Option<TcFilter> {
     // struct tcmsg: family and padding, ifindex, handle, parent, priority and protocol
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
     let word = |at: usize| payload.get(at..at + 4).and_then(|b| parse_u32(b).ok());
     let (handle, info) = (word(8)?, word(16)?);
-    let mut filter = Filter {
+    let mut filter = TcFilter {
         hook,
         kind: String::new(),
         priority: (info >> 16) as u16,

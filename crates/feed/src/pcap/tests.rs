@@ -99,7 +99,7 @@ fn read(input: impl Read + Send + 'static) -> (Vec<Owned>, Option<ReadError>) {
     let end = loop {
         let before = reader.position();
         match reader.next_frame() {
-            Ok(Some(Frame { link, data, orig_len, time, interface, .. })) => {
+            Ok(Some(CapturedFrame { link, data, orig_len, time, interface, .. })) => {
                 frames.push(Owned { link, data: data.to_vec(), orig_len, time, interface });
             }
             Ok(None) => break None,
@@ -555,7 +555,7 @@ proptest! {
     #[test]
     fn any_frame_of_any_link_type_has_a_body_within(link: u16, common in 0..300u16, data in prop::collection::vec(any::<u8>(), 0..40)) {
         for link in [link, common] {
-            let frame = Frame { link: LinkType::from_number(link), data: &data, orig_len: 40, time: None, interface: 0, name: "", ifindex: None, direction: None };
+            let frame = CapturedFrame { link: LinkType::from_number(link), data: &data, orig_len: 40, time: None, interface: 0, name: "", ifindex: None, direction: None };
             let body = frame.body().bytes();
             prop_assert!(body.is_empty() || body == &data[frame.link_header_len()..]);
         }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    Look, Place, Severity, Sighting, Topic,
+    Evidence, Severity, Sighting, Subject, Topic,
     past::{Home, MOVES},
 };
 use crate::flow::Tunnel;
@@ -14,7 +14,7 @@ const CHANGES: usize = 5;
 /// An address behind as many endpoints at a time is meant to be: an anycast gateway.
 const ANYCAST: usize = 4;
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let own = |a: IpAddr| look.overlay.is_some_and(|o| o.is_own(a));
     let mut found: Vec<Sighting> = look
         .past
@@ -34,17 +34,17 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
 }
 
 /// Its hardware address belongs to a virtual router (RFC 5798, section 7.3), which moves by design.
-fn is_virtual(look: &Look<'_>, address: IpAddr) -> bool {
+fn is_virtual(look: &Evidence<'_>, address: IpAddr) -> bool {
     let mac = look.overlay.and_then(|o| o.neighbours.get(&address));
     matches!(mac, Some([0, 0, 0x5e, 0, 1 | 2, _]))
 }
 
-fn sighting(look: &Look<'_>, tunnel: Tunnel, address: IpAddr, home: &Home) -> Option<Sighting> {
+fn sighting(look: &Evidence<'_>, tunnel: Tunnel, address: IpAddr, home: &Home) -> Option<Sighting> {
     let changes = home.changes.iter().filter(|m| look.past.ago(**m) <= MOVES);
     let (first, changes) = (changes.clone().next().copied()?, changes.count());
     let (before, last) = home.before?;
     let seconds = look.past.ago(first).as_secs().max(1);
-    let place = Place { tunnel: Some(tunnel), inner_from: Some(address), ..Place::default() };
+    let place = Subject { tunnel: Some(tunnel), inner_from: Some(address), ..Subject::default() };
     let now = home.endpoint;
     let (topic, severity, text, counts) = if changes >= CHANGES {
         let text = format!(

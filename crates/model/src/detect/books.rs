@@ -2,7 +2,7 @@
 //! `books`: what could not be counted where it belongs, so that numbers are less than they seem.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic};
+use super::{Evidence, Severity, Sighting, Subject, Topic};
 use crate::{
     flow::{Count, Stop},
     units::percent,
@@ -13,16 +13,16 @@ const STAYS: Duration = Duration::from_secs(10);
 /// From this share of what an interface saw on, a loss of coverage is bad: one in a hundred.
 const BAD: u64 = 100;
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let mut found = Vec::new();
     let mut say = |interface: &str, reason: &str, severity, text, n: Option<Count>| {
         found.push(Sighting {
             topic: Topic::Books,
             severity,
-            place: Place {
+            place: Subject {
                 interface: Some(interface.to_owned()),
                 reason: Some(reason.to_owned()),
-                ..Place::default()
+                ..Subject::default()
             },
             since: None,
             text,

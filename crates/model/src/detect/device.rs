@@ -3,15 +3,15 @@
 //! kernel has devices of that kind.
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic};
+use super::{Evidence, Severity, Sighting, Subject, Topic};
 use crate::flow::{Count, Kind, Tunnel};
 
 /// It is said for so long after the last packet.
 const STAYS: Duration = Duration::from_secs(15);
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let Some(overlay) = look.overlay else { return Vec::new() };
-    let mut found: BTreeMap<Place, (IpAddr, Count)> = BTreeMap::new();
+    let mut found: BTreeMap<Subject, (IpAddr, Count)> = BTreeMap::new();
     for flow in look.interval.rows.iter().filter(|f| f.key.depth > 0) {
         let (Some(outer), Tunnel { kind, id: Some(id) }) = (flow.key.outer, flow.key.outermost)
         else {
@@ -29,16 +29,16 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
             if arrived.is_zero() || !here || overlay.is_own(from) {
                 continue;
             }
-            let place = Place {
+            let place = Subject {
                 interface: look.interface(flow.interface),
                 tunnel: Some(flow.key.outermost),
                 outer_to: Some(to),
-                ..Place::default()
+                ..Subject::default()
             };
             found.entry(place).or_insert((from, Count::default())).1 += arrived;
         }
     }
-    let sighting = |(place, (from, n)): (Place, (IpAddr, Count))| {
+    let sighting = |(place, (from, n)): (Subject, (IpAddr, Count))| {
         let text = format!(
             "{} arrives, from {from} and perhaps others, and no device here takes it: {{}}",
             place.tunnel?

@@ -3,7 +3,7 @@
 //! `wrong_vtep`, `checksum` or `mtu`.
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic, past::is_for_many};
+use super::{Evidence, Severity, Sighting, Subject, Topic, past::is_for_many};
 use crate::{
     drops::{DropKey, Victim},
     flow::{Count, Inner, Pair},
@@ -25,9 +25,9 @@ const USUAL: [&str; 8] = [
     "TCP_RFC7323_PAWS",
 ];
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let Some(drops) = look.interval.drops.as_deref() else { return Vec::new() };
-    let mut found: BTreeMap<(Topic, Place), Count> = BTreeMap::new();
+    let mut found: BTreeMap<(Topic, Subject), Count> = BTreeMap::new();
     for (key, dropped) in drops.rows.iter().filter(|(key, _)| !key.elsewhere) {
         let Victim::Tunnel(of) = key.victim else { continue };
         let topic = topic(&key.reason);
@@ -38,7 +38,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
             let inner =
                 inner.filter(|_| matches!(topic, Topic::Dropped | Topic::WrongVtep | Topic::Mtu));
             let by_id = topic == Topic::NoDevice;
-            let place = Place {
+            let place = Subject {
                 interface: key.device.as_deref().map(str::to_owned),
                 tunnel: (of.depth > 0).then_some(of.outermost),
                 outer_from: outer.map(|o| o.0).filter(|_| !by_id),
@@ -73,7 +73,7 @@ fn reason(key: &DropKey, inner: Inner) -> String {
     }
 }
 
-fn sighting(look: &Look<'_>, topic: Topic, place: Place, n: Count) -> Sighting {
+fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, n: Count) -> Sighting {
     let many = "{}";
     let tunnel = place.tunnel.map_or_else(|| "a tunnel".to_owned(), |t| t.to_string());
     let from = place.outer_from.map_or_else(|| "an unknown endpoint".to_owned(), |a| a.to_string());
@@ -121,7 +121,7 @@ fn sighting(look: &Look<'_>, topic: Topic, place: Place, n: Count) -> Sighting {
     }
 }
 
-fn severity(topic: Topic, place: &Place) -> Severity {
+fn severity(topic: Topic, place: &Subject) -> Severity {
     let many = |a: Option<IpAddr>| a.is_some_and(is_for_many);
     let reason = place.reason.as_deref().unwrap_or_default();
     // Who is asked by broadcast and has not the address says nothing, and gives no reason.

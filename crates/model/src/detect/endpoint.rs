@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use super::{
-    Look, Place, Severity, Sighting, Topic, packets,
+    Evidence, Severity, Sighting, Subject, Topic, packets,
     past::{Course, Moment, Party, is_for_many, is_segment},
 };
 use crate::flow::{Inner, Pair};
@@ -18,7 +18,7 @@ const LEAST: u64 = 3;
 /// It is said for so long after it was last seen.
 const STAYS: Duration = Duration::from_secs(15);
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let recent = |m: Moment| look.past.ago(m) < RECENT;
     let mut found = Vec::new();
     for (party, talk) in &look.past.talks {
@@ -52,7 +52,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
 
 /// The same is sent to the right endpoint, too: it is flooded.
 fn is_sent_there(
-    look: &Look<'_>,
+    look: &Evidence<'_>,
     party: &Party,
     from: IpAddr,
     right: IpAddr,
@@ -69,7 +69,7 @@ fn is_sent_there(
 }
 
 fn sighting(
-    look: &Look<'_>,
+    look: &Evidence<'_>,
     party: &Party,
     (from, to): (IpAddr, IpAddr),
     (sender, receiver): (IpAddr, IpAddr),
@@ -84,7 +84,7 @@ fn sighting(
     Sighting {
         topic: Topic::WrongVtep,
         severity: Severity::Bad,
-        place: Place {
+        place: Subject {
             interface: look.interface(goes.interface),
             tunnel: Some(party.tunnel),
             outer_from: Some(from),

@@ -2,7 +2,7 @@
 //! `flood`: broadcast, unknown unicast and multicast of an id far above its past.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic};
+use super::{Evidence, Severity, Sighting, Subject, Topic};
 
 /// From this many packets a second on hosts have to work for it.
 const BAD: f64 = 500.0;
@@ -11,7 +11,7 @@ const BURST: Duration = Duration::from_secs(8);
 /// It is said for so long after it was last so.
 const STAYS: Duration = Duration::from_secs(5);
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let mut found: Vec<Sighting> = Vec::new();
     for (tunnel, flood) in &look.past.floods {
         if flood.above < BURST {
@@ -21,7 +21,7 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
         found.push(Sighting {
             topic: Topic::Flood,
             severity: if flood.recent >= BAD { Severity::Bad } else { Severity::Note },
-            place: Place { tunnel: Some(*tunnel), ..Place::default() },
+            place: Subject { tunnel: Some(*tunnel), ..Subject::default() },
             since: look.interval.taken.checked_sub(flood.above),
             text: format!(
                 "{rate} broadcast and multicast packets a second in {tunnel}, where {usual} are usual"

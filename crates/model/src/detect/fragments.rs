@@ -2,7 +2,7 @@
 //! `fragments`: who sends a tunnel's packets in fragments, and how much of it.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Look, Place, Severity, Sighting, Topic};
+use super::{Evidence, Severity, Sighting, Subject, Topic};
 use crate::{
     fragments::fragmented,
     matrix::{End, Scope},
@@ -14,7 +14,7 @@ const LEAST: u64 = 10;
 /// It is said for so long after the last fragment.
 const STAYS: Duration = Duration::from_secs(30);
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let list = fragmented(look.interval, &Scope::default());
     let sighting = |f: crate::fragments::Fragmented| {
         let (End::Addr(from), End::Addr(to)) = (f.from, f.to) else { return None };
@@ -26,11 +26,11 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
         (f.fragments.packets >= LEAST).then(|| Sighting {
             topic: Topic::Fragments,
             severity: Severity::Note,
-            place: Place {
+            place: Subject {
                 tunnel: Some(f.tunnel),
                 outer_from: Some(from),
                 outer_to: Some(to),
-                ..Place::default()
+                ..Subject::default()
             },
             since: None,
             text,

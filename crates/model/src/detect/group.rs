@@ -8,7 +8,7 @@ use super::{Finding, Severity, Topic};
 
 /// One line of a list: a finding, and how many more are like it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct FindingGroup {
     /// The first of them.
     pub first: Finding,
     /// How many there are.
@@ -20,7 +20,7 @@ const TOGETHER: Duration = Duration::from_secs(5);
 /// From so many on.
 const MANY: usize = 8;
 
-impl Group {
+impl FindingGroup {
     /// The sentence.
     pub fn text(&self) -> String {
         match self.size {
@@ -31,7 +31,7 @@ impl Group {
 }
 
 /// Findings as lines: what is so now before what was, bad before good to know, the newest first.
-pub fn grouped<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Group> {
+pub fn grouped<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<FindingGroup> {
     let mut sorted: Vec<&Finding> = findings.collect();
     sorted.sort_by_key(|f| {
         (
@@ -61,7 +61,7 @@ pub fn grouped<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Group> {
         let many = group.len() >= MANY;
         let size = if many { group.len() } else { 1 };
         let shown = if many { 1 } else { group.len() };
-        group.into_iter().take(shown).map(move |f| Group { first: f.clone(), size })
+        group.into_iter().take(shown).map(move |f| FindingGroup { first: f.clone(), size })
     });
     lines.collect()
 }

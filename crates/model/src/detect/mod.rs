@@ -30,7 +30,7 @@ use std::{
 use foldhash::HashMap;
 
 pub use self::{
-    group::{Group, grouped},
+    group::{FindingGroup, grouped},
     known::Known,
     past::Past,
 };
@@ -122,7 +122,7 @@ impl Severity {
 
 /// What a finding is about. Addresses are in the direction of the packets: the sender first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct Subject {
     /// The interface, by name.
     pub interface: Option<String>,
     /// The outermost tunnel.
@@ -139,7 +139,7 @@ pub struct Place {
     pub reason: Option<String>,
 }
 
-impl Place {
+impl Subject {
     /// Every address that it names.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         [self.outer_from, self.outer_to, self.inner_from, self.inner_to].into_iter().flatten()
@@ -154,7 +154,7 @@ pub struct Sighting {
     /// How bad.
     pub severity: Severity,
     /// Where.
-    pub place: Place,
+    pub place: Subject,
     /// Since when, if that is known to be before this interval.
     pub since: Option<SystemTime>,
     /// One sentence. `{}` in it stands for the packets since the finding began.
@@ -175,7 +175,7 @@ pub struct Finding {
     /// How bad.
     pub severity: Severity,
     /// Where.
-    pub place: Place,
+    pub place: Subject,
     /// Since when.
     pub since: SystemTime,
     /// Until when; `None` while it is so.
@@ -216,7 +216,7 @@ impl Change {
 
 /// What a detector looks at.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct Evidence<'a> {
     /// What happened last.
     pub interval: &'a Interval,
     /// What is remembered of before, and of this interval, too.
@@ -225,7 +225,7 @@ pub struct Look<'a> {
     pub overlay: Option<&'a Overlay>,
 }
 
-impl Look<'_> {
+impl Evidence<'_> {
     /// The name of an interface.
     fn interface(&self, index: u16) -> Option<String> {
         self.interval.interfaces.get(usize::from(index)).map(|i| i.name.clone())
@@ -238,7 +238,7 @@ impl Look<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Look<'_>) -> Vec<Sighting>; 8] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 8] = [
     drops::find,
     silent::find,
     device::find,
@@ -261,7 +261,7 @@ pub struct Detectors {
     known: Known,
     findings: BTreeMap<u64, Finding>,
     /// What is so now, by what it is of.
-    open: HashMap<(Topic, Place), u64>,
+    open: HashMap<(Topic, Subject), u64>,
     next: u64,
     unsaid: u64,
 }
@@ -298,7 +298,7 @@ impl Detectors {
     /// Takes the next interval. What began, changed or ended with it, by number.
     pub fn step(&mut self, interval: &Interval, overlay: Option<&Overlay>) -> Vec<(u64, Change)> {
         self.past.take(interval);
-        let look = Look { interval, past: &self.past, overlay };
+        let look = Evidence { interval, past: &self.past, overlay };
         let sightings = explained(DETECTORS.iter().flat_map(|find| find(&look)).collect());
         let mut changes = Vec::new();
         for sighting in sightings {
@@ -425,7 +425,7 @@ fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
     sightings
 }
 
-fn ends(place: &Place) -> [Option<IpAddr>; 2] {
+fn ends(place: &Subject) -> [Option<IpAddr>; 2] {
     let mut ends = [place.outer_from, place.outer_to];
     ends.sort_unstable();
     ends

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    Look, Place, Severity, Sighting, Topic, Way,
+    Evidence, Severity, Sighting, Subject, Topic, Way,
     past::{Party, is_for_many},
 };
 use crate::flow::{Inner, Pair};
@@ -19,7 +19,7 @@ const STAYS: Duration = Duration::from_secs(10);
 const UNANSWERED: &str = "unanswered_pkts_in_all";
 const SECONDS: &str = "silent_seconds";
 
-pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
+pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let clock = look.past.clock();
     let silent = |party: &Party| look.past.talks.get(party)?.silent(clock);
     let mut conversations: BTreeSet<&Party> = look
@@ -82,13 +82,13 @@ pub(super) fn find(look: &Look<'_>) -> Vec<Sighting> {
     found
 }
 
-fn sighting(look: &Look<'_>, party: &Party) -> Option<Sighting> {
+fn sighting(look: &Evidence<'_>, party: &Party) -> Option<Sighting> {
     let talk = look.past.talks.get(party)?;
     let (way, since) = talk.silent(look.past.clock())?;
     let turn = |p: Pair| if way == 0 { (p.first, p.second) } else { (p.second, p.first) };
     let outer = turn(party.outer);
     let inner = party.inner.and_then(|i| i.pair()).map(turn);
-    let place = Place {
+    let place = Subject {
         interface: look.interface(talk.ways[way].interface),
         tunnel: Some(party.tunnel),
         outer_from: Some(outer.0),
