@@ -167,7 +167,7 @@ STATE_IS(capwap, capwap(skb, w))
 __noinline int walk_from(__u32 off, __u32 end, __u32 proto, __u32 through)
 {
 	struct work *k = this_work();
-	__u32 v = STATE_HEADERS;
+	__u32 v = STATE_HEADERS, hops = 0, before;
 	struct walk *w;
 
 	if (!k)
@@ -178,12 +178,7 @@ __noinline int walk_from(__u32 off, __u32 end, __u32 proto, __u32 through)
 	w->end = end;
 	w->proto = proto;
 	k->met = 0;
-	for (int i = 0; i < MAX_HOPS; i++) {
-		__u32 before = through - w->off;
-
-		if (w->depth && (!before || before == sizeof(struct eth) ||
-				 before == sizeof(struct eth) + sizeof(struct vlan)))
-			k->met = 1;
+	do { /* the condition at the end: see ext_headers() */
 		switch (v) {
 		case STATE_LAYER:
 		case STATE_HEADERS:
@@ -209,7 +204,11 @@ __noinline int walk_from(__u32 off, __u32 end, __u32 proto, __u32 through)
 		default:
 			goto over;
 		}
-	}
+		before = through - w->off;
+		if (w->depth && (!before || before == sizeof(struct eth) ||
+				 before == sizeof(struct eth) + sizeof(struct vlan)))
+			k->met = 1;
+	} while (++hops < MAX_HOPS);
 	v = STOP(TOO_DEEP);
 over:
 	w->verdict = v;

@@ -137,7 +137,7 @@ pub(super) fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
 }
 
 /// Waits until then, or until the flag is raised. Whether it was.
-fn wait(until: Instant, flag: &AtomicBool) -> bool {
+pub(super) fn wait(until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(50);
     while !flag.load(Ordering::Relaxed) {
         match until.checked_duration_since(Instant::now()) {

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon lab` and `tmon demo`.
-use std::{ffi::OsString, fs::File, io::Read, time::Duration};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::Read,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, builder::PossibleValue};
 
-use super::{duration, interrupted, out, top};
+use super::{dump::wait, duration, interrupted, out, top};
 use crate::{
     attach::Want,
     config::Config,
     export,
-    lab::{self, LabOptions, Scenario, Traffic},
+    lab::{self, Fault, LabOptions, Scenario, Traffic},
     live::Live,
     runner::{Runner, Running},
 };
@@ -36,6 +41,20 @@ pub(super) enum Lab {
         /// Between the clients' IPv6 addresses
         #[arg(long)]
         ipv6: bool,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Let something go wrong in it, to be found; without a name, list what can
+    Fault {
+        /// Which fault
+        #[arg(value_parser = PossibleFault, conflicts_with = "clear")]
+        fault: Option<Fault>,
+        /// End all faults
+        #[arg(long)]
+        clear: bool,
+        /// Not at once
+        #[arg(long, value_name = "TIME", value_parser = duration, hide = true)]
+        after: Option<Duration>,
         #[command(flatten)]
         name: Name,
     },
@@ -120,6 +139,26 @@ impl clap::builder::TypedValueParser for PossibleScenario {
     }
 }
 
+#[derive(Clone)]
+struct PossibleFault;
+
+impl clap::builder::TypedValueParser for PossibleFault {
+    type Value = Fault;
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Fault, clap::Error> {
+        clap::builder::StringValueParser::new()
+            .try_map(|s| s.parse::<Fault>())
+            .parse_ref(cmd, arg, value)
+    }
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(lab::fault::FAULTS.iter().map(|f| PossibleValue::new(f.1).help(f.2))))
+    }
+}
+
 impl Lab {
     pub(super) fn run(self) -> Result<u8> {
         match self {
@@ -141,6 +180,29 @@ impl Lab {
                 out::line(&lab::traffic(&name.prefix, &traffic, &flag)?.to_string())?;
                 if reveal && let Some((inner, outer)) = traffic.culprit(&name.prefix)? {
                     out::line(&format!("the culprit was {inner} on {outer}"))?;
+                }
+            }
+            Lab::Fault { fault: None, clear: true, name, .. } => {
+                let faults = lab::fault::clear(&name.prefix)?;
+                let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
+                out::line(&match names.is_empty() {
+                    true => "there was no fault".to_owned(),
+                    false => format!("ended: {}", names.join(", ")),
+                })?;
+            }
+            Lab::Fault { fault: Some(fault), name, after, .. } => {
+                let flag = interrupted()?;
+                if after.is_some_and(|after| wait(Instant::now() + after, &flag)) {
+                    return Ok(0);
+                }
+                lab::fault::stage(&name.prefix, fault)?;
+                out::line(&format!("{fault} stands; `tmon lab fault --clear` ends it"))?;
+            }
+            Lab::Fault { fault: None, clear: false, name, .. } => {
+                let staged = lab::fault::staged(&name.prefix)?;
+                for (fault, text, says) in lab::fault::FAULTS {
+                    let sign = if staged.contains(fault) { "*" } else { " " };
+                    out::line(&format!("{sign} {text:<15} {says}"))?;
                 }
             }
             Lab::Status { json, name } => {
@@ -175,6 +237,9 @@ pub(super) struct Demo {
     /// Which traffic
     #[arg(long, default_value = "demo", value_parser = PossibleScenario)]
     scenario: Scenario,
+    /// Let this go wrong at host1 after a while, and watch that host
+    #[arg(long, value_name = "FAULT", value_parser = PossibleFault)]
+    fault: Option<Fault>,
     /// What the names of the lab's namespaces begin with
     #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide = true)]
     prefix: String,
@@ -184,12 +249,19 @@ pub(super) struct Demo {
 const UP: usize = 0;
 const TRAFFIC: usize = 1;
 const DOWN: usize = 2;
+const FAULT: usize = 3;
+const CLEAR: usize = 4;
+/// So long everything is well: hosts know each other by then.
+const WELL: &str = "4s";
 
 impl Demo {
     pub(super) fn run(self) -> Result<()> {
         let options = LabOptions { prefix: self.prefix, ..LabOptions::default() };
         let plan = lab::Plan::new(&options)?;
         let scenario = self.scenario.to_string();
+        let fault = self.fault.map_or_else(String::new, |fault| fault.to_string());
+        // What goes wrong is seen where it happens.
+        let host = if self.fault.is_some() { lab::fault::HOST } else { 0 };
         let command = |words: &[&str]| {
             let words = [&["/proc/self/exe", "lab"], words, &["--prefix", &options.prefix]];
             words.concat().into_iter().map(OsString::from).collect::<Vec<_>>()
@@ -198,6 +270,8 @@ impl Demo {
             command(&["up"]),
             command(&["traffic", &scenario]),
             command(&["down"]),
+            command(&["fault", &fault, "--after", WELL]),
+            command(&["fault", "--clear"]),
         ])?;
         let sandbox = top::sandbox();
         out::tell("making nine hosts and four networks ...\n");
@@ -205,9 +279,10 @@ impl Demo {
         let borrowed = lab::status(&options.prefix)?.complete;
         finish(runner.run(UP)?)?;
         let shown = runner.run(TRAFFIC).and_then(|traffic| {
+            let staged = self.fault.map(|_| runner.run(FAULT)).transpose()?;
             let shown = Live::open(
                 &["eth0".to_owned()],
-                Some(&plan.host(0)),
+                Some(&plan.host(host)),
                 &Config::default(),
                 Want::Best,
             )
@@ -216,7 +291,9 @@ impl Demo {
                 live.follow_configuration()?;
                 top::show(look, live, &sandbox)
             });
-            shown.and(complaint(traffic.end()))
+            let staged = staged.map_or(Ok(()), |staged| complaint(staged.end()));
+            let cleared = self.fault.map_or(Ok(()), |_| runner.run(CLEAR).and_then(finish));
+            shown.and(staged).and(complaint(traffic.end())).and(cleared)
         });
         // What was there before is not taken down.
         shown.and(if borrowed { Ok(()) } else { runner.run(DOWN).and_then(finish) })

@@ -3,6 +3,7 @@
 //! host a network namespace, all of it made by netlink and removed without a trace.
 //!
 //! What a lab is, is kept nowhere but in the lab: its last step notes it on the switch's alias.
+pub mod fault;
 pub mod plan;
 mod run;
 pub mod scenario;
@@ -14,6 +15,7 @@ use std::{os::unix::process::ExitStatusExt, process::Command};
 use anyhow::{Context, Result, bail};
 
 pub use self::{
+    fault::Fault,
     plan::{Interrupt, LabOptions, PREFIX, Plan, SWITCH, UNDERLAY},
     run::{down, standing, up},
     scenario::Scenario,

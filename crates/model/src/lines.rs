@@ -37,6 +37,8 @@ pub enum Column {
     Rx,
     /// What went out at the interface.
     Tx,
+    /// What the kernel dropped of it.
+    Dropped,
     /// Both directions per second in the interval.
     Rate,
     /// Both directions since counting began.
@@ -46,7 +48,7 @@ pub enum Column {
 
 impl Column {
     /// All columns, left to right.
-    pub const ALL: [Column; 12] = [
+    pub const ALL: [Column; 13] = [
         Column::Interface,
         Column::Kind,
         Column::Id,
@@ -57,6 +59,7 @@ impl Column {
         Column::Reverse,
         Column::Rx,
         Column::Tx,
+        Column::Dropped,
         Column::Rate,
         Column::Total,
     ];
@@ -82,13 +85,16 @@ pub struct Line {
     pub rate: Option<Count>,
     /// What it counted since counting began, if that is known.
     pub total: Option<Count>,
+    /// What was dropped of it, in the same time as `counters`, if that is known.
+    pub dropped: Option<Count>,
 }
 
 impl Line {
     /// A row of a picture of rates (or else of totals).
     pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
         let sum = Some(counters.total());
-        Line { interface, key, counters, rate: sum.filter(|_| rate), total: sum.filter(|_| !rate) }
+        let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
+        Line { interface, key, counters, rate, total, dropped: None }
     }
 
     /// The row as it was counted.
@@ -150,7 +156,12 @@ impl Lines {
         }
         for line in &mut list {
             let sum = Some(line.counters.total());
-            if rate { line.rate = sum } else { line.total = sum }
+            if rate {
+                line.rate = sum
+            } else {
+                line.total = sum
+            }
+            line.dropped = interval.dropped(&line.flow());
         }
         if let Some(beside) = beside {
             // few rows of very many are in the list: most are passed by without decoding them
@@ -242,6 +253,7 @@ fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Orderin
         Column::Reverse => down(a.counters.rev(), b.counters.rev()),
         Column::Rx => down(a.counters.rx(), b.counters.rx()),
         Column::Tx => down(a.counters.tx(), b.counters.tx()),
+        Column::Dropped => b.dropped.map(|n| n.packets).cmp(&a.dropped.map(|n| n.packets)),
         Column::Rate => maybe(a.rate, b.rate),
         Column::Total => maybe(a.total, b.total),
     }

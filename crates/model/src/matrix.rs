@@ -14,7 +14,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     filter::Filter,
-    flow::{Count, Flow, Inner, InnerProto, Tunnel},
+    flow::{Count, Counters, Flow, Inner, InnerProto, Tunnel},
     once::Once,
     rows::Row,
     snapshot::{Interface, Interval},
@@ -198,6 +198,31 @@ impl Scope {
     /// The sum of the rows that count.
     pub fn sum(&self, interval: &Interval) -> Count {
         self.rows(interval).map(|r| r.total()).sum()
+    }
+
+    /// What the kernel dropped in this scope, by ends, the lower first, as [`Tally::pairs`].
+    pub fn dropped(&self, interval: &Interval) -> HashMap<(End, End), [Count; 2]> {
+        let mut pairs = HashMap::new();
+        for (key, dropped) in interval.drops.iter().flat_map(|drops| &drops.rows) {
+            let Some(row) = key.victim.key().filter(|row| row.outer.is_some()) else { continue };
+            let here = |i: &Interface| i.netns.as_deref() == key.netns.as_deref();
+            let interface = interval.interfaces.iter().position(here);
+            let flow = Flow {
+                interface: interface.map_or(u16::MAX, |i| i as u16),
+                key: *row,
+                counters: Counters::default(),
+            };
+            if self.tunnel.is_some_and(|t| t != row.outermost)
+                || !self.admits(&flow, &interval.interfaces)
+            {
+                continue;
+            }
+            let (a, b) = Scope::ends(self.level, &flow);
+            let [fwd, rev] = dropped.counts;
+            let (low, high, sent) = ordered(a, b, fwd, rev);
+            add(pairs.entry((low, high)).or_default(), sent);
+        }
+        pairs
     }
 
     /// The rows that count, each packet once.

@@ -2,10 +2,14 @@
 //! What is drawn of an interval: who sent how much to whom in scope, by end, pair, tunnel and row.
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use foldhash::{HashMap, HashMapExt};
+
 use crate::{
+    drops::Drops,
     flow::{Books, Count, Tunnel},
     fragments::Fragmented,
     lines::Lines,
@@ -38,6 +42,10 @@ pub struct Picture {
     pub lines: Lines,
     /// Who in scope sends fragments; only made for the health view.
     pub fragmented: Vec<Fragmented>,
+    /// What the kernel dropped, in all scopes; `None` where nobody asked.
+    pub drops: Option<Arc<Drops>>,
+    /// The same in scope, by ends, the lower first.
+    pub dropped: HashMap<(End, End), [Count; 2]>,
 }
 
 impl Default for Picture {
@@ -54,6 +62,8 @@ impl Default for Picture {
             tunnels: Vec::new(),
             lines: Lines::default(),
             fragmented: Vec::new(),
+            drops: None,
+            dropped: HashMap::new(),
         }
     }
 }
@@ -83,6 +93,8 @@ impl Picture {
             tunnels: tally.tunnels_by_size(measure),
             tally,
             matrix,
+            drops: interval.drops.clone(),
+            dropped: scope.dropped(interval),
             ..Picture::default()
         }
     }
@@ -104,6 +116,12 @@ impl Picture {
             }
         }
         sums
+    }
+
+    /// What the kernel dropped of what one end sent to another.
+    pub fn dropped(&self, from: End, to: End) -> Count {
+        let pair = (from.min(to), from.max(to));
+        self.dropped.get(&pair).map_or_else(Count::default, |both| both[usize::from(from > to)])
     }
 
     /// What one end sent to another, also if they are not among the largest.

@@ -50,12 +50,21 @@ pub struct ChordStyle<'a> {
     pub selected: Option<ShapeOf>,
     /// Real pixels instead of characters.
     pub pixels: Option<Pixels>,
+    /// Pairs of ends between which the kernel drops packets: their ribbons carry a mark.
+    pub dropping: &'a [(usize, usize)],
 }
 
 impl<'a> ChordStyle<'a> {
     /// Quadrants, cells twice as high as wide, nothing selected.
     pub fn new(theme: &'a Theme) -> Self {
-        ChordStyle { theme, blocks: Blocks::default(), aspect: 0.5, selected: None, pixels: None }
+        ChordStyle {
+            theme,
+            blocks: Blocks::default(),
+            aspect: 0.5,
+            selected: None,
+            pixels: None,
+            dropping: &[],
+        }
     }
 }
 
@@ -86,6 +95,8 @@ const DIMMED: f64 = 0.3;
 const RIBBONS: usize = 300;
 /// A cell below a picture.
 const COVERED: char = '\u{a0}';
+/// On a ribbon of which packets are dropped.
+const DROPPING: char = '!';
 /// Before the label of a marked end.
 const MARK: &str = "◆ ";
 
@@ -118,7 +129,19 @@ impl ChordView {
         view.label(&shapes, ends, look, &plan);
         view.shapes = shapes;
         view.ring = Some(plan.ring);
+        if look.pixels.is_none() {
+            view.mark(look);
+        }
         view
+    }
+
+    /// Marks the ribbons of ends between which packets are dropped.
+    fn mark(&mut self, look: &ChordStyle) {
+        for (a, b) in look.dropping {
+            let Some((x, y)) = self.cell_of(ShapeOf::ribbon(*a, *b)) else { continue };
+            let text = DROPPING.to_string();
+            self.texts.push(Text { x, y, text, style: look.theme.failure(), end: None });
+        }
     }
 
     /// The part under a cell of the area: an arc, a ribbon, or the arc that a label names.
@@ -886,6 +909,24 @@ mod tests {
             &mut Canvas::new(),
         );
         assert!(text(&screen(&view, 80, 24)).contains("◆ 172.16.1.103"));
+    }
+
+    #[test]
+    fn a_ribbon_of_which_packets_are_dropped_has_a_mark() {
+        let theme = Theme::default();
+        let dropping = [(2, 0)];
+        let view =
+            prepare(&hub(), &ChordStyle { dropping: &dropping, ..ChordStyle::new(&theme) }, 80, 24);
+        let (x, y) = view.cell_of(ShapeOf::Ribbon(0, 2)).expect("it is drawn");
+        let buf = screen(&view, 80, 24);
+        assert_eq!(buf[(x, y)].symbol(), "!");
+        assert_eq!(buf[(x, y)].style().fg, theme.failure().fg);
+        assert_eq!(view.part_at(x, y), Some(ShapeOf::Ribbon(0, 2)), "it can be pointed at");
+        let marks = |view| text(&screen(view, 80, 24)).matches('!').count();
+        assert_eq!(
+            (marks(&view), marks(&prepare(&hub(), &ChordStyle::new(&theme), 80, 24))),
+            (1, 0)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The health view: the books of every interface, and how well they are kept.
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use ratatui::{
     buffer::Buffer,
@@ -12,6 +12,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use model::{
+    drops::DropBooks,
     flow::{Count, HookKind, Stop},
     matrix::Level,
     snapshot::Interface,
@@ -152,6 +153,72 @@ fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
     lines
 }
 
+/// What the kernel dropped, by reason, and the devices' own counters beside it.
+fn drops<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
+    const MOST: usize = 8;
+    let Some(drops) = &app.picture.drops else { return vec![] };
+    let t = app.picture.elapsed;
+    let mut lines = vec![rule(look, "dropped by the kernel", width)];
+    let head = format!(
+        "   {:<24}{:>9} {:>9} {:>9} {:>9}",
+        "reason", "seen", "tunnels", "plain", "unknown"
+    );
+    let row = |name: &str, n: &DropBooks, style: Style| {
+        let numbers = [n.seen(), n.attributed, n.plain, n.unknown];
+        let mut spans = vec![Span::styled(format!("   {:<24}", fit(name, 24)), style)];
+        for (place, c) in numbers.into_iter().enumerate() {
+            let style = match place {
+                _ if c.is_zero() => look.faint,
+                1 => look.bad,
+                _ => look.text,
+            };
+            let gap = if place == 0 { "" } else { " " };
+            spans.push(Span::styled(format!("{gap}{:>9}", count(app, c, t)), style));
+        }
+        Line::from(spans)
+    };
+    let note = |text: String, style: Style| Line::from(Span::styled(format!("   {text}"), style));
+    if let Some(why) = &drops.unavailable {
+        lines.push(note(format!("not known by reason: {}", sanitize(why)), look.warn));
+    } else {
+        lines.push(Line::from(Span::styled(head, look.dim)));
+        lines.push(row("all", &drops.total(), look.strong));
+        let mut books: Vec<_> = drops.books().into_iter().collect();
+        books.sort_by_key(|(name, n)| (Reverse((n.attributed, n.seen())), *name));
+        for (name, n) in books.iter().take(MOST) {
+            lines.push(row(&sanitize(name), n, look.text));
+        }
+        if books.len() > MOST {
+            lines.push(note(format!("and {} reasons more", books.len() - MOST), look.dim));
+        }
+        let apart =
+            [(drops.elsewhere, "elsewhere"), (drops.missed, "not looked at, for lack of time")];
+        for (n, what) in apart.into_iter().filter(|(n, _)| *n > 0) {
+            lines.push(note(format!("and {} {what}", units::packets(n)), look.dim));
+        }
+    }
+    for ((netns, name), n) in &drops.devices {
+        let counters = [
+            (n.rx_dropped, "rx_dropped"),
+            (n.rx_missed, "rx_missed"),
+            (n.tx_dropped, "tx_dropped"),
+            (n.qdisc, "by qdiscs"),
+        ];
+        let said: Vec<_> = counters
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}"))
+            .collect();
+        if !said.is_empty() {
+            let netns = netns.as_ref().map_or(String::new(), |n| format!(" in {}", sanitize(n)));
+            let text = format!("{}{netns} counted {}", sanitize(name), said.join(", "));
+            lines.push(note(text, look.warn));
+        }
+    }
+    lines.push(Line::default());
+    lines
+}
+
 fn fill<'a>(look: &Look, i: &Interface) -> Line<'a> {
     let f = i.fill;
     let full = f.size > 0 && f.used.saturating_mul(10) >= f.size.saturating_mul(9);
@@ -200,6 +267,7 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
         out.push(fill(look, i));
         out.push(Line::default());
     }
+    out.extend(drops(app, look, width));
     out.extend(fragmented(app, look, width));
     out.push(rule(look, "measurement", width));
     let length = if app.rate {

@@ -190,6 +190,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                     style,
                 );
             }
+            if !app.picture.dropped(m.ends[i], m.ends[j]).is_zero() {
+                buf.set_string(area.x + cell - 1, y, "!", look.bad);
+            }
             let whole = Rect { y: y - (high / 3) as u16, width: cell, height: high as u16, ..area };
             hits.add(whole, Hit::Pick(Pick::Pair(m.ends[i], m.ends[j])));
         }

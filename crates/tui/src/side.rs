@@ -13,7 +13,7 @@ use model::{
     flow::Count,
     matrix::{End, Level, Pick},
     text::{apart, shared_prefix, shorten},
-    units::percent,
+    units::{self, percent},
 };
 
 use crate::{
@@ -336,6 +336,11 @@ pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<
                 } else {
                     lines.push(Line::from(vec![value, word(&format!(", {of_all} of all"))]));
                     lines.push(Line::from(word(&format!(" {of_to} of its total"))));
+                }
+                let dropped = picture.dropped(from, to);
+                if !dropped.is_zero() {
+                    let text = format!(" {} of it dropped", units::packets(dropped.packets));
+                    lines.push(Line::from(Span::styled(text, look.bad)));
                 }
             }
             match a == b {

@@ -97,6 +97,10 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
     } else if p.number.is_some() {
         parts.push(vec![("no packet seen".to_owned(), look.dim)]);
     }
+    let dropped = p.drops.as_ref().map_or(0, |drops| drops.total().attributed.packets);
+    if dropped > 0 {
+        parts.push(vec![(format!("{dropped} dropped"), look.warn)]);
+    }
     let faults: u64 = Stop::ALL
         .iter()
         .filter(|s| is_fault(**s))

@@ -39,6 +39,7 @@ fn title(column: Column) -> &'static str {
         Column::Reverse => "← sent",
         Column::Rx => "rx",
         Column::Tx => "tx",
+        Column::Dropped => "dropped",
         Column::Rate => "rate",
         Column::Total => "total",
     }
@@ -48,13 +49,21 @@ fn title(column: Column) -> &'static str {
 fn is_number(column: Column) -> bool {
     matches!(
         column,
-        Column::Forward | Column::Reverse | Column::Rx | Column::Tx | Column::Rate | Column::Total
+        Column::Forward
+            | Column::Reverse
+            | Column::Rx
+            | Column::Tx
+            | Column::Dropped
+            | Column::Rate
+            | Column::Total
     )
 }
 
-/// How soon it goes when there is no room: the highest first.
-fn dispensable(column: Column) -> u8 {
+/// How soon it goes when there is no room: the highest first. Drops go last where there are any.
+fn dispensable(column: Column, dropping: bool) -> u8 {
     match column {
+        Column::Dropped if dropping => 0,
+        Column::Dropped => 8,
         Column::Outer | Column::Inner | Column::Rate => 0,
         Column::Id => 1,
         Column::Kind => 2,
@@ -161,6 +170,7 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         Column::Reverse => one(line.counters.rev()),
         Column::Rx => one(line.counters.rx()),
         Column::Tx => one(line.counters.tx()),
+        Column::Dropped => line.dropped.map_or("-".to_owned(), |n| n.packets.to_string()),
         Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
         Column::Rate => line.rate.map_or("-".to_owned(), |c| {
             app.quantity_over(c, Some(app.interval_elapsed())).to_string()
@@ -180,6 +190,7 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, 
         .iter()
         .filter(|c| {
             (**c != Column::Inside || nested)
+                && (**c != Column::Dropped || app.picture.drops.is_some())
                 && (**c != Column::Interface || several || width > 150)
         })
         .map(|&c| {
@@ -198,7 +209,8 @@ fn wide(columns: &[(Column, usize)], gap: usize) -> usize {
 fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Room) {
     let rooms = Room::all(lines);
     // shorter texts before fewer columns, but units go only to save what is sent each way
-    let needed = |c: &(Column, usize)| dispensable(c.0) <= 4;
+    let dropping = lines.iter().any(|l| l.dropped.is_some_and(|n| !n.is_zero()));
+    let needed = |c: &(Column, usize)| dispensable(c.0, dropping) <= 4;
     for (i, room) in rooms.into_iter().enumerate() {
         let mut list = columns(app, lines, width, room);
         let must: Vec<(Column, usize)> = list.iter().copied().filter(needed).collect();
@@ -206,9 +218,10 @@ fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Ro
             continue;
         }
         while wide(&list, room.gap) > width
-            && let Some(rank) = list.iter().map(|c| dispensable(c.0)).max().filter(|r| *r > 0)
+            && let Some(rank) =
+                list.iter().map(|c| dispensable(c.0, dropping)).max().filter(|r| *r > 0)
         {
-            list.retain(|c| dispensable(c.0) < rank); // rx goes with tx
+            list.retain(|c| dispensable(c.0, dropping) < rank); // rx goes with tx
         }
         return (list, room);
     }
@@ -273,6 +286,10 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             buf.set_style(row, look.cursor);
             buf.set_string(area.x, y, "▌", look.accent);
         }
+        let dropping = line.dropped.is_some_and(|n| !n.is_zero());
+        if dropping {
+            buf.set_string(area.x, y, "!", look.bad);
+        }
         let mut x = area.x + 1;
         for &(column, w) in &shown {
             if x >= right {
@@ -285,6 +302,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                 Column::Kind | Column::Id => look.text,
                 Column::Inside | Column::Interface => look.dim,
                 Column::Total => look.dim,
+                Column::Dropped if dropping => look.bad,
                 Column::Rate => look.strong,
                 Column::Inner if line.key.inner.pair().is_none() => look.dim,
                 _ if text.starts_with("0 ") || text.starts_with("0/") || text == "0" => look.faint,

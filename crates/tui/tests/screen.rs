@@ -2,12 +2,14 @@
 //! The dashboard as it is drawn: whole screens at fixed sizes from a fixed app, and its keys.
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use feed::{Reading, names::Names, series::At};
 use model::{
+    drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     lines::Column,
     matrix::{End, Pick},
@@ -146,6 +148,49 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         fill: Fill { used: rows.len() as u64, size: 64 },
     };
     Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows, drops: None }.into()
+}
+
+/// The same with drops: of three tunnels' packets, of others, and of what is unknown.
+fn dropping(t: u64) -> Reading {
+    let flows = many(t);
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let drops = |reason: &str, victim, packets: [u64; 2]| {
+        let key = DropKey {
+            reason: reason.into(),
+            netns: None,
+            elsewhere: false,
+            device: Some("eth0".into()),
+            victim,
+        };
+        let counts = packets.map(|n| Count { packets: n, bytes: 134 * n });
+        (key, Dropped { counts, first: since, last: since + Duration::from_secs(t) })
+    };
+    let of = |n: usize| Victim::Tunnel(flows[n].key);
+    let mut all = Drops::new([
+        drops("VXLAN_VNI_NOT_FOUND", of(0), [5 * t, 0]),
+        drops("NETFILTER_DROP", of(0), [t, 2 * t]),
+        drops("NETFILTER_DROP", of(3), [0, 3 * t]),
+        drops("NETFILTER_DROP", Victim::Plain, [4 * t, 0]),
+        drops("IP_RPFILTER", of(6), [12_345 * t, 0]),
+        drops("FRAG_REASM_TIMEOUT", Victim::Unknown, [t, 0]),
+        drops("NO_SOCKET", Victim::Plain, [40 * t, 0]),
+    ]);
+    (all.elsewhere, all.missed) = (7 * t, 0);
+    let device = DeviceDrops { rx_dropped: 3 * t, rx_missed: 0, tx_dropped: 0, qdisc: t };
+    all.devices.insert((None, "eth0".into()), device);
+    let mut reading = reading(t, flows);
+    reading.snapshot.drops = Some(Arc::new(all));
+    reading
+}
+
+fn app_with_drops(reading: fn(u64) -> Reading) -> App {
+    let mut app =
+        App::new(Start { title: "lab".to_owned(), ..Start::default() }).expect("no filter");
+    for t in 1..=8 {
+        let at = Duration::from_secs(t);
+        update(&mut app, Msg::Reading(Box::new(reading(t)), at), at);
+    }
+    app
 }
 
 fn app(data: fn(u64) -> Vec<Flow>) -> App {
@@ -294,6 +339,62 @@ fn whole_screens() {
             insta::assert_snapshot!(format!("{name}-{}x{}", size.0, size.1), frame(&mut app, size));
         }
     }
+}
+
+#[test]
+fn drops_are_shown_in_every_view() {
+    for (name, keys) in [
+        ("chord", "1"),
+        ("matrix", "2"),
+        ("table", "3"),
+        ("table-totals", "3 r"),
+        ("health", "4"),
+        ("pair", "2 j j l l"),
+    ] {
+        for size in [(40, 12), (80, 24), (120, 40)] {
+            let mut app = app_with_drops(dropping);
+            press(&mut app, keys);
+            let name = format!("drops-{name}-{}x{}", size.0, size.1);
+            insta::assert_snapshot!(name, frame(&mut app, size));
+        }
+    }
+}
+
+#[test]
+fn drops_that_are_not_known_are_not_none() {
+    let unknown = |t| {
+        let mut reading = dropping(t);
+        let mut drops = Drops::default();
+        drops.unavailable = Some("this kernel has no type information of itself".into());
+        reading.snapshot.drops = Some(Arc::new(drops));
+        reading
+    };
+    let mut app = app_with_drops(unknown);
+    press(&mut app, "3");
+    app.sort = Column::Dropped;
+    assert!(app.picture.lines.list.iter().all(|l| l.dropped.is_none()));
+    press(&mut app, "4");
+    assert!(frame(&mut app, (80, 24)).contains("not known by reason: this kernel has no type"));
+    let mut quiet = app_with_drops(|t| {
+        let mut reading = dropping(t);
+        reading.snapshot.drops = Some(Arc::default());
+        reading
+    });
+    press(&mut quiet, "3");
+    let lines = &quiet.picture.lines.list;
+    assert!(lines.iter().all(|l| l.dropped == Some(Count::default())));
+}
+
+#[test]
+fn the_table_is_sorted_by_what_was_dropped() {
+    let mut app = app_with_drops(dropping);
+    press(&mut app, "3");
+    while app.sort != Column::Dropped {
+        press(&mut app, "s");
+    }
+    let dropped = |l: &model::lines::Line| l.dropped.expect("known").packets;
+    let first: Vec<u64> = app.picture.lines.list.iter().take(4).map(dropped).collect();
+    assert_eq!(first, [12_345, 8, 3, 0], "per second");
 }
 
 #[test]

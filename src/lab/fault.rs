@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Things that go wrong in the lab, to be found: each a few commands in a host's namespace, and
+//! what undoes them. Which ones stand is noted on the switch's ports, in the lab itself.
+use std::{
+    fmt, io,
+    process::{Command, Stdio},
+    str::FromStr,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{
+    plan::{Plan, UNDERLAY},
+    run::standing_or_explain,
+};
+use crate::{flow::Kind, netlink::Netlink, netns::Netns};
+
+/// The host that things go wrong at.
+pub const HOST: u8 = 1;
+/// Where the wrong FDB entry leads: no host of the lab.
+const NOWHERE: &str = "172.16.1.250";
+/// The UDP port of the lab's tunnels.
+const PORT: u16 = 4789;
+/// What a note begins with.
+const NOTE: &str = "tmon fault:";
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// An id without a device: the one that should have it has another.
+    NoDevice,
+    /// A static FDB entry that names another end.
+    WrongVtep,
+    /// A firewall that drops tunnels' packets.
+    OuterFirewall,
+    /// One that drops what is inside of one pair.
+    InnerFirewall,
+    /// Checksums that are wrong.
+    Checksum,
+    /// Nobody listens on the tunnels' port: the devices have another.
+    NoListener,
+    /// Reverse path filtering refuses an outer source.
+    RpFilter,
+    /// A receiver's MTU that only small packets survive.
+    Mtu,
+}
+
+/// Every fault, its name, and what tmon is to say of it.
+pub const FAULTS: &[(Fault, &str, &str)] = &[
+    (Fault::NoDevice, "no-device", "host1 drops all of VXLAN 10002: VXLAN_VNI_NOT_FOUND"),
+    (
+        Fault::WrongVtep,
+        "wrong-vtep",
+        "host1 drops what 192.168.0.1 sends: VXLAN_ENTRY_EXISTS, its FDB names another end",
+    ),
+    (
+        Fault::OuterFirewall,
+        "outer-firewall",
+        "host1 drops all tunnels' packets from host0: NETFILTER_DROP at eth0",
+    ),
+    (
+        Fault::InnerFirewall,
+        "inner-firewall",
+        "host1 drops 192.168.0.1 > 192.168.0.2: NETFILTER_DROP behind the tunnel",
+    ),
+    (Fault::Checksum, "checksum", "host1 drops what host0 sends: UDP_CSUM"),
+    (Fault::NoListener, "no-listener", "host1 drops all tunnels' packets: NO_SOCKET"),
+    (Fault::RpFilter, "rp-filter", "host1 drops what host0 sends: IP_RPFILTER"),
+    (Fault::Mtu, "mtu", "host1's eth0 loses what is longer than 700 bytes: its rx_dropped grows"),
+];
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(FAULTS.iter().find(|fault| fault.0 == *self).map_or("", |fault| fault.1))
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let names: Vec<&str> = FAULTS.iter().map(|fault| fault.1).collect();
+        FAULTS
+            .iter()
+            .find(|fault| fault.1 == s)
+            .map(|fault| fault.0)
+            .ok_or_else(|| format!("'{s}' is not a fault (one of: {})", names.join(", ")))
+    }
+}
+
+/// A command in a host's namespace, and what undoes it.
+struct Change {
+    host: u8,
+    set: String,
+    undo: String,
+}
+
+fn change(host: u8, set: impl Into<String>, undo: impl Into<String>) -> Change {
+    Change { host, set: set.into(), undo: undo.into() }
+}
+
+/// A table of nftables with one rule, which counts.
+fn nft(host: u8, fault: Fault, hook: &str, rule: &str) -> Change {
+    let table = format!("tmon-{fault}").replace('-', "_");
+    change(
+        host,
+        format!(
+            "nft add table ip {table} ; \
+             add chain ip {table} c {{ type filter hook {hook} priority 0 ; }} ; \
+             add rule ip {table} c {rule}"
+        ),
+        format!("nft delete table ip {table}"),
+    )
+}
+
+impl Fault {
+    /// The commands, in order.
+    fn changes(self, plan: &Plan) -> Result<Vec<Change>> {
+        let (from, asks, answers) = (plan.endpoint(0), plan.client(0, 0), plan.client(0, HOST));
+        let networks = plan.options().networks;
+        // A network's tunnel device, with another id or port than it should have.
+        let instead = |i: u8, id: u32, port: u16| {
+            let remove = format!("ip link del vxlan{i}");
+            let add = |id, port| {
+                format!(
+                    "ip link add vxlan{i} mtu {} up master br{i} type vxlan id {id} group {} \
+                     local {} dev {UNDERLAY} dstport {port}",
+                    plan.client_mtu(),
+                    plan.group(i),
+                    plan.endpoint(HOST)
+                )
+            };
+            [
+                change(HOST, remove.clone(), add(plan.id(i), PORT)),
+                change(HOST, add(id, port), remove),
+            ]
+        };
+        Ok(match self {
+            Fault::NoDevice => {
+                let i = 2.min(networks - 1);
+                instead(i, plan.id(i) + 10_000, PORT).into()
+            }
+            Fault::WrongVtep => {
+                let netns = Netns::open(&plan.host(0))?;
+                let client = Netlink::open_in(&netns)?
+                    .link("client0")?
+                    .context("host0 has no client0: make the lab anew")?;
+                let mac: Vec<String> = client.mac.iter().map(|b| format!("{b:02x}")).collect();
+                let entry = format!("{} dev vxlan0 dst {NOWHERE} self", mac.join(":"));
+                vec![change(
+                    HOST,
+                    format!("bridge fdb replace {entry} static"),
+                    format!("bridge fdb del {entry}"),
+                )]
+            }
+            Fault::OuterFirewall => {
+                let rule = format!("ip saddr {from} udp dport 4789 counter drop");
+                vec![nft(HOST, self, "input", &rule)]
+            }
+            Fault::InnerFirewall => {
+                let rule = format!("ip saddr {asks} ip daddr {answers} counter drop");
+                vec![nft(HOST, self, "input", &rule)]
+            }
+            Fault::Checksum => {
+                let rule = format!(
+                    "ip daddr {} udp dport 4789 counter @th,48,16 set 0xbad1",
+                    plan.endpoint(HOST)
+                );
+                // What is left to the device to compute, nobody verifies.
+                let offload = |state| format!("ethtool -K {UNDERLAY} tx {state}");
+                vec![change(0, offload("off"), offload("on")), nft(0, self, "postrouting", &rule)]
+            }
+            Fault::NoListener => {
+                (0..networks).flat_map(|i| instead(i, plan.id(i), PORT + 10_000)).collect()
+            }
+            Fault::RpFilter => {
+                let strict =
+                    |value| format!("sysctl -qw net.ipv4.conf.{UNDERLAY}.rp_filter={value}");
+                let route = format!("{from}/32 dev client0");
+                vec![
+                    change(HOST, strict(1), strict(0)),
+                    change(HOST, format!("ip route add {route}"), format!("ip route del {route}")),
+                ]
+            }
+            Fault::Mtu => {
+                let mtu = |bytes| format!("ip link set {UNDERLAY} mtu {bytes}");
+                vec![change(HOST, mtu(700), mtu(1500))]
+            }
+        })
+    }
+}
+
+/// Runs a command in a host's namespace.
+fn run(plan: &Plan, host: u8, line: &str) -> Result<()> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("a command")?;
+    let netns = Netns::open(&plan.host(host))?;
+    let done = netns.within(|| {
+        Command::new(program).args(words).stdin(Stdio::null()).stdout(Stdio::null()).output()
+    })?;
+    match done {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let package = match program {
+                "nft" => "nftables",
+                "sysctl" => "procps",
+                "ethtool" => "ethtool",
+                _ => "iproute2",
+            };
+            bail!("there is no `{program}`, which this takes: install {package}")
+        }
+        Err(e) => Err(e).with_context(|| format!("run `{line}`")),
+        Ok(out) if out.status.success() => Ok(()),
+        Ok(out) => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            bail!("`{line}` on host{host}: {}", said.lines().next().unwrap_or("it failed").trim())
+        }
+    }
+}
+
+fn lab(prefix: &str) -> Result<Plan> {
+    let plan = standing_or_explain(prefix)?;
+    let o = plan.options();
+    ensure!(
+        o.kind == Kind::Vxlan && !o.ipv6_underlay,
+        "faults are staged in a lab of VXLAN over IPv4, which is what `tmon lab up` makes"
+    );
+    Ok(plan)
+}
+
+/// The switch's port that the note is on.
+fn port() -> String {
+    format!("host{HOST}")
+}
+
+fn noted(plan: &Plan) -> Result<Vec<Fault>> {
+    let note = Netlink::open_in(&Netns::open(&plan.fabric())?)?
+        .link(&port())?
+        .and_then(|link| link.alias)
+        .unwrap_or_default();
+    let names = note.strip_prefix(NOTE).unwrap_or_default();
+    Ok(names.split_whitespace().filter_map(|name| name.parse().ok()).collect())
+}
+
+fn note(plan: &Plan, faults: &[Fault]) -> Result<()> {
+    let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    let text = if names.is_empty() { String::new() } else { format!("{NOTE} {}", names.join(" ")) };
+    Netlink::open_in(&Netns::open(&plan.fabric())?)?.set_alias(&port(), &text)
+}
+
+/// The faults that stand in the lab; none where there is no lab.
+///
+/// # Errors
+/// The lab cannot be looked at.
+pub fn staged(prefix: &str) -> Result<Vec<Fault>> {
+    match super::standing(prefix)? {
+        Some(plan) => noted(&plan),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Stages a fault. Nothing happens where it stands already.
+///
+/// # Errors
+/// There is no lab, or a command failed: then what was done of it is undone.
+pub fn stage(prefix: &str, fault: Fault) -> Result<()> {
+    let plan = lab(prefix)?;
+    let mut faults = noted(&plan)?;
+    if faults.contains(&fault) {
+        return Ok(());
+    }
+    let changes = fault.changes(&plan)?;
+    faults.push(fault);
+    // First, so that what was interrupted is cleared, too.
+    note(&plan, &faults)?;
+    for (done, c) in changes.iter().enumerate() {
+        if let Err(e) = run(&plan, c.host, &c.set) {
+            for c in changes[..done].iter().rev() {
+                let _ = run(&plan, c.host, &c.undo); // the first error is the one to tell
+            }
+            faults.pop();
+            note(&plan, &faults)?;
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// Ends all faults. Which ones there were.
+///
+/// # Errors
+/// There is no lab, or something could not be undone: the rest was.
+pub fn clear(prefix: &str) -> Result<Vec<Fault>> {
+    let plan = lab(prefix)?;
+    let faults = noted(&plan)?;
+    let mut failed = Ok(());
+    for fault in faults.iter().rev() {
+        for c in fault.changes(&plan)?.iter().rev() {
+            if let Err(e) = run(&plan, c.host, &c.undo) {
+                failed = Err(e);
+            }
+        }
+    }
+    failed?;
+    note(&plan, &[])?;
+    Ok(faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::LabOptions;
+
+    #[test]
+    fn every_fault_has_a_name_and_can_be_undone() {
+        let plan = Plan::new(&LabOptions::default()).expect("a plan");
+        for (fault, name, says) in FAULTS {
+            assert_eq!((fault.to_string().as_str(), name.parse()), (*name, Ok(*fault)));
+            assert!(says.contains("host1"), "{says}");
+            // The one that asks the lab for an address is tried in the lab.
+            for c in fault.changes(&plan).into_iter().flatten() {
+                assert!(c.set != c.undo && !c.undo.is_empty());
+            }
+        }
+        assert!("nothing".parse::<Fault>().is_err_and(|e| e.contains("no-device, wrong-vtep")));
+    }
+}
