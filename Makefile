@@ -19,7 +19,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-pure test-page test-kernels test-package soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb
+.PHONY: help demo pictures test test-pure test-page test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
@@ -27,6 +27,8 @@ help:
 	@echo 'test-pure     what needs neither root nor clang nor libelf: the crates in crates/, and the program without "live"'
 	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
 	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
+	@echo 'test-upgrade  from the first edition to this version while the kernel counts (root)'
+	@echo 'captures      remakes the captures of tests from the frame builder, with the answers of tshark'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader and the parser, for SECONDS=600'
@@ -76,6 +78,18 @@ test-package: deb
 	[ -d $(CLEAN) ] || $(SUDO) debootstrap --variant=minbase --include=libcap2-bin,iproute2,systemd-sysv,udev,dbus bookworm $(CLEAN)
 	$(SUDO) tests/package.sh $(ASSETS)/tmon_*.deb $(CLEAN)
 	$(SUDO) env $(if $(VMRUN),VMRUN=$(VMRUN)) tests/units.sh $(ASSETS)/tmon_*.deb $(CLEAN)
+
+# From the first edition, built from this repository's history, to this version, while the kernel counts.
+FIRST := a458681
+test-upgrade: build
+	mkdir -p target/first-edition && git archive $(FIRST) | tar -x -C target/first-edition
+	cd target/first-edition && CARGO_TARGET_DIR=target $(CARGO) build --release
+	$(SUDO) tests/upgrade.sh target/first-edition/target/release/tmon $(TMON)
+
+# Captures made by the frame builder, with what tshark reads in them: crates/feed/tests/captures/.
+captures:
+	$(MAKE) setup PACKAGES='$(PACKAGES) tshark'
+	TMON_WRITE=1 $(CARGO) test -p feed --test own_captures
 
 # Everything at once, for ten minutes or SECONDS=; ends with what was sent, seen, counted, stopped, and the difference.
 soak: setup

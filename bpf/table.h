@@ -87,7 +87,7 @@ static __always_inline __u64 lanes_with(__u64 tags, __u64 tag)
 	__u64 differ = tags ^ tag * LANES;
 
 	return (differ - LANES) >> 7 & ~differ >> 7 &
-	       LANES; /* above a lane that is meant, one may be that is not */
+	       LANES; /* may report false positives above the first match */
 }
 
 static __always_inline __u64 lanes_free(__u64 tags)
@@ -108,7 +108,7 @@ static __always_inline __u32 lane_from(__u64 lanes, __u32 first)
 	return (lane_of(lanes >> by | lanes << (-by & 63)) + first) & (GROUP - 1);
 }
 
-/* Where a part of a row is, that the hash leads to. */
+/* Hash of this CPU's shard of the row. */
 static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 {
 	return hash + (shard & SHARD_CPU) * 0x9e3779b97f4a7c15ULL;

@@ -86,7 +86,7 @@ enum Command {
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
     #[cfg(feature = "live")]
-    /// End what `attach` began, leaving nothing
+    /// Stop counting in the kernel and remove what `attach` installed
     Detach(attach::Detach),
     #[cfg(feature = "live")]
     /// What is attached, since when, and what it costs
@@ -128,8 +128,8 @@ impl Command {
 /// What is watched and how it is counted.
 #[derive(Args, Debug)]
 struct Watch {
-    /// Interfaces, by name or pattern (`veth*`), also NETNS/IFACE, at most 512 at once; else the
-    /// underlays of the tunnel devices found, else the default route's
+    /// Interfaces to watch, by name, pattern (`veth*`) or NETNS/IFACE, at most 512 [default:
+    /// underlays of the tunnel devices found, or the default route's interface]
     #[arg(value_name = "IFACE")]
     interfaces: Vec<String>,
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
@@ -181,14 +181,14 @@ struct Counting {
     /// EtherType of VLAN tags, beside 0x8100, 0x88a8 and 0x9100 (up to four times)
     #[arg(long = "tpid", value_name = "TYPE", value_parser = config::tpid)]
     tpids: Vec<u16>,
-    /// Rows that each table is made for: IPv4 in IPv4, and everything else
+    /// Capacity of each of the two tables, in rows: IPv4 in IPv4, and everything else
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
     rows: u32,
-    /// Rows that are idle for this long give their place to others; 0s keeps them for ever [default:
-    /// 10m; 0s for captures]
+    /// Fold rows that have been idle this long into their tunnel's `aged` row; 0s keeps them
+    /// forever [default: 10m; 0s for captures]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     age: Option<Duration>,
-    /// Make rows of packets without a tunnel, too
+    /// Also make rows for packets without a tunnel
     #[arg(long)]
     plain: bool,
     /// Count socket buffers as they pass the hook, not the packets on the wire
@@ -226,7 +226,7 @@ struct Naming {
     /// Ask DNS for the names of addresses, in the background
     #[arg(long)]
     resolve: bool,
-    /// Addresses instead of names
+    /// Show addresses instead of names
     #[arg(long, short)]
     numeric: bool,
 }

@@ -396,7 +396,7 @@ fn what_passes_through_is_counted_once() {
 /// Devices as Open vSwitch and Cilium make them: id and other end come with each packet, and so does
 /// the underlay. Found at the start and when they come; by the port they have, which is nobody else's.
 #[test]
-fn devices_without_ends_are_found_too() {
+fn devices_in_metadata_mode_are_found() {
     use ground::{address, inner, mac, outer, send, small, told};
     use tmon::{attach::Want, live::Live};
 

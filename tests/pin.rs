@@ -169,7 +169,7 @@ fn the_kernel_counts_with_no_process() {
         assert!(
             told(&mut reader, "is watched again")
                 .iter()
-                .any(|n| n.contains("took tmon's programs off"))
+                .any(|n| n.contains("detached tmon's programs"))
         );
         send(&a, &b, 2);
         assert_eq!(vxlan(&mut reader).packets, 23);
@@ -591,7 +591,7 @@ fn another_layout_is_said_and_never_read() {
 }
 
 #[test]
-fn what_a_killed_attach_left_is_in_nobodys_way() {
+fn leftovers_of_a_killed_attach_do_not_block() {
     let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
@@ -673,7 +673,7 @@ fn a_namespace_that_goes_leaves_what_was_counted() {
 
 /// Who may watch but not enter network namespaces is told what is known, and nothing false.
 #[test]
-fn what_may_not_be_seen_is_not_guessed() {
+fn state_is_unknown_without_permission() {
     for want in wants() {
         let g = ground();
         done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024", "--hook", hook(want)]);
@@ -718,7 +718,7 @@ fn odd_names_and_a_renamed_interface() {
 }
 
 #[test]
-fn all_is_all() {
+fn detach_all_detaches_everything() {
     let g = ground();
     assert!(done(&["detach", "--all"]).contains("nothing was attached"));
     let before = [g.a.hooks("eth0"), g.a.hooks("t0"), g.b.hooks("eth0")];

@@ -19,7 +19,8 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// Interfaces; else the underlays of the tunnel devices found, else the default route's
+    /// Interfaces to check [default: underlays of the tunnel devices found, or the default route's
+    /// interface]
     #[arg(value_name = "IFACE")]
     interfaces: Vec<String>,
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID

@@ -22,9 +22,9 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Lab {
-    /// Make the lab; harmless if it is there
+    /// Create the lab; does nothing if it already exists
     Up(Shape),
-    /// Make traffic in it: ancestor, demo or culprit
+    /// Generate traffic in the lab: ancestor, demo or culprit
     Traffic {
         /// Which traffic
         #[arg(value_parser = PossibleScenario)]
@@ -58,7 +58,7 @@ pub(super) enum Lab {
         #[command(flatten)]
         name: Name,
     },
-    /// What stands of it
+    /// Show the state of the lab
     Status {
         /// As one JSON object
         #[arg(long)]
@@ -76,7 +76,7 @@ pub(super) enum Lab {
         #[command(flatten)]
         name: Name,
     },
-    /// Remove every trace of it
+    /// Remove the lab and everything it created
     Down(Name),
 }
 

@@ -47,10 +47,10 @@ pub(super) struct Top {
     /// Memory for the intervals that can be scrubbed to; the more rows, the fewer they are
     #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
     history: u64,
-    /// Print the settings of this command line and the config file as a config file, and leave
+    /// Print the settings of this command line and the config file as a config file, and exit
     #[arg(long)]
     print_config: bool,
-    /// Keep them: write the config file with them, and leave
+    /// Write these settings to the config file and exit
     #[arg(long, conflicts_with = "print_config")]
     save_config: bool,
 }
@@ -74,10 +74,10 @@ pub(super) struct Look {
     /// At most this many hosts on the chord and the matrix, the rest is `other` [default: by room]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     top: Option<usize>,
-    /// What is shown first
+    /// The first view
     #[arg(long, value_name = "VIEW", default_value = "chord", value_parser = Named(&VIEWS))]
     view: View,
-    /// What numbers are in; rates are in bits per second by default
+    /// Unit of the values; rates are in bits per second by default
     #[arg(long, value_name = "UNIT", default_value = "bits", value_parser = Named(&UNITS))]
     units: Unit,
     /// Bytes in steps of 1024 (KiB, MiB)
@@ -99,10 +99,10 @@ pub(super) struct Look {
     /// Real pixels for the chord, where the terminal shows them
     #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Named(&Choice::ALL))]
     graphics: Choice,
-    /// Changes jump instead of moving
+    /// Disable animation
     #[arg(long, alias = "no-animation")]
     no_motion: bool,
-    /// Leave the mouse to the terminal
+    /// Do not capture the mouse, so that the terminal can select text
     #[arg(long)]
     no_mouse: bool,
     /// Read settings from this file [default: ~/.config/tmon/config.toml, by the XDG rules]

@@ -37,7 +37,7 @@ const OWNERS: u32 = 0x100;
 const PRIORITIES: std::ops::RangeInclusive<u16> = 1..=16;
 /// How often it is tried again when others take away what ours is attached to.
 const ATTEMPTS: usize = 64;
-/// As many programs as the kernel lets on one tcx hook (BPF_MPROG_MAX).
+/// The most programs that the kernel allows on one tcx hook (BPF_MPROG_MAX).
 const MOST_PROGRAMS: usize = 64;
 
 /// Which hook to use.

@@ -64,9 +64,9 @@ const _: () = assert!(offset_of!(types::cpu, books) == 0);
 /// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
 const SHORTEST_FRAME: usize = 64;
 
-/// So long a reader waits for an ager. It reads without the lock then, which takes a second look.
+/// How long a reader waits for an ager before it reads without the lock, which takes a second look.
 const READER_PATIENCE: Duration = Duration::from_millis(100);
-/// And so long it tries to read without the lock.
+/// And this long it tries to read without the lock.
 const LONGEST_READING: Duration = Duration::from_secs(1);
 
 /// Of pinned tables; changes whenever another version could misread them.
@@ -376,7 +376,7 @@ impl Program {
 
     /// Runs one frame through a hook's entry program, which must have been loaded with
     /// [`Config::replay`]. Any frame will do: it is padded or cut to what the kernel takes, and the
-    /// program is told what was really captured. Returns what the program returned.
+    /// program learns how much was really captured. Returns what the program returned.
     pub fn run(&self, hook: Hook, packet: &Packet<'_>) -> Result<i32> {
         self.run_at(hook, packet, 0)
     }
@@ -523,7 +523,7 @@ impl Program {
     }
 }
 
-/// Whether a program surely is no more. Only CAP_SYS_ADMIN may ask.
+/// Whether a program is known to be gone. Only CAP_SYS_ADMIN may ask.
 pub(crate) fn is_gone(id: u32) -> bool {
     // SAFETY: no pointers.
     match unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) } {

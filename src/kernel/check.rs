@@ -150,7 +150,7 @@ fn kernel(l: &mut CheckLines, release: &str) {
         Age::TooOld => l.fail(
             "kernel",
             shown,
-            "boot 5.15 or newer: this one lacks BPF atomics that return a value",
+            "boot 5.15 or newer: this kernel has no BPF atomics that return a value",
         ),
     }
 }
@@ -344,7 +344,7 @@ fn attempt(l: &mut CheckLines) {
                 (Ok(()), _) => l.ok("tcx", "links, which go away with the process that holds them"),
                 (Err(e), Ok(())) => l.ok(
                     "tcx",
-                    format!("not to be had (Linux 6.6 has it), clsact is used: {}", says(e)),
+                    format!("not available (Linux 6.6 has it), clsact is used: {}", says(e)),
                 ),
                 (Err(e), Err(_)) => l.fail(
                     "tcx",
@@ -355,7 +355,7 @@ fn attempt(l: &mut CheckLines) {
             match (&tcx, &clsact) {
                 (_, Ok(())) => l.ok("clsact", "filters"),
                 (Ok(()), Err(e)) => {
-                    l.ok("clsact", format!("not to be had, and not needed beside tcx: {}", says(e)))
+                    l.ok("clsact", format!("not available, and not needed beside tcx: {}", says(e)))
                 }
                 (Err(_), Err(e)) => {
                     l.fail("clsact", says(e), "load or build the kernel's sch_ingress and cls_bpf")

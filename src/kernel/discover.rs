@@ -54,7 +54,7 @@ pub struct NetnsView {
     pub links: Vec<Link>,
     /// Every tunnel device, by index.
     pub tunnels: Vec<FoundTunnel>,
-    /// FoundTunnel devices that live in other namespaces and whose packets travel in this one: their
+    /// Tunnel devices that live in other namespaces and whose packets travel in this one: their
     /// underlays are indexes here, all else is there.
     pub elsewhere: Vec<FoundTunnel>,
     /// UDP ports on which the kernel takes in foo-over-UDP; they belong to no device.
@@ -72,7 +72,7 @@ pub struct Selection {
     pub notices: Vec<String>,
 }
 
-/// An interface whose packets another one of the chosen interfaces counts, too.
+/// An interface whose packets another chosen interface also counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     /// The interface that totals leave out, an index.

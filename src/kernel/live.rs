@@ -37,19 +37,19 @@ use crate::{
     units::sanitize,
 };
 
-/// How often is looked whether our programs are still where they were put.
+/// How often to check that our programs are still attached.
 const CHECK: Duration = Duration::from_secs(1);
-/// As many interfaces are watched at once, unless more are named one by one: each has tables and
+/// Limit on the interfaces watched at once, unless more are named one by one: each has tables and
 /// programs of its own.
 const MOST_WATCHED: usize = 512;
-/// As many that are gone have an entry of their own.
+/// Limit on interfaces that are gone and still have an entry of their own.
 const MOST_GONE: usize = 64;
 /// Descriptors of one interface: programs, maps, links.
 const DESCRIPTORS: u64 = 16;
 /// Descriptors of everything else.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// What was counted by tables that are no more.
+/// What tables that no longer exist had counted.
 #[derive(Clone, Default)]
 struct Kept {
     books: Books,
@@ -112,7 +112,7 @@ pub struct Live {
     watched: Vec<Watched>,
     /// Namespaces; `None` when its name was removed.
     spaces: Vec<Option<Space>>,
-    /// As many are watched at once.
+    /// Limit on the interfaces watched at once.
     most: usize,
     /// The next number of an interface.
     next: u64,
@@ -134,7 +134,7 @@ impl Live {
     /// those that will, else to the default route's.
     ///
     /// # Errors
-    /// One of them is not there, or not to be had: nothing stays attached.
+    /// One of them does not exist or cannot be watched: nothing stays attached.
     pub fn open(
         names: &[String],
         netns: Option<&str>,
@@ -248,7 +248,7 @@ impl Live {
                     None
                 }
                 Err(e) => Some(format!(
-                    "cannot read the counters of {}, which stay as they were: {e:#}",
+                    "cannot read the counters of {}; showing the last values read: {e:#}",
                     self.watched[i].shown()
                 )),
             };
@@ -704,7 +704,8 @@ impl Live {
                     w.is_gone(&mut self.notices);
                     return Ok(());
                 }
-                self.notices.push(format!("somebody took tmon's programs off {}", w.shown()));
+                self.notices
+                    .push(format!("another process detached tmon's programs from {}", w.shown()));
                 (w.attachment, w.hook) = (None, HookKind::Off);
                 return self.look(self.watched[i].space);
             }

@@ -7,7 +7,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{names::Names, netlink::Netlink, netns, sandbox::Sandbox, units::sanitize};
 
-/// As many namespaces are looked into for local addresses.
+/// Limit on the namespaces searched for local addresses.
 const MOST_NAMESPACES: usize = 512;
 
 /// Looks for this host's own addresses in its network namespaces, on a thread of its own, which is

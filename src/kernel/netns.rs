@@ -374,7 +374,7 @@ fn names() -> Vec<String> {
 }
 
 /// Every network namespace but the caller's that has a name or that Docker keeps, each once, by what
-/// [`Netns::open`] takes; or why it is not to be had.
+/// [`Netns::open`] takes; or why it cannot be opened.
 pub fn others() -> Vec<(String, Result<Netns>)> {
     let identity = |m: fs::Metadata| (m.dev(), m.ino());
     let mut seen: Vec<_> =

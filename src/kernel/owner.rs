@@ -26,7 +26,7 @@ use crate::{
 pub(crate) const FOLDER: &str = "/run/tmon";
 const RUN: &str = "/run";
 const NAME: &str = "tmon";
-/// So long is waited for others who put programs on interfaces or take them off.
+/// How long to wait for others who attach or detach programs.
 const PATIENCE: Duration = Duration::from_secs(5);
 const QDISC: &str = "qdisc";
 const KEPT: &str = "-kept";
@@ -101,7 +101,7 @@ impl Owners {
         let folder = open(true)?;
         let lock = lock::take(folder.to_file().ok()?, FlockArg::LockExclusiveNonblock, PATIENCE);
         let lock = lock.ok().flatten();
-        // What was said of programs that are no more, here or where a namespace has gone.
+        // Marks of programs that no longer exist, here or in a namespace that is gone.
         for (name, _) in folder.list().unwrap_or_default() {
             if lock.is_some() && programs(&name).is_some_and(|ids| ids.into_iter().all(is_gone)) {
                 let _ = folder.remove(&name); // the next one tries again

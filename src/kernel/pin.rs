@@ -328,8 +328,9 @@ impl Pins {
         pins.iter().find(|p| p.layout == LAYOUT).map_or(Ok(None), Pin::about)
     }
 
-    /// What counts an interface already and can be read: its programs, their attachment (dropping
-    /// it changes nothing) and who made it. Rows age while it is read, as that one said.
+    /// The programs already attached to this interface, if their tables are readable, with their
+    /// attachment (dropping it changes nothing) and who made it. Rows age while they are read, as
+    /// whoever attached them configured.
     ///
     /// # Errors
     /// There is something that cannot be read, and why.

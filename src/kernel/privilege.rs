@@ -19,8 +19,8 @@ use nix::sys::{
 const NEEDED: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 
-/// The capabilities that lack in a set of them (a bit each, as in /proc/PID/status) to load programs
-/// and to attach them to tcx.
+/// The capabilities needed to load programs and attach them to tcx that are missing from a set (a bit
+/// each, as in /proc/PID/status).
 pub fn lacking(effective: u64) -> Vec<String> {
     let has = |c: Capability| effective & c.bitmask() != 0;
     let stands_in = enters_namespaces(effective);

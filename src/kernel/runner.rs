@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starts the commands that the user named, for a process that can start none any more.
 //!
-//! A reader confines itself (see [`crate::sandbox`]), and what it has given up its children would
-//! lack, too. So a small process is forked at the start, with the caller's own rights. It knows the
-//! commands by then; all it ever takes is the number of one of them, so whoever takes over the
-//! reader can start these commands again and nothing else. It ends, and what it started is told to,
-//! when the reader ends, however that happens.
+//! A reader confines itself (see [`crate::sandbox`]), and its children would inherit that. So a small
+//! process is forked at the start, with the caller's own rights. It already knows the commands and
+//! accepts only the number of one of them, so whoever takes over the reader can start these commands
+//! again and nothing else. However the reader ends, this process ends with it and terminates what it
+//! started.
 //!
 //! The protocol, on a socket pair that keeps messages apart: a number (four bytes, in the machine's
 //! order) is answered by a message with four descriptors (the command's input, its output,
@@ -51,7 +51,7 @@ use nix::{
 
 use crate::units::sanitize;
 
-/// As many commands run at a time.
+/// Limit on the commands that run at the same time.
 const MOST: usize = 64;
 /// Where programs are where the environment does not say: as execvp(3) has it.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

@@ -17,7 +17,7 @@ use crate::{
     units::sanitize,
 };
 
-/// How often is looked although nothing was heard: routes change without a word about interfaces.
+/// How often to look even if no event arrived: routes change without any event about interfaces.
 const PATROL: Duration = Duration::from_millis(1500);
 
 /// One network namespace.

@@ -47,7 +47,7 @@ impl Survey {
     /// Listens from now on.
     ///
     /// # Errors
-    /// There is no socket to be had.
+    /// No socket can be opened.
     pub(super) fn open(place: &NetnsHandle) -> Result<Survey> {
         Ok(Survey {
             changes: place.run(Changes::open)??,

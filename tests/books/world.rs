@@ -375,7 +375,7 @@ fn taken_off_is_told_and_mended() {
     // Somebody clears the qdisc, and everything on it.
     g.a.run("tc", "qdisc del dev eth0 clsact");
     let notices = told(&mut live, "is watched again");
-    assert!(notices[0].contains("took tmon's programs off"), "{notices:?}");
+    assert!(notices[0].contains("detached tmon's programs"), "{notices:?}");
     send(&near, &far, 6);
     assert_eq!(inside(&live.read().unwrap()), counts(10, each));
     drop(live);

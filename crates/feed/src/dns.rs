@@ -2,7 +2,7 @@
 //! Reverse DNS in the background: asking never waits, and what is not known yet has no name.
 //!
 //! A few threads ask the system's resolver, so nsswitch.conf and resolv.conf hold. Each address is
-//! asked for once in a while; that it has no name is remembered, too.
+//! asked for once in a while; that it has no name is also remembered.
 use std::{
     collections::hash_map::Entry,
     fmt,

@@ -443,7 +443,7 @@ impl Replay {
     /// What could not be read, after the end.
     ///
     /// # Errors
-    /// That.
+    /// The first of those errors, with the others behind it.
     pub fn end(&mut self) -> Result<()> {
         let failed: Vec<_> = self.failed.drain(..).map(|e| format!("{e:#}")).collect();
         if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }

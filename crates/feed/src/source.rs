@@ -38,7 +38,7 @@ pub enum Due {
     Never,
 }
 
-/// What readings come from. A function that makes readings is one, too.
+/// What readings come from. A function that makes readings is also a source.
 pub trait Source {
     /// Reads. After an error it may be tried again.
     ///

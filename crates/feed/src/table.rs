@@ -145,7 +145,7 @@ impl<S: Slot> Table<S> {
         })
     }
 
-    /// Takes idle rows out of the programs' sight; also those that an ager left so which was killed.
+    /// Hides idle rows from the programs, and those left in TAG_AGEING by an ager that was killed.
     /// What one CPU counted in a row goes when all of the row does: its common slot is seen for as
     /// long as any CPU counts in it. Looks at slots below a number only.
     fn mark(&self, below: usize, is_idle: impl Fn(&Words<'_>) -> bool) -> Vec<Marked> {
@@ -558,7 +558,7 @@ fn grace_period() -> std::io::Result<()> {
 struct Homes<'a> {
     others: &'a Table<slot6>,
     now: u32,
-    /// Slots that the programs use, too.
+    /// Slots that the programs also use.
     shared: usize,
     /// How many of them are not free.
     used: usize,

@@ -51,7 +51,7 @@ impl InnerProto {
     pub const OTHER: Self = InnerProto(Self::REASON | contract::REASON_OTHER);
     /// Counted in no row for want of room, of any tunnel.
     pub const OVERFLOW: Self = InnerProto(Self::REASON | contract::REASON_OVERFLOW);
-    /// What idle rows held that are no more.
+    /// Counts of idle rows that were removed.
     pub const AGED: Self = InnerProto(Self::REASON | contract::REASON_AGED);
     /// The reasons by number, as printed.
     pub const REASONS: &[&str] = &contract::REASON_NAMES;

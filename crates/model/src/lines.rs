@@ -119,7 +119,7 @@ pub struct Sorting {
     pub column: Column,
     /// The other way round.
     pub reversed: bool,
-    /// What numbers are in.
+    /// Unit of the values.
     pub measure: Measure,
 }
 

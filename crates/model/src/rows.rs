@@ -548,12 +548,12 @@ fn replace<K: SlotKey>(now: &mut Vec<Kept<K>>, older: &[Kept<K>], to: &[Option<u
     now.sort_by_key(Kept::place); // of the same place in the order that they had
 }
 
-/// What rows held whose tables are no more: a sum for each pair of hosts, tunnel and part.
+/// Counts of rows whose tables no longer exist: a sum for each pair of hosts, tunnel and part.
 #[derive(Clone, Debug, Default)]
 pub struct Sums(Vec<(Key, Part, Counts)>);
 
 impl Sums {
-    /// As many are kept apart.
+    /// Limit on the sums kept apart.
     const MOST: usize = 1024;
     /// Their places are behind those of any table.
     const PLACE: u32 = 1 << 31;

@@ -50,7 +50,7 @@ pub struct Crumb {
 pub struct App {
     /// What fills the middle.
     pub view: View,
-    /// What numbers are in.
+    /// Unit of the values.
     pub unit: Unit,
     /// The step between the prefixes of bytes.
     pub base: Base,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings view: what is wrong, since when, and what it is told by.
+//! The findings view: what is wrong, since when, and the evidence.
 use ratatui::{
     buffer::Buffer,
     layout::Rect,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A picture as what a terminal with real pixels is told: kitty's, iTerm2's and sixel graphics. Pure.
+//! A picture in the escape sequences of terminals with real pixels: kitty's, iTerm2's, sixel. Pure.
 //!
 //! The crates for this would bring some forty others, a general quantiser and raw pixels on the
 //! wire; a chord has few colours, so PNG and a palette of the commonest are all it takes.
@@ -11,7 +11,7 @@ use tiny_skia::{Pixmap, PremultipliedColorU8};
 
 use model::colour::Rgb;
 
-/// How a terminal is told pixels.
+/// The protocol by which a terminal takes pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// <https://sw.kovidgoyal.net/kitty/graphics-protocol/>: kitty, Ghostty.

@@ -10,7 +10,7 @@ use crate::words::{Unit, View};
 pub struct Start {
     /// What fills the middle.
     pub view: View,
-    /// What numbers are in.
+    /// Unit of the values.
     pub unit: Unit,
     /// The step between the prefixes of bytes.
     pub base: Base,

@@ -132,7 +132,7 @@ impl Changes {
     /// Listens in the calling thread's network namespace, from now on.
     ///
     /// # Errors
-    /// There is no such socket to be had.
+    /// No such socket can be opened.
     pub fn open() -> Result<Self> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;

@@ -73,7 +73,7 @@ enum Field {
     EtherType,
 }
 
-/// As many namespaces are asked for tunnel devices.
+/// Limit on the namespaces asked for tunnel devices.
 const MOST_NAMESPACES: usize = 512;
 
 type Fields = &'static [(u16, Field)];

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::flow::Tunnel;
 
-/// As many changes within [`MOVES`] mean that there are two.
+/// This many changes within [`MOVES`] mean that two hosts have the address.
 const CHANGES: usize = 5;
 /// An address behind as many endpoints at a time is meant to be: an anycast gateway.
 const ANYCAST: usize = 4;

@@ -16,9 +16,9 @@ use crate::{
 
 /// So many conversations, and so many inner addresses, are remembered. Later ones are not judged.
 const MOST: usize = 1 << 17;
-/// What was idle for so long is forgotten.
+/// Entries idle for this long are forgotten.
 const IDLE: Duration = Duration::from_secs(600);
-/// How often is looked for what to forget.
+/// How often to look for entries to forget.
 const SWEEP: Duration = Duration::from_secs(30);
 /// In this time half of what weighs in a mean is replaced.
 const HALF: Duration = Duration::from_secs(30);
@@ -109,9 +109,9 @@ pub struct Past {
 
 /// RFC 7432, section 15.1: so long changes of an address are counted.
 pub(super) const MOVES: Duration = Duration::from_secs(180);
-/// As many changes are remembered.
+/// Limit on the changes remembered.
 const CHANGES: usize = 16;
-/// As many endpoints of an address.
+/// Limit on the endpoints remembered for an address.
 const ENDPOINTS: usize = 8;
 
 /// Ids that both ends use alike, and that stand for a network of its own with Ethernet inside:
