@@ -168,6 +168,14 @@ enum HookArg {
     Clsact,
 }
 
+/// How large a capture may become.
+#[derive(Args, Debug)]
+struct Unpack {
+    /// Bytes that a compressed capture (gzip, Zstandard) may unpack to [default: 1GB, or 100 times its size]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+}
+
 /// How packets become rows.
 #[derive(Args, Debug)]
 struct Counting {

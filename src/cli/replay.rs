@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use super::{Counting, Print, interrupted, out, printer::Printer, say};
+use super::{Counting, Print, Unpack, interrupted, out, printer::Printer, say};
 #[cfg(feature = "live")]
 use crate::loaded;
 use crate::{
@@ -35,6 +35,8 @@ pub(super) struct Replay {
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
     threads: Option<usize>,
     #[command(flatten)]
+    unpack: Unpack,
+    #[command(flatten)]
     print: Print,
 }
 
@@ -54,7 +56,8 @@ impl Replay {
         let judge = if self.kernel { loaded::kernel } else { judge::host };
         #[cfg(not(feature = "live"))]
         let judge = judge::host;
-        let mut replay = feed::Replay::open(&self.files, &self.count.of_capture(), judge)?;
+        let (count, most) = (self.count.of_capture(), self.unpack.max_size);
+        let mut replay = feed::Replay::open_within(&self.files, &count, judge, most)?;
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         replay.set_threads(self.threads.unwrap_or(cpus));
         let sandbox = Sandbox::new(None);

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, builder::PossibleValue};
 
 use super::{
-    Cli, DropScope, Ignoring, Naming, TOOL, Watch, Written, duration, filter, host, out, settings,
-    size,
+    Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, host, out,
+    settings, size,
 };
 use crate::{
     charset::Charset,
@@ -44,6 +44,8 @@ pub(super) struct Top {
     /// Show this capture instead of an interface, or several in the order of time; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
     read: Vec<PathBuf>,
+    #[command(flatten)]
+    unpack: Unpack,
     /// Memory for the intervals that can be scrubbed to; the more rows, the fewer they are
     #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
     history: u64,
@@ -254,9 +256,10 @@ impl Top {
             "this tmon is built without the feature `live`: it shows captures (--read FILE)"
         );
         let options = self.options(false)?;
-        let replay = Replay::open(&self.read, &self.watch.count.of_capture(), judge::host)?;
+        let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
+        let replay = Replay::open_within(&self.read, &count, judge::host, most)?;
         sandbox.enter_all()?;
-        let mut capture = Capture::new(replay, self.look.interval, options.start.history);
+        let mut capture = Capture::new(replay, self.look.interval, options.start.history)?;
         let all = capture.read()?;
         tui::run(options, Some(all), &mut capture)?;
         capture.end()

@@ -11,11 +11,13 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use super::{DropScope, Ignoring, TOOL, Watch, dump, duration, host, interrupted, out, say};
+use super::{
+    DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, host, interrupted, out, say,
+};
 use crate::{
     detect::{Change, Finding, Known, Severity},
     export::json,
-    feed::{Capture, Replay, Source},
+    feed::{Capture, Replay},
     judge,
     live::Live,
     names::Names,
@@ -41,6 +43,8 @@ pub(super) struct Watching {
     /// Look for findings in this capture, or in several
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span"])]
     read: Vec<PathBuf>,
+    #[command(flatten)]
+    unpack: Unpack,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -126,10 +130,11 @@ impl Watching {
     }
 
     fn captures(&self, known: Known, told: &mut Told, mut hook: Option<&mut Hook>) -> Result<()> {
-        let replay = Replay::open(&self.read, &self.watch.count.of_capture(), judge::host)?;
+        let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
+        let replay = Replay::open_within(&self.read, &count, judge::host, most)?;
         Sandbox::new(None).enter_all()?;
-        let mut capture = Capture::new(replay, self.every, crate::history::BYTES);
-        let reading = capture.read()?;
+        let mut capture = Capture::new(replay, self.every, crate::history::BYTES)?;
+        let reading = capture.read_all()?;
         reading.notices.iter().for_each(|notice| say(notice));
         let mut series = Series::of_recording();
         series.look_for_findings(known);

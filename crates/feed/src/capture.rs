@@ -1,27 +1,64 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures as a source: one reading, with everything that happened before it as intervals.
-use std::time::Duration;
+//! Captures as a source: readings of what was read of them so far, with everything that happened
+//! before as intervals.
+//!
+//! A thread of its own reads them, so that a large file can be looked at while it is read. Readings
+//! come after a third of a second, then each time when twice as long has passed: what is handed over
+//! costs a fixed share of the time.
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender, TryRecvError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::{
     recording::Recording,
     replay::Replay,
     source::{Due, Reading, Source},
+    units::{self, Base},
 };
 
-/// Captures that are read to their end, then looked at.
+/// So long the first reading takes at most, if there is as much to read.
+const FIRST: Duration = Duration::from_millis(300);
+
+/// What the thread says.
+enum News {
+    /// What was read so far.
+    Some(Reading),
+    /// All of it, and why that is not to the end of a file, if so.
+    All(Reading, Result<()>),
+}
+
+/// Captures while they are read.
 pub struct Capture {
-    replay: Replay,
-    step: Duration,
-    bytes: usize,
+    news: Receiver<Result<News>>,
+    next: Option<Result<Reading>>,
+    progress: Arc<Mutex<String>>,
+    end: Option<Result<()>>,
     is_read: bool,
 }
 
 impl Capture {
     /// Captures in intervals of this length, or longer ones where these take more bytes than that.
-    pub fn new(replay: Replay, step: Duration, bytes: usize) -> Capture {
-        Capture { replay, step, bytes, is_read: false }
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn new(replay: Replay, step: Duration, bytes: usize) -> Result<Capture> {
+        let (send, news) = mpsc::channel();
+        let progress = Arc::<Mutex<String>>::default();
+        let shown = Arc::clone(&progress);
+        let read = move || {
+            if let Err(e) = read(replay, step, bytes, &send, &shown) {
+                _ = send.send(Err(e)); // or nobody wants to know any more
+            }
+        };
+        thread::Builder::new().name("capture".to_owned()).spawn(read).context("start a thread")?;
+        Ok(Capture { news, next: None, progress, end: None, is_read: false })
     }
 
     /// Why a capture could not be read to its end, if that is so.
@@ -29,28 +66,181 @@ impl Capture {
     /// # Errors
     /// That is the error.
     pub fn end(&mut self) -> Result<()> {
-        self.replay.end()
+        self.end.take().unwrap_or(Ok(()))
+    }
+
+    /// Waits until all has been read.
+    ///
+    /// # Errors
+    /// As of [`Source::read`].
+    pub fn read_all(&mut self) -> Result<Reading> {
+        loop {
+            let reading = self.read()?;
+            if self.is_read {
+                return Ok(reading);
+            }
+        }
+    }
+
+    fn take(&mut self, news: Result<News>) -> Result<Reading> {
+        match news {
+            Ok(News::Some(reading)) => Ok(reading),
+            Ok(News::All(reading, end)) => {
+                (self.is_read, self.end) = (true, Some(end));
+                Ok(reading)
+            }
+            Err(e) => {
+                self.is_read = true;
+                Err(e)
+            }
+        }
     }
 }
 
 impl Source for Capture {
+    /// Waits where there is nothing new yet.
     fn read(&mut self) -> Result<Reading> {
-        let replay = &mut self.replay;
-        let mut recording = Recording::new(self.step, self.bytes, replay.read()?);
-        while let Some(time) = replay.peek().map(|f| f.time) {
-            if recording.turns(time)
-                && let Some(time) = time
-            {
-                recording.turn(replay.read()?, time);
-            }
-            replay.step()?;
+        match self.next.take() {
+            Some(reading) => reading,
+            None => match self.news.recv() {
+                Ok(news) => self.take(news),
+                Err(_) => bail!("the captures have been read"),
+            },
         }
-        self.is_read = true;
-        let (past, snapshot) = recording.finish(replay.read()?, replay.span());
-        Ok(Reading { past, notices: replay.notes(), ..Reading::from(snapshot) })
+    }
+
+    fn follow(&mut self) -> Vec<String> {
+        while !self.is_read {
+            match self.news.try_recv() {
+                Ok(news) => self.next = Some(self.take(news)), // it has all that was in the one before
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => self.is_read = true,
+            }
+        }
+        Vec::new()
+    }
+
+    fn progress(&self) -> Option<String> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.is_read && !progress.is_empty()).then(|| progress.clone())
     }
 
     fn due(&self) -> Due {
-        if self.is_read { Due::Never } else { Due::Always }
+        match (&self.next, self.is_read) {
+            (Some(_), _) => Due::Always,
+            (None, true) => Due::Never,
+            (None, false) => Due::Later,
+        }
+    }
+}
+
+/// Reads to the end, or until nobody listens any more.
+fn read(
+    mut replay: Replay,
+    step: Duration,
+    bytes: usize,
+    news: &Sender<Result<News>>,
+    progress: &Mutex<String>,
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut due = FIRST;
+    let mut recording = Recording::new(step, bytes, replay.read()?);
+    while let Some(time) = replay.peek().map(|f| f.time) {
+        if recording.turns(time)
+            && let Some(time) = time
+        {
+            recording.turn(replay.read()?, time);
+        }
+        replay.step()?;
+        if replay.frames() % 4096 == 0 {
+            let (at, size) = replay.position();
+            *progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
+                Some(size) => units::percent(at, size),
+                None => units::bytes(at, Base::Si).to_string(),
+            };
+            if begun.elapsed() >= due {
+                let reading = so_far(recording.clone(), &mut replay, Vec::new())?;
+                if news.send(Ok(News::Some(reading))).is_err() {
+                    return Ok(());
+                }
+                due = 2 * begun.elapsed();
+            }
+        }
+    }
+    let notes = replay.notes();
+    let reading = so_far(recording, &mut replay, notes)?;
+    _ = news.send(Ok(News::All(reading, replay.end())));
+    Ok(())
+}
+
+fn so_far(recording: Recording, replay: &mut Replay, notices: Vec<String>) -> Result<Reading> {
+    let (past, snapshot) = recording.finish(replay.read()?, replay.span());
+    Ok(Reading { past, notices, ..Reading::from(snapshot) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::Write,
+        os::fd::AsRawFd,
+        path::PathBuf,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+    use crate::{config::Config, judge};
+
+    fn packets(reading: &Reading) -> u64 {
+        let of = |i: &model::snapshot::Interface| -> u64 {
+            i.books.seen().iter().map(|c| c.packets).sum()
+        };
+        reading.snapshot.interfaces.iter().map(of).sum()
+    }
+
+    #[test]
+    fn what_was_read_so_far_can_be_looked_at_while_there_is_more() {
+        let (from, to) = std::io::pipe().expect("a pipe");
+        let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
+        let enough = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut to = to;
+                let words = |words: &[u32]| -> Vec<u8> {
+                    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+                };
+                let head = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 1]);
+                to.write_all(&head).expect("somebody reads");
+                let (mut written, mut second) = (0, 1_700_000_000);
+                while !enough.load(Ordering::Relaxed) {
+                    let record = [words(&[second, 0, 20, 20]), vec![0; 20]].concat();
+                    to.write_all(&record.repeat(5000)).expect("somebody reads");
+                    written += 5000;
+                    second += 1;
+                }
+                written
+            });
+            let replay = Replay::open(&[path], &Config::default(), judge::host).expect("a capture");
+            drop(File::from(std::os::fd::OwnedFd::from(from)));
+            let mut capture =
+                Capture::new(replay, Duration::from_secs(1), 1 << 27).expect("a thread");
+            let first = capture.read().expect("a reading");
+            assert!(!first.past.is_empty() && packets(&first) > 0);
+            let begun = Instant::now();
+            while capture.progress().is_none() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "it is being read");
+                thread::yield_now();
+            }
+            assert_ne!(capture.due(), Due::Never, "there is more");
+            enough.store(true, Ordering::Relaxed);
+            let written = writer.join().expect("a number");
+            let mut last = first;
+            while capture.due() != Due::Never {
+                last = capture.read().expect("a reading");
+            }
+            assert_eq!(packets(&last), written);
+            assert_eq!((last.past.len() as u64, capture.progress()), (written / 5000, None));
+            capture.end().expect("it ends well");
+        });
     }
 }

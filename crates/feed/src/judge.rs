@@ -49,7 +49,7 @@ impl<'a> Given<'a> {
 }
 
 /// What judges frames, and the tables and books of one interface.
-pub trait Judge {
+pub trait Judge: Send {
     /// Counts a frame of this time (see [`ticks`]).
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod input;
 pub mod judge;
 pub mod names;
+mod packed;
 pub mod packet;
 pub mod pcap;
 pub mod recording;

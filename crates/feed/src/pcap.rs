@@ -13,11 +13,14 @@ use std::{
     mem,
     ops::Range,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use crate::flow::Hook;
+use crate::{
+    flow::Hook,
+    packed::{Packed, unpacked},
+};
 
 mod link;
 
@@ -109,6 +112,8 @@ impl error::Error for ReadError {
 pub struct Reader {
     window: Window,
     format: Format,
+    /// How much was read of compressed data.
+    packed: Option<Packed>,
     packet: Option<Packet>,
     size: Option<u64>,
     contradictions: u64,
@@ -158,13 +163,22 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened or read, or is not a capture.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
+        Reader::open_within(path, None)
+    }
+
+    /// The same for a file that may be compressed and then unpack to at most so many bytes, rather
+    /// than to 1 GB or a hundred times its size.
+    ///
+    /// # Errors
+    /// As of [`Reader::open`].
+    pub fn open_within(path: impl AsRef<Path>, most: Option<u64>) -> Result<Self, ReadError> {
         let path = path.as_ref();
         if path.as_os_str() == "-" {
-            return Self::new(io::stdin());
+            return Self::of(Box::new(io::stdin()), most);
         }
         let file = File::open(path).map_err(|e| unreadable(0, e))?;
         let size = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
-        Ok(Reader { size, ..Self::new(file)? })
+        Ok(Reader { size, ..Self::of(Box::new(file), most)? })
     }
 
     /// Reads a capture from anything, beginning with its header.
@@ -172,7 +186,12 @@ impl Reader {
     /// # Errors
     /// It cannot be read, or is not a capture.
     pub fn new(input: impl Read + Send + 'static) -> Result<Self, ReadError> {
-        let mut window = Window::new(Box::new(input));
+        Reader::of(Box::new(input), None)
+    }
+
+    fn of(input: Box<dyn Read + Send>, most: Option<u64>) -> Result<Self, ReadError> {
+        let (input, packed) = unpacked(input, most).map_err(|e| unreadable(0, e))?;
+        let mut window = Window::new(input);
         let begin = window.want(PCAP_HEADER)?;
         let format = if begin.starts_with(&SECTION.to_le_bytes()) {
             Format::Ng(Section::default())
@@ -181,7 +200,8 @@ impl Reader {
             window.consume(PCAP_HEADER);
             Format::Classic(classic)
         };
-        Ok(Reader { window, format, packet: None, size: None, contradictions: 0, ended: false })
+        let (packet, size, contradictions, ended) = (None, None, 0, false);
+        Ok(Reader { window, format, packed, packet, size, contradictions, ended })
     }
 
     /// The next frame; `None` at the end of the capture and after an error.
@@ -259,9 +279,10 @@ impl Reader {
         self.window.size = bytes.max(FIRST_BUFFER);
     }
 
-    /// How many bytes of the file have been read as frames.
+    /// How many bytes of the file have been read as frames; of a compressed one, how many were taken
+    /// to be unpacked.
     pub fn position(&self) -> u64 {
-        self.window.offset
+        self.packed.as_ref().map_or(self.window.offset, |p| p.load(Ordering::Relaxed))
     }
 
     /// How long the file is, where that is known: not for a pipe.
@@ -730,8 +751,9 @@ fn not_a_capture(begin: &[u8]) -> String {
     let packed =
         |how, tool| format!("not a capture but {how}; try: {tool} -dc FILE | tmon replay -");
     match begin {
-        [0x1f, 0x8b, ..] => packed("gzip data", "gzip"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => packed("Zstandard data", "zstd"),
+        // in what was unpacked already
+        [0x1f, 0x8b, ..] => packed("gzip data once more", "gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => packed("Zstandard data once more", "zstd"),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => packed("XZ data", "xz"),
         [b'B', b'Z', b'h', ..] => packed("bzip2 data", "bzip2"),
         _ => "not a capture: neither pcap nor pcapng (try `editcap -F pcapng` on formats of other tools)".to_owned(),

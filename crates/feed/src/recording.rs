@@ -25,6 +25,7 @@ const MOST: usize = 600;
 const MOST_RETURNS: u32 = 10_000;
 
 /// The intervals so far.
+#[derive(Clone)]
 pub struct Recording {
     step: Duration,
     budget: usize,

@@ -126,9 +126,24 @@ impl Replay {
     /// # Errors
     /// One is not there or not a capture; no judge can be made.
     pub fn open(paths: &[PathBuf], config: &Config, make: MakeJudge) -> Result<Replay> {
+        Replay::open_within(paths, config, make, None)
+    }
+
+    /// The same for captures that, compressed, unpack to at most so many bytes; see
+    /// [`Reader::open_within`].
+    ///
+    /// # Errors
+    /// As of [`Replay::open`].
+    pub fn open_within(
+        paths: &[PathBuf],
+        config: &Config,
+        make: MakeJudge,
+        most: Option<u64>,
+    ) -> Result<Replay> {
         let config = config.clone();
         let open = |path: &PathBuf| {
-            let reader = Reader::open(path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
+            let reader =
+                Reader::open_within(path, most).map_err(|e| broken(&path.to_string_lossy(), &e))?;
             Ok(Input { reader, name: name(path), next: None })
         };
         let inputs = paths.iter().map(open).collect::<Result<Vec<_>>>()?;

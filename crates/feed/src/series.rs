@@ -43,6 +43,8 @@ struct Held {
 pub struct Series {
     history: History,
     at: At,
+    /// Findings that were known before, for when a recording is loaded again.
+    known: Known,
     /// All of it is known: it ends.
     ends: bool,
     latest: Option<Rc<Snapshot>>,
@@ -89,11 +91,18 @@ impl Series {
         self.newest()
     }
 
-    /// Takes all of a recording: its intervals, oldest first, and the totals. What is looked at is
-    /// the last interval that has something to show.
+    /// Takes all of a recording, or as much of it as there is by now: its intervals, oldest first, and
+    /// the totals. What is looked at is the last interval that has something to show; when more comes,
+    /// the time that was looked at.
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
+        let before =
+            self.latest.is_some().then(|| (self.at, self.past().map(|f| f.interval.since)));
         let mut last = None;
         self.changes.clear();
+        (self.history, self.held) = (History::unlimited(), None);
+        if self.detectors.is_some() {
+            self.look_for_findings(self.known.clone());
+        }
         for interval in intervals {
             self.detect(&interval, None);
             let number = self.history.push(&interval);
@@ -103,15 +112,26 @@ impl Series {
             self.newest = Some((number, Rc::new(interval)));
         }
         (self.latest, self.total) = (Some(Rc::new(total)), OnceCell::new());
-        if let Some(number) = last {
-            self.go_to(number);
+        match before {
+            Some((At::Past(_), Some(time))) => {
+                let holds = |f: &&PastInterval| f.interval.since <= time;
+                let number = self.history.iter().rev().find(holds).map(|f| f.number);
+                self.go_to(number.unwrap_or(0));
+            }
+            Some(_) => {}
+            None => {
+                if let Some(number) = last {
+                    self.go_to(number);
+                }
+            }
         }
     }
 
     /// Looks for findings in what is read from now on; some may be known already.
     pub fn look_for_findings(&mut self, known: Known) {
         let kept = if self.ends { Duration::MAX } else { Detectors::KEPT };
-        self.detectors = Some(Detectors::keeping(kept).knowing(known));
+        self.detectors = Some(Detectors::keeping(kept).knowing(known.clone()));
+        self.known = known;
     }
 
     fn detect(&mut self, interval: &Interval, overlay: Option<&Arc<Overlay>>) {

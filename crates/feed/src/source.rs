@@ -34,6 +34,8 @@ impl From<Snapshot> for Reading {
 pub enum Due {
     /// Whenever it is asked: totals go on.
     Always,
+    /// Not yet: it is being read, and asked again soon.
+    Later,
     /// Never: all of it has been read.
     Never,
 }
@@ -50,6 +52,11 @@ pub trait Source {
     /// line each. It is cheap where nothing has happened, and called a few times a second.
     fn follow(&mut self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// How much has been read of what ends, in a word or two, while there is more of it.
+    fn progress(&self) -> Option<String> {
+        None
     }
 
     /// When the next reading can be had.

@@ -29,7 +29,7 @@ use crate::{
     edit::Editing,
     findings_list::FindingsList,
     start::Start,
-    words::{NOTICE, Notice, Unit, View},
+    words::{NOTICE, Notice, Speed, Unit, View},
 };
 
 /// A level that was entered; the state to come back to.
@@ -92,6 +92,10 @@ pub struct App {
     pub scroll: usize,
     /// A capture is being played.
     pub playing: bool,
+    /// How fast.
+    pub speed: Speed,
+    /// How much of a capture has been read, while there is more of it.
+    pub progress: Option<String>,
     /// The keys are shown.
     pub help: bool,
     /// The readings, and which of them is looked at.
@@ -151,6 +155,8 @@ impl App {
             reversed: false,
             scroll: 0,
             playing: false,
+            speed: Speed::default(),
+            progress: None,
             help: false,
             series,
             trouble: None,

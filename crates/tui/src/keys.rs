@@ -81,6 +81,10 @@ pub enum Action {
     MuchNewer,
     /// To the interval with the most traffic.
     Peak,
+    /// Play a capture faster.
+    Faster,
+    /// Play a capture more slowly.
+    Slower,
     /// Save the picture as SVG.
     SavePicture,
     /// Save the rows as a page.
@@ -260,6 +264,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('{')], "{", Action::MuchOlder, KeyGroup::Time, "ten intervals back"),
     bind(&[c('}')], "}", Action::MuchNewer, KeyGroup::Time, "ten intervals forward"),
     bind(&[c('p')], "p", Action::Peak, KeyGroup::Time, "to the peak"),
+    bind(&[c('>')], ">", Action::Faster, KeyGroup::Time, "play a capture 10, 100 times as fast"),
+    bind(&[c('<')], "<", Action::Slower, KeyGroup::Time, "play it more slowly"),
     hinted(bind(&[k(KeyCode::Tab)], "Tab", Action::NextView, KeyGroup::Views, "next view"), "view"),
     bind(
         &[k(KeyCode::BackTab)],

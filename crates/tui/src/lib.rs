@@ -90,6 +90,9 @@ impl Default for TuiOptions {
     }
 }
 
+/// How long a picture is shown at least while a capture plays.
+const PACE: Duration = Duration::from_millis(50);
+
 /// How soon a signal is noticed, and what happens to the source.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -100,7 +103,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// # Errors
 /// The filter is not one, standard output is not a terminal, or the terminal is gone.
 pub fn run(opts: TuiOptions, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
-    let recorded = source.due() == Due::Never;
+    let recorded = source.due() != Due::Always;
     let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
     if let Some(reading) = first {
         update::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
@@ -178,7 +181,7 @@ impl Dashboard {
             }
             if self.now() >= due {
                 let msg = match source.due() {
-                    Due::Never => Msg::Step,
+                    Due::Later | Due::Never => Msg::Step,
                     Due::Always => match source.read() {
                         Ok(reading) => Msg::Reading(Box::new(reading), self.now()),
                         Err(e) => Msg::Failed(format!("{e:#}"), self.now()),
@@ -190,6 +193,10 @@ impl Dashboard {
                 }
                 // ticks that were missed are not made up for: the next interval is the longer
                 let now = self.now();
+                let interval = match self.app.playing {
+                    true => self.app.speed.pace(interval).0.max(PACE),
+                    false => interval,
+                };
                 due = now.max(due) + interval
                     - Duration::from_nanos(
                         (now.saturating_sub(due).as_nanos() % interval.as_nanos().max(1)) as u64,
@@ -197,6 +204,11 @@ impl Dashboard {
             }
             if self.now().saturating_sub(followed) >= PATIENCE {
                 followed = self.now();
+                let progress = source.progress();
+                if progress != self.app.progress {
+                    dirty = true;
+                    self.update(Msg::Progress(progress))?;
+                }
                 for text in source.follow() {
                     dirty = true;
                     self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;

@@ -25,7 +25,7 @@ use crate::{
     keys::{Action, BINDINGS},
     look::Look,
     matrix_view, side, status, table_view, timeline,
-    words::View,
+    words::{Speed, View},
 };
 
 /// Where the parts of the screen are.
@@ -205,6 +205,9 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
     let clock = crate::words::clock(app.picture.taken);
     let (sign, style) = match (app.series.at(), &app.trouble) {
         (_, Some(_)) => ("✗ stale".to_owned(), look.bad),
+        _ if app.playing && app.speed > Speed::One => {
+            (format!("▶ {}x {clock}", app.speed.times()), look.good)
+        }
         _ if app.playing => (format!("▶ {clock}"), look.good),
         (At::Live, _) if app.series.ends() => (format!("■ end {clock}"), look.text),
         (At::Live, _) if app.picture.number.is_none() && app.read.is_none() => {
@@ -216,6 +219,10 @@ fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
                 newest.and_then(|n| n.duration_since(app.picture.taken).ok()).unwrap_or_default();
             (format!("❚❚ {clock}, {} back", duration(ago)), look.warn)
         }
+    };
+    let sign = match &app.progress {
+        Some(progress) => format!("{progress} read · {sign}"),
+        None => sign,
     };
     let w = sign.width() as u16 + 1;
     let at = area.right().saturating_sub(w);

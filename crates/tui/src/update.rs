@@ -22,7 +22,7 @@ use crate::{
     edit::{Edit, Editing},
     hits::Hit,
     keys::{self, Action},
-    words::{Effect, Form, Notice, View},
+    words::{Effect, Form, Notice, Speed, View},
 };
 
 /// What happened.
@@ -44,6 +44,8 @@ pub enum Msg {
     Failed(String, Duration),
     /// The time of one interval has passed while a capture plays.
     Step,
+    /// So much of a capture has been read, and there is more.
+    Progress(Option<String>),
     /// The program has something to say.
     Say(Notice),
     /// Names were found for addresses on the screen.
@@ -85,10 +87,11 @@ fn change(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
             if app.playing
                 && let Some(n) = app.series.number()
             {
-                app.go_to(n + 1);
+                app.go_to(n + app.speed.pace(Duration::ZERO).1);
                 app.playing = app.series.at() != At::Live;
             }
         }
+        Msg::Progress(progress) => app.progress = progress,
         Msg::Say(notice) => app.say(notice),
         Msg::Named(found) => app.names.learn(found),
     }
@@ -348,6 +351,16 @@ impl App {
         self.refresh();
     }
 
+    fn play_at(&mut self, speed: Speed, now: Duration) {
+        let text = if self.series.ends() {
+            self.speed = speed;
+            format!("plays at {} times its speed", speed.times())
+        } else {
+            "only a capture plays faster or more slowly: `tmon top --read FILE`".to_owned()
+        };
+        self.say(Notice { at: now, text, bad: false });
+    }
+
     fn peak(&mut self) {
         let best = self.trends.moments().iter().max_by_key(|m| self.measure(m.2)).map(|m| m.0);
         if let Some(n) = best {
@@ -482,6 +495,8 @@ impl App {
             Action::MuchOlder => self.step_time(-10),
             Action::MuchNewer => self.step_time(10),
             Action::Peak => self.peak(),
+            Action::Faster => self.play_at(self.speed.faster(), now),
+            Action::Slower => self.play_at(self.speed.slower(), now),
         }
         None
     }

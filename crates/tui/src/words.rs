@@ -142,3 +142,46 @@ pub fn clock(t: std::time::SystemTime) -> String {
     let text = units::rfc3339(t);
     text.get(11..19).map_or(text.clone(), |s| format!("{s} UTC"))
 }
+
+/// How fast a capture plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speed {
+    /// An interval is shown for as long as it is.
+    #[default]
+    One,
+    /// Ten times as fast.
+    Ten,
+    /// A hundred times as fast.
+    Hundred,
+}
+
+impl Speed {
+    /// How many times as fast.
+    pub fn times(self) -> u32 {
+        match self {
+            Speed::One => 1,
+            Speed::Ten => 10,
+            Speed::Hundred => 100,
+        }
+    }
+
+    /// The next faster one.
+    pub fn faster(self) -> Speed {
+        if self == Speed::One { Speed::Ten } else { Speed::Hundred }
+    }
+
+    /// The next slower one.
+    pub fn slower(self) -> Speed {
+        if self == Speed::Hundred { Speed::Ten } else { Speed::One }
+    }
+
+    /// How long a picture is shown instead of this long, and how many intervals are one step: nobody
+    /// sees more than a few pictures a second.
+    pub fn pace(self, interval: std::time::Duration) -> (std::time::Duration, u64) {
+        match self {
+            Speed::One => (interval, 1),
+            Speed::Ten => (interval / 10, 1),
+            Speed::Hundred => (interval / 10, 10),
+        }
+    }
+}

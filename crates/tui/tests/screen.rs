@@ -758,6 +758,39 @@ fn a_capture_is_scrubbed_and_played() {
 }
 
 #[test]
+fn a_capture_plays_ten_and_a_hundred_times_as_fast() {
+    let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
+    let readings: Vec<_> = (0..30).map(|t| reading(t, many(t)).snapshot).collect();
+    let intervals: Vec<_> = readings.windows(2).map(|w| w[1].since(&w[0])).collect();
+    app.load(intervals.clone(), readings[29].clone());
+    for (key, speed, step) in
+        [("", 1, 1), (">", 10, 1), (">", 100, 10), (">", 100, 10), ("<", 10, 1), ("<", 1, 1)]
+    {
+        press(&mut app, key);
+        assert_eq!(app.speed.times(), speed);
+        app.series.go_to(5);
+        press(&mut app, "Space");
+        assert!(app.playing);
+        assert_eq!(screen(&mut app, (120, 24)).contains(&format!("▶ {speed}x")), speed > 1);
+        update(&mut app, Msg::Step, NOW);
+        assert_eq!(app.series.at(), At::Past(5 + step));
+        press(&mut app, "Space");
+    }
+    // while more of it is read, what is looked at stays
+    app.series.go_to(7);
+    let since = app.interval().expect("it is there").since;
+    update(&mut app, Msg::Progress(Some("34.0 %".to_owned())), NOW);
+    assert!(screen(&mut app, (120, 24)).contains("34.0 % read · ❚❚ "));
+    app.load(intervals[3..].to_vec(), readings[29].clone());
+    assert_eq!((app.series.number(), app.interval().expect("it is there").since), (Some(4), since));
+    // what goes on has one speed
+    let mut live = self::app(many);
+    press(&mut live, ">");
+    assert_eq!(live.speed.times(), 1);
+    assert!(screen(&mut live, (80, 24)).contains("only a capture plays faster"));
+}
+
+#[test]
 fn a_capture_opens_on_the_last_interval_that_has_something_to_show() {
     let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
     let readings: Vec<_> =

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Captures built by hand in every flavour, whole, cut, contradictory and mutated.
-use std::{collections::VecDeque, io::Cursor, num::NonZeroU8};
+use std::{
+    collections::VecDeque,
+    io::{Cursor, Write},
+    num::NonZeroU8,
+};
 
 use proptest::prelude::*;
 
@@ -401,12 +405,11 @@ fn errors_say_where_and_what() {
         (raw(b""), 0, "the file is empty"),
         (raw(b"hello, this is no capture"), 0, "neither pcap nor pcapng"),
         (raw(b"\x1b["), 0, "neither pcap nor pcapng"),
-        (
-            raw(b"\x1f\x8b\x08\x00and so on, long enough to be one"),
-            0,
-            "gzip -dc FILE | tmon replay -",
-        ),
-        (raw(b"\x28\xb5\x2f\xfd"), 0, "zstd -dc"),
+        (raw(b"\x1f\x8b\x08\x00and so on, long enough to be one"), 0, "cannot be read: "),
+        (raw(b"\x28\xb5\x2f\xfd"), 0, "cannot be read: "),
+        (raw(b"\xfd7zXZ\x00"), 0, "xz -dc FILE | tmon replay -"),
+        (raw(b"BZh9"), 0, "bzip2 -dc FILE | tmon replay -"),
+        (raw(&gzip(&gzip(b"hello, this is no capture"))), 0, "gzip -dc FILE | tmon replay -"),
         (classic().u32(1), 24, "4 of 16 bytes are there"),
         (
             classic().record(0, 0, A, 16).u32(0).u32(0).u32(u32::MAX).u32(9),
@@ -560,4 +563,61 @@ proptest! {
             prop_assert!(body.is_empty() || body == &data[frame.link_header_len()..]);
         }
     }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    to.write_all(bytes).unwrap();
+    to.finish().unwrap()
+}
+
+fn zstandard(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// How many frames there are, and why no more.
+fn count(bytes: Vec<u8>, most: Option<u64>) -> (u64, Option<String>) {
+    let mut reader = match Reader::of(Box::new(Cursor::new(bytes)), most) {
+        Ok(reader) => reader,
+        Err(e) => return (0, Some(e.to_string())),
+    };
+    let mut frames = 0;
+    loop {
+        match reader.next_frame() {
+            Ok(Some(_)) => frames += 1,
+            Ok(None) => return (frames, None),
+            Err(e) => return (frames, Some(e.to_string())),
+        }
+    }
+}
+
+#[test]
+fn compressed_files_are_unpacked_while_they_are_read() {
+    let mut file = Bytes::new(false).classic(0xa1b2_c3d4, 1);
+    for _ in 0..100_000 {
+        file = file.record(0, 0, A, 16);
+    }
+    let plain = file.bytes;
+    let halves = [gzip(&plain[..1000]), gzip(&plain[1000..])].concat();
+    for packed in [gzip(&plain), zstandard(&plain), halves] {
+        assert_eq!(count(packed.clone(), None), (100_000, None));
+        let (frames, why) = count(packed[..packed.len() / 2].to_vec(), None);
+        assert!(frames > 0 && frames < 100_000 && why.is_some(), "cut: {frames} {why:?}");
+        let (frames, why) = count(packed.clone(), Some(plain.len() as u64 / 2));
+        let why = why.expect("it is more than half");
+        assert!(frames > 1000 && frames < 50_001, "{frames}");
+        assert!(why.contains("--max-size SIZE allows more"), "{why}");
+        assert_eq!(count(packed, Some(plain.len() as u64)), (100_000, None));
+    }
+}
+
+#[test]
+fn a_few_bytes_that_become_gigabytes_end_with_one_line() {
+    let head = zstandard(&Bytes::new(false).classic(0xa1b2_c3d4, 1).bytes);
+    let record = Bytes::new(false).u32(0).u32(0).u32(1 << 20).u32(1 << 20).raw(&vec![0; 1 << 20]);
+    let records = zstandard(&record.bytes.repeat(32));
+    assert!(records.len() < 32 << 10);
+    let (frames, why) = count([head, records.repeat(32)].concat(), None);
+    assert!(why.is_some_and(|w| w.contains("more than 1000000000;")), "{frames} frames");
+    assert!((950..=953).contains(&frames), "{frames}");
 }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon replay` as people run it: as nobody, where BPF is forbidden, from pipes and compressed files,
+//! and in little memory, whatever the file.
+use std::{
+    fs,
+    io::Write,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{sys::stat::Mode, unistd};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::frames::pkt;
+
+const TMON: &str = env!("CARGO_BIN_EXE_tmon");
+
+fn frame() -> Vec<u8> {
+    let inside = pkt().eth().ip("192.168.0.1 > 192.168.0.2").udp(1000, 2000).data(14);
+    pkt().eth().ip("10.0.0.1 > 10.0.0.2").udp(54321, 4789).vxlan(42).then(inside).bytes()
+}
+
+const HEADER: [u32; 6] = [0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 1];
+
+fn record(frame: &[u8]) -> Vec<u8> {
+    let length = frame.len() as u32;
+    let mut bytes = [1_700_000_000, 0, length, length].map(u32::to_le_bytes).concat();
+    bytes.extend(frame);
+    bytes
+}
+
+/// A classic capture of the frame, so many times.
+fn capture(frames: usize) -> Vec<u8> {
+    [HEADER.map(u32::to_le_bytes).concat(), record(&frame()).repeat(frames)].concat()
+}
+
+/// A folder that anybody may look into.
+fn folder() -> TempDir {
+    let dir = TempDir::new().expect("a scratch folder");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("for all");
+    dir
+}
+
+fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.path().join(name);
+    fs::write(&path, bytes).expect("write a capture");
+    path
+}
+
+/// Packets of the one row there is.
+fn packets(output: &Output) -> u64 {
+    let why = String::from_utf8_lossy(&output.stderr);
+    let json: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {why}"));
+    let seen = &json["interfaces"][0]["counted"]["rx_pkts"];
+    seen.as_u64().unwrap_or_else(|| panic!("{json:#}"))
+}
+
+fn replay(path: &Path) -> Output {
+    Command::new(TMON).args(["replay", "--json"]).arg(path).output().expect("run tmon")
+}
+
+/// Ends the process that asks for BPF.
+fn no_bpf() -> BpfProgram {
+    let rules = [(nix::libc::SYS_bpf, Vec::new())].into_iter().collect();
+    let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccomp knows");
+    SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::KillProcess, arch)
+        .and_then(TryInto::try_into)
+        .expect("a filter")
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn by_nobody_and_without_bpf() {
+    let dir = folder();
+    let capture = write(&dir, "a.pcap", &capture(5));
+    // A program that nobody may run is where nobody cannot go.
+    let tmon = dir.path().join("tmon");
+    fs::copy(TMON, &tmon).expect("copy the program");
+    for threads in ["1", "3"] {
+        let filter = no_bpf();
+        let mut command = Command::new(&tmon);
+        command.args(["replay", "--json", "--threads", threads]).arg(&capture).env_clear();
+        command.current_dir("/");
+        if unistd::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        }
+        let confine = move || {
+            nix::sys::prctl::set_no_new_privs()?;
+            seccompiler::apply_filter(&filter).map_err(std::io::Error::other)
+        };
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe { command.pre_exec(confine) };
+        let output = command.output().expect("run tmon");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(packets(&output), 5);
+    }
+}
+
+#[test]
+fn compressed_and_from_pipes() {
+    let dir = folder();
+    let plain = capture(20_000);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).expect("a vector takes everything");
+    let gzip = gzip.finish().expect("a vector takes everything");
+    let zst = zstd::encode_all(&plain[..], 1).expect("a vector takes everything");
+    for (name, bytes) in [("a.pcap", &plain), ("a.pcap.gz", &gzip), ("a.pcap.zst", &zst)] {
+        assert_eq!(packets(&replay(&write(&dir, name, bytes))), 20_000, "{name}");
+
+        let mut child = Command::new(TMON)
+            .args(["replay", "--json", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("run tmon");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(bytes).expect("tmon reads all"));
+        });
+        assert_eq!(packets(&child.wait_with_output().expect("tmon ends")), 20_000, "{name} by -");
+
+        let fifo = dir.path().join("fifo");
+        unistd::mkfifo(&fifo, Mode::S_IRWXU).expect("a FIFO");
+        let output = thread::scope(|scope| {
+            scope.spawn(|| fs::write(&fifo, bytes).expect("tmon reads all"));
+            replay(&fifo)
+        });
+        assert_eq!(packets(&output), 20_000, "{name} by a FIFO");
+        fs::remove_file(&fifo).expect("remove the FIFO");
+    }
+    let limited = Command::new(TMON)
+        .args(["replay", "--json", "--max-size", "1MB"])
+        .arg(dir.path().join("a.pcap.gz"))
+        .output()
+        .expect("run tmon");
+    assert_eq!(limited.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&limited.stderr);
+    assert!(said.lines().count() == 1 && said.contains("unpack to more than 1000000;"), "{said}");
+    assert!(packets(&limited) > 5000, "what was read before is counted");
+}
+
+#[test]
+fn a_file_that_was_cut_is_counted_as_far_as_it_goes() {
+    let dir = folder();
+    let mut bytes = capture(3);
+    let at = bytes.len() - record(&frame()).len();
+    bytes.truncate(bytes.len() - 20);
+    let output = replay(&write(&dir, "cut.pcap", &bytes));
+    assert_eq!((output.status.code(), packets(&output)), (Some(1), 2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("cut.pcap: at byte {at}: the capture ends inside a record: ");
+    assert!(said.lines().count() == 1 && said.contains(&expected), "{said}");
+}
+
+#[test]
+fn memory_is_bounded_whatever_comes() {
+    // What the tables have beside the rows in use is never touched. The rest is 64 MB at most.
+    const MOST: u64 = 64 << 10; // kB
+    for threads in ["1", "4"] {
+        let mut child = Command::new(TMON)
+            .args(["replay", "--json", "--threads", threads, "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run tmon");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let mut large = frame();
+        large.resize(9000, 0);
+        let some = record(&large).repeat(1000);
+        stdin.write_all(&HEADER.map(u32::to_le_bytes).concat()).expect("tmon reads");
+        for _ in 0..20 {
+            stdin.write_all(&some).expect("tmon reads"); // 180 MB in all
+        }
+        let status = format!("/proc/{}/status", child.id());
+        let status = fs::read_to_string(status).expect("it waits for more");
+        let most = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
+        let most: u64 = most.trim().trim_end_matches(" kB").parse().expect("a number");
+        assert!(most < MOST, "{threads} threads: {most} kB");
+        drop(stdin);
+        assert_eq!(packets(&child.wait_with_output().expect("tmon ends")), 20_000);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_interfaces_or_a_record_of_gigabytes_end_with_one_line() {
+    let dir = folder();
+    let block = |kind: u32, body: &[u8]| {
+        let length = 12 + body.len() as u32;
+        let mut bytes = [kind, length].map(u32::to_le_bytes).concat();
+        bytes.extend(body);
+        bytes.extend(length.to_le_bytes());
+        bytes
+    };
+    let section = block(
+        0x0a0d_0d0a,
+        &[&0x1a2b_3c4du32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat(),
+    );
+    let interfaces = block(1, &[1, 0, 0, 0, 0, 0, 0, 0]).repeat(100_000);
+    let record = [0, 0, 1 << 31, 1 << 31].map(u32::to_le_bytes).concat();
+    for (name, bytes, said) in [
+        ("many.pcapng", [section, interfaces].concat(), "more than 65536 interfaces"),
+        ("long.pcap", [capture(1), record].concat(), "is not believable"),
+    ] {
+        let begun = Instant::now();
+        let output = replay(&write(&dir, name, &bytes));
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{why}");
+        assert!(why.lines().count() == 1 && why.contains(said), "{why}");
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+}
