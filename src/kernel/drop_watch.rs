@@ -175,6 +175,11 @@ impl DropWatch {
         self.reasons.0.len()
     }
 
+    /// Whether this kernel has a reason of this name.
+    pub fn knows(&self, reason: &str) -> bool {
+        self.reasons.0.values().any(|name| **name == *reason)
+    }
+
     /// From now on this UDP port leads to that tunnel.
     pub(crate) fn set_port(&self, port: Port) {
         write_port(&self.ports, port);
