@@ -15,6 +15,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
+    time::{Duration, SystemTime},
 };
 
 use ground::{Ground, address, outer, small, until, wants};
@@ -189,12 +190,17 @@ fn nothing_is_said_of_qdiscs_that_are_gone() {
         path
     };
     let (here, eth0) = (mark(cookie, g.a.link("d1").index), g.a.link("eth0").index);
-    let gone = [mark(u64::MAX - u64::from(eth0), 7), mark(cookie, eth0), mark(cookie, 4711)];
+    let unknown = mark(u64::MAX - u64::from(std::process::id()), 7);
+    let gone = [mark(u64::MAX - u64::from(std::process::id()), 8), mark(cookie, eth0)];
+    let then = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    fs::File::open(&gone[0]).unwrap().set_modified(then).unwrap();
     let (mut child, lines, _said) = reader(&g, CLSACT);
     lines.recv().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(gone.iter().all(|path| !path.exists()), "{gone:?}");
+    assert!(unknown.exists(), "a namespace that has no name may be there all the same");
+    fs::remove_file(unknown).unwrap();
     assert!(here.exists(), "whoever attaches there takes the qdisc along");
     drop(Live::open(&["d1".to_owned()], Some(g.a.name()), &small(), CLSACT).unwrap());
     assert!(!here.exists() && !g.a.hooks("d1").contains("clsact"));

@@ -12,6 +12,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -150,6 +151,12 @@ impl Folder {
 
     fn stat(&self, name: &str) -> Option<FileStat> {
         fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// When something in it was changed last.
+    pub(crate) fn modified(&self, name: &str) -> Option<SystemTime> {
+        let seconds = u64::try_from(self.stat(name)?.st_mtime).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
     }
 
     /// Whether this name in it still is that folder.

@@ -28,6 +28,8 @@ const RUN: &str = "/run";
 const NAME: &str = "tmon";
 /// How long to wait for others who attach or detach programs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is said of a qdisc in a namespace that cannot be found is forgotten after a day.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const QDISC: &str = "qdisc";
 const KEPT: &str = "-kept";
 
@@ -75,7 +77,7 @@ fn begun(name: &str) -> Option<(u64, u32)> {
 }
 
 /// Makes the folder, for those who may not later on; and forgets the qdiscs that somebody was killed
-/// over and that went with their interface or namespace. The others are left to who attaches there.
+/// over and that are gone. The others are left to who attaches there.
 pub(crate) fn prepare() {
     let Some(folder) = open(true) else { return }; // without it nobody's owner is known
     let lock = folder.to_file().ok().and_then(|folder| {
@@ -86,8 +88,13 @@ pub(crate) fn prepare() {
     for (name, _) in folder.list().unwrap_or_default() {
         let Some((cookie, ifindex)) = begun(&name) else { continue };
         let has_one = move || Netlink::open()?.has_clsact(ifindex);
-        let is_there = NetnsHandle::by_cookie(cookie)
-            .is_some_and(|place| place.run(has_one).and_then(|there| there).unwrap_or(true));
+        let is_there = match NetnsHandle::by_cookie(cookie) {
+            Some(place) => place.run(has_one).and_then(|there| there).unwrap_or(true),
+            // It is gone, has no name here, or may not be entered: an empty qdisc there hurts nobody.
+            None => folder
+                .modified(&name)
+                .is_some_and(|at| at.elapsed().is_ok_and(|age| age < FORGOTTEN)),
+        };
         if !is_there {
             let _ = folder.remove(&name); // the next one tries again
         }
