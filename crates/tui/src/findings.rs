@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Columns before a sentence: a sign, a time, a kind.
-const BEFORE: usize = 22;
+const BEFORE: usize = 23;
 
 /// Draws the view around the chosen finding.
 pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
