@@ -59,7 +59,7 @@ impl Watching {
     }
 
     /// Asks it to end; its exit status and what it complained about.
-    fn end(mut self) -> (Option<i32>, String) {
+    fn end(&mut self) -> (Option<i32>, String) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -82,7 +82,7 @@ fn an_id_that_no_device_takes_is_found_and_told_to_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let told = folder.path().join("told");
     let command = format!("cat >>{}; echo said >&2", told.display());
-    let watch = Watching::new(&ground.b, &["--exec", &command]);
+    let mut watch = Watching::new(&ground.b, &["--exec", &command]);
     let frame = stray();
     let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
     until("it is told", || {
@@ -111,7 +111,7 @@ fn a_finding_that_is_known_alarms_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let known = folder.path().join("known");
     fs::write(&known, "no_device vni:99 until 2999-01-01 # somebody is on it\n").unwrap();
-    let watch = Watching::new(&ground.b, &["--ignore", known.to_str().unwrap()]);
+    let mut watch = Watching::new(&ground.b, &["--ignore", known.to_str().unwrap()]);
     let frame = stray();
     let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
     until("it is told", || {
@@ -121,6 +121,13 @@ fn a_finding_that_is_known_alarms_nobody() {
     let (lines, (status, errors)) = (watch.all(), watch.end());
     assert!(lines.iter().all(|l| l["kind"] == "no_device" && l["muted"] == true), "{lines:?}");
     assert_eq!(status, Some(0), "{errors}");
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]
@@ -145,7 +152,7 @@ fn a_peer_that_stops_answering_is_silent() {
     ground.settle();
     let [a, b] = ground.sockets(7777);
     reach(&a, &b);
-    let watch = Watching::new(&ground.a, &[]);
+    let mut watch = Watching::new(&ground.a, &[]);
     let (stop, answering) = (AtomicBool::new(false), AtomicBool::new(true));
     thread::scope(|scope| {
         scope.spawn(|| {

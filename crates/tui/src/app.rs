@@ -244,6 +244,11 @@ impl App {
         self.hover.or(self.pick)
     }
 
+    /// Whether packets from one end to another are dropped, or something else is bad between them.
+    pub fn is_wrong(&self, from: End, to: End) -> bool {
+        !self.picture.dropped(from, to).is_zero() || self.found.concerns(self.level(), from, to)
+    }
+
     /// A count as text: a rate over the picture's time, or a total.
     pub fn quantity(&self, c: Count) -> Quantity {
         self.quantity_over(c, self.rate.then_some(self.picture.elapsed))

@@ -50,8 +50,8 @@ pub struct ChordStyle<'a> {
     pub selected: Option<ShapeOf>,
     /// Real pixels instead of characters.
     pub pixels: Option<Pixels>,
-    /// Pairs of ends between which the kernel drops packets: their ribbons carry a mark.
-    pub dropping: &'a [(usize, usize)],
+    /// Pairs of ends between which something is wrong: their ribbons carry a mark.
+    pub wrong: &'a [(usize, usize)],
 }
 
 impl<'a> ChordStyle<'a> {
@@ -63,7 +63,7 @@ impl<'a> ChordStyle<'a> {
             aspect: 0.5,
             selected: None,
             pixels: None,
-            dropping: &[],
+            wrong: &[],
         }
     }
 }
@@ -95,8 +95,8 @@ const DIMMED: f64 = 0.3;
 const RIBBONS: usize = 300;
 /// A cell below a picture.
 const COVERED: char = '\u{a0}';
-/// On a ribbon of which packets are dropped.
-const DROPPING: char = '!';
+/// On a ribbon with which something is wrong.
+const WRONG: char = '!';
 /// Before the label of a marked end.
 const MARK: &str = "◆ ";
 
@@ -135,11 +135,11 @@ impl ChordView {
         view
     }
 
-    /// Marks the ribbons of ends between which packets are dropped.
+    /// Marks the ribbons of ends between which something is wrong.
     fn mark(&mut self, look: &ChordStyle) {
-        for (a, b) in look.dropping {
+        for (a, b) in look.wrong {
             let Some((x, y)) = self.cell_of(ShapeOf::ribbon(*a, *b)) else { continue };
-            let text = DROPPING.to_string();
+            let text = WRONG.to_string();
             self.texts.push(Text { x, y, text, style: look.theme.failure(), end: None });
         }
     }
@@ -912,11 +912,11 @@ mod tests {
     }
 
     #[test]
-    fn a_ribbon_of_which_packets_are_dropped_has_a_mark() {
+    fn a_ribbon_with_which_something_is_wrong_has_a_mark() {
         let theme = Theme::default();
-        let dropping = [(2, 0)];
+        let wrong = [(2, 0)];
         let view =
-            prepare(&hub(), &ChordStyle { dropping: &dropping, ..ChordStyle::new(&theme) }, 80, 24);
+            prepare(&hub(), &ChordStyle { wrong: &wrong, ..ChordStyle::new(&theme) }, 80, 24);
         let (x, y) = view.cell_of(ShapeOf::Ribbon(0, 2)).expect("it is drawn");
         let buf = screen(&view, 80, 24);
         assert_eq!(buf[(x, y)].symbol(), "!");

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings as they are listed, and which of them is chosen.
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
-use model::detect::{Finding, FindingGroup, Severity, grouped};
+use foldhash::HashSet;
+use model::{
+    detect::{Finding, FindingGroup, Severity, grouped},
+    flow::{Key, Pair},
+    matrix::{End, Level},
+};
 
 /// What was found, as it is listed, and what of it is chosen.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +15,8 @@ pub struct FindingsList {
     lines: Vec<FindingGroup>,
     open: [usize; 2],
     chosen: Option<u64>,
+    /// Hosts, and inner addresses, between which something is bad now, the lower first.
+    pairs: [HashSet<(IpAddr, IpAddr)>; 2],
 }
 
 impl FindingsList {
@@ -32,6 +39,19 @@ impl FindingsList {
                 grouped(known.iter())
             }
         };
+        self.pairs = <[HashSet<_>; 2]>::default();
+        let bad = |g: &&FindingGroup| {
+            let f = &g.first;
+            f.until.is_none() && !f.muted && f.severity == Severity::Bad
+        };
+        for place in self.lines.iter().filter(bad).map(|g| &g.first.place) {
+            let ends = [(place.outer_from, place.outer_to), (place.inner_from, place.inner_to)];
+            for (pairs, (from, to)) in self.pairs.iter_mut().zip(ends) {
+                if let (Some(a), Some(b)) = (from, to) {
+                    pairs.insert((a.min(b), a.max(b)));
+                }
+            }
+        }
         let open = |severity| {
             let is = |g: &&FindingGroup| {
                 g.first.until.is_none() && !g.first.muted && g.first.severity == severity
@@ -44,6 +64,22 @@ impl FindingsList {
     /// How many there are now: bad ones, and ones to note.
     pub fn open(&self) -> [usize; 2] {
         self.open
+    }
+
+    /// Whether something is bad now between two hosts, or between two inner addresses.
+    pub fn concerns(&self, level: Level, a: End, b: End) -> bool {
+        let (End::Addr(a), End::Addr(b)) = (a, b) else { return false };
+        self.pairs[usize::from(level == Level::Inner)].contains(&(a.min(b), a.max(b)))
+    }
+
+    /// Whether something is bad now with a row: between its inner addresses, or where it has none,
+    /// between its hosts.
+    pub fn concerns_row(&self, key: &Key) -> bool {
+        let pair = |p: Pair| (p.first.min(p.second), p.first.max(p.second));
+        match key.inner.pair() {
+            Some(inner) => self.pairs[1].contains(&pair(inner)),
+            None => key.outer.is_some_and(|outer| self.pairs[0].contains(&pair(outer))),
+        }
     }
 
     /// The chosen line.

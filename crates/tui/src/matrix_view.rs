@@ -190,7 +190,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                     style,
                 );
             }
-            if !app.picture.dropped(m.ends[i], m.ends[j]).is_zero() {
+            if app.is_wrong(m.ends[i], m.ends[j]) {
                 buf.set_string(area.x + cell - 1, y, "!", look.bad);
             }
             let whole = Rect { y: y - (high / 3) as u16, width: cell, height: high as u16, ..area };

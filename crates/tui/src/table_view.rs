@@ -287,7 +287,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             buf.set_string(area.x, y, "▌", look.accent);
         }
         let dropping = line.dropped.is_some_and(|n| !n.is_zero());
-        if dropping {
+        if dropping || app.found.concerns_row(&line.key) {
             buf.set_string(area.x, y, "!", look.bad);
         }
         let mut x = area.x + 1;

@@ -518,7 +518,7 @@ fn keys_change_the_app() {
                 && a.unit == Unit::Bits
         }),
         ("Tab", |a| a.view == View::Matrix),
-        ("Tab Tab Tab Tab", |a| a.view == View::Chord),
+        ("Tab Tab Tab Tab Tab", |a| a.view == View::Chord),
         ("3", |a| a.view == View::Table && a.picture.lines.list.len() == 15),
         ("H", |a| a.view == View::Health),
         ("?", |a| a.help),

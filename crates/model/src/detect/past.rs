@@ -149,7 +149,7 @@ impl Past {
 
     /// Takes what happened in the next interval.
     pub(super) fn take(&mut self, interval: &Interval) {
-        self.clock += interval.elapsed;
+        self.clock = self.clock.saturating_add(interval.elapsed);
         self.time = Some(interval.taken);
         let (now, decay) = (self.now(), decay(interval.elapsed, HALF));
         let mut active: HashMap<Party, [(u64, u8, u16); 2]> = HashMap::default();
@@ -190,7 +190,8 @@ impl Past {
                     Inner::Proto(proto) => proto == InnerProto(0x0806),
                 } || is_for_many(outer.first)
                     || is_for_many(outer.second);
-                *flooded.entry(segment).or_default() += if many { sent + back } else { 0 };
+                let n: &mut u64 = flooded.entry(segment).or_default();
+                *n = n.saturating_add(if many { sent.saturating_add(back) } else { 0 });
             }
             if let (Inner::Pair(inner), true) = (key.inner, is_segment(segment)) {
                 for (n, address, endpoint) in
@@ -249,12 +250,12 @@ impl Past {
         }
         for (tunnel, flood) in &mut self.floods {
             flood.now = now.get(tunnel).copied().unwrap_or(0);
-            flood.known += elapsed;
+            flood.known = flood.known.saturating_add(elapsed);
             let rate = flood.now as f64 / elapsed.as_secs_f64().max(1e-9);
             let short = decay(elapsed, TEN / 3);
             flood.recent = flood.recent * short + rate * (1.0 - short);
             if flood.is_above(rate) {
-                flood.above = (flood.above + elapsed).min(TEN);
+                flood.above = flood.above.saturating_add(elapsed).min(TEN);
             } else {
                 flood.above = flood.above.saturating_sub(elapsed);
                 // The mean of what is known, until that is long enough to fade.

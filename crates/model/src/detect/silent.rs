@@ -64,7 +64,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             let whole = parties.iter().filter_map(|p| sighting(look, p)).reduce(|a, b| Sighting {
                 since: a.since.max(b.since),
                 counts: BTreeMap::from([
-                    (UNANSWERED, a.counts[UNANSWERED] + b.counts[UNANSWERED]),
+                    (UNANSWERED, a.counts[UNANSWERED].saturating_add(b.counts[UNANSWERED])),
                     (SECONDS, a.counts[SECONDS].min(b.counts[SECONDS])),
                 ]),
                 ..a
