@@ -44,6 +44,20 @@ static __always_inline void put_pair(__be32 (*to)[4], const __u64 *from, int v6,
 	}
 }
 
+/* What of a key6 is not an address: key6's id[2]; kind[2], flags, depth, shard. */
+struct meta6 {
+	__u64 ids;
+	__u64 rest;
+};
+
+static __always_inline struct meta6 meta_of(__u32 depth, __u64 tunnel0, __u64 tunnel1, __u32 flags)
+{
+	return (struct meta6){ (__u32)tunnel0 | tunnel1 << 32,
+			       (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 |
+				       ((tunnel0 | tunnel1) >> 40 | flags) << 16 |
+				       (__u64)depth << 24 };
+}
+
 /*
  * Makes the row's key: pairs in order, the direction bit, tunnels. inner is NULL where what is
  * inside is no pair.
@@ -52,8 +66,9 @@ static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u
 				     __u64 tunnel1, const __u64 *outer, int outer6,
 				     const __u64 *inner, int inner6, __u32 inside)
 {
-	__u64 flags = (tunnel0 | tunnel1) >> 40;
 	__u64 *word = (__u64 *)&c->key;
+	struct meta6 meta;
+	__u32 flags = 0;
 	int swapped = outer6 ? order6(outer) : order4(outer[0]);
 
 	if (unlikely(swapped < 0))
@@ -71,10 +86,9 @@ static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u
 		c->key.inner[0][0] = inside;
 		flags |= ROW_NO_PAIR;
 	}
-	/* key6: id[2]; kind[2], flags, depth, shard */
-	word[0] = (__u32)tunnel0 | tunnel1 << 32;
-	word[1] = (__u8)(tunnel0 >> 32) | (__u64)(__u8)(tunnel1 >> 32) << 8 | flags << 16 |
-		  (__u64)depth << 24;
+	meta = meta_of(depth, tunnel0, tunnel1, flags);
+	word[0] = meta.ids;
+	word[1] = meta.rest;
 }
 
 static __always_inline void row_key(struct cpu *c, const struct walk *w)

@@ -63,8 +63,17 @@
 /* For a counter that other CPUs add to, too. */
 #define ADD(at, n) __sync_fetch_and_add(at, n)
 
+/* The lower half of a word, by a move: clang shifts there and back, unless it knows less. */
+#define LOW(word)                    \
+	({                           \
+		__u32 low = word;    \
+                                     \
+		asm("" : "+w"(low)); \
+		(__u64) low;         \
+	})
+
 /* What a slot's `seen` is compared with. */
-#define NOW(c) (cfg_replay ? (c)->now : (__u32)bpf_jiffies64())
+#define NOW(c, usual) (UNLESS(usual, cfg_replay) ? (c)->now : (__u32)bpf_jiffies64())
 
 /*
  * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be

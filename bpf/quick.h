@@ -26,6 +26,41 @@ struct level {
  * has. */
 #define AHEAD 8
 
+/* The IPv4 header at l->at, which is at hand. */
+static __always_inline int quick_ip4(struct level *l)
+{
+	struct ip4 *ip = l->at;
+	struct ip_seen s;
+
+	if (ip->version_ihl != IP4_PLAIN || !ip4_read(ip, &s) || s.fragment ||
+	    s.length < sizeof(*ip) || (__s32)s.length > l->left)
+		return 0;
+	l->proto = s.proto;
+	l->v6 = 0;
+	l->pair = (const __u64 *)&ip->src;
+	l->at = ip + 1;
+	l->left = s.length - sizeof(*ip);
+	return 1;
+}
+
+/* The IPv6 header at l->at, of which as much as of an IPv4 header is at hand. */
+static __always_inline int quick_ip6(struct __sk_buff *skb, struct level *l)
+{
+	struct ip6 *ip = l->at;
+	struct ip_seen s;
+
+	if ((void *)(ip + 1) + AHEAD > packet_end(skb))
+		return 0;
+	if (!ip6_read(ip, &s) || !s.length || (__s32)(sizeof(*ip) + s.length) > l->left)
+		return 0;
+	l->proto = s.proto;
+	l->v6 = 1;
+	l->pair = (const __u64 *)ip->src;
+	l->at = ip + 1;
+	l->left = s.length;
+	return 1;
+}
+
 /*
  * The headers up to and with IP. proto: the EtherType of what is at l->at, or ETHERTYPE_TEB, or
  * PAYLOAD_IP or PAYLOAD_GUESS; tags: as many are looked through.
@@ -34,65 +69,49 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 				       int tags)
 {
 	void *end = packet_end(skb), *at = l->at;
-	struct ip4 *ip4;
-	struct ip6 *ip6;
-	struct ip_seen s;
 
 	if (likely(proto == ETHERTYPE_TEB)) {
-		if (at + sizeof(struct eth) + sizeof(*ip4) + AHEAD > end)
+		struct eth *eth = at;
+		__be16 type;
+
+		if (at + sizeof(*eth) + sizeof(struct ip4) + AHEAD > end)
 			return 0;
-		proto = bpf_ntohs(((struct eth *)at)->type);
-		at += sizeof(struct eth);
-		l->left -= sizeof(struct eth);
+		type = eth->type;
+		l->at = at + sizeof(*eth);
+		l->left -= sizeof(*eth);
+		if (likely(type == bpf_htons(ETHERTYPE_IP)))
+			return quick_ip4(l);
+		proto = bpf_ntohs(type);
 		for (int i = 0; i < tags && unlikely(is_tag(proto)); i++) {
-			if (at + sizeof(struct vlan) + sizeof(*ip4) + AHEAD > end)
+			at = l->at;
+			if (at + sizeof(struct vlan) + sizeof(struct ip4) + AHEAD > end)
 				return 0;
 			proto = bpf_ntohs(((struct vlan *)at)->type);
-			at += sizeof(struct vlan);
+			l->at += sizeof(struct vlan);
 			l->left -= sizeof(struct vlan);
 		}
 	} else {
-		if (at + sizeof(*ip4) + AHEAD > end)
+		if (at + sizeof(struct ip4) + AHEAD > end)
 			return 0;
-		if (proto == PAYLOAD_IP) {
-			proto = *(__u8 *)at >> 4 == 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6;
-		} else if (proto == PAYLOAD_GUESS) {
-			ip4 = at;
-			ip6 = at;
-			proto = ETHERTYPE_IP; /* its lengths are checked below */
-			if (ip4->version_ihl != 0x45) {
-				if (at + sizeof(*ip6) > end || l->left < (__s32)sizeof(*ip6) ||
-				    !is_likely6(ip6, l->left - sizeof(*ip6), 0))
-					return 0;
-				proto = ETHERTYPE_IPV6;
-			} else if (!sum_is_right(sum_of(ip4))) {
+		if (proto == ETHERTYPE_IP)
+			return quick_ip4(l);
+		if (proto == PAYLOAD_GUESS) {
+			struct ip4 *ip4 = at;
+			struct ip6 *ip6 = at;
+
+			if (ip4->version_ihl == IP4_PLAIN) /* its lengths are checked there */
+				return sum_is_right(sum_of(ip4)) && quick_ip4(l);
+			if (at + sizeof(*ip6) > end || l->left < (__s32)sizeof(*ip6) ||
+			    !is_likely6(ip6, l->left - sizeof(*ip6), 0))
 				return 0;
-			}
+			proto = ETHERTYPE_IPV6;
+		} else if (proto == PAYLOAD_IP) {
+			proto = *(__u8 *)at >> 4 == 4 ? ETHERTYPE_IP : ETHERTYPE_IPV6;
 		}
 	}
-	ip4 = at;
-	ip6 = at;
-	if (likely(proto == ETHERTYPE_IP)) {
-		if (ip4->version_ihl != IP4_PLAIN || !ip4_read(ip4, &s) || s.fragment ||
-		    s.length < sizeof(*ip4) || (__s32)s.length > l->left)
-			return 0;
-		l->proto = s.proto;
-		l->v6 = 0;
-		l->pair = (const __u64 *)&ip4->src;
-		l->at = ip4 + 1;
-		l->left = s.length - sizeof(*ip4);
-	} else {
-		if (proto != ETHERTYPE_IPV6 || at + sizeof(*ip6) + AHEAD > end)
-			return 0;
-		if (!ip6_read(ip6, &s) || !s.length || (__s32)(sizeof(*ip6) + s.length) > l->left)
-			return 0;
-		l->proto = s.proto;
-		l->v6 = 1;
-		l->pair = (const __u64 *)ip6->src;
-		l->at = ip6 + 1;
-		l->left = s.length;
-	}
-	return 1;
+	if (likely(proto == ETHERTYPE_IP))
+		return quick_ip4(l);
+	return proto == ETHERTYPE_IPV6 && quick_ip6(skb, l);
 }
 
 struct outside {
@@ -118,32 +137,43 @@ static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct leve
 	return !(flags & GTPU_E && p[-1]);
 }
 
-/* Whether there is surely no tunnel behind an IP header. */
-static __always_inline int quick_leaf(const struct level *l)
+/* What a datagram's destination port says that is in it; 0 where that is not UDP. */
+static __always_inline __u32 quick_port(const struct level *l)
 {
 	const struct udp *udp = l->at;
 
-	if (l->proto == PROTO_UDP)
-		return l->left >= (__s32)sizeof(*udp) && !port_entry(udp->dst) &&
-		       !port_entry(udp->src);
-	return l->proto == PROTO_TCP || l->proto == PROTO_ICMP || l->proto == PROTO_ICMPV6;
+	return l->proto == PROTO_UDP ? port_entry(udp->dst) : 0;
 }
 
-/* UDP at l->at; and VXLAN, Geneve, or GTP-U in it. */
-static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o)
+/* Whether there is surely no tunnel in this IP protocol at l->at. kind: quick_port(). */
+static __always_inline int is_leaf(__u32 proto, const struct udp *udp, __u32 kind)
+{
+	if (likely(proto == PROTO_UDP))
+		return !kind && !port_entry(udp->src);
+	barrier_var(proto); /* asked in this order, not as a switch */
+	return proto == PROTO_TCP || proto == PROTO_ICMP || proto == PROTO_ICMPV6;
+}
+
+/* The same behind an IP header; where UDP is cut it is not sure. */
+static __always_inline int quick_leaf(const struct level *l, __u32 kind)
+{
+	return is_leaf(l->proto, l->at, kind) &&
+	       (l->proto != PROTO_UDP || l->left >= (__s32)sizeof(struct udp));
+}
+
+/* UDP at l->at; and VXLAN, Geneve, or GTP-U in it: kind, by the port. */
+static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o,
+				     __u32 kind)
 {
 	struct udp *udp = l->at;
 	void *header = udp + 1;
-	__u32 kind;
 	__s32 length;
 	struct seen s;
 
-	if (l->left < (__s32)sizeof(*udp))
+	if (header + 8 > packet_end(skb))
 		return 0;
-	kind = port_entry(udp->dst);
 	length = bpf_ntohs(udp->length);
-	if (!kind || header + 8 > packet_end(skb) || length < (__s32)sizeof(*udp) + 8 ||
-	    length > l->left)
+	if (length < (__s32)sizeof(*udp) + 8 || length > l->left)
 		return 0;
 	l->at = header + 8;
 	l->left = length - (sizeof(*udp) + 8);
@@ -195,11 +225,15 @@ static __always_inline int quick_gre(struct level *l, struct outside *o)
 	return l->left >= 0 && gre_is_common(s.proto);
 }
 
-/* The tunnel behind an IP header, if it is one of the common ones: l is behind its header then. */
-static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, struct outside *o)
+/*
+ * The tunnel behind an IP header, if it is one of the common ones: l is behind its header then.
+ * kind: quick_port().
+ */
+static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, struct outside *o,
+					__u32 kind)
 {
 	if (l->proto == PROTO_UDP)
-		return quick_udp(skb, l, o);
+		return quick_udp(skb, l, o, kind);
 	if (l->proto == PROTO_GRE)
 		return quick_gre(l, o);
 	if (l->proto == PROTO_IPIP) {
@@ -216,9 +250,9 @@ static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, 
 }
 
 /* A super-packet is many: what the states cost does not matter there. */
-static __always_inline int is_super(struct __sk_buff *skb)
+static __always_inline int is_super(struct __sk_buff *skb, int usual)
 {
-	return skb->gso_size && !cfg_skb;
+	return skb->gso_size && !UNLESS(usual, cfg_skb);
 }
 
 /* What was read of a packet outside of the level in hand. */

@@ -40,7 +40,7 @@ static __always_inline __u64 nh(__u64 word, int i)
 {
 	__u64 sum = word + cfg_seed[i];
 
-	return (__u64)(__u32)sum * (sum >> 32);
+	return LOW(sum) * (sum >> 32);
 }
 
 /*
@@ -57,15 +57,45 @@ static __always_inline __u64 hash4(__u64 meta, __u64 outer, __u64 inner)
 	return spread(nh(meta, 0) + nh(outer, 1) + nh(inner, 2));
 }
 
-static __always_inline __u64 hash6(const struct key6 *key)
+/* A pair of a key6 as its words, in the row's order: an IPv4 pair is one, as in a key4. */
+struct pair {
+	__u64 word[4];
+	__u32 v6;
+};
+
+static __always_inline __u64 nh_pair(const struct pair *p, int i)
+{
+	__u64 sum = nh(p->word[0], i);
+
+	if (p->v6)
+		sum += nh(p->word[1], i + 1) + nh(p->word[2], i + 2) + nh(p->word[3], i + 3);
+	return sum;
+}
+
+/* Without the part of the shard that says which CPU's: that is in_shard()'s. */
+static __always_inline __u64 hash6(struct meta6 meta, const struct pair *outer,
+				   const struct pair *inner)
+{
+	return spread(nh(meta.ids, 0) + nh(meta.rest, 1) + nh_pair(outer, 2) + nh_pair(inner, 6));
+}
+
+static __always_inline struct pair pair_in(const __be32 (*in)[4], int v6)
+{
+	const __u64 *word = (const __u64 *)in;
+
+	if (v6)
+		return (struct pair){ { word[0], word[1], word[2], word[3] }, 1 };
+	return (struct pair){ { word[0] | word[2] << 32 }, 0 };
+}
+
+static __always_inline __u64 hash_of_key6(const struct key6 *key)
 {
 	const __u64 *word = (const __u64 *)key;
-	__u64 sum = 0;
+	struct meta6 meta = { word[0], word[1] & ~((__u64)SHARD_CPU << 32) };
+	struct pair outer = pair_in(key->outer, key->flags & ROW_OUTER6);
+	struct pair inner = pair_in(key->inner, key->flags & ROW_INNER6);
 
-#pragma unroll
-	for (int i = 0; i < 10; i++)
-		sum += nh(i == 1 ? word[i] & ~((__u64)SHARD_CPU << 32) : word[i], i);
-	return spread(sum);
+	return hash6(meta, &outer, &inner);
 }
 
 /* The number of a key's home slot, and how many slots further each next group is. */
@@ -118,10 +148,10 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
  * Adds the packet in hand to a slot that this CPU owns. `seen` without a branch: whether a row was
  * seen in this jiffy cannot be guessed.
  */
-#define ADD_TO(c, slot, hook, weight)                                   \
+#define ADD_TO(c, slot, hook, weight, usual)                            \
 	do {                                                            \
-		(slot)->seen = NOW(c);                                  \
-		if (cfg_preempt) {                                      \
+		(slot)->seen = NOW(c, usual);                           \
+		if (UNLESS(usual, cfg_preempt)) {                       \
 			__u64 *count = &(slot)->packets[(hook)&1];      \
                                                                         \
 			ADD(count, (weight).packets);                   \
@@ -164,19 +194,27 @@ static __always_inline void no_crowd(__u32 *owner)
 	}
 }
 
+/* It is not to be written more often than that. */
+#define TOUCH(slot, now)                      \
+	do {                                  \
+		__u32 jiffy = now;            \
+                                              \
+		if ((slot)->seen != jiffy)    \
+			(slot)->seen = jiffy; \
+	} while (0)
+
 /*
  * Adds the packet in hand beside a slot that this CPU does not own. The slot itself is only touched
  * once in a jiffy, so that it lives as long as the row does. 0, and nothing was counted: so many do
  * so that this CPU has to have a slot of its own, unless `anyway`.
  */
-#define ADD_BESIDE(table, index, c, slot, hook, weight, anyway)                      \
+#define ADD_BESIDE(table, index, c, slot, hook, weight, anyway, usual)               \
 	({                                                                           \
 		POINTER_TO(table##_more) more = ELEMENT(table##_more, index);        \
-		__u32 now = NOW(c);                                                  \
+		__u32 now = NOW(c, usual);                                           \
 		int here = more && (anyway || !is_crowd(&(slot)->owner, more, now)); \
                                                                                      \
-		if ((slot)->seen != now)                                             \
-			(slot)->seen = now;                                          \
+		TOUCH(slot, now);                                                    \
 		if (here) {                                                          \
 			__u64 *count = &more->packets[(hook)&1];                     \
                                                                                      \
@@ -202,34 +240,43 @@ static __always_inline void no_crowd(__u32 *owner)
  * says whether a slot has the key, TO_OWN makes it that of this CPU's part. It returns 0 where
  * nothing was counted.
  */
-#define HIT(table, mask, hash, c, hook, weight, SAME, TO_OWN)                        \
-	__u32 index = HOME_OF(hash) & (mask);                                        \
-	POINTER_TO(table) s = ELEMENT(table, index);                                 \
-                                                                                     \
-	if (likely(s && SAME(s) && s->owner == (c)->number)) {                       \
-		ADD_TO(c, s, hook, weight);                                          \
-	} else {                                                                     \
-		index = LIKELY_SLOT(table, mask, hash);                              \
-		s = index == NO_SLOT ? NULL : ELEMENT(table, index);                 \
-		if (!s || !SAME(s))                                                  \
-			return 0;                                                    \
-		if (s->owner == (c)->number) {                                       \
-			ADD_TO(c, s, hook, weight);                                  \
-		} else if (!ADD_BESIDE(table, index, c, s, hook, weight, 0)) {       \
-			__u64 own = in_shard(hash, (c)->number);                     \
-                                                                                     \
-			TO_OWN;                                                      \
-			s = ELEMENT(table, HOME_OF(own) & (mask));                   \
-			if (!s || !SAME(s) || s->owner != (c)->number) {             \
-				index = LIKELY_SLOT(table, mask, own);               \
-				s = index == NO_SLOT ? NULL : ELEMENT(table, index); \
-				if (!s || !SAME(s) || s->owner != (c)->number)       \
-					return 0;                                    \
-			}                                                            \
-			ADD_TO(c, s, hook, weight);                                  \
-		}                                                                    \
-	}                                                                            \
-	book(c, hook, CELL_COUNTED, weight);                                         \
+#define HIT(table, mask, hash, c, hook, weight, usual, SAME, TO_OWN)                          \
+	__u32 index = HOME_OF(hash) & (mask);                                                 \
+	POINTER_TO(table) s = ELEMENT(table, index);                                          \
+	int crowd = 0;                                                                        \
+                                                                                              \
+	if (unlikely(!s || !SAME(s) || s->owner != (c)->number)) {                            \
+		if (s && s->owner & OWNER_CROWD && SAME(s)) {                                 \
+			TOUCH(s, NOW(c, usual));                                              \
+			crowd = 1;                                                            \
+		} else {                                                                      \
+			index = LIKELY_SLOT(table, mask, hash);                               \
+			s = index == NO_SLOT ? NULL : ELEMENT(table, index);                  \
+			if (!s || !SAME(s))                                                   \
+				return 0;                                                     \
+			if (s->owner != (c)->number) {                                        \
+				if (ADD_BESIDE(table, index, c, s, hook, weight, 0, usual)) { \
+					book(c, hook, CELL_COUNTED, weight, usual);           \
+					return 1;                                             \
+				}                                                             \
+				crowd = 1;                                                    \
+			}                                                                     \
+		}                                                                             \
+		if (crowd) {                                                                  \
+			__u64 own = in_shard(hash, (c)->number);                              \
+                                                                                              \
+			TO_OWN;                                                               \
+			s = ELEMENT(table, HOME_OF(own) & (mask));                            \
+			if (!s || !SAME(s) || s->owner != (c)->number) {                      \
+				index = LIKELY_SLOT(table, mask, own);                        \
+				s = index == NO_SLOT ? NULL : ELEMENT(table, index);          \
+				if (!s || !SAME(s) || s->owner != (c)->number)                \
+					return 0;                                             \
+			}                                                                     \
+		}                                                                             \
+	}                                                                                     \
+	ADD_TO(c, s, hook, weight, usual);                                                    \
+	book(c, hook, CELL_COUNTED, weight, usual);                                           \
 	return 1
 
 #define SAME4(s)                                                                  \
@@ -242,6 +289,29 @@ static __always_inline void no_crowd(__u32 *owner)
 		((__u64 *)&(s)->key)[2] = inner; \
 	} while (0)
 
+/* How a slot's pair differs from one of the same family. */
+static __always_inline __u64 differ_pair(const __be32 (*in)[4], const struct pair *p)
+{
+	const __u64 *word = (const __u64 *)in;
+
+	if (p->v6)
+		return (word[0] ^ p->word[0]) | (word[1] ^ p->word[1]) | (word[2] ^ p->word[2]) |
+		       (word[3] ^ p->word[3]);
+	return (word[0] ^ (__u32)p->word[0]) | (word[2] ^ p->word[0] >> 32);
+}
+
+/* The flags, which are in meta, say what family the pairs are of. */
+static __always_inline int same6(const struct slot6 *s, struct meta6 meta, const struct pair *outer,
+				 const struct pair *inner)
+{
+	const __u64 *word = (const __u64 *)&s->key;
+
+	return !((word[0] ^ meta.ids) | (word[1] ^ meta.rest) | differ_pair(s->key.outer, outer) |
+		 differ_pair(s->key.inner, inner));
+}
+
+#define SAME6(s) same6(s, meta, outer, inner)
+
 static __always_inline int same_key6(const struct slot6 *s, const struct key6 *key)
 {
 	const __u64 *a = (const __u64 *)&s->key, *b = (const __u64 *)key;
@@ -253,8 +323,8 @@ static __always_inline int same_key6(const struct slot6 *s, const struct key6 *k
 	return !differ;
 }
 
-#define SAME6(s) same_key6(s, &c->key)
-#define COPY6(s) ((s)->key = c->key)
+#define SAME_KEY6(s) same_key6(s, &c->key)
+#define COPY6(s)     ((s)->key = c->key)
 
 enum found {
 	FOUND_NO_ROOM,
@@ -267,66 +337,66 @@ enum found {
  * whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until it has
  * its tag.
  */
-#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                             \
-	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                    \
-	__u64 tag = tag_of(hash);                                                                 \
-                                                                                                  \
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                  \
-	{                                                                                         \
-		__u32 group = (at & (mask)) / GROUP, lane;                                        \
-		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                           \
-		POINTER_TO(table) s;                                                              \
-                                                                                                  \
-		if (!tags)                                                                        \
-			return FOUND_NO_ROOM;                                                     \
-		now = *(volatile __u64 *)tags;                                                    \
-		lanes = lanes_with(now, tag);                                                     \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)  \
-		{                                                                                 \
-			lane = group * GROUP + lane_of(lanes);                                    \
-			s = ELEMENT(table, lane);                                                 \
-			if (!s)                                                                   \
-				return FOUND_NO_ROOM;                                             \
-			if (SAME(s)) {                                                            \
-				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;           \
-                                                                                                  \
-				if ((c)->common)                                                  \
-					no_crowd(&s->owner);                                      \
-				if (s->owner == (c)->number)                                      \
-					ADD_TO(c, s, hook, (c)->weight);                          \
-				else if (!ADD_BESIDE(table, lane, c, s, hook, (c)->weight,        \
-						     anyway))                                     \
-					return FOUND_CROWD;                                       \
-				return FOUND;                                                     \
-			}                                                                         \
-			lanes &= lanes - 1;                                                       \
-		}                                                                                 \
-		lanes = lanes_free(now);                                                          \
-		if (!lanes) {                                                                     \
-			at += step;                                                               \
-			continue;                                                                 \
-		}                                                                                 \
-		/* what one CPU counts in a row may not take the room of rows */                  \
-		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)               \
-			return FOUND_NO_ROOM;                                                     \
-		/* the home, or not the first for every CPU: they are not after the same one */   \
-		lane = at & (GROUP - 1);                                                          \
-		if (!(lanes >> 8 * lane & 1))                                                     \
-			lane = lane_from(lanes, (c)->number & (GROUP - 1));                       \
-		s = ELEMENT(table, group * GROUP + lane);                                         \
-		if (!s)                                                                           \
-			return FOUND_NO_ROOM;                                                     \
-		lane *= 8;                                                                        \
-		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)            \
-			continue; /* another CPU was faster: perhaps it made our row */           \
-		COPY(s);                                                                          \
-		s->owner = (c)->number;                                                           \
-		ADD_TO(c, s, hook, (c)->weight);                                                  \
-		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
-		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \
-				     key */                                                       \
-		return FOUND;                                                                     \
-	}                                                                                         \
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                              \
+	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                     \
+	__u64 tag = tag_of(hash);                                                                  \
+                                                                                                   \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                   \
+	{                                                                                          \
+		__u32 group = (at & (mask)) / GROUP, lane;                                         \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                            \
+		POINTER_TO(table) s;                                                               \
+                                                                                                   \
+		if (!tags)                                                                         \
+			return FOUND_NO_ROOM;                                                      \
+		now = *(volatile __u64 *)tags;                                                     \
+		lanes = lanes_with(now, tag);                                                      \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)   \
+		{                                                                                  \
+			lane = group * GROUP + lane_of(lanes);                                     \
+			s = ELEMENT(table, lane);                                                  \
+			if (!s)                                                                    \
+				return FOUND_NO_ROOM;                                              \
+			if (SAME(s)) {                                                             \
+				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;            \
+                                                                                                   \
+				if ((c)->common)                                                   \
+					no_crowd(&s->owner);                                       \
+				if (s->owner == (c)->number)                                       \
+					ADD_TO(c, s, hook, (c)->weight, 0);                        \
+				else if (!ADD_BESIDE(table, lane, c, s, hook, (c)->weight, anyway, \
+						     0))                                           \
+					return FOUND_CROWD;                                        \
+				return FOUND;                                                      \
+			}                                                                          \
+			lanes &= lanes - 1;                                                        \
+		}                                                                                  \
+		lanes = lanes_free(now);                                                           \
+		if (!lanes) {                                                                      \
+			at += step;                                                                \
+			continue;                                                                  \
+		}                                                                                  \
+		/* what one CPU counts in a row may not take the room of rows */                   \
+		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)                \
+			return FOUND_NO_ROOM;                                                      \
+		/* the home, or not the first for every CPU: they are not after the same one */    \
+		lane = at & (GROUP - 1);                                                           \
+		if (!(lanes >> 8 * lane & 1))                                                      \
+			lane = lane_from(lanes, (c)->number & (GROUP - 1));                        \
+		s = ELEMENT(table, group * GROUP + lane);                                          \
+		if (!s)                                                                            \
+			return FOUND_NO_ROOM;                                                      \
+		lane *= 8;                                                                         \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)             \
+			continue; /* another CPU was faster: perhaps it made our row */            \
+		COPY(s);                                                                           \
+		s->owner = (c)->number;                                                            \
+		ADD_TO(c, s, hook, (c)->weight, 0);                                                \
+		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                        \
+		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the  \
+				     key */                                                        \
+		return FOUND;                                                                      \
+	}                                                                                          \
 	return FOUND_NO_ROOM
 
 static __always_inline enum found count_row4(struct cpu *c)
@@ -342,16 +412,16 @@ static __always_inline enum found count_row4(struct cpu *c)
 
 static __always_inline enum found count_row6(struct cpu *c)
 {
-	__u64 hash = in_shard(hash6(&c->key), c->key.shard);
+	__u64 hash = in_shard(hash_of_key6(&c->key), c->key.shard);
 
-	HIT_OR_MAKE(rows6, cfg_mask6, hash, c, SAME6, COPY6);
+	HIT_OR_MAKE(rows6, cfg_mask6, hash, c, SAME_KEY6, COPY6);
 }
 
 static __always_inline enum found count_other(struct cpu *c)
 {
-	__u64 hash = in_shard(hash6(&c->key), c->key.shard);
+	__u64 hash = in_shard(hash_of_key6(&c->key), c->key.shard);
 
-	HIT_OR_MAKE(others, cfg_mask_others, hash, c, SAME6, COPY6);
+	HIT_OR_MAKE(others, cfg_mask_others, hash, c, SAME_KEY6, COPY6);
 }
 
 #endif

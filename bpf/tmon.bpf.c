@@ -145,20 +145,85 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame, __u32
 
 /* What count_quick() read, where it did not find the row: to its table. */
 static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
-				      const struct around *a, const struct level *l)
+				      const struct around *a, const struct level *l, int usual)
 {
 	c->walk.hook = hook;
 	c->walk.flags = 0;
-	c->weight = quick_weigh(skb, frame);
+	c->weight = quick_weigh(skb, frame, usual);
 	c->common = 0;
-	if (!(a->v6 | l->v6)) {
-		make_key(c, hook, 1, a->tunnel[0], 0, &a->pair4, 0, l->pair, 0, 0);
+	if (a->v6)
+		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], a->pair6, 1, l->pair, l->v6,
+			 0);
+	else
+		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair,
+			 l->v6, 0);
+	if (is_small(&c->key))
 		JUMP(skb, STATE_ROW4);
-	} else { /* the key has been made */
+	else
 		JUMP(skb, STATE_ROW6);
-	}
-	book(c, hook, CELL_OVERFLOW + (c->swapped & 1), c->weight);
+	book(c, hook, CELL_OVERFLOW + (c->swapped & 1), c->weight, usual);
 	return in_row(c);
+}
+
+/* To the row of a packet of which l is the innermost IP header, or where it is made. */
+static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
+				  const struct around *a, const struct level *l, int usual)
+{
+	if (likely(count_quick(skb, c, hook, frame, a, l, usual)))
+		return TC_ACT_UNSPEC;
+	return quick_make(skb, c, hook, frame, a, l, usual);
+}
+
+/*
+ * The most common tunnel with the most common inside: VXLAN, and in it Ethernet without tags, IP,
+ * and no other tunnel. l: behind the outer IP header. The readers are the same as everywhere; what
+ * is spared is to be ready for anything else. 0: it is something else, and nothing was counted.
+ */
+static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
+				    const struct level *l, int outer6, int usual)
+{
+	struct around a = { .v6 = outer6, .depth = 1 };
+	struct udp *udp = l->at;
+	struct vxlan *vxlan = (void *)(udp + 1);
+	struct eth *eth = (void *)(vxlan + 1);
+	struct level inner = { .at = eth + 1 };
+	struct ip4 *ip = inner.at;
+	struct seen s;
+
+	if (inner.at + sizeof(struct ip4) + AHEAD > packet_end(skb))
+		return 0;
+	/* what has another tunnel in it is not kept for long */
+	if (likely(eth->type == bpf_htons(ETHERTYPE_IP))) {
+		inner.proto = ip->proto;
+		inner.at = ip + 1;
+		if (unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner))))
+			return 0;
+		inner.at = ip;
+	} else if (eth->type != bpf_htons(ETHERTYPE_IPV6)) {
+		return 0;
+	}
+	inner.left = bpf_ntohs(udp->length);
+	if (inner.left > l->left || !vxlan_read(vxlan, &s))
+		return 0;
+	inner.left -= sizeof(*udp) + sizeof(*vxlan) + sizeof(*eth);
+	a.tunnel[0] = TUNNEL(s.id, KIND_VXLAN, ROW_ID);
+	if (outer6)
+		a.pair6 = l->at - sizeof(((struct ip6 *)0)->src) * 2;
+	else
+		a.pair4 = *(__u64 *)(l->at - sizeof(((struct ip4 *)0)->src) * 2);
+	if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
+		if (!quick_ip6(skb, &inner) ||
+		    unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner))))
+			return 0;
+		if (inner.left >= AHEAD) {
+			to_row(skb, c, hook, frame, &a, &inner, usual);
+			return 1;
+		}
+	} else if (quick_ip4(&inner) && inner.left >= AHEAD) {
+		to_row(skb, c, hook, frame, &a, &inner, usual);
+		return 1;
+	}
+	return 0;
 }
 
 /* From STATE_LAYER, or what stands in for it, to the states; these hops are counted. */
@@ -171,9 +236,26 @@ static __always_inline int off_quick(struct __sk_buff *skb, struct cpu *c)
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen */
 }
 
+/*
+ * Forgets how a tunnel's payload was reached: its offset is a number then that the verifier does
+ * not know, because nothing was added that it does not know. So it checks what follows once, not
+ * once for each way that leads here.
+ */
+static __always_inline __u32 reach(struct __sk_buff *skb, struct level *l, struct outside *o,
+				   __u64 nothing)
+{
+	__u32 off = (l->at - packet(skb)) & MAX_HEADERS;
+
+	o->tunnel += nothing;
+	o->proto += nothing;
+	l->at = packet(skb) + off;
+	l->left += nothing;
+	return off;
+}
+
 /* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
 static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off,
-				 __u32 end, __u32 proto, int quick)
+				 __u32 end, __u32 proto, int quick, int usual)
 {
 	struct level l = { .at = packet(skb) + off, .left = end - off };
 	struct cpu *c = this_cpu();
@@ -183,53 +265,81 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 	if (!c)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
-	if (quick && likely(!is_super(skb)) && likely(quick_level(skb, &l, proto, INLINE_TAGS))) {
-		if (quick_leaf(&l)) {
-			if (!cfg_plain) {
-				book(c, hook, CELL_STOP + STOP_PLAIN, quick_weigh(skb, frame));
+	if (quick && likely(!is_super(skb, usual)) &&
+	    likely(quick_level(skb, &l, proto, INLINE_TAGS))) {
+		__u32 kind = quick_port(&l);
+		struct around a;
+
+		if (quick_leaf(&l, kind)) {
+			if (!UNLESS(usual, cfg_plain)) {
+				book(c, hook, CELL_STOP + STOP_PLAIN,
+				     quick_weigh(skb, frame, usual), usual);
 				return TC_ACT_UNSPEC;
 			}
-		} else if (quick_tunnel(skb, &l, &o)) {
-			struct around a = {
-				.pair6 = w->outer, .pair4 = l.pair[0], .v6 = l.v6, .depth = 1
-			};
+			goto states;
+		}
+		if (likely(kind == KIND_VXLAN)) {
+			if (l.v6 ? straight(skb, c, hook, frame, &l, 1, usual) :
+				   straight(skb, c, hook, frame, &l, 0, usual))
+				return TC_ACT_UNSPEC;
+			l.proto = PROTO_UDP;
+		}
+		a.pair6 = w->outer;
+		a.pair4 = l.pair[0];
+		a.v6 = l.v6;
+		a.depth = 1;
+		a.tunnel[1] = 0;
+		if (l.v6) {
+			w->outer[0] = l.pair[0];
+			w->outer[1] = l.pair[1];
+			w->outer[2] = l.pair[2];
+			w->outer[3] = l.pair[3];
+		}
+		if (quick_tunnel(skb, &l, &o, kind)) {
 			__u64 nothing = c->nothing;
+			struct level first;
+			__u32 hops = 0;
 
-			if (l.v6) {
-				w->outer[0] = l.pair[0];
-				w->outer[1] = l.pair[1];
-				w->outer[2] = l.pair[2];
-				w->outer[3] = l.pair[3];
-			}
-			/*
-			 * With nothing added the verifier no longer knows how this was reached: it
-			 * checks what follows once, not once for each way that leads here.
-			 */
-			a.tunnel[0] = o.tunnel + nothing;
-			a.tunnel[1] = 0;
 			a.v6 += nothing;
-			proto = o.proto + nothing;
-			off = (l.at - packet(skb)) & MAX_HEADERS;
-			end = off + l.left + nothing;
-			l.at = packet(skb) + off;
-			l.left = end - off;
-			if (likely(quick_level(skb, &l, proto, 0)) && likely(quick_leaf(&l)))
-				return count_quick(skb, c, hook, frame, &a, &l) ?
-					       TC_ACT_UNSPEC :
-					       quick_make(skb, c, hook, frame, &a, &l);
+			off = reach(skb, &l, &o, nothing);
+			a.tunnel[0] = o.tunnel;
+			proto = o.proto;
+			first = l;
+			if (unlikely(!quick_level(skb, &l, proto, 0)))
+				goto layer;
+			kind = quick_port(&l);
+			if (unlikely(!quick_leaf(&l, kind))) {
+				/* another tunnel */
+				if (!quick_tunnel(skb, &l, &o, kind))
+					goto layer;
+				o.tunnel += (o.tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
+				off = reach(skb, &l, &o, nothing);
+				a.tunnel[1] = o.tunnel;
+				a.depth = 2;
+				hops = quick_hops(proto);
+				proto = o.proto;
+				first = l;
+				if (unlikely(!quick_level(skb, &l, proto, 0)) ||
+				    unlikely(!quick_leaf(&l, quick_port(&l))))
+					goto layer;
+			}
+			return to_row(skb, c, hook, frame, &a, &l, usual);
+		layer:
 			begin(w, hook, frame, a.v6 ? WALK_NARROW | WALK_OUTER6 : WALK_NARROW);
-			w->depth = 1;
+			w->depth = a.depth;
 			w->tunnel[0] = a.tunnel[0];
+			w->tunnel[1] = a.tunnel[1];
 			if (!a.v6)
 				w->outer[0] = a.pair4;
 			w->off = off;
-			w->end = end;
+			w->end = off + first.left;
 			w->proto = proto;
-			w->hops = hops_to(proto, STATE_HEADERS) + quick_hops(proto);
+			w->hops = hops_to(proto, STATE_HEADERS) + hops + quick_hops(proto);
 			JUMP(skb, STATE_LAYER);
 			return stop(skb, c, w, STOP_TOO_DEEP);
 		}
 	}
+states:
 	begin(w, hook, frame, quick ? 0 : WALK_STATES);
 	w->off = off;
 	w->end = end;
@@ -245,7 +355,8 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
  */
 static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 {
-	__u32 len = skb->len, how = cfg_begin, off, end;
+	__u32 len = skb->len, how = cfg_begin, off = 0, end = len;
+	__u32 proto = how == BEGIN_IP ? PAYLOAD_IP : ETHERTYPE_TEB;
 	struct cpu *c;
 
 	/*
@@ -253,24 +364,24 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 	 * comes back here and was counted when it left: the interface has not received it, and
 	 * some of it has no link header.
 	 */
-	if (hook == HOOK_RX && (how == BEGIN_ETHERNET || how == BEGIN_IP) &&
+	if (hook == HOOK_RX && how != BEGIN_REPLAY && how != BEGIN_STATES &&
 	    unlikely(skb->pkt_type == PACKET_LOOPBACK))
 		return TC_ACT_UNSPEC;
-	if (likely(how == BEGIN_ETHERNET))
-		return start(skb, hook, len, 0, len, ETHERTYPE_TEB, 1);
-	if (how == BEGIN_IP)
-		return start(skb, hook, len, 0, len, PAYLOAD_IP, 1);
-	c = this_cpu();
-	if (!c)
-		return TC_ACT_UNSPEC;
-	c->now = skb->cb[1];
-	off = skb->cb[2] & 0xff;
-	end = off + skb->cb[4];
-	if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
-		end = ~0U;
-	if (how == BEGIN_REPLAY)
-		return start(skb, hook, skb->cb[0], off, end, skb->cb[3], 1);
-	return start(skb, hook, skb->cb[0], off, end, skb->cb[3], 0);
+	if (likely(how == BEGIN_USUAL))
+		return start(skb, hook, len, 0, len, ETHERTYPE_TEB, 1, 1);
+	if (how == BEGIN_REPLAY || how == BEGIN_STATES) {
+		c = this_cpu();
+		if (!c)
+			return TC_ACT_UNSPEC;
+		c->now = skb->cb[1];
+		len = skb->cb[0];
+		off = skb->cb[2] & 0xff;
+		end = off + skb->cb[4];
+		if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
+			end = ~0U;
+		proto = skb->cb[3];
+	}
+	return start(skb, hook, len, off, end, proto, how != BEGIN_STATES, 0);
 }
 
 STATE(tmon_ingress)
@@ -306,7 +417,7 @@ STATE(state_layer)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
 	if (w->depth && !(w->flags & (WALK_FIRST | WALK_CUT | WALK_STATES)) &&
-	    w->off <= MAX_HEADERS && !is_super(skb)) {
+	    w->off <= MAX_HEADERS && !is_super(skb, 0)) {
 		struct level l = { .at = packet(skb) + (w->off & MAX_HEADERS),
 				   .left = w->end - w->off };
 		struct around a = { .pair6 = w->outer,
@@ -318,10 +429,12 @@ STATE(state_layer)
 		if (quick_level(skb, &l, w->proto, 0)) {
 			a.tunnel[0] = w->tunnel[0];
 			a.tunnel[1] = w->tunnel[1];
-			if (quick_leaf(&l)) {
-				if (count_quick(skb, c, w->hook, w->frame, &a, &l))
+			__u32 kind = quick_port(&l);
+
+			if (quick_leaf(&l, kind)) {
+				if (count_quick(skb, c, w->hook, w->frame, &a, &l, 0))
 					return TC_ACT_UNSPEC;
-			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o)) {
+			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind)) {
 				w->depth++;
 				w->flags |= WALK_NARROW;
 				w->tunnel[1] =
@@ -429,7 +542,7 @@ STATE(state_end)
 			return stop(skb, c, w, v == VERDICT_END ? STOP_PLAIN : v - VERDICT_STOP);
 		}
 		if (unlikely(w->flags & WALK_SUSPECT))
-			book(c, w->hook, CELL_SUSPECT, weigh(skb, w));
+			book(c, w->hook, CELL_SUSPECT, weigh(skb, w), 0);
 		inside_is(w, INNER_REASON | REASON_NONE);
 	} else if (v != VERDICT_END) {
 		inside_is(w, v == STOP(TRUNCATED) ? INNER_REASON | REASON_TRUNCATED :
@@ -475,7 +588,7 @@ STATE(state_fragment)
 		} else {                                                \
 			full;                                           \
 		}                                                       \
-		book(c, c->walk.hook, overflow(c), c->weight);          \
+		book(c, c->walk.hook, overflow(c), c->weight, 0);       \
 		return in_row(c);                                       \
 	}
 

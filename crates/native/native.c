@@ -63,7 +63,7 @@ void tmon_native_judge(struct native *native, const struct frame *frames, __u32 
 		native->now = frame->now;
 		native->note = 0;
 		start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
-		      frame->begins, !native->states);
+		      frame->begins, !native->states, 0);
 		if (unlikely(native->note) && native->part)
 			tell(native);
 		native->frame++;

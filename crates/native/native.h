@@ -176,8 +176,9 @@ static inline long bpf_skb_pull_data(struct __sk_buff *skb, __u32 length)
 	return -1; /* all that was captured is at hand */
 }
 
+#define LOW(word)  ((__u64)(__u32)(word))
 #define ADD(at, n) (*(at) += (n))
-#define NOW(c)	   (here->now)
+#define NOW(c, usual) (here->now)
 
 #define PACKET(name, field)                                      \
 	static __always_inline void *name(struct __sk_buff *skb) \

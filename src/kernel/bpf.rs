@@ -29,7 +29,9 @@ use nix::{
     time::{ClockId, clock_getres},
 };
 
-use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
+use contract::{
+    BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, BEGIN_USUAL, GROUP, cell_count,
+};
 
 pub use crate::{
     cells::Cells,
@@ -205,18 +207,21 @@ impl Program {
         let seed = config.seed.map_or_else(random_seed, Ok)?;
         let cfg =
             open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
+        // There the books need atomic adds.
+        let preempt =
+            std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT"));
         cfg.cfg_begin = match config {
             Config { states: true, .. } => BEGIN_STATES,
             Config { replay: true, .. } => BEGIN_REPLAY,
             Config { l3: true, .. } => BEGIN_IP,
+            Config { skb: false, plain: false, .. } if !preempt => BEGIN_USUAL,
             _ => BEGIN_ETHERNET,
         } as u8;
         ensure!(config.replay || !config.states, "only frames of a capture go by the states alone");
         cfg.cfg_replay = config.replay.into();
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();
-        cfg.cfg_preempt =
-            std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT")).into();
+        cfg.cfg_preempt = preempt.into();
         let last = |groups: u32| groups * GROUP as u32 - 1;
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) =
             (last(rows), last(rows), last(others));
