@@ -81,6 +81,8 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 		l->left -= sizeof(*eth);
 		if (likely(type == bpf_htons(ETHERTYPE_IP)))
 			return quick_ip4(l);
+		if (likely(type == bpf_htons(ETHERTYPE_IPV6)))
+			return quick_ip6(skb, l);
 		proto = bpf_ntohs(type);
 		for (int i = 0; i < tags && unlikely(is_tag(proto)); i++) {
 			at = l->at;
@@ -90,6 +92,11 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 			l->at += sizeof(struct vlan);
 			l->left -= sizeof(struct vlan);
 		}
+		/* forget how many there were: the verifier checks what follows once for all */
+		at = packet(skb) + ((l->at - packet(skb)) & MAX_HEADERS);
+		if (at + sizeof(struct ip4) + AHEAD > end)
+			return 0;
+		l->at = at;
 	} else {
 		if (at + sizeof(struct ip4) + AHEAD > end)
 			return 0;

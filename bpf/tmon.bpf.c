@@ -143,35 +143,46 @@ static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame, __u32
 	w->tunnel[1] = 0;
 }
 
-/* What count_quick() read, where it did not find the row: to its table. */
-static __always_inline int quick_make(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
-				      const struct around *a, const struct level *l, int usual)
+static __always_inline void copy6(__u64 *to, const __u64 *from)
 {
-	c->walk.hook = hook;
-	c->walk.flags = 0;
-	c->weight = quick_weigh(skb, frame, usual);
-	c->common = 0;
-	if (a->v6)
-		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], a->pair6, 1, l->pair, l->v6,
-			 0);
-	else
-		make_key(c, hook, a->depth, a->tunnel[0], a->tunnel[1], &a->pair4, 0, l->pair,
-			 l->v6, 0);
-	if (is_small(&c->key))
-		JUMP(skb, STATE_ROW4);
-	else
-		JUMP(skb, STATE_ROW6);
-	book(c, hook, CELL_OVERFLOW + (c->swapped & 1), c->weight, usual);
-	return in_row(c);
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+	to[3] = from[3];
 }
 
-/* To the row of a packet of which l is the innermost IP header, or where it is made. */
+/*
+ * To the row of a packet of which l is the innermost IP header. If that is not at hand, to its
+ * table, by the end of the walk that the states would have gone.
+ */
 static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				  const struct around *a, const struct level *l, int usual)
 {
+	struct walk *w = &c->walk;
+
 	if (likely(count_quick(skb, c, hook, frame, a, l, usual)))
 		return TC_ACT_UNSPEC;
-	return quick_make(skb, c, hook, frame, a, l, usual);
+	w->hook = hook;
+	w->frame = frame;
+	w->flags = WALK_INNER;
+	w->depth = a->depth;
+	w->tunnel[0] = a->tunnel[0];
+	w->tunnel[1] = a->tunnel[1];
+	if (!a->v6) {
+		w->outer[0] = a->pair4;
+	} else {
+		w->flags |= WALK_OUTER6;
+		copy6(w->outer, a->pair6);
+	}
+	if (!l->v6) {
+		w->inner[0] = l->pair[0];
+	} else {
+		w->flags |= WALK_INNER6;
+		copy6(w->inner, l->pair);
+	}
+	w->verdict = VERDICT_END;
+	JUMP(skb, STATE_END);
+	return stop(skb, c, w, STOP_TOO_DEEP); /* cannot happen */
 }
 
 /*
@@ -289,12 +300,8 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		a.v6 = l.v6;
 		a.depth = 1;
 		a.tunnel[1] = 0;
-		if (l.v6) {
-			w->outer[0] = l.pair[0];
-			w->outer[1] = l.pair[1];
-			w->outer[2] = l.pair[2];
-			w->outer[3] = l.pair[3];
-		}
+		if (l.v6)
+			copy6(w->outer, l.pair);
 		if (quick_tunnel(skb, &l, &o, kind)) {
 			__u64 nothing = c->nothing;
 			struct level first;
@@ -350,25 +357,33 @@ states:
 
 #ifndef TMON_NATIVE
 /*
- * A packet arrives at a hook. In a capture's frame, cb says how long it was and how it starts. The
- * usual case has constants instead; the verifier leaves out the one that is not configured.
+ * What the host sends to itself as well (a multicast, a broadcast, a packet within a VRF) comes
+ * back here and was counted when it left: the interface has not received it, and some of it has no
+ * link header.
+ */
+static __always_inline int is_heard(struct __sk_buff *skb, __u32 hook)
+{
+	return hook == HOOK_RX && skb->pkt_type == PACKET_LOOPBACK;
+}
+
+/* A packet arrives at a hook where nothing is configured but what tables and ports say. */
+static __always_inline int enter_usual(struct __sk_buff *skb, __u32 hook)
+{
+	if (unlikely(is_heard(skb, hook)))
+		return TC_ACT_UNSPEC;
+	return start(skb, hook, skb->len, 0, skb->len, ETHERTYPE_TEB, 1, 1);
+}
+
+/*
+ * The same with any configuration; the verifier leaves out what is not configured. In a capture's
+ * frame, cb says how long it was and how it starts.
  */
 static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 {
-	__u32 len = skb->len, how = cfg_begin, off = 0, end = len;
+	__u32 how = cfg_begin, off = 0, len = skb->len, end = len;
 	__u32 proto = how == BEGIN_IP ? PAYLOAD_IP : ETHERTYPE_TEB;
 	struct cpu *c;
 
-	/*
-	 * What the host sends to itself as well (a multicast, a broadcast, a packet within a VRF)
-	 * comes back here and was counted when it left: the interface has not received it, and
-	 * some of it has no link header.
-	 */
-	if (hook == HOOK_RX && how != BEGIN_REPLAY && how != BEGIN_STATES &&
-	    unlikely(skb->pkt_type == PACKET_LOOPBACK))
-		return TC_ACT_UNSPEC;
-	if (likely(how == BEGIN_USUAL))
-		return start(skb, hook, len, 0, len, ETHERTYPE_TEB, 1, 1);
 	if (how == BEGIN_REPLAY || how == BEGIN_STATES) {
 		c = this_cpu();
 		if (!c)
@@ -380,16 +395,29 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 		if (end < off) /* a capture can claim up to 2^32 - 1 bytes */
 			end = ~0U;
 		proto = skb->cb[3];
+	} else if (unlikely(is_heard(skb, hook))) {
+		return TC_ACT_UNSPEC;
 	}
 	return start(skb, hook, len, off, end, proto, how != BEGIN_STATES, 0);
 }
 
+/* User space loads one of the two pairs. */
 STATE(tmon_ingress)
+{
+	return enter_usual(skb, HOOK_RX);
+}
+
+STATE(tmon_egress)
+{
+	return enter_usual(skb, HOOK_TX);
+}
+
+STATE(tmon_in_any)
 {
 	return enter(skb, HOOK_RX);
 }
 
-STATE(tmon_egress)
+STATE(tmon_out_any)
 {
 	return enter(skb, HOOK_TX);
 }
@@ -536,6 +564,14 @@ STATE(state_end)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
 	v = w->verdict;
+	if (w->flags == WALK_INNER && w->depth == 1 && v == VERDICT_END) {
+		/* what is usual: the same as below, with constants */
+		make_key(c, w->hook, 1, w->tunnel[0], 0, w->outer, 0, w->inner, 0, 0);
+		c->weight = weigh(skb, w);
+		c->common = 0;
+		JUMP(skb, STATE_ROW4);
+		return stop(skb, c, w, STOP_TOO_DEEP);
+	}
 	if (!w->depth) {
 		if (v != VERDICT_END || !cfg_plain) {
 			forget(w);

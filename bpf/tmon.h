@@ -101,7 +101,6 @@ enum begin {
 	BEGIN_IP,     /* the interface has no Ethernet header */
 	BEGIN_REPLAY, /* as cb says, with the frame's lengths: frames of a capture */
 	BEGIN_STATES, /* the same without the quick way, from state to state: to compare the two */
-	BEGIN_USUAL,  /* as BEGIN_ETHERNET, and nothing else is configured: compiled for that */
 };
 
 enum hook { HOOK_RX, HOOK_TX, HOOKS };

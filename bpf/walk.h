@@ -109,7 +109,7 @@ CONFIG(__u16, cfg_tpid[MAX_TPIDS]);
 
 CONFIG(__u8, cfg_preempt); /* the books need atomic adds: PREEMPT_RT */
 
-/* A configuration byte where it is not known to be 0, as with BEGIN_USUAL: a load less. */
+/* A configuration byte where it is not known to be 0 from the start: a load less. */
 #define UNLESS(usual, cfg) (!(usual) && (cfg))
 
 PORT_TABLE(ports);

@@ -29,9 +29,7 @@ use nix::{
     time::{ClockId, clock_getres},
 };
 
-use contract::{
-    BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, BEGIN_USUAL, GROUP, cell_count,
-};
+use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
 pub use crate::{
     cells::Cells,
@@ -214,7 +212,6 @@ impl Program {
             Config { states: true, .. } => BEGIN_STATES,
             Config { replay: true, .. } => BEGIN_REPLAY,
             Config { l3: true, .. } => BEGIN_IP,
-            Config { skb: false, plain: false, .. } if !preempt => BEGIN_USUAL,
             _ => BEGIN_ETHERNET,
         } as u8;
         ensure!(config.replay || !config.states, "only frames of a capture go by the states alone");
@@ -222,6 +219,9 @@ impl Program {
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();
         cfg.cfg_preempt = preempt.into();
+        // What is compiled for that does not look at the configuration.
+        let usual = cfg.cfg_begin == BEGIN_ETHERNET as u8
+            && [cfg.cfg_replay, cfg.cfg_skb, cfg.cfg_plain, cfg.cfg_preempt] == [0; 4];
         let last = |groups: u32| groups * GROUP as u32 - 1;
         (cfg.cfg_mask4, cfg.cfg_mask6, cfg.cfg_mask_others) =
             (last(rows), last(rows), last(others));
@@ -233,6 +233,14 @@ impl Program {
         );
         for (slot, tpid) in cfg.cfg_tpid.iter_mut().zip(&config.tpids) {
             *slot = *tpid;
+        }
+        for (program, is_usual) in [
+            (&mut open.progs.tmon_ingress, true),
+            (&mut open.progs.tmon_egress, true),
+            (&mut open.progs.tmon_in_any, false),
+            (&mut open.progs.tmon_out_any, false),
+        ] {
+            program.set_autoload(is_usual == usual);
         }
         let table = &mut open
             .maps
@@ -268,9 +276,14 @@ impl Program {
             three(maps.rows6.as_fd(), maps.rows6_tags.as_fd(), maps.rows6_more.as_fd())?,
             three(maps.others.as_fd(), maps.others_tags.as_fd(), maps.others_more.as_fd())?,
         ];
+        let progs = &skel.progs;
+        let [ingress, egress] = match usual {
+            true => [&progs.tmon_ingress, &progs.tmon_egress],
+            false => [&progs.tmon_in_any, &progs.tmon_out_any],
+        };
         Ok(Program {
-            ingress: dup(skel.progs.tmon_ingress.as_fd())?,
-            egress: dup(skel.progs.tmon_egress.as_fd())?,
+            ingress: dup(ingress.as_fd())?,
+            egress: dup(egress.as_fd())?,
             now: dup(skel.progs.tmon_now.as_fd())?,
             states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,

@@ -146,7 +146,6 @@ pub const BEGIN_ETHERNET: begin = 0;
 pub const BEGIN_IP: begin = 1;
 pub const BEGIN_REPLAY: begin = 2;
 pub const BEGIN_STATES: begin = 3;
-pub const BEGIN_USUAL: begin = 4;
 pub type begin = u32;
 pub const HOOK_RX: hook = 0;
 pub const HOOK_TX: hook = 1;
