@@ -208,7 +208,7 @@ impl DropWatch {
             let scope = types::scope {
                 id: id.unwrap_or_default(),
                 kind: kind.number(),
-                flags: if id.is_some() { contract::ROW_ID as u8 } else { 0 },
+                flags: if id.is_some() { contract::ROW_ID } else { 0 },
                 zero: 0,
             };
             // SAFETY: key and value are as long as the map's.
@@ -324,7 +324,7 @@ impl DropWatch {
         let (slot, of) = (index / DROPS_OF, index % DROPS_OF);
         let reason = match slot.checked_sub(CORE_REASONS) {
             None => slot,
-            Some(n) => n / SUBSYSTEM_REASONS << 16 | n % SUBSYSTEM_REASONS,
+            Some(n) => ((n / SUBSYSTEM_REASONS) << 16) | (n % SUBSYSTEM_REASONS),
         };
         let reason = if reason == 0 { "other".into() } else { self.reasons.name(reason) };
         let victim = match types::drop_of(of) {

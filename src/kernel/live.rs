@@ -90,12 +90,15 @@ struct Watched {
     chosen: Vec<u16>,
 }
 
+/// What drops are counted of in one namespace, and the tunnel that each device is an end of.
+type Scopes = BTreeMap<drop_watch::Scope, Option<(Kind, Option<u32>)>>;
+
 /// What the kernel drops, where somebody wants to know.
 struct Dropping {
     /// Or why that cannot be said.
     watch: Result<DropWatch, Arc<str>>,
     /// By space: what is looked at there, as [`Live::apply`] found it.
-    scopes: Vec<BTreeMap<drop_watch::Scope, Option<(Kind, Option<u32>)>>>,
+    scopes: Vec<Scopes>,
     /// Namespaces by inode number.
     namespaces: BTreeMap<u32, drop_watch::Space>,
     /// By space: indexes and names of the devices whose own counters are shown.

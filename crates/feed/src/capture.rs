@@ -152,7 +152,7 @@ fn read(
             recording.turn(replay.read()?, time);
         }
         replay.step()?;
-        if replay.frames() % 4096 == 0 {
+        if replay.frames().is_multiple_of(4096) {
             let (at, size) = replay.position();
             *progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
                 Some(size) => units::percent(at, size),

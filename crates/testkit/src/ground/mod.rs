@@ -264,6 +264,7 @@ impl Ground {
     }
 
     /// And a VXLAN over it, `t0`.
+    #[allow(clippy::new_without_default)] // it takes root, and makes namespaces
     pub fn new() -> Ground {
         let g = Ground::bare();
         g.tunnel("t0", VNI);
