@@ -69,7 +69,14 @@ fn main() -> anyhow::Result<()> {
             span: at,
             fill: Fill { used: rows.len() as u64, size: 65536 },
         };
-        let snapshot = Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows };
+        let snapshot = Snapshot {
+            since,
+            taken: since + at,
+            at,
+            interfaces: vec![interface],
+            rows,
+            drops: None,
+        };
         Ok(Reading::from(snapshot))
     };
     tui::run(opts, None, &mut read)

@@ -177,7 +177,7 @@ fn alike(corpus: &Path) -> Result<String, String> {
 /// What is wrong by the text of `compare.py`: its lines under "Mismatches", and that it ran at all.
 fn parse_verdict(text: &str) -> Result<BTreeMap<Mismatch, String>, String> {
     if let Some(line) = text.lines().find(|l| l.starts_with("NO RESULT")) {
-        return Err(format!("{line}"));
+        return Err(line.to_owned());
     }
     let total = text.lines().find_map(|l| {
         l.strip_prefix("tunnel packets right: ")?.split(' ').nth(2)?.parse::<u32>().ok()
