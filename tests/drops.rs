@@ -390,7 +390,10 @@ fn drops_of_other_namespaces_are_of_no_concern_unless_all_are() {
         })
     });
     let (_, drops) = read(&mut live);
-    assert_eq!(drops.rows, BTreeMap::new());
+    // Its own neighbours may have something to say that nobody listens to.
+    let own = Some(scene.ground.b.name());
+    let other = |key: &DropKey| key.netns.as_deref() != own || key.victim.key().is_some();
+    assert!(!drops.rows.keys().any(other), "{:?}", drops.rows);
     assert!(drops.elsewhere >= 5);
 }
 

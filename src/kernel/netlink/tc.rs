@@ -107,7 +107,9 @@ fn is_clsact(message: &[u8], ifindex: u32) -> Option<bool> {
 fn dropped(message: &[u8]) -> Option<(u32, u64)> {
     fn inside(attributes: &[u8], kind: u16) -> Option<&[u8]> {
         let mut all = NlasIterator::new(attributes).map_while(|a| a.ok());
-        all.find(|a| a.kind() & 0x3fff == kind).and_then(|a| a.into_inner().get(4..))
+        let found = all.find(|a| a.kind() & 0x3fff == kind)?;
+        let length = found.value_length();
+        found.into_inner().get(4..4 + length)
     }
     // struct tcmsg: family and padding, ifindex, handle, parent, info; then attributes.
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
