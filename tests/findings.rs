@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -102,6 +102,24 @@ fn an_id_that_no_device_takes_is_found_and_told_to_a_command() {
     let (status, errors) = watch.end();
     assert_eq!(status, Some(3), "{errors}");
     assert!(errors.contains("--exec: said"), "{errors}");
+}
+
+#[test]
+fn a_command_that_prints_without_end_hinders_nobody() {
+    let ground = Ground::new();
+    ground.settle();
+    let mut watch = Watching::new(&ground.b, &["--exec", "yes; sleep 1000"]);
+    let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
+    let frame = stray();
+    until("it is told", || {
+        inject(&raw, index, &frame);
+        !watch.all().is_empty()
+    });
+    let asked = Instant::now();
+    let (status, errors) = watch.end();
+    assert_eq!(status, Some(3), "{errors}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it ends when it is told to");
+    assert!(errors.lines().count() < 40, "{errors}");
 }
 
 #[test]

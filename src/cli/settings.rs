@@ -96,7 +96,12 @@ pub(super) fn merged(
     }
     let text = match in_it {
         Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound && asked.is_none() => return Ok(args),
+        Err(e)
+            if e.kind() == io::ErrorKind::NotFound
+                && (asked.is_none() || given.get_one("save_config") == Some(&true)) =>
+        {
+            return Ok(args);
+        }
         // HOME may be somebody else's, as with `sudo -u`. What is in a file of ours has to be right.
         Err(e) if e.kind() != io::ErrorKind::InvalidData && asked.is_none() => {
             say(&format!("cannot read the config file {shown}, the defaults are used: {e}"));
@@ -325,6 +330,10 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     };
     let there = dir.ancestors().find(|d| d.symlink_metadata().is_ok()).unwrap_or(dir);
     ours(there).with_context(name)?;
+    // A device or a pipe has users that would miss it, and a link leads to what somebody else chose.
+    if file.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        bail!("{}: something is there that is no file; name another one with --config", name());
+    }
     fs::create_dir_all(dir).with_context(name)?;
     let mut new = OsString::from(".");
     new.push(last);
@@ -416,6 +425,24 @@ mod tests {
             .map(|w| w.1.as_str())
             .collect::<Vec<_>>()
             .join(" "))
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [fifo, link, other] = ["fifo", "link", "other"].map(|name| folder.path().join(name));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
+        fs::write(&other, "mine").expect("a file");
+        std::os::unix::fs::symlink(&other, &link).expect("a link");
+        for there in [&fifo, &link] {
+            let error = save(there, "units = \"packets\"\n").expect_err("it is there");
+            assert!(
+                format!("{error:#}").contains("something is there that is no file"),
+                "{error:#}"
+            );
+            assert!(!there.symlink_metadata().expect("it is still there").is_file());
+        }
+        assert_eq!(fs::read_to_string(&other).expect("a file"), "mine");
     }
 
     #[test]

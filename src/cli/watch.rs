@@ -5,10 +5,11 @@ use std::{
     ffi::OsString,
     io::Write,
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{
@@ -76,22 +77,28 @@ impl Watching {
     pub(super) fn run(self) -> Result<u8> {
         // Before there are threads, and before anything is given up.
         let mut hook = self.exec.clone().map(Hook::start).transpose()?;
+        let flag = interrupted()?;
         let names = Names::read(self.names.as_deref())?;
         let known = self.ignoring.read(&names)?;
         let mut told = Told { json: self.json, host: host(), bad: false };
         if self.read.is_empty() {
-            self.live(known, &mut told, hook.as_mut())?;
+            self.live(known, &mut told, hook.as_mut(), &flag)?;
         } else {
-            self.captures(known, &mut told, hook.as_mut())?;
+            self.captures(known, &mut told, hook.as_mut(), &flag)?;
         }
         if let Some(hook) = hook {
-            hook.finish();
+            hook.finish(&flag)?;
         }
         Ok(if told.bad { BAD } else { 0 })
     }
 
-    fn live(&self, known: Known, told: &mut Told, mut hook: Option<&mut Hook>) -> Result<()> {
-        let flag = interrupted()?;
+    fn live(
+        &self,
+        known: Known,
+        told: &mut Told,
+        mut hook: Option<&mut Hook>,
+        flag: &AtomicBool,
+    ) -> Result<()> {
         let watch = &self.watch;
         let mut live = Live::open(
             &watch.interfaces,
@@ -114,13 +121,16 @@ impl Watching {
         series.push(dump::read(&mut live)?);
         loop {
             let next = start + dump::next_tick(start.elapsed(), every);
-            if end.is_some_and(|end| next > end) || dump::rest(&mut live, next, &flag) {
+            if end.is_some_and(|end| next > end) || dump::rest(&mut live, next, flag) {
                 return Ok(());
             }
             let reading = dump::read(&mut live)?;
             let taken = reading.snapshot.taken;
             series.push(reading);
             for (finding, change) in series.changes() {
+                if flag.load(Ordering::Relaxed) {
+                    break;
+                }
                 told.tell(taken, change, finding, hook.as_deref_mut())?;
             }
             if let Some(hook) = &mut hook {
@@ -129,7 +139,13 @@ impl Watching {
         }
     }
 
-    fn captures(&self, known: Known, told: &mut Told, mut hook: Option<&mut Hook>) -> Result<()> {
+    fn captures(
+        &self,
+        known: Known,
+        told: &mut Told,
+        mut hook: Option<&mut Hook>,
+        flag: &AtomicBool,
+    ) -> Result<()> {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
         let replay = Replay::open_within(&self.read, &count, judge::host, most)?;
         Sandbox::new(None).enter_all()?;
@@ -148,6 +164,9 @@ impl Watching {
             .collect();
         changes.sort_by_key(|(at, ..)| *at);
         for (at, change, finding) in changes {
+            if flag.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             told.tell(at, change, finding, hook.as_deref_mut())?;
         }
         capture.end()
@@ -197,8 +216,12 @@ struct Hook {
     waiting: VecDeque<Vec<u8>>,
     running: Option<Running>,
     started: Option<Instant>,
-    /// What there was no room for.
+    /// Lines that the running command has printed.
+    lines: usize,
+    /// Findings that no command was given.
     left_out: u64,
+    /// No command can be started any more.
+    broken: bool,
 }
 
 impl Hook {
@@ -206,50 +229,43 @@ impl Hook {
     const MOST: usize = 1000;
     /// The shortest time from one start to the next.
     const APART: Duration = Duration::from_secs(1);
+    /// So long a command may run.
+    const LONGEST: Duration = Duration::from_secs(60);
+    /// So many lines of what a command prints are told, each up to so many characters.
+    const LINES: usize = 20;
+    const CHARACTERS: usize = 200;
     /// So long the commands of the last findings are waited for at the end.
     const PARTING: Duration = Duration::from_secs(10);
 
     fn start(command: OsString) -> Result<Hook> {
         let runner = Runner::start(vec![vec!["sh".into(), "-c".into(), command]])?;
-        Ok(Hook { runner, waiting: VecDeque::new(), running: None, started: None, left_out: 0 })
+        Ok(Hook {
+            runner,
+            waiting: VecDeque::new(),
+            running: None,
+            started: None,
+            lines: 0,
+            left_out: 0,
+            broken: false,
+        })
     }
 
     fn give(&mut self, object: Vec<u8>) {
-        if self.waiting.len() >= Self::MOST {
+        if self.broken || self.waiting.len() >= Self::MOST {
             self.left_out += 1;
         } else {
             self.waiting.push_back(object);
         }
-        self.step();
     }
 
-    /// Starts the next one when it is time. Never waits.
+    /// Looks after the command that runs, and starts the next one when it is time. Never waits.
     fn step(&mut self) {
-        if let Some(running) = &mut self.running {
-            let ended = running.ended();
-            for line in String::from_utf8_lossy(&running.said()).lines() {
-                say(&format!("--exec: {line}"));
-            }
-            match ended {
-                Ok(None) => return,
-                Ok(Some(status)) if status.success() => {}
-                Ok(Some(status)) => say(&format!("the command of --exec failed: {status}")),
-                Err(e) => say(&format!("the command of --exec: {e:#}")),
-            }
-            self.running = None;
-        }
-        if self.started.is_some_and(|at| at.elapsed() < Self::APART) {
+        if !self.is_free() || self.broken {
             return;
         }
-        let Some(object) = self.waiting.pop_front() else {
-            if std::mem::take(&mut self.left_out) > 0 {
-                say(
-                    "findings came faster than the command of --exec could be run: some were left out",
-                );
-            }
-            return;
-        };
+        let Some(object) = self.waiting.pop_front() else { return };
         self.started = Some(Instant::now());
+        self.lines = 0;
         match self.runner.run(0) {
             Ok(mut running) => {
                 // An object is far smaller than a pipe, so this does not wait for the command.
@@ -258,22 +274,72 @@ impl Hook {
                 }
                 self.running = Some(running);
             }
-            Err(e) => say(&format!("run the command of --exec: {e:#}")),
+            Err(e) => {
+                say(&format!("run the command of --exec: {e:#}"));
+                self.left_out += 1;
+            }
         }
     }
 
-    /// Runs what waits, as long as that may take.
-    fn finish(mut self) {
+    /// Whether another command may start now.
+    fn is_free(&mut self) -> bool {
+        let age = self.started.map(|at| at.elapsed());
+        if let Some(running) = &mut self.running {
+            let ended = running.ended();
+            let said = running.said();
+            self.pass_on(&said);
+            match ended {
+                Ok(None) if age.is_none_or(|age| age < Self::LONGEST) => return false,
+                Ok(None) => say(&format!(
+                    "the command of --exec has run for {} s and is told to end",
+                    Self::LONGEST.as_secs()
+                )),
+                Ok(Some(status)) if status.success() => {}
+                Ok(Some(status)) => say(&format!("the command of --exec failed: {status}")),
+                Err(e) => {
+                    say(&format!("no command can be run for findings any more: {e:#}"));
+                    self.broken = true;
+                    self.left_out += self.waiting.drain(..).count() as u64;
+                }
+            }
+            self.running = None;
+        }
+        age.is_none_or(|age| age >= Self::APART)
+    }
+
+    /// Tells what the command prints, as far as anybody would read it.
+    fn pass_on(&mut self, said: &[u8]) {
+        for line in String::from_utf8_lossy(said).lines() {
+            self.lines += 1;
+            match self.lines {
+                ..=Self::LINES => {
+                    let line: String = line.chars().take(Self::CHARACTERS).collect();
+                    say(&format!("--exec: {line}"));
+                }
+                n if n == Self::LINES + 1 => say("--exec: it prints more, which is not shown"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs what waits, as long as that may take and nobody says that it is to end.
+    fn finish(mut self, flag: &AtomicBool) -> Result<()> {
         let until = Instant::now() + Self::PARTING;
-        while (self.running.is_some() || !self.waiting.is_empty()) && Instant::now() < until {
+        while (self.running.is_some() || !self.waiting.is_empty()) && !self.broken {
             self.step();
-            std::thread::sleep(Duration::from_millis(20));
+            if dump::wait(until.min(Instant::now() + Duration::from_millis(20)), flag)
+                || Instant::now() >= until
+            {
+                break;
+            }
         }
-        if !self.waiting.is_empty() {
-            say(&format!(
-                "{} findings were not given to the command of --exec",
-                self.waiting.len()
-            ));
+        let left_out = self.left_out + self.waiting.len() as u64;
+        if left_out > 0 {
+            say(&format!("{left_out} findings were not given to the command of --exec"));
         }
+        if self.broken {
+            bail!("the process that runs the command of --exec is gone");
+        }
+        Ok(())
     }
 }

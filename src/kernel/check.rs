@@ -247,17 +247,17 @@ fn confinement(l: &mut CheckLines, force: Result<Force>) {
     let calls = "seccomp, which denies starting programs, mounting and kernel modules";
     match (files, force.seccomp) {
         (Some(files), true) => {
-            l.ok(ABOUT, format!("top, dump and replay confine themselves: {files}, and {calls}"))
+            l.ok(ABOUT, format!("readers (top, dump, watch, replay) confine themselves: {files}, and {calls}"))
         }
         (Some(files), false) => l.warn(
             ABOUT,
-            format!("top, dump and replay confine themselves by {files}, but not by seccomp"),
+            format!("readers (top, dump, watch, replay) confine themselves by {files}, but not by seccomp"),
             "boot a kernel with CONFIG_SECCOMP_FILTER",
         ),
         (None, seccomp) => l.warn(
             ABOUT,
             format!(
-                "top, dump and replay can open any file of this user: no Landlock{}",
+                "readers (top, dump, watch, replay) can open any file of this user: no Landlock{}",
                 if seccomp { format!("; only {calls}") } else { " and no seccomp".to_owned() }
             ),
             "boot 5.13 or newer with CONFIG_SECURITY_LANDLOCK and `landlock` in lsm=",

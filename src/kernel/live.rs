@@ -155,6 +155,7 @@ impl Live {
         if names.is_empty() {
             asked.insert(netns, BTreeSet::new());
         }
+        let named: BTreeSet<String> = asked.values().flatten().cloned().collect();
         let now = Instant::now();
         let mut live = Live {
             config: config.clone(),
@@ -182,8 +183,16 @@ impl Live {
         live.most = enough(views.iter().map(|v| v.wanted.len()).sum(), live.most)?;
         for (space, view) in views.iter().enumerate() {
             live.apply(space, view, true);
-            if let Some((_, why)) = live.troubles.pop_first() {
-                bail!("{why}");
+            for ((_, what), why) in std::mem::take(&mut live.troubles) {
+                let link = what.strip_prefix("watch ");
+                let space = live.spaces[space].as_mut();
+                let gone = link.zip(space).is_some_and(|(name, space)| {
+                    !named.contains(name) && matches!(space.netlink.link(name), Ok(None))
+                });
+                // One that a pattern meant and that is gone by now is no trouble.
+                if !gone {
+                    bail!("{why}");
+                }
             }
         }
         // While programs may be asked for their names, and before a reading that may be the only one.

@@ -81,10 +81,33 @@ impl Editing {
         Edit::Changed
     }
 
-    /// Puts text where the cursor is, and the cursor behind it.
+    /// Puts text where the cursor is, and the cursor behind it. What would make the line longer than
+    /// any filter is left out: every change is read as a whole.
     pub fn insert(&mut self, text: &str) -> Edit {
+        const MOST: usize = 1000;
+        let room = MOST.saturating_sub(self.text.len());
+        let fits = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|n| *n <= room);
+        let text = &text[..fits.last().unwrap_or(0)];
+        if text.is_empty() {
+            return Edit::Nothing;
+        }
         self.text.insert_str(self.cursor, text);
         self.cursor += text.len();
         Edit::Changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::filter::Filter;
+
+    use super::{Edit, Editing};
+
+    #[test]
+    fn a_line_has_an_end() {
+        let mut line = Editing::new(String::new(), Filter::default());
+        assert_eq!(line.insert(&"ä".repeat(10_000)), Edit::Changed);
+        assert_eq!((line.text.len(), line.cursor), (1000, 1000));
+        assert_eq!(line.insert("x"), Edit::Nothing, "nothing to read again");
     }
 }

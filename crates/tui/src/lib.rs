@@ -230,6 +230,9 @@ impl Dashboard {
             // everything that has come in the meantime, then one frame
             for input in self.session.wait(wait) {
                 let Input::Event(event) = input else { continue };
+                if self.session.ended() {
+                    return Ok(());
+                }
                 for msg in self.messages(event) {
                     dirty = true;
                     if self.update(msg)? {

@@ -60,9 +60,10 @@ impl Known {
                             "`until` takes one day at the end of the line".to_owned(),
                         ));
                     };
-                    Some(end_of(day).ok_or_else(|| {
-                        wrong(format!("`{day}` is no day: write it as 2026-12-24"))
-                    })?)
+                    let day: Date = day
+                        .parse()
+                        .map_err(|_| wrong(format!("`{day}` is no day: write it as 2026-12-24")))?;
+                    end_of(day)
                 }
             };
             let filter = filter(&words.join(" ")).map_err(wrong)?;
@@ -81,9 +82,8 @@ impl Known {
     }
 }
 
-/// When a day ends, in UTC.
-fn end_of(day: &str) -> Option<SystemTime> {
-    let day: Date = day.parse().ok()?;
+/// When a day ends, in UTC; the last day that there is has no end.
+fn end_of(day: Date) -> Option<SystemTime> {
     Some(day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().into())
 }
 
@@ -131,6 +131,7 @@ mod tests {
         assert!(has("silent host:172.16.1.2"));
         assert!(has("# of ours\n\nsilent   # all of them"));
         assert!(has("silent vni:7 until 2100-01-01"));
+        assert!(has("silent until 9999-12-31"));
         assert!(!has("silent vni:8"));
         assert!(!has("moved host:172.16.1.2"));
         // The stage's first second is 1970-01-12T13:46:40Z.
