@@ -100,12 +100,16 @@ soak: setup
 # Any bytes as a capture file, and random changes of known packets through the parser, for ten minutes or SECONDS=.
 # What it finds goes to target/; the corpus is kept by -set_cover_merge=1 -max_len=600.
 FUZZ := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing \
+	-Clinker=clang -Clink-arg=-fsanitize=address
 fuzz: setup
-	$(MAKE) setup PACKAGES='$(PACKAGES) g++'
+	$(MAKE) setup PACKAGES='$(PACKAGES) g++ libclang-rt-14-dev'
 	mkdir -p target/fuzz
 	cd fuzz && RUSTFLAGS='$(FUZZ)' $(CARGO) run --release --target $(TARGET) --bin pcap -- \
-	  ../target/fuzz corpus/pcap -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 2)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1
+	  ../target/fuzz corpus/pcap -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 3)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1
+	mkdir -p target/fuzz-parser
+	cd fuzz && RUSTFLAGS='$(FUZZ)' $(CARGO) run --release --target $(TARGET) --bin parser -- \
+	  ../target/fuzz-parser corpus/parser -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 3)) -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1
 	$(SUDO) env TMON_MUTATIONS=$$(($(SECONDS) * 10000)) TMON_SEED=$$(date +%s) $(CARGO) test --release --test parser -- mutations --nocapture
 
 # What it costs, beside the ancestor's method and beside nothing, in one table. As root, on a quiet machine.

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Any bytes as frames, through the parser compiled for this host under AddressSanitizer: nothing is
+//! read beside a frame, every frame is in exactly one place of the books, the fast path sees what the
+//! states see, and two parts added up are the whole.
+#![no_main]
+use std::cell::RefCell;
+
+use feed::{config::Config, judge::native_config};
+use libfuzzer_sys::fuzz_target;
+use native::{Native, NativeConfig, NativeFrame, Shard};
+
+/// How the input says that frames begin.
+const BEGINS: [u32; 8] = [0x6558, 0x10000, 0x0800, 0x86dd, 0x8847, 0x8864, 0x8100, 0x0806];
+/// More frames have nothing new to say.
+const MOST: usize = 64;
+
+fn config(plain: bool, states: bool) -> NativeConfig {
+    let seed = Some([0x9e37_79b9_7f4a_7c15; 12]);
+    native_config(&Config { rows: 64, plain, states, seed, ..Config::default() })
+        .expect("it is one")
+}
+
+thread_local! {
+    /// By `plain`: the fast path, the states, and the whole of two parts.
+    static NATIVES: RefCell<[[Native; 3]; 2]> = RefCell::new([false, true].map(|plain| {
+        [false, true, false].map(|states| Native::new(&config(plain, states)).expect("memory"))
+    }));
+}
+
+/// Slots and tags, as bytes.
+fn tables(native: &Native) -> Vec<u8> {
+    let memory = native.memory().iter().flat_map(|[slots, tags, _]| [slots, tags]);
+    // SAFETY: nobody counts meanwhile.
+    memory
+        .flat_map(|m| unsafe { std::slice::from_raw_parts(m.as_ptr(), m.len()) }.to_vec())
+        .collect()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [flags, begins, rest @ ..] = data else { return };
+    let mut rest: &[u8] = rest;
+    let plain = flags & 1 != 0;
+    let mut bytes: Vec<(Box<[u8]>, u32)> = Vec::new();
+    while let [low, high, more, tail @ ..] = rest
+        && bytes.len() < MOST
+    {
+        let length = usize::from(u16::from_le_bytes([*low, *high]) & 0x1ff).min(tail.len());
+        // In memory of its own, so that what is behind it is not its bytes.
+        bytes.push((tail[..length].into(), length as u32 + u32::from(*more)));
+        rest = &tail[length..];
+    }
+    let frames: Vec<NativeFrame> = bytes
+        .iter()
+        .map(|(data, length)| NativeFrame {
+            data,
+            length: *length,
+            link: 0,
+            begins: BEGINS[usize::from(begins & 7)],
+            now: 1,
+            gso_segs: 0,
+            gso_size: 0,
+            egress: flags & 2 != 0,
+        })
+        .collect();
+    NATIVES.with_borrow_mut(|natives| {
+        let [quick, states, whole] = &mut natives[usize::from(plain)];
+        quick.clear();
+        quick.judge_all(frames.iter().copied());
+        states.clear();
+        states.judge_all(frames.iter().copied());
+
+        whole.clear();
+        let mut parts = [0, 1].map(|_| Shard::new(&config(plain, false)).expect("memory"));
+        let run = usize::from(begins >> 3) % 7 + 1;
+        for (i, frames) in frames.chunks(run).enumerate() {
+            let log = parts[i % 2].judge_all(frames.iter().copied());
+            whole.follow(log, |n| frames[n as usize]);
+        }
+        parts.iter().for_each(|part| whole.absorb(part));
+
+        let cells = quick.cells().map(|c| (c.packets, c.bytes));
+        assert_eq!(cells, states.cells().map(|c| (c.packets, c.bytes)), "the states' books");
+        assert_eq!(cells, whole.cells().map(|c| (c.packets, c.bytes)), "the parts' books");
+        let seen = |hook: usize| cells[16 * hook..16 * hook + 7].iter().map(|c| c.0).sum::<u64>();
+        assert_eq!(seen(0) + seen(1), frames.len() as u64, "each frame is in one place");
+        let rows = tables(quick);
+        assert!(rows == tables(states), "the states' rows");
+        assert!(rows == tables(whole), "the parts' rows");
+    });
+});
