@@ -98,7 +98,8 @@ pub(super) fn merged(
         Ok(text) => text,
         Err(e)
             if e.kind() == io::ErrorKind::NotFound
-                && (asked.is_none() || given.get_one("save_config") == Some(&true)) =>
+                && (asked.is_none()
+                    || given.try_get_one("save_config").ok().flatten() == Some(&true)) =>
         {
             return Ok(args);
         }
@@ -330,8 +331,8 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     };
     let there = dir.ancestors().find(|d| d.symlink_metadata().is_ok()).unwrap_or(dir);
     ours(there).with_context(name)?;
-    // A device or a pipe has users that would miss it, and a link leads to what somebody else chose.
-    if file.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+    // A device or a pipe has users that would miss it. A link is replaced, not followed.
+    if file.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
         bail!("{}: something is there that is no file; name another one with --config", name());
     }
     fs::create_dir_all(dir).with_context(name)?;
@@ -430,19 +431,11 @@ mod tests {
     #[test]
     fn what_is_no_file_is_not_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
-        let [fifo, link, other] = ["fifo", "link", "other"].map(|name| folder.path().join(name));
+        let fifo = folder.path().join("config.toml");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
-        fs::write(&other, "mine").expect("a file");
-        std::os::unix::fs::symlink(&other, &link).expect("a link");
-        for there in [&fifo, &link] {
-            let error = save(there, "units = \"packets\"\n").expect_err("it is there");
-            assert!(
-                format!("{error:#}").contains("something is there that is no file"),
-                "{error:#}"
-            );
-            assert!(!there.symlink_metadata().expect("it is still there").is_file());
-        }
-        assert_eq!(fs::read_to_string(&other).expect("a file"), "mine");
+        let error = format!("{:#}", save(&fifo, "one = 1\n").expect_err("it is there"));
+        assert!(error.contains("something is there that is no file"), "{error}");
+        assert!(!fifo.symlink_metadata().expect("it is still there").is_file());
     }
 
     #[test]
