@@ -507,22 +507,7 @@ STATE(state_guess)
 	return hop(skb, c, v);
 }
 
-STATE_IS(vxlan_gpe, vxlan_gpe(skb, w))
-STATE_IS(gre, gre_rest(skb, w, KIND_GRE))
-STATE_IS(gre_udp, gre_rest(skb, w, KIND_GRE_UDP))
-STATE_IS(gtpu, gtpu_options(skb, w))
-STATE_IS(mpls, mpls(skb, w, KIND_MPLS, KIND_MPLS))
-STATE_IS(mpls_udp, mpls_udp(skb, w))
-STATE_IS(teredo, teredo(skb, w))
-STATE_IS(gue, gue(skb, w))
-STATE_IS(l2tp, l2tp(skb, w))
-STATE_IS(l2tpv3, l2tpv3(skb, w))
-STATE_IS(lisp, lisp(skb, w))
-STATE_IS(etherip, etherip(skb, w))
-STATE_IS(ayiya, ayiya(skb, w))
-STATE_IS(esp_udp, esp_udp(skb, w))
-STATE_IS(wireguard, wireguard(skb, w))
-STATE_IS(capwap, capwap(skb, w))
+#include "states.h"
 
 /* Headers are not in the linear part: copy more of them there and run the state again. */
 STATE(state_pull)

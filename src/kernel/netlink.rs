@@ -136,14 +136,8 @@ impl Netlink {
             || "list the addresses".to_owned(),
             |payload| {
                 if let Some(RouteNetlinkMessage::NewAddress(m)) = decode(payload) {
-                    // On a point-to-point interface `Address` is the other end and `Local` this one.
-                    let of = |a: &AddressAttribute| match a {
-                        AddressAttribute::Local(ip) => Some((0, *ip)),
-                        AddressAttribute::Address(ip) => Some((1, *ip)),
-                        _ => None,
-                    };
-                    let own = m.attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank);
-                    found.extend(own.map(|(_, ip)| (m.header.index, ip, m.header.prefix_len)));
+                    let own = own_address(&m.attributes);
+                    found.extend(own.map(|ip| (m.header.index, ip, m.header.prefix_len)));
                 }
             },
         )?;
@@ -463,6 +457,17 @@ fn number(m: &RouteNetlinkMessage) -> Option<i32> {
     let RouteNetlinkMessage::NewNsId(m) = m else { return None };
     let id = |a: &NsidAttribute| if let NsidAttribute::Id(id) = a { Some(*id) } else { None };
     m.attributes.iter().find_map(id).filter(|id| *id >= 0)
+}
+
+/// An interface's own address: on a point-to-point interface `Address` is the other end and `Local`
+/// this one.
+fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+    let of = |a: &AddressAttribute| match a {
+        AddressAttribute::Local(ip) => Some((0, *ip)),
+        AddressAttribute::Address(ip) => Some((1, *ip)),
+        _ => None,
+    };
+    attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank).map(|(_, ip)| ip)
 }
 
 /// Where a route leads: its interface, or that of its first next hop.

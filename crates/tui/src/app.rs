@@ -249,6 +249,12 @@ impl App {
         !self.picture.dropped(from, to).is_zero() || self.found.concerns(self.level(), from, to)
     }
 
+    /// The pairs of ends of which that is so, one way or the other, on the screen or not.
+    pub fn wrong(&self) -> impl Iterator<Item = (End, End)> {
+        let dropped = self.picture.dropped.keys().copied();
+        dropped.chain(self.found.pairs(self.level()))
+    }
+
     /// A count as text: a rate over the picture's time, or a total.
     pub fn quantity(&self, c: Count) -> Quantity {
         self.quantity_over(c, self.rate.then_some(self.picture.elapsed))

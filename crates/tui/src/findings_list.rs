@@ -72,6 +72,12 @@ impl FindingsList {
         self.pairs[usize::from(level == Level::Inner)].contains(&(a.min(b), a.max(b)))
     }
 
+    /// All of these, the lower first.
+    pub fn pairs(&self, level: Level) -> impl Iterator<Item = (End, End)> {
+        let pairs = &self.pairs[usize::from(level == Level::Inner)];
+        pairs.iter().map(|(a, b)| (End::Addr(*a), End::Addr(*b)))
+    }
+
     /// Whether something is bad now with a row: between its inner addresses, or where it has none,
     /// between its hosts.
     pub fn concerns_row(&self, key: &Key) -> bool {

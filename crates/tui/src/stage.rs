@@ -191,12 +191,9 @@ impl Stage {
             let selected = drawn.picked.and_then(|p| part(&scene.ends, p));
             let aspect =
                 manner.pixels.map_or(manner.aspect, |p| f64::from(p.cell.0) / f64::from(p.cell.1));
-            let shown = &scene.ends;
-            let pairs = (0..shown.len()).flat_map(|a| (0..=a).map(move |b| (a, b)));
-            let wrong = |(a, b): &(usize, usize)| {
-                app.is_wrong(shown[*a], shown[*b]) || app.is_wrong(shown[*b], shown[*a])
-            };
-            let wrong: Vec<_> = pairs.filter(wrong).collect();
+            let place = |end: End| scene.ends.iter().position(|e| *e == end);
+            let wrong: Vec<_> =
+                app.wrong().filter_map(|(a, b)| Some((place(a)?, place(b)?))).collect();
             let how = chord::ChordStyle {
                 theme: &look.theme,
                 blocks: manner.blocks,

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, Result};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::AddressAttribute,
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
@@ -18,7 +17,7 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 
-use super::{Link, Netlink, decode, messages, oif, receive};
+use super::{Link, Netlink, decode, messages, oif, own_address, receive};
 
 /// Multicast groups of rtnetlink(7): links, neighbours, addresses and routes of both families.
 const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
@@ -180,24 +179,15 @@ fn change(message: &[u8]) -> Option<NetnsChange> {
             link(true)
         }
         RouteNetlinkMessage::NewAddress(m) => {
-            address(&m.attributes).map(|a| NetnsChange::Address(m.header.index, a, false))
+            own_address(&m.attributes).map(|a| NetnsChange::Address(m.header.index, a, false))
         }
         RouteNetlinkMessage::DelAddress(m) => {
-            address(&m.attributes).map(|a| NetnsChange::Address(m.header.index, a, true))
+            own_address(&m.attributes).map(|a| NetnsChange::Address(m.header.index, a, true))
         }
         RouteNetlinkMessage::NewRoute(m) => route(&m, false),
         RouteNetlinkMessage::DelRoute(m) => route(&m, true),
         _ => None,
     }
-}
-
-fn address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
-    let of = |a: &AddressAttribute| match a {
-        AddressAttribute::Local(ip) => Some((0, *ip)),
-        AddressAttribute::Address(ip) => Some((1, *ip)),
-        _ => None,
-    };
-    attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank).map(|(_, ip)| ip)
 }
 
 /// Routes of the main table; the local ones come with their addresses.

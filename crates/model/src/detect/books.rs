@@ -33,7 +33,8 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         });
     };
     let mut other = vec![Count::default(); look.interval.interfaces.len()];
-    for flow in look.interval.rows.iter().filter(|f| f.key.other && !f.key.is_aged()) {
+    let others = look.interval.rows.walk().filter(|row| row.other()).map(|row| row.flow());
+    for flow in others.filter(|f| !f.key.is_aged()) {
         if let Some(sum) = other.get_mut(usize::from(flow.interface)) {
             *sum += flow.counters.rx() + flow.counters.tx();
         }

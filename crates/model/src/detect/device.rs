@@ -12,15 +12,18 @@ const STAYS: Duration = Duration::from_secs(15);
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let Some(overlay) = look.overlay else { return Vec::new() };
     let mut found: BTreeMap<Subject, (IpAddr, Count)> = BTreeMap::new();
-    for flow in look.interval.rows.iter().filter(|f| f.key.depth > 0) {
-        let (Some(outer), Tunnel { kind, id: Some(id) }) = (flow.key.outer, flow.key.outermost)
+    for row in look.interval.rows.walk() {
+        // Most rows go here, before any of them is decoded.
+        let Tunnel { kind: kind @ (Kind::Vxlan | Kind::Geneve), id: Some(id) } = row.outermost()
         else {
             continue;
         };
-        let netns = look.netns(flow.interface);
-        if !matches!(kind, Kind::Vxlan | Kind::Geneve) || overlay.takes(netns, kind, id) {
+        let netns = look.netns(row.interface());
+        if overlay.takes(netns, kind, id) {
             continue;
         }
+        let flow = row.flow();
+        let Some(outer) = flow.key.outer else { continue };
         // What arrived, and is for this host itself.
         for (way, from, to) in [(0, outer.first, outer.second), (1, outer.second, outer.first)] {
             let arrived = flow.counters.cells[0][way];
