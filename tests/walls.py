@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Holds the walls between the crates (docs/ARCHITECTURE.md): who may depend on whom, what stays out
-of the crates that need no kernel, no circle of imports among the modules of one crate, and one meaning for each
-name of a public type.
+of the crates that need no kernel, no circle of imports among the modules of a crate or of a folder of the
+program, and one meaning for each name of a public type.
 
 Asks cargo and reads the sources. Ends with 1 and one line for each wall that does not hold.
 """
@@ -31,6 +31,8 @@ BELOW = {
 PURE = ["contract", "model", "native", "feed", "export", "tui", "testkit"]
 KERNEL = re.compile(r"libbpf|netlink|bindgen|clang-sys")
 SCREEN = re.compile(r"ratatui|crossterm|rustix")
+# Folders of the program whose modules are looked at one by one.
+ROOMS = ["kernel", "cli", "lab"]
 # The model has no time of its own, and nothing outside this process.
 OUTSIDE = re.compile(r"std::(fs|process|env|thread)\b|(Instant|SystemTime)::now|\bunsafe\b")
 
@@ -53,21 +55,52 @@ def code(text: str) -> str:
     return re.sub(r"//[^\n]*", "", without_tests(text))
 
 
-def modules(source: Path) -> dict[str, set[str]]:
-    """The modules of a crate, each with those that it imports. Folders are one module."""
-    files = [f for f in source.rglob("*.rs") if f.name not in ("lib.rs", "main.rs", "tests.rs")]
-    name = lambda f: f.relative_to(source).parts[0].removesuffix(".rs")
+def split(group: str) -> list[str]:
+    """The parts of a group of imports, at its commas and not at those of groups inside."""
+    parts, depth = [""], 0
+    for c in group:
+        depth += {"{": 1, "}": -1}.get(c, 0)
+        if c == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return [p.strip() for p in parts if p.strip()]
+
+
+def expanded(tree: str) -> list[str]:
+    """The paths of an import, each by itself."""
+    head, brace, group = tree.partition("{")
+    if not brace:
+        return [tree]
+    return [head + path for part in split(group[: group.rindex("}")]) for path in expanded(part)]
+
+
+def paths(file: Path, source: Path) -> set[str]:
+    """The paths within its own crate that a file names, from the crate's root."""
+    text = code(file.read_text())
+    here = list(file.relative_to(source).with_suffix("").parts)
+    here = here[:-1] if here[-1] in ("mod", "lib") else here
+    found = set(re.findall(r"\b((?:crate|super)(?:::\w+)+)", text))
+    for tree in re.findall(r"\buse ((?:crate|super)::[^;]*);", text):
+        found |= set(expanded(re.sub(r"\s+", "", tree)))
+    absolute = set()
+    for path in found:
+        words = path.split("::")
+        base = here[: len(here) - words.count("super")] if words[0] == "super" else []
+        absolute.add("::".join(base + [w for w in words if w not in ("crate", "super", "self")]))
+    return absolute
+
+
+def modules(room: Path, source: Path) -> dict[str, set[str]]:
+    """The modules in a folder of a crate, each with those that it imports. A folder below is one module."""
+    files = [f for f in room.rglob("*.rs") if f.name != "tests.rs"]
+    files = [f for f in files if f.parent != room or f.name not in ("lib.rs", "main.rs", "mod.rs")]
+    name = lambda f: f.relative_to(room).parts[0].removesuffix(".rs")
+    prefix = "".join(f"{part}::" for part in room.relative_to(source).parts)
     graph: dict[str, set[str]] = {name(f): set() for f in files}
     for file in files:
-        text = code(file.read_text())
-        paths = re.findall(r"\bcrate::(\w+)", text)
-        for group in re.findall(r"use crate::\{(.*?)\};", text, re.S):
-            while re.search(r"\{[^{}]*\}", group):
-                group = re.sub(r"\{[^{}]*\}", "", group)
-            paths += re.findall(r"(?:^|,)\s*(\w+)", group)
-        if file.parent == source:
-            paths += re.findall(r"\bsuper::(\w+)", text)
-        graph[name(file)] |= {p for p in paths if p in graph and p != name(file)}
+        named = [p.removeprefix(prefix).split("::")[0] for p in paths(file, source) if p.startswith(prefix)]
+        graph[name(file)] |= {n for n in named if n in graph and n != name(file)}
     return graph
 
 
@@ -98,16 +131,19 @@ def main() -> int:
         if found := OUTSIDE.search(code(file.read_text())):
             wrong.append(f"{file.relative_to(TOP)}: {found[0]}, but the model is pure")
     sources = [TOP / "src", *sorted(TOP.glob("crates/*/src"))]
-    for source in sources:
+    rooms = [(s, s) for s in sources] + [(TOP / "src" / r, TOP / "src") for r in ROOMS]
+    graphs = {room: modules(room, source) for room, source in rooms}
+    for room, graph in graphs.items():
         try:
-            TopologicalSorter(modules(source)).prepare()
+            TopologicalSorter(graph).prepare()
         except CycleError as e:
-            wrong.append(f"{source.relative_to(TOP)}: imports go round: {' -> '.join(reversed(e.args[1]))}")
+            wrong.append(f"{room.relative_to(TOP)}: imports go round: {' -> '.join(reversed(e.args[1]))}")
+    for source in sources:
         for file in sorted(source.rglob("*.rs")):
             if file.name != "tests.rs" and re.search(r"^ *(pub )?use super::\*", code(file.read_text()), re.M):
                 wrong.append(f"{file.relative_to(TOP)}: use super::*")
     wrong += defined_twice([s for s in sources if s.parent.name not in ("testkit", "generate")])
-    print("\n".join(wrong) or f"walls: {len(packages)} crates, {sum(len(modules(s)) for s in sources)} modules")
+    print("\n".join(wrong) or f"walls: {len(packages)} crates, {sum(map(len, graphs.values()))} modules")
     return 1 if wrong else 0
 
 
