@@ -11,21 +11,21 @@ use std::{
 };
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::{buffer::Buffer, layout::Rect};
-use tmon::{
-    feed::Reading,
+use feed::Reading;
+use model::{
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
     rows::Rows,
     snapshot::Snapshot,
-    tui::{
-        app::App,
-        compose,
-        look::Look,
-        stage::{Manner, Stage},
-        start::Start,
-        theme::{Depth, Scheme, Theme},
-        update::{Msg, update},
-    },
+};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tui::{
+    app::App,
+    compose,
+    look::Look,
+    stage::{Manner, Stage},
+    start::Start,
+    theme::{Depth, Scheme, Theme},
+    update::{Msg, update},
 };
 
 /// `rows` conversations among `hosts` hosts, after `t` seconds.

@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tmon::{
-    feed::Reading,
+use feed::Reading;
+use model::{
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    interface::{Fill, Interface},
     rows::Rows,
-    snapshot::{Fill, Interface, Snapshot},
-    tui::{self, TuiOptions, start::Start, theme::Depth},
+    snapshot::Snapshot,
 };
+use tui::{self, TuiOptions, start::Start, theme::Depth};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -13,22 +13,24 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::{
+use crate::kernel::{privilege, sandbox::Sandbox};
+use feed::{
     config::{self, Config, L2tp, Port},
-    detect::Known,
     dns::Resolver,
-    export,
-    filter::{Filter, Meanings},
     input,
     names::Names,
-    privilege,
-    sandbox::Sandbox,
-    tui::theme::Depth,
+};
+use model::{
+    detect::Known,
+    filter::{Filter, Meanings},
     units::sanitize,
 };
+use tui::theme::Depth;
 
 #[cfg(feature = "live")]
-use crate::{attach::Want, flow::HookKind, local, version};
+use crate::kernel::{attach::Want, local, version};
+#[cfg(feature = "live")]
+use model::flow::HookKind;
 
 #[cfg(feature = "live")]
 mod attach;

@@ -9,16 +9,14 @@ use ground::{
     Ground,
     rival::{NEXT, Rival},
 };
+use model::flow::{Hook, HookKind};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
 use testkit::ground;
-use tmon::{
-    flow::{Hook, HookKind},
-    pin::BPFFS,
-};
+use tmon::kernel::pin::BPFFS;
 
 fn tmon(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap()
@@ -265,12 +263,11 @@ fn tunnels_and_what_is_around_them() {
 #[test]
 fn totals_never_count_a_packet_twice() {
     use ground::{send, small, until};
-    use tmon::{
-        attach::Want,
+    use model::{
         filter::Filter,
-        live::Live,
         matrix::{Scope, Tally},
     };
+    use tmon::kernel::{attach::Want, live::Live};
 
     let g = Ground::bare();
     // A bridge between tunnel and underlay, so that two interfaces see its outer headers.
@@ -318,13 +315,11 @@ fn totals_never_count_a_packet_twice() {
 #[test]
 fn what_passes_through_is_counted_once() {
     use ground::{Space, address, outer, send, small};
-    use tmon::{
-        attach::Want,
+    use model::{
         filter::Filter,
-        live::Live,
         matrix::{Scope, Tally},
-        netlink::NewLink,
     };
+    use tmon::kernel::{attach::Want, live::Live, netlink::NewLink};
 
     for routed in [false, true] {
         // The other end of a veth is moved to a machine in between.
@@ -398,7 +393,7 @@ fn what_passes_through_is_counted_once() {
 #[test]
 fn devices_in_metadata_mode_are_found() {
     use ground::{address, inner, mac, outer, send, small, told};
-    use tmon::{attach::Want, live::Live};
+    use tmon::kernel::{attach::Want, live::Live};
 
     let g = Ground::bare();
     for (space, _) in g.ends() {

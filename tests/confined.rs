@@ -24,6 +24,7 @@ use std::{
     thread,
 };
 
+use feed::dns::Resolver;
 use ground::{Ground, send, until};
 use nix::{
     mount::{MsFlags, mount},
@@ -36,8 +37,7 @@ use nix::{
     unistd::{ForkResult, fork},
 };
 use testkit::ground;
-use tmon::{
-    dns::Resolver,
+use tmon::kernel::{
     netns,
     pin::BPFFS,
     runner::Runner,

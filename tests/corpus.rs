@@ -15,12 +15,9 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use tmon::{
-    config::Config,
-    feed::Replay,
-    flow::{Books, Flow},
-    judge, loaded,
-};
+use feed::{Replay, config::Config, judge};
+use model::flow::{Books, Flow};
+use tmon::kernel::loaded;
 
 /// One line of what `compare.py` found wrong, or of what may be wrong: what, how many packets, in which capture.
 type Mismatch = (String, u32, String);

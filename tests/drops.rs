@@ -9,17 +9,16 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use model::{
+    drops::{DropKey, Dropped, Drops, Victim},
+    flow::{Count, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    snapshot::Snapshot,
+};
 use testkit::{
     frames::{self, pkt},
     ground::*,
 };
-use tmon::{
-    drop_watch::DropWatch,
-    drops::{DropKey, Dropped, Drops, Victim},
-    flow::{Count, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    live::Live,
-    snapshot::Snapshot,
-};
+use tmon::kernel::{drop_watch::DropWatch, live::Live};
 
 /// The underlay in both families.
 const OUTER: [[&str; 2]; 2] = [["10.77.0.1", "10.77.0.2"], ["fd77::1", "fd77::2"]];
@@ -91,9 +90,13 @@ impl Scene {
 }
 
 fn watch(space: &Space, all: bool) -> Live {
-    let mut live =
-        Live::open(&["eth0".to_owned()], Some(space.name()), &small(), tmon::attach::Want::Best)
-            .unwrap();
+    let mut live = Live::open(
+        &["eth0".to_owned()],
+        Some(space.name()),
+        &small(),
+        tmon::kernel::attach::Want::Best,
+    )
+    .unwrap();
     assert_eq!(live.watch_drops(all), None, "this kernel says what it drops");
     live
 }

@@ -14,18 +14,19 @@ use std::{
     time::Duration,
 };
 
-use testkit::ground::{small, until};
-use tmon::{
-    attach::Want,
+use model::{
     drops::Drops,
     flow::{Count, Flow},
+    snapshot::{Interval, Snapshot},
+};
+use testkit::ground::{small, until};
+use tmon::{
+    kernel::{attach::Want, live::Live},
     lab::{
         Lab, LabOptions, Scenario, Traffic,
         fault::{self, FAULTS, Fault, HOST},
         traffic,
     },
-    live::Live,
-    snapshot::{Interval, Snapshot},
 };
 
 fn lab() -> Lab {

@@ -16,15 +16,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use model::flow::Kind;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
     sockopt::RcvBuf,
 };
 use tmon::{
-    flow::Kind,
+    kernel::{
+        netlink::{LinkEvent, LinkEvents, Netlink, NewLink, TunnelDevice},
+        netns::{self, Netns},
+    },
     lab::{self, Interrupt, Lab, LabOptions, Plan, SWITCH, Scenario, Traffic, UNDERLAY},
-    netlink::{LinkEvent, LinkEvents, Netlink, NewLink, TunnelDevice},
-    netns::{self, Netns},
 };
 
 /// Options of a lab that collides with nobody's.

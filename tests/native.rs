@@ -4,18 +4,20 @@
 #![cfg(feature = "live")]
 use std::{env, time::Duration};
 
+use feed::judge::{self, Judge};
+use model::{
+    flow::{Books, Flow, Hook},
+    interface::Fill,
+    rows::Rows,
+};
 use nix::{
     sched::{CpuSet, sched_getcpu, sched_setaffinity},
     unistd::Pid,
 };
 use testkit::{frames, mutations, table};
-use tmon::{
+use tmon::kernel::{
     bpf::{Config, LinkStart, Packet},
-    flow::{Books, Flow, Hook},
-    judge::{self, Judge},
     loaded,
-    rows::Rows,
-    snapshot::Fill,
 };
 
 use frames::{Frame, pkt};

@@ -10,19 +10,17 @@ use std::{
     os::fd::AsRawFd,
 };
 
+use model::{
+    flow::{Count, Pair},
+    matrix::{Scope, Tally},
+    snapshot::Snapshot,
+};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket,
     sockopt::BindToDevice,
 };
 use testkit::ground::{self, Ground, PATIENCE, Space, at_rest, mac, outer, since, wants};
-use tmon::{
-    attach::Want,
-    bpf::Config,
-    flow::{Count, Pair},
-    live::Live,
-    matrix::{Scope, Tally},
-    snapshot::Snapshot,
-};
+use tmon::kernel::{attach::Want, bpf::Config, live::Live};
 
 fn watch(space: &Space, names: &[&str], want: Want) -> Live {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

@@ -12,16 +12,14 @@ use std::{
     time::Duration,
 };
 
+use model::{
+    flow::{Count, Flow, Inner, InnerProto, Kind},
+    snapshot::Snapshot,
+};
 use testkit::ground;
 use tmon::{
-    attach::Want,
-    bpf::Config,
-    flow::{Count, Flow, Inner, InnerProto, Kind},
+    kernel::{attach::Want, bpf::Config, live::Live, netlink::Netlink, netns::Netns},
     lab::{self, Lab, LabOptions, Scenario, Traffic},
-    live::Live,
-    netlink::Netlink,
-    netns::Netns,
-    snapshot::Snapshot,
 };
 
 const ARP: Inner = Inner::Proto(InnerProto(0x0806));

@@ -19,12 +19,12 @@ use std::{
 };
 
 use ground::{Ground, address, outer, small, until, wants};
+use model::flow::HookKind;
 use serde_json::Value;
 use testkit::ground;
-use tmon::{
+use tmon::kernel::{
     attach::{Attachment, Want},
     bpf::Program,
-    flow::HookKind,
     live::Live,
     netlink::NewLink,
     netns::NetnsHandle,
@@ -164,7 +164,7 @@ fn a_qdisc_that_was_only_begun_goes() {
             } else {
                 let (place, index) =
                     (NetnsHandle::open(Some(g.a.name())).unwrap(), g.a.link("eth0").index);
-                place.run(move || tmon::attach::remove_lasting(index)).unwrap().unwrap();
+                place.run(move || tmon::kernel::attach::remove_lasting(index)).unwrap().unwrap();
             }
             assert_eq!(with(), !killed, "killed: {killed}, start: {start}");
             assert!(!fs::exists(&begun).unwrap());

@@ -11,14 +11,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tmon::{
-    export::{Excerpt, Format, Writer, html, table},
+use export::{Excerpt, Format, Writer, html, table};
+use model::{
     filter::Filter,
     flow::{
         Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel,
     },
+    interface::{Fill, Interface},
     rows::Rows,
-    snapshot::{Fill, Interface, Interval},
+    snapshot::Interval,
 };
 
 /// What host `a` and its client sent to `b` and its client, and back.

@@ -14,12 +14,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use testkit::{frames, mutations, table};
-use tmon::{
-    bpf::{Config, L2tp, LinkStart, Packet, Port, Program},
+use model::{
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
     rows::Rows,
 };
+use testkit::{frames, mutations, table};
+use tmon::kernel::bpf::{Config, L2tp, LinkStart, Packet, Port, Program};
 
 use frames::{Gre, ends, pkt};
 use mutations::{Random, mutate};
@@ -198,7 +198,7 @@ fn tell(t: &Tunnel) -> String {
 }
 
 fn tell_key(key: &Key, direction: usize) -> String {
-    let pair = |p: &tmon::flow::Pair| format!("{} <> {}", p.first, p.second);
+    let pair = |p: &model::flow::Pair| format!("{} <> {}", p.first, p.second);
     format!(
         "row [{}{}] depth {} outer {} inner {} {}{}",
         tell(&key.outermost),

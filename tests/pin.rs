@@ -17,20 +17,22 @@ use ground::{
     rival::{NEXT, Rival},
     send, small, told, until, wants,
 };
+use model::{
+    flow::{Count, Hook, HookKind, Kind},
+    snapshot::Snapshot,
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
 use testkit::ground;
-use tmon::{
+use tmon::kernel::{
     attach::Want,
     bpf::{Config, LAYOUT},
-    flow::{Count, Hook, HookKind, Kind},
     live::Live,
     netns::{Netns, NetnsHandle},
     pin::{BPFFS, Pins},
-    snapshot::Snapshot,
 };
 
 fn tmon(args: &[&str]) -> Output {
@@ -391,7 +393,7 @@ fn readings_without_the_lock_are_exact_while_rows_age() {
             scope.spawn(|| {
                 until("all rows to have aged", || {
                     ager.age(Duration::ZERO).unwrap();
-                    ager.rows(0, &mut tmon::rows::Rows::default()).unwrap().used == 0
+                    ager.rows(0, &mut model::rows::Rows::default()).unwrap().used == 0
                 });
                 aged.store(true, Ordering::Relaxed);
             });
@@ -669,7 +671,7 @@ fn a_namespace_that_goes_leaves_what_was_counted() {
     );
     assert!(done(&["detach", "eth0"]).contains("eth0 is detached"));
     assert!(String::from_utf8(state()).unwrap().contains("nothing is attached"));
-    tmon::netns::delete(again.name()).unwrap();
+    tmon::kernel::netns::delete(again.name()).unwrap();
     let gone = on(&["attach", "eth0"]);
     assert!(
         fails(&gone.iter().map(String::as_str).collect::<Vec<_>>())

@@ -16,17 +16,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use model::{
+    flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    rows::Rows,
+    snapshot::Snapshot,
+};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
 use testkit::frames;
-use tmon::{
-    bpf::{Config, Packet, Program},
-    flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    rows::Rows,
-    snapshot::Snapshot,
-};
+use tmon::kernel::bpf::{Config, Packet, Program};
 
 use frames::pkt;
 

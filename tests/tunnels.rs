@@ -19,16 +19,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use model::flow::{Count, Flow, HookKind, Inner, InnerProto, Kind, Pair, Tunnel};
 use netlink_sys::{
     Socket,
     protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
 };
 use nix::errno::Errno;
-use tmon::{
+use tmon::kernel::{
     attach::Want,
     bpf::{Config, L2tp, Port},
     discover::NetnsView,
-    flow::{Count, Flow, HookKind, Inner, InnerProto, Kind, Pair, Tunnel},
     live::Live,
     netlink::{self, Netlink, NewLink, NewTunnel},
     netns::{self, Netns, NetnsHandle},

@@ -12,10 +12,8 @@ use libbpf_rs::{
     MapCore, MapFlags,
     skel::{OpenSkel, SkelBuilder},
 };
-use tmon::{
-    bpf::{Config, Program},
-    flow::Hook,
-};
+use model::flow::Hook;
+use tmon::kernel::bpf::{Config, Program};
 
 use crate::skel::{AncestorSkel, AncestorSkelBuilder};
 

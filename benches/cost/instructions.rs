@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use tmon::flow::Hook;
+use model::flow::Hook;
 
 use crate::{
     bench::{Bench, Target, pin, time},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One packet through the programs, by what it is and by how many rows there are.
 use anyhow::Result;
-use tmon::flow::Hook;
+use model::flow::Hook;
 
 use crate::{
     bench::{Bench, Target, Varied, pin, rounds, shuffled, time, zipf},

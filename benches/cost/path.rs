@@ -11,8 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tmon::{
-    flow::{Hook, Kind},
+use model::flow::{Hook, Kind};
+use tmon::kernel::{
     netlink::{Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
 };

@@ -158,8 +158,10 @@ impl Drop for Dashboard {
 
 fn top(report: &mut Report) -> Result<()> {
     let ends = ends()?;
-    let index =
-        tmon::netlink::Netlink::open_in(&ends[0].netns)?.link("eth0")?.context("the veth")?.index;
+    let index = tmon::kernel::netlink::Netlink::open_in(&ends[0].netns)?
+        .link("eth0")?
+        .context("the veth")?
+        .index;
     let socket = ends[0].netns.within(|| packet_socket(index))??;
     let frames = conversations();
     let over = AtomicBool::new(false);

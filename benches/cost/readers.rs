@@ -7,23 +7,23 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ratatui::{buffer::Buffer, layout::Rect};
-use tmon::{
-    bpf::Program,
-    feed::Reading,
+use feed::Reading;
+use model::{
     history::History,
     matrix::{Matrix, Measure, Scope, Tally},
     rows::Rows,
     snapshot::{Interval, Snapshot},
-    tui::{
-        app::App,
-        compose,
-        look::Look,
-        stage::{Manner, Stage},
-        start::Start,
-        theme::Theme,
-        update::{Msg, update},
-    },
+};
+use ratatui::{buffer::Buffer, layout::Rect};
+use tmon::kernel::bpf::Program;
+use tui::{
+    app::App,
+    compose,
+    look::Look,
+    stage::{Manner, Stage},
+    start::Start,
+    theme::Theme,
+    update::{Msg, update},
 };
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Barrier, thread};
 
 use anyhow::{Context, Result, ensure};
-use tmon::{flow::Hook, rows::Rows};
+use model::{flow::Hook, rows::Rows};
 
 use crate::{
     bench::{Bench, Target, pin, rounds, shuffled, time},

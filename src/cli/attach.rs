@@ -11,13 +11,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{TOOL, Watch, host, listing, out, say};
-use crate::{
-    config::{Config, Port},
+use crate::kernel::{
     discover::{NetnsView, not_chosen},
-    export,
     netlink::Netlink,
     netns::NetnsHandle,
     pin::{BPFFS, Cost, Pin, Pins, State},
+};
+use feed::config::{Config, Port};
+use model::{
     rows::Rows,
     units::{UNKNOWN, packets, percent, sanitize, timestamp},
 };
@@ -306,7 +307,7 @@ impl Attached {
         let books = program.books()?;
         let mut rows = Rows::default();
         let fill = program.rows(0, &mut rows)?;
-        let both = |c: [crate::flow::Count; 2]| c[0].packets.saturating_add(c[1].packets);
+        let both = |c: [model::flow::Count; 2]| c[0].packets.saturating_add(c[1].packets);
         (self.seen_pkts, self.counted_pkts) = (Some(both(books.seen())), Some(both(books.counted)));
         (self.rows, self.slots_used, self.slots) =
             (Some(rows.len()), Some(fill.used), Some(fill.size));

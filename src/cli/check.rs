@@ -7,15 +7,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{TOOL, host, out};
-use crate::{
+use crate::kernel::{
     check::{self, CheckLine, Mark},
     discover::NetnsView,
-    export,
     netlink::Netlink,
     netns::NetnsHandle,
     pin::{BPFFS, Pins},
-    units::sanitize,
 };
+use model::units::sanitize;
 
 #[derive(Args, Debug)]
 pub(super) struct Check {

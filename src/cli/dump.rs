@@ -9,13 +9,12 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{DropScope, Print, Watch, duration, interrupted, printer::Printer, say};
-use crate::{
-    detect::Known,
-    feed::{self, Source},
-    live::Live,
-    sandbox::Sandbox,
+use crate::kernel::{live::Live, sandbox::Sandbox};
+use feed::{
     series::Series,
+    {self, Source},
 };
+use model::detect::Known;
 
 #[derive(Args, Debug)]
 pub(super) struct Dump {

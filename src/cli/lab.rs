@@ -12,13 +12,14 @@ use clap::{Args, Subcommand, builder::PossibleValue};
 
 use super::{dump::wait, duration, interrupted, out, top};
 use crate::{
-    attach::Want,
-    config::Config,
-    export,
+    kernel::{
+        attach::Want,
+        live::Live,
+        runner::{Runner, Running},
+    },
     lab::{self, Fault, LabOptions, Scenario, Traffic},
-    live::Live,
-    runner::{Runner, Running},
 };
+use feed::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Lab {
@@ -99,7 +100,7 @@ pub(super) struct Shape {
     networks: u8,
     /// Encapsulation: vxlan, geneve, gretap, gre or ipip, where the kernel has it
     #[arg(long, value_name = "KIND", default_value = "vxlan")]
-    kind: crate::flow::Kind,
+    kind: model::flow::Kind,
     /// IPv6 outside and inside
     #[arg(long)]
     ipv6: bool,

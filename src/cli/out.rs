@@ -11,7 +11,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use crate::charset::Charset;
+use model::charset::Charset;
 
 /// Standard output. Whoever shares it may have made it non-blocking (ssh and node do): then it is
 /// waited for.

@@ -9,14 +9,9 @@ use std::{
 use anyhow::Result;
 
 use super::{Print, TOOL, host};
-use crate::{
-    export::{Excerpt, Writer, table},
-    filter::Filter,
-    names::Names,
-    series::Series,
-    snapshot::Interval,
-    units::Base,
-};
+use export::{Excerpt, Writer, table};
+use feed::{names::Names, series::Series};
+use model::{filter::Filter, snapshot::Interval, units::Base};
 
 /// So long a reading waits for names that are asked for.
 const RESOLVE: Duration = Duration::from_secs(2);

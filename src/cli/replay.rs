@@ -12,13 +12,12 @@ use clap::Args;
 
 use super::{Counting, Print, Unpack, interrupted, out, printer::Printer, say};
 #[cfg(feature = "live")]
-use crate::loaded;
-use crate::{
-    feed::{self, MOST_THREADS},
-    judge,
-    sandbox::Sandbox,
-    units::{self, Base},
+use crate::kernel::loaded;
+use crate::kernel::sandbox::Sandbox;
+use feed::{
+    judge, {self, MOST_THREADS},
 };
+use model::units::{self, Base};
 
 #[derive(Args, Debug)]
 pub(super) struct Replay {

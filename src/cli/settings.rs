@@ -17,7 +17,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, parser::ValueS
 use nix::unistd::{getegid, geteuid};
 use toml::de::{DeTable, DeValue};
 
-use crate::{input, owned::stranger, units::sanitize};
+use crate::kernel::owned::stranger;
+use feed::input;
+use model::units::sanitize;
 
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";

@@ -13,18 +13,19 @@ use super::{
     Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, host, out,
     settings, size,
 };
-use crate::{
+use crate::kernel::sandbox::Sandbox;
+use feed::{
+    judge, {Capture, Replay, Source},
+};
+use model::{
     charset::Charset,
-    feed::{Capture, Replay, Source},
-    judge,
     raster::Blocks,
-    sandbox::Sandbox,
-    tui::{
-        graphics::Choice,
-        theme::{Depth, Scheme},
-        words::{Unit, View},
-    },
     units::{Base, sanitize},
+};
+use tui::{
+    graphics::Choice,
+    theme::{Depth, Scheme},
+    words::{Unit, View},
 };
 
 #[derive(Args, Debug)]
@@ -196,7 +197,7 @@ pub(super) fn sandbox() -> Sandbox {
 /// Shows what is watched until the user leaves, confined to what that takes.
 pub(super) fn show(
     options: tui::TuiOptions,
-    mut live: crate::live::Live,
+    mut live: crate::kernel::live::Live,
     sandbox: &Sandbox,
 ) -> Result<()> {
     live.enter(sandbox)?;
@@ -239,7 +240,7 @@ impl Top {
         if self.read.is_empty() {
             let (watch, count) = (&self.watch, &self.watch.count);
             let options = self.options(true)?;
-            let mut live = crate::live::Live::open(
+            let mut live = crate::kernel::live::Live::open(
                 &watch.interfaces,
                 watch.netns.as_deref(),
                 &count.config(),

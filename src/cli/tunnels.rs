@@ -10,13 +10,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{TOOL, host, listing, out, say};
-use crate::{
+use crate::kernel::{
     discover::{FoundTunnel, NetnsView},
-    export,
     netlink::Netlink,
     netns::{self, Netns},
-    units::{UNKNOWN, sanitize},
 };
+use model::units::{UNKNOWN, sanitize};
 
 #[derive(Args, Debug)]
 pub(super) struct Tunnels {

@@ -15,16 +15,20 @@ use clap::Args;
 use super::{
     DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, host, interrupted, out, say,
 };
-use crate::{
-    detect::{Change, Finding, Known, Severity},
-    export::json,
-    feed::{Capture, Replay},
-    judge,
+use crate::kernel::{
     live::Live,
-    names::Names,
     runner::{Runner, Running},
     sandbox::Sandbox,
+};
+use export::json;
+use feed::{
+    judge,
+    names::Names,
     series::Series,
+    {Capture, Replay},
+};
+use model::{
+    detect::{Change, Finding, Known, Severity},
     units::{rfc3339, sanitize},
 };
 
@@ -149,7 +153,7 @@ impl Watching {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
         let replay = Replay::open_within(&self.read, &count, judge::host, most)?;
         Sandbox::new(None).enter_all()?;
-        let mut capture = Capture::new(replay, self.every, crate::history::BYTES)?;
+        let mut capture = Capture::new(replay, self.every, model::history::BYTES)?;
         let reading = capture.read_all()?;
         reading.notices.iter().for_each(|notice| say(notice));
         let mut series = Series::of_recording();

@@ -13,12 +13,14 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::{
+use crate::kernel::{
     bpf::Program,
-    flow::{Hook, HookKind},
     netlink::{self, Netlink},
     netns::NetnsHandle,
     owner::{self, Owners, Token},
+};
+use model::{
+    flow::{Hook, HookKind},
     units::sanitize,
 };
 
@@ -30,7 +32,7 @@ const BPF_F_ID: u32 = 1 << 5;
 /// and a number below [`OWNERS`], so that several tmon can watch one interface.
 const HANDLES: u32 = 0x746d_7000;
 const MADE_QDISC: u32 = 0x100;
-/// In a handle: the filter stays without a process, what it counts into is pinned (see [`crate::pin`]).
+/// In a handle: the filter stays without a process, what it counts into is pinned (see [`crate::kernel::pin`]).
 const LASTING: u32 = 0x200;
 const OWNERS: u32 = 0x100;
 /// The priorities tried on a clsact qdisc, first to last.

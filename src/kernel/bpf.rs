@@ -31,20 +31,21 @@ use nix::{
 
 use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
-pub use crate::{
-    cells::Cells,
+use crate::kernel::{lock, privilege};
+pub use feed::{
     config::{Config, L2tp, MAX_TPIDS, Port},
     packet::{LinkStart, Packet},
 };
-use crate::{
+use feed::{
     config::{port_kinds, random_seed, table_groups},
-    flow::{Books, Hook},
-    lock,
     packet::LONGEST_FRAME,
-    privilege,
-    rows::Rows,
-    snapshot::Fill,
     table::Tables,
+};
+pub use model::cells::Cells;
+use model::{
+    flow::{Books, Hook},
+    interface::Fill,
+    rows::Rows,
     units::sanitize,
 };
 

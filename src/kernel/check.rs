@@ -8,19 +8,21 @@ use std::{fs, net::IpAddr, path::Path, time::Instant};
 use anyhow::Result;
 use nix::errno::Errno;
 
-use crate::{
+use crate::kernel::{
     attach::{Attachment, Want, is_ours, is_tmon, on_clsact, on_tcx, tcx_programs},
     bpf::{Config, Program},
     discover::{FoundTunnel, NetnsView},
     drop_watch::DropWatch,
-    flow::{Hook, HookKind},
     netlink::{Link, Netlink},
     netns::{self, NetnsHandle},
     pin::{Pin, Pins, State},
     privilege,
     sandbox::Force,
-    units::sanitize,
     version::{self, Age},
+};
+use model::{
+    flow::{Hook, HookKind},
+    units::sanitize,
 };
 
 /// How it stands.
@@ -589,7 +591,8 @@ fn open_room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{flow::Kind, netlink::TunnelDevice};
+    use crate::kernel::netlink::TunnelDevice;
+    use model::flow::Kind;
 
     fn lines(check: impl FnOnce(&mut CheckLines)) -> Vec<(&'static str, Mark)> {
         let mut l = CheckLines { interface: None, lines: Vec::new() };

@@ -6,13 +6,12 @@ use std::{collections::BTreeSet, fs};
 use anyhow::{Result, bail};
 use glob::Pattern;
 
-use crate::{
+use crate::kernel::{
     bpf::Port,
-    flow::Kind,
     netlink::{FouPort, Link, Netlink, TunnelDevice},
     netns::{self, NetnsHandle},
-    units::sanitize,
 };
+use model::{flow::Kind, units::sanitize};
 
 /// A tunnel device and what is around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +162,7 @@ impl NetnsView {
         (bridge, vrf)
     }
 
-    /// The ports of the tunnels found, for [`crate::bpf::Program::set_port`].
+    /// The ports of the tunnels found, for [`crate::kernel::bpf::Program::set_port`].
     pub fn ports(&self) -> Vec<Port> {
         let fou = self
             .fou

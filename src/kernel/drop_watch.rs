@@ -25,9 +25,9 @@ use libbpf_rs::{
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::{
-    bpf::{Config, Port, dup, loading, port_table, write_port},
-    config::port_kinds,
+use crate::kernel::bpf::{Config, Port, dup, loading, port_table, write_port};
+use feed::config::port_kinds;
+use model::{
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Count, Key, Kind},
     rows::{Rows, decoded},

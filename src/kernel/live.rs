@@ -19,21 +19,24 @@ use anyhow::{Result, bail};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::space::{Space, View};
-use crate::{
+use crate::kernel::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
     discover::{FoundTunnel, NetnsView, not_chosen},
     drop_watch::{self, DropWatch},
-    drops::{DeviceDrops, Drops},
-    feed::{Reading, Source},
-    flow::{Books, HookKind, Kind},
     netlink::Link,
     netns,
-    overlay::Overlay,
     pin::{BPFFS, Pins},
-    rows::{Rows, Sums},
     sandbox::Sandbox,
-    snapshot::{Fill, GONE, Interface, Snapshot},
+};
+use feed::{Reading, Source};
+use model::{
+    drops::{DeviceDrops, Drops},
+    flow::{Books, HookKind, Kind},
+    interface::{Fill, GONE, Interface},
+    overlay::Overlay,
+    rows::{Rows, Sums},
+    snapshot::Snapshot,
     units::sanitize,
 };
 

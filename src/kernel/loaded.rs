@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::{
-    bpf::{Config, Packet, Program},
+use crate::kernel::bpf::{Config, Packet, Program};
+use feed::judge::{Judge, idle_ticks};
+use model::{
     flow::{Books, Hook},
-    judge::{Judge, idle_ticks},
+    interface::Fill,
     rows::Rows,
-    snapshot::Fill,
 };
 
 struct Loaded(Program);

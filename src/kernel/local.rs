@@ -5,7 +5,9 @@ use std::{net::IpAddr, thread::JoinHandle};
 use anyhow::Result;
 use foldhash::{HashMap, HashMapExt};
 
-use crate::{names::Names, netlink::Netlink, netns, sandbox::Sandbox, units::sanitize};
+use crate::kernel::{netlink::Netlink, netns, sandbox::Sandbox};
+use feed::names::Names;
+use model::units::sanitize;
 
 /// Limit on the namespaces searched for local addresses.
 const MOST_NAMESPACES: usize = 512;

@@ -14,7 +14,7 @@ use nix::{
     sys::stat::{major, minor},
 };
 
-use crate::units::sanitize;
+use model::units::sanitize;
 
 /// How often a lock that somebody else holds is tried.
 const PAUSE: Duration = Duration::from_millis(5);

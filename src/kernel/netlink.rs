@@ -43,7 +43,7 @@ pub use self::{
     tc::TcFilter,
     tunnel::{NewTunnel, TunnelDevice},
 };
-use crate::netns::{Netns, NetnsHandle};
+use crate::kernel::netns::{Netns, NetnsHandle};
 
 /// The kernel's largest answer fits: it never builds one above 32 KiB for a reader with this much room.
 const ROOM: usize = 64 << 10;

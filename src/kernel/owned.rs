@@ -23,7 +23,7 @@ use nix::{
     unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
 
-use crate::privilege;
+use crate::kernel::privilege;
 
 /// Nobody but the owner may look into it or change it.
 const PRIVATE: Mode = Mode::S_IRWXU;

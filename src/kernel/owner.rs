@@ -14,7 +14,7 @@ use std::{fs::File, path::Path, time::Duration};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
-use crate::{
+use crate::kernel::{
     bpf::is_gone,
     lock,
     netlink::Netlink,

@@ -45,14 +45,16 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
+use crate::kernel::{
     attach::{self, Attachment, Standing, Want},
     bpf::{Config, LAYOUT, OBJECTS, Port, Program},
-    flow::HookKind,
     lock,
     netlink::{Link, Netlink},
     netns::{self, NetnsHandle},
     owned::{Denied, Folder},
+};
+use model::{
+    flow::HookKind,
     units::{duration, sanitize},
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starts the commands that the user named, for a process that can start none any more.
 //!
-//! A reader confines itself (see [`crate::sandbox`]), and its children would inherit that. So a small
+//! A reader confines itself (see [`crate::kernel::sandbox`]), and its children would inherit that. So a small
 //! process is forked at the start, with the caller's own rights. It already knows the commands and
 //! accepts only the number of one of them, so whoever takes over the reader can start these commands
 //! again and nothing else. However the reader ends, this process ends with it and terminates what it
@@ -49,7 +49,7 @@ use nix::{
     },
 };
 
-use crate::units::sanitize;
+use model::units::sanitize;
 
 /// Limit on the commands that run at the same time.
 const MOST: usize = 64;

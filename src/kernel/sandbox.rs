@@ -4,7 +4,7 @@
 //!
 //! Both are best effort: a kernel without them is no reason not to run, and `tmon check` says so.
 //! Both pass to children, so that commands which the user names are started by
-//! [`crate::runner::Runner`], which is forked before.
+//! [`crate::kernel::runner::Runner`], which is forked before.
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -22,8 +22,8 @@ use landlock::{
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 #[cfg(feature = "live")]
-use crate::owner;
-use crate::privilege;
+use crate::kernel::owner;
+use crate::kernel::privilege;
 
 /// Rights that are taken away; a kernel that does not know one leaves it.
 const KNOWN: ABI = ABI::V5;

@@ -9,13 +9,12 @@ use std::{
 use anyhow::Result;
 
 use super::survey::Survey;
-use crate::{
+use crate::kernel::{
     discover::{FoundTunnel, NetnsView},
     netlink::{Link, LinkEvent, LinkEvents, Netlink, TunnelDevice},
     netns::NetnsHandle,
-    overlay::Overlay,
-    units::sanitize,
 };
+use model::{overlay::Overlay, units::sanitize};
 
 /// How often to look even if no event arrived: routes change without any event about interfaces.
 const PATROL: Duration = Duration::from_millis(1500);

@@ -10,10 +10,12 @@ use std::{
 use anyhow::Result;
 use foldhash::{HashMap, HashMapExt};
 
-use crate::{
+use crate::kernel::{
     discover::NetnsView,
     netlink::{Changes, Link, Neighbour, Netlink, NetnsChange},
     netns::NetnsHandle,
+};
+use model::{
     overlay::{Device, Entry, Event, Mac, Overlay},
     units::sanitize,
 };

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, bail};
 
-use crate::units::sanitize;
+use model::units::sanitize;
 
 /// The oldest with the BPF instructions that are used (atomics with a result).
 const OLDEST: (u32, u32) = (5, 12);

@@ -13,7 +13,8 @@ use super::{
     plan::{Plan, UNDERLAY},
     run::standing_or_explain,
 };
-use crate::{flow::Kind, netlink::Netlink, netns::Netns};
+use crate::kernel::{netlink::Netlink, netns::Netns};
+use model::flow::Kind;
 
 /// The host that things go wrong at.
 pub const HOST: u8 = 1;

@@ -22,7 +22,7 @@ pub use self::{
     status::{HostStatus, LabStatus, status},
     traffic::{PORT, Summary, Traffic, traffic},
 };
-use crate::netns::Netns;
+use crate::kernel::netns::Netns;
 
 /// Runs a command in a host's namespace, with this process's terminal, and waits for it.
 ///

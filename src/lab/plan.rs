@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{flow::Kind, netlink::NewTunnel};
+use crate::kernel::netlink::NewTunnel;
+use model::flow::Kind;
 
 /// The name that the lab's namespaces begin with, unless another is asked for.
 pub const PREFIX: &str = "tmon";

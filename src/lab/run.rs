@@ -18,7 +18,7 @@ use super::plan::{
     Interrupt, LabOptions, Plan, PlanAction, PlanStep, SWITCH, UNDERLAY, check_prefix, fabric,
     owns, read_note,
 };
-use crate::{
+use crate::kernel::{
     netlink::{Netlink, NewLink, errno},
     netns::{self, Netns},
 };
@@ -152,7 +152,10 @@ impl Ground {
                 let made = netlink.create(
                     link,
                     Some(*mtu),
-                    &NewLink::Tunnel(crate::netlink::NewTunnel { underlay, ..tunnel.clone() }),
+                    &NewLink::Tunnel(crate::kernel::netlink::NewTunnel {
+                        underlay,
+                        ..tunnel.clone()
+                    }),
                 );
                 match made {
                     Err(e) if errno(&e) == Some(Errno::EOPNOTSUPP) => Err(e.context(format!(
@@ -181,11 +184,11 @@ impl Ground {
 }
 
 /// The kernel module that has a kind of tunnel.
-fn module(kind: crate::flow::Kind) -> &'static str {
+fn module(kind: model::flow::Kind) -> &'static str {
     match kind {
-        crate::flow::Kind::Geneve => "geneve",
-        crate::flow::Kind::Gre | crate::flow::Kind::Gretap => "ip_gre",
-        crate::flow::Kind::Ipip => "ipip",
+        model::flow::Kind::Geneve => "geneve",
+        model::flow::Kind::Gre | model::flow::Kind::Gretap => "ip_gre",
+        model::flow::Kind::Ipip => "ipip",
         _ => "vxlan",
     }
 }

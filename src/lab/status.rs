@@ -9,7 +9,7 @@ use super::{
     plan::{UNDERLAY, check_prefix},
     run::{standing, traces},
 };
-use crate::{
+use crate::kernel::{
     netlink::{Netlink, TunnelDevice},
     netns::Netns,
 };

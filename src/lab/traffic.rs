@@ -29,7 +29,7 @@ use super::{
     run::standing_or_explain,
     scenario::{Carrier, Scenario, Talk, culprit, talks},
 };
-use crate::netns::{self, Netns};
+use crate::kernel::netns::{self, Netns};
 
 /// Where the lab's clients listen for UDP requests.
 pub const PORT: u16 = 47474;

@@ -6,16 +6,15 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use model::{
+    flow::{Hook, HookKind},
+    snapshot::Snapshot,
+};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
     sockopt::RcvBufForce,
 };
-use tmon::{
-    attach::Want,
-    flow::{Hook, HookKind},
-    live::Live,
-    snapshot::Snapshot,
-};
+use tmon::kernel::{attach::Want, live::Live};
 
 use crate::ground::{
     rival::{self, Rival},

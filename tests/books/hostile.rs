@@ -7,7 +7,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tmon::netlink::NewLink;
+use tmon::kernel::netlink::NewLink;
 use unicode_width::UnicodeWidthChar;
 
 use crate::ground::*;

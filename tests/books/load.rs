@@ -7,28 +7,26 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use export::{Excerpt, Format, Writer, table};
+use model::{
+    filter::Filter,
+    flow::{Count, Key},
+    snapshot::Snapshot,
+};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
 use ratatui::{buffer::Buffer, layout::Rect};
-use tmon::{
-    attach::Want,
-    bpf::Config,
-    export::{Excerpt, Format, Writer, table},
-    feed,
-    filter::Filter,
-    flow::{Count, Key},
-    snapshot::Snapshot,
-    tui::{
-        self,
-        app::App,
-        look::Look,
-        stage::{Manner, Stage},
-        start::Start,
-        theme::Theme,
-        update::{Msg, update},
-    },
+use tmon::kernel::{attach::Want, bpf::Config};
+use tui::{
+    self,
+    app::App,
+    look::Look,
+    stage::{Manner, Stage},
+    start::Start,
+    theme::Theme,
+    update::{Msg, update},
 };
 
 use crate::ground::*;

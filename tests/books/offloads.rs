@@ -9,15 +9,12 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
-use tmon::{
-    attach::Want,
-    bpf::Config,
+use model::{
     flow::{Count, Inner},
-    live::Live,
-    netlink::NewLink,
     snapshot::Snapshot,
 };
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+use tmon::kernel::{attach::Want, bpf::Config, live::Live, netlink::NewLink};
 
 use crate::ground::*;
 
@@ -225,7 +222,7 @@ fn big_tcp(what: &str, v6: bool, tunnel: bool) {
     let counted = since(seen(&s, 0), seen(&silence, 0))[1];
     agrees(what, counted, truth[0]);
     merged(counted, skbs[1]);
-    let pair = |f: &tmon::flow::Flow| match f.key.inner {
+    let pair = |f: &model::flow::Flow| match f.key.inner {
         Inner::Pair(p) if tunnel => p.first == at(1) && p.second == at(2),
         Inner::Proto(_) if !tunnel => {
             f.key.outer.is_some_and(|p| p.first == at(1) && p.second == at(2))

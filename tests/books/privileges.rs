@@ -10,7 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tmon::netlink::NewLink;
+use tmon::kernel::netlink::NewLink;
 
 use crate::ground::*;
 

@@ -7,14 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tmon::{
-    attach::Want,
-    bpf::Config,
+use model::{
     flow::{Count, Hook, HookKind},
-    live::Live,
-    netlink::NewLink,
     snapshot::Snapshot,
 };
+use tmon::kernel::{attach::Want, bpf::Config, live::Live, netlink::NewLink};
 
 use super::{
     harmless::{Tmon, heard, listen, odd_frames},
@@ -277,7 +274,7 @@ impl Soak {
         closed(&skbs);
         let now = since(self.g.a.counted("eth0"), self.base);
         let passed: Count = self.earlier.iter().chain(&now).chain([&self.dropped]).copied().sum();
-        let all = |s: &Snapshot, of: fn(&tmon::flow::Books) -> [Count; 2]| {
+        let all = |s: &Snapshot, of: fn(&model::flow::Books) -> [Count; 2]| {
             s.interfaces.iter().flat_map(|i| of(&i.books)).sum::<Count>()
         };
         let seen = all(&skbs, |b| b.seen());

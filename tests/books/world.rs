@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interfaces and namespaces come, change and go, and other programs with them.
-use tmon::{
-    attach::Want,
-    export::Excerpt,
+use export::Excerpt;
+use model::{
     filter::Filter,
     flow::{Count, Hook, HookKind},
-    live::Live,
     matrix::{Scope, Tally},
-    netlink::NewLink,
-    netns,
     snapshot::Snapshot,
 };
+use tmon::kernel::{attach::Want, live::Live, netlink::NewLink, netns};
 
 use crate::ground::{
     rival::{self, Rival},

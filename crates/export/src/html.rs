@@ -124,8 +124,9 @@ mod tests {
     use model::{
         filter::Filter,
         flow::{Books, Count, Counters, Flow, HookKind, Inner, Key, Kind, Pair, Tunnel},
+        interface::{Fill, Interface},
         rows::Rows,
-        snapshot::{Fill, Interface, Interval},
+        snapshot::Interval,
     };
 
     fn interval(n: u32, name: &str) -> Interval {

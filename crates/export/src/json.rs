@@ -16,7 +16,7 @@ use model::{
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
     flow::{Books, Count, Flow, HookKind, Kind, Stop},
-    snapshot,
+    interface,
     units::{sanitize, timestamp},
 };
 
@@ -208,7 +208,7 @@ struct Interface<'a> {
 }
 
 impl<'a> Interface<'a> {
-    fn new(i: &'a snapshot::Interface, elapsed: Duration) -> Self {
+    fn new(i: &'a interface::Interface, elapsed: Duration) -> Self {
         Interface {
             name: &i.name,
             ifindex: i.ifindex,

@@ -13,7 +13,7 @@ use super::{Excerpt, tunnels};
 use feed::names::Names;
 use model::{
     flow::{Count, Counters, Flow, Stop},
-    snapshot::Interface,
+    interface::Interface,
     text::shorten,
     units::{Base, Rate, UNKNOWN, bit_rate, bytes, duration, packets, percent, rfc3339, sanitize},
 };

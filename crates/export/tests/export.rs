@@ -15,8 +15,9 @@ use feed::names::Names;
 use model::{
     filter::Filter,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    interface::{Fill, Interface},
     rows::Rows,
-    snapshot::{Fill, Interface, Interval},
+    snapshot::Interval,
     units::Base,
 };
 

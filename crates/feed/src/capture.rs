@@ -20,8 +20,8 @@ use crate::{
     recording::Recording,
     replay::Replay,
     source::{Due, Reading, Source},
-    units::{self, Base},
 };
+use model::units::{self, Base};
 
 /// So long the first reading takes at most, if there is as much to read.
 const FIRST: Duration = Duration::from_millis(300);
@@ -192,7 +192,7 @@ mod tests {
     use crate::{config::Config, judge};
 
     fn packets(reading: &Reading) -> u64 {
-        let of = |i: &model::snapshot::Interface| -> u64 {
+        let of = |i: &model::interface::Interface| -> u64 {
             i.books.seen().iter().map(|c| c.packets).sum()
         };
         reading.snapshot.interfaces.iter().map(of).sum()

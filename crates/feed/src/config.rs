@@ -9,7 +9,7 @@ use contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Kind;
+use model::flow::Kind;
 
 /// How many EtherTypes can be made VLAN tags.
 pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;

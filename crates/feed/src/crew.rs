@@ -17,12 +17,12 @@ use anyhow::{Context, Result};
 use native::{LogEntry, Shard};
 
 use crate::{
-    flow::Hook,
     judge::Given,
     packet::{LinkStart, Packet},
     pcap::Buffer,
     seen::Seen,
 };
+use model::flow::Hook;
 
 /// More threads than this wait for the reader.
 pub const MOST_THREADS: usize = 16;

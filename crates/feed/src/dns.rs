@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use foldhash::HashMap;
 
-use crate::units::sanitize;
+use model::units::sanitize;
 
 /// Threads that wait for answers.
 const THREADS: usize = 4;

@@ -8,13 +8,15 @@ use contract::MAX_TPIDS;
 use native::Native;
 
 use crate::{
-    cells::Cells,
     config::{self, Config},
-    flow::{Books, Hook},
     packet::Packet,
-    rows::Rows,
-    snapshot::Fill,
     table::Tables,
+};
+use model::{
+    cells::Cells,
+    flow::{Books, Hook},
+    interface::Fill,
+    rows::Rows,
 };
 
 /// The clock that rows age by where frames have their own time: ticks in a second.

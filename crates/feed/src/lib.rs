@@ -24,5 +24,3 @@ pub use crew::MOST_THREADS;
 pub use recording::Recording;
 pub use replay::{Replay, Span};
 pub use source::{Due, Reading, Source};
-
-use model::{cells, filter, flow, rows, snapshot, units};

@@ -24,10 +24,9 @@ use anyhow::{Context, Result, anyhow};
 use foldhash::HashMap;
 use ipnet::IpNet;
 
-use crate::{
-    dns::Resolver,
+use crate::{dns::Resolver, input};
+use model::{
     filter::{Filter, FilterError, Meanings},
-    input,
     units::sanitize,
 };
 

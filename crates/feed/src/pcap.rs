@@ -17,10 +17,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    flow::Hook,
-    packed::{Packed, unpacked},
-};
+use crate::packed::{Packed, unpacked};
+use model::flow::Hook;
 
 mod link;
 

@@ -12,10 +12,11 @@ use std::{
 use foldhash::{HashMap, HashMapExt};
 
 use crate::replay::{Span, at};
-use crate::{
+use model::{
     flow::{Books, Counters, Flow, Key},
+    interface::Interface,
     rows::Rows,
-    snapshot::{Interface, Interval, Snapshot},
+    snapshot::{Interval, Snapshot},
 };
 
 /// Intervals that are kept at most, however small they are.
@@ -146,7 +147,7 @@ impl Recording {
 
 fn timed(mut interval: Interval, begin: Option<Duration>, end: Option<Duration>) -> Interval {
     interval.elapsed = end.unwrap_or_default().saturating_sub(begin.unwrap_or_default());
-    let time = |t: Option<Duration>| t.map_or_else(crate::snapshot::unknown_time, at);
+    let time = |t: Option<Duration>| t.map_or_else(model::snapshot::unknown_time, at);
     let times: [SystemTime; 2] = [time(begin), time(end)];
     [interval.since, interval.taken] = times;
     for i in &mut interval.interfaces {
@@ -178,7 +179,7 @@ fn join(interval: &mut Interval, later: Interval) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Count, Inner, InnerProto, Kind, Tunnel};
+    use model::flow::{Count, Inner, InnerProto, Kind, Tunnel};
 
     fn flow(id: u32, packets: u64) -> Flow {
         Flow {
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn a_capture_within_one_step_is_as_long_as_it_is() {
         assert_eq!(record(&at_seconds([5]), 1 << 20), [([5, 5], 1)]);
-        let unknown = crate::snapshot::unknown_time();
+        let unknown = model::snapshot::unknown_time();
         let unknown = unknown.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(record(&[None, None], 1 << 20), [([unknown; 2], 2)]);
     }

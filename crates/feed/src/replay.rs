@@ -12,13 +12,16 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     config::Config,
     crew::{Batch, Crew, STEP},
-    flow::{Books, Count, Hook, HookKind},
     judge::{Given, MakeJudge, native_config, ticks},
     packet::{LinkStart, Packet},
     pcap::{Body, CapturedFrame, LinkType, ReadError, Reader},
-    rows::Rows,
     seen::Seen,
-    snapshot::{Fill, Interface, Snapshot, unknown_time},
+};
+use model::{
+    flow::{Books, Count, Hook, HookKind},
+    interface::{Fill, Interface},
+    rows::Rows,
+    snapshot::{Snapshot, unknown_time},
     units::sanitize,
 };
 

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use crate::{
     config::Config,
-    flow::{Books, Count, Stop},
     judge::{Judge, MakeJudge},
 };
+use model::flow::{Books, Count, Stop};
 
 /// An interface that packets were seen at.
 pub(crate) struct Seen {

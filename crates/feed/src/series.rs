@@ -270,7 +270,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Tunnel};
+    use model::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Tunnel};
 
     fn reading(t: u64) -> Snapshot {
         let key = Key {

@@ -23,10 +23,10 @@ use contract::{
     TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, more, slot4, slot6,
 };
 
-use crate::{
+use model::{
     flow::{Count, InnerProto},
+    interface::Fill,
     rows::{Counts, Rows},
-    snapshot::Fill,
 };
 
 /// An array map in this memory.

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use feed::{Replay, config::Config, judge};
 use model::{
     flow::{Books, Flow},
-    snapshot::{Fill, Interface},
+    interface::{Fill, Interface},
 };
 use tempfile::TempDir;
 use testkit::{

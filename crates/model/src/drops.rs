@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::{
         flow::{Books, HookKind, Pair},
-        snapshot::Fill,
+        interface::Fill,
     };
 
     fn key(inner: u8) -> Key {

@@ -18,8 +18,9 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     drops::{self, Drops},
     flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    interface::{GONE, Interface},
     rows::Rows,
-    snapshot::{GONE, Interface, Interval, places},
+    snapshot::{Interval, places},
 };
 
 /// How far back the history reaches.

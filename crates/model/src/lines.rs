@@ -6,9 +6,10 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     flow::{Count, Counters, Flow, Key},
+    interface::Interface,
     matrix::{Measure, Scope},
     rows::{Row, Rows},
-    snapshot::{Interface, Interval},
+    snapshot::Interval,
 };
 
 /// The most rows that are sorted and shown; the smaller ones are summed in the last line.

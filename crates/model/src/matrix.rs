@@ -15,9 +15,10 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     filter::Filter,
     flow::{Count, Counters, Flow, Inner, InnerProto, Tunnel},
+    interface::Interface,
     once::Once,
     rows::Row,
-    snapshot::{Interface, Interval},
+    snapshot::Interval,
 };
 
 /// One end of some traffic: an arc of the chord, a line and a column of the matrix.

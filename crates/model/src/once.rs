@@ -142,8 +142,9 @@ mod tests {
     use super::*;
     use crate::{
         flow::{Books, HookKind, Inner, Key, Kind, Tunnel},
+        interface::{Fill, Interface},
         matrix::{Scope, Tally},
-        snapshot::{Fill, Interface, Interval},
+        snapshot::Interval,
     };
 
     fn host(n: u8) -> IpAddr {

@@ -12,9 +12,10 @@ use crate::{
     drops::Drops,
     flow::{Books, Count, Tunnel},
     fragments::Fragmented,
+    interface::Interface,
     lines::Lines,
     matrix::{End, Matrix, Measure, Scope, Tally},
-    snapshot::{Interface, Interval},
+    snapshot::Interval,
 };
 
 /// What is drawn: made anew whenever something it depends on changes.

@@ -8,11 +8,10 @@ use std::{
 use crate::{
     drops::Drops,
     flow::{Books, Count, Flow},
+    interface::{GONE, Interface},
     once::Once,
     rows::Rows,
 };
-
-pub use crate::interface::{Fill, GONE, Interface};
 
 /// What stands for a time that is not known: one that RFC 3339 has no words for, so that it is
 /// nothing in JSON and `-` elsewhere.
@@ -182,7 +181,10 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::flow::{Counters, Inner, Key, Kind, Pair, Tunnel};
+    use crate::{
+        flow::{Counters, Inner, Key, Kind, Pair, Tunnel},
+        interface::Fill,
+    };
 
     fn flow(last: u8, id: u32, n: u64) -> Flow {
         let v4 = |d| IpAddr::from([172, 16, 1, d]);

@@ -14,8 +14,8 @@ use unicode_width::UnicodeWidthStr;
 use model::{
     drops::DropBooks,
     flow::{Count, HookKind, Stop},
+    interface::Interface,
     matrix::Level,
-    snapshot::Interface,
     text::{fit, shared_prefix},
     units::{self, Rate, percent, sanitize},
 };

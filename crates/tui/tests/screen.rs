@@ -11,10 +11,11 @@ use feed::{Reading, names::Names, series::At};
 use model::{
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    interface::{Fill, Interface},
     lines::Column,
     matrix::{End, Pick},
     rows::Rows,
-    snapshot::{Fill, Interface, Snapshot},
+    snapshot::Snapshot,
 };
 use ratatui::{buffer::Buffer, layout::Rect};
 use tui::{

@@ -11,7 +11,7 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 
 use super::{Link, messages, receive};
-use crate::netns::Netns;
+use crate::kernel::netns::Netns;
 
 /// The multicast group of link changes (rtnetlink(7)).
 const RTNLGRP_LINK: u32 = 1;

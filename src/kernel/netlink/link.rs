@@ -17,7 +17,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 
 use super::{Netlink, NewTunnel, errno};
-use crate::netns::Netns;
+use crate::kernel::netns::Netns;
 
 /// Attributes that are read here (linux/if_link.h), and the flags beside their numbers.
 const IFLA_IFNAME: u16 = 3;

@@ -10,7 +10,7 @@ use netlink_packet_route::{
 };
 
 use super::Netlink;
-use crate::flow::Hook;
+use model::flow::Hook;
 
 /// linux/rtnetlink.h, linux/pkt_cls.h
 const TCA_KIND: u16 = 1;

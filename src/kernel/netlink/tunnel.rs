@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 };
 
 use super::{Link, Netlink};
-use crate::flow::Kind;
+use model::flow::Kind;
 
 /// A tunnel device of this host, and how its packets look on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -296,7 +296,7 @@ impl Netlink {
     /// The tunnel devices of other namespaces that were made in this one and moved: their packets
     /// travel here, on ports of here. Asked for by the numbers that this namespace knows others by,
     /// so nothing has to be entered. (WireGuard does the same, and does not tell: see
-    /// [`crate::discover::NetnsView::read_with_moved`].)
+    /// [`crate::kernel::discover::NetnsView::read_with_moved`].)
     pub fn tunnels_elsewhere(&mut self) -> Result<Vec<TunnelDevice>> {
         let mut tunnels = Vec::new();
         for number in self.known_namespaces()?.into_iter().take(MOST_NAMESPACES) {

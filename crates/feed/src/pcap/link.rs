@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::{OUTGOING, u16_at, u32_at};
-use crate::flow::Hook;
+use model::flow::Hook;
 
 /// How the frames of a capture begin: its link-layer header type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,9 +10,10 @@ use super::{Change, Detectors, Severity, Topic};
 use crate::{
     drops::Drops,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    interface::{Fill, Interface},
     overlay::Overlay,
     rows::Rows,
-    snapshot::{Fill, Interface, Interval},
+    snapshot::Interval,
 };
 
 /// The host on the stage is number 1.

@@ -14,19 +14,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use model::{
+    flow::{Books, Count, Hook, HookKind},
+    snapshot::Snapshot,
+};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto,
     socket,
 };
-use tmon::{
+use tmon::kernel::{
     attach::{Want, tcx_programs},
     bpf::Config,
-    flow::{Books, Count, Hook, HookKind},
     live::Live,
     netlink::{Link, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
-    snapshot::Snapshot,
 };
 
 /// The tunnel's id.
@@ -280,7 +282,7 @@ impl Ground {
     pub fn tunnel_at(&self, name: &str, id: u32, port: u16) {
         for (space, own) in self.ends() {
             let tunnel = NewTunnel {
-                kind: tmon::flow::Kind::Vxlan,
+                kind: model::flow::Kind::Vxlan,
                 id: Some(id),
                 port: Some(port),
                 local: Some(outer(own)),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use libbpf_sys::{BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_SCHED_CLS, BPF_TC_EGRESS, BPF_TC_INGRESS};
-use tmon::flow::{Hook, HookKind};
+use model::flow::{Hook, HookKind};
 
 use super::Space;
 
