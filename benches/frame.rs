@@ -60,6 +60,7 @@ fn snapshot(hosts: u32, rows: u32, t: u64) -> Snapshot {
     }
     let at = Duration::from_secs(t);
     Snapshot {
+        origin: Default::default(),
         since: SystemTime::UNIX_EPOCH,
         taken: SystemTime::UNIX_EPOCH + at,
         at,

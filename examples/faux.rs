@@ -58,19 +58,15 @@ fn main() -> anyhow::Result<()> {
         }
         before = now;
         let interface = Interface {
-            id: 0,
-            name: "eth0".to_owned(),
             ifindex: 2,
-            netns: None,
             hook: HookKind::Tcx,
-            counted_on: None,
-            stale: false,
-            attached: None,
             books,
             span: at,
             fill: Fill { used: rows.len() as u64, size: 65536 },
+            ..Interface::new(0, "eth0")
         };
         let snapshot = Snapshot {
+            origin: Default::default(),
             since,
             taken: since + at,
             at,

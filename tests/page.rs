@@ -17,7 +17,7 @@ use model::{
     flow::{
         Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel,
     },
-    interface::{Fill, Interface},
+    interface::Interface,
     rows::Rows,
     snapshot::Interval,
 };
@@ -68,26 +68,21 @@ fn a_reader_finds_everything() {
     let hostile = "</script><img src=x onerror=document.title='owned'>";
     let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(10));
     let interface = Interface {
-        id: 0,
-        name: hostile.to_owned(),
         ifindex: 1,
-        netns: None,
         hook: HookKind::Tcx,
-        counted_on: None,
-        stale: false,
-        attached: None,
         books,
         span: elapsed,
-        fill: Fill::default(),
+        ..Interface::new(0, hostile)
     };
-    let interval = Interval::new(since, since + elapsed, elapsed, vec![interface], rows);
+    let mut interval = Interval::new(since, since + elapsed, elapsed, vec![interface], rows);
+    interval.origin.host = "node-a".into();
 
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = dir.join("page.html");
     let mut out = BufWriter::new(File::create(&file).unwrap());
     let format = Format::Html(html::HtmlOptions { dark: Some(true), top: None });
     Writer::new(&mut out, format, table::TableOptions::default())
-        .write(&Excerpt::new("tmon 0", "node-a", &interval, &Filter::default()))
+        .write(&Excerpt::new("tmon 0", &interval, &Filter::default()))
         .unwrap();
     drop(out);
 

@@ -125,6 +125,7 @@ fn read(program: &Program, at: u64) -> Snapshot {
     let mut rows = Rows::default();
     program.rows(0, &mut rows).expect("read the tables");
     Snapshot {
+        origin: Default::default(),
         since: SystemTime::UNIX_EPOCH,
         taken: SystemTime::UNIX_EPOCH,
         at: Duration::from_secs(at),

@@ -65,6 +65,7 @@ fn read(program: &Program, at: u64) -> Result<Snapshot> {
     black_box(program.books()?);
     let at = Duration::from_secs(at);
     Ok(Snapshot {
+        origin: Default::default(),
         since: SystemTime::UNIX_EPOCH,
         taken: SystemTime::UNIX_EPOCH + at,
         at,

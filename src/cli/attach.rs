@@ -10,11 +10,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::{TOOL, Watch, host, listing, out, say};
+use super::{TOOL, Watch, listing, out, say};
 use crate::kernel::{
     discover::{NetnsView, not_chosen},
     netlink::Netlink,
     netns::NetnsHandle,
+    origin,
     pin::{BPFFS, Cost, Pin, Pins, State},
 };
 use feed::config::{Config, Port};
@@ -84,7 +85,7 @@ impl Attach {
             let name = |i| scene.link(i).map_or("", |l| &l.name);
             say(&format!(
                 "{} shows packets that {} shows, too: totals will leave it out",
-                name(o.twice),
+                name(o.index),
                 name(o.counted_on)
             ));
         }
@@ -340,7 +341,7 @@ const TITLES: [&str; 10] =
 impl Status {
     pub(super) fn run(&self) -> Result<()> {
         let attached: Vec<Attached> = self.kept.pins().list()?.iter().map(Attached::new).collect();
-        let report = Report { schema: 1, tool: TOOL, host: host(), attached };
+        let report = Report { schema: 1, tool: TOOL, host: origin::host(), attached };
         if self.json {
             return Ok(export::json::line(&mut out::raw(), &report)?);
         }

@@ -6,12 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::{TOOL, host, out};
+use super::{TOOL, out};
 use crate::kernel::{
     check::{self, CheckLine, Mark},
     discover::NetnsView,
     netlink::Netlink,
     netns::NetnsHandle,
+    origin,
     pin::{BPFFS, Pins},
 };
 use model::units::sanitize;
@@ -81,7 +82,7 @@ impl Check {
             let checks = lines.iter().map(Entry::of).collect();
             export::json::line(
                 &mut out::raw(),
-                &Report { schema: 1, tool: TOOL, host: host(), checks, ok, warn, fail },
+                &Report { schema: 1, tool: TOOL, host: origin::host(), checks, ok, warn, fail },
             )?;
         } else {
             let mut out = out::people();

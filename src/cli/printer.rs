@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Print, TOOL, host};
+use super::{Print, TOOL};
 use export::{Excerpt, Writer, table};
 use feed::{names::Names, series::Series};
 use model::{filter::Filter, snapshot::Interval, units::Base};
@@ -20,7 +20,6 @@ const RESOLVE: Duration = Duration::from_secs(2);
 pub(super) struct Printer<'a> {
     writer: Writer<'a>,
     print: &'a Print,
-    host: String,
     filter: Filter,
     names: Names,
     looking: Option<JoinHandle<()>>,
@@ -44,7 +43,6 @@ impl<'a> Printer<'a> {
         Ok(Printer {
             writer: Writer::new(out, print.format(), options),
             print,
-            host: host(),
             filter,
             names,
             looking,
@@ -52,7 +50,7 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
-        let mut reading = Excerpt::new(TOOL, &self.host, interval, &self.filter);
+        let mut reading = Excerpt::new(TOOL, interval, &self.filter);
         if let Some(series) = findings {
             reading = reading.with(series.findings());
         }

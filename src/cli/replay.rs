@@ -13,7 +13,7 @@ use clap::Args;
 use super::{Counting, Print, Unpack, interrupted, out, printer::Printer, say};
 #[cfg(feature = "live")]
 use crate::kernel::loaded;
-use crate::kernel::sandbox::Sandbox;
+use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
     judge, {self, MOST_THREADS},
 };
@@ -58,6 +58,7 @@ impl Replay {
         let (count, most) = (self.count.of_capture(), self.unpack.max_size);
         let mut replay = feed::Replay::open_within(&self.files, &count, judge, most)?;
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        replay.set_origin(origin::here());
         replay.set_threads(self.threads.unwrap_or(cpus));
         let sandbox = Sandbox::new(None);
         if self.loads() {

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, builder::PossibleValue};
 
 use super::{
-    Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, host, out,
+    Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
     settings, size,
 };
-use crate::kernel::sandbox::Sandbox;
+use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
     judge, {Capture, Replay, Source},
 };
@@ -183,7 +183,7 @@ impl Look {
             },
             graphics: self.graphics,
             mouse: !self.no_mouse,
-            maker: tui::save::Maker { tool: TOOL.to_owned(), host: host() },
+            tool: TOOL.to_owned(),
         })
     }
 }
@@ -258,8 +258,9 @@ impl Top {
         );
         let options = self.options(false)?;
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
-        let replay = Replay::open_within(&self.read, &count, judge::host, most)?;
+        let mut replay = Replay::open_within(&self.read, &count, judge::host, most)?;
         sandbox.enter_all()?;
+        replay.set_origin(origin::here());
         let mut capture = Capture::new(replay, self.look.interval, options.start.history)?;
         let all = capture.read()?;
         tui::run(options, Some(all), &mut capture)?;

@@ -9,11 +9,12 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::{TOOL, host, listing, out, say};
+use super::{TOOL, listing, out, say};
 use crate::kernel::{
     discover::{FoundTunnel, NetnsView},
     netlink::Netlink,
     netns::{self, Netns},
+    origin,
 };
 use model::units::{UNKNOWN, sanitize};
 
@@ -141,8 +142,13 @@ const TITLES: [&str; 12] = [
 
 impl Tunnels {
     pub(super) fn run(&self) -> Result<()> {
-        let mut report =
-            Report { schema: 1, tool: TOOL, host: host(), tunnels: Vec::new(), ports: Vec::new() };
+        let mut report = Report {
+            schema: 1,
+            tool: TOOL,
+            host: origin::host(),
+            tunnels: Vec::new(),
+            ports: Vec::new(),
+        };
         let others = match &self.netns {
             Some(name) => vec![(name.clone(), Netns::open(name))],
             None => {

@@ -12,11 +12,10 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{
-    DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, host, interrupted, out, say,
-};
+use super::{DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, say};
 use crate::kernel::{
     live::Live,
+    origin,
     runner::{Runner, Running},
     sandbox::Sandbox,
 };
@@ -84,7 +83,7 @@ impl Watching {
         let flag = interrupted()?;
         let names = Names::read(self.names.as_deref())?;
         let known = self.ignoring.read(&names)?;
-        let mut told = Told { json: self.json, host: host(), bad: false };
+        let mut told = Told { json: self.json, host: origin::host(), bad: false };
         if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;
         } else {
@@ -151,8 +150,9 @@ impl Watching {
         flag: &AtomicBool,
     ) -> Result<()> {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
-        let replay = Replay::open_within(&self.read, &count, judge::host, most)?;
+        let mut replay = Replay::open_within(&self.read, &count, judge::host, most)?;
         Sandbox::new(None).enter_all()?;
+        replay.set_origin(origin::here());
         let mut capture = Capture::new(replay, self.every, model::history::BYTES)?;
         let reading = capture.read_all()?;
         reading.notices.iter().for_each(|notice| say(notice));

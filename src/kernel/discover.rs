@@ -75,7 +75,7 @@ pub struct Selection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     /// The interface that totals leave out, an index.
-    pub twice: u32,
+    pub index: u32,
     /// One that its packets pass, too, an index; where several share them, the first.
     pub counted_on: u32,
 }
@@ -300,15 +300,15 @@ impl NetnsView {
     pub fn overlaps(&self, chosen: &[u32]) -> Vec<Overlap> {
         let mut found = Vec::new();
         for link in chosen.iter().filter_map(|i| self.link(*i)) {
-            let twice = link.index;
+            let index = link.index;
             if let Some(counted_on) = self.below(link, chosen, 0) {
-                found.push(Overlap { twice, counted_on });
+                found.push(Overlap { index, counted_on });
             } else if let Some(master) =
                 link.master.filter(|m| chosen.contains(m)).and_then(|m| self.link(m))
-                && self.lowers(master).contains(&(twice, Lower::Share))
+                && self.lowers(master).contains(&(index, Lower::Share))
                 && self.below(master, chosen, 0).is_none()
             {
-                found.push(Overlap { twice, counted_on: master.index });
+                found.push(Overlap { index, counted_on: master.index });
             }
         }
         found
@@ -463,7 +463,7 @@ mod tests {
     }
 
     fn overlaps(chosen: &[u32]) -> Vec<(u32, u32)> {
-        scene().overlaps(chosen).iter().map(|o| (o.twice, o.counted_on)).collect()
+        scene().overlaps(chosen).iter().map(|o| (o.index, o.counted_on)).collect()
     }
 
     #[test]
@@ -486,7 +486,7 @@ mod tests {
         let red = |qdisc: &str| Link { qdisc: qdisc.to_owned(), ..link(1, "red", "vrf") };
         let of = |links: Vec<Link>, chosen: &[u32]| {
             let found = NetnsView { links, ..NetnsView::default() }.overlaps(chosen);
-            found.iter().map(|o| (o.twice, o.counted_on)).collect::<Vec<_>>()
+            found.iter().map(|o| (o.index, o.counted_on)).collect::<Vec<_>>()
         };
         let p = port(1, link(2, "p", ""));
         assert_eq!(of(vec![red("noqueue"), p.clone()], &[1, 2]), [], "local packets only");

@@ -25,7 +25,7 @@ use crate::kernel::{
     discover::{FoundTunnel, NetnsView, not_chosen},
     drop_watch::{self, DropWatch},
     netlink::Link,
-    netns,
+    netns, origin,
     pin::{BPFFS, Pins},
     sandbox::Sandbox,
 };
@@ -33,7 +33,7 @@ use feed::{Reading, Source};
 use model::{
     drops::{DeviceDrops, Drops},
     flow::{Books, HookKind, Kind},
-    interface::{Fill, GONE, Interface},
+    interface::{Fill, GONE, Interface, Origin},
     overlay::Overlay,
     rows::{Rows, Sums},
     snapshot::Snapshot,
@@ -68,8 +68,8 @@ struct Watched {
     ifindex: u32,
     up: bool,
     l3: bool,
-    /// It is the loopback interface: both hooks see each packet.
-    twice: bool,
+    /// Both hooks see each packet.
+    loopback: bool,
     /// `None` when the interface is gone.
     program: Option<Program>,
     kept: Kept,
@@ -128,6 +128,7 @@ pub struct Live {
     checked: Instant,
     detached: bool,
     drops: Option<Dropping>,
+    origin: Origin,
     since: SystemTime,
     start: Instant,
     /// What the namespaces are configured to do with tunnels, where that is followed.
@@ -173,6 +174,7 @@ impl Live {
             checked: now,
             detached: false,
             drops: None,
+            origin: origin::here(),
             since: SystemTime::now(),
             start: now,
             overlay: None,
@@ -282,6 +284,7 @@ impl Live {
             let mut books = w.kept.books;
             books.add(&w.cells.books());
             interfaces.push(Interface {
+                loopback: w.loopback,
                 id: w.id,
                 name: w.name.clone(),
                 ifindex: w.ifindex,
@@ -296,7 +299,15 @@ impl Live {
             });
         }
         let drops = self.tell_drops(dropped, &rows);
-        Ok(Snapshot { since: self.since, taken, at, interfaces, rows, drops })
+        Ok(Snapshot {
+            origin: self.origin.clone(),
+            since: self.since,
+            taken,
+            at,
+            interfaces,
+            rows,
+            drops,
+        })
     }
 
     fn read_drops(&mut self) -> Option<drop_watch::Counted> {
@@ -583,7 +594,7 @@ impl Live {
                     netns: None,
                     name: "(gone)".to_owned(),
                     ifindex: 0,
-                    twice: false,
+                    loopback: false,
                     joined: None,
                     attached: None,
                     counted_on: None,
@@ -601,13 +612,13 @@ impl Live {
         for w in self.watched.iter_mut().filter(there) {
             let on = overlaps
                 .iter()
-                .find(|o| o.twice == w.ifindex)
+                .find(|o| o.index == w.ifindex)
                 .and_then(|o| scene.link(o.counted_on))
                 .map(|l| l.name.clone());
             if let Some(on) = on.as_ref().filter(|on| w.counted_on.as_ref() != Some(on)) {
-                let (twice, on) = (w.shown(), sanitize(on));
+                let (upper, on) = (w.shown(), sanitize(on));
                 self.notices.push(format!(
-                    "{twice} shows packets that {on} shows, too: totals leave {twice} out"
+                    "{upper} shows packets that {on} shows, too: totals leave {upper} out"
                 ));
             }
             w.counted_on = on;
@@ -679,7 +690,7 @@ impl Live {
             ifindex: link.index,
             up: link.up,
             l3,
-            twice: link.is_loopback(),
+            loopback: link.is_loopback(),
             program: Some(program),
             kept: Kept::default(),
             joined: None,
@@ -696,7 +707,7 @@ impl Live {
         if !first {
             self.notices.push(format!("{} is watched from now on", w.shown()));
         }
-        if w.twice {
+        if w.loopback {
             self.notices.push(format!(
                 "every packet of {} passes both hooks: totals have it once",
                 w.shown()
@@ -833,9 +844,6 @@ impl Watched {
         self.joined = self.attached.map(|since| (since, self.kept.clone()));
         let mut rows = Rows::default();
         program.rows_beside(&self.cells, 0, &mut rows);
-        if self.twice {
-            rows.seen_twice([0; 2]);
-        }
         self.kept.books.add(&mem::take(&mut self.cells).books());
         self.kept.sums.add(&rows);
         self.program = None;
@@ -845,14 +853,10 @@ impl Watched {
     /// Appends its rows: of its tables, and what is kept of those that are no more.
     /// Whether they are whole, too.
     fn rows(&self, interface: u16, rows: &mut Rows) -> (Fill, bool) {
-        let start = rows.position();
         let read = match &self.program {
             Some(program) => program.rows_beside(&self.cells, interface, rows),
             None => (Fill::default(), true),
         };
-        if self.twice {
-            rows.seen_twice(start);
-        }
         self.kept.sums.push(interface, rows);
         read
     }

@@ -23,6 +23,7 @@ pub(crate) mod lock;
 pub mod netlink;
 #[cfg(feature = "live")]
 pub mod netns;
+pub mod origin;
 #[cfg_attr(not(feature = "live"), allow(dead_code))] // folders are for what stays attached
 pub(crate) mod owned;
 #[cfg(feature = "live")]

@@ -146,7 +146,7 @@ fn visible(s: &Snapshot, other: Count) {
     let mut json = Vec::new();
     let total = s.total();
     Writer::new(&mut json, Format::Json, table::TableOptions::default())
-        .write(&Excerpt::new("tmon", "here", &total, &Filter::default()))
+        .write(&Excerpt::new("tmon", &total, &Filter::default()))
         .unwrap();
     let v: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let flows = v["flows"].as_array().unwrap();

@@ -188,7 +188,7 @@ fn the_same_index_in_two_namespaces_is_two_interfaces() {
     closed(&s);
     // And rows say which.
     let total = s.total();
-    let reading = Excerpt::new("tmon", "here", &total, &Filter::default());
+    let reading = Excerpt::new("tmon", &total, &Filter::default());
     assert_eq!(reading.flows.iter().map(|f| reading.interface(f)).collect::<Vec<_>>(), names);
 }
 
@@ -442,7 +442,7 @@ fn a_packet_over_loopback_counts_once() {
         assert_eq!([c.rx(), c.tx()], counted, "the books are by hook");
         let tally = Tally::of(&interval, &Scope::default());
         assert_eq!(tally.total, counted[1]);
-        assert_eq!(Excerpt::new("tmon", "here", &interval, &Filter::default()).total(), counted[1]);
+        assert_eq!(Excerpt::new("tmon", &interval, &Filter::default()).total(), counted[1]);
     }
 }
 

@@ -123,8 +123,8 @@ mod tests {
     use super::*;
     use model::{
         filter::Filter,
-        flow::{Books, Count, Counters, Flow, HookKind, Inner, Key, Kind, Pair, Tunnel},
-        interface::{Fill, Interface},
+        flow::{Count, Counters, Flow, HookKind, Inner, Key, Kind, Pair, Tunnel},
+        interface::Interface,
         rows::Rows,
         snapshot::Interval,
     };
@@ -153,24 +153,20 @@ mod tests {
         }
         let (since, elapsed) = (SystemTime::UNIX_EPOCH, Duration::from_secs(5));
         let interface = Interface {
-            id: 0,
-            name: name.to_owned(),
             ifindex: 1,
             netns: Some(name.to_owned()),
             hook: HookKind::Tcx,
-            counted_on: None,
-            stale: false,
-            attached: None,
-            books: Books::default(),
             span: elapsed,
-            fill: Fill::default(),
+            ..Interface::new(0, name)
         };
-        Interval::new(since, since + elapsed, elapsed, vec![interface], rows)
+        let mut interval = Interval::new(since, since + elapsed, elapsed, vec![interface], rows);
+        interval.origin.host = name.into();
+        interval
     }
 
-    fn page(interval: &Interval, host: &str) -> String {
+    fn page(interval: &Interval) -> String {
         let mut out = Vec::new();
-        let reading = Excerpt::new("tmon 0", host, interval, &Filter::default());
+        let reading = Excerpt::new("tmon 0", interval, &Filter::default());
         write(&mut out, &reading, HtmlOptions::default()).unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -183,7 +179,7 @@ mod tests {
     #[test]
     fn hostile_names_stay_text() {
         let name = "</script><script>alert(1)</script><!--<script>{{DATA}}&lt;\u{2028}\u{202e}\"'";
-        let page = page(&interval(3, name), name);
+        let page = page(&interval(3, name));
         assert_eq!(page.matches("<script").count(), 2, "the page's own, and none of a name");
         assert_eq!(page.matches("</script>").count(), 2);
         let data = data(&page);
@@ -194,7 +190,7 @@ mod tests {
 
     #[test]
     fn nothing_is_fetched() {
-        let page = page(&interval(3, "eth0"), "node-a");
+        let page = page(&interval(3, "eth0"));
         let own = page.replace("http://www.w3.org/2000/svg", "");
         for word in [
             "http:",
@@ -216,7 +212,7 @@ mod tests {
     #[test]
     fn a_flood_is_bounded_and_nothing_of_it_is_lost() {
         let interval = interval(ROWS as u32 + 5_000, "eth0");
-        let data = data(&page(&interval, "node-a"));
+        let data = data(&page(&interval));
         assert_eq!(data["smaller"], 5_000);
         let flows = data["reading"]["flows"].as_array().unwrap();
         assert!(flows.len() > ROWS && flows.len() < ROWS + 100, "{}", flows.len());

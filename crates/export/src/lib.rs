@@ -48,7 +48,7 @@ pub struct Excerpt<'a> {
 
 impl<'a> Excerpt<'a> {
     /// The rows of `interval` that `filter` keeps.
-    pub fn new(tool: &'a str, host: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
+    pub fn new(tool: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
         let mut flows = interval.rows.merged();
         let rows = flows.len();
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
@@ -56,7 +56,7 @@ impl<'a> Excerpt<'a> {
         let named = filter.names_interfaces();
         Excerpt {
             tool,
-            host,
+            host: &interval.origin.host,
             interval,
             flows,
             filter: filter.to_string(),

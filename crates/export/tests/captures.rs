@@ -152,7 +152,7 @@ fn replay_files(files: &[&[u8]]) -> Seen {
     let mut out = Vec::new();
     let interval = total.total();
     let filter = "".parse().expect("a filter");
-    json::write(&mut out, &export::Excerpt::new("tmon", "host", &interval, &filter))
+    json::write(&mut out, &export::Excerpt::new("tmon", &interval, &filter))
         .expect("a vector takes everything");
     for (i, interface) in total.interfaces.iter().enumerate() {
         let rows = total.rows.iter().filter(|f| usize::from(f.interface) == i);

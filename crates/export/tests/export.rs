@@ -128,32 +128,23 @@ fn interval(flows: &[Flow]) -> Interval {
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_763_831_100);
     let elapsed = Duration::from_millis(5001);
     let eth0 = Interface {
-        id: 0,
-        name: "eth0".into(),
         ifindex: 5,
-        netns: None,
         hook: HookKind::Tcx,
-        counted_on: None,
-        stale: false,
-        attached: None,
         books,
         span: elapsed,
         fill: Fill { used: 655, size: 65_536 },
+        ..Interface::new(0, "eth0")
     };
     let evil = Interface {
-        id: 1,
-        name: "e\x1b[2J\u{9b}\u{202e}1".into(),
         ifindex: 7,
         netns: Some("blue\n".into()),
         hook: HookKind::Clsact,
-        counted_on: None,
-        stale: false,
-        attached: None,
-        books: Books::default(),
         span: elapsed,
-        fill: Fill::default(),
+        ..Interface::new(1, "e\x1b[2J\u{9b}\u{202e}1")
     };
-    Interval::new(since, since + elapsed, elapsed, vec![eth0, evil], rows)
+    let mut interval = Interval::new(since, since + elapsed, elapsed, vec![eth0, evil], rows);
+    interval.origin.host = "node-a".into();
+    interval
 }
 
 fn text(
@@ -164,7 +155,7 @@ fn text(
     readings: usize,
 ) -> String {
     let filter = Filter::parse(filter).unwrap();
-    let reading = Excerpt::new("tmon 0.1.0", "node-a", interval, &filter);
+    let reading = Excerpt::new("tmon 0.1.0", interval, &filter);
     let mut out = vec![];
     let mut writer = Writer::new(&mut out, format, table::TableOptions { width, base: Base::Si });
     for _ in 0..readings {
@@ -351,7 +342,7 @@ fn csv_has_what_json_has_only_where_there_is_some() {
     std::fs::write(&names, "172.16.1.100 node-a\n192.168.0.2 client\nvni:10000 blue\n").unwrap();
     let names = feed::names::Names::read(Some(names.path())).unwrap();
     let interval = interval(&[cut, whole]);
-    let reading = Excerpt::new("tmon", "a", &interval, &Filter::default()).called(&names);
+    let reading = Excerpt::new("tmon", &interval, &Filter::default()).called(&names);
     let mut out = Vec::new();
     export::csv::write(&mut out, &reading, export::csv::Header::Yes).unwrap();
     let mut rows = csv::Reader::from_reader(&out[..]);
@@ -441,9 +432,8 @@ fn what_passes_through_adds_once() {
         rows.records().map(|r| r.unwrap()[place].to_owned()).collect::<Vec<_>>(),
         ["", "eth0"]
     );
-    let reading = |filter: &str| {
-        Excerpt::new("tmon", "a", &interval, &Filter::parse(filter).unwrap()).total()
-    };
+    let reading =
+        |filter: &str| Excerpt::new("tmon", &interval, &Filter::parse(filter).unwrap()).total();
     assert_eq!((reading("").packets, reading("iface:eth0").packets), (9, 9));
 }
 
@@ -482,8 +472,7 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
     fs::write(file.path(), "172.16.1.0/24 rack\n192.168.0.0/24 blue\n").unwrap();
     let names = Names::read(Some(file.path())).unwrap();
     let interval = interval(&flows()[..1]);
-    let reading =
-        Excerpt::new("tmon 0.1.0", "node-a", &interval, &Filter::default()).called(&names);
+    let reading = Excerpt::new("tmon 0.1.0", &interval, &Filter::default()).called(&names);
     let written = |format| {
         let mut out = Vec::new();
         Writer::new(&mut out, format, table::TableOptions::default()).write(&reading).unwrap();
@@ -548,7 +537,7 @@ fn a_closed_pipe_is_told_as_one() {
         })
         .collect();
     let interval = interval(&many);
-    let reading = Excerpt::new("tmon 0.1.0", "node-a", &interval, &Filter::default());
+    let reading = Excerpt::new("tmon 0.1.0", &interval, &Filter::default());
     for format in [Format::Table, Format::Json, Format::Csv] {
         for accepted in [0, 1, 100, 100_000] {
             let mut out = Closing(accepted);

@@ -205,7 +205,15 @@ mod tests {
             rows.push_flow(place as u32, f);
         }
         let (since, at) = (SystemTime::UNIX_EPOCH, Duration::ZERO);
-        Snapshot { since, taken: since, at, interfaces: vec![], rows, drops: None }
+        Snapshot {
+            origin: Default::default(),
+            since,
+            taken: since,
+            at,
+            interfaces: vec![],
+            rows,
+            drops: None,
+        }
     }
 
     /// Packets of row 7 at these seconds (`None`: the file does not say when), a reading in between

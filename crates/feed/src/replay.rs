@@ -19,7 +19,7 @@ use crate::{
 };
 use model::{
     flow::{Books, Count, Hook, HookKind},
-    interface::{Fill, Interface},
+    interface::{Fill, Interface, Origin},
     rows::Rows,
     snapshot::{Snapshot, unknown_time},
     units::sanitize,
@@ -36,6 +36,7 @@ const BATCH: usize = 1024;
 
 /// Capture files, their frames in the order of time.
 pub struct Replay {
+    origin: Origin,
     config: Config,
     make: MakeJudge,
     threads: usize,
@@ -155,6 +156,7 @@ impl Replay {
             next: None,
             // The first interface's are loaded before any byte of a file is judged.
             interfaces: vec![Seen::new(&config, make)?],
+            origin: Origin::default(),
             config,
             make,
             threads: 1,
@@ -467,6 +469,11 @@ impl Replay {
         if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
     }
 
+    /// Who reads it; nobody in particular where that is not said.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
     /// Frames counted so far.
     pub fn frames(&self) -> u64 {
         self.frames
@@ -504,6 +511,7 @@ impl Replay {
             interfaces.push(Interface { id: i.into(), ..interface });
         }
         Ok(Snapshot {
+            origin: self.origin.clone(),
             since: time(span.map(|s| s.first)),
             taken: time(span.map(|s| s.last)),
             at: elapsed,
@@ -515,19 +523,7 @@ impl Replay {
 }
 
 fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fill) -> Interface {
-    Interface {
-        id: 0,
-        name,
-        ifindex,
-        netns: None,
-        hook: HookKind::Replay,
-        counted_on: None,
-        stale: false,
-        attached: None,
-        books,
-        span,
-        fill,
-    }
+    Interface { ifindex, hook: HookKind::Replay, books, span, fill, ..Interface::new(0, &name) }
 }
 
 /// A time of a capture.

@@ -287,7 +287,15 @@ mod tests {
         let mut rows = Rows::default();
         rows.push_flow(0, &Flow { interface: 0, key, counters });
         let (since, at) = (SystemTime::UNIX_EPOCH, Duration::from_secs(t));
-        Snapshot { since, taken: since + at, at, interfaces: vec![], rows, drops: None }
+        Snapshot {
+            origin: Default::default(),
+            since,
+            taken: since + at,
+            at,
+            interfaces: vec![],
+            rows,
+            drops: None,
+        }
     }
 
     fn packets(i: Option<&Interval>) -> Option<u64> {

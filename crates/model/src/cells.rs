@@ -35,7 +35,7 @@ impl Cells {
     pub fn overflow(&self, place: u32, interface: u16, rows: &mut Rows) {
         for (part, n) in (0..4).zip(place..) {
             let swapped = part & 1 != 0;
-            let what = Part { swapped, fragments: part & 2 != 0, twice: false };
+            let what = Part { swapped, fragments: part & 2 != 0 };
             let counts = [0, 1].map(|hook| {
                 // Cells are by direction; a slot's direction is the other way round on egress.
                 let cell = CELL_OVERFLOW as usize + (part ^ hook);

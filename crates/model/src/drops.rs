@@ -316,10 +316,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        flow::{Books, HookKind, Pair},
-        interface::Fill,
-    };
+    use crate::flow::{HookKind, Pair};
 
     fn key(inner: u8) -> Key {
         let v4 = |a: [u8; 4]| IpAddr::from(a);
@@ -353,17 +350,10 @@ mod tests {
 
     fn interface(netns: Option<&str>) -> Interface {
         Interface {
-            id: 0,
-            name: "eth0".to_owned(),
             ifindex: 2,
             netns: netns.map(str::to_owned),
             hook: HookKind::Tcx,
-            counted_on: None,
-            stale: false,
-            attached: None,
-            books: Books::default(),
-            span: Duration::ZERO,
-            fill: Fill::default(),
+            ..Interface::new(0, "eth0")
         }
     }
 

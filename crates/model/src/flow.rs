@@ -228,8 +228,9 @@ pub struct Counters {
     pub cells: [[Count; 2]; 2],
     /// What of that came in fragments of outer packets.
     pub fragments: [[Count; 2]; 2],
-    /// Both hooks saw each packet, as on a loopback interface: what was sent is what egress saw.
-    pub twice: bool,
+    /// Each packet passed both hooks, so what was sent is what egress saw: [`crate::once::Once`]
+    /// decides that.
+    pub egress_only: bool,
 }
 
 impl Counters {
@@ -251,7 +252,7 @@ impl Counters {
     }
     fn sent(&self, direction: usize) -> Count {
         let [rx, tx] = self.cells.map(|hook| hook[direction]);
-        if self.twice { tx } else { rx + tx }
+        if self.egress_only { tx } else { rx + tx }
     }
     /// All of it, each packet once.
     pub fn total(&self) -> Count {
@@ -268,7 +269,7 @@ impl Counters {
         for (sum, n) in own.zip(o.cells.iter().chain(&o.fragments).flatten()) {
             *sum += *n;
         }
-        self.twice |= o.twice;
+        self.egress_only |= o.egress_only;
     }
 }
 
@@ -413,9 +414,9 @@ mod tests {
         assert_eq!((k.rx(), k.tx()), (c(3), c(12)));
         assert_eq!((k.fwd(), k.rev()), (c(5), c(10)));
         assert_eq!(k.total(), c(15));
-        let twice = Counters { twice: true, ..k };
-        assert_eq!((twice.rx(), twice.tx()), (c(3), c(12)), "the hooks saw what they saw");
-        assert_eq!((twice.fwd(), twice.rev(), twice.total()), (c(4), c(8), c(12)));
+        let lo = Counters { egress_only: true, ..k };
+        assert_eq!((lo.rx(), lo.tx()), (c(3), c(12)), "the hooks saw what they saw");
+        assert_eq!((lo.fwd(), lo.rev(), lo.total()), (c(4), c(8), c(12)));
     }
 
     #[test]

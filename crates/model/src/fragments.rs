@@ -88,9 +88,9 @@ mod tests {
                 other: false,
             },
             counters: Counters {
-                twice: false,
                 cells: [[Count::default(); 2], sent.map(count)],
                 fragments: [[Count::default(); 2], fragments.map(count)],
+                ..Counters::default()
             },
         };
         let flows = [

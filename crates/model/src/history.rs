@@ -187,6 +187,7 @@ impl History {
         let all = self.frames.iter().take_while(|f| f.number <= number);
         let drops = Drops::sum(all.filter_map(|f| f.interval.drops.as_deref()));
         let mut total = Interval::new(first.since, last.taken, elapsed, interfaces, rows);
+        total.origin = last.origin.clone();
         total.drops = last.drops.is_some().then(|| Arc::new(drops));
         Some(total)
     }

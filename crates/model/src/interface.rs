@@ -1,8 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One interface in a reading.
-use std::time::{Duration, SystemTime};
+//! One interface in a reading, and where readings come from.
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::flow::{Books, HookKind};
+
+/// Where a reading comes from. Only readings of one origin can be subtracted from each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The name of the host that read.
+    pub host: Arc<str>,
+    /// The network namespace that it read in, by its inode number; 0 where that is not known.
+    /// [`Interface::netns`] is relative to it.
+    pub netns: u64,
+    /// A random number for each start of a source: its counters began with it.
+    pub epoch: u64,
+}
 
 /// How full the fuller one of an interface's two tables is, in slots: made for half of them, so
 /// that rows are found at once, and full at all of them.
@@ -27,6 +42,8 @@ pub struct Interface {
     pub netns: Option<String>,
     /// How it is watched.
     pub hook: HookKind,
+    /// Every packet passes both of its hooks.
+    pub loopback: bool,
     /// Another of the interfaces, below or beside this one, that the same packets pass. Its rows are
     /// here for who asks for them; totals leave this interface out, so that nothing counts twice.
     pub counted_on: Option<String>,
@@ -42,6 +59,27 @@ pub struct Interface {
     pub span: Duration,
     /// Its table.
     pub fill: Fill,
+}
+
+impl Interface {
+    /// An interface of this process's namespace at which nothing was counted yet, and nothing is
+    /// attached.
+    pub fn new(id: u64, name: &str) -> Interface {
+        Interface {
+            id,
+            name: name.to_owned(),
+            ifindex: 0,
+            netns: None,
+            hook: HookKind::Off,
+            loopback: false,
+            counted_on: None,
+            stale: false,
+            attached: None,
+            books: Books::default(),
+            span: Duration::ZERO,
+            fill: Fill::default(),
+        }
+    }
 }
 
 /// The [`Interface::id`] of what interfaces counted that went away long ago, all together. Where

@@ -2,9 +2,9 @@
 //! Who counts a packet that several of the interfaces watched have seen: totals have it once.
 //!
 //! This is decided here and nowhere else, when an interval is made, and the interval carries it.
-//! There are two cases. An interface may lie above or beside another one that all of its packets
-//! pass; then only the other one counts. Or packets come in by one
-//! interface and leave by another: at a bridge with two ports that are watched, at a router, at both
+//! There are three cases. Every packet of a loopback interface passes both of its hooks; then only
+//! egress counts. An interface may lie above or beside another one that all of its packets pass;
+//! then only the other one counts. Or packets come in by one interface and leave by another: at a bridge with two ports that are watched, at a router, at both
 //! ends of a wire. Each interface shows its rows, and they mirror each other, as what arrives at one
 //! leaves by the other. Seen from an interface, one of two hosts is the one whose packets arrive
 //! there. Rows of the same two hosts that have the first of them on that side, and such that have
@@ -17,6 +17,7 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
     flow::{Count, Counters, Flow, Pair},
+    interface::Interface,
     rows::{Row, Rows},
 };
 
@@ -48,9 +49,19 @@ struct Sight {
 }
 
 impl Once {
-    /// Decides it for the rows of an interval; `left_out` says of each interface that another one
-    /// counts all of its packets.
-    pub fn of(rows: &Rows, left_out: impl Iterator<Item = bool>) -> Once {
+    /// Decides it for the rows of an interval, and marks rows of which only one hook counts.
+    pub(crate) fn decide(rows: Rows, interfaces: &[Interface]) -> (Rows, Once) {
+        let once = Once::of(&rows, interfaces);
+        let loopback = |i: u16| interfaces.get(usize::from(i)).is_some_and(|i| i.loopback);
+        let rows = match interfaces.iter().any(|i| i.loopback) {
+            true => rows.egress_only(loopback),
+            false => rows,
+        };
+        (rows, once)
+    }
+
+    fn of(rows: &Rows, interfaces: &[Interface]) -> Once {
+        let left_out = interfaces.iter().map(|i| i.counted_on.is_some());
         let once = Once { left_out: left_out.collect(), transit: Arc::default() };
         if once.left_out.iter().filter(|left_out| !**left_out).count() < 2 {
             return once;
@@ -141,8 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        flow::{Books, HookKind, Inner, Key, Kind, Tunnel},
-        interface::{Fill, Interface},
+        flow::{Inner, Key, Kind, Tunnel},
         matrix::{Scope, Tally},
         snapshot::Interval,
     };
@@ -170,19 +180,7 @@ mod tests {
     }
 
     fn interfaces(n: u32) -> Vec<Interface> {
-        let interface = |i: u32| Interface {
-            id: i.into(),
-            name: format!("eth{i}"),
-            ifindex: i + 1,
-            netns: None,
-            hook: HookKind::Tcx,
-            counted_on: None,
-            attached: None,
-            books: Books::default(),
-            span: Default::default(),
-            fill: Fill::default(),
-            stale: false,
-        };
+        let interface = |i: u32| Interface::new(i.into(), &format!("eth{i}"));
         (0..n).map(interface).collect()
     }
 
@@ -199,6 +197,7 @@ mod tests {
         let interval = interval(rows, interfaces);
         let tally = Tally::of(&interval, &scope);
         assert_eq!(tally.total, scope.sum(&interval));
+        let flows = interval.rows.merged();
         let once: Count = flows.iter().map(|f| interval.once().share(f).total()).sum();
         assert_eq!(once, tally.total);
         tally.total.packets
@@ -274,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn a_loopback_interface_counts_what_it_sends() {
+        let mut lo = interfaces(2);
+        lo[0].loopback = true;
+        let rows = [row(0, 2, [[10, 4], [10, 4]]), row(1, 3, [[1, 2], [0, 0]])];
+        assert_eq!(total(&rows, &lo), 14 + 3);
+        assert_eq!(total(&rows, &interfaces(2)), 28 + 3, "others have two packets at two hooks");
+        // A reading keeps what its hooks saw; who counts is decided for the interval.
+        let mut read = Rows::default();
+        read.push_flow(0, &rows[0]);
+        let interval = interval(read.clone(), &lo);
+        let total = |rows: &Rows| rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
+        assert_eq!((total(&read), total(&interval.rows)), (28, 14));
+        let counters = interval.rows.merged()[0].counters;
+        assert_eq!([counters.rx(), counters.tx()].map(|c| c.packets), [14, 14]);
+    }
+
+    #[test]
     fn rows_say_where_they_count() {
         let flows = [
             row(0, 2, [[10, 0], [0, 4]]),
@@ -282,9 +298,9 @@ mod tests {
         ];
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
-        let once = Once::of(&rows, [false; 2].into_iter());
+        let once = Once::of(&rows, &interfaces(2));
         assert_eq!(flows.map(|f| once.passed_on(&f)), [None, Some(0), None]);
-        assert!(Once::of(&rows, [false].into_iter()).is_all());
+        assert!(Once::of(&rows, &interfaces(1)).is_all());
         // A reduced interval counts what all of it counts.
         let mut fewer = Rows::default();
         fewer.push_flow(0, &flows[1]);

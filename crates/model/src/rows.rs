@@ -29,8 +29,6 @@ pub struct Part {
     pub swapped: bool,
     /// It came in fragments of outer packets.
     pub fragments: bool,
-    /// Both hooks saw each packet, see [`Counters::twice`].
-    pub twice: bool,
 }
 
 impl Part {
@@ -47,7 +45,7 @@ struct Kept<K> {
     key: K,
     place: u32,
     interface: u16,
-    twice: bool,
+    egress_only: bool,
     counts: Counts,
 }
 
@@ -210,14 +208,13 @@ impl<K: SlotKey> Kept<K> {
         Part {
             swapped: self.key.flags() & ROW_DIR != 0,
             fragments: self.key.shard() & SHARD_FRAGMENT != 0,
-            twice: self.twice,
         }
     }
 
     #[inline]
     fn counters(&self) -> Counters {
         let part = self.part();
-        let mut c = Counters { twice: self.twice, ..Counters::default() };
+        let mut c = Counters { egress_only: self.egress_only, ..Counters::default() };
         for (hook, n) in self.counts.into_iter().enumerate() {
             c.cells[hook][part.direction(hook)] = n;
         }
@@ -359,16 +356,16 @@ impl Row<'_> {
     /// What went first -> second, and second -> first.
     #[inline]
     pub fn sent(&self) -> [Count; 2] {
-        let ([rx, tx], Part { swapped, twice, .. }) = (self.counts(), self.part());
-        let rx = if twice { Count::default() } else { rx };
-        if swapped { [tx, rx] } else { [rx, tx] }
+        let [rx, tx] = self.counts();
+        let rx = if either!(self, r => r.egress_only) { Count::default() } else { rx };
+        if self.part().swapped { [tx, rx] } else { [rx, tx] }
     }
 
     /// Both directions.
     #[inline]
     pub fn total(&self) -> Count {
         let [rx, tx] = self.counts();
-        if either!(self, r => r.twice) { tx } else { rx + tx }
+        if either!(self, r => r.egress_only) { tx } else { rx + tx }
     }
 
     /// A number that equal keys share, and other keys seldom.
@@ -404,7 +401,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Where the next row will be, for `rewind` and [`Rows::seen_twice`].
+    /// Where the next row will be, for [`Rows::rewind`].
     pub fn position(&self) -> [usize; 2] {
         [self.v4.len(), self.v6.len()]
     }
@@ -415,35 +412,60 @@ impl Rows {
         Arc::make_mut(&mut self.v6).truncate(v6);
     }
 
-    /// Both hooks saw each packet of the rows from there on.
-    pub fn seen_twice(&mut self, [v4, v6]: [usize; 2]) {
-        Arc::make_mut(&mut self.v4)[v4..].iter_mut().for_each(|r| r.twice = true);
-        Arc::make_mut(&mut self.v6)[v6..].iter_mut().for_each(|r| r.twice = true);
+    /// Rows of these interfaces count what egress saw.
+    #[must_use]
+    pub(crate) fn egress_only(mut self, of: impl Fn(u16) -> bool) -> Rows {
+        let own = |interface, mark: &mut bool| *mark |= of(interface);
+        Arc::make_mut(&mut self.v4).iter_mut().for_each(|r| own(r.interface, &mut r.egress_only));
+        Arc::make_mut(&mut self.v6).iter_mut().for_each(|r| own(r.interface, &mut r.egress_only));
+        self
     }
 
     /// Appends slots of an interface's IPv4 table as they were read: place, key and counts by hook.
     /// Places are unique within the interface and ascend; the same key keeps its place.
     pub fn extend4(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key4, Counts)>) {
-        let kept = |(place, key, counts)| Kept { key, place, interface, twice: false, counts };
+        let kept =
+            |(place, key, counts)| Kept { key, place, interface, egress_only: false, counts };
         Arc::make_mut(&mut self.v4).extend(slots.map(kept));
     }
 
     /// The same of the other tables.
     pub fn extend6(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key6, Counts)>) {
-        let kept = |(place, key, counts)| Kept { key, place, interface, twice: false, counts };
+        let kept =
+            |(place, key, counts)| Kept { key, place, interface, egress_only: false, counts };
         Arc::make_mut(&mut self.v6).extend(slots.map(kept));
     }
 
     /// Appends what one slot would hold of a row, by hook; see [`Rows::extend4`].
     pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: Counts, part: Part) {
-        let (key, twice) = (encoded(key, part), part.twice);
+        self.keep_one(place, interface, key, counts, part, false);
+    }
+
+    fn keep_one(
+        &mut self,
+        place: u32,
+        interface: u16,
+        key: &Key,
+        counts: Counts,
+        part: Part,
+        egress_only: bool,
+    ) {
+        let key = encoded(key, part);
         match narrow(&key) {
-            Some(key) => {
-                Arc::make_mut(&mut self.v4).push(Kept { key, place, interface, twice, counts });
-            }
-            None => {
-                Arc::make_mut(&mut self.v6).push(Kept { key, place, interface, twice, counts });
-            }
+            Some(key) => Arc::make_mut(&mut self.v4).push(Kept {
+                key,
+                place,
+                interface,
+                egress_only,
+                counts,
+            }),
+            None => Arc::make_mut(&mut self.v6).push(Kept {
+                key,
+                place,
+                interface,
+                egress_only,
+                counts,
+            }),
         }
     }
 
@@ -453,14 +475,16 @@ impl Rows {
         // An end host fills one direction per hook. A router or a mirror fills both.
         let parts = [(false, true), (false, false), (true, true), (true, false)];
         for (n, (fragments, swapped)) in (0..).zip(parts) {
-            let part = Part { swapped, fragments, twice: flow.counters.twice };
+            let part = Part { swapped, fragments };
             let counts = [0, 1].map(|hook| {
                 let way = part.direction(hook);
                 if fragments { pieces[hook][way] } else { all[hook][way].since(pieces[hook][way]) }
             });
             let is_empty = n == 0 && (flow.counters.rx() + flow.counters.tx()).is_zero();
             if is_empty || counts.iter().any(|c| !c.is_zero()) {
-                self.push(place * 4 + n, flow.interface, &flow.key, counts, part);
+                let egress_only = flow.counters.egress_only;
+                let place = place * 4 + n;
+                self.keep_one(place, flow.interface, &flow.key, counts, part, egress_only);
             }
         }
     }
@@ -799,10 +823,7 @@ mod tests {
     #[test]
     fn what_each_cpu_counted_is_one_row() {
         let part = |last: u8, cpu: u16, n: u64| {
-            let key = encoded(
-                &flow(last, 7, 0).key,
-                Part { swapped: true, fragments: false, twice: false },
-            );
+            let key = encoded(&flow(last, 7, 0).key, Part { swapped: true, fragments: false });
             let key = narrow(&key).map(|k| key4 { shard: cpu, ..k });
             (key.expect("IPv4 in IPv4"), [Count { packets: n, bytes: n * 100 }; 2])
         };
@@ -854,12 +875,11 @@ mod tests {
         f.counters.cells = [[Count { packets: 5, bytes: 500 }, Count::default()]; 2];
         let mut rows = Rows::default();
         rows.push_flow(0, &flow(101, 7, 1));
-        let start = rows.position();
-        rows.push_flow(1, &f);
-        rows.seen_twice(start);
+        rows.push_flow(1, &Flow { interface: 1, ..f });
+        let rows = rows.egress_only(|interface| interface == 1);
         let sent: Vec<_> = rows.walk().map(|r| (r.sent(), r.total())).collect();
         let c = |n| Count { packets: n, bytes: n * 100 };
-        assert_eq!(sent[0], ([c(1), c(1)], c(2)), "not what was there before");
+        assert_eq!(sent[0], ([c(1), c(1)], c(2)), "not at the other interface");
         let both =
             sent[1..].iter().fold([Count::default(); 2], |s, (w, _)| [s[0] + w[0], s[1] + w[1]]);
         assert_eq!(both, [c(5), Count::default()]);

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     drops::Drops,
     flow::{Books, Count, Flow},
-    interface::{GONE, Interface},
+    interface::{GONE, Interface, Origin},
     once::Once,
     rows::Rows,
 };
@@ -23,6 +23,8 @@ pub fn unknown_time() -> SystemTime {
 /// Totals at an instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// Who read this.
+    pub origin: Origin,
     /// When counting began.
     pub since: SystemTime,
     /// When this was read.
@@ -40,6 +42,8 @@ pub struct Snapshot {
 /// What happened between two instants. Interfaces and rows hold differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
+    /// Who read what this is made of.
+    pub origin: Origin,
     /// When it began.
     pub since: SystemTime,
     /// When it ended.
@@ -56,10 +60,13 @@ pub struct Interval {
 }
 
 impl Snapshot {
-    /// What happened since an older snapshot. An interface keeps its place for as long as its tables
+    /// What happened since an older snapshot; all there is, where that is of another origin. An interface keeps its place for as long as its tables
     /// live, whatever it is called and however often it is made anew; one at a new place counts from
     /// zero.
     pub fn since(&self, older: &Snapshot) -> Interval {
+        if self.origin != older.origin {
+            return self.total();
+        }
         let to = places(&older.interfaces, &self.interfaces);
         let heir = self.interfaces.iter().position(|i| i.id == GONE).unwrap_or(usize::MAX);
         let mut before = vec![(Books::default(), older.at); self.interfaces.len()];
@@ -82,7 +89,7 @@ impl Snapshot {
             None => new.clone(),
         });
         let interval = Interval::new(older.taken, self.taken, elapsed, interfaces, rows);
-        Interval { drops: drops.map(Arc::new), ..interval }
+        Interval { origin: self.origin.clone(), drops: drops.map(Arc::new), ..interval }
     }
 
     /// What could not be read as of one moment stays as it was: the rows and books of stale interfaces
@@ -111,7 +118,7 @@ impl Snapshot {
         }
         let rows = self.rows.clone().folded();
         let interval = Interval::new(self.since, self.taken, elapsed, interfaces, rows);
-        Interval { drops: self.drops.clone(), ..interval }
+        Interval { origin: self.origin.clone(), drops: self.drops.clone(), ..interval }
     }
 }
 
@@ -124,8 +131,17 @@ impl Interval {
         interfaces: Vec<Interface>,
         rows: Rows,
     ) -> Interval {
-        let once = Once::of(&rows, interfaces.iter().map(|i| i.counted_on.is_some()));
-        Interval { since, taken, elapsed, interfaces, rows, drops: None, once }
+        let (rows, once) = Once::decide(rows, &interfaces);
+        Interval {
+            origin: Origin::default(),
+            since,
+            taken,
+            elapsed,
+            interfaces,
+            rows,
+            drops: None,
+            once,
+        }
     }
 
     /// Rows of a second with no interface that is known.
@@ -144,8 +160,8 @@ impl Interval {
     #[must_use]
     pub fn reduced(&self, rows: Rows) -> Interval {
         let once = self.once.only(&rows);
-        let (interfaces, drops) = (self.interfaces.clone(), self.drops.clone());
-        Interval { interfaces, rows, drops, once, ..*self }
+        let (origin, interfaces) = (self.origin.clone(), self.interfaces.clone());
+        Interval { origin, interfaces, rows, drops: self.drops.clone(), once, ..*self }
     }
 
     /// What was dropped of a row meanwhile; `None` where that is not known.
@@ -176,15 +192,10 @@ pub fn places(older: &[Interface], newer: &[Interface]) -> Vec<Option<u16>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::flow::HookKind;
-
     use std::net::IpAddr;
 
     use super::*;
-    use crate::{
-        flow::{Counters, Inner, Key, Kind, Pair, Tunnel},
-        interface::Fill,
-    };
+    use crate::flow::{Counters, Inner, Key, Kind, Pair, Tunnel};
 
     fn flow(last: u8, id: u32, n: u64) -> Flow {
         let v4 = |d| IpAddr::from([172, 16, 1, d]);
@@ -216,6 +227,7 @@ mod tests {
         }
         let taken = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
         Snapshot {
+            origin: Origin::default(),
             since: SystemTime::UNIX_EPOCH,
             taken,
             at: Duration::from_secs(at),
@@ -237,21 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn readings_of_another_origin_are_not_subtracted() {
+        let by = |host: &str, epoch, s: Snapshot| Snapshot {
+            origin: Origin { host: host.into(), netns: 0, epoch },
+            ..s
+        };
+        let (older, newer) = (snapshot(1, &[flow(101, 1, 5)]), snapshot(2, &[flow(101, 1, 8)]));
+        let since = |older: Snapshot| by("a", 1, newer.clone()).since(&older);
+        let same = since(by("a", 1, older.clone()));
+        assert_eq!((&*same.origin.host, same.rows.merged()), ("a", vec![flow(101, 1, 3)]));
+        for other in [by("a", 2, older.clone()), by("b", 1, older.clone())] {
+            let all = since(other);
+            assert_eq!((all.since, all.rows.merged()), (newer.since, vec![flow(101, 1, 8)]));
+        }
+    }
+
+    #[test]
     fn what_is_stale_stays_as_it_was() {
         let interface = |id: u64, packets, stale| {
             let counted = [Count { packets, bytes: 0 }, Count::default()];
             Interface {
-                id,
-                name: format!("eth{id}"),
-                ifindex: 1,
-                netns: None,
-                hook: HookKind::Tcx,
-                counted_on: None,
                 stale,
-                attached: None,
                 books: Books { counted, ..Books::default() },
                 span: Duration::from_secs(packets),
-                fill: Fill::default(),
+                ..Interface::new(id, &format!("eth{id}"))
             }
         };
         let at = |interface, f: Flow| Flow { interface, ..f };
@@ -336,17 +357,10 @@ mod tests {
             let books =
                 Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
             let interface = Interface {
-                id: 0,
-                name: "eth0".to_owned(),
-                ifindex: 1,
-                netns: None,
-                hook: HookKind::Tcx,
-                counted_on: None,
                 stale: read < at,
-                attached: None,
                 books,
                 span: Duration::from_secs(read),
-                fill: Fill::default(),
+                ..Interface::new(0, "eth0")
             };
             Snapshot { interfaces: vec![interface], ..snapshot(at, &[]) }
         };
@@ -376,19 +390,8 @@ mod tests {
     fn interface(id: u64, packets: u64) -> Interface {
         let books =
             Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
-        Interface {
-            id,
-            name: format!("pod{id}"),
-            ifindex: 1,
-            netns: None,
-            hook: HookKind::Off,
-            counted_on: None,
-            stale: false,
-            attached: None,
-            books,
-            span: Duration::from_secs(1),
-            fill: Fill::default(),
-        }
+        let span = Duration::from_secs(1);
+        Interface { books, span, ..Interface::new(id, &format!("pod{id}")) }
     }
 
     #[test]

@@ -45,7 +45,6 @@ use hits::{Hit, Hits};
 use input::Input;
 use look::Look;
 use model::{charset::Charset, raster::Blocks};
-use save::Maker;
 use session::Session;
 use stage::{Manner, Stage};
 use start::Start;
@@ -70,8 +69,8 @@ pub struct TuiOptions {
     pub graphics: Choice,
     /// The mouse is ours, rather than the terminal's for selecting text.
     pub mouse: bool,
-    /// Whose name is on what is saved.
-    pub maker: Maker,
+    /// The program and its version, as what is saved says it.
+    pub tool: String,
 }
 
 impl Default for TuiOptions {
@@ -85,7 +84,7 @@ impl Default for TuiOptions {
             manner: Manner { blocks: Blocks::of(charset), charset, ..Manner::default() },
             graphics: Choice::default(),
             mouse: true,
-            maker: Maker::default(),
+            tool: String::new(),
         }
     }
 }
@@ -123,7 +122,7 @@ struct Dashboard {
     /// Keys that were pressed before anybody read keys.
     early: Vec<Event>,
     manner: Manner,
-    maker: Maker,
+    tool: String,
     begun: Instant,
 }
 
@@ -150,7 +149,7 @@ impl Dashboard {
             scheme: opts.scheme,
             depth: opts.depth,
             graphics,
-            maker: opts.maker.clone(),
+            tool: opts.tool.clone(),
             begun: Instant::now(),
         })
     }
@@ -313,7 +312,7 @@ impl Dashboard {
             }
             Some(Effect::Save(form)) => {
                 self.look.learn(&self.app.picture.matrix.ends);
-                let (text, bad) = match save::save(&self.app, &self.look, form, &self.maker) {
+                let (text, bad) = match save::save(&self.app, &self.look, form, &self.tool) {
                     Ok(name) => (format!("saved {name}"), false),
                     Err(e) => (format!("not saved: {e:#}"), true),
                 };

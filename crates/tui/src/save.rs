@@ -65,22 +65,13 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     )
 }
 
-/// Whose name is on what is saved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Maker {
-    /// The tool and its version.
-    pub tool: String,
-    /// The host that is read, or where the capture is.
-    pub host: String,
-}
-
-/// Writes the rows of what is shown into `out` as a page.
+/// Writes the rows of what is shown into `out` as a page; `tool` is the program and its version.
 ///
 /// # Errors
 /// There is nothing to show; those of `out`.
-pub fn write_page(app: &App, look: &Look, maker: &Maker, out: &mut impl Write) -> Result<()> {
+pub fn write_page(app: &App, look: &Look, tool: &str, out: &mut impl Write) -> Result<()> {
     let interval = app.interval().context("there is nothing to save")?;
-    let reading = Excerpt::new(&maker.tool, &maker.host, &interval, &app.filter);
+    let reading = Excerpt::new(tool, &interval, &app.filter);
     Ok(html::write(out, &reading, html::HtmlOptions { dark: Some(!light(look)), top: app.top })?)
 }
 
@@ -93,7 +84,7 @@ fn light(look: &Look) -> bool {
 ///
 /// # Errors
 /// There is nothing to save, or the file cannot be made.
-pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String> {
+pub fn save(app: &App, look: &Look, form: Form, tool: &str) -> Result<String> {
     if app.picture.matrix.is_empty() {
         bail!("there is nothing to save");
     }
@@ -112,7 +103,7 @@ pub fn save(app: &App, look: &Look, form: Form, maker: &Maker) -> Result<String>
     let mut out = BufWriter::new(&mut file);
     let written = match form {
         Form::Picture => write(app, look, &mut out).map_err(Into::into),
-        Form::Page => write_page(app, look, maker, &mut out),
+        Form::Page => write_page(app, look, tool, &mut out),
     };
     written.and_then(|()| Ok(out.flush()?)).context("write in the current directory")?;
     drop(out);

@@ -136,19 +136,23 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let at = Duration::from_secs(t);
     let interface = Interface {
-        id: 0,
-        name: "eth\u{1b}[31m0".to_owned(),
         ifindex: 3,
-        netns: None,
         hook: HookKind::Tcx,
-        counted_on: None,
-        stale: false,
-        attached: None,
         books,
         span: at,
         fill: Fill { used: rows.len() as u64, size: 64 },
+        ..Interface::new(0, "eth\u{1b}[31m0")
     };
-    Snapshot { since, taken: since + at, at, interfaces: vec![interface], rows, drops: None }.into()
+    Snapshot {
+        origin: Default::default(),
+        since,
+        taken: since + at,
+        at,
+        interfaces: vec![interface],
+        rows,
+        drops: None,
+    }
+    .into()
 }
 
 /// The same with drops: of three tunnels' packets, of others, and of what is unknown.

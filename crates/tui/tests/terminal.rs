@@ -85,6 +85,7 @@ fn snapshot(t: u64) -> Snapshot {
     }
     let at = Duration::from_millis(50 * t);
     Snapshot {
+        origin: Default::default(),
         since: SystemTime::UNIX_EPOCH,
         taken: SystemTime::UNIX_EPOCH + at,
         at,

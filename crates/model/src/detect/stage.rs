@@ -10,7 +10,7 @@ use super::{Change, Detectors, Severity, Topic};
 use crate::{
     drops::Drops,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    interface::{Fill, Interface},
+    interface::Interface,
     overlay::Overlay,
     rows::Rows,
     snapshot::Interval,
@@ -75,17 +75,11 @@ impl Stage {
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
         let interface = Interface {
-            id: 0,
-            name: "eth0".to_owned(),
             ifindex: 2,
-            netns: None,
             hook: HookKind::Tcx,
-            counted_on: None,
-            stale: false,
-            attached: None,
             books: self.books,
             span: Duration::from_secs(1),
-            fill: Fill::default(),
+            ..Interface::new(0, "eth0")
         };
         let (since, second) = (self.now(), Duration::from_secs(1));
         self.clock += 1;
