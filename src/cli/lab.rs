@@ -4,6 +4,8 @@ use std::{
     ffi::OsString,
     fs::File,
     io::Read,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -48,11 +50,20 @@ pub(super) enum Lab {
     /// Let something go wrong in it, to be found; without a name, list what can
     Fault {
         /// Which fault
-        #[arg(value_parser = PossibleFault, conflicts_with = "clear")]
+        #[arg(value_parser = PossibleFault, conflicts_with_all = ["surprise", "reveal", "clear"])]
         fault: Option<Fault>,
+        /// Any of them, without saying which
+        #[arg(long, conflicts_with_all = ["reveal", "clear"])]
+        surprise: bool,
+        /// Say what stands, and what tmon should say of it
+        #[arg(long, conflicts_with = "clear")]
+        reveal: bool,
         /// End all faults
         #[arg(long)]
         clear: bool,
+        /// Send what the fault that stands consists of
+        #[arg(long, requires = "fault", hide = true)]
+        send: bool,
         /// Not at once
         #[arg(long, value_name = "TIME", value_parser = duration, hide = true)]
         after: Option<Duration>,
@@ -191,19 +202,45 @@ impl Lab {
                     false => format!("ended: {}", names.join(", ")),
                 })?;
             }
+            Lab::Fault { fault: Some(fault), send: true, name, .. } => {
+                lab::sender::send(&name.prefix, fault, &*interrupted()?)?;
+            }
             Lab::Fault { fault: Some(fault), name, after, .. } => {
                 let flag = interrupted()?;
                 if after.is_some_and(|after| wait(Instant::now() + after, &flag)) {
                     return Ok(0);
                 }
-                lab::fault::stage(&name.prefix, fault)?;
+                if lab::fault::stage(&name.prefix, fault)? {
+                    begin_to_send(&name.prefix, fault)?;
+                }
                 out::line(&format!("{fault} stands; `tmon lab fault --clear` ends it"))?;
             }
-            Lab::Fault { fault: None, clear: false, name, .. } => {
+            Lab::Fault { surprise: true, name, .. } => {
+                let fault = lab::fault::surprise(&name.prefix)?;
+                begin_to_send(&name.prefix, fault)?;
+                out::line(&format!(
+                    "something is wrong in the lab: `tmon top eth0 --netns {}-host{}` may show it, \
+                     `tmon lab fault --reveal` says what it is",
+                    name.prefix,
+                    lab::fault::HOST
+                ))?;
+            }
+            Lab::Fault { reveal: true, name, .. } => {
                 let staged = lab::fault::staged(&name.prefix)?;
-                for (fault, text, says) in lab::fault::FAULTS {
-                    let sign = if staged.contains(fault) { "*" } else { " " };
-                    out::line(&format!("{sign} {text:<15} {says}"))?;
+                for (_, text, says) in lab::fault::FAULTS.iter().filter(|f| staged.contains(&f.0)) {
+                    out::line(&format!("{text}: {says}"))?;
+                }
+                if staged.is_empty() {
+                    out::line("nothing is wrong in the lab")?;
+                }
+            }
+            Lab::Fault { fault: None, name, .. } => {
+                for (_, text, says) in lab::fault::FAULTS {
+                    out::line(&format!("{text:<15} {says}"))?;
+                }
+                let n = lab::fault::staged(&name.prefix)?.len();
+                if n > 0 {
+                    out::line(&format!("{n} of them stand: `tmon lab fault --reveal` says which"))?;
                 }
             }
             Lab::Status { json, name } => {
@@ -230,6 +267,24 @@ impl Lab {
     }
 }
 
+/// Starts what sends for a fault, where it takes that: a process of its own, which ends with the
+/// fault or with the lab.
+fn begin_to_send(prefix: &str, fault: Fault) -> Result<()> {
+    if !lab::sender::sends(fault) {
+        return Ok(());
+    }
+    let name = fault.to_string();
+    Command::new("/proc/self/exe")
+        .args(["lab", "fault", &name, "--send", "--prefix", prefix])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map(drop)
+        .with_context(|| format!("start what sends for {name}"))
+}
+
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub(super) struct Demo {
@@ -252,8 +307,6 @@ const TRAFFIC: usize = 1;
 const DOWN: usize = 2;
 const FAULT: usize = 3;
 const CLEAR: usize = 4;
-/// So long everything is well: hosts know each other by then.
-const WELL: &str = "4s";
 
 impl Demo {
     pub(super) fn run(self) -> Result<()> {
@@ -261,6 +314,8 @@ impl Demo {
         let plan = lab::Plan::new(&options)?;
         let scenario = self.scenario.to_string();
         let fault = self.fault.map_or_else(String::new, |fault| fault.to_string());
+        let well = self.fault.map_or(Duration::ZERO, Fault::after);
+        let well = format!("{}s", well.as_secs());
         // What goes wrong is seen where it happens.
         let host = if self.fault.is_some() { lab::fault::HOST } else { 0 };
         let command = |words: &[&str]| {
@@ -271,7 +326,7 @@ impl Demo {
             command(&["up"]),
             command(&["traffic", &scenario]),
             command(&["down"]),
-            command(&["fault", &fault, "--after", WELL]),
+            command(&["fault", &fault, "--after", &well]),
             command(&["fault", "--clear"]),
         ])?;
         let sandbox = top::sandbox();

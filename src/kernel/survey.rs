@@ -16,7 +16,7 @@ use crate::kernel::{
     netns::NetnsHandle,
 };
 use model::{
-    overlay::{Device, Entry, Event, Mac, Overlay},
+    overlay::{Device, Entry, Event, Mac, Narrow, Overlay},
     units::sanitize,
 };
 
@@ -191,6 +191,19 @@ impl Survey {
                     id: d.id.filter(|_| !d.collect_metadata),
                     port: d.port,
                     up: d.up,
+                });
+            }
+        }
+        for link in &scene.links {
+            let over = scene.tunnels.iter().filter(|t| t.underlay == Some(link.index));
+            let widest = over.map(|t| (t.device.mtu + t.device.overhead(), &t.device.name)).max();
+            if let Some((needs, tunnel)) = widest.filter(|(needs, _)| *needs > link.mtu) {
+                overlay.narrow.push(Narrow {
+                    netns: netns.clone(),
+                    device: link.name.clone(),
+                    mtu: link.mtu,
+                    tunnel: tunnel.clone(),
+                    needs,
                 });
             }
         }

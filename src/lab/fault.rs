@@ -2,9 +2,13 @@
 //! Things that go wrong in the lab, to be found: each a few commands in a host's namespace, and
 //! what undoes them. Which ones stand is noted on the switch's ports, in the lab itself.
 use std::{
-    fmt, io,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::IpAddr,
     process::{Command, Stdio},
     str::FromStr,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,8 +22,10 @@ use model::flow::Kind;
 
 /// The host that things go wrong at.
 pub const HOST: u8 = 1;
-/// Where the wrong FDB entry leads: no host of the lab.
+/// Where wrong FDB entries lead: no host of the lab.
 const NOWHERE: &str = "172.16.1.250";
+/// The hardware address of a client that is nowhere, and which client that would be.
+const NOBODY: (&str, u8) = ("02:74:6d:6f:6e:c8", 199);
 /// The UDP port of the lab's tunnels.
 const PORT: u16 = 4789;
 /// What a note begins with.
@@ -44,6 +50,14 @@ pub enum Fault {
     RpFilter,
     /// A receiver's MTU that only small packets survive.
     Mtu,
+    /// An inner address that two hosts have.
+    Duplicate,
+    /// A forwarding entry that leads to an endpoint which nobody knows.
+    UnknownVtep,
+    /// A client that broadcasts ARP requests without end.
+    ArpStorm,
+    /// A peer from which nothing comes any more.
+    Silent,
 }
 
 /// Every fault, its name, and what tmon is to say of it.
@@ -68,6 +82,18 @@ pub const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::NoListener, "no-listener", "host1 drops all tunnels' packets: NO_SOCKET"),
     (Fault::RpFilter, "rp-filter", "host1 drops what host0 sends: IP_RPFILTER"),
     (Fault::Mtu, "mtu", "host1's eth0 loses what is longer than 700 bytes: its rx_dropped grows"),
+    (Fault::Duplicate, "duplicate", "host1 hears 192.168.0.1 from host0 and from host2 in turn"),
+    (
+        Fault::UnknownVtep,
+        "unknown-vtep",
+        "host1 sends what is for 192.168.0.200 to 172.16.1.250, and nobody is there: NEIGH_FAILED",
+    ),
+    (
+        Fault::ArpStorm,
+        "arp-storm",
+        "host1 hears 800 ARP requests a second in VXLAN 10000, from host0",
+    ),
+    (Fault::Silent, "silent", "host1 asks host2, and nothing comes back any more"),
 ];
 
 impl fmt::Display for Fault {
@@ -114,6 +140,21 @@ fn nft(host: u8, fault: Fault, hook: &str, rule: &str) -> Change {
 }
 
 impl Fault {
+    /// The host that stops answering.
+    pub(super) fn peer(plan: &Plan) -> u8 {
+        (HOST + 1) % plan.options().hosts
+    }
+
+    /// The client that is behind an endpoint which nobody knows.
+    pub(super) fn nobody(plan: &Plan) -> IpAddr {
+        plan.client(0, NOBODY.1)
+    }
+
+    /// How long everything has to be well before it, so that it stands out.
+    pub fn after(self) -> Duration {
+        Duration::from_secs(if self == Fault::ArpStorm { 35 } else { 4 })
+    }
+
     /// The commands, in order.
     fn changes(self, plan: &Plan) -> Result<Vec<Change>> {
         let (from, asks, answers) = (plan.endpoint(0), plan.client(0, 0), plan.client(0, HOST));
@@ -186,6 +227,32 @@ impl Fault {
                 let mtu = |bytes| format!("ip link set {UNDERLAY} mtu {bytes}");
                 vec![change(HOST, mtu(700), mtu(1500))]
             }
+            Fault::Duplicate => {
+                ensure!(plan.options().hosts > 2, "`{self}` takes a lab of three hosts");
+                let has = format!("{asks}/32 dev client0");
+                vec![change(2, format!("ip addr add {has}"), format!("ip addr del {has}"))]
+            }
+            Fault::UnknownVtep => {
+                let (mac, client) = (NOBODY.0, Fault::nobody(plan));
+                let entry = format!("{mac} dev vxlan0 dst {NOWHERE} self");
+                vec![
+                    change(
+                        HOST,
+                        format!("bridge fdb replace {entry} static"),
+                        format!("bridge fdb del {entry}"),
+                    ),
+                    change(
+                        HOST,
+                        format!("ip neigh replace {client} lladdr {mac} dev client0 nud permanent"),
+                        format!("ip neigh del {client} dev client0"),
+                    ),
+                ]
+            }
+            // It consists of what is sent.
+            Fault::ArpStorm => Vec::new(),
+            Fault::Silent => {
+                vec![nft(Fault::peer(plan), self, "output", "udp dport 4789 counter drop")]
+            }
         })
     }
 }
@@ -217,7 +284,7 @@ fn run(plan: &Plan, host: u8, line: &str) -> Result<()> {
     }
 }
 
-fn lab(prefix: &str) -> Result<Plan> {
+pub(super) fn lab(prefix: &str) -> Result<Plan> {
     let plan = standing_or_explain(prefix)?;
     let o = plan.options();
     ensure!(
@@ -232,7 +299,7 @@ fn port() -> String {
     format!("host{HOST}")
 }
 
-fn noted(plan: &Plan) -> Result<Vec<Fault>> {
+pub(super) fn noted(plan: &Plan) -> Result<Vec<Fault>> {
     let note = Netlink::open_in(&Netns::open(&plan.fabric())?)?
         .link(&port())?
         .and_then(|link| link.alias)
@@ -258,15 +325,16 @@ pub fn staged(prefix: &str) -> Result<Vec<Fault>> {
     }
 }
 
-/// Stages a fault. Nothing happens where it stands already.
+/// Stages a fault; false if it stands already. What it sends itself, somebody has to send: see
+/// [`super::sender`].
 ///
 /// # Errors
 /// There is no lab, or a command failed: then what was done of it is undone.
-pub fn stage(prefix: &str, fault: Fault) -> Result<()> {
+pub fn stage(prefix: &str, fault: Fault) -> Result<bool> {
     let plan = lab(prefix)?;
     let mut faults = noted(&plan)?;
     if faults.contains(&fault) {
-        return Ok(());
+        return Ok(false);
     }
     let changes = fault.changes(&plan)?;
     faults.push(fault);
@@ -282,7 +350,20 @@ pub fn stage(prefix: &str, fault: Fault) -> Result<()> {
             return Err(e);
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Stages one that nobody knows beforehand; which one it is, is not to be told.
+///
+/// # Errors
+/// As of [`stage`]; something is wrong already.
+pub fn surprise(prefix: &str) -> Result<Fault> {
+    let staged = noted(&lab(prefix)?)?;
+    ensure!(staged.is_empty(), "something is wrong already: `tmon lab fault --clear` ends it");
+    let n = RandomState::new().hash_one("fault") as usize % FAULTS.len();
+    let fault = FAULTS[n].0;
+    stage(prefix, fault)?;
+    Ok(fault)
 }
 
 /// Ends all faults. Which ones there were.

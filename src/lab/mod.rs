@@ -7,6 +7,7 @@ pub mod fault;
 pub mod plan;
 mod run;
 pub mod scenario;
+pub mod sender;
 mod status;
 mod traffic;
 

@@ -346,7 +346,7 @@ impl Stage {
 }
 
 /// A socket for ICMP echo, which needs no privilege in the lab (its `ping_group_range` is open).
-fn echo_socket(from: IpAddr) -> io::Result<UdpSocket> {
+pub(super) fn echo_socket(from: IpAddr) -> io::Result<UdpSocket> {
     let (family, protocol) = if from.is_ipv4() {
         (AddressFamily::Inet, SockProtocol::Icmp)
     } else {

@@ -41,6 +41,21 @@ pub struct Entry {
     pub fixed: bool,
 }
 
+/// An interface that is too narrow for a tunnel whose packets leave by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Narrow {
+    /// The watched namespace that it is in; `None` is the caller's.
+    pub netns: Option<String>,
+    /// Its name.
+    pub device: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The tunnel device that needs most, by name.
+    pub tunnel: String,
+    /// What full packets of that one take, in bytes.
+    pub needs: u32,
+}
+
 /// A change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -59,6 +74,8 @@ pub struct Event {
 pub struct Overlay {
     /// Tunnel devices whose packets travel in the namespaces that are watched.
     pub devices: Vec<Device>,
+    /// Interfaces that are too narrow for the tunnels over them.
+    pub narrow: Vec<Narrow>,
     /// The host's own addresses, and the watched namespaces in which it has them.
     pub addresses: HashMap<IpAddr, Vec<Option<String>>>,
     /// Forwarding entries of VXLAN devices, by hardware address.

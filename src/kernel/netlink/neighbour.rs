@@ -69,7 +69,10 @@ impl Neighbour {
             }
         }
         let state = m.header.state;
-        let fixed = matches!(state, NeighbourState::Permanent | NeighbourState::Noarp)
+        // A static entry of `bridge fdb` is reachable, too.
+        let has = |bit: NeighbourState| u16::from(state) & u16::from(bit) != 0;
+        let fixed = has(NeighbourState::Permanent)
+            || has(NeighbourState::Noarp)
             || m.header.flags.contains(NeighbourFlags::ExtLearned);
         Some(Neighbour {
             ifindex: m.header.ifindex,

@@ -1,16 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the kernel dropped of tunnels here: `dropped`, and where the reason says more, `no_device`,
 //! `wrong_vtep`, `checksum` or `mtu`.
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{Evidence, Severity, Sighting, Subject, Topic, past::is_for_many};
+use super::{
+    Evidence, Severity, Sighting, Subject, Topic,
+    past::{Party, Talk, is_for_many},
+};
 use crate::{
-    drops::{DropKey, Victim},
+    drops::{DropKey, Drops, Victim},
     flow::{Count, Inner, Pair},
+    overlay::Narrow,
 };
 
 /// It is said for so long after the last drop.
 const STAYS: Duration = Duration::from_secs(15);
+
+/// Nobody has answered for the address that a packet was to be sent to.
+const NEIGH_FAILED: &str = "NEIGH_FAILED";
 
 /// Drops that belong to how networks work: a copy that was flooded to everybody, a port that nobody
 /// listens on, what TCP has already or cannot use.
@@ -25,15 +37,31 @@ const USUAL: [&str; 8] = [
     "TCP_RFC7323_PAWS",
 ];
 
+/// Reasons that the kernel counts in a device's `rx_dropped`, too.
+const COUNTED: [&str; 3] = ["UNHANDLED_PROTO", "CPU_BACKLOG", "UNHANDLED_PROTO_L3"];
+
+/// Packets of one finding, and whether they were dropped at an interface that is watched: there they
+/// are as they travel.
+#[derive(Default)]
+struct Lost {
+    count: Count,
+    outside: bool,
+}
+
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let Some(drops) = look.interval.drops.as_deref() else { return Vec::new() };
-    let mut found: BTreeMap<(Topic, Subject), Count> = BTreeMap::new();
+    let mut found: BTreeMap<(Topic, Subject), Lost> = BTreeMap::new();
+    let mut heard: Option<BTreeSet<IpAddr>> = None;
     for (key, dropped) in drops.rows.iter().filter(|(key, _)| !key.elsewhere) {
         let Victim::Tunnel(of) = key.victim else { continue };
-        let topic = topic(&key.reason);
         for (way, n) in dropped.counts.into_iter().enumerate().filter(|(_, n)| !n.is_zero()) {
             let turn = |p: Pair| if way == 0 { (p.first, p.second) } else { (p.second, p.first) };
             let (outer, inner) = (of.outer.map(turn), of.inner.pair().map(turn));
+            // A host that was never heard of is none; one that was is down, or out of reach.
+            let nobody = &*key.reason == NEIGH_FAILED
+                && outer
+                    .is_some_and(|o| !heard.get_or_insert_with(|| senders(look)).contains(&o.1));
+            let topic = if nobody { Topic::WrongVtep } else { topic(&key.reason) };
             // A missing device is the tunnel's, whoever sends; a checksum is the sender's.
             let inner =
                 inner.filter(|_| matches!(topic, Topic::Dropped | Topic::WrongVtep | Topic::Mtu));
@@ -47,10 +75,55 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
                 inner_to: inner.map(|i| i.1),
                 reason: (!by_id).then(|| reason(key, of.inner)),
             };
-            *found.entry((topic, place)).or_default() += n;
+            let lost = found.entry((topic, place)).or_default();
+            lost.count += n;
+            lost.outside |= look.interval.interfaces.iter().any(|i| {
+                key.device.as_deref() == Some(&i.name)
+                    && i.netns == key.netns.as_deref().map(str::to_owned)
+            });
         }
     }
-    found.into_iter().map(|((topic, place), n)| sighting(look, topic, place, n)).collect()
+    let dropped = found.into_iter().map(|((topic, place), n)| sighting(look, topic, place, &n));
+    dropped.chain(too_narrow(look, drops)).collect()
+}
+
+/// Endpoints that something came from.
+fn senders(look: &Evidence<'_>) -> BTreeSet<IpAddr> {
+    let ends = |(party, talk): (&Party, &Talk)| {
+        let [first, second] = [0, 1].map(|way| talk.ways[way].last.is_some());
+        [first.then_some(party.outer.first), second.then_some(party.outer.second)]
+    };
+    look.past.talks.iter().flat_map(ends).flatten().collect()
+}
+
+/// What a device dropped before anything could say why, where its MTU is less than a tunnel over it
+/// needs.
+fn too_narrow(look: &Evidence<'_>, drops: &Drops) -> Vec<Sighting> {
+    let narrow = look.overlay.map_or(&[][..], |overlay| &overlay.narrow);
+    let sighting = |n: &Narrow| {
+        let here = |netns: &Option<Arc<str>>, device: Option<&str>| {
+            netns.as_deref() == n.netns.as_deref() && device == Some(&n.device)
+        };
+        let own = drops.devices.iter().find(|((netns, device), _)| here(netns, Some(device)))?.1;
+        let told = drops.rows.iter().filter(|(key, _)| {
+            here(&key.netns, key.device.as_deref()) && COUNTED.contains(&&*key.reason)
+        });
+        let told: u64 = told.map(|(_, dropped)| dropped.total().packets).sum();
+        let lost = own.rx_dropped.checked_sub(told).filter(|lost| *lost > 0)?;
+        Some(Sighting {
+            topic: Topic::Mtu,
+            severity: Severity::Bad,
+            place: Subject { interface: Some(n.device.clone()), ..Subject::default() },
+            since: None,
+            text: format!(
+                "{} dropped {{}} as they arrived (rx_dropped): its MTU is {}, and full packets of {} take {}",
+                n.device, n.mtu, n.tunnel, n.needs
+            ),
+            counts: BTreeMap::from([("dropped_pkts", lost)]),
+            stays: STAYS,
+        })
+    };
+    narrow.iter().filter_map(sighting).collect()
 }
 
 fn topic(reason: &str) -> Topic {
@@ -60,6 +133,18 @@ fn topic(reason: &str) -> Topic {
         "PKT_TOO_BIG" => Topic::Mtu,
         csum if csum.ends_with("_CSUM") => Topic::Checksum,
         _ => Topic::Dropped,
+    }
+}
+
+/// What a reason means, for those who do not know the kernel's names.
+fn meaning(reason: &str, outside: bool) -> &'static str {
+    match reason.split(' ').next().unwrap_or_default() {
+        "NETFILTER_DROP" => ", by a firewall rule",
+        "IP_RPFILTER" => ", no route leads back to the sender by this interface",
+        "NO_SOCKET" if outside => ", nobody listens on the tunnel's port",
+        NEIGH_FAILED => ", nobody answers for the next hop",
+        "QDISC_DROP" => ", the interface's queue was full",
+        _ => "",
     }
 }
 
@@ -73,7 +158,7 @@ fn reason(key: &DropKey, inner: Inner) -> String {
     }
 }
 
-fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, n: Count) -> Sighting {
+fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, lost: &Lost) -> Sighting {
     let many = "{}";
     let tunnel = place.tunnel.map_or_else(|| "a tunnel".to_owned(), |t| t.to_string());
     let from = place.outer_from.map_or_else(|| "an unknown endpoint".to_owned(), |a| a.to_string());
@@ -83,13 +168,24 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, n: Count) -> Sigh
         (Some(a), Some(b)) => format!(" for {a} to {b}"),
         _ => String::new(),
     };
-    let text = match topic {
-        Topic::NoDevice => {
+    let text = match (topic, place.outer_to) {
+        (Topic::NoDevice, _) => {
             format!(
                 "{tunnel} arrives and no device here takes it: the kernel dropped {many}{device}"
             )
         }
-        Topic::WrongVtep => {
+        (Topic::WrongVtep, Some(to)) if reason.starts_with(NEIGH_FAILED) => {
+            let entries = place.inner_to.zip(look.overlay).map(|(a, o)| o.entries_of(a));
+            let entry = entries.unwrap_or_default().iter().find(|e| e.endpoint == to);
+            let says = entry.map_or_else(String::new, |e| {
+                let fixed = if e.fixed { "a fixed" } else { "the" };
+                format!("; {fixed} forwarding entry of {} says so", e.device)
+            });
+            format!(
+                "{many} of {tunnel}{inner} went to {to}, and nobody answers for that address ({NEIGH_FAILED}){says}"
+            )
+        }
+        (Topic::WrongVtep, _) => {
             let entry = place.inner_from.and_then(|a| {
                 let entries = look.overlay?.entries_of(a);
                 entries.iter().find(|e| Some(e.endpoint) != place.outer_from)
@@ -100,32 +196,40 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, n: Count) -> Sigh
             );
             format!("{tunnel} from {from}{inner} is dropped, {many}: {says} ({reason})")
         }
-        Topic::Mtu => {
+        (Topic::Mtu, _) => {
             format!("{many} of {tunnel} from {from}{inner} were too big{device} ({reason})")
         }
-        Topic::Checksum => {
+        (Topic::Checksum, _) => {
             format!(
                 "{many} of {tunnel} from {from} had a wrong checksum and were dropped{device} ({reason})"
             )
         }
-        _ => format!("the kernel dropped {many} of {tunnel} from {from}{inner}{device}: {reason}"),
+        _ => format!(
+            "the kernel dropped {many} of {tunnel} from {from}{inner}{device}: {reason}{}",
+            meaning(reason, lost.outside)
+        ),
     };
     Sighting {
         topic,
-        severity: severity(topic, &place),
+        severity: severity(topic, &place, lost.outside),
         since: None,
         text,
-        counts: BTreeMap::from([("dropped_bytes", n.bytes), ("dropped_pkts", n.packets)]),
+        counts: BTreeMap::from([
+            ("dropped_bytes", lost.count.bytes),
+            ("dropped_pkts", lost.count.packets),
+        ]),
         stays: STAYS,
         place,
     }
 }
 
-fn severity(topic: Topic, place: &Subject) -> Severity {
+fn severity(topic: Topic, place: &Subject, outside: bool) -> Severity {
     let many = |a: Option<IpAddr>| a.is_some_and(is_for_many);
     let reason = place.reason.as_deref().unwrap_or_default();
-    // Who is asked by broadcast and has not the address says nothing, and gives no reason.
-    let usual = USUAL.iter().any(|usual| reason.split(' ').next() == Some(usual))
+    let name = reason.split(' ').next().unwrap_or_default();
+    // Who is asked by broadcast and has not the address says nothing, and gives no reason. Where the
+    // tunnel's own port has no listener, nothing gets out of it.
+    let usual = (USUAL.contains(&name) && !(name == "NO_SOCKET" && outside))
         || reason == "NOT_SPECIFIED (arp)";
     // What is for many is not meant for each of them.
     let for_many = many(place.outer_to) || many(place.inner_to) || place.inner_to.is_none();
@@ -142,7 +246,7 @@ mod tests {
     use super::{
         super::{
             Change,
-            stage::{Stage, talk},
+            stage::{Stage, client, host, talk},
         },
         Severity, Topic,
     };
@@ -186,7 +290,7 @@ mod tests {
                 "NETFILTER_DROP",
                 Topic::Dropped,
                 Severity::Bad,
-                "the kernel dropped 5 packets of vxlan 7 from 172.16.1.2 for 192.168.0.9 to 192.168.0.1 at eth0: NETFILTER_DROP",
+                "the kernel dropped 5 packets of vxlan 7 from 172.16.1.2 for 192.168.0.9 to 192.168.0.1 at eth0: NETFILTER_DROP, by a firewall rule",
             ),
             (
                 "OTHERHOST",
@@ -235,5 +339,88 @@ mod tests {
         stage.drops = Some(Drops::default());
         stage.seconds(16, &[flow]);
         assert_eq!(stage.open(), []);
+    }
+
+    #[test]
+    fn who_is_not_there_and_who_is_down() {
+        use crate::overlay::{Entry, Overlay};
+        let mac = [2, 0, 0, 0, 0, 9];
+        let entry =
+            Entry { device: "vxlan0".to_owned(), id: Some(7), endpoint: host(5), fixed: true };
+        let overlay = Overlay {
+            entries: [(mac, vec![entry])].into_iter().collect(),
+            neighbours: [(client(9), mac)].into_iter().collect(),
+            ..Overlay::default()
+        };
+        let mut lost = dropped("NEIGH_FAILED", &talk(5, Some((1, 9)), 0, 0), 3);
+        lost.1.counts.swap(0, 1); // from this host
+        let mut stage = Stage {
+            overlay: Some(overlay),
+            drops: Some(Drops::new([lost.clone()])),
+            ..Stage::default()
+        };
+        stage.second(&[]);
+        assert_eq!(
+            stage.open(),
+            [(
+                Topic::WrongVtep,
+                Severity::Bad,
+                "3 packets of vxlan 7 for 192.168.0.1 to 192.168.0.9 went to 172.16.1.5, and nobody answers for that address (NEIGH_FAILED); a fixed forwarding entry of vxlan0 says so"
+            )]
+        );
+        let mut stage = Stage::default();
+        stage.second(&[talk(5, Some((1, 9)), 1, 1)]);
+        stage.drops = Some(Drops::new([lost]));
+        stage.second(&[]);
+        let open: Vec<_> = stage.open().into_iter().map(|f| (f.0, f.1)).collect();
+        assert_eq!(open, [(Topic::Dropped, Severity::Bad)], "it was there before");
+    }
+
+    #[test]
+    fn a_tunnel_without_a_listener_is_bad_and_a_port_inside_without_one_is_not() {
+        let at = |device: &str| {
+            let flow = talk(2, Some((1, 9)), 0, 1);
+            let mut lost = dropped("NO_SOCKET", &flow, 1);
+            lost.0.device = Some(Arc::from(device));
+            let mut stage = Stage { drops: Some(Drops::new([lost])), ..Stage::default() };
+            stage.second(&[flow]);
+            stage.open()[0].1
+        };
+        assert_eq!([at("eth0"), at("client0")], [Severity::Bad, Severity::Note]);
+    }
+
+    #[test]
+    fn a_device_that_is_too_narrow_and_drops_is_found() {
+        use crate::{
+            drops::DeviceDrops,
+            overlay::{Narrow, Overlay},
+        };
+        let narrow = Narrow {
+            netns: None,
+            device: "eth0".to_owned(),
+            mtu: 700,
+            tunnel: "vxlan0".to_owned(),
+            needs: 1500,
+        };
+        let said = |narrow: Vec<Narrow>, rx_dropped, unhandled| {
+            let mut other = dropped("UNHANDLED_PROTO", &talk(2, Some((1, 9)), 0, 1), unhandled);
+            other.0.victim = Victim::Plain;
+            let mut drops = Drops::new([other]);
+            let own = DeviceDrops { rx_dropped, ..DeviceDrops::default() };
+            drops.devices.insert((None, "eth0".into()), own);
+            let overlay = Overlay { narrow, ..Overlay::default() };
+            let mut stage =
+                Stage { overlay: Some(overlay), drops: Some(drops), ..Stage::default() };
+            stage.second(&[]);
+            stage.open().iter().map(|f| f.2.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(vec![narrow.clone()], 5, 1),
+            [
+                "eth0 dropped 4 packets as they arrived (rx_dropped): its MTU is 700, and full packets of vxlan0 take 1500"
+            ]
+        );
+        assert!(said(vec![narrow], 3, 3).is_empty(), "the kernel said why");
+        assert!(said(Vec::new(), 5, 0).is_empty(), "whatever it is, it is not the MTU");
     }
 }

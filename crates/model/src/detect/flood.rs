@@ -18,13 +18,17 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             continue;
         }
         let [rate, usual] = [flood.recent, flood.usual].map(|r| r.round() as u64);
+        let from = flood.loudest.map_or_else(String::new, |(from, n)| {
+            let share = u128::from(n) * 100 / u128::from(flood.now.max(1));
+            format!("; {share} % come from {from}")
+        });
         found.push(Sighting {
             topic: Topic::Flood,
             severity: if flood.recent >= BAD { Severity::Bad } else { Severity::Note },
             place: Subject { tunnel: Some(*tunnel), ..Subject::default() },
             since: look.interval.taken.checked_sub(flood.above),
             text: format!(
-                "{rate} broadcast and multicast packets a second in {tunnel}, where {usual} are usual"
+                "{rate} broadcast and multicast packets a second in {tunnel}, where {usual} are usual{from}"
             ),
             counts: BTreeMap::from([("flooded_pkts", flood.now)]),
             stays: STAYS,
@@ -50,7 +54,11 @@ mod tests {
         let open = stage.open();
         assert_eq!(open.len(), 1, "{open:?}");
         assert_eq!((open[0].0, open[0].1), (Topic::Flood, Severity::Bad));
-        assert!(open[0].2.ends_with("in vxlan 7, where 3 are usual"), "{}", open[0].2);
+        let text = open[0].2;
+        assert!(
+            text.ends_with("in vxlan 7, where 3 are usual; 100 % come from 172.16.1.1"),
+            "{text}"
+        );
         stage.seconds(30, &[talk(2, None, 2, 1)]);
         assert_eq!(stage.open(), []);
     }

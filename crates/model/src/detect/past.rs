@@ -94,6 +94,8 @@ pub(super) struct Flooding {
     pub(super) now: u64,
     /// How long it has been far above its past, less how long it has not.
     pub(super) above: Duration,
+    /// The endpoint that sent most in this interval, and how much.
+    pub(super) loudest: Option<(IpAddr, u64)>,
 }
 
 /// What is remembered.
@@ -153,7 +155,7 @@ impl Past {
         self.time = Some(interval.taken);
         let (now, decay) = (self.now(), decay(interval.elapsed, HALF));
         let mut active: HashMap<Party, [(u64, u8, u16); 2]> = HashMap::default();
-        let mut flooded: HashMap<Tunnel, u64> = HashMap::default();
+        let mut flooded: HashMap<Tunnel, HashMap<IpAddr, u64>> = HashMap::default();
         for row in interval.rows.walk().filter(|row| interval.once().counts(row)) {
             let flow = row.flow();
             let (Some(outer), key, counters) = (flow.key.outer, &flow.key, &flow.counters) else {
@@ -190,8 +192,13 @@ impl Past {
                     Inner::Proto(proto) => proto == InnerProto(0x0806),
                 } || is_for_many(outer.first)
                     || is_for_many(outer.second);
-                let n: &mut u64 = flooded.entry(segment).or_default();
-                *n = n.saturating_add(if many { sent.saturating_add(back) } else { 0 });
+                let by = flooded.entry(segment).or_default();
+                for (n, from) in [(sent, outer.first), (back, outer.second)] {
+                    if many && n > 0 {
+                        let sum: &mut u64 = by.entry(from).or_default();
+                        *sum = sum.saturating_add(n);
+                    }
+                }
             }
             if let (Inner::Pair(inner), true) = (key.inner, is_segment(segment)) {
                 for (n, address, endpoint) in
@@ -241,7 +248,7 @@ impl Past {
         home.last = now;
     }
 
-    fn flood(&mut self, now: &HashMap<Tunnel, u64>, elapsed: Duration) {
+    fn flood(&mut self, now: &HashMap<Tunnel, HashMap<IpAddr, u64>>, elapsed: Duration) {
         const TEN: Duration = Duration::from_secs(10);
         for tunnel in now.keys() {
             if self.floods.len() < MOST {
@@ -249,7 +256,10 @@ impl Past {
             }
         }
         for (tunnel, flood) in &mut self.floods {
-            flood.now = now.get(tunnel).copied().unwrap_or(0);
+            let by = now.get(tunnel);
+            let each = || by.into_iter().flatten().map(|(from, n)| (*from, *n));
+            flood.now = each().fold(0, |sum, (_, n)| sum.saturating_add(n));
+            flood.loudest = each().max_by_key(|(from, n)| (*n, *from));
             flood.known = flood.known.saturating_add(elapsed);
             let rate = flood.now as f64 / elapsed.as_secs_f64().max(1e-9);
             let short = decay(elapsed, TEN / 3);
