@@ -114,12 +114,12 @@ impl Progress {
 /// Frames, the share of the files or their bytes, frames a second, and the time that the rest takes.
 fn progress(frames: u64, at: u64, size: Option<u64>, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
-    let rate = if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
+    let rate: Option<f64> = units::Rate::of(frames, elapsed).into();
     let read = match size {
         Some(size) => units::percent(at, size),
         None => units::bytes(at, Base::Si).to_string(),
     };
-    let mut line = format!("{frames} frames, {read}, {:.1} M/s", rate / 1e6);
+    let mut line = format!("{frames} frames, {read}, {:.1} M/s", rate.unwrap_or(0.0) / 1e6);
     if let Some(size) = size
         && at > 0
     {

@@ -98,8 +98,6 @@ pub fn reading(
     let label = |e: &End| called(e).unwrap_or_else(|| matrix::label(*e, m.folded));
     let ends: Vec<SvgEnd> =
         m.ends.iter().map(|e| SvgEnd { label: label(e), colour: colour(e) }).collect();
-    let square: Vec<Vec<u64>> =
-        (0..m.len()).map(|i| (0..m.len()).map(|j| m.get(i, j).bytes).collect()).collect();
 
     let names: Vec<&str> = interval.interfaces.iter().map(|i| i.name.as_str()).collect();
     let title = format!("{} on {}", names.join(" "), reading.host);
@@ -114,7 +112,7 @@ pub fn reading(
     }
     let style =
         if options.light { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
-    write(out, &ends, &square, |v| units::bytes(v, base).to_string(), &style)
+    write(out, &ends, |i, j| m.get(i, j).bytes, |v| units::bytes(v, base).to_string(), &style)
 }
 
 // Everything is on a grid of monospaced characters, so that labels are as wide as reckoned.
@@ -129,28 +127,25 @@ const WIDTH: f64 = COLUMNS as f64 * CHAR;
 /// The most columns of a label beside the circle.
 const LABEL: usize = 22;
 
-/// Writes the diagram of `matrix`, where `matrix[i][j]` is what end `i` sent to end `j`. `unit` says an
-/// amount as text.
+/// Writes the diagram of these ends, where `get(i, j)` is what end `i` sent to end `j`. `unit` says
+/// an amount as text.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(
     out: &mut impl Write,
     ends: &[SvgEnd],
-    matrix: &[Vec<u64>],
+    get: impl Fn(usize, usize) -> u64,
     unit: impl Fn(u64) -> String,
     style: &SvgStyle,
 ) -> io::Result<()> {
     let n = ends.len();
-    let get = |i: usize, j: usize| matrix.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0);
     let sum = |values: &mut dyn Iterator<Item = u64>| values.fold(0u64, u64::saturating_add);
     let sent: Vec<u64> = (0..n).map(|i| sum(&mut (0..n).map(|j| get(i, j)))).collect();
     let received: Vec<u64> = (0..n).map(|j| sum(&mut (0..n).map(|i| get(i, j)))).collect();
     let all = sum(&mut sent.iter().copied());
-    let square: Vec<Vec<f64>> =
-        (0..n).map(|i| (0..n).map(|j| get(i, j) as f64).collect()).collect();
     let shapes = Shapes::new(
-        &Layout::new(&square, padding(n, 0.04)),
+        &Layout::new(n, |i, j| get(i, j) as f64, padding(n, 0.04)),
         Proportions { least: 0.003, ..Proportions::default() },
     );
 
@@ -359,7 +354,9 @@ mod tests {
 
     fn draw(ends: &[SvgEnd], matrix: &[Vec<u64>], style: &SvgStyle) -> String {
         let mut out = vec![];
-        write(&mut out, ends, matrix, |v| format!("{v} B"), style).unwrap();
+        let get =
+            |i: usize, j: usize| matrix.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0);
+        write(&mut out, ends, get, |v| format!("{v} B"), style).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -455,7 +452,7 @@ mod tests {
         write(
             &mut out,
             &ends(2),
-            &[vec![0, 1_500_000], vec![3, 0]],
+            |i, j| [[0, 1_500_000], [3, 0]][i][j],
             |v| units::bytes(v, units::Base::Si).to_string(),
             &SvgStyle::dark("", ""),
         )

@@ -81,23 +81,22 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out a square matrix: `matrix[i][j]` is what end `i` sent to end `j`. The circle begins
+    /// Lays out `n` ends, where `sent(i, j)` is what end `i` sent to end `j`. The circle begins
     /// with the end that sent most. `padding` radians stay free after every arc; where that is more
-    /// than the circle has, arcs have no width (see [`padding`]). Short rows are filled with 0,
-    /// and what is negative or not a finite number counts as 0.
-    pub fn new(matrix: &[Vec<f64>], padding: f64) -> Self {
-        Self::ordered(matrix, padding, Order::default())
+    /// than the circle has, arcs have no width (see [`padding`]). What is negative or not a finite
+    /// number counts as 0.
+    pub fn new(n: usize, sent: impl Fn(usize, usize) -> f64, padding: f64) -> Self {
+        Self::ordered(n, sent, padding, Order::default())
     }
 
     /// As [`Layout::new`], with a choice of the feet's order.
-    pub fn ordered(matrix: &[Vec<f64>], padding: f64, feet_order: Order) -> Self {
-        let n = matrix.len();
-        let sent = |i: usize, j: usize| {
-            matrix
-                .get(i)
-                .and_then(|row| row.get(j))
-                .map_or(0.0, |&v| if v.is_finite() { v.max(0.0) } else { 0.0 })
-        };
+    pub fn ordered(
+        n: usize,
+        sent: impl Fn(usize, usize) -> f64,
+        padding: f64,
+        feet_order: Order,
+    ) -> Self {
+        let sent = |i, j| Some(sent(i, j)).filter(|v| v.is_finite()).map_or(0.0, |v| v.max(0.0));
         let padding = if padding.is_finite() { padding.max(0.0) } else { 0.0 };
 
         let sums: Vec<f64> = (0..n).map(|i| (0..n).map(|j| sent(i, j)).sum()).collect();
@@ -148,6 +147,19 @@ impl Layout {
             .collect();
         ribbons.sort_by_key(Ribbon::ends);
         Layout { groups, ribbons }
+    }
+
+    /// The angle in the middle of each end's arc; `None` for an end that neither sent nor received.
+    pub fn angles(&self) -> Vec<Option<f64>> {
+        let mut angles = vec![None; self.groups.len()];
+        for foot in self.ribbons.iter().flat_map(|r| [r.source, r.target]) {
+            if let (Some(angle), Some(group)) =
+                (angles.get_mut(foot.group), self.groups.get(foot.group))
+            {
+                *angle = Some(group.middle());
+            }
+        }
+        angles
     }
 
     /// Nothing was sent.
@@ -316,6 +328,10 @@ mod tests {
         serde_json::from_value(v.clone()).unwrap()
     }
 
+    fn layout(m: &[Vec<f64>], pad: f64) -> Layout {
+        Layout::new(m.len(), |i, j| m[i][j], pad)
+    }
+
     fn same(name: &str, (index, start, end, value): (usize, f64, f64, f64), v: &Value) {
         let [i, s, e, x] = [0, 1, 2, 3].map(|k| v[k].as_f64().unwrap());
         assert_eq!(index as f64, i, "{name}");
@@ -334,8 +350,9 @@ mod tests {
             let name = case["name"].as_str().unwrap();
             let order =
                 if case["order"] == "ascending" { Order::Ascending } else { Order::Descending };
-            let layout =
-                Layout::ordered(&matrix(&case["matrix"]), case["padding"].as_f64().unwrap(), order);
+            let m = matrix(&case["matrix"]);
+            let pad = case["padding"].as_f64().unwrap();
+            let layout = Layout::ordered(m.len(), |i, j| m[i][j], pad, order);
             let groups = case["groups"].as_array().unwrap();
             assert_eq!(layout.groups.len(), groups.len(), "{name}");
             for (i, (g, v)) in layout.groups.iter().zip(groups).enumerate() {
@@ -355,7 +372,7 @@ mod tests {
         for case in d3() {
             let m = matrix(&case["matrix"]);
             let pad = padding(m.len(), 0.05);
-            let layout = Layout::new(&m, pad);
+            let layout = layout(&m, pad);
             if layout.is_empty() {
                 continue;
             }
@@ -375,9 +392,7 @@ mod tests {
 
     #[test]
     fn a_symmetric_matrix_has_equal_feet() {
-        let m: Vec<Vec<f64>> =
-            (0..6).map(|i| (0..6).map(|j| f64::from((i + 1) * (j + 1))).collect()).collect();
-        for r in Layout::new(&m, 0.05).ribbons {
+        for r in Layout::new(6, |i, j| ((i + 1) * (j + 1)) as f64, 0.05).ribbons {
             assert!(
                 ((r.source.end - r.source.start) - (r.target.end - r.target.start)).abs() < CLOSE
             );
@@ -410,25 +425,15 @@ mod tests {
         ];
         for (k, &pad) in bad.iter().enumerate() {
             for n in [1, 2, 5, 11] {
-                let m: Vec<Vec<f64>> = (0..n)
-                    .map(|i| {
-                        (0..n + k % 2)
-                            .skip(k % 3)
-                            .map(|j| bad[(i * 7 + j * 3 + k) % bad.len()])
-                            .collect()
-                    })
-                    .collect();
-                let l = Layout::new(&m, pad);
-                assert!(numbers(&l).all(f64::is_finite), "{m:?} {pad} {l:?}");
+                let l = Layout::new(n, |i, j| bad[(i * 7 + j * 3 + k) % bad.len()], pad);
+                assert!(numbers(&l).all(f64::is_finite), "{k} {n} {pad} {l:?}");
                 assert!(l.groups.iter().all(|g| g.start <= g.end));
             }
         }
     }
 
     fn scene(ends: &[&'static str], value: impl Fn(usize, usize) -> f64) -> Scene<&'static str> {
-        let m: Vec<Vec<f64>> =
-            (0..ends.len()).map(|i| (0..ends.len()).map(|j| value(i, j)).collect()).collect();
-        Scene { ends: ends.to_vec(), layout: Layout::new(&m, 0.05) }
+        Scene { ends: ends.to_vec(), layout: Layout::new(ends.len(), value, 0.05) }
     }
 
     #[test]

@@ -414,7 +414,7 @@ mod tests {
 
     fn disc(columns: usize, rows: usize, blocks: Blocks, cover: f64) -> (Canvas, Vec<Cell>) {
         let shapes = Shapes::new(
-            &Layout::new(&[vec![1.0]], 0.0),
+            &Layout::new(1, |_, _| 1.0, 0.0),
             Proportions { inner: 0.5, foot: 0.5, least: 0.0 },
         );
         let (w, h) = blocks.grid();

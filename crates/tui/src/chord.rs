@@ -539,9 +539,9 @@ struct Plan {
 impl Plan {
     fn new(layout: &Layout, ends: &[ArcLabel], look: &ChordStyle, size: Size) -> Plan {
         let (columns, rows) = (usize::from(size.width), usize::from(size.height));
-        let shapes = Shapes::new(layout, Proportions::default());
-        let mut shown: Vec<usize> =
-            (0..ends.len()).filter(|&i| shapes.angle(i).is_some()).collect();
+        let angles = layout.angles();
+        let angle = |i: usize| angles.get(i).copied().flatten();
+        let mut shown: Vec<usize> = (0..ends.len()).filter(|&i| angle(i).is_some()).collect();
         // the greatest first: they have a label when not all can
         shown.sort_by(|&a, &b| {
             layout.groups[b].value.total_cmp(&layout.groups[a].value).then(a.cmp(&b))
@@ -589,7 +589,7 @@ impl Plan {
             let wanted: Vec<Label> = shown
                 .iter()
                 .zip(texts)
-                .filter_map(|(&i, t)| Some(Label { angle: shapes.angle(i)?, width: t.width() }))
+                .filter_map(|(&i, t)| Some(Label { angle: angle(i)?, width: t.width() }))
                 .collect();
             labels::place(ring, &wanted)
         };
@@ -629,10 +629,8 @@ impl Plan {
         let ring = Ring { size: (columns - list, rows), ..alone };
         let mut tags: Vec<usize> = shown.iter().take(fits).copied().collect();
         let spots = loop {
-            let wanted: Vec<Label> = tags
-                .iter()
-                .filter_map(|&i| Some(Label { angle: shapes.angle(i)?, width: 1 }))
-                .collect();
+            let wanted: Vec<Label> =
+                tags.iter().filter_map(|&i| Some(Label { angle: angle(i)?, width: 1 })).collect();
             match labels::place(&ring, &wanted) {
                 Some((spots, moved)) if moved <= 1 => break spots,
                 _ if tags.is_empty() => break vec![],
@@ -686,6 +684,10 @@ mod tests {
             .collect()
     }
 
+    fn layout(matrix: &[Vec<f64>], padding: f64) -> Layout {
+        Layout::new(matrix.len(), |i, j| matrix[i][j], padding)
+    }
+
     fn ends(n: usize, theme: &Theme) -> Vec<ArcLabel> {
         let labels: Vec<String> = (0..n).map(|i| format!("172.16.1.{}", 100 + i)).collect();
         let colours = theme.end_colours().assign(&labels);
@@ -697,7 +699,7 @@ mod tests {
     }
 
     fn prepare(matrix: &[Vec<f64>], look: &ChordStyle, width: u16, height: u16) -> ChordView {
-        let layout = Layout::new(matrix, padding(matrix.len(), 0.04));
+        let layout = layout(matrix, padding(matrix.len(), 0.04));
         ChordView::prepare(
             &layout,
             &ends(matrix.len(), look.theme),
@@ -900,7 +902,7 @@ mod tests {
         let theme = Theme::default();
         let mut ends = ends(9, &theme);
         ends[3].marked = true;
-        let layout = Layout::new(&hub(), 0.04);
+        let layout = layout(&hub(), 0.04);
         let view = ChordView::prepare(
             &layout,
             &ends,
@@ -973,8 +975,8 @@ mod tests {
         use model::chord::{Scene, tween};
         let theme = Theme::default();
         let names = |n: usize| (0..n).collect::<Vec<_>>();
-        let from = Scene { ends: names(9), layout: Layout::new(&hub(), 0.04) };
-        let to = Scene { ends: vec![3, 0, 77], layout: Layout::new(&vec![vec![1.0; 3]; 3], 0.04) };
+        let from = Scene { ends: names(9), layout: layout(&hub(), 0.04) };
+        let to = Scene { ends: vec![3, 0, 77], layout: Layout::new(3, |_, _| 1.0, 0.04) };
         for step in 0..=10 {
             let scene = tween(&from, &to, f64::from(step) / 10.0);
             let view = ChordView::prepare(

@@ -30,12 +30,21 @@ use crate::{
     words::clock,
 };
 
-/// Draws the view, scrolled as the app says.
-pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+/// Draws the view, scrolled as the app says: what was written, and below it what changes with time.
+pub fn draw(
+    app: &App,
+    look: &Look,
+    written: &[Line<'static>],
+    now: Duration,
+    area: Rect,
+    buf: &mut Buffer,
+    hits: &mut Hits,
+) {
     if area.is_empty() {
         return;
     }
-    let lines = lines(app, look, now, usize::from(area.width));
+    let ages = ages(app, look, now);
+    let lines: Vec<&Line> = written.iter().chain(&ages).collect();
     let room = usize::from(area.height);
     let first = app.scroll.min(lines.len().saturating_sub(room));
     for (i, line) in lines.iter().skip(first).take(room).enumerate() {
@@ -53,7 +62,7 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer,
     hits.wheel(area, Action::Up, Action::Down);
 }
 
-fn rule<'a>(look: &Look, text: &str, width: usize) -> Line<'a> {
+fn rule(look: &Look, text: &str, width: usize) -> Line<'static> {
     let rest = width.saturating_sub(text.chars().count() + 3);
     Line::from(vec![
         Span::raw(" "),
@@ -78,7 +87,7 @@ fn weight(app: &App, c: Count, t: Duration) -> String {
     }
 }
 
-fn books<'a>(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'a>> {
+fn books(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'static>> {
     let (b, t) = (&i.books, i.span);
     let seen = b.seen();
     let all = seen[0].packets.saturating_add(seen[1].packets);
@@ -118,7 +127,7 @@ fn books<'a>(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'a
 }
 
 /// Which tunnels the fragments are of, and who sends them.
-fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
+fn fragmented(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     const MOST: usize = 5;
     let list = &app.picture.fragmented;
     if list.is_empty() {
@@ -154,7 +163,7 @@ fn fragmented<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
 }
 
 /// What the kernel dropped, by reason, and the devices' own counters beside it.
-fn drops<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
+fn drops(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     const MOST: usize = 8;
     let Some(drops) = &app.picture.drops else { return vec![] };
     let t = app.picture.elapsed;
@@ -219,7 +228,7 @@ fn drops<'a>(app: &App, look: &Look, width: usize) -> Vec<Line<'a>> {
     lines
 }
 
-fn fill<'a>(look: &Look, i: &Interface) -> Line<'a> {
+fn fill(look: &Look, i: &Interface) -> Line<'static> {
     let f = i.fill;
     let full = f.size > 0 && f.used.saturating_mul(10) >= f.size.saturating_mul(9);
     let style = if full { look.warn } else { look.good };
@@ -237,14 +246,14 @@ fn fill<'a>(look: &Look, i: &Interface) -> Line<'a> {
     ])
 }
 
-fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a>> {
+fn line(look: &Look, name: &str, text: String, style: Style) -> Line<'static> {
+    Line::from(vec![Span::styled(format!("   {name:<12}"), look.dim), Span::styled(text, style)])
+}
+
+/// Writes all that does not change with time alone.
+pub fn prepare(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     let p = &app.picture;
-    let fact = |name: &str, text: String, style: Style| {
-        Line::from(vec![
-            Span::styled(format!("   {name:<12}"), look.dim),
-            Span::styled(text, style),
-        ])
-    };
+    let fact = |name: &str, text: String, style: Style| line(look, name, text, style);
     let mut out = Vec::new();
     for i in p.interfaces.iter() {
         let netns = i.netns.as_ref().map_or(String::new(), |n| format!(" in {}", sanitize(n)));
@@ -284,6 +293,13 @@ fn lines<'a>(app: &App, look: &Look, now: Duration, width: usize) -> Vec<Line<'a
         style,
     ));
     out.push(fact("rows", format!("{} in scope of the picture", p.tally.rows), look.text));
+    out
+}
+
+/// How old things are.
+fn ages(app: &App, look: &Look, now: Duration) -> Vec<Line<'static>> {
+    let fact = |name: &str, text: String, style: Style| line(look, name, text, style);
+    let mut out = Vec::new();
     match app.read {
         Some(read) => out.push(fact(
             "sample",

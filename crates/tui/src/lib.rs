@@ -16,10 +16,12 @@ pub mod input;
 pub mod keys;
 pub mod look;
 pub mod matrix_view;
+pub mod parts;
 pub mod pixels;
 pub mod save;
 pub mod screen;
 pub mod session;
+pub mod sheets;
 pub mod side;
 pub mod spark;
 pub mod stage;
@@ -368,7 +370,8 @@ pub fn compose(
     buf: &mut Buffer,
 ) -> Hits {
     look.learn(&app.picture.matrix.ends);
-    let hits = screen::draw(app, look, now, area, buf);
+    stage.sheets.write(app, look, area);
+    let hits = screen::draw(app, look, &stage.sheets, now, area, buf);
     if let Some(area) = hits.chord {
         stage.show(app, now, manner);
         stage.draw(app, look, now, manner, area, buf);

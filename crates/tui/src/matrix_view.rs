@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The matrix: senders down, receivers across, as a heat map whose colour is logarithmic.
+use std::ops::Range;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -40,11 +42,39 @@ fn window(n: usize, room: usize, cursor: Option<usize>) -> usize {
     cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(n.saturating_sub(room))
 }
 
-/// Draws the matrix into an area.
-pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+/// What is on the screen of the matrix, as text, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Grid {
+    /// Of all ends: before their lines, and above their columns.
+    names: Vec<String>,
+    heads: Vec<String>,
+    /// Columns of the lines' heads, and of a cell.
+    head: u16,
+    cell: u16,
+    /// How many lines of the screen a line of the matrix has.
+    high: usize,
+    legend: bool,
+    /// The lines and columns of the matrix that are shown.
+    lines: Range<usize>,
+    columns: Range<usize>,
+    /// Of each line that is shown: its cells, and what its end sent.
+    cells: Vec<(Vec<String>, String)>,
+    received: Vec<String>,
+    total: String,
+    /// The greatest cell, and the greatest sum.
+    max: u64,
+    max_sum: u64,
+    greatest: String,
+}
+
+/// The totals' column.
+const SUM: u16 = 9;
+
+/// Writes the matrix for an area.
+pub fn prepare(app: &App, area: Rect) -> Grid {
     let m = &app.picture.matrix;
     if area.height < 3 || area.width < 16 || m.is_empty() {
-        return;
+        return Grid::default();
     }
     let n = m.len();
     let full: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
@@ -64,12 +94,11 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     };
     let widest = names.iter().map(|l| l.width()).max().unwrap_or(0);
     let head = (widest + 3).max(13).min(usize::from(area.width) / 3) as u16;
-    let sum = 9u16; // the totals' column
-    let room_for = |cell: u16| usize::from(area.width.saturating_sub(head + sum) / cell);
+    let room_for = |cell: u16| usize::from(area.width.saturating_sub(head + SUM) / cell);
     let cell = if room_for(CELL) >= n { CELL } else { NARROW };
     // a wide screen spreads the columns rather than leaving them in a corner
     let cell = if room_for(CELL) >= n {
-        ((area.width - head - sum) / n as u16).clamp(CELL, 12)
+        ((area.width - head - SUM) / n as u16).clamp(CELL, 12)
     } else {
         cell
     };
@@ -83,20 +112,12 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     } else {
         1
     };
-    let lines = room / high;
-    let columns = room_for(cell).max(1);
-
-    let (row, column) = match app.picked() {
-        Some(Pick::End(e)) => (m.index(e), None),
-        Some(Pick::Pair(a, b)) => (m.index(a), m.index(b)),
-        None => (None, None),
+    let (row_at, column_at) = place(app, app.pick);
+    let shown = |room: usize, cursor| {
+        let first = window(n, room, cursor);
+        first..n.min(first + room)
     };
-    let (row_at, column_at) = match app.pick {
-        Some(Pick::End(e)) => (m.index(e), None),
-        Some(Pick::Pair(a, b)) => (m.index(a), m.index(b)),
-        None => (None, None),
-    };
-    let (top, left) = (window(n, lines, row_at), window(n, columns, column_at));
+    let (lines, columns) = (shown(room / high, row_at), shown(room_for(cell).max(1), column_at));
     let max = (0..n)
         .flat_map(|i| (0..n).map(move |j| (i, j)))
         .map(|(i, j)| app.measure(m.get(i, j)))
@@ -104,27 +125,73 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         .unwrap_or(0);
     let max_sum =
         (0..n).flat_map(|i| [m.sent(i), m.received(i)]).map(|c| app.measure(c)).max().unwrap_or(0);
+    let text = |c: Count, width: u16| {
+        let width = usize::from(width) - 1;
+        let text = app.number(c);
+        let text = if text.width() > width { text.replace(' ', "") } else { text };
+        format!("{text:>width$}")
+    };
+    let width = usize::from(cell) - 1;
+    let one = |c: Count| if c.is_zero() { format!("{:>width$}", "·") } else { text(c, cell) };
+    let line =
+        |i: usize| (columns.clone().map(|j| one(m.get(i, j))).collect(), text(m.sent(i), SUM));
+    let above = |i: usize| format!("{:>width$}", shorten(&short(i), width));
+    Grid {
+        heads: (0..n).map(above).collect(),
+        cells: lines.clone().map(line).collect(),
+        received: columns.clone().map(|j| text(m.received(j), cell)).collect(),
+        total: text(m.total(), SUM),
+        greatest: if max == 0 { String::new() } else { app.number(largest(app)) },
+        names: names.iter().map(|name| shorten(name, usize::from(head) - 2)).collect(),
+        head,
+        cell,
+        high,
+        legend,
+        lines,
+        columns,
+        max,
+        max_sum,
+    }
+}
+
+/// Where the matrix has what is picked.
+fn place(app: &App, pick: Option<Pick>) -> (Option<usize>, Option<usize>) {
+    let m = &app.picture.matrix;
+    match pick {
+        Some(Pick::End(e)) => (m.index(e), None),
+        Some(Pick::Pair(a, b)) => (m.index(a), m.index(b)),
+        None => (None, None),
+    }
+}
+
+/// Draws the matrix into the area that it was written for.
+pub fn draw(app: &App, look: &Look, grid: &Grid, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let m = &app.picture.matrix;
+    if grid.lines.is_empty() || grid.names.len() != m.len() {
+        return;
+    }
+    let n = m.len();
+    let &Grid { head, cell, high, max, max_sum, .. } = grid;
+    let (row, column) = place(app, app.picked());
+    let (top, left, last_column) = (grid.lines.start, grid.columns.start, grid.columns.end);
     let cell_x = |j: usize| area.x + head + (j - left) as u16 * cell;
-    let last_column = n.min(left + columns);
     let sum_x = cell_x(last_column);
     let selected = row.is_some();
 
     // headlines
     buf.set_stringn(area.x + 1, area.y, "from ↓  to →", usize::from(head), look.faint);
     for j in left..last_column {
-        let text = shorten(&short(j), usize::from(cell) - 1);
         let style = if selected && column != Some(j) && row != Some(j) {
             look.dim
         } else {
             look.end(m.ends[j])
         };
-        let text = format!("{text:>w$}", w = usize::from(cell) - 1);
-        buf.set_stringn(cell_x(j), area.y, text, usize::from(cell) - 1, style);
+        buf.set_stringn(cell_x(j), area.y, &grid.heads[j], usize::from(cell) - 1, style);
         hits.add(Rect::new(cell_x(j), area.y, cell, 1), Hit::Pick(Pick::End(m.ends[j])));
     }
-    buf.set_stringn(sum_x + 1, area.y, format!("{:>7}", "sent"), usize::from(sum), look.dim);
+    buf.set_stringn(sum_x + 1, area.y, format!("{:>7}", "sent"), usize::from(SUM), look.dim);
 
-    for (i, name) in names.iter().enumerate().skip(top).take(lines) {
+    for (i, (texts, sent)) in grid.lines.clone().zip(&grid.cells) {
         let y = area.y + 1 + ((i - top) * high + high / 3) as u16;
         let marked = app.marks.contains(&m.ends[i]);
         let here = row == Some(i);
@@ -146,15 +213,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             },
             if marked { look.accent } else { style },
         );
-        buf.set_stringn(
-            area.x + 1,
-            y,
-            shorten(name, usize::from(head) - 2),
-            usize::from(head) - 1,
-            style,
-        );
+        buf.set_stringn(area.x + 1, y, &grid.names[i], usize::from(head) - 1, style);
         hits.add(line, Hit::Pick(Pick::End(m.ends[i])));
-        for j in left..last_column {
+        for (j, text) in grid.columns.clone().zip(texts) {
             let c = m.get(i, j);
             let area = Rect::new(cell_x(j), y, cell - 1, 1);
             let lit = match app.picked() {
@@ -163,15 +224,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                 Some(p) => p.includes(m.ends[i], m.ends[j]),
             };
             let exact = here && column == Some(j);
-            let dot = format!("{:>w$}", "·", w = usize::from(cell) - 1);
             if c.is_zero() {
-                buf.set_stringn(
-                    area.x,
-                    y,
-                    dot,
-                    usize::from(cell),
-                    if exact { look.cell } else { look.faint },
-                );
+                let style = if exact { look.cell } else { look.faint };
+                buf.set_stringn(area.x, y, text, usize::from(cell), style);
             } else {
                 let style = match () {
                     () if exact => look.cell,
@@ -179,16 +234,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                     () => look.heat_dim(heat(app.measure(c), max)),
                 };
                 pad(look, area, high, style, buf);
-                let text = app.number(c);
-                let text =
-                    if text.width() > usize::from(cell) - 1 { text.replace(' ', "") } else { text };
-                buf.set_stringn(
-                    area.x,
-                    y,
-                    format!("{text:>w$}", w = usize::from(cell) - 1),
-                    usize::from(cell) - 1,
-                    style,
-                );
+                buf.set_stringn(area.x, y, text, usize::from(cell) - 1, style);
             }
             if app.is_wrong(m.ends[i], m.ends[j]) {
                 buf.set_string(area.x + cell - 1, y, "!", look.bad);
@@ -196,36 +242,29 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             let whole = Rect { y: y - (high / 3) as u16, width: cell, height: high as u16, ..area };
             hits.add(whole, Hit::Pick(Pick::Pair(m.ends[i], m.ends[j])));
         }
-        number(app, look, m.sent(i), max_sum, selected && !here, sum_x, y, sum, buf);
+        let style = sum_style(app, look, m.sent(i), max_sum, selected && !here);
+        buf.set_stringn(sum_x, y, sent, usize::from(SUM) - 1, style);
     }
     // what each received, below
-    let y = area.y + 1 + (lines.min(n) * high) as u16;
+    let y = area.y + 1 + (grid.lines.len() * high) as u16;
     buf.set_stringn(area.x + 1, y, "received", usize::from(head) - 1, look.dim);
-    for j in left..last_column {
-        number(
-            app,
-            look,
-            m.received(j),
-            max_sum,
-            selected && column != Some(j) && row != Some(j),
-            cell_x(j),
-            y,
-            cell,
-            buf,
-        );
+    for (j, text) in grid.columns.clone().zip(&grid.received) {
+        let dim = selected && column != Some(j) && row != Some(j);
+        let style = sum_style(app, look, m.received(j), max_sum, dim);
+        buf.set_stringn(cell_x(j), y, text, usize::from(cell) - 1, style);
     }
-    number(app, look, m.total(), max_sum, false, sum_x, y, sum, buf);
+    let style = sum_style(app, look, m.total(), max_sum, false);
+    buf.set_stringn(sum_x, y, &grid.total, usize::from(SUM) - 1, style);
 
-    if legend {
-        let hidden = (n - (last_column - left), n.saturating_sub(lines));
+    if grid.legend {
+        let hidden = (n - grid.columns.len(), n - grid.lines.len());
         let y = (y + 2).min(area.bottom() - 1);
         let mut spans = vec![Span::styled(" 0 · ", look.faint)];
         let steps = 16;
         spans.extend((0..steps).map(|k| {
             Span::styled(" ", look.heat(0.05 + 0.95 * f64::from(k) / f64::from(steps - 1)))
         }));
-        let top = if max == 0 { String::new() } else { app.number(largest(app)) };
-        spans.push(Span::styled(format!(" {top} {} ", app.unit_name()), look.dim));
+        spans.push(Span::styled(format!(" {} {} ", grid.greatest, app.unit_name()), look.dim));
         spans.push(Span::styled("logarithmic", look.faint));
         if hidden.0 + hidden.1 > 0 {
             spans.push(Span::styled(format!(" · {n} × {n}, move to see the rest"), look.dim));
@@ -255,29 +294,14 @@ fn largest(app: &App) -> Count {
         .unwrap_or_default()
 }
 
-/// A total: the number, brighter the greater.
-#[allow(clippy::too_many_arguments)]
-fn number(
-    app: &App,
-    look: &Look,
-    c: Count,
-    max: u64,
-    dim: bool,
-    x: u16,
-    y: u16,
-    width: u16,
-    buf: &mut Buffer,
-) {
-    let text = app.number(c);
-    let w = usize::from(width) - 1;
-    let text = if text.width() > w { text.replace(' ', "") } else { text };
-    let style = match () {
+/// How a total is written: brighter the greater.
+fn sum_style(app: &App, look: &Look, c: Count, max: u64, dim: bool) -> Style {
+    match () {
         () if c.is_zero() => look.faint,
         () if dim => look.dim,
         () if heat(app.measure(c), max) > 0.8 => look.strong,
         () => look.text,
-    };
-    buf.set_stringn(x, y, format!("{text:>w$}"), w, style);
+    }
 }
 
 #[cfg(test)]

@@ -165,9 +165,8 @@ mod tests {
 
     /// A chord as the dashboard draws it, on an opaque ground.
     fn picture(width: u32, height: u32) -> Pixmap {
-        let matrix: Vec<Vec<f64>> =
-            (0..9).map(|i| (0..9).map(|j| f64::from((i * 7 + j * 3) % 11)).collect()).collect();
-        let shapes = Shapes::new(&Layout::new(&matrix, padding(9, 0.05)), Proportions::default());
+        let layout = Layout::new(9, |i, j| ((i * 7 + j * 3) % 11) as f64, padding(9, 0.05));
+        let shapes = Shapes::new(&layout, Proportions::default());
         let (w, h) = (f64::from(width), f64::from(height));
         let frame = Placement {
             size: (width as usize, height as usize),

@@ -30,11 +30,8 @@ use crate::{
 pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()> {
     let p = &app.picture;
     let m = &p.matrix;
-    let n = m.len();
     let ends: Vec<SvgEnd> =
         m.ends.iter().map(|e| SvgEnd { label: app.called(*e), colour: look.colour(*e) }).collect();
-    let square: Vec<Vec<u64>> =
-        (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j))).collect()).collect();
     let mut title = vec!["hosts".to_owned()];
     title.extend((0..app.crumbs.len()).map(|i| app.crumb(i)));
     let mut title = title.join(" › ");
@@ -59,7 +56,7 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()
     svg::write(
         out,
         &ends,
-        &square,
+        |i, j| app.measure(m.get(i, j)),
         |v| app.quantity(Count { packets: v, bytes: v }).to_string(),
         &style,
     )

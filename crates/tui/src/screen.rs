@@ -24,92 +24,23 @@ use crate::{
     hits::{Hit, Hits},
     keys::{Action, BINDINGS},
     look::Look,
-    matrix_view, side, status, table_view, timeline,
+    matrix_view,
+    parts::Parts,
+    sheets::Sheets,
+    side, status, table_view, timeline,
     words::{Speed, View},
 };
 
-/// Where the parts of the screen are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// Name, tabs, time.
-    pub header: Rect,
-    /// Breadcrumb, filter, units.
-    pub path: Rect,
-    /// The view.
-    pub main: Rect,
-    /// Ids, ends, what is selected.
-    pub side: Rect,
-    /// The last minutes.
-    pub timeline: Rect,
-    /// The line that never lies.
-    pub status: Rect,
-    /// Keys, or what there is to say, or the filter being written.
-    pub hints: Rect,
-}
-
-impl Parts {
-    /// The parts at a size. What has no room is empty.
-    pub fn of(area: Rect, view: View) -> Self {
-        let mut p = Parts::default();
-        let mut rest = area;
-        let top = |rest: &mut Rect, h: u16| {
-            let h = h.min(rest.height);
-            let r = Rect { height: h, ..*rest };
-            (rest.y, rest.height) = (rest.y + h, rest.height - h);
-            r
-        };
-        let bottom = |rest: &mut Rect, h: u16| {
-            let h = h.min(rest.height);
-            rest.height -= h;
-            Rect { y: rest.bottom(), height: h, ..*rest }
-        };
-        p.header = top(&mut rest, 1);
-        if area.height >= 4 {
-            p.status = bottom(&mut rest, 1);
-        }
-        if area.height >= 8 {
-            p.hints = bottom(&mut rest, 1);
-            (p.hints, p.status) = (p.status, p.hints);
-        }
-        if area.height >= 10 {
-            p.path = top(&mut rest, 1);
-        }
-        if area.height >= 16 && !view.is_text() {
-            p.timeline = bottom(
-                &mut rest,
-                if area.height >= 45 {
-                    4
-                } else if area.height >= 30 {
-                    3
-                } else {
-                    1
-                },
-            );
-        }
-        if area.height >= 24 {
-            top(&mut rest, 1); // air
-            bottom(&mut rest, u16::from(area.height >= 30));
-        }
-        let side = match view {
-            View::Health | View::Findings => 0,
-            View::Table if area.width < 170 => 0,
-            View::Matrix if area.width < 110 => 0,
-            _ if area.width < 70 => 0,
-            _ => (area.width * 3 / 10).clamp(26, 46),
-        };
-        p.side = Rect { x: rest.right() - side, width: side, ..rest };
-        p.main = Rect { width: rest.width - side, ..rest };
-        if side > 0 {
-            // a column of air on both sides of the rule between them
-            p.main.width = p.main.width.saturating_sub(2);
-            p.side.width -= 1;
-        }
-        p
-    }
-}
-
-/// Draws everything except the chord itself, whose place it leaves in [`Hits::chord`].
-pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer) -> Hits {
+/// Draws everything except the chord itself, whose place it leaves in [`Hits::chord`], from what was
+/// written for this area.
+pub fn draw(
+    app: &App,
+    look: &Look,
+    sheets: &Sheets,
+    now: Duration,
+    area: Rect,
+    buf: &mut Buffer,
+) -> Hits {
     let mut hits = Hits::default();
     if area.is_empty() {
         return hits;
@@ -128,7 +59,7 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         return hits;
     }
     if app.view == View::Health {
-        health::draw(app, look, now, parts.main, buf, &mut hits);
+        health::draw(app, look, &sheets.health, now, parts.main, buf, &mut hits);
         return hits;
     }
     if app.view == View::Findings {
@@ -136,45 +67,26 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         return hits;
     }
     if parts.side.width > 0 {
-        side::draw(app, look, parts.side, buf, &mut hits);
+        side::draw(look, &sheets.side, buf, &mut hits);
     }
     if app.picture.matrix.is_empty() {
         empty(app, look, parts.main, buf);
         return hits;
     }
-    let main = below(app, look, parts, buf);
+    let main = sheets.main;
+    for (line, y) in sheets.below.iter().zip(main.bottom()..) {
+        line.render(Rect { x: main.x + 1, y, width: main.width.saturating_sub(1), height: 1 }, buf);
+    }
     match app.view {
         View::Chord => {
             hits.wheel(main, Action::Up, Action::Down);
             hits.chord = Some(main);
         }
-        View::Matrix => matrix_view::draw(app, look, main, buf, &mut hits),
-        View::Table => table_view::draw(app, look, main, buf, &mut hits),
+        View::Matrix => matrix_view::draw(app, look, &sheets.matrix, main, buf, &mut hits),
+        View::Table => table_view::draw(app, look, &sheets.table, main, buf, &mut hits),
         View::Health | View::Findings => {}
     }
     hits
-}
-
-/// Where there is no pane beside the view, what is selected is said below it.
-fn below(app: &App, look: &Look, parts: Parts, buf: &mut Buffer) -> Rect {
-    let mut main = parts.main;
-    if parts.side.width == 0 && main.height >= 8 {
-        let (_, lines) = side::details(app, look, usize::from(main.width).saturating_sub(2));
-        let n = (lines.len() as u16).min(main.height / 4);
-        main.height -= n;
-        for (i, line) in lines.iter().take(usize::from(n)).enumerate() {
-            line.render(
-                Rect {
-                    x: main.x + 1,
-                    y: main.bottom() + i as u16,
-                    width: main.width.saturating_sub(1),
-                    height: 1,
-                },
-                buf,
-            );
-        }
-    }
-    main
 }
 
 fn header(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {

@@ -24,10 +24,30 @@ use crate::{
     spark,
 };
 
-/// Draws the pane.
-pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+/// What is in the pane, as text, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Pane {
+    titles: Vec<(Rect, String)>,
+    entries: Vec<Entry>,
+    wheels: Vec<(Rect, Action, Action)>,
+    details: Option<Details>,
+}
+
+/// What there is to say about what is selected.
+#[derive(Clone, Debug)]
+struct Details {
+    area: Rect,
+    name: Vec<Span<'static>>,
+    chart: Rect,
+    values: Vec<u64>,
+    words: Vec<Line<'static>>,
+}
+
+/// Writes the pane for an area.
+pub fn prepare(app: &App, look: &Look, area: Rect) -> Pane {
+    let mut pane = Pane::default();
     if area.width < 12 || area.height < 3 {
-        return;
+        return pane;
     }
     let height = usize::from(area.height);
     let air = usize::from(height >= 12); // between the parts
@@ -41,24 +61,43 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let ends_height = height - ids_height - details_height;
 
     let at = |y: usize, h: usize| Rect { y: area.y + y as u16, height: h as u16, ..area };
-    tunnels(app, look, at(0, ids_height - air), buf, hits);
+    pane.tunnels(app, look, at(0, ids_height - air));
     let ends_air = if details_height > 0 { air } else { 0 };
-    ends(app, look, at(ids_height, ends_height.saturating_sub(ends_air)), buf, hits);
+    pane.ends(app, look, at(ids_height, ends_height.saturating_sub(ends_air)));
     if details_height > 0 {
         let area = at(ids_height + ends_height, details_height);
-        headline(look, name, area, buf);
         let values = app.picked().map_or_else(Vec::new, |pick| {
             app.trends.of(pick, usize::from(area.width), app.unit.measure())
         });
         let chart = Rect { y: area.y + 1, height: chart as u16, ..area }.intersection(area);
-        baseline(look, chart, buf);
-        spark::line(&values, chart, buf, look.spark);
-        for (i, line) in words.iter().enumerate() {
-            let y = chart.bottom() + i as u16;
-            if y < area.bottom() {
-                line.render(Rect { y, height: 1, ..area }, buf);
-            }
+        pane.details = Some(Details { area, name, chart, values, words });
+    }
+    pane
+}
+
+/// Draws the pane where it was written for.
+pub fn draw(look: &Look, pane: &Pane, buf: &mut Buffer, hits: &mut Hits) {
+    for (area, text) in &pane.titles {
+        title(look, text, *area, buf);
+    }
+    for entry in &pane.entries {
+        if entry.cursor {
+            buf.set_style(entry.area, look.cursor);
         }
+        entry.draw(look, buf);
+        if let Some(hit) = entry.hit {
+            hits.add(entry.area, hit);
+        }
+    }
+    for &(area, up, down) in &pane.wheels {
+        hits.wheel(area, up, down);
+    }
+    let Some(Details { area, name, chart, values, words }) = &pane.details else { return };
+    headline(look, name, *area, buf);
+    baseline(look, *chart, buf);
+    spark::line(values, *chart, buf, look.spark);
+    for (line, y) in words.iter().zip(chart.bottom()..area.bottom()) {
+        line.render(Rect { y, height: 1, ..*area }, buf);
     }
 }
 
@@ -70,9 +109,9 @@ pub fn baseline(look: &Look, area: Rect, buf: &mut Buffer) {
 }
 
 /// A headline of several colours with its rule.
-fn headline(look: &Look, name: Vec<Span>, area: Rect, buf: &mut Buffer) {
+fn headline(look: &Look, name: &[Span<'static>], area: Rect, buf: &mut Buffer) {
     let width: usize = name.iter().map(|s| s.content.width()).sum();
-    let mut spans = name;
+    let mut spans = name.to_vec();
     spans.push(Span::raw(" "));
     spans.push(Span::styled(
         "─".repeat(usize::from(area.width).saturating_sub(width + 1)),
@@ -96,16 +135,21 @@ pub fn title(look: &Look, text: &str, area: Rect, buf: &mut Buffer) {
 }
 
 /// One line of a list: a sign, a name, a bar of its share, its last minutes, a number.
-struct Entry<'a> {
-    sign: (&'a str, Style),
-    name: &'a str,
+#[derive(Clone, Debug)]
+struct Entry {
+    area: Rect,
+    hit: Option<Hit>,
+    /// The cursor is on it.
+    cursor: bool,
+    sign: (&'static str, Style),
+    name: String,
     style: Style,
     /// Of the bar and of the last minutes.
     line: Style,
     /// How much of the greatest it is; none is drawn for `(0, 0)`.
     share: (u64, u64),
     trend: Vec<u64>,
-    value: &'a str,
+    value: String,
     /// The columns that values of its list need, so that what is left of them ends in one column.
     columns: usize,
 }
@@ -113,22 +157,31 @@ struct Entry<'a> {
 /// The columns of the last minutes.
 const TREND: usize = 12;
 
-impl<'a> Entry<'a> {
-    /// One with neither bar nor past.
-    fn plain(sign: (&'a str, Style), name: &'a str, style: Style, value: &'a str) -> Self {
-        Entry { sign, name, style, line: style, share: (0, 0), trend: vec![], value, columns: 0 }
+impl Entry {
+    /// One with neither bar nor past, of which nothing happens when it is clicked.
+    fn plain(
+        area: Rect,
+        sign: (&'static str, Style),
+        name: String,
+        style: Style,
+        value: String,
+    ) -> Self {
+        let (share, trend, columns) = ((0, 0), vec![], 0);
+        let (hit, cursor, line) = (None, false, style);
+        Entry { area, hit, cursor, sign, name, style, line, share, trend, value, columns }
     }
 
-    fn draw(&self, look: &Look, area: Rect, buf: &mut Buffer) {
+    fn draw(&self, look: &Look, buf: &mut Buffer) {
+        let area = self.area;
         let value = self.value.width();
         let room = usize::from(area.width).saturating_sub(value + 1);
-        let name = shorten(self.name, room.saturating_sub(2));
+        let name = shorten(&self.name, room.saturating_sub(2));
         buf.set_stringn(area.x, area.y, self.sign.0, 1, self.sign.1);
         buf.set_stringn(area.x + 2, area.y, &name, room.saturating_sub(2), self.style);
         buf.set_stringn(
             area.right().saturating_sub(value as u16),
             area.y,
-            self.value,
+            &self.value,
             value,
             look.text,
         );
@@ -149,130 +202,132 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn tunnels(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    title(look, "networks", area, buf);
-    if area.height < 2 {
-        return;
-    }
-    let list = &app.picture.tunnels;
-    let everything = app.picture.tally.everything;
-    let whole = app.measure(everything);
-    let line = |i: usize| Rect { y: area.y + 1 + i as u16, height: 1, ..area };
-    let sign = |on: bool| if on { ("◉", look.accent) } else { ("○", look.faint) };
-    let style = |on: bool, normal: Style| if on { look.accent } else { normal };
-    let all = app.tunnel.is_none();
-    Entry::plain(sign(all), "all", style(all, look.text), &app.quantity(everything).to_string())
-        .draw(look, line(0), buf);
-    hits.add(line(0), Hit::Tunnel(None));
-    let room = usize::from(area.height) - 2;
-    // the chosen one is always there, also when it is small or silent
-    let chosen = list.iter().position(|t| Some(t.0) == app.tunnel);
-    let first = chosen.map_or(0, |c| (c + 1).saturating_sub(room));
-    let max = list.iter().map(|t| app.measure(t.1)).max().unwrap_or(0);
-    for (i, (tunnel, count)) in list.iter().skip(first).take(room).enumerate() {
-        let on = app.tunnel == Some(*tunnel);
-        let left = list.len() - first - room.min(list.len() - first);
-        if i + 1 == room && left > 0 && !on {
-            let rest: Count = list.iter().skip(first + i).map(|t| t.1).sum();
-            let name = format!("{} more", left + 1);
-            Entry::plain((" ", look.faint), &name, look.dim, &percent(app.measure(rest), whole))
-                .draw(look, line(i + 1), buf);
-            break;
+impl Pane {
+    fn tunnels(&mut self, app: &App, look: &Look, area: Rect) {
+        self.titles.push((area, "networks".to_owned()));
+        if area.height < 2 {
+            return;
         }
-        let n = app.measure(*count);
-        let entry = Entry {
-            sign: sign(on),
-            name: &tunnel.to_string(),
-            style: style(on, if all { look.text } else { look.dim }),
-            line: if on || all { look.spark } else { look.faint },
-            share: (n, max),
-            // the share before the past, where there is no room for both
-            trend: if area.width >= 40 {
-                app.trends.of_tunnel(Some(*tunnel), TREND, app.unit.measure())
-            } else {
-                vec![]
-            },
-            value: &percent(n, whole),
-            columns: 6,
-        };
-        entry.draw(look, line(i + 1), buf);
-        hits.add(line(i + 1), Hit::Tunnel(Some(*tunnel)));
+        let list = &app.picture.tunnels;
+        let everything = app.picture.tally.everything;
+        let whole = app.measure(everything);
+        let line = |i: usize| Rect { y: area.y + 1 + i as u16, height: 1, ..area };
+        let sign = |on: bool| if on { ("◉", look.accent) } else { ("○", look.faint) };
+        let style = |on: bool, normal: Style| if on { look.accent } else { normal };
+        let all = app.tunnel.is_none();
+        let value = app.quantity(everything).to_string();
+        let plain =
+            Entry::plain(line(0), sign(all), "all".to_owned(), style(all, look.text), value);
+        self.entries.push(Entry { hit: Some(Hit::Tunnel(None)), ..plain });
+        let room = usize::from(area.height) - 2;
+        // the chosen one is always there, also when it is small or silent
+        let chosen = list.iter().position(|t| Some(t.0) == app.tunnel);
+        let first = chosen.map_or(0, |c| (c + 1).saturating_sub(room));
+        let max = list.iter().map(|t| app.measure(t.1)).max().unwrap_or(0);
+        for (i, (tunnel, count)) in list.iter().skip(first).take(room).enumerate() {
+            let on = app.tunnel == Some(*tunnel);
+            let left = list.len() - first - room.min(list.len() - first);
+            if i + 1 == room && left > 0 && !on {
+                let rest: Count = list.iter().skip(first + i).map(|t| t.1).sum();
+                let name = format!("{} more", left + 1);
+                let value = percent(app.measure(rest), whole);
+                let sign = (" ", look.faint);
+                self.entries.push(Entry::plain(line(i + 1), sign, name, look.dim, value));
+                break;
+            }
+            let n = app.measure(*count);
+            self.entries.push(Entry {
+                area: line(i + 1),
+                hit: Some(Hit::Tunnel(Some(*tunnel))),
+                cursor: false,
+                sign: sign(on),
+                name: tunnel.to_string(),
+                style: style(on, if all { look.text } else { look.dim }),
+                line: if on || all { look.spark } else { look.faint },
+                share: (n, max),
+                // the share before the past, where there is no room for both
+                trend: if area.width >= 40 {
+                    app.trends.of_tunnel(Some(*tunnel), TREND, app.unit.measure())
+                } else {
+                    vec![]
+                },
+                value: percent(n, whole),
+                columns: 6,
+            });
+        }
+        if app.tunnel.is_some() && chosen.is_none() && room > 0 {
+            let name = app.tunnel.map(|t| t.to_string()).unwrap_or_default();
+            let area = line(list.len().min(room - 1) + 1);
+            let value = "silent".to_owned();
+            self.entries.push(Entry::plain(area, sign(true), name, look.accent, value));
+        }
+        self.wheels.push((area, Action::PreviousTunnel, Action::NextTunnel));
     }
-    if app.tunnel.is_some() && chosen.is_none() && room > 0 {
-        let name = app.tunnel.map(|t| t.to_string()).unwrap_or_default();
-        Entry::plain(sign(true), &name, look.accent, "silent").draw(
-            look,
-            line(list.len().min(room - 1) + 1),
-            buf,
-        );
-    }
-    hits.wheel(area, Action::PreviousTunnel, Action::NextTunnel);
-}
 
-fn ends(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let m = &app.picture.matrix;
-    let what = match app.scope().level {
-        Level::Hosts => "hosts",
-        Level::Inner => "inner addresses",
-    };
-    let name = if m.folded > 0 {
-        format!("{what} ({} of {})", m.len() - 1, m.len() - 1 + m.folded)
-    } else {
-        format!("{what} ({})", m.len())
-    };
-    title(look, &name, area, buf);
-    if area.height < 2 || m.is_empty() {
-        return;
-    }
-    let room = usize::from(area.height) - 1;
-    let picked = app.picked();
-    let cursor = match app.pick {
-        Some(Pick::End(e) | Pick::Pair(e, _)) => m.index(e),
-        None => None,
-    };
-    let first = cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(m.len().saturating_sub(room));
-    let both = |i: usize| m.sent(i) + m.received(i);
-    let max = (0..m.len()).map(|i| app.measure(both(i))).max().unwrap_or(0);
-    let shown = first..m.len().min(first + room);
-    let values: Vec<String> = shown.clone().map(|i| app.quantity(both(i)).to_string()).collect();
-    let widest = values.iter().map(|v| v.width()).max().unwrap_or(0);
-    let names: Vec<String> = shown.clone().map(|i| app.called(m.ends[i])).collect();
-    let names = apart(&names, usize::from(area.width).saturating_sub(widest + 1 + 2));
-    for ((i, name), value) in shown.zip(&names).zip(&values) {
-        let end = m.ends[i];
-        let line = Rect { y: area.y + 1 + (i - first) as u16, height: 1, ..area };
-        let lit = match picked {
-            None => true,
-            Some(Pick::End(e)) => e == end,
-            Some(Pick::Pair(a, b)) => a == end || b == end,
+    fn ends(&mut self, app: &App, look: &Look, area: Rect) {
+        let m = &app.picture.matrix;
+        let what = match app.level() {
+            Level::Hosts => "hosts",
+            Level::Inner => "inner addresses",
         };
-        if picked.is_some() && lit {
-            buf.set_style(line, look.cursor);
-        }
-        let colour = look.end(end);
-        let sign = if app.marks.contains(&end) {
-            ("●", look.accent)
+        let name = if m.folded > 0 {
+            format!("{what} ({} of {})", m.len() - 1, m.len() - 1 + m.folded)
         } else {
-            ("■", if lit { colour } else { look.faint })
+            format!("{what} ({})", m.len())
         };
-        let entry = Entry {
-            sign,
-            name,
-            style: if lit { colour } else { look.dim },
-            line: if lit { colour } else { look.faint },
-            share: (app.measure(both(i)), max),
-            trend: app.trends.of(Pick::End(end), TREND, app.unit.measure()),
-            value,
-            columns: 9,
+        self.titles.push((area, name));
+        if area.height < 2 || m.is_empty() {
+            return;
+        }
+        let room = usize::from(area.height) - 1;
+        let picked = app.picked();
+        let cursor = match app.pick {
+            Some(Pick::End(e) | Pick::Pair(e, _)) => m.index(e),
+            None => None,
         };
-        entry.draw(look, line, buf);
-        hits.add(line, Hit::Pick(Pick::End(end)));
+        let first =
+            cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(m.len().saturating_sub(room));
+        let both = |i: usize| m.sent(i) + m.received(i);
+        let max = (0..m.len()).map(|i| app.measure(both(i))).max().unwrap_or(0);
+        let shown = first..m.len().min(first + room);
+        let values: Vec<String> =
+            shown.clone().map(|i| app.quantity(both(i)).to_string()).collect();
+        let widest = values.iter().map(|v| v.width()).max().unwrap_or(0);
+        let names: Vec<String> = shown.clone().map(|i| app.called(m.ends[i])).collect();
+        let names = apart(&names, usize::from(area.width).saturating_sub(widest + 1 + 2));
+        for ((i, name), value) in shown.zip(names).zip(values) {
+            let end = m.ends[i];
+            let lit = match picked {
+                None => true,
+                Some(Pick::End(e)) => e == end,
+                Some(Pick::Pair(a, b)) => a == end || b == end,
+            };
+            let colour = look.end(end);
+            let sign = if app.marks.contains(&end) {
+                ("●", look.accent)
+            } else {
+                ("■", if lit { colour } else { look.faint })
+            };
+            self.entries.push(Entry {
+                area: Rect { y: area.y + 1 + (i - first) as u16, height: 1, ..area },
+                hit: Some(Hit::Pick(Pick::End(end))),
+                cursor: picked.is_some() && lit,
+                sign,
+                name,
+                style: if lit { colour } else { look.dim },
+                line: if lit { colour } else { look.faint },
+                share: (app.measure(both(i)), max),
+                trend: app.trends.of(Pick::End(end), TREND, app.unit.measure()),
+                value,
+                columns: 9,
+            });
+        }
+        self.wheels.push((area, Action::Up, Action::Down));
     }
-    hits.wheel(area, Action::Up, Action::Down);
 }
 
 /// What is selected: its name, and what there is to say about it.
-pub fn details<'a>(app: &App, look: &Look, width: usize) -> (Vec<Span<'a>>, Vec<Line<'a>>) {
+pub fn details(app: &App, look: &Look, width: usize) -> (Vec<Span<'static>>, Vec<Line<'static>>) {
     let Some(pick) = app.picked() else { return (vec![], vec![]) };
     let picture = &app.picture;
     let all = app.measure(picture.tally.total);

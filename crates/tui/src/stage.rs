@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The chord from frame to frame: what it was, what it is to be, and how far it has come.
+//! The chord from frame to frame: what it was, what it is to be, and how far it has come; and what
+//! is written around it.
 use std::time::Duration;
 
 use ratatui::{buffer::Buffer, layout::Rect, widgets::Widget};
@@ -20,6 +21,7 @@ use crate::{
     chord::{self, ChordView},
     graphics::{Image, Pixels},
     look::Look,
+    sheets::Sheets,
     words::Unit,
 };
 
@@ -42,6 +44,10 @@ pub struct Stage {
     view: ChordView,
     canvas: Canvas,
     drawn: Option<Drawn>,
+    /// The labels, as of when and where they were made.
+    labels: (Option<(u64, Rect)>, Vec<chord::ArcLabel>),
+    /// What is written around it.
+    pub(crate) sheets: Sheets,
     version: u64,
     area: Rect,
     /// What one frame costs, as measured by the caller.
@@ -97,9 +103,7 @@ impl Default for Manner {
 pub fn layout(app: &App) -> Layout {
     let m = &app.picture.matrix;
     let n = m.len();
-    let square: Vec<Vec<f64>> =
-        (0..n).map(|i| (0..n).map(|j| app.measure(m.get(i, j)) as f64).collect()).collect();
-    Layout::new(&square, padding(n, PADDING))
+    Layout::new(n, |i, j| app.measure(m.get(i, j)) as f64, padding(n, PADDING))
 }
 
 impl Default for Stage {
@@ -111,6 +115,8 @@ impl Default for Stage {
             view: ChordView::default(),
             canvas: Canvas::default(),
             drawn: None,
+            labels: (None, vec![]),
+            sheets: Sheets::default(),
             version: 0,
             area: Rect::default(),
             cost: Duration::ZERO,
@@ -202,9 +208,12 @@ impl Stage {
                 pixels: manner.pixels,
                 wrong: &wrong,
             };
+            if self.labels.0 != Some((app.version, area)) {
+                self.labels = (Some((app.version, area)), ends(app, look, area));
+            }
             self.view = ChordView::prepare(
                 &scene.layout,
-                &ends(app, look, area),
+                &self.labels.1,
                 &how,
                 area.as_size(),
                 &mut self.canvas,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table: every row in scope, by any column.
+use std::ops::Range;
 
 use ratatui::{
     buffer::Buffer,
@@ -181,8 +182,16 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
     }
 }
 
-/// All columns that have something to say, with their widths.
-fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, usize)> {
+/// A column as it is written: its width, and a text for each line.
+#[derive(Clone, Debug)]
+struct Texts {
+    column: Column,
+    width: usize,
+    cells: Vec<String>,
+}
+
+/// All columns that have something to say.
+fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
     let nested = lines.iter().any(|l| l.key.innermost.is_some());
     let several = app.picture.interfaces.len() > 1;
     let least = if room.bare { 6 } else { 9 };
@@ -194,67 +203,89 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<(Column, 
                 && (**c != Column::Interface || several || width > 150)
         })
         .map(|&c| {
-            let content = lines.iter().map(|l| cell(app, c, l, room).width()).max().unwrap_or(0);
+            let cells: Vec<String> = lines.iter().map(|l| cell(app, c, l, room)).collect();
+            let content = cells.iter().map(|text| text.width()).max().unwrap_or(0);
             let title = title(c).width() + if c == app.sort { 2 } else { 0 };
-            (c, content.max(title).max(if is_number(c) { least } else { 0 }).min(80))
+            let width = content.max(title).max(if is_number(c) { least } else { 0 }).min(80);
+            Texts { column: c, width, cells }
         })
         .collect()
 }
 
-fn wide(columns: &[(Column, usize)], gap: usize) -> usize {
-    columns.iter().map(|c| c.1 + gap).sum::<usize>().saturating_sub(gap)
+fn wide<'a>(columns: impl Iterator<Item = &'a Texts>, gap: usize) -> usize {
+    columns.map(|c| c.width + gap).sum::<usize>().saturating_sub(gap)
 }
 
-/// The columns that fit, and how they are written.
-fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<(Column, usize)>, Room) {
+/// The columns that fit, and the space between them.
+fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
     let rooms = Room::all(lines);
     // shorter texts before fewer columns, but units go only to save what is sent each way
     let dropping = lines.iter().any(|l| l.dropped.is_some_and(|n| !n.is_zero()));
-    let needed = |c: &(Column, usize)| dispensable(c.0, dropping) <= 4;
+    let rank = |c: &Texts| dispensable(c.column, dropping);
     for (i, room) in rooms.into_iter().enumerate() {
         let mut list = columns(app, lines, width, room);
-        let must: Vec<(Column, usize)> = list.iter().copied().filter(needed).collect();
-        if wide(&must, room.gap) > width && i + 1 < rooms.len() {
+        let must = list.iter().filter(|c| rank(c) <= 4);
+        if wide(must, room.gap) > width && i + 1 < rooms.len() {
             continue;
         }
-        while wide(&list, room.gap) > width
-            && let Some(rank) =
-                list.iter().map(|c| dispensable(c.0, dropping)).max().filter(|r| *r > 0)
+        while wide(list.iter(), room.gap) > width
+            && let Some(most) = list.iter().map(rank).max().filter(|r| *r > 0)
         {
-            list.retain(|c| dispensable(c.0, dropping) < rank); // rx goes with tx
+            list.retain(|c| rank(c) < most); // rx goes with tx
         }
-        return (list, room);
+        return (list, room.gap);
     }
-    (vec![], Room::AMPLE)
+    (vec![], Room::AMPLE.gap)
 }
 
-/// Draws the table into an area.
-pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    if area.height < 2 || area.width < 4 {
-        return;
-    }
+/// What is on the screen of the table, as text.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The lines that are shown, in the picture's list.
+    lines: Range<usize>,
+    cursor: Option<usize>,
+    columns: Vec<Texts>,
+    gap: usize,
+    /// The ends of each line, on the level that is shown.
+    ends: Vec<(End, End)>,
+}
+
+/// Writes the table for an area.
+pub fn prepare(app: &App, area: Rect) -> Page {
     let lines = &app.picture.lines;
-    if lines.list.is_empty() {
-        return;
+    if area.height < 2 || area.width < 4 || lines.list.is_empty() {
+        return Page::default();
     }
     let room = usize::from(area.height) - 1;
     let cursor = app.row.and_then(|r| lines.index(r));
     let last = lines.list.len() + usize::from(lines.more > 0);
     let first = cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(last.saturating_sub(room));
-    let page = &lines.list[first.min(lines.list.len())..(first + room).min(lines.list.len())];
+    let shown = first.min(lines.list.len())..(first + room).min(lines.list.len());
+    let page = &lines.list[shown.clone()];
+    let (mut columns, gap) = fitting(app, page, usize::from(area.width).saturating_sub(1));
+    let scroll = app.scroll.min(columns.len().saturating_sub(1));
+    columns.drain(..scroll);
+    let level = app.level();
+    let ends = page.iter().map(|line| Scope::ends(level, &line.flow())).collect();
+    Page { lines: shown, cursor, columns, gap, ends }
+}
 
+/// Draws the table into the area that it was written for.
+pub fn draw(app: &App, look: &Look, written: &Page, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let lines = &app.picture.lines;
+    let Some(page) = lines.list.get(written.lines.clone()).filter(|page| !page.is_empty()) else {
+        return;
+    };
+    let (first, cursor, gap) = (written.lines.start, written.cursor, written.gap);
+    let shown = &written.columns;
     let width = usize::from(area.width).saturating_sub(1);
-    let (mut shown, form) = fitting(app, page, width);
-    let scroll = app.scroll.min(shown.len().saturating_sub(1));
-    shown.drain(..scroll);
-    let gap = form.gap;
-    let used = wide(&shown, gap) + 2;
+    let used = wide(shown.iter(), gap) + 2;
     let trend = width.saturating_sub(used).min(trend::ROWS);
 
     // headlines
     let mut x = area.x + 1;
     let right = area.right();
-    for &(column, w) in &shown {
+    for &Texts { column, width: w, .. } in shown {
         let w16 = (w as u16).min(right.saturating_sub(x));
         let arrow = match (column == app.sort, is_number(column) != app.reversed) {
             (false, _) => "",
@@ -279,9 +310,10 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         let y = area.y + 1 + i as u16;
         let row = Rect::new(area.x, y, area.width, 1);
         let chosen = cursor == Some(first + i);
-        let (a, b) = Scope::ends(app.scope().level, &line.flow());
-        let dimmed =
-            !chosen && app.row.is_none() && app.picked().is_some_and(|p| !p.includes(a, b));
+        let ends = written.ends.get(i);
+        let dimmed = !chosen
+            && app.row.is_none()
+            && app.picked().zip(ends).is_some_and(|(p, (a, b))| !p.includes(*a, *b));
         if chosen {
             buf.set_style(row, look.cursor);
             buf.set_string(area.x, y, "▌", look.accent);
@@ -291,12 +323,12 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             buf.set_string(area.x, y, "!", look.bad);
         }
         let mut x = area.x + 1;
-        for &(column, w) in &shown {
+        for &Texts { column, width: w, ref cells } in shown {
             if x >= right {
                 break;
             }
             let room = usize::from(right - x).min(w);
-            let text = cell(app, column, line, form);
+            let text = cells.get(i).map_or("", String::as_str);
             let style = match column {
                 _ if dimmed => look.faint,
                 Column::Kind | Column::Id => look.text,
@@ -312,10 +344,10 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
                 && !dimmed
                 && line.key.inner.pair().is_some()
             {
-                pair_spans(look, column, line, &text, style)
+                pair_spans(look, column, line, text, style)
                     .render(Rect::new(x, y, room as u16, 1), buf);
             } else {
-                let text = fit(&text, room);
+                let text = fit(text, room);
                 let pad = if is_number(column) { room.saturating_sub(text.width()) } else { 0 };
                 buf.set_stringn(x + pad as u16, y, &text, room - pad, style);
             }
@@ -329,7 +361,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         }
         hits.add(row, Hit::Row(line.interface, line.key));
     }
-    if lines.more > 0 && first + room > lines.list.len() {
+    if lines.more > 0 && first + usize::from(area.height) - 1 > lines.list.len() {
         let y = area.y + 1 + page.len() as u16;
         if y < area.bottom() {
             let text = format!("and {} smaller rows: filter with / to see them", lines.more);

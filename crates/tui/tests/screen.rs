@@ -246,7 +246,9 @@ fn frame(app: &mut App, (w, h): (u16, u16)) -> String {
     let mut look = Look::new(Theme::default());
     look.learn(&app.picture.matrix.ends);
     let mut buf = Buffer::empty(area);
-    tui::screen::draw(app, &look, NOW, area, &mut buf);
+    let mut sheets = tui::sheets::Sheets::default();
+    sheets.write(app, &look, area);
+    tui::screen::draw(app, &look, &sheets, NOW, area, &mut buf);
     text(&buf)
 }
 

@@ -12,6 +12,7 @@ use foldhash::HashMap;
 use crate::{
     flow::{Inner, InnerProto, Kind, Pair, Tunnel},
     snapshot::Interval,
+    units::Rate,
 };
 
 /// So many conversations, and so many inner addresses, are remembered. Later ones are not judged.
@@ -261,7 +262,7 @@ impl Past {
             flood.now = each().fold(0, |sum, (_, n)| sum.saturating_add(n));
             flood.loudest = each().max_by_key(|(from, n)| (*n, *from));
             flood.known = flood.known.saturating_add(elapsed);
-            let rate = flood.now as f64 / elapsed.as_secs_f64().max(1e-9);
+            let Some(rate) = Rate::of(flood.now, elapsed).into() else { continue };
             let short = decay(elapsed, TEN / 3);
             flood.recent = flood.recent * short + rate * (1.0 - short);
             if flood.is_above(rate) {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the views say, as text: written when something to be seen has changed, and only copied while
+//! drawing, which happens many times as often.
+use ratatui::{layout::Rect, text::Line};
+
+use model::matrix::Pick;
+
+use crate::{
+    app::App,
+    health,
+    look::Look,
+    matrix_view::{self, Grid},
+    parts::Parts,
+    side::{self, Pane},
+    table_view::{self, Page},
+    words::View,
+};
+
+/// What they are written for: while it stays, there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Written {
+    area: Rect,
+    picked: Option<Pick>,
+    version: u64,
+}
+
+/// The views' texts.
+#[derive(Debug, Default)]
+pub struct Sheets {
+    written: Option<Written>,
+    /// Where the view is.
+    pub(crate) main: Rect,
+    /// What is selected, below the view where there is no pane beside it.
+    pub(crate) below: Vec<Line<'static>>,
+    pub(crate) side: Pane,
+    pub(crate) table: Page,
+    pub(crate) matrix: Grid,
+    pub(crate) health: Vec<Line<'static>>,
+}
+
+impl Sheets {
+    /// Writes what has changed since it was last written.
+    pub fn write(&mut self, app: &App, look: &Look, area: Rect) {
+        let written = Some(Written { area, picked: app.picked(), version: app.version });
+        if self.written == written {
+            return;
+        }
+        let parts = Parts::of(area, app.view);
+        let mut sheets = Sheets { written, main: parts.main, ..Sheets::default() };
+        if parts.side.width > 0 {
+            sheets.side = side::prepare(app, look, parts.side);
+        } else if parts.main.height >= 8 && !app.view.is_text() {
+            let width = usize::from(parts.main.width).saturating_sub(2);
+            sheets.below = side::details(app, look, width).1;
+            sheets.below.truncate(usize::from(parts.main.height / 4));
+            sheets.main.height -= sheets.below.len() as u16;
+        }
+        match app.view {
+            View::Table => sheets.table = table_view::prepare(app, sheets.main),
+            View::Matrix => sheets.matrix = matrix_view::prepare(app, sheets.main),
+            View::Health => {
+                sheets.health = health::prepare(app, look, usize::from(parts.main.width));
+            }
+            View::Chord | View::Findings => {}
+        }
+        *self = sheets;
+    }
+}
