@@ -67,6 +67,7 @@ fn snapshot(hosts: u32, rows: u32, t: u64) -> Snapshot {
         interfaces: vec![],
         rows: out,
         drops: None,
+        beside: Default::default(),
     }
 }
 

@@ -15,6 +15,7 @@ struct weight {
  * state. */
 struct cpu {
 	struct cell_count books[HOOKS * CELLS];
+	__u64 beside[BESIDES]; /* what was looked at of packets that were counted */
 	struct walk walk;
 	struct key6 key; /* of the row that the walk ends in */
 	struct weight weight;

@@ -37,6 +37,14 @@
 		__type(key, __u32);                      \
 		__type(value, type_of_value);            \
 	} name SEC(".maps")
+/* Of values with a lock in them, which are not mapped into memory. */
+#define LOCKED(name, size, type_of_value)         \
+	struct {                                  \
+		__uint(type, BPF_MAP_TYPE_ARRAY); \
+		__uint(max_entries, size);        \
+		__type(key, __u32);               \
+		__type(value, type_of_value);     \
+	} name SEC(".maps")
 #define LRU(name, size, type_of_key, type_of_value)  \
 	struct {                                     \
 		__uint(type, BPF_MAP_TYPE_LRU_HASH); \
@@ -54,6 +62,9 @@
 #define LRU_FIND(map, key)	 bpf_map_lookup_elem(&map, key)
 #define LRU_PUT(map, key, value) bpf_map_update_elem(&map, key, value, BPF_ANY)
 #define LRU_DELETE(map, key)	 bpf_map_delete_elem(&map, key)
+
+/* Whether somebody else does it later, in the packets' order: only a part of a capture's judges. */
+#define LEFT_TO_WHOLE(what, noted) 0
 
 /* Goes on in that state and does not come back, unless these are more jumps than the kernel allows.
  */

@@ -141,7 +141,8 @@ static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct leve
 	p = l->at;
 	if (l->left < 0 || l->at > packet_end(skb))
 		return 0;
-	return !(flags & GTPU_E && p[-1]);
+	/* numbered packets are the states' */
+	return !(flags & GTPU_S) && !(flags & GTPU_E && p[-1]);
 }
 
 /* What a datagram's destination port says that is in it; 0 where that is not UDP. */

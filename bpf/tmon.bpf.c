@@ -6,6 +6,7 @@
  *
  * Nothing is dropped, changed or redirected: every path returns TC_ACT_UNSPEC.
  */
+#include "beside.h"
 #include "count.h"
 #include "parse/ayiya.h"
 #include "parse/capwap.h"
@@ -33,6 +34,7 @@ STATE(state_end);
 STATE(state_row4);
 STATE(state_row6);
 STATE(state_other);
+STATE(state_number);
 
 /* The tunnel kinds' own: declarations here, slots below. */
 #define DECLARE_INLINE
@@ -63,6 +65,7 @@ struct {
 		[STATE_ROW4] = (void *)&state_row4,
 		[STATE_ROW6] = (void *)&state_row6,
 		[STATE_OTHER] = (void *)&state_other,
+		[STATE_NUMBER] = (void *)&state_number,
 #define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
 	[number] = SLOT_##state,
 		KINDS_OF(KIND)
@@ -127,6 +130,23 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	else
 		JUMP_TO(skb, v < STATES ? v : STATE_END);
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
+}
+
+/* The packet is counted: whether there is more to do with it. */
+static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
+{
+	if (likely(!(c->walk.flags & WALK_BESIDE)))
+		return TC_ACT_UNSPEC;
+	JUMP(skb, STATE_NUMBER);
+	c->beside[BESIDE_UNNUMBERED]++; /* too many jumps */
+	return TC_ACT_UNSPEC;
+}
+
+/* The packet is in its row. */
+static __always_inline int placed(struct __sk_buff *skb, struct cpu *c)
+{
+	in_row(c);
+	return beside(skb, c);
 }
 
 /* A walk that has read nothing yet. */
@@ -461,7 +481,7 @@ STATE(state_layer)
 
 			if (quick_leaf(&l, kind)) {
 				if (count_quick(skb, c, w->hook, w->frame, &a, &l, 0))
-					return TC_ACT_UNSPEC;
+					return beside(skb, c);
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind)) {
 				w->depth++;
 				w->flags |= WALK_NARROW;
@@ -601,7 +621,7 @@ STATE(state_fragment)
 			return TC_ACT_UNSPEC;                           \
 		found = count_##count(c);                               \
 		if (found == FOUND)                                     \
-			return in_row(c);                               \
+			return placed(skb, c);                          \
 		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) { \
 			c->common = found != FOUND_CROWD;               \
 			c->key.shard ^= c->number;                      \
@@ -610,7 +630,7 @@ STATE(state_fragment)
 			full;                                           \
 		}                                                       \
 		book(c, c->walk.hook, overflow(c), c->weight, 0);       \
-		return in_row(c);                                       \
+		return placed(skb, c);                                  \
 	}
 
 #define TO_OTHER                        \
@@ -623,6 +643,15 @@ STATE(state_fragment)
 STATE_TABLE(ROW4, row4, TO_OTHER)
 STATE_TABLE(ROW6, row6, TO_OTHER)
 STATE_TABLE(OTHER, other, (void)skb)
+
+STATE(state_number)
+{
+	struct cpu *c = this_cpu();
+
+	if (c && c->walk.depth)
+		number(skb, c);
+	return TC_ACT_UNSPEC;
+}
 
 #ifndef TMON_NATIVE
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */

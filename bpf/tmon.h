@@ -208,6 +208,43 @@ struct more {
 };
 
 /*
+ * What is kept beside the rows, each in a table of its own (beside.h).
+ *
+ * Packets that a tunnel's sender numbers: one stream of numbers, by the outer pair as on the wire.
+ */
+enum beside {
+	BESIDE_NUMBERED,   /* packets whose number was looked at */
+	BESIDE_UNNUMBERED, /* or could not be: no room */
+	BESIDES,
+};
+
+#define NUMBERS 4096 /* streams; a power of two */
+
+struct number_key {
+	__u64 pair[4]; /* an IPv4 pair is in the first word */
+	__u32 id;      /* of the tunnel; ESP's SPI, WireGuard's receiver */
+	__u8 kind;
+	__u8 hook;
+	__u8 v6;
+	__u8 zero;
+};
+
+/* RFC 4303, appendix A2: the highest number, and which of the 64 up to it were seen. */
+struct numbers {
+	__u64 highest;
+	__u64 window; /* lowest bit: the highest number; what was before the start counts as seen */
+	__u64 resume; /* the number behind one that was out of place */
+	__u64 packets;
+	__u64 lost;	    /* left the window and were not seen */
+	__u64 late;	    /* seen behind a higher one */
+	__u64 duplicate;    /* seen before */
+	__u32 restarted;    /* times that the sender began anew */
+	__u32 since;	    /* how many numbers of the window are not from before the start */
+	__u32 out_of_place; /* packets before resume, if that holds */
+	__u32 seen;	    /* jiffies */
+};
+
+/*
  * What ports mean: enum kind with PORT_ flags, by UDP port as it is on the wire; and what a header
  * does not say of itself (PARAMETER_), by the same and then by IP protocol. May change at any time.
  */
@@ -226,6 +263,8 @@ _Static_assert(sizeof(struct slot4) == 64, "one cache line");
 _Static_assert(sizeof(struct key6) == 80, "ten words");
 _Static_assert(sizeof(struct slot6) == 128, "two cache lines");
 _Static_assert(sizeof(struct more) == 40, "five words");
+_Static_assert(sizeof(struct number_key) == 40, "five words");
+_Static_assert(sizeof(struct numbers) == 72, "nine words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
 _Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");
 

@@ -30,6 +30,7 @@ enum state {
 	STATE_ROW4,	  /* find or make the row, IPv4 table */
 	STATE_ROW6,	  /* the other table */
 	STATE_OTHER,	  /* no room: the tunnel's `other` row */
+	STATE_NUMBER,	  /* behind the count: the packet has a number of its sender's */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */
 	VERDICT_END = 144,  /* no more headers: a row, or plain */
@@ -67,6 +68,8 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 	       */
 #define WALK_LATER  0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
 #define WALK_STATES 0x2000 /* the quick way is left out */
+#define WALK_NUMBER 0x4000 /* number is what the outermost tunnel's sender numbered the packet */
+#define WALK_BESIDE WALK_NUMBER			      /* there is more to do when it is counted */
 #define WALK_LEVEL  (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 /* walk.declared of a first fragment: how long the whole packet is, nobody has said. */
@@ -95,6 +98,9 @@ struct walk {
 	__u32 verdict;	/* for STATE_END */
 	__u64 outer[4]; /* addresses as on the wire; an IPv4 pair is in the first word */
 	__u64 inner[4];
+	__u64 number;	   /* of the packet, as WALK_NUMBER says */
+	__u32 number_id;   /* whose that is, where the tunnel has no id */
+	__u32 number_bits; /* after which it begins again at zero */
 };
 
 /* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
@@ -182,6 +188,41 @@ static __always_inline __u32 next_layer(struct walk *w, __u32 off, __u32 end, __
 	w->end = end;
 	w->proto = proto;
 	return STATE_LAYER;
+}
+
+/*
+ * The outermost tunnel's header numbers the packet. Noted before the tunnel is pushed, and looked
+ * at only if there is one in the end.
+ */
+static __always_inline void note_number(struct walk *w, __u64 number, __u32 bits, __u32 id)
+{
+	if (w->depth)
+		return;
+	w->number = number;
+	w->number_bits = bits;
+	w->number_id = id;
+	w->flags |= WALK_NUMBER;
+}
+
+/* A number that is not at hand: STATE_PULL, or 0 if there is none to be had. */
+static __always_inline __u32 number_lacks(struct __sk_buff *skb, struct walk *w, __u32 off,
+					  __u32 size, __u32 end, __u32 state)
+{
+	__u32 v = w->depth ? 0 : lacking(skb, w, off, size, end, state);
+
+	return v == STATE_PULL ? v : 0;
+}
+
+/* The same for a number of four bytes at off. */
+static __always_inline __u32 note_word(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				       __u32 state)
+{
+	__be32 *word = bytes_at(skb, off, sizeof(*word), end);
+
+	if (!word)
+		return number_lacks(skb, w, off, sizeof(*word), end, state);
+	note_number(w, bpf_ntohl(*word), 32, 0);
+	return 0;
 }
 
 /* A tunnel header was recognised; its id is read if has_id. The last thing that a state does. */

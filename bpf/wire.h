@@ -184,6 +184,7 @@ struct gtpu {
 #define GTPU_TPDU    255
 #define GTPU_OPTIONS 0x07 /* E, S or PN: four more bytes */
 #define GTPU_E	     0x04
+#define GTPU_S	     0x02
 
 /* RFC 3032 */
 #define MPLS_BOTTOM 0x100

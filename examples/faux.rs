@@ -73,6 +73,7 @@ fn main() -> anyhow::Result<()> {
             interfaces: vec![interface],
             rows,
             drops: None,
+            beside: Default::default(),
         };
         Ok(Reading::from(snapshot))
     };

@@ -6,6 +6,7 @@ use std::{env, time::Duration};
 
 use feed::judge::{self, Judge};
 use model::{
+    beside::Gathered,
     flow::{Books, Flow, Hook},
     interface::Fill,
     rows::Rows,
@@ -49,8 +50,8 @@ impl Given {
     }
 }
 
-/// Books, rows, occupancy.
-type Got = (Books, Vec<Flow>, Fill);
+/// Books, rows, occupancy, what is beside the rows.
+type Got = (Books, Vec<Flow>, Fill, Gathered);
 
 /// The programs and the native parser, with tables and seed alike.
 struct Both {
@@ -85,10 +86,12 @@ impl Both {
         }
     }
 
-    fn got(judge: &dyn Judge) -> Got {
+    fn got(judge: &mut dyn Judge) -> Got {
         let mut rows = Rows::default();
         let fill = judge.rows(0, &mut rows).expect("rows");
-        (judge.books().expect("books"), rows.merged(), fill)
+        let mut beside = Gathered::default();
+        judge.beside(0, &mut beside).expect("what is beside the rows");
+        (judge.books().expect("books"), rows.merged(), fill, beside)
     }
 
     fn clear(&mut self) {
@@ -96,14 +99,14 @@ impl Both {
     }
 
     /// Both have the same of everything that they were given since they were cleared.
-    fn agree(&self) -> Result<(), String> {
-        let (native, kernel) = (Both::got(&*self.native), Both::got(&*self.kernel));
+    fn agree(&mut self) -> Result<(), String> {
+        let (native, kernel) = (Both::got(&mut *self.native), Both::got(&mut *self.kernel));
         if native == kernel {
             return Ok(());
         }
         let only = |a: &Got, b: &Got| {
             let rows = a.1.iter().filter(|f| !b.1.contains(f));
-            format!("{:?}\n   {:?}\n{:#?}", a.0, a.2, rows.collect::<Vec<_>>())
+            format!("{:?}\n   {:?}\n{:#?}\n{:#?}", a.0, a.2, rows.collect::<Vec<_>>(), a.3)
         };
         Err(format!("native: {}\nkernel: {}", only(&native, &kernel), only(&kernel, &native)))
     }
@@ -219,7 +222,7 @@ fn full_tables() {
         }
         both.agree().unwrap_or_else(|why| panic!("{rows} rows: {why}"));
         assert!(
-            rows == 4096 || Both::got(&*both.native).1.iter().any(|f| f.key.other),
+            rows == 4096 || Both::got(&mut *both.native).1.iter().any(|f| f.key.other),
             "no table is full"
         );
     }
@@ -243,7 +246,7 @@ fn fragments() {
         }
         both.agree().unwrap_or_else(|why| panic!("round {round}: {why}"));
     }
-    assert!(Both::got(&*both.native).0.fragments[0].packets > 0, "no fragment found its row");
+    assert!(Both::got(&mut *both.native).0.fragments[0].packets > 0, "no fragment found its row");
 }
 
 #[test]
@@ -262,5 +265,5 @@ fn rows_that_age_by_the_clock_of_a_capture() {
         }
     }
     assert!(gone > 100, "{gone} rows have aged");
-    assert!(Both::got(&*both.native).1.iter().any(|f| f.key.is_aged()));
+    assert!(Both::got(&mut *both.native).1.iter().any(|f| f.key.is_aged()));
 }

@@ -132,6 +132,7 @@ fn read(program: &Program, at: u64) -> Snapshot {
         interfaces: vec![],
         rows,
         drops: None,
+        beside: Default::default(),
     }
 }
 

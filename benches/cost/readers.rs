@@ -72,6 +72,7 @@ fn read(program: &Program, at: u64) -> Result<Snapshot> {
         interfaces: vec![],
         rows,
         drops: None,
+        beside: Default::default(),
     })
 }
 

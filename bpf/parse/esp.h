@@ -34,6 +34,22 @@ static __always_inline __u32 esp_udp(struct __sk_buff *skb, struct walk *w)
 		return VERDICT_END;
 	if (bpf_ntohl(*spi) < ESP_SPI_LEAST || (size % 4 && !(w->flags & WALK_CUT)))
 		return suspect(w);
+	note_number(w, bpf_ntohl(spi[1]), 32, bpf_ntohl(spi[0]));
+	return tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
+}
+
+/* ESP in IP, RFC 4303: the outermost tunnel, whatever is behind it. off: the header. */
+static __always_inline __u32 esp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
+				 __u32 state)
+{
+	__be32 *spi = bytes_at(skb, off, 8, end);
+
+	if (w->depth)
+		return VERDICT_END;
+	if (spi)
+		note_number(w, bpf_ntohl(spi[1]), 32, bpf_ntohl(spi[0]));
+	else if (number_lacks(skb, w, off, 8, end, state))
+		return STATE_PULL;
 	return tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }
 

@@ -61,6 +61,8 @@ static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 of
 	}
 	if (unlikely(off + s.size > end))
 		return lacking(skb, w, off, s.size, end, state);
+	if (unlikely(flags & GRE_SEQ) && note_word(skb, w, off + s.size - 4, end, state))
+		return STATE_PULL;
 	return tunnel(w, gre_kind(s.proto), id, flags & GRE_KEY, off + s.size, end, s.proto);
 }
 
@@ -108,6 +110,8 @@ static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u3
 	length = bpf_ntohs(key[0]);
 	id = type == ETHERTYPE_EOIP ? __builtin_bswap16(bpf_ntohs(key[1])) : bpf_ntohs(key[1]);
 	off += 4;
+	if (type == ETHERTYPE_PPP && flags & GRE_SEQ && note_word(skb, w, off, end, KIND_GRE))
+		return STATE_PULL;
 	if (type == ETHERTYPE_PPP)
 		off += (flags & GRE_SEQ ? 4 : 0) + (flags & GRE_ACK ? 4 : 0);
 	if (off > end)
@@ -150,6 +154,8 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 		id = bpf_ntohl(*key);
 	}
 	off += s.size;
+	if (flags & GRE_SEQ && note_word(skb, w, off - 4, w->end, kind))
+		return STATE_PULL;
 	if (flags & GRE_ROUTING) {
 		__u32 length = 1, family = 1;
 

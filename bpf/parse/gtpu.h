@@ -76,6 +76,8 @@ static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 	gtpu_read(h, &s);
 	if (s.length < 4)
 		return suspect(w);
+	if (h->flags & GTPU_S)
+		note_number(w, bpf_ntohs(*(__be16 *)(h + 1)), 16, 0);
 	narrow(w, off, s.length, &end);
 	next = gtpu_extension(h->flags, (__u8 *)(h + 1));
 	off += 4;

@@ -5,6 +5,8 @@
 
 #include "../walk.h"
 
+#define L2TPV3_S 0x40000000 /* of the sublayer: its lower 24 bits are a number */
+
 /* L2TP version 2, RFC 2661, section 3.1: data messages, PPP inside. */
 static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 {
@@ -83,7 +85,16 @@ static __always_inline __u32 l2tpv3(struct __sk_buff *skb, struct walk *w)
 	}
 	if (!(parameter & PARAMETER_KNOWN))
 		return tunnel_of(w, KIND_L2TPV3, session, 1, INNER_REASON | REASON_UNKNOWN);
-	off += size + (parameter & PARAMETER_COOKIE) + (parameter & PARAMETER_SUBLAYER ? 4 : 0);
+	off += size + (parameter & PARAMETER_COOKIE);
+	if (parameter & PARAMETER_SUBLAYER) { /* section 4.6 */
+		__be32 *sublayer = bytes_at(skb, off, 4, w->end);
+
+		if (sublayer && bpf_ntohl(*sublayer) & L2TPV3_S)
+			note_number(w, bpf_ntohl(*sublayer) & 0xffffff, 24, 0);
+		else if (!sublayer && number_lacks(skb, w, off, 4, w->end, KIND_L2TPV3))
+			return STATE_PULL;
+		off += 4;
+	}
 	return tunnel(w, KIND_L2TPV3, session, 1, off, w->end, ETHERTYPE_TEB);
 }
 

@@ -4,6 +4,7 @@
 #define TMON_PARSE_LAYER_H
 
 #include "dot11.h"
+#include "esp.h"
 #include "gre.h"
 #include "ip.h"
 #include "link.h"
@@ -118,8 +119,7 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 			return VERDICT_END;
 		return tunnel(w, KIND_SRV6, 0, 0, off, end, ETHERTYPE_TEB);
 	case PROTO_ESP:
-		return w->depth ? VERDICT_END :
-				  tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
+		return esp(skb, w, off, end, state);
 	case PROTO_AH:
 	case PROTO_HOPOPTS:
 	case PROTO_ROUTING:
@@ -137,7 +137,7 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				   __u32 proto)
 {
-	__u32 v, ip_proto;
+	__u32 v, ip_proto, from;
 
 	if (proto == PAYLOAD_IP) {
 		__u8 *nibble = bytes_at(skb, off, 1, end);
@@ -166,7 +166,11 @@ static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 
 	}
 	if (unlikely(v))
 		return v;
-	return transport(skb, w, off, end, ip_proto, STATE_HEADERS);
+	from = w->off;
+	v = transport(skb, w, off, end, ip_proto, STATE_HEADERS);
+	if (unlikely(v == STATE_PULL)) /* all of this layer again */
+		w->off = from;
+	return v;
 }
 
 #endif

@@ -5,6 +5,10 @@
 
 #include "../walk.h"
 
+#define WIREGUARD_DATA                                                            \
+	4 /* its receiver and its number are in the sender's, little-endian order \
+	   */
+
 /*
  * WireGuard: message types and their lengths, if all of it is there; only the outermost, its inside
  * is encrypted. Transport data has any length from 32 bytes up: padding to 16 bytes stops at the
@@ -25,6 +29,14 @@ static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 				  !(p[0] == 1 && size == 148) && !(p[0] == 2 && size == 92) &&
 					  !(p[0] == 3 && size == 64) && !(p[0] == 4 && size >= 32))
 		return suspect(w);
+	if (p[0] == WIREGUARD_DATA) {
+		__u32 *data = bytes_at(skb, w->off, 16, w->end);
+
+		if (data)
+			note_number(w, data[2] | (__u64)data[3] << 32, 64, data[1]);
+		else if (number_lacks(skb, w, w->off, 16, w->end, KIND_WIREGUARD))
+			return STATE_PULL;
+	}
 	return tunnel_of(w, KIND_WIREGUARD, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }
 

@@ -13,6 +13,12 @@ const __u64 tmon_native_cpu[2] = { sizeof(struct cpu), __builtin_offsetof(struct
 /* Of what is remembered of a fragmented packet: the sizes of key and value. */
 const __u64 tmon_native_fragment[2] = { sizeof(struct fragment_key), sizeof(struct fragment_row) };
 
+/* Of what is beside the rows: the sizes of a slot, and of what is left to the whole. */
+const __u64 tmon_native_numbers[2] = { sizeof(struct number_slot), sizeof(struct numbered) };
+
+_Static_assert(__builtin_offsetof(struct cpu, beside) == sizeof(((struct cpu *)0)->books),
+	       "behind the books");
+
 /* A frame. src/lib.rs has the same fields. */
 struct frame {
 	const __u8 *data;
@@ -94,4 +100,17 @@ void tmon_native_add(struct native *native, const struct key6 *key, __u32 hook,
 		state_row6(&skb);
 	c->books[hook * CELLS + CELL_COUNTED].packets -= weight->packets;
 	c->books[hook * CELLS + CELL_COUNTED].bytes -= weight->bytes;
+}
+
+/* Does what a part left to the whole. */
+void tmon_native_left(struct native *native, __u32 what, const void *noted, __u32 now)
+{
+	const struct numbered *p = noted;
+	struct cpu *c;
+
+	here = native;
+	native->now = now;
+	c = this_cpu();
+	if (what == BESIDE_NUMBERED)
+		take_number(c, p);
 }

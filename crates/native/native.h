@@ -40,7 +40,15 @@ struct __sk_buff {
 	__u32 jumps;
 };
 
+/* Nobody else works with the tables. */
+struct bpf_spin_lock {
+	__u32 val;
+};
+#define bpf_spin_lock(lock)   (void)(lock)
+#define bpf_spin_unlock(lock) (void)(lock)
+
 struct cpu;
+struct number_slot;
 struct slot4;
 struct slot6;
 struct more;
@@ -58,6 +66,7 @@ struct native {
 	struct more *rows4_more;
 	struct more *rows6_more;
 	struct more *others_more;
+	struct number_slot *numbers;
 	struct cpu *cpus;
 	struct ports *ports;
 	/* The packets that were fragmented last, and what happens to a part: a pointer for these
@@ -68,6 +77,7 @@ struct native {
 	void (*forget)(void *host, const void *key, __u32 frame);
 	void (*made)(void *host, const void *key, __u32 frame);
 	void (*defer)(void *host, __u32 frame);
+	void (*left)(void *host, __u32 what, const void *noted, __u32 frame);
 	__u64 seed[12];
 	__u32 mask4;
 	__u32 mask6;
@@ -108,6 +118,7 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 #endif
 
 #define ARRAY(name, type_of_value)		    struct native
+#define LOCKED(name, size, type_of_value)	    struct native
 #define PER_CPU(name, type_of_value)		    struct native
 #define LRU(name, size, type_of_key, type_of_value) struct native
 
@@ -116,6 +127,10 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 #define LRU_FIND(map, key)	 find_in_host(key)
 #define LRU_PUT(map, key, value) here->put(here->host, key, value, here->frame)
 #define LRU_DELETE(map, key)	 here->forget(here->host, key, here->frame)
+
+/* What depends on the order of packets is done by the whole, when it comes to this frame. */
+#define LEFT_TO_WHOLE(what, noted) \
+	(here->part ? (here->left(here->host, what, noted, here->frame), 1) : 0)
 
 /* A part does not know the fragments before its own: whoever has them all judges this frame. */
 static inline void *find_in_host(const void *key)

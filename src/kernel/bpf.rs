@@ -31,7 +31,7 @@ use nix::{
 
 use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
-use crate::kernel::{lock, privilege};
+use crate::kernel::{lock, privilege, streams::Streams};
 pub use feed::{
     config::{Config, L2tp, MAX_TPIDS, Port},
     packet::{LinkStart, Packet},
@@ -43,6 +43,7 @@ use feed::{
 };
 pub use model::cells::Cells;
 use model::{
+    beside::Gathered,
     flow::{Books, Hook},
     interface::Fill,
     rows::Rows,
@@ -56,11 +57,13 @@ mod skel {
 use skel::{TmonSkelBuilder, types};
 
 const CELLS: usize = contract::CELLS as usize;
+const BESIDES: usize = contract::BESIDES as usize;
 
 // The programs are compiled for the contract that this was compiled for.
 const _: () = assert!(size_of::<types::slot4>() == size_of::<contract::slot4>());
 const _: () = assert!(size_of::<types::slot6>() == size_of::<contract::slot6>());
 const _: () = assert!(offset_of!(types::cpu, books) == 0);
+const _: () = assert!(offset_of!(types::cpu, beside) == size_of::<Cells>());
 
 /// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
 const SHORTEST_FRAME: usize = 64;
@@ -74,7 +77,7 @@ const LONGEST_READING: Duration = Duration::from_secs(1);
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
 /// What has to be pinned so that programs count on with no process, by name.
-pub(crate) const OBJECTS: [&str; 16] = [
+pub(crate) const OBJECTS: [&str; 17] = [
     "rows4",
     "rows4_tags",
     "rows4_more",
@@ -84,6 +87,7 @@ pub(crate) const OBJECTS: [&str; 16] = [
     "others",
     "others_tags",
     "others_more",
+    "numbers",
     "cpus",
     "fragments",
     "ports",
@@ -104,6 +108,7 @@ pub struct Program {
     /// Bytes of one CPU's record there, the books first.
     record: usize,
     fragments: OwnedFd,
+    numbers: Streams,
     /// Of the tables: slots, tags and second counters of each.
     maps: [[OwnedFd; 3]; 3],
     tables: Tables,
@@ -290,6 +295,7 @@ impl Program {
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
+            numbers: Streams::of(dup(skel.maps.numbers.as_fd())?),
             tables: map_tables(&maps)?,
             maps,
             ports: port_table(skel.maps.data_ports.as_fd())?,
@@ -304,6 +310,7 @@ impl Program {
     /// The objects that [`OBJECTS`] names.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
         OBJECTS.into_iter().zip(self.maps.iter().flatten().map(OwnedFd::as_fd).chain([
+            self.numbers.map.as_fd(),
             self.cpus.as_fd(),
             self.fragments.as_fd(),
             self.ports_map.as_fd(),
@@ -331,7 +338,7 @@ impl Program {
         let e =
             unsafe { libbpf_sys::bpf_map_get_info_by_fd(cpus.as_raw_fd(), &mut info, &mut len) };
         // Behind the books is what the programs that count there remember of a packet: theirs alone.
-        let (record, books) = (info.value_size as usize, size_of::<Cells>());
+        let (record, books) = (info.value_size as usize, size_of::<Cells>() + 8 * BESIDES);
         ensure!(e == 0 && record >= books, "the books have {record} bytes, not {books}");
         let ports_map = get("ports")?;
         Ok(Program {
@@ -342,6 +349,7 @@ impl Program {
             cpus,
             record,
             fragments: get("fragments")?,
+            numbers: Streams::of(get("numbers")?),
             tables: map_tables(&tables)?,
             maps: tables,
             ports: port_table(ports_map.as_fd())?,
@@ -473,8 +481,8 @@ impl Program {
         self.tables.age(now, idle)
     }
 
-    /// One reading of the books' counters.
-    pub fn cells(&self) -> Result<Cells> {
+    /// What the CPUs' records begin with, one after the other.
+    fn records(&self) -> Result<(Vec<u64>, usize)> {
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
         let size = self.record.next_multiple_of(8);
         let mut values = vec![0u64; cpus * size / 8];
@@ -490,14 +498,48 @@ impl Program {
         if e != 0 {
             return Err(io::Error::from_raw_os_error(-e)).context("read the books");
         }
+        Ok((values, size / 8))
+    }
+
+    /// One reading of the books' counters.
+    pub fn cells(&self) -> Result<Cells> {
+        let (values, words) = self.records()?;
         let mut sum = [cell_count::default(); 2 * CELLS];
-        for cpu in values.chunks_exact(size / 8) {
+        for cpu in values.chunks_exact(words) {
             for (cell, words) in sum.iter_mut().zip(cpu.chunks_exact(2)) {
                 cell.packets = cell.packets.wrapping_add(words[0]);
                 cell.bytes = cell.bytes.wrapping_add(words[1]);
             }
         }
         Ok(Cells::new(sum))
+    }
+
+    /// What was looked at of packets that were counted, by `BESIDE_`.
+    fn besides(&self) -> Result<[u64; BESIDES]> {
+        let (values, words) = self.records()?;
+        let books = size_of::<Cells>() / 8;
+        Ok(std::array::from_fn(|i| {
+            values.chunks_exact(words).fold(0, |sum, cpu| cpu[books + i].wrapping_add(sum))
+        }))
+    }
+
+    /// Adds what is known beside the rows, as of the interface with this `id`.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
+        let besides = self.besides()?;
+        let numbered = besides[contract::BESIDE_NUMBERED as usize];
+        if self.numbers.is_news(numbered) {
+            let now = || test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1).map(|r| r.0);
+            self.numbers.read(interface, || Ok(now()? as u32))?;
+        }
+        all.add_streams(self.numbers.known.iter().copied());
+        for (stream, n) in &self.numbers.earlier {
+            all.earlier.entry(*stream).or_default().add(n);
+        }
+        all.unnumbered += besides[contract::BESIDE_UNNUMBERED as usize];
+        Ok(())
     }
 
     /// The books: one reading of all CPUs.
@@ -530,6 +572,9 @@ impl Program {
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
     pub fn clear(&self) -> Result<()> {
         self.tables.clear();
+        if self.besides()?[contract::BESIDE_NUMBERED as usize] > 0 {
+            self.numbers.clear()?;
+        }
         new_cpus(self.cpus.as_fd())?;
         let mut key = [0u8; size_of::<types::fragment_key>()];
         let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());

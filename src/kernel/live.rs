@@ -31,8 +31,9 @@ use crate::kernel::{
 };
 use feed::{Reading, Source};
 use model::{
+    beside::{Beside, Gathered},
     drops::{DeviceDrops, Drops},
-    flow::{Books, HookKind, Kind},
+    flow::{Books, Hook, HookKind, Kind},
     interface::{Fill, GONE, Interface, Origin},
     overlay::Overlay,
     rows::{Rows, Sums},
@@ -48,7 +49,7 @@ const MOST_WATCHED: usize = 512;
 /// Limit on interfaces that are gone and still have an entry of their own.
 const MOST_GONE: usize = 64;
 /// Descriptors of one interface: programs, maps, links.
-const DESCRIPTORS: u64 = 16;
+const DESCRIPTORS: u64 = 17;
 /// Descriptors of everything else.
 const OTHER_DESCRIPTORS: u64 = 128;
 
@@ -299,6 +300,7 @@ impl Live {
             });
         }
         let drops = self.tell_drops(dropped, &rows);
+        let beside = self.beside(&interfaces);
         Ok(Snapshot {
             origin: self.origin.clone(),
             since: self.since,
@@ -307,7 +309,27 @@ impl Live {
             interfaces,
             rows,
             drops,
+            beside,
         })
+    }
+
+    /// What is known beside the rows.
+    fn beside(&mut self, interfaces: &[Interface]) -> Arc<Beside> {
+        let mut all = Gathered::default();
+        for (i, interface) in interfaces.iter().enumerate() {
+            let w = &mut self.watched[i];
+            let Some(program) = &mut w.program else { continue };
+            let mut own = Gathered::default();
+            let trouble = program.beside(w.id, &mut own).err();
+            if interface.loopback {
+                own.of_hook(Hook::Rx);
+            }
+            all.append(own);
+            let (space, name) = (w.space, w.name.clone());
+            let trouble = trouble.map(|e| format!("{}: {e:#}", w.shown()));
+            self.trouble(space, "numbers ", &name, trouble);
+        }
+        Arc::new(Beside::new(all))
     }
 
     fn read_drops(&mut self) -> Option<drop_watch::Counted> {

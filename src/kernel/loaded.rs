@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::kernel::bpf::{Config, Packet, Program};
 use feed::judge::{Judge, idle_ticks};
 use model::{
+    beside::Gathered,
     flow::{Books, Hook},
     interface::Fill,
     rows::Rows,
@@ -34,6 +35,10 @@ impl Judge for Loaded {
 
     fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
         self.0.rows(interface, rows)
+    }
+
+    fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
+        self.0.beside(interface, all)
     }
 
     fn age(&mut self, now: u32, idle: Duration) -> Result<usize> {

@@ -36,6 +36,8 @@ pub mod sandbox;
 #[cfg(feature = "live")]
 mod space;
 #[cfg(feature = "live")]
+mod streams;
+#[cfg(feature = "live")]
 mod survey;
 #[cfg(feature = "live")]
 pub mod version;

@@ -42,6 +42,7 @@ pub const TAG_FREE: u8 = 0;
 pub const TAG_BUSY: u8 = 1;
 pub const TAG_AGEING: u8 = 3;
 pub const TAG_ROW: u8 = 5;
+pub const NUMBERS: u32 = 4096;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __u32 = ::core::ffi::c_uint;
@@ -347,6 +348,114 @@ const _: () = {
     ["Offset of field: more::turns"][::core::mem::offset_of!(more, turns) - 32usize];
     ["Offset of field: more::zero"][::core::mem::offset_of!(more, zero) - 36usize];
 };
+pub const BESIDE_NUMBERED: beside = 0;
+pub const BESIDE_UNNUMBERED: beside = 1;
+pub const BESIDES: beside = 2;
+pub type beside = u32;
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct number_key {
+    pub pair: [__u64; 4usize],
+    pub id: __u32,
+    pub kind: __u8,
+    pub hook: __u8,
+    pub v6: __u8,
+    pub zero: __u8,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of number_key"][::core::mem::size_of::<number_key>() - 40usize];
+    ["Alignment of number_key"][::core::mem::align_of::<number_key>() - 8usize];
+    [
+        "Offset of field: number_key::pair",
+    ][::core::mem::offset_of!(number_key, pair) - 0usize];
+    [
+        "Offset of field: number_key::id",
+    ][::core::mem::offset_of!(number_key, id) - 32usize];
+    [
+        "Offset of field: number_key::kind",
+    ][::core::mem::offset_of!(number_key, kind) - 36usize];
+    [
+        "Offset of field: number_key::hook",
+    ][::core::mem::offset_of!(number_key, hook) - 37usize];
+    [
+        "Offset of field: number_key::v6",
+    ][::core::mem::offset_of!(number_key, v6) - 38usize];
+    [
+        "Offset of field: number_key::zero",
+    ][::core::mem::offset_of!(number_key, zero) - 39usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct numbers {
+    pub highest: __u64,
+    pub window: __u64,
+    pub resume: __u64,
+    pub packets: __u64,
+    pub lost: __u64,
+    pub late: __u64,
+    pub duplicate: __u64,
+    pub restarted: __u32,
+    pub since: __u32,
+    pub out_of_place: __u32,
+    pub seen: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of numbers"][::core::mem::size_of::<numbers>() - 72usize];
+    ["Alignment of numbers"][::core::mem::align_of::<numbers>() - 8usize];
+    [
+        "Offset of field: numbers::highest",
+    ][::core::mem::offset_of!(numbers, highest) - 0usize];
+    [
+        "Offset of field: numbers::window",
+    ][::core::mem::offset_of!(numbers, window) - 8usize];
+    [
+        "Offset of field: numbers::resume",
+    ][::core::mem::offset_of!(numbers, resume) - 16usize];
+    [
+        "Offset of field: numbers::packets",
+    ][::core::mem::offset_of!(numbers, packets) - 24usize];
+    ["Offset of field: numbers::lost"][::core::mem::offset_of!(numbers, lost) - 32usize];
+    ["Offset of field: numbers::late"][::core::mem::offset_of!(numbers, late) - 40usize];
+    [
+        "Offset of field: numbers::duplicate",
+    ][::core::mem::offset_of!(numbers, duplicate) - 48usize];
+    [
+        "Offset of field: numbers::restarted",
+    ][::core::mem::offset_of!(numbers, restarted) - 56usize];
+    [
+        "Offset of field: numbers::since",
+    ][::core::mem::offset_of!(numbers, since) - 60usize];
+    [
+        "Offset of field: numbers::out_of_place",
+    ][::core::mem::offset_of!(numbers, out_of_place) - 64usize];
+    ["Offset of field: numbers::seen"][::core::mem::offset_of!(numbers, seen) - 68usize];
+};
 #[repr(C)]
 #[derive(
     Debug,
@@ -419,6 +528,27 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: more::bytes: 16",
     "Offset of field: more::turns: 32",
     "Offset of field: more::zero: 36",
+    "Size of number_key: 40",
+    "Alignment of number_key: 8",
+    "Offset of field: number_key::pair: 0",
+    "Offset of field: number_key::id: 32",
+    "Offset of field: number_key::kind: 36",
+    "Offset of field: number_key::hook: 37",
+    "Offset of field: number_key::v6: 38",
+    "Offset of field: number_key::zero: 39",
+    "Size of numbers: 72",
+    "Alignment of numbers: 8",
+    "Offset of field: numbers::highest: 0",
+    "Offset of field: numbers::window: 8",
+    "Offset of field: numbers::resume: 16",
+    "Offset of field: numbers::packets: 24",
+    "Offset of field: numbers::lost: 32",
+    "Offset of field: numbers::late: 40",
+    "Offset of field: numbers::duplicate: 48",
+    "Offset of field: numbers::restarted: 56",
+    "Offset of field: numbers::since: 60",
+    "Offset of field: numbers::out_of_place: 64",
+    "Offset of field: numbers::seen: 68",
     "Size of ports: 131328",
     "Alignment of ports: 1",
     "Offset of field: ports::kind: 0",

@@ -25,7 +25,7 @@ pub enum Header {
     No,
 }
 
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 35] = [
     "since",
     "taken",
     "interval_ns",
@@ -60,6 +60,7 @@ const COLUMNS: [&str; 34] = [
     "fragments_rev_bytes",
     "dropped_pkts",
     "dropped_bytes",
+    "seq_lost_pkts",
 ];
 
 /// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
@@ -109,6 +110,8 @@ struct Row<'a> {
     fragments: [Option<u64>; 4],
     /// Empty where that is not known.
     dropped: [Option<u64>; 2],
+    /// Empty where the tunnel's packets have no numbers.
+    seq_lost: Option<u64>,
 }
 
 impl<'a> Row<'a> {
@@ -157,6 +160,7 @@ impl<'a> Row<'a> {
             fragments: [fwd_cut.packets, fwd_cut.bytes, rev_cut.packets, rev_cut.bytes]
                 .map(|n| fragmented.then_some(n)),
             dropped: [dropped.map(|n| n.packets), dropped.map(|n| n.bytes)],
+            seq_lost: interval.numbered(flow).map(|n| n.lost),
         }
     }
 }

@@ -13,9 +13,10 @@ use serde_json::ser::Formatter;
 
 use super::{Excerpt, tunnels};
 use model::{
+    beside::{Numbered, Stream},
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
-    flow::{Books, Count, Flow, HookKind, Kind, Stop},
+    flow::{Books, Count, Flow, Hook, HookKind, Kind, Stop},
     interface,
     units::{sanitize, timestamp},
 };
@@ -44,6 +45,13 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
             .as_deref()
             .map(|drops| drops.unavailable.is_none().then_some(DropRows { reading, drops })),
         drop_books: interval.drops.as_deref().map(DropBooks::new),
+        sequences: interval
+            .beside
+            .numbers()
+            .iter()
+            .map(|(stream, n)| Sequence::new(interval, stream, n))
+            .collect(),
+        seq_untracked_pkts: Some(interval.beside.unnumbered()).filter(|n| *n > 0),
         findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
     };
     line(out, &object)
@@ -77,9 +85,58 @@ struct Object<'a> {
     drops: Option<Option<DropRows<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_books: Option<DropBooks<'a>>,
+    /// Only where there are any: whose packets have numbers, and what is missing of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sequences: Vec<Sequence<'a>>,
+    /// Only where there are any: packets whose numbers there was no room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq_untracked_pkts: Option<u64>,
     /// Only where they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<Found<'a>>>,
+}
+
+/// The packets that one sender numbers. `id` is the tunnel's, or ESP's SPI, or WireGuard's receiver.
+#[derive(Serialize)]
+struct Sequence<'a> {
+    interface: Option<&'a str>,
+    hook: &'static str,
+    tunnel: Name,
+    id: u32,
+    outer_sip: IpAddr,
+    outer_dip: IpAddr,
+    pkts: u64,
+    lost: u64,
+    late: u64,
+    duplicate: u64,
+    restarted: u64,
+    /// Of now: the highest number, and how many of the 64 below it may still come.
+    highest: u64,
+    missing: u64,
+}
+
+impl<'a> Sequence<'a> {
+    fn new(interval: &'a model::snapshot::Interval, stream: &Stream, n: &Numbered) -> Self {
+        let interface = interval.interfaces.iter().find(|i| i.id == stream.interface);
+        Sequence {
+            interface: interface.map(|i| i.name.as_str()),
+            hook: match stream.hook {
+                Hook::Rx => "rx",
+                Hook::Tx => "tx",
+            },
+            tunnel: Name(stream.kind),
+            id: stream.id,
+            outer_sip: stream.from,
+            outer_dip: stream.to,
+            pkts: n.packets,
+            lost: n.lost,
+            late: n.late,
+            duplicate: n.duplicate,
+            restarted: n.restarted,
+            highest: n.highest,
+            missing: n.missing,
+        }
+    }
 }
 
 /// A finding: what `dump`, `watch` and what `watch --exec` starts are given.
@@ -306,6 +363,9 @@ struct Row<'a> {
     dropped_pkts: Option<Option<u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_bytes: Option<Option<u64>>,
+    /// Only where the tunnel's packets have numbers: how many of it, in all of its rows, are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq_lost_pkts: Option<u64>,
 }
 
 /// Counts by direction in the row.
@@ -367,6 +427,7 @@ impl<'a> Row<'a> {
             fragments: Ways::any(c.in_fragments().fwd(), c.in_fragments().rev()),
             dropped_pkts: dropped.map(|n| n.map(|n| n.packets)),
             dropped_bytes: dropped.map(|n| n.map(|n| n.bytes)),
+            seq_lost_pkts: reading.interval.numbered(flow).map(|n| n.lost),
         }
     }
 }

@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use contract::MAX_TPIDS;
+use contract::{BESIDE_UNNUMBERED, MAX_TPIDS};
 use native::Native;
 
 use crate::{
+    beside,
     config::{self, Config},
     packet::Packet,
     table::Tables,
 };
 use model::{
+    beside::Gathered,
     cells::Cells,
     flow::{Books, Hook},
     interface::Fill,
@@ -69,6 +71,12 @@ pub trait Judge: Send {
     /// # Errors
     /// The kernel does not give the books.
     fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill>;
+
+    /// Adds what is known beside the rows, as of the interface with this `id`.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()>;
 
     /// Moves the counts of rows that nothing was counted in for `idle` to their tunnels' aged rows,
     /// `now` on the clock of [`Judge::run`]. Returns how many rows that were.
@@ -149,6 +157,13 @@ impl Judge for Host {
         let (fill, place, _) = self.tables.read(interface, rows);
         Cells::new(self.native.cells()).overflow(place, interface, rows);
         Ok(fill)
+    }
+
+    fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
+        let slots = self.native.numbers();
+        all.add_streams(slots.map(|s| beside::stream(interface, &s.key, &s.numbers)));
+        all.unnumbered += self.native.beside()[BESIDE_UNNUMBERED as usize];
+        Ok(())
     }
 
     fn age(&mut self, now: u32, idle: Duration) -> Result<usize> {

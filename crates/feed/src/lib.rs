@@ -2,6 +2,7 @@
 //! Where readings come from, and who keeps them: the trait [`Source`], captures and recordings, the
 //! tables that are read, [`series::Series`], and what addresses are called. What takes BPF programs
 //! is the program's own source (`src/kernel`).
+pub mod beside;
 pub mod capture;
 pub mod config;
 mod crew;

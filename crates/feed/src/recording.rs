@@ -104,7 +104,9 @@ impl Recording {
     }
 
     fn bytes(&self) -> usize {
-        let of = |i: &Interval| i.rows.bytes() + i.interfaces.len() * size_of::<Interface>();
+        let of = |i: &Interval| {
+            i.rows.bytes() + i.interfaces.len() * size_of::<Interface>() + i.beside.bytes()
+        };
         self.intervals.values().map(of).sum()
     }
 
@@ -127,6 +129,7 @@ impl Recording {
             {
                 let mut quiet = last.reduced(Rows::default());
                 quiet.interfaces.iter_mut().for_each(|i| i.books = Books::default());
+                quiet.beside = Default::default();
                 intervals.push(timed(quiet, self.begin(next), begin));
             }
             intervals.push(timed(interval, begin, end));
@@ -173,7 +176,9 @@ fn join(interval: &mut Interval, later: Interval) {
         rows.push_flow(place as u32, &Flow { interface, key, counters });
     }
     let interfaces = mem::take(&mut interval.interfaces);
+    let beside = interval.beside.with(&later.beside).into();
     *interval = Interval::new(interval.since, interval.taken, interval.elapsed, interfaces, rows);
+    interval.beside = beside;
 }
 
 #[cfg(test)]
@@ -213,6 +218,7 @@ mod tests {
             interfaces: vec![],
             rows,
             drops: None,
+            beside: Default::default(),
         }
     }
 

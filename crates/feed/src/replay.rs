@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use foldhash::{HashMap, HashMapExt};
+use model::beside::{Beside, Gathered};
 
 use crate::{
     config::Config,
@@ -510,6 +511,10 @@ impl Replay {
             let interface = interface(name, seen.ifindex, seen.books()?, elapsed, fill);
             interfaces.push(Interface { id: i.into(), ..interface });
         }
+        let mut beside = Gathered::default();
+        for (i, seen) in (0u64..).zip(&mut self.interfaces) {
+            seen.judge.beside(i, &mut beside)?;
+        }
         Ok(Snapshot {
             origin: self.origin.clone(),
             since: time(span.map(|s| s.first)),
@@ -518,6 +523,7 @@ impl Replay {
             interfaces,
             rows,
             drops: None,
+            beside: Beside::new(beside).into(),
         })
     }
 }

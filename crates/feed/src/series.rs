@@ -295,6 +295,7 @@ mod tests {
             interfaces: vec![],
             rows,
             drops: None,
+            beside: Default::default(),
         }
     }
 

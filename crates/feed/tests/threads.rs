@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Captures judged by several threads: the answer is that of one, to the last row and its place,
 //! also where tables are full and where fragments are far from their first ones.
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use feed::{Replay, config::Config, judge};
 use model::{
+    beside::Beside,
     flow::{Books, Flow},
     interface::{Fill, Interface},
 };
@@ -32,8 +33,8 @@ fn capture(frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     file
 }
 
-/// Of each interface the books, how full it is, and its rows in their order.
-type Seen = (Vec<(String, Books, Fill)>, Vec<Flow>, Vec<String>);
+/// Of each interface the books, how full it is, and its rows in their order; what is beside them.
+type Seen = (Vec<(String, Books, Fill)>, Vec<Flow>, Vec<String>, Arc<Beside>);
 
 fn replay(files: &[PathBuf], config: &Config, threads: usize, batch: Option<usize>) -> Seen {
     let mut replay = Replay::open(files, config, judge::host).unwrap_or_else(|e| panic!("{e:#}"));
@@ -44,7 +45,12 @@ fn replay(files: &[PathBuf], config: &Config, threads: usize, batch: Option<usiz
     while replay.advance(1000).expect("frames are judged") {}
     let total = replay.read().expect("a reading");
     let of = |i: &Interface| (i.name.clone(), i.books, i.fill);
-    (total.interfaces.iter().map(of).collect(), total.rows.iter().collect(), replay.notes())
+    (
+        total.interfaces.iter().map(of).collect(),
+        total.rows.iter().collect(),
+        replay.notes(),
+        total.beside,
+    )
 }
 
 fn alike(files: &[PathBuf], config: &Config, batch: Option<usize>) -> Seen {
@@ -54,6 +60,7 @@ fn alike(files: &[PathBuf], config: &Config, batch: Option<usize>) -> Seen {
         assert!(seen.0 == one.1.0, "{n} threads: {:#?}\none: {:#?}", seen.0, one.1.0);
         assert!(seen.1 == one.1.1, "{n} threads have other rows, or in another order");
         assert_eq!(seen.2, one.1.2, "{n} threads");
+        assert_eq!(seen.3, one.1.3, "{n} threads");
     }
     one.1
 }

@@ -209,7 +209,10 @@ fn bytes(interval: &Interval) -> usize {
     let interfaces = &interval.interfaces;
     let names = |i: &Interface| i.name.len() + i.netns.as_ref().map_or(0, String::len);
     let interfaces: usize = interfaces.iter().map(|i| size_of::<Interface>() + names(i)).sum();
-    interval.rows.bytes() + interfaces + interval.drops.as_ref().map_or(0, |d| d.bytes())
+    interval.rows.bytes()
+        + interfaces
+        + interval.drops.as_ref().map_or(0, |d| d.bytes())
+        + interval.beside.bytes()
 }
 
 /// What an `other` row of the history is of: interface, outer pair, outermost tunnel.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What readings are and what is made of them: rows, snapshots, intervals, and from these matrices,
 //! chords, shapes, lines. All of it is pure: no clock, no file, no terminal, no kernel.
+pub mod beside;
 pub mod cells;
 pub mod charset;
 pub mod chord;

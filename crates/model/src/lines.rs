@@ -40,6 +40,8 @@ pub enum Column {
     Tx,
     /// What the kernel dropped of it.
     Dropped,
+    /// What is missing of its tunnel, by the numbers of its packets.
+    SeqLost,
     /// Both directions per second in the interval.
     Rate,
     /// Both directions since counting began.
@@ -49,7 +51,7 @@ pub enum Column {
 
 impl Column {
     /// All columns, left to right.
-    pub const ALL: [Column; 13] = [
+    pub const ALL: [Column; 14] = [
         Column::Interface,
         Column::Kind,
         Column::Id,
@@ -61,6 +63,7 @@ impl Column {
         Column::Rx,
         Column::Tx,
         Column::Dropped,
+        Column::SeqLost,
         Column::Rate,
         Column::Total,
     ];
@@ -88,6 +91,8 @@ pub struct Line {
     pub total: Option<Count>,
     /// What was dropped of it, in the same time as `counters`, if that is known.
     pub dropped: Option<Count>,
+    /// Packets of its tunnel that are missing meanwhile, if they have numbers.
+    pub seq_lost: Option<u64>,
 }
 
 impl Line {
@@ -95,7 +100,7 @@ impl Line {
     pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
         let sum = Some(counters.total());
         let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
-        Line { interface, key, counters, rate, total, dropped: None }
+        Line { interface, key, counters, rate, total, dropped: None, seq_lost: None }
     }
 
     /// The row as it was counted.
@@ -163,6 +168,7 @@ impl Lines {
                 line.total = sum
             }
             line.dropped = interval.dropped(&line.flow());
+            line.seq_lost = interval.numbered(&line.flow()).map(|n| n.lost);
         }
         if let Some(beside) = beside {
             // few rows of very many are in the list: most are passed by without decoding them
@@ -255,6 +261,7 @@ fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Orderin
         Column::Rx => down(a.counters.rx(), b.counters.rx()),
         Column::Tx => down(a.counters.tx(), b.counters.tx()),
         Column::Dropped => b.dropped.map(|n| n.packets).cmp(&a.dropped.map(|n| n.packets)),
+        Column::SeqLost => b.seq_lost.cmp(&a.seq_lost),
         Column::Rate => maybe(a.rate, b.rate),
         Column::Total => maybe(a.total, b.total),
     }

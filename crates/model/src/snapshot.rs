@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    beside::{Beside, Numbered},
     drops::Drops,
     flow::{Books, Count, Flow},
     interface::{GONE, Interface, Origin},
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub rows: Rows,
     /// What the kernel dropped since it is looked at; `None` where nobody asked.
     pub drops: Option<Arc<Drops>>,
+    /// What is known beside the rows.
+    pub beside: Arc<Beside>,
 }
 
 /// What happened between two instants. Interfaces and rows hold differences.
@@ -56,6 +59,8 @@ pub struct Interval {
     pub rows: Rows,
     /// What the kernel dropped meanwhile; `None` where nobody asked.
     pub drops: Option<Arc<Drops>>,
+    /// What was found out beside the rows.
+    pub beside: Arc<Beside>,
     once: Once,
 }
 
@@ -89,7 +94,11 @@ impl Snapshot {
             None => new.clone(),
         });
         let interval = Interval::new(older.taken, self.taken, elapsed, interfaces, rows);
-        Interval { origin: self.origin.clone(), drops: drops.map(Arc::new), ..interval }
+        let beside = match Arc::ptr_eq(&self.beside, &older.beside) {
+            true => Arc::default(),
+            false => Arc::new(self.beside.since(&older.beside)),
+        };
+        Interval { origin: self.origin.clone(), drops: drops.map(Arc::new), beside, ..interval }
     }
 
     /// What could not be read as of one moment stays as it was: the rows and books of stale interfaces
@@ -118,7 +127,12 @@ impl Snapshot {
         }
         let rows = self.rows.clone().folded();
         let interval = Interval::new(self.since, self.taken, elapsed, interfaces, rows);
-        Interval { origin: self.origin.clone(), drops: self.drops.clone(), ..interval }
+        Interval {
+            origin: self.origin.clone(),
+            drops: self.drops.clone(),
+            beside: Arc::clone(&self.beside),
+            ..interval
+        }
     }
 }
 
@@ -140,6 +154,7 @@ impl Interval {
             interfaces,
             rows,
             drops: None,
+            beside: Arc::default(),
             once,
         }
     }
@@ -161,7 +176,8 @@ impl Interval {
     pub fn reduced(&self, rows: Rows) -> Interval {
         let once = self.once.only(&rows);
         let (origin, interfaces) = (self.origin.clone(), self.interfaces.clone());
-        Interval { origin, interfaces, rows, drops: self.drops.clone(), once, ..*self }
+        let (drops, beside) = (self.drops.clone(), Arc::clone(&self.beside));
+        Interval { origin, interfaces, rows, drops, beside, once, ..*self }
     }
 
     /// What was dropped of a row meanwhile; `None` where that is not known.
@@ -169,6 +185,12 @@ impl Interval {
         let drops = self.drops.as_ref().filter(|d| d.unavailable.is_none())?;
         let [fwd, rev] = drops.of(&flow.key, flow.interface, &self.interfaces);
         Some(fwd + rev)
+    }
+
+    /// What became of the numbered packets of a row's tunnel meanwhile; `None` where its packets have
+    /// no numbers.
+    pub fn numbered(&self, flow: &Flow) -> Option<Numbered> {
+        self.beside.numbered(flow, &self.interfaces)
     }
 
     /// The books of all interfaces together, each packet once.
@@ -234,6 +256,7 @@ mod tests {
             interfaces: vec![],
             rows,
             drops: None,
+            beside: Default::default(),
         }
     }
 

@@ -50,6 +50,15 @@ pub enum LogEntry {
         /// What tells its fragments.
         key: FragmentKey,
     },
+    /// Something that depends on the order of frames is left to the whole.
+    Left {
+        /// Of this one.
+        frame: u32,
+        /// What it is for: a `BESIDE_`.
+        what: u32,
+        /// All there is to know of it.
+        noted: Box<[u64]>,
+    },
     /// The whole has to judge this frame.
     Deferred {
         /// Its number.
@@ -64,6 +73,7 @@ impl LogEntry {
             | LogEntry::First { frame, .. }
             | LogEntry::Found { frame, .. }
             | LogEntry::Forgotten { frame, .. }
+            | LogEntry::Left { frame, .. }
             | LogEntry::Deferred { frame } => *frame,
         }
     }
@@ -150,4 +160,16 @@ pub(crate) unsafe extern "C" fn defer(at: *mut c_void, frame: u32) {
         log.pop();
     }
     log.push(LogEntry::Deferred { frame });
+}
+
+/// Words of what is left to the whole, by what it is for; `native.c` is asked whether they are right.
+pub(crate) const NOTED: [usize; 1] = [7];
+
+/// # Safety
+/// As [`host`]; `noted` points at as many words as [`NOTED`] says.
+pub(crate) unsafe extern "C" fn left(at: *mut c_void, what: u32, noted: *const c_void, frame: u32) {
+    let Some(words) = NOTED.get(what as usize) else { return };
+    let (host, noted) =
+        unsafe { (host(at), std::slice::from_raw_parts(noted.cast::<u64>(), *words).into()) };
+    host.note(|| LogEntry::Left { frame, what, noted });
 }

@@ -7,7 +7,10 @@
 use std::{ffi::c_void, mem::MaybeUninit, ptr, sync::Arc};
 
 use anyhow::{Context, Result};
-use contract::{CELLS, GROUP, HOOKS, MAX_TPIDS, cell_count, key6, more, slot4, slot6};
+use contract::{
+    BESIDES, CELLS, GROUP, HOOKS, MAX_TPIDS, NUMBERS, cell_count, key6, more, number_key, numbers,
+    slot4, slot6,
+};
 use memmap2::{MmapOptions, MmapRaw};
 
 mod host;
@@ -70,6 +73,7 @@ struct Ffi {
     rows4_more: *mut more,
     rows6_more: *mut more,
     others_more: *mut more,
+    numbers: *mut c_void,
     cpus: *mut c_void,
     ports: *mut contract::ports,
     host: *mut c_void,
@@ -78,6 +82,7 @@ struct Ffi {
     forget: unsafe extern "C" fn(*mut c_void, *const c_void, u32),
     made: unsafe extern "C" fn(*mut c_void, *const c_void, u32),
     defer: unsafe extern "C" fn(*mut c_void, u32),
+    left: unsafe extern "C" fn(*mut c_void, u32, *const c_void, u32),
     seed: [u64; 12],
     mask4: u32,
     mask6: u32,
@@ -110,6 +115,7 @@ struct FfiFrame {
 unsafe extern "C" {
     static tmon_native_cpu: [u64; 2];
     static tmon_native_fragment: [u64; 2];
+    static tmon_native_numbers: [u64; 2];
     fn tmon_native_judge(native: *mut Ffi, frames: *const FfiFrame, n: u32);
     fn tmon_native_add(
         native: *mut Ffi,
@@ -118,6 +124,20 @@ unsafe extern "C" {
         weight: *const [u64; 2],
         now: u32,
     );
+    fn tmon_native_left(native: *mut Ffi, what: u32, noted: *const c_void, now: u32);
+}
+
+/// A slot of the streams of numbers, as the programs have it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NumberSlot {
+    lock: u32,
+    /// Not zero where there is a stream.
+    pub tag: u32,
+    /// Whose numbers these are.
+    pub key: number_key,
+    /// What is known of them.
+    pub numbers: numbers,
 }
 
 /// Frames that are handed to the parser at once.
@@ -130,6 +150,7 @@ pub type Memory = [Arc<MmapRaw>; 3];
 pub struct Native {
     ffi: Box<Ffi>,
     tables: [Memory; 3],
+    numbers: Box<[NumberSlot]>,
     cpu: Box<[u64]>,
     /// What the pointers are to.
     _ports: Box<contract::ports>,
@@ -166,8 +187,11 @@ impl Native {
         // One group more than the programs use: the interface's aged rows.
         let tables = [memory::<slot4>(rows)?, memory::<slot6>(rows)?, memory::<slot6>(others + 1)?];
         // SAFETY: constants.
-        let ([size, number], fragment) = unsafe { (tmon_native_cpu, tmon_native_fragment) };
+        let ([size, number], fragment, numbered) =
+            unsafe { (tmon_native_cpu, tmon_native_fragment, tmon_native_numbers) };
         assert_eq!(fragment, [host::KEY as u64, host::VALUE as u64]);
+        assert_eq!(numbered, [size_of::<NumberSlot>() as u64, host::NOTED[0] as u64 * 8]);
+        let mut numbers = vec![NumberSlot::default(); NUMBERS as usize].into_boxed_slice();
         let mut cpu = vec![0u64; (size as usize).div_ceil(8)].into_boxed_slice();
         // SAFETY: inside, and aligned: it is a u32's place in a struct of u64s.
         unsafe { *cpu.as_mut_ptr().cast::<u8>().add(number as usize).cast::<u32>() = 1 };
@@ -183,6 +207,7 @@ impl Native {
             rows4_more: tables[0][2].as_mut_ptr().cast(),
             rows6_more: tables[1][2].as_mut_ptr().cast(),
             others_more: tables[2][2].as_mut_ptr().cast(),
+            numbers: numbers.as_mut_ptr().cast(),
             cpus: cpu.as_mut_ptr().cast(),
             ports: &raw mut *ports,
             host: ptr::from_mut(&mut *host).cast(),
@@ -191,6 +216,7 @@ impl Native {
             forget: host::forget,
             made: host::made,
             defer: host::defer,
+            left: host::left,
             seed: config.seed,
             mask4: rows * GROUP as u32 - 1,
             mask6: rows * GROUP as u32 - 1,
@@ -205,7 +231,7 @@ impl Native {
             frame: 0,
             books: [0; 64],
         });
-        Ok(Native { ffi, tables, cpu, _ports: ports, host })
+        Ok(Native { ffi, tables, numbers, cpu, _ports: ports, host })
     }
 
     /// Counts a frame.
@@ -258,6 +284,17 @@ impl Native {
         cells
     }
 
+    /// The streams of packets that their senders number.
+    pub fn numbers(&self) -> impl Iterator<Item = &NumberSlot> {
+        self.numbers.iter().filter(|slot| slot.tag != 0)
+    }
+
+    /// What was looked at of packets that were counted, by `BESIDE_`.
+    pub fn beside(&self) -> [u64; BESIDES as usize] {
+        let books = self.cells().len() * 2;
+        std::array::from_fn(|i| self.cpu[books + i])
+    }
+
     /// All tables and books to zero, fragments forgotten.
     pub fn clear(&mut self) {
         for table in self.tables.iter().flatten() {
@@ -265,8 +302,9 @@ impl Native {
             unsafe { ptr::write_bytes(table.as_mut_ptr(), 0, table.len()) };
         }
         // SAFETY: as in `cells`.
-        let words = self.cells().len() * 2;
+        let words = self.cells().len() * 2 + BESIDES as usize;
         self.cpu[..words].fill(0);
+        self.numbers.fill(NumberSlot::default());
         self.host.fragments.clear();
     }
 }

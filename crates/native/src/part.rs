@@ -14,12 +14,16 @@
 //!   makes each change of what is remembered after it. What is found in a run is what the whole would
 //!   find: since it was remembered, only the run's own frames could take its place. What is not found
 //!   is deferred.
+//! - **What is kept beside the rows** (sequence numbers) goes by the order of frames: a part only says
+//!   what it is, and the whole does it.
 //! - **Ageing** asks when each row was seen last, which is not kept apart: those who let rows age
 //!   work without parts.
 use anyhow::Result;
-use contract::{GROUP, TAG_ROW, key4, key6, slot4, slot6};
+use contract::{BESIDES, GROUP, TAG_ROW, key4, key6, slot4, slot6};
 
-use crate::{Memory, Native, NativeConfig, NativeFrame, host::LogEntry, tmon_native_add};
+use crate::{
+    Memory, Native, NativeConfig, NativeFrame, host::LogEntry, tmon_native_add, tmon_native_left,
+};
 
 /// What one thread counts.
 pub struct Shard(Native);
@@ -62,6 +66,13 @@ impl Native {
                 LogEntry::First { key, row, .. } => drop(self.host.fragments.put(key, row)),
                 LogEntry::Found { key, .. } => drop(self.host.fragments.get(&key)),
                 LogEntry::Forgotten { key, .. } => drop(self.host.fragments.pop(&key)),
+                LogEntry::Left { frame: number, what, noted } => {
+                    let now = frame(number).now;
+                    // SAFETY: as of `judge_all`; the words are those that the part was given.
+                    unsafe {
+                        tmon_native_left(&mut *self.ffi, what, noted.as_ptr().cast(), now);
+                    }
+                }
                 LogEntry::Deferred { frame: number } => self.judge(&frame(number)),
             }
         }
@@ -77,7 +88,7 @@ impl Native {
         for slot in slots::<slot6>(rows6) {
             self.take_over(&slot.key, slot.packets, slot.bytes, slot.seen);
         }
-        let words = 2 * self.cells().len();
+        let words = 2 * self.cells().len() + BESIDES as usize;
         for (sum, n) in self.cpu[..words].iter_mut().zip(&part.cpu[..words]) {
             *sum += n;
         }

@@ -41,6 +41,7 @@ fn title(column: Column) -> &'static str {
         Column::Rx => "rx",
         Column::Tx => "tx",
         Column::Dropped => "dropped",
+        Column::SeqLost => "seq_lost",
         Column::Rate => "rate",
         Column::Total => "total",
     }
@@ -55,6 +56,7 @@ fn is_number(column: Column) -> bool {
             | Column::Rx
             | Column::Tx
             | Column::Dropped
+            | Column::SeqLost
             | Column::Rate
             | Column::Total
     )
@@ -63,8 +65,8 @@ fn is_number(column: Column) -> bool {
 /// How soon it goes when there is no room: the highest first. Drops go last where there are any.
 fn dispensable(column: Column, dropping: bool) -> u8 {
     match column {
-        Column::Dropped if dropping => 0,
-        Column::Dropped => 8,
+        Column::Dropped | Column::SeqLost if dropping => 0,
+        Column::Dropped | Column::SeqLost => 8,
         Column::Outer | Column::Inner | Column::Rate => 0,
         Column::Id => 1,
         Column::Kind => 2,
@@ -74,6 +76,11 @@ fn dispensable(column: Column, dropping: bool) -> u8 {
         Column::Inside => 6,
         Column::Rx | Column::Tx => 7,
     }
+}
+
+/// The kernel dropped something of a row, or something is missing of its tunnel.
+fn is_losing(line: &Line) -> bool {
+    line.dropped.is_some_and(|n| !n.is_zero()) || line.seq_lost.is_some_and(|n| n > 0)
 }
 
 /// How much room there is.
@@ -172,6 +179,7 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         Column::Rx => one(line.counters.rx()),
         Column::Tx => one(line.counters.tx()),
         Column::Dropped => line.dropped.map_or("-".to_owned(), |n| n.packets.to_string()),
+        Column::SeqLost => line.seq_lost.map_or("-".to_owned(), |n| n.to_string()),
         Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
         Column::Rate => line.rate.map_or("-".to_owned(), |c| {
             app.quantity_over(c, Some(app.interval_elapsed())).to_string()
@@ -200,6 +208,7 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
         .filter(|c| {
             (**c != Column::Inside || nested)
                 && (**c != Column::Dropped || app.picture.drops.is_some())
+                && (**c != Column::SeqLost || lines.iter().any(|l| l.seq_lost.is_some()))
                 && (**c != Column::Interface || several || width > 150)
         })
         .map(|&c| {
@@ -220,7 +229,7 @@ fn wide<'a>(columns: impl Iterator<Item = &'a Texts>, gap: usize) -> usize {
 fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
     let rooms = Room::all(lines);
     // shorter texts before fewer columns, but units go only to save what is sent each way
-    let dropping = lines.iter().any(|l| l.dropped.is_some_and(|n| !n.is_zero()));
+    let dropping = lines.iter().any(is_losing);
     let rank = |c: &Texts| dispensable(c.column, dropping);
     for (i, room) in rooms.into_iter().enumerate() {
         let mut list = columns(app, lines, width, room);
@@ -318,7 +327,7 @@ pub fn draw(app: &App, look: &Look, written: &Page, area: Rect, buf: &mut Buffer
             buf.set_style(row, look.cursor);
             buf.set_string(area.x, y, "▌", look.accent);
         }
-        let dropping = line.dropped.is_some_and(|n| !n.is_zero());
+        let dropping = is_losing(line);
         if dropping || app.found.concerns_row(&line.key) {
             buf.set_string(area.x, y, "!", look.bad);
         }
@@ -334,7 +343,9 @@ pub fn draw(app: &App, look: &Look, written: &Page, area: Rect, buf: &mut Buffer
                 Column::Kind | Column::Id => look.text,
                 Column::Inside | Column::Interface => look.dim,
                 Column::Total => look.dim,
-                Column::Dropped if dropping => look.bad,
+                Column::Dropped | Column::SeqLost if dropping && text != "0" && text != "-" => {
+                    look.bad
+                }
                 Column::Rate => look.strong,
                 Column::Inner if line.key.inner.pair().is_none() => look.dim,
                 _ if text.starts_with("0 ") || text.starts_with("0/") || text == "0" => look.faint,

@@ -151,6 +151,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
         interfaces: vec![interface],
         rows,
         drops: None,
+        beside: Default::default(),
     }
     .into()
 }

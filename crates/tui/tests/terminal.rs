@@ -92,6 +92,7 @@ fn snapshot(t: u64) -> Snapshot {
         interfaces: vec![],
         rows,
         drops: None,
+        beside: Default::default(),
     }
 }
 

@@ -13,6 +13,7 @@ mod flood;
 mod fragments;
 mod group;
 mod known;
+mod lost;
 mod past;
 #[cfg(test)]
 mod quiet;
@@ -57,6 +58,8 @@ pub enum Topic {
     Moved,
     /// Packets are too big for the way.
     Mtu,
+    /// Packets are missing by the numbers that their sender gave them.
+    Lost,
     /// Packets travel in fragments.
     Fragments,
     /// Packets arrive with a wrong checksum.
@@ -78,6 +81,7 @@ impl Topic {
             Topic::Duplicate => "duplicate",
             Topic::Moved => "moved",
             Topic::Mtu => "mtu",
+            Topic::Lost => "lost",
             Topic::Fragments => "fragments",
             Topic::Checksum => "checksum",
             Topic::Flood => "flood",
@@ -86,7 +90,7 @@ impl Topic {
     }
 
     /// All of them.
-    pub const ALL: [Topic; 11] = [
+    pub const ALL: [Topic; 12] = [
         Topic::Dropped,
         Topic::Silent,
         Topic::NoDevice,
@@ -94,6 +98,7 @@ impl Topic {
         Topic::Duplicate,
         Topic::Moved,
         Topic::Mtu,
+        Topic::Lost,
         Topic::Fragments,
         Topic::Checksum,
         Topic::Flood,
@@ -238,12 +243,13 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 8] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 9] = [
     drops::find,
     silent::find,
     device::find,
     endpoint::find,
     addresses::find,
+    lost::find,
     fragments::find,
     flood::find,
     books::find,

@@ -8,6 +8,7 @@ use std::{
 
 use super::{Change, Detectors, Severity, Topic};
 use crate::{
+    beside::Beside,
     drops::Drops,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     interface::Interface,
@@ -66,6 +67,7 @@ pub(super) struct Stage {
     pub(super) overlay: Option<Overlay>,
     pub(super) books: Books,
     pub(super) drops: Option<Drops>,
+    pub(super) beside: Beside,
     pub(super) clock: u64,
 }
 
@@ -84,6 +86,7 @@ impl Stage {
         let (since, second) = (self.now(), Duration::from_secs(1));
         self.clock += 1;
         let mut interval = Interval::new(since, since + second, second, vec![interface], rows);
+        interval.beside = Arc::new(self.beside.clone());
         interval.drops = self.drops.clone().map(Arc::new);
         let changes = self.detectors.step(&interval, self.overlay.as_ref());
         let topic = |(n, change)| Some((self.detectors.get(n)?.topic, change));

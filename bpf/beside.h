@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * What is kept beside the rows, of packets that are counted already: nobody else pays for it. Each
+ * value has a lock, because two CPUs meet in it whenever a sender's packets arrive on two of them.
+ * A table has a fixed number of slots; what finds no room is counted, and nothing takes another's.
+ */
+#ifndef TMON_BESIDE_H
+#define TMON_BESIDE_H
+
+#include "table.h"
+
+#define BESIDE_TRIES 8 /* slots in a row that are looked at for a key */
+
+struct number_slot {
+	struct bpf_spin_lock lock;
+	__u32 tag; /* some of its key's hash, never 0; 0: free */
+	struct number_key key;
+	struct numbers numbers;
+};
+
+LOCKED(numbers, NUMBERS, struct number_slot);
+
+/* What is known of a packet that its sender numbered. */
+struct numbered {
+	struct number_key key;
+	__u64 number;
+	__u32 bits;
+	__u32 count; /* of a super-packet: so many numbers from there on */
+};
+
+static __always_inline __u64 hash_words(const __u64 *word, int n)
+{
+	__u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < n; i++)
+		sum += nh(word[i], i);
+	return spread(sum);
+}
+
+static __always_inline int same_words(const __u64 *a, const __u64 *b, int n)
+{
+	__u64 differ = 0;
+
+#pragma unroll
+	for (int i = 0; i < n; i++)
+		differ |= a[i] ^ b[i];
+	return !differ;
+}
+
+#define WORDS(of) (sizeof(of) / sizeof(__u64))
+
+/*
+ * The rest of a function that returns the slot of *key, found or made, or NULL where there is no
+ * room. User space frees a slot by its tag; a key that was behind a freed one may then be in two
+ * slots, which readers add up.
+ */
+#define FIND_OR_MAKE(table, most, key)                                                 \
+	__u64 hash = hash_words((const __u64 *)(key), WORDS(*(key)));                  \
+	__u32 home = hash >> 40, tag = (__u32)(hash >> 24) | 1;                        \
+                                                                                       \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < BESIDE_TRIES; i++) \
+	{                                                                              \
+		POINTER_TO(table) s = ELEMENT(table, (home + i) & ((most)-1));         \
+                                                                                       \
+		if (!s)                                                                \
+			return NULL;                                                   \
+		if (!s->tag) {                                                         \
+			bpf_spin_lock(&s->lock);                                       \
+			if (!s->tag) {                                                 \
+				s->key = *(key);                                       \
+				s->tag = tag;                                          \
+			}                                                              \
+			bpf_spin_unlock(&s->lock);                                     \
+		}                                                                      \
+		if (s->tag == tag &&                                                   \
+		    same_words((__u64 *)&s->key, (const __u64 *)(key), WORDS(*(key)))) \
+			return s;                                                      \
+	}                                                                              \
+	return NULL
+
+static __always_inline struct number_slot *number_slot(const struct number_key *key)
+{
+	FIND_OR_MAKE(numbers, NUMBERS, key);
+}
+
+static __always_inline __u32 ones(__u64 word)
+{
+	word -= word >> 1 & 0x5555555555555555ULL;
+	word = (word & 0x3333333333333333ULL) + (word >> 2 & 0x3333333333333333ULL);
+	word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return word * 0x0101010101010101ULL >> 56;
+}
+
+/* Moves the window up. What leaves it and was not seen is lost, and what it never held is, too. */
+static __always_inline void slide(struct numbers *n, __u64 by)
+{
+	if (by == 1) {
+		n->lost += !(n->window >> 63);
+		n->window <<= 1;
+	} else if (by < 64) {
+		n->lost += by - ones(n->window >> (64 - by));
+		n->window <<= by;
+	} else {
+		n->lost += 64 - ones(n->window) + (by - 64);
+		n->window = 0;
+	}
+	if (unlikely(n->since < 64))
+		n->since += by < 64 - n->since ? by : 64 - n->since;
+}
+
+/*
+ * The sender began anew, or this is where we begin: what was before is neither lost nor missing.
+ */
+static __always_inline void begin_numbers(struct numbers *n, __u64 number)
+{
+	n->highest = number;
+	n->window = ~0ULL;
+	n->since = 1;
+	n->out_of_place = 0;
+}
+
+/*
+ * RFC 4303, appendix A2, which counts what leaves the window unseen. Numbers go round, by their
+ * width. One that is far from all others is late; if the one behind it follows, the sender began
+ * anew (the rule of RFC 3550, appendix A.1), and nothing was lost.
+ */
+static __always_inline void see_number(struct numbers *n, const struct numbered *p)
+{
+	__u32 up = (64 - p->bits) & 63;
+	__s64 ahead = (__s64)((p->number - n->highest) << up) >> up;
+	__u64 behind = -ahead, more = p->count - 1;
+
+	n->packets += p->count;
+	if (unlikely(n->packets == p->count)) {
+		begin_numbers(n, p->number);
+	} else if (likely(ahead > 0 && ahead < 1LL << (p->bits - 4))) {
+		slide(n, ahead);
+		n->window |= 1;
+		n->highest = p->number;
+		n->out_of_place = 0;
+	} else if (ahead <= 0 && behind < 64) {
+		if (behind >= n->since) { /* from before the start */
+			n->late += p->count;
+		} else if (n->window >> behind & 1) {
+			n->duplicate += p->count;
+		} else {
+			n->window |= 1ULL << behind;
+			n->late += p->count;
+		}
+		return;
+	} else if (n->out_of_place && !((p->number - n->resume) << up)) {
+		n->restarted++;
+		n->late -= n->out_of_place; /* these were the first of the new ones */
+		begin_numbers(n, p->number);
+		n->since = 2;
+	} else {
+		n->late += p->count;
+		n->resume = p->number + p->count;
+		n->out_of_place = p->count;
+		return;
+	}
+	if (unlikely(more)) {
+		slide(n, more & 0xffff);
+		n->window = more < 64 ? n->window | ((1ULL << (more & 63)) - 1) : ~0ULL;
+		if (more > 64) /* these were seen */
+			n->lost -= more - 64;
+		n->highest += more;
+	}
+}
+
+/* Takes a number to its stream. */
+static __always_inline void take_number(struct cpu *c, const struct numbered *p)
+{
+	__u32 now = NOW(c, 0);
+	struct number_slot *s = number_slot(&p->key);
+
+	if (!s) {
+		c->beside[BESIDE_UNNUMBERED] += p->count;
+		return;
+	}
+	bpf_spin_lock(&s->lock);
+	see_number(&s->numbers, p);
+	s->numbers.seen = now;
+	bpf_spin_unlock(&s->lock);
+	c->beside[BESIDE_NUMBERED] += p->count;
+}
+
+/* What the packet in hand is numbered. */
+static __always_inline void number(struct __sk_buff *skb, struct cpu *c)
+{
+	const struct walk *w = &c->walk;
+	struct numbered p = { .key = { .id = (__u32)w->tunnel[0] | w->number_id,
+				       .kind = w->tunnel[0] >> 32,
+				       .hook = w->hook },
+			      .number = w->number,
+			      .bits = w->number_bits,
+			      .count = 1 };
+
+	p.key.pair[0] = w->outer[0];
+	if (w->flags & WALK_OUTER6) {
+		p.key.v6 = 1;
+		p.key.pair[1] = w->outer[1];
+		p.key.pair[2] = w->outer[2];
+		p.key.pair[3] = w->outer[3];
+	}
+	if (skb->gso_size && skb->gso_segs)
+		p.count = skb->gso_segs & 0xffff;
+	if (!LEFT_TO_WHOLE(BESIDE_NUMBERED, &p))
+		take_number(c, &p);
+}
+
+#endif

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is known beside the rows: which packets are missing, by the numbers that tunnels' senders
+//! give them.
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{
+    flow::{Flow, Hook, Kind},
+    interface::Interface,
+};
+
+/// The packets that one sender numbers in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stream {
+    /// The interface's `id`.
+    pub interface: u64,
+    /// The tunnel's kind.
+    pub kind: Kind,
+    /// Who numbers them.
+    pub from: IpAddr,
+    /// Who they are for.
+    pub to: IpAddr,
+    /// The tunnel's id; ESP's SPI, WireGuard's receiver. 0 where it has none.
+    pub id: u32,
+    /// Where they pass.
+    pub hook: Hook,
+}
+
+impl Stream {
+    /// Streams of this kind come and go while the tunnel stays: its id is not theirs.
+    pub fn is_rekeyed(kind: Kind) -> bool {
+        matches!(kind, Kind::Esp | Kind::Wireguard)
+    }
+
+    /// The tunnel's own id, if it has one.
+    pub fn tunnel_id(&self) -> u32 {
+        if Stream::is_rekeyed(self.kind) { 0 } else { self.id }
+    }
+}
+
+/// What became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbered {
+    /// Packets with a number.
+    pub packets: u64,
+    /// Numbers that have not come before 64 higher ones did.
+    pub lost: u64,
+    /// Packets that came behind a higher number.
+    pub late: u64,
+    /// Packets with a number that had come before.
+    pub duplicate: u64,
+    /// Times that the sender began anew.
+    pub restarted: u64,
+    /// The highest number so far.
+    pub highest: u64,
+    /// Numbers below it that may still come.
+    pub missing: u64,
+}
+
+impl Numbered {
+    /// Adds what another stream of the same tunnel says. The highest number is none of theirs.
+    pub fn add(&mut self, other: &Numbered) {
+        self.packets = self.packets.saturating_add(other.packets);
+        self.lost = self.lost.saturating_add(other.lost);
+        self.late = self.late.saturating_add(other.late);
+        self.duplicate = self.duplicate.saturating_add(other.duplicate);
+        self.restarted = self.restarted.saturating_add(other.restarted);
+        self.highest = self.highest.max(other.highest);
+        self.missing = self.missing.saturating_add(other.missing);
+    }
+
+    /// What happened since.
+    #[must_use]
+    pub fn since(&self, older: &Numbered) -> Numbered {
+        Numbered {
+            packets: self.packets.saturating_sub(older.packets),
+            lost: self.lost.saturating_sub(older.lost),
+            late: self.late.saturating_sub(older.late),
+            duplicate: self.duplicate.saturating_sub(older.duplicate),
+            restarted: self.restarted.saturating_sub(older.restarted),
+            ..*self
+        }
+    }
+}
+
+/// A tunnel of an interface: which, its kind and id, its ends, the lower first.
+type Place = (u64, Kind, u32, [IpAddr; 2]);
+
+/// What is read of it, of one interface after another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gathered {
+    /// Streams of numbered packets.
+    pub numbers: BTreeMap<Stream, Numbered>,
+    /// Of streams that are forgotten: totals only, by tunnel.
+    pub earlier: BTreeMap<Stream, Numbered>,
+    /// Packets whose numbers there was no room for.
+    pub unnumbered: u64,
+}
+
+impl Gathered {
+    /// Adds streams; one that the tables have twice is one.
+    pub fn add_streams(&mut self, streams: impl IntoIterator<Item = (Stream, Numbered)>) {
+        for (stream, n) in streams {
+            self.numbers.entry(stream).or_default().add(&n);
+        }
+    }
+
+    /// Adds what was read of another interface.
+    pub fn append(&mut self, mut other: Gathered) {
+        self.numbers.append(&mut other.numbers);
+        self.earlier.append(&mut other.earlier);
+        self.unnumbered = self.unnumbered.saturating_add(other.unnumbered);
+    }
+
+    /// Keeps what passed one hook, where all packets pass both.
+    pub fn of_hook(&mut self, hook: Hook) {
+        self.numbers.retain(|stream, _| stream.hook == hook);
+        self.earlier.retain(|stream, _| stream.hook == hook);
+    }
+}
+
+/// What is known beside the rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    read: Gathered,
+    tunnels: BTreeMap<Place, Numbered>,
+}
+
+impl Beside {
+    /// All that was read.
+    pub fn new(read: Gathered) -> Beside {
+        let mut tunnels: BTreeMap<Place, Numbered> = BTreeMap::new();
+        for (stream, n) in read.numbers.iter().chain(&read.earlier) {
+            let (a, b) = (stream.from.min(stream.to), stream.from.max(stream.to));
+            let place = (stream.interface, stream.kind, stream.tunnel_id(), [a, b]);
+            tunnels.entry(place).or_default().add(n);
+        }
+        Beside { read, tunnels }
+    }
+
+    /// Streams of numbered packets.
+    pub fn numbers(&self) -> &BTreeMap<Stream, Numbered> {
+        &self.read.numbers
+    }
+
+    /// Packets whose numbers there was no room for: nothing is said of them.
+    pub fn unnumbered(&self) -> u64 {
+        self.read.unnumbered
+    }
+
+    /// Nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.read == Gathered::default()
+    }
+
+    /// What happened since an older reading.
+    #[must_use]
+    pub fn since(&self, older: &Beside) -> Beside {
+        let none = Numbered::default();
+        let changed = self.read.numbers.iter().filter_map(|(stream, n)| {
+            let before = older.read.numbers.get(stream).unwrap_or(&none);
+            // A stream that was forgotten and is back counts from zero.
+            let before = if before.packets > n.packets { &none } else { before };
+            (n.packets > before.packets).then(|| (*stream, n.since(before)))
+        });
+        Beside::new(Gathered {
+            numbers: changed.collect(),
+            earlier: BTreeMap::new(),
+            unnumbered: self.read.unnumbered.saturating_sub(older.read.unnumbered),
+        })
+    }
+
+    /// Adds what happened later.
+    #[must_use]
+    pub fn with(&self, later: &Beside) -> Beside {
+        let mut read = self.read.clone();
+        for (stream, n) in &later.read.numbers {
+            let sum = read.numbers.entry(*stream).or_default();
+            sum.add(n);
+            (sum.highest, sum.missing) = (n.highest, n.missing);
+        }
+        read.unnumbered = read.unnumbered.saturating_add(later.read.unnumbered);
+        Beside::new(read)
+    }
+
+    /// What became of the numbered packets of a row's outermost tunnel, in both directions and of all
+    /// its rows; `None` where its packets have no numbers.
+    pub fn numbered(&self, flow: &Flow, interfaces: &[Interface]) -> Option<Numbered> {
+        if self.tunnels.is_empty() {
+            return None;
+        }
+        let (key, interface) = (&flow.key, interfaces.get(usize::from(flow.interface))?.id);
+        let (ends, kind) = (key.outer?, key.outermost.kind);
+        let (a, b) = (ends.first.min(ends.second), ends.first.max(ends.second));
+        let id = key.outermost.id.unwrap_or_default();
+        self.tunnels.get(&(interface, kind, id, [a, b])).copied()
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let streams = self.read.numbers.len() + self.read.earlier.len();
+        streams * (size_of::<Stream>() + size_of::<Numbered>())
+            + self.tunnels.len() * (size_of::<Place>() + size_of::<Numbered>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(id: u32) -> Stream {
+        let (from, to) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        Stream { interface: 0, kind: Kind::Esp, from, to, id, hook: Hook::Rx }
+    }
+
+    fn beside(streams: &[(u32, u64, u64)]) -> Beside {
+        let of = |(id, packets, lost): &(u32, u64, u64)| {
+            (stream(*id), Numbered { packets: *packets, lost: *lost, ..Numbered::default() })
+        };
+        Beside::new(Gathered { numbers: streams.iter().map(of).collect(), ..Gathered::default() })
+    }
+
+    #[test]
+    fn an_interval_has_what_was_counted_in_it() {
+        // 1 went on, 2 stood still, 3 is new, 4 is gone.
+        let older = beside(&[(1, 10, 1), (2, 5, 5), (4, 7, 7)]);
+        let newer = beside(&[(1, 15, 3), (2, 5, 5), (3, 2, 1)]);
+        let happened = newer.since(&older);
+        let counts: Vec<_> =
+            happened.numbers().iter().map(|(s, n)| (s.id, n.packets, n.lost)).collect();
+        assert_eq!(counts, [(1, 5, 2), (3, 2, 1)]);
+    }
+
+    #[test]
+    fn a_tunnel_is_all_its_streams() {
+        let all = beside(&[(1, 10, 1), (2, 5, 2)]);
+        let sum: Vec<_> = all.tunnels.values().map(|n| (n.packets, n.lost)).collect();
+        assert_eq!(sum, [(15, 3)], "a rekeyed tunnel is one");
+        let place = all.tunnels.keys().next().expect("one");
+        assert_eq!(place.2, 0);
+    }
+}
