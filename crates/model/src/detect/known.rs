@@ -6,7 +6,10 @@
 //! silent     host:172.16.1.105           until 2026-12-24   # being replaced
 //! moved      vni:10003
 //! ```
-use std::{net::IpAddr, time::SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use jiff::{civil::Date, tz::TimeZone};
 
@@ -22,8 +25,11 @@ struct Rule {
     topic: Topic,
     filter: Filter,
     /// It holds until then.
-    until: Option<SystemTime>,
+    until: SystemTime,
 }
+
+/// So many lines are read: each new finding is held against all of them.
+const MOST: usize = 1000;
 
 /// What is known.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +58,7 @@ impl Known {
             })?;
             let mut words: Vec<&str> = rest.split_whitespace().collect();
             let until = match words.iter().position(|w| *w == "until") {
-                None => None,
+                None => forever(),
                 Some(at) => {
                     let after = words.split_off(at);
                     let [_, day] = after[..] else {
@@ -67,24 +73,35 @@ impl Known {
                 }
             };
             let filter = filter(&words.join(" ")).map_err(wrong)?;
+            if rules.len() == MOST {
+                return Err(wrong(format!(
+                    "more than {MOST} rules: one filter can name many (host:10.0.0.0/8, vni:1-99)"
+                )));
+            }
             rules.push(Rule { topic, filter, until });
         }
         Ok(Known(rules))
     }
 
-    /// Whether a finding is known at a time.
-    pub fn has(&self, finding: &Finding, now: SystemTime) -> bool {
-        self.0.iter().any(|rule| {
-            rule.topic == finding.topic
-                && rule.until.is_none_or(|until| now < until)
-                && matches(&rule.filter, finding)
-        })
+    /// Until when a finding is known, if it ever is: that depends on what it is about, which stays as
+    /// long as it does.
+    pub fn until(&self, finding: &Finding) -> Option<SystemTime> {
+        let of = self.0.iter().filter(|rule| rule.topic == finding.topic);
+        of.filter(|rule| matches(&rule.filter, finding)).map(|rule| rule.until).max()
     }
 }
 
 /// When a day ends, in UTC; the last day that there is has no end.
-fn end_of(day: Date) -> Option<SystemTime> {
-    Some(day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().into())
+fn end_of(day: Date) -> SystemTime {
+    let next = day.tomorrow().and_then(|day| day.to_zoned(TimeZone::UTC));
+    next.map_or_else(|_| forever(), |next| next.timestamp().into())
+}
+
+/// Later than all that is ever seen.
+fn forever() -> SystemTime {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(1 << 60))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Filters are of rows: a finding is taken as the row that it is about.
@@ -127,7 +144,9 @@ mod tests {
         stage.seconds(3, &[talk(2, Some((1, 2)), 1, 1)]);
         stage.seconds(10, &[talk(2, Some((1, 2)), 1, 0)]);
         let finding = stage.detectors.findings().next().expect("silent").clone();
-        let has = |text: &str| parse(text).expect("a file").has(&finding, stage.now());
+        let known =
+            |text: &str, now| parse(text).expect("a file").until(&finding).is_some_and(|t| now < t);
+        let has = |text: &str| known(text, stage.now());
         assert!(has("silent host:172.16.1.2"));
         assert!(has("# of ours\n\nsilent   # all of them"));
         assert!(has("silent vni:7 until 2100-01-01"));
@@ -137,7 +156,8 @@ mod tests {
         // The stage's first second is 1970-01-12T13:46:40Z.
         assert!(has("silent until 1970-01-12") && !has("silent until 1970-01-11"));
         let later = stage.now() + Duration::from_secs(86_400);
-        assert!(!parse("silent until 1970-01-12").expect("a file").has(&finding, later));
+        assert!(!known("silent until 1970-01-12", later));
+        assert!(known("silent until 1970-01-12\nsilent vni:7", later), "the last of them");
     }
 
     #[test]
@@ -149,6 +169,9 @@ mod tests {
             "line 1: `tomorrow` is no day: write it as 2026-12-24"
         );
         assert!(wrong("silent vni:x").starts_with("line 1: "));
+        assert!(parse(&"silent host:10.0.0.1\n".repeat(super::MOST)).is_ok());
+        let many = wrong(&"silent host:10.0.0.1\n".repeat(super::MOST + 1));
+        assert!(many.starts_with("line 1001: more than 1000 rules: "), "{many}");
         assert_eq!(
             wrong("silent until 2026-12-24 vni:7"),
             "line 1: `until` takes one day at the end of the line"

@@ -193,6 +193,8 @@ pub struct Finding {
     pub event: Option<Event>,
     /// Somebody knows of it: it alarms nobody.
     pub muted: bool,
+    /// Until when.
+    known: Option<SystemTime>,
     seen: Duration,
     stays: Duration,
 }
@@ -314,7 +316,7 @@ impl Detectors {
                     changes.push((f.number, Change::Severity));
                 }
                 f.see(sighting, self.past.clock());
-                f.muted = self.known.has(f, interval.taken);
+                f.muted = f.known.is_some_and(|until| interval.taken < until);
             } else if let Some(finding) = self.begin(sighting, interval, overlay) {
                 changes.push((finding.number, Change::Begun));
                 self.open.insert(of, finding.number);
@@ -361,11 +363,13 @@ impl Detectors {
             counts: BTreeMap::new(),
             event: overlay.and_then(|o| o.before(since, &addresses, device)).cloned(),
             muted: false,
+            known: None,
             seen: Duration::ZERO,
             stays: Duration::ZERO,
         };
         finding.see(sighting, self.past.clock());
-        finding.muted = self.known.has(&finding, interval.taken);
+        finding.known = self.known.until(&finding);
+        finding.muted = finding.known.is_some_and(|until| interval.taken < until);
         self.next += 1;
         Some(finding)
     }
