@@ -90,7 +90,7 @@ pub(super) fn merged(
         Some(why) => {
             say(&format!(
                 "the config file {shown} is not used, the defaults are: {why}; \
-                 `chmod go-w`, or name it with --config"
+                 mend that, or name it with --config"
             ));
             return Ok(args);
         }
@@ -138,9 +138,8 @@ pub(super) fn merged(
     Ok(args)
 }
 
-/// What is in a config file, and why that is not to be trusted, if it is not: as ssh(1) looks at its
-/// own, it has to be ours or root's, and nobody else's to change. A group that is ours is fine: many
-/// systems give each user one and let it write.
+/// What is in a config file, and why that is not to be trusted, if it is not, as ssh(1) looks at its
+/// own. A group that is ours is fine: many systems give each user one and let it write.
 fn read_file(file: &Path, asked: bool) -> (io::Result<String>, Option<String>) {
     // Whoever can put a pipe in its place must not keep us waiting; a pipe that was named is meant.
     let wait = if asked { 0 } else { libc::O_NONBLOCK };
@@ -152,18 +151,38 @@ fn read_file(file: &Path, asked: bool) -> (io::Result<String>, Option<String>) {
     if !asked && !meta.is_file() {
         return (Err(io::Error::other("it is no file")), None);
     }
-    let own = |uid| uid == 0 || uid == geteuid().as_raw();
-    let writable = 0o002 | if meta.gid() == getegid().as_raw() { 0 } else { 0o020 };
-    let doubt = if !meta.is_file() {
-        None
-    } else if !own(meta.uid()) {
-        Some(format!("it belongs to {}", stranger(meta.uid()).0))
-    } else if meta.mode() & writable != 0 {
-        Some(format!("others may change it (mode {:04o})", meta.mode() & 0o7777))
-    } else {
-        None
-    };
+    let of_folders = || folders(file).unwrap_or_else(|e| Some(format!("its folder: {e}")));
+    let of_file = || doubt(&meta).map(|why| format!("it {why}"));
+    let doubt = if meta.is_file() { of_file().or_else(of_folders) } else { None };
     (input::text_of(opened, MOST_BYTES), doubt)
+}
+
+/// Why something is not to be trusted, if it is not: it has to be ours or root's, and nobody else's to
+/// change. The same holds for the file and its folders, read or written.
+fn doubt(meta: &fs::Metadata) -> Option<String> {
+    if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
+        return Some(format!("belongs to {}", stranger(meta.uid()).0));
+    }
+    // In a sticky folder, such as /tmp, nobody removes what is another's.
+    let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
+    let writable = 0o002 | if meta.gid() == getegid().as_raw() { 0 } else { 0o020 };
+    // The mode of a link says nothing; where it leads is looked at, too.
+    (meta.mode() & writable != 0 && !sticky && !meta.is_symlink())
+        .then(|| format!("may be changed by others (mode {:04o})", meta.mode() & 0o7777))
+}
+
+/// The same of the folders that lead to a file, as far as they are there.
+fn folders(file: &Path) -> io::Result<Option<String>> {
+    let file = std::path::absolute(file)?;
+    let dir = file.ancestors().skip(1).find(|d| d.symlink_metadata().is_ok());
+    let dir = dir.unwrap_or(Path::new("/"));
+    for path in dir.ancestors().chain(dir.canonicalize()?.ancestors()) {
+        let meta = path.symlink_metadata()?;
+        if let Some(why) = doubt(&meta) {
+            return Ok(Some(format!("{} {why}", sanitize(&path.to_string_lossy()))));
+        }
+    }
+    Ok(None)
 }
 
 fn is_switch(arg: &Arg) -> bool {
@@ -331,8 +350,9 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     let (Some(dir), Some(last)) = (file.parent(), file.file_name()) else {
         bail!("{}: it has no name", name());
     };
-    let there = dir.ancestors().find(|d| d.symlink_metadata().is_ok()).unwrap_or(dir);
-    ours(there).with_context(name)?;
+    if let Some(why) = folders(&file).with_context(name)? {
+        bail!("{}: {why}: name a file of your own with --config", name());
+    }
     // A device or a pipe has users that would miss it. A link is replaced, not followed.
     if file.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
         bail!("{}: something is there that is no file; name another one with --config", name());
@@ -343,8 +363,8 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     new.push(format!(".{}.new", std::process::id()));
     let new = dir.join(new);
     let write = || {
-        // Never through a link: it must not be there.
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).open(&new)?;
+        // Never through a link: it must not be there. What the umask allows others is not needed.
+        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(&new, &file)
@@ -354,26 +374,6 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
         let _ = fs::remove_file(&new); // if it was made
     }
     written.with_context(name)
-}
-
-/// Refuses a folder that somebody else but root could change, or lead elsewhere.
-fn ours(dir: &Path) -> Result<()> {
-    let me = geteuid().as_raw();
-    for path in dir.ancestors().chain(dir.canonicalize()?.ancestors()) {
-        let m = path.symlink_metadata()?;
-        let shown = || sanitize(&path.to_string_lossy()).into_owned();
-        if m.uid() != 0 && m.uid() != me {
-            bail!(
-                "{} belongs to {}: run it as that user, or name a file of your own with --config",
-                shown(),
-                stranger(m.uid()).0
-            );
-        }
-        if m.is_dir() && m.mode() & 0o1002 == 0o002 {
-            bail!("everybody may change {}: `chmod o-w` it first", shown());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -581,15 +581,35 @@ mod tests {
         for fine in [0o600, 0o644, 0o664] {
             assert_eq!(look(fine, None, None), [None, None], "{fine:o}");
         }
-        let said = "others may change it (mode 0666)".to_owned();
+        let said = "it may be changed by others (mode 0666)".to_owned();
         assert_eq!(look(0o666, None, None), [Some(said.clone()), Some(said)]);
         if geteuid().is_root() {
-            let said = "others may change it (mode 0664)".to_owned();
+            let said = "it may be changed by others (mode 0664)".to_owned();
             assert_eq!(look(0o664, None, Some(4)), [Some(said.clone()), Some(said)]);
             let [unseen, named] = look(0o600, Some(65_533), None);
             assert!(unseen.unwrap().contains("belongs to user 65533"));
             assert!(named.unwrap().contains("belongs to user 65533"));
         }
+        // Its folder is held to the same, by who reads and by who writes.
+        look(0o600, Some(geteuid().as_raw()), Some(getegid().as_raw()));
+        let folder = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode));
+        let mut modes =
+            vec![(0o700, true), (0o755, true), (0o775, true), (0o1777, true), (0o777, false)];
+        if geteuid().is_root() {
+            chown(home.path(), None, Some(4)).unwrap();
+            modes[2].1 = false;
+        }
+        for (mode, fine) in modes {
+            folder(mode).unwrap();
+            let doubt = read_file(&file, false).1;
+            assert_eq!(doubt.is_none(), fine, "{mode:o}: {doubt:?}");
+            let saved = save(&file, "plain = true").map_err(|e| format!("{e:#}"));
+            assert_eq!(saved.is_ok(), fine, "{mode:o}: {saved:?}");
+            if let (Some(doubt), Err(said)) = (doubt, saved) {
+                assert!(said.contains(&doubt), "{said}: {doubt}");
+            }
+        }
+        folder(0o700).unwrap();
         // A pipe in its place is not waited for.
         fs::remove_file(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
