@@ -46,13 +46,15 @@ use tmon::kernel::{
 
 fn main() {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
-    let all: [(&str, fn()); 7] = [
+    let all: [(&str, fn()); 9] = [
         ("only_commands_that_were_named_run", only_commands_that_were_named_run),
         ("a_confined_process_cannot_reach_out", a_confined_process_cannot_reach_out),
         ("commands_end_with_who_asked", commands_end_with_who_asked),
         ("trying_it_confines_nobody", trying_it_confines_nobody),
         // From here on there are threads.
         ("dump_follows_and_joins_when_confined", dump_follows_and_joins_when_confined),
+        ("captures_are_read_when_confined", captures_are_read_when_confined),
+        ("new_interfaces_do_not_delay_readings", new_interfaces_do_not_delay_readings),
         ("top_saves_when_confined", top_saves_when_confined),
         ("the_demonstration_is_confined_too", the_demonstration_is_confined_too),
     ];
@@ -359,6 +361,97 @@ fn dump_follows_and_joins_when_confined() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(tmon().args(["detach", "--all"]).stdout(Stdio::null()).status().unwrap().success());
+}
+
+/// Not a byte of a capture is looked at before: a reader waits for the first one and is confined.
+fn captures_are_read_when_confined() {
+    let capabilities = |pid, set: &str| {
+        let all = threads(pid, set).into_iter();
+        all.map(|caps| u64::from_str_radix(&caps, 16).unwrap()).fold(0, |all, caps| all | caps)
+    };
+    // CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF.
+    let loading = 1 << 12 | 1 << 38 | 1 << 39;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("capture");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let file = path.to_str().unwrap();
+    for (args, kept) in [
+        (&["replay", "--json", file][..], 0),
+        (&["replay", "--json", "--kernel", "--rows", "64", file], loading),
+        (&["watch", "--read", file], 0),
+        (&["top", "--graphics", "off", "--read", file], 0),
+    ] {
+        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut child = Command::new("setsid")
+            .arg("--ctty")
+            .arg(env!("CARGO_BIN_EXE_tmon"))
+            .args(args)
+            .env("TERM", "xterm-256color")
+            .env("HOME", "/nonexistent")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        let mut screen = File::from(pty.master.try_clone().unwrap());
+        let mut keys = File::from(pty.master);
+        drop(pty.slave);
+        let said = thread::spawn(move || {
+            let mut seen = Vec::new();
+            let _ = screen.read_to_end(&mut seen); // EIO when the other end is closed
+            String::from_utf8_lossy(&seen).into_owned()
+        });
+        let mut capture = File::options().write(true).open(&path).unwrap();
+        until(&format!("{args:?} is confined"), || {
+            assert_eq!(child.try_wait().unwrap(), None, "{args:?} has ended");
+            threads(child.id(), "Seccomp:").iter().all(|mode| mode == "2")
+        });
+        are_confined(child.id());
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+            let held = capabilities(child.id(), set);
+            assert_eq!(held & !kept, 0, "{args:?} has {held:x} in {set}");
+        }
+        for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
+            capture.write_all(&word.to_le_bytes()).unwrap();
+        }
+        drop(capture);
+        keys.write_all(b"q").unwrap();
+        assert!(child.wait().unwrap().success(), "{args:?}");
+        drop(keys);
+        let said = said.join().unwrap();
+        assert!(!said.contains("tmon:"), "{args:?}: {said}");
+    }
+}
+
+fn new_interfaces_do_not_delay_readings() {
+    let g = Ground::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["dump", "eth*", "--netns", g.a.name(), "--rows", "64"])
+        .args(["--watch", "100ms", "--for", "10m", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut reading =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    reading();
+    let links: Vec<String> =
+        (10..60).map(|i| format!("link add eth{i} type veth peer peer{i}")).collect();
+    g.a.ip(&links.join("\n"));
+    // One attachment takes as long as the machine wants; two or more of them are not waited for.
+    let (mut before, mut most) = (1, 0);
+    until("all of them are watched", || {
+        let now = reading()["interfaces"].as_array().unwrap().len();
+        most = most.max(now - before);
+        before = now;
+        now == 51
+    });
+    assert!(most < 25, "{most} were attached to between two readings");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 fn top_saves_when_confined() {

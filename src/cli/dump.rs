@@ -126,10 +126,11 @@ pub(super) fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
         live.follow();
         tell(live);
         let now = Instant::now();
-        if wait(until.min(now + STEP), flag) {
+        let step = if live.is_behind() { Duration::from_millis(1) } else { STEP };
+        if wait(until.min(now + step), flag) {
             return true;
         }
-        if now + STEP >= until {
+        if now + step >= until {
             return false;
         }
     }

@@ -15,7 +15,7 @@ use super::{Counting, Print, Unpack, interrupted, out, printer::Printer, say};
 use crate::kernel::loaded;
 use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
-    judge, {self, MOST_THREADS},
+    judge, {self, Captures, MOST_THREADS},
 };
 use model::units::{self, Base};
 
@@ -56,25 +56,25 @@ impl Replay {
         #[cfg(not(feature = "live"))]
         let judge = judge::host;
         let (count, most) = (self.count.of_capture(), self.unpack.max_size);
-        let mut replay = feed::Replay::open_within(&self.files, &count, judge, most)?;
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        replay.set_origin(origin::here());
-        replay.set_threads(self.threads.unwrap_or(cpus));
+        let origin = origin::here();
+        // Opened with all rights, read with none but those that loading programs takes.
+        let captures = Captures::open(&self.files)?;
         let sandbox = Sandbox::new(None);
         if self.loads() {
-            sandbox.confine(); // programs of interfaces that come later are loaded then
+            sandbox.enter_all()?
         } else {
-            sandbox.enter_all()?;
+            sandbox.enter_with_nothing()?
         }
+        let mut replay = feed::Replay::of(captures, &count, judge, most)?;
+        replay.set_origin(origin);
+        replay.set_threads(self.threads.unwrap_or(cpus));
         let flag = interrupted()?;
         let mut progress = io::stderr().is_terminal().then(Progress::new);
         while replay.advance(4096)? && !flag.load(Ordering::Relaxed) {
             if let Some(progress) = &mut progress {
                 progress.show(&replay);
             }
-        }
-        if self.loads() {
-            sandbox.enter_all()?;
         }
         if progress.is_some() {
             out::tell("\r\x1b[K");

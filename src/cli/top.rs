@@ -15,7 +15,7 @@ use super::{
 };
 use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
-    judge, {Capture, Replay, Source},
+    judge, {Capture, Captures, Replay, Source},
 };
 use model::{
     charset::Charset,
@@ -258,9 +258,11 @@ impl Top {
         );
         let options = self.options(false)?;
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
-        let mut replay = Replay::open_within(&self.read, &count, judge::host, most)?;
-        sandbox.enter_all()?;
-        replay.set_origin(origin::here());
+        let origin = origin::here();
+        let captures = Captures::open(&self.read)?;
+        sandbox.enter_with_nothing()?;
+        let mut replay = Replay::of(captures, &count, judge::host, most)?;
+        replay.set_origin(origin);
         let mut capture = Capture::new(replay, self.look.interval, options.start.history)?;
         let all = capture.read()?;
         tui::run(options, Some(all), &mut capture)?;

@@ -24,7 +24,7 @@ use feed::{
     judge,
     names::Names,
     series::Series,
-    {Capture, Replay},
+    {Capture, Captures, Replay},
 };
 use model::{
     detect::{Change, Finding, Known, Severity},
@@ -150,11 +150,13 @@ impl Watching {
         flag: &AtomicBool,
     ) -> Result<()> {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
-        let mut replay = Replay::open_within(&self.read, &count, judge::host, most)?;
-        Sandbox::new(None).enter_all()?;
-        replay.set_origin(origin::here());
+        let origin = origin::here();
+        let captures = Captures::open(&self.read)?;
+        Sandbox::new(None).enter_with_nothing()?;
+        let mut replay = Replay::of(captures, &count, judge::host, most)?;
+        replay.set_origin(origin);
         let mut capture = Capture::new(replay, self.every, model::history::BYTES)?;
-        let reading = capture.read_all()?;
+        let Some(reading) = capture.read_all(flag)? else { return Ok(()) };
         reading.notices.iter().for_each(|notice| say(notice));
         let mut series = Series::of_recording();
         series.look_for_findings(known);

@@ -12,12 +12,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use caps::Capability;
 
 use crate::kernel::{
     bpf::Program,
     netlink::{self, Netlink},
     netns::NetnsHandle,
     owner::{self, Owners, Token},
+    privilege,
 };
 use model::{
     flow::{Hook, HookKind},
@@ -305,7 +307,8 @@ fn attach(
 fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
     match e.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => anyhow!(
-            "not allowed to attach to its {hook} hook: run as root, or give tmon CAP_NET_ADMIN"
+            "not allowed to attach to its {hook} hook: {}",
+            privilege::advice(&privilege::missing_of(&[Capability::CAP_NET_ADMIN]))
         ),
         Some(libc::ENODEV) => anyhow!("the interface went away: `ip link` lists those there are"),
         Some(libc::ENOENT) if hook == "clsact" => {

@@ -647,17 +647,12 @@ pub(crate) fn loading<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<
 fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     let missing = privilege::missing();
     match (refusal(said), e.kind()) {
-        (_, libbpf_rs::ErrorKind::PermissionDenied) if !missing.is_empty() => {
-            anyhow::anyhow!(
-                "not allowed to load BPF programs: run as root, or give tmon {}",
-                privilege::words(&missing)
-            )
+        // The verifier's own refusals have a log.
+        (None, libbpf_rs::ErrorKind::PermissionDenied) => {
+            anyhow::anyhow!("not allowed to load BPF programs: {}", privilege::advice(&missing))
         }
-        (_, libbpf_rs::ErrorKind::PermissionDenied) if privilege::in_user_namespace() => {
-            anyhow::anyhow!(
-                "not allowed to load BPF programs: this is a user namespace (rootless container, \
-                 unprivileged LXC), whose capabilities do not count for that: run as the host's root"
-            )
+        (_, libbpf_rs::ErrorKind::PermissionDenied) if !missing.is_empty() => {
+            anyhow::anyhow!("not allowed to load BPF programs: {}", privilege::advice(&missing))
         }
         (Some(why), _) => anyhow::anyhow!(
             "the kernel's verifier refused the BPF programs: {why}; `tmon check` says what this kernel has"

@@ -184,7 +184,13 @@ fn privileges(l: &mut CheckLines, status: &str, namespace: bool) {
         return l.fail(
             "privileges",
             format!("{} missing", privilege::words(&missing)),
-            "run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin+ep` the program file",
+            match nix::unistd::geteuid().is_root() || namespace {
+                true => privilege::advice(&missing),
+                false => {
+                    "run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin+ep` the program file"
+                        .to_owned()
+                }
+            },
         );
     }
     if namespace {
@@ -409,7 +415,7 @@ pub fn interface(
         }
     }
     match pinned {
-        Err(e) => l.warn("attached", format!("not known: {e:#}"), "run as root"),
+        Err(e) => l.warn("attached", format!("not known: {e:#}"), "`tmon status` may say more"),
         Ok(found) => {
             for pin in found {
                 match pin.state(Some(place)) {
@@ -421,11 +427,7 @@ pub fn interface(
                         format!("{} (see `tmon status`)", state.name()),
                         pin.command("detach"),
                     ),
-                    Err(e) => l.warn(
-                        "attached",
-                        format!("{e:#}"),
-                        "run as root; `tmon status` may say more",
-                    ),
+                    Err(e) => l.warn("attached", format!("{e:#}"), "`tmon status` may say more"),
                 }
             }
         }
@@ -474,7 +476,11 @@ fn others(
                 }
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
-                l.warn("tcx", format!("who is on {side} is not to be seen"), "run as root");
+                l.warn(
+                    "tcx",
+                    format!("who is on {side} is not to be seen"),
+                    privilege::advice(&privilege::missing()),
+                );
             }
             Err(_) => {} // a kernel without tcx has nobody there
         }

@@ -29,7 +29,10 @@ use crate::kernel::{
     pin::{BPFFS, Pins},
     sandbox::Sandbox,
 };
-use feed::{Reading, Source};
+use feed::{
+    Reading, Source,
+    config::{address_space, interface_memory},
+};
 use model::{
     beside::{Beside, Gathered},
     drops::{DeviceDrops, Drops},
@@ -38,11 +41,14 @@ use model::{
     overlay::Overlay,
     rows::{Rows, Sums},
     snapshot::Snapshot,
-    units::sanitize,
+    units::{self, Base, sanitize},
 };
 
 /// How often to check that our programs are still attached.
 const CHECK: Duration = Duration::from_secs(1);
+/// So long interfaces are attached to between two readings; one is in any case. Others wait for the
+/// next time, so that those that are watched are read when they should be.
+const ATTACHING: Duration = Duration::from_millis(100);
 /// Limit on the interfaces watched at once, unless more are named one by one: each has tables and
 /// programs of its own.
 const MOST_WATCHED: usize = 512;
@@ -119,6 +125,8 @@ pub struct Live {
     watched: Vec<Watched>,
     /// Namespaces; `None` when its name was removed.
     spaces: Vec<Option<Space>>,
+    /// Until when interfaces may be attached to now, and how many were.
+    attaching: (Option<Instant>, usize),
     /// Limit on the interfaces watched at once.
     most: usize,
     /// The next number of an interface.
@@ -168,6 +176,7 @@ impl Live {
             pins: Pins::at(Path::new(BPFFS)),
             watched: Vec::new(),
             spaces: Vec::new(),
+            attaching: (None, 0),
             most: MOST_WATCHED.max(names.len()),
             next: 0,
             notices: Vec::new(),
@@ -186,7 +195,7 @@ impl Live {
             views.push(space.look(&mut live.notices)?);
             live.spaces.push(Some(space));
         }
-        live.most = enough(views.iter().map(|v| v.wanted.len()).sum(), live.most)?;
+        live.most = enough(views.iter().map(|v| v.wanted.len()).sum(), live.most, config)?;
         for (space, view) in views.iter().enumerate() {
             live.apply(space, view, true);
             for ((_, what), why) in std::mem::take(&mut live.troubles) {
@@ -247,7 +256,16 @@ impl Live {
     /// # Errors
     /// None at present: what cannot be read keeps its last values, and is told.
     pub fn read(&mut self) -> Result<Snapshot> {
-        self.follow();
+        self.follow_within(None);
+        let snapshot = self.read_now();
+        // What has come meanwhile does not hold up what is there.
+        if self.is_behind() {
+            self.follow();
+        }
+        Ok(snapshot)
+    }
+
+    fn read_now(&mut self) -> Snapshot {
         let (taken, at) = (SystemTime::now(), self.start.elapsed());
         // Before the rows, so that whatever was dropped after it was counted has its row.
         let dropped = self.read_drops();
@@ -301,7 +319,7 @@ impl Live {
         }
         let drops = self.tell_drops(dropped, &rows);
         let beside = self.beside(&interfaces);
-        Ok(Snapshot {
+        Snapshot {
             origin: self.origin.clone(),
             since: self.since,
             taken,
@@ -310,7 +328,7 @@ impl Live {
             rows,
             drops,
             beside,
-        })
+        }
     }
 
     /// What is known beside the rows.
@@ -453,9 +471,20 @@ impl Live {
     /// Follows what has happened to the interfaces. Cheap where nothing has: to be called a few
     /// times a second; every reading does.
     pub fn follow(&mut self) {
+        self.follow_within(Instant::now().checked_add(ATTACHING));
+    }
+
+    /// Whether there are interfaces that are to be watched and are not yet: it should follow soon.
+    pub fn is_behind(&self) -> bool {
+        !self.detached && self.spaces.iter().flatten().any(|s| s.behind)
+    }
+
+    /// The same, and interfaces are attached to until then.
+    fn follow_within(&mut self, until: Option<Instant>) {
         if self.detached {
             return;
         }
+        self.attaching = (until, 0);
         for space in 0..self.spaces.len() {
             let trouble = self
                 .follow_space(space)
@@ -576,6 +605,15 @@ impl Live {
             let here = || self.watched.iter().filter(|w| w.space == space);
             let is_wanted = wanted.contains(&link.index) || here().any(|w| w.name == link.name);
             if is_wanted && !here().any(|w| w.ifindex == link.index && w.attachment.is_some()) {
+                let (until, attached) = self.attaching;
+                let may = until.is_some_and(|until| attached == 0 || Instant::now() < until);
+                if !first && !may {
+                    if let Some(s) = &mut self.spaces[space] {
+                        s.behind = true;
+                    }
+                    continue;
+                }
+                self.attaching.1 += 1;
                 let trouble = self
                     .watch(space, link, &ports, first)
                     .err()
@@ -809,7 +847,7 @@ impl Dropping {
 }
 
 /// How many may be watched where so many are meant; an error that says so where that is too few.
-fn enough(meant: usize, most: usize) -> Result<usize> {
+fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     if meant > most {
         bail!("{meant} interfaces are meant, and at most {most} are watched at once: name fewer");
     }
@@ -822,7 +860,23 @@ fn enough(meant: usize, most: usize) -> Result<usize> {
              raise `ulimit -n`, or name fewer"
         );
     }
-    Ok(most.min(room))
+    let memory = interface_memory(config);
+    Ok(most.min(room).min(fitting(meant, memory, address_space())?))
+}
+
+/// For how many there is address space, where that is limited: tables that become full would end the
+/// program in the middle of a reading.
+fn fitting(meant: usize, memory: u64, space: Option<u64>) -> Result<usize> {
+    let Some(space) = space else { return Ok(usize::MAX) };
+    let room = usize::try_from(space / memory.max(1)).unwrap_or(usize::MAX);
+    if meant > room {
+        bail!(
+            "{meant} interfaces are meant, each may take {} when its tables are full, and what \
+             `ulimit -v` allows is enough for {room}: raise it, use fewer --rows, or name fewer",
+            units::bytes(memory, Base::Si)
+        );
+    }
+    Ok(room)
 }
 
 impl Source for Live {
@@ -915,7 +969,8 @@ mod tests {
 
     #[test]
     fn too_many_interfaces_are_refused_before_any_is_watched() {
-        let refused = |meant, most| enough(meant, most).expect_err("too many").to_string();
+        let config = Config::default();
+        let refused = |meant, most| enough(meant, most, &config).expect_err("too many").to_string();
         assert_eq!(
             refused(513, 512),
             "513 interfaces are meant, and at most 512 are watched at once: name fewer"
@@ -923,6 +978,10 @@ mod tests {
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let many = usize::try_from(soft).expect("a number");
         assert!(refused(many, many).contains("raise `ulimit -n`"), "{}", refused(many, many));
-        assert!(enough(3, 512).expect("few") >= 3);
+        assert!(enough(3, 512, &config).expect("few") >= 3);
+        assert_eq!(fitting(64, 100, None).expect("no limit"), usize::MAX);
+        assert_eq!(fitting(4, 100, Some(450)).expect("enough"), 4);
+        let said = fitting(5, 100, Some(450)).expect_err("too many").to_string();
+        assert!(said.contains("is enough for 4: raise it"), "{said}");
     }
 }

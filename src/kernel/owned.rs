@@ -16,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use caps::Capability;
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, openat},
@@ -44,11 +45,19 @@ pub(crate) struct Denied(PathBuf);
 
 impl std::fmt::Display for Denied {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "not allowed to look into {}: run as root", self.0.display())
+        write!(f, "not allowed to look into {}: {}", self.0.display(), advice())
     }
 }
 
 impl std::error::Error for Denied {}
+
+/// What to do where the file system denies something that root may do.
+fn advice() -> String {
+    if geteuid().is_root() || privilege::in_user_namespace() {
+        return privilege::advice(&privilege::missing_of(&[Capability::CAP_DAC_OVERRIDE]));
+    }
+    "run as root".to_owned()
+}
 
 /// Who owns something that is not ours, and what to do about it.
 pub(crate) fn stranger(uid: u32) -> (String, &'static str) {
@@ -137,6 +146,10 @@ impl Folder {
             let made = match mkdirat(&self.fd, name, PRIVATE) {
                 Ok(()) => true,
                 Err(Errno::EEXIST) => false,
+                Err(e @ (Errno::EACCES | Errno::EPERM)) => {
+                    let shown = self.path.join(name);
+                    bail!("cannot make {}: {}: {}", shown.display(), e.desc(), advice())
+                }
                 Err(e) => bail!("cannot make {}: {}", self.path.join(name).display(), e.desc()),
             };
             // The last one who uses it removes it.

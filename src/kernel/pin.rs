@@ -267,7 +267,7 @@ impl Pins {
         self.check()?;
         let bpffs = Folder::around(&self.bpffs)?.context("the bpffs went away")?;
         loop {
-            let (top, _) = bpffs.make(TOP).context("run as root")?;
+            let (top, _) = bpffs.make(TOP)?;
             let shown = top.shown("");
             let shown = shown.display();
             let file = top.to_file().context("duplicate a descriptor")?;

@@ -10,9 +10,12 @@ use std::{fs, os::linux::fs::MetadataExt};
 
 use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sys::{
-    prctl,
-    resource::{Resource, getrlimit, setrlimit},
+use nix::{
+    sys::{
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+    },
+    unistd::geteuid,
 };
 
 /// What loading, attaching and reading need, and so what is kept.
@@ -57,6 +60,36 @@ pub fn enters_namespaces(effective: u64) -> bool {
 pub fn missing() -> Vec<String> {
     let has = caps::read(None, CapSet::Effective).unwrap_or_default();
     lacking(has.into_iter().fold(0, |bits, c| bits | c.bitmask()))
+}
+
+/// What to do about something that the kernel does not allow for want of capabilities, or else does
+/// not allow: the advice depends on who asks.
+pub fn advice(missing: &[String]) -> String {
+    fitting(geteuid().is_root(), in_user_namespace(), missing)
+}
+
+fn fitting(root: bool, namespace: bool, missing: &[String]) -> String {
+    let lacks = words(missing);
+    match (root, missing) {
+        _ if namespace => "this is a user namespace (rootless container, unprivileged LXC), whose \
+            capabilities do not count for that: run tmon as the host's root"
+            .to_owned(),
+        (_, []) => {
+            "a filter of system calls or a security module (container, lockdown) denies it: \
+            `tmon check` may say which"
+                .to_owned()
+        }
+        (true, _) => format!(
+            "root has no {lacks} here: what started this (container, service, setpriv) has to grant it"
+        ),
+        (false, _) => format!("run as root, or give tmon {lacks}"),
+    }
+}
+
+/// Those of some capabilities that this thread lacks.
+pub fn missing_of(needed: &[Capability]) -> Vec<String> {
+    let has = caps::read(None, CapSet::Effective).unwrap_or_default();
+    needed.iter().filter(|c| !has.contains(c)).map(ToString::to_string).collect()
 }
 
 /// A list as one says it: "a, b and c".
@@ -138,6 +171,21 @@ mod tests {
         let of = |c: &[Capability]| lacking(c.iter().fold(0, |bits, c| bits | c.bitmask())).len();
         assert_eq!([of(&[]), of(&[Capability::CAP_SYS_ADMIN]), of(&NEEDED)], [3, 0, 0]);
         assert_eq!(of(&[Capability::CAP_NET_ADMIN]), 2);
+    }
+
+    #[test]
+    fn advice_fits_who_asks() {
+        let bpf = ["CAP_BPF".to_owned()];
+        assert_eq!(fitting(false, false, &bpf), "run as root, or give tmon CAP_BPF");
+        for (root, namespace, missing, says) in [
+            (true, false, &bpf[..], "root has no CAP_BPF here"),
+            (true, true, &bpf[..], "this is a user namespace"),
+            (false, true, &[], "this is a user namespace"),
+            (true, false, &[], "a filter of system calls"),
+        ] {
+            let advice = fitting(root, namespace, missing);
+            assert!(advice.starts_with(says) && !advice.contains("run as root"), "{advice}");
+        }
     }
 
     #[test]

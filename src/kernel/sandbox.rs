@@ -120,11 +120,27 @@ impl Sandbox {
     /// See [`privilege::give_up_the_rest`].
     pub fn enter_all(&self) -> Result<()> {
         self.enter()?;
-        if let Ok(filter) = filter() {
-            // Without seccomp in the kernel there is less to rely on, and nothing else is wrong.
-            let _ = seccompiler::apply_filter_all_threads(&filter);
-        }
+        deny();
         Ok(())
+    }
+
+    /// The same for who reads captures: no privilege at all stays.
+    ///
+    /// # Errors
+    /// See [`privilege::give_up_all`].
+    pub fn enter_with_nothing(&self) -> Result<()> {
+        privilege::give_up_all()?;
+        self.confine();
+        deny();
+        Ok(())
+    }
+}
+
+/// Denies system calls to all threads that there are.
+fn deny() {
+    if let Ok(filter) = filter() {
+        // Without seccomp in the kernel there is less to rely on, and nothing else is wrong.
+        let _ = seccompiler::apply_filter_all_threads(&filter);
     }
 }
 

@@ -3,6 +3,7 @@
 //! its UDP ports lead to.
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -35,6 +36,8 @@ pub(super) struct Space {
     /// What was said of bridges with several watched ports.
     pub(super) bridged: Vec<String>,
     looked: Option<Instant>,
+    /// There is more to watch than there was time for.
+    pub(super) behind: bool,
     /// What findings are compared with, where they are looked for, and what it was last.
     survey: Option<Survey>,
     scene: NetnsView,
@@ -64,6 +67,7 @@ impl Space {
             moved: Vec::new(),
             bridged: Vec::new(),
             looked: None,
+            behind: false,
             survey: None,
             scene: NetnsView::default(),
         })
@@ -98,7 +102,9 @@ impl Space {
     /// Interfaces that went away since the last call, and whether it is time to look again.
     pub(super) fn listen(&mut self) -> Result<(Vec<u32>, bool)> {
         let events = self.events.poll()?;
-        let due = !events.is_empty() || self.looked.is_none_or(|at| at.elapsed() >= PATROL);
+        let due = mem::take(&mut self.behind)
+            || !events.is_empty()
+            || self.looked.is_none_or(|at| at.elapsed() >= PATROL);
         let removed = events.iter().filter_map(|e| match e {
             LinkEvent::Removed(link) => Some(link.index),
             _ => None,

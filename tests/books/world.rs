@@ -611,4 +611,10 @@ fn descriptors_are_not_what_ends_first() {
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(!out.status.success() && said.contains("4 interfaces are meant"), "{said}");
     assert!(said.contains("raise `ulimit -n`") && said.lines().count() == 1, "{said}");
+    let out = dump("-v 524288");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("is enough for 0: raise it"), "{said}");
+    assert!(said.lines().count() == 1, "{said}");
+    let out = dump("-v 1048576");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }

@@ -8,7 +8,8 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender, TryRecvError},
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
     thread,
     time::{Duration, Instant},
@@ -69,17 +70,25 @@ impl Capture {
         self.end.take().unwrap_or(Ok(()))
     }
 
-    /// Waits until all has been read.
+    /// Waits until all has been read; `None` where it is told to stop.
     ///
     /// # Errors
     /// As of [`Source::read`].
-    pub fn read_all(&mut self) -> Result<Reading> {
-        loop {
-            let reading = self.read()?;
-            if self.is_read {
-                return Ok(reading);
+    pub fn read_all(&mut self, stop: &AtomicBool) -> Result<Option<Reading>> {
+        const STEP: Duration = Duration::from_millis(50);
+        while !stop.load(Ordering::Relaxed) {
+            match self.news.recv_timeout(STEP) {
+                Ok(news) => {
+                    let reading = self.take(news)?;
+                    if self.is_read {
+                        return Ok(Some(reading));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("the captures have been read"),
             }
         }
+        Ok(None)
     }
 
     fn take(&mut self, news: Result<News>) -> Result<Reading> {
@@ -180,13 +189,7 @@ fn so_far(recording: Recording, replay: &mut Replay, notices: Vec<String>) -> Re
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::File,
-        io::Write,
-        os::fd::AsRawFd,
-        path::PathBuf,
-        sync::atomic::{AtomicBool, Ordering},
-    };
+    use std::{fs::File, io::Write, os::fd::AsRawFd, path::PathBuf};
 
     use super::*;
     use crate::{config::Config, judge};

@@ -5,11 +5,12 @@ use std::{fmt, io, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
 use contract::{
-    GROUP, PARAMETER_COOKIE, PARAMETER_KNOWN, PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU,
+    GROUP, PARAMETER_COOKIE, PARAMETER_KNOWN, PARAMETER_SUBLAYER, PORT_EITHER, PORT_FOU, more,
+    slot4, slot6,
 };
 use serde::{Deserialize, Serialize};
 
-use model::flow::Kind;
+use model::{flow::Kind, rows::Rows};
 
 /// How many EtherTypes can be made VLAN tags.
 pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;
@@ -288,6 +289,31 @@ pub fn port_kinds(config: &Config, kinds: &mut [u8; 1 << 16], parameters: &mut [
 /// The groups of a table of rows and of `others`.
 pub fn table_groups(config: &Config) -> [u32; 2] {
     [groups(config.rows), groups((config.rows / 16).max(256))]
+}
+
+/// The memory that an interface takes at most: its tables, and the rows of several readings of them
+/// where all slots are in use (the one before, the one now, what happened in between and what is made
+/// of that).
+pub fn interface_memory(config: &Config) -> u64 {
+    const READINGS: u64 = 5;
+    let slots = table_groups(config).map(|groups| u64::from(groups) * GROUP as u64);
+    let slot = |size: usize| (size + size_of::<more>() + 1) as u64;
+    let (four, six) = (slot(size_of::<slot4>()), slot(size_of::<slot6>()));
+    let [bytes4, bytes6] = Rows::ROW_BYTES.map(|bytes| READINGS * bytes as u64);
+    slots[0] * (four + bytes4 + six + bytes6) + slots[1] * (six + bytes6)
+}
+
+/// The address space that this process may have, if that is limited, less what it needs for
+/// everything else.
+#[allow(unsafe_code)]
+pub fn address_space() -> Option<u64> {
+    /// The program, its threads and what is drawn.
+    const ELSE: u64 = 512 << 20;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it is written to and nothing else.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    (done == 0 && limit.rlim_cur != libc::RLIM_INFINITY)
+        .then(|| limit.rlim_cur.saturating_sub(ELSE))
 }
 
 /// A seed that nobody can guess.

@@ -2,6 +2,7 @@
 //! Where readings come from, and who keeps them: the trait [`Source`], captures and recordings, the
 //! tables that are read, [`series::Series`], and what addresses are called. What takes BPF programs
 //! is the program's own source (`src/kernel`).
+mod allowance;
 pub mod beside;
 pub mod capture;
 pub mod config;
@@ -23,5 +24,5 @@ pub mod table;
 pub use capture::Capture;
 pub use crew::MOST_THREADS;
 pub use recording::Recording;
-pub use replay::{Replay, Span};
+pub use replay::{Captures, Replay, Span};
 pub use source::{Due, Reading, Source};

@@ -155,28 +155,44 @@ impl Format {
     }
 }
 
+/// A capture of which nothing was read yet.
+pub struct Opened {
+    input: Box<dyn Read + Send>,
+    size: Option<u64>,
+}
+
+impl Opened {
+    /// Opens a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(path: impl AsRef<Path>) -> Result<Opened, ReadError> {
+        let path = path.as_ref();
+        if path.as_os_str() == "-" {
+            return Ok(Opened { input: Box::new(io::stdin()), size: None });
+        }
+        let file = File::open(path).map_err(|e| unreadable(0, e))?;
+        let size = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
+        Ok(Opened { input: Box::new(file), size })
+    }
+
+    /// Reads it, beginning with its header. If it is compressed it may unpack to at most so many
+    /// bytes, by default to 1 GB or a hundred times its size.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a capture.
+    pub fn reader(self, most: Option<u64>) -> Result<Reader, ReadError> {
+        Ok(Reader { size: self.size, ..Reader::of(self.input, most)? })
+    }
+}
+
 impl Reader {
     /// Opens a capture file, or standard input when the path is `-`, and reads its header.
     ///
     /// # Errors
     /// The file cannot be opened or read, or is not a capture.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
-        Reader::open_within(path, None)
-    }
-
-    /// The same for a file that may be compressed and then unpack to at most so many bytes, rather
-    /// than to 1 GB or a hundred times its size.
-    ///
-    /// # Errors
-    /// As of [`Reader::open`].
-    pub fn open_within(path: impl AsRef<Path>, most: Option<u64>) -> Result<Self, ReadError> {
-        let path = path.as_ref();
-        if path.as_os_str() == "-" {
-            return Self::of(Box::new(io::stdin()), most);
-        }
-        let file = File::open(path).map_err(|e| unreadable(0, e))?;
-        let size = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
-        Ok(Reader { size, ..Self::of(Box::new(file), most)? })
+        Opened::open(path)?.reader(None)
     }
 
     /// Reads a capture from anything, beginning with its header.

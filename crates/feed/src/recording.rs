@@ -11,7 +11,10 @@ use std::{
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::replay::{Span, at};
+use crate::{
+    allowance::{self, Allowance},
+    replay::{Span, at},
+};
 use model::{
     flow::{Books, Counters, Flow, Key},
     interface::Interface,
@@ -28,13 +31,15 @@ const MOST_RETURNS: u32 = 10_000;
 /// The intervals so far.
 #[derive(Clone)]
 pub struct Recording {
-    step: Duration,
+    /// In nanoseconds.
+    step: i128,
     budget: usize,
-    /// The time that interval 0 begins at: that of the first packet.
-    origin: Option<Duration>,
+    /// The time that interval 0 begins at, in nanoseconds: that of the first packet, or before it.
+    origin: Option<i128>,
     intervals: BTreeMap<i128, Interval>,
     here: i128,
     returns: u32,
+    allowance: Allowance,
     /// Totals at the end of the interval before.
     before: Snapshot,
 }
@@ -44,25 +49,33 @@ impl Recording {
     /// the reading before the first packet.
     pub fn new(step: Duration, budget: usize, empty: Snapshot) -> Recording {
         Recording {
-            step: step.max(Duration::from_millis(1)),
+            step: nanoseconds(step.max(Duration::from_millis(1))),
             budget,
             origin: None,
             intervals: BTreeMap::new(),
             here: 0,
             returns: 0,
+            allowance: Allowance::default(),
             before: empty,
         }
     }
 
     /// A packet of this time is next: true if it is of another interval than those before it, which
-    /// are then to be given to [`Recording::turn`].
+    /// are then to be given to [`Recording::turn`]. Where there have been too many intervals for so few
+    /// packets, they become longer.
     pub fn turns(&mut self, time: Option<Duration>) -> bool {
+        self.allowance.earn(1);
         let Some(time) = time else { return false };
         if self.origin.is_none() {
-            self.origin = Some(time);
+            self.origin = Some(nanoseconds(time));
         }
-        let there = self.place(time);
-        there > self.here || there < self.here && self.returns < MOST_RETURNS
+        if self.place(time) < self.here {
+            return self.returns < MOST_RETURNS && self.allowance.lasts();
+        }
+        while self.place(time) > self.here && !self.allowance.lasts() {
+            self.double();
+        }
+        self.place(time) > self.here
     }
 
     /// All packets before this time are in `reading`.
@@ -75,15 +88,16 @@ impl Recording {
     }
 
     fn place(&self, time: Duration) -> i128 {
-        let since = time.as_nanos() as i128 - self.origin.unwrap_or(time).as_nanos() as i128;
-        since.div_euclid(self.step.as_nanos() as i128)
+        let time = nanoseconds(time);
+        (time - self.origin.unwrap_or(time)).div_euclid(self.step)
     }
 
     fn add(&mut self, reading: Snapshot) {
+        self.allowance.spend(allowance::reading(&reading));
         let happened = reading.since(&self.before);
         self.before = reading;
         match self.intervals.get_mut(&self.here) {
-            Some(interval) => join(interval, happened),
+            Some(interval) => self.allowance.spend(join(interval, happened)),
             None => drop(self.intervals.insert(self.here, happened)),
         }
     }
@@ -92,13 +106,23 @@ impl Recording {
         while self.intervals.len() > 1
             && (self.intervals.len() > MOST || self.bytes() > self.budget)
         {
-            self.step = self.step.saturating_mul(2);
-            self.here = self.here.div_euclid(2);
-            for (place, interval) in mem::take(&mut self.intervals) {
-                match self.intervals.get_mut(&place.div_euclid(2)) {
-                    Some(earlier) => join(earlier, interval),
-                    None => drop(self.intervals.insert(place.div_euclid(2), interval)),
-                }
+            self.double();
+        }
+    }
+
+    /// Each two intervals become one.
+    fn double(&mut self) {
+        // Those on both sides of zero never would.
+        let first = self.intervals.first_key_value().map_or(self.here, |(place, _)| *place);
+        let first = first.min(self.here).min(0);
+        let place = |place: i128| (place - first).div_euclid(2);
+        self.origin = self.origin.map(|origin| origin + first * self.step);
+        self.step *= 2;
+        self.here = place(self.here);
+        for (before, interval) in mem::take(&mut self.intervals) {
+            match self.intervals.get_mut(&place(before)) {
+                Some(earlier) => self.allowance.spend(join(earlier, interval)),
+                None => drop(self.intervals.insert(place(before), interval)),
             }
         }
     }
@@ -141,8 +165,7 @@ impl Recording {
     /// When an interval begins.
     fn begin(&self, place: i128) -> Option<Duration> {
         const SECOND: i128 = 1_000_000_000;
-        let after = place.saturating_mul(self.step.as_nanos() as i128);
-        let t = (self.origin?.as_nanos() as i128).saturating_add(after).max(0);
+        let t = self.origin?.saturating_add(place.saturating_mul(self.step)).max(0);
         let seconds = u64::try_from(t / SECOND).unwrap_or(u64::MAX);
         Some(Duration::new(seconds, (t % SECOND) as u32))
     }
@@ -159,8 +182,14 @@ fn timed(mut interval: Interval, begin: Option<Duration>, end: Option<Duration>)
     interval
 }
 
-/// Adds what happened later to an interval.
-fn join(interval: &mut Interval, later: Interval) {
+/// No time that there is overflows when it is doubled and added to.
+fn nanoseconds(time: Duration) -> i128 {
+    time.as_nanos() as i128
+}
+
+/// Adds what happened later to an interval. How many rows that went through.
+fn join(interval: &mut Interval, later: Interval) -> u64 {
+    let both = interval.rows.len() + later.rows.len();
     let known = interval.interfaces.len();
     for (sum, i) in interval.interfaces.iter_mut().zip(&later.interfaces) {
         sum.books.add(&i.books);
@@ -179,6 +208,7 @@ fn join(interval: &mut Interval, later: Interval) {
     let beside = interval.beside.with(&later.beside).into();
     *interval = Interval::new(interval.since, interval.taken, interval.elapsed, interfaces, rows);
     interval.beside = beside;
+    both as u64
 }
 
 #[cfg(test)]
@@ -298,6 +328,53 @@ mod tests {
         }
         let span = Span { first: Duration::ZERO, last: Duration::MAX };
         assert_eq!(recording.finish(reading(&[]), Some(span)).0.len(), 3);
+    }
+
+    #[test]
+    fn intervals_before_and_after_the_first_packet_become_one_too() {
+        for budget in [0, 10 * 2 * 128] {
+            let times = (0..64).map(|i| 1000 + i).chain((0..64).map(|i| 999 - i));
+            let few = record(&at_seconds(times), budget);
+            assert_eq!(few.iter().map(|i| i.1).sum::<u64>(), 128);
+            assert!(few.len() <= 16, "{few:?}");
+        }
+        let mut recording = Recording::new(Duration::from_secs(1), 0, reading(&[]));
+        for (i, time) in (0..).zip([Duration::MAX / 2, Duration::MAX, Duration::ZERO].repeat(9)) {
+            if recording.turns(Some(time)) {
+                recording.turn(reading(&[flow(7, i)]), time);
+            }
+        }
+        assert_eq!(recording.finish(reading(&[flow(7, 27)]), None).0.len(), 1);
+    }
+
+    #[test]
+    fn what_a_capture_costs_depends_on_its_packets_and_not_on_their_times() {
+        let rows = 50_000;
+        let many: Vec<Flow> = (0..rows).map(|id| flow(id, 1)).collect();
+        let many = reading(&many);
+        let clocks: [fn(u64) -> u64; 4] = [
+            |i| i * 3600,
+            |i| i * 365 * 86_400,
+            |i| 1 << (i % 63),
+            |i| i % 2 * 5, // and back
+        ];
+        for (n, clock) in clocks.iter().enumerate() {
+            let mut recording = Recording::new(Duration::from_secs(1), 1 << 27, reading(&[]));
+            let (mut spent, packets) = (0, 20_000);
+            for i in 0..packets {
+                let time = Duration::from_secs(clock(i));
+                if recording.turns(Some(time)) {
+                    spent += u64::from(rows);
+                    // Only what a reading costs matters here.
+                    recording.allowance.spend(u64::from(rows));
+                    recording.turn(reading(&[]), time);
+                }
+            }
+            let most = allowance::FREE + allowance::PER_FRAME * packets + 2 * u64::from(rows);
+            assert!(spent <= most && spent > 0, "clock {n}: {spent} rows read, not {most}");
+            let total = recording.finish(many.clone(), None).1;
+            assert_eq!(total.rows.len(), many.rows.len());
+        }
     }
 
     #[test]

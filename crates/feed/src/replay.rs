@@ -6,16 +6,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use contract::GROUP;
 use foldhash::{HashMap, HashMapExt};
 use model::beside::{Beside, Gathered};
 
 use crate::{
-    config::Config,
+    allowance::{self, Allowance},
+    config::{self, Config},
     crew::{Batch, Crew, STEP},
     judge::{Given, MakeJudge, native_config, ticks},
     packet::{LinkStart, Packet},
-    pcap::{Body, CapturedFrame, LinkType, ReadError, Reader},
+    pcap::{Body, CapturedFrame, LinkType, Opened, ReadError, Reader},
     seen::Seen,
 };
 use model::{
@@ -23,7 +25,7 @@ use model::{
     interface::{Fill, Interface, Origin},
     rows::Rows,
     snapshot::{Snapshot, unknown_time},
-    units::sanitize,
+    units::{self, sanitize},
 };
 
 /// Interfaces that have rows of their own, each in tables of its own; more are added up in the last.
@@ -52,16 +54,38 @@ pub struct Replay {
     known: HashMap<Place, usize>,
     /// Where the frame before came from, most often also where the next does.
     last: Option<(usize, u32, Option<u32>, usize)>,
+    /// How many there may be: as many as there is memory for.
+    most_interfaces: usize,
     beyond: u64,
     clock: Clock,
     /// The clock that rows age by: the latest time so far.
     now: u32,
     /// When rows were let age last, on the clock that they age by.
     swept: u32,
+    /// How often they may be.
+    allowance: Allowance,
     frames: u64,
     /// Frames that nobody here reads, by link type.
     unread: BTreeMap<LinkType, u64>,
     failed: Vec<anyhow::Error>,
+}
+
+/// Capture files of which nothing was read yet: who opens them may be allowed more than who reads
+/// what strangers wrote.
+pub struct Captures(Vec<(PathBuf, Opened)>);
+
+impl Captures {
+    /// Opens them; `-` is standard input.
+    ///
+    /// # Errors
+    /// One cannot be opened.
+    pub fn open(paths: &[PathBuf]) -> Result<Captures> {
+        let open = |path: &PathBuf| {
+            let opened = Opened::open(path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
+            Ok((path.clone(), opened))
+        };
+        paths.iter().map(open).collect::<Result<_>>().map(Captures)
+    }
 }
 
 /// One file.
@@ -126,37 +150,46 @@ impl Clock {
 }
 
 impl Replay {
-    /// Opens captures; `-` is standard input.
+    /// Opens captures and reads their headers; `-` is standard input.
     ///
     /// # Errors
     /// One is not there or not a capture; no judge can be made.
     pub fn open(paths: &[PathBuf], config: &Config, make: MakeJudge) -> Result<Replay> {
-        Replay::open_within(paths, config, make, None)
+        Replay::of(Captures::open(paths)?, config, make, None)
     }
 
-    /// The same for captures that, compressed, unpack to at most so many bytes; see
-    /// [`Reader::open_within`].
+    /// Reads the headers of open captures; those that are compressed unpack to at most so many bytes,
+    /// see [`Opened::reader`].
     ///
     /// # Errors
-    /// As of [`Replay::open`].
-    pub fn open_within(
-        paths: &[PathBuf],
+    /// One is not a capture; no judge can be made.
+    pub fn of(
+        captures: Captures,
         config: &Config,
         make: MakeJudge,
         most: Option<u64>,
     ) -> Result<Replay> {
         let config = config.clone();
-        let open = |path: &PathBuf| {
-            let reader =
-                Reader::open_within(path, most).map_err(|e| broken(&path.to_string_lossy(), &e))?;
-            Ok(Input { reader, name: name(path), next: None })
+        let room = config::address_space().map(|space| space / config::interface_memory(&config));
+        let room = room.and_then(|room| usize::try_from(room).ok()).unwrap_or(usize::MAX);
+        let most_interfaces = MOST_INTERFACES.min(room);
+        ensure!(
+            most_interfaces > 0,
+            "tables of {} rows may take {}, more than `ulimit -v` allows: raise it, or use fewer --rows",
+            config.rows,
+            units::bytes(config::interface_memory(&config), units::Base::Si)
+        );
+        // The first interface's are loaded before any byte of a file is looked at.
+        let interfaces = vec![Seen::new(&config, make)?];
+        let read = |(path, opened): (PathBuf, Opened)| {
+            let reader = opened.reader(most).map_err(|e| broken(&path.to_string_lossy(), &e))?;
+            Ok(Input { reader, name: name(&path), next: None })
         };
-        let inputs = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let inputs = captures.0.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         let mut replay = Replay {
             inputs,
             next: None,
-            // The first interface's are loaded before any byte of a file is judged.
-            interfaces: vec![Seen::new(&config, make)?],
+            interfaces,
             origin: Origin::default(),
             config,
             make,
@@ -166,10 +199,12 @@ impl Replay {
             crew: None,
             known: HashMap::new(),
             last: None,
+            most_interfaces,
             beyond: 0,
             clock: Clock::default(),
             now: 0,
             swept: 0,
+            allowance: Allowance::default(),
             frames: 0,
             unread: BTreeMap::new(),
             failed: Vec::new(),
@@ -262,6 +297,7 @@ impl Replay {
             }
         }
         self.frames += 1;
+        self.allowance.earn(1);
         self.fetch(i);
         self.choose();
         self.flush_if_full()
@@ -388,10 +424,13 @@ impl Replay {
         if self.swept == 0 {
             self.swept = now; // the first packet's
         }
-        if now.wrapping_sub(self.swept) < ticks(pause) {
+        if now.wrapping_sub(self.swept) < ticks(pause) || !self.allowance.lasts() {
             return Ok(());
         }
         self.flush()?;
+        let slots = u64::from(config::table_groups(&self.config)[0]) * GROUP as u64;
+        let looked_at = allowance::search(slots) + slots.min(self.frames) / 8;
+        self.allowance.spend(looked_at * self.interfaces.len() as u64);
         self.swept = now;
         self.interfaces.iter_mut().try_for_each(|i| i.judge.age(now, age).map(drop))
     }
@@ -402,7 +441,7 @@ impl Replay {
             (self.interfaces[0].name, self.interfaces[0].ifindex) = (name, ifindex.unwrap_or(0));
             return Ok(0);
         }
-        if self.interfaces.len() < MOST_INTERFACES {
+        if self.interfaces.len() < self.most_interfaces {
             let seen = Seen::new(&self.config, self.make)?;
             self.interfaces.push(Seen { name, ifindex: ifindex.unwrap_or(0), ..seen });
         } else {
@@ -454,8 +493,8 @@ impl Replay {
         }
         if self.beyond > 0 {
             notes.push(format!(
-                "{} more interfaces than {MOST_INTERFACES} are added up in the last",
-                self.beyond
+                "{} more interfaces than {} are added up in the last",
+                self.beyond, self.most_interfaces
             ));
         }
         notes

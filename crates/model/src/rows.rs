@@ -526,6 +526,9 @@ impl Rows {
         self.len() == 0
     }
 
+    /// How many bytes a row takes: of IPv4 in IPv4, and any other.
+    pub const ROW_BYTES: [usize; 2] = [size_of::<Kept<key4>>(), size_of::<Kept<key6>>()];
+
     /// How many bytes of memory they take.
     pub fn bytes(&self) -> usize {
         self.v4.len() * size_of::<Kept<key4>>() + self.v6.len() * size_of::<Kept<key6>>()
