@@ -129,12 +129,14 @@ pub(crate) fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// Writes what a port means into a mapped table of ports, while programs read it.
 pub(crate) fn write_port(table: &MmapRaw, port: Port) {
     let table = table.as_mut_ptr().cast::<contract::ports>();
-    let place = port.place();
-    // SAFETY: the mapping is as long as the table, and a port is inside; the program reads single
-    // bytes.
-    unsafe {
-        ptr::write_volatile(&raw mut (*table).parameter[place], port.parameter());
-        ptr::write_volatile(&raw mut (*table).kind[place], port.entry());
+    for place in port.places_of_parameter() {
+        // SAFETY: the mapping is as long as the table, and the place is inside; the program reads
+        // single bytes.
+        unsafe { ptr::write_volatile(&raw mut (*table).parameter[place], port.parameter()) };
+    }
+    if let Some(place) = port.place() {
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(&raw mut (*table).kind[place], port.entry()) };
     }
 }
 

@@ -58,6 +58,8 @@ pub struct NetnsView {
     pub elsewhere: Vec<FoundTunnel>,
     /// UDP ports on which the kernel takes in foo-over-UDP; they belong to no device.
     pub fou: Vec<FouPort>,
+    /// Where the kernel has sessions of L2TP version 3, and what their headers have.
+    pub l2tp: Vec<Port>,
     /// The interface of the default route, an index.
     pub default_route: Option<u32>,
 }
@@ -111,8 +113,9 @@ impl NetnsView {
         let moved = netlink.tunnels_elsewhere().unwrap_or_default();
         let elsewhere = with_underlay(netlink, moved).unwrap_or_default();
         let fou = netlink.fou_ports().unwrap_or_default();
+        let l2tp = netlink.l2tp_ports().unwrap_or_default();
         let default_route = netlink.default_route_interface()?;
-        Ok(NetnsView { links, tunnels, elsewhere, fou, default_route })
+        Ok(NetnsView { links, tunnels, elsewhere, fou, l2tp, default_route })
     }
 
     /// Looks around in a namespace with all privileges: finds also the WireGuard devices of other
@@ -168,7 +171,11 @@ impl NetnsView {
             .fou
             .iter()
             .map(|f| Port { fou: f.protocol.is_some(), ..Port::of(Kind::Gue, f.port) });
-        self.up().filter_map(FoundTunnel::port).chain(fou).collect()
+        self.up()
+            .filter_map(FoundTunnel::port)
+            .chain(fou)
+            .chain(self.l2tp.iter().copied())
+            .collect()
     }
 
     /// The interfaces that these names and patterns (`eth*`) mean; with none of them, those below
@@ -458,6 +465,7 @@ mod tests {
             tunnels: vec![FoundTunnel { device, underlay: Some(4) }],
             elsewhere: vec![],
             fou: vec![],
+            l2tp: vec![],
             default_route: Some(10),
         }
     }

@@ -5,6 +5,7 @@
 //! it, for as long as it lives. Every error says what was asked for, of which object, and where.
 mod event;
 mod generic;
+mod l2tp;
 mod link;
 mod neighbour;
 mod tc;

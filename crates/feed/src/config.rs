@@ -23,7 +23,7 @@ pub struct Port {
     pub kind: Kind,
     /// With [`Kind::Gue`]: foo-over-UDP, no header of its own.
     pub fou: bool,
-    /// The port number.
+    /// The port number; 0 for what IP protocol 115 carries, see [`Port::l2tp_over_ip`].
     pub port: u16,
     /// With [`Kind::L2tpv3`]: what its headers do not say of themselves, if it is known.
     pub l2tp: Option<L2tp>,
@@ -53,14 +53,28 @@ impl Port {
         Port { kind, fou: false, port, l2tp: None }
     }
 
+    /// What the headers of L2TP version 3 have behind the IP header, where no port leads.
+    pub fn l2tp_over_ip(l2tp: L2tp) -> Self {
+        Port { l2tp: Some(l2tp), ..Port::of(Kind::L2tpv3, 0) }
+    }
+
     /// Its parameter, as the programs' table has it.
     pub fn parameter(self) -> u8 {
         self.l2tp.map_or(0, L2tp::parameter)
     }
 
-    /// Where it is in the programs' table, which has ports as they are on the wire.
-    pub fn place(self) -> usize {
-        self.port.to_be().into()
+    /// Where it is in the programs' table, which has ports as they are on the wire; `None` for what
+    /// no port leads to.
+    pub fn place(self) -> Option<usize> {
+        (self.port != 0).then(|| self.port.to_be().into())
+    }
+
+    /// Where its parameter is: behind those of the ports are those of IP protocols.
+    pub fn places_of_parameter(self) -> impl Iterator<Item = usize> {
+        let protocols = self.kind.facts().and_then(|f| f.protocols).unwrap_or_default();
+        let protocols = protocols.iter().map(|p| (1 << 16) + usize::from(*p));
+        let protocols = protocols.filter(move |_| self.port == 0);
+        self.place().into_iter().chain(protocols)
     }
 
     /// Its entry there.
@@ -260,9 +274,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The UDP ports that have been given a meaning here.
+    /// The UDP ports that have been given a meaning here, and 0 for IP protocol 115.
     pub fn chosen(&self) -> Vec<u16> {
-        self.ports.iter().map(|p| p.port).collect()
+        let over_ip = self.l2tpv3.map(|_| 0);
+        self.ports.iter().map(|p| p.port).chain(over_ip).collect()
     }
 }
 
@@ -275,14 +290,12 @@ fn groups(rows: u32) -> u32 {
 /// and, behind them, of IP protocols: `struct ports` of `bpf/tmon.h`.
 pub fn port_kinds(config: &Config, kinds: &mut [u8; 1 << 16], parameters: &mut [u8]) {
     let default = Kind::default_ports().map(|(kind, port)| Port::of(kind, port));
-    for port in default.chain(config.ports.iter().copied()) {
-        kinds[port.place()] = port.entry();
-        parameters[port.place()] = port.parameter();
-    }
-    if let (Some(l2tp), Some(facts)) = (config.l2tpv3, Kind::L2tpv3.facts()) {
-        for protocol in facts.protocols.unwrap_or_default() {
-            parameters[kinds.len() + usize::from(*protocol)] = l2tp.parameter();
+    let over_ip = config.l2tpv3.map(Port::l2tp_over_ip);
+    for port in default.chain(config.ports.iter().copied()).chain(over_ip) {
+        if let Some(place) = port.place() {
+            kinds[place] = port.entry();
         }
+        port.places_of_parameter().for_each(|place| parameters[place] = port.parameter());
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What only generic netlink tells: the ports and peers of WireGuard, and the ports of FOU and GUE.
+//! What only generic netlink tells: the ports and peers of WireGuard, the ports of FOU and GUE, and
+//! the features of interfaces.
 use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result};
@@ -38,7 +39,7 @@ const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
 
 /// The attributes in an attribute.
-fn inside(value: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+pub(super) fn inside(value: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(value).map_while(|a| a.ok())
 }
 
@@ -132,7 +133,7 @@ impl Netlink {
     }
 
     /// Asks a family for all it has and hands over every attribute; nothing when the family is not there.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         family: &str,
         command: u8,
