@@ -64,7 +64,7 @@ pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
 #[derive(Debug, Parser)]
 #[command(name = "tmon", version, max_term_width = 100, propagate_version = true)]
 #[command(
-    after_help = "Try `tmon demo` first: it makes a nine-host overlay network of its own and shows it.\n\
+    after_help = "Try `tmon demo` first: it builds a nine-host overlay network of its own and shows it.\n\
     Exit status: 0 done, 1 it could not be done, 2 wrong usage."
 )]
 pub struct Cli {
@@ -77,11 +77,11 @@ enum Command {
     /// Live dashboard: chord, matrix and table of what the tunnels carry
     Top(top::Top),
     #[cfg(feature = "live")]
-    /// One reading, or one every so often: table, JSON or CSV
+    /// Print one reading, or one every so often, as a table, JSON or CSV
     Dump(dump::Dump),
-    /// What captures hold: the same parser, without privilege or kernel
+    /// Decode captures with the same parser, without privileges or kernel support
     Replay(replay::Replay),
-    /// What is wrong, and why: a line when a finding begins, gets worse or less bad, and ends
+    /// Report what is wrong, and why: a line when a finding begins, changes severity, or ends
     #[cfg(feature = "live")]
     Watch(watch::Watching),
     #[cfg(feature = "live")]
@@ -91,20 +91,20 @@ enum Command {
     /// Stop counting in the kernel and remove what `attach` installed
     Detach(attach::Detach),
     #[cfg(feature = "live")]
-    /// What is attached, since when, and what it costs
+    /// Show what is attached, since when, and what it costs
     Status(attach::Status),
     #[cfg(feature = "live")]
-    /// What this kernel, these privileges and these interfaces allow, and what to do about it
+    /// Check what this kernel, these privileges and these interfaces allow, and what to do about it
     Check(check::Check),
     #[cfg(feature = "live")]
-    /// The tunnel devices of this host: ids, ports, ends, underlays
+    /// List the tunnel devices of this host: ids, ports, endpoints, underlays
     Tunnels(tunnels::Tunnels),
     #[cfg(feature = "live")]
-    /// The simulated multi-host overlay: nine hosts and four networks in namespaces
+    /// Run a simulated overlay: nine hosts and four networks in namespaces
     #[command(subcommand)]
     Lab(lab::Lab),
     #[cfg(feature = "live")]
-    /// Lab, traffic and dashboard in one: what tmon shows, in a minute
+    /// Start lab, traffic and dashboard in one go: see what tmon shows in a minute
     Demo(lab::Demo),
     /// Print completions for a shell
     Completions(shell::Completions),
@@ -139,7 +139,7 @@ struct Watch {
     netns: Option<String>,
     #[command(flatten)]
     count: Counting,
-    /// Use this hook only
+    /// Attach by this kind of hook only
     #[arg(long, value_enum, hide = true)]
     hook: Option<HookArg>,
 }
@@ -158,7 +158,7 @@ impl Watch {
 /// Where drops are of concern.
 #[derive(Args, Clone, Copy, Debug)]
 struct DropScope {
-    /// Drops of all network namespaces, not only of those watched and those their tunnel devices are in
+    /// Include drops of all network namespaces, not only of those watched and those of their tunnel devices
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     all_netns: bool,
@@ -173,7 +173,7 @@ enum HookArg {
 /// How large a capture may become.
 #[derive(Args, Debug)]
 struct Unpack {
-    /// Bytes that a compressed capture (gzip, Zstandard) may unpack to [default: 1GB, or 100 times its size]
+    /// Limit on the size of a compressed capture (gzip, Zstandard) once unpacked [default: 1GB, or 100 times its size]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
 }
@@ -181,14 +181,14 @@ struct Unpack {
 /// How packets become rows.
 #[derive(Args, Debug)]
 struct Counting {
-    /// Decode this UDP port as that tunnel (vxlan=5789; l2tpv3=1701,cookie=8,sublayer=4); `none`
-    /// takes a port off the list
+    /// Decode this UDP port as that tunnel (vxlan=5789; l2tpv3=1701,cookie=8,sublayer=4); `none=PORT`
+    /// stops decoding a port
     #[arg(long = "port", value_name = "KIND=PORT")]
     ports: Vec<Port>,
-    /// Bytes in the headers of L2TPv3 in IP protocol 115 (cookie=8,sublayer=4)
+    /// Header lengths of L2TPv3 over IP protocol 115, in bytes (cookie=8,sublayer=4)
     #[arg(long = "l2tpv3", value_name = "BYTES")]
     l2tpv3: Option<L2tp>,
-    /// EtherType of VLAN tags, beside 0x8100, 0x88a8 and 0x9100 (up to four times)
+    /// Additional EtherType of VLAN tags, besides 0x8100, 0x88a8 and 0x9100 (up to four times)
     #[arg(long = "tpid", value_name = "TYPE", value_parser = config::tpid)]
     tpids: Vec<u16>,
     /// Capacity of each of the two tables, in rows: IPv4 in IPv4, and everything else
@@ -229,11 +229,11 @@ impl Counting {
 /// What addresses are called.
 #[derive(Args, Debug)]
 struct Naming {
-    /// Names of addresses, networks and ids: hosts(5), with lines such as `10.1.0.0/16 site`,
-    /// `vni:10000 blue`; cut at 255 characters
+    /// File with names of addresses, networks and ids: hosts(5) lines, and such as `10.1.0.0/16 site`
+    /// or `vni:10000 blue`; names are cut at 255 characters
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Ask DNS for the names of addresses, in the background
+    /// Look up names of addresses in DNS, in the background
     #[arg(long)]
     resolve: bool,
     /// Show addresses instead of names
@@ -262,7 +262,7 @@ impl Naming {
 /// Findings that are known already.
 #[derive(Args, Debug)]
 struct Ignoring {
-    /// Findings that are known already: lines of kind, filter and `until` day (`silent
+    /// File with known findings to mute: lines of kind, filter and `until` day (`silent
     /// host:172.16.1.105 until 2026-12-24`)
     #[arg(long, value_name = "FILE")]
     ignore: Option<PathBuf>,
@@ -312,33 +312,33 @@ impl std::error::Error for Usage {}
 /// How a reading is printed.
 #[derive(Args, Debug)]
 struct Print {
-    /// One JSON object per reading, on a line of its own
+    /// Print one JSON object per reading, on a line of its own
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// One line per row
+    /// Print CSV: one line per row
     #[arg(long)]
     csv: bool,
-    /// The chord as an SVG picture
+    /// Print the chord as an SVG picture
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     svg: bool,
-    /// A page with the chord, ids, levels and rows, in one file that needs nothing else
+    /// Print a self-contained HTML page with the chord, ids, levels and rows
     #[arg(long, conflicts_with_all = ["json", "csv", "svg"])]
     html: bool,
-    /// The picture or the page: dark or light [default: dark; a page as the reader's system is]
+    /// Theme of the picture or page: dark or light [default: dark; for a page, that of the reader's system]
     #[arg(long, value_enum, value_name = "THEME")]
     theme: Option<Paper>,
-    /// At most this many hosts on the picture or the page, the rest is `other` [default: 24]
+    /// Show at most this many hosts in the picture or page, the rest as `other` [default: 24]
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// The picture is of the inner addresses, not of the hosts
+    /// Draw the picture of the inner addresses instead of the hosts
     #[arg(long, requires = "svg")]
     inner: bool,
-    /// Only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
+    /// Show only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Written,
     #[command(flatten)]
     naming: Naming,
-    /// Bytes in steps of 1024 (KiB, MiB)
+    /// Use binary prefixes for bytes (KiB, MiB)
     #[arg(long)]
     iec: bool,
 }

@@ -60,7 +60,7 @@ fn this_host_can_do_it() {
         has(&eth0, "mtu", "ok", "t0 (vxlan, MTU 1450) and 50 bytes of headers in 1500: 0 to spare"),
         "{eth0:?}"
     );
-    assert!(has(&eth0, "others", "ok", "nobody"), "{eth0:?}");
+    assert!(has(&eth0, "others", "ok", "no other programs"), "{eth0:?}");
     assert_eq!(report["schema"], 1);
     assert_eq!(tmon(&["check", "--netns", g.a.name()]).status.code(), Some(0));
 }
@@ -72,7 +72,7 @@ fn what_is_in_the_way_is_said() {
     let _rival = Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Clsact, NEXT);
     let report = json(&["check", "eth*", "--netns", g.a.name(), "--json"]);
     let eth0 = lines(&report, Some("eth0"));
-    assert!(has(&eth0, "mtu", "warn", "full packets do not fit"), "{eth0:?}");
+    assert!(has(&eth0, "mtu", "warn", "full-sized packets do not fit"), "{eth0:?}");
     let tcx = has(&lines(&report, None), "tcx", "ok", "links");
     let (status, what) =
         if tcx { ("ok", "runs after tmon's tcx") } else { ("warn", "runs before tmon's") };
@@ -127,7 +127,7 @@ fn in_a_user_namespace_capabilities_do_not_count() {
     };
     let host =
         lines(&serde_json::from_slice(&nobody(&["check", "lo", "--json"]).stdout).unwrap(), None);
-    assert!(has(&host, "privileges", "fail", "of a user namespace"), "{host:?}");
+    assert!(has(&host, "privileges", "fail", "in a user namespace"), "{host:?}");
     assert!(has(&host, "load", "fail", "this is a user namespace"), "{host:?}");
     let out = nobody(&["dump", "lo", "--for", "10ms"]);
     let said = String::from_utf8_lossy(&out.stderr);
@@ -184,7 +184,7 @@ fn a_filter_of_system_calls_is_named() {
     assert!(has(&host, "seccomp", "fail", "bpf(2) is refused"), "{host:?}");
     assert!(has(&host, "load", "fail", ""), "{host:?}");
     let host = check(libc::SYS_kexec_load);
-    assert!(has(&host, "seccomp", "ok", "lets bpf(2) through"), "{host:?}");
+    assert!(has(&host, "seccomp", "ok", "allows bpf(2)"), "{host:?}");
     assert!(has(&host, "load", "ok", ""), "{host:?}");
 }
 
@@ -365,7 +365,7 @@ fn what_passes_through_is_counted_once() {
         let said = live.notices().join("\n");
         assert_eq!(
             said.contains(
-                "what br0 passes between p1, p2 is shown on each of them, and once in totals"
+                "packets that br0 forwards between p1, p2 are shown on each of them, and count once in totals"
             ),
             !routed,
             "{said}"

@@ -531,8 +531,8 @@ fn what_sends_for_a_fault_ends_with_it() {
         all.lines().filter(|l| l.contains("--send") && l.contains(&prefix)).count()
     };
     assert!(tmon(&[]).contains("unknown-vtep"));
-    assert!(tmon(&["duplicate"]).contains("stands"));
-    assert!(tmon(&["duplicate"]).contains("stands"));
+    assert!(tmon(&["duplicate"]).contains("is staged"));
+    assert!(tmon(&["duplicate"]).contains("is staged"));
     until("one that sends", || senders() == 1);
     assert!(tmon(&["--reveal"]).contains("duplicate: host1 hears 192.168.0.1"));
     assert!(tmon(&["--clear"]).contains("ended: duplicate"));
@@ -543,7 +543,7 @@ fn what_sends_for_a_fault_ends_with_it() {
     assert_eq!(staged.len(), 1);
     assert!(!told.contains(&staged[0].to_string()), "{told}");
     let list = tmon(&[]);
-    assert!(list.contains("1 of them stand"), "{list}");
+    assert!(list.contains("1 of them staged"), "{list}");
     assert!(tmon(&["--reveal"]).starts_with(&format!("{}: ", staged[0])));
     tmon(&["--clear"]);
     until("it ends", || senders() == 0);

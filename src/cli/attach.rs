@@ -26,7 +26,7 @@ use model::{
 
 #[derive(Args, Debug)]
 pub(super) struct Kept {
-    /// The bpffs
+    /// Mount point of the bpffs
     #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide = true)]
     bpffs: PathBuf,
 }
@@ -50,7 +50,7 @@ pub(super) struct Detach {
     /// Interfaces
     #[arg(value_name = "IFACE", required_unless_present = "all")]
     interfaces: Vec<String>,
-    /// Everything that is attached, in all network namespaces
+    /// Detach everything that is attached, in all network namespaces
     #[arg(long, conflicts_with_all = ["interfaces", "netns"])]
     all: bool,
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
@@ -62,7 +62,7 @@ pub(super) struct Detach {
 
 #[derive(Args, Debug)]
 pub(super) struct Status {
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -112,9 +112,9 @@ impl Attach {
                         let about = pins.about(&place, link.index).ok().flatten();
                         let other = about.and_then(|a| a.differs(&config, self.watch.want()));
                         format!(
-                            "{name}{words} was attached already; `tmon status` says since when{}",
+                            "{name}{words} is attached already; `tmon status` shows since when{}",
                             other.map_or(String::new(), |other| format!(
-                                ", and it counts as it was told then: {other}"
+                                ", and it counts with the options given then: {other}"
                             ))
                         )
                     }
@@ -287,14 +287,14 @@ impl Attached {
         self.advice = match state {
             State::Counting => None,
             State::Off => Some(format!(
-                "its interface is gone or somebody took the programs off: {detach} clears what is left"
+                "its interface is gone or another process detached the programs: {detach} removes what is left"
             )),
             State::Unfinished => Some(format!(
-                "an attach was interrupted: {} does it again, {detach} clears what is left",
+                "`attach` was interrupted: {} repeats it, {detach} removes what is left",
                 pin.command("attach")
             )),
             State::OtherLayout => Some(format!(
-                "another version attached it, whose tables this one does not read: {detach}, then {}",
+                "it was attached by another version of tmon, whose tables this one cannot read: {detach}, then {}",
                 pin.command("attach")
             )),
         };
@@ -373,7 +373,7 @@ impl Report {
         {
             writeln!(
                 out,
-                "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs, and costs a little itself"
+                "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs, at a small cost of its own"
             )?;
         }
         Ok(())

@@ -26,10 +26,10 @@ pub(super) struct Check {
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// The bpffs
+    /// Mount point of the bpffs
     #[arg(long, value_name = "FOLDER", default_value = BPFFS, hide = true)]
     bpffs: PathBuf,
 }

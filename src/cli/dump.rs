@@ -22,15 +22,15 @@ pub(super) struct Dump {
     watch: Watch,
     #[command(flatten)]
     print: Print,
-    /// Also what the kernel drops meanwhile, and why: of each row, and (with --json) by reason
+    /// Also count what the kernel drops meanwhile, and why: for each row, and with --json by reason
     #[arg(long)]
     drops: bool,
     #[command(flatten)]
     scope: DropScope,
-    /// Count this long, then print [default: 5s; all there is where `tmon attach` counts]
+    /// Count for this long, then print [default: 5s; totals so far where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
-    /// Print what happened every TIME, until interrupted or --for has passed
+    /// Print what happened at every interval of TIME, until interrupted or --for has passed
     #[arg(long = "watch", value_name = "TIME", value_parser = duration, conflicts_with_all = ["svg", "html"])]
     every: Option<Duration>,
 }

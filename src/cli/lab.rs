@@ -29,42 +29,42 @@ pub(super) enum Lab {
     Up(Shape),
     /// Generate traffic in the lab: ancestor, demo or culprit
     Traffic {
-        /// Which traffic
+        /// Kind of traffic
         #[arg(value_parser = PossibleScenario)]
         scenario: Scenario,
-        /// How long [default: until interrupted]
+        /// Run for this long [default: until interrupted]
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         span: Option<Duration>,
-        /// Who the culprit is depends on this number
+        /// Seed that decides who the culprit is
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
-        /// Say at the end who the culprit was
+        /// Reveal at the end who the culprit was
         #[arg(long)]
         reveal: bool,
-        /// Between the clients' IPv6 addresses
+        /// Send between the clients' IPv6 addresses
         #[arg(long)]
         ipv6: bool,
         #[command(flatten)]
         name: Name,
     },
-    /// Let something go wrong in it, to be found; without a name, list what can
+    /// Stage a fault in the lab, to be found; without a name, list the faults
     Fault {
-        /// Which fault
+        /// Name of the fault
         #[arg(value_parser = PossibleFault, conflicts_with_all = ["surprise", "reveal", "clear"])]
         fault: Option<Fault>,
-        /// Any of them, without saying which
+        /// Stage any of them, without saying which
         #[arg(long, conflicts_with_all = ["reveal", "clear"])]
         surprise: bool,
-        /// Say what stands, and what tmon should say of it
+        /// Reveal which fault is staged, and what tmon should report
         #[arg(long, conflicts_with = "clear")]
         reveal: bool,
         /// End all faults
         #[arg(long)]
         clear: bool,
-        /// Send what the fault that stands consists of
+        /// Send the packets that the staged fault consists of
         #[arg(long, requires = "fault", hide = true)]
         send: bool,
-        /// Not at once
+        /// Wait this long first
         #[arg(long, value_name = "TIME", value_parser = duration, hide = true)]
         after: Option<Duration>,
         #[command(flatten)]
@@ -72,7 +72,7 @@ pub(super) enum Lab {
     },
     /// Show the state of the lab
     Status {
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -94,7 +94,7 @@ pub(super) enum Lab {
 
 #[derive(Args, Debug)]
 pub(super) struct Name {
-    /// What the names of its namespaces begin with
+    /// Prefix of the names of its namespaces
     #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide_default_value = true)]
     prefix: String,
 }
@@ -103,16 +103,16 @@ pub(super) struct Name {
 pub(super) struct Shape {
     #[command(flatten)]
     name: Name,
-    /// Hosts, 2 to 99
+    /// Number of hosts, 2 to 99
     #[arg(long, value_name = "N", default_value_t = 9)]
     hosts: u8,
-    /// Virtual networks, 1 to 99
+    /// Number of virtual networks, 1 to 99
     #[arg(long, value_name = "N", default_value_t = 4)]
     networks: u8,
-    /// Encapsulation: vxlan, geneve, gretap, gre or ipip, where the kernel has it
+    /// Encapsulation: vxlan, geneve, gretap, gre or ipip, if the kernel has it
     #[arg(long, value_name = "KIND", default_value = "vxlan")]
     kind: model::flow::Kind,
-    /// IPv6 outside and inside
+    /// Use IPv6 outside and inside
     #[arg(long)]
     ipv6: bool,
 }
@@ -178,7 +178,7 @@ impl Lab {
                 let options = shape.options();
                 let made = lab::up(&options)?;
                 out::line(&format!(
-                    "the lab {}: {} hosts, {} networks; `tmon lab traffic demo` makes traffic, `tmon top eth0 --netns {}-host0` shows it",
+                    "the lab {}: {} hosts, {} networks; `tmon lab traffic demo` generates traffic, `tmon top eth0 --netns {}-host0` shows it",
                     if made { "is up" } else { "was up already" },
                     options.hosts,
                     options.networks,
@@ -213,7 +213,7 @@ impl Lab {
                 if lab::fault::stage(&name.prefix, fault)? {
                     begin_to_send(&name.prefix, fault)?;
                 }
-                out::line(&format!("{fault} stands; `tmon lab fault --clear` ends it"))?;
+                out::line(&format!("{fault} is staged; `tmon lab fault --clear` ends it"))?;
             }
             Lab::Fault { surprise: true, name, .. } => {
                 let fault = lab::fault::surprise(&name.prefix)?;
@@ -240,7 +240,9 @@ impl Lab {
                 }
                 let n = lab::fault::staged(&name.prefix)?.len();
                 if n > 0 {
-                    out::line(&format!("{n} of them stand: `tmon lab fault --reveal` says which"))?;
+                    out::line(&format!(
+                        "{n} of them staged: `tmon lab fault --reveal` says which"
+                    ))?;
                 }
             }
             Lab::Status { json, name } => {
@@ -282,7 +284,7 @@ fn begin_to_send(prefix: &str, fault: Fault) -> Result<()> {
         .process_group(0)
         .spawn()
         .map(drop)
-        .with_context(|| format!("start what sends for {name}"))
+        .with_context(|| format!("start the sender for {name}"))
 }
 
 #[derive(Args, Debug)]
@@ -290,13 +292,13 @@ fn begin_to_send(prefix: &str, fault: Fault) -> Result<()> {
 pub(super) struct Demo {
     #[command(flatten)]
     look: top::Look,
-    /// Which traffic
+    /// Kind of traffic
     #[arg(long, default_value = "demo", value_parser = PossibleScenario)]
     scenario: Scenario,
-    /// Let this go wrong at host1 after a while, and watch that host
+    /// Stage this fault at host1 after a while, and watch that host
     #[arg(long, value_name = "FAULT", value_parser = PossibleFault)]
     fault: Option<Fault>,
-    /// What the names of the lab's namespaces begin with
+    /// Prefix of the names of the lab's namespaces
     #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide = true)]
     prefix: String,
 }
@@ -330,7 +332,7 @@ impl Demo {
             command(&["fault", "--clear"]),
         ])?;
         let sandbox = top::sandbox();
-        out::tell("making nine hosts and four networks ...\n");
+        out::tell("creating nine hosts and four networks ...\n");
         let look = self.look.options(true)?;
         let borrowed = lab::status(&options.prefix)?.complete;
         finish(runner.run(UP)?)?;
@@ -360,7 +362,7 @@ impl Demo {
 fn finish(mut running: Running) -> Result<()> {
     let status = running.wait()?;
     complaint(running.stderr)?;
-    ensure!(status.success(), "a part of the demonstration ended with {status}");
+    ensure!(status.success(), "part of the demonstration failed: {status}");
     Ok(())
 }
 

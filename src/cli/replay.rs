@@ -21,16 +21,16 @@ use model::units::{self, Base};
 
 #[derive(Args, Debug)]
 pub(super) struct Replay {
-    /// The captures, pcap or pcapng, put in the order of time; `-` is standard input
+    /// Captures, pcap or pcapng, merged in the order of time; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     count: Counting,
-    /// Send the frames through the loaded BPF programs, which takes root, instead of the same parser compiled for this host
+    /// Send the frames through the BPF programs (needs root) instead of the same parser compiled for this host
     #[cfg(feature = "live")]
     #[arg(long)]
     kernel: bool,
-    /// Threads that work at it, whatever their number with the same result [default: one for each CPU]
+    /// Number of parsing threads; the result is the same with any number [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
     threads: Option<usize>,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub(super) struct Completions {
 
 #[derive(Args, Debug)]
 pub(super) struct ManPages {
-    /// Write a page for each command into this folder, not only tmon(1) to standard output
+    /// Write a page for each command into this folder, instead of tmon(1) to standard output
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }

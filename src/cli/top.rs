@@ -35,22 +35,22 @@ pub(super) struct Top {
     watch: Watch,
     #[command(flatten)]
     look: Look,
-    /// Leave out what the kernel drops
+    /// Do not count what the kernel drops
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     no_drops: bool,
     #[command(flatten)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     scope: DropScope,
-    /// Show this capture instead of an interface, or several in the order of time; `-` is standard input
+    /// Show this capture instead of an interface, or several merged in the order of time; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
     read: Vec<PathBuf>,
     #[command(flatten)]
     unpack: Unpack,
-    /// Memory for the intervals that can be scrubbed to; the more rows, the fewer they are
+    /// Memory for the history that can be scrubbed; the more rows there are, the fewer intervals fit
     #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
     history: u64,
-    /// Print the settings of this command line and the config file as a config file, and exit
+    /// Print the settings in force (command line and config file) as a config file, and exit
     #[arg(long)]
     print_config: bool,
     /// Write these settings to the config file and exit
@@ -67,39 +67,39 @@ pub(super) struct Look {
     /// How often the counters are read
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     interval: Duration,
-    /// Only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
+    /// Show only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Written,
     #[command(flatten)]
     naming: Naming,
     #[command(flatten)]
     ignoring: Ignoring,
-    /// At most this many hosts on the chord and the matrix, the rest is `other` [default: by room]
+    /// Show at most this many hosts in chord and matrix, the rest as `other` [default: as many as fit]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     top: Option<usize>,
-    /// The first view
+    /// View to start with
     #[arg(long, value_name = "VIEW", default_value = "chord", value_parser = Named(&VIEWS))]
     view: View,
     /// Unit of the values; rates are in bits per second by default
     #[arg(long, value_name = "UNIT", default_value = "bits", value_parser = Named(&UNITS))]
     units: Unit,
-    /// Bytes in steps of 1024 (KiB, MiB)
+    /// Use binary prefixes for bytes (KiB, MiB)
     #[arg(long)]
     iec: bool,
-    /// Totals since counting began, instead of rates
+    /// Show totals since counting began instead of rates
     #[arg(long)]
     totals: bool,
-    /// Colours that fit the terminal's ground and the reader's eyes
+    /// Colour scheme, for the terminal's background and the reader's eyes
     #[arg(long, default_value = "dark", value_parser = Named(&Scheme::ALL))]
     theme: Scheme,
-    /// How many colours there are [default: what COLORTERM, TERM and NO_COLOR say]
+    /// Colour depth [default: by COLORTERM, TERM and NO_COLOR]
     #[arg(long, value_name = "DEPTH", value_parser = Named(&Depth::ALL))]
     colours: Option<Depth>,
-    /// Characters that the chord is made of; sextants and octants need a font that has them, ascii
-    /// is for all of the screen [default: quadrant, or what locale and terminal have]
+    /// Characters to draw the chord with; sextants and octants need a font that has them, ascii
+    /// applies to the whole screen [default: quadrant, or what locale and terminal support]
     #[arg(long, value_name = "BLOCKS", value_parser = Named(&Blocks::ALL))]
     cells: Option<Blocks>,
-    /// Real pixels for the chord, where the terminal shows them
+    /// Draw the chord with real pixels, if the terminal can show them
     #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Named(&Choice::ALL))]
     graphics: Choice,
     /// Disable animation
@@ -223,7 +223,7 @@ impl Top {
             )
             .and_then(|file| {
                 settings::save(&file, &text)?;
-                Ok(out::line(&format!("kept in {}", sanitize(&file.display().to_string())))?)
+                Ok(out::line(&format!("saved to {}", sanitize(&file.display().to_string())))?)
             }),
         )
     }

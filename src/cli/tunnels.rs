@@ -23,10 +23,10 @@ pub(super) struct Tunnels {
     /// Look in this network namespace: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS", conflicts_with = "all_netns")]
     netns: Option<String>,
-    /// Look here, in every named network namespace, and in those that Docker keeps
+    /// Look in this, in every named network namespace, and in those that Docker keeps
     #[arg(long)]
     all_netns: bool,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -195,13 +195,13 @@ impl Report {
                 f.protocol.map_or_else(|| "GUE".to_owned(), |p| format!("FOU, IP protocol {p}"));
             let place =
                 f.netns.as_deref().map_or_else(String::new, |n| format!(" in {}", sanitize(n)));
-            writeln!(out, "UDP port {}{place} takes in {what}", f.port)?;
+            writeln!(out, "UDP port {}{place} receives {what}", f.port)?;
         }
         let left_out = self.tunnels.len() - rows.len();
         if left_out > 0 {
             writeln!(
                 out,
-                "{left_out} unused devices that came with a kernel module are left out: --json has them"
+                "{left_out} unused devices that came with kernel modules are not shown: --json lists them"
             )?;
         }
         Ok(())

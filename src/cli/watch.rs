@@ -33,7 +33,7 @@ use model::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 3 if there was a bad finding that is not in --ignore, 1 if it could not look."
+    after_help = "Exit status: 3 if there was a bad finding that --ignore does not mute, 1 if tmon could not look."
 )]
 pub(super) struct Watching {
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub(super) struct Watching {
     /// How often the counters are read
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     every: Duration,
-    /// End after this long
+    /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
     /// Look for findings in this capture, or in several
@@ -49,21 +49,21 @@ pub(super) struct Watching {
     read: Vec<PathBuf>,
     #[command(flatten)]
     unpack: Unpack,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Run this by `sh -c` for each line, with the JSON object on its standard input: one at a time,
-    /// at most one a second
+    /// Run this with `sh -c` for each line, with the JSON object on standard input: one at a time,
+    /// at most one per second
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
-    /// Do not look at what the kernel drops
+    /// Do not count what the kernel drops
     #[arg(long)]
     no_drops: bool,
     #[command(flatten)]
     scope: DropScope,
     #[command(flatten)]
     ignoring: Ignoring,
-    /// Names in the filters of --ignore: as of `tmon dump`
+    /// File with names for the filters of --ignore, as for `tmon dump`
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
 }
@@ -112,7 +112,7 @@ impl Watching {
         if !self.no_drops
             && let Some(why) = live.watch_drops(self.scope.all_netns)
         {
-            say(&format!("drops are not looked at: {why}"));
+            say(&format!("drops are not counted: {why}"));
         }
         live.follow_configuration()?;
         live.enter(&Sandbox::new(None))?;
@@ -281,7 +281,7 @@ impl Hook {
                 self.running = Some(running);
             }
             Err(e) => {
-                say(&format!("run the command of --exec: {e:#}"));
+                say(&format!("run the --exec command: {e:#}"));
                 self.left_out += 1;
             }
         }
@@ -297,13 +297,13 @@ impl Hook {
             match ended {
                 Ok(None) if age.is_none_or(|age| age < Self::LONGEST) => return false,
                 Ok(None) => say(&format!(
-                    "the command of --exec has run for {} s and is told to end",
+                    "the --exec command has run for {} s and is being terminated",
                     Self::LONGEST.as_secs()
                 )),
                 Ok(Some(status)) if status.success() => {}
-                Ok(Some(status)) => say(&format!("the command of --exec failed: {status}")),
+                Ok(Some(status)) => say(&format!("the --exec command failed: {status}")),
                 Err(e) => {
-                    say(&format!("no command can be run for findings any more: {e:#}"));
+                    say(&format!("cannot run the --exec command any more: {e:#}"));
                     self.broken = true;
                     self.left_out += self.waiting.drain(..).count() as u64;
                 }
@@ -322,7 +322,7 @@ impl Hook {
                     let line: String = line.chars().take(Self::CHARACTERS).collect();
                     say(&format!("--exec: {line}"));
                 }
-                n if n == Self::LINES + 1 => say("--exec: it prints more, which is not shown"),
+                n if n == Self::LINES + 1 => say("--exec: further output is not shown"),
                 _ => {}
             }
         }
@@ -341,10 +341,10 @@ impl Hook {
         }
         let left_out = self.left_out + self.waiting.len() as u64;
         if left_out > 0 {
-            say(&format!("{left_out} findings were not given to the command of --exec"));
+            say(&format!("{left_out} findings were not passed to the --exec command"));
         }
         if self.broken {
-            bail!("the process that runs the command of --exec is gone");
+            bail!("the process that runs the --exec command is gone");
         }
         Ok(())
     }

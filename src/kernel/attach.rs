@@ -310,12 +310,12 @@ fn refused(hook: &str, e: &io::Error) -> anyhow::Error {
             "not allowed to attach to its {hook} hook: {}",
             privilege::advice(&privilege::missing_of(&[Capability::CAP_NET_ADMIN]))
         ),
-        Some(libc::ENODEV) => anyhow!("the interface went away: `ip link` lists those there are"),
+        Some(libc::ENODEV) => anyhow!("the interface is gone: `ip link` lists those present"),
         Some(libc::ENOENT) if hook == "clsact" => {
             anyhow!("this kernel has no classifier for BPF: load or build its cls_bpf")
         }
         _ => anyhow!(
-            "its {hook} hook does not take our program ({e}): `tmon check` says what this kernel has"
+            "its {hook} hook refused the program ({e}): `tmon check` shows what this kernel supports"
         ),
     }
 }
@@ -566,7 +566,7 @@ impl Clsact {
             first | LASTING
         } else {
             let number = (0..OWNERS).find(|n| !taken.contains(n));
-            first + number.context("too many tmon watch it already")?
+            first + number.context("too many instances of tmon watch it already")?
         };
         for hook in HOOKS {
             match Filter::new(programs[hook as usize].as_fd(), hook, ifindex, handle) {

@@ -657,10 +657,10 @@ fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
             anyhow::anyhow!("not allowed to load BPF programs: {}", privilege::advice(&missing))
         }
         (Some(why), _) => anyhow::anyhow!(
-            "the kernel's verifier refused the BPF programs: {why}; `tmon check` says what this kernel has"
+            "the kernel's verifier refused the BPF programs: {why}; `tmon check` shows what this kernel supports"
         ),
         (None, _) => anyhow::anyhow!(
-            "the kernel refused the BPF programs ({e}): `tmon check` says what this kernel has"
+            "the kernel refused the BPF programs ({e}): `tmon check` shows what this kernel supports"
         ),
     }
 }

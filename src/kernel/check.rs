@@ -109,19 +109,17 @@ pub fn host(pins: &Pins) -> Vec<CheckLine> {
     drops(&mut l);
     match pins.mount() {
         Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
-        Ok(Some(command)) => l.warn(
-            "bpffs",
-            "not mounted: `tmon attach` has no place to keep anything",
-            format!("`{command}`"),
-        ),
+        Ok(Some(command)) => {
+            l.warn("bpffs", "not mounted: `tmon attach` needs it", format!("`{command}`"))
+        }
         Err(e) => l.warn("bpffs", format!("{e:#}"), "only `tmon attach` needs it"),
     }
     match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
-        Some("1") => l.ok("bpf_stats", "on: `tmon status` says what a packet costs"),
-        None => l.ok("bpf_stats", "not known: the kernel does not say, or not to this user"),
+        Some("1") => l.ok("bpf_stats", "on: `tmon status` shows what a packet costs"),
+        None => l.ok("bpf_stats", "not known: the kernel does not report it, or not to this user"),
         Some(_) => l.ok(
             "bpf_stats",
-            "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` say what a packet costs",
+            "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` show what a packet costs",
         ),
     }
     l.lines
@@ -146,9 +144,11 @@ fn kernel(l: &mut CheckLines, release: &str) {
     let shown = format!("Linux {}", sanitize(release));
     match version::age(release) {
         Age::Known => l.ok("kernel", shown),
-        Age::Untried => {
-            l.warn("kernel", shown, "nobody tried tmon on it: 5.15 and newer are known to do")
-        }
+        Age::Untried => l.warn(
+            "kernel",
+            shown,
+            "tmon has not been tried on it: 5.15 and newer are known to work",
+        ),
         Age::TooOld => l.fail(
             "kernel",
             shown,
@@ -175,7 +175,7 @@ fn privileges(l: &mut CheckLines, status: &str, namespace: bool) {
     let Some(effective) = effective else {
         return l.warn(
             "privileges",
-            "the kernel does not say which there are",
+            "the kernel does not report them",
             format!("tmon needs {needed}"),
         );
     };
@@ -196,20 +196,20 @@ fn privileges(l: &mut CheckLines, status: &str, namespace: bool) {
     if namespace {
         return l.fail(
             "privileges",
-            "all that are needed, but of a user namespace, where they do not count for bpf(2)",
+            "all that are needed, but only in a user namespace, where they do not permit bpf(2)",
             "run as root of the host's user namespace: /proc/self/uid_map shows how this one is mapped",
         );
     }
     match privilege::enters_namespaces(effective) {
         true if !privilege::attaches_by_netlink(effective) => l.ok(
             "privileges",
-            "CAP_SYS_ADMIN, which is enough with tcx (Linux 6.6); clsact needs CAP_NET_ADMIN, too",
+            "CAP_SYS_ADMIN, which is enough with tcx (Linux 6.6); clsact also needs CAP_NET_ADMIN",
         ),
         true => l.ok(
             "privileges",
             "all that tmon can use; it keeps only what it needs once it is attached",
         ),
-        false => l.ok("privileges", format!("{needed}; --netns needs CAP_SYS_ADMIN, too")),
+        false => l.ok("privileges", format!("{needed}; --netns also needs CAP_SYS_ADMIN")),
     }
 }
 
@@ -227,19 +227,19 @@ fn seccomp(l: &mut CheckLines, status: &str, refused: Option<Errno>) {
     let mode = status.lines().find_map(|l| l.strip_prefix("Seccomp:")).map(str::trim);
     let said = refused.map_or(String::new(), |e| e.desc().to_lowercase());
     match (mode, refused) {
-        (Some("0"), _) => l.ok("seccomp", "no filter of system calls is on this process"),
+        (Some("0"), _) => l.ok("seccomp", "this process has no system call filter"),
         (Some(_), None) => {
-            l.ok("seccomp", "a filter of system calls is on this process and lets bpf(2) through")
+            l.ok("seccomp", "this process has a system call filter that allows bpf(2)")
         }
         (Some(_), Some(_)) => l.fail(
             "seccomp",
-            format!("a filter of system calls is on this process, and bpf(2) is refused: {said}"),
+            format!("this process has a system call filter, and bpf(2) is refused: {said}"),
             "allow bpf in the container's seccomp profile, or in SystemCallFilter= of the unit",
         ),
         (None, _) => l.warn(
             "seccomp",
-            "the kernel does not say whether a filter of system calls is on this process",
-            "see `load` whether bpf(2) is let through",
+            "the kernel does not report whether this process has a system call filter",
+            "see `load` for whether bpf(2) is allowed",
         ),
     }
 }
@@ -292,7 +292,7 @@ fn lockdown(l: &mut CheckLines, modes: Option<&str>, securityfs: bool) {
         mode => l.warn(
             "lockdown",
             format!("{}: programs that read the kernel's memory are refused", sanitize(mode)),
-            "tmon's read only packets: see `load` whether they are let through",
+            "tmon's programs read only packets: see `load` for whether they are allowed",
         ),
     }
 }
@@ -307,7 +307,7 @@ fn jit(l: &mut CheckLines, jit: Option<&str>) {
         Some(_) => l.ok("jit", "BPF programs are compiled"),
         None => l.ok(
             "jit",
-            "not known: only root in the host's network namespace is told; most kernels compile",
+            "not known: only root in the host's network namespace can read it; most kernels have the JIT on",
         ),
     }
 }
@@ -345,7 +345,7 @@ fn attempt(l: &mut CheckLines) {
         Err(e) => l.warn(
             "attach",
             format!("not tried: {e:#}"),
-            "it needs CAP_SYS_ADMIN to be tried in a namespace of its own",
+            "trying it in a namespace of its own needs CAP_SYS_ADMIN",
         ),
         Ok([tcx, clsact]) => {
             match (&tcx, &clsact) {
@@ -447,7 +447,7 @@ fn others(
     if link.xdp {
         l.warn(
             "xdp",
-            "an XDP program sees arriving packets first: what it drops or redirects, tmon does not see",
+            "an XDP program sees arriving packets first: tmon does not see what it drops or redirects",
             format!("`ip -d link show {}` names it", sanitize(&link.name)),
         );
     }
@@ -478,7 +478,7 @@ fn others(
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
                 l.warn(
                     "tcx",
-                    format!("who is on {side} is not to be seen"),
+                    format!("cannot see which programs are on {side}"),
                     privilege::advice(&privilege::missing()),
                 );
             }
@@ -507,7 +507,7 @@ fn others(
         }
     }
     if !link.xdp && theirs.is_empty() && l.lines.iter().all(|line| line.about != "tcx") {
-        l.ok("others", "nobody else's programs are on its hooks");
+        l.ok("others", "no other programs are on its hooks");
     }
     Ok(())
 }
@@ -524,8 +524,8 @@ fn offloads(l: &mut CheckLines, name: &str, on: impl Fn(&str) -> bool) {
     if on("rx-lro") {
         l.warn(
             "offloads",
-            "rx-lro is on: merged packets have lost how many they were",
-            format!("`ethtool -K {name} lro off`; GRO does not have this fault"),
+            "rx-lro is on: it is not known how many packets were merged into one",
+            format!("`ethtool -K {name} lro off`; GRO does not have this problem"),
         );
     }
     let merged: Vec<_> = [
@@ -562,7 +562,7 @@ fn room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
         mtu if mtu <= fits => l.ok("mtu", format!("{what}: {} to spare", fits - mtu)),
         _ => l.warn(
             "mtu",
-            format!("{what}: full packets do not fit, and are cut into fragments or lost"),
+            format!("{what}: full-sized packets do not fit and are fragmented or lost"),
             format!(
                 "`ip link set {name} mtu {fits}`, or raise that of {}",
                 sanitize(&underlay.name)
@@ -574,7 +574,10 @@ fn room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     {
         l.warn(
             "multicast",
-            format!("{name} sends to a group, but {} takes none", sanitize(&underlay.name)),
+            format!(
+                "{name} sends to a multicast group, but {} has multicast off",
+                sanitize(&underlay.name)
+            ),
             format!("`ip link set {} multicast on`", sanitize(&underlay.name)),
         );
     }
@@ -637,7 +640,10 @@ mod tests {
         assert_eq!(of(1 << 39 | 1 << 38 | 1 << 12).0, Mark::Ok);
         assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load, too");
         let alone = of(1 << 21);
-        assert!(alone.0 == Mark::Ok && alone.1.contains("clsact needs CAP_NET_ADMIN"), "{alone:?}");
+        assert!(
+            alone.0 == Mark::Ok && alone.1.contains("clsact also needs CAP_NET_ADMIN"),
+            "{alone:?}"
+        );
         let all = "CapEff:\tffffffffffffffff\n";
         assert_eq!(lines(|l| privileges(l, all, true)), [("privileges", Mark::Fail)]);
         assert_eq!(of(1 << 39), (Mark::Fail, "CAP_PERFMON and CAP_NET_ADMIN missing".to_owned()));

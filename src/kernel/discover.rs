@@ -352,7 +352,7 @@ impl NetnsView {
                 let names: Vec<_> = ports.iter().map(|l| sanitize(&l.name).into_owned()).collect();
                 let bridge = sanitize(&bridge.name);
                 (ports.len() > 1)
-                    .then(|| format!("what {bridge} passes between {} is shown on each of them, and once in totals", names.join(", ")))
+                    .then(|| format!("packets that {bridge} forwards between {} are shown on each of them, and count once in totals", names.join(", ")))
             })
             .collect()
     }
@@ -627,7 +627,7 @@ mod tests {
     fn two_ports_of_a_bridge_are_said() {
         let said = scene().bridged(&[5, 7, 10]);
         assert!(
-            said.len() == 1 && said[0].contains("what br0 passes between vx1, tap[0]"),
+            said.len() == 1 && said[0].contains("packets that br0 forwards between vx1, tap[0]"),
             "{said:?}"
         );
     }

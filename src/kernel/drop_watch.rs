@@ -123,7 +123,7 @@ impl DropWatch {
     pub fn open(all: bool, config: &Config) -> Result<DropWatch> {
         ensure!(
             Path::new(BTF).exists(),
-            "this kernel has no type information of itself (CONFIG_DEBUG_INFO_BTF)"
+            "this kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
         );
         let reasons = Reasons::read()?;
         let mut storage = MaybeUninit::uninit();
@@ -442,7 +442,7 @@ impl Reasons {
         let mut names = HashMap::new();
         named(&btf, "skb_drop_reason", "SKB_DROP_REASON_", &mut names);
         if names.is_empty() {
-            bail!("this kernel gives no reasons for what it drops (Linux 5.17 and newer do)");
+            bail!("this kernel reports no drop reasons (Linux 5.17 and newer do)");
         }
         // The first number of each part of the kernel that has reasons of its own.
         let mut parts = HashMap::new();

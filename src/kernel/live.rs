@@ -235,7 +235,7 @@ impl Live {
             let trouble = self
                 .look(space)
                 .err()
-                .map(|e| format!("cannot follow what happens to the interfaces: {e:#}"));
+                .map(|e| format!("cannot follow changes of the interfaces: {e:#}"));
             self.trouble(space, "follow ", "", trouble);
         }
         why
@@ -489,7 +489,7 @@ impl Live {
             let trouble = self
                 .follow_space(space)
                 .err()
-                .map(|e| format!("cannot follow what happens to the interfaces: {e:#}"));
+                .map(|e| format!("cannot follow changes of the interfaces: {e:#}"));
             self.trouble(space, "follow ", "", trouble);
         }
         if self.checked.elapsed() >= CHECK {
@@ -711,7 +711,7 @@ impl Live {
             Ok(Some((program, attachment, about))) => {
                 if let Some(differs) = about.differs(&self.config, self.want) {
                     self.notices.push(format!(
-                        "{} counts as `tmon attach` was told: {differs}",
+                        "{} keeps the options given to `tmon attach`: {differs}",
                         sanitize(&link.name)
                     ));
                 }
@@ -769,7 +769,7 @@ impl Live {
         }
         if w.loopback {
             self.notices.push(format!(
-                "every packet of {} passes both hooks: totals have it once",
+                "every packet of {} passes both hooks: totals count it once",
                 w.shown()
             ));
         }
@@ -849,7 +849,7 @@ impl Dropping {
 /// How many may be watched where so many are meant; an error that says so where that is too few.
 fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     if meant > most {
-        bail!("{meant} interfaces are meant, and at most {most} are watched at once: name fewer");
+        bail!("{meant} interfaces match, but at most {most} can be watched at once: name fewer");
     }
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let room = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS;
@@ -908,7 +908,7 @@ impl Watched {
             attachment.forget();
             self.hook = HookKind::Off;
             self.retire();
-            notices.push(format!("{} is gone: what it counted stays", self.shown()));
+            notices.push(format!("{} is gone: its counts are kept", self.shown()));
         }
     }
 
@@ -941,9 +941,9 @@ impl Watched {
         let again = if self.ifindex == link.index {
             "is watched again"
         } else {
-            "is back, another interface of that name"
+            "is back as another interface of that name"
         };
-        notices.push(format!("{} {again}: counting goes on", self.shown()));
+        notices.push(format!("{} {again}: counting continues", self.shown()));
         (self.ifindex, self.up, self.hook) = (link.index, link.up, attachment.kind());
         self.attachment = Some(attachment);
         self.rivals.clear();
@@ -973,7 +973,7 @@ mod tests {
         let refused = |meant, most| enough(meant, most, &config).expect_err("too many").to_string();
         assert_eq!(
             refused(513, 512),
-            "513 interfaces are meant, and at most 512 are watched at once: name fewer"
+            "513 interfaces match, but at most 512 can be watched at once: name fewer"
         );
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         let many = usize::try_from(soft).expect("a number");

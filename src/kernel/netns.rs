@@ -91,9 +91,7 @@ impl Netns {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => match name.strip_prefix("pid:") {
                 Some(pid) if path.starts_with("/proc") => bail!("there is no process {pid}"),
-                _ => bail!(
-                    "there is no network namespace '{name}' (`ip netns list` shows which there are)"
-                ),
+                _ => bail!("there is no network namespace '{name}' (`ip netns list` lists them)"),
             },
             Err(e) => return Err(e).with_context(|| format!("open network namespace '{name}'")),
         };
@@ -104,7 +102,7 @@ impl Netns {
                 bail!("{} is not a network namespace", path.display());
             }
             bail!(
-                "{} is not a network namespace, only the trace of one (remove it: `ip netns delete {name}`)",
+                "{} is not a network namespace, only what is left of one (remove it: `ip netns delete {name}`)",
                 path.display()
             );
         }
@@ -112,7 +110,7 @@ impl Netns {
         #[allow(unsafe_code)]
         let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
         if kind != libc::CLONE_NEWNET {
-            bail!("{} is a namespace, but not one of networks", path.display());
+            bail!("{} is a namespace, but not a network namespace", path.display());
         }
         Ok(Netns { name: name.to_owned(), file })
     }
@@ -509,7 +507,7 @@ mod tests {
             assert!(file_of(bad).is_err(), "{bad:?}");
         }
         let refused = |name: &str| format!("{:#}", Netns::open(name).expect_err("none"));
-        assert!(refused("/proc/self/ns/uts").contains("not one of networks"));
+        assert!(refused("/proc/self/ns/uts").contains("not a network namespace"));
         assert!(refused("/proc/self/status").ends_with("is not a network namespace"));
         assert_eq!(refused("pid:4294967295"), "there is no process 4294967295");
         let own = format!("pid:{}", std::process::id());

@@ -160,7 +160,7 @@ fn the_rest_is_given_up_and_the_watch_goes_on() {
         .find(|l| l.as_ref().is_ok_and(|l| l.contains("is back")))
         .expect("it says so")
         .unwrap();
-    assert!(back.contains("counting goes on"), "{back}");
+    assert!(back.contains("counting continues"), "{back}");
     child.kill().unwrap();
     child.wait().unwrap();
 }

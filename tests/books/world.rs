@@ -609,7 +609,7 @@ fn descriptors_are_not_what_ends_first() {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let out = dump("-n 160");
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success() && said.contains("4 interfaces are meant"), "{said}");
+    assert!(!out.status.success() && said.contains("4 interfaces match"), "{said}");
     assert!(said.contains("raise `ulimit -n`") && said.lines().count() == 1, "{said}");
     let out = dump("-v 524288");
     let said = String::from_utf8_lossy(&out.stderr);

@@ -198,7 +198,7 @@ fn drops(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
             lines.push(row(&sanitize(name), n, look.text));
         }
         if books.len() > MOST {
-            lines.push(note(format!("and {} reasons more", books.len() - MOST), look.dim));
+            lines.push(note(format!("and {} more reasons", books.len() - MOST), look.dim));
         }
         let apart =
             [(drops.elsewhere, "elsewhere"), (drops.missed, "not looked at, for lack of time")];
@@ -261,14 +261,14 @@ pub fn prepare(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
         if i.hook == HookKind::Off {
             out.push(fact(
                 "watched",
-                "not at present: it is gone, or somebody took the programs off; this is what it counted".to_owned(),
+                "not at present: it is gone, or its programs were detached; these are its last counts".to_owned(),
                 look.bad,
             ));
         }
         if i.stale {
             out.push(fact(
                 "not read",
-                "its counters could not be read: they are as they were".to_owned(),
+                "its counters could not be read: these are the last values read".to_owned(),
                 look.bad,
             ));
         }

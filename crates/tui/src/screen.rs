@@ -302,7 +302,7 @@ fn empty(app: &App, look: &Look, area: Rect, buf: &mut Buffer) {
             ("counting the first interval".to_owned(), String::new())
         }
         () if !app.filter.is_empty() => {
-            (format!("no {level}: the filter keeps nothing"), "/ to change it".to_owned())
+            (format!("no {level}: nothing matches the filter"), "/ to change it".to_owned())
         }
         () if app.tunnel.is_some() => {
             (format!("no {level}: this tunnel id is silent"), "i for another".to_owned())
