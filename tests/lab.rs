@@ -23,7 +23,7 @@ use nix::sys::socket::{
 };
 use tmon::{
     kernel::{
-        netlink::{LinkEvent, LinkEvents, Netlink, NewLink, TunnelDevice},
+        netlink::{Changes, Netlink, NetnsChange, NewLink, TunnelDevice},
         netns::{self, Netns},
     },
     lab::{self, Interrupt, Lab, LabOptions, Plan, SWITCH, Scenario, Traffic, UNDERLAY},
@@ -707,7 +707,7 @@ fn links_are_made_changed_and_removed() {
     let (a, b) = (Scratch::new(), Scratch::new());
     let (mut in_a, mut in_b) =
         (Netlink::open_in(&a.0).expect("netlink"), Netlink::open_in(&b.0).expect("netlink"));
-    let mut events = LinkEvents::open_in(&a.0).expect("events");
+    let mut events = Changes::open_in(&a.0).expect("events");
     in_a.create("up0", Some(1400), &NewLink::Veth { peer: "up1", netns: Some(&b.0) })
         .expect("a pair");
     let peer = in_b.link("up1").expect("netlink").expect("the peer");
@@ -760,22 +760,22 @@ fn links_are_made_changed_and_removed() {
     }
 
     // all of it was heard
-    let heard = events.poll().expect("events");
-    let says = |f: &dyn Fn(&LinkEvent) -> bool| heard.iter().any(f);
+    let heard = events.poll(1000).expect("events");
+    let says = |f: &dyn Fn(&NetnsChange) -> bool| heard.iter().any(f);
     assert!(
-        says(&|e| matches!(e, LinkEvent::Changed(l) if l.name == "up0" && l.mtu == 1300)),
+        says(&|e| matches!(e, NetnsChange::Link(l, false) if l.name == "up0" && l.mtu == 1300)),
         "{heard:#?}"
     );
-    assert!(says(&|e| matches!(e, LinkEvent::Removed(l) if l.name == "gone0")), "{heard:#?}");
-    assert!(events.poll().expect("events").is_empty());
+    assert!(says(&|e| matches!(e, NetnsChange::Link(l, true) if l.name == "gone0")), "{heard:#?}");
+    assert!(events.poll(1000).expect("events").is_empty());
     // moving away is removal here
     in_a.move_to("up0", &b.0).expect("moved");
     assert!(
         events
-            .poll()
+            .poll(1000)
             .expect("events")
             .iter()
-            .any(|e| matches!(e, LinkEvent::Removed(l) if l.name == "up0"))
+            .any(|e| matches!(e, NetnsChange::Link(l, true) if l.name == "up0"))
     );
     assert!(in_b.link("up0").expect("netlink").is_some());
 }

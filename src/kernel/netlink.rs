@@ -3,13 +3,14 @@
 //!
 //! One [`Netlink`] is one blocking socket in one network namespace: that of the thread that opened
 //! it, for as long as it lives. Every error says what was asked for, of which object, and where.
-mod event;
+mod change;
 mod generic;
 mod l2tp;
 mod link;
 mod neighbour;
 mod tc;
 mod tunnel;
+mod xfrm;
 
 use std::{
     fmt, io,
@@ -37,12 +38,13 @@ use netlink_sys::{
 use nix::errno::Errno;
 
 pub use self::{
-    event::{LinkEvent, LinkEvents},
+    change::{Changes, NetnsChange},
     generic::FouPort,
     link::{Link, NewLink},
-    neighbour::{Changes, Neighbour, NetnsChange},
+    neighbour::Neighbour,
     tc::TcFilter,
     tunnel::{NewTunnel, TunnelDevice},
+    xfrm::XfrmChange,
 };
 use crate::kernel::netns::{Netns, NetnsHandle};
 

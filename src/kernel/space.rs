@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::survey::Survey;
 use crate::kernel::{
     discover::{FoundTunnel, NetnsView},
-    netlink::{Link, LinkEvent, LinkEvents, Netlink, TunnelDevice},
+    netlink::{Changes, Link, Netlink, NetnsChange, TunnelDevice},
     netns::NetnsHandle,
 };
 use model::{overlay::Overlay, units::sanitize};
@@ -20,12 +20,15 @@ use model::{overlay::Overlay, units::sanitize};
 /// How often to look even if no event arrived: routes change without any event about interfaces.
 const PATROL: Duration = Duration::from_millis(1500);
 
+/// So many changes are read at a time: a flood of them is no reason to stop drawing.
+const MOST_CHANGES: usize = 10_000;
+
 /// One network namespace.
 #[derive(Debug)]
 pub(super) struct Space {
     pub(super) place: NetnsHandle,
     pub(super) netlink: Netlink,
-    events: LinkEvents,
+    changes: Changes,
     /// Names and patterns of the interfaces asked for; none: those below the tunnel devices, as these
     /// come and go.
     wanted: Vec<String>,
@@ -56,12 +59,12 @@ impl Space {
     pub(super) fn open(netns: Option<&str>, names: BTreeSet<String>) -> Result<Space> {
         let place = NetnsHandle::open(netns)?;
         // Events first, so that nothing is missed between looking and listening.
-        let events = place.run(LinkEvents::open)??;
+        let changes = place.run(Changes::open)??;
         let netlink = Netlink::open_inside(&place)?;
         Ok(Space {
             place,
             netlink,
-            events,
+            changes,
             wanted: names.into_iter().collect(),
             tunnels: BTreeMap::new(),
             moved: Vec::new(),
@@ -75,14 +78,15 @@ impl Space {
 
     /// Follows from now on what the namespace is configured to do with tunnels.
     pub(super) fn survey(&mut self) -> Result<()> {
-        self.survey = Some(Survey::open(&self.place)?);
+        self.changes.follow_all(&self.place)?;
+        self.survey = Some(Survey::default());
         Ok(())
     }
 
     /// Whether that has changed since the last call.
     pub(super) fn has_changed(&mut self) -> Result<bool> {
         let Some(survey) = &mut self.survey else { return Ok(false) };
-        survey.update(&mut self.netlink, &self.scene)
+        survey.update(&mut self.netlink)
     }
 
     /// Adds it.
@@ -101,15 +105,23 @@ impl Space {
 
     /// Interfaces that went away since the last call, and whether it is time to look again.
     pub(super) fn listen(&mut self) -> Result<(Vec<u32>, bool)> {
-        let events = self.events.poll()?;
-        let due = mem::take(&mut self.behind)
-            || !events.is_empty()
-            || self.looked.is_none_or(|at| at.elapsed() >= PATROL);
-        let removed = events.iter().filter_map(|e| match e {
-            LinkEvent::Removed(link) => Some(link.index),
-            _ => None,
-        });
-        Ok((removed.collect(), due))
+        let mut removed = Vec::new();
+        let mut due =
+            mem::take(&mut self.behind) || self.looked.is_none_or(|at| at.elapsed() >= PATROL);
+        for change in self.changes.poll(MOST_CHANGES)? {
+            match &change {
+                NetnsChange::Link(link, gone) => {
+                    removed.extend(gone.then_some(link.index));
+                    due = true;
+                }
+                NetnsChange::Lost => due = true,
+                _ => {}
+            }
+            if let Some(survey) = &mut self.survey {
+                survey.hear(change);
+            }
+        }
+        Ok((removed, due))
     }
 
     /// Looks around. What is worth telling goes to `notices`.
@@ -139,7 +151,8 @@ impl Space {
             scene.wanted(&self.wanted)
         };
         self.tunnels = tunnels.into_iter().map(|t| (t.ifindex, t.name.clone())).collect();
-        if self.survey.is_some() {
+        if let Some(survey) = &mut self.survey {
+            survey.know(&scene.links);
             self.scene = scene.clone();
         }
         Ok(View { scene, wanted })

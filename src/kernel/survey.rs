@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::Result;
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 
 use crate::kernel::{
     discover::NetnsView,
-    netlink::{Changes, Link, Neighbour, Netlink, NetnsChange},
+    netlink::{Link, Neighbour, Netlink, NetnsChange},
     netns::NetnsHandle,
 };
 use model::{
@@ -22,8 +22,6 @@ use model::{
 
 /// Changes are kept for as long as findings are, and as many of them.
 const EVENTS: usize = 1000;
-/// So many changes are read at a time: a flood of them is no reason to stop drawing.
-const MOST_CHANGES: usize = 10_000;
 /// With more neighbours and entries than that nothing is said about them.
 const MOST_NEIGHBOURS: usize = 1 << 16;
 /// After a change, neighbours are listed again so soon; without one, so late.
@@ -31,9 +29,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(30);
 
 /// One namespace's part of an [`Overlay`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Survey {
-    changes: Changes,
     neighbours: Vec<Neighbour>,
     addresses: Vec<IpAddr>,
     events: VecDeque<Event>,
@@ -41,50 +38,25 @@ pub(super) struct Survey {
     links: HashMap<u32, (String, bool, u32)>,
     /// Who had which hardware address last: its interface, forwarding or not, the address.
     known: HashMap<(u32, bool, IpAddr), Option<Mac>>,
+    /// Something was heard that is not listed yet.
     stale: bool,
+    /// There are events that nobody was told of.
+    news: bool,
     listed: Option<Instant>,
 }
 
 impl Survey {
-    /// Listens from now on.
-    ///
-    /// # Errors
-    /// No socket can be opened.
-    pub(super) fn open(place: &NetnsHandle) -> Result<Survey> {
-        Ok(Survey {
-            changes: place.run(Changes::open)??,
-            neighbours: Vec::new(),
-            addresses: Vec::new(),
-            events: VecDeque::new(),
-            links: HashMap::new(),
-            known: HashMap::new(),
-            stale: true,
-            listed: None,
-        })
-    }
-
-    /// Hears what has changed, and lists again what that is about. Whether anything is new.
+    /// Lists again what has changed. Whether anything is new.
     ///
     /// # Errors
     /// The kernel gives no answer.
-    pub(super) fn update(&mut self, netlink: &mut Netlink, scene: &NetnsView) -> Result<bool> {
-        for link in &scene.links {
-            let now = (link.name.clone(), link.up, link.mtu);
-            self.links.entry(link.index).or_insert(now);
-        }
-        let before = self.events.len();
-        let changes = self.changes.poll(MOST_CHANGES)?;
-        let heard = !changes.is_empty();
-        for change in changes {
-            self.hear(change);
-        }
-        self.stale |= heard;
+    pub(super) fn update(&mut self, netlink: &mut Netlink) -> Result<bool> {
         let age = self.listed.map(|at| at.elapsed());
         let due = age.is_none_or(|age| age >= if self.stale { SOON } else { LATE });
         if due {
             self.list(netlink)?;
         }
-        Ok(due || self.events.len() != before)
+        Ok(std::mem::take(&mut self.news) || due)
     }
 
     fn list(&mut self, netlink: &mut Netlink) -> Result<()> {
@@ -103,7 +75,17 @@ impl Survey {
         Ok(())
     }
 
-    fn hear(&mut self, change: NetnsChange) {
+    /// Takes note of interfaces that there are, so that changes of them are known as such.
+    pub(super) fn know(&mut self, links: &[Link]) {
+        for link in links {
+            let now = || (link.name.clone(), link.up, link.mtu);
+            self.links.entry(link.index).or_insert_with(now);
+        }
+    }
+
+    /// Takes note of a change.
+    pub(super) fn hear(&mut self, change: NetnsChange) {
+        self.stale = true;
         let name = |index: u32| self.links.get(&index).map(|l| l.0.clone());
         let shown = |index: u32| {
             name(index).map_or_else(|| format!("interface {index}"), |n| sanitize(&n).into_owned())
@@ -143,6 +125,7 @@ impl Survey {
                 Some(text) => (text, None, link.index),
                 None => return,
             },
+            NetnsChange::Xfrm(change) => (change.text, change.address, 0),
             NetnsChange::Lost => {
                 ("changes came faster than they could be read".to_owned(), None, 0)
             }
@@ -151,6 +134,7 @@ impl Survey {
         if self.events.len() >= EVENTS {
             self.events.pop_front();
         }
+        self.news = true;
         self.events.push_back(Event { at: SystemTime::now(), text, address, device });
     }
 

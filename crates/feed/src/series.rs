@@ -5,6 +5,7 @@
 //! Everything that shows or writes intervals takes them from here.
 use std::{
     cell::OnceCell,
+    collections::VecDeque,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,7 +14,7 @@ use std::{
 use model::{
     detect::{Change, Detectors, Finding, Known},
     history::{History, PastInterval},
-    overlay::Overlay,
+    overlay::{Event, Overlay},
     rows::Rows,
     snapshot::{Interval, Snapshot},
 };
@@ -55,7 +56,12 @@ pub struct Series {
     /// Findings, where they are looked for, and what the last reading changed about them.
     detectors: Option<Detectors>,
     changes: Vec<(u64, Change)>,
+    /// What was changed about the host's configuration, and in which interval, oldest first.
+    events: VecDeque<(u64, Event)>,
 }
+
+/// So many changes of the configuration are kept.
+const EVENTS: usize = 1000;
 
 impl Series {
     /// One whose past takes at most this many bytes; with 0 there is no past.
@@ -80,6 +86,7 @@ impl Series {
             self.detect(interval, overlay.as_ref());
         }
         self.newest = interval.map(|i| (self.history.push(&i), Rc::new(i)));
+        self.note_events(overlay.as_deref());
         (self.latest, self.total) = (Some(Rc::new(snapshot)), OnceCell::new());
         // What is looked at may have been forgotten.
         if let (At::Past(n), Some(oldest)) = (self.at, self.history.oldest())
@@ -139,6 +146,25 @@ impl Series {
             let changes = detectors.step(interval, overlay.map(AsRef::as_ref));
             self.changes.extend(changes);
         }
+    }
+
+    fn note_events(&mut self, overlay: Option<&Overlay>) {
+        let (Some(overlay), Some((number, interval))) = (overlay, &self.newest) else { return };
+        let then = |e: &&Event| e.at > interval.since && e.at <= interval.taken;
+        // The newest are at the end.
+        let new = overlay.events.iter().rev().take_while(|e| e.at > interval.since).filter(then);
+        let new: Vec<_> = new.map(|e| (*number, e.clone())).collect();
+        self.events.extend(new.into_iter().rev());
+        let oldest = self.history.oldest().map_or(0, |f| f.number);
+        while self.events.front().is_some_and(|e| e.0 < oldest) || self.events.len() > EVENTS {
+            self.events.pop_front();
+        }
+    }
+
+    /// What was changed about the host's configuration, and in which interval, oldest first; as far
+    /// back as the history reaches.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &(u64, Event)> {
+        self.events.iter()
     }
 
     /// What was found, in the order in which it began; nothing where it is not looked for.

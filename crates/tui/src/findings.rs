@@ -8,6 +8,7 @@ use ratatui::{
 };
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use feed::series::At;
 use model::{
     detect::{FindingGroup, Severity},
     units::sanitize,
@@ -43,6 +44,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             usize::from(area.width).saturating_sub(1),
             look.dim,
         );
+        events(app, look, Rect { y: area.y + 1, height: area.height - 1, ..area }, buf, hits);
         return;
     }
     let width = usize::from(area.width);
@@ -79,6 +81,27 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
             let at = Rect { y: top, height: y - top, ..area };
             hits.add(at, Hit::Finding(found.lines()[i].first.number));
         }
+    }
+    events(app, look, Rect { y, height: area.bottom().saturating_sub(y), ..area }, buf, hits);
+}
+
+/// What was changed about the host, the newest first, where there is room for it.
+fn events(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let here = match app.series.at() {
+        At::Live => u64::MAX,
+        At::Past(n) => n,
+    };
+    let mut known = app.series.events().rev().filter(|e| e.0 <= here).peekable();
+    if area.height < 3 || known.peek().is_none() {
+        return;
+    }
+    let width = usize::from(area.width).saturating_sub(1);
+    buf.set_stringn(area.x + 1, area.y + 1, "what was changed on this host", width, look.faint);
+    for (y, (number, event)) in (area.y + 2..area.bottom()).zip(known) {
+        let at = clock(event.at);
+        let line = format!("▾ {} {}", at.trim_end_matches(" UTC"), sanitize(&event.text));
+        buf.set_stringn(area.x + 1, y, line, width, look.dim);
+        hits.add(Rect { y, height: 1, ..area }, Hit::Time(*number));
     }
 }
 

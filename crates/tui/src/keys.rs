@@ -81,6 +81,8 @@ pub enum Action {
     MuchNewer,
     /// To the interval with the most traffic.
     Peak,
+    /// To the interval in which the host's configuration was changed last.
+    Event,
     /// Play a capture faster.
     Faster,
     /// Play a capture more slowly.
@@ -264,6 +266,13 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('{')], "{", Action::MuchOlder, KeyGroup::Time, "ten intervals back"),
     bind(&[c('}')], "}", Action::MuchNewer, KeyGroup::Time, "ten intervals forward"),
     bind(&[c('p')], "p", Action::Peak, KeyGroup::Time, "to the peak"),
+    bind(
+        &[c('x')],
+        "x",
+        Action::Event,
+        KeyGroup::Time,
+        "to the last change of the host before this",
+    ),
     bind(&[c('>')], ">", Action::Faster, KeyGroup::Time, "play a capture 10, 100 times as fast"),
     bind(&[c('<')], "<", Action::Slower, KeyGroup::Time, "play it more slowly"),
     hinted(bind(&[k(KeyCode::Tab)], "Tab", Action::NextView, KeyGroup::Views, "next view"), "view"),

@@ -54,6 +54,18 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
     for i in p.interfaces.iter().filter(|i| i.stale) {
         parts.push(vec![(format!("{} not read", sanitize(&i.name)), look.bad)]);
     }
+    if let At::Past(here) = app.series.at() {
+        let mut events = app.series.events().filter(|e| e.0 == here).map(|e| &e.1);
+        if let Some(first) = events.next() {
+            let more = match events.count() {
+                0 => String::new(),
+                1 => " and 1 more change".to_owned(),
+                n => format!(" and {n} more changes"),
+            };
+            let part = vec![(sanitize(&first.text).into_owned(), look.good), (more, look.dim)];
+            parts.push(part);
+        }
+    }
     match (app.rate, p.number) {
         (_, None) if app.read.is_none() => {
             parts.push(vec![("no reading yet".to_owned(), look.warn)])

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The last minutes along the bottom: a bar an interval, the peak, and where the picture is.
+//! The last minutes along the bottom: a bar an interval, the peak, when something about the host was
+//! changed, and where the picture is.
+use std::collections::BTreeSet;
+
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use feed::series::At;
@@ -41,6 +44,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let peak = window.iter().rposition(|p| app.measure(p.2) == max).filter(|_| max > 0);
     let start = bars.right() - window.len() as u16;
     baseline(look, Rect { width: start - bars.x, ..bars }, buf);
+    let eventful: BTreeSet<u64> = app.series.events().map(|e| e.0).collect();
     for (i, (number, elapsed, count)) in window.iter().enumerate() {
         let column = Rect { x: start + i as u16, width: 1, ..bars };
         let chosen = app.series.at() != At::Live && Some(*number) == shown;
@@ -55,6 +59,9 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         spark::bar(app.measure(*count), max, column, buf, style);
         if chosen && count.is_zero() {
             buf.set_string(column.x, column.bottom() - 1, "│", look.accent);
+        }
+        if eventful.contains(number) {
+            buf.set_string(column.x, column.y, "▾", if chosen { look.accent } else { look.good });
         }
         hits.add(column, Hit::Time(*number));
         if Some(i) == peak {

@@ -369,6 +369,22 @@ impl App {
         }
     }
 
+    /// Goes back to when the host's configuration was changed last, before what is shown.
+    fn event(&mut self, now: Duration) {
+        let here = match self.series.at() {
+            At::Live => u64::MAX,
+            At::Past(n) => n,
+        };
+        let before = self.series.events().rev().map(|e| e.0).find(|n| *n < here);
+        let Some(n) = before else {
+            let text = "nothing about the host has changed before that".to_owned();
+            self.say(Notice { at: now, text, bad: false });
+            return;
+        };
+        self.playing = false;
+        self.go_to(n);
+    }
+
     /// Takes all of a capture: its intervals, oldest first, and the totals. What is shown first is the
     /// last interval that has something to show.
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
@@ -495,6 +511,7 @@ impl App {
             Action::MuchOlder => self.step_time(-10),
             Action::MuchNewer => self.step_time(10),
             Action::Peak => self.peak(),
+            Action::Event => self.event(now),
             Action::Faster => self.play_at(self.speed.faster(), now),
             Action::Slower => self.play_at(self.speed.slower(), now),
         }

@@ -14,6 +14,7 @@ use model::{
     interface::{Fill, Interface},
     lines::Column,
     matrix::{End, Pick},
+    overlay::{Event, Overlay},
     rows::Rows,
     snapshot::Snapshot,
 };
@@ -366,6 +367,52 @@ fn drops_are_shown_in_every_view() {
             insta::assert_snapshot!(name, frame(&mut app, size));
         }
     }
+}
+
+/// A reading of a host whose configuration was changed in the third second, and twice in the sixth.
+fn changing(t: u64) -> Reading {
+    let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let event = |at: f64, text: &str| Event {
+        at: since + Duration::from_secs_f64(at),
+        text: text.to_owned(),
+        address: None,
+        device: None,
+    };
+    let mut events = vec![
+        event(0.5, "before the first reading"),
+        event(2.5, "vxlan0 forwards 02:00:00:00:00:09 to 172.16.1.250"),
+        event(5.2, "eth0 is down\u{1b}"),
+        event(5.9, "there is no route to 10.0.0.0/8 by eth0"),
+    ];
+    events.retain(|e| e.at <= since + Duration::from_secs(t));
+    let overlay = Overlay { events, ..Overlay::default() };
+    Reading { overlay: Some(Arc::new(overlay)), ..reading(t, many(t)) }
+}
+
+#[test]
+fn changes_of_the_host_are_marked_in_the_timeline_and_can_be_read() {
+    let mut app = app_with_drops(changing);
+    for size in [(80, 24), (120, 40)] {
+        let live = screen(&mut app, size);
+        let marks = live.lines().filter(|l| l.contains("peak")).map(|l| l.matches('▾').count());
+        assert_eq!(marks.sum::<usize>(), 2, "{live}");
+        assert!(!live.contains("vxlan0 forwards"), "{live}");
+    }
+    press(&mut app, "x");
+    assert_eq!(app.series.number(), app.series.events().last().map(|e| e.0));
+    let held = screen(&mut app, (80, 24));
+    assert!(held.contains("eth0 is down") && held.contains("and 1 more change"), "{held}");
+    press(&mut app, "x");
+    let held = screen(&mut app, (80, 24));
+    assert!(held.contains("vxlan0 forwards 02:00:00:00:00:09 to 172.16.1.250"), "{held}");
+    press(&mut app, "x");
+    assert!(screen(&mut app, (80, 24)).contains("nothing about the host has changed before that"));
+    // All of them, the newest first; as of then where the picture is held.
+    press(&mut app, "5");
+    let listed = screen(&mut app, (80, 24));
+    assert!(listed.contains("02:00:00:00:00:09") && !listed.contains("no route"), "{listed}");
+    press(&mut app, "Space");
+    insta::assert_snapshot!("events-findings-80x24", screen(&mut app, (80, 24)));
 }
 
 #[test]
