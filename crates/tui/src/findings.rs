@@ -96,7 +96,7 @@ fn events(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
         return;
     }
     let width = usize::from(area.width).saturating_sub(1);
-    buf.set_stringn(area.x + 1, area.y + 1, "what was changed on this host", width, look.faint);
+    buf.set_stringn(area.x + 1, area.y + 1, "what was changed on this host", width, look.dim);
     for (y, (number, event)) in (area.y + 2..area.bottom()).zip(known) {
         let at = clock(event.at);
         let line = format!("▾ {} {}", at.trim_end_matches(" UTC"), sanitize(&event.text));

@@ -258,14 +258,17 @@ impl App {
             self.crumbs.push(Crumb { within, view, pick: None, marks });
         }
         (self.pick, self.row, self.hover, self.tunnel) = (None, None, None, place.tunnel);
-        if finding.until.is_some()
+        let view = if self.crumbs.is_empty() { View::Chord } else { View::Table };
+        self.show(view);
+        // What is over, or silent, has rows only in the past.
+        if (finding.until.is_some() || self.picture.matrix.is_empty())
             && let Some(then) = self.series.number_at(finding.since)
         {
             self.series.go_to(then);
+            self.show(view);
             let text = "this was so then; Space comes back to now".to_owned();
             self.say(Notice { at: now, text, bad: false });
         }
-        self.show(if self.crumbs.is_empty() { View::Chord } else { View::Table });
     }
 
     /// Back to a level: how many crumbs stay.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::{
     flow::{Inner, InnerProto, Kind, Pair, Tunnel},
@@ -42,6 +42,19 @@ pub(super) struct Party {
     pub(super) inner: Option<Inner>,
 }
 
+impl Party {
+    /// Whether its packets are of a kind that is answered: not to a group, and not by who asks for an
+    /// address that nobody has.
+    fn expects_answers(&self) -> bool {
+        !is_for_many(self.outer.second)
+            && match self.inner {
+                Some(Inner::Pair(pair)) => !is_for_many(pair.first) && !is_for_many(pair.second),
+                Some(Inner::Proto(proto)) => proto.0 > 0xffff,
+                None => true,
+            }
+    }
+}
+
 /// One direction of a conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Course {
@@ -65,6 +78,8 @@ pub(super) struct Talk {
     pub(super) ways: [Course; 2],
     /// When it was last answered, answers were no rarity.
     pub(super) mutual: bool,
+    /// The direction that is not answered any more, and since when.
+    pub(super) silent: Option<(usize, Moment)>,
 }
 
 /// Where an inner address was seen as a sender.
@@ -214,8 +229,26 @@ impl Past {
         for (party, ways) in active {
             self.talks.entry(party).or_default().hear(ways, now, decay);
         }
+        self.judge();
         self.flood(&flooded, interval.elapsed);
         self.forget();
+    }
+
+    /// Which conversations fall silent, and with these which tunnels: one that has only ever been asked
+    /// for addresses that nobody has is not silent.
+    fn judge(&mut self) {
+        let clock = self.clock;
+        let mut tunnels: HashSet<Party> = HashSet::default();
+        for (party, talk) in self.talks.iter_mut().filter(|(party, _)| party.inner.is_some()) {
+            talk.silent = talk.falls_silent(clock).filter(|_| party.expects_answers());
+            if talk.silent.is_some() {
+                tunnels.insert(Party { inner: None, ..*party });
+            }
+        }
+        for (party, talk) in self.talks.iter_mut().filter(|(party, _)| party.inner.is_none()) {
+            let falls = || talk.falls_silent(clock).filter(|_| tunnels.contains(party));
+            talk.silent = talk.silent.filter(|s| talk.stays_silent(*s, clock)).or_else(falls);
+        }
     }
 
     fn seen_behind(&mut self, who: (Tunnel, IpAddr), endpoint: IpAddr, now: Moment) {
@@ -352,8 +385,16 @@ impl Talk {
         (self.ways[way].pause * 3).clamp(Self::SHORTEST, Self::LONGEST)
     }
 
-    /// The direction that is not answered any more, and since when.
-    pub(super) fn silent(&self, clock: Duration) -> Option<(usize, Moment)> {
+    /// Who asks in vain gives up sooner or later, which is no answer: a tunnel's silence lasts until
+    /// there is one, or until nobody has asked for so long.
+    const FORGOTTEN: Duration = Duration::from_secs(120);
+
+    fn stays_silent(&self, (way, since): (usize, Moment), clock: Duration) -> bool {
+        let asked = self.ways[way].last.map(|m| clock.saturating_sub(m.clock));
+        self.ways[1 - way].last == Some(since) && asked.is_some_and(|a| a < Self::FORGOTTEN)
+    }
+
+    fn falls_silent(&self, clock: Duration) -> Option<(usize, Moment)> {
         const LEAST: u64 = 3;
         (0..2).find_map(|way| {
             let ([asks, answers], patience) =

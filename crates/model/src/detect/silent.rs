@@ -7,10 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{
-    Evidence, Severity, Sighting, Subject, Topic, Way,
-    past::{Party, is_for_many},
-};
+use super::{Evidence, Severity, Sighting, Subject, Topic, Way, past::Party};
 use crate::flow::{Inner, Pair};
 
 /// It is said for so long after the last packet that was not answered.
@@ -20,30 +17,14 @@ const UNANSWERED: &str = "unanswered_pkts_in_all";
 const SECONDS: &str = "silent_seconds";
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
-    let clock = look.past.clock();
-    let silent = |party: &Party| look.past.talks.get(party)?.silent(clock);
-    let mut conversations: BTreeSet<&Party> = look
-        .past
-        .talks
-        .keys()
-        .filter(|p| p.inner.is_some() && !is_for_many(p.outer.second) && silent(p).is_some())
-        .collect();
-    conversations.retain(|p| match p.inner {
-        Some(Inner::Pair(pair)) => !is_for_many(pair.first) && !is_for_many(pair.second),
-        // Who asks for an address that nobody has gets no answer, and that is right.
-        Some(Inner::Proto(proto)) => proto.0 > 0xffff,
-        None => false,
-    });
+    let silent = look.past.talks.iter().filter(|(_, talk)| talk.silent.is_some());
+    let (tunnels, mut conversations): (BTreeSet<&Party>, BTreeSet<&Party>) =
+        silent.map(|(party, _)| party).partition(|party| party.inner.is_none());
     // All of a tunnel, where nothing in it is answered.
-    let tunnels: BTreeSet<Party> = conversations
-        .iter()
-        .map(|p| Party { inner: None, ..**p })
-        .filter(|all| silent(all).is_some())
-        .collect();
     conversations.retain(|p| !tunnels.contains(&Party { inner: None, ..**p }));
     // All of a peer, where none of its tunnels is.
     let mut peers: BTreeMap<Pair, Vec<&Party>> = BTreeMap::new();
-    for party in &tunnels {
+    for party in tunnels {
         peers.entry(party.outer).or_default().push(party);
     }
     let others: BTreeSet<Pair> = look
@@ -84,7 +65,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
 
 fn sighting(look: &Evidence<'_>, party: &Party) -> Option<Sighting> {
     let talk = look.past.talks.get(party)?;
-    let (way, since) = talk.silent(look.past.clock())?;
+    let (way, since) = talk.silent?;
     let turn = |p: Pair| if way == 0 { (p.first, p.second) } else { (p.second, p.first) };
     let outer = turn(party.outer);
     let inner = party.inner.and_then(|i| i.pair()).map(turn);
@@ -165,6 +146,23 @@ mod tests {
         // It ends with an answer, and the sentence stays of when it was last so.
         stage.seconds(11, &[talk(2, Some((1, 2)), 1, 1), talk(2, None, 1, 1)]);
         assert_eq!(stage.open(), []);
+    }
+
+    #[test]
+    fn who_gives_up_asking_has_not_been_answered() {
+        let mut stage = Stage::default();
+        stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1)]);
+        stage.seconds(11, &[talk(2, Some((1, 2)), 1, 0)]);
+        stage.seconds(100, &[]);
+        assert_eq!(stage.open().len(), 1);
+        stage.second(&[talk(2, Some((1, 2)), 0, 1)]);
+        stage.seconds(11, &[]);
+        assert_eq!(stage.open(), [], "it answers, whoever asked");
+        let mut stage = Stage::default();
+        stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1)]);
+        stage.seconds(11, &[talk(2, Some((1, 2)), 1, 0)]);
+        stage.seconds(140, &[]);
+        assert_eq!(stage.open(), [], "nobody wants to know any more");
     }
 
     #[test]
