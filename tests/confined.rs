@@ -31,10 +31,10 @@ use nix::{
     pty::{Winsize, openpty},
     sched::{CloneFlags, unshare},
     sys::{
-        signal::{Signal, raise},
+        signal::{Signal, kill, raise},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, fork},
+    unistd::{ForkResult, Pid, fork},
 };
 use testkit::ground;
 use tmon::kernel::{
@@ -404,6 +404,7 @@ fn captures_are_read_when_confined() {
             String::from_utf8_lossy(&seen).into_owned()
         });
         let mut capture = File::options().write(true).open(&path).unwrap();
+        let is_dashboard = args[0] == "top";
         until(&format!("{args:?} is confined"), || {
             assert_eq!(child.try_wait().unwrap(), None, "{args:?} has ended");
             threads(child.id(), "Seccomp:").iter().all(|mode| mode == "2")
@@ -416,8 +417,20 @@ fn captures_are_read_when_confined() {
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
             capture.write_all(&word.to_le_bytes()).unwrap();
         }
-        drop(capture);
-        keys.write_all(b"q").unwrap();
+        // Who waits for more is told to end, by a key or by a signal.
+        if is_dashboard {
+            drop(capture);
+            keys.write_all(b"q").unwrap();
+        } else {
+            until("the header is read", || {
+                let mut left = 0;
+                // SAFETY: an open descriptor, and a number that lives as long as the call.
+                let done = unsafe { libc::ioctl(capture.as_raw_fd(), libc::FIONREAD, &mut left) };
+                done == 0 && left == 0
+            });
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+            until("it ends when it is told to", || child.try_wait().unwrap().is_some());
+        }
         assert!(child.wait().unwrap().success(), "{args:?}");
         drop(keys);
         let said = said.join().unwrap();

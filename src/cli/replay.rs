@@ -59,7 +59,8 @@ impl Replay {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let origin = origin::here();
         // Opened with all rights, read with none but those that loading programs takes.
-        let captures = Captures::open(&self.files)?;
+        let flag = interrupted()?;
+        let captures = Captures::open(&self.files)?.until(&flag);
         let sandbox = Sandbox::new(None);
         if self.loads() {
             sandbox.enter_all()?
@@ -69,7 +70,6 @@ impl Replay {
         let mut replay = feed::Replay::of(captures, &count, judge, most)?;
         replay.set_origin(origin);
         replay.set_threads(self.threads.unwrap_or(cpus));
-        let flag = interrupted()?;
         let mut progress = io::stderr().is_terminal().then(Progress::new);
         while replay.advance(4096)? && !flag.load(Ordering::Relaxed) {
             if let Some(progress) = &mut progress {

@@ -5,7 +5,10 @@ use std::{
     ffi::OsString,
     io::Write,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -147,11 +150,11 @@ impl Watching {
         known: Known,
         told: &mut Told,
         mut hook: Option<&mut Hook>,
-        flag: &AtomicBool,
+        flag: &Arc<AtomicBool>,
     ) -> Result<()> {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
         let origin = origin::here();
-        let captures = Captures::open(&self.read)?;
+        let captures = Captures::open(&self.read)?.until(flag);
         Sandbox::new(None).enter_with_nothing()?;
         let mut replay = Replay::of(captures, &count, judge::host, most)?;
         replay.set_origin(origin);

@@ -12,8 +12,12 @@ use std::{
     io::{self, ErrorKind, Read},
     mem,
     ops::Range,
+    os::fd::{AsFd, AsRawFd},
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -157,8 +161,10 @@ impl Format {
 
 /// A capture of which nothing was read yet.
 pub struct Opened {
-    input: Box<dyn Read + Send>,
+    file: File,
+    /// `None` for what is no file, and may keep a reader waiting.
     size: Option<u64>,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl Opened {
@@ -169,11 +175,19 @@ impl Opened {
     pub fn open(path: impl AsRef<Path>) -> Result<Opened, ReadError> {
         let path = path.as_ref();
         if path.as_os_str() == "-" {
-            return Ok(Opened { input: Box::new(io::stdin()), size: None });
+            let own = io::stdin().as_fd().try_clone_to_owned().map_err(|e| unreadable(0, e))?;
+            return Ok(Opened { file: own.into(), size: None, stop: None });
         }
         let file = File::open(path).map_err(|e| unreadable(0, e))?;
         let size = file.metadata().ok().filter(|m| m.is_file()).map(|m| m.len());
-        Ok(Opened { input: Box::new(file), size })
+        Ok(Opened { file, size, stop: None })
+    }
+
+    /// The same, which ends where it is when the flag is raised, if it is a pipe that may have nothing
+    /// to read for long.
+    #[must_use]
+    pub fn until(self, stop: &Arc<AtomicBool>) -> Opened {
+        Opened { stop: Some(Arc::clone(stop)), ..self }
     }
 
     /// Reads it, beginning with its header. If it is compressed it may unpack to at most so many
@@ -182,7 +196,42 @@ impl Opened {
     /// # Errors
     /// It cannot be read, or is not a capture.
     pub fn reader(self, most: Option<u64>) -> Result<Reader, ReadError> {
-        Ok(Reader { size: self.size, ..Reader::of(self.input, most)? })
+        let Opened { file, size, stop } = self;
+        let input: Box<dyn Read + Send> = match (size, stop) {
+            (None, Some(stop)) => Box::new(Pipe { file, stop }),
+            _ => Box::new(file),
+        };
+        Ok(Reader { size, ..Reader::of(input, most)? })
+    }
+}
+
+/// What is read only when there is something to read.
+struct Pipe {
+    file: File,
+    stop: Arc<AtomicBool>,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const STEP: i32 = 100; // milliseconds
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut ready =
+                libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one descriptor, which stays open.
+            #[allow(unsafe_code)]
+            let n = unsafe { libc::poll(&mut ready, 1, STEP) };
+            match n {
+                0 => {}
+                1.. => return self.file.read(buffer),
+                _ => {
+                    let e = io::Error::last_os_error();
+                    if e.kind() != ErrorKind::Interrupted {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
 
@@ -85,6 +86,12 @@ impl Captures {
             Ok((path.clone(), opened))
         };
         paths.iter().map(open).collect::<Result<_>>().map(Captures)
+    }
+
+    /// The same, of which pipes end when the flag is raised.
+    #[must_use]
+    pub fn until(self, stop: &Arc<AtomicBool>) -> Captures {
+        Captures(self.0.into_iter().map(|(path, opened)| (path, opened.until(stop))).collect())
     }
 }
 
