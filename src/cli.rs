@@ -389,7 +389,7 @@ fn filter(text: &str) -> Result<Written, String> {
     Ok(Written(text.to_owned()))
 }
 
-/// Clocks and counts of nanoseconds overflow far beyond this, whatever is added to it.
+/// Far below what clocks and counts of nanoseconds can hold, whatever is added to it.
 const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {

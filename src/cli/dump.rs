@@ -112,14 +112,15 @@ pub(super) fn read(live: &mut Live) -> Result<feed::Reading> {
     Ok(reading)
 }
 
-/// When the next reading is due, after so long. Those that were missed, because we were stopped or
-/// the machine was busy, are not made up for: the interval is the longer.
+/// When the next reading is due. Those that were missed, because we were stopped or the machine was
+/// busy, are not made up for: the interval is longer instead.
 pub(super) fn next_tick(elapsed: Duration, every: Duration) -> Duration {
     let into = elapsed.as_nanos() % every.as_nanos().max(1);
     elapsed + every - Duration::from_nanos(into as u64) // `every` fits LONGEST
 }
 
-/// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Whether it was.
+/// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Returns
+/// whether the flag was raised.
 pub(super) fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(250);
     loop {
@@ -136,7 +137,7 @@ pub(super) fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
     }
 }
 
-/// Waits until then, or until the flag is raised. Whether it was.
+/// Waits until then, or until the flag is raised. Returns whether it was.
 pub(super) fn wait(until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(50);
     while !flag.load(Ordering::Relaxed) {
@@ -148,7 +149,7 @@ pub(super) fn wait(until: Instant, flag: &AtomicBool) -> bool {
     true
 }
 
-/// What has happened to the interfaces goes to standard error, so that readings stay what they are.
+/// What has happened to the interfaces goes to standard error, apart from the readings.
 fn tell(live: &mut Live) {
     for notice in live.notices() {
         say(&notice);

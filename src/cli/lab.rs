@@ -303,7 +303,7 @@ pub(super) struct Demo {
     prefix: String,
 }
 
-/// What others do for the dashboard, which has given up the privileges for it.
+/// What the parent does for the dashboard, which has given up the privileges for it.
 const UP: usize = 0;
 const TRAFFIC: usize = 1;
 const DOWN: usize = 2;
@@ -358,7 +358,7 @@ impl Demo {
     }
 }
 
-/// Waits for a command that says little.
+/// Waits for a command that prints little.
 fn finish(mut running: Running) -> Result<()> {
     let status = running.wait()?;
     complaint(running.stderr)?;

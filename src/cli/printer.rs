@@ -13,7 +13,7 @@ use export::{Excerpt, Writer, table};
 use feed::{names::Names, series::Series};
 use model::{filter::Filter, snapshot::Interval, units::Base};
 
-/// So long a reading waits for names that are asked for.
+/// How long a reading waits for names that are being looked up.
 const RESOLVE: Duration = Duration::from_secs(2);
 
 /// Prints readings to standard output.

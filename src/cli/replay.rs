@@ -87,7 +87,7 @@ impl Replay {
     }
 }
 
-/// How far it is, for somebody who waits.
+/// Progress, for a user who is waiting.
 struct Progress {
     begun: Instant,
     shown: Instant,

@@ -26,7 +26,7 @@ const INTERFACES: &str = "interfaces";
 /// Flags that are about one run, and no settings.
 const NOT_KEPT: [&str; 6] = ["help", "version", "config", "print-config", "save-config", "read"];
 
-/// A longer file is no config file.
+/// Limit on the size of a config file.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Where the file is by the XDG rules (<https://specifications.freedesktop.org/basedir-spec/>):

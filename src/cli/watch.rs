@@ -227,23 +227,23 @@ struct Hook {
     started: Option<Instant>,
     /// Lines that the running command has printed.
     lines: usize,
-    /// Findings that no command was given.
+    /// Findings that were not passed to the command.
     left_out: u64,
     /// No command can be started any more.
     broken: bool,
 }
 
 impl Hook {
-    /// So many findings wait for the command.
+    /// Limit on the findings that wait for the command.
     const MOST: usize = 1000;
     /// The shortest time from one start to the next.
     const APART: Duration = Duration::from_secs(1);
-    /// So long a command may run.
+    /// How long a command may run.
     const LONGEST: Duration = Duration::from_secs(60);
-    /// So many lines of what a command prints are told, each up to so many characters.
+    /// Limits on the command's output that is shown: lines, and characters of each.
     const LINES: usize = 20;
     const CHARACTERS: usize = 200;
-    /// So long the commands of the last findings are waited for at the end.
+    /// How long to wait at the end for the commands of the last findings.
     const PARTING: Duration = Duration::from_secs(10);
 
     fn start(command: OsString) -> Result<Hook> {

@@ -47,7 +47,7 @@ fn local_names() -> HashMap<IpAddr, String> {
                 }
                 None => sanitize(&link.name).into_owned(),
             };
-            // Two interfaces have it: who is meant cannot be told.
+            // Two interfaces have it: it is ambiguous.
             found.entry(address).and_modify(|known| *known = None).or_insert(Some(name));
         }
     };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! File locks that nobody waits for without end, and who holds one.
+//! File locks with a deadline, and who holds one.
 use std::{
     fs::{self, File},
     io,
@@ -16,7 +16,7 @@ use nix::{
 
 use model::units::sanitize;
 
-/// How often a lock that somebody else holds is tried.
+/// How often to retry a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Takes a lock, or `None` when others have held it for as long as `patience`. `how` is one of the

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Folders that nobody but their owner can change, and what is in them, always by descriptor.
+//! Folders that only their owner can change, and their contents, always by descriptor.
 //!
 //! A path is walked anew at each use, and where others may write it leads elsewhere the next time.
 //! So a folder is opened once, never through a link, and refused when somebody else could change it;

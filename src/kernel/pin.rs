@@ -67,7 +67,7 @@ const ABOUT_SIZE: usize = 8192;
 /// What is pinned beside [`OBJECTS`]. The first says that all of it is there.
 const ABOUT: &str = "about";
 const LINKS: [&str; 2] = ["rx", "tx"];
-/// So long is waited for others who attach or detach.
+/// How long to wait for other processes that attach or detach.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All that is pinned.
@@ -109,7 +109,7 @@ pub struct About {
     pub netns: Option<String>,
     /// `tcx` or `clsact`.
     pub hook: String,
-    /// CLOCK_BOOTTIME, which nobody sets.
+    /// CLOCK_BOOTTIME, which cannot be set.
     pub since_ns: u64,
     /// How it was loaded: this holds for all who join, whatever they are told.
     #[serde(flatten)]
@@ -121,7 +121,7 @@ pub struct About {
 pub enum State {
     /// It counts.
     Counting,
-    /// The interface is gone, or somebody took the programs off it. What was counted can be read.
+    /// The interface is gone, or its programs were detached. What was counted can still be read.
     Off,
     /// It was left by an attach that was killed.
     Unfinished,
@@ -218,7 +218,7 @@ impl Pins {
     /// The command that mounts the bpffs; `None` where it is mounted.
     ///
     /// # Errors
-    /// It is not to be seen, or everybody could change what is in it.
+    /// It is not visible, or everybody could change its contents.
     pub fn mount(&self) -> Result<Option<String>> {
         let is_bpffs = |f: &Folder| fstatfs(f).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
         Ok(match Folder::around(&self.bpffs)? {

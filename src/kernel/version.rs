@@ -47,7 +47,7 @@ pub fn age(release: &str) -> Age {
 /// Whether programs can be loaded into the running kernel.
 ///
 /// # Errors
-/// It is too old: which it is, and which it has to be.
+/// It is too old: its version, and the least one required.
 pub fn suffices() -> Result<()> {
     let release = release();
     if age(&release) == Age::TooOld {

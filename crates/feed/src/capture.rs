@@ -24,7 +24,7 @@ use crate::{
 };
 use model::units::{self, Base};
 
-/// So long the first reading takes at most, if there is as much to read.
+/// Limit on the time that the first reading takes.
 const FIRST: Duration = Duration::from_millis(300);
 
 /// What the thread says.
@@ -70,7 +70,7 @@ impl Capture {
         self.end.take().unwrap_or(Ok(()))
     }
 
-    /// Waits until all has been read; `None` where it is told to stop.
+    /// Waits until all has been read; `None` if it is asked to stop.
     ///
     /// # Errors
     /// As of [`Source::read`].
@@ -143,7 +143,7 @@ impl Source for Capture {
     }
 }
 
-/// Reads to the end, or until nobody listens any more.
+/// Reads to the end, or until the receiver is gone.
 fn read(
     mut replay: Replay,
     step: Duration,

@@ -175,7 +175,7 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// So many threads with this one.
+    /// How many threads there are, including this one.
     ///
     /// # Errors
     /// A thread cannot be started.

@@ -646,7 +646,7 @@ impl Section {
         Some((self.packet(kind, block).ok()?, length))
     }
 
-    /// Skips a block that nobody here reads, however long it is.
+    /// Skips a block that is not needed, however long it is.
     fn skip(&self, window: &mut Window, length: usize) -> Result<(), ReadError> {
         let at = window.offset;
         let skipped = window.skip(length - 4)?;
@@ -830,7 +830,7 @@ fn unreadable(offset: u64, e: io::Error) -> ReadError {
 /// Bytes of a file. Who holds one keeps what it says as it is.
 pub type Buffer = Arc<Vec<u8>>;
 
-/// The part of the input that is looked at: a buffer that slides over it. Where somebody holds the
+/// A window on the input: a buffer that slides over it. Where somebody holds the
 /// buffer, another one goes on.
 ///
 /// The file is read, not mapped: reading a buffer that stays in the CPU's cache costs no more than

@@ -66,7 +66,7 @@ pub struct Replay {
     /// How often they may be.
     allowance: Allowance,
     frames: u64,
-    /// Frames that nobody here reads, by link type.
+    /// Frames of link types that are not supported, by link type.
     unread: BTreeMap<LinkType, u64>,
     failed: Vec<anyhow::Error>,
 }
@@ -516,7 +516,7 @@ impl Replay {
         if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
     }
 
-    /// Who reads it; nobody in particular where that is not said.
+    /// Sets the origin that its readings carry; none by default.
     pub fn set_origin(&mut self, origin: Origin) {
         self.origin = origin;
     }

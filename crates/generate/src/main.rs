@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bindgen::callbacks::{DeriveInfo, EnumVariantValue, IntKind, ParseCallbacks, TypeKind};
 
-/// What bindgen is told of the header, and what it tells.
+/// Bindgen's options for the header, and its output.
 #[derive(Debug, Default)]
 struct Header {
     /// Enumerations and the names of their numbers, in the header's order.

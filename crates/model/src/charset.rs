@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which characters can be shown, and what stands for those that cannot. Pure.
+//! Which characters can be shown, and what replaces those that cannot. Pure.
 use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthChar;
@@ -44,7 +44,7 @@ impl Charset {
         of_term.min(Charset::of_locale(var))
     }
 
-    /// What stands for a character; it is as wide, if that is one cell.
+    /// The replacement of a character; as wide, if that is one cell.
     pub fn symbol(self, c: char) -> char {
         let known = match self {
             Charset::Unicode => true,

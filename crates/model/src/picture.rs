@@ -43,7 +43,7 @@ pub struct Picture {
     pub lines: Lines,
     /// Who in scope sends fragments; only made for the health view.
     pub fragmented: Vec<Fragmented>,
-    /// What the kernel dropped, in all scopes; `None` where nobody asked.
+    /// What the kernel dropped, in all scopes; `None` if drops are not counted.
     pub drops: Option<Arc<Drops>>,
     /// The same in scope, by ends, the lower first.
     pub dropped: HashMap<(End, End), [Count; 2]>,

@@ -74,7 +74,7 @@ pub struct Proportions {
     pub inner: f64,
     /// The radius on which ribbons stand.
     pub foot: f64,
-    /// The least angle that an arc is drawn with, so that a quiet end is still to be seen; ribbons
+    /// The least angle that an arc is drawn with, so that a quiet end is still visible; ribbons
     /// of more than nothing get at least half of it.
     pub least: f64,
 }

@@ -14,7 +14,7 @@ use crate::{
     rows::Rows,
 };
 
-/// What stands for a time that is not known: one that RFC 3339 has no words for, so that it is
+/// Placeholder for a time that is not known: one that RFC 3339 cannot express, so that it is
 /// nothing in JSON and `-` elsewhere.
 pub fn unknown_time() -> SystemTime {
     const LATER_THAN_ANY: Duration = Duration::from_secs(1 << 60);
@@ -36,7 +36,7 @@ pub struct Snapshot {
     pub interfaces: Vec<Interface>,
     /// The rows, with totals.
     pub rows: Rows,
-    /// What the kernel dropped since it is looked at; `None` where nobody asked.
+    /// What the kernel dropped since drops have been counted; `None` if they are not.
     pub drops: Option<Arc<Drops>>,
     /// What is known beside the rows.
     pub beside: Arc<Beside>,
@@ -57,7 +57,7 @@ pub struct Interval {
     pub interfaces: Vec<Interface>,
     /// Rows in which something happened, counters as differences.
     pub rows: Rows,
-    /// What the kernel dropped meanwhile; `None` where nobody asked.
+    /// What the kernel dropped meanwhile; `None` if drops are not counted.
     pub drops: Option<Arc<Drops>>,
     /// What was found out beside the rows.
     pub beside: Arc<Beside>,

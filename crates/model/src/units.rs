@@ -29,7 +29,7 @@ impl From<Rate> for Option<f64> {
     }
 }
 
-/// What stands for a number that is not known; absent is not zero.
+/// Placeholder for a number that is not known; absent is not zero.
 pub const UNKNOWN: &str = "-";
 
 /// The step between prefixes.

@@ -118,7 +118,7 @@ pub struct App {
     pub trends: Trends,
     /// The past of the rows of the table that may be on the screen.
     row_trends: HashMap<(u16, Key), Vec<u64>>,
-    /// Counts up with every change that is to be seen, but for what the mouse is over.
+    /// Incremented by every visible change, except for what the mouse is over.
     pub version: u64,
 }
 

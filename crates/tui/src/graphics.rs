@@ -134,7 +134,7 @@ pub struct Image<'a> {
 /// A terminal's pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pixels {
-    /// How it is told them.
+    /// How pixels are sent to it.
     pub protocol: Protocol,
     /// Width and height of a cell in pixels.
     pub cell: (u16, u16),
@@ -166,7 +166,7 @@ pub struct Graphics {
     shown: Option<(u64, Rect)>,
 }
 
-/// A cell where nobody says what it measures.
+/// The size of a cell if the terminal does not report it.
 const USUAL: (u16, u16) = (10, 20);
 
 impl Graphics {

@@ -41,7 +41,7 @@ pub struct Parser {
 
 /// What the beginning of the buffer is.
 enum Step {
-    /// So many bytes, and what they mean.
+    /// How many bytes were read, and what they mean.
     Take(usize, Option<Input>),
     /// The beginning of something.
     More,
@@ -171,7 +171,7 @@ fn plain(b: &[u8]) -> Step {
     Take(1, Some(key(code, KeyModifiers::NONE)))
 }
 
-/// OSC, DCS, SOS, PM, APC: answers to questions that nobody here asked, to ST or BEL.
+/// OSC, DCS, SOS, PM, APC: replies to queries that were not sent from here, up to ST or BEL.
 fn string(b: &[u8]) -> Step {
     let end = (2..b.len()).find_map(|i| match b[i] {
         0x07 | 0x18 | 0x1a => Some(i + 1),

@@ -42,7 +42,7 @@ fn window(n: usize, room: usize, cursor: Option<usize>) -> usize {
     cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(n.saturating_sub(room))
 }
 
-/// What is on the screen of the matrix, as text, and where.
+/// The visible part of the matrix, as text, with its geometry.
 #[derive(Clone, Debug, Default)]
 pub struct Grid {
     /// Of all ends: before their lines, and above their columns.

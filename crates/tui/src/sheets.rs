@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the views say, as text: written when something to be seen has changed, and only copied while
-//! drawing, which happens many times as often.
+//! The texts of the views: written when something visible has changed, and only copied while
+//! drawing, which happens far more often.
 use ratatui::{layout::Rect, text::Line};
 
 use model::matrix::Pick;

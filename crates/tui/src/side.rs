@@ -24,7 +24,7 @@ use crate::{
     spark,
 };
 
-/// What is in the pane, as text, and where.
+/// The pane's contents as text, with their places.
 #[derive(Clone, Debug, Default)]
 pub struct Pane {
     titles: Vec<(Rect, String)>,

@@ -30,7 +30,7 @@ pub struct Start {
     pub recorded: bool,
     /// Bytes that the intervals of the past may take.
     pub history: usize,
-    /// Findings that somebody knows of already.
+    /// Findings that are known already.
     pub known: Known,
 }
 

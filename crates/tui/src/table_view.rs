@@ -247,7 +247,7 @@ fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
     (vec![], Room::AMPLE.gap)
 }
 
-/// What is on the screen of the table, as text.
+/// The visible part of the table, as text.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// The lines that are shown, in the picture's list.

@@ -44,7 +44,7 @@ impl Neighbour {
             }
         }
         let state = m.header.state;
-        // A static entry of `bridge fdb` is reachable, too.
+        // A static entry of `bridge fdb` is also reachable.
         let has = |bit: NeighbourState| u16::from(state) & u16::from(bit) != 0;
         let fixed = has(NeighbourState::Permanent)
             || has(NeighbourState::Noarp)

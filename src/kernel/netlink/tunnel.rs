@@ -516,7 +516,7 @@ mod tests {
         );
         assert_eq!((t.id, t.port, t.underlay, t.collect_metadata), (None, Some(8472), None, true));
         assert_eq!(tunnel("vxlan", &[(27, &[])]).kind, Kind::VxlanGpe);
-        // What is too short, or that nobody here knows, says nothing.
+        // What is too short or unknown is ignored.
         assert_eq!(
             tunnel("vxlan", &[(1, &[1, 2]), (2, &[1]), (15, &[]), (99, &[1])]),
             tunnel("vxlan", &[])

@@ -167,7 +167,7 @@ impl fmt::Display for LinkType {
     }
 }
 
-/// What people do capture and nobody here reads.
+/// Link types that are captured in practice but not supported here.
 const UNREAD: &[(u16, &str)] = &[
     (107, "Frame Relay"),
     (143, "DOCSIS"),

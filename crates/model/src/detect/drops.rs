@@ -24,7 +24,7 @@ const STAYS: Duration = Duration::from_secs(15);
 /// Nobody has answered for the address that a packet was to be sent to.
 const NEIGH_FAILED: &str = "NEIGH_FAILED";
 
-/// Drops that belong to how networks work: a copy that was flooded to everybody, a port that nobody
+/// Drops that are normal in a network: a copy that was flooded to everybody, a port that nobody
 /// listens on, what TCP has already or cannot use.
 const USUAL: [&str; 8] = [
     "OTHERHOST",
@@ -37,7 +37,7 @@ const USUAL: [&str; 8] = [
     "TCP_RFC7323_PAWS",
 ];
 
-/// Reasons that the kernel counts in a device's `rx_dropped`, too.
+/// Reasons that the kernel also counts in a device's `rx_dropped`.
 const COUNTED: [&str; 3] = ["UNHANDLED_PROTO", "CPU_BACKLOG", "UNHANDLED_PROTO_L3"];
 
 /// Packets of one finding, and whether they were dropped at an interface that is watched: there they
@@ -255,7 +255,7 @@ mod tests {
         flow::{Count, Flow},
     };
 
-    /// So many of what comes back in a row, dropped for a reason.
+    /// Packets that come back in a row, dropped for a reason.
     fn dropped(reason: &str, of: &Flow, packets: u64) -> (DropKey, Dropped) {
         let key = DropKey {
             reason: Arc::from(reason),

@@ -13,7 +13,7 @@ use crate::flow::{Inner, Pair};
 
 /// Both directions have to be that recent.
 const RECENT: Duration = Duration::from_secs(10);
-/// So many packets at least have gone the wrong way without an answer.
+/// Least number of packets that have gone the wrong way without an answer.
 const LEAST: u64 = 3;
 /// It is said for so long after it was last seen.
 const STAYS: Duration = Duration::from_secs(15);
@@ -50,7 +50,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     found
 }
 
-/// The same is sent to the right endpoint, too: it is flooded.
+/// The same packets also go to the right endpoint: they are flooded.
 fn is_sent_there(
     look: &Evidence<'_>,
     party: &Party,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Findings that somebody knows of already: told by kind and filter expression, until a day.
+//! Known findings, which are muted: by kind and filter expression, until a day.
 //!
 //! ```text
 //! # kind     expression                  until

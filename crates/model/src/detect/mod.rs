@@ -191,7 +191,7 @@ pub struct Finding {
     pub counts: BTreeMap<&'static str, u64>,
     /// The change of the configuration that was nearest before it.
     pub event: Option<Event>,
-    /// Somebody knows of it: it alarms nobody.
+    /// It is known, so it raises no alarm.
     pub muted: bool,
     /// Until when.
     known: Option<SystemTime>,
@@ -257,14 +257,14 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 9] = [
     books::find,
 ];
 
-/// So many findings are kept; the oldest of those that have ended go first.
+/// Limit on the findings kept; the oldest of those that have ended go first.
 pub const MOST: usize = 4096;
 
 /// The detectors, what they remember, and what they found.
 #[derive(Clone, Debug)]
 pub struct Detectors {
     past: Past,
-    /// So long is what has ended kept.
+    /// How long a finding is kept after it has ended.
     kept: Duration,
     known: Known,
     findings: BTreeMap<u64, Finding>,
@@ -297,7 +297,7 @@ impl Detectors {
         }
     }
 
-    /// With findings that somebody knows of already.
+    /// With findings that are known already.
     #[must_use]
     pub fn knowing(self, known: Known) -> Detectors {
         Detectors { known, ..self }

@@ -15,7 +15,7 @@ use crate::{
     units::Rate,
 };
 
-/// So many conversations, and so many inner addresses, are remembered. Later ones are not judged.
+/// Limit on the conversations, and on the inner addresses, remembered. Further ones are not judged.
 const MOST: usize = 1 << 17;
 /// Entries idle for this long are forgotten.
 const IDLE: Duration = Duration::from_secs(600);
@@ -331,7 +331,7 @@ fn decay(elapsed: Duration, half: Duration) -> f64 {
 impl Flooding {
     /// Packets a second that are worth a word, however quiet the id was before.
     const FLOOR: f64 = 100.0;
-    /// So many times its past.
+    /// The least multiple of its usual rate.
     const TIMES: f64 = 10.0;
     /// A past has to be that long.
     const PAST: Duration = Duration::from_secs(30);
