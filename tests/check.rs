@@ -89,6 +89,68 @@ fn what_is_in_the_way_is_said() {
 }
 
 #[test]
+fn what_does_not_fit_together_is_said_without_a_packet() {
+    let g = Ground::new();
+    let (one, two) = (ground::outer(1), ground::outer(2));
+    let told = || {
+        let report = json(&["check", "eth0", "--netns", g.a.name(), "--json"]);
+        let warns = |name: &str| {
+            let all = lines(&report, Some(name)).into_iter().filter(|l| l.1 == "warn");
+            all.map(|l| (l.0, l.2)).collect::<Vec<_>>()
+        };
+        ["t0", "t1"].map(warns).concat()
+    };
+    let says = |about: &str, what: &str| {
+        let all = told();
+        assert!(all.iter().any(|l| l.0 == about && l.1.contains(what)), "{about}: {all:?}");
+    };
+    g.a.ip("link set t0 mtu 1450");
+    assert_eq!(told(), [], "all is well");
+    // The route says less than its interface.
+    g.a.ip(&format!("route add {two}/32 dev eth0 mtu 1300"));
+    says("mtu", &format!("full packets take 1500 bytes, and the route to {two} by eth0 has 1300"));
+    g.a.ip(&format!("route del {two}/32 dev eth0"));
+    // An entry that leads back.
+    g.a.run("bridge", &format!("fdb add 02:00:00:00:00:07 dev t0 dst {one} self permanent"));
+    says("fdb", &format!("a forwarding entry leads to {one}, which is this host itself"));
+    g.a.run("bridge", &format!("fdb del 02:00:00:00:00:07 dev t0 dst {one} self"));
+    assert_eq!(told(), []);
+    // The same id twice.
+    let vni = ground::VNI;
+    g.a.ip(&format!(
+        "link add t1 mtu 1450 type vxlan id {vni} remote {two} dev eth0 dstport 8472\nlink set t1 up"
+    ));
+    says("id", &format!("(port 8472) have both id {vni}"));
+    says("port", "it sends to port 8472");
+    g.a.ip("link del t1");
+    // Another port, and another id, at the other end.
+    let anew = |id: u32, port: u16| {
+        g.b.ip(&format!(
+            "link del t0\nlink add t0 type vxlan id {id} remote {one} dev eth0 dstport {port}\nlink set t0 up"
+        ));
+    };
+    anew(vni, 8472);
+    let words =
+        format!("of {two} in network namespace {}, and t0 there listens on 8472", g.b.name());
+    says("port", &words);
+    anew(vni + 1, 4789);
+    says("id", &format!("its id is {vni}, and no device at {two}"));
+    anew(vni, 4789);
+    assert_eq!(told(), []);
+    // Over IPv6 a checksum is optional only where both ends say so.
+    for (space, _) in g.ends() {
+        space.set("net/ipv6/conf/all/disable_ipv6", "0");
+        space.set("net/ipv6/conf/eth0/disable_ipv6", "0");
+    }
+    g.a.ip("addr add fd00::1/64 dev eth0 nodad");
+    g.b.ip("addr add fd00::2/64 dev eth0 nodad");
+    g.a.ip("link add t1 mtu 1400 type vxlan id 77 remote fd00::2 dev eth0 dstport 4790 udp6zerocsumtx\nlink set t1 up");
+    g.b.ip("link add t1 mtu 1400 type vxlan id 77 remote fd00::1 dev eth0 dstport 4790 udp6zerocsumtx\nlink set t1 up");
+    says("checksum", "it sends without UDP checksums, and the end at fd00::2");
+    says("checksum", "takes no such packets itself");
+}
+
+#[test]
 fn without_privileges_it_fails_and_says_which() {
     let g = Ground::bare();
     // Nobody's user, in the same namespaces.

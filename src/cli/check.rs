@@ -10,6 +10,7 @@ use super::{TOOL, out};
 use crate::kernel::{
     check::{self, CheckLine, Mark},
     discover::NetnsView,
+    misfit::misfits,
     netlink::Netlink,
     netns::NetnsHandle,
     origin,
@@ -118,6 +119,7 @@ impl Check {
                 for link in &choice.links {
                     lines.extend(check::interface(&scene, link, &place, &mut netlink, pins)?);
                 }
+                lines.extend(misfits(&scene, &place, &mut netlink)?);
             }
             // Nothing to watch is no fault of the host's; a name that means nothing is one of the caller's.
             Err(e) if self.interfaces.is_empty() => {

@@ -20,6 +20,8 @@ pub mod local;
 #[cfg(feature = "live")]
 pub(crate) mod lock;
 #[cfg(feature = "live")]
+/// What is configured so that packets cannot get through.
+pub mod misfit;
 pub mod netlink;
 #[cfg(feature = "live")]
 pub mod netns;

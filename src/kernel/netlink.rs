@@ -29,7 +29,10 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     nsid::{NsidAttribute, NsidMessage},
-    route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    route::{
+        RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+        RouteType,
+    },
 };
 use netlink_sys::{
     Socket, SocketAddr,
@@ -52,6 +55,15 @@ use crate::kernel::netns::{Netns, NetnsHandle};
 const ROOM: usize = 64 << 10;
 /// linux/sockios.h: a descriptor of the namespace that a socket is in.
 const SIOCGSKNS: libc::Ioctl = 0x894c;
+
+/// Where packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The interface, an index.
+    pub out: u32,
+    /// The MTU of the route itself, where it has one.
+    pub mtu: Option<u32>,
+}
 
 /// What the kernel said no with. The root of this module's errors, for callers that tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +212,11 @@ impl Netlink {
 
     /// The interface by which packets to `destination` leave; `None` when there is no route.
     pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<u32>> {
+        Ok(self.way_to(destination)?.map(|way| way.out))
+    }
+
+    /// How packets to `destination` leave; `None` when there is no route.
+    pub fn way_to(&mut self, destination: IpAddr) -> Result<Option<Way>> {
         let mut m = RouteMessage::default();
         m.header.address_family = family(destination);
         m.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
@@ -211,7 +228,7 @@ impl Netlink {
             || format!("ask for the route to {destination}"),
             |payload| {
                 if let Some(RouteNetlinkMessage::NewRoute(m)) = decode(payload) {
-                    out = oif(&m);
+                    out = oif(&m).map(|out| Way { out, mtu: mtu(&m) });
                 }
             },
         );
@@ -478,6 +495,18 @@ fn oif(m: &RouteMessage) -> Option<u32> {
     m.attributes.iter().find_map(|a| match a {
         RouteAttribute::Oif(index) => Some(*index),
         RouteAttribute::MultiPath(hops) => hops.first().map(|h| h.interface_index),
+        _ => None,
+    })
+}
+
+/// How much a route itself lets through: as it was set, or as somebody on the way has said.
+fn mtu(m: &RouteMessage) -> Option<u32> {
+    let metrics = m.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    metrics?.iter().find_map(|m| match m {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
         _ => None,
     })
 }

@@ -270,6 +270,23 @@ impl TunnelDevice {
     }
 }
 
+impl Link {
+    /// Whether a tunnel device sends, and takes, UDP without checksums over IPv6 (RFC 6936); `None` for
+    /// other devices.
+    pub fn zero_checksums(&self) -> Option<[bool; 2]> {
+        let numbers = match self.kind.as_deref() {
+            Some("vxlan") => [19, 20],
+            Some("geneve") => [9, 10],
+            _ => return None,
+        };
+        let on = |number| {
+            let mut all = NlasIterator::new(&self.info).map_while(|a| a.ok());
+            all.any(|a| a.kind() == number && a.value().first().is_none_or(|on| *on != 0))
+        };
+        Some(numbers.map(on))
+    }
+}
+
 fn address(value: &[u8]) -> Option<IpAddr> {
     parse_ip(value).ok().filter(|a| !a.is_unspecified())
 }
