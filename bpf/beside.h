@@ -7,6 +7,7 @@
 #ifndef TMON_BESIDE_H
 #define TMON_BESIDE_H
 
+#include "parse/udp.h"
 #include "table.h"
 
 #define BESIDE_TRIES 8 /* slots in a row that are looked at for a key */
@@ -184,6 +185,91 @@ static __always_inline void take_number(struct cpu *c, const struct numbered *p)
 	s->numbers.seen = now;
 	bpf_spin_unlock(&s->lock);
 	c->beside[BESIDE_NUMBERED] += p->count;
+}
+
+struct claim_slot {
+	struct bpf_spin_lock lock;
+	__u32 tag; /* as number_slot's */
+	struct claim_key key;
+	struct claims claims;
+};
+
+LOCKED(claims, CLAIMS, struct claim_slot);
+
+/* What somebody says of a tunnel's packet. */
+struct claimed {
+	struct claim_key key;
+	__u32 mtu;
+	__u32 zero;
+};
+
+static __always_inline struct claim_slot *claim_slot(const struct claim_key *key)
+{
+	FIND_OR_MAKE(claims, CLAIMS, key);
+}
+
+static __always_inline void take_claim(struct cpu *c, const struct claimed *p)
+{
+	__u32 now = NOW(c, 0);
+	struct claim_slot *s = claim_slot(&p->key);
+
+	if (!s) {
+		c->beside[BESIDE_UNCLAIMED]++;
+		return;
+	}
+	bpf_spin_lock(&s->lock);
+	s->claims.packets++;
+	if (p->mtu)
+		s->claims.mtu = p->mtu;
+	s->claims.seen = now;
+	bpf_spin_unlock(&s->lock);
+	c->beside[BESIDE_CLAIMED]++;
+}
+
+/* The kind of a quoted packet's tunnel whose header the quote does not reach. */
+static __always_inline __u32 claimed_kind(struct __sk_buff *skb, const struct walk *w)
+{
+	struct udp *udp;
+
+	if (w->verdict != STOP(TRUNCATED))
+		return KIND_NONE;
+	if (w->ip_proto == PROTO_GRE)
+		return KIND_GRE;
+	if (w->ip_proto != PROTO_UDP)
+		return w->port & PORT_KIND;
+	udp = bytes_at(skb, w->off, sizeof(*udp), w->end);
+	return udp ? udp_port(udp) & PORT_KIND : KIND_NONE;
+}
+
+/* A quote was read: if it is of a tunnel's packet, its sender is taken at its word. */
+static __always_inline void claim(struct __sk_buff *skb, struct cpu *c)
+{
+	const struct walk *w = &c->walk;
+	__u32 v6 = w->flags & WALK_OUTER6 ? CLAIM_V6 : 0;
+	struct claimed p = { .key = { .who = { w->who[0], w->who[1] },
+				      .type = w->said >> 8 & 0xff,
+				      .code = w->said & 0xff },
+			     .mtu = w->mtu };
+
+	if (w->depth) {
+		p.key.id = w->tunnel[0];
+		p.key.kind = w->tunnel[0] >> 32;
+		p.key.flags = w->tunnel[0] >> 40 & ROW_ID ? CLAIM_ID : 0;
+	} else {
+		p.key.kind = claimed_kind(skb, w);
+	}
+	/* one version that quotes the other is rubbish */
+	if (p.key.kind == KIND_NONE || !w->outer[0] || !v6 != !(w->said & SAID_V6))
+		return;
+	p.key.flags |= v6 | (w->hook == HOOK_TX ? CLAIM_TX : 0);
+	p.key.pair[0] = w->outer[0];
+	if (v6) {
+		p.key.pair[1] = w->outer[1];
+		p.key.pair[2] = w->outer[2];
+		p.key.pair[3] = w->outer[3];
+	}
+	if (!LEFT_TO_WHOLE(BESIDE_CLAIMED, &p))
+		take_claim(c, &p);
 }
 
 /* What the packet in hand is numbered. */

@@ -169,6 +169,13 @@ static __always_inline int quick_leaf(const struct level *l, __u32 kind)
 	       (l->proto != PROTO_UDP || l->left >= (__s32)sizeof(struct udp));
 }
 
+/* An ICMP error, whose quote is looked at. */
+static __always_inline int quick_error(const struct level *l)
+{
+	return l->proto != PROTO_TCP && l->proto != PROTO_UDP &&
+	       icmp_is_error(l->v6, *(const __u8 *)l->at);
+}
+
 /* UDP at l->at; and VXLAN, Geneve, or GTP-U in it: kind, by the port. */
 static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o,
 				     __u32 kind)

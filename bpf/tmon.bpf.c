@@ -34,6 +34,8 @@ STATE(state_end);
 STATE(state_row4);
 STATE(state_row6);
 STATE(state_other);
+STATE(state_quote);
+STATE(state_claim);
 STATE(state_number);
 
 /* The tunnel kinds' own: declarations here, slots below. */
@@ -65,6 +67,8 @@ struct {
 		[STATE_ROW4] = (void *)&state_row4,
 		[STATE_ROW6] = (void *)&state_row6,
 		[STATE_OTHER] = (void *)&state_other,
+		[STATE_QUOTE] = (void *)&state_quote,
+		[STATE_CLAIM] = (void *)&state_claim,
 		[STATE_NUMBER] = (void *)&state_number,
 #define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
 	[number] = SLOT_##state,
@@ -137,8 +141,13 @@ static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
 {
 	if (likely(!(c->walk.flags & WALK_BESIDE)))
 		return TC_ACT_UNSPEC;
-	JUMP(skb, STATE_NUMBER);
-	c->beside[BESIDE_UNNUMBERED]++; /* too many jumps */
+	if (c->walk.flags & WALK_QUOTE) {
+		JUMP(skb, STATE_QUOTE);
+		c->beside[BESIDE_UNCLAIMED]++; /* too many jumps */
+	} else {
+		JUMP(skb, STATE_NUMBER);
+		c->beside[BESIDE_UNNUMBERED]++;
+	}
 	return TC_ACT_UNSPEC;
 }
 
@@ -301,7 +310,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		__u32 kind = quick_port(&l);
 		struct around a;
 
-		if (quick_leaf(&l, kind)) {
+		if (quick_leaf(&l, kind) && likely(!quick_error(&l))) {
 			if (!UNLESS(usual, cfg_plain)) {
 				book(c, hook, CELL_STOP + STOP_PLAIN,
 				     quick_weigh(skb, frame, usual), usual);
@@ -577,10 +586,15 @@ STATE(state_end)
 		JUMP(skb, STATE_ROW4);
 		return stop(skb, c, w, STOP_TOO_DEEP);
 	}
+	if (unlikely(w->flags & WALK_QUOTED)) {
+		JUMP(skb, STATE_CLAIM);
+		return TC_ACT_UNSPEC;
+	}
 	if (!w->depth) {
 		if (v != VERDICT_END || !cfg_plain) {
 			forget(w);
-			return stop(skb, c, w, v == VERDICT_END ? STOP_PLAIN : v - VERDICT_STOP);
+			stop(skb, c, w, v == VERDICT_END ? STOP_PLAIN : v - VERDICT_STOP);
+			return v == VERDICT_END ? beside(skb, c) : TC_ACT_UNSPEC;
 		}
 		if (unlikely(w->flags & WALK_SUSPECT))
 			book(c, w->hook, CELL_SUSPECT, weigh(skb, w), 0);
@@ -600,6 +614,8 @@ STATE(state_fragment)
 	struct cpu *c = this_cpu();
 
 	if (!c)
+		return TC_ACT_UNSPEC;
+	if (c->walk.flags & WALK_QUOTED)
 		return TC_ACT_UNSPEC;
 	if (!join_fragment(c, &c->walk))
 		return stop(skb, c, &c->walk, STOP_FRAGMENT);
@@ -643,6 +659,26 @@ STATE(state_fragment)
 STATE_TABLE(ROW4, row4, TO_OTHER)
 STATE_TABLE(ROW6, row6, TO_OTHER)
 STATE_TABLE(OTHER, other, (void)skb)
+
+STATE(state_quote)
+{
+	struct cpu *c = this_cpu();
+	__u32 v;
+
+	if (!c)
+		return TC_ACT_UNSPEC;
+	v = quote(skb, &c->walk);
+	return v ? hop(skb, c, v) : TC_ACT_UNSPEC;
+}
+
+STATE(state_claim)
+{
+	struct cpu *c = this_cpu();
+
+	if (c)
+		claim(skb, c);
+	return TC_ACT_UNSPEC;
+}
 
 STATE(state_number)
 {

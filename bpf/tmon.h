@@ -215,6 +215,8 @@ struct more {
 enum beside {
 	BESIDE_NUMBERED,   /* packets whose number was looked at */
 	BESIDE_UNNUMBERED, /* or could not be: no room */
+	BESIDE_CLAIMED,	   /* ICMP errors about a tunnel's packets */
+	BESIDE_UNCLAIMED,  /* those that had no room */
 	BESIDES,
 };
 
@@ -245,6 +247,30 @@ struct numbers {
 };
 
 /*
+ * ICMP errors that quote a tunnel's packet: what somebody says of it. Anybody can say anything.
+ */
+#define CLAIMS	 1024 /* a power of two */
+#define CLAIM_V6 0x01
+#define CLAIM_ID 0x02 /* the quote reaches to the tunnel's id */
+#define CLAIM_TX 0x04 /* seen on egress */
+
+struct claim_key {
+	__u64 pair[4]; /* of the packet that is quoted, as number_key has it */
+	__u64 who[2];  /* the sender of the error; IPv4 in the first half of the first word */
+	__u32 id;
+	__u8 kind;
+	__u8 flags; /* CLAIM_ */
+	__u8 type;  /* of the error */
+	__u8 code;
+};
+
+struct claims {
+	__u64 packets;
+	__u32 mtu;  /* the last that was said; 0: none */
+	__u32 seen; /* jiffies */
+};
+
+/*
  * What ports mean: enum kind with PORT_ flags, by UDP port as it is on the wire; and what a header
  * does not say of itself (PARAMETER_), by the same and then by IP protocol. May change at any time.
  */
@@ -265,6 +291,8 @@ _Static_assert(sizeof(struct slot6) == 128, "two cache lines");
 _Static_assert(sizeof(struct more) == 40, "five words");
 _Static_assert(sizeof(struct number_key) == 40, "five words");
 _Static_assert(sizeof(struct numbers) == 72, "nine words");
+_Static_assert(sizeof(struct claim_key) == 56, "seven words");
+_Static_assert(sizeof(struct claims) == 16, "two words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
 _Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");
 

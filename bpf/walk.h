@@ -30,6 +30,8 @@ enum state {
 	STATE_ROW4,	  /* find or make the row, IPv4 table */
 	STATE_ROW6,	  /* the other table */
 	STATE_OTHER,	  /* no room: the tunnel's `other` row */
+	STATE_QUOTE,	  /* behind the count: an ICMP error, whose quote is read as a packet is */
+	STATE_CLAIM,	  /* the quote is read: what is said of which tunnel */
 	STATE_NUMBER,	  /* behind the count: the packet has a number of its sender's */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */
@@ -66,14 +68,18 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 #define WALK_JUMBO                                                                               \
 	0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet \
 	       */
-#define WALK_LATER  0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
-#define WALK_STATES 0x2000 /* the quick way is left out */
-#define WALK_NUMBER 0x4000 /* number is what the outermost tunnel's sender numbered the packet */
-#define WALK_BESIDE WALK_NUMBER			      /* there is more to do when it is counted */
+#define WALK_LATER  0x1000  /* the outer packet is a later fragment, of a packet that is in a row */
+#define WALK_STATES 0x2000  /* the quick way is left out */
+#define WALK_NUMBER 0x4000  /* number is what the outermost tunnel's sender numbered the packet */
+#define WALK_QUOTE  0x8000  /* the packet is an ICMP error */
+#define WALK_QUOTED 0x10000 /* what is read is such an error's quote: it counts nowhere */
+#define WALK_BESIDE (WALK_NUMBER | WALK_QUOTE)	      /* there is more to do when it is counted */
 #define WALK_LEVEL  (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 /* walk.declared of a first fragment: how long the whole packet is, nobody has said. */
 #define NOT_DECLARED (~0U)
+
+#define SAID_V6 0x10000
 
 struct walk {
 	__u32 off;   /* next byte to read, from the start of the frame */
@@ -101,6 +107,9 @@ struct walk {
 	__u64 number;	   /* of the packet, as WALK_NUMBER says */
 	__u32 number_id;   /* whose that is, where the tunnel has no id */
 	__u32 number_bits; /* after which it begins again at zero */
+	__u64 who[2];	   /* with WALK_QUOTED: who says something of the packet */
+	__u32 said;	   /* type and code; SAID_V6: by ICMPv6 */
+	__u32 mtu;
 };
 
 /* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
@@ -204,9 +213,9 @@ static __always_inline void note_number(struct walk *w, __u64 number, __u32 bits
 	w->flags |= WALK_NUMBER;
 }
 
-/* A number that is not at hand: STATE_PULL, or 0 if there is none to be had. */
-static __always_inline __u32 number_lacks(struct __sk_buff *skb, struct walk *w, __u32 off,
-					  __u32 size, __u32 end, __u32 state)
+/* What is good to have and not at hand: STATE_PULL, or 0 if it is not to be had. */
+static __always_inline __u32 pull_for(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
+				      __u32 end, __u32 state)
 {
 	__u32 v = w->depth ? 0 : lacking(skb, w, off, size, end, state);
 
@@ -220,7 +229,7 @@ static __always_inline __u32 note_word(struct __sk_buff *skb, struct walk *w, __
 	__be32 *word = bytes_at(skb, off, sizeof(*word), end);
 
 	if (!word)
-		return number_lacks(skb, w, off, sizeof(*word), end, state);
+		return pull_for(skb, w, off, sizeof(*word), end, state);
 	note_number(w, bpf_ntohl(*word), 32, 0);
 	return 0;
 }

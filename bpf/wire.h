@@ -134,6 +134,21 @@ struct tcp {
 	__be32 rest;
 };
 
+/* RFC 792, 4443 */
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__be16 check;
+	__be32 rest;
+};
+
+#define ICMP_UNREACHABLE   3
+#define ICMP_TOO_BIG	   4 /* a code of the former */
+#define ICMP_EXCEEDED	   11
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_TOO_BIG	   2
+#define ICMPV6_EXCEEDED	   3
+
 /* RFC 7348; VXLAN-GPE has the next protocol in the last byte of the first word */
 struct vxlan {
 	__u8 flags;

@@ -48,7 +48,7 @@ static __always_inline __u32 esp(struct __sk_buff *skb, struct walk *w, __u32 of
 		return VERDICT_END;
 	if (spi)
 		note_number(w, bpf_ntohl(spi[1]), 32, bpf_ntohl(spi[0]));
-	else if (number_lacks(skb, w, off, 8, end, state))
+	else if (pull_for(skb, w, off, 8, end, state))
 		return STATE_PULL;
 	return tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }

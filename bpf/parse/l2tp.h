@@ -91,7 +91,7 @@ static __always_inline __u32 l2tpv3(struct __sk_buff *skb, struct walk *w)
 
 		if (sublayer && bpf_ntohl(*sublayer) & L2TPV3_S)
 			note_number(w, bpf_ntohl(*sublayer) & 0xffffff, 24, 0);
-		else if (!sublayer && number_lacks(skb, w, off, 4, w->end, KIND_L2TPV3))
+		else if (!sublayer && pull_for(skb, w, off, 4, w->end, KIND_L2TPV3))
 			return STATE_PULL;
 		off += 4;
 	}

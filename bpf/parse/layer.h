@@ -6,6 +6,7 @@
 #include "dot11.h"
 #include "esp.h"
 #include "gre.h"
+#include "icmp.h"
 #include "ip.h"
 #include "link.h"
 #include "mpls.h"
@@ -95,9 +96,10 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 	case PROTO_UDP:
 		return udp(skb, w, off, end, state);
 	case PROTO_TCP:
+		return VERDICT_END;
 	case PROTO_ICMP:
 	case PROTO_ICMPV6:
-		return VERDICT_END;
+		return icmp(skb, w, off, end, proto, state);
 	case PROTO_GRE:
 		return gre(skb, w, off, end, state);
 	case PROTO_IPIP:

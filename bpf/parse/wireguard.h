@@ -34,7 +34,7 @@ static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 
 		if (data)
 			note_number(w, data[2] | (__u64)data[3] << 32, 64, data[1]);
-		else if (number_lacks(skb, w, w->off, 16, w->end, KIND_WIREGUARD))
+		else if (pull_for(skb, w, w->off, 16, w->end, KIND_WIREGUARD))
 			return STATE_PULL;
 	}
 	return tunnel_of(w, KIND_WIREGUARD, 0, 0, INNER_REASON | REASON_ENCRYPTED);

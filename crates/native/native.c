@@ -13,8 +13,9 @@ const __u64 tmon_native_cpu[2] = { sizeof(struct cpu), __builtin_offsetof(struct
 /* Of what is remembered of a fragmented packet: the sizes of key and value. */
 const __u64 tmon_native_fragment[2] = { sizeof(struct fragment_key), sizeof(struct fragment_row) };
 
-/* Of what is beside the rows: the sizes of a slot, and of what is left to the whole. */
-const __u64 tmon_native_numbers[2] = { sizeof(struct number_slot), sizeof(struct numbered) };
+/* Of each thing that is beside the rows: the sizes of a slot, and of what is left to the whole. */
+const __u64 tmon_native_beside[4] = { sizeof(struct number_slot), sizeof(struct numbered),
+				      sizeof(struct claim_slot), sizeof(struct claimed) };
 
 _Static_assert(__builtin_offsetof(struct cpu, beside) == sizeof(((struct cpu *)0)->books),
 	       "behind the books");
@@ -105,12 +106,13 @@ void tmon_native_add(struct native *native, const struct key6 *key, __u32 hook,
 /* Does what a part left to the whole. */
 void tmon_native_left(struct native *native, __u32 what, const void *noted, __u32 now)
 {
-	const struct numbered *p = noted;
 	struct cpu *c;
 
 	here = native;
 	native->now = now;
 	c = this_cpu();
 	if (what == BESIDE_NUMBERED)
-		take_number(c, p);
+		take_number(c, noted);
+	else if (what == BESIDE_CLAIMED)
+		take_claim(c, noted);
 }

@@ -49,6 +49,7 @@ struct bpf_spin_lock {
 
 struct cpu;
 struct number_slot;
+struct claim_slot;
 struct slot4;
 struct slot6;
 struct more;
@@ -67,6 +68,7 @@ struct native {
 	struct more *rows6_more;
 	struct more *others_more;
 	struct number_slot *numbers;
+	struct claim_slot *claims;
 	struct cpu *cpus;
 	struct ports *ports;
 	/* The packets that were fragmented last, and what happens to a part: a pointer for these

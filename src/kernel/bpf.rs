@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     ffi::c_void,
     fs::File,
     io,
@@ -31,19 +32,20 @@ use nix::{
 
 use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
-use crate::kernel::{lock, privilege, streams::Streams};
-pub use feed::{
-    config::{Config, L2tp, MAX_TPIDS, Port},
-    packet::{LinkStart, Packet},
-};
+use crate::kernel::{lock, locked::Locked, privilege};
 use feed::{
+    beside::{self, ClaimSlot, NumberSlot},
     config::{port_kinds, random_seed, table_groups},
     packet::LONGEST_FRAME,
     table::Tables,
 };
+pub use feed::{
+    config::{Config, L2tp, MAX_TPIDS, Port},
+    packet::{LinkStart, Packet},
+};
 pub use model::cells::Cells;
 use model::{
-    beside::Gathered,
+    beside::{Gathered, Numbered, Stream},
     flow::{Books, Hook},
     interface::Fill,
     rows::Rows,
@@ -77,7 +79,7 @@ const LONGEST_READING: Duration = Duration::from_secs(1);
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
 /// What has to be pinned so that programs count on with no process, by name.
-pub(crate) const OBJECTS: [&str; 17] = [
+pub(crate) const OBJECTS: [&str; 18] = [
     "rows4",
     "rows4_tags",
     "rows4_more",
@@ -88,6 +90,7 @@ pub(crate) const OBJECTS: [&str; 17] = [
     "others_tags",
     "others_more",
     "numbers",
+    "claims",
     "cpus",
     "fragments",
     "ports",
@@ -108,7 +111,10 @@ pub struct Program {
     /// Bytes of one CPU's record there, the books first.
     record: usize,
     fragments: OwnedFd,
-    numbers: Streams,
+    numbers: Locked<NumberSlot>,
+    /// What streams had that are forgotten, by tunnel.
+    earlier: BTreeMap<Stream, Numbered>,
+    claims: Locked<ClaimSlot>,
     /// Of the tables: slots, tags and second counters of each.
     maps: [[OwnedFd; 3]; 3],
     tables: Tables,
@@ -297,7 +303,9 @@ impl Program {
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
-            numbers: Streams::of(dup(skel.maps.numbers.as_fd())?),
+            numbers: Locked::of(dup(skel.maps.numbers.as_fd())?),
+            earlier: BTreeMap::new(),
+            claims: Locked::of(dup(skel.maps.claims.as_fd())?),
             tables: map_tables(&maps)?,
             maps,
             ports: port_table(skel.maps.data_ports.as_fd())?,
@@ -312,7 +320,8 @@ impl Program {
     /// The objects that [`OBJECTS`] names.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
         OBJECTS.into_iter().zip(self.maps.iter().flatten().map(OwnedFd::as_fd).chain([
-            self.numbers.map.as_fd(),
+            self.numbers.map(),
+            self.claims.map(),
             self.cpus.as_fd(),
             self.fragments.as_fd(),
             self.ports_map.as_fd(),
@@ -351,7 +360,9 @@ impl Program {
             cpus,
             record,
             fragments: get("fragments")?,
-            numbers: Streams::of(get("numbers")?),
+            numbers: Locked::of(get("numbers")?),
+            earlier: BTreeMap::new(),
+            claims: Locked::of(get("claims")?),
             tables: map_tables(&tables)?,
             maps: tables,
             ports: port_table(ports_map.as_fd())?,
@@ -531,16 +542,23 @@ impl Program {
     /// The kernel does not give it.
     pub fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
         let besides = self.besides()?;
-        let numbered = besides[contract::BESIDE_NUMBERED as usize];
-        if self.numbers.is_news(numbered) {
-            let now = || test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1).map(|r| r.0);
-            self.numbers.read(interface, || Ok(now()? as u32))?;
+        let of = |beside: contract::beside| besides[beside as usize];
+        let now = || test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1).map(|r| r.0 as u32);
+        for slot in self.numbers.read(of(contract::BESIDE_NUMBERED), now)? {
+            let (stream, n) = beside::stream(interface, &slot.key, &slot.numbers);
+            let tunnel = Stream { id: stream.tunnel_id(), interface: 0, ..stream };
+            self.earlier.entry(tunnel).or_default().add(&Numbered { missing: 0, ..n });
         }
-        all.add_streams(self.numbers.known.iter().copied());
-        for (stream, n) in &self.numbers.earlier {
-            all.earlier.entry(*stream).or_default().add(n);
+        self.claims.read(of(contract::BESIDE_CLAIMED), now)?;
+        let streams = self.numbers.known.iter();
+        all.add_streams(streams.map(|s| beside::stream(interface, &s.key, &s.numbers)));
+        for (tunnel, n) in &self.earlier {
+            all.earlier.entry(Stream { interface, ..*tunnel }).or_default().add(n);
         }
-        all.unnumbered += besides[contract::BESIDE_UNNUMBERED as usize];
+        let claims = self.claims.known.iter();
+        all.add_claims(claims.map(|s| beside::claim(interface, &s.key, &s.claims)));
+        all.unnumbered += of(contract::BESIDE_UNNUMBERED);
+        all.unclaimed += of(contract::BESIDE_UNCLAIMED);
         Ok(())
     }
 
@@ -574,8 +592,12 @@ impl Program {
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
     pub fn clear(&self) -> Result<()> {
         self.tables.clear();
-        if self.besides()?[contract::BESIDE_NUMBERED as usize] > 0 {
+        let besides = self.besides()?;
+        if besides[contract::BESIDE_NUMBERED as usize] > 0 {
             self.numbers.clear()?;
+        }
+        if besides[contract::BESIDE_CLAIMED as usize] > 0 {
+            self.claims.clear()?;
         }
         new_cpus(self.cpus.as_fd())?;
         let mut key = [0u8; size_of::<types::fragment_key>()];

@@ -55,7 +55,7 @@ const MOST_WATCHED: usize = 512;
 /// Limit on interfaces that are gone and still have an entry of their own.
 const MOST_GONE: usize = 64;
 /// Descriptors of one interface: programs, maps, links.
-const DESCRIPTORS: u64 = 17;
+const DESCRIPTORS: u64 = 18;
 /// Descriptors of everything else.
 const OTHER_DESCRIPTORS: u64 = 128;
 

@@ -20,6 +20,8 @@ pub mod local;
 #[cfg(feature = "live")]
 pub(crate) mod lock;
 #[cfg(feature = "live")]
+mod locked;
+#[cfg(feature = "live")]
 /// What is configured so that packets cannot get through.
 pub mod misfit;
 pub mod netlink;
@@ -37,8 +39,6 @@ pub mod runner;
 pub mod sandbox;
 #[cfg(feature = "live")]
 mod space;
-#[cfg(feature = "live")]
-mod streams;
 #[cfg(feature = "live")]
 mod survey;
 #[cfg(feature = "live")]

@@ -43,6 +43,10 @@ pub const TAG_BUSY: u8 = 1;
 pub const TAG_AGEING: u8 = 3;
 pub const TAG_ROW: u8 = 5;
 pub const NUMBERS: u32 = 4096;
+pub const CLAIMS: u32 = 1024;
+pub const CLAIM_V6: u32 = 1;
+pub const CLAIM_ID: u32 = 2;
+pub const CLAIM_TX: u32 = 4;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __u32 = ::core::ffi::c_uint;
@@ -350,7 +354,9 @@ const _: () = {
 };
 pub const BESIDE_NUMBERED: beside = 0;
 pub const BESIDE_UNNUMBERED: beside = 1;
-pub const BESIDES: beside = 2;
+pub const BESIDE_CLAIMED: beside = 2;
+pub const BESIDE_UNCLAIMED: beside = 3;
+pub const BESIDES: beside = 4;
 pub type beside = u32;
 #[repr(C)]
 #[derive(
@@ -459,6 +465,82 @@ const _: () = {
 #[repr(C)]
 #[derive(
     Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct claim_key {
+    pub pair: [__u64; 4usize],
+    pub who: [__u64; 2usize],
+    pub id: __u32,
+    pub kind: __u8,
+    pub flags: __u8,
+    pub type_: __u8,
+    pub code: __u8,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of claim_key"][::core::mem::size_of::<claim_key>() - 56usize];
+    ["Alignment of claim_key"][::core::mem::align_of::<claim_key>() - 8usize];
+    [
+        "Offset of field: claim_key::pair",
+    ][::core::mem::offset_of!(claim_key, pair) - 0usize];
+    [
+        "Offset of field: claim_key::who",
+    ][::core::mem::offset_of!(claim_key, who) - 32usize];
+    ["Offset of field: claim_key::id"][::core::mem::offset_of!(claim_key, id) - 48usize];
+    [
+        "Offset of field: claim_key::kind",
+    ][::core::mem::offset_of!(claim_key, kind) - 52usize];
+    [
+        "Offset of field: claim_key::flags",
+    ][::core::mem::offset_of!(claim_key, flags) - 53usize];
+    [
+        "Offset of field: claim_key::type_",
+    ][::core::mem::offset_of!(claim_key, type_) - 54usize];
+    [
+        "Offset of field: claim_key::code",
+    ][::core::mem::offset_of!(claim_key, code) - 55usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct claims {
+    pub packets: __u64,
+    pub mtu: __u32,
+    pub seen: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of claims"][::core::mem::size_of::<claims>() - 16usize];
+    ["Alignment of claims"][::core::mem::align_of::<claims>() - 8usize];
+    [
+        "Offset of field: claims::packets",
+    ][::core::mem::offset_of!(claims, packets) - 0usize];
+    ["Offset of field: claims::mtu"][::core::mem::offset_of!(claims, mtu) - 8usize];
+    ["Offset of field: claims::seen"][::core::mem::offset_of!(claims, seen) - 12usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
     Copy,
     Clone,
     Hash,
@@ -549,6 +631,20 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: numbers::since: 60",
     "Offset of field: numbers::out_of_place: 64",
     "Offset of field: numbers::seen: 68",
+    "Size of claim_key: 56",
+    "Alignment of claim_key: 8",
+    "Offset of field: claim_key::pair: 0",
+    "Offset of field: claim_key::who: 32",
+    "Offset of field: claim_key::id: 48",
+    "Offset of field: claim_key::kind: 52",
+    "Offset of field: claim_key::flags: 53",
+    "Offset of field: claim_key::type_: 54",
+    "Offset of field: claim_key::code: 55",
+    "Size of claims: 16",
+    "Alignment of claims: 8",
+    "Offset of field: claims::packets: 0",
+    "Offset of field: claims::mtu: 8",
+    "Offset of field: claims::seen: 12",
     "Size of ports: 131328",
     "Alignment of ports: 1",
     "Offset of field: ports::kind: 0",

@@ -13,7 +13,7 @@ use serde_json::ser::Formatter;
 
 use super::{Excerpt, tunnels};
 use model::{
-    beside::{Numbered, Stream},
+    beside::{Claim, Claimed, Numbered, Stream},
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
     flow::{Books, Count, Flow, Hook, HookKind, Kind, Stop},
@@ -52,6 +52,8 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
             .map(|(stream, n)| Sequence::new(interval, stream, n))
             .collect(),
         seq_untracked_pkts: Some(interval.beside.unnumbered()).filter(|n| *n > 0),
+        icmp: interval.beside.claims().iter().map(|(c, n)| Said::new(interval, c, n)).collect(),
+        icmp_untracked_pkts: Some(interval.beside.unclaimed()).filter(|n| *n > 0),
         findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
     };
     line(out, &object)
@@ -91,6 +93,12 @@ struct Object<'a> {
     /// Only where there are any: packets whose numbers there was no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq_untracked_pkts: Option<u64>,
+    /// Only where there are any: what ICMP errors say of tunnels' packets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    icmp: Vec<Said<'a>>,
+    /// Only where there are any: such errors that there was no room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp_untracked_pkts: Option<u64>,
     /// Only where they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<Found<'a>>>,
@@ -135,6 +143,41 @@ impl<'a> Sequence<'a> {
             restarted: n.restarted,
             highest: n.highest,
             missing: n.missing,
+        }
+    }
+}
+
+/// What somebody says by ICMP of packets of a tunnel.
+#[derive(Serialize)]
+struct Said<'a> {
+    interface: Option<&'a str>,
+    says: &'static str,
+    by: IpAddr,
+    r#type: u8,
+    code: u8,
+    mtu: Option<u32>,
+    tunnel: Name,
+    vni: Option<u32>,
+    outer_sip: IpAddr,
+    outer_dip: IpAddr,
+    pkts: u64,
+}
+
+impl<'a> Said<'a> {
+    fn new(interval: &'a model::snapshot::Interval, claim: &Claim, n: &Claimed) -> Self {
+        let interface = interval.interfaces.iter().find(|i| i.id == claim.interface);
+        Said {
+            interface: interface.map(|i| i.name.as_str()),
+            says: claim.saying().name(),
+            by: claim.who,
+            r#type: claim.error[0],
+            code: claim.error[1],
+            mtu: n.mtu,
+            tunnel: Name(claim.tunnel.kind),
+            vni: claim.tunnel.id,
+            outer_sip: claim.from,
+            outer_dip: claim.to,
+            pkts: n.packets,
         }
     }
 }

@@ -2,12 +2,12 @@
 //! What the programs keep beside the rows, as the model has it.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use contract::{number_key, numbers};
+use contract::{CLAIM_ID, CLAIM_TX, CLAIM_V6, claim_key, claims, number_key, numbers};
 use model::{
-    beside::{Numbered, Stream},
-    flow::{Hook, Kind},
+    beside::{Claim, Claimed, Numbered, Stream},
+    flow::{Hook, Kind, Tunnel},
 };
-pub use native::NumberSlot;
+pub use native::{ClaimSlot, NumberSlot};
 
 /// The pair of a key, as on the wire: sender first.
 fn ends(pair: &[u64; 4], v6: bool) -> (IpAddr, IpAddr) {
@@ -38,4 +38,23 @@ pub fn stream(interface: u64, key: &number_key, n: &numbers) -> (Stream, Numbere
         missing: n.window.count_zeros().into(),
     };
     (Stream { interface, kind, from, to, id: key.id, hook }, numbered)
+}
+
+/// What somebody says of packets of an interface.
+pub fn claim(interface: u64, key: &claim_key, n: &claims) -> (Claim, Claimed) {
+    let is = |flag: u32| u32::from(key.flags) & flag != 0;
+    let v6 = is(CLAIM_V6);
+    let (from, to) = ends(&key.pair, v6);
+    let (who, _) = ends(&[key.who[0], key.who[1], 0, 0], v6);
+    let id = is(CLAIM_ID).then_some(key.id);
+    let claim = Claim {
+        interface,
+        tunnel: Tunnel { kind: Kind::from_number(key.kind), id },
+        from,
+        to,
+        who,
+        error: [key.type_, key.code],
+        hook: if is(CLAIM_TX) { Hook::Tx } else { Hook::Rx },
+    };
+    (claim, Claimed { packets: n.packets, mtu: (n.mtu > 0).then_some(n.mtu) })
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use contract::{BESIDE_UNNUMBERED, MAX_TPIDS};
+use contract::{BESIDE_UNCLAIMED, BESIDE_UNNUMBERED, MAX_TPIDS};
 use native::Native;
 
 use crate::{
@@ -162,7 +162,11 @@ impl Judge for Host {
     fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
         let slots = self.native.numbers();
         all.add_streams(slots.map(|s| beside::stream(interface, &s.key, &s.numbers)));
-        all.unnumbered += self.native.beside()[BESIDE_UNNUMBERED as usize];
+        let claims = self.native.claims();
+        all.add_claims(claims.map(|s| beside::claim(interface, &s.key, &s.claims)));
+        let besides = self.native.beside();
+        all.unnumbered += besides[BESIDE_UNNUMBERED as usize];
+        all.unclaimed += besides[BESIDE_UNCLAIMED as usize];
         Ok(())
     }
 

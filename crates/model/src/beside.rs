@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is known beside the rows: which packets are missing, by the numbers that tunnels' senders
-//! give them.
+//! give them, and what ICMP errors say of tunnels' packets.
 use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
-    flow::{Flow, Hook, Kind},
+    flow::{Flow, Hook, Kind, Tunnel},
     interface::Interface,
 };
 
@@ -82,6 +82,79 @@ impl Numbered {
     }
 }
 
+/// What somebody says by ICMP of a tunnel's packets that did not arrive. Anybody can say anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// The interface's `id`.
+    pub interface: u64,
+    /// The packets' tunnel; without an id where the quote does not reach to it.
+    pub tunnel: Tunnel,
+    /// The packets' sender.
+    pub from: IpAddr,
+    /// The packets' receiver.
+    pub to: IpAddr,
+    /// Who says it.
+    pub who: IpAddr,
+    /// Type and code, of ICMP or, where addresses are IPv6, ICMPv6.
+    pub error: [u8; 2],
+    /// Where the error passed.
+    pub hook: Hook,
+}
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saying {
+    /// They are too big.
+    TooBig,
+    /// They are not let through.
+    Prohibited,
+    /// Nobody listens at their port.
+    NoPort,
+    /// There is no way to where they go.
+    Unreachable,
+    /// They went in a circle, or too far.
+    TimeExceeded,
+    /// Not all of their fragments came.
+    Incomplete,
+}
+
+impl Saying {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Saying::TooBig => "too_big",
+            Saying::Prohibited => "prohibited",
+            Saying::NoPort => "no_port",
+            Saying::Unreachable => "unreachable",
+            Saying::TimeExceeded => "time_exceeded",
+            Saying::Incomplete => "incomplete",
+        }
+    }
+}
+
+impl Claim {
+    /// What it says (RFC 792, 1122, 1812, 4443).
+    pub fn saying(&self) -> Saying {
+        match (self.from.is_ipv6(), self.error) {
+            (false, [3, 4]) | (true, [2, _]) => Saying::TooBig,
+            (false, [3, 9 | 10 | 13..=15]) | (true, [1, 1 | 5 | 6]) => Saying::Prohibited,
+            (false, [3, 3]) | (true, [1, 4]) => Saying::NoPort,
+            (false, [11, 1]) | (true, [3, 1]) => Saying::Incomplete,
+            (false, [11, _]) | (true, [3, _]) => Saying::TimeExceeded,
+            _ => Saying::Unreachable,
+        }
+    }
+}
+
+/// How often it is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// Errors.
+    pub packets: u64,
+    /// The size that would pass, as it was said last, where it was.
+    pub mtu: Option<u32>,
+}
+
 /// A tunnel of an interface: which, its kind and id, its ends, the lower first.
 type Place = (u64, Kind, u32, [IpAddr; 2]);
 
@@ -94,9 +167,22 @@ pub struct Gathered {
     pub earlier: BTreeMap<Stream, Numbered>,
     /// Packets whose numbers there was no room for.
     pub unnumbered: u64,
+    /// ICMP errors about tunnels' packets.
+    pub claims: BTreeMap<Claim, Claimed>,
+    /// Those that there was no room for.
+    pub unclaimed: u64,
 }
 
 impl Gathered {
+    /// Adds what is said; what the tables have twice is one.
+    pub fn add_claims(&mut self, claims: impl IntoIterator<Item = (Claim, Claimed)>) {
+        for (claim, n) in claims {
+            let sum = self.claims.entry(claim).or_default();
+            sum.packets = sum.packets.saturating_add(n.packets);
+            sum.mtu = n.mtu.or(sum.mtu);
+        }
+    }
+
     /// Adds streams; one that the tables have twice is one.
     pub fn add_streams(&mut self, streams: impl IntoIterator<Item = (Stream, Numbered)>) {
         for (stream, n) in streams {
@@ -109,12 +195,15 @@ impl Gathered {
         self.numbers.append(&mut other.numbers);
         self.earlier.append(&mut other.earlier);
         self.unnumbered = self.unnumbered.saturating_add(other.unnumbered);
+        self.claims.append(&mut other.claims);
+        self.unclaimed = self.unclaimed.saturating_add(other.unclaimed);
     }
 
     /// Keeps what passed one hook, where all packets pass both.
     pub fn of_hook(&mut self, hook: Hook) {
         self.numbers.retain(|stream, _| stream.hook == hook);
         self.earlier.retain(|stream, _| stream.hook == hook);
+        self.claims.retain(|claim, _| claim.hook == hook);
     }
 }
 
@@ -147,6 +236,16 @@ impl Beside {
         self.read.unnumbered
     }
 
+    /// What ICMP errors say of tunnels' packets.
+    pub fn claims(&self) -> &BTreeMap<Claim, Claimed> {
+        &self.read.claims
+    }
+
+    /// ICMP errors about tunnels' packets that there was no room for.
+    pub fn unclaimed(&self) -> u64 {
+        self.read.unclaimed
+    }
+
     /// Nothing is.
     pub fn is_empty(&self) -> bool {
         self.read == Gathered::default()
@@ -162,7 +261,15 @@ impl Beside {
             let before = if before.packets > n.packets { &none } else { before };
             (n.packets > before.packets).then(|| (*stream, n.since(before)))
         });
+        let said = self.read.claims.iter().filter_map(|(claim, n)| {
+            let before = older.read.claims.get(claim).map_or(0, |n| n.packets);
+            let before = if before > n.packets { 0 } else { before };
+            let packets = n.packets - before;
+            (packets > 0).then_some((*claim, Claimed { packets, ..*n }))
+        });
         Beside::new(Gathered {
+            claims: said.collect(),
+            unclaimed: self.read.unclaimed.saturating_sub(older.read.unclaimed),
             numbers: changed.collect(),
             earlier: BTreeMap::new(),
             unnumbered: self.read.unnumbered.saturating_sub(older.read.unnumbered),
@@ -179,6 +286,8 @@ impl Beside {
             (sum.highest, sum.missing) = (n.highest, n.missing);
         }
         read.unnumbered = read.unnumbered.saturating_add(later.read.unnumbered);
+        read.add_claims(later.read.claims.iter().map(|(claim, n)| (*claim, *n)));
+        read.unclaimed = read.unclaimed.saturating_add(later.read.unclaimed);
         Beside::new(read)
     }
 
@@ -199,6 +308,7 @@ impl Beside {
     pub fn bytes(&self) -> usize {
         let streams = self.read.numbers.len() + self.read.earlier.len();
         streams * (size_of::<Stream>() + size_of::<Numbered>())
+            + self.read.claims.len() * (size_of::<Claim>() + size_of::<Claimed>())
             + self.tunnels.len() * (size_of::<Place>() + size_of::<Numbered>())
     }
 }

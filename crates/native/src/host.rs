@@ -163,7 +163,7 @@ pub(crate) unsafe extern "C" fn defer(at: *mut c_void, frame: u32) {
 }
 
 /// Words of what is left to the whole, by what it is for; `native.c` is asked whether they are right.
-pub(crate) const NOTED: [usize; 1] = [7];
+pub(crate) const NOTED: [usize; 3] = [7, 0, 8];
 
 /// # Safety
 /// As [`host`]; `noted` points at as many words as [`NOTED`] says.

@@ -8,8 +8,8 @@ use std::{ffi::c_void, mem::MaybeUninit, ptr, sync::Arc};
 
 use anyhow::{Context, Result};
 use contract::{
-    BESIDES, CELLS, GROUP, HOOKS, MAX_TPIDS, NUMBERS, cell_count, key6, more, number_key, numbers,
-    slot4, slot6,
+    BESIDES, CELLS, CLAIMS, GROUP, HOOKS, MAX_TPIDS, NUMBERS, cell_count, claim_key, claims, key6,
+    more, number_key, numbers, slot4, slot6,
 };
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -74,6 +74,7 @@ struct Ffi {
     rows6_more: *mut more,
     others_more: *mut more,
     numbers: *mut c_void,
+    claims: *mut c_void,
     cpus: *mut c_void,
     ports: *mut contract::ports,
     host: *mut c_void,
@@ -115,7 +116,7 @@ struct FfiFrame {
 unsafe extern "C" {
     static tmon_native_cpu: [u64; 2];
     static tmon_native_fragment: [u64; 2];
-    static tmon_native_numbers: [u64; 2];
+    static tmon_native_beside: [u64; 4];
     fn tmon_native_judge(native: *mut Ffi, frames: *const FfiFrame, n: u32);
     fn tmon_native_add(
         native: *mut Ffi,
@@ -140,6 +141,19 @@ pub struct NumberSlot {
     pub numbers: numbers,
 }
 
+/// A slot of what ICMP errors say, as the programs have it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClaimSlot {
+    lock: u32,
+    /// Not zero where there is something.
+    pub tag: u32,
+    /// Who says what of which packets.
+    pub key: claim_key,
+    /// How often.
+    pub claims: claims,
+}
+
 /// Frames that are handed to the parser at once.
 const BATCH: usize = 32;
 
@@ -151,6 +165,7 @@ pub struct Native {
     ffi: Box<Ffi>,
     tables: [Memory; 3],
     numbers: Box<[NumberSlot]>,
+    claims: Box<[ClaimSlot]>,
     cpu: Box<[u64]>,
     /// What the pointers are to.
     _ports: Box<contract::ports>,
@@ -187,10 +202,13 @@ impl Native {
         // One group more than the programs use: the interface's aged rows.
         let tables = [memory::<slot4>(rows)?, memory::<slot6>(rows)?, memory::<slot6>(others + 1)?];
         // SAFETY: constants.
-        let ([size, number], fragment, numbered) =
-            unsafe { (tmon_native_cpu, tmon_native_fragment, tmon_native_numbers) };
+        let ([size, number], fragment, beside) =
+            unsafe { (tmon_native_cpu, tmon_native_fragment, tmon_native_beside) };
         assert_eq!(fragment, [host::KEY as u64, host::VALUE as u64]);
-        assert_eq!(numbered, [size_of::<NumberSlot>() as u64, host::NOTED[0] as u64 * 8]);
+        let noted = host::NOTED.map(|words| words * 8);
+        let sizes = [size_of::<NumberSlot>(), noted[0], size_of::<ClaimSlot>(), noted[2]];
+        assert_eq!(beside, sizes.map(|n| n as u64));
+        let mut claims = vec![ClaimSlot::default(); CLAIMS as usize].into_boxed_slice();
         let mut numbers = vec![NumberSlot::default(); NUMBERS as usize].into_boxed_slice();
         let mut cpu = vec![0u64; (size as usize).div_ceil(8)].into_boxed_slice();
         // SAFETY: inside, and aligned: it is a u32's place in a struct of u64s.
@@ -208,6 +226,7 @@ impl Native {
             rows6_more: tables[1][2].as_mut_ptr().cast(),
             others_more: tables[2][2].as_mut_ptr().cast(),
             numbers: numbers.as_mut_ptr().cast(),
+            claims: claims.as_mut_ptr().cast(),
             cpus: cpu.as_mut_ptr().cast(),
             ports: &raw mut *ports,
             host: ptr::from_mut(&mut *host).cast(),
@@ -231,7 +250,7 @@ impl Native {
             frame: 0,
             books: [0; 64],
         });
-        Ok(Native { ffi, tables, numbers, cpu, _ports: ports, host })
+        Ok(Native { ffi, tables, numbers, claims, cpu, _ports: ports, host })
     }
 
     /// Counts a frame.
@@ -289,6 +308,11 @@ impl Native {
         self.numbers.iter().filter(|slot| slot.tag != 0)
     }
 
+    /// What ICMP errors say of tunnels' packets.
+    pub fn claims(&self) -> impl Iterator<Item = &ClaimSlot> {
+        self.claims.iter().filter(|slot| slot.tag != 0)
+    }
+
     /// What was looked at of packets that were counted, by `BESIDE_`.
     pub fn beside(&self) -> [u64; BESIDES as usize] {
         let books = self.cells().len() * 2;
@@ -305,6 +329,7 @@ impl Native {
         let words = self.cells().len() * 2 + BESIDES as usize;
         self.cpu[..words].fill(0);
         self.numbers.fill(NumberSlot::default());
+        self.claims.fill(ClaimSlot::default());
         self.host.fragments.clear();
     }
 }

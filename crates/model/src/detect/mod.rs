@@ -6,6 +6,7 @@
 //! now. [`Detectors`] keeps since when it has been so, and for a while what was.
 mod addresses;
 mod books;
+mod claims;
 mod device;
 mod drops;
 mod endpoint;
@@ -58,6 +59,8 @@ pub enum Topic {
     Moved,
     /// Packets are too big for the way.
     Mtu,
+    /// Somebody says by ICMP that packets do not arrive.
+    Unreachable,
     /// Packets are missing by the numbers that their sender gave them.
     Lost,
     /// Packets travel in fragments.
@@ -81,6 +84,7 @@ impl Topic {
             Topic::Duplicate => "duplicate",
             Topic::Moved => "moved",
             Topic::Mtu => "mtu",
+            Topic::Unreachable => "unreachable",
             Topic::Lost => "lost",
             Topic::Fragments => "fragments",
             Topic::Checksum => "checksum",
@@ -90,7 +94,7 @@ impl Topic {
     }
 
     /// All of them.
-    pub const ALL: [Topic; 12] = [
+    pub const ALL: [Topic; 13] = [
         Topic::Dropped,
         Topic::Silent,
         Topic::NoDevice,
@@ -98,6 +102,7 @@ impl Topic {
         Topic::Duplicate,
         Topic::Moved,
         Topic::Mtu,
+        Topic::Unreachable,
         Topic::Lost,
         Topic::Fragments,
         Topic::Checksum,
@@ -245,12 +250,13 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 9] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 10] = [
     drops::find,
     silent::find,
     device::find,
     endpoint::find,
     addresses::find,
+    claims::find,
     lost::find,
     fragments::find,
     flood::find,
@@ -413,7 +419,10 @@ impl Finding {
 
 /// Counts that are of all the time already: the last one stands.
 fn is_total(name: &str) -> bool {
-    name.ends_with("_in_all") || name.ends_with("_seconds") || name.ends_with("_percent")
+    name == "mtu"
+        || name.ends_with("_in_all")
+        || name.ends_with("_seconds")
+        || name.ends_with("_percent")
 }
 
 /// Leaves out what another sighting says better: a device that is not there where the kernel says

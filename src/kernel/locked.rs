@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tables that the programs keep beside the rows. Their values have locks in them, so they are
+//! not mapped into memory: they are read where something has happened.
+#![allow(unsafe_code)]
+use std::{
+    ffi::c_void,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context, Result, ensure};
+use contract::{CLAIMS, NUMBERS};
+use nix::{
+    sys::time::TimeValLike,
+    time::{ClockId, clock_getres},
+};
+
+use feed::beside::{ClaimSlot, NumberSlot};
+
+/// Where half of the slots are in use, those are freed that have been quiet for so many seconds.
+const QUIET: u32 = 300;
+/// Nothing was read yet.
+const NEVER: u64 = u64::MAX;
+
+/// A slot of such a table: integers, zero where it is free.
+pub(super) trait Slot: Copy + Default {
+    /// How many there are.
+    const MOST: u32;
+    fn is_used(&self) -> bool;
+    /// When something happened last, in jiffies.
+    fn seen(&self) -> u32;
+}
+
+impl Slot for NumberSlot {
+    const MOST: u32 = NUMBERS;
+    fn is_used(&self) -> bool {
+        self.tag != 0
+    }
+    fn seen(&self) -> u32 {
+        self.numbers.seen
+    }
+}
+
+impl Slot for ClaimSlot {
+    const MOST: u32 = CLAIMS;
+    fn is_used(&self) -> bool {
+        self.tag != 0
+    }
+    fn seen(&self) -> u32 {
+        self.claims.seen
+    }
+}
+
+/// The map, and what was read of it last.
+pub(super) struct Locked<S> {
+    map: OwnedFd,
+    news: AtomicU64,
+    pub(super) known: Vec<S>,
+}
+
+impl<S: Slot> Locked<S> {
+    pub(super) fn of(map: OwnedFd) -> Locked<S> {
+        Locked { map, news: AtomicU64::new(NEVER), known: Vec::new() }
+    }
+
+    pub(super) fn map(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+
+    /// Reads all slots, if this count of what has happened is another than the last time. Returns
+    /// those that were freed.
+    pub(super) fn read(&mut self, news: u64, now: impl Fn() -> Result<u32>) -> Result<Vec<S>> {
+        if self.news.swap(news, Ordering::Relaxed) == news {
+            return Ok(Vec::new());
+        }
+        let mut used = self.used()?;
+        let mut freed = Vec::new();
+        if used.len() > S::MOST as usize / 2 {
+            let (now, second) = (now()?, jiffies_in_a_second());
+            let is_quiet = |slot: &S| {
+                let idle = now.wrapping_sub(slot.seen());
+                idle < u32::MAX / 2 && idle / second > QUIET
+            };
+            for (place, slot) in used.extract_if(.., |(_, slot)| is_quiet(slot)) {
+                self.free(place)?;
+                freed.push(slot);
+            }
+        }
+        self.known = used.into_iter().map(|(_, slot)| slot).collect();
+        Ok(freed)
+    }
+
+    fn used(&self) -> Result<Vec<(u32, S)>> {
+        let most = S::MOST as usize;
+        let (mut keys, mut slots) = (vec![0u32; most], vec![S::default(); most]);
+        let (mut next, mut count) = (0u32, S::MOST);
+        let opts = libbpf_sys::bpf_map_batch_opts {
+            sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
+            elem_flags: libbpf_sys::BPF_F_LOCK.into(),
+            ..Default::default()
+        };
+        // SAFETY: both arrays have room for all elements, which are integers.
+        let e = unsafe {
+            libbpf_sys::bpf_map_lookup_batch(
+                self.map.as_raw_fd(),
+                ptr::null_mut(),
+                ptr::from_mut(&mut next).cast(),
+                keys.as_mut_ptr().cast(),
+                slots.as_mut_ptr().cast::<c_void>(),
+                &mut count,
+                &opts,
+            )
+        };
+        ensure!(
+            e == 0 || e == -libc::ENOENT,
+            "read what is kept beside the rows: {}",
+            io::Error::from_raw_os_error(-e)
+        );
+        slots.truncate(count as usize);
+        Ok((0..).zip(slots).filter(|(_, slot)| slot.is_used()).collect())
+    }
+
+    fn free(&self, place: u32) -> Result<()> {
+        let none = S::default();
+        // SAFETY: key and value are as long as the map's.
+        let e = unsafe {
+            libbpf_sys::bpf_map_update_elem(
+                self.map.as_raw_fd(),
+                ptr::from_ref(&place).cast(),
+                ptr::from_ref(&none).cast(),
+                libbpf_sys::BPF_F_LOCK.into(),
+            )
+        };
+        if e == 0 {
+            return Ok(());
+        }
+        Err(io::Error::from_raw_os_error(-e)).context("free a slot beside the rows")
+    }
+
+    /// Frees all.
+    pub(super) fn clear(&self) -> Result<()> {
+        self.news.store(NEVER, Ordering::Relaxed);
+        self.used()?.iter().try_for_each(|(place, _)| self.free(*place))
+    }
+}
+
+/// As the kernel shows its clock ticks.
+fn jiffies_in_a_second() -> u32 {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |t| t.num_nanoseconds());
+    u32::try_from(1_000_000_000 / tick.max(1_000_000)).unwrap_or(1000)
+}
