@@ -22,8 +22,8 @@ pub(crate) mod lock;
 #[cfg(feature = "live")]
 mod locked;
 #[cfg(feature = "live")]
-/// What is configured so that packets cannot get through.
 pub mod misfit;
+#[cfg(feature = "live")]
 pub mod netlink;
 #[cfg(feature = "live")]
 pub mod netns;
