@@ -89,7 +89,7 @@ case ${1:-} in
 *)
 	deb=$(realpath "$1") root=$(realpath "$2") kernel=${3:-6.12} here=$(dirname "$(realpath "$0")")
 	: "${VMRUN:=$here/vm.sh}"
-	said=$("$VMRUN" -m 1024 -t 600 "$kernel" -- sh "$here/units.sh" --before "$root" "$deb" "$here/units.sh" 2>&1) || :
+	said=$("$VMRUN" -m 1024 -t 1800 "$kernel" -- sh "$here/units.sh" --before "$root" "$deb" "$here/units.sh" 2>&1) || :
 	echo "$said"
 	echo "$said" | grep -q '^units: '
 	;;
