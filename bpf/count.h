@@ -91,57 +91,23 @@ static __always_inline __u32 overflow(const struct cpu *c)
 	return CELL_OVERFLOW + (c->swapped & 1) + (c->key.shard & SHARD_FRAGMENT ? 2 : 0);
 }
 
-/* The row of an IPv4 pair in one tunnel, if it is there, in the first group that it may be in. 0 if
- * nothing was counted. */
-static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 tunnel, __u64 outer, __u64 inner,
+/* Counts in an IPv4 row, if it is in the first group that it may be in. 0: nothing was counted. */
+static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 meta, __u64 outer, __u64 inner,
 				struct weight weight, int usual)
 {
-	int swapped = order4(outer);
-	__u64 meta, hash;
+	__u64 hash = hash4(meta, outer, inner);
 
-	if (unlikely(swapped < 0))
-		swapped = order4(inner) > 0;
-	if (swapped) {
-		outer = outer >> 32 | outer << 32;
-		inner = inner >> 32 | inner << 32;
-	}
-	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, 0);
-	hash = hash4(meta, outer, inner);
 	HIT(rows4, cfg_mask4, hash, c, hook, weight, usual, SAME4,
 	    meta = meta4(meta, 0, c->number));
 }
 
-/* A pair in the row's order. A branch, not arithmetic: its loads do not wait for the order. */
-static __always_inline struct pair ordered(const __u64 *from, int v6, int swapped)
+/* The same in the other table. */
+static __always_inline int hit6(struct cpu *c, __u32 hook, struct meta6 meta, struct pair outer,
+				int outer6, struct pair inner, int inner6, struct weight weight,
+				int usual)
 {
-	if (!v6)
-		return (struct pair){ { swapped ? from[0] >> 32 | from[0] << 32 : from[0] }, 0 };
-	if (swapped) {
-		barrier_var(from); /* the verifier knows no pointer that depends on the order */
-		return (struct pair){ { from[2], from[3], from[0], from[1] }, 1 };
-	}
-	return (struct pair){ { from[0], from[1], from[2], from[3] }, 1 };
-}
+	__u64 hash = hash6(meta, &outer, outer6, &inner, inner6);
 
-/* The same for a row of the other table. The key is not written: it is compared from where it is.
- */
-static __always_inline int hit6(struct cpu *c, __u32 hook, const struct around *a, int outer6,
-				const __u64 *inner_at, int inner6, struct weight weight, int usual)
-{
-	int swapped = outer6 ? order6(a->pair6) : order4(a->pair4);
-	struct pair outer_pair, inner_pair, *outer = &outer_pair, *inner = &inner_pair;
-	struct meta6 meta;
-	__u64 hash;
-
-	if (unlikely(swapped < 0))
-		swapped = inner6 ? order6(inner_at) : order4(inner_at[0]);
-	swapped = swapped > 0;
-	outer_pair = outer6 ? ordered(a->pair6, 1, swapped) : ordered(&a->pair4, 0, swapped);
-	inner_pair = ordered(inner_at, inner6, swapped);
-	meta = meta_of(a->depth, a->tunnel[0], a->tunnel[1],
-		       (outer6 ? ROW_OUTER6 : 0) | (inner6 ? ROW_INNER6 : 0) |
-			       (swapped ^ hook ? ROW_DIR : 0));
-	hash = hash6(meta, outer, inner);
 	HIT(rows6, cfg_mask6, hash, c, hook, weight, usual, SAME6,
 	    meta.rest |= (__u64)c->number << 32);
 }
@@ -152,25 +118,6 @@ static __always_inline struct weight quick_weigh(struct __sk_buff *skb, __u32 fr
 	if (!UNLESS(usual, cfg_replay) && unlikely(skb->vlan_present))
 		frame += sizeof(struct vlan);
 	return (struct weight){ 1, frame };
-}
-
-/*
- * The row of a packet of which l is the innermost IP header. 0 if it is not at hand, and nothing
- * was counted.
- */
-static __always_inline int count_quick(struct __sk_buff *skb, struct cpu *c, __u32 hook,
-				       __u32 frame, const struct around *a, const struct level *l,
-				       int usual)
-{
-	struct weight weight = quick_weigh(skb, frame, usual);
-
-	if (!(a->v6 | l->v6) && a->depth == 1)
-		return hit4(c, hook, a->tunnel[0], a->pair4, l->pair[0], weight, usual);
-	if (a->v6)
-		return l->v6 ? hit6(c, hook, a, 1, l->pair, 1, weight, usual) :
-			       hit6(c, hook, a, 1, l->pair, 0, weight, usual);
-	return l->v6 ? hit6(c, hook, a, 0, l->pair, 1, weight, usual) :
-		       hit6(c, hook, a, 0, l->pair, 0, weight, usual);
 }
 
 #endif

@@ -20,10 +20,9 @@ struct cpu {
 	struct key6 key; /* of the row that the walk ends in */
 	struct weight weight;
 	__u32 swapped;
-	__u32 number;  /* of this CPU, from 1: user space says so */
-	__u32 common;  /* count in the slot of all CPUs, there is no room for one of our own */
-	__u32 now;     /* the time of a capture's packet */
-	__u64 nothing; /* always 0, which the verifier cannot know */
+	__u32 number; /* of this CPU, from 1: user space says so */
+	__u32 common; /* count in the slot of all CPUs, there is no room for one of our own */
+	__u32 now;    /* the time of a capture's packet */
 };
 
 #ifndef TMON_WINDOW /* else it is part of a record */

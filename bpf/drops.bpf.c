@@ -337,9 +337,12 @@ static __always_inline void row_of_device(struct key6 *row, const struct walk *w
 	row->depth = 1;
 	if (w->verdict == VERDICT_END) {
 		int v6 = w->flags & WALK_OUTER6;
-		int swapped = (v6 ? order6(w->outer) : order4(w->outer[0])) > 0;
+		struct pair pair = pair_at(w->outer, v6);
+		int swapped = order6(pair.word) > 0;
 
-		put_pair(row->inner, w->outer, v6, swapped);
+		if (swapped)
+			swap(&pair);
+		*(struct pair *)row->inner = pair;
 		flags |= (v6 ? ROW_INNER6 : 0) | (swapped ? ROW_DIR : 0);
 	} else {
 		row->inner[0][0] = bpf_ntohs(protocol);

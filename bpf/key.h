@@ -25,23 +25,21 @@ static __always_inline int order6(const __u64 *pair)
 	return a == b ? -1 : a > b;
 }
 
-/* Writes a pair as the row has it. An IPv4 address fills the first word of its four, the rest is
- * zero. */
-static __always_inline void put_pair(__be32 (*to)[4], const __u64 *from, int v6, int swapped)
-{
-	__u64 *first = (__u64 *)to[swapped & 1], *second = (__u64 *)to[~swapped & 1];
+/* A pair of a key6 as its words: an IPv4 address fills half of the first of its two. */
+struct pair {
+	__u64 word[4];
+};
 
-	if (v6) {
-		first[0] = from[0];
-		first[1] = from[1];
-		second[0] = from[2];
-		second[1] = from[3];
-	} else {
-		first[0] = (__u32)from[0];
-		first[1] = 0;
-		second[0] = from[0] >> 32;
-		second[1] = 0;
-	}
+static __always_inline struct pair pair_at(const __u64 *from, int v6)
+{
+	if (v6)
+		return (struct pair){ { from[0], from[1], from[2], from[3] } };
+	return (struct pair){ { (__u32)from[0], 0, from[0] >> 32, 0 } };
+}
+
+static __always_inline void swap(struct pair *p)
+{
+	*p = (struct pair){ { p->word[2], p->word[3], p->word[0], p->word[1] } };
 }
 
 /* What of a key6 is not an address: key6's id[2]; kind[2], flags, depth, shard. */
@@ -58,50 +56,40 @@ static __always_inline struct meta6 meta_of(__u32 depth, __u64 tunnel0, __u64 tu
 				       (__u64)depth << 24 };
 }
 
-/*
- * Makes the row's key: pairs in order, the direction bit, tunnels. inner is NULL where what is
- * inside is no pair.
- */
-static __always_inline void make_key(struct cpu *c, __u32 hook, __u32 depth, __u64 tunnel0,
-				     __u64 tunnel1, const __u64 *outer, int outer6,
-				     const __u64 *inner, int inner6, __u32 inside)
+/* Writes the key of a row from its words, the pairs in the row's order. */
+static __always_inline void put_key(struct cpu *c, struct meta6 meta, struct pair outer,
+				    struct pair inner)
 {
 	__u64 *word = (__u64 *)&c->key;
-	struct meta6 meta;
-	__u32 flags = 0;
-	int swapped = outer6 ? order6(outer) : order4(outer[0]);
 
-	if (unlikely(swapped < 0))
-		swapped = !inner ? 0 : inner6 ? order6(inner) : order4(inner[0]);
-	swapped = swapped > 0;
-	c->swapped = swapped;
-	flags |= outer6 ? ROW_OUTER6 : 0;
-	flags |= swapped ^ hook ? ROW_DIR : 0;
-	put_pair(c->key.outer, outer, outer6, swapped);
-	if (inner) {
-		flags |= inner6 ? ROW_INNER6 : 0;
-		put_pair(c->key.inner, inner, inner6, swapped);
-	} else {
-		__builtin_memset(c->key.inner, 0, sizeof(c->key.inner));
-		c->key.inner[0][0] = inside;
-		flags |= ROW_NO_PAIR;
-	}
-	meta = meta_of(depth, tunnel0, tunnel1, flags);
 	word[0] = meta.ids;
 	word[1] = meta.rest;
+	*(struct pair *)c->key.outer = outer;
+	*(struct pair *)c->key.inner = inner;
 }
 
+/* The key of the row of a walk: pairs in order, the direction bit, tunnels. */
 static __always_inline void row_key(struct cpu *c, const struct walk *w)
 {
-	int inner = w->flags & WALK_INNER, outer6 = w->flags & WALK_OUTER6,
-	    inner6 = w->flags & WALK_INNER6;
+	int is_pair = !!(w->flags & WALK_INNER), outer6 = !!(w->flags & WALK_OUTER6),
+	    inner6 = is_pair && w->flags & WALK_INNER6;
+	struct pair outer = pair_at(w->outer, outer6), inner = { { w->inside } };
+	int swapped = order6(outer.word);
 
-	if (inner)
-		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6,
-			 w->inner, inner6, 0);
-	else
-		make_key(c, w->hook, w->depth, w->tunnel[0], w->tunnel[1], w->outer, outer6, NULL,
-			 0, w->inside);
+	if (is_pair)
+		inner = pair_at(w->inner, inner6);
+	if (unlikely(swapped < 0))
+		swapped = is_pair && order6(inner.word) > 0;
+	if (swapped)
+		swap(&outer);
+	if (swapped && is_pair)
+		swap(&inner);
+	c->swapped = swapped;
+	put_key(c,
+		meta_of(w->depth, w->tunnel[0], w->tunnel[1],
+			outer6 * ROW_OUTER6 | inner6 * ROW_INNER6 | !is_pair * ROW_NO_PAIR |
+				(swapped ^ w->hook) * ROW_DIR),
+		outer, inner);
 	if (unlikely(w->flags & WALK_FIRST))
 		c->key.shard |= SHARD_FRAGMENT;
 }

@@ -74,13 +74,17 @@
 /* For a counter that other CPUs add to, too. */
 #define ADD(at, n) __sync_fetch_and_add(at, n)
 
-/* The lower half of a word, by a move: clang shifts there and back, unless it knows less. */
-#define LOW(word)                    \
-	({                           \
-		__u32 low = word;    \
-                                     \
-		asm("" : "+w"(low)); \
-		(__u64) low;         \
+/*
+ * The lower half of a word, by one move: clang shifts there and back, unless it knows less. The
+ * move is written out, because clang leaves out one that only it would need: it takes a 32-bit
+ * register for one whose upper half is zero.
+ */
+#define LOW(word)                                                                    \
+	({                                                                           \
+		__u32 low;                                                           \
+                                                                                     \
+		asm("%[to] = %[from]" : [to] "=w"(low) : [from] "w"((__u32)(word))); \
+		(__u64) low;                                                         \
 	})
 
 /* What a slot's `seen` is compared with. */

@@ -18,7 +18,7 @@ struct level {
 	__s32 left;  /* bytes from there that the headers so far declare; less than none where they
 			lie */
 	__u32 proto; /* IP protocol at `at` */
-	__u32 v6;
+	__u64 v6;
 	const __u64 *pair; /* the IP header's addresses, in the packet */
 };
 
@@ -274,8 +274,9 @@ static __always_inline int is_super(struct __sk_buff *skb, int usual)
 struct around {
 	const __u64 *pair6; /* outermost addresses, if they are IPv6 */
 	__u64 pair4;	    /* if they are not */
-	__u32 v6;
+	__u64 v6;
 	__u32 depth;
+	__u32 flags; /* the walk's, as far as they matter when it is counted */
 	__u64 tunnel[2];
 };
 

@@ -57,45 +57,31 @@ static __always_inline __u64 hash4(__u64 meta, __u64 outer, __u64 inner)
 	return spread(nh(meta, 0) + nh(outer, 1) + nh(inner, 2));
 }
 
-/* A pair of a key6 as its words, in the row's order: an IPv4 pair is one, as in a key4. */
-struct pair {
-	__u64 word[4];
-	__u32 v6;
-};
-
-static __always_inline __u64 nh_pair(const struct pair *p, int i)
+/* An IPv4 pair is hashed as the one word that it is in a key4. */
+static __always_inline __u64 nh_pair(const struct pair *p, int v6, int i)
 {
-	__u64 sum = nh(p->word[0], i);
+	const __u64 *word = p->word;
 
-	if (p->v6)
-		sum += nh(p->word[1], i + 1) + nh(p->word[2], i + 2) + nh(p->word[3], i + 3);
-	return sum;
+	if (!v6)
+		return nh(word[0] | word[2] << 32, i);
+	return nh(word[0], i) + nh(word[1], i + 1) + nh(word[2], i + 2) + nh(word[3], i + 3);
 }
 
 /* Without the part of the shard that says which CPU's: that is in_shard()'s. */
-static __always_inline __u64 hash6(struct meta6 meta, const struct pair *outer,
-				   const struct pair *inner)
+static __always_inline __u64 hash6(struct meta6 meta, const struct pair *outer, int outer6,
+				   const struct pair *inner, int inner6)
 {
-	return spread(nh(meta.ids, 0) + nh(meta.rest, 1) + nh_pair(outer, 2) + nh_pair(inner, 6));
-}
-
-static __always_inline struct pair pair_in(const __be32 (*in)[4], int v6)
-{
-	const __u64 *word = (const __u64 *)in;
-
-	if (v6)
-		return (struct pair){ { word[0], word[1], word[2], word[3] }, 1 };
-	return (struct pair){ { word[0] | word[2] << 32 }, 0 };
+	return spread(nh(meta.ids, 0) + nh(meta.rest, 1) + nh_pair(outer, outer6, 2) +
+		      nh_pair(inner, inner6, 6));
 }
 
 static __always_inline __u64 hash_of_key6(const struct key6 *key)
 {
 	const __u64 *word = (const __u64 *)key;
-	struct meta6 meta = { word[0], word[1] & ~((__u64)SHARD_CPU << 32) };
-	struct pair outer = pair_in(key->outer, key->flags & ROW_OUTER6);
-	struct pair inner = pair_in(key->inner, key->flags & ROW_INNER6);
 
-	return hash6(meta, &outer, &inner);
+	return hash6((struct meta6){ word[0], word[1] & ~((__u64)SHARD_CPU << 32) },
+		     (const struct pair *)key->outer, key->flags & ROW_OUTER6,
+		     (const struct pair *)key->inner, key->flags & ROW_INNER6);
 }
 
 /* The number of a key's home slot, and how many slots further each next group is. */
@@ -224,16 +210,24 @@ static __always_inline void no_crowd(__u32 *owner)
 		here;                                                                \
 	})
 
-/* The first slot of the key's first group that may be the key's by its tag; else none's number. */
-#define LIKELY_SLOT(table, mask, hash)                                                      \
+/*
+ * The first slot of the key's first group that may be the key's by its tag, its number in `index`;
+ * or NULL. No number stands for none: the verifier would then compare what the number came from,
+ * each time that it gets here.
+ */
+#define LIKELY_SLOT(table, mask, hash, index)                                               \
 	({                                                                                  \
 		__u32 group = (HOME_OF(hash) & (mask)) / GROUP;                             \
 		__u64 *tags = ELEMENT(table##_tags, group);                                 \
 		__u64 lanes = tags ? lanes_with(*(volatile __u64 *)tags, tag_of(hash)) : 0; \
+		POINTER_TO(table) slot = NULL;                                              \
                                                                                             \
-		likely(lanes) ? group *GROUP + lane_of(lanes) : NO_SLOT;                    \
+		if (likely(lanes)) {                                                        \
+			index = group * GROUP + lane_of(lanes);                             \
+			slot = ELEMENT(table, index);                                       \
+		}                                                                           \
+		slot;                                                                       \
 	})
-#define NO_SLOT (~0U)
 
 /*
  * The rest of a function that counts where a row is at hand: at home, or in its first group. SAME
@@ -250,8 +244,7 @@ static __always_inline void no_crowd(__u32 *owner)
 			TOUCH(s, NOW(c, usual));                                              \
 			crowd = 1;                                                            \
 		} else {                                                                      \
-			index = LIKELY_SLOT(table, mask, hash);                               \
-			s = index == NO_SLOT ? NULL : ELEMENT(table, index);                  \
+			s = LIKELY_SLOT(table, mask, hash, index);                            \
 			if (!s || !SAME(s))                                                   \
 				return 0;                                                     \
 			if (s->owner != (c)->number) {                                        \
@@ -268,8 +261,7 @@ static __always_inline void no_crowd(__u32 *owner)
 			TO_OWN;                                                               \
 			s = ELEMENT(table, HOME_OF(own) & (mask));                            \
 			if (!s || !SAME(s) || s->owner != (c)->number) {                      \
-				index = LIKELY_SLOT(table, mask, own);                        \
-				s = index == NO_SLOT ? NULL : ELEMENT(table, index);          \
+				s = LIKELY_SLOT(table, mask, own, index);                     \
 				if (!s || !SAME(s) || s->owner != (c)->number)                \
 					return 0;                                             \
 			}                                                                     \
@@ -289,18 +281,15 @@ static __always_inline void no_crowd(__u32 *owner)
 		((__u64 *)&(s)->key)[2] = inner; \
 	} while (0)
 
-/* How a slot's pair differs from one of the same family. */
+/* How a slot's pair differs from this one. */
 static __always_inline __u64 differ_pair(const __be32 (*in)[4], const struct pair *p)
 {
 	const __u64 *word = (const __u64 *)in;
 
-	if (p->v6)
-		return (word[0] ^ p->word[0]) | (word[1] ^ p->word[1]) | (word[2] ^ p->word[2]) |
-		       (word[3] ^ p->word[3]);
-	return (word[0] ^ (__u32)p->word[0]) | (word[2] ^ p->word[0] >> 32);
+	return (word[0] ^ p->word[0]) | (word[1] ^ p->word[1]) | (word[2] ^ p->word[2]) |
+	       (word[3] ^ p->word[3]);
 }
 
-/* The flags, which are in meta, say what family the pairs are of. */
 static __always_inline int same6(const struct slot6 *s, struct meta6 meta, const struct pair *outer,
 				 const struct pair *inner)
 {
@@ -310,7 +299,7 @@ static __always_inline int same6(const struct slot6 *s, struct meta6 meta, const
 		 differ_pair(s->key.inner, inner));
 }
 
-#define SAME6(s) same6(s, meta, outer, inner)
+#define SAME6(s) same6(s, meta, &outer, &inner)
 
 static __always_inline int same_key6(const struct slot6 *s, const struct key6 *key)
 {

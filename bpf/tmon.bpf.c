@@ -180,38 +180,83 @@ static __always_inline void copy6(__u64 *to, const __u64 *from)
 	to[3] = from[3];
 }
 
-/*
- * To the row of a packet of which l is the innermost IP header. If that is not at hand, to its
- * table, by the end of the walk that the states would have gone.
- */
+/* The packet's row is not at hand: on to the state that finds it in its table, or makes it. */
+static __always_inline int to_table(struct __sk_buff *skb, struct cpu *c, __u32 hook,
+				    struct weight weight, __u32 swapped, __u32 flags, __u32 state)
+{
+	c->walk.hook = hook;
+	c->walk.flags = flags;
+	c->weight = weight;
+	c->swapped = swapped;
+	c->common = 0;
+	if (state == STATE_ROW4)
+		JUMP(skb, STATE_ROW4);
+	else
+		JUMP(skb, STATE_ROW6);
+	book(c, hook, CELL_STOP + STOP_TOO_DEEP, weight, 0); /* cannot happen */
+	return TC_ACT_UNSPEC;
+}
+
+/* Counts a packet in the row of an IPv4 pair in one tunnel. */
+static __always_inline int count4(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u64 tunnel,
+				  __u64 outer, __u64 inner, struct weight weight, __u32 flags,
+				  int usual)
+{
+	int swapped = order4(outer);
+	__u64 meta;
+
+	if (unlikely(swapped < 0))
+		swapped = order4(inner) > 0;
+	if (swapped) {
+		outer = outer >> 32 | outer << 32;
+		inner = inner >> 32 | inner << 32;
+	}
+	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, 0);
+	if (likely(hit4(c, hook, meta, outer, inner, weight, usual)))
+		return flags ? beside(skb, c) : TC_ACT_UNSPEC;
+	put_key(c, meta_of(1, meta, 0, 0), (struct pair){ { (__u32)outer, 0, outer >> 32, 0 } },
+		(struct pair){ { (__u32)inner, 0, inner >> 32, 0 } });
+	return to_table(skb, c, hook, weight, swapped, flags, STATE_ROW4);
+}
+
+/* The same for a row of the other table. The key is not written before it has to be. */
+static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 hook,
+				  const struct around *a, int outer6, const __u64 *inner_at,
+				  int inner6, struct weight weight, int usual)
+{
+	struct pair outer = pair_at(outer6 ? a->pair6 : &a->pair4, outer6);
+	struct pair inner = pair_at(inner_at, inner6);
+	int swapped = order6(outer.word);
+	struct meta6 meta;
+
+	if (unlikely(swapped < 0))
+		swapped = order6(inner.word) > 0;
+	if (swapped) { /* a branch: the loads do not wait for the order */
+		swap(&outer);
+		swap(&inner);
+	}
+	meta = meta_of(a->depth, a->tunnel[0], a->tunnel[1],
+		       outer6 * ROW_OUTER6 | inner6 * ROW_INNER6 | (swapped ^ hook) * ROW_DIR);
+	if (likely(hit6(c, hook, meta, outer, outer6, inner, inner6, weight, usual)))
+		return a->flags ? beside(skb, c) : TC_ACT_UNSPEC;
+	put_key(c, meta, outer, inner);
+	return to_table(skb, c, hook, weight, swapped, a->flags, STATE_ROW6);
+}
+
+/* Counts a packet of which l is the innermost IP header in its row. */
 static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				  const struct around *a, const struct level *l, int usual)
 {
-	struct walk *w = &c->walk;
+	struct weight weight = quick_weigh(skb, frame, usual);
 
-	if (likely(count_quick(skb, c, hook, frame, a, l, usual)))
-		return TC_ACT_UNSPEC;
-	w->hook = hook;
-	w->frame = frame;
-	w->flags = WALK_INNER;
-	w->depth = a->depth;
-	w->tunnel[0] = a->tunnel[0];
-	w->tunnel[1] = a->tunnel[1];
-	if (!a->v6) {
-		w->outer[0] = a->pair4;
-	} else {
-		w->flags |= WALK_OUTER6;
-		copy6(w->outer, a->pair6);
-	}
-	if (!l->v6) {
-		w->inner[0] = l->pair[0];
-	} else {
-		w->flags |= WALK_INNER6;
-		copy6(w->inner, l->pair);
-	}
-	w->verdict = VERDICT_END;
-	JUMP(skb, STATE_END);
-	return stop(skb, c, w, STOP_TOO_DEEP); /* cannot happen */
+	if (!(a->v6 | l->v6) && a->depth == 1)
+		return count4(skb, c, hook, a->tunnel[0], a->pair4, l->pair[0], weight, a->flags,
+			      usual);
+	if (a->v6)
+		return l->v6 ? count6(skb, c, hook, a, 1, l->pair, 1, weight, usual) :
+			       count6(skb, c, hook, a, 1, l->pair, 0, weight, usual);
+	return l->v6 ? count6(skb, c, hook, a, 0, l->pair, 1, weight, usual) :
+		       count6(skb, c, hook, a, 0, l->pair, 0, weight, usual);
 }
 
 /*
@@ -328,11 +373,12 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		a.pair4 = l.pair[0];
 		a.v6 = l.v6;
 		a.depth = 1;
+		a.flags = 0;
 		a.tunnel[1] = 0;
 		if (l.v6)
 			copy6(w->outer, l.pair);
 		if (quick_tunnel(skb, &l, &o, kind)) {
-			__u64 nothing = c->nothing;
+			__u64 nothing = w->nothing;
 			struct level first;
 			__u32 hops = 0;
 
@@ -480,7 +526,8 @@ STATE(state_layer)
 		struct around a = { .pair6 = w->outer,
 				    .pair4 = w->outer[0],
 				    .v6 = w->flags & WALK_OUTER6,
-				    .depth = w->depth };
+				    .depth = w->depth,
+				    .flags = w->flags & WALK_BESIDE };
 		struct outside o;
 
 		if (quick_level(skb, &l, w->proto, 0)) {
@@ -489,8 +536,7 @@ STATE(state_layer)
 			__u32 kind = quick_port(&l);
 
 			if (quick_leaf(&l, kind)) {
-				if (count_quick(skb, c, w->hook, w->frame, &a, &l, 0))
-					return beside(skb, c);
+				return to_row(skb, c, w->hook, w->frame, &a, &l, 0);
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind)) {
 				w->depth++;
 				w->flags |= WALK_NARROW;
@@ -578,14 +624,6 @@ STATE(state_end)
 		return TC_ACT_UNSPEC;
 	w = &c->walk;
 	v = w->verdict;
-	if (w->flags == WALK_INNER && w->depth == 1 && v == VERDICT_END) {
-		/* what is usual: the same as below, with constants */
-		make_key(c, w->hook, 1, w->tunnel[0], 0, w->outer, 0, w->inner, 0, 0);
-		c->weight = weigh(skb, w);
-		c->common = 0;
-		JUMP(skb, STATE_ROW4);
-		return stop(skb, c, w, STOP_TOO_DEEP);
-	}
 	if (unlikely(w->flags & WALK_QUOTED)) {
 		JUMP(skb, STATE_CLAIM);
 		return TC_ACT_UNSPEC;

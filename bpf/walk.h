@@ -102,6 +102,7 @@ struct walk {
 	__u32 fragment_proto;
 	__u32 inside;	/* what the row says instead of an inner pair */
 	__u32 verdict;	/* for STATE_END */
+	__u64 nothing;	/* always 0, which the verifier cannot know: see unknown() */
 	__u64 outer[4]; /* addresses as on the wire; an IPv4 pair is in the first word */
 	__u64 inner[4];
 	__u64 number;	   /* of the packet, as WALK_NUMBER says */
@@ -111,6 +112,12 @@ struct walk {
 	__u32 said;	   /* type and code; SAID_V6: by ICMPv6 */
 	__u32 mtu;
 };
+
+/*
+ * A number of which the verifier forgets what it knew. Where ways through the program meet, it goes
+ * on once for all of them if they differ in nothing that it knows and needs.
+ */
+#define unknown(w, number) ((number) + (w)->nothing)
 
 /* A tunnel of the walk: its id, its kind, and ROW_ID or ROW_ID1 if it has an id. */
 #define TUNNEL(id, kind, flag) ((id) | (__u64)(kind) << 32 | (__u64)(flag) << 40)

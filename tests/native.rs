@@ -11,11 +11,7 @@ use model::{
     interface::Fill,
     rows::Rows,
 };
-use nix::{
-    sched::{CpuSet, sched_getcpu, sched_setaffinity},
-    unistd::Pid,
-};
-use testkit::{frames, mutations, table};
+use testkit::{cpu, frames, mutations, table};
 use tmon::kernel::{
     bpf::{Config, LinkStart, Packet},
     loaded,
@@ -62,9 +58,7 @@ struct Both {
 impl Both {
     fn new(config: Config) -> Both {
         // The programs number their slots by CPU: stay on one.
-        let mut one = CpuSet::new();
-        let cpu = sched_getcpu().expect("the number of this CPU");
-        one.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &one)).expect("stay there");
+        cpu::stay();
         let config = Config { seed: Some([0x9e37_79b9_7f4a_7c15; 12].map(scramble())), ..config };
         let native = judge::host(&config).expect("memory for the tables");
         let kernel = loaded::kernel(&config)

@@ -18,7 +18,7 @@ use model::{
     flow::{Books, Count, Flow, Hook, Inner, InnerProto, Key, Kind, Stop, Tunnel},
     rows::Rows,
 };
-use testkit::{frames, mutations, table};
+use testkit::{cpu, frames, mutations, table};
 use tmon::kernel::bpf::{Config, L2tp, LinkStart, Packet, Port, Program};
 
 use frames::{Gre, ends, pkt};
@@ -664,6 +664,7 @@ struct BothWays {
 
 impl BothWays {
     fn new() -> Self {
+        cpu::stay();
         let config = |states, l3| {
             let seed = Some([0x9e37_79b9_7f4a_7c15; 12]);
             load(Config { rows: 64, replay: true, states, l3, seed, ..Config::default() })

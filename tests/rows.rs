@@ -21,11 +21,8 @@ use model::{
     rows::Rows,
     snapshot::Snapshot,
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
-use testkit::frames;
+use nix::{sched::CpuSet, unistd::Pid};
+use testkit::{cpu::stay_on, frames};
 use tmon::kernel::bpf::{Config, Packet, Program};
 
 use frames::pkt;
@@ -92,12 +89,6 @@ impl Template {
     fn count(&self, packets: u64) -> Count {
         Count { packets, bytes: packets * self.bytes.len() as u64 }
     }
-}
-
-fn pin(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).expect("a CPU number");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("pin a thread to a CPU");
 }
 
 /// The CPUs that the threads of a test are spread over.
@@ -179,7 +170,7 @@ fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
             .map(|(n, cpu)| {
                 let (program, running) = (&program, &running);
                 scope.spawn(move || {
-                    pin(cpu);
+                    stay_on(cpu);
                     let mut dice = Dice(0x9e37_79b9 + n as u64);
                     let mut frames: Vec<_> = hosts
                         .iter()
@@ -290,7 +281,7 @@ fn two_cpus_on_one_row_lose_nothing() {
             for (cpu, hook) in cpus().into_iter().zip([Hook::Rx, Hook::Tx]) {
                 let (program, bytes) = (&program, &template.bytes);
                 scope.spawn(move || {
-                    pin(cpu);
+                    stay_on(cpu);
                     // Each CPU on its own hook, then on the other one's.
                     for hook in [hook, if hook == Hook::Rx { Hook::Tx } else { Hook::Rx }] {
                         program.repeat(hook, bytes, each as i32).expect("run a frame");
@@ -334,7 +325,7 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
                 for cpu in &both {
                     let (program, bytes, barrier) = (&program, &template.bytes, &barrier);
                     scope.spawn(move || {
-                        pin(*cpu);
+                        stay_on(*cpu);
                         barrier.wait();
                         program.repeat(Hook::Rx, bytes, each as i32).expect("run a frame");
                     });
@@ -363,7 +354,7 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
         let idle = Duration::from_secs(1); // more than a busy machine keeps us from our packets
         let begin = std::time::Instant::now();
         let mut busy = 0;
-        pin(both[0]);
+        stay_on(both[0]);
         while begin.elapsed() < idle + idle / 4 {
             program.repeat(Hook::Rx, &template.bytes, 1).expect("run a frame");
             busy += 1;

@@ -94,7 +94,8 @@ static __always_inline __u32 gtpu_options(struct __sk_buff *skb, struct walk *w)
 		if (!p)
 			return short_of(skb, w, off + size - 1, 1, end, KIND_GTPU);
 		next = *p;
-		off += size;
+		off = unknown(w, off + size);
+		end = unknown(w, end);
 	}
 	if (next)
 		return tunnel_of(w, KIND_GTPU, s.id, 1, INNER_REASON | REASON_TOO_DEEP);

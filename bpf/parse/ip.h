@@ -297,7 +297,7 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 		proto = ext->next;
 		if (!bytes_at(skb, off, size, w->end))
 			return lacking(skb, w, off, size, w->end, STATE_EXT);
-		off += size;
+		off = unknown(w, off + size);
 		more = is_ext(w, proto);
 		if (more && ++count == MAX_EXTS)
 			return STOP(TOO_DEEP);

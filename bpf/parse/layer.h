@@ -158,6 +158,7 @@ static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 
 			return w->depth && off == end ? inside_is(w, INNER_REASON | REASON_NONE) :
 							v;
 	}
+	off = unknown(w, off);
 	if (likely(proto == ETHERTYPE_IP)) {
 		v = ip4_header(skb, w, &off, &end, &ip_proto, STATE_HEADERS);
 	} else if (proto == ETHERTYPE_IPV6) {
@@ -169,7 +170,7 @@ static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 
 	if (unlikely(v))
 		return v;
 	from = w->off;
-	v = transport(skb, w, off, end, ip_proto, STATE_HEADERS);
+	v = transport(skb, w, unknown(w, off), unknown(w, end), ip_proto, STATE_HEADERS);
 	if (unlikely(v == STATE_PULL)) /* all of this layer again */
 		w->off = from;
 	return v;

@@ -156,7 +156,8 @@ static inline void *find_in_host(const void *key)
 				here->note |= NOTE_DEFER;                                \
 				return TC_ACT_UNSPEC;                                    \
 			}                                                                \
-			if ((state) == STATE_END || (state) == STATE_FRAGMENT)           \
+			if ((state) == STATE_END || (state) == STATE_FRAGMENT ||         \
+			    (state) == STATE_ROW4 || (state) == STATE_ROW6)              \
 				keep_books();                                            \
 		}                                                                        \
 		if (states.values[state] && (skb)->jumps++ < MAX_JUMPS)                  \
@@ -167,6 +168,8 @@ static inline void *find_in_host(const void *key)
 /* What is deferred may have been in the books before it is known to be. */
 static inline void keep_books(void)
 {
+	if (here->note & NOTE_BOOKS)
+		return;
 	__builtin_memcpy(here->books, here->cpus, sizeof(here->books));
 	here->note |= NOTE_BOOKS;
 }

@@ -13,11 +13,8 @@ use model::{
     flow::{Count, Key},
     snapshot::Snapshot,
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 use ratatui::{buffer::Buffer, layout::Rect};
+use testkit::cpu::stay_on;
 use tmon::kernel::{attach::Want, bpf::Config};
 use tui::{
     self,
@@ -187,9 +184,7 @@ fn visible(s: &Snapshot, other: Count) {
 
 /// As many processors as there are, two at least.
 fn pin(n: usize) {
-    let mut set = CpuSet::new();
-    set.set(n % thread::available_parallelism().map_or(1, |n| n.get())).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+    stay_on(n % thread::available_parallelism().map_or(1, |n| n.get()));
 }
 
 #[test]

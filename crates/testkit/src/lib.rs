@@ -4,6 +4,8 @@
 //! with the program's own netlink) makes network namespaces.
 #![allow(missing_docs)] // a frame's layers are called as their headers are
 #![allow(clippy::unwrap_used)] // a test's panic is its report
+#[cfg(feature = "ground")]
+pub mod cpu;
 pub mod frames;
 #[cfg(feature = "ground")]
 pub mod ground;
