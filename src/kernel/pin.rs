@@ -424,7 +424,13 @@ impl Lock {
                 let _ = self.top.remove_folder(&name); // not empty, not removed
             }
         }
-        let _ = self.bpffs.remove_folder(TOP);
+    }
+}
+
+impl Drop for Lock {
+    /// Taking the lock makes the topmost folder: it goes again if there was nothing to put there.
+    fn drop(&mut self) {
+        let _ = self.bpffs.remove_folder(TOP); // not empty, not removed
     }
 }
 
