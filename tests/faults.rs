@@ -283,7 +283,10 @@ fn what_the_kernel_drops_is_found_by_its_name() {
             _ => ends(f, zero, one),
         });
         assert!(says.contains(&reason), "{name}: {packets} by {reason}");
-        let (at, _) = watch.found(name, topic, &[]);
+        // The host that has no socket for them also says so.
+        let said = [(Topic::Unreachable, "came to a port that nobody listens on")];
+        let belongs = if fault == Fault::NoListener { &said[..] } else { &[] };
+        let (at, _) = watch.found(name, topic, belongs);
         assert_soon(name, first_drop(interval.drops.as_deref().unwrap(), &reason), at);
         assert_eq!(watch.counted(topic, "dropped_pkts"), packets, "{name}");
         match fault {
