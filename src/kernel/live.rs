@@ -344,6 +344,8 @@ impl Live {
             }
             all.append(own);
             let (space, name) = (w.space, w.name.clone());
+            // Of one whose counters cannot be read that has been said.
+            let trouble = trouble.filter(|_| !interface.stale);
             let trouble = trouble.map(|e| format!("{}: {e:#}", w.shown()));
             self.trouble(space, "numbers ", &name, trouble);
         }
@@ -846,7 +848,7 @@ impl Dropping {
     }
 }
 
-/// How many may be watched where so many are meant; an error that says so where that is too few.
+/// How many may be watched where so many match; an error that says so where that is too few.
 fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     if meant > most {
         bail!("{meant} interfaces match, but at most {most} can be watched at once: name fewer");
@@ -856,7 +858,7 @@ fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if meant > room {
         bail!(
-            "{meant} interfaces are meant, and {descriptors} descriptors are enough for {room}: \
+            "{meant} interfaces match, but {descriptors} descriptors are enough for {room}: \
              raise `ulimit -n`, or name fewer"
         );
     }
@@ -871,7 +873,7 @@ fn fitting(meant: usize, memory: u64, space: Option<u64>) -> Result<usize> {
     let room = usize::try_from(space / memory.max(1)).unwrap_or(usize::MAX);
     if meant > room {
         bail!(
-            "{meant} interfaces are meant, each may take {} when its tables are full, and what \
+            "{meant} interfaces match, each may take {} when its tables are full, and what \
              `ulimit -v` allows is enough for {room}: raise it, use fewer --rows, or name fewer",
             units::bytes(memory, Base::Si)
         );
