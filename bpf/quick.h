@@ -153,27 +153,23 @@ static __always_inline __u32 quick_port(const struct level *l)
 	return l->proto == PROTO_UDP ? port_entry(udp->dst) : 0;
 }
 
-/* Whether there is surely no tunnel in this IP protocol at l->at. kind: quick_port(). */
-static __always_inline int is_leaf(__u32 proto, const struct udp *udp, __u32 kind)
+/*
+ * Whether there is surely no tunnel in this IP protocol at l->at. kind: quick_port(). outside: of
+ * the outermost packet, where ICMP may quote a tunnel's and is left to the states.
+ */
+static __always_inline int is_leaf(__u32 proto, const struct udp *udp, __u32 kind, int outside)
 {
 	if (likely(proto == PROTO_UDP))
 		return !kind && !port_entry(udp->src);
 	barrier_var(proto); /* asked in this order, not as a switch */
-	return proto == PROTO_TCP || proto == PROTO_ICMP || proto == PROTO_ICMPV6;
+	return proto == PROTO_TCP || (!outside && (proto == PROTO_ICMP || proto == PROTO_ICMPV6));
 }
 
 /* The same behind an IP header; where UDP is cut it is not sure. */
-static __always_inline int quick_leaf(const struct level *l, __u32 kind)
+static __always_inline int quick_leaf(const struct level *l, __u32 kind, int outside)
 {
-	return is_leaf(l->proto, l->at, kind) &&
+	return is_leaf(l->proto, l->at, kind, outside) &&
 	       (l->proto != PROTO_UDP || l->left >= (__s32)sizeof(struct udp));
-}
-
-/* An ICMP error, whose quote is looked at. */
-static __always_inline int quick_error(const struct level *l)
-{
-	return l->proto != PROTO_TCP && l->proto != PROTO_UDP &&
-	       icmp_is_error(l->v6, *(const __u8 *)l->at);
 }
 
 /* UDP at l->at; and VXLAN, Geneve, or GTP-U in it: kind, by the port. */

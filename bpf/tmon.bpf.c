@@ -281,7 +281,7 @@ static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 
 	if (likely(eth->type == bpf_htons(ETHERTYPE_IP))) {
 		inner.proto = ip->proto;
 		inner.at = ip + 1;
-		if (unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner))))
+		if (unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner), 0)))
 			return 0;
 		inner.at = ip;
 	} else if (eth->type != bpf_htons(ETHERTYPE_IPV6)) {
@@ -298,7 +298,7 @@ static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 
 		a.pair4 = *(__u64 *)(l->at - sizeof(((struct ip4 *)0)->src) * 2);
 	if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
 		if (!quick_ip6(skb, &inner) ||
-		    unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner))))
+		    unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner), 0)))
 			return 0;
 		if (inner.left >= AHEAD) {
 			to_row(skb, c, hook, frame, &a, &inner, usual);
@@ -355,7 +355,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		__u32 kind = quick_port(&l);
 		struct around a;
 
-		if (quick_leaf(&l, kind) && likely(!quick_error(&l))) {
+		if (quick_leaf(&l, kind, 1)) {
 			if (!UNLESS(usual, cfg_plain)) {
 				book(c, hook, CELL_STOP + STOP_PLAIN,
 				     quick_weigh(skb, frame, usual), usual);
@@ -390,7 +390,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			if (unlikely(!quick_level(skb, &l, proto, 0)))
 				goto layer;
 			kind = quick_port(&l);
-			if (unlikely(!quick_leaf(&l, kind))) {
+			if (unlikely(!quick_leaf(&l, kind, 0))) {
 				/* another tunnel */
 				if (!quick_tunnel(skb, &l, &o, kind))
 					goto layer;
@@ -402,7 +402,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 				proto = o.proto;
 				first = l;
 				if (unlikely(!quick_level(skb, &l, proto, 0)) ||
-				    unlikely(!quick_leaf(&l, quick_port(&l))))
+				    unlikely(!quick_leaf(&l, quick_port(&l), 0)))
 					goto layer;
 			}
 			return to_row(skb, c, hook, frame, &a, &l, usual);
@@ -535,7 +535,7 @@ STATE(state_layer)
 			a.tunnel[1] = w->tunnel[1];
 			__u32 kind = quick_port(&l);
 
-			if (quick_leaf(&l, kind)) {
+			if (quick_leaf(&l, kind, 0)) {
 				return to_row(skb, c, w->hook, w->frame, &a, &l, 0);
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind)) {
 				w->depth++;
