@@ -7,7 +7,6 @@
 
 #include "frag.h"
 #include "key.h"
-#include "quick.h"
 #include "table.h"
 
 /*

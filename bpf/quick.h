@@ -18,7 +18,8 @@ struct level {
 	__s32 left;  /* bytes from there that the headers so far declare; less than none where they
 			lie */
 	__u32 proto; /* IP protocol at `at` */
-	__u64 v6;
+	__u64 v6;    /* a whole word: spilled, it fills its stack slot, and the verifier forgets
+			what was there */
 	const __u64 *pair; /* the IP header's addresses, in the packet */
 };
 

@@ -19,8 +19,9 @@ use std::{
         },
     },
     panic::{AssertUnwindSafe, catch_unwind},
-    process::{Command, Stdio},
-    sync::mpsc::channel,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
 };
 
@@ -363,6 +364,38 @@ fn dump_follows_and_joins_when_confined() {
     assert!(tmon().args(["detach", "--all"]).stdout(Stdio::null()).status().unwrap().success());
 }
 
+/// The program on a terminal of its own: the process, the keyboard, and what is shown, piece by
+/// piece until it has ended.
+fn on_a_terminal(args: &[&str], folder: &Path) -> (Child, File, Receiver<Vec<u8>>) {
+    let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).unwrap();
+    let end = || Stdio::from(pty.slave.try_clone().unwrap());
+    let child = Command::new("setsid")
+        .arg("--ctty")
+        .arg(env!("CARGO_BIN_EXE_tmon"))
+        .args(args)
+        .env("TERM", "xterm-256color")
+        .env("HOME", "/nonexistent")
+        .current_dir(folder)
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    let mut screen = File::from(pty.master.try_clone().unwrap());
+    let (seen, output) = channel();
+    thread::spawn(move || {
+        let mut some = [0; 65536];
+        // EIO when the other end is closed.
+        while let Ok(n @ 1..) = screen.read(&mut some) {
+            if seen.send(some[..n].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    (child, File::from(pty.master), output)
+}
+
 /// Not a byte of a capture is looked at before: a reader waits for the first one and is confined.
 fn captures_are_read_when_confined() {
     let capabilities = |pid, set: &str| {
@@ -381,28 +414,7 @@ fn captures_are_read_when_confined() {
         (&["watch", "--read", file], 0),
         (&["top", "--graphics", "off", "--read", file], 0),
     ] {
-        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(Some(&size), None).unwrap();
-        let end = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut child = Command::new("setsid")
-            .arg("--ctty")
-            .arg(env!("CARGO_BIN_EXE_tmon"))
-            .args(args)
-            .env("TERM", "xterm-256color")
-            .env("HOME", "/nonexistent")
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .unwrap();
-        let mut screen = File::from(pty.master.try_clone().unwrap());
-        let mut keys = File::from(pty.master);
-        drop(pty.slave);
-        let said = thread::spawn(move || {
-            let mut seen = Vec::new();
-            let _ = screen.read_to_end(&mut seen); // EIO when the other end is closed
-            String::from_utf8_lossy(&seen).into_owned()
-        });
+        let (mut child, mut keys, output) = on_a_terminal(args, folder.path());
         let mut capture = File::options().write(true).open(&path).unwrap();
         let is_dashboard = args[0] == "top";
         until(&format!("{args:?} is confined"), || {
@@ -432,8 +444,8 @@ fn captures_are_read_when_confined() {
             until("it ends when it is told to", || child.try_wait().unwrap().is_some());
         }
         assert!(child.wait().unwrap().success(), "{args:?}");
-        drop(keys);
-        let said = said.join().unwrap();
+        let said: Vec<u8> = output.iter().flatten().collect();
+        let said = String::from_utf8_lossy(&said);
         assert!(!said.contains("tmon:"), "{args:?}: {said}");
     }
 }
@@ -470,29 +482,9 @@ fn new_interfaces_do_not_delay_readings() {
 fn top_saves_when_confined() {
     let g = Ground::new();
     let folder = tempfile::tempdir().unwrap();
-    let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let end = || Stdio::from(pty.slave.try_clone().unwrap());
-    let mut child = Command::new("setsid")
-        .arg("--ctty")
-        .arg(env!("CARGO_BIN_EXE_tmon"))
-        .args(["top", "eth0", "--netns", g.a.name(), "--rows", "64", "--interval", "200ms"])
-        .args(["--graphics", "off", "--resolve"])
-        .env("TERM", "xterm-256color")
-        .env("HOME", "/nonexistent")
-        .current_dir(&folder)
-        .stdin(end())
-        .stdout(end())
-        .stderr(end())
-        .spawn()
-        .unwrap();
-    let mut screen = File::from(pty.master.try_clone().unwrap());
-    let mut keys = File::from(pty.master);
-    drop(pty.slave);
-    let drained = thread::spawn(move || {
-        let mut seen = Vec::new();
-        let _ = screen.read_to_end(&mut seen); // EIO when the other end is closed
-    });
+    let args = ["--rows", "64", "--interval", "200ms", "--graphics", "off", "--resolve"];
+    let args = [&["top", "eth0", "--netns", g.a.name()][..], &args].concat();
+    let (mut child, mut keys, output) = on_a_terminal(&args, folder.path());
     let [a, b] = g.sockets(7000);
     let saved = |ending: &str| {
         fs::read_dir(&folder).unwrap().map(|e| e.unwrap()).any(|e| {
@@ -511,8 +503,7 @@ fn top_saves_when_confined() {
     are_confined(child.id());
     keys.write_all(b"q").unwrap();
     assert!(child.wait().unwrap().success());
-    drop(keys);
-    drained.join().unwrap();
+    output.iter().for_each(drop);
     for file in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
         let text = fs::read_to_string(&file).unwrap();
         let end = text.trim_end();
@@ -528,32 +519,8 @@ fn top_saves_when_confined() {
 /// Its dashboard is like any other, and others take the lab down that it could not any more.
 fn the_demonstration_is_confined_too() {
     let prefix = format!("tmon-d{}", std::process::id());
-    let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).unwrap();
-    let end = || Stdio::from(pty.slave.try_clone().unwrap());
-    let mut child = Command::new("setsid")
-        .arg("--ctty")
-        .arg(env!("CARGO_BIN_EXE_tmon"))
-        .args(["demo", "--graphics", "off", "--interval", "200ms", "--prefix", &prefix])
-        .env("TERM", "xterm-256color")
-        .env("HOME", "/nonexistent")
-        .stdin(end())
-        .stdout(end())
-        .stderr(end())
-        .spawn()
-        .unwrap();
-    let mut screen = File::from(pty.master.try_clone().unwrap());
-    let mut keys = File::from(pty.master);
-    drop(pty.slave);
-    let (seen, output) = channel();
-    let drained = thread::spawn(move || {
-        let mut some = [0; 65536];
-        while let Ok(n @ 1..) = screen.read(&mut some) {
-            if seen.send(some[..n].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
+    let args = ["demo", "--graphics", "off", "--interval", "200ms", "--prefix", &prefix];
+    let (mut child, mut keys, output) = on_a_terminal(&args, Path::new("/"));
     let mut text = Vec::new();
     until("traffic of the lab on the screen", || {
         text.extend(output.try_iter().flatten());
@@ -570,9 +537,7 @@ fn the_demonstration_is_confined_too() {
     assert_eq!(left().len(), 10);
     keys.write_all(b"q").unwrap();
     let status = child.wait().unwrap();
-    drop(keys);
-    drained.join().unwrap();
-    text.extend(output.try_iter().flatten());
+    text.extend(output.iter().flatten());
     assert!(status.success(), "{status:?}: {}", String::from_utf8_lossy(&text));
     assert_eq!(left(), Vec::<String>::new());
 }

@@ -16,7 +16,7 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -115,6 +115,8 @@ pub struct Program {
     /// What streams had that are forgotten, by tunnel.
     earlier: BTreeMap<Stream, Numbered>,
     claims: Locked<ClaimSlot>,
+    /// What was looked at of packets that were counted, by `BESIDE_`, when the books were last read.
+    besides: [AtomicU64; BESIDES],
     /// Of the tables: slots, tags and second counters of each.
     maps: [[OwnedFd; 3]; 3],
     tables: Tables,
@@ -306,6 +308,7 @@ impl Program {
             numbers: Locked::of(dup(skel.maps.numbers.as_fd())?),
             earlier: BTreeMap::new(),
             claims: Locked::of(dup(skel.maps.claims.as_fd())?),
+            besides: Default::default(),
             tables: map_tables(&maps)?,
             maps,
             ports: port_table(skel.maps.data_ports.as_fd())?,
@@ -363,6 +366,7 @@ impl Program {
             numbers: Locked::of(get("numbers")?),
             earlier: BTreeMap::new(),
             claims: Locked::of(get("claims")?),
+            besides: Default::default(),
             tables: map_tables(&tables)?,
             maps: tables,
             ports: port_table(ports_map.as_fd())?,
@@ -479,11 +483,9 @@ impl Program {
     /// # Errors
     /// The kernel has no way to wait for the programs that are running: nothing has changed.
     pub fn age(&self, idle: Duration) -> Result<usize> {
-        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
-            .context("ask for the length of a jiffy")?;
-        let (now, _) = test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1)?;
-        let jiffies = idle.as_nanos() / u128::from(tick.num_nanoseconds().unsigned_abs().max(1));
-        self.tables.age(now as u32, jiffies.min(i32::MAX as u128) as u32)
+        let (now, jiffy) = clock(self.now.as_fd())?;
+        let jiffies = idle.as_nanos() / jiffy.as_nanos();
+        self.tables.age(now, jiffies.min(i32::MAX as u128) as u32)
     }
 
     /// The same by the clock of a capture: rows that were idle for more than `idle` ticks at `now`.
@@ -494,8 +496,8 @@ impl Program {
         self.tables.age(now, idle)
     }
 
-    /// What the CPUs' records begin with, one after the other.
-    fn records(&self) -> Result<(Vec<u64>, usize)> {
+    /// One reading of the books' counters, and of those beside them: a CPU's record begins with both.
+    pub fn cells(&self) -> Result<Cells> {
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
         let size = self.record.next_multiple_of(8);
         let mut values = vec![0u64; cpus * size / 8];
@@ -511,39 +513,31 @@ impl Program {
         if e != 0 {
             return Err(io::Error::from_raw_os_error(-e)).context("read the books");
         }
-        Ok((values, size / 8))
-    }
-
-    /// One reading of the books' counters.
-    pub fn cells(&self) -> Result<Cells> {
-        let (values, words) = self.records()?;
         let mut sum = [cell_count::default(); 2 * CELLS];
-        for cpu in values.chunks_exact(words) {
+        let mut besides = [0u64; BESIDES];
+        for cpu in values.chunks_exact(size / 8) {
             for (cell, words) in sum.iter_mut().zip(cpu.chunks_exact(2)) {
                 cell.packets = cell.packets.wrapping_add(words[0]);
                 cell.bytes = cell.bytes.wrapping_add(words[1]);
             }
+            for (sum, word) in besides.iter_mut().zip(&cpu[size_of::<Cells>() / 8..]) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+        for (last, sum) in self.besides.iter().zip(besides) {
+            last.store(sum, Ordering::Relaxed);
         }
         Ok(Cells::new(sum))
     }
 
-    /// What was looked at of packets that were counted, by `BESIDE_`.
-    fn besides(&self) -> Result<[u64; BESIDES]> {
-        let (values, words) = self.records()?;
-        let books = size_of::<Cells>() / 8;
-        Ok(std::array::from_fn(|i| {
-            values.chunks_exact(words).fold(0, |sum, cpu| cpu[books + i].wrapping_add(sum))
-        }))
-    }
-
-    /// Adds what is known beside the rows, as of the interface with this `id`.
+    /// Adds what is known beside the rows, as of the interface with this `id`: what there was when
+    /// the books were last read.
     ///
     /// # Errors
     /// The kernel does not give it.
     pub fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
-        let besides = self.besides()?;
-        let of = |beside: contract::beside| besides[beside as usize];
-        let now = || test_run(self.now.as_fd(), &[0; SHORTEST_FRAME], None, 1).map(|r| r.0 as u32);
+        let of = |beside: contract::beside| self.besides[beside as usize].load(Ordering::Relaxed);
+        let now = || clock(self.now.as_fd());
         for slot in self.numbers.read(of(contract::BESIDE_NUMBERED), now)? {
             let (stream, n) = beside::stream(interface, &slot.key, &slot.numbers);
             let tunnel = Stream { id: stream.tunnel_id(), interface: 0, ..stream };
@@ -592,11 +586,13 @@ impl Program {
     /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
     pub fn clear(&self) -> Result<()> {
         self.tables.clear();
-        let besides = self.besides()?;
-        if besides[contract::BESIDE_NUMBERED as usize] > 0 {
+        self.cells()?;
+        let is_used =
+            |beside: contract::beside| self.besides[beside as usize].load(Ordering::Relaxed) > 0;
+        if is_used(contract::BESIDE_NUMBERED) {
             self.numbers.clear()?;
         }
-        if besides[contract::BESIDE_CLAIMED as usize] > 0 {
+        if is_used(contract::BESIDE_CLAIMED) {
             self.claims.clear()?;
         }
         new_cpus(self.cpus.as_fd())?;
@@ -646,6 +642,16 @@ fn test_run(
             .context("run a frame through the BPF program");
     }
     Ok((opts.retval as i32, opts.duration))
+}
+
+/// The kernel's time in jiffies, and how long one of them is.
+fn clock(now: BorrowedFd<'_>) -> Result<(u32, Duration)> {
+    let jiffy = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .context("ask for the length of a jiffy")?
+        .num_nanoseconds()
+        .unsigned_abs();
+    let (now, _) = test_run(now, &[0; SHORTEST_FRAME], None, 1)?;
+    Ok((now as u32, Duration::from_nanos(jiffy.max(1))))
 }
 
 thread_local! {

@@ -344,8 +344,6 @@ impl Live {
             }
             all.append(own);
             let (space, name) = (w.space, w.name.clone());
-            // Of one whose counters cannot be read that has been said.
-            let trouble = trouble.filter(|_| !interface.stale);
             let trouble = trouble.map(|e| format!("{}: {e:#}", w.shown()));
             self.trouble(space, "numbers ", &name, trouble);
         }

@@ -8,19 +8,15 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use contract::{CLAIMS, NUMBERS};
-use nix::{
-    sys::time::TimeValLike,
-    time::{ClockId, clock_getres},
-};
-
 use feed::beside::{ClaimSlot, NumberSlot};
 
-/// Where half of the slots are in use, those are freed that have been quiet for so many seconds.
-const QUIET: u32 = 300;
+/// Where half of the slots are in use, those are freed that have been quiet for so long.
+const QUIET: Duration = Duration::from_secs(300);
 /// Nothing was read yet.
 const NEVER: u64 = u64::MAX;
 
@@ -70,18 +66,22 @@ impl<S: Slot> Locked<S> {
     }
 
     /// Reads all slots, if this count of what has happened is another than the last time. Returns
-    /// those that were freed.
-    pub(super) fn read(&mut self, news: u64, now: impl Fn() -> Result<u32>) -> Result<Vec<S>> {
+    /// those that were freed. `clock` has the time in jiffies, and the length of one.
+    pub(super) fn read(
+        &mut self,
+        news: u64,
+        clock: impl Fn() -> Result<(u32, Duration)>,
+    ) -> Result<Vec<S>> {
         if self.news.swap(news, Ordering::Relaxed) == news {
             return Ok(Vec::new());
         }
         let mut used = self.used()?;
         let mut freed = Vec::new();
         if used.len() > S::MOST as usize / 2 {
-            let (now, second) = (now()?, jiffies_in_a_second());
+            let (now, jiffy) = clock()?;
             let is_quiet = |slot: &S| {
                 let idle = now.wrapping_sub(slot.seen());
-                idle < u32::MAX / 2 && idle / second > QUIET
+                idle < u32::MAX / 2 && jiffy.saturating_mul(idle) > QUIET
             };
             for (place, slot) in used.extract_if(.., |(_, slot)| is_quiet(slot)) {
                 self.free(place)?;
@@ -144,10 +144,4 @@ impl<S: Slot> Locked<S> {
         self.news.store(NEVER, Ordering::Relaxed);
         self.used()?.iter().try_for_each(|(place, _)| self.free(*place))
     }
-}
-
-/// As the kernel shows its clock ticks.
-fn jiffies_in_a_second() -> u32 {
-    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |t| t.num_nanoseconds());
-    u32::try_from(1_000_000_000 / tick.max(1_000_000)).unwrap_or(1000)
 }

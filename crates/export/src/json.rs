@@ -125,9 +125,8 @@ struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     fn new(interval: &'a model::snapshot::Interval, stream: &Stream, n: &Numbered) -> Self {
-        let interface = interval.interfaces.iter().find(|i| i.id == stream.interface);
         Sequence {
-            interface: interface.map(|i| i.name.as_str()),
+            interface: interval.name_of(stream.interface),
             hook: match stream.hook {
                 Hook::Rx => "rx",
                 Hook::Tx => "tx",
@@ -165,9 +164,8 @@ struct Said<'a> {
 
 impl<'a> Said<'a> {
     fn new(interval: &'a model::snapshot::Interval, claim: &Claim, n: &Claimed) -> Self {
-        let interface = interval.interfaces.iter().find(|i| i.id == claim.interface);
         Said {
-            interface: interface.map(|i| i.name.as_str()),
+            interface: interval.name_of(claim.interface),
             says: claim.saying().name(),
             by: claim.who,
             r#type: claim.error[0],

@@ -13,7 +13,7 @@ use feed::{
     Replay,
     config::{Config, L2tp, Port},
     judge::{self, Judge},
-    packet::{LinkStart, Packet},
+    packet::Packet,
 };
 use model::{
     beside::{Gathered, Numbered},
@@ -22,16 +22,7 @@ use model::{
 use testkit::frames::{Frame, Gre, Gtp, pkt};
 
 fn run(judge: &mut dyn Judge, frame: &Frame) {
-    let data = &frame.bytes();
-    let packet = Packet {
-        data,
-        wire_len: data.len() as u32,
-        start: LinkStart::Ethernet,
-        link_len: 0,
-        gso_segs: 0,
-        gso_size: 0,
-    };
-    judge.run(Hook::Rx, &packet, 0).expect("a frame is judged");
+    judge.run(Hook::Rx, &Packet::ethernet(&frame.bytes()), 0).expect("a frame is judged");
 }
 
 fn host() -> Box<dyn Judge> {

@@ -137,6 +137,11 @@ impl Snapshot {
 }
 
 impl Interval {
+    /// The name of the interface with this `id`.
+    pub fn name_of(&self, id: u64) -> Option<&str> {
+        self.interfaces.iter().find(|i| i.id == id).map(|i| i.name.as_str())
+    }
+
     /// What happened. Who counts a packet that several interfaces have seen is decided here.
     pub fn new(
         since: SystemTime,

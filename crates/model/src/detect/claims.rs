@@ -44,7 +44,6 @@ fn is_row(rows: &Rows, claim: &Claim) -> bool {
 }
 
 fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sighting {
-    let interface = look.interval.interfaces.iter().find(|i| i.id == claim.interface);
     let (way, tunnel, who) = (Way(claim.from, claim.to), claim.tunnel, claim.who);
     let saying = claim.saying();
     let what = match (saying, n.mtu) {
@@ -64,7 +63,7 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
         topic: if saying == Saying::TooBig { Topic::Mtu } else { Topic::Unreachable },
         severity: if is_row(rows, claim) { Severity::Bad } else { Severity::Note },
         place: Subject {
-            interface: interface.map(|i| i.name.clone()),
+            interface: look.interval.name_of(claim.interface).map(str::to_owned),
             tunnel: Some(tunnel),
             outer_from: Some(claim.from),
             outer_to: Some(claim.to),

@@ -246,7 +246,7 @@ mod tests {
     use super::{
         super::{
             Change,
-            stage::{Stage, client, host, talk},
+            stage::{Stage, leads, talk},
         },
         Severity, Topic,
     };
@@ -343,15 +343,7 @@ mod tests {
 
     #[test]
     fn who_is_not_there_and_who_is_down() {
-        use crate::overlay::{Entry, Overlay};
-        let mac = [2, 0, 0, 0, 0, 9];
-        let entry =
-            Entry { device: "vxlan0".to_owned(), id: Some(7), endpoint: host(5), fixed: true };
-        let overlay = Overlay {
-            entries: [(mac, vec![entry])].into_iter().collect(),
-            neighbours: [(client(9), mac)].into_iter().collect(),
-            ..Overlay::default()
-        };
+        let overlay = leads(9, 5);
         let mut lost = dropped("NEIGH_FAILED", &talk(5, Some((1, 9)), 0, 0), 3);
         lost.1.counts.swap(0, 1); // from this host
         let mut stage = Stage {

@@ -107,21 +107,13 @@ fn sighting(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::stage::{Stage, client, host, talk},
+        super::stage::{Stage, leads, talk},
         Severity, Topic,
     };
-    use crate::overlay::{Entry, Overlay};
 
     #[test]
     fn packets_that_go_to_another_endpoint_than_the_address_is_behind_are_found() {
-        let mac = [2, 0, 0, 0, 0, 9];
-        let entry =
-            Entry { device: "vxlan0".to_owned(), id: Some(7), endpoint: host(5), fixed: true };
-        let overlay = Overlay {
-            entries: [(mac, vec![entry])].into_iter().collect(),
-            neighbours: [(client(9), mac)].into_iter().collect(),
-            ..Overlay::default()
-        };
+        let overlay = leads(9, 5);
         let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
         stage.seconds(3, &[talk(5, Some((1, 9)), 1, 0), talk(3, Some((2, 9)), 0, 1)]);
         assert_eq!(

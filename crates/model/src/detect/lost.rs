@@ -31,8 +31,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
 }
 
 fn sighting(look: &Evidence<'_>, at: &Stream, n: Numbered) -> Sighting {
-    let interface = look.interval.interfaces.iter().find(|i| i.id == at.interface);
-    let interface = interface.map(|i| i.name.clone());
+    let interface = look.interval.name_of(at.interface).map(str::to_owned);
     let has_id = !Stream::is_rekeyed(at.kind);
     let tunnel = Tunnel { kind: at.kind, id: Some(at.id).filter(|id| has_id && *id > 0) };
     let all = n.packets.saturating_add(n.lost);

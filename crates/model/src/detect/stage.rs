@@ -12,7 +12,7 @@ use crate::{
     drops::Drops,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     interface::Interface,
-    overlay::Overlay,
+    overlay::{Entry, Overlay},
     rows::Rows,
     snapshot::Interval,
 };
@@ -58,6 +58,18 @@ pub(super) fn talk_in(
             cells: [[none, count(received)], [count(sent), none]],
             ..Counters::default()
         },
+    }
+}
+
+/// Where host 1 is told to send what is for an inner address: by a fixed entry, to that peer.
+pub(super) fn leads(inner: u8, peer: u8) -> Overlay {
+    let mac = [2, 0, 0, 0, 0, inner];
+    let entry =
+        Entry { device: "vxlan0".to_owned(), id: Some(7), endpoint: host(peer), fixed: true };
+    Overlay {
+        entries: [(mac, vec![entry])].into_iter().collect(),
+        neighbours: [(client(inner), mac)].into_iter().collect(),
+        ..Overlay::default()
     }
 }
 
