@@ -19,7 +19,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-pure test-page test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb
+.PHONY: help demo pictures test test-pure test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
@@ -30,6 +30,7 @@ help:
 	@echo 'test-upgrade  from the first edition to this version while the kernel counts (root)'
 	@echo 'captures      remakes the captures of tests from the frame builder, with the answers of tshark'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
+	@echo 'test-tools    exports, against Prometheus, nfdump, pmacct and tshark, unpacked below target/tools (root)'
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
@@ -49,6 +50,7 @@ demo: build
 # As root: the tests load BPF programs, make network namespaces and mount a bpffs, each for itself.
 test: setup
 	$(SUDO) $(CARGO) test --release --workspace
+	@echo 'not run: test-page, test-tools, test-kernels, test-package, test-upgrade'
 
 # What needs neither root, nor clang, nor libelf: the crates, and the program that only reads captures.
 test-pure:
@@ -59,6 +61,12 @@ test-pure:
 test-page:
 	$(MAKE) setup PACKAGES='$(PACKAGES) chromium chromium-driver python3-selenium'
 	$(CARGO) test --release --test page -- --ignored
+
+# What tmon exports, as the programs read it that it is for. Those that are daemons are only unpacked.
+test-tools:
+	$(MAKE) setup PACKAGES='$(PACKAGES) curl nfdump tshark'
+	tests/tools.sh target/tools
+	$(SUDO) $(CARGO) test --release --workspace --test exports -- --include-ignored
 
 # Every view and key of the dashboard in the lab, as pictures to look at: target/pictures/.
 pictures: build

@@ -39,6 +39,8 @@ mod check;
 #[cfg(feature = "live")]
 mod dump;
 #[cfg(feature = "live")]
+mod exporting;
+#[cfg(feature = "live")]
 mod lab;
 #[cfg(feature = "live")]
 mod listing;
@@ -85,6 +87,10 @@ enum Command {
     #[cfg(feature = "live")]
     Watch(watch::Watching),
     #[cfg(feature = "live")]
+    /// Give readings to other tools: Prometheus
+    #[command(subcommand)]
+    Export(exporting::Export),
+    #[cfg(feature = "live")]
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
     #[cfg(feature = "live")]
@@ -121,7 +127,7 @@ impl Command {
             #[cfg(feature = "live")]
             Command::Watch(watch) => !watch.reads_captures(),
             Command::Replay(replay) => replay.loads(),
-            Command::Dump(_) | Command::Attach(_) | Command::Demo(_) => true,
+            Command::Dump(_) | Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,
             _ => false,
         }
     }
@@ -479,6 +485,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Watch(c) => return code(c.run()),
+        #[cfg(feature = "live")]
+        Command::Export(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Attach(c) => c.run(),
         #[cfg(feature = "live")]

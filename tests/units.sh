@@ -20,6 +20,7 @@ inside() {
 		echo "ok: $1"
 	}
 	counts='tmon status | grep -q "^eth0 .* counting"'
+	metrics() { bash -c 'exec 3<>/dev/tcp/127.0.0.1/9469; printf "GET /metrics HTTP/1.1\r\n\r\n" >&3; cat <&3'; }
 	nothing='tmon status | grep -qx "nothing is attached"'
 	underlay() {
 		ip link add eth0 type veth peer name peer0
@@ -41,6 +42,10 @@ inside() {
 	systemctl disable --now tmon-attach@eth0
 	systemctl enable --now tmon-attach.service
 	until_it_is "the underlay of the tunnel is found" "$counts"
+	systemctl start tmon-export@eth0
+	until_it_is "metrics are exported, of what counts already" 'metrics | grep -q "^tmon_build_info"'
+	until_it_is "the unit stays up" 'systemctl -q is-active tmon-export@eth0'
+	systemctl stop tmon-export@eth0
 	systemctl stop tmon-attach.service
 	until_it_is "stopped, nothing is left" "$nothing"
 	systemctl start tmon-attach.service

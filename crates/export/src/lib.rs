@@ -17,6 +17,9 @@ use model::{
 pub mod csv;
 pub mod html;
 pub mod json;
+pub mod openmetrics;
+pub mod scrapes;
+mod sticky;
 pub mod svg;
 pub mod table;
 

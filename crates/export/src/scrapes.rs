@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A small HTTP server for scrapers: one page, one request a connection, a thread for each.
+//!
+//! Whoever connects may be slow, silent or endless: a connection lives for [`PATIENCE`] at most, there
+//! are at most [`MOST`] of them, and the loop that counts never waits for any.
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::openmetrics::{Exposition, Metering};
+
+/// How long one request may take from its first byte to the last of its answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Limit on the connections at once.
+pub const MOST: usize = 16;
+/// Limit on the size of a request's head, and on its fields.
+const HEAD: usize = 8192;
+const FIELDS: usize = 64;
+/// A thread here needs little.
+const STACK: usize = 256 << 10;
+
+/// Answers scrapers on threads of its own for as long as the process lives. Its threads read what
+/// strangers send: the first calls `confine` before it accepts anybody, and the others are its own.
+///
+/// # Errors
+/// No thread can be started.
+pub fn serve(
+    listener: TcpListener,
+    metrics: &Metering,
+    confine: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let metrics = metrics.clone();
+    let accept = move || {
+        confine();
+        let open = Arc::new(AtomicUsize::new(0));
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => attend(stream, &metrics, &open),
+                // Of descriptors there are too few: some will be closed.
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    };
+    thread::Builder::new().name("tmon-scrapes".to_owned()).stack_size(STACK).spawn(accept)?;
+    Ok(())
+}
+
+/// One that is counted while it lives.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> (Place, usize) {
+        let before = open.fetch_add(1, Ordering::Relaxed);
+        (Place(Arc::clone(open)), before)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<AtomicUsize>) {
+    let (place, before) = Place::take(open);
+    if before >= MOST {
+        // What fits the socket's buffer is sent; nobody waits for the rest.
+        let _ = stream.set_nonblocking(true);
+        let _ =
+            (&stream).write_all(&answer("503 Service Unavailable", TEXT, "too many requests\n"));
+        return;
+    }
+    let metrics = metrics.clone();
+    let one = move || {
+        let _place = place;
+        // Who is gone or too slow gets nothing more.
+        let _ = converse(&stream, &metrics, Instant::now() + PATIENCE);
+    };
+    // Without a thread the connection is closed.
+    let _ = thread::Builder::new().name("tmon-scrape".to_owned()).stack_size(STACK).spawn(one);
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Metrics(Exposition),
+    Start,
+    Nothing,
+    NotReading,
+    Nonsense,
+}
+
+fn converse(stream: &TcpStream, metrics: &Metering, end: Instant) -> io::Result<()> {
+    let Some((asked, head_only)) = request(stream, end)? else { return Ok(()) };
+    let mut answer = match asked {
+        Asked::Metrics(how) => answer("200 OK", how.content_type(), &metrics.text(how)),
+        Asked::Start => answer("200 OK", TEXT, "tmon: the metrics are at /metrics\n"),
+        Asked::Nothing => answer("404 Not Found", TEXT, "the metrics are at /metrics\n"),
+        Asked::NotReading => answer("405 Method Not Allowed", TEXT, "GET and HEAD are all\n"),
+        Asked::Nonsense => answer("400 Bad Request", TEXT, "this is no HTTP request\n"),
+    };
+    if head_only {
+        let body = answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
+        answer.truncate(body);
+    }
+    let mut rest = &answer[..];
+    while !rest.is_empty() {
+        stream.set_write_timeout(Some(left(end)?))?;
+        match (&*stream).write(&rest[..rest.len().min(16 << 10)]) {
+            Ok(0) => return Ok(()),
+            Ok(n) => rest = &rest[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // What it may still be sending would else cost it the end of the answer.
+    stream.shutdown(Shutdown::Write)?;
+    let mut rest = [0; 512];
+    while (&*stream).read(&mut rest)? > 0 {
+        stream.set_read_timeout(Some(left(end)?))?;
+    }
+    Ok(())
+}
+
+fn left(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn answer(status: &str, kind: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let mut all = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+         Connection: close\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+    );
+    all.push_str(body);
+    all.into_bytes()
+}
+
+/// Reads the head of a request, and whether only the head of the answer is wanted; `None` where the
+/// other side has nothing to ask.
+fn request(mut stream: &TcpStream, end: Instant) -> io::Result<Option<(Asked, bool)>> {
+    let mut head = [0; HEAD];
+    let mut length = 0;
+    loop {
+        stream.set_read_timeout(Some(left(end)?))?;
+        match stream.read(&mut head[length..]) {
+            Ok(0) if length == 0 => return Ok(None),
+            Ok(0) => return Ok(Some((Asked::Nonsense, false))),
+            Ok(n) => length += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        }
+        if let Some(asked) = asked(&head[..length]) {
+            return Ok(Some(asked));
+        }
+        if length == head.len() {
+            return Ok(Some((Asked::Nonsense, false)));
+        }
+    }
+}
+
+/// What the bytes so far ask for; `None` while more have to come.
+fn asked(bytes: &[u8]) -> Option<(Asked, bool)> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Partial) => return None,
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(_) => return Some((Asked::Nonsense, false)),
+    }
+    let head_only = request.method == Some("HEAD");
+    let accept = request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("accept"));
+    let accept: Vec<_> = accept.map(|h| String::from_utf8_lossy(h.value)).collect();
+    let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default();
+    let asked = match (request.method, path) {
+        (Some("GET" | "HEAD"), "/metrics") => {
+            Asked::Metrics(Exposition::accepted(&accept.join(",")))
+        }
+        (Some("GET" | "HEAD"), "/") => Asked::Start,
+        (Some("GET" | "HEAD"), _) => Asked::Nothing,
+        _ => Asked::NotReading,
+    };
+    Some((asked, head_only))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openmetrics::SeriesLimits;
+
+    #[test]
+    fn requests_are_told_apart() {
+        let is = |text: &str| asked(text.as_bytes()).map(|a| a.0);
+        let open = Asked::Metrics(Exposition::OpenMetrics);
+        for (text, wanted) in [
+            ("GET /metrics HTTP/1.1\r\nHost: x\r\n", None),
+            ("GET /metrics HTTP/1.1\r\n\r\n", Some(Asked::Metrics(Exposition::Classic))),
+            (
+                "GET /metrics?a=b HTTP/1.1\r\nACCEPT: application/openmetrics-text;q=0.5\r\n\r\n",
+                Some(open),
+            ),
+            ("GET / HTTP/1.0\r\n\r\n", Some(Asked::Start)),
+            ("GET /metricss HTTP/1.1\r\n\r\n", Some(Asked::Nothing)),
+            ("POST /metrics HTTP/1.1\r\n\r\n", Some(Asked::NotReading)),
+            ("\x16\x03\x01\x02\x00", Some(Asked::Nonsense)),
+            ("GET /metrics HTTP/1.1\r\nbad header\r\n\r\n", Some(Asked::Nonsense)),
+        ] {
+            assert_eq!(is(text), wanted, "{text:?}");
+        }
+        let many = "x: y\r\n".repeat(FIELDS + 1);
+        assert_eq!(is(&format!("GET / HTTP/1.1\r\n{many}\r\n")), Some(Asked::Nonsense));
+    }
+
+    /// A server with some series on a port of loopback.
+    fn server() -> std::net::SocketAddr {
+        let limits = SeriesLimits { tunnels: 1, peers: 0, age: Duration::ZERO };
+        let metrics = Metering::new("1", limits);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let at = listener.local_addr().expect("an address");
+        serve(listener, &metrics, || {}).expect("a thread");
+        at
+    }
+
+    fn get(at: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(at).expect("it listens");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut all = String::new();
+        stream.read_to_string(&mut all).expect("it answers");
+        all
+    }
+
+    #[test]
+    fn scrapers_get_what_they_understand() {
+        let at = server();
+        let classic = get(at, "GET /metrics HTTP/1.1\r\n\r\n");
+        assert!(classic.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"));
+        assert!(classic.contains("\ntmon_build_info{version=\"1\"} 1\n"), "{classic}");
+        let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.3";
+        let open = get(at, &format!("GET /metrics HTTP/1.1\r\n{accept}\r\n\r\n"));
+        assert!(open.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0"));
+        assert!(open.ends_with("# EOF\n"), "{open}");
+        let head = get(at, "HEAD /metrics HTTP/1.1\r\n\r\n");
+        assert!(head.ends_with("\r\n\r\n") && head.contains("Content-Length: "), "{head}");
+        assert!(get(at, "GET /x HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(HEAD));
+        assert!(get(at, &long).starts_with("HTTP/1.1 400 "));
+    }
+
+    /// Some say nothing, some read nothing: others are answered, and too many are sent away.
+    #[test]
+    fn silent_scrapers_hold_up_nobody() {
+        let at = server();
+        let begun = Instant::now();
+        let mut silent: Vec<TcpStream> =
+            (1..MOST).map(|_| TcpStream::connect(at).expect("it listens")).collect();
+        (&silent[0]).write_all(b"GET /metrics HTTP/1.1\r\nA: ").expect("sent"); // and no end
+        assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
+        assert!(begun.elapsed() < PATIENCE, "nobody waited for the others");
+        // As many more as find a place; then one is sent away.
+        let refused = |stream: &mut TcpStream| {
+            let moment = Some(Duration::from_millis(300));
+            stream.set_read_timeout(moment).expect("a timeout");
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).is_ok() && start == *b"HTTP/1.1 503"
+        };
+        let sent_away = (0..2 * MOST).any(|_| {
+            let mut stream = TcpStream::connect(at).expect("it listens");
+            let refused = refused(&mut stream);
+            silent.push(stream);
+            refused
+        });
+        assert!(sent_away, "{} connections at once", silent.len());
+        // They are not heard for ever.
+        for mut stream in silent {
+            stream.set_read_timeout(Some(6 * PATIENCE)).expect("a timeout");
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest);
+            assert!(!rest.starts_with(b"HTTP/1.1 200"));
+        }
+        assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
+    }
+}

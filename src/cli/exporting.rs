@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon export`: readings for other people's tools.
+use std::{
+    fs::{self, File, Permissions},
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use super::{DropScope, Ignoring, Watch, dump, duration, interrupted, out, say};
+use crate::kernel::{live::Live, sandbox::Sandbox};
+use export::{
+    openmetrics::{Exposition, Metering, SeriesLimits},
+    scrapes,
+};
+use feed::{names::Names, series::Series};
+use model::units::sanitize;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Export {
+    /// Metrics for Prometheus: on a port, or in a file for node_exporter
+    Prometheus(Prometheus),
+}
+
+impl Export {
+    pub(super) fn run(self) -> Result<()> {
+        match self {
+            Export::Prometheus(prometheus) => prometheus.run(),
+        }
+    }
+}
+
+/// How often is read: findings are of what happens second by second.
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Metrics, labels, limits, alert rules and a dashboard: docs/EXPORTS.md. Inner addresses are never exported."
+)]
+pub(super) struct Prometheus {
+    #[command(flatten)]
+    watch: Watch,
+    /// Answer scrapes of /metrics here; a port alone is one of 127.0.0.1
+    #[arg(
+        long,
+        value_name = "[ADDR:]PORT",
+        default_value = "127.0.0.1:9469",
+        conflicts_with = "textfile"
+    )]
+    listen: String,
+    /// Write the metrics to this file, for node_exporter's textfile collector (`*.prom`)
+    #[arg(long, value_name = "FILE")]
+    textfile: Option<PathBuf>,
+    /// How often the file is written
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, requires = "textfile")]
+    every: Duration,
+    /// Tunnel ids that have series of their own, four each; all others are `other`
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    series: u32,
+    /// Peers per tunnel id that have series of their own, four each; all others are `other`
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    peers: u32,
+    /// Do not count what the kernel drops
+    #[arg(long)]
+    no_drops: bool,
+    #[command(flatten)]
+    scope: DropScope,
+    #[command(flatten)]
+    ignoring: Ignoring,
+    /// File with names for the filters of --ignore, as for `tmon dump`
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+}
+
+impl Prometheus {
+    fn run(self) -> Result<()> {
+        let flag = interrupted()?;
+        let known = self.ignoring.read(&Names::read(self.names.as_deref())?)?;
+        let counting = self.watch.count.config();
+        let metrics = Metering::new(
+            env!("CARGO_PKG_VERSION"),
+            SeriesLimits {
+                tunnels: self.series as usize,
+                peers: self.peers as usize,
+                age: counting.age,
+            },
+        );
+        // Before anything is counted: what does not work is said at once.
+        let mut textfile = self.textfile.as_deref().map(Textfile::new).transpose()?;
+        let listener = textfile.is_none().then(|| listen(&self.listen)).transpose()?;
+        let (interfaces, netns) = (&self.watch.interfaces, self.watch.netns.as_deref());
+        let mut live = Live::open(interfaces, netns, &counting, self.watch.want())?;
+        if !self.no_drops
+            && let Some(why) = live.watch_drops(self.scope.all_netns)
+        {
+            say(&format!("drops are not counted: {why}"));
+        }
+        live.follow_configuration()?;
+        live.enter(&Sandbox::new(textfile.as_ref().map(|t| t.folder.as_path())))?;
+
+        let mut series = Series::new(0);
+        series.look_for_findings(known);
+        series.push(dump::read(&mut live)?);
+        if let Some(first) = series.latest() {
+            // What `tmon attach` has counted before is there, too.
+            metrics.add(&first.total(), series.findings());
+        }
+        if let Some(listener) = listener {
+            let at = listener.local_addr().context("listen")?;
+            let sandbox = Sandbox::new(None);
+            scrapes::serve(listener, &metrics, move || sandbox.confine_strictly())
+                .context("start a thread")?;
+            out::line(&format!("metrics are at http://{at}/metrics"))?;
+        }
+        let start = Instant::now();
+        let mut due = start;
+        loop {
+            if let Some(textfile) = textfile.as_mut().filter(|_| Instant::now() >= due) {
+                textfile.write(&metrics.text(Exposition::Classic));
+                due = start + dump::next_tick(start.elapsed(), self.every.max(SECOND));
+            }
+            if dump::rest(&mut live, start + dump::next_tick(start.elapsed(), SECOND), &flag) {
+                break;
+            }
+            series.push(dump::read(&mut live)?);
+            if let Some(interval) = series.newest() {
+                metrics.add(interval, series.findings());
+            }
+        }
+        textfile.map_or(Ok(()), Textfile::remove)
+    }
+}
+
+/// Listens for scrapers. Whoever reaches another address than loopback's can read all of it.
+fn listen(at: &str) -> Result<TcpListener> {
+    let shown = sanitize(at);
+    let at: Vec<SocketAddr> = match at.parse::<u16>() {
+        Ok(port) => vec![(Ipv4Addr::LOCALHOST, port).into()],
+        Err(_) => at
+            .to_socket_addrs()
+            .with_context(|| format!("listen on {shown}: try 127.0.0.1:9469, or [::1]:9469"))?
+            .collect(),
+    };
+    let listener = TcpListener::bind(&at[..]).map_err(|e| {
+        let advice = match e.kind() {
+            std::io::ErrorKind::AddrInUse => "another program has this port; try --listen 9470",
+            std::io::ErrorKind::AddrNotAvailable => "no interface has this address",
+            _ => "try --listen 127.0.0.1:9469",
+        };
+        anyhow::anyhow!("listen on {shown}: {e}: {advice}")
+    })?;
+    let bound = listener.local_addr().context("listen")?;
+    if !bound.ip().is_loopback() {
+        say(&format!(
+            "whoever reaches {bound} can read the metrics, and they are not encrypted: listen on \
+             127.0.0.1 behind a proxy if that is not meant"
+        ));
+    }
+    Ok(listener)
+}
+
+/// A file of metrics that others read while it is written anew.
+struct Textfile {
+    path: PathBuf,
+    folder: PathBuf,
+    /// Since the last time it could not be written, and so it is said once.
+    failed: bool,
+}
+
+impl Textfile {
+    /// Anybody may read it: node_exporter has a user of its own.
+    const MODE: u32 = 0o644;
+
+    fn new(path: &Path) -> Result<Textfile> {
+        let shown = sanitize(&path.display().to_string()).into_owned();
+        let Some(name) = path.file_name() else { bail!("write {shown}: this is no file's name") };
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = fs::canonicalize(parent.unwrap_or(Path::new(".")))
+            .with_context(|| format!("write {shown}: its folder"))?;
+        let path = folder.join(name);
+        if path.is_dir() {
+            bail!("write {shown}: this is a folder; name a file in it, such as tmon.prom");
+        }
+        if path.extension().is_none_or(|e| e != "prom") {
+            say(&format!("node_exporter reads files whose names end in .prom, unlike {shown}"));
+        }
+        let file = Textfile { path, folder, failed: false };
+        // Is there room, and may it be done? It is not to be found out in a minute.
+        file.put("").with_context(|| format!("write {shown}"))?;
+        Ok(file)
+    }
+
+    /// Beside it, and renamed, so that nobody ever reads half of it. Not to be read: in its sandbox
+    /// this process writes here and reads nothing.
+    fn put(&self, text: &str) -> Result<()> {
+        let make = |path: &Path| {
+            File::options().write(true).create_new(true).mode(Textfile::MODE).open(path)
+        };
+        let mut file = tempfile::Builder::new().prefix(".tmon-").make_in(&self.folder, make)?;
+        file.as_file().set_permissions(Permissions::from_mode(Textfile::MODE))?;
+        file.write_all(text.as_bytes())?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+
+    fn write(&mut self, text: &str) {
+        let failed = self.put(text);
+        match &failed {
+            Err(e) if !self.failed => {
+                say(&format!("write {}: {e:#}", sanitize(&self.path.display().to_string())));
+            }
+            _ => {}
+        }
+        self.failed = failed.is_err();
+    }
+
+    /// Metrics that nobody counts any more would be taken for traffic that has ended.
+    fn remove(self) -> Result<()> {
+        let shown = sanitize(&self.path.display().to_string()).into_owned();
+        fs::remove_file(&self.path).with_context(|| format!("remove {shown}"))
+    }
+}

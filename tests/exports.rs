@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What other people's tools get from `tmon export`, against what `tmon dump` says. Needs root.
+//!
+//! Tests that are ignored ask the real programs, which `make test-tools` unpacks below target/tools.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+};
+
+use ground::{Ground, Space, VNI, send, until};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use testkit::ground;
+use tmon::kernel::pin::BPFFS;
+
+fn tmon(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn done(args: &[&str]) -> String {
+    let out = tmon(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// A ground on which `tmon attach` counts; its bpffs is this thread's own and goes with it.
+fn attached() -> Ground {
+    let g = Ground::new();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+    done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
+    g
+}
+
+/// A program that runs until the test has seen enough.
+struct Running(Child);
+
+impl Running {
+    fn tmon(args: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        Running(command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The address that an exporter says it listens on.
+    fn address(&mut self) -> SocketAddr {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let at = line
+            .trim()
+            .strip_prefix("metrics are at http://")
+            .and_then(|l| l.strip_suffix("/metrics"));
+        at.unwrap_or_else(|| panic!("{line:?} {}", self.said())).parse().unwrap()
+    }
+
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        let _ = self.0.kill();
+        self.0.stderr.as_mut().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Ends it as systemd would.
+    fn end(mut self) {
+        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn scrape(at: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: tmon\r\n\r\n").unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    let (head, body) = all.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    body.to_owned()
+}
+
+/// Series and values.
+fn series(text: &str) -> BTreeMap<String, u64> {
+    let lines = text.lines().filter(|l| !l.starts_with('#'));
+    lines
+        .map(|l| l.rsplit_once(' ').map(|(n, v)| (n.to_owned(), v.parse().unwrap())).unwrap())
+        .collect()
+}
+
+/// Packets and bytes by direction that `tmon dump` has of the ground's tunnel since attach.
+fn dumped(g: &Ground) -> [[u64; 2]; 2] {
+    let json: Value =
+        serde_json::from_str(&done(&["dump", "eth0", "--netns", g.a.name(), "--json"])).unwrap();
+    ["rx", "tx"].map(|way| {
+        ["pkts", "bytes"].map(|unit| {
+            let flows = json["flows"].as_array().unwrap().iter();
+            let own = flows.filter(|f| f["vni"] == VNI);
+            own.map(|f| f[format!("{way}_{unit}")].as_u64().unwrap()).sum()
+        })
+    })
+}
+
+/// The same as an exporter's series of the tunnel.
+fn exported(all: &BTreeMap<String, u64>, g: &Ground) -> [[u64; 2]; 2] {
+    ["rx", "tx"].map(|way| {
+        ["packets", "bytes"].map(|unit| {
+            let name = format!(
+                "tmon_tunnel_{unit}_total{{interface=\"eth0\",netns=\"{}\",kind=\"vxlan\",\
+                 id=\"{VNI}\",direction=\"{way}\"}}",
+                g.a.name()
+            );
+            all.get(&name).copied().unwrap_or_default()
+        })
+    })
+}
+
+#[test]
+fn metrics_are_what_dump_says() {
+    let g = attached();
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 20);
+    let export =
+        ["export", "prometheus", "eth0", "--netns", g.a.name(), "--listen", "0", "--peers", "9"];
+    let mut exporter = Running::tmon(&export);
+    let at = exporter.address();
+    assert!(at.ip().is_loopback());
+    assert_eq!(exported(&series(&scrape(at)), &g), dumped(&g), "what was counted before is there");
+
+    // Nobody waits for who says nothing.
+    let silent = TcpStream::connect(at).unwrap();
+    send(&b, &a, 30);
+    let wanted = dumped(&g);
+    assert_eq!([wanted[0][0], wanted[1][0]], [30, 20]);
+    until("the exporter has read", || exported(&series(&scrape(at)), &g) == wanted);
+    drop(silent);
+    let text = scrape(at);
+    let all = series(&text);
+    let peer = |way: &str| {
+        format!(
+            "tmon_peer_packets_total{{interface=\"eth0\",netns=\"{}\",kind=\"vxlan\",id=\"{VNI}\",\
+             local=\"10.77.0.1\",remote=\"10.77.0.2\",direction=\"{way}\"}}",
+            g.a.name()
+        )
+    };
+    assert_eq!([all[&peer("rx")], all[&peer("tx")]], [30, 20]);
+    assert!(!text.contains("10.78.0."), "no inner address");
+
+    // Confined as other readers are, and those that strangers talk to have no privilege at all.
+    let tasks = fs::read_dir(format!("/proc/{}/task", exporter.0.id())).unwrap();
+    let tasks = tasks.map(|t| fs::read_to_string(t.unwrap().path().join("status")).unwrap());
+    let tasks: Vec<String> = tasks.collect();
+    assert!(tasks.iter().all(|t| t.contains("Seccomp:\t2") && t.contains("NoNewPrivs:\t1")));
+    let server = tasks.iter().find(|t| t.contains("Name:\ttmon-scrapes")).unwrap();
+    assert!(server.contains("CapPrm:\t0000000000000000"), "{server}");
+    exporter.end();
+
+    // Started again, it goes on where the kernel is.
+    let mut exporter = Running::tmon(&export);
+    assert_eq!(exported(&series(&scrape(exporter.address())), &g), wanted);
+    exporter.end();
+}
+
+#[test]
+fn the_text_file_is_whole_and_anybodys_to_read() {
+    let g = Ground::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tmon.prom");
+    let path = file.to_str().unwrap();
+    let exporter = Running::tmon(&[
+        "export",
+        "prometheus",
+        "eth0",
+        "--netns",
+        g.a.name(),
+        "--textfile",
+        path,
+        "--every",
+        "1s",
+    ]);
+    let [a, b] = g.sockets(7000);
+    let has = |n: u64| {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        exported(&series(&text), &g)[1][0] == n
+    };
+    until("the file is there", || fs::read_to_string(&file).is_ok_and(|t| !t.is_empty()));
+    send(&a, &b, 10);
+    until("the file has what was sent", || has(10));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing is left beside it");
+    exporter.end();
+    assert!(!file.exists(), "nobody counts any more");
+}
+
+#[test]
+fn what_cannot_be_is_one_line() {
+    let refused = |args: &[&str]| {
+        let out = tmon(&[&["export", "prometheus", "lo"], args].concat());
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!((out.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        said
+    };
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = refused(&["--listen", &port]);
+    assert!(said.contains("in use") && said.contains("try --listen"), "{said}");
+    assert!(refused(&["--listen", "nowhere\x1b.invalid:1"]).contains("listen on nowhere"));
+    assert!(refused(&["--textfile", "/nowhere/tmon.prom"]).contains("its folder"));
+    assert!(refused(&["--textfile", "/tmp"]).contains("this is a folder"));
+    for wrong in [
+        &["--textfile", "x.prom", "--listen", "1"][..],
+        &["--every", "5s"],
+        &["--series", "0"],
+        &["--peers", "10001"],
+    ] {
+        let out = tmon(&[&["export", "prometheus", "lo"], wrong].concat());
+        assert_eq!(out.status.code(), Some(2), "{wrong:?}: {out:?}");
+    }
+}
+
+#[test]
+fn any_other_address_than_loopback_is_warned_about_once() {
+    let g = Ground::new();
+    let run = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(["export", "prometheus", "eth0", "--listen", "10.77.0.1:9469"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let mut exporter = Running(g.a.0.within(run).unwrap().unwrap());
+    let at = exporter.address();
+    assert!(g.b.0.within(|| scrape(at)).unwrap().contains("tmon_build_info"));
+    let said = exporter.said();
+    assert_eq!(said.matches("not encrypted").count(), 1, "{said}");
+}
+
+/// A program that `make test-tools` has unpacked.
+fn tool(name: &str) -> PathBuf {
+    let tools = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr");
+    let at = ["bin", "sbin"].map(|d| tools.join(d).join(name)).into_iter().find(|p| p.exists());
+    at.unwrap_or_else(|| panic!("{name} is not below target/tools: run `make test-tools`"))
+}
+
+fn packaged(name: &str) -> PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
+}
+
+fn promtool(args: &[&str], input: &str) -> String {
+    let mut command = Command::new(tool("promtool"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = [out.stdout, out.stderr].map(|o| String::from_utf8(o).unwrap()).concat();
+    assert!(out.status.success(), "promtool {args:?}: {said}");
+    said
+}
+
+/// What a Prometheus in this namespace answers.
+fn query(space: &Space, path: &str) -> Value {
+    let url = format!("http://127.0.0.1:9090/api/v1/{path}");
+    match space.try_run("curl", &["-sS", "-g", "-m", "20", &url]) {
+        Ok(answer) => serde_json::from_str(&answer).unwrap_or(Value::Null),
+        Err(_) => Value::Null, // not yet
+    }
+}
+
+#[test]
+#[ignore = "needs Prometheus: make test-tools"]
+fn a_real_prometheus_answers_what_dump_says() {
+    let g = attached();
+    g.a.run("ip", "link set lo up");
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 20);
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("prometheus.yml");
+    let rules = packaged("prometheus/rules.yml");
+    fs::write(
+        &config,
+        format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+             rule_files: [{rules:?}]\n\
+             scrape_configs:\n- job_name: tmon\n  static_configs: [{{targets: ['127.0.0.1:9469']}}]\n"
+        ),
+    )
+    .unwrap();
+    promtool(&["check", "config", config.to_str().unwrap()], "");
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(["export", "prometheus", "eth0", "--netns", g.a.name(), "--peers", "9"]);
+        let exporter = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut command = Command::new(tool("prometheus"));
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .args(["--web.listen-address=127.0.0.1:9090"])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.path().join("log"))?);
+        Ok::<_, std::io::Error>((Running(exporter), Running(command.spawn()?)))
+    };
+    let (mut exporter, _prometheus) = g.a.0.within(start).unwrap().unwrap();
+    let at = exporter.address();
+    send(&b, &a, 30);
+    let wanted = dumped(&g);
+    let answered = || {
+        ["rx", "tx"].map(|way| {
+            ["packets", "bytes"].map(|unit| {
+                let expr = format!(
+                    "query?query=sum(tmon_tunnel_{unit}_total{{id=\"{VNI}\",direction=\"{way}\"}})"
+                );
+                let answer = query(&g.a, &expr);
+                let value = answer["data"]["result"][0]["value"][1].as_str();
+                value.map_or(0, |v| v.parse().unwrap())
+            })
+        })
+    };
+    until("Prometheus answers what dump says", || answered() == wanted);
+    // It has every series that there is, and the books close in its own words.
+    let all = g.a.0.within(|| scrape(at)).unwrap();
+    let names = query(&g.a, "query?query=count({__name__=~\"tmon_.*\"})");
+    let known = names["data"]["result"][0]["value"][1].as_str().map(str::to_owned);
+    let recorded = query(&g.a, "query?query=count({__name__=~\"tmon:.*\"})");
+    assert_eq!(recorded["status"], "success");
+    assert_eq!(known.unwrap().parse::<usize>().unwrap(), series(&all).len());
+    let books = "query?query=sum(tmon_interface_packets_total{state=\"counted\"})\
+                 -sum(tmon_tunnel_packets_total)";
+    assert_eq!(query(&g.a, books)["data"]["result"][0]["value"][1], "0");
+    // All rules are evaluated, and none fails.
+    until("rules are evaluated", || {
+        let rules = query(&g.a, "rules");
+        let groups = rules["data"]["groups"].as_array().cloned().unwrap_or_default();
+        let rules: Vec<Value> =
+            groups.iter().flat_map(|g| g["rules"].as_array().cloned().unwrap()).collect();
+        assert!(rules.iter().all(|r| r["health"] != "err"), "{rules:#?}");
+        !rules.is_empty() && rules.iter().all(|r| r["health"] == "ok")
+    });
+    assert_eq!(promtool(&["check", "metrics"], &all), "", "promtool has nothing to say");
+}
+
+#[test]
+#[ignore = "needs Prometheus: make test-tools"]
+fn alert_rules_do_what_they_say() {
+    let rules = packaged("prometheus/rules.yml");
+    promtool(&["check", "rules", rules.to_str().unwrap()], "");
+    let tests = packaged("prometheus/rules_test.yml");
+    promtool(&["test", "rules", tests.to_str().unwrap()], "");
+    // So are the dashboard's expressions.
+    let mut rules = String::from("groups:\n- name: dashboard\n  rules:\n");
+    for (n, expr) in expressions().iter().enumerate() {
+        let expr = expr.replace("$__rate_interval", "5m").replace("$__range", "1h");
+        rules +=
+            &format!("  - record: tmon:dashboard:{n}\n    expr: {}\n", serde_json::json!(expr));
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, rules).unwrap();
+    promtool(&["check", "rules", file.path().to_str().unwrap()], "");
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&fs::read_to_string(packaged("grafana/tmon.json")).unwrap()).unwrap()
+}
+
+fn expressions() -> Vec<String> {
+    let board = dashboard();
+    let panels = board["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|p| p["targets"].as_array().cloned().unwrap_or_default());
+    targets.map(|t| t["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What the dashboard and the rules ask for is what the exporter has.
+#[test]
+fn dashboard_and_rules_ask_for_metrics_that_exist() {
+    let known = fs::read_to_string(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md"),
+    )
+    .unwrap();
+    let rules = fs::read_to_string(packaged("prometheus/rules.yml")).unwrap();
+    let mut asked = 0;
+    for text in expressions().iter().chain([&rules]) {
+        for name in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':') {
+            if name.starts_with("tmon_") {
+                assert!(known.contains(&format!("`{name}`")), "{name} is not in docs/EXPORTS.md");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 10);
+    // Each panel has a place of its own and a unit that its legend needs.
+    let board = dashboard();
+    let mut ids: Vec<u64> =
+        board["panels"].as_array().unwrap().iter().map(|p| p["id"].as_u64().unwrap()).collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all);
+    for panel in board["panels"].as_array().unwrap() {
+        let place = &panel["gridPos"];
+        let [x, w] = ["x", "w"].map(|k| place[k].as_u64().unwrap());
+        assert!(x + w <= 24 && !panel["title"].as_str().unwrap().is_empty(), "{panel}");
+        assert!(panel["type"].is_string() && panel["datasource"]["uid"] == "${datasource}");
+    }
+}

@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Other people's programs for the tests of exports, unpacked below target/tools and never installed:
+# a daemon's package would start it. `tests/tools.sh FOLDER`.
+set -eu
+PACKAGES="prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5"
+mkdir -p "$1"
+cd "$1"
+for package in $PACKAGES; do
+	[ -e "$package.unpacked" ] && continue
+	rm -f "${package}_"*.deb
+	apt-get download -qq "$package" 2>/dev/null || { echo "tools: cannot download $package: try apt-get update" >&2; exit 1; }
+	dpkg -x "${package}_"*.deb .
+	: >"$package.unpacked"
+done
