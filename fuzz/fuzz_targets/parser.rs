@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use feed::{config::Config, judge::native_config};
 use libfuzzer_sys::fuzz_target;
-use native::{Native, NativeConfig, NativeFrame, Shard};
+use native::{Batch, Buffer, Native, NativeConfig, NativeFrame, Shard};
 
 /// How the input says that frames begin.
 const BEGINS: [u32; 8] = [0x6558, 0x10000, 0x0800, 0x86dd, 0x8847, 0x8864, 0x8100, 0x0806];
@@ -40,41 +40,46 @@ fuzz_target!(|data: &[u8]| {
     let [flags, begins, rest @ ..] = data else { return };
     let mut rest: &[u8] = rest;
     let plain = flags & 1 != 0;
-    let mut bytes: Vec<(Box<[u8]>, u32)> = Vec::new();
+    let mut frames: Vec<(Buffer, u32)> = Vec::new();
     while let [low, high, more, tail @ ..] = rest
-        && bytes.len() < MOST
+        && frames.len() < MOST
     {
         let length = usize::from(u16::from_le_bytes([*low, *high]) & 0x1ff).min(tail.len());
         // In memory of its own, so that what is behind it is not its bytes.
-        bytes.push((tail[..length].into(), length as u32 + u32::from(*more)));
+        frames.push((Buffer::new(tail[..length].to_vec()), length as u32 + u32::from(*more)));
         rest = &tail[length..];
     }
-    let frames: Vec<NativeFrame> = bytes
-        .iter()
-        .map(|(data, length)| NativeFrame {
-            data,
-            length: *length,
-            link: 0,
-            begins: BEGINS[usize::from(begins & 7)],
-            now: 1,
-            gso_segs: 0,
-            gso_size: 0,
-            egress: flags & 2 != 0,
-        })
-        .collect();
+    let batch = |frames: &[(Buffer, u32)]| {
+        let mut batch = Batch::default();
+        for (buffer, length) in frames {
+            batch.of(0, buffer).push(&NativeFrame {
+                data: buffer,
+                length: *length,
+                link: 0,
+                begins: BEGINS[usize::from(begins & 7)],
+                now: 1,
+                gso_segs: 0,
+                gso_size: 0,
+                egress: flags & 2 != 0,
+            });
+        }
+        batch
+    };
     NATIVES.with_borrow_mut(|natives| {
         let [quick, states, whole] = &mut natives[usize::from(plain)];
         quick.clear();
-        quick.judge_all(frames.iter().copied());
+        let all = batch(&frames);
+        quick.judge_all(all.frames(0));
         states.clear();
-        states.judge_all(frames.iter().copied());
+        states.judge_all(all.frames(0));
 
         whole.clear();
         let mut parts = [0, 1].map(|_| Shard::new(&config(plain, false)).expect("memory"));
         let run = usize::from(begins >> 3) % 7 + 1;
         for (i, frames) in frames.chunks(run).enumerate() {
-            let log = parts[i % 2].judge_all(frames.iter().copied());
-            whole.follow(log, |n| frames[n as usize]);
+            let batch = batch(frames);
+            let log = parts[i % 2].judge_all(batch.frames(0));
+            whole.follow(log, batch.frames(0));
         }
         parts.iter().for_each(|part| whole.absorb(part));
 

@@ -14,114 +14,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use native::{LogEntry, Shard};
+use native::{Batch, LogEntry, Shard};
 
-use crate::{
-    judge::Given,
-    packet::{LinkStart, Packet},
-    pcap::Buffer,
-    seen::Seen,
-};
-use model::flow::Hook;
+use crate::seen::Seen;
 
 /// More threads than this wait for the reader.
 pub const MOST_THREADS: usize = 16;
 
 /// Bytes that a job is of, about.
 pub(crate) const STEP: usize = 512 << 10;
-
-/// A frame in a batch.
-#[derive(Clone, Copy, Debug)]
-struct Item {
-    /// The number of the buffer that it is in.
-    buffer: u32,
-    at: u32,
-    captured: u32,
-    length: u32,
-    link: u32,
-    start: LinkStart,
-    now: u32,
-    hook: Hook,
-}
-
-/// Frames that were read, by interface: no interface knows of another's.
-#[derive(Default)]
-pub(crate) struct Batch {
-    buffers: Vec<Buffer>,
-    frames: Vec<Vec<Item>>,
-    length: usize,
-}
-
-impl Batch {
-    pub(crate) fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Buffers that are held for it.
-    pub(crate) fn buffers(&self) -> usize {
-        self.buffers.len()
-    }
-
-    /// Adds a frame of an interface, which is in this buffer.
-    #[inline]
-    pub(crate) fn push(&mut self, interface: usize, buffer: &Buffer, frame: &Given<'_>) {
-        // One of each file, most often the one that the frame before was in.
-        let known = self.buffers.iter().rposition(|b| Arc::ptr_eq(b, buffer));
-        let number = known.unwrap_or_else(|| {
-            self.buffers.push(Arc::clone(buffer));
-            self.buffers.len() - 1
-        });
-        if self.frames.len() <= interface {
-            self.frames.resize_with(interface + 1, Vec::new);
-        }
-        let packet = &frame.packet;
-        self.length += 1;
-        self.frames[interface].push(Item {
-            buffer: number as u32,
-            at: (packet.data.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr())) as u32,
-            captured: packet.data.len() as u32,
-            length: packet.wire_len,
-            link: packet.link_len,
-            start: packet.start,
-            now: frame.now,
-            hook: frame.hook,
-        });
-    }
-
-    fn given(&self, item: &Item) -> Given<'_> {
-        let data = self
-            .buffers
-            .get(item.buffer as usize)
-            .and_then(|buffer| buffer.get(item.at as usize..)?.get(..item.captured as usize));
-        Given {
-            hook: item.hook,
-            packet: Packet {
-                data: data.unwrap_or_default(),
-                wire_len: item.length,
-                start: item.start,
-                link_len: item.link,
-                gso_segs: 0,
-                gso_size: 0,
-            },
-            now: item.now,
-        }
-    }
-
-    /// The frames, interface by interface.
-    pub(crate) fn by_interface(
-        &self,
-    ) -> impl Iterator<Item = (usize, impl Iterator<Item = Given<'_>>)> {
-        let all = self.frames.iter().enumerate().filter(|(_, items)| !items.is_empty());
-        all.map(|(interface, items)| (interface, items.iter().map(|item| self.given(item))))
-    }
-
-    /// To be filled again.
-    pub(crate) fn clear(&mut self) {
-        self.buffers.clear();
-        self.frames.iter_mut().for_each(Vec::clear);
-        self.length = 0;
-    }
-}
 
 /// What one thread counts, by interface.
 struct Parts {
@@ -147,7 +48,7 @@ impl Parts {
                 Some(part) => part,
                 none => none.insert(Shard::new(&self.config)?),
             };
-            let log = part.judge_all(frames.map(|f| f.native()));
+            let log = part.judge_all(frames);
             if !log.is_empty() {
                 logs.push((interface, log));
             }
@@ -242,8 +143,7 @@ impl Crew {
             while let Some((mut batch, logs)) = self.waiting.remove(&self.followed) {
                 for (interface, log) in logs {
                     let Some(native) = whole[interface].judge.native() else { continue };
-                    let items = &batch.frames[interface];
-                    native.follow(log, |n| batch.given(&items[n as usize]).native());
+                    native.follow(log, batch.frames(interface));
                 }
                 self.followed += 1;
                 batch.clear();

@@ -10,7 +10,7 @@ use native::Native;
 use crate::{
     beside,
     config::{self, Config},
-    packet::Packet,
+    packet::{LinkStart, Packet},
     table::Tables,
 };
 use model::{
@@ -23,6 +23,8 @@ use model::{
 
 /// The clock that rows age by where frames have their own time: ticks in a second.
 const TICKS: u128 = 100;
+/// And nanoseconds in one.
+pub(crate) const NANOSECONDS_IN_TICK: u64 = 1_000_000_000 / TICKS as u64;
 
 /// A frame to be judged.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,19 @@ pub struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
+    /// A frame that waited in a batch.
+    pub fn waited(frame: &native::NativeFrame<'a>) -> Given<'a> {
+        let packet = Packet {
+            data: frame.data,
+            wire_len: frame.length,
+            start: LinkStart::from_number(frame.begins),
+            link_len: frame.link,
+            gso_segs: frame.gso_segs,
+            gso_size: frame.gso_size,
+        };
+        Given { hook: if frame.egress { Hook::Tx } else { Hook::Rx }, packet, now: frame.now }
+    }
+
     /// The same for the native parser.
     pub fn native(&self) -> native::NativeFrame<'a> {
         let packet = &self.packet;

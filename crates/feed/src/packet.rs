@@ -16,6 +16,15 @@ pub enum LinkStart {
 }
 
 impl LinkStart {
+    /// What has this [`LinkStart::number`].
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            0x6558 => LinkStart::Ethernet,
+            0x10000 => LinkStart::Ip,
+            t => LinkStart::EtherType(t as u16),
+        }
+    }
+
     /// As the programs know it: PAYLOAD_IP of bpf/wire.h, else an EtherType.
     pub fn number(self) -> u32 {
         match self {

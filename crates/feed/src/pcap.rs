@@ -11,6 +11,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Read},
     mem,
+    num::NonZero,
     ops::Range,
     os::fd::{AsFd, AsRawFd},
     path::Path,
@@ -23,6 +24,7 @@ use std::{
 
 use crate::packed::{Packed, unpacked};
 use model::flow::Hook;
+use native::Buffer;
 
 mod link;
 
@@ -37,6 +39,7 @@ pub const MAX_INTERFACES: usize = 1 << 16;
 
 const FIRST_BUFFER: usize = 256 << 10;
 const PCAP_HEADER: usize = 24;
+const ETHERNET_HEADER: usize = 14;
 /// Of an interface's name: more than any system allows.
 const MAX_NAME: usize = 64;
 
@@ -88,6 +91,35 @@ impl<'a> CapturedFrame<'a> {
     }
 }
 
+/// What [`Reader::each`] goes on with.
+#[derive(Clone, Copy, Debug)]
+pub enum Next<'a> {
+    /// Any frame.
+    Any(CapturedFrame<'a>),
+    /// One of the usual interface that nothing is special about.
+    Plain(PlainFrame<'a>),
+}
+
+/// A frame that nothing is special about: Ethernet with its header, as long as was captured of it or
+/// longer, at a time that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainFrame<'a> {
+    /// What was captured of it.
+    pub data: &'a [u8],
+    /// How long it was on the wire.
+    pub orig_len: u32,
+    /// When, in nanoseconds since 1970-01-01 UTC; not 0.
+    pub time: u64,
+}
+
+impl<'a> PlainFrame<'a> {
+    #[inline]
+    fn new(data: &'a [u8], orig_len: u32, time: u64) -> Option<Self> {
+        let whole = data.len() >= ETHERNET_HEADER && orig_len as usize >= data.len();
+        (whole && time > 0).then_some(PlainFrame { data, orig_len, time })
+    }
+}
+
 /// Why reading a capture ended before its end: one line with the place.
 #[derive(Debug)]
 pub struct ReadError {
@@ -128,6 +160,16 @@ enum Format {
 }
 
 impl Format {
+    /// The record at the begin of what is held, and its length, if it is a plain frame of this
+    /// interface.
+    #[inline]
+    fn plain<'a>(&self, have: &'a [u8], interface: u32) -> Option<(PlainFrame<'a>, usize)> {
+        match self {
+            Format::Classic(classic) => classic.plain(have),
+            Format::Ng(section) => section.plain(have, interface),
+        }
+    }
+
     #[inline]
     fn frame<'a>(&'a self, packet: &Packet, buffer: &'a [u8]) -> CapturedFrame<'a> {
         let (on, interface) = match self {
@@ -304,16 +346,31 @@ impl Reader {
     }
 
     /// The frame that [`Reader::advance`] went to and those behind it that have been read already,
-    /// while `take` takes them. True if it took all: then it goes on with [`Reader::advance`].
+    /// while `take` takes them; those of interface `usual` that nothing is special about as such. True if it goes on with [`Reader::advance`], false if the frame in hand was not taken.
     ///
     /// This is the same as frame by frame, but without leaving the loop for each.
     #[inline]
-    pub fn each(&mut self, mut take: impl FnMut(&CapturedFrame<'_>, &Buffer) -> bool) -> bool {
+    pub fn each(&mut self, usual: Option<u32>, mut take: impl FnMut(Next<'_>) -> bool) -> bool {
         let Some(mut packet) = self.packet.take() else { return true };
         loop {
-            if !take(&self.format.frame(&packet, &self.window.buffer), &self.window.buffer) {
+            if !take(Next::Any(self.format.frame(&packet, &self.window.buffer))) {
                 self.packet = Some(packet);
                 return false;
+            }
+            if let Some(usual) = usual {
+                let have = &self.window.buffer[self.window.held.clone()];
+                let (mut at, mut wanted) = (0, true);
+                while let Some((frame, whole)) = self.format.plain(&have[at..], usual) {
+                    wanted = take(Next::Plain(frame));
+                    if !wanted {
+                        break;
+                    }
+                    at += whole;
+                }
+                self.window.consume(at);
+                if !wanted {
+                    return true;
+                }
             }
             let have = &self.window.buffer[self.window.held.clone()];
             let next = match &self.format {
@@ -369,6 +426,35 @@ struct Interface {
     snaplen: u32,   // 0: no limit
     resolution: u8, // as in if_tsresol
     offset: i64,    // seconds to add to times
+    is_plain: bool, // Ethernet without an FCS
+    /// In a tick, if it is that and nothing is added.
+    nanoseconds: Option<NonZero<u64>>,
+}
+
+impl Interface {
+    fn new(link: u16, snaplen: u32) -> Interface {
+        Interface {
+            link: LinkType::from_number(link),
+            name: "".into(),
+            fcs: 0,
+            snaplen,
+            resolution: 6, // microseconds
+            offset: 0,
+            is_plain: false,
+            nanoseconds: None,
+        }
+    }
+
+    /// With what follows from all that the file says of it.
+    fn described(self) -> Interface {
+        let power = match (self.resolution, self.offset) {
+            (resolution @ 0..=9, 0) => Some(9 - u32::from(resolution)),
+            _ => None,
+        };
+        let nanoseconds = power.and_then(|power| NonZero::new(10_u64.pow(power)));
+        let is_plain = self.link == LinkType::Ethernet && self.fcs == 0;
+        Interface { is_plain, nanoseconds, ..self }
+    }
 }
 
 /// A packet, found in the window and consumed.
@@ -456,13 +542,10 @@ impl Classic {
             lengths,
             fraction,
             on: Interface {
-                link: LinkType::from_number(network as u16),
-                name: "".into(),
                 fcs: if network & 1 << 26 == 0 { 0 } else { (network >> 28) * 2 },
-                snaplen: 0,
-                resolution: 0,
-                offset: 0,
-            },
+                ..Interface::new(network as u16, 0)
+            }
+            .described(),
         })
     }
 
@@ -513,6 +596,24 @@ impl Classic {
             direction,
         };
         Some((packet, whole))
+    }
+
+    /// See [`Format::plain`].
+    #[inline]
+    fn plain<'a>(&self, have: &'a [u8]) -> Option<(PlainFrame<'a>, usize)> {
+        if self.modified || self.lengths != Lengths::CapturedFirst || !self.on.is_plain {
+            return None;
+        }
+        let head = have.first_chunk::<16>()?;
+        let word = |at: usize| u32_at(head, at, self.big_endian);
+        let whole = head.len() + word(8) as usize;
+        if whole > MAX_RECORD {
+            return None;
+        }
+        let data = have.get(head.len()..whole)?;
+        let time =
+            u64::from(word(0)) * 1_000_000_000 + u64::from(word(4)) * u64::from(self.fraction);
+        Some((PlainFrame::new(data, word(12), time)?, whole))
     }
 
     fn next_packet(&mut self, window: &mut Window) -> Result<Option<Packet>, ReadError> {
@@ -646,6 +747,28 @@ impl Section {
         Some((self.packet(kind, block).ok()?, length))
     }
 
+    /// See [`Format::plain`]: an enhanced packet block without options.
+    #[inline]
+    fn plain<'a>(&self, have: &'a [u8], interface: u32) -> Option<(PlainFrame<'a>, usize)> {
+        let head = have.first_chunk::<28>()?;
+        let word = |at: usize| self.u32(head, at);
+        let (on, length) = (self.interfaces.get(word(8) as usize)?, word(4) as usize);
+        let captured = word(20) as usize;
+        if word(0) != ENHANCED_PACKET
+            || self.first.saturating_add(word(8)) != interface
+            || !on.is_plain
+            || length > MAX_RECORD
+            || captured > length
+            || length != head.len() + captured.next_multiple_of(4) + 4
+            || self.u32(have.get(..length)?, length - 4) as usize != length
+        {
+            return None;
+        }
+        let time = ticks(word(12), word(16)).checked_mul(on.nanoseconds?.get())?;
+        let data = &have[head.len()..head.len() + captured];
+        Some((PlainFrame::new(data, word(24), time)?, length))
+    }
+
     /// Skips a block that is not needed, however long it is.
     fn skip(&self, window: &mut Window, length: usize) -> Result<(), ReadError> {
         let at = window.offset;
@@ -684,14 +807,8 @@ impl Section {
         if block.len() < 20 {
             return Err("the interface description cannot be read".to_owned());
         }
-        let mut on = Interface {
-            link: LinkType::from_number(u16_at(block, 8, self.big_endian)),
-            name: "".into(),
-            fcs: 0,
-            snaplen: self.u32(block, 12),
-            resolution: 6, // microseconds
-            offset: 0,
-        };
+        let link = u16_at(block, 8, self.big_endian);
+        let mut on = Interface::new(link, self.u32(block, 12));
         for option in self.options(&block[16..block.len() - 4]) {
             match option {
                 (2, name) => {
@@ -712,7 +829,7 @@ impl Section {
                 _ => {}
             }
         }
-        self.interfaces.push(on);
+        self.interfaces.push(on.described());
         Ok(())
     }
 
@@ -763,7 +880,9 @@ impl Section {
         packet.orig_len = self.u32(block, 24);
         packet.data = start..start + length;
         let ticks = ticks(self.u32(block, 12), self.u32(block, 16));
-        packet.time = Some(time(ticks, on.resolution, on.offset));
+        let usual = on.nanoseconds.and_then(|n| ticks.checked_mul(n.get()));
+        let unusual = || time(ticks, on.resolution, on.offset);
+        packet.time = Some(usual.map_or_else(unusual, Duration::from_nanos));
         let options = (start + length).next_multiple_of(4).min(body);
         for option in self.options(&block[options..body]) {
             if let (2, [_, _, _, _]) = option {
@@ -826,9 +945,6 @@ fn not_a_capture(begin: &[u8]) -> String {
 fn unreadable(offset: u64, e: io::Error) -> ReadError {
     ReadError { offset, what: format!("cannot be read: {e}"), source: Some(e) }
 }
-
-/// Bytes of a file. Who holds one keeps what it says as it is.
-pub type Buffer = Arc<Vec<u8>>;
 
 /// A window on the input: a buffer that slides over it. Where somebody holds the
 /// buffer, another one goes on.

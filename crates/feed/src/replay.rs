@@ -11,14 +11,15 @@ use anyhow::{Context, Result, anyhow, ensure};
 use contract::GROUP;
 use foldhash::{HashMap, HashMapExt};
 use model::beside::{Beside, Gathered};
+use native::{Batch, Buffer, NativeFrame};
 
 use crate::{
     allowance::{self, Allowance},
     config::{self, Config},
-    crew::{Batch, Crew, STEP},
-    judge::{Given, MakeJudge, native_config, ticks},
-    packet::{LinkStart, Packet},
-    pcap::{Body, CapturedFrame, LinkType, Opened, ReadError, Reader},
+    crew::{Crew, STEP},
+    judge::{Given, MakeJudge, NANOSECONDS_IN_TICK, native_config, ticks},
+    packet::{LONGEST_FRAME, LinkStart, Packet},
+    pcap::{Body, CapturedFrame, LinkType, Next, Opened, ReadError, Reader},
     seen::Seen,
 };
 use model::{
@@ -295,7 +296,7 @@ impl Replay {
         match packet(&frame) {
             Some(packet) => {
                 let given = Given { hook, packet, now: self.now };
-                self.batch.push(interface, reader.buffer(), &given);
+                self.batch.of(interface, reader.buffer()).push(&given.native());
             }
             None => {
                 self.interfaces[interface].unread[hook as usize] +=
@@ -334,22 +335,50 @@ impl Replay {
         if !self.config.age.is_zero() {
             return Ok(());
         }
-        let (clock, batch, now) = (&mut self.clock, &mut self.batch, &mut self.now);
-        let before = batch.len();
+        let (clock, now) = (&mut self.clock, &mut self.now);
+        let before = self.batch.len();
         let until = self.most.min(before.saturating_add(most.try_into().unwrap_or(usize::MAX)));
-        let all = input.reader.each(|frame, buffer| {
-            if batch.len() >= until || (frame.interface, frame.ifindex) != (interface, ifindex) {
+        let mut left = until.saturating_sub(before);
+        // The buffer is the same while frames are taken of it.
+        let buffer = Buffer::clone(input.reader.buffer());
+        let mut batch = self.batch.of(at, &buffer);
+        let usual = ifindex.is_none().then_some(interface);
+        let all = input.reader.each(usual, |next| {
+            if left == 0 {
                 return false;
             }
-            let Some(packet) = packet(frame) else { return false };
-            if clock.see(frame.time) {
-                *now = clock.span.map_or(0, |s| ticks(s.last));
+            match next {
+                Next::Plain(frame) => {
+                    if clock.see(Some(Duration::from_nanos(frame.time))) {
+                        *now = (frame.time / NANOSECONDS_IN_TICK) as u32;
+                    }
+                    batch.push(&NativeFrame {
+                        data: &frame.data[..frame.data.len().min(LONGEST_FRAME)],
+                        length: frame.orig_len,
+                        link: 0,
+                        begins: LinkStart::Ethernet.number(),
+                        now: *now,
+                        gso_segs: 0,
+                        gso_size: 0,
+                        egress: false,
+                    });
+                }
+                Next::Any(frame) => {
+                    let Some(packet) = packet(&frame) else { return false };
+                    if (frame.interface, frame.ifindex) != (interface, ifindex) {
+                        return false;
+                    }
+                    if clock.see(frame.time) {
+                        *now = clock.span.map_or(0, |s| ticks(s.last));
+                    }
+                    let hook = frame.direction.unwrap_or(Hook::Rx);
+                    batch.push(&Given { hook, packet, now: *now }.native());
+                }
             }
-            let hook = frame.direction.unwrap_or(Hook::Rx);
-            batch.push(at, buffer, &Given { hook, packet, now: *now });
+            left -= 1;
             true
         });
-        self.frames += (batch.len() - before) as u64;
+        self.frames += (self.batch.len() - before) as u64;
         if all {
             self.fetch(0);
         }
@@ -385,7 +414,7 @@ impl Replay {
 
     /// Has the frames judged that were read.
     fn flush(&mut self) -> Result<()> {
-        if self.batch.len() == 0 {
+        if self.batch.is_empty() {
             return Ok(());
         }
         if self.threads > 1 {
@@ -402,10 +431,10 @@ impl Replay {
         for (interface, frames) in self.batch.by_interface() {
             let judge = &mut self.interfaces[interface].judge;
             if let Some(native) = judge.native() {
-                native.judge_all(frames.map(|f| f.native()));
+                native.judge_all(frames);
                 continue;
             }
-            for frame in frames {
+            for frame in frames.iter().map(|f| Given::waited(&f)) {
                 judge
                     .run(frame.hook, &frame.packet, frame.now)
                     .with_context(|| format!("one of the {} frames so far", self.frames))?;

@@ -4,7 +4,7 @@
 //!
 //! Whoever reads the tables (`crates/feed/src/table.rs` does) finds the same memory as that of the maps.
 #![allow(unsafe_code)]
-use std::{ffi::c_void, mem::MaybeUninit, ptr, sync::Arc};
+use std::{ffi::c_void, ptr, sync::Arc};
 
 use anyhow::{Context, Result};
 use contract::{
@@ -13,9 +13,11 @@ use contract::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 
+mod batch;
 mod host;
 mod part;
 
+pub use batch::{Adder, Batch, Buffer, Frames};
 use host::Host;
 pub use host::LogEntry;
 pub use part::Shard;
@@ -113,6 +115,23 @@ struct FfiFrame {
     hook: u32,
 }
 
+impl FfiFrame {
+    #[inline]
+    fn new(frame: &NativeFrame<'_>) -> FfiFrame {
+        FfiFrame {
+            data: frame.data.as_ptr(),
+            captured: frame.data.len() as u32,
+            length: frame.length,
+            link: frame.link,
+            begins: frame.begins,
+            now: frame.now,
+            gso_segs: frame.gso_segs,
+            gso_size: frame.gso_size,
+            hook: frame.egress.into(),
+        }
+    }
+}
+
 unsafe extern "C" {
     static tmon_native_cpu: [u64; 2];
     static tmon_native_fragment: [u64; 2];
@@ -153,9 +172,6 @@ pub struct ClaimSlot {
     /// How often.
     pub claims: claims,
 }
-
-/// Frames that are handed to the parser at once.
-const BATCH: usize = 32;
 
 /// The memory of a table: its slots, their tags and second counters.
 pub type Memory = [Arc<MmapRaw>; 3];
@@ -255,37 +271,16 @@ impl Native {
 
     /// Counts a frame.
     pub fn judge(&mut self, frame: &NativeFrame<'_>) {
-        self.judge_all([*frame]);
+        self.judge_all(Frames(&[FfiFrame::new(frame)]));
     }
 
     /// Counts frames, one after another.
-    pub fn judge_all<'a>(&mut self, frames: impl IntoIterator<Item = NativeFrame<'a>>) {
-        let mut batch = [const { MaybeUninit::<FfiFrame>::uninit() }; BATCH];
-        let mut n = 0;
-        let mut run = |batch: &[MaybeUninit<FfiFrame>; BATCH], n: usize| {
-            // SAFETY: the tables are as large as their masks say, and live as long as this; the
-            // first `n` frames are written, and each is read within its bytes.
-            unsafe { tmon_native_judge(&mut *self.ffi, batch.as_ptr().cast(), n as u32) };
-        };
-        for frame in frames {
-            batch[n].write(FfiFrame {
-                data: frame.data.as_ptr(),
-                captured: frame.data.len() as u32,
-                length: frame.length,
-                link: frame.link,
-                begins: frame.begins,
-                now: frame.now,
-                gso_segs: frame.gso_segs,
-                gso_size: frame.gso_size,
-                hook: frame.egress.into(),
-            });
-            n += 1;
-            if n == BATCH {
-                run(&batch, n);
-                n = 0;
-            }
+    pub fn judge_all(&mut self, frames: Frames<'_>) {
+        // SAFETY: the tables are as large as their masks say, and live as long as this; each frame is
+        // read within its bytes, which the batch holds.
+        unsafe {
+            tmon_native_judge(&mut *self.ffi, frames.0.as_ptr(), frames.0.len() as u32);
         }
-        run(&batch, n);
     }
 
     /// The memory of the tables: of IPv4 rows, of all other rows, of `other` rows.

@@ -22,7 +22,7 @@ use anyhow::Result;
 use contract::{BESIDES, GROUP, TAG_ROW, key4, key6, slot4, slot6};
 
 use crate::{
-    Memory, Native, NativeConfig, NativeFrame, host::LogEntry, tmon_native_add, tmon_native_left,
+    Frames, Memory, Native, NativeConfig, host::LogEntry, tmon_native_add, tmon_native_left,
 };
 
 /// What one thread counts.
@@ -40,10 +40,7 @@ impl Shard {
     }
 
     /// Counts a run of frames; the log is for [`Native::follow`], in the order of the runs.
-    pub fn judge_all<'a>(
-        &mut self,
-        frames: impl IntoIterator<Item = NativeFrame<'a>>,
-    ) -> Vec<LogEntry> {
+    pub fn judge_all(&mut self, frames: Frames<'_>) -> Vec<LogEntry> {
         let native = &mut self.0;
         native.ffi.frame = 0;
         if !native.host.fragments.is_empty() {
@@ -57,23 +54,23 @@ impl Shard {
 
 impl Native {
     /// Does what depends on the order of frames, after a part has counted a run of them.
-    pub fn follow<'a>(&mut self, log: Vec<LogEntry>, frame: impl Fn(u32) -> NativeFrame<'a>) {
+    pub fn follow(&mut self, log: Vec<LogEntry>, frames: Frames<'_>) {
         for event in log {
             match event {
                 LogEntry::Row { frame: number, key } => {
-                    self.add(&key, 0, [0, 0], frame(number).now);
+                    self.add(&key, 0, [0, 0], frames.at(number).now);
                 }
                 LogEntry::First { key, row, .. } => drop(self.host.fragments.put(key, row)),
                 LogEntry::Found { key, .. } => drop(self.host.fragments.get(&key)),
                 LogEntry::Forgotten { key, .. } => drop(self.host.fragments.pop(&key)),
                 LogEntry::Left { frame: number, what, noted } => {
-                    let now = frame(number).now;
+                    let now = frames.at(number).now;
                     // SAFETY: as of `judge_all`; the words are those that the part was given.
                     unsafe {
                         tmon_native_left(&mut *self.ffi, what, noted.as_ptr().cast(), now);
                     }
                 }
-                LogEntry::Deferred { frame: number } => self.judge(&frame(number)),
+                LogEntry::Deferred { frame: number } => self.judge(&frames.at(number)),
             }
         }
     }
