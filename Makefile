@@ -32,7 +32,7 @@ help:
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
 	@echo 'test-tools    exports, against Prometheus, nfdump, pmacct and tshark, unpacked below target/tools (root)'
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
-	@echo 'fuzz          the capture reader and the parser, for SECONDS=600'
+	@echo 'fuzz          the capture reader, the frame decoder and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
 	@echo 'bench-instructions  how many instructions each packet takes, counted in a virtual machine: a table'
 	@echo 'check-costs   fails where a packet takes more of them than the table says'
@@ -114,10 +114,13 @@ fuzz: setup
 	$(MAKE) setup PACKAGES='$(PACKAGES) g++ libclang-rt-14-dev'
 	mkdir -p target/fuzz
 	cd fuzz && RUSTFLAGS='$(FUZZ)' $(CARGO) run --release --target $(TARGET) --bin pcap -- \
-	  ../target/fuzz corpus/pcap -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 3)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1
+	  ../target/fuzz corpus/pcap -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 4)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1
+	mkdir -p target/fuzz-frame
+	cd fuzz && RUSTFLAGS='$(FUZZ)' $(CARGO) run --release --target $(TARGET) --bin frame -- \
+	  ../target/fuzz-frame corpus/frame -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 4)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1
 	mkdir -p target/fuzz-parser
 	cd fuzz && RUSTFLAGS='$(FUZZ)' $(CARGO) run --release --target $(TARGET) --bin parser -- \
-	  ../target/fuzz-parser corpus/parser -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 3)) -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1
+	  ../target/fuzz-parser corpus/parser -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 4)) -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1
 	$(SUDO) env TMON_MUTATIONS=$$(($(SECONDS) * 10000)) TMON_SEED=$$(date +%s) $(CARGO) test --release --test parser -- mutations --nocapture
 
 # What it costs, beside the ancestor's method and beside nothing, in one table. As root, on a quiet machine.

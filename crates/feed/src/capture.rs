@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    recorded::{Past, Recordings},
     recording::Recording,
     replay::Replay,
     source::{Due, Reading, Source},
@@ -50,11 +51,25 @@ impl Capture {
     /// # Errors
     /// A thread cannot be started.
     pub fn new(replay: Replay, step: Duration, bytes: usize) -> Result<Capture> {
+        Capture::reading(move |send, shown| read(replay, step, bytes, send, shown))
+    }
+
+    /// Recordings in the intervals that they have, or longer ones where these take more bytes than that.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn of_recordings(recordings: Recordings, bytes: usize) -> Result<Capture> {
+        Capture::reading(move |send, shown| read_recordings(recordings, bytes, send, shown))
+    }
+
+    fn reading(
+        read: impl FnOnce(&Sender<Result<News>>, &Mutex<String>) -> Result<()> + Send + 'static,
+    ) -> Result<Capture> {
         let (send, news) = mpsc::channel();
         let progress = Arc::<Mutex<String>>::default();
         let shown = Arc::clone(&progress);
         let read = move || {
-            if let Err(e) = read(replay, step, bytes, &send, &shown) {
+            if let Err(e) = read(&send, &shown) {
                 _ = send.send(Err(e)); // or nobody wants to know any more
             }
         };
@@ -179,6 +194,39 @@ fn read(
     let notes = replay.notes();
     let reading = so_far(recording, &mut replay, notes)?;
     _ = news.send(Ok(News::All(reading, replay.end())));
+    Ok(())
+}
+
+/// The same of recordings.
+fn read_recordings(
+    mut recordings: Recordings,
+    bytes: usize,
+    news: &Sender<Result<News>>,
+    progress: &Mutex<String>,
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut due = FIRST;
+    let mut past = Past::within(bytes);
+    let end = loop {
+        match recordings.next_interval() {
+            Ok(Some(interval)) => past.push(interval),
+            Ok(None) => break Ok(()),
+            Err(e) => break Err(e),
+        }
+        if begun.elapsed() >= due && !past.is_empty() {
+            let (at, size) = recordings.position();
+            *progress.lock().unwrap_or_else(PoisonError::into_inner) = units::percent(at, size);
+            if news.send(Ok(News::Some(past.reading(Vec::new())))).is_err() {
+                return Ok(());
+            }
+            due = 2 * begun.elapsed();
+        }
+    };
+    if past.is_empty() {
+        end?;
+        bail!("there is no reading in what was recorded");
+    }
+    _ = news.send(Ok(News::All(past.reading(recordings.notes()), end)));
     Ok(())
 }
 

@@ -141,7 +141,16 @@ impl Series {
         self.known = known;
     }
 
+    /// Takes the next interval of a recording as if it were now: what it changes about findings is in
+    /// [`Series::changes`].
+    pub fn step(&mut self, interval: Interval) {
+        self.changes.clear();
+        self.detect(&interval, None);
+        self.newest = Some((self.history.push(&interval), Rc::new(interval)));
+    }
+
     fn detect(&mut self, interval: &Interval, overlay: Option<&Arc<Overlay>>) {
+        let overlay = overlay.or(interval.overlay.as_ref());
         if let Some(detectors) = &mut self.detectors {
             let changes = detectors.step(interval, overlay.map(AsRef::as_ref));
             self.changes.extend(changes);

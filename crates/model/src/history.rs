@@ -205,7 +205,7 @@ impl History {
 }
 
 /// The memory that an interval takes, as far as it grows.
-fn bytes(interval: &Interval) -> usize {
+pub fn bytes(interval: &Interval) -> usize {
     let interfaces = &interval.interfaces;
     let names = |i: &Interface| i.name.len() + i.netns.as_ref().map_or(0, String::len);
     let interfaces: usize = interfaces.iter().map(|i| size_of::<Interface>() + names(i)).sum();

@@ -276,13 +276,15 @@ impl Row<'_> {
         either!(self, r => r.key.flags)
     }
 
+    /// Which part of its row it is.
     #[inline]
-    fn part(&self) -> Part {
+    pub fn part(&self) -> Part {
         either!(self, r => r.part())
     }
 
+    /// What was counted, by hook.
     #[inline]
-    fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counts {
         either!(self, r => r.counts)
     }
 

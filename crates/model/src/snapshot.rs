@@ -5,13 +5,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use foldhash::{HashMap, HashMapExt};
+
 use crate::{
     beside::{Beside, Numbered},
     drops::Drops,
-    flow::{Books, Count, Flow},
+    flow::{Books, Count, Flow, Key},
     interface::{GONE, Interface, Origin},
     once::Once,
-    rows::Rows,
+    overlay::Overlay,
+    rows::{Counts, Part, Rows},
 };
 
 /// Placeholder for a time that is not known: one that RFC 3339 cannot express, so that it is
@@ -61,6 +64,8 @@ pub struct Interval {
     pub drops: Option<Arc<Drops>>,
     /// What was found out beside the rows.
     pub beside: Arc<Beside>,
+    /// What the host was configured to do, where that is kept with the interval: in recordings.
+    pub overlay: Option<Arc<Overlay>>,
     once: Once,
 }
 
@@ -160,6 +165,7 @@ impl Interval {
             rows,
             drops: None,
             beside: Arc::default(),
+            overlay: None,
             once,
         }
     }
@@ -182,7 +188,81 @@ impl Interval {
         let once = self.once.only(&rows);
         let (origin, interfaces) = (self.origin.clone(), self.interfaces.clone());
         let (drops, beside) = (self.drops.clone(), Arc::clone(&self.beside));
-        Interval { origin, interfaces, rows, drops, beside, once, ..*self }
+        let overlay = self.overlay.clone();
+        Interval { origin, interfaces, rows, drops, beside, overlay, once, ..*self }
+    }
+
+    /// Several intervals of one host as one, oldest first. Interfaces are those of the last one; what
+    /// others had counted stays with those that are gone, or with the place that they had.
+    pub fn sum<'a, I>(all: I) -> Option<Interval>
+    where
+        I: IntoIterator<Item = &'a Interval>,
+        I::IntoIter: DoubleEndedIterator + Clone,
+    {
+        let all = all.into_iter();
+        let (first, last) = (all.clone().next()?, all.clone().next_back()?);
+        let mut interfaces = last.interfaces.clone();
+        for i in &mut interfaces {
+            (i.books, i.span) = (Books::default(), Duration::ZERO);
+        }
+        let mut sums: HashMap<(u16, Key, Part), Counts> = HashMap::new();
+        let (mut elapsed, mut beside) = (Duration::ZERO, Beside::default());
+        for interval in all.clone() {
+            elapsed += interval.elapsed;
+            let heir = interfaces.iter().position(|i| i.id == GONE);
+            let mut to = Vec::with_capacity(interval.interfaces.len());
+            for (i, place) in
+                interval.interfaces.iter().zip(places(&interval.interfaces, &interfaces))
+            {
+                let place = place.map(usize::from).or(heir).unwrap_or_else(|| {
+                    let (books, span) = (Books::default(), Duration::ZERO);
+                    interfaces.push(Interface { books, span, ..i.clone() });
+                    interfaces.len() - 1
+                });
+                interfaces[place].books.add(&i.books);
+                interfaces[place].span += i.span;
+                to.push(place as u16);
+            }
+            for row in interval.rows.walk() {
+                let interface = to.get(usize::from(row.interface())).copied();
+                let interface = interface.unwrap_or(row.interface());
+                let sum = sums.entry((interface, row.flow().key, row.part())).or_default();
+                sum.iter_mut().zip(row.counts()).for_each(|(sum, n)| *sum += n);
+            }
+            if !interval.beside.is_empty() {
+                beside = beside.with(&interval.beside);
+            }
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_unstable_by_key(|((interface, key, part), _)| {
+            (*interface, *key, part.swapped, part.fragments)
+        });
+        let mut rows = Rows::default();
+        for (((interface, key, part), counts), place) in sums.into_iter().zip(0..) {
+            rows.push(place, interface, &key, counts, part);
+        }
+        let drops = || Arc::new(Drops::sum(all.filter_map(|i| i.drops.as_deref())));
+        Some(Interval {
+            origin: last.origin.clone(),
+            drops: last.drops.is_some().then(drops),
+            beside: Arc::new(beside),
+            overlay: last.overlay.clone(),
+            ..Interval::new(first.since, last.taken, elapsed, interfaces, rows)
+        })
+    }
+
+    /// The same as totals that began with it.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            origin: self.origin.clone(),
+            since: self.since,
+            taken: self.taken,
+            at: self.elapsed,
+            interfaces: self.interfaces.clone(),
+            rows: self.rows.clone(),
+            drops: self.drops.clone(),
+            beside: Arc::clone(&self.beside),
+        }
     }
 
     /// What was dropped of a row meanwhile; `None` where that is not known.
@@ -274,6 +354,35 @@ mod tests {
         let d = newer.since(&older);
         assert_eq!(d.elapsed, Duration::from_secs(2));
         assert_eq!(d.rows.merged(), [flow(101, 1, 3), flow(103, 1, 2), flow(104, 1, 1)]);
+    }
+
+    #[test]
+    fn the_sum_of_intervals_is_what_happened_in_all_of_them() {
+        let named = |id, n| Interface {
+            books: Books { counted: [Count { packets: n, bytes: 0 }; 2], ..Books::default() },
+            ..Interface::new(id, &format!("eth{id}"))
+        };
+        let on = |interface, f: Flow| Flow { interface, ..f };
+        let second = Duration::from_secs(1);
+        let happened = |at, interfaces, flows: &[Flow]| {
+            let t = |n| SystemTime::UNIX_EPOCH + n * second;
+            Interval::new(t(at), t(at + 1), second, interfaces, snapshot(0, flows).rows)
+        };
+        let flows = [on(0, flow(101, 1, 3)), on(1, flow(102, 1, 4))];
+        let a = happened(10, vec![named(0, 3), named(1, 4)], &flows);
+        // The first has moved, the second is gone.
+        let flows = [on(0, flow(103, 1, 1)), on(1, flow(101, 1, 2))];
+        let b = happened(11, vec![named(2, 1), named(0, 2)], &flows);
+        let sum = Interval::sum([&a, &b]).expect("two");
+        assert_eq!((sum.since, sum.taken), (a.since, b.taken));
+        assert_eq!(sum.elapsed, Duration::from_secs(2));
+        let counted: Vec<_> =
+            sum.interfaces.iter().map(|i| (i.id, i.books.counted[0].packets)).collect();
+        assert_eq!(counted, [(2, 1), (0, 5), (1, 4)]);
+        let rows = [on(0, flow(103, 1, 1)), on(1, flow(101, 1, 5)), on(2, flow(102, 1, 4))];
+        assert_eq!(sum.rows.merged(), rows);
+        assert_eq!(sum.snapshot().total().rows.merged(), rows);
+        assert_eq!(Interval::sum(&[]), None);
     }
 
     #[test]

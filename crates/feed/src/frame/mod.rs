@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Frames: what one host tells of one interval, as protobuf in columns (`proto/tmon.proto`). A
+//! pipe, a file and a bus carry the same.
+//!
+//! Columns rather than messages: 1,000 busy rows take 16 kB, and a third of that less once they are
+//! compressed. Interval counts rather than totals, which take half as much again; what could not be
+//! sent is in the next, longer interval. Every number, index, count and text of a frame is checked
+//! when it is read: it comes from another host.
+mod decode;
+mod encode;
+mod stream;
+mod wire;
+
+use std::{
+    io::Read,
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+
+pub use self::stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK};
+use model::{snapshot::Interval, snapshot::unknown_time};
+
+/// The version of the meaning of frames.
+const SCHEMA: u32 = 1;
+/// Limit on the bytes of a frame once it is unpacked.
+pub const MOST_BYTES: usize = 16 << 20;
+/// Limit on its rows.
+pub const MOST_ROWS: usize = 200_000;
+/// Limit on the messages within it, beside the columns.
+const MOST_MESSAGES: usize = 200_000;
+/// Limit on its interfaces.
+const MOST_INTERFACES: usize = 4096;
+/// Limit on the characters of a name or a text.
+const MOST_CHARACTERS: usize = 255;
+/// From so many bytes on it pays to compress one frame by itself.
+const COMPRESSED: usize = 1024;
+/// How Zstandard data begins.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Who is there; no rows.
+    Hello,
+    /// Rows without inner addresses.
+    Sum,
+    /// Rows.
+    #[default]
+    Rows,
+    /// The sender leaves.
+    End,
+}
+
+/// What one host tells of one interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is for.
+    pub kind: FrameKind,
+    /// Counts up by one with each frame of a sender.
+    pub seq: u64,
+    /// How long the reading took.
+    pub reading: Duration,
+    /// The estimated error of the host's clock; `None` where it is not synchronised.
+    pub clock: Option<Duration>,
+    /// How often a frame is due.
+    pub cadence: Duration,
+    /// The host's own addresses; none where they are as said before.
+    pub local: Vec<IpAddr>,
+    /// Who wrote it: `tmon 0.2.0`.
+    pub tool: String,
+    /// What happened, and whose it is.
+    pub interval: Interval,
+}
+
+impl Frame {
+    /// Its bytes, as a pipe and a file carry them.
+    pub fn encode(&self) -> Vec<u8> {
+        encode::frame(self)
+    }
+
+    /// The same for a bus: compressed by itself, where that pays.
+    pub fn packed(&self) -> Vec<u8> {
+        let raw = self.encode();
+        if raw.len() < COMPRESSED {
+            return raw;
+        }
+        zstd::bulk::compress(&raw, 3).ok().filter(|p| p.len() < raw.len()).unwrap_or(raw)
+    }
+
+    /// Reads one, compressed or not.
+    ///
+    /// # Errors
+    /// It is no frame, of a later schema, beyond a limit, or contradicts itself.
+    pub fn decode(bytes: &[u8]) -> Result<Frame> {
+        if !bytes.starts_with(&ZSTD) {
+            return decode::frame(bytes);
+        }
+        let mut raw = Vec::new();
+        let mut decoder = zstd::stream::read::Decoder::new(bytes)?;
+        decoder.window_log_max(stream::WINDOW)?;
+        let most = MOST_BYTES as u64 + 1;
+        decoder.take(most).read_to_end(&mut raw).context("unpack a frame")?;
+        ensure!(raw.len() <= MOST_BYTES, "a frame unpacks to more than {MOST_BYTES} bytes");
+        decode::frame(&raw)
+    }
+}
+
+/// Nanoseconds since 1970; 0 where a time is not known.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(0)
+}
+
+fn time(nanoseconds: u64) -> SystemTime {
+    match nanoseconds {
+        0 => unknown_time(),
+        n => UNIX_EPOCH.checked_add(Duration::from_nanos(n)).unwrap_or_else(unknown_time),
+    }
+}
+
+fn millis(d: Duration) -> u32 {
+    u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn micros(d: Duration) -> u32 {
+    u32::try_from(d.as_micros()).unwrap_or(u32::MAX)
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

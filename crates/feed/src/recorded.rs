@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `tmon record` wrote, as intervals in the order of time.
+//!
+//! A file that a crash cut short is read to its last whole reading. Several files of one host are one
+//! recording.
+use std::{
+    fs::File,
+    io::{self, Read},
+    mem,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    frame::{Frame, FrameKind, FrameReader},
+    source::Reading,
+};
+use model::{
+    beside::{Beside, Claim, Gathered, Stream},
+    history,
+    overlay::Overlay,
+    snapshot::Interval,
+    units::sanitize,
+};
+
+/// Intervals that are kept apart at most, however small they are.
+const MOST: usize = 7200;
+
+/// From when to when something is wanted; all of it by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Between {
+    /// Nothing that ended before.
+    pub from: Option<SystemTime>,
+    /// Nothing that began after.
+    pub until: Option<SystemTime>,
+}
+
+impl Between {
+    fn holds(&self, interval: &Interval) -> bool {
+        self.from.is_none_or(|from| interval.taken > from)
+            && self.until.is_none_or(|until| interval.since < until)
+    }
+}
+
+/// Recordings, their intervals in the order of time.
+pub struct Recordings {
+    files: Vec<Tape>,
+    between: Between,
+    /// Names of interfaces: which number each has in all of the files.
+    known: Vec<(Option<String>, String)>,
+    read: Arc<AtomicU64>,
+    size: u64,
+    notes: Vec<String>,
+}
+
+/// One file.
+struct Tape {
+    name: String,
+    reader: FrameReader,
+    next: Option<Interval>,
+    overlay: Option<Arc<Overlay>>,
+}
+
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(to)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// Whether a file is a recording, by what it begins with. What cannot be looked into without reading it, as a
+/// pipe, is none.
+pub fn is_recording(path: &Path) -> bool {
+    let mut begin = [0; 128];
+    let read = File::open(path).and_then(|file| file.read_at(&mut begin, 0));
+    read.is_ok_and(|n| FrameReader::knows(&begin[..n]))
+}
+
+impl Recordings {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// One cannot be opened, is no recording, or they are not of one host.
+    pub fn open(paths: &[PathBuf], between: Between) -> Result<Recordings> {
+        let (read, mut size) = (Arc::<AtomicU64>::default(), 0);
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let name = sanitize(&path.to_string_lossy()).into_owned();
+            let why = || format!("read {name}");
+            let file = File::open(path).with_context(why)?;
+            size += file.metadata().with_context(why)?.len();
+            let counted = Counted { file, read: Arc::clone(&read) };
+            let reader = FrameReader::new(counted).with_context(why)?;
+            files.push(Tape { name, reader, next: None, overlay: None });
+        }
+        let (known, notes) = (Vec::new(), Vec::new());
+        let mut all = Recordings { files, between, known, read, size, notes };
+        for i in 0..all.files.len() {
+            all.advance(i)?;
+        }
+        let mut hosts = all.files.iter().filter_map(|f| Some(&f.next.as_ref()?.origin.host));
+        if let Some(first) = hosts.next()
+            && let Some(other) = hosts.find(|host| *host != first)
+        {
+            bail!("these recordings are of {first} and of {other}: name those of one host");
+        }
+        Ok(all)
+    }
+
+    /// The next interval.
+    ///
+    /// # Errors
+    /// A file cannot be read, or what is in it is not what a recording has.
+    pub fn next_interval(&mut self) -> Result<Option<Interval>> {
+        let files = self.files.iter().enumerate();
+        let next = files.filter_map(|(i, f)| Some((f.next.as_ref()?.taken, i))).min();
+        let Some((_, i)) = next else { return Ok(None) };
+        let interval = self.files[i].next.take();
+        self.advance(i)?;
+        Ok(interval)
+    }
+
+    /// Bytes that were read, and how many there are.
+    pub fn position(&self) -> (u64, u64) {
+        (self.read.load(Ordering::Relaxed), self.size)
+    }
+
+    /// What is to be said about them, a line each.
+    pub fn notes(&mut self) -> Vec<String> {
+        mem::take(&mut self.notes)
+    }
+
+    fn advance(&mut self, file: usize) -> Result<()> {
+        let tape = &mut self.files[file];
+        loop {
+            let frame = tape.reader.next_frame().with_context(|| format!("read {}", tape.name))?;
+            let Some(frame) = frame else {
+                if !tape.reader.is_whole() {
+                    self.notes.push(format!("{} was cut off behind its last reading", tape.name));
+                }
+                return Ok(());
+            };
+            let Some(mut interval) = tape.take(frame) else { continue };
+            if self.between.holds(&interval) {
+                number(&mut self.known, &mut interval);
+                tape.next = Some(interval);
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Tape {
+    /// What a frame adds; what it does not say is as it was before.
+    fn take(&mut self, frame: Frame) -> Option<Interval> {
+        let mut interval = frame.interval;
+        match &interval.overlay {
+            Some(overlay) => self.overlay = Some(Arc::clone(overlay)),
+            None => interval.overlay = self.overlay.clone(),
+        }
+        matches!(frame.kind, FrameKind::Rows | FrameKind::Sum).then_some(interval)
+    }
+}
+
+/// Gives interfaces the same number in all files: they count from zero in each.
+fn number(known: &mut Vec<(Option<String>, String)>, interval: &mut Interval) {
+    let mut changed = Vec::new();
+    for i in interval.interfaces.iter_mut().filter(|i| i.id != model::interface::GONE) {
+        let same = |(netns, name): &(Option<String>, String)| *netns == i.netns && *name == i.name;
+        let place = known.iter().position(same).unwrap_or_else(|| {
+            known.push((i.netns.clone(), i.name.clone()));
+            known.len() - 1
+        }) as u64;
+        if place != i.id {
+            changed.push((i.id, place));
+            i.id = place;
+        }
+    }
+    if changed.is_empty() || interval.beside.is_empty() {
+        return;
+    }
+    let now = |id: u64| changed.iter().find(|(before, _)| *before == id).map_or(id, |c| c.1);
+    let beside = &interval.beside;
+    let (unnumbered, unclaimed) = (beside.unnumbered(), beside.unclaimed());
+    let mut read = Gathered { unnumbered, unclaimed, ..Gathered::default() };
+    let stream = |s: &Stream| Stream { interface: now(s.interface), ..*s };
+    read.add_streams(beside.numbers().iter().map(|(s, n)| (stream(s), *n)));
+    let claim = |c: &Claim| Claim { interface: now(c.interface), ..*c };
+    read.add_claims(beside.claims().iter().map(|(c, n)| (claim(c), *n)));
+    interval.beside = Arc::new(Beside::new(read));
+}
+
+/// Intervals in bounded memory: where they take more, each two neighbours become one.
+pub(crate) struct Past {
+    intervals: Vec<Interval>,
+    /// How many of what was recorded are in each but the last.
+    each: usize,
+    in_last: usize,
+    bytes: usize,
+    most: usize,
+}
+
+impl Past {
+    pub(crate) fn within(bytes: usize) -> Past {
+        Past { intervals: Vec::new(), each: 1, in_last: 0, bytes: 0, most: bytes }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.intervals.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, interval: Interval) {
+        // Only neighbours of one start are added up.
+        let joins = |last: &Interval| last.origin == interval.origin;
+        match self.intervals.last_mut() {
+            Some(last) if self.in_last < self.each && joins(last) => {
+                self.bytes -= history::bytes(last);
+                if let Some(sum) = Interval::sum([&*last, &interval]) {
+                    *last = sum;
+                }
+                self.bytes += history::bytes(last);
+                self.in_last += 1;
+            }
+            _ => {
+                self.bytes += history::bytes(&interval);
+                self.intervals.push(interval);
+                self.in_last = 1;
+            }
+        }
+        while self.intervals.len() > 1 && (self.bytes > self.most || self.intervals.len() > MOST) {
+            let before = self.intervals.len();
+            self.halve();
+            if self.intervals.len() == before {
+                self.intervals.remove(0);
+                self.bytes = self.intervals.iter().map(history::bytes).sum();
+            }
+        }
+    }
+
+    fn halve(&mut self) {
+        let mut halved: Vec<Interval> = Vec::with_capacity(self.intervals.len() / 2 + 1);
+        let mut all = mem::take(&mut self.intervals).into_iter().peekable();
+        while let Some(first) = all.next() {
+            let second = all.next_if(|second| second.origin == first.origin);
+            let both = second.and_then(|second| Interval::sum([&first, &second]));
+            halved.push(both.unwrap_or(first));
+        }
+        self.intervals = halved;
+        self.each = self.each.saturating_mul(2);
+        self.bytes = self.intervals.iter().map(history::bytes).sum();
+    }
+
+    /// All of it so far, and the totals.
+    pub(crate) fn reading(&self, notices: Vec<String>) -> Reading {
+        let all = Interval::sum(&self.intervals).unwrap_or_else(|| {
+            let never = SystemTime::UNIX_EPOCH;
+            Interval::new(never, never, Default::default(), vec![], Default::default())
+        });
+        Reading { past: self.intervals.clone(), notices, ..Reading::from(all.snapshot()) }
+    }
+}
+
+/// A time as it is written: `2026-11-30T06:30:00Z`; without an offset it is UTC.
+///
+/// # Errors
+/// It is none.
+pub fn time(text: &str) -> Result<SystemTime> {
+    let timestamp = text.parse::<jiff::Timestamp>().ok();
+    let civil = || {
+        let civil: jiff::civil::DateTime = text.parse().ok()?;
+        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
+    };
+    let time = timestamp.or_else(civil).context("a time such as 2026-11-30T06:30:00Z")?;
+    Ok(time.into())
+}
+
+impl std::str::FromStr for Between {
+    type Err = anyhow::Error;
+
+    /// `FROM..UNTIL`, of which one may be left out.
+    fn from_str(text: &str) -> Result<Between> {
+        let (from, until) = text.split_once("..").context("two times with `..` between them")?;
+        let of = |t: &str| if t.is_empty() { Ok(None) } else { time(t).map(Some) };
+        let between = Between { from: of(from)?, until: of(until)? };
+        ensure!(between != Between::default(), "two times with `..` between them");
+        let backwards = between.from.zip(between.until).is_some_and(|(from, until)| from >= until);
+        ensure!(!backwards, "the first time is not before the second");
+        Ok(between)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use super::*;
+    use crate::frame::FrameWriter;
+    use model::{
+        flow::{Count, Flow, Inner, InnerProto, Key, Kind, Tunnel},
+        interface::{Interface, Origin},
+        rows::{Part, Rows},
+    };
+
+    fn frame(host: &str, epoch: u64, at: u64, rows: u32) -> Frame {
+        let mut all = Rows::default();
+        for id in 0..rows {
+            let key = Key {
+                outer: None,
+                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
+                innermost: None,
+                depth: 1,
+                inner: Inner::Proto(InnerProto(0x0806)),
+                other: false,
+            };
+            let one = Count { packets: 1, bytes: 100 };
+            all.push(id, 0, &key, [one; 2], Part { swapped: false, fragments: false });
+        }
+        let t = |n| UNIX_EPOCH + Duration::from_secs(1000 + n);
+        let second = Duration::from_secs(1);
+        let interfaces = vec![Interface::new(epoch, "eth0")];
+        let mut interval = Interval::new(t(at), t(at + 1), second, interfaces, all);
+        interval.origin = Origin { host: host.into(), netns: 1, epoch };
+        Frame {
+            kind: FrameKind::Rows,
+            seq: at,
+            reading: Duration::ZERO,
+            clock: None,
+            cadence: second,
+            local: vec![],
+            tool: String::new(),
+            interval,
+        }
+    }
+
+    fn file(frames: &[Frame]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = FrameWriter::new(&mut file);
+        frames.iter().for_each(|f| writer.write(f).expect("it is written"));
+        writer.end_block().expect("it is written");
+        file
+    }
+
+    fn read(files: &[&tempfile::NamedTempFile], between: Between) -> Result<Vec<Interval>> {
+        let paths: Vec<_> = files.iter().map(|f| f.path().to_owned()).collect();
+        let mut all = Recordings::open(&paths, between)?;
+        let mut intervals = Vec::new();
+        while let Some(interval) = all.next_interval()? {
+            intervals.push(interval);
+        }
+        Ok(intervals)
+    }
+
+    #[test]
+    fn files_of_one_host_are_one_recording_in_the_order_of_time() {
+        let late = file(&[frame("a", 3, 20, 1), frame("a", 3, 21, 2)]);
+        let early = file(&[frame("a", 9, 5, 3)]);
+        let all = read(&[&late, &early], Between::default()).expect("they are read");
+        let rows: Vec<_> = all.iter().map(|i| i.rows.len()).collect();
+        assert_eq!(rows, [3, 1, 2]);
+        assert!(all.iter().all(|i| i.interfaces[0].id == 0), "it is the same interface");
+        assert!(is_recording(late.path()));
+        let other = file(&[frame("b", 1, 1, 1)]);
+        let refused = read(&[&late, &other], Between::default()).expect_err("two hosts");
+        assert!(refused.to_string().contains("of a and of b"));
+    }
+
+    #[test]
+    fn a_part_of_the_time_can_be_read() {
+        let all: Vec<_> = (0..100).map(|at| frame("a", 0, at, 1)).collect();
+        let all = file(&all);
+        let between = "1970-01-01T00:17:00Z..1970-01-01T00:17:10".parse().expect("times");
+        let some = read(&[&all], between).expect("they are read");
+        assert_eq!((some.len(), some[0].since), (10, UNIX_EPOCH + Duration::from_secs(1020)));
+        for wrong in ["", "..", "x..", "2026-01-02T00:00:00Z..2026-01-01T00:00:00Z", "12:00"] {
+            assert!(wrong.parse::<Between>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_read_as_far_as_it_goes() {
+        let whole = file(&[frame("a", 0, 0, 5), frame("a", 0, 1, 5)]);
+        let bytes = std::fs::read(whole.path()).expect("it is there");
+        let mut cut = tempfile::NamedTempFile::new().expect("a file");
+        cut.write_all(&bytes[..bytes.len() - 50]).expect("it is written");
+        let mut all = Recordings::open(&[cut.path().to_owned()], Between::default()).expect("open");
+        assert!(all.next_interval().expect("a reading").is_some());
+        while all.next_interval().expect("no error").is_some() {}
+        assert_eq!(all.notes().len(), 1);
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_added_up_and_nothing_is_lost() {
+        let mut past = Past::within(100_000);
+        let n = 500;
+        for at in 0..n {
+            past.push(frame("a", 0, at, 20).interval);
+        }
+        assert!(past.intervals.len() > 10 && past.bytes <= 100_000);
+        let reading = past.reading(Vec::new());
+        let total: Count = reading.snapshot.rows.iter().map(|f: Flow| f.counters.total()).sum();
+        assert_eq!(total.packets, n * 20 * 2);
+        let elapsed: Duration = reading.past.iter().map(|i| i.elapsed).sum();
+        assert_eq!(elapsed, Duration::from_secs(n));
+        let longest = reading.past.iter().map(|i| i.elapsed).max();
+        assert!(longest <= Some(Duration::from_secs(past.each as u64)), "{longest:?}");
+    }
+}
