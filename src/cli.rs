@@ -45,7 +45,10 @@ mod lab;
 #[cfg(feature = "live")]
 mod listing;
 mod out;
+mod playback;
 mod printer;
+#[cfg(feature = "live")]
+mod record;
 mod replay;
 mod settings;
 mod shell;
@@ -91,6 +94,12 @@ enum Command {
     #[command(subcommand)]
     Export(exporting::Export),
     #[cfg(feature = "live")]
+    /// Record readings into a file, for `top`, `dump` and `watch --read`
+    Record(record::Record),
+    #[cfg(feature = "live")]
+    /// Write readings to standard output as they are taken, for another tmon or a file
+    Stream(record::StreamOut),
+    #[cfg(feature = "live")]
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
     #[cfg(feature = "live")]
@@ -127,7 +136,9 @@ impl Command {
             #[cfg(feature = "live")]
             Command::Watch(watch) => !watch.reads_captures(),
             Command::Replay(replay) => replay.loads(),
-            Command::Dump(_) | Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,
+            Command::Dump(dump) => !dump.reads_recordings(),
+            Command::Record(_) | Command::Stream(_) => true,
+            Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,
             _ => false,
         }
     }
@@ -487,6 +498,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(c) => return code(c.run()),
         #[cfg(feature = "live")]
         Command::Export(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Record(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Stream(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Attach(c) => c.run(),
         #[cfg(feature = "live")]

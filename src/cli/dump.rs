@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon dump`.
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use super::{DropScope, Print, Watch, duration, interrupted, printer::Printer, say};
+use super::{
+    DropScope, Print, Watch, duration, interrupted, playback::Playback, printer::Printer, say,
+};
 use crate::kernel::{live::Live, sandbox::Sandbox};
 use feed::{
     series::Series,
     {self, Source},
 };
-use model::detect::Known;
+use model::{detect::Known, snapshot::Interval};
 
 #[derive(Args, Debug)]
 pub(super) struct Dump {
@@ -33,15 +36,28 @@ pub(super) struct Dump {
     /// Print what happened at every interval of TIME, until interrupted or --for has passed
     #[arg(long = "watch", value_name = "TIME", value_parser = duration, conflicts_with_all = ["svg", "html"])]
     every: Option<Duration>,
+    /// Print what this recording has, or several, instead of counting; in intervals of --watch
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "drops"])]
+    read: Vec<PathBuf>,
+    #[command(flatten)]
+    part: Playback,
 }
 
 /// How often findings are looked for.
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Dump {
+    /// It takes no BPF programs.
+    pub(super) fn reads_recordings(&self) -> bool {
+        !self.read.is_empty()
+    }
+
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
         let mut out = self.print.out();
+        if self.reads_recordings() {
+            return self.recorded(Printer::new(&mut out, &self.print, false)?, &flag);
+        }
         let mut printer = Printer::new(&mut out, &self.print, true)?;
         let mut live = Live::open(
             &self.watch.interfaces,
@@ -101,6 +117,49 @@ impl Dump {
                 printer.print(interval, findings.then_some(&series))?;
             }
         }
+        Ok(())
+    }
+}
+
+impl Dump {
+    /// Prints what was recorded: all of it, or in intervals of at least --watch.
+    fn recorded(&self, mut printer: Printer<'_>, flag: &AtomicBool) -> Result<()> {
+        let Some(mut recordings) = self.part.recordings(&self.read)? else {
+            bail!("this is a capture, not a recording of `tmon record`: `tmon replay` reads it");
+        };
+        Sandbox::new(None).enter_with_nothing()?;
+        let mut series = Series::new(0);
+        if self.print.json {
+            series.look_for_findings(Known::default());
+        }
+        let mut sum: Option<Interval> = None;
+        let mut any = false;
+        while let Some(interval) = recordings.next_interval()?
+            && !flag.load(Ordering::Relaxed)
+        {
+            any = true;
+            if self.print.json {
+                series.step(interval.clone());
+            }
+            let longer = match &sum {
+                Some(sum) if sum.origin == interval.origin => Interval::sum([sum, &interval]),
+                Some(sum) => {
+                    printer.print(sum, self.print.json.then_some(&series))?;
+                    None
+                }
+                None => None,
+            };
+            sum = Some(longer.unwrap_or(interval));
+            if let Some(done) = sum.take_if(|s| self.every.is_some_and(|every| s.elapsed >= every))
+            {
+                printer.print(&done, self.print.json.then_some(&series))?;
+            }
+        }
+        ensure!(any, "there is no reading in what was recorded, or none between these times");
+        if let Some(rest) = sum {
+            printer.print(&rest, self.print.json.then_some(&series))?;
+        }
+        recordings.notes().iter().for_each(|note| say(note));
         Ok(())
     }
 }

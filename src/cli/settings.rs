@@ -24,7 +24,8 @@ use model::units::sanitize;
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";
 /// Flags that are about one run, and no settings.
-const NOT_KEPT: [&str; 6] = ["help", "version", "config", "print-config", "save-config", "read"];
+const NOT_KEPT: [&str; 8] =
+    ["help", "version", "config", "print-config", "save-config", "read", "between", "at"];
 
 /// Limit on the size of a config file.
 const MOST_BYTES: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -11,11 +11,11 @@ use clap::{Args, CommandFactory, builder::PossibleValue};
 
 use super::{
     Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
-    settings, size,
+    playback::Playback, settings, size,
 };
 use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
-    judge, {Capture, Captures, Replay, Source},
+    judge, recorded, {Capture, Captures, Replay, Source},
 };
 use model::{
     charset::Charset,
@@ -42,9 +42,15 @@ pub(super) struct Top {
     #[command(flatten)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     scope: DropScope,
-    /// Show this capture instead of an interface, or several merged in the order of time; `-` is standard input
+    /// Show this recording or capture instead of an interface, or several merged in the order of time;
+    /// `-` is a capture on standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
     read: Vec<PathBuf>,
+    #[command(flatten)]
+    part: Playback,
+    /// Begin at this time of what is read (2026-11-30T06:30:00Z)
+    #[arg(long, value_name = "TIME", value_parser = recorded::time, requires = "read")]
+    at: Option<SystemTime>,
     #[command(flatten)]
     unpack: Unpack,
     /// Memory for the history that can be scrubbed; the more rows there are, the fewer intervals fit
@@ -257,6 +263,13 @@ impl Top {
             "this tmon is built without the feature `live`: it shows captures (--read FILE)"
         );
         let options = self.options(false)?;
+        if let Some(recordings) = self.part.recordings(&self.read)? {
+            sandbox.enter_with_nothing()?;
+            let mut source = Capture::of_recordings(recordings, options.start.history)?;
+            let all = source.read()?;
+            tui::run(options, Some(all), &mut source)?;
+            return source.end();
+        }
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
         let origin = origin::here();
         let captures = Captures::open(&self.read)?;
@@ -272,6 +285,7 @@ impl Top {
     fn options(&self, local: bool) -> Result<tui::TuiOptions> {
         let mut options = self.look.options(local)?;
         options.start.history = usize::try_from(self.history).unwrap_or(usize::MAX);
+        options.start.at = self.at;
         Ok(options)
     }
 }

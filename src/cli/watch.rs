@@ -15,7 +15,10 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, say};
+use super::{
+    DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, playback::Playback,
+    say,
+};
 use crate::kernel::{
     live::Live,
     origin,
@@ -27,7 +30,7 @@ use feed::{
     judge,
     names::Names,
     series::Series,
-    {Capture, Captures, Replay},
+    {Capture, Captures, Recordings, Replay},
 };
 use model::{
     detect::{Change, Finding, Known, Severity},
@@ -47,9 +50,11 @@ pub(super) struct Watching {
     /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
-    /// Look for findings in this capture, or in several
+    /// Look for findings in this recording or capture, or in several
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span"])]
     read: Vec<PathBuf>,
+    #[command(flatten)]
+    part: Playback,
     #[command(flatten)]
     unpack: Unpack,
     /// Print one JSON object per line
@@ -89,6 +94,8 @@ impl Watching {
         let mut told = Told { json: self.json, host: origin::host(), bad: false };
         if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;
+        } else if let Some(recordings) = self.part.recordings(&self.read)? {
+            recorded(recordings, known, &mut told, hook.as_mut(), &flag)?;
         } else {
             self.captures(known, &mut told, hook.as_mut(), &flag)?;
         }
@@ -180,6 +187,32 @@ impl Watching {
         }
         capture.end()
     }
+}
+
+/// Findings of what was recorded, as they were told then.
+fn recorded(
+    mut recordings: Recordings,
+    known: Known,
+    told: &mut Told,
+    mut hook: Option<&mut Hook>,
+    flag: &AtomicBool,
+) -> Result<()> {
+    Sandbox::new(None).enter_with_nothing()?;
+    let mut series = Series::new(0);
+    series.look_for_findings(known);
+    while let Some(interval) = recordings.next_interval()? {
+        let taken = interval.taken;
+        told.host = interval.origin.host.to_string();
+        series.step(interval);
+        for (finding, change) in series.changes() {
+            if flag.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            told.tell(taken, change, finding, hook.as_deref_mut())?;
+        }
+    }
+    recordings.notes().iter().for_each(|note| say(note));
+    Ok(())
 }
 
 /// What is printed.

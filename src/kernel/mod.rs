@@ -7,6 +7,7 @@ pub mod attach;
 pub mod bpf;
 #[cfg(feature = "live")]
 pub mod check;
+pub mod clock;
 #[cfg(feature = "live")]
 pub mod discover;
 #[cfg(feature = "live")]

@@ -108,6 +108,7 @@ pub fn run(opts: TuiOptions, first: Option<Reading>, source: &mut dyn Source) ->
     let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
     if let Some(reading) = first {
         update::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
+        opts.start.at.into_iter().for_each(|time| app.look_at(time));
     }
     Dashboard::open(&opts, app)?.run(opts.interval, source)
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the dashboard begins.
+use std::time::SystemTime;
+
 use feed::names::Names;
 use model::{detect::Known, history, units::Base};
 
@@ -28,6 +30,8 @@ pub struct Start {
     pub numeric: bool,
     /// A capture: every interval is known from the start.
     pub recorded: bool,
+    /// The time of a capture or a recording to begin at, if not its end.
+    pub at: Option<SystemTime>,
     /// Bytes that the intervals of the past may take.
     pub history: usize,
     /// Findings that are known already.
@@ -47,6 +51,7 @@ impl Default for Start {
             names: Names::default(),
             numeric: false,
             recorded: false,
+            at: None,
             history: history::BYTES,
             known: Known::default(),
         }

@@ -2,7 +2,11 @@
 //! How messages change the dashboard: what keys and clicks do, and what readings bring.
 //!
 //! [`update`] is the only way to change an [`App`]. Time is an argument.
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use crossterm::event::KeyEvent;
 
@@ -393,6 +397,14 @@ impl App {
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
         self.series.load(intervals, total);
         self.refresh();
+    }
+
+    /// Looks at the interval that has a time, or at the nearest that there is.
+    pub fn look_at(&mut self, time: SystemTime) {
+        if let Some(n) = self.series.number_at(time) {
+            self.series.go_to(n);
+            self.refresh();
+        }
     }
 
     fn receive(&mut self, reading: Reading, now: Duration) {

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `--read` names where it is a recording.
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use feed::recorded::{Between, Recordings, is_recording};
+
+/// Which part of a recording is read.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct Playback {
+    /// Read only what a recording has between two times, of which one may be left out
+    /// (2026-11-30T06:30:00Z..2026-11-30T07:00:00Z)
+    #[arg(long, value_name = "FROM..UNTIL", requires = "read")]
+    between: Option<Between>,
+}
+
+impl Playback {
+    /// The recordings that these files are; `None` where they are captures.
+    ///
+    /// # Errors
+    /// They are some of both, or cannot be read.
+    pub(super) fn recordings(self, files: &[PathBuf]) -> Result<Option<Recordings>> {
+        match files.iter().filter(|f| is_recording(f)).count() {
+            0 if self.between.is_some() => bail!("--between is for what `tmon record` has written"),
+            0 => Ok(None),
+            n if n < files.len() => bail!("captures and recordings cannot be read together"),
+            _ => Recordings::open(files, self.between.unwrap_or_default()).map(Some),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon record` and `tmon stream`: readings as frames, into a file or to whoever reads.
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read, Write},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use feed::{
+    frame::{Frame, FrameKind, FrameWriter},
+    series::Series,
+};
+use model::{overlay::Overlay, units::sanitize};
+
+use super::{DropScope, TOOL, Watch, dump, duration, interrupted, out, say};
+use crate::kernel::{clock, live::Live, sandbox::Sandbox};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Each reading is in the file as soon as it is taken: a crash costs at most the last one. \
+    `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds again what was wrong."
+)]
+pub(super) struct Record {
+    /// The file to make, such as `night.tmon`; one that is there is not touched
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    reading: Recorder,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "It ends when its output is closed, or when a standard input that is a pipe or a socket ends."
+)]
+pub(super) struct StreamOut {
+    #[command(flatten)]
+    reading: Recorder,
+}
+
+/// Readings on the grid of the wall clock, so that those of several hosts are of the same time.
+#[derive(Args, Debug)]
+struct Recorder {
+    #[command(flatten)]
+    watch: Watch,
+    /// How often to read, on the grid of the wall clock: 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = cadence)]
+    every: Duration,
+    /// Stop after this long
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    span: Option<Duration>,
+    /// Do not count what the kernel drops
+    #[arg(long)]
+    no_drops: bool,
+    #[command(flatten)]
+    scope: DropScope,
+}
+
+fn cadence(text: &str) -> Result<Duration, String> {
+    let every = duration(text)?;
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(3600);
+    if allowed.contains(&every) { Ok(every) } else { Err("from 100ms to 1h".to_owned()) }
+}
+
+impl Record {
+    pub(super) fn run(self) -> Result<()> {
+        let flag = interrupted()?;
+        let shown = sanitize(&self.file.to_string_lossy()).into_owned();
+        let file = make(&self.file).with_context(|| format!("make {shown}"))?;
+        let live = self.reading.open().inspect_err(|_| {
+            _ = std::fs::remove_file(&self.file); // there is nothing in it
+        })?;
+        self.reading
+            .write(live, file, &flag, &|| false)
+            .with_context(|| format!("record to {shown}"))
+    }
+}
+
+/// Makes a file that nobody else can read. Nothing that is there is written to or followed.
+fn make(path: &Path) -> Result<File> {
+    let flags = libc::O_NOFOLLOW;
+    let made =
+        File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
+    made.map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!(
+                "it is there already, and recordings are not written over: name another"
+            )
+        }
+        _ => e.into(),
+    })
+}
+
+impl StreamOut {
+    pub(super) fn run(self) -> Result<()> {
+        ensure!(
+            !io::stdout().is_terminal(),
+            "a stream is not for a terminal: give it to `tmon top --from 'tmon stream'`, or to a file"
+        );
+        let flag = interrupted()?;
+        let live = self.reading.open()?;
+        self.reading.write(live, out::raw(), &flag, &is_over)
+    }
+}
+
+/// Nobody reads any more, or whoever started this has gone.
+fn is_over() -> bool {
+    let is = |file: &dyn AsFd, asked: PollFlags, wanted: PollFlags| {
+        let mut fds = [PollFd::new(file.as_fd(), asked)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+            && fds[0].revents().is_some_and(|r| r.intersects(wanted))
+    };
+    if is(&io::stdout(), PollFlags::empty(), PollFlags::POLLERR | PollFlags::POLLNVAL) {
+        return true;
+    }
+    use nix::sys::stat::{SFlag, fstat};
+    let talks = fstat(io::stdin()).is_ok_and(|s| {
+        let kind = s.st_mode & SFlag::S_IFMT.bits();
+        kind == SFlag::S_IFIFO.bits() || kind == SFlag::S_IFSOCK.bits()
+    });
+    // What is said to it is of no concern, but that it ends is.
+    talks
+        && is(&io::stdin(), PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLHUP)
+        && matches!(io::stdin().read(&mut [0; 4096]), Ok(0) | Err(_))
+}
+
+impl Recorder {
+    fn open(&self) -> Result<Live> {
+        let watch = &self.watch;
+        let mut live = Live::open(
+            &watch.interfaces,
+            watch.netns.as_deref(),
+            &watch.count.config(),
+            watch.want(),
+        )?;
+        if !self.no_drops
+            && let Some(why) = live.watch_drops(self.scope.all_netns)
+        {
+            say(&format!("drops are not counted: {why}"));
+        }
+        live.follow_configuration()?;
+        Ok(live)
+    }
+
+    /// Reads and writes until it is told to end, or it is over.
+    fn write(
+        &self,
+        mut live: Live,
+        to: impl Write,
+        flag: &AtomicBool,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        live.enter(&Sandbox::new(None))?;
+        let mut writer = FrameWriter::new(to);
+        let mut series = Series::new(0);
+        let mut said: Option<Arc<Overlay>> = None;
+        let end = self.span.map(|span| Instant::now() + span);
+        series.push(dump::read(&mut live)?);
+        for seq in 0.. {
+            let last = !self.rest(&mut live, end, flag, is_over);
+            let begun = Instant::now();
+            let reading = dump::read(&mut live)?;
+            let took = begun.elapsed();
+            let overlay = reading.overlay.clone();
+            let Some(interval) = series.push(reading) else { continue };
+            let mut interval = interval.clone();
+            if writer.is_between() || overlay != said {
+                interval.overlay.clone_from(&overlay);
+            }
+            let local = interval.overlay.iter().flat_map(|o| own(o)).collect();
+            said = overlay;
+            let frame = Frame {
+                kind: FrameKind::Rows,
+                seq,
+                reading: took,
+                clock: clock::error(),
+                cadence: self.every,
+                local,
+                tool: TOOL.to_owned(),
+                interval,
+            };
+            writer.write(&frame)?;
+            if last {
+                break;
+            }
+        }
+        Ok(writer.end_block()?)
+    }
+
+    /// Waits for the next reading on the grid. False where it is the last one.
+    fn rest(
+        &self,
+        live: &mut Live,
+        end: Option<Instant>,
+        flag: &AtomicBool,
+        is_over: &dyn Fn() -> bool,
+    ) -> bool {
+        const STEP: Duration = Duration::from_millis(250);
+        let due = Instant::now() + until_next(SystemTime::now(), self.every);
+        let until = end.map_or(due, |end| end.min(due));
+        while Instant::now() < until {
+            if dump::rest(live, until.min(Instant::now() + STEP), flag) || is_over() {
+                return false;
+            }
+        }
+        end.is_none_or(|end| due < end)
+    }
+}
+
+/// The host's own addresses that others may know it by.
+fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
+    use std::net::IpAddr;
+    let is_known = |a: &IpAddr| match a {
+        IpAddr::V4(a) => !a.is_loopback(),
+        IpAddr::V6(a) => !a.is_loopback() && !a.is_unicast_link_local(),
+    };
+    let mut own: Vec<_> = overlay.addresses.keys().copied().filter(is_known).collect();
+    own.sort_unstable();
+    own.truncate(4096);
+    own
+}
+
+/// How long it is until the wall clock shows a multiple of the cadence.
+fn until_next(now: SystemTime, every: Duration) -> Duration {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let into = since % every.as_nanos().max(1);
+    every - Duration::from_nanos(into as u64) // less than `every`
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_are_on_the_grid_of_the_wall_clock() {
+        let second = Duration::from_secs(1);
+        let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
+        assert_eq!(until_next(at(1_700_000_000_250), second), Duration::from_millis(750));
+        assert_eq!(until_next(at(1_700_000_000_000), second), second);
+        assert_eq!(until_next(at(1_700_000_001_000), 5 * second), 4 * second);
+    }
+
+    #[test]
+    fn a_cadence_is_one_that_can_be_kept() {
+        assert_eq!(cadence("5s"), Ok(Duration::from_secs(5)));
+        for wrong in ["0s", "50ms", "2h", "-1s", "x"] {
+            assert!(cadence(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_recording_is_private_and_never_written_over() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, link) = (dir.path().join("a.tmon"), dir.path().join("link"));
+        let mode = make(&file).expect("it is new").metadata().expect("it is there").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        assert!(make(&file).expect_err("it is there").to_string().contains("not written over"));
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).expect("a link");
+        assert!(make(&link).is_err() && !dir.path().join("elsewhere").exists());
+    }
+}

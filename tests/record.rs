@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon record` and what is read of it again, in network namespaces. Needs root.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use testkit::{frames::pkt, ground::*};
+
+fn tmon() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tmon"))
+}
+
+/// A process that ends with its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Started {
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+fn recording(space: &Space, file: &Path) -> Started {
+    let child = tmon()
+        .args(["record", "--every", "200ms", "--netns", space.name()])
+        .args([file.as_os_str(), "eth0".as_ref()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    Started(child)
+}
+
+fn text(out: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&out.stdout), text(&out.stderr))
+}
+
+/// What `dump --read` says, a reading a line.
+fn dumped(file: &Path, more: &[&str]) -> Vec<Value> {
+    let out = tmon().args(["dump", "--json", "--read"]).arg(file).args(more).output().unwrap();
+    let (said, errors) = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{errors}");
+    said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Packets that a reading has of an id.
+fn packets(reading: &Value, vni: u64) -> u64 {
+    let flows = reading["flows"].as_array().unwrap().iter().filter(|f| f["vni"] == vni);
+    flows.map(|f| f["rx_pkts"].as_u64().unwrap()).sum()
+}
+
+/// A packet with an id that the other end has no device for.
+fn stray() -> Vec<u8> {
+    let ends = format!("{} > {}", outer(1), outer(2));
+    let eth = || pkt().eth().set(0, &mac(1, 2)).set(6, &mac(1, 1));
+    let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);
+    eth().ip(&ends).udp(50_000, 4789).vxlan(99).then(inside).bytes()
+}
+
+fn strays(raw: &OwnedFd, index: u32, n: u64) {
+    (0..n).for_each(|_| _ = inject(raw, index, &stray()));
+}
+
+#[test]
+fn what_was_recorded_has_every_packet_and_finds_again_what_was_wrong() {
+    let ground = Ground::new();
+    ground.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("night.tmon");
+    let mut record = recording(&ground.b, &file);
+    let watch = tmon()
+        .args(["watch", "eth0", "--json", "--every", "200ms", "--netns", ground.b.name()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut watch = Started(watch.unwrap());
+    let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
+    until("both count", || ground.b.programs("eth0").len() >= 4);
+    until("the file is there", || file.metadata().is_ok_and(|m| m.len() > 0));
+    strays(&raw, index, 30);
+    until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 30));
+    strays(&raw, index, 12);
+    until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 42));
+    assert_eq!(record.end(Signal::SIGTERM), Some(0));
+    assert_eq!(watch.end(Signal::SIGTERM), Some(3));
+    let mut live = String::new();
+    watch.0.stdout.take().unwrap().read_to_string(&mut live).unwrap();
+
+    let mode = file.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let all = dumped(&file, &[]);
+    assert_eq!((all.len(), packets(&all[0], 99)), (1, 42));
+    let each = dumped(&file, &["--watch", "100ms"]);
+    assert!(each.len() > 2, "{}", each.len());
+    assert_eq!(each.iter().map(|r| packets(r, 99)).sum::<u64>(), 42);
+    let until_then = format!("..{}", each[each.len() / 2]["taken"].as_str().unwrap());
+    let some = dumped(&file, &["--watch", "100ms", "--between", &until_then]);
+    assert!(some.len() < each.len() && some[..] == each[..some.len()], "{}", some.len());
+
+    let out = tmon().args(["watch", "--json", "--read"]).arg(&file).output().unwrap();
+    let (again, errors) = text(&out);
+    assert_eq!(out.status.code(), Some(3), "{errors}");
+    let found = |lines: &str| -> BTreeMap<String, Value> {
+        let lines = lines.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+        lines.map(|l| (format!("{} {}", l["change"], l["kind"]), l["where"].clone())).collect()
+    };
+    assert!(found(&live).contains_key("\"begun\" \"no_device\""), "{live}");
+    assert_eq!(found(&again), found(&live));
+}
+
+#[test]
+fn a_killed_recorder_leaves_what_it_had_read_and_its_file_is_left_alone() {
+    let ground = Ground::new();
+    ground.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("night.tmon");
+    let mut record = recording(&ground.b, &file);
+    let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
+    until("it counts", || ground.b.programs("eth0").len() >= 2);
+    until("the file is there", || file.metadata().is_ok_and(|m| m.len() > 0));
+    strays(&raw, index, 30);
+    until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 30));
+    record.end(Signal::SIGKILL);
+    let before = fs::read(&file).unwrap();
+    assert_eq!(packets(&dumped(&file, &[])[0], 99), 30);
+    let mut again = recording(&ground.b, &file);
+    assert_eq!(again.0.wait().unwrap().code(), Some(1));
+    let mut errors = String::new();
+    again.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(errors.contains("not written over"), "{errors}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn nonsense_is_refused_with_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = |name: &str, content: &[u8]| -> PathBuf {
+        let file = folder.path().join(name);
+        fs::write(&file, content).unwrap();
+        file
+    };
+    let taken = there("taken.tmon", b"");
+    let junk = there("junk.tmon", &[b"\x28\xb5\x2f\xfd".as_slice(), &[7; 100]].concat());
+    let refused = |args: &[&str], file: &Path, status: i32, why: &str| {
+        let out = tmon().args(args).arg(file).output().unwrap();
+        let (_, errors) = text(&out);
+        assert_eq!(out.status.code(), Some(status), "{args:?}: {errors}");
+        assert!(errors.contains(why), "{args:?}: {errors}");
+        assert!(status == 2 || errors.lines().count() == 1, "{errors}");
+    };
+    refused(&["record", "--every", "1ms"], &taken, 2, "from 100ms to 1h");
+    refused(&["record"], &taken, 1, "not written over");
+    refused(&["dump", "--read"], &taken, 1, "is a capture, not a recording");
+    refused(&["dump", "--read"], &junk, 1, "a capture");
+    refused(&["dump", "--between", "yesterday..", "--read"], &taken, 2, "a time such as");
+    refused(&["watch", "--between", "2026-01-01T00:00:00Z..", "--read"], &taken, 1, "--between");
+}
