@@ -90,7 +90,7 @@ enum Command {
     #[cfg(feature = "live")]
     Watch(watch::Watching),
     #[cfg(feature = "live")]
-    /// Give readings to other tools: Prometheus
+    /// Give readings to other tools: Prometheus, IPFIX collectors
     #[command(subcommand)]
     Export(exporting::Export),
     #[cfg(feature = "live")]

@@ -9,13 +9,14 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
 
-use ground::{Ground, Space, VNI, send, until};
+use frames::{Gre, pkt};
+use ground::{Ground, Space, VNI, inject, mac, send, until};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -23,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use testkit::ground;
+use testkit::{frames, ground};
 use tmon::kernel::pin::BPFFS;
 
 fn tmon(args: &[&str]) -> Output {
@@ -251,6 +252,142 @@ fn any_other_address_than_loopback_is_warned_about_once() {
     assert_eq!(said.matches("not encrypted").count(), 1, "{said}");
 }
 
+/// A row's packets in one direction, as collectors have them: inner source and destination, outer
+/// ones, id, leaving, packets, bytes.
+type Record = (String, String, String, String, u64, bool, u64, u64);
+
+/// What `tmon dump` says, in the same words. The ground's first end has the lower addresses.
+fn rows(g: &Ground) -> Vec<Record> {
+    let json: Value =
+        serde_json::from_str(&done(&["dump", "eth0", "--netns", g.a.name(), "--json"])).unwrap();
+    let mut rows = Vec::new();
+    for flow in json["flows"].as_array().unwrap() {
+        let n = |name: &str| flow[name].as_u64().unwrap_or_default();
+        let text = |name: &str| flow[name].as_str().unwrap_or_default().to_owned();
+        let [a, b] = ["inner_sip", "inner_dip"].map(text);
+        let [from, to] = ["outer_sip", "outer_dip"].map(text);
+        assert_eq!((n("fwd_pkts"), n("rev_pkts")), (n("tx_pkts"), n("rx_pkts")), "{flow}");
+        if n("tx_pkts") > 0 {
+            let (a, b, from, to) = (a.clone(), b.clone(), from.clone(), to.clone());
+            rows.push((a, b, from, to, n("vni"), true, n("tx_pkts"), n("tx_bytes")));
+        }
+        if n("rx_pkts") > 0 {
+            rows.push((b, a, to, from, n("vni"), false, n("rx_pkts"), n("rx_bytes")));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+/// Sends packets of all families and of several kinds both ways; returns how many.
+fn traffic(g: &Ground) -> u64 {
+    let mut sent = 0;
+    for (space, own) in g.ends() {
+        let (raw, index) = (space.raw(), space.link("eth0").index);
+        for (v6_out, v6_in) in [(false, false), (false, true), (true, false), (true, true)] {
+            let ends = |v6: bool, net: u8| {
+                let of = |n: u8| match v6 {
+                    true => format!("fd{net}::{n}"),
+                    false => format!("10.{net}.0.{n}"),
+                };
+                format!("{} > {}", of(own), of(3 - own))
+            };
+            let eth = || pkt().eth().set(0, &mac(1, 3 - own)).set(6, &mac(1, own));
+            let outside = || eth().ip(&ends(v6_out, 77));
+            let inside = || eth().ip(&ends(v6_in, 78)).udp(1, 2).data(40);
+            let vxlan = outside().udp(50_000, 4789).vxlan(10_003).then(inside());
+            let geneve = outside().udp(50_000, 6081).geneve(77).then(inside());
+            let gretap = outside().gre(Gre { key: Some(5), ..Gre::default() }).then(inside());
+            for (n, frame) in [(3, vxlan), (2, geneve), (1, gretap)] {
+                for _ in 0..n * u64::from(own) {
+                    assert_eq!(inject(&raw, index, &frame.bytes()), 1, "the veth has room");
+                    sent += 1;
+                }
+            }
+        }
+    }
+    sent
+}
+
+/// Packets that the hooks have counted.
+fn counted(g: &Ground) -> u64 {
+    rows(g).iter().map(|r| r.6).sum()
+}
+
+/// Exports what `traffic` sends, and gives the messages.
+fn messages(g: &Ground, more: &[&str]) -> Vec<Vec<u8>> {
+    g.a.run("ip", "link set lo up");
+    let bind = || {
+        let udp = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        (udp, TcpListener::bind(("127.0.0.1", 0)).unwrap())
+    };
+    let (udp, tcp) = g.a.0.within(bind).unwrap();
+    let by_tcp = more.contains(&"--tcp");
+    let at = if by_tcp { tcp.local_addr() } else { udp.local_addr() }.unwrap().to_string();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(["export", "ipfix", &at, "eth0", "--every", "1s", "--netns", g.a.name()]);
+        command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let mut exporter = Running(g.a.0.within(start).unwrap().unwrap());
+    let mut line = String::new();
+    BufReader::new(exporter.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("records go to 127.0.0.1"), "{line} {}", exporter.said());
+    let before = counted(g);
+    let connection = by_tcp.then(|| tcp.accept().unwrap().0);
+    let sent = traffic(g);
+    until("all is counted", || counted(g) == before + sent);
+    exporter.end(); // with the last interval
+    let mut messages = Vec::new();
+    if let Some(mut stream) = connection {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        let mut rest = &all[..];
+        while !rest.is_empty() {
+            let (one, more) = rest.split_at(usize::from(u16::from_be_bytes([rest[2], rest[3]])));
+            messages.push(one.to_vec());
+            rest = more;
+        }
+        return messages;
+    }
+    udp.set_nonblocking(true).unwrap(); // loopback has delivered what was sent
+    let mut bytes = [0; 2000];
+    while let Ok(n) = udp.recv(&mut bytes) {
+        assert!(n <= 1400, "{n} bytes are fragmented on the way");
+        messages.push(bytes[..n].to_vec());
+    }
+    messages
+}
+
+/// A capture of messages as they travelled, without a link header.
+fn capture(messages: &[Vec<u8>], tcp: bool) -> tempfile::NamedTempFile {
+    let mut file = Vec::from(0xa1b2_c3d4_u32.to_le_bytes());
+    file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 101, 0, 0, 0]);
+    let mut sequence = 1u32;
+    for message in messages {
+        let mut segment = [4739u16, 4739].map(u16::to_be_bytes).concat();
+        if tcp {
+            segment.extend(sequence.to_be_bytes());
+            segment.extend([0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
+        } else {
+            segment.extend((8 + message.len() as u16).to_be_bytes());
+            segment.extend([0; 2]);
+        }
+        segment.extend(message);
+        sequence += message.len() as u32;
+        let mut packet = vec![0x45, 0];
+        packet.extend((20 + segment.len() as u16).to_be_bytes());
+        packet.extend([0, 0, 0, 0, 64, if tcp { 6 } else { 17 }, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        packet.extend(segment);
+        file.extend([0; 8]);
+        file.extend([packet.len() as u32; 2].map(u32::to_le_bytes).concat());
+        file.extend(packet);
+    }
+    let made = tempfile::NamedTempFile::new().unwrap();
+    fs::write(made.path(), file).unwrap();
+    made
+}
+
 /// A program that `make test-tools` has unpacked.
 fn tool(name: &str) -> PathBuf {
     let tools = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr");
@@ -382,6 +519,164 @@ fn expressions() -> Vec<String> {
     let panels = board["panels"].as_array().unwrap().iter();
     let targets = panels.flat_map(|p| p["targets"].as_array().cloned().unwrap_or_default());
     targets.map(|t| t["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What Wireshark reads, all records together.
+fn shark(messages: &[Vec<u8>], tcp: bool) -> Vec<serde_json::Map<String, Value>> {
+    let file = capture(messages, tcp);
+    let port = if tcp { "tcp.port==4739,cflow" } else { "udp.port==4739,cflow" };
+    let out = Command::new("tshark")
+        .args(["-d", port, "-T", "json", "--no-duplicate-keys", "-r"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let all: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let mut records = Vec::new();
+    fn find(value: &Value, records: &mut Vec<serde_json::Map<String, Value>>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value {
+                        Value::Object(flow) if key.starts_with("Flow ") => {
+                            records.push(flow.clone())
+                        }
+                        value => find(value, records),
+                    }
+                }
+            }
+            Value::Array(all) => all.iter().for_each(|v| find(v, records)),
+            _ => {}
+        }
+    }
+    let text = all.to_string();
+    assert!(!text.contains("_ws.malformed") && !text.contains("expert.severity"), "{text}");
+    find(&all, &mut records);
+    records
+}
+
+/// An address as bytes in hexadecimal: what Wireshark shows of elements that it does not know.
+fn address(bytes: &str) -> String {
+    let bytes: Vec<u8> =
+        bytes.split(':').map(|b| u8::from_str_radix(b, 16).unwrap_or_default()).collect();
+    let v4 = <[u8; 4]>::try_from(&bytes[..]).map(|b| Ipv4Addr::from(b).to_string());
+    v4.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(|b| Ipv6Addr::from(b).to_string()))
+        .unwrap_or_default()
+}
+
+/// The records in a flow that Wireshark shows: one, or the two of a biflow.
+fn shark_records(flow: &serde_json::Map<String, Value>) -> Vec<Record> {
+    let all = |name: &str| match flow.get(name) {
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(one)) => vec![one.as_str()],
+        _ => Vec::new(),
+    };
+    let one = |names: [&str; 2]| names.map(|n| all(n).join(" ")).concat();
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    // Type, key, outer source, outer destination, protocol.
+    let tunnel = all("cflow.enterprise_private_entry");
+    let [from, to] = [address(tunnel[2]), address(tunnel[3])];
+    assert_eq!(one(["cflow.bgpnexthop", "cflow.bgpnexthopv6"]), to);
+    let a = one(["cflow.srcaddr", "cflow.srcaddrv6"]);
+    let b = one(["cflow.dstaddr", "cflow.dstaddrv6"]);
+    let id = number(&one(["cflow.ingress_vrfid", ""]));
+    let (packets, bytes) = (all("cflow.packets"), all("cflow.octets"));
+    let counts: Vec<_> =
+        packets.into_iter().map(number).zip(bytes.into_iter().map(number)).collect();
+    match counts[..] {
+        [(packets, bytes)] => {
+            vec![(a, b, from, to, id, one(["cflow.direction", ""]) == "1", packets, bytes)]
+        }
+        [(packets, bytes), back] => vec![
+            (a.clone(), b.clone(), from.clone(), to.clone(), id, true, packets, bytes),
+            (b, a, to, from, id, false, back.0, back.1),
+        ],
+        _ => panic!("{flow:#?}"),
+    }
+}
+
+#[test]
+#[ignore = "needs tshark: make test-tools"]
+fn wireshark_reads_every_row() {
+    for more in [&[][..], &["--tcp"], &["--biflow"]] {
+        let g = attached();
+        let messages = messages(&g, more);
+        let flows = shark(&messages, more.contains(&"--tcp"));
+        let mut found: Vec<Record> = flows.iter().flat_map(shark_records).collect();
+        found.sort();
+        assert_eq!(found, rows(&g), "{more:?}");
+        assert_eq!(found.len(), 24, "three kinds, four families, both ways");
+    }
+}
+
+/// Gives messages to a collector in a namespace until it has them all, however often it looks.
+fn give(g: &Ground, port: u16, messages: &[Vec<u8>]) {
+    let send = || {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        for message in messages {
+            socket.send_to(message, ("127.0.0.1", port)).unwrap();
+        }
+    };
+    // It listens before anything is sent.
+    let wanted = format!(":{port:04X} ");
+    let listens =
+        || g.a.0.within(|| fs::read_to_string("/proc/thread-self/net/udp")).unwrap().unwrap();
+    until("the collector listens", || listens().contains(&wanted));
+    g.a.0.within(send).unwrap();
+}
+
+#[test]
+#[ignore = "needs nfdump: make test-tools"]
+fn nfdump_reads_every_row() {
+    for biflow in [false, true] {
+        let g = attached();
+        let messages = messages(&g, if biflow { &["--biflow"] } else { &[] });
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let start = || {
+            let mut command = Command::new("nfcapd");
+            command.args(["-b", "127.0.0.1", "-p", "9995", "-w", path, "-T", "all"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        };
+        let collector = Running(g.a.0.within(start).unwrap().unwrap());
+        give(&g, 9995, &messages);
+        // It reads its socket before it ends, and names its file then.
+        let queue =
+            || g.a.0.within(|| fs::read_to_string("/proc/thread-self/net/udp")).unwrap().unwrap();
+        until("the collector has read", || {
+            let queue = queue();
+            let line = queue.lines().find(|l| l.contains(":270B ")).unwrap();
+            line.split_whitespace().nth(4).is_some_and(|q| q.ends_with(":00000000"))
+        });
+        collector.end();
+        let format = "fmt:%sa;%da;%nhb;%ivrf;%in;%out;%pkt;%byt;%opkt;%obyt";
+        let out =
+            Command::new("nfdump").args(["-R", path, "-N", "-6", "-q", "-o", format]).output();
+        let out = String::from_utf8(out.unwrap().stdout).unwrap();
+        let mut found = Vec::new();
+        for line in out.lines().filter(|l| l.contains(';')) {
+            let words: Vec<&str> = line.split(';').map(str::trim).collect();
+            let n = |at: usize| words[at].parse::<u64>().unwrap_or_else(|_| panic!("{out}"));
+            let (a, b, to) = (words[0].to_owned(), words[1].to_owned(), words[2].to_owned());
+            let leaves = biflow || n(5) > 0;
+            found.push((a.clone(), b.clone(), String::new(), to, n(3), leaves, n(6), n(7)));
+            if biflow {
+                found.push((b, a, String::new(), String::new(), n(3), false, n(8), n(9)));
+            }
+        }
+        // What nfdump has no place for: the outer source, and that of what comes back.
+        let wanted = rows(&g).into_iter().map(|mut r| {
+            r.2.clear();
+            if biflow && !r.5 {
+                r.3.clear();
+            }
+            r
+        });
+        let mut wanted: Vec<Record> = wanted.collect();
+        wanted.sort();
+        found.sort();
+        assert_eq!(found, wanted, "{out}");
+    }
 }
 
 /// What the dashboard and the rules ask for is what the exporter has.

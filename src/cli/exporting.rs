@@ -15,22 +15,26 @@ use clap::{Args, Subcommand};
 use super::{DropScope, Ignoring, Watch, dump, duration, interrupted, out, say};
 use crate::kernel::{live::Live, sandbox::Sandbox};
 use export::{
+    ipfix::{IpfixOptions, IpfixSender, Target},
     openmetrics::{Exposition, Metering, SeriesLimits},
     scrapes,
 };
 use feed::{names::Names, series::Series};
-use model::units::sanitize;
+use model::units::{self, sanitize};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Export {
     /// Metrics for Prometheus: on a port, or in a file for node_exporter
     Prometheus(Prometheus),
+    /// Flow records for a collector, with inner and outer addresses, by IPFIX
+    Ipfix(Ipfix),
 }
 
 impl Export {
     pub(super) fn run(self) -> Result<()> {
         match self {
             Export::Prometheus(prometheus) => prometheus.run(),
+            Export::Ipfix(ipfix) => ipfix.run(),
         }
     }
 }
@@ -133,6 +137,97 @@ impl Prometheus {
             }
         }
         textfile.map_or(Ok(()), Textfile::remove)
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Elements, and what collectors make of them: docs/EXPORTS.md.")]
+pub(super) struct Ipfix {
+    /// The collector
+    #[arg(value_name = "HOST[:PORT]", value_parser = collector)]
+    collector: (String, u16),
+    #[command(flatten)]
+    watch: Watch,
+    /// Send by TCP
+    #[arg(long)]
+    tcp: bool,
+    /// Send one record per row with both directions (RFC 5103), not one for each direction
+    #[arg(long, conflicts_with = "sent")]
+    biflow: bool,
+    /// Send only what this host itself sent: for a collector with many exporters
+    #[arg(long)]
+    sent: bool,
+    /// How often records are sent
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    every: Duration,
+}
+
+/// A host and a port: `HOST`, `HOST:PORT`, `[ADDR]:PORT`.
+fn collector(text: &str) -> Result<(String, u16), String> {
+    const PORT: u16 = 4739;
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Ok((address.to_string(), PORT));
+    }
+    if let Ok(at) = text.parse::<SocketAddr>() {
+        return Ok((at.ip().to_string(), at.port()));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (text, Some(PORT)),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match port {
+        Some(port) if port > 0 && !host.is_empty() && host.chars().all(plain) => {
+            Ok((host.to_owned(), port))
+        }
+        _ => Err("a host, and a port if it is not 4739: collector.example:4739".to_owned()),
+    }
+}
+
+impl Ipfix {
+    fn run(self) -> Result<()> {
+        let flag = interrupted()?;
+        let (host, port) = self.collector;
+        let target = Target { host, port, tcp: self.tcp };
+        // One that is not there yet may come; a name that nobody knows will not.
+        target.addresses().with_context(|| format!("send to {target}"))?;
+        let (interfaces, netns) = (&self.watch.interfaces, self.watch.netns.as_deref());
+        let counting = self.watch.count.config();
+        let mut live = Live::open(interfaces, netns, &counting, self.watch.want())?;
+        if self.sent {
+            live.follow_configuration()?; // which addresses are this host's
+        }
+        live.enter(&Sandbox::new(None))?;
+        let mut series = Series::new(0);
+        series.push(dump::read(&mut live)?);
+        let shown = target.to_string();
+        let options = IpfixOptions { biflow: self.biflow, sent: self.sent };
+        let sandbox = Sandbox::new(None);
+        let confine = move || sandbox.confine_strictly();
+        let sender = IpfixSender::start(target, options, confine, say).context("start a thread")?;
+        let (start, every) = (Instant::now(), self.every.max(SECOND));
+        out::line(&format!("records go to {shown}, every {}", units::duration(every)))?;
+        loop {
+            let next = start + dump::next_tick(start.elapsed(), every);
+            let over = dump::rest(&mut live, next, &flag);
+            let reading = dump::read(&mut live)?;
+            // While nobody can be sent anything, the interval becomes longer and nothing is lost.
+            if sender.is_ready() {
+                let overlay = reading.overlay.clone();
+                if let Some(interval) = series.push(reading) {
+                    sender.send(interval.clone(), overlay);
+                }
+            } else if over {
+                say("the collector is away: the last interval was not sent");
+            }
+            if over {
+                break;
+            }
+        }
+        if !sender.finish() {
+            say("the collector is too slow: not all of the last interval was sent");
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use model::{
 
 pub mod csv;
 pub mod html;
+pub mod ipfix;
 pub mod json;
 pub mod openmetrics;
 pub mod scrapes;
