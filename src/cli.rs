@@ -436,7 +436,8 @@ fn size(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
 }
 
-/// A flag that SIGINT, SIGTERM and SIGHUP raise.
+/// A flag that SIGINT, SIGTERM and SIGHUP raise. To be called when the files that the user named are
+/// open: one may be a pipe that nobody writes to, which is waited for until the process is ended.
 fn interrupted() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in
@@ -447,6 +448,7 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
             .context("handle signals")?;
         signal_hook::flag::register(signal, Arc::clone(&flag)).context("handle signals")?;
     }
+    out::until(&flag);
     Ok(flag)
 }
 

@@ -253,6 +253,22 @@ fn a_confined_process_cannot_reach_out() {
             assert_eq!(errno(vm), Some(libc::EPERM));
             let io = libc::syscall(libc::SYS_io_uring_setup, 0, 0);
             assert_eq!(errno(io), Some(libc::EPERM));
+            // Nor what changes files by their owner's rights, signals others, or asks services.
+            let (path, file) = (c"/proc/self/exe", early.as_raw_fd());
+            let parent = libc::getppid();
+            for (what, done) in [
+                ("chmod", i64::from(libc::chmod(path.as_ptr(), 0o4755))),
+                ("fchmod", i64::from(libc::fchmod(file, 0o4755))),
+                ("chown", i64::from(libc::chown(path.as_ptr(), 0, 0))),
+                ("kill", i64::from(libc::kill(parent, 0))),
+                ("tgkill", libc::syscall(libc::SYS_tgkill, parent, parent, 0)),
+                ("unshare", i64::from(libc::unshare(libc::CLONE_NEWUSER))),
+                ("socket", i64::from(libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0))),
+            ] {
+                assert_eq!(errno(done), Some(libc::EPERM), "{what}");
+            }
+            assert_eq!(libc::kill(me as i32, 0), 0, "what a panic does to itself");
+            assert_eq!(libc::fchmod(file, 0o644), 0, "what node_exporter is to read");
             #[cfg(target_arch = "x86_64")]
             for x32 in [520, 521, libc::SYS_mount] {
                 let done = libc::syscall(x32 | 0x4000_0000, 0, 0, 0, 0, 0);
@@ -431,8 +447,12 @@ fn captures_are_read_when_confined() {
         }
         // Who waits for more is told to end, by a key or by a signal.
         if is_dashboard {
-            drop(capture);
-            keys.write_all(b"q").unwrap();
+            let shown = output.recv_timeout(std::time::Duration::from_secs(60));
+            assert!(shown.is_ok(), "a picture before there is a packet");
+            until("it ends by a key while the pipe is open", || {
+                keys.write_all(b"q").unwrap();
+                child.try_wait().unwrap().is_some()
+            });
         } else {
             until("the header is read", || {
                 let mut left = 0;

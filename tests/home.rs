@@ -2,7 +2,10 @@
 //! What installs with tmon: completions and manual pages, generated from the command line itself.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
-use std::process::{Command, Output, Stdio};
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
 
 fn tmon(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).env_remove("COLUMNS").output().unwrap()
@@ -373,6 +376,45 @@ fn a_pipe_that_does_not_block_is_waited_for() {
     read.read_to_string(&mut got).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(format!("{}{got}", char::from(first[0])), want);
+}
+
+/// A supervisor that hangs reads neither of them.
+#[test]
+fn who_is_told_to_end_does_not_wait_for_a_reader() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let capture = capture();
+    let path = capture.path().to_str().unwrap();
+    for (flags, args) in [
+        (OFlag::empty(), &["replay", "--json", path][..]),
+        (OFlag::O_NONBLOCK, &["replay", "--json", path]),
+    ] {
+        let (_unread, full) = std::io::pipe().unwrap();
+        fcntl(&full, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        (&full).write_all(&[b'\n'; 4096]).unwrap();
+        fcntl(&full, FcntlArg::F_SETFL(flags)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .args(args)
+            .stdout(full.try_clone().unwrap())
+            .stderr(full)
+            .spawn()
+            .unwrap();
+        let handles = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:\t")).unwrap();
+            u64::from_str_radix(caught, 16).unwrap() & 1 << 14 != 0
+        };
+        let begun = std::time::Instant::now();
+        while !handles() {
+            assert!(begun.elapsed().as_secs() < 60, "it listens to signals");
+            std::thread::yield_now();
+        }
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        while child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed().as_secs() < 60, "{args:?}, {flags:?}: it does not end");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
 }
 
 #[test]

@@ -53,12 +53,14 @@ impl Dump {
     }
 
     pub(super) fn run(self) -> Result<()> {
-        let flag = interrupted()?;
         let mut out = self.print.out();
         if self.reads_recordings() {
-            return self.recorded(Printer::new(&mut out, &self.print, false)?, &flag);
+            let printer = Printer::new(&mut out, &self.print, false)?;
+            let flag = interrupted()?;
+            return self.recorded(printer, &flag);
         }
         let mut printer = Printer::new(&mut out, &self.print, true)?;
+        let flag = interrupted()?;
         let mut live = Live::open(
             &self.watch.interfaces,
             self.watch.netns.as_deref(),
@@ -74,7 +76,7 @@ impl Dump {
         if findings {
             live.follow_configuration()?;
         }
-        live.enter(&Sandbox::new(None))?;
+        live.enter(&Sandbox::new(None).resolving(self.print.naming.resolve))?;
         let start = Instant::now();
         let mut series = Series::new(0);
         if findings {

@@ -83,8 +83,8 @@ pub(super) struct Prometheus {
 
 impl Prometheus {
     fn run(self) -> Result<()> {
-        let flag = interrupted()?;
         let known = self.ignoring.read(&Names::read(self.names.as_deref())?)?;
+        let flag = interrupted()?;
         let counting = self.watch.count.config();
         let metrics = Metering::new(
             env!("CARGO_PKG_VERSION"),

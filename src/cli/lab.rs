@@ -331,7 +331,7 @@ impl Demo {
             command(&["fault", &fault, "--after", &well]),
             command(&["fault", "--clear"]),
         ])?;
-        let sandbox = top::sandbox();
+        let sandbox = top::sandbox(&self.look);
         out::tell("creating nine hosts and four networks ...\n");
         let look = self.look.options(true)?;
         let borrowed = lab::status(&options.prefix)?.complete;

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Standard output and standard error, which may be full, closed, or not ready.
 use std::{
-    io::{self, LineWriter, Write},
+    io::{self, ErrorKind, LineWriter, Write},
     os::fd::AsFd,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -63,13 +67,32 @@ fn all(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// What is written at once to where nobody may read: a pipe that has room takes as much without
+/// waiting (pipe(7)).
+const PIECE: usize = 4096;
+
+/// The flag that is raised when the program is told to end.
+static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on nothing is waited for once this flag is raised.
+pub(super) fn until(flag: &Arc<AtomicBool>) {
+    _ = ENDS.set(Arc::clone(flag)); // there is one command
+}
+
 fn some(bytes: &[u8]) -> io::Result<usize> {
+    const STEP: u8 = 100; // milliseconds
     let out = io::stdout();
     loop {
-        match nix::unistd::write(&out, bytes) {
+        if ENDS.get().is_some_and(|ends| ends.load(Ordering::Relaxed)) && !writable(&out, 0) {
+            // As if the reader had gone, who does not read either.
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if !writable(&out, STEP) {
+            continue;
+        }
+        match nix::unistd::write(&out, &bytes[..bytes.len().min(PIECE)]) {
             Ok(n) => return Ok(n),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => writable(&out, PollTimeout::NONE),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(e) => {
                 let e = io::Error::from(e);
                 return Err(io::Error::new(e.kind(), format!("write to standard output: {e}")));
@@ -78,8 +101,13 @@ fn some(bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-fn writable(out: &impl AsFd, patience: PollTimeout) {
-    _ = poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], patience);
+/// Whether it takes something, or never will, within so many milliseconds.
+fn writable(out: &impl AsFd, patience: u8) -> bool {
+    let mut ready = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+    match poll(&mut ready, PollTimeout::from(patience)) {
+        Ok(n) => n > 0,
+        Err(e) => e != Errno::EINTR, // it is the write that says what is wrong
+    }
 }
 
 /// Writes to standard error what may be lost: nobody reads it, or it is full.
@@ -88,10 +116,12 @@ pub(super) fn tell(text: &str) {
     let mut bytes = text.as_bytes();
     let begun = Instant::now();
     while !bytes.is_empty() && begun.elapsed() < Duration::from_secs(1) {
-        match nix::unistd::write(io::stderr(), bytes) {
+        if !writable(&io::stderr(), 100) {
+            continue;
+        }
+        match nix::unistd::write(io::stderr(), &bytes[..bytes.len().min(PIECE)]) {
             Ok(n) => bytes = &bytes[n..],
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => writable(&io::stderr(), PollTimeout::from(100u8)),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(_) => return,
         }
     }

@@ -59,9 +59,10 @@ impl Replay {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let origin = origin::here();
         // Opened with all rights, read with none but those that loading programs takes.
+        let captures = Captures::open(&self.files)?;
         let flag = interrupted()?;
-        let captures = Captures::open(&self.files)?.until(&flag);
-        let sandbox = Sandbox::new(None);
+        let captures = captures.until(&flag);
+        let sandbox = Sandbox::new(None).resolving(self.print.naming.resolve);
         if self.loads() {
             sandbox.enter_all()?
         } else {

@@ -195,8 +195,8 @@ impl Look {
 }
 
 /// What a dashboard needs while it runs; to be opened before anything is given up.
-pub(super) fn sandbox() -> Sandbox {
-    Sandbox::new(Some(Path::new(SAVES)))
+pub(super) fn sandbox(look: &Look) -> Sandbox {
+    Sandbox::new(Some(Path::new(SAVES))).resolving(look.naming.resolve)
 }
 
 #[cfg(feature = "live")]
@@ -241,7 +241,7 @@ impl Top {
     }
 
     pub(super) fn run(self) -> Result<()> {
-        let sandbox = sandbox();
+        let sandbox = sandbox(&self.look);
         #[cfg(feature = "live")]
         if self.read.is_empty() {
             let (watch, count) = (&self.watch, &self.watch.count);
@@ -274,9 +274,12 @@ impl Top {
         let origin = origin::here();
         let captures = Captures::open(&self.read)?;
         sandbox.enter_with_nothing()?;
-        let mut replay = Replay::of(captures, &count, judge::host, most)?;
-        replay.set_origin(origin);
-        let mut capture = Capture::new(replay, self.look.interval, options.start.history)?;
+        let open = move || {
+            let mut replay = Replay::of(captures, &count, judge::host, most)?;
+            replay.set_origin(origin);
+            Ok(replay)
+        };
+        let mut capture = Capture::new(open, self.look.interval, options.start.history)?;
         let all = capture.read()?;
         tui::run(options, Some(all), &mut capture)?;
         capture.end()

@@ -88,16 +88,20 @@ impl Watching {
     pub(super) fn run(self) -> Result<u8> {
         // Before there are threads, and before anything is given up.
         let mut hook = self.exec.clone().map(Hook::start).transpose()?;
+        let known = self.ignoring.read(&Names::read(self.names.as_deref())?)?;
+        let recordings = self.part.recordings(&self.read)?;
+        let captures = match recordings {
+            None => Captures::open(&self.read)?,
+            Some(_) => Captures::open(&[])?,
+        };
         let flag = interrupted()?;
-        let names = Names::read(self.names.as_deref())?;
-        let known = self.ignoring.read(&names)?;
         let mut told = Told { json: self.json, host: origin::host(), bad: false };
         if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;
-        } else if let Some(recordings) = self.part.recordings(&self.read)? {
+        } else if let Some(recordings) = recordings {
             recorded(recordings, known, &mut told, hook.as_mut(), &flag)?;
         } else {
-            self.captures(known, &mut told, hook.as_mut(), &flag)?;
+            self.captures(captures, known, &mut told, hook.as_mut(), &flag)?;
         }
         if let Some(hook) = hook {
             hook.finish(&flag)?;
@@ -154,6 +158,7 @@ impl Watching {
 
     fn captures(
         &self,
+        captures: Captures,
         known: Known,
         told: &mut Told,
         mut hook: Option<&mut Hook>,
@@ -161,11 +166,14 @@ impl Watching {
     ) -> Result<()> {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
         let origin = origin::here();
-        let captures = Captures::open(&self.read)?.until(flag);
+        let captures = captures.until(flag);
         Sandbox::new(None).enter_with_nothing()?;
-        let mut replay = Replay::of(captures, &count, judge::host, most)?;
-        replay.set_origin(origin);
-        let mut capture = Capture::new(replay, self.every, model::history::BYTES)?;
+        let open = move || {
+            let mut replay = Replay::of(captures, &count, judge::host, most)?;
+            replay.set_origin(origin);
+            Ok(replay)
+        };
+        let mut capture = Capture::new(open, self.every, model::history::BYTES)?;
         let Some(reading) = capture.read_all(flag)? else { return Ok(()) };
         reading.notices.iter().for_each(|notice| say(notice));
         let mut series = Series::of_recording();

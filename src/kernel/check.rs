@@ -108,6 +108,12 @@ pub fn host(pins: &Pins) -> Vec<CheckLine> {
     attempt(&mut l);
     drops(&mut l);
     match pins.mount() {
+        // Folders are looked at by way of descriptors in it.
+        _ if !Path::new("/proc/self/fd").is_dir() => l.warn(
+            "bpffs",
+            "/proc is not mounted: `tmon attach` needs it",
+            "`mount -t proc proc /proc`",
+        ),
         Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
         Ok(Some(command)) => {
             l.warn("bpffs", "not mounted: `tmon attach` needs it", format!("`{command}`"))

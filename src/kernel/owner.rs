@@ -10,7 +10,12 @@
 //!
 //! The kernel gives up the lock of a process that is killed. Where the folder cannot be had (another
 //! user, another mount namespace) nobody's owner is known, and what is not known is left alone.
-use std::{fs::File, path::Path, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
@@ -27,7 +32,8 @@ pub(crate) const FOLDER: &str = "/run/tmon";
 const RUN: &str = "/run";
 const NAME: &str = "tmon";
 /// How long to wait for others who attach or detach programs.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
+static HELD_UP: AtomicBool = AtomicBool::new(false);
 /// What is said of a qdisc in a namespace that cannot be found is forgotten after a day.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const QDISC: &str = "qdisc";
@@ -106,8 +112,11 @@ impl Owners {
     pub(crate) fn of(ifindex: u32) -> Option<Owners> {
         let cookie = netns::cookie().ok()?;
         let folder = open(true)?;
-        let lock = lock::take(folder.to_file().ok()?, FlockArg::LockExclusiveNonblock, PATIENCE);
-        let lock = lock.ok().flatten();
+        // Who has waited in vain does not wait again for each interface.
+        let patience = if HELD_UP.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+        let file = folder.to_file().ok()?;
+        let lock = lock::take(file, FlockArg::LockExclusiveNonblock, patience).ok().flatten();
+        HELD_UP.store(lock.is_none(), Ordering::Relaxed);
         // Marks of programs that no longer exist, here or in a namespace that is gone.
         for (name, _) in folder.list().unwrap_or_default() {
             if lock.is_some() && programs(&name).is_some_and(|ids| ids.into_iter().all(is_gone)) {

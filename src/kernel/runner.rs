@@ -28,6 +28,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -42,7 +44,7 @@ use nix::{
             AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
             SockType, recv, recvmsg, send, sendmsg, shutdown, socketpair,
         },
-        wait::waitpid,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{
         AccessFlags, ForkResult, Pid, access, fork, getgid, getuid, setresgid, setresuid, setsid,
@@ -55,6 +57,10 @@ use model::units::sanitize;
 const MOST: usize = 64;
 /// Where programs are where the environment does not say: as execvp(3) has it.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// How long a command may take to be started, while everything else waits.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the process may take to end.
+const GRACE: Duration = Duration::from_millis(500);
 /// Bytes of a reason.
 const REASON: usize = 512;
 
@@ -122,6 +128,16 @@ impl Runner {
         let mut text = [0; REASON];
         let mut room = cmsg_space!([RawFd; 4]);
         let mut into = [IoSliceMut::new(&mut text)];
+        let mut ready = [PollFd::new(requests.as_fd(), PollFlags::POLLIN)];
+        let begun = Instant::now();
+        let patience = || PATIENCE.saturating_sub(begun.elapsed()).try_into();
+        while matches!(poll(&mut ready, patience().unwrap_or(PollTimeout::ZERO)), Ok(0) | Err(_)) {
+            if begun.elapsed() >= PATIENCE {
+                // A late answer would be taken for that to the next request.
+                let _ = shutdown(requests.as_raw_fd(), Shutdown::Both);
+                bail!("the process that runs commands does not answer");
+            }
+        }
         let got = loop {
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(requests.as_raw_fd(), &mut into, Some(&mut room), flags) {
@@ -154,7 +170,14 @@ impl Drop for Runner {
     fn drop(&mut self) {
         let requests = self.requests.get_mut().unwrap_or_else(PoisonError::into_inner);
         if shutdown(requests.as_raw_fd(), Shutdown::Both).is_ok() {
-            let _ = waitpid(self.process, None); // it ends at once
+            // It ends at once, unless somebody has stopped it.
+            let begun = Instant::now();
+            let running = |status| status == Ok(WaitStatus::StillAlive);
+            while running(waitpid(self.process, Some(WaitPidFlag::WNOHANG)))
+                && begun.elapsed() < GRACE
+            {
+                thread::sleep(Duration::from_millis(2));
+            }
         }
     }
 }

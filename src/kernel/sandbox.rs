@@ -19,7 +19,10 @@ use landlock::{
     ABI, Access, AccessFs, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus, path_beneath_rules,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 #[cfg(feature = "live")]
 use crate::kernel::owner;
@@ -71,6 +74,7 @@ const DEVICES: [&str; 5] =
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     rules: Arc<Result<RulesetCreated, RulesetError>>,
+    resolves: bool,
 }
 
 /// What of it this kernel enforces.
@@ -88,7 +92,12 @@ impl Sandbox {
     pub fn new(saves: Option<&Path>) -> Sandbox {
         #[cfg(feature = "live")]
         owner::prepare();
-        Sandbox { rules: Arc::new(rules(saves)) }
+        Sandbox { rules: Arc::new(rules(saves)), resolves: false }
+    }
+
+    /// For who looks up names: all kinds of sockets stay allowed.
+    pub fn resolving(self, resolves: bool) -> Sandbox {
+        Sandbox { resolves, ..self }
     }
 
     /// Confines this thread and those that it starts to the files. Where the kernel cannot, it goes
@@ -120,7 +129,7 @@ impl Sandbox {
     /// See [`privilege::give_up_the_rest`].
     pub fn enter_all(&self) -> Result<()> {
         self.enter()?;
-        deny();
+        deny(if self.resolves { Sockets::Any } else { Sockets::NotUnix });
         Ok(())
     }
 
@@ -131,14 +140,14 @@ impl Sandbox {
     pub fn enter_with_nothing(&self) -> Result<()> {
         privilege::give_up_all()?;
         self.confine();
-        deny();
+        deny(if self.resolves { Sockets::Any } else { Sockets::None });
         Ok(())
     }
 }
 
 /// Denies system calls to all threads that there are.
-fn deny() {
-    if let Ok(filter) = filter() {
+fn deny(sockets: Sockets) {
+    if let Ok(filter) = filter(sockets) {
         // Without seccomp in the kernel there is less to rely on, and nothing else is wrong.
         let _ = seccompiler::apply_filter_all_threads(&filter);
     }
@@ -154,7 +163,8 @@ impl Force {
             let status = Sandbox::new(None).confine();
             let refused = File::open("/").is_err_and(|e| e.raw_os_error() == Some(libc::EACCES));
             let landlock = status.filter(|s| s.ruleset != RulesetStatus::NotEnforced && refused);
-            let seccomp = filter().is_ok_and(|f| seccompiler::apply_filter(&f).is_ok());
+            let seccomp =
+                filter(Sockets::None).is_ok_and(|f| seccompiler::apply_filter(&f).is_ok());
             Force {
                 landlock: landlock.and_then(|s| match s.landlock {
                     LandlockStatus::Available { effective_abi, kernel_abi } => {
@@ -215,8 +225,21 @@ fn terminals() -> impl Iterator<Item = &'static str> {
         .filter(|path| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_char_device()))
 }
 
+/// The one mode that a file which somebody made is given: that of a text file for node_exporter.
+const PUBLIC: u64 = 0o644;
+
+/// Sockets that may be made.
+#[derive(Clone, Copy, Debug)]
+enum Sockets {
+    /// Names are looked up, by whatever ways the system has.
+    Any,
+    /// Not those by which services on this host are asked to do things.
+    NotUnix,
+    None,
+}
+
 /// System calls that no reader needs and an intruder would like.
-const DENIED: [i64; 34] = [
+const DENIED: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_ptrace,
@@ -249,6 +272,38 @@ const DENIED: [i64; 34] = [
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
+    // Landlock knows nothing of modes, owners and attributes, and root owns most files.
+    libc::SYS_fchmodat,
+    452, // fchmodat2
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    463, // setxattrat
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    466, // removexattrat
+    468, // file_setattr
+    libc::SYS_utimensat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+    // Nor, before its version 6, of signals.
+    libc::SYS_tkill,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
     // Nothing that goes through its rings passes a filter.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -256,13 +311,51 @@ const DENIED: [i64; 34] = [
 
 /// The numbers that some of them have in the x32 ABI alone, whose calls have this bit.
 #[cfg(target_arch = "x86_64")]
-const X32: (i64, [i64; 6]) = (0x4000_0000, [520, 521, 528, 539, 540, 545]);
+const X32: (i64, [i64; 8]) = (0x4000_0000, [520, 521, 524, 528, 536, 539, 540, 545]);
 
-fn filter() -> Result<BpfProgram> {
-    let denied = DENIED.into_iter();
+/// What a reader may do of some calls, all else of which is denied.
+fn only(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>> {
+    let is =
+        |argument, op, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value);
+    let other = |argument, value| {
+        Ok::<_, anyhow::Error>(vec![SeccompRule::new(vec![is(
+            argument,
+            SeccompCmpOp::Ne,
+            value,
+        )?])?])
+    };
+    let own = u64::from(std::process::id());
+    let user = libc::CLONE_NEWUSER as u64;
+    let mut rules = vec![
+        (libc::SYS_kill, other(0, own)?),
+        (libc::SYS_tgkill, other(0, own)?), // raise(3) and abort(3)
+        (libc::SYS_fchmod, other(1, PUBLIC)?),
+        (
+            libc::SYS_unshare,
+            vec![SeccompRule::new(vec![is(0, SeccompCmpOp::MaskedEq(user), user)?])?],
+        ),
+    ];
+    match sockets {
+        Sockets::Any => {}
+        Sockets::NotUnix => rules.push((
+            libc::SYS_socket,
+            vec![SeccompRule::new(vec![is(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?])?],
+        )),
+        Sockets::None => rules.push((libc::SYS_socket, Vec::new())),
+    }
+    Ok(rules)
+}
+
+fn filter(sockets: Sockets) -> Result<BpfProgram> {
+    let only = only(sockets)?;
     #[cfg(target_arch = "x86_64")]
-    let denied = denied.chain(DENIED.into_iter().chain(X32.1).map(|call| call | X32.0));
-    let rules: BTreeMap<_, _> = denied.map(|call| (call, Vec::new())).collect();
+    let in_x32 = only.iter().map(|(call, rules)| (call | X32.0, rules.clone())).collect::<Vec<_>>();
+    let denied = DENIED.iter().copied();
+    #[cfg(target_arch = "x86_64")]
+    let denied = denied.chain(DENIED.iter().chain(&X32.1).map(|call| call | X32.0));
+    let mut rules: BTreeMap<_, _> = denied.map(|call| (call, Vec::new())).chain(only).collect();
+    #[cfg(target_arch = "x86_64")]
+    rules.extend(in_x32);
     let deny = SeccompAction::Errno(libc::EPERM as u32);
     let arch = std::env::consts::ARCH.try_into()?;
     Ok(SeccompFilter::new(rules, SeccompAction::Allow, deny, arch)?.try_into()?)

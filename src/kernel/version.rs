@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which kernel this is, and whether it is new enough.
-use std::fs;
-
 use anyhow::{Result, bail};
 
 use model::units::sanitize;
@@ -22,8 +20,8 @@ pub enum Age {
 
 /// The running kernel's release: `6.18.15-amd64`.
 pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map(|s| s.trim().to_owned())
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default()
 }
 

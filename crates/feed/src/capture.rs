@@ -2,14 +2,14 @@
 //! Captures as a source: readings of what was read of them so far, with everything that happened
 //! before as intervals.
 //!
-//! A thread of its own reads them, so that a large file can be looked at while it is read. Readings
-//! come after a third of a second, then each time when twice as long has passed: what is handed over
-//! costs a fixed share of the time.
+//! A thread of its own reads them, so that a large file, or what comes through a pipe, can be looked at
+//! while it is read. Readings come a few times a second at most, and less often where they take long:
+//! what is handed over costs a fixed share of the time.
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError},
     },
     thread,
     time::{Duration, Instant},
@@ -20,13 +20,18 @@ use anyhow::{Context, Result, bail};
 use crate::{
     recorded::{Past, Recordings},
     recording::Recording,
-    replay::Replay,
+    replay::{self, Replay},
     source::{Due, Reading, Source},
 };
-use model::units::{self, Base};
+use model::{
+    snapshot::Snapshot,
+    units::{self, Base},
+};
 
-/// Limit on the time that the first reading takes.
-const FIRST: Duration = Duration::from_millis(300);
+/// From one reading to the next, and what the first one waits for.
+const PAUSE: Duration = Duration::from_millis(300);
+/// So many times as long as a reading took passes until the next.
+const SHARE: u32 = 20;
 
 /// What the thread says.
 enum News {
@@ -40,6 +45,8 @@ enum News {
 pub struct Capture {
     news: Receiver<Result<News>>,
     next: Option<Result<Reading>>,
+    /// What is there as long as nothing is.
+    nothing: Option<Snapshot>,
     progress: Arc<Mutex<String>>,
     end: Option<Result<()>>,
     is_read: bool,
@@ -47,11 +54,16 @@ pub struct Capture {
 
 impl Capture {
     /// Captures in intervals of this length, or longer ones where these take more bytes than that.
+    /// Opening them, which may wait for a pipe, is done by the thread, too.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(replay: Replay, step: Duration, bytes: usize) -> Result<Capture> {
-        Capture::reading(move |send, shown| read(replay, step, bytes, send, shown))
+    pub fn new(
+        open: impl FnOnce() -> Result<Replay> + Send + 'static,
+        step: Duration,
+        bytes: usize,
+    ) -> Result<Capture> {
+        Capture::reading(move |send, shown| read(open()?, step, bytes, send, shown))
     }
 
     /// Recordings in the intervals that they have, or longer ones where these take more bytes than that.
@@ -63,9 +75,9 @@ impl Capture {
     }
 
     fn reading(
-        read: impl FnOnce(&Sender<Result<News>>, &Mutex<String>) -> Result<()> + Send + 'static,
+        read: impl FnOnce(&SyncSender<Result<News>>, &Mutex<String>) -> Result<()> + Send + 'static,
     ) -> Result<Capture> {
-        let (send, news) = mpsc::channel();
+        let (send, news) = mpsc::sync_channel(1);
         let progress = Arc::<Mutex<String>>::default();
         let shown = Arc::clone(&progress);
         let read = move || {
@@ -74,7 +86,8 @@ impl Capture {
             }
         };
         thread::Builder::new().name("capture".to_owned()).spawn(read).context("start a thread")?;
-        Ok(Capture { news, next: None, progress, end: None, is_read: false })
+        let nothing = Some(replay::nothing());
+        Ok(Capture { news, next: None, nothing, progress, end: None, is_read: false })
     }
 
     /// Why a capture could not be read to its end, if that is so.
@@ -122,8 +135,15 @@ impl Capture {
 }
 
 impl Source for Capture {
-    /// Waits where there is nothing new yet.
+    /// Waits where there is nothing new yet, but not long for the first.
     fn read(&mut self) -> Result<Reading> {
+        if let Some(nothing) = self.nothing.take() {
+            return match self.news.recv_timeout(2 * PAUSE) {
+                Ok(news) => self.take(news),
+                Err(RecvTimeoutError::Timeout) => Ok(Reading::from(nothing)),
+                Err(RecvTimeoutError::Disconnected) => bail!("the captures have been read"),
+            };
+        }
         match self.next.take() {
             Some(reading) => reading,
             None => match self.news.recv() {
@@ -163,32 +183,44 @@ fn read(
     mut replay: Replay,
     step: Duration,
     bytes: usize,
-    news: &Sender<Result<News>>,
+    news: &SyncSender<Result<News>>,
     progress: &Mutex<String>,
 ) -> Result<()> {
-    let begun = Instant::now();
-    let mut due = FIRST;
+    replay.hurry();
+    let mut due = Instant::now() + PAUSE;
     let mut recording = Recording::new(step, bytes, replay.read()?);
-    while let Some(time) = replay.peek().map(|f| f.time) {
-        if recording.turns(time)
-            && let Some(time) = time
-        {
-            recording.turn(replay.read()?, time);
-        }
-        replay.step()?;
-        if replay.frames().is_multiple_of(4096) {
-            let (at, size) = replay.position();
-            *progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
-                Some(size) => units::percent(at, size),
-                None => units::bytes(at, Base::Si).to_string(),
-            };
-            if begun.elapsed() >= due {
-                let reading = so_far(recording.clone(), &mut replay, Vec::new())?;
-                if news.send(Ok(News::Some(reading))).is_err() {
-                    return Ok(());
+    let (mut reads, mut told) = (0, 0);
+    loop {
+        match replay.peek().map(|f| f.time) {
+            Some(time) => {
+                if recording.turns(time)
+                    && let Some(time) = time
+                {
+                    recording.turn(replay.read()?, time);
                 }
-                due = 2 * begun.elapsed();
+                replay.step()?;
+                if replay.reads() == reads {
+                    continue;
+                }
             }
+            None if replay.waits() => replay.look_again(),
+            None => break,
+        }
+        reads = replay.reads();
+        let (at, size) = replay.position();
+        *progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
+            Some(size) => units::percent(at, size),
+            None => units::bytes(at, Base::Si).to_string(),
+        };
+        let now = Instant::now();
+        if now >= due && replay.frames() > told {
+            let reading = so_far(recording.clone(), &mut replay, Vec::new())?;
+            match news.try_send(Ok(News::Some(reading))) {
+                Ok(()) => told = replay.frames(),
+                Err(TrySendError::Full(_)) => {} // the one before has not been taken yet
+                Err(TrySendError::Disconnected(_)) => return Ok(()),
+            }
+            due = Instant::now() + PAUSE.max(SHARE * now.elapsed());
         }
     }
     let notes = replay.notes();
@@ -201,11 +233,10 @@ fn read(
 fn read_recordings(
     mut recordings: Recordings,
     bytes: usize,
-    news: &Sender<Result<News>>,
+    news: &SyncSender<Result<News>>,
     progress: &Mutex<String>,
 ) -> Result<()> {
-    let begun = Instant::now();
-    let mut due = FIRST;
+    let mut due = Instant::now() + PAUSE;
     let mut past = Past::within(bytes);
     let end = loop {
         match recordings.next_interval() {
@@ -213,13 +244,15 @@ fn read_recordings(
             Ok(None) => break Ok(()),
             Err(e) => break Err(e),
         }
-        if begun.elapsed() >= due && !past.is_empty() {
+        let now = Instant::now();
+        if now >= due && !past.is_empty() {
             let (at, size) = recordings.position();
             *progress.lock().unwrap_or_else(PoisonError::into_inner) = units::percent(at, size);
-            if news.send(Ok(News::Some(past.reading(Vec::new())))).is_err() {
+            let reading = past.reading(Vec::new());
+            if let Err(TrySendError::Disconnected(_)) = news.try_send(Ok(News::Some(reading))) {
                 return Ok(());
             }
-            due = 2 * begun.elapsed();
+            due = Instant::now() + PAUSE.max(SHARE * now.elapsed());
         }
     };
     if past.is_empty() {
@@ -240,7 +273,7 @@ mod tests {
     use std::{fs::File, io::Write, os::fd::AsRawFd, path::PathBuf};
 
     use super::*;
-    use crate::{config::Config, judge};
+    use crate::{config::Config, judge, replay::Captures};
 
     fn packets(reading: &Reading) -> u64 {
         let of = |i: &model::interface::Interface| -> u64 {
@@ -274,7 +307,7 @@ mod tests {
             let replay = Replay::open(&[path], &Config::default(), judge::host).expect("a capture");
             drop(File::from(std::os::fd::OwnedFd::from(from)));
             let mut capture =
-                Capture::new(replay, Duration::from_secs(1), 1 << 27).expect("a thread");
+                Capture::new(|| Ok(replay), Duration::from_secs(1), 1 << 27).expect("a thread");
             let first = capture.read().expect("a reading");
             assert!(!first.past.is_empty() && packets(&first) > 0);
             let begun = Instant::now();
@@ -293,5 +326,37 @@ mod tests {
             assert_eq!((last.past.len() as u64, capture.progress()), (written / 5000, None));
             capture.end().expect("it ends well");
         });
+    }
+
+    #[test]
+    fn a_pipe_that_says_little_is_shown_as_far_as_it_goes() {
+        let (from, mut to) = std::io::pipe().expect("a pipe");
+        let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
+        let captures = Captures::open(&[path]).expect("a pipe");
+        drop(from);
+        let open = || Replay::of(captures, &Config::default(), judge::host, None);
+        let mut capture = Capture::new(open, Duration::from_secs(1), 1 << 27).expect("a thread");
+        let first = capture.read().expect("a reading");
+        assert_eq!(packets(&first), 0, "before there is a header");
+        let words =
+            |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|w| w.to_le_bytes()).collect() };
+        let head = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 1]);
+        to.write_all(&head).expect("somebody reads");
+        let record = [words(&[1_700_000_000, 0, 20, 20]), vec![0; 20]].concat();
+        for n in 1..=3 {
+            // In two pieces, with a look in between.
+            to.write_all(&record[..17]).expect("somebody reads");
+            thread::sleep(Duration::from_millis(150));
+            to.write_all(&record[17..]).expect("somebody reads");
+            let begun = Instant::now();
+            while packets(&capture.read().expect("a reading")) < n {
+                assert!(begun.elapsed() < Duration::from_secs(60), "it is shown");
+            }
+        }
+        assert_ne!(capture.due(), Due::Never, "there may be more");
+        drop(to);
+        assert_eq!(packets(&capture.read().expect("a reading")), 3);
+        assert_eq!(capture.due(), Due::Never);
+        capture.end().expect("it ends well");
     }
 }

@@ -34,6 +34,8 @@ use model::{
 pub const HOSTS: &str = "/etc/hosts";
 /// A longer file is no file of names.
 const MOST_BYTES: u64 = 64 << 20;
+/// And names in all of them: a name takes far more memory than bytes of a file.
+const MOST_NAMES: usize = 1_000_000;
 /// Characters of a name; those of DNS have at most 253.
 const MOST_CHARS: usize = 255;
 
@@ -55,6 +57,8 @@ struct Book {
     ids: HashMap<u32, String>,
     /// Every name and alias, in lower case, to what it means.
     meanings: HashMap<String, Vec<Meaning>>,
+    /// How many meanings there are.
+    said: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,14 +201,11 @@ impl Book {
             let line = line.split('#').next().unwrap_or_default();
             let mut words = line.split_whitespace();
             let Some(what) = words.next() else { continue };
-            let names: Vec<String> = words.map(|n| sanitize(&cut(n)).into_owned()).collect();
-            let said = match (meaning(what), names.first()) {
+            let mut names = words.map(|n| sanitize(&cut(n)).into_owned()).peekable();
+            let said = match (meaning(what), names.peek()) {
                 (Some(meaning), Some(name)) => {
                     self.say(meaning, name);
-                    for name in &names {
-                        self.meanings.entry(name.to_lowercase()).or_default().push(meaning);
-                    }
-                    Ok(())
+                    names.try_for_each(|name| self.mean(&name, meaning))
                 }
                 (None, _) => Err(format!(
                     "{} is neither an address, nor a network, nor an id such as vni:10000",
@@ -217,6 +218,19 @@ impl Book {
             {
                 return Err(format!("line {}: {why}", number + 1));
             }
+        }
+        Ok(())
+    }
+
+    /// Notes what else has this name, or alias.
+    fn mean(&mut self, name: &str, meaning: Meaning) -> Result<(), String> {
+        let all = self.meanings.entry(name.to_lowercase()).or_default();
+        if all.last() != Some(&meaning) {
+            if self.said == MOST_NAMES {
+                return Err(format!("there are more than the {MOST_NAMES} names that are read"));
+            }
+            self.said += 1;
+            all.push(meaning);
         }
         Ok(())
     }

@@ -136,6 +136,13 @@ impl fmt::Display for ReadError {
     }
 }
 
+impl ReadError {
+    /// There is nothing to read now, and may be later.
+    fn is_waiting(&self) -> bool {
+        self.source.as_ref().is_some_and(|e| e.kind() == ErrorKind::WouldBlock)
+    }
+}
+
 impl error::Error for ReadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.source.as_ref().map(|e| e as _)
@@ -152,6 +159,10 @@ pub struct Reader {
     size: Option<u64>,
     contradictions: u64,
     ended: bool,
+    waits: bool,
+    stop: Option<Arc<AtomicBool>>,
+    /// A pipe is not waited for.
+    hurried: Arc<AtomicBool>,
 }
 
 enum Format {
@@ -225,8 +236,7 @@ impl Opened {
         Ok(Opened { file, size, stop: None })
     }
 
-    /// The same, which ends where it is when the flag is raised, if it is a pipe that may have nothing
-    /// to read for long.
+    /// The same, which ends where it is when the flag is raised.
     #[must_use]
     pub fn until(self, stop: &Arc<AtomicBool>) -> Opened {
         Opened { stop: Some(Arc::clone(stop)), ..self }
@@ -239,30 +249,38 @@ impl Opened {
     /// It cannot be read, or is not a capture.
     pub fn reader(self, most: Option<u64>) -> Result<Reader, ReadError> {
         let Opened { file, size, stop } = self;
-        let input: Box<dyn Read + Send> = match (size, stop) {
-            (None, Some(stop)) => Box::new(Pipe { file, stop }),
-            _ => Box::new(file),
-        };
-        Ok(Reader { size, ..Reader::of(input, most)? })
+        let hurried = Arc::<AtomicBool>::default();
+        let input =
+            Input { file, pipe: size.is_none(), stop: stop.clone(), hurried: Arc::clone(&hurried) };
+        let reader = Reader::of(Box::new(input), most, stop)?;
+        Ok(Reader { size, hurried, ..reader })
     }
 }
 
-/// What is read only when there is something to read.
-struct Pipe {
+/// A file, or a pipe, which is read only when there is something to read.
+struct Input {
     file: File,
-    stop: Arc<AtomicBool>,
+    pipe: bool,
+    stop: Option<Arc<AtomicBool>>,
+    hurried: Arc<AtomicBool>,
 }
 
-impl Read for Pipe {
+impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         const STEP: i32 = 100; // milliseconds
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            if !self.pipe {
+                return self.file.read(buffer);
+            }
             let mut ready =
                 libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one descriptor, which stays open.
             #[allow(unsafe_code)]
             let n = unsafe { libc::poll(&mut ready, 1, STEP) };
             match n {
+                0 if self.hurried.load(Ordering::Relaxed) => {
+                    return Err(ErrorKind::WouldBlock.into());
+                }
                 0 => {}
                 1.. => return self.file.read(buffer),
                 _ => {
@@ -291,10 +309,14 @@ impl Reader {
     /// # Errors
     /// It cannot be read, or is not a capture.
     pub fn new(input: impl Read + Send + 'static) -> Result<Self, ReadError> {
-        Reader::of(Box::new(input), None)
+        Reader::of(Box::new(input), None, None)
     }
 
-    fn of(input: Box<dyn Read + Send>, most: Option<u64>) -> Result<Self, ReadError> {
+    fn of(
+        input: Box<dyn Read + Send>,
+        most: Option<u64>,
+        stop: Option<Arc<AtomicBool>>,
+    ) -> Result<Self, ReadError> {
         let (input, packed) = unpacked(input, most).map_err(|e| unreadable(0, e))?;
         let mut window = Window::new(input);
         let begin = window.want(PCAP_HEADER)?;
@@ -305,8 +327,18 @@ impl Reader {
             window.consume(PCAP_HEADER);
             Format::Classic(classic)
         };
-        let (packet, size, contradictions, ended) = (None, None, 0, false);
-        Ok(Reader { window, format, packed, packet, size, contradictions, ended })
+        Ok(Reader {
+            window,
+            format,
+            packed,
+            packet: None,
+            size: None,
+            contradictions: 0,
+            ended: false,
+            waits: false,
+            stop,
+            hurried: Arc::default(),
+        })
     }
 
     /// The next frame; `None` at the end of the capture and after an error.
@@ -322,7 +354,7 @@ impl Reader {
     /// # Errors
     /// As for [`Reader::next_frame`].
     pub fn advance(&mut self) -> Result<bool, ReadError> {
-        self.packet = None;
+        (self.packet, self.waits) = (None, false);
         if self.ended {
             return Ok(false);
         }
@@ -330,8 +362,24 @@ impl Reader {
             Format::Classic(classic) => classic.next_packet(&mut self.window),
             Format::Ng(section) => section.next_packet(&mut self.window),
         };
-        self.packet =
-            found.inspect(|p| self.ended = p.is_none()).inspect_err(|_| self.ended = true)?;
+        self.packet = match found {
+            Ok(packet) => {
+                self.ended = packet.is_none();
+                packet
+            }
+            Err(e) if e.is_waiting() => {
+                self.waits = true;
+                None
+            }
+            Err(e) => {
+                self.ended = true;
+                // Whoever stops in the middle of a record has not found it cut.
+                if self.stop.as_ref().is_none_or(|stop| !stop.load(Ordering::Relaxed)) {
+                    return Err(e);
+                }
+                None
+            }
+        };
         if let Some(packet) = &self.packet
             && (packet.orig_len as usize) < packet.data.len()
         {
@@ -392,6 +440,21 @@ impl Reader {
     /// as it is.
     pub fn buffer(&self) -> &Buffer {
         &self.window.buffer
+    }
+
+    /// From now on [`Reader::advance`] does not wait for a pipe: see [`Reader::waits`].
+    pub fn hurry(&mut self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// [`Reader::advance`] found no frame because there was nothing to read; it may be called again.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// How often something was read.
+    pub fn reads(&self) -> u64 {
+        self.window.reads
     }
 
     /// Reads in steps of so many bytes from the next buffer on.
@@ -773,7 +836,7 @@ impl Section {
     fn skip(&self, window: &mut Window, length: usize) -> Result<(), ReadError> {
         let at = window.offset;
         let skipped = window.skip(length - 4)?;
-        let tail = window.want(4)?;
+        let tail = window.wait_for(4)?;
         let what = match tail.len() {
             n @ 0..4 => cut(skipped + n, length),
             _ if self.u32(tail, 0) as usize != length => {
@@ -958,6 +1021,7 @@ struct Window {
     others: Vec<Buffer>,
     /// How long a new one is.
     size: usize,
+    reads: u64,
     held: Range<usize>, // of the buffer: read but not consumed
     offset: u64,        // in the file, of the begin of `held`
 }
@@ -969,6 +1033,7 @@ impl Window {
             buffer: Arc::new(vec![0; FIRST_BUFFER]),
             others: Vec::new(),
             size: FIRST_BUFFER,
+            reads: 0,
             held: 0..0,
             offset: 0,
         }
@@ -990,7 +1055,10 @@ impl Window {
             let buffer = Arc::make_mut(&mut self.buffer); // which nobody else has now
             match self.input.read(&mut buffer[self.held.end..]) {
                 Ok(0) => break,
-                Ok(read) => self.held.end += read,
+                Ok(read) => {
+                    self.held.end += read;
+                    self.reads += 1;
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(unreadable(self.offset + self.held.len() as u64, e)),
             }
@@ -1041,11 +1109,25 @@ impl Window {
         start..start + n
     }
 
+    /// As [`Window::want`], but waits: for who has consumed a part of a record.
+    fn wait_for(&mut self, n: usize) -> Result<&[u8], ReadError> {
+        while self.held.len() < n {
+            match self.fill(n) {
+                Err(e) if e.is_waiting() => {}
+                filled => {
+                    filled?;
+                    break;
+                }
+            }
+        }
+        Ok(&self.buffer[self.held.clone()])
+    }
+
     /// Moves past `n` bytes, held or not; gives how many there were.
     fn skip(&mut self, n: usize) -> Result<usize, ReadError> {
         let mut skipped = 0;
         while skipped < n {
-            let step = self.want((n - skipped).min(FIRST_BUFFER))?.len().min(n - skipped);
+            let step = self.wait_for((n - skipped).min(FIRST_BUFFER))?.len().min(n - skipped);
             if step == 0 {
                 break;
             }

@@ -254,12 +254,41 @@ impl Replay {
     }
 
     fn choose(&mut self) {
+        if self.waits() {
+            self.next = None; // the earliest may be there
+            return;
+        }
         if let [only] = &self.inputs[..] {
             self.next = only.next.map(|_| 0);
             return;
         }
         let waiting = self.inputs.iter().enumerate();
         self.next = waiting.filter_map(|(i, f)| Some((f.next?, i))).min().map(|(_, i)| i);
+    }
+
+    /// From now on no pipe is waited for: see [`Replay::waits`].
+    pub fn hurry(&mut self) {
+        self.inputs.iter_mut().for_each(|i| i.reader.hurry());
+    }
+
+    /// There is no next frame now, and may be later.
+    pub fn waits(&self) -> bool {
+        self.inputs.iter().any(|i| i.reader.waits())
+    }
+
+    /// Looks whether there is a next frame now.
+    pub fn look_again(&mut self) {
+        for i in 0..self.inputs.len() {
+            if self.inputs[i].reader.waits() {
+                self.fetch(i);
+            }
+        }
+        self.choose();
+    }
+
+    /// How often something was read of the files.
+    pub fn reads(&self) -> u64 {
+        self.inputs.iter().map(|i| i.reader.reads()).sum()
     }
 
     /// The next frame, if there is one.
@@ -600,6 +629,20 @@ impl Replay {
             drops: None,
             beside: Beside::new(beside).into(),
         })
+    }
+}
+
+/// What is known before anything was read.
+pub(crate) fn nothing() -> Snapshot {
+    Snapshot {
+        origin: Origin::default(),
+        since: unknown_time(),
+        taken: unknown_time(),
+        at: Duration::ZERO,
+        interfaces: Vec::new(),
+        rows: Rows::default(),
+        drops: None,
+        beside: Beside::new(Gathered::default()).into(),
     }
 }
 

@@ -158,6 +158,11 @@ pub struct Session {
     signals: Vec<SigId>,
 }
 
+/// What is drawn of a screen of this size: whoever is at the other end of a connection may claim any.
+fn drawn([width, height, ..]: [u16; 4]) -> Size {
+    Size { width: width.min(1000), height: height.min(500) }
+}
+
 impl Session {
     /// Takes the terminal.
     ///
@@ -179,8 +184,8 @@ impl Session {
         // standard input may be a capture
         let keys =
             if io::stdin().is_terminal() { tty(io::stdin().as_fd())? } else { screen.clone() };
-        let [width, height, ..] = screen.size().context("ask the terminal for its size")?;
-        if width == 0 || height == 0 {
+        let size = drawn(screen.size().context("ask the terminal for its size")?);
+        if size.area() == 0 {
             bail!(
                 "the terminal does not say how large it is, as serial consoles do: try `stty rows 24 columns 80`"
             );
@@ -190,8 +195,7 @@ impl Session {
         let (woken, waker) = UnixStream::pair().context("listen for signals")?;
         woken.set_nonblocking(true).context("listen for signals")?;
         let mut session = Session {
-            terminal: Terminal::new(Screen { inner, size: Size { width, height } })
-                .context("prepare the terminal")?,
+            terminal: Terminal::new(Screen { inner, size }).context("prepare the terminal")?,
             out,
             keys,
             screen,
@@ -250,9 +254,9 @@ impl Session {
 
     /// Learns the terminal's size and clears the screen, so that the next frame draws every cell.
     fn measure(&mut self) -> io::Result<()> {
-        let [width, height, ..] = self.screen.size()?;
-        self.terminal.backend_mut().size = Size { width, height };
-        self.terminal.resize(Rect::new(0, 0, width, height))
+        let size = drawn(self.screen.size()?);
+        self.terminal.backend_mut().size = size;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Columns and rows.

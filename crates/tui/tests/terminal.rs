@@ -323,7 +323,7 @@ fn it_lives_in_any_window_and_with_any_input() {
     let mut s = Screen::open("run");
     s.wait_for("10.0.0.9");
     // two escapes are one: alone it could be the beginning of a sequence
-    for size in [(1, 1), (300, 90), (2, 1), (1, 40), (500, 3), (80, 24)] {
+    for size in [(1, 1), (300, 90), (2, 1), (1, 40), (500, 3), (65535, 65535), (80, 24)] {
         s.resize(size.0, size.1);
         s.press("jl2j3jH\t?\x1b\x1b");
     }

@@ -577,7 +577,7 @@ fn zstandard(bytes: &[u8]) -> Vec<u8> {
 
 /// How many frames there are, and why no more.
 fn count(bytes: Vec<u8>, most: Option<u64>) -> (u64, Option<String>) {
-    let mut reader = match Reader::of(Box::new(Cursor::new(bytes)), most) {
+    let mut reader = match Reader::of(Box::new(Cursor::new(bytes)), most, None) {
         Ok(reader) => reader,
         Err(e) => return (0, Some(e.to_string())),
     };
