@@ -64,7 +64,7 @@ test-page:
 
 # What tmon exports, as the programs read it that it is for. Those that are daemons are only unpacked.
 test-tools:
-	$(MAKE) setup PACKAGES='$(PACKAGES) curl nfdump tshark'
+	$(MAKE) setup PACKAGES='$(PACKAGES) curl jq nfdump tshark'
 	tests/tools.sh target/tools
 	$(SUDO) $(CARGO) test --release --workspace --test exports -- --include-ignored
 

@@ -329,9 +329,18 @@ impl std::error::Error for Usage {}
 /// How a reading is printed.
 #[derive(Args, Debug)]
 struct Print {
-    /// Print one JSON object per reading, on a line of its own
-    #[arg(long, conflicts_with = "csv")]
-    json: bool,
+    /// Print one JSON object per reading, on a line of its own; `--json=flows`: one per row, with the
+    /// reading's time, for databases and pipelines
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LINES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "readings",
+        conflicts_with = "csv"
+    )]
+    json: Option<JsonLines>,
     /// Print CSV: one line per row
     #[arg(long)]
     csv: bool,
@@ -366,10 +375,17 @@ impl Print {
         if self.format() == export::Format::Table { out::table() } else { out::raw() }
     }
 
+    /// What is printed has findings in it.
+    #[cfg(feature = "live")]
+    fn has_findings(&self) -> bool {
+        self.json == Some(JsonLines::Readings)
+    }
+
     fn format(&self) -> export::Format {
         let light = self.theme.map(|t| t == Paper::Light);
         match (self.json, self.csv, self.svg, self.html) {
-            (true, ..) => export::Format::Json,
+            (Some(JsonLines::Readings), ..) => export::Format::Json,
+            (Some(JsonLines::Flows), ..) => export::Format::JsonFlows,
             (_, true, ..) => export::Format::Csv,
             (_, _, true, _) => export::Format::Svg(export::svg::SvgOptions {
                 light: light.unwrap_or(false),
@@ -383,6 +399,15 @@ impl Print {
             _ => export::Format::Table,
         }
     }
+}
+
+/// What a line of JSON is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum JsonLines {
+    /// A reading
+    Readings,
+    /// A row of a reading
+    Flows,
 }
 
 /// What a picture is drawn on.

@@ -252,6 +252,56 @@ fn any_other_address_than_loopback_is_warned_about_once() {
     assert_eq!(said.matches("not encrypted").count(), 1, "{said}");
 }
 
+/// What comes of real traffic, with drops and findings looked for, has the form that docs/schema says.
+#[test]
+fn json_is_as_its_schemas_say() {
+    let g = attached();
+    let sent = traffic(&g);
+    until("all is counted", || counted(&g) == sent);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema");
+    let cases: [(&[&str], &str); 3] = [
+        (&["--json", "--drops", "--watch", "1s", "--for", "2s"], "reading.json"),
+        (&["--json"], "reading.json"),
+        (&["--json=flows", "--drops"], "flow.json"),
+    ];
+    for (how, schema) in cases {
+        let mut schemas = boon::Schemas::new();
+        let path = folder.join(schema);
+        let schema = boon::Compiler::new().compile(path.to_str().unwrap(), &mut schemas).unwrap();
+        let lines = done(&[&["dump", "eth0", "--netns", g.a.name()], how].concat());
+        assert!(!lines.is_empty());
+        for line in lines.lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            schemas.validate(&value, schema).unwrap_or_else(|e| panic!("{line}: {e:#}"));
+        }
+    }
+}
+
+/// The line of docs/EXPORTS.md.
+#[test]
+#[ignore = "needs jq: make test-tools"]
+fn jq_reads_lines_of_json() {
+    let g = attached();
+    let sent = traffic(&g);
+    until("all is counted", || counted(&g) == sent);
+    let line =
+        "jq -r '[.taken, .tunnel, .vni, .outer_sip, .outer_dip, .rx_bytes, .tx_bytes] | @csv'";
+    let documented = fs::read_to_string(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md"),
+    );
+    assert!(documented.unwrap().contains(line));
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let command = format!("{program} dump eth0 --netns {} --json=flows | {line}", g.a.name());
+    let out = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let text = String::from_utf8(out.stdout).unwrap();
+    let bytes: u64 = text
+        .lines()
+        .flat_map(|l| l.rsplit(',').take(2).map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>())
+        .sum();
+    assert_eq!(bytes, rows(&g).iter().map(|r| r.7).sum::<u64>(), "{text}");
+}
+
 /// A row's packets in one direction, as collectors have them: inner source and destination, outer
 /// ones, id, leaving, packets, bytes.
 type Record = (String, String, String, String, u64, bool, u64, u64);

@@ -72,7 +72,7 @@ impl Dump {
         {
             say(&format!("drops are not shown: {why}"));
         }
-        let findings = self.print.json;
+        let findings = self.print.has_findings();
         if findings {
             live.follow_configuration()?;
         }
@@ -131,7 +131,7 @@ impl Dump {
         };
         Sandbox::new(None).enter_with_nothing()?;
         let mut series = Series::new(0);
-        if self.print.json {
+        if self.print.has_findings() {
             series.look_for_findings(Known::default());
         }
         let mut sum: Option<Interval> = None;
@@ -140,13 +140,13 @@ impl Dump {
             && !flag.load(Ordering::Relaxed)
         {
             any = true;
-            if self.print.json {
+            if self.print.has_findings() {
                 series.step(interval.clone());
             }
             let longer = match &sum {
                 Some(sum) if sum.origin == interval.origin => Interval::sum([sum, &interval]),
                 Some(sum) => {
-                    printer.print(sum, self.print.json.then_some(&series))?;
+                    printer.print(sum, self.print.has_findings().then_some(&series))?;
                     None
                 }
                 None => None,
@@ -154,12 +154,12 @@ impl Dump {
             sum = Some(longer.unwrap_or(interval));
             if let Some(done) = sum.take_if(|s| self.every.is_some_and(|every| s.elapsed >= every))
             {
-                printer.print(&done, self.print.json.then_some(&series))?;
+                printer.print(&done, self.print.has_findings().then_some(&series))?;
             }
         }
         ensure!(any, "there is no reading in what was recorded, or none between these times");
         if let Some(rest) = sum {
-            printer.print(&rest, self.print.json.then_some(&series))?;
+            printer.print(&rest, self.print.has_findings().then_some(&series))?;
         }
         recordings.notes().iter().for_each(|note| say(note));
         Ok(())

@@ -59,6 +59,36 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
     line(out, &object)
 }
 
+/// Writes the rows of a reading, one as a line: what databases and pipelines take. Each has the time
+/// of its reading; fields are those of `flows` in [`write`].
+///
+/// # Errors
+/// Those of `out`.
+pub fn flows(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
+    let interval = reading.interval;
+    let (since, taken) = (timestamp(interval.since), timestamp(interval.taken));
+    for flow in &reading.flows {
+        // An interface that could not be read keeps counts of another time.
+        let own = interval.interfaces.get(usize::from(flow.interface));
+        let (host, since, taken) = (reading.host, since.as_deref(), taken.as_deref());
+        let interval_ns = nanoseconds(own.map_or(interval.elapsed, |i| i.span));
+        let row = Row::new(reading, flow);
+        line(out, &FlowLine { schema: 1, host, since, taken, interval_ns, row })?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct FlowLine<'a> {
+    schema: u32,
+    host: &'a str,
+    since: Option<&'a str>,
+    taken: Option<&'a str>,
+    interval_ns: u64,
+    #[serde(flatten)]
+    row: Row<'a>,
+}
+
 /// Writes any object as one line that a terminal can show.
 ///
 /// # Errors

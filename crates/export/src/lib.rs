@@ -156,6 +156,8 @@ pub enum Format {
     Table,
     /// One object per line; see [`json`].
     Json,
+    /// One object per row and line; see [`json::flows`].
+    JsonFlows,
     /// One line per row; see [`csv`].
     Csv,
     /// The chord; see [`svg`].
@@ -188,6 +190,7 @@ impl<'w> Writer<'w> {
         let mut out = BufWriter::with_capacity(64 << 10, &mut *self.out);
         match self.format {
             Format::Json => json::write(&mut out, reading)?,
+            Format::JsonFlows => json::flows(&mut out, reading)?,
             Format::Csv if first => csv::write(&mut out, reading, csv::Header::Yes)?,
             Format::Csv => csv::write(&mut out, reading, csv::Header::No)?,
             Format::Table => {

@@ -283,6 +283,55 @@ fn json_is_one_valid_line_per_reading_and_keeps_every_value() {
     }
 }
 
+/// What stands in `flows` of a reading stands in a line each, with the reading's time.
+#[test]
+fn a_line_of_json_for_each_row_says_what_the_reading_says() {
+    let interval = interval(&flows());
+    let reading: serde_json::Value =
+        serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
+    let lines = text(&interval, "", Format::JsonFlows, None, 2);
+    let rows = reading["flows"].as_array().unwrap();
+    assert_eq!(lines.lines().count(), 2 * rows.len(), "one after the other");
+    for (line, row) in lines.lines().zip(rows.iter().chain(rows)) {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let line = line.as_object_mut().unwrap();
+        for name in ["schema", "host", "since", "taken"] {
+            assert_eq!(line.remove(name).unwrap(), reading[name], "{name}");
+        }
+        assert!(line.remove("interval_ns").unwrap().is_u64());
+        assert_eq!(line, row.as_object().unwrap());
+    }
+}
+
+/// Every output has the form that docs/schema says, and one that is different has not.
+#[test]
+fn outputs_are_as_their_schemas_say() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
+    let mut schemas = boon::Schemas::new();
+    let mut compiler = boon::Compiler::new();
+    let mut compiled = |name: &str| {
+        let path = folder.join(name);
+        compiler.compile(path.to_str().unwrap(), &mut schemas).unwrap_or_else(|e| panic!("{e:#}"))
+    };
+    let (reading, flow) = (compiled("reading.json"), compiled("flow.json"));
+    let interval = interval(&flows());
+    for (format, schema) in [(Format::Json, reading), (Format::JsonFlows, flow)] {
+        let written = text(&interval, "", format, None, 1);
+        assert!(!written.is_empty());
+        for line in written.lines() {
+            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+            schemas.validate(&value, schema).unwrap_or_else(|e| panic!("{line}: {e:#}"));
+            let object = value.as_object_mut().unwrap();
+            object.insert("unheard_of".to_owned(), 1.into());
+            assert!(schemas.validate(&value, schema).is_err(), "all fields are in the schema");
+            let object = value.as_object_mut().unwrap();
+            object.remove("unheard_of");
+            object.insert("interval_ns".to_owned(), "1".into());
+            assert!(schemas.validate(&value, schema).is_err(), "counters are integers");
+        }
+    }
+}
+
 #[test]
 fn csv_has_its_header_once() {
     let one = text(&interval(&flows()), "", Format::Csv, None, 1);
@@ -498,7 +547,7 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
 
 #[test]
 fn nothing_from_outside_reaches_a_terminal_raw() {
-    for format in [Format::Table, Format::Json, Format::Csv] {
+    for format in [Format::Table, Format::Json, Format::JsonFlows, Format::Csv] {
         let out = text(&interval(&flows()), "", format, None, 1);
         assert!(
             !out.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'),
@@ -538,7 +587,7 @@ fn a_closed_pipe_is_told_as_one() {
         .collect();
     let interval = interval(&many);
     let reading = Excerpt::new("tmon 0.1.0", &interval, &Filter::default());
-    for format in [Format::Table, Format::Json, Format::Csv] {
+    for format in [Format::Table, Format::Json, Format::JsonFlows, Format::Csv] {
         for accepted in [0, 1, 100, 100_000] {
             let mut out = Closing(accepted);
             let error = Writer::new(&mut out, format, table::TableOptions::default())
