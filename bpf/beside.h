@@ -56,9 +56,16 @@ static __always_inline int same_words(const __u64 *a, const __u64 *b, int n)
  * room. User space frees a slot by its tag; a key that was behind a freed one may then be in two
  * slots, which readers add up.
  */
-#define FIND_OR_MAKE(table, most, key)                                                 \
-	__u64 hash = hash_words((const __u64 *)(key), WORDS(*(key)));                  \
-	__u32 home = hash >> 40, tag = (__u32)(hash >> 24) | 1;                        \
+#define BESIDE_HOME(hash) ((__u32)((hash) >> 40))
+#define BESIDE_TAG(hash)  ((__u32)((hash) >> 24) | 1)
+
+#define FIND_OR_MAKE(table, most, key)                                \
+	__u64 hash = hash_words((const __u64 *)(key), WORDS(*(key))); \
+                                                                      \
+	FIND_OR_MAKE_AT(table, most, key, hash)
+
+#define FIND_OR_MAKE_AT(table, most, key, hash)                                        \
+	__u32 home = BESIDE_HOME(hash), tag = BESIDE_TAG(hash);                        \
                                                                                        \
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < BESIDE_TRIES; i++) \
 	{                                                                              \

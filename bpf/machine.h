@@ -87,6 +87,9 @@
 		(__u64) low;                                                         \
 	})
 
+/* Whether somebody else judges this packet, because it depends on others: as above. */
+#define LEFT_TO_JUDGE() 0
+
 /* What a slot's `seen` is compared with. */
 #define NOW(c, usual) (UNLESS(usual, cfg_replay) ? (c)->now : (__u32)bpf_jiffies64())
 

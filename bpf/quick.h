@@ -166,11 +166,21 @@ static __always_inline int is_leaf(__u32 proto, const struct udp *udp, __u32 kin
 	return proto == PROTO_TCP || (!outside && (proto == PROTO_ICMP || proto == PROTO_ICMPV6));
 }
 
+/* Whether TCP at l->at neither opens nor resets a connection: the states look at who does. */
+static __always_inline int quick_tcp(struct __sk_buff *skb, const struct level *l)
+{
+	const struct tcp *tcp = l->at;
+
+	return (void *)&tcp->window <= packet_end(skb) && !(tcp->flags & (TCP_SYN | TCP_RST));
+}
+
 /* The same behind an IP header; where UDP is cut it is not sure. */
-static __always_inline int quick_leaf(const struct level *l, __u32 kind, int outside)
+static __always_inline int quick_leaf(struct __sk_buff *skb, const struct level *l, __u32 kind,
+				      int outside)
 {
 	return is_leaf(l->proto, l->at, kind, outside) &&
-	       (l->proto != PROTO_UDP || l->left >= (__s32)sizeof(struct udp));
+	       (l->proto != PROTO_UDP || l->left >= (__s32)sizeof(struct udp)) &&
+	       (outside || l->proto != PROTO_TCP || quick_tcp(skb, l));
 }
 
 /* UDP at l->at; and VXLAN, Geneve, or GTP-U in it: kind, by the port. */

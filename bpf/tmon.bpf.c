@@ -8,6 +8,7 @@
  */
 #include "beside.h"
 #include "count.h"
+#include "handshake.h"
 #include "parse/ayiya.h"
 #include "parse/capwap.h"
 #include "parse/esp.h"
@@ -37,6 +38,7 @@ STATE(state_other);
 STATE(state_quote);
 STATE(state_claim);
 STATE(state_number);
+STATE(state_tcp);
 
 /* The tunnel kinds' own: declarations here, slots below. */
 #define DECLARE_INLINE
@@ -70,6 +72,7 @@ struct {
 		[STATE_QUOTE] = (void *)&state_quote,
 		[STATE_CLAIM] = (void *)&state_claim,
 		[STATE_NUMBER] = (void *)&state_number,
+		[STATE_TCP] = (void *)&state_tcp,
 #define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
 	[number] = SLOT_##state,
 		KINDS_OF(KIND)
@@ -144,9 +147,12 @@ static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
 	if (c->walk.flags & WALK_QUOTE) {
 		JUMP(skb, STATE_QUOTE);
 		c->beside[BESIDE_UNCLAIMED]++; /* too many jumps */
-	} else {
+	} else if (c->walk.flags & WALK_NUMBER) {
 		JUMP(skb, STATE_NUMBER);
 		c->beside[BESIDE_UNNUMBERED]++;
+	} else {
+		JUMP(skb, STATE_TCP);
+		c->beside[BESIDE_UNFOLLOWED]++;
 	}
 	return TC_ACT_UNSPEC;
 }
@@ -300,11 +306,12 @@ static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 
 		if (!quick_ip6(skb, &inner) ||
 		    unlikely(!is_leaf(inner.proto, inner.at, quick_port(&inner), 0)))
 			return 0;
-		if (inner.left >= AHEAD) {
+		if (inner.left >= AHEAD && (inner.proto != PROTO_TCP || quick_tcp(skb, &inner))) {
 			to_row(skb, c, hook, frame, &a, &inner, usual);
 			return 1;
 		}
-	} else if (quick_ip4(&inner) && inner.left >= AHEAD) {
+	} else if (quick_ip4(&inner) && inner.left >= AHEAD &&
+		   (inner.proto != PROTO_TCP || quick_tcp(skb, &inner))) {
 		to_row(skb, c, hook, frame, &a, &inner, usual);
 		return 1;
 	}
@@ -355,7 +362,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		__u32 kind = quick_port(&l);
 		struct around a;
 
-		if (quick_leaf(&l, kind, 1)) {
+		if (quick_leaf(skb, &l, kind, 1)) {
 			if (!UNLESS(usual, cfg_plain)) {
 				book(c, hook, CELL_STOP + STOP_PLAIN,
 				     quick_weigh(skb, frame, usual), usual);
@@ -390,7 +397,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			if (unlikely(!quick_level(skb, &l, proto, 0)))
 				goto layer;
 			kind = quick_port(&l);
-			if (unlikely(!quick_leaf(&l, kind, 0))) {
+			if (unlikely(!quick_leaf(skb, &l, kind, 0))) {
 				/* another tunnel */
 				if (!quick_tunnel(skb, &l, &o, kind))
 					goto layer;
@@ -402,7 +409,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 				proto = o.proto;
 				first = l;
 				if (unlikely(!quick_level(skb, &l, proto, 0)) ||
-				    unlikely(!quick_leaf(&l, quick_port(&l), 0)))
+				    unlikely(!quick_leaf(skb, &l, quick_port(&l), 0)))
 					goto layer;
 			}
 			return to_row(skb, c, hook, frame, &a, &l, usual);
@@ -535,7 +542,7 @@ STATE(state_layer)
 			a.tunnel[1] = w->tunnel[1];
 			__u32 kind = quick_port(&l);
 
-			if (quick_leaf(&l, kind, 0)) {
+			if (quick_leaf(skb, &l, kind, 0)) {
 				return to_row(skb, c, w->hook, w->frame, &a, &l, 0);
 			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind)) {
 				w->depth++;
@@ -642,6 +649,8 @@ STATE(state_end)
 			     v == STOP(MALFORMED) ? INNER_REASON | REASON_MALFORMED :
 						    INNER_REASON | REASON_TOO_DEEP);
 	}
+	if (unlikely(w->flags & WALK_TCP) && LEFT_TO_JUDGE())
+		return TC_ACT_UNSPEC;
 	row_key(c, w);
 	remember(c);
 	return find(skb, c);
@@ -722,8 +731,23 @@ STATE(state_number)
 {
 	struct cpu *c = this_cpu();
 
-	if (c && c->walk.depth)
+	if (!c)
+		return TC_ACT_UNSPEC;
+	if (c->walk.depth)
 		number(skb, c);
+	if (unlikely(c->walk.flags & WALK_TCP)) {
+		JUMP(skb, STATE_TCP);
+		c->beside[BESIDE_UNFOLLOWED]++;
+	}
+	return TC_ACT_UNSPEC;
+}
+
+STATE(state_tcp)
+{
+	struct cpu *c = this_cpu();
+
+	if (c)
+		handshake(skb, c);
 	return TC_ACT_UNSPEC;
 }
 

@@ -217,6 +217,9 @@ enum beside {
 	BESIDE_UNNUMBERED, /* or could not be: no room */
 	BESIDE_CLAIMED,	   /* ICMP errors about a tunnel's packets */
 	BESIDE_UNCLAIMED,  /* those that had no room */
+	BESIDE_OPENINGS,   /* packets with a SYN or a RST */
+	BESIDE_UNFOLLOWED, /* those that had no room */
+	BESIDE_DISPLACED,  /* SYNs that made room for others before they could have been answered */
 	BESIDES,
 };
 
@@ -271,6 +274,28 @@ struct claims {
 };
 
 /*
+ * What is known of a row's TCP connections, by what one hook saw of their SYNs and RSTs. The key is
+ * the row's, without ROW_DIR, and with the hook for a shard.
+ */
+#define HANDSHAKES 16384 /* rows; a power of two */
+#define WAITING	   32768 /* SYNs that may be answered yet; a power of two */
+#define EPOCH_BITS 30	 /* an epoch is about a second: so many bits of ns */
+
+struct handshakes {
+	__u64 syns;	   /* packets with a SYN and without an ACK */
+	__u64 opened;	   /* first ones */
+	__u64 retries;	   /* sent again */
+	__u64 answered;	   /* by a SYN or by a reset */
+	__u64 displaced;   /* forgotten before they could have been */
+	__u64 resets[2];   /* packets with a RST: forward, reverse */
+	__u64 timed;	   /* answered by a SYN and never sent again */
+	__u64 nanoseconds; /* until then, of all of them */
+	__u32 young[2]; /* opened in `epoch` or the one before it, by parity, and still waiting */
+	__u32 epoch;	/* of the last one */
+	__u32 seen;	/* jiffies */
+};
+
+/*
  * What ports mean: enum kind with PORT_ flags, by UDP port as it is on the wire; and what a header
  * does not say of itself (PARAMETER_), by the same and then by IP protocol. May change at any time.
  */
@@ -293,6 +318,7 @@ _Static_assert(sizeof(struct number_key) == 40, "five words");
 _Static_assert(sizeof(struct numbers) == 72, "nine words");
 _Static_assert(sizeof(struct claim_key) == 56, "seven words");
 _Static_assert(sizeof(struct claims) == 16, "two words");
+_Static_assert(sizeof(struct handshakes) == 88, "eleven words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
 _Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");
 

@@ -33,6 +33,7 @@ enum state {
 	STATE_QUOTE,	  /* behind the count: an ICMP error, whose quote is read as a packet is */
 	STATE_CLAIM,	  /* the quote is read: what is said of which tunnel */
 	STATE_NUMBER,	  /* behind the count: the packet has a number of its sender's */
+	STATE_TCP,	  /* behind the count: the packet opens or resets a connection */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */
 	VERDICT_END = 144,  /* no more headers: a row, or plain */
@@ -73,7 +74,9 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 #define WALK_NUMBER 0x4000  /* number is what the outermost tunnel's sender numbered the packet */
 #define WALK_QUOTE  0x8000  /* the packet is an ICMP error */
 #define WALK_QUOTED 0x10000 /* what is read is such an error's quote: it counts nowhere */
-#define WALK_BESIDE (WALK_NUMBER | WALK_QUOTE)	      /* there is more to do when it is counted */
+#define WALK_TCP    0x20000 /* the innermost header is TCP's, with a SYN or a RST */
+/* there is more to do when it is counted */
+#define WALK_BESIDE (WALK_NUMBER | WALK_QUOTE | WALK_TCP)
 #define WALK_LEVEL  (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 /* walk.declared of a first fragment: how long the whole packet is, nobody has said. */

@@ -134,6 +134,10 @@ struct tcp {
 	__be32 rest;
 };
 
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
 /* RFC 792, 4443 */
 struct icmp {
 	__u8 type;

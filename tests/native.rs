@@ -6,7 +6,7 @@ use std::{env, time::Duration};
 
 use feed::judge::{self, Judge};
 use model::{
-    beside::Gathered,
+    beside::{Gathered, Handshakes},
     flow::{Books, Flow, Hook},
     interface::Fill,
     rows::Rows,
@@ -17,7 +17,7 @@ use tmon::kernel::{
     loaded,
 };
 
-use frames::{Frame, pkt};
+use frames::{Frame, Gre, pkt};
 use mutations::{Random, mutate};
 use table::{Begin, Case, cases};
 
@@ -74,6 +74,7 @@ impl Both {
             link_len: 0,
             gso_segs: given.gso.0,
             gso_size: given.gso.1,
+            time: u64::from(given.now) * 10_000_000,
         };
         for judge in [&mut self.native, &mut self.kernel] {
             judge.run(given.hook, &packet, given.now).expect("a frame is judged");
@@ -220,6 +221,44 @@ fn full_tables() {
             "no table is full"
         );
     }
+}
+
+/// SYNs, answers and resets of few connections, so that they meet.
+#[test]
+fn tcp_connections() {
+    let mut both = Both::new(Config { rows: 64, ..Config::default() });
+    let mut random = Random(0x7463_7000);
+    for round in 0..40u32 {
+        both.clear();
+        for now in 0..400 {
+            let back = random.below(2) == 1;
+            let turn =
+                |a: &str, b: &str| if back { format!("{b} > {a}") } else { format!("{a} > {b}") };
+            let outer = pkt().eth().ip(&turn("172.16.1.100", "172.16.1.101"));
+            let outer = match random.below(3) {
+                0 => outer.udp(1, 4789).vxlan(7).eth(),
+                1 => outer.udp(1, 6081).geneve(8).eth(),
+                _ => outer.gre(Gre { sequence: Some(now), ..Gre::default() }),
+            };
+            let n = random.below(if round % 2 == 0 { 150 } else { 8 });
+            let inner = match random.below(4) {
+                0 => outer.ip(&turn(&format!("fd00::{n}"), "fd00::fff")),
+                _ => outer.ip(&turn(&format!("10.0.0.{n}"), "10.0.1.1")),
+            };
+            let (port, number) = (random.below(2) as u8, random.below(3) as u8);
+            let ports = if back { [0, 80, 0, port] } else { [0, port, 0, 80] };
+            let flags = [0x02u8, 0x12, 0x04, 0x14, 0x10, 0x02, 0x12][random.below(7)];
+            let fields =
+                [&ports[..], &[0, 0, 0, number, 0, 0, 0, number + 1, 0x50, flags]].concat();
+            let frame = inner.tcp().set(0, &fields).data(random.below(2));
+            let hook = if random.below(2) == 0 { Hook::Rx } else { Hook::Tx };
+            both.run(&given(&frame, hook, now));
+        }
+        both.agree().unwrap_or_else(|why| panic!("round {round}: {why}"));
+    }
+    let seen = Both::got(&mut *both.native).3.handshakes;
+    let some = |what: fn(&Handshakes) -> u64| seen.values().any(|n| what(n) > 0);
+    assert!(some(|n| n.timed) && some(|n| n.retries) && some(|n| n.unanswered));
 }
 
 #[test]

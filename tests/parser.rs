@@ -63,7 +63,7 @@ fn packet<'a>(case: &Case, data: &'a [u8], wire_len: usize) -> Packet<'a> {
         Begin::EtherType(t) => LinkStart::EtherType(t),
     };
     let (gso_segs, gso_size) = case.gso.unwrap_or((0, 0));
-    Packet { data, wire_len: wire_len as u32, start, link_len: 0, gso_segs, gso_size }
+    Packet { data, wire_len: wire_len as u32, start, link_len: 0, gso_segs, gso_size, time: 0 }
 }
 
 /// Where one packet went.

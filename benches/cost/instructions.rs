@@ -9,7 +9,7 @@ use model::flow::Hook;
 
 use crate::{
     bench::{Bench, Target, pin, time},
-    packets::{kinds, plain, vxlan44},
+    packets::{kinds, plain, vxlan44, watched},
 };
 
 /// How much more than the table says is too much.
@@ -96,6 +96,9 @@ fn measure() -> Result<Vec<(String, f64)>> {
         .chain(kinds().into_iter().map(|(what, frame, _)| (what, frame)));
     for (what, frame) in all {
         add(what, net(&bench, &frame.bytes)?);
+    }
+    for (what, frame) in watched() {
+        add(what, net(&bench, &frame)?);
     }
     for (what, frame) in plain() {
         add(what, net(&bench, &frame)?);

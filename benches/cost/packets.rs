@@ -131,6 +131,28 @@ pub(crate) fn kinds() -> Vec<(&'static str, Varied, f64)> {
     ]
 }
 
+/// What is looked at more closely than others: TCP, and what its sender numbers.
+pub(crate) fn watched() -> Vec<(&'static str, Vec<u8>)> {
+    let tcp = |outside: Frame, ends| outside.ip(ends).tcp().data(DATA);
+    let vxlan = || outer4().udp(54321, 4789).vxlan(10_000).eth();
+    let syn = vxlan().ip("10.0.0.1 > 10.1.0.0").tcp().set(13, &[2]);
+    let v6 = tcp(outer6().udp(54321, 4789).vxlan(10_000).eth(), "fd00::1 > fd00:0:0:1::");
+    let ipip = tcp(outer4(), "10.0.0.1 > 10.1.0.0");
+    let nested = outer4().udp(54321, 4789).vxlan(10_000).eth().ip("10.9.0.1 > 10.9.0.2");
+    let nested = tcp(nested.gre(Gre { key: Some(7), ..Gre::default() }), "10.0.0.1 > 10.1.0.0");
+    let numbered = Gre { sequence: Some(1), ..Gre::default() };
+    let gtp = Gtp { sequence: Some(1), ..Gtp::default() };
+    vec![
+        ("VXLAN v4/v4, TCP", tcp(vxlan(), "10.0.0.1 > 10.1.0.0").bytes()),
+        ("VXLAN v6/v6, TCP", v6.bytes()),
+        ("IPIP, TCP", ipip.bytes()),
+        ("nested: GRE in VXLAN v4/v4/v4, TCP", nested.bytes()),
+        ("VXLAN v4/v4, a TCP SYN", syn.bytes()),
+        ("GRE with sequence numbers", inside4(outer4().gre(numbered)).bytes),
+        ("GTP-U with sequence numbers", inside4(outer4().udp(2152, 2152).gtpu(7, gtp)).bytes),
+    ]
+}
+
 /// What is in no tunnel.
 pub(crate) fn plain() -> [(&'static str, Vec<u8>); 3] {
     [

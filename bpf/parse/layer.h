@@ -12,6 +12,7 @@
 #include "mpls.h"
 #include "nsh.h"
 #include "ppp.h"
+#include "tcp.h"
 #include "udp.h"
 
 /*
@@ -96,7 +97,7 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 	case PROTO_UDP:
 		return udp(skb, w, off, end, state);
 	case PROTO_TCP:
-		return VERDICT_END;
+		return tcp(skb, w, off, end, state);
 	case PROTO_ICMP:
 	case PROTO_ICMPV6:
 		return icmp(skb, w, off, end, proto, state);

@@ -14,8 +14,9 @@ const __u64 tmon_native_cpu[2] = { sizeof(struct cpu), __builtin_offsetof(struct
 const __u64 tmon_native_fragment[2] = { sizeof(struct fragment_key), sizeof(struct fragment_row) };
 
 /* Of each thing that is beside the rows: the sizes of a slot, and of what is left to the whole. */
-const __u64 tmon_native_beside[4] = { sizeof(struct number_slot), sizeof(struct numbered),
-				      sizeof(struct claim_slot), sizeof(struct claimed) };
+const __u64 tmon_native_beside[6] = { sizeof(struct number_slot),    sizeof(struct numbered),
+				      sizeof(struct claim_slot),     sizeof(struct claimed),
+				      sizeof(struct handshake_slot), sizeof(struct waiting_slot) };
 
 _Static_assert(__builtin_offsetof(struct cpu, beside) == sizeof(((struct cpu *)0)->books),
 	       "behind the books");
@@ -32,6 +33,7 @@ struct frame {
 	__u16 gso_segs;
 	__u16 gso_size;
 	__u32 hook;
+	__u64 time; /* the same, in ns */
 };
 
 /* Frames ahead that are fetched into the cache. */
@@ -61,6 +63,7 @@ void tmon_native_judge(struct native *native, const struct frame *frames, __u32 
 			.data_end = frame->data + frame->captured,
 			.gso_segs = frame->gso_segs,
 			.gso_size = frame->gso_size,
+			.tstamp = frame->time,
 		};
 
 		if (i + FETCH_AHEAD < n) {

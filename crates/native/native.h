@@ -37,6 +37,7 @@ struct __sk_buff {
 	__u32 gso_size;
 	__u32 vlan_present; /* not in a capture */
 	__u32 cb[5];	    /* frames begin at their first byte */
+	__u64 tstamp;	    /* ns */
 	__u32 jumps;
 };
 
@@ -50,6 +51,8 @@ struct bpf_spin_lock {
 struct cpu;
 struct number_slot;
 struct claim_slot;
+struct handshake_slot;
+struct waiting_slot;
 struct slot4;
 struct slot6;
 struct more;
@@ -69,6 +72,8 @@ struct native {
 	struct more *others_more;
 	struct number_slot *numbers;
 	struct claim_slot *claims;
+	struct handshake_slot *handshakes;
+	struct waiting_slot *waiting;
 	struct cpu *cpus;
 	struct ports *ports;
 	/* The packets that were fragmented last, and what happens to a part: a pointer for these
@@ -133,6 +138,9 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 /* What depends on the order of packets is done by the whole, when it comes to this frame. */
 #define LEFT_TO_WHOLE(what, noted) \
 	(here->part ? (here->left(here->host, what, noted, here->frame), 1) : 0)
+
+#define LEFT_TO_JUDGE() (here->part ? (here->note |= NOTE_DEFER, 1) : 0)
+#define bpf_ktime_get_ns() 0 /* frames have their own time */
 
 /* A part does not know the fragments before its own: whoever has them all judges this frame. */
 static inline void *find_in_host(const void *key)

@@ -34,7 +34,7 @@ use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell
 
 use crate::kernel::{lock, locked::Locked, privilege};
 use feed::{
-    beside::{self, ClaimSlot, NumberSlot},
+    beside::{self, ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot},
     config::{port_kinds, random_seed, table_groups},
     packet::LONGEST_FRAME,
     table::Tables,
@@ -79,7 +79,7 @@ const LONGEST_READING: Duration = Duration::from_secs(1);
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
 /// What has to be pinned so that programs count on with no process, by name.
-pub(crate) const OBJECTS: [&str; 18] = [
+pub(crate) const OBJECTS: [&str; 20] = [
     "rows4",
     "rows4_tags",
     "rows4_more",
@@ -91,6 +91,8 @@ pub(crate) const OBJECTS: [&str; 18] = [
     "others_more",
     "numbers",
     "claims",
+    "handshakes",
+    "waiting",
     "cpus",
     "fragments",
     "ports",
@@ -115,6 +117,8 @@ pub struct Program {
     /// What streams had that are forgotten, by tunnel.
     earlier: BTreeMap<Stream, Numbered>,
     claims: Locked<ClaimSlot>,
+    handshakes: Locked<HandshakeSlot>,
+    waiting: Locked<WaitingSlot>,
     /// What was looked at of packets that were counted, by `BESIDE_`, when the books were last read.
     besides: [AtomicU64; BESIDES],
     /// Of the tables: slots, tags and second counters of each.
@@ -308,6 +312,8 @@ impl Program {
             numbers: Locked::of(dup(skel.maps.numbers.as_fd())?),
             earlier: BTreeMap::new(),
             claims: Locked::of(dup(skel.maps.claims.as_fd())?),
+            handshakes: Locked::of(dup(skel.maps.handshakes.as_fd())?),
+            waiting: Locked::of(dup(skel.maps.waiting.as_fd())?),
             besides: Default::default(),
             tables: map_tables(&maps)?,
             maps,
@@ -325,6 +331,8 @@ impl Program {
         OBJECTS.into_iter().zip(self.maps.iter().flatten().map(OwnedFd::as_fd).chain([
             self.numbers.map(),
             self.claims.map(),
+            self.handshakes.map(),
+            self.waiting.map(),
             self.cpus.as_fd(),
             self.fragments.as_fd(),
             self.ports_map.as_fd(),
@@ -366,6 +374,8 @@ impl Program {
             numbers: Locked::of(get("numbers")?),
             earlier: BTreeMap::new(),
             claims: Locked::of(get("claims")?),
+            handshakes: Locked::of(get("handshakes")?),
+            waiting: Locked::of(get("waiting")?),
             besides: Default::default(),
             tables: map_tables(&tables)?,
             maps: tables,
@@ -436,6 +446,7 @@ impl Program {
         buffer[off..off + caught].copy_from_slice(&packet.data[..caught]);
         // SAFETY: integers and null pointers. Zeroed as a whole: the kernel refuses padding that is not.
         let mut skb: types::__sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
+        skb.tstamp = packet.time;
         skb.gso_segs = packet.gso_segs.into();
         skb.gso_size = packet.gso_size.into();
         skb.cb = [
@@ -553,6 +564,18 @@ impl Program {
         all.add_claims(claims.map(|s| beside::claim(interface, &s.key, &s.claims)));
         all.unnumbered += of(contract::BESIDE_UNNUMBERED);
         all.unclaimed += of(contract::BESIDE_UNCLAIMED);
+        self.handshakes_beside(interface, all)
+    }
+
+    /// The same of TCP connections. What has been quiet for so long that its slot is freed has no row
+    /// to be shown with, as rows age.
+    fn handshakes_beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
+        let of = |beside: contract::beside| self.besides[beside as usize].load(Ordering::Relaxed);
+        self.handshakes.read(of(contract::BESIDE_OPENINGS), || clock(self.now.as_fd()))?;
+        let (now, known) = (all.now, self.handshakes.known.iter());
+        all.add_handshakes(known.map(|s| beside::handshakes(interface, &s.key, &s.n, now)));
+        all.unfollowed += of(contract::BESIDE_UNFOLLOWED);
+        all.displaced += of(contract::BESIDE_DISPLACED);
         Ok(())
     }
 
@@ -595,6 +618,10 @@ impl Program {
         if is_used(contract::BESIDE_CLAIMED) {
             self.claims.clear()?;
         }
+        if is_used(contract::BESIDE_OPENINGS) {
+            self.handshakes.clear()?;
+            self.waiting.clear()?;
+        }
         new_cpus(self.cpus.as_fd())?;
         let mut key = [0u8; size_of::<types::fragment_key>()];
         let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());
@@ -605,6 +632,12 @@ impl Program {
         } {}
         Ok(())
     }
+}
+
+/// The programs' clock, in nanoseconds.
+pub(super) fn packets_clock() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }
 
 /// Whether a program is known to be gone. Only CAP_SYS_ADMIN may ask.

@@ -333,11 +333,12 @@ impl Live {
 
     /// What is known beside the rows.
     fn beside(&mut self, interfaces: &[Interface]) -> Arc<Beside> {
-        let mut all = Gathered::default();
+        let now = super::bpf::packets_clock();
+        let mut all = Gathered { now, ..Gathered::default() };
         for (i, interface) in interfaces.iter().enumerate() {
             let w = &mut self.watched[i];
             let Some(program) = &mut w.program else { continue };
-            let mut own = Gathered::default();
+            let mut own = Gathered { now, ..Gathered::default() };
             let trouble = program.beside(w.id, &mut own).err();
             if interface.loopback {
                 own.of_hook(Hook::Rx);

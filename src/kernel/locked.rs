@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use contract::{CLAIMS, NUMBERS};
-use feed::beside::{ClaimSlot, NumberSlot};
+use contract::{CLAIMS, HANDSHAKES, NUMBERS, WAITING};
+use feed::beside::{ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot};
 
 /// Where half of the slots are in use, those are freed that have been quiet for so long.
 const QUIET: Duration = Duration::from_secs(300);
@@ -46,6 +46,27 @@ impl Slot for ClaimSlot {
     }
     fn seen(&self) -> u32 {
         self.claims.seen
+    }
+}
+
+impl Slot for HandshakeSlot {
+    const MOST: u32 = HANDSHAKES;
+    fn is_used(&self) -> bool {
+        self.tag != 0
+    }
+    fn seen(&self) -> u32 {
+        self.n.seen
+    }
+}
+
+/// It is never read, only cleared: the programs make room themselves.
+impl Slot for WaitingSlot {
+    const MOST: u32 = WAITING;
+    fn is_used(&self) -> bool {
+        self.used != 0
+    }
+    fn seen(&self) -> u32 {
+        0
     }
 }
 

@@ -47,6 +47,9 @@ pub const CLAIMS: u32 = 1024;
 pub const CLAIM_V6: u32 = 1;
 pub const CLAIM_ID: u32 = 2;
 pub const CLAIM_TX: u32 = 4;
+pub const HANDSHAKES: u32 = 16384;
+pub const WAITING: u32 = 32768;
+pub const EPOCH_BITS: u32 = 30;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __u32 = ::core::ffi::c_uint;
@@ -356,7 +359,10 @@ pub const BESIDE_NUMBERED: beside = 0;
 pub const BESIDE_UNNUMBERED: beside = 1;
 pub const BESIDE_CLAIMED: beside = 2;
 pub const BESIDE_UNCLAIMED: beside = 3;
-pub const BESIDES: beside = 4;
+pub const BESIDE_OPENINGS: beside = 4;
+pub const BESIDE_UNFOLLOWED: beside = 5;
+pub const BESIDE_DISPLACED: beside = 6;
+pub const BESIDES: beside = 7;
 pub type beside = u32;
 #[repr(C)]
 #[derive(
@@ -541,6 +547,71 @@ const _: () = {
 #[repr(C)]
 #[derive(
     Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct handshakes {
+    pub syns: __u64,
+    pub opened: __u64,
+    pub retries: __u64,
+    pub answered: __u64,
+    pub displaced: __u64,
+    pub resets: [__u64; 2usize],
+    pub timed: __u64,
+    pub nanoseconds: __u64,
+    pub young: [__u32; 2usize],
+    pub epoch: __u32,
+    pub seen: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of handshakes"][::core::mem::size_of::<handshakes>() - 88usize];
+    ["Alignment of handshakes"][::core::mem::align_of::<handshakes>() - 8usize];
+    [
+        "Offset of field: handshakes::syns",
+    ][::core::mem::offset_of!(handshakes, syns) - 0usize];
+    [
+        "Offset of field: handshakes::opened",
+    ][::core::mem::offset_of!(handshakes, opened) - 8usize];
+    [
+        "Offset of field: handshakes::retries",
+    ][::core::mem::offset_of!(handshakes, retries) - 16usize];
+    [
+        "Offset of field: handshakes::answered",
+    ][::core::mem::offset_of!(handshakes, answered) - 24usize];
+    [
+        "Offset of field: handshakes::displaced",
+    ][::core::mem::offset_of!(handshakes, displaced) - 32usize];
+    [
+        "Offset of field: handshakes::resets",
+    ][::core::mem::offset_of!(handshakes, resets) - 40usize];
+    [
+        "Offset of field: handshakes::timed",
+    ][::core::mem::offset_of!(handshakes, timed) - 56usize];
+    [
+        "Offset of field: handshakes::nanoseconds",
+    ][::core::mem::offset_of!(handshakes, nanoseconds) - 64usize];
+    [
+        "Offset of field: handshakes::young",
+    ][::core::mem::offset_of!(handshakes, young) - 72usize];
+    [
+        "Offset of field: handshakes::epoch",
+    ][::core::mem::offset_of!(handshakes, epoch) - 80usize];
+    [
+        "Offset of field: handshakes::seen",
+    ][::core::mem::offset_of!(handshakes, seen) - 84usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
     Copy,
     Clone,
     Hash,
@@ -645,6 +716,19 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: claims::packets: 0",
     "Offset of field: claims::mtu: 8",
     "Offset of field: claims::seen: 12",
+    "Size of handshakes: 88",
+    "Alignment of handshakes: 8",
+    "Offset of field: handshakes::syns: 0",
+    "Offset of field: handshakes::opened: 8",
+    "Offset of field: handshakes::retries: 16",
+    "Offset of field: handshakes::answered: 24",
+    "Offset of field: handshakes::displaced: 32",
+    "Offset of field: handshakes::resets: 40",
+    "Offset of field: handshakes::timed: 56",
+    "Offset of field: handshakes::nanoseconds: 64",
+    "Offset of field: handshakes::young: 72",
+    "Offset of field: handshakes::epoch: 80",
+    "Offset of field: handshakes::seen: 84",
     "Size of ports: 131328",
     "Alignment of ports: 1",
     "Offset of field: ports::kind: 0",

@@ -25,7 +25,7 @@ pub enum Header {
     No,
 }
 
-const COLUMNS: [&str; 35] = [
+const COLUMNS: [&str; 41] = [
     "since",
     "taken",
     "interval_ns",
@@ -61,6 +61,12 @@ const COLUMNS: [&str; 35] = [
     "dropped_pkts",
     "dropped_bytes",
     "seq_lost_pkts",
+    "syn_pkts",
+    "syn_unanswered",
+    "syn_retries",
+    "rst_fwd",
+    "rst_rev",
+    "handshake_ns",
 ];
 
 /// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
@@ -112,6 +118,8 @@ struct Row<'a> {
     dropped: [Option<u64>; 2],
     /// Empty where the tunnel's packets have no numbers.
     seq_lost: Option<u64>,
+    /// Empty where no TCP connections were opened or reset.
+    tcp: [Option<u64>; 6],
 }
 
 impl<'a> Row<'a> {
@@ -128,6 +136,7 @@ impl<'a> Row<'a> {
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
         let [fwd_cut, rev_cut] = [c.in_fragments().fwd(), c.in_fragments().rev()];
         let dropped = interval.dropped(flow);
+        let tcp = interval.handshakes(flow);
         let fragmented = !(fwd_cut + rev_cut).is_zero();
         let named = tunnels(key)
             .map(|t| t.id.map_or_else(|| t.kind.to_string(), |id| format!("{}:{id}", t.kind)));
@@ -161,6 +170,14 @@ impl<'a> Row<'a> {
                 .map(|n| fragmented.then_some(n)),
             dropped: [dropped.map(|n| n.packets), dropped.map(|n| n.bytes)],
             seq_lost: interval.numbered(flow).map(|n| n.lost),
+            tcp: [
+                tcp.map(|n| n.syns),
+                tcp.map(|n| n.unanswered),
+                tcp.map(|n| n.retries),
+                tcp.map(|n| n.resets[0]),
+                tcp.map(|n| n.resets[1]),
+                tcp.and_then(|n| n.time()),
+            ],
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::ser::Formatter;
 
 use super::{Excerpt, tunnels};
 use model::{
-    beside::{Claim, Claimed, Numbered, Stream},
+    beside::{Claim, Claimed, Handshakes, Numbered, Stream},
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
     flow::{Books, Count, Flow, Hook, HookKind, Kind, Stop},
@@ -54,6 +54,8 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
         seq_untracked_pkts: Some(interval.beside.unnumbered()).filter(|n| *n > 0),
         icmp: interval.beside.claims().iter().map(|(c, n)| Said::new(interval, c, n)).collect(),
         icmp_untracked_pkts: Some(interval.beside.unclaimed()).filter(|n| *n > 0),
+        syn_untracked_pkts: Some(interval.beside.unfollowed()).filter(|n| *n > 0),
+        syn_displaced_pkts: Some(interval.beside.displaced()).filter(|n| *n > 0),
         findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
     };
     line(out, &object)
@@ -129,6 +131,12 @@ struct Object<'a> {
     /// Only where there are any: such errors that there was no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
     icmp_untracked_pkts: Option<u64>,
+    /// Only where there are any: SYNs and RSTs that there was no room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syn_untracked_pkts: Option<u64>,
+    /// Only where there are any: SYNs that made room for others before they could have been answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syn_displaced_pkts: Option<u64>,
     /// Only where they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<Found<'a>>>,
@@ -437,6 +445,35 @@ struct Row<'a> {
     /// Only where the tunnel's packets have numbers: how many of it, in all of its rows, are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq_lost_pkts: Option<u64>,
+    /// Only where TCP connections were opened or reset.
+    #[serde(flatten)]
+    tcp: Option<Tcp>,
+}
+
+/// How TCP connections in a row were opened and reset.
+#[derive(Serialize)]
+struct Tcp {
+    syn_pkts: u64,
+    syn_unanswered: u64,
+    syn_retries: u64,
+    rst_fwd: u64,
+    rst_rev: u64,
+    /// From a SYN to its answer, as it is seen here: the mean. Null where none was answered by a SYN.
+    handshake_ns: Option<u64>,
+}
+
+impl From<Handshakes> for Tcp {
+    fn from(n: Handshakes) -> Tcp {
+        let [rst_fwd, rst_rev] = n.resets;
+        Tcp {
+            syn_pkts: n.syns,
+            syn_unanswered: n.unanswered,
+            syn_retries: n.retries,
+            rst_fwd,
+            rst_rev,
+            handshake_ns: n.time(),
+        }
+    }
 }
 
 /// Counts by direction in the row.
@@ -499,6 +536,7 @@ impl<'a> Row<'a> {
             dropped_pkts: dropped.map(|n| n.map(|n| n.packets)),
             dropped_bytes: dropped.map(|n| n.map(|n| n.bytes)),
             seq_lost_pkts: reading.interval.numbered(flow).map(|n| n.lost),
+            tcp: reading.interval.handshakes(flow).map(Tcp::from),
         }
     }
 }

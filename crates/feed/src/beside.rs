@@ -2,12 +2,15 @@
 //! What the programs keep beside the rows, as the model has it.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use contract::{CLAIM_ID, CLAIM_TX, CLAIM_V6, claim_key, claims, number_key, numbers};
-use model::{
-    beside::{Claim, Claimed, Numbered, Stream},
-    flow::{Hook, Kind, Tunnel},
+use contract::{
+    CLAIM_ID, CLAIM_TX, CLAIM_V6, EPOCH_BITS, claim_key, claims, key6, number_key, numbers,
 };
-pub use native::{ClaimSlot, NumberSlot};
+use model::{
+    beside::{Claim, Claimed, Handshakes, Numbered, Opener, Stream},
+    flow::{Hook, Kind, Tunnel},
+    rows,
+};
+pub use native::{ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot};
 
 /// The pair of a key, as on the wire: sender first.
 fn ends(pair: &[u64; 4], v6: bool) -> (IpAddr, IpAddr) {
@@ -57,4 +60,33 @@ pub fn claim(interface: u64, key: &claim_key, n: &claims) -> (Claim, Claimed) {
         hook: if is(CLAIM_TX) { Hook::Tx } else { Hook::Rx },
     };
     (claim, Claimed { packets: n.packets, mtu: (n.mtu > 0).then_some(n.mtu) })
+}
+
+/// What is known of the TCP connections of an interface's row, `now` on the clock of its packets, in
+/// nanoseconds.
+pub fn handshakes(
+    interface: u64,
+    key: &key6,
+    n: &contract::handshakes,
+    now: u64,
+) -> (Opener, Handshakes) {
+    let hook = if key.shard == 0 { Hook::Rx } else { Hook::Tx };
+    let older = ((now >> EPOCH_BITS) as u32).wrapping_sub(n.epoch) as i32;
+    let [this, before] = [0, 1].map(|ago| u64::from(n.young[(n.epoch as usize ^ ago) & 1]));
+    // What has just been asked may be answered yet.
+    let young = match older {
+        ..=0 => this + before,
+        1 => this,
+        _ => 0,
+    };
+    let settled = n.answered.saturating_add(n.displaced).saturating_add(young);
+    let handshakes = Handshakes {
+        syns: n.syns,
+        retries: n.retries,
+        unanswered: n.opened.saturating_sub(settled),
+        resets: n.resets,
+        timed: n.timed,
+        nanoseconds: n.nanoseconds,
+    };
+    (Opener { interface, key: rows::decoded(key), hook }, handshakes)
 }

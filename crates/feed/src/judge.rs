@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use contract::{BESIDE_UNCLAIMED, BESIDE_UNNUMBERED, MAX_TPIDS};
+use contract::{
+    BESIDE_DISPLACED, BESIDE_UNCLAIMED, BESIDE_UNFOLLOWED, BESIDE_UNNUMBERED, MAX_TPIDS,
+};
 use native::Native;
 
 use crate::{
@@ -47,6 +49,7 @@ impl<'a> Given<'a> {
             link_len: frame.link,
             gso_segs: frame.gso_segs,
             gso_size: frame.gso_size,
+            time: frame.time,
         };
         Given { hook: if frame.egress { Hook::Tx } else { Hook::Rx }, packet, now: frame.now }
     }
@@ -60,6 +63,7 @@ impl<'a> Given<'a> {
             link: packet.link_len,
             begins: packet.start.number(),
             now: self.now,
+            time: packet.time,
             gso_segs: packet.gso_segs,
             gso_size: packet.gso_size,
             egress: self.hook == Hook::Tx,
@@ -179,9 +183,14 @@ impl Judge for Host {
         all.add_streams(slots.map(|s| beside::stream(interface, &s.key, &s.numbers)));
         let claims = self.native.claims();
         all.add_claims(claims.map(|s| beside::claim(interface, &s.key, &s.claims)));
+        let now = all.now;
+        let handshakes = self.native.handshakes();
+        all.add_handshakes(handshakes.map(|s| beside::handshakes(interface, &s.key, &s.n, now)));
         let besides = self.native.beside();
         all.unnumbered += besides[BESIDE_UNNUMBERED as usize];
         all.unclaimed += besides[BESIDE_UNCLAIMED as usize];
+        all.unfollowed += besides[BESIDE_UNFOLLOWED as usize];
+        all.displaced += besides[BESIDE_DISPLACED as usize];
         Ok(())
     }
 

@@ -50,6 +50,8 @@ pub struct Packet<'a> {
     pub gso_segs: u16,
     /// Payload bytes in each of them.
     pub gso_size: u16,
+    /// When it was seen, in nanoseconds on any clock.
+    pub time: u64,
 }
 
 impl<'a> Packet<'a> {
@@ -67,6 +69,7 @@ impl<'a> Packet<'a> {
             wire_len: data.len() as u32,
             start: LinkStart::Ethernet,
             link_len: 0,
+            time: 0,
             gso_segs: 0,
             gso_size: 0,
         }

@@ -387,6 +387,7 @@ impl Replay {
                         link: 0,
                         begins: LinkStart::Ethernet.number(),
                         now: *now,
+                        time: frame.time,
                         gso_segs: 0,
                         gso_size: 0,
                         egress: false,
@@ -615,7 +616,8 @@ impl Replay {
             let interface = interface(name, seen.ifindex, seen.books()?, elapsed, fill);
             interfaces.push(Interface { id: i.into(), ..interface });
         }
-        let mut beside = Gathered::default();
+        let now = nanoseconds(span.map(|s| s.last));
+        let mut beside = Gathered { now, ..Gathered::default() };
         for (i, seen) in (0u64..).zip(&mut self.interfaces) {
             seen.judge.beside(i, &mut beside)?;
         }
@@ -648,6 +650,11 @@ pub(crate) fn nothing() -> Snapshot {
 
 fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fill) -> Interface {
     Interface { ifindex, hook: HookKind::Replay, books, span, fill, ..Interface::new(0, &name) }
+}
+
+/// A frame's time for what is measured between two of them.
+fn nanoseconds(time: Option<Duration>) -> u64 {
+    time.map_or(0, |t| t.as_nanos() as u64)
 }
 
 /// A time of a capture.
@@ -693,5 +700,6 @@ fn packet<'a>(frame: &CapturedFrame<'a>) -> Option<Packet<'a>> {
         link_len,
         gso_segs: 0,
         gso_size: 0,
+        time: nanoseconds(frame.time),
     })
 }

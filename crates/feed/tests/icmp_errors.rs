@@ -16,7 +16,7 @@ const WAY6: &str = "2001:db8::100 > 2001:db8::101";
 
 fn run(judge: &mut dyn Judge, data: &[u8], wire_len: usize) {
     let (start, wire_len) = (LinkStart::Ethernet, wire_len as u32);
-    let packet = Packet { data, wire_len, start, link_len: 0, gso_segs: 0, gso_size: 0 };
+    let packet = Packet { data, wire_len, start, link_len: 0, gso_segs: 0, gso_size: 0, time: 0 };
     judge.run(Hook::Rx, &packet, 0).expect("a frame is judged");
 }
 

@@ -75,11 +75,24 @@ fn files(contents: &[Vec<u8>]) -> (TempDir, Vec<PathBuf>) {
     (dir, paths)
 }
 
+/// SYNs, answers and resets of connections between few addresses.
+fn connection(random: &mut Random) -> Vec<u8> {
+    let [a, b] = [random.below(30), random.below(30)];
+    let outer = pkt().eth().ip("172.16.1.100 > 172.16.1.101").udp(1, 4789).vxlan(7).eth();
+    let flags = [0x02u8, 0x12, 0x14, 0x18][random.below(4)];
+    let number = random.below(2) as u8;
+    let fields = [0, 1, 0, 1, 0, 0, 0, number, 0, 0, 0, number + 1, 0x50, flags];
+    outer.ip(&format!("10.0.0.{a} > 10.0.0.{b}")).tcp().set(0, &fields).bytes()
+}
+
 /// Frames of the table, changed at random; a fifth of them fragments of few packets.
 fn any(random: &mut Random, n: usize) -> Vec<Vec<u8>> {
     let table: Vec<_> = cases().into_iter().filter(|c| c.begin == Begin::Ethernet).collect();
     (0..n)
         .map(|_| {
+            if random.below(4) == 0 {
+                return connection(random);
+            }
             let mut frame = table[random.below(table.len())].frame.bytes();
             if random.below(2) == 0 {
                 mutate(&mut frame, random);
@@ -105,6 +118,7 @@ fn any_frames_in_tables_of_any_size() {
             assert!(books.fragments[0].packets > 0, "no fragment found its row");
             assert_eq!(books.seen().iter().map(|c| c.packets).sum::<u64>(), 6000);
             assert!(rows > 64 || seen.1.iter().any(|f| f.key.other), "no table is full");
+            assert!(seen.3.handshakes().values().any(|n| n.timed > 0), "nobody is answered");
         }
     }
 }

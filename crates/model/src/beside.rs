@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is known beside the rows: which packets are missing, by the numbers that tunnels' senders
-//! give them, and what ICMP errors say of tunnels' packets.
+//! give them, what ICMP errors say of tunnels' packets, and whether TCP connections are answered.
 use std::{collections::BTreeMap, net::IpAddr};
 
+use foldhash::HashMap;
+
 use crate::{
-    flow::{Flow, Hook, Kind, Tunnel},
+    flow::{Flow, Hook, Key, Kind, Tunnel},
     interface::Interface,
 };
 
@@ -155,6 +157,74 @@ pub struct Claimed {
     pub mtu: Option<u32>,
 }
 
+/// A row, and the hook that saw its TCP connections opened and reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Opener {
+    /// The interface's `id`.
+    pub interface: u64,
+    /// The row.
+    pub key: Key,
+    /// Where its packets pass.
+    pub hook: Hook,
+}
+
+/// How TCP connections are opened and reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// Packets with a SYN that ask for a connection.
+    pub syns: u64,
+    /// How many of them had been sent before.
+    pub retries: u64,
+    /// Connections asked for that nobody has answered, but for those asked for in the last second.
+    pub unanswered: u64,
+    /// Packets with a RST, by direction in the row.
+    pub resets: [u64; 2],
+    /// Connections whose only SYN was answered by another one.
+    pub timed: u64,
+    /// How long that took, all of them together.
+    pub nanoseconds: u64,
+}
+
+impl Handshakes {
+    /// From a SYN to its answer as it is seen here, in nanoseconds: the mean.
+    pub fn time(&self) -> Option<u64> {
+        self.nanoseconds.checked_div(self.timed)
+    }
+
+    /// Adds what another hook or interval saw.
+    pub fn add(&mut self, other: &Handshakes) {
+        self.syns = self.syns.saturating_add(other.syns);
+        self.retries = self.retries.saturating_add(other.retries);
+        self.unanswered = self.unanswered.saturating_add(other.unanswered);
+        for (sum, n) in self.resets.iter_mut().zip(other.resets) {
+            *sum = sum.saturating_add(n);
+        }
+        self.timed = self.timed.saturating_add(other.timed);
+        self.nanoseconds = self.nanoseconds.saturating_add(other.nanoseconds);
+    }
+
+    /// What happened since.
+    #[must_use]
+    pub fn since(&self, older: &Handshakes) -> Handshakes {
+        let resets = [0, 1].map(|way| self.resets[way].saturating_sub(older.resets[way]));
+        Handshakes {
+            syns: self.syns.saturating_sub(older.syns),
+            retries: self.retries.saturating_sub(older.retries),
+            unanswered: self.unanswered.saturating_sub(older.unanswered),
+            resets,
+            timed: self.timed.saturating_sub(older.timed),
+            nanoseconds: self.nanoseconds.saturating_sub(older.nanoseconds),
+        }
+    }
+
+    /// It counts from zero again, because it was forgotten meanwhile.
+    fn is_anew(&self, older: &Handshakes) -> bool {
+        self.syns < older.syns
+            || self.resets[0] < older.resets[0]
+            || self.resets[1] < older.resets[1]
+    }
+}
+
 /// A tunnel of an interface: which, its kind and id, its ends, the lower first.
 type Place = (u64, Kind, u32, [IpAddr; 2]);
 
@@ -171,9 +241,24 @@ pub struct Gathered {
     pub claims: BTreeMap<Claim, Claimed>,
     /// Those that there was no room for.
     pub unclaimed: u64,
+    /// Of rows with TCP connections.
+    pub handshakes: BTreeMap<Opener, Handshakes>,
+    /// SYNs and RSTs that there was no room for.
+    pub unfollowed: u64,
+    /// SYNs that were forgotten, for want of room, before they could have been answered.
+    pub displaced: u64,
+    /// When it is read, in nanoseconds on the clock of the packets.
+    pub now: u64,
 }
 
 impl Gathered {
+    /// Adds what is known of TCP connections; a row that the tables have twice is one.
+    pub fn add_handshakes(&mut self, all: impl IntoIterator<Item = (Opener, Handshakes)>) {
+        for (opener, n) in all {
+            self.handshakes.entry(opener).or_default().add(&n);
+        }
+    }
+
     /// Adds what is said; what the tables have twice is one.
     pub fn add_claims(&mut self, claims: impl IntoIterator<Item = (Claim, Claimed)>) {
         for (claim, n) in claims {
@@ -197,6 +282,9 @@ impl Gathered {
         self.unnumbered = self.unnumbered.saturating_add(other.unnumbered);
         self.claims.append(&mut other.claims);
         self.unclaimed = self.unclaimed.saturating_add(other.unclaimed);
+        self.handshakes.append(&mut other.handshakes);
+        self.unfollowed = self.unfollowed.saturating_add(other.unfollowed);
+        self.displaced = self.displaced.saturating_add(other.displaced);
     }
 
     /// Keeps what passed one hook, where all packets pass both.
@@ -204,6 +292,7 @@ impl Gathered {
         self.numbers.retain(|stream, _| stream.hook == hook);
         self.earlier.retain(|stream, _| stream.hook == hook);
         self.claims.retain(|claim, _| claim.hook == hook);
+        self.handshakes.retain(|opener, _| opener.hook == hook);
     }
 }
 
@@ -212,6 +301,7 @@ impl Gathered {
 pub struct Beside {
     read: Gathered,
     tunnels: BTreeMap<Place, Numbered>,
+    rows: HashMap<(u64, Key), Handshakes>,
 }
 
 impl Beside {
@@ -223,7 +313,11 @@ impl Beside {
             let place = (stream.interface, stream.kind, stream.tunnel_id(), [a, b]);
             tunnels.entry(place).or_default().add(n);
         }
-        Beside { read, tunnels }
+        let mut rows: HashMap<_, Handshakes> = HashMap::default();
+        for (opener, n) in &read.handshakes {
+            rows.entry((opener.interface, opener.key)).or_default().add(n);
+        }
+        Beside { read, tunnels, rows }
     }
 
     /// Streams of numbered packets.
@@ -246,9 +340,33 @@ impl Beside {
         self.read.unclaimed
     }
 
+    /// Of rows with TCP connections.
+    pub fn handshakes(&self) -> &BTreeMap<Opener, Handshakes> {
+        &self.read.handshakes
+    }
+
+    /// SYNs and RSTs that there was no room for.
+    pub fn unfollowed(&self) -> u64 {
+        self.read.unfollowed
+    }
+
+    /// SYNs that were forgotten, for want of room, before they could have been answered.
+    pub fn displaced(&self) -> u64 {
+        self.read.displaced
+    }
+
+    /// How the TCP connections of a row are opened and reset; `None` where that was not seen.
+    pub fn handshakes_of(&self, flow: &Flow, interfaces: &[Interface]) -> Option<Handshakes> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        let interface = interfaces.get(usize::from(flow.interface))?.id;
+        self.rows.get(&(interface, flow.key)).copied()
+    }
+
     /// Nothing is.
     pub fn is_empty(&self) -> bool {
-        self.read == Gathered::default()
+        self.read == Gathered { now: self.read.now, ..Gathered::default() }
     }
 
     /// What happened since an older reading.
@@ -267,7 +385,16 @@ impl Beside {
             let packets = n.packets - before;
             (packets > 0).then_some((*claim, Claimed { packets, ..*n }))
         });
+        let opened = self.read.handshakes.iter().filter_map(|(opener, n)| {
+            let before = older.read.handshakes.get(opener).filter(|before| !n.is_anew(before));
+            let n = before.map_or(*n, |before| n.since(before));
+            (n != Handshakes::default()).then_some((*opener, n))
+        });
         Beside::new(Gathered {
+            handshakes: opened.collect(),
+            unfollowed: self.read.unfollowed.saturating_sub(older.read.unfollowed),
+            displaced: self.read.displaced.saturating_sub(older.read.displaced),
+            now: self.read.now,
             claims: said.collect(),
             unclaimed: self.read.unclaimed.saturating_sub(older.read.unclaimed),
             numbers: changed.collect(),
@@ -288,6 +415,10 @@ impl Beside {
         read.unnumbered = read.unnumbered.saturating_add(later.read.unnumbered);
         read.add_claims(later.read.claims.iter().map(|(claim, n)| (*claim, *n)));
         read.unclaimed = read.unclaimed.saturating_add(later.read.unclaimed);
+        read.add_handshakes(later.read.handshakes.iter().map(|(opener, n)| (*opener, *n)));
+        read.unfollowed = read.unfollowed.saturating_add(later.read.unfollowed);
+        read.displaced = read.displaced.saturating_add(later.read.displaced);
+        read.now = later.read.now;
         Beside::new(read)
     }
 
@@ -310,6 +441,8 @@ impl Beside {
         streams * (size_of::<Stream>() + size_of::<Numbered>())
             + self.read.claims.len() * (size_of::<Claim>() + size_of::<Claimed>())
             + self.tunnels.len() * (size_of::<Place>() + size_of::<Numbered>())
+            + (self.read.handshakes.len() + self.rows.len())
+                * (size_of::<Opener>() + size_of::<Handshakes>())
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Column {
     Dropped,
     /// What is missing of its tunnel, by the numbers of its packets.
     SeqLost,
+    /// TCP connections asked for in it: those that nobody answered, of all SYNs.
+    Syn,
     /// Both directions per second in the interval.
     Rate,
     /// Both directions since counting began.
@@ -51,7 +53,7 @@ pub enum Column {
 
 impl Column {
     /// All columns, left to right.
-    pub const ALL: [Column; 14] = [
+    pub const ALL: [Column; 15] = [
         Column::Interface,
         Column::Kind,
         Column::Id,
@@ -64,6 +66,7 @@ impl Column {
         Column::Tx,
         Column::Dropped,
         Column::SeqLost,
+        Column::Syn,
         Column::Rate,
         Column::Total,
     ];
@@ -74,6 +77,15 @@ impl Column {
         let i = Column::ALL.iter().position(|c| *c == self).unwrap_or(0);
         Column::ALL[(i + 1) % Column::ALL.len()]
     }
+}
+
+/// SYNs of a row, the unanswered first: so they are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Syn {
+    /// Connections that nobody has answered.
+    pub unanswered: u64,
+    /// Packets with a SYN.
+    pub syns: u64,
 }
 
 /// A row of the table.
@@ -93,6 +105,8 @@ pub struct Line {
     pub dropped: Option<Count>,
     /// Packets of its tunnel that are missing meanwhile, if they have numbers.
     pub seq_lost: Option<u64>,
+    /// TCP connections asked for in it meanwhile, and how many of them nobody has answered.
+    pub syn: Option<Syn>,
 }
 
 impl Line {
@@ -100,7 +114,7 @@ impl Line {
     pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
         let sum = Some(counters.total());
         let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
-        Line { interface, key, counters, rate, total, dropped: None, seq_lost: None }
+        Line { interface, key, counters, rate, total, dropped: None, seq_lost: None, syn: None }
     }
 
     /// The row as it was counted.
@@ -169,6 +183,9 @@ impl Lines {
             }
             line.dropped = interval.dropped(&line.flow());
             line.seq_lost = interval.numbered(&line.flow()).map(|n| n.lost);
+            line.syn = interval
+                .handshakes(&line.flow())
+                .map(|n| Syn { unanswered: n.unanswered, syns: n.syns });
         }
         if let Some(beside) = beside {
             // few rows of very many are in the list: most are passed by without decoding them
@@ -262,6 +279,7 @@ fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Orderin
         Column::Tx => down(a.counters.tx(), b.counters.tx()),
         Column::Dropped => b.dropped.map(|n| n.packets).cmp(&a.dropped.map(|n| n.packets)),
         Column::SeqLost => b.seq_lost.cmp(&a.seq_lost),
+        Column::Syn => b.syn.cmp(&a.syn),
         Column::Rate => maybe(a.rate, b.rate),
         Column::Total => maybe(a.total, b.total),
     }

@@ -8,7 +8,7 @@ use std::{
 use foldhash::{HashMap, HashMapExt};
 
 use crate::{
-    beside::{Beside, Numbered},
+    beside::{Beside, Handshakes, Numbered},
     drops::Drops,
     flow::{Books, Count, Flow, Key},
     interface::{GONE, Interface, Origin},
@@ -276,6 +276,11 @@ impl Interval {
     /// no numbers.
     pub fn numbered(&self, flow: &Flow) -> Option<Numbered> {
         self.beside.numbered(flow, &self.interfaces)
+    }
+
+    /// How a row's TCP connections were opened and reset meanwhile; `None` where that was not seen.
+    pub fn handshakes(&self, flow: &Flow) -> Option<Handshakes> {
+        self.beside.handshakes_of(flow, &self.interfaces)
     }
 
     /// The books of all interfaces together, each packet once.

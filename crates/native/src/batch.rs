@@ -111,6 +111,7 @@ impl<'b> Frames<'b> {
             link: frame.link,
             begins: frame.begins,
             now: frame.now,
+            time: frame.time,
             gso_segs: frame.gso_segs,
             gso_size: frame.gso_size,
             egress: frame.hook > 0,

@@ -8,8 +8,8 @@ use std::{ffi::c_void, ptr, sync::Arc};
 
 use anyhow::{Context, Result};
 use contract::{
-    BESIDES, CELLS, CLAIMS, GROUP, HOOKS, MAX_TPIDS, NUMBERS, cell_count, claim_key, claims, key6,
-    more, number_key, numbers, slot4, slot6,
+    BESIDES, CELLS, CLAIMS, GROUP, HANDSHAKES, HOOKS, MAX_TPIDS, NUMBERS, WAITING, cell_count,
+    claim_key, claims, handshakes, key6, more, number_key, numbers, slot4, slot6,
 };
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -55,6 +55,8 @@ pub struct NativeFrame<'a> {
     pub begins: u32,
     /// When, on the clock that rows age by.
     pub now: u32,
+    /// When, in nanoseconds on any clock.
+    pub time: u64,
     /// GSO segments, 0 for none.
     pub gso_segs: u16,
     /// Payload bytes in each of them.
@@ -77,6 +79,8 @@ struct Ffi {
     others_more: *mut more,
     numbers: *mut c_void,
     claims: *mut c_void,
+    handshakes: *mut c_void,
+    waiting: *mut c_void,
     cpus: *mut c_void,
     ports: *mut contract::ports,
     host: *mut c_void,
@@ -113,6 +117,7 @@ struct FfiFrame {
     gso_segs: u16,
     gso_size: u16,
     hook: u32,
+    time: u64,
 }
 
 impl FfiFrame {
@@ -128,6 +133,7 @@ impl FfiFrame {
             gso_segs: frame.gso_segs,
             gso_size: frame.gso_size,
             hook: frame.egress.into(),
+            time: frame.time,
         }
     }
 }
@@ -135,7 +141,7 @@ impl FfiFrame {
 unsafe extern "C" {
     static tmon_native_cpu: [u64; 2];
     static tmon_native_fragment: [u64; 2];
-    static tmon_native_beside: [u64; 4];
+    static tmon_native_beside: [u64; 6];
     fn tmon_native_judge(native: *mut Ffi, frames: *const FfiFrame, n: u32);
     fn tmon_native_add(
         native: *mut Ffi,
@@ -173,6 +179,32 @@ pub struct ClaimSlot {
     pub claims: claims,
 }
 
+/// A slot of what is known of a row's TCP connections, as the programs have it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandshakeSlot {
+    lock: u32,
+    /// Not zero where there is something.
+    pub tag: u32,
+    /// The row, without its direction, and with the hook for a shard.
+    pub key: key6,
+    /// What one hook saw.
+    pub n: handshakes,
+}
+
+/// A slot of the SYNs that may be answered yet: the programs' own, but for whether it is used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitingSlot {
+    lock: u32,
+    of: [u32; 3],
+    since: u64,
+    row: u64,
+    more: u32,
+    /// Not zero where there is one.
+    pub used: u32,
+}
+
 /// The memory of a table: its slots, their tags and second counters.
 pub type Memory = [Arc<MmapRaw>; 3];
 
@@ -182,6 +214,8 @@ pub struct Native {
     tables: [Memory; 3],
     numbers: Box<[NumberSlot]>,
     claims: Box<[ClaimSlot]>,
+    handshakes: Box<[HandshakeSlot]>,
+    waiting: Box<[WaitingSlot]>,
     cpu: Box<[u64]>,
     /// What the pointers are to.
     _ports: Box<contract::ports>,
@@ -222,9 +256,18 @@ impl Native {
             unsafe { (tmon_native_cpu, tmon_native_fragment, tmon_native_beside) };
         assert_eq!(fragment, [host::KEY as u64, host::VALUE as u64]);
         let noted = host::NOTED.map(|words| words * 8);
-        let sizes = [size_of::<NumberSlot>(), noted[0], size_of::<ClaimSlot>(), noted[2]];
+        let sizes = [
+            size_of::<NumberSlot>(),
+            noted[0],
+            size_of::<ClaimSlot>(),
+            noted[2],
+            size_of::<HandshakeSlot>(),
+            size_of::<WaitingSlot>(),
+        ];
         assert_eq!(beside, sizes.map(|n| n as u64));
         let mut claims = vec![ClaimSlot::default(); CLAIMS as usize].into_boxed_slice();
+        let mut handshakes = vec![HandshakeSlot::default(); HANDSHAKES as usize].into_boxed_slice();
+        let mut waiting = vec![WaitingSlot::default(); WAITING as usize].into_boxed_slice();
         let mut numbers = vec![NumberSlot::default(); NUMBERS as usize].into_boxed_slice();
         let mut cpu = vec![0u64; (size as usize).div_ceil(8)].into_boxed_slice();
         // SAFETY: inside, and aligned: it is a u32's place in a struct of u64s.
@@ -243,6 +286,8 @@ impl Native {
             others_more: tables[2][2].as_mut_ptr().cast(),
             numbers: numbers.as_mut_ptr().cast(),
             claims: claims.as_mut_ptr().cast(),
+            handshakes: handshakes.as_mut_ptr().cast(),
+            waiting: waiting.as_mut_ptr().cast(),
             cpus: cpu.as_mut_ptr().cast(),
             ports: &raw mut *ports,
             host: ptr::from_mut(&mut *host).cast(),
@@ -266,7 +311,7 @@ impl Native {
             frame: 0,
             books: [0; 64],
         });
-        Ok(Native { ffi, tables, numbers, claims, cpu, _ports: ports, host })
+        Ok(Native { ffi, tables, numbers, claims, handshakes, waiting, cpu, _ports: ports, host })
     }
 
     /// Counts a frame.
@@ -308,6 +353,11 @@ impl Native {
         self.claims.iter().filter(|slot| slot.tag != 0)
     }
 
+    /// What is known of the rows' TCP connections.
+    pub fn handshakes(&self) -> impl Iterator<Item = &HandshakeSlot> {
+        self.handshakes.iter().filter(|slot| slot.tag != 0)
+    }
+
     /// What was looked at of packets that were counted, by `BESIDE_`.
     pub fn beside(&self) -> [u64; BESIDES as usize] {
         let books = self.cells().len() * 2;
@@ -325,6 +375,8 @@ impl Native {
         self.cpu[..words].fill(0);
         self.numbers.fill(NumberSlot::default());
         self.claims.fill(ClaimSlot::default());
+        self.handshakes.fill(HandshakeSlot::default());
+        self.waiting.fill(WaitingSlot::default());
         self.host.fragments.clear();
     }
 }

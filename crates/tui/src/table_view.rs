@@ -42,6 +42,7 @@ fn title(column: Column) -> &'static str {
         Column::Tx => "tx",
         Column::Dropped => "dropped",
         Column::SeqLost => "seq_lost",
+        Column::Syn => "syn",
         Column::Rate => "rate",
         Column::Total => "total",
     }
@@ -57,6 +58,7 @@ fn is_number(column: Column) -> bool {
             | Column::Tx
             | Column::Dropped
             | Column::SeqLost
+            | Column::Syn
             | Column::Rate
             | Column::Total
     )
@@ -67,6 +69,7 @@ fn dispensable(column: Column, dropping: bool) -> u8 {
     match column {
         Column::Dropped | Column::SeqLost if dropping => 0,
         Column::Dropped | Column::SeqLost => 8,
+        Column::Syn => 9,
         Column::Outer | Column::Inner | Column::Rate => 0,
         Column::Id => 1,
         Column::Kind => 2,
@@ -180,6 +183,10 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
         Column::Tx => one(line.counters.tx()),
         Column::Dropped => line.dropped.map_or("-".to_owned(), |n| n.packets.to_string()),
         Column::SeqLost => line.seq_lost.map_or("-".to_owned(), |n| n.to_string()),
+        Column::Syn => line.syn.map_or("-".to_owned(), |n| match n.unanswered {
+            0 => n.syns.to_string(),
+            unanswered => format!("{unanswered}/{}", n.syns),
+        }),
         Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
         Column::Rate => line.rate.map_or("-".to_owned(), |c| {
             app.quantity_over(c, Some(app.interval_elapsed())).to_string()
@@ -209,6 +216,7 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
             (**c != Column::Inside || nested)
                 && (**c != Column::Dropped || app.picture.drops.is_some())
                 && (**c != Column::SeqLost || lines.iter().any(|l| l.seq_lost.is_some()))
+                && (**c != Column::Syn || lines.iter().any(|l| l.syn.is_some()))
                 && (**c != Column::Interface || several || width > 150)
         })
         .map(|&c| {

@@ -10,7 +10,7 @@ use std::{
 use foldhash::{HashMap, HashSet};
 
 use crate::{
-    flow::{Inner, InnerProto, Kind, Pair, Tunnel},
+    flow::{Hook, Inner, InnerProto, Kind, Pair, Tunnel},
     snapshot::Interval,
     units::Rate,
 };
@@ -64,6 +64,8 @@ pub(super) struct Course {
     pub(super) hooks: u8,
     /// Packets since there was one the other way.
     pub(super) unanswered: u64,
+    /// When the first of these was.
+    asking: Option<Moment>,
     /// The interface that saw the last of them.
     pub(super) interface: u16,
     /// Packets lately: a mean that decays.
@@ -78,6 +80,8 @@ pub(super) struct Talk {
     pub(super) ways: [Course; 2],
     /// When it was last answered, answers were no rarity.
     pub(super) mutual: bool,
+    /// SYNs that left here and nobody answered, since there was a packet the other way.
+    pub(super) syns: u64,
     /// The direction that is not answered any more, and since when.
     pub(super) silent: Option<(usize, Moment)>,
 }
@@ -144,6 +148,14 @@ fn is_one_way(kind: Kind) -> bool {
     matches!(kind, Kind::Gtpu | Kind::L2tp | Kind::L2tpv3 | Kind::Pptp | Kind::Mpls | Kind::MplsUdp)
 }
 
+/// A tunnel with both of its directions.
+fn whole(tunnel: Tunnel) -> Tunnel {
+    match tunnel {
+        Tunnel { kind, .. } if is_one_way(kind) => Tunnel { kind, id: None },
+        tunnel => tunnel,
+    }
+}
+
 /// For everybody on a network, or for a group.
 pub(super) fn is_for_many(address: IpAddr) -> bool {
     address.is_multicast() || matches!(address, IpAddr::V4(a) if a.is_broadcast())
@@ -185,10 +197,7 @@ impl Past {
                 let at = |hook: usize| u8::from(counters.cells[hook][way].packets > 0) << hook;
                 at(0) | at(1)
             };
-            let tunnel = match key.outermost {
-                Tunnel { kind, .. } if is_one_way(kind) => Tunnel { kind, id: None },
-                tunnel => tunnel,
-            };
+            let tunnel = whole(key.outermost);
             for inner in [None, Some(key.inner)] {
                 let party = Party { outer, tunnel, inner };
                 if !self.talks.contains_key(&party) && self.talks.len() >= MOST {
@@ -229,9 +238,33 @@ impl Past {
         for (party, ways) in active {
             self.talks.entry(party).or_default().hear(ways, now, decay);
         }
+        self.take_handshakes(interval);
         self.judge();
         self.flood(&flooded, interval.elapsed);
         self.forget();
+    }
+
+    /// Connections that were asked for here and not answered. Who answers by another row does answer.
+    fn take_handshakes(&mut self, interval: &Interval) {
+        let counts = |id| {
+            let place = interval.interfaces.iter().position(|i| i.id == id);
+            place.is_some_and(|i| interval.once().has(i as u16))
+        };
+        for (opener, n) in interval.beside.handshakes() {
+            let (Some(outer), key) = (opener.key.outer, &opener.key) else { continue };
+            if opener.hook != Hook::Tx || key.other || key.depth == 0 || !counts(opener.interface) {
+                continue;
+            }
+            for inner in [None, Some(key.inner)] {
+                let party = Party { outer, tunnel: whole(key.outermost), inner };
+                if let Some(talk) = self.talks.get_mut(&party)
+                    && talk.ways.iter().any(|way| way.unanswered > 0)
+                {
+                    let more = n.unanswered.saturating_add(n.retries);
+                    talk.syns = talk.syns.saturating_add(more);
+                }
+            }
+        }
     }
 
     /// Which conversations fall silent, and with these which tunnels: one that has only ever been asked
@@ -366,11 +399,17 @@ impl Talk {
                 (course.last, course.interface) = (Some(moment), interface);
                 course.hooks |= hooks;
                 self.ways[1 - way].unanswered = 0;
+                if asked {
+                    self.syns = 0;
+                }
             }
         }
         for way in 0..2 {
             if now[way].0 > 0 && now[1 - way].0 == 0 {
                 let course = &mut self.ways[way];
+                if course.unanswered == 0 {
+                    course.asking = Some(moment);
+                }
                 course.unanswered = course.unanswered.saturating_add(now[way].0);
             }
         }
@@ -399,12 +438,15 @@ impl Talk {
         (0..2).find_map(|way| {
             let ([asks, answers], patience) =
                 ([self.ways[way], self.ways[1 - way]], self.patience(1 - way));
-            let (asked, answered) = (asks.last?, answers.last?);
+            // A connection asked for has to be answered, even if nothing ever was.
+            let never = !self.mutual && self.syns > 0 && asks.hooks & 2 != 0;
+            let since = if never { asks.asking } else { answers.last };
+            let (asked, answered) = (asks.last?, since?);
             let ago = |m: Moment| clock.saturating_sub(m.clock);
             // Where answers went out by us and questions came in, it is this host that is silent:
             // that is for whoever watches the other one.
             let ours = asks.hooks == 1 && answers.hooks == 2;
-            (self.mutual
+            ((self.mutual || never)
                 && !ours
                 && asks.unanswered >= LEAST
                 && ago(asked) < patience

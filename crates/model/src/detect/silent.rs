@@ -15,6 +15,7 @@ const STAYS: Duration = Duration::from_secs(10);
 
 const UNANSWERED: &str = "unanswered_pkts_in_all";
 const SECONDS: &str = "silent_seconds";
+const SYNS: &str = "unanswered_syns_in_all";
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let silent = look.past.talks.iter().filter(|(_, talk)| talk.silent.is_some());
@@ -94,6 +95,9 @@ fn sighting(look: &Evidence<'_>, party: &Party) -> Option<Sighting> {
         ]),
         stays: STAYS,
     };
+    if talk.syns > 0 {
+        sighting.counts.insert(SYNS, talk.syns);
+    }
     said(&mut sighting, &party.tunnel.to_string());
     Some(sighting)
 }
@@ -108,8 +112,12 @@ fn said(s: &mut Sighting, tunnel: &str) {
         _ => String::new(),
     };
     let tunnel = if tunnel.is_empty() { String::new() } else { format!(" by {tunnel}") };
+    let syns = match s.counts.get(SYNS) {
+        Some(n) => format!(", {n} of them SYNs that nobody answered"),
+        None => String::new(),
+    };
     s.text = format!(
-        "nothing has come back from {to}{tunnel}{inner} for {seconds} s, and {} went there from {from}",
+        "nothing has come back from {to}{tunnel}{inner} for {seconds} s, and {} went there from {from}{syns}",
         super::packets(packets)
     );
 }
@@ -123,7 +131,53 @@ mod tests {
         },
         Severity, Topic,
     };
-    use crate::flow::{Kind, Tunnel};
+    use crate::{
+        beside::{Beside, Gathered, Handshakes, Opener},
+        flow::{Flow, Hook, Kind, Tunnel},
+    };
+
+    fn asked(flow: &Flow, hook: Hook, syns: u64, unanswered: u64) -> Beside {
+        let opener = Opener { interface: 0, key: flow.key, hook };
+        let n =
+            Handshakes { syns, retries: syns - unanswered, unanswered, ..Handshakes::default() };
+        Beside::new(Gathered { handshakes: [(opener, n)].into(), ..Gathered::default() })
+    }
+
+    #[test]
+    fn a_connection_asked_for_in_vain_needs_no_past() {
+        let mut stage = Stage::default();
+        let syn = talk(2, Some((1, 2)), 1, 0);
+        for second in 0..16 {
+            let sent = [0, 1, 3, 7, 15].contains(&second);
+            stage.beside = match second {
+                0 | 2 => Beside::default(),
+                1 => asked(&syn, Hook::Tx, 1, 0),
+                3 => asked(&syn, Hook::Tx, 2, 1),
+                _ if sent => asked(&syn, Hook::Tx, 1, 0),
+                _ => Beside::default(),
+            };
+            assert!(second > 10 || stage.open().is_empty(), "it may be answered yet");
+            stage.second(if sent { std::slice::from_ref(&syn) } else { &[] });
+        }
+        let text = "nothing has come back from 172.16.1.2 by vxlan 7 for 15 s, and 5 packets went there \
+                    from 172.16.1.1, 5 of them SYNs that nobody answered";
+        assert_eq!(stage.open(), [(Topic::Silent, Severity::Bad, text)]);
+    }
+
+    #[test]
+    fn one_direction_of_others_connections_is_not_silence() {
+        // It arrives here and the answers go another way; or they come by another row.
+        for (hook, unanswered) in [(Hook::Rx, 1), (Hook::Tx, 0)] {
+            let mut stage = Stage::default();
+            let mut syn = talk(2, Some((1, 2)), 1, 0);
+            if hook == Hook::Rx {
+                syn.counters.cells.reverse();
+            }
+            stage.beside = asked(&syn, hook, unanswered, unanswered);
+            stage.seconds(60, std::slice::from_ref(&syn));
+            assert_eq!(stage.open(), [], "{hook:?}");
+        }
+    }
 
     #[test]
     fn a_tunnel_that_answered_and_does_not_any_more_is_silent() {
