@@ -729,6 +729,90 @@ fn nfdump_reads_every_row() {
     }
 }
 
+/// One that has children of its own, which it takes along when it is interrupted.
+struct Parent(Running);
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.0.id() as i32), Signal::SIGINT);
+        let _ = self.0.0.wait();
+    }
+}
+
+/// What nfacctd makes of messages, with these primitives; as many packets as there are.
+fn pmacct(g: &Ground, messages: &[Vec<u8>], primitives: &str, packets: u64) -> Vec<Record> {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(
+        at("nfacctd.conf"),
+        format!(
+            "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: 9996\nplugins: print\n\
+             aggregate_primitives: {}\n\
+             aggregate: src_host, dst_host, peer_dst_ip, in_iface, out_iface, tunnel_id, tunnel_type, \
+             tunnel_key, tunnel_src, tunnel_dst\n\
+             print_output: json\nprint_output_file: {}\nprint_output_file_append: true\n\
+             print_refresh_time: 1\n",
+            packaged(primitives).display(),
+            at("out.json")
+        ),
+    )
+    .unwrap();
+    let start = || {
+        let mut command = Command::new(tool("nfacctd"));
+        let libraries = tool("nfacctd").with_file_name("../lib/x86_64-linux-gnu");
+        command.env("LD_LIBRARY_PATH", libraries).args(["-f", &at("nfacctd.conf")]);
+        command.stdout(Stdio::null()).stderr(fs::File::create(at("log"))?).spawn()
+    };
+    let _collector = Parent(Running(g.a.0.within(start).unwrap().unwrap()));
+    // What its core reads before the plugin is there is lost.
+    let log = || fs::read_to_string(at("log")).unwrap_or_default();
+    until("its plugin is there", || log().contains("setting object handlers"));
+    give(g, 9996, messages);
+    let read = || {
+        let text = fs::read_to_string(at("out.json")).unwrap_or_default();
+        let lines = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
+        let record = |v: Value| -> Record {
+            let text = |name: &str| v[name].as_str().unwrap_or_default().to_owned();
+            let n = |name: &str| {
+                let number = v[name].as_u64();
+                number.or_else(|| v[name].as_str().and_then(|t| t.parse().ok())).unwrap()
+            };
+            let (from, to) = (text("tunnel_src"), text("tunnel_dst"));
+            assert_eq!(n("tunnel_id"), n("tunnel_key"), "{v}");
+            // Beside inner IPv6 it is mapped, and beside inner IPv4 an IPv6 one is not read.
+            let peer = text("peer_ip_dst");
+            let peer = peer.strip_prefix("::ffff:").unwrap_or(&peer);
+            assert!(peer.is_empty() || peer == to || ["::", "0.0.0.0"].contains(&&*to), "{v}");
+            let leaves = n("iface_out") > 0;
+            let (a, b) = (text("ip_src"), text("ip_dst"));
+            (a, b, from, to, n("tunnel_id"), leaves, n("packets"), n("bytes"))
+        };
+        let mut all: Vec<Record> = lines.map(record).collect();
+        all.sort();
+        all
+    };
+    until("pmacct has written all", || read().iter().map(|r| r.6).sum::<u64>() >= packets);
+    read()
+}
+
+#[test]
+#[ignore = "needs pmacct: make test-tools"]
+fn pmacct_reads_every_row() {
+    let g = attached();
+    let messages = messages(&g, &[]);
+    let all = rows(&g);
+    let packets = all.iter().map(|r| r.6).sum();
+    for (primitives, v6) in [("pmacct/primitives.lst", false), ("pmacct/primitives6.lst", true)] {
+        let of_family = |r: &&Record| r.2.contains(':') == v6;
+        let wanted: Vec<&Record> = all.iter().filter(of_family).collect();
+        let found = pmacct(&g, &messages, primitives, packets);
+        let none = if v6 { "::" } else { "0.0.0.0" };
+        let found: Vec<&Record> = found.iter().filter(|r| r.2 != none).collect();
+        assert_eq!(found, wanted, "{primitives}");
+        assert_eq!(found.len(), 12);
+    }
+}
+
 /// What the dashboard and the rules ask for is what the exporter has.
 #[test]
 fn dashboard_and_rules_ask_for_metrics_that_exist() {
