@@ -153,12 +153,12 @@ fn kernel(l: &mut CheckLines, release: &str) {
         Age::Untried => l.warn(
             "kernel",
             shown,
-            "tmon has not been tried on it: 5.15 and newer are known to work",
+            "tmon has not been tried on it: 6.1 and newer are known to work",
         ),
         Age::TooOld => l.fail(
             "kernel",
             shown,
-            "boot 5.15 or newer: this kernel has no BPF atomics that return a value",
+            "boot 6.1 or newer: this kernel has no BPF atomics that return a value",
         ),
     }
 }
@@ -625,7 +625,7 @@ mod tests {
     #[test]
     fn kernels() {
         for (release, mark) in [
-            ("5.15.0-91-generic", Mark::Ok),
+            ("6.1.0-40-amd64", Mark::Ok),
             ("5.14.0", Mark::Warn),
             ("5.10.0-39-amd64", Mark::Fail),
             ("\x1b[2J", Mark::Warn),

@@ -34,9 +34,7 @@ pub fn parse(release: &str) -> Option<(u32, u32)> {
 /// How the kernel of this release stands.
 pub fn age(release: &str) -> Age {
     match parse(release) {
-        Some(v) if v >= (5, 15) => Age::Known,
-        // Red Hat's 5.14 has what 5.15 has.
-        Some((5, 14)) if release.contains(".el9") => Age::Known,
+        Some(v) if v >= (6, 1) => Age::Known,
         Some(v) if v < OLDEST => Age::TooOld,
         _ => Age::Untried,
     }
@@ -49,7 +47,7 @@ pub fn age(release: &str) -> Age {
 pub fn suffices() -> Result<()> {
     let release = release();
     if age(&release) == Age::TooOld {
-        bail!("this is Linux {}: tmon needs 5.15 or newer", sanitize(&release));
+        bail!("this is Linux {}: tmon needs 6.1 or newer", sanitize(&release));
     }
     Ok(())
 }
@@ -62,8 +60,8 @@ mod tests {
     fn releases() {
         for (release, expected) in [
             ("7.3.4+deb13-amd64", Age::Known),
-            ("5.15.0-91-generic", Age::Known),
-            ("5.14.0-427.el9.x86_64", Age::Known),
+            ("6.1.0-40-amd64", Age::Known),
+            ("5.15.0-91-generic", Age::Untried),
             ("5.14.0", Age::Untried),
             ("5.12.19", Age::Untried),
             ("5.11.22", Age::TooOld),

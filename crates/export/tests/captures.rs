@@ -393,7 +393,7 @@ fn what_cannot_be_read_is_a_stop_and_said() {
     assert_eq!(books["seen"]["rx_pkts"], 2);
     assert_eq!(
         seen.notes,
-        ["2 frames of link type 197 (ERF), which tmon does not read, are counted as unread"]
+        ["frames of link type 197 (ERF), which tmon does not read, are counted as unread: 2"]
     );
 }
 

@@ -207,6 +207,9 @@ mod age {
     }
 }
 
+/// EtherTypes that are something else: IPv4, ARP, Ethernet bridging, IPv6, MPLS, PPPoE.
+const OTHERS: [u16; 8] = [0x0800, 0x0806, 0x6558, 0x86dd, 0x8847, 0x8848, 0x8863, 0x8864];
+
 /// The EtherType of a VLAN tag, as `--tpid` gives it.
 ///
 /// # Errors
@@ -215,8 +218,10 @@ pub fn tpid(text: &str) -> Result<u16, String> {
     let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
     hex.map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16))
         .ok()
-        .filter(|n| *n >= 0x600)
-        .ok_or_else(|| format!("'{text}' is not an EtherType (0x600 to 0xffff, such as 0x9200)"))
+        .filter(|n| *n >= 0x600 && !OTHERS.contains(n))
+        .ok_or_else(|| {
+            format!("'{text}' is not an EtherType for VLAN tags (0x600 to 0xffff, such as 0x9200)")
+        })
 }
 
 /// How the programs are loaded. What `tmon attach` keeps of it, and what it is compared with, is all
@@ -360,6 +365,15 @@ mod tests {
             ["l2tpv3=1701,", "l2tpv3=1701,cookie=5", "vxlan=5,cookie=8", "l2tpv3=,cookie=8"]
         {
             assert!(port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_ethertype_of_tags_is_no_other() {
+        assert_eq!(tpid("0x9200"), Ok(0x9200));
+        for wrong in ["0x800", "2048", "0x86dd", "0x8847", "0x5ff", "0x10000", "tag", ""] {
+            let why = tpid(wrong).expect_err(wrong);
+            assert!(why.contains("is not an EtherType for VLAN tags"), "{why}");
         }
     }
 

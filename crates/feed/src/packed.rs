@@ -66,7 +66,8 @@ pub(crate) fn unpacked(
     let mut begin = Vec::new();
     input.by_ref().take(4).read_to_end(&mut begin)?;
     let gzip = begin.starts_with(&[0x1f, 0x8b]);
-    let zstd = begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    // Or a frame to skip (RFC 8878 section 3.1.2), as pzstd begins with.
+    let zstd = matches!(begin[..], [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]);
     let input = Cursor::new(begin).chain(input);
     if !gzip && !zstd {
         return Ok((Box::new(input), None));

@@ -535,10 +535,10 @@ impl Replay {
             .iter()
             .map(|(link, n)| match link {
                 LinkType::Unknown(_) => {
-                    format!("{n} frames of {link}, which tmon does not read, are counted as unread")
+                    format!("frames of {link}, which tmon does not read, are counted as unread: {n}")
                 }
                 _ => format!(
-                    "{n} frames of {link} that are encrypted, compressed or in pieces are counted as unread"
+                    "frames of {link} that are encrypted, compressed or in pieces are counted as unread: {n}"
                 ),
             })
             .collect();
