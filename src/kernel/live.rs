@@ -315,6 +315,7 @@ impl Live {
                 books,
                 span: w.read,
                 fill,
+                host: None,
             });
         }
         let drops = self.tell_drops(dropped, &rows);

@@ -39,6 +39,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
             .iter()
             .map(|i| Interface::new(i, interval.elapsed))
             .collect(),
+        hosts: hosts(interval),
         flows: Rows(reading),
         drops: interval
             .drops
@@ -91,6 +92,11 @@ struct FlowLine<'a> {
     row: Row<'a>,
 }
 
+fn hosts(interval: &model::snapshot::Interval) -> Vec<FleetHost<'_>> {
+    let of = |i: &&interface::Interface| i.hook == HookKind::Fleet;
+    interval.interfaces.iter().filter(of).map(FleetHost::new).collect()
+}
+
 /// Writes any object as one line that a terminal can show.
 ///
 /// # Errors
@@ -113,6 +119,9 @@ struct Object<'a> {
     taken: Option<String>,
     interval_ns: u64,
     interfaces: Vec<Interface<'a>>,
+    /// Only of a fleet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<FleetHost<'a>>,
     flows: Rows<'a>,
     /// Only where drops were asked for; null where the kernel does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -448,6 +457,9 @@ struct Row<'a> {
     /// Only where TCP connections were opened or reset.
     #[serde(flatten)]
     tcp: Option<Tcp>,
+    /// Only of a fleet.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    ends: Option<Ends>,
 }
 
 /// How TCP connections in a row were opened and reset.
@@ -472,6 +484,62 @@ impl From<Handshakes> for Tcp {
             rst_fwd,
             rst_rev,
             handshake_ns: n.time(),
+        }
+    }
+}
+
+/// What both ends counted; null where one of them is not in the fleet.
+#[derive(Default, Serialize)]
+struct Ends {
+    sent_pkts: Option<u64>,
+    received_pkts: Option<u64>,
+    lost_pkts: Option<u64>,
+    surplus_pkts: Option<u64>,
+    lost_bound_pkts: Option<u64>,
+    sent_bytes: Option<u64>,
+    received_bytes: Option<u64>,
+}
+
+impl Ends {
+    fn new(reading: &Excerpt<'_>, flow: &Flow) -> Ends {
+        let Some(n) = reading.interval.both_ends(flow) else { return Ends::default() };
+        Ends {
+            sent_pkts: Some(n.sent.packets),
+            received_pkts: Some(n.received.packets),
+            lost_pkts: Some(n.lost),
+            surplus_pkts: Some(n.surplus),
+            lost_bound_pkts: Some(n.bound),
+            sent_bytes: Some(n.sent.bytes),
+            received_bytes: Some(n.received.bytes),
+        }
+    }
+}
+
+/// A host of a fleet.
+#[derive(Serialize)]
+struct FleetHost<'a> {
+    name: &'a str,
+    /// `live`, or `gone`: it is silent, or has left.
+    state: &'static str,
+    taken: Option<String>,
+    /// Of its clock and its readings, in time.
+    error_ns: Option<u64>,
+    synchronised: Option<bool>,
+    tool: Option<&'a str>,
+    addresses: &'a [IpAddr],
+}
+
+impl<'a> FleetHost<'a> {
+    fn new(i: &'a interface::Interface) -> Self {
+        let host = i.host.as_deref();
+        FleetHost {
+            name: &i.name,
+            state: if host.is_some() { "live" } else { "gone" },
+            taken: host.and_then(|h| h.taken).and_then(timestamp),
+            error_ns: host.map(|h| nanoseconds(h.error)),
+            synchronised: host.map(|h| h.synchronised),
+            tool: host.map(|h| h.tool.as_str()),
+            addresses: host.map_or(&[], |h| &h.local),
         }
     }
 }
@@ -537,6 +605,7 @@ impl<'a> Row<'a> {
             dropped_bytes: dropped.map(|n| n.map(|n| n.bytes)),
             seq_lost_pkts: reading.interval.numbered(flow).map(|n| n.lost),
             tcp: reading.interval.handshakes(flow).map(Tcp::from),
+            ends: reading.interval.once().is_of_fleet().then(|| Ends::new(reading, flow)),
         }
     }
 }

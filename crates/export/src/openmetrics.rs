@@ -173,7 +173,8 @@ fn add(sum: &mut Ways, more: &Ways) {
 /// What a row counted, by hook, each packet once: who counts it is decided for the interval.
 fn ways(row: &Row<'_>) -> Ways {
     let c = row.counters();
-    [if c.egress_only { Count::default() } else { c.rx() }, c.tx()]
+    let arrived = (0..2).filter(|way| !c.egress_only[*way]).map(|way| c.cells[0][way]);
+    [arrived.sum(), c.tx()]
 }
 
 /// The same by which of the row's ends is the near one.
@@ -182,7 +183,7 @@ fn by_end(row: &Row<'_>) -> [Ways; 2] {
     let mut ends = [Ways::default(); 2];
     for (hook, cells) in c.cells.iter().enumerate() {
         for (direction, n) in cells.iter().enumerate() {
-            if hook == 1 || !c.egress_only {
+            if hook == 1 || !c.egress_only[direction] {
                 // What arrives is for the near end, what leaves comes from it.
                 ends[usize::from((hook == 0) == (direction == 0))][hook] += *n;
             }

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    names::Names,
     recorded::{Past, Recordings},
     recording::Recording,
     replay::{self, Replay},
@@ -67,11 +68,12 @@ impl Capture {
     }
 
     /// Recordings in the intervals that they have, or longer ones where these take more bytes than that.
+    /// What hosts of a fleet are called becomes known to `names`.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn of_recordings(recordings: Recordings, bytes: usize) -> Result<Capture> {
-        Capture::reading(move |send, shown| read_recordings(recordings, bytes, send, shown))
+    pub fn of_recordings(recordings: Recordings, names: Names, bytes: usize) -> Result<Capture> {
+        Capture::reading(move |send, shown| read_recordings(recordings, &names, bytes, send, shown))
     }
 
     fn reading(
@@ -232,6 +234,7 @@ fn read(
 /// The same of recordings.
 fn read_recordings(
     mut recordings: Recordings,
+    names: &Names,
     bytes: usize,
     news: &SyncSender<Result<News>>,
     progress: &Mutex<String>,
@@ -246,6 +249,7 @@ fn read_recordings(
         }
         let now = Instant::now();
         if now >= due && !past.is_empty() {
+            names.learn_hosts(recordings.names());
             let (at, size) = recordings.position();
             *progress.lock().unwrap_or_else(PoisonError::into_inner) = units::percent(at, size);
             let reading = past.reading(Vec::new());
@@ -259,6 +263,7 @@ fn read_recordings(
         end?;
         bail!("there is no reading in what was recorded");
     }
+    names.learn_hosts(recordings.names());
     _ = news.send(Ok(News::All(past.reading(recordings.notes()), end)));
     Ok(())
 }

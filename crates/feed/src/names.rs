@@ -45,6 +45,8 @@ pub struct Names {
     book: Arc<Book>,
     /// Inner addresses of this host's own interfaces, when they have been found.
     local: Arc<Mutex<HashMap<IpAddr, String>>>,
+    /// What the hosts of a fleet call themselves.
+    hosts: Arc<Mutex<HashMap<IpAddr, String>>>,
     resolver: Option<Arc<Resolver>>,
 }
 
@@ -92,6 +94,11 @@ impl Names {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
+    /// Outer addresses, and the hosts of a fleet that have them.
+    pub fn learn_hosts(&self, found: HashMap<IpAddr, String>) {
+        *self.hosts.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
     /// Asks for the names of these addresses and waits for answers, but no longer than this.
     pub fn settle(&self, addresses: impl Iterator<Item = (IpAddr, bool)>, most: Duration) {
         let Some(resolver) = &self.resolver else { return };
@@ -110,7 +117,9 @@ impl Names {
     /// There is nothing to look up.
     pub fn is_empty(&self) -> bool {
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        self.book.hosts.is_empty()
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.is_empty()
+            && self.book.hosts.is_empty()
             && self.book.nets.is_empty()
             && local.is_empty()
             && self.resolver.is_none()
@@ -125,6 +134,12 @@ impl Names {
         if inner
             && let Some(name) =
                 self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address)
+        {
+            return Some(name.clone());
+        }
+        if !inner
+            && let Some(name) =
+                self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(&address)
         {
             return Some(name.clone());
         }

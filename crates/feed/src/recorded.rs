@@ -2,21 +2,23 @@
 //! What `tmon record` wrote, as intervals in the order of time.
 //!
 //! A file that a crash cut short is read to its last whole reading. Several files of one host are one
-//! recording.
+//! recording, those of several hosts a fleet.
 use std::{
     fs::File,
     io::{self, Read},
     mem,
+    net::IpAddr,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use foldhash::HashMap;
 
 use crate::{
     frame::{Frame, FrameKind, FrameReader},
@@ -24,9 +26,11 @@ use crate::{
 };
 use model::{
     beside::{Beside, Claim, Gathered, Stream},
+    fleet::Fleet,
     history,
+    interface::Origin,
     overlay::Overlay,
-    snapshot::Interval,
+    snapshot::{Interval, Snapshot},
     units::sanitize,
 };
 
@@ -58,14 +62,25 @@ pub struct Recordings {
     read: Arc<AtomicU64>,
     size: u64,
     notes: Vec<String>,
+    /// Where they are of several hosts.
+    merge: Option<Merge>,
+}
+
+/// Hosts that are put together, moment by moment.
+struct Merge {
+    fleet: Fleet,
+    before: Option<Snapshot>,
+    /// The moment that is being put together, and how near to it is the same.
+    moment: Option<(SystemTime, Duration)>,
 }
 
 /// One file.
 struct Tape {
     name: String,
     reader: FrameReader,
-    next: Option<Interval>,
+    next: Option<Frame>,
     overlay: Option<Arc<Overlay>>,
+    local: Vec<IpAddr>,
 }
 
 struct Counted {
@@ -93,7 +108,7 @@ impl Recordings {
     /// Opens them.
     ///
     /// # Errors
-    /// One cannot be opened, is no recording, or they are not of one host.
+    /// One cannot be opened, or is no recording.
     pub fn open(paths: &[PathBuf], between: Between) -> Result<Recordings> {
         let (read, mut size) = (Arc::<AtomicU64>::default(), 0);
         let mut files = Vec::with_capacity(paths.len());
@@ -104,18 +119,20 @@ impl Recordings {
             size += file.metadata().with_context(why)?.len();
             let counted = Counted { file, read: Arc::clone(&read) };
             let reader = FrameReader::new(counted).with_context(why)?;
-            files.push(Tape { name, reader, next: None, overlay: None });
+            files.push(Tape { name, reader, next: None, overlay: None, local: Vec::new() });
         }
         let (known, notes) = (Vec::new(), Vec::new());
-        let mut all = Recordings { files, between, known, read, size, notes };
+        let mut all = Recordings { files, between, known, read, size, notes, merge: None };
         for i in 0..all.files.len() {
             all.advance(i)?;
         }
-        let mut hosts = all.files.iter().filter_map(|f| Some(&f.next.as_ref()?.origin.host));
+        let mut hosts =
+            all.files.iter().filter_map(|f| Some(&f.next.as_ref()?.interval.origin.host));
         if let Some(first) = hosts.next()
-            && let Some(other) = hosts.find(|host| *host != first)
+            && hosts.any(|host| host != first)
         {
-            bail!("these recordings are of {first} and of {other}: name those of one host");
+            let fleet = Fleet::new(Origin { host: "fleet".into(), ..Origin::default() });
+            all.merge = Some(Merge { fleet, before: None, moment: None });
         }
         Ok(all)
     }
@@ -125,12 +142,55 @@ impl Recordings {
     /// # Errors
     /// A file cannot be read, or what is in it is not what a recording has.
     pub fn next_interval(&mut self) -> Result<Option<Interval>> {
+        if self.merge.is_none() {
+            return Ok(self.next_frame()?.map(|mut frame| {
+                number(&mut self.known, &mut frame.interval);
+                frame.interval
+            }));
+        }
+        loop {
+            let next = self.next_taken().map(|(taken, _)| taken);
+            let Some(merge) = &mut self.merge else { return Ok(None) };
+            match (merge.moment, next) {
+                (Some((at, near)), next) if next.is_none_or(|t| t > at + near) => {
+                    merge.moment = None;
+                    let now = merge.fleet.snapshot();
+                    let interval = match &merge.before {
+                        Some(before) => now.since(before),
+                        None => now.total(),
+                    };
+                    merge.before = Some(now);
+                    self.notes.extend(merge.fleet.notices());
+                    return Ok(Some(interval));
+                }
+                (None, None) => return Ok(None),
+                _ => {}
+            }
+            let Some(frame) = self.next_frame()? else { continue };
+            let Some(merge) = &mut self.merge else { return Ok(None) };
+            let taken = frame.interval.taken;
+            merge.moment.get_or_insert((taken, frame.cadence / 2));
+            let now = taken.duration_since(UNIX_EPOCH).unwrap_or_default();
+            merge.fleet.hear(&frame.told(), now);
+            merge.fleet.look(now);
+        }
+    }
+
+    /// What hosts are called, where there are several.
+    pub fn names(&self) -> HashMap<IpAddr, String> {
+        self.merge.as_ref().map(|m| m.fleet.names()).unwrap_or_default()
+    }
+
+    fn next_taken(&self) -> Option<(SystemTime, usize)> {
         let files = self.files.iter().enumerate();
-        let next = files.filter_map(|(i, f)| Some((f.next.as_ref()?.taken, i))).min();
-        let Some((_, i)) = next else { return Ok(None) };
-        let interval = self.files[i].next.take();
+        files.filter_map(|(i, f)| Some((f.next.as_ref()?.interval.taken, i))).min()
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        let Some((_, i)) = self.next_taken() else { return Ok(None) };
+        let frame = self.files[i].next.take();
         self.advance(i)?;
-        Ok(interval)
+        Ok(frame)
     }
 
     /// Bytes that were read, and how many there are.
@@ -153,10 +213,9 @@ impl Recordings {
                 }
                 return Ok(());
             };
-            let Some(mut interval) = tape.take(frame) else { continue };
-            if self.between.holds(&interval) {
-                number(&mut self.known, &mut interval);
-                tape.next = Some(interval);
+            let Some(frame) = tape.take(frame) else { continue };
+            if self.between.holds(&frame.interval) {
+                tape.next = Some(frame);
                 return Ok(());
             }
         }
@@ -165,13 +224,17 @@ impl Recordings {
 
 impl Tape {
     /// What a frame adds; what it does not say is as it was before.
-    fn take(&mut self, frame: Frame) -> Option<Interval> {
-        let mut interval = frame.interval;
-        match &interval.overlay {
+    fn take(&mut self, mut frame: Frame) -> Option<Frame> {
+        let overlay = &mut frame.interval.overlay;
+        match overlay {
             Some(overlay) => self.overlay = Some(Arc::clone(overlay)),
-            None => interval.overlay = self.overlay.clone(),
+            None => overlay.clone_from(&self.overlay),
         }
-        matches!(frame.kind, FrameKind::Rows | FrameKind::Sum).then_some(interval)
+        match frame.local.is_empty() {
+            false => self.local.clone_from(&frame.local),
+            true => frame.local.clone_from(&self.local),
+        }
+        matches!(frame.kind, FrameKind::Rows | FrameKind::Sum).then_some(frame)
     }
 }
 
@@ -304,16 +367,13 @@ impl std::str::FromStr for Between {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        time::{Duration, UNIX_EPOCH},
-    };
+    use std::io::Write;
 
     use super::*;
     use crate::frame::FrameWriter;
     use model::{
         flow::{Count, Flow, Inner, InnerProto, Key, Kind, Tunnel},
-        interface::{Interface, Origin},
+        interface::Interface,
         rows::{Part, Rows},
     };
 
@@ -375,9 +435,19 @@ mod tests {
         assert_eq!(rows, [3, 1, 2]);
         assert!(all.iter().all(|i| i.interfaces[0].id == 0), "it is the same interface");
         assert!(is_recording(late.path()));
-        let other = file(&[frame("b", 1, 1, 1)]);
-        let refused = read(&[&late, &other], Between::default()).expect_err("two hosts");
-        assert!(refused.to_string().contains("of a and of b"));
+    }
+
+    #[test]
+    fn files_of_several_hosts_are_a_fleet() {
+        let a = file(&[frame("a", 1, 5, 1), frame("a", 1, 6, 1), frame("a", 1, 7, 1)]);
+        let b = file(&[frame("b", 2, 6, 3), frame("b", 2, 7, 3)]);
+        let all = read(&[&a, &b], Between::default()).expect("they are read");
+        let names = |i: &Interval| i.interfaces.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+        let told: Vec<_> = all.iter().map(|i| (names(i).join(" "), i.elapsed.as_secs())).collect();
+        let expected = [("a", 1), ("a b", 1), ("a b", 1)];
+        assert_eq!(told, expected.map(|(names, n)| (names.to_owned(), n)));
+        let packets = |i: &Interval| i.rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
+        assert_eq!(all.iter().map(packets).collect::<Vec<_>>(), [2, 8, 8]);
     }
 
     #[test]

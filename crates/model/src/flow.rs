@@ -205,6 +205,8 @@ pub enum HookKind {
     Clsact,
     /// Frames of a capture file, through BPF_PROG_TEST_RUN.
     Replay,
+    /// None: this is a host of a fleet, with what all of its interfaces counted.
+    Fleet,
     /// None at present: the interface is gone, or our programs are off it. Its books stay.
     Off,
 }
@@ -216,6 +218,7 @@ impl HookKind {
             HookKind::Tcx => "tcx",
             HookKind::Clsact => "clsact",
             HookKind::Replay => "replay",
+            HookKind::Fleet => "fleet",
             HookKind::Off => "off",
         }
     }
@@ -228,9 +231,9 @@ pub struct Counters {
     pub cells: [[Count; 2]; 2],
     /// What of that came in fragments of outer packets.
     pub fragments: [[Count; 2]; 2],
-    /// Each packet passed both hooks, so what was sent is what egress saw: [`crate::once::Once`]
-    /// decides that.
-    pub egress_only: bool,
+    /// By direction: each packet passed both hooks, here or at both ends, so what was sent is what
+    /// egress saw: [`crate::once::Once`] decides that.
+    pub egress_only: [bool; 2],
 }
 
 impl Counters {
@@ -252,7 +255,7 @@ impl Counters {
     }
     fn sent(&self, direction: usize) -> Count {
         let [rx, tx] = self.cells.map(|hook| hook[direction]);
-        if self.egress_only { tx } else { rx + tx }
+        if self.egress_only[direction] { tx } else { rx + tx }
     }
     /// All of it, each packet once.
     pub fn total(&self) -> Count {
@@ -269,7 +272,9 @@ impl Counters {
         for (sum, n) in own.zip(o.cells.iter().chain(&o.fragments).flatten()) {
             *sum += *n;
         }
-        self.egress_only |= o.egress_only;
+        for (sum, o) in self.egress_only.iter_mut().zip(o.egress_only) {
+            *sum |= o;
+        }
     }
 }
 
@@ -414,7 +419,7 @@ mod tests {
         assert_eq!((k.rx(), k.tx()), (c(3), c(12)));
         assert_eq!((k.fwd(), k.rev()), (c(5), c(10)));
         assert_eq!(k.total(), c(15));
-        let lo = Counters { egress_only: true, ..k };
+        let lo = Counters { egress_only: [true; 2], ..k };
         assert_eq!((lo.rx(), lo.tx()), (c(3), c(12)), "the hooks saw what they saw");
         assert_eq!((lo.fwd(), lo.rev(), lo.total()), (c(4), c(8), c(12)));
     }

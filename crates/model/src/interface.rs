@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One interface in a reading, and where readings come from.
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -59,6 +60,23 @@ pub struct Interface {
     pub span: Duration,
     /// Its table.
     pub fill: Fill,
+    /// What is known of the host, where this is one of a fleet that others hear of now.
+    pub host: Option<Arc<Host>>,
+}
+
+/// A host of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Its own addresses.
+    pub local: Vec<IpAddr>,
+    /// By how much its readings may be off in time: its clock's error, and how long a reading takes.
+    pub error: Duration,
+    /// Its clock is synchronised.
+    pub synchronised: bool,
+    /// When its last reading was taken.
+    pub taken: Option<SystemTime>,
+    /// What it runs: `tmon 0.2.0`.
+    pub tool: String,
 }
 
 impl Interface {
@@ -78,6 +96,7 @@ impl Interface {
             books: Books::default(),
             span: Duration::ZERO,
             fill: Fill::default(),
+            host: None,
         }
     }
 }

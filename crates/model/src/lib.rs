@@ -9,6 +9,7 @@ pub mod colour;
 pub mod detect;
 pub mod drops;
 pub mod filter;
+pub mod fleet;
 pub mod flow;
 pub mod fragments;
 pub mod history;

@@ -11,12 +11,12 @@
 //! the second, at other interfaces, are of the same packets, and so only one side counts: the one
 //! where more arrived. An interface that has both on its side (a mirror, a hub) tells nothing, and
 //! all that is seen of the two counts.
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
-    flow::{Count, Counters, Flow, Pair},
+    flow::{Count, Counters, Flow, HookKind, Pair},
     interface::Interface,
     rows::{Row, Rows},
 };
@@ -28,6 +28,23 @@ pub struct Once {
     left_out: Arc<[bool]>,
     /// The pairs of hosts whose packets pass two of the other interfaces.
     transit: Arc<HashMap<Pair, Side>>,
+    /// In a fleet: which host has an address.
+    hosts: Option<Arc<HashMap<IpAddr, u16>>>,
+}
+
+/// What both ends counted of the same packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BothEnds {
+    /// By their senders.
+    pub sent: Count,
+    /// By their receivers.
+    pub received: Count,
+    /// Packets that were sent and not received, in either direction.
+    pub lost: u64,
+    /// Packets that were received and not sent.
+    pub surplus: u64,
+    /// By how many packets either may be wrong, because the ends did not read at the same moment.
+    pub bound: u64,
 }
 
 /// The side that counts.
@@ -51,6 +68,11 @@ struct Sight {
 impl Once {
     /// Decides it for the rows of an interval, and marks rows of which only one hook counts.
     pub(crate) fn decide(rows: Rows, interfaces: &[Interface]) -> (Rows, Once) {
+        if interfaces.iter().any(|i| i.hook == HookKind::Fleet) {
+            let hosts = Once::hosts(interfaces);
+            let rows = rows.counted_at_senders(|address| hosts.contains_key(&address));
+            return (rows, Once { hosts: Some(Arc::new(hosts)), ..Once::default() });
+        }
         let once = Once::of(&rows, interfaces);
         let loopback = |i: u16| interfaces.get(usize::from(i)).is_some_and(|i| i.loopback);
         let rows = match interfaces.iter().any(|i| i.loopback) {
@@ -60,9 +82,53 @@ impl Once {
         (rows, once)
     }
 
+    /// Who has which address. What several have is anybody's.
+    fn hosts(interfaces: &[Interface]) -> HashMap<IpAddr, u16> {
+        let mut hosts: HashMap<IpAddr, u16> = HashMap::new();
+        for (i, n) in interfaces.iter().zip(0..) {
+            for address in i.host.iter().flat_map(|h| &h.local) {
+                hosts.entry(*address).or_insert(n);
+            }
+        }
+        hosts
+    }
+
+    /// What both ends counted of a row's packets, in the directions of which both are in the fleet;
+    /// `None` where that is none.
+    pub fn both_ends(
+        &self,
+        flow: &Flow,
+        interfaces: &[Interface],
+        elapsed: Duration,
+    ) -> Option<BothEnds> {
+        let (hosts, pair) = (self.hosts.as_ref()?, flow.key.outer?);
+        let host = |address| {
+            let place = usize::from(*hosts.get(&address)?);
+            interfaces.get(place)?.host.as_deref()
+        };
+        let (a, b) = (host(pair.first)?, host(pair.second)?);
+        let mut sum = BothEnds::default();
+        for direction in 0..2 {
+            let [received, sent] = flow.counters.cells.map(|hook| hook[direction]);
+            sum.sent += sent;
+            sum.received += received;
+            sum.lost += sent.packets.saturating_sub(received.packets);
+            sum.surplus += received.packets.saturating_sub(sent.packets);
+        }
+        let rate =
+            sum.sent.packets.max(sum.received.packets) as f64 / elapsed.as_secs_f64().max(1e-3);
+        sum.bound = (rate * (a.error + b.error).as_secs_f64()).ceil() as u64;
+        Some(sum)
+    }
+
+    /// The rows are of a fleet.
+    pub fn is_of_fleet(&self) -> bool {
+        self.hosts.is_some()
+    }
+
     fn of(rows: &Rows, interfaces: &[Interface]) -> Once {
         let left_out = interfaces.iter().map(|i| i.counted_on.is_some());
-        let once = Once { left_out: left_out.collect(), transit: Arc::default() };
+        let once = Once { left_out: left_out.collect(), ..Once::default() };
         if once.left_out.iter().filter(|left_out| !**left_out).count() < 2 {
             return once;
         }

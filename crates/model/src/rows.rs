@@ -214,7 +214,8 @@ impl<K: SlotKey> Kept<K> {
     #[inline]
     fn counters(&self) -> Counters {
         let part = self.part();
-        let mut c = Counters { egress_only: self.egress_only, ..Counters::default() };
+        let mut c = Counters::default();
+        c.egress_only[part.direction(0)] = self.egress_only;
         for (hook, n) in self.counts.into_iter().enumerate() {
             c.cells[hook][part.direction(hook)] = n;
         }
@@ -423,6 +424,23 @@ impl Rows {
         self
     }
 
+    /// What these hosts sent is what egress saw of it.
+    #[must_use]
+    pub(crate) fn counted_at_senders(mut self, is_sender: impl Fn(IpAddr) -> bool) -> Rows {
+        let sender = |key: Key, part: Part| {
+            let pair = key.outer?;
+            Some(if part.direction(0) == 0 { pair.first } else { pair.second })
+        };
+        let of = |key: Key, part: Part| sender(key, part).is_some_and(&is_sender);
+        for r in Arc::make_mut(&mut self.v4) {
+            r.egress_only |= of(r.key.key(), r.part());
+        }
+        for r in Arc::make_mut(&mut self.v6) {
+            r.egress_only |= of(r.key.key(), r.part());
+        }
+        self
+    }
+
     /// Appends slots of an interface's IPv4 table as they were read: place, key and counts by hook.
     /// Places are unique within the interface and ascend; the same key keeps its place.
     pub fn extend4(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key4, Counts)>) {
@@ -484,7 +502,7 @@ impl Rows {
             });
             let is_empty = n == 0 && (flow.counters.rx() + flow.counters.tx()).is_zero();
             if is_empty || counts.iter().any(|c| !c.is_zero()) {
-                let egress_only = flow.counters.egress_only;
+                let egress_only = flow.counters.egress_only[part.direction(0)];
                 let place = place * 4 + n;
                 self.keep_one(place, flow.interface, &flow.key, counts, part, egress_only);
             }

@@ -12,7 +12,7 @@ use crate::{
     drops::Drops,
     flow::{Books, Count, Flow, Key},
     interface::{GONE, Interface, Origin},
-    once::Once,
+    once::{BothEnds, Once},
     overlay::Overlay,
     rows::{Counts, Part, Rows},
 };
@@ -270,6 +270,11 @@ impl Interval {
         let drops = self.drops.as_ref().filter(|d| d.unavailable.is_none())?;
         let [fwd, rev] = drops.of(&flow.key, flow.interface, &self.interfaces);
         Some(fwd + rev)
+    }
+
+    /// What both ends of a row counted, in a fleet that has both; `None` elsewhere.
+    pub fn both_ends(&self, flow: &Flow) -> Option<BothEnds> {
+        self.once.both_ends(flow, &self.interfaces, self.elapsed)
     }
 
     /// What became of the numbered packets of a row's tunnel meanwhile; `None` where its packets have

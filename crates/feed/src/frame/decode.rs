@@ -259,6 +259,7 @@ fn interface(m: &InterfaceMessage) -> Result<Interface> {
             1 => HookKind::Tcx,
             2 => HookKind::Clsact,
             3 => HookKind::Replay,
+            4 => HookKind::Fleet,
             _ => HookKind::Off,
         },
         loopback: m.loopback,

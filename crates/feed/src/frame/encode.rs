@@ -267,6 +267,7 @@ fn interface(i: &Interface) -> InterfaceMessage {
             HookKind::Tcx => 1,
             HookKind::Clsact => 2,
             HookKind::Replay => 3,
+            HookKind::Fleet => 4,
         },
         loopback: i.loopback,
         stale: i.stale,

@@ -20,7 +20,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 pub use self::stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK};
-use model::{snapshot::Interval, snapshot::unknown_time};
+use model::{
+    fleet::Told,
+    snapshot::{Interval, unknown_time},
+};
 
 /// The version of the meaning of frames.
 const SCHEMA: u32 = 1;
@@ -75,6 +78,20 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// What it tells a fleet.
+    pub fn told(&self) -> Told<'_> {
+        Told {
+            interval: &self.interval,
+            local: &self.local,
+            seq: self.seq,
+            cadence: self.cadence,
+            clock: self.clock,
+            reading: self.reading,
+            tool: &self.tool,
+            leaves: self.kind == FrameKind::End,
+        }
+    }
+
     /// Its bytes, as a pipe and a file carry them.
     pub fn encode(&self) -> Vec<u8> {
         encode::frame(self)

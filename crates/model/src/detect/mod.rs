@@ -313,7 +313,9 @@ impl Detectors {
     pub fn step(&mut self, interval: &Interval, overlay: Option<&Overlay>) -> Vec<(u64, Change)> {
         self.past.take(interval);
         let look = Evidence { interval, past: &self.past, overlay };
-        let sightings = explained(DETECTORS.iter().flat_map(|find| find(&look)).collect());
+        // Detectors look at one host; a fleet's rows have both ends.
+        let detectors = if interval.once().is_of_fleet() { &[][..] } else { &DETECTORS[..] };
+        let sightings = explained(detectors.iter().flat_map(|find| find(&look)).collect());
         let mut changes = Vec::new();
         for sighting in sightings {
             let of = (sighting.topic, sighting.place.clone());

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hosts that tell what they read now, each over a connection of its own: a command's output, most
+//! often ssh's. Each has a thread, which connects again when it ends, ever later, and no more than
+//! eight at once: sshd refuses more (MaxStartups).
+use std::{
+    io::Read,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::{
+    frame::{Frame, FrameReader},
+    names::Names,
+    source::{Reading, Source},
+};
+use model::{fleet::Fleet, interface::Origin};
+
+/// Makes a connection.
+pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Read + Send>> + Send>;
+
+/// Connections that are made at the same time.
+const AT_ONCE: usize = 8;
+/// How long to wait before a connection is made again: at first, and at most.
+const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// How long the first reading waits for everybody, and how long for anybody.
+const ALL: Duration = Duration::from_secs(3);
+const ANY: Duration = Duration::from_secs(20);
+/// How long a reading waits for hosts that are late.
+const LATE: Duration = Duration::from_millis(700);
+
+/// What a connection's thread says.
+enum Message {
+    Frame(usize, Box<Frame>),
+    /// It has ended, and why.
+    Ended(usize, String),
+}
+
+/// Hosts that tell now.
+pub struct Remote {
+    news: Receiver<Message>,
+    connections: Vec<Connection>,
+    fleet: Fleet,
+    names: Names,
+    begun: Instant,
+    /// The latest moment of the reading before.
+    taken: Option<SystemTime>,
+    notices: Vec<String>,
+}
+
+/// What is known of one.
+struct Connection {
+    name: String,
+    has_told: bool,
+    /// Why it ended last.
+    trouble: Option<String>,
+}
+
+/// A turn to connect, given back on drop.
+struct Turn(Arc<(Mutex<usize>, Condvar)>);
+
+impl Turn {
+    fn wait(turns: &Arc<(Mutex<usize>, Condvar)>) -> Turn {
+        let (free, changed) = &**turns;
+        let free = free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free =
+            changed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Turn(Arc::clone(turns))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.1.notify_one();
+    }
+}
+
+impl Remote {
+    /// Connects to all of them, by their names. Every thread calls `enter` first, to give up what
+    /// it does not need. Hosts' own names become `names` of their addresses.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn new(
+        connections: Vec<(String, Connect)>,
+        origin: Origin,
+        names: Names,
+        enter: impl Fn() + Clone + Send + 'static,
+    ) -> Result<Remote> {
+        let (send, news) = mpsc::channel();
+        let turns = Arc::new((Mutex::new(AT_ONCE), Condvar::new()));
+        let mut known = Vec::with_capacity(connections.len());
+        for (place, (name, mut connect)) in connections.into_iter().enumerate() {
+            let (send, turns, enter) = (send.clone(), Arc::clone(&turns), enter.clone());
+            let read = move || {
+                enter();
+                keep_reading(place, &mut connect, &turns, &send);
+            };
+            thread::Builder::new()
+                .name("remote".to_owned())
+                .spawn(read)
+                .context("start a thread")?;
+            known.push(Connection { name, has_told: false, trouble: None });
+        }
+        Ok(Remote {
+            news,
+            connections: known,
+            fleet: Fleet::new(origin),
+            names,
+            begun: Instant::now(),
+            taken: None,
+            notices: Vec::new(),
+        })
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Frame(place, frame) => {
+                self.fleet.hear(&frame.told(), self.begun.elapsed());
+                if let Some(c) = self.connections.get_mut(place) {
+                    (c.has_told, c.trouble) = (true, None);
+                }
+            }
+            Message::Ended(place, why) => {
+                let Some(c) = self.connections.get_mut(place) else { return };
+                if c.trouble.as_ref() != Some(&why) {
+                    self.notices.push(format!("{}: {why}", c.name));
+                    c.trouble = Some(why);
+                }
+            }
+        }
+    }
+
+    /// There is something new, of everybody who is expected to tell.
+    fn is_complete(&self) -> bool {
+        match self.taken {
+            Some(before) => self.fleet.taken() > before && self.fleet.is_level(),
+            None => self.connections.iter().all(|c| c.has_told) && self.fleet.is_level(),
+        }
+    }
+
+    fn wait(&mut self, until: Instant) {
+        while !self.is_complete() {
+            match self.news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn some_told(&self) -> bool {
+        self.connections.iter().any(|c| c.has_told)
+    }
+}
+
+impl Source for Remote {
+    fn read(&mut self) -> Result<Reading> {
+        if self.taken.is_none() {
+            self.wait(self.begun + ALL);
+            let all_failed = |r: &Remote| r.connections.iter().all(|c| c.trouble.is_some());
+            while !self.some_told() && self.begun.elapsed() < ANY && !all_failed(self) {
+                self.wait(Instant::now() + LATE);
+            }
+        } else {
+            self.wait(Instant::now() + LATE);
+        }
+        while let Ok(message) = self.news.try_recv() {
+            self.take(message);
+        }
+        self.fleet.look(self.begun.elapsed());
+        if !self.some_told() || self.taken == Some(self.fleet.taken()) {
+            let troubles = self
+                .connections
+                .iter()
+                .filter_map(|c| c.trouble.as_ref().map(|why| format!("{}: {why}", c.name)));
+            let troubles: Vec<_> = troubles.take(3).collect();
+            let why =
+                if troubles.is_empty() { "no answer".to_owned() } else { troubles.join("; ") };
+            return Err(anyhow!("no host tells anything: {why}"));
+        }
+        self.taken = Some(self.fleet.taken());
+        self.names.learn_hosts(self.fleet.names());
+        let mut notices = std::mem::take(&mut self.notices);
+        notices.extend(self.fleet.notices());
+        Ok(Reading { notices, ..Reading::from(self.fleet.snapshot()) })
+    }
+
+    fn progress(&self) -> Option<String> {
+        let (heard, all) = (self.fleet.heard().0, self.connections.len());
+        (heard < all).then(|| format!("{heard} of {all} hosts"))
+    }
+}
+
+/// Reads until nobody wants to know any more.
+fn keep_reading(
+    place: usize,
+    connect: &mut Connect,
+    turns: &Arc<(Mutex<usize>, Condvar)>,
+    news: &Sender<Message>,
+) {
+    let [mut pause, longest] = BACK_OFF;
+    loop {
+        let begun = Instant::now();
+        let why = match read(place, connect, turns, news) {
+            Ok(true) => "the connection has ended".to_owned(),
+            Ok(false) => return,
+            Err(e) => format!("{e:#}"),
+        };
+        if news.send(Message::Ended(place, why)).is_err() {
+            return;
+        }
+        if begun.elapsed() > longest {
+            pause = BACK_OFF[0];
+        }
+        // Not all of them at once after an outage.
+        let spread = Duration::from_millis(place as u64 * 7919 % 1000);
+        thread::sleep(pause + spread);
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// Reads one connection to its end. False when nobody wants to know any more.
+fn read(
+    place: usize,
+    connect: &mut Connect,
+    turns: &Arc<(Mutex<usize>, Condvar)>,
+    news: &Sender<Message>,
+) -> Result<bool> {
+    let mut turn = Some(Turn::wait(turns));
+    let mut reader = FrameReader::new(connect()?)?;
+    while let Some(frame) = reader.next_frame()? {
+        turn = None; // it is in
+        if news.send(Message::Frame(place, Box::new(frame))).is_err() {
+            return Ok(false);
+        }
+    }
+    drop(turn);
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Cursor,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use anyhow::bail;
+
+    use super::*;
+    use crate::frame::{FrameKind, FrameWriter};
+    use model::{interface::Interface, rows::Rows, snapshot::Interval};
+
+    /// What a host tells of seconds from `from` on.
+    fn stream(host: &str, from: u64, seconds: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = FrameWriter::new(&mut bytes);
+        for at in from..from + seconds {
+            let t = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + n);
+            let (second, eth0) = (Duration::from_secs(1), Interface::new(0, "eth0"));
+            let mut interval = Interval::new(t(at), t(at + 1), second, vec![eth0], Rows::default());
+            interval.origin.host = host.into();
+            let frame = Frame {
+                kind: FrameKind::Rows,
+                seq: at,
+                reading: Duration::ZERO,
+                clock: None,
+                cadence: second,
+                local: vec![[10, 0, 0, host.len() as u8].into()],
+                tool: String::new(),
+                interval,
+            };
+            writer.write(&frame).expect("memory");
+        }
+        bytes
+    }
+
+    fn remote(connections: Vec<(&str, Connect)>) -> Remote {
+        let named = connections.into_iter().map(|(name, c)| (name.to_owned(), c)).collect();
+        Remote::new(named, Origin::default(), Names::default(), || ()).expect("threads")
+    }
+
+    #[test]
+    fn one_that_fails_is_told_and_tried_again_and_the_others_go_on() {
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        let broken: Connect = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
+            0 => bail!("no route"),
+            1 => Ok(Box::new(Cursor::new(b"Welcome!\n# no tmon here\n".to_vec())) as Box<_>),
+            _ => Ok(Box::new(Cursor::new(stream("bb", 5, 1))) as Box<_>),
+        });
+        let works: Connect = Box::new(|| Ok(Box::new(Cursor::new(stream("a", 5, 1))) as Box<_>));
+        let mut all = remote(vec![("a", works), ("b", broken)]);
+        let mut notices = Vec::new();
+        let mut hosts = 0;
+        let begun = Instant::now();
+        while hosts < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{notices:?}");
+            if let Ok(reading) = all.read() {
+                notices.extend(reading.notices);
+                hosts = reading.snapshot.interfaces.len();
+            }
+            all.taken = all.taken.map(|_| SystemTime::UNIX_EPOCH); // the same moment again
+        }
+        let said = notices.join("\n");
+        assert!(said.contains("b: no route") && said.contains("# no tmon here"), "{said}");
+        assert_eq!(all.names.address([10, 0, 0, 2].into(), false).as_deref(), Some("bb"));
+    }
+
+    #[test]
+    fn where_nobody_tells_anything_it_says_why() {
+        let broken: Connect = Box::new(|| bail!("no route"));
+        let mut all = remote(vec![("node-a", broken)]);
+        all.begun = Instant::now().checked_sub(ANY).expect("it runs for longer");
+        let begun = Instant::now();
+        let mut said = String::new();
+        while !said.contains("no route") && begun.elapsed() < Duration::from_secs(30) {
+            said = all.read().expect_err("nobody").to_string();
+        }
+        assert_eq!(said, "no host tells anything: node-a: no route");
+    }
+}

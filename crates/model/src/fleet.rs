@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many hosts as one picture. A row has what both of its ends counted: `tx` is what the sender did,
+//! `rx` what the receiver did; [`crate::once::Once`] counts each packet at its sender, if that is one of
+//! the hosts, else at its receiver. What hosts on the way saw counts only where neither end is here.
+//!
+//! It is pure: time is an argument. Hosts tell of intervals one after the other, in any order among
+//! them; these are added up, so nothing goes back when one is started again.
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::{
+    flow::{Books, Count, Counters, Flow, HookKind, Key, Pair},
+    interface::{Fill, Host, Interface, Origin},
+    rows::Rows,
+    snapshot::{Interval, Snapshot},
+};
+
+/// Limit on the hosts; what more of them tell is left out, and said.
+pub const MOST_HOSTS: usize = 10_000;
+/// Limit on the rows that one host may bring; more are added up by tunnel.
+const MOST_ROWS: usize = 65_536;
+/// A host is silent when so many of its readings have not come.
+const SILENT: u32 = 3;
+/// The way between two hosts, and what else is not known, in a clock's error.
+const WAY: Duration = Duration::from_millis(1);
+/// The error that a clock is taken to have that nothing synchronises.
+const LOOSE: Duration = Duration::from_millis(100);
+
+/// What a host tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// What happened there.
+    pub interval: &'a Interval,
+    /// Its own addresses; none where they are as told before.
+    pub local: &'a [IpAddr],
+    /// The number of what it tells.
+    pub seq: u64,
+    /// How often it tells.
+    pub cadence: Duration,
+    /// The error of its clock, if that is synchronised.
+    pub clock: Option<Duration>,
+    /// How long its reading took.
+    pub reading: Duration,
+    /// What it runs.
+    pub tool: &'a str,
+    /// It leaves.
+    pub leaves: bool,
+}
+
+/// A host.
+#[derive(Debug)]
+struct Member {
+    name: Arc<str>,
+    epoch: u64,
+    seq: u64,
+    cadence: Duration,
+    /// When it was heard last; `None` when it has left.
+    heard: Option<Duration>,
+    is_silent: bool,
+    host: Arc<Host>,
+    books: Books,
+    span: Duration,
+    fill: Fill,
+    /// Rows that it brought.
+    rows: u32,
+}
+
+/// A row: where it is, and what both ends counted.
+#[derive(Debug)]
+struct Sum {
+    interface: u16,
+    place: u32,
+    cells: [[Count; 2]; 2],
+}
+
+/// Hosts, and what they told.
+#[derive(Debug)]
+pub struct Fleet {
+    origin: Origin,
+    members: Vec<Member>,
+    /// Who has an address.
+    owners: HashMap<IpAddr, u16>,
+    /// Who counts a pair that is nobody's.
+    transit: HashMap<Pair, u16>,
+    /// Rows; those of packets in fragments apart.
+    rows: HashMap<(Key, bool), Sum>,
+    since: Option<SystemTime>,
+    taken: SystemTime,
+    notices: Vec<String>,
+    is_full: bool,
+}
+
+impl Fleet {
+    /// One without hosts.
+    pub fn new(origin: Origin) -> Fleet {
+        Fleet {
+            origin,
+            members: Vec::new(),
+            owners: HashMap::new(),
+            transit: HashMap::new(),
+            rows: HashMap::new(),
+            since: None,
+            taken: SystemTime::UNIX_EPOCH,
+            notices: Vec::new(),
+            is_full: false,
+        }
+    }
+
+    /// Takes what a host tells.
+    pub fn hear(&mut self, told: &Told<'_>, now: Duration) {
+        let Some(at) = self.member(told, now) else { return };
+        let interval = told.interval;
+        self.since = Some(self.since.map_or(interval.since, |s| s.min(interval.since)));
+        self.taken = self.taken.max(interval.taken);
+        if told.leaves {
+            self.members[usize::from(at)].heard = None;
+            self.notices.push(format!("{} has left", self.members[usize::from(at)].name));
+            return;
+        }
+        for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
+            let flow = row.flow();
+            for direction in 0..2 {
+                self.count(at, &flow, direction, row.fragments());
+            }
+        }
+    }
+
+    /// Finds the host, or takes it in. What it says of itself is up to date then.
+    fn member(&mut self, told: &Told<'_>, now: Duration) -> Option<u16> {
+        let origin = &told.interval.origin;
+        let known = self.members.iter().position(|m| m.name == origin.host);
+        let at = match known {
+            Some(at) => at,
+            None if self.members.len() >= MOST_HOSTS => {
+                if !std::mem::replace(&mut self.is_full, true) {
+                    self.notices.push(format!("there are more than {MOST_HOSTS} hosts"));
+                }
+                return None;
+            }
+            None => {
+                self.members.push(Member {
+                    name: Arc::clone(&origin.host),
+                    epoch: origin.epoch,
+                    seq: told.seq.wrapping_sub(1),
+                    cadence: told.cadence,
+                    heard: Some(now),
+                    is_silent: false,
+                    host: Arc::default(),
+                    books: Books::default(),
+                    span: Duration::ZERO,
+                    fill: Fill::default(),
+                    rows: 0,
+                });
+                self.members.len() - 1
+            }
+        };
+        let place = at as u16;
+        let m = &mut self.members[at];
+        if m.epoch != origin.epoch {
+            self.notices.push(format!("{} was started again", m.name));
+            m.epoch = origin.epoch;
+        } else if told.seq > m.seq.wrapping_add(1) {
+            let missing = told.seq - m.seq - 1;
+            self.notices.push(format!("{}: {missing} intervals are missing", m.name));
+        }
+        if std::mem::take(&mut m.is_silent) || m.heard.is_none() {
+            self.notices.push(format!("{} is heard again", m.name));
+        }
+        (m.seq, m.heard, m.cadence) = (told.seq, Some(now), told.cadence);
+        let local = if told.local.is_empty() { m.host.local.clone() } else { told.local.to_vec() };
+        let is_new = local != m.host.local;
+        m.host = Arc::new(Host {
+            local,
+            error: told.clock.unwrap_or(LOOSE) + told.reading + WAY,
+            synchronised: told.clock.is_some(),
+            taken: Some(told.interval.taken),
+            tool: told.tool.to_owned(),
+        });
+        m.books.add(&told.interval.books());
+        m.span += told.interval.elapsed;
+        let fills = told.interval.interfaces.iter().map(|i| i.fill);
+        m.fill = fills.max_by_key(|f| f.used * 1000 / f.size.max(1)).unwrap_or_default();
+        if is_new {
+            self.owners.retain(|_, owner| *owner != place);
+            for address in self.members[at].host.local.clone() {
+                self.owners.entry(address).or_insert(place);
+            }
+        }
+        Some(place)
+    }
+
+    /// Adds what a host counted of one direction of a row.
+    fn count(&mut self, at: u16, flow: &Flow, direction: usize, fragments: bool) {
+        let counters = &flow.counters;
+        let [mut rx, tx] = counters.cells.map(|hook| hook[direction]);
+        if counters.egress_only[direction] {
+            rx = Count::default();
+        }
+        if rx.is_zero() && tx.is_zero() {
+            return;
+        }
+        let Some(pair) = flow.key.outer else {
+            return self.add(at, flow.key, fragments, direction, [rx, tx]);
+        };
+        let ends = [pair.first, pair.second];
+        let (from, to) = (ends[direction], ends[1 - direction]);
+        let local = &self.members[usize::from(at)].host.local;
+        let (is_from, is_to) = (local.contains(&from), local.contains(&to));
+        let known = self.owners.contains_key(&from);
+        if is_from || is_to || (to.is_multicast() && known) {
+            let sent = if is_from { tx } else { Count::default() };
+            let received = if is_to || to.is_multicast() { rx } else { Count::default() };
+            return self.add(at, flow.key, fragments, direction, [received, sent]);
+        }
+        if known || self.owners.contains_key(&to) {
+            return; // who sends or receives it counts it
+        }
+        if *self.transit.entry(pair).or_insert(at) == at {
+            self.add(at, flow.key, fragments, direction, [rx + tx, Count::default()]);
+        }
+    }
+
+    fn add(&mut self, at: u16, key: Key, fragments: bool, direction: usize, n: [Count; 2]) {
+        if n.iter().all(|n| n.is_zero()) {
+            return;
+        }
+        let m = &mut self.members[usize::from(at)];
+        let mut key = key;
+        if m.rows as usize >= MOST_ROWS && !self.rows.contains_key(&(key, fragments)) {
+            key = key.aged();
+        }
+        let sum = self.rows.entry((key, fragments)).or_insert_with(|| {
+            m.rows += 1;
+            Sum { interface: at, place: m.rows - 1, cells: Default::default() }
+        });
+        for (hook, n) in n.into_iter().enumerate() {
+            sum.cells[hook][direction] += n;
+        }
+    }
+
+    /// Who has not been heard for too long is silent.
+    pub fn look(&mut self, now: Duration) {
+        for m in self.members.iter_mut().filter(|m| !m.is_silent) {
+            let Some(heard) = m.heard else { continue };
+            if now.saturating_sub(heard) > SILENT * m.cadence.max(Duration::from_secs(1)) {
+                m.is_silent = true;
+                self.notices.push(format!("{} is silent", m.name));
+            }
+        }
+    }
+
+    /// Everybody who is heard has told of the time up to the latest that was told of.
+    pub fn is_level(&self) -> bool {
+        self.members
+            .iter()
+            .filter(|m| m.heard.is_some() && !m.is_silent)
+            .all(|m| m.host.taken.is_some_and(|t| t + m.cadence / 2 >= self.taken))
+    }
+
+    /// What is to be said, a line each.
+    pub fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// When the latest of what was told was taken.
+    pub fn taken(&self) -> SystemTime {
+        self.taken
+    }
+
+    /// Hosts that are heard, and how many there are.
+    pub fn heard(&self) -> (usize, usize) {
+        let heard = self.members.iter().filter(|m| m.heard.is_some() && !m.is_silent);
+        (heard.count(), self.members.len())
+    }
+
+    /// What hosts are called, by their addresses; what several have is none's.
+    pub fn names(&self) -> HashMap<IpAddr, String> {
+        let mut names: HashMap<IpAddr, Option<String>> = HashMap::new();
+        for m in &self.members {
+            for address in &m.host.local {
+                let name = names.entry(*address);
+                name.and_modify(|n| *n = None).or_insert_with(|| Some(m.name.to_string()));
+            }
+        }
+        names.into_iter().filter_map(|(address, name)| Some((address, name?))).collect()
+    }
+
+    /// All that was told, as totals: an interface is a host.
+    pub fn snapshot(&self) -> Snapshot {
+        let since = self.since.unwrap_or(self.taken);
+        let at = self.taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let interfaces = self.members.iter().zip(0..).map(|(m, id)| Interface {
+            hook: HookKind::Fleet,
+            books: m.books,
+            span: at,
+            fill: m.fill,
+            host: (m.heard.is_some() && !m.is_silent).then(|| Arc::clone(&m.host)),
+            ..Interface::new(id, &m.name)
+        });
+        let mut sums: Vec<_> = self.rows.iter().collect();
+        sums.sort_unstable_by_key(|(_, sum)| (sum.interface, sum.place));
+        let mut rows = Rows::default();
+        for ((key, fragments), sum) in sums {
+            let mut counters = Counters { cells: sum.cells, ..Counters::default() };
+            if *fragments {
+                counters.fragments = sum.cells;
+            }
+            rows.push_flow(sum.place, &Flow { interface: sum.interface, key: *key, counters });
+        }
+        Snapshot {
+            origin: self.origin.clone(),
+            since,
+            taken: self.taken,
+            at,
+            interfaces: interfaces.collect(),
+            rows,
+            drops: None,
+            beside: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        flow::{Inner, InnerProto, Kind, Tunnel},
+        matrix::{Scope, Tally},
+        once::BothEnds,
+    };
+
+    fn address(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
+    }
+
+    /// What a host counted between two hosts: packets by hook and direction.
+    fn row(first: u8, second: IpAddr, cells: [[u64; 2]; 2]) -> Flow {
+        let count = |packets| Count { packets, bytes: packets * 100 };
+        let key = Key {
+            outer: Some(Pair { first: address(first), second }),
+            outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
+            innermost: None,
+            depth: 1,
+            inner: Inner::Proto(InnerProto(0x0806)),
+            other: false,
+        };
+        let cells = cells.map(|c| c.map(count));
+        Flow { interface: 0, key, counters: Counters { cells, ..Counters::default() } }
+    }
+
+    struct Stage {
+        fleet: Fleet,
+        seq: u64,
+    }
+
+    impl Stage {
+        fn new() -> Stage {
+            Stage { fleet: Fleet::new(Origin::default()), seq: 0 }
+        }
+
+        /// A host, by the last byte of its address, tells of a second.
+        fn tells(&mut self, host: u8, at: u64, flows: &[Flow]) {
+            let t = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(n);
+            let mut rows = Rows::default();
+            flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
+            let second = Duration::from_secs(1);
+            let eth0 = vec![Interface::new(0, "eth0")];
+            let mut interval = Interval::new(t(at - 1), t(at), second, eth0, rows);
+            interval.origin.host = format!("node-{host}").into();
+            let told = Told {
+                interval: &interval,
+                local: &[address(host)],
+                seq: at,
+                cadence: second,
+                clock: Some(Duration::from_millis(1)),
+                reading: Duration::ZERO,
+                tool: "",
+                leaves: false,
+            };
+            self.fleet.hear(&told, Duration::from_secs(at));
+            self.seq += 1;
+        }
+
+        fn total(&self) -> (u64, Vec<Option<BothEnds>>) {
+            let total = self.fleet.snapshot().total();
+            let sum = Scope::default().sum(&total);
+            assert_eq!(Tally::of(&total, &Scope::default()).total, sum);
+            let flows = total.rows.merged();
+            let shared: Count = flows.iter().map(|f| total.once().share(f).total()).sum();
+            assert_eq!(shared, sum, "by rows as by parts of rows");
+            let ends = |f| total.both_ends(f);
+            (sum.packets, flows.iter().map(ends).collect())
+        }
+    }
+
+    /// What the hosts count of 1 -> 2: 100 sent and 97 received; of 2 -> 1: 50 and 50.
+    const AT_1: [[u64; 2]; 2] = [[0, 50], [100, 0]];
+    const AT_2: [[u64; 2]; 2] = [[97, 0], [0, 50]];
+
+    #[test]
+    fn each_packet_counts_once_at_its_sender_else_at_its_receiver() {
+        let both = |first: u8| {
+            let mut stage = Stage::new();
+            for host in [first, 3 - first] {
+                stage.tells(host, 10, &[row(1, address(2), [AT_1, AT_2][usize::from(host) - 1])]);
+            }
+            stage.total()
+        };
+        for (packets, ends) in [both(1), both(2)] {
+            let end = ends[0].expect("both ends are here");
+            assert_eq!((packets, end.lost, end.surplus), (150, 3, 0));
+            assert_eq!((end.sent.packets, end.received.packets), (150, 147));
+        }
+        let alone = |host: u8, cells| {
+            let mut stage = Stage::new();
+            stage.tells(host, 10, &[row(1, address(2), cells)]);
+            stage.total()
+        };
+        assert_eq!(alone(1, AT_1), (150, vec![None]));
+        assert_eq!(alone(2, AT_2), (147, vec![None]));
+    }
+
+    #[test]
+    fn what_hosts_on_the_way_saw_counts_only_where_neither_end_is_here() {
+        let on_the_way = [[100, 0], [0, 50]];
+        let mut stage = Stage::new();
+        stage.tells(8, 10, &[row(1, address(2), on_the_way)]);
+        stage.tells(9, 10, &[row(1, address(2), on_the_way)]);
+        assert_eq!(stage.total().0, 150, "two saw it, one counts");
+        let mut stage = Stage::new();
+        stage.tells(1, 10, &[row(1, address(2), AT_1)]);
+        stage.tells(8, 10, &[row(1, address(2), on_the_way)]);
+        assert_eq!(stage.total().0, 150);
+    }
+
+    #[test]
+    fn a_multicast_packet_is_one_and_no_loss_is_told_of_it() {
+        let group: IpAddr = [239, 1, 1, 1].into();
+        let mut stage = Stage::new();
+        stage.tells(1, 10, &[row(1, group, [[0, 0], [100, 0]])]);
+        stage.tells(2, 10, &[row(1, group, [[100, 0], [0, 0]])]);
+        stage.tells(3, 10, &[row(1, group, [[98, 0], [0, 0]])]);
+        assert_eq!(stage.total(), (100, vec![None]));
+    }
+
+    #[test]
+    fn more_received_than_sent_is_surplus_and_never_negative_loss() {
+        let mut stage = Stage::new();
+        stage.tells(1, 10, &[row(1, address(2), [[0, 0], [100, 0]])]);
+        stage.tells(2, 10, &[row(1, address(2), [[130, 0], [0, 0]])]);
+        let end = stage.total().1[0].expect("both ends are here");
+        assert_eq!((end.lost, end.surplus, end.sent.packets), (0, 30, 100));
+    }
+
+    #[test]
+    fn intervals_are_what_was_told_meanwhile_in_any_order() {
+        let mut stage = Stage::new();
+        stage.tells(1, 10, &[row(1, address(2), AT_1)]);
+        stage.tells(2, 10, &[row(1, address(2), AT_2)]);
+        let before = stage.fleet.snapshot();
+        stage.tells(2, 11, &[row(1, address(2), AT_2)]);
+        stage.tells(1, 11, &[row(1, address(2), AT_1)]);
+        let interval = stage.fleet.snapshot().since(&before);
+        assert_eq!(interval.elapsed, Duration::from_secs(1));
+        assert_eq!(Scope::default().sum(&interval).packets, 150);
+        assert_eq!(interval.interfaces[0].name, "node-1");
+    }
+
+    #[test]
+    fn who_is_not_heard_is_silent_and_its_peers_count_what_they_received() {
+        let mut stage = Stage::new();
+        stage.tells(1, 10, &[row(1, address(2), AT_1)]);
+        stage.tells(2, 10, &[row(1, address(2), AT_2)]);
+        for at in 11..=14 {
+            stage.tells(2, at, &[]);
+            stage.fleet.look(Duration::from_secs(at));
+        }
+        assert_eq!(
+            (stage.fleet.notices(), stage.fleet.heard()),
+            (vec!["node-1 is silent".to_owned()], (1, 2))
+        );
+        let before = stage.fleet.snapshot();
+        stage.tells(2, 15, &[row(1, address(2), AT_2)]);
+        let interval = stage.fleet.snapshot().since(&before);
+        assert_eq!(Scope::default().sum(&interval).packets, 147);
+        stage.tells(1, 16, &[]);
+        let said = ["node-1: 5 intervals are missing", "node-1 is heard again"];
+        assert_eq!(stage.fleet.notices(), said);
+    }
+}
