@@ -49,6 +49,7 @@ mod playback;
 mod printer;
 #[cfg(feature = "live")]
 mod record;
+mod remote;
 mod replay;
 mod settings;
 mod shell;
@@ -132,11 +133,11 @@ impl Command {
     /// It cannot do without BPF programs, which it loads or joins. (`check` says what hinders them.)
     fn loads(&self) -> bool {
         match self {
-            Command::Top(top) => !top.reads_captures(),
+            Command::Top(top) => !top.reads_captures() && !top.listens(),
             #[cfg(feature = "live")]
             Command::Watch(watch) => !watch.reads_captures(),
             Command::Replay(replay) => replay.loads(),
-            Command::Dump(dump) => !dump.reads_recordings(),
+            Command::Dump(dump) => !dump.reads_recordings() && !dump.listens(),
             Command::Record(_) | Command::Stream(_) => true,
             Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,
             _ => false,

@@ -10,7 +10,11 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use super::{
-    DropScope, Print, Watch, duration, interrupted, playback::Playback, printer::Printer, say,
+    DropScope, Print, Watch, duration, interrupted,
+    playback::Playback,
+    printer::Printer,
+    remote::{Ready, Remotes},
+    say,
 };
 use crate::kernel::{live::Live, sandbox::Sandbox};
 use feed::{
@@ -37,10 +41,12 @@ pub(super) struct Dump {
     #[arg(long = "watch", value_name = "TIME", value_parser = duration, conflicts_with_all = ["svg", "html"])]
     every: Option<Duration>,
     /// Print what this recording has, or several, instead of counting; in intervals of --watch
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "drops"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "drops", "from", "ssh"])]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
+    #[command(flatten)]
+    remotes: Remotes,
 }
 
 /// How often findings are looked for.
@@ -52,8 +58,19 @@ impl Dump {
         !self.read.is_empty()
     }
 
+    /// It listens to others.
+    pub(super) fn listens(&self) -> bool {
+        self.remotes.any()
+    }
+
     pub(super) fn run(self) -> Result<()> {
+        let ready = if self.listens() { Some(self.remotes.prepare()?) } else { None };
         let mut out = self.print.out();
+        if let Some(ready) = ready {
+            let printer = Printer::new(&mut out, &self.print, false)?;
+            let flag = interrupted()?;
+            return self.fleet(ready, printer, &flag);
+        }
         if self.reads_recordings() {
             let printer = Printer::new(&mut out, &self.print, false)?;
             let flag = interrupted()?;
@@ -124,6 +141,35 @@ impl Dump {
 }
 
 impl Dump {
+    /// Prints what others tell.
+    fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &AtomicBool) -> Result<()> {
+        Sandbox::new(None).enter_with_nothing()?;
+        let mut remote = ready.listen(printer.names())?;
+        let mut read = || -> Result<feed::Reading> {
+            let reading = remote.read()?;
+            reading.notices.iter().for_each(|notice| say(notice));
+            Ok(reading)
+        };
+        let mut before = read()?.snapshot;
+        let start = Instant::now();
+        let span = self.span.or(self.every.is_none().then_some(Duration::from_secs(5)));
+        let end = span.map(|span| start + span);
+        let every = self.every.map(|every| every.max(SECOND));
+        loop {
+            let next = every.map(|every| start + next_tick(start.elapsed(), every));
+            let until = [next, end].into_iter().flatten().min().unwrap_or(start);
+            let over = wait(until, flag) || end.is_some_and(|end| Instant::now() >= end);
+            if every.is_none() || !over {
+                let now = read()?.snapshot;
+                printer.print(&now.since(&before), None)?;
+                before = now;
+            }
+            if over {
+                return Ok(());
+            }
+        }
+    }
+
     /// Prints what was recorded: all of it, or in intervals of at least --watch.
     fn recorded(&self, mut printer: Printer<'_>, flag: &AtomicBool) -> Result<()> {
         let Some(mut recordings) = self.part.recordings(&self.read)? else {
@@ -151,6 +197,7 @@ impl Dump {
                 }
                 None => None,
             };
+            printer.names().learn_hosts(recordings.names());
             sum = Some(longer.unwrap_or(interval));
             if let Some(done) = sum.take_if(|s| self.every.is_some_and(|every| s.elapsed >= every))
             {

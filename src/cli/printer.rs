@@ -49,6 +49,11 @@ impl<'a> Printer<'a> {
         })
     }
 
+    /// What addresses are called; what is found later is theirs, too.
+    pub(super) fn names(&self) -> Names {
+        self.names.clone()
+    }
+
     pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
         let mut reading = Excerpt::new(TOOL, interval, &self.filter);
         if let Some(series) = findings {

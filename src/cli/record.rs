@@ -55,11 +55,22 @@ struct Recorder {
     /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
+    /// The name of this host in what is written [default: its host name]
+    #[arg(long = "as", value_name = "NAME", value_parser = host_name)]
+    name: Option<String>,
     /// Do not count what the kernel drops
     #[arg(long)]
     no_drops: bool,
     #[command(flatten)]
     scope: DropScope,
+}
+
+/// What a host may be called: a word that any terminal shows.
+fn host_name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty()
+        && text.len() <= 64
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
+    if fits { Ok(text.to_owned()) } else { Err("letters, digits, and - _ . :".to_owned()) }
 }
 
 fn cadence(text: &str) -> Result<Duration, String> {
@@ -172,6 +183,9 @@ impl Recorder {
             let mut interval = interval.clone();
             if writer.is_between() || overlay != said {
                 interval.overlay.clone_from(&overlay);
+            }
+            if let Some(name) = &self.name {
+                interval.origin.host = name.as_str().into();
             }
             let local = interval.overlay.iter().flat_map(|o| own(o)).collect();
             said = overlay;

@@ -24,8 +24,19 @@ use model::units::sanitize;
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";
 /// Flags that are about one run, and no settings.
-const NOT_KEPT: [&str; 8] =
-    ["help", "version", "config", "print-config", "save-config", "read", "between", "at"];
+const NOT_KEPT: [&str; 11] = [
+    "help",
+    "version",
+    "config",
+    "print-config",
+    "save-config",
+    "read",
+    "between",
+    "at",
+    "from",
+    "ssh",
+    "ssh-command",
+];
 
 /// Limit on the size of a config file.
 const MOST_BYTES: u64 = 1 << 20;
@@ -117,7 +128,8 @@ pub(super) fn merged(
         given.try_contains_id(id).is_ok_and(|there| there)
             && given.value_source(id) == Some(ValueSource::CommandLine)
     };
-    let live = !is_given("read"); // a capture has no interface
+    // A capture has no interface, and others choose their own.
+    let live = !["read", "from", "ssh"].into_iter().any(is_given);
     let mut before = Vec::new();
     for setting in read(base, &file, &text)? {
         let has = command.get_arguments().any(|a| a.get_long() == Some(&setting.key));

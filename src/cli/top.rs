@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory, builder::PossibleValue};
 
 use super::{
     Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
-    playback::Playback, settings, size,
+    playback::Playback, remote::Remotes, settings, size,
 };
 use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
@@ -44,13 +44,15 @@ pub(super) struct Top {
     scope: DropScope,
     /// Show this recording or capture instead of an interface, or several merged in the order of time;
     /// `-` is a capture on standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "from", "ssh"])]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
     /// Begin at this time of what is read (2026-11-30T06:30:00Z)
     #[arg(long, value_name = "TIME", value_parser = recorded::time, requires = "read")]
     at: Option<SystemTime>,
+    #[command(flatten)]
+    remotes: Remotes,
     #[command(flatten)]
     unpack: Unpack,
     /// Memory for the history that can be scrubbed; the more rows there are, the fewer intervals fit
@@ -240,7 +242,21 @@ impl Top {
         !self.read.is_empty()
     }
 
+    /// It listens to others.
+    #[cfg(feature = "live")]
+    pub(super) fn listens(&self) -> bool {
+        self.remotes.any()
+    }
+
     pub(super) fn run(self) -> Result<()> {
+        if self.remotes.any() {
+            let ready = self.remotes.prepare()?;
+            let options = self.options(false)?;
+            sandbox(&self.look).enter_with_nothing()?;
+            let mut remote = ready.listen(options.start.names.clone())?;
+            let first = remote.read()?;
+            return tui::run(options, Some(first), &mut remote);
+        }
         let sandbox = sandbox(&self.look);
         #[cfg(feature = "live")]
         if self.read.is_empty() {
@@ -265,7 +281,8 @@ impl Top {
         let options = self.options(false)?;
         if let Some(recordings) = self.part.recordings(&self.read)? {
             sandbox.enter_with_nothing()?;
-            let mut source = Capture::of_recordings(recordings, options.start.history)?;
+            let (names, history) = (options.start.names.clone(), options.start.history);
+            let mut source = Capture::of_recordings(recordings, names, history)?;
             let all = source.read()?;
             tui::run(options, Some(all), &mut source)?;
             return source.end();

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hosts that tell what they read: `--from` and `--ssh`.
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::kernel::{
+    origin,
+    runner::{Runner, Running},
+};
+use feed::{Remote, input, names::Names, remote::Connect};
+use model::{interface::Origin, units::sanitize};
+
+/// Whom to listen to.
+#[derive(Args, Debug)]
+pub(super) struct Remotes {
+    /// Show what this command prints, a `tmon stream` somewhere (`kubectl exec node-a -- tmon stream`);
+    /// several are put together as a fleet
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["interfaces", "netns"])]
+    from: Vec<OsString>,
+    /// The same of hosts by ssh: a,b,@FILE with one in each line
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',', conflicts_with_all = ["interfaces", "netns"])]
+    ssh: Vec<String>,
+    /// The tmon of those hosts, such as `sudo -n tmon`
+    #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]
+    ssh_command: String,
+}
+
+/// Limit on the hosts: so many commands run at the same time.
+const MOST: usize = 64;
+/// Limit on a file of hosts.
+const MOST_BYTES: u64 = 1 << 20;
+/// How ssh is to behave; all else is the user's own configuration.
+const SSH: [&str; 10] = [
+    "ssh",
+    "-T",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=10",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=3",
+];
+
+/// Commands that can be started, by what they are called.
+pub(super) struct Ready {
+    runner: Arc<Runner>,
+    names: Vec<String>,
+}
+
+impl Remotes {
+    /// There is somebody to listen to.
+    pub(super) fn any(&self) -> bool {
+        !self.from.is_empty() || !self.ssh.is_empty()
+    }
+
+    /// To be called before there are threads, and before anything is given up.
+    ///
+    /// # Errors
+    /// A host is none, or a program is not there.
+    pub(super) fn prepare(&self) -> Result<Ready> {
+        let (mut names, mut commands) = (Vec::new(), Vec::new());
+        for command in &self.from {
+            let name = sanitize(&command.to_string_lossy()).chars().take(60).collect();
+            names.push(name);
+            commands.push(vec!["sh".into(), "-c".into(), command.clone()]);
+        }
+        for host in self.hosts()? {
+            let remote = format!("{} stream", self.ssh_command);
+            let words = SSH.iter().copied().chain([host.as_str(), "--", &remote]);
+            commands.push(words.map(OsString::from).collect());
+            names.push(host);
+        }
+        ensure!(
+            names.len() <= MOST,
+            "{} hosts, but at most {MOST} can be listened to",
+            names.len()
+        );
+        Ok(Ready { runner: Arc::new(Runner::start(commands)?), names })
+    }
+
+    fn hosts(&self) -> Result<Vec<String>> {
+        let mut hosts = Vec::new();
+        for word in &self.ssh {
+            let Some(file) = word.strip_prefix('@') else {
+                hosts.push(word.trim().to_owned());
+                continue;
+            };
+            let shown = || format!("read the hosts in {}", sanitize(file));
+            let text = File::open(Path::new(file)).and_then(|f| input::text_of(f, MOST_BYTES));
+            let text = text.with_context(shown)?;
+            let lines = text.lines().map(|l| l.split('#').next().unwrap_or_default().trim());
+            hosts.extend(lines.filter(|l| !l.is_empty()).map(str::to_owned));
+        }
+        for host in &hosts {
+            // ssh would take it for an option, or a shell for several words.
+            let is_one = !host.is_empty()
+                && !host.starts_with('-')
+                && !host.contains(|c: char| c.is_whitespace() || c.is_control());
+            if !is_one {
+                bail!("'{}' is no name of a host for ssh", sanitize(host));
+            }
+        }
+        Ok(hosts)
+    }
+}
+
+impl Ready {
+    /// Starts them all.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(super) fn listen(self, names: Names) -> Result<Remote> {
+        let connect = |(place, name): (usize, String)| -> (String, Connect) {
+            let runner = Arc::clone(&self.runner);
+            (name, Box::new(move || Ok(Box::new(Talk::begin(runner.run(place)?)?))))
+        };
+        let connections = self.names.into_iter().enumerate().map(connect).collect();
+        let origin = Origin { host: "fleet".into(), ..origin::here() };
+        Remote::new(connections, origin, names, || ())
+    }
+}
+
+/// What a command prints. Where it fails, its last complaint is the error.
+struct Talk {
+    running: Running,
+    complaint: Arc<Mutex<String>>,
+}
+
+impl Talk {
+    fn begin(running: Running) -> Result<Talk> {
+        let complaint = Arc::<Mutex<String>>::default();
+        let (errors, last) = (running.stderr.try_clone()?, Arc::clone(&complaint));
+        let read = move || {
+            // However long a line is, some of it is enough.
+            let mut errors = BufReader::new(errors);
+            let mut line = Vec::new();
+            while matches!(errors.by_ref().take(1000).read_until(b'\n', &mut line), Ok(1..)) {
+                let text = String::from_utf8_lossy(&line).trim().to_owned();
+                if !text.is_empty() {
+                    *last.lock().unwrap_or_else(PoisonError::into_inner) = text;
+                }
+                line.clear();
+            }
+        };
+        thread::Builder::new()
+            .name("complaints".to_owned())
+            .spawn(read)
+            .context("start a thread")?;
+        Ok(Talk { running, complaint })
+    }
+}
+
+impl Read for Talk {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let n = self.running.stdout.read(to)?;
+        if n > 0 || to.is_empty() {
+            return Ok(n);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            match self.running.ended() {
+                Ok(None) => thread::sleep(Duration::from_millis(20)),
+                Ok(Some(status)) if status.success() => return Ok(0),
+                Ok(Some(status)) => {
+                    thread::sleep(Duration::from_millis(20)); // its last words
+                    let said = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+                    let why = if said.is_empty() { status.to_string() } else { said.clone() };
+                    return Err(io::Error::other(why));
+                }
+                Err(e) => return Err(io::Error::other(e)),
+            }
+        }
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_and_nothing_that_ssh_would_obey() {
+        let of = |ssh: &[&str]| Remotes {
+            from: vec![],
+            ssh: ssh.iter().map(|s| (*s).to_owned()).collect(),
+            ssh_command: "tmon".to_owned(),
+        };
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        io::Write::write_all(&mut file, b"# ours\nnode-a\n\n node-b # far\n").expect("written");
+        let at = format!("@{}", file.path().display());
+        assert_eq!(of(&["x", &at]).hosts().expect("hosts"), ["x", "node-a", "node-b"]);
+        for wrong in ["-oProxyCommand=reboot", "", "a b", "a\nb"] {
+            assert!(of(&[wrong]).hosts().is_err(), "{wrong:?}");
+        }
+        assert!(of(&["@/nowhere"]).hosts().expect_err("no file").to_string().contains("/nowhere"));
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two hosts as a fleet: each packet counts once, and what is lost between them is what the dropper
+//! between them counted. In network namespaces; needs root and nft.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use testkit::{frames::pkt, ground::*};
+
+/// A process that ends with its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// Two hosts and a bridge between them, in a namespace of its own.
+struct World {
+    a: Space,
+    b: Space,
+    fabric: Space,
+}
+
+impl World {
+    fn new() -> World {
+        let w = World { a: Space::new("a"), b: Space::new("b"), fabric: Space::new("f") };
+        w.fabric.ip("link add br0 type bridge\nlink set br0 up");
+        for (space, port) in [(&w.a, "p1"), (&w.b, "p2")] {
+            let name = space.name();
+            w.fabric.ip(&format!(
+                "link add {port} type veth peer name eth0 netns {name}\n\
+                 link set {port} master br0 up"
+            ));
+        }
+        address(&w.a, "eth0", 1, 1, outer);
+        address(&w.b, "eth0", 1, 2, outer);
+        [&w.a, &w.b, &w.fabric].iter().for_each(|s| s.settle());
+        w
+    }
+
+    /// The bridge drops one in ten, and counts them.
+    fn drop_some(&self) {
+        self.fabric.run("nft", "add table bridge t");
+        let chain = "add chain bridge t c { type filter hook forward priority 0 ; }";
+        self.fabric.run("nft", chain);
+        self.fabric
+            .run("nft", "add rule bridge t c udp dport 4789 numgen inc mod 10 0 counter drop");
+    }
+
+    fn dropped(&self) -> u64 {
+        let rules = self.fabric.run("nft", "list table bridge t");
+        let words: Vec<&str> = rules.split_whitespace().collect();
+        let at = words.iter().position(|w| *w == "packets").unwrap();
+        words[at + 1].parse().unwrap()
+    }
+
+    /// Sends through a tunnel from the first host to the second. Returns how many.
+    fn send(&self, n: u64) -> u64 {
+        let ends = format!("{} > {}", outer(1), outer(2));
+        let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);
+        let eth = pkt().eth().set(0, &mac(1, 2)).set(6, &mac(1, 1));
+        let frame = eth.ip(&ends).udp(50_000, 4789).vxlan(99).then(inside).bytes();
+        let (raw, index) = (self.a.raw(), self.a.link("eth0").index);
+        (0..n).map(|_| inject(&raw, index, &frame)).sum()
+    }
+}
+
+fn tmon() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tmon"))
+}
+
+fn sum(reading: &Value, field: &str) -> u64 {
+    let flows = reading["flows"].as_array().unwrap().iter().filter(|f| f["vni"] == 99);
+    flows.filter_map(|f| f[field].as_u64()).sum()
+}
+
+fn dumped(files: &[&Path]) -> Option<Value> {
+    let mut dump = tmon();
+    dump.args(["dump", "--json"]);
+    files.iter().for_each(|f| _ = dump.arg("--read").arg(f));
+    let out = dump.output().unwrap();
+    serde_json::from_slice(&out.stdout).ok()
+}
+
+#[test]
+fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
+    let world = World::new();
+    world.drop_some();
+    let folder = tempfile::tempdir().unwrap();
+    let files = [folder.path().join("a.tmon"), folder.path().join("b.tmon")];
+    let record = |(space, file): (&Space, &std::path::PathBuf)| {
+        let name = space.name().rsplit('-').next().unwrap().trim_start_matches(char::is_numeric);
+        let child = tmon()
+            .args(["record", "--every", "200ms", "--as", name, "--netns", space.name()])
+            .args([file.as_os_str(), "eth0".as_ref()])
+            .stderr(Stdio::null())
+            .spawn();
+        Started(child.unwrap())
+    };
+    let recorders: Vec<_> = [&world.a, &world.b].into_iter().zip(&files).map(record).collect();
+    for (space, file) in [&world.a, &world.b].into_iter().zip(&files) {
+        until("it counts", || space.programs("eth0").len() >= 2);
+        until("it is recorded", || file.metadata().is_ok_and(|m| m.len() > 0));
+    }
+    let sent = world.send(1000);
+    let both = [files[0].as_path(), files[1].as_path()];
+    until("all of it is recorded", || {
+        dumped(&both).is_some_and(|r| sum(&r, "sent_pkts") == sent && sum(&r, "received_pkts") > 0)
+            && dumped(&both[1..]).is_some_and(|r| sum(&r, "rx_pkts") == sent - world.dropped())
+    });
+    drop(recorders);
+    let fleet = dumped(&both).unwrap();
+    let lost = world.dropped();
+    assert!(lost >= sent / 10, "{lost}");
+    assert_eq!(sum(&fleet, "sent_pkts"), sent);
+    assert_eq!(sum(&fleet, "lost_pkts"), lost);
+    assert_eq!(sum(&fleet, "surplus_pkts"), 0);
+    let total = sum(&fleet, "fwd_pkts") + sum(&fleet, "rev_pkts");
+    assert_eq!(total, sent, "each packet counts once, at its sender");
+    let hosts = fleet["hosts"].as_array().unwrap().iter();
+    let mut hosts: Vec<_> = hosts.map(|h| h["name"].as_str().unwrap()).collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["a", "b"]);
+    let flow = fleet["flows"].as_array().unwrap().iter().find(|f| f["vni"] == 99).unwrap();
+    assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
+}
+
+#[test]
+fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
+    let world = World::new();
+    world.drop_some();
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let stream = |name: &str, space: &Space| {
+        let own = space.name();
+        format!("echo Welcome; exec {program} stream --every 200ms --as {name} --netns {own} eth0")
+    };
+    let mut dump = tmon()
+        .args(["dump", "--json", "--watch", "1s"])
+        .args(["--from", &stream("node-a", &world.a), "--from", &stream("node-b", &world.b)])
+        .args(["--from", "echo there is no such host >&2; exit 7"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = Arc::new(Mutex::new((Vec::<Value>::new(), String::new())));
+    let (out, kept) = (BufReader::new(dump.stdout.take().unwrap()), Arc::clone(&lines));
+    thread::spawn(move || {
+        let told = out.lines().map_while(Result::ok);
+        told.for_each(|l| kept.lock().unwrap().0.push(serde_json::from_str(&l).unwrap()));
+    });
+    let (errors, kept) = (BufReader::new(dump.stderr.take().unwrap()), Arc::clone(&lines));
+    thread::spawn(move || {
+        errors.lines().map_while(Result::ok).for_each(|l| kept.lock().unwrap().1 += &l);
+    });
+    let dump = Started(dump);
+    until("they tell", || !lines.lock().unwrap().0.is_empty());
+    let sent = world.send(500);
+    let all = |field| lines.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
+    until("all of it is told", || {
+        all("sent_pkts") == sent && all("received_pkts") == sent - world.dropped()
+    });
+    assert_eq!(all("fwd_pkts") + all("rev_pkts"), sent);
+    let said = lines.lock().unwrap().1.clone();
+    assert!(said.contains("there is no such host"), "{said}");
+    drop(dump);
+    for space in [&world.a, &world.b] {
+        until("the streams end with their reader", || space.programs("eth0").is_empty());
+    }
+}
+
+#[test]
+fn where_nobody_answers_it_says_so_in_one_line() {
+    let out = tmon().args(["dump", "--from", "echo no route >&2; exit 3"]).output().unwrap();
+    let errors = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("no host tells anything") && errors.contains("no route"), "{errors}");
+    for (args, why) in [
+        (&["top", "--ssh=-oProxyCommand=x"][..], "no name of a host"),
+        (&["top", "--from", "true", "eth0"], "cannot be used"),
+        (&["stream", "--as", "a b"], "letters, digits"),
+    ] {
+        let out = tmon().args(args).output().unwrap();
+        let errors = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && errors.contains(why), "{args:?}: {errors}");
+    }
+}
