@@ -50,6 +50,7 @@ impl<'a> Printer<'a> {
     }
 
     /// What addresses are called; what is found later is theirs, too.
+    #[cfg(feature = "live")]
     pub(super) fn names(&self) -> Names {
         self.names.clone()
     }
