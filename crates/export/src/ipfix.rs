@@ -243,7 +243,7 @@ fn records<'a>(
         for (way, count) in cells.into_iter().enumerate() {
             let from = flow.key.outer.map(|p| if way == 0 { p.first } else { p.second });
             let is_own = from.zip(overlay).is_some_and(|(from, overlay)| overlay.is_own(from));
-            let left_out = (hook == Hook::Rx && counters.egress_only)
+            let left_out = (hook == Hook::Rx && counters.egress_only[way])
                 || (options.sent && !(hook == Hook::Tx && is_own));
             if !count.is_zero() && !left_out {
                 records.push(Record { way, hook: Some(hook), count, ..all });
