@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -99,10 +99,15 @@ fn what_was_recorded_has_every_packet_and_finds_again_what_was_wrong() {
     until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 30));
     strays(&raw, index, 12);
     until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 42));
+    // The watch reads at times of its own.
+    let mut told = BufReader::new(watch.0.stdout.take().unwrap());
+    let mut live = String::new();
+    while !live.contains("no_device") {
+        assert!(told.read_line(&mut live).unwrap() > 0, "it ends without a finding: {live}");
+    }
     assert_eq!(record.end(Signal::SIGTERM), Some(0));
     assert_eq!(watch.end(Signal::SIGTERM), Some(3));
-    let mut live = String::new();
-    watch.0.stdout.take().unwrap().read_to_string(&mut live).unwrap();
+    told.read_to_string(&mut live).unwrap();
 
     let mode = file.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
