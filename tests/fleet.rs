@@ -134,6 +134,10 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
     let mut hosts: Vec<_> = hosts.map(|h| h["name"].as_str().unwrap()).collect();
     hosts.sort_unstable();
     assert_eq!(hosts, ["a", "b"]);
+    let mut schemas = boon::Schemas::new();
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/reading.json");
+    let schema = boon::Compiler::new().compile(schema, &mut schemas).unwrap();
+    schemas.validate(&fleet, schema).unwrap_or_else(|e| panic!("{e:#}"));
     let flow = fleet["flows"].as_array().unwrap().iter().find(|f| f["vni"] == 99).unwrap();
     assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
 }

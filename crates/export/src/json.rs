@@ -63,7 +63,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
 }
 
 /// Writes the rows of a reading, one as a line: what databases and pipelines take. Each has the time
-/// of its reading; fields are those of `flows` in [`write`].
+/// of its reading; fields are those of `flows` in [`write()`].
 ///
 /// # Errors
 /// Those of `out`.

@@ -3,7 +3,7 @@
 //!
 //! Values are running sums of our own over intervals, so that a counter does not fall when rows age,
 //! tables are made anew or a reading fails. The number of series is bounded whatever arrives (see
-//! [`Sticky`]), and no inner address is ever in a label.
+//! `Sticky`), and no inner address is ever in a label.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,

@@ -355,6 +355,11 @@ impl Beside {
         self.read.displaced
     }
 
+    /// When it was read, in nanoseconds on the clock of the packets.
+    pub fn now(&self) -> u64 {
+        self.read.now
+    }
+
     /// How the TCP connections of a row are opened and reset; `None` where that was not seen.
     pub fn handshakes_of(&self, flow: &Flow, interfaces: &[Interface]) -> Option<Handshakes> {
         if self.rows.is_empty() {

@@ -20,7 +20,7 @@ use super::{
     },
 };
 use model::{
-    beside::{Beside, Claim, Claimed, Gathered, Numbered, Stream},
+    beside::{Beside, Claim, Claimed, Gathered, Handshakes, Numbered, Opener, Stream},
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     interface::{Fill, Interface, Origin},
@@ -312,9 +312,15 @@ fn hook(tx: bool) -> Hook {
     if tx { Hook::Tx } else { Hook::Rx }
 }
 
-fn beside(m: &BesideMessage, addresses: &Addresses) -> Result<Beside> {
-    let mut read =
-        Gathered { unnumbered: m.unnumbered, unclaimed: m.unclaimed, ..Gathered::default() };
+fn beside(m: &BesideMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<Beside> {
+    let mut read = Gathered {
+        unnumbered: m.unnumbered,
+        unclaimed: m.unclaimed,
+        unfollowed: m.unfollowed,
+        displaced: m.displaced,
+        now: m.now_ns,
+        ..Gathered::default()
+    };
     for n in &m.numbers {
         let stream = Stream {
             interface: n.interface,
@@ -340,6 +346,19 @@ fn beside(m: &BesideMessage, addresses: &Addresses) -> Result<Beside> {
             hook: hook(c.tx),
         };
         read.add_claims([(claim, Claimed { packets: c.packets, mtu: c.mtu })]);
+    }
+    for h in &m.handshakes {
+        let tunnel = tunnels.get(h.tunnel as usize).context("a tunnel beyond the last")?;
+        let opener = Opener {
+            interface: h.interface,
+            key: tunnel.key(addresses.inner(h.inner_a, h.inner_b, h.proto)?, h.other),
+            hook: hook(h.tx),
+        };
+        let [syns, retries, unanswered, fwd, rev, timed, nanoseconds] =
+            <[u64; 7]>::try_from(&*h.counts).context("a row's handshakes that are not seven")?;
+        let resets = [fwd, rev];
+        let counts = Handshakes { syns, retries, unanswered, resets, timed, nanoseconds };
+        read.add_handshakes([(opener, counts)]);
     }
     Ok(Beside::new(read))
 }
@@ -421,7 +440,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
     let drops = m.drops.as_ref().map(|d| dropped(d, &addresses, &tunnels));
     interval.drops = drops.transpose()?.map(Arc::new);
     if let Some(m) = &m.beside {
-        interval.beside = Arc::new(beside(m, &addresses)?);
+        interval.beside = Arc::new(beside(m, &addresses, &tunnels)?);
     }
     interval.overlay =
         m.overlay.as_ref().map(|o| overlay(o, &addresses)).transpose()?.map(Arc::new);

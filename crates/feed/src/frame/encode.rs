@@ -12,8 +12,8 @@ use super::{
     Frame, FrameKind, SCHEMA, micros, millis, nanos, nanoseconds,
     wire::{
         BesideMessage, ClaimMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
-        EntryMessage, EventMessage, FrameMessage, InterfaceMessage, NarrowMessage,
-        NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage,
+        EntryMessage, EventMessage, FrameMessage, HandshakesMessage, InterfaceMessage,
+        NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage,
     },
 };
 use model::{
@@ -59,6 +59,7 @@ impl Addresses {
             self.add(stream.to);
         }
         beside.claims().keys().flat_map(|c| [c.from, c.to, c.who]).for_each(|a| self.add(a));
+        beside.handshakes().keys().for_each(|opener| self.add_key(&opener.key));
     }
 
     fn add_overlay(&mut self, overlay: &Overlay) {
@@ -174,7 +175,8 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
     addresses.sort();
 
     let of_rows = keys.iter().map(|(interface, key, ..)| (*interface, key));
-    let places = of_rows.chain(victims().map(|key| (0, key)));
+    let openers = interval.beside.handshakes().keys().map(|opener| &opener.key);
+    let places = of_rows.chain(victims().chain(openers).map(|key| (0, key)));
     let mut tunnels: Vec<_> = places.map(|(i, key)| Place::of(key, i, &addresses)).collect();
     tunnels.sort_unstable();
     tunnels.dedup();
@@ -248,7 +250,8 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
         row_tx_pkts: counted(|c| c[1].packets),
         row_tx_bytes: counted(|c| c[1].bytes),
         drops: drops.as_ref().map(|d| dropped(d, &addresses, &tunnel)),
-        beside: (!interval.beside.is_empty()).then(|| beside(&interval.beside, &addresses)),
+        beside: (!interval.beside.is_empty())
+            .then(|| beside(&interval.beside, &addresses, &tunnel)),
         overlay: interval.overlay.as_ref().map(|o| overlay(o, &addresses)),
     };
     message.encode_to_vec()
@@ -329,7 +332,11 @@ fn dropped(
     }
 }
 
-fn beside(beside: &Beside, addresses: &Addresses) -> BesideMessage {
+fn beside(
+    beside: &Beside,
+    addresses: &Addresses,
+    tunnel: &dyn Fn(&Key, u16) -> u32,
+) -> BesideMessage {
     let numbers = beside.numbers().iter().map(|(s, n)| NumbersMessage {
         interface: s.interface,
         kind: s.kind.number().into(),
@@ -351,11 +358,29 @@ fn beside(beside: &Beside, addresses: &Addresses) -> BesideMessage {
         packets: n.packets,
         mtu: n.mtu,
     });
+    let handshakes = beside.handshakes().iter().map(|(opener, n)| {
+        let (inner_a, inner_b, proto) = inside(opener.key.inner, addresses);
+        let [fwd, rev] = n.resets;
+        HandshakesMessage {
+            interface: opener.interface,
+            tunnel: tunnel(&opener.key, 0),
+            inner_a,
+            inner_b,
+            proto,
+            other: opener.key.other,
+            tx: opener.hook == Hook::Tx,
+            counts: vec![n.syns, n.retries, n.unanswered, fwd, rev, n.timed, n.nanoseconds],
+        }
+    });
     BesideMessage {
         numbers: numbers.collect(),
         unnumbered: beside.unnumbered(),
         claims: claims.collect(),
         unclaimed: beside.unclaimed(),
+        handshakes: handshakes.collect(),
+        unfollowed: beside.unfollowed(),
+        displaced: beside.displaced(),
+        now_ns: beside.now(),
     }
 }
 

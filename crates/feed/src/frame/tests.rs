@@ -9,7 +9,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use model::{
-    beside::{Beside, Claim, Claimed, Gathered, Numbered, Stream},
+    beside::{Beside, Claim, Claimed, Gathered, Handshakes, Numbered, Opener, Stream},
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     history,
@@ -179,6 +179,20 @@ fn full() -> Frame {
         hook: Hook::Tx,
     };
     read.add_claims([(claim, Claimed { packets: 2, mtu: Some(1400) })]);
+    let opened = Handshakes {
+        syns: 9,
+        retries: 8,
+        unanswered: 7,
+        resets: [6, 5],
+        timed: 4,
+        nanoseconds: 3_000_000_000,
+    };
+    // Also of a row that has no packet in the interval.
+    let silent = Key { inner: Inner::Pair(Pair { first: v4(7), second: v4(8) }), ..key };
+    for (key, hook) in [(key, Hook::Rx), (silent, Hook::Tx)] {
+        read.add_handshakes([(Opener { interface: 9, key, hook }, opened)]);
+    }
+    (read.unfollowed, read.displaced, read.now) = (3, 4, 5);
     f.interval.beside = Arc::new(Beside::new(read));
     let mac = [2, 0, 0, 0, 0, 1];
     let mut overlay = Overlay::default();

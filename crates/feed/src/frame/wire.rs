@@ -182,6 +182,34 @@ pub(super) struct BesideMessage {
     pub(super) claims: Vec<ClaimMessage>,
     #[prost(uint64, tag = "4")]
     pub(super) unclaimed: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) handshakes: Vec<HandshakesMessage>,
+    #[prost(uint64, tag = "6")]
+    pub(super) unfollowed: u64,
+    #[prost(uint64, tag = "7")]
+    pub(super) displaced: u64,
+    #[prost(uint64, tag = "8")]
+    pub(super) now_ns: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HandshakesMessage {
+    #[prost(uint64, tag = "1")]
+    pub(super) interface: u64,
+    #[prost(uint32, tag = "2")]
+    pub(super) tunnel: u32,
+    #[prost(uint32, tag = "3")]
+    pub(super) inner_a: u32,
+    #[prost(uint32, tag = "4")]
+    pub(super) inner_b: u32,
+    #[prost(uint64, tag = "5")]
+    pub(super) proto: u64,
+    #[prost(bool, tag = "6")]
+    pub(super) other: bool,
+    #[prost(bool, tag = "7")]
+    pub(super) tx: bool,
+    #[prost(uint64, repeated, tag = "8")]
+    pub(super) counts: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
