@@ -81,7 +81,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Live dashboard: chord, matrix and table of what the tunnels carry
-    Top(top::Top),
+    Top(Box<top::Top>),
     #[cfg(feature = "live")]
     /// Print one reading, or one every so often, as a table, JSON or CSV
     Dump(dump::Dump),
