@@ -10,10 +10,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::{
-            fs::{MetadataExt, OpenOptionsExt},
-            net::UnixDatagram,
-        },
+        unix::fs::{MetadataExt, OpenOptionsExt},
     },
     panic,
     path::{Path, PathBuf},
@@ -27,7 +24,10 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
-    sys::statfs::{NSFS_MAGIC, fstatfs},
+    sys::{
+        socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket},
+        statfs::{NSFS_MAGIC, fstatfs},
+    },
 };
 
 /// Where named namespaces are, as for `ip netns`.
@@ -292,7 +292,13 @@ impl NetnsHandle {
 /// The number of the calling thread's namespace.
 #[allow(unsafe_code)]
 pub(crate) fn cookie() -> io::Result<u64> {
-    let socket = UnixDatagram::unbound()?;
+    // Of a kind that confined readers may make, too.
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
     let mut cookie = 0u64;
     let mut size = size_of_val(&cookie) as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes.
