@@ -25,7 +25,7 @@ use crate::{
     source::Reading,
 };
 use model::{
-    beside::{Beside, Claim, Gathered, Stream},
+    beside::Beside,
     fleet::Fleet,
     history,
     interface::Origin,
@@ -256,14 +256,7 @@ fn number(known: &mut Vec<(Option<String>, String)>, interval: &mut Interval) {
         return;
     }
     let now = |id: u64| changed.iter().find(|(before, _)| *before == id).map_or(id, |c| c.1);
-    let beside = &interval.beside;
-    let (unnumbered, unclaimed) = (beside.unnumbered(), beside.unclaimed());
-    let mut read = Gathered { unnumbered, unclaimed, ..Gathered::default() };
-    let stream = |s: &Stream| Stream { interface: now(s.interface), ..*s };
-    read.add_streams(beside.numbers().iter().map(|(s, n)| (stream(s), *n)));
-    let claim = |c: &Claim| Claim { interface: now(c.interface), ..*c };
-    read.add_claims(beside.claims().iter().map(|(c, n)| (claim(c), *n)));
-    interval.beside = Arc::new(Beside::new(read));
+    interval.beside = Arc::new(Beside::new(interval.beside.read().clone().renumbered(now)));
 }
 
 /// Intervals in bounded memory: where they take more, each two neighbours become one.
@@ -372,7 +365,8 @@ mod tests {
     use super::*;
     use crate::frame::FrameWriter;
     use model::{
-        flow::{Count, Flow, Inner, InnerProto, Key, Kind, Tunnel},
+        beside::{Claim, Claimed, Gathered, Handshakes, Opener},
+        flow::{Count, Flow, Hook, Inner, InnerProto, Key, Kind, Tunnel},
         interface::Interface,
         rows::{Part, Rows},
     };
@@ -435,6 +429,31 @@ mod tests {
         assert_eq!(rows, [3, 1, 2]);
         assert!(all.iter().all(|i| i.interfaces[0].id == 0), "it is the same interface");
         assert!(is_recording(late.path()));
+    }
+
+    #[test]
+    fn what_is_beside_the_rows_moves_with_its_interface() {
+        let mut one = frame("a", 3, 20, 1);
+        let key = one.interval.rows.iter().next().expect("a row").key;
+        let opener = Opener { interface: 3, key, hook: Hook::Rx };
+        let claim = Claim {
+            interface: 3,
+            tunnel: key.outermost,
+            from: [10, 0, 0, 1].into(),
+            to: [10, 0, 0, 2].into(),
+            who: [10, 0, 0, 3].into(),
+            error: [3, 4],
+            hook: Hook::Tx,
+        };
+        let mut known = Gathered { unfollowed: 1, displaced: 2, ..Gathered::default() };
+        known.add_handshakes([(opener, Handshakes { syns: 9, ..Handshakes::default() })]);
+        known.add_claims([(claim, Claimed { packets: 1, mtu: None })]);
+        one.interval.beside = Arc::new(Beside::new(known));
+        let all = read(&[&file(&[one])], Between::default()).expect("it is read");
+        let flow = all[0].rows.iter().next().expect("a row");
+        assert_eq!(all[0].handshakes(&flow).map(|n| n.syns), Some(9));
+        assert!(all[0].beside.claims().keys().all(|c| c.interface == 0));
+        assert_eq!((all[0].beside.unfollowed(), all[0].beside.displaced()), (1, 2));
     }
 
     #[test]

@@ -287,6 +287,23 @@ impl Gathered {
         self.displaced = self.displaced.saturating_add(other.displaced);
     }
 
+    /// The same of interfaces that have other numbers.
+    #[must_use]
+    pub fn renumbered(self, number: impl Fn(u64) -> u64) -> Gathered {
+        let stream =
+            |(s, n): (Stream, Numbered)| (Stream { interface: number(s.interface), ..s }, n);
+        let claim = |(c, n): (Claim, Claimed)| (Claim { interface: number(c.interface), ..c }, n);
+        let opener =
+            |(o, n): (Opener, Handshakes)| (Opener { interface: number(o.interface), ..o }, n);
+        Gathered {
+            numbers: self.numbers.into_iter().map(stream).collect(),
+            earlier: self.earlier.into_iter().map(stream).collect(),
+            claims: self.claims.into_iter().map(claim).collect(),
+            handshakes: self.handshakes.into_iter().map(opener).collect(),
+            ..self
+        }
+    }
+
     /// Keeps what passed one hook, where all packets pass both.
     pub fn of_hook(&mut self, hook: Hook) {
         self.numbers.retain(|stream, _| stream.hook == hook);
@@ -318,6 +335,11 @@ impl Beside {
             rows.entry((opener.interface, opener.key)).or_default().add(n);
         }
         Beside { read, tunnels, rows }
+    }
+
+    /// All that was read.
+    pub fn read(&self) -> &Gathered {
+        &self.read
     }
 
     /// Streams of numbered packets.
