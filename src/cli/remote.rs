@@ -128,7 +128,7 @@ impl Ready {
         };
         let connections = self.names.into_iter().enumerate().map(connect).collect();
         let origin = Origin { host: "fleet".into(), ..origin::here() };
-        Remote::new(connections, origin, names, || ())
+        Remote::new(connections, origin, names)
     }
 }
 

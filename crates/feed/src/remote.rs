@@ -6,7 +6,7 @@ use std::{
     io::Read,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
     thread,
     time::{Duration, Instant, SystemTime},
@@ -83,8 +83,8 @@ impl Drop for Turn {
 }
 
 impl Remote {
-    /// Connects to all of them, by their names. Every thread calls `enter` first, to give up what
-    /// it does not need. Hosts' own names become `names` of their addresses.
+    /// Connects to all of them, by their names. Hosts' own names become `names` of their addresses.
+    /// What nobody has taken yet is a frame of each at most: who tells faster waits.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -92,17 +92,13 @@ impl Remote {
         connections: Vec<(String, Connect)>,
         origin: Origin,
         names: Names,
-        enter: impl Fn() + Clone + Send + 'static,
     ) -> Result<Remote> {
-        let (send, news) = mpsc::channel();
+        let (send, news) = mpsc::sync_channel(connections.len());
         let turns = Arc::new((Mutex::new(AT_ONCE), Condvar::new()));
         let mut known = Vec::with_capacity(connections.len());
         for (place, (name, mut connect)) in connections.into_iter().enumerate() {
-            let (send, turns, enter) = (send.clone(), Arc::clone(&turns), enter.clone());
-            let read = move || {
-                enter();
-                keep_reading(place, &mut connect, &turns, &send);
-            };
+            let (send, turns) = (send.clone(), Arc::clone(&turns));
+            let read = move || keep_reading(place, &mut connect, &turns, &send);
             thread::Builder::new()
                 .name("remote".to_owned())
                 .spawn(read)
@@ -147,7 +143,7 @@ impl Remote {
     }
 
     fn wait(&mut self, until: Instant) {
-        while !self.is_complete() {
+        while !self.is_complete() && Instant::now() < until {
             match self.news.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(message) => self.take(message),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
@@ -171,7 +167,9 @@ impl Source for Remote {
         } else {
             self.wait(Instant::now() + LATE);
         }
-        while let Ok(message) = self.news.try_recv() {
+        // No more than there can be: one who floods us is not to hold this up.
+        for _ in 0..2 * self.connections.len() {
+            let Ok(message) = self.news.try_recv() else { break };
             self.take(message);
         }
         self.fleet.look(self.begun.elapsed());
@@ -203,7 +201,7 @@ fn keep_reading(
     place: usize,
     connect: &mut Connect,
     turns: &Arc<(Mutex<usize>, Condvar)>,
-    news: &Sender<Message>,
+    news: &SyncSender<Message>,
 ) {
     let [mut pause, longest] = BACK_OFF;
     loop {
@@ -231,7 +229,7 @@ fn read(
     place: usize,
     connect: &mut Connect,
     turns: &Arc<(Mutex<usize>, Condvar)>,
-    news: &Sender<Message>,
+    news: &SyncSender<Message>,
 ) -> Result<bool> {
     let mut turn = Some(Turn::wait(turns));
     let mut reader = FrameReader::new(connect()?)?;
@@ -284,7 +282,7 @@ mod tests {
 
     fn remote(connections: Vec<(&str, Connect)>) -> Remote {
         let named = connections.into_iter().map(|(name, c)| (name.to_owned(), c)).collect();
-        Remote::new(named, Origin::default(), Names::default(), || ()).expect("threads")
+        Remote::new(named, Origin::default(), Names::default()).expect("threads")
     }
 
     #[test]
@@ -312,6 +310,45 @@ mod tests {
         let said = notices.join("\n");
         assert!(said.contains("b: no route") && said.contains("# no tmon here"), "{said}");
         assert_eq!(all.names.address([10, 0, 0, 2].into(), false).as_deref(), Some("bb"));
+    }
+
+    /// A stream without end, as fast as it is taken.
+    struct Flood(Cursor<Vec<u8>>, Arc<AtomicUsize>);
+
+    impl Read for Flood {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let n = self.0.read(to)?;
+            if n > 0 {
+                return Ok(n);
+            }
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.set_position(0);
+            self.0.read(to)
+        }
+    }
+
+    #[test]
+    fn who_tells_without_end_waits_and_holds_nobody_up() {
+        let rounds = Arc::new(AtomicUsize::new(0));
+        let (bytes, counted) = (stream("fast", 5, 60), Arc::clone(&rounds));
+        let fast: Connect = Box::new(move || {
+            Ok(Box::new(Flood(Cursor::new(bytes.clone()), Arc::clone(&counted))) as Box<_>)
+        });
+        let works: Connect = Box::new(|| Ok(Box::new(Cursor::new(stream("a", 500, 1))) as Box<_>));
+        let mut all = remote(vec![("fast", fast), ("a", works)]);
+        let begun = Instant::now();
+        while all.read().is_ok_and(|r| r.snapshot.interfaces.len() < 2) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "both are heard");
+        }
+        // What is buffered on the way is read; then nothing is until somebody takes it.
+        let settled = || {
+            let before = rounds.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(300));
+            rounds.load(Ordering::Relaxed) == before
+        };
+        while !settled() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it waits");
+        }
     }
 
     #[test]

@@ -22,8 +22,11 @@ use crate::{
 
 /// Limit on the hosts; what more of them tell is left out, and said.
 pub const MOST_HOSTS: usize = 10_000;
-/// Limit on the rows that one host may bring; more are added up by tunnel.
-const MOST_ROWS: usize = 65_536;
+/// Limit on the rows that one host may bring; more are added up by tunnel, and from twice as many on
+/// in one row.
+const MOST_ROWS: u32 = 65_536;
+/// Limit on the pairs that are nobody's; what more there are is in one row of each host that sees it.
+const MOST_PAIRS: usize = 1 << 20;
 /// A host is silent when so many of its readings have not come.
 const SILENT: u32 = 3;
 /// The way between two hosts, and what else is not known, in a clock's error.
@@ -93,6 +96,7 @@ pub struct Fleet {
     taken: SystemTime,
     notices: Vec<String>,
     is_full: bool,
+    is_crowded: bool,
 }
 
 impl Fleet {
@@ -108,6 +112,7 @@ impl Fleet {
             taken: SystemTime::UNIX_EPOCH,
             notices: Vec::new(),
             is_full: false,
+            is_crowded: false,
         }
     }
 
@@ -220,9 +225,23 @@ impl Fleet {
         if known || self.owners.contains_key(&to) {
             return; // who sends or receives it counts it
         }
-        if *self.transit.entry(pair).or_insert(at) == at {
-            self.add(at, flow.key, fragments, direction, [rx + tx, Count::default()]);
-        }
+        let key = match self.transit.get(&pair) {
+            Some(first) if *first != at => return,
+            None if self.transit.len() >= MOST_PAIRS => {
+                if !std::mem::replace(&mut self.is_crowded, true) {
+                    let others = "pairs of hosts that are not heard";
+                    self.notices.push(format!(
+                        "more than {MOST_PAIRS} {others}: what else passes several hosts counts at each"
+                    ));
+                }
+                Key::AGED
+            }
+            _ => {
+                self.transit.insert(pair, at);
+                flow.key
+            }
+        };
+        self.add(at, key, fragments, direction, [rx + tx, Count::default()]);
     }
 
     fn add(&mut self, at: u16, key: Key, fragments: bool, direction: usize, n: [Count; 2]) {
@@ -230,10 +249,13 @@ impl Fleet {
             return;
         }
         let m = &mut self.members[usize::from(at)];
-        let mut key = key;
-        if m.rows as usize >= MOST_ROWS && !self.rows.contains_key(&(key, fragments)) {
-            key = key.aged();
-        }
+        let rows = m.rows;
+        let fits = |key: &Key, most| rows < most || self.rows.contains_key(&(*key, fragments));
+        let key = match key {
+            key if fits(&key, MOST_ROWS) => key,
+            key if fits(&key.aged(), 2 * MOST_ROWS) => key.aged(),
+            _ => Key::AGED,
+        };
         let sum = self.rows.entry((key, fragments)).or_insert_with(|| {
             m.rows += 1;
             Sum { interface: at, place: m.rows - 1, cells: Default::default() }
@@ -469,6 +491,22 @@ mod tests {
         assert_eq!(interval.elapsed, Duration::from_secs(1));
         assert_eq!(Scope::default().sum(&interval).packets, 150);
         assert_eq!(interval.interfaces[0].name, "node-1");
+    }
+
+    #[test]
+    fn a_host_that_makes_up_rows_takes_bounded_memory_and_no_packet_is_lost() {
+        let mut stage = Stage::new();
+        let one = |n: u32| {
+            let mut flow = row(1, address(2), [[0; 2], [1, 0]]);
+            flow.key.outermost.id = Some(n);
+            flow
+        };
+        let flows: Vec<_> = (0..3 * MOST_ROWS).map(one).collect();
+        stage.tells(1, 1, &flows);
+        let (packets, rows) = stage.total();
+        assert_eq!(packets, u64::from(3 * MOST_ROWS));
+        assert_eq!(rows.len(), 2 * MOST_ROWS as usize + 1);
+        assert_eq!(stage.fleet.rows.len(), rows.len());
     }
 
     #[test]
