@@ -64,10 +64,10 @@ fn is_number(column: Column) -> bool {
     )
 }
 
-/// How soon it goes when there is no room: the highest first. Drops go last where there are any.
-fn dispensable(column: Column, dropping: bool) -> u8 {
+/// How soon it goes when there is no room: the highest first. What is wrong goes last.
+fn dispensable(column: Column, is_alarming: bool) -> u8 {
     match column {
-        Column::Dropped | Column::SeqLost if dropping => 0,
+        _ if is_alarming => 0,
         Column::Dropped | Column::SeqLost => 8,
         Column::Syn => 9,
         Column::Outer | Column::Inner | Column::Rate => 0,
@@ -81,9 +81,19 @@ fn dispensable(column: Column, dropping: bool) -> u8 {
     }
 }
 
+/// What this column says of a row is that something is wrong.
+fn is_alarming(column: Column, line: &Line) -> bool {
+    match column {
+        Column::Dropped => line.dropped.is_some_and(|n| !n.is_zero()),
+        Column::SeqLost => line.seq_lost.is_some_and(|n| n > 0),
+        Column::Syn => line.syn.is_some_and(|n| n.unanswered > 0),
+        _ => false,
+    }
+}
+
 /// The kernel dropped something of a row, or something is missing of its tunnel.
 fn is_losing(line: &Line) -> bool {
-    line.dropped.is_some_and(|n| !n.is_zero()) || line.seq_lost.is_some_and(|n| n > 0)
+    [Column::Dropped, Column::SeqLost].into_iter().any(|column| is_alarming(column, line))
 }
 
 /// How much room there is.
@@ -237,8 +247,8 @@ fn wide<'a>(columns: impl Iterator<Item = &'a Texts>, gap: usize) -> usize {
 fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
     let rooms = Room::all(lines);
     // shorter texts before fewer columns, but units go only to save what is sent each way
-    let dropping = lines.iter().any(is_losing);
-    let rank = |c: &Texts| dispensable(c.column, dropping);
+    let rank =
+        |c: &Texts| dispensable(c.column, lines.iter().any(|line| is_alarming(c.column, line)));
     for (i, room) in rooms.into_iter().enumerate() {
         let mut list = columns(app, lines, width, room);
         let must = list.iter().filter(|c| rank(c) <= 4);
@@ -335,8 +345,7 @@ pub fn draw(app: &App, look: &Look, written: &Page, area: Rect, buf: &mut Buffer
             buf.set_style(row, look.cursor);
             buf.set_string(area.x, y, "▌", look.accent);
         }
-        let dropping = is_losing(line);
-        if dropping || app.found.concerns_row(&line.key) {
+        if is_losing(line) || app.found.concerns_row(&line.key) {
             buf.set_string(area.x, y, "!", look.bad);
         }
         let mut x = area.x + 1;
@@ -351,9 +360,7 @@ pub fn draw(app: &App, look: &Look, written: &Page, area: Rect, buf: &mut Buffer
                 Column::Kind | Column::Id => look.text,
                 Column::Inside | Column::Interface => look.dim,
                 Column::Total => look.dim,
-                Column::Dropped | Column::SeqLost if dropping && text != "0" && text != "-" => {
-                    look.bad
-                }
+                _ if is_alarming(column, line) => look.bad,
                 Column::Rate => look.strong,
                 Column::Inner if line.key.inner.pair().is_none() => look.dim,
                 _ if text.starts_with("0 ") || text.starts_with("0/") || text == "0" => look.faint,

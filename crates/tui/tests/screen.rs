@@ -9,8 +9,9 @@ use std::{
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use feed::{Reading, names::Names, series::At};
 use model::{
+    beside::{Beside, Gathered, Handshakes, Opener},
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
-    flow::{Books, Count, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     interface::{Fill, Interface},
     lines::Column,
     matrix::{End, Pick},
@@ -190,7 +191,21 @@ fn dropping(t: u64) -> Reading {
     reading
 }
 
-fn app_with_drops(reading: fn(u64) -> Reading) -> App {
+/// The same with TCP connections: those of one row are answered, of another some are not.
+fn opening(t: u64) -> Reading {
+    let flows = many(t);
+    let mut read = Gathered::default();
+    for (n, unanswered) in [(1, 0), (3, 2 * t)] {
+        let opener = Opener { interface: 0, key: flows[n].key, hook: Hook::Tx };
+        let counts = Handshakes { syns: 30 * t, unanswered, ..Handshakes::default() };
+        read.add_handshakes([(opener, counts)]);
+    }
+    let mut reading = reading(t, flows);
+    reading.snapshot.beside = Arc::new(Beside::new(read));
+    reading
+}
+
+fn app_of(reading: fn(u64) -> Reading) -> App {
     let mut app =
         App::new(Start { title: "lab".to_owned(), ..Start::default() }).expect("no filter");
     for t in 1..=8 {
@@ -361,7 +376,7 @@ fn drops_are_shown_in_every_view() {
         ("pair", "2 j j l l"),
     ] {
         for size in [(40, 12), (80, 24), (120, 40)] {
-            let mut app = app_with_drops(dropping);
+            let mut app = app_of(dropping);
             press(&mut app, keys);
             let name = format!("drops-{name}-{}x{}", size.0, size.1);
             insta::assert_snapshot!(name, frame(&mut app, size));
@@ -391,7 +406,7 @@ fn changing(t: u64) -> Reading {
 
 #[test]
 fn changes_of_the_host_are_marked_in_the_timeline_and_can_be_read() {
-    let mut app = app_with_drops(changing);
+    let mut app = app_of(changing);
     for size in [(80, 24), (120, 40)] {
         let live = screen(&mut app, size);
         let marks = live.lines().filter(|l| l.contains("peak")).map(|l| l.matches('▾').count());
@@ -424,13 +439,13 @@ fn drops_that_are_not_known_are_not_none() {
         reading.snapshot.drops = Some(Arc::new(drops));
         reading
     };
-    let mut app = app_with_drops(unknown);
+    let mut app = app_of(unknown);
     press(&mut app, "3");
     app.sort = Column::Dropped;
     assert!(app.picture.lines.list.iter().all(|l| l.dropped.is_none()));
     press(&mut app, "4");
     assert!(frame(&mut app, (80, 24)).contains("not known by reason: this kernel has no type"));
-    let mut quiet = app_with_drops(|t| {
+    let mut quiet = app_of(|t| {
         let mut reading = dropping(t);
         reading.snapshot.drops = Some(Arc::default());
         reading
@@ -442,7 +457,7 @@ fn drops_that_are_not_known_are_not_none() {
 
 #[test]
 fn the_table_is_sorted_by_what_was_dropped() {
-    let mut app = app_with_drops(dropping);
+    let mut app = app_of(dropping);
     press(&mut app, "3");
     while app.sort != Column::Dropped {
         press(&mut app, "s");
@@ -450,6 +465,15 @@ fn the_table_is_sorted_by_what_was_dropped() {
     let dropped = |l: &model::lines::Line| l.dropped.expect("known").packets;
     let first: Vec<u64> = app.picture.lines.list.iter().take(4).map(dropped).collect();
     assert_eq!(first, [12_345, 8, 3, 0], "per second");
+}
+
+#[test]
+fn connections_that_nobody_answers_have_room_in_the_table() {
+    for size in [(80, 24), (120, 40)] {
+        let mut app = app_of(opening);
+        press(&mut app, "3");
+        insta::assert_snapshot!(format!("syn-{}x{}", size.0, size.1), frame(&mut app, size));
+    }
 }
 
 #[test]
