@@ -64,7 +64,7 @@ impl Capture {
         step: Duration,
         bytes: usize,
     ) -> Result<Capture> {
-        Capture::reading(move |send, shown| read(open()?, step, bytes, send, shown))
+        Capture::reading(move |teller| read(open()?, step, bytes, teller))
     }
 
     /// Recordings in the intervals that they have, or longer ones where these take more bytes than that.
@@ -73,17 +73,16 @@ impl Capture {
     /// # Errors
     /// A thread cannot be started.
     pub fn of_recordings(recordings: Recordings, names: Names, bytes: usize) -> Result<Capture> {
-        Capture::reading(move |send, shown| read_recordings(recordings, &names, bytes, send, shown))
+        Capture::reading(move |teller| read_recordings(recordings, &names, bytes, teller))
     }
 
-    fn reading(
-        read: impl FnOnce(&SyncSender<Result<News>>, &Mutex<String>) -> Result<()> + Send + 'static,
-    ) -> Result<Capture> {
+    fn reading(read: impl FnOnce(Teller<'_>) -> Result<()> + Send + 'static) -> Result<Capture> {
         let (send, news) = mpsc::sync_channel(1);
         let progress = Arc::<Mutex<String>>::default();
         let shown = Arc::clone(&progress);
         let read = move || {
-            if let Err(e) = read(&send, &shown) {
+            let teller = Teller { news: &send, progress: &shown, due: Instant::now() + PAUSE };
+            if let Err(e) = read(teller) {
                 _ = send.send(Err(e)); // or nobody wants to know any more
             }
         };
@@ -180,16 +179,48 @@ impl Source for Capture {
     }
 }
 
+/// Hands over what was read so far, as long as there is more.
+struct Teller<'a> {
+    news: &'a SyncSender<Result<News>>,
+    progress: &'a Mutex<String>,
+    due: Instant,
+}
+
+impl Teller<'_> {
+    /// So many bytes were read, of so many.
+    fn is_at(&self, at: u64, size: Option<u64>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
+            Some(size) => units::percent(at, size),
+            None => units::bytes(at, Base::Si).to_string(),
+        };
+    }
+
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.due
+    }
+
+    /// Tells what `make` makes, unless the one before has not been taken yet: true if it is told,
+    /// `None` if nobody wants to know any more.
+    fn tell(&mut self, make: impl FnOnce() -> Result<Reading>) -> Result<Option<bool>> {
+        let begun = Instant::now();
+        let told = match self.news.try_send(Ok(News::Some(make()?))) {
+            Ok(()) => Some(true),
+            Err(TrySendError::Full(_)) => Some(false),
+            Err(TrySendError::Disconnected(_)) => None,
+        };
+        self.due = Instant::now() + PAUSE.max(SHARE * begun.elapsed());
+        Ok(told)
+    }
+
+    /// Tells all there is.
+    fn end(self, reading: Reading, end: Result<()>) {
+        _ = self.news.send(Ok(News::All(reading, end)));
+    }
+}
+
 /// Reads to the end, or until the receiver is gone.
-fn read(
-    mut replay: Replay,
-    step: Duration,
-    bytes: usize,
-    news: &SyncSender<Result<News>>,
-    progress: &Mutex<String>,
-) -> Result<()> {
+fn read(mut replay: Replay, step: Duration, bytes: usize, mut teller: Teller<'_>) -> Result<()> {
     replay.hurry();
-    let mut due = Instant::now() + PAUSE;
     let mut recording = Recording::new(step, bytes, replay.read()?);
     let (mut reads, mut told) = (0, 0);
     loop {
@@ -210,24 +241,18 @@ fn read(
         }
         reads = replay.reads();
         let (at, size) = replay.position();
-        *progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
-            Some(size) => units::percent(at, size),
-            None => units::bytes(at, Base::Si).to_string(),
-        };
-        let now = Instant::now();
-        if now >= due && replay.frames() > told {
-            let reading = so_far(recording.clone(), &mut replay, Vec::new())?;
-            match news.try_send(Ok(News::Some(reading))) {
-                Ok(()) => told = replay.frames(),
-                Err(TrySendError::Full(_)) => {} // the one before has not been taken yet
-                Err(TrySendError::Disconnected(_)) => return Ok(()),
+        teller.is_at(at, size);
+        if teller.is_due() && replay.frames() > told {
+            match teller.tell(|| so_far(recording.clone(), &mut replay, Vec::new()))? {
+                Some(true) => told = replay.frames(),
+                Some(false) => {}
+                None => return Ok(()),
             }
-            due = Instant::now() + PAUSE.max(SHARE * now.elapsed());
         }
     }
     let notes = replay.notes();
     let reading = so_far(recording, &mut replay, notes)?;
-    _ = news.send(Ok(News::All(reading, replay.end())));
+    teller.end(reading, replay.end());
     Ok(())
 }
 
@@ -236,10 +261,8 @@ fn read_recordings(
     mut recordings: Recordings,
     names: &Names,
     bytes: usize,
-    news: &SyncSender<Result<News>>,
-    progress: &Mutex<String>,
+    mut teller: Teller<'_>,
 ) -> Result<()> {
-    let mut due = Instant::now() + PAUSE;
     let mut past = Past::within(bytes);
     let end = loop {
         match recordings.next_interval() {
@@ -247,16 +270,13 @@ fn read_recordings(
             Ok(None) => break Ok(()),
             Err(e) => break Err(e),
         }
-        let now = Instant::now();
-        if now >= due && !past.is_empty() {
+        if teller.is_due() && !past.is_empty() {
             names.learn_hosts(recordings.names());
             let (at, size) = recordings.position();
-            *progress.lock().unwrap_or_else(PoisonError::into_inner) = units::percent(at, size);
-            let reading = past.reading(Vec::new());
-            if let Err(TrySendError::Disconnected(_)) = news.try_send(Ok(News::Some(reading))) {
+            teller.is_at(at, Some(size));
+            if teller.tell(|| Ok(past.reading(Vec::new())))?.is_none() {
                 return Ok(());
             }
-            due = Instant::now() + PAUSE.max(SHARE * now.elapsed());
         }
     };
     if past.is_empty() {
@@ -264,7 +284,7 @@ fn read_recordings(
         bail!("there is no reading in what was recorded");
     }
     names.learn_hosts(recordings.names());
-    _ = news.send(Ok(News::All(past.reading(recordings.notes()), end)));
+    teller.end(past.reading(recordings.notes()), end);
     Ok(())
 }
 

@@ -9,15 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use foldhash::{HashMap, HashMapExt};
-
 use crate::{
     allowance::{self, Allowance},
     replay::{Span, at},
 };
 use model::{
-    flow::{Books, Counters, Flow, Key},
-    interface::Interface,
+    flow::Books,
+    history,
     rows::Rows,
     snapshot::{Interval, Snapshot},
 };
@@ -97,7 +95,7 @@ impl Recording {
         let happened = reading.since(&self.before);
         self.before = reading;
         match self.intervals.get_mut(&self.here) {
-            Some(interval) => self.allowance.spend(join(interval, happened)),
+            Some(interval) => self.allowance.spend(join(interval, &happened)),
             None => drop(self.intervals.insert(self.here, happened)),
         }
     }
@@ -121,17 +119,14 @@ impl Recording {
         self.here = place(self.here);
         for (before, interval) in mem::take(&mut self.intervals) {
             match self.intervals.get_mut(&place(before)) {
-                Some(earlier) => self.allowance.spend(join(earlier, interval)),
+                Some(earlier) => self.allowance.spend(join(earlier, &interval)),
                 None => drop(self.intervals.insert(place(before), interval)),
             }
         }
     }
 
     fn bytes(&self) -> usize {
-        let of = |i: &Interval| {
-            i.rows.bytes() + i.interfaces.len() * size_of::<Interface>() + i.beside.bytes()
-        };
-        self.intervals.values().map(of).sum()
+        self.intervals.values().map(history::bytes).sum()
     }
 
     /// The intervals in the order of time, those without a packet as one, and the totals, which are
@@ -188,33 +183,18 @@ fn nanoseconds(time: Duration) -> i128 {
 }
 
 /// Adds what happened later to an interval. How many rows that went through.
-fn join(interval: &mut Interval, later: Interval) -> u64 {
+fn join(interval: &mut Interval, later: &Interval) -> u64 {
     let both = interval.rows.len() + later.rows.len();
-    let known = interval.interfaces.len();
-    for (sum, i) in interval.interfaces.iter_mut().zip(&later.interfaces) {
-        sum.books.add(&i.books);
-        sum.fill = i.fill;
+    if let Some(sum) = Interval::sum([&*interval, later]) {
+        *interval = sum;
     }
-    interval.interfaces.extend(later.interfaces.into_iter().skip(known));
-    let mut sums: HashMap<(u16, Key), Counters> = HashMap::new();
-    for flow in interval.rows.iter().chain(later.rows.iter()) {
-        sums.entry((flow.interface, flow.key)).or_default().add(&flow.counters);
-    }
-    let mut rows = Rows::default();
-    for (place, ((interface, key), counters)) in sums.into_iter().enumerate() {
-        rows.push_flow(place as u32, &Flow { interface, key, counters });
-    }
-    let interfaces = mem::take(&mut interval.interfaces);
-    let beside = interval.beside.with(&later.beside).into();
-    *interval = Interval::new(interval.since, interval.taken, interval.elapsed, interfaces, rows);
-    interval.beside = beside;
     both as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::flow::{Count, Inner, InnerProto, Kind, Tunnel};
+    use model::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Tunnel};
 
     fn flow(id: u32, packets: u64) -> Flow {
         Flow {
