@@ -28,7 +28,7 @@ use model::{
 use tui::theme::Depth;
 
 #[cfg(feature = "live")]
-use crate::kernel::{attach::Want, local, version};
+use crate::kernel::{attach::Want, live::Live, local, version};
 #[cfg(feature = "live")]
 use model::flow::HookKind;
 
@@ -169,6 +169,39 @@ impl Watch {
             None => Want::Best,
             Some(HookArg::Tcx) => Want::Only(HookKind::Tcx),
             Some(HookArg::Clsact) => Want::Only(HookKind::Clsact),
+        }
+    }
+
+    /// Begins to count there.
+    fn open(&self) -> Result<Live> {
+        let (interfaces, netns) = (&self.interfaces, self.netns.as_deref());
+        Live::open(interfaces, netns, &self.count.config(), self.want())
+    }
+}
+
+/// Whether drops are counted, and which.
+#[derive(Args, Clone, Copy, Debug)]
+struct Dropping {
+    /// Do not count what the kernel drops
+    #[arg(long)]
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    no_drops: bool,
+    #[command(flatten)]
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    scope: DropScope,
+}
+
+#[cfg(feature = "live")]
+impl Dropping {
+    /// Counts them, if that is wanted; why that cannot be done, if so.
+    fn begin(self, live: &mut Live) -> Option<Arc<str>> {
+        if self.no_drops { None } else { live.watch_drops(self.scope.all_netns) }
+    }
+
+    /// The same, which says so.
+    fn begin_or_say(self, live: &mut Live) {
+        if let Some(why) = self.begin(live) {
+            say(&format!("drops are not counted: {why}"));
         }
     }
 }

@@ -58,6 +58,10 @@ impl Dump {
         !self.read.is_empty()
     }
 
+    fn sandbox(&self) -> Sandbox {
+        Sandbox::new(None).resolving(self.print.naming.resolve)
+    }
+
     /// It listens to others.
     pub(super) fn listens(&self) -> bool {
         self.remotes.any()
@@ -78,12 +82,7 @@ impl Dump {
         }
         let mut printer = Printer::new(&mut out, &self.print, true)?;
         let flag = interrupted()?;
-        let mut live = Live::open(
-            &self.watch.interfaces,
-            self.watch.netns.as_deref(),
-            &self.watch.count.config(),
-            self.watch.want(),
-        )?;
+        let mut live = self.watch.open()?;
         if self.drops
             && let Some(why) = live.watch_drops(self.scope.all_netns)
         {
@@ -93,7 +92,7 @@ impl Dump {
         if findings {
             live.follow_configuration()?;
         }
-        live.enter(&Sandbox::new(None).resolving(self.print.naming.resolve))?;
+        live.enter(&self.sandbox())?;
         let start = Instant::now();
         let mut series = Series::new(0);
         if findings {
@@ -143,7 +142,7 @@ impl Dump {
 impl Dump {
     /// Prints what others tell.
     fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &AtomicBool) -> Result<()> {
-        Sandbox::new(None).enter_with_nothing()?;
+        self.sandbox().enter_with_nothing()?;
         let mut remote = ready.listen(printer.names())?;
         let mut read = || -> Result<feed::Reading> {
             let reading = remote.read()?;
@@ -175,7 +174,7 @@ impl Dump {
         let Some(mut recordings) = self.part.recordings(&self.read)? else {
             bail!("this is a capture, not a recording of `tmon record`: `tmon replay` reads it");
         };
-        Sandbox::new(None).enter_with_nothing()?;
+        self.sandbox().enter_with_nothing()?;
         let mut series = Series::new(0);
         if self.print.has_findings() {
             series.look_for_findings(Known::default());

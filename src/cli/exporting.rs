@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, Permissions},
     io::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use super::{DropScope, Ignoring, Watch, dump, duration, interrupted, out, say};
-use crate::kernel::{live::Live, sandbox::Sandbox};
+use super::{Dropping, Ignoring, Watch, dump, duration, interrupted, out, say};
+use crate::kernel::sandbox::Sandbox;
 use export::{
     ipfix::{IpfixOptions, IpfixSender, Target},
     openmetrics::{Exposition, Metering, SeriesLimits},
@@ -69,11 +69,8 @@ pub(super) struct Prometheus {
     /// Peers per tunnel id that have series of their own, four each; all others are `other`
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     peers: u32,
-    /// Do not count what the kernel drops
-    #[arg(long)]
-    no_drops: bool,
     #[command(flatten)]
-    scope: DropScope,
+    drops: Dropping,
     #[command(flatten)]
     ignoring: Ignoring,
     /// File with names for the filters of --ignore, as for `tmon dump`
@@ -85,25 +82,19 @@ impl Prometheus {
     fn run(self) -> Result<()> {
         let known = self.ignoring.read(&Names::read(self.names.as_deref())?)?;
         let flag = interrupted()?;
-        let counting = self.watch.count.config();
         let metrics = Metering::new(
             env!("CARGO_PKG_VERSION"),
             SeriesLimits {
                 tunnels: self.series as usize,
                 peers: self.peers as usize,
-                age: counting.age,
+                age: self.watch.count.config().age,
             },
         );
         // Before anything is counted: what does not work is said at once.
         let mut textfile = self.textfile.as_deref().map(Textfile::new).transpose()?;
         let listener = textfile.is_none().then(|| listen(&self.listen)).transpose()?;
-        let (interfaces, netns) = (&self.watch.interfaces, self.watch.netns.as_deref());
-        let mut live = Live::open(interfaces, netns, &counting, self.watch.want())?;
-        if !self.no_drops
-            && let Some(why) = live.watch_drops(self.scope.all_netns)
-        {
-            say(&format!("drops are not counted: {why}"));
-        }
+        let mut live = self.watch.open()?;
+        self.drops.begin_or_say(&mut live);
         live.follow_configuration()?;
         live.enter(&Sandbox::new(textfile.as_ref().map(|t| t.folder.as_path())))?;
 
@@ -165,7 +156,7 @@ pub(super) struct Ipfix {
 /// A host and a port: `HOST`, `HOST:PORT`, `[ADDR]:PORT`.
 fn collector(text: &str) -> Result<(String, u16), String> {
     const PORT: u16 = 4739;
-    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+    if let Ok(address) = text.parse::<IpAddr>() {
         return Ok((address.to_string(), PORT));
     }
     if let Ok(at) = text.parse::<SocketAddr>() {
@@ -189,15 +180,15 @@ impl Ipfix {
         let flag = interrupted()?;
         let (host, port) = self.collector;
         let target = Target { host, port, tcp: self.tcp };
+        // A name is asked for again whenever the connection is made.
+        let is_name = target.host.parse::<IpAddr>().is_err();
         // One that is not there yet may come; a name that nobody knows will not.
         target.addresses().with_context(|| format!("send to {target}"))?;
-        let (interfaces, netns) = (&self.watch.interfaces, self.watch.netns.as_deref());
-        let counting = self.watch.count.config();
-        let mut live = Live::open(interfaces, netns, &counting, self.watch.want())?;
+        let mut live = self.watch.open()?;
         if self.sent {
             live.follow_configuration()?; // which addresses are this host's
         }
-        live.enter(&Sandbox::new(None))?;
+        live.enter(&Sandbox::new(None).resolving(is_name))?;
         let mut series = Series::new(0);
         series.push(dump::read(&mut live)?);
         let shown = target.to_string();

@@ -19,7 +19,7 @@ use feed::{
 };
 use model::{overlay::Overlay, units::sanitize};
 
-use super::{DropScope, TOOL, Watch, dump, duration, interrupted, out, say};
+use super::{Dropping, TOOL, Watch, dump, duration, interrupted, out};
 use crate::kernel::{clock, live::Live, sandbox::Sandbox};
 
 #[derive(Args, Debug)]
@@ -58,11 +58,8 @@ struct Recorder {
     /// The name of this host in what is written [default: its host name]
     #[arg(long = "as", value_name = "NAME", value_parser = host_name)]
     name: Option<String>,
-    /// Do not count what the kernel drops
-    #[arg(long)]
-    no_drops: bool,
     #[command(flatten)]
-    scope: DropScope,
+    drops: Dropping,
 }
 
 /// What a host may be called: a word that any terminal shows.
@@ -143,18 +140,8 @@ fn is_over() -> bool {
 
 impl Recorder {
     fn open(&self) -> Result<Live> {
-        let watch = &self.watch;
-        let mut live = Live::open(
-            &watch.interfaces,
-            watch.netns.as_deref(),
-            &watch.count.config(),
-            watch.want(),
-        )?;
-        if !self.no_drops
-            && let Some(why) = live.watch_drops(self.scope.all_netns)
-        {
-            say(&format!("drops are not counted: {why}"));
-        }
+        let mut live = self.watch.open()?;
+        self.drops.begin_or_say(&mut live);
         live.follow_configuration()?;
         Ok(live)
     }
@@ -242,9 +229,8 @@ fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
 
 /// How long it is until the wall clock shows a multiple of the cadence.
 fn until_next(now: SystemTime, every: Duration) -> Duration {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let into = since % every.as_nanos().max(1);
-    every - Duration::from_nanos(into as u64) // less than `every`
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    dump::next_tick(since, every) - since
 }
 
 #[cfg(test)]

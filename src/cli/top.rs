@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, builder::PossibleValue};
 
 use super::{
-    Cli, DropScope, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
+    Cli, Dropping, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
     playback::Playback, remote::Remotes, settings, size,
 };
 use crate::kernel::{origin, sandbox::Sandbox};
@@ -35,13 +35,9 @@ pub(super) struct Top {
     watch: Watch,
     #[command(flatten)]
     look: Look,
-    /// Do not count what the kernel drops
-    #[arg(long)]
-    #[cfg_attr(not(feature = "live"), allow(dead_code))]
-    no_drops: bool,
     #[command(flatten)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
-    scope: DropScope,
+    drops: Dropping,
     /// Show this recording or capture instead of an interface, or several merged in the order of time;
     /// `-` is a capture on standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "from", "ssh"])]
@@ -260,17 +256,9 @@ impl Top {
         let sandbox = sandbox(&self.look);
         #[cfg(feature = "live")]
         if self.read.is_empty() {
-            let (watch, count) = (&self.watch, &self.watch.count);
             let options = self.options(true)?;
-            let mut live = crate::kernel::live::Live::open(
-                &watch.interfaces,
-                watch.netns.as_deref(),
-                &count.config(),
-                watch.want(),
-            )?;
-            if !self.no_drops {
-                live.watch_drops(self.scope.all_netns);
-            }
+            let mut live = self.watch.open()?;
+            self.drops.begin(&mut live); // why not is on the screen
             live.follow_configuration()?;
             return show(options, live, &sandbox);
         }

@@ -16,11 +16,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{
-    DropScope, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, playback::Playback,
+    Dropping, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, playback::Playback,
     say,
 };
 use crate::kernel::{
-    live::Live,
     origin,
     runner::{Runner, Running},
     sandbox::Sandbox,
@@ -64,11 +63,8 @@ pub(super) struct Watching {
     /// at most one per second
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
-    /// Do not count what the kernel drops
-    #[arg(long)]
-    no_drops: bool,
     #[command(flatten)]
-    scope: DropScope,
+    drops: Dropping,
     #[command(flatten)]
     ignoring: Ignoring,
     /// File with names for the filters of --ignore, as for `tmon dump`
@@ -92,7 +88,7 @@ impl Watching {
         let recordings = self.part.recordings(&self.read)?;
         let captures = match recordings {
             None => Captures::open(&self.read)?,
-            Some(_) => Captures::open(&[])?,
+            Some(_) => Captures::default(),
         };
         let flag = interrupted()?;
         let mut told = Told { json: self.json, host: origin::host(), bad: false };
@@ -116,18 +112,8 @@ impl Watching {
         mut hook: Option<&mut Hook>,
         flag: &AtomicBool,
     ) -> Result<()> {
-        let watch = &self.watch;
-        let mut live = Live::open(
-            &watch.interfaces,
-            watch.netns.as_deref(),
-            &watch.count.config(),
-            watch.want(),
-        )?;
-        if !self.no_drops
-            && let Some(why) = live.watch_drops(self.scope.all_netns)
-        {
-            say(&format!("drops are not counted: {why}"));
-        }
+        let mut live = self.watch.open()?;
+        self.drops.begin_or_say(&mut live);
         live.follow_configuration()?;
         live.enter(&Sandbox::new(None))?;
         let every = self.every.max(Duration::from_millis(50));

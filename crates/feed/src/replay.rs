@@ -74,6 +74,7 @@ pub struct Replay {
 
 /// Capture files of which nothing was read yet: who opens them may be allowed more than who reads
 /// what strangers wrote.
+#[derive(Default)]
 pub struct Captures(Vec<(PathBuf, Opened)>);
 
 impl Captures {
