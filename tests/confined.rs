@@ -26,11 +26,9 @@ use std::{
 };
 
 use feed::dns::Resolver;
-use ground::{Ground, send, until};
+use ground::{Ground, own_bpffs, send, until};
 use nix::{
-    mount::{MsFlags, mount},
     pty::{Winsize, openpty},
-    sched::{CloneFlags, unshare},
     sys::{
         signal::{Signal, kill, raise},
         wait::{WaitStatus, waitpid},
@@ -40,7 +38,6 @@ use nix::{
 use testkit::ground;
 use tmon::kernel::{
     netns,
-    pin::BPFFS,
     runner::Runner,
     sandbox::{Force, Sandbox},
 };
@@ -326,14 +323,6 @@ fn are_confined(pid: u32) {
     let of = |name| threads(pid, name);
     assert!(of("Seccomp:").iter().all(|mode| mode == "2"), "{:?}", of("Seccomp:"));
     assert!(of("NoNewPrivs:").iter().all(|on| on == "1"), "{:?}", of("NoNewPrivs:"));
-}
-
-/// A bpffs that only this process and what it starts see.
-fn own_bpffs() {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
-    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).unwrap();
 }
 
 fn dump_follows_and_joins_when_confined() {

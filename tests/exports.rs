@@ -16,16 +16,13 @@ use std::{
 };
 
 use frames::{Gre, pkt};
-use ground::{Ground, Space, VNI, inject, mac, send, until};
+use ground::{Ground, Space, VNI, inject, mac, own_bpffs, send, until};
 use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
 use testkit::{frames, ground};
-use tmon::kernel::pin::BPFFS;
 
 fn tmon(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdin(Stdio::null()).output().unwrap()
@@ -40,10 +37,7 @@ fn done(args: &[&str]) -> String {
 /// A ground on which `tmon attach` counts; its bpffs is this thread's own and goes with it.
 fn attached() -> Ground {
     let g = Ground::new();
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
-    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+    own_bpffs();
     done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
     g
 }

@@ -13,17 +13,13 @@ use std::{
 };
 
 use ground::{
-    Ground, VNI, closed, inject,
+    Ground, VNI, closed, inject, own_bpffs,
     rival::{NEXT, Rival},
     send, small, told, until, wants,
 };
 use model::{
     flow::{Count, Hook, HookKind, Kind},
     snapshot::Snapshot,
-};
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
 };
 use serde_json::Value;
 use testkit::ground;
@@ -73,16 +69,6 @@ fn status(netns: &str) -> Value {
 fn folder(g: &Ground) -> PathBuf {
     let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     Path::new(BPFFS).join(format!("tmon/v{LAYOUT}/{cookie}-{}-eth0", g.a.link("eth0").index))
-}
-
-/// A bpffs where tmon looks for one, but only for this thread and what it starts. It goes with them, and
-/// what is in it, however the test ends; the machine's own, if it has one, is neither seen nor touched.
-fn own_bpffs() {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    // And nothing else: names of network namespaces are for all tests.
-    mount(None::<&str>, "/sys", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .unwrap();
-    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
 }
 
 /// A ground with nothing attached.

@@ -48,7 +48,7 @@ fetch() { # KERNEL
 	work=$(mktemp -d)
 	# shellcheck disable=SC2064
 	trap "rm -rf '$work'" EXIT
-	mkdir -p "$work"/{lists/partial,parts,archives/partial,deb,root}
+	mkdir -p "$work"/{lists/partial,parts,archives/partial,deb,unpacked}
 	for suite in $SUITES; do
 		url=$mirror
 		case $suite in *-security) url=$mirror-security ;; esac
@@ -71,11 +71,11 @@ fetch() { # KERNEL
 	(cd "$work/deb" && apt-get $apt download "$package" $(apt-cache $apt depends --important "$package" |
 		sed -nE 's/.*Depends: (linux-(binary|modules)-[^ ]+)$/\1/p') >&2) || fail "cannot download $package"
 	for package in "$work"/deb/*.deb; do
-		dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/root" --wildcards \
+		dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/unpacked" --wildcards \
 			--exclude='*/drivers/net/ethernet' --exclude='*/drivers/net/wireless' \
 			'./boot*' './usr/lib/modules*' './lib/modules*' 2>/dev/null || true
 	done
-	modules=$(first_of "$work"/root/{usr/,}lib/modules/"$release")
+	modules=$(first_of "$work"/unpacked/{usr/,}lib/modules/"$release")
 	[ -n "$modules" ] || fail "no modules in $release"
 	mkdir -p "$work/kernel/lib/modules"
 	mv "$modules" "$work/kernel/lib/modules/$release"
@@ -87,7 +87,7 @@ fetch() { # KERNEL
 	find "$modules" -name '*.ko.xz' -print0 | xargs -0r -n 100 xz -d
 	find "$modules" -name '*.ko.zst' -print0 | xargs -0r -n 100 zstd -qd --rm
 	busybox depmod -b "$work/kernel" "$release"
-	extract_vmlinux "$(first_of "$work"/root/boot/vmlinuz-* "$modules/vmlinuz")" "$work/kernel/vmlinux"
+	extract_vmlinux "$(first_of "$work"/unpacked/boot/vmlinuz-* "$modules/vmlinuz")" "$work/kernel/vmlinux"
 	echo "$release" >"$work/kernel/release"
 	boot_archive "$work/kernel" "$release"
 	rm -rf "${CACHE:?}/$1"
@@ -141,15 +141,15 @@ mkdir -p "$run/tree/vm"
 cat >"$run/tree/init" <<'INIT'
 #!/bin/sh
 /bin/busybox --install -s /bin
-mkdir -p /proc /sys /dev /low /scratch /root
+mkdir -p /proc /sys /dev /low /scratch /newroot
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 modprobe -a virtio_pci 9pnet_virtio 9p overlay virtio_console 2>/dev/null
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose root /low &&
 mount -t tmpfs scratch /scratch && mkdir /scratch/upper /scratch/work &&
-mount -t overlay -o lowerdir=/low,upperdir=/scratch/upper,workdir=/scratch/work root /root || exit 1
-for m in dev proc sys; do mount --move /$m /root/$m; done
-mkdir -p /root/run && mount -t tmpfs run /root/run && cp -r /vm /bin/busybox /root/run/
-exec switch_root /root /run/busybox sh /run/vm/start
+mount -t overlay -o lowerdir=/low,upperdir=/scratch/upper,workdir=/scratch/work root /newroot || exit 1
+for m in dev proc sys; do mount --move /$m /newroot/$m; done
+mkdir -p /newroot/run && mount -t tmpfs run /newroot/run && cp -r /vm /bin/busybox /newroot/run/
+exec switch_root /newroot /run/busybox sh /run/vm/start
 INIT
 # Second stage, on the final root: what a test expects to be mounted, then the command.
 cat >"$run/tree/vm/start" <<'START'

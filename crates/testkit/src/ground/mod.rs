@@ -23,13 +23,28 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto,
     socket,
 };
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use tmon::kernel::{
     attach::{Want, tcx_programs},
     bpf::Config,
     live::Live,
     netlink::{Link, Netlink, NewLink, NewTunnel},
     netns::{self, Netns},
+    pin::BPFFS,
 };
+
+/// A bpffs where tmon looks for one, but only for this thread and what it starts. It goes with them, and
+/// what is in it, however a test ends; the machine's own, if it has one, is neither seen nor touched.
+/// And nothing else: names of network namespaces are for all tests.
+pub fn own_bpffs() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+}
 
 /// The tunnel's id.
 pub const VNI: u32 = 7700;
