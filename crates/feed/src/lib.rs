@@ -15,6 +15,7 @@ pub mod names;
 mod packed;
 pub mod packet;
 pub mod pcap;
+pub mod pcapng;
 pub mod recorded;
 pub mod recording;
 pub mod remote;
