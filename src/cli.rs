@@ -469,10 +469,20 @@ fn filter(text: &str) -> Result<Written, String> {
 const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Result<jiff::SignedDuration, _> = text.parse();
-    let d = parsed.map_err(|_| "a number and a unit: 500ms, 5s, 10m, 1h".to_owned())?;
-    let d = Duration::try_from(d).map_err(|_| "a time that has passed already".to_owned())?;
-    if d > LONGEST { Err("at most 100 years (876000h)".to_owned()) } else { Ok(d) }
+    let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+    let is_whole = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let d = match text.parse::<jiff::SignedDuration>() {
+        _ if is_whole && unit == "d" => {
+            Duration::from_secs(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(24 * 3600))
+        }
+        Ok(d) => Duration::try_from(d).map_err(|_| "a time that has passed already")?,
+        // It reads one number well and not another: that one is too large.
+        Err(_) if is_whole && format!("1{unit}").parse::<jiff::SignedDuration>().is_ok() => {
+            Duration::MAX
+        }
+        Err(_) => return Err("a number and a unit: 500ms, 5s, 10m, 1h, 7d".to_owned()),
+    };
+    if d > LONGEST { Err("at most 100 years (36500d)".to_owned()) } else { Ok(d) }
 }
 
 /// Bytes: `64k`, `128MB`, `1GiB`.

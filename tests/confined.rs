@@ -14,7 +14,7 @@ use std::{
     os::{
         fd::AsRawFd,
         unix::{
-            fs::PermissionsExt,
+            fs::{MetadataExt, PermissionsExt},
             process::{CommandExt, ExitStatusExt},
         },
     },
@@ -25,6 +25,7 @@ use std::{
     thread,
 };
 
+use export::files::Files;
 use feed::dns::Resolver;
 use ground::{Ground, own_bpffs, send, until};
 use nix::{
@@ -44,10 +45,11 @@ use tmon::kernel::{
 
 fn main() {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
-    let all: [(&str, fn()); 9] = [
+    let all: [(&str, fn()); 10] = [
         ("only_commands_that_were_named_run", only_commands_that_were_named_run),
         ("a_confined_process_cannot_reach_out", a_confined_process_cannot_reach_out),
         ("commands_end_with_who_asked", commands_end_with_who_asked),
+        ("only_new_files_of_ours_are_made", only_new_files_of_ours_are_made),
         ("trying_it_confines_nobody", trying_it_confines_nobody),
         // From here on there are threads.
         ("dump_follows_and_joins_when_confined", dump_follows_and_joins_when_confined),
@@ -281,6 +283,45 @@ fn a_confined_process_cannot_reach_out() {
         assert!(runner.run(2).is_err());
     });
     drop(runner);
+}
+
+/// By the process that makes files for who is confined.
+fn only_new_files_of_ours_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = || {
+        let mut all: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        all.sort();
+        all
+    };
+    let before = std::env::current_dir().unwrap();
+    std::env::set_current_dir(&folder).unwrap();
+    fs::write("tmon-there.svg", "theirs").unwrap();
+    succeeds(|| {
+        let runner = Runner::start(Vec::new()).unwrap();
+        Sandbox::new(None).enter_all().unwrap();
+        assert!(refused(fs::write("tmon-x.svg", "")), "not by who is confined");
+        runner.begin().unwrap().write_all(b"picture").unwrap();
+        for name in
+            ["", "x.svg", ".tmon-x", "tmon-/../x", "/tmon-x", "tmon-\n", "tmon-\0", "tmon-ä"]
+        {
+            let made = runner.keep(name);
+            assert!(made.is_err_and(|e| e.kind() != io::ErrorKind::AlreadyExists), "{name:?}");
+        }
+        assert!(runner.keep(&format!("tmon-{}", "x".repeat(300))).is_err());
+        let there = runner.keep("tmon-there.svg").unwrap_err();
+        assert_eq!(there.kind(), io::ErrorKind::AlreadyExists);
+        runner.keep("tmon-kept.svg").unwrap();
+        assert!(runner.keep("tmon-again.svg").is_err(), "there is no other new file");
+        runner.begin().unwrap().write_all(b"half").unwrap();
+        runner.discard();
+        runner.begin().unwrap().write_all(b"half").unwrap();
+    });
+    until("what was not kept is gone", || names() == ["tmon-kept.svg", "tmon-there.svg"]);
+    assert_eq!(fs::read_to_string("tmon-kept.svg").unwrap(), "picture");
+    assert_eq!(fs::metadata("tmon-kept.svg").unwrap().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string("tmon-there.svg").unwrap(), "theirs");
+    std::env::set_current_dir(before).unwrap();
 }
 
 fn commands_end_with_who_asked() {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon attach`, `tmon detach` and `tmon status`.
-/// Where what is attached is kept.
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -15,7 +14,7 @@ use crate::kernel::{
     discover::{NetnsView, not_chosen},
     netlink::Netlink,
     netns::NetnsHandle,
-    origin,
+    origin, owner,
     pin::{BPFFS, Cost, Pin, Pins, State},
 };
 use feed::config::{Config, Port};
@@ -24,6 +23,7 @@ use model::{
     units::{UNKNOWN, packets, percent, sanitize, timestamp},
 };
 
+/// Where what is attached is kept.
 #[derive(Args, Debug)]
 pub(super) struct Kept {
     /// Mount point of the bpffs
@@ -198,6 +198,7 @@ impl Detach {
                     .with_context(|| format!("cannot detach {name}")),
             );
         }
+        owner::tidy();
         done.report()
     }
 }

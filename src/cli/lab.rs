@@ -6,6 +6,7 @@ use std::{
     io::Read,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -324,16 +325,16 @@ impl Demo {
             let words = [&["/proc/self/exe", "lab"], words, &["--prefix", &options.prefix]];
             words.concat().into_iter().map(OsString::from).collect::<Vec<_>>()
         };
-        let runner = Runner::start(vec![
+        let runner = Arc::new(Runner::start(vec![
             command(&["up"]),
             command(&["traffic", &scenario]),
             command(&["down"]),
             command(&["fault", &fault, "--after", &well]),
             command(&["fault", "--clear"]),
-        ])?;
+        ])?);
         let sandbox = top::sandbox(&self.look);
         out::tell("creating nine hosts and four networks ...\n");
-        let look = self.look.options(true)?;
+        let look = self.look.options(true, Arc::clone(&runner))?;
         let borrowed = lab::status(&options.prefix)?.complete;
         finish(runner.run(UP)?)?;
         let shown = runner.run(TRAFFIC).and_then(|traffic| {

@@ -117,6 +117,11 @@ impl Remotes {
 }
 
 impl Ready {
+    /// Who runs them.
+    pub(super) fn runner(&self) -> Arc<Runner> {
+        Arc::clone(&self.runner)
+    }
+
     /// Starts them all.
     ///
     /// # Errors

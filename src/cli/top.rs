@@ -2,7 +2,8 @@
 //! `tmon top`.
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,7 @@ use super::{
     Cli, Dropping, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
     playback::Playback, remote::Remotes, settings, size,
 };
-use crate::kernel::{origin, sandbox::Sandbox};
+use crate::kernel::{origin, runner::Runner, sandbox::Sandbox};
 use feed::{
     judge, recorded, {Capture, Captures, Replay, Source},
 };
@@ -61,9 +62,6 @@ pub(super) struct Top {
     #[arg(long, conflicts_with = "print_config")]
     save_config: bool,
 }
-
-/// Where `e` and `E` save: the current folder.
-const SAVES: &str = ".";
 
 /// How the dashboard begins.
 #[derive(Args, Debug)]
@@ -151,7 +149,8 @@ impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Named<
 
 impl Look {
     /// `local`: what is watched is this host's, and so are names of its interfaces.
-    pub(super) fn options(&self, local: bool) -> Result<tui::TuiOptions> {
+    /// `files` makes what is saved.
+    pub(super) fn options(&self, local: bool, files: Arc<Runner>) -> Result<tui::TuiOptions> {
         let (names, mut looking) = self.naming.read(local)?;
         self.filter.filter(&names, &mut looking)?;
         let known = self.ignoring.read(&names)?;
@@ -188,13 +187,14 @@ impl Look {
             graphics: self.graphics,
             mouse: !self.no_mouse,
             tool: TOOL.to_owned(),
+            files,
         })
     }
 }
 
 /// What a dashboard needs while it runs; to be opened before anything is given up.
 pub(super) fn sandbox(look: &Look) -> Sandbox {
-    Sandbox::new(Some(Path::new(SAVES))).resolving(look.naming.resolve)
+    Sandbox::new(None).resolving(look.naming.resolve)
 }
 
 #[cfg(feature = "live")]
@@ -247,16 +247,17 @@ impl Top {
     pub(super) fn run(self) -> Result<()> {
         if self.remotes.any() {
             let ready = self.remotes.prepare()?;
-            let options = self.options(false)?;
+            let options = self.options(false, ready.runner())?;
             sandbox(&self.look).enter_with_nothing()?;
             let mut remote = ready.listen(options.start.names.clone())?;
             let first = remote.read()?;
             return tui::run(options, Some(first), &mut remote);
         }
+        let runner = Arc::new(Runner::start(Vec::new())?);
         let sandbox = sandbox(&self.look);
         #[cfg(feature = "live")]
         if self.read.is_empty() {
-            let options = self.options(true)?;
+            let options = self.options(true, runner)?;
             let mut live = self.watch.open()?;
             self.drops.begin(&mut live); // why not is on the screen
             live.follow_configuration()?;
@@ -266,7 +267,7 @@ impl Top {
             !self.read.is_empty(),
             "this tmon is built without the feature `live`: it shows captures (--read FILE)"
         );
-        let options = self.options(false)?;
+        let options = self.options(false, runner)?;
         if let Some(recordings) = self.part.recordings(&self.read)? {
             sandbox.enter_with_nothing()?;
             let (names, history) = (options.start.names.clone(), options.start.history);
@@ -290,8 +291,8 @@ impl Top {
         capture.end()
     }
 
-    fn options(&self, local: bool) -> Result<tui::TuiOptions> {
-        let mut options = self.look.options(local)?;
+    fn options(&self, local: bool, files: Arc<Runner>) -> Result<tui::TuiOptions> {
+        let mut options = self.look.options(local, files)?;
         options.start.history = usize::try_from(self.history).unwrap_or(usize::MAX);
         options.start.at = self.at;
         Ok(options)

@@ -369,6 +369,9 @@ impl Hook {
                 break;
             }
         }
+        if self.running.is_some() && !self.broken {
+            say("the --exec command is being terminated: tmon ends");
+        }
         let left_out = self.left_out + self.waiting.len() as u64;
         if left_out > 0 {
             say(&format!("{left_out} findings were not passed to the --exec command"));

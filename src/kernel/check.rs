@@ -98,7 +98,7 @@ pub fn host(pins: &Pins) -> Vec<CheckLine> {
     let status = read("/proc/self/status").unwrap_or_default();
     privileges(&mut l, &status, privilege::in_user_namespace());
     seccomp(&mut l, &status, probe());
-    confinement(&mut l, Force::tried());
+    confinement(&mut l, Force::tried(), is_filtered(&status));
     let securityfs = Path::new("/sys/kernel/security/lsm").exists();
     lockdown(&mut l, read("/sys/kernel/security/lockdown").as_deref(), securityfs);
     memlock(&mut l, &release);
@@ -228,9 +228,18 @@ fn probe() -> Option<Errno> {
     Errno::result(done).err().filter(|e| *e != Errno::EINVAL)
 }
 
+/// The kernel's number for how the system calls of this process are filtered.
+fn seccomp_mode(status: &str) -> Option<&str> {
+    status.lines().find_map(|l| l.strip_prefix("Seccomp:")).map(str::trim)
+}
+
+fn is_filtered(status: &str) -> bool {
+    seccomp_mode(status).is_some_and(|mode| mode != "0")
+}
+
 /// Filters of system calls that somebody else put on this process.
 fn seccomp(l: &mut CheckLines, status: &str, refused: Option<Errno>) {
-    let mode = status.lines().find_map(|l| l.strip_prefix("Seccomp:")).map(str::trim);
+    let mode = seccomp_mode(status);
     let said = refused.map_or(String::new(), |e| e.desc().to_lowercase());
     match (mode, refused) {
         (Some("0"), _) => l.ok("seccomp", "this process has no system call filter"),
@@ -250,9 +259,13 @@ fn seccomp(l: &mut CheckLines, status: &str, refused: Option<Errno>) {
     }
 }
 
-/// How far readers can confine themselves.
-fn confinement(l: &mut CheckLines, force: Result<Force>) {
+/// How far readers can confine themselves. `filtered`: somebody else's filter may deny it, whatever the
+/// kernel could do.
+fn confinement(l: &mut CheckLines, force: Result<Force>, filtered: bool) {
     const ABOUT: &str = "sandbox";
+    let unless = |filter: &str, kernel: &str| {
+        if filtered { format!("{filter}; or {kernel}") } else { kernel.to_owned() }
+    };
     let force = match force {
         Ok(force) => force,
         Err(e) => return l.warn(ABOUT, format!("not tried: {e:#}"), "try again"),
@@ -266,7 +279,10 @@ fn confinement(l: &mut CheckLines, force: Result<Force>) {
         (Some(files), false) => l.warn(
             ABOUT,
             format!("readers (top, dump, watch, replay) confine themselves by {files}, but not by seccomp"),
-            "boot a kernel with CONFIG_SECCOMP_FILTER",
+            unless(
+                "allow seccomp(2) in the system call filter of this process",
+                "boot a kernel with CONFIG_SECCOMP_FILTER",
+            ),
         ),
         (None, seccomp) => l.warn(
             ABOUT,
@@ -274,7 +290,10 @@ fn confinement(l: &mut CheckLines, force: Result<Force>) {
                 "readers (top, dump, watch, replay) can open any file of this user: no Landlock{}",
                 if seccomp { format!("; only {calls}") } else { " and no seccomp".to_owned() }
             ),
-            "boot 5.13 or newer with CONFIG_SECURITY_LANDLOCK and `landlock` in lsm=",
+            unless(
+                "allow landlock_create_ruleset(2) and its kin in the system call filter of this process",
+                "boot 5.13 or newer with CONFIG_SECURITY_LANDLOCK and `landlock` in lsm=",
+            ),
         ),
     }
 }
@@ -693,10 +712,18 @@ mod tests {
 
     #[test]
     fn how_far_readers_are_confined() {
-        let of = |landlock, seccomp| lines(|l| confinement(l, Ok(Force { landlock, seccomp })));
+        let of =
+            |landlock, seccomp| lines(|l| confinement(l, Ok(Force { landlock, seccomp }), false));
         assert_eq!(of(Some(7), true), [("sandbox", Mark::Ok)]);
         assert_eq!(of(Some(1), false), [("sandbox", Mark::Warn)]);
         assert_eq!(of(None, true), [("sandbox", Mark::Warn)]);
+
+        let mut l = CheckLines { interface: None, lines: Vec::new() };
+        let filtered = is_filtered("Name:\tx\nSeccomp:\t2\n");
+        confinement(&mut l, Ok(Force { landlock: None, seccomp: true }), filtered);
+        let advice = l.lines[0].advice.as_deref().expect("what to try");
+        assert!(advice.contains("system call filter"), "it need not be the kernel: {advice}");
+        assert!(!is_filtered("Name:\tx\nSeccomp:\t0\n") && !is_filtered(""));
     }
 
     #[test]

@@ -107,6 +107,26 @@ pub(crate) fn prepare() {
     }
 }
 
+/// Forgets programs that no longer exist, here or in a namespace that is gone.
+fn forget_gone(folder: &Folder) {
+    for (name, _) in folder.list().unwrap_or_default() {
+        if programs(&name).is_some_and(|ids| ids.into_iter().all(is_gone)) {
+            let _ = folder.remove(&name); // the next one tries again
+        }
+    }
+}
+
+/// For who takes programs off: forgets all that are gone, in whatever namespace they were.
+pub(crate) fn tidy() {
+    let Some(folder) = open(false) else { return };
+    let lock = folder.to_file().ok().and_then(|folder| {
+        lock::take(folder, FlockArg::LockExclusiveNonblock, PATIENCE).ok().flatten()
+    });
+    if lock.is_some() {
+        forget_gone(&folder);
+    }
+}
+
 impl Owners {
     /// Those of an interface in the calling thread's network namespace.
     pub(crate) fn of(ifindex: u32) -> Option<Owners> {
@@ -117,11 +137,8 @@ impl Owners {
         let file = folder.to_file().ok()?;
         let lock = lock::take(file, FlockArg::LockExclusiveNonblock, patience).ok().flatten();
         HELD_UP.store(lock.is_none(), Ordering::Relaxed);
-        // Marks of programs that no longer exist, here or in a namespace that is gone.
-        for (name, _) in folder.list().unwrap_or_default() {
-            if lock.is_some() && programs(&name).is_some_and(|ids| ids.into_iter().all(is_gone)) {
-                let _ = folder.remove(&name); // the next one tries again
-            }
+        if lock.is_some() {
+            forget_gone(&folder);
         }
         Some(Owners { folder, here: format!("{cookie}-{ifindex}-"), _lock: lock })
     }

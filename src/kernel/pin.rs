@@ -223,7 +223,12 @@ impl Pins {
         let is_bpffs = |f: &Folder| fstatfs(f).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
         Ok(match Folder::around(&self.bpffs)? {
             Some(folder) if is_bpffs(&folder) => None,
-            _ => Some(format!("mount -t bpf -o mode=0700 bpf {}", self.bpffs.display())),
+            there => {
+                let path = self.bpffs.display();
+                let make =
+                    if there.is_none() { format!("mkdir -p {path} && ") } else { String::new() };
+                Some(format!("{make}mount -t bpf -o mode=0700 bpf {path}"))
+            }
         })
     }
 

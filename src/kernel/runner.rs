@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Starts the commands that the user named, for a process that can start none any more.
+//! Starts the commands that the user named, and makes the files that they save, for a process that
+//! can do neither any more.
 //!
 //! A reader confines itself (see [`crate::kernel::sandbox`]), and its children would inherit that. So a small
 //! process is forked at the start, with the caller's own rights. It already knows the commands and
-//! accepts only the number of one of them, so whoever takes over the reader can start these commands
-//! again and nothing else. However the reader ends, this process ends with it and terminates what it
-//! started.
+//! accepts only the number of one of them, and of files it makes only new ones with a name that
+//! begins with `tmon-`, in the folder where it was started. So whoever takes over the reader can start these
+//! commands again, leave such files, and nothing else. However the reader ends, this process ends
+//! with it and terminates what it started.
 //!
-//! The protocol, on a socket pair that keeps messages apart: a number (four bytes, in the machine's
-//! order) is answered by a message with four descriptors (the command's input, its output,
-//! its errors, and a stream on which its wait status follows), or by the reason why not.
+//! The protocol, on a socket pair that keeps messages apart, by a request's first byte:
+//! * `r` and a number (four bytes, in the machine's order) run a command: answered by four
+//!   descriptors (the command's input, its output, its errors, and a stream on which its wait status
+//!   follows);
+//! * `b` begins a file: answered by its descriptor;
+//! * `k` and a name keep it: answered by `+`, or `=` if there is a file of this name;
+//! * `d` discards it: answered by `+`.
+//!
+//! Any other answer is the reason why not.
 #![allow(unsafe_code)]
 use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
-    io::{IoSlice, IoSliceMut, Read, Write},
+    io::{self, IoSlice, IoSliceMut, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
         unix::{
@@ -51,6 +59,7 @@ use nix::{
     },
 };
 
+use export::files::{Files, OwnFiles};
 use model::units::sanitize;
 
 /// Limit on the commands that run at the same time.
@@ -121,10 +130,24 @@ impl Runner {
     /// # Errors
     /// There is none, it cannot be started, or too many run already: one line.
     pub fn run(&self, command: usize) -> Result<Running> {
+        let number = u32::try_from(command).unwrap_or(u32::MAX).to_ne_bytes();
+        let (files, text) = self.ask(&[b"r", &number[..]].concat())?;
+        match <[OwnedFd; 4]>::try_from(files) {
+            Ok([stdin, stdout, stderr, report]) => Ok(Running {
+                stdin: Some(stdin.into()),
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+                report: report.into(),
+            }),
+            Err(_) => bail!(text),
+        }
+    }
+
+    /// What the process answers.
+    fn ask(&self, request: &[u8]) -> Result<(Vec<OwnedFd>, String)> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = "the process that runs commands has ended";
-        let number = u32::try_from(command).unwrap_or(u32::MAX).to_ne_bytes();
-        send(requests.as_raw_fd(), &number, MsgFlags::MSG_NOSIGNAL).context(gone)?;
+        send(requests.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL).context(gone)?;
         let mut text = [0; REASON];
         let mut room = cmsg_space!([RawFd; 4]);
         let mut into = [IoSliceMut::new(&mut text)];
@@ -153,16 +176,27 @@ impl Runner {
                 files.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
-        match <[OwnedFd; 4]>::try_from(files) {
-            Ok([stdin, stdout, stderr, report]) => Ok(Running {
-                stdin: Some(stdin.into()),
-                stdout: stdout.into(),
-                stderr: stderr.into(),
-                report: report.into(),
-            }),
-            Err(_) if length == 0 => Err(anyhow!(gone)),
-            Err(_) => bail!("{}", sanitize(&String::from_utf8_lossy(&text[..length]))),
+        ensure!(length > 0, gone);
+        Ok((files, sanitize(&String::from_utf8_lossy(&text[..length])).into_owned()))
+    }
+}
+
+impl Files for Runner {
+    fn begin(&self) -> io::Result<File> {
+        let (files, text) = self.ask(b"b").map_err(io::Error::other)?;
+        files.into_iter().next().map(Into::into).ok_or_else(|| io::Error::other(text))
+    }
+
+    fn keep(&self, name: &str) -> io::Result<()> {
+        match self.ask(&[b"k", name.as_bytes()].concat()).map_err(io::Error::other)?.1.as_str() {
+            "+" => Ok(()),
+            "=" => Err(io::ErrorKind::AlreadyExists.into()),
+            text => Err(io::Error::other(text)),
         }
+    }
+
+    fn discard(&self) {
+        let _ = self.ask(b"d"); // it has ended, or will not find anything to discard
     }
 }
 
@@ -286,6 +320,7 @@ fn settle(requests: OwnedFd) -> Result<OwnedFd> {
 /// Does what is asked for until nobody can ask any more.
 fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
     let mut jobs: Vec<Job> = Vec::new();
+    let files = OwnFiles::default();
     loop {
         let hung_up = PollFlags::empty();
         let jobs_fds = jobs.iter().flat_map(|j| {
@@ -318,45 +353,71 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
             _ => true,
         });
         if happened.next() == Some(&[true][..]) {
-            let mut number = [0; 8];
-            let length = match recv(requests.as_raw_fd(), &mut number, MsgFlags::empty()) {
+            let mut request = [0; 256];
+            let length = match recv(requests.as_raw_fd(), &mut request, MsgFlags::MSG_TRUNC) {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(Errno::EINTR) => continue,
                 Err(_) => break,
             };
-            answer(requests, &number[..length], commands, &mut jobs);
+            let request = request.get(..length).unwrap_or_default();
+            answer(requests, do_it(request, commands, &mut jobs, &files));
         }
     }
     jobs.iter_mut().for_each(Job::end);
 }
 
-fn answer(requests: &OwnedFd, number: &[u8], commands: &[Vec<OsString>], jobs: &mut Vec<Job>) {
-    let command = <[u8; 4]>::try_from(number)
-        .ok()
-        .and_then(|n| commands.get(u32::from_ne_bytes(n) as usize))
-        .context("there is no such command");
-    let started = command.and_then(|words| {
-        ensure!(jobs.len() < MOST, "{MOST} commands run already");
-        begin(words)
-    });
-    let socket = requests.as_raw_fd();
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    // Whoever asked may have gone; then the next request is the end.
-    let _ = match started {
-        Ok((job, files)) => {
+/// Does what one request says: the descriptors of the answer, and its text.
+fn do_it(
+    request: &[u8],
+    commands: &[Vec<OsString>],
+    jobs: &mut Vec<Job>,
+    files: &OwnFiles,
+) -> Result<(Vec<OwnedFd>, &'static str)> {
+    match request.split_first() {
+        Some((b'r', number)) => {
+            let number = <[u8; 4]>::try_from(number).ok();
+            let command = number.and_then(|n| commands.get(u32::from_ne_bytes(n) as usize));
+            let command = command.context("there is no such command")?;
+            ensure!(jobs.len() < MOST, "{MOST} commands run already");
+            let (job, ends) = begin(command)?;
             jobs.push(job);
-            let files = files.each_ref().map(AsRawFd::as_raw_fd);
-            let rights = [ControlMessage::ScmRights(&files)];
-            sendmsg::<()>(socket, &[IoSlice::new(b"+")], &rights, flags, None)
+            Ok((ends.into(), "+"))
         }
-        Err(e) => {
-            let mut text = sanitize(&format!("{e:#}").replace('\n', " ")).into_owned();
-            let end = REASON.min(text.len());
-            text.truncate((0..=end).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0));
-            send(socket, text.as_bytes(), flags)
+        Some((b'b', [])) => Ok((vec![files.begin()?.into()], "+")),
+        Some((b'k', name)) => {
+            let name = str::from_utf8(name).unwrap_or_default();
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            ensure!(
+                name.starts_with("tmon-") && name.chars().all(is_plain),
+                "files of this name are not made"
+            );
+            match files.keep(name) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok((Vec::new(), "=")),
+                kept => Ok(kept.map(|()| (Vec::new(), "+"))?),
+            }
         }
+        Some((b'd', [])) => {
+            files.discard();
+            Ok((Vec::new(), "+"))
+        }
+        _ => bail!("this cannot be asked for"),
+    }
+}
+
+fn answer(requests: &OwnedFd, done: Result<(Vec<OwnedFd>, &'static str)>) {
+    let (files, mut text) = match done {
+        Ok((files, text)) => (files, text.to_owned()),
+        Err(e) => (Vec::new(), sanitize(&format!("{e:#}").replace('\n', " ")).into_owned()),
     };
+    let end = REASON.min(text.len());
+    text.truncate((0..=end).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0));
+    let files: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&files)];
+    let rights = if files.is_empty() { &[][..] } else { &rights };
+    let text = [IoSlice::new(text.as_bytes())];
+    // Whoever asked may have gone; then the next request is the end.
+    let _ = sendmsg::<()>(requests.as_raw_fd(), &text, rights, MsgFlags::MSG_NOSIGNAL, None);
 }
 
 /// Starts a command. Its ends of input, output, errors and report go to who asked.

@@ -195,8 +195,7 @@ fn denies_exec() -> bool {
 fn rules(saves: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
-    // A file is made beside the one that it is to be, and renamed. It is not opened for reading:
-    // the current folder may be one with secrets in it.
+    // A file is made beside the one that it is to be, and renamed. It is not opened for reading.
     let save = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile;
     // Who attaches later, and who goes, says so there.
     #[cfg(feature = "live")]

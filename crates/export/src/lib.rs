@@ -15,6 +15,7 @@ use model::{
 };
 
 pub mod csv;
+pub mod files;
 pub mod html;
 pub mod ipfix;
 pub mod json;

@@ -34,13 +34,17 @@ pub mod tty;
 pub mod update;
 pub mod words;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use app::App;
+use export::files::{Files, OwnFiles};
 use feed::{Due, Reading, Source};
 use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
@@ -73,6 +77,8 @@ pub struct TuiOptions {
     pub mouse: bool,
     /// The program and its version, as what is saved says it.
     pub tool: String,
+    /// What makes the files that are saved.
+    pub files: Arc<dyn Files>,
 }
 
 impl Default for TuiOptions {
@@ -87,6 +93,7 @@ impl Default for TuiOptions {
             graphics: Choice::default(),
             mouse: true,
             tool: String::new(),
+            files: Arc::new(OwnFiles::default()),
         }
     }
 }
@@ -126,6 +133,7 @@ struct Dashboard {
     early: Vec<Event>,
     manner: Manner,
     tool: String,
+    files: Arc<dyn Files>,
     begun: Instant,
 }
 
@@ -153,6 +161,7 @@ impl Dashboard {
             depth: opts.depth,
             graphics,
             tool: opts.tool.clone(),
+            files: Arc::clone(&opts.files),
             begun: Instant::now(),
         })
     }
@@ -315,10 +324,11 @@ impl Dashboard {
             }
             Some(Effect::Save(form)) => {
                 self.look.learn(&self.app.picture.matrix.ends);
-                let (text, bad) = match save::save(&self.app, &self.look, form, &self.tool) {
-                    Ok(name) => (format!("saved {name}"), false),
-                    Err(e) => (format!("not saved: {e:#}"), true),
-                };
+                let (text, bad) =
+                    match save::save(&self.app, &self.look, form, &self.tool, &*self.files) {
+                        Ok(name) => (format!("saved {name}"), false),
+                        Err(e) => (format!("not saved: {e:#}"), true),
+                    };
                 let notice = Notice { at: now, text, bad };
                 update::update(&mut self.app, Msg::Say(notice), now);
             }

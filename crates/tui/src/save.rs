@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is shown as a file for a ticket: a picture or a page.
-use std::{
-    fs::File,
-    io::{BufWriter, Write},
-};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result, bail};
 
 use export::{
-    Excerpt, html,
+    Excerpt,
+    files::Files,
+    html,
     svg::{self, SvgEnd, SvgStyle},
 };
 use model::{
@@ -27,7 +26,7 @@ use crate::{
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(app: &App, look: &Look, out: &mut impl Write) -> std::io::Result<()> {
+pub fn write(app: &App, look: &Look, out: &mut impl Write) -> io::Result<()> {
     let p = &app.picture;
     let m = &p.matrix;
     let ends: Vec<SvgEnd> =
@@ -81,7 +80,7 @@ fn light(look: &Look) -> bool {
 ///
 /// # Errors
 /// There is nothing to save, or the file cannot be made.
-pub fn save(app: &App, look: &Look, form: Form, tool: &str) -> Result<String> {
+pub fn save(app: &App, look: &Look, form: Form, tool: &str, files: &dyn Files) -> Result<String> {
     if app.picture.matrix.is_empty() {
         bail!("there is nothing to save");
     }
@@ -91,33 +90,34 @@ pub fn save(app: &App, look: &Look, form: Form, tool: &str) -> Result<String> {
         Form::Picture => "svg",
         Form::Page => "html",
     };
-    // Beside what it is to be, so that nobody sees half of it, and a full disk keeps none. Not to be
-    // read: in its sandbox `top` may write here and read nothing.
-    let mut file = tempfile::Builder::new()
-        .prefix(".tmon-")
-        .make_in(".", |path| File::options().write(true).create_new(true).open(path))
-        .context("make a file in the current directory")?;
-    let mut out = BufWriter::new(&mut file);
+    // Nobody sees half of it, and a full disk keeps none.
+    let file = files.begin().context("make a file in the current directory")?;
+    let mut out = BufWriter::new(file);
     let written = match form {
         Form::Picture => write(app, look, &mut out).map_err(Into::into),
         Form::Page => write_page(app, look, tool, &mut out),
     };
-    written.and_then(|()| Ok(out.flush()?)).context("write in the current directory")?;
-    drop(out);
+    let kept = written
+        .and_then(|()| Ok(out.flush()?))
+        .context("write in the current directory")
+        .and_then(|()| keep(files, &format!("tmon-{when}"), ending));
+    if kept.is_err() {
+        files.discard();
+    }
+    kept
+}
+
+/// Keeps a new file under the first name of this kind that is free.
+fn keep(files: &dyn Files, stem: &str, ending: &str) -> Result<String> {
     for n in 1..100 {
-        let name = if n == 1 {
-            format!("tmon-{when}.{ending}")
-        } else {
-            format!("tmon-{when}-{n}.{ending}")
-        };
-        match file.persist_noclobber(&name) {
-            Ok(_) => return Ok(name),
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => file = e.file,
+        let name = if n == 1 { format!("{stem}.{ending}") } else { format!("{stem}-{n}.{ending}") };
+        match files.keep(&name) {
+            Ok(()) => return Ok(name),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => {
-                return Err(e.error)
-                    .with_context(|| format!("make {name} in the current directory"));
+                return Err(e).with_context(|| format!("make {name} in the current directory"));
             }
         }
     }
-    bail!("there are already many files of {when} here")
+    bail!("there are already many files called {stem} here")
 }
