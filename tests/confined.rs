@@ -25,7 +25,6 @@ use std::{
     thread,
 };
 
-use export::files::Files;
 use feed::dns::Resolver;
 use ground::{Ground, own_bpffs, send, until};
 use nix::{
@@ -42,6 +41,7 @@ use tmon::kernel::{
     runner::Runner,
     sandbox::{Force, Sandbox},
 };
+use tui::files::Files;
 
 fn main() {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");

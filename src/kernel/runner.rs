@@ -59,8 +59,8 @@ use nix::{
     },
 };
 
-use export::files::{Files, OwnFiles};
 use model::units::sanitize;
+use tui::files::{Files, OwnFiles};
 
 /// Limit on the commands that run at the same time.
 const MOST: usize = 64;

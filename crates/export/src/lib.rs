@@ -15,7 +15,6 @@ use model::{
 };
 
 pub mod csv;
-pub mod files;
 pub mod html;
 pub mod ipfix;
 pub mod json;

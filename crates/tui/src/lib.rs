@@ -6,6 +6,7 @@ pub mod called;
 pub mod chord;
 pub mod cursor;
 pub mod edit;
+pub mod files;
 pub mod findings;
 pub mod findings_list;
 pub mod graphics;
@@ -44,8 +45,8 @@ use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventK
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use app::App;
-use export::files::{Files, OwnFiles};
 use feed::{Due, Reading, Source};
+use files::{Files, OwnFiles};
 use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
 use input::Input;

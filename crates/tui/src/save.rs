@@ -5,9 +5,7 @@ use std::io::{self, BufWriter, Write};
 use anyhow::{Context, Result, bail};
 
 use export::{
-    Excerpt,
-    files::Files,
-    html,
+    Excerpt, html,
     svg::{self, SvgEnd, SvgStyle},
 };
 use model::{
@@ -17,6 +15,7 @@ use model::{
 
 use crate::{
     app::App,
+    files::Files,
     look::Look,
     theme::{Depth, Scheme},
     words::Form,
