@@ -13,6 +13,7 @@ mod endpoint;
 mod flood;
 mod fragments;
 mod group;
+mod gtpu;
 mod known;
 mod lost;
 mod past;
@@ -69,6 +70,8 @@ pub enum Topic {
     Checksum,
     /// Broadcast, unknown unicast and multicast far above its past.
     Flood,
+    /// GTP-U itself says that something is wrong, or does not answer.
+    GtpuError,
     /// Not everything could be counted where it belongs.
     Books,
 }
@@ -89,12 +92,13 @@ impl Topic {
             Topic::Fragments => "fragments",
             Topic::Checksum => "checksum",
             Topic::Flood => "flood",
+            Topic::GtpuError => "gtpu_error",
             Topic::Books => "books",
         }
     }
 
     /// All of them.
-    pub const ALL: [Topic; 13] = [
+    pub const ALL: [Topic; 14] = [
         Topic::Dropped,
         Topic::Silent,
         Topic::NoDevice,
@@ -107,6 +111,7 @@ impl Topic {
         Topic::Fragments,
         Topic::Checksum,
         Topic::Flood,
+        Topic::GtpuError,
         Topic::Books,
     ];
 }
@@ -250,7 +255,7 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 10] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 11] = [
     drops::find,
     silent::find,
     device::find,
@@ -260,6 +265,7 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 10] = [
     lost::find,
     fragments::find,
     flood::find,
+    gtpu::find,
     books::find,
 ];
 
