@@ -23,6 +23,12 @@ struct cpu {
 	__u32 number; /* of this CPU, from 1: user space says so */
 	__u32 common; /* count in the slot of all CPUs, there is no room for one of our own */
 	__u32 now;    /* the time of a capture's packet */
+	__u32 owner;  /* of the slot that the packet was counted in, if it is probed: its word */
+	__u32 place;  /* and where it is */
+	__u32 chosen; /* it is known who wants the packet */
+	__u32 wanted; /* a bit each */
+	__u32 row;    /* the row's place among the probes, or OWNER_ASK */
+	__u32 zero;
 };
 
 #ifndef TMON_WINDOW /* else it is part of a record */

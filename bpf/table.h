@@ -32,6 +32,25 @@ CONFIG(__u32, cfg_mask6);
 CONFIG(__u32, cfg_mask_others);
 CONFIG(__u64, cfg_seed[12]); /* random, so that nobody can choose keys that collide */
 
+#ifndef TMON_NATIVE
+/* Who wants to look more closely; user space says so. */
+struct probing probing SEC(".data.probing");
+#define IS_PROBING (*(volatile __u32 *)&probing.active)
+#define WANT_STOPS (*(volatile __u32 *)&probing.stops)
+#else
+#define IS_PROBING 0
+#define WANT_STOPS 0
+#endif
+
+/* The owner word of a slot whose owner is this one, while it is probed. */
+#define PROBED(owner, row) ((owner) << OWNER_BEFORE | OWNER_CROWD | OWNER_PROBE | (row))
+
+/* The owner word of a new slot: while anybody probes, whether this row is meant is asked first. */
+static __always_inline __u32 new_owner(__u32 number)
+{
+	return IS_PROBING ? PROBED(number, OWNER_ASK) : number;
+}
+
 /*
  * NH (Black et al., UMAC): one multiplication for each 64-bit word. The halves' sums share a carry,
  * which at most doubles the chance of a collision.
@@ -172,10 +191,10 @@ static __always_inline int is_crowd(__u32 *owner, struct more *more, __u32 now)
 /* There was no room for slots of their own: all go on in the common one, and try again later. */
 static __always_inline void no_crowd(__u32 *owner)
 {
-	__u32 was = *(volatile __u32 *)owner & OWNER_CROWD;
+	__u32 was = *(volatile __u32 *)owner;
 
-	if (was) {
-		was = __sync_fetch_and_and(owner, ~OWNER_CROWD);
+	if ((was & (OWNER_CROWD | OWNER_PROBE)) == OWNER_CROWD) {
+		was = __sync_val_compare_and_swap(owner, was, was & ~OWNER_CROWD);
 		barrier_var(was);
 	}
 }
@@ -319,73 +338,93 @@ enum found {
 	FOUND_NO_ROOM,
 	FOUND,
 	FOUND_CROWD, /* a row that this CPU counts in elsewhere: in its own slot */
+	FOUND_PROBE, /* it was counted, and there is more to do with it: see probe.h */
 };
+
+/* Where a probed slot is: in which table, and its number there. */
+#define PLACE_TABLE 30
+enum { PLACE_rows4, PLACE_rows6, PLACE_others };
+
+#define FOUND_PROBED(c, table, slot)                                       \
+	do {                                                               \
+		(c)->place = (__u32)PLACE_##table << PLACE_TABLE | (slot); \
+		return FOUND_PROBE;                                        \
+	} while (0)
 
 /*
  * The rest of a function that counts the packet in hand where its row is or can be made. SAME says
  * whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until it has
  * its tag.
  */
-#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                              \
-	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                     \
-	__u64 tag = tag_of(hash);                                                                  \
-                                                                                                   \
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                   \
-	{                                                                                          \
-		__u32 group = (at & (mask)) / GROUP, lane;                                         \
-		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                            \
-		POINTER_TO(table) s;                                                               \
-                                                                                                   \
-		if (!tags)                                                                         \
-			return FOUND_NO_ROOM;                                                      \
-		now = *(volatile __u64 *)tags;                                                     \
-		lanes = lanes_with(now, tag);                                                      \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)   \
-		{                                                                                  \
-			lane = group * GROUP + lane_of(lanes);                                     \
-			s = ELEMENT(table, lane);                                                  \
-			if (!s)                                                                    \
-				return FOUND_NO_ROOM;                                              \
-			if (SAME(s)) {                                                             \
-				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;            \
-                                                                                                   \
-				if ((c)->common)                                                   \
-					no_crowd(&s->owner);                                       \
-				if (s->owner == (c)->number)                                       \
-					ADD_TO(c, s, hook, (c)->weight, 0);                        \
-				else if (!ADD_BESIDE(table, lane, c, s, hook, (c)->weight, anyway, \
-						     0))                                           \
-					return FOUND_CROWD;                                        \
-				return FOUND;                                                      \
-			}                                                                          \
-			lanes &= lanes - 1;                                                        \
-		}                                                                                  \
-		lanes = lanes_free(now);                                                           \
-		if (!lanes) {                                                                      \
-			at += step;                                                                \
-			continue;                                                                  \
-		}                                                                                  \
-		/* what one CPU counts in a row may not take the room of rows */                   \
-		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)                \
-			return FOUND_NO_ROOM;                                                      \
-		/* the home, or not the first for every CPU: they are not after the same one */    \
-		lane = at & (GROUP - 1);                                                           \
-		if (!(lanes >> 8 * lane & 1))                                                      \
-			lane = lane_from(lanes, (c)->number & (GROUP - 1));                        \
-		s = ELEMENT(table, group * GROUP + lane);                                          \
-		if (!s)                                                                            \
-			return FOUND_NO_ROOM;                                                      \
-		lane *= 8;                                                                         \
-		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)             \
-			continue; /* another CPU was faster: perhaps it made our row */            \
-		COPY(s);                                                                           \
-		s->owner = (c)->number;                                                            \
-		ADD_TO(c, s, hook, (c)->weight, 0);                                                \
-		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                        \
-		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the  \
-				     key */                                                        \
-		return FOUND;                                                                      \
-	}                                                                                          \
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                             \
+	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                    \
+	__u64 tag = tag_of(hash);                                                                 \
+                                                                                                  \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                  \
+	{                                                                                         \
+		__u32 group = (at & (mask)) / GROUP, lane;                                        \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                           \
+		POINTER_TO(table) s;                                                              \
+                                                                                                  \
+		if (!tags)                                                                        \
+			return FOUND_NO_ROOM;                                                     \
+		now = *(volatile __u64 *)tags;                                                    \
+		lanes = lanes_with(now, tag);                                                     \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)  \
+		{                                                                                 \
+			lane = group * GROUP + lane_of(lanes);                                    \
+			s = ELEMENT(table, lane);                                                 \
+			if (!s)                                                                   \
+				return FOUND_NO_ROOM;                                             \
+			if (SAME(s)) {                                                            \
+				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;           \
+                                                                                                  \
+				if ((c)->common)                                                  \
+					no_crowd(&s->owner);                                      \
+				if (s->owner == (c)->number) {                                    \
+					ADD_TO(c, s, hook, (c)->weight, 0);                       \
+				} else if (anyway || !ADD_BESIDE(table, lane, c, s, hook,         \
+								 (c)->weight, 0, 0)) {            \
+					(c)->owner = *(volatile __u32 *)&s->owner;                \
+					if (!anyway && !((c)->owner & OWNER_PROBE))               \
+						return FOUND_CROWD;                               \
+					ADD_BESIDE(table, lane, c, s, hook, (c)->weight, 1, 0);   \
+					if ((c)->owner & OWNER_PROBE)                             \
+						FOUND_PROBED(c, table, lane);                     \
+				}                                                                 \
+				return FOUND;                                                     \
+			}                                                                         \
+			lanes &= lanes - 1;                                                       \
+		}                                                                                 \
+		lanes = lanes_free(now);                                                          \
+		if (!lanes) {                                                                     \
+			at += step;                                                               \
+			continue;                                                                 \
+		}                                                                                 \
+		/* what one CPU counts in a row may not take the room of rows */                  \
+		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)               \
+			return FOUND_NO_ROOM;                                                     \
+		/* the home, or not the first for every CPU: they are not after the same one */   \
+		lane = at & (GROUP - 1);                                                          \
+		if (!(lanes >> 8 * lane & 1))                                                     \
+			lane = lane_from(lanes, (c)->number & (GROUP - 1));                       \
+		s = ELEMENT(table, group * GROUP + lane);                                         \
+		if (!s)                                                                           \
+			return FOUND_NO_ROOM;                                                     \
+		lane *= 8;                                                                        \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)            \
+			continue; /* another CPU was faster: perhaps it made our row */           \
+		COPY(s);                                                                          \
+		(c)->owner = new_owner((c)->number);                                              \
+		s->owner = (c)->owner;                                                            \
+		ADD_TO(c, s, hook, (c)->weight, 0);                                               \
+		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
+		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \
+				     key */                                                       \
+		if ((c)->owner & OWNER_PROBE)                                                     \
+			FOUND_PROBED(c, table, group *GROUP + lane / 8);                          \
+		return FOUND;                                                                     \
+	}                                                                                         \
 	return FOUND_NO_ROOM
 
 static __always_inline enum found count_row4(struct cpu *c)

@@ -20,6 +20,9 @@
 #include "parse/teredo.h"
 #include "parse/wireguard.h"
 #include "quick.h"
+#ifndef TMON_NATIVE
+#include "probe.h"
+#endif
 
 #define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
 
@@ -36,10 +39,13 @@ STATE(state_row4);
 STATE(state_row6);
 STATE(state_other);
 STATE(state_quote);
-STATE(state_message);
 STATE(state_claim);
 STATE(state_number);
 STATE(state_tcp);
+#ifndef TMON_NATIVE
+STATE(state_probe);
+STATE(state_choose);
+#endif
 
 /* The tunnel kinds' own: declarations here, slots below. */
 #define DECLARE_INLINE
@@ -71,10 +77,15 @@ struct {
 		[STATE_ROW6] = (void *)&state_row6,
 		[STATE_OTHER] = (void *)&state_other,
 		[STATE_QUOTE] = (void *)&state_quote,
-		[STATE_MESSAGE] = (void *)&state_message,
 		[STATE_CLAIM] = (void *)&state_claim,
 		[STATE_NUMBER] = (void *)&state_number,
 		[STATE_TCP] = (void *)&state_tcp,
+#ifndef TMON_NATIVE
+		[STATE_PROBE] = (void *)&state_probe,
+		[STATE_CHOOSE] = (void *)&state_choose,
+#else
+		[STATE_CHOOSE] = NULL,
+#endif
 #define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
 	[number] = SLOT_##state,
 		KINDS_OF(KIND)
@@ -149,9 +160,6 @@ static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
 	if (c->walk.flags & WALK_QUOTE) {
 		JUMP(skb, STATE_QUOTE);
 		c->beside[BESIDE_UNCLAIMED]++; /* too many jumps */
-	} else if (c->walk.flags & WALK_MESSAGE) {
-		JUMP(skb, STATE_MESSAGE);
-		c->beside[BESIDE_UNCLAIMED]++;
 	} else if (c->walk.flags & WALK_NUMBER) {
 		JUMP(skb, STATE_NUMBER);
 		c->beside[BESIDE_UNNUMBERED]++;
@@ -167,6 +175,31 @@ static __always_inline int placed(struct __sk_buff *skb, struct cpu *c)
 {
 	in_row(c);
 	return beside(skb, c);
+}
+
+/* The same, and the row is probed. */
+static __always_inline int probed(struct __sk_buff *skb, struct cpu *c)
+{
+	in_row(c);
+	c->chosen = 0;
+	JUMP(skb, STATE_PROBE);
+	c->beside[BESIDE_UNPROBED]++;
+	return beside(skb, c);
+}
+
+/* The packet was stopped: whether somebody wants to see those that could not be parsed. */
+static __always_inline int stopped(struct __sk_buff *skb, struct cpu *c, __u32 reason)
+{
+	__u32 suspect = c->walk.flags & WALK_SUSPECT;
+
+	if ((suspect || (reason != STOP_PLAIN && reason != STOP_NON_IP)) && unlikely(WANT_STOPS)) {
+		c->wanted = WANT_STOPS;
+		c->row = CAUGHT_STOP | reason | (suspect ? CAUGHT_SUSPECT : 0);
+		c->chosen = 1;
+		JUMP(skb, STATE_PROBE);
+		c->beside[BESIDE_UNPROBED]++;
+	}
+	return reason == STOP_PLAIN ? beside(skb, c) : TC_ACT_UNSPEC;
 }
 
 /* A walk that has read nothing yet. */
@@ -643,8 +676,9 @@ STATE(state_end)
 	if (!w->depth) {
 		if (v != VERDICT_END || !cfg_plain) {
 			forget(w);
-			stop(skb, c, w, v == VERDICT_END ? STOP_PLAIN : v - VERDICT_STOP);
-			return v == VERDICT_END ? beside(skb, c) : TC_ACT_UNSPEC;
+			v = v == VERDICT_END ? STOP_PLAIN : v - VERDICT_STOP;
+			stop(skb, c, w, v);
+			return stopped(skb, c, v);
 		}
 		if (unlikely(w->flags & WALK_SUSPECT))
 			book(c, w->hook, CELL_SUSPECT, weigh(skb, w), 0);
@@ -669,8 +703,10 @@ STATE(state_fragment)
 		return TC_ACT_UNSPEC;
 	if (c->walk.flags & WALK_QUOTED)
 		return TC_ACT_UNSPEC;
-	if (!join_fragment(c, &c->walk))
-		return stop(skb, c, &c->walk, STOP_FRAGMENT);
+	if (!join_fragment(c, &c->walk)) {
+		stop(skb, c, &c->walk, STOP_FRAGMENT);
+		return stopped(skb, c, STOP_FRAGMENT);
+	}
 	return find(skb, c);
 }
 
@@ -679,26 +715,28 @@ STATE(state_fragment)
  * many CPUs count in the row, the same again for this one's slot; if there is no room for that, in
  * the common one.
  */
-#define STATE_TABLE(NAME, count, full)                                  \
-	STATE(state_##count)                                            \
-	{                                                               \
-		struct cpu *c = this_cpu();                             \
-		enum found found;                                       \
-                                                                        \
-		if (!c)                                                 \
-			return TC_ACT_UNSPEC;                           \
-		found = count_##count(c);                               \
-		if (found == FOUND)                                     \
-			return placed(skb, c);                          \
-		if (found == FOUND_CROWD || c->key.shard & SHARD_CPU) { \
-			c->common = found != FOUND_CROWD;               \
-			c->key.shard ^= c->number;                      \
-			JUMP(skb, STATE_##NAME);                        \
-		} else {                                                \
-			full;                                           \
-		}                                                       \
-		book(c, c->walk.hook, overflow(c), c->weight, 0);       \
-		return placed(skb, c);                                  \
+#define STATE_TABLE(NAME, count, full)                                                            \
+	STATE(state_##count)                                                                      \
+	{                                                                                         \
+		struct cpu *c = this_cpu();                                                       \
+		enum found found;                                                                 \
+                                                                                                  \
+		if (!c)                                                                           \
+			return TC_ACT_UNSPEC;                                                     \
+		found = count_##count(c);                                                         \
+		if (found == FOUND)                                                               \
+			return placed(skb, c);                                                    \
+		if (found == FOUND_CROWD || (found != FOUND_PROBE && c->key.shard & SHARD_CPU)) { \
+			c->common = found != FOUND_CROWD;                                         \
+			c->key.shard ^= c->number;                                                \
+			JUMP(skb, STATE_##NAME);                                                  \
+		} else if (found == FOUND_PROBE) {                                                \
+			return probed(skb, c);                                                    \
+		} else {                                                                          \
+			full;                                                                     \
+		}                                                                                 \
+		book(c, c->walk.hook, overflow(c), c->weight, 0);                                 \
+		return placed(skb, c);                                                            \
 	}
 
 #define TO_OTHER                        \
@@ -732,15 +770,6 @@ STATE(state_claim)
 	return TC_ACT_UNSPEC;
 }
 
-STATE(state_message)
-{
-	struct cpu *c = this_cpu();
-
-	if (c)
-		message(skb, c);
-	return TC_ACT_UNSPEC;
-}
-
 STATE(state_number)
 {
 	struct cpu *c = this_cpu();
@@ -766,6 +795,37 @@ STATE(state_tcp)
 }
 
 #ifndef TMON_NATIVE
+STATE(state_probe)
+{
+	struct cpu *c = this_cpu();
+
+	if (!c)
+		return TC_ACT_UNSPEC;
+	if (!c->chosen && !recall(c)) {
+		JUMP(skb, STATE_CHOOSE);
+		c->beside[BESIDE_UNPROBED]++;
+		return beside(skb, c);
+	}
+	look(skb, c);
+	if (c->row & CAUGHT_STOP && (c->row & 0xff) != STOP_PLAIN)
+		return TC_ACT_UNSPEC;
+	return beside(skb, c);
+}
+
+STATE(state_choose)
+{
+	struct cpu *c = this_cpu();
+
+	if (!c)
+		return TC_ACT_UNSPEC;
+	choose(c);
+	if (c->wanted) {
+		JUMP(skb, STATE_PROBE);
+		c->beside[BESIDE_UNPROBED]++;
+	}
+	return beside(skb, c);
+}
+
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */
 SEC("tc")
 int tmon_now(struct __sk_buff *skb)

@@ -165,14 +165,19 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
  * A slot's owner word: the number, from 1, of the CPU that made the slot. It alone adds to the
  * slot's counters, and so without a locked instruction; whoever else counts here adds to the second
  * ones. OWNER_CROWD: so many others do that each CPU, this one too, counts in a slot of its own.
- * OWNER_PROBE is no CPU's number: reserved for rows whose packets are looked at more closely,
- * because every CPU then leaves the shortest way there.
+ *
+ * A slot is probed where its owner word has OWNER_PROBE, which no CPU's number has: packets of its
+ * row are looked at more closely (probe.h). The word has OWNER_CROWD then, too, so that every CPU
+ * leaves the shortest way by a branch that was there anyway; which probe it is, or that this is not
+ * known yet; and the CPU that owned the slot and will own it again.
  */
-#define OWNER_CPU   0x0000ffff
-#define OWNER_PROBE 0x0000ffff
-#define OWNER_CROWD 0x00010000
-#define TURNS	    32 /* packets of others in a jiffy: from then on it is a crowd */
-#define TURNS_BITS  6
+#define OWNER_CPU    0x0000ffff
+#define OWNER_PROBE  0x00008000
+#define OWNER_ASK    0x00007fff /* which probe; all of it: the expressions have to be compared */
+#define OWNER_CROWD  0x00010000
+#define OWNER_BEFORE 17 /* from this bit on: the owner that was */
+#define TURNS	     32 /* packets of others in a jiffy: from then on it is a crowd */
+#define TURNS_BITS   6
 
 #define TAG_FREE   0
 #define TAG_BUSY   1
@@ -215,11 +220,12 @@ struct more {
 enum beside {
 	BESIDE_NUMBERED,   /* packets whose number was looked at */
 	BESIDE_UNNUMBERED, /* or could not be: no room */
-	BESIDE_CLAIMED,	   /* ICMP errors and messages about a tunnel's packets */
+	BESIDE_CLAIMED,	   /* ICMP errors about a tunnel's packets */
 	BESIDE_UNCLAIMED,  /* those that had no room */
 	BESIDE_OPENINGS,   /* packets with a SYN or a RST */
 	BESIDE_UNFOLLOWED, /* those that had no room */
 	BESIDE_DISPLACED,  /* SYNs that made room for others before they could have been answered */
+	BESIDE_UNPROBED,   /* packets of probed rows that were not looked at: too many jumps */
 	BESIDES,
 };
 
@@ -250,29 +256,20 @@ struct numbers {
 };
 
 /*
- * What somebody says of a tunnel: ICMP errors that quote its packets, and GTP-U's own messages.
- * Anybody can say anything.
+ * ICMP errors that quote a tunnel's packet: what somebody says of it. Anybody can say anything.
  */
-#define CLAIMS	   1024 /* a power of two */
-#define CLAIM_V6   0x01
-#define CLAIM_ID   0x02 /* the quote reaches to the tunnel's id */
-#define CLAIM_TX   0x04 /* seen on egress */
-#define CLAIM_GTPU 0x08 /* type is that of a message of GTP-U's own */
-
-/* Messages of GTP-U's own. */
-#define GTPU_ECHO_REQUEST  1
-#define GTPU_ECHO_RESPONSE 2
-#define GTPU_ERROR	   26
-#define GTPU_EXTENSIONS	   31  /* which extension headers an endpoint knows */
-#define GTPU_END	   254 /* the last packet of a tunnel that moves */
+#define CLAIMS	 1024 /* a power of two */
+#define CLAIM_V6 0x01
+#define CLAIM_ID 0x02 /* the quote reaches to the tunnel's id */
+#define CLAIM_TX 0x04 /* seen on egress */
 
 struct claim_key {
-	__u64 pair[4]; /* of the packet that is quoted or meant, as number_key has it */
-	__u64 who[2];  /* who says it; IPv4 in the first half of the first word */
+	__u64 pair[4]; /* of the packet that is quoted, as number_key has it */
+	__u64 who[2];  /* the sender of the error; IPv4 in the first half of the first word */
 	__u32 id;
 	__u8 kind;
 	__u8 flags; /* CLAIM_ */
-	__u8 type;  /* of the error or message */
+	__u8 type;  /* of the error */
 	__u8 code;
 };
 
@@ -305,6 +302,121 @@ struct handshakes {
 };
 
 /*
+ * Who wants to look more closely, and at which rows. A row is meant by an expression of tests:
+ * those up to one with TEST_LAST are a term, of which any has to hold, or with TEST_NOT none; of
+ * the terms all have to.
+ */
+#define PROBERS	    16
+#define PROBES	    2048 /* rows of which is known who wants them; a power of two */
+#define PROBE_TESTS 32
+#define PROBE_LEASE 3000000000 /* ns without a sign of life: nobody is there */
+#define SNAPLEN	    262144
+
+enum test {
+	TEST_OUTER, /* an address of the outer pair is in a network */
+	TEST_INNER,
+	TEST_ID, /* an id is in a range */
+	TEST_KIND,
+	TEST_PROTO, /* what is inside is in a range: TEST_IPV4, TEST_IPV6, or what a row says */
+};
+
+#define TEST_V6	  0x01
+#define TEST_NOT  0x02
+#define TEST_LAST 0x04
+#define TEST_IPV4 0xfffffff4
+#define TEST_IPV6 0xfffffff6
+
+struct probe_test {
+	__u8 what; /* enum test */
+	__u8 flags;
+	__u16 zero;
+	__u32 low;
+	__u32 high;
+	__be32 net[4];
+	__be32 mask[4];
+};
+
+#define PROBE_CATCH 0x01 /* packets of rows go to the ring */
+#define PROBE_STOPS 0x02 /* so do those that could not be parsed */
+#define PROBE_LENS  0x04 /* packets of rows are told apart by what is in them */
+
+struct prober {
+	__u64 lease;   /* when he was heard of last, ns; 0: there is none */
+	__u64 matched; /* packets, as the kernel has them: each is in one of the next three */
+	__u64 written;
+	__u64 full;	  /* there was no room in the ring */
+	__u64 over_limit; /* there were more in this second than he wants */
+	__u64 looked_at;  /* packets on the wire that the lens saw */
+	__u64 lens_lost;  /* of these, what had no room there, or could not be read */
+	__u32 limit;	  /* packets of a second of 2^30 ns; 0: all */
+	__u32 second;
+	__u32 taken; /* in that second */
+	__u32 snaplen;
+	__u32 interface; /* what he calls this one */
+	__u32 what;	 /* PROBE_ */
+	__u32 tests;
+	__u32 zero;
+	struct probe_test test[PROBE_TESTS];
+};
+
+/* May change at any time. */
+struct probing {
+	__u32 active;	  /* whose expressions are compared: a bit each */
+	__u32 generation; /* of these: what was compared before has to be compared again */
+	__u32 stops;	  /* who wants what could not be parsed: a bit each */
+	__u32 zero;
+	struct prober prober[PROBERS];
+};
+
+/* What is known of a probed row. */
+struct probe {
+	__u32 wanted;	  /* who wants it: a bit each */
+	__u32 generation; /* when that was compared */
+	__u32 seen;	  /* jiffies */
+	__u32 zero;
+};
+
+/* In front of a packet in the ring. */
+#define CAUGHT_STOP    0x80000000 /* with enum stop: the packet is in no row */
+#define CAUGHT_SUSPECT 0x00000100 /* and it has a tunnel's port without its header */
+#define CAUGHT_ANY_ROW 0x7fffffff /* of which row it is, is not known */
+
+struct caught {
+	__u64 time;   /* ns, CLOCK_MONOTONIC */
+	__u64 lost;   /* packets that matched and were not written so far */
+	__u32 length; /* of the packet */
+	__u32 size;   /* of what follows */
+	__u32 row;    /* its place among the probes, or CAUGHT_ */
+	__u32 interface;
+	__u32 cpu;
+	__u32 hook;
+};
+
+/* Packets of a probed row with the same in them. */
+#define LENS	     65536
+#define LENS_PORTS   0x01 /* there are ports */
+#define LENS_REVERSE 0x02 /* second to first of the row */
+#define LENS_INNER   0x04 /* there is an inner packet: its fields are set */
+
+struct lens_key {
+	__u32 row;
+	__u16 port[2]; /* the lower one, and the other where that is wanted */
+	__u8 proto;
+	__u8 flags;
+	__u8 tos[2]; /* outer, inner */
+	__u8 ttl[2];
+	__u8 size; /* class of the frame's length: below 64 << size */
+	__u8 zero;
+};
+
+struct lens {
+	__u64 packets;
+	__u64 bytes;
+	__u32 tcp; /* flags that were set in any */
+	__u32 zero;
+};
+
+/*
  * What ports mean: enum kind with PORT_ flags, by UDP port as it is on the wire; and what a header
  * does not say of itself (PARAMETER_), by the same and then by IP protocol. May change at any time.
  */
@@ -328,7 +440,12 @@ _Static_assert(sizeof(struct numbers) == 72, "nine words");
 _Static_assert(sizeof(struct claim_key) == 56, "seven words");
 _Static_assert(sizeof(struct claims) == 16, "two words");
 _Static_assert(sizeof(struct handshakes) == 88, "eleven words");
+_Static_assert(sizeof(struct probe_test) == 44, "eleven half-words");
+_Static_assert(sizeof(struct prober) % 8 == 0, "words");
+_Static_assert(sizeof(struct caught) == 40, "five words");
+_Static_assert(sizeof(struct lens_key) == 16, "two words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
+_Static_assert(PROBES < OWNER_ASK, "a probe's place is not that of none");
 _Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");
 
 #endif

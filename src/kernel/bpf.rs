@@ -32,7 +32,7 @@ use nix::{
 
 use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
-use crate::kernel::{lock, locked::Locked, privilege};
+use crate::kernel::{lock, locked::Locked, privilege, probe::Probes};
 use feed::{
     beside::{self, ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot},
     config::{port_kinds, random_seed, table_groups},
@@ -79,7 +79,7 @@ const LONGEST_READING: Duration = Duration::from_secs(1);
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
 /// What has to be pinned so that programs count on with no process, by name.
-pub(crate) const OBJECTS: [&str; 20] = [
+pub(crate) const OBJECTS: [&str; 23] = [
     "rows4",
     "rows4_tags",
     "rows4_more",
@@ -93,6 +93,9 @@ pub(crate) const OBJECTS: [&str; 20] = [
     "claims",
     "handshakes",
     "waiting",
+    "probes",
+    "probe_rings",
+    "probing",
     "cpus",
     "fragments",
     "ports",
@@ -119,11 +122,13 @@ pub struct Program {
     claims: Locked<ClaimSlot>,
     handshakes: Locked<HandshakeSlot>,
     waiting: Locked<WaitingSlot>,
+    /// Rows that are looked at more closely, and who does.
+    pub(super) probes: Probes,
     /// What was looked at of packets that were counted, by `BESIDE_`, when the books were last read.
     besides: [AtomicU64; BESIDES],
     /// Of the tables: slots, tags and second counters of each.
     maps: [[OwnedFd; 3]; 3],
-    tables: Tables,
+    pub(super) tables: Tables,
     ports: MmapRaw,
     ports_map: OwnedFd,
     /// Where these tables are pinned, if they are.
@@ -160,7 +165,7 @@ pub(crate) fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
 }
 
 /// Maps an array of elements of this size into memory.
-fn map_array(map: BorrowedFd<'_>, size: usize) -> Result<Arc<MmapRaw>> {
+pub(super) fn map_array(map: BorrowedFd<'_>, size: usize) -> Result<Arc<MmapRaw>> {
     let mut info = libbpf_sys::bpf_map_info::default();
     let mut len = size_of_val(&info) as u32;
     // SAFETY: the kernel writes at most `len` bytes of plain numbers.
@@ -314,6 +319,11 @@ impl Program {
             claims: Locked::of(dup(skel.maps.claims.as_fd())?),
             handshakes: Locked::of(dup(skel.maps.handshakes.as_fd())?),
             waiting: Locked::of(dup(skel.maps.waiting.as_fd())?),
+            probes: Probes::of(
+                dup(skel.maps.probes.as_fd())?,
+                dup(skel.maps.probe_rings.as_fd())?,
+                dup(skel.maps.data_probing.as_fd())?,
+            )?,
             besides: Default::default(),
             tables: map_tables(&maps)?,
             maps,
@@ -333,6 +343,9 @@ impl Program {
             self.claims.map(),
             self.handshakes.map(),
             self.waiting.map(),
+            self.probes.places.map(),
+            self.probes.rings.as_fd(),
+            self.probes.map.as_fd(),
             self.cpus.as_fd(),
             self.fragments.as_fd(),
             self.ports_map.as_fd(),
@@ -376,6 +389,7 @@ impl Program {
             claims: Locked::of(get("claims")?),
             handshakes: Locked::of(get("handshakes")?),
             waiting: Locked::of(get("waiting")?),
+            probes: Probes::of(get("probes")?, get("probe_rings")?, get("probing")?)?,
             besides: Default::default(),
             tables: map_tables(&tables)?,
             maps: tables,
@@ -579,6 +593,18 @@ impl Program {
         Ok(())
     }
 
+    /// Makes room among the probes where it becomes scarce: to be called now and then.
+    pub(super) fn free_probes(&mut self) -> Result<()> {
+        let second = packets_clock() >> 30;
+        let now = || clock(self.now.as_fd());
+        self.probes.places.read(second, now).map(drop)
+    }
+
+    /// Packets of probed rows that were not looked at: they had taken too many jumps to get there.
+    pub fn unprobed(&self) -> u64 {
+        self.besides[contract::BESIDE_UNPROBED as usize].load(Ordering::Relaxed)
+    }
+
     /// The books: one reading of all CPUs.
     pub fn books(&self) -> Result<Books> {
         Ok(self.cells()?.books())
@@ -622,6 +648,7 @@ impl Program {
             self.handshakes.clear()?;
             self.waiting.clear()?;
         }
+        self.probes.places.clear()?;
         new_cpus(self.cpus.as_fd())?;
         let mut key = [0u8; size_of::<types::fragment_key>()];
         let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());
@@ -635,7 +662,7 @@ impl Program {
 }
 
 /// The programs' clock, in nanoseconds.
-pub(super) fn packets_clock() -> u64 {
+pub(crate) fn packets_clock() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }

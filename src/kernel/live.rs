@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::space::{Space, View};
@@ -27,6 +27,7 @@ use crate::kernel::{
     netlink::Link,
     netns, origin,
     pin::{BPFFS, Pins},
+    probe::Prober,
     sandbox::Sandbox,
 };
 use feed::{
@@ -55,7 +56,7 @@ const MOST_WATCHED: usize = 512;
 /// Limit on interfaces that are gone and still have an entry of their own.
 const MOST_GONE: usize = 64;
 /// Descriptors of one interface: programs, maps, links.
-const DESCRIPTORS: u64 = 18;
+const DESCRIPTORS: u64 = 21;
 /// Descriptors of everything else.
 const OTHER_DESCRIPTORS: u64 = 128;
 
@@ -98,6 +99,18 @@ struct Watched {
     attached: Option<SystemTime>,
     /// UDP ports that keep the meaning they were given, by whoever put the programs there.
     chosen: Vec<u16>,
+}
+
+/// An interface whose rows are looked at more closely.
+pub struct ProbedInterface<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The namespace it is in, if that is not the caller's.
+    pub netns: Option<&'a str>,
+    /// Its packets have no link header.
+    pub l3: bool,
+    /// What counts there, while it is there.
+    pub program: Option<&'a Program>,
 }
 
 /// What drops are counted of in one namespace, and the tunnel that each device is an end of.
@@ -455,6 +468,38 @@ impl Live {
         }
         // Beside the namespaces' own threads there is this one.
         sandbox.enter_all()
+    }
+
+    /// Lets somebody look more closely at rows of everything that is watched. To be called again, now
+    /// and then: for interfaces that have come since.
+    pub fn probe(&mut self, prober: &mut Prober) {
+        for i in 0..self.watched.len() {
+            let w = &mut self.watched[i];
+            let Some(program) = &mut w.program else { continue };
+            let looked = prober
+                .look(w.id as u32, &w.name, program)
+                .and_then(|_| program.free_probes())
+                .with_context(|| format!("look more closely at {}", sanitize(&w.name)));
+            let trouble = looked.err().map(|e| format!("cannot {e:#}"));
+            let (space, name) = (w.space, w.name.clone());
+            self.trouble(space, "probe ", &name, trouble);
+        }
+    }
+
+    /// He does not look any more.
+    pub fn end_probe(&self, prober: &mut Prober) {
+        for w in &self.watched {
+            if let Some(program) = &w.program {
+                prober.leave(w.id as u32, program);
+            }
+        }
+    }
+
+    /// What probers call an interface, by the number in what they caught.
+    pub fn probed_interface(&self, number: u32) -> Option<ProbedInterface<'_>> {
+        let w = self.watched.iter().find(|w| w.id as u32 == number)?;
+        let (name, netns) = (&w.name, w.netns.as_deref());
+        Some(ProbedInterface { name, netns, l3: w.l3, program: w.program.as_ref() })
     }
 
     /// What has happened since the last call that somebody should know, a line each.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use contract::{CLAIMS, HANDSHAKES, NUMBERS, WAITING};
+use contract::{CLAIMS, HANDSHAKES, NUMBERS, PROBES, WAITING, key6, probe};
 use feed::beside::{ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot};
 
 /// Where half of the slots are in use, those are freed that have been quiet for so long.
@@ -67,6 +67,27 @@ impl Slot for WaitingSlot {
     }
     fn seen(&self) -> u32 {
         0
+    }
+}
+
+/// A row that is looked at more closely.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct ProbeSlot {
+    lock: u32,
+    tag: u32,
+    /// The row's, without its direction.
+    pub(super) key: key6,
+    probe: probe,
+}
+
+impl Slot for ProbeSlot {
+    const MOST: u32 = PROBES;
+    fn is_used(&self) -> bool {
+        self.tag != 0
+    }
+    fn seen(&self) -> u32 {
+        self.probe.seen
     }
 }
 
@@ -141,6 +162,21 @@ impl<S: Slot> Locked<S> {
         );
         slots.truncate(count as usize);
         Ok((0..).zip(slots).filter(|(_, slot)| slot.is_used()).collect())
+    }
+
+    /// What is in one slot, if anything is.
+    pub(super) fn at(&self, place: u32) -> Option<S> {
+        let mut slot = S::default();
+        // SAFETY: key and value are as long as the map's.
+        let e = unsafe {
+            libbpf_sys::bpf_map_lookup_elem_flags(
+                self.map.as_raw_fd(),
+                ptr::from_ref(&place).cast(),
+                ptr::from_mut(&mut slot).cast(),
+                libbpf_sys::BPF_F_LOCK.into(),
+            )
+        };
+        (e == 0 && slot.is_used()).then_some(slot)
     }
 
     fn free(&self, place: u32) -> Result<()> {

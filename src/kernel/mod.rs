@@ -36,6 +36,8 @@ pub(crate) mod owner;
 #[cfg(feature = "live")]
 pub mod pin;
 pub mod privilege;
+#[cfg(feature = "live")]
+pub mod probe;
 pub mod runner;
 pub mod sandbox;
 #[cfg(feature = "live")]

@@ -34,8 +34,10 @@ pub const SHARD_CPU: u16 = 32767;
 pub const GROUP: usize = 8;
 pub const GROUPS: usize = 6;
 pub const OWNER_CPU: u32 = 65535;
-pub const OWNER_PROBE: u32 = 65535;
+pub const OWNER_PROBE: u32 = 32768;
+pub const OWNER_ASK: u32 = 32767;
 pub const OWNER_CROWD: u32 = 65536;
+pub const OWNER_BEFORE: u32 = 17;
 pub const TURNS: u32 = 32;
 pub const TURNS_BITS: u32 = 6;
 pub const TAG_FREE: u8 = 0;
@@ -47,15 +49,29 @@ pub const CLAIMS: u32 = 1024;
 pub const CLAIM_V6: u32 = 1;
 pub const CLAIM_ID: u32 = 2;
 pub const CLAIM_TX: u32 = 4;
-pub const CLAIM_GTPU: u32 = 8;
-pub const GTPU_ECHO_REQUEST: u32 = 1;
-pub const GTPU_ECHO_RESPONSE: u32 = 2;
-pub const GTPU_ERROR: u32 = 26;
-pub const GTPU_EXTENSIONS: u32 = 31;
-pub const GTPU_END: u32 = 254;
 pub const HANDSHAKES: u32 = 16384;
 pub const WAITING: u32 = 32768;
 pub const EPOCH_BITS: u32 = 30;
+pub const PROBERS: u32 = 16;
+pub const PROBES: u32 = 2048;
+pub const PROBE_TESTS: u32 = 32;
+pub const PROBE_LEASE: u32 = 3000000000;
+pub const SNAPLEN: u32 = 262144;
+pub const TEST_V6: u32 = 1;
+pub const TEST_NOT: u32 = 2;
+pub const TEST_LAST: u32 = 4;
+pub const TEST_IPV4: u32 = 4294967284;
+pub const TEST_IPV6: u32 = 4294967286;
+pub const PROBE_CATCH: u32 = 1;
+pub const PROBE_STOPS: u32 = 2;
+pub const PROBE_LENS: u32 = 4;
+pub const CAUGHT_STOP: u32 = 2147483648;
+pub const CAUGHT_SUSPECT: u32 = 256;
+pub const CAUGHT_ANY_ROW: u32 = 2147483647;
+pub const LENS: u32 = 65536;
+pub const LENS_PORTS: u32 = 1;
+pub const LENS_REVERSE: u32 = 2;
+pub const LENS_INNER: u32 = 4;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __u32 = ::core::ffi::c_uint;
@@ -368,7 +384,8 @@ pub const BESIDE_UNCLAIMED: beside = 3;
 pub const BESIDE_OPENINGS: beside = 4;
 pub const BESIDE_UNFOLLOWED: beside = 5;
 pub const BESIDE_DISPLACED: beside = 6;
-pub const BESIDES: beside = 7;
+pub const BESIDE_UNPROBED: beside = 7;
+pub const BESIDES: beside = 8;
 pub type beside = u32;
 #[repr(C)]
 #[derive(
@@ -615,6 +632,317 @@ const _: () = {
         "Offset of field: handshakes::seen",
     ][::core::mem::offset_of!(handshakes, seen) - 84usize];
 };
+pub const TEST_OUTER: test = 0;
+pub const TEST_INNER: test = 1;
+pub const TEST_ID: test = 2;
+pub const TEST_KIND: test = 3;
+pub const TEST_PROTO: test = 4;
+pub type test = u32;
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct probe_test {
+    pub what: __u8,
+    pub flags: __u8,
+    pub zero: __u16,
+    pub low: __u32,
+    pub high: __u32,
+    pub net: [__be32; 4usize],
+    pub mask: [__be32; 4usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of probe_test"][::core::mem::size_of::<probe_test>() - 44usize];
+    ["Alignment of probe_test"][::core::mem::align_of::<probe_test>() - 4usize];
+    [
+        "Offset of field: probe_test::what",
+    ][::core::mem::offset_of!(probe_test, what) - 0usize];
+    [
+        "Offset of field: probe_test::flags",
+    ][::core::mem::offset_of!(probe_test, flags) - 1usize];
+    [
+        "Offset of field: probe_test::zero",
+    ][::core::mem::offset_of!(probe_test, zero) - 2usize];
+    [
+        "Offset of field: probe_test::low",
+    ][::core::mem::offset_of!(probe_test, low) - 4usize];
+    [
+        "Offset of field: probe_test::high",
+    ][::core::mem::offset_of!(probe_test, high) - 8usize];
+    [
+        "Offset of field: probe_test::net",
+    ][::core::mem::offset_of!(probe_test, net) - 12usize];
+    [
+        "Offset of field: probe_test::mask",
+    ][::core::mem::offset_of!(probe_test, mask) - 28usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct prober {
+    pub lease: __u64,
+    pub matched: __u64,
+    pub written: __u64,
+    pub full: __u64,
+    pub over_limit: __u64,
+    pub looked_at: __u64,
+    pub lens_lost: __u64,
+    pub limit: __u32,
+    pub second: __u32,
+    pub taken: __u32,
+    pub snaplen: __u32,
+    pub interface: __u32,
+    pub what: __u32,
+    pub tests: __u32,
+    pub zero: __u32,
+    pub test: [probe_test; 32usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of prober"][::core::mem::size_of::<prober>() - 1496usize];
+    ["Alignment of prober"][::core::mem::align_of::<prober>() - 8usize];
+    ["Offset of field: prober::lease"][::core::mem::offset_of!(prober, lease) - 0usize];
+    [
+        "Offset of field: prober::matched",
+    ][::core::mem::offset_of!(prober, matched) - 8usize];
+    [
+        "Offset of field: prober::written",
+    ][::core::mem::offset_of!(prober, written) - 16usize];
+    ["Offset of field: prober::full"][::core::mem::offset_of!(prober, full) - 24usize];
+    [
+        "Offset of field: prober::over_limit",
+    ][::core::mem::offset_of!(prober, over_limit) - 32usize];
+    [
+        "Offset of field: prober::looked_at",
+    ][::core::mem::offset_of!(prober, looked_at) - 40usize];
+    [
+        "Offset of field: prober::lens_lost",
+    ][::core::mem::offset_of!(prober, lens_lost) - 48usize];
+    ["Offset of field: prober::limit"][::core::mem::offset_of!(prober, limit) - 56usize];
+    [
+        "Offset of field: prober::second",
+    ][::core::mem::offset_of!(prober, second) - 60usize];
+    ["Offset of field: prober::taken"][::core::mem::offset_of!(prober, taken) - 64usize];
+    [
+        "Offset of field: prober::snaplen",
+    ][::core::mem::offset_of!(prober, snaplen) - 68usize];
+    [
+        "Offset of field: prober::interface",
+    ][::core::mem::offset_of!(prober, interface) - 72usize];
+    ["Offset of field: prober::what"][::core::mem::offset_of!(prober, what) - 76usize];
+    ["Offset of field: prober::tests"][::core::mem::offset_of!(prober, tests) - 80usize];
+    ["Offset of field: prober::zero"][::core::mem::offset_of!(prober, zero) - 84usize];
+    ["Offset of field: prober::test"][::core::mem::offset_of!(prober, test) - 88usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct probing {
+    pub active: __u32,
+    pub generation: __u32,
+    pub stops: __u32,
+    pub zero: __u32,
+    pub prober: [prober; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of probing"][::core::mem::size_of::<probing>() - 23952usize];
+    ["Alignment of probing"][::core::mem::align_of::<probing>() - 8usize];
+    [
+        "Offset of field: probing::active",
+    ][::core::mem::offset_of!(probing, active) - 0usize];
+    [
+        "Offset of field: probing::generation",
+    ][::core::mem::offset_of!(probing, generation) - 4usize];
+    [
+        "Offset of field: probing::stops",
+    ][::core::mem::offset_of!(probing, stops) - 8usize];
+    ["Offset of field: probing::zero"][::core::mem::offset_of!(probing, zero) - 12usize];
+    [
+        "Offset of field: probing::prober",
+    ][::core::mem::offset_of!(probing, prober) - 16usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct probe {
+    pub wanted: __u32,
+    pub generation: __u32,
+    pub seen: __u32,
+    pub zero: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of probe"][::core::mem::size_of::<probe>() - 16usize];
+    ["Alignment of probe"][::core::mem::align_of::<probe>() - 4usize];
+    ["Offset of field: probe::wanted"][::core::mem::offset_of!(probe, wanted) - 0usize];
+    [
+        "Offset of field: probe::generation",
+    ][::core::mem::offset_of!(probe, generation) - 4usize];
+    ["Offset of field: probe::seen"][::core::mem::offset_of!(probe, seen) - 8usize];
+    ["Offset of field: probe::zero"][::core::mem::offset_of!(probe, zero) - 12usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct caught {
+    pub time: __u64,
+    pub lost: __u64,
+    pub length: __u32,
+    pub size: __u32,
+    pub row: __u32,
+    pub interface: __u32,
+    pub cpu: __u32,
+    pub hook: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of caught"][::core::mem::size_of::<caught>() - 40usize];
+    ["Alignment of caught"][::core::mem::align_of::<caught>() - 8usize];
+    ["Offset of field: caught::time"][::core::mem::offset_of!(caught, time) - 0usize];
+    ["Offset of field: caught::lost"][::core::mem::offset_of!(caught, lost) - 8usize];
+    [
+        "Offset of field: caught::length",
+    ][::core::mem::offset_of!(caught, length) - 16usize];
+    ["Offset of field: caught::size"][::core::mem::offset_of!(caught, size) - 20usize];
+    ["Offset of field: caught::row"][::core::mem::offset_of!(caught, row) - 24usize];
+    [
+        "Offset of field: caught::interface",
+    ][::core::mem::offset_of!(caught, interface) - 28usize];
+    ["Offset of field: caught::cpu"][::core::mem::offset_of!(caught, cpu) - 32usize];
+    ["Offset of field: caught::hook"][::core::mem::offset_of!(caught, hook) - 36usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct lens_key {
+    pub row: __u32,
+    pub port: [__u16; 2usize],
+    pub proto: __u8,
+    pub flags: __u8,
+    pub tos: [__u8; 2usize],
+    pub ttl: [__u8; 2usize],
+    pub size: __u8,
+    pub zero: __u8,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of lens_key"][::core::mem::size_of::<lens_key>() - 16usize];
+    ["Alignment of lens_key"][::core::mem::align_of::<lens_key>() - 4usize];
+    ["Offset of field: lens_key::row"][::core::mem::offset_of!(lens_key, row) - 0usize];
+    [
+        "Offset of field: lens_key::port",
+    ][::core::mem::offset_of!(lens_key, port) - 4usize];
+    [
+        "Offset of field: lens_key::proto",
+    ][::core::mem::offset_of!(lens_key, proto) - 8usize];
+    [
+        "Offset of field: lens_key::flags",
+    ][::core::mem::offset_of!(lens_key, flags) - 9usize];
+    ["Offset of field: lens_key::tos"][::core::mem::offset_of!(lens_key, tos) - 10usize];
+    ["Offset of field: lens_key::ttl"][::core::mem::offset_of!(lens_key, ttl) - 12usize];
+    [
+        "Offset of field: lens_key::size",
+    ][::core::mem::offset_of!(lens_key, size) - 14usize];
+    [
+        "Offset of field: lens_key::zero",
+    ][::core::mem::offset_of!(lens_key, zero) - 15usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Default,
+    Copy,
+    Clone,
+    Hash,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout
+)]
+pub struct lens {
+    pub packets: __u64,
+    pub bytes: __u64,
+    pub tcp: __u32,
+    pub zero: __u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of lens"][::core::mem::size_of::<lens>() - 24usize];
+    ["Alignment of lens"][::core::mem::align_of::<lens>() - 8usize];
+    ["Offset of field: lens::packets"][::core::mem::offset_of!(lens, packets) - 0usize];
+    ["Offset of field: lens::bytes"][::core::mem::offset_of!(lens, bytes) - 8usize];
+    ["Offset of field: lens::tcp"][::core::mem::offset_of!(lens, tcp) - 16usize];
+    ["Offset of field: lens::zero"][::core::mem::offset_of!(lens, zero) - 20usize];
+};
 #[repr(C)]
 #[derive(
     Debug,
@@ -735,6 +1063,72 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: handshakes::young: 72",
     "Offset of field: handshakes::epoch: 80",
     "Offset of field: handshakes::seen: 84",
+    "Size of probe_test: 44",
+    "Alignment of probe_test: 4",
+    "Offset of field: probe_test::what: 0",
+    "Offset of field: probe_test::flags: 1",
+    "Offset of field: probe_test::zero: 2",
+    "Offset of field: probe_test::low: 4",
+    "Offset of field: probe_test::high: 8",
+    "Offset of field: probe_test::net: 12",
+    "Offset of field: probe_test::mask: 28",
+    "Size of prober: 1496",
+    "Alignment of prober: 8",
+    "Offset of field: prober::lease: 0",
+    "Offset of field: prober::matched: 8",
+    "Offset of field: prober::written: 16",
+    "Offset of field: prober::full: 24",
+    "Offset of field: prober::over_limit: 32",
+    "Offset of field: prober::looked_at: 40",
+    "Offset of field: prober::lens_lost: 48",
+    "Offset of field: prober::limit: 56",
+    "Offset of field: prober::second: 60",
+    "Offset of field: prober::taken: 64",
+    "Offset of field: prober::snaplen: 68",
+    "Offset of field: prober::interface: 72",
+    "Offset of field: prober::what: 76",
+    "Offset of field: prober::tests: 80",
+    "Offset of field: prober::zero: 84",
+    "Offset of field: prober::test: 88",
+    "Size of probing: 23952",
+    "Alignment of probing: 8",
+    "Offset of field: probing::active: 0",
+    "Offset of field: probing::generation: 4",
+    "Offset of field: probing::stops: 8",
+    "Offset of field: probing::zero: 12",
+    "Offset of field: probing::prober: 16",
+    "Size of probe: 16",
+    "Alignment of probe: 4",
+    "Offset of field: probe::wanted: 0",
+    "Offset of field: probe::generation: 4",
+    "Offset of field: probe::seen: 8",
+    "Offset of field: probe::zero: 12",
+    "Size of caught: 40",
+    "Alignment of caught: 8",
+    "Offset of field: caught::time: 0",
+    "Offset of field: caught::lost: 8",
+    "Offset of field: caught::length: 16",
+    "Offset of field: caught::size: 20",
+    "Offset of field: caught::row: 24",
+    "Offset of field: caught::interface: 28",
+    "Offset of field: caught::cpu: 32",
+    "Offset of field: caught::hook: 36",
+    "Size of lens_key: 16",
+    "Alignment of lens_key: 4",
+    "Offset of field: lens_key::row: 0",
+    "Offset of field: lens_key::port: 4",
+    "Offset of field: lens_key::proto: 8",
+    "Offset of field: lens_key::flags: 9",
+    "Offset of field: lens_key::tos: 10",
+    "Offset of field: lens_key::ttl: 12",
+    "Offset of field: lens_key::size: 14",
+    "Offset of field: lens_key::zero: 15",
+    "Size of lens: 24",
+    "Alignment of lens: 8",
+    "Offset of field: lens::packets: 0",
+    "Offset of field: lens::bytes: 8",
+    "Offset of field: lens::tcp: 16",
+    "Offset of field: lens::zero: 20",
     "Size of ports: 131328",
     "Alignment of ports: 1",
     "Offset of field: ports::kind: 0",
@@ -761,8 +1155,10 @@ pub const LAYOUT: &[&str] = &[
     "GROUP 8",
     "GROUPS 6",
     "OWNER_CPU 65535",
-    "OWNER_PROBE 65535",
+    "OWNER_PROBE 32768",
+    "OWNER_ASK 32767",
     "OWNER_CROWD 65536",
+    "OWNER_BEFORE 17",
     "TAG_FREE 0",
     "TAG_BUSY 1",
     "TAG_AGEING 3",

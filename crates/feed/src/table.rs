@@ -19,8 +19,9 @@ use foldhash::{HashMap, HashSet};
 use memmap2::MmapRaw;
 
 use contract::{
-    GROUP, ROW_DIR, ROW_INNER6, ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, SHARD_CPU, SHARD_FRAGMENT,
-    TAG_AGEING, TAG_BUSY, TAG_FREE, TAG_ROW, key4, key6, more, slot4, slot6,
+    GROUP, OWNER_ASK, OWNER_BEFORE, OWNER_CPU, OWNER_CROWD, OWNER_PROBE, ROW_DIR, ROW_INNER6,
+    ROW_NO_OUTER, ROW_NO_PAIR, ROW_OTHER, SHARD_CPU, SHARD_FRAGMENT, TAG_AGEING, TAG_BUSY,
+    TAG_FREE, TAG_ROW, key4, key6, more, slot4, slot6,
 };
 
 use model::{
@@ -223,6 +224,40 @@ impl<S: Slot> Table<S> {
         gone
     }
 
+    /// See [`Tables::ask`].
+    fn ask(&self, is_meant: &impl Fn(&key6) -> bool) {
+        let probed = |word: u32| {
+            let owner = word & OWNER_CPU;
+            // Aged rows have no owner: nothing is counted in them.
+            (owner != 0 && word & OWNER_PROBE == 0)
+                .then_some(owner << OWNER_BEFORE | OWNER_CROWD | OWNER_PROBE | OWNER_ASK)
+        };
+        let is_part = |slot| S::wide(self.key(slot)).shard & SHARD_CPU != 0;
+        // First what single CPUs count in: who comes from the common slot finds all done.
+        for parts in [true, false] {
+            for (slot, _) in self.tagged().filter(|(_, tag)| *tag >= TAG_ROW) {
+                if is_part(slot) == parts && is_meant(&S::wide(self.key(slot))) {
+                    let owner = self.words(slot).owner;
+                    let _ = owner.fetch_update(Ordering::AcqRel, Ordering::Acquire, probed);
+                }
+            }
+        }
+    }
+
+    /// See [`Tables::unask`].
+    fn unask(&self) {
+        let before = |word: u32| (word & OWNER_PROBE != 0).then_some(word >> OWNER_BEFORE);
+        for (slot, _) in self.tagged().filter(|(_, tag)| *tag >= TAG_ROW) {
+            let owner = self.words(slot).owner;
+            let _ = owner.fetch_update(Ordering::AcqRel, Ordering::Acquire, before);
+        }
+    }
+
+    fn probed(&self) -> usize {
+        let is_probed = |slot| self.words(slot).owner.load(Ordering::Acquire) & OWNER_PROBE != 0;
+        self.tagged().filter(|(slot, tag)| *tag >= TAG_ROW && is_probed(*slot)).count()
+    }
+
     fn clear(&self) {
         for array in [&self.slots, &self.tags, &self.more] {
             // SAFETY: the whole mapping, which nothing else touches by the contract of Tables::clear().
@@ -423,6 +458,26 @@ impl Tables {
         Ok(gone + self.rows6.settle(rows6, is_idle, homes, tunnel))
     }
 
+    /// Sends the next packet of each of these rows to where it is decided who looks at the row more
+    /// closely (`bpf/probe.h`). A key is that of a slot: of a direction, of a CPU's part.
+    pub fn ask(&self, is_meant: impl Fn(&key6) -> bool) {
+        self.rows4.ask(&is_meant);
+        self.rows6.ask(&is_meant);
+        self.others.ask(&is_meant);
+    }
+
+    /// Nobody looks at any row more closely: each slot is its owner's again.
+    pub fn unask(&self) {
+        self.rows4.unask();
+        self.rows6.unask();
+        self.others.unask();
+    }
+
+    /// How many slots are not their owners' alone.
+    pub fn probed(&self) -> usize {
+        self.rows4.probed() + self.rows6.probed() + self.others.probed()
+    }
+
     /// All slots to zero. Nothing may be counting meanwhile.
     pub fn clear(&self) {
         self.rows4.clear();
@@ -545,7 +600,7 @@ fn aged(key: key6) -> key6 {
 }
 
 /// Waits until no program runs that ran when this was called: they run inside RCU.
-fn grace_period() -> std::io::Result<()> {
+pub fn grace_period() -> std::io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: takes numbers only.
     match unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } {

@@ -9,6 +9,10 @@
 //! ```
 use std::{error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
+use contract::{
+    PROBE_TESTS, TEST_ID, TEST_INNER, TEST_IPV4, TEST_IPV6, TEST_KIND, TEST_LAST, TEST_NOT,
+    TEST_OUTER, TEST_PROTO, TEST_V6, probe_test,
+};
 use glob::Pattern;
 use ipnet::IpNet;
 
@@ -129,6 +133,38 @@ impl Filter {
     /// Whether the row is kept. `interface` is the name of the interface it belongs to.
     pub fn matches(&self, flow: &Flow, interface: &str) -> bool {
         self.terms.iter().all(|t| t.test.holds(flow, interface) != t.not)
+    }
+
+    /// The filter as the programs compare it with the keys of one interface's rows; `None` where it
+    /// holds for none of them.
+    ///
+    /// # Errors
+    /// It has more values than they compare.
+    pub fn tests(&self, interface: &str) -> Result<Option<Vec<probe_test>>, String> {
+        let mut tests = Vec::new();
+        for term in &self.terms {
+            if let Test::Iface(names) = &term.test {
+                if names.iter().any(|n| n.is(interface)) == term.not {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let begin = tests.len();
+            term.test.compile(&mut tests);
+            let not = if term.not { TEST_NOT as u8 } else { 0 };
+            tests[begin..].iter_mut().for_each(|test| test.flags |= not);
+            if let Some(last) = tests.last_mut() {
+                last.flags |= TEST_LAST as u8;
+            }
+        }
+        let most = PROBE_TESTS as usize;
+        if tests.len() > most {
+            return Err(format!(
+                "the expression has {} values to compare, {most} can be: try networks and ranges",
+                tests.len()
+            ));
+        }
+        Ok(Some(tests))
     }
 
     /// It asks for interfaces by name, so each of them counts for itself.
@@ -364,6 +400,62 @@ impl Test {
                 };
                 protos.contains(&this)
             }
+        }
+    }
+}
+
+impl Test {
+    /// Appends what the programs compare: any of it has to hold.
+    fn compile(&self, tests: &mut Vec<probe_test>) {
+        let of = |what, range: &RangeInclusive<u32>| probe_test {
+            what: what as u8,
+            low: *range.start(),
+            high: *range.end(),
+            ..probe_test::default()
+        };
+        let number = |n: u32| of(TEST_PROTO, &(n..=n));
+        match self {
+            Test::Host(nets) => nets.iter().for_each(|n| compile_net(TEST_OUTER, n, tests)),
+            Test::Inner(nets) => nets.iter().for_each(|n| compile_net(TEST_INNER, n, tests)),
+            Test::Vni(ranges) => tests.extend(ranges.iter().map(|range| of(TEST_ID, range))),
+            Test::Kind(kinds) => tests.extend(kinds.iter().map(|kind| {
+                let kind = u32::from(kind.number());
+                of(TEST_KIND, &(kind..=kind))
+            })),
+            Test::Proto(protos) => tests.extend(protos.iter().map(|proto| match proto {
+                Proto::Ipv4 => number(TEST_IPV4),
+                Proto::Ipv6 => number(TEST_IPV6),
+                Proto::Other(proto) => number(proto.0),
+            })),
+            Test::Iface(_) => {} // known before
+        }
+    }
+}
+
+/// A network of IPv4 addresses also holds those that are written as IPv6 ones.
+fn compile_net(what: contract::test, net: &IpNet, tests: &mut Vec<probe_test>) {
+    let words = |bytes: [u8; 16]| -> [u32; 4] {
+        std::array::from_fn(|i| {
+            u32::from_ne_bytes(std::array::from_fn(|b| bytes[4 * i + b])) // as they are in memory
+        })
+    };
+    let mut push = |flags: u32, net: [u8; 16], mask: [u8; 16]| {
+        tests.push(probe_test {
+            what: what as u8,
+            flags: flags as u8,
+            net: words(net),
+            mask: words(mask),
+            ..probe_test::default()
+        });
+    };
+    match net {
+        IpNet::V6(n) => push(TEST_V6, n.network().octets(), n.netmask().octets()),
+        IpNet::V4(n) => {
+            let front = |bytes: [u8; 4]| std::array::from_fn(|i| *bytes.get(i).unwrap_or(&0));
+            push(0, front(n.network().octets()), front(n.netmask().octets()));
+            let mut mask = [0xff; 16];
+            mask[12..].copy_from_slice(&n.netmask().octets());
+            push(TEST_V6, n.network().to_ipv6_mapped().octets(), mask);
         }
     }
 }

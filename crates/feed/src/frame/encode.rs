@@ -11,13 +11,13 @@ use prost::Message;
 use super::{
     Frame, FrameKind, SCHEMA, micros, millis, nanos, nanoseconds,
     wire::{
-        self, BesideMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
+        BesideMessage, ClaimMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
         EntryMessage, EventMessage, FrameMessage, HandshakesMessage, InterfaceMessage,
-        NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage, SaidMessage,
+        NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage,
     },
 };
 use model::{
-    beside::{Beside, ClaimMessage},
+    beside::Beside,
     drops::{Drops, Victim},
     flow::{Count, Hook, HookKind, Inner, Key, Kind, Pair, Tunnel},
     interface::Interface,
@@ -346,17 +346,14 @@ fn beside(
         tx: s.hook == Hook::Tx,
         counts: vec![n.packets, n.lost, n.late, n.duplicate, n.restarted, n.highest, n.missing],
     });
-    let claims = beside.claims().iter().map(|(c, n)| SaidMessage {
+    let claims = beside.claims().iter().map(|(c, n)| ClaimMessage {
         interface: c.interface,
         kind: kind(Some(c.tunnel)),
         id: id(Some(c.tunnel)),
         from: addresses.of(c.from),
         to: addresses.of(c.to),
         who: addresses.of(c.who),
-        error: match c.message {
-            ClaimMessage::Icmp([kind, code]) => u32::from(kind) << 8 | u32::from(code),
-            ClaimMessage::Gtpu(kind) => wire::GTPU | u32::from(kind),
-        },
+        error: u32::from(c.error[0]) << 8 | u32::from(c.error[1]),
         tx: c.hook == Hook::Tx,
         packets: n.packets,
         mtu: n.mtu,

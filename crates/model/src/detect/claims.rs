@@ -9,7 +9,7 @@ use std::{
 
 use super::{Evidence, Severity, Sighting, Subject, Topic, Way};
 use crate::{
-    beside::{Claim, ClaimMessage, Claimed, Saying},
+    beside::{Claim, Claimed, Saying},
     flow::Kind,
 };
 
@@ -31,8 +31,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         .filter_map(|flow| Some((flow.key.outermost.kind, flow.key.outer?)))
         .flat_map(|(kind, ends)| [(kind, ends.first, ends.second), (kind, ends.second, ends.first)])
         .collect();
-    let errors = claims.iter().filter(|(claim, _)| matches!(claim.message, ClaimMessage::Icmp(_)));
-    errors.map(|(claim, n)| sighting(look, &rows, claim, *n)).collect()
+    claims.iter().map(|(claim, n)| sighting(look, &rows, claim, *n)).collect()
 }
 
 /// What a quote does not reach to may be one of several kinds on a port or a protocol.
@@ -52,9 +51,9 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
         (Saying::TooBig, None) => "were too big".to_owned(),
         (Saying::Prohibited, _) => "are not let through".to_owned(),
         (Saying::NoPort, _) => "came to a port that nobody listens on".to_owned(),
+        (Saying::Unreachable, _) => "cannot get there".to_owned(),
         (Saying::TimeExceeded, _) => "went too far, perhaps in a circle".to_owned(),
         (Saying::Incomplete, _) => "came without some of their fragments".to_owned(),
-        _ => "cannot get there".to_owned(),
     };
     let mut counts = BTreeMap::from([("icmp_pkts", n.packets)]);
     if let Some(mtu) = n.mtu {
@@ -88,7 +87,7 @@ mod tests {
         Claim, Claimed,
     };
     use crate::{
-        beside::{Beside, ClaimMessage, Gathered},
+        beside::{Beside, Gathered},
         flow::{Hook, Kind, Tunnel},
     };
 
@@ -99,7 +98,7 @@ mod tests {
             from: host(1),
             to: host(to),
             who: host(254),
-            message: ClaimMessage::Icmp(error),
+            error,
             hook: Hook::Rx,
         };
         let claims = [(claim, Claimed { packets: 3, mtu })].into();

@@ -13,7 +13,6 @@ mod endpoint;
 mod flood;
 mod fragments;
 mod group;
-mod gtpu;
 mod known;
 mod lost;
 mod past;
@@ -70,8 +69,6 @@ pub enum Topic {
     Checksum,
     /// Broadcast, unknown unicast and multicast far above its past.
     Flood,
-    /// GTP-U itself says that something is wrong, or does not answer.
-    GtpuError,
     /// Not everything could be counted where it belongs.
     Books,
 }
@@ -92,13 +89,12 @@ impl Topic {
             Topic::Fragments => "fragments",
             Topic::Checksum => "checksum",
             Topic::Flood => "flood",
-            Topic::GtpuError => "gtpu_error",
             Topic::Books => "books",
         }
     }
 
     /// All of them.
-    pub const ALL: [Topic; 14] = [
+    pub const ALL: [Topic; 13] = [
         Topic::Dropped,
         Topic::Silent,
         Topic::NoDevice,
@@ -111,7 +107,6 @@ impl Topic {
         Topic::Fragments,
         Topic::Checksum,
         Topic::Flood,
-        Topic::GtpuError,
         Topic::Books,
     ];
 }
@@ -255,7 +250,7 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 11] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 10] = [
     drops::find,
     silent::find,
     device::find,
@@ -265,7 +260,6 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 11] = [
     lost::find,
     fragments::find,
     flood::find,
-    gtpu::find,
     books::find,
 ];
 

@@ -10,7 +10,6 @@ use std::{
 use foldhash::{HashMap, HashSet};
 
 use crate::{
-    beside::Saying,
     flow::{Hook, Inner, InnerProto, Kind, Pair, Tunnel},
     snapshot::Interval,
     units::Rate,
@@ -119,21 +118,6 @@ pub(super) struct Flooding {
     pub(super) loudest: Option<(IpAddr, u64)>,
 }
 
-/// GTP-U echo requests from one endpoint to another.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Echo {
-    /// How many there were since there was an answer.
-    pub(super) unanswered: u64,
-    /// When the first of these was.
-    pub(super) since: Option<Moment>,
-    /// When there was an answer last.
-    pub(super) answered: Option<Moment>,
-    /// When there was a request last.
-    last: Option<Moment>,
-    /// The interface that saw the last of them.
-    pub(super) interface: u16,
-}
-
 /// What is remembered.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
@@ -142,7 +126,6 @@ pub struct Past {
     pub(super) talks: HashMap<Party, Talk>,
     pub(super) homes: HashMap<(Tunnel, IpAddr), Home>,
     pub(super) floods: HashMap<Tunnel, Flooding>,
-    pub(super) echoes: HashMap<(IpAddr, IpAddr), Echo>,
     swept: Duration,
 }
 
@@ -256,7 +239,6 @@ impl Past {
             self.talks.entry(party).or_default().hear(ways, now, decay);
         }
         self.take_handshakes(interval);
-        self.take_echoes(interval);
         self.judge();
         self.flood(&flooded, interval.elapsed);
         self.forget();
@@ -281,31 +263,6 @@ impl Past {
                     let more = n.unanswered.saturating_add(n.retries);
                     talk.syns = talk.syns.saturating_add(more);
                 }
-            }
-        }
-    }
-
-    /// Whose echo requests are answered. An answer is to all requests of its interval.
-    fn take_echoes(&mut self, interval: &Interval) {
-        let now = self.now();
-        let of = |saying| interval.beside.claims().iter().filter(move |c| c.0.saying() == saying);
-        for (claim, n) in of(Saying::EchoRequest) {
-            let way = (claim.from, claim.to);
-            if !self.echoes.contains_key(&way) && self.echoes.len() >= MOST {
-                continue;
-            }
-            let echo = self.echoes.entry(way).or_default();
-            if echo.unanswered == 0 {
-                echo.since = Some(now);
-            }
-            echo.unanswered = echo.unanswered.saturating_add(n.packets);
-            echo.last = Some(now);
-            let place = interval.interfaces.iter().position(|i| i.id == claim.interface);
-            echo.interface = place.map_or(u16::MAX, |place| place as u16);
-        }
-        for (claim, _) in of(Saying::EchoResponse) {
-            if let Some(echo) = self.echoes.get_mut(&(claim.to, claim.from)) {
-                (echo.unanswered, echo.answered) = (0, Some(now));
             }
         }
     }
@@ -395,7 +352,6 @@ impl Past {
         let fresh = |m: &Moment| clock.saturating_sub(m.clock) <= IDLE;
         self.talks.retain(|_, t| t.ways.iter().any(|w| w.last.as_ref().is_some_and(fresh)));
         self.homes.retain(|_, h| fresh(&h.last));
-        self.echoes.retain(|_, e| e.last.as_ref().is_some_and(fresh));
         self.floods.retain(|_, f| f.recent >= 1e-3 || f.usual >= 1e-3);
     }
 }

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
+/*
+ * Rows that somebody wants to look at more closely: packets of these, and of no others, come here
+ * when they are counted. Each who wants to (a prober) says by an expression which rows he means,
+ * and what he wants of them. He shows every second that he is there; from three seconds after the
+ * last sign on nobody is looked at for him, and the rows that only he meant are as they were
+ * before.
+ *
+ * Which rows are meant is decided here alone: for rows that are new, for rows that user space sends
+ * here because they may be meant, and for rows that are probed whenever a prober comes or goes.
+ * What was decided is kept beside the row; where there is no room, it is decided for each packet.
+ */
+#ifndef TMON_PROBE_H
+#define TMON_PROBE_H
+
+#include "beside.h"
+
+#define PROBE_TRIES 16 /* places in a row that are looked at for a row */
+
+struct probe_slot {
+	struct bpf_spin_lock lock;
+	__u32 tag; /* as number_slot's */
+	struct key6 key;
+	struct probe probe;
+};
+
+LOCKED(probes, PROBES, struct probe_slot);
+
+/* Of each prober, if he has one: where packets go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PROBERS);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_RINGBUF);
+			__uint(max_entries, 65536);
+		});
+} probe_rings SEC(".maps");
+
+static __always_inline __u32 in_range(const struct probe_test *t, __u32 n)
+{
+	return (n >= t->low) & (n <= t->high);
+}
+
+static __always_inline __u32 in_net(const struct probe_test *t, const __be32 *address)
+{
+	__u32 differ = 0;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		differ |= (address[i] ^ t->net[i]) & t->mask[i];
+	return !differ;
+}
+
+/* Whether an address of a pair is in the test's network. */
+static __always_inline __u32 ends_in(const struct probe_test *t, const __be32 (*pair)[4], __u32 v6)
+{
+	__u32 wants6 = t->flags & TEST_V6;
+
+	return !wants6 == !v6 && (in_net(t, pair[0]) | in_net(t, pair[1]));
+}
+
+static __always_inline __u32 test_holds(const struct probe_test *t, const struct key6 *key)
+{
+	__u32 flags = key->flags;
+
+	switch (t->what) {
+	case TEST_OUTER:
+		return !(flags & ROW_NO_OUTER) && ends_in(t, key->outer, flags & ROW_OUTER6);
+	case TEST_INNER:
+		return !(flags & ROW_NO_PAIR) && ends_in(t, key->inner, flags & ROW_INNER6);
+	case TEST_ID:
+		return (flags & ROW_ID && in_range(t, key->id[0])) ||
+		       (flags & ROW_ID1 && in_range(t, key->id[1]));
+	case TEST_KIND:
+		return in_range(t, key->kind[0]) || (key->depth > 1 && in_range(t, key->kind[1]));
+	case TEST_PROTO:
+		return in_range(t, flags & ROW_NO_PAIR ? key->inner[0][0] :
+				   flags & ROW_INNER6  ? TEST_IPV6 :
+							 TEST_IPV4);
+	}
+	return 0;
+}
+
+/* Whether a prober means this row. */
+static __always_inline __u32 is_meant(const struct prober *p, const struct key6 *key)
+{
+	__u32 all = 1, any = 0, n = p->tests;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PROBE_TESTS && i < n; i++)
+	{
+		const struct probe_test *t = &p->test[i];
+
+		any |= test_holds(t, key);
+		if (t->flags & TEST_LAST) {
+			all &= any ^ !!(t->flags & TEST_NOT);
+			any = 0;
+		}
+		/* what was found so far the verifier need not know */
+		barrier_var(any);
+		barrier_var(all);
+	}
+	return all & 1;
+}
+
+/* Nobody has heard of a prober for too long. */
+static __always_inline int is_gone(const struct prober *p, __u64 now)
+{
+	__u64 lease = *(volatile __u64 *)&p->lease;
+
+	return (__s64)(now - lease) > (__s64)PROBE_LEASE;
+}
+
+/* His expression is not compared any more; what was compared before is compared again. */
+static __always_inline void give_up(__u32 i)
+{
+	__u32 was = __sync_fetch_and_and(&probing.stops, ~(1U << i));
+
+	barrier_var(was);
+	was = __sync_fetch_and_and(&probing.active, ~(1U << i));
+	barrier_var(was);
+	if (was >> i & 1) {
+		was = __sync_fetch_and_add(&probing.generation, 1);
+		barrier_var(was);
+	}
+}
+
+/* The row's key as it is kept: both directions and all parts are one row. */
+static __always_inline struct key6 probed_key(const struct cpu *c)
+{
+	struct key6 key = c->key;
+
+	key.flags &= ~ROW_DIR;
+	key.shard = 0;
+	return key;
+}
+
+/* What was decided of the packet's row, if that still holds. */
+static __always_inline int recall(struct cpu *c)
+{
+	struct key6 key = probed_key(c);
+	__u32 row = c->owner & OWNER_ASK, now = NOW(c, 0);
+	struct probe_slot *s;
+
+	if (row >= PROBES)
+		return 0;
+	s = ELEMENT(probes, row);
+	if (!s || !s->tag || s->probe.generation != *(volatile __u32 *)&probing.generation ||
+	    !same_words((__u64 *)&s->key, (const __u64 *)&key, WORDS(key)))
+		return 0;
+	if (s->probe.seen != now)
+		s->probe.seen = now;
+	c->wanted = s->probe.wanted;
+	c->row = row;
+	return 1;
+}
+
+/* The place of a row among the probes, found or made; or OWNER_ASK. */
+static __always_inline __u32 probe_place(const struct key6 *key)
+{
+	__u64 hash = hash_words((const __u64 *)key, WORDS(*key));
+	__u32 tag = BESIDE_TAG(hash);
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PROBE_TRIES; i++)
+	{
+		__u32 place = (BESIDE_HOME(hash) + i) & (PROBES - 1);
+		struct probe_slot *s = ELEMENT(probes, place);
+
+		if (!s)
+			return OWNER_ASK;
+		if (!s->tag) {
+			bpf_spin_lock(&s->lock);
+			if (!s->tag) {
+				s->key = *key;
+				s->tag = tag;
+			}
+			bpf_spin_unlock(&s->lock);
+		}
+		if (s->tag == tag && same_words((__u64 *)&s->key, (const __u64 *)key, WORDS(*key)))
+			return place;
+	}
+	return OWNER_ASK;
+}
+
+/* The owner word of the slot that the packet was counted in, if that is still probed as it was. */
+static __always_inline void set_owner(const struct cpu *c, __u32 owner)
+{
+	__u32 slot = c->place & ((1U << PLACE_TABLE) - 1), table = c->place >> PLACE_TABLE, *word;
+	struct slot4 *s4;
+	struct slot6 *s6;
+
+	if (table == PLACE_rows4) {
+		s4 = ELEMENT(rows4, slot);
+		if (!s4)
+			return;
+		word = &s4->owner;
+	} else {
+		if (table == PLACE_rows6)
+			s6 = ELEMENT(rows6, slot);
+		else
+			s6 = ELEMENT(others, slot);
+		if (!s6)
+			return;
+		word = &s6->owner;
+	}
+	owner = __sync_val_compare_and_swap(word, c->owner, owner);
+	barrier_var(owner);
+}
+
+/* Who wants the packet's row, if anybody: if nobody does, it is as it was before. */
+static __always_inline void choose(struct cpu *c)
+{
+	__u32 generation = *(volatile __u32 *)&probing.generation, now = NOW(c, 0);
+	__u32 active = IS_PROBING, wanted = 0, row;
+	struct key6 key = probed_key(c);
+	__u64 time = bpf_ktime_get_ns();
+	struct probe_slot *s;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PROBERS; i++)
+	{
+		if (!(active >> i & 1))
+			continue;
+		if (is_gone(&probing.prober[i], time))
+			give_up(i);
+		else
+			wanted |= is_meant(&probing.prober[i], &key) << i;
+		barrier_var(wanted);
+	}
+	c->chosen = 1;
+	c->wanted = wanted;
+	c->row = OWNER_ASK;
+	if (!wanted) {
+		set_owner(c, c->owner >> OWNER_BEFORE);
+		return;
+	}
+	row = probe_place(&key);
+	if (row < PROBES) {
+		s = ELEMENT(probes, row);
+		if (s) {
+			bpf_spin_lock(&s->lock);
+			s->probe.wanted = wanted;
+			s->probe.generation = generation;
+			s->probe.seen = now;
+			bpf_spin_unlock(&s->lock);
+		}
+	}
+	c->row = row;
+	if ((c->owner & OWNER_ASK) != row)
+		set_owner(c, PROBED(c->owner >> OWNER_BEFORE, row));
+}
+
+/* Whether a prober has had as many packets in this second as he wants. */
+static __always_inline int is_over_limit(struct prober *p, __u64 now)
+{
+	__u32 second = now >> 30, was;
+
+	if (!p->limit)
+		return 0;
+	if (p->second != second) {
+		p->second = second;
+		p->taken = 0;
+	}
+	was = __sync_fetch_and_add(&p->taken, 1);
+	barrier_var(was);
+	return was >= p->limit;
+}
+
+#define TAG_AT 12 /* where a frame has its VLAN tag, which the kernel has taken out of it */
+
+/* The packet's first bytes, as they were on the wire. 0: it has not so many. */
+static __always_inline int copy_packet(struct __sk_buff *skb, __u8 *to, __u32 size, __u32 room)
+{
+	__u32 from = 0;
+
+	if (unlikely(skb->vlan_present)) {
+		if (bpf_skb_load_bytes(skb, 0, to, TAG_AT))
+			return 0;
+		*(__be16 *)(to + TAG_AT) = skb->vlan_proto;
+		*(__be16 *)(to + TAG_AT + 2) = bpf_htons(skb->vlan_tci);
+		if (size <= TAG_AT + sizeof(struct vlan))
+			return 1;
+		from = TAG_AT;
+		size -= TAG_AT + sizeof(struct vlan);
+		room -= TAG_AT + sizeof(struct vlan);
+		to += TAG_AT + sizeof(struct vlan);
+	}
+	barrier_var(size);
+	if (size - 1 >= room)
+		return 0;
+	return !bpf_skb_load_bytes(skb, from, to, size);
+}
+
+/* A copy in the ring: the record is reserved as one of a few sizes that the verifier knows. */
+#define CATCH(ring, room)                                                             \
+	do {                                                                          \
+		struct caught *r = bpf_ringbuf_reserve(ring, sizeof(*r) + (room), 0); \
+                                                                                      \
+		if (!r)                                                               \
+			break;                                                        \
+		r->time = now;                                                        \
+		r->lost = p->full + p->over_limit;                                    \
+		r->length = length;                                                   \
+		r->size = size;                                                       \
+		r->row = c->row == OWNER_ASK ? CAUGHT_ANY_ROW : c->row;               \
+		r->interface = p->interface;                                          \
+		r->cpu = c->number - 1;                                               \
+		r->hook = c->walk.hook;                                               \
+		if (!copy_packet(skb, (__u8 *)(r + 1), size, room)) {                 \
+			bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                     \
+			break;                                                        \
+		}                                                                     \
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                              \
+		done = 1;                                                             \
+	} while (0)
+
+static __always_inline void catch (struct __sk_buff *skb, struct cpu *c, struct prober *p, __u32 i,
+				   __u64 now)
+{
+	__u32 length = skb->len + (skb->vlan_present ? sizeof(struct vlan) : 0), size = p->snaplen;
+	void *ring = bpf_map_lookup_elem(&probe_rings, &i);
+	int done = 0;
+
+	ADD(&p->matched, 1);
+	if (is_over_limit(p, now)) {
+		ADD(&p->over_limit, 1);
+		return;
+	}
+	if (size > length)
+		size = length;
+	if (!ring)
+		done = 0;
+	else if (size <= 128)
+		CATCH(ring, 128);
+	else if (size <= 256)
+		CATCH(ring, 256);
+	else if (size <= 512)
+		CATCH(ring, 512);
+	else if (size <= 1600)
+		CATCH(ring, 1600);
+	else if (size <= 9216)
+		CATCH(ring, 9216);
+	else if (size <= 65792)
+		CATCH(ring, 65792);
+	else
+		CATCH(ring, SNAPLEN);
+	if (done)
+		ADD(&p->written, 1);
+	else
+		ADD(&p->full, 1);
+}
+
+/* Does with the packet what everybody wants who wants it. */
+static __always_inline void look(struct __sk_buff *skb, struct cpu *c)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 wanted = c->wanted;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PROBERS; i++)
+	{
+		struct prober *p = &probing.prober[i];
+
+		if (!(wanted >> i & 1))
+			continue;
+		if (is_gone(p, now)) {
+			give_up(i);
+			continue;
+		}
+		if (p->what & (PROBE_CATCH | PROBE_STOPS))
+			catch (skb, c, p, i, now);
+	}
+}
+
+#endif

@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking more closely at some rows: what `bpf/probe.h` does for us, and how it is told.
+//!
+//! A prober has a seat at each interface. There is his expression, what he wants of the rows that it
+//! means, and his lease, which a thread renews: whatever keeps the rest of the process busy does not
+//! end the probe, and whatever ends the process does.
+#![allow(unsafe_code)]
+use std::{
+    collections::BTreeSet,
+    io,
+    ops::ControlFlow,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use contract::{
+    PROBE_CATCH, PROBE_LEASE, PROBE_STOPS, PROBERS, TEST_KIND, TEST_LAST, caught, probe_test,
+    prober, probing,
+};
+use libbpf_rs::{MapHandle, MapType};
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::kernel::{
+    bpf::{Program, map_array, packets_clock},
+    locked::{Locked, ProbeSlot},
+};
+use feed::table::grace_period;
+use model::{filter::Filter, flow::Flow, rows};
+
+/// How often a lease is renewed.
+const RENEWAL: Duration = Duration::from_millis(500);
+
+/// Of one interface's programs: the rows that are looked at, and who does.
+pub(super) struct Probes {
+    pub(super) places: Locked<ProbeSlot>,
+    /// The ring of each prober.
+    pub(super) rings: OwnedFd,
+    pub(super) map: OwnedFd,
+    memory: Arc<MmapRaw>,
+}
+
+impl Probes {
+    pub(super) fn of(places: OwnedFd, rings: OwnedFd, map: OwnedFd) -> Result<Probes> {
+        let memory = map_array(map.as_fd(), size_of::<probing>())?;
+        Ok(Probes { places: Locked::of(places), rings, map, memory })
+    }
+
+    fn table(&self) -> Table {
+        Table(Arc::clone(&self.memory))
+    }
+}
+
+/// The seats at one interface.
+#[derive(Clone)]
+struct Table(Arc<MmapRaw>);
+
+impl Table {
+    fn at(&self) -> *mut probing {
+        self.0.as_mut_ptr().cast()
+    }
+
+    fn seat(&self, number: usize) -> *mut prober {
+        assert!(number < PROBERS as usize);
+        // SAFETY: inside the mapping, whose length was compared.
+        unsafe { (&raw mut (*self.at()).prober[number]).cast() }
+    }
+
+    fn active(&self) -> &AtomicU32 {
+        // SAFETY: inside the mapping and aligned; shared with the programs, so atomics only.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.at()).active) }
+    }
+
+    fn stops(&self) -> &AtomicU32 {
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.at()).stops) }
+    }
+
+    /// What was compared before is compared again.
+    fn compare_again(&self) {
+        // SAFETY: as above.
+        let generation = unsafe { AtomicU32::from_ptr(&raw mut (*self.at()).generation) };
+        generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn lease(&self, number: usize) -> &AtomicU64 {
+        // SAFETY: as above.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.seat(number)).lease) }
+    }
+
+    /// Takes a seat that nobody has, or whose prober has not been heard of for too long.
+    fn take(&self, now: u64) -> Option<usize> {
+        (0..PROBERS as usize).find(|number| {
+            let lease = self.lease(*number);
+            let before = lease.load(Ordering::Acquire);
+            let is_free = before == 0 || now.saturating_sub(before) > u64::from(PROBE_LEASE);
+            is_free
+                && lease.compare_exchange(before, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        })
+    }
+}
+
+/// What is wanted of the rows that are meant.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Which rows.
+    pub filter: Filter,
+    /// Packets go to a ring of so many bytes, which is a power of two.
+    pub ring: Option<u32>,
+    /// So much of each.
+    pub snaplen: u32,
+    /// Limit on how many in a second, at each interface; 0: none.
+    pub limit: u64,
+    /// No rows, whatever the filter says.
+    pub no_rows: bool,
+    /// What could not be parsed, too.
+    pub stops: bool,
+}
+
+/// What became of a prober's packets, as the kernel has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caught {
+    /// Of the rows that are meant.
+    pub matched: u64,
+    /// Of these, what went to the ring.
+    pub written: u64,
+    /// What had no room there.
+    pub ring_full: u64,
+    /// What was more than the limit allows.
+    pub over_limit: u64,
+}
+
+impl Caught {
+    /// Adds another interface's.
+    pub fn add(&mut self, o: &Caught) {
+        self.matched += o.matched;
+        self.written += o.written;
+        self.ring_full += o.ring_full;
+        self.over_limit += o.over_limit;
+    }
+}
+
+/// A place at one interface; it is given up when dropped.
+struct Seat {
+    /// The interface, as the prober calls it.
+    interface: u32,
+    table: Table,
+    number: usize,
+    /// The lease as it was written last; 0 when somebody else has the seat.
+    lease: AtomicU64,
+}
+
+impl Seat {
+    /// Shows that the prober is there, unless somebody else has his seat by now.
+    fn renew(&self) {
+        let (before, now) = (self.lease.load(Ordering::Acquire), packets_clock());
+        let lease = self.table.lease(self.number);
+        let renewed =
+            lease.compare_exchange(before, now, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        self.lease.store(if renewed { now } else { 0 }, Ordering::Release);
+    }
+
+    fn is_ours(&self) -> bool {
+        self.lease.load(Ordering::Acquire) != 0
+    }
+
+    fn bit(&self) -> u32 {
+        1 << self.number
+    }
+
+    /// The packet path compares the expression.
+    fn is_active(&self) -> bool {
+        self.table.active().load(Ordering::Acquire) & self.bit() != 0
+    }
+
+    fn activate(&self, stops: bool) {
+        if stops {
+            self.table.stops().fetch_or(self.bit(), Ordering::AcqRel);
+        }
+        self.table.active().fetch_or(self.bit(), Ordering::AcqRel);
+        self.table.compare_again();
+    }
+
+    fn deactivate(&self) {
+        if self.is_ours() {
+            self.table.stops().fetch_and(!self.bit(), Ordering::AcqRel);
+            self.table.active().fetch_and(!self.bit(), Ordering::AcqRel);
+            self.table.compare_again();
+        }
+    }
+
+    fn caught(&self) -> Caught {
+        let seat = self.table.seat(self.number);
+        // SAFETY: inside the mapping and aligned; shared with the programs, so atomics only.
+        let read = |word| unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire);
+        // SAFETY: only addresses are taken.
+        unsafe {
+            Caught {
+                matched: read(&raw mut (*seat).matched),
+                written: read(&raw mut (*seat).written),
+                ring_full: read(&raw mut (*seat).full),
+                over_limit: read(&raw mut (*seat).over_limit),
+            }
+        }
+    }
+
+    /// Says what is wanted here. Nobody compares the expression yet.
+    fn write(&self, wish: &Wish, tests: &[probe_test]) {
+        let seat = self.table.seat(self.number);
+        let mut all = prober { lease: self.lease.load(Ordering::Acquire), ..prober::default() };
+        // The programs' second is 2^30 ns.
+        let limit = wish.limit.saturating_mul(1 << 30).div_ceil(1_000_000_000);
+        all.limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        all.snaplen = wish.snaplen.clamp(1, contract::SNAPLEN);
+        all.interface = self.interface;
+        all.what = if wish.ring.is_some() { PROBE_CATCH } else { 0 };
+        if wish.stops {
+            all.what |= PROBE_STOPS;
+        }
+        all.tests = tests.len() as u32;
+        all.test[..tests.len()].copy_from_slice(tests);
+        // SAFETY: inside the mapping and aligned; no program reads it before it is active, and the
+        // lease, which others read, is what it was.
+        unsafe { ptr::write_volatile(seat, all) };
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.deactivate();
+        if self.is_ours() {
+            let before = self.lease.load(Ordering::Acquire);
+            let lease = self.table.lease(self.number);
+            let _ = lease.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+}
+
+/// The seats, and whether the thread that renews their leases is to end.
+#[derive(Default)]
+struct Shared {
+    seats: Mutex<Vec<Seat>>,
+    over: AtomicBool,
+}
+
+impl Shared {
+    fn seats(&self) -> std::sync::MutexGuard<'_, Vec<Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who looks at some rows more closely, at any number of interfaces.
+pub struct Prober {
+    wish: Wish,
+    ring: Option<(MapHandle, Ring)>,
+    shared: Arc<Shared>,
+    keeper: Option<JoinHandle<()>>,
+    /// What was caught at seats that were given up.
+    before: Vec<(u32, Caught)>,
+    lapses: u64,
+}
+
+/// A ring that programs write packets to, in memory.
+struct Ring {
+    /// Where the next packet is read.
+    consumer: MmapRaw,
+    /// Where the next one is written; a page further the packets, twice in a row, so that none is in
+    /// two pieces.
+    producer: MmapRaw,
+    size: usize,
+    page: usize,
+}
+
+impl Ring {
+    fn of(map: BorrowedFd<'_>, size: usize) -> Result<Ring> {
+        // SAFETY: takes a number only.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let shown = "map a ring into memory";
+        let consumer = MmapOptions::new().len(page).map_raw(map.as_raw_fd()).context(shown)?;
+        let producer = MmapOptions::new()
+            .offset(page as u64)
+            .len(page + 2 * size)
+            .map_raw_read_only(map.as_raw_fd())
+            .context(shown)?;
+        Ok(Ring { consumer, producer, size, page })
+    }
+
+    /// Where the next packet is read, and where the next one is written.
+    fn positions(&self) -> [&AtomicU64; 2] {
+        // SAFETY: both mappings begin with a position; shared with the kernel, so atomics only.
+        [&self.consumer, &self.producer]
+            .map(|memory| unsafe { AtomicU64::from_ptr(memory.as_mut_ptr().cast()) })
+    }
+
+    fn is_empty(&self) -> bool {
+        let [next, end] = self.positions().map(|at| at.load(Ordering::Acquire));
+        next >= end
+    }
+
+    fn drain(&mut self, mut take: impl FnMut(&caught, &[u8]) -> ControlFlow<()>) -> u64 {
+        const FRONT: usize = 8; // of each record, for the kernel
+        let mut taken = 0;
+        let [next, end] = self.positions();
+        let mut at = next.load(Ordering::Acquire);
+        while at < end.load(Ordering::Acquire) {
+            let place = at as usize & (self.size - 1);
+            // SAFETY: inside the mapping, whose data is there twice; the kernel aligns records.
+            let (state, record) = unsafe {
+                let record = self.producer.as_mut_ptr().add(self.page + place);
+                (AtomicU32::from_ptr(record.cast()).load(Ordering::Acquire), record.add(FRONT))
+            };
+            if state & libbpf_sys::BPF_RINGBUF_BUSY_BIT != 0 {
+                break;
+            }
+            let is_there = state & libbpf_sys::BPF_RINGBUF_DISCARD_BIT == 0;
+            let length = (state & !libbpf_sys::BPF_RINGBUF_DISCARD_BIT) as usize;
+            let mut over = false;
+            if is_there && length >= size_of::<caught>() {
+                // SAFETY: the record is as long as its head says, and nobody writes to it until the
+                // position is behind it.
+                let (about, bytes) = unsafe {
+                    let about = record.cast::<caught>().read_unaligned();
+                    let size = (about.size as usize).min(length - size_of::<caught>());
+                    let bytes = record.add(size_of::<caught>());
+                    (about, std::slice::from_raw_parts(bytes, size))
+                };
+                taken += 1;
+                over = take(&about, bytes).is_break();
+            }
+            at += (length + FRONT).next_multiple_of(8) as u64;
+            next.store(at, Ordering::Release);
+            if over {
+                break;
+            }
+        }
+        taken
+    }
+}
+
+fn update(outer: BorrowedFd<'_>, number: usize, inner: BorrowedFd<'_>) -> io::Result<()> {
+    let (key, value) = (number as u32, inner.as_raw_fd());
+    // SAFETY: key and value are as long as the map's.
+    let e = unsafe {
+        libbpf_sys::bpf_map_update_elem(
+            outer.as_raw_fd(),
+            ptr::from_ref(&key).cast(),
+            ptr::from_ref(&value).cast(),
+            0,
+        )
+    };
+    if e == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-e)) }
+}
+
+fn delete(outer: BorrowedFd<'_>, number: usize) {
+    let key = number as u32;
+    // SAFETY: the key is as long as the map's. That there is nothing is no error.
+    unsafe { libbpf_sys::bpf_map_delete_elem(outer.as_raw_fd(), ptr::from_ref(&key).cast()) };
+}
+
+impl Prober {
+    /// Somebody with this wish, who looks nowhere yet.
+    ///
+    /// # Errors
+    /// The kernel has no room for the ring.
+    pub fn new(wish: Wish) -> Result<Prober> {
+        let make = |size| {
+            let opts = libbpf_sys::bpf_map_create_opts {
+                sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+                ..Default::default()
+            };
+            let map = MapHandle::create(MapType::RingBuf, Some("tmon_ring"), 0, 0, size, &opts)
+                .with_context(|| format!("make a ring of {size} bytes for packets"))?;
+            let ring = Ring::of(map.as_fd(), size as usize)?;
+            Ok::<_, anyhow::Error>((map, ring))
+        };
+        let ring = wish.ring.map(make).transpose()?;
+        let shared = Arc::new(Shared::default());
+        let seats = Arc::clone(&shared);
+        let keeper = thread::Builder::new()
+            .name("probe".to_owned())
+            .spawn(move || {
+                while !seats.over.load(Ordering::Acquire) {
+                    for seat in seats.seats().iter() {
+                        seat.renew();
+                    }
+                    thread::park_timeout(RENEWAL);
+                }
+            })
+            .context("start a thread")?;
+        Ok(Prober { wish, ring, shared, keeper: Some(keeper), before: Vec::new(), lapses: 0 })
+    }
+
+    /// Takes the packets that are in the ring, until `take` breaks off: that one is taken, too.
+    /// Returns how many.
+    pub fn drain(&mut self, take: impl FnMut(&caught, &[u8]) -> ControlFlow<()>) -> u64 {
+        self.ring.as_mut().map_or(0, |(_, ring)| ring.drain(take))
+    }
+
+    /// Looks at an interface's rows, too: from now on, and at all that are yet to come. False where
+    /// the filter means none there. To be called again, now and then: what has lapsed is begun again.
+    ///
+    /// # Errors
+    /// There are too many probers already, or the filter is too long.
+    pub fn look(&mut self, interface: u32, name: &str, program: &Program) -> Result<bool> {
+        let tests = match self.wish.no_rows {
+            true => None,
+            false => self.wish.filter.tests(name).map_err(anyhow::Error::msg)?,
+        };
+        if tests.is_none() && !self.wish.stops {
+            return Ok(false);
+        }
+        // An empty range: no row has such a kind.
+        let none = || probe_test {
+            what: TEST_KIND as u8,
+            flags: TEST_LAST as u8,
+            low: 1,
+            ..Default::default()
+        };
+        let tests = tests.unwrap_or_else(|| vec![none()]);
+        let table = program.probes.table();
+        let mut seats = self.shared.seats();
+        let place = seats.iter().position(|s| s.interface == interface);
+        let goes_on = |s: &&Seat| Arc::ptr_eq(&s.table.0, &table.0) && s.is_ours();
+        if let Some(seat) = place.map(|i| &seats[i]).filter(goes_on) {
+            if !seat.is_active() {
+                self.lapses += 1;
+                seat.renew();
+                begin(seat, name, &self.wish, program)?;
+            }
+            return Ok(true);
+        }
+        if let Some(seat) = place.map(|i| seats.swap_remove(i)) {
+            self.before.push((interface, seat.caught()));
+            self.lapses += u64::from(!seat.is_ours());
+        }
+        let now = packets_clock();
+        let Some(number) = table.take(now) else {
+            bail!("{PROBERS} others look at rows of {name} already: try again when one has ended");
+        };
+        let seat = Seat { interface, table, number, lease: AtomicU64::new(now) };
+        seat.write(&self.wish, &tests);
+        match &self.ring {
+            Some((ring, _)) => update(program.probes.rings.as_fd(), number, ring.as_fd())
+                .with_context(|| format!("look at packets of {name}"))?,
+            None => delete(program.probes.rings.as_fd(), number),
+        }
+        begin(&seat, name, &self.wish, program)?;
+        seats.push(seat);
+        Ok(true)
+    }
+
+    /// Shows no sign of life any more, as if the process had been killed: for tests.
+    #[doc(hidden)]
+    pub fn die(&mut self) {
+        self.shared.over.store(true, Ordering::Release);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.thread().unpark();
+            let _ = keeper.join();
+        }
+    }
+
+    /// How often it was not looked for a while, because this process was stopped.
+    pub fn lapses(&self) -> u64 {
+        self.lapses
+    }
+
+    /// So much of a packet is caught.
+    pub fn snaplen(&self) -> u32 {
+        self.wish.snaplen
+    }
+
+    /// Nothing is in the ring.
+    pub fn is_empty(&self) -> bool {
+        self.ring.as_ref().is_none_or(|(_, ring)| ring.is_empty())
+    }
+
+    /// Where he looks, or looked.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        let seats = self.shared.seats();
+        let now = seats.iter().map(|s| s.interface);
+        now.chain(self.before.iter().map(|(i, _)| *i)).collect()
+    }
+
+    /// What became of an interface's packets so far.
+    pub fn caught(&self, interface: u32) -> Caught {
+        let mut sum = Caught::default();
+        self.before.iter().filter(|(i, _)| *i == interface).for_each(|(_, c)| sum.add(c));
+        for seat in self.shared.seats().iter().filter(|s| s.interface == interface) {
+            sum.add(&seat.caught());
+        }
+        sum
+    }
+
+    /// Nothing is looked at any more: what is in the ring now is all there is, and the counts stay.
+    ///
+    /// # Errors
+    /// The kernel has no way to wait for the programs that are running.
+    pub fn stop(&self) -> Result<()> {
+        self.shared.seats().iter().for_each(Seat::deactivate);
+        grace_period().context("wait for the programs that are running")
+    }
+
+    /// Gives up the seat at an interface, whose programs these are; its rows are as they were.
+    pub fn leave(&mut self, interface: u32, program: &Program) {
+        let mut seats = self.shared.seats();
+        let Some(i) = seats.iter().position(|s| s.interface == interface) else { return };
+        let seat = seats.swap_remove(i);
+        self.before.push((interface, seat.caught()));
+        seat.deactivate();
+        if seat.is_ours() && Arc::ptr_eq(&seat.table.0, &program.probes.table().0) {
+            delete(program.probes.rings.as_fd(), seat.number);
+        }
+        if seat.table.active().load(Ordering::Acquire) == 0 {
+            program.tables.unask();
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.die();
+        self.shared.seats().clear();
+    }
+}
+
+/// The expression is compared with new rows; and then with those that there are, which nobody makes
+/// meanwhile without a look at it.
+fn begin(seat: &Seat, name: &str, wish: &Wish, program: &Program) -> Result<()> {
+    seat.activate(wish.stops);
+    grace_period().context("wait for the programs that are running")?;
+    program.tables.ask(|key| {
+        if wish.no_rows {
+            return false;
+        }
+        let flow = Flow { interface: 0, key: rows::decoded(key), counters: Default::default() };
+        wish.filter.matches(&flow, name)
+    });
+    Ok(())
+}
+
+impl Program {
+    /// Which row a probe is of, by its number in what was caught.
+    pub fn probed_row(&self, row: u32) -> Option<model::flow::Key> {
+        self.probes.places.at(row).map(|slot| rows::decoded(&slot.key))
+    }
+
+    /// How many slots are probed, or may be: their packets do not take the shortest way.
+    pub fn probed(&self) -> usize {
+        self.tables.probed()
+    }
+}
