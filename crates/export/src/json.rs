@@ -519,12 +519,16 @@ impl Ends {
 #[derive(Serialize)]
 struct FleetHost<'a> {
     name: &'a str,
-    /// `live`, or `gone`: it is silent, or has left.
+    /// `live`, `silent` or `left`.
     state: &'static str,
     taken: Option<String>,
     /// Of its clock and its readings, in time.
     error_ns: Option<u64>,
     synchronised: Option<bool>,
+    /// By how much its clock differs from most others', where that is too much to tell loss with.
+    clock_off_ns: Option<u64>,
+    /// How much of the time it tells nothing of.
+    missing_ns: Option<u64>,
     tool: Option<&'a str>,
     addresses: &'a [IpAddr],
 }
@@ -534,10 +538,12 @@ impl<'a> FleetHost<'a> {
         let host = i.host.as_deref();
         FleetHost {
             name: &i.name,
-            state: if host.is_some() { "live" } else { "gone" },
+            state: host.map_or("left", |h| h.state.name()),
             taken: host.and_then(|h| h.taken).and_then(timestamp),
             error_ns: host.map(|h| nanoseconds(h.error)),
             synchronised: host.map(|h| h.synchronised),
+            clock_off_ns: host.and_then(|h| h.off).map(nanoseconds),
+            missing_ns: host.map(|h| nanoseconds(h.missing)),
             tool: host.map(|h| h.tool.as_str()),
             addresses: host.map_or(&[], |h| &h.local),
         }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use foldhash::HashMap;
 
 use crate::{
+    ends::Lane,
     flow::{Flow, Hook, Key, Kind, Tunnel},
     interface::Interface,
 };
@@ -168,6 +169,16 @@ pub struct Opener {
     pub hook: Hook,
 }
 
+/// What a host of a fleet saw of a tunnel's packets that others send or receive: it is on their way, or
+/// one of a group that they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Passage {
+    /// The host, as an interface's `id`.
+    pub host: u64,
+    /// Which packets.
+    pub lane: Lane,
+}
+
 /// How TCP connections are opened and reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshakes {
@@ -249,6 +260,8 @@ pub struct Gathered {
     pub displaced: u64,
     /// When it is read, in nanoseconds on the clock of the packets.
     pub now: u64,
+    /// Packets that hosts of a fleet saw of others.
+    pub passages: BTreeMap<Passage, u64>,
 }
 
 impl Gathered {
@@ -287,6 +300,36 @@ impl Gathered {
         self.displaced = self.displaced.saturating_add(other.displaced);
     }
 
+    /// Adds what happened later.
+    pub fn add(&mut self, later: &Gathered) {
+        for (stream, n) in &later.numbers {
+            let sum = self.numbers.entry(*stream).or_default();
+            sum.add(n);
+            (sum.highest, sum.missing) = (n.highest, n.missing);
+        }
+        self.unnumbered = self.unnumbered.saturating_add(later.unnumbered);
+        self.add_claims(later.claims.iter().map(|(claim, n)| (*claim, *n)));
+        self.unclaimed = self.unclaimed.saturating_add(later.unclaimed);
+        self.add_handshakes(later.handshakes.iter().map(|(opener, n)| (*opener, *n)));
+        self.unfollowed = self.unfollowed.saturating_add(later.unfollowed);
+        self.displaced = self.displaced.saturating_add(later.displaced);
+        for (passage, n) in &later.passages {
+            let sum = self.passages.entry(*passage).or_default();
+            *sum = sum.saturating_add(*n);
+        }
+        self.now = later.now;
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.numbers.len() + self.claims.len() + self.handshakes.len() + self.passages.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The same of interfaces that have other numbers.
     #[must_use]
     pub fn renumbered(self, number: impl Fn(u64) -> u64) -> Gathered {
@@ -295,11 +338,13 @@ impl Gathered {
         let claim = |(c, n): (Claim, Claimed)| (Claim { interface: number(c.interface), ..c }, n);
         let opener =
             |(o, n): (Opener, Handshakes)| (Opener { interface: number(o.interface), ..o }, n);
+        let passage = |(p, n): (Passage, u64)| (Passage { host: number(p.host), ..p }, n);
         Gathered {
             numbers: self.numbers.into_iter().map(stream).collect(),
             earlier: self.earlier.into_iter().map(stream).collect(),
             claims: self.claims.into_iter().map(claim).collect(),
             handshakes: self.handshakes.into_iter().map(opener).collect(),
+            passages: self.passages.into_iter().map(passage).collect(),
             ..self
         }
     }
@@ -417,7 +462,12 @@ impl Beside {
             let n = before.map_or(*n, |before| n.since(before));
             (n != Handshakes::default()).then_some((*opener, n))
         });
+        let passed = self.read.passages.iter().filter_map(|(passage, n)| {
+            let n = n.saturating_sub(older.read.passages.get(passage).copied().unwrap_or(0));
+            (n > 0).then_some((*passage, n))
+        });
         Beside::new(Gathered {
+            passages: passed.collect(),
             handshakes: opened.collect(),
             unfollowed: self.read.unfollowed.saturating_sub(older.read.unfollowed),
             displaced: self.read.displaced.saturating_sub(older.read.displaced),
@@ -434,18 +484,7 @@ impl Beside {
     #[must_use]
     pub fn with(&self, later: &Beside) -> Beside {
         let mut read = self.read.clone();
-        for (stream, n) in &later.read.numbers {
-            let sum = read.numbers.entry(*stream).or_default();
-            sum.add(n);
-            (sum.highest, sum.missing) = (n.highest, n.missing);
-        }
-        read.unnumbered = read.unnumbered.saturating_add(later.read.unnumbered);
-        read.add_claims(later.read.claims.iter().map(|(claim, n)| (*claim, *n)));
-        read.unclaimed = read.unclaimed.saturating_add(later.read.unclaimed);
-        read.add_handshakes(later.read.handshakes.iter().map(|(opener, n)| (*opener, *n)));
-        read.unfollowed = read.unfollowed.saturating_add(later.read.unfollowed);
-        read.displaced = read.displaced.saturating_add(later.read.displaced);
-        read.now = later.read.now;
+        read.add(&later.read);
         Beside::new(read)
     }
 
@@ -470,6 +509,7 @@ impl Beside {
             + self.tunnels.len() * (size_of::<Place>() + size_of::<Numbered>())
             + (self.read.handshakes.len() + self.rows.len())
                 * (size_of::<Opener>() + size_of::<Handshakes>())
+            + self.read.passages.len() * (size_of::<Passage>() + size_of::<u64>())
     }
 }
 

@@ -199,7 +199,8 @@ impl Drops {
         }
     }
 
-    fn indexed(mut self) -> Drops {
+    #[must_use]
+    pub(crate) fn indexed(mut self) -> Drops {
         self.index = HashMap::new();
         for (key, dropped) in &self.rows {
             if let Victim::Tunnel(of) = key.victim {
@@ -233,6 +234,34 @@ impl Drops {
             index: HashMap::new(),
         }
         .indexed()
+    }
+
+    /// Adds what a host of a fleet tells: its namespaces are told apart by its name. From `most` rows
+    /// on, new ones are added up by reason. To be [`Drops::indexed`] when all is there.
+    pub(crate) fn add_host(&mut self, host: &Arc<str>, told: &Drops, most: usize) {
+        let within = |netns: &Option<Arc<str>>| match netns {
+            Some(netns) => Some(format!("{host} {netns}").into()),
+            None => Some(Arc::clone(host)),
+        };
+        for (key, dropped) in &told.rows {
+            let mut key = DropKey { netns: within(&key.netns), ..key.clone() };
+            if self.rows.len() >= most && !self.rows.contains_key(&key) {
+                let victim = match key.victim {
+                    Victim::Tunnel(_) => Victim::OTHER,
+                    other => other,
+                };
+                key = DropKey { netns: None, device: None, victim, ..key };
+            }
+            self.put(key, dropped);
+        }
+        self.elsewhere = self.elsewhere.saturating_add(told.elsewhere);
+        self.missed = self.missed.saturating_add(told.missed);
+        for ((netns, device), counted) in &told.devices {
+            let device = (within(netns), device.clone());
+            if self.devices.len() < most || self.devices.contains_key(&device) {
+                self.devices.entry(device).or_default().add(counted);
+            }
+        }
     }
 
     /// Several intervals as one.

@@ -11,11 +11,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
+    beside::{Beside, Gathered, Passage},
+    drops::Drops,
+    ends::Lane,
     flow::{Books, Count, Counters, Flow, HookKind, Key, Pair},
-    interface::{Fill, Host, Interface, Origin},
+    interface::{Fill, Host, HostState, Interface, Origin},
     rows::Rows,
     snapshot::{Interval, Snapshot},
 };
@@ -27,6 +30,12 @@ pub const MOST_HOSTS: usize = 10_000;
 const MOST_ROWS: u32 = 65_536;
 /// Limit on the pairs that are nobody's; what more there are is in one row of each host that sees it.
 const MOST_PAIRS: usize = 1 << 20;
+/// Limit on what is known beside the rows, and on the rows of drops.
+const MOST_BESIDE: usize = 1 << 16;
+/// A clock is off from there on, however often its host tells.
+const OFF: Duration = Duration::from_millis(50);
+/// How far back the shortest way of what a host tells is looked for, in two parts.
+const WAYS: Duration = Duration::from_secs(30);
 /// A host is silent when so many of its readings have not come.
 const SILENT: u32 = 3;
 /// The way between two hosts, and what else is not known, in a clock's error.
@@ -39,6 +48,8 @@ const LOOSE: Duration = Duration::from_millis(100);
 pub struct Told<'a> {
     /// What happened there.
     pub interval: &'a Interval,
+    /// It is of an interval, and not only to say that it is there.
+    pub counts: bool,
     /// Its own addresses; none where they are as told before.
     pub local: &'a [IpAddr],
     /// The number of what it tells.
@@ -66,6 +77,13 @@ struct Member {
     heard: Option<Duration>,
     is_silent: bool,
     host: Arc<Host>,
+    /// Its own addresses.
+    own: HashSet<IpAddr>,
+    /// How much later than its clock says it is heard, at least, in nanoseconds of any clock: of late,
+    /// and before that.
+    ways: [Option<i64>; 2],
+    /// Since when it is of late.
+    way_since: Duration,
     books: Books,
     span: Duration,
     fill: Fill,
@@ -86,12 +104,17 @@ struct Sum {
 pub struct Fleet {
     origin: Origin,
     members: Vec<Member>,
+    /// Which of them has a name.
+    places: HashMap<Arc<str>, u16>,
     /// Who has an address.
     owners: HashMap<IpAddr, u16>,
     /// Who counts a pair that is nobody's.
     transit: HashMap<Pair, u16>,
     /// Rows; those of packets in fragments apart.
     rows: HashMap<(Key, bool), Sum>,
+    /// What kernels dropped; nothing where no host tells of it.
+    drops: Option<Drops>,
+    beside: Gathered,
     since: Option<SystemTime>,
     taken: SystemTime,
     notices: Vec<String>,
@@ -105,9 +128,12 @@ impl Fleet {
         Fleet {
             origin,
             members: Vec::new(),
+            places: HashMap::new(),
             owners: HashMap::new(),
             transit: HashMap::new(),
             rows: HashMap::new(),
+            drops: None,
+            beside: Gathered::default(),
             since: None,
             taken: SystemTime::UNIX_EPOCH,
             notices: Vec::new(),
@@ -133,14 +159,28 @@ impl Fleet {
                 self.count(at, &flow, direction, row.fragments());
             }
         }
+        if let Some(told) = interval.drops.as_deref() {
+            let drops = self.drops.get_or_insert_with(|| {
+                let mut none = Drops::default();
+                none.unavailable.clone_from(&told.unavailable);
+                none
+            });
+            if told.unavailable.is_none() {
+                drops.unavailable = None;
+            }
+            drops.add_host(&self.members[usize::from(at)].name, told, MOST_BESIDE);
+        }
+        if !interval.beside.is_empty() && self.beside.len() < MOST_BESIDE {
+            let told = interval.beside.read().clone();
+            self.beside.add(&told.renumbered(|_| at.into()));
+        }
     }
 
     /// Finds the host, or takes it in. What it says of itself is up to date then.
     fn member(&mut self, told: &Told<'_>, now: Duration) -> Option<u16> {
         let origin = &told.interval.origin;
-        let known = self.members.iter().position(|m| m.name == origin.host);
-        let at = match known {
-            Some(at) => at,
+        let at = match self.places.get(&origin.host) {
+            Some(at) => usize::from(*at),
             None if self.members.len() >= MOST_HOSTS => {
                 if !std::mem::replace(&mut self.is_full, true) {
                     self.notices.push(format!("there are more than {MOST_HOSTS} hosts"));
@@ -156,12 +196,17 @@ impl Fleet {
                     heard: Some(now),
                     is_silent: false,
                     host: Arc::default(),
+                    own: HashSet::default(),
+                    ways: [None; 2],
+                    way_since: now,
                     books: Books::default(),
                     span: Duration::ZERO,
                     fill: Fill::default(),
                     rows: 0,
                 });
-                self.members.len() - 1
+                let at = self.members.len() - 1;
+                self.places.insert(Arc::clone(&origin.host), at as u16);
+                at
             }
         };
         let place = at as u16;
@@ -177,15 +222,27 @@ impl Fleet {
             self.notices.push(format!("{} is heard again", m.name));
         }
         (m.seq, m.heard, m.cadence) = (told.seq, Some(now), told.cadence);
-        let local = if told.local.is_empty() { m.host.local.clone() } else { told.local.to_vec() };
-        let is_new = local != m.host.local;
-        m.host = Arc::new(Host {
-            local,
-            error: told.clock.unwrap_or(LOOSE) + told.reading + WAY,
-            synchronised: told.clock.is_some(),
-            taken: Some(told.interval.taken),
-            tool: told.tool.to_owned(),
-        });
+        m.is_heard_after(told.interval.taken, now);
+        let is_new = !told.local.is_empty() && *told.local != m.host.local;
+        let host = Arc::make_mut(&mut m.host);
+        if is_new {
+            host.local = told.local.to_vec();
+            m.own = told.local.iter().copied().collect();
+        }
+        host.error = told.clock.unwrap_or(LOOSE) + told.reading + WAY;
+        host.synchronised = told.clock.is_some();
+        if host.tool != told.tool {
+            told.tool.clone_into(&mut host.tool);
+        }
+        if !told.counts {
+            return Some(place);
+        }
+        if let Some(before) = host.taken {
+            let gap = told.interval.since.duration_since(before).unwrap_or_default();
+            host.missing = host.missing.saturating_add(gap);
+        }
+        host.since = host.since.or(Some(told.interval.since));
+        host.taken = Some(told.interval.taken);
         m.books.add(&told.interval.books());
         m.span += told.interval.elapsed;
         let fills = told.interval.interfaces.iter().map(|i| i.fill);
@@ -214,16 +271,20 @@ impl Fleet {
         };
         let ends = [pair.first, pair.second];
         let (from, to) = (ends[direction], ends[1 - direction]);
-        let local = &self.members[usize::from(at)].host.local;
-        let (is_from, is_to) = (local.contains(&from), local.contains(&to));
+        let own = &self.members[usize::from(at)].own;
+        let (is_from, is_to) = (own.contains(&from), own.contains(&to));
+        let lane = Lane { tunnel: flow.key.outermost, from, to };
         let known = self.owners.contains_key(&from);
         if is_from || is_to || (to.is_multicast() && known) {
             let sent = if is_from { tx } else { Count::default() };
             let received = if is_to || to.is_multicast() { rx } else { Count::default() };
+            if to.is_multicast() && !is_from {
+                self.passes(at, lane, rx.packets);
+            }
             return self.add(at, flow.key, fragments, direction, [received, sent]);
         }
         if known || self.owners.contains_key(&to) {
-            return; // who sends or receives it counts it
+            return self.passes(at, lane, (rx + tx).packets); // who sends or receives it counts it
         }
         let key = match self.transit.get(&pair) {
             Some(first) if *first != at => return,
@@ -242,6 +303,16 @@ impl Fleet {
             }
         };
         self.add(at, key, fragments, direction, [rx + tx, Count::default()]);
+    }
+
+    /// A host saw packets that others send or receive.
+    fn passes(&mut self, at: u16, lane: Lane, packets: u64) {
+        let passage = Passage { host: at.into(), lane };
+        let passages = &mut self.beside.passages;
+        if packets > 0 && (passages.len() < MOST_BESIDE || passages.contains_key(&passage)) {
+            let sum = passages.entry(passage).or_default();
+            *sum = sum.saturating_add(packets);
+        }
     }
 
     fn add(&mut self, at: u16, key: Key, fragments: bool, direction: usize, n: [Count; 2]) {
@@ -265,8 +336,23 @@ impl Fleet {
         }
     }
 
-    /// Who has not been heard for too long is silent.
+    /// Who has not been heard for too long is silent, and whose clock differs is off.
     pub fn look(&mut self, now: Duration) {
+        let heard = |m: &&mut Member| m.heard.is_some() && !m.is_silent;
+        let mut ways: Vec<i64> = self.members.iter().filter_map(Member::way).collect();
+        ways.sort_unstable();
+        let usual = ways.get(ways.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+        for m in self.members.iter_mut().filter(heard) {
+            let off = m.way().map_or(0, |way| way.abs_diff(usual));
+            let off = Some(Duration::from_nanos(off)).filter(|off| *off > OFF.max(m.cadence / 4));
+            if let (Some(off), None) = (off, m.host.off) {
+                let ms = off.as_millis();
+                self.notices.push(format!("{}'s clock is {ms} ms off: no loss is told", m.name));
+            }
+            if off != m.host.off {
+                Arc::make_mut(&mut m.host).off = off;
+            }
+        }
         for m in self.members.iter_mut().filter(|m| !m.is_silent) {
             let Some(heard) = m.heard else { continue };
             if now.saturating_sub(heard) > SILENT * m.cadence.max(Duration::from_secs(1)) {
@@ -321,7 +407,7 @@ impl Fleet {
             books: m.books,
             span: at,
             fill: m.fill,
-            host: (m.heard.is_some() && !m.is_silent).then(|| Arc::clone(&m.host)),
+            host: Some(m.host()),
             ..Interface::new(id, &m.name)
         });
         let mut sums: Vec<_> = self.rows.iter().collect();
@@ -341,8 +427,38 @@ impl Fleet {
             at,
             interfaces: interfaces.collect(),
             rows,
-            drops: None,
-            beside: Arc::default(),
+            drops: self.drops.clone().map(|drops| Arc::new(drops.indexed())),
+            beside: Arc::new(Beside::new(self.beside.clone())),
+        }
+    }
+}
+
+impl Member {
+    /// It was heard of a reading: how long is the way?
+    fn is_heard_after(&mut self, taken: SystemTime, now: Duration) {
+        let nanos = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
+        let taken = taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let way = nanos(now).saturating_sub(nanos(taken));
+        if now.saturating_sub(self.way_since) >= WAYS {
+            (self.ways, self.way_since) = ([None, self.ways[0]], now);
+        }
+        self.ways[0] = Some(self.ways[0].map_or(way, |least| least.min(way)));
+    }
+
+    fn way(&self) -> Option<i64> {
+        self.ways.into_iter().flatten().min()
+    }
+
+    /// What is known of it now.
+    fn host(&self) -> Arc<Host> {
+        let state = match self.heard {
+            None => HostState::Left,
+            Some(_) if self.is_silent => HostState::Silent,
+            Some(_) => HostState::Live,
+        };
+        match state == self.host.state {
+            true => Arc::clone(&self.host),
+            false => Arc::new(Host { state, ..self.host.as_ref().clone() }),
         }
     }
 }
@@ -396,6 +512,7 @@ mod tests {
             interval.origin.host = format!("node-{host}").into();
             let told = Told {
                 interval: &interval,
+                counts: true,
                 local: &[address(host)],
                 seq: at,
                 cadence: second,

@@ -60,26 +60,78 @@ pub struct Interface {
     pub span: Duration,
     /// Its table.
     pub fill: Fill,
-    /// What is known of the host, where this is one of a fleet that others hear of now.
+    /// What is known of the host, where this is one of a fleet.
     pub host: Option<Arc<Host>>,
+}
+
+/// Whether a host of a fleet is heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostState {
+    /// It is.
+    #[default]
+    Live,
+    /// It has not been for too long.
+    Silent,
+    /// It has said that it leaves.
+    Left,
+}
+
+impl HostState {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            HostState::Live => "live",
+            HostState::Silent => "silent",
+            HostState::Left => "left",
+        }
+    }
 }
 
 /// A host of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
+    /// Whether it is heard.
+    pub state: HostState,
     /// Its own addresses.
     pub local: Vec<IpAddr>,
     /// By how much its readings may be off in time: its clock's error, and how long a reading takes.
     pub error: Duration,
     /// Its clock is synchronised.
     pub synchronised: bool,
+    /// By how much its clock differs from most others', where that is more than loss can be told
+    /// with.
+    pub off: Option<Duration>,
+    /// When that begins of which it tells here.
+    pub since: Option<SystemTime>,
     /// When its last reading was taken.
     pub taken: Option<SystemTime>,
+    /// How much of that time it tells nothing of: it was started again, or readings are missing.
+    pub missing: Duration,
     /// What it runs: `tmon 0.2.0`.
     pub tool: String,
 }
 
+impl Host {
+    /// How far apart in time the counts of two hosts may be: by their clocks, by when they begin and
+    /// end, by what is missing of them. `None` where that is not known.
+    pub fn apart(&self, other: &Host) -> Option<Duration> {
+        let between = |a: Option<SystemTime>, b: Option<SystemTime>| {
+            let (a, b) = (a?, b?);
+            Some(a.duration_since(b).unwrap_or_else(|e| e.duration()))
+        };
+        let ends =
+            between(self.since, other.since)?.saturating_add(between(self.taken, other.taken)?);
+        let missing = self.missing.saturating_add(other.missing);
+        Some(self.error.saturating_add(other.error).saturating_add(ends).saturating_add(missing))
+    }
+}
+
 impl Interface {
+    /// What is known of the host, where this is one of a fleet that is heard now.
+    pub fn live(&self) -> Option<&Host> {
+        self.host.as_deref().filter(|h| h.state == HostState::Live)
+    }
+
     /// An interface of this process's namespace at which nothing was counted yet, and nothing is
     /// attached.
     pub fn new(id: u64, name: &str) -> Interface {

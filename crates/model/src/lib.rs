@@ -8,6 +8,7 @@ pub mod chord;
 pub mod colour;
 pub mod detect;
 pub mod drops;
+pub mod ends;
 pub mod filter;
 pub mod fleet;
 pub mod flow;

@@ -16,6 +16,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
+    ends::Balance,
     flow::{Count, Counters, Flow, HookKind, Pair},
     interface::Interface,
     rows::{Row, Rows},
@@ -65,6 +66,16 @@ struct Sight {
     arrived: u64,
 }
 
+impl BothEnds {
+    /// What that says.
+    pub fn balance(&self) -> Balance {
+        match Balance::of(self.lost, 0, self.bound) {
+            Balance::Even => Balance::of(0, self.surplus, self.bound),
+            lost => lost,
+        }
+    }
+}
+
 impl Once {
     /// Decides it for the rows of an interval, and marks rows of which only one hook counts.
     pub(crate) fn decide(rows: Rows, interfaces: &[Interface]) -> (Rows, Once) {
@@ -86,7 +97,7 @@ impl Once {
     fn hosts(interfaces: &[Interface]) -> HashMap<IpAddr, u16> {
         let mut hosts: HashMap<IpAddr, u16> = HashMap::new();
         for (i, n) in interfaces.iter().zip(0..) {
-            for address in i.host.iter().flat_map(|h| &h.local) {
+            for address in i.live().iter().flat_map(|h| &h.local) {
                 hosts.entry(*address).or_insert(n);
             }
         }
@@ -104,9 +115,10 @@ impl Once {
         let (hosts, pair) = (self.hosts.as_ref()?, flow.key.outer?);
         let host = |address| {
             let place = usize::from(*hosts.get(&address)?);
-            interfaces.get(place)?.host.as_deref()
+            interfaces.get(place)?.live().filter(|h| h.off.is_none())
         };
         let (a, b) = (host(pair.first)?, host(pair.second)?);
+        let apart = a.apart(b)?;
         let mut sum = BothEnds::default();
         for direction in 0..2 {
             let [received, sent] = flow.counters.cells.map(|hook| hook[direction]);
@@ -117,8 +129,23 @@ impl Once {
         }
         let rate =
             sum.sent.packets.max(sum.received.packets) as f64 / elapsed.as_secs_f64().max(1e-3);
-        sum.bound = (rate * (a.error + b.error).as_secs_f64()).ceil() as u64;
+        sum.bound = (rate * apart.as_secs_f64()).ceil() as u64;
         Some(sum)
+    }
+
+    /// How much of the bytes of rows was counted by both ends; nothing outside of fleets.
+    pub fn bytes_with_both(&self, rows: &Rows) -> [u64; 2] {
+        let Some(hosts) = &self.hosts else { return [0; 2] };
+        let mut sums = [0u64; 2];
+        for row in rows.walk() {
+            let bytes = row.total().bytes;
+            let both = row.outer().is_some_and(|pair| {
+                hosts.contains_key(&pair.first) && hosts.contains_key(&pair.second)
+            });
+            sums[0] = sums[0].saturating_add(if both { bytes } else { 0 });
+            sums[1] = sums[1].saturating_add(bytes);
+        }
+        sums
     }
 
     /// The rows are of a fleet.

@@ -92,6 +92,14 @@ impl Snapshot {
         for (now, (books, span)) in interfaces.iter_mut().zip(before) {
             (now.books, now.span) = (now.books.since(&books), now.span.saturating_sub(span));
         }
+        for (i, to) in older.interfaces.iter().zip(&to) {
+            let now = to.and_then(|to| interfaces.get_mut(usize::from(to)));
+            if let (Some(now), Some(before)) = (now.and_then(|i| i.host.as_mut()), &i.host) {
+                let missing = now.missing.saturating_sub(before.missing);
+                let host = Arc::make_mut(now);
+                (host.since, host.missing) = (before.taken, missing);
+            }
+        }
         let elapsed = self.at.saturating_sub(older.at);
         let rows = self.rows.since(&older.rows, &to, heir as u16);
         let drops = self.drops.as_deref().map(|new| match &older.drops {
@@ -207,6 +215,7 @@ impl Interval {
         }
         let mut sums: HashMap<(u16, Key, Part), Counts> = HashMap::new();
         let (mut elapsed, mut beside) = (Duration::ZERO, Beside::default());
+        let mut hosts: HashMap<u16, (Option<SystemTime>, Duration)> = HashMap::new();
         for interval in all.clone() {
             elapsed += interval.elapsed;
             let heir = interfaces.iter().position(|i| i.id == GONE);
@@ -222,6 +231,14 @@ impl Interval {
                 interfaces[place].books.add(&i.books);
                 interfaces[place].span += i.span;
                 to.push(place as u16);
+            }
+            for (i, place) in interval.interfaces.iter().zip(&to) {
+                let host = interfaces.get_mut(usize::from(*place)).and_then(|i| i.host.as_mut());
+                let (Some(host), Some(then)) = (host, &i.host) else { continue };
+                let longer = hosts.entry(*place).or_insert((then.since, Duration::ZERO));
+                longer.1 = longer.1.saturating_add(then.missing);
+                let host = Arc::make_mut(host);
+                (host.since, host.missing) = *longer;
             }
             for row in interval.rows.walk() {
                 let interface = to.get(usize::from(row.interface())).copied();

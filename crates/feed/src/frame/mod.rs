@@ -82,6 +82,7 @@ impl Frame {
     pub fn told(&self) -> Told<'_> {
         Told {
             interval: &self.interval,
+            counts: matches!(self.kind, FrameKind::Rows | FrameKind::Sum),
             local: &self.local,
             seq: self.seq,
             cadence: self.cadence,

@@ -43,9 +43,10 @@ fn sighting(look: &Evidence<'_>, at: &Stream, n: Numbered) -> Sighting {
         }
     }
     let also = if also.is_empty() { String::new() } else { format!(" ({})", also.join(", ")) };
+    let here = look.here(interface.as_deref());
     let where_to = match at.hook {
-        Hook::Rx => "before they got here",
-        Hook::Tx => "before they left here",
+        Hook::Rx => format!("before they got {here}"),
+        Hook::Tx => "before they left".to_owned(),
     };
     let way = Way(at.from, at.to);
     let bad = n.lost >= FEW && n.lost.saturating_mul(BAD) >= all;

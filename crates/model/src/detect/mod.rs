@@ -5,6 +5,7 @@
 //! before ([`Past`]), and of what the host is configured to do ([`Overlay`]). It says what is wrong
 //! now. [`Detectors`] keeps since when it has been so, and for a while what was.
 mod addresses;
+mod between;
 mod books;
 mod claims;
 mod device;
@@ -63,6 +64,8 @@ pub enum Topic {
     Unreachable,
     /// Packets are missing by the numbers that their sender gave them.
     Lost,
+    /// Two ends of a fleet do not agree.
+    LostBetween,
     /// Packets travel in fragments.
     Fragments,
     /// Packets arrive with a wrong checksum.
@@ -86,6 +89,7 @@ impl Topic {
             Topic::Mtu => "mtu",
             Topic::Unreachable => "unreachable",
             Topic::Lost => "lost",
+            Topic::LostBetween => "lost_between",
             Topic::Fragments => "fragments",
             Topic::Checksum => "checksum",
             Topic::Flood => "flood",
@@ -104,6 +108,7 @@ impl Topic {
         Topic::Mtu,
         Topic::Unreachable,
         Topic::Lost,
+        Topic::LostBetween,
         Topic::Fragments,
         Topic::Checksum,
         Topic::Flood,
@@ -243,6 +248,14 @@ impl Evidence<'_> {
         self.interval.interfaces.get(usize::from(index)).map(|i| i.name.clone())
     }
 
+    /// `here`, or the host of a fleet.
+    fn here(&self, interface: Option<&str>) -> String {
+        match interface.filter(|_| self.interval.once().is_of_fleet()) {
+            Some(host) => format!("to {host}"),
+            None => "here".to_owned(),
+        }
+    }
+
     /// The namespace of an interface.
     fn netns(&self, index: u16) -> Option<&str> {
         self.interval.interfaces.get(usize::from(index)).and_then(|i| i.netns.as_deref())
@@ -258,6 +271,7 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 10] = [
     addresses::find,
     claims::find,
     lost::find,
+    between::find,
     fragments::find,
     flood::find,
     books::find,
@@ -313,9 +327,7 @@ impl Detectors {
     pub fn step(&mut self, interval: &Interval, overlay: Option<&Overlay>) -> Vec<(u64, Change)> {
         self.past.take(interval);
         let look = Evidence { interval, past: &self.past, overlay };
-        // Detectors look at one host; a fleet's rows have both ends.
-        let detectors = if interval.once().is_of_fleet() { &[][..] } else { &DETECTORS[..] };
-        let sightings = explained(detectors.iter().flat_map(|find| find(&look)).collect());
+        let sightings = explained(DETECTORS.iter().flat_map(|find| find(&look)).collect());
         let mut changes = Vec::new();
         for sighting in sightings {
             let of = (sighting.topic, sighting.place.clone());
@@ -433,11 +445,11 @@ fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
     let mut without = BTreeSet::new();
     sightings.retain(|s| s.topic != Topic::NoDevice || without.insert(s.place.clone()));
     let without: BTreeSet<_> = without.into_iter().map(|place| place.tunnel).collect();
-    let astray: BTreeSet<_> = sightings
-        .iter()
-        .filter(|s| s.topic == Topic::WrongVtep)
-        .map(|s| (s.place.tunnel, ends(&s.place)))
-        .collect();
+    let explains = |s: &&Sighting| {
+        s.topic == Topic::WrongVtep || s.topic == Topic::LostBetween && s.severity == Severity::Bad
+    };
+    let astray: BTreeSet<_> =
+        sightings.iter().filter(explains).map(|s| (s.place.tunnel, ends(&s.place))).collect();
     sightings.retain(|s| {
         let known =
             without.contains(&s.place.tunnel) || astray.contains(&(s.place.tunnel, ends(&s.place)));

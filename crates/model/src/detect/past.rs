@@ -10,6 +10,7 @@ use std::{
 use foldhash::{HashMap, HashSet};
 
 use crate::{
+    ends::Ends,
     flow::{Hook, Inner, InnerProto, Kind, Pair, Tunnel},
     snapshot::Interval,
     units::Rate,
@@ -126,6 +127,8 @@ pub struct Past {
     pub(super) talks: HashMap<Party, Talk>,
     pub(super) homes: HashMap<(Tunnel, IpAddr), Home>,
     pub(super) floods: HashMap<Tunnel, Flooding>,
+    /// What both ends counted, in a fleet.
+    pub(super) ends: Ends,
     swept: Duration,
 }
 
@@ -239,6 +242,9 @@ impl Past {
             self.talks.entry(party).or_default().hear(ways, now, decay);
         }
         self.take_handshakes(interval);
+        if interval.once().is_of_fleet() {
+            self.ends.take(interval);
+        }
         self.judge();
         self.flood(&flooded, interval.elapsed);
         self.forget();
