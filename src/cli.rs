@@ -135,7 +135,7 @@ impl Command {
         match self {
             Command::Top(top) => !top.reads_captures() && !top.listens(),
             #[cfg(feature = "live")]
-            Command::Watch(watch) => !watch.reads_captures(),
+            Command::Watch(watch) => !watch.reads_captures() && !watch.listens(),
             Command::Replay(replay) => replay.loads(),
             Command::Dump(dump) => !dump.reads_recordings() && !dump.listens(),
             Command::Record(_) | Command::Stream(_) => true,

@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -183,6 +184,50 @@ fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
     for space in [&world.a, &world.b] {
         until("the streams end with their reader", || space.programs("eth0").is_empty());
     }
+}
+
+#[test]
+fn watch_tells_of_loss_between_two_hosts_while_it_lasts() {
+    let world = World::new();
+    world.drop_some();
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let stream = |name: &str, space: &Space| {
+        let own = space.name();
+        format!("exec {program} stream --as {name} --netns {own} eth0")
+    };
+    let mut watch = tmon()
+        .args(["watch", "--json"])
+        .args(["--from", &stream("node-a", &world.a), "--from", &stream("node-b", &world.b)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = Arc::new(Mutex::new(Vec::<Value>::new()));
+    let (out, kept) = (BufReader::new(watch.stdout.take().unwrap()), Arc::clone(&told));
+    thread::spawn(move || {
+        let lines = out.lines().map_while(Result::ok);
+        lines.for_each(|l| kept.lock().unwrap().push(serde_json::from_str(&l).unwrap()));
+    });
+    let watch = Started(watch);
+    for space in [&world.a, &world.b] {
+        until("it counts", || space.programs("eth0").len() >= 2);
+    }
+    let about = || {
+        let told = told.lock().unwrap();
+        told.iter().find(|f| f["kind"] == "lost_between").cloned()
+    };
+    let begun = Instant::now();
+    while about().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", told.lock().unwrap());
+        world.send(20);
+        thread::sleep(Duration::from_millis(100)); // a steady rate, whatever it is
+    }
+    drop(watch);
+    let finding = about().unwrap();
+    let text = finding["text"].as_str().unwrap();
+    assert_eq!((&finding["severity"], &finding["where"]["vni"]), (&"bad".into(), &99.into()));
+    assert!(text.starts_with("vxlan 99 from node-a to node-b: "), "{text}");
+    let share: f64 = text.split(' ').nth(6).unwrap().parse().unwrap();
+    assert!((8.0..12.0).contains(&share), "one in ten: {text}");
 }
 
 #[test]

@@ -149,7 +149,14 @@ impl Dump {
             reading.notices.iter().for_each(|notice| say(notice));
             Ok(reading)
         };
-        let mut before = read()?.snapshot;
+        let findings = self.print.has_findings();
+        let mut series = Series::new(0);
+        if findings {
+            series.look_for_findings(Known::default());
+        }
+        let first = read()?;
+        let mut before = first.snapshot.clone();
+        series.push(first);
         let start = Instant::now();
         let span = self.span.or(self.every.is_none().then_some(Duration::from_secs(5)));
         let end = span.map(|span| start + span);
@@ -157,11 +164,20 @@ impl Dump {
         loop {
             let next = every.map(|every| start + next_tick(start.elapsed(), every));
             let until = [next, end].into_iter().flatten().min().unwrap_or(start);
+            // Findings are of what happens second by second.
+            while findings
+                && until > Instant::now() + SECOND
+                && !wait(Instant::now() + SECOND, flag)
+            {
+                series.push(read()?);
+            }
             let over = wait(until, flag) || end.is_some_and(|end| Instant::now() >= end);
             if every.is_none() || !over {
-                let now = read()?.snapshot;
-                printer.print(&now.since(&before), None)?;
-                before = now;
+                let now = read()?;
+                let totals = now.snapshot.clone();
+                series.push(now);
+                printer.print(&totals.since(&before), findings.then_some(&series))?;
+                before = totals;
             }
             if over {
                 return Ok(());

@@ -17,7 +17,7 @@ use clap::Args;
 
 use super::{
     Dropping, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, playback::Playback,
-    say,
+    remote::Remotes, say,
 };
 use crate::kernel::{
     origin,
@@ -29,7 +29,7 @@ use feed::{
     judge,
     names::Names,
     series::Series,
-    {Capture, Captures, Recordings, Replay},
+    {Capture, Captures, Recordings, Remote, Replay, Source},
 };
 use model::{
     detect::{Change, Finding, Known, Severity},
@@ -50,10 +50,12 @@ pub(super) struct Watching {
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
     /// Look for findings in this recording or capture, or in several
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "from", "ssh"])]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
+    #[command(flatten)]
+    remotes: Remotes,
     #[command(flatten)]
     unpack: Unpack,
     /// Print one JSON object per line
@@ -81,10 +83,17 @@ impl Watching {
         !self.read.is_empty()
     }
 
+    /// It listens to others.
+    pub(super) fn listens(&self) -> bool {
+        self.remotes.any()
+    }
+
     pub(super) fn run(self) -> Result<u8> {
         // Before there are threads, and before anything is given up.
         let mut hook = self.exec.clone().map(Hook::start).transpose()?;
-        let known = self.ignoring.read(&Names::read(self.names.as_deref())?)?;
+        let ready = if self.listens() { Some(self.remotes.prepare()?) } else { None };
+        let names = Names::read(self.names.as_deref())?;
+        let known = self.ignoring.read(&names)?;
         let recordings = self.part.recordings(&self.read)?;
         let captures = match recordings {
             None => Captures::open(&self.read)?,
@@ -92,7 +101,10 @@ impl Watching {
         };
         let flag = interrupted()?;
         let mut told = Told { json: self.json, host: origin::host(), bad: false };
-        if self.read.is_empty() {
+        if let Some(ready) = ready {
+            Sandbox::new(None).enter_with_nothing()?;
+            self.fleet(ready.listen(names)?, known, &mut told, hook.as_mut(), &flag)?;
+        } else if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;
         } else if let Some(recordings) = recordings {
             recorded(recordings, known, &mut told, hook.as_mut(), &flag)?;
@@ -138,6 +150,55 @@ impl Watching {
             }
             if let Some(hook) = &mut hook {
                 hook.step();
+            }
+        }
+    }
+
+    /// Findings of what others tell. One who is silent ends nothing.
+    fn fleet(
+        &self,
+        mut remote: Remote,
+        known: Known,
+        told: &mut Told,
+        mut hook: Option<&mut Hook>,
+        flag: &AtomicBool,
+    ) -> Result<()> {
+        let every = self.every.max(Duration::from_millis(50));
+        let start = Instant::now();
+        let end = self.span.map(|span| start + span);
+        let mut series = Series::new(0);
+        series.look_for_findings(known);
+        let mut trouble = None;
+        let mut reading = Some(remote.read()?);
+        loop {
+            if let Some(reading) = reading.take() {
+                reading.notices.iter().for_each(|notice| say(notice));
+                told.host = reading.snapshot.origin.host.to_string();
+                let taken = reading.snapshot.taken;
+                series.push(reading);
+                for (finding, change) in series.changes() {
+                    if flag.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
+                    told.tell(taken, change, finding, hook.as_deref_mut())?;
+                }
+            }
+            if let Some(hook) = &mut hook {
+                hook.step();
+            }
+            let next = start + dump::next_tick(start.elapsed(), every);
+            if end.is_some_and(|end| next > end) || dump::wait(next, flag) {
+                return Ok(());
+            }
+            match remote.read() {
+                Ok(new) => (reading, trouble) = (Some(new), None),
+                Err(e) => {
+                    let why = Some(format!("{e:#}"));
+                    if trouble != why {
+                        say(&format!("{e:#}"));
+                        trouble = why;
+                    }
+                }
             }
         }
     }

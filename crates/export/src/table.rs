@@ -28,17 +28,19 @@ pub struct TableOptions {
     pub base: Base,
 }
 
-const COLUMNS: usize = 12;
+const COLUMNS: usize = 14;
 const TITLES: [&str; COLUMNS] = [
     "IFACE", "TUNNEL", "HOST A", "HOST B", "INNER A", "INNER B", "A→B", "B→A", "BYTES", "SHARE",
-    "PACKETS", "RATE",
+    "PACKETS", "RATE", "RECEIVED", "LOST",
 ];
 const IFACE: usize = 0;
 const SHARE: usize = 9;
+/// Only of a fleet: packets that the other end counted, and how many are missing.
+const ENDS: [usize; 2] = [12, 13];
 /// The first column with a number; all after it have one too.
 const NUMBERS: usize = 6;
 /// What goes, in this order, when the terminal is too narrow.
-const LEAST_NEEDED: [usize; 5] = [SHARE, 7, 6, 10, 11];
+const LEAST_NEEDED: [usize; 6] = [SHARE, 7, 6, ENDS[0], 10, 11];
 /// No text is shortened below this.
 const LEAST_TEXT: usize = 6;
 const GAP: usize = 2;
@@ -158,10 +160,17 @@ fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> i
         widths.iter_mut().zip(cells).for_each(|(width, cell)| *width = (*width).max(cell.width()))
     };
     flows.iter().for_each(|f| widen(&cells.text(f)));
+    let of_fleet = reading.interval.once().is_of_fleet();
+    if of_fleet {
+        flows.iter().for_each(|f| widen(&cells.row(f)));
+    }
     widen(&total); // cells with numbers are equally wide in every row, except shares, which are at most 100 %
     widths[SHARE] = widths[SHARE].max("99.9 %".len());
     if reading.interval.interfaces.len() < 2 {
         widths[IFACE] = 0;
+    }
+    if !of_fleet {
+        ENDS.iter().for_each(|column| widths[*column] = 0);
     }
     if let Some(width) = options.width {
         fit(&mut widths, width);
@@ -206,6 +215,10 @@ impl Cells<'_> {
         let mut row = self.with_numbers(self.text(flow), &flow.counters);
         if self.reading.counted_on(flow).is_some() {
             UNKNOWN.clone_into(&mut row[SHARE]); // it has none of the total
+        }
+        if let Some(ends) = self.reading.interval.both_ends(flow) {
+            row[ENDS[0]] = packets(ends.received.packets).cell();
+            row[ENDS[1]] = ends.to_string();
         }
         row
     }
@@ -268,6 +281,8 @@ impl Cells<'_> {
             share,
             packets(total.packets).cell(),
             rate,
+            UNKNOWN.to_owned(),
+            UNKNOWN.to_owned(),
         ]
     }
 }

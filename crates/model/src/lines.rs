@@ -8,6 +8,7 @@ use crate::{
     flow::{Count, Counters, Flow, Key},
     interface::Interface,
     matrix::{Measure, Scope},
+    once::BothEnds,
     rows::{Row, Rows},
     snapshot::Interval,
 };
@@ -44,6 +45,12 @@ pub enum Column {
     SeqLost,
     /// TCP connections asked for in it: those that nobody answered, of all SYNs.
     Syn,
+    /// What its senders counted, in a fleet that has both ends.
+    Sent,
+    /// What its receivers did.
+    Received,
+    /// How many packets that is less.
+    Lost,
     /// Both directions per second in the interval.
     Rate,
     /// Both directions since counting began.
@@ -53,7 +60,7 @@ pub enum Column {
 
 impl Column {
     /// All columns, left to right.
-    pub const ALL: [Column; 15] = [
+    pub const ALL: [Column; 18] = [
         Column::Interface,
         Column::Kind,
         Column::Id,
@@ -67,6 +74,9 @@ impl Column {
         Column::Dropped,
         Column::SeqLost,
         Column::Syn,
+        Column::Sent,
+        Column::Received,
+        Column::Lost,
         Column::Rate,
         Column::Total,
     ];
@@ -107,6 +117,8 @@ pub struct Line {
     pub seq_lost: Option<u64>,
     /// TCP connections asked for in it meanwhile, and how many of them nobody has answered.
     pub syn: Option<Syn>,
+    /// What both ends counted meanwhile, in a fleet that has both.
+    pub ends: Option<BothEnds>,
 }
 
 impl Line {
@@ -114,7 +126,8 @@ impl Line {
     pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
         let sum = Some(counters.total());
         let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
-        Line { interface, key, counters, rate, total, dropped: None, seq_lost: None, syn: None }
+        let (dropped, seq_lost, syn, ends) = (None, None, None, None);
+        Line { interface, key, counters, rate, total, dropped, seq_lost, syn, ends }
     }
 
     /// The row as it was counted.
@@ -186,6 +199,7 @@ impl Lines {
             line.syn = interval
                 .handshakes(&line.flow())
                 .map(|n| Syn { unanswered: n.unanswered, syns: n.syns });
+            line.ends = interval.both_ends(&line.flow());
         }
         if let Some(beside) = beside {
             // few rows of very many are in the list: most are passed by without decoding them
@@ -280,6 +294,9 @@ fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Orderin
         Column::Dropped => b.dropped.map(|n| n.packets).cmp(&a.dropped.map(|n| n.packets)),
         Column::SeqLost => b.seq_lost.cmp(&a.seq_lost),
         Column::Syn => b.syn.cmp(&a.syn),
+        Column::Sent => maybe(a.ends.map(|e| e.sent), b.ends.map(|e| e.sent)),
+        Column::Received => maybe(a.ends.map(|e| e.received), b.ends.map(|e| e.received)),
+        Column::Lost => b.ends.map(|e| e.lost).cmp(&a.ends.map(|e| e.lost)),
         Column::Rate => maybe(a.rate, b.rate),
         Column::Total => maybe(a.total, b.total),
     }

@@ -11,7 +11,7 @@
 //! the second, at other interfaces, are of the same packets, and so only one side counts: the one
 //! where more arrived. An interface that has both on its side (a mirror, a hub) tells nothing, and
 //! all that is seen of the two counts.
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 
@@ -64,6 +64,18 @@ struct Sight {
     /// All of them, a bit each; those that are 128 apart share one.
     interfaces: u128,
     arrived: u64,
+}
+
+impl fmt::Display for BothEnds {
+    /// What is lost and by how much that may be wrong: `12 ±3`, `0 ±3`, and `+30 ±3` for surplus.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.balance() {
+            Balance::Even => "0".to_owned(),
+            Balance::Lost(n) => n.to_string(),
+            Balance::Surplus(n) => format!("+{n}"),
+        };
+        f.pad(&format!("{text} ±{}", self.bound))
+    }
 }
 
 impl BothEnds {

@@ -33,6 +33,8 @@ pub struct Picture {
     pub interfaces: Rc<Vec<Interface>>,
     /// The books of all interfaces together, each packet once.
     pub books: Books,
+    /// In a fleet, how many bytes both ends counted, and how many there are.
+    pub with_both_ends: [u64; 2],
     /// The rows in scope by pair and by tunnel.
     pub tally: Tally,
     /// The largest ends.
@@ -58,6 +60,7 @@ impl Default for Picture {
             elapsed: Duration::ZERO,
             interfaces: Rc::default(),
             books: Books::default(),
+            with_both_ends: [0; 2],
             tally: Tally::default(),
             matrix: Matrix::default(),
             tunnels: Vec::new(),
@@ -90,6 +93,7 @@ impl Picture {
             taken: interval.taken,
             elapsed: interval.elapsed,
             books: interval.books(),
+            with_both_ends: interval.once().bytes_with_both(&interval.rows),
             interfaces: Rc::new(interval.interfaces.clone()),
             tunnels: tally.tunnels_by_size(measure),
             tally,

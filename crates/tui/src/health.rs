@@ -14,7 +14,7 @@ use unicode_width::UnicodeWidthStr;
 use model::{
     drops::DropBooks,
     flow::{Count, HookKind, Stop},
-    interface::Interface,
+    interface::{HostState, Interface},
     matrix::Level,
     text::{fit, shared_prefix},
     units::{self, Rate, percent, sanitize},
@@ -246,6 +246,80 @@ fn fill(look: &Look, i: &Interface) -> Line<'static> {
     ])
 }
 
+/// Hosts of a fleet: how many are well, a line for each that is not, and the books of all.
+fn hosts(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
+    const MOST: usize = 100;
+    let p = &app.picture;
+    let hosts: Vec<&Interface> =
+        p.interfaces.iter().filter(|i| i.hook == HookKind::Fleet).collect();
+    if hosts.is_empty() {
+        return vec![];
+    }
+    let unwell: Vec<(&Interface, String, bool)> =
+        hosts.iter().filter_map(|i| unwell(i).map(|(why, bad)| (*i, why, bad))).collect();
+    let heard = hosts.iter().filter(|i| i.live().is_some()).count();
+    let mut lines = vec![rule(look, "hosts", width)];
+    let text = format!("{heard} of {}, {} well", hosts.len(), hosts.len() - unwell.len());
+    let style = if unwell.is_empty() { look.good } else { look.text };
+    lines.push(line(look, "heard", text, style));
+    let [both, all] = p.with_both_ends;
+    if all > 0 {
+        let text = format!("{} of bytes were counted by both of their ends", percent(both, all));
+        lines.push(line(look, "both ends", text, look.text));
+    }
+    for (i, why, bad) in unwell.iter().take(MOST) {
+        let style = if *bad { look.bad } else { look.warn };
+        let name = sanitize(&i.name);
+        lines.push(Line::from(vec![
+            Span::styled(format!("   {:<12} ", fit(&name, 24)), style),
+            Span::styled(why.clone(), look.text),
+        ]));
+    }
+    if unwell.len() > MOST {
+        let text = format!("   and {} more", unwell.len() - MOST);
+        lines.push(Line::from(Span::styled(text, look.dim)));
+    }
+    lines.push(Line::default());
+    lines.push(rule(look, "all hosts", width));
+    let sum = Interface { books: p.books, span: p.elapsed, ..Interface::new(0, "") };
+    lines.extend(books(app, look, &sum, width));
+    lines.push(Line::default());
+    lines
+}
+
+/// What is wrong with a host of a fleet, in a line, and whether its numbers are not there for it.
+fn unwell(i: &Interface) -> Option<(String, bool)> {
+    let host = i.host.as_deref()?;
+    let since = || host.taken.map_or(String::new(), |t| format!(" since {}", clock(t)));
+    match host.state {
+        HostState::Silent => return Some((format!("silent{}", since()), true)),
+        HostState::Left => return Some((format!("left{}", since()), false)),
+        HostState::Live => {}
+    }
+    let mut said = Vec::new();
+    let mut bad = false;
+    if let Some(off) = host.off {
+        said.push(format!("clock {} ms off: no loss is told", off.as_millis()));
+        bad = true;
+    } else if !host.synchronised {
+        said.push("clock not synchronised".to_owned());
+    }
+    if host.missing > Duration::ZERO {
+        said.push(format!("{} are missing", seconds(host.missing)));
+    }
+    let seen = i.books.seen();
+    let both = |c: [Count; 2]| c[0].packets.saturating_add(c[1].packets);
+    let faults: u64 =
+        Stop::ALL.iter().filter(|s| is_fault(**s)).map(|s| both(i.books.stop(*s))).sum();
+    if faults > 0 {
+        said.push(format!("{} of packets unreadable", percent(faults, both(seen))));
+    }
+    if i.fill.size > 0 && i.fill.used.saturating_mul(10) >= i.fill.size.saturating_mul(9) {
+        said.push(format!("table {} full", percent(i.fill.used, i.fill.size)));
+    }
+    (!said.is_empty()).then(|| (said.join(", "), bad))
+}
+
 fn line(look: &Look, name: &str, text: String, style: Style) -> Line<'static> {
     Line::from(vec![Span::styled(format!("   {name:<12}"), look.dim), Span::styled(text, style)])
 }
@@ -254,8 +328,8 @@ fn line(look: &Look, name: &str, text: String, style: Style) -> Line<'static> {
 pub fn prepare(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     let p = &app.picture;
     let fact = |name: &str, text: String, style: Style| line(look, name, text, style);
-    let mut out = Vec::new();
-    for i in p.interfaces.iter() {
+    let mut out = hosts(app, look, width);
+    for i in p.interfaces.iter().filter(|i| i.hook != HookKind::Fleet) {
         let netns = i.netns.as_ref().map_or(String::new(), |n| format!(" in {}", sanitize(n)));
         out.push(rule(look, &format!("{}{netns} · {}", sanitize(&i.name), i.hook.name()), width));
         if i.hook == HookKind::Off {

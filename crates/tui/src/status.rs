@@ -13,7 +13,7 @@ use unicode_width::UnicodeWidthStr;
 
 use feed::series::At;
 use model::{
-    flow::{Books, Count, Stop},
+    flow::{Books, Count, HookKind, Stop},
     units::{duration, percent, sanitize},
 };
 
@@ -108,6 +108,17 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         parts.push(part);
     } else if p.number.is_some() {
         parts.push(vec![("no packet seen".to_owned(), look.dim)]);
+    }
+    let [both, all] = p.with_both_ends;
+    if all > 0 {
+        let part = vec![(percent(both, all), look.text), (" with both ends".to_owned(), look.dim)];
+        parts.push(part);
+    }
+    let hosts = p.interfaces.iter().filter(|i| i.hook == HookKind::Fleet);
+    let heard = hosts.clone().filter(|i| i.live().is_some()).count();
+    let all = hosts.count();
+    if heard < all {
+        parts.push(vec![(format!("{heard} of {all} hosts"), look.warn)]);
     }
     let dropped = p.drops.as_ref().map_or(0, |drops| drops.total().attributed.packets);
     if dropped > 0 {

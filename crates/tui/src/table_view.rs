@@ -12,7 +12,8 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use model::{
-    flow::{Count, Inner, Pair},
+    ends::Balance,
+    flow::{Count, HookKind, Inner, Pair},
     lines::{Column, Line},
     matrix::{End, Scope},
     text::{apart, fit, shared_prefix},
@@ -43,6 +44,9 @@ fn title(column: Column) -> &'static str {
         Column::Dropped => "dropped",
         Column::SeqLost => "seq_lost",
         Column::Syn => "syn",
+        Column::Sent => "sent",
+        Column::Received => "received",
+        Column::Lost => "lost",
         Column::Rate => "rate",
         Column::Total => "total",
     }
@@ -59,6 +63,9 @@ fn is_number(column: Column) -> bool {
             | Column::Dropped
             | Column::SeqLost
             | Column::Syn
+            | Column::Sent
+            | Column::Received
+            | Column::Lost
             | Column::Rate
             | Column::Total
     )
@@ -70,6 +77,8 @@ fn dispensable(column: Column, is_alarming: bool) -> u8 {
         _ if is_alarming => 0,
         Column::Dropped | Column::SeqLost => 8,
         Column::Syn => 9,
+        Column::Lost => 3,
+        Column::Sent | Column::Received => 7,
         Column::Outer | Column::Inner | Column::Rate => 0,
         Column::Id => 1,
         Column::Kind => 2,
@@ -87,13 +96,16 @@ fn is_alarming(column: Column, line: &Line) -> bool {
         Column::Dropped => line.dropped.is_some_and(|n| !n.is_zero()),
         Column::SeqLost => line.seq_lost.is_some_and(|n| n > 0),
         Column::Syn => line.syn.is_some_and(|n| n.unanswered > 0),
+        Column::Lost => line.ends.is_some_and(|n| matches!(n.balance(), Balance::Lost(_))),
         _ => false,
     }
 }
 
 /// The kernel dropped something of a row, or something is missing of its tunnel.
 fn is_losing(line: &Line) -> bool {
-    [Column::Dropped, Column::SeqLost].into_iter().any(|column| is_alarming(column, line))
+    [Column::Dropped, Column::SeqLost, Column::Lost]
+        .into_iter()
+        .any(|column| is_alarming(column, line))
 }
 
 /// How much room there is.
@@ -197,6 +209,9 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
             0 => n.syns.to_string(),
             unanswered => format!("{unanswered}/{}", n.syns),
         }),
+        Column::Sent => line.ends.map_or("-".to_owned(), |n| one(n.sent)),
+        Column::Received => line.ends.map_or("-".to_owned(), |n| one(n.received)),
+        Column::Lost => line.ends.map_or("-".to_owned(), |n| n.to_string()),
         Column::Rate if room.bare && app.rate => line.rate.map_or("-".to_owned(), one),
         Column::Rate => line.rate.map_or("-".to_owned(), |c| {
             app.quantity_over(c, Some(app.interval_elapsed())).to_string()
@@ -218,6 +233,7 @@ struct Texts {
 /// All columns that have something to say.
 fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
     let nested = lines.iter().any(|l| l.key.innermost.is_some());
+    let of_fleet = app.picture.interfaces.iter().any(|i| i.hook == HookKind::Fleet);
     let several = app.picture.interfaces.len() > 1;
     let least = if room.bare { 6 } else { 9 };
     Column::ALL
@@ -227,6 +243,7 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
                 && (**c != Column::Dropped || app.picture.drops.is_some())
                 && (**c != Column::SeqLost || lines.iter().any(|l| l.seq_lost.is_some()))
                 && (**c != Column::Syn || lines.iter().any(|l| l.syn.is_some()))
+                && (!matches!(**c, Column::Sent | Column::Received | Column::Lost) || of_fleet)
                 && (**c != Column::Interface || several || width > 150)
         })
         .map(|&c| {

@@ -31,7 +31,15 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         .filter_map(|flow| Some((flow.key.outermost.kind, flow.key.outer?)))
         .flat_map(|(kind, ends)| [(kind, ends.first, ends.second), (kind, ends.second, ends.first)])
         .collect();
-    claims.iter().map(|(claim, n)| sighting(look, &rows, claim, *n)).collect()
+    let mut found: Vec<Sighting> =
+        claims.iter().map(|(claim, n)| sighting(look, &rows, claim, *n)).collect();
+    if look.interval.once().is_of_fleet() {
+        // One error passes several hosts.
+        let mut seen = BTreeSet::new();
+        found.iter_mut().for_each(|s| s.place.interface = None);
+        found.retain(|s| seen.insert(s.place.clone()));
+    }
+    found
 }
 
 /// What a quote does not reach to may be one of several kinds on a port or a protocol.

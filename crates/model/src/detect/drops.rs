@@ -67,7 +67,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
                 inner.filter(|_| matches!(topic, Topic::Dropped | Topic::WrongVtep | Topic::Mtu));
             let by_id = topic == Topic::NoDevice;
             let place = Subject {
-                interface: key.device.as_deref().map(str::to_owned),
+                interface: device(look, key),
                 tunnel: (of.depth > 0).then_some(of.outermost),
                 outer_from: outer.map(|o| o.0).filter(|_| !by_id),
                 outer_to: outer.map(|o| o.1),
@@ -85,6 +85,16 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     }
     let dropped = found.into_iter().map(|((topic, place), n)| sighting(look, topic, place, &n));
     dropped.chain(too_narrow(look, drops)).collect()
+}
+
+/// The device that it happened at; in a fleet with its host.
+fn device(look: &Evidence<'_>, key: &DropKey) -> Option<String> {
+    let of_fleet = look.interval.once().is_of_fleet();
+    match (key.device.as_deref(), key.netns.as_deref().filter(|_| of_fleet)) {
+        (Some(device), Some(host)) => Some(format!("{device} of {host}")),
+        (None, Some(host)) => Some(host.to_owned()),
+        (device, None) => device.map(str::to_owned),
+    }
 }
 
 /// Endpoints that something came from.
@@ -171,7 +181,8 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, lost: &Lost) -> S
     let text = match (topic, place.outer_to) {
         (Topic::NoDevice, _) => {
             format!(
-                "{tunnel} arrives and no device here takes it: the kernel dropped {many}{device}"
+                "{tunnel} arrives and no device {} takes it: the kernel dropped {many}{device}",
+                if look.interval.once().is_of_fleet() { "there" } else { "here" }
             )
         }
         (Topic::WrongVtep, Some(to)) if reason.starts_with(NEIGH_FAILED) => {
