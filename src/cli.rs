@@ -37,6 +37,8 @@ mod attach;
 #[cfg(feature = "live")]
 mod check;
 #[cfg(feature = "live")]
+mod diff;
+#[cfg(feature = "live")]
 mod dump;
 #[cfg(feature = "live")]
 mod exporting;
@@ -100,6 +102,9 @@ enum Command {
     #[cfg(feature = "live")]
     /// Write readings to standard output as they are taken, for another tmon or a file
     Stream(record::StreamOut),
+    #[cfg(feature = "live")]
+    /// Compare what two hosts sent each other with what arrived: recordings, or hosts by ssh
+    Diff(diff::Diff),
     #[cfg(feature = "live")]
     /// Count in the kernel with no process running; top and dump join it
     Attach(attach::Attach),
@@ -567,6 +572,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Watch(c) => return code(c.run()),
+        #[cfg(feature = "live")]
+        Command::Diff(c) => return code(c.run()),
         #[cfg(feature = "live")]
         Command::Export(c) => c.run(),
         #[cfg(feature = "live")]

@@ -116,12 +116,17 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
         until("it counts", || space.programs("eth0").len() >= 2);
         until("it is recorded", || file.metadata().is_ok_and(|m| m.len() > 0));
     }
-    let sent = world.send(1000);
     let both = [files[0].as_path(), files[1].as_path()];
+    // What is counted is neither at the begin nor at the end, where the two may differ.
+    let is_long = |n: u64| dumped(&both).is_some_and(|r| r["interval_ns"].as_u64() > Some(n));
+    until("both are recorded for a while", || is_long(2_000_000_000));
+    let sent = world.send(1000);
     until("all of it is recorded", || {
         dumped(&both).is_some_and(|r| sum(&r, "sent_pkts") == sent && sum(&r, "received_pkts") > 0)
             && dumped(&both[1..]).is_some_and(|r| sum(&r, "rx_pkts") == sent - world.dropped())
     });
+    let now = dumped(&both).unwrap()["interval_ns"].as_u64().unwrap();
+    until("they go on for a while", || is_long(now + 2_500_000_000));
     drop(recorders);
     let fleet = dumped(&both).unwrap();
     let lost = world.dropped();
@@ -139,6 +144,25 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/reading.json");
     let schema = boon::Compiler::new().compile(schema, &mut schemas).unwrap();
     schemas.validate(&fleet, schema).unwrap_or_else(|e| panic!("{e:#}"));
+    let diff = tmon().args(["diff", "--json"]).args(&files).output().unwrap();
+    assert_eq!(diff.status.code(), Some(3), "they do not agree: {diff:?}");
+    let lines = String::from_utf8(diff.stdout).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let own = lines.iter().find(|l| l["vni"] == 99).unwrap();
+    assert_eq!(
+        (&own["from"], &own["to"], &own["verdict"]),
+        (&"a".into(), &"b".into(), &"lost".into())
+    );
+    assert_eq!((own["sent_pkts"].as_u64(), own["lost_pkts"].as_u64()), (Some(sent), Some(lost)));
+    let mut schemas = boon::Schemas::new();
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/diff.json");
+    let schema = boon::Compiler::new().compile(schema, &mut schemas).unwrap();
+    lines.iter().for_each(|l| schemas.validate(l, schema).unwrap_or_else(|e| panic!("{e:#}")));
+    let diff = tmon().arg("diff").args(&files).output().unwrap();
+    let text = String::from_utf8(diff.stdout).unwrap();
+    assert!(text.contains(&format!("{lost} ±")), "{text}");
+    let one = tmon().arg("diff").args([&files[0], &files[0]]).output().unwrap();
+    assert!(String::from_utf8_lossy(&one.stderr).contains("name those of two hosts"), "{one:?}");
     let flow = fleet["flows"].as_array().unwrap().iter().find(|f| f["vni"] == 99).unwrap();
     assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, builder::PossibleValue};
 
-use super::{dump::wait, duration, interrupted, out, top};
+use super::{dump::wait, duration, interrupted, out, remote, top};
 use crate::{
     kernel::{
         attach::Want,
@@ -22,7 +22,7 @@ use crate::{
     },
     lab::{self, Fault, LabOptions, Scenario, Traffic},
 };
-use feed::config::Config;
+use feed::{Source, config::Config};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Lab {
@@ -299,6 +299,9 @@ pub(super) struct Demo {
     /// Stage this fault at host1 after a while, and watch that host
     #[arg(long, value_name = "FAULT", value_parser = PossibleFault)]
     fault: Option<Fault>,
+    /// Show all nine hosts as a fleet, each by a stream of its own
+    #[arg(long)]
+    many: bool,
     /// Prefix of the names of the lab's namespaces
     #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide = true)]
     prefix: String,
@@ -310,6 +313,8 @@ const TRAFFIC: usize = 1;
 const DOWN: usize = 2;
 const FAULT: usize = 3;
 const CLEAR: usize = 4;
+/// And from there on what each host tells.
+const STREAMS: usize = 5;
 
 impl Demo {
     pub(super) fn run(self) -> Result<()> {
@@ -325,31 +330,50 @@ impl Demo {
             let words = [&["/proc/self/exe", "lab"], words, &["--prefix", &options.prefix]];
             words.concat().into_iter().map(OsString::from).collect::<Vec<_>>()
         };
-        let runner = Arc::new(Runner::start(vec![
+        let mut commands = vec![
             command(&["up"]),
             command(&["traffic", &scenario]),
             command(&["down"]),
             command(&["fault", &fault, "--after", &well]),
             command(&["fault", "--clear"]),
-        ])?);
+        ];
+        let hosts: Vec<u8> = if self.many { (0..options.hosts).collect() } else { vec![] };
+        commands.extend(hosts.iter().map(|host| {
+            let (name, netns) = (format!("host{host}"), plan.host(*host));
+            let words = ["/proc/self/exe", "stream", "--as", &name, "--netns", &netns, "eth0"];
+            words.map(OsString::from).to_vec()
+        }));
+        let runner = Arc::new(Runner::start(commands)?);
         let sandbox = top::sandbox(&self.look);
         out::tell("creating nine hosts and four networks ...\n");
-        let look = self.look.options(true, Arc::clone(&runner))?;
+        let look = self.look.options(!self.many, Arc::clone(&runner))?;
         let borrowed = lab::status(&options.prefix)?.complete;
         finish(runner.run(UP)?)?;
         let shown = runner.run(TRAFFIC).and_then(|traffic| {
             let staged = self.fault.map(|_| runner.run(FAULT)).transpose()?;
-            let shown = Live::open(
-                &["eth0".to_owned()],
-                Some(&plan.host(host)),
-                &Config::default(),
-                Want::Best,
-            )
-            .and_then(|mut live| {
-                live.watch_drops(false);
-                live.follow_configuration()?;
-                top::show(look, live, &sandbox)
-            });
+            let shown = if self.many {
+                let streams = hosts.iter().map(|h| (STREAMS + usize::from(*h), format!("host{h}")));
+                let names = look.start.names.clone();
+                sandbox
+                    .enter_with_nothing()
+                    .and_then(|()| remote::listen(&runner, streams, names))
+                    .and_then(|mut all| {
+                        let first = all.read()?;
+                        tui::run(look, Some(first), &mut all)
+                    })
+            } else {
+                Live::open(
+                    &["eth0".to_owned()],
+                    Some(&plan.host(host)),
+                    &Config::default(),
+                    Want::Best,
+                )
+                .and_then(|mut live| {
+                    live.watch_drops(false);
+                    live.follow_configuration()?;
+                    top::show(look, live, &sandbox)
+                })
+            };
             let staged = staged.map_or(Ok(()), |staged| complaint(staged.end()));
             let cleared = self.fault.map_or(Ok(()), |_| runner.run(CLEAR).and_then(finish));
             shown.and(staged).and(complaint(traffic.end())).and(cleared)

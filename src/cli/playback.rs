@@ -17,6 +17,11 @@ pub(super) struct Playback {
 }
 
 impl Playback {
+    /// All between two times.
+    pub(super) fn of(between: Option<Between>) -> Playback {
+        Playback { between }
+    }
+
     /// The recordings that these files are; `None` where they are captures.
     ///
     /// # Errors

@@ -26,13 +26,13 @@ pub(super) struct Remotes {
     /// Show what this command prints, a `tmon stream` somewhere (`kubectl exec node-a -- tmon stream`);
     /// several are put together as a fleet
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["interfaces", "netns"])]
-    from: Vec<OsString>,
+    pub(super) from: Vec<OsString>,
     /// The same of hosts by ssh: a,b,@FILE with one in each line
     #[arg(long, value_name = "HOSTS", value_delimiter = ',', conflicts_with_all = ["interfaces", "netns"])]
-    ssh: Vec<String>,
+    pub(super) ssh: Vec<String>,
     /// The tmon of those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]
-    ssh_command: String,
+    pub(super) ssh_command: String,
 }
 
 /// Limit on the hosts: so many commands run at the same time.
@@ -127,14 +127,25 @@ impl Ready {
     /// # Errors
     /// A thread cannot be started.
     pub(super) fn listen(self, names: Names) -> Result<Remote> {
-        let connect = |(place, name): (usize, String)| -> (String, Connect) {
-            let runner = Arc::clone(&self.runner);
-            (name, Box::new(move || Ok(Box::new(Talk::begin(runner.run(place)?)?))))
-        };
-        let connections = self.names.into_iter().enumerate().map(connect).collect();
-        let origin = Origin { host: "fleet".into(), ..origin::here() };
-        Remote::new(connections, origin, names)
+        listen(&self.runner, self.names.into_iter().enumerate(), names)
     }
+}
+
+/// Listens to some of the commands that can be started, by what they are called.
+///
+/// # Errors
+/// A thread cannot be started.
+pub(super) fn listen(
+    runner: &Arc<Runner>,
+    commands: impl Iterator<Item = (usize, String)>,
+    names: Names,
+) -> Result<Remote> {
+    let connect = |(place, name): (usize, String)| -> (String, Connect) {
+        let runner = Arc::clone(runner);
+        (name, Box::new(move || Ok(Box::new(Talk::begin(runner.run(place)?)?))))
+    };
+    let origin = Origin { host: "fleet".into(), ..origin::here() };
+    Remote::new(commands.map(connect).collect(), origin, names)
 }
 
 /// What a command prints. Where it fails, its last complaint is the error.

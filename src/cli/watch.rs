@@ -74,6 +74,8 @@ pub(super) struct Watching {
     names: Option<PathBuf>,
 }
 
+/// So many readings in a row may have nothing new before that is said.
+const PATIENCE: u32 = 5;
 /// The exit status when there was a bad finding.
 const BAD: u8 = 3;
 
@@ -168,7 +170,7 @@ impl Watching {
         let end = self.span.map(|span| start + span);
         let mut series = Series::new(0);
         series.look_for_findings(known);
-        let mut trouble = None;
+        let mut failed = 0;
         let mut reading = Some(remote.read()?);
         loop {
             if let Some(reading) = reading.take() {
@@ -191,12 +193,11 @@ impl Watching {
                 return Ok(());
             }
             match remote.read() {
-                Ok(new) => (reading, trouble) = (Some(new), None),
+                Ok(new) => (reading, failed) = (Some(new), 0),
                 Err(e) => {
-                    let why = Some(format!("{e:#}"));
-                    if trouble != why {
+                    failed += 1;
+                    if failed == PATIENCE {
                         say(&format!("{e:#}"));
-                        trouble = why;
                     }
                 }
             }

@@ -36,7 +36,7 @@ const LATE: Duration = Duration::from_millis(700);
 
 /// What a connection's thread says.
 enum Message {
-    Frame(usize, Box<Frame>),
+    Frame(usize, Box<Frame>, Instant),
     /// It has ended, and why.
     Ended(usize, String),
 }
@@ -118,8 +118,8 @@ impl Remote {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Frame(place, frame) => {
-                self.fleet.hear(&frame.told(), self.begun.elapsed());
+            Message::Frame(place, frame, came) => {
+                self.fleet.hear(&frame.told(), came.saturating_duration_since(self.begun));
                 if let Some(c) = self.connections.get_mut(place) {
                     (c.has_told, c.trouble) = (true, None);
                 }
@@ -235,7 +235,9 @@ fn read(
     let mut reader = FrameReader::new(connect()?)?;
     while let Some(frame) = reader.next_frame()? {
         turn = None; // it is in
-        if news.send(Message::Frame(place, Box::new(frame))).is_err() {
+        // How late it is heard says how its clock goes, so that is not when somebody has time for it.
+        let came = Instant::now();
+        if news.send(Message::Frame(place, Box::new(frame), came)).is_err() {
             return Ok(false);
         }
     }

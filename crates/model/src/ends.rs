@@ -16,7 +16,7 @@ use std::{
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
-    flow::{Inner, Tunnel},
+    flow::{Count, Inner, Kind, Tunnel},
     snapshot::Interval,
 };
 
@@ -142,6 +142,84 @@ pub fn split(lost: u64, [left, arrived]: [u64; 2]) -> [u64; 3] {
     let left = left.min(lost);
     let arrived = arrived.min(lost - left);
     [left, arrived, lost - left - arrived]
+}
+
+/// What both ends of a lane counted in all of an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneSum {
+    /// Of what.
+    pub lane: Lane,
+    /// Who sends: a host, by its interface.
+    pub from: u16,
+    /// Who receives.
+    pub to: u16,
+    /// What the sender counted.
+    pub sent: Count,
+    /// What the receiver did.
+    pub received: Count,
+    /// By how many packets either may be wrong.
+    pub bound: u64,
+}
+
+impl LaneSum {
+    /// What that says.
+    pub fn balance(&self) -> Balance {
+        Balance::of(self.sent.packets, self.received.packets, self.bound)
+    }
+}
+
+/// All lanes of which both ends are in the fleet, the one that loses most first; and how many have one
+/// end there. What either count may be wrong by is of the begin and the end, of which `edges` are.
+pub fn lanes(interval: &Interval, edges: &[Interval]) -> (Vec<LaneSum>, usize) {
+    let mut owners: HashMap<IpAddr, u16> = HashMap::new();
+    for (i, place) in interval.interfaces.iter().zip(0..) {
+        for address in i.live().iter().flat_map(|h| &h.local) {
+            owners.entry(*address).or_insert(place);
+        }
+    }
+    let mut rates: HashMap<Lane, f64> = HashMap::new();
+    for edge in edges {
+        let seconds = edge.elapsed.as_secs_f64().max(1e-3);
+        for (lane, [sent, received]) in lane_counts(edge) {
+            let rate = sent.packets.max(received.packets) as f64 / seconds;
+            let most = rates.entry(lane).or_default();
+            *most = most.max(rate);
+        }
+    }
+    let host = |place: u16| interval.interfaces.get(usize::from(place))?.live();
+    let (mut list, mut one_end) = (Vec::new(), 0);
+    for (lane, [sent, received]) in lane_counts(interval) {
+        let ends = owners.get(&lane.from).copied().zip(owners.get(&lane.to).copied());
+        let apart = ends.and_then(|(a, b)| host(a)?.apart(host(b)?));
+        let (Some((from, to)), Some(apart)) = (ends, apart) else {
+            one_end += 1;
+            continue;
+        };
+        let rate = rates.get(&lane).copied().unwrap_or_default();
+        let bound = (rate * apart.as_secs_f64()).ceil() as u64;
+        list.push(LaneSum { lane, from, to, sent, received, bound });
+    }
+    list.sort_by_key(|l| (Reverse(l.sent.packets.abs_diff(l.received.packets)), l.lane));
+    (list, one_end)
+}
+
+/// What senders and receivers counted, by lane.
+fn lane_counts(interval: &Interval) -> HashMap<Lane, [Count; 2]> {
+    let mut sums: HashMap<Lane, [Count; 2]> = HashMap::new();
+    for row in interval.rows.walk() {
+        let (Some(pair), cells) = (row.outer(), row.counters().cells) else { continue };
+        for (way, (from, to)) in
+            [(pair.first, pair.second), (pair.second, pair.first)].into_iter().enumerate()
+        {
+            let counts = [cells[1][way], cells[0][way]];
+            if counts.iter().any(|n| !n.is_zero()) {
+                let lane = Lane { tunnel: row.outermost(), from, to };
+                let sum = sums.entry(lane).or_default();
+                sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+            }
+        }
+    }
+    sums
 }
 
 /// Windows are made of these.
@@ -277,26 +355,15 @@ impl Ends {
     }
 
     fn count(&mut self, interval: &Interval) {
-        let mut now: HashMap<Lane, [u64; 2]> = HashMap::new();
-        for row in interval.rows.walk() {
-            let (Some(pair), cells) = (row.outer(), row.counters().cells) else { continue };
-            let tunnel = row.outermost();
-            if tunnel.kind == crate::flow::Kind::None {
-                continue;
-            }
-            for (way, (from, to)) in
-                [(pair.first, pair.second), (pair.second, pair.first)].into_iter().enumerate()
-            {
-                let counts = [cells[1][way].packets, cells[0][way].packets];
-                let is_ours = self.owners.contains_key(&from) || self.owners.contains_key(&to);
-                if counts != [0; 2] && is_ours {
-                    let sums = now.entry(Lane { tunnel, from, to }).or_default();
-                    sums.iter_mut().zip(counts).for_each(|(sum, n)| *sum = sum.saturating_add(n));
-                }
-            }
-        }
+        let is_ours = |lane: &Lane| {
+            let known = self.owners.contains_key(&lane.from) || self.owners.contains_key(&lane.to);
+            known && lane.tunnel.kind != Kind::None
+        };
+        let mut now = lane_counts(interval);
+        now.retain(|lane, _| is_ours(lane));
         let seconds = interval.elapsed.as_secs_f64().max(1e-3);
         for (lane, [sent, received]) in now {
+            let [sent, received] = [sent.packets, received.packets];
             let peak = sent.max(received) as f64 / seconds;
             let Some(run) = self.run(lane) else { continue };
             run.arrives |= received > 0;

@@ -196,7 +196,7 @@ fn a_flood_of_keys_has_no_more_series_than_is_said() {
             )
         );
     }
-    let others = 2 * (8 + 24 + 2) + 26 + 1 + 1;
+    let others = 2 * (8 + 24 + 2) + 2 * Topic::ALL.len() + 1 + 1;
     assert_eq!(most, 4 * (tunnels + 2) + 4 * (peers + 2) + others);
 }
 

@@ -10,8 +10,9 @@ use crate::{
 
 /// It is said for at least so long after it was seen last.
 const STAYS: Duration = Duration::from_secs(15);
-/// From this share on it is bad: one in a hundred.
+/// From this share on it is bad: one in a hundred, if that is more than a few.
 const BAD: u64 = 100;
+const FEW: u64 = 10;
 /// So many members of a group are named.
 const NAMED: usize = 3;
 
@@ -144,7 +145,8 @@ fn loss(judged: &Judged) -> (Severity, String) {
 }
 
 fn severity(lost: u64, sent: u64) -> Severity {
-    if lost.saturating_mul(BAD) >= sent { Severity::Bad } else { Severity::Note }
+    let bad = lost >= FEW && lost.saturating_mul(BAD) >= sent;
+    if bad { Severity::Bad } else { Severity::Note }
 }
 
 /// Where it is lost, as far as devices and hosts on the way tell.

@@ -98,7 +98,7 @@ impl Topic {
     }
 
     /// All of them.
-    pub const ALL: [Topic; 13] = [
+    pub const ALL: [Topic; 14] = [
         Topic::Dropped,
         Topic::Silent,
         Topic::NoDevice,
@@ -263,7 +263,7 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 10] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 11] = [
     drops::find,
     silent::find,
     device::find,

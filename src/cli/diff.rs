@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon diff`: what two hosts sent each other, and what of it arrived.
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    TOOL, dump, duration, interrupted, listing, out, playback::Playback, remote::Remotes, say,
+};
+use crate::kernel::sandbox::Sandbox;
+use export::json;
+use feed::{
+    Source,
+    names::Names,
+    recorded::{Between, is_recording},
+};
+use model::{
+    ends::{Balance, LaneSum, lanes},
+    snapshot::Interval,
+    units::{duration as spoken, packets, percent, rfc3339, sanitize},
+};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 3 if the two do not agree by more than their counts may be wrong."
+)]
+pub(super) struct Diff {
+    /// A recording of `tmon record`, or a host for ssh
+    #[arg(value_name = "A", required_unless_present = "from")]
+    a: Option<OsString>,
+    /// The same of the other host
+    #[arg(value_name = "B", required_unless_present = "from")]
+    b: Option<OsString>,
+    /// Instead of A and B, what these two commands print (`tmon stream` somewhere)
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["a", "b"])]
+    from: Vec<OsString>,
+    /// The tmon of hosts, such as `sudo -n tmon`
+    #[arg(long, value_name = "COMMAND", default_value = "tmon")]
+    ssh_command: String,
+    /// How long to listen to hosts
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    span: Duration,
+    /// Compare only what the recordings have between two times, of which one may be left out
+    #[arg(long, value_name = "FROM..UNTIL", conflicts_with = "from")]
+    between: Option<Between>,
+    /// Print one JSON object per tunnel and direction
+    #[arg(long)]
+    json: bool,
+}
+
+/// The exit status when the two do not agree.
+const DIFFER: u8 = 3;
+/// How long hosts may take until both are heard.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Clocks are never further apart than that.
+const EDGE: Duration = Duration::from_secs(1);
+
+/// All of the time in which both were heard.
+#[derive(Default)]
+struct Both {
+    sum: Option<Interval>,
+    /// How it begins and how it ends.
+    head: Vec<Interval>,
+    tail: VecDeque<Interval>,
+    /// The time that one of them told nothing of.
+    left_out: Duration,
+}
+
+impl Both {
+    fn add(&mut self, interval: &Interval) {
+        let hosts: Vec<_> = interval.interfaces.iter().filter_map(|i| i.live()).collect();
+        let [a, b] = hosts[..] else { return };
+        let beyond = interval.elapsed / 2;
+        let apart = a.apart(b).map(|apart| apart.saturating_sub(a.error + b.error));
+        if apart.is_none_or(|apart| apart > beyond) {
+            self.left_out = self.left_out.saturating_add(interval.elapsed);
+            return;
+        }
+        let long = |edge: &mut dyn Iterator<Item = &Interval>| {
+            edge.map(|i| i.elapsed).sum::<Duration>() > EDGE
+        };
+        if !long(&mut self.head.iter()) {
+            self.head.push(interval.clone());
+        }
+        self.tail.push_back(interval.clone());
+        while long(&mut self.tail.iter().skip(1)) {
+            self.tail.pop_front();
+        }
+        self.sum = match &self.sum {
+            Some(sum) => Interval::sum([sum, interval]),
+            None => Some(interval.clone()),
+        };
+    }
+}
+
+impl Diff {
+    pub(super) fn run(self) -> Result<u8> {
+        let flag = interrupted()?;
+        let both = match (&self.a, &self.b) {
+            (Some(a), Some(b)) => {
+                let files = [a, b].map(PathBuf::from);
+                match files.iter().filter(|f| is_recording(f)).count() {
+                    2 => self.recorded(&files, &flag)?,
+                    0 if !files.iter().any(|f| f.exists()) => {
+                        let hosts = [a, b].map(|h| h.to_string_lossy().into_owned());
+                        let ssh_command = self.ssh_command.clone();
+                        self.listen(
+                            &Remotes { from: vec![], ssh: hosts.to_vec(), ssh_command },
+                            &flag,
+                        )?
+                    }
+                    _ => {
+                        let is_none = files.iter().find(|f| !is_recording(f));
+                        let name = is_none.map_or_else(String::new, |f| f.display().to_string());
+                        bail!("{} is no recording of `tmon record`", sanitize(&name));
+                    }
+                }
+            }
+            _ => {
+                ensure!(self.from.len() == 2, "--from is to be given twice: it compares two hosts");
+                let (from, ssh_command) = (self.from.clone(), self.ssh_command.clone());
+                self.listen(&Remotes { from, ssh: vec![], ssh_command }, &flag)?
+            }
+        };
+        let Some(sum) = both.sum else {
+            bail!("there is no time in which both hosts tell anything");
+        };
+        if both.left_out > Duration::ZERO {
+            say(&format!("left out {} in which one of them told nothing", spoken(both.left_out)));
+        }
+        let edges = [both.head, both.tail.into()].concat();
+        self.print(&sum, &edges)
+    }
+
+    fn recorded(&self, files: &[PathBuf; 2], flag: &AtomicBool) -> Result<Both> {
+        let Some(mut recordings) = Playback::of(self.between).recordings(files)? else {
+            bail!("these are no recordings of `tmon record`");
+        };
+        Sandbox::new(None).enter_with_nothing()?;
+        let mut both = Both::default();
+        let mut hosts = 0;
+        while let Some(interval) = recordings.next_interval()?
+            && !flag.load(Ordering::Relaxed)
+        {
+            ensure!(
+                interval.once().is_of_fleet(),
+                "both are recordings of {}: name those of two hosts",
+                sanitize(&interval.origin.host)
+            );
+            hosts = interval.interfaces.len().max(hosts);
+            both.add(&interval);
+        }
+        ensure!(hosts <= 2, "these are recordings of {hosts} hosts: `dump --read` takes several");
+        recordings.notes().iter().for_each(|note| say(note));
+        Ok(both)
+    }
+
+    fn listen(&self, remotes: &Remotes, flag: &AtomicBool) -> Result<Both> {
+        ensure!(self.between.is_none(), "--between is for recordings");
+        let ready = remotes.prepare()?;
+        Sandbox::new(None).enter_with_nothing()?;
+        let mut remote = ready.listen(Names::default())?;
+        let (begun, mut end, mut before) = (Instant::now(), None, None);
+        let mut both = Both::default();
+        while end.is_none_or(|end| Instant::now() < end) && !flag.load(Ordering::Relaxed) {
+            match remote.read() {
+                Ok(reading) => {
+                    reading.notices.iter().for_each(|notice| say(notice));
+                    let now = reading.snapshot;
+                    if let Some(before) = before.replace(now.clone()) {
+                        both.add(&now.since(&before));
+                    }
+                    if end.is_none() && now.interfaces.len() > 1 {
+                        end = Some(Instant::now() + self.span);
+                    }
+                }
+                Err(e) if before.is_none() => return Err(e),
+                Err(_) => {} // it is late
+            }
+            if end.is_none() && begun.elapsed() > PATIENCE {
+                bail!("only one host is heard: a comparison takes two, of different names");
+            }
+            dump::wait(Instant::now() + Duration::from_millis(200), flag);
+        }
+        both.left_out = Duration::ZERO; // they did not begin together
+        Ok(both)
+    }
+
+    fn print(&self, interval: &Interval, edges: &[Interval]) -> Result<u8> {
+        let (list, one_end) = lanes(interval, edges);
+        let name = |place: u16| {
+            let i = interval.interfaces.get(usize::from(place));
+            i.map_or_else(String::new, |i| sanitize(&i.name).into_owned())
+        };
+        let differ = list.iter().any(|l| l.balance() != Balance::Even);
+        if self.json {
+            for l in &list {
+                json::line(
+                    &mut out::raw(),
+                    &LaneLine::new(interval, l, [name(l.from), name(l.to)]),
+                )?;
+            }
+            return Ok(if differ { DIFFER } else { 0 });
+        }
+        let hosts: Vec<String> = (0..interval.interfaces.len()).map(|i| name(i as u16)).collect();
+        out::line(&format!(
+            "{}: {} until {}",
+            hosts.join(" and "),
+            spoken(interval.elapsed),
+            rfc3339(interval.taken)
+        ))?;
+        let rows: Vec<[String; 7]> =
+            list.iter().map(|l| row(l, [name(l.from), name(l.to)])).collect();
+        out::line("")?;
+        if rows.is_empty() {
+            out::line("no tunnel has these two as its ends")?;
+        } else {
+            let titles = ["TUNNEL", "FROM", "TO", "SENT", "RECEIVED", "LOST", ""];
+            let mut text = Vec::new();
+            listing::write(&mut text, titles, &rows)?;
+            std::io::Write::write_all(&mut out::raw(), &text)?;
+        }
+        if one_end > 0 {
+            let s = if one_end == 1 { "" } else { "s" };
+            out::line(&format!(
+                "\n{one_end} direction{s} of tunnels have another end than these two"
+            ))?;
+        }
+        Ok(if differ { DIFFER } else { 0 })
+    }
+}
+
+fn row(l: &LaneSum, [from, to]: [String; 2]) -> [String; 7] {
+    let lost = l.sent.packets.saturating_sub(l.received.packets);
+    let (number, words) = match l.balance() {
+        Balance::Even => (0, String::new()),
+        Balance::Lost(n) if l.received.is_zero() => (n, "nothing arrives".to_owned()),
+        Balance::Lost(n) => (n, format!("{} is lost", percent(lost, l.sent.packets))),
+        Balance::Surplus(n) => (0, format!("{n} more than were sent")),
+    };
+    [
+        l.lane.tunnel.to_string(),
+        from,
+        to,
+        packets(l.sent.packets).to_string(),
+        packets(l.received.packets).to_string(),
+        format!("{number} ±{}", l.bound),
+        words,
+    ]
+}
+
+/// A tunnel in one direction, in JSON (docs/schema/diff.json).
+#[derive(Serialize)]
+struct LaneLine {
+    schema: u32,
+    tool: &'static str,
+    since: String,
+    taken: String,
+    interval_ns: u64,
+    tunnel: String,
+    vni: Option<u32>,
+    from: String,
+    to: String,
+    outer_sip: std::net::IpAddr,
+    outer_dip: std::net::IpAddr,
+    sent_pkts: u64,
+    received_pkts: u64,
+    lost_pkts: u64,
+    surplus_pkts: u64,
+    lost_bound_pkts: u64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    verdict: &'static str,
+}
+
+impl LaneLine {
+    fn new(interval: &Interval, l: &LaneSum, [from, to]: [String; 2]) -> LaneLine {
+        LaneLine {
+            schema: 1,
+            tool: TOOL,
+            since: rfc3339(interval.since),
+            taken: rfc3339(interval.taken),
+            interval_ns: u64::try_from(interval.elapsed.as_nanos()).unwrap_or(u64::MAX),
+            tunnel: l.lane.tunnel.kind.to_string(),
+            vni: l.lane.tunnel.id,
+            from,
+            to,
+            outer_sip: l.lane.from,
+            outer_dip: l.lane.to,
+            sent_pkts: l.sent.packets,
+            received_pkts: l.received.packets,
+            lost_pkts: l.sent.packets.saturating_sub(l.received.packets),
+            surplus_pkts: l.received.packets.saturating_sub(l.sent.packets),
+            lost_bound_pkts: l.bound,
+            sent_bytes: l.sent.bytes,
+            received_bytes: l.received.bytes,
+            verdict: match l.balance() {
+                Balance::Even => "even",
+                Balance::Lost(_) => "lost",
+                Balance::Surplus(_) => "surplus",
+            },
+        }
+    }
+}
