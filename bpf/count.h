@@ -66,8 +66,13 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w,
 				__u32 reason)
 {
-	struct weight weight = weigh(skb, w);
+	struct weight weight;
 
+	if (ASKED()) {
+		ANSWER(reason | (w->flags & WALK_SUSPECT ? ANSWER_SUSPECT : 0));
+		return TC_ACT_UNSPEC;
+	}
+	weight = weigh(skb, w);
 	book(c, w->hook, CELL_STOP + reason, weight, 0);
 	if (unlikely(w->flags & WALK_SUSPECT))
 		book(c, w->hook, CELL_SUSPECT, weight, 0);

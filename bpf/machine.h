@@ -90,6 +90,15 @@
 /* Whether somebody else judges this packet, because it depends on others: as above. */
 #define LEFT_TO_JUDGE() 0
 
+/* Whether a packet's way is only asked for: nothing is counted then, and headers are noted where
+ * they are read. Of a capture's frames. */
+#define ASKED()				      0
+#define ANSWER(...)			      (void)0
+#define NOTE_PAYLOAD(w, off, end, proto)      (void)0
+#define NOTE_IP(w, off)			      (void)0
+#define NOTE_TUNNEL(w, kind, id, has_id)      (void)0
+#define NOTE_TRANSPORT(w, off, end, ip_proto) (void)0
+
 /* What a slot's `seen` is compared with. */
 #define NOW(c, usual) (UNLESS(usual, cfg_replay) ? (c)->now : (__u32)bpf_jiffies64())
 

@@ -155,7 +155,7 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 /* The packet is counted: whether there is more to do with it. */
 static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
 {
-	if (likely(!(c->walk.flags & WALK_BESIDE)))
+	if (likely(!(c->walk.flags & WALK_BESIDE)) || ASKED())
 		return TC_ACT_UNSPEC;
 	if (c->walk.flags & WALK_QUOTE) {
 		JUMP(skb, STATE_QUOTE);
@@ -287,12 +287,41 @@ static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 ho
 	return to_table(skb, c, hook, weight, swapped, a->flags, STATE_ROW6);
 }
 
+#ifdef TMON_NATIVE
+/* Says in which row a packet is of which l is the innermost IP header. */
+static __always_inline int say_row(struct cpu *c, __u32 hook, __u32 frame, const struct around *a,
+				   const struct level *l)
+{
+	struct walk *w = &c->walk;
+
+	begin(w, hook, frame, (a->v6 ? WALK_OUTER6 : 0) | (l->v6 ? WALK_INNER6 : 0) | WALK_INNER);
+	w->depth = a->depth;
+	w->tunnel[0] = a->tunnel[0];
+	w->tunnel[1] = a->tunnel[1];
+	if (a->v6)
+		copy6(w->outer, a->pair6);
+	else
+		w->outer[0] = a->pair4;
+	if (l->v6)
+		copy6(w->inner, l->pair);
+	else
+		w->inner[0] = l->pair[0];
+	row_key(c, w);
+	ANSWER(ANSWER_ROW);
+	return TC_ACT_UNSPEC;
+}
+#endif
+
 /* Counts a packet of which l is the innermost IP header in its row. */
 static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				  const struct around *a, const struct level *l, int usual)
 {
 	struct weight weight = quick_weigh(skb, frame, usual);
 
+#ifdef TMON_NATIVE
+	if (ASKED())
+		return say_row(c, hook, frame, a, l);
+#endif
 	if (!(a->v6 | l->v6) && a->depth == 1)
 		return count4(skb, c, hook, a->tunnel[0], a->pair4, l->pair[0], weight, a->flags,
 			      usual);
@@ -402,6 +431,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 
 		if (quick_leaf(skb, &l, kind, 1)) {
 			if (!UNLESS(usual, cfg_plain)) {
+				ANSWER(STOP_PLAIN);
 				book(c, hook, CELL_STOP + STOP_PLAIN,
 				     quick_weigh(skb, frame, usual), usual);
 				return TC_ACT_UNSPEC;
@@ -646,6 +676,10 @@ STATE(state_pull)
 /* To c->key's table. */
 static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
 {
+	if (ASKED()) {
+		ANSWER(ANSWER_ROW);
+		return TC_ACT_UNSPEC;
+	}
 	c->weight = weigh(skb, &c->walk);
 	c->common = 0;
 	if (is_small(&c->key))

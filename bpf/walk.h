@@ -257,6 +257,7 @@ static __always_inline __u32 push(struct walk *w, __u32 kind, __u32 id, int has_
 		w->flags &= ~WALK_INNER;
 		return STOP(TOO_DEEP);
 	}
+	NOTE_TUNNEL(w, kind, id, has_id);
 	w->depth++;
 	w->flags &= ~(WALK_INNER | WALK_INNER6 | WALK_LEVEL);
 	return 0;

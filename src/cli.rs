@@ -34,6 +34,7 @@ use model::flow::HookKind;
 
 #[cfg(feature = "live")]
 mod attach;
+mod capture;
 #[cfg(feature = "live")]
 mod check;
 #[cfg(feature = "live")]
@@ -89,6 +90,8 @@ enum Command {
     Dump(dump::Dump),
     /// Decode captures with the same parser, without privileges or kernel support
     Replay(replay::Replay),
+    /// Take packets out of captures, selected by what is inside their tunnels
+    Capture(Box<capture::Capture>),
     /// Report what is wrong, and why: a line when a finding begins, changes severity, or ends
     #[cfg(feature = "live")]
     Watch(watch::Watching),
@@ -457,6 +460,13 @@ enum Paper {
 }
 
 fn filter(text: &str) -> Result<Written, String> {
+    expression(|meanings| Filter::parse_named(text, meanings).map(drop))
+        .map_err(|e| e.to_string())?;
+    Ok(Written(text.to_owned()))
+}
+
+/// Reads an expression before names are known.
+fn expression<T>(read: impl FnOnce(&Meanings<'_>) -> T) -> T {
     // Whatever has a letter may be a name.
     let nets = |name: &str| {
         if name.contains(char::is_alphabetic) {
@@ -466,8 +476,7 @@ fn filter(text: &str) -> Result<Written, String> {
         }
     };
     let ids = |name: &str| if name.contains(char::is_alphabetic) { vec![0] } else { Vec::new() };
-    Filter::parse_named(text, &Meanings { nets: &nets, ids: &ids }).map_err(|e| e.to_string())?;
-    Ok(Written(text.to_owned()))
+    read(&Meanings { nets: &nets, ids: &ids })
 }
 
 /// Far below what clocks and counts of nanoseconds can hold, whatever is added to it.
@@ -570,6 +579,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "live")]
         Command::Dump(c) => c.run(),
         Command::Replay(c) => c.run(),
+        Command::Capture(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Watch(c) => return code(c.run()),
         #[cfg(feature = "live")]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon replay` as people run it: as nobody, where BPF is forbidden, from pipes and compressed files,
+//! `tmon replay` and `tmon capture -r` as people run them: as nobody, where BPF is forbidden, from pipes and compressed files,
 //! and in little memory, whatever the file.
 use std::{
     fs,
@@ -214,4 +214,80 @@ fn a_hundred_thousand_interfaces_or_a_record_of_gigabytes_end_with_one_line() {
         assert!(why.lines().count() == 1 && why.contains(said), "{why}");
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
+}
+
+/// What a capture is taken from and to, and what is said.
+fn take(args: &[&str], dir: &TempDir) -> (Option<i32>, String, Vec<u8>) {
+    let output =
+        Command::new(TMON).arg("capture").args(args).current_dir(dir.path()).output().expect("run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    (output.status.code(), said, output.stdout)
+}
+
+#[test]
+fn packets_are_taken_into_a_private_file_or_a_pipe() {
+    let dir = folder();
+    write(&dir, "in.pcap", &capture(9));
+    let all = ["-r", "in.pcap", "vni:42", "-w"];
+    let of = |out| take(&[&all[..], &[out]].concat(), &dir);
+    let (status, said, _) = of("out.pcapng");
+    assert_eq!(status, Some(0));
+    assert_eq!(said, "tmon: 9 packets read, 9 matched, 9 written to out.pcapng\n");
+    let out = dir.path().join("out.pcapng");
+    let mode = fs::metadata(&out).expect("it was made").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(packets(&replay(&out)), 9);
+
+    let (status, said, _) = of("out.pcapng");
+    assert_eq!(status, Some(1));
+    assert!(said.contains("make out.pcapng: it is there already"), "{said}");
+    std::os::unix::fs::symlink("elsewhere", dir.path().join("link")).expect("a link");
+    assert_eq!(of("link").0, Some(1));
+    assert!(!dir.path().join("elsewhere").exists());
+
+    let (status, said, bytes) = of("-");
+    assert_eq!((status, &said[..]), (Some(0), "tmon: 9 packets read, 9 matched, 9 written\n"));
+    assert_eq!(bytes.len() as u64, fs::metadata(&out).expect("it is there").len());
+
+    for (args, said) in [
+        (&["-r", "in.pcap", "-w", "x"][..], "say which packets"),
+        (&["-r", "in.pcap", "port:x", "-w", "x"], "filter, column 6"),
+        (&["-r", "in.pcap", "host:nobody", "-w", "x"], "'nobody' is neither an address"),
+    ] {
+        let output = Command::new(TMON).arg("capture").args(args).current_dir(dir.path()).output();
+        let output = output.expect("run tmon");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{args:?}: {output:?}");
+    }
+    assert!(!dir.path().join("x").exists(), "nothing is made where nothing is taken");
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn what_a_full_disk_has_are_whole_packets() {
+    const ROOM: u64 = 1_000_000;
+    let dir = folder();
+    write(&dir, "in.pcap", &capture(20_000));
+    let mut command = Command::new(TMON);
+    command.args(["capture", "-r", "in.pcap", "", "-w", "out.pcapng"]).current_dir(dir.path());
+    let limit = || {
+        // A write beyond the limit fails, as on a full disk, where the signal is ignored.
+        let ignore = nix::sys::signal::SigHandler::SigIgn;
+        // SAFETY: no handler is run.
+        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, ignore)? };
+        let size = nix::sys::resource::Resource::RLIMIT_FSIZE;
+        Ok(nix::sys::resource::setrlimit(size, ROOM, ROOM)?)
+    };
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe { command.pre_exec(limit) };
+    let output = command.output().expect("run tmon");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().count() == 1 && said.contains("what is in out.pcapng is whole"), "{said}");
+    let out = dir.path().join("out.pcapng");
+    let length = fs::metadata(&out).expect("it was made").len();
+    assert!(length <= ROOM && length > ROOM - 1000, "{length}");
+    let whole = replay(&out);
+    assert!(whole.status.success() && packets(&whole) > 5_000, "{whole:?}");
 }

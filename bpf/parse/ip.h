@@ -84,6 +84,8 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 			return STOP(MALFORMED);
 		narrow(w, *off, s.length, end);
 	}
+	NOTE_PAYLOAD(w, *off, *end, ETHERTYPE_IP);
+	NOTE_IP(w, *off);
 	pair[0] = *(__u64 *)&ip->src;
 	w->flags |= w->depth ? WALK_INNER : 0;
 	*proto = s.proto;
@@ -115,6 +117,8 @@ static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, _
 		return STOP(MALFORMED);
 	if (likely(s.length)) /* 0: a jumbogram, or larger than the field can say */
 		narrow(w, *off, s.size + s.length, end);
+	NOTE_PAYLOAD(w, *off, *end, ETHERTYPE_IPV6);
+	NOTE_IP(w, *off);
 	pair[0] = *(__u64 *)&ip->src[0];
 	pair[1] = *(__u64 *)&ip->src[2];
 	pair[2] = *(__u64 *)&ip->dst[0];
@@ -279,6 +283,7 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 							     there is to read */
 					w->off = off + 8;
 					w->ip_proto = frag->next;
+					NOTE_TRANSPORT(w, off + 8, w->end, frag->next);
 					return VERDICT_END;
 				}
 			}

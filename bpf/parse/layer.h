@@ -91,6 +91,7 @@ static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __
 {
 	w->ip_proto = proto;
 	w->off = off;
+	NOTE_TRANSPORT(w, off, end, proto);
 	if (unlikely(w->flags & WALK_LAST))
 		return VERDICT_END;
 	switch (proto) {

@@ -61,6 +61,7 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 
 		if (unlikely(!eth))
 			return lacking(skb, w, *off, sizeof(*eth), end, state);
+		NOTE_PAYLOAD(w, *off, end, ETHERTYPE_TEB);
 		*proto = type_of(eth->type);
 		*off += sizeof(*eth);
 	}

@@ -52,33 +52,101 @@ static __attribute__((noinline)) void tell(struct native *native)
 	}
 }
 
+static inline void judge(struct native *native, const struct frame *frame, int quick)
+{
+	__u32 whole = frame->length + frame->link;
+	struct __sk_buff skb = {
+		.data = frame->data,
+		.data_end = frame->data + frame->captured,
+		.gso_segs = frame->gso_segs,
+		.gso_size = frame->gso_size,
+		.tstamp = frame->time,
+	};
+
+	native->now = frame->now;
+	start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
+	      frame->begins, quick, 0);
+}
+
 void tmon_native_judge(struct native *native, const struct frame *frames, __u32 n)
 {
 	here = native;
 	for (__u32 i = 0; i < n; i++) {
-		const struct frame *frame = &frames[i];
-		__u32 whole = frame->length + frame->link;
-		struct __sk_buff skb = {
-			.data = frame->data,
-			.data_end = frame->data + frame->captured,
-			.gso_segs = frame->gso_segs,
-			.gso_size = frame->gso_size,
-			.tstamp = frame->time,
-		};
-
 		if (i + FETCH_AHEAD < n) {
 			__builtin_prefetch(frames[i + FETCH_AHEAD].data);
 			__builtin_prefetch(frames[i + FETCH_AHEAD].data + 64);
 		}
-		native->now = frame->now;
 		native->note = 0;
-		start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
-		      frame->begins, !native->states, 0);
+		judge(native, &frames[i], !native->states);
 		if (unlikely(native->note) && native->part)
 			tell(native);
 		native->frame++;
 	}
 }
+
+/*
+ * What was decided of a row. It is asked for again where another row took its place here, so that
+ * any number of rows takes the same memory.
+ */
+struct choice {
+	struct key6 key;
+	__u32 chosen;
+	__u32 known;
+};
+
+#define CHOICES 16384 /* a power of two */
+
+const __u64 tmon_native_choices[2] = { sizeof(struct choice), CHOICES };
+
+/* What is decided of the row that a frame is in; or ANSWER_STOP and which stop. Counts nothing. */
+#define ANSWER_STOP 0x80000000
+
+__u32 tmon_native_choose(struct native *native, struct choice *choices, const struct frame *frame,
+			 __u32 (*decide)(void *decider, const struct key6 *key), void *decider)
+{
+	struct choice *choice;
+	struct cpu *c;
+
+	here = native;
+	native->answer = STOP_TOO_DEEP;
+	judge(native, frame, !native->states);
+	if (!(native->answer & ANSWER_ROW))
+		return ANSWER_STOP | native->answer;
+	c = this_cpu();
+	choice = &choices[HOME_OF(hash_of_key6(&c->key)) & (CHOICES - 1)];
+	if (unlikely(!choice->known || !same_words((const __u64 *)&choice->key,
+						   (const __u64 *)&c->key, WORDS(c->key)))) {
+		choice->key = c->key;
+		choice->chosen = decide(decider, &c->key);
+		choice->known = 1;
+	}
+	return choice->chosen;
+}
+
+/* Where the headers of a frame are; its row's key, and whether the row's second end sent it. 0: it is
+ * in no row. */
+__u32 tmon_native_way(struct native *native, const struct frame *frame, struct way *way,
+		      struct key6 *key, __u32 *swapped)
+{
+	struct cpu *c;
+
+	__builtin_memset(way, 0, sizeof(*way));
+	for (int i = 0; i < WAY_LEVELS; i++)
+		way->level[i].ip = NO_IP;
+	way->ip_proto = NO_TRANSPORT;
+	here = native;
+	native->answer = STOP_TOO_DEEP;
+	native->way = way;
+	judge(native, frame, 0);
+	native->way = NULL;
+	c = this_cpu();
+	way->depth = c->walk.depth;
+	*key = c->key;
+	*swapped = c->swapped;
+	return native->answer & ANSWER_ROW;
+}
+
+_Static_assert(WAY_LEVELS == MAX_DEPTH + 1, "the frame, and what each tunnel carries");
 
 /*
  * Adds what was counted elsewhere in a row, as if its packets were here: where there is no room for

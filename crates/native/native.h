@@ -41,6 +41,32 @@ struct __sk_buff {
 	__u32 jumps;
 };
 
+/*
+ * The way of a frame: where its headers are. A level is what a tunnel carries, the first the frame
+ * itself. src/way.rs has the same fields.
+ */
+#define WAY_LEVELS 5 /* MAX_DEPTH, and the frame */
+
+struct way_level {
+	__u64 tunnel;  /* TUNNEL() that carries it */
+	__u32 off;     /* where its first header begins that is Ethernet's or IP's */
+	__u32 end;     /* first byte that is not the level's any more */
+	__u32 payload; /* ETHERTYPE_ of that header; 0: there is none */
+	__u32 ip;      /* where its IP header begins; NO_IP: there is none */
+};
+#define NO_IP (~0U)
+
+struct way {
+	struct way_level level[WAY_LEVELS];
+	__u32 depth;	 /* tunnels */
+	__u32 transport; /* where what follows the last IP header begins */
+	__u32 end;	 /* of it */
+	__u32 ip_proto;	 /* what it is; NO_TRANSPORT: there is none */
+	__u32 later;	 /* it is the middle of it: a later fragment */
+	__u32 zero;
+};
+#define NO_TRANSPORT (~0U)
+
 /* Nobody else works with the tables. */
 struct bpf_spin_lock {
 	__u32 val;
@@ -96,9 +122,16 @@ struct native {
 	__u8 states;
 	__u8 part; /* of what is counted elsewhere: see src/part.rs */
 	__u8 note; /* NOTE_, what is to be told of this frame */
+	__u8 asked; /* nothing is counted: which row it is, or which stop, is said in `answer` */
 	__u32 frame;	 /* frames since a part's log was taken */
 	__u64 books[64]; /* as they were before this frame, with NOTE_BOOKS */
+	__u32 answer;	 /* ANSWER_ROW, or a stop */
+	__u32 zero;
+	struct way *way; /* where headers are noted, or NULL */
 };
+
+#define ANSWER_ROW     0x100 /* its key is at hand */
+#define ANSWER_SUSPECT 0x200 /* beside a stop */
 
 #define NOTE_MADE  1 /* a row was made for it */
 #define NOTE_DEFER 2 /* a part cannot judge it */
@@ -138,6 +171,43 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 /* What depends on the order of packets is done by the whole, when it comes to this frame. */
 #define LEFT_TO_WHOLE(what, noted) \
 	(here->part ? (here->left(here->host, what, noted, here->frame), 1) : 0)
+
+#define ASKED()		  unlikely(here->asked)
+#define ANSWER(answer_is) (here->answer = (answer_is))
+
+/* The first header of a level that whoever knows no tunnel can begin with. */
+#define NOTE_PAYLOAD(w, off_, end_, proto)                                                  \
+	do {                                                                                \
+		struct way_level *level = here->way ? &here->way->level[(w)->depth] : NULL; \
+                                                                                            \
+		if (unlikely(level) && !level->payload) {                                   \
+			level->payload = proto;                                             \
+			level->off = off_;                                                  \
+			level->end = end_;                                                  \
+		}                                                                           \
+	} while (0)
+#define NOTE_IP(w, off_)                                          \
+	do {                                                      \
+		if (unlikely(here->way))                          \
+			here->way->level[(w)->depth].ip = (off_); \
+	} while (0)
+#define NOTE_TUNNEL(w, kind, id, has_id)                                 \
+	do {                                                             \
+		if (unlikely(here->way)) {                               \
+			here->way->level[(w)->depth + 1].tunnel =        \
+				TUNNEL(id, kind, (has_id) ? ROW_ID : 0); \
+			here->way->ip_proto = NO_TRANSPORT;              \
+		}                                                        \
+	} while (0)
+#define NOTE_TRANSPORT(w, off, end_, proto)                            \
+	do {                                                           \
+		if (unlikely(here->way)) {                             \
+			here->way->transport = (off);                  \
+			here->way->end = (end_);                       \
+			here->way->ip_proto = (proto);                 \
+			here->way->later = !!((w)->flags & WALK_LAST); \
+		}                                                      \
+	} while (0)
 
 #define LEFT_TO_JUDGE() (here->part ? (here->note |= NOTE_DEFER, 1) : 0)
 #define bpf_ktime_get_ns() 0 /* frames have their own time */

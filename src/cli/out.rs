@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Standard output and standard error, which may be full, closed, or not ready.
 use std::{
+    fs::File,
     io::{self, ErrorKind, LineWriter, Write},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -124,5 +127,35 @@ pub(super) fn tell(text: &str) {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(_) => return,
         }
+    }
+}
+
+/// Makes a file that nobody else can read. Nothing that is there is written to or followed.
+pub(super) fn make(path: &Path) -> Result<File> {
+    let flags = libc::O_NOFOLLOW;
+    let made =
+        File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
+    made.map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("it is there already, and is not written over: name another")
+        }
+        _ => e.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_private_and_never_written_over() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, link) = (dir.path().join("a.tmon"), dir.path().join("link"));
+        let mode = make(&file).expect("it is new").metadata().expect("it is there").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        assert!(make(&file).expect_err("it is there").to_string().contains("not written over"));
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).expect("a link");
+        assert!(make(&link).is_err() && !dir.path().join("elsewhere").exists());
     }
 }

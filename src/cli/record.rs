@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon record` and `tmon stream`: readings as frames, into a file or to whoever reads.
 use std::{
-    fs::File,
     io::{self, IsTerminal, Read, Write},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::fd::AsFd,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -80,7 +79,7 @@ impl Record {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
-        let file = make(&self.file).with_context(|| format!("make {shown}"))?;
+        let file = out::make(&self.file).with_context(|| format!("make {shown}"))?;
         let live = self.reading.open().inspect_err(|_| {
             _ = std::fs::remove_file(&self.file); // there is nothing in it
         })?;
@@ -88,21 +87,6 @@ impl Record {
             .write(live, file, &flag, &|| false)
             .with_context(|| format!("record to {shown}"))
     }
-}
-
-/// Makes a file that nobody else can read. Nothing that is there is written to or followed.
-fn make(path: &Path) -> Result<File> {
-    let flags = libc::O_NOFOLLOW;
-    let made =
-        File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
-    made.map_err(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!(
-                "it is there already, and recordings are not written over: name another"
-            )
-        }
-        _ => e.into(),
-    })
 }
 
 impl StreamOut {
@@ -252,17 +236,5 @@ mod tests {
         for wrong in ["0s", "50ms", "2h", "-1s", "x"] {
             assert!(cadence(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_recording_is_private_and_never_written_over() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().expect("a folder");
-        let (file, link) = (dir.path().join("a.tmon"), dir.path().join("link"));
-        let mode = make(&file).expect("it is new").metadata().expect("it is there").permissions();
-        assert_eq!(mode.mode() & 0o777, 0o600);
-        assert!(make(&file).expect_err("it is there").to_string().contains("not written over"));
-        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).expect("a link");
-        assert!(make(&link).is_err() && !dir.path().join("elsewhere").exists());
     }
 }

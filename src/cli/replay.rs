@@ -74,7 +74,7 @@ impl Replay {
         let mut progress = io::stderr().is_terminal().then(Progress::new);
         while replay.advance(4096)? && !flag.load(Ordering::Relaxed) {
             if let Some(progress) = &mut progress {
-                progress.show(&replay);
+                progress.show(replay.frames(), replay.position());
             }
         }
         if progress.is_some() {
@@ -89,24 +89,23 @@ impl Replay {
 }
 
 /// Progress, for a user who is waiting.
-struct Progress {
+pub(super) struct Progress {
     begun: Instant,
     shown: Instant,
 }
 
 impl Progress {
-    fn new() -> Progress {
+    pub(super) fn new() -> Progress {
         let now = Instant::now();
         Progress { begun: now, shown: now }
     }
 
     /// Shows it, a few times a second.
-    fn show(&mut self, replay: &feed::Replay) {
+    pub(super) fn show(&mut self, frames: u64, (at, size): (u64, Option<u64>)) {
         let now = Instant::now();
         if now - self.shown > Duration::from_millis(200) {
             self.shown = now;
-            let (at, size) = replay.position();
-            let line = progress(replay.frames(), at, size, now - self.begun);
+            let line = progress(frames, at, size, now - self.begun);
             out::tell(&format!("\r{line}\x1b[K"));
         }
     }

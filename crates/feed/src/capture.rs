@@ -298,7 +298,7 @@ mod tests {
     use std::{fs::File, io::Write, os::fd::AsRawFd, path::PathBuf};
 
     use super::*;
-    use crate::{config::Config, judge, replay::Captures};
+    use crate::{config::Config, inputs::Captures, judge};
 
     fn packets(reading: &Reading) -> u64 {
         let of = |i: &model::interface::Interface| -> u64 {

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 use crate::{dns::Resolver, input};
 use model::{
-    filter::{Filter, FilterError, Meanings},
+    filter::{Filter, FilterError, Meanings, PacketFilter},
     units::sanitize,
 };
 
@@ -178,6 +178,15 @@ impl Names {
     /// As [`Filter::parse`].
     pub fn filter(&self, text: &str) -> Result<Filter, FilterError> {
         Filter::parse_named(text, &Meanings { nets: &|n| self.nets(n), ids: &|n| self.ids(n) })
+    }
+
+    /// The same of packets.
+    ///
+    /// # Errors
+    /// As [`PacketFilter::parse_named`].
+    pub fn packet_filter(&self, text: &str) -> Result<PacketFilter, FilterError> {
+        let meanings = Meanings { nets: &|n| self.nets(n), ids: &|n| self.ids(n) };
+        PacketFilter::parse_named(text, &meanings)
     }
 
     /// The networks that a name means; filters take them. An address of a named network is known by

@@ -59,6 +59,8 @@ const OUTGOING: u8 = 4;
 pub struct CapturedFrame<'a> {
     /// How it begins.
     pub link: LinkType,
+    /// The number that the file has for that.
+    pub link_number: u16,
     /// What was captured of it, without the FCS.
     pub data: &'a [u8],
     /// How long it was on the wire, without the FCS; never less than `data` (see [`Reader::contradictions`]).
@@ -201,6 +203,7 @@ impl Format {
         };
         CapturedFrame {
             link: on.link,
+            link_number: on.link_number,
             data,
             orig_len,
             time: packet.time,
@@ -484,6 +487,7 @@ impl Reader {
 #[derive(Clone, Debug)]
 struct Interface {
     link: LinkType,
+    link_number: u16,
     name: Box<str>,
     fcs: u32,       // bytes at the end of each frame
     snaplen: u32,   // 0: no limit
@@ -498,6 +502,7 @@ impl Interface {
     fn new(link: u16, snaplen: u32) -> Interface {
         Interface {
             link: LinkType::from_number(link),
+            link_number: link,
             name: "".into(),
             fcs: 0,
             snaplen,

@@ -2,12 +2,11 @@
 //! Snapshots of capture files.
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use contract::GROUP;
 use foldhash::{HashMap, HashMapExt};
 use model::beside::{Beside, Gathered};
@@ -17,9 +16,10 @@ use crate::{
     allowance::{self, Allowance},
     config::{self, Config},
     crew::{Crew, STEP},
+    inputs::{Captures, Inputs},
     judge::{Given, MakeJudge, NANOSECONDS_IN_TICK, native_config, ticks},
     packet::{LONGEST_FRAME, LinkStart, Packet},
-    pcap::{Body, CapturedFrame, LinkType, Next, Opened, ReadError, Reader},
+    pcap::{Body, CapturedFrame, LinkType, Next, Reader},
     seen::Seen,
 };
 use model::{
@@ -27,7 +27,7 @@ use model::{
     interface::{Fill, Interface, Origin},
     rows::Rows,
     snapshot::{Snapshot, unknown_time},
-    units::{self, sanitize},
+    units,
 };
 
 /// Interfaces that have rows of their own, each in tables of its own; more are added up in the last.
@@ -49,9 +49,7 @@ pub struct Replay {
     batch: Batch,
     most: usize,
     crew: Option<Crew>,
-    inputs: Vec<Input>,
-    /// The input that the next frame is of.
-    next: Option<usize>,
+    inputs: Inputs,
     interfaces: Vec<Seen>,
     known: HashMap<Place, usize>,
     /// Where the frame before came from, most often also where the next does.
@@ -69,40 +67,6 @@ pub struct Replay {
     frames: u64,
     /// Frames of link types that are not supported, by link type.
     unread: BTreeMap<LinkType, u64>,
-    failed: Vec<anyhow::Error>,
-}
-
-/// Capture files of which nothing was read yet: who opens them may be allowed more than who reads
-/// what strangers wrote.
-#[derive(Default)]
-pub struct Captures(Vec<(PathBuf, Opened)>);
-
-impl Captures {
-    /// Opens them; `-` is standard input.
-    ///
-    /// # Errors
-    /// One cannot be opened.
-    pub fn open(paths: &[PathBuf]) -> Result<Captures> {
-        let open = |path: &PathBuf| {
-            let opened = Opened::open(path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
-            Ok((path.clone(), opened))
-        };
-        paths.iter().map(open).collect::<Result<_>>().map(Captures)
-    }
-
-    /// The same, of which pipes end when the flag is raised.
-    #[must_use]
-    pub fn until(self, stop: &Arc<AtomicBool>) -> Captures {
-        Captures(self.0.into_iter().map(|(path, opened)| (path, opened.until(stop))).collect())
-    }
-}
-
-/// One file.
-struct Input {
-    reader: Reader,
-    name: String,
-    /// Of its next frame, if there is one; the time of the frame before if it has none.
-    next: Option<Duration>,
 }
 
 /// An interface of a file: which file, its name or number there, and its index if frames say so.
@@ -190,14 +154,9 @@ impl Replay {
         );
         // The first interface's are loaded before any byte of a file is looked at.
         let interfaces = vec![Seen::new(&config, make)?];
-        let read = |(path, opened): (PathBuf, Opened)| {
-            let reader = opened.reader(most).map_err(|e| broken(&path.to_string_lossy(), &e))?;
-            Ok(Input { reader, name: name(&path), next: None })
-        };
-        let inputs = captures.0.into_iter().map(read).collect::<Result<Vec<_>>>()?;
-        let mut replay = Replay {
+        let inputs = Inputs::of(captures, most)?;
+        Ok(Replay {
             inputs,
-            next: None,
             interfaces,
             origin: Origin::default(),
             config,
@@ -216,13 +175,7 @@ impl Replay {
             allowance: Allowance::default(),
             frames: 0,
             unread: BTreeMap::new(),
-            failed: Vec::new(),
-        };
-        for i in 0..replay.inputs.len() {
-            replay.fetch(i);
-        }
-        replay.choose();
-        Ok(replay)
+        })
     }
 
     /// Lets so many threads judge, the calling one among them. What comes out is the same; where rows
@@ -232,7 +185,7 @@ impl Replay {
         self.threads = if alone { 1 } else { threads };
         if self.threads > 1 {
             self.most = usize::MAX; // a buffer
-            self.inputs.iter_mut().for_each(|i| i.reader.set_step(STEP));
+            self.inputs.readers_mut().for_each(|r| r.set_step(STEP));
         }
     }
 
@@ -241,60 +194,29 @@ impl Replay {
         self.most = frames.max(1);
     }
 
-    /// Reads the next frame of an input. What cannot be read ends it, and is said at the end.
-    fn fetch(&mut self, i: usize) {
-        let Input { reader, name, next } = &mut self.inputs[i];
-        *next = match reader.advance() {
-            Ok(true) => reader.time().or(*next).or(Some(Duration::ZERO)),
-            Ok(false) => None,
-            Err(e) => {
-                self.failed.push(broken(name, &e));
-                None
-            }
-        };
-    }
-
-    fn choose(&mut self) {
-        if self.waits() {
-            self.next = None; // the earliest may be there
-            return;
-        }
-        if let [only] = &self.inputs[..] {
-            self.next = only.next.map(|_| 0);
-            return;
-        }
-        let waiting = self.inputs.iter().enumerate();
-        self.next = waiting.filter_map(|(i, f)| Some((f.next?, i))).min().map(|(_, i)| i);
-    }
-
     /// From now on no pipe is waited for: see [`Replay::waits`].
     pub fn hurry(&mut self) {
-        self.inputs.iter_mut().for_each(|i| i.reader.hurry());
+        self.inputs.hurry();
     }
 
     /// There is no next frame now, and may be later.
     pub fn waits(&self) -> bool {
-        self.inputs.iter().any(|i| i.reader.waits())
+        self.inputs.waits()
     }
 
     /// Looks whether there is a next frame now.
     pub fn look_again(&mut self) {
-        for i in 0..self.inputs.len() {
-            if self.inputs[i].reader.waits() {
-                self.fetch(i);
-            }
-        }
-        self.choose();
+        self.inputs.look_again();
     }
 
     /// How often something was read of the files.
     pub fn reads(&self) -> u64 {
-        self.inputs.iter().map(|i| i.reader.reads()).sum()
+        self.inputs.readers().map(Reader::reads).sum()
     }
 
     /// The next frame, if there is one.
     pub fn peek(&self) -> Option<CapturedFrame<'_>> {
-        self.inputs.get(self.next?)?.reader.frame()
+        self.inputs.peek()
     }
 
     /// Takes the next frame. It is counted before anything is read of what was counted.
@@ -303,8 +225,8 @@ impl Replay {
     /// The programs cannot run.
     #[inline]
     pub fn step(&mut self) -> Result<()> {
-        let Some(i) = self.next else { return Ok(()) };
-        let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
+        let Some(i) = self.inputs.next() else { return Ok(()) };
+        let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(()) };
         let interface = match self.last {
             Some((file, interface, ifindex, at))
                 if (file, interface, ifindex) == (i, frame.interface, frame.ifindex) =>
@@ -313,14 +235,14 @@ impl Replay {
             }
             _ => self.interface(i)?,
         };
-        let Some(frame) = self.inputs[i].reader.frame() else { return Ok(()) };
+        let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(()) };
         if self.clock.see(frame.time) {
             self.now = self.clock.span.map_or(0, |s| ticks(s.last));
             if !self.config.age.is_zero() {
                 self.sweep()?;
             }
         }
-        let reader = &self.inputs[i].reader;
+        let reader = &self.inputs.all[i].reader;
         let Some(frame) = reader.frame() else { return Ok(()) };
         let hook = frame.direction.unwrap_or(Hook::Rx);
         match packet(&frame) {
@@ -336,8 +258,7 @@ impl Replay {
         }
         self.frames += 1;
         self.allowance.earn(1);
-        self.fetch(i);
-        self.choose();
+        self.inputs.pass(i);
         self.flush_if_full()
     }
 
@@ -347,19 +268,20 @@ impl Replay {
     /// As of [`Replay::step`].
     pub fn advance(&mut self, most: u64) -> Result<bool> {
         let until = self.frames.saturating_add(most);
-        while self.next.is_some() && self.frames < until {
+        while self.inputs.next().is_some() && self.frames < until {
             self.run(until - self.frames)?;
             if self.frames < until {
                 self.step()?;
             }
         }
-        Ok(self.next.is_some())
+        Ok(self.inputs.next().is_some())
     }
 
     /// Takes frames like the one before it, as long as there is nothing special about them: what
     /// [`Replay::step`] does, for most frames of most files.
     fn run(&mut self, most: u64) -> Result<()> {
-        let ([input], Some((0, interface, ifindex, at))) = (&mut self.inputs[..], self.last) else {
+        let ([input], Some((0, interface, ifindex, at))) = (&mut self.inputs.all[..], self.last)
+        else {
             return Ok(());
         };
         if !self.config.age.is_zero() {
@@ -411,14 +333,13 @@ impl Replay {
         });
         self.frames += (self.batch.len() - before) as u64;
         if all {
-            self.fetch(0);
+            self.inputs.pass(0);
         }
-        self.choose();
         self.flush_if_full()
     }
 
     fn flush_if_full(&mut self) -> Result<()> {
-        if self.batch.len() >= self.most || self.batch.buffers() > self.inputs.len() {
+        if self.batch.len() >= self.most || self.batch.buffers() > self.inputs.all.len() {
             self.flush()?;
         }
         Ok(())
@@ -427,13 +348,13 @@ impl Replay {
     /// The number of the interface that the frame in hand of an input is of.
     #[cold]
     fn interface(&mut self, i: usize) -> Result<usize> {
-        let Some(frame) = self.inputs[i].reader.frame() else { return Ok(0) };
+        let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(0) };
         let place = place(i, &frame);
         let (ifindex, from) = (frame.ifindex, (i, frame.interface, frame.ifindex));
         let at = match self.known.get(&place) {
             Some(at) => *at,
             None => {
-                let name = self.label(i, &frame);
+                let name = self.inputs.label(i, &frame);
                 let at = self.begin(name, ifindex)?;
                 self.known.insert(place, at);
                 at
@@ -517,18 +438,6 @@ impl Replay {
         Ok(self.interfaces.len() - 1)
     }
 
-    /// What an interface is called: as the file does, by its index, or as the file itself.
-    fn label(&self, file: usize, frame: &CapturedFrame<'_>) -> String {
-        let name = &self.inputs[file].name;
-        let own = match (frame.ifindex, frame.name) {
-            (Some(n), _) => format!("if{n}"),
-            (None, "") if frame.interface == 0 => return name.clone(),
-            (None, "") => return format!("{name}#{}", frame.interface),
-            (None, name) => name.to_owned(),
-        };
-        if self.inputs.len() > 1 { format!("{name}:{own}") } else { own }
-    }
-
     /// What is to be said about the captures, a line each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<_> = self
@@ -543,15 +452,7 @@ impl Replay {
                 ),
             })
             .collect();
-        for input in &self.inputs {
-            match input.reader.contradictions() {
-                0 => {}
-                n => notes.push(format!(
-                    "{}: {n} frames say that they were shorter than what was captured; they count as captured",
-                    sanitize(&input.name)
-                )),
-            }
-        }
+        notes.extend(self.inputs.contradictions());
         if self.interfaces.len() > 1 {
             notes.push(format!(
                 "packets of {} interfaces are added up: one that passed two of them counts twice; `iface:NAME` filters",
@@ -572,8 +473,7 @@ impl Replay {
     /// # Errors
     /// The first of those errors, with the others behind it.
     pub fn end(&mut self) -> Result<()> {
-        let failed: Vec<_> = self.failed.drain(..).map(|e| format!("{e:#}")).collect();
-        if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
+        self.inputs.end()
     }
 
     /// Sets the origin that its readings carry; none by default.
@@ -588,8 +488,7 @@ impl Replay {
 
     /// Bytes of the files read so far, and their size where it is known.
     pub fn position(&self) -> (u64, Option<u64>) {
-        let readers = || self.inputs.iter().map(|i| &i.reader);
-        (readers().map(Reader::position).sum(), readers().map(Reader::size).sum())
+        self.inputs.position()
     }
 
     /// From the earliest packet so far to the latest, if the captures say when they were.
@@ -610,7 +509,7 @@ impl Replay {
         let mut interfaces = Vec::with_capacity(self.interfaces.len());
         for (i, seen) in (0u16..).zip(&self.interfaces) {
             let fill = seen.judge.rows(i, &mut rows)?;
-            let name = match (seen.name.as_str(), self.inputs.first()) {
+            let name = match (seen.name.as_str(), self.inputs.all.first()) {
                 ("", Some(input)) => input.name.clone(), // a capture without a frame
                 _ => seen.name.clone(),
             };
@@ -654,7 +553,7 @@ fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fil
 }
 
 /// A frame's time for what is measured between two of them.
-fn nanoseconds(time: Option<Duration>) -> u64 {
+pub(crate) fn nanoseconds(time: Option<Duration>) -> u64 {
     time.map_or(0, |t| t.as_nanos() as u64)
 }
 
@@ -671,17 +570,9 @@ fn place(file: usize, frame: &CapturedFrame<'_>) -> Place {
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy()).into_owned()
-}
-
-fn broken(name: &str, e: &ReadError) -> anyhow::Error {
-    anyhow!("{}: {e}", sanitize(name))
-}
-
 /// A frame as the programs take it, if it is one that they read.
 #[inline]
-fn packet<'a>(frame: &CapturedFrame<'a>) -> Option<Packet<'a>> {
+pub(crate) fn packet<'a>(frame: &CapturedFrame<'a>) -> Option<Packet<'a>> {
     let (data, start) = match frame.body() {
         Body::Ethernet(b) => (b, LinkStart::Ethernet),
         Body::Ip(b) => (b, LinkStart::Ip),

@@ -7,7 +7,9 @@
 //! ```text
 //! host:172.16.1.0/24 vni:10000-10003,20000 !proto:arp
 //! ```
-use std::{error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+//!
+//! Where packets are looked into there are more keys: `port:443 l4:tcp flags:syn+ack,rst dscp:ef`.
+use std::{borrow::Cow, error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use contract::{
     PROBE_TESTS, TEST_ID, TEST_INNER, TEST_IPV4, TEST_IPV6, TEST_KIND, TEST_LAST, TEST_NOT,
@@ -70,6 +72,71 @@ enum Proto {
 }
 
 const KEYS: &str = "host, inner, vni (or id), kind, iface, proto";
+const ALL_KEYS: &str = "host, inner, vni (or id), kind, iface, proto, port, l4, flags, dscp";
+
+/// A filter of packets, of which all that is not known of a row is in the packet itself: its innermost
+/// IP header and what follows that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PacketFilter {
+    /// Which rows.
+    pub rows: Filter,
+    /// Which of their packets.
+    terms: Vec<PacketTerm>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PacketTerm {
+    not: bool,
+    test: PacketTest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PacketTest {
+    Port(Vec<RangeInclusive<u32>>),
+    L4(Vec<u8>),
+    /// Each is a mask, of which all are set.
+    Flags(Vec<u8>),
+    Dscp(Vec<RangeInclusive<u32>>),
+}
+
+/// What a packet filter looks at; nothing of what a packet does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InnerPacket {
+    /// The DSCP of the innermost IP header.
+    pub dscp: Option<u8>,
+    /// The IP protocol of what follows it.
+    pub l4: Option<u8>,
+    /// Source and destination port of TCP, UDP, SCTP and their like.
+    pub ports: Option<[u16; 2]>,
+    /// The flags of TCP.
+    pub tcp_flags: Option<u8>,
+}
+
+/// Flags of TCP, the lowest bit first.
+pub const TCP_FLAGS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+
+/// IP protocols that have a name here.
+const L4: [(u8, &str); 13] = [
+    (1, "icmp"),
+    (2, "igmp"),
+    (6, "tcp"),
+    (17, "udp"),
+    (33, "dccp"),
+    (47, "gre"),
+    (50, "esp"),
+    (51, "ah"),
+    (58, "icmpv6"),
+    (89, "ospf"),
+    (103, "pim"),
+    (112, "vrrp"),
+    (132, "sctp"),
+];
+
+/// What an IP protocol is called: its name, or its number.
+pub fn l4_name(number: u8) -> Cow<'static, str> {
+    let named = L4.iter().find(|(n, _)| *n == number);
+    named.map_or_else(|| number.to_string().into(), |(_, name)| (*name).into())
+}
 
 /// What names mean; nothing for what is not one.
 pub struct Meanings<'a> {
@@ -123,9 +190,8 @@ impl Filter {
     /// # Errors
     /// As [`Filter::parse`].
     pub fn parse_named(text: &str, names: &Meanings<'_>) -> Result<Self, FilterError> {
-        let start = |word: &str| word.as_ptr().addr() - text.as_ptr().addr();
-        text.split_whitespace()
-            .map(|word| Term::parse(word, start(word), names))
+        words(text)
+            .map(|(word, at)| Word::new(word, at, KEYS)?.row_term(names))
             .collect::<Result<_, _>>()
             .map(|terms| Filter { terms })
     }
@@ -185,16 +251,89 @@ impl FromStr for Filter {
     }
 }
 
-impl Term {
+impl PacketFilter {
+    /// Reads a filter of packets, in which addresses and ids may be names.
+    ///
+    /// # Errors
+    /// As [`Filter::parse`].
+    pub fn parse_named(text: &str, names: &Meanings<'_>) -> Result<Self, FilterError> {
+        let mut filter = PacketFilter::default();
+        for (word, at) in words(text) {
+            let word = Word::new(word, at, ALL_KEYS)?;
+            match word.packet_term()? {
+                Some(term) => filter.terms.push(term),
+                None => filter.rows.terms.push(word.row_term(names)?),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// The row says all: no packet has to be looked into.
+    pub fn is_of_rows(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Whether a packet of a row that is kept is kept.
+    pub fn keeps(&self, packet: &InnerPacket) -> bool {
+        self.terms.iter().all(|t| t.test.holds(packet) != t.not)
+    }
+}
+
+/// The words of a text, and where they begin.
+fn words(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    text.split_whitespace().map(|word| (word, word.as_ptr().addr() - text.as_ptr().addr()))
+}
+
+/// A term as it is written.
+struct Word<'a> {
+    not: bool,
+    key: String,
+    at_key: usize,
+    /// Behind the `!`.
+    rest: &'a str,
+    values: Values<'a>,
+    /// What there could be.
+    keys: &'static str,
+}
+
+impl<'a> Word<'a> {
     /// `at` is where `word` begins in the filter.
-    fn parse(word: &str, at: usize, names: &Meanings<'_>) -> Result<Self, FilterError> {
+    fn new(word: &'a str, at: usize, keys: &'static str) -> Result<Self, FilterError> {
         let (not, rest) = word.strip_prefix('!').map_or((false, word), |rest| (true, rest));
         let at_key = at + usize::from(not);
-        let Some((key, values)) = rest.split_once(':') else {
-            return Err(error(at, format!("{} has no key", quote(word)), guess(rest)));
+        let (key, values) = match rest.split_once(':') {
+            // An IPv6 address without a key looks like one with a strange key.
+            Some((key, values)) if net(rest).is_err() => (key, values),
+            _ => return Err(error(at, format!("{} has no key", quote(word)), guess(rest, keys))),
         };
         let values = Values { text: values, at: at_key + key.len() + 1 };
-        let test = match key.to_ascii_lowercase().as_str() {
+        Ok(Word { not, key: key.to_ascii_lowercase(), at_key, rest, values, keys })
+    }
+
+    /// The term, if it is one of packets.
+    fn packet_term(&self) -> Result<Option<PacketTerm>, FilterError> {
+        let values = &self.values;
+        let test = match self.key.as_str() {
+            "port" => PacketTest::Port(values.each("port:443 or port:8000-8100", |v| {
+                within(range(v)?, u16::MAX.into(), "a port")
+            })?),
+            "l4" => PacketTest::L4(values.each("l4:tcp, l4:udp, l4:icmp or l4:47", l4)?),
+            "flags" => PacketTest::Flags(values.each(
+                "flags:rst or flags:syn+ack; of fin, syn, rst, psh, ack, urg, ece, cwr",
+                flags,
+            )?),
+            "dscp" => {
+                PacketTest::Dscp(values.each("dscp:46, dscp:ef, dscp:af41 or dscp:8-14", dscp)?)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(PacketTerm { not: self.not, test }))
+    }
+
+    /// The term, which is one of rows.
+    fn row_term(&self, names: &Meanings<'_>) -> Result<Term, FilterError> {
+        let Word { not, key, at_key, values, keys, .. } = self;
+        let test = match key.as_str() {
             "host" => Test::Host(
                 values.each("host:172.16.1.100 or host:172.16.0.0/16", |v| names.net(v))?.concat(),
             ),
@@ -214,26 +353,27 @@ impl Term {
                 "proto:ipv4, proto:ipv6, proto:arp, proto:0x88cc or proto:truncated",
                 proto,
             )?),
-            // An IPv6 address without a key looks like one with a strange key.
-            _ if net(rest).is_ok() => {
-                return Err(error(at, format!("{} has no key", quote(word)), guess(rest)));
-            }
             "" => {
                 return Err(error(
-                    at_key,
+                    *at_key,
                     "a key is missing before ':'".to_owned(),
-                    format!("one of {KEYS}"),
+                    format!("one of {keys}"),
                 ));
+            }
+            "port" | "l4" | "flags" | "dscp" => {
+                let what = format!("{} is of packets, and here only rows are known", quote(key));
+                let hint = format!("`tmon capture '{}'`", sanitize(self.rest));
+                return Err(error(*at_key, what, hint));
             }
             _ => {
                 return Err(error(
-                    at_key,
+                    *at_key,
                     format!("there is no key {}", quote(key)),
-                    format!("one of {KEYS}"),
+                    format!("one of {keys}"),
                 ));
             }
         };
-        Ok(Term { not, test })
+        Ok(Term { not: *not, test })
     }
 }
 
@@ -286,7 +426,7 @@ fn quote(text: &str) -> String {
 }
 
 /// What a word without a key was probably meant to be.
-fn guess(word: &str) -> String {
+fn guess(word: &str, keys: &str) -> String {
     if net(word).is_ok() {
         format!("host:{word} or inner:{word}")
     } else if range(word).is_ok() {
@@ -296,7 +436,7 @@ fn guess(word: &str) -> String {
     } else if proto(word).is_ok() {
         format!("proto:{word}")
     } else {
-        format!("key:value, where key is one of {KEYS}")
+        format!("key:value, where key is one of {keys}")
     }
 }
 
@@ -337,6 +477,47 @@ fn range(v: &str) -> Result<RangeInclusive<u32>, String> {
         (Some(low), Some(high)) if low <= high => Ok(low..=high),
         (Some(_), Some(_)) => Err(format!("the range {} ends before it begins", quote(v))),
         _ => Err(format!("{} is neither a number (0 to {}) nor a range", quote(v), u32::MAX)),
+    }
+}
+
+fn within(
+    range: RangeInclusive<u32>,
+    most: u32,
+    what: &str,
+) -> Result<RangeInclusive<u32>, String> {
+    if *range.end() <= most { Ok(range) } else { Err(format!("{what} is at most {most}")) }
+}
+
+fn l4(v: &str) -> Result<u8, String> {
+    let named = L4.iter().find(|(_, name)| name.eq_ignore_ascii_case(v)).map(|(n, _)| *n);
+    let numbered = || number(v).and_then(|n| n.try_into().ok());
+    named.or_else(numbered).ok_or_else(|| format!("{} is not an IP protocol", quote(v)))
+}
+
+/// Flags that are all to be set.
+fn flags(v: &str) -> Result<u8, String> {
+    let flag = |name: &str| {
+        let place = TCP_FLAGS.iter().position(|f| f.eq_ignore_ascii_case(name));
+        place.map(|n| 1 << n).ok_or_else(|| format!("{} is not a flag of TCP", quote(name)))
+    };
+    v.split('+').try_fold(0, |all, name| Ok(all | flag(name)?))
+}
+
+/// A range of DSCPs, or the name of one (RFC 2474, 2597, 3246, 5865, 8622).
+fn dscp(v: &str) -> Result<RangeInclusive<u32>, String> {
+    let named = match v.to_ascii_lowercase().as_bytes() {
+        [b'c', b's', class @ b'0'..=b'7'] => Some((class - b'0') * 8),
+        [b'a', b'f', class @ b'1'..=b'4', drop @ b'1'..=b'3'] => {
+            Some((class - b'0') * 8 + (drop - b'0') * 2)
+        }
+        b"ef" => Some(46),
+        b"va" => Some(44),
+        b"le" => Some(1),
+        _ => None,
+    };
+    match named {
+        Some(n) => Ok(n.into()..=n.into()),
+        None => within(range(v)?, 63, "a DSCP"),
     }
 }
 
@@ -460,6 +641,46 @@ fn compile_net(what: contract::test, net: &IpNet, tests: &mut Vec<probe_test>) {
     }
 }
 
+impl PacketTest {
+    fn holds(&self, packet: &InnerPacket) -> bool {
+        let within = |ranges: &[RangeInclusive<u32>], n: u32| ranges.iter().any(|r| r.contains(&n));
+        match self {
+            PacketTest::Port(ranges) => {
+                packet.ports.is_some_and(|ports| ports.iter().any(|p| within(ranges, (*p).into())))
+            }
+            PacketTest::L4(protocols) => packet.l4.is_some_and(|n| protocols.contains(&n)),
+            PacketTest::Flags(masks) => {
+                packet.tcp_flags.is_some_and(|f| masks.iter().any(|mask| f & mask == *mask))
+            }
+            PacketTest::Dscp(ranges) => packet.dscp.is_some_and(|n| within(ranges, n.into())),
+        }
+    }
+}
+
+/// The canonical text: parsing it gives the same filter.
+impl fmt::Display for PacketFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rows.fmt(f)?;
+        for (i, term) in self.terms.iter().enumerate() {
+            f.write_str(if i > 0 || !self.rows.is_empty() { " " } else { "" })?;
+            f.write_str(if term.not { "!" } else { "" })?;
+            match &term.test {
+                PacketTest::Port(ranges) => list(f, "port", ranges, write_range)?,
+                PacketTest::L4(protocols) => {
+                    list(f, "l4", protocols, |f, n| f.write_str(&l4_name(*n)))?;
+                }
+                PacketTest::Flags(masks) => list(f, "flags", masks, |f, mask| {
+                    let set = TCP_FLAGS.iter().enumerate().filter(|(n, _)| mask >> n & 1 != 0);
+                    let names: Vec<_> = set.map(|(_, name)| *name).collect();
+                    f.write_str(&names.join("+"))
+                })?,
+                PacketTest::Dscp(ranges) => list(f, "dscp", ranges, write_range)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The canonical text: parsing it gives the same filter.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -469,10 +690,7 @@ impl fmt::Display for Filter {
             match &term.test {
                 Test::Host(nets) => list(f, "host", nets, write_net)?,
                 Test::Inner(nets) => list(f, "inner", nets, write_net)?,
-                Test::Vni(ranges) => list(f, "vni", ranges, |f, r| match (r.start(), r.end()) {
-                    (low, high) if low == high => write!(f, "{low}"),
-                    (low, high) => write!(f, "{low}-{high}"),
-                })?,
+                Test::Vni(ranges) => list(f, "vni", ranges, write_range)?,
                 Test::Kind(kinds) => list(f, "kind", kinds, |f, k| write!(f, "{k}"))?,
                 Test::Iface(names) => list(f, "iface", names, |f, n| f.write_str(&n.name))?,
                 Test::Proto(protos) => list(f, "proto", protos, |f, p| match p {
@@ -498,6 +716,13 @@ fn list<T>(
         write(f, v)?;
     }
     Ok(())
+}
+
+fn write_range(f: &mut fmt::Formatter<'_>, r: &RangeInclusive<u32>) -> fmt::Result {
+    match (r.start(), r.end()) {
+        (low, high) if low == high => write!(f, "{low}"),
+        (low, high) => write!(f, "{low}-{high}"),
+    }
 }
 
 fn write_net(f: &mut fmt::Formatter<'_>, n: &IpNet) -> fmt::Result {
@@ -692,6 +917,78 @@ mod tests {
                 "filter, column 6: '␛[2Jgre' is not a tunnel kind; try one of none, vxlan"
             ),
             "{e}"
+        );
+    }
+
+    fn of_packets(text: &str) -> Result<PacketFilter, FilterError> {
+        let names = Meanings { nets: &|_| Vec::new(), ids: &|_| Vec::new() };
+        PacketFilter::parse_named(text, &names)
+    }
+
+    #[test]
+    fn packets_are_told_apart_by_what_is_in_them() {
+        let syn = InnerPacket {
+            dscp: Some(46),
+            l4: Some(6),
+            ports: Some([40000, 443]),
+            tcp_flags: Some(0x02),
+        };
+        let answer = InnerPacket { tcp_flags: Some(0x12), ports: Some([443, 40000]), ..syn };
+        let ping = InnerPacket { dscp: Some(0), l4: Some(1), ..InnerPacket::default() };
+        let none = InnerPacket::default();
+        for (text, kept) in [
+            ("", "sapn"),
+            ("vni:1", "sapn"),
+            ("port:443", "sa"),
+            ("!port:443", "pn"),
+            ("port:40000-50000,80", "sa"),
+            ("port:1-442", ""),
+            ("l4:tcp", "sa"),
+            ("l4:ICMP,17", "p"),
+            ("l4:6 flags:syn", "sa"),
+            ("flags:syn !flags:ack", "s"),
+            ("flags:SYN+ack", "a"),
+            ("flags:fin,ack", "a"),
+            ("dscp:ef", "sa"),
+            ("dscp:cs0", "p"),
+            ("dscp:0x2c-47", "sa"),
+            ("!dscp:0-63", "n"),
+        ] {
+            let filter = of_packets(text).unwrap();
+            let all = [('s', syn), ('a', answer), ('p', ping), ('n', none)];
+            let keeps: String =
+                all.iter().filter(|(_, p)| filter.keeps(p)).map(|(c, _)| *c).collect();
+            assert_eq!(keeps, kept, "{text}");
+            assert_eq!(of_packets(&filter.to_string()).unwrap(), filter, "{text}");
+        }
+        let filter = of_packets("port:53 vni:7 dscp:AF41 !flags:ack+syn l4:17,99").unwrap();
+        assert_eq!(filter.to_string(), "vni:7 port:53 dscp:34 !flags:syn+ack l4:udp,99");
+        assert_eq!(filter.rows, Filter::parse("vni:7").unwrap());
+        assert!(!filter.is_of_rows() && of_packets("vni:7").unwrap().is_of_rows());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_filter_of_packets_is_said() {
+        for (text, at, what, hint) in [
+            ("port:65536", 5, "a port is at most 65535", "port:443"),
+            ("vni:1 port:x", 11, "'x' is neither a number", "port:443"),
+            ("l4:quic", 3, "'quic' is not an IP protocol", "l4:tcp"),
+            ("l4:256", 3, "'256' is not an IP protocol", "l4:tcp"),
+            ("flags:syn+", 6, "'' is not a flag", "flags:syn+ack"),
+            ("dscp:64", 5, "a DSCP is at most 63", "dscp:ef"),
+            ("dscp:af44", 5, "'af44' is neither", "dscp:ef"),
+            ("prot:1", 0, "there is no key 'prot'", ALL_KEYS),
+        ] {
+            let e = of_packets(text).unwrap_err();
+            assert_eq!(e.at, at, "{e}");
+            assert!(e.what.contains(what) && e.hint.contains(hint), "{e}");
+        }
+        let e = Filter::parse("vni:1 !port:443").unwrap_err();
+        assert_eq!(e.at, 7);
+        assert_eq!(
+            e.to_string(),
+            "filter, column 8: 'port' is of packets, and here only rows are known; \
+             try `tmon capture 'port:443'`"
         );
     }
 

@@ -120,6 +120,25 @@ pub struct Key {
     pub other: bool,
 }
 
+/// `vxlan 10000, 172.16.1.100 <> 172.16.1.101, 192.168.0.1 <> 192.168.0.2`; where there are more
+/// tunnels `vxlan 10000 > gtpu 7`, or with some between them `vxlan 10000 > .. > gtpu 7`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.outermost)?;
+        if let Some(innermost) = self.innermost {
+            write!(f, "{} > {innermost}", if self.depth > 2 { " > .." } else { "" })?;
+        }
+        let pairs = [self.outer, self.inner.pair()];
+        for Pair { first, second } in pairs.into_iter().flatten() {
+            write!(f, ", {first} <> {second}")?;
+        }
+        match self.inner {
+            Inner::Pair(_) => Ok(()),
+            Inner::Proto(proto) => write!(f, ", {proto}"),
+        }
+    }
+}
+
 impl Key {
     /// An interface's row of what idle rows of any tunnel held.
     pub const AGED: Key = Key {

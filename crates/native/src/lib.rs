@@ -16,11 +16,13 @@ use memmap2::{MmapOptions, MmapRaw};
 mod batch;
 mod host;
 mod part;
+mod way;
 
 pub use batch::{Adder, Batch, Buffer, Frames};
 use host::Host;
 pub use host::LogEntry;
 pub use part::Shard;
+pub use way::{Answer, Guide, Payload, RowOf, Transport, WAY_LEVELS, Way, WayLevel};
 
 /// How frames are judged; each field is the variable of that name in `bpf/`.
 #[derive(Clone, Debug)]
@@ -101,8 +103,12 @@ struct Ffi {
     states: u8,
     part: u8,
     note: u8,
+    asked: u8,
     frame: u32,
     books: [u64; 64],
+    answer: u32,
+    zero: u32,
+    way: *mut Way,
 }
 
 // native.c
@@ -308,8 +314,12 @@ impl Native {
             states: config.states.into(),
             part: 0,
             note: 0,
+            asked: 0,
             frame: 0,
             books: [0; 64],
+            answer: 0,
+            zero: 0,
+            way: ptr::null_mut(),
         });
         Ok(Native { ffi, tables, numbers, claims, handshakes, waiting, cpu, _ports: ports, host })
     }

@@ -558,7 +558,7 @@ proptest! {
     #[test]
     fn any_frame_of_any_link_type_has_a_body_within(link: u16, common in 0..300u16, data in prop::collection::vec(any::<u8>(), 0..40)) {
         for link in [link, common] {
-            let frame = CapturedFrame { link: LinkType::from_number(link), data: &data, orig_len: 40, time: None, interface: 0, name: "", ifindex: None, direction: None };
+            let frame = CapturedFrame { link: LinkType::from_number(link), link_number: link, data: &data, orig_len: 40, time: None, interface: 0, name: "", ifindex: None, direction: None };
             let body = frame.body().bytes();
             prop_assert!(body.is_empty() || body == &data[frame.link_header_len()..]);
         }

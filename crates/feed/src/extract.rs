@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is selected of captures, as a capture: whole frames, or what their tunnels carry.
+//!
+//! The filter is asked once for each row. A frame costs what the parser takes to tell its row, and no
+//! more unless it is selected.
+use std::{
+    collections::hash_map::Entry,
+    fmt::Write as _,
+    io::{self, Write},
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use contract::{ROW_DIR, STOP_NAMES, key6};
+use foldhash::{HashMap, HashMapExt, HashSet};
+use native::{Answer, Guide, NativeConfig, NativeFrame, Payload, Way};
+
+use crate::{
+    config::Config,
+    inputs::{Captures, Inputs},
+    judge::{Given, native_config},
+    names::Names,
+    packet::{LONGEST_FRAME, LinkStart},
+    pcap::{CapturedFrame, Next},
+    pcapng::{InterfaceBlock, PacketBlock, PcapngWriter, StatisticsBlock},
+    recorded::Between,
+    replay::{nanoseconds, packet},
+};
+use model::{
+    filter::{InnerPacket, PacketFilter},
+    flow::{Counters, Flow, Hook, Key, Kind, Stop, Tunnel},
+    rows,
+};
+
+/// Interfaces whose fragments are kept apart; more share with the last.
+const MOST_GUIDES: usize = 64;
+/// Rows that a comment tells of, at most.
+const MOST_COMMENTS: usize = 1 << 16;
+/// Addresses whose names are written, at most.
+const MOST_NAMED: usize = 1 << 16;
+
+const LINK_ETHERNET: u16 = 1;
+const LINK_RAW: u16 = 101;
+
+/// What is wanted of captures.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Packets that this filter keeps; `None` for none of those that are in rows.
+    pub filter: Option<PacketFilter>,
+    /// What could not be parsed.
+    pub stops: bool,
+    /// Packets of this time.
+    pub between: Between,
+    /// So many packets at most.
+    pub count: Option<u64>,
+    /// So much of each at most.
+    pub snaplen: Option<u32>,
+    /// Of each, what is inside of so many tunnels; of those with fewer, what is inside of all.
+    pub decap: usize,
+}
+
+/// What became of the frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extracted {
+    /// That were read.
+    pub frames: u64,
+    /// That were selected.
+    pub matched: u64,
+    /// That were written: all that were selected but for the next.
+    pub written: u64,
+    /// Whose inside is neither Ethernet nor IP, or not in this packet.
+    pub no_inside: u64,
+    /// Written without a time, because the file does not say.
+    pub untimed: u64,
+}
+
+/// Captures of which something is taken.
+pub struct Extract<W: Write> {
+    inputs: Inputs,
+    sink: Sink<W>,
+    guides: Vec<Guide>,
+    known: HashMap<Place, usize>,
+    /// Where the frame before came from: input, interface, index there; and its place.
+    last: Option<(usize, u32, Option<u32>, usize)>,
+    config: NativeConfig,
+}
+
+/// An interface of a file, and its index if frames say so.
+type Place = (usize, u32, Option<u32>);
+
+/// An interface that frames came from.
+struct Origin {
+    /// What filters call it.
+    label: String,
+    name: String,
+    file: String,
+    /// Its blocks, by link type.
+    blocks: Vec<(u16, u32)>,
+    received: u64,
+    matched: u64,
+    written: u64,
+    latest: u64,
+}
+
+/// What is done with frames.
+struct Sink<W: Write> {
+    selection: Selection,
+    writer: PcapngWriter<W>,
+    origins: Vec<Origin>,
+    rows: Chosen,
+    told: HashSet<(usize, u32)>,
+    named: HashSet<IpAddr>,
+    names: Names,
+    extracted: Extracted,
+    range: (u64, u64),
+    comment: String,
+}
+
+/// Rows that are selected, by number from 2 on; 1 is any of those that there is no room for.
+#[derive(Default)]
+struct Chosen {
+    numbers: HashMap<(usize, key6), u32>,
+    keys: Vec<key6>,
+}
+
+impl Chosen {
+    fn number(&mut self, origin: usize, key: &key6) -> u32 {
+        let key = key6 { flags: key.flags & !ROW_DIR, shard: 0, ..*key };
+        let next = self.keys.len() as u32 + 2;
+        match self.numbers.entry((origin, key)) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(_) if self.keys.len() >= MOST_COMMENTS => 1,
+            Entry::Vacant(entry) => {
+                self.keys.push(key);
+                *entry.insert(next)
+            }
+        }
+    }
+
+    fn key(&self, number: u32) -> Option<Key> {
+        Some(rows::decoded(self.keys.get((number as usize).checked_sub(2)?)?))
+    }
+}
+
+/// A frame as it is written.
+struct Taken<'f> {
+    data: &'f [u8],
+    orig_len: u32,
+    link: u16,
+    time: Option<u64>,
+    direction: Option<Hook>,
+}
+
+impl<W: Write> Extract<W> {
+    /// Reads the headers of open captures; those that are compressed unpack to at most so many bytes.
+    ///
+    /// # Errors
+    /// One is not a capture; there is no memory.
+    pub fn of(
+        captures: Captures,
+        config: &Config,
+        most: Option<u64>,
+        selection: Selection,
+        writer: PcapngWriter<W>,
+    ) -> Result<Self> {
+        let config = native_config(config)?;
+        let guides = vec![Guide::new(&config)?];
+        let inputs = Inputs::of(captures, most)?;
+        let time = |t: Option<SystemTime>| {
+            t.map(|t| t.duration_since(UNIX_EPOCH).unwrap_or_default())
+                .map(|t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
+        };
+        let Between { from, until } = selection.between;
+        let sink = Sink {
+            range: (time(from).unwrap_or(0), time(until).unwrap_or(u64::MAX)),
+            selection,
+            writer,
+            origins: Vec::new(),
+            rows: Chosen::default(),
+            told: HashSet::default(),
+            named: HashSet::default(),
+            names: Names::default(),
+            extracted: Extracted::default(),
+            comment: String::new(),
+        };
+        Ok(Extract { inputs, sink, guides, known: HashMap::new(), last: None, config })
+    }
+
+    /// Also writes what the addresses of what is written are called, by what files say.
+    pub fn set_names(&mut self, names: Names) {
+        self.sink.names = names;
+    }
+
+    /// Takes so many frames at most; true if there are more, and more is wanted.
+    ///
+    /// # Errors
+    /// What was selected cannot be written.
+    pub fn advance(&mut self, most: u64) -> Result<bool> {
+        let until = self.sink.extracted.frames.saturating_add(most);
+        while let Some(i) = self.inputs.next() {
+            if self.sink.is_full() {
+                return Ok(false);
+            }
+            if self.sink.extracted.frames >= until {
+                return Ok(true);
+            }
+            self.run(i, until)?;
+        }
+        Ok(false)
+    }
+
+    /// Takes the frame in hand and those behind it, while they are of the same place.
+    fn run(&mut self, input: usize, until: u64) -> Result<()> {
+        let Some(frame) = self.inputs.peek() else { return Ok(()) };
+        let of = (input, frame.interface, frame.ifindex);
+        let origin = match self.last {
+            Some((i, interface, ifindex, origin)) if (i, interface, ifindex) == of => origin,
+            _ => self.origin(input)?,
+        };
+        let alone = self.inputs.all.len() == 1;
+        let (sink, guide) = (&mut self.sink, &mut self.guides[origin.min(MOST_GUIDES - 1)]);
+        let usual = (alone && of.2.is_none()).then_some(of.1);
+        let (mut written, mut first) = (Ok(()), true);
+        let at_end = self.inputs.all[input].reader.each(usual, |next| {
+            if written.is_err() || sink.extracted.frames >= until || sink.is_full() {
+                return false;
+            }
+            match next {
+                Next::Plain(frame) => written = sink.take_plain(guide, origin, &frame),
+                Next::Any(frame) => {
+                    let same = (input, frame.interface, frame.ifindex) == of;
+                    if !same || !(alone || first) {
+                        return false;
+                    }
+                    written = sink.take(guide, origin, &frame);
+                }
+            }
+            first = false;
+            true
+        });
+        if at_end {
+            self.inputs.pass(input);
+        } else {
+            self.inputs.moved(input);
+        }
+        written.context("write")
+    }
+
+    /// The place of the frame in hand of an input.
+    #[cold]
+    fn origin(&mut self, input: usize) -> Result<usize> {
+        let Some(frame) = self.inputs.peek() else { return Ok(0) };
+        let place = (input, frame.interface, frame.ifindex);
+        let (name, label) = (frame.name.to_owned(), self.inputs.label(input, &frame));
+        let origin = match self.known.entry(place) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let file = self.inputs.all[input].name.clone();
+                self.sink.origins.push(Origin {
+                    label,
+                    name,
+                    file,
+                    blocks: Vec::new(),
+                    received: 0,
+                    matched: 0,
+                    written: 0,
+                    latest: 0,
+                });
+                *entry.insert(self.sink.origins.len() - 1)
+            }
+        };
+        while self.guides.len() <= origin.min(MOST_GUIDES - 1) {
+            self.guides.push(Guide::new(&self.config)?);
+        }
+        if origin >= MOST_GUIDES - 1 {
+            self.guides[MOST_GUIDES - 1].forget(); // what it knows is of another interface
+        }
+        self.last = Some((place.0, place.1, place.2, origin));
+        Ok(origin)
+    }
+
+    /// Writes what is left to be written: how much was read of each interface.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn finish(&mut self) -> Result<Extracted> {
+        self.sink.finish().context("write")?;
+        Ok(self.sink.extracted)
+    }
+
+    /// What could not be read, after the end.
+    ///
+    /// # Errors
+    /// The first of those errors, with the others behind it.
+    pub fn end(&mut self) -> Result<()> {
+        self.inputs.end()
+    }
+
+    /// What is to be said about the captures, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<_> = self.inputs.contradictions().collect();
+        if self.sink.extracted.untimed > 0 {
+            notes.push(format!(
+                "{} packets are without a time in the capture: they are written as of 1970",
+                self.sink.extracted.untimed
+            ));
+        }
+        notes
+    }
+
+    /// So far.
+    pub fn extracted(&self) -> Extracted {
+        self.sink.extracted
+    }
+
+    /// Bytes of the files read so far, and their size where it is known.
+    pub fn position(&self) -> (u64, Option<u64>) {
+        self.inputs.position()
+    }
+
+    /// How many bytes of what was written are whole blocks: see [`PcapngWriter::whole`].
+    pub fn whole(&self) -> u64 {
+        self.sink.writer.whole()
+    }
+
+    /// What it writes to.
+    pub fn output(&self) -> &W {
+        self.sink.writer.get_ref()
+    }
+}
+
+impl<W: Write> Sink<W> {
+    /// As much is written as was asked for.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.selection.count.is_some_and(|most| self.extracted.written >= most)
+    }
+
+    #[inline]
+    fn take_plain(
+        &mut self,
+        guide: &mut Guide,
+        origin: usize,
+        frame: &crate::pcap::PlainFrame<'_>,
+    ) -> io::Result<()> {
+        let native = NativeFrame {
+            data: &frame.data[..frame.data.len().min(LONGEST_FRAME)],
+            length: frame.orig_len,
+            link: 0,
+            begins: LinkStart::Ethernet.number(),
+            now: 0,
+            time: frame.time,
+            gso_segs: 0,
+            gso_size: 0,
+            egress: false,
+        };
+        let taken = Taken {
+            data: frame.data,
+            orig_len: frame.orig_len,
+            link: LINK_ETHERNET,
+            time: Some(frame.time),
+            direction: None,
+        };
+        self.judge(guide, origin, Some((&native, frame.data)), &taken)
+    }
+
+    fn take(
+        &mut self,
+        guide: &mut Guide,
+        origin: usize,
+        frame: &CapturedFrame<'_>,
+    ) -> io::Result<()> {
+        let taken = Taken {
+            data: frame.data,
+            orig_len: frame.orig_len,
+            link: frame.link_number,
+            time: frame.time.map(|t| nanoseconds(Some(t))),
+            direction: frame.direction,
+        };
+        let packet = packet(frame);
+        let hook = frame.direction.unwrap_or(Hook::Rx);
+        let native = packet.map(|packet| (Given { hook, packet, now: 0 }.native(), packet.data));
+        self.judge(guide, origin, native.as_ref().map(|(n, data)| (n, *data)), &taken)
+    }
+
+    /// What is done with a frame; `native` with all of its bytes is as the parser takes it, if it does.
+    #[inline]
+    fn judge(
+        &mut self,
+        guide: &mut Guide,
+        origin: usize,
+        native: Option<(&NativeFrame<'_>, &[u8])>,
+        taken: &Taken<'_>,
+    ) -> io::Result<()> {
+        self.extracted.frames += 1;
+        let at = &mut self.origins[origin];
+        at.received += 1;
+        let time = taken.time.unwrap_or(0);
+        at.latest = at.latest.max(time);
+        let wanted = self.range.0 <= time && time <= self.range.1;
+        let Some((frame, bytes)) = native else {
+            return match self.selection.stops && wanted {
+                true => self.matched(origin, taken, None, Why::Stop(Stop::Unread, false)),
+                false => Ok(()),
+            };
+        };
+        let (filter, rows) = (self.selection.filter.as_ref(), &mut self.rows);
+        let label = at.label.as_str();
+        let mut decide = |key: &key6| {
+            let flow =
+                Flow { interface: 0, key: rows::decoded(key), counters: Counters::default() };
+            match filter {
+                Some(filter) if filter.rows.matches(&flow, label) => rows.number(origin, key),
+                _ => 0,
+            }
+        };
+        // What is not wanted may be the first fragment of what is.
+        match guide.choose(frame, &mut decide) {
+            Answer::Row(0) => Ok(()),
+            _ if !wanted => Ok(()),
+            Answer::Row(number) => self.chosen(guide, origin, frame, bytes, taken, number),
+            Answer::Stop { reason, suspect } => {
+                let stop = Stop::ALL[(reason as usize).min(STOP_NAMES.len() - 1)];
+                let unparsed = suspect || !matches!(stop, Stop::Plain | Stop::NonIp);
+                if !self.selection.stops || !unparsed {
+                    return Ok(());
+                }
+                self.matched(origin, taken, None, Why::Stop(stop, suspect))
+            }
+        }
+    }
+
+    /// A frame whose row is selected.
+    fn chosen(
+        &mut self,
+        guide: &mut Guide,
+        origin: usize,
+        frame: &NativeFrame<'_>,
+        bytes: &[u8],
+        taken: &Taken<'_>,
+        number: u32,
+    ) -> io::Result<()> {
+        let look = self.selection.filter.as_ref().is_some_and(|f| !f.is_of_rows());
+        if !look && self.selection.decap == 0 {
+            return self.matched(origin, taken, None, Why::Row(number));
+        }
+        let (way, _) = guide.way(frame);
+        if let Some(filter) = &self.selection.filter
+            && look
+            && !filter.keeps(&inner_packet(&way, frame.data))
+        {
+            return Ok(());
+        }
+        let inside = (self.selection.decap > 0).then_some((&way, bytes));
+        self.matched(origin, taken, inside, Why::Row(number))
+    }
+
+    /// A frame that is selected.
+    fn matched(
+        &mut self,
+        origin: usize,
+        taken: &Taken<'_>,
+        inside: Option<(&Way, &[u8])>,
+        why: Why,
+    ) -> io::Result<()> {
+        self.extracted.matched += 1;
+        self.origins[origin].matched += 1;
+        let (mut data, mut orig_len, mut link) = (taken.data, taken.orig_len, taken.link);
+        let mut off: &[native::WayLevel] = &[];
+        if let Some((way, bytes)) = inside {
+            let levels = way.levels();
+            off = &levels[1..levels.len().min(self.selection.decap + 1)];
+            if let Some(level) = off.last() {
+                let (begin, end) = (level.off as usize, (level.end as usize).min(bytes.len()));
+                let (Some(payload), Some(inner)) = (level.payload(), bytes.get(begin..end)) else {
+                    self.extracted.no_inside += 1;
+                    return Ok(());
+                };
+                data = inner;
+                orig_len = level.end.saturating_sub(level.off);
+                link = match payload {
+                    Payload::Ethernet => LINK_ETHERNET,
+                    Payload::Ip => LINK_RAW,
+                };
+            } else if way.transport().is_none() {
+                // A later fragment: what its tunnel carries began in another packet.
+                self.extracted.no_inside += 1;
+                return Ok(());
+            }
+        }
+        if let Some(snaplen) = self.selection.snaplen {
+            data = &data[..data.len().min(snaplen as usize)];
+        }
+        let interface = self.block(origin, link)?;
+        self.comment.clear();
+        self.say(interface, why, off)?;
+        self.extracted.untimed += u64::from(taken.time.is_none());
+        let packet = PacketBlock {
+            interface,
+            time: taken.time.unwrap_or(0),
+            data,
+            orig_len,
+            direction: taken.direction,
+            dropped: 0,
+            comment: &self.comment,
+        };
+        self.writer.packet(&packet)?;
+        self.origins[origin].written += 1;
+        self.extracted.written += 1;
+        Ok(())
+    }
+
+    /// The number of an interface's block for frames that begin like this.
+    #[inline]
+    fn block(&mut self, origin: usize, link: u16) -> io::Result<u32> {
+        let at = &mut self.origins[origin];
+        if let Some((_, number)) = at.blocks.iter().find(|(l, _)| *l == link) {
+            return Ok(*number);
+        }
+        let block = InterfaceBlock {
+            name: if at.name.is_empty() { &at.label } else { &at.name },
+            description: &at.file,
+            link,
+            snaplen: self.selection.snaplen.unwrap_or(0),
+        };
+        let number = self.writer.interface(&block)?;
+        at.blocks.push((link, number));
+        Ok(number)
+    }
+
+    /// Says of a row's first packet which row it is, and of a packet that is in none why that is.
+    fn say(&mut self, interface: u32, why: Why, taken_off: &[native::WayLevel]) -> io::Result<()> {
+        let text = &mut self.comment;
+        match why {
+            Why::Stop(stop, suspect) => {
+                text.push_str(stop.name());
+                text.push_str(if suspect { ", suspect" } else { "" });
+                Ok(())
+            }
+            Why::Row(number) => {
+                let Some(key) = self.rows.key(number) else { return Ok(()) };
+                if !self.told.insert((number as usize, interface)) {
+                    return Ok(());
+                }
+                _ = write!(text, "{key}");
+                for (i, level) in taken_off.iter().enumerate() {
+                    let (kind, id) = level.tunnel();
+                    let tunnel = Tunnel { kind: Kind::from_number(kind), id };
+                    _ = write!(text, "{}{tunnel}", if i == 0 { "; without " } else { " and " });
+                }
+                let pairs = key.outer.into_iter().chain(key.inner.pair());
+                let ends: Vec<_> = pairs.flat_map(|p| [p.first, p.second]).collect();
+                self.name(&ends)
+            }
+        }
+    }
+
+    /// Writes what addresses are called that were not asked for before.
+    fn name(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
+        let mut named = Vec::new();
+        for address in addresses {
+            if self.named.len() < MOST_NAMED
+                && self.named.insert(*address)
+                && let Some(name) = self.names.written(*address)
+            {
+                named.push((*address, name));
+            }
+        }
+        self.writer.names(named.iter().map(|(a, n)| (*a, n.as_str())))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        for at in &self.origins {
+            // What is known of an interface is said once, where it has several blocks.
+            if let Some((_, interface)) = at.blocks.first() {
+                self.writer.statistics(&StatisticsBlock {
+                    interface: *interface,
+                    time: at.latest,
+                    received: Some(at.received),
+                    accepted: Some(at.matched),
+                    delivered: Some(at.written),
+                    ..StatisticsBlock::default()
+                })?;
+            }
+        }
+        self.writer.flush()
+    }
+}
+
+/// Why a frame is selected.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    /// This row is.
+    Row(u32),
+    /// It could not be parsed; whether it has a tunnel's port without its header.
+    Stop(Stop, bool),
+}
+
+/// What a filter of packets asks for.
+pub(crate) fn inner_packet(way: &Way, data: &[u8]) -> InnerPacket {
+    let ip = way.levels().last().and_then(|level| data.get(level.ip()?..));
+    let dscp = match ip {
+        Some([first, tos, ..]) if first >> 4 == 4 => Some(tos >> 2),
+        Some([first, second, ..]) => Some(((first & 15) << 4 | second >> 4) >> 2),
+        _ => None,
+    };
+    let transport = way.transport();
+    let bytes = transport
+        .filter(|t| !t.later)
+        .and_then(|t| data.get(t.off..t.end.min(data.len())).map(|bytes| (t.ip_proto, bytes)));
+    let ports = match bytes {
+        Some((6 | 17 | 33 | 132 | 136, [a, b, c, d, ..])) => {
+            Some([u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])])
+        }
+        _ => None,
+    };
+    let tcp_flags = bytes.filter(|(proto, _)| *proto == 6).and_then(|(_, b)| b.get(13).copied());
+    InnerPacket { dscp, l4: transport.map(|t| t.ip_proto), ports, tcp_flags }
+}

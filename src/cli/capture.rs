@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon capture`: packets that are selected, as a capture.
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    sync::atomic::Ordering,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use super::{Counting, TOOL, Unpack, Usage, expression, interrupted, out, replay::Progress, say};
+use crate::kernel::sandbox::Sandbox;
+use feed::{
+    Captures, Extract, Extracted, Selection, names::Names, pcapng::PcapngWriter, recorded::Between,
+};
+use model::{
+    filter::{FilterError, Meanings, PacketFilter},
+    units::sanitize,
+};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "EXPR is what `--filter` takes, and `port:443`, `l4:tcp`, `flags:syn+ack`, `dscp:ef`, of what is \
+    innermost; see docs/CAPTURE.md. Wireshark reads it live: tmon capture ... -w - | wireshark -k -i -"
+)]
+pub(super) struct Capture {
+    /// Which packets: 'vni:10003 inner:192.168.3.8 port:443'; '' is all that are in a tunnel
+    #[arg(value_name = "EXPR", value_parser = packet_filter)]
+    filter: Option<WrittenPackets>,
+    /// Take the packets of this capture, pcap or pcapng (may be repeated: merged in the order of
+    /// time); `-` is standard input
+    #[arg(long, short, value_name = "FILE", required = true)]
+    read: Vec<PathBuf>,
+    /// The pcapng file to make, which only you may read; one that is there is not touched; `-` is
+    /// standard output
+    #[arg(long, short, value_name = "OUT")]
+    write: PathBuf,
+    /// Also take what could not be parsed: malformed, truncated, too deep, fragments of unknown
+    /// packets, a tunnel's port without its header
+    #[arg(long)]
+    stops: bool,
+    /// Write what is inside of the outer N tunnels, for tools that know none (at most 4)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    decap: Option<u8>,
+    /// Write at most so many bytes of a packet
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    snaplen: Option<u32>,
+    /// Stop after so many packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Take only packets of a time, of which one end may be left out
+    /// (2026-11-30T06:30:00Z..2026-11-30T07:00:00Z)
+    #[arg(long, value_name = "FROM..UNTIL")]
+    between: Option<Between>,
+    /// File with names of addresses, networks and ids, for EXPR and for the capture
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+    #[command(flatten)]
+    counting: Counting,
+    #[command(flatten)]
+    unpack: Unpack,
+}
+
+/// An expression as it was written: what the names in it mean is known later.
+#[derive(Clone, Debug)]
+struct WrittenPackets(String);
+
+fn packet_filter(text: &str) -> Result<WrittenPackets, String> {
+    let check = |meanings: &Meanings<'_>| PacketFilter::parse_named(text, meanings).map(drop);
+    expression(check).map_err(|e: FilterError| e.to_string())?;
+    Ok(WrittenPackets(text.to_owned()))
+}
+
+/// Where a capture is written to.
+enum Target {
+    File(File),
+    /// Standard output.
+    Out,
+}
+
+impl Write for &Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Target::File(file) => (&*file).write(bytes),
+            Target::Out => out::raw().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Capture {
+    pub(super) fn run(self) -> Result<()> {
+        if self.filter.is_none() && !self.stops {
+            let what = "say which packets: an expression, or '' for all that are in a tunnel, \
+                        or --stops for what could not be parsed";
+            bail!(Usage(what.to_owned()));
+        }
+        let names = Names::read(self.names.as_deref())?;
+        let filter = self.filter.as_ref().map(|written| names.packet_filter(&written.0));
+        let selection = Selection {
+            filter: filter.transpose().map_err(|e| Usage(e.to_string()))?,
+            stops: self.stops,
+            between: self.between.unwrap_or_default(),
+            count: self.count,
+            snaplen: self.snaplen,
+            decap: self.decap.map_or(0, usize::from),
+        };
+        let captures = Captures::open(&self.read)?;
+        let shown = sanitize(&self.write.to_string_lossy()).into_owned();
+        let (target, to) = if self.write.as_os_str() == "-" {
+            ensure!(
+                !io::stdout().is_terminal(),
+                "a capture is not for a terminal: name a file, or give it to another program"
+            );
+            (Target::Out, String::new())
+        } else {
+            let file = out::make(&self.write).with_context(|| format!("make {shown}"))?;
+            (Target::File(file), format!(" to {shown}"))
+        };
+        let flag = interrupted()?;
+        let captures = captures.until(&flag);
+        // Opened with all rights, read with none.
+        Sandbox::new(None).enter_with_nothing()?;
+        let writer = PcapngWriter::new(&target, TOOL);
+        let config = self.counting.of_capture();
+        let mut extract = Extract::of(captures, &config, self.unpack.max_size, selection, writer)?;
+        extract.set_names(names);
+        let mut progress = io::stderr().is_terminal().then(Progress::new);
+        let mut done = Ok(true);
+        while matches!(done, Ok(true)) && !flag.load(Ordering::Relaxed) {
+            done = extract.advance(1 << 16);
+            if let Some(progress) = &mut progress {
+                progress.show(extract.extracted().frames, extract.position());
+            }
+        }
+        if progress.is_some() {
+            out::tell("\r\x1b[K");
+        }
+        if let Err(e) = done.and_then(|_| extract.finish()) {
+            if let Target::File(file) = &target {
+                file.set_len(extract.whole()).context("cut off half a packet")?;
+            }
+            return Err(e).with_context(|| format!("what is in {shown} is whole"));
+        }
+        let said = extract.extracted();
+        say(&totals(&said, &to));
+        extract.notes().iter().for_each(|note| say(note));
+        extract.end()
+    }
+}
+
+/// What became of the packets.
+fn totals(n: &Extracted, to: &str) -> String {
+    let Extracted { frames, matched, written, no_inside, .. } = n;
+    let mut text = format!("{frames} packets read, {matched} matched, {written} written{to}");
+    if *no_inside > 0 {
+        text += &format!(", {no_inside} have nothing inside that can be written alone");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_say_what_became_of_every_packet() {
+        let n = Extracted { frames: 9, matched: 5, written: 3, no_inside: 2, untimed: 0 };
+        assert_eq!(
+            totals(&n, " to x"),
+            "9 packets read, 5 matched, 3 written to x, 2 have nothing inside that can be written alone"
+        );
+    }
+}
