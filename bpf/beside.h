@@ -279,6 +279,81 @@ static __always_inline void claim(struct __sk_buff *skb, struct cpu *c)
 		take_claim(c, &p);
 }
 
+/*
+ * STATE_MESSAGE: GTP-U's own messages, 3GPP TS 29.281, section 7. An error indication is about
+ * packets that the one who gets it has sent: it names their id, and where they came to.
+ */
+static __always_inline void message(struct __sk_buff *skb, struct cpu *c)
+{
+	const struct walk *w = &c->walk;
+	__u32 off = w->off + sizeof(struct udp), v6 = w->flags & WALK_OUTER6;
+	struct gtpu *h = bytes_at(skb, off, sizeof(*h), w->end);
+	struct claimed p = { .key = { .kind = KIND_GTPU } };
+	__u8 *element;
+
+	if (!h)
+		return;
+	p.key.type = h->type;
+	p.key.flags = CLAIM_GTPU | (v6 ? CLAIM_V6 : 0) | (w->hook == HOOK_TX ? CLAIM_TX : 0);
+	p.key.pair[0] = w->outer[0];
+	p.key.who[0] = (__u32)w->outer[0];
+	if (v6) {
+		p.key.pair[1] = w->outer[1];
+		p.key.pair[2] = w->outer[2];
+		p.key.pair[3] = w->outer[3];
+		p.key.who[0] = w->outer[0];
+		p.key.who[1] = w->outer[1];
+	}
+	switch (h->type) {
+	case GTPU_ECHO_REQUEST:
+	case GTPU_ECHO_RESPONSE:
+	case GTPU_EXTENSIONS:
+		break;
+	case GTPU_END:
+		p.key.id = bpf_ntohl(h->teid);
+		p.key.flags |= CLAIM_ID;
+		break;
+	case GTPU_ERROR:
+		off += sizeof(*h) + (h->flags & GTPU_OPTIONS ? 4 : 0);
+		if (v6) {
+			p.key.pair[0] = w->outer[2];
+			p.key.pair[1] = w->outer[3];
+			p.key.pair[2] = w->outer[0];
+			p.key.pair[3] = w->outer[1];
+		} else {
+			p.key.pair[0] = w->outer[0] >> 32 | w->outer[0] << 32;
+		}
+		if (h->flags & GTPU_E) { /* the port of the packet that it is about: four bytes */
+			element = bytes_at(skb, off, 4, w->end);
+			if (!element || element[0] != 1 || element[3])
+				break;
+			off += 4;
+		}
+		element = bytes_at(skb, off, 5, w->end);
+		if (!element || element[0] != GTPU_IE_TEID)
+			break;
+		p.key.id = (__u32)element[1] << 24 | element[2] << 16 | element[3] << 8 |
+			   element[4];
+		p.key.flags |= CLAIM_ID;
+		off += 5;
+		if (v6) {
+			element = bytes_at(skb, off, 3 + 16, w->end);
+			if (element && element[0] == GTPU_IE_PEER && !element[1] &&
+			    element[2] == 16)
+				__builtin_memcpy(&p.key.pair[2], element + 3, 16);
+		} else {
+			element = bytes_at(skb, off, 3 + 4, w->end);
+			if (element && element[0] == GTPU_IE_PEER && !element[1] && element[2] == 4)
+				__builtin_memcpy((__u8 *)p.key.pair + 4, element + 3, 4);
+		}
+		break;
+	default:
+		return;
+	}
+	if (!LEFT_TO_WHOLE(BESIDE_CLAIMED, &p))
+		take_claim(c, &p);
+}
+
 /* What the packet in hand is numbered. */
 static __always_inline void number(struct __sk_buff *skb, struct cpu *c)
 {

@@ -39,6 +39,7 @@ STATE(state_row4);
 STATE(state_row6);
 STATE(state_other);
 STATE(state_quote);
+STATE(state_message);
 STATE(state_claim);
 STATE(state_number);
 STATE(state_tcp);
@@ -77,6 +78,7 @@ struct {
 		[STATE_ROW6] = (void *)&state_row6,
 		[STATE_OTHER] = (void *)&state_other,
 		[STATE_QUOTE] = (void *)&state_quote,
+		[STATE_MESSAGE] = (void *)&state_message,
 		[STATE_CLAIM] = (void *)&state_claim,
 		[STATE_NUMBER] = (void *)&state_number,
 		[STATE_TCP] = (void *)&state_tcp,
@@ -160,6 +162,9 @@ static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
 	if (c->walk.flags & WALK_QUOTE) {
 		JUMP(skb, STATE_QUOTE);
 		c->beside[BESIDE_UNCLAIMED]++; /* too many jumps */
+	} else if (c->walk.flags & WALK_MESSAGE) {
+		JUMP(skb, STATE_MESSAGE);
+		c->beside[BESIDE_UNCLAIMED]++;
 	} else if (c->walk.flags & WALK_NUMBER) {
 		JUMP(skb, STATE_NUMBER);
 		c->beside[BESIDE_UNNUMBERED]++;
@@ -801,6 +806,15 @@ STATE(state_claim)
 
 	if (c)
 		claim(skb, c);
+	return TC_ACT_UNSPEC;
+}
+
+STATE(state_message)
+{
+	struct cpu *c = this_cpu();
+
+	if (c)
+		message(skb, c);
 	return TC_ACT_UNSPEC;
 }
 

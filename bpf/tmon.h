@@ -220,7 +220,7 @@ struct more {
 enum beside {
 	BESIDE_NUMBERED,   /* packets whose number was looked at */
 	BESIDE_UNNUMBERED, /* or could not be: no room */
-	BESIDE_CLAIMED,	   /* ICMP errors about a tunnel's packets */
+	BESIDE_CLAIMED,	   /* ICMP errors and messages about a tunnel's packets */
 	BESIDE_UNCLAIMED,  /* those that had no room */
 	BESIDE_OPENINGS,   /* packets with a SYN or a RST */
 	BESIDE_UNFOLLOWED, /* those that had no room */
@@ -256,20 +256,29 @@ struct numbers {
 };
 
 /*
- * ICMP errors that quote a tunnel's packet: what somebody says of it. Anybody can say anything.
+ * What somebody says of a tunnel: ICMP errors that quote its packets, and GTP-U's own messages.
+ * Anybody can say anything.
  */
-#define CLAIMS	 1024 /* a power of two */
-#define CLAIM_V6 0x01
-#define CLAIM_ID 0x02 /* the quote reaches to the tunnel's id */
-#define CLAIM_TX 0x04 /* seen on egress */
+#define CLAIMS	   1024 /* a power of two */
+#define CLAIM_V6   0x01
+#define CLAIM_ID   0x02 /* the quote reaches to the tunnel's id */
+#define CLAIM_TX   0x04 /* seen on egress */
+#define CLAIM_GTPU 0x08 /* type is that of a message of GTP-U's own */
+
+/* Messages of GTP-U's own. */
+#define GTPU_ECHO_REQUEST  1
+#define GTPU_ECHO_RESPONSE 2
+#define GTPU_ERROR	   26
+#define GTPU_EXTENSIONS	   31  /* which extension headers an endpoint knows */
+#define GTPU_END	   254 /* the last packet of a tunnel that moves */
 
 struct claim_key {
-	__u64 pair[4]; /* of the packet that is quoted, as number_key has it */
-	__u64 who[2];  /* the sender of the error; IPv4 in the first half of the first word */
+	__u64 pair[4]; /* of the packet that is quoted or meant, as number_key has it */
+	__u64 who[2];  /* who says it; IPv4 in the first half of the first word */
 	__u32 id;
 	__u8 kind;
 	__u8 flags; /* CLAIM_ */
-	__u8 type;  /* of the error */
+	__u8 type;  /* of the error or message */
 	__u8 code;
 };
 

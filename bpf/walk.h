@@ -36,6 +36,7 @@ enum state {
 	STATE_TCP,	  /* behind the count: the packet opens or resets a connection */
 	STATE_PROBE,	  /* behind the count: the row is looked at more closely */
 	STATE_CHOOSE,	  /* before that: who wants to, if anybody */
+	STATE_MESSAGE,	  /* behind the count: an endpoint of a tunnel says something of it */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */
 	VERDICT_END = 144,  /* no more headers: a row, or plain */
@@ -71,14 +72,15 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 #define WALK_JUMBO                                                                               \
 	0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet \
 	       */
-#define WALK_LATER  0x1000  /* the outer packet is a later fragment, of a packet that is in a row */
-#define WALK_STATES 0x2000  /* the quick way is left out */
-#define WALK_NUMBER 0x4000  /* number is what the outermost tunnel's sender numbered the packet */
-#define WALK_QUOTE  0x8000  /* the packet is an ICMP error */
-#define WALK_QUOTED 0x10000 /* what is read is such an error's quote: it counts nowhere */
-#define WALK_TCP    0x20000 /* the innermost header is TCP's, with a SYN or a RST */
+#define WALK_LATER   0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
+#define WALK_STATES  0x2000 /* the quick way is left out */
+#define WALK_NUMBER  0x4000 /* number is what the outermost tunnel's sender numbered the packet */
+#define WALK_QUOTE   0x8000 /* the packet is an ICMP error */
+#define WALK_QUOTED  0x10000 /* what is read is such an error's quote: it counts nowhere */
+#define WALK_TCP     0x20000 /* the innermost header is TCP's, with a SYN or a RST */
+#define WALK_MESSAGE 0x40000 /* the packet is a message of GTP-U's own, behind UDP at off */
 /* there is more to do when it is counted */
-#define WALK_BESIDE (WALK_NUMBER | WALK_QUOTE | WALK_TCP)
+#define WALK_BESIDE (WALK_NUMBER | WALK_QUOTE | WALK_TCP | WALK_MESSAGE)
 #define WALK_LEVEL  (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
 /* walk.declared of a first fragment: how long the whole packet is, nobody has said. */

@@ -201,6 +201,8 @@ struct gtpu {
 };
 
 #define GTPU_TPDU    255
+#define GTPU_IE_TEID 16 /* information elements */
+#define GTPU_IE_PEER 133
 #define GTPU_OPTIONS 0x07 /* E, S or PN: four more bytes */
 #define GTPU_E	     0x04
 #define GTPU_S	     0x02

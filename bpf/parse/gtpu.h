@@ -51,8 +51,13 @@ static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 o
 	if (unlikely(is == GTPU_IS_NOT ||
 		     (off + s.size + s.length > end && !(w->flags & WALK_CUT))))
 		return suspect(w);
-	if (unlikely(is == GTPU_IS_SIGNALLING))
+	if (unlikely(is == GTPU_IS_SIGNALLING)) {
+		if (!w->depth) {
+			w->end = end;
+			w->flags |= WALK_MESSAGE;
+		}
 		return VERDICT_END;
+	}
 	if (unlikely(h->flags & GTPU_OPTIONS)) {
 		w->off = off;
 		w->end = end;

@@ -13,7 +13,7 @@ use serde_json::ser::Formatter;
 
 use super::{Excerpt, tunnels};
 use model::{
-    beside::{Claim, Claimed, Handshakes, Numbered, Stream},
+    beside::{Claim, ClaimMessage, Claimed, Handshakes, Numbered, Stream},
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
     flow::{Books, Count, Flow, Hook, HookKind, Kind, Stop},
@@ -53,7 +53,14 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
             .map(|(stream, n)| Sequence::new(interval, stream, n))
             .collect(),
         seq_untracked_pkts: Some(interval.beside.unnumbered()).filter(|n| *n > 0),
-        icmp: interval.beside.claims().iter().map(|(c, n)| Said::new(interval, c, n)).collect(),
+        icmp: said(interval, |claim| match claim.message {
+            ClaimMessage::Icmp([kind, code]) => Some((kind, Some(code))),
+            ClaimMessage::Gtpu(_) => None,
+        }),
+        gtpu: said(interval, |claim| match claim.message {
+            ClaimMessage::Gtpu(kind) => Some((kind, None)),
+            ClaimMessage::Icmp(_) => None,
+        }),
         icmp_untracked_pkts: Some(interval.beside.unclaimed()).filter(|n| *n > 0),
         syn_untracked_pkts: Some(interval.beside.unfollowed()).filter(|n| *n > 0),
         syn_displaced_pkts: Some(interval.beside.displaced()).filter(|n| *n > 0),
@@ -137,6 +144,8 @@ struct Object<'a> {
     /// Only where there are any: what ICMP errors say of tunnels' packets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     icmp: Vec<Said<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gtpu: Vec<Said<'a>>,
     /// Only where there are any: such errors that there was no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
     icmp_untracked_pkts: Option<u64>,
@@ -193,14 +202,15 @@ impl<'a> Sequence<'a> {
     }
 }
 
-/// What somebody says by ICMP of packets of a tunnel.
+/// What somebody says of packets of a tunnel.
 #[derive(Serialize)]
 struct Said<'a> {
     interface: Option<&'a str>,
     says: &'static str,
     by: IpAddr,
     r#type: u8,
-    code: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u8>,
     mtu: Option<u32>,
     tunnel: Name,
     vni: Option<u32>,
@@ -209,22 +219,28 @@ struct Said<'a> {
     pkts: u64,
 }
 
-impl<'a> Said<'a> {
-    fn new(interval: &'a model::snapshot::Interval, claim: &Claim, n: &Claimed) -> Self {
-        Said {
+/// What is said by messages of which this is the type, and where it has one the code.
+fn said(
+    interval: &model::snapshot::Interval,
+    message: impl Fn(&Claim) -> Option<(u8, Option<u8>)>,
+) -> Vec<Said<'_>> {
+    let of = |(claim, n): (&Claim, &Claimed)| {
+        let (kind, code) = message(claim)?;
+        Some(Said {
             interface: interval.name_of(claim.interface),
             says: claim.saying().name(),
             by: claim.who,
-            r#type: claim.error[0],
-            code: claim.error[1],
+            r#type: kind,
+            code,
             mtu: n.mtu,
             tunnel: Name(claim.tunnel.kind),
             vni: claim.tunnel.id,
             outer_sip: claim.from,
             outer_dip: claim.to,
             pkts: n.packets,
-        }
-    }
+        })
+    };
+    interval.beside.claims().iter().filter_map(of).collect()
 }
 
 /// A finding: what `dump`, `watch` and what `watch --exec` starts are given.

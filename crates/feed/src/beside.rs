@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use contract::{
-    CLAIM_ID, CLAIM_TX, CLAIM_V6, EPOCH_BITS, claim_key, claims, key6, number_key, numbers,
+    CLAIM_GTPU, CLAIM_ID, CLAIM_TX, CLAIM_V6, EPOCH_BITS, claim_key, claims, key6, number_key,
+    numbers,
 };
 use model::{
-    beside::{Claim, Claimed, Handshakes, Numbered, Opener, Stream},
+    beside::{Claim, ClaimMessage, Claimed, Handshakes, Numbered, Opener, Stream},
     flow::{Hook, Kind, Tunnel},
     rows,
 };
@@ -56,7 +57,11 @@ pub fn claim(interface: u64, key: &claim_key, n: &claims) -> (Claim, Claimed) {
         from,
         to,
         who,
-        error: [key.type_, key.code],
+        message: if is(CLAIM_GTPU) {
+            ClaimMessage::Gtpu(key.type_)
+        } else {
+            ClaimMessage::Icmp([key.type_, key.code])
+        },
         hook: if is(CLAIM_TX) { Hook::Tx } else { Hook::Rx },
     };
     (claim, Claimed { packets: n.packets, mtu: (n.mtu > 0).then_some(n.mtu) })

@@ -365,7 +365,7 @@ mod tests {
     use super::*;
     use crate::frame::FrameWriter;
     use model::{
-        beside::{Claim, Claimed, Gathered, Handshakes, Opener},
+        beside::{Claim, ClaimMessage, Claimed, Gathered, Handshakes, Opener},
         flow::{Count, Flow, Hook, Inner, InnerProto, Key, Kind, Tunnel},
         interface::Interface,
         rows::{Part, Rows},
@@ -442,7 +442,7 @@ mod tests {
             from: [10, 0, 0, 1].into(),
             to: [10, 0, 0, 2].into(),
             who: [10, 0, 0, 3].into(),
-            error: [3, 4],
+            message: ClaimMessage::Icmp([3, 4]),
             hook: Hook::Tx,
         };
         let mut known = Gathered { unfollowed: 1, displaced: 2, ..Gathered::default() };

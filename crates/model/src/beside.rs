@@ -85,12 +85,14 @@ impl Numbered {
     }
 }
 
-/// What somebody says by ICMP of a tunnel's packets that did not arrive. Anybody can say anything.
+/// What somebody says of a tunnel: by ICMP of its packets that did not arrive, or by a message of the
+/// tunnel protocol's own. Anybody can say anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     /// The interface's `id`.
     pub interface: u64,
-    /// The packets' tunnel; without an id where the quote does not reach to it.
+    /// The packets' tunnel; without an id where the quote does not reach to it, or where it is said of
+    /// all tunnels between the two.
     pub tunnel: Tunnel,
     /// The packets' sender.
     pub from: IpAddr,
@@ -98,13 +100,22 @@ pub struct Claim {
     pub to: IpAddr,
     /// Who says it.
     pub who: IpAddr,
-    /// Type and code, of ICMP or, where addresses are IPv6, ICMPv6.
-    pub error: [u8; 2],
-    /// Where the error passed.
+    /// By what message.
+    pub message: ClaimMessage,
+    /// Where it passed.
     pub hook: Hook,
 }
 
-/// What an ICMP error says.
+/// A message that says something of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClaimMessage {
+    /// Type and code, of ICMP or, where addresses are IPv6, ICMPv6.
+    Icmp([u8; 2]),
+    /// The type of GTP-U.
+    Gtpu(u8),
+}
+
+/// What such a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saying {
     /// They are too big.
@@ -119,6 +130,16 @@ pub enum Saying {
     TimeExceeded,
     /// Not all of their fragments came.
     Incomplete,
+    /// Nobody there knows the tunnel.
+    ErrorIndication,
+    /// The tunnel moves: nothing more comes by it.
+    EndMarker,
+    /// Whether the other end is there.
+    EchoRequest,
+    /// It is.
+    EchoResponse,
+    /// Which extension headers are known.
+    ExtensionHeaders,
 }
 
 impl Saying {
@@ -131,14 +152,31 @@ impl Saying {
             Saying::Unreachable => "unreachable",
             Saying::TimeExceeded => "time_exceeded",
             Saying::Incomplete => "incomplete",
+            Saying::ErrorIndication => "error_indication",
+            Saying::EndMarker => "end_marker",
+            Saying::EchoRequest => "echo_request",
+            Saying::EchoResponse => "echo_response",
+            Saying::ExtensionHeaders => "extension_headers",
         }
     }
 }
 
 impl Claim {
-    /// What it says (RFC 792, 1122, 1812, 4443).
+    /// What it says (RFC 792, 1122, 1812, 4443; 3GPP TS 29.281).
     pub fn saying(&self) -> Saying {
-        match (self.from.is_ipv6(), self.error) {
+        let error = match self.message {
+            ClaimMessage::Icmp(error) => error,
+            ClaimMessage::Gtpu(message) => {
+                return match message.into() {
+                    contract::GTPU_ECHO_REQUEST => Saying::EchoRequest,
+                    contract::GTPU_ECHO_RESPONSE => Saying::EchoResponse,
+                    contract::GTPU_END => Saying::EndMarker,
+                    contract::GTPU_EXTENSIONS => Saying::ExtensionHeaders,
+                    _ => Saying::ErrorIndication,
+                };
+            }
+        };
+        match (self.from.is_ipv6(), error) {
             (false, [3, 4]) | (true, [2, _]) => Saying::TooBig,
             (false, [3, 9 | 10 | 13..=15]) | (true, [1, 1 | 5 | 6]) => Saying::Prohibited,
             (false, [3, 3]) | (true, [1, 4]) => Saying::NoPort,
@@ -152,7 +190,7 @@ impl Claim {
 /// How often it is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
-    /// Errors.
+    /// Messages.
     pub packets: u64,
     /// The size that would pass, as it was said last, where it was.
     pub mtu: Option<u32>,

@@ -16,11 +16,14 @@ use super::{
     Frame, FrameKind, MOST_BYTES, MOST_CHARACTERS, MOST_INTERFACES, MOST_MESSAGES, MOST_ROWS,
     SCHEMA, time,
     wire::{
-        BesideMessage, DropMessage, DropsMessage, FrameMessage, InterfaceMessage, OverlayMessage,
+        self, BesideMessage, DropMessage, DropsMessage, FrameMessage, InterfaceMessage,
+        OverlayMessage,
     },
 };
 use model::{
-    beside::{Beside, Claim, Claimed, Gathered, Handshakes, Numbered, Opener, Stream},
+    beside::{
+        Beside, Claim, ClaimMessage, Claimed, Gathered, Handshakes, Numbered, Opener, Stream,
+    },
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     interface::{Fill, Interface, Origin},
@@ -342,7 +345,11 @@ fn beside(m: &BesideMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<B
             from: addresses.of(c.from)?,
             to: addresses.of(c.to)?,
             who: addresses.of(c.who)?,
-            error: u16::try_from(c.error).context("an ICMP error beyond 16 bits")?.to_be_bytes(),
+            message: match (u16::try_from(c.error), u8::try_from(c.error ^ wire::GTPU)) {
+                (Ok(error), _) => ClaimMessage::Icmp(error.to_be_bytes()),
+                (_, Ok(kind)) => ClaimMessage::Gtpu(kind),
+                _ => bail!("a message about a tunnel that is neither of ICMP nor of GTP-U"),
+            },
             hook: hook(c.tx),
         };
         read.add_claims([(claim, Claimed { packets: c.packets, mtu: c.mtu })]);

@@ -11,13 +11,13 @@ use prost::Message;
 use super::{
     Frame, FrameKind, SCHEMA, micros, millis, nanos, nanoseconds,
     wire::{
-        BesideMessage, ClaimMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
+        self, BesideMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
         EntryMessage, EventMessage, FrameMessage, HandshakesMessage, InterfaceMessage,
-        NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage,
+        NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage, SaidMessage,
     },
 };
 use model::{
-    beside::Beside,
+    beside::{Beside, ClaimMessage},
     drops::{Drops, Victim},
     flow::{Count, Hook, HookKind, Inner, Key, Kind, Pair, Tunnel},
     interface::Interface,
@@ -346,14 +346,17 @@ fn beside(
         tx: s.hook == Hook::Tx,
         counts: vec![n.packets, n.lost, n.late, n.duplicate, n.restarted, n.highest, n.missing],
     });
-    let claims = beside.claims().iter().map(|(c, n)| ClaimMessage {
+    let claims = beside.claims().iter().map(|(c, n)| SaidMessage {
         interface: c.interface,
         kind: kind(Some(c.tunnel)),
         id: id(Some(c.tunnel)),
         from: addresses.of(c.from),
         to: addresses.of(c.to),
         who: addresses.of(c.who),
-        error: u32::from(c.error[0]) << 8 | u32::from(c.error[1]),
+        error: match c.message {
+            ClaimMessage::Icmp([kind, code]) => u32::from(kind) << 8 | u32::from(code),
+            ClaimMessage::Gtpu(kind) => wire::GTPU | u32::from(kind),
+        },
         tx: c.hook == Hook::Tx,
         packets: n.packets,
         mtu: n.mtu,

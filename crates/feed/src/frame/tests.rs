@@ -9,7 +9,9 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use model::{
-    beside::{Beside, Claim, Claimed, Gathered, Handshakes, Numbered, Opener, Stream},
+    beside::{
+        Beside, Claim, ClaimMessage, Claimed, Gathered, Handshakes, Numbered, Opener, Stream,
+    },
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     history,
@@ -175,10 +177,14 @@ fn full() -> Frame {
         from: v4(1),
         to: v4(2),
         who: v4(3),
-        error: [3, 4],
+        message: ClaimMessage::Icmp([3, 4]),
         hook: Hook::Tx,
     };
-    read.add_claims([(claim, Claimed { packets: 2, mtu: Some(1400) })]);
+    let echo = Claim { message: ClaimMessage::Gtpu(2), ..claim };
+    read.add_claims([
+        (claim, Claimed { packets: 2, mtu: Some(1400) }),
+        (echo, Claimed { packets: 1, mtu: None }),
+    ]);
     let opened = Handshakes {
         syns: 9,
         retries: 8,

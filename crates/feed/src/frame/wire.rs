@@ -179,7 +179,7 @@ pub(super) struct BesideMessage {
     #[prost(uint64, tag = "2")]
     pub(super) unnumbered: u64,
     #[prost(message, repeated, tag = "3")]
-    pub(super) claims: Vec<ClaimMessage>,
+    pub(super) claims: Vec<SaidMessage>,
     #[prost(uint64, tag = "4")]
     pub(super) unclaimed: u64,
     #[prost(message, repeated, tag = "5")]
@@ -230,8 +230,11 @@ pub(super) struct NumbersMessage {
     pub(super) counts: Vec<u64>,
 }
 
+/// In `SaidMessage::error`: what is below is the type of a GTP-U message.
+pub(super) const GTPU: u32 = 1 << 16;
+
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ClaimMessage {
+pub(super) struct SaidMessage {
     #[prost(uint64, tag = "1")]
     pub(super) interface: u64,
     #[prost(uint32, tag = "2")]

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Evidence, Severity, Sighting, Subject, Topic, Way};
 use crate::{
-    beside::{Claim, Claimed, Saying},
+    beside::{Claim, ClaimMessage, Claimed, Saying},
     flow::Kind,
 };
 
@@ -31,8 +31,9 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         .filter_map(|flow| Some((flow.key.outermost.kind, flow.key.outer?)))
         .flat_map(|(kind, ends)| [(kind, ends.first, ends.second), (kind, ends.second, ends.first)])
         .collect();
+    let errors = claims.iter().filter(|(claim, _)| matches!(claim.message, ClaimMessage::Icmp(_)));
     let mut found: Vec<Sighting> =
-        claims.iter().map(|(claim, n)| sighting(look, &rows, claim, *n)).collect();
+        errors.map(|(claim, n)| sighting(look, &rows, claim, *n)).collect();
     if look.interval.once().is_of_fleet() {
         // One error passes several hosts.
         let mut seen = BTreeSet::new();
@@ -59,9 +60,9 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
         (Saying::TooBig, None) => "were too big".to_owned(),
         (Saying::Prohibited, _) => "are not let through".to_owned(),
         (Saying::NoPort, _) => "came to a port that nobody listens on".to_owned(),
-        (Saying::Unreachable, _) => "cannot get there".to_owned(),
         (Saying::TimeExceeded, _) => "went too far, perhaps in a circle".to_owned(),
         (Saying::Incomplete, _) => "came without some of their fragments".to_owned(),
+        _ => "cannot get there".to_owned(),
     };
     let mut counts = BTreeMap::from([("icmp_pkts", n.packets)]);
     if let Some(mtu) = n.mtu {
@@ -95,7 +96,7 @@ mod tests {
         Claim, Claimed,
     };
     use crate::{
-        beside::{Beside, Gathered},
+        beside::{Beside, ClaimMessage, Gathered},
         flow::{Hook, Kind, Tunnel},
     };
 
@@ -106,7 +107,7 @@ mod tests {
             from: host(1),
             to: host(to),
             who: host(254),
-            error,
+            message: ClaimMessage::Icmp(error),
             hook: Hook::Rx,
         };
         let claims = [(claim, Claimed { packets: 3, mtu })].into();

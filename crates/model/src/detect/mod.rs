@@ -14,6 +14,7 @@ mod endpoint;
 mod flood;
 mod fragments;
 mod group;
+mod gtpu;
 mod known;
 mod lost;
 mod past;
@@ -72,6 +73,8 @@ pub enum Topic {
     Checksum,
     /// Broadcast, unknown unicast and multicast far above its past.
     Flood,
+    /// GTP-U itself says that something is wrong, or does not answer.
+    GtpuError,
     /// Not everything could be counted where it belongs.
     Books,
 }
@@ -93,6 +96,7 @@ impl Topic {
             Topic::Fragments => "fragments",
             Topic::Checksum => "checksum",
             Topic::Flood => "flood",
+            Topic::GtpuError => "gtpu_error",
             Topic::Books => "books",
         }
     }
@@ -112,6 +116,7 @@ impl Topic {
         Topic::Fragments,
         Topic::Checksum,
         Topic::Flood,
+        Topic::GtpuError,
         Topic::Books,
     ];
 }
@@ -274,6 +279,7 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 11] = [
     between::find,
     fragments::find,
     flood::find,
+    gtpu::find,
     books::find,
 ];
 

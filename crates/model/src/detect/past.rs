@@ -10,6 +10,7 @@ use std::{
 use foldhash::{HashMap, HashSet};
 
 use crate::{
+    beside::Saying,
     ends::Ends,
     flow::{Hook, Inner, InnerProto, Kind, Pair, Tunnel},
     snapshot::Interval,
@@ -119,6 +120,21 @@ pub(super) struct Flooding {
     pub(super) loudest: Option<(IpAddr, u64)>,
 }
 
+/// GTP-U echo requests from one endpoint to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Echo {
+    /// How many there were since there was an answer.
+    pub(super) unanswered: u64,
+    /// When the first of these was.
+    pub(super) since: Option<Moment>,
+    /// When there was an answer last.
+    pub(super) answered: Option<Moment>,
+    /// When there was a request last.
+    last: Option<Moment>,
+    /// The interface that saw the last of them.
+    pub(super) interface: u16,
+}
+
 /// What is remembered.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
@@ -129,6 +145,7 @@ pub struct Past {
     pub(super) floods: HashMap<Tunnel, Flooding>,
     /// What both ends counted, in a fleet.
     pub(super) ends: Ends,
+    pub(super) echoes: HashMap<(IpAddr, IpAddr), Echo>,
     swept: Duration,
 }
 
@@ -245,6 +262,7 @@ impl Past {
         if interval.once().is_of_fleet() {
             self.ends.take(interval);
         }
+        self.take_echoes(interval);
         self.judge();
         self.flood(&flooded, interval.elapsed);
         self.forget();
@@ -269,6 +287,36 @@ impl Past {
                     let more = n.unanswered.saturating_add(n.retries);
                     talk.syns = talk.syns.saturating_add(more);
                 }
+            }
+        }
+    }
+
+    /// Whose echo requests are answered. An answer is to all requests of its interval.
+    fn take_echoes(&mut self, interval: &Interval) {
+        let now = self.now();
+        let of = |saying| interval.beside.claims().iter().filter(move |c| c.0.saying() == saying);
+        // One request passes several interfaces, and hosts.
+        let mut asked: HashMap<(IpAddr, IpAddr), (u64, u64)> = HashMap::default();
+        for (claim, n) in of(Saying::EchoRequest) {
+            let most = asked.entry((claim.from, claim.to)).or_default();
+            *most = (*most).max((n.packets, claim.interface));
+        }
+        for (way, (packets, interface)) in asked {
+            if !self.echoes.contains_key(&way) && self.echoes.len() >= MOST {
+                continue;
+            }
+            let echo = self.echoes.entry(way).or_default();
+            if echo.unanswered == 0 {
+                echo.since = Some(now);
+            }
+            echo.unanswered = echo.unanswered.saturating_add(packets);
+            echo.last = Some(now);
+            let place = interval.interfaces.iter().position(|i| i.id == interface);
+            echo.interface = place.map_or(u16::MAX, |place| place as u16);
+        }
+        for (claim, _) in of(Saying::EchoResponse) {
+            if let Some(echo) = self.echoes.get_mut(&(claim.to, claim.from)) {
+                (echo.unanswered, echo.answered) = (0, Some(now));
             }
         }
     }
@@ -358,6 +406,7 @@ impl Past {
         let fresh = |m: &Moment| clock.saturating_sub(m.clock) <= IDLE;
         self.talks.retain(|_, t| t.ways.iter().any(|w| w.last.as_ref().is_some_and(fresh)));
         self.homes.retain(|_, h| fresh(&h.last));
+        self.echoes.retain(|_, e| e.last.as_ref().is_some_and(fresh));
         self.floods.retain(|_, f| f.recent >= 1e-3 || f.usual >= 1e-3);
     }
 }

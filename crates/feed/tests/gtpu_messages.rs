@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GTP-U's own messages: plain in the books, and what they say of which tunnel.
+use std::net::IpAddr;
+
+use feed::{
+    config::Config,
+    judge,
+    packet::{LinkStart, Packet},
+};
+use model::{
+    beside::{Claim, Gathered, Saying},
+    flow::{Hook, Kind, Stop},
+};
+use testkit::frames::{Frame, Gtp, pkt};
+
+const WAY4: &str = "172.16.1.100 > 172.16.1.101";
+const WAY6: &str = "2001:db8::100 > 2001:db8::101";
+
+fn said(frames: &[Vec<u8>]) -> (Vec<(Claim, u64)>, u64) {
+    let config = Config { rows: 64, ..Config::default() };
+    let mut judge = judge::host(&config).expect("memory for the tables");
+    for data in frames {
+        let (start, wire_len) = (LinkStart::Ethernet, data.len() as u32);
+        let packet =
+            Packet { data, wire_len, start, link_len: 0, gso_segs: 0, gso_size: 0, time: 0 };
+        judge.run(Hook::Rx, &packet, 0).expect("a frame is judged");
+    }
+    let mut all = Gathered::default();
+    judge.beside(0, &mut all).expect("what is beside the rows");
+    let plain = judge.books().expect("books").stop(Stop::Plain)[0].packets;
+    (all.claims.into_iter().map(|(claim, n)| (claim, n.packets)).collect(), plain)
+}
+
+/// A message, with its sequence number, and what follows.
+fn message(way: &str, kind: u8, id: u32, rest: &[u8]) -> Frame {
+    let length = (4 + rest.len()) as u16;
+    let header = [&[0x32, kind][..], &length.to_be_bytes(), &id.to_be_bytes(), &[0, 9, 0, 0]];
+    pkt().eth().ip(way).udp(2152, 2152).payload(&[&header.concat(), rest].concat())
+}
+
+fn unknown(peer: IpAddr) -> Vec<u8> {
+    let octets = match peer {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    };
+    [&[16, 0, 0, 0x12, 0x34, 133, 0, octets.len() as u8][..], &octets].concat()
+}
+
+#[test]
+fn every_message_says_something_of_its_ends() {
+    for way in [WAY4, WAY6] {
+        for (kind, saying, id) in [
+            (1, Saying::EchoRequest, None),
+            (2, Saying::EchoResponse, None),
+            (31, Saying::ExtensionHeaders, None),
+            (254, Saying::EndMarker, Some(7)),
+        ] {
+            let frame = message(way, kind, 7, &[14, 0]).bytes();
+            let (all, plain) = said(&[frame.clone(), frame]);
+            assert_eq!(plain, 2, "it is plain in the books");
+            let [(claim, 2)] = all[..] else { panic!("{all:?}") };
+            assert_eq!((claim.saying(), claim.tunnel.kind), (saying, Kind::Gtpu));
+            assert_eq!(claim.tunnel.id, id);
+            assert_eq!(format!("{} > {}", claim.from, claim.to), way);
+            assert_eq!(claim.who, claim.from);
+        }
+    }
+}
+
+#[test]
+fn an_error_indication_is_about_packets_the_other_way() {
+    for (way, back, peer) in [
+        (WAY4, "172.16.1.101 > 10.9.8.7", "10.9.8.7"),
+        (WAY6, "2001:db8::101 > 2001:db8::99", "2001:db8::99"),
+    ] {
+        let peer: IpAddr = peer.parse().expect("an address");
+        let frame = message(way, 26, 0, &unknown(peer)).bytes();
+        let (all, _) = said(&[frame]);
+        let [(claim, 1)] = all[..] else { panic!("{all:?}") };
+        assert_eq!((claim.saying(), claim.tunnel.id), (Saying::ErrorIndication, Some(0x1234)));
+        assert_eq!(format!("{} > {}", claim.from, claim.to), back);
+        assert_eq!(Some(&*claim.who.to_string()), way.split(' ').next());
+
+        // Without the peer's address it is the sender's; without anything the tunnel is not known.
+        let short = message(way, 26, 0, &unknown(peer)[..5]).bytes();
+        let none = message(way, 26, 0, &[]).bytes();
+        let (all, plain) = said(&[short, none]);
+        let mut ids: Vec<_> = all.iter().map(|(claim, _)| claim.tunnel.id).collect();
+        ids.sort();
+        assert_eq!((ids, plain), (vec![None, Some(0x1234)], 2));
+        for (claim, _) in all {
+            let (from, to) = way.split_once(" > ").expect("two ends");
+            assert_eq!((&*claim.from.to_string(), &*claim.to.to_string()), (to, from));
+        }
+    }
+}
+
+#[test]
+fn what_is_inside_or_cut_or_of_another_kind_says_nothing() {
+    let error = message(WAY4, 26, 0, &unknown([10, 9, 8, 7].into())).bytes();
+    for cut in 42..error.len() {
+        let (all, _) = said(&[error[..cut].to_vec()]);
+        assert!(all.len() <= 1, "{cut}: {all:?}");
+    }
+    let inner = "192.168.0.1 > 192.168.0.2";
+    let inside = pkt().eth().ip(WAY4).udp(2152, 2152).gtpu(12, Gtp::default()).ip(inner);
+    let inside = inside.udp(2152, 2152).payload(&[0x30, 1, 0, 0, 0, 0, 0, 0]).bytes();
+    let other = message(WAY4, 253, 7, &[]).bytes();
+    let (all, _) = said(&[inside, other]);
+    assert_eq!(all, []);
+}
