@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: types, dispatch, one-line errors, exit codes.
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
@@ -547,8 +547,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(e) => return code(Err(e)),
     };
-    let parsed =
-        Cli::command().try_get_matches_from(args).and_then(|m| Ok((Cli::from_arg_matches(&m)?, m)));
+    let parsed = Cli::command().try_get_matches_from(args).and_then(|m| {
+        let mut command = Cli::command();
+        command.build();
+        no_empty_values(&mut command, &m)?;
+        Ok((Cli::from_arg_matches(&m)?, m))
+    });
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(e) => {
@@ -608,6 +612,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Man(c) => c.run(),
     };
     code(done.map(|()| 0))
+}
+
+/// Nothing has an empty name: most likely a variable of a script is not set. Only a filter may be
+/// empty, which lets everything through.
+fn no_empty_values(
+    command: &mut clap::Command,
+    given: &clap::ArgMatches,
+) -> Result<(), clap::Error> {
+    let is_empty = |arg: &&clap::Arg| {
+        arg.get_id() != "filter"
+            && given.get_raw(arg.get_id().as_str()).is_some_and(|mut all| all.any(OsStr::is_empty))
+    };
+    let empty = command.get_arguments().find(is_empty).map(ToString::to_string);
+    if let Some(arg) = empty {
+        let text = format!("a value is required for '{arg}', but it is empty");
+        return Err(command.error(clap::error::ErrorKind::InvalidValue, text));
+    }
+    let Some((name, given)) = given.subcommand() else { return Ok(()) };
+    command.find_subcommand_mut(name).map_or(Ok(()), |command| no_empty_values(command, given))
 }
 
 /// One line on standard error that a terminal cannot take for anything else, whatever names and

@@ -124,6 +124,32 @@ fn durations_that_no_clock_holds_are_wrong_usage() {
     assert!(out.status.success(), "{out:?}");
 }
 
+/// A variable of a script that is not set.
+#[test]
+fn nothing_has_an_empty_name() {
+    for args in [
+        &["top", ""][..],
+        &["dump", "lo", ""],
+        &["check", ""],
+        &["attach", ""],
+        &["detach", ""],
+        &["dump", "lo", "--netns", ""],
+        &["dump", "lo", "--names="],
+        &["top", "--from", ""],
+        &["top", "--ssh", "node-a,"],
+        &["export", "prometheus", "--listen", ""],
+        &["stream", "--as", ""],
+        &["lab", "up", "--prefix", ""],
+        &["replay", ""],
+    ] {
+        let out = tmon(args);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {out:?}");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.starts_with("error: ") && said.contains("value"), "{args:?}: {said}");
+    }
+    assert!(tmon(&["top", "--filter", "", "--print-config"]).status.success());
+}
+
 /// The shells themselves find no fault with their scripts, where they are there.
 #[test]
 fn shells_read_their_completions() {
