@@ -19,7 +19,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-pure test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb
+.PHONY: help demo pictures test test-pure test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb install uninstall source image
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
@@ -41,6 +41,9 @@ help:
 	@echo 'deny          licences, sources and advisories by cargo-deny'
 	@echo 'contract      the Rust side of bpf/tmon.h and bpf/kinds.h, after a change of these'
 	@echo 'build         target/release/tmon'
+	@echo 'install       puts that into place, with manual pages, completions and units (PREFIX=/usr/local DESTDIR=); uninstall'
+	@echo 'source        an archive with all crates, for a build without a network'
+	@echo 'image         a container image of the static program (needs podman)'
 	@echo 'dist          one static binary (TARGET=aarch64-unknown-linux-gnu, SYSROOT= for arm64)'
 	@echo 'deb           a Debian package around it (needs cargo-deb)'
 
@@ -152,14 +155,59 @@ dist: setup
 	  $(CARGO) build --locked --profile dist --features static --target $(TARGET)
 	@file -b $(STATIC) 2>/dev/null; echo "$(STATIC): $$(stat -c %s $(STATIC)) bytes, sha256 $$(sha256sum <$(STATIC) | cut -d' ' -f1)"
 
-# Manual pages and completions, by the program itself.
-assets: dist
-	rm -rf $(ASSETS)
-	mkdir -p $(ASSETS)/man
-	$(STATIC) man --dir $(ASSETS)/man
-	$(STATIC) completions bash >$(ASSETS)/tmon.bash
-	$(STATIC) completions zsh >$(ASSETS)/_tmon
-	$(STATIC) completions fish >$(ASSETS)/tmon.fish
+# Manual pages and completions, by the program itself: that of this host, if the other one is for another.
+WRITER := $(if $(filter $(HOST),$(TARGET)),$(STATIC),$(TMON))
+assets: dist $(if $(filter $(HOST),$(TARGET)),,build)
+	$(call write_assets,$(WRITER),$(ASSETS))
+define write_assets
+	rm -rf $(2)
+	mkdir -p $(2)/man
+	$(1) man --dir $(2)/man
+	$(1) completions bash >$(2)/tmon.bash
+	$(1) completions zsh >$(2)/_tmon
+	$(1) completions fish >$(2)/tmon.fish
+endef
+
+# What `make build` has built, for this machine or below DESTDIR for a package. Nothing is compiled here.
+PREFIX := /usr/local
+INSTALLED := target/installed
+INSTALL := install -D
+UNITS := $(wildcard packaging/*.service)
+install:
+	@test -x $(TMON) || { echo "there is no $(TMON): run \`make build\` first"; exit 1; }
+	$(call write_assets,$(TMON),$(INSTALLED))
+	$(INSTALL) -m 755 $(TMON) $(DESTDIR)$(PREFIX)/bin/tmon
+	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(INSTALLED)/man/*.1
+	$(INSTALL) -m 644 $(INSTALLED)/tmon.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tmon
+	$(INSTALL) -m 644 $(INSTALLED)/_tmon $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tmon
+	$(INSTALL) -m 644 $(INSTALLED)/tmon.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tmon.fish
+	mkdir -p $(INSTALLED)/units
+	for unit in $(UNITS); do sed 's,/usr/bin/tmon,$(PREFIX)/bin/tmon,' $$unit >$(INSTALLED)/units/$${unit##*/}; done
+	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(INSTALLED)/units/*
+	for folder in grafana kubernetes pmacct prometheus; do \
+	  $(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/$$folder packaging/$$folder/*; done
+	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/schema docs/schema/*.json
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/tmon $(DESTDIR)$(PREFIX)/share/man/man1/tmon.1 $(DESTDIR)$(PREFIX)/share/man/man1/tmon-*.1
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tmon $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tmon
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tmon.fish
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(UNITS)))
+	rm -rf $(DESTDIR)$(PREFIX)/share/tmon
+
+# The sources with all crates that they need, as what is built without a network is built from.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+source:
+	rm -rf target/tmon-$(VERSION) target/tmon-$(VERSION).tar.xz
+	mkdir -p target/tmon-$(VERSION)/.cargo
+	git archive HEAD | tar -x -C target/tmon-$(VERSION)
+	cd target/tmon-$(VERSION) && $(CARGO) vendor --quiet --locked vendor >.cargo/config.toml
+	tar -C target --sort=name --owner=0 --group=0 --mtime="@$$(git log -1 --format=%ct)" -cJf target/tmon-$(VERSION).tar.xz tmon-$(VERSION)
+	@echo target/tmon-$(VERSION).tar.xz
+
+# Needs podman (or CONTAINER=docker).
+CONTAINER := podman
+image: dist
+	$(CONTAINER) build -f packaging/container/Containerfile -t tmon:$(VERSION) $(dir $(STATIC))
 
 # Needs cargo-deb: `cargo install cargo-deb`.
 deb: assets

@@ -124,6 +124,53 @@ fn durations_that_no_clock_holds_are_wrong_usage() {
     assert!(out.status.success(), "{out:?}");
 }
 
+/// What a package is made of: everything is below DESTDIR, and nothing names another prefix.
+#[test]
+fn it_is_installed_below_a_folder_and_uninstalled() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |target: &str| {
+        let out = Command::new("make")
+            .args(["-s", target, "PREFIX=/opt/tmon"])
+            .arg(format!("TMON={}", env!("CARGO_BIN_EXE_tmon")))
+            .arg(format!("DESTDIR={}", dir.path().display()))
+            .arg(format!("INSTALLED={}/built", dir.path().display()))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    make("install");
+    let at = |path: &str| dir.path().join("opt/tmon").join(path);
+    for path in [
+        "share/man/man1/tmon-watch.1",
+        "share/bash-completion/completions/tmon",
+        "share/zsh/site-functions/_tmon",
+        "share/fish/vendor_completions.d/tmon.fish",
+        "share/tmon/kubernetes/daemonset.yaml",
+        "share/tmon/schema/reading.json",
+    ] {
+        assert!(std::fs::metadata(at(path)).is_ok_and(|m| m.len() > 0), "{path}");
+    }
+    for entry in std::fs::read_dir("packaging").unwrap().map(|e| e.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        if name.ends_with(".service") {
+            let unit = std::fs::read_to_string(at("lib/systemd/system").join(&name)).unwrap();
+            assert!(unit.contains("ExecStart=/opt/tmon/bin/tmon "), "{name}: {unit}");
+            assert!(!unit.contains("/usr/bin/tmon"), "{name}: {unit}");
+        }
+    }
+    let out = Command::new(at("bin/tmon")).arg("--version").output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    make("uninstall");
+    let left: Vec<_> = walk(&at("")).into_iter().filter(|p| p.is_file()).collect();
+    assert_eq!(left, [] as [std::path::PathBuf; 0]);
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let all = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    all.flat_map(|p| if p.is_dir() { walk(&p) } else { vec![p] }).collect()
+}
+
 /// A variable of a script that is not set.
 #[test]
 fn nothing_has_an_empty_name() {

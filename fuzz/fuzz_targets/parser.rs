@@ -21,6 +21,10 @@ fn config(plain: bool, states: bool) -> NativeConfig {
 }
 
 thread_local! {
+    /// By `plain`: two parts.
+    static PARTS: RefCell<[[Shard; 2]; 2]> = RefCell::new([false, true].map(|plain| {
+        [0, 1].map(|_| Shard::new(&config(plain, false)).expect("memory"))
+    }));
     /// By `plain`: the fast path, the states, and the whole of two parts.
     static NATIVES: RefCell<[[Native; 3]; 2]> = RefCell::new([false, true].map(|plain| {
         [false, true, false].map(|states| Native::new(&config(plain, states)).expect("memory"))
@@ -66,30 +70,37 @@ fuzz_target!(|data: &[u8]| {
         batch
     };
     NATIVES.with_borrow_mut(|natives| {
-        let [quick, states, whole] = &mut natives[usize::from(plain)];
-        quick.clear();
-        let all = batch(&frames);
-        quick.judge_all(all.frames(0));
-        states.clear();
-        states.judge_all(all.frames(0));
+        PARTS.with_borrow_mut(|parts| {
+            let parts = &mut parts[usize::from(plain)];
+            let [quick, states, whole] = &mut natives[usize::from(plain)];
+            quick.clear();
+            let all = batch(&frames);
+            quick.judge_all(all.frames(0));
+            states.clear();
+            states.judge_all(all.frames(0));
 
-        whole.clear();
-        let mut parts = [0, 1].map(|_| Shard::new(&config(plain, false)).expect("memory"));
-        let run = usize::from(begins >> 3) % 7 + 1;
-        for (i, frames) in frames.chunks(run).enumerate() {
-            let batch = batch(frames);
-            let log = parts[i % 2].judge_all(batch.frames(0));
-            whole.follow(log, batch.frames(0));
-        }
-        parts.iter().for_each(|part| whole.absorb(part));
+            whole.clear();
+            parts.iter_mut().for_each(Shard::clear);
+            let run = usize::from(begins >> 3) % 7 + 1;
+            for (i, frames) in frames.chunks(run).enumerate() {
+                let batch = batch(frames);
+                let log = parts[i % 2].judge_all(batch.frames(0));
+                whole.follow(log, batch.frames(0));
+            }
+            parts.iter().for_each(|part| whole.absorb(part));
 
-        let cells = quick.cells().map(|c| (c.packets, c.bytes));
-        assert_eq!(cells, states.cells().map(|c| (c.packets, c.bytes)), "the states' books");
-        assert_eq!(cells, whole.cells().map(|c| (c.packets, c.bytes)), "the parts' books");
-        let seen = |hook: usize| cells[16 * hook..16 * hook + 7].iter().map(|c| c.0).sum::<u64>();
-        assert_eq!(seen(0) + seen(1), frames.len() as u64, "each frame is in one place");
-        let rows = tables(quick);
-        assert!(rows == tables(states), "the states' rows");
-        assert!(rows == tables(whole), "the parts' rows");
+            let cells = quick.cells().map(|c| (c.packets, c.bytes));
+            assert_eq!(cells, states.cells().map(|c| (c.packets, c.bytes)), "the states' books");
+            assert_eq!(cells, whole.cells().map(|c| (c.packets, c.bytes)), "the parts' books");
+            let seen =
+                |hook: usize| cells[16 * hook..16 * hook + 7].iter().map(|c| c.0).sum::<u64>();
+            assert_eq!(seen(0) + seen(1), frames.len() as u64, "each frame is in one place");
+            let rows = tables(quick);
+            assert!(rows == tables(states), "the states' rows");
+            assert!(rows == tables(whole), "the parts' rows");
+            let beside = quick.beside();
+            assert_eq!(beside, states.beside(), "what the states looked at");
+            assert_eq!(beside, whole.beside(), "what the parts looked at");
+        })
     });
 });

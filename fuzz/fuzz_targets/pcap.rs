@@ -4,8 +4,8 @@
 #![no_main]
 use std::io::Cursor;
 
-use libfuzzer_sys::fuzz_target;
 use feed::pcap::{Body, Reader};
+use libfuzzer_sys::fuzz_target;
 use model::units::sanitize;
 
 fuzz_target!(|data: &[u8]| {
@@ -26,7 +26,10 @@ fuzz_target!(|data: &[u8]| {
                     Body::Ethernet(b) | Body::Ip(b) | Body::Typed { payload: b, .. } => b,
                     Body::NonIp | Body::Unread | Body::Truncated => &[],
                 };
-                assert!(body.len() <= frame.data.len() && frame.link_header_len() <= frame.data.len().max(frame.orig_len as usize));
+                assert!(
+                    body.len() <= frame.data.len()
+                        && frame.link_header_len() <= frame.data.len().max(frame.orig_len as usize)
+                );
             }
             Ok(None) => break,
             Err(e) => {
@@ -35,7 +38,10 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         // A frame takes a header in the file, and its own bytes.
-        assert!(frames <= length / 8 && captured <= length, "{frames} frames, {captured} bytes from {length}");
+        assert!(
+            frames <= length / 8 && captured <= length,
+            "{frames} frames, {captured} bytes from {length}"
+        );
         assert!(reader.position() >= position && reader.position() <= length);
         position = reader.position();
     }

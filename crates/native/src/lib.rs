@@ -8,8 +8,9 @@ use std::{ffi::c_void, ptr, sync::Arc};
 
 use anyhow::{Context, Result};
 use contract::{
-    BESIDES, CELLS, CLAIMS, GROUP, HANDSHAKES, HOOKS, MAX_TPIDS, NUMBERS, WAITING, cell_count,
-    claim_key, claims, handshakes, key6, more, number_key, numbers, slot4, slot6,
+    BESIDE_CLAIMED, BESIDE_NUMBERED, BESIDE_OPENINGS, BESIDES, CELLS, CLAIMS, GROUP, HANDSHAKES,
+    HOOKS, MAX_TPIDS, NUMBERS, WAITING, cell_count, claim_key, claims, handshakes, key6, more,
+    number_key, numbers, slot4, slot6,
 };
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -380,13 +381,22 @@ impl Native {
             // SAFETY: the whole mapping; whoever reads it meanwhile finds rows or none.
             unsafe { ptr::write_bytes(table.as_mut_ptr(), 0, table.len()) };
         }
-        // SAFETY: as in `cells`.
+        // These are large, and hold nothing where nothing was looked at.
+        let seen = self.beside();
+        let has = |what: u32| seen[what as usize] > 0;
+        if has(BESIDE_NUMBERED) {
+            self.numbers.fill(NumberSlot::default());
+        }
+        if has(BESIDE_CLAIMED) {
+            self.claims.fill(ClaimSlot::default());
+        }
+        if has(BESIDE_OPENINGS) {
+            self.handshakes.fill(HandshakeSlot::default());
+            self.waiting.fill(WaitingSlot::default());
+        }
+        // As in `cells`.
         let words = self.cells().len() * 2 + BESIDES as usize;
         self.cpu[..words].fill(0);
-        self.numbers.fill(NumberSlot::default());
-        self.claims.fill(ClaimSlot::default());
-        self.handshakes.fill(HandshakeSlot::default());
-        self.waiting.fill(WaitingSlot::default());
         self.host.fragments.clear();
     }
 }

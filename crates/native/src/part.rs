@@ -39,6 +39,11 @@ impl Shard {
         Ok(Shard(native))
     }
 
+    /// All tables and books to zero.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Counts a run of frames; the log is for [`Native::follow`], in the order of the runs.
     pub fn judge_all(&mut self, frames: Frames<'_>) -> Vec<LogEntry> {
         let native = &mut self.0;
