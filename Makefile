@@ -67,8 +67,9 @@ test-page:
 
 # What tmon exports, as the programs read it that it is for. Those that are daemons are only unpacked.
 test-tools:
-	$(MAKE) setup PACKAGES='$(PACKAGES) curl jq nfdump tshark'
+	$(MAKE) setup PACKAGES='$(PACKAGES) curl jq nfdump tshark python3-venv'
 	tests/tools.sh target/tools
+	target/tools/python/bin/kubernetes-validate --strict packaging/kubernetes/*.yaml
 	$(SUDO) $(CARGO) test --release --workspace --test exports -- --include-ignored
 
 # Every view and key of the dashboard in the lab, as pictures to look at: target/pictures/.
@@ -202,7 +203,8 @@ source:
 	git archive HEAD | tar -x -C target/tmon-$(VERSION)
 	cd target/tmon-$(VERSION) && $(CARGO) vendor --quiet --locked vendor >.cargo/config.toml
 	tar -C target --sort=name --owner=0 --group=0 --mtime="@$$(git log -1 --format=%ct)" -cJf target/tmon-$(VERSION).tar.xz tmon-$(VERSION)
-	@echo target/tmon-$(VERSION).tar.xz
+	rm -rf target/tmon-$(VERSION)
+	@ls -l target/tmon-$(VERSION).tar.xz
 
 # Needs podman (or CONTAINER=docker).
 CONTAINER := podman

@@ -13,3 +13,7 @@ for package in $PACKAGES; do
 	dpkg -x "${package}_"*.deb .
 	: >"$package.unpacked"
 done
+if [ ! -e python/bin/kubernetes-validate ]; then
+	python3 -m venv python
+	python/bin/pip install --quiet kubernetes-validate || { echo "tools: cannot install kubernetes-validate from PyPI" >&2; exit 1; }
+fi
