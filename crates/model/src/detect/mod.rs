@@ -102,7 +102,7 @@ impl Topic {
     }
 
     /// All of them.
-    pub const ALL: [Topic; 14] = [
+    pub const ALL: [Topic; 15] = [
         Topic::Dropped,
         Topic::Silent,
         Topic::NoDevice,
@@ -268,7 +268,7 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 11] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 12] = [
     drops::find,
     silent::find,
     device::find,
