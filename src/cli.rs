@@ -36,6 +36,8 @@ use model::flow::HookKind;
 mod attach;
 mod capture;
 #[cfg(feature = "live")]
+mod catching;
+#[cfg(feature = "live")]
 mod check;
 #[cfg(feature = "live")]
 mod diff;
@@ -90,7 +92,7 @@ enum Command {
     Dump(dump::Dump),
     /// Decode captures with the same parser, without privileges or kernel support
     Replay(replay::Replay),
-    /// Take packets out of captures, selected by what is inside their tunnels
+    /// Write packets that are selected by what is inside their tunnels as a capture, for Wireshark
     Capture(Box<capture::Capture>),
     /// Report what is wrong, and why: a line when a finding begins, changes severity, or ends
     #[cfg(feature = "live")]
@@ -145,6 +147,7 @@ impl Command {
             #[cfg(feature = "live")]
             Command::Watch(watch) => !watch.reads_captures() && !watch.listens(),
             Command::Replay(replay) => replay.loads(),
+            Command::Capture(capture) => capture.loads(),
             Command::Dump(dump) => !dump.reads_recordings() && !dump.listens(),
             Command::Record(_) | Command::Stream(_) => true,
             Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,

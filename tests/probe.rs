@@ -254,6 +254,37 @@ fn a_packet_is_cut_where_it_is_wanted_and_its_length_is_told() {
 }
 
 #[test]
+fn what_could_not_be_parsed_is_caught_where_that_is_wanted() {
+    let program = load(&Config { rows: 1024, ..Config::default() });
+    let whole = frame(1, 1, 20);
+    let mut malformed = whole.clone();
+    malformed[14] = 0x43; // an IPv4 header of twelve bytes
+    let mut suspect = whole.clone();
+    suspect[42] = 0; // no VNI: no VXLAN header
+    let arp = pkt().eth().arp().bytes();
+    let mut prober = Prober::new(Wish { stops: true, no_rows: true, ..wish("") }).unwrap();
+    prober.look(0, "eth0", &program).unwrap();
+    for frame in [&whole, &malformed, &suspect, &arp] {
+        send(&program, frame, 2);
+    }
+    let mut seen = BTreeMap::new();
+    prober.drain(|about, bytes| {
+        *seen.entry((about.row, bytes.to_vec())).or_insert(0) += 1;
+        ControlFlow::Continue(())
+    });
+    let [stop, sus] = [contract::CAUGHT_STOP, contract::CAUGHT_SUSPECT];
+    let expected = [
+        ((stop | contract::STOP_MALFORMED, malformed), 4),
+        ((stop | sus | contract::STOP_PLAIN, suspect), 4),
+    ];
+    assert_eq!(seen, BTreeMap::from(expected));
+    assert_eq!(prober.caught(0).matched, 8);
+    prober.leave(0, &program);
+    send(&program, &whole, 1);
+    assert_eq!(total(&program).packets, 6);
+}
+
+#[test]
 fn many_look_at_once_and_each_has_his_own() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let mut all: Vec<Prober> =

@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+#[cfg(feature = "live")]
+use super::catching::Catching;
 use super::{Counting, TOOL, Unpack, Usage, expression, interrupted, out, replay::Progress, say};
 use crate::kernel::sandbox::Sandbox;
 use feed::{
@@ -26,55 +28,56 @@ use model::{
     innermost; see docs/CAPTURE.md. Wireshark reads it live: tmon capture ... -w - | wireshark -k -i -"
 )]
 pub(super) struct Capture {
-    /// Which packets: 'vni:10003 inner:192.168.3.8 port:443'; '' is all that are in a tunnel
-    #[arg(value_name = "EXPR", value_parser = packet_filter)]
-    filter: Option<WrittenPackets>,
+    /// Interfaces, as for `tmon top`; and last which packets: 'vni:10003 inner:192.168.3.8'; '' is
+    /// all that are in a tunnel
+    #[arg(value_name = "IFACE... EXPR")]
+    pub(super) words: Vec<String>,
     /// Take the packets of this capture, pcap or pcapng (may be repeated: merged in the order of
-    /// time); `-` is standard input
-    #[arg(long, short, value_name = "FILE", required = true)]
-    read: Vec<PathBuf>,
+    /// time), instead of what passes an interface; `-` is standard input
+    #[arg(long, short, value_name = "FILE")]
+    #[cfg_attr(not(feature = "live"), arg(required = true))]
+    pub(super) read: Vec<PathBuf>,
+    #[cfg(feature = "live")]
+    #[command(flatten)]
+    pub(super) live: Catching,
     /// The pcapng file to make, which only you may read; one that is there is not touched; `-` is
     /// standard output
     #[arg(long, short, value_name = "OUT")]
-    write: PathBuf,
+    pub(super) write: PathBuf,
     /// Also take what could not be parsed: malformed, truncated, too deep, fragments of unknown
     /// packets, a tunnel's port without its header
     #[arg(long)]
-    stops: bool,
+    pub(super) stops: bool,
     /// Write what is inside of the outer N tunnels, for tools that know none (at most 4)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    #[arg(long, value_name = "N", requires = "read", value_parser = clap::value_parser!(u8).range(1..=4))]
     decap: Option<u8>,
     /// Write at most so many bytes of a packet
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=262_144))]
-    snaplen: Option<u32>,
+    pub(super) snaplen: Option<u32>,
     /// Stop after so many packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// Take only packets of a time, of which one end may be left out
     /// (2026-11-30T06:30:00Z..2026-11-30T07:00:00Z)
-    #[arg(long, value_name = "FROM..UNTIL")]
+    #[arg(long, value_name = "FROM..UNTIL", requires = "read")]
     between: Option<Between>,
     /// File with names of addresses, networks and ids, for EXPR and for the capture
     #[arg(long, value_name = "FILE")]
-    names: Option<PathBuf>,
+    pub(super) names: Option<PathBuf>,
     #[command(flatten)]
-    counting: Counting,
+    pub(super) counting: Counting,
     #[command(flatten)]
     unpack: Unpack,
 }
 
-/// An expression as it was written: what the names in it mean is known later.
-#[derive(Clone, Debug)]
-struct WrittenPackets(String);
-
-fn packet_filter(text: &str) -> Result<WrittenPackets, String> {
-    let check = |meanings: &Meanings<'_>| PacketFilter::parse_named(text, meanings).map(drop);
-    expression(check).map_err(|e: FilterError| e.to_string())?;
-    Ok(WrittenPackets(text.to_owned()))
+/// Whether a text is an expression.
+fn check(text: &str) -> Result<()> {
+    let parse = |meanings: &Meanings<'_>| PacketFilter::parse_named(text, meanings).map(drop);
+    expression(parse).map_err(|e: FilterError| Usage(e.to_string()).into())
 }
 
 /// Where a capture is written to.
-enum Target {
+pub(super) enum Target {
     File(File),
     /// Standard output.
     Out,
@@ -93,15 +96,71 @@ impl Write for &Target {
     }
 }
 
+impl Target {
+    /// After an error: leaves what was written and is whole.
+    pub(super) fn cut(&self, whole: u64) -> Result<()> {
+        match self {
+            Target::File(file) => file.set_len(whole).context("cut off half a packet"),
+            Target::Out => Ok(()),
+        }
+    }
+}
+
 impl Capture {
+    /// It takes packets of interfaces.
+    #[cfg(feature = "live")]
+    pub(super) fn loads(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// The interfaces, and the expression if there is one.
+    fn split(&self) -> (&[String], Option<&str>) {
+        match self.words.split_last() {
+            Some((last, rest)) if !self.read.is_empty() || is_expression(last) => {
+                (rest, Some(last))
+            }
+            _ => (&self.words, None),
+        }
+    }
+
+    /// Makes the file, if it is one; what it is called, and how the totals name it.
+    pub(super) fn target(&self) -> Result<(Target, String, String)> {
+        let shown = sanitize(&self.write.to_string_lossy()).into_owned();
+        if self.write.as_os_str() == "-" {
+            ensure!(
+                !io::stdout().is_terminal(),
+                "a capture is not for a terminal: name a file, or give it to another program"
+            );
+            return Ok((Target::Out, shown, String::new()));
+        }
+        let file = out::make(&self.write).with_context(|| format!("make {shown}"))?;
+        let to = format!(" to {shown}");
+        Ok((Target::File(file), shown, to))
+    }
+
     pub(super) fn run(self) -> Result<()> {
-        if self.filter.is_none() && !self.stops {
+        let (interfaces, filter) = self.split();
+        if filter.is_none() && !self.stops {
             let what = "say which packets: an expression, or '' for all that are in a tunnel, \
                         or --stops for what could not be parsed";
             bail!(Usage(what.to_owned()));
         }
+        filter.map_or(Ok(()), check)?;
+        #[cfg(feature = "live")]
+        if self.loads() {
+            return self.catch(interfaces, filter);
+        }
+        if let Some(one) = interfaces.first() {
+            let one = sanitize(one);
+            bail!(Usage(format!("with --read there is one expression and no interface {one}")));
+        }
+        self.extract(filter)
+    }
+
+    /// Takes packets out of captures.
+    fn extract(&self, filter: Option<&str>) -> Result<()> {
         let names = Names::read(self.names.as_deref())?;
-        let filter = self.filter.as_ref().map(|written| names.packet_filter(&written.0));
+        let filter = filter.map(|text| names.packet_filter(text));
         let selection = Selection {
             filter: filter.transpose().map_err(|e| Usage(e.to_string()))?,
             stops: self.stops,
@@ -111,17 +170,7 @@ impl Capture {
             decap: self.decap.map_or(0, usize::from),
         };
         let captures = Captures::open(&self.read)?;
-        let shown = sanitize(&self.write.to_string_lossy()).into_owned();
-        let (target, to) = if self.write.as_os_str() == "-" {
-            ensure!(
-                !io::stdout().is_terminal(),
-                "a capture is not for a terminal: name a file, or give it to another program"
-            );
-            (Target::Out, String::new())
-        } else {
-            let file = out::make(&self.write).with_context(|| format!("make {shown}"))?;
-            (Target::File(file), format!(" to {shown}"))
-        };
+        let (target, shown, to) = self.target()?;
         let flag = interrupted()?;
         let captures = captures.until(&flag);
         // Opened with all rights, read with none.
@@ -142,9 +191,7 @@ impl Capture {
             out::tell("\r\x1b[K");
         }
         if let Err(e) = done.and_then(|_| extract.finish()) {
-            if let Target::File(file) = &target {
-                file.set_len(extract.whole()).context("cut off half a packet")?;
-            }
+            target.cut(extract.whole())?;
             return Err(e).with_context(|| format!("what is in {shown} is whole"));
         }
         let said = extract.extracted();
@@ -152,6 +199,11 @@ impl Capture {
         extract.notes().iter().for_each(|note| say(note));
         extract.end()
     }
+}
+
+/// Keys are followed by a colon; a name of an interface has none.
+fn is_expression(word: &str) -> bool {
+    word.trim().is_empty() || word.contains(':')
 }
 
 /// What became of the packets.

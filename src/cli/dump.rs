@@ -273,7 +273,7 @@ pub(super) fn wait(until: Instant, flag: &AtomicBool) -> bool {
 }
 
 /// What has happened to the interfaces goes to standard error, apart from the readings.
-fn tell(live: &mut Live) {
+pub(super) fn tell(live: &mut Live) {
     for notice in live.notices() {
         say(&notice);
     }

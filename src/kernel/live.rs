@@ -495,6 +495,12 @@ impl Live {
         }
     }
 
+    /// The interfaces that are watched, as they may be shown.
+    pub fn shown_interfaces(&self) -> String {
+        let there = self.watched.iter().filter(|w| w.program.is_some());
+        there.map(Watched::shown).collect::<Vec<_>>().join(", ")
+    }
+
     /// What probers call an interface, by the number in what they caught.
     pub fn probed_interface(&self, number: u32) -> Option<ProbedInterface<'_>> {
         let w = self.watched.iter().find(|w| w.id as u32 == number)?;

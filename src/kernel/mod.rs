@@ -6,6 +6,8 @@ pub mod attach;
 #[cfg(feature = "live")]
 pub mod bpf;
 #[cfg(feature = "live")]
+pub mod catch;
+#[cfg(feature = "live")]
 pub mod check;
 pub mod clock;
 #[cfg(feature = "live")]

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon capture` of what passes interfaces.
+use std::{
+    io::ErrorKind,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::{
+    TOOL, Usage,
+    capture::{Capture, Target},
+    dump::tell,
+    duration, interrupted, say, size,
+};
+use crate::kernel::{
+    attach::Want,
+    catch::{Catch, Totals},
+    live::Live,
+    probe::{Prober, Wish},
+    sandbox::Sandbox,
+};
+use feed::{names::Names, pcapng::PcapngWriter};
+
+/// Of what passes interfaces.
+#[derive(Args, Debug)]
+pub(super) struct Catching {
+    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    #[arg(long, value_name = "NETNS", conflicts_with = "read")]
+    pub(super) netns: Option<String>,
+    /// Stop after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "read")]
+    pub(super) span: Option<Duration>,
+    /// Limit on the packets of one second, at each interface; 0 for none [default: 100k]
+    #[arg(long, value_name = "N/s", value_parser = rate, conflicts_with = "read")]
+    pub(super) limit: Option<u64>,
+    /// Memory for packets that are not written yet, at most 1GiB [default: 64M]
+    #[arg(long, value_name = "SIZE", value_parser = ring, conflicts_with = "read")]
+    pub(super) ring: Option<u32>,
+}
+
+const LIMIT: u64 = 100_000;
+const RING: u32 = 64 << 20;
+const SMALLEST_RING: u64 = 1 << 20; // holds the longest packet
+const LARGEST_RING: u64 = 1 << 30;
+
+/// `100k/s`, or `100k`.
+fn rate(text: &str) -> Result<u64, String> {
+    size(text.strip_suffix("/s").unwrap_or(text))
+        .map_err(|_| "expected a number of packets, such as 500, 100k/s, or 0 for all".to_owned())
+}
+
+fn ring(text: &str) -> Result<u32, String> {
+    let size = size(text)?;
+    if size > LARGEST_RING {
+        return Err("at most 1GiB".to_owned());
+    }
+    Ok(size.max(SMALLEST_RING).next_power_of_two() as u32)
+}
+
+impl Capture {
+    /// Takes packets of interfaces.
+    pub(super) fn catch(&self, interfaces: &[String], filter: Option<&str>) -> Result<()> {
+        let names = Names::read(self.names.as_deref())?;
+        let meant = filter.map(|text| names.packet_filter(text)).transpose();
+        let meant = meant.map_err(|e| Usage(e.to_string()))?;
+        if meant.as_ref().is_some_and(|filter| !filter.is_of_rows()) {
+            let what = "port:, l4:, flags: and dscp: are known of captures that are read: capture \
+                        the rows, and take these packets out of the file with --read";
+            bail!(Usage(what.to_owned()));
+        }
+        let limit = self.live.limit.unwrap_or(LIMIT);
+        if meant.as_ref().is_some_and(|filter| filter.rows.is_empty()) {
+            say(&match limit {
+                0 => "every packet that is in a tunnel is captured, without a limit".to_owned(),
+                n => format!(
+                    "every packet that is in a tunnel is captured, at most {} in a second",
+                    n
+                ),
+            });
+        }
+        let wish = Wish {
+            no_rows: meant.is_none(),
+            filter: meant.map(|filter| filter.rows).unwrap_or_default(),
+            stops: self.stops,
+            ring: Some(self.live.ring.unwrap_or(RING)),
+            snaplen: self.snaplen.unwrap_or(contract::SNAPLEN),
+            limit,
+        };
+        let (target, shown, to) = self.target()?;
+        let flag = interrupted()?;
+        let config = self.counting.config();
+        let open = || {
+            let prober = Prober::new(wish)?;
+            let live = Live::open(interfaces, self.live.netns.as_deref(), &config, Want::Best)?;
+            Ok::<_, anyhow::Error>((prober, live))
+        };
+        let (prober, mut live) = open().inspect_err(|_| {
+            if let Target::File(_) = &target {
+                _ = std::fs::remove_file(&self.write); // there is nothing in it
+            }
+        })?;
+        live.enter(&Sandbox::new(None))?;
+        let writer = PcapngWriter::new(&target, TOOL);
+        let mut catch = Catch::begin(&mut live, prober, writer, names, self.count)?;
+        tell(&mut live);
+        say(&format!("listening on {}", live.shown_interfaces()));
+        let end = self.live.span.map(|span| Instant::now() + span);
+        let done = self.follow(&mut catch, &mut live, || {
+            flag.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end)
+        });
+        let done = done.and_then(|()| catch.end(&live));
+        catch.leave(&live);
+        let totals = match done {
+            Ok(totals) => totals,
+            Err(e) if is_closed(&e) => {
+                say("whoever read the capture has gone");
+                catch.totals(&live)
+            }
+            Err(e) => {
+                target.cut(catch.whole())?;
+                return Err(e).with_context(|| format!("what is in {shown} is whole"));
+            }
+        };
+        say(&format!("{}{to}", totals.words()));
+        remarks(&totals).iter().for_each(|remark| say(remark));
+        Ok(())
+    }
+
+    fn follow(
+        &self,
+        catch: &mut Catch<&Target>,
+        live: &mut Live,
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
+        const FOLLOWING: Duration = Duration::from_millis(250);
+        const PAUSE: Duration = Duration::from_millis(5);
+        let mut followed = Instant::now();
+        while !is_over() {
+            let before = catch.length();
+            if !catch.step(live).context("write the capture")? {
+                break;
+            }
+            if followed.elapsed() >= FOLLOWING {
+                followed = Instant::now();
+                live.follow();
+                catch.follow(live);
+                tell(live);
+            }
+            if catch.length() == before {
+                thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_closed(e: &anyhow::Error) -> bool {
+    let kind = e.chain().find_map(|c| c.downcast_ref::<std::io::Error>()).map(|e| e.kind());
+    kind == Some(ErrorKind::BrokenPipe)
+}
+
+/// What else there is to say.
+fn remarks(totals: &Totals) -> Vec<String> {
+    let mut all = Vec::new();
+    if totals.lapses > 0 {
+        all.push(format!(
+            "this process was stopped {} times for more than three seconds: nothing was matched then",
+            totals.lapses
+        ));
+    }
+    if totals.unprobed > 0 {
+        all.push(format!(
+            "{} packets had too many headers to be looked at: they are counted, and not captured",
+            totals.unprobed
+        ));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_rings_are_read() {
+        assert_eq!(rate("100k/s"), Ok(100_000));
+        assert_eq!(rate("0"), Ok(0));
+        assert!(rate("many").unwrap_err().contains("100k/s"));
+        assert_eq!(ring("64M"), Ok(64 << 20));
+        assert_eq!(ring("1"), Ok(1 << 20));
+        assert!(ring("2GiB").is_err());
+    }
+}

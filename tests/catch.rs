@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon capture` of interfaces, beside another tool's capture of the same packets. Needs root.
+#![allow(clippy::unwrap_used)] // a test's panic is its report
+#![cfg(feature = "live")]
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+};
+
+use ground::{Ground, VNI, own_bpffs, send, until};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use testkit::ground;
+use tmon::kernel::{attach::Want, bpf::Config, live::Live};
+
+/// `tmon capture`, which is listening.
+struct Capturing {
+    child: Child,
+    said: BufReader<ChildStderr>,
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
+impl Capturing {
+    fn begin(args: &[&str]) -> Capturing {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .arg("capture")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut all = String::new();
+        while !all.contains("listening on") {
+            assert!(said.read_line(&mut all).unwrap() > 0, "it ended: {all}");
+        }
+        Capturing { child, said }
+    }
+
+    /// What it says from now on to its end.
+    fn rest(mut self) -> (ExitStatus, String) {
+        let mut text = String::new();
+        self.said.read_to_string(&mut text).unwrap();
+        (self.child.wait().unwrap(), text)
+    }
+
+    fn end(self) -> String {
+        signal(&self.child, Signal::SIGINT);
+        let (status, text) = self.rest();
+        assert!(status.success(), "{text}");
+        text
+    }
+}
+
+/// The blocks of a pcapng file, as far as they are whole: the type, and all that is in one.
+fn blocks(file: &Path) -> Vec<(u32, Vec<u8>)> {
+    let (bytes, mut at, mut all) = (fs::read(file).unwrap(), 0, Vec::new());
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    while at + 12 <= bytes.len() {
+        let length = word(at + 4) as usize;
+        if at + length > bytes.len() {
+            break;
+        }
+        assert_eq!(word(at + length - 4) as usize, length, "whole blocks");
+        all.push((word(at), bytes[at + 8..at + length - 4].to_vec()));
+        at += length;
+    }
+    all
+}
+
+/// The frames of a pcapng file.
+fn frames(file: &Path) -> Vec<Vec<u8>> {
+    let packets = blocks(file).into_iter().filter(|(kind, _)| *kind == 6);
+    packets
+        .map(|(_, body)| {
+            let length = u32::from_le_bytes(body[12..16].try_into().unwrap()) as usize;
+            body[20..20 + length].to_vec()
+        })
+        .collect()
+}
+
+fn tshark(g: &Ground, args: &str) -> String {
+    g.a.run("tshark", args)
+}
+
+#[test]
+fn the_same_frames_as_another_tool_finds_in_all_of_them() {
+    let g = Ground::new();
+    let netns = g.a.name();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (all, ours, judged) = (path("all.pcapng"), path("ours.pcapng"), path("judged.pcapng"));
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 3); // a row that is there
+
+    let mut other = Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{netns}"))
+        .args(["tshark", "-Q", "-i", "eth0", "-w"])
+        .arg(&all)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("tshark captures", || {
+        send(&a, &b, 1);
+        fs::metadata(&all).is_ok_and(|m| m.len() > 1000)
+    });
+    let filter = format!("vni:{VNI} inner:{}", ground::inner(2));
+    let args = ["eth0", "--netns", netns, &filter, "-w", ours.to_str().unwrap()];
+    let capture = Capturing::begin(&args);
+    let before = frames(&all).len();
+    send(&a, &b, 200);
+    send(&b, &a, 100);
+    let [c, d] = g.sockets(7001);
+    send(&c, &d, 50);
+    let text = capture.end();
+    assert!(
+        text.contains("350 packets matched = 350 written + 0 ring-full + 0 over-limit"),
+        "{text}"
+    );
+    until("tshark has all of them", || frames(&all).len() >= before + 350);
+    signal(&other, Signal::SIGINT);
+    other.wait().unwrap();
+    let (all, judged) = (all.to_str().unwrap(), judged.as_path());
+    let expression = format!("vxlan.vni=={VNI}&&ip.addr=={}", ground::inner(2));
+    tshark(&g, &format!("-r {all} -Y {expression} -w {}", judged.display()));
+    let mine = frames(&ours);
+    let judged = frames(judged);
+    assert_eq!(mine.len(), 350);
+    assert!(judged.ends_with(&mine), "the same frames, the same bytes, in the same order");
+    assert_eq!(fs::metadata(&ours).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // What readers make of it: direction, and a comment on the row's first packet.
+    let ours = ours.to_str().unwrap();
+    let said = tshark(
+        &g,
+        &format!(
+            "-r {ours} -T fields -e frame.interface_name -e frame.packet_flags_direction -e frame.comment"
+        ),
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 350);
+    assert!(
+        lines[0].starts_with("eth0\t") && lines[0].contains(&format!("vxlan {VNI}, ")),
+        "{}",
+        lines[0]
+    );
+    let of = |direction: &str| {
+        lines.iter().filter(|l| l.split('\t').nth(1).unwrap().ends_with(direction)).count()
+    };
+    assert_eq!((of("1"), of("2")), (100, 250), "in and out: {}", lines[0]);
+    // Interface statistics are the last block.
+    assert_eq!(blocks(Path::new(ours)).last().unwrap().0, 5);
+}
+
+#[test]
+fn a_count_a_time_and_a_reader_that_goes_end_it() {
+    let g = Ground::new();
+    let netns = g.a.name();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("few.pcapng");
+    let [a, b] = g.sockets(7000);
+    let args = ["eth0", "--netns", netns, "", "--count", "5", "-w", file.to_str().unwrap()];
+    let capture = Capturing::begin(&args);
+    send(&a, &b, 8);
+    let (status, text) = capture.rest();
+    assert!(status.success() && text.contains("= 5 written"), "{text}");
+    assert_eq!(frames(&file).len(), 5);
+
+    let again =
+        Command::new(env!("CARGO_BIN_EXE_tmon")).arg("capture").args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && text.contains("there already"), "{text}");
+
+    let mut capture = Capturing::begin(&["eth0", "--netns", netns, "", "-w", "-"]);
+    let mut out = capture.child.stdout.take().unwrap();
+    let mut head = [0; 28];
+    until("the beginning comes without waiting for the end", || {
+        send(&a, &b, 1);
+        out.read_exact(&mut head).is_ok()
+    });
+    drop(out);
+    until("it ends", || {
+        let _ = a.send(b"x");
+        let _ = b.recv(&mut [0; 8]);
+        capture.child.try_wait().unwrap().is_some()
+    });
+    let (status, text) = capture.rest();
+    assert!(status.success() && text.contains("has gone"), "{text}");
+
+    let none = dir.path().join("none.pcapng");
+    let args = ["eth0", "--netns", netns, "vni:1", "--for", "200ms", "-w", none.to_str().unwrap()];
+    let (status, text) = Capturing::begin(&args).rest();
+    assert!(status.success() && text.contains("0 packets matched = 0 written"), "{text}");
+}
+
+#[test]
+fn a_capture_that_is_killed_leaves_the_rows_of_attached_programs_as_they_were() {
+    let g = Ground::new();
+    own_bpffs();
+    let netns = g.a.name();
+    let [a, b] = g.sockets(7000);
+    let tmon = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    tmon(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcapng");
+    let live =
+        Live::open(&["eth0".to_owned()], Some(netns), &Config::default(), Want::Best).unwrap();
+    assert!(live.is_attached());
+    let probed = || live.probed_interface(0).unwrap().program.unwrap().probed();
+    send(&a, &b, 10);
+    let args = ["eth0", "--netns", netns, "", "-w", file.to_str().unwrap()];
+    let mut capture = Capturing::begin(&args);
+    send(&a, &b, 10);
+    assert!(probed() > 0);
+    capture.child.kill().unwrap();
+    capture.child.wait().unwrap();
+    until("its lease is over", || {
+        send(&a, &b, 1);
+        send(&b, &a, 1);
+        probed() == 0
+    });
+    // And the next one begins as the first did.
+    let second = dir.path().join("b.pcapng");
+    let args = ["eth0", "--netns", netns, "", "-w", second.to_str().unwrap()];
+    let capture = Capturing::begin(&args);
+    send(&a, &b, 10);
+    let text = capture.end();
+    assert!(text.contains("= 10 written"), "{text}");
+    assert_eq!(probed(), 0);
+    tmon(&["detach", "eth0", "--netns", netns]);
+}
