@@ -155,6 +155,81 @@ fn a_killed_recorder_leaves_what_it_had_read_and_its_file_is_left_alone() {
 }
 
 #[test]
+fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
+    let ground = Ground::new();
+    ground.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old.tmon");
+    let mut record = recording(&ground.b, &old);
+    until("there are readings", || {
+        old.exists()
+            && tmon()
+                .args(["dump", "--json", "--watch", "1ms", "--read"])
+                .arg(&old)
+                .output()
+                .is_ok_and(|out| out.stdout.iter().filter(|b| **b == b'\n').count() > 3)
+    });
+    record.end(Signal::SIGTERM);
+    let kept = folder.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    let ago = |days: &str| {
+        let out = Command::new("date").args(["-u", "+%F", "-d", days]).output().unwrap();
+        kept.join(format!("{}.tmon", text(&out).0.trim()))
+    };
+    let (thinned, deleted) = (ago("3 days ago"), ago("100 days ago"));
+    fs::copy(&old, &thinned).unwrap();
+    fs::copy(&old, &deleted).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).unwrap();
+    let keep = |space: &Space| {
+        let child = tmon()
+            .args(["record", "--keep", "200ms:1d,60s:90d", "--netns", space.name()])
+            .args([kept.as_os_str(), "eth0".as_ref()])
+            .stderr(Stdio::piped())
+            .spawn();
+        Started(child.unwrap())
+    };
+    let mut record = keep(&ground.b);
+    let mut said = BufReader::new(record.0.stderr.take().unwrap());
+    let mut lines = String::new();
+    while !(lines.contains("deleted") && lines.contains("has a reading every 60 s now")) {
+        assert!(said.read_line(&mut lines).unwrap() > 0, "it ends: {lines}");
+    }
+    assert!(thinned.exists() && !deleted.exists());
+    let each = dumped(&thinned, &["--watch", "1ms"]);
+    assert!(each.len() < 4, "its readings are of a minute: {}", each.len());
+    let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
+    until("it counts", || ground.b.programs("eth0").len() >= 2);
+    let today = || {
+        let all = fs::read_dir(&kept).unwrap().map(|e| e.unwrap().path());
+        all.filter(|f| *f != thinned).collect::<Vec<_>>()
+    };
+    until("today has a file", || today().iter().any(|f| f.metadata().is_ok_and(|m| m.len() > 0)));
+    strays(&raw, index, 30);
+    until("it is recorded", || {
+        dumped(&kept, &[]).iter().map(|r| packets(r, 99)).sum::<u64>() == 30
+    });
+    assert_eq!(record.end(Signal::SIGTERM), Some(0));
+    let before = today().len();
+    // Another start has another file; what is in both is one recording.
+    let mut again = keep(&ground.b);
+    until("it has one of its own", || today().len() > before);
+    until("it counts", || ground.b.programs("eth0").len() >= 2);
+    strays(&raw, index, 5);
+    until("it is recorded", || {
+        dumped(&kept, &[]).iter().map(|r| packets(r, 99)).sum::<u64>() == 35
+    });
+    assert_eq!(again.end(Signal::SIGTERM), Some(0));
+    let modes = today().iter().map(|f| f.metadata().unwrap().permissions().mode() & 0o777).max();
+    assert_eq!(modes, Some(0o600));
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut refused = keep(&ground.b);
+    assert_eq!(refused.0.wait().unwrap().code(), Some(1));
+    let mut errors = String::new();
+    refused.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(errors.contains("a folder of your own"), "{errors}");
+}
+
+#[test]
 fn nonsense_is_refused_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let there = |name: &str, content: &[u8]| -> PathBuf {
@@ -173,6 +248,9 @@ fn nonsense_is_refused_with_one_line() {
     };
     refused(&["record", "--every", "1ms"], &taken, 2, "from 100ms to 1h");
     refused(&["record"], &taken, 1, "not written over");
+    refused(&["record", "--keep", "60s:1d,1s:90d"], &taken, 2, "do not ascend");
+    refused(&["record", "--keep", "1s:1d"], &taken, 1, "it is no folder");
+    refused(&["dump", "--read"], folder.path(), 1, "no recording of such a time");
     refused(&["dump", "--read"], &taken, 1, "is a capture, not a recording");
     refused(&["dump", "--read"], &junk, 1, "a capture");
     refused(&["dump", "--between", "yesterday..", "--read"], &taken, 2, "a time such as");

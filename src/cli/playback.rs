@@ -2,10 +2,14 @@
 //! What `--read` names where it is a recording.
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use feed::recorded::{Between, Recordings, is_recording};
+use feed::{
+    keep,
+    recorded::{Between, Recordings, is_recording},
+};
+use model::units::sanitize;
 
 /// Which part of a recording is read.
 #[derive(Args, Clone, Copy, Debug)]
@@ -27,11 +31,26 @@ impl Playback {
     /// # Errors
     /// They are some of both, or cannot be read.
     pub(super) fn recordings(self, files: &[PathBuf]) -> Result<Option<Recordings>> {
+        let between = self.between.unwrap_or_default();
+        let mut all = Vec::with_capacity(files.len());
+        for file in files {
+            if !file.is_dir() {
+                all.push(file.clone());
+                continue;
+            }
+            // A folder that `record --keep` looks after.
+            let name = || sanitize(&file.to_string_lossy()).into_owned();
+            let days = keep::files(file, between).with_context(|| format!("read {}", name()))?;
+            let days: Vec<_> = days.into_iter().filter(|f| is_recording(f)).collect();
+            ensure!(!days.is_empty(), "there is no recording of such a time in {}", name());
+            all.extend(days);
+        }
+        let files = all;
         match files.iter().filter(|f| is_recording(f)).count() {
             0 if self.between.is_some() => bail!("--between is for what `tmon record` has written"),
             0 => Ok(None),
             n if n < files.len() => bail!("captures and recordings cannot be read together"),
-            _ => Recordings::open(files, self.between.unwrap_or_default()).map(Some),
+            _ => Recordings::open(&files, between).map(Some),
         }
     }
 }

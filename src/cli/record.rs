@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon record` and `tmon stream`: readings as frames, into a file or to whoever reads.
 use std::{
+    fs::DirBuilder,
     io::{self, IsTerminal, Read, Write},
-    os::fd::AsFd,
-    path::PathBuf,
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,11 +19,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use feed::{
     frame::{Frame, FrameKind, FrameWriter},
+    keep::{self, Days, Keep},
     series::Series,
 };
 use model::{overlay::Overlay, units::sanitize};
 
-use super::{Dropping, TOOL, Watch, dump, duration, interrupted, out};
+use super::{Dropping, TOOL, Watch, dump, duration, interrupted, out, say};
 use crate::kernel::{clock, live::Live, sandbox::Sandbox};
 
 #[derive(Args, Debug)]
@@ -27,9 +33,13 @@ use crate::kernel::{clock, live::Live, sandbox::Sandbox};
     `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds again what was wrong."
 )]
 pub(super) struct Record {
-    /// The file to make, such as `night.tmon`; one that is there is not touched
+    /// The file to make, such as `night.tmon`; one that is there is not touched. With --keep, a folder
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Keep a folder of one file a day: readings of so often until they are so old, then sums, then
+    /// nothing (1s:1d,60s:90d)
+    #[arg(long, value_name = "EVERY:AGE,..", conflicts_with = "every")]
+    keep: Option<Keep>,
     #[command(flatten)]
     reading: Recorder,
 }
@@ -79,14 +89,87 @@ impl Record {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
+        if let Some(keep) = self.keep {
+            let folder =
+                folder(&self.file).with_context(|| format!("keep recordings in {shown}"))?;
+            let reading = Recorder { every: keep.every(), ..self.reading };
+            let (live, sandbox) = (reading.open()?, Sandbox::keeping(&folder));
+            let mut days = Days::new(folder.clone());
+            live.enter(&sandbox)?;
+            look_after(folder, keep)?;
+            return reading
+                .write(live, &mut days, &flag, &|| false)
+                .with_context(|| format!("record to {shown}"));
+        }
         let file = out::make(&self.file).with_context(|| format!("make {shown}"))?;
         let live = self.reading.open().inspect_err(|_| {
             _ = std::fs::remove_file(&self.file); // there is nothing in it
         })?;
+        live.enter(&Sandbox::new(None))?;
         self.reading
-            .write(live, file, &flag, &|| false)
+            .write(live, &mut FrameWriter::new(file), &flag, &|| false)
             .with_context(|| format!("record to {shown}"))
     }
+}
+
+/// A folder for recordings: made where it is not there. What is in it is replaced and deleted, so nobody
+/// else may be able to.
+fn folder(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
+        _ => {}
+    }
+    let there = path.symlink_metadata()?;
+    ensure!(there.is_dir(), "it is no folder, and --keep takes one");
+    let ours = there.uid() == nix::unistd::geteuid().as_raw() && there.mode() & 0o022 == 0;
+    ensure!(ours, "others may write into it: recordings are kept in a folder of your own");
+    Ok(path)
+}
+
+/// Where readings go.
+trait Readings {
+    /// The next one is of this time. Whether what was said before is to be said again.
+    fn turn(&mut self, time: SystemTime) -> io::Result<bool>;
+    fn write(&mut self, frame: &Frame) -> io::Result<()>;
+    fn end(&mut self) -> io::Result<()>;
+}
+
+impl<W: Write> Readings for FrameWriter<W> {
+    fn turn(&mut self, _: SystemTime) -> io::Result<bool> {
+        Ok(self.is_between())
+    }
+    fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        FrameWriter::write(self, frame)
+    }
+    fn end(&mut self) -> io::Result<()> {
+        self.end_block()
+    }
+}
+
+impl Readings for Days {
+    fn turn(&mut self, time: SystemTime) -> io::Result<bool> {
+        Days::turn(self, time)
+    }
+    fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        Days::write(self, frame)
+    }
+    fn end(&mut self) -> io::Result<()> {
+        Days::end(self)
+    }
+}
+
+/// Looks after a folder of recordings by a thread of its own, which ends with the process.
+fn look_after(folder: PathBuf, keep: Keep) -> Result<()> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let look = move || {
+        loop {
+            keep::tidy(&folder, &keep, SystemTime::now()).iter().for_each(|line| say(line));
+            thread::sleep(HOUR);
+        }
+    };
+    thread::Builder::new().name("keep".to_owned()).spawn(look).context("start a thread")?;
+    Ok(())
 }
 
 impl StreamOut {
@@ -97,7 +180,8 @@ impl StreamOut {
         );
         let flag = interrupted()?;
         let live = self.reading.open()?;
-        self.reading.write(live, out::raw(), &flag, &is_over)
+        live.enter(&Sandbox::new(None))?;
+        self.reading.write(live, &mut FrameWriter::new(out::raw()), &flag, &is_over)
     }
 }
 
@@ -134,12 +218,10 @@ impl Recorder {
     fn write(
         &self,
         mut live: Live,
-        to: impl Write,
+        to: &mut dyn Readings,
         flag: &AtomicBool,
         is_over: &dyn Fn() -> bool,
     ) -> Result<()> {
-        live.enter(&Sandbox::new(None))?;
-        let mut writer = FrameWriter::new(to);
         let mut series = Series::new(0);
         let mut said: Option<Arc<Overlay>> = None;
         let end = self.span.map(|span| Instant::now() + span);
@@ -152,7 +234,7 @@ impl Recorder {
             let overlay = reading.overlay.clone();
             let Some(interval) = series.push(reading) else { continue };
             let mut interval = interval.clone();
-            if writer.is_between() || overlay != said {
+            if to.turn(interval.taken)? || overlay != said {
                 interval.overlay.clone_from(&overlay);
             }
             if let Some(name) = &self.name {
@@ -170,12 +252,12 @@ impl Recorder {
                 tool: TOOL.to_owned(),
                 interval,
             };
-            writer.write(&frame)?;
+            to.write(&frame)?;
             if last {
                 break;
             }
         }
-        Ok(writer.end_block()?)
+        Ok(to.end()?)
     }
 
     /// Waits for the next reading on the grid. False where it is the last one.

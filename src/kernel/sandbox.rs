@@ -92,7 +92,14 @@ impl Sandbox {
     pub fn new(saves: Option<&Path>) -> Sandbox {
         #[cfg(feature = "live")]
         owner::prepare();
-        Sandbox { rules: Arc::new(rules(saves)), resolves: false }
+        Sandbox { rules: Arc::new(rules(saves, None)), resolves: false }
+    }
+
+    /// For who keeps files in a folder: makes, reads, replaces and deletes them.
+    #[cfg(feature = "live")]
+    pub fn keeping(folder: &Path) -> Sandbox {
+        owner::prepare();
+        Sandbox { rules: Arc::new(rules(Some(folder), Some(folder))), resolves: false }
     }
 
     /// For who looks up names: all kinds of sockets stay allowed.
@@ -192,7 +199,7 @@ fn denies_exec() -> bool {
     io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
-fn rules(saves: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
+fn rules(saves: Option<&Path>, keeps: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
     // A file is made beside the one that it is to be, and renamed. It is not opened for reading.
@@ -213,6 +220,7 @@ fn rules(saves: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
         .add_rules(path_beneath_rules(READ.iter().map(PathBuf::from).chain(resolver), read))?
         .add_rules(path_beneath_rules(terminals(), device))?
         .add_rules(path_beneath_rules(saves, save))?
+        .add_rules(path_beneath_rules(keeps, read | save))?
         .add_rules(path_beneath_rules(owners, read | save))
 }
 

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod input;
 mod inputs;
 pub mod judge;
+pub mod keep;
 pub mod names;
 mod packed;
 pub mod packet;

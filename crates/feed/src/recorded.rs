@@ -5,7 +5,7 @@
 //! recording, those of several hosts a fleet.
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     mem,
     net::IpAddr,
     os::unix::fs::FileExt,
@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use foldhash::HashMap;
 
 use crate::{
-    frame::{Frame, FrameKind, FrameReader},
+    frame::{Frame, FrameKind, FrameReader, block_after},
     source::Reading,
 };
 use model::{
@@ -116,7 +116,16 @@ impl Recordings {
             let name = sanitize(&path.to_string_lossy()).into_owned();
             let why = || format!("read {name}");
             let file = File::open(path).with_context(why)?;
-            size += file.metadata().with_context(why)?.len();
+            let length = file.metadata().with_context(why)?.len();
+            let begin = match between.from {
+                Some(from) => block_after(&file, from).with_context(why)?,
+                None => 0,
+            };
+            if begin >= length && length > 0 {
+                continue; // it ended before
+            }
+            size += length - begin;
+            (&file).seek(SeekFrom::Start(begin)).with_context(why)?;
             let counted = Counted { file, read: Arc::clone(&read) };
             let reader = FrameReader::new(counted).with_context(why)?;
             files.push(Tape { name, reader, next: None, overlay: None, local: Vec::new() });
@@ -491,6 +500,33 @@ mod tests {
         assert!(all.next_interval().expect("a reading").is_some());
         while all.next_interval().expect("no error").is_some() {}
         assert_eq!(all.notes().len(), 1);
+    }
+
+    #[test]
+    fn what_is_asked_for_late_in_a_recording_is_found_without_reading_all_of_it() {
+        let frames: Vec<_> = (0..400).map(|at| frame("a", 1, at, 300)).collect();
+        let file = file(&frames);
+        let t = |n: u64| UNIX_EPOCH + Duration::from_secs(1000 + n);
+        for (from, until, expected) in [(390, 400, 10), (60, 61, 1), (59, 62, 3), (0, 2, 2)] {
+            let between = Between { from: Some(t(from)), until: Some(t(until)) };
+            let paths = [file.path().to_owned()];
+            let mut all = Recordings::open(&paths, between).expect("a recording");
+            let mut taken = Vec::new();
+            while let Some(interval) = all.next_interval().expect("an interval") {
+                taken.push(interval.taken);
+            }
+            assert_eq!(taken.len(), expected, "{from}..{until}");
+            assert_eq!(taken.first(), Some(&t(from + 1)));
+            let size = file.as_file().metadata().expect("a file").len();
+            assert!(from < 300 || all.position().1 < size / 2, "{:?} of {size}", all.position());
+        }
+        // One that is being written, or was cut off: its last block has nothing behind it.
+        let cut = file.as_file().metadata().expect("a file").len() - 60;
+        file.as_file().set_len(cut).expect("it is shorter");
+        let between = Between { from: Some(t(390)), until: None };
+        assert!(!read(&[&file], between).expect("intervals").is_empty());
+        let between = Between { from: Some(t(350)), until: Some(t(355)) };
+        assert_eq!(read(&[&file], between).expect("intervals").len(), 5);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-pub use self::stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK};
+pub use self::stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK, block_after};
 use model::{
     fleet::Told,
     snapshot::{Interval, unknown_time},

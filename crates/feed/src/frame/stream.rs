@@ -7,7 +7,9 @@
 //! read. Behind each block a skippable frame says what is in it and where it began, so that a file can
 //! be walked backwards. `zstd -d` gives the plain stream.
 use std::{
+    fs::File,
     io::{self, BufRead, BufReader, Cursor, Read, Write},
+    os::unix::fs::FileExt,
     time::SystemTime,
 };
 
@@ -125,6 +127,57 @@ impl<W: Write> FrameWriter<W> {
         }
         Ok(())
     }
+}
+
+/// Where to begin to read a file for what was taken after a time: the first block that has something of
+/// it. It is found by what stands behind each block, from the end on; 0 where that is not all there.
+///
+/// # Errors
+/// It cannot be read.
+pub fn block_after(file: &File, time: SystemTime) -> io::Result<u64> {
+    const ALL: usize = 8 + TRAILER as usize;
+    let time = nanoseconds(time);
+    /// So many blocks are walked, a month of seconds and more.
+    const BLOCKS: usize = 1 << 16;
+    let mut end = last_trailer(file)?;
+    let mut found = end;
+    for _ in 0..BLOCKS {
+        if end < ALL as u64 {
+            break;
+        }
+        let mut trailer = [0; ALL];
+        file.read_exact_at(&mut trailer, end - ALL as u64)?;
+        let word = |at: usize| {
+            let bytes = trailer.get(at..at + 8).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        let begin = (end - ALL as u64).checked_sub(word(8));
+        let (Some(begin), true) = (begin, is_trailer(&trailer)) else { return Ok(0) };
+        if word(32) <= time {
+            return Ok(found);
+        }
+        (end, found) = (begin, begin);
+    }
+    Ok(0)
+}
+
+fn is_trailer(bytes: &[u8]) -> bool {
+    let head = [SKIPPABLE.to_le_bytes(), TRAILER.to_le_bytes()].concat();
+    bytes.starts_with(&head)
+}
+
+/// Where the last whole block ends: behind it there may be one that is being written, or was cut off.
+fn last_trailer(file: &File) -> io::Result<u64> {
+    const ALL: usize = 8 + TRAILER as usize;
+    /// So much a block may be, if it is to be looked behind.
+    const MOST: u64 = 32 << 20;
+    let size = file.metadata()?.len();
+    let begin = size.saturating_sub(MOST);
+    let mut bytes = vec![0; usize::try_from(size - begin).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, begin)?;
+    let mut places = (0..=bytes.len().saturating_sub(ALL)).rev();
+    let last = places.find(|at| bytes.get(*at..).is_some_and(|b| b.len() >= ALL && is_trailer(b)));
+    Ok(last.map_or(0, |at| begin + at as u64 + ALL as u64))
 }
 
 /// Reads frames.

@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A folder of recordings, one for each day in UTC, of which older ones are thinned and in the end
+//! deleted: `1s:1d,60s:90d` keeps readings of every second for a day, and sums of a minute for ninety.
+//!
+//! What is thinned is written beside the file and then takes its place, so that there is always one of
+//! the two. Nothing but files named as days is touched.
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+use crate::{
+    frame::{Frame, FrameKind, FrameReader, FrameWriter},
+    recorded::Between,
+};
+use model::{overlay::Overlay, snapshot::Interval, units::sanitize};
+
+/// How long what is kept, and how often it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep(Vec<Step>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    every: Duration,
+    until: Duration,
+}
+
+/// What becomes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// Its readings become sums of so long a time.
+    Thinned(Duration),
+    Deleted,
+}
+
+/// Limit on the steps.
+const STEPS: usize = 4;
+/// Limit on the recordings that a day may be in: one for each start.
+const STARTS: u32 = 10_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Keep {
+    /// A step each: how often, and until which age.
+    ///
+    /// # Errors
+    /// There is none, or they do not ascend.
+    pub fn new(steps: &[(Duration, Duration)]) -> Result<Keep> {
+        ensure!((1..=STEPS).contains(&steps.len()), "one to {STEPS} steps, such as 1s:1d,60s:90d");
+        let ascend = steps.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1);
+        ensure!(
+            ascend,
+            "the steps do not ascend: later ones are longer in both, as in 1s:1d,60s:90d"
+        );
+        ensure!(steps.iter().all(|s| s.0 < s.1), "nothing is kept for less than one reading");
+        let all = Duration::from_millis(100)..=Duration::from_secs(3600);
+        ensure!(steps.iter().all(|s| all.contains(&s.0)), "readings are taken every 100ms to 1h");
+        Ok(Keep(steps.iter().map(|s| Step { every: s.0, until: s.1 }).collect()))
+    }
+
+    /// How often readings are taken.
+    pub fn every(&self) -> Duration {
+        self.0.first().map_or(Duration::from_secs(1), |step| step.every)
+    }
+
+    /// What becomes of a file whose day ended at a time, and whose readings are so far apart.
+    fn fate(&self, end: SystemTime, cadence: Duration, now: SystemTime) -> Fate {
+        let age = now.duration_since(end).unwrap_or_default();
+        match self.0.iter().find(|step| age < step.until) {
+            None => Fate::Deleted,
+            Some(step) if step.every > cadence => Fate::Thinned(step.every),
+            Some(_) => Fate::Stays,
+        }
+    }
+}
+
+/// The day of a recording by its name, `2026-11-30.tmon` or, begun later, `2026-11-30.2.tmon`.
+fn day_of(path: &Path) -> Option<Date> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".tmon")?;
+    let (day, number) = name.split_once('.').unwrap_or((name, "2"));
+    let is_number = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
+    (day.len() == 10 && is_number).then(|| day.parse().ok()).flatten()
+}
+
+/// The day that a time is on.
+fn day_at(time: SystemTime) -> Date {
+    let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.to_zoned(TimeZone::UTC).date()
+}
+
+/// When a day begins.
+fn begin(day: Date) -> SystemTime {
+    day.to_zoned(TimeZone::UTC).map_or(UNIX_EPOCH, |t| t.timestamp().into())
+}
+
+/// The recordings of a folder by name, of them those that may have something of a time.
+///
+/// # Errors
+/// It cannot be read.
+pub fn files(folder: &Path, between: Between) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(day) = day_of(&path) else { continue };
+        // What is read last on a day may have begun before it.
+        let (from, until) = (begin(day), begin(day) + DAY);
+        if between.from.is_none_or(|t| t < until) && between.until.is_none_or(|t| t + DAY > from) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Makes a file that nobody else can read. Nothing that is there is written to or followed.
+///
+/// # Errors
+/// It is there already, or cannot be made.
+pub fn make(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW;
+    File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)
+}
+
+/// Writes readings of each day into a file of its own.
+pub struct Days {
+    folder: PathBuf,
+    day: Option<Date>,
+    writer: Option<FrameWriter<File>>,
+}
+
+impl Days {
+    /// In this folder.
+    pub fn new(folder: PathBuf) -> Days {
+        Days { folder, day: None, writer: None }
+    }
+
+    /// The next reading is of this time. Whether what was said before is to be said again.
+    ///
+    /// # Errors
+    /// A file cannot be made.
+    pub fn turn(&mut self, time: SystemTime) -> io::Result<bool> {
+        let day = day_at(time);
+        if self.day != Some(day) {
+            self.end()?;
+            self.writer = Some(FrameWriter::new(self.make(day)?));
+            self.day = Some(day);
+        }
+        Ok(self.writer.as_ref().is_none_or(FrameWriter::is_between))
+    }
+
+    fn make(&self, day: Date) -> io::Result<File> {
+        let names = (2..STARTS).map(|n| format!("{day}.{n}.tmon"));
+        for name in std::iter::once(format!("{day}.tmon")).chain(names) {
+            match make(&self.folder.join(name)) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made,
+            }
+        }
+        Err(io::Error::other(format!("{day} has {STARTS} recordings already")))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        match &mut self.writer {
+            Some(writer) => writer.write(frame),
+            None => Err(io::Error::other("no file is open")),
+        }
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.day = None;
+        self.writer.take().map_or(Ok(()), |mut writer| writer.end_block())
+    }
+}
+
+/// Thins and deletes what is old in a folder. What was done, a line each; what cannot be done is one, too,
+/// and hinders nothing else.
+pub fn tidy(folder: &Path, keep: &Keep, now: SystemTime) -> Vec<String> {
+    let mut said = Vec::new();
+    let files = match files(folder, Between::default()) {
+        Ok(files) => files,
+        Err(e) => {
+            return vec![format!("cannot look into {}: {e}", sanitize(&folder.to_string_lossy()))];
+        }
+    };
+    for path in files {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        match tidy_one(&path, keep, now) {
+            Ok(None) => {}
+            Ok(Some(done)) => said.push(format!("{} {done}", sanitize(&name))),
+            Err(e) => said.push(format!("{} stays as it is: {e:#}", sanitize(&name))),
+        }
+    }
+    said
+}
+
+fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>> {
+    let Some(day) = day_of(path) else { return Ok(None) };
+    let end = begin(day) + DAY;
+    if keep.fate(end, Duration::ZERO, now) == Fate::Deleted {
+        fs::remove_file(path)?;
+        return Ok(Some("deleted".to_owned()));
+    }
+    // A day that is not over may be written to.
+    if now <= end || keep.fate(end, Duration::ZERO, now) == Fate::Stays {
+        return Ok(None);
+    }
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let open = || File::options().read(true).custom_flags(flags).open(path);
+    let Some(first) = FrameReader::new(open()?)?.next_frame()? else { return Ok(None) };
+    let Fate::Thinned(every) = keep.fate(end, first.cadence, now) else { return Ok(None) };
+    let Some(name) = path.file_name() else { bail!("it has no name") };
+    let mut beside = OsString::from(".");
+    beside.push(name);
+    beside.push(".new");
+    let new = path.with_file_name(beside);
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {} // one that was not finished
+    }
+    let file = make(&new)?;
+    let thinned =
+        thin(FrameReader::new(open()?)?, &file, every).and_then(|()| Ok(file.sync_all()?));
+    if let Err(e) = thinned.and_then(|()| Ok(fs::rename(&new, path)?)) {
+        let _ = fs::remove_file(&new);
+        return Err(e.context("thin it"));
+    }
+    Ok(Some(format!("has a reading every {} s now", every.as_secs_f64())))
+}
+
+/// Writes readings as sums of so long a time each, on the grid of the wall clock.
+///
+/// # Errors
+/// They cannot be read, or not be written.
+pub fn thin(mut from: FrameReader, to: impl Write, every: Duration) -> Result<()> {
+    let mut thinned = Thinned { writer: FrameWriter::new(to), every, seq: 0, told: None };
+    let (mut overlay, mut local) = (None, Vec::new());
+    let mut together: Vec<Frame> = Vec::new();
+    while let Some(mut frame) = from.next_frame()? {
+        if !matches!(frame.kind, FrameKind::Rows | FrameKind::Sum) {
+            continue;
+        }
+        let same = together.last().is_none_or(|last| {
+            last.interval.origin == frame.interval.origin
+                && slot(last, every) == slot(&frame, every)
+        });
+        if !same {
+            thinned.write(std::mem::take(&mut together))?;
+        }
+        match &frame.interval.overlay {
+            Some(known) => overlay = Some(Arc::clone(known)),
+            None => frame.interval.overlay.clone_from(&overlay),
+        }
+        match frame.local.is_empty() {
+            false => local.clone_from(&frame.local),
+            true => frame.local.clone_from(&local),
+        }
+        together.push(frame);
+    }
+    thinned.write(together)?;
+    Ok(thinned.writer.end_block()?)
+}
+
+/// The step of the grid that a reading ends in: one at its end is the last of it.
+fn slot(frame: &Frame, every: Duration) -> u128 {
+    let since = frame.interval.taken.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Readings on the grid are a little late.
+    (since + every).saturating_sub(frame.cadence / 2).as_nanos() / every.as_nanos().max(1)
+}
+
+struct Thinned<W: Write> {
+    writer: FrameWriter<W>,
+    every: Duration,
+    seq: u64,
+    told: Option<Arc<Overlay>>,
+}
+
+impl<W: Write> Thinned<W> {
+    fn write(&mut self, together: Vec<Frame>) -> Result<()> {
+        let Some(mut interval) = Interval::sum(together.iter().map(|f| &f.interval)) else {
+            return Ok(());
+        };
+        let (error, reading) = (
+            together.iter().map(|f| f.clock).collect::<Option<Vec<_>>>(),
+            together.iter().map(|f| f.reading).max().unwrap_or_default(),
+        );
+        let Some(last) = together.into_iter().next_back() else { return Ok(()) };
+        let again = self.writer.is_between() || interval.overlay != self.told;
+        self.told.clone_from(&interval.overlay);
+        if !again {
+            interval.overlay = None;
+        }
+        let frame = Frame {
+            seq: self.seq,
+            cadence: self.every,
+            clock: error.and_then(|e| e.into_iter().max()),
+            reading,
+            local: if again { last.local } else { Vec::new() },
+            interval,
+            ..last
+        };
+        self.seq += 1;
+        self.writer.write(&frame).context("write what is thinned")
+    }
+}
+
+impl FromStr for Keep {
+    type Err = anyhow::Error;
+
+    /// `EVERY:AGE` several times, times as `1s`, `60s`, `1d`.
+    fn from_str(text: &str) -> Result<Keep> {
+        let time = |text: &str| -> Result<Duration> {
+            let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let (number, unit) = text.split_at(at);
+            let number: u64 = number.parse().context("a time such as 60s, 90d")?;
+            let unit = match unit {
+                "ms" => return Ok(Duration::from_millis(number)),
+                "s" => 1,
+                "m" | "min" => 60,
+                "h" => 3600,
+                "d" => 86_400,
+                _ => bail!("a time such as 60s, 90d"),
+            };
+            let seconds = number.checked_mul(unit).filter(|s| *s <= 100 * 366 * 86_400);
+            seconds.map(Duration::from_secs).context("at most a hundred years")
+        };
+        let step = |step: &str| -> Result<(Duration, Duration)> {
+            let (every, until) = step.split_once(':').context("steps such as 1s:1d,60s:90d")?;
+            Ok((time(every)?, time(until)?))
+        };
+        Keep::new(&text.split(',').map(step).collect::<Result<Vec<_>>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{
+        flow::{Count, Inner, InnerProto, Key, Kind, Tunnel},
+        interface::{Interface, Origin},
+        rows::{Part, Rows},
+    };
+
+    fn at(day: &str, seconds: u64) -> SystemTime {
+        begin(day.parse().expect("a day")) + Duration::from_secs(seconds)
+    }
+
+    fn frame(taken: SystemTime, packets: u64) -> Frame {
+        let key = Key {
+            outer: None,
+            outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
+            innermost: None,
+            depth: 1,
+            inner: Inner::Proto(InnerProto(0x0806)),
+            other: false,
+        };
+        let mut rows = Rows::default();
+        let counts = [Count { packets, bytes: 100 * packets }; 2];
+        rows.push(0, 0, &key, counts, Part { swapped: false, fragments: false });
+        let second = Duration::from_secs(1);
+        let eth0 = vec![Interface::new(0, "eth0")];
+        let mut interval = Interval::new(taken - second, taken, second, eth0, rows);
+        interval.origin = Origin { host: "a".into(), netns: 1, epoch: 1 };
+        Frame {
+            kind: FrameKind::Rows,
+            seq: 0,
+            reading: Duration::ZERO,
+            clock: None,
+            cadence: second,
+            local: vec![],
+            tool: String::new(),
+            interval,
+        }
+    }
+
+    fn read(path: &Path) -> Vec<(u64, u64)> {
+        let mut reader = FrameReader::new(File::open(path).expect("it is there")).expect("frames");
+        let mut all = Vec::new();
+        while let Some(f) = reader.next_frame().expect("a frame") {
+            let packets = f.interval.rows.walk().map(|r| r.counts()[0].packets).sum();
+            all.push((f.interval.elapsed.as_secs(), packets));
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_kept_is_told_in_steps_that_ascend() {
+        let keep: Keep = "1s:1d,60s:90d".parse().expect("steps");
+        assert_eq!(keep.every(), Duration::from_secs(1));
+        for wrong in [
+            "",
+            "1s",
+            "60s:90d,1s:1d",
+            "1s:1d,60s:1h",
+            "1s:x",
+            "2h:90d",
+            "10s:5s",
+            "1s:99999999999d",
+        ] {
+            assert!(wrong.parse::<Keep>().is_err(), "{wrong}");
+        }
+        let end = at("2026-11-30", 0);
+        let second = Duration::from_secs(1);
+        let fate = |age, cadence| keep.fate(end, cadence, end + Duration::from_secs(age));
+        assert_eq!(fate(3600, second), Fate::Stays);
+        assert_eq!(fate(86_400, second), Fate::Thinned(60 * second));
+        assert_eq!(fate(86_400, 60 * second), Fate::Stays);
+        assert_eq!(fate(90 * 86_400, 60 * second), Fate::Deleted);
+    }
+
+    #[test]
+    fn only_files_named_as_days_are_the_recordings() {
+        let day = |name: &str| day_of(Path::new(name)).map(|d| d.to_string());
+        assert_eq!(day("/x/2026-11-30.tmon").as_deref(), Some("2026-11-30"));
+        assert_eq!(day("2026-11-30.12.tmon").as_deref(), Some("2026-11-30"));
+        for other in [
+            "night.tmon",
+            "2026-11-31.tmon",
+            ".2026-11-30.tmon.new",
+            "2026-11-30.x.tmon",
+            "2026-11-30",
+        ] {
+            assert_eq!(day(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn each_day_and_each_start_has_a_file_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for start in 0..2 {
+            let mut days = Days::new(folder.path().to_owned());
+            for time in [at("2026-11-29", 86_399), at("2026-11-30", 1), at("2026-11-30", 2)] {
+                let again = days.turn(time).expect("a file");
+                assert_eq!(again, time != at("2026-11-30", 2), "start {start}");
+                days.write(&frame(time, 1)).expect("it is written");
+            }
+            days.end().expect("it is written");
+        }
+        let all = files(folder.path(), Between::default()).expect("files");
+        let names: Vec<_> = all.iter().filter_map(|f| f.file_name()?.to_str()).collect();
+        let expected =
+            ["2026-11-29.2.tmon", "2026-11-29.tmon", "2026-11-30.2.tmon", "2026-11-30.tmon"];
+        assert_eq!(names, expected);
+        let late = Between { from: Some(at("2026-11-30", 0)), until: None };
+        assert_eq!(files(folder.path(), late).expect("files").len(), 2);
+        assert_eq!(read(&all[3]), [(1, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn old_days_are_thinned_and_older_ones_deleted_and_nothing_else_is_touched() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut days = Days::new(folder.path().to_owned());
+        for day in ["2026-11-01", "2026-11-20", "2026-11-30"] {
+            for n in 1..=150 {
+                days.turn(at(day, n)).expect("a file");
+                days.write(&frame(at(day, n), n)).expect("it is written");
+            }
+        }
+        days.end().expect("it is written");
+        let of = |name: &str| folder.path().join(name);
+        fs::write(of("2026-10-01.tmon"), "no recording").expect("a file");
+        fs::write(of("2026-11-19.tmon"), "no recording").expect("a file");
+        fs::write(of("mine.tmon"), "mine").expect("a file");
+        let keep: Keep = "1s:1d,60s:20d".parse().expect("steps");
+        let now = at("2026-11-30", 200);
+        let said = tidy(folder.path(), &keep, now).join("\n");
+        assert!(
+            said.contains("2026-10-01.tmon deleted") && said.contains("2026-11-01.tmon deleted"),
+            "{said}"
+        );
+        assert!(said.contains("2026-11-20.tmon has a reading every 60 s now"), "{said}");
+        assert!(said.contains("2026-11-19.tmon stays as it is"), "{said}");
+        assert_eq!(read(&of("2026-11-20.tmon")), [(60, 1830), (60, 5430), (30, 4065)]);
+        assert_eq!(read(&of("2026-11-30.tmon")).len(), 150, "today is not over");
+        assert_eq!(fs::read(of("mine.tmon")).expect("it is there"), b"mine");
+        assert_eq!(
+            tidy(folder.path(), &keep, now).len(),
+            1,
+            "only what cannot be read is said again"
+        );
+        assert_eq!(fs::read_dir(folder.path()).expect("files").count(), 4);
+    }
+}
