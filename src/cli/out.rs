@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, ErrorKind, LineWriter, Write},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::fd::AsFd,
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -132,10 +132,7 @@ pub(super) fn tell(text: &str) {
 
 /// Makes a file that nobody else can read. Nothing that is there is written to or followed.
 pub(super) fn make(path: &Path) -> Result<File> {
-    let flags = libc::O_NOFOLLOW;
-    let made =
-        File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
-    made.map_err(|e| match e.kind() {
+    feed::keep::make(path).map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => {
             anyhow::anyhow!("it is there already, and is not written over: name another")
         }

@@ -22,6 +22,7 @@ pub(super) struct Playback {
 
 impl Playback {
     /// All between two times.
+    #[cfg(feature = "live")]
     pub(super) fn of(between: Option<Between>) -> Playback {
         Playback { between }
     }
