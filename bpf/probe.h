@@ -285,10 +285,11 @@ static __always_inline int copy_packet(struct __sk_buff *skb, __u8 *to, __u32 si
 		room -= TAG_AT + sizeof(struct vlan);
 		to += TAG_AT + sizeof(struct vlan);
 	}
+	size--; /* so that every verifier knows that it is not zero */
 	barrier_var(size);
-	if (size - 1 >= room)
+	if (size >= room)
 		return 0;
-	return !bpf_skb_load_bytes(skb, from, to, size);
+	return !bpf_skb_load_bytes(skb, from, to, size + 1);
 }
 
 /* A copy in the ring: the record is reserved as one of a few sizes that the verifier knows. */
