@@ -30,7 +30,7 @@ const AT_ONCE: usize = 8;
 const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// How long the first reading waits for everybody, and how long for anybody.
 const ALL: Duration = Duration::from_secs(3);
-const ANY: Duration = Duration::from_secs(20);
+const ANY: Duration = Duration::from_secs(60);
 /// How long a reading waits for hosts that are late.
 const LATE: Duration = Duration::from_millis(700);
 
