@@ -46,6 +46,8 @@ mod dump;
 #[cfg(feature = "live")]
 mod exporting;
 #[cfg(feature = "live")]
+mod fleet;
+#[cfg(feature = "live")]
 mod lab;
 #[cfg(feature = "live")]
 mod listing;
@@ -56,6 +58,8 @@ mod printer;
 mod record;
 mod remote;
 mod replay;
+#[cfg(feature = "live")]
+mod saving;
 mod settings;
 mod shell;
 mod top;
@@ -107,6 +111,9 @@ enum Command {
     #[cfg(feature = "live")]
     /// Write readings to standard output as they are taken, for another tmon or a file
     Stream(record::StreamOut),
+    #[cfg(feature = "live")]
+    /// List the hosts of a fleet: who is heard, clocks, coverage, versions
+    Fleet(fleet::Hosts),
     #[cfg(feature = "live")]
     /// Compare what two hosts sent each other with what arrived: recordings, or hosts by ssh
     Diff(diff::Diff),
@@ -591,6 +598,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(c) => return code(c.run()),
         #[cfg(feature = "live")]
         Command::Diff(c) => return code(c.run()),
+        #[cfg(feature = "live")]
+        Command::Fleet(c) => return code(c.run()),
         #[cfg(feature = "live")]
         Command::Export(c) => c.run(),
         #[cfg(feature = "live")]

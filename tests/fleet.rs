@@ -255,6 +255,41 @@ fn watch_tells_of_loss_between_two_hosts_while_it_lasts() {
 }
 
 #[test]
+fn hosts_are_listed_with_how_well_they_are_heard() {
+    let world = World::new();
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let stream = |name: &str, space: &Space| {
+        let own = space.name();
+        format!("exec {program} stream --every 200ms --as {name} --netns {own} eth0")
+    };
+    let fleet = |more: &[&str]| {
+        let (a, b) = (stream("node-a", &world.a), stream("node-b", &world.b));
+        tmon()
+            .args(["fleet", "--for", "5s", "--from", &a, "--from", &b])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let out = fleet(&["--json"]);
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let text = String::from_utf8(out.stdout).unwrap();
+    let hosts: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let mut names: Vec<_> = hosts.iter().map(|h| h["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["node-a", "node-b"]);
+    let mut schemas = boon::Schemas::new();
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/host.json");
+    let schema = boon::Compiler::new().compile(schema, &mut schemas).unwrap();
+    hosts.iter().for_each(|h| schemas.validate(h, schema).unwrap_or_else(|e| panic!("{e:#}")));
+    let out = fleet(&["--from", "echo no route >&2; exit 7"]);
+    assert_eq!(out.status.code(), Some(3), "one is not heard");
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(text.contains("not heard") && text.contains("no route"), "{text}");
+    let version = concat!("tmon ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(text.matches(version).count(), 2, "{text}");
+}
+
+#[test]
 fn where_nobody_answers_it_says_so_in_one_line() {
     let out = tmon().args(["dump", "--from", "echo no route >&2; exit 3"]).output().unwrap();
     let errors = String::from_utf8(out.stderr).unwrap();

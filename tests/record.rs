@@ -155,6 +155,43 @@ fn a_killed_recorder_leaves_what_it_had_read_and_its_file_is_left_alone() {
 }
 
 #[test]
+fn what_happens_around_a_bad_finding_is_saved() {
+    let ground = Ground::new();
+    ground.settle();
+    let folder = tempfile::tempdir().unwrap();
+    let watch = tmon()
+        .args(["watch", "eth0", "--every", "200ms", "--netns", ground.b.name(), "--save"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut watch = Started(watch.unwrap());
+    let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
+    until("it counts", || ground.b.programs("eth0").len() >= 2);
+    let saved = || -> Vec<PathBuf> {
+        fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect()
+    };
+    until("it is saved", || {
+        strays(&raw, index, 5);
+        saved().iter().any(|f| f.metadata().is_ok_and(|m| m.len() > 0))
+    });
+    let before = dumped(&saved()[0], &[]).iter().map(|r| packets(r, 99)).sum::<u64>();
+    assert!(before > 0, "what came before the finding is there, too");
+    strays(&raw, index, 7);
+    until("it goes on", || dumped(&saved()[0], &[]).iter().any(|r| packets(r, 99) >= before + 7));
+    assert_eq!(watch.end(Signal::SIGTERM), Some(3));
+    let saved = saved();
+    assert_eq!(saved.len(), 1, "{saved:?}");
+    let name = saved[0].file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("tmon-bad-") && name.ends_with(".tmon"), "{name}");
+    assert_eq!(saved[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let out = tmon().args(["watch", "--read"]).arg(&saved[0]).output().unwrap();
+    assert!(text(&out).0.contains("no_device"), "{out:?}");
+    let out = tmon().args(["watch", "--save", "/nowhere", "--netns", ground.b.name()]).output();
+    assert!(text(&out.unwrap()).1.contains("there is no such folder"));
+}
+
+#[test]
 fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
     let ground = Ground::new();
     ground.settle();

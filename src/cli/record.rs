@@ -22,7 +22,7 @@ use feed::{
     keep::{self, Days, Keep},
     series::Series,
 };
-use model::{overlay::Overlay, units::sanitize};
+use model::{overlay::Overlay, snapshot::Interval, units::sanitize};
 
 use super::{Dropping, TOOL, Watch, dump, duration, interrupted, out, say};
 use crate::kernel::{clock, live::Live, sandbox::Sandbox};
@@ -223,36 +223,18 @@ impl Recorder {
         is_over: &dyn Fn() -> bool,
     ) -> Result<()> {
         let mut series = Series::new(0);
-        let mut said: Option<Arc<Overlay>> = None;
+        let mut framing = Framing::new(self.every, self.name.as_deref());
         let end = self.span.map(|span| Instant::now() + span);
         series.push(dump::read(&mut live)?);
-        for seq in 0.. {
+        loop {
             let last = !self.rest(&mut live, end, flag, is_over);
             let begun = Instant::now();
             let reading = dump::read(&mut live)?;
             let took = begun.elapsed();
             let overlay = reading.overlay.clone();
             let Some(interval) = series.push(reading) else { continue };
-            let mut interval = interval.clone();
-            if to.turn(interval.taken)? || overlay != said {
-                interval.overlay.clone_from(&overlay);
-            }
-            if let Some(name) = &self.name {
-                interval.origin.host = name.as_str().into();
-            }
-            let local = interval.overlay.iter().flat_map(|o| own(o)).collect();
-            said = overlay;
-            let frame = Frame {
-                kind: FrameKind::Rows,
-                seq,
-                reading: took,
-                clock: clock::error(),
-                cadence: self.every,
-                local,
-                tool: TOOL.to_owned(),
-                interval,
-            };
-            to.write(&frame)?;
+            let again = to.turn(interval.taken)?;
+            to.write(&framing.frame(interval.clone(), overlay, again, took))?;
             if last {
                 break;
             }
@@ -277,6 +259,52 @@ impl Recorder {
             }
         }
         end.is_none_or(|end| due < end)
+    }
+}
+
+/// Makes frames of readings, one after another.
+pub(super) struct Framing {
+    seq: u64,
+    every: Duration,
+    name: Option<Arc<str>>,
+    /// What the host was said to be configured to do.
+    said: Option<Arc<Overlay>>,
+}
+
+impl Framing {
+    /// Of readings that are so far apart, by a host of this name, or its own.
+    pub(super) fn new(every: Duration, name: Option<&str>) -> Framing {
+        Framing { seq: 0, every, name: name.map(Into::into), said: None }
+    }
+
+    /// The next one. What was said before is said `again`, or else if it has changed.
+    pub(super) fn frame(
+        &mut self,
+        mut interval: Interval,
+        overlay: Option<Arc<Overlay>>,
+        again: bool,
+        took: Duration,
+    ) -> Frame {
+        if again || overlay != self.said {
+            interval.overlay.clone_from(&overlay);
+        }
+        self.said = overlay;
+        if let Some(name) = &self.name {
+            interval.origin.host = Arc::clone(name);
+        }
+        let local = interval.overlay.iter().flat_map(|o| own(o)).collect();
+        let seq = self.seq;
+        self.seq += 1;
+        Frame {
+            kind: FrameKind::Rows,
+            seq,
+            reading: took,
+            clock: clock::error(),
+            cadence: self.every,
+            local,
+            tool: TOOL.to_owned(),
+            interval,
+        }
     }
 }
 

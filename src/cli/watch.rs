@@ -17,7 +17,7 @@ use clap::Args;
 
 use super::{
     Dropping, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, playback::Playback,
-    remote::Remotes, say,
+    remote::Remotes, saving::Saver, say,
 };
 use crate::kernel::{
     origin,
@@ -65,6 +65,9 @@ pub(super) struct Watching {
     /// at most one per second
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
+    /// Keep a recording from 5 minutes before to 5 minutes after each bad finding in this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["read", "from", "ssh"])]
+    save: Option<PathBuf>,
     #[command(flatten)]
     drops: Dropping,
     #[command(flatten)]
@@ -129,8 +132,9 @@ impl Watching {
         let mut live = self.watch.open()?;
         self.drops.begin_or_say(&mut live);
         live.follow_configuration()?;
-        live.enter(&Sandbox::new(None))?;
         let every = self.every.max(Duration::from_millis(50));
+        let mut saver = self.save.clone().map(|folder| Saver::new(folder, every)).transpose()?;
+        live.enter(&Sandbox::new(self.save.as_deref()))?;
         let start = Instant::now();
         let end = self.span.map(|span| start + span);
         let mut series = Series::new(0);
@@ -139,11 +143,19 @@ impl Watching {
         loop {
             let next = start + dump::next_tick(start.elapsed(), every);
             if end.is_some_and(|end| next > end) || dump::rest(&mut live, next, flag) {
-                return Ok(());
+                return saver.map_or(Ok(()), |mut saver| saver.end());
             }
+            let begun = Instant::now();
             let reading = dump::read(&mut live)?;
-            let taken = reading.snapshot.taken;
+            let (taken, overlay, took) =
+                (reading.snapshot.taken, reading.overlay.clone(), begun.elapsed());
             series.push(reading);
+            if let (Some(saver), Some(interval)) = (&mut saver, series.newest()) {
+                let begins = |(f, change): (&Finding, Change)| {
+                    f.severity == Severity::Bad && !f.muted && change != Change::Ended
+                };
+                saver.take(interval, overlay, took, series.changes().any(begins));
+            }
             for (finding, change) in series.changes() {
                 if flag.load(Ordering::Relaxed) {
                     break;

@@ -537,7 +537,9 @@ struct FleetHost<'a> {
     name: &'a str,
     /// `live`, `silent` or `left`.
     state: &'static str,
+    since: Option<String>,
     taken: Option<String>,
+    cadence_ns: Option<u64>,
     /// Of its clock and its readings, in time.
     error_ns: Option<u64>,
     synchronised: Option<bool>,
@@ -545,21 +547,40 @@ struct FleetHost<'a> {
     clock_off_ns: Option<u64>,
     /// How much of the time it tells nothing of.
     missing_ns: Option<u64>,
+    /// Of the packets that it saw, those that are in rows; null where it saw none.
+    coverage: Option<f64>,
+    table_used: u64,
+    table_size: u64,
     tool: Option<&'a str>,
     addresses: &'a [IpAddr],
+}
+
+/// Writes the hosts of a fleet, a line each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn fleet(out: &mut dyn Write, interval: &model::snapshot::Interval) -> io::Result<()> {
+    hosts(interval).iter().try_for_each(|host| line(out, host))
 }
 
 impl<'a> FleetHost<'a> {
     fn new(i: &'a interface::Interface) -> Self {
         let host = i.host.as_deref();
+        let both = |c: [Count; 2]| c[0].packets.saturating_add(c[1].packets);
+        let (counted, seen) = (both(i.books.counted), both(i.books.seen()));
         FleetHost {
             name: &i.name,
             state: host.map_or("left", |h| h.state.name()),
+            since: host.and_then(|h| h.since).and_then(timestamp),
             taken: host.and_then(|h| h.taken).and_then(timestamp),
+            cadence_ns: host.map(|h| nanoseconds(h.cadence)),
             error_ns: host.map(|h| nanoseconds(h.error)),
             synchronised: host.map(|h| h.synchronised),
             clock_off_ns: host.and_then(|h| h.off).map(nanoseconds),
             missing_ns: host.map(|h| nanoseconds(h.missing)),
+            coverage: (seen > 0).then(|| counted as f64 / seen as f64),
+            table_used: i.fill.used,
+            table_size: i.fill.size,
             tool: host.map(|h| h.tool.as_str()),
             addresses: host.map_or(&[], |h| &h.local),
         }

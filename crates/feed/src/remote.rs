@@ -151,6 +151,12 @@ impl Remote {
         }
     }
 
+    /// Connections on which nobody has told anything yet, and why, if that is known.
+    pub fn unheard(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let mute = self.connections.iter().filter(|c| !c.has_told);
+        mute.map(|c| (c.name.as_str(), c.trouble.as_deref()))
+    }
+
     fn some_told(&self) -> bool {
         self.connections.iter().any(|c| c.has_told)
     }

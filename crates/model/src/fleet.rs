@@ -231,6 +231,7 @@ impl Fleet {
         }
         host.error = told.clock.unwrap_or(LOOSE) + told.reading + WAY;
         host.synchronised = told.clock.is_some();
+        host.cadence = told.cadence;
         if host.tool != told.tool {
             told.tool.clone_into(&mut host.tool);
         }

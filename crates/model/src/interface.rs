@@ -107,6 +107,8 @@ pub struct Host {
     pub taken: Option<SystemTime>,
     /// How much of that time it tells nothing of: it was started again, or readings are missing.
     pub missing: Duration,
+    /// How often it tells.
+    pub cadence: Duration,
     /// What it runs: `tmon 0.2.0`.
     pub tool: String,
 }
