@@ -134,6 +134,7 @@ struct tcp {
 	__be32 rest;
 };
 
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
@@ -146,6 +147,10 @@ struct icmp {
 	__be32 rest;
 };
 
+#define ICMP_ECHO_REPLY	   0
+#define ICMP_ECHO	   8
+#define ICMPV6_ECHO	   128
+#define ICMPV6_ECHO_REPLY  129
 #define ICMP_UNREACHABLE   3
 #define ICMP_TOO_BIG	   4 /* a code of the former */
 #define ICMP_EXCEEDED	   11

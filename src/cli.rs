@@ -49,7 +49,6 @@ mod exporting;
 mod fleet;
 #[cfg(feature = "live")]
 mod lab;
-#[cfg(feature = "live")]
 mod listing;
 mod out;
 mod playback;
@@ -632,8 +631,9 @@ fn no_empty_values(
     command: &mut clap::Command,
     given: &clap::ArgMatches,
 ) -> Result<(), clap::Error> {
+    const FILTERS: [&str; 3] = ["filter", "rtt", "words"];
     let is_empty = |arg: &&clap::Arg| {
-        arg.get_id() != "filter"
+        !FILTERS.contains(&arg.get_id().as_str())
             && given.get_raw(arg.get_id().as_str()).is_some_and(|mut all| all.any(OsStr::is_empty))
     };
     let empty = command.get_arguments().find(is_empty).map(ToString::to_string);

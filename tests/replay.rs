@@ -291,3 +291,60 @@ fn what_a_full_disk_has_are_whole_packets() {
     let whole = replay(&out);
     assert!(whole.status.success() && packets(&whole) > 5_000, "{whole:?}");
 }
+
+#[test]
+fn round_trip_times_are_below_the_table_and_in_json() {
+    let dir = folder();
+    let segment = |back: bool| {
+        let (outer, inner) = match back {
+            false => ("10.0.0.1 > 10.0.0.2", "192.168.0.1 > 192.168.0.2"),
+            true => ("10.0.0.2 > 10.0.0.1", "192.168.0.2 > 192.168.0.1"),
+        };
+        let (ports, numbers) = if back { ([2u16, 1], [0u32, 110]) } else { ([1, 2], [100, 0]) };
+        let mut bytes = ports.map(u16::to_be_bytes).concat();
+        bytes.extend(numbers.map(u32::to_be_bytes).concat());
+        bytes.extend([0x50, 0x10, 0, 9, 0, 0, 0, 0]);
+        bytes.extend(if back { &[][..] } else { &[7; 10] });
+        let tunnel = pkt().eth().ip(outer).udp(54321, 4789).vxlan(42).eth();
+        tunnel.ip(inner).proto(6).payload(&bytes).bytes()
+    };
+    let mut file = HEADER.map(u32::to_le_bytes).concat();
+    for (back, microseconds) in [(false, 1u32), (true, 1501)] {
+        let mut record = record(&segment(back));
+        record[4..8].copy_from_slice(&microseconds.to_le_bytes());
+        file.extend(record);
+    }
+    let path = write(&dir, "a.pcap", &file);
+    let run = |args: &[&str]| {
+        let output = Command::new(TMON).arg("replay").arg(&path).args(args).output().expect("run");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let table = run(&["--rtt", "vni:42"]);
+    let line = table.lines().last().expect("a line");
+    let cells: Vec<_> = line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+    let time = "1.50 ms";
+    let expected = [
+        "vxlan 42",
+        "192.168.0.1 > 192.168.0.2",
+        "1",
+        time,
+        time,
+        time,
+        time,
+        time,
+        "0",
+        "0",
+        "0",
+        "0",
+    ];
+    assert_eq!(cells, expected, "{table}");
+    let json: Value = serde_json::from_str(&run(&["--rtt", "", "--json"])).expect("JSON");
+    let [row] = &json["rtt"].as_array().expect("an array")[..] else { panic!("{json:#}") };
+    assert_eq!((&row["vni"], &row["inner_sip"]), (&42.into(), &"192.168.0.1".into()));
+    assert_eq!((&row["fwd"]["p99_ns"], &row["rev"]["p99_ns"]), (&1_500_000.into(), &Value::Null));
+    assert!(
+        serde_json::from_str::<Value>(&run(&["--rtt", "vni:7", "--json"])).expect("JSON")["rtt"]
+            .is_null()
+    );
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /* The parser and its accounting as bpf/ has them, compiled for the host. */
 #include "tmon.bpf.c"
+#include "rtt.h"
 
 _Static_assert(sizeof(((struct native *)0)->books) == sizeof(((struct cpu *)0)->books) &&
 		       __builtin_offsetof(struct cpu, books) == 0,
@@ -52,16 +53,21 @@ static __attribute__((noinline)) void tell(struct native *native)
 	}
 }
 
-static inline void judge(struct native *native, const struct frame *frame, int quick)
+static inline struct __sk_buff skb_of(const struct frame *frame)
 {
-	__u32 whole = frame->length + frame->link;
-	struct __sk_buff skb = {
+	return (struct __sk_buff){
 		.data = frame->data,
 		.data_end = frame->data + frame->captured,
 		.gso_segs = frame->gso_segs,
 		.gso_size = frame->gso_size,
 		.tstamp = frame->time,
 	};
+}
+
+static inline void judge(struct native *native, const struct frame *frame, int quick)
+{
+	__u32 whole = frame->length + frame->link;
+	struct __sk_buff skb = skb_of(frame);
 
 	native->now = frame->now;
 	start(&skb, frame->hook, whole < frame->length ? ~0U : whole, 0, frame->length,
@@ -145,6 +151,25 @@ __u32 tmon_native_way(struct native *native, const struct frame *frame, struct w
 	*swapped = c->swapped;
 	return native->answer & ANSWER_ROW;
 }
+
+/* Measures round-trip times by a frame, seen at this place. */
+void tmon_native_time(struct native *native, const struct frame *frame, __u32 place)
+{
+	struct __sk_buff skb = skb_of(frame);
+	struct key6 key;
+	struct way way;
+	__u32 swapped;
+
+	if (tmon_native_way(native, frame, &way, &key, &swapped) &&
+	    way.ip_proto != NO_TRANSPORT && !way.later)
+		rtt(&skb, this_cpu(), way.transport, way.end, way.ip_proto, place);
+}
+
+/* What of it src/rtt.rs has, too. */
+const __u64 tmon_native_rtt[7] = {
+	sizeof(struct rtt_flow) * RTT_FLOWS, sizeof(struct rtt_row), RTT_ROWS, sizeof(struct rtts),
+	RTT_BUCKETS, RTT_LEAST, RTT_PARTS_BITS,
+};
 
 _Static_assert(WAY_LEVELS == MAX_DEPTH + 1, "the frame, and what each tunnel carries");
 

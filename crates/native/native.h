@@ -79,6 +79,9 @@ struct number_slot;
 struct claim_slot;
 struct handshake_slot;
 struct waiting_slot;
+struct rtt_flow;
+struct rtt_row;
+struct rtt_lost;
 struct slot4;
 struct slot6;
 struct more;
@@ -128,6 +131,10 @@ struct native {
 	__u32 answer;	 /* ANSWER_ROW, or a stop */
 	__u32 zero;
 	struct way *way; /* where headers are noted, or NULL */
+	/* where round-trip times are measured, if they are */
+	struct rtt_flow *rtt_flows;
+	struct rtt_row *rtt_rows;
+	struct rtt_lost *rtt_lost;
 };
 
 #define ANSWER_ROW     0x100 /* its key is at hand */

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Print, TOOL};
+use super::{Print, TOOL, Written};
 use export::{Excerpt, Writer, table};
 use feed::{names::Names, series::Series};
 use model::{filter::Filter, snapshot::Interval, units::Base};
@@ -53,6 +53,11 @@ impl<'a> Printer<'a> {
     #[cfg(feature = "live")]
     pub(super) fn names(&self) -> Names {
         self.names.clone()
+    }
+
+    /// What an expression means.
+    pub(super) fn filter(&mut self, written: &Written) -> Result<Filter> {
+        written.filter(&self.names, &mut self.looking)
     }
 
     pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {

@@ -10,14 +10,19 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use super::{Counting, Print, Unpack, interrupted, out, printer::Printer, say};
+use super::{
+    Counting, Print, Unpack, Written, filter, interrupted, listing, out, printer::Printer, say,
+};
 #[cfg(feature = "live")]
 use crate::kernel::loaded;
 use crate::kernel::{origin, sandbox::Sandbox};
 use feed::{
     judge, {self, Captures, MOST_THREADS},
 };
-use model::units::{self, Base};
+use model::{
+    beside::Beside,
+    units::{self, Base},
+};
 
 #[derive(Args, Debug)]
 pub(super) struct Replay {
@@ -33,6 +38,11 @@ pub(super) struct Replay {
     /// Number of parsing threads; the result is the same with any number [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
     threads: Option<usize>,
+    /// Also show round-trip times and retransmissions of TCP, and of echoes, in rows that match: of what
+    /// each end sent, until the answer came back to where it was captured
+    #[arg(long, value_name = "EXPR", value_parser = filter)]
+    #[cfg_attr(feature = "live", arg(conflicts_with = "kernel"))]
+    rtt: Option<Written>,
     #[command(flatten)]
     unpack: Unpack,
     #[command(flatten)]
@@ -55,6 +65,7 @@ impl Replay {
         let judge = if self.kernel { loaded::kernel } else { judge::host };
         #[cfg(not(feature = "live"))]
         let judge = judge::host;
+        let timed = self.rtt.as_ref().map(|expr| printer.filter(expr)).transpose()?;
         let (count, most) = (self.count.of_capture(), self.unpack.max_size);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let origin = origin::here();
@@ -70,6 +81,9 @@ impl Replay {
         }
         let mut replay = feed::Replay::of(captures, &count, judge, most)?;
         replay.set_origin(origin);
+        if let Some(filter) = timed {
+            replay.time(filter)?;
+        }
         replay.set_threads(self.threads.unwrap_or(cpus));
         let mut progress = io::stderr().is_terminal().then(Progress::new);
         while replay.advance(4096)? && !flag.load(Ordering::Relaxed) {
@@ -80,12 +94,85 @@ impl Replay {
         if progress.is_some() {
             out::tell("\r\x1b[K");
         }
-        printer.print(&replay.read()?.total(), None)?;
+        let reading = replay.read()?.total();
+        printer.print(&reading, None)?;
+        if self.rtt.is_some() && self.print.format() == export::Format::Table {
+            round_trips(&mut out::people(), &reading.beside)?;
+        }
         for note in replay.notes() {
             say(&note);
         }
         replay.end()
     }
+}
+
+/// A line for each end of a row of which something was found out.
+fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for ((_, key), ways) in beside.round_trips() {
+        for (reverse, n) in [false, true].into_iter().zip(ways).filter(|(_, n)| !n.is_empty()) {
+            let pair = key
+                .inner
+                .pair()
+                .map(|p| if reverse { (p.second, p.first) } else { (p.first, p.second) });
+            let time = |t: Option<Duration>| t.map_or_else(|| "-".to_owned(), shown);
+            let (least, most) = (n.extremes().map(|t| t[0]), n.extremes().map(|t| t[1]));
+            rows.push([
+                key.to_string().split(',').next().unwrap_or_default().to_owned(),
+                pair.map(|(from, to)| format!("{from} > {to}")).unwrap_or_default(),
+                n.samples.to_string(),
+                time(least),
+                time(n.percentile(50)),
+                time(n.percentile(90)),
+                time(n.percentile(99)),
+                time(most),
+                n.retransmitted.to_string(),
+                n.out_of_order.to_string(),
+                n.duplicate_acks.to_string(),
+                n.zero_windows.to_string(),
+            ]);
+        }
+    }
+    let titles = [
+        "TUNNEL",
+        "SENT",
+        "SAMPLES",
+        "MIN",
+        "P50",
+        "P90",
+        "P99",
+        "MAX",
+        "RETRANSMITTED",
+        "OVERTAKEN",
+        "DUP ACKS",
+        "ZERO WINDOWS",
+    ];
+    writeln!(out)?;
+    listing::write(out, titles, &rows)?;
+    let [untimed, untracked] = beside.untimed();
+    if untimed > 0 {
+        writeln!(
+            out,
+            "{untimed} packets are not in it: their headers are cut, or there was no room"
+        )?;
+    }
+    if untracked > 0 {
+        writeln!(out, "{untracked} connections were forgotten for want of room")?;
+    }
+    Ok(())
+}
+
+/// A time with three digits.
+fn shown(t: Duration) -> String {
+    let ns = t.as_nanos() as f64;
+    let (n, unit) = match ns {
+        _ if ns < 1e3 => (ns, "ns"),
+        _ if ns < 1e6 => (ns / 1e3, "µs"),
+        _ if ns < 1e9 => (ns / 1e6, "ms"),
+        _ => (ns / 1e9, "s"),
+    };
+    let decimals = if n < 9.995 { 2 } else { usize::from(n < 99.95) };
+    format!("{n:.decimals$} {unit}")
 }
 
 /// Progress, for a user who is waiting.
@@ -133,6 +220,20 @@ fn progress(frames: u64, at: u64, size: Option<u64>, elapsed: Duration) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        for (ns, text) in [
+            (0, "0.00 ns"),
+            (999, "999 ns"),
+            (1_234, "1.23 µs"),
+            (56_789, "56.8 µs"),
+            (123_456_789, "123 ms"),
+            (9_999_000_000, "10.0 s"),
+        ] {
+            assert_eq!(shown(Duration::from_nanos(ns)), text);
+        }
+    }
 
     #[test]
     fn progress_says_how_much_how_fast_and_how_long() {

@@ -16,8 +16,9 @@ use model::{
     beside::{Claim, ClaimMessage, Claimed, Handshakes, Numbered, Stream},
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
-    flow::{Books, Count, Flow, Hook, HookKind, Kind, Stop},
+    flow::{Books, Count, Flow, Hook, HookKind, Key, Kind, Stop},
     interface,
+    rtt::RoundTrips,
     units::{sanitize, timestamp},
 };
 
@@ -64,6 +65,15 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
         icmp_untracked_pkts: Some(interval.beside.unclaimed()).filter(|n| *n > 0),
         syn_untracked_pkts: Some(interval.beside.unfollowed()).filter(|n| *n > 0),
         syn_displaced_pkts: Some(interval.beside.displaced()).filter(|n| *n > 0),
+        rtt: reading
+            .interval
+            .beside
+            .round_trips()
+            .iter()
+            .map(|(of, n)| Timed::new(interval, of, n))
+            .collect(),
+        rtt_untracked_pkts: Some(interval.beside.untimed()[0]).filter(|n| *n > 0),
+        rtt_displaced: Some(interval.beside.untimed()[1]).filter(|n| *n > 0),
         findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
     };
     line(out, &object)
@@ -155,12 +165,100 @@ struct Object<'a> {
     /// Only where there are any: SYNs that made room for others before they could have been answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     syn_displaced_pkts: Option<u64>,
+    /// Only where they were asked for: round-trip times of rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rtt: Vec<Timed<'a>>,
+    /// Only where there are any: packets that could not be looked at for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_untracked_pkts: Option<u64>,
+    /// Only where there are any: connections that were forgotten while they were timed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_displaced: Option<u64>,
     /// Only where they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<Found<'a>>>,
 }
 
 /// The packets that one sender numbers. `id` is the tunnel's, or ESP's SPI, or WireGuard's receiver.
+/// Round-trip times of a row, as `flows` has its key.
+#[derive(Serialize)]
+struct Timed<'a> {
+    interface: Option<&'a str>,
+    tunnel: Name,
+    vni: Option<u32>,
+    tunnels: Tunnels,
+    depth: u8,
+    outer_sip: Option<IpAddr>,
+    outer_dip: Option<IpAddr>,
+    inner_sip: Option<IpAddr>,
+    inner_dip: Option<IpAddr>,
+    /// What the first end sent.
+    fwd: Trips,
+    rev: Trips,
+}
+
+/// Times are null where nothing was timed.
+#[derive(Serialize)]
+struct Trips {
+    samples: u64,
+    min_ns: Option<u64>,
+    mean_ns: Option<u64>,
+    p50_ns: Option<u64>,
+    p90_ns: Option<u64>,
+    p99_ns: Option<u64>,
+    max_ns: Option<u64>,
+    retransmitted: u64,
+    out_of_order: u64,
+    duplicate_acks: u64,
+    zero_windows: u64,
+}
+
+impl From<&RoundTrips> for Trips {
+    fn from(n: &RoundTrips) -> Trips {
+        let extremes = n.extremes().map(|all| all.map(nanoseconds));
+        let percentile = |p| n.percentile(p).map(nanoseconds);
+        Trips {
+            samples: n.samples,
+            min_ns: extremes.map(|[least, _]| least),
+            mean_ns: n.mean().map(nanoseconds),
+            p50_ns: percentile(50),
+            p90_ns: percentile(90),
+            p99_ns: percentile(99),
+            max_ns: extremes.map(|[_, most]| most),
+            retransmitted: n.retransmitted,
+            out_of_order: n.out_of_order,
+            duplicate_acks: n.duplicate_acks,
+            zero_windows: n.zero_windows,
+        }
+    }
+}
+
+impl<'a> Timed<'a> {
+    fn new(
+        interval: &'a model::snapshot::Interval,
+        (interface, key): &(u64, Key),
+        [fwd, rev]: &[RoundTrips; 2],
+    ) -> Self {
+        let on = interval.interfaces.iter().find(|i| i.id == *interface);
+        let inner = key.inner.pair();
+        Timed {
+            interface: on.map(|i| &*i.name),
+            tunnel: Name(key.outermost.kind),
+            vni: key.outermost.id,
+            tunnels: Tunnels(
+                tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect(),
+            ),
+            depth: key.depth,
+            outer_sip: key.outer.map(|p| p.first),
+            outer_dip: key.outer.map(|p| p.second),
+            inner_sip: inner.map(|p| p.first),
+            inner_dip: inner.map(|p| p.second),
+            fwd: fwd.into(),
+            rev: rev.into(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Sequence<'a> {
     interface: Option<&'a str>,

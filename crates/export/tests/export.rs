@@ -13,10 +13,12 @@ use std::{
 use export::{Excerpt, Format, Writer, svg, table};
 use feed::names::Names;
 use model::{
+    beside::{Beside, Gathered},
     filter::Filter,
     flow::{Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     interface::{Fill, Interface},
     rows::Rows,
+    rtt::RoundTrips,
     snapshot::Interval,
     units::Base,
 };
@@ -314,7 +316,12 @@ fn outputs_are_as_their_schemas_say() {
         compiler.compile(path.to_str().unwrap(), &mut schemas).unwrap_or_else(|e| panic!("{e:#}"))
     };
     let (reading, flow) = (compiled("reading.json"), compiled("flow.json"));
-    let interval = interval(&flows());
+    let mut interval = interval(&flows());
+    let timed =
+        RoundTrips { samples: 1, least: 5, most: 5, nanoseconds: 5, ..RoundTrips::default() };
+    let round_trips = [((0, flows()[0].key), [timed, RoundTrips::default()])].into();
+    let gathered = Gathered { round_trips, untimed: 1, untracked: 2, ..Gathered::default() };
+    interval.beside = std::sync::Arc::new(Beside::new(gathered));
     for (format, schema) in [(Format::Json, reading), (Format::JsonFlows, flow)] {
         let written = text(&interval, "", format, None, 1);
         assert!(!written.is_empty());

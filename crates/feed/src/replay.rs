@@ -21,8 +21,10 @@ use crate::{
     packet::{LONGEST_FRAME, LinkStart, Packet},
     pcap::{Body, CapturedFrame, LinkType, Next, Reader},
     seen::Seen,
+    timing::Timing,
 };
 use model::{
+    filter::Filter,
     flow::{Books, Count, Hook, HookKind},
     interface::{Fill, Interface, Origin},
     rows::Rows,
@@ -49,11 +51,14 @@ pub struct Replay {
     batch: Batch,
     most: usize,
     crew: Option<Crew>,
+    timing: Option<Timing>,
     inputs: Inputs,
     interfaces: Vec<Seen>,
     known: HashMap<Place, usize>,
     /// Where the frame before came from, most often also where the next does.
     last: Option<(usize, u32, Option<u32>, usize)>,
+    /// The interface whose frames wait, where round-trip times are measured.
+    at: usize,
     /// How many there may be: as many as there is memory for.
     most_interfaces: usize,
     beyond: u64,
@@ -165,8 +170,10 @@ impl Replay {
             batch: Batch::default(),
             most: BATCH,
             crew: None,
+            timing: None,
             known: HashMap::new(),
             last: None,
+            at: 0,
             most_interfaces,
             beyond: 0,
             clock: Clock::default(),
@@ -187,6 +194,15 @@ impl Replay {
             self.most = usize::MAX; // a buffer
             self.inputs.readers_mut().for_each(|r| r.set_step(STEP));
         }
+    }
+
+    /// Also measures round-trip times, of rows that this filter keeps.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn time(&mut self, filter: Filter) -> Result<()> {
+        self.timing = Some(Timing::new(filter, native_config(&self.config)?));
+        Ok(())
     }
 
     /// Has so many frames judged at once, at most; a thread's job is as many.
@@ -235,6 +251,10 @@ impl Replay {
             }
             _ => self.interface(i)?,
         };
+        if self.timing.is_some() && self.at != interface {
+            self.flush()?; // what is timed goes by the order of frames
+            self.at = interface;
+        }
         let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(()) };
         if self.clock.see(frame.time) {
             self.now = self.clock.span.map_or(0, |s| ticks(s.last));
@@ -368,6 +388,11 @@ impl Replay {
     fn flush(&mut self) -> Result<()> {
         if self.batch.is_empty() {
             return Ok(());
+        }
+        if let Some(timing) = &mut self.timing {
+            for (interface, frames) in self.batch.by_interface() {
+                timing.look(interface, &self.interfaces[interface].name, frames)?;
+            }
         }
         if self.threads > 1 {
             let batch = std::mem::take(&mut self.batch);
@@ -520,6 +545,9 @@ impl Replay {
         let mut beside = Gathered { now, ..Gathered::default() };
         for (i, seen) in (0u64..).zip(&mut self.interfaces) {
             seen.judge.beside(i, &mut beside)?;
+        }
+        if let Some(timing) = &self.timing {
+            timing.tell(&mut beside);
         }
         Ok(Snapshot {
             origin: self.origin.clone(),

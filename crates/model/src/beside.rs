@@ -9,6 +9,7 @@ use crate::{
     ends::Lane,
     flow::{Flow, Hook, Key, Kind, Tunnel},
     interface::Interface,
+    rtt::RoundTrips,
 };
 
 /// The packets that one sender numbers in a row.
@@ -300,6 +301,13 @@ pub struct Gathered {
     pub now: u64,
     /// Packets that hosts of a fleet saw of others.
     pub passages: BTreeMap<Passage, u64>,
+    /// Round-trip times of rows, by the interface's `id`: of what their first and their second end
+    /// sent. Only where they were asked for, and of totals.
+    pub round_trips: BTreeMap<(u64, Key), [RoundTrips; 2]>,
+    /// Packets that could not be looked at for that: cut, or of rows that there was no room for.
+    pub untimed: u64,
+    /// Connections that were forgotten while they were timed, for want of room.
+    pub untracked: u64,
 }
 
 impl Gathered {
@@ -445,6 +453,16 @@ impl Beside {
         self.read.unclaimed
     }
 
+    /// Round-trip times, where they were asked for.
+    pub fn round_trips(&self) -> &BTreeMap<(u64, Key), [RoundTrips; 2]> {
+        &self.read.round_trips
+    }
+
+    /// Packets that were not looked at for round-trip times, and connections that were forgotten.
+    pub fn untimed(&self) -> [u64; 2] {
+        [self.read.untimed, self.read.untracked]
+    }
+
     /// Of rows with TCP connections.
     pub fn handshakes(&self) -> &BTreeMap<Opener, Handshakes> {
         &self.read.handshakes
@@ -515,6 +533,7 @@ impl Beside {
             numbers: changed.collect(),
             earlier: BTreeMap::new(),
             unnumbered: self.read.unnumbered.saturating_sub(older.read.unnumbered),
+            ..Gathered::default()
         })
     }
 

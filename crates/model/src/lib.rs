@@ -23,6 +23,7 @@ pub mod overlay;
 pub mod picture;
 pub mod raster;
 pub mod rows;
+pub mod rtt;
 pub mod shapes;
 pub mod snapshot;
 pub mod text;

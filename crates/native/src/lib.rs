@@ -17,12 +17,14 @@ use memmap2::{MmapOptions, MmapRaw};
 mod batch;
 mod host;
 mod part;
+mod rtt;
 mod way;
 
 pub use batch::{Adder, Batch, Buffer, Frames};
 use host::Host;
 pub use host::LogEntry;
 pub use part::Shard;
+pub use rtt::{RTT_BUCKETS, RTT_LEAST, RTT_PARTS_BITS, RttLost, RttTables, Rtts};
 pub use way::{Answer, Guide, Payload, RowOf, Transport, WAY_LEVELS, Way, WayLevel};
 
 /// How frames are judged; each field is the variable of that name in `bpf/`.
@@ -110,6 +112,9 @@ struct Ffi {
     answer: u32,
     zero: u32,
     way: *mut Way,
+    rtt_flows: *mut c_void,
+    rtt_rows: *mut c_void,
+    rtt_lost: *mut c_void,
 }
 
 // native.c
@@ -321,6 +326,9 @@ impl Native {
             answer: 0,
             zero: 0,
             way: ptr::null_mut(),
+            rtt_flows: ptr::null_mut(),
+            rtt_rows: ptr::null_mut(),
+            rtt_lost: ptr::null_mut(),
         });
         Ok(Native { ffi, tables, numbers, claims, handshakes, waiting, cpu, _ports: ports, host })
     }

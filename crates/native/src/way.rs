@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use anyhow::Result;
 use contract::key6;
 
-use crate::{Ffi, FfiFrame, Native, NativeConfig, NativeFrame};
+use crate::{Ffi, FfiFrame, Native, NativeConfig, NativeFrame, RttTables};
 
 /// Levels of a frame: itself, and what each tunnel carries.
 pub const WAY_LEVELS: usize = contract::MAX_DEPTH as usize + 1;
@@ -146,6 +146,7 @@ unsafe extern "C" {
         key: *mut key6,
         swapped: *mut u32,
     ) -> u32;
+    fn tmon_native_time(native: *mut Ffi, frame: *const FfiFrame, place: u32);
 }
 
 /// The parser, asked about frames. It counts nothing, and remembers first fragments only.
@@ -216,6 +217,16 @@ impl Guide {
             tmon_native_way(&mut *self.native.ffi, &frame, &mut way, &mut key, &mut swapped)
         };
         (way, (found != 0).then_some(RowOf { key, reverse: swapped & 1 != 0 }))
+    }
+
+    /// Measures round-trip times by a frame that was seen at this place, of whatever row it is in.
+    pub fn time(&mut self, frame: &NativeFrame<'_>, place: u16, tables: &mut RttTables) {
+        let frame = FfiFrame::new(frame);
+        let ffi = &mut *self.native.ffi;
+        (ffi.rtt_flows, ffi.rtt_rows, ffi.rtt_lost) = tables.pointers();
+        // SAFETY: as of `choose`; the tables are as large as the programs say, and nobody else works
+        // with them.
+        unsafe { tmon_native_time(ffi, &frame, place.into()) };
     }
 
     /// What was decided of rows is asked for again.

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Round-trip times of what captures have in rows that somebody wants to know more of.
+use anyhow::Result;
+use contract::key6;
+use model::{
+    beside::Gathered,
+    filter::Filter,
+    flow::{Counters, Flow},
+    rows,
+    rtt::{RoundTrips, Times},
+};
+use native::{Answer, Frames, Guide, NativeConfig, RTT_LEAST, RTT_PARTS_BITS, RttTables, Rtts};
+
+/// What measures them, and what was measured.
+pub(crate) struct Timing {
+    filter: Filter,
+    config: NativeConfig,
+    /// One for each interface.
+    guides: Vec<Guide>,
+    tables: RttTables,
+}
+
+impl Timing {
+    pub(crate) fn new(filter: Filter, config: NativeConfig) -> Timing {
+        Timing { filter, config, guides: Vec::new(), tables: RttTables::default() }
+    }
+
+    /// Looks at frames of an interface, in the order of time.
+    pub(crate) fn look(&mut self, interface: usize, name: &str, frames: Frames<'_>) -> Result<()> {
+        while self.guides.len() <= interface {
+            self.guides.push(Guide::new(&self.config)?);
+        }
+        let (guide, filter) = (&mut self.guides[interface], &self.filter);
+        let mut decide = |key: &key6| {
+            let flow =
+                Flow { interface: 0, key: rows::decoded(key), counters: Counters::default() };
+            filter.matches(&flow, name).into()
+        };
+        for frame in frames.iter() {
+            if let Answer::Row(1) = guide.choose(&frame, &mut decide) {
+                guide.time(&frame, interface as u16, &mut self.tables);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was measured so far.
+    pub(crate) fn tell(&self, all: &mut Gathered) {
+        for (interface, key, ways) in self.tables.rows() {
+            let trips = [&ways[0], &ways[1]].map(trips);
+            if trips.iter().any(|t| !t.is_empty()) {
+                all.round_trips.insert((interface.into(), rows::decoded(&key)), trips);
+            }
+        }
+        let lost = self.tables.lost();
+        all.untimed += lost.unread + lost.no_row;
+        all.untracked += lost.displaced;
+    }
+}
+
+fn trips(n: &Rtts) -> RoundTrips {
+    RoundTrips {
+        samples: n.samples,
+        nanoseconds: n.nanoseconds,
+        least: n.least,
+        most: n.most,
+        retransmitted: n.retransmitted,
+        out_of_order: n.out_of_order,
+        duplicate_acks: n.duplicate_acks,
+        zero_windows: n.zero_windows,
+        times: Times { buckets: n.bucket.into(), least: RTT_LEAST, parts_bits: RTT_PARTS_BITS },
+    }
+}

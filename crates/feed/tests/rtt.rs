@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Round-trip times inside tunnels, frame by frame: of connections that were made up, whose times are
+//! known, and of captures that others made, in which tshark measures the same where it is.
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use feed::{
+    Replay,
+    config::Config,
+    judge::{self, native_config},
+    packet::LinkStart,
+    pcap::{Body, Reader},
+    pcapng::{InterfaceBlock, PacketBlock, PcapngWriter},
+};
+use model::filter::Filter;
+use native::{Answer, Guide, NativeFrame, RttTables};
+use testkit::frames::{Frame, Gtp, pkt};
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+const MS: u64 = 1_000_000;
+
+/// What one frame tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    rtt: Option<u64>,
+    retransmitted: bool,
+    out_of_order: bool,
+    duplicate_ack: bool,
+    zero_window: bool,
+}
+
+struct Timer {
+    guide: Guide,
+    tables: RttTables,
+    before: [u64; 6],
+}
+
+impl Timer {
+    fn new() -> Timer {
+        let config = native_config(&Config::default()).expect("a configuration");
+        let guide = Guide::new(&config).expect("memory");
+        Timer { guide, tables: RttTables::default(), before: [0; 6] }
+    }
+
+    /// Nothing if it is in no row.
+    fn see(&mut self, frame: &NativeFrame<'_>) -> Option<Told> {
+        let Answer::Row(_) = self.guide.choose(frame, &mut |_| 1) else { return None };
+        self.guide.time(frame, 0, &mut self.tables);
+        let mut sums = [0; 6];
+        for n in self.tables.rows().flat_map(|(_, _, ways)| ways) {
+            let all = [
+                n.samples,
+                n.nanoseconds,
+                n.retransmitted,
+                n.out_of_order,
+                n.duplicate_acks,
+                n.zero_windows,
+            ];
+            sums.iter_mut().zip(all).for_each(|(sum, n)| *sum += n);
+        }
+        let new: Vec<u64> = sums.iter().zip(self.before).map(|(n, before)| n - before).collect();
+        self.before = sums;
+        Some(Told {
+            rtt: (new[0] > 0).then_some(new[1]),
+            retransmitted: new[2] > 0,
+            out_of_order: new[3] > 0,
+            duplicate_ack: new[4] > 0,
+            zero_window: new[5] > 0,
+        })
+    }
+
+    fn ethernet(&mut self, time: u64, data: &[u8]) -> Told {
+        self.see(&NativeFrame {
+            data,
+            length: data.len() as u32,
+            link: 0,
+            begins: LinkStart::Ethernet.number(),
+            now: 0,
+            time,
+            gso_segs: 0,
+            gso_size: 0,
+            egress: false,
+        })
+        .expect("it is in a tunnel")
+    }
+}
+
+/// A segment of a connection; `back` is from the one that was asked.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    back: bool,
+    ports: [u16; 2],
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    data: usize,
+    window: u16,
+    stamps: Option<[u32; 2]>,
+}
+
+const AHEAD: Segment = Segment {
+    back: false,
+    ports: [40_000, 443],
+    seq: 0,
+    ack: 0,
+    flags: ACK,
+    data: 0,
+    window: 1000,
+    stamps: None,
+};
+const BACK: Segment = Segment { back: true, ..AHEAD };
+
+impl Segment {
+    fn bytes(&self) -> Vec<u8> {
+        let mut ports = self.ports;
+        if self.back {
+            ports.reverse();
+        }
+        let mut bytes = ports.map(u16::to_be_bytes).concat();
+        bytes.extend([self.seq, self.ack].map(u32::to_be_bytes).concat());
+        let words = if self.stamps.is_some() { 8 } else { 5 };
+        bytes.extend([words << 4, self.flags]);
+        bytes.extend(self.window.to_be_bytes());
+        bytes.extend([0; 4]);
+        if let Some(stamps) = self.stamps {
+            bytes.extend([1, 1, 8, 10]);
+            bytes.extend(stamps.map(u32::to_be_bytes).concat());
+        }
+        bytes.resize(bytes.len() + self.data, 7);
+        bytes
+    }
+
+    fn inside(&self, outer: Frame) -> Vec<u8> {
+        let ends =
+            if self.back { "192.168.0.2 > 192.168.0.1" } else { "192.168.0.1 > 192.168.0.2" };
+        outer.ip(ends).proto(6).payload(&self.bytes()).bytes()
+    }
+
+    fn vxlan(&self) -> Vec<u8> {
+        let ends = if self.back { "10.0.0.2 > 10.0.0.1" } else { "10.0.0.1 > 10.0.0.2" };
+        self.inside(pkt().eth().ip(ends).udp(1, 4789).vxlan(7).eth())
+    }
+}
+
+/// What is told of segments at these milliseconds.
+fn told(segments: &[(u64, Segment)]) -> Vec<Told> {
+    let mut timer = Timer::new();
+    segments.iter().map(|(ms, s)| timer.ethernet(1_000 * MS + ms * MS, &s.vxlan())).collect()
+}
+
+fn rtts(segments: &[(u64, Segment)]) -> Vec<Option<u64>> {
+    told(segments).into_iter().map(|t| t.rtt.map(|ns| ns / MS)).collect()
+}
+
+#[test]
+fn segments_that_are_acknowledged_are_timed() {
+    let all = [
+        (0, Segment { seq: 99, flags: SYN, ..AHEAD }),
+        (10, Segment { seq: 499, ack: 100, flags: SYN | ACK, ..BACK }),
+        (13, Segment { seq: 100, ack: 500, ..AHEAD }),
+        (20, Segment { seq: 100, ack: 500, data: 50, ..AHEAD }),
+        (21, Segment { seq: 150, ack: 500, data: 50, ..AHEAD }),
+        (40, Segment { seq: 500, ack: 200, ..BACK }), // of the second: it ends there
+        (50, Segment { seq: 500, ack: 200, data: 10, ..BACK }),
+        (57, Segment { seq: 200, ack: 510, data: 5, ..AHEAD }), // data acknowledge, too
+        (60, Segment { seq: 510, ack: 205, flags: ACK | FIN, ..BACK }),
+        (64, Segment { seq: 205, ack: 511, flags: ACK, ..AHEAD }),
+        (65, Segment { seq: 205, ack: 511, flags: ACK | RST, ..AHEAD }),
+    ];
+    let times =
+        [None, Some(10), Some(3), None, None, Some(19), None, Some(7), Some(3), Some(4), None];
+    assert_eq!(rtts(&all), times);
+    assert!(told(&all).iter().all(|t| Told { rtt: None, ..*t } == Told::default()));
+}
+
+#[test]
+fn an_answer_to_something_else_is_no_sample() {
+    let data = |seq, stamps| Segment { seq, data: 50, stamps, ..AHEAD };
+    let ack = |ack, stamps| Segment { ack, stamps, ..BACK };
+    // Sent twice: nobody knows which was answered (Karn).
+    assert_eq!(rtts(&[(0, data(1, None)), (50, data(1, None)), (60, ack(51, None))]), [None; 3]);
+    // The answer is to an older packet, by its time stamp.
+    let old = [(0, data(1, Some([900, 1]))), (10, ack(51, Some([5, 899])))];
+    assert_eq!(rtts(&old), [None; 2]);
+    let new = [(0, data(1, Some([900, 1]))), (10, ack(51, Some([5, 900])))];
+    assert_eq!(rtts(&new), [None, Some(10)]);
+    let wrapped = [(0, data(1, Some([u32::MAX, 1]))), (10, ack(51, Some([5, 3])))];
+    assert_eq!(rtts(&wrapped), [None, Some(10)]);
+    // It does not end there, or was answered before.
+    assert_eq!(rtts(&[(0, data(1, None)), (9, ack(40, None)), (10, ack(60, None))]), [None; 3]);
+    let twice = [(0, data(1, None)), (9, ack(51, None)), (10, ack(51, None))];
+    assert_eq!(rtts(&twice), [None, Some(9), None]);
+    // Of other ports.
+    let other = Segment { ports: [40_001, 443], ..ack(51, None) };
+    assert_eq!(rtts(&[(0, data(1, None)), (9, other)]), [None; 2]);
+    // Pure acknowledgements wait for nothing, whatever follows.
+    let pure = [(0, Segment { seq: 7, ack: 9, ..AHEAD }), (5, Segment { seq: 9, ack: 7, ..BACK })];
+    assert_eq!(rtts(&pure), [None; 2]);
+}
+
+#[test]
+fn sequence_numbers_wrap() {
+    let seq = u32::MAX - 9;
+    let all = [
+        (0, Segment { seq, data: 10, ..AHEAD }),
+        (1, Segment { seq: 0, data: 10, ..AHEAD }),
+        (7, Segment { ack: 0, ..BACK }),
+        (9, Segment { ack: 10, ..BACK }),
+        (90, Segment { seq, data: 10, ..AHEAD }),
+    ];
+    assert_eq!(rtts(&all), [None, None, Some(7), Some(8), None]);
+    assert!(told(&all)[4].retransmitted);
+}
+
+#[test]
+fn what_is_sent_again_or_was_overtaken_is_told_apart() {
+    let data = |seq| Segment { seq, ack: 5, data: 100, ..AHEAD };
+    let ack = |ack| Segment { seq: 5, ack, ..BACK };
+    let all = [
+        (0, data(0)),
+        (100, data(200)),
+        (101, data(100)), // overtaken
+        (120, ack(300)),
+        (200, data(300)),
+        (201, data(400)),
+        (220, ack(300)), // the first was lost
+        (221, ack(300)),
+        (222, ack(300)),
+        (225, data(300)),                                // sent again, soon
+        (900, data(400)),                                // and late
+        (901, Segment { seq: 499, data: 0, ..data(0) }), // is anybody there?
+        (902, Segment { window: 0, ..ack(500) }),
+    ];
+    let found = told(&all);
+    let of = |is: fn(&Told) -> bool| -> Vec<u64> {
+        all.iter().zip(&found).filter(|(_, t)| is(t)).map(|((at, _), _)| *at).collect()
+    };
+    assert_eq!(of(|t| t.out_of_order), [101]);
+    assert_eq!(of(|t| t.retransmitted), [225, 900]);
+    assert_eq!(of(|t| t.duplicate_ack), [220, 221, 222]);
+    assert_eq!(of(|t| t.zero_window), [902]);
+}
+
+#[test]
+fn halves_in_different_rows_are_one_connection() {
+    // GTP-U has an id for each direction, mirrored traffic one outer direction for both.
+    let mut timer = Timer::new();
+    let gtp = |teid, ends| pkt().eth().ip(ends).udp(1, 2152).gtpu(teid, Gtp::default());
+    let asked = Segment { seq: 1, data: 9, ..AHEAD }.inside(gtp(5, "10.0.0.1 > 10.0.0.2"));
+    let answer = Segment { ack: 10, ..BACK }.inside(gtp(6, "10.0.0.2 > 10.0.0.1"));
+    timer.ethernet(MS, &asked);
+    assert_eq!(timer.ethernet(4 * MS, &answer).rtt, Some(3 * MS));
+    let sampled: Vec<u32> = timer
+        .tables
+        .rows()
+        .filter(|(.., w)| w.iter().any(|n| n.samples > 0))
+        .map(|r| r.1.id[0])
+        .collect();
+    assert_eq!(sampled, [5], "it is the segment's row");
+    let mirrored = || pkt().eth().ip("10.0.0.9 > 10.0.0.8").udp(1, 4789).vxlan(7).eth();
+    timer.ethernet(MS, &Segment { seq: 1, data: 9, ..AHEAD }.inside(mirrored()));
+    let back = Segment { ack: 10, ..BACK }.inside(mirrored());
+    assert_eq!(timer.ethernet(6 * MS, &back).rtt, Some(5 * MS));
+}
+
+#[test]
+fn echoes_are_timed() {
+    let mut timer = Timer::new();
+    let echo = |answer: bool, id: u8, seq: u8| {
+        let ends = if answer { "192.168.0.2 > 192.168.0.1" } else { "192.168.0.1 > 192.168.0.2" };
+        let kind = if answer { 0 } else { 8 };
+        let outer = pkt().eth().ip("10.0.0.1 > 10.0.0.2").udp(1, 4789).vxlan(7).eth();
+        outer.ip(ends).proto(1).payload(&[kind, 0, 0, 0, 0, id, 0, seq, 1, 2]).bytes()
+    };
+    for (ms, frame, rtt) in [
+        (0, echo(false, 1, 1), None),
+        (5, echo(false, 1, 2), None),
+        (6, echo(true, 1, 3), None),
+        (7, echo(true, 2, 1), None),
+        (8, echo(true, 1, 2), Some(3)),
+        (9, echo(true, 1, 1), Some(9)),
+        (10, echo(true, 1, 1), None),
+        (20, echo(false, 1, 4), None),
+        (21, echo(false, 1, 4), None), // the same again
+        (22, echo(true, 1, 4), None),
+    ] {
+        assert_eq!(
+            timer.ethernet(MS * 1000 + ms * MS, &frame).rtt,
+            rtt.map(|ms: u64| ms * MS),
+            "{ms}"
+        );
+    }
+}
+
+#[test]
+fn a_flood_of_connections_is_bounded_and_told() {
+    let mut timer = Timer::new();
+    for n in 0..20_000u32 {
+        let ports = [(n % 50_000) as u16 + 1, 443];
+        timer.ethernet(u64::from(n) * 1000, &Segment { ports, flags: SYN, ..AHEAD }.vxlan());
+    }
+    assert!(timer.tables.lost().displaced > 10_000);
+    let cut = Segment { data: 9, ..AHEAD }.vxlan();
+    timer.ethernet(1, &cut[..cut.len() - 20]);
+    assert_eq!(timer.tables.lost().unread, 1);
+}
+
+/// A capture in which each of a hundred connections, each in a tunnel of its own, has segments that are
+/// answered after a time that is known.
+#[test]
+fn known_times_come_out_of_a_capture() {
+    let mut frames = Vec::new();
+    let rtt = |n: u64, i: u64| 20_000 + 1_000_003 * n + 777 * i * i;
+    for n in 0..100 {
+        let outer = |ends| pkt().eth().ip(ends).udp(1, 6081).geneve(n as u32);
+        for i in 0..50u64 {
+            let at = 1_700_000_000_000_000_000 + i * 1_000 * MS + n * 1_000;
+            let seq = (u32::MAX - 2500).wrapping_add(100 * i as u32);
+            // Tenants' connections are told apart by ports and sequence numbers, not by an id.
+            let ports = [40_000 + n as u16, 443];
+            let asked = Segment { ports, seq, data: 100, ..AHEAD };
+            frames.push((at, asked.inside(outer("10.0.0.1 > 10.0.0.2").eth())));
+            let answer = Segment { ports, ack: seq.wrapping_add(100), ..BACK };
+            frames.push((at + rtt(n, i), answer.inside(outer("10.0.0.2 > 10.0.0.1").eth())));
+        }
+    }
+    frames.sort();
+    let mut writer = PcapngWriter::new(Vec::new(), "tmon test");
+    let on = InterfaceBlock { name: "eth0", link: 1, ..InterfaceBlock::default() };
+    writer.interface(&on).expect("memory takes it");
+    for (time, data) in &frames {
+        let orig_len = data.len() as u32;
+        let packet = PacketBlock { time: *time, data, orig_len, ..PacketBlock::default() };
+        writer.packet(&packet).expect("memory takes it");
+    }
+    writer.flush().expect("memory takes it");
+    let file = tempfile::NamedTempFile::with_suffix(".pcapng").expect("a file");
+    fs::write(file.path(), writer.get_ref()).expect("a file is written");
+
+    for threads in [1, 3] {
+        let config = Config { age: Duration::ZERO, ..Config::default() };
+        let mut replay =
+            Replay::open(&[file.path().to_owned()], &config, judge::host).expect("it is read");
+        replay.set_threads(threads);
+        replay.time("id:10-49".parse::<Filter>().expect("a filter")).expect("memory");
+        while replay.advance(777).expect("frames are judged") {}
+        let reading = replay.read().expect("a reading");
+        let trips = reading.beside.round_trips();
+        assert_eq!(trips.len(), 40, "rows that were asked for");
+        for ((_, key), [fwd, rev]) in trips {
+            let n = u64::from(key.outermost.id.expect("an id"));
+            assert_eq!((fwd.samples, rev.is_empty()), (50, true));
+            let all: Vec<u64> = (0..50).map(|i| rtt(n, i)).collect();
+            assert_eq!((fwd.least, fwd.most), (all[0], all[49]));
+            assert_eq!(fwd.nanoseconds, all.iter().sum::<u64>());
+            let median = fwd.percentile(50).expect("samples").as_nanos() as f64;
+            assert!((median / all[24] as f64 - 1.0).abs() < 0.063);
+        }
+    }
+}
+
+/// tshark's answers by frame number.
+fn tshark(file: &Path) -> Option<BTreeMap<u64, Told>> {
+    let fields = [
+        "frame.number",
+        "tcp.analysis.ack_rtt",
+        "tcp.analysis.retransmission",
+        "tcp.analysis.out_of_order",
+        "tcp.analysis.duplicate_ack",
+        "tcp.analysis.zero_window",
+        "icmp.resptime",
+        "icmpv6.resptime",
+    ];
+    let output = Command::new("tshark")
+        .args([
+            "-o",
+            "ip.defragment:FALSE",
+            "-d",
+            "udp.port==8472,vxlan",
+            "-T",
+            "fields",
+            "-E",
+            "separator=;",
+            "-r",
+        ])
+        .arg(file)
+        .args(fields.iter().flat_map(|f| ["-e", f]))
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let seconds = |s: &str| s.parse::<f64>().ok().map(|s| (s * 1e9).round() as u64);
+    let told = text.lines().filter_map(|line| {
+        let f: Vec<&str> = line.split(';').collect();
+        let milliseconds = f[6..8].concat().parse::<f64>().ok().map(|ms| (ms * 1e6).round() as u64);
+        Some((
+            f[0].parse().ok()?,
+            Told {
+                rtt: seconds(f[1]).or(milliseconds),
+                retransmitted: !f[2].is_empty(),
+                out_of_order: !f[3].is_empty(),
+                duplicate_ack: !f[4].is_empty(),
+                zero_window: !f[5].is_empty(),
+            },
+        ))
+    });
+    Some(told.collect())
+}
+
+/// Captures in which tshark sees something else, and why.
+const OTHERWISE: [(&str, &str); 2] = [
+    ("teredo", "it pairs no echoes of ICMPv6 in Teredo"),
+    ("katran", "it reads no GUE; packets outside of tunnels belong to the same connection"),
+];
+
+#[test]
+fn tshark_measures_the_same_in_captures_of_others() {
+    let corpus = std::env::var_os("TMON_CORPUS").map(PathBuf::from);
+    let corpus = corpus
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"));
+    let Ok(files) = fs::read_dir(corpus.join("pcaps")) else {
+        return eprintln!("there is no corpus: nothing was compared");
+    };
+    let mut files: Vec<PathBuf> = files.filter_map(|f| Some(f.ok()?.path())).collect();
+    files.sort();
+    let (mut samples, mut taken, mut events) = (0, 0, 0);
+    for file in files {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let Some(theirs) = tshark(&file) else {
+            return eprintln!("tshark is not here: nothing was compared");
+        };
+        let mut reader = Reader::open(&file).expect("a capture");
+        let mut timer = Timer::new();
+        for number in 1.. {
+            let Ok(Some(frame)) = reader.next_frame() else { break };
+            let (data, begins) = match frame.body() {
+                Body::Ethernet(data) => (data, LinkStart::Ethernet),
+                Body::Ip(data) => (data, LinkStart::Ip),
+                Body::Typed { ethertype, payload } => (payload, LinkStart::EtherType(ethertype)),
+                _ => continue,
+            };
+            let Some(ours) = timer.see(&NativeFrame {
+                data,
+                length: frame.orig_len - (frame.data.len() - data.len()) as u32,
+                link: 0,
+                begins: begins.number(),
+                now: 0,
+                time: frame.time.map_or(0, |t| t.as_nanos() as u64),
+                gso_segs: 0,
+                gso_size: 0,
+                egress: false,
+            }) else {
+                continue;
+            };
+            let theirs = theirs.get(&number).copied().unwrap_or_default();
+            samples += usize::from(theirs.rtt.is_some());
+            taken += usize::from(ours.rtt.is_some());
+            let (a, b) = (Told { rtt: None, ..ours }, Told { rtt: None, ..theirs });
+            events += usize::from(a != Told::default());
+            // tshark's times are cut at a microsecond, as the captures' are.
+            let same =
+                ours.rtt.is_none_or(|rtt| theirs.rtt.is_some_and(|t| t.abs_diff(rtt) < 1000));
+            let known = OTHERWISE.iter().any(|(part, _)| name.contains(part));
+            assert!(
+                (same && a == b) || known,
+                "{name}, frame {number}: {ours:?}, tshark: {theirs:?}"
+            );
+        }
+    }
+    assert!(taken > 150 && events > 10, "{taken} samples, {events} events");
+    eprintln!("{taken} samples of tshark's {samples}, {events} events");
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Round-trip times, as bpf/rtt.h measures them.
+use std::{ffi::c_void, ptr};
+
+use contract::key6;
+
+/// Buckets of times: of powers of two of nanoseconds from `2^RTT_LEAST` on, each in `2^RTT_PARTS_BITS`
+/// parts. What is shorter is in the first, what is longer in the last.
+pub const RTT_BUCKETS: usize = 224;
+/// See [`RTT_BUCKETS`].
+pub const RTT_LEAST: u32 = 10;
+/// See [`RTT_BUCKETS`].
+pub const RTT_PARTS_BITS: u32 = 3;
+
+const ROWS: usize = 1024;
+
+// rtt.h
+/// Of one direction of a row.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rtts {
+    /// Segments and echoes whose answer was timed.
+    pub samples: u64,
+    /// How long that took, all of them together.
+    pub nanoseconds: u64,
+    /// The shortest.
+    pub least: u64,
+    /// The longest.
+    pub most: u64,
+    /// Segments that were sent again.
+    pub retransmitted: u64,
+    /// Segments that others overtook.
+    pub out_of_order: u64,
+    /// Acknowledgements of nothing new.
+    pub duplicate_acks: u64,
+    /// Segments that say that there is no room for more.
+    pub zero_windows: u64,
+    /// How many took how long.
+    pub bucket: [u32; RTT_BUCKETS],
+}
+
+impl Default for Rtts {
+    fn default() -> Rtts {
+        Rtts {
+            samples: 0,
+            nanoseconds: 0,
+            least: 0,
+            most: 0,
+            retransmitted: 0,
+            out_of_order: 0,
+            duplicate_acks: 0,
+            zero_windows: 0,
+            bucket: [0; RTT_BUCKETS],
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Row {
+    lock: u32,
+    tag: u32,
+    key: key6,
+    way: [Rtts; 2],
+}
+
+/// What could not be looked at.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RttLost {
+    /// Packets whose headers were cut.
+    pub unread: u64,
+    /// Connections that made room for others.
+    pub displaced: u64,
+    /// Packets of rows that there was no room for.
+    pub no_row: u64,
+}
+
+unsafe extern "C" {
+    static tmon_native_rtt: [u64; 7];
+}
+
+/// Connections that are followed, and what was measured of rows.
+pub struct RttTables {
+    flows: Box<[u64]>,
+    rows: Box<[Row]>,
+    lost: Box<RttLost>,
+}
+
+impl Default for RttTables {
+    fn default() -> RttTables {
+        // SAFETY: constants.
+        let [flows, row, rows, rtts, buckets, least, parts] = unsafe { tmon_native_rtt };
+        let own = [size_of::<Row>(), ROWS, size_of::<Rtts>(), RTT_BUCKETS].map(|n| n as u64);
+        assert_eq!([row, rows, rtts, buckets], own);
+        assert_eq!([least, parts], [RTT_LEAST, RTT_PARTS_BITS].map(u64::from));
+        RttTables {
+            flows: vec![0; (flows as usize).div_ceil(8)].into_boxed_slice(),
+            rows: vec![Row::default(); ROWS].into_boxed_slice(),
+            lost: Box::default(),
+        }
+    }
+}
+
+impl RttTables {
+    /// Where they are.
+    pub(crate) fn pointers(&mut self) -> (*mut c_void, *mut c_void, *mut c_void) {
+        (
+            self.flows.as_mut_ptr().cast(),
+            self.rows.as_mut_ptr().cast(),
+            ptr::from_mut(&mut *self.lost).cast(),
+        )
+    }
+
+    /// Of each row, by its key and the place where its packets were seen: what its first and its
+    /// second end sent.
+    pub fn rows(&self) -> impl Iterator<Item = (u16, key6, &[Rtts; 2])> {
+        let used = self.rows.iter().filter(|row| row.tag != 0);
+        used.map(|row| (row.key.shard, key6 { shard: 0, ..row.key }, &row.way))
+    }
+
+    /// What could not be looked at.
+    pub fn lost(&self) -> RttLost {
+        *self.lost
+    }
+}
