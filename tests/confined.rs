@@ -45,10 +45,11 @@ use tui::files::Files;
 
 fn main() {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo");
-    let all: [(&str, fn()); 10] = [
+    let all: [(&str, fn()); 11] = [
         ("only_commands_that_were_named_run", only_commands_that_were_named_run),
         ("a_confined_process_cannot_reach_out", a_confined_process_cannot_reach_out),
         ("commands_end_with_who_asked", commands_end_with_who_asked),
+        ("who_was_stopped_ends_with_who_asked", who_was_stopped_ends_with_who_asked),
         ("only_new_files_of_ours_are_made", only_new_files_of_ours_are_made),
         ("trying_it_confines_nobody", trying_it_confines_nobody),
         // From here on there are threads.
@@ -342,6 +343,29 @@ fn commands_end_with_who_asked() {
             .is_ok_and(|s| !s.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
     };
     until("the command ends", || !lives());
+}
+
+fn who_was_stopped_ends_with_who_asked() {
+    let (read, mut write) = io::pipe().unwrap();
+    let status = forked(|| {
+        let runner =
+            Runner::start(commands(&[&["sh", "-c", "echo $PPID; kill -STOP $PPID"]])).unwrap();
+        let running = runner.run(0).unwrap();
+        let mut line = String::new();
+        BufReader::new(&running.stdout).read_line(&mut line).unwrap();
+        until("it is stopped", || state(line.trim()) == Some('T'));
+        write.write_all(line.as_bytes()).unwrap();
+    });
+    assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+    drop(write);
+    let process = text(read).trim().to_owned();
+    until("it ends", || state(&process).is_none_or(|state| state == 'Z'));
+}
+
+/// What a process does: `T` if it is stopped.
+fn state(process: &str) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim().chars().next()
 }
 
 fn trying_it_confines_nobody() {

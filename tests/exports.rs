@@ -10,7 +10,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
@@ -220,6 +220,11 @@ fn what_cannot_be_is_one_line() {
     assert!(refused(&["--listen", "nowhere\x1b.invalid:1"]).contains("listen on nowhere"));
     assert!(refused(&["--textfile", "/nowhere/tmon.prom"]).contains("its folder"));
     assert!(refused(&["--textfile", "/tmp"]).contains("this is a folder"));
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.prom");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(refused(&["--textfile", pipe.to_str().unwrap()]).contains("that is no file"));
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "it is as it was");
     for wrong in [
         &["--textfile", "x.prom", "--listen", "1"][..],
         &["--every", "5s"],

@@ -176,6 +176,18 @@ fn a_qdisc_that_was_only_begun_goes() {
     assert_eq!(g.a.hooks("eth0"), before);
 }
 
+/// The qdisc that was there before clsact has no egress: filters for that would run on ingress.
+#[test]
+fn an_ingress_qdisc_is_refused_and_left_alone() {
+    let g = Ground::bare();
+    g.a.run("tc", "qdisc add dev eth0 ingress");
+    let before = g.a.hooks("eth0");
+    let opened = Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), CLSACT);
+    let said = format!("{:#}", opened.err().expect("there is no room for egress"));
+    assert!(said.contains("it has the qdisc `ingress`"), "{said}");
+    assert_eq!(g.a.hooks("eth0"), before);
+}
+
 /// What is said of a qdisc that was only begun does not outlive it, wherever it was.
 #[test]
 fn nothing_is_said_of_qdiscs_that_are_gone() {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::kernel::{live::Live, sandbox::Sandbox};
 use feed::{
+    recorded::Recordings,
     series::Series,
     {self, Source},
 };
@@ -77,8 +78,11 @@ impl Dump {
         }
         if self.reads_recordings() {
             let printer = Printer::new(&mut out, &self.print, false)?;
+            let Some(recordings) = self.part.recordings(&self.read)? else {
+                bail!("this is no recording of `tmon record`: `tmon replay` reads captures");
+            };
             let flag = interrupted()?;
-            return self.recorded(printer, &flag);
+            return self.recorded(recordings, printer, &flag);
         }
         let mut printer = Printer::new(&mut out, &self.print, true)?;
         let flag = interrupted()?;
@@ -164,11 +168,8 @@ impl Dump {
         loop {
             let next = every.map(|every| start + next_tick(start.elapsed(), every));
             let until = [next, end].into_iter().flatten().min().unwrap_or(start);
-            // Findings are of what happens second by second.
-            while findings
-                && until > Instant::now() + SECOND
-                && !wait(Instant::now() + SECOND, flag)
-            {
+            // Hosts do not wait to be heard, and findings are of what happens second by second.
+            while until > Instant::now() + SECOND && !wait(Instant::now() + SECOND, flag) {
                 series.push(read()?);
             }
             let over = wait(until, flag) || end.is_some_and(|end| Instant::now() >= end);
@@ -186,10 +187,12 @@ impl Dump {
     }
 
     /// Prints what was recorded: all of it, or in intervals of at least --watch.
-    fn recorded(&self, mut printer: Printer<'_>, flag: &AtomicBool) -> Result<()> {
-        let Some(mut recordings) = self.part.recordings(&self.read)? else {
-            bail!("this is a capture, not a recording of `tmon record`: `tmon replay` reads it");
-        };
+    fn recorded(
+        &self,
+        mut recordings: Recordings,
+        mut printer: Printer<'_>,
+        flag: &AtomicBool,
+    ) -> Result<()> {
         self.sandbox().enter_with_nothing()?;
         let mut series = Series::new(0);
         if self.print.has_findings() {

@@ -272,6 +272,10 @@ impl Textfile {
         if path.is_dir() {
             bail!("write {shown}: this is a folder; name a file in it, such as tmon.prom");
         }
+        // A device or a pipe has users that would miss it. A link is replaced, not followed.
+        if path.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
+            bail!("write {shown}: something is there that is no file; name another one");
+        }
         if path.extension().is_none_or(|e| e != "prom") {
             say(&format!("node_exporter reads files whose names end in .prom, unlike {shown}"));
         }

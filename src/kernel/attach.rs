@@ -539,6 +539,11 @@ impl Clsact {
             }
         }
         let there = netlink.has_clsact(ifindex)?;
+        if !there && netlink.has_ingress(ifindex)? {
+            let text = "it has the qdisc `ingress` in the place of clsact, and so no hook for what it \
+                        sends: put what is on that onto a clsact qdisc, which has both hooks";
+            return Err(anyhow!(text).into());
+        }
         if let Some(owners) = owners {
             owners.forget_killed();
             // One without a filter that a tmon made which was killed is ours now.
@@ -553,7 +558,7 @@ impl Clsact {
         // SAFETY: point lives until the call returns.
         match -unsafe { libbpf_sys::bpf_tc_hook_create(&mut { point }) } {
             0 => own.made_qdisc = true,
-            // Another classifier's qdisc is there, perhaps one that is no clsact.
+            // Another classifier's qdisc is there.
             libc::EEXIST if !own.made_qdisc => drop(owners.inspect(|o| o.qdisc_is_used())),
             libc::EEXIST => {}
             e => {

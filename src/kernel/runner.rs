@@ -314,6 +314,8 @@ fn settle(requests: OwnedFd) -> Result<OwnedFd> {
     let (user, group) = (getuid(), getgid());
     setresgid(group, group, group)?;
     setresuid(user, user, user)?;
+    // Should somebody have stopped it, it goes on when its parent ends, and so ends itself.
+    prctl::set_pdeathsig(Signal::SIGCONT)?;
     Ok(requests)
 }
 

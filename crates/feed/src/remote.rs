@@ -34,6 +34,9 @@ const ANY: Duration = Duration::from_secs(60);
 /// How long a reading waits for hosts that are late.
 const LATE: Duration = Duration::from_millis(700);
 
+/// How long a host takes from one frame to the next, where that is there already.
+const NEXT: Duration = Duration::from_millis(20);
+
 /// What a connection's thread says.
 enum Message {
     Frame(usize, Box<Frame>, Instant),
@@ -173,10 +176,14 @@ impl Source for Remote {
         } else {
             self.wait(Instant::now() + LATE);
         }
-        // No more than there can be: one who floods us is not to hold this up.
-        for _ in 0..2 * self.connections.len() {
-            let Ok(message) = self.news.try_recv() else { break };
+        // All that hosts have told since the last reading, which may be long ago; but one who floods us
+        // is not to hold this up.
+        let end = Instant::now() + LATE;
+        while let Ok(message) = self.news.recv_timeout(NEXT) {
             self.take(message);
+            if Instant::now() > end {
+                break;
+            }
         }
         self.fleet.look(self.begun.elapsed());
         if !self.some_told() || self.taken == Some(self.fleet.taken()) {
@@ -318,6 +325,22 @@ mod tests {
         let said = notices.join("\n");
         assert!(said.contains("b: no route") && said.contains("# no tmon here"), "{said}");
         assert_eq!(all.names.address([10, 0, 0, 2].into(), false).as_deref(), Some("bb"));
+    }
+
+    #[test]
+    fn who_reads_seldom_hears_all_that_was_told() {
+        let host: Connect = Box::new(|| Ok(Box::new(Cursor::new(stream("a", 0, 100))) as Box<_>));
+        let mut all = remote(vec![("a", host)]);
+        let begun = Instant::now();
+        let (mut taken, mut readings) = (None, 0);
+        while taken != Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1100)) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{taken:?}");
+            readings += 1;
+            if let Ok(reading) = all.read() {
+                taken = Some(reading.snapshot.taken);
+            }
+        }
+        assert!(readings < 30, "many seconds at once, where they were told already: {readings}");
     }
 
     /// A stream without end, as fast as it is taken.

@@ -225,6 +225,7 @@ impl Session {
             (signal::SIGTERM, &self.ended),
             (signal::SIGINT, &self.ended),
             (signal::SIGHUP, &self.ended),
+            (signal::SIGQUIT, &self.ended),
             (signal::SIGWINCH, &self.resized),
         ];
         for (signal, flag) in flags {

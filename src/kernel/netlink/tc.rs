@@ -71,13 +71,23 @@ impl Netlink {
 
     /// Whether an interface has a clsact qdisc.
     pub fn has_clsact(&mut self, ifindex: u32) -> Result<bool> {
+        self.has_qdisc(ifindex, "clsact")
+    }
+
+    /// Whether an interface has the qdisc that was there before clsact, in its place: there is no
+    /// egress, and what is put there runs on ingress.
+    pub fn has_ingress(&mut self, ifindex: u32) -> Result<bool> {
+        self.has_qdisc(ifindex, "ingress")
+    }
+
+    fn has_qdisc(&mut self, ifindex: u32, kind: &str) -> Result<bool> {
         let mut m = TcMessage::default();
         m.header.index = i32::try_from(ifindex)?;
         let mut found = false;
         self.dump(
             RouteNetlinkMessage::GetQueueDiscipline(m),
             || format!("list the qdiscs of interface {ifindex}"),
-            |message| found |= is_clsact(message, ifindex) == Some(true),
+            |message| found |= is_qdisc(message, ifindex, kind) == Some(true),
         )?;
         Ok(found)
     }
@@ -93,14 +103,14 @@ impl Netlink {
     }
 }
 
-/// Whether a qdisc is this interface's clsact; the kernel lists those of all interfaces.
-fn is_clsact(message: &[u8], ifindex: u32) -> Option<bool> {
+/// Whether a qdisc is this interface's, and of this kind; the kernel lists those of all interfaces.
+fn is_qdisc(message: &[u8], ifindex: u32, of: &str) -> Option<bool> {
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
     let kind = NlasIterator::new(payload.get(20..)?)
         .map_while(|a| a.ok())
         .find(|a| a.kind() == TCA_KIND)?;
     let index = parse_u32(payload.get(4..8)?).ok()?;
-    Some(index == ifindex && parse_string(kind.value()).ok()? == "clsact")
+    Some(index == ifindex && parse_string(kind.value()).ok()? == of)
 }
 
 /// The interface of a qdisc that nothing is above, and what it dropped.
