@@ -254,6 +254,67 @@ fn watch_tells_of_loss_between_two_hosts_while_it_lasts() {
     assert!((8.0..12.0).contains(&share), "one in ten: {text}");
 }
 
+/// The process that streams under a name in a namespace.
+fn streams(name: &str, space: &Space) -> Option<Pid> {
+    let words = [b"--as".as_slice(), name.as_bytes(), b"--netns", space.name().as_bytes()];
+    let wanted = words.join(&0);
+    let of = |entry: std::fs::DirEntry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let own = std::fs::read_link(entry.path().join("exe")).ok()?.ends_with("tmon");
+        (own && words.windows(wanted.len()).any(|w| w == wanted)).then_some(Pid::from_raw(pid))
+    };
+    std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).find_map(of)
+}
+
+#[test]
+fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
+    let world = World::new();
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let stream = |name: &str, space: &Space| {
+        let own = space.name();
+        format!("exec {program} stream --every 200ms --as {name} --netns {own} eth0")
+    };
+    let mut dump = tmon()
+        .args(["dump", "--json", "--watch", "1s"])
+        .args(["--from", &stream("node-a", &world.a), "--from", &stream("node-b", &world.b)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = Arc::new(Mutex::new((Vec::<Value>::new(), String::new())));
+    let (out, kept) = (BufReader::new(dump.stdout.take().unwrap()), Arc::clone(&lines));
+    thread::spawn(move || {
+        let told = out.lines().map_while(Result::ok);
+        told.for_each(|l| kept.lock().unwrap().0.push(serde_json::from_str(&l).unwrap()));
+    });
+    let (errors, kept) = (BufReader::new(dump.stderr.take().unwrap()), Arc::clone(&lines));
+    thread::spawn(move || {
+        errors.lines().map_while(Result::ok).for_each(|l| kept.lock().unwrap().1 += &l);
+    });
+    let dump = Started(dump);
+    let viewer = Pid::from_raw(dump.0.id() as i32);
+    until("they tell", || !lines.lock().unwrap().0.is_empty());
+    let all = |field| lines.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
+    let mut sent = world.send(200);
+    until("all of it is told", || all("sent_pkts") == sent && all("received_pkts") == sent);
+    // The viewer stands still: what happens meanwhile is told when it goes on.
+    kill(viewer, Signal::SIGSTOP).unwrap();
+    sent += world.send(300);
+    thread::sleep(Duration::from_secs(2)); // the time is what it is about
+    sent += world.send(300);
+    kill(viewer, Signal::SIGCONT).unwrap();
+    until("all of it is told", || all("sent_pkts") == sent && all("received_pkts") == sent);
+    let killed = streams("node-b", &world.b).expect("it streams");
+    kill(killed, Signal::SIGKILL).unwrap();
+    until("it is started again", || {
+        lines.lock().unwrap().1.contains("node-b was started again")
+            && streams("node-b", &world.b).is_some_and(|pid| pid != killed)
+    });
+    sent += world.send(100);
+    until("both go on", || all("sent_pkts") == sent && all("received_pkts") == sent);
+}
+
 #[test]
 fn hosts_are_listed_with_how_well_they_are_heard() {
     let world = World::new();

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 
 use crate::{
     ends::Lane,
-    flow::{Flow, Hook, Key, Kind, Tunnel},
+    flow::{Flow, Hook, HookKind, Key, Kind, Tunnel},
     interface::Interface,
     rtt::RoundTrips,
 };
@@ -488,8 +488,13 @@ impl Beside {
         if self.rows.is_empty() {
             return None;
         }
-        let interface = interfaces.get(usize::from(flow.interface))?.id;
-        self.rows.get(&(interface, flow.key)).copied()
+        let at = |i: &Interface| self.rows.get(&(i.id, flow.key)).copied();
+        let own = interfaces.get(usize::from(flow.interface))?;
+        match own.hook {
+            // Several hosts see the same connections: the one that sees most of them tells.
+            HookKind::Fleet => interfaces.iter().filter_map(at).max_by_key(|n| n.syns),
+            _ => at(own),
+        }
     }
 
     /// Nothing is.
@@ -519,7 +524,8 @@ impl Beside {
             (n != Handshakes::default()).then_some((*opener, n))
         });
         let passed = self.read.passages.iter().filter_map(|(passage, n)| {
-            let n = n.saturating_sub(older.read.passages.get(passage).copied().unwrap_or(0));
+            let before = older.read.passages.get(passage).copied().unwrap_or(0);
+            let n = n.checked_sub(before).unwrap_or(*n);
             (n > 0).then_some((*passage, n))
         });
         Beside::new(Gathered {
@@ -551,11 +557,16 @@ impl Beside {
         if self.tunnels.is_empty() {
             return None;
         }
-        let (key, interface) = (&flow.key, interfaces.get(usize::from(flow.interface))?.id);
+        let (key, own) = (&flow.key, interfaces.get(usize::from(flow.interface))?);
         let (ends, kind) = (key.outer?, key.outermost.kind);
         let (a, b) = (ends.first.min(ends.second), ends.first.max(ends.second));
         let id = key.outermost.id.unwrap_or_default();
-        self.tunnels.get(&(interface, kind, id, [a, b])).copied()
+        let at = |i: &Interface| self.tunnels.get(&(i.id, kind, id, [a, b])).copied();
+        match own.hook {
+            // The sender misses nothing of what it sends.
+            HookKind::Fleet => interfaces.iter().filter_map(at).max_by_key(|n| (n.lost, n.packets)),
+            _ => at(own),
+        }
     }
 
     /// Memory that it takes.

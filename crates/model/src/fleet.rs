@@ -170,7 +170,11 @@ impl Fleet {
             }
             drops.add_host(&self.members[usize::from(at)].name, told, MOST_BESIDE);
         }
-        if !interval.beside.is_empty() && self.beside.len() < MOST_BESIDE {
+        if !interval.beside.is_empty() {
+            // Where there is no room any more, all of it is forgotten: what comes counts from zero.
+            if self.beside.len() >= MOST_BESIDE {
+                self.beside = Gathered::default();
+            }
             let told = interval.beside.read().clone();
             self.beside.add(&told.renumbered(|_| at.into()));
         }
@@ -468,7 +472,8 @@ impl Member {
 mod tests {
     use super::*;
     use crate::{
-        flow::{Inner, InnerProto, Kind, Tunnel},
+        beside::{Numbered, Stream},
+        flow::{Hook, Inner, InnerProto, Kind, Tunnel},
         matrix::{Scope, Tally},
         once::BothEnds,
     };
@@ -495,11 +500,12 @@ mod tests {
     struct Stage {
         fleet: Fleet,
         seq: u64,
+        beside: Gathered,
     }
 
     impl Stage {
         fn new() -> Stage {
-            Stage { fleet: Fleet::new(Origin::default()), seq: 0 }
+            Stage { fleet: Fleet::new(Origin::default()), seq: 0, beside: Gathered::default() }
         }
 
         /// A host, by the last byte of its address, tells of a second.
@@ -511,6 +517,7 @@ mod tests {
             let eth0 = vec![Interface::new(0, "eth0")];
             let mut interval = Interval::new(t(at - 1), t(at), second, eth0, rows);
             interval.origin.host = format!("node-{host}").into();
+            interval.beside = Arc::new(Beside::new(self.beside.clone()));
             let told = Told {
                 interval: &interval,
                 counts: true,
@@ -625,6 +632,32 @@ mod tests {
         assert_eq!(packets, u64::from(3 * MOST_ROWS));
         assert_eq!(rows.len(), 2 * MOST_ROWS as usize + 1);
         assert_eq!(stage.fleet.rows.len(), rows.len());
+    }
+
+    #[test]
+    fn what_is_known_beside_rows_is_of_whom_it_says_most_and_takes_bounded_memory() {
+        let mut stage = Stage::new();
+        let flow = row(1, address(2), AT_1);
+        let (from, to, kind) = (address(1), address(2), Kind::Gre);
+        let numbered = |interface, hook, id, lost| {
+            let stream = Stream { interface, kind, from, to, id, hook };
+            (stream, Numbered { packets: 100, lost, ..Numbered::default() })
+        };
+        let mut gre = flow;
+        gre.key.outermost = Tunnel { kind, id: Some(7) };
+        for at in 1..=200 {
+            for (host, hook, lost) in [(1, Hook::Tx, 0), (2, Hook::Rx, 3)] {
+                // And many that come and go.
+                let many = (0..1000).map(|n| numbered(0, hook, 1000 * (at as u32) + n, 0));
+                let numbers = many.chain([numbered(0, hook, 7, lost)]).collect();
+                stage.beside = Gathered { numbers, ..Gathered::default() };
+                stage.tells(host, at, &[row(1, address(2), [AT_1, AT_2][usize::from(host) - 1])]);
+            }
+        }
+        let now = stage.fleet.snapshot();
+        assert!(now.beside.numbers().len() <= MOST_BESIDE + 1001, "{}", now.beside.numbers().len());
+        let lost = now.total().numbered(&gre).map(|n| n.lost);
+        assert!(lost.is_some_and(|n| n > 0 && n % 3 == 0), "the receiver says it: {lost:?}");
     }
 
     #[test]

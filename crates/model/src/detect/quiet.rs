@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Half an hour in which nothing is wrong, and which looks as if something were.
+use std::time::{Duration, SystemTime};
+
 use super::{
-    Severity,
+    Detectors, Severity,
     stage::{Stage, client, host, talk, talk_in},
 };
 use crate::{
+    fleet::{Fleet, Told},
     flow::{Flow, Inner, InnerProto, Kind, Tunnel},
+    interface::{Interface, Origin},
     overlay::{Device, Overlay},
+    rows::Rows,
+    snapshot::{Interval, Snapshot},
 };
 
 /// The second half hour of a host: what it sends and hears in a second.
@@ -99,4 +105,54 @@ fn half_an_hour_in_which_nothing_is_wrong() {
     }
     let all: Vec<_> = stage.detectors.findings().map(|f| f.text.clone()).collect();
     assert!(all.len() <= 6, "notes are few: {all:#?}");
+}
+
+/// The same as the other end counts it.
+fn mirrored(flow: &Flow) -> Flow {
+    let mut flow = *flow;
+    flow.counters.cells.reverse();
+    flow
+}
+
+#[test]
+fn ten_minutes_in_which_nothing_is_wrong_between_the_hosts_of_a_fleet() {
+    let at = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + n);
+    let mut fleet = Fleet::new(Origin::default());
+    let (mut detectors, mut before) = (Detectors::default(), None::<Snapshot>);
+    for n in 0..600 {
+        let flows = second(n);
+        // Half of the others are hosts of the fleet, too.
+        for who in std::iter::once(1).chain((2..22).step_by(2)) {
+            let own = flows.iter().filter_map(|f| match who {
+                1 => Some(*f),
+                peer => f.key.outer.filter(|p| p.second == host(peer)).map(|_| mirrored(f)),
+            });
+            let mut rows = Rows::default();
+            own.zip(0..).for_each(|(f, place)| rows.push_flow(place, &f));
+            let (span, eth0) = (Duration::from_secs(1), vec![Interface::new(0, "eth0")]);
+            let mut interval = Interval::new(at(n), at(n + 1), span, eth0, rows);
+            interval.origin.host = format!("node-{who}").into();
+            let told = Told {
+                interval: &interval,
+                counts: true,
+                local: &[host(who)],
+                seq: n,
+                cadence: span,
+                clock: Some(Duration::from_millis(1)),
+                reading: Duration::ZERO,
+                tool: "",
+                leaves: false,
+            };
+            fleet.hear(&told, Duration::from_secs(n));
+        }
+        fleet.look(Duration::from_secs(n));
+        let now = fleet.snapshot();
+        if let Some(before) = before.replace(now.clone()) {
+            detectors.step(&now.since(&before), None);
+        }
+        let bad = detectors.findings().filter(|f| f.severity == Severity::Bad);
+        let bad: Vec<_> = bad.map(|f| f.text.as_str()).collect();
+        assert!(bad.is_empty(), "second {n}: {bad:?}");
+    }
+    assert_eq!(fleet.notices(), Vec::<String>::new());
 }
