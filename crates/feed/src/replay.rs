@@ -137,7 +137,7 @@ impl Replay {
     }
 
     /// Reads the headers of open captures; those that are compressed unpack to at most so many bytes,
-    /// see [`Opened::reader`].
+    /// see [`crate::pcap::Opened::reader`].
     ///
     /// # Errors
     /// One is not a capture; no judge can be made.
