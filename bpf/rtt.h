@@ -245,6 +245,28 @@ static __always_inline void rtt_begin(struct rtt_flow *f, const struct rtt_packe
 	f->opener = p->way;
 }
 
+/*
+ * In the loops below conditions are numbers, 0 or 1: the verifier follows each branch, and what
+ * follows it, on its own.
+ */
+static __always_inline __u32 is_before(__u32 a, __u32 b)
+{
+	return (a - b) >> 31;
+}
+
+static __always_inline __u32 is_same(__u32 a, __u32 b)
+{
+	__u32 differ = a ^ b;
+
+	return ((differ | -differ) >> 31) ^ 1;
+}
+
+/* Clocks of captures go back, too. */
+static __always_inline __u32 is_later(const struct rtt_packet *p, const struct rtt_segment *s)
+{
+	return (p->now - s->time) >> 63 ^ 1;
+}
+
 /* Looks for the segment that is acknowledged, and forgets those that wait no more. */
 static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_packet *p,
 				       struct rtt_found *found)
@@ -252,17 +274,17 @@ static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_pack
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_SEGMENTS; i++)
 	{
 		struct rtt_segment *s = &of->segment[i];
+		__u32 state = s->state;
+		__u32 done = state & RTT_WAITS & ~is_before(p->ack, s->end);
+		__u32 older = state >> 1 & p->stamped & is_before(p->echo, s->stamp);
+		__u32 hit = done & is_same(p->ack, s->end) & (older ^ 1) & is_later(p, s);
+		__u64 all = -(__u64)hit;
 
-		if (!s->state || before(p->ack, s->end))
-			continue;
-		if (p->ack == s->end && p->now >= s->time &&
-		    !(s->state & RTT_STAMPED && p->stamped && before(p->echo, s->stamp))) {
-			found->sample = 1;
-			found->time = p->now - s->time;
-			found->row = of->row;
-		}
-		s->state = 0;
+		found->sample |= hit;
+		found->time = (found->time & ~all) | ((p->now - s->time) & all);
+		s->state = state & (done - 1);
 	}
+	found->row = of->row;
 }
 
 /* Bytes are sent again: which of the two is answered, nobody knows. */
@@ -272,8 +294,7 @@ static __always_inline void rtt_void(struct rtt_way *w, const struct rtt_packet 
 	{
 		struct rtt_segment *s = &w->segment[i];
 
-		if (before(p->begin, s->end) && before(s->begin, p->end))
-			s->state = 0;
+		s->state &= (is_before(p->begin, s->end) & is_before(s->begin, p->end)) - 1;
 	}
 }
 
@@ -304,21 +325,21 @@ static __always_inline void rtt_segment(struct rtt_flow *f, const struct rtt_pac
 	behind = w->state & RTT_SENT && before(p->begin, w->next);
 	alive = !signs && p->data <= 1 && w->state & RTT_SENT && p->begin == w->next - 1;
 	same = w->state & RTT_ACKED && p->flags & TCP_ACK && p->ack == w->ack;
-	found->zero_window = !signs && !p->window;
+	found->zero_window += !signs && !p->window;
 	if (!takes && !signs && same && p->window && p->window == w->window &&
 	    w->state & RTT_SENT && p->begin == w->next && !(o->state & RTT_KEPT_ALIVE)) {
-		found->duplicate = 1;
+		found->duplicate++;
 		w->duplicates++;
 	}
 	if (takes && !alive && behind && !(p->flags & TCP_RST)) {
 		__u64 soon = f->shaken ? f->shaken : RTT_OOO;
 
 		if (o->duplicates >= 2 && o->ack == p->begin && p->now - o->acked < RTT_FAST)
-			found->retransmitted = 1;
+			found->retransmitted++;
 		else if (p->now - w->advanced < soon && p->end != w->next)
-			found->out_of_order = 1;
+			found->out_of_order++;
 		else
-			found->retransmitted = 1;
+			found->retransmitted++;
 	}
 	if (p->flags & TCP_ACK) {
 		if (!f->shaken && f->opened && !(p->flags & TCP_SYN) && p->way == f->opener &&
@@ -345,7 +366,7 @@ static __always_inline void rtt_segment(struct rtt_flow *f, const struct rtt_pac
 }
 
 /* An echo request, or what answers it, of a flow whose lock is held. */
-static __always_inline void rtt_echo(struct rtt_flow *f, const struct rtt_packet *p, int answers,
+static __always_inline void rtt_echo(struct rtt_flow *f, const struct rtt_packet *p, __u32 answers,
 				     struct rtt_found *found)
 {
 	struct rtt_way *w = &f->way[(p->way ^ answers) & 1];
@@ -355,17 +376,15 @@ static __always_inline void rtt_echo(struct rtt_flow *f, const struct rtt_packet
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_SEGMENTS; i++)
 	{
 		struct rtt_segment *s = &w->segment[i];
+		__u32 hit = s->state & RTT_WAITS & is_same(s->end, p->end) & is_later(p, s);
+		__u64 all = -(__u64)hit;
 
-		if (!s->state || s->end != p->end)
-			continue;
-		if (answers && p->now >= s->time) {
-			found->sample = 1;
-			found->time = p->now - s->time;
-			found->row = w->row;
-		}
-		s->state = 0;
-		again = 1;
+		again |= hit;
+		found->time = (found->time & ~all) | ((p->now - s->time) & all);
+		s->state &= hit - 1;
 	}
+	found->sample = again & answers;
+	found->row = w->row;
 	if (answers)
 		return;
 	w->row = p->row;
@@ -412,43 +431,40 @@ static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt
 }
 
 /* The time stamps of a TCP header, RFC 7323. off: its options; end: behind them. */
-static __always_inline void rtt_stamps(struct __sk_buff *skb, __u32 off, __u32 end,
-				       struct rtt_packet *p)
+static __always_inline void rtt_stamps(struct __sk_buff *skb, const struct walk *w, __u32 off,
+				       __u32 end, struct rtt_packet *p)
 {
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_OPTIONS; i++)
 	{
-		__u8 *option = bytes_at(skb, off, 2, end);
+		__u8 *option = bytes_at(skb, off, 1, end);
+		__u32 kind, size = 1;
 
-		if (!option) {
-			option = bytes_at(skb, off, 1, end);
-			if (!option || *option != 1)
+		if (!option || !*option) /* it is the end */
+			return;
+		kind = *option;
+		if (kind != 1) { /* which is one byte, and nothing */
+			option = bytes_at(skb, off, 2, end);
+			if (!option || option[1] < 2)
 				return;
+			size = option[1];
 		}
-		if (*option == 0) /* the end */
-			return;
-		if (*option == 1) { /* nothing */
-			off++;
-			continue;
-		}
-		if (option[1] < 2)
-			return;
-		if (option[0] == 8 && option[1] == 10) {
+		if (kind == 8 && size == 10) {
 			__be32 *stamp = bytes_at(skb, off + 2, 8, end);
 
-			if (stamp) {
-				p->stamp = bpf_ntohl(stamp[0]);
-				p->echo = bpf_ntohl(stamp[1]);
-				p->stamped = 1;
-			}
+			if (!stamp)
+				return;
+			p->stamp = bpf_ntohl(stamp[0]);
+			p->echo = bpf_ntohl(stamp[1]);
+			p->stamped = unknown(w, 1);
 			return;
 		}
-		off += option[1];
+		off = unknown(w, off + size);
 	}
 }
 
 /* What a TCP header at off says. 0: it is cut. */
-static __always_inline int rtt_read_tcp(struct __sk_buff *skb, __u32 off, __u32 end,
-					struct rtt_packet *p, __u32 *ports)
+static __always_inline int rtt_read_tcp(struct __sk_buff *skb, const struct walk *w, __u32 off,
+					__u32 end, struct rtt_packet *p, __u32 *ports)
 {
 	struct tcp *tcp = bytes_at(skb, off, sizeof(*tcp), end);
 	__u32 header, length = end - off;
@@ -466,7 +482,7 @@ static __always_inline int rtt_read_tcp(struct __sk_buff *skb, __u32 off, __u32 
 	p->data = length - header;
 	p->end = p->begin + p->data + !!(p->flags & TCP_SYN) + !!(p->flags & TCP_FIN);
 	if (header > sizeof(*tcp))
-		rtt_stamps(skb, off + sizeof(*tcp), off + header, p);
+		rtt_stamps(skb, w, off + sizeof(*tcp), off + header, p);
 	return 1;
 }
 
@@ -499,8 +515,9 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	int v6 = !!(w->flags & WALK_INNER6), echo = 0;
 	struct pair outer = pair_at(w->outer, !!(w->flags & WALK_OUTER6));
 	struct pair inner = pair_at(w->inner, v6);
-	struct rtt_packet p = { .now = time_of(skb) };
-	struct rtt_found found = {};
+	__u32 none = unknown(w, 0);
+	struct rtt_packet p = { .now = time_of(skb), .stamp = none, .echo = none, .stamped = none };
+	struct rtt_found found = { none, none, none, none, none, none, none };
 	struct rtt_lost *lost = ELEMENT(rtt_lost, 0);
 	struct key6 row = c->key;
 	struct rtt_key key = { .proto = proto };
@@ -512,7 +529,7 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 		return;
 	if (proto == PROTO_TCP) {
 		/* nobody has said how long a first fragment's packet is */
-		if (w->declared == NOT_DECLARED || !rtt_read_tcp(skb, off, end, &p, &ports)) {
+		if (w->declared == NOT_DECLARED || !rtt_read_tcp(skb, w, off, end, &p, &ports)) {
 			ADD(&lost->unread, 1);
 			return;
 		}
@@ -523,9 +540,18 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	} else {
 		return;
 	}
+	/* from here on once for all of them */
+	echo = unknown(w, echo);
+	ports = unknown(w, ports);
+	p.begin = unknown(w, p.begin);
+	p.end = unknown(w, p.end);
+	p.ack = unknown(w, p.ack);
+	p.data = unknown(w, p.data);
+	p.flags = unknown(w, p.flags);
+	p.window = unknown(w, p.window);
 	row.flags &= ~ROW_DIR;
 	row.shard = shard;
-	place = rtt_row(&row);
+	place = unknown(w, rtt_row(&row));
 	if (place >= RTT_ROWS) {
 		ADD(&lost->no_row, 1);
 		return;
@@ -542,13 +568,14 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	}
 	*(struct pair *)key.outer = outer;
 	*(struct pair *)key.inner = inner;
-	key.ports = ports;
+	key.ports = unknown(w, ports);
+	p.way = unknown(w, p.way);
 	f = rtt_flow(&key, p.now);
 	if (!f)
 		return;
 	bpf_spin_lock(&f->lock);
 	if (echo)
-		rtt_echo(f, &p, echo == 2, &found);
+		rtt_echo(f, &p, echo >> 1 & 1, &found);
 	else
 		rtt_segment(f, &p, &found);
 	bpf_spin_unlock(&f->lock);

@@ -94,7 +94,7 @@ enum Command {
     /// Print one reading, or one every so often, as a table, JSON or CSV
     Dump(dump::Dump),
     /// Decode captures with the same parser, without privileges or kernel support
-    Replay(replay::Replay),
+    Replay(Box<replay::Replay>),
     /// Write packets that are selected by what is inside their tunnels as a capture, for Wireshark
     Capture(Box<capture::Capture>),
     /// Report what is wrong, and why: a line when a finding begins, changes severity, or ends
