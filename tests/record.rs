@@ -288,8 +288,8 @@ fn nonsense_is_refused_with_one_line() {
     refused(&["record", "--keep", "60s:1d,1s:90d"], &taken, 2, "do not ascend");
     refused(&["record", "--keep", "1s:1d"], &taken, 1, "it is no folder");
     refused(&["dump", "--read"], folder.path(), 1, "no recording of such a time");
-    refused(&["dump", "--read"], &taken, 1, "is a capture, not a recording");
-    refused(&["dump", "--read"], &junk, 1, "a capture");
+    refused(&["dump", "--read"], &taken, 1, "this is no recording");
+    refused(&["dump", "--read"], &junk, 1, "this is no recording");
     refused(&["dump", "--between", "yesterday..", "--read"], &taken, 2, "a time such as");
     refused(&["watch", "--between", "2026-01-01T00:00:00Z..", "--read"], &taken, 1, "--between");
 }
