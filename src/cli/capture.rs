@@ -10,9 +10,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-#[cfg(feature = "live")]
-use super::catching::Catching;
 use super::{Counting, TOOL, Unpack, Usage, expression, interrupted, out, replay::Progress, say};
+#[cfg(feature = "live")]
+use std::time::Duration;
+
+#[cfg(feature = "live")]
+use super::{duration, size};
 use crate::kernel::sandbox::Sandbox;
 use feed::{
     Captures, Extract, Extracted, Selection, names::Names, pcapng::PcapngWriter, recorded::Between,
@@ -68,6 +71,45 @@ pub(super) struct Capture {
     pub(super) counting: Counting,
     #[command(flatten)]
     unpack: Unpack,
+}
+
+/// Of what passes interfaces.
+#[cfg(feature = "live")]
+#[derive(Args, Debug)]
+pub(super) struct Catching {
+    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    #[arg(long, value_name = "NETNS", conflicts_with = "read")]
+    pub(super) netns: Option<String>,
+    /// Stop after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "read")]
+    pub(super) span: Option<Duration>,
+    /// Limit on the packets of one second, at each interface; 0 for none [default: 100k]
+    #[arg(long, value_name = "N/s", value_parser = rate, conflicts_with = "read")]
+    pub(super) limit: Option<u64>,
+    /// Memory for packets that are not written yet, at most 1GiB [default: 64M]
+    #[arg(long, value_name = "SIZE", value_parser = ring, conflicts_with = "read")]
+    pub(super) ring: Option<u32>,
+}
+
+#[cfg(feature = "live")]
+const SMALLEST_RING: u64 = 1 << 20; // holds the longest packet
+#[cfg(feature = "live")]
+const LARGEST_RING: u64 = 1 << 30;
+
+/// `100k/s`, or `100k`.
+#[cfg(feature = "live")]
+fn rate(text: &str) -> Result<u64, String> {
+    size(text.strip_suffix("/s").unwrap_or(text))
+        .map_err(|_| "expected a number of packets, such as 500, 100k/s, or 0 for all".to_owned())
+}
+
+#[cfg(feature = "live")]
+fn ring(text: &str) -> Result<u32, String> {
+    let size = size(text)?;
+    if size > LARGEST_RING {
+        return Err("at most 1GiB".to_owned());
+    }
+    Ok(size.max(SMALLEST_RING).next_power_of_two() as u32)
 }
 
 /// Whether a text is an expression.
@@ -227,5 +269,16 @@ mod tests {
             totals(&n, " to x"),
             "9 packets read, 5 matched, 3 written to x, 2 have nothing inside that can be written alone"
         );
+    }
+
+    #[cfg(feature = "live")]
+    #[test]
+    fn rates_and_rings_are_read() {
+        assert_eq!(rate("100k/s"), Ok(100_000));
+        assert_eq!(rate("0"), Ok(0));
+        assert!(rate("many").unwrap_err().contains("100k/s"));
+        assert_eq!(ring("64M"), Ok(64 << 20));
+        assert_eq!(ring("1"), Ok(1 << 20));
+        assert!(ring("2GiB").is_err());
     }
 }

@@ -23,7 +23,8 @@ use feed::{
     recorded::{Between, is_recording},
 };
 use model::{
-    ends::{Balance, LaneSum, lanes},
+    ends::{LaneSum, lanes},
+    lane::Balance,
     snapshot::Interval,
     units::{duration as spoken, packets, percent, rfc3339, sanitize},
 };

@@ -14,10 +14,7 @@ use std::{
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -32,7 +29,12 @@ use nix::{
 
 use contract::{BEGIN_ETHERNET, BEGIN_IP, BEGIN_REPLAY, BEGIN_STATES, GROUP, cell_count};
 
-use crate::kernel::{lock, locked::Locked, privilege, probe::Probes};
+use crate::kernel::{
+    clock, lock,
+    locked::Locked,
+    privilege,
+    probing::{Probes, map_array},
+};
 use feed::{
     beside::{self, ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot},
     config::{port_kinds, random_seed, table_groups},
@@ -162,25 +164,6 @@ pub(crate) fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
         .len(size_of::<contract::ports>())
         .map_raw(map.as_raw_fd())
         .context("map the port table")
-}
-
-/// Maps an array of elements of this size into memory.
-pub(super) fn map_array(map: BorrowedFd<'_>, size: usize) -> Result<Arc<MmapRaw>> {
-    let mut info = libbpf_sys::bpf_map_info::default();
-    let mut len = size_of_val(&info) as u32;
-    // SAFETY: the kernel writes at most `len` bytes of plain numbers.
-    let e = unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &mut info, &mut len) };
-    ensure!(e == 0, "ask for the size of a flow table: {}", io::Error::from_raw_os_error(-e));
-    ensure!(
-        info.value_size as usize == size,
-        "a flow table has elements of {} bytes, not {size}",
-        info.value_size
-    );
-    let memory = MmapOptions::new()
-        .len(info.max_entries as usize * size)
-        .map_raw(map.as_raw_fd())
-        .context("map a flow table into memory")?;
-    Ok(Arc::new(memory))
 }
 
 /// Maps the tables of IPv4 rows, of all other rows, and of `other` rows.
@@ -595,7 +578,7 @@ impl Program {
 
     /// Makes room among the probes where it becomes scarce: to be called now and then.
     pub(super) fn free_probes(&mut self) -> Result<()> {
-        let second = packets_clock() >> 30;
+        let second = clock::packets_clock() >> 30;
         let now = || clock(self.now.as_fd());
         self.probes.places.read(second, now).map(drop)
     }
@@ -659,12 +642,6 @@ impl Program {
         } {}
         Ok(())
     }
-}
-
-/// The programs' clock, in nanoseconds.
-pub(crate) fn packets_clock() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }
 
 /// Whether a program is known to be gone. Only CAP_SYS_ADMIN may ask.

@@ -14,3 +14,9 @@ pub fn error() -> Option<Duration> {
     let micros = u64::try_from(timex.esterror).ok().filter(|_| is_synchronised)?;
     Some(Duration::from_micros(micros))
 }
+
+/// The programs' clock, in nanoseconds.
+pub(crate) fn packets_clock() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
+}

@@ -66,7 +66,7 @@ pub struct NetnsView {
 
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct ChosenLinks {
     /// The interfaces, by index.
     pub links: Vec<Link>,
     /// What there is to say about the choice, a line each.
@@ -183,7 +183,7 @@ impl NetnsView {
     ///
     /// # Errors
     /// A name or a pattern means nothing; or nothing is asked for and nothing is found.
-    pub fn choose(&self, wanted: &[String], place: &str) -> Result<Selection> {
+    pub fn choose(&self, wanted: &[String], place: &str) -> Result<ChosenLinks> {
         if wanted.is_empty() {
             return self.underlays(place);
         }
@@ -196,7 +196,7 @@ impl NetnsView {
             let known: Vec<_> = self.links.iter().map(|l| sanitize(&l.name).into_owned()).collect();
             bail!("{what} {}{place}: try one of {}", sanitize(name), known.join(", "));
         }
-        Ok(Selection { links: self.of(&self.wanted(wanted)), notices: Vec::new() })
+        Ok(ChosenLinks { links: self.of(&self.wanted(wanted)), notices: Vec::new() })
     }
 
     /// The indexes of what [`NetnsView::choose`] would choose among what there is now.
@@ -236,7 +236,7 @@ impl NetnsView {
         self.up().find(|t| t.is_open())
     }
 
-    fn underlays(&self, place: &str) -> Result<Selection> {
+    fn underlays(&self, place: &str) -> Result<ChosenLinks> {
         let mut found = self.wanted(&[]);
         if found.is_empty() {
             found.extend(self.default_route);
@@ -254,7 +254,7 @@ impl NetnsView {
             )),
             _ => {}
         }
-        Ok(Selection { links: self.of(&found), notices })
+        Ok(ChosenLinks { links: self.of(&found), notices })
     }
 
     /// The interfaces below one, and how.

@@ -58,7 +58,7 @@ const SIOCGSKNS: libc::Ioctl = 0x894c;
 
 /// Where packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct Exit {
     /// The interface, an index.
     pub out: u32,
     /// The MTU of the route itself, where it has one.
@@ -216,7 +216,7 @@ impl Netlink {
     }
 
     /// How packets to `destination` leave; `None` when there is no route.
-    pub fn way_to(&mut self, destination: IpAddr) -> Result<Option<Way>> {
+    pub fn way_to(&mut self, destination: IpAddr) -> Result<Option<Exit>> {
         let mut m = RouteMessage::default();
         m.header.address_family = family(destination);
         m.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
@@ -228,7 +228,7 @@ impl Netlink {
             || format!("ask for the route to {destination}"),
             |payload| {
                 if let Some(RouteNetlinkMessage::NewRoute(m)) = decode(payload) {
-                    out = oif(&m).map(|out| Way { out, mtu: mtu(&m) });
+                    out = oif(&m).map(|out| Exit { out, mtu: mtu(&m) });
                 }
             },
         );

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     io,
     ops::ControlFlow,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     ptr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,35 +27,12 @@ use contract::{
 use libbpf_rs::{MapHandle, MapType};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::kernel::{
-    bpf::{Program, map_array, packets_clock},
-    locked::{Locked, ProbeSlot},
-};
+use crate::kernel::{bpf::Program, clock::packets_clock};
 use feed::table::grace_period;
 use model::{filter::Filter, flow::Flow, rows};
 
 /// How often a lease is renewed.
 const RENEWAL: Duration = Duration::from_millis(500);
-
-/// Of one interface's programs: the rows that are looked at, and who does.
-pub(super) struct Probes {
-    pub(super) places: Locked<ProbeSlot>,
-    /// The ring of each prober.
-    pub(super) rings: OwnedFd,
-    pub(super) map: OwnedFd,
-    memory: Arc<MmapRaw>,
-}
-
-impl Probes {
-    pub(super) fn of(places: OwnedFd, rings: OwnedFd, map: OwnedFd) -> Result<Probes> {
-        let memory = map_array(map.as_fd(), size_of::<probing>())?;
-        Ok(Probes { places: Locked::of(places), rings, map, memory })
-    }
-
-    fn table(&self) -> Table {
-        Table(Arc::clone(&self.memory))
-    }
-}
 
 /// The seats at one interface.
 #[derive(Clone)]
@@ -423,7 +400,7 @@ impl Prober {
             ..Default::default()
         };
         let tests = tests.unwrap_or_else(|| vec![none()]);
-        let table = program.probes.table();
+        let table = Table(Arc::clone(&program.probes.memory));
         let mut seats = self.shared.seats();
         let place = seats.iter().position(|s| s.interface == interface);
         let goes_on = |s: &&Seat| Arc::ptr_eq(&s.table.0, &table.0) && s.is_ours();
@@ -513,7 +490,7 @@ impl Prober {
         let seat = seats.swap_remove(i);
         self.before.push((interface, seat.caught()));
         seat.deactivate();
-        if seat.is_ours() && Arc::ptr_eq(&seat.table.0, &program.probes.table().0) {
+        if seat.is_ours() && Arc::ptr_eq(&seat.table.0, &program.probes.memory) {
             delete(program.probes.rings.as_fd(), seat.number);
         }
         if seat.table.active().load(Ordering::Acquire) == 0 {

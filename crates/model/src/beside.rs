@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use foldhash::HashMap;
 
 use crate::{
-    ends::Lane,
     flow::{Flow, Hook, HookKind, Key, Kind, Tunnel},
     interface::Interface,
+    lane::Lane,
     rtt::RoundTrips,
 };
 

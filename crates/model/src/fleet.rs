@@ -16,9 +16,9 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use crate::{
     beside::{Beside, Gathered, Passage},
     drops::Drops,
-    ends::Lane,
     flow::{Books, Count, Counters, Flow, HookKind, Key, Pair},
     interface::{Fill, Host, HostState, Interface, Origin},
+    lane::Lane,
     rows::Rows,
     snapshot::{Interval, Snapshot},
 };

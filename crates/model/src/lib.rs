@@ -16,6 +16,7 @@ pub mod fragments;
 pub mod history;
 pub mod interface;
 pub mod labels;
+pub mod lane;
 pub mod lines;
 pub mod matrix;
 pub mod once;

@@ -16,9 +16,9 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
-    ends::Balance,
     flow::{Count, Counters, Flow, HookKind, Pair},
     interface::Interface,
+    lane::Balance,
     rows::{Row, Rows},
 };
 

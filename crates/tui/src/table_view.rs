@@ -12,8 +12,8 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use model::{
-    ends::Balance,
     flow::{Count, HookKind, Inner, Pair},
+    lane::Balance,
     lines::{Column, Line},
     matrix::{End, Scope},
     text::{apart, fit, shared_prefix},

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Evidence, Severity, Sighting, Subject, Topic};
 use crate::{
-    ends::{Balance, Judged, Verdict, Window, split},
+    ends::{Judged, Verdict, Window, split},
+    lane::Balance,
     units::percent,
 };
 
