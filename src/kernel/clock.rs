@@ -16,6 +16,7 @@ pub fn error() -> Option<Duration> {
 }
 
 /// The programs' clock, in nanoseconds.
+#[cfg(feature = "live")]
 pub(crate) fn packets_clock() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |t| Duration::from(t).as_nanos() as u64)

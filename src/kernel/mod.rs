@@ -40,6 +40,7 @@ pub mod pin;
 pub mod privilege;
 #[cfg(feature = "live")]
 pub mod probe;
+#[cfg(feature = "live")]
 mod probing;
 pub mod runner;
 pub mod sandbox;
