@@ -28,7 +28,7 @@ struct cpu {
 	__u32 chosen; /* it is known who wants the packet */
 	__u32 wanted; /* a bit each */
 	__u32 row;    /* the row's place among the probes, or OWNER_ASK */
-	__u32 zero;
+	__u32 lens;   /* who wants to see what is in the packet */
 };
 
 #ifndef TMON_WINDOW /* else it is part of a record */

@@ -357,6 +357,7 @@ static __always_inline void look(struct __sk_buff *skb, struct cpu *c)
 	__u64 now = bpf_ktime_get_ns();
 	__u32 wanted = c->wanted;
 
+	c->lens = 0; /* not in a register, whose bits the verifier would follow */
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PROBERS; i++)
 	{
 		struct prober *p = &probing.prober[i];
@@ -369,6 +370,8 @@ static __always_inline void look(struct __sk_buff *skb, struct cpu *c)
 		}
 		if (p->what & (PROBE_CATCH | PROBE_STOPS))
 			catch (skb, c, p, i, now);
+		if (p->what & PROBE_LENS && !(c->row & CAUGHT_STOP))
+			c->lens |= 1U << i;
 	}
 }
 

@@ -21,6 +21,7 @@
 #include "parse/wireguard.h"
 #include "quick.h"
 #ifndef TMON_NATIVE
+#include "lens.h"
 #include "probe.h"
 #endif
 
@@ -46,6 +47,7 @@ STATE(state_tcp);
 #ifndef TMON_NATIVE
 STATE(state_probe);
 STATE(state_choose);
+STATE(state_lens);
 #endif
 
 /* The tunnel kinds' own: declarations here, slots below. */
@@ -85,8 +87,9 @@ struct {
 #ifndef TMON_NATIVE
 		[STATE_PROBE] = (void *)&state_probe,
 		[STATE_CHOOSE] = (void *)&state_choose,
+		[STATE_LENS] = (void *)&state_lens,
 #else
-		[STATE_CHOOSE] = NULL,
+		[STATE_LENS] = NULL,
 #endif
 #define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
 	[number] = SLOT_##state,
@@ -857,6 +860,20 @@ STATE(state_probe)
 	look(skb, c);
 	if (c->row & CAUGHT_STOP && (c->row & 0xff) != STOP_PLAIN)
 		return TC_ACT_UNSPEC;
+	if (c->lens) {
+		JUMP(skb, STATE_LENS);
+		c->beside[BESIDE_UNPROBED]++;
+	}
+	return beside(skb, c);
+}
+
+STATE(state_lens)
+{
+	struct cpu *c = this_cpu();
+
+	if (!c)
+		return TC_ACT_UNSPEC;
+	tell_apart(skb, c);
 	return beside(skb, c);
 }
 

@@ -403,18 +403,22 @@ struct caught {
 
 /* Packets of a probed row with the same in them. */
 #define LENS	     65536
-#define LENS_PORTS   0x01 /* there are ports */
-#define LENS_REVERSE 0x02 /* second to first of the row */
-#define LENS_INNER   0x04 /* there is an inner packet: its fields are set */
+#define LENS_ROW     0xffff /* the row's place among the probes; above it the interface */
+#define LENS_PORTS   0x01   /* there are ports */
+#define LENS_REVERSE 0x02   /* second to first of the row */
+#define LENS_OUTER   0x04   /* the outer IP header was looked at */
+#define LENS_INNER   0x08   /* the innermost one was */
+#define LENS_L4	     0x10   /* what is in it was */
+#define LENS_SIZES   8
 
 struct lens_key {
 	__u32 row;
-	__u16 port[2]; /* the lower one, and the other where that is wanted */
+	__u16 port[2]; /* lower, higher */
 	__u8 proto;
 	__u8 flags;
 	__u8 tos[2]; /* outer, inner */
 	__u8 ttl[2];
-	__u8 size; /* class of the frame's length: below 64 << size */
+	__u8 size; /* class of the packet's length: at most 64 << size, but for the last */
 	__u8 zero;
 };
 

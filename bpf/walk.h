@@ -36,6 +36,7 @@ enum state {
 	STATE_TCP,	  /* behind the count: the packet opens or resets a connection */
 	STATE_PROBE,	  /* behind the count: the row is looked at more closely */
 	STATE_CHOOSE,	  /* before that: who wants to, if anybody */
+	STATE_LENS,	  /* behind that: what is in the packet */
 	STATE_MESSAGE,	  /* behind the count: an endpoint of a tunnel says something of it */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */

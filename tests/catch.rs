@@ -242,3 +242,44 @@ fn a_capture_that_is_killed_leaves_the_rows_of_attached_programs_as_they_were() 
     assert_eq!(probed(), 0);
     tmon(&["detach", "eth0", "--netns", netns]);
 }
+
+#[test]
+fn dump_shows_what_is_in_packets_of_the_rows_that_are_asked_for() {
+    let g = Ground::new();
+    let netns = g.a.name();
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 3);
+    let args = |format: &'static str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(["dump", "eth0", "--netns", netns, "--for", "3s", "--lens"]);
+        command.arg(format!("vni:{VNI}")).arg(format).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let run = |child: Child| {
+        let mut child = child;
+        while child.try_wait().unwrap().is_none() {
+            send(&a, &b, 20);
+            send(&b, &a, 10);
+        }
+        let out = child.wait_with_output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let json: serde_json::Value = serde_json::from_str(&run(args("--json"))).unwrap();
+    let row = &json["lens"][0];
+    assert_eq!((row["interface"].as_str(), row["vni"].as_u64()), (Some("eth0"), Some(VNI.into())));
+    let entries = row["entries"].as_array().unwrap();
+    let pkts = |dir: &str| -> u64 {
+        let of = entries.iter().filter(|e| e["dir"] == dir);
+        of.map(|e| e["pkts"].as_u64().unwrap()).sum()
+    };
+    assert!(pkts("fwd") > 20 && pkts("rev") > 10, "{row}");
+    assert_eq!(json["lens_pkts"], pkts("fwd") + pkts("rev"));
+    assert_eq!(json["lens_lost_pkts"], 0);
+    for entry in entries {
+        assert_eq!((&entry["l4"], &entry["port"]), (&17.into(), &7000.into()), "{entry}");
+        assert_eq!(entry["inner_ttl"], 64);
+    }
+    let text = run(args("--numeric"));
+    assert!(text.contains(&format!("lens vni:{VNI}: 1 rows")), "{text}");
+    assert!(text.contains("fwd udp       7000   7000"), "{text}");
+}

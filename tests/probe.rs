@@ -17,6 +17,7 @@ use contract::PROBERS;
 use model::{
     filter::Filter,
     flow::{Count, Flow, Hook},
+    lens::LensEntry,
     rows::Rows,
 };
 use testkit::{
@@ -282,6 +283,78 @@ fn what_could_not_be_parsed_is_caught_where_that_is_wanted() {
     prober.leave(0, &program);
     send(&program, &whole, 1);
     assert_eq!(total(&program).packets, 6);
+}
+
+#[test]
+fn a_lens_tells_apart_what_is_in_packets_of_a_row() {
+    let program = load(&Config { rows: 1024, ..Config::default() });
+    let lens = |filter: &str| {
+        let mut prober = Prober::new(Wish { ring: None, lens: true, ..wish(filter) }).unwrap();
+        prober.look(3, "eth0", &program).unwrap();
+        prober
+    };
+    let seen = |prober: &Prober| -> Vec<LensEntry> {
+        let mut all: Vec<_> = prober.sums().unwrap().into_iter().map(|s| s.2).collect();
+        all.sort_by_key(|e| (e.reverse, e.ports));
+        all
+    };
+    let outer = || pkt().eth().ip("172.16.1.100 > 172.16.1.101").udp(54321, 4789).vxlan(7).eth();
+    let tcp = |flags: u8| {
+        let mut bytes = outer().ip("192.168.0.1 > 192.168.0.2").tcp().data(300).bytes();
+        bytes[14 + 20 + 8 + 8 + 14 + 20 + 13] = flags;
+        bytes
+    };
+    let (syn, ack) = (tcp(0x02), tcp(0x10));
+    let dns = outer().ip("192.168.0.1 > 192.168.0.2").udp(53, 5353).data(20).bytes();
+    let mut marked = dns.clone();
+    marked[15] = 0xb9; // outer DSCP 46, ECN 1
+    let prober = lens("vni:7");
+    for (frame, times) in [(&syn, 1), (&ack, 5), (&dns, 3), (&marked, 2)] {
+        program.repeat(Hook::Tx, frame, times).unwrap();
+    }
+    let all = seen(&prober);
+    let of = |ports: [u16; 2], tos: u8| {
+        let is = |e: &&LensEntry| e.ports == Some(ports) && e.tos[0] == Some(tos);
+        all.iter().find(is).copied().unwrap_or_else(|| panic!("{ports:?} {tos}: {all:?}"))
+    };
+    let (web, name) = (of([8080, 49154], 0), of([53, 5353], 0));
+    assert_eq!((web.l4, web.tcp, web.count.packets), (Some(6), 0x12, 6));
+    assert_eq!(web.count.bytes, 6 * syn.len() as u64);
+    assert_eq!((web.tos[1], web.ttl), (Some(0), [Some(64); 2]));
+    assert_eq!((name.l4, name.tcp, name.count.packets), (Some(17), 0, 3));
+    assert_eq!(of([53, 5353], 0xb9).count.packets, 2);
+    assert!(web.size.0 < syn.len() as u32 && web.size.1 >= Some(syn.len() as u32));
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert_eq!((prober.caught(3).looked_at, prober.caught(3).lens_lost), (11, 0));
+    drop(prober);
+
+    // Whatever the encapsulation, the sums are the rows'.
+    let program = load(&Config { rows: 4096, ..Config::default() });
+    let mut prober = Prober::new(Wish { ring: None, lens: true, ..wish("") }).unwrap();
+    prober.look(3, "eth0", &program).unwrap();
+    let mut known = 0;
+    for case in table::cases().iter().filter(|c| c.begin == Begin::Ethernet) {
+        let frame = case.frame.bytes();
+        if (64..=3500).contains(&frame.len()) {
+            program.repeat(Hook::Rx, &frame, 1).unwrap();
+        }
+    }
+    let sums = prober.sums().unwrap();
+    let sum: Count = sums.iter().map(|s| s.2.count).sum();
+    for (_, row, entry) in &sums {
+        let Some(key) = program.probed_row(*row) else {
+            assert_eq!(*row, contract::OWNER_ASK, "more rows than can be told apart");
+            continue;
+        };
+        if key.inner.pair().is_some() && entry.l4.is_some() {
+            known += 1;
+        }
+    }
+    let caught = prober.caught(3);
+    assert_eq!(sum.packets + caught.lens_lost, caught.looked_at);
+    assert_eq!(sum, total(&program));
+    assert!(known > 50, "{known} of {}", sums.len());
+    prober.leave(3, &program);
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Capture {
             ring: Some(self.live.ring.unwrap_or(RING)),
             snaplen: self.snaplen.unwrap_or(contract::SNAPLEN),
             limit,
+            lens: false,
         };
         let (target, shown, to) = self.target()?;
         let flag = interrupted()?;

@@ -16,8 +16,13 @@ use super::{
     remote::{Ready, Remotes},
     say,
 };
-use crate::kernel::{live::Live, sandbox::Sandbox};
+use crate::kernel::{
+    live::Live,
+    probe::{Prober, Wish},
+    sandbox::Sandbox,
+};
 use feed::{
+    names::Names,
     recorded::Recordings,
     series::Series,
     {self, Source},
@@ -35,6 +40,10 @@ pub(super) struct Dump {
     drops: bool,
     #[command(flatten)]
     scope: DropScope,
+    /// Also show what is in the packets of rows that match meanwhile: protocols, ports, DSCP and ECN,
+    /// TTL, TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
+    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
+    lens: Option<super::Written>,
     /// Count for this long, then print [default: 5s; totals so far where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
@@ -97,13 +106,17 @@ impl Dump {
             live.follow_configuration()?;
         }
         live.enter(&self.sandbox())?;
+        let mut prober = match &self.lens {
+            Some(expr) => Some(look(&mut live, expr, &printer.names())?),
+            None => None,
+        };
         let start = Instant::now();
         let mut series = Series::new(0);
         if findings {
             series.look_for_findings(Known::default());
         }
         let Some(every) = self.every else {
-            if live.is_attached() && self.span.is_none() {
+            if live.is_attached() && self.span.is_none() && prober.is_none() {
                 tell(&mut live);
                 return printer.print(&live.read()?.total(), None);
             }
@@ -118,12 +131,21 @@ impl Dump {
             while !rest(&mut live, next(), &flag) && Instant::now() < end {
                 series.push(read(&mut live)?);
             }
+            let lens = match &mut prober {
+                Some(prober) => {
+                    prober.stop()?;
+                    let lens = live.lens(prober)?;
+                    live.end_probe(prober);
+                    Some(lens)
+                }
+                None => None,
+            };
             live.detach();
             let last = read(&mut live)?;
             let interval =
                 before.map_or_else(|| last.snapshot.total(), |b| last.snapshot.since(&b));
             series.push(last);
-            return printer.print(&interval, findings.then_some(&series));
+            return printer.print_lens(&interval, findings.then_some(&series), lens.as_ref());
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
@@ -229,6 +251,15 @@ impl Dump {
         recordings.notes().iter().for_each(|note| say(note));
         Ok(())
     }
+}
+
+/// Begins to look into the packets of some rows.
+fn look(live: &mut Live, expr: &super::Written, names: &Names) -> Result<Prober> {
+    let filter = expr.filter(names, &mut None)?;
+    let mut prober = Prober::new(Wish { filter, lens: true, ..Wish::default() })?;
+    live.probe(&mut prober);
+    tell(live);
+    Ok(prober)
 }
 
 /// Reads, and says what has happened to the interfaces meanwhile.

@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::{Print, TOOL, Written};
 use export::{Excerpt, Writer, table};
 use feed::{names::Names, series::Series};
-use model::{filter::Filter, snapshot::Interval, units::Base};
+use model::{filter::Filter, lens::Lens, snapshot::Interval, units::Base};
 
 /// How long a reading waits for names that are being looked up.
 const RESOLVE: Duration = Duration::from_secs(2);
@@ -61,7 +61,17 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
-        let mut reading = Excerpt::new(TOOL, interval, &self.filter);
+        self.print_lens(interval, findings, None)
+    }
+
+    /// The same with what was in the packets of some rows.
+    pub(super) fn print_lens(
+        &mut self,
+        interval: &Interval,
+        findings: Option<&Series>,
+        lens: Option<&Lens>,
+    ) -> Result<()> {
+        let mut reading = Excerpt::new(TOOL, interval, &self.filter).looking(lens);
         if let Some(series) = findings {
             reading = reading.with(series.findings());
         }

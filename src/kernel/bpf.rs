@@ -81,7 +81,7 @@ const LONGEST_READING: Duration = Duration::from_secs(1);
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
 /// What has to be pinned so that programs count on with no process, by name.
-pub(crate) const OBJECTS: [&str; 23] = [
+pub(crate) const OBJECTS: [&str; 24] = [
     "rows4",
     "rows4_tags",
     "rows4_more",
@@ -97,6 +97,7 @@ pub(crate) const OBJECTS: [&str; 23] = [
     "waiting",
     "probes",
     "probe_rings",
+    "probe_lenses",
     "probing",
     "cpus",
     "fragments",
@@ -302,11 +303,12 @@ impl Program {
             claims: Locked::of(dup(skel.maps.claims.as_fd())?),
             handshakes: Locked::of(dup(skel.maps.handshakes.as_fd())?),
             waiting: Locked::of(dup(skel.maps.waiting.as_fd())?),
-            probes: Probes::of(
+            probes: Probes::of([
                 dup(skel.maps.probes.as_fd())?,
                 dup(skel.maps.probe_rings.as_fd())?,
+                dup(skel.maps.probe_lenses.as_fd())?,
                 dup(skel.maps.data_probing.as_fd())?,
-            )?,
+            ])?,
             besides: Default::default(),
             tables: map_tables(&maps)?,
             maps,
@@ -328,6 +330,7 @@ impl Program {
             self.waiting.map(),
             self.probes.places.map(),
             self.probes.rings.as_fd(),
+            self.probes.lenses.as_fd(),
             self.probes.map.as_fd(),
             self.cpus.as_fd(),
             self.fragments.as_fd(),
@@ -372,7 +375,12 @@ impl Program {
             claims: Locked::of(get("claims")?),
             handshakes: Locked::of(get("handshakes")?),
             waiting: Locked::of(get("waiting")?),
-            probes: Probes::of(get("probes")?, get("probe_rings")?, get("probing")?)?,
+            probes: Probes::of([
+                get("probes")?,
+                get("probe_rings")?,
+                get("probe_lenses")?,
+                get("probing")?,
+            ])?,
             besides: Default::default(),
             tables: map_tables(&tables)?,
             maps: tables,

@@ -7,6 +7,7 @@
 //! and not on how much has come and gone. Nothing that happens to one interface ends the watch on another; it is told in
 //! [`Live::notices`].
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     mem,
     os::fd::AsFd,
@@ -37,8 +38,9 @@ use feed::{
 use model::{
     beside::{Beside, Gathered},
     drops::{DeviceDrops, Drops},
-    flow::{Books, Hook, HookKind, Kind},
+    flow::{Books, Hook, HookKind, Key, Kind},
     interface::{Fill, GONE, Interface, Origin},
+    lens::{Lens, LensEntry, LensRow},
     overlay::Overlay,
     rows::{Rows, Sums},
     snapshot::Snapshot,
@@ -56,7 +58,7 @@ const MOST_WATCHED: usize = 512;
 /// Limit on interfaces that are gone and still have an entry of their own.
 const MOST_GONE: usize = 64;
 /// Descriptors of one interface: programs, maps, links.
-const DESCRIPTORS: u64 = 21;
+const DESCRIPTORS: u64 = 22;
 /// Descriptors of everything else.
 const OTHER_DESCRIPTORS: u64 = 128;
 
@@ -493,6 +495,34 @@ impl Live {
                 prober.leave(w.id as u32, program);
             }
         }
+    }
+
+    /// What a prober saw in packets so far.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn lens(&self, prober: &Prober) -> Result<Lens> {
+        let mut lens = Lens { filter: prober.filter().to_string(), ..Lens::default() };
+        for interface in prober.interfaces() {
+            let caught = prober.caught(interface);
+            lens.looked_at += caught.looked_at;
+            lens.lost += caught.lens_lost;
+        }
+        let mut rows: BTreeMap<(String, Option<Key>), Vec<LensEntry>> = BTreeMap::new();
+        let mut known = BTreeMap::new();
+        for (interface, row, entry) in prober.sums()? {
+            let (name, key) = known.entry((interface, row)).or_insert_with(|| {
+                let at = self.probed_interface(interface);
+                let name = at.as_ref().map_or("?", |i| i.name).to_owned();
+                (name, at.and_then(|i| i.program).and_then(|p| p.probed_row(row)))
+            });
+            rows.entry((name.clone(), *key)).or_default().push(entry);
+        }
+        for ((interface, key), mut entries) in rows {
+            entries.sort_by_key(|e| (Reverse(e.count.packets), e.reverse, e.ports, e.size));
+            lens.rows.push(LensRow { interface, key, entries });
+        }
+        Ok(lens)
     }
 
     /// The interfaces that are watched, as they may be shown.

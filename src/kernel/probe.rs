@@ -21,15 +21,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use contract::{
-    PROBE_CATCH, PROBE_LEASE, PROBE_STOPS, PROBERS, TEST_KIND, TEST_LAST, caught, probe_test,
-    prober, probing,
+    LENS, LENS_ROW, PROBE_CATCH, PROBE_LEASE, PROBE_LENS, PROBE_STOPS, PROBERS, TEST_KIND,
+    TEST_LAST, caught, lens, lens_key, probe_test, prober, probing,
 };
-use libbpf_rs::{MapHandle, MapType};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::kernel::{bpf::Program, clock::packets_clock};
 use feed::table::grace_period;
-use model::{filter::Filter, flow::Flow, rows};
+use model::{filter::Filter, flow::Flow, lens::LensEntry, rows};
 
 /// How often a lease is renewed.
 const RENEWAL: Duration = Duration::from_millis(500);
@@ -98,6 +98,8 @@ pub struct Wish {
     pub no_rows: bool,
     /// What could not be parsed, too.
     pub stops: bool,
+    /// What is in the packets is told apart and summed up.
+    pub lens: bool,
 }
 
 /// What became of a prober's packets, as the kernel has them.
@@ -111,6 +113,10 @@ pub struct Caught {
     pub ring_full: u64,
     /// What was more than the limit allows.
     pub over_limit: u64,
+    /// Packets on the wire that the lens saw.
+    pub looked_at: u64,
+    /// Of these, what had no room there.
+    pub lens_lost: u64,
 }
 
 impl Caught {
@@ -120,6 +126,8 @@ impl Caught {
         self.written += o.written;
         self.ring_full += o.ring_full;
         self.over_limit += o.over_limit;
+        self.looked_at += o.looked_at;
+        self.lens_lost += o.lens_lost;
     }
 }
 
@@ -183,6 +191,8 @@ impl Seat {
                 written: read(&raw mut (*seat).written),
                 ring_full: read(&raw mut (*seat).full),
                 over_limit: read(&raw mut (*seat).over_limit),
+                looked_at: read(&raw mut (*seat).looked_at),
+                lens_lost: read(&raw mut (*seat).lens_lost),
             }
         }
     }
@@ -199,6 +209,9 @@ impl Seat {
         all.what = if wish.ring.is_some() { PROBE_CATCH } else { 0 };
         if wish.stops {
             all.what |= PROBE_STOPS;
+        }
+        if wish.lens {
+            all.what |= PROBE_LENS;
         }
         all.tests = tests.len() as u32;
         all.test[..tests.len()].copy_from_slice(tests);
@@ -236,6 +249,7 @@ impl Shared {
 pub struct Prober {
     wish: Wish,
     ring: Option<(MapHandle, Ring)>,
+    sums: Option<MapHandle>,
     shared: Arc<Shared>,
     keeper: Option<JoinHandle<()>>,
     /// What was caught at seats that were given up.
@@ -346,17 +360,23 @@ impl Prober {
     /// # Errors
     /// The kernel has no room for the ring.
     pub fn new(wish: Wish) -> Result<Prober> {
+        let opts = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+            ..Default::default()
+        };
         let make = |size| {
-            let opts = libbpf_sys::bpf_map_create_opts {
-                sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
-                ..Default::default()
-            };
             let map = MapHandle::create(MapType::RingBuf, Some("tmon_ring"), 0, 0, size, &opts)
                 .with_context(|| format!("make a ring of {size} bytes for packets"))?;
             let ring = Ring::of(map.as_fd(), size as usize)?;
             Ok::<_, anyhow::Error>((map, ring))
         };
         let ring = wish.ring.map(make).transpose()?;
+        let make = || {
+            let [key, value] = [size_of::<lens_key>(), size_of::<lens>()].map(|n| n as u32);
+            MapHandle::create(MapType::Hash, Some("tmon_lens"), key, value, LENS, &opts)
+                .context("make a table for what is in packets")
+        };
+        let sums = wish.lens.then(make).transpose()?;
         let shared = Arc::new(Shared::default());
         let seats = Arc::clone(&shared);
         let keeper = thread::Builder::new()
@@ -370,7 +390,7 @@ impl Prober {
                 }
             })
             .context("start a thread")?;
-        Ok(Prober { wish, ring, shared, keeper: Some(keeper), before: Vec::new(), lapses: 0 })
+        Ok(Prober { wish, ring, sums, shared, keeper: Some(keeper), before: Vec::new(), lapses: 0 })
     }
 
     /// Takes the packets that are in the ring, until `take` breaks off: that one is taken, too.
@@ -427,6 +447,11 @@ impl Prober {
                 .with_context(|| format!("look at packets of {name}"))?,
             None => delete(program.probes.rings.as_fd(), number),
         }
+        match &self.sums {
+            Some(sums) => update(program.probes.lenses.as_fd(), number, sums.as_fd())
+                .with_context(|| format!("look into packets of {name}"))?,
+            None => delete(program.probes.lenses.as_fd(), number),
+        }
         begin(&seat, name, &self.wish, program)?;
         seats.push(seat);
         Ok(true)
@@ -445,6 +470,38 @@ impl Prober {
     /// How often it was not looked for a while, because this process was stopped.
     pub fn lapses(&self) -> u64 {
         self.lapses
+    }
+
+    /// What was in the packets so far: interface, place of the row among its probes, and the packets
+    /// with the same in them.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn sums(&self) -> Result<Vec<(u32, u32, LensEntry)>> {
+        const AT_ONCE: u32 = 4096;
+        let Some(sums) = &self.sums else { return Ok(Vec::new()) };
+        let all = sums
+            .lookup_batch(AT_ONCE, MapFlags::ANY, MapFlags::ANY)
+            .context("read what is in packets")?;
+        Ok(all
+            .filter_map(|(key, sum)| {
+                let sizes = [size_of::<lens_key>(), size_of::<lens>()];
+                if [key.len(), sum.len()] != sizes {
+                    return None;
+                }
+                // SAFETY: so many bytes of integers.
+                let (key, sum) = unsafe {
+                    let (key, sum) = (key.as_ptr().cast::<lens_key>(), sum.as_ptr());
+                    (key.read_unaligned(), sum.cast::<lens>().read_unaligned())
+                };
+                Some((key.row >> 16, key.row & LENS_ROW, LensEntry::of(&key, &sum)))
+            })
+            .collect())
+    }
+
+    /// Which rows he means.
+    pub fn filter(&self) -> &Filter {
+        &self.wish.filter
     }
 
     /// So much of a packet is caught.
@@ -492,6 +549,7 @@ impl Prober {
         seat.deactivate();
         if seat.is_ours() && Arc::ptr_eq(&seat.table.0, &program.probes.memory) {
             delete(program.probes.rings.as_fd(), seat.number);
+            delete(program.probes.lenses.as_fd(), seat.number);
         }
         if seat.table.active().load(Ordering::Acquire) == 0 {
             program.tables.unask();

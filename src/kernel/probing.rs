@@ -18,14 +18,16 @@ pub(super) struct Probes {
     pub(super) places: Locked<ProbeSlot>,
     /// The ring of each prober.
     pub(super) rings: OwnedFd,
+    /// What each sees in packets.
+    pub(super) lenses: OwnedFd,
     pub(super) map: OwnedFd,
     pub(super) memory: Arc<MmapRaw>,
 }
 
 impl Probes {
-    pub(super) fn of(places: OwnedFd, rings: OwnedFd, map: OwnedFd) -> Result<Probes> {
+    pub(super) fn of([places, rings, lenses, map]: [OwnedFd; 4]) -> Result<Probes> {
         let memory = map_array(map.as_fd(), size_of::<probing>())?;
-        Ok(Probes { places: Locked::of(places), rings, map, memory })
+        Ok(Probes { places: Locked::of(places), rings, lenses, map, memory })
     }
 }
 

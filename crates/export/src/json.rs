@@ -16,8 +16,10 @@ use model::{
     beside::{Claim, ClaimMessage, Claimed, Handshakes, Numbered, Stream},
     detect::{Change, Finding},
     drops::{DeviceDrops, DropKey, Dropped, Drops},
+    filter::TCP_FLAGS,
     flow::{Books, Count, Flow, Hook, HookKind, Key, Kind, Stop},
     interface,
+    lens::{LensEntry, LensRow},
     rtt::RoundTrips,
     units::{sanitize, timestamp},
 };
@@ -75,6 +77,9 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
         rtt_untracked_pkts: Some(interval.beside.untimed()[0]).filter(|n| *n > 0),
         rtt_displaced: Some(interval.beside.untimed()[1]).filter(|n| *n > 0),
         findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
+        lens: reading.lens.map(|lens| lens.rows.iter().map(Seen::new).collect()),
+        lens_pkts: reading.lens.map(|lens| lens.looked_at),
+        lens_lost_pkts: reading.lens.map(|lens| lens.lost),
     };
     line(out, &object)
 }
@@ -177,6 +182,14 @@ struct Object<'a> {
     /// Only where they were looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<Found<'a>>>,
+    /// Only where somebody looked: what was in the packets of some rows, how many these were, and for
+    /// how many there was no room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lens: Option<Vec<Seen<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lens_pkts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lens_lost_pkts: Option<u64>,
 }
 
 /// The packets that one sender numbers. `id` is the tunnel's, or ESP's SPI, or WireGuard's receiver.
@@ -818,6 +831,90 @@ impl<'a> DropRow<'a> {
             inner_sip: inner.map(|p| p.first),
             inner_dip: inner.map(|p| p.second),
             inner_proto: of.map(|k| k.inner.proto()),
+        }
+    }
+}
+
+/// A row that was looked at more closely.
+#[derive(Serialize)]
+struct Seen<'a> {
+    interface: &'a str,
+    tunnel: Option<Name>,
+    vni: Option<u32>,
+    tunnels: Tunnels,
+    depth: Option<u8>,
+    outer_sip: Option<IpAddr>,
+    outer_dip: Option<IpAddr>,
+    inner_sip: Option<IpAddr>,
+    inner_dip: Option<IpAddr>,
+    inner_proto: Option<String>,
+    entries: Vec<SeenEntry>,
+}
+
+/// Its packets with the same in them.
+#[derive(Serialize)]
+struct SeenEntry {
+    dir: &'static str,
+    l4: Option<u8>,
+    /// The lower one, and the other.
+    port: Option<u16>,
+    other_port: Option<u16>,
+    outer_dscp: Option<u8>,
+    outer_ecn: Option<u8>,
+    outer_ttl: Option<u8>,
+    inner_dscp: Option<u8>,
+    inner_ecn: Option<u8>,
+    inner_ttl: Option<u8>,
+    /// Longer than this, and at most so long.
+    size_over: u32,
+    size_max: Option<u32>,
+    tcp_flags: Vec<&'static str>,
+    pkts: u64,
+    bytes: u64,
+}
+
+impl<'a> Seen<'a> {
+    fn new(row: &'a LensRow) -> Self {
+        let key = row.key.as_ref();
+        let (outer, inner) = (key.and_then(|k| k.outer), key.and_then(|k| k.inner.pair()));
+        let known = key.filter(|k| k.depth > 0);
+        let listed = key.into_iter().flat_map(tunnels);
+        Seen {
+            interface: &row.interface,
+            tunnel: known.map(|k| Name(k.outermost.kind)),
+            vni: known.and_then(|k| k.outermost.id),
+            tunnels: Tunnels(listed.map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect()),
+            depth: known.map(|k| k.depth),
+            outer_sip: outer.map(|p| p.first),
+            outer_dip: outer.map(|p| p.second),
+            inner_sip: inner.map(|p| p.first),
+            inner_dip: inner.map(|p| p.second),
+            inner_proto: key.map(|k| k.inner.proto()),
+            entries: row.entries.iter().map(SeenEntry::new).collect(),
+        }
+    }
+}
+
+impl SeenEntry {
+    fn new(e: &LensEntry) -> Self {
+        let set = TCP_FLAGS.iter().enumerate().filter(|(n, _)| e.tcp >> n & 1 != 0);
+        let [outer, inner] = e.tos;
+        SeenEntry {
+            dir: if e.reverse { "rev" } else { "fwd" },
+            l4: e.l4,
+            port: e.ports.map(|p| p[0]),
+            other_port: e.ports.map(|p| p[1]),
+            outer_dscp: outer.map(|t| t >> 2),
+            outer_ecn: outer.map(|t| t & 3),
+            outer_ttl: e.ttl[0],
+            inner_dscp: inner.map(|t| t >> 2),
+            inner_ecn: inner.map(|t| t & 3),
+            inner_ttl: e.ttl[1],
+            size_over: e.size.0,
+            size_max: e.size.1,
+            tcp_flags: set.map(|(_, name)| *name).collect(),
+            pkts: e.count.packets,
+            bytes: e.count.bytes,
         }
     }
 }

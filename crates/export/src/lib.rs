@@ -11,6 +11,7 @@ use model::{
     drops::DropKey,
     filter::Filter,
     flow::{Count, Counters, Flow, Key, Tunnel},
+    lens::Lens,
     snapshot::Interval,
 };
 
@@ -18,6 +19,7 @@ pub mod csv;
 pub mod html;
 pub mod ipfix;
 pub mod json;
+pub mod lens;
 pub mod openmetrics;
 pub mod scrapes;
 mod sticky;
@@ -48,6 +50,8 @@ pub struct Excerpt<'a> {
     names: Names,
     /// What was found; `None` where it was not looked for.
     findings: Option<Vec<&'a Finding>>,
+    /// What was in the packets of some rows; `None` where nobody looked.
+    lens: Option<&'a Lens>,
 }
 
 impl<'a> Excerpt<'a> {
@@ -70,6 +74,7 @@ impl<'a> Excerpt<'a> {
             interfaces,
             names: Names::default(),
             findings: None,
+            lens: None,
         }
     }
 
@@ -78,6 +83,12 @@ impl<'a> Excerpt<'a> {
     pub fn with(mut self, findings: impl Iterator<Item = &'a Finding>) -> Self {
         self.findings = Some(findings.collect());
         self
+    }
+
+    /// With what was in the packets of some rows.
+    #[must_use]
+    pub fn looking(self, lens: Option<&'a Lens>) -> Self {
+        Excerpt { lens, ..self }
     }
 
     /// With names beside the addresses, or in their place where people read.
@@ -198,6 +209,9 @@ impl<'w> Writer<'w> {
                     writeln!(out)?;
                 }
                 table::write(&mut out, reading, &self.table)?;
+                if let Some(lens) = reading.lens {
+                    lens::write(&mut out, lens, self.table.base)?;
+                }
             }
             Format::Svg(options) => svg::reading(&mut out, reading, options, self.table.base)?,
             Format::Html(options) => html::write(&mut out, reading, options)?,

@@ -17,6 +17,7 @@ pub mod history;
 pub mod interface;
 pub mod labels;
 pub mod lane;
+pub mod lens;
 pub mod lines;
 pub mod matrix;
 pub mod once;

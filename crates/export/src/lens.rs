@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a lens saw, for people: a table for each row.
+use std::io::{self, Write};
+
+use model::{
+    filter::{TCP_FLAGS, l4_name},
+    flow::Count,
+    lens::{Lens, LensEntry},
+    units::{self, Base, sanitize},
+};
+
+/// Lines of one row.
+const MOST: usize = 40;
+/// Columns of the bar.
+const BAR: u64 = 20;
+
+/// Writes it.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, lens: &Lens, base: Base) -> io::Result<()> {
+    let filter = if lens.filter.is_empty() { "all rows" } else { &lens.filter };
+    writeln!(
+        out,
+        "\nlens {}: {} rows, {} packets, {} lens-lost",
+        sanitize(filter),
+        lens.rows.len(),
+        lens.looked_at,
+        lens.lost
+    )?;
+    for row in &lens.rows {
+        let key =
+            row.key.as_ref().map_or("rows that are not told apart".to_owned(), |k| k.to_string());
+        writeln!(out, "\n{}: {key}", sanitize(&row.interface))?;
+        writeln!(
+            out,
+            "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10}",
+            "way", "l4", "port", "other", "dscp.ecn", "ttl", "size", "flags", "packets", "bytes"
+        )?;
+        let all: Count = row.entries.iter().map(|e| e.count).sum();
+        for e in row.entries.iter().take(MOST) {
+            let bar = (e.count.packets * BAR).div_ceil(all.packets.max(1)) as usize;
+            writeln!(
+                out,
+                "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10} {}",
+                if e.reverse { "rev" } else { "fwd" },
+                e.l4.map_or("-".into(), l4_name),
+                e.ports.map_or("-".to_owned(), |p| p[0].to_string()),
+                e.ports.map_or("-".to_owned(), |p| p[1].to_string()),
+                pair(e.tos.map(|tos| tos.map(|t| format!("{}.{}", t >> 2, t & 3)))),
+                pair(e.ttl.map(|ttl| ttl.map(|t| t.to_string()))),
+                size(e),
+                flags(e.tcp),
+                e.count.packets,
+                units::bytes(e.count.bytes, base).to_string(),
+                "#".repeat(bar),
+            )?;
+        }
+        if let Some(rest) = row.entries.get(MOST..).filter(|rest| !rest.is_empty()) {
+            let count: Count = rest.iter().map(|e| e.count).sum();
+            writeln!(out, "and {} more with {} packets", rest.len(), count.packets)?;
+        }
+    }
+    Ok(())
+}
+
+/// Outer and inner value.
+fn pair(values: [Option<String>; 2]) -> String {
+    let [outer, inner] = values.map(|v| v.unwrap_or_else(|| "-".to_owned()));
+    format!("{outer}/{inner}")
+}
+
+fn size(e: &LensEntry) -> String {
+    match e.size {
+        (least, Some(most)) => format!("{}-{most}", least + 1),
+        (least, None) => format!(">{least}"),
+    }
+}
+
+/// Names of TCP flags, joined.
+pub(super) fn flags(tcp: u8) -> String {
+    let set = TCP_FLAGS.iter().enumerate().filter(|(n, _)| tcp >> n & 1 != 0);
+    let names: Vec<_> = set.map(|(_, name)| *name).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join("+") }
+}
