@@ -143,7 +143,7 @@ fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
         "P99",
         "MAX",
         "RETRANSMITTED",
-        "OVERTAKEN",
+        "OUT OF ORDER",
         "DUP ACKS",
         "ZERO WINDOWS",
     ];
