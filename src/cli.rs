@@ -631,7 +631,7 @@ fn no_empty_values(
     command: &mut clap::Command,
     given: &clap::ArgMatches,
 ) -> Result<(), clap::Error> {
-    const FILTERS: [&str; 3] = ["filter", "rtt", "words"];
+    const FILTERS: [&str; 4] = ["filter", "lens", "rtt", "words"];
     let is_empty = |arg: &&clap::Arg| {
         !FILTERS.contains(&arg.get_id().as_str())
             && given.get_raw(arg.get_id().as_str()).is_some_and(|mut all| all.any(OsStr::is_empty))

@@ -293,7 +293,7 @@ fn what_a_full_disk_has_are_whole_packets() {
 }
 
 #[test]
-fn round_trip_times_are_below_the_table_and_in_json() {
+fn round_trip_times_and_what_is_in_packets_are_in_json_too() {
     let dir = folder();
     let segment = |back: bool| {
         let (outer, inner) = match back {
@@ -339,6 +339,11 @@ fn round_trip_times_are_below_the_table_and_in_json() {
         "0",
     ];
     assert_eq!(cells, expected, "{table}");
+    let json: Value = serde_json::from_str(&run(&["--lens", "", "--json"])).expect("JSON");
+    let entries = json["lens"][0]["entries"].as_array().expect("entries");
+    let ports = entries.iter().map(|e| [&e["port"], &e["other_port"]]);
+    assert!(ports.eq([[&Value::from(1), &Value::from(2)]; 2]), "{json:#}");
+    assert_eq!(json["lens_pkts"], 2);
     let json: Value = serde_json::from_str(&run(&["--rtt", "", "--json"])).expect("JSON");
     let [row] = &json["rtt"].as_array().expect("an array")[..] else { panic!("{json:#}") };
     assert_eq!((&row["vni"], &row["inner_sip"]), (&42.into(), &"192.168.0.1".into()));

@@ -43,6 +43,11 @@ pub(super) struct Replay {
     #[arg(long, value_name = "EXPR", value_parser = filter)]
     #[cfg_attr(feature = "live", arg(conflicts_with = "kernel"))]
     rtt: Option<Written>,
+    /// Also show what is in the packets of rows that match: protocols, ports, DSCP and ECN, TTL, TCP
+    /// flags, sizes (`vni:10003 inner:192.168.3.8`)
+    #[arg(long, value_name = "EXPR", value_parser = filter, conflicts_with_all = ["csv", "svg", "html"])]
+    #[cfg_attr(feature = "live", arg(conflicts_with = "kernel"))]
+    lens: Option<Written>,
     #[command(flatten)]
     unpack: Unpack,
     #[command(flatten)]
@@ -66,6 +71,7 @@ impl Replay {
         #[cfg(not(feature = "live"))]
         let judge = judge::host;
         let timed = self.rtt.as_ref().map(|expr| printer.filter(expr)).transpose()?;
+        let seen = self.lens.as_ref().map(|expr| printer.filter(expr)).transpose()?;
         let (count, most) = (self.count.of_capture(), self.unpack.max_size);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let origin = origin::here();
@@ -84,6 +90,9 @@ impl Replay {
         if let Some(filter) = timed {
             replay.time(filter)?;
         }
+        if let Some(filter) = seen {
+            replay.look(filter)?;
+        }
         replay.set_threads(self.threads.unwrap_or(cpus));
         let mut progress = io::stderr().is_terminal().then(Progress::new);
         while replay.advance(4096)? && !flag.load(Ordering::Relaxed) {
@@ -95,7 +104,7 @@ impl Replay {
             out::tell("\r\x1b[K");
         }
         let reading = replay.read()?.total();
-        printer.print(&reading, None)?;
+        printer.print_lens(&reading, None, replay.lens().as_ref())?;
         if self.rtt.is_some() && self.print.format() == export::Format::Table {
             round_trips(&mut out::people(), &reading.beside)?;
         }

@@ -14,6 +14,7 @@ pub mod input;
 mod inputs;
 pub mod judge;
 pub mod keep;
+mod look;
 pub mod names;
 mod packed;
 pub mod packet;

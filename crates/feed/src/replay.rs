@@ -18,6 +18,7 @@ use crate::{
     crew::{Crew, STEP},
     inputs::{Captures, Inputs},
     judge::{Given, MakeJudge, NANOSECONDS_IN_TICK, native_config, ticks},
+    look::Look,
     packet::{LONGEST_FRAME, LinkStart, Packet},
     pcap::{Body, CapturedFrame, LinkType, Next, Reader},
     seen::Seen,
@@ -27,6 +28,7 @@ use model::{
     filter::Filter,
     flow::{Books, Count, Hook, HookKind},
     interface::{Fill, Interface, Origin},
+    lens::Lens,
     rows::Rows,
     snapshot::{Snapshot, unknown_time},
     units,
@@ -52,6 +54,7 @@ pub struct Replay {
     most: usize,
     crew: Option<Crew>,
     timing: Option<Timing>,
+    look: Option<Look>,
     inputs: Inputs,
     interfaces: Vec<Seen>,
     known: HashMap<Place, usize>,
@@ -171,6 +174,7 @@ impl Replay {
             most: BATCH,
             crew: None,
             timing: None,
+            look: None,
             known: HashMap::new(),
             last: None,
             at: 0,
@@ -203,6 +207,21 @@ impl Replay {
     pub fn time(&mut self, filter: Filter) -> Result<()> {
         self.timing = Some(Timing::new(filter, native_config(&self.config)?));
         Ok(())
+    }
+
+    /// Also looks into the packets of rows that this filter keeps: see [`Replay::lens`].
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn look(&mut self, filter: Filter) -> Result<()> {
+        self.look = Some(Look::new(filter, native_config(&self.config)?));
+        Ok(())
+    }
+
+    /// What was in the packets so far, if somebody looks.
+    pub fn lens(&self) -> Option<Lens> {
+        let name = |i: usize| self.interfaces.get(i).map(|i| i.name.clone()).unwrap_or_default();
+        self.look.as_ref().map(|look| look.lens(name))
     }
 
     /// Has so many frames judged at once, at most; a thread's job is as many.
@@ -392,6 +411,11 @@ impl Replay {
         if let Some(timing) = &mut self.timing {
             for (interface, frames) in self.batch.by_interface() {
                 timing.look(interface, &self.interfaces[interface].name, frames)?;
+            }
+        }
+        if let Some(look) = &mut self.look {
+            for (interface, frames) in self.batch.by_interface() {
+                look.look(interface, &self.interfaces[interface].name, frames)?;
             }
         }
         if self.threads > 1 {
