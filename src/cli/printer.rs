@@ -60,6 +60,7 @@ impl<'a> Printer<'a> {
         written.filter(&self.names, &mut self.looking)
     }
 
+    #[cfg(feature = "live")]
     pub(super) fn print(&mut self, interval: &Interval, findings: Option<&Series>) -> Result<()> {
         self.print_lens(interval, findings, None)
     }
