@@ -10,6 +10,7 @@ mod crew;
 pub mod dns;
 mod extract;
 pub mod frame;
+mod innermost;
 pub mod input;
 mod inputs;
 pub mod judge;

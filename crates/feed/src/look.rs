@@ -14,7 +14,7 @@ use model::{
 };
 use native::{Answer, Frames, Guide, NativeConfig, NativeFrame, Way};
 
-use crate::extract::inner_packet;
+use crate::innermost::inner_packet;
 
 /// Who looks, and what was seen.
 pub(crate) struct Look {
