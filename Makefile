@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # `make demo` and `make test` are all a stranger needs; both install what is missing first. `make help` has the rest.
 
-PACKAGES := clang llvm clang-format iproute2 ethtool nftables libelf-dev zlib1g-dev pkg-config make gcc libc6-dev python3
+PACKAGES := clang llvm clang-format iproute2 iputils-ping ethtool nftables libelf-dev zlib1g-dev pkg-config make gcc libc6-dev python3
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # The rust toolchain of this user, also under sudo.
 CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
