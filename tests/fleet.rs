@@ -167,6 +167,23 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
     assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
 }
 
+/// What a process prints, a JSON object a line, and what it complains about, as far as it has come.
+type Heard = Arc<Mutex<(Vec<Value>, String)>>;
+
+fn heard(of: &mut Child) -> Heard {
+    let heard = Heard::default();
+    let (out, kept) = (BufReader::new(of.stdout.take().unwrap()), Arc::clone(&heard));
+    thread::spawn(move || {
+        let told = out.lines().map_while(Result::ok);
+        told.for_each(|l| kept.lock().unwrap().0.push(serde_json::from_str(&l).unwrap()));
+    });
+    let (errors, kept) = (BufReader::new(of.stderr.take().unwrap()), Arc::clone(&heard));
+    thread::spawn(move || {
+        errors.lines().map_while(Result::ok).for_each(|l| kept.lock().unwrap().1 += &l);
+    });
+    heard
+}
+
 #[test]
 fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
     let world = World::new();
@@ -184,16 +201,7 @@ fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = Arc::new(Mutex::new((Vec::<Value>::new(), String::new())));
-    let (out, kept) = (BufReader::new(dump.stdout.take().unwrap()), Arc::clone(&lines));
-    thread::spawn(move || {
-        let told = out.lines().map_while(Result::ok);
-        told.for_each(|l| kept.lock().unwrap().0.push(serde_json::from_str(&l).unwrap()));
-    });
-    let (errors, kept) = (BufReader::new(dump.stderr.take().unwrap()), Arc::clone(&lines));
-    thread::spawn(move || {
-        errors.lines().map_while(Result::ok).for_each(|l| kept.lock().unwrap().1 += &l);
-    });
+    let lines = heard(&mut dump);
     let dump = Started(dump);
     until("they tell", || !lines.lock().unwrap().0.is_empty());
     let sent = world.send(500);
@@ -223,21 +231,17 @@ fn watch_tells_of_loss_between_two_hosts_while_it_lasts() {
         .args(["watch", "--json"])
         .args(["--from", &stream("node-a", &world.a), "--from", &stream("node-b", &world.b)])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let told = Arc::new(Mutex::new(Vec::<Value>::new()));
-    let (out, kept) = (BufReader::new(watch.stdout.take().unwrap()), Arc::clone(&told));
-    thread::spawn(move || {
-        let lines = out.lines().map_while(Result::ok);
-        lines.for_each(|l| kept.lock().unwrap().push(serde_json::from_str(&l).unwrap()));
-    });
+    let told = heard(&mut watch);
     let watch = Started(watch);
     for space in [&world.a, &world.b] {
         until("it counts", || space.programs("eth0").len() >= 2);
     }
     let about = || {
         let told = told.lock().unwrap();
-        told.iter().find(|f| f["kind"] == "lost_between").cloned()
+        told.0.iter().find(|f| f["kind"] == "lost_between").cloned()
     };
     let begun = Instant::now();
     while about().is_none() {
@@ -282,16 +286,7 @@ fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = Arc::new(Mutex::new((Vec::<Value>::new(), String::new())));
-    let (out, kept) = (BufReader::new(dump.stdout.take().unwrap()), Arc::clone(&lines));
-    thread::spawn(move || {
-        let told = out.lines().map_while(Result::ok);
-        told.for_each(|l| kept.lock().unwrap().0.push(serde_json::from_str(&l).unwrap()));
-    });
-    let (errors, kept) = (BufReader::new(dump.stderr.take().unwrap()), Arc::clone(&lines));
-    thread::spawn(move || {
-        errors.lines().map_while(Result::ok).for_each(|l| kept.lock().unwrap().1 += &l);
-    });
+    let lines = heard(&mut dump);
     let dump = Started(dump);
     let viewer = Pid::from_raw(dump.0.id() as i32);
     until("they tell", || !lines.lock().unwrap().0.is_empty());
