@@ -9,19 +9,6 @@
 #include "probe.h"
 #include "quick.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, PROBERS);
-	__type(key, __u32);
-	__array(
-		values, struct {
-			__uint(type, BPF_MAP_TYPE_HASH);
-			__uint(max_entries, 1);
-			__uint(key_size, sizeof(struct lens_key));
-			__uint(value_size, sizeof(struct lens));
-		});
-} probe_lenses SEC(".maps");
-
 /* DSCP with ECN, and TTL, of the IP header whose addresses are at pair. */
 static __always_inline void see_ip(struct lens_key *key, int which, const void *pair, __u64 v6)
 {

@@ -14,29 +14,9 @@
 #define TMON_PROBE_H
 
 #include "beside.h"
+#include "probers.h"
 
 #define PROBE_TRIES 16 /* places in a row that are looked at for a row */
-
-struct probe_slot {
-	struct bpf_spin_lock lock;
-	__u32 tag; /* as number_slot's */
-	struct key6 key;
-	struct probe probe;
-};
-
-LOCKED(probes, PROBES, struct probe_slot);
-
-/* Of each prober, if he has one: where packets go. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, PROBERS);
-	__type(key, __u32);
-	__array(
-		values, struct {
-			__uint(type, BPF_MAP_TYPE_RINGBUF);
-			__uint(max_entries, 65536);
-		});
-} probe_rings SEC(".maps");
 
 static __always_inline __u32 in_range(const struct probe_test *t, __u32 n)
 {

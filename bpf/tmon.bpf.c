@@ -21,8 +21,7 @@
 #include "parse/wireguard.h"
 #include "quick.h"
 #ifndef TMON_NATIVE
-#include "lens.h"
-#include "probe.h"
+#include "probers.h"
 #endif
 
 #define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
@@ -44,11 +43,6 @@ STATE(state_message);
 STATE(state_claim);
 STATE(state_number);
 STATE(state_tcp);
-#ifndef TMON_NATIVE
-STATE(state_probe);
-STATE(state_choose);
-STATE(state_lens);
-#endif
 
 /* The tunnel kinds' own: declarations here, slots below. */
 #define DECLARE_INLINE
@@ -84,13 +78,7 @@ struct {
 		[STATE_CLAIM] = (void *)&state_claim,
 		[STATE_NUMBER] = (void *)&state_number,
 		[STATE_TCP] = (void *)&state_tcp,
-#ifndef TMON_NATIVE
-		[STATE_PROBE] = (void *)&state_probe,
-		[STATE_CHOOSE] = (void *)&state_choose,
-		[STATE_LENS] = (void *)&state_lens,
-#else
-		[STATE_LENS] = NULL,
-#endif
+		[STATE_LENS] = NULL, /* and other probers': see probe.bpf.c */
 #define KIND(NAME, Variant, number, name, ports, whose, protocols, id, state, ...) \
 	[number] = SLOT_##state,
 		KINDS_OF(KIND)
@@ -98,6 +86,8 @@ struct {
 	},
 };
 /* clang-format on */
+
+#include "next.h"
 
 /*
  * What the way to a state costs of MAX_HOPS. It is the same whether headers were read the quick way
@@ -155,27 +145,6 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	else
 		JUMP_TO(skb, v < STATES ? v : STATE_END);
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
-}
-
-/* The packet is counted: whether there is more to do with it. */
-static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
-{
-	if (likely(!(c->walk.flags & WALK_BESIDE)) || ASKED())
-		return TC_ACT_UNSPEC;
-	if (c->walk.flags & WALK_QUOTE) {
-		JUMP(skb, STATE_QUOTE);
-		c->beside[BESIDE_UNCLAIMED]++; /* too many jumps */
-	} else if (c->walk.flags & WALK_MESSAGE) {
-		JUMP(skb, STATE_MESSAGE);
-		c->beside[BESIDE_UNCLAIMED]++;
-	} else if (c->walk.flags & WALK_NUMBER) {
-		JUMP(skb, STATE_NUMBER);
-		c->beside[BESIDE_UNNUMBERED]++;
-	} else {
-		JUMP(skb, STATE_TCP);
-		c->beside[BESIDE_UNFOLLOWED]++;
-	}
-	return TC_ACT_UNSPEC;
 }
 
 /* The packet is in its row. */
@@ -846,51 +815,6 @@ STATE(state_tcp)
 }
 
 #ifndef TMON_NATIVE
-STATE(state_probe)
-{
-	struct cpu *c = this_cpu();
-
-	if (!c)
-		return TC_ACT_UNSPEC;
-	if (!c->chosen && !recall(c)) {
-		JUMP(skb, STATE_CHOOSE);
-		c->beside[BESIDE_UNPROBED]++;
-		return beside(skb, c);
-	}
-	look(skb, c);
-	if (c->row & CAUGHT_STOP && (c->row & 0xff) != STOP_PLAIN)
-		return TC_ACT_UNSPEC;
-	if (c->lens) {
-		JUMP(skb, STATE_LENS);
-		c->beside[BESIDE_UNPROBED]++;
-	}
-	return beside(skb, c);
-}
-
-STATE(state_lens)
-{
-	struct cpu *c = this_cpu();
-
-	if (!c)
-		return TC_ACT_UNSPEC;
-	tell_apart(skb, c);
-	return beside(skb, c);
-}
-
-STATE(state_choose)
-{
-	struct cpu *c = this_cpu();
-
-	if (!c)
-		return TC_ACT_UNSPEC;
-	choose(c);
-	if (c->wanted) {
-		JUMP(skb, STATE_PROBE);
-		c->beside[BESIDE_UNPROBED]++;
-	}
-	return beside(skb, c);
-}
-
 /* What the slots' `seen` is compared with: the time, as user space cannot read it. */
 SEC("tc")
 int tmon_now(struct __sk_buff *skb)

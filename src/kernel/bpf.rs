@@ -14,7 +14,10 @@ use std::{
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -59,6 +62,12 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/tmon.skel.rs"));
 }
 use skel::{TmonSkelBuilder, types};
+
+#[allow(warnings, clippy::all)]
+mod probe_skel {
+    include!(concat!(env!("OUT_DIR"), "/probe.skel.rs"));
+}
+use probe_skel::ProbeSkelBuilder;
 
 const CELLS: usize = contract::CELLS as usize;
 const BESIDES: usize = contract::BESIDES as usize;
@@ -119,6 +128,8 @@ pub struct Program {
     /// Bytes of one CPU's record there, the books first.
     record: usize,
     fragments: OwnedFd,
+    /// How the programs are configured, until those of probers are loaded, too.
+    config: Mutex<Option<types::rodata>>,
     numbers: Locked<NumberSlot>,
     /// What streams had that are forgotten, by tunnel.
     earlier: BTreeMap<Stream, Numbered>,
@@ -243,6 +254,7 @@ impl Program {
         for (slot, tpid) in cfg.cfg_tpid.iter_mut().zip(&config.tpids) {
             *slot = *tpid;
         }
+        let configured = *cfg;
         for (program, is_usual) in [
             (&mut open.progs.tmon_ingress, true),
             (&mut open.progs.tmon_egress, true),
@@ -298,6 +310,7 @@ impl Program {
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
+            config: Mutex::new(Some(configured)),
             numbers: Locked::of(dup(skel.maps.numbers.as_fd())?),
             earlier: BTreeMap::new(),
             claims: Locked::of(dup(skel.maps.claims.as_fd())?),
@@ -319,6 +332,37 @@ impl Program {
             age: config.age,
             swept: Instant::now(),
         })
+    }
+
+    /// Loads the programs that look at packets of probed rows, unless that is done: see
+    /// `bpf/probe.bpf.c`.
+    pub(crate) fn load_probers(&self) -> Result<()> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(own) = config.as_ref() else { return Ok(()) };
+        let mut storage = MaybeUninit::uninit();
+        let mut open =
+            ProbeSkelBuilder::default().open(&mut storage).context("open the probers' programs")?;
+        let cfg =
+            open.maps.rodata_data.as_deref_mut().context("the probers have no configuration")?;
+        (cfg.cfg_begin, cfg.cfg_replay, cfg.cfg_skb) = (own.cfg_begin, own.cfg_replay, own.cfg_skb);
+        (cfg.cfg_plain, cfg.cfg_tpid) = (own.cfg_plain, own.cfg_tpid);
+        (cfg.cfg_preempt, cfg.cfg_seed) = (own.cfg_preempt, own.cfg_seed);
+        (cfg.cfg_mask4, cfg.cfg_mask6) = (own.cfg_mask4, own.cfg_mask6);
+        cfg.cfg_mask_others = own.cfg_mask_others;
+        for mut map in open.open_object_mut().maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            if name.ends_with(".rodata") {
+                continue;
+            }
+            let name = name.trim_start_matches(".data.");
+            let shared = self.objects().find(|(own, _)| *own == name);
+            let (_, shared) = shared.with_context(|| format!("nobody shares a map {name}"))?;
+            map.reuse_fd(shared).with_context(|| format!("share the map {name}"))?;
+        }
+        // This puts them into the jump table, too.
+        loading(|| open.load())?;
+        *config = None;
+        Ok(())
     }
 
     /// The objects that [`OBJECTS`] names.
@@ -370,6 +414,7 @@ impl Program {
             cpus,
             record,
             fragments: get("fragments")?,
+            config: Mutex::new(None),
             numbers: Locked::of(get("numbers")?),
             earlier: BTreeMap::new(),
             claims: Locked::of(get("claims")?),

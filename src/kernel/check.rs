@@ -347,8 +347,9 @@ fn says(e: &anyhow::Error) -> String {
 /// Loads the programs, and attaches them where nobody is.
 fn attempt(l: &mut CheckLines) {
     let started = Instant::now();
-    let loaded =
-        version::suffices().and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }));
+    let loaded = version::suffices()
+        .and_then(|()| Program::load(&Config { rows: 64, ..Config::default() }))
+        .and_then(|program| program.load_probers().map(|()| program));
     let program = match loaded {
         Ok(program) => program,
         Err(e) => return l.fail("load", says(&e), "see kernel, privileges, seccomp and lockdown"),

@@ -522,6 +522,8 @@ impl Pin {
         want: Want,
     ) -> Result<HookKind> {
         let program = Program::load(config)?;
+        // Whoever looks closer later may not be allowed to load programs.
+        program.load_probers()?;
         found.iter().for_each(|p| program.set_port(*p));
         let mut pin = |name, object: BorrowedFd<'_>| {
             pin(dir, name, object)?;

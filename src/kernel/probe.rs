@@ -420,6 +420,7 @@ impl Prober {
             ..Default::default()
         };
         let tests = tests.unwrap_or_else(|| vec![none()]);
+        program.load_probers()?;
         let table = Table(Arc::clone(&program.probes.memory));
         let mut seats = self.shared.seats();
         let place = seats.iter().position(|s| s.interface == interface);
