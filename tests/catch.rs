@@ -10,13 +10,14 @@ use std::{
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
 };
 
+use feed::Source;
 use ground::{Ground, VNI, own_bpffs, send, until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use testkit::ground;
-use tmon::kernel::{attach::Want, bpf::Config, live::Live};
+use tmon::kernel::{attach::Want, bpf::Config, closer::LiveCloser, live::Live};
 
 /// `tmon capture`, which is listening.
 struct Capturing {
@@ -241,6 +242,36 @@ fn a_capture_that_is_killed_leaves_the_rows_of_attached_programs_as_they_were() 
     assert!(text.contains("= 10 written"), "{text}");
     assert_eq!(probed(), 0);
     tmon(&["detach", "eth0", "--netns", netns]);
+}
+
+#[test]
+fn a_dashboard_looks_into_packets_as_long_as_it_is_asked_to() {
+    let g = Ground::new();
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 10);
+    let mut source = LiveCloser::new(g.watch(&Config::default(), Want::Best));
+    let rows = format!("vni:{VNI}").parse().unwrap();
+    assert_eq!(source.closer().unwrap().seen().unwrap(), None, "nobody looks yet");
+    source.closer().unwrap().look(Some(&rows)).unwrap();
+    send(&a, &b, 10);
+    // Another conversation is a row that comes later.
+    let [c, d] = g.sockets(7001);
+    send(&d, &c, 5);
+    let seen = |source: &mut LiveCloser| source.closer().unwrap().seen().unwrap().unwrap();
+    until("all packets are seen", || seen(&mut source).looked_at >= 15);
+    assert!(source.follow().is_empty(), "nothing goes wrong");
+    let lens = seen(&mut source);
+    let sums = lens.sums();
+    let of = |port| sums.iter().find(|s| s.port == Some(port)).unwrap().count.packets;
+    assert_eq!([of(7000), of(7001)], [10, 5], "{sums:?}");
+    let all: u64 = sums.iter().map(|s| s.count.packets).sum();
+    assert_eq!((all, lens.lost, lens.filter), (lens.looked_at, 0, rows.to_string()));
+    let long = (0..40).map(|n| format!("vni:{n}")).collect::<Vec<_>>().join(" ");
+    let e = source.closer().unwrap().look(Some(&long.parse().unwrap())).unwrap_err();
+    assert!(e.to_string().contains("40 values to compare"), "{e}");
+    assert_eq!(source.closer().unwrap().seen().unwrap(), None, "the one before has ended");
+    source.closer().unwrap().look(None).unwrap();
+    assert!(source.read().is_ok());
 }
 
 #[test]

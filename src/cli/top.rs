@@ -201,11 +201,11 @@ pub(super) fn sandbox(look: &Look) -> Sandbox {
 /// Shows what is watched until the user leaves, confined to what that takes.
 pub(super) fn show(
     options: tui::TuiOptions,
-    mut live: crate::kernel::live::Live,
+    live: crate::kernel::live::Live,
     sandbox: &Sandbox,
 ) -> Result<()> {
     live.enter(sandbox)?;
-    tui::run(options, None, &mut live)
+    tui::run(options, None, &mut crate::kernel::closer::LiveCloser::new(live))
 }
 
 impl Top {

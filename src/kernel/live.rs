@@ -38,6 +38,7 @@ use feed::{
 use model::{
     beside::{Beside, Gathered},
     drops::{DeviceDrops, Drops},
+    filter::Filter,
     flow::{Books, Hook, HookKind, Key, Kind},
     interface::{Fill, GONE, Interface, Origin},
     lens::{Lens, LensEntry, LensRow},
@@ -486,6 +487,15 @@ impl Live {
             let (space, name) = (w.space, w.name.clone());
             self.trouble(space, "probe ", &name, trouble);
         }
+    }
+
+    /// Whether the programs can compare an expression.
+    ///
+    /// # Errors
+    /// It has too many values.
+    pub fn check_probe(&self, filter: &Filter) -> Result<()> {
+        let names = self.watched.iter().filter(|w| w.program.is_some()).map(|w| w.name.as_str());
+        names.map(|name| filter.tests(name)).find_map(Result::err).map_or(Ok(()), |e| bail!(e))
     }
 
     /// He does not look any more.

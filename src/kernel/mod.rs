@@ -11,6 +11,8 @@ pub mod catch;
 pub mod check;
 pub mod clock;
 #[cfg(feature = "live")]
+pub mod closer;
+#[cfg(feature = "live")]
 pub mod discover;
 #[cfg(feature = "live")]
 pub mod drop_watch;

@@ -2,6 +2,7 @@
 //! What a lens saw, for people: a table for each row.
 use std::io::{self, Write};
 
+use feed::names::Names;
 use model::{
     filter::{TCP_FLAGS, l4_name},
     flow::Count,
@@ -18,7 +19,7 @@ const BAR: u64 = 20;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(out: &mut dyn Write, lens: &Lens, base: Base) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, lens: &Lens, names: &Names, base: Base) -> io::Result<()> {
     let filter = if lens.filter.is_empty() { "all rows" } else { &lens.filter };
     writeln!(
         out,
@@ -34,25 +35,29 @@ pub fn write(out: &mut dyn Write, lens: &Lens, base: Base) -> io::Result<()> {
         writeln!(out, "\n{}: {key}", sanitize(&row.interface))?;
         writeln!(
             out,
-            "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10}",
+            "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10}  service",
             "way", "l4", "port", "other", "dscp.ecn", "ttl", "size", "flags", "packets", "bytes"
         )?;
         let all: Count = row.entries.iter().map(|e| e.count).sum();
         for e in row.entries.iter().take(MOST) {
+            let service = e.l4.zip(e.ports).and_then(|(l4, ports)| {
+                ports.into_iter().find_map(|port| names.service(l4, port))
+            });
             let bar = (e.count.packets * BAR).div_ceil(all.packets.max(1)) as usize;
             writeln!(
                 out,
-                "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10} {}",
+                "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10}  {:<12} {}",
                 if e.reverse { "rev" } else { "fwd" },
                 e.l4.map_or("-".into(), l4_name),
                 e.ports.map_or("-".to_owned(), |p| p[0].to_string()),
                 e.ports.map_or("-".to_owned(), |p| p[1].to_string()),
-                pair(e.tos.map(|tos| tos.map(|t| format!("{}.{}", t >> 2, t & 3)))),
-                pair(e.ttl.map(|ttl| ttl.map(|t| t.to_string()))),
+                outer_inner(e.tos.map(|tos| tos.map(|t| format!("{}.{}", t >> 2, t & 3)))),
+                outer_inner(e.ttl.map(|ttl| ttl.map(|t| t.to_string()))),
                 size(e),
                 flags(e.tcp),
                 e.count.packets,
                 units::bytes(e.count.bytes, base).to_string(),
+                service.unwrap_or("-"),
                 "#".repeat(bar),
             )?;
         }
@@ -64,8 +69,8 @@ pub fn write(out: &mut dyn Write, lens: &Lens, base: Base) -> io::Result<()> {
     Ok(())
 }
 
-/// Outer and inner value.
-fn pair(values: [Option<String>; 2]) -> String {
+/// An outer and an inner value.
+pub fn outer_inner(values: [Option<String>; 2]) -> String {
     let [outer, inner] = values.map(|v| v.unwrap_or_else(|| "-".to_owned()));
     format!("{outer}/{inner}")
 }
@@ -78,7 +83,7 @@ fn size(e: &LensEntry) -> String {
 }
 
 /// Names of TCP flags, joined.
-pub(super) fn flags(tcp: u8) -> String {
+pub fn flags(tcp: u8) -> String {
     let set = TCP_FLAGS.iter().enumerate().filter(|(n, _)| tcp >> n & 1 != 0);
     let names: Vec<_> = set.map(|(_, name)| *name).collect();
     if names.is_empty() { "-".to_owned() } else { names.join("+") }

@@ -210,7 +210,7 @@ impl<'w> Writer<'w> {
                 }
                 table::write(&mut out, reading, &self.table)?;
                 if let Some(lens) = reading.lens {
-                    lens::write(&mut out, lens, self.table.base)?;
+                    lens::write(&mut out, lens, &reading.names, self.table.base)?;
                 }
             }
             Format::Svg(options) => svg::reading(&mut out, reading, options, self.table.base)?,

@@ -22,7 +22,7 @@ use crate::{
     recorded::{Past, Recordings},
     recording::Recording,
     replay::{self, Replay},
-    source::{Due, Reading, Source},
+    source::{Closer, Due, Reading, Source},
 };
 use model::{
     snapshot::Snapshot,
@@ -168,6 +168,10 @@ impl Source for Capture {
     fn progress(&self) -> Option<String> {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         (!self.is_read && !progress.is_empty()).then(|| progress.clone())
+    }
+
+    fn closer(&mut self) -> Result<&mut dyn Closer> {
+        bail!("of captures `tmon replay --lens` shows what is in packets, `tmon capture -r` takes some out")
     }
 
     fn due(&self) -> Due {

@@ -32,6 +32,8 @@ use model::{
 
 /// Where the system's own names are.
 pub const HOSTS: &str = "/etc/hosts";
+/// Where the names of ports are.
+const SERVICES: &str = "/etc/services";
 /// A longer file is no file of names.
 const MOST_BYTES: u64 = 64 << 20;
 /// And names in all of them: a name takes far more memory than bytes of a file.
@@ -61,6 +63,8 @@ struct Book {
     meanings: HashMap<String, Vec<Meaning>>,
     /// How many meanings there are.
     said: usize,
+    /// What ports are called, by IP protocol.
+    services: HashMap<(u8, u16), String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,8 @@ impl Names {
         // The system's own may hold what we do not understand; it is not ours to complain about.
         let system = input::read(Path::new(HOSTS), MOST_BYTES).unwrap_or_default();
         let _ = book.add(&String::from_utf8_lossy(&system), true);
+        let services = input::read(Path::new(SERVICES), MOST_BYTES).unwrap_or_default();
+        book.services = services_of(&String::from_utf8_lossy(&services));
         book.nets.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
         Ok(Names { book: Arc::new(book), ..Names::default() })
     }
@@ -170,6 +176,11 @@ impl Names {
     /// What a tunnel id is called, safe for a terminal.
     pub fn id(&self, id: u32) -> Option<&str> {
         self.book.ids.get(&id).map(String::as_str)
+    }
+
+    /// What the service at a port is called, as /etc/services has it; safe for a terminal.
+    pub fn service(&self, l4: u8, port: u16) -> Option<&str> {
+        self.book.services.get(&(l4, port)).map(String::as_str)
     }
 
     /// Reads a filter in which names stand for addresses and ids.
@@ -294,6 +305,33 @@ impl Book {
     }
 }
 
+/// services(5): a name, a port and a protocol a line. What means nothing is passed over.
+fn services_of(text: &str) -> HashMap<(u8, u16), String> {
+    const MOST: usize = 65_536;
+    let mut all = HashMap::default();
+    for line in text.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let (Some(name), Some((port, l4))) =
+            (words.next(), words.next().and_then(|at| at.split_once('/')))
+        else {
+            continue;
+        };
+        let l4 = match l4 {
+            "tcp" => 6,
+            "udp" => 17,
+            "dccp" => 33,
+            "sctp" => 132,
+            _ => continue,
+        };
+        if let Ok(port) = port.parse()
+            && all.len() < MOST
+        {
+            all.entry((l4, port)).or_insert_with(|| sanitize(&cut(name)).into_owned());
+        }
+    }
+    all
+}
+
 /// What an address has beyond its network, in its own notation: whole numbers of it, from the one
 /// in which the network ends.
 fn host_part(net: IpNet, address: IpAddr) -> String {
@@ -377,6 +415,18 @@ mod tests {
             format!("{e:#}"),
             "read /dev/zero: it has more than the 67108864 bytes that are read"
         );
+    }
+
+    #[test]
+    fn ports_are_called_as_the_system_says() {
+        let all = services_of(
+            "# none\n\nssh\t22/tcp\t# shell\nfirst 53/udp\nsecond 53/udp alias\nx 70000/tcp\ny 1/ddp\nz\nw 7\n\
+             \u{1b}[2J 9/sctp\n",
+        );
+        assert_eq!(all.get(&(6, 22)).map(String::as_str), Some("ssh"));
+        assert_eq!(all.get(&(17, 53)).map(String::as_str), Some("first"));
+        assert_eq!(all.get(&(132, 9)).map(String::as_str), Some("␛[2J"), "nothing for a terminal");
+        assert_eq!(all.len(), 3);
     }
 
     #[test]

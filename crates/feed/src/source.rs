@@ -2,9 +2,11 @@
 //! Where readings come from: what a source is to everything that shows or writes readings.
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use model::{
+    filter::Filter,
+    lens::Lens,
     overlay::Overlay,
     snapshot::{Interval, Snapshot},
 };
@@ -63,6 +65,30 @@ pub trait Source {
     fn due(&self) -> Due {
         Due::Always
     }
+
+    /// What looks into packets of some rows, where there are packets.
+    ///
+    /// # Errors
+    /// Why there are none, and what to do instead.
+    fn closer(&mut self) -> Result<&mut dyn Closer> {
+        bail!("here are only counts, and no packets: look where they pass, by `tmon top` there")
+    }
+}
+
+/// Looks into packets that pass, of rows that somebody wants to know more of.
+pub trait Closer {
+    /// Looks at these rows from now on, and at all that are yet to come, and at no others; at none
+    /// with `None`.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    fn look(&mut self, rows: Option<&Filter>) -> Result<()>;
+
+    /// What was in their packets so far; `None` where nobody looks.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn seen(&mut self) -> Result<Option<Lens>>;
 }
 
 impl<F: FnMut() -> Result<Reading>> Source for F {

@@ -19,7 +19,7 @@ use glob::Pattern;
 use ipnet::IpNet;
 
 use crate::{
-    flow::{Flow, Inner, InnerProto, Kind, Pair, Tunnel},
+    flow::{Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     units::sanitize,
 };
 
@@ -231,6 +231,60 @@ impl Filter {
             ));
         }
         Ok(Some(tests))
+    }
+
+    fn of(test: Test) -> Filter {
+        Filter { terms: vec![Term { not: false, test }] }
+    }
+
+    /// Rows of which either outer end is one of these.
+    pub fn of_hosts(addresses: impl IntoIterator<Item = IpAddr>) -> Filter {
+        Filter::of(Test::Host(addresses.into_iter().map(|a| a.to_canonical().into()).collect()))
+    }
+
+    /// Rows of which either inner end is one of these.
+    pub fn of_inner(addresses: impl IntoIterator<Item = IpAddr>) -> Filter {
+        Filter::of(Test::Inner(addresses.into_iter().map(|a| a.to_canonical().into()).collect()))
+    }
+
+    /// Rows with this tunnel.
+    pub fn of_tunnel(tunnel: Tunnel) -> Filter {
+        let kind = Filter::of(Test::Kind(vec![tunnel.kind]));
+        tunnel.id.map_or(kind.clone(), |id| kind.and(Filter::of(Test::Vni(vec![id..=id]))))
+    }
+
+    /// Rows that carry this instead of addresses.
+    pub fn of_proto(proto: InnerProto) -> Filter {
+        Filter::of(Test::Proto(vec![Proto::Other(proto)]))
+    }
+
+    /// Rows of the interface with this name.
+    pub fn of_interface(name: &str) -> Filter {
+        Filter::of(Test::Iface(vec![Interface { name: name.to_owned(), pattern: None }]))
+    }
+
+    /// What a row's key says, as far as an expression can: with the interface it is that row.
+    pub fn of_row(key: &Key) -> Filter {
+        let tunnels = [Some(key.outermost).filter(|_| key.depth > 0), key.innermost];
+        let tunnels = tunnels.into_iter().flatten().map(Filter::of_tunnel);
+        let outer = key.outer.into_iter().flat_map(|p| [p.first, p.second]);
+        let outer = outer.map(|a| Filter::of_hosts([a]));
+        let inner = match key.inner {
+            Inner::Pair(p) => vec![Filter::of_inner([p.first]), Filter::of_inner([p.second])],
+            Inner::Proto(proto) => vec![Filter::of_proto(proto)],
+        };
+        tunnels.chain(outer).chain(inner).fold(Filter::default(), Filter::and)
+    }
+
+    /// Rows that both keep.
+    #[must_use]
+    pub fn and(mut self, other: Filter) -> Filter {
+        for term in other.terms {
+            if !self.terms.contains(&term) {
+                self.terms.push(term);
+            }
+        }
+        self
     }
 
     /// It asks for interfaces by name, so each of them counts for itself.

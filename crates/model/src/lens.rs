@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is in the packets of rows that were looked at more closely.
+use std::collections::{BTreeMap, BTreeSet};
+
 use contract::{
     LENS_INNER, LENS_L4, LENS_OUTER, LENS_PORTS, LENS_REVERSE, LENS_SIZES, lens, lens_key,
 };
@@ -75,6 +77,75 @@ impl LensEntry {
     }
 }
 
+/// Packets of one protocol and port, whatever else is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LensSum {
+    /// From the rows' second ends to their first; `None` where rows have different hosts.
+    pub reverse: Option<bool>,
+    /// The IP protocol in the innermost IP header.
+    pub l4: Option<u8>,
+    /// The port that they share: the lower one.
+    pub port: Option<u16>,
+    /// Ports of the other ends.
+    pub others: BTreeSet<u16>,
+    /// DSCP and ECN, outer and innermost.
+    pub tos: BTreeSet<[Option<u8>; 2]>,
+    /// TTL or hop limit, likewise.
+    pub ttl: BTreeSet<[Option<u8>; 2]>,
+    /// Packets by class of their length.
+    pub sizes: [u64; LENS_SIZES as usize],
+    /// TCP flags that any of them had.
+    pub tcp: u8,
+    /// How many there were.
+    pub count: Count,
+}
+
+impl Lens {
+    /// What was seen in all rows by protocol and port, the most packets first. Each way for itself
+    /// where all rows are between the same hosts.
+    pub fn sums(&self) -> Vec<LensSum> {
+        let mut hosts = self.rows.iter().map(|row| row.key.and_then(|key| key.outer));
+        let first = hosts.next().flatten();
+        let ways = first.is_some() && hosts.all(|pair| pair == first);
+        let mut all: BTreeMap<_, LensSum> = BTreeMap::new();
+        for e in self.rows.iter().flat_map(|row| &row.entries) {
+            let (reverse, port) = (ways.then_some(e.reverse), e.ports.map(|p| p[0]));
+            let sum = all.entry((reverse, e.l4, port)).or_insert_with(|| LensSum {
+                reverse,
+                l4: e.l4,
+                port,
+                others: BTreeSet::new(),
+                tos: BTreeSet::new(),
+                ttl: BTreeSet::new(),
+                sizes: Default::default(),
+                tcp: 0,
+                count: Count::default(),
+            });
+            sum.others.extend(e.ports.map(|p| p[1]));
+            sum.tos.insert(e.tos);
+            sum.ttl.insert(e.ttl);
+            if let Some(class) = sum.sizes.get_mut(e.size_class()) {
+                *class += e.count.packets;
+            }
+            sum.tcp |= e.tcp;
+            sum.count += e.count;
+        }
+        let mut sums: Vec<_> = all.into_values().collect();
+        sums.sort_by_key(|sum| std::cmp::Reverse(sum.count.packets));
+        sums
+    }
+}
+
+impl LensEntry {
+    /// The class of their length, from 0.
+    fn size_class(&self) -> usize {
+        match self.size {
+            (0, _) => 0,
+            (more, _) => more.trailing_zeros().saturating_sub(5) as usize,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +156,49 @@ mod tests {
             |size| LensEntry::of(&lens_key { size, ..lens_key::default() }, &lens::default()).size;
         assert_eq!([size(0), size(1), size(2)], [(0, Some(64)), (64, Some(128)), (128, Some(256))]);
         assert_eq!(size(7), (4096, None));
+        let class = |size| {
+            let key = lens_key { size, ..lens_key::default() };
+            LensEntry::of(&key, &lens::default()).size_class()
+        };
+        assert!((0..LENS_SIZES as u8).all(|size| class(size) == usize::from(size)));
+    }
+
+    #[test]
+    fn sums_are_by_protocol_and_port_and_lose_nothing() {
+        let entry = |reverse, ports, tcp, size: u8, packets| {
+            let flags = LENS_L4 | LENS_PORTS | LENS_OUTER | LENS_INNER;
+            let flags = if reverse { flags | LENS_REVERSE } else { flags };
+            let key = lens_key {
+                flags: flags as u8,
+                proto: 6,
+                port: ports,
+                size,
+                ..lens_key::default()
+            };
+            LensEntry::of(&key, &lens { packets, bytes: 100 * packets, tcp, ..lens::default() })
+        };
+        let entries = vec![
+            entry(false, [443, 40_000], 2, 0, 1),
+            entry(false, [443, 40_001], 16, 5, 8),
+            entry(true, [443, 40_000], 16, 5, 3),
+            entry(false, [53, 40_000], 0, 1, 2),
+        ];
+        let key = crate::flow::Key {
+            outer: Some(crate::flow::Pair { first: [1; 4].into(), second: [2; 4].into() }),
+            ..crate::flow::Key::AGED
+        };
+        let row = |key| LensRow { interface: String::new(), key, entries: entries.clone() };
+        let seen = |rows| Lens { rows, ..Lens::default() }.sums();
+        let sums = seen(vec![row(Some(key))]);
+        let told: Vec<_> = sums.iter().map(|s| (s.reverse, s.port, s.count.packets)).collect();
+        let (fwd, rev) = (Some(false), Some(true));
+        assert_eq!(told, [(fwd, Some(443), 9), (rev, Some(443), 3), (fwd, Some(53), 2)]);
+        assert_eq!((sums[0].tcp, sums[0].others.len()), (18, 2));
+        assert_eq!((sums[0].sizes[0], sums[0].sizes[5]), (1, 8));
+        let elsewhere = crate::flow::Key { outer: None, ..key };
+        let sums = seen(vec![row(Some(key)), row(Some(elsewhere))]);
+        let told: Vec<_> = sums.iter().map(|s| (s.reverse, s.port, s.count.packets)).collect();
+        assert_eq!(told, [(None, Some(443), 24), (None, Some(53), 4)], "no way is one way");
     }
 
     #[test]

@@ -242,6 +242,52 @@ impl Scope {
     }
 }
 
+/// What cannot be said in an expression.
+const NOT_MEANT: &str = "\"other\" and \"overflow\" are rows that are not told apart: select hosts";
+
+impl Scope {
+    /// The rows of what is selected in this scope, as an expression. Where nothing is, those of what
+    /// was entered; the empty one where nothing was.
+    ///
+    /// # Errors
+    /// What is selected is not told apart, or is too much for one expression.
+    pub fn meant(&self, picked: &Within) -> Result<Filter, &'static str> {
+        let levels =
+            [(Level::Hosts, &self.hosts), (Level::Inner, &self.inner), (self.level, picked)];
+        let of_tunnel = self.tunnel.map(Filter::of_tunnel).unwrap_or_default();
+        let within = levels.into_iter().try_fold(of_tunnel, |all, (level, within)| {
+            within.meant(level).map(|filter| all.and(filter))
+        })?;
+        Ok(within.and(self.filter.clone()))
+    }
+}
+
+impl Within {
+    fn meant(&self, level: Level) -> Result<Filter, &'static str> {
+        let addresses = |all: Vec<IpAddr>| match level {
+            Level::Hosts => Filter::of_hosts(all),
+            Level::Inner => Filter::of_inner(all),
+        };
+        let one = |end: End| match end {
+            End::Addr(address) => Ok(addresses(vec![address])),
+            End::Inside(host, proto) => Ok(Filter::of_hosts([host]).and(Filter::of_proto(proto))),
+            End::Unknown | End::Other => Err(NOT_MEANT),
+        };
+        match self {
+            Within::All => Ok(Filter::default()),
+            Within::Pair(a, b) => Ok(one(*a)?.and(one(*b)?)),
+            Within::Any(ends) => match ends.as_slice() {
+                [end] => one(*end),
+                ends => ends
+                    .iter()
+                    .map(|end| if let End::Addr(a) = end { Ok(*a) } else { Err(NOT_MEANT) })
+                    .collect::<Result<_, _>>()
+                    .map(addresses),
+            },
+        }
+    }
+}
+
 /// The rows of a scope, added up by pair of ends and by tunnel.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {

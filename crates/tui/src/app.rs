@@ -16,6 +16,7 @@ use model::{
     filter::{Filter, FilterError},
     flow::{Count, Key, Pair, Tunnel},
     fragments::fragmented,
+    lens::Lens,
     lines::{Column, Line, Lines, Sorting},
     matrix::{End, Level, Pick, Scope, Within, label},
     picture::Picture,
@@ -110,6 +111,8 @@ pub struct App {
     pub last_error: Option<(Duration, String)>,
     /// The screen: columns and lines.
     pub size: (u16, u16),
+    /// What is in packets, while somebody looks into some.
+    pub lens: Option<Lens>,
     /// What was found, as it is listed.
     pub found: FindingsList,
     /// What is drawn.
@@ -164,6 +167,7 @@ impl App {
             read: None,
             last_error: None,
             size: (80, 24),
+            lens: None,
             found: FindingsList::default(),
             picture: Picture::default(),
             trends: Trends::default(),
@@ -236,6 +240,34 @@ impl App {
             inner: within(1),
             tunnel: self.tunnel,
             filter: self.filter.clone(),
+        }
+    }
+
+    /// The rows of what is selected, as an expression.
+    ///
+    /// # Errors
+    /// It is not told apart from other rows, or nothing is selected.
+    pub fn meant(&self) -> Result<Filter, &'static str> {
+        let filter = match self.row.filter(|_| self.view == View::Table) {
+            Some((_, key)) if key.outer.is_none() || key.other => {
+                return Err("this row is what could not be told apart: select another");
+            }
+            Some((interface, key)) => {
+                let names = &self.picture.interfaces;
+                let name = names.get(usize::from(interface)).filter(|_| names.len() > 1);
+                let on = name.map(|i| Filter::of_interface(&i.name)).unwrap_or_default();
+                on.and(Filter::of_row(&key))
+            }
+            None => self.scope().meant(&match (self.pick, self.marks.is_empty()) {
+                (Some(Pick::End(end)), _) => Within::Any(vec![end]),
+                (Some(Pick::Pair(a, b)), _) => Within::Pair(a, b),
+                (None, false) => Within::Any(self.marks.iter().copied().collect()),
+                (None, true) => Within::All,
+            })?,
+        };
+        match filter.is_empty() {
+            true => Err("select a row, a pair, a host or a tunnel id first"),
+            false => Ok(filter),
         }
     }
 

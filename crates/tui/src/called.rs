@@ -45,6 +45,11 @@ impl Called {
         self.names.written(address).or_else(|| self.found.get(&(address, inner)).cloned())
     }
 
+    /// What the service at a port is called.
+    pub fn service(&self, l4: u8, port: u16) -> Option<&str> {
+        self.names.service(l4, port)
+    }
+
     /// The name of an end of a level, in a moderate length.
     pub fn end(&self, end: End, level: Level) -> Option<String> {
         const LONGEST: usize = 28;

@@ -49,6 +49,8 @@ pub enum Action {
     Mark,
     /// Forget all marks.
     ClearMarks,
+    /// Look into the packets of what is selected, or no longer.
+    Lens,
     /// The next tunnel id.
     NextTunnel,
     /// The tunnel id before.
@@ -238,6 +240,16 @@ pub const BINDINGS: &[Binding] = &[
         "mark",
     ),
     bind(&[c('c')], "c", Action::ClearMarks, KeyGroup::Explore, "clear the marks"),
+    hinted(
+        bind(
+            &[c('L')],
+            "L",
+            Action::Lens,
+            KeyGroup::Explore,
+            "lens: into the packets of what is selected; again to end",
+        ),
+        "lens",
+    ),
     hinted(bind(&[c('i')], "i", Action::NextTunnel, KeyGroup::Show, "next tunnel id"), "id"),
     bind(&[c('I')], "I", Action::PreviousTunnel, KeyGroup::Show, "previous tunnel id"),
     hinted(

@@ -15,6 +15,7 @@ pub mod help;
 pub mod hits;
 pub mod input;
 pub mod keys;
+pub mod lens_pane;
 pub mod look;
 pub mod matrix_view;
 pub mod parts;
@@ -51,7 +52,7 @@ use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
 use input::Input;
 use look::Look;
-use model::{charset::Charset, raster::Blocks};
+use model::{charset::Charset, lens::Lens, raster::Blocks};
 use session::Session;
 use stage::{Manner, Stage};
 use start::Start;
@@ -179,10 +180,10 @@ impl Dashboard {
         let mut dirty = true;
         let mut frame = None; // when the next frame of a movement is due
         let size = self.session.size();
-        self.update(Msg::Resize(size.width, size.height))?;
+        self.update(Msg::Resize(size.width, size.height), source)?;
         for event in std::mem::take(&mut self.early) {
             for msg in self.messages(event) {
-                if self.update(msg)? {
+                if self.update(msg, source)? {
                     return Ok(());
                 }
             }
@@ -200,9 +201,10 @@ impl Dashboard {
                     },
                 };
                 dirty |= self.app.playing || !matches!(msg, Msg::Step);
-                if self.update(msg)? {
+                if self.update(msg, source)? {
                     return Ok(());
                 }
+                self.see(source)?;
                 // ticks that were missed are not made up for: the next interval is the longer
                 let now = self.now();
                 let interval = match self.app.playing {
@@ -219,16 +221,16 @@ impl Dashboard {
                 let progress = source.progress();
                 if progress != self.app.progress {
                     dirty = true;
-                    self.update(Msg::Progress(progress))?;
+                    self.update(Msg::Progress(progress), source)?;
                 }
                 for text in source.follow() {
                     dirty = true;
-                    self.update(Msg::Say(Notice { at: followed, text, bad: true }))?;
+                    self.update(Msg::Say(Notice { at: followed, text, bad: true }), source)?;
                 }
             }
             if let Some(found) = self.app.names.ask(self.app.addresses()) {
                 dirty = true;
-                self.update(Msg::Named(found))?;
+                self.update(Msg::Named(found), source)?;
             }
             // a terminal that does not read has its next frame when it has the last one
             let behind = self.session.is_behind();
@@ -247,7 +249,7 @@ impl Dashboard {
                 }
                 for msg in self.messages(event) {
                     dirty = true;
-                    if self.update(msg)? {
+                    if self.update(msg, source)? {
                         return Ok(());
                     }
                 }
@@ -305,7 +307,7 @@ impl Dashboard {
     }
 
     /// Changes the app; true if it is to end.
-    fn update(&mut self, msg: Msg) -> Result<bool> {
+    fn update(&mut self, msg: Msg, source: &mut dyn Source) -> Result<bool> {
         let now = self.now();
         match update::update(&mut self.app, msg, now) {
             None => {}
@@ -333,8 +335,37 @@ impl Dashboard {
                 let notice = Notice { at: now, text, bad };
                 update::update(&mut self.app, Msg::Say(notice), now);
             }
+            Some(Effect::Look(rows)) => {
+                let looked = source.closer().and_then(|closer| closer.look(rows.as_ref()));
+                match looked {
+                    Ok(()) if rows.is_some() => self.app.lens = Some(Lens::default()),
+                    Ok(()) => self.app.lens = None,
+                    Err(e) => self.complain(&e),
+                }
+                self.see(source)?;
+            }
         }
         Ok(false)
+    }
+
+    /// What was seen in packets, where somebody looks into some.
+    fn see(&mut self, source: &mut dyn Source) -> Result<()> {
+        if self.app.lens.is_none() {
+            return Ok(());
+        }
+        match source.closer().and_then(|closer| closer.seen()) {
+            Ok(seen) => self.update(Msg::Seen(seen), source).map(drop),
+            Err(e) => {
+                self.complain(&e);
+                Ok(())
+            }
+        }
+    }
+
+    fn complain(&mut self, e: &anyhow::Error) {
+        let now = self.now();
+        let notice = Notice { at: now, text: format!("{e:#}"), bad: true };
+        update::update(&mut self.app, Msg::Say(notice), now);
     }
 
     /// What is on the screen is no longer known.

@@ -15,6 +15,8 @@ pub struct Parts {
     pub main: Rect,
     /// Ids, ends, what is selected.
     pub side: Rect,
+    /// What is in packets, below the view and what is beside it.
+    pub lens: Rect,
     /// The last minutes.
     pub timeline: Rect,
     /// The line that never lies.
@@ -24,8 +26,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The parts at a size. What has no room is empty.
-    pub fn of(area: Rect, view: View) -> Self {
+    /// The parts at a size, with a lens or without. What has no room is empty.
+    pub fn of(area: Rect, view: View, lens: bool) -> Self {
         let mut p = Parts::default();
         let mut rest = area;
         let top = |rest: &mut Rect, h: u16| {
@@ -65,6 +67,10 @@ impl Parts {
         if area.height >= 24 {
             top(&mut rest, 1); // air
             bottom(&mut rest, u16::from(area.height >= 30));
+        }
+        if lens && !view.is_text() && rest.height >= 8 {
+            let half = rest.height / 2;
+            p.lens = bottom(&mut rest, half);
         }
         let side = match view {
             View::Health | View::Findings => 0,

@@ -46,7 +46,7 @@ pub fn draw(
         return hits;
     }
     buf.set_style(area, look.theme.base());
-    let parts = Parts::of(area, app.view);
+    let parts = Parts::of(area, app.view, app.lens.is_some());
     header(app, look, parts.header, buf, &mut hits);
     path(app, look, parts.path, buf, &mut hits);
     timeline::draw(app, look, parts.timeline, buf, &mut hits);
@@ -65,6 +65,12 @@ pub fn draw(
     if app.view == View::Findings {
         findings::draw(app, look, parts.main, buf, &mut hits);
         return hits;
+    }
+    for (line, y) in sheets.lens.iter().zip(parts.lens.y..parts.lens.bottom()) {
+        line.render(Rect { y, height: 1, ..parts.lens }, buf);
+    }
+    if parts.lens.height > 0 {
+        hits.add(Rect { height: 1, ..parts.lens }, Hit::Key(Action::Lens));
     }
     if parts.side.width > 0 {
         side::draw(look, &sheets.side, buf, &mut hits);
@@ -264,6 +270,7 @@ fn hints(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hi
         Action::Filter,
         Action::NextTunnel,
         Action::Pause,
+        Action::Lens,
         Action::Rate,
         Action::Unit,
         Action::Mark,

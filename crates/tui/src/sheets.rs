@@ -7,7 +7,7 @@ use model::matrix::Pick;
 
 use crate::{
     app::App,
-    health,
+    health, lens_pane,
     look::Look,
     matrix_view::{self, Grid},
     parts::Parts,
@@ -36,6 +36,7 @@ pub struct Sheets {
     pub(crate) table: Page,
     pub(crate) matrix: Grid,
     pub(crate) health: Vec<Line<'static>>,
+    pub(crate) lens: Vec<Line<'static>>,
 }
 
 impl Sheets {
@@ -45,8 +46,10 @@ impl Sheets {
         if self.written == written {
             return;
         }
-        let parts = Parts::of(area, app.view);
+        let parts = Parts::of(area, app.view, app.lens.is_some());
         let mut sheets = Sheets { written, main: parts.main, ..Sheets::default() };
+        let (width, height) = (usize::from(parts.lens.width), usize::from(parts.lens.height));
+        sheets.lens = lens_pane::prepare(app, look, width, height);
         if parts.side.width > 0 {
             sheets.side = side::prepare(app, look, parts.side);
         } else if parts.main.height >= 8 && !app.view.is_text() {

@@ -4,6 +4,13 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 
+/// The values as a line of text, one a character; what is not zero is never nothing.
+pub fn text(values: &[u64]) -> String {
+    let max = u128::from(values.iter().copied().max().unwrap_or(0)).max(1);
+    let height = |v: u64| (u128::from(v) * 8).div_ceil(max) as usize;
+    values.iter().map(|v| EIGHTHS.get(height(*v)).copied().unwrap_or("█")).collect()
+}
+
 /// Draws the newest values, one a column, the newest at the right; the greatest fills the area.
 /// Something that is not zero is never drawn as nothing.
 pub fn line(values: &[u64], area: Rect, buf: &mut Buffer, style: Style) {
@@ -60,7 +67,7 @@ pub fn share(part: u64, whole: u64, width: usize) -> String {
 mod tests {
     use super::*;
 
-    fn text(values: &[u64], w: u16, h: u16) -> Vec<String> {
+    fn drawn(values: &[u64], w: u16, h: u16) -> Vec<String> {
         let area = Rect::new(0, 0, w, h);
         let mut buf = Buffer::empty(area);
         line(values, area, &mut buf, Style::new());
@@ -69,13 +76,15 @@ mod tests {
 
     #[test]
     fn bars_are_as_high_as_they_are_great() {
-        assert_eq!(text(&[0, 1, 4, 8], 4, 1), [" ▁▄█"]);
-        assert_eq!(text(&[1, 1_000_000], 3, 1), [" ▁█"]);
-        assert_eq!(text(&[8, 16], 2, 2), [" █", "██"]);
-        assert_eq!(text(&[1, 2, 3], 2, 1), ["▅█"], "the newest stay");
-        assert_eq!(text(&[u64::MAX, u64::MAX / 2], 2, 1), ["█▃"]);
-        assert_eq!(text(&[], 2, 1), ["  "]);
-        assert!(text(&[1], 0, 0).is_empty());
+        assert_eq!(drawn(&[0, 1, 4, 8], 4, 1), [" ▁▄█"]);
+        assert_eq!(drawn(&[1, 1_000_000], 3, 1), [" ▁█"]);
+        assert_eq!(drawn(&[8, 16], 2, 2), [" █", "██"]);
+        assert_eq!(drawn(&[1, 2, 3], 2, 1), ["▅█"], "the newest stay");
+        assert_eq!(drawn(&[u64::MAX, u64::MAX / 2], 2, 1), ["█▃"]);
+        assert_eq!(drawn(&[], 2, 1), ["  "]);
+        assert!(drawn(&[1], 0, 0).is_empty());
+        assert_eq!(text(&[0, 1, 1_000_000, 500_000]), " ▁█▄");
+        assert_eq!(text(&[0, 0]), "  ");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crossterm::event::KeyEvent;
 use feed::{Reading, series::At};
 use model::{
     flow::{Counters, Tunnel},
+    lens::Lens,
     lines::{Column, Line},
     matrix::{End, Pick, Scope, Within},
     snapshot::{Interval, Snapshot},
@@ -54,6 +55,8 @@ pub enum Msg {
     Say(Notice),
     /// Names were found for addresses on the screen.
     Named(Found),
+    /// What is in packets; nobody looks into any where there is nothing.
+    Seen(Option<Lens>),
 }
 
 /// Changes the app as a message asks; says what is left for the loop to do.
@@ -98,6 +101,7 @@ fn change(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
         Msg::Progress(progress) => app.progress = progress,
         Msg::Say(notice) => app.say(notice),
         Msg::Named(found) => app.names.learn(found),
+        Msg::Seen(seen) => app.lens = seen,
     }
     None
 }
@@ -295,6 +299,26 @@ impl App {
         }
     }
 
+    /// Into the packets of what is selected, or no longer.
+    fn lens(&mut self, now: Duration) -> Option<Effect> {
+        if self.lens.is_some() {
+            return Some(Effect::Look(None));
+        }
+        match self.meant() {
+            Ok(rows) => {
+                self.help = false;
+                if self.view.is_text() {
+                    self.show(View::Table);
+                }
+                Some(Effect::Look(Some(rows)))
+            }
+            Err(why) => {
+                self.say(Notice { at: now, text: why.to_owned(), bad: false });
+                None
+            }
+        }
+    }
+
     fn mark(&mut self) {
         if self.pick.is_none() {
             self.move_along_ends(0);
@@ -479,7 +503,9 @@ impl App {
             | Action::First
             | Action::Last => self.go(action),
             Action::Enter => self.enter(now),
+            Action::Back if self.lens.is_some() && !self.help => return Some(Effect::Look(None)),
             Action::Back => self.back(),
+            Action::Lens => return self.lens(now),
             Action::Mark => self.mark(),
             Action::ClearMarks => self.marks.clear(),
             Action::NextTunnel => self.step_tunnel(true),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use model::{
+    filter::Filter,
     flow::Count,
     matrix::Measure,
     units::{self, Base, Quantity, Rate},
@@ -120,7 +121,7 @@ pub enum Form {
 }
 
 /// What the loop has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Leave.
     Quit,
@@ -132,6 +133,8 @@ pub enum Effect {
     Theme,
     /// Draw every cell again.
     Redraw,
+    /// Look into the packets of these rows, or of none any more.
+    Look(Option<Filter>),
 }
 
 /// How long a notice stays in the status line.

@@ -13,6 +13,7 @@ use model::{
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
     interface::{Fill, Interface},
+    lens::{Lens, LensEntry, LensRow},
     lines::Column,
     matrix::{End, Pick},
     overlay::{Event, Overlay},
@@ -721,6 +722,7 @@ fn keys_change_the_app() {
         ("E", Effect::Save(Form::Page)),
         ("? q", Effect::Quit),
         ("T", Effect::Theme),
+        ("j L", Effect::Look(Some("host:172.16.1.100".parse().expect("a filter")))),
     ] {
         assert_eq!(press(&mut app(many), keys), Some(effect), "{keys}");
     }
@@ -732,6 +734,86 @@ fn other_cannot_be_entered_and_says_why() {
     press(&mut app, "- - - j G Enter");
     assert!(app.crumbs.is_empty());
     assert!(screen(&mut app, (80, 24)).contains("press + to see more"));
+}
+
+/// What was seen in the packets of one row: a few of everything.
+fn seen(rows: usize) -> Lens {
+    let entry = |reverse, l4, ports, tcp, size, packets| LensEntry {
+        reverse,
+        l4: Some(l4),
+        ports,
+        tos: [Some(0), Some(if reverse { 0xb8 } else { 0 })],
+        ttl: [Some(64), Some(63)],
+        size,
+        tcp,
+        count: Count { packets, bytes: packets * 700 },
+    };
+    let mut entries = vec![
+        entry(false, 6, Some([443, 51034]), 0x1a, (1024, Some(2048)), 12_345),
+        entry(true, 6, Some([443, 51034]), 0x10, (64, Some(128)), 6_001),
+        entry(false, 6, Some([22, 40022]), 0x18, (128, Some(256)), 12),
+        entry(true, 17, Some([53, 40022]), 0, (64, Some(128)), 3),
+        entry(false, 1, None, 0, (64, Some(128)), 2),
+    ];
+    for port in 0..9 {
+        entries.push(entry(false, 17, Some([9000 + port, 40_000]), 0, (0, Some(64)), 1));
+    }
+    let looked_at = rows as u64 * entries.iter().map(|e| e.count.packets).sum::<u64>() + 7;
+    let row = |n: usize| LensRow {
+        interface: "eth0".to_owned(),
+        key: many(1).get(n).map(|f| f.key),
+        entries: entries.clone(),
+    };
+    Lens {
+        filter: "host:172.16.1.100 host:172.16.1.101 \u{1b}[31m".to_owned(),
+        rows: (0..rows).map(row).collect(),
+        looked_at,
+        lost: 7,
+    }
+}
+
+#[test]
+fn what_is_in_packets_is_below_the_view() {
+    let mut app = app(many);
+    press(&mut app, "j");
+    update(&mut app, Msg::Seen(Some(Lens::default())), NOW);
+    assert!(screen(&mut app, (80, 24)).contains("no packet of these rows has passed"));
+    update(&mut app, Msg::Seen(Some(seen(1))), NOW);
+    insta::assert_snapshot!("lens_80x24", frame(&mut app, (80, 24)));
+    insta::assert_snapshot!("lens_120x40", frame(&mut app, (120, 40)));
+    press(&mut app, "3");
+    let table = screen(&mut app, (120, 40));
+    assert!(table.contains("7 lens-lost") && table.contains("more with"), "{table}");
+    for size in SIZES {
+        screen(&mut app, size);
+    }
+    update(&mut app, Msg::Seen(Some(seen(2))), NOW);
+    let hosts_differ = screen(&mut app, (120, 40));
+    assert!(!hosts_differ.contains(" ←  "), "there is no one way: {hosts_differ}");
+    assert_eq!(press(&mut app, "L"), Some(Effect::Look(None)), "again ends it");
+    assert_eq!(press(&mut app, "Esc"), Some(Effect::Look(None)), "and so does Esc");
+    update(&mut app, Msg::Seen(None), NOW);
+    assert!(!screen(&mut app, (120, 40)).contains("lens-lost"));
+}
+
+#[test]
+fn what_is_selected_is_an_expression() {
+    let meant = |keys: &str| {
+        let mut app = app(many);
+        press(&mut app, keys);
+        app.meant().map(|filter| filter.to_string())
+    };
+    let of = |text: &str| Ok(text.to_owned());
+    assert_eq!(meant("j"), of("host:172.16.1.100"));
+    assert_eq!(meant("j m j j m Esc"), of("host:172.16.1.100,172.16.1.104"));
+    assert_eq!(meant("j l"), of("host:172.16.1.100 host:172.16.1.108"));
+    assert_eq!(meant("i"), of("kind:vxlan vni:10000"));
+    assert_eq!(meant("j Enter"), of("host:172.16.1.100"), "what was entered");
+    assert_eq!(meant("j Enter j"), of("host:172.16.1.100 inner:192.168.0.1"));
+    let row = "kind:vxlan vni:10003 host:172.16.1.103 host:172.16.1.104 inner:192.168.3.4 inner:192.168.3.5";
+    assert_eq!(meant("3 j"), of(row));
+    assert!(meant("").expect_err("nothing is selected").contains("select a row"));
+    assert!(meant("- - - j G").expect_err("no hosts").contains("not told apart"));
 }
 
 #[test]
