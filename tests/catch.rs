@@ -10,7 +10,7 @@ use std::{
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
 };
 
-use feed::Source;
+use feed::{Source, names::Names};
 use ground::{Ground, VNI, own_bpffs, send, until};
 use nix::{
     sys::signal::{Signal, kill},
@@ -249,7 +249,8 @@ fn a_dashboard_looks_into_packets_as_long_as_it_is_asked_to() {
     let g = Ground::new();
     let [a, b] = g.sockets(7000);
     send(&a, &b, 10);
-    let mut source = LiveCloser::new(g.watch(&Config::default(), Want::Best));
+    let live = g.watch(&Config::default(), Want::Best);
+    let mut source = LiveCloser::new(live, Names::default(), "tmon");
     let rows = format!("vni:{VNI}").parse().unwrap();
     assert_eq!(source.closer().unwrap().seen().unwrap(), None, "nobody looks yet");
     source.closer().unwrap().look(Some(&rows)).unwrap();
@@ -272,6 +273,42 @@ fn a_dashboard_looks_into_packets_as_long_as_it_is_asked_to() {
     assert_eq!(source.closer().unwrap().seen().unwrap(), None, "the one before has ended");
     source.closer().unwrap().look(None).unwrap();
     assert!(source.read().is_ok());
+}
+
+#[test]
+fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
+    let g = Ground::new();
+    let [a, b] = g.sockets(7000);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.pcapng");
+    let live = g.watch(&Config::default(), Want::Best);
+    let mut source = LiveCloser::new(live, Names::default(), "tmon");
+    let rows = format!("vni:{VNI}").parse().unwrap();
+    let closer = source.closer().unwrap();
+    assert_eq!(closer.caught(false), None, "nothing is caught yet");
+    let file = || fs::File::create(&path).unwrap();
+    let e = closer.catch(&rows, file(), &|| anyhow::bail!("no name")).unwrap_err();
+    assert_eq!((e.to_string(), closer.caught(false)), ("no name".to_owned(), None));
+    closer.catch(&rows, file(), &|| Ok("a.pcapng".to_owned())).unwrap();
+    send(&a, &b, 20);
+    until("they are in the file", || closer.caught(false).unwrap().packets >= 20);
+    let news = closer.caught(true).unwrap();
+    let (packets, line) = (news.packets, news.end.unwrap().unwrap());
+    let bytes = fs::metadata(&path).unwrap().len();
+    assert_eq!((news.lost, news.bytes), (0, bytes));
+    let words =
+        format!("{packets} packets matched = {packets} written + 0 ring-full + 0 over-limit");
+    assert!(line.starts_with("a.pcapng: ") && line.contains(&words), "{line}");
+    assert_eq!(frames(&path).len() as u64, packets);
+    assert_eq!(closer.caught(false), None, "it is over");
+
+    // Whoever leaves meanwhile is told, too; a disk that is full leaves what is whole.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    closer.catch(&rows, full, &|| Ok("full.pcapng".to_owned())).unwrap();
+    send(&a, &b, 3);
+    let line = source.end().unwrap();
+    assert!(line.starts_with("full.pcapng: write the capture: No space left"), "{line}");
+    assert_eq!(source.end(), None);
 }
 
 #[test]

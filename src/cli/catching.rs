@@ -17,15 +17,12 @@ use super::{
 };
 use crate::kernel::{
     attach::Want,
-    catch::{Catch, Totals},
+    catch::{Catch, LIMIT, RING},
     live::Live,
     probe::{Prober, Wish},
     sandbox::Sandbox,
 };
 use feed::{names::Names, pcapng::PcapngWriter};
-
-const LIMIT: u64 = 100_000;
-const RING: u32 = 64 << 20;
 
 impl Capture {
     /// Takes packets of interfaces.
@@ -72,7 +69,7 @@ impl Capture {
         })?;
         live.enter(&Sandbox::new(None))?;
         let writer = PcapngWriter::new(&target, TOOL);
-        let mut catch = Catch::begin(&mut live, prober, writer, names, self.count)?;
+        let mut catch = Catch::begin(&mut live, prober, writer, names, [self.count, None])?;
         tell(&mut live);
         say(&format!("listening on {}", live.shown_interfaces()));
         let end = self.live.span.map(|span| Instant::now() + span);
@@ -93,7 +90,7 @@ impl Capture {
             }
         };
         say(&format!("{}{to}", totals.words()));
-        remarks(&totals).iter().for_each(|remark| say(remark));
+        totals.remarks().iter().for_each(|remark| say(remark));
         Ok(())
     }
 
@@ -128,22 +125,4 @@ impl Capture {
 fn is_closed(e: &anyhow::Error) -> bool {
     let kind = e.chain().find_map(|c| c.downcast_ref::<std::io::Error>()).map(|e| e.kind());
     kind == Some(ErrorKind::BrokenPipe)
-}
-
-/// What else there is to say.
-fn remarks(totals: &Totals) -> Vec<String> {
-    let mut all = Vec::new();
-    if totals.lapses > 0 {
-        all.push(format!(
-            "this process was stopped {} times for more than three seconds: nothing was matched then",
-            totals.lapses
-        ));
-    }
-    if totals.unprobed > 0 {
-        all.push(format!(
-            "{} packets had too many headers to be looked at: they are counted, and not captured",
-            totals.unprobed
-        ));
-    }
-    all
 }

@@ -205,7 +205,13 @@ pub(super) fn show(
     sandbox: &Sandbox,
 ) -> Result<()> {
     live.enter(sandbox)?;
-    tui::run(options, None, &mut crate::kernel::closer::LiveCloser::new(live))
+    let names = options.start.names.clone();
+    let mut source = crate::kernel::closer::LiveCloser::new(live, names, TOOL);
+    let shown = tui::run(options, None, &mut source);
+    if let Some(line) = source.end() {
+        super::say(&line);
+    }
+    shown
 }
 
 impl Top {

@@ -25,6 +25,12 @@ use model::flow::{Hook, Stop};
 /// The link types of a capture's interfaces.
 const ETHERNET: u16 = 1;
 const RAW_IP: u16 = 101;
+/// Limit on the packets of one second, at each interface, unless told otherwise.
+pub const LIMIT: u64 = 100_000;
+/// Memory for packets that are not written yet, unless told otherwise.
+pub const RING: u32 = 64 << 20;
+/// So many packets are taken at once: somebody else may wait meanwhile.
+const AT_ONCE: u64 = 1 << 16;
 /// How often it is asked how far the wall clock is from the packets', and said how many there were.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Rows that a comment tells of, and addresses that are named, at most.
@@ -38,6 +44,8 @@ pub struct Catch<W: Write> {
     asked: Instant,
     /// Limit on the packets that are written.
     most: u64,
+    /// Limit on the bytes of the capture; 0 when a packet had no room any more.
+    room: u64,
     totals: Totals,
 }
 
@@ -68,7 +76,7 @@ pub struct Totals {
     pub caught: Caught,
     /// In the capture.
     pub written: u64,
-    /// More than were wanted.
+    /// More than were wanted, by their number or the bytes of the capture.
     pub left_over: u64,
     /// How often it was not looked for a while, because this process was stopped.
     pub lapses: u64,
@@ -85,9 +93,29 @@ impl Totals {
             "{matched} packets matched = {written} written + {ring_full} ring-full + {over_limit} over-limit"
         );
         if self.left_over > 0 {
-            text += &format!(" + {} more than --count", self.left_over);
+            text += &format!(" + {} left over", self.left_over);
         }
         text
+    }
+}
+
+impl Totals {
+    /// What else there is to say.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if self.lapses > 0 {
+            all.push(format!(
+                "this process was stopped {} times for more than three seconds: nothing was matched then",
+                self.lapses
+            ));
+        }
+        if self.unprobed > 0 {
+            all.push(format!(
+                "{} packets had too many headers to be looked at: they are counted, and not captured",
+                self.unprobed
+            ));
+        }
+        all
     }
 }
 
@@ -103,7 +131,8 @@ fn difference() -> u64 {
 }
 
 impl<W: Write> Catch<W> {
-    /// Begins, at everything that is watched.
+    /// Begins, at everything that is watched. Limits are on the packets that are written, and on the
+    /// bytes of the capture.
     ///
     /// # Errors
     /// It cannot be begun anywhere.
@@ -112,7 +141,7 @@ impl<W: Write> Catch<W> {
         mut prober: Prober,
         writer: PcapngWriter<W>,
         names: Names,
-        most: Option<u64>,
+        [most, room]: [Option<u64>; 2],
     ) -> Result<Catch<W>> {
         live.probe(&mut prober);
         let book = Book {
@@ -129,6 +158,7 @@ impl<W: Write> Catch<W> {
             book,
             asked: Instant::now(),
             most: most.unwrap_or(u64::MAX),
+            room: room.unwrap_or(u64::MAX),
             totals: Totals::default(),
         })
     }
@@ -138,7 +168,7 @@ impl<W: Write> Catch<W> {
         live.probe(&mut self.prober);
     }
 
-    /// Writes what was caught so far. False when as many are written as are wanted.
+    /// Writes what was caught so far, or a part of that. False when as many are written as are wanted.
     ///
     /// # Errors
     /// It cannot be written.
@@ -147,25 +177,32 @@ impl<W: Write> Catch<W> {
             (self.book.behind, self.asked) = (difference(), Instant::now());
             self.statistics()?;
         }
-        let Catch { prober, book, most, totals, .. } = self;
+        let Catch { prober, book, most, room, totals, .. } = self;
         let mut done = Ok(());
+        let mut left = AT_ONCE;
         let taken = prober.drain(|about, bytes| {
-            if totals.written >= *most {
+            left -= 1;
+            let go_on = if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+            // With what is said of an interface, a row and a packet.
+            if book.writer.length() + bytes.len() as u64 + (8 << 10) > *room {
+                *room = 0;
+            }
+            if totals.written >= *most || *room == 0 {
                 totals.left_over += 1;
-                return ControlFlow::Continue(());
+                return go_on;
             }
             done = book.write(live, about, bytes);
             if done.is_err() {
                 return ControlFlow::Break(());
             }
             totals.written += 1;
-            ControlFlow::Continue(())
+            go_on
         });
         done?;
         if taken == 0 {
             self.book.writer.flush()?; // whoever reads it as it is written does not wait
         }
-        Ok(self.totals.written < self.most)
+        Ok(self.totals.written < self.most && self.room > 0)
     }
 
     /// Ends: writes what is still in the ring, and what became of all packets.
@@ -174,13 +211,13 @@ impl<W: Write> Catch<W> {
     /// It cannot be written, or the kernel has no way to wait for its programs.
     pub fn end(&mut self, live: &Live) -> Result<Totals> {
         self.prober.stop()?;
-        while self.step(live).context("write the capture")? {
+        // More than are wanted are taken out by the same function.
+        loop {
+            self.step(live).context("write the capture")?;
             if self.prober.is_empty() {
                 break;
             }
         }
-        // More than are wanted are taken out by the same function.
-        self.step(live).context("write the capture")?;
         self.statistics().and_then(|()| self.book.writer.flush()).context("write the capture")?;
         Ok(self.totals(live))
     }

@@ -1,26 +1,92 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Interfaces that are watched, and some of whose packets are looked into meanwhile.
-use anyhow::Result;
+//! Interfaces that are watched, and some of whose packets are looked into or kept meanwhile.
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
 
 use crate::kernel::{
+    catch::{Catch, LIMIT, RING, Totals},
     live::Live,
     probe::{Prober, Wish},
 };
-use feed::{Closer, Reading, Source};
-use model::{filter::Filter, lens::Lens};
+use feed::{CatchNews, Closer, Reading, Source, names::Names, pcapng::PcapngWriter};
+use model::{
+    filter::Filter,
+    lens::Lens,
+    units::{self, Base},
+};
+
+/// Limits on a capture that is made beside something else.
+const MOST_BYTES: u64 = 100_000_000;
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// What is watched, and who looks closer.
 pub struct LiveCloser {
     live: Live,
+    names: Names,
+    /// What captures say has made them.
+    tool: String,
     lens: Option<Prober>,
     /// How often it was said that nothing was looked at for a while.
     told: u64,
+    catch: Option<Catching>,
+}
+
+/// A capture that is being made.
+struct Catching {
+    catch: Catch<Arc<File>>,
+    file: Arc<File>,
+    name: String,
+    until: Instant,
 }
 
 impl LiveCloser {
-    /// Nobody looks yet.
-    pub fn new(live: Live) -> LiveCloser {
-        LiveCloser { live, lens: None, told: 0 }
+    /// Nobody looks yet. Captures have these names, and say that this tool has made them.
+    pub fn new(live: Live, names: Names, tool: &str) -> LiveCloser {
+        LiveCloser { live, names, tool: tool.to_owned(), lens: None, told: 0, catch: None }
+    }
+
+    /// Ends a capture that is being made. A line about it.
+    pub fn end(&mut self) -> Option<String> {
+        let end = self.caught(true)?.end?;
+        Some(end.unwrap_or_else(|e| e))
+    }
+}
+
+impl Catching {
+    fn step(&mut self, live: &Live, over: bool) -> CatchNews {
+        let going = match self.catch.step(live) {
+            Ok(true) => Ok(!over && Instant::now() < self.until),
+            Ok(false) => Ok(false),
+            Err(e) => Err(anyhow!(e).context("write the capture")),
+        };
+        let end = match going {
+            Ok(true) => None,
+            Ok(false) => Some(self.catch.end(live)),
+            Err(e) => Some(Err(e)),
+        };
+        let totals = self.catch.totals(live);
+        let end = end.map(|end| match end {
+            Ok(totals) => Ok(self.line(&totals)),
+            Err(e) => {
+                let whole = self.file.set_len(self.catch.whole()).context("cut off half a packet");
+                let kept = whole.map_or_else(|e| format!("{e:#}"), |()| "the rest is whole".into());
+                Err(format!("{}: {e:#}; {kept}: {}", self.name, totals.words()))
+            }
+        });
+        let lost = totals.caught.ring_full + totals.caught.over_limit;
+        CatchNews { packets: totals.written, bytes: self.catch.length(), lost, end }
+    }
+
+    /// What there is to say in the end.
+    fn line(&self, totals: &Totals) -> String {
+        let bytes = units::bytes(self.catch.length(), Base::Si);
+        let line = format!("{}: {bytes}, {}", self.name, totals.words());
+        [line].into_iter().chain(totals.remarks()).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -31,15 +97,19 @@ impl Source for LiveCloser {
 
     fn follow(&mut self) -> Vec<String> {
         let mut notices = Source::follow(&mut self.live);
+        // Interfaces may have come, and what has lapsed begins again.
         if let Some(prober) = &mut self.lens {
-            // Interfaces may have come, and what has lapsed begins again.
             self.live.probe(prober);
-            notices.extend(self.live.notices());
             if prober.lapses() > self.told {
                 self.told = prober.lapses();
-                notices.push("this process was stopped for a while: no packet was looked into".into());
+                let text = "this process was stopped for a while: no packet was looked into";
+                notices.push(text.to_owned());
             }
         }
+        if let Some(catching) = &mut self.catch {
+            catching.catch.follow(&mut self.live);
+        }
+        notices.extend(self.live.notices());
         notices
     }
 
@@ -55,8 +125,8 @@ impl Closer for LiveCloser {
         }
         if let Some(rows) = rows {
             self.live.check_probe(rows)?;
-            let mut prober =
-                Prober::new(Wish { filter: rows.clone(), lens: true, ..Wish::default() })?;
+            let wish = Wish { filter: rows.clone(), lens: true, ..Wish::default() };
+            let mut prober = Prober::new(wish)?;
             self.live.probe(&mut prober);
             (self.lens, self.told) = (Some(prober), 0);
         }
@@ -65,5 +135,42 @@ impl Closer for LiveCloser {
 
     fn seen(&mut self) -> Result<Option<Lens>> {
         self.lens.as_ref().map(|prober| self.live.lens(prober)).transpose()
+    }
+
+    fn catch(
+        &mut self,
+        rows: &Filter,
+        to: File,
+        keep: &dyn Fn() -> Result<String>,
+    ) -> Result<String> {
+        self.caught(true);
+        self.live.check_probe(rows)?;
+        let wish = Wish {
+            filter: rows.clone(),
+            ring: Some(RING),
+            snaplen: contract::SNAPLEN,
+            limit: LIMIT,
+            ..Wish::default()
+        };
+        let prober = Prober::new(wish)?;
+        let name = keep()?;
+        let file = Arc::new(to);
+        let writer = PcapngWriter::new(Arc::clone(&file), &self.tool);
+        let names = self.names.clone();
+        let limits = [None, Some(MOST_BYTES)];
+        let catch = Catch::begin(&mut self.live, prober, writer, names, limits)?;
+        let until = Instant::now() + LONGEST;
+        self.catch = Some(Catching { catch, file, name: name.clone(), until });
+        Ok(name)
+    }
+
+    fn caught(&mut self, over: bool) -> Option<CatchNews> {
+        let catching = self.catch.as_mut()?;
+        let news = catching.step(&self.live, over);
+        if news.end.is_some() {
+            catching.catch.leave(&self.live);
+            self.catch = None;
+        }
+        Some(news)
     }
 }

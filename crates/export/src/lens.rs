@@ -40,9 +40,10 @@ pub fn write(out: &mut dyn Write, lens: &Lens, names: &Names, base: Base) -> io:
         )?;
         let all: Count = row.entries.iter().map(|e| e.count).sum();
         for e in row.entries.iter().take(MOST) {
-            let service = e.l4.zip(e.ports).and_then(|(l4, ports)| {
-                ports.into_iter().find_map(|port| names.service(l4, port))
-            });
+            let service = e
+                .l4
+                .zip(e.ports)
+                .and_then(|(l4, ports)| ports.into_iter().find_map(|port| names.service(l4, port)));
             let bar = (e.count.packets * BAR).div_ceil(all.packets.max(1)) as usize;
             writeln!(
                 out,

@@ -171,7 +171,9 @@ impl Source for Capture {
     }
 
     fn closer(&mut self) -> Result<&mut dyn Closer> {
-        bail!("of captures `tmon replay --lens` shows what is in packets, `tmon capture -r` takes some out")
+        bail!(
+            "of captures `tmon replay --lens` shows what is in packets, `tmon capture -r` takes some out"
+        )
     }
 
     fn due(&self) -> Due {

@@ -39,4 +39,4 @@ pub use recorded::Recordings;
 pub use recording::Recording;
 pub use remote::Remote;
 pub use replay::{Replay, Span};
-pub use source::{Closer, Due, Reading, Source};
+pub use source::{CatchNews, Closer, Due, Reading, Source};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where readings come from: what a source is to everything that shows or writes readings.
-use std::sync::Arc;
+use std::{fs::File, sync::Arc};
 
 use anyhow::{Result, bail};
 
@@ -89,6 +89,35 @@ pub trait Closer {
     /// # Errors
     /// It cannot be read.
     fn seen(&mut self) -> Result<Option<Lens>>;
+
+    /// Writes packets of these rows to a file from now on, as a capture. `keep` gives the file its
+    /// name, once they can be caught; returns that.
+    ///
+    /// # Errors
+    /// They cannot be caught, or the file has no name.
+    fn catch(
+        &mut self,
+        rows: &Filter,
+        to: File,
+        keep: &dyn Fn() -> Result<String>,
+    ) -> Result<String>;
+
+    /// Writes what was caught meanwhile, and says how far that is; to be called all the time. `None`
+    /// where nothing is caught, or no longer. `over`: ends it.
+    fn caught(&mut self, over: bool) -> Option<CatchNews>;
+}
+
+/// How far a capture is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatchNews {
+    /// Packets that are in it.
+    pub packets: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Packets that are not, for want of room or time.
+    pub lost: u64,
+    /// It is over: a line with its name and counts, or what went wrong as well.
+    pub end: Option<Result<String, String>>,
 }
 
 impl<F: FnMut() -> Result<Reading>> Source for F {

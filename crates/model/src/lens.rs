@@ -168,13 +168,8 @@ mod tests {
         let entry = |reverse, ports, tcp, size: u8, packets| {
             let flags = LENS_L4 | LENS_PORTS | LENS_OUTER | LENS_INNER;
             let flags = if reverse { flags | LENS_REVERSE } else { flags };
-            let key = lens_key {
-                flags: flags as u8,
-                proto: 6,
-                port: ports,
-                size,
-                ..lens_key::default()
-            };
+            let key =
+                lens_key { flags: flags as u8, proto: 6, port: ports, size, ..lens_key::default() };
             LensEntry::of(&key, &lens { packets, bytes: 100 * packets, tcp, ..lens::default() })
         };
         let entries = vec![

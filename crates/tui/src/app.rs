@@ -11,12 +11,15 @@ use std::{
 
 use foldhash::HashMap;
 
-use feed::series::{At, Series};
+use feed::{
+    CatchNews,
+    series::{At, Series},
+};
 use model::{
     filter::{Filter, FilterError},
     flow::{Count, Key, Pair, Tunnel},
     fragments::fragmented,
-    lens::Lens,
+    lens::{Lens, LensSum},
     lines::{Column, Line, Lines, Sorting},
     matrix::{End, Level, Pick, Scope, Within, label},
     picture::Picture,
@@ -111,8 +114,10 @@ pub struct App {
     pub last_error: Option<(Duration, String)>,
     /// The screen: columns and lines.
     pub size: (u16, u16),
-    /// What is in packets, while somebody looks into some.
-    pub lens: Option<Lens>,
+    /// What is in packets, while somebody looks into some; and the same by protocol and port.
+    pub lens: Option<(Lens, Vec<LensSum>)>,
+    /// How far the capture is that is being made, and since when it is.
+    pub catching: Option<(Duration, CatchNews)>,
     /// What was found, as it is listed.
     pub found: FindingsList,
     /// What is drawn.
@@ -168,6 +173,7 @@ impl App {
             last_error: None,
             size: (80, 24),
             lens: None,
+            catching: None,
             found: FindingsList::default(),
             picture: Picture::default(),
             trends: Trends::default(),

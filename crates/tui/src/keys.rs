@@ -51,6 +51,8 @@ pub enum Action {
     ClearMarks,
     /// Look into the packets of what is selected, or no longer.
     Lens,
+    /// Keep packets of what is selected in a file, or no more.
+    Capture,
     /// The next tunnel id.
     NextTunnel,
     /// The tunnel id before.
@@ -246,9 +248,16 @@ pub const BINDINGS: &[Binding] = &[
             "L",
             Action::Lens,
             KeyGroup::Explore,
-            "lens: into the packets of what is selected; again to end",
+            "packets of what is selected: what is in them",
         ),
         "lens",
+    ),
+    bind(
+        &[c('w')],
+        "w",
+        Action::Capture,
+        KeyGroup::Explore,
+        "write these packets to a file; again ends it",
     ),
     hinted(bind(&[c('i')], "i", Action::NextTunnel, KeyGroup::Show, "next tunnel id"), "id"),
     bind(&[c('I')], "I", Action::PreviousTunnel, KeyGroup::Show, "previous tunnel id"),

@@ -38,9 +38,8 @@ const BAR: usize = 6;
 
 /// Writes the pane: a headline, and as many lines as there is room for.
 pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<'static>> {
-    let Some(lens) = &app.lens else { return Vec::new() };
+    let Some((lens, sums)) = &app.lens else { return Vec::new() };
     let mut lines = vec![headline(look, lens, width)];
-    let sums = lens.sums();
     if sums.is_empty() {
         let text = "no packet of these rows has passed since";
         lines.push(Line::from(Span::styled(format!(" {text}"), look.dim)));

@@ -38,10 +38,10 @@ pub mod words;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use crossterm::event::{Event, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -52,7 +52,7 @@ use graphics::{Choice, Graphics};
 use hits::{Hit, Hits};
 use input::Input;
 use look::Look;
-use model::{charset::Charset, lens::Lens, raster::Blocks};
+use model::{charset::Charset, filter::Filter, raster::Blocks};
 use session::Session;
 use stage::{Manner, Stage};
 use start::Start;
@@ -102,6 +102,9 @@ impl Default for TuiOptions {
 
 /// How long a picture is shown at least while a capture plays.
 const PACE: Duration = Duration::from_millis(50);
+
+/// How often packets are taken while a capture is made.
+const CATCHING: Duration = Duration::from_millis(100);
 
 /// How soon a signal is noticed, and what happens to the source.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -204,7 +207,9 @@ impl Dashboard {
                 if self.update(msg, source)? {
                     return Ok(());
                 }
-                self.see(source)?;
+                if self.app.lens.is_some() {
+                    self.see(source)?;
+                }
                 // ticks that were missed are not made up for: the next interval is the longer
                 let now = self.now();
                 let interval = match self.app.playing {
@@ -239,8 +244,15 @@ impl Dashboard {
                 dirty = false;
                 frame = self.stage.next_frame(self.now());
             }
+            if self.app.catching.is_some() {
+                dirty = true;
+                if self.take(false, source)? {
+                    return Ok(());
+                }
+            }
             let next = frame.filter(|_| !behind).map_or(due, |f| f.min(due));
-            let wait = next.saturating_sub(self.now()).min(PATIENCE);
+            let patience = if self.app.catching.is_some() { CATCHING } else { PATIENCE };
+            let wait = next.saturating_sub(self.now()).min(patience);
             // everything that has come in the meantime, then one frame
             for input in self.session.wait(wait) {
                 let Input::Event(event) = input else { continue };
@@ -338,21 +350,41 @@ impl Dashboard {
             Some(Effect::Look(rows)) => {
                 let looked = source.closer().and_then(|closer| closer.look(rows.as_ref()));
                 match looked {
-                    Ok(()) if rows.is_some() => self.app.lens = Some(Lens::default()),
-                    Ok(()) => self.app.lens = None,
+                    Ok(()) => return self.see(source).map(|()| false),
                     Err(e) => self.complain(&e),
                 }
-                self.see(source)?;
             }
+            Some(Effect::Catch(None)) => return self.take(true, source),
+            Some(Effect::Catch(Some(rows))) => match self.catch(&rows, source) {
+                Ok(()) => return self.take(false, source),
+                Err(e) => self.complain(&e.context("no capture")),
+            },
         }
         Ok(false)
     }
 
+    /// Begins a capture in the current directory.
+    fn catch(&mut self, rows: &Filter, source: &mut dyn Source) -> Result<()> {
+        let closer = source.closer()?;
+        let file = self.files.begin().context("make a file in the current directory")?;
+        let stem = save::capture_stem(rows, SystemTime::now());
+        let caught = closer.catch(rows, file, &|| save::keep(&*self.files, &stem, "pcapng"));
+        if caught.is_err() {
+            self.files.discard();
+        }
+        caught.map(drop)
+    }
+
+    /// Writes what was caught, and says how far that is.
+    fn take(&mut self, over: bool, source: &mut dyn Source) -> Result<bool> {
+        match source.closer().ok().and_then(|closer| closer.caught(over)) {
+            Some(news) => self.update(Msg::Caught(news), source),
+            None => Ok(false),
+        }
+    }
+
     /// What was seen in packets, where somebody looks into some.
     fn see(&mut self, source: &mut dyn Source) -> Result<()> {
-        if self.app.lens.is_none() {
-            return Ok(());
-        }
         match source.closer().and_then(|closer| closer.seen()) {
             Ok(seen) => self.update(Msg::Seen(seen), source).map(drop),
             Err(e) => {

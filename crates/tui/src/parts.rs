@@ -26,8 +26,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The parts at a size, with a lens or without. What has no room is empty.
-    pub fn of(area: Rect, view: View, lens: bool) -> Self {
+    /// The parts at a size, with as many lines of a lens as there are. What has no room is empty.
+    pub fn of(area: Rect, view: View, lens: Option<usize>) -> Self {
         let mut p = Parts::default();
         let mut rest = area;
         let top = |rest: &mut Rect, h: u16| {
@@ -68,9 +68,11 @@ impl Parts {
             top(&mut rest, 1); // air
             bottom(&mut rest, u16::from(area.height >= 30));
         }
-        if lens && !view.is_text() && rest.height >= 8 {
-            let half = rest.height / 2;
-            p.lens = bottom(&mut rest, half);
+        if let Some(lines) = lens.filter(|_| !view.is_text() && rest.height >= 8) {
+            // With headlines, and room for a few more before anything moves.
+            let wanted = u16::try_from(lines + 2).unwrap_or(u16::MAX).max(6);
+            let most = rest.height / 2;
+            p.lens = bottom(&mut rest, wanted.min(most));
         }
         let side = match view {
             View::Health | View::Findings => 0,

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is shown as a file for a ticket: a picture or a page.
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -9,6 +12,7 @@ use export::{
     svg::{self, SvgEnd, SvgStyle},
 };
 use model::{
+    filter::Filter,
     flow::Count,
     units::{duration, rfc3339},
 };
@@ -106,8 +110,31 @@ pub fn save(app: &App, look: &Look, form: Form, tool: &str, files: &dyn Files) -
     kept
 }
 
-/// Keeps a new file under the first name of this kind that is free.
-fn keep(files: &dyn Files, stem: &str, ending: &str) -> Result<String> {
+/// What a capture of these rows, begun at this time, is called but for its ending.
+pub fn capture_stem(rows: &Filter, now: SystemTime) -> String {
+    const LONGEST: usize = 80;
+    let time: String = rfc3339(now).chars().take(19).filter(char::is_ascii_digit).collect();
+    let (day, time) = time.split_at_checked(8).unwrap_or((&time, ""));
+    let mut stem = format!("tmon-{day}-{time}");
+    let rows = rows.to_string();
+    for term in rows.split(' ') {
+        let (key, values) = term.split_once(':').unwrap_or((term, ""));
+        let not = if key.starts_with('!') { "not-" } else { "" };
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let values: String = values.chars().map(plain).collect();
+        if stem.len() + values.len() + 5 > LONGEST {
+            break;
+        }
+        stem += &format!("-{not}{values}");
+    }
+    stem
+}
+
+/// Keeps a new file under the first name of this kind that is free, and returns that.
+///
+/// # Errors
+/// There are too many of this name, or it cannot be done.
+pub fn keep(files: &dyn Files, stem: &str, ending: &str) -> Result<String> {
     for n in 1..100 {
         let name = if n == 1 { format!("{stem}.{ending}") } else { format!("{stem}-{n}.{ending}") };
         match files.keep(&name) {
@@ -119,4 +146,25 @@ fn keep(files: &dyn Files, stem: &str, ending: &str) -> Result<String> {
         }
     }
     bail!("there are already many files called {stem} here")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_capture_is_called_by_when_and_what() {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_796_048_102);
+        let stem = |rows: &str| capture_stem(&rows.parse().expect("a filter"), then);
+        assert_eq!(stem("kind:vxlan vni:42"), "tmon-20261130-141502-vxlan-42");
+        assert_eq!(
+            stem("!host:10.0.0.0/8,2001:db8::1"),
+            "tmon-20261130-141502-not-10.0.0.0-8-2001-db8--1"
+        );
+        assert_eq!(stem("iface:../../x"), "tmon-20261130-141502-..-..-x", "a name in this folder");
+        let long = stem(&format!("vni:7 host:{}", ["10.0.0.1"; 99].join(",")));
+        assert_eq!(long, "tmon-20261130-141502-7", "what is too long is left out");
+    }
 }

@@ -46,7 +46,7 @@ pub fn draw(
         return hits;
     }
     buf.set_style(area, look.theme.base());
-    let parts = Parts::of(area, app.view, app.lens.is_some());
+    let parts = Parts::of(area, app.view, app.lens.as_ref().map(|seen| seen.1.len()));
     header(app, look, parts.header, buf, &mut hits);
     path(app, look, parts.path, buf, &mut hits);
     timeline::draw(app, look, parts.timeline, buf, &mut hits);

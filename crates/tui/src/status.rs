@@ -14,7 +14,7 @@ use unicode_width::UnicodeWidthStr;
 use feed::series::At;
 use model::{
     flow::{Books, Count, HookKind, Stop},
-    units::{duration, percent, sanitize},
+    units::{self, duration, percent, sanitize},
 };
 
 use crate::{app::App, look::Look};
@@ -50,6 +50,13 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
     if let Some(trouble) = &app.trouble {
         let stale = age.map_or(String::new(), |a| format!(" · last reading {} ago", seconds(a)));
         parts.push(vec![(format!("cannot read: {trouble}{stale}"), look.bad)]);
+    }
+    if let Some((since, news)) = &app.catching {
+        let bytes = units::bytes(news.bytes, app.base);
+        let text = format!("● {} packets, {bytes}, {} lost", news.packets, news.lost);
+        let style = if news.lost > 0 { look.warn } else { look.good };
+        let so_long = format!(" in {}, w ends it", seconds(now.saturating_sub(*since)));
+        parts.push(vec![(text, style), (so_long, look.dim)]);
     }
     for i in p.interfaces.iter().filter(|i| i.stale) {
         parts.push(vec![(format!("{} not read", sanitize(&i.name)), look.bad)]);

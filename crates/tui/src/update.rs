@@ -10,8 +10,9 @@ use std::{
 
 use crossterm::event::KeyEvent;
 
-use feed::{Reading, series::At};
+use feed::{CatchNews, Reading, series::At};
 use model::{
+    filter::Filter,
     flow::{Counters, Tunnel},
     lens::Lens,
     lines::{Column, Line},
@@ -57,6 +58,8 @@ pub enum Msg {
     Named(Found),
     /// What is in packets; nobody looks into any where there is nothing.
     Seen(Option<Lens>),
+    /// How far a capture is.
+    Caught(CatchNews),
 }
 
 /// Changes the app as a message asks; says what is left for the loop to do.
@@ -101,7 +104,21 @@ fn change(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
         Msg::Progress(progress) => app.progress = progress,
         Msg::Say(notice) => app.say(notice),
         Msg::Named(found) => app.names.learn(found),
-        Msg::Seen(seen) => app.lens = seen,
+        Msg::Caught(CatchNews { end: Some(end), .. }) => {
+            app.catching = None;
+            let bad = end.is_err();
+            app.say(Notice { at: now, text: end.unwrap_or_else(|e| e), bad });
+        }
+        Msg::Caught(news) => {
+            let since = app.catching.take().map_or(now, |before| before.0);
+            app.catching = Some((since, news));
+        }
+        Msg::Seen(seen) => {
+            app.lens = seen.map(|lens| {
+                let sums = lens.sums();
+                (lens, sums)
+            });
+        }
     }
     None
 }
@@ -299,24 +316,14 @@ impl App {
         }
     }
 
-    /// Into the packets of what is selected, or no longer.
-    fn lens(&mut self, now: Duration) -> Option<Effect> {
-        if self.lens.is_some() {
-            return Some(Effect::Look(None));
+    /// The rows of what is selected, or a word why there are none.
+    fn meant_or_say(&mut self, now: Duration) -> Option<Filter> {
+        self.help = false;
+        let meant = self.meant();
+        if let Err(why) = meant {
+            self.say(Notice { at: now, text: why.to_owned(), bad: false });
         }
-        match self.meant() {
-            Ok(rows) => {
-                self.help = false;
-                if self.view.is_text() {
-                    self.show(View::Table);
-                }
-                Some(Effect::Look(Some(rows)))
-            }
-            Err(why) => {
-                self.say(Notice { at: now, text: why.to_owned(), bad: false });
-                None
-            }
-        }
+        meant.ok()
     }
 
     fn mark(&mut self) {
@@ -505,7 +512,16 @@ impl App {
             Action::Enter => self.enter(now),
             Action::Back if self.lens.is_some() && !self.help => return Some(Effect::Look(None)),
             Action::Back => self.back(),
-            Action::Lens => return self.lens(now),
+            Action::Lens if self.lens.is_some() => return Some(Effect::Look(None)),
+            Action::Lens => {
+                let rows = self.meant_or_say(now)?;
+                if self.view.is_text() {
+                    self.show(View::Table);
+                }
+                return Some(Effect::Look(Some(rows)));
+            }
+            Action::Capture if self.catching.is_some() => return Some(Effect::Catch(None)),
+            Action::Capture => return self.meant_or_say(now).map(|rows| Effect::Catch(Some(rows))),
             Action::Mark => self.mark(),
             Action::ClearMarks => self.marks.clear(),
             Action::NextTunnel => self.step_tunnel(true),

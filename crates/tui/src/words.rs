@@ -135,6 +135,8 @@ pub enum Effect {
     Redraw,
     /// Look into the packets of these rows, or of none any more.
     Look(Option<Filter>),
+    /// Keep packets of these rows in a file, or no more.
+    Catch(Option<Filter>),
 }
 
 /// How long a notice stays in the status line.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use feed::{Reading, names::Names, series::At};
+use feed::{CatchNews, Reading, names::Names, series::At};
 use model::{
     beside::{Beside, Gathered, Handshakes, Opener},
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
@@ -722,6 +722,7 @@ fn keys_change_the_app() {
         ("E", Effect::Save(Form::Page)),
         ("? q", Effect::Quit),
         ("T", Effect::Theme),
+        ("j w", Effect::Catch(Some("host:172.16.1.100".parse().expect("a filter")))),
         ("j L", Effect::Look(Some("host:172.16.1.100".parse().expect("a filter")))),
     ] {
         assert_eq!(press(&mut app(many), keys), Some(effect), "{keys}");
@@ -794,6 +795,26 @@ fn what_is_in_packets_is_below_the_view() {
     assert_eq!(press(&mut app, "Esc"), Some(Effect::Look(None)), "and so does Esc");
     update(&mut app, Msg::Seen(None), NOW);
     assert!(!screen(&mut app, (120, 40)).contains("lens-lost"));
+}
+
+#[test]
+fn a_capture_is_told_as_long_as_it_is_made() {
+    let mut app = app(many);
+    press(&mut app, "j");
+    let news = CatchNews { packets: 1234, bytes: 56_700, lost: 8, end: None };
+    update(&mut app, Msg::Caught(news.clone()), NOW);
+    let later = NOW + Duration::from_secs(2);
+    update(&mut app, Msg::Caught(CatchNews { packets: 1300, ..news.clone() }), later);
+    let shown = screen(&mut app, (80, 24));
+    assert!(shown.contains("● 1300 packets, 56.7 kB, 8 lost in "), "{shown}");
+    assert_eq!(press(&mut app, "w"), Some(Effect::Catch(None)), "again ends it");
+    let end = Some(Ok("tmon-1.pcapng: 56.7 kB, 1308 packets matched".to_owned()));
+    update(&mut app, Msg::Caught(CatchNews { end, ..news }), later);
+    let shown = screen(&mut app, (80, 24));
+    assert!(shown.contains("tmon-1.pcapng: 56.7 kB") && !shown.contains("8 lost"), "{shown}");
+    press(&mut app, "Esc");
+    assert_eq!(press(&mut app, "w"), None);
+    assert!(screen(&mut app, (80, 24)).contains("select a row"));
 }
 
 #[test]

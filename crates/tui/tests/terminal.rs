@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{OpenOptionsExt, PermissionsExt},
     },
     process::{Child, Command, Stdio},
     sync::{
@@ -20,10 +20,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use feed::Reading;
+use feed::{CatchNews, Closer, Reading, Source};
 use model::{
     charset::Charset,
+    filter::Filter,
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
+    lens::Lens,
     rows::Rows,
     snapshot::Snapshot,
 };
@@ -51,6 +53,10 @@ fn child() {
         TuiOptions { interval: Duration::from_millis(20), graphics, ..TuiOptions::default() };
     // hours between readings: nothing is drawn, and so nothing says that the terminal is gone
     let interval = if what == "idle" { Duration::from_secs(3600) } else { opts.interval };
+    if what == "packets" {
+        tui::run(opts, None, &mut Packets::default()).unwrap();
+        return eprintln!("left in order");
+    }
     let done =
         tui::run(TuiOptions { interval, ..opts }, None, &mut || -> anyhow::Result<Reading> {
             t += 1;
@@ -59,6 +65,60 @@ fn child() {
         });
     done.unwrap();
     eprintln!("left in order");
+}
+
+/// A source that has packets, too: three of everything.
+#[derive(Default)]
+struct Packets {
+    t: u64,
+    rows: Option<Filter>,
+    capture: Option<(File, String)>,
+}
+
+impl Source for Packets {
+    fn read(&mut self) -> anyhow::Result<Reading> {
+        self.t += 1;
+        Ok(Reading::from(snapshot(self.t)))
+    }
+
+    fn closer(&mut self) -> anyhow::Result<&mut dyn Closer> {
+        Ok(self)
+    }
+}
+
+impl Closer for Packets {
+    fn look(&mut self, rows: Option<&Filter>) -> anyhow::Result<()> {
+        self.rows = rows.cloned();
+        Ok(())
+    }
+
+    fn seen(&mut self) -> anyhow::Result<Option<Lens>> {
+        let of = |rows: &Filter| Lens { filter: rows.to_string(), looked_at: 3, ..Lens::default() };
+        Ok(self.rows.as_ref().map(of))
+    }
+
+    fn catch(
+        &mut self,
+        _: &Filter,
+        to: File,
+        keep: &dyn Fn() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
+        let name = keep()?;
+        self.capture = Some((to, name.clone()));
+        Ok(name)
+    }
+
+    fn caught(&mut self, over: bool) -> Option<CatchNews> {
+        let (mut file, name) = self.capture.take_if(|_| over).or_else(|| {
+            let (file, name) = self.capture.as_ref()?;
+            Some((file.try_clone().unwrap(), name.clone()))
+        })?;
+        let end = over.then(|| {
+            file.write_all(b"three packets").unwrap();
+            Ok(format!("{name}: so many packets"))
+        });
+        Some(CatchNews { packets: 3, bytes: 100, lost: 0, end })
+    }
 }
 
 fn snapshot(t: u64) -> Snapshot {
@@ -532,6 +592,40 @@ fn what_is_saved_is_whole_or_not_there() {
         s.wait_for_end();
         s.is_given_back();
     }
+}
+
+#[test]
+fn packets_of_what_is_selected_are_looked_into_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut s = Screen::open_in("packets", folder.path(), "");
+    s.wait_for("10.0.0.9");
+    s.press("jL");
+    s.wait_for("lens-lost");
+    s.press("w");
+    s.wait_for("3 packets, 100 B, 0 lost");
+    s.press("\x0c");
+    s.wait_for("w ends it");
+    s.press("w");
+    s.press("\x0c");
+    s.wait_for("so many packets");
+    let saved = files(folder.path());
+    let [(name, text)] = saved.as_slice() else { panic!("{saved:?}") };
+    assert!(name.starts_with("tmon-") && name.ends_with("-10.0.0.1.pcapng"), "{name}");
+    assert_eq!(text, "three packets");
+    let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "only who made it may read it");
+    s.press("q");
+    s.wait_for_end();
+    drop(s);
+
+    // where there are only counts, that is said, and nothing is made
+    let folder = tempfile::tempdir().unwrap();
+    let mut s = Screen::open_in("run", folder.path(), "");
+    s.wait_for("10.0.0.9");
+    s.press("jw");
+    s.press("\x0c");
+    s.wait_for("no capture: here are only counts");
+    assert_eq!(files(folder.path()), []);
 }
 
 /// What is on the screen, byte by byte, where the locale or the terminal has only so much.
