@@ -23,6 +23,7 @@ use feed::{
 use model::{
     detect::Known,
     filter::{Filter, Meanings},
+    groups::Groups,
     units::sanitize,
 };
 use tui::theme::Depth;
@@ -327,6 +328,27 @@ impl Naming {
     }
 }
 
+/// Groups of hosts.
+#[derive(Args, Debug)]
+struct Grouped {
+    /// File with groups of hosts: lines of addresses, networks or names, and their group
+    /// (`172.16.0.0/16 node-*.eu eu/zone-a`)
+    #[arg(long, value_name = "FILE")]
+    groups: Option<PathBuf>,
+}
+
+impl Grouped {
+    /// Reads the file, if there is one.
+    fn read(&self) -> Result<Option<Arc<Groups>>> {
+        const MOST: u64 = 64 << 20;
+        let Some(file) = &self.groups else { return Ok(None) };
+        let shown = sanitize(&file.display().to_string()).into_owned();
+        let text = input::read(file, MOST).with_context(|| format!("read {shown}"))?;
+        let groups = Groups::parse(&String::from_utf8_lossy(&text));
+        Ok(Some(Arc::new(groups.map_err(|e| anyhow::anyhow!("{shown}, {e}"))?)))
+    }
+}
+
 /// Findings that are known already.
 #[derive(Args, Debug)]
 struct Ignoring {
@@ -415,6 +437,8 @@ struct Print {
     filter: Written,
     #[command(flatten)]
     naming: Naming,
+    #[command(flatten)]
+    grouped: Grouped,
     /// Use binary prefixes for bytes (KiB, MiB)
     #[arg(long)]
     iec: bool,

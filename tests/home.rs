@@ -98,6 +98,45 @@ fn user_files_may_begin_with_a_byte_order_mark() {
 }
 
 #[test]
+fn groups_of_hosts_are_in_every_format() {
+    let (capture, groups) = (capture(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(groups.path(), "172.16.1.100 eu/zone-a\nnode-* eu/zone-b # by name\n").unwrap();
+    let names = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(names.path(), "172.16.1.101 node-b\n").unwrap();
+    let [capture, file, names] =
+        [capture.path(), groups.path(), names.path()].map(|p| p.to_str().unwrap());
+    let of = |more: &[&str]| {
+        stdout(&[&["replay", capture, "--groups", file, "--names", names], more].concat())
+    };
+    let table = of(&[]);
+    let lines: Vec<&str> = table.lines().skip_while(|l| !l.starts_with("GROUP A")).collect();
+    assert!(lines[1].starts_with("eu/zone-a  eu/zone-b "), "{table}");
+    assert!(lines[1].contains(" 100 % "), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&of(&["--json"])).unwrap();
+    let flow = &json["flows"][0];
+    assert_eq!(
+        [&flow["outer_sgroup"], &flow["outer_dgroup"]],
+        [&serde_json::Value::from("eu/zone-a"), &"eu/zone-b".into()]
+    );
+    let csv = of(&["--csv"]);
+    assert!(csv.lines().next().unwrap().ends_with(",outer_sgroup,outer_dgroup"), "{csv}");
+    assert!(csv.lines().nth(1).unwrap().ends_with(",eu/zone-a,eu/zone-b"), "{csv}");
+    assert!(of(&["--svg"]).contains(">eu<"), "the picture is of the coarsest groups");
+    // Without a file nothing is there of it.
+    let plain = stdout(&["replay", capture, "--csv"]) + &stdout(&["replay", capture, "--json"]);
+    assert!(!plain.contains("group"), "{plain}");
+
+    std::fs::write(groups.path(), "172.16.1.100 eu\n172.16.1.101\n").unwrap();
+    let out = tmon(&["replay", capture, "--groups", file]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("{file}, line 2: 172.16.1.101 is in no group")), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let out = tmon(&["replay", capture, "--groups", "/dev/zero"]);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("/dev/zero: it has more than"));
+}
+
+#[test]
 fn durations_that_no_clock_holds_are_wrong_usage() {
     for args in [
         &["dump", "lo", "--for"][..],

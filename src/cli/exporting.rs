@@ -6,13 +6,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use super::{Dropping, Ignoring, Watch, dump, duration, interrupted, out, say};
+use super::{Dropping, Grouped, Ignoring, Watch, dump, duration, interrupted, out, say};
 use crate::kernel::sandbox::Sandbox;
 use export::{
     ipfix::{IpfixOptions, IpfixSender, Target},
@@ -20,7 +21,11 @@ use export::{
     scrapes,
 };
 use feed::{names::Names, series::Series};
-use model::units::{self, sanitize};
+use model::{
+    groups::Groups,
+    snapshot::Interval,
+    units::{self, sanitize},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Export {
@@ -73,14 +78,18 @@ pub(super) struct Prometheus {
     drops: Dropping,
     #[command(flatten)]
     ignoring: Ignoring,
-    /// File with names for the filters of --ignore, as for `tmon dump`
+    #[command(flatten)]
+    grouped: Grouped,
+    /// File with names, for the filters of --ignore and for --groups, as for `tmon dump`
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
 }
 
 impl Prometheus {
     fn run(self) -> Result<()> {
-        let known = self.ignoring.read(&Names::read(self.names.as_deref())?)?;
+        let names = Names::read(self.names.as_deref())?;
+        let known = self.ignoring.read(&names)?;
+        let mut groups = self.grouped.read()?;
         let flag = interrupted()?;
         let metrics = Metering::new(
             env!("CARGO_PKG_VERSION"),
@@ -103,7 +112,9 @@ impl Prometheus {
         series.push(dump::read(&mut live)?);
         if let Some(first) = series.latest() {
             // What `tmon attach` has counted before is there, too.
-            metrics.add(&first.total(), series.findings());
+            let total = first.total();
+            metrics.add(&total, series.findings());
+            add_groups(&metrics, &total, &mut groups, &names);
         }
         if let Some(listener) = listener {
             let at = listener.local_addr().context("listen")?;
@@ -125,10 +136,25 @@ impl Prometheus {
             series.push(dump::read(&mut live)?);
             if let Some(interval) = series.newest() {
                 metrics.add(interval, series.findings());
+                add_groups(&metrics, interval, &mut groups, &names);
             }
         }
         textfile.map_or(Ok(()), Textfile::remove)
     }
+}
+
+/// Adds what groups sent each other, if there are any.
+fn add_groups(
+    metrics: &Metering,
+    interval: &Interval,
+    groups: &mut Option<Arc<Groups>>,
+    names: &Names,
+) {
+    let Some(groups) = groups else { return };
+    let pairs = interval.rows.walk().filter_map(|row| row.outer());
+    let hosts = pairs.flat_map(|pair| [pair.first, pair.second]);
+    groups.learn(hosts, |host| names.address(host, false));
+    metrics.add_groups(interval, groups);
 }
 
 #[derive(Args, Debug)]

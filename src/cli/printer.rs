@@ -2,6 +2,7 @@
 //! Readings on standard output, in the format and with the names that were asked for.
 use std::{
     io::{self, IsTerminal},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -11,7 +12,7 @@ use anyhow::Result;
 use super::{Print, TOOL, Written};
 use export::{Excerpt, Writer, table};
 use feed::{names::Names, series::Series};
-use model::{filter::Filter, lens::Lens, snapshot::Interval, units::Base};
+use model::{filter::Filter, groups::Groups, lens::Lens, snapshot::Interval, units::Base};
 
 /// How long a reading waits for names that are being looked up.
 const RESOLVE: Duration = Duration::from_secs(2);
@@ -22,6 +23,7 @@ pub(super) struct Printer<'a> {
     print: &'a Print,
     filter: Filter,
     names: Names,
+    groups: Arc<Groups>,
     looking: Option<JoinHandle<()>>,
 }
 
@@ -40,11 +42,13 @@ impl<'a> Printer<'a> {
             table::TableOptions { width, base: if print.iec { Base::Iec } else { Base::Si } };
         let (names, mut looking) = print.naming.read(local)?;
         let filter = print.filter.filter(&names, &mut looking)?;
+        let groups = print.grouped.read()?.unwrap_or_default();
         Ok(Printer {
             writer: Writer::new(out, print.format(), options),
             print,
             filter,
             names,
+            groups,
             looking,
         })
     }
@@ -93,6 +97,10 @@ impl<'a> Printer<'a> {
             self.names.settle(outer.chain(inner), RESOLVE);
             reading = reading.called(&self.names);
         }
+        let outer = reading.flows.iter().filter_map(|f| f.key.outer);
+        let hosts = outer.flat_map(|pair| [pair.first, pair.second]);
+        self.groups.learn(hosts, |host| self.names.address(host, false));
+        reading = reading.grouped(self.groups.clone());
         Ok(self.writer.write(&reading)?)
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory, builder::PossibleValue};
 
 use super::{
-    Cli, Dropping, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
+    Cli, Dropping, Grouped, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
     playback::Playback, remote::Remotes, settings, size,
 };
 use crate::kernel::{origin, runner::Runner, sandbox::Sandbox};
@@ -74,6 +74,8 @@ pub(super) struct Look {
     filter: Written,
     #[command(flatten)]
     naming: Naming,
+    #[command(flatten)]
+    grouped: Grouped,
     #[command(flatten)]
     ignoring: Ignoring,
     /// Show at most this many hosts in chord and matrix, the rest as `other` [default: as many as fit]
@@ -165,6 +167,7 @@ impl Look {
                 top: self.top,
                 filter: self.filter.0.clone(),
                 known,
+                groups: self.grouped.read()?,
                 names,
                 numeric: self.naming.numeric,
                 ..default.start

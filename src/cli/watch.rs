@@ -16,8 +16,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{
-    Dropping, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out, playback::Playback,
-    remote::Remotes, saving::Saver, say,
+    Dropping, Grouped, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out,
+    playback::Playback, remote::Remotes, saving::Saver, say,
 };
 use crate::kernel::{
     origin,
@@ -33,6 +33,7 @@ use feed::{
 };
 use model::{
     detect::{Change, Finding, Known, Severity},
+    groups::Groups,
     units::{rfc3339, sanitize},
 };
 
@@ -72,7 +73,9 @@ pub(super) struct Watching {
     drops: Dropping,
     #[command(flatten)]
     ignoring: Ignoring,
-    /// File with names for the filters of --ignore, as for `tmon dump`
+    #[command(flatten)]
+    grouped: Grouped,
+    /// File with names, for the filters of --ignore and for --groups, as for `tmon dump`
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
 }
@@ -105,7 +108,9 @@ impl Watching {
             Some(_) => Captures::default(),
         };
         let flag = interrupted()?;
-        let mut told = Told { json: self.json, host: origin::host(), bad: false };
+        let groups = self.grouped.read()?.unwrap_or_default();
+        let (json, host) = (self.json, origin::host());
+        let mut told = Told { json, host, bad: false, names: names.clone(), groups };
         if let Some(ready) = ready {
             Sandbox::new(None).enter_with_nothing()?;
             self.fleet(ready.listen(names)?, known, &mut told, hook.as_mut(), &flag)?;
@@ -288,6 +293,8 @@ struct Told {
     json: bool,
     host: String,
     bad: bool,
+    names: Names,
+    groups: Arc<Groups>,
 }
 
 impl Told {
@@ -300,7 +307,9 @@ impl Told {
     ) -> Result<()> {
         self.bad |= finding.severity == Severity::Bad && !finding.muted;
         let mut object = Vec::new();
-        json::change(&mut object, (TOOL, &self.host), at, change, finding)?;
+        let hosts = [finding.place.outer_from, finding.place.outer_to].into_iter().flatten();
+        self.groups.learn(hosts, |host| self.names.address(host, false));
+        json::change(&mut object, (TOOL, &self.host), at, change, finding, &self.groups)?;
         if self.json {
             out::raw().write_all(&object)?;
         } else {

@@ -69,18 +69,28 @@ const COLUMNS: [&str; 41] = [
     "handshake_ns",
 ];
 
+/// Columns after these where there are groups.
+const GROUPS: [&str; 2] = ["outer_sgroup", "outer_dgroup"];
+
 /// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, header: Header) -> io::Result<()> {
     let mut csv = WriterBuilder::new().has_headers(false).from_writer(out);
+    let groups = !reading.groups.is_empty();
     if header == Header::Yes {
-        csv.write_record(COLUMNS).map_err(stream_error)?;
+        let more = GROUPS.iter().filter(|_| groups);
+        csv.write_record(COLUMNS.iter().chain(more)).map_err(stream_error)?;
     }
     let (since, taken) = (rfc3339(reading.interval.since), rfc3339(reading.interval.taken));
     for flow in &reading.flows {
-        csv.serialize(Row::new(reading, [&since, &taken], flow)).map_err(stream_error)?;
+        let row = Row::new(reading, [&since, &taken], flow);
+        match groups {
+            true => csv.serialize((row, reading.groups(flow))),
+            false => csv.serialize(row),
+        }
+        .map_err(stream_error)?;
     }
     csv.flush()
 }

@@ -18,6 +18,7 @@ use model::{
     drops::{DeviceDrops, DropKey, Dropped, Drops},
     filter::TCP_FLAGS,
     flow::{Books, Count, Flow, Hook, HookKind, Key, Kind, Stop},
+    groups::Groups,
     interface,
     lens::{LensEntry, LensRow},
     rtt::RoundTrips,
@@ -76,7 +77,10 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
             .collect(),
         rtt_untracked_pkts: Some(interval.beside.untimed()[0]).filter(|n| *n > 0),
         rtt_displaced: Some(interval.beside.untimed()[1]).filter(|n| *n > 0),
-        findings: reading.findings.as_ref().map(|all| all.iter().map(|f| finding(f)).collect()),
+        findings: reading
+            .findings
+            .as_ref()
+            .map(|all| all.iter().map(|f| finding(f, &reading.groups)).collect()),
         lens: reading.lens.map(|lens| lens.rows.iter().map(Seen::new).collect()),
         lens_pkts: reading.lens.map(|lens| lens.looked_at),
         lens_lost_pkts: reading.lens.map(|lens| lens.lost),
@@ -379,6 +383,11 @@ struct Where<'a> {
     outer_dip: Option<IpAddr>,
     inner_sip: Option<IpAddr>,
     inner_dip: Option<IpAddr>,
+    /// Only where there are any: the groups of the hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_sgroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_dgroup: Option<&'a str>,
     /// Only where one place can have several.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
@@ -399,7 +408,7 @@ struct Event<'a> {
     text: &'a str,
 }
 
-fn finding(f: &Finding) -> Found<'_> {
+fn finding<'a>(f: &'a Finding, groups: &'a Groups) -> Found<'a> {
     let p = &f.place;
     Found {
         kind: f.topic.name(),
@@ -414,6 +423,8 @@ fn finding(f: &Finding) -> Found<'_> {
             outer_dip: p.outer_to,
             inner_sip: p.inner_from,
             inner_dip: p.inner_to,
+            outer_sgroup: p.outer_from.and_then(|host| groups.path_of(host)),
+            outer_dgroup: p.outer_to.and_then(|host| groups.path_of(host)),
             reason: p.reason.as_deref(),
         },
         text: &f.text,
@@ -447,9 +458,10 @@ pub fn change(
     at: SystemTime,
     change: Change,
     f: &Finding,
+    groups: &Groups,
 ) -> io::Result<()> {
     let (at, change) = (timestamp(at), change.name());
-    line(out, &Changed { schema: 1, tool, host, at, change, finding: finding(f) })
+    line(out, &Changed { schema: 1, tool, host, at, change, finding: finding(f, groups) })
 }
 
 #[derive(Serialize)]
@@ -557,6 +569,11 @@ struct Row<'a> {
     inner_dname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vni_name: Option<&'a str>,
+    /// Only where there are any: the groups of the hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_sgroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outer_dgroup: Option<&'a str>,
     /// Only where the row adds nothing to totals: the interface that counts the same packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     counted_on: Option<&'a str>,
@@ -726,6 +743,7 @@ impl<'a> Row<'a> {
         let inner = key.inner.pair();
         let dropped = reading.interval.drops.as_ref().map(|_| reading.interval.dropped(flow));
         let [rx, tx, fwd, rev] = [c.rx(), c.tx(), c.fwd(), c.rev()];
+        let [outer_sgroup, outer_dgroup] = reading.groups(flow);
         Row {
             interface,
             tunnel: key.outer.map(|_| Name(key.outermost.kind)),
@@ -743,6 +761,8 @@ impl<'a> Row<'a> {
             inner_sname: inner.and_then(|p| names.address(p.first, true)),
             inner_dname: inner.and_then(|p| names.address(p.second, true)),
             vni_name: key.outermost.id.and_then(|id| names.id(id)),
+            outer_sgroup,
+            outer_dgroup,
             counted_on: reading.counted_on(flow),
             inner_proto: key.inner.proto(),
             other: key.other,

@@ -3,7 +3,10 @@
 //!
 //! One writer per format, each a leaf. All of them give back the error of the stream as it is: a
 //! closed pipe is `BrokenPipe`.
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    sync::Arc,
+};
 
 use feed::names::Names;
 use model::{
@@ -11,6 +14,7 @@ use model::{
     drops::DropKey,
     filter::Filter,
     flow::{Count, Counters, Flow, Key, Tunnel},
+    groups::Groups,
     lens::Lens,
     snapshot::Interval,
 };
@@ -48,6 +52,8 @@ pub struct Excerpt<'a> {
     interfaces: Vec<String>,
     /// What addresses and ids are called.
     names: Names,
+    /// Groups of hosts.
+    groups: Arc<Groups>,
     /// What was found; `None` where it was not looked for.
     findings: Option<Vec<&'a Finding>>,
     /// What was in the packets of some rows; `None` where nobody looked.
@@ -73,6 +79,7 @@ impl<'a> Excerpt<'a> {
             kept: filter.clone(),
             interfaces,
             names: Names::default(),
+            groups: Arc::default(),
             findings: None,
             lens: None,
         }
@@ -96,6 +103,19 @@ impl<'a> Excerpt<'a> {
     pub fn called(mut self, names: &Names) -> Self {
         self.names = names.clone();
         self
+    }
+
+    /// With the groups that hosts are in.
+    #[must_use]
+    pub fn grouped(mut self, groups: Arc<Groups>) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// The groups of a row's hosts.
+    fn groups(&self, flow: &Flow) -> [Option<&str>; 2] {
+        let hosts = [flow.key.outer.map(|p| p.first), flow.key.outer.map(|p| p.second)];
+        hosts.map(|host| self.groups.path_of(host?))
     }
 
     /// The name of the interface that a row belongs to: `netns/name` where the name alone is that of

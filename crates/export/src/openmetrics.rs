@@ -24,6 +24,7 @@ use crate::sticky::Sticky;
 use model::{
     detect::{Finding, Severity, Topic},
     flow::{Count, Kind, Stop, Tunnel},
+    groups::{Group, Groups},
     interface::Fill,
     rows::Row,
     snapshot::Interval,
@@ -105,6 +106,9 @@ struct Metrics {
     rest: Sums,
     tunnels: Sticky<(Place, Tunnel), Ways>,
     peers: Sticky<(Place, Tunnel, Ends), Ways>,
+    /// What groups of hosts sent each other, and what has no series of its own of that.
+    groups: Sticky<[Arc<str>; 2], Count>,
+    other_groups: Count,
     /// By interface, what has no series of its own: tunnels, peers.
     others: BTreeMap<Place, [Ways; 2]>,
     fills: BTreeMap<Place, Fill>,
@@ -129,6 +133,8 @@ impl Metering {
             rest: Sums::default(),
             tunnels: Sticky::new(limits.tunnels, limits.age),
             peers: Sticky::new(limits.peers, limits.age),
+            groups: Sticky::new(limits.tunnels, limits.age),
+            other_groups: Count::default(),
             others: BTreeMap::new(),
             fills: BTreeMap::new(),
             drops: None,
@@ -150,6 +156,11 @@ impl Metering {
         for finding in findings.into_iter().filter(|f| f.until.is_none() && !f.muted) {
             *metrics.findings.entry((finding.topic, finding.severity)).or_default() += 1;
         }
+    }
+
+    /// Adds what groups of hosts sent each other in the same interval.
+    pub fn add_groups(&self, interval: &Interval, groups: &Groups) {
+        self.lock().add_groups(interval, groups);
     }
 
     /// All of it as text.
@@ -239,6 +250,30 @@ impl Metrics {
             }
         }
         self.add_drops(interval);
+    }
+
+    fn add_groups(&mut self, interval: &Interval, groups: &Groups) {
+        let mut sums: HashMap<[Option<Group>; 2], Ways> = HashMap::new();
+        for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
+            let Some(pair) = row.outer() else {
+                row.sent().into_iter().for_each(|n| self.other_groups += n);
+                continue;
+            };
+            let [a, b] = [pair.first, pair.second].map(|host| groups.of(host));
+            for (ends, n) in [[a, b], [b, a]].into_iter().zip(row.sent()) {
+                if !n.is_zero() {
+                    sums.entry(ends).or_default()[0] += n;
+                }
+            }
+        }
+        // In no group: an empty label.
+        let path = |group: Option<Group>| Arc::from(group.map_or("", |group| groups.path(group)));
+        let sums: HashMap<[Arc<str>; 2], Ways> =
+            sums.into_iter().map(|(ends, n)| (ends.map(path), n)).collect();
+        self.groups.seat(largest(&sums), self.now);
+        for (key, [n, _]) in sums {
+            *self.groups.get_mut(&key).unwrap_or(&mut self.other_groups) += n;
+        }
     }
 
     /// Adds the interfaces' books. Where each of them is counted.
@@ -335,6 +370,11 @@ impl Metrics {
                 peers.chain(rest).flat_map(|(labels, n)| by_way(&labels, n)),
             )?;
         }
+        let between = |[from, to]: [&str; 2]| Labels::default().and("from", from).and("to", to);
+        let groups = self.groups.iter().map(|([from, to], n)| (between([from, to]), *n));
+        let rest = (!self.other_groups.is_zero()).then(|| (between([OTHER; 2]), self.other_groups));
+        let help = "that hosts of one group sent to those of another, each once";
+        out.counts("tmon_group", help, groups.chain(rest))?;
         if let Some(drops) = &self.drops {
             let reason = |reason: &str| Labels::default().and("reason", sanitize(reason));
             let own = drops.iter().map(|(r, n)| (reason(r), *n));

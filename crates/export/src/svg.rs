@@ -7,6 +7,7 @@ use super::Excerpt;
 use model::{
     chord::{Layout, padding},
     colour::{EndColours, Palette, Rgb},
+    groups::Grouping,
     labels::{self, Label, Ring},
     matrix::{self, End, Level, Matrix, Scope, Tally},
     shapes::{PathStep, Proportions, Shape, ShapeOf, Shapes, point},
@@ -82,7 +83,8 @@ pub fn reading(
 ) -> io::Result<()> {
     let interval = reading.interval;
     let level = if options.inner { Level::Inner } else { Level::Hosts };
-    let scope = Scope { level, filter: reading.kept.clone(), ..Scope::default() };
+    let grouping = Grouping::new(reading.groups.clone(), 0, &[]);
+    let scope = Scope { level, filter: reading.kept.clone(), grouping, ..Scope::default() };
     let tally = Tally::of(interval, &scope);
     let m = Matrix::new(&tally, matrix::Measure::Bytes, options.top.unwrap_or(24));
     let (palette, other) =
@@ -93,8 +95,11 @@ pub fn reading(
         EndColours::new(palette).assign(&known.iter().map(End::to_string).collect::<Vec<_>>());
     let colour =
         |e: &End| known.iter().position(|k| k == e).map_or(Rgb::hex(other), |i| colours[i]);
-    let called =
-        |e: &End| if let End::Addr(a) = e { reading.names.shown(*a, options.inner) } else { None };
+    let called = |e: &End| match e {
+        End::Addr(a) => reading.names.shown(*a, options.inner),
+        End::Group(group) => Some(reading.groups.path(*group).to_owned()),
+        _ => None,
+    };
     let label = |e: &End| called(e).unwrap_or_else(|| matrix::label(*e, m.folded));
     let ends: Vec<SvgEnd> =
         m.ends.iter().map(|e| SvgEnd { label: label(e), colour: colour(e) }).collect();

@@ -2,6 +2,7 @@
 //! The table for people: rows by bytes, totals, and how much of the traffic the rows hold.
 use std::{
     cmp::Reverse,
+    collections::BTreeMap,
     fmt::Write as _,
     io::{self, Write},
     iter::repeat_n,
@@ -68,6 +69,10 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions)
     } else {
         writeln!(out)?;
         rows(out, reading, options)?;
+        if !reading.groups.is_empty() {
+            writeln!(out)?;
+            by_group(out, reading, options)?;
+        }
     }
     writeln!(out)?;
     if !reading.filter.is_empty() {
@@ -201,6 +206,52 @@ fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> i
         write_row(&cells.row(flow))?;
     }
     write_row(&total)
+}
+
+/// What the groups of hosts sent each other, each packet once. What is in no group is `-`.
+fn by_group(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
+    let mut sums: BTreeMap<[&str; 2], [Count; 2]> = BTreeMap::new();
+    for flow in &reading.flows {
+        let [a, b] = reading.groups(flow).map(|group| group.unwrap_or(UNKNOWN));
+        let n = reading.once(flow);
+        let [to, back] = sums.entry([a.min(b), a.max(b)]).or_default();
+        let ways = if a > b { [back, to] } else { [to, back] };
+        ways.into_iter().zip([n.fwd(), n.rev()]).for_each(|(sum, n)| *sum += n);
+    }
+    let all: Count = sums.values().flatten().copied().sum();
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, [to, back])| Reverse((*to + *back).bytes));
+    let cells = sums.iter().map(|([a, b], [to, back])| {
+        let both = *to + *back;
+        let [to, back, sum] = [*to, *back, both].map(|n| bytes(n.bytes, options.base).cell());
+        let share = percent(both.bytes, all.bytes);
+        [(*a).to_owned(), (*b).to_owned(), to, back, sum, share, packets(both.packets).cell()]
+    });
+    let titles = ["GROUP A", "GROUP B", "A→B", "B→A", "BYTES", "SHARE", "PACKETS"];
+    let lines: Vec<[String; 7]> = std::iter::once(titles.map(str::to_owned)).chain(cells).collect();
+    let mut widths = [0; 7];
+    for line in &lines {
+        widths.iter_mut().zip(line).for_each(|(width, cell)| *width = (*width).max(cell.width()));
+    }
+    let needed = |w: &[usize; 7]| w.iter().sum::<usize>() + GAP * 6;
+    while options.width.is_some_and(|most| needed(&widths) > most)
+        && let Some(widest) = widths[..2].iter_mut().max_by_key(|w| **w)
+        && *widest > LEAST_TEXT
+    {
+        *widest -= 1;
+    }
+    for line in &lines {
+        let mut text = String::new();
+        for (i, (cell, width)) in line.iter().zip(widths).enumerate() {
+            let cell = shorten(cell, width);
+            let space = " ".repeat(width - cell.width());
+            let [before, after] = if i < 2 { ["", &space] } else { [&*space, ""] };
+            let gap = if i > 0 { " ".repeat(GAP) } else { String::new() };
+            text += &format!("{gap}{before}{cell}{after}");
+        }
+        writeln!(out, "{}", cut(text.trim_end(), options.width))?;
+    }
+    Ok(())
 }
 
 /// The text of rows.

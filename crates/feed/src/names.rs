@@ -48,7 +48,7 @@ pub struct Names {
     /// Inner addresses of this host's own interfaces, when they have been found.
     local: Arc<Mutex<HashMap<IpAddr, String>>>,
     /// What the hosts of a fleet call themselves.
-    hosts: Arc<Mutex<HashMap<IpAddr, String>>>,
+    hosts: Arc<Mutex<Arc<HashMap<IpAddr, String>>>>,
     resolver: Option<Arc<Resolver>>,
 }
 
@@ -102,7 +102,15 @@ impl Names {
 
     /// Outer addresses, and the hosts of a fleet that have them.
     pub fn learn_hosts(&self, found: HashMap<IpAddr, String>) {
-        *self.hosts.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if **hosts != found {
+            *hosts = Arc::new(found);
+        }
+    }
+
+    /// The same again; the same map while nothing changes.
+    pub fn hosts(&self) -> Arc<HashMap<IpAddr, String>> {
+        Arc::clone(&self.hosts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks for the names of these addresses and waits for answers, but no longer than this.

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod fleet;
 pub mod flow;
 pub mod fragments;
+pub mod groups;
 pub mod history;
 pub mod interface;
 pub mod labels;

@@ -15,6 +15,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     filter::Filter,
     flow::{Count, Counters, Flow, Inner, InnerProto, Tunnel},
+    groups::{Group, Grouping},
     interface::Interface,
     once::Once,
     rows::Row,
@@ -24,6 +25,8 @@ use crate::{
 /// One end of some traffic: an arc of the chord, a line and a column of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
+    /// Hosts that belong together.
+    Group(Group),
     /// A machine: an outer address, or an inner one below the host level.
     Addr(IpAddr),
     /// What a host carried that has no inner addresses: the host, and the protocol or reason.
@@ -37,6 +40,7 @@ pub enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
+            End::Group(group) => format!("group {}", group.number()),
             End::Addr(a) => a.to_string(),
             End::Inside(a, p) => format!("{a} ({p})"),
             End::Unknown => "overflow".to_owned(),
@@ -139,11 +143,22 @@ impl Within {
         }
     }
 
-    fn holds(&self, (a, b): (End, End)) -> bool {
+    /// The groups among what it asks for.
+    pub fn groups(&self) -> impl Iterator<Item = Group> {
+        let group = |end| if let End::Group(group) = end { Some(group) } else { None };
+        self.ends().into_iter().filter_map(group)
+    }
+
+    fn holds(&self, ends: (End, End)) -> bool {
+        self.holds_by(ends, |what, end| what == end)
+    }
+
+    /// The same by what is an end that it asks for.
+    fn holds_by(&self, (a, b): (End, End), is: impl Fn(End, End) -> bool) -> bool {
         match self {
             Within::All => true,
-            Within::Any(ends) => ends.contains(&a) || ends.contains(&b),
-            Within::Pair(x, y) => (a, b) == (*x, *y) || (a, b) == (*y, *x),
+            Within::Any(ends) => ends.iter().any(|end| is(*end, a) || is(*end, b)),
+            Within::Pair(x, y) => is(*x, a) && is(*y, b) || is(*y, a) && is(*x, b),
         }
     }
 }
@@ -153,6 +168,10 @@ impl Within {
 pub struct Scope {
     /// What the ends are.
     pub level: Level,
+    /// Which hosts are shown as groups.
+    pub grouping: Grouping,
+    /// Only rows that have these ends, and that have those, too: hosts, or any of a group.
+    pub groups: Vec<Within>,
     /// Only rows of these hosts.
     pub hosts: Within,
     /// Only rows of these inner ends.
@@ -177,15 +196,43 @@ impl Scope {
         }
     }
 
+    /// The ends of a row as they are shown: on the level of hosts, these may be groups.
+    pub fn shown(&self, row: &Flow) -> (End, End) {
+        let (a, b) = Scope::ends(self.level, row);
+        match self.level {
+            Level::Hosts => (self.together(a), self.together(b)),
+            Level::Inner => (a, b),
+        }
+    }
+
+    /// What an end of the level of hosts is shown as: a host as its group.
+    pub fn together(&self, end: End) -> End {
+        let End::Addr(host) = end else { return end };
+        self.grouping.shown(host).map_or(end, End::Group)
+    }
+
+    /// Whether a row has the ends that were asked for as groups.
+    fn is_in_groups(&self, ends: (End, End)) -> bool {
+        let is = |what: End, end: End| match (what, end) {
+            (End::Group(group), End::Addr(host)) => self.grouping.groups().is_in(host, group),
+            _ => what == end,
+        };
+        self.groups.iter().all(|within| within.holds_by(ends, is))
+    }
+
     /// Every row matches, whatever its tunnel.
     fn is_open(&self) -> bool {
-        self.filter.is_empty() && self.hosts == Within::All && self.inner == Within::All
+        self.filter.is_empty()
+            && self.groups.is_empty()
+            && self.hosts == Within::All
+            && self.inner == Within::All
     }
 
     /// Whether a row matches, whatever its tunnel.
     fn admits(&self, row: &Flow, interfaces: &[Interface]) -> bool {
         let name = interfaces.get(usize::from(row.interface)).map_or("", |i| i.name.as_str());
         (self.filter.is_empty() || self.filter.matches(row, name))
+            && (self.groups.is_empty() || self.is_in_groups(Scope::ends(Level::Hosts, row)))
             && (self.hosts == Within::All || self.hosts.holds(Scope::ends(Level::Hosts, row)))
             && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
@@ -218,7 +265,7 @@ impl Scope {
             {
                 continue;
             }
-            let (a, b) = Scope::ends(self.level, &flow);
+            let (a, b) = self.shown(&flow);
             let [fwd, rev] = dropped.counts;
             let (low, high, sent) = ordered(a, b, fwd, rev);
             add(pairs.entry((low, high)).or_default(), sent);
@@ -243,6 +290,7 @@ impl Scope {
 }
 
 /// What cannot be said in an expression.
+const GROUPED: &str = "a group is many hosts: enter it and select some of them first";
 const NOT_MEANT: &str = "\"other\" and \"overflow\" are rows that are not told apart: select hosts";
 
 impl Scope {
@@ -252,6 +300,15 @@ impl Scope {
     /// # Errors
     /// What is selected is not told apart, or is too much for one expression.
     pub fn meant(&self, picked: &Within) -> Result<Filter, &'static str> {
+        let hosts = if self.level == Level::Hosts { picked } else { &self.hosts };
+        let is_in_groups = match hosts {
+            Within::All => self.groups.is_empty(),
+            Within::Any(ends) => ends.iter().all(|end| self.is_in_groups((*end, *end))),
+            Within::Pair(a, b) => self.is_in_groups((*a, *b)),
+        };
+        if !is_in_groups {
+            return Err(GROUPED);
+        }
         let levels =
             [(Level::Hosts, &self.hosts), (Level::Inner, &self.inner), (self.level, picked)];
         let of_tunnel = self.tunnel.map(Filter::of_tunnel).unwrap_or_default();
@@ -271,6 +328,7 @@ impl Within {
         let one = |end: End| match end {
             End::Addr(address) => Ok(addresses(vec![address])),
             End::Inside(host, proto) => Ok(Filter::of_hosts([host]).and(Filter::of_proto(proto))),
+            End::Group(_) => Err(GROUPED),
             End::Unknown | End::Other => Err(NOT_MEANT),
         };
         match self {
@@ -280,7 +338,11 @@ impl Within {
                 [end] => one(*end),
                 ends => ends
                     .iter()
-                    .map(|end| if let End::Addr(a) = end { Ok(*a) } else { Err(NOT_MEANT) })
+                    .map(|end| match end {
+                        End::Addr(a) => Ok(*a),
+                        End::Group(_) => Err(GROUPED),
+                        _ => Err(NOT_MEANT),
+                    })
                     .collect::<Result<_, _>>()
                     .map(addresses),
             },
@@ -380,6 +442,19 @@ impl Tunnels {
     }
 }
 
+/// Sums by what hosts are shown as.
+fn together(
+    pairs: HashMap<(End, End), [Count; 2]>,
+    scope: &Scope,
+) -> HashMap<(End, End), [Count; 2]> {
+    let mut sums = HashMap::new();
+    for ((a, b), [fwd, rev]) in pairs {
+        let (low, high, sent) = ordered(scope.together(a), scope.together(b), fwd, rev);
+        add(sums.entry((low, high)).or_default(), sent);
+    }
+    sums
+}
+
 impl Tally {
     /// Walks rows once.
     pub fn of(interval: &Interval, scope: &Scope) -> Self {
@@ -411,6 +486,9 @@ impl Tally {
             }
         }
         tally.pairs = pairs.into_map();
+        if scope.level == Level::Hosts && scope.grouping.groups_hosts() {
+            tally.pairs = together(tally.pairs, scope);
+        }
         tally.tunnels = tunnels.into_map();
         tally
     }

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     net::IpAddr,
     ops::Range,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use model::{
     filter::{Filter, FilterError},
     flow::{Count, Key, Pair, Tunnel},
     fragments::fragmented,
+    groups::{Grouping, Groups},
     lens::{Lens, LensSum},
     lines::{Column, Line, Lines, Sorting},
     matrix::{End, Level, Pick, Scope, Within, label},
@@ -47,6 +49,8 @@ pub struct Crumb {
     pub pick: Option<Pick>,
     /// What was marked there.
     pub marks: BTreeSet<End>,
+    /// Of groups: what is in them is shown as hosts, whatever groups there are in them.
+    pub whole: bool,
 }
 
 /// The dashboard's whole state.
@@ -70,7 +74,15 @@ pub struct App {
     pub names: Called,
     /// Addresses, not names.
     pub numeric: bool,
-    /// The levels that were entered, from the hosts down.
+    /// Groups of hosts.
+    groups: Arc<Groups>,
+    /// The hosts of a fleet that they were made of; `None` where a file says them.
+    grouped: Option<Arc<HashMap<IpAddr, String>>>,
+    /// How many levels of groups are looked into everywhere, if the user has said so.
+    levels: Option<usize>,
+    /// What of that is on the screen.
+    grouping: Grouping,
+    /// The levels that were entered, from groups or hosts down.
     pub crumbs: Vec<Crumb>,
     /// Only this tunnel.
     pub tunnel: Option<Tunnel>,
@@ -149,6 +161,10 @@ impl App {
             top: start.top,
             title: units::sanitize(&start.title).into_owned(),
             numeric: start.numeric,
+            grouped: start.groups.is_none().then(Arc::default),
+            groups: start.groups.unwrap_or_default(),
+            levels: None,
+            grouping: Grouping::default(),
             crumbs: Vec::new(),
             tunnel: None,
             filter: start.names.filter(&start.filter)?,
@@ -189,14 +205,17 @@ impl App {
 
     /// The same of an end of a certain level, whichever is shown.
     pub fn called_at(&self, level: Level, end: End) -> String {
+        if let End::Group(group) = end {
+            return self.groups.path(group).to_owned();
+        }
         let name = || self.names.end(end, level);
         let name = if self.numeric { None } else { name() };
         name.unwrap_or_else(|| label(end, self.picture.matrix.folded))
     }
 
-    /// What the breadcrumb says of the level that was entered `depth` levels below the hosts.
+    /// What the breadcrumb says of the level that was entered `depth` levels below the first.
     pub fn crumb(&self, depth: usize) -> String {
-        let level = if depth == 0 { Level::Hosts } else { Level::Inner };
+        let level = if depth > self.groups_entered() { Level::Inner } else { Level::Hosts };
         let within = self.crumbs.get(depth).map_or(&Within::All, |c| &c.within);
         within.text(|end| self.called_at(level, end))
     }
@@ -208,7 +227,8 @@ impl App {
         }
         let level = self.level() == Level::Inner;
         let ends = self.picture.matrix.ends.iter().map(|e| (*e, level));
-        let crumbs = self.crumbs.iter().zip([false, true]);
+        let hosts = self.groups_entered();
+        let crumbs = self.crumbs.iter().enumerate().map(|(i, crumb)| (crumb, i > hosts));
         let crumbs =
             crumbs.flat_map(|(c, inner)| c.within.ends().into_iter().map(move |e| (e, inner)));
         let senders = self.picture.fragmented.iter().flat_map(|f| [(f.from, false), (f.to, false)]);
@@ -233,17 +253,82 @@ impl App {
     }
 
     pub(super) fn level(&self) -> Level {
-        if self.crumbs.is_empty() { Level::Hosts } else { Level::Inner }
+        if self.crumbs.len() == self.groups_entered() { Level::Hosts } else { Level::Inner }
+    }
+
+    /// How many levels of groups were entered.
+    pub(super) fn groups_entered(&self) -> usize {
+        self.crumbs.iter().take_while(|crumb| crumb.within.groups().next().is_some()).count()
+    }
+
+    /// How many levels of groups are looked into everywhere. A fleet's names make groups where there
+    /// are more hosts than fit.
+    fn levels(&self) -> usize {
+        let is_crowded = |hosts: &Arc<_>| HashMap::len(hosts) > self.ends_shown();
+        let by_group = self.grouped.as_ref().is_none_or(is_crowded) || self.groups_entered() > 0;
+        self.levels.unwrap_or(if by_group { 0 } else { self.groups.levels() })
+    }
+
+    /// Looks into one level of groups more, at last into all of them: then again into none.
+    pub(super) fn step_levels(&mut self) -> bool {
+        let all = self.groups.levels();
+        self.levels = Some((self.levels() + 1) % (all + 1));
+        all > 0
+    }
+
+    /// What the ends on the screen are, in a word or two.
+    pub fn what_ends_are(&self) -> &'static str {
+        let is_group = |end: &End| matches!(end, End::Group(_));
+        let ends = &self.picture.matrix.ends;
+        match self.level() {
+            Level::Inner => "inner addresses",
+            Level::Hosts if !ends.iter().any(is_group) => "hosts",
+            Level::Hosts if ends.iter().any(|end| matches!(end, End::Addr(_))) => "groups, hosts",
+            Level::Hosts => "groups",
+        }
+    }
+
+    /// What is on the first level, in a word.
+    pub fn root(&self) -> &'static str {
+        if self.levels() < self.groups.levels() { "groups" } else { "hosts" }
+    }
+
+    /// Finds who is in which group, and what of that is shown.
+    fn group(&mut self, interval: &Interval) {
+        match &mut self.grouped {
+            Some(known) => {
+                let hosts = self.names.hosts();
+                if !Arc::ptr_eq(known, &hosts) {
+                    Arc::make_mut(&mut self.groups).of_hosts(&hosts);
+                    *known = hosts;
+                }
+            }
+            None if self.groups.take_names() => {
+                let pairs = interval.rows.walk().filter_map(|row| row.outer());
+                let hosts = pairs.flat_map(|pair| [pair.first, pair.second]);
+                self.groups.learn(hosts, |host| self.names.host(host));
+            }
+            None => {}
+        }
+        if !self.groups.is_empty() {
+            let entered = self.crumbs.iter().take(self.groups_entered());
+            let entered: Vec<_> =
+                entered.flat_map(|c| c.within.groups().map(|group| (group, c.whole))).collect();
+            self.grouping = Grouping::new(self.groups.clone(), self.levels(), &entered);
+        }
     }
 
     /// Which rows count and what their ends are.
     pub fn scope(&self) -> Scope {
+        let hosts = self.groups_entered();
         let within =
             |depth: usize| self.crumbs.get(depth).map_or(Within::All, |c| c.within.clone());
         Scope {
             level: self.level(),
-            hosts: within(0),
-            inner: within(1),
+            grouping: self.grouping.clone(),
+            groups: self.crumbs.iter().take(hosts).map(|c| c.within.clone()).collect(),
+            hosts: within(hosts),
+            inner: within(hosts + 1),
             tunnel: self.tunnel,
             filter: self.filter.clone(),
         }
@@ -364,6 +449,7 @@ impl App {
             self.picture = Picture::default();
             return;
         };
+        self.group(&interval);
         let scope = self.scope();
         let measure = self.unit.measure();
         self.picture = Picture::of(&interval, &scope, measure, self.ends_shown(), self.by_name);
@@ -378,7 +464,7 @@ impl App {
             View::Chord | View::Matrix | View::Findings => {}
         }
         let shown = (self.series.at() != At::Live).then_some(interval.taken);
-        self.found.list(self.series.findings(), shown);
+        self.found.list(self.series.findings(), shown, &scope);
         self.row_trends.clear();
         self.trends.update(&scope, self.series.history(), self.series.number());
     }

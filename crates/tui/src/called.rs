@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What addresses are called on the screen. Drawing only looks here: names that have to be asked for
 //! come in as messages.
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use foldhash::HashMap;
 
@@ -38,6 +38,16 @@ impl Called {
         let name = |(a, inner): (IpAddr, bool)| Some(((a, inner), self.names.found(a, inner)?));
         let found: Found = addresses.into_iter().filter_map(name).collect();
         (found != self.found).then_some(found)
+    }
+
+    /// What the hosts of a fleet call themselves.
+    pub fn hosts(&self) -> Arc<HashMap<IpAddr, String>> {
+        self.names.hosts()
+    }
+
+    /// What a host is called, also if it is not on the screen.
+    pub fn host(&self, address: IpAddr) -> Option<String> {
+        self.names.address(address, false)
     }
 
     /// The name of an address.

@@ -6,7 +6,7 @@ use foldhash::HashSet;
 use model::{
     detect::{Finding, FindingGroup, Severity, grouped},
     flow::{Key, Pair},
-    matrix::{End, Level},
+    matrix::{End, Level, Scope},
 };
 
 /// What was found, as it is listed, and what of it is chosen.
@@ -17,6 +17,8 @@ pub struct FindingsList {
     chosen: Option<u64>,
     /// Hosts, and inner addresses, between which something is bad now, the lower first.
     pairs: [HashSet<(IpAddr, IpAddr)>; 2],
+    /// The hosts as they are shown, which may be groups.
+    shown: HashSet<(End, End)>,
 }
 
 impl FindingsList {
@@ -25,6 +27,7 @@ impl FindingsList {
         &mut self,
         findings: impl Iterator<Item = &'a Finding>,
         then: Option<SystemTime>,
+        scope: &Scope,
     ) {
         self.lines = match then {
             None => grouped(findings),
@@ -52,6 +55,9 @@ impl FindingsList {
                 }
             }
         }
+        let shown = |host: &IpAddr| scope.together(End::Addr(*host));
+        let hosts = self.pairs[0].iter().map(|(a, b)| (shown(a), shown(b)));
+        self.shown = hosts.map(|(a, b)| (a.min(b), a.max(b))).collect();
         let open = |severity| {
             let is = |g: &&FindingGroup| {
                 g.first.until.is_none() && !g.first.muted && g.first.severity == severity
@@ -68,14 +74,20 @@ impl FindingsList {
 
     /// Whether something is bad now between two hosts, or between two inner addresses.
     pub fn concerns(&self, level: Level, a: End, b: End) -> bool {
-        let (End::Addr(a), End::Addr(b)) = (a, b) else { return false };
-        self.pairs[usize::from(level == Level::Inner)].contains(&(a.min(b), a.max(b)))
+        match (level, a, b) {
+            (Level::Hosts, ..) => self.shown.contains(&(a.min(b), a.max(b))),
+            (Level::Inner, End::Addr(a), End::Addr(b)) => {
+                self.pairs[1].contains(&(a.min(b), a.max(b)))
+            }
+            (Level::Inner, ..) => false,
+        }
     }
 
     /// All of these, the lower first.
     pub fn pairs(&self, level: Level) -> impl Iterator<Item = (End, End)> {
-        let pairs = &self.pairs[usize::from(level == Level::Inner)];
-        pairs.iter().map(|(a, b)| (End::Addr(*a), End::Addr(*b)))
+        let inner = self.pairs[1].iter().filter(move |_| level == Level::Inner);
+        let hosts = self.shown.iter().filter(move |_| level == Level::Hosts);
+        hosts.copied().chain(inner.map(|(a, b)| (End::Addr(*a), End::Addr(*b))))
     }
 
     /// Whether something is bad now with a row: between its inner addresses, or where it has none,

@@ -63,6 +63,8 @@ pub enum Action {
     Rate,
     /// Bits, bytes, packets.
     Unit,
+    /// Finer groups of hosts, at last the hosts, then the coarsest again.
+    Groups,
     /// Names or addresses.
     Names,
     /// Sort by the next column.
@@ -267,6 +269,7 @@ pub const BINDINGS: &[Binding] = &[
     ),
     hinted(bind(&[c('t')], "t", Action::Rate, KeyGroup::Show, "rates or totals"), "total"),
     hinted(bind(&[c('b')], "b", Action::Unit, KeyGroup::Show, "bits, bytes or packets"), "unit"),
+    bind(&[c('z')], "z", Action::Groups, KeyGroup::Show, "finer groups, hosts, groups again"),
     bind(&[c('n')], "n", Action::Names, KeyGroup::Show, "names or addresses"),
     hinted(
         bind(&[c('s')], "s", Action::Sort, KeyGroup::Show, "sort by the next column, or by name"),

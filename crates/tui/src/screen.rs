@@ -13,7 +13,6 @@ use unicode_width::UnicodeWidthStr;
 
 use feed::series::At;
 use model::{
-    matrix::Level,
     text::fit,
     units::{duration, sanitize},
 };
@@ -196,7 +195,7 @@ fn path(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     };
     let here = app.crumbs.len();
     let style = |level: usize| if level == here { look.text } else { look.dim };
-    let r = put("hosts", style(0), &mut x, buf);
+    let r = put(app.root(), style(0), &mut x, buf);
     hits.add(r, Hit::Crumb(0));
     for i in 0..app.crumbs.len() {
         put(" › ", look.faint, &mut x, buf);
@@ -300,7 +299,7 @@ fn empty(app: &App, look: &Look, area: Rect, buf: &mut Buffer) {
     if area.height < 1 || area.width < 10 {
         return;
     }
-    let level = if app.scope().level == Level::Hosts { "hosts" } else { "inner addresses" };
+    let level = app.what_ends_are();
     let (what, why) = match () {
         () if app.read.is_none() && !app.series.ends() => {
             ("nothing has been read yet".to_owned(), String::new())

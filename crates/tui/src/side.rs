@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 
 use model::{
     flow::Count,
-    matrix::{End, Level, Pick},
+    matrix::{End, Pick},
     text::{apart, shared_prefix, shorten},
     units::{self, percent},
 };
@@ -266,10 +266,7 @@ impl Pane {
 
     fn ends(&mut self, app: &App, look: &Look, area: Rect) {
         let m = &app.picture.matrix;
-        let what = match app.level() {
-            Level::Hosts => "hosts",
-            Level::Inner => "inner addresses",
-        };
+        let what = app.what_ends_are();
         let name = if m.folded > 0 {
             format!("{what} ({} of {})", m.len() - 1, m.len() - 1 + m.folded)
         } else {

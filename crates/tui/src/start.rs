@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the dashboard begins.
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use feed::names::Names;
-use model::{detect::Known, history, units::Base};
+use model::{detect::Known, groups::Groups, history, units::Base};
 
 use crate::words::{Unit, View};
 
@@ -26,6 +26,8 @@ pub struct Start {
     pub title: String,
     /// What addresses are called, and whether that is shown at first.
     pub names: Names,
+    /// Groups of hosts that a file says; where there is none, those that a fleet's names make.
+    pub groups: Option<Arc<Groups>>,
     /// Addresses at first, though there are names.
     pub numeric: bool,
     /// A capture: every interval is known from the start.
@@ -49,6 +51,7 @@ impl Default for Start {
             filter: String::new(),
             title: String::new(),
             names: Names::default(),
+            groups: None,
             numeric: false,
             recorded: false,
             at: None,

@@ -15,7 +15,7 @@ use model::{
     flow::{Count, HookKind, Inner, Pair},
     lane::Balance,
     lines::{Column, Line},
-    matrix::{End, Scope},
+    matrix::End,
     text::{apart, fit, shared_prefix},
     trend,
     units::sanitize,
@@ -309,8 +309,8 @@ pub fn prepare(app: &App, area: Rect) -> Page {
     let (mut columns, gap) = fitting(app, page, usize::from(area.width).saturating_sub(1));
     let scroll = app.scroll.min(columns.len().saturating_sub(1));
     columns.drain(..scroll);
-    let level = app.level();
-    let ends = page.iter().map(|line| Scope::ends(level, &line.flow())).collect();
+    let scope = app.scope();
+    let ends = page.iter().map(|line| scope.shown(&line.flow())).collect();
     Page { lines: shown, cursor, columns, gap, ends }
 }
 

@@ -16,7 +16,7 @@ use model::{
     flow::{Counters, Tunnel},
     lens::Lens,
     lines::{Column, Line},
-    matrix::{End, Pick, Scope, Within},
+    matrix::{End, Pick, Within},
     snapshot::{Interval, Snapshot},
     units,
 };
@@ -147,7 +147,7 @@ impl App {
 
     fn choose_row(&mut self, line: &Line) {
         self.row = Some((line.interface, line.key));
-        let (a, b) = Scope::ends(self.scope().level, &line.flow());
+        let (a, b) = self.scope().shown(&line.flow());
         self.pick = Some(Pick::Pair(a, b));
     }
 
@@ -192,9 +192,9 @@ impl App {
         self.view = view;
         self.refresh();
         if view == View::Table {
-            let level = self.scope().level;
+            let scope = self.scope();
             let fits = |l: &&Line| {
-                let (a, b) = Scope::ends(level, &l.flow());
+                let (a, b) = scope.shown(&l.flow());
                 self.pick.is_some_and(|p| p.includes(a, b))
             };
             let row = self.row.filter(|r| self.picture.lines.index(*r).is_some());
@@ -217,7 +217,7 @@ impl App {
         if self.view == View::Findings {
             return self.enter_finding(now);
         }
-        if self.crumbs.len() >= 2 {
+        if self.crumbs.len() >= self.groups_entered() + 2 {
             self.say(Notice {
                 at: now,
                 text: "these are single rows: there is nothing inside them".to_owned(),
@@ -254,11 +254,21 @@ impl App {
             view: self.view,
             pick: self.pick,
             marks: std::mem::take(&mut self.marks),
+            whole: true,
         };
+        let groups = crumb.within.groups().next().is_some();
         self.crumbs.push(crumb);
         (self.pick, self.hover, self.row) = (None, None, None);
-        let view = if self.crumbs.len() == 2 { View::Table } else { self.view };
-        self.show(view);
+        let is_last = self.crumbs.len() == self.groups_entered() + 2;
+        self.show(if is_last { View::Table } else { self.view });
+        // More hosts than fit are shown in the groups that there are in these.
+        if groups
+            && self.picture.matrix.folded > 0
+            && let Some(crumb) = self.crumbs.last_mut()
+        {
+            crumb.whole = false;
+            self.refresh();
+        }
     }
 
     /// To what the chosen finding is about: its rows, its hosts, its tunnel, or the books.
@@ -280,7 +290,7 @@ impl App {
         self.crumbs.clear();
         for within in levels.into_iter().flatten() {
             let (view, marks) = (View::Findings, BTreeSet::new());
-            self.crumbs.push(Crumb { within, view, pick: None, marks });
+            self.crumbs.push(Crumb { within, view, pick: None, marks, whole: false });
         }
         (self.pick, self.row, self.hover, self.tunnel) = (None, None, None, place.tunnel);
         let view = if self.crumbs.is_empty() { View::Chord } else { View::Table };
@@ -538,6 +548,16 @@ impl App {
                     other => other,
                 };
                 self.refresh();
+            }
+            Action::Groups => {
+                if self.step_levels() {
+                    (self.pick, self.hover, self.row) = (None, None, None);
+                    self.marks.clear();
+                    self.refresh();
+                } else {
+                    let text = "there are no groups of hosts: `--groups FILE` says them".to_owned();
+                    self.say(Notice { at: now, text, bad: false });
+                }
             }
             Action::Names => self.numeric = !self.numeric,
             Action::Unit => {

@@ -12,6 +12,7 @@ use model::{
     beside::{Beside, Gathered, Handshakes, Opener},
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
+    groups::Groups,
     interface::{Fill, Interface},
     lens::{Lens, LensEntry, LensRow},
     lines::Column,
@@ -727,6 +728,101 @@ fn keys_change_the_app() {
     ] {
         assert_eq!(press(&mut app(many), keys), Some(effect), "{keys}");
     }
+}
+
+/// The nine hosts in zones and racks, but for the last.
+fn in_groups() -> App {
+    let file = "172.16.1.100 eu/zone-a/rack-1\n172.16.1.101 eu/zone-a/rack-2\n\
+        172.16.1.102 172.16.1.103 eu/zone-b\nnode-* us\n172.16.1.106 us/zone-c\n";
+    let names = "172.16.1.104 node-4\n172.16.1.105 node-5\n172.16.1.107 db\n";
+    let mut book = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut book, names.as_bytes()).expect("written");
+    let mut app = App::new(Start {
+        title: "lab".to_owned(),
+        names: Names::read(Some(book.path())).expect("names"),
+        groups: Some(Arc::new(Groups::parse(file).expect("groups"))),
+        ..Start::default()
+    })
+    .expect("no filter");
+    for t in 1..=8 {
+        feed(&mut app, t, many);
+    }
+    app
+}
+
+#[test]
+fn groups_are_entered_down_to_their_rows() {
+    let called = |app: &App| {
+        let mut all: Vec<String> =
+            app.picture.matrix.ends.iter().map(|end| app.called(*end)).collect();
+        all.sort();
+        all.join(" ")
+    };
+    let path = |app: &App| {
+        let crumbs = (0..app.crumbs.len()).map(|i| app.crumb(i));
+        std::iter::once(app.root().to_owned()).chain(crumbs).collect::<Vec<_>>().join(" > ")
+    };
+    let mut app = in_groups();
+    let total = app.picture.tally.total;
+    assert_eq!(called(&app), "172.16.1.108 db eu us");
+    insta::assert_snapshot!("groups-80x24", frame(&mut app, (80, 24)));
+    insta::assert_snapshot!("groups-120x40", frame(&mut app, (120, 40)));
+    // Into what is largest: its hosts, as these fit, and what is elsewhere in its groups.
+    press(&mut app, "j Enter");
+    assert_eq!(path(&app), "groups > eu");
+    assert_eq!(
+        called(&app),
+        "172.16.1.100 172.16.1.101 172.16.1.102 172.16.1.103 172.16.1.108 db us"
+    );
+    insta::assert_snapshot!("groups-entered-80x24", frame(&mut app, (80, 24)));
+    press(&mut app, "j j Enter");
+    assert!(path(&app).starts_with("groups > eu > 172.16.1.10"), "{}", path(&app));
+    assert!(called(&app).contains("192.168."), "{}", called(&app));
+    press(&mut app, "j Enter");
+    assert_eq!((app.crumbs.len(), app.view), (3, View::Table));
+    press(&mut app, "j Enter");
+    assert_eq!(app.crumbs.len(), 3, "nothing is inside rows");
+    for _ in 0..8 {
+        press(&mut app, "Esc");
+    }
+    assert!(app.crumbs.is_empty());
+    // Finer groups everywhere, the hosts, the coarsest again: nothing is ever lost.
+    for all in [
+        "172.16.1.108 db eu/zone-a eu/zone-b node-4 node-5 us/zone-c",
+        "172.16.1.102 172.16.1.103 172.16.1.106 172.16.1.108 db eu/zone-a/rack-1 eu/zone-a/rack-2 \
+         node-4 node-5",
+    ] {
+        press(&mut app, "z");
+        assert_eq!(called(&app), all);
+        assert_eq!(app.picture.tally.total, total);
+    }
+    press(&mut app, "z");
+    assert_eq!(app.root(), "hosts");
+    press(&mut app, "z");
+    assert_eq!(called(&app), "172.16.1.108 db eu us");
+    // Where hosts are more than fit, the groups in a group come first.
+    app.top = Some(4);
+    press(&mut app, "j Enter");
+    assert_eq!(called(&app), "172.16.1.108 db eu/zone-a eu/zone-b us");
+    press(&mut app, "m j m j Enter");
+    assert_eq!(app.crumbs.len(), 2, "{}", path(&app));
+}
+
+#[test]
+fn a_fleet_of_more_hosts_than_fit_has_groups_by_their_names() {
+    let names = Names::default();
+    let mut app = App::new(Start { names: names.clone(), ..Start::default() }).expect("no filter");
+    let called = |n: u32| (host(n), format!("{}.rack.node-{n}", if n < 4 { "eu" } else { "us" }));
+    names.learn_hosts((0..9).map(called).collect());
+    feed(&mut app, 1, many);
+    feed(&mut app, 2, many);
+    assert_eq!((app.root(), app.picture.matrix.len()), ("hosts", 9), "they fit");
+    app.top = Some(6);
+    feed(&mut app, 3, many);
+    let ends: Vec<String> = app.picture.matrix.ends.iter().map(|e| app.called(*e)).collect();
+    assert_eq!((app.root(), ends.len()), ("groups", 2), "{ends:?}");
+    press(&mut app, "j Enter");
+    assert!(app.crumb(0).ends_with("/rack") || app.crumb(0).len() == 2, "{}", app.crumb(0));
 }
 
 #[test]

@@ -115,6 +115,33 @@ fn books_close(series: &BTreeMap<String, u64>) {
 }
 
 #[test]
+fn groups_have_what_their_hosts_sent_each_other() {
+    let m = metering(3, 0);
+    let groups = Groups::parse("10.0.0.1 eu\n10.0.0.2 eu/a\n10.0.0.3 us\n").expect("groups");
+    let flows =
+        [talk(0, 2, 1, 1, 2), talk(0, 2, 2, 10, 20), talk(0, 3, 1, 100, 0), talk(0, 4, 1, 0, 7)];
+    let mut t = 0;
+    let mut add = |flows: &[Flow]| {
+        t += 1;
+        let interval = snapshot(t, &["eth0"], flows).total();
+        m.add(&interval, []);
+        m.add_groups(&interval, &groups);
+    };
+    add(&flows[..2]);
+    let all = series(&m);
+    let sent = |all: &BTreeMap<String, u64>, from, to| {
+        let key = format!("tmon_group_packets_total{{from=\"{from}\",to=\"{to}\"}}");
+        all.get(&key).copied()
+    };
+    assert_eq!([sent(&all, "eu", "eu/a"), sent(&all, "eu/a", "eu")], [Some(22), Some(11)]);
+    // A third has a place, and one is over.
+    add(&flows[2..]);
+    let all = series(&m);
+    assert_eq!([sent(&all, "us", "eu"), sent(&all, "other", "other")], [Some(100), Some(7)]);
+    assert_eq!(sum(&all, "tmon_group_packets_total", &[]), 140, "{all:?}");
+}
+
+#[test]
 fn series_are_these() {
     let m = metering(100, 10);
     let mut plain = talk(0, 9, 0, 1, 0);
