@@ -127,9 +127,10 @@ fuzz: setup
 	  ../target/fuzz-parser corpus/parser -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 4)) -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1
 	$(SUDO) env TMON_MUTATIONS=$$(($(SECONDS) * 10000)) TMON_SEED=$$(date +%s) $(CARGO) test --release --test parser -- mutations --nocapture
 
-# What it costs, beside the ancestor's method and beside nothing, in one table. As root, on a quiet machine.
+# What it costs, beside the methods of others and beside nothing, in one table. As root, on a quiet machine.
+# KEEP=1 keeps it in docs/costs, as a page for this CPU.
 bench: setup
-	$(SUDO) $(CARGO) bench
+	$(SUDO) $(if $(KEEP),env KEEP=$(KEEP)) $(CARGO) bench
 
 # How many instructions each packet takes, counted in a virtual machine: the same on every machine. What
 # is counted is in the kernel, so any profile will do.

@@ -23,6 +23,8 @@ pub(crate) enum Target {
     Empty,
     Ancestor,
     Ours,
+    /// By the outer 5-tuple, as netobserv's agent does.
+    FiveTuple,
 }
 
 /// A frame, and which eight bytes of it tell its rows apart: an IPv4 pair, or the lower half of an
@@ -56,6 +58,11 @@ pub(crate) fn shuffled(rows: usize, seed: u64) -> Vec<u32> {
         order.swap(i, random.below(i as u64 + 1) as usize);
     }
     order
+}
+
+/// The same rows as the kernel hands packets over: trains of eight of a row.
+pub(crate) fn trains(rows: usize) -> Vec<u32> {
+    shuffled(rows, 2).into_iter().flat_map(|row| [row; 8]).collect()
 }
 
 /// `n` meetings of `rows` rows, the k-th row 1/k as often as the first.
@@ -106,11 +113,13 @@ impl Bench {
         let storage = Box::leak(Box::new(MaybeUninit::uninit())); // a few bytes per case
         let mut open = AncestorSkelBuilder::default().open(storage).context("open the ancestor")?;
         open.maps.stats.set_max_entries(rows).context("size the ancestor's table")?;
+        open.maps.flows.set_max_entries(rows).context("size the table of flows")?;
         let skel = open.load().context("load the ancestor")?;
         for (slot, fd) in [
             (0u32, skel.progs.empty.as_fd()),
             (1, skel.progs.ancestor_ingress.as_fd()),
             (2, ours.entry(Hook::Rx)),
+            (3, skel.progs.five_tuple.as_fd()),
         ] {
             let (slot, fd) = (slot.to_ne_bytes(), fd.as_raw_fd().to_ne_bytes());
             skel.maps
@@ -128,6 +137,7 @@ impl Bench {
             (Target::Ancestor, Hook::Rx) => self.skel.progs.ancestor_ingress.as_fd(),
             (Target::Ancestor, Hook::Tx) => self.skel.progs.ancestor_egress.as_fd(),
             (Target::Ours, _) => self.ours.entry(hook),
+            (Target::FiveTuple, _) => self.skel.progs.five_tuple.as_fd(),
         }
     }
 
@@ -138,7 +148,7 @@ impl Bench {
         all[..order.len()].copy_from_slice(order);
         let drive = &mut self.skel.maps.data_drive_data.as_deref_mut().context("the driver")?.drive;
         drive.mask = order.len() as u32 - 1;
-        drive.next = [0; 3];
+        drive.next = [0; 4];
         Ok(())
     }
 
@@ -153,6 +163,7 @@ impl Bench {
             Target::Empty => self.skel.progs.drive_0.as_fd(),
             Target::Ancestor => self.skel.progs.drive_1.as_fd(),
             Target::Ours => self.skel.progs.drive_2.as_fd(),
+            Target::FiveTuple => self.skel.progs.drive_3.as_fd(),
         };
         time(program, &frame.bytes, packets)
     }

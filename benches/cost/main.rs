@@ -2,7 +2,7 @@
 //! What tmon costs, side by side with the ancestor's method and with a program that does nothing.
 //!
 //! `cargo bench` (or `make bench`), as root: prints one table and leaves it as JSON in
-//! `target/cost.json`. Words choose sections: `cargo bench -- packets tables readers screen start
+//! `target/cost.json`, and with KEEP=1 as a page in `docs/costs`. Words choose sections: `cargo bench -- packets tables readers screen start
 //! path`. Absolute numbers are the machine's; ratios are what counts.
 //!
 //! `instructions` is a section by itself: counts in a virtual machine, see `instructions.rs`.
@@ -13,9 +13,15 @@
 //! made again. What is loaded is the object that `tmon` itself loads, unchanged.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(unsafe_code)]
-use std::{env, fs, process::ExitCode};
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, ExitCode},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result};
+use model::units::timestamp;
 use testkit::frames;
 
 #[allow(warnings, clippy::all)]
@@ -30,7 +36,7 @@ mod process;
 mod readers;
 mod report;
 mod tables;
-use report::Report;
+use report::{Machine, Report};
 
 type Section = (&'static str, fn(&mut Report) -> Result<()>);
 
@@ -49,6 +55,8 @@ fn measure() -> Result<()> {
     {
         return instructions::run(table.first().map(String::as_str));
     }
+    let machine = Machine::here();
+    println!("{}. {}", machine.name, machine.rest);
     let mut report = Report::default();
     for (name, run) in SECTIONS {
         if words.is_empty() || words.iter().any(|w| w == name) {
@@ -60,6 +68,18 @@ fn measure() -> Result<()> {
     let file = program.ancestors().nth(3).context("find target/")?.join("cost.json");
     fs::write(&file, serde_json::to_vec_pretty(&report.lines)?)
         .with_context(|| format!("write {}", file.display()))?;
+    if env::var_os("KEEP").is_some_and(|keep| !keep.is_empty()) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut git = Command::new("git");
+        git.arg("-C").arg(folder).args(["rev-parse", "--short", "HEAD"]);
+        let commit = git.output().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+        let date = timestamp(SystemTime::now()).unwrap_or_default();
+        let day = date.split('T').next().unwrap_or_default();
+        let page = report.page(&machine, &commit.unwrap_or_default(), day);
+        let file = folder.join("docs/costs").join(format!("{}.md", machine.word));
+        fs::write(&file, page).with_context(|| format!("write {}", file.display()))?;
+        println!("\nkept in {}", file.display());
+    }
     let missed = report.lines.iter().filter(|l| l.met == Some(false)).count();
     println!(
         "\n{} of {} targets missed; {}",

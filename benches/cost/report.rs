@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table: one line per thing measured, its target and whether it holds; the same as JSON.
-use std::fmt;
+use std::{fmt, fs, sync::LazyLock};
 
 use serde::Serialize;
 
@@ -36,6 +36,8 @@ pub(crate) struct Line {
     pub(crate) floor: Option<Stat>,
     /// The ancestor's method, without the floor.
     pub(crate) ancestor: Option<Stat>,
+    /// The method of netobserv's agent, by the outer 5-tuple, without the floor.
+    pub(crate) five_tuple: Option<Stat>,
     /// tmon, without the floor.
     pub(crate) ours: Stat,
     /// The median of the rounds' ratios, where there is something to compare with.
@@ -54,6 +56,7 @@ impl Line {
             unit,
             floor: None,
             ancestor: None,
+            five_tuple: None,
             ours,
             ratio: None,
             target: None,
@@ -80,6 +83,8 @@ impl Line {
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) lines: Vec<Line>,
+    /// Where a section begins, and what it is called.
+    headings: Vec<(usize, String)>,
 }
 
 fn number(n: f64) -> String {
@@ -102,26 +107,127 @@ impl fmt::Display for Line {
             None => "",
         };
         let target = self.target.map_or(String::new(), number);
-        let (floor, ancestor, ours) =
-            (optional(self.floor), optional(self.ancestor), number(self.ours.median));
+        let [floor, ancestor, five_tuple] =
+            [self.floor, self.ancestor, self.five_tuple].map(optional);
+        let ours = number(self.ours.median);
         write!(
             f,
-            "{:<44} {floor:>8} {ancestor:>9} {ours:>9} {:<7} {ratio:>22} {target:>8} {verdict}",
+            "{:<50} {floor:>8} {ancestor:>9} {five_tuple:>8} {ours:>9} {:<7} {ratio:>22} {target:>8} {verdict}",
             self.what, self.unit
         )
     }
 }
 
 impl Report {
-    pub(crate) fn heading(&self, title: &str) {
+    pub(crate) fn heading(&mut self, title: &str) {
         println!(
-            "\n{title}\n{:<44} {:>8} {:>9} {:>9} {:<7} {:>22} {:>8}",
-            "", "floor", "ancestor", "tmon", "", "ratio (quartiles)", "target"
+            "\n{title}\n{:<50} {:>8} {:>9} {:>8} {:>9} {:<7} {:>22} {:>8}",
+            "", "floor", "ancestor", "5-tuple", "tmon", "", "ratio (quartiles)", "target"
         );
+        self.headings.push((self.lines.len(), title.to_owned()));
     }
 
     pub(crate) fn add(&mut self, line: Line) {
         println!("{line}");
         self.lines.push(line);
+    }
+
+    /// The table for docs/costs.
+    pub(crate) fn page(&self, machine: &Machine, commit: &str, date: &str) -> String {
+        let mut page = format!(
+            "<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n# {}\n\n{}\n\n\
+             Measured by `make bench KEEP=1` on {date}, commit {commit}. `ancestor` and `tmon` are without the \
+             floor, medians of interleaved rounds on one CPU; what each line is: docs/COSTS.md.\n",
+            machine.name, machine.rest
+        );
+        for (i, line) in self.lines.iter().enumerate() {
+            if let Some((_, title)) = self.headings.iter().find(|(at, _)| *at == i) {
+                page += &format!(
+                    "\n## {title}\n\n| | floor | ancestor | 5-tuple | tmon | ratio (quartiles) | target |\n\
+                     |---|---|---|---|---|---|---|\n"
+                );
+            }
+            let optional = |s: Option<Stat>| s.map_or(String::new(), |s| number(s.median));
+            let ratio = line
+                .ratio
+                .map_or(String::new(), |r| format!("{:.3} ({:.3}-{:.3})", r.median, r.low, r.high));
+            let missed = if line.met == Some(false) { ", missed" } else { "" };
+            let target = line.target.map_or(String::new(), |t| number(t) + missed);
+            page += &format!(
+                "| {} | {} | {} | {} | {} {} | {ratio} | {target} |\n",
+                line.what,
+                optional(line.floor),
+                optional(line.ancestor),
+                optional(line.five_tuple),
+                number(line.ours.median),
+                line.unit,
+            );
+        }
+        page
+    }
+}
+
+/// What is measured on.
+pub(crate) struct Machine {
+    /// The CPU's name.
+    pub(crate) name: String,
+    /// Its family and model, the kernel, and what both do against speculation.
+    pub(crate) rest: String,
+    /// A word for it, for the name of a file.
+    pub(crate) word: String,
+    /// Indirect jumps, returns and helper calls are dear: retpolines or SafeRET.
+    pub(crate) is_dear: bool,
+}
+
+impl Machine {
+    pub(crate) fn here() -> Machine {
+        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = info.lines().find(|l| l.split(':').next().map(str::trim) == Some(name));
+            line.and_then(|l| l.split(':').nth(1)).map_or("?", str::trim)
+        };
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mitigation = |name: &str| {
+            let file = format!("/sys/devices/system/cpu/vulnerabilities/{name}");
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.split(';').next().unwrap_or_default().trim().replace("Mitigation: ", "")
+        };
+        let against =
+            ["spectre_v2", "retbleed", "spec_rstack_overflow"].map(|name| (name, mitigation(name)));
+        let is_dear = against.iter().any(|(_, what)| {
+            (what.contains("Retpolines") && !what.contains("Enhanced")) || what.contains("Safe RET")
+        });
+        let name = field("model name").to_owned();
+        let numbers = [field("cpu family"), field("model")];
+        let rest = format!(
+            "Family {}, model {}; Linux {}; {}. {}",
+            numbers[0],
+            numbers[1],
+            kernel.trim(),
+            against.map(|(name, what)| format!("{name}: {what}")).join("; "),
+            match is_dear {
+                true =>
+                    "Indirect jumps and helper calls are dear on it: targets are those of such CPUs.",
+                false =>
+                    "Indirect jumps and helper calls are cheap on it: targets are those of such CPUs.",
+            }
+        );
+        let word: String = format!("{name}-{}-{}", numbers[0], numbers[1])
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .collect();
+        Machine { name, rest, word, is_dear }
+    }
+}
+
+/// The most that something may be: where indirect jumps and helper calls are dear, and where they are
+/// cheap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal(pub(crate) f64, pub(crate) f64);
+
+impl Goal {
+    pub(crate) fn here(self) -> f64 {
+        static DEAR: LazyLock<bool> = LazyLock::new(|| Machine::here().is_dear);
+        if *DEAR { self.0 } else { self.1 }
     }
 }
