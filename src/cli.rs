@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -32,6 +32,7 @@ use tui::theme::Depth;
 use crate::kernel::{attach::Want, live::Live, local, version};
 #[cfg(feature = "live")]
 use model::flow::HookKind;
+use signals::interrupted;
 
 #[cfg(feature = "live")]
 mod attach;
@@ -62,6 +63,7 @@ mod replay;
 mod saving;
 mod settings;
 mod shell;
+mod signals;
 mod top;
 #[cfg(feature = "live")]
 mod tunnels;
@@ -552,24 +554,9 @@ fn size(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
 }
 
-/// A flag that SIGINT, SIGTERM and SIGHUP raise. To be called when the files that the user named are
-/// open: one may be a pipe that nobody writes to, which is waited for until the process is ended.
-fn interrupted() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in
-        [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
-    {
-        // A second one ends the process at once.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
-            .context("handle signals")?;
-        signal_hook::flag::register(signal, Arc::clone(&flag)).context("handle signals")?;
-    }
-    out::until(&flag);
-    Ok(flag)
-}
-
 /// Runs the command line. Errors are printed as one line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    signals::outgrow();
     let args = match settings::merged(
         &Cli::command(),
         &["top", "demo"],

@@ -198,6 +198,27 @@ fn a_count_a_time_and_a_reader_that_goes_end_it() {
     let (status, text) = capture.rest();
     assert!(status.success() && text.contains("has gone"), "{text}");
 
+    // One that stands still does not keep it, and what it has not read is no packet that was written.
+    use nix::fcntl::{FcntlArg, fcntl};
+    let mut capture = Capturing::begin(&["eth0", "--netns", netns, "", "-w", "-"]);
+    fcntl(capture.child.stdout.as_ref().unwrap(), FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    send(&a, &b, 100);
+    std::thread::sleep(std::time::Duration::from_millis(300)); // the pipe is full, or nearly
+    signal(&capture.child, Signal::SIGTERM);
+    until("it ends", || capture.child.try_wait().unwrap().is_some());
+    let mut kept = Vec::new();
+    capture.child.stdout.take().unwrap().read_to_end(&mut kept).unwrap();
+    let (_, text) = capture.rest();
+    let number = |before: &str| -> u64 {
+        let head = text.split(before).next().unwrap();
+        head.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    let whole = dir.path().join("whole.pcapng");
+    std::fs::write(&whole, &kept).unwrap();
+    assert!(text.contains("has not read all of it"), "{text}");
+    assert_eq!(number(" written"), frames(&whole).len() as u64, "{text}");
+    assert_eq!(number(" packets"), number(" written") + number(" that could"), "{text}");
+
     let none = dir.path().join("none.pcapng");
     let args = ["eth0", "--netns", netns, "vni:1", "--for", "200ms", "-w", none.to_str().unwrap()];
     let (status, text) = Capturing::begin(&args).rest();

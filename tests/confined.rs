@@ -328,7 +328,9 @@ fn only_new_files_of_ours_are_made() {
 fn commands_end_with_who_asked() {
     let (read, mut write) = io::pipe().unwrap();
     let status = forked(|| {
-        let runner = Runner::start(commands(&[&["sh", "-c", "echo $$; sleep 600; true"]])).unwrap();
+        let runner =
+            Runner::start(commands(&[&["sh", "-c", "trap '' TERM; echo $$; sleep 600; true"]]))
+                .unwrap();
         let running = runner.run(0).unwrap();
         let mut line = String::new();
         BufReader::new(&running.stdout).read_line(&mut line).unwrap();
@@ -349,8 +351,11 @@ fn who_was_stopped_ends_with_who_asked() {
     let (read, mut write) = io::pipe().unwrap();
     let status = forked(|| {
         let runner =
-            Runner::start(commands(&[&["sh", "-c", "echo $PPID; kill -STOP $PPID"]])).unwrap();
-        let running = runner.run(0).unwrap();
+            Runner::start(commands(&[&["sh", "-c", "read go; echo $PPID; kill -STOP $PPID"]]))
+                .unwrap();
+        let mut running = runner.run(0).unwrap();
+        // Not before it has answered.
+        running.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut line = String::new();
         BufReader::new(&running.stdout).read_line(&mut line).unwrap();
         until("it is stopped", || state(line.trim()) == Some('T'));

@@ -220,6 +220,12 @@ fn what_cannot_be_is_one_line() {
     assert!(refused(&["--listen", "nowhere\x1b.invalid:1"]).contains("listen on nowhere"));
     assert!(refused(&["--textfile", "/nowhere/tmon.prom"]).contains("its folder"));
     assert!(refused(&["--textfile", "/tmp"]).contains("this is a folder"));
+    // What another one has written stays until there is something better.
+    let there = tempfile::Builder::new().suffix(".prom").tempfile().unwrap();
+    std::fs::write(&there, "tmon_up 1\n").unwrap();
+    let nowhere = ["no-such-interface", "--textfile", there.path().to_str().unwrap()];
+    assert!(refused(&nowhere).contains("there is no interface"));
+    assert_eq!(std::fs::read_to_string(&there).unwrap(), "tmon_up 1\n");
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe.prom");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();

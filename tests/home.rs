@@ -535,6 +535,76 @@ fn who_is_told_to_end_does_not_wait_for_a_reader() {
     }
 }
 
+/// As timeout(1) does, which sends a signal to a process and to its group: it ends in order.
+#[test]
+fn a_signal_that_comes_twice_is_one_and_hosts_that_say_nothing_are_not_waited_for() {
+    use nix::sys::signal::{Signal, kill};
+    for args in [
+        &["fleet", "--for", "50s", "--from", "sleep 100"][..],
+        &["dump", "--for", "50s", "--from", "sleep 100"],
+        &["watch", "--for", "50s", "--from", "sleep 100"],
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let handles = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:\t")).unwrap();
+            u64::from_str_radix(caught, 16).unwrap() & 1 << 1 != 0
+        };
+        let begun = std::time::Instant::now();
+        while !handles() {
+            assert!(begun.elapsed().as_secs() < 40, "it listens to signals");
+            std::thread::yield_now();
+        }
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        for _ in 0..2 {
+            kill(pid, Signal::SIGINT).unwrap();
+        }
+        let status = loop {
+            assert!(begun.elapsed().as_secs() < 45, "{args:?}: it does not end");
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        assert!(status.code().is_some(), "{args:?} ended by the signal: {status}");
+    }
+}
+
+#[test]
+fn hosts_that_have_told_all_and_fall_silent_are_shown() {
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let stream = format!("unshare -n {program} stream lo --for 4s");
+    for more in ["", "; sleep 100"] {
+        let from = format!("{stream}{more}");
+        let out = tmon(&["dump", "--json", "--for", "8s", "--from", &from]);
+        let errors = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && !out.stdout.is_empty(), "{from}: {errors}");
+    }
+}
+
+#[test]
+fn where_it_cannot_see_what_is_attached_it_does_not_say_that_nothing_is() {
+    let out = Command::new("unshare")
+        .args([
+            "-m",
+            "sh",
+            "-c",
+            "while umount /sys/fs/bpf 2>/dev/null; do :; done; exec \"$@\"",
+            "sh",
+        ])
+        .args([env!("CARGO_BIN_EXE_tmon"), "status", "--json"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(1), 0), "{errors}");
+    assert!(errors.contains("cannot be seen here") && errors.lines().count() == 1, "{errors}");
+}
+
 #[test]
 fn the_table_is_what_the_locale_has() {
     let capture = capture();

@@ -101,7 +101,7 @@ fn the_kernel_counts_with_no_process() {
         let said =
             done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
         assert!(said.contains(hook(want)) && said.contains("with no process"), "{said}");
-        assert!(done(&["attach", "eth0", "--netns", netns]).contains("already"), "twice is fine");
+        assert!(done(&["attach", &format!("{netns}/eth0")]).contains("already"), "twice is fine");
 
         let weight = send(&a, &b, 10);
         let s = status(netns);
@@ -151,7 +151,7 @@ fn the_kernel_counts_with_no_process() {
 
         // Nothing is left, also where one is still looking; which then counts on by itself.
         let mut reader = open(&g);
-        assert!(done(&["detach", "eth0", "--netns", netns]).contains("eth0 is detached"));
+        assert!(done(&["detach", &format!("{netns}/eth0")]).contains("eth0 is detached"));
         assert_eq!(status(netns), Value::Null);
         assert!(!folder(&g).exists());
         assert!(

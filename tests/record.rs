@@ -4,10 +4,11 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -266,6 +267,35 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
     assert!(errors.contains("a folder of your own"), "{errors}");
 }
 
+/// A reader that stands still, behind a pipe that is full, keeps nobody.
+#[test]
+fn a_stream_that_nobody_reads_ends_with_its_input_and_with_its_time() {
+    use nix::fcntl::{FcntlArg, fcntl};
+    for limit in ["600s", "2s"] {
+        let (_unread, full) = std::io::pipe().unwrap();
+        fcntl(&full, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        (&full).write_all(&[b'\n'; 4096]).unwrap();
+        let mut child = Started(
+            Command::new("unshare")
+                .args(["-n", env!("CARGO_BIN_EXE_tmon"), "stream", "lo"])
+                .args(["--every", "100ms", "--for", limit])
+                .stdin(Stdio::piped())
+                .stdout(full)
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        if limit == "600s" {
+            drop(child.0.stdin.take());
+        }
+        let begun = Instant::now();
+        while child.0.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 #[test]
 fn nonsense_is_refused_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -288,8 +318,22 @@ fn nonsense_is_refused_with_one_line() {
     refused(&["record", "--keep", "60s:1d,1s:90d"], &taken, 2, "do not ascend");
     refused(&["record", "--keep", "1s:1d"], &taken, 1, "it is no folder");
     refused(&["dump", "--read"], folder.path(), 1, "no recording of such a time");
-    refused(&["dump", "--read"], &taken, 1, "this is no recording");
-    refused(&["dump", "--read"], &junk, 1, "this is no recording");
+    refused(&["dump", "--read"], &taken, 1, "taken.tmon is no recording");
+    refused(&["dump", "--read"], &junk, 1, "junk.tmon is no recording");
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let nowhere = folder.path().join("nowhere");
+    for reader in
+        [&["dump", "--read"][..], &["fleet", "--read"], &["diff", taken.to_str().unwrap()]]
+    {
+        refused(reader, &pipe, 1, "is no recording"); // without waiting for who writes to it
+        refused(
+            reader,
+            &nowhere,
+            1,
+            if reader[0] == "diff" { "no recording" } else { "No such file" },
+        );
+    }
     refused(&["dump", "--between", "yesterday..", "--read"], &taken, 2, "a time such as");
     refused(&["watch", "--between", "2026-01-01T00:00:00Z..", "--read"], &taken, 1, "--between");
 }

@@ -12,10 +12,11 @@ use serde::Serialize;
 use super::{TOOL, Watch, listing, out, say};
 use crate::kernel::{
     discover::{NetnsView, not_chosen},
+    live::by_namespace,
     netlink::Netlink,
     netns::NetnsHandle,
     origin, owner,
-    pin::{BPFFS, Cost, Pin, Pins, State},
+    pin::{BPFFS, Cost, Lock, Pin, Pins, State},
 };
 use feed::config::{Config, Port};
 use model::{
@@ -73,12 +74,36 @@ impl Attach {
     pub(super) fn run(&self) -> Result<()> {
         let pins = self.kept.pins();
         pins.check()?;
-        let place = NetnsHandle::open(self.watch.netns.as_deref())?;
+        let spaces = by_namespace(&self.watch.interfaces, self.watch.netns.as_deref());
+        let lock = pins.lock()?;
+        // All are attached before anything is said: nobody may be listening.
+        let mut done = Done::default();
+        for (netns, names) in &spaces {
+            if let Err(e) = self.attach_in(*netns, names, &pins, &lock, &mut done) {
+                done.add(Err(e));
+            }
+        }
+        if let Some(passing) = done.is_new.then(|| pins.passing()).flatten() {
+            say(&passing);
+        }
+        done.report()
+    }
+
+    /// The same in one namespace.
+    fn attach_in(
+        &self,
+        netns: Option<&str>,
+        names: &[String],
+        pins: &Pins,
+        lock: &Lock,
+        done: &mut Done,
+    ) -> Result<()> {
+        let place = NetnsHandle::open(netns)?;
         let words = place
             .name()
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
         let scene = NetnsView::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
-        let choice = scene.choose(&self.watch.interfaces, &words)?;
+        let choice = scene.choose(names, &words)?;
         choice.notices.iter().for_each(|n| say(n));
         let indexes: Vec<u32> = choice.links.iter().map(|l| l.index).collect();
         for o in scene.overlaps(&indexes) {
@@ -92,16 +117,11 @@ impl Attach {
         scene.bridged(&indexes).iter().for_each(|n| say(n));
         let config = self.watch.count.config();
         let found: Vec<Port> = not_chosen(&scene.ports(), &config.chosen()).collect();
-        let lock = pins.lock()?;
-        // All are attached before anything is said: nobody may be listening.
-        let (mut done, mut passing) = (Done::default(), None);
         for link in &choice.links {
             let name = sanitize(&link.name);
             let config = Config { l3: !link.is_ethernet(), ..config.clone() };
-            let made = pins.attach(&lock, &place, link, &config, &found, self.watch.want());
-            if matches!(made, Ok(Some(_))) {
-                passing = passing.or_else(|| pins.passing());
-            }
+            let made = pins.attach(lock, &place, link, &config, &found, self.watch.want());
+            done.is_new |= matches!(made, Ok(Some(_)));
             done.add(
                 made.map(|hook| match hook {
                     Some(hook) => format!(
@@ -122,10 +142,7 @@ impl Attach {
                 .with_context(|| format!("cannot attach to {name}{words}")),
             );
         }
-        if let Some(passing) = passing {
-            say(&passing);
-        }
-        done.report()
+        Ok(())
     }
 }
 
@@ -134,6 +151,8 @@ impl Attach {
 struct Done {
     lines: Vec<String>,
     failed: Option<anyhow::Error>,
+    /// Something was attached.
+    is_new: bool,
 }
 
 impl Done {
@@ -165,12 +184,13 @@ impl Detach {
         let lock = pins.lock()?;
         let all = pins.list()?;
         let mut wanted: Vec<&Pin> = Vec::new();
-        let place = NetnsHandle::open(self.netns.as_deref());
-        for name in &self.interfaces {
+        let spaces = by_namespace(&self.interfaces, self.netns.as_deref());
+        let names = spaces.iter().flat_map(|(netns, names)| names.iter().map(|n| (*netns, n)));
+        for (netns, name) in names {
+            let place = NetnsHandle::open(netns);
             let before = wanted.len();
             // What was attached in a namespace that is gone is known by the name it had.
-            let survives =
-                |p: &Pin| p.name == *name && self.netns.as_deref().is_some_and(|n| p.survives(n));
+            let survives = |p: &Pin| p.name == *name && netns.is_some_and(|n| p.survives(n));
             wanted.extend(all.iter().filter(|p| survives(p)));
             if let Ok(place) = &place {
                 let cookie = place.cookie()?;
@@ -341,7 +361,9 @@ const TITLES: [&str; 10] =
 
 impl Status {
     pub(super) fn run(&self) -> Result<()> {
-        let attached: Vec<Attached> = self.kept.pins().list()?.iter().map(Attached::new).collect();
+        let pins = self.kept.pins();
+        pins.can_tell()?;
+        let attached: Vec<Attached> = pins.list()?.iter().map(Attached::new).collect();
         let report = Report { schema: 1, tool: TOOL, host: origin::host(), attached };
         if self.json {
             return Ok(export::json::line(&mut out::raw(), &report)?);

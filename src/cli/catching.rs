@@ -13,7 +13,7 @@ use super::{
     TOOL, Usage,
     capture::{Capture, Target},
     dump::tell,
-    interrupted, say,
+    interrupted, out, say,
 };
 use crate::kernel::{
     attach::Want,
@@ -23,6 +23,9 @@ use crate::kernel::{
     sandbox::Sandbox,
 };
 use feed::{names::Names, pcapng::PcapngWriter};
+
+/// How long a reader has at the end for what is not written yet.
+const LATE: Duration = Duration::from_secs(5);
 
 impl Capture {
     /// Takes packets of interfaces.
@@ -72,23 +75,31 @@ impl Capture {
         let mut catch = Catch::begin(&mut live, prober, writer, names, [self.count, None])?;
         tell(&mut live);
         say(&format!("listening on {}", live.shown_interfaces()));
-        let end = self.live.span.map(|span| Instant::now() + span);
-        let done = self.follow(&mut catch, &mut live, || {
-            flag.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end)
-        });
+        let end = self.live.span.and_then(|span| Instant::now().checked_add(span));
+        let is_late = move |by| end.is_some_and(|end| Instant::now() >= end + by);
+        // A reader may be slow, but not for ever.
+        out::until_it_is(move || is_late(LATE));
+        let is_over = || flag.load(Ordering::Relaxed) || is_late(Duration::ZERO);
+        let done = self.follow(&mut catch, &mut live, is_over);
         let done = done.and_then(|()| catch.end(&live));
-        catch.leave(&live);
         let totals = match done {
             Ok(totals) => totals,
             Err(e) if is_closed(&e) => {
-                say("whoever read the capture has gone");
-                catch.totals(&live)
+                say(match is_over() {
+                    true => "whoever reads the capture has not read all of it",
+                    false => "whoever read the capture has gone",
+                });
+                catch.totals_unwritten(&live)
             }
             Err(e) => {
+                let totals = catch.totals_unwritten(&live);
+                catch.leave(&live);
                 target.cut(catch.whole())?;
+                say(&format!("{}{to}", totals.words()));
                 return Err(e).with_context(|| format!("what is in {shown} is whole"));
             }
         };
+        catch.leave(&live);
         say(&format!("{}{to}", totals.words()));
         totals.remarks().iter().for_each(|remark| say(remark));
         Ok(())

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -110,7 +113,6 @@ impl Diff {
             (Some(a), Some(b)) => {
                 let files = [a, b].map(PathBuf::from);
                 match files.iter().filter(|f| is_recording(f)).count() {
-                    2 => self.recorded(&files, &flag)?,
                     0 if !files.iter().any(|f| f.exists()) => {
                         let hosts = [a, b].map(|h| h.to_string_lossy().into_owned());
                         let ssh_command = self.ssh_command.clone();
@@ -119,11 +121,7 @@ impl Diff {
                             &flag,
                         )?
                     }
-                    _ => {
-                        let is_none = files.iter().find(|f| !is_recording(f));
-                        let name = is_none.map_or_else(String::new, |f| f.display().to_string());
-                        bail!("{} is no recording of `tmon record`", sanitize(&name));
-                    }
+                    _ => self.recorded(&files, &flag)?,
                 }
             }
             _ => {
@@ -143,9 +141,7 @@ impl Diff {
     }
 
     fn recorded(&self, files: &[PathBuf; 2], flag: &AtomicBool) -> Result<Both> {
-        let Some(mut recordings) = Playback::of(self.between).recordings(files)? else {
-            bail!("these are no recordings of `tmon record`");
-        };
+        let mut recordings = Playback::of(self.between).only_recordings(files)?;
         Sandbox::new(None).enter_with_nothing()?;
         let mut both = Both::default();
         let mut hosts = 0;
@@ -165,11 +161,11 @@ impl Diff {
         Ok(both)
     }
 
-    fn listen(&self, remotes: &Remotes, flag: &AtomicBool) -> Result<Both> {
+    fn listen(&self, remotes: &Remotes, flag: &Arc<AtomicBool>) -> Result<Both> {
         ensure!(self.between.is_none(), "--between is for recordings");
         let ready = remotes.prepare()?;
         Sandbox::new(None).enter_with_nothing()?;
-        let mut remote = ready.listen(Names::default())?;
+        let mut remote = ready.listen(Names::default())?.until(flag);
         let (begun, mut end, mut before) = (Instant::now(), None, None);
         let mut both = Both::default();
         while end.is_none_or(|end| Instant::now() < end) && !flag.load(Ordering::Relaxed) {

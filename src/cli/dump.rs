@@ -2,11 +2,14 @@
 //! `tmon dump`.
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{
@@ -87,9 +90,7 @@ impl Dump {
         }
         if self.reads_recordings() {
             let printer = Printer::new(&mut out, &self.print, false)?;
-            let Some(recordings) = self.part.recordings(&self.read)? else {
-                bail!("this is no recording of `tmon record`: `tmon replay` reads captures");
-            };
+            let recordings = self.part.only_recordings(&self.read)?;
             let flag = interrupted()?;
             return self.recorded(recordings, printer, &flag);
         }
@@ -167,21 +168,32 @@ impl Dump {
 
 impl Dump {
     /// Prints what others tell.
-    fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &AtomicBool) -> Result<()> {
+    fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &Arc<AtomicBool>) -> Result<()> {
         self.sandbox().enter_with_nothing()?;
-        let mut remote = ready.listen(printer.names())?;
-        let mut read = || -> Result<feed::Reading> {
-            let reading = remote.read()?;
-            reading.notices.iter().for_each(|notice| say(notice));
-            Ok(reading)
+        let mut remote = ready.listen(printer.names())?.until(flag);
+        let (mut heard, mut silent) = (false, false);
+        // Whoever is silent for a while ends nothing.
+        let mut read = || match remote.read() {
+            Err(e) if !heard => Err(e),
+            Err(e) => {
+                if !std::mem::replace(&mut silent, true) {
+                    say(&format!("{e:#}"));
+                }
+                Ok(None)
+            }
+            Ok(reading) => {
+                (heard, silent) = (true, false);
+                reading.notices.iter().for_each(|notice| say(notice));
+                Ok(Some(reading))
+            }
         };
         let findings = self.print.has_findings();
         let mut series = Series::new(0);
         if findings {
             series.look_for_findings(Known::default());
         }
-        let first = read()?;
-        let mut before = first.snapshot.clone();
+        let Some(first) = read()? else { return Ok(()) };
+        let (mut before, mut last) = (first.snapshot.clone(), first.snapshot.clone());
         series.push(first);
         let start = Instant::now();
         let span = self.span.or(self.every.is_none().then_some(Duration::from_secs(5)));
@@ -192,15 +204,23 @@ impl Dump {
             let until = [next, end].into_iter().flatten().min().unwrap_or(start);
             // Hosts do not wait to be heard, and findings are of what happens second by second.
             while until > Instant::now() + SECOND && !wait(Instant::now() + SECOND, flag) {
-                series.push(read()?);
+                if let Some(now) = read()? {
+                    last = now.snapshot.clone();
+                    series.push(now);
+                }
             }
             let over = wait(until, flag) || end.is_some_and(|end| Instant::now() >= end);
             if every.is_none() || !over {
-                let now = read()?;
-                let totals = now.snapshot.clone();
-                series.push(now);
-                printer.print(&totals.since(&before), findings.then_some(&series))?;
-                before = totals;
+                if let Some(now) = read()? {
+                    last = now.snapshot.clone();
+                    series.push(now);
+                }
+                let nothing = "no host told anything after its first reading";
+                ensure!(every.is_some() || last.taken > before.taken, nothing);
+                if last.taken > before.taken {
+                    printer.print(&last.since(&before), findings.then_some(&series))?;
+                    before = last.clone();
+                }
             }
             if over {
                 return Ok(());
@@ -257,7 +277,7 @@ impl Dump {
 fn look(live: &mut Live, expr: &super::Written, names: &Names) -> Result<Prober> {
     let filter = expr.filter(names, &mut None)?;
     let mut prober = Prober::new(Wish { filter, lens: true, ..Wish::default() })?;
-    live.probe(&mut prober);
+    live.probe(&mut prober)?;
     tell(live);
     Ok(prober)
 }

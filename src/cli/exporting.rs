@@ -26,6 +26,7 @@ use model::{
     snapshot::Interval,
     units::{self, sanitize},
 };
+use tempfile::NamedTempFile;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Export {
@@ -307,18 +308,24 @@ impl Textfile {
         }
         let file = Textfile { path, folder, failed: false };
         // Is there room, and may it be done? It is not to be found out in a minute.
-        file.put("").with_context(|| format!("write {shown}"))?;
+        file.beside().with_context(|| format!("write {shown}"))?;
         Ok(file)
     }
 
-    /// Beside it, and renamed, so that nobody ever reads half of it. Not to be read: in its sandbox
-    /// this process writes here and reads nothing.
-    fn put(&self, text: &str) -> Result<()> {
+    /// A file that takes its place when it is whole. Not to be read: in its sandbox this process writes
+    /// here and reads nothing.
+    fn beside(&self) -> Result<NamedTempFile<File>> {
         let make = |path: &Path| {
             File::options().write(true).create_new(true).mode(Textfile::MODE).open(path)
         };
-        let mut file = tempfile::Builder::new().prefix(".tmon-").make_in(&self.folder, make)?;
+        let file = tempfile::Builder::new().prefix(".tmon-").make_in(&self.folder, make)?;
         file.as_file().set_permissions(Permissions::from_mode(Textfile::MODE))?;
+        Ok(file)
+    }
+
+    /// Nobody ever reads half of it.
+    fn put(&self, text: &str) -> Result<()> {
+        let mut file = self.beside()?;
         file.write_all(text.as_bytes())?;
         file.persist(&self.path)?;
         Ok(())

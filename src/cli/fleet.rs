@@ -50,13 +50,13 @@ const UNHEARD: u8 = 3;
 
 impl Hosts {
     pub(super) fn run(self) -> Result<u8> {
-        let flag = interrupted()?;
         let mut unheard = Vec::new();
         let remotes = Remotes { from: self.from, ssh: self.ssh, ssh_command: self.ssh_command };
         let (interval, live) = if remotes.any() {
             let ready = remotes.prepare()?;
+            let flag = interrupted()?;
             Sandbox::new(None).enter_with_nothing()?;
-            let mut remote = ready.listen(Names::default())?;
+            let mut remote = ready.listen(Names::default())?.until(&flag).patient(self.span);
             let end = Instant::now() + self.span;
             let mut last = remote.read()?;
             while Instant::now() < end
@@ -72,11 +72,10 @@ impl Hosts {
             }));
             (last.snapshot.total(), true)
         } else {
-            let Some(mut recordings) = self.part.recordings(&self.read)? else {
-                bail!(
-                    "name whom to listen to: --ssh a,b, --from 'COMMAND', or --read FILE of a recording"
-                );
-            };
+            let nobody = "name whom to listen to: --ssh a,b, --from 'COMMAND', or --read FILE of a recording";
+            ensure!(!self.read.is_empty(), nobody);
+            let mut recordings = self.part.only_recordings(&self.read)?;
+            interrupted()?;
             Sandbox::new(None).enter_with_nothing()?;
             let mut sum: Option<Interval> = None;
             while let Some(interval) = recordings.next_interval()? {

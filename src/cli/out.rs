@@ -82,15 +82,28 @@ pub(super) fn until(flag: &Arc<AtomicBool>) {
     _ = ENDS.set(Arc::clone(flag)); // there is one command
 }
 
+/// What else ends the program: asked while nobody reads what it prints.
+static GIVES_UP: OnceLock<Box<dyn Fn() -> bool + Send + Sync>> = OnceLock::new();
+
+/// From now on nobody is waited for once this is so.
+pub(super) fn until_it_is(over: impl Fn() -> bool + Send + Sync + 'static) {
+    _ = GIVES_UP.set(Box::new(over));
+}
+
+fn is_over() -> bool {
+    ENDS.get().is_some_and(|ends| ends.load(Ordering::Relaxed))
+        || GIVES_UP.get().is_some_and(|over| over())
+}
+
 fn some(bytes: &[u8]) -> io::Result<usize> {
     const STEP: u8 = 100; // milliseconds
     let out = io::stdout();
     loop {
-        if ENDS.get().is_some_and(|ends| ends.load(Ordering::Relaxed)) && !writable(&out, 0) {
-            // As if the reader had gone, who does not read either.
-            return Err(ErrorKind::BrokenPipe.into());
-        }
         if !writable(&out, STEP) {
+            if is_over() {
+                // As if the reader had gone, who does not read either.
+                return Err(ErrorKind::BrokenPipe.into());
+            }
             continue;
         }
         match nix::unistd::write(&out, &bytes[..bytes.len().min(PIECE)]) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `--read` names where it is a recording.
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -25,6 +25,27 @@ impl Playback {
     #[cfg(feature = "live")]
     pub(super) fn of(between: Option<Between>) -> Playback {
         Playback { between }
+    }
+
+    /// The same where captures are of no use.
+    ///
+    /// # Errors
+    /// One is no recording, or cannot be read.
+    pub(super) fn only_recordings(self, files: &[PathBuf]) -> Result<Recordings> {
+        for file in files.iter().filter(|f| !f.is_dir()) {
+            let name = || sanitize(&file.to_string_lossy()).into_owned();
+            let there = file.metadata().with_context(|| format!("read {}", name()))?;
+            if there.is_file() {
+                File::open(file).with_context(|| format!("read {}", name()))?;
+            }
+            ensure!(
+                is_recording(file),
+                "{} is no recording of `tmon record`: `tmon replay` and `tmon top --read` read captures",
+                name()
+            );
+        }
+        let recordings = self.recordings(files)?;
+        recordings.context("there is no recording of `tmon record`")
     }
 
     /// The recordings that these files are; `None` where they are captures.

@@ -181,6 +181,8 @@ impl StreamOut {
         let flag = interrupted()?;
         let live = self.reading.open()?;
         live.enter(&Sandbox::new(None))?;
+        let end = self.reading.span.and_then(|span| Instant::now().checked_add(span));
+        out::until_it_is(move || is_over() || end.is_some_and(|end| Instant::now() > end));
         self.reading.write(live, &mut FrameWriter::new(out::raw()), &flag, &is_over)
     }
 }

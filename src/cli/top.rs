@@ -258,9 +258,14 @@ impl Top {
             let ready = self.remotes.prepare()?;
             let options = self.options(false, ready.runner())?;
             sandbox(&self.look).enter_with_nothing()?;
-            let mut remote = ready.listen(options.start.names.clone())?;
-            let first = remote.read()?;
-            return tui::run(options, Some(first), &mut remote);
+            // Who takes longer to tell something is waited for on the screen, where keys are heard.
+            const PATIENCE: Duration = Duration::from_secs(3);
+            let mut remote = ready.listen(options.start.names.clone())?.patient(PATIENCE);
+            let first = match remote.read() {
+                Err(e) if remote.has_failed() => return Err(e),
+                first => first.ok(),
+            };
+            return tui::run(options, first, &mut remote);
         }
         let runner = Arc::new(Runner::start(Vec::new())?);
         let sandbox = sandbox(&self.look);

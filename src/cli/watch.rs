@@ -113,7 +113,7 @@ impl Watching {
         let mut told = Told { json, host, bad: false, names: names.clone(), groups };
         if let Some(ready) = ready {
             Sandbox::new(None).enter_with_nothing()?;
-            self.fleet(ready.listen(names)?, known, &mut told, hook.as_mut(), &flag)?;
+            self.fleet(ready.listen(names)?.until(&flag), known, &mut told, hook.as_mut(), &flag)?;
         } else if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;
         } else if let Some(recordings) = recordings {

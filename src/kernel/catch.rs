@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Packets of rows that are looked at more closely, on their way into a capture.
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     io::{self, Write},
     net::IpAddr,
     ops::ControlFlow,
@@ -59,6 +59,8 @@ struct Book<W: Write> {
     named: HashSet<IpAddr>,
     /// What the packets' clock is behind the wall clock.
     behind: u64,
+    /// Where packets end that are not written yet.
+    ends: VecDeque<u64>,
 }
 
 /// An interface that packets came from.
@@ -78,6 +80,8 @@ pub struct Totals {
     pub written: u64,
     /// More than were wanted, by their number or the bytes of the capture.
     pub left_over: u64,
+    /// What could not be written when it ended.
+    pub unwritten: u64,
     /// How often it was not looked for a while, because this process was stopped.
     pub lapses: u64,
     /// Of these packets nobody could see more than that they are there.
@@ -94,6 +98,9 @@ impl Totals {
         );
         if self.left_over > 0 {
             text += &format!(" + {} left over", self.left_over);
+        }
+        if self.unwritten > 0 {
+            text += &format!(" + {} that could not be written", self.unwritten);
         }
         text
     }
@@ -143,7 +150,7 @@ impl<W: Write> Catch<W> {
         names: Names,
         [most, room]: [Option<u64>; 2],
     ) -> Result<Catch<W>> {
-        live.probe(&mut prober);
+        live.probe(&mut prober)?;
         let book = Book {
             writer,
             names,
@@ -152,6 +159,7 @@ impl<W: Write> Catch<W> {
             told: HashSet::new(),
             named: HashSet::new(),
             behind: difference(),
+            ends: VecDeque::new(),
         };
         Ok(Catch {
             prober,
@@ -165,7 +173,8 @@ impl<W: Write> Catch<W> {
 
     /// Begins at interfaces that have come meanwhile: to be called a few times a second.
     pub fn follow(&mut self, live: &mut Live) {
-        live.probe(&mut self.prober);
+        // Where it cannot be is a notice, and all else goes on.
+        let _ = live.probe(&mut self.prober);
     }
 
     /// Writes what was caught so far, or a part of that. False when as many are written as are wanted.
@@ -233,6 +242,18 @@ impl<W: Write> Catch<W> {
         totals
     }
 
+    /// What became of them where writing has failed: what was not written yet is not in the capture.
+    pub fn totals_unwritten(&mut self, live: &Live) -> Totals {
+        let _ = self.prober.stop(); // it was stopped already, or what comes is counted, too
+        let whole = self.book.writer.whole();
+        self.totals.written -= self.book.ends.iter().filter(|end| **end > whole).count() as u64;
+        let mut totals = self.totals(live);
+        let Caught { matched, ring_full, over_limit, .. } = totals.caught;
+        let told = totals.written + ring_full + over_limit + totals.left_over;
+        totals.unwritten = matched.saturating_sub(told);
+        totals
+    }
+
     /// Takes the prober away again.
     pub fn leave(&mut self, live: &Live) {
         live.end_probe(&mut self.prober);
@@ -291,7 +312,13 @@ impl<W: Write> Book<W> {
             direction: Some(if about.hook == 0 { Hook::Rx } else { Hook::Tx }),
             dropped,
             comment: &comment,
-        })
+        })?;
+        let whole = self.writer.whole();
+        while self.ends.front().is_some_and(|end| *end <= whole) {
+            self.ends.pop_front();
+        }
+        self.ends.push_back(self.writer.length());
+        Ok(())
     }
 
     /// Describes an interface.

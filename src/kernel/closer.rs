@@ -69,7 +69,10 @@ impl Catching {
             Ok(false) => Some(self.catch.end(live)),
             Err(e) => Some(Err(e)),
         };
-        let totals = self.catch.totals(live);
+        let totals = match end {
+            Some(Err(_)) => self.catch.totals_unwritten(live),
+            _ => self.catch.totals(live),
+        };
         let end = end.map(|end| match end {
             Ok(totals) => Ok(self.line(&totals)),
             Err(e) => {
@@ -99,7 +102,8 @@ impl Source for LiveCloser {
         let mut notices = Source::follow(&mut self.live);
         // Interfaces may have come, and what has lapsed begins again.
         if let Some(prober) = &mut self.lens {
-            self.live.probe(prober);
+            // Where he cannot is a notice.
+            let _ = self.live.probe(prober);
             if prober.lapses() > self.told {
                 self.told = prober.lapses();
                 let text = "this process was stopped for a while: no packet was looked into";
@@ -127,7 +131,7 @@ impl Closer for LiveCloser {
             self.live.check_probe(rows)?;
             let wish = Wish { filter: rows.clone(), lens: true, ..Wish::default() };
             let mut prober = Prober::new(wish)?;
-            self.live.probe(&mut prober);
+            self.live.probe(&mut prober)?;
             (self.lens, self.told) = (Some(prober), 0);
         }
         Ok(())

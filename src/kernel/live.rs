@@ -160,6 +160,25 @@ pub struct Live {
     overlay: Option<Arc<Overlay>>,
 }
 
+/// Names of interfaces by the namespace that they are in, which may stand before a name and a slash.
+pub(crate) fn by_namespace<'a>(
+    names: &'a [String],
+    netns: Option<&'a str>,
+) -> BTreeMap<Option<&'a str>, Vec<String>> {
+    let mut asked: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for name in names {
+        // An interface has no slash in its name; the path of a namespace has.
+        let (space, name) = name
+            .rsplit_once('/')
+            .map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
+        asked.entry(space).or_default().push(name.to_owned());
+    }
+    if names.is_empty() {
+        asked.insert(netns, Vec::new());
+    }
+    asked
+}
+
 impl Live {
     /// Loads and attaches to every interface named, in the named network namespace or the caller's,
     /// or as `netns/interface` in another one; with none named, to those that carry tunnels and to
@@ -173,17 +192,7 @@ impl Live {
         config: &Config,
         want: Want,
     ) -> Result<Live> {
-        let mut asked: BTreeMap<Option<&str>, BTreeSet<String>> = BTreeMap::new();
-        for name in names {
-            // An interface has no slash in its name; the path of a namespace has.
-            let (space, name) = name
-                .rsplit_once('/')
-                .map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
-            asked.entry(space).or_default().insert(name.to_owned());
-        }
-        if names.is_empty() {
-            asked.insert(netns, BTreeSet::new());
-        }
+        let asked = by_namespace(names, netns);
         let named: BTreeSet<String> = asked.values().flatten().cloned().collect();
         let now = Instant::now();
         let mut live = Live {
@@ -207,7 +216,7 @@ impl Live {
         };
         let mut views = Vec::new();
         for (netns, names) in asked {
-            let mut space = Space::open(netns, names)?;
+            let mut space = Space::open(netns, names.into_iter().collect())?;
             views.push(space.look(&mut live.notices)?);
             live.spaces.push(Some(space));
         }
@@ -474,8 +483,12 @@ impl Live {
     }
 
     /// Lets somebody look more closely at rows of everything that is watched. To be called again, now
-    /// and then: for interfaces that have come since.
-    pub fn probe(&mut self, prober: &mut Prober) {
+    /// and then: for interfaces that have come since. Where he cannot, that is a notice.
+    ///
+    /// # Errors
+    /// He cannot anywhere.
+    pub fn probe(&mut self, prober: &mut Prober) -> Result<()> {
+        let mut failed = None;
         for i in 0..self.watched.len() {
             let w = &mut self.watched[i];
             let Some(program) = &mut w.program else { continue };
@@ -483,9 +496,14 @@ impl Live {
                 .look(w.id as u32, &w.name, program)
                 .and_then(|_| program.free_probes())
                 .with_context(|| format!("look more closely at {}", sanitize(&w.name)));
-            let trouble = looked.err().map(|e| format!("cannot {e:#}"));
             let (space, name) = (w.space, w.name.clone());
+            let trouble = looked.as_ref().err().map(|e| format!("cannot {e:#}"));
             self.trouble(space, "probe ", &name, trouble);
+            failed = failed.or(looked.err());
+        }
+        match failed {
+            Some(e) if prober.interfaces().is_empty() => Err(e),
+            _ => Ok(()),
         }
     }
 
@@ -944,7 +962,8 @@ fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     if meant > most {
         bail!("{meant} interfaces match, but at most {most} can be watched at once: name fewer");
     }
-    let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let (descriptors, _) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("ask for the limit on descriptors")?;
     let room = descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if meant > room {

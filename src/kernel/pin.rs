@@ -292,6 +292,25 @@ impl Pins {
         }
     }
 
+    /// Whether all that is pinned on this host can be seen.
+    ///
+    /// # Errors
+    /// It cannot: why, and from where it can be.
+    pub fn can_tell(&self) -> Result<()> {
+        let path = self.bpffs.display();
+        match fs::read_dir(&self.bpffs) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                bail!("what is attached is in {path}, which you may not read: try as root")
+            }
+            _ if self.mount()?.is_some() && (own_mounts() || mounts("1").is_none()) => bail!(
+                "what is attached cannot be seen here: no bpffs is mounted at {path} in this mount \
+                 namespace, and it is not known to be that of PID 1; try outside of `ip netns exec`, \
+                 `unshare` or a container"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Everything that is pinned, of every layout, by namespace and interface.
     ///
     /// # Errors

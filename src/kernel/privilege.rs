@@ -130,17 +130,19 @@ pub fn give_up_all() -> Result<()> {
 
 fn keep(keep: &CapsHashSet) -> Result<()> {
     prctl::set_no_new_privs().context("give up gaining privileges")?;
-    // The bounding set is only open to who may set capabilities, so it goes before them.
-    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        for c in caps::read(None, CapSet::Bounding)?.difference(keep) {
-            caps::drop(None, CapSet::Bounding, *c)?;
+    let give_up = || -> Result<(), caps::errors::CapsError> {
+        // The bounding set is only open to who may set capabilities, so it goes before them.
+        if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+            for c in caps::read(None, CapSet::Bounding)?.difference(keep) {
+                caps::drop(None, CapSet::Bounding, *c)?;
+            }
         }
-    }
-    caps::clear(None, CapSet::Ambient)?;
-    caps::set(None, CapSet::Effective, keep)?;
-    caps::set(None, CapSet::Permitted, keep)?;
-    caps::clear(None, CapSet::Inheritable)?;
-    Ok(())
+        caps::clear(None, CapSet::Ambient)?;
+        caps::set(None, CapSet::Effective, keep)?;
+        caps::set(None, CapSet::Permitted, keep)?;
+        caps::clear(None, CapSet::Inheritable)
+    };
+    give_up().context("give up capabilities")
 }
 
 /// What stays of a set of capabilities.

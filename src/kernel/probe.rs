@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use contract::{
     LENS, LENS_ROW, PROBE_CATCH, PROBE_LEASE, PROBE_LENS, PROBE_STOPS, PROBERS, TEST_KIND,
     TEST_LAST, caught, lens, lens_key, probe_test, prober, probing,
@@ -27,7 +27,7 @@ use contract::{
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::kernel::{bpf::Program, clock::packets_clock};
+use crate::kernel::{bpf::Program, clock::packets_clock, privilege};
 use feed::table::grace_period;
 use model::{filter::Filter, flow::Flow, lens::LensEntry, rows};
 
@@ -131,6 +131,22 @@ impl Caught {
     }
 }
 
+/// A limit on the packets of a second as the programs have it, whose second is 2^30 ns; 0 is none.
+fn per_turn(limit: u64) -> u32 {
+    let all = limit.saturating_mul(1 << 30) / 1_000_000_000;
+    u32::try_from(all.max(limit.min(1))).unwrap_or(u32::MAX)
+}
+
+/// Why a map was not made.
+fn not_made(e: &libbpf_rs::Error, what: &str) -> anyhow::Error {
+    match (e.kind(), privilege::missing()) {
+        (libbpf_rs::ErrorKind::PermissionDenied, missing) if !missing.is_empty() => {
+            anyhow!("not allowed to {what}: {}", privilege::advice(&missing))
+        }
+        _ => anyhow!("{what}: {e}"),
+    }
+}
+
 /// A place at one interface; it is given up when dropped.
 struct Seat {
     /// The interface, as the prober calls it.
@@ -201,9 +217,7 @@ impl Seat {
     fn write(&self, wish: &Wish, tests: &[probe_test]) {
         let seat = self.table.seat(self.number);
         let mut all = prober { lease: self.lease.load(Ordering::Acquire), ..prober::default() };
-        // The programs' second is 2^30 ns.
-        let limit = wish.limit.saturating_mul(1 << 30).div_ceil(1_000_000_000);
-        all.limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        all.limit = per_turn(wish.limit);
         all.snaplen = wish.snaplen.clamp(1, contract::SNAPLEN);
         all.interface = self.interface;
         all.what = if wish.ring.is_some() { PROBE_CATCH } else { 0 };
@@ -366,7 +380,7 @@ impl Prober {
         };
         let make = |size| {
             let map = MapHandle::create(MapType::RingBuf, Some("tmon_ring"), 0, 0, size, &opts)
-                .with_context(|| format!("make a ring of {size} bytes for packets"))?;
+                .map_err(|e| not_made(&e, &format!("make a ring of {size} bytes for packets")))?;
             let ring = Ring::of(map.as_fd(), size as usize)?;
             Ok::<_, anyhow::Error>((map, ring))
         };
@@ -374,7 +388,7 @@ impl Prober {
         let make = || {
             let [key, value] = [size_of::<lens_key>(), size_of::<lens>()].map(|n| n as u32);
             MapHandle::create(MapType::Hash, Some("tmon_lens"), key, value, LENS, &opts)
-                .context("make a table for what is in packets")
+                .map_err(|e| not_made(&e, "make a table for what is in packets"))
         };
         let sums = wish.lens.then(make).transpose()?;
         let shared = Arc::new(Shared::default());
@@ -589,5 +603,15 @@ impl Program {
     /// How many slots are probed, or may be: their packets do not take the shortest way.
     pub fn probed(&self) -> usize {
         self.tables.probed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_never_exceeded_and_never_none_by_rounding() {
+        assert_eq!([0, 1, 2, 100_000, u64::MAX].map(per_turn), [0, 1, 2, 107_374, 4_294_967_295]);
     }
 }

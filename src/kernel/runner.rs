@@ -68,6 +68,8 @@ const MOST: usize = 64;
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// How long a command may take to be started, while everything else waits.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a command may take to end when it is told to, before it is killed.
+const LAST: Duration = Duration::from_secs(1);
 /// How long the process may take to end.
 const GRACE: Duration = Duration::from_millis(500);
 /// Bytes of a reason.
@@ -80,7 +82,8 @@ pub struct Runner {
     process: Pid,
 }
 
-/// A command that was started. Dropping it tells the command to end (SIGTERM).
+/// A command that was started. Dropping it tells the command to end (SIGTERM), and kills it if that takes
+/// more than a second.
 #[derive(Debug)]
 pub struct Running {
     /// What it reads; dropping this ends it.
@@ -290,6 +293,8 @@ struct Job {
     ended: OwnedFd,
     /// `None` when nobody wants to know any more.
     report: Option<UnixStream>,
+    /// It was told to end, and is killed then.
+    last: Option<Instant>,
 }
 
 /// Makes the forked process one of its own: nothing of its parent's is open, no terminal reaches
@@ -332,13 +337,14 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
         });
         let mut all: Vec<PollFd<'_>> = jobs_fds.collect();
         all.push(PollFd::new(requests.as_fd(), PollFlags::POLLIN));
-        match poll(&mut all, PollTimeout::NONE) {
+        match poll(&mut all, killing(&jobs)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => break,
         }
         let happened: Vec<bool> = all.iter().map(|f| f.any().unwrap_or(true)).collect();
         drop(all);
         let mut happened = happened.chunks(2);
+        jobs.iter_mut().for_each(Job::kill);
         jobs.retain_mut(|job| match happened.next() {
             Some([true, _]) => {
                 let status = job.child.wait().map_or(-1, |s| s.into_raw());
@@ -367,6 +373,25 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
         }
     }
     jobs.iter_mut().for_each(Job::end);
+    while jobs.iter().any(|job| job.last.is_some()) {
+        let mut all: Vec<_> =
+            jobs.iter().map(|j| PollFd::new(j.ended.as_fd(), PollFlags::POLLIN)).collect();
+        let _ = poll(&mut all, killing(&jobs));
+        let over: Vec<bool> = all.iter().map(|f| f.any().unwrap_or(true)).collect();
+        drop(all);
+        let mut over = over.into_iter();
+        jobs.retain(|_| over.next() != Some(true));
+        jobs.iter_mut().for_each(Job::kill);
+    }
+}
+
+/// How long until the first of them is to be killed.
+fn killing(jobs: &[Job]) -> PollTimeout {
+    let last = jobs.iter().filter_map(|job| job.last).min();
+    last.map_or(PollTimeout::NONE, |last| {
+        let wait = last.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+    })
 }
 
 /// Does what one request says: the descriptors of the answer, and its text.
@@ -448,7 +473,7 @@ fn begin(words: &[OsString]) -> Result<(Job, [OwnedFd; 4])> {
     match (set_up, pipes) {
         (Ok((own, report, ended)), (Some(stdin), Some(stdout), Some(stderr))) => {
             let files = [stdin.into(), stdout.into(), stderr.into(), report.into()];
-            Ok((Job { child, ended, report: Some(own) }, files))
+            Ok((Job { child, ended, report: Some(own), last: None }, files))
         }
         (set_up, _) => {
             let _ = child.kill();
@@ -462,5 +487,14 @@ impl Job {
     /// Tells it and what it started to end.
     fn end(&mut self) {
         let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        self.last.get_or_insert(Instant::now() + LAST);
+    }
+
+    /// Kills it if it was told to end and took too long.
+    fn kill(&mut self) {
+        if self.last.is_some_and(|last| Instant::now() >= last) {
+            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+            self.last = None;
+        }
     }
 }

@@ -255,7 +255,11 @@ impl Opened {
         let hurried = Arc::<AtomicBool>::default();
         let input =
             Input { file, pipe: size.is_none(), stop: stop.clone(), hurried: Arc::clone(&hurried) };
-        let reader = Reader::of(Box::new(input), most, stop)?;
+        let is_told = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+        let reader = Reader::of(Box::new(input), most, stop.clone()).map_err(|e| {
+            let nothing = "nothing that could be read had come when it was told to end";
+            if is_told() { ReadError { what: nothing.to_owned(), ..e } } else { e }
+        })?;
         Ok(Reader { size, hurried, ..reader })
     }
 }

@@ -100,8 +100,9 @@ impl Read for Counted {
 /// pipe, is none.
 pub fn is_recording(path: &Path) -> bool {
     let mut begin = [0; 128];
-    let read = File::open(path).and_then(|file| file.read_at(&mut begin, 0));
-    read.is_ok_and(|n| FrameReader::knows(&begin[..n]))
+    // Opening a pipe waits for who writes to it.
+    let mut read = || File::open(path).and_then(|file| file.read_at(&mut begin, 0));
+    path.is_file() && read().is_ok_and(|n| FrameReader::knows(&begin[..n]))
 }
 
 impl Recordings {
@@ -463,6 +464,22 @@ mod tests {
         assert_eq!(all[0].handshakes(&flow).map(|n| n.syns), Some(9));
         assert!(all[0].beside.claims().keys().all(|c| c.interface == 0));
         assert_eq!((all[0].beside.unfollowed(), all[0].beside.displaced()), (1, 2));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_nothing() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = FrameWriter::new(&mut file);
+        for at in [20, 21, 90_020, 90_021, 22, 23] {
+            writer.write(&frame("a", 1, at, 1)).expect("it is written");
+            writer.end_block().expect("it is written");
+        }
+        drop(writer);
+        let t = |n: u64| Some(UNIX_EPOCH + Duration::from_secs(1000 + n));
+        let count = |from, until| {
+            read(&[&file], Between { from: t(from), until: t(until) }).expect("it is read").len()
+        };
+        assert_eq!([count(90_000, 91_000), count(22, 100), count(0, 100_000)], [2, 2, 6]);
     }
 
     #[test]

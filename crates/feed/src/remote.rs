@@ -6,6 +6,7 @@ use std::{
     io::Read,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
     thread,
@@ -31,6 +32,8 @@ const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)
 /// How long the first reading waits for everybody, and how long for anybody.
 const ALL: Duration = Duration::from_secs(3);
 const ANY: Duration = Duration::from_secs(60);
+/// How soon it is noticed that nothing is to be waited for any more.
+const STEP: Duration = Duration::from_millis(100);
 /// How long a reading waits for hosts that are late.
 const LATE: Duration = Duration::from_millis(700);
 
@@ -51,6 +54,10 @@ pub struct Remote {
     fleet: Fleet,
     names: Names,
     begun: Instant,
+    /// How long the first reading waits for anybody.
+    patience: Duration,
+    /// Raised when nothing is to be waited for any more.
+    over: Arc<AtomicBool>,
     /// The latest moment of the reading before.
     taken: Option<SystemTime>,
     notices: Vec<String>,
@@ -114,9 +121,28 @@ impl Remote {
             fleet: Fleet::new(origin),
             names,
             begun: Instant::now(),
+            patience: ANY,
+            over: Arc::default(),
             taken: None,
             notices: Vec::new(),
         })
+    }
+
+    /// Nothing is waited for once this flag is raised.
+    pub fn until(mut self, flag: &Arc<AtomicBool>) -> Remote {
+        self.over = Arc::clone(flag);
+        self
+    }
+
+    /// The first reading waits so long at most for anybody, instead of a minute.
+    pub fn patient(mut self, patience: Duration) -> Remote {
+        self.patience = patience;
+        self
+    }
+
+    /// Nobody has told anything, and on each connection something went wrong.
+    pub fn has_failed(&self) -> bool {
+        self.connections.iter().all(|c| !c.has_told && c.trouble.is_some())
     }
 
     fn take(&mut self, message: Message) {
@@ -146,10 +172,12 @@ impl Remote {
     }
 
     fn wait(&mut self, until: Instant) {
-        while !self.is_complete() && Instant::now() < until {
-            match self.news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        while !self.is_complete() && Instant::now() < until && !self.over.load(Ordering::Relaxed) {
+            match self.news.recv_timeout(until.saturating_duration_since(Instant::now()).min(STEP))
+            {
                 Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -168,9 +196,11 @@ impl Remote {
 impl Source for Remote {
     fn read(&mut self) -> Result<Reading> {
         if self.taken.is_none() {
-            self.wait(self.begun + ALL);
-            let all_failed = |r: &Remote| r.connections.iter().all(|c| c.trouble.is_some());
-            while !self.some_told() && self.begun.elapsed() < ANY && !all_failed(self) {
+            self.wait(self.begun + ALL.min(self.patience));
+            let is_over = |r: &Remote| {
+                r.begun.elapsed() >= r.patience || r.over.load(Ordering::Relaxed) || r.has_failed()
+            };
+            while !self.some_told() && !is_over(self) {
                 self.wait(Instant::now() + LATE);
             }
         } else {

@@ -226,6 +226,9 @@ impl Session {
             (signal::SIGINT, &self.ended),
             (signal::SIGHUP, &self.ended),
             (signal::SIGQUIT, &self.ended),
+            (signal::SIGUSR1, &self.ended),
+            (signal::SIGUSR2, &self.ended),
+            (signal::SIGALRM, &self.ended),
             (signal::SIGWINCH, &self.resized),
         ];
         for (signal, flag) in flags {

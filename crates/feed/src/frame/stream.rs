@@ -153,12 +153,13 @@ pub fn block_after(file: &File, time: SystemTime) -> io::Result<u64> {
         };
         let begin = (end - ALL as u64).checked_sub(word(8));
         let (Some(begin), true) = (begin, is_trailer(&trailer)) else { return Ok(0) };
-        if word(32) <= time {
-            return Ok(found);
+        if word(32) > time {
+            found = begin;
         }
-        (end, found) = (begin, begin);
+        end = begin;
     }
-    Ok(0)
+    // The clock may have been set back: what comes before a block that is too old may not be.
+    Ok(if end < ALL as u64 { found } else { 0 })
 }
 
 fn is_trailer(bytes: &[u8]) -> bool {
