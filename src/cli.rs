@@ -52,6 +52,8 @@ mod fleet;
 #[cfg(feature = "live")]
 mod lab;
 mod listing;
+#[cfg(feature = "live")]
+mod naming;
 mod out;
 mod playback;
 mod printer;
@@ -134,6 +136,9 @@ enum Command {
     #[cfg(feature = "live")]
     /// List the tunnel devices of this host: ids, ports, endpoints, underlays
     Tunnels(tunnels::Tunnels),
+    #[cfg(feature = "live")]
+    /// List what addresses and tunnel ids are called here, and which name comes from where
+    Names(naming::NamesOf),
     #[cfg(feature = "live")]
     /// Run a simulated overlay: nine hosts and four networks in namespaces
     #[command(subcommand)]
@@ -310,6 +315,10 @@ struct Naming {
     /// Show addresses instead of names
     #[arg(long, short)]
     numeric: bool,
+    /// Do not look for names on this host: in its interfaces and the files of container runtimes
+    #[arg(long)]
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    no_host_names: bool,
 }
 
 impl Naming {
@@ -321,7 +330,7 @@ impl Naming {
             names.resolve(Resolver::new(move || sandbox.confine_strictly())?);
         }
         #[cfg(feature = "live")]
-        if local {
+        if local && !self.no_host_names {
             let looking = local::look_around(&names);
             return Ok((names, looking));
         }
@@ -626,6 +635,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(c) => return code(c.run()),
         #[cfg(feature = "live")]
         Command::Tunnels(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Names(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Lab(c) => return code(c.run()),
         #[cfg(feature = "live")]

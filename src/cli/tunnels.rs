@@ -62,6 +62,8 @@ struct Device {
     underlay_netnsid: Option<i32>,
     bridge: Option<String>,
     vrf: Option<String>,
+    /// What its id stands for: an L3VNI for a VRF, an L2VNI for a bridge.
+    stands_for: Option<String>,
     mtu: u32,
     up: bool,
     /// Id and other end come with each packet.
@@ -100,6 +102,7 @@ impl Device {
             underlay_netnsid: t.underlay_netnsid,
             bridge: bridge.map(str::to_owned),
             vrf: vrf.map(str::to_owned),
+            stands_for: scene.segment(tunnel).map(|segment| segment.to_string()),
             mtu: t.mtu,
             up: t.up,
             external: t.collect_metadata,

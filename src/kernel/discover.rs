@@ -11,7 +11,11 @@ use crate::kernel::{
     netlink::{FouPort, Link, Netlink, TunnelDevice},
     netns::{self, NetnsHandle},
 };
-use model::{flow::Kind, units::sanitize};
+use model::{
+    flow::{Kind, Tunnel},
+    overlay::Segment,
+    units::sanitize,
+};
 
 /// A tunnel device and what is around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +167,42 @@ impl NetnsView {
             above = master.master;
         }
         (bridge, vrf)
+    }
+
+    /// What the ids of tunnel devices stand for.
+    pub fn segments(&self) -> impl Iterator<Item = (Tunnel, Segment)> {
+        self.tunnels.iter().filter_map(|t| {
+            let tunnel = Tunnel { kind: t.device.kind, id: Some(t.device.id?) };
+            Some((tunnel, self.segment(t)?))
+        })
+    }
+
+    /// What a tunnel device is there for. A bridge in a VRF that has no ports but tunnels is there to
+    /// route: the id is an L3VNI. The VRF of a bridge is its own, or that of the interfaces over it
+    /// where these are all in one.
+    pub fn segment(&self, tunnel: &FoundTunnel) -> Option<Segment> {
+        let link = self.link(tunnel.device.ifindex)?;
+        let (bridge, vrf) = self.masters(link);
+        let master = link.master.and_then(|i| self.link(i));
+        let switch = master.filter(|l| l.kind.as_deref() != Some("vrf"));
+        let over = |switch: &Link| {
+            let mut over = self.links.iter().filter(|l| l.lower == Some(switch.index));
+            let first = over.find_map(|l| self.masters(l).1)?;
+            let is_same = |l: &Link| self.masters(l).1.is_none_or(|other| other == first);
+            over.all(is_same).then_some(first)
+        };
+        let vrf = vrf.or_else(|| over(switch?));
+        let is_tunnel = |l: &Link| self.tunnels.iter().any(|t| t.device.ifindex == l.index);
+        let ports = |switch: &Link| {
+            let mut ports = self.links.iter().filter(|l| l.master == Some(switch.index));
+            ports.all(is_tunnel)
+        };
+        let is_routed = vrf.is_some() && switch.is_none_or(ports);
+        if bridge.is_none() && vrf.is_none() {
+            return None;
+        }
+        let [bridge, vrf] = [bridge, vrf].map(|n| n.map(|name| sanitize(name).into_owned()));
+        Some(Segment { bridge, vrf, is_routed })
     }
 
     /// The ports of the tunnels found, for [`crate::kernel::bpf::Program::set_port`].
@@ -630,6 +670,44 @@ mod tests {
             said.len() == 1 && said[0].contains("packets that br0 forwards between vx1, tap[0]"),
             "{said:?}"
         );
+    }
+
+    #[test]
+    fn what_ids_stand_for() {
+        let mut s = scene();
+        let called = |s: &NetnsView| {
+            s.segments().map(|(tunnel, s)| format!("{tunnel}: {s}")).collect::<Vec<_>>()
+        };
+        let id = 7;
+        s.tunnels[0].device.id = Some(id);
+        let index = s.tunnels[0].device.ifindex;
+        assert_eq!(s.link(index).expect("vx1").name, "vx1");
+        assert_eq!(called(&s), [format!("vxlan {id}: bridge br0")]);
+        // Its bridge routes in a VRF, and has other ports.
+        s.links.push(link(50, "red", "vrf"));
+        let bridge = s.link(index).and_then(|l| l.master).expect("br0");
+        for l in &mut s.links {
+            l.master = if l.index == bridge { Some(50) } else { l.master };
+        }
+        assert_eq!(called(&s), [format!("vxlan {id}: br0 in VRF red")]);
+        // Nothing but the tunnel is in it.
+        s.links.iter_mut().filter(|l| l.index != index && l.master == Some(bridge)).for_each(|l| {
+            l.master = None;
+        });
+        assert_eq!(called(&s), [format!("vxlan {id}: VRF red")]);
+        // By the interfaces over it.
+        for l in &mut s.links {
+            l.master = if l.index == bridge { None } else { l.master };
+        }
+        let mut vlan = link(51, "br0.10", "vlan");
+        (vlan.lower, vlan.master) = (Some(bridge), Some(50));
+        s.links.push(vlan);
+        assert_eq!(called(&s), [format!("vxlan {id}: VRF red")]);
+        s.links.push(link(52, "blue", "vrf"));
+        let mut other = link(53, "br0.20", "vlan");
+        (other.lower, other.master) = (Some(bridge), Some(52));
+        s.links.push(other);
+        assert_eq!(called(&s), [format!("vxlan {id}: bridge br0")], "which one is not told");
     }
 
     #[test]

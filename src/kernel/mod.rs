@@ -17,6 +17,8 @@ pub mod discover;
 #[cfg(feature = "live")]
 pub mod drop_watch;
 #[cfg(feature = "live")]
+pub mod hosted;
+#[cfg(feature = "live")]
 pub mod live;
 #[cfg(feature = "live")]
 pub mod loaded;

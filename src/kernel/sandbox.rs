@@ -33,7 +33,7 @@ const KNOWN: ABI = ABI::V5;
 
 /// What is read after the start. Of /etc only single files: it also holds secrets, so a resolv.conf
 /// that is replaced in /etc itself is not followed.
-const READ: [&str; 28] = [
+const READ: [&str; 30] = [
     // Interfaces and namespaces that come later: pins to join, what loading asks the kernel for.
     "/sys/fs/bpf",
     "/sys/kernel/btf",
@@ -41,6 +41,9 @@ const READ: [&str; 28] = [
     "/proc",
     "/run/netns",
     "/run/docker/netns",
+    // What container runtimes call the addresses of pods.
+    "/var/lib/cni",
+    "/run/antrea/cni",
     // DNS by the system's own rules, whose modules are loaded at the first question.
     "/etc/resolv.conf",
     "/etc/nsswitch.conf",

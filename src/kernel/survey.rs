@@ -178,6 +178,7 @@ impl Survey {
                 });
             }
         }
+        overlay.segments.extend(scene.segments());
         for link in &scene.links {
             let over = scene.tunnels.iter().filter(|t| t.underlay == Some(link.index));
             let widest = over.map(|t| (t.device.mtu + t.device.overhead(), &t.device.name)).max();

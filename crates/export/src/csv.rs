@@ -117,7 +117,7 @@ struct Row<'a> {
     inner: [Option<IpAddr>; 2],
     outer_names: [Option<String>; 2],
     inner_names: [Option<String>; 2],
-    vni_name: Option<&'a str>,
+    vni_name: Option<String>,
     counted_on: Option<Cow<'a, str>>,
     inner_proto: String,
     other: bool,

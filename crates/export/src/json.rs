@@ -568,7 +568,7 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     inner_dname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    vni_name: Option<&'a str>,
+    vni_name: Option<String>,
     /// Only where there are any: the groups of the hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     outer_sgroup: Option<&'a str>,

@@ -343,7 +343,7 @@ fn tunnel(flow: &Flow, names: &Names) -> String {
     if flow.key.outer.is_none() {
         return UNKNOWN.to_owned();
     }
-    let id = |id: u32| names.id(id).map_or_else(|| id.to_string(), str::to_owned);
+    let id = |id: u32| names.shown_id(id).unwrap_or_else(|| id.to_string());
     let named = |t: model::flow::Tunnel| {
         t.id.map_or_else(|| t.kind.to_string(), |n| format!("{} {}", t.kind, id(n)))
     };

@@ -15,7 +15,11 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     of(File::open(path)?, most)
 }
 
-fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
+/// The same of an open file.
+///
+/// # Errors
+/// As [`read`].
+pub fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {

@@ -14,6 +14,7 @@
 //! address that two interfaces have is nobody's.
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -21,12 +22,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use crate::{dns::Resolver, input};
 use model::{
     filter::{Filter, FilterError, Meanings, PacketFilter},
+    overlay::Segment,
     units::sanitize,
 };
 
@@ -41,12 +43,58 @@ const MOST_NAMES: usize = 1_000_000;
 /// Characters of a name; those of DNS have at most 253.
 const MOST_CHARS: usize = 255;
 
+/// Where a name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameSource {
+    /// The file of `--names`.
+    File,
+    /// [`HOSTS`].
+    Hosts,
+    /// What a container runtime keeps of the addresses it gave.
+    Cni,
+    /// What CNI's host-local plugin keeps.
+    HostLocal,
+    /// An interface of this host that has the address, or that an id is of.
+    Interface,
+    /// A host of the fleet.
+    Fleet,
+    /// DNS.
+    Dns,
+}
+
+impl NameSource {
+    /// Its name in JSON and in lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            NameSource::File => "--names",
+            NameSource::Hosts => HOSTS,
+            NameSource::Cni => "cni",
+            NameSource::HostLocal => "host-local",
+            NameSource::Interface => "interface",
+            NameSource::Fleet => "fleet",
+            NameSource::Dns => "dns",
+        }
+    }
+}
+
+/// A name, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName {
+    /// Safe for a terminal.
+    pub name: String,
+    /// Who says so.
+    pub from: NameSource,
+}
+
 /// Names, and where to ask for more. Clones share what is found later.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     book: Arc<Book>,
     /// Inner addresses of this host's own interfaces, when they have been found.
-    local: Arc<Mutex<HashMap<IpAddr, String>>>,
+    local: Arc<Mutex<HashMap<IpAddr, HostName>>>,
+    /// What tunnel ids stand for on this host, when that has been found; nothing for those of which
+    /// there are several.
+    segments: Arc<Mutex<HashMap<u32, Option<Segment>>>>,
     /// What the hosts of a fleet call themselves.
     hosts: Arc<Mutex<Arc<HashMap<IpAddr, String>>>>,
     resolver: Option<Arc<Resolver>>,
@@ -56,6 +104,8 @@ pub struct Names {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Book {
     hosts: HashMap<IpAddr, String>,
+    /// Those of them that only the system's own file says.
+    system: HashSet<IpAddr>,
     /// Longest prefix first.
     nets: Vec<(IpNet, String)>,
     ids: HashMap<u32, String>,
@@ -96,8 +146,13 @@ impl Names {
     }
 
     /// Inner addresses of this host's own interfaces, and what those are called.
-    pub fn learn_local(&self, found: HashMap<IpAddr, String>) {
+    pub fn learn_local(&self, found: HashMap<IpAddr, HostName>) {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// What tunnel ids stand for on this host.
+    pub fn learn_segments(&self, found: HashMap<u32, Option<Segment>>) {
+        *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Outer addresses, and the hosts of a fleet that have them.
@@ -149,7 +204,7 @@ impl Names {
             && let Some(name) =
                 self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address)
         {
-            return Some(name.clone());
+            return Some(name.name.clone());
         }
         if !inner
             && let Some(name) =
@@ -181,9 +236,61 @@ impl Names {
         self.address(address, inner)
     }
 
-    /// What a tunnel id is called, safe for a terminal.
-    pub fn id(&self, id: u32) -> Option<&str> {
-        self.book.ids.get(&id).map(String::as_str)
+    /// What a tunnel id is called, safe for a terminal: by a file, or by what it stands for here.
+    pub fn id(&self, id: u32) -> Option<String> {
+        self.book.ids.get(&id).cloned().or_else(|| self.segment(id))
+    }
+
+    /// The same where people read: the name that a file gives it, or else the id and what it stands
+    /// for here.
+    pub fn shown_id(&self, id: u32) -> Option<String> {
+        let segment = || self.segment(id).map(|segment| format!("{id} ({segment})"));
+        self.book.ids.get(&id).cloned().or_else(segment)
+    }
+
+    fn segment(&self, id: u32) -> Option<String> {
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        segments.get(&id)?.as_ref().map(Segment::to_string)
+    }
+
+    /// What is known of an address by now, who says it best first.
+    pub fn told(&self, address: IpAddr) -> Vec<HostName> {
+        let of = |from: NameSource| move |name: String| HostName { name, from };
+        let is_system = self.book.system.contains(&address);
+        let book = if is_system { NameSource::Hosts } else { NameSource::File };
+        let local =
+            self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+        let dns = self.resolver.as_ref().and_then(|resolver| resolver.name(address));
+        self.written(address)
+            .map(of(book))
+            .into_iter()
+            .chain(local)
+            .chain(self.hosts().get(&address).cloned().map(of(NameSource::Fleet)))
+            .chain(dns.map(of(NameSource::Dns)))
+            .collect()
+    }
+
+    /// The addresses that have a name of their own, in their order.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts = self.hosts();
+        let all = self.book.hosts.keys().chain(local.keys()).chain(hosts.keys());
+        all.copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The ids that have a name, in their order.
+    pub fn named_ids(&self) -> Vec<(u32, HostName)> {
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = segments.iter().filter(|(_, segment)| segment.is_some()).map(|(id, _)| id);
+        let all: BTreeSet<u32> = self.book.ids.keys().chain(known).copied().collect();
+        drop(segments);
+        let from = |id| match self.book.ids.contains_key(id) {
+            true => NameSource::File,
+            false => NameSource::Interface,
+        };
+        all.iter()
+            .filter_map(|id| Some((*id, HostName { name: self.id(*id)?, from: from(id) })))
+            .collect()
     }
 
     /// What the service at a port is called, as /etc/services has it; safe for a terminal.
@@ -218,7 +325,10 @@ impl Names {
             .collect();
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         found.extend(
-            local.iter().filter(|(_, n)| n.to_lowercase() == name).map(|(a, _)| IpNet::from(*a)),
+            local
+                .iter()
+                .filter(|(_, n)| n.name.to_lowercase() == name)
+                .map(|(a, _)| IpNet::from(*a)),
         );
         if let Some(resolver) = &self.resolver {
             found.extend(resolver.addresses(&name).into_iter().map(IpNet::from));
@@ -232,7 +342,15 @@ impl Names {
     /// The tunnel ids that a name means.
     pub fn ids(&self, name: &str) -> Vec<u32> {
         let book = self.book.meanings.get(&cut(name).to_lowercase()).into_iter().flatten();
-        book.filter_map(|m| if let Meaning::Id(id) = m { Some(*id) } else { None }).collect()
+        let mut found: Vec<u32> =
+            book.filter_map(|m| if let Meaning::Id(id) = m { Some(*id) } else { None }).collect();
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let called =
+            |segment: &Option<Segment>| segment.as_ref().is_some_and(|s| s.is_called(name));
+        found.extend(segments.iter().filter(|(_, s)| called(s)).map(|(id, _)| *id));
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 }
 
@@ -247,7 +365,7 @@ impl Book {
             let mut names = words.map(|n| sanitize(&cut(n)).into_owned()).peekable();
             let said = match (meaning(what), names.peek()) {
                 (Some(meaning), Some(name)) => {
-                    self.say(meaning, name);
+                    self.say(meaning, name, tolerant);
                     names.try_for_each(|name| self.mean(&name, meaning))
                 }
                 (None, _) => Err(format!(
@@ -278,12 +396,15 @@ impl Book {
         Ok(())
     }
 
-    fn say(&mut self, meaning: Meaning, name: &str) {
+    fn say(&mut self, meaning: Meaning, name: &str, is_system: bool) {
         match meaning {
             Meaning::Id(id) => drop(self.ids.entry(id).or_insert_with(|| name.to_owned())),
             Meaning::Net(net) if net.prefix_len() == net.max_prefix_len() => {
                 // Every host has the same loopback: that is no name of anything seen on a wire.
                 if !net.addr().is_loopback() {
+                    if is_system && !self.hosts.contains_key(&net.addr()) {
+                        self.system.insert(net.addr());
+                    }
                     self.hosts.entry(net.addr()).or_insert_with(|| name.to_owned());
                 }
             }
@@ -468,7 +589,10 @@ mod tests {
         assert_eq!(n.address(ip("172.16.9.9"), false).as_deref(), Some("site"));
         assert_eq!(n.address(ip("2001:db8::1"), true).as_deref(), Some("six"));
         assert_eq!(n.address(ip("10.0.0.1"), false), None);
-        assert_eq!((n.id(10000), n.id(7), n.id(1)), (Some("blue"), Some("red"), None));
+        assert_eq!(
+            (n.id(10000), n.id(7), n.id(1)),
+            (Some("blue".to_owned()), Some("red".to_owned()), None)
+        );
         assert_eq!(
             n.nets("NODE-A.example"),
             ["172.16.1.100/32".parse::<IpNet>().expect("a net")],
@@ -548,10 +672,39 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_called_by_what_they_stand_for() {
+        let n = names("vni:7 blue\n").expect("names");
+        let segment = |bridge: &str, vrf: &str, is_routed| {
+            let some = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
+            Some(Segment { bridge: some(bridge), vrf: some(vrf), is_routed })
+        };
+        let found = [
+            (7, segment("br7", "", false)),
+            (10, segment("br10", "red", false)),
+            (50, segment("br50", "red", true)),
+            (60, None),
+        ];
+        n.learn_segments(found.into_iter().collect());
+        let shown = [7, 10, 50, 60].map(|id| n.shown_id(id).unwrap_or_default());
+        assert_eq!(shown, ["blue", "10 (br10 in VRF red)", "50 (VRF red)", ""]);
+        assert_eq!(n.id(50).as_deref(), Some("VRF red"));
+        assert_eq!(
+            [n.ids("RED"), n.ids("br10"), n.ids("blue"), n.ids("vrf red")],
+            [vec![10, 50], vec![10], vec![7], vec![50]]
+        );
+        let from: Vec<_> = n.named_ids().into_iter().map(|(id, n)| (id, n.from)).collect();
+        let (file, here) = (NameSource::File, NameSource::Interface);
+        assert_eq!(from, [(7, file), (10, here), (50, here)]);
+    }
+
+    #[test]
     fn own_interfaces_are_inner_names_only() {
         let n = Names::default();
         assert!(n.is_empty());
-        n.local.lock().expect("no panic").insert(ip("192.168.0.1"), "tenant/veth0".to_owned());
+        let name = HostName { name: "tenant/veth0".to_owned(), from: NameSource::Interface };
+        n.learn_local([(ip("192.168.0.1"), name.clone())].into_iter().collect());
+        assert_eq!(n.told(ip("192.168.0.1")), [name]);
+        assert_eq!(n.addresses(), [ip("192.168.0.1")]);
         assert_eq!(n.address(ip("192.168.0.1"), true).as_deref(), Some("tenant/veth0"));
         assert_eq!(n.address(ip("192.168.0.1"), false), None);
         assert_eq!(n.nets("tenant/veth0"), ["192.168.0.1/32".parse::<IpNet>().expect("a net")]);

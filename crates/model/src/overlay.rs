@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the kernel of this host is configured to do with tunnels: devices, forwarding entries,
 //! neighbours, addresses, and what was changed when. Detectors compare traffic with it.
-use std::{net::IpAddr, time::SystemTime};
+use std::{fmt, net::IpAddr, time::SystemTime};
 
 use foldhash::HashMap;
 
-use crate::flow::Kind;
+use crate::flow::{Kind, Tunnel};
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -26,6 +26,38 @@ pub struct Device {
     pub port: Option<u16>,
     /// It is administratively up.
     pub up: bool,
+}
+
+/// What a tunnel id stands for here, by the interfaces that its device is under.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// The bridge that its frames are switched in.
+    pub bridge: Option<String>,
+    /// The VRF that its packets are routed in.
+    pub vrf: Option<String>,
+    /// It carries what is routed, as an L3VNI does: nothing but tunnels is in its bridge.
+    pub is_routed: bool,
+}
+
+impl Segment {
+    /// Whether it is known by a name: that of its VRF, of its bridge, or as it is shown.
+    pub fn is_called(&self, name: &str) -> bool {
+        let is = |own: &str| own.eq_ignore_ascii_case(name);
+        self.vrf.as_deref().is_some_and(is)
+            || self.bridge.as_deref().is_some_and(is)
+            || is(&self.to_string())
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.bridge, &self.vrf) {
+            (Some(bridge), Some(vrf)) if !self.is_routed => write!(f, "{bridge} in VRF {vrf}"),
+            (_, Some(vrf)) => write!(f, "VRF {vrf}"),
+            (Some(bridge), None) => write!(f, "bridge {bridge}"),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 /// Where a bridge or a VXLAN device sends what is for a hardware address.
@@ -74,6 +106,8 @@ pub struct Event {
 pub struct Overlay {
     /// Tunnel devices whose packets travel in the namespaces that are watched.
     pub devices: Vec<Device>,
+    /// What ids of these stand for.
+    pub segments: HashMap<Tunnel, Segment>,
     /// Interfaces that are too narrow for the tunnels over them.
     pub narrow: Vec<Narrow>,
     /// The host's own addresses, and the watched namespaces in which it has them.

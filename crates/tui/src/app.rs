@@ -213,6 +213,11 @@ impl App {
         name.unwrap_or_else(|| label(end, self.picture.matrix.folded))
     }
 
+    /// What a tunnel is called on the screen.
+    pub fn tunnel_called(&self, tunnel: Tunnel) -> String {
+        if self.numeric { tunnel.to_string() } else { self.names.tunnel(tunnel) }
+    }
+
     /// What the breadcrumb says of the level that was entered `depth` levels below the first.
     pub fn crumb(&self, depth: usize) -> String {
         let level = if depth > self.groups_entered() { Level::Inner } else { Level::Hosts };

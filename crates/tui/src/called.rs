@@ -8,6 +8,7 @@ use foldhash::HashMap;
 use feed::names::Names;
 use model::{
     filter::{Filter, FilterError},
+    flow::Tunnel,
     matrix::{End, Level},
     text::shorten,
 };
@@ -58,6 +59,12 @@ impl Called {
     /// What the service at a port is called.
     pub fn service(&self, l4: u8, port: u16) -> Option<&str> {
         self.names.service(l4, port)
+    }
+
+    /// A tunnel with what its id is called: `vxlan blue`, `vxlan 10 (VRF red)`.
+    pub fn tunnel(&self, tunnel: Tunnel) -> String {
+        let name = tunnel.id.and_then(|id| self.names.shown_id(id));
+        name.map_or_else(|| tunnel.to_string(), |name| format!("{} {name}", tunnel.kind))
     }
 
     /// The name of an end of a level, in a moderate length.

@@ -141,7 +141,7 @@ fn fragmented(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
             weight(app, f.fragments, app.picture.elapsed),
             percent(f.fragments.packets, f.all.packets)
         );
-        let tunnel = f.tunnel.to_string();
+        let tunnel = app.tunnel_called(f.tunnel);
         let room = width.saturating_sub(numbers.width() + 3 + tunnel.width() + 2);
         let ends = [f.from, f.to].map(|e| app.called_at(Level::Hosts, e));
         let mut way = format!("{} → {}", ends[0], ends[1]);

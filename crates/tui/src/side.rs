@@ -241,7 +241,7 @@ impl Pane {
                 hit: Some(Hit::Tunnel(Some(*tunnel))),
                 cursor: false,
                 sign: sign(on),
-                name: tunnel.to_string(),
+                name: app.tunnel_called(*tunnel),
                 style: style(on, if all { look.text } else { look.dim }),
                 line: if on || all { look.spark } else { look.faint },
                 share: (n, max),
@@ -256,7 +256,7 @@ impl Pane {
             });
         }
         if app.tunnel.is_some() && chosen.is_none() && room > 0 {
-            let name = app.tunnel.map(|t| t.to_string()).unwrap_or_default();
+            let name = app.tunnel.map(|t| app.tunnel_called(t)).unwrap_or_default();
             let area = line(list.len().min(room - 1) + 1);
             let value = "silent".to_owned();
             self.entries.push(Entry::plain(area, sign(true), name, look.accent, value));

@@ -68,8 +68,8 @@ mod tests {
         Severity, Topic,
     };
     use crate::{
-        flow::Kind,
-        overlay::{Device, Overlay},
+        flow::{Kind, Tunnel},
+        overlay::{Device, Overlay, Segment},
     };
 
     fn staged(devices: Vec<Device>, address: IpAddr) -> Stage {
@@ -96,6 +96,20 @@ mod tests {
                 "vxlan 7 arrives, from 172.16.1.2 and perhaps others, and no device here takes it: 5 packets"
             )]
         );
+    }
+
+    #[test]
+    fn what_an_id_stands_for_is_said() {
+        let red = Segment { vrf: Some("red".to_owned()), is_routed: true, ..Segment::default() };
+        let tunnel = |id| Tunnel { kind: Kind::Vxlan, id: Some(id) };
+        let segments = [(tunnel(7), red), (tunnel(70), Segment::default())].into_iter().collect();
+        let addresses = [(host(1), vec![None])].into_iter().collect();
+        let devices = vec![device(Some(8), true)];
+        let overlay = Overlay { devices, addresses, segments, ..Overlay::default() };
+        let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
+        stage.second(&[talk(2, Some((1, 2)), 3, 5)]);
+        let text = stage.open()[0].2;
+        assert!(text.starts_with("vxlan 7 (VRF red) arrives, from "), "{text}");
     }
 
     #[test]

@@ -335,7 +335,8 @@ impl Detectors {
         let look = Evidence { interval, past: &self.past, overlay };
         let sightings = explained(DETECTORS.iter().flat_map(|find| find(&look)).collect());
         let mut changes = Vec::new();
-        for sighting in sightings {
+        for mut sighting in sightings {
+            name_id(&mut sighting, overlay);
             let of = (sighting.topic, sighting.place.clone());
             if let Some(f) = self.open.get(&of).and_then(|n| self.findings.get_mut(n)) {
                 if f.severity != sighting.severity {
@@ -462,6 +463,18 @@ fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
         s.topic != Topic::Silent || !known
     });
     sightings
+}
+
+/// Says what the id of a tunnel stands for where it is first named: `vxlan 10 (VRF red)`.
+fn name_id(sighting: &mut Sighting, overlay: Option<&Overlay>) {
+    let Some(tunnel) = sighting.place.tunnel else { return };
+    let Some(segment) = overlay.and_then(|overlay| overlay.segments.get(&tunnel)) else { return };
+    let id = tunnel.to_string();
+    let is_digit = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let mut places = sighting.text.match_indices(&id).map(|(at, _)| at + id.len());
+    if let Some(end) = places.find(|end| !sighting.text.get(*end..).is_some_and(is_digit)) {
+        sighting.text.insert_str(end, &format!(" ({segment})"));
+    }
 }
 
 fn ends(place: &Subject) -> [Option<IpAddr>; 2] {

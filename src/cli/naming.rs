@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon names`.
+use std::{io, net::IpAddr, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
+
+use super::{Naming, TOOL, out};
+use crate::kernel::origin;
+use export::json;
+use feed::names::HostName;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Who says it best comes first: --names, then /etc/hosts, files of container runtimes (cni, host-local), \
+    interfaces of this host, DNS."
+)]
+pub(super) struct NamesOf {
+    /// Show only what this address is called, by each who has a name for it
+    #[arg(value_name = "ADDR")]
+    address: Option<IpAddr>,
+    #[command(flatten)]
+    naming: Naming,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    tool: &'static str,
+    host: String,
+    names: Vec<OfAddress>,
+    ids: Vec<OfId>,
+}
+
+#[derive(Serialize)]
+struct OfAddress {
+    address: IpAddr,
+    name: String,
+    from: &'static str,
+}
+
+#[derive(Serialize)]
+struct OfId {
+    id: u32,
+    name: String,
+    from: &'static str,
+}
+
+impl NamesOf {
+    pub(super) fn run(&self) -> Result<()> {
+        const RESOLVE: Duration = Duration::from_secs(2);
+        let (names, looking) = self.naming.read(true)?;
+        if let Some(looking) = looking {
+            let _ = looking.join(); // what it did not find has no name
+        }
+        names.settle(self.address.iter().map(|a| (*a, true)), RESOLVE);
+        let of = |address: IpAddr| {
+            let line =
+                move |HostName { name, from }| OfAddress { address, name, from: from.name() };
+            names.told(address).into_iter().map(line)
+        };
+        let id = |(id, HostName { name, from })| OfId { id, name, from: from.name() };
+        let (all, ids): (Vec<OfAddress>, Vec<OfId>) = match self.address {
+            Some(address) => (of(address).collect(), Vec::new()),
+            None => (
+                names.addresses().into_iter().filter_map(|address| of(address).next()).collect(),
+                names.named_ids().into_iter().map(id).collect(),
+            ),
+        };
+        if self.json {
+            let report = Report { schema: 1, tool: TOOL, host: origin::host(), names: all, ids };
+            return Ok(json::line(&mut out::raw(), &report)?);
+        }
+        match self.address {
+            Some(address) if all.is_empty() => {
+                bail!("nobody here has a name for {address}: --names FILE or --resolve may")
+            }
+            _ => {}
+        }
+        let ids = ids.into_iter().map(|n| [format!("vni:{}", n.id), n.name, n.from.to_owned()]);
+        let addresses = all.into_iter().map(|n| [n.address.to_string(), n.name, n.from.to_owned()]);
+        let titles = ["ADDRESS", "NAME", "FROM"].map(str::to_owned);
+        let lines: Vec<_> = std::iter::once(titles).chain(addresses).chain(ids).collect();
+        Ok(table(&mut out::people(), &lines)?)
+    }
+}
+
+fn table(out: &mut dyn io::Write, lines: &[[String; 3]]) -> io::Result<()> {
+    let wide = |column: usize| lines.iter().map(|l| l[column].width()).max().unwrap_or(0);
+    let [address, name] = [wide(0), wide(1)];
+    for line in lines {
+        let pad = " ".repeat(name - line[1].width());
+        writeln!(out, "{:<address$}  {}{pad}  {}", line[0], line[1], line[2])?;
+    }
+    Ok(())
+}
