@@ -219,9 +219,8 @@ int empty(struct __sk_buff *skb)
 __u32 order[ORDER] SEC(".data.order");
 
 struct {
-	__u32 at;   /* where in the frame the eight bytes are whose last four tell the rows apart */
+	__u32 at;   /* where in the frame the eight bytes are that tell the rows apart */
 	__u32 mask; /* of the order: a power of two minus one */
-	__u64 base; /* they without the row's number */
 	__u32 next[TARGETS];
 	__u32 zero;
 } drive SEC(".data.drive");
@@ -238,9 +237,12 @@ static __always_inline void vary(struct __sk_buff *skb, __u32 target)
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u32 at = drive.at & 0x1ff, i = drive.next[target]++;
 
-	if (data + at + 8 <= end)
-		*(__u64 *)(data + at) =
-			drive.base + ((__u64)bpf_htonl(order[i & drive.mask & (ORDER - 1)]) << 32);
+	if (data + at + 8 <= end) {
+		__u32 row = bpf_htonl(order[i & drive.mask & (ORDER - 1)]);
+
+		/* of a pair of IPv4 addresses, the checksum stays the same */
+		*(__u64 *)(data + at) = (__u64)row << 32 | (__u32)~row;
+	}
 }
 
 /* One for each target: a tail call to a constant index is a direct jump. */

@@ -27,8 +27,9 @@ pub(crate) enum Target {
     FiveTuple,
 }
 
-/// A frame, and which eight bytes of it tell its rows apart: an IPv4 pair, or the lower half of an
-/// IPv6 address.
+/// A frame, and which eight bytes of it tell its rows apart: an IPv4 pair, of which one address has all
+/// bits that the other has not, so that every row has the same checksum; or the lower half of an IPv6
+/// address.
 #[derive(Clone, Debug)]
 pub(crate) struct Varied {
     pub(crate) bytes: Vec<u8>,
@@ -156,9 +157,6 @@ impl Bench {
     pub(crate) fn drive(&mut self, target: Target, frame: &Varied, packets: u32) -> Result<f64> {
         let drive = &mut self.skel.maps.data_drive_data.as_deref_mut().context("the driver")?.drive;
         drive.at = frame.at as u32;
-        let mut base = [0u8; 8];
-        base[..4].copy_from_slice(&frame.bytes[frame.at..frame.at + 4]);
-        drive.base = u64::from_ne_bytes(base);
         let program = match target {
             Target::Empty => self.skel.progs.drive_0.as_fd(),
             Target::Ancestor => self.skel.progs.drive_1.as_fd(),

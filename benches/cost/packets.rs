@@ -35,7 +35,7 @@ fn inside4(outside: Frame) -> Varied {
 }
 
 fn inside4_of(outside: Frame, data: usize) -> Varied {
-    Varied::new(outside.ip("10.0.0.1 > 10.1.0.0").udp(4000, 4001).data(data), 8 + data)
+    Varied::new(outside.ip("10.0.0.1 > 245.255.255.254").udp(4000, 4001).data(data), 8 + data)
 }
 
 fn inside6(outside: Frame) -> Varied {
