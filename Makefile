@@ -175,6 +175,8 @@ PREFIX := /usr/local
 INSTALLED := target/installed
 INSTALL := install -D
 UNITS := $(wildcard packaging/*.service)
+# Settings of the units. What somebody has changed is neither overwritten nor removed.
+SETTINGS := $(wildcard packaging/etc/*.toml)
 install:
 	@test -x $(TMON) || { echo "there is no $(TMON): run \`make build\` first"; exit 1; }
 	$(call write_assets,$(TMON),$(INSTALLED))
@@ -189,12 +191,15 @@ install:
 	for folder in grafana kubernetes pmacct prometheus; do \
 	  $(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/$$folder packaging/$$folder/*; done
 	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/schema docs/schema/*.json
+	for file in $(SETTINGS); do to=$(DESTDIR)/etc/tmon/$${file##*/}; \
+	  test -e $$to || $(INSTALL) -m 644 $$file $$to; done
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/tmon $(DESTDIR)$(PREFIX)/share/man/man1/tmon.1 $(DESTDIR)$(PREFIX)/share/man/man1/tmon-*.1
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tmon $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tmon
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tmon.fish
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(UNITS)))
 	rm -rf $(DESTDIR)$(PREFIX)/share/tmon
+	for file in $(SETTINGS); do to=$(DESTDIR)/etc/tmon/$${file##*/}; ! cmp -s $$file $$to || rm $$to; done
 
 # The sources with all crates that they need, as what is built without a network is built from.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

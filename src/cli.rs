@@ -69,6 +69,7 @@ mod signals;
 mod top;
 #[cfg(feature = "live")]
 mod tunnels;
+mod values;
 #[cfg(feature = "live")]
 mod watch;
 
@@ -175,10 +176,10 @@ impl Command {
 struct Watch {
     /// Interfaces to watch, by name, pattern (`veth*`) or NETNS/IFACE, at most 512 [default:
     /// underlays of the tunnel devices found, or the default route's interface]
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", add = clap_complete::engine::ArgValueCandidates::new(values::interfaces))]
     interfaces: Vec<String>,
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
-    #[arg(long, value_name = "NETNS")]
+    #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(values::namespaces))]
     netns: Option<String>,
     #[command(flatten)]
     count: Counting,
@@ -444,7 +445,7 @@ struct Print {
     #[arg(long, requires = "svg")]
     inner: bool,
     /// Show only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
-    #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
+    #[arg(long, value_name = "EXPR", add = clap_complete::engine::ArgValueCandidates::new(values::expressions), default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Written,
     #[command(flatten)]
     naming: Naming,
@@ -563,16 +564,29 @@ fn size(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
 }
 
+/// What is started with a machine, and has files of settings for that.
+const SERVICES: [&str; 5] = ["watch", "export prometheus", "export ipfix", "record", "attach"];
+
+/// A file of settings.
+#[cfg(feature = "live")]
+#[derive(Args, Debug)]
+struct Configured {
+    /// Read settings from this file: a line is a flag, `every = "5s"`, and the command line wins
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 /// Runs the command line. Errors are printed as one line.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::outgrow();
-    let args = match settings::merged(
-        &Cli::command(),
-        &["top", "demo"],
-        "top",
-        args.into_iter().collect(),
-        &mut say,
-    ) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if shell::completes(&args) {
+        return ExitCode::SUCCESS;
+    }
+    let root = Cli::command();
+    let merged = settings::merged(&root, &["top", "demo"], Some("top"), args, &mut say)
+        .and_then(|args| settings::merged(&root, &SERVICES, None, args, &mut say));
+    let args = match merged {
         Ok(args) => args,
         Err(e) => return code(Err(e)),
     };

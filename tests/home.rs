@@ -200,7 +200,13 @@ fn it_is_installed_below_a_folder_and_uninstalled() {
     }
     let out = Command::new(at("bin/tmon")).arg("--version").output().unwrap();
     assert!(out.status.success(), "{out:?}");
+    let settings = dir.path().join("etc/tmon/watch.toml");
+    std::fs::write(&settings, "exec = 'true'\n").unwrap();
+    make("install");
+    assert_eq!(std::fs::read_to_string(&settings).unwrap(), "exec = 'true'\n", "it is kept");
     make("uninstall");
+    let kept: Vec<_> = walk(&dir.path().join("etc"));
+    assert_eq!(kept, [settings], "but what nobody has changed goes");
     let left: Vec<_> = walk(&at("")).into_iter().filter(|p| p.is_file()).collect();
     assert_eq!(left, [] as [std::path::PathBuf; 0]);
 }
@@ -251,6 +257,36 @@ fn shells_read_their_completions() {
             Err(e) => panic!("{shell}: {e}"),
         }
     }
+}
+
+/// What a shell's script asks for when a key is pressed.
+#[test]
+fn values_are_completed() {
+    let ask = |words: &[&str]| {
+        let index = words.len() - 1;
+        let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
+            .env("TMON_COMPLETE", "bash")
+            .env("_CLAP_IFS", "\n")
+            .env("_CLAP_COMPLETE_INDEX", index.to_string())
+            .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+            .env("_CLAP_COMPLETE_SPACE", "true")
+            .env("HOME", "/nonexistent")
+            .arg("--")
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{words:?}: {out:?}");
+        let text = String::from_utf8(out.stdout).unwrap();
+        text.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&["tmon", "du"]), ["dump"]);
+    assert_eq!(ask(&["tmon", "dump", "l"]), ["lo"]);
+    assert!(ask(&["tmon", "top", "--filter", "vn"]).contains(&"vni:".to_owned()));
+    assert_eq!(ask(&["tmon", "top", "--ssh", ""]), [] as [&str; 0], "no home, no hosts");
+    assert!(ask(&["tmon", "dump", "--js"]).contains(&"--json".to_owned()));
+    // Another shell is none, and nothing happens.
+    let out = Command::new(env!("CARGO_BIN_EXE_tmon")).env("TMON_COMPLETE", "x").output().unwrap();
+    assert!(out.stdout.is_empty() && out.status.success(), "{out:?}");
 }
 
 #[test]
@@ -469,15 +505,12 @@ fn a_full_disk_is_one_line_and_a_closed_pipe_none() {
 fn a_pipe_that_does_not_block_is_waited_for() {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::io::Read;
-    let want = stdout(&["completions", "bash"]);
+    let want = stdout(&["man"]);
     let (mut read, write) = std::io::pipe().unwrap();
     fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     fcntl(&write, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
-        .args(["completions", "bash"])
-        .stdout(write)
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_tmon")).args(["man"]).stdout(write).spawn().unwrap();
     let mut got = String::new();
     let mut first = [0; 1];
     read.read_exact(&mut first).unwrap();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
-use super::{TOOL, Watch, listing, out, say};
+use super::{Configured, TOOL, Watch, listing, out, say};
 use crate::kernel::{
     discover::{NetnsView, not_chosen},
     live::by_namespace,
@@ -39,7 +39,10 @@ impl Kept {
 }
 
 #[derive(Args, Debug)]
+#[command(args_override_self = true)]
 pub(super) struct Attach {
+    #[command(flatten)]
+    _configured: Configured,
     #[command(flatten)]
     watch: Watch,
     #[command(flatten)]
@@ -49,13 +52,13 @@ pub(super) struct Attach {
 #[derive(Args, Debug)]
 pub(super) struct Detach {
     /// Interfaces
-    #[arg(value_name = "IFACE", required_unless_present = "all")]
+    #[arg(value_name = "IFACE", required_unless_present = "all", add = clap_complete::engine::ArgValueCandidates::new(super::values::attached))]
     interfaces: Vec<String>,
     /// Detach everything that is attached, in all network namespaces
     #[arg(long, conflicts_with_all = ["interfaces", "netns"])]
     all: bool,
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
-    #[arg(long, value_name = "NETNS")]
+    #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces))]
     netns: Option<String>,
     #[command(flatten)]
     kept: Kept,

@@ -78,7 +78,7 @@ pub(super) struct Capture {
 #[derive(Args, Debug)]
 pub(super) struct Catching {
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
-    #[arg(long, value_name = "NETNS", conflicts_with = "read")]
+    #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces), conflicts_with = "read")]
     pub(super) netns: Option<String>,
     /// Stop after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "read")]

@@ -22,10 +22,10 @@ use model::units::sanitize;
 pub(super) struct Check {
     /// Interfaces to check [default: underlays of the tunnel devices found, or the default route's
     /// interface]
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", add = clap_complete::engine::ArgValueCandidates::new(super::values::interfaces))]
     interfaces: Vec<String>,
     /// The network namespace that the interfaces are in: a name, a path, or pid:PID
-    #[arg(long, value_name = "NETNS")]
+    #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces))]
     netns: Option<String>,
     /// Print one JSON object
     #[arg(long)]

@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use super::{Dropping, Grouped, Ignoring, Watch, dump, duration, interrupted, out, say};
+use super::{
+    Configured, Dropping, Grouped, Ignoring, Watch, dump, duration, interrupted, out, say,
+};
 use crate::kernel::sandbox::Sandbox;
 use export::{
     ipfix::{IpfixOptions, IpfixSender, Target},
@@ -50,9 +52,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 #[command(
+    args_override_self = true,
     after_help = "Metrics, labels, limits, alert rules and a dashboard: docs/EXPORTS.md. Inner addresses are never exported."
 )]
 pub(super) struct Prometheus {
+    #[command(flatten)]
+    _configured: Configured,
     #[command(flatten)]
     watch: Watch,
     /// Answer scrapes of /metrics here; a port alone is one of 127.0.0.1
@@ -159,8 +164,13 @@ fn add_groups(
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Elements, and what collectors make of them: docs/EXPORTS.md.")]
+#[command(
+    args_override_self = true,
+    after_help = "Elements, and what collectors make of them: docs/EXPORTS.md."
+)]
 pub(super) struct Ipfix {
+    #[command(flatten)]
+    _configured: Configured,
     /// The collector
     #[arg(value_name = "HOST[:PORT]", value_parser = collector)]
     collector: (String, u16),

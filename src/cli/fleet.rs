@@ -27,7 +27,7 @@ pub(super) struct Hosts {
     #[arg(long, value_name = "COMMAND")]
     from: Vec<OsString>,
     /// The same of hosts by ssh: a,b,@FILE with one in each line
-    #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
+    #[arg(long, value_name = "HOSTS", add = clap_complete::engine::ArgValueCandidates::new(super::values::hosts), value_delimiter = ',')]
     ssh: Vec<String>,
     /// The tmon of those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]

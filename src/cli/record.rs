@@ -24,15 +24,18 @@ use feed::{
 };
 use model::{overlay::Overlay, snapshot::Interval, units::sanitize};
 
-use super::{Dropping, TOOL, Watch, dump, duration, interrupted, out, say};
+use super::{Configured, Dropping, TOOL, Watch, dump, duration, interrupted, out, say};
 use crate::kernel::{clock, live::Live, sandbox::Sandbox};
 
 #[derive(Args, Debug)]
 #[command(
+    args_override_self = true,
     after_help = "Each reading is in the file as soon as it is taken: a crash costs at most the last one. \
     `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds again what was wrong."
 )]
 pub(super) struct Record {
+    #[command(flatten)]
+    _configured: Configured,
     /// The file to make, such as `night.tmon`; one that is there is not touched. With --keep, a folder
     #[arg(value_name = "FILE")]
     file: PathBuf,

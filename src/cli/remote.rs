@@ -28,7 +28,7 @@ pub(super) struct Remotes {
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["interfaces", "netns"])]
     pub(super) from: Vec<OsString>,
     /// The same of hosts by ssh: a,b,@FILE with one in each line
-    #[arg(long, value_name = "HOSTS", value_delimiter = ',', conflicts_with_all = ["interfaces", "netns"])]
+    #[arg(long, value_name = "HOSTS", add = clap_complete::engine::ArgValueCandidates::new(super::values::hosts), value_delimiter = ',', conflicts_with_all = ["interfaces", "netns"])]
     pub(super) ssh: Vec<String>,
     /// The tmon of those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The config file: a line of it is a flag of the dashboard, and the command line wins.
+//! Config files, of the dashboard and of services: a line is a flag of the command, and the command
+//! line wins.
 //!
 //! There is no second list of settings: the keys are the long flags of the command, and clap judges
 //! the values as it judges those of the command line. So every flag there will ever be is a key.
@@ -55,7 +56,8 @@ pub(super) fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// The command line with what the file says before what the user says. `names` are the subcommands
-/// that have settings, `base` the one whose flags are the keys. A flag that is on in the file is
+/// that have settings, `base` the one whose flags are the keys, and which has a file of its user;
+/// without it, each has keys of its own, and only a file that is named. A flag that is on in the file is
 /// taken back with `--flag=false`. A command line that clap refuses is returned as it is. A file
 /// that nobody named and that cannot be read is told to `say`, and the defaults hold.
 ///
@@ -65,19 +67,20 @@ pub(super) fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
 pub(super) fn merged(
     root: &Command,
     names: &[&str],
-    base: &str,
+    base: Option<&str>,
     mut args: Vec<OsString>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Vec<OsString>> {
-    let Some(name) =
-        args.get(1).and_then(|a| a.to_str()).filter(|a| names.contains(a)).map(str::to_owned)
-    else {
-        return Ok(args);
+    let is_typed = |name: &&&str| {
+        let words = name.split(' ').enumerate();
+        words.into_iter().all(|(i, word)| args.get(i + 1).is_some_and(|arg| arg == word))
     };
+    let Some(name) = names.iter().find(is_typed) else { return Ok(args) };
     let mut root = root.clone();
     root.build();
-    let (Some(command), Some(base)) = (root.find_subcommand(&name), root.find_subcommand(base))
-    else {
+    let below =
+        |name: &str| name.split(' ').try_fold(&root, |command, word| command.find_subcommand(word));
+    let (Some(command), Some(keys)) = (below(name), below(base.unwrap_or(name))) else {
         return Ok(args);
     };
 
@@ -90,10 +93,13 @@ pub(super) fn merged(
         known.is_none()
     });
     let Ok(matches) = root.clone().try_get_matches_from(&args) else { return Ok(args) };
-    let Some((_, given)) = matches.subcommand() else { return Ok(args) };
+    let given = name.split(' ').try_fold(&matches, |all, _| all.subcommand().map(|(_, m)| m));
+    let Some(given) = given else { return Ok(args) };
 
     let asked = given.try_get_one::<PathBuf>("config").ok().flatten();
-    let Some(file) = chosen(asked.map(PathBuf::as_path)) else { return Ok(args) };
+    let asked = asked.map(PathBuf::as_path);
+    let file = if base.is_some() { chosen(asked) } else { asked.map(Path::to_owned) };
+    let Some(file) = file else { return Ok(args) };
     let (in_it, doubt) = read_file(&file, asked.is_some());
     let shown = sanitize(&file.to_string_lossy()).into_owned();
     match doubt {
@@ -131,7 +137,7 @@ pub(super) fn merged(
     // A capture has no interface, and others choose their own.
     let live = !["read", "from", "ssh"].into_iter().any(is_given);
     let mut before = Vec::new();
-    for setting in read(base, &file, &text)? {
+    for setting in read(keys, &file, &text)? {
         let has = command.get_arguments().any(|a| a.get_long() == Some(&setting.key));
         match setting.key.as_str() {
             INTERFACES
@@ -147,7 +153,8 @@ pub(super) fn merged(
             _ => {}
         }
     }
-    args.splice(2..2, before);
+    let at = 1 + name.split(' ').count();
+    args.splice(at..at, before);
     Ok(args)
 }
 
@@ -391,6 +398,8 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn root() -> Command {
@@ -430,7 +439,7 @@ mod tests {
         let mut words: Vec<OsString> =
             ["tmon"].into_iter().chain(args.split_whitespace()).map(OsString::from).collect();
         words.extend([OsString::from("--config"), file.into_os_string()]);
-        let merged = merged(&root(), &["top", "demo"], "top", words, &mut |_| ())?;
+        let merged = merged(&root(), &["top", "demo"], Some("top"), words, &mut |_| ())?;
         let words: Vec<String> =
             merged.iter().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
         let at = words.iter().position(|w| w == "--config").unwrap();
@@ -485,6 +494,40 @@ mod tests {
         assert_eq!(merge("\u{feff}plain = true", "top").unwrap(), "top --plain", "a BOM is no key");
     }
 
+    /// What the packages put into /etc/tmon, with each line in force: all are flags of their commands.
+    #[cfg(feature = "live")]
+    #[test]
+    fn settings_of_services_are_flags_of_their_commands() {
+        let root = super::super::Cli::command();
+        let run = |name: &str, text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), text).unwrap();
+            let words = format!("tmon {name} --config {}", file.path().display());
+            let words = words.split(' ').map(OsString::from).collect();
+            let merged = merged(&root, &super::super::SERVICES, None, words, &mut |_| ())?;
+            Ok::<_, anyhow::Error>(merged.join(OsStr::new(" ")).into_string().unwrap())
+        };
+        for (name, text) in [
+            ("attach", include_str!("../../packaging/etc/attach.toml")),
+            ("export prometheus", include_str!("../../packaging/etc/export.toml")),
+            ("record x", include_str!("../../packaging/etc/record.toml")),
+            ("watch", include_str!("../../packaging/etc/watch.toml")),
+        ] {
+            let is_key = |line: &str| {
+                line.split_once(" = ").is_some_and(|(key, _)| !key.contains([' ', '`']))
+            };
+            let all = text.lines().map(|l| l.strip_prefix("# ").filter(|l| is_key(l)).unwrap_or(l));
+            let all: Vec<&str> = all.filter(|line| is_key(line)).collect();
+            let words = run(name, &all.join("\n")).unwrap();
+            for (key, _) in all.iter().filter_map(|line| line.split_once(" = ")) {
+                assert!(words.contains(&format!("--{key}=")), "{key} of {name}: {words}");
+            }
+        }
+        let e = format!("{:#}", run("export ipfix collector", "listen = '1'").unwrap_err());
+        assert!(e.contains(":1: there is no setting 'listen'"), "{e}");
+        assert!(run("watch", "[").unwrap_err().to_string().contains(":1: "));
+    }
+
     #[test]
     fn a_bad_line_is_named() {
         for (text, said) in [
@@ -506,7 +549,7 @@ mod tests {
         let missing =
             ["tmon", "top", "--config", "/nonexistent/config.toml"].map(OsString::from).to_vec();
         assert!(
-            merged(&root(), &["top"], "top", missing, &mut |_| ()).is_err(),
+            merged(&root(), &["top"], Some("top"), missing, &mut |_| ()).is_err(),
             "a file that was asked for has to be there"
         );
     }
@@ -637,7 +680,7 @@ mod tests {
         let e = format!("{:#}", merge(&long, "top").unwrap_err());
         assert!(e.contains("config.toml: it has more than the 1048576 bytes"), "{e}");
         let words = ["tmon", "top", "--config", "/dev/zero"].map(OsString::from).to_vec();
-        let e = merged(&root(), &["top"], "top", words, &mut |_| ()).unwrap_err();
+        let e = merged(&root(), &["top"], Some("top"), words, &mut |_| ()).unwrap_err();
         assert!(format!("{e:#}").contains("/dev/zero: it has more than"), "{e:#}");
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon completions` and `tmon man`: from the same definition as the command line itself.
 use std::{
+    ffi::OsString,
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -8,14 +9,18 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
-use clap_complete::Shell;
+use clap_complete::{
+    Shell,
+    env::{CompleteEnv, Shells},
+};
 use clap_mangen::Man;
 
 use super::{Cli, TOOL, out};
 
 #[derive(Args, Debug)]
 pub(super) struct Completions {
-    /// The shell; bash reads them with `source <(tmon completions bash)`
+    /// The shell; bash reads them with `source <(tmon completions bash)`. Interfaces, namespaces, ids
+    /// and hosts are those that there are when a key is pressed
     shell: Shell,
 }
 
@@ -28,11 +33,21 @@ pub(super) struct ManPages {
 
 impl Completions {
     pub(super) fn run(&self) -> Result<()> {
-        // clap_complete panics where its output is closed.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "tmon", &mut script);
+        if let Some(shell) = Shells::builtins().completer(&self.shell.to_string()) {
+            shell.write_registration(VARIABLE, "tmon", "tmon", "tmon", &mut script)?;
+        }
         Ok(out::raw().write_all(&script)?)
     }
+}
+
+/// What a shell's script asks with.
+const VARIABLE: &str = "TMON_COMPLETE";
+
+/// Completes a command line, if that is what a shell's script asks for.
+pub(super) fn completes(args: &[OsString]) -> bool {
+    let complete = CompleteEnv::with_factory(Cli::command).var(VARIABLE);
+    !args.is_empty() && complete.try_complete(args.iter().cloned(), None).unwrap_or(true)
 }
 
 impl ManPages {

@@ -70,7 +70,7 @@ pub(super) struct Look {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     interval: Duration,
     /// Show only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
-    #[arg(long, value_name = "EXPR", default_value = "", value_parser = filter, hide_default_value = true)]
+    #[arg(long, value_name = "EXPR", add = clap_complete::engine::ArgValueCandidates::new(super::values::expressions), default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Written,
     #[command(flatten)]
     naming: Naming,

@@ -21,7 +21,7 @@ use model::units::{UNKNOWN, sanitize};
 #[derive(Args, Debug)]
 pub(super) struct Tunnels {
     /// Look in this network namespace: a name, a path, or pid:PID
-    #[arg(long, value_name = "NETNS", conflicts_with = "all_netns")]
+    #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces), conflicts_with = "all_netns")]
     netns: Option<String>,
     /// Look in this, in every named network namespace, and in those that Docker keeps
     #[arg(long)]

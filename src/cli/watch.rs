@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{
-    Dropping, Grouped, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out,
+    Configured, Dropping, Grouped, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out,
     playback::Playback, remote::Remotes, saving::Saver, say,
 };
 use crate::kernel::{
@@ -39,9 +39,12 @@ use model::{
 
 #[derive(Args, Debug)]
 #[command(
+    args_override_self = true,
     after_help = "Exit status: 3 if there was a bad finding that --ignore does not mute, 1 if tmon could not look."
 )]
 pub(super) struct Watching {
+    #[command(flatten)]
+    _configured: Configured,
     #[command(flatten)]
     watch: Watch,
     /// How often the counters are read

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Values that there are on this host, for a shell to complete. What cannot be found has none.
+use std::{env, fs, path::Path};
+
+use clap_complete::engine::CompletionCandidate;
+
+use feed::input;
+use model::units::sanitize;
+
+/// Limit on what is offered, and on a file that is read for it.
+const MOST: usize = 4096;
+const MOST_BYTES: u64 = 1 << 20;
+
+fn offered(all: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    // A shell writes it as it is.
+    let mut all: Vec<String> = all.filter(|name| sanitize(name) == *name).take(MOST).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// What is in a folder, by name.
+fn names_in(folder: &str) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// Interfaces.
+pub(super) fn interfaces() -> Vec<CompletionCandidate> {
+    offered(
+        names_in("/sys/class/net").filter(|name| Path::new("/sys/class/net").join(name).is_dir()),
+    )
+}
+
+/// Network namespaces that have a name.
+pub(super) fn namespaces() -> Vec<CompletionCandidate> {
+    offered(names_in("/run/netns"))
+}
+
+/// Hosts that the user's configuration of ssh names.
+pub(super) fn hosts() -> Vec<CompletionCandidate> {
+    let Some(home) = env::var_os("HOME") else { return Vec::new() };
+    let Ok(text) = input::read(&Path::new(&home).join(".ssh/config"), MOST_BYTES) else {
+        return Vec::new();
+    };
+    offered(hosts_in(&String::from_utf8_lossy(&text)))
+}
+
+fn hosts_in(config: &str) -> impl Iterator<Item = String> {
+    let lines = config.lines().filter_map(|line| {
+        let (key, names) = line.trim().split_once([' ', '\t', '='])?;
+        key.eq_ignore_ascii_case("host").then_some(names)
+    });
+    let words = lines.flat_map(|names| names.split([' ', '\t', '=']));
+    let plain = |name: &&str| !name.is_empty() && !name.contains(['*', '?', '!', '"']);
+    words.filter(plain).map(str::to_owned)
+}
+
+/// What an expression may begin with: its keys, and ids of this host's tunnel devices.
+pub(super) fn expressions() -> Vec<CompletionCandidate> {
+    const KEYS: [&str; 6] = ["host:", "inner:", "vni:", "kind:", "iface:", "proto:"];
+    offered(
+        KEYS.map(str::to_owned).into_iter().chain(ids().into_iter().map(|id| format!("vni:{id}"))),
+    )
+}
+
+#[cfg(feature = "live")]
+fn ids() -> Vec<u32> {
+    use crate::kernel::netlink::Netlink;
+    let found = Netlink::open().and_then(|mut netlink| {
+        let links = netlink.links()?;
+        Ok(netlink.tunnels_among(&links))
+    });
+    found.into_iter().flatten().filter_map(|tunnel| tunnel.id).collect()
+}
+
+#[cfg(not(feature = "live"))]
+fn ids() -> Vec<u32> {
+    Vec::new()
+}
+
+/// Interfaces on which `tmon attach` counts.
+#[cfg(feature = "live")]
+pub(super) fn attached() -> Vec<CompletionCandidate> {
+    use crate::kernel::pin::{BPFFS, Pins};
+    let pins = Pins::at(Path::new(BPFFS)).list().unwrap_or_default();
+    offered(pins.into_iter().map(|pin| pin.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_those_with_a_plain_name() {
+        let config =
+            "Host a b.example *.lab !c\n  HostName 10.0.0.1\nhost=d\nMatch host x\n#Host e\n";
+        assert_eq!(hosts_in(config).collect::<Vec<_>>(), ["a", "b.example", "d"]);
+        let bad = offered(["a\u{1b}[31m".to_owned(), "b".to_owned(), "b".to_owned()].into_iter());
+        assert_eq!(bad.len(), 1);
+    }
+}
