@@ -86,6 +86,7 @@ pub(super) fn until(flag: &Arc<AtomicBool>) {
 static GIVES_UP: OnceLock<Box<dyn Fn() -> bool + Send + Sync>> = OnceLock::new();
 
 /// From now on nobody is waited for once this is so.
+#[cfg(feature = "live")]
 pub(super) fn until_it_is(over: impl Fn() -> bool + Send + Sync + 'static) {
     _ = GIVES_UP.set(Box::new(over));
 }

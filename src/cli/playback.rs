@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `--read` names where it is a recording.
-use std::{fs::File, path::PathBuf};
+#[cfg(feature = "live")]
+use std::fs::File;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -31,6 +33,7 @@ impl Playback {
     ///
     /// # Errors
     /// One is no recording, or cannot be read.
+    #[cfg(feature = "live")]
     pub(super) fn only_recordings(self, files: &[PathBuf]) -> Result<Recordings> {
         for file in files.iter().filter(|f| !f.is_dir()) {
             let name = || sanitize(&file.to_string_lossy()).into_owned();
