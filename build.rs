@@ -23,6 +23,7 @@ fn main() -> anyhow::Result<()> {
     for (source, skeleton) in [
         ("bpf/tmon.bpf.c", "tmon.skel.rs"),
         ("bpf/probe.bpf.c", "probe.skel.rs"),
+        ("bpf/rtt.bpf.c", "rtt.skel.rs"),
         ("bpf/drops.bpf.c", "drops.skel.rs"),
         ("benches/cost/ancestor.bpf.c", "ancestor.skel.rs"),
     ] {

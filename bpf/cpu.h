@@ -11,6 +11,8 @@ struct weight {
 	__u64 bytes;
 };
 
+#define LENS_RTT (1U << 31)
+
 /* What one CPU needs: its share of the books, and the walk in hand while it goes from state to
  * state. */
 struct cpu {
@@ -28,7 +30,7 @@ struct cpu {
 	__u32 chosen; /* it is known who wants the packet */
 	__u32 wanted; /* a bit each */
 	__u32 row;    /* the row's place among the probes, or OWNER_ASK */
-	__u32 lens;   /* who wants to see what is in the packet */
+	__u32 lens;   /* who wants to see what is in the packet; LENS_RTT: somebody times it */
 };
 
 #ifndef TMON_WINDOW /* else it is part of a record */

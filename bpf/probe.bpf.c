@@ -28,6 +28,16 @@ struct {
 
 #include "next.h"
 
+/* Whether somebody wants to know how long the packet takes to be answered: see rtt.bpf.c. */
+static __always_inline int timed(struct __sk_buff *skb, struct cpu *c)
+{
+	if (c->lens & LENS_RTT) {
+		JUMP(skb, STATE_RTT);
+		c->beside[BESIDE_UNPROBED]++;
+	}
+	return beside(skb, c);
+}
+
 STATE(state_probe)
 {
 	struct cpu *c = this_cpu();
@@ -42,11 +52,11 @@ STATE(state_probe)
 	look(skb, c);
 	if (c->row & CAUGHT_STOP && (c->row & 0xff) != STOP_PLAIN)
 		return TC_ACT_UNSPEC;
-	if (c->lens) {
+	if (c->lens & ~LENS_RTT) {
 		JUMP(skb, STATE_LENS);
 		c->beside[BESIDE_UNPROBED]++;
 	}
-	return beside(skb, c);
+	return timed(skb, c);
 }
 
 STATE(state_lens)
@@ -56,7 +66,7 @@ STATE(state_lens)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	tell_apart(skb, c);
-	return beside(skb, c);
+	return timed(skb, c);
 }
 
 STATE(state_choose)

@@ -359,6 +359,8 @@ static __always_inline void look(struct __sk_buff *skb, struct cpu *c)
 			catch (skb, c, p, i, now);
 		if (p->what & PROBE_LENS && !(c->row & CAUGHT_STOP))
 			c->lens |= 1U << i;
+		if (p->what & PROBE_RTT && !(c->row & CAUGHT_STOP))
+			c->lens |= LENS_RTT;
 	}
 }
 

@@ -512,9 +512,8 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 				__u32 proto, __u32 shard)
 {
 	struct walk *w = &c->walk;
-	int v6 = !!(w->flags & WALK_INNER6), echo = 0;
-	struct pair outer = pair_at(w->outer, !!(w->flags & WALK_OUTER6));
-	struct pair inner = pair_at(w->inner, v6);
+	int v6 = !!(c->key.flags & ROW_INNER6), echo = 0;
+	struct pair outer = *(struct pair *)c->key.outer, inner = *(struct pair *)c->key.inner;
 	__u32 none = unknown(w, 0);
 	struct rtt_packet p = { .now = time_of(skb), .stamp = none, .echo = none, .stamped = none };
 	struct rtt_found found = { none, none, none, none, none, none, none };
@@ -525,7 +524,7 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	struct rtt_flow *f;
 	int order;
 
-	if (!lost || !(w->flags & WALK_INNER) || w->flags & WALK_LAST)
+	if (!lost || c->key.flags & (ROW_NO_OUTER | ROW_NO_PAIR))
 		return;
 	if (proto == PROTO_TCP) {
 		/* nobody has said how long a first fragment's packet is */
@@ -557,6 +556,8 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 		return;
 	}
 	p.row = place * 2 + (c->swapped & 1);
+	if (c->swapped)
+		swap(&inner); /* as on the wire */
 	if (order6(outer.word) > 0)
 		swap(&outer);
 	order = order6(inner.word);

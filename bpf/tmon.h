@@ -348,6 +348,8 @@ struct probe_test {
 #define PROBE_CATCH 0x01 /* packets of rows go to the ring */
 #define PROBE_STOPS 0x02 /* so do those that could not be parsed */
 #define PROBE_LENS  0x04 /* packets of rows are told apart by what is in them */
+#define PROBE_RTT   0x08 /* it is measured how long they take to be answered */
+#define RTT_STATE   84	 /* by the state with this number, while somebody wants that */
 
 struct prober {
 	__u64 lease;   /* when he was heard of last, ns; 0: there is none */

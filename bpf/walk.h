@@ -38,11 +38,13 @@ enum state {
 	STATE_CHOOSE,	  /* before that: who wants to, if anybody */
 	STATE_LENS,	  /* behind that: what is in the packet */
 	STATE_MESSAGE,	  /* behind the count: an endpoint of a tunnel says something of it */
+	STATE_RTT,	  /* behind STATE_LENS: how long until the packet is answered */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */
 	VERDICT_END = 144,  /* no more headers: a row, or plain */
 };
 
+_Static_assert((int)STATE_RTT == RTT_STATE, "user space takes it out of the table");
 _Static_assert((int)KINDS <= (int)STATE_LAYER, "a kind's number is its state's");
 _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_END,
 	       "verdicts differ");

@@ -17,7 +17,13 @@ use nix::{
     unistd::Pid,
 };
 use testkit::ground;
-use tmon::kernel::{attach::Want, bpf::Config, closer::LiveCloser, live::Live};
+use tmon::kernel::{
+    attach::Want,
+    bpf::Config,
+    closer::LiveCloser,
+    live::Live,
+    probe::{Prober, Wish},
+};
 
 /// `tmon capture`, which is listening.
 struct Capturing {
@@ -319,7 +325,10 @@ fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
     assert_eq!((news.lost, news.bytes), (0, bytes));
     let words =
         format!("{packets} packets matched = {packets} written + 0 ring-full + 0 over-limit");
-    assert!(line.starts_with("a.pcapng: ") && line.contains(&words), "{line}");
+    assert!(
+        line.starts_with(&format!("a.pcapng: {packets} packets, ")) && line.contains(&words),
+        "{line}"
+    );
     assert_eq!(frames(&path).len() as u64, packets);
     assert_eq!(closer.caught(false), None, "it is over");
 
@@ -330,6 +339,104 @@ fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
     let line = source.end().unwrap();
     assert!(line.starts_with("full.pcapng: write the capture: No space left"), "{line}");
     assert_eq!(source.end(), None);
+}
+
+/// Connections from one end to the other and back, as long as somebody wants.
+fn talk(g: &Ground, mut goes_on: impl FnMut(u32) -> bool) {
+    let run = |space: &str, program: &str| {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{space}")).args(["python3", "-c", program]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let to = ground::inner(2);
+    let serve = format!(
+        "import socket\ns=socket.create_server(('{to}',7000))\nprint(1,flush=True)\n\
+         while 1:\n c,_=s.accept()\n while 1:\n  d=c.recv(100)\n  if not d: break\n  c.sendall(d)\n"
+    );
+    let mut server = run(g.b.name(), &serve);
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let ask = format!(
+        "import socket\ns=socket.create_connection(('{to}',7000))\n\
+         for i in range(30):\n s.sendall(b'x'*50)\n s.recv(100)\n"
+    );
+    let mut talks = 0;
+    while goes_on(talks) {
+        assert!(run(g.a.name(), &ask).wait().unwrap().success());
+        talks += 1;
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn what_is_sent_again_is_what_the_kernel_says_and_answers_are_timed() {
+    let g = Ground::new();
+    let mut live = g.watch(&Config::default(), Want::Best);
+    let filter = format!("vni:{VNI}").parse().unwrap();
+    let mut prober = Prober::new(Wish { filter, rtt: true, ..Wish::default() }).unwrap();
+    live.probe(&mut prober).unwrap();
+    assert_eq!(live.notices(), Vec::<String>::new());
+    let sent_again = || {
+        [&g.a, &g.b].map(|space| -> u64 {
+            let told = space.run("nstat", "-asz TcpRetransSegs");
+            let mut words = told.split_whitespace().skip_while(|word| *word != "TcpRetransSegs");
+            words.nth(1).unwrap().parse().unwrap()
+        })
+    };
+    // Every so many segments one is lost on the way in, behind where it is counted.
+    g.b.run("nft", "add table ip t");
+    g.b.run("nft", "add chain ip t in { type filter hook input priority 0; }");
+    g.b.run("nft", "add rule ip t in tcp dport 7000 numgen inc mod 13 == 11 drop");
+    let before = sent_again();
+    talk(&g, |talks| talks < 4);
+    let again = [0, 1].map(|end| sent_again()[end] - before[end]);
+    assert!(again[0] > 4, "{again:?}");
+    prober.stop().unwrap();
+    let timed = prober.timed().unwrap().unwrap();
+    let ways: Vec<_> = timed.rows.values().collect();
+    let [[fwd, rev]] = ways.as_slice() else { panic!("{timed:?}") };
+    // The other end, too, where an acknowledgement was lost.
+    let counted = [fwd, rev].map(|way| way.retransmitted + way.out_of_order);
+    assert_eq!(counted, again, "{fwd:?} {rev:?}");
+    // All 30 requests of a connection are answered, most of them for the first time.
+    assert!(fwd.samples > 4 * 20 && rev.samples > 4 * 20, "{} {}", fwd.samples, rev.samples);
+    let [least, most] = fwd.extremes().unwrap();
+    let [p50, p99] = [50, 99].map(|percent| fwd.percentile(percent).unwrap());
+    assert!(least <= p50 && p50 <= p99 && p99 <= most, "{fwd:?}");
+    assert!(p50.as_millis() < 200, "no answer is as late as a segment that is sent again: {p50:?}");
+    assert_eq!((timed.untimed, timed.untracked), (0, 0));
+    // One at a time: whoever comes later is told.
+    let mut other = Prober::new(Wish { rtt: true, ..Wish::default() }).unwrap();
+    live.probe(&mut other).unwrap(); // the one before has ended
+    let mut third = Prober::new(Wish { rtt: true, ..Wish::default() }).unwrap();
+    let e = format!("{:#}", live.probe(&mut third).unwrap_err());
+    assert!(e.contains("somebody else measures"), "{e}");
+    live.end_probe(&mut other);
+}
+
+#[test]
+fn dump_says_how_long_packets_of_the_rows_take_to_be_answered() {
+    let g = Ground::new();
+    let dump = |format: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(["dump", "eth0", "--netns", g.a.name(), "--for", "4s", "--rtt"]);
+        command.arg(format!("vni:{VNI}")).args(format).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut child = dump(&["--json"]);
+    talk(&g, |_| child.try_wait().unwrap().is_none());
+    let out = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let [row] = json["rtt"].as_array().unwrap().as_slice() else { panic!("{}", json["rtt"]) };
+    assert_eq!((&row["interface"], &row["vni"]), (&"eth0".into(), &VNI.into()));
+    for way in ["fwd", "rev"] {
+        assert!(row[way]["samples"].as_u64() >= Some(20), "{row}");
+        assert!(row[way]["min_ns"].as_u64() <= row[way]["p50_ns"].as_u64(), "{row}");
+    }
+    let mut child = dump(&[]);
+    talk(&g, |_| child.try_wait().unwrap().is_none());
+    let text = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(text.contains("SAMPLES") && text.contains("RETRANSMITTED"), "{text}");
 }
 
 #[test]

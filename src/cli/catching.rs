@@ -56,6 +56,7 @@ impl Capture {
             snaplen: self.snaplen.unwrap_or(contract::SNAPLEN),
             limit,
             lens: false,
+            rtt: false,
         };
         let (target, shown, to) = self.target()?;
         let flag = interrupted()?;

@@ -13,10 +13,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{
-    DropScope, Print, Watch, duration, interrupted,
+    DropScope, Print, Watch, duration, interrupted, out,
     playback::Playback,
     printer::Printer,
     remote::{Ready, Remotes},
+    replay::round_trips,
     say,
 };
 use crate::kernel::{
@@ -47,6 +48,10 @@ pub(super) struct Dump {
     /// TTL, TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
     #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
     lens: Option<super::Written>,
+    /// Also show round-trip times and retransmissions of TCP, and of echoes, in rows that match: of what
+    /// each end sent, until the answer came back here
+    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
+    rtt: Option<super::Written>,
     /// Count for this long, then print [default: 5s; totals so far where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
@@ -107,17 +112,20 @@ impl Dump {
             live.follow_configuration()?;
         }
         live.enter(&self.sandbox())?;
-        let mut prober = match &self.lens {
-            Some(expr) => Some(look(&mut live, expr, &printer.names())?),
-            None => None,
+        let names = printer.names();
+        let mut prober = |expr: &Option<super::Written>, wish: Wish| match expr {
+            Some(expr) => look(&mut live, expr, &names, wish).map(Some),
+            None => Ok(None),
         };
+        let mut lens = prober(&self.lens, Wish { lens: true, ..Wish::default() })?;
+        let mut timer = prober(&self.rtt, Wish { rtt: true, ..Wish::default() })?;
         let start = Instant::now();
         let mut series = Series::new(0);
         if findings {
             series.look_for_findings(Known::default());
         }
         let Some(every) = self.every else {
-            if live.is_attached() && self.span.is_none() && prober.is_none() {
+            if live.is_attached() && self.span.is_none() && lens.is_none() && timer.is_none() {
                 tell(&mut live);
                 return printer.print(&live.read()?.total(), None);
             }
@@ -132,21 +140,27 @@ impl Dump {
             while !rest(&mut live, next(), &flag) && Instant::now() < end {
                 series.push(read(&mut live)?);
             }
-            let lens = match &mut prober {
-                Some(prober) => {
-                    prober.stop()?;
-                    let lens = live.lens(prober)?;
-                    live.end_probe(prober);
-                    Some(lens)
-                }
-                None => None,
-            };
+            for prober in lens.iter().chain(&timer) {
+                prober.stop()?;
+            }
+            let seen = lens.as_ref().map(|prober| live.lens(prober)).transpose()?;
+            let timed = timer.as_ref().map(Prober::timed).transpose()?.flatten();
+            for prober in lens.iter_mut().chain(&mut timer) {
+                live.end_probe(prober);
+            }
             live.detach();
             let last = read(&mut live)?;
-            let interval =
+            let mut interval =
                 before.map_or_else(|| last.snapshot.total(), |b| last.snapshot.since(&b));
+            if let Some(timed) = timed {
+                interval.beside = Arc::new(interval.beside.timed(timed));
+            }
             series.push(last);
-            return printer.print_lens(&interval, findings.then_some(&series), lens.as_ref());
+            printer.print_lens(&interval, findings.then_some(&series), seen.as_ref())?;
+            if timer.is_some() && self.print.format() == export::Format::Table {
+                round_trips(&mut out::people(), &interval.beside)?;
+            }
+            return Ok(());
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
@@ -274,9 +288,9 @@ impl Dump {
 }
 
 /// Begins to look into the packets of some rows.
-fn look(live: &mut Live, expr: &super::Written, names: &Names) -> Result<Prober> {
+fn look(live: &mut Live, expr: &super::Written, names: &Names, wish: Wish) -> Result<Prober> {
     let filter = expr.filter(names, &mut None)?;
-    let mut prober = Prober::new(Wish { filter, lens: true, ..Wish::default() })?;
+    let mut prober = Prober::new(Wish { filter, ..wish })?;
     live.probe(&mut prober)?;
     tell(live);
     Ok(prober)

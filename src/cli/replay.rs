@@ -21,6 +21,7 @@ use feed::{
 };
 use model::{
     beside::Beside,
+    rtt::three_digits,
     units::{self, Base},
 };
 
@@ -116,7 +117,7 @@ impl Replay {
 }
 
 /// A line for each end of a row of which something was found out.
-fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
+pub(super) fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
     let mut rows = Vec::new();
     for ((_, key), ways) in beside.round_trips() {
         for (reverse, n) in [false, true].into_iter().zip(ways).filter(|(_, n)| !n.is_empty()) {
@@ -124,7 +125,7 @@ fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
                 .inner
                 .pair()
                 .map(|p| if reverse { (p.second, p.first) } else { (p.first, p.second) });
-            let time = |t: Option<Duration>| t.map_or_else(|| "-".to_owned(), shown);
+            let time = |t: Option<Duration>| t.map_or_else(|| "-".to_owned(), three_digits);
             let (least, most) = (n.extremes().map(|t| t[0]), n.extremes().map(|t| t[1]));
             rows.push([
                 key.to_string().split(',').next().unwrap_or_default().to_owned(),
@@ -169,19 +170,6 @@ fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
         writeln!(out, "{untracked} connections were forgotten for want of room")?;
     }
     Ok(())
-}
-
-/// A time with three digits.
-fn shown(t: Duration) -> String {
-    let ns = t.as_nanos() as f64;
-    let (n, unit) = match ns {
-        _ if ns < 1e3 => (ns, "ns"),
-        _ if ns < 1e6 => (ns / 1e3, "µs"),
-        _ if ns < 1e9 => (ns / 1e6, "ms"),
-        _ => (ns / 1e9, "s"),
-    };
-    let decimals = if n < 9.995 { 2 } else { usize::from(n < 99.95) };
-    format!("{n:.decimals$} {unit}")
 }
 
 /// Progress, for a user who is waiting.
@@ -229,20 +217,6 @@ fn progress(frames: u64, at: u64, size: Option<u64>, elapsed: Duration) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_three_digits() {
-        for (ns, text) in [
-            (0, "0.00 ns"),
-            (999, "999 ns"),
-            (1_234, "1.23 µs"),
-            (56_789, "56.8 µs"),
-            (123_456_789, "123 ms"),
-            (9_999_000_000, "10.0 s"),
-        ] {
-            assert_eq!(shown(Duration::from_nanos(ns)), text);
-        }
-    }
 
     #[test]
     fn progress_says_how_much_how_fast_and_how_long() {

@@ -22,7 +22,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{
+    OpenObject,
+    skel::{OpenSkel, SkelBuilder},
+};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -37,6 +40,7 @@ use crate::kernel::{
     locked::Locked,
     privilege,
     probing::{Probes, map_array},
+    timing::Timer,
 };
 use feed::{
     beside::{self, ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot},
@@ -68,6 +72,12 @@ mod probe_skel {
     include!(concat!(env!("OUT_DIR"), "/probe.skel.rs"));
 }
 use probe_skel::ProbeSkelBuilder;
+
+#[allow(warnings, clippy::all)]
+mod rtt_skel {
+    include!(concat!(env!("OUT_DIR"), "/rtt.skel.rs"));
+}
+use rtt_skel::RttSkelBuilder;
 
 const CELLS: usize = contract::CELLS as usize;
 const BESIDES: usize = contract::BESIDES as usize;
@@ -128,8 +138,10 @@ pub struct Program {
     /// Bytes of one CPU's record there, the books first.
     record: usize,
     fragments: OwnedFd,
-    /// How the programs are configured, until those of probers are loaded, too.
-    config: Mutex<Option<types::rodata>>,
+    /// How the programs are configured, where that is known.
+    config: Option<types::rodata>,
+    /// Those of probers are loaded, too.
+    has_probers: Mutex<bool>,
     numbers: Locked<NumberSlot>,
     /// What streams had that are forgotten, by tunnel.
     earlier: BTreeMap<Stream, Numbered>,
@@ -310,7 +322,8 @@ impl Program {
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
             fragments: dup(skel.maps.fragments.as_fd())?,
-            config: Mutex::new(Some(configured)),
+            config: Some(configured),
+            has_probers: Mutex::new(false),
             numbers: Locked::of(dup(skel.maps.numbers.as_fd())?),
             earlier: BTreeMap::new(),
             claims: Locked::of(dup(skel.maps.claims.as_fd())?),
@@ -337,8 +350,8 @@ impl Program {
     /// Loads the programs that look at packets of probed rows, unless that is done: see
     /// `bpf/probe.bpf.c`.
     pub(crate) fn load_probers(&self) -> Result<()> {
-        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(own) = config.as_ref() else { return Ok(()) };
+        let mut has_probers = self.has_probers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(own) = self.config.as_ref().filter(|_| !*has_probers) else { return Ok(()) };
         let mut storage = MaybeUninit::uninit();
         let mut open =
             ProbeSkelBuilder::default().open(&mut storage).context("open the probers' programs")?;
@@ -349,19 +362,45 @@ impl Program {
         (cfg.cfg_preempt, cfg.cfg_seed) = (own.cfg_preempt, own.cfg_seed);
         (cfg.cfg_mask4, cfg.cfg_mask6) = (own.cfg_mask4, own.cfg_mask6);
         cfg.cfg_mask_others = own.cfg_mask_others;
-        for mut map in open.open_object_mut().maps_mut() {
+        self.share(open.open_object_mut(), &[])?;
+        // This puts them into the jump table, too.
+        loading(|| open.load())?;
+        *has_probers = true;
+        Ok(())
+    }
+
+    /// Loads the program that times packets of probed rows, with tables of its own. `l3`: they have
+    /// no link header.
+    pub(super) fn load_timer(&self, l3: bool) -> Result<Timer> {
+        let mut storage = MaybeUninit::uninit();
+        let mut open =
+            RttSkelBuilder::default().open(&mut storage).context("open the program for times")?;
+        let cfg =
+            open.maps.rodata_data.as_deref_mut().context("the program has no configuration")?;
+        cfg.cfg_begin = if l3 { BEGIN_IP } else { BEGIN_ETHERNET } as u8;
+        cfg.cfg_seed = random_seed()?;
+        if let Some(own) = &self.config {
+            (cfg.cfg_begin, cfg.cfg_tpid) = (own.cfg_begin, own.cfg_tpid);
+        }
+        self.share(open.open_object_mut(), &["rtt_flows", "rtt_rows", "rtt_lost"])?;
+        let skel = loading(|| open.load())?;
+        let maps = &skel.maps;
+        let (rows, lost) = (dup(maps.rtt_rows.as_fd())?, dup(maps.rtt_lost.as_fd())?);
+        Ok(Timer::of(rows, lost, dup(self.states.as_fd())?))
+    }
+
+    /// Lets an object that is not loaded yet have the maps of this one, but for its own.
+    fn share(&self, object: &mut OpenObject, own: &[&str]) -> Result<()> {
+        for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
-            if name.ends_with(".rodata") {
+            if name.ends_with(".rodata") || own.contains(&name.as_str()) {
                 continue;
             }
             let name = name.trim_start_matches(".data.");
-            let shared = self.objects().find(|(own, _)| *own == name);
+            let shared = self.objects().find(|(known, _)| *known == name);
             let (_, shared) = shared.with_context(|| format!("nobody shares a map {name}"))?;
             map.reuse_fd(shared).with_context(|| format!("share the map {name}"))?;
         }
-        // This puts them into the jump table, too.
-        loading(|| open.load())?;
-        *config = None;
         Ok(())
     }
 
@@ -414,7 +453,8 @@ impl Program {
             cpus,
             record,
             fragments: get("fragments")?,
-            config: Mutex::new(None),
+            config: None,
+            has_probers: Mutex::new(true),
             numbers: Locked::of(get("numbers")?),
             earlier: BTreeMap::new(),
             claims: Locked::of(get("claims")?),

@@ -88,7 +88,10 @@ impl Catching {
     /// What there is to say in the end.
     fn line(&self, totals: &Totals) -> String {
         let bytes = units::bytes(self.catch.length(), Base::Si);
-        let line = format!("{}: {bytes}, {}", self.name, totals.words());
+        let lost = totals.caught.ring_full + totals.caught.over_limit;
+        let (name, written) = (&self.name, totals.written);
+        let counts = format!("{name}: {written} packets, {bytes}, {lost} lost");
+        let line = format!("{counts}; {}", totals.words());
         [line].into_iter().chain(totals.remarks()).collect::<Vec<_>>().join("; ")
     }
 }
@@ -104,6 +107,7 @@ impl Source for LiveCloser {
         if let Some(prober) = &mut self.lens {
             // Where he cannot is a notice.
             let _ = self.live.probe(prober);
+            notices.extend(prober.untimed().map(|why| format!("no round-trip times: {why}")));
             if prober.lapses() > self.told {
                 self.told = prober.lapses();
                 let text = "this process was stopped for a while: no packet was looked into";
@@ -129,7 +133,7 @@ impl Closer for LiveCloser {
         }
         if let Some(rows) = rows {
             self.live.check_probe(rows)?;
-            let wish = Wish { filter: rows.clone(), lens: true, ..Wish::default() };
+            let wish = Wish { filter: rows.clone(), lens: true, rtt: true, ..Wish::default() };
             let mut prober = Prober::new(wish)?;
             self.live.probe(&mut prober)?;
             (self.lens, self.told) = (Some(prober), 0);

@@ -493,7 +493,7 @@ impl Live {
             let w = &mut self.watched[i];
             let Some(program) = &mut w.program else { continue };
             let looked = prober
-                .look(w.id as u32, &w.name, program)
+                .look_at(w.id as u32, &w.name, w.l3, program)
                 .and_then(|_| program.free_probes())
                 .with_context(|| format!("look more closely at {}", sanitize(&w.name)));
             let (space, name) = (w.space, w.name.clone());
@@ -530,7 +530,8 @@ impl Live {
     /// # Errors
     /// The kernel does not give it.
     pub fn lens(&self, prober: &Prober) -> Result<Lens> {
-        let mut lens = Lens { filter: prober.filter().to_string(), ..Lens::default() };
+        let (filter, timed) = (prober.filter().to_string(), prober.timed()?);
+        let mut lens = Lens { filter, timed, ..Lens::default() };
         for interface in prober.interfaces() {
             let caught = prober.caught(interface);
             lens.looked_at += caught.looked_at;

@@ -164,6 +164,11 @@ impl<S: Slot> Locked<S> {
         Ok((0..).zip(slots).filter(|(_, slot)| slot.is_used()).collect())
     }
 
+    /// All that are in use.
+    pub(super) fn all(&self) -> Result<Vec<S>> {
+        Ok(self.used()?.into_iter().map(|(_, slot)| slot).collect())
+    }
+
     /// What is in one slot, if anything is.
     pub(super) fn at(&self, place: u32) -> Option<S> {
         let mut slot = S::default();

@@ -53,4 +53,6 @@ mod space;
 #[cfg(feature = "live")]
 mod survey;
 #[cfg(feature = "live")]
+mod timing;
+#[cfg(feature = "live")]
 pub mod version;

@@ -6,7 +6,7 @@
 //! end the probe, and whatever ends the process does.
 #![allow(unsafe_code)]
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     ops::ControlFlow,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -21,15 +21,15 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use contract::{
-    LENS, LENS_ROW, PROBE_CATCH, PROBE_LEASE, PROBE_LENS, PROBE_STOPS, PROBERS, TEST_KIND,
-    TEST_LAST, caught, lens, lens_key, probe_test, prober, probing,
+    LENS, LENS_ROW, PROBE_CATCH, PROBE_LEASE, PROBE_LENS, PROBE_RTT, PROBE_STOPS, PROBERS,
+    TEST_KIND, TEST_LAST, caught, lens, lens_key, probe_test, prober, probing,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::kernel::{bpf::Program, clock::packets_clock, privilege};
+use crate::kernel::{bpf::Program, clock::packets_clock, privilege, timing::Timer};
 use feed::table::grace_period;
-use model::{filter::Filter, flow::Flow, lens::LensEntry, rows};
+use model::{filter::Filter, flow::Flow, lens::LensEntry, rows, rtt::Timed};
 
 /// How often a lease is renewed.
 const RENEWAL: Duration = Duration::from_millis(500);
@@ -71,6 +71,19 @@ impl Table {
         unsafe { AtomicU64::from_ptr(&raw mut (*self.seat(number)).lease) }
     }
 
+    /// Somebody who is there measures round-trip times.
+    fn times(&self, now: u64) -> bool {
+        (0..PROBERS as usize).any(|number| {
+            let lease = self.lease(number).load(Ordering::Acquire);
+            // SAFETY: inside the mapping and aligned; shared, so atomics only.
+            let what = unsafe { AtomicU32::from_ptr(&raw mut (*self.seat(number)).what) };
+            let is_active = self.active().load(Ordering::Acquire) >> number & 1 != 0;
+            is_active
+                && what.load(Ordering::Acquire) & PROBE_RTT != 0
+                && now.saturating_sub(lease) <= u64::from(PROBE_LEASE)
+        })
+    }
+
     /// Takes a seat that nobody has, or whose prober has not been heard of for too long.
     fn take(&self, now: u64) -> Option<usize> {
         (0..PROBERS as usize).find(|number| {
@@ -100,6 +113,8 @@ pub struct Wish {
     pub stops: bool,
     /// What is in the packets is told apart and summed up.
     pub lens: bool,
+    /// It is measured how long they take to be answered.
+    pub rtt: bool,
 }
 
 /// What became of a prober's packets, as the kernel has them.
@@ -227,6 +242,9 @@ impl Seat {
         if wish.lens {
             all.what |= PROBE_LENS;
         }
+        if wish.rtt {
+            all.what |= PROBE_RTT;
+        }
         all.tests = tests.len() as u32;
         all.test[..tests.len()].copy_from_slice(tests);
         // SAFETY: inside the mapping and aligned; no program reads it before it is active, and the
@@ -264,6 +282,10 @@ pub struct Prober {
     wish: Wish,
     ring: Option<(MapHandle, Ring)>,
     sums: Option<MapHandle>,
+    /// By interface.
+    timers: BTreeMap<u32, Timer>,
+    /// Why nothing is timed somewhere, and that was not told.
+    untimed: Option<String>,
     shared: Arc<Shared>,
     keeper: Option<JoinHandle<()>>,
     /// What was caught at seats that were given up.
@@ -404,7 +426,17 @@ impl Prober {
                 }
             })
             .context("start a thread")?;
-        Ok(Prober { wish, ring, sums, shared, keeper: Some(keeper), before: Vec::new(), lapses: 0 })
+        Ok(Prober {
+            wish,
+            ring,
+            sums,
+            timers: BTreeMap::new(),
+            untimed: None,
+            shared,
+            keeper: Some(keeper),
+            before: Vec::new(),
+            lapses: 0,
+        })
     }
 
     /// Takes the packets that are in the ring, until `take` breaks off: that one is taken, too.
@@ -419,6 +451,21 @@ impl Prober {
     /// # Errors
     /// There are too many probers already, or the filter is too long.
     pub fn look(&mut self, interface: u32, name: &str, program: &Program) -> Result<bool> {
+        self.look_at(interface, name, false, program)
+    }
+
+    /// The same where packets may have no link header.
+    ///
+    /// # Errors
+    /// As of [`Prober::look`]; and where times are wanted: somebody else measures them, or the kernel
+    /// does not take the program that does.
+    pub(super) fn look_at(
+        &mut self,
+        interface: u32,
+        name: &str,
+        l3: bool,
+        program: &Program,
+    ) -> Result<bool> {
         let tests = match self.wish.no_rows {
             true => None,
             false => self.wish.filter.tests(name).map_err(anyhow::Error::msg)?,
@@ -452,11 +499,27 @@ impl Prober {
             self.lapses += u64::from(!seat.is_ours());
         }
         let now = packets_clock();
+        self.timers.remove(&interface);
+        if self.wish.rtt {
+            let timer = match table.times(now) {
+                false => program.load_timer(l3),
+                true => Err(anyhow!(
+                    "somebody else measures round-trip times at {name}: try again when that has ended"
+                )),
+            };
+            match timer {
+                Ok(timer) => drop(self.timers.insert(interface, timer)),
+                // What is in packets can be seen all the same.
+                Err(e) if self.wish.lens => self.untimed = Some(format!("{e:#}")),
+                Err(e) => return Err(e),
+            }
+        }
         let Some(number) = table.take(now) else {
             bail!("{PROBERS} others look at rows of {name} already: try again when one has ended");
         };
         let seat = Seat { interface, table, number, lease: AtomicU64::new(now) };
-        seat.write(&self.wish, &tests);
+        let rtt = self.timers.contains_key(&interface);
+        seat.write(&Wish { rtt, ..self.wish.clone() }, &tests);
         match &self.ring {
             Some((ring, _)) => update(program.probes.rings.as_fd(), number, ring.as_fd())
                 .with_context(|| format!("look at packets of {name}"))?,
@@ -512,6 +575,23 @@ impl Prober {
                 Some((key.row >> 16, key.row & LENS_ROW, LensEntry::of(&key, &sum)))
             })
             .collect())
+    }
+
+    /// What was timed so far; `None` where nothing is.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn timed(&self) -> Result<Option<Timed>> {
+        let mut all = Timed::default();
+        for (interface, timer) in &self.timers {
+            timer.tell(u64::from(*interface), &mut all)?;
+        }
+        Ok(Some(all).filter(|_| !self.timers.is_empty()))
+    }
+
+    /// Why it is not measured at some interface how long packets take, once.
+    pub fn untimed(&mut self) -> Option<String> {
+        self.untimed.take()
     }
 
     /// Which rows he means.

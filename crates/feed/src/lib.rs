@@ -29,7 +29,7 @@ mod seen;
 pub mod series;
 pub mod source;
 pub mod table;
-mod timing;
+pub mod timing;
 
 pub use capture::Capture;
 pub use crew::MOST_THREADS;

@@ -104,6 +104,7 @@ impl Look {
             rows: all,
             looked_at: self.looked_at,
             lost: self.lost,
+            timed: None,
         }
     }
 }

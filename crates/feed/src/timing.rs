@@ -7,9 +7,12 @@ use model::{
     filter::Filter,
     flow::{Counters, Flow},
     rows,
-    rtt::{RoundTrips, Times},
+    rtt::{RoundTrips, Timed, Times},
 };
-use native::{Answer, Frames, Guide, NativeConfig, RTT_LEAST, RTT_PARTS_BITS, RttTables, Rtts};
+use native::{
+    Answer, Frames, Guide, NativeConfig, RTT_LEAST, RTT_PARTS_BITS, RTT_ROWS, RttLost, RttRow,
+    RttTables, Rtts,
+};
 
 /// What measures them, and what was measured.
 pub(crate) struct Timing {
@@ -55,6 +58,42 @@ impl Timing {
         let lost = self.tables.lost();
         all.untimed += lost.unread + lost.no_row;
         all.untracked += lost.displaced;
+    }
+}
+
+/// A row as the programs measure it: a slot of their table.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub struct TimedSlot(RttRow);
+
+impl TimedSlot {
+    /// So many there are.
+    pub const MOST: u32 = RTT_ROWS as u32;
+
+    /// A row is in it.
+    pub fn is_used(&self) -> bool {
+        self.0.tag != 0
+    }
+
+    /// Adds what was measured, of the interface that is called by this number.
+    pub fn tell(&self, interface: u64, all: &mut Timed) {
+        let trips = [&self.0.way[0], &self.0.way[1]].map(trips);
+        if trips.iter().any(|t| !t.is_empty()) {
+            all.rows.insert((interface, rows::decoded(&self.0.key)), trips);
+        }
+    }
+}
+
+/// What the programs could not look at.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub struct TimedNot(RttLost);
+
+impl TimedNot {
+    /// Adds it.
+    pub fn tell(&self, all: &mut Timed) {
+        all.untimed += self.0.unread + self.0.no_row;
+        all.untracked += self.0.displaced;
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     flow::{Flow, Hook, HookKind, Key, Kind, Tunnel},
     interface::Interface,
     lane::Lane,
-    rtt::RoundTrips,
+    rtt::{RoundTrips, Timed},
 };
 
 /// The packets that one sender numbers in a row.
@@ -451,6 +451,14 @@ impl Beside {
     /// ICMP errors about tunnels' packets that there was no room for.
     pub fn unclaimed(&self) -> u64 {
         self.read.unclaimed
+    }
+
+    /// The same with what was timed.
+    #[must_use]
+    pub fn timed(&self, timed: Timed) -> Beside {
+        let Timed { rows, untimed, untracked } = timed;
+        let read = self.read.clone();
+        Beside::new(Gathered { round_trips: rows, untimed, untracked, ..read })
     }
 
     /// Round-trip times, where they were asked for.

@@ -6,7 +6,10 @@ use contract::{
     LENS_INNER, LENS_L4, LENS_OUTER, LENS_PORTS, LENS_REVERSE, LENS_SIZES, lens, lens_key,
 };
 
-use crate::flow::{Count, Key};
+use crate::{
+    flow::{Count, Key},
+    rtt::Timed,
+};
 
 /// What somebody saw in the packets of the rows that he meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Lens {
     pub looked_at: u64,
     /// Of these, what had no room.
     pub lost: u64,
+    /// How long their packets took to be answered, where that is measured.
+    pub timed: Option<Timed>,
 }
 
 /// One row, or what is known of packets whose row is not.

@@ -1,6 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Round-trip times of what is inside tunnels, from where it is seen: until the answer is back.
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::flow::Key;
+
+/// What was measured of rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timed {
+    /// By the interface's `id`: of what their first and their second end sent.
+    pub rows: BTreeMap<(u64, Key), [RoundTrips; 2]>,
+    /// Packets that could not be looked at: cut, or of rows that there was no room for.
+    pub untimed: u64,
+    /// Connections that were forgotten while they were timed, for want of room.
+    pub untracked: u64,
+}
+
+/// On whose side of here most of the time passes between the ends of a row, in a sentence.
+pub fn where_time_goes(key: &Key, ways: &[RoundTrips; 2]) -> Option<String> {
+    const MOST: u128 = 80;
+    let [to_second, to_first] = [&ways[0], &ways[1]].map(|way| way.percentile(50));
+    let (to_second, to_first) = (to_second?.as_nanos(), to_first?.as_nanos());
+    let both = (to_second + to_first).max(1);
+    let pair = key.outer?;
+    let share = |part: u128| part * 100 / both;
+    match (share(to_second), share(to_first)) {
+        (share, _) if share >= MOST => {
+            Some(format!("{share} % of the time goes on the side of {}", pair.second))
+        }
+        (_, share) if share >= MOST => {
+            Some(format!("{share} % of the time goes on the side of {}", pair.first))
+        }
+        _ => None,
+    }
+}
+
+/// A time with three digits.
+pub fn three_digits(t: Duration) -> String {
+    let ns = t.as_nanos() as f64;
+    let (n, unit) = match ns {
+        _ if ns < 1e3 => (ns, "ns"),
+        _ if ns < 1e6 => (ns / 1e3, "µs"),
+        _ if ns < 1e9 => (ns / 1e6, "ms"),
+        _ => (ns / 1e9, "s"),
+    };
+    let decimals = if n < 9.995 { 2 } else { usize::from(n < 99.95) };
+    format!("{n:.decimals$} {unit}")
+}
 
 /// What one end of a row sent: how long the answers took, and what was sent again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +127,42 @@ impl RoundTrips {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_three_digits() {
+        for (ns, text) in [
+            (0, "0.00 ns"),
+            (999, "999 ns"),
+            (1_234, "1.23 µs"),
+            (56_789, "56.8 µs"),
+            (123_456_789, "123 ms"),
+            (9_999_000_000, "10.0 s"),
+        ] {
+            assert_eq!(three_digits(Duration::from_nanos(ns)), text);
+        }
+    }
+
+    #[test]
+    fn the_side_where_nearly_all_of_the_time_goes_is_named() {
+        let way = |ns: u64| RoundTrips {
+            samples: 1,
+            least: ns,
+            most: ns,
+            times: Times { buckets: vec![1].into(), least: 10, parts_bits: 3 },
+            ..RoundTrips::default()
+        };
+        let outer = crate::flow::Pair { first: [10, 0, 0, 1].into(), second: [10, 0, 0, 2].into() };
+        let key = Key { outer: Some(outer), ..Key::AGED };
+        let told = |a, b| where_time_goes(&key, &[way(a), way(b)]);
+        assert_eq!(
+            told(900, 100).as_deref(),
+            Some("90 % of the time goes on the side of 10.0.0.2")
+        );
+        assert!(told(100, 1_000).is_some_and(|text| text.ends_with("10.0.0.1")));
+        assert_eq!(told(500, 400), None, "it is on both");
+        assert_eq!(where_time_goes(&key, &[way(900), RoundTrips::default()]), None);
+        assert_eq!(told(0, 0), None, "and nothing is nowhere");
+    }
 
     #[test]
     fn percentiles_are_as_near_as_their_buckets() {

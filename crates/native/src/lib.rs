@@ -24,7 +24,7 @@ pub use batch::{Adder, Batch, Buffer, Frames};
 use host::Host;
 pub use host::LogEntry;
 pub use part::Shard;
-pub use rtt::{RTT_BUCKETS, RTT_LEAST, RTT_PARTS_BITS, RttLost, RttTables, Rtts};
+pub use rtt::{RTT_BUCKETS, RTT_LEAST, RTT_PARTS_BITS, RTT_ROWS, RttLost, RttRow, RttTables, Rtts};
 pub use way::{Answer, Guide, Payload, RowOf, Transport, WAY_LEVELS, Way, WayLevel};
 
 /// How frames are judged; each field is the variable of that name in `bpf/`.

@@ -12,7 +12,8 @@ pub const RTT_LEAST: u32 = 10;
 /// See [`RTT_BUCKETS`].
 pub const RTT_PARTS_BITS: u32 = 3;
 
-const ROWS: usize = 1024;
+/// So many rows there is room for.
+pub const RTT_ROWS: usize = 1024;
 
 // rtt.h
 /// Of one direction of a row.
@@ -55,13 +56,17 @@ impl Default for Rtts {
     }
 }
 
+/// Of one row.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Row {
+pub struct RttRow {
     lock: u32,
-    tag: u32,
-    key: key6,
-    way: [Rtts; 2],
+    /// Zero where it is free.
+    pub tag: u32,
+    /// The row's.
+    pub key: key6,
+    /// What its first and its second end sent.
+    pub way: [Rtts; 2],
 }
 
 /// What could not be looked at.
@@ -83,7 +88,7 @@ unsafe extern "C" {
 /// Connections that are followed, and what was measured of rows.
 pub struct RttTables {
     flows: Box<[u64]>,
-    rows: Box<[Row]>,
+    rows: Box<[RttRow]>,
     lost: Box<RttLost>,
 }
 
@@ -91,12 +96,12 @@ impl Default for RttTables {
     fn default() -> RttTables {
         // SAFETY: constants.
         let [flows, row, rows, rtts, buckets, least, parts] = unsafe { tmon_native_rtt };
-        let own = [size_of::<Row>(), ROWS, size_of::<Rtts>(), RTT_BUCKETS].map(|n| n as u64);
+        let own = [size_of::<RttRow>(), RTT_ROWS, size_of::<Rtts>(), RTT_BUCKETS].map(|n| n as u64);
         assert_eq!([row, rows, rtts, buckets], own);
         assert_eq!([least, parts], [RTT_LEAST, RTT_PARTS_BITS].map(u64::from));
         RttTables {
             flows: vec![0; (flows as usize).div_ceil(8)].into_boxed_slice(),
-            rows: vec![Row::default(); ROWS].into_boxed_slice(),
+            rows: vec![RttRow::default(); RTT_ROWS].into_boxed_slice(),
             lost: Box::default(),
         }
     }

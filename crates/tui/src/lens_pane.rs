@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The lens: what is in the packets of the rows that were selected, below the view.
+use std::cmp::Reverse;
+
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
@@ -8,6 +10,7 @@ use model::{
     filter::l4_name,
     flow::Count,
     lens::{Lens, LensSum},
+    rtt::{three_digits, where_time_goes},
     text::fit,
     units::{self, percent, sanitize},
 };
@@ -45,6 +48,8 @@ pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<
         lines.push(Line::from(Span::styled(format!(" {text}"), look.dim)));
         return lines;
     }
+    let times = times(app, look, lens, width, height / 3);
+    let height = height.saturating_sub(times.len());
     // The headlines, and perhaps what is left.
     let room = height.saturating_sub(2);
     let shown = if sums.len() > room { room.saturating_sub(1) } else { sums.len() };
@@ -80,6 +85,55 @@ pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<
         lines.push(Line::from(Span::styled(text, look.dim)));
     }
     lines.truncate(height);
+    lines.extend(times);
+    lines
+}
+
+/// How many lines there are without the headlines, while somebody looks.
+pub fn lines(app: &App) -> Option<usize> {
+    let (lens, sums) = app.lens.as_ref()?;
+    let ways = lens.timed.iter().flat_map(|t| t.rows.values()).flatten();
+    Some(sums.len() + ways.filter(|way| !way.is_empty()).count().min(3))
+}
+
+/// How long packets take to be answered: a line for each end of the rows with most to say.
+fn times(app: &App, look: &Look, lens: &Lens, width: usize, most: usize) -> Vec<Line<'static>> {
+    let Some(timed) = lens.timed.as_ref().filter(|t| !t.rows.is_empty()) else { return vec![] };
+    let mut rows: Vec<_> = timed.rows.iter().collect();
+    rows.sort_by_key(|(_, ways)| Reverse(ways[0].samples + ways[1].samples));
+    let mut lines = Vec::new();
+    for ((_, key), ways) in &rows {
+        for (reverse, n) in [false, true].into_iter().zip(*ways).filter(|(_, n)| !n.is_empty()) {
+            let Some(pair) = key.inner.pair() else { continue };
+            let to = if reverse { pair.first } else { pair.second };
+            let to = app.names.address(to, true).filter(|_| !app.numeric).unwrap_or(to.to_string());
+            let time = |percent| n.percentile(percent).map_or("-".to_owned(), three_digits);
+            let least = n.extremes().map_or("-".to_owned(), |[least, _]| three_digits(least));
+            let bad = [
+                (n.retransmitted, "retransmitted"),
+                (n.out_of_order, "out of order"),
+                (n.duplicate_acks, "dup acks"),
+                (n.zero_windows, "zero windows"),
+            ];
+            let bad = bad.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
+            let bad: String = bad.collect();
+            let way = if reverse { "←" } else { "→" };
+            let text = format!(" rtt {way} {to}: {least}, p50 {}, p99 {}", time(50), time(99));
+            let samples = format!(", {} samples", n.samples);
+            let style = if n.retransmitted > 0 { look.warn } else { look.dim };
+            lines.push(Line::from(vec![
+                Span::styled(fit(&text, width).into_owned(), look.text),
+                Span::styled(bad, style),
+                Span::styled(samples, look.dim),
+            ]));
+        }
+    }
+    if let [((_, key), ways)] = rows.as_slice()
+        && let Some(text) = where_time_goes(key, ways)
+    {
+        lines.push(Line::from(Span::styled(format!(" {text}"), look.dim)));
+    }
+    lines.truncate(most.max(1));
     lines
 }
 

@@ -112,7 +112,7 @@ pub fn save(app: &App, look: &Look, form: Form, tool: &str, files: &dyn Files) -
 
 /// What a capture of these rows, begun at this time, is called but for its ending.
 pub fn capture_stem(rows: &Filter, now: SystemTime) -> String {
-    const LONGEST: usize = 80;
+    const LONGEST: usize = 56;
     let time: String = rfc3339(now).chars().take(19).filter(char::is_ascii_digit).collect();
     let (day, time) = time.split_at_checked(8).unwrap_or((&time, ""));
     let mut stem = format!("tmon-{day}-{time}");

@@ -22,6 +22,7 @@ use crate::{
     findings, health, help,
     hits::{Hit, Hits},
     keys::{Action, BINDINGS},
+    lens_pane,
     look::Look,
     matrix_view,
     parts::Parts,
@@ -45,7 +46,7 @@ pub fn draw(
         return hits;
     }
     buf.set_style(area, look.theme.base());
-    let parts = Parts::of(area, app.view, app.lens.as_ref().map(|seen| seen.1.len()));
+    let parts = Parts::of(area, app.view, lens_pane::lines(app));
     header(app, look, parts.header, buf, &mut hits);
     path(app, look, parts.path, buf, &mut hits);
     timeline::draw(app, look, parts.timeline, buf, &mut hits);

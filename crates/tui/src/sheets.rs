@@ -46,7 +46,7 @@ impl Sheets {
         if self.written == written {
             return;
         }
-        let parts = Parts::of(area, app.view, app.lens.as_ref().map(|seen| seen.1.len()));
+        let parts = Parts::of(area, app.view, lens_pane::lines(app));
         let mut sheets = Sheets { written, main: parts.main, ..Sheets::default() };
         let (width, height) = (usize::from(parts.lens.width), usize::from(parts.lens.height));
         sheets.lens = lens_pane::prepare(app, look, width, height);

@@ -19,6 +19,7 @@ use model::{
     matrix::{End, Pick},
     overlay::{Event, Overlay},
     rows::Rows,
+    rtt::{RoundTrips, Timed, Times},
     snapshot::Snapshot,
 };
 use ratatui::{buffer::Buffer, layout::Rect};
@@ -866,7 +867,23 @@ fn seen(rows: usize) -> Lens {
         rows: (0..rows).map(row).collect(),
         looked_at,
         lost: 7,
+        timed: None,
     }
+}
+
+/// How long packets of the same row took: most of it on the side of the second end.
+fn timed(t: u32) -> Timed {
+    let way = |bucket: usize, samples| {
+        let mut buckets = vec![0; 224];
+        buckets[bucket] = samples;
+        let times = Times { buckets: buckets.into(), least: 10, parts_bits: 3 };
+        let (least, most) = (1 << (bucket / 8 + 10), 2 << (bucket / 8 + 10));
+        let retransmitted = if bucket > 50 { 3 } else { 0 };
+        let samples = u64::from(samples);
+        RoundTrips { samples, least, most, times, retransmitted, ..RoundTrips::default() }
+    };
+    let rows = [((0, many(1)[0].key), [way(80, 200 * t), way(36, 90)])];
+    Timed { rows: rows.into_iter().collect(), ..Timed::default() }
 }
 
 #[test]
@@ -878,6 +895,10 @@ fn what_is_in_packets_is_below_the_view() {
     update(&mut app, Msg::Seen(Some(seen(1))), NOW);
     insta::assert_snapshot!("lens_80x24", frame(&mut app, (80, 24)));
     insta::assert_snapshot!("lens_120x40", frame(&mut app, (120, 40)));
+    let timed = Lens { timed: Some(timed(3)), ..seen(1) };
+    update(&mut app, Msg::Seen(Some(timed)), NOW);
+    insta::assert_snapshot!("rtt_80x24", frame(&mut app, (80, 24)));
+    insta::assert_snapshot!("rtt_120x40", frame(&mut app, (120, 40)));
     press(&mut app, "3");
     let table = screen(&mut app, (120, 40));
     assert!(table.contains("7 lens-lost") && table.contains("more with"), "{table}");
