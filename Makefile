@@ -30,7 +30,7 @@ help:
 	@echo 'test-upgrade  from the first edition to this version while the kernel counts (root)'
 	@echo 'captures      remakes the captures of tests from the frame builder, with the answers of tshark'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
-	@echo 'test-tools    exports, against Prometheus, nfdump, pmacct and tshark, unpacked below target/tools (root)'
+	@echo 'test-tools    exports, against Prometheus, nfdump, pmacct and tshark, and a fleet on a nats-server, unpacked below target/tools (root)'
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader, the frame decoder and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
@@ -57,8 +57,9 @@ test: setup
 
 # What needs neither root, nor clang, nor libelf: the crates, and the program that only reads captures.
 test-pure:
-	$(CARGO) test -p contract -p model -p native -p feed -p export -p tui -p testkit
+	$(CARGO) test -p contract -p model -p native -p feed -p bus -p export -p tui -p testkit
 	$(CARGO) test --no-default-features --test captures-only
+	$(CARGO) check --no-default-features --features nats
 
 # The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
 test-page:
@@ -70,7 +71,7 @@ test-tools:
 	$(MAKE) setup PACKAGES='$(PACKAGES) curl jq nfdump tshark python3-venv'
 	tests/tools.sh target/tools
 	target/tools/python/bin/kubernetes-validate --strict packaging/kubernetes/*.yaml
-	$(SUDO) $(CARGO) test --release --workspace --test exports -- --include-ignored
+	$(SUDO) $(CARGO) test --release --workspace --test exports --test nats -- --include-ignored
 
 # Every view and key of the dashboard in the lab, as pictures to look at: target/pictures/.
 pictures: build
@@ -241,6 +242,7 @@ check: setup
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps
 	$(CARGO) clippy --no-default-features -- -D warnings
+	$(CARGO) clippy --no-default-features --features live -- -D warnings
 	tests/dependencies.py
 	tests/walls.py
 

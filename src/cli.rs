@@ -35,6 +35,8 @@ use model::flow::HookKind;
 use signals::interrupted;
 
 #[cfg(feature = "live")]
+mod anonymous;
+#[cfg(feature = "live")]
 mod attach;
 mod capture;
 #[cfg(feature = "live")]
@@ -54,13 +56,19 @@ mod lab;
 mod listing;
 #[cfg(feature = "live")]
 mod naming;
+#[cfg(feature = "nats")]
+mod nats;
 mod out;
 mod playback;
 mod printer;
+#[cfg(all(feature = "live", feature = "nats"))]
+mod publish;
 #[cfg(feature = "live")]
 mod record;
 mod remote;
 mod replay;
+#[cfg(feature = "live")]
+mod report;
 #[cfg(feature = "live")]
 mod saving;
 mod settings;
@@ -116,9 +124,15 @@ enum Command {
     #[cfg(feature = "live")]
     /// Write readings to standard output as they are taken, for another tmon or a file
     Stream(record::StreamOut),
+    #[cfg(all(feature = "live", feature = "nats"))]
+    /// Publish readings on a NATS server for whoever asks, on another host
+    Publish(publish::Publish),
     #[cfg(feature = "live")]
     /// List the hosts of a fleet: who is heard, clocks, coverage, versions
     Fleet(fleet::Hosts),
+    #[cfg(feature = "live")]
+    /// Make one file for a ticket: what this host allows, its tunnels, findings and readings
+    Report(report::Report),
     #[cfg(feature = "live")]
     /// Compare what two hosts sent each other with what arrived: recordings, or hosts by ssh
     Diff(diff::Diff),
@@ -165,6 +179,8 @@ impl Command {
             Command::Capture(capture) => capture.loads(),
             Command::Dump(dump) => !dump.reads_recordings() && !dump.listens(),
             Command::Record(_) | Command::Stream(_) => true,
+            #[cfg(feature = "nats")]
+            Command::Publish(_) => true,
             Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,
             _ => false,
         }
@@ -186,6 +202,16 @@ struct Watch {
     /// Attach by this kind of hook only
     #[arg(long, value_enum, hide = true)]
     hook: Option<HookArg>,
+}
+
+impl Watch {
+    /// It is for who shows others, which choose their own interfaces.
+    fn is_unused(&self) -> Result<()> {
+        match self.interfaces.is_empty() && self.netns.is_none() {
+            true => Ok(()),
+            false => Err(Usage("other hosts choose their interfaces themselves".to_owned()).into()),
+        }
+    }
 }
 
 #[cfg(feature = "live")]
@@ -634,11 +660,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "live")]
         Command::Fleet(c) => return code(c.run()),
         #[cfg(feature = "live")]
+        Command::Report(c) => c.run(),
+        #[cfg(feature = "live")]
         Command::Export(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Record(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Stream(c) => c.run(),
+        #[cfg(all(feature = "live", feature = "nats"))]
+        Command::Publish(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Attach(c) => c.run(),
         #[cfg(feature = "live")]

@@ -36,6 +36,7 @@ done
 [ -s "$root/usr/lib/systemd/system/tmon-watch@.service" ]
 [ -s "$root/usr/lib/systemd/system/tmon-export@.service" ]
 [ -s "$root/usr/lib/systemd/system/tmon-record@.service" ]
+[ -s "$root/usr/lib/systemd/system/tmon-publish@.service" ]
 in_root sh /tmp/installed.sh /usr/bin/tmon
 # A member of the group, who may do nothing else; and one who is not. (By a shell: setpriv itself keeps root's eyes.)
 in_root setpriv --reuid 12345 --regid tmon --clear-groups sh -c 'tmon dump lo --for 10ms'

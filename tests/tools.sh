@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Other people's programs for the tests of exports, unpacked below target/tools and never installed:
+# Other people's programs for the tests of exports and of the bus, unpacked below target/tools and never installed:
 # a daemon's package would start it. `tests/tools.sh FOLDER`.
 set -eu
-PACKAGES="prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5"
+PACKAGES="nats-server prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5"
 mkdir -p "$1"
 cd "$1"
 for package in $PACKAGES; do

@@ -22,13 +22,14 @@ BELOW = {
     "model": {"contract"},
     "native": {"contract"},
     "feed": {"contract", "model", "native"},
+    "bus": {"feed", "model"},
     "export": {"feed", "model"},
     "tui": {"export", "feed", "model"},
     "testkit": {"model", "tmon"},  # the latter for network namespaces, behind a feature
-    "tmon": {"contract", "export", "feed", "model", "tui"},
+    "tmon": {"bus", "contract", "export", "feed", "model", "tui"},
 }
 # Who builds without clang, libelf and privilege, and what that excludes, however far down.
-PURE = ["contract", "model", "native", "feed", "export", "tui", "testkit"]
+PURE = ["contract", "model", "native", "feed", "bus", "export", "tui", "testkit"]
 KERNEL = re.compile(r"libbpf|netlink|bindgen|clang-sys")
 SCREEN = re.compile(r"ratatui|crossterm|rustix")
 # Folders of the program whose modules are looked at one by one.

@@ -116,10 +116,7 @@ impl Diff {
                     0 if !files.iter().any(|f| f.exists()) => {
                         let hosts = [a, b].map(|h| h.to_string_lossy().into_owned());
                         let ssh_command = self.ssh_command.clone();
-                        self.listen(
-                            &Remotes { from: vec![], ssh: hosts.to_vec(), ssh_command },
-                            &flag,
-                        )?
+                        self.listen(&Remotes::of(vec![], hosts.to_vec(), ssh_command), &flag)?
                     }
                     _ => self.recorded(&files, &flag)?,
                 }
@@ -127,7 +124,7 @@ impl Diff {
             _ => {
                 ensure!(self.from.len() == 2, "--from is to be given twice: it compares two hosts");
                 let (from, ssh_command) = (self.from.clone(), self.ssh_command.clone());
-                self.listen(&Remotes { from, ssh: vec![], ssh_command }, &flag)?
+                self.listen(&Remotes::of(from, vec![], ssh_command), &flag)?
             }
         };
         let Some(sum) = both.sum else {
@@ -163,8 +160,8 @@ impl Diff {
 
     fn listen(&self, remotes: &Remotes, flag: &Arc<AtomicBool>) -> Result<Both> {
         ensure!(self.between.is_none(), "--between is for recordings");
-        let ready = remotes.prepare()?;
-        Sandbox::new(None).enter_with_nothing()?;
+        let ready = remotes.prepare(Duration::from_secs(1))?;
+        ready.enter(Sandbox::new(None))?;
         let mut remote = ready.listen(Names::default())?.until(flag);
         let (begun, mut end, mut before) = (Instant::now(), None, None);
         let mut both = Both::default();

@@ -47,6 +47,7 @@ pub(super) struct Dump {
     /// Also show what is in the packets of rows that match meanwhile: protocols, ports, DSCP and ECN,
     /// TTL, TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
     #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     lens: Option<super::Written>,
     /// Also show round-trip times and retransmissions of TCP, and of echoes, in rows that match: of what
     /// each end sent, until the answer came back here
@@ -60,6 +61,7 @@ pub(super) struct Dump {
     every: Option<Duration>,
     /// Print what this recording has, or several, instead of counting; in intervals of --watch
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "drops", "from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
@@ -86,7 +88,14 @@ impl Dump {
     }
 
     pub(super) fn run(self) -> Result<()> {
-        let ready = if self.listens() { Some(self.remotes.prepare()?) } else { None };
+        if self.listens() {
+            self.watch.is_unused()?;
+        }
+        let ready = if self.listens() {
+            Some(self.remotes.prepare(self.every.unwrap_or(SECOND))?)
+        } else {
+            None
+        };
         let mut out = self.print.out();
         if let Some(ready) = ready {
             let printer = Printer::new(&mut out, &self.print, false)?;
@@ -183,7 +192,7 @@ impl Dump {
 impl Dump {
     /// Prints what others tell.
     fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &Arc<AtomicBool>) -> Result<()> {
-        self.sandbox().enter_with_nothing()?;
+        ready.enter(self.sandbox())?;
         let mut remote = ready.listen(printer.names())?.until(flag);
         let (mut heard, mut silent) = (false, false);
         // Whoever is silent for a while ends nothing.

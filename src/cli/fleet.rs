@@ -32,8 +32,12 @@ pub(super) struct Hosts {
     /// The tmon of those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]
     ssh_command: String,
+    #[cfg(feature = "nats")]
+    #[command(flatten)]
+    bus: super::nats::BusArgs,
     /// The hosts of these recordings, or of a folder of them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "ssh", "span"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
@@ -51,11 +55,15 @@ const UNHEARD: u8 = 3;
 impl Hosts {
     pub(super) fn run(self) -> Result<u8> {
         let mut unheard = Vec::new();
-        let remotes = Remotes { from: self.from, ssh: self.ssh, ssh_command: self.ssh_command };
+        let remotes = Remotes {
+            #[cfg(feature = "nats")]
+            bus: self.bus,
+            ..Remotes::of(self.from, self.ssh, self.ssh_command)
+        };
         let (interval, live) = if remotes.any() {
-            let ready = remotes.prepare()?;
+            let ready = remotes.prepare(Duration::from_secs(1))?;
             let flag = interrupted()?;
-            Sandbox::new(None).enter_with_nothing()?;
+            ready.enter(Sandbox::new(None))?;
             let mut remote = ready.listen(Names::default())?.until(&flag).patient(self.span);
             let end = Instant::now() + self.span;
             let mut last = remote.read()?;
@@ -72,7 +80,7 @@ impl Hosts {
             }));
             (last.snapshot.total(), true)
         } else {
-            let nobody = "name whom to listen to: --ssh a,b, --from 'COMMAND', or --read FILE of a recording";
+            let nobody = "name whom to listen to: --nats URL, --ssh a,b, --from 'COMMAND', or --read FILE of a recording";
             ensure!(!self.read.is_empty(), nobody);
             let mut recordings = self.part.only_recordings(&self.read)?;
             interrupted()?;

@@ -75,7 +75,7 @@ struct Recorder {
 }
 
 /// What a host may be called: a word that any terminal shows.
-fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn host_name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && text.len() <= 64
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
@@ -282,6 +282,12 @@ impl Framing {
         Framing { seq: 0, every, name: name.map(Into::into), said: None }
     }
 
+    /// Readings are this far apart from now on.
+    #[cfg(feature = "nats")]
+    pub(super) fn every(&mut self, every: Duration) {
+        self.every = every;
+    }
+
     /// The next one. What was said before is said `again`, or else if it has changed.
     pub(super) fn frame(
         &mut self,
@@ -304,6 +310,7 @@ impl Framing {
             kind: FrameKind::Rows,
             seq,
             reading: took,
+            held: Duration::ZERO,
             clock: clock::error(),
             cadence: self.every,
             local,
@@ -314,7 +321,7 @@ impl Framing {
 }
 
 /// The host's own addresses that others may know it by.
-fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
+pub(super) fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
     use std::net::IpAddr;
     let is_known = |a: &IpAddr| match a {
         IpAddr::V4(a) => !a.is_loopback(),
@@ -327,7 +334,7 @@ fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
 }
 
 /// How long it is until the wall clock shows a multiple of the cadence.
-fn until_next(now: SystemTime, every: Duration) -> Duration {
+pub(super) fn until_next(now: SystemTime, every: Duration) -> Duration {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     dump::next_tick(since, every) - since
 }

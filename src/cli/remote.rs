@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hosts that tell what they read: `--from` and `--ssh`.
+//! Hosts that tell what they read: `--from`, `--ssh` and `--nats`.
 use std::{
     ffi::OsString,
     fs::File,
@@ -16,8 +16,13 @@ use clap::Args;
 use crate::kernel::{
     origin,
     runner::{Runner, Running},
+    sandbox::Sandbox,
 };
-use feed::{Remote, input, names::Names, remote::Connect};
+use feed::{
+    Remote, input,
+    names::Names,
+    remote::{self, Connect},
+};
 use model::{interface::Origin, units::sanitize};
 
 /// Whom to listen to.
@@ -33,6 +38,9 @@ pub(super) struct Remotes {
     /// The tmon of those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]
     pub(super) ssh_command: String,
+    #[cfg(feature = "nats")]
+    #[command(flatten)]
+    pub(super) bus: super::nats::BusArgs,
 }
 
 /// Limit on the hosts: so many commands run at the same time.
@@ -57,19 +65,36 @@ const SSH: [&str; 10] = [
 pub(super) struct Ready {
     runner: Arc<Runner>,
     names: Vec<String>,
+    bus: Option<(String, Connect)>,
 }
 
 impl Remotes {
+    /// These commands and hosts.
+    pub(super) fn of(from: Vec<OsString>, ssh: Vec<String>, ssh_command: String) -> Remotes {
+        Remotes {
+            from,
+            ssh,
+            ssh_command,
+            #[cfg(feature = "nats")]
+            bus: Default::default(),
+        }
+    }
+
     /// There is somebody to listen to.
     pub(super) fn any(&self) -> bool {
+        #[cfg(feature = "nats")]
+        if self.bus.any() {
+            return true;
+        }
         !self.from.is_empty() || !self.ssh.is_empty()
     }
 
-    /// To be called before there are threads, and before anything is given up.
+    /// To be called before there are threads, and before anything is given up. Where they can be asked,
+    /// hosts are to tell this often.
     ///
     /// # Errors
     /// A host is none, or a program is not there.
-    pub(super) fn prepare(&self) -> Result<Ready> {
+    pub(super) fn prepare(&self, every: Duration) -> Result<Ready> {
         let (mut names, mut commands) = (Vec::new(), Vec::new());
         for command in &self.from {
             let name = sanitize(&command.to_string_lossy()).chars().take(60).collect();
@@ -87,7 +112,12 @@ impl Remotes {
             "{} hosts, but at most {MOST} can be listened to",
             names.len()
         );
-        Ok(Ready { runner: Arc::new(Runner::start(commands)?), names })
+        let runner = Arc::new(Runner::start(commands)?);
+        #[cfg(feature = "nats")]
+        let bus = self.bus.prepare(every)?;
+        #[cfg(not(feature = "nats"))]
+        let (bus, _) = (None, every);
+        Ok(Ready { runner, names, bus })
     }
 
     fn hosts(&self) -> Result<Vec<String>> {
@@ -122,12 +152,21 @@ impl Ready {
         Arc::clone(&self.runner)
     }
 
+    /// Confines this process to what listening takes.
+    ///
+    /// # Errors
+    /// The kernel refuses to take privileges.
+    pub(super) fn enter(&self, sandbox: Sandbox) -> Result<()> {
+        sandbox.talking(self.bus.is_some()).enter_with_nothing()
+    }
+
     /// Starts them all.
     ///
     /// # Errors
     /// A thread cannot be started.
     pub(super) fn listen(self, names: Names) -> Result<Remote> {
-        listen(&self.runner, self.names.into_iter().enumerate(), names)
+        let own = commands(&self.runner, self.names.into_iter().enumerate());
+        fleet_of(own.chain(self.bus).collect(), names)
     }
 }
 
@@ -135,17 +174,28 @@ impl Ready {
 ///
 /// # Errors
 /// A thread cannot be started.
+#[cfg(feature = "live")]
 pub(super) fn listen(
     runner: &Arc<Runner>,
-    commands: impl Iterator<Item = (usize, String)>,
+    some: impl Iterator<Item = (usize, String)>,
     names: Names,
 ) -> Result<Remote> {
-    let connect = |(place, name): (usize, String)| -> (String, Connect) {
-        let runner = Arc::clone(runner);
-        (name, Box::new(move || Ok(Box::new(Talk::begin(runner.run(place)?)?))))
-    };
+    fleet_of(commands(runner, some).collect(), names)
+}
+
+fn fleet_of(connections: Vec<(String, Connect)>, names: Names) -> Result<Remote> {
     let origin = Origin { host: "fleet".into(), ..origin::here() };
-    Remote::new(commands.map(connect).collect(), origin, names)
+    Remote::new(connections, origin, names)
+}
+
+fn commands(
+    runner: &Arc<Runner>,
+    some: impl Iterator<Item = (usize, String)>,
+) -> impl Iterator<Item = (String, Connect)> {
+    some.map(|(place, name)| -> (String, Connect) {
+        let runner = Arc::clone(runner);
+        (name, Box::new(move || remote::stream(Talk::begin(runner.run(place)?)?)))
+    })
 }
 
 /// What a command prints. Where it fails, its last complaint is the error.
@@ -209,10 +259,9 @@ mod tests {
 
     #[test]
     fn hosts_are_names_and_nothing_that_ssh_would_obey() {
-        let of = |ssh: &[&str]| Remotes {
-            from: vec![],
-            ssh: ssh.iter().map(|s| (*s).to_owned()).collect(),
-            ssh_command: "tmon".to_owned(),
+        let of = |ssh: &[&str]| {
+            let ssh = ssh.iter().map(|s| (*s).to_owned()).collect();
+            Remotes::of(vec![], ssh, "tmon".to_owned())
         };
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         io::Write::write_all(&mut file, b"# ours\nnode-a\n\n node-b # far\n").expect("written");

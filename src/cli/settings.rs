@@ -25,7 +25,7 @@ use model::units::sanitize;
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";
 /// Flags that are about one run, and no settings.
-const NOT_KEPT: [&str; 11] = [
+const NOT_KEPT: [&str; 19] = [
     "help",
     "version",
     "config",
@@ -37,6 +37,14 @@ const NOT_KEPT: [&str; 11] = [
     "from",
     "ssh",
     "ssh-command",
+    "nats",
+    "fleet",
+    "only",
+    "creds",
+    "nkey",
+    "tls-ca",
+    "tls-cert",
+    "tls-key",
 ];
 
 /// Limit on the size of a config file.
@@ -135,7 +143,7 @@ pub(super) fn merged(
             && given.value_source(id) == Some(ValueSource::CommandLine)
     };
     // A capture has no interface, and others choose their own.
-    let live = !["read", "from", "ssh"].into_iter().any(is_given);
+    let live = !["read", "from", "ssh", "nats"].into_iter().any(is_given);
     let mut before = Vec::new();
     for setting in read(keys, &file, &text)? {
         let has = command.get_arguments().any(|a| a.get_long() == Some(&setting.key));

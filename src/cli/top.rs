@@ -42,6 +42,7 @@ pub(super) struct Top {
     /// Show this recording or capture instead of an interface, or several merged in the order of time;
     /// `-` is a capture on standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
@@ -255,9 +256,10 @@ impl Top {
 
     pub(super) fn run(self) -> Result<()> {
         if self.remotes.any() {
-            let ready = self.remotes.prepare()?;
+            self.watch.is_unused()?;
+            let ready = self.remotes.prepare(self.look.interval)?;
             let options = self.options(false, ready.runner())?;
-            sandbox(&self.look).enter_with_nothing()?;
+            ready.enter(sandbox(&self.look))?;
             // Who takes longer to tell something is waited for on the screen, where keys are heard.
             const PATIENCE: Duration = Duration::from_secs(3);
             let mut remote = ready.listen(options.start.names.clone())?.patient(PATIENCE);

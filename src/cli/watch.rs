@@ -55,6 +55,7 @@ pub(super) struct Watching {
     span: Option<Duration>,
     /// Look for findings in this recording or capture, or in several
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
@@ -71,6 +72,7 @@ pub(super) struct Watching {
     exec: Option<OsString>,
     /// Keep a recording from 5 minutes before to 5 minutes after each bad finding in this folder
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["read", "from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     save: Option<PathBuf>,
     #[command(flatten)]
     drops: Dropping,
@@ -100,9 +102,12 @@ impl Watching {
     }
 
     pub(super) fn run(self) -> Result<u8> {
+        if self.listens() {
+            self.watch.is_unused()?;
+        }
         // Before there are threads, and before anything is given up.
         let mut hook = self.exec.clone().map(Hook::start).transpose()?;
-        let ready = if self.listens() { Some(self.remotes.prepare()?) } else { None };
+        let ready = if self.listens() { Some(self.remotes.prepare(self.every)?) } else { None };
         let names = Names::read(self.names.as_deref())?;
         let known = self.ignoring.read(&names)?;
         let recordings = self.part.recordings(&self.read)?;
@@ -115,7 +120,7 @@ impl Watching {
         let (json, host) = (self.json, origin::host());
         let mut told = Told { json, host, bad: false, names: names.clone(), groups };
         if let Some(ready) = ready {
-            Sandbox::new(None).enter_with_nothing()?;
+            ready.enter(Sandbox::new(None))?;
             self.fleet(ready.listen(names)?.until(&flag), known, &mut told, hook.as_mut(), &flag)?;
         } else if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;

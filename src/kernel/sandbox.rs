@@ -78,6 +78,7 @@ const DEVICES: [&str; 5] =
 pub struct Sandbox {
     rules: Arc<Result<RulesetCreated, RulesetError>>,
     resolves: bool,
+    talks: bool,
 }
 
 /// What of it this kernel enforces.
@@ -95,19 +96,28 @@ impl Sandbox {
     pub fn new(saves: Option<&Path>) -> Sandbox {
         #[cfg(feature = "live")]
         owner::prepare();
-        Sandbox { rules: Arc::new(rules(saves, None)), resolves: false }
+        Sandbox { rules: Arc::new(rules(saves, None)), resolves: false, talks: false }
     }
 
     /// For who keeps files in a folder: makes, reads, replaces and deletes them.
     #[cfg(feature = "live")]
     pub fn keeping(folder: &Path) -> Sandbox {
         owner::prepare();
-        Sandbox { rules: Arc::new(rules(Some(folder), Some(folder))), resolves: false }
+        Sandbox {
+            rules: Arc::new(rules(Some(folder), Some(folder))),
+            resolves: false,
+            talks: false,
+        }
     }
 
     /// For who looks up names: all kinds of sockets stay allowed.
     pub fn resolving(self, resolves: bool) -> Sandbox {
         Sandbox { resolves, ..self }
+    }
+
+    /// For who connects to another host again and again: sockets to the network stay allowed.
+    pub fn talking(self, talks: bool) -> Sandbox {
+        Sandbox { talks, ..self }
     }
 
     /// Confines this thread and those that it starts to the files. Where the kernel cannot, it goes
@@ -150,7 +160,11 @@ impl Sandbox {
     pub fn enter_with_nothing(&self) -> Result<()> {
         privilege::give_up_all()?;
         self.confine();
-        deny(if self.resolves { Sockets::Any } else { Sockets::None });
+        deny(match (self.resolves, self.talks) {
+            (true, _) => Sockets::Any,
+            (_, true) => Sockets::NotUnix,
+            _ => Sockets::None,
+        });
         Ok(())
     }
 }

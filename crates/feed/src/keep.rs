@@ -381,6 +381,7 @@ mod tests {
             kind: FrameKind::Rows,
             seq: 0,
             reading: Duration::ZERO,
+            held: Duration::ZERO,
             clock: None,
             cadence: second,
             local: vec![],

@@ -404,6 +404,7 @@ mod tests {
             kind: FrameKind::Rows,
             seq: at,
             reading: Duration::ZERO,
+            held: Duration::ZERO,
             clock: None,
             cadence: second,
             local: vec![],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hosts that tell what they read now, each over a connection of its own: a command's output, most
-//! often ssh's. Each has a thread, which connects again when it ends, ever later, and no more than
-//! eight at once: sshd refuses more (MaxStartups).
+//! Hosts that tell what they read now, over connections: a command's output, most often ssh's, has one
+//! host, a bus all of them. Each connection has a thread, which connects again when it ends, ever
+//! later, and no more than eight at once: sshd refuses more (MaxStartups).
 use std::{
     io::Read,
     sync::{
@@ -18,12 +18,49 @@ use anyhow::{Context, Result, anyhow};
 use crate::{
     frame::{Frame, FrameReader},
     names::Names,
-    source::{Reading, Source},
+    source::{Due, Reading, Source},
 };
 use model::{fleet::Fleet, interface::Origin};
 
 /// Makes a connection.
-pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Read + Send>> + Send>;
+pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Messenger>> + Send>;
+
+/// What brings frames.
+pub trait Messenger: Send {
+    /// What comes next; `None` at the end.
+    ///
+    /// # Errors
+    /// Nothing can come any more, and why.
+    fn next(&mut self) -> Result<Option<News>>;
+}
+
+/// What a connection brings.
+#[derive(Debug)]
+pub enum News {
+    /// What a host tells, and when it was heard, or would have been if it had not been held back.
+    Frame(Box<Frame>, Instant),
+    /// A line for the user.
+    Notice(String),
+}
+
+/// A stream of one host's.
+struct Stream(FrameReader);
+
+impl Messenger for Stream {
+    fn next(&mut self) -> Result<Option<News>> {
+        // How late it is heard says how its clock goes, so that is not when somebody has time for it.
+        let frame = self.0.next_frame()?;
+        Ok(frame.map(|frame| News::Frame(Box::new(frame), Instant::now())))
+    }
+}
+
+/// A connection that is what a stream of one host is read from.
+///
+/// # Errors
+/// It does not begin as one.
+pub fn stream(from: impl Read + Send + 'static) -> Result<Box<dyn Messenger>> {
+    Ok(Box::new(Stream(FrameReader::new(from)?)))
+}
 
 /// Connections that are made at the same time.
 const AT_ONCE: usize = 8;
@@ -36,13 +73,15 @@ const ANY: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(100);
 /// How long a reading waits for hosts that are late.
 const LATE: Duration = Duration::from_millis(700);
+/// The same, at most, however seldom they say that they tell.
+const LATEST: Duration = Duration::from_secs(15);
 
 /// How long a host takes from one frame to the next, where that is there already.
 const NEXT: Duration = Duration::from_millis(20);
 
 /// What a connection's thread says.
 enum Message {
-    Frame(usize, Box<Frame>, Instant),
+    News(usize, News),
     /// It has ended, and why.
     Ended(usize, String),
 }
@@ -60,6 +99,10 @@ pub struct Remote {
     over: Arc<AtomicBool>,
     /// The latest moment of the reading before.
     taken: Option<SystemTime>,
+    /// Since when something newer is there.
+    newer: Option<Instant>,
+    /// So many frames have to come, at least, before everybody has told.
+    missing: usize,
     notices: Vec<String>,
 }
 
@@ -124,6 +167,8 @@ impl Remote {
             patience: ANY,
             over: Arc::default(),
             taken: None,
+            newer: None,
+            missing: 0,
             notices: Vec::new(),
         })
     }
@@ -147,12 +192,17 @@ impl Remote {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Frame(place, frame, came) => {
+            Message::News(place, News::Frame(frame, came)) => {
                 self.fleet.hear(&frame.told(), came.saturating_duration_since(self.begun));
+                self.missing = self.missing.saturating_sub(1);
+                if self.newer.is_none() && self.taken.is_some_and(|t| self.fleet.taken() != t) {
+                    self.newer = Some(Instant::now());
+                }
                 if let Some(c) = self.connections.get_mut(place) {
                     (c.has_told, c.trouble) = (true, None);
                 }
             }
+            Message::News(_, News::Notice(text)) => self.notices.push(text),
             Message::Ended(place, why) => {
                 let Some(c) = self.connections.get_mut(place) else { return };
                 if c.trouble.as_ref() != Some(&why) {
@@ -164,11 +214,20 @@ impl Remote {
     }
 
     /// There is something new, of everybody who is expected to tell.
-    fn is_complete(&self) -> bool {
-        match self.taken {
-            Some(before) => self.fleet.taken() > before && self.fleet.is_level(),
-            None => self.connections.iter().all(|c| c.has_told) && self.fleet.is_level(),
+    fn is_complete(&mut self) -> bool {
+        let begun = match self.taken {
+            Some(_) => self.newer.is_some(),
+            None => self.connections.iter().all(|c| c.has_told),
+        };
+        if begun && self.missing == 0 {
+            self.missing = self.fleet.behind();
         }
+        begun && self.missing == 0
+    }
+
+    /// How long a reading waits for hosts that are late: those that tell seldom do not tell at once.
+    fn late(&self) -> Duration {
+        LATE.max(self.fleet.cadence() * 3 / 2).min(LATEST)
     }
 
     fn wait(&mut self, until: Instant) {
@@ -187,10 +246,6 @@ impl Remote {
         let mute = self.connections.iter().filter(|c| !c.has_told);
         mute.map(|c| (c.name.as_str(), c.trouble.as_deref()))
     }
-
-    fn some_told(&self) -> bool {
-        self.connections.iter().any(|c| c.has_told)
-    }
 }
 
 impl Source for Remote {
@@ -200,11 +255,11 @@ impl Source for Remote {
             let is_over = |r: &Remote| {
                 r.begun.elapsed() >= r.patience || r.over.load(Ordering::Relaxed) || r.has_failed()
             };
-            while !self.some_told() && !is_over(self) {
+            while !self.fleet.has_begun() && !is_over(self) {
                 self.wait(Instant::now() + LATE);
             }
         } else {
-            self.wait(Instant::now() + LATE);
+            self.wait(self.newer.unwrap_or_else(Instant::now) + self.late());
         }
         // All that hosts have told since the last reading, which may be long ago; but one who floods us
         // is not to hold this up.
@@ -216,7 +271,7 @@ impl Source for Remote {
             }
         }
         self.fleet.look(self.begun.elapsed());
-        if !self.some_told() || self.taken == Some(self.fleet.taken()) {
+        if !self.fleet.has_begun() || self.taken == Some(self.fleet.taken()) {
             let troubles = self
                 .connections
                 .iter()
@@ -226,7 +281,7 @@ impl Source for Remote {
                 if troubles.is_empty() { "no answer".to_owned() } else { troubles.join("; ") };
             return Err(anyhow!("no host tells anything: {why}"));
         }
-        self.taken = Some(self.fleet.taken());
+        (self.taken, self.newer, self.missing) = (Some(self.fleet.taken()), None, 0);
         self.names.learn_hosts(self.fleet.names());
         let mut notices = std::mem::take(&mut self.notices);
         notices.extend(self.fleet.notices());
@@ -234,8 +289,31 @@ impl Source for Remote {
     }
 
     fn progress(&self) -> Option<String> {
-        let (heard, all) = (self.fleet.heard().0, self.connections.len());
+        let (heard, known) = self.fleet.heard();
+        let all = known.max(self.connections.len());
         (heard < all).then(|| format!("{heard} of {all} hosts"))
+    }
+
+    fn follow(&mut self) -> Vec<String> {
+        let end = Instant::now() + NEXT;
+        while Instant::now() < end
+            && let Ok(message) = self.news.try_recv()
+        {
+            self.take(message);
+        }
+        self.is_complete();
+        Vec::new()
+    }
+
+    /// Hosts that tell seldom are not waited for where somebody is waiting for a key.
+    fn due(&self) -> Due {
+        let slow = self.late() > 2 * Duration::from_secs(1);
+        let is_late = |since: Instant| since.elapsed() >= self.late();
+        match (self.taken, self.newer) {
+            (Some(_), None) if slow => Due::Later,
+            (Some(_), Some(since)) if slow && self.missing > 0 && !is_late(since) => Due::Later,
+            _ => Due::Always,
+        }
     }
 }
 
@@ -275,12 +353,10 @@ fn read(
     news: &SyncSender<Message>,
 ) -> Result<bool> {
     let mut turn = Some(Turn::wait(turns));
-    let mut reader = FrameReader::new(connect()?)?;
-    while let Some(frame) = reader.next_frame()? {
+    let mut messenger = connect()?;
+    while let Some(next) = messenger.next()? {
         turn = None; // it is in
-        // How late it is heard says how its clock goes, so that is not when somebody has time for it.
-        let came = Instant::now();
-        if news.send(Message::Frame(place, Box::new(frame), came)).is_err() {
+        if news.send(Message::News(place, next)).is_err() {
             return Ok(false);
         }
     }
@@ -314,6 +390,7 @@ mod tests {
                 kind: FrameKind::Rows,
                 seq: at,
                 reading: Duration::ZERO,
+                held: Duration::ZERO,
                 clock: None,
                 cadence: second,
                 local: vec![[10, 0, 0, host.len() as u8].into()],
@@ -336,10 +413,10 @@ mod tests {
         let counted = Arc::clone(&tries);
         let broken: Connect = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
             0 => bail!("no route"),
-            1 => Ok(Box::new(Cursor::new(b"Welcome!\n# no tmon here\n".to_vec())) as Box<_>),
-            _ => Ok(Box::new(Cursor::new(stream("bb", 5, 1))) as Box<_>),
+            1 => super::stream(Cursor::new(b"Welcome!\n# no tmon here\n".to_vec())),
+            _ => super::stream(Cursor::new(stream("bb", 5, 1))),
         });
-        let works: Connect = Box::new(|| Ok(Box::new(Cursor::new(stream("a", 5, 1))) as Box<_>));
+        let works: Connect = Box::new(|| super::stream(Cursor::new(stream("a", 5, 1))));
         let mut all = remote(vec![("a", works), ("b", broken)]);
         let mut notices = Vec::new();
         let mut hosts = 0;
@@ -359,7 +436,7 @@ mod tests {
 
     #[test]
     fn who_reads_seldom_hears_all_that_was_told() {
-        let host: Connect = Box::new(|| Ok(Box::new(Cursor::new(stream("a", 0, 100))) as Box<_>));
+        let host: Connect = Box::new(|| super::stream(Cursor::new(stream("a", 0, 100))));
         let mut all = remote(vec![("a", host)]);
         let begun = Instant::now();
         let (mut taken, mut readings) = (None, 0);
@@ -393,9 +470,9 @@ mod tests {
         let rounds = Arc::new(AtomicUsize::new(0));
         let (bytes, counted) = (stream("fast", 5, 60), Arc::clone(&rounds));
         let fast: Connect = Box::new(move || {
-            Ok(Box::new(Flood(Cursor::new(bytes.clone()), Arc::clone(&counted))) as Box<_>)
+            super::stream(Flood(Cursor::new(bytes.clone()), Arc::clone(&counted)))
         });
-        let works: Connect = Box::new(|| Ok(Box::new(Cursor::new(stream("a", 500, 1))) as Box<_>));
+        let works: Connect = Box::new(|| super::stream(Cursor::new(stream("a", 500, 1))));
         let mut all = remote(vec![("fast", fast), ("a", works)]);
         let begun = Instant::now();
         while all.read().is_ok_and(|r| r.snapshot.interfaces.len() < 2) {

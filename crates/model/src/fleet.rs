@@ -146,8 +146,12 @@ impl Fleet {
     pub fn hear(&mut self, told: &Told<'_>, now: Duration) {
         let Some(at) = self.member(told, now) else { return };
         let interval = told.interval;
-        self.since = Some(self.since.map_or(interval.since, |s| s.min(interval.since)));
-        self.taken = self.taken.max(interval.taken);
+        if told.counts {
+            self.since = Some(self.since.map_or(interval.since, |s| s.min(interval.since)));
+        }
+        if told.counts && self.members[usize::from(at)].host.off.is_none() {
+            self.taken = self.taken.max(interval.taken);
+        }
         if told.leaves {
             self.members[usize::from(at)].heard = None;
             self.notices.push(format!("{} has left", self.members[usize::from(at)].name));
@@ -358,6 +362,10 @@ impl Fleet {
                 Arc::make_mut(&mut m.host).off = off;
             }
         }
+        // Who is ahead of all others does not set the time.
+        if self.members.iter().any(|m| m.host.off.is_some()) {
+            self.taken = self.timely().filter_map(|m| m.host.taken).max().unwrap_or(self.taken);
+        }
         for m in self.members.iter_mut().filter(|m| !m.is_silent) {
             let Some(heard) = m.heard else { continue };
             if now.saturating_sub(heard) > SILENT * m.cadence.max(Duration::from_secs(1)) {
@@ -367,12 +375,29 @@ impl Fleet {
         }
     }
 
-    /// Everybody who is heard has told of the time up to the latest that was told of.
-    pub fn is_level(&self) -> bool {
-        self.members
-            .iter()
-            .filter(|m| m.heard.is_some() && !m.is_silent)
-            .all(|m| m.host.taken.is_some_and(|t| t + m.cadence / 2 >= self.taken))
+    /// How many of those who are heard have not told yet what they should have by now: readings are
+    /// on one grid of time.
+    pub fn behind(&self) -> usize {
+        if self.since.is_none() {
+            return self.members.len().max(1);
+        }
+        let shortest = self.timely().map(|m| m.cadence).min().unwrap_or_default();
+        let is_due = |m: &&Member| {
+            let next = m.host.taken.and_then(|t| t.checked_add(m.cadence));
+            next.is_some_and(|next| next <= self.taken + shortest / 2)
+        };
+        self.timely().filter(is_due).count()
+    }
+
+    /// How often those tell who tell most seldom.
+    pub fn cadence(&self) -> Duration {
+        self.timely().map(|m| m.cadence).max().unwrap_or_default()
+    }
+
+    /// Those who are heard, and go by the time that most go by.
+    fn timely(&self) -> impl Iterator<Item = &Member> {
+        let is_heard = |m: &&Member| m.heard.is_some() && !m.is_silent && m.host.off.is_none();
+        self.members.iter().filter(is_heard)
     }
 
     /// What is to be said, a line each.
@@ -380,15 +405,20 @@ impl Fleet {
         std::mem::take(&mut self.notices)
     }
 
+    /// Somebody has told of an interval.
+    pub fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// When the latest of what was told was taken.
     pub fn taken(&self) -> SystemTime {
         self.taken
     }
 
-    /// Hosts that are heard, and how many there are.
+    /// Hosts that are heard, and how many there are that have not left.
     pub fn heard(&self) -> (usize, usize) {
-        let heard = self.members.iter().filter(|m| m.heard.is_some() && !m.is_silent);
-        (heard.count(), self.members.len())
+        let there = self.members.iter().filter(|m| m.heard.is_some());
+        (there.clone().filter(|m| !m.is_silent).count(), there.count())
     }
 
     /// What hosts are called, by their addresses; what several have is none's.

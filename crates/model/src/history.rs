@@ -280,7 +280,7 @@ fn other(group: Group, counters: Counters) -> Flow {
 
 /// At most `keep` rows as they are, at most `groups` sums of the others, and one row per interface
 /// for what is beyond that. Nothing is lost.
-fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
+pub fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
     if rows.len() <= keep {
         return rows.clone();
     }

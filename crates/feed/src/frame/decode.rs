@@ -455,6 +455,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
         kind,
         seq: m.seq,
         reading: Duration::from_micros(m.read_us.into()),
+        held: Duration::from_millis(m.held_ms.into()),
         clock: m.clock_us.map(|us| Duration::from_micros(us.into())),
         cadence: Duration::from_millis(m.cadence_ms.into()),
         local: m.local.iter().map(|a| addresses.of(*a)).collect::<Result<_>>()?,

@@ -223,6 +223,7 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
         taken_ns: nanoseconds(interval.taken),
         elapsed_ns: nanos(interval.elapsed),
         read_us: micros(frame.reading),
+        held_ms: millis(frame.held),
         clock_us: frame.clock.map(micros),
         cadence_ms: millis(frame.cadence),
         realm: String::new(),

@@ -9,6 +9,7 @@
 mod decode;
 mod encode;
 mod stream;
+mod sums;
 mod wire;
 
 use std::{
@@ -19,7 +20,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-pub use self::stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK, block_after};
+pub use self::{
+    stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK, block_after},
+    sums::{bounded, sums},
+};
 use model::{
     fleet::Told,
     snapshot::{Interval, unknown_time},
@@ -65,6 +69,8 @@ pub struct Frame {
     pub seq: u64,
     /// How long the reading took.
     pub reading: Duration,
+    /// How long it was held back after that, so that not all hosts send at once.
+    pub held: Duration,
     /// The estimated error of the host's clock; `None` where it is not synchronised.
     pub clock: Option<Duration>,
     /// How often a frame is due.

@@ -40,6 +40,7 @@ fn frame(interfaces: Vec<Interface>, rows: Rows) -> Frame {
         kind: FrameKind::Rows,
         seq: 5,
         reading: Duration::from_micros(420),
+        held: Duration::ZERO,
         clock: Some(Duration::from_micros(900)),
         cadence: second_long,
         local: vec![],
@@ -263,8 +264,10 @@ proptest! {
 fn everything_comes_back_as_it_was() {
     assert_same(&full(), &Frame::decode(&full().encode()).expect("a frame"));
     for kind in [FrameKind::Hello, FrameKind::Sum, FrameKind::Rows, FrameKind::End] {
-        let f = Frame { kind, ..frame(vec![], Rows::default()) };
-        assert_eq!(Frame::decode(&f.encode()).expect("a frame").kind, kind);
+        let held = Duration::from_millis(250);
+        let f = Frame { kind, held, ..frame(vec![], Rows::default()) };
+        let back = Frame::decode(&f.encode()).expect("a frame");
+        assert_eq!((back.kind, back.held), (kind, held));
     }
 }
 

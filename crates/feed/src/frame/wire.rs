@@ -36,6 +36,8 @@ pub(super) struct FrameMessage {
     pub(super) netns: u64,
     #[prost(string, tag = "17")]
     pub(super) tool: String,
+    #[prost(uint32, tag = "18")]
+    pub(super) held_ms: u32,
     #[prost(uint32, repeated, tag = "20")]
     pub(super) v4: Vec<u32>,
     #[prost(bytes = "vec", tag = "21")]

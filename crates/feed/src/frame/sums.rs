@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is told of an interval where inner addresses stay on their host, or where there are too many
+//! rows.
+use std::sync::Arc;
+
+use model::{
+    beside::{Beside, Gathered},
+    drops::{Drops, Victim},
+    flow::Flow,
+    history,
+    rows::Rows,
+    snapshot::Interval,
+};
+
+/// Tunnels that are told apart; the smaller ones are one row of their interface.
+const TUNNELS: usize = 1024;
+/// Rows from which on the small ones are added up by tunnel.
+const ROWS: usize = 20_000;
+
+/// The same without inner addresses: a row for each tunnel between two hosts. Rows that are not counted
+/// here are left out. Of what is known beside rows it has what is of tunnels.
+pub fn sums(interval: &Interval) -> Interval {
+    let once = interval.once();
+    let flows: Vec<Flow> =
+        interval.rows.walk().filter(|r| once.counts(r)).map(|r| r.flow()).collect();
+    let mut rows = Rows::default();
+    let sums = history::summed(&flows, TUNNELS);
+    sums.iter().zip(0..).for_each(|(flow, place)| rows.push_flow(place, flow));
+    let read = interval.beside.read();
+    let of_tunnels = Gathered {
+        numbers: read.numbers.clone(),
+        unnumbered: read.unnumbered,
+        now: read.now,
+        ..Gathered::default()
+    };
+    let drops = interval.drops.as_deref().map(|d| {
+        let outer = d.rows.iter().map(|(key, dropped)| {
+            let mut key = key.clone();
+            if let Victim::Tunnel(of) = &mut key.victim {
+                *of = of.aged();
+            }
+            (key, *dropped)
+        });
+        let mut sums = Drops::new(outer);
+        (sums.unavailable, sums.devices) = (d.unavailable.clone(), d.devices.clone());
+        (sums.elsewhere, sums.missed) = (d.elsewhere, d.missed);
+        Arc::new(sums)
+    });
+    let mut sums = interval.reduced(rows);
+    (sums.drops, sums.beside) = (drops, Arc::new(Beside::new(of_tunnels)));
+    sums.overlay = None;
+    sums
+}
+
+/// The same with so many rows at most that a message takes them.
+pub fn bounded(interval: Interval) -> Interval {
+    if interval.rows.len() <= ROWS {
+        return interval;
+    }
+    let rows = history::reduce(&interval.rows, ROWS, TUNNELS);
+    interval.reduced(rows)
+}

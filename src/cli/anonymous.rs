@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Other addresses instead of those that there are: who shares a prefix still does, and the same is
+//! the same, so a report can be read, and nobody can be found by it. The key is forgotten with the process.
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::Read,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use anyhow::{Context, Result};
+use foldhash::HashMap;
+use ipcrypt_rs::IpcryptPfx;
+
+use crate::kernel::origin;
+use feed::input;
+
+/// What is put in the place of addresses and names.
+pub(super) struct Mask {
+    cipher: IpcryptPfx,
+    names: HashMap<String, String>,
+}
+
+impl Mask {
+    /// One with a key of its own.
+    ///
+    /// # Errors
+    /// There are no random numbers.
+    pub(super) fn new() -> Result<Mask> {
+        let mut key = [0; IpcryptPfx::KEY_BYTES];
+        File::open("/dev/urandom")
+            .and_then(|mut f| f.read_exact(&mut key))
+            .context("make a key")?;
+        Ok(Mask::with(key, names()))
+    }
+
+    fn with(key: [u8; IpcryptPfx::KEY_BYTES], names: Vec<String>) -> Mask {
+        let own = |n: usize| if n == 0 { "host".to_owned() } else { format!("name{n}") };
+        let told = ["localhost", "host", ""];
+        let names = names.into_iter().filter(|n| !told.contains(&n.as_str())).zip(0..);
+        // Of a name that is there twice, the first stays.
+        let mut all = HashMap::<String, String>::default();
+        names.for_each(|(name, n)| _ = all.entry(name).or_insert_with(|| own(n)));
+        Mask { cipher: IpcryptPfx::new(key), names: all }
+    }
+
+    /// Another address. Those that are the same everywhere stay.
+    pub(super) fn address(&self, address: IpAddr) -> IpAddr {
+        let is_anybodys = address.is_multicast()
+            || address.is_loopback()
+            || address.is_unspecified()
+            || matches!(address, IpAddr::V4(a) if a.is_broadcast());
+        if is_anybodys { address } else { self.cipher.encrypt_ipaddr(address) }
+    }
+
+    /// The same text with other addresses and names.
+    pub(super) fn text(&self, text: &str) -> String {
+        let mut masked = String::with_capacity(text.len());
+        let is_word =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '@');
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let end = match is_word(c) {
+                true => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+                false => rest.find(is_word).unwrap_or(rest.len()),
+            };
+            let (part, behind) = rest.split_at(end);
+            if is_word(c) {
+                self.word(part, &mut masked);
+            } else {
+                masked.push_str(part);
+            }
+            rest = behind;
+        }
+        masked
+    }
+
+    /// A word, which may have dots and colons behind it that are not its own.
+    fn word(&self, word: &str, to: &mut String) {
+        let own = word.trim_end_matches(['.', ':', '-', '@']);
+        let (own, behind) = word.split_at(own.len());
+        // `::` is an address of its own, and `fe80::` ends with it.
+        let whole = self.of(word);
+        match (whole, self.of(own)) {
+            (Some(other), _) => to.push_str(&other),
+            (None, Some(other)) => {
+                to.push_str(&other);
+                to.push_str(behind);
+            }
+            (None, None) => {
+                to.push_str(&self.parts(own));
+                to.push_str(behind);
+            }
+        }
+    }
+
+    /// What stands for a word, if it is an address or a name.
+    fn of(&self, word: &str) -> Option<String> {
+        if let Some(name) = self.names.get(word) {
+            return Some(name.clone());
+        }
+        if let Ok(address) = word.parse::<IpAddr>() {
+            return Some(self.address(address).to_string());
+        }
+        if let Ok(at) = word.parse::<SocketAddr>() {
+            return Some(SocketAddr::new(self.address(at.ip()), at.port()).to_string());
+        }
+        self.hardware(word)
+    }
+
+    /// What stands for an Ethernet address.
+    fn hardware(&self, word: &str) -> Option<String> {
+        let bytes: Vec<u8> = word
+            .split(':')
+            .map(|b| u8::from_str_radix(b, 16).ok().filter(|_| b.len() == 2))
+            .collect::<Option<_>>()?;
+        let own: [u8; 6] = bytes.try_into().ok()?;
+        if own == [0xff; 6] || own == [0; 6] {
+            return Some(word.to_owned());
+        }
+        let mut address = [0; 16];
+        address[10..].copy_from_slice(&own);
+        let other = match self.cipher.encrypt_ipaddr(Ipv6Addr::from(address).into()) {
+            IpAddr::V6(other) => other.octets(),
+            IpAddr::V4(other) => other.to_ipv6_mapped().octets(),
+        };
+        let six: Vec<String> = other[10..].iter().map(|b| format!("{b:02x}")).collect();
+        Some(six.join(":"))
+    }
+
+    /// Two words with something between them: `NETNS/IFACE`, `host:10.0.0.1`, `172.16.1.1-172.16.1.9`.
+    fn parts<'a>(&self, word: &'a str) -> Cow<'a, str> {
+        for mark in [':', '-', '@'] {
+            let Some((first, second)) = word.split_once(mark) else { continue };
+            let (a, b) = (self.of(first), self.of(second));
+            if a.is_some() || b.is_some() {
+                let (a, b) = (a.unwrap_or(first.into()), b.unwrap_or(second.into()));
+                return format!("{a}{mark}{b}").into();
+            }
+        }
+        word.into()
+    }
+}
+
+/// Names that are not to be in a report: of this host, and of its namespaces.
+fn names() -> Vec<String> {
+    const MOST: usize = 4096;
+    let spaces = ["/run/netns", "/run/docker/netns"].into_iter().flat_map(|folder| {
+        let found = fs::read_dir(folder).into_iter().flatten().take(MOST);
+        found.filter_map(|e| e.ok()?.file_name().into_string().ok())
+    });
+    let hosts = File::open("/etc/hosts").and_then(|f| input::text_of(f, 1 << 20));
+    let hosts = hosts.unwrap_or_default();
+    let known = hosts.lines().map(|l| l.split('#').next().unwrap_or_default());
+    let known = known.flat_map(|l| l.split_whitespace().skip(1)).map(str::to_owned);
+    std::iter::once(origin::host()).chain(spaces).chain(known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(seed: u8) -> Mask {
+        let mut key = [seed; IpcryptPfx::KEY_BYTES];
+        key[0] ^= 1;
+        Mask::with(key, vec!["node-a".to_owned(), "blue".to_owned(), "node-a".to_owned()])
+    }
+
+    fn bits(a: IpAddr, b: IpAddr) -> u32 {
+        match (a, b) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+            _ => panic!("{a} and {b}"),
+        }
+    }
+
+    #[test]
+    fn who_shares_a_prefix_still_does_and_nobody_else() {
+        let m = mask(1);
+        let all = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "172.16.9.9", "192.168.0.1"];
+        let v6 = ["2001:db8::1", "2001:db8::ffff", "2001:db8:1::1", "fe80::1"];
+        for list in [&all[..], &v6] {
+            for (a, b) in list.iter().flat_map(|a| list.iter().map(move |b| (a, b))) {
+                let (a, b): (IpAddr, IpAddr) = (a.parse().expect("one"), b.parse().expect("one"));
+                assert_eq!(bits(a, b), bits(m.address(a), m.address(b)), "{a} and {b}");
+            }
+        }
+        let a: IpAddr = "10.0.0.1".parse().expect("one");
+        assert!(m.address(a) != a && m.address(a) != mask(2).address(a), "each has its own");
+    }
+
+    #[test]
+    fn what_is_the_same_everywhere_stays() {
+        for same in ["239.1.1.1", "127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "ff02::1"]
+        {
+            assert_eq!(mask(1).text(same), same);
+        }
+    }
+
+    #[test]
+    fn addresses_and_names_are_found_wherever_they_stand() {
+        let (m, a) = (mask(3), "10.1.2.3");
+        let other = m.address(a.parse().expect("one")).to_string();
+        for (text, masked) in [
+            ("10.1.2.3", "A"),
+            ("from 10.1.2.3.", "from A."),
+            ("(10.1.2.3:4789)", "(A:4789)"),
+            ("10.1.2.3/24", "A/24"),
+            ("\"outer_sip\":\"10.1.2.3\",", "\"outer_sip\":\"A\","),
+            ("host:10.1.2.3", "host:A"),
+            ("10.1.2.3-10.1.2.3", "A-A"),
+            ("node-a/eth0: 10.1.2.3: gone", "host/eth0: A: gone"),
+            ("blue/eth0", "name1/eth0"),
+            (
+                "pid:17 5.1 s 12:30:01 2026-11-30T06:30:00Z",
+                "pid:17 5.1 s 12:30:01 2026-11-30T06:30:00Z",
+            ),
+        ] {
+            assert_eq!(m.text(text), masked.replace('A', &other), "{text}");
+        }
+        let six = m.text("[2001:db8::7]:53 and 2001:db8::7");
+        assert!(!six.contains("2001:db8::7"), "{six}");
+        let own = m.text("02:42:ac:11:00:02 ff:ff:ff:ff:ff:ff");
+        assert!(!own.contains("02:42:ac") && own.ends_with(" ff:ff:ff:ff:ff:ff"), "{own}");
+    }
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `tmon report`: one file for a ticket.
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, atomic::AtomicBool},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tempfile::NamedTempFile;
+
+use model::units::{duration as spoken, rfc3339, sanitize};
+
+use super::{TOOL, anonymous::Mask, dump, duration, interrupted, out};
+use crate::kernel::origin;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The file has addresses and names of this host and of all whom it talks to: read it before \
+    you give it away, or use --anonymize."
+)]
+pub(super) struct Report {
+    /// The file to make, which only you can read; `-` is standard output [default:
+    /// tmon-report-HOST-TIME.txt]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Write over the file if it is there
+    #[arg(long, requires = "file")]
+    replace: bool,
+    /// Interfaces to look at [default: as for `tmon dump`]
+    #[arg(long = "iface", value_name = "IFACE")]
+    interfaces: Vec<String>,
+    /// The network namespace that they are in
+    #[arg(long, value_name = "NETNS")]
+    netns: Option<String>,
+    /// How long to look
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    span: Duration,
+    /// Take readings and findings from this recording instead, or from a folder of them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span"])]
+    read: Vec<PathBuf>,
+    /// Only what a recording has between two times
+    #[arg(long, value_name = "FROM..UNTIL", requires = "read")]
+    between: Option<String>,
+    /// Write other addresses instead of those that there are, the same for the same, in networks that are
+    /// as far apart, and no names of hosts and namespaces; each report has other ones
+    #[arg(long)]
+    anonymize: bool,
+}
+
+/// How long a part may take beside looking.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit on what a part prints.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// A part: its title, and the arguments that print it.
+struct Part {
+    title: &'static str,
+    arguments: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn run(self) -> Result<()> {
+        let flag = interrupted()?;
+        let now = SystemTime::now();
+        let mask = self.anonymize.then(Mask::new).transpose()?;
+        let name = if mask.is_some() { "host".to_owned() } else { origin::host() };
+        let file = self.file.clone().unwrap_or_else(|| {
+            let time = rfc3339(now).replace([':', '.'], "-");
+            let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+            format!("tmon-report-{}-{time}.txt", name.chars().map(safe).collect::<String>()).into()
+        });
+        let shown = sanitize(&file.to_string_lossy()).into_owned();
+        // That it cannot be written is said before anybody waits for it.
+        let mut to = To::open(&file, self.replace).with_context(|| format!("write {shown}"))?;
+        if !to.is_stdout() {
+            out::tell(&format!("looking for {} ...\n", spoken(self.span)));
+        }
+        let done = self.text(now, &name, &flag).and_then(|text| {
+            let text = mask.as_ref().map_or_else(|| text.clone(), |mask| mask.text(&text));
+            to.finish(&text)
+        });
+        if done.is_err() {
+            to.discard();
+        }
+        done.with_context(|| format!("write {shown}"))?;
+        if file.as_os_str() != "-" {
+            out::line(&shown)?;
+        }
+        Ok(())
+    }
+
+    /// All of it. A part that cannot be had says why.
+    fn text(&self, now: SystemTime, name: &str, flag: &Arc<AtomicBool>) -> Result<String> {
+        let mut text = format!("tmon report\n{TOOL} on {name}, {}\n", rfc3339(now));
+        let kernel = fs::read_to_string("/proc/version").unwrap_or_default();
+        text.push_str(&sanitize(kernel.trim()));
+        text.push('\n');
+        let begun: Vec<_> = self
+            .parts()
+            .into_iter()
+            .map(|part| {
+                let most = self.span + PATIENCE;
+                Ok::<_, anyhow::Error>((begin(&part, most, flag)?, part))
+            })
+            .collect::<Result<_>>()?;
+        for (printed, part) in begun {
+            let printed = printed.join().unwrap_or_else(|_| "it could not be had\n".to_owned());
+            text.push_str(&format!("\n=== {}: tmon {}\n", part.title, part.arguments.join(" ")));
+            let lines = printed.lines().map(|line| sanitize(line).into_owned() + "\n");
+            text.extend(lines);
+        }
+        Ok(text)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let mut whose = Vec::new();
+        for file in &self.read {
+            whose.extend([String::from("--read"), file.to_string_lossy().into_owned()]);
+        }
+        whose.extend(self.between.iter().flat_map(|b| [String::from("--between"), b.clone()]));
+        if self.read.is_empty() {
+            whose.extend(["--for".to_owned(), format!("{}ms", self.span.as_millis())]);
+            whose.extend(self.netns.iter().flat_map(|n| [String::from("--netns"), n.clone()]));
+            whose.extend(self.interfaces.iter().cloned());
+        }
+        let drops: &[&str] = if self.read.is_empty() { &["--drops"] } else { &[] };
+        let looks = |title, first: &[&str]| Part {
+            title,
+            arguments: [words(first), whose.clone()].concat(),
+        };
+        let mut parts = Vec::new();
+        if self.read.is_empty() {
+            let netns = self.netns.iter().flat_map(|n| [String::from("--netns"), n.clone()]);
+            let check = words(&["check"]).into_iter().chain(netns).collect();
+            parts.push(Part { title: "what this host allows", arguments: check });
+            parts.push(Part { title: "what is attached", arguments: words(&["status"]) });
+            parts.push(Part { title: "tunnel devices", arguments: words(&["tunnels"]) });
+        }
+        parts.push(looks("what is wrong", &["watch"]));
+        parts.push(looks("rows", &[&["dump", "--numeric"], drops].concat()));
+        let readings = ["dump", "--numeric", "--json", "--watch", "1s"];
+        parts.push(looks("readings", &[&readings[..], drops].concat()));
+        parts
+    }
+}
+
+/// Starts a command of this program. What it prints, and last why it failed, if so.
+fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHandle<String>> {
+    let mut child = Command::new("/proc/self/exe")
+        .args(&part.arguments)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start a part of it")?;
+    let read = |from: Option<Box<dyn io::Read + Send>>| {
+        thread::spawn(move || {
+            from.map(|from| {
+                let mut bytes = Vec::new();
+                _ = io::Read::read_to_end(&mut io::Read::take(from, MOST_BYTES), &mut bytes);
+                String::from_utf8_lossy(&bytes).into_owned()
+            })
+            .unwrap_or_default()
+        })
+    };
+    let printed = read(child.stdout.take().map(|o| Box::new(o) as Box<_>));
+    let said = read(child.stderr.take().map(|e| Box::new(e) as Box<_>));
+    let flag = Arc::clone(flag);
+    let wait = move || {
+        let end = Instant::now() + most;
+        while matches!(child.try_wait(), Ok(None)) {
+            if dump::wait(Instant::now() + Duration::from_millis(50), &flag)
+                || Instant::now() >= end
+            {
+                _ = child.kill();
+                break;
+            }
+        }
+        let status = child.wait();
+        let mut text = printed.join().unwrap_or_default();
+        text.push_str(&said.join().unwrap_or_default());
+        match status {
+            // Findings, and things that cannot be, are in the text.
+            Ok(status) if status.code().is_some() => {}
+            Ok(status) => text.push_str(&format!("it was ended: {status}\n")),
+            Err(e) => text.push_str(&format!("{e}\n")),
+        }
+        if text.is_empty() {
+            text.push_str("nothing\n");
+        }
+        text
+    };
+    Ok(thread::spawn(wait))
+}
+
+/// Where it goes.
+enum To {
+    Stdout,
+    New(File, PathBuf),
+    /// In the place of what is there, when it is whole.
+    Instead(Option<NamedTempFile>, PathBuf),
+}
+
+impl To {
+    fn open(file: &Path, replace: bool) -> Result<To> {
+        if file.as_os_str() == "-" {
+            return Ok(To::Stdout);
+        }
+        if !replace {
+            return Ok(To::New(out::make(file)?, file.to_owned()));
+        }
+        let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
+        let new = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        Ok(To::Instead(Some(new), file.to_owned()))
+    }
+
+    fn is_stdout(&self) -> bool {
+        matches!(self, To::Stdout)
+    }
+
+    fn finish(&mut self, text: &str) -> Result<()> {
+        match self {
+            To::Stdout => out::raw().write_all(text.as_bytes())?,
+            To::New(file, _) => file.write_all(text.as_bytes())?,
+            To::Instead(new, path) => {
+                let mut new = new.take().context("it was written before")?;
+                new.write_all(text.as_bytes())?;
+                // It takes the place of a link, and does not follow it.
+                new.persist(&*path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing that is not whole.
+    fn discard(&self) {
+        if let To::New(_, path) = self {
+            _ = fs::remove_file(path);
+        }
+    }
+}
