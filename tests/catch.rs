@@ -204,6 +204,16 @@ fn a_count_a_time_and_a_reader_that_goes_end_it() {
     let (status, text) = capture.rest();
     assert!(status.success() && text.contains("has gone"), "{text}");
 
+    let values: Vec<String> = (1..=33).map(|n| n.to_string()).collect();
+    let long = format!("vni:{}", values.join(","));
+    let nothing = dir.path().join("nothing.pcapng");
+    let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["capture", "eth0", "--netns", netns, &long, "-w", nothing.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!((out.status.code(), nothing.exists()), (Some(1), false), "{text}");
+
     // One that stands still does not keep it, and what it has not read is no packet that was written.
     use nix::fcntl::{FcntlArg, fcntl};
     let mut capture = Capturing::begin(&["eth0", "--netns", netns, "", "-w", "-"]);
@@ -326,7 +336,9 @@ fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
     let words =
         format!("{packets} packets matched = {packets} written + 0 ring-full + 0 over-limit");
     assert!(
-        line.starts_with(&format!("a.pcapng: {packets} packets, ")) && line.contains(&words),
+        line.starts_with(&format!("{packets} packets, "))
+            && line.contains(" lost: a.pcapng: ")
+            && line.contains(&words),
         "{line}"
     );
     assert_eq!(frames(&path).len() as u64, packets);
@@ -337,7 +349,8 @@ fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
     closer.catch(&rows, full, &|| Ok("full.pcapng".to_owned())).unwrap();
     send(&a, &b, 3);
     let line = source.end().unwrap();
-    assert!(line.starts_with("full.pcapng: write the capture: No space left"), "{line}");
+    assert!(line.starts_with("write the capture: No space left"), "{line}");
+    assert!(line.ends_with("full.pcapng"), "{line}");
     assert_eq!(source.end(), None);
 }
 

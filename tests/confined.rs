@@ -328,9 +328,9 @@ fn only_new_files_of_ours_are_made() {
 fn commands_end_with_who_asked() {
     let (read, mut write) = io::pipe().unwrap();
     let status = forked(|| {
-        let runner =
-            Runner::start(commands(&[&["sh", "-c", "trap '' TERM; echo $$; sleep 600; true"]]))
-                .unwrap();
+        // Who is killed is not the first of them, which ends by the first signal.
+        let script = "sh -c 'trap \"\" TERM; echo $$; sleep 600; true' | cat";
+        let runner = Runner::start(commands(&[&["sh", "-c", script]])).unwrap();
         let running = runner.run(0).unwrap();
         let mut line = String::new();
         BufReader::new(&running.stdout).read_line(&mut line).unwrap();

@@ -139,11 +139,15 @@ impl Write for &Target {
 }
 
 impl Target {
-    /// After an error: leaves what was written and is whole.
-    pub(super) fn cut(&self, whole: u64) -> Result<()> {
+    /// After an error: leaves what was written and is whole, as far as that can be done. What to say of
+    /// it.
+    pub(super) fn cut(&self, whole: u64, shown: &str) -> Result<String> {
         match self {
-            Target::File(file) => file.set_len(whole).context("cut off half a packet"),
-            Target::Out => Ok(()),
+            Target::File(file) => {
+                file.set_len(whole).context("cut off half a packet")?;
+                Ok(format!("what is in {shown} is whole"))
+            }
+            Target::Out => Ok("standard output may end inside a packet".to_owned()),
         }
     }
 }
@@ -233,8 +237,7 @@ impl Capture {
             out::tell("\r\x1b[K");
         }
         if let Err(e) = done.and_then(|_| extract.finish()) {
-            target.cut(extract.whole())?;
-            return Err(e).with_context(|| format!("what is in {shown} is whole"));
+            return Err(e).context(target.cut(extract.whole(), &shown)?);
         }
         let said = extract.extracted();
         say(&totals(&said, &to));

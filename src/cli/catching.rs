@@ -66,14 +66,18 @@ impl Capture {
             let live = Live::open(interfaces, self.live.netns.as_deref(), &config, Want::Best)?;
             Ok::<_, anyhow::Error>((prober, live))
         };
-        let (prober, mut live) = open().inspect_err(|_| {
+        let begin = || {
+            let (prober, mut live) = open()?;
+            let writer = PcapngWriter::new(&target, TOOL);
+            let catch = Catch::begin(&mut live, prober, writer, names, [self.count, None])?;
+            Ok::<_, anyhow::Error>((catch, live))
+        };
+        let (mut catch, mut live) = begin().inspect_err(|_| {
             if let Target::File(_) = &target {
                 _ = std::fs::remove_file(&self.write); // there is nothing in it
             }
         })?;
         live.enter(&Sandbox::new(None))?;
-        let writer = PcapngWriter::new(&target, TOOL);
-        let mut catch = Catch::begin(&mut live, prober, writer, names, [self.count, None])?;
         tell(&mut live);
         say(&format!("listening on {}", live.shown_interfaces()));
         let end = self.live.span.and_then(|span| Instant::now().checked_add(span));
@@ -95,9 +99,9 @@ impl Capture {
             Err(e) => {
                 let totals = catch.totals_unwritten(&live);
                 catch.leave(&live);
-                target.cut(catch.whole())?;
+                let kept = target.cut(catch.whole(), &shown)?;
                 say(&format!("{}{to}", totals.words()));
-                return Err(e).with_context(|| format!("what is in {shown} is whole"));
+                return Err(e).context(kept);
             }
         };
         catch.leave(&live);

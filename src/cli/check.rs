@@ -10,6 +10,7 @@ use super::{TOOL, out};
 use crate::kernel::{
     check::{self, CheckLine, Mark},
     discover::NetnsView,
+    live::by_namespace,
     misfit::misfits,
     netlink::Netlink,
     netns::NetnsHandle,
@@ -76,7 +77,9 @@ impl Check {
     pub(super) fn run(&self) -> Result<u8> {
         let pins = Pins::at(&self.bpffs);
         let mut lines = check::host(&pins);
-        self.interfaces(&pins, &mut lines)?;
+        for (netns, names) in by_namespace(&self.interfaces, self.netns.as_deref()) {
+            self.interfaces_in(netns, &names, &pins, &mut lines)?;
+        }
         let count = |mark| lines.iter().filter(|l| l.mark == mark).count();
         let [ok, warn, fail] = [Mark::Ok, Mark::Warn, Mark::Fail].map(count);
         if self.json {
@@ -99,8 +102,14 @@ impl Check {
         Ok(u8::from(fail > 0))
     }
 
-    fn interfaces(&self, pins: &Pins, lines: &mut Vec<CheckLine>) -> Result<()> {
-        let place = NetnsHandle::open(self.netns.as_deref())?;
+    fn interfaces_in(
+        &self,
+        netns: Option<&str>,
+        names: &[String],
+        pins: &Pins,
+        lines: &mut Vec<CheckLine>,
+    ) -> Result<()> {
+        let place = NetnsHandle::open(netns)?;
         let words = place
             .name()
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)));
@@ -113,7 +122,7 @@ impl Check {
             what,
             advice: advice.map(str::to_owned),
         };
-        match scene.choose(&self.interfaces, &words) {
+        match scene.choose(names, &words) {
             Ok(choice) => {
                 lines.extend(choice.notices.into_iter().map(|n| line(Mark::Ok, n, None)));
                 for link in &choice.links {

@@ -63,7 +63,7 @@ pub(super) struct Diff {
 /// The exit status when the two do not agree.
 const DIFFER: u8 = 3;
 /// How long hosts may take until both are heard.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Clocks are never further apart than that.
 const EDGE: Duration = Duration::from_secs(1);
@@ -162,7 +162,7 @@ impl Diff {
         ensure!(self.between.is_none(), "--between is for recordings");
         let ready = remotes.prepare(Duration::from_secs(1))?;
         ready.enter(Sandbox::new(None))?;
-        let mut remote = ready.listen(Names::default())?.until(flag);
+        let mut remote = ready.listen(Names::default())?.until(flag).patient(PATIENCE);
         let (begun, mut end, mut before) = (Instant::now(), None, None);
         let mut both = Both::default();
         while end.is_none_or(|end| Instant::now() < end) && !flag.load(Ordering::Relaxed) {

@@ -16,7 +16,7 @@ use super::{
     DropScope, Print, Watch, duration, interrupted, out,
     playback::Playback,
     printer::Printer,
-    remote::{Ready, Remotes},
+    remote::{Ready, Remotes, patience},
     replay::round_trips,
     say,
 };
@@ -193,7 +193,7 @@ impl Dump {
     /// Prints what others tell.
     fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &Arc<AtomicBool>) -> Result<()> {
         ready.enter(self.sandbox())?;
-        let mut remote = ready.listen(printer.names())?.until(flag);
+        let mut remote = ready.listen(printer.names())?.until(flag).patient(patience(self.span));
         let (mut heard, mut silent) = (false, false);
         // Whoever is silent for a while ends nothing.
         let mut read = || match remote.read() {

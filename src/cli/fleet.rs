@@ -66,19 +66,17 @@ impl Hosts {
             ready.enter(Sandbox::new(None))?;
             let mut remote = ready.listen(Names::default())?.until(&flag).patient(self.span);
             let end = Instant::now() + self.span;
-            let mut last = remote.read()?;
+            remote.read()?;
             while Instant::now() < end
                 && !dump::wait(Instant::now() + Duration::from_millis(500), &flag)
             {
-                if let Ok(reading) = remote.read() {
-                    last = reading;
-                }
+                let _ = remote.read(); // who is silent is in the list
             }
             unheard.extend(remote.unheard().map(|(name, why)| {
                 let why = why.unwrap_or("no answer");
                 (sanitize(name).into_owned(), sanitize(why).into_owned())
             }));
-            (last.snapshot.total(), true)
+            (remote.known().total(), true)
         } else {
             let nobody = "name whom to listen to: --nats URL, --ssh a,b, --from 'COMMAND', or --read FILE of a recording";
             ensure!(!self.read.is_empty(), nobody);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use super::say;
 use feed::{
     keep,
     recorded::{Between, Recordings, is_recording},
@@ -66,7 +67,11 @@ impl Playback {
             // A folder that `record --keep` looks after.
             let name = || sanitize(&file.to_string_lossy()).into_owned();
             let days = keep::files(file, between).with_context(|| format!("read {}", name()))?;
-            let days: Vec<_> = days.into_iter().filter(|f| is_recording(f)).collect();
+            let (days, others): (Vec<_>, Vec<_>) = days.into_iter().partition(|f| is_recording(f));
+            for other in others.iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)) {
+                let other = sanitize(&other.to_string_lossy()).into_owned();
+                say(&format!("{other} is left out: it cannot be read as a recording"));
+            }
             ensure!(!days.is_empty(), "there is no recording of such a time in {}", name());
             all.extend(days);
         }

@@ -43,6 +43,12 @@ pub(super) struct Remotes {
     pub(super) bus: super::nats::BusArgs,
 }
 
+/// How long the first reading waits where it is said how long to listen: hosts have to log in.
+#[cfg(feature = "live")]
+pub(super) fn patience(span: Option<Duration>) -> Duration {
+    span.map_or(Duration::from_secs(60), |span| span.max(Duration::from_secs(3)))
+}
+
 /// Limit on the hosts: so many commands run at the same time.
 const MOST: usize = 64;
 /// Limit on a file of hosts.
@@ -70,6 +76,7 @@ pub(super) struct Ready {
 
 impl Remotes {
     /// These commands and hosts.
+    #[cfg(feature = "live")]
     pub(super) fn of(from: Vec<OsString>, ssh: Vec<String>, ssh_command: String) -> Remotes {
         Remotes {
             from,

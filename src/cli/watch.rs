@@ -17,7 +17,10 @@ use clap::Args;
 
 use super::{
     Configured, Dropping, Grouped, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out,
-    playback::Playback, remote::Remotes, saving::Saver, say,
+    playback::Playback,
+    remote::{Remotes, patience},
+    saving::Saver,
+    say,
 };
 use crate::kernel::{
     origin,
@@ -121,7 +124,13 @@ impl Watching {
         let mut told = Told { json, host, bad: false, names: names.clone(), groups };
         if let Some(ready) = ready {
             ready.enter(Sandbox::new(None))?;
-            self.fleet(ready.listen(names)?.until(&flag), known, &mut told, hook.as_mut(), &flag)?;
+            self.fleet(
+                ready.listen(names)?.until(&flag).patient(patience(self.span)),
+                known,
+                &mut told,
+                hook.as_mut(),
+                &flag,
+            )?;
         } else if self.read.is_empty() {
             self.live(known, &mut told, hook.as_mut(), &flag)?;
         } else if let Some(recordings) = recordings {

@@ -78,7 +78,7 @@ impl Catching {
             Err(e) => {
                 let whole = self.file.set_len(self.catch.whole()).context("cut off half a packet");
                 let kept = whole.map_or_else(|e| format!("{e:#}"), |()| "the rest is whole".into());
-                Err(format!("{}: {e:#}; {kept}: {}", self.name, totals.words()))
+                Err(format!("{e:#}; {kept}: {}: {}", totals.words(), self.name))
             }
         });
         let lost = totals.caught.ring_full + totals.caught.over_limit;
@@ -89,9 +89,9 @@ impl Catching {
     fn line(&self, totals: &Totals) -> String {
         let bytes = units::bytes(self.catch.length(), Base::Si);
         let lost = totals.caught.ring_full + totals.caught.over_limit;
-        let (name, written) = (&self.name, totals.written);
-        let counts = format!("{name}: {written} packets, {bytes}, {lost} lost");
-        let line = format!("{counts}; {}", totals.words());
+        // What a narrow screen cuts off is the name.
+        let counts = format!("{} packets, {bytes}, {lost} lost", totals.written);
+        let line = format!("{counts}: {}: {}", self.name, totals.words());
         [line].into_iter().chain(totals.remarks()).collect::<Vec<_>>().join("; ")
     }
 }
@@ -161,12 +161,13 @@ impl Closer for LiveCloser {
             ..Wish::default()
         };
         let prober = Prober::new(wish)?;
-        let name = keep()?;
         let file = Arc::new(to);
         let writer = PcapngWriter::new(Arc::clone(&file), &self.tool);
         let names = self.names.clone();
         let limits = [None, Some(MOST_BYTES)];
-        let catch = Catch::begin(&mut self.live, prober, writer, names, limits)?;
+        let mut catch = Catch::begin(&mut self.live, prober, writer, names, limits)?;
+        // Only now: where nothing can be captured no file is left.
+        let name = keep().inspect_err(|_| catch.leave(&self.live))?;
         let until = Instant::now() + LONGEST;
         self.catch = Some(Catching { catch, file, name: name.clone(), until });
         Ok(name)

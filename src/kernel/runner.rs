@@ -328,6 +328,7 @@ fn settle(requests: OwnedFd) -> Result<OwnedFd> {
 fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
     let mut jobs: Vec<Job> = Vec::new();
     let files = OwnFiles::default();
+    let mut remains: Vec<(Pid, Instant)> = Vec::new();
     loop {
         let hung_up = PollFlags::empty();
         let jobs_fds = jobs.iter().flat_map(|j| {
@@ -337,7 +338,7 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
         });
         let mut all: Vec<PollFd<'_>> = jobs_fds.collect();
         all.push(PollFd::new(requests.as_fd(), PollFlags::POLLIN));
-        match poll(&mut all, killing(&jobs)) {
+        match poll(&mut all, killing(&jobs, &remains)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => break,
         }
@@ -345,12 +346,14 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
         drop(all);
         let mut happened = happened.chunks(2);
         jobs.iter_mut().for_each(Job::kill);
+        remains.retain(is_left);
         jobs.retain_mut(|job| match happened.next() {
             Some([true, _]) => {
                 let status = job.child.wait().map_or(-1, |s| s.into_raw());
                 if let Some(mut report) = job.report.take() {
                     let _ = report.write_all(&status.to_ne_bytes()); // nobody may want to know
                 }
+                remains.extend(job.remains());
                 false
             }
             Some([_, true]) => {
@@ -373,21 +376,37 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
         }
     }
     jobs.iter_mut().for_each(Job::end);
-    while jobs.iter().any(|job| job.last.is_some()) {
+    while jobs.iter().any(|job| job.last.is_some()) || !remains.is_empty() {
         let mut all: Vec<_> =
             jobs.iter().map(|j| PollFd::new(j.ended.as_fd(), PollFlags::POLLIN)).collect();
-        let _ = poll(&mut all, killing(&jobs));
+        let _ = poll(&mut all, killing(&jobs, &remains));
         let over: Vec<bool> = all.iter().map(|f| f.any().unwrap_or(true)).collect();
         drop(all);
         let mut over = over.into_iter();
-        jobs.retain(|_| over.next() != Some(true));
+        jobs.retain(|job| {
+            let is_over = over.next() == Some(true);
+            if is_over {
+                remains.extend(job.remains());
+            }
+            !is_over
+        });
         jobs.iter_mut().for_each(Job::kill);
+        remains.retain(is_left);
     }
 }
 
+/// Whether somebody is left of a group that was told to end. Kills it when it is time.
+fn is_left((group, last): &(Pid, Instant)) -> bool {
+    if Instant::now() < *last {
+        return killpg(*group, None).is_ok();
+    }
+    let _ = killpg(*group, Signal::SIGKILL);
+    false
+}
+
 /// How long until the first of them is to be killed.
-fn killing(jobs: &[Job]) -> PollTimeout {
-    let last = jobs.iter().filter_map(|job| job.last).min();
+fn killing(jobs: &[Job], remains: &[(Pid, Instant)]) -> PollTimeout {
+    let last = jobs.iter().filter_map(|job| job.last).chain(remains.iter().map(|r| r.1)).min();
     last.map_or(PollTimeout::NONE, |last| {
         let wait = last.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -488,6 +507,12 @@ impl Job {
     fn end(&mut self) {
         let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
         self.last.get_or_insert(Instant::now() + LAST);
+    }
+
+    /// Its group and until when that may live, where it has ended because it was told to: it may have
+    /// started others.
+    fn remains(&self) -> Option<(Pid, Instant)> {
+        Some((Pid::from_raw(self.child.id() as i32), self.last?))
     }
 
     /// Kills it if it was told to end and took too long.

@@ -172,7 +172,8 @@ impl Source for Capture {
 
     fn closer(&mut self) -> Result<&mut dyn Closer> {
         bail!(
-            "of captures `tmon replay --lens` shows what is in packets, `tmon capture -r` takes some out"
+            "here are only counts; of captures `tmon replay --lens` shows what is in packets, and \
+             `tmon capture -r` takes some out"
         )
     }
 

@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use crate::{dns::Resolver, input};
 use model::{
     filter::{Filter, FilterError, Meanings, PacketFilter},
+    groups::network,
     overlay::Segment,
     units::sanitize,
 };
@@ -514,11 +515,7 @@ fn meaning(text: &str) -> Option<Meaning> {
     if let Some(id) = text.strip_prefix("vni:").or_else(|| text.strip_prefix("id:")) {
         return id.parse().ok().map(Meaning::Id);
     }
-    let net = text
-        .parse::<IpAddr>()
-        .map(IpNet::from)
-        .or_else(|_| text.parse::<IpNet>().map(|n| n.trunc()));
-    net.ok().map(Meaning::Net)
+    network(text).ok().map(Meaning::Net)
 }
 
 #[cfg(test)]

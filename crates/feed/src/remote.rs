@@ -20,7 +20,7 @@ use crate::{
     names::Names,
     source::{Due, Reading, Source},
 };
-use model::{fleet::Fleet, interface::Origin};
+use model::{fleet::Fleet, interface::Origin, snapshot::Snapshot};
 
 /// Makes a connection.
 pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Messenger>> + Send>;
@@ -183,6 +183,12 @@ impl Remote {
     pub fn patient(mut self, patience: Duration) -> Remote {
         self.patience = patience;
         self
+    }
+
+    /// What is known of all of them now, also of those who have told nothing for a while.
+    pub fn known(&mut self) -> Snapshot {
+        self.fleet.look(self.begun.elapsed());
+        self.fleet.snapshot()
     }
 
     /// Nobody has told anything, and on each connection something went wrong.

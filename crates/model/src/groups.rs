@@ -15,7 +15,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use glob::{MatchOptions, Pattern};
-use ipnet::IpNet;
+use ipnet::{AddrParseError, IpNet, Ipv4Net};
 
 use crate::units::sanitize;
 
@@ -91,8 +91,7 @@ impl Groups {
         }
         let group = self.named(path)?;
         for what in words {
-            let address = what.parse::<IpAddr>().map(IpNet::from);
-            match address.or_else(|_| what.parse::<IpNet>().map(|net| net.trunc())) {
+            match network(what) {
                 Ok(_) if nets.len() == MOST_LINES => {
                     return Err(format!(
                         "there are more than the {MOST_LINES} networks that are read"
@@ -434,6 +433,24 @@ impl Grouping {
     }
 }
 
+/// An address or a network; an IPv4-mapped one is what it stands for.
+///
+/// # Errors
+/// It is neither.
+pub fn network(text: &str) -> Result<IpNet, AddrParseError> {
+    let address = text.parse::<IpAddr>().map(|address| address.to_canonical().into());
+    address.or_else(|_| {
+        let net = text.parse::<IpNet>()?.trunc();
+        let v4 = match net.addr().to_canonical() {
+            IpAddr::V4(v4) if net.max_prefix_len() == 128 => {
+                net.prefix_len().checked_sub(96).and_then(|len| Ipv4Net::new(v4, len).ok())
+            }
+            _ => None,
+        };
+        Ok(v4.map_or(net, IpNet::from))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -580,5 +597,20 @@ mod tests {
         assert_eq!(of(&["web-1", "web-2", "db7"]), ["web", "web", "db"]);
         assert_eq!(of(&["node-1", "node-2"]), ["-", "-"], "the same for all");
         assert_eq!(of(&["..", "", "7", "."]), ["-"; 4]);
+    }
+
+    #[test]
+    fn an_ipv4_mapped_network_is_what_it_stands_for() {
+        let is = |text: &str| network(text).map(|net| net.to_string()).ok();
+        for (text, net) in [
+            ("::ffff:172.16.9.1", Some("172.16.9.1/32")),
+            ("::ffff:172.16.9.7/120", Some("172.16.9.0/24")),
+            ("::ffff:0:0/95", Some("::fffe:0:0/95")),
+            ("fd00::1/64", Some("fd00::/64")),
+            ("10.0.0.1/8", Some("10.0.0.0/8")),
+            ("10.0.0.1/33", None),
+        ] {
+            assert_eq!(is(text).as_deref(), net, "{text}");
+        }
     }
 }
