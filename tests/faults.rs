@@ -374,7 +374,7 @@ fn an_address_that_two_hosts_have_is_found() {
     }
     let sent = sender.end();
     watch.settle();
-    let belongs = [(Topic::Moved, "192.168.0.1 of vxlan 10000 moved")];
+    let belongs = [(Topic::Moved, "192.168.0.1 of vxlan 10000 (bridge br0) moved")];
     let (at, finding) = watch.found("duplicate", Topic::Duplicate, &belongs);
     assert_soon("duplicate", met, at);
     for host in [0, 2] {
