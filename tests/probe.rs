@@ -228,7 +228,7 @@ fn every_packet_that_matched_is_written_or_had_no_room_or_was_over_the_limit() {
     let some = slow.caught(0);
     assert_eq!((some.matched, some.ring_full), (1000, 0));
     assert_eq!(some.matched, some.written + some.over_limit);
-    assert!((8..100).contains(&some.written), "{some:?}");
+    assert!((7..100).contains(&some.written), "{some:?}");
     slow.leave(0, &program);
     assert_eq!(total(&program).packets, 11_000);
 }
