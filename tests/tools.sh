@@ -3,7 +3,7 @@
 # Other people's programs for the tests of exports and of the bus, unpacked below target/tools and never installed:
 # a daemon's package would start it. `tests/tools.sh FOLDER`.
 set -eu
-PACKAGES="nats-server prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5"
+PACKAGES="nats-server prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5 librabbitmq4 libpgm-5.3-0 libnorm1"
 mkdir -p "$1"
 cd "$1"
 for package in $PACKAGES; do
