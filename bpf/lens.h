@@ -82,7 +82,6 @@ static __always_inline __u32 see(struct __sk_buff *skb, struct cpu *c, struct le
 	struct level l = { .at = packet(skb), .left = skb->len };
 	const struct walk *w = &c->walk;
 	__u32 depth = c->key.depth;
-	struct outside o;
 
 	if (!quick_level(skb, &l, cfg_begin == BEGIN_IP ? PAYLOAD_IP : ETHERTYPE_TEB, INLINE_TAGS))
 		goto states;
@@ -91,20 +90,11 @@ static __always_inline __u32 see(struct __sk_buff *skb, struct cpu *c, struct le
 		goto states;
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < MAX_DEPTH; i++)
 	{
-		__u32 off;
-
 		if (i >= depth) {
 			see_ip(key, 1, l.pair, l.v6);
 			return see_l4(skb, key, l.at, l.proto);
 		}
-		if (!quick_tunnel(skb, &l, &o, quick_port(&l)))
-			return 0;
-		off = (l.at - packet(skb)) & MAX_HEADERS;
-		l.at = packet(skb) + off;
-		l.left += w->nothing;
-		l.v6 += w->nothing;
-		o.proto += w->nothing;
-		if (!quick_level(skb, &l, o.proto, 0))
+		if (!quick_inner(skb, w, &l))
 			return 0;
 	}
 	if (depth == MAX_DEPTH) {

@@ -6,19 +6,12 @@
  */
 #include "lens.h"
 
-#define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
-
 STATE(state_probe);
 STATE(state_choose);
 STATE(state_lens);
 
 /* What is not set here was set by tmon.bpf.c. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, STATES);
-	__uint(key_size, sizeof(__u32));
-	__array(values, int(void *));
-} states SEC(".maps") = {
+JUMP_TABLE(states) = {
 	.values = {
 		[STATE_PROBE] = (void *)&state_probe,
 		[STATE_CHOOSE] = (void *)&state_choose,

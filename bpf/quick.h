@@ -271,6 +271,25 @@ static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, 
 	return 0;
 }
 
+/*
+ * Through the tunnel behind an IP header and up to the next one, by who reads a packet again in a
+ * loop: what was known of the way there is forgotten, see unknown().
+ */
+static __always_inline int quick_inner(struct __sk_buff *skb, const struct walk *w, struct level *l)
+{
+	struct outside o;
+	__u32 off;
+
+	if (!quick_tunnel(skb, l, &o, quick_port(l)))
+		return 0;
+	off = (l->at - packet(skb)) & MAX_HEADERS;
+	l->at = packet(skb) + off;
+	l->left += w->nothing;
+	l->v6 += w->nothing;
+	o.proto += w->nothing;
+	return quick_level(skb, l, o.proto, 0);
+}
+
 /* A super-packet is many: what the states cost does not matter there. */
 static __always_inline int is_super(struct __sk_buff *skb, int usual)
 {

@@ -7,17 +7,10 @@
 #include "quick.h"
 #include "rtt.h"
 
-#define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
-
 STATE(state_rtt);
 
 /* What is not set here was set by tmon.bpf.c and probe.bpf.c. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, STATES);
-	__uint(key_size, sizeof(__u32));
-	__array(values, int(void *));
-} states SEC(".maps") = {
+JUMP_TABLE(states) = {
 	.values = {
 		[STATE_RTT] = (void *)&state_rtt,
 	},
@@ -41,7 +34,6 @@ static __always_inline int find_inside(struct __sk_buff *skb, struct cpu *c, str
 	struct level l = { .at = packet(skb), .left = skb->len };
 	struct walk *w = &c->walk;
 	__u32 depth = c->key.depth;
-	struct outside o;
 
 	if (w->flags & WALK_INNER) {
 		at->off = w->off;
@@ -54,16 +46,7 @@ static __always_inline int find_inside(struct __sk_buff *skb, struct cpu *c, str
 		return 0;
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < MAX_DEPTH && i < depth; i++)
 	{
-		__u32 off;
-
-		if (!quick_tunnel(skb, &l, &o, quick_port(&l)))
-			return 0;
-		off = (l.at - packet(skb)) & MAX_HEADERS;
-		l.at = packet(skb) + off;
-		l.left += w->nothing;
-		l.v6 += w->nothing;
-		o.proto += w->nothing;
-		if (!quick_level(skb, &l, o.proto, 0))
+		if (!quick_inner(skb, w, &l))
 			return 0;
 	}
 	at->off = l.at - packet(skb);

@@ -24,8 +24,6 @@
 #include "probers.h"
 #endif
 
-#define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
-
 STATE(state_layer);
 STATE(state_headers);
 STATE(state_link);
@@ -54,12 +52,7 @@ KINDS_OF(KIND)
 #undef KIND
 
 /* clang-format off */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, STATES);
-	__uint(key_size, sizeof(__u32));
-	__array(values, int(void *));
-} states SEC(".maps") = {
+JUMP_TABLE(states) = {
 	.values = {
 		[STATE_LAYER] = (void *)&state_layer,
 		[STATE_HEADERS] = (void *)&state_headers,

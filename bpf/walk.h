@@ -60,6 +60,17 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 
 #define STOP(reason) (VERDICT_STOP + STOP_##reason)
 
+/* A state's program, and the table of them: every object that has some adds them to the same one.
+ */
+#define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
+#define JUMP_TABLE(name)                               \
+	struct {                                       \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY); \
+		__uint(max_entries, STATES);           \
+		__uint(key_size, sizeof(__u32));       \
+		__array(values, int(void *));          \
+	} name SEC(".maps")
+
 /* walk.flags */
 #define WALK_OUTER6  0x01  /* the outermost pair is IPv6 */
 #define WALK_INNER6  0x02  /* the inner pair is */

@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use testkit::{frames::pkt, ground::*};
+use testkit::ground::*;
 
 /// A process that ends with its test.
 struct Started(Child);
@@ -25,57 +25,6 @@ impl Drop for Started {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
         let _ = self.0.wait();
-    }
-}
-
-/// Two hosts and a bridge between them, in a namespace of its own.
-struct World {
-    a: Space,
-    b: Space,
-    fabric: Space,
-}
-
-impl World {
-    fn new() -> World {
-        let w = World { a: Space::new("a"), b: Space::new("b"), fabric: Space::new("f") };
-        w.fabric.ip("link add br0 type bridge\nlink set br0 up");
-        for (space, port) in [(&w.a, "p1"), (&w.b, "p2")] {
-            let name = space.name();
-            w.fabric.ip(&format!(
-                "link add {port} type veth peer name eth0 netns {name}\n\
-                 link set {port} master br0 up"
-            ));
-        }
-        address(&w.a, "eth0", 1, 1, outer);
-        address(&w.b, "eth0", 1, 2, outer);
-        [&w.a, &w.b, &w.fabric].iter().for_each(|s| s.settle());
-        w
-    }
-
-    /// The bridge drops one in ten, and counts them.
-    fn drop_some(&self) {
-        self.fabric.run("nft", "add table bridge t");
-        let chain = "add chain bridge t c { type filter hook forward priority 0 ; }";
-        self.fabric.run("nft", chain);
-        self.fabric
-            .run("nft", "add rule bridge t c udp dport 4789 numgen inc mod 10 0 counter drop");
-    }
-
-    fn dropped(&self) -> u64 {
-        let rules = self.fabric.run("nft", "list table bridge t");
-        let words: Vec<&str> = rules.split_whitespace().collect();
-        let at = words.iter().position(|w| *w == "packets").unwrap();
-        words[at + 1].parse().unwrap()
-    }
-
-    /// Sends through a tunnel from the first host to the second. Returns how many.
-    fn send(&self, n: u64) -> u64 {
-        let ends = format!("{} > {}", outer(1), outer(2));
-        let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);
-        let eth = pkt().eth().set(0, &mac(1, 2)).set(6, &mac(1, 1));
-        let frame = eth.ip(&ends).udp(50_000, 4789).vxlan(99).then(inside).bytes();
-        let (raw, index) = (self.a.raw(), self.a.link("eth0").index);
-        (0..n).map(|_| inject(&raw, index, &frame)).sum()
     }
 }
 
@@ -98,7 +47,7 @@ fn dumped(files: &[&Path]) -> Option<Value> {
 
 #[test]
 fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
-    let world = World::new();
+    let world = TwoHosts::new();
     world.drop_some();
     let folder = tempfile::tempdir().unwrap();
     let files = [folder.path().join("a.tmon"), folder.path().join("b.tmon")];
@@ -186,7 +135,7 @@ fn heard(of: &mut Child) -> Heard {
 
 #[test]
 fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
-    let world = World::new();
+    let world = TwoHosts::new();
     world.drop_some();
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = |name: &str, space: &Space| {
@@ -220,7 +169,7 @@ fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
 
 #[test]
 fn watch_tells_of_loss_between_two_hosts_while_it_lasts() {
-    let world = World::new();
+    let world = TwoHosts::new();
     world.drop_some();
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = |name: &str, space: &Space| {
@@ -273,7 +222,7 @@ fn streams(name: &str, space: &Space) -> Option<Pid> {
 
 #[test]
 fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
-    let world = World::new();
+    let world = TwoHosts::new();
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = |name: &str, space: &Space| {
         let own = space.name();
@@ -312,7 +261,7 @@ fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
 
 #[test]
 fn hosts_are_listed_with_how_well_they_are_heard() {
-    let world = World::new();
+    let world = TwoHosts::new();
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = |name: &str, space: &Space| {
         let own = space.name();

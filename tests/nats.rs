@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use testkit::{frames::pkt, ground::*, nats::NatsServer};
+use testkit::{ground::*, nats::NatsServer};
 
 /// A process that ends with its test, and what it has said.
 struct Started(Child, Arc<Mutex<(Vec<Value>, String)>>);
@@ -86,56 +86,18 @@ impl Drop for Started {
     }
 }
 
-/// Two hosts and a bridge between them that drops one in ten, in namespaces of their own.
-struct World {
-    a: Space,
-    b: Space,
-    fabric: Space,
+/// Two hosts between which one packet in ten is lost.
+fn lossy() -> TwoHosts {
+    let world = TwoHosts::new();
+    world.drop_some();
+    world
 }
 
-impl World {
-    fn new() -> World {
-        let w = World { a: Space::new("a"), b: Space::new("b"), fabric: Space::new("f") };
-        w.fabric.ip("link add br0 type bridge\nlink set br0 up");
-        for (space, port) in [(&w.a, "p1"), (&w.b, "p2")] {
-            let name = space.name();
-            w.fabric.ip(&format!(
-                "link add {port} type veth peer name eth0 netns {name}\n\
-                 link set {port} master br0 up"
-            ));
-        }
-        address(&w.a, "eth0", 1, 1, outer);
-        address(&w.b, "eth0", 1, 2, outer);
-        [&w.a, &w.b, &w.fabric].iter().for_each(|s| s.settle());
-        w.fabric.run("nft", "add table bridge t");
-        w.fabric.run("nft", "add chain bridge t c { type filter hook forward priority 0 ; }");
-        let drop = "add rule bridge t c udp dport 4789 numgen inc mod 10 0 counter drop";
-        w.fabric.run("nft", drop);
-        w
-    }
-
-    fn dropped(&self) -> u64 {
-        let rules = self.fabric.run("nft", "list table bridge t");
-        let words: Vec<&str> = rules.split_whitespace().collect();
-        words[words.iter().position(|w| *w == "packets").unwrap() + 1].parse().unwrap()
-    }
-
-    /// Sends through a tunnel from the first host to the second. Returns how many.
-    fn send(&self, n: u64) -> u64 {
-        let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);
-        let eth = pkt().eth().set(0, &mac(1, 2)).set(6, &mac(1, 1));
-        let ends = format!("{} > {}", outer(1), outer(2));
-        let frame = eth.ip(&ends).udp(50_000, 4789).vxlan(99).then(inside).bytes();
-        let (raw, index) = (self.a.raw(), self.a.link("eth0").index);
-        (0..n).map(|_| inject(&raw, index, &frame)).sum()
-    }
-
-    fn publish(&self, url: &str, space: &Space, name: &str, more: &[&str]) -> Started {
-        let own = ["publish", "--nats", url, "--as", name, "--netns", space.name(), "eth0"];
-        let started = Started::new(tmon().args(own).args(more));
-        until("it counts", || space.programs("eth0").len() >= 2);
-        started
-    }
+fn publish(url: &str, space: &Space, name: &str, more: &[&str]) -> Started {
+    let own = ["publish", "--nats", url, "--as", name, "--netns", space.name(), "eth0"];
+    let started = Started::new(tmon().args(own).args(more));
+    until("it counts", || space.programs("eth0").len() >= 2);
+    started
 }
 
 fn tmon() -> Command {
@@ -161,9 +123,9 @@ fn told(viewer: &Started, sent: u64, received: u64) {
 
 #[test]
 fn a_fleet_on_a_bus_is_one_picture_and_an_outage_is_one_longer_interval() {
-    let (world, server) = (World::new(), NatsServer::start());
-    let a = world.publish(&server.url(), &world.a, "eu.a", &[]);
-    let b = world.publish(&server.url(), &world.b, "eu.b", &[]);
+    let (world, server) = (lossy(), NatsServer::start());
+    let a = publish(&server.url(), &world.a, "eu.a", &[]);
+    let b = publish(&server.url(), &world.b, "eu.b", &[]);
     until("they greet", || server.heard(".hello.eu.") >= 2);
     assert_eq!(server.heard(".rows."), 0, "nobody asks");
     let viewer = watch(&server.url(), &[]);
@@ -191,12 +153,11 @@ fn a_fleet_on_a_bus_is_one_picture_and_an_outage_is_one_longer_interval() {
 
 #[test]
 fn inner_addresses_stay_where_they_are_meant_to_and_other_programs_get_lines() {
-    let (world, server) = (World::new(), NatsServer::start());
+    let (world, server) = (lossy(), NatsServer::start());
     let listener = TcpStream::connect(server.url().trim_start_matches("nats://")).unwrap();
     (&listener).write_all(b"CONNECT {}\r\nSUB tmon.v1.prod.json.> 1\r\nPING\r\n").unwrap();
     let mut lines = BufReader::new(&listener);
-    let _a =
-        world.publish(&server.url(), &world.a, "a", &["--no-rows", "--always", "1s", "--json"]);
+    let _a = publish(&server.url(), &world.a, "a", &["--no-rows", "--always", "1s", "--json"]);
     let viewer = watch(&server.url(), &[]);
     until("sums are told", || server.heard(".sum.a") > 2);
     let sent = world.send(100);
@@ -325,17 +286,17 @@ fn permissions(_: &Path) -> String {
 }
 
 #[test]
-#[ignore = "make test-tools"]
+#[ignore = "needs nats-server: make test-tools"]
 fn with_a_real_server_its_permissions_hold_and_it_may_be_killed() {
-    let (world, mut server) = (World::new(), RealServer::start(permissions));
-    let a = world.publish(&server.url("a"), &world.a, "eu.a", &[]);
-    let _b = world.publish(&server.url("b"), &world.b, "eu.b", &[]);
+    let (world, mut server) = (lossy(), RealServer::start(permissions));
+    let a = publish(&server.url("a"), &world.a, "eu.a", &[]);
+    let _b = publish(&server.url("b"), &world.b, "eu.b", &[]);
     let viewer = watch(&server.url("noc"), &[]);
     viewer.hears_both();
     let sent = world.send(500);
     told(&viewer, sent, sent - world.dropped());
     // By the login of one host, in the name of the other.
-    let other = world.publish(&server.url("a"), &world.a, "eu.b", &[]);
+    let other = publish(&server.url("a"), &world.a, "eu.b", &[]);
     other.says("Permissions Violation");
     drop(other);
     let stranger = tmon().args(["dump", "--nats", &server.url("nobody")]).output().unwrap();
@@ -357,11 +318,11 @@ fn with_a_real_server_its_permissions_hold_and_it_may_be_killed() {
 }
 
 #[test]
-#[ignore = "make test-tools"]
+#[ignore = "needs nats-server: make test-tools"]
 fn with_a_real_server_a_viewer_that_stands_still_is_cut_and_comes_back() {
-    let (world, server) = (World::new(), RealServer::start(permissions));
-    let _a = world.publish(&server.url("a"), &world.a, "eu.a", &[]);
-    let _b = world.publish(&server.url("b"), &world.b, "eu.b", &[]);
+    let (world, server) = (lossy(), RealServer::start(permissions));
+    let _a = publish(&server.url("a"), &world.a, "eu.a", &[]);
+    let _b = publish(&server.url("b"), &world.b, "eu.b", &[]);
     let viewer = watch(&server.url("noc"), &[]);
     viewer.hears_both();
     viewer.signal(Signal::SIGSTOP);
@@ -377,7 +338,7 @@ fn with_a_real_server_a_viewer_that_stands_still_is_cut_and_comes_back() {
 }
 
 #[test]
-#[ignore = "make test-tools"]
+#[ignore = "needs nats-server: make test-tools"]
 fn with_a_real_server_it_talks_over_tls_and_only_to_whom_it_trusts() {
     let openssl = |folder: &Path, args: &str| {
         let out = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
@@ -398,13 +359,13 @@ fn with_a_real_server_it_talks_over_tls_and_only_to_whom_it_trusts() {
             "tls {{ cert_file: {at}/server.pem, key_file: {at}/server.key, ca_file: {at}/ca.pem, verify: true }}"
         )
     };
-    let (world, server) = (World::new(), RealServer::start(make));
+    let (world, server) = (lossy(), RealServer::start(make));
     let file = |name: &str| server.file.with_file_name(name).display().to_string();
     let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(file);
     let tls = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
     let url = format!("tls://127.0.0.1:{}", server.port);
-    let _a = world.publish(&url, &world.a, "eu.a", &tls);
-    let _b = world.publish(&url, &world.b, "eu.b", &tls);
+    let _a = publish(&url, &world.a, "eu.a", &tls);
+    let _b = publish(&url, &world.b, "eu.b", &tls);
     let viewer = watch(&url, &tls);
     viewer.hears_both();
     let sent = world.send(200);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon names`.
-use std::{io, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr;
 
-use super::{Naming, TOOL, out};
+use super::{Naming, TOOL, listing, out};
 use crate::kernel::origin;
 use export::json;
 use feed::names::HostName;
@@ -85,18 +84,7 @@ impl NamesOf {
         }
         let ids = ids.into_iter().map(|n| [format!("vni:{}", n.id), n.name, n.from.to_owned()]);
         let addresses = all.into_iter().map(|n| [n.address.to_string(), n.name, n.from.to_owned()]);
-        let titles = ["ADDRESS", "NAME", "FROM"].map(str::to_owned);
-        let lines: Vec<_> = std::iter::once(titles).chain(addresses).chain(ids).collect();
-        Ok(table(&mut out::people(), &lines)?)
+        let lines: Vec<_> = addresses.chain(ids).collect();
+        Ok(listing::write(&mut out::people(), ["ADDRESS", "NAME", "FROM"], &lines)?)
     }
-}
-
-fn table(out: &mut dyn io::Write, lines: &[[String; 3]]) -> io::Result<()> {
-    let wide = |column: usize| lines.iter().map(|l| l[column].width()).max().unwrap_or(0);
-    let [address, name] = [wide(0), wide(1)];
-    for line in lines {
-        let pad = " ".repeat(name - line[1].width());
-        writeln!(out, "{:<address$}  {}{pad}  {}", line[0], line[1], line[2])?;
-    }
-    Ok(())
 }

@@ -81,9 +81,9 @@ impl Report {
         if !to.is_stdout() {
             out::tell(&format!("looking for {} ...\n", spoken(self.span)));
         }
-        let done = self.text(now, &name, &flag).and_then(|text| {
-            let text = mask.as_ref().map_or_else(|| text.clone(), |mask| mask.text(&text));
-            to.finish(&text)
+        let done = self.text(now, &name, &flag).and_then(|text| match &mask {
+            Some(mask) => to.finish(&mask.text(&text)),
+            None => to.finish(&text),
         });
         if done.is_err() {
             to.discard();

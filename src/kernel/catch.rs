@@ -248,9 +248,8 @@ impl<W: Write> Catch<W> {
         let whole = self.book.writer.whole();
         self.totals.written -= self.book.ends.iter().filter(|end| **end > whole).count() as u64;
         let mut totals = self.totals(live);
-        let Caught { matched, ring_full, over_limit, .. } = totals.caught;
-        let told = totals.written + ring_full + over_limit + totals.left_over;
-        totals.unwritten = matched.saturating_sub(told);
+        let told = totals.written + totals.caught.lost() + totals.left_over;
+        totals.unwritten = totals.caught.matched.saturating_sub(told);
         totals
     }
 

@@ -81,14 +81,14 @@ impl Catching {
                 Err(format!("{e:#}; {kept}: {}: {}", totals.words(), self.name))
             }
         });
-        let lost = totals.caught.ring_full + totals.caught.over_limit;
-        CatchNews { packets: totals.written, bytes: self.catch.length(), lost, end }
+        let (bytes, lost) = (self.catch.length(), totals.caught.lost());
+        CatchNews { packets: totals.written, bytes, lost, end }
     }
 
     /// What there is to say in the end.
     fn line(&self, totals: &Totals) -> String {
         let bytes = units::bytes(self.catch.length(), Base::Si);
-        let lost = totals.caught.ring_full + totals.caught.over_limit;
+        let lost = totals.caught.lost();
         // What a narrow screen cuts off is the name.
         let counts = format!("{} packets, {bytes}, {lost} lost", totals.written);
         let line = format!("{counts}: {}: {}", self.name, totals.words());

@@ -135,6 +135,11 @@ pub struct Caught {
 }
 
 impl Caught {
+    /// Of the rows that are meant, and not in the ring.
+    pub fn lost(&self) -> u64 {
+        self.ring_full + self.over_limit
+    }
+
     /// Adds another interface's.
     pub fn add(&mut self, o: &Caught) {
         self.matched += o.matched;

@@ -293,8 +293,6 @@ struct Job {
     ended: OwnedFd,
     /// `None` when nobody wants to know any more.
     report: Option<UnixStream>,
-    /// It was told to end, and is killed then.
-    last: Option<Instant>,
 }
 
 /// Makes the forked process one of its own: nothing of its parent's is open, no terminal reaches
@@ -328,7 +326,7 @@ fn settle(requests: OwnedFd) -> Result<OwnedFd> {
 fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
     let mut jobs: Vec<Job> = Vec::new();
     let files = OwnFiles::default();
-    let mut remains: Vec<(Pid, Instant)> = Vec::new();
+    let mut ending: Vec<Ending> = Vec::new();
     loop {
         let hung_up = PollFlags::empty();
         let jobs_fds = jobs.iter().flat_map(|j| {
@@ -338,31 +336,29 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
         });
         let mut all: Vec<PollFd<'_>> = jobs_fds.collect();
         all.push(PollFd::new(requests.as_fd(), PollFlags::POLLIN));
-        match poll(&mut all, killing(&jobs, &remains)) {
+        match poll(&mut all, killing(&ending)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => break,
         }
         let happened: Vec<bool> = all.iter().map(|f| f.any().unwrap_or(true)).collect();
         drop(all);
         let mut happened = happened.chunks(2);
-        jobs.iter_mut().for_each(Job::kill);
-        remains.retain(is_left);
         jobs.retain_mut(|job| match happened.next() {
             Some([true, _]) => {
                 let status = job.child.wait().map_or(-1, |s| s.into_raw());
                 if let Some(mut report) = job.report.take() {
                     let _ = report.write_all(&status.to_ne_bytes()); // nobody may want to know
                 }
-                remains.extend(job.remains());
                 false
             }
             Some([_, true]) => {
-                job.end();
+                ending.push(job.end());
                 job.report = None;
                 true
             }
             _ => true,
         });
+        ending.retain(Ending::goes_on);
         if happened.next() == Some(&[true][..]) {
             let mut request = [0; 256];
             let length = match recv(requests.as_raw_fd(), &mut request, MsgFlags::MSG_TRUNC) {
@@ -375,38 +371,18 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
             answer(requests, do_it(request, commands, &mut jobs, &files));
         }
     }
-    jobs.iter_mut().for_each(Job::end);
-    while jobs.iter().any(|job| job.last.is_some()) || !remains.is_empty() {
-        let mut all: Vec<_> =
-            jobs.iter().map(|j| PollFd::new(j.ended.as_fd(), PollFlags::POLLIN)).collect();
-        let _ = poll(&mut all, killing(&jobs, &remains));
-        let over: Vec<bool> = all.iter().map(|f| f.any().unwrap_or(true)).collect();
-        drop(all);
-        let mut over = over.into_iter();
-        jobs.retain(|job| {
-            let is_over = over.next() == Some(true);
-            if is_over {
-                remains.extend(job.remains());
-            }
-            !is_over
-        });
-        jobs.iter_mut().for_each(Job::kill);
-        remains.retain(is_left);
+    ending.extend(jobs.iter().map(Job::end));
+    while !ending.is_empty() {
+        let fds = jobs.iter().map(|j| PollFd::new(j.ended.as_fd(), PollFlags::POLLIN));
+        let _ = poll(&mut fds.collect::<Vec<_>>(), killing(&ending));
+        jobs.retain_mut(|job| matches!(job.child.try_wait(), Ok(None)));
+        ending.retain(Ending::goes_on);
     }
-}
-
-/// Whether somebody is left of a group that was told to end. Kills it when it is time.
-fn is_left((group, last): &(Pid, Instant)) -> bool {
-    if Instant::now() < *last {
-        return killpg(*group, None).is_ok();
-    }
-    let _ = killpg(*group, Signal::SIGKILL);
-    false
 }
 
 /// How long until the first of them is to be killed.
-fn killing(jobs: &[Job], remains: &[(Pid, Instant)]) -> PollTimeout {
-    let last = jobs.iter().filter_map(|job| job.last).chain(remains.iter().map(|r| r.1)).min();
+fn killing(ending: &[Ending]) -> PollTimeout {
+    let last = ending.iter().map(|group| group.last).min();
     last.map_or(PollTimeout::NONE, |last| {
         let wait = last.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
@@ -492,7 +468,7 @@ fn begin(words: &[OsString]) -> Result<(Job, [OwnedFd; 4])> {
     match (set_up, pipes) {
         (Ok((own, report, ended)), (Some(stdin), Some(stdout), Some(stderr))) => {
             let files = [stdin.into(), stdout.into(), stderr.into(), report.into()];
-            Ok((Job { child, ended, report: Some(own), last: None }, files))
+            Ok((Job { child, ended, report: Some(own) }, files))
         }
         (set_up, _) => {
             let _ = child.kill();
@@ -504,22 +480,26 @@ fn begin(words: &[OsString]) -> Result<(Job, [OwnedFd; 4])> {
 
 impl Job {
     /// Tells it and what it started to end.
-    fn end(&mut self) {
-        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
-        self.last.get_or_insert(Instant::now() + LAST);
+    fn end(&self) -> Ending {
+        let group = Pid::from_raw(self.child.id() as i32);
+        let _ = killpg(group, Signal::SIGTERM);
+        Ending { group, last: Instant::now() + LAST }
     }
+}
 
-    /// Its group and until when that may live, where it has ended because it was told to: it may have
-    /// started others.
-    fn remains(&self) -> Option<(Pid, Instant)> {
-        Some((Pid::from_raw(self.child.id() as i32), self.last?))
-    }
+/// A command and what it started, which were told to end.
+struct Ending {
+    group: Pid,
+    last: Instant,
+}
 
-    /// Kills it if it was told to end and took too long.
-    fn kill(&mut self) {
-        if self.last.is_some_and(|last| Instant::now() >= last) {
-            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-            self.last = None;
+impl Ending {
+    /// Whether somebody of them is left. Kills them when it is time.
+    fn goes_on(&self) -> bool {
+        if Instant::now() < self.last {
+            return killpg(self.group, None).is_ok();
         }
+        let _ = killpg(self.group, Signal::SIGKILL);
+        false
     }
 }

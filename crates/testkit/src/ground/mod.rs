@@ -3,6 +3,9 @@
 //! tunnel over it, and nothing else that talks.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 pub mod rival;
+mod two_hosts;
+
+pub use two_hosts::TwoHosts;
 
 use std::{
     fs,
