@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is known beside the rows: which packets are missing, by the numbers that tunnels' senders
-//! give them, what ICMP errors say of tunnels' packets, and whether TCP connections are answered.
+//! What is known besides the rows: packets missing according to the sequence numbers of tunnels,
+//! what ICMP errors report about tunnels' packets, and whether TCP connections are answered.
 use std::{collections::BTreeMap, net::IpAddr};
 
 use foldhash::HashMap;
@@ -12,25 +12,26 @@ use crate::{
     rtt::{RoundTrips, Timed},
 };
 
-/// The packets that one sender numbers in a row.
+/// A stream of packets that one sender numbers consecutively.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stream {
     /// The interface's `id`.
     pub interface: u64,
     /// The tunnel's kind.
     pub kind: Kind,
-    /// Who numbers them.
+    /// The sender, which numbers them.
     pub from: IpAddr,
-    /// Who they are for.
+    /// The receiver.
     pub to: IpAddr,
     /// The tunnel's id; ESP's SPI, WireGuard's receiver. 0 where it has none.
     pub id: u32,
-    /// Where they pass.
+    /// The hook that sees them.
     pub hook: Hook,
 }
 
 impl Stream {
-    /// Streams of this kind come and go while the tunnel stays: its id is not theirs.
+    /// Whether streams of this kind come and go while the tunnel stays: their id is not the
+    /// tunnel's.
     pub fn is_rekeyed(kind: Kind) -> bool {
         matches!(kind, Kind::Esp | Kind::Wireguard)
     }
@@ -41,27 +42,27 @@ impl Stream {
     }
 }
 
-/// What became of them.
+/// What became of the packets of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbered {
     /// Packets with a number.
     pub packets: u64,
-    /// Numbers that have not come before 64 higher ones did.
+    /// Numbers that had not arrived when 64 higher ones had.
     pub lost: u64,
-    /// Packets that came behind a higher number.
+    /// Packets that arrived after a higher number.
     pub late: u64,
-    /// Packets with a number that had come before.
+    /// Packets whose number had been seen before.
     pub duplicate: u64,
-    /// Times that the sender began anew.
+    /// How often the sender restarted its numbering.
     pub restarted: u64,
     /// The highest number so far.
     pub highest: u64,
-    /// Numbers below it that may still come.
+    /// Numbers below it that may still arrive.
     pub missing: u64,
 }
 
 impl Numbered {
-    /// Adds what another stream of the same tunnel says. The highest number is none of theirs.
+    /// Adds the counts of another stream of the same tunnel. The sum has no highest number.
     pub fn add(&mut self, other: &Numbered) {
         self.packets = self.packets.saturating_add(other.packets);
         self.lost = self.lost.saturating_add(other.lost);
@@ -86,60 +87,60 @@ impl Numbered {
     }
 }
 
-/// What somebody says of a tunnel: by ICMP of its packets that did not arrive, or by a message of the
-/// tunnel protocol's own. Anybody can say anything.
+/// A report about a tunnel: an ICMP error about its packets, or a message of the tunnel protocol
+/// itself. Nothing authenticates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     /// The interface's `id`.
     pub interface: u64,
-    /// The packets' tunnel; without an id where the quote does not reach to it, or where it is said of
-    /// all tunnels between the two.
+    /// The packets' tunnel; without an id if the quote is too short to contain it, or if the report
+    /// is about all tunnels between the two hosts.
     pub tunnel: Tunnel,
     /// The packets' sender.
     pub from: IpAddr,
     /// The packets' receiver.
     pub to: IpAddr,
-    /// Who says it.
+    /// Who reports it.
     pub who: IpAddr,
-    /// By what message.
+    /// The message that reports it.
     pub message: ClaimMessage,
-    /// Where it passed.
+    /// The hook that saw it.
     pub hook: Hook,
 }
 
-/// A message that says something of a tunnel.
+/// A message that reports something about a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimMessage {
-    /// Type and code, of ICMP or, where addresses are IPv6, ICMPv6.
+    /// Type and code, of ICMP, or of ICMPv6 if the addresses are IPv6.
     Icmp([u8; 2]),
-    /// The type of GTP-U.
+    /// The GTP-U message type.
     Gtpu(u8),
 }
 
-/// What such a message says.
+/// What such a message reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saying {
-    /// They are too big.
+    /// The packets are too big.
     TooBig,
-    /// They are not let through.
+    /// The packets are administratively prohibited.
     Prohibited,
-    /// Nobody listens at their port.
+    /// No socket listens on their port.
     NoPort,
-    /// There is no way to where they go.
+    /// There is no route to their destination.
     Unreachable,
-    /// They went in a circle, or too far.
+    /// Their TTL or hop limit ran out.
     TimeExceeded,
-    /// Not all of their fragments came.
+    /// Not all of their fragments arrived.
     Incomplete,
-    /// Nobody there knows the tunnel.
+    /// The receiver does not know the tunnel.
     ErrorIndication,
-    /// The tunnel moves: nothing more comes by it.
+    /// The tunnel moves: no more packets will follow on it.
     EndMarker,
-    /// Whether the other end is there.
+    /// The other end is asked whether it is alive.
     EchoRequest,
-    /// It is.
+    /// It is alive.
     EchoResponse,
-    /// Which extension headers are known.
+    /// The extension headers that are supported.
     ExtensionHeaders,
 }
 
@@ -163,7 +164,7 @@ impl Saying {
 }
 
 impl Claim {
-    /// What it says (RFC 792, 1122, 1812, 4443; 3GPP TS 29.281).
+    /// What it reports (RFC 792, 1122, 1812, 4443; 3GPP TS 29.281).
     pub fn saying(&self) -> Saying {
         let error = match self.message {
             ClaimMessage::Icmp(error) => error,
@@ -188,28 +189,28 @@ impl Claim {
     }
 }
 
-/// How often it is said.
+/// How often it was reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// Messages.
     pub packets: u64,
-    /// The size that would pass, as it was said last, where it was.
+    /// The MTU reported last, if any.
     pub mtu: Option<u32>,
 }
 
-/// A row, and the hook that saw its TCP connections opened and reset.
+/// A row, and the hook that saw its TCP handshakes and resets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Opener {
     /// The interface's `id`.
     pub interface: u64,
     /// The row.
     pub key: Key,
-    /// Where its packets pass.
+    /// The hook that sees its packets.
     pub hook: Hook,
 }
 
-/// What a host of a fleet saw of a tunnel's packets that others send or receive: it is on their way, or
-/// one of a group that they are for.
+/// Packets of a tunnel that a host of a fleet saw although it is neither their sender nor their
+/// receiver: it is on their path, or a member of the multicast group that they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Passage {
     /// The host, as an interface's `id`.
@@ -221,27 +222,27 @@ pub struct Passage {
 /// How TCP connections are opened and reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshakes {
-    /// Packets with a SYN that ask for a connection.
+    /// SYNs that request a connection.
     pub syns: u64,
-    /// How many of them had been sent before.
+    /// How many of them were retransmissions.
     pub retries: u64,
-    /// Connections asked for that nobody has answered, but for those asked for in the last second.
+    /// Requested connections that nobody has answered, except those of the last second.
     pub unanswered: u64,
-    /// Packets with a RST, by direction in the row.
+    /// RSTs, by direction in the row.
     pub resets: [u64; 2],
-    /// Connections whose only SYN was answered by another one.
+    /// Connections whose SYN was sent once and answered by a SYN.
     pub timed: u64,
-    /// How long that took, all of them together.
+    /// The sum of the times from their SYNs to the answers.
     pub nanoseconds: u64,
 }
 
 impl Handshakes {
-    /// From a SYN to its answer as it is seen here, in nanoseconds: the mean.
+    /// The mean time from a SYN to its answer as seen here, in nanoseconds.
     pub fn time(&self) -> Option<u64> {
         self.nanoseconds.checked_div(self.timed)
     }
 
-    /// Adds what another hook or interval saw.
+    /// Adds the counts of another hook or interval.
     pub fn add(&mut self, other: &Handshakes) {
         self.syns = self.syns.saturating_add(other.syns);
         self.retries = self.retries.saturating_add(other.retries);
@@ -267,7 +268,7 @@ impl Handshakes {
         }
     }
 
-    /// It counts from zero again, because it was forgotten meanwhile.
+    /// Whether the counters restarted at zero because the row was forgotten meanwhile.
     fn is_anew(&self, older: &Handshakes) -> bool {
         self.syns < older.syns
             || self.resets[0] < older.resets[0]
@@ -275,50 +276,50 @@ impl Handshakes {
     }
 }
 
-/// A tunnel of an interface: which, its kind and id, its ends, the lower first.
+/// A tunnel of an interface: the interface, kind, id, and ends, the lower first.
 type Place = (u64, Kind, u32, [IpAddr; 2]);
 
-/// What is read of it, of one interface after another.
+/// What has been read of all this, from one interface after another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gathered {
     /// Streams of numbered packets.
     pub numbers: BTreeMap<Stream, Numbered>,
-    /// Of streams that are forgotten: totals only, by tunnel.
+    /// Forgotten streams, summed by tunnel; totals only.
     pub earlier: BTreeMap<Stream, Numbered>,
-    /// Packets whose numbers there was no room for.
+    /// Numbered packets for whose stream there was no room.
     pub unnumbered: u64,
     /// ICMP errors about tunnels' packets.
     pub claims: BTreeMap<Claim, Claimed>,
-    /// Those that there was no room for.
+    /// Errors for which there was no room.
     pub unclaimed: u64,
-    /// Of rows with TCP connections.
+    /// TCP handshakes by row.
     pub handshakes: BTreeMap<Opener, Handshakes>,
-    /// SYNs and RSTs that there was no room for.
+    /// SYNs and RSTs for which there was no room.
     pub unfollowed: u64,
-    /// SYNs that were forgotten, for want of room, before they could have been answered.
+    /// SYNs that were evicted before they could have been answered.
     pub displaced: u64,
-    /// When it is read, in nanoseconds on the clock of the packets.
+    /// When it was read, in nanoseconds on the clock of the packets.
     pub now: u64,
-    /// Packets that hosts of a fleet saw of others.
+    /// Packets that hosts of a fleet saw in transit.
     pub passages: BTreeMap<Passage, u64>,
-    /// Round-trip times of rows, by the interface's `id`: of what their first and their second end
-    /// sent. Only where they were asked for, and of totals.
+    /// Round-trip times by the interface's `id` and row: of what the first and the second end sent.
+    /// Totals only, and only if they were requested.
     pub round_trips: BTreeMap<(u64, Key), [RoundTrips; 2]>,
-    /// Packets that could not be looked at for that: cut, or of rows that there was no room for.
+    /// Packets that could not be used for that: truncated, or of rows for which there was no room.
     pub untimed: u64,
-    /// Connections that were forgotten while they were timed, for want of room.
+    /// Connections that were evicted while they were being timed.
     pub untracked: u64,
 }
 
 impl Gathered {
-    /// Adds what is known of TCP connections; a row that the tables have twice is one.
+    /// Adds TCP handshakes; a row that occurs twice in the tables is added up.
     pub fn add_handshakes(&mut self, all: impl IntoIterator<Item = (Opener, Handshakes)>) {
         for (opener, n) in all {
             self.handshakes.entry(opener).or_default().add(&n);
         }
     }
 
-    /// Adds what is said; what the tables have twice is one.
+    /// Adds claims; one that occurs twice in the tables is added up.
     pub fn add_claims(&mut self, claims: impl IntoIterator<Item = (Claim, Claimed)>) {
         for (claim, n) in claims {
             let sum = self.claims.entry(claim).or_default();
@@ -327,14 +328,14 @@ impl Gathered {
         }
     }
 
-    /// Adds streams; one that the tables have twice is one.
+    /// Adds streams; one that occurs twice in the tables is added up.
     pub fn add_streams(&mut self, streams: impl IntoIterator<Item = (Stream, Numbered)>) {
         for (stream, n) in streams {
             self.numbers.entry(stream).or_default().add(&n);
         }
     }
 
-    /// Adds what was read of another interface.
+    /// Adds what was read from another interface.
     pub fn append(&mut self, mut other: Gathered) {
         self.numbers.append(&mut other.numbers);
         self.earlier.append(&mut other.earlier);
@@ -376,7 +377,7 @@ impl Gathered {
         self.len() == 0
     }
 
-    /// The same of interfaces that have other numbers.
+    /// Replaces the interfaces' ids.
     #[must_use]
     pub fn renumbered(self, number: impl Fn(u64) -> u64) -> Gathered {
         let stream =
@@ -395,7 +396,7 @@ impl Gathered {
         }
     }
 
-    /// Keeps what passed one hook, where all packets pass both.
+    /// Keeps what one hook saw, for interfaces whose packets all pass both.
     pub fn of_hook(&mut self, hook: Hook) {
         self.numbers.retain(|stream, _| stream.hook == hook);
         self.earlier.retain(|stream, _| stream.hook == hook);
@@ -404,7 +405,7 @@ impl Gathered {
     }
 }
 
-/// What is known beside the rows.
+/// What is known besides the rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
     read: Gathered,
@@ -413,7 +414,7 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// All that was read.
+    /// Makes it of everything that was read.
     pub fn new(read: Gathered) -> Beside {
         let mut tunnels: BTreeMap<Place, Numbered> = BTreeMap::new();
         for (stream, n) in read.numbers.iter().chain(&read.earlier) {
@@ -428,7 +429,7 @@ impl Beside {
         Beside { read, tunnels, rows }
     }
 
-    /// All that was read.
+    /// Everything that was read.
     pub fn read(&self) -> &Gathered {
         &self.read
     }
@@ -438,22 +439,22 @@ impl Beside {
         &self.read.numbers
     }
 
-    /// Packets whose numbers there was no room for: nothing is said of them.
+    /// Numbered packets for whose stream there was no room.
     pub fn unnumbered(&self) -> u64 {
         self.read.unnumbered
     }
 
-    /// What ICMP errors say of tunnels' packets.
+    /// What ICMP errors report about tunnels' packets.
     pub fn claims(&self) -> &BTreeMap<Claim, Claimed> {
         &self.read.claims
     }
 
-    /// ICMP errors about tunnels' packets that there was no room for.
+    /// ICMP errors about tunnels' packets for which there was no room.
     pub fn unclaimed(&self) -> u64 {
         self.read.unclaimed
     }
 
-    /// The same with what was timed.
+    /// Adds round-trip times.
     #[must_use]
     pub fn timed(&self, timed: Timed) -> Beside {
         let Timed { rows, untimed, untracked } = timed;
@@ -461,27 +462,27 @@ impl Beside {
         Beside::new(Gathered { round_trips: rows, untimed, untracked, ..read })
     }
 
-    /// Round-trip times, where they were asked for.
+    /// Round-trip times, if they were requested.
     pub fn round_trips(&self) -> &BTreeMap<(u64, Key), [RoundTrips; 2]> {
         &self.read.round_trips
     }
 
-    /// Packets that were not looked at for round-trip times, and connections that were forgotten.
+    /// Packets not used for round-trip times, and connections evicted while being timed.
     pub fn untimed(&self) -> [u64; 2] {
         [self.read.untimed, self.read.untracked]
     }
 
-    /// Of rows with TCP connections.
+    /// TCP handshakes by row.
     pub fn handshakes(&self) -> &BTreeMap<Opener, Handshakes> {
         &self.read.handshakes
     }
 
-    /// SYNs and RSTs that there was no room for.
+    /// SYNs and RSTs for which there was no room.
     pub fn unfollowed(&self) -> u64 {
         self.read.unfollowed
     }
 
-    /// SYNs that were forgotten, for want of room, before they could have been answered.
+    /// SYNs that were evicted before they could have been answered.
     pub fn displaced(&self) -> u64 {
         self.read.displaced
     }
@@ -491,7 +492,7 @@ impl Beside {
         self.read.now
     }
 
-    /// How the TCP connections of a row are opened and reset; `None` where that was not seen.
+    /// TCP handshakes and resets of a row; `None` if they were not seen.
     pub fn handshakes_of(&self, flow: &Flow, interfaces: &[Interface]) -> Option<Handshakes> {
         if self.rows.is_empty() {
             return None;
@@ -499,13 +500,13 @@ impl Beside {
         let at = |i: &Interface| self.rows.get(&(i.id, flow.key)).copied();
         let own = interfaces.get(usize::from(flow.interface))?;
         match own.hook {
-            // Several hosts see the same connections: the one that sees most of them tells.
+            // Several hosts see the same connections: use the one that sees most of them.
             HookKind::Fleet => interfaces.iter().filter_map(at).max_by_key(|n| n.syns),
             _ => at(own),
         }
     }
 
-    /// Nothing is.
+    /// Nothing is known.
     pub fn is_empty(&self) -> bool {
         self.read == Gathered { now: self.read.now, ..Gathered::default() }
     }
@@ -516,7 +517,7 @@ impl Beside {
         let none = Numbered::default();
         let changed = self.read.numbers.iter().filter_map(|(stream, n)| {
             let before = older.read.numbers.get(stream).unwrap_or(&none);
-            // A stream that was forgotten and is back counts from zero.
+            // A stream that was forgotten and came back counts from zero.
             let before = if before.packets > n.packets { &none } else { before };
             (n.packets > before.packets).then(|| (*stream, n.since(before)))
         });
@@ -559,8 +560,8 @@ impl Beside {
         Beside::new(read)
     }
 
-    /// What became of the numbered packets of a row's outermost tunnel, in both directions and of all
-    /// its rows; `None` where its packets have no numbers.
+    /// What became of the numbered packets of a row's outermost tunnel, in both directions and over
+    /// all its rows; `None` if its packets have no sequence numbers.
     pub fn numbered(&self, flow: &Flow, interfaces: &[Interface]) -> Option<Numbered> {
         if self.tunnels.is_empty() {
             return None;
@@ -571,13 +572,13 @@ impl Beside {
         let id = key.outermost.id.unwrap_or_default();
         let at = |i: &Interface| self.tunnels.get(&(i.id, kind, id, [a, b])).copied();
         match own.hook {
-            // The sender misses nothing of what it sends.
+            // The sender itself sees no loss in what it sends.
             HookKind::Fleet => interfaces.iter().filter_map(at).max_by_key(|n| (n.lost, n.packets)),
             _ => at(own),
         }
     }
 
-    /// Memory that it takes.
+    /// The memory that it takes.
     pub fn bytes(&self) -> usize {
         let streams = self.read.numbers.len() + self.read.earlier.len();
         streams * (size_of::<Stream>() + size_of::<Numbered>())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The books' counters as the programs keep them, and what they mean.
+//! The books' counters as the BPF programs keep them, and their meaning.
 use contract::{
     CELL_COUNTED, CELL_FRAGMENT, CELL_OVERFLOW, CELL_STOP, CELL_SUSPECT, STOPS, cell_count,
 };
@@ -11,7 +11,7 @@ use crate::{
 
 const CELLS: usize = contract::CELLS as usize;
 
-/// The books' counters at one instant, all CPUs together.
+/// The books' counters at one instant, summed over all CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct Cells([cell_count; 2 * CELLS]);
 
@@ -26,18 +26,18 @@ fn count(c: &cell_count) -> Count {
 }
 
 impl Cells {
-    /// Those of both hooks, one after the other.
+    /// The cells of both hooks, one after the other.
     pub fn new(cells: [cell_count; 2 * CELLS]) -> Cells {
         Cells(cells)
     }
 
-    /// Appends the overflow row, at most in four parts.
+    /// Appends the overflow row, in at most four parts.
     pub fn overflow(&self, place: u32, interface: u16, rows: &mut Rows) {
         for (part, n) in (0..4).zip(place..) {
             let swapped = part & 1 != 0;
             let what = Part { swapped, fragments: part & 2 != 0 };
             let counts = [0, 1].map(|hook| {
-                // Cells are by direction; a slot's direction is the other way round on egress.
+                // Cells are by direction; a slot's direction is reversed on egress.
                 let cell = CELL_OVERFLOW as usize + (part ^ hook);
                 count(&self.0[hook * CELLS + cell])
             });
@@ -55,7 +55,7 @@ impl Cells {
         }
     }
 
-    /// What they mean.
+    /// Decodes them.
     pub fn books(&self) -> Books {
         let both =
             |cell: contract::cell| [0, CELLS].map(|hook| count(&self.0[hook + cell as usize]));

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which characters can be shown, and what replaces those that cannot. Pure.
+//! Which characters can be shown, and replacements for the others. Pure.
 use std::borrow::Cow;
 
 use unicode_width::UnicodeWidthChar;
 
-/// The characters that there are.
+/// The character sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Charset {
-    /// Those of ASCII.
+    /// ASCII.
     Ascii,
-    /// Those of the Linux console's font: Latin letters, and code page 437 of the PC.
+    /// The Linux console's font: Latin letters, and code page 437 of the PC.
     Console,
-    /// All.
+    /// Everything.
     #[default]
     Unicode,
 }
 
 impl Charset {
-    /// What text may be made of, by the locale's name. Where no locale is set at all, as in most
-    /// containers, it is Unicode, as systemd has it; only a locale that says otherwise is believed.
+    /// The characters that text may contain, by the name of the locale. If no locale is set at all,
+    /// as in most containers, this is Unicode, as in systemd; only a locale that says otherwise
+    /// counts.
     pub fn of_locale(var: impl Fn(&str) -> Option<String>) -> Charset {
         let set =
             ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(var).find(|v| !v.is_empty());
@@ -32,7 +33,7 @@ impl Charset {
         }
     }
 
-    /// What a terminal shows, by the locale and `TERM`.
+    /// The characters that a terminal shows, by the locale and `TERM`.
     pub fn of_terminal(var: impl Fn(&str) -> Option<String>) -> Charset {
         let term = var("TERM").unwrap_or_default();
         let of_term = match term.strip_prefix("vt") {
@@ -44,7 +45,7 @@ impl Charset {
         of_term.min(Charset::of_locale(var))
     }
 
-    /// The replacement of a character; as wide, if that is one cell.
+    /// The replacement for a character; one cell wide if the character is.
     pub fn symbol(self, c: char) -> char {
         let known = match self {
             Charset::Unicode => true,
@@ -60,7 +61,7 @@ impl Charset {
             .map_or('?', |i| if self == Charset::Ascii { i.2 } else { i.1 })
     }
 
-    /// A text in these characters, in the same columns.
+    /// A text in these characters, in the same number of columns.
     pub fn text(self, text: &str) -> Cow<'_, str> {
         if text.chars().all(|c| self.symbol(c) == c) {
             return text.into();
@@ -74,10 +75,10 @@ impl Charset {
     }
 }
 
-/// What the Linux console's own font has beside letters and is used here.
+/// The symbols used here that the Linux console's own font has besides letters.
 const CONSOLE: &str = "─│┌┐└┘├┤┬┴┼═▀▄█▌▐░▒▓■○•♦►▲▼←↑→↓↔";
 
-/// A character, what the console has instead, and what ASCII has.
+/// A character, its replacement on the console, and its replacement in ASCII.
 const INSTEAD: &[(char, char, char)] = &[
     ('\u{a0}', ' ', ' '),
     ('µ', 'µ', 'u'),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The chord diagram as angles: d3-chord's layout. Pure.
 //!
-//! [`Layout::new`] computes what `d3.chord().padAngle(p).sortGroups(d3.descending)
-//! .sortSubgroups(d3.ascending)` does (<https://d3js.org/d3-chord>), and [`Layout::ordered`] the same
-//! with `descending`: every end gets an arc as wide as what it sent, every pair of ends a ribbon
-//! that is as wide at each end as what that end sent to the other. Angles are radians, 0 at 12 o'clock, clockwise. [`tween`] is the way from one
-//! layout to the next.
+//! [`Layout::new`] computes the same as
+//! `d3.chord().padAngle(p).sortGroups(d3.descending).sortSubgroups(d3.ascending)`
+//! (<https://d3js.org/d3-chord>), and [`Layout::ordered`] the same with a choice of order: every
+//! end gets an arc as wide as what it sent, and every pair of ends a ribbon that is as wide at each
+//! end as what that end sent to the other. Angles are in radians, clockwise from 12 o'clock.
+//! [`tween`] is the transition from one layout to the next.
 use std::{collections::HashMap, f64::consts::TAU, hash::Hash};
 
 /// The arc of one end.
@@ -15,14 +16,14 @@ pub struct ArcGroup {
     pub start: f64,
     /// Where it ends; `end >= start`.
     pub end: f64,
-    /// What the end sent, itself included: the sum of its row.
+    /// What the end sent, including to itself: the sum of its row.
     pub value: f64,
-    /// 1 when it is there, less while it appears or disappears.
+    /// 1 when fully present, less while it appears or disappears.
     pub presence: f64,
 }
 
 impl ArcGroup {
-    /// The angle in its middle.
+    /// The angle of its middle.
     pub fn middle(&self) -> f64 {
         f64::midpoint(self.start, self.end)
     }
@@ -48,26 +49,26 @@ pub struct Ribbon {
     pub source: Foot,
     /// The other foot; equal to `source` for what an end sent to itself.
     pub target: Foot,
-    /// 1 when it is there, less while it appears or disappears.
+    /// 1 when fully present, less while it appears or disappears.
     pub presence: f64,
 }
 
 impl Ribbon {
-    /// Its ends, the lower index first.
+    /// The indices of its ends, the lower first.
     pub fn ends(&self) -> (usize, usize) {
         let (a, b) = (self.source.group, self.target.group);
         (a.min(b), a.max(b))
     }
 }
 
-/// In which order feet stand on an arc, clockwise.
+/// The order of feet on an arc, clockwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Least first. Groups go by size downwards, so the ribbons of the greatest lie side by side
-    /// instead of all crossing in the centre.
+    /// Smallest first. Groups are sorted by descending size, so the ribbons of the largest lie side
+    /// by side instead of all crossing in the centre.
     #[default]
     Ascending,
-    /// Greatest first.
+    /// Largest first.
     Descending,
 }
 
@@ -82,14 +83,14 @@ pub struct Layout {
 
 impl Layout {
     /// Lays out `n` ends, where `sent(i, j)` is what end `i` sent to end `j`. The circle begins
-    /// with the end that sent most. `padding` radians stay free after every arc; where that is more
-    /// than the circle has, arcs have no width (see [`padding`]). What is negative or not a finite
-    /// number counts as 0.
+    /// with the end that sent most. `padding` radians stay free after every arc; if that is more
+    /// than the circle has, arcs have no width (see [`padding`]). Values that are negative or not
+    /// finite count as 0.
     pub fn new(n: usize, sent: impl Fn(usize, usize) -> f64, padding: f64) -> Self {
         Self::ordered(n, sent, padding, Order::default())
     }
 
-    /// As [`Layout::new`], with a choice of the feet's order.
+    /// Like [`Layout::new`], with a choice of the order of the feet.
     pub fn ordered(
         n: usize,
         sent: impl Fn(usize, usize) -> f64,
@@ -149,7 +150,7 @@ impl Layout {
         Layout { groups, ribbons }
     }
 
-    /// The angle in the middle of each end's arc; `None` for an end that neither sent nor received.
+    /// The middle angle of each end's arc; `None` for an end that neither sent nor received.
     pub fn angles(&self) -> Vec<Option<f64>> {
         let mut angles = vec![None; self.groups.len()];
         for foot in self.ribbons.iter().flat_map(|r| [r.source, r.target]) {
@@ -168,12 +169,12 @@ impl Layout {
     }
 }
 
-/// A padding that looks well for `n` ends: `wanted`, but never more than a quarter of the circle in all.
+/// A good-looking padding for `n` ends: `wanted`, but at most a quarter of the circle in total.
 pub fn padding(n: usize, wanted: f64) -> f64 {
     wanted.min(TAU / 4.0 / n.max(1) as f64)
 }
 
-/// A layout whose ends have names that last from one layout to the next.
+/// A layout whose ends have names that persist from one layout to the next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scene<K> {
     /// The name of each group, without duplicates, as many as groups.
@@ -182,11 +183,11 @@ pub struct Scene<K> {
     pub layout: Layout,
 }
 
-/// The scene at time `t` (0 ..= 1) on the way between two scenes: arcs and ribbons of both slide,
-/// those only in `to` grow in, those only in `from` shrink and fade. The ends are those of `to`, at
-/// the same indices, and after them the ones that leave. Values are those of `to` at any time: what
-/// is being shown is how it became so. `from` may itself be such a scene, so that a change can
-/// interrupt another.
+/// The scene at time `t` (0 ..= 1) between two scenes: arcs and ribbons of both slide, those only
+/// in `to` grow in, those only in `from` shrink and fade. The ends are those of `to`, at the same
+/// indices, followed by the ones that leave. Values are always those of `to`: the animation shows
+/// how they came about. `from` may itself be such a scene, so that one change can interrupt
+/// another.
 pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Scene<K> {
     let t = if t.is_nan() { 1.0 } else { t.clamp(0.0, 1.0) };
     if t >= 1.0 {
@@ -194,7 +195,7 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
     }
     let mix = |a: f64, b: f64| a + (b - a) * t;
 
-    // every index of `from` as an index of the result, and back
+    // maps every index of `from` to an index of the result, and back
     let mut ends = to.ends.clone();
     let index: HashMap<K, usize> =
         to.ends.iter().cloned().enumerate().map(|(i, k)| (k, i)).collect();
@@ -240,7 +241,7 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
         })
         .collect();
 
-    // feet stand on their arcs, so they move as shares of them
+    // feet stand on their arcs, so they move in proportion to them
     let share = |foot: &Foot, group: Option<&ArcGroup>| -> (f64, f64) {
         match group.map(|g| (g.start, g.end - g.start)) {
             Some((start, width)) if width > 0.0 => (
@@ -306,7 +307,8 @@ pub fn tween<K: Eq + Hash + Clone>(from: &Scene<K>, to: &Scene<K>, t: f64) -> Sc
     Scene { ends, layout: Layout { groups, ribbons } }
 }
 
-/// Slow, fast, slow: the cubic easing of d3's transitions, from a share of the time to a `t` for [`tween`].
+/// Slow, fast, slow: the cubic easing of d3's transitions, from a share of the time to a `t` for
+/// [`tween`].
 pub fn ease(t: f64) -> f64 {
     let t = t.clamp(0.0, 1.0) * 2.0;
     if t <= 1.0 { t * t * t / 2.0 } else { ((t - 2.0).powi(3) + 2.0) / 2.0 }
@@ -319,7 +321,7 @@ mod tests {
 
     const CLOSE: f64 = 1e-9;
 
-    /// What d3-chord 3.0.2 computed: see `tests/fixtures/d3_chord.mjs`.
+    /// The output of d3-chord 3.0.2: see `tests/fixtures/d3_chord.mjs`.
     fn d3() -> Vec<Value> {
         serde_json::from_str(include_str!("../tests/fixtures/d3_chord.json")).unwrap()
     }

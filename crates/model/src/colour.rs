@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Colours: mixing, distance as the eye sees it, the nearest one of a terminal's palette, and one
+//! Colours: mixing, perceptual distance, the nearest colour of a terminal's palette, and one
 //! lasting colour per end. Pure.
 use std::{
     collections::HashMap,
@@ -59,11 +59,12 @@ impl Rgb {
         self.oklab()[0].clamp(0.0, 1.0)
     }
 
-    /// The nearest of xterm's fixed 240 colours: 16 ..= 255, the cube and the greys. A change of hue
-    /// counts more than one of lightness, and what has a hue does not become a grey.
+    /// The nearest of xterm's fixed 240 colours: 16 ..= 255, the cube and the greys. A difference
+    /// in hue counts more than one in lightness, and a colour with a hue never becomes a grey.
     pub fn nearest_256(self) -> u8 {
-        // Finding it is dear and a blended picture has thousands of colours, but few are new from
-        // frame to frame: answers are kept for ever, one for each colour of six bits a channel.
+        // The search is expensive and a blended picture has thousands of colours, but few are new
+        // from frame to frame: results are cached forever, one for each colour of six bits per
+        // channel.
         static KNOWN: [AtomicU8; 1 << 18] = [const { AtomicU8::new(0) }; 1 << 18];
         let Rgb(r, g, b) = self;
         let place = usize::from(r >> 2) << 12 | usize::from(g >> 2) << 6 | usize::from(b >> 2);
@@ -84,7 +85,7 @@ impl Rgb {
     }
 }
 
-/// The index of xterm's palette that looks nearest, lightness counting so much.
+/// The index of the xterm palette colour that looks nearest, with this weight for lightness.
 fn nearest(colour: Rgb, among: std::ops::RangeInclusive<u8>, lightness: f64) -> u8 {
     static LAB: LazyLock<[[f64; 3]; 256]> =
         LazyLock::new(|| std::array::from_fn(|i| xterm(i as u8).oklab()));
@@ -111,7 +112,7 @@ impl fmt::Display for Rgb {
     }
 }
 
-/// What xterm shows for a palette index.
+/// The colour that xterm shows for a palette index.
 pub fn xterm(index: u8) -> Rgb {
     const ANSI: [u32; 16] = [
         0x000000, 0xcd0000, 0x00cd00, 0xcdcd00, 0x0000ee, 0xcd00cd, 0x00cdcd, 0xe5e5e5, 0x7f7f7f,
@@ -131,12 +132,12 @@ pub fn xterm(index: u8) -> Rgb {
     }
 }
 
-/// Colours for ends: the first `base` are far apart, the others are for when those are used up.
+/// Colours for ends: the first `base` are far apart, the others are used when those run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Palette {
     /// All colours, without duplicates.
     pub colours: &'static [Rgb],
-    /// How many of them come first.
+    /// How many of them are base colours.
     pub base: usize,
 }
 
@@ -176,17 +177,17 @@ impl Palette {
     pub const DARK: Palette = Palette { colours: &DARK, base: 12 };
     /// For light backgrounds.
     pub const LIGHT: Palette = Palette { colours: &LIGHT, base: 12 };
-    /// Told apart without red-green or blue-yellow vision.
+    /// Distinguishable without red-green or blue-yellow vision.
     pub const SAFE: Palette = Palette { colours: &SAFE, base: 8 };
     /// The bright ANSI colours.
     pub const ANSI: Palette = Palette { colours: &ANSI, base: 7 };
-    /// Shades, where there is no colour.
+    /// Shades, for terminals without colour.
     pub const GREYS: Palette = Palette { colours: &GREYS, base: 3 };
 }
 
-/// Remembers which end has which colour. The colour follows from the end's text (so it is mostly
+/// Remembers which end has which colour. The colour is derived from the end's text (so it is mostly
 /// the same in every run), no two present ends share one while there are enough, and an end keeps
-/// its colour as long as it is there.
+/// its colour as long as it is present.
 #[derive(Clone, Debug)]
 pub struct EndColours {
     palette: Palette,
@@ -195,10 +196,10 @@ pub struct EndColours {
 }
 
 impl EndColours {
-    /// How many absent ends are remembered, at most.
+    /// Limit on the absent ends remembered.
     const MEMORY: usize = 4096;
 
-    /// Nobody has a colour yet.
+    /// No end has a colour yet.
     pub fn new(palette: Palette) -> Self {
         EndColours { palette, slots: HashMap::new(), present: Vec::new() }
     }
@@ -206,7 +207,8 @@ impl EndColours {
     /// The colours of the ends present now, in their order.
     pub fn assign<S: AsRef<str>>(&mut self, ends: &[S]) -> Vec<Rgb> {
         let mut used = vec![0u32; self.palette.colours.len()];
-        // who stayed keeps its colour, who comes back has it if it is free, then the new ones, in an order of their own
+        // ends that stayed keep their colour, those that come back get theirs if it is free, then
+        // come the new ones, in a stable order
         let mut order: Vec<(u8, &str)> = ends
             .iter()
             .map(|e| {
@@ -236,7 +238,7 @@ impl EndColours {
             .collect()
     }
 
-    /// The slot that the text asks for; when taken, the free one that differs most from those in use.
+    /// The slot derived from the text; if taken, the free one that differs most from those in use.
     fn choose(&self, end: &str, used: &[u32]) -> usize {
         let Palette { colours, base } = self.palette;
         let hash = fnv1a(end.as_bytes());
@@ -263,7 +265,7 @@ impl EndColours {
     }
 }
 
-/// FNV-1a, which is the same everywhere and for ever.
+/// FNV-1a, which is the same everywhere and forever.
 fn fnv1a(bytes: &[u8]) -> u64 {
     let h = bytes
         .iter()
@@ -313,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Machado, Oliveira and Fernandes 2009, severity 1: what people without one kind of cone see.
+    /// Machado, Oliveira and Fernandes 2009, severity 1: what people without one type of cone see.
     #[test]
     fn safe_colours_look_different_to_everybody() {
         const SEEN: [[[f64; 3]; 3]; 3] = [

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel dropped, with its own reason, joined to rows.
+//! What the kernel dropped, with the kernel's reason, joined to rows.
 //!
-//! Drops are an annotation: what the hooks counted stays as it is. Whatever the kernel dropped in
-//! the namespaces looked at is in exactly one row here, so that for every reason
-//! `seen = attributed + plain + unknown`.
+//! Drops are an annotation: what the hooks counted stays as it is. Every packet that the kernel
+//! dropped in the namespaces examined is in exactly one row here, so that for every reason `seen =
+//! attributed + plain + unknown`.
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -21,20 +21,20 @@ use crate::{
 /// The most rows of an interval that the history keeps apart.
 pub const ROWS: usize = 512;
 
-/// What a dropped packet was, as far as its bytes say.
+/// What a dropped packet was, as far as its bytes show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Victim {
-    /// A tunnel's: the key of its row. There is no outer pair where only the tunnel device and the
-    /// inside are known, and none in what a full table could not keep apart ([`Key::other`]).
+    /// A tunnel's packet: the key of its row. There is no outer pair if only the tunnel device and
+    /// the inside are known, or if the table was full ([`Key::other`]).
     Tunnel(Key),
-    /// No tunnel's.
+    /// A packet outside any tunnel.
     Plain,
-    /// It could not be told: a later fragment, a header that is cut or contradicts itself.
+    /// Undetermined: a later fragment, or a header that is truncated or contradicts itself.
     Unknown,
 }
 
 impl Victim {
-    /// Tunnels' packets that the full table could not keep apart.
+    /// Tunnels' packets for whose row the full table had no room.
     pub const OTHER: Victim = Victim::Tunnel(Key {
         outer: None,
         outermost: Tunnel { kind: Kind::None, id: None },
@@ -44,7 +44,7 @@ impl Victim {
         other: true,
     });
 
-    /// In JSON.
+    /// Its name in JSON.
     pub fn name(&self) -> &'static str {
         match self {
             Victim::Tunnel(_) => "tunnel",
@@ -53,7 +53,7 @@ impl Victim {
         }
     }
 
-    /// The key, of a tunnel's packet.
+    /// The key of a tunnel's packet.
     pub fn key(&self) -> Option<&Key> {
         match self {
             Victim::Tunnel(key) => Some(key),
@@ -62,31 +62,31 @@ impl Victim {
     }
 }
 
-/// What tells one row of drops from another.
+/// What distinguishes rows of drops.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DropKey {
     /// The kernel's reason: `VXLAN_VNI_NOT_FOUND`; its number where it has no name.
     pub reason: Arc<str>,
     /// The network namespace that it happened in; `None` for the caller's.
     pub netns: Option<Arc<str>>,
-    /// Neither a namespace that is watched nor one that its tunnel devices are in.
+    /// Whether it is neither a watched namespace nor one that contains its tunnel devices.
     pub elsewhere: bool,
-    /// The device that the packet was at; `None` where the kernel had taken it off or had not
-    /// chosen one yet.
+    /// The packet's device; `None` if the kernel had detached the packet from it or had not chosen
+    /// one yet.
     pub device: Option<Arc<str>>,
     /// What was dropped.
     pub victim: Victim,
 }
 
-/// How much of it, and when.
+/// How much was dropped, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// By direction in the row, `fwd` first; what has no row is all `fwd`. Bytes are from the
-    /// outermost IP header that is known on.
+    /// By direction in the row, `fwd` first; packets without a row are all `fwd`. Bytes are counted
+    /// from the outermost known IP header.
     pub counts: [Count; 2],
-    /// When the first of all was dropped since counting began, also in an interval.
+    /// When the first one was dropped since counting began, also in an interval.
     pub first: SystemTime,
-    /// When the last was.
+    /// When the last one was dropped.
     pub last: SystemTime,
 }
 
@@ -104,7 +104,7 @@ impl Dropped {
     }
 }
 
-/// What a device's own counters say was lost there: also what no `sk_buff` was made for.
+/// Losses according to a device's own counters, including packets for which there was no `sk_buff`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceDrops {
     /// `rx_dropped`.
@@ -139,16 +139,16 @@ impl DeviceDrops {
 /// A reason's books: `seen() = attributed + plain + unknown`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropBooks {
-    /// Of a tunnel that is known.
+    /// Of known tunnels.
     pub attributed: Count,
-    /// Of no tunnel.
+    /// Outside any tunnel.
     pub plain: Count,
-    /// Of what could not be told.
+    /// Undetermined.
     pub unknown: Count,
 }
 
 impl DropBooks {
-    /// All of it.
+    /// The sum of all three.
     pub fn seen(&self) -> Count {
         self.attributed + self.plain + self.unknown
     }
@@ -162,30 +162,30 @@ impl DropBooks {
     }
 }
 
-/// A namespace, and what was dropped there, by direction.
+/// A namespace, and what was dropped in it, by direction.
 type InNamespace = (Option<Arc<str>>, [Count; 2]);
 
 /// Drops: totals in a snapshot, differences in an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
     /// Why there are no reasons, in one line: this kernel or these privileges do not allow it.
-    /// Devices' own counters are here all the same.
+    /// Devices' own counters are available all the same.
     pub unavailable: Option<Arc<str>>,
     /// The rows.
     pub rows: BTreeMap<DropKey, Dropped>,
-    /// Packets of namespaces that nobody asked for: in no row.
+    /// Packets dropped in namespaces that nobody asked for: in no row.
     pub elsewhere: u64,
-    /// Drops that interrupted the program while it counted another one on the same CPU: the kernel
-    /// counts these for us, and nothing else is known of them.
+    /// Drops that interrupted the program while it was counting another one on the same CPU: the
+    /// kernel counts these, and nothing else is known about them.
     pub missed: u64,
     /// The watched devices' own counters, by namespace and name.
     pub devices: BTreeMap<(Option<Arc<str>>, Arc<str>), DeviceDrops>,
-    /// Rows by what they are of, see [`Drops::of`].
+    /// Index of the rows by key, see [`Drops::of`].
     index: HashMap<Key, Vec<InNamespace>>,
 }
 
 impl Drops {
-    /// These rows and nothing else. Equal keys are added up.
+    /// Makes it of these rows. Equal keys are added up.
     pub fn new(rows: impl IntoIterator<Item = (DropKey, Dropped)>) -> Drops {
         let mut drops = Drops::default();
         rows.into_iter().for_each(|(key, dropped)| drops.put(key, &dropped));
@@ -210,7 +210,7 @@ impl Drops {
         self
     }
 
-    /// What happened since an older reading. Rows in which nothing did are left out.
+    /// What happened since an older reading. Rows without changes are left out.
     #[must_use]
     pub fn since(&self, older: &Drops) -> Drops {
         let rows = self.rows.iter().filter_map(|(key, new)| {
@@ -221,7 +221,7 @@ impl Drops {
         });
         let d = |new: u64, old: u64| new.checked_sub(old).unwrap_or(new);
         let devices = self.devices.iter().map(|(device, now)| {
-            // One that comes later has counted before anybody looked.
+            // A device that appears later had counted before it was watched.
             let before = older.devices.get(device).copied().unwrap_or(*now);
             (device.clone(), now.since(before))
         });
@@ -236,8 +236,9 @@ impl Drops {
         .indexed()
     }
 
-    /// Adds what a host of a fleet tells: its namespaces are told apart by its name. From `most` rows
-    /// on, new ones are added up by reason. To be [`Drops::indexed`] when all is there.
+    /// Adds the drops that a host of a fleet reports: its namespaces are distinguished by the
+    /// host's name. Beyond `most` rows, new ones are added up by reason. Call [`Drops::indexed`]
+    /// when all are added.
     pub(crate) fn add_host(&mut self, host: &Arc<str>, told: &Drops, most: usize) {
         let within = |netns: &Option<Arc<str>>| match netns {
             Some(netns) => Some(format!("{host} {netns}").into()),
@@ -279,8 +280,8 @@ impl Drops {
         sum.indexed()
     }
 
-    /// The same with at most `most` rows of a key of their own; the smaller ones are added up by
-    /// reason, so that the books stay exact.
+    /// The same with at most `most` separate rows; the smaller ones are added up by reason, so that
+    /// the books stay exact.
     #[must_use]
     pub fn reduced(&self, most: usize) -> Drops {
         if self.rows.len() <= most {
@@ -300,8 +301,8 @@ impl Drops {
         reduced.indexed()
     }
 
-    /// What was dropped of a flow, by direction: in the namespace of its interface, or in one of
-    /// which no interface is watched, as those that tunnel devices are in.
+    /// What was dropped of a flow, by direction: in the namespace of its interface, or in
+    /// namespaces without a watched interface, such as those that contain tunnel devices.
     pub fn of(&self, key: &Key, interface: u16, interfaces: &[Interface]) -> [Count; 2] {
         let Some(rows) = self.index.get(key) else { return <[Count; 2]>::default() };
         let own = interfaces.get(usize::from(interface)).map(|i| i.netns.as_deref());
@@ -329,7 +330,7 @@ impl Drops {
         sum
     }
 
-    /// The memory that it takes, as far as it grows.
+    /// The variable part of the memory that it takes.
     pub fn bytes(&self) -> usize {
         const INDEX: usize = size_of::<Key>() + 2 * size_of::<(Option<Arc<str>>, [Count; 2])>();
         self.rows.len() * (size_of::<(DropKey, Dropped)>() + INDEX)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Loss between two ends: what a sender of the fleet counted, less what the receiver did, in packets
-//! (bytes differ lawfully on the way), over ten seconds and a minute.
+//! Loss between two ends: what a sender of the fleet counted minus what the receiver counted, in
+//! packets (bytes may legitimately change on the path), over ten seconds and over a minute.
 //!
-//! It is pure: what happened is taken interval by interval. The ends do not read at the same moment,
-//! so each window has a bound: the rate times how far apart the two may be. Nothing is said that is
-//! within it. It is of the begin and the end only, so a longer window sees less loss.
+//! Pure: intervals are fed in one by one. The ends are not read at the same moment, so each window
+//! has an error bound: the rate times the greatest possible time difference. Deviations within it
+//! are not reported. The error arises only at the start and end of a window, so a longer window
+//! detects smaller losses.
 use std::{
     cmp::Reverse,
     collections::VecDeque,
@@ -21,118 +22,120 @@ use crate::{
     snapshot::Interval,
 };
 
-/// What both ends counted in some time.
+/// What both ends counted over some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// How long it is.
     pub span: Duration,
-    /// Packets that left their sender.
+    /// Packets sent.
     pub sent: u64,
-    /// Packets that came to their receiver.
+    /// Packets received.
     pub received: u64,
-    /// By how many packets either may be wrong.
+    /// By how many packets either count may be wrong.
     pub bound: u64,
 }
 
 impl Window {
-    /// What that says.
+    /// What the two counts show.
     pub fn balance(&self) -> Balance {
         Balance::of(self.sent, self.received, self.bound)
     }
 }
 
-/// Why only one end's counts are there.
+/// Why the counts of only one end are available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OneEnd {
-    /// The other is not in the fleet.
+    /// The other end is not in the fleet.
     Nobody,
-    /// It is not heard, or this one is not.
+    /// One of the two ends is silent.
     Silent,
     /// A clock is off.
     Clock,
-    /// They have not been heard for long enough without a break.
+    /// They have not reported for long enough without a gap.
     Young,
-    /// The sender does not count what arrives: it does not watch the interface, perhaps.
+    /// The sender does not count what arrives; perhaps it does not watch the interface.
     Unseen,
 }
 
-/// What is said of a lane.
+/// The verdict on a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing: there is one end.
+    /// None: there is only one end.
     OneEnd(OneEnd),
-    /// What both ends say.
+    /// What both ends show.
     Both(Balance),
-    /// It is sent, and the receiver, which is heard, sees none of it. `known` is whether it sees, or
-    /// has seen, anything that comes to that address.
+    /// Packets are sent, and the receiver, which reports, sees none of them. `known` is whether it
+    /// sees, or has seen, anything that arrives at that address.
     BlackHole {
-        /// It would see it.
+        /// It would see them.
         known: bool,
     },
-    /// It arrives with other addresses.
+    /// They arrive with other addresses.
     Translated(Lane, Balance),
-    /// It is for a group: what each member that receives says, by hosts.
+    /// They are for a group: what each receiving member shows, by host.
     Group(Vec<(u16, Window)>),
 }
 
-/// What two ends and those between them say.
+/// What two ends, and the hosts between them, show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Of what.
+    /// The lane.
     pub lane: Lane,
-    /// Who sends: hosts, by their interfaces.
+    /// The senders: hosts, by their interfaces.
     pub from: Vec<u16>,
-    /// Who receives.
+    /// The receivers.
     pub to: Vec<u16>,
-    /// What it is.
+    /// The verdict.
     pub verdict: Verdict,
     /// The last ten seconds.
     pub short: Window,
     /// The last minute, once there is one.
     pub long: Option<Window>,
-    /// What hosts on the way saw in the last ten seconds.
+    /// What hosts on the path saw in the last ten seconds.
     pub passed: Vec<(u16, u64)>,
-    /// What the devices of the sender dropped in that time as packets left, and those of the receiver
-    /// as they arrived; of all traffic.
+    /// What the sender's devices dropped in that time on transmit, and the receiver's on receive;
+    /// of all traffic.
     pub dropped: [u64; 2],
-    /// Since it is watched: sent and received.
+    /// Since it has been watched: sent and received.
     pub in_all: [u64; 2],
 }
 
-/// Where packets were lost, of those that are: what left the sender's queue never, what the receiver
-/// had no room for, and the rest, on the way. Devices count all traffic, so it may be less.
+/// Where lost packets were lost: those that never left the sender's queue, those for which the
+/// receiver had no room, and the rest, on the path. Devices count all traffic, so the first two are
+/// upper bounds.
 pub fn split(lost: u64, [left, arrived]: [u64; 2]) -> [u64; 3] {
     let left = left.min(lost);
     let arrived = arrived.min(lost - left);
     [left, arrived, lost - left - arrived]
 }
 
-/// What both ends of a lane counted in all of an interval.
+/// What both ends of a lane counted over the whole of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSum {
-    /// Of what.
+    /// The lane.
     pub lane: Lane,
-    /// Who sends: a host, by its interface.
+    /// The sender: a host, by its interface.
     pub from: u16,
-    /// Who receives.
+    /// The receiver.
     pub to: u16,
     /// What the sender counted.
     pub sent: Count,
-    /// What the receiver did.
+    /// What the receiver counted.
     pub received: Count,
-    /// By how many packets either may be wrong.
+    /// By how many packets either count may be wrong.
     pub bound: u64,
 }
 
 impl LaneSum {
-    /// What that says.
+    /// What the two counts show.
     pub fn balance(&self) -> Balance {
         Balance::of(self.sent.packets, self.received.packets, self.bound)
     }
 }
 
-/// All lanes of which both ends are in the fleet, the one that loses most first; and how many have one
-/// end there. What either count may be wrong by is of the begin and the end, of which `edges` are.
+/// All lanes with both ends in the fleet, the one that loses most first; and the number of lanes
+/// with only one end in it. The error of the counts arises at the start and the end, which `edges`
+/// contain.
 pub fn lanes(interval: &Interval, edges: &[Interval]) -> (Vec<LaneSum>, usize) {
     let mut owners: HashMap<IpAddr, u16> = HashMap::new();
     for (i, place) in interval.interfaces.iter().zip(0..) {
@@ -185,17 +188,17 @@ fn lane_counts(interval: &Interval) -> HashMap<Lane, [Count; 2]> {
     sums
 }
 
-/// Windows are made of these.
+/// The granularity of windows.
 const SLOT: Duration = Duration::from_secs(5);
-/// Slots in the short window, in two of them, and in the long one.
+/// The slots in the short window, in two short windows, and in the long one.
 const SHORT: u64 = 2;
 const TWICE: u64 = 4;
 const LONG: u64 = 12;
 /// Limit on the lanes; further ones are not judged.
 const MOST: usize = 1 << 17;
-/// Limit on the lanes that are looked for under other addresses.
+/// Limit on the lanes that are searched for under other addresses.
 const MOST_OPEN: usize = 256;
-/// So many packets are to be missing before they are.
+/// Fewer missing packets than this are not searched for.
 const LEAST: u64 = 10;
 
 /// What was counted in one slot.
@@ -208,43 +211,43 @@ struct Part {
     peak: f64,
 }
 
-/// What one host saw of a lane in slots.
+/// What one host saw of a lane, by slot.
 type Seen = VecDeque<(u64, u64)>;
 
 #[derive(Clone, Debug, Default)]
 struct Run {
     parts: VecDeque<Part>,
-    /// What hosts on the way, or members of the group, saw.
+    /// What hosts on the path, or members of the group, saw.
     others: Vec<(u16, Seen)>,
-    /// It has been received.
+    /// Whether it has been received.
     arrives: bool,
-    /// Under which addresses it arrives.
+    /// The addresses under which it arrives.
     translated: Option<Lane>,
     in_all: [u64; 2],
 }
 
-/// How a host is heard.
+/// A host's record of reporting.
 #[derive(Clone, Debug, Default)]
 struct Attendance {
     name: Arc<str>,
     live: bool,
     off: bool,
     error: Duration,
-    /// The slot in which something of it was missing last.
+    /// The last slot in which part of it was missing.
     broken: u64,
     /// When its last reading was taken, at the ends of slots.
     taken: VecDeque<(u64, SystemTime)>,
     now: Option<SystemTime>,
-    /// What its devices dropped in slots: as packets left, and as they arrived.
+    /// What its devices dropped, by slot: on transmit, and on receive.
     dropped: VecDeque<(u64, [u64; 2])>,
 }
 
-/// What both ends counted of late.
+/// What both ends counted recently.
 #[derive(Clone, Debug, Default)]
 pub struct Ends {
     /// The slot that is being filled; the first is 1.
     slot: u64,
-    /// How long it is already, and how long those before it are, oldest first.
+    /// Its length so far, and the lengths of those before it, oldest first.
     filled: Duration,
     spans: VecDeque<Duration>,
     has_closed: bool,
@@ -267,12 +270,12 @@ impl Ends {
         }
     }
 
-    /// A slot has just ended: there is something new to be said.
+    /// Whether a slot has just ended, so that there are new verdicts.
     pub fn has_closed(&self) -> bool {
         self.has_closed
     }
 
-    /// How long it takes until there is something new again.
+    /// The time between new verdicts.
     pub fn pace(&self) -> Duration {
         self.spans.back().copied().unwrap_or(SLOT)
     }
@@ -378,7 +381,7 @@ impl Ends {
             if let Some(now) = host.now {
                 host.taken.push_back((slot, now));
             }
-            // Where the first slot begins is where the one before it ended.
+            // The first slot begins where the one before it ended.
             while host.taken.front().is_some_and(|(s, _)| s + 1 < oldest) {
                 host.taken.pop_front();
             }
@@ -400,13 +403,13 @@ impl Ends {
         });
     }
 
-    /// The first slot of the last so many that are complete.
+    /// The first of the last complete slots.
     fn first(&self, slots: u64) -> Option<u64> {
         self.slot.checked_sub(slots).filter(|first| *first > 0)
     }
 
-    /// How far apart the readings of hosts may be, over the last slots; `None` where one was not heard
-    /// all of that time.
+    /// The greatest time difference between the readings of hosts over the last slots; `None` if
+    /// one of them did not report throughout.
     fn apart(&self, hosts: &[u16], slots: u64) -> Option<Duration> {
         let first = self.first(slots)?;
         let mut apart = Duration::ZERO;
@@ -433,7 +436,7 @@ impl Ends {
         self.spans.iter().rev().take(slots as usize).sum()
     }
 
-    /// What the ends counted of a lane in the last slots, and what it may be wrong by.
+    /// What the ends counted of a lane in the last slots, with the error bound.
     fn window(&self, sent: &Run, received: &Run, hosts: &[u16], slots: u64) -> Option<Window> {
         let (apart, first) = (self.apart(hosts, slots)?, self.first(slots)?);
         let mut window = Window { span: self.span(slots), ..Window::default() };
@@ -454,9 +457,9 @@ impl Ends {
         self.owners.get(&address).cloned().unwrap_or_default()
     }
 
-    /// What is to be said of all lanes, the one that loses most first.
+    /// The verdicts on all lanes, the one that loses most first.
     pub fn judge(&self) -> Vec<Judged> {
-        // Where something arrives, everything would be seen.
+        // If a host receives anything on an address, it would see everything.
         let arrives = self.lanes.iter().filter(|(_, run)| run.arrives);
         let seen: HashSet<IpAddr> = arrives.map(|(lane, _)| lane.to).collect();
         let mut all: Vec<Judged> =
@@ -531,7 +534,7 @@ impl Ends {
                 Verdict::BlackHole { known: seen.contains(&lane.to) }
             }
             (None, Balance::Lost(_)) if !run.arrives && short.received == 0 => {
-                Verdict::OneEnd(OneEnd::Young) // it may not watch that interface: more is to come
+                Verdict::OneEnd(OneEnd::Young) // it may not watch that interface: wait for more
             }
             (None, balance) => Verdict::Both(balance),
         };
@@ -564,8 +567,9 @@ impl Ends {
         };
     }
 
-    /// What is sent and does not arrive, and what arrives and nobody sent: where these are as many
-    /// packets of the same tunnel for the same inner addresses, and only they, it is the same.
+    /// Matches packets that are sent and do not arrive with packets that arrive and nobody sent: if
+    /// both are equally many packets of the same tunnel with the same inner addresses, and there is
+    /// no other candidate, they are the same.
     fn find_translated(&mut self, interval: &Interval) {
         let Some(first) = self.first(TWICE) else { return };
         let late = |run: &Run| {
@@ -611,7 +615,7 @@ impl Ends {
     }
 }
 
-/// What others saw from a slot on.
+/// What others saw since a slot.
 fn seen_since(others: &[(u16, Seen)], first: u64) -> Vec<(u16, u64)> {
     let sum = |seen: &Seen| {
         let late = seen.iter().filter(|(s, _)| *s >= first);
@@ -620,7 +624,7 @@ fn seen_since(others: &[(u16, Seen)], first: u64) -> Vec<(u16, u64)> {
     others.iter().map(|(host, seen)| (*host, sum(seen))).filter(|(_, n)| *n > 0).collect()
 }
 
-/// Inner addresses of lanes in the direction of their packets.
+/// The inner addresses of lanes, in the direction of their packets.
 fn inner_pairs(interval: &Interval, of: HashSet<Lane>) -> HashMap<Lane, HashSet<[IpAddr; 2]>> {
     let mut inside: HashMap<Lane, HashSet<[IpAddr; 2]>> = HashMap::new();
     for row in interval.rows.walk() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The vocabulary: tunnel kinds, keys of rows, counters and stop reasons.
 //!
-//! Pure values, in the words of the field. Numbers that cross the kernel border are the contract's.
+//! Pure values with standard names. Numbers that cross the kernel boundary are those of the
+//! contract.
 use std::{fmt, net::IpAddr};
 
 pub use contract::Kind;
@@ -35,8 +36,8 @@ pub struct Pair {
     pub second: IpAddr,
 }
 
-/// Why or with what a tunnel's inside is not an address pair. The numbers are those of
-/// `bpf/tmon.h`: an EtherType, or one of the other number spaces shifted above it.
+/// What a tunnel carries instead of an address pair, or why it has none. The numbers are those of
+/// `bpf/tmon.h`: an EtherType, or a value of another number space shifted above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InnerProto(pub u32);
 
@@ -47,9 +48,9 @@ impl InnerProto {
     pub const PPP: u32 = contract::INNER_PPP;
     /// An IP protocol number.
     pub const IP_PROTO: u32 = contract::INNER_IP;
-    /// What the full table could not keep apart.
+    /// The row of packets for whose own row the full table had no room.
     pub const OTHER: Self = InnerProto(Self::REASON | contract::REASON_OTHER);
-    /// Counted in no row for want of room, of any tunnel.
+    /// Packets of any tunnel that were counted in no row for want of room.
     pub const OVERFLOW: Self = InnerProto(Self::REASON | contract::REASON_OVERFLOW);
     /// Counts of idle rows that were removed.
     pub const AGED: Self = InnerProto(Self::REASON | contract::REASON_AGED);
@@ -85,7 +86,7 @@ pub enum Inner {
 }
 
 impl Inner {
-    /// The pair, where there is one.
+    /// The address pair, if there is one.
     pub fn pair(&self) -> Option<Pair> {
         match self {
             Inner::Pair(p) => Some(*p),
@@ -116,12 +117,12 @@ pub struct Key {
     pub depth: u8,
     /// The innermost IP pair, or what is there instead.
     pub inner: Inner,
-    /// This row holds what the full table could not keep apart, or what aged rows held.
+    /// Whether this row holds what found no room in the full table, or the counts of aged rows.
     pub other: bool,
 }
 
-/// `vxlan 10000, 172.16.1.100 <> 172.16.1.101, 192.168.0.1 <> 192.168.0.2`; where there are more
-/// tunnels `vxlan 10000 > gtpu 7`, or with some between them `vxlan 10000 > .. > gtpu 7`.
+/// `vxlan 10000, 172.16.1.100 <> 172.16.1.101, 192.168.0.1 <> 192.168.0.2`; with more tunnels
+/// `vxlan 10000 > gtpu 7`, and with further ones between them `vxlan 10000 > .. > gtpu 7`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.outermost)?;
@@ -140,7 +141,7 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// An interface's row of what idle rows of any tunnel held.
+    /// An interface's row for the counts of aged rows of any tunnel.
     pub const AGED: Key = Key {
         outer: None,
         outermost: Tunnel { kind: Kind::None, id: None },
@@ -150,13 +151,14 @@ impl Key {
         other: true,
     };
 
-    /// Where this row's counts go when it has been idle for too long: its tunnel's aged row.
+    /// The row that takes this row's counts when it has been idle for too long: its tunnel's aged
+    /// row.
     #[must_use]
     pub fn aged(self) -> Key {
         Key { inner: Inner::Proto(InnerProto::AGED), other: true, ..self }
     }
 
-    /// An aged row: counts that were in rows of their own.
+    /// Whether this is an aged row: counts of rows that no longer exist.
     pub fn is_aged(&self) -> bool {
         self.inner == Inner::Proto(InnerProto::AGED)
     }
@@ -193,7 +195,8 @@ impl std::iter::Sum for Count {
 }
 
 impl Count {
-    /// `self - older`; a counter that went back was restarted, so its new value is the difference.
+    /// `self - older`; a counter that went backwards was restarted, so its new value is the
+    /// difference.
     #[must_use]
     pub fn since(self, older: Self) -> Self {
         let d = |new: u64, old: u64| new.checked_sub(old).unwrap_or(new);
@@ -224,9 +227,10 @@ pub enum HookKind {
     Clsact,
     /// Frames of a capture file, through BPF_PROG_TEST_RUN.
     Replay,
-    /// None: this is a host of a fleet, with what all of its interfaces counted.
+    /// None: a host of a fleet, with the counts of all its interfaces.
     Fleet,
-    /// None at present: the interface is gone, or our programs are off it. Its books stay.
+    /// None at present: the interface is gone, or our programs are detached from it. Its books
+    /// remain.
     Off,
 }
 
@@ -248,10 +252,10 @@ impl HookKind {
 pub struct Counters {
     /// `cells[hook][direction]`; direction 0 is first to second (`fwd`), 1 is `rev`.
     pub cells: [[Count; 2]; 2],
-    /// What of that came in fragments of outer packets.
+    /// The part of these that arrived in fragments of outer packets.
     pub fragments: [[Count; 2]; 2],
-    /// By direction: each packet passed both hooks, here or at both ends, so what was sent is what
-    /// egress saw: [`crate::once::Once`] decides that.
+    /// By direction: each packet passed both hooks, here or at both ends, so the packets sent are
+    /// those that egress saw. [`crate::once::Once`] decides that.
     pub egress_only: [bool; 2],
 }
 
@@ -276,11 +280,11 @@ impl Counters {
         let [rx, tx] = self.cells.map(|hook| hook[direction]);
         if self.egress_only[direction] { tx } else { rx + tx }
     }
-    /// All of it, each packet once.
+    /// Both directions, each packet once.
     pub fn total(&self) -> Count {
         self.fwd() + self.rev()
     }
-    /// What of it came in fragments of outer packets, as counters.
+    /// The part that arrived in fragments of outer packets, as counters.
     #[must_use]
     pub fn in_fragments(&self) -> Self {
         Counters { cells: self.fragments, ..*self }
@@ -300,7 +304,7 @@ impl Counters {
 /// One row, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Index into the interfaces of the snapshot or interval that this row belongs to.
+    /// Index into the interfaces of the snapshot or interval that contains this row.
     pub interface: u16,
     /// What the row is.
     pub key: Key,
@@ -319,11 +323,11 @@ pub enum Stop {
     Fragment,
     /// A header before any recognised tunnel runs past the end of the packet.
     Truncated,
-    /// Such a header contradicts itself.
+    /// Such a header is inconsistent.
     Malformed,
-    /// More tags or extension headers before any recognised tunnel than the parser's limits.
+    /// More tags or extension headers before any recognised tunnel than the parser's limits allow.
     TooDeep,
-    /// A frame of a capture whose link header tmon does not read. The BPF programs never see one.
+    /// A frame of a capture whose link type tmon does not read. The BPF programs never see one.
     Unread,
 }
 
@@ -355,9 +359,10 @@ pub struct Books {
     pub counted: [Count; 2],
     /// Not counted into a row, by [`Stop`].
     pub stops: [[Count; 2]; Stop::ALL.len()],
-    /// Had a tunnel's port but not its header (also in `plain`).
+    /// Packets with a tunnel's port but without its header (also in `plain`).
     pub suspect: [Count; 2],
-    /// Came in fragments of outer packets and was counted all the same (also in `counted`).
+    /// Packets that arrived in fragments of outer packets and were counted all the same (also in
+    /// `counted`).
     pub fragments: [Count; 2],
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who sends a tunnel's packets in fragments: where the underlay's MTU leaves no room for the encapsulation.
+//! Who sends a tunnel's packets in fragments, because the underlay's MTU leaves no room for the
+//! encapsulation.
 use std::cmp::Reverse;
 
 use foldhash::{HashMap, HashMapExt, HashSet};
@@ -11,22 +12,22 @@ use crate::{
     snapshot::Interval,
 };
 
-/// What one host sends to another in one tunnel, where some of it is in fragments.
+/// What one host sends to another in one tunnel, if some of it is in fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragmented {
     /// The sender.
     pub from: End,
-    /// Where it sends.
+    /// The receiver.
     pub to: End,
     /// The outermost tunnel.
     pub tunnel: Tunnel,
     /// Fragments of outer packets.
     pub fragments: Count,
-    /// All packets, these among them.
+    /// All packets, including fragments.
     pub all: Count,
 }
 
-/// Those of a scope, most fragments first.
+/// The fragmented traffic in a scope, most fragments first.
 pub fn fragmented(interval: &Interval, scope: &Scope) -> Vec<Fragmented> {
     let mut sums: HashMap<(Tunnel, End, End), [Count; 2]> = HashMap::new();
     let ways = |row: &Row<'_>| {
@@ -76,7 +77,8 @@ mod tests {
     fn a_sender_and_its_tunnel_have_their_fragments_and_all_their_packets() {
         let host = |n| -> IpAddr { [172, 16, 1, n].into() };
         let count = |packets| Count { packets, bytes: packets * 1000 };
-        // of what the first end sent, and of what the second sent, as many packets were fragments
+        // the number of fragmented packets among those that the first end sent, and among those
+        // that the second sent
         let flow = |id, proto, sent: [u64; 2], fragments: [u64; 2]| Flow {
             interface: 0,
             key: Key {

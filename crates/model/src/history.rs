@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The last minutes, in bounded memory.
 //!
-//! Every interval is kept as an interval, so whatever can be drawn now can be drawn of then. One
-//! with very many rows is first reduced in the way the kernel reduces when its table is full: the
-//! largest rows stay, the others are added to their tunnel's `other` row (same outer pair, same
-//! tunnel), so that sums by host and by tunnel stay exact. Time is an argument.
+//! Every interval is kept as an interval, so whatever can be drawn of the present can be drawn of
+//! the past. An interval with very many rows is first reduced, just as the kernel does when its
+//! table is full: the largest rows stay, the others are added to their tunnel's `other` row (same
+//! outer pair, same tunnel), so that sums by host and by tunnel stay exact. Time is an argument.
 use std::{
     cmp::Reverse,
     collections::VecDeque,
@@ -50,7 +50,7 @@ pub struct History {
     next: u64,
     rows: usize,
     bytes: usize,
-    /// Bytes that it may take.
+    /// Limit on its memory in bytes.
     most: usize,
     span: Option<Duration>,
 }
@@ -69,12 +69,12 @@ impl Default for History {
 }
 
 impl History {
-    /// One that forgets nothing and reduces nothing: for captures, which end.
+    /// A history that forgets and reduces nothing: for captures, which end.
     pub fn unlimited() -> Self {
         History { span: None, ..History::default() }
     }
 
-    /// One that takes at most this many bytes; nothing is kept in 0.
+    /// A history of at most this many bytes; with 0 it keeps nothing.
     pub fn within(bytes: usize) -> Self {
         History { most: bytes, ..History::default() }
     }
@@ -154,8 +154,8 @@ impl History {
         self.rows
     }
 
-    /// Everything from the oldest interval to the one with this number, as one: what scrubbing
-    /// shows as a total. `None` when that interval is gone.
+    /// Everything from the oldest interval to the one with this number, as one interval: the total
+    /// while scrubbing. `None` if that interval is gone.
     pub fn total_until(&self, number: u64) -> Option<Interval> {
         let last = &self.get(number)?.interval;
         let first = &self.oldest()?.interval;
@@ -204,7 +204,7 @@ impl History {
     }
 }
 
-/// The memory that an interval takes, as far as it grows.
+/// The variable part of the memory that an interval takes.
 pub fn bytes(interval: &Interval) -> usize {
     let interfaces = &interval.interfaces;
     let names = |i: &Interface| i.name.len() + i.netns.as_ref().map_or(0, String::len);
@@ -215,10 +215,11 @@ pub fn bytes(interval: &Interval) -> usize {
         + interval.beside.bytes()
 }
 
-/// What an `other` row of the history is of: interface, outer pair, outermost tunnel.
+/// What identifies an `other` row of the history: interface, outer pair, outermost tunnel.
 type Group = (u16, Option<Pair>, Tunnel);
 
-/// Sums by group while rows are walked: most outer pairs are two IPv4 addresses, which are one number.
+/// Sums by group while walking rows. Most outer pairs are two IPv4 addresses, which fit into one
+/// number.
 #[derive(Default)]
 struct Sums {
     v4: HashMap<(u64, u16, Tunnel), Counters>,
@@ -278,13 +279,13 @@ fn other(group: Group, counters: Counters) -> Flow {
     }
 }
 
-/// At most `keep` rows as they are, at most `groups` sums of the others, and one row per interface
-/// for what is beyond that. Nothing is lost.
+/// Keeps at most `keep` rows as they are, at most `groups` sums of the others, and one row per
+/// interface for everything beyond. No count is lost.
 pub fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
     if rows.len() <= keep {
         return rows.clone();
     }
-    // larger first, then as they came
+    // larger first, then in their original order
     let rank = |&(n, i): &(u64, u32)| (Reverse(n), i);
     let mut order: Vec<(u64, u32)> =
         rows.walk().zip(0..).map(|(r, i)| (r.total().bytes, i)).collect();
@@ -311,8 +312,8 @@ pub fn reduce(rows: &Rows, keep: usize, groups: usize) -> Rows {
     out
 }
 
-/// Rows added up as the history adds up the small ones: at most `groups` sums by interface, outer
-/// pair and tunnel, and one per interface for what is beyond that. Nothing is lost.
+/// Adds rows up as the history adds up the small ones: at most `groups` sums by interface, outer
+/// pair and tunnel, and one per interface for everything beyond. No count is lost.
 pub fn summed<'a>(flows: impl IntoIterator<Item = &'a Flow>, groups: usize) -> Vec<Flow> {
     let mut sums = Sums::default();
     flows.into_iter().for_each(|f| sums.add(f));

@@ -13,66 +13,67 @@ use crate::flow::{Books, HookKind};
 pub struct Origin {
     /// The name of the host that read.
     pub host: Arc<str>,
-    /// The network namespace that it read in, by its inode number; 0 where that is not known.
+    /// The inode number of the network namespace that it read in; 0 if unknown.
     /// [`Interface::netns`] is relative to it.
     pub netns: u64,
-    /// A random number for each start of a source: its counters began with it.
+    /// A random number for each start of a source: its counters started then.
     pub epoch: u64,
 }
 
-/// How full the fuller one of an interface's two tables is, in slots: made for half of them, so
-/// that rows are found at once, and full at all of them.
+/// Slots used in the fuller of an interface's two tables. A table is made with twice as many slots
+/// as rows are expected, so that lookups stay short, and is full when all are in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Slots in use.
+    /// Used slots.
     pub used: u64,
-    /// Slots there are.
+    /// All slots.
     pub size: u64,
 }
 
 /// One interface: who it is and its books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Which counters these are: no others of the same source have this number. See [`GONE`].
+    /// Identifies these counters: unique within a source. See [`GONE`].
     pub id: u64,
     /// Its name; for a capture, the file's.
     pub name: String,
     /// Its index in its network namespace; 0 for a capture.
     pub ifindex: u32,
-    /// The named network namespace it was opened in, if it was not the caller's.
+    /// The named network namespace in which it was opened, if not the caller's.
     pub netns: Option<String>,
     /// How it is watched.
     pub hook: HookKind,
-    /// Every packet passes both of its hooks.
+    /// Whether every packet passes both of its hooks.
     pub loopback: bool,
-    /// Another of the interfaces, below or beside this one, that the same packets pass. Its rows are
-    /// here for who asks for them; totals leave this interface out, so that nothing counts twice.
+    /// Another of the interfaces, below or beside this one, that sees the same packets. Its rows
+    /// are available when asked for; totals leave this interface out, so that nothing counts twice.
     pub counted_on: Option<String>,
-    /// Its books or rows could not be read as of one moment: see
+    /// Whether its books or rows could not be read consistently: see
     /// [`crate::snapshot::Snapshot::keep_stale`].
     pub stale: bool,
-    /// When `tmon attach` put the programs there; `None` where this process did.
+    /// When `tmon attach` attached the programs; `None` if this process did.
     pub attached: Option<SystemTime>,
     /// Its books.
     pub books: Books,
-    /// The time of its books: in a snapshot when they were read, as [`Snapshot::at`](crate::snapshot::Snapshot::at); in an interval
-    /// how long they are of, which is more than the interval after a reading that failed.
+    /// The time of its books: in a snapshot, when they were read, on the clock of
+    /// [`Snapshot::at`](crate::snapshot::Snapshot::at); in an interval, the period that they cover,
+    /// which is longer than the interval after a failed reading.
     pub span: Duration,
-    /// Its table.
+    /// The occupancy of its table.
     pub fill: Fill,
-    /// What is known of the host, where this is one of a fleet.
+    /// What is known about the host, if this is a host of a fleet.
     pub host: Option<Arc<Host>>,
 }
 
-/// Whether a host of a fleet is heard.
+/// Whether a host of a fleet reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostState {
-    /// It is.
+    /// It reports.
     #[default]
     Live,
-    /// It has not been for too long.
+    /// It has not reported for too long.
     Silent,
-    /// It has said that it leaves.
+    /// It has announced that it leaves.
     Left,
 }
 
@@ -90,32 +91,31 @@ impl HostState {
 /// A host of a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Whether it is heard.
+    /// Whether it reports.
     pub state: HostState,
     /// Its own addresses.
     pub local: Vec<IpAddr>,
-    /// By how much its readings may be off in time: its clock's error, and how long a reading takes.
+    /// The uncertainty of its readings in time: its clock's error, and the duration of a reading.
     pub error: Duration,
-    /// Its clock is synchronised.
+    /// Whether its clock is synchronised.
     pub synchronised: bool,
-    /// By how much its clock differs from most others', where that is more than loss can be told
-    /// with.
+    /// How far its clock is off from most others', if that is too much to measure loss.
     pub off: Option<Duration>,
-    /// When that begins of which it tells here.
+    /// The start of the period that it reports here.
     pub since: Option<SystemTime>,
     /// When its last reading was taken.
     pub taken: Option<SystemTime>,
-    /// How much of that time it tells nothing of: it was started again, or readings are missing.
+    /// How much of that period is not covered because the host restarted or readings are missing.
     pub missing: Duration,
-    /// How often it tells.
+    /// How often it reports.
     pub cadence: Duration,
-    /// What it runs: `tmon 0.2.0`.
+    /// The program that it runs: `tmon 0.2.0`.
     pub tool: String,
 }
 
 impl Host {
-    /// How far apart in time the counts of two hosts may be: by their clocks, by when they begin and
-    /// end, by what is missing of them. `None` where that is not known.
+    /// How far apart in time the counts of two hosts may be, considering their clocks, the start
+    /// and end of their periods, and gaps in them. `None` if unknown.
     pub fn apart(&self, other: &Host) -> Option<Duration> {
         let between = |a: Option<SystemTime>, b: Option<SystemTime>| {
             let (a, b) = (a?, b?);
@@ -129,13 +129,12 @@ impl Host {
 }
 
 impl Interface {
-    /// What is known of the host, where this is one of a fleet that is heard now.
+    /// What is known about the host, if this is a host of a fleet that reports now.
     pub fn live(&self) -> Option<&Host> {
         self.host.as_deref().filter(|h| h.state == HostState::Live)
     }
 
-    /// An interface of this process's namespace at which nothing was counted yet, and nothing is
-    /// attached.
+    /// An interface of this process's namespace, with nothing attached and nothing counted yet.
     pub fn new(id: u64, name: &str) -> Interface {
         Interface {
             id,
@@ -155,6 +154,6 @@ impl Interface {
     }
 }
 
-/// The [`Interface::id`] of what interfaces counted that went away long ago, all together. Where
-/// one is not in a snapshot any more, its counts have moved there.
+/// The [`Interface::id`] of the sum of interfaces that went away long ago. The counts of an
+/// interface that is no longer in a snapshot have moved there.
 pub const GONE: u64 = u64::MAX;

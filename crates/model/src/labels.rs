@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where labels go around a circle, without overlapping. Pure.
 //!
-//! Every label gets a row of its own beside the circle, as near as possible to what it names. Where
+//! Every label gets a row of its own beside the circle, as near as possible to what it names. If
 //! that is another row, a leader goes from the label to its anchor. Coordinates are rows and
-//! columns, of terminal cells or of any other raster.
+//! columns of terminal cells or of any other raster.
 use std::f64::consts::TAU;
 
 /// The circle that labels go around.
@@ -33,15 +33,16 @@ pub struct Spot {
     pub x: usize,
     /// Its row.
     pub y: usize,
-    /// The cell outside the circle where what it names is nearest.
+    /// The cell outside the circle that is nearest to what it names.
     pub anchor: (usize, usize),
-    /// The label stands to the right of its anchor.
+    /// Whether the label stands to the right of its anchor.
     pub right: bool,
 }
 
 impl Spot {
-    /// The label's leader: `(x, y, line)` per cell, from the label to the anchor; empty where the label
-    /// is beside its anchor, or where it had to move along the circle and a line would cross it.
+    /// The label's leader: `(x, y, line)` per cell, from the label to the anchor; empty if the
+    /// label is beside its anchor, or if it had to move along the circle so that a line would cross
+    /// it.
     pub fn leader(&self, width: usize) -> Vec<(usize, usize, char)> {
         let (ax, ay) = self.anchor;
         let beside = if self.right { self.x.checked_sub(1) } else { Some(self.x + width) };
@@ -76,7 +77,7 @@ impl Spot {
 }
 
 impl Ring {
-    /// How far the circle reaches from its centre in a row, in columns; nothing outside it.
+    /// How far the circle reaches from its centre in a row, in columns; `None` outside it.
     fn reach(&self, row: usize) -> f64 {
         let half = |y: f64| {
             let d = (y - self.centre.1) / self.radius.1.max(1e-9);
@@ -97,7 +98,7 @@ impl Ring {
             > 0.995
     }
 
-    /// The first cell outside the circle in the direction of an angle, or beside it in that row where
+    /// The first cell outside the circle in the direction of an angle, or beside it in that row if
     /// there is no room above or below.
     fn anchor(&self, angle: f64) -> Option<(usize, usize)> {
         let (sin, cos) = angle.sin_cos();
@@ -120,7 +121,7 @@ impl Ring {
         ((0.0..width).contains(&x) && height >= 1.0).then_some((x as usize, y as usize))
     }
 
-    /// The spot for a label in a row and on a side, and what is bad about it; `None` if it has no room.
+    /// The spot for a label in a row and on a side, with its penalty; `None` if it does not fit.
     fn spot(
         &self,
         label: &Label,
@@ -134,7 +135,7 @@ impl Ring {
         let sin = label.angle.sin();
         let same_side = (sin >= 0.0) == right;
         let above = (ay as f64) < self.centre.1;
-        // towards the nearer pole a leader is possible, towards the equator it would cross the circle
+        // a leader can go towards the nearer pole; towards the equator it would cross the circle
         let outward = y != ay && (y < ay) == above;
         let clear = if reach > 0.0 { reach + 1.0 } else { f64::NEG_INFINITY };
         let x = if right {
@@ -171,9 +172,9 @@ impl Ring {
     }
 }
 
-/// Spots for labels around a circle, in the labels' order, and how much they had to give way: the
-/// largest number of rows by which one moved without a leader. Their order around the circle is
-/// that of their angles. `None` if they do not all fit.
+/// Spots for labels around a circle, in the order of the labels, and the largest number of rows by
+/// which one had to move without a leader. Their order around the circle is that of their angles.
+/// `None` if they do not all fit.
 pub fn place(ring: &Ring, labels: &[Label]) -> Option<(Vec<Spot>, usize)> {
     let mut order: Vec<usize> = (0..labels.len()).collect();
     order.sort_by(|&a, &b| {
@@ -218,13 +219,13 @@ pub fn place(ring: &Ring, labels: &[Label]) -> Option<(Vec<Spot>, usize)> {
     Some((spots, worst))
 }
 
-/// The cheapest way to give labels, in this order, a slot each, the later ones later slots.
+/// The cheapest assignment of labels to slots that keeps their order.
 fn in_order(
     table: &[Vec<Option<(Spot, f64)>>],
     order: &[usize],
     slots: usize,
 ) -> Option<(f64, Vec<Spot>)> {
-    // cost[s]: of the labels so far in slots before s
+    // cost[s]: of placing the labels so far in slots before s
     let mut cost = vec![0.0f64; slots + 1];
     let mut chosen: Vec<Vec<bool>> = Vec::with_capacity(order.len());
     for &i in order {
@@ -275,7 +276,7 @@ mod tests {
         angles.iter().map(|&angle| Label { angle, width }).collect()
     }
 
-    /// Nothing lies on anything: labels, leaders, circle.
+    /// Asserts that labels, leaders and circle do not overlap.
     fn check(ring: &Ring, labels: &[Label], spots: &[Spot]) {
         let mut taken = std::collections::HashSet::new();
         for (s, l) in spots.iter().zip(labels) {

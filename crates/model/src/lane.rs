@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Packets from one host to another, and two counts of them.
+//! Packets from one host to another, and the comparison of two counts of them.
 use std::net::IpAddr;
 
 use crate::flow::Tunnel;
 
-/// Packets of a tunnel in one direction, by the outer addresses that they have.
+/// Packets of a tunnel in one direction, identified by their outer addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane {
     /// The outermost tunnel.
     pub tunnel: Tunnel,
-    /// Who sends them.
+    /// The sender.
     pub from: IpAddr,
-    /// Whom they are for.
+    /// The receiver.
     pub to: IpAddr,
 }
 
-/// What two counts of the same packets say.
+/// What two counts of the same packets show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
-    /// They agree, as far as they can be compared.
+    /// They agree within the error bound.
     Even,
-    /// So many were sent and not received.
+    /// This many packets were sent and not received.
     Lost(u64),
-    /// So many more were received than sent: copies, or fragments made on the way. It is no negative
-    /// loss.
+    /// This many more were received than sent: copies, or fragments made on the path. This is not a
+    /// negative loss.
     Surplus(u64),
 }
 
 impl Balance {
-    /// Below this many packets nothing is said.
+    /// Differences below this many packets are ignored.
     const FEW: u64 = 3;
 
-    /// What was sent and what was received, where either may be wrong by so many.
+    /// Compares what was sent with what was received, where either may be wrong by `bound`.
     pub fn of(sent: u64, received: u64, bound: u64) -> Balance {
         let tells = |n: u64| n > bound && n >= Balance::FEW;
         match (sent.saturating_sub(received), received.saturating_sub(sent)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What readings are and what is made of them: rows, snapshots, intervals, and from these matrices,
-//! chords, shapes, lines. All of it is pure: no clock, no file, no terminal, no kernel.
+//! Readings and what is derived from them: rows, snapshots, intervals, and from these matrices,
+//! chords, shapes and lines. All of it is pure: no clock, no file, no terminal, no kernel.
 pub mod beside;
 pub mod cells;
 pub mod charset;

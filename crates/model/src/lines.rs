@@ -13,7 +13,7 @@ use crate::{
     snapshot::Interval,
 };
 
-/// The most rows that are sorted and shown; the smaller ones are summed in the last line.
+/// The most rows that are sorted and shown; the others are summed in the last line.
 pub const LINES: usize = 10_000;
 
 /// A column.
@@ -35,21 +35,21 @@ pub enum Column {
     Forward,
     /// What the second end sent.
     Reverse,
-    /// What came in at the interface.
+    /// What arrived on the interface.
     Rx,
-    /// What went out at the interface.
+    /// What left on the interface.
     Tx,
-    /// What the kernel dropped of it.
+    /// How much of it the kernel dropped.
     Dropped,
-    /// What is missing of its tunnel, by the numbers of its packets.
+    /// Missing packets of its tunnel, by sequence number.
     SeqLost,
-    /// TCP connections asked for in it: those that nobody answered, of all SYNs.
+    /// Its TCP connection requests: unanswered ones, of all SYNs.
     Syn,
-    /// What its senders counted, in a fleet that has both ends.
+    /// What its senders counted, if both ends are in the fleet.
     Sent,
-    /// What its receivers did.
+    /// What its receivers counted.
     Received,
-    /// How many packets that is less.
+    /// The difference in packets.
     Lost,
     /// Both directions per second in the interval.
     Rate,
@@ -81,7 +81,7 @@ impl Column {
         Column::Total,
     ];
 
-    /// The next one, after the last the first.
+    /// The next one; the first after the last.
     #[must_use]
     pub fn next(self) -> Self {
         let i = Column::ALL.iter().position(|c| *c == self).unwrap_or(0);
@@ -89,12 +89,12 @@ impl Column {
     }
 }
 
-/// SYNs of a row, the unanswered first: so they are sorted.
+/// SYNs of a row; they sort by the unanswered ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Syn {
-    /// Connections that nobody has answered.
+    /// Unanswered connection requests.
     pub unanswered: u64,
-    /// Packets with a SYN.
+    /// SYNs.
     pub syns: u64,
 }
 
@@ -103,26 +103,26 @@ pub struct Syn {
 pub struct Line {
     /// Its interface's index.
     pub interface: u16,
-    /// What it is.
+    /// Its key.
     pub key: Key,
-    /// What it counted, in the interval or since counting began, as the picture is.
+    /// Its counts, in the interval or since counting began, depending on the picture.
     pub counters: Counters,
-    /// What it counted in the interval, if that is known.
+    /// Its counts in the interval, if known.
     pub rate: Option<Count>,
-    /// What it counted since counting began, if that is known.
+    /// Its counts since counting began, if known.
     pub total: Option<Count>,
-    /// What was dropped of it, in the same time as `counters`, if that is known.
+    /// What was dropped of it, over the same time as `counters`, if known.
     pub dropped: Option<Count>,
-    /// Packets of its tunnel that are missing meanwhile, if they have numbers.
+    /// Missing packets of its tunnel over that time, if it has sequence numbers.
     pub seq_lost: Option<u64>,
-    /// TCP connections asked for in it meanwhile, and how many of them nobody has answered.
+    /// TCP connections requested in it over that time, and how many of them are unanswered.
     pub syn: Option<Syn>,
-    /// What both ends counted meanwhile, in a fleet that has both.
+    /// What both ends counted over that time, if both are in the fleet.
     pub ends: Option<BothEnds>,
 }
 
 impl Line {
-    /// A row of a picture of rates (or else of totals).
+    /// A row for a picture of rates, or else of totals.
     pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
         let sum = Some(counters.total());
         let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
@@ -141,24 +141,24 @@ impl Line {
 pub struct Lines {
     /// The rows.
     pub list: Vec<Line>,
-    /// How many smaller ones are left out.
+    /// How many smaller rows are left out.
     pub more: usize,
 }
 
 /// How a table is sorted.
 #[derive(Clone, Copy, Debug)]
 pub struct Sorting {
-    /// By what.
+    /// The column to sort by.
     pub column: Column,
-    /// The other way round.
+    /// Whether the order is reversed.
     pub reversed: bool,
     /// Unit of the values.
     pub measure: Measure,
 }
 
 impl Lines {
-    /// The rows in scope, sorted. `rate` says what the interval's rows hold; `beside` holds the other of rates
-    /// and totals, where it is known.
+    /// The rows in scope, sorted. `rate` says whether the interval's rows are rates or totals;
+    /// `beside` holds the respective other, if known.
     pub fn of(
         interval: &Interval,
         beside: Option<&Rows>,
@@ -168,7 +168,7 @@ impl Lines {
     ) -> Self {
         let mut list: Vec<Line> = Vec::new();
         let mut place: HashMap<(u16, Key), usize> = HashMap::new();
-        // Where there are very many, the small ones are not even looked at.
+        // If there are very many rows, the small ones are skipped.
         let least = threshold(interval, scope, by.measure);
         let mut more = 0;
         for row in scope.rows(interval) {
@@ -202,7 +202,7 @@ impl Lines {
             line.ends = interval.both_ends(&line.flow());
         }
         if let Some(beside) = beside {
-            // few rows of very many are in the list: most are passed by without decoding them
+            // only few of very many rows are in the list: most are skipped without decoding them
             let mut prints = Prints::of(list.len());
             for line in &list {
                 prints.add(line);
@@ -233,11 +233,11 @@ impl Lines {
     }
 }
 
-/// Which rows are surely not in a list.
+/// A filter for rows that are certainly not in a list.
 struct Prints(Vec<u64>);
 
 impl Prints {
-    /// For a list of this length: one row in sixteen of the others seems to be in it.
+    /// For a list of this length: about one in sixteen of the other rows passes wrongly.
     fn of(rows: usize) -> Self {
         Prints(vec![0; (rows / 4).next_power_of_two().max(1)])
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rows grouped by their ends: who sent how much to whom.
 //!
-//! Two steps. [`Tally`] walks the rows once and keeps every pair of ends that is in the [`Scope`];
-//! [`Matrix`] lays the largest N ends of a tally out as a dense square, all others summed into
+//! Two steps. [`Tally`] walks the rows once and keeps every pair of ends in the [`Scope`];
+//! [`Matrix`] arranges the largest N ends of a tally as a dense square, with all others summed as
 //! [`End::Other`]. No step loses a count: the sum over the matrix is the sum over the rows.
 use std::{
     cmp::{Ordering, Reverse},
@@ -25,13 +25,13 @@ use crate::{
 /// One end of some traffic: an arc of the chord, a line and a column of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
-    /// Hosts that belong together.
+    /// A group of hosts.
     Group(Group),
     /// A machine: an outer address, or an inner one below the host level.
     Addr(IpAddr),
-    /// What a host carried that has no inner addresses: the host, and the protocol or reason.
+    /// Traffic of a host that has no inner addresses: the host, and the protocol or reason.
     Inside(IpAddr, InnerProto),
-    /// The ends of an interface's overflow row, which nobody could keep apart.
+    /// The unknown ends of an interface's overflow row.
     Unknown,
     /// All ends that are not among the largest N.
     Other,
@@ -50,7 +50,7 @@ impl fmt::Display for End {
     }
 }
 
-/// What is selected.
+/// The selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
     /// An arc, a line of the matrix.
@@ -60,7 +60,7 @@ pub enum Pick {
 }
 
 impl Pick {
-    /// Whether traffic between two ends is part of what is selected.
+    /// Whether traffic between two ends is part of the selection.
     pub fn includes(self, a: End, b: End) -> bool {
         match self {
             Pick::End(e) => e == a || e == b,
@@ -69,7 +69,7 @@ impl Pick {
     }
 }
 
-/// What an end is called on a picture or in a list: the smaller ones say how many they are.
+/// The label of an end; [`End::Other`] says how many ends it stands for.
 pub fn label(end: End, folded: usize) -> String {
     match end {
         End::Other => format!("{folded} others"),
@@ -77,7 +77,7 @@ pub fn label(end: End, folded: usize) -> String {
     }
 }
 
-/// What is measured: the order of the ends, and which of them are the largest.
+/// What is measured, which determines the order of the ends and which of them are largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Measure {
     /// Wire bytes.
@@ -129,7 +129,7 @@ impl Within {
         }
     }
 
-    /// As text, by what ends are called.
+    /// As text, with names for the ends.
     pub fn text(&self, called: impl Fn(End) -> String) -> String {
         match self {
             Within::All => String::new(),
@@ -153,7 +153,7 @@ impl Within {
         self.holds_by(ends, |what, end| what == end)
     }
 
-    /// The same by what is an end that it asks for.
+    /// Whether two ends satisfy it, given when an end matches one that it asks for.
     fn holds_by(&self, (a, b): (End, End), is: impl Fn(End, End) -> bool) -> bool {
         match self {
             Within::All => true,
@@ -170,7 +170,7 @@ pub struct Scope {
     pub level: Level,
     /// Which hosts are shown as groups.
     pub grouping: Grouping,
-    /// Only rows that have these ends, and that have those, too: hosts, or any of a group.
+    /// Only rows whose ends meet all of these conditions on hosts, or on any host of a group.
     pub groups: Vec<Within>,
     /// Only rows of these hosts.
     pub hosts: Within,
@@ -183,7 +183,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The ends of a row at a level: what `fwd` leaves first, and where it goes.
+    /// The ends of a row at a level: the sender of `fwd` first, then its receiver.
     pub fn ends(level: Level, row: &Flow) -> (End, End) {
         let outer = match row.key.outer {
             Some(p) => (p.first, p.second),
@@ -205,13 +205,13 @@ impl Scope {
         }
     }
 
-    /// What an end of the level of hosts is shown as: a host as its group.
+    /// How an end at the level of hosts is shown: a host as its group.
     pub fn together(&self, end: End) -> End {
         let End::Addr(host) = end else { return end };
         self.grouping.shown(host).map_or(end, End::Group)
     }
 
-    /// Whether a row has the ends that were asked for as groups.
+    /// Whether a row has the requested groups as its ends.
     fn is_in_groups(&self, ends: (End, End)) -> bool {
         let is = |what: End, end: End| match (what, end) {
             (End::Group(group), End::Addr(host)) => self.grouping.groups().is_in(host, group),
@@ -220,7 +220,7 @@ impl Scope {
         self.groups.iter().all(|within| within.holds_by(ends, is))
     }
 
-    /// Every row matches, whatever its tunnel.
+    /// Whether every row matches, whatever its tunnel.
     fn is_open(&self) -> bool {
         self.filter.is_empty()
             && self.groups.is_empty()
@@ -237,7 +237,7 @@ impl Scope {
             && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
 
-    /// What is left out because another interface counts it: nothing where interfaces are asked for
+    /// What to leave out because another interface counts it: nothing if interfaces are requested
     /// by name.
     fn once<'a>(&self, interval: &'a Interval) -> Option<&'a Once> {
         (!interval.once().is_all() && !self.filter.names_interfaces()).then(|| interval.once())
@@ -289,16 +289,16 @@ impl Scope {
     }
 }
 
-/// What cannot be said in an expression.
+/// What cannot be put into an expression.
 const GROUPED: &str = "a group is many hosts: enter it and select some of them first";
 const NOT_MEANT: &str = "\"other\" and \"overflow\" are rows that are not told apart: select hosts";
 
 impl Scope {
-    /// The rows of what is selected in this scope, as an expression. Where nothing is, those of what
-    /// was entered; the empty one where nothing was.
+    /// The rows of the selection in this scope, as an expression. Without a selection, the rows of
+    /// what was entered; the empty expression if nothing was.
     ///
     /// # Errors
-    /// What is selected is not told apart, or is too much for one expression.
+    /// The selection cannot be expressed, or is too large for one expression.
     pub fn meant(&self, picked: &Within) -> Result<Filter, &'static str> {
         let hosts = if self.level == Level::Hosts { picked } else { &self.hosts };
         let is_in_groups = match hosts {
@@ -354,21 +354,21 @@ impl Within {
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// By ends, the lower first: what the first sent to the second, and the reverse. Traffic of an
-    /// end with itself is all in the first number.
+    /// end with itself is all in the first count.
     pub pairs: HashMap<(End, End), [Count; 2]>,
-    /// By outermost tunnel, whichever tunnel the scope asks for.
+    /// By outermost tunnel, regardless of the tunnel of the scope.
     pub tunnels: HashMap<Tunnel, Count>,
-    /// All of it, whichever tunnel the scope asks for: the sum of `tunnels`.
+    /// The sum of `tunnels`, regardless of the tunnel of the scope.
     pub everything: Count,
     /// The sum of `pairs`.
     pub total: Count,
-    /// The part of `total` that a full table could not keep apart.
+    /// The part of `total` that found no room in a full table.
     pub other: Count,
     /// How many rows (or parts of rows) there were.
     pub rows: usize,
 }
 
-/// Sums by pair of ends while rows are walked: most pairs are two IPv4 addresses, and one number
+/// Sums by pair of ends while walking rows: most pairs are two IPv4 addresses, and one number
 /// hashes much faster than two ends do.
 #[derive(Default)]
 struct Pairs {
@@ -376,7 +376,8 @@ struct Pairs {
     ends: HashMap<(End, End), [Count; 2]>,
 }
 
-/// The lower end first, and what went each way; of an end with itself all goes one way.
+/// The lower end first, and what was sent each way; traffic of an end with itself all counts one
+/// way.
 fn ordered<E: Ord>(a: E, b: E, fwd: Count, rev: Count) -> (E, E, [Count; 2]) {
     match a.cmp(&b) {
         Ordering::Less => (a, b, [fwd, rev]),
@@ -416,7 +417,7 @@ impl Pairs {
     }
 }
 
-/// Sums by tunnel: few are busy, and those are found in a short list sooner than in a table.
+/// Sums by tunnel: few are busy, and these are found faster in a short list than in a table.
 #[derive(Default)]
 struct Tunnels {
     first: Vec<(Tunnel, Count)>,
@@ -520,8 +521,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The `top` largest ends of a tally by a measure. One end more than `top` is shown rather
-    /// than called "other".
+    /// The `top` largest ends of a tally by a measure. A single further end is shown rather than
+    /// called "other".
     pub fn new(tally: &Tally, measure: Measure, top: usize) -> Self {
         let mut sums: HashMap<End, Count> = HashMap::new();
         for ((a, b), [fwd, rev]) in &tally.pairs {
@@ -576,7 +577,7 @@ impl Matrix {
         self.ends.iter().position(|e| *e == end)
     }
 
-    /// What the end at `from` sent to the end at `to`; nothing for an index beyond the matrix.
+    /// What the end at `from` sent to the end at `to`; zero for an index beyond the matrix.
     pub fn get(&self, from: usize, to: usize) -> Count {
         let n = self.len();
         if from < n && to < n { self.cells[from * n + to] } else { Count::default() }
@@ -592,7 +593,7 @@ impl Matrix {
         self.received.get(i).copied().unwrap_or_default()
     }
 
-    /// The ends that an end sends to or receives from, the greatest first.
+    /// The ends that an end sends to or receives from, the largest first.
     pub fn partners(&self, end: End, measure: Measure) -> Vec<End> {
         let Some(i) = self.index(end) else { return vec![] };
         let of = |c| measure.of(c);
@@ -609,7 +610,7 @@ impl Matrix {
     }
 
     /// The same numbers with the ends in another order: line `i` of the result is line `order[i]`
-    /// of this. `order` holds every index once.
+    /// of this matrix. `order` contains every index once.
     #[must_use]
     pub fn reordered(&self, order: &[usize]) -> Self {
         let mut m = Matrix { folded: self.folded, ..Matrix::default() };
@@ -635,7 +636,7 @@ mod tests {
         Ipv4Addr::from_bits(n).into()
     }
 
-    /// A small generator with a fixed seed (PCG's multiplier): tests repeat exactly.
+    /// A small generator with a fixed seed (PCG's multiplier), so that tests repeat exactly.
     fn random(state: &mut u64, below: u64) -> u64 {
         *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (*state >> 33) % below

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who counts a packet that several of the interfaces watched have seen: totals have it once.
+//! Which interface counts a packet that several watched interfaces saw: totals include it once.
 //!
-//! This is decided here and nowhere else, when an interval is made, and the interval carries it.
-//! There are three cases. Every packet of a loopback interface passes both of its hooks; then only
-//! egress counts. An interface may lie above or beside another one that all of its packets pass;
-//! then only the other one counts. Or packets come in by one interface and leave by another: at a bridge with two ports that are watched, at a router, at both
-//! ends of a wire. Each interface shows its rows, and they mirror each other, as what arrives at one
-//! leaves by the other. Seen from an interface, one of two hosts is the one whose packets arrive
-//! there. Rows of the same two hosts that have the first of them on that side, and such that have
-//! the second, at other interfaces, are of the same packets, and so only one side counts: the one
-//! where more arrived. An interface that has both on its side (a mirror, a hub) tells nothing, and
-//! all that is seen of the two counts.
+//! This is decided here and nowhere else, when an interval is made, and the interval carries the
+//! decision. There are three cases. Every packet of a loopback interface passes both of its hooks;
+//! then only egress counts. An interface may lie above or beside another one that all of its
+//! packets pass; then only the other one counts. Or packets come in by one interface and leave by
+//! another: at a bridge with two watched ports, at a router, at both ends of a wire. Each interface
+//! shows its rows, and they mirror each other, since what arrives at one leaves by the other. Seen
+//! from an interface, one of two hosts is the one whose packets arrive there. If, for the same two
+//! hosts, some interfaces have the first host on that side and others the second, their rows are of
+//! the same packets, and only one side counts: the one where more arrived. An interface that has
+//! both hosts on its side (a mirror, a hub) is inconclusive, and everything seen of the two hosts
+//! counts.
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashMapExt, HashSet};
@@ -22,52 +23,53 @@ use crate::{
     rows::{Row, Rows},
 };
 
-/// What counts in totals. The default is that everything does.
+/// What counts in totals. By default everything does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Once {
-    /// By interface: another one counts all of its packets.
+    /// By interface: whether another one counts all of its packets.
     left_out: Arc<[bool]>,
     /// The pairs of hosts whose packets pass two of the other interfaces.
     transit: Arc<HashMap<Pair, Side>>,
-    /// In a fleet: which host has an address.
+    /// In a fleet: the host that has an address.
     hosts: Option<Arc<HashMap<IpAddr, u16>>>,
 }
 
-/// What both ends counted of the same packets.
+/// The counts of the same packets at both ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BothEnds {
-    /// By their senders.
+    /// At their senders.
     pub sent: Count,
-    /// By their receivers.
+    /// At their receivers.
     pub received: Count,
     /// Packets that were sent and not received, in either direction.
     pub lost: u64,
     /// Packets that were received and not sent.
     pub surplus: u64,
-    /// By how many packets either may be wrong, because the ends did not read at the same moment.
+    /// By how many packets either count may be wrong, because the ends are not read at the same
+    /// moment.
     pub bound: u64,
 }
 
 /// The side that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Side {
-    /// Which host's packets arrive there: 0 the first, 1 the second.
+    /// The host whose packets arrive there: 0 the first, 1 the second.
     from: usize,
-    /// An interface there, an index.
+    /// The index of an interface there.
     interface: u16,
 }
 
-/// What was seen of a side.
+/// What was seen on a side.
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     interface: u16,
-    /// All of them, a bit each; those that are 128 apart share one.
+    /// A bitmap of all of them; those that are 128 apart share a bit.
     interfaces: u128,
     arrived: u64,
 }
 
 impl fmt::Display for BothEnds {
-    /// What is lost and by how much that may be wrong: `12 ±3`, `0 ±3`, and `+30 ±3` for surplus.
+    /// The loss and its error bound: `12 ±3`, `0 ±3`, and `+30 ±3` for surplus.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.balance() {
             Balance::Even => "0".to_owned(),
@@ -79,7 +81,7 @@ impl fmt::Display for BothEnds {
 }
 
 impl BothEnds {
-    /// What that says.
+    /// What the counts show.
     pub fn balance(&self) -> Balance {
         match Balance::of(self.lost, 0, self.bound) {
             Balance::Even => Balance::of(0, self.surplus, self.bound),
@@ -89,7 +91,8 @@ impl BothEnds {
 }
 
 impl Once {
-    /// Decides it for the rows of an interval, and marks rows of which only one hook counts.
+    /// Makes the decision for the rows of an interval, and marks rows of which only one hook
+    /// counts.
     pub(crate) fn decide(rows: Rows, interfaces: &[Interface]) -> (Rows, Once) {
         if interfaces.iter().any(|i| i.hook == HookKind::Fleet) {
             let hosts = Once::hosts(interfaces);
@@ -105,7 +108,7 @@ impl Once {
         (rows, once)
     }
 
-    /// Who has which address. What several have is anybody's.
+    /// The host of each address. An address of several hosts belongs to any of them.
     fn hosts(interfaces: &[Interface]) -> HashMap<IpAddr, u16> {
         let mut hosts: HashMap<IpAddr, u16> = HashMap::new();
         for (i, n) in interfaces.iter().zip(0..) {
@@ -116,8 +119,8 @@ impl Once {
         hosts
     }
 
-    /// What both ends counted of a row's packets, in the directions of which both are in the fleet;
-    /// `None` where that is none.
+    /// What both ends counted of a row's packets, in the directions whose ends are both in the
+    /// fleet; `None` if there is no such direction.
     pub fn both_ends(
         &self,
         flow: &Flow,
@@ -145,7 +148,8 @@ impl Once {
         Some(sum)
     }
 
-    /// How much of the bytes of rows was counted by both ends; nothing outside of fleets.
+    /// How many bytes of rows were counted by both ends, and how many there are; zero outside
+    /// fleets.
     pub fn bytes_with_both(&self, rows: &Rows) -> [u64; 2] {
         let Some(hosts) = &self.hosts else { return [0; 2] };
         let mut sums = [0u64; 2];
@@ -160,7 +164,7 @@ impl Once {
         sums
     }
 
-    /// The rows are of a fleet.
+    /// Whether the rows are of a fleet.
     pub fn is_of_fleet(&self) -> bool {
         self.hosts.is_some()
     }
@@ -189,7 +193,7 @@ impl Once {
         Once { transit: Arc::new(seen.into_iter().filter_map(side).collect()), ..once }
     }
 
-    /// Every packet counts wherever it was seen.
+    /// Whether every packet counts wherever it was seen.
     pub fn is_all(&self) -> bool {
         self.transit.is_empty() && !self.left_out.contains(&true)
     }
@@ -206,12 +210,13 @@ impl Once {
             && (self.transit.is_empty() || !self.repeats(row.outer(), row.arrived().0))
     }
 
-    /// Whether part of a row of this pair, where this host's packets arrive, is counted elsewhere.
+    /// Whether part of a row of this pair, seen where this host's packets arrive, is counted
+    /// elsewhere.
     fn repeats(&self, pair: Option<Pair>, from: usize) -> bool {
         pair.and_then(|p| self.transit.get(&p)).is_some_and(|side| side.from != from)
     }
 
-    /// What a whole row adds to totals.
+    /// What a whole row contributes to totals.
     pub fn share(&self, flow: &Flow) -> Counters {
         if !self.has(flow.interface) {
             return Counters::default();
@@ -227,7 +232,8 @@ impl Once {
         counters
     }
 
-    /// The interface that counts the packets of a row which pass two, where the row adds nothing.
+    /// The interface that counts the packets of a row which pass two interfaces, if the row
+    /// contributes nothing.
     pub fn passed_on(&self, flow: &Flow) -> Option<u16> {
         if !self.has(flow.interface) {
             return None;
@@ -236,7 +242,7 @@ impl Once {
         self.share(flow).total().is_zero().then_some(side.interface)
     }
 
-    /// The same for fewer rows, without what these do not need.
+    /// The same for fewer rows, without the parts that they do not need.
     #[must_use]
     pub fn only(&self, rows: &Rows) -> Once {
         if self.transit.is_empty() {
@@ -294,7 +300,7 @@ mod tests {
         Interval::new(since, since + second, second, interfaces.to_vec(), rows)
     }
 
-    /// Packets of the total, by either way of reckoning it.
+    /// Packets in the total, by both ways of computing it.
     fn total(flows: &[Flow], interfaces: &[Interface]) -> u64 {
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
@@ -316,9 +322,9 @@ mod tests {
         assert_eq!(total(&passes, &two), 14);
         assert_eq!(total(&passes[..1], &two), 14);
         assert_eq!(total(&passes[1..], &two), 14);
-        // Read between the two, or where one of them dropped some.
+        // Read between the two, or one of them dropped some.
         assert_eq!(total(&[passes[0], row(1, 2, [[0, 4], [7, 0]])], &two), 14);
-        // Flooded to two ports: where it came in.
+        // Flooded to two ports: counts where it came in.
         assert_eq!(
             total(
                 &[
@@ -330,7 +336,7 @@ mod tests {
             ),
             10
         );
-        // Two more ways out, or in.
+        // Two additional ways out, or in.
         assert_eq!(
             total(
                 &[
@@ -368,7 +374,7 @@ mod tests {
             (total(&[mirror], &interfaces(1)), total(&[mirror, row(1, 2, [[1, 0], [0, 0]])], &two)),
             (14, 15)
         );
-        // One that is left out for another reason says nothing about the others.
+        // An interface that is left out for another reason says nothing about the others.
         let mut left_out = interfaces(2);
         left_out[1].counted_on = Some("eth0".to_owned());
         assert_eq!(
@@ -384,7 +390,7 @@ mod tests {
         let rows = [row(0, 2, [[10, 4], [10, 4]]), row(1, 3, [[1, 2], [0, 0]])];
         assert_eq!(total(&rows, &lo), 14 + 3);
         assert_eq!(total(&rows, &interfaces(2)), 28 + 3, "others have two packets at two hooks");
-        // A reading keeps what its hooks saw; who counts is decided for the interval.
+        // A reading keeps what its hooks saw; which of them counts is decided for the interval.
         let mut read = Rows::default();
         read.push_flow(0, &rows[0]);
         let interval = interval(read.clone(), &lo);
@@ -406,7 +412,7 @@ mod tests {
         let once = Once::of(&rows, &interfaces(2));
         assert_eq!(flows.map(|f| once.passed_on(&f)), [None, Some(0), None]);
         assert!(Once::of(&rows, &interfaces(1)).is_all());
-        // A reduced interval counts what all of it counts.
+        // A reduced interval counts the same as the whole interval.
         let mut fewer = Rows::default();
         fewer.push_flow(0, &flows[1]);
         let less = interval(rows, &interfaces(2)).reduced(fewer);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel of this host is configured to do with tunnels: devices, forwarding entries,
-//! neighbours, addresses, and what was changed when. Detectors compare traffic with it.
+//! How the kernel of this host is configured for tunnels: devices, forwarding entries, neighbours,
+//! addresses, and a log of changes. Detectors compare it with the traffic.
 use std::{fmt, net::IpAddr, time::SystemTime};
 
 use foldhash::HashMap;
@@ -18,29 +18,29 @@ pub struct Device {
     pub netns: Option<String>,
     /// Its name.
     pub name: String,
-    /// What its packets are on the wire.
+    /// The encapsulation of its packets.
     pub kind: Kind,
-    /// The id that it takes; `None` where it takes any (`external`), or has none.
+    /// The id that it accepts; `None` if it accepts any (`external`), or has none.
     pub id: Option<u32>,
-    /// The UDP port that it listens on, where it is known.
+    /// The UDP port that it listens on, if known.
     pub port: Option<u16>,
-    /// It is administratively up.
+    /// Whether it is administratively up.
     pub up: bool,
 }
 
-/// What a tunnel id stands for here, by the interfaces that its device is under.
+/// What a tunnel id stands for on this host, by the interfaces above its device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
-    /// The bridge that its frames are switched in.
+    /// The bridge that switches its frames.
     pub bridge: Option<String>,
-    /// The VRF that its packets are routed in.
+    /// The VRF that routes its packets.
     pub vrf: Option<String>,
-    /// It carries what is routed, as an L3VNI does: nothing but tunnels is in its bridge.
+    /// Whether it carries routed traffic, as an L3VNI does: its bridge has no ports but tunnels.
     pub is_routed: bool,
 }
 
 impl Segment {
-    /// Whether it is known by a name: that of its VRF, of its bridge, or as it is shown.
+    /// Whether a name refers to it: that of its VRF, of its bridge, or the one shown.
     pub fn is_called(&self, name: &str) -> bool {
         let is = |own: &str| own.eq_ignore_ascii_case(name);
         self.vrf.as_deref().is_some_and(is)
@@ -60,20 +60,20 @@ impl fmt::Display for Segment {
     }
 }
 
-/// Where a bridge or a VXLAN device sends what is for a hardware address.
+/// Where a bridge or a VXLAN device sends packets for a hardware address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The VXLAN device, by name.
     pub device: String,
-    /// The id that it sends with, where the device has one of its own.
+    /// The id that it sends with; `None` if the device has no id of its own.
     pub id: Option<u32>,
     /// The tunnel endpoint.
     pub endpoint: IpAddr,
-    /// Somebody wrote it: traffic does not change it.
+    /// Whether the entry is static: traffic does not change it.
     pub fixed: bool,
 }
 
-/// An interface that is too narrow for a tunnel whose packets leave by it.
+/// An interface whose MTU is too small for a tunnel that sends through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Narrow {
     /// The watched namespace that it is in; `None` is the caller's.
@@ -82,41 +82,41 @@ pub struct Narrow {
     pub device: String,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// The tunnel device that needs most, by name.
+    /// The tunnel device with the largest packets, by name.
     pub tunnel: String,
-    /// What full packets of that one take, in bytes.
+    /// The size of its full packets, in bytes.
     pub needs: u32,
 }
 
 /// A change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When it was heard of.
+    /// When tmon learnt of it.
     pub at: SystemTime,
     /// What happened, in a few words.
     pub text: String,
-    /// The endpoint or the address that it is about.
+    /// The endpoint or the address that it concerns.
     pub address: Option<IpAddr>,
-    /// The interface that it is about, by name.
+    /// The interface that it concerns, by name.
     pub device: Option<String>,
 }
 
-/// All of it, as it was at the end of an interval.
+/// The configuration at the end of an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
     /// Tunnel devices whose packets travel in the namespaces that are watched.
     pub devices: Vec<Device>,
-    /// What ids of these stand for.
+    /// What their ids stand for.
     pub segments: HashMap<Tunnel, Segment>,
-    /// Interfaces that are too narrow for the tunnels over them.
+    /// Interfaces whose MTU is too small for the tunnels over them.
     pub narrow: Vec<Narrow>,
     /// The host's own addresses, and the watched namespaces in which it has them.
     pub addresses: HashMap<IpAddr, Vec<Option<String>>>,
     /// Forwarding entries of VXLAN devices, by hardware address.
     pub entries: HashMap<Mac, Vec<Entry>>,
-    /// Who has which hardware address, as far as the kernel knows it.
+    /// Hardware addresses by address, as far as the kernel knows them.
     pub neighbours: HashMap<IpAddr, Mac>,
-    /// What was changed, oldest first.
+    /// Changes, oldest first.
     pub events: Vec<Event>,
 }
 
@@ -131,14 +131,14 @@ impl Overlay {
         self.addresses.contains_key(&address)
     }
 
-    /// Whether it has it in this namespace.
+    /// Whether the host has an address in this namespace.
     pub fn is_own_in(&self, netns: Option<&str>, address: IpAddr) -> bool {
         let places = self.addresses.get(&address);
         places.is_some_and(|places| places.iter().any(|p| p.as_deref() == netns))
     }
 
-    /// Whether what arrives with this id in a namespace is taken. Where the kernel has no device of
-    /// the kind at all, some other program may take it.
+    /// Whether a packet that arrives with this id in a namespace is accepted. If the kernel has no
+    /// device of the kind at all, another program may accept it.
     pub fn takes(&self, netns: Option<&str>, kind: Kind, id: u32) -> bool {
         let mut there = self
             .devices
@@ -148,7 +148,7 @@ impl Overlay {
         there.peek().is_none() || there.any(|d| d.id.is_none_or(|own| own == id))
     }
 
-    /// The last change before a time that is about one of these addresses or devices.
+    /// The last change before a time that concerns one of these addresses or devices.
     pub fn before(
         &self,
         time: SystemTime,

@@ -18,10 +18,10 @@ use crate::{
     snapshot::Interval,
 };
 
-/// What is drawn: made anew whenever something it depends on changes.
+/// What is drawn: rebuilt whenever something it depends on changes.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    /// Its interval's number, when it is of one.
+    /// The number of its interval, if it shows one.
     pub number: Option<u64>,
     /// When it begins.
     pub since: SystemTime,
@@ -29,11 +29,12 @@ pub struct Picture {
     pub taken: SystemTime,
     /// How long it is.
     pub elapsed: Duration,
-    /// The interfaces; books of the interval or since counting began, as the numbers are.
+    /// The interfaces; their books cover the interval or the time since counting began, as the
+    /// numbers do.
     pub interfaces: Rc<Vec<Interface>>,
     /// The books of all interfaces together, each packet once.
     pub books: Books,
-    /// In a fleet, how many bytes both ends counted, and how many there are.
+    /// In a fleet, the bytes that both ends counted, and all bytes.
     pub with_both_ends: [u64; 2],
     /// The rows in scope by pair and by tunnel.
     pub tally: Tally,
@@ -41,11 +42,11 @@ pub struct Picture {
     pub matrix: Matrix,
     /// The tunnels in scope, largest first.
     pub tunnels: Vec<(Tunnel, Count)>,
-    /// The rows themselves; only made for the table.
+    /// The rows themselves; only filled for the table.
     pub lines: Lines,
-    /// Who in scope sends fragments; only made for the health view.
+    /// Who in scope sends fragments; only filled for the health view.
     pub fragmented: Vec<Fragmented>,
-    /// What the kernel dropped, in all scopes; `None` if drops are not counted.
+    /// What the kernel dropped, regardless of scope; `None` if drops are not counted.
     pub drops: Option<Arc<Drops>>,
     /// The same in scope, by ends, the lower first.
     pub dropped: HashMap<(End, End), [Count; 2]>,
@@ -73,7 +74,8 @@ impl Default for Picture {
 }
 
 impl Picture {
-    /// What of an interval is in scope: the `top` largest ends, by a measure or by name.
+    /// Makes it of the part of an interval in scope: the `top` largest ends, by a measure or by
+    /// name.
     pub fn of(
         interval: &Interval,
         scope: &Scope,
@@ -104,7 +106,7 @@ impl Picture {
         }
     }
 
-    /// What an end sent and received, also if it is not among the largest.
+    /// What an end sent and received, even if it is not among the largest.
     pub fn sums(&self, end: End) -> (Count, Count) {
         if let Some(i) = self.matrix.index(end) {
             return (self.matrix.sent(i), self.matrix.received(i));
@@ -123,13 +125,13 @@ impl Picture {
         sums
     }
 
-    /// What the kernel dropped of what one end sent to another.
+    /// What the kernel dropped of the traffic from one end to another.
     pub fn dropped(&self, from: End, to: End) -> Count {
         let pair = (from.min(to), from.max(to));
         self.dropped.get(&pair).map_or_else(Count::default, |both| both[usize::from(from > to)])
     }
 
-    /// What one end sent to another, also if they are not among the largest.
+    /// What one end sent to another, even if they are not among the largest.
     pub fn sent(&self, from: End, to: End) -> Count {
         match (self.matrix.index(from), self.matrix.index(to)) {
             (Some(i), Some(j)) => self.matrix.get(i, j),

@@ -2,9 +2,9 @@
 //! Shapes as pixels, and pixels as terminal cells of two colours. Pure.
 //!
 //! [`Canvas::draw`] fills the shapes anti-aliased and alpha-blended (tiny-skia) into a picture of a
-//! few pixels per cell; [`Canvas::cells`] gives each cell the two colours, and the pixels that have
-//! the first of them, that come nearest to the picture. The picture itself stays readable
-//! ([`Canvas::pixels`]) for terminals that show real ones.
+//! few pixels per cell; [`Canvas::cells`] finds, for each cell, the two colours and the mask of
+//! pixels that approximate the picture best. The picture itself remains available
+//! ([`Canvas::pixels`]) for terminals with real pixels.
 use crate::{
     charset::Charset,
     colour::Rgb,
@@ -13,10 +13,10 @@ use crate::{
 use std::f64::consts::FRAC_PI_2;
 use tiny_skia::{FillRule, Paint, PathBuilder, Pixmap, Transform};
 
-/// Into how many pixels a cell is divided: which block characters are used.
+/// How many pixels a cell is divided into, and so which block characters are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Blocks {
-    /// Letters and signs of ASCII that look like it, 2 x 4.
+    /// ASCII letters and signs of similar shape, 2 x 4.
     Ascii,
     /// 1 x 2: `▀ ▄`, in every font.
     Half,
@@ -49,7 +49,7 @@ impl Blocks {
         }
     }
 
-    /// The best that a charset has, and nearly every font.
+    /// The finest blocks that a charset and nearly every font have.
     pub const fn of(charset: Charset) -> Blocks {
         match charset {
             Charset::Ascii => Blocks::Ascii,
@@ -69,7 +69,8 @@ pub enum Cell {
     Full(Rgb),
     /// Two colours.
     Split {
-        /// Which pixels have `fg`: bit 0 is the top left one, then right, then down. Never none, never all.
+        /// Which pixels have `fg`: bit 0 is the top left one, then right, then down. Neither empty
+        /// nor full.
         mask: u8,
         /// The colour of those.
         fg: Rgb,
@@ -78,7 +79,7 @@ pub enum Cell {
     },
 }
 
-/// Where a picture's circle lies.
+/// Where the circle lies in a picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placement {
     /// Size of the picture in pixels.
@@ -87,11 +88,12 @@ pub struct Placement {
     pub centre: (f64, f64),
     /// The radius in pixels, horizontally and vertically: they differ where pixels are not square.
     pub radius: (f64, f64),
-    /// Soften edges. Without, every pixel has a colour of the palette: for terminals with few.
+    /// Whether to smooth edges. Without smoothing every pixel has a colour of the palette, for
+    /// terminals with few colours.
     pub smooth: bool,
 }
 
-/// A picture, and the memory to draw the next one.
+/// A picture, with memory that is reused for the next one.
 #[derive(Debug, Default)]
 pub struct Canvas {
     pixmap: Option<Pixmap>,
@@ -104,8 +106,8 @@ impl Canvas {
         Self::default()
     }
 
-    /// Draws shapes on a transparent ground. `paint` says a shape's colour and how much it covers
-    /// (0 to 1); its presence is reckoned in here. A size that no memory can hold draws nothing.
+    /// Draws shapes on a transparent ground. `paint` gives a shape's colour and opacity (0 to 1);
+    /// its presence is taken into account here. A size that does not fit into memory draws nothing.
     pub fn draw(
         &mut self,
         shapes: &Shapes,
@@ -145,7 +147,7 @@ impl Canvas {
             .map_or((0, 0, &[]), |p| (p.width() as usize, p.height() as usize, p.data()))
     }
 
-    /// The picture on an opaque ground; `None` when nothing could be drawn.
+    /// The picture on an opaque ground; `None` if nothing could be drawn.
     pub fn over(&self, ground: Rgb) -> Option<Pixmap> {
         let picture = self.pixmap.as_ref()?;
         let mut out = Pixmap::new(picture.width(), picture.height())?;
@@ -162,7 +164,7 @@ impl Canvas {
     }
 
     /// The picture over a ground colour as cells, row by row, [`Blocks::grid`] pixels each; pixels
-    /// that make no whole cell are left out.
+    /// that do not fill a whole cell are left out.
     pub fn cells(&self, blocks: Blocks, ground: Rgb) -> Vec<Cell> {
         let (width, height, data) = self.pixels();
         let (w, h) = blocks.grid();
@@ -192,11 +194,11 @@ impl Canvas {
     }
 }
 
-/// Colours nearer than this in every channel are one.
+/// Colours closer than this in every channel are treated as equal.
 const SAME: i32 = 6;
 
-/// The split of up to 8 pixels into two colours with the least squared error. Every split of up to 6
-/// is tried; of 8 those around the two pixels that differ most, which is seldom worse.
+/// The split of up to 8 pixels into two colours with the least squared error. For up to 6 pixels,
+/// every split is tried; for 8, those around the two most different pixels, which is seldom worse.
 fn fit(block: &[[i32; 3]]) -> Cell {
     let n = block.len();
     let mut sum = [0i32; 3];
@@ -249,8 +251,8 @@ fn fit(block: &[[i32; 3]]) -> Cell {
     Cell::Split { mask, fg: mean(a, count), bg: mean(b, n as i32 - count) }
 }
 
-/// A split into the pixels nearer to the one and to the other of two colours: first the two that
-/// differ most, then the means of what they gathered. Neither side is empty.
+/// Splits the pixels by which of two colours is nearer: first the two most different ones, then the
+/// means of the resulting groups. Neither side is empty.
 fn two_means(block: &[[i32; 3]]) -> u8 {
     let far =
         |a: &[i32; 3], b: &[i32; 3]| (0..3).map(|c| (a[c] - b[c]) * (a[c] - b[c])).sum::<i32>();

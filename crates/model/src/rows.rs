@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rows of a reading: the kernel's own keys with what was counted, in the order of their slots.
 //!
-//! A row is kept as the tables have it (64 bytes for IPv4 in IPv4, 120 for all others) and decoded
-//! only where it is looked at, so that a million of them cost 64 MB and a copy. Each carries the
+//! A row is kept as in the tables (64 bytes for IPv4 in IPv4, 120 for all others) and decoded only
+//! where it is used, so that a million of them cost 64 MB and a copy. Each has the number of the
 //! slot it was read from: a key never moves, so two readings are compared by walking both once.
 use std::{
     borrow::Cow,
@@ -18,16 +18,16 @@ use foldhash::HashMap;
 
 use crate::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel};
 
-/// Counts by hook.
+/// Counts, by hook.
 pub type Counts = [Count; 2];
 
 /// Which part of its row a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Part {
-    /// What was seen on ingress went from the second end to the first, and what was seen on egress
-    /// from the first to the second; the other way round where this is not set.
+    /// Packets seen on ingress went from the second end to the first, and those seen on egress from
+    /// the first to the second; the reverse if this is not set.
     pub swapped: bool,
-    /// It came in fragments of outer packets.
+    /// Whether it arrived in fragments of outer packets.
     pub fragments: bool,
 }
 
@@ -39,7 +39,7 @@ impl Part {
     }
 }
 
-/// A slot of a table as it is kept.
+/// A slot of a table as stored here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept<K> {
     key: K,
@@ -58,10 +58,10 @@ trait SlotKey: Copy + Eq + std::hash::Hash {
     fn flags(&self) -> u8;
     /// `SHARD_*`.
     fn shard(&self) -> u16;
-    /// The key of the whole row, of which this may be the part of one CPU.
+    /// The key of the whole row, of which this may be one CPU's part.
     #[must_use]
     fn of_all_cpus(self) -> Self;
-    /// Decoded.
+    /// The decoded key.
     fn key(&self) -> Key;
 }
 
@@ -152,12 +152,12 @@ impl SlotKey for key6 {
     }
 }
 
-/// What a key of the tables says.
+/// Decodes a key of the tables.
 pub fn decoded(key: &key6) -> Key {
     key.key()
 }
 
-/// A key as the tables have it.
+/// Encodes a key as in the tables.
 fn encoded(key: &Key, part: Part) -> key6 {
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
     let pair = |p: Pair| [words(p.first), words(p.second)];
@@ -184,7 +184,7 @@ fn encoded(key: &Key, part: Part) -> key6 {
     }
 }
 
-/// The same key for the smaller table, where it belongs there.
+/// The same key for the smaller table, if it belongs there.
 fn narrow(k: &key6) -> Option<key4> {
     let wide = ROW_OUTER6 | ROW_INNER6 | ROW_NO_OUTER | ROW_OTHER;
     (k.depth == 1 && k.flags & wide == 0).then(|| key4 {
@@ -244,8 +244,8 @@ impl<K: SlotKey> Kept<K> {
     }
 }
 
-/// A row (or a part of one). What is asked for is decoded, and nothing else: for walks over very
-/// many.
+/// A row, or a part of one. Only the fields that are asked for are decoded, for walks over very
+/// many rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a>(Of<'a>);
 
@@ -255,7 +255,7 @@ enum Of<'a> {
     V6(&'a Kept<key6>),
 }
 
-/// The same question to a row of either table.
+/// Asks a row of either table the same question.
 macro_rules! either {
     ($row:expr, $r:ident => $answer:expr) => {
         match $row.0 {
@@ -299,7 +299,7 @@ impl Row<'_> {
         }
     }
 
-    /// A full table could not keep apart what is in it.
+    /// Whether it holds packets for whose own row a full table had no room.
     #[inline]
     pub fn other(&self) -> bool {
         self.flags() & ROW_OTHER != 0
@@ -327,8 +327,8 @@ impl Row<'_> {
         }
     }
 
-    /// Which of the outer addresses the packets came from that were counted on ingress (0 the
-    /// first, 1 the second), and how many there were.
+    /// Which outer address sent the packets counted on ingress (0 the first, 1 the second), and how
+    /// many there were.
     #[inline]
     pub fn arrived(&self) -> (usize, u64) {
         (self.part().direction(0), self.counts()[0].packets)
@@ -344,19 +344,19 @@ impl Row<'_> {
         }
     }
 
-    /// It came in fragments of outer packets.
+    /// Whether it arrived in fragments of outer packets.
     #[inline]
     pub fn fragments(&self) -> bool {
         self.part().fragments
     }
 
-    /// By hook and direction.
+    /// Its counters by hook and direction.
     #[inline]
     pub fn counters(&self) -> Counters {
         either!(self, r => r.counters())
     }
 
-    /// What went first -> second, and second -> first.
+    /// What the first end sent, and what the second end sent.
     #[inline]
     pub fn sent(&self) -> [Count; 2] {
         let [rx, tx] = self.counts();
@@ -371,7 +371,7 @@ impl Row<'_> {
         if either!(self, r => r.egress_only) { tx } else { rx + tx }
     }
 
-    /// A number that equal keys share, and other keys seldom.
+    /// A hash: equal for equal keys, and seldom for others.
     #[inline]
     pub fn print(&self) -> u64 {
         let mix =
@@ -390,7 +390,7 @@ impl Row<'_> {
         }
     }
 
-    /// All of it.
+    /// The whole row, decoded.
     pub fn flow(&self) -> Flow {
         either!(self, r => r.flow())
     }
@@ -409,13 +409,13 @@ impl Rows {
         [self.v4.len(), self.v6.len()]
     }
 
-    /// Takes back what was appended since then.
+    /// Removes what was appended since then.
     pub fn rewind(&mut self, [v4, v6]: [usize; 2]) {
         Arc::make_mut(&mut self.v4).truncate(v4);
         Arc::make_mut(&mut self.v6).truncate(v6);
     }
 
-    /// Rows of these interfaces count what egress saw.
+    /// Makes rows of these interfaces count what egress saw.
     #[must_use]
     pub(crate) fn egress_only(mut self, of: impl Fn(u16) -> bool) -> Rows {
         let own = |interface, mark: &mut bool| *mark |= of(interface);
@@ -424,7 +424,7 @@ impl Rows {
         self
     }
 
-    /// What these hosts sent is what egress saw of it.
+    /// Makes rows count what egress saw of the packets that these hosts sent.
     #[must_use]
     pub(crate) fn counted_at_senders(mut self, is_sender: impl Fn(IpAddr) -> bool) -> Rows {
         let sender = |key: Key, part: Part| {
@@ -442,21 +442,21 @@ impl Rows {
     }
 
     /// Appends slots of an interface's IPv4 table as they were read: place, key and counts by hook.
-    /// Places are unique within the interface and ascend; the same key keeps its place.
+    /// Places are unique within the interface and ascending; the same key keeps its place.
     pub fn extend4(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key4, Counts)>) {
         let kept =
             |(place, key, counts)| Kept { key, place, interface, egress_only: false, counts };
         Arc::make_mut(&mut self.v4).extend(slots.map(kept));
     }
 
-    /// The same of the other tables.
+    /// The same for the other tables.
     pub fn extend6(&mut self, interface: u16, slots: impl Iterator<Item = (u32, key6, Counts)>) {
         let kept =
             |(place, key, counts)| Kept { key, place, interface, egress_only: false, counts };
         Arc::make_mut(&mut self.v6).extend(slots.map(kept));
     }
 
-    /// Appends what one slot would hold of a row, by hook; see [`Rows::extend4`].
+    /// Appends the contents of one slot of a row, by hook; see [`Rows::extend4`].
     pub fn push(&mut self, place: u32, interface: u16, key: &Key, counts: Counts, part: Part) {
         self.keep_one(place, interface, key, counts, part, false);
     }
@@ -510,7 +510,7 @@ impl Rows {
     }
 
     /// Every row, decoded, in no particular order. A row that was counted in two directions at one
-    /// hook or in fragments, or made by two CPUs at once, comes in parts: add up equal keys (see
+    /// hook, in fragments, or by several CPUs comes in parts: add up equal keys (see
     /// [`Rows::merged`]).
     pub fn iter(&self) -> impl Iterator<Item = Flow> + '_ {
         self.walk().map(|r| r.flow())
@@ -546,10 +546,10 @@ impl Rows {
         self.len() == 0
     }
 
-    /// How many bytes a row takes: of IPv4 in IPv4, and any other.
+    /// The size of a row in bytes: of IPv4 in IPv4, and of any other.
     pub const ROW_BYTES: [usize; 2] = [size_of::<Kept<key4>>(), size_of::<Kept<key6>>()];
 
-    /// How many bytes of memory they take.
+    /// The memory that they take, in bytes.
     pub fn bytes(&self) -> usize {
         self.v4.len() * size_of::<Kept<key4>>() + self.v6.len() * size_of::<Kept<key6>>()
     }
@@ -560,13 +560,14 @@ impl Rows {
         Arc::make_mut(&mut self.v6).extend_from_slice(&o.v6);
     }
 
-    /// Puts older rows in the place of those of some interfaces: `to` says which ones, and where.
+    /// Replaces the rows of some interfaces by older ones: `to` says which interfaces, and their
+    /// indices.
     pub(crate) fn keep(&mut self, older: &Rows, to: &[Option<u16>]) {
         replace(Arc::make_mut(&mut self.v4), &older.v4, to);
         replace(Arc::make_mut(&mut self.v6), &older.v6, to);
     }
 
-    /// What single CPUs counted in a row, added to it.
+    /// Adds what single CPUs counted in a row to that row.
     #[must_use]
     pub fn folded(mut self) -> Rows {
         fold(&mut self.v4);
@@ -574,8 +575,9 @@ impl Rows {
         self
     }
 
-    /// What happened in each row since an older reading of the same tables. `to` says where its
-    /// interfaces are now; rows of those that are nowhere have moved to the interface `heir`.
+    /// What happened in each row since an older reading of the same tables. `to` gives the present
+    /// indices of its interfaces; rows of those that no longer exist have moved to the interface
+    /// `heir`.
     pub fn since(&self, older: &Rows, to: &[Option<u16>], heir: u16) -> Rows {
         let mut gone = Vec::new();
         let mut v4 = subtract(&self.v4, &moved(&older.v4, to, heir, &mut gone), &mut gone);
@@ -592,7 +594,7 @@ fn replace<K: SlotKey>(now: &mut Vec<Kept<K>>, older: &[Kept<K>], to: &[Option<u
         let interface = (*to.get(usize::from(row.interface))?)?;
         Some(Kept { interface, ..*row })
     }));
-    now.sort_by_key(Kept::place); // of the same place in the order that they had
+    now.sort_by_key(Kept::place); // those at the same place keep their order
 }
 
 /// Counts of rows whose tables no longer exist: a sum for each pair of hosts, tunnel and part.
@@ -602,7 +604,7 @@ pub struct Sums(Vec<(Key, Part, Counts)>);
 impl Sums {
     /// Limit on the sums kept apart.
     const MOST: usize = 1024;
-    /// Their places are behind those of any table.
+    /// Their places come after those of any table.
     const PLACE: u32 = 1 << 31;
 
     /// Adds all rows.
@@ -625,7 +627,7 @@ impl Sums {
         }
     }
 
-    /// Appends them as rows of an interface, behind those of its tables.
+    /// Appends them as rows of an interface, after those of its tables.
     pub fn push(&self, interface: u16, rows: &mut Rows) {
         for (place, (key, part, counts)) in (Sums::PLACE..).zip(&self.0) {
             rows.push(place, interface, key, *counts, *part);
@@ -633,7 +635,7 @@ impl Sums {
     }
 }
 
-/// A row of the older reading that the newer does not have any more.
+/// A row of the older reading that is missing in the newer one.
 struct Gone {
     interface: u16,
     key: Key,
@@ -641,8 +643,8 @@ struct Gone {
     counts: Counts,
 }
 
-/// The same rows where interfaces are at other places, in the same order. Rows of those that have
-/// none go to `gone`.
+/// The same rows with new interface indices, in the same order. Rows of interfaces that have none
+/// go to `gone`.
 fn moved<'a, K: SlotKey>(
     rows: &'a [Kept<K>],
     to: &[Option<u16>],
@@ -662,14 +664,14 @@ fn moved<'a, K: SlotKey>(
     rows.iter().filter_map(there).collect()
 }
 
-/// Newer minus older, row by row; rows in which nothing happened are left out.
+/// Newer minus older, row by row; rows without changes are left out.
 fn subtract<K: SlotKey>(
     newer: &[Kept<K>],
     older: &[Kept<K>],
     gone: &mut Vec<Gone>,
 ) -> Vec<Kept<K>> {
     let mut old = older.iter().peekable();
-    let mut rows = Vec::with_capacity(newer.len()); // what is never written is never resident
+    let mut rows = Vec::with_capacity(newer.len()); // pages never written are never resident
     for row in newer {
         let mut row = *row;
         while let Some(before) = old.next_if(|o| o.place() < row.place()) {
@@ -693,13 +695,13 @@ fn subtract<K: SlotKey>(
     rows
 }
 
-/// What a row held in the older reading and not in the newer has moved to an aged row meanwhile: it
-/// did not happen in between.
+/// Counts of a row in the older reading that is missing in the newer one have moved to an aged row:
+/// they did not happen in between.
 fn settle(v4: &mut Vec<Kept<key4>>, v6: &mut Vec<Kept<key6>>, gone: Vec<Gone>) {
     if gone.is_empty() {
         return;
     }
-    // Aged rows are few, and all of them in the larger table.
+    // Aged rows are few, and all of them are in the larger table.
     let mut aged: HashMap<(u16, Key, Part), &mut Counts> = HashMap::default();
     for row in v6.iter_mut().filter(|r| r.key.flags & ROW_OTHER != 0) {
         let key = row.key.key();
@@ -725,8 +727,7 @@ fn settle(v4: &mut Vec<Kept<key4>>, v6: &mut Vec<Kept<key6>>, gone: Vec<Gone>) {
     v6.retain(Kept::happened);
 }
 
-/// Adds what single CPUs counted to the rows of all CPUs. Rows that several CPUs keep counting in
-/// are few.
+/// Adds what single CPUs counted to the rows of all CPUs. Few rows are counted by several CPUs.
 fn fold<K: SlotKey>(rows: &mut Arc<Vec<Kept<K>>>) {
     let is_part = |r: &Kept<K>| r.key.shard() & SHARD_CPU != 0;
     if !rows.iter().any(is_part) {
@@ -746,7 +747,7 @@ fn fold<K: SlotKey>(rows: &mut Arc<Vec<Kept<K>>>) {
         let sum = sums.remove(&row(shared)).unwrap_or_default();
         (0..2).for_each(|hook| shared.counts[hook] += sum[hook]);
     }
-    // What has no slot that all CPUs share takes the place of its first part.
+    // If there is no slot shared by all CPUs, the row takes the place of its first part.
     rows.retain_mut(|r| {
         !is_part(r)
             || sums.remove(&row(r)).is_some_and(|sum| {
@@ -864,7 +865,7 @@ mod tests {
             part(3, 1, 1),
             part(1, 1, 2),
         ]);
-        // The shared slot of row 1 stood still, and row 3 has none.
+        // The shared slot of row 1 did not change, and row 3 has none.
         assert_eq!(
             newer.since(&older, &[], 0).merged(),
             [flow(1, 7, 3), flow(2, 7, 3), flow(3, 7, 3)]

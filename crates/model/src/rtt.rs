@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Round-trip times of what is inside tunnels, from where it is seen: until the answer is back.
+//! Round-trip times inside tunnels, from the point of measurement to the other end and back.
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::flow::Key;
 
-/// What was measured of rows.
+/// The measurements, by row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timed {
-    /// By the interface's `id`: of what their first and their second end sent.
+    /// By the interface's `id` and row: of what the first and the second end sent.
     pub rows: BTreeMap<(u64, Key), [RoundTrips; 2]>,
-    /// Packets that could not be looked at: cut, or of rows that there was no room for.
+    /// Packets that could not be used: truncated, or of rows for which there was no room.
     pub untimed: u64,
-    /// Connections that were forgotten while they were timed, for want of room.
+    /// Connections that were evicted while they were being timed.
     pub untracked: u64,
 }
 
-/// On whose side of here most of the time passes between the ends of a row, in a sentence.
+/// A sentence that says on which side of the point of measurement most of the time is spent.
 pub fn where_time_goes(key: &Key, ways: &[RoundTrips; 2]) -> Option<String> {
     const MOST: u128 = 80;
     let [to_second, to_first] = [&ways[0], &ways[1]].map(|way| way.percentile(50));
@@ -34,7 +34,7 @@ pub fn where_time_goes(key: &Key, ways: &[RoundTrips; 2]) -> Option<String> {
     }
 }
 
-/// A time with three digits.
+/// A time in three digits.
 pub fn three_digits(t: Duration) -> String {
     let ns = t.as_nanos() as f64;
     let (n, unit) = match ns {
@@ -47,42 +47,42 @@ pub fn three_digits(t: Duration) -> String {
     format!("{n:.decimals$} {unit}")
 }
 
-/// What one end of a row sent: how long the answers took, and what was sent again.
+/// What one end of a row sent: how long the answers took, and what was retransmitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundTrips {
-    /// TCP segments and ICMP echoes whose answer was timed.
+    /// TCP segments and ICMP echo requests whose answer was timed.
     pub samples: u64,
-    /// How long that took, all of them together, in nanoseconds.
+    /// The sum of these times, in nanoseconds.
     pub nanoseconds: u64,
-    /// The shortest.
+    /// The shortest time.
     pub least: u64,
-    /// The longest.
+    /// The longest time.
     pub most: u64,
-    /// Segments that were sent again.
+    /// Retransmitted segments.
     pub retransmitted: u64,
-    /// Segments that others overtook on their way here.
+    /// Segments that arrived out of order.
     pub out_of_order: u64,
-    /// Acknowledgements of nothing new.
+    /// Duplicate acknowledgements.
     pub duplicate_acks: u64,
-    /// Segments that say that there is no room for more.
+    /// Segments that advertise a zero window.
     pub zero_windows: u64,
-    /// How many took how long.
+    /// The distribution of the times.
     pub times: Times,
 }
 
-/// Times in buckets, each at most an eighth longer than the one before.
+/// A histogram of times in buckets, each at most an eighth longer than the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// How many are in each.
+    /// The number of times in each.
     pub buckets: Box<[u32]>,
-    /// Where they begin: at this power of two of nanoseconds.
+    /// Where they begin: at this power of two, in nanoseconds.
     pub least: u32,
-    /// Each power of two is in `2^parts_bits` of them.
+    /// Each power of two is divided into `2^parts_bits` buckets.
     pub parts_bits: u32,
 }
 
 impl Times {
-    /// From when to when a bucket is, in nanoseconds.
+    /// The bounds of a bucket, in nanoseconds.
     fn bounds(&self, bucket: usize) -> (u64, u64) {
         let (bucket, parts) = (bucket as u32, 1 << self.parts_bits);
         let (power, part) = (self.least + bucket / parts, bucket % parts);
@@ -93,7 +93,7 @@ impl Times {
 }
 
 impl RoundTrips {
-    /// There was nothing.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         let seen = self.retransmitted | self.out_of_order | self.duplicate_acks | self.zero_windows;
         self.samples | seen == 0
@@ -104,13 +104,13 @@ impl RoundTrips {
         self.nanoseconds.checked_div(self.samples).map(Duration::from_nanos)
     }
 
-    /// The shortest and the longest.
+    /// The shortest and the longest time.
     pub fn extremes(&self) -> Option<[Duration; 2]> {
         (self.samples > 0).then(|| [self.least, self.most].map(Duration::from_nanos))
     }
 
-    /// A time that so many of a hundred were not longer than; right within 6.3 %, because it is known
-    /// by its bucket.
+    /// The time that this percentage did not exceed; accurate within 6.3 %, the width of its
+    /// bucket.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
         let rank = self.samples.saturating_mul(percent).div_ceil(100).max(1);
         let mut below = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The chord diagram as shapes: a layout becomes paths, in drawing order, and a point becomes the
-//! part that lies under it. Pure.
+//! The chord diagram as shapes: turns a layout into paths, in drawing order, and a point into the
+//! part under it. Pure.
 //!
 //! Unit coordinates: the centre is (0, 0), the outer edge of the arcs has radius 1, x goes right and
 //! y goes down. Arcs are annular sectors; ribbons are d3-ribbon's: along the circle under the first
@@ -13,7 +13,8 @@ use std::f64::consts::TAU;
 pub enum ShapeOf {
     /// An end's arc.
     Arc(usize),
-    /// What two ends sent each other, the lower index first; the same index twice is what an end sent to itself.
+    /// What two ends sent each other, the lower index first; with the same index twice, what an end
+    /// sent to itself.
     Ribbon(usize, usize),
 }
 
@@ -43,12 +44,12 @@ pub enum PathStep {
     Arc {
         /// The circle's radius.
         radius: f64,
-        /// The angle of the point where the path is.
+        /// The angle of the path's current point.
         from: f64,
-        /// The angle where it goes.
+        /// The angle of the target.
         to: f64,
     },
-    /// A quadratic curve through the pull of the centre, to a point.
+    /// A quadratic curve to a point, with the centre as its control point.
     Bow([f64; 2]),
     /// Straight back to the beginning.
     Close,
@@ -59,9 +60,10 @@ pub enum PathStep {
 pub struct Shape {
     /// What it stands for.
     pub part: ShapeOf,
-    /// The end whose colour it has: an arc its own, a ribbon that of the end that sent clearly more.
+    /// The end whose colour it has: for an arc, its own; for a ribbon, the end that sent clearly
+    /// more.
     pub colour: usize,
-    /// 1 when it is there, less while it appears or disappears.
+    /// 1 when fully present, less while it appears or disappears.
     pub presence: f64,
     /// Its outline, closed.
     pub path: Vec<PathStep>,
@@ -74,8 +76,8 @@ pub struct Proportions {
     pub inner: f64,
     /// The radius on which ribbons stand.
     pub foot: f64,
-    /// The least angle that an arc is drawn with, so that a quiet end is still visible; ribbons
-    /// of more than nothing get at least half of it.
+    /// The smallest angle with which an arc is drawn, so that a quiet end is still visible; ribbons
+    /// that are not empty get at least half of it.
     pub least: f64,
 }
 
@@ -101,12 +103,13 @@ pub fn point(angle: f64, radius: f64) -> [f64; 2] {
     [angle.sin() * radius, -angle.cos() * radius]
 }
 
-/// How much more than the other an end must have sent so that the ribbon has its colour. Below, the
-/// ribbon has the colour of the lesser end of the two, so that the ribbons of a hub can be told apart.
+/// How much more than the other an end must have sent for the ribbon to have its colour. Otherwise
+/// the ribbon has the colour of the lesser end of the two, so that the ribbons of a hub can be told
+/// apart.
 const CLEARLY: f64 = 1.2;
 
 impl Shapes {
-    /// The shapes of a layout. Ends that neither sent nor received have none.
+    /// The shapes of a layout. Ends that neither sent nor received have no shape.
     pub fn new(layout: &Layout, measure: Proportions) -> Self {
         let arcs: Vec<Option<(f64, f64)>> = layout
             .groups
@@ -165,7 +168,7 @@ impl Shapes {
         Shapes { shapes, measure, arcs, feet }
     }
 
-    /// Leaves out all but the `n` broadest ribbons and those for which `keep` holds.
+    /// Removes all but the `n` broadest ribbons and those for which `keep` holds.
     pub fn limit(&mut self, n: usize, keep: impl Fn(ShapeOf) -> bool) {
         let mut seen = 0;
         self.shapes.retain(|s| {
@@ -175,12 +178,12 @@ impl Shapes {
         });
     }
 
-    /// Draws the ribbons for which this holds after (over) the others.
+    /// Draws the ribbons for which this holds after, and so over, the others.
     pub fn raise(&mut self, above: impl Fn(ShapeOf) -> bool) {
         self.shapes.sort_by_key(|s| (matches!(s.part, ShapeOf::Arc(_)), above(s.part)));
     }
 
-    /// The part that is on top at a point.
+    /// The topmost part at a point.
     pub fn at(&self, x: f64, y: f64) -> Option<ShapeOf> {
         let radius = x.hypot(y);
         if radius.is_nan() || radius > 1.0 {
@@ -198,7 +201,7 @@ impl Shapes {
             .map(|s| s.part)
     }
 
-    /// A point in the middle of a part's breadth, at a share of its length: 0.5 is its centre.
+    /// A point on the middle line of a part, at a share of its length: 0.5 is its centre.
     pub fn along(&self, part: ShapeOf, share: f64) -> Option<[f64; 2]> {
         match part {
             ShapeOf::Arc(i) => {
@@ -234,7 +237,7 @@ fn middle(foot: &Foot) -> f64 {
     f64::midpoint(foot.start, foot.end)
 }
 
-/// An arc of at least some width around the same middle.
+/// An arc of at least this width around the same middle.
 fn widen(start: f64, end: f64, least: f64) -> (f64, f64) {
     let missing = (least - (end - start)).max(0.0) / 2.0;
     (start - missing, end + missing)
@@ -328,7 +331,7 @@ mod tests {
         (layout, shapes)
     }
 
-    /// The numbers of an SVG path of d3-ribbon against ours.
+    /// Compares the numbers of d3-ribbon's SVG paths with ours.
     #[test]
     fn ribbons_are_what_d3_draws() {
         let cases: Vec<serde_json::Value> =
@@ -353,7 +356,7 @@ mod tests {
                 for step in ribbon(r, Proportions { inner: 1.0, foot: 1.0, least: 0.0 }) {
                     match step {
                         PathStep::Move(p) | PathStep::Line(p) => ours.extend(p),
-                        // d3 leaves out what has no length
+                        // d3 leaves out segments of length zero
                         PathStep::Arc { from, to, .. } if to - from < 1e-6 => {}
                         PathStep::Arc { radius, from, to } => {
                             let large = if to - from >= std::f64::consts::PI { 1.0 } else { 0.0 };

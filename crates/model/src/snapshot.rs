@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Totals at an instant, and the one subtraction that makes an interval of two of them.
+//! Totals at an instant, and the subtraction that makes an interval of two of them.
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -17,8 +17,8 @@ use crate::{
     rows::{Counts, Part, Rows},
 };
 
-/// Placeholder for a time that is not known: one that RFC 3339 cannot express, so that it is
-/// nothing in JSON and `-` elsewhere.
+/// Placeholder for an unknown time: one that RFC 3339 cannot express, so that it is absent in JSON
+/// and `-` elsewhere.
 pub fn unknown_time() -> SystemTime {
     const LATER_THAN_ANY: Duration = Duration::from_secs(1 << 60);
     SystemTime::UNIX_EPOCH.checked_add(LATER_THAN_ANY).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -27,52 +27,52 @@ pub fn unknown_time() -> SystemTime {
 /// Totals at an instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Who read this.
+    /// The origin of the reading.
     pub origin: Origin,
     /// When counting began.
     pub since: SystemTime,
     /// When this was read.
     pub taken: SystemTime,
-    /// When this was read, on a clock that only goes forward, from any fixed point.
+    /// When this was read, on a monotonic clock with an arbitrary origin.
     pub at: Duration,
-    /// The interfaces, as rows refer to them.
+    /// The interfaces, indexed by the rows.
     pub interfaces: Vec<Interface>,
     /// The rows, with totals.
     pub rows: Rows,
     /// What the kernel dropped since drops have been counted; `None` if they are not.
     pub drops: Option<Arc<Drops>>,
-    /// What is known beside the rows.
+    /// What is known besides the rows.
     pub beside: Arc<Beside>,
 }
 
 /// What happened between two instants. Interfaces and rows hold differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// Who read what this is made of.
+    /// The origin of the readings.
     pub origin: Origin,
     /// When it began.
     pub since: SystemTime,
     /// When it ended.
     pub taken: SystemTime,
-    /// How long it really was; never assumed.
+    /// Its actual length; never assumed.
     pub elapsed: Duration,
     /// The interfaces at its end, books as differences.
     pub interfaces: Vec<Interface>,
-    /// Rows in which something happened, counters as differences.
+    /// Rows with changes, counters as differences.
     pub rows: Rows,
-    /// What the kernel dropped meanwhile; `None` if drops are not counted.
+    /// What the kernel dropped in it; `None` if drops are not counted.
     pub drops: Option<Arc<Drops>>,
-    /// What was found out beside the rows.
+    /// What is known besides the rows.
     pub beside: Arc<Beside>,
-    /// What the host was configured to do, where that is kept with the interval: in recordings.
+    /// How the host was configured, if that is kept with the interval, as in recordings.
     pub overlay: Option<Arc<Overlay>>,
     once: Once,
 }
 
 impl Snapshot {
-    /// What happened since an older snapshot; all there is, where that is of another origin. An interface keeps its place for as long as its tables
-    /// live, whatever it is called and however often it is made anew; one at a new place counts from
-    /// zero.
+    /// What happened since an older snapshot, or everything if that one has another origin. An
+    /// interface keeps its place for as long as its tables live, whatever it is called and however
+    /// often it is recreated; one at a new place counts from zero.
     pub fn since(&self, older: &Snapshot) -> Interval {
         if self.origin != older.origin {
             return self.total();
@@ -85,7 +85,7 @@ impl Snapshot {
                 before[usize::from(*to)].0.add(&i.books);
                 before[usize::from(*to)].1 = i.span;
             } else if let Some((books, _)) = before.get_mut(heir) {
-                books.add(&i.books); // that much it had before, elsewhere
+                books.add(&i.books); // it had counted this much before, elsewhere
             }
         }
         let mut interfaces = self.interfaces.clone();
@@ -114,8 +114,8 @@ impl Snapshot {
         Interval { origin: self.origin.clone(), drops: drops.map(Arc::new), beside, ..interval }
     }
 
-    /// What could not be read as of one moment stays as it was: the rows and books of stale interfaces
-    /// are those of an older snapshot, if it has them.
+    /// Keeps what could not be read consistently: the rows and books of stale interfaces are taken
+    /// from an older snapshot, if it has them.
     pub fn keep_stale(&mut self, older: &Snapshot) {
         let mut to = places(&older.interfaces, &self.interfaces);
         for (i, to) in older.interfaces.iter().zip(&mut to) {
@@ -155,7 +155,7 @@ impl Interval {
         self.interfaces.iter().find(|i| i.id == id).map(|i| i.name.as_str())
     }
 
-    /// What happened. Who counts a packet that several interfaces have seen is decided here.
+    /// What happened. This decides which interface counts a packet that several have seen.
     pub fn new(
         since: SystemTime,
         taken: SystemTime,
@@ -178,19 +178,20 @@ impl Interval {
         }
     }
 
-    /// Rows of a second with no interface that is known.
+    /// Rows of one second, without a known interface.
     #[cfg(test)]
     pub(crate) fn of(rows: Rows) -> Interval {
         let (since, second) = (SystemTime::UNIX_EPOCH, Duration::from_secs(1));
         Interval::new(since, since + second, second, vec![], rows)
     }
 
-    /// Who counts what.
+    /// The decision which interface counts what.
     pub fn once(&self) -> &Once {
         &self.once
     }
 
-    /// The same with fewer rows that sum up to the same. Who counts what does not change.
+    /// The same with fewer rows of the same sum. The decision which interface counts what stays the
+    /// same.
     #[must_use]
     pub fn reduced(&self, rows: Rows) -> Interval {
         let once = self.once.only(&rows);
@@ -200,8 +201,8 @@ impl Interval {
         Interval { origin, interfaces, rows, drops, beside, overlay, once, ..*self }
     }
 
-    /// Several intervals of one host as one, oldest first. Interfaces are those of the last one; what
-    /// others had counted stays with those that are gone, or with the place that they had.
+    /// Several intervals of one host as one, oldest first. The interfaces are those of the last
+    /// one; the counts of others stay with those that are gone, or at the place that they had.
     pub fn sum<'a, I>(all: I) -> Option<Interval>
     where
         I: IntoIterator<Item = &'a Interval>,
@@ -268,7 +269,7 @@ impl Interval {
         })
     }
 
-    /// The same as totals that began with it.
+    /// The same as totals that start with it.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             origin: self.origin.clone(),
@@ -282,25 +283,25 @@ impl Interval {
         }
     }
 
-    /// What was dropped of a row meanwhile; `None` where that is not known.
+    /// What was dropped of a row in it; `None` if unknown.
     pub fn dropped(&self, flow: &Flow) -> Option<Count> {
         let drops = self.drops.as_ref().filter(|d| d.unavailable.is_none())?;
         let [fwd, rev] = drops.of(&flow.key, flow.interface, &self.interfaces);
         Some(fwd + rev)
     }
 
-    /// What both ends of a row counted, in a fleet that has both; `None` elsewhere.
+    /// What both ends of a row counted, if both are in the fleet; otherwise `None`.
     pub fn both_ends(&self, flow: &Flow) -> Option<BothEnds> {
         self.once.both_ends(flow, &self.interfaces, self.elapsed)
     }
 
-    /// What became of the numbered packets of a row's tunnel meanwhile; `None` where its packets have
-    /// no numbers.
+    /// What became of the numbered packets of a row's tunnel in it; `None` if its packets have no
+    /// sequence numbers.
     pub fn numbered(&self, flow: &Flow) -> Option<Numbered> {
         self.beside.numbered(flow, &self.interfaces)
     }
 
-    /// How a row's TCP connections were opened and reset meanwhile; `None` where that was not seen.
+    /// TCP handshakes and resets of a row in it; `None` if they were not seen.
     pub fn handshakes(&self, flow: &Flow) -> Option<Handshakes> {
         self.beside.handshakes_of(flow, &self.interfaces)
     }
@@ -315,7 +316,7 @@ impl Interval {
     }
 }
 
-/// Where interfaces of an older list are in a newer one, by their ids.
+/// The indices of an older list's interfaces in a newer one, matched by id.
 pub fn places(older: &[Interface], newer: &[Interface]) -> Vec<Option<u16>> {
     let place = |(i, id): (usize, u64)| {
         let same = newer.get(i).filter(|n| n.id == id).map(|_| i);
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn an_interval_is_the_difference() {
         let older = snapshot(10, &[flow(101, 1, 5), flow(102, 1, 5), flow(103, 1, 9)]);
-        // 101 went on, 102 stood still, 103 was restarted, 104 is new
+        // 101 went on, 102 did not change, 103 was restarted, 104 is new
         let newer =
             snapshot(12, &[flow(101, 1, 8), flow(102, 1, 5), flow(103, 1, 2), flow(104, 1, 1)]);
         let d = newer.since(&older);
@@ -470,7 +471,8 @@ mod tests {
         let aged = |f: Flow| Flow { key: f.key.aged(), ..f };
         let of_all = |f: Flow| Flow { key: Key::AGED, ..f };
         let older = snapshot(1, &[flow(101, 1, 5), flow(102, 1, 7), flow(103, 1, 9)]);
-        // 101 counted one more and went; 102 had no aged row of its own; 103's slot is another's now.
+        // 101 counted one more and went; 102 had no aged row of its own; 103's slot now belongs to
+        // another row.
         let newer = snapshot(
             2,
             &[aged(flow(101, 1, 6)), of_all(flow(0, 0, 7)), flow(104, 1, 2), aged(flow(103, 1, 9))],
@@ -482,7 +484,7 @@ mod tests {
             &[flow(101, 1, 2), flow(102, 1, 7), flow(103, 1, 9), aged(flow(101, 1, 5))],
         );
         assert_eq!(newer.since(&older).rows.merged(), [flow(101, 1, 2)]);
-        // Aged rows count on from where they were.
+        // Aged rows continue from their previous counts.
         let later = snapshot(
             3,
             &[flow(101, 1, 2), aged(flow(102, 1, 7)), flow(103, 1, 9), aged(flow(101, 1, 5))],
@@ -547,7 +549,7 @@ mod tests {
         let intervals: Vec<_> = all.windows(2).map(|w| of(&w[1].since(&w[0]))).collect();
         assert_eq!(intervals, [(1, 10, 1), (1, 0, 0), (1, 0, 0), (1, 30, 3), (1, 10, 1)]);
         assert_eq!(all.each_ref().map(|s| of(&s.total()).2), [1, 2, 2, 2, 5, 6]);
-        // One that comes later counts from the reading before.
+        // An interface that appears later counts from the reading before.
         assert_eq!(of(&all[5].since(&snapshot(4, &[]))), (2, 60, 2));
     }
 
@@ -576,7 +578,7 @@ mod tests {
                 (2, at(2, flow(103, 1, 1))),
             ],
         );
-        // 7 shares an entry, and 8, which counted one more before it went, does, too; 10 is new.
+        // 7 shares an entry, and so does 8, which counted one more before it went; 10 is new.
         let newer = with(
             &[(9, 3), (GONE, 12), (10, 4)],
             &[

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// The text in at most `width` cells; what was cut off is an ellipsis.
+/// The text in at most `width` cells; an ellipsis replaces what was cut off.
 pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
@@ -20,7 +20,7 @@ pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(kept.chain(['…']).collect())
 }
 
-/// A text in at most so many columns, the middle left out: both ends of an address tell most.
+/// A text in at most this many columns with the middle left out: both ends of an address tell most.
 pub fn shorten(text: &str, columns: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.width() <= columns {
@@ -48,8 +48,8 @@ pub fn shorten(text: &str, columns: usize) -> String {
     head.into_iter().chain(['…']).chain(tail).collect()
 }
 
-/// The labels of a list in at most `columns` cells each, so that they can be told apart: of those that
-/// are wider, what all begin with is left out, and then the middle.
+/// The labels of a list in at most `columns` cells each, such that they can be told apart: in those
+/// that are wider, first the common prefix is left out, and then the middle.
 pub fn apart(labels: &[String], columns: usize) -> Vec<String> {
     let wide: Vec<String> = labels.iter().filter(|l| l.width() > columns).cloned().collect();
     let cut = shared_prefix(&wide);
@@ -59,8 +59,8 @@ pub fn apart(labels: &[String], columns: usize) -> Vec<String> {
         .collect()
 }
 
-/// What all of these begin with, up to a separator: how many bytes of each can be left out in a
-/// narrow place. Of an address the separator stays, so that the rest does not look whole. 0 when
+/// The common prefix of these, up to a separator: how many bytes of each can be left out in a
+/// narrow place. The separator of an address stays, so that the rest does not look complete. 0 if
 /// there is nothing worth leaving out.
 pub fn shared_prefix(labels: &[String]) -> usize {
     let Some((first, rest)) = labels.split_first() else { return 0 };
@@ -71,7 +71,7 @@ pub fn shared_prefix(labels: &[String]) -> usize {
         first.bytes().zip(l.bytes()).take(n).take_while(|(a, b)| a == b).count()
     });
     let Some(shared) = first.get(..common) else { return 0 };
-    // of what they share
+    // in the common prefix
     let at = shared.rfind(['.', ':', '-', '/']).unwrap_or(0);
     at + usize::from(shared[at..].starts_with(['-', '/']))
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is in scope, over time: the sum of every interval kept, and of the last ones also the sums
-//! by end, pair and tunnel, for lines beside their names.
+//! The traffic in scope over time: the sum of every interval kept, and for the most recent ones
+//! also sums by end, pair and tunnel, for sparklines beside their names.
 use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
@@ -12,13 +12,13 @@ use crate::{
     matrix::{End, Measure, Pick, Scope, Tally},
 };
 
-/// An interval of the timeline: its number, its length, what was counted in scope.
+/// An interval of the timeline: its number, its length, and the count in scope.
 pub type Moment = (u64, Duration, Count);
 
-/// How many intervals before the one shown are known in detail.
+/// How many intervals before the one shown are kept in detail.
 pub const REACH: usize = 60;
 
-/// How many of them are known of a row of the table.
+/// For how many of them rows of the table are known.
 pub const ROWS: usize = 30;
 
 /// Sums of one interval.
@@ -42,7 +42,7 @@ impl Detail {
     }
 }
 
-/// The past of a scope. Only what is new is reckoned, unless the scope is another.
+/// The past of a scope. Only new intervals are computed, unless the scope changes.
 #[derive(Clone, Debug, Default)]
 pub struct Trends {
     scope: Scope,
@@ -81,7 +81,8 @@ impl Trends {
         self.details[self.details.len().saturating_sub(n)..].iter().map(|d| &d.1)
     }
 
-    /// An end or a pair in the last `n` intervals up to the one shown, oldest first; at most [`REACH`].
+    /// An end or a pair in the last `n` intervals up to the one shown, oldest first; at most
+    /// [`REACH`].
     pub fn of(&self, pick: Pick, n: usize, measure: Measure) -> Vec<u64> {
         let count = |d: &Detail| match pick {
             Pick::End(e) => d.ends.get(&e).copied().unwrap_or_default(),
@@ -91,7 +92,8 @@ impl Trends {
         self.last(n).map(|d| measure.of(count(d))).collect()
     }
 
-    /// A tunnel in the last `n` intervals, whichever tunnel the scope asks for; all of them for `None`.
+    /// A tunnel in the last `n` intervals, regardless of the tunnel of the scope; all tunnels for
+    /// `None`.
     pub fn of_tunnel(&self, tunnel: Option<Tunnel>, n: usize, measure: Measure) -> Vec<u64> {
         let count = |d: &Detail| match tunnel {
             Some(t) => d.tally.tunnels.get(&t).copied().unwrap_or_default(),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Numbers as people read them: packets, bytes, bits, rates, shares, durations, times. Pure.
 //!
-//! Everything here has a stated greatest width, shows something that is not zero as not zero, and
-//! shows what is not known as [`UNKNOWN`]. [`sanitize`] makes text from outside fit for a terminal.
+//! Everything here has a stated maximum width, never shows a nonzero value as zero, and shows
+//! unknown values as [`UNKNOWN`]. [`sanitize`] makes untrusted text safe for a terminal.
 use std::{
     borrow::Cow,
     fmt,
@@ -16,7 +16,7 @@ use unicode_width::UnicodeWidthChar;
 pub struct Rate(Option<f64>);
 
 impl Rate {
-    /// A count spread over the time it took; unknown when no time has passed.
+    /// A count spread over a period; unknown if the period is zero.
     pub fn of(count: u64, span: Duration) -> Rate {
         let seconds = span.as_secs_f64();
         Rate((seconds > 0.0).then(|| count as f64 / seconds))
@@ -29,7 +29,7 @@ impl From<Rate> for Option<f64> {
     }
 }
 
-/// Placeholder for a number that is not known; absent is not zero.
+/// Placeholder for an unknown number; unknown is not zero.
 pub const UNKNOWN: &str = "-";
 
 /// The step between prefixes.
@@ -66,7 +66,7 @@ impl Base {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantity {
     value: Option<f64>, // never negative or NaN
-    fraction: bool,     // tenths also where there is no prefix
+    fraction: bool,     // tenths even without a prefix
     base: Base,
     unit: &'static str,
 }
@@ -80,7 +80,7 @@ impl Quantity {
         Quantity { value: n.filter(|n| *n >= 0.0), fraction: true, base, unit }
     }
 
-    /// The width of [`Quantity::cell`], and the greatest width of the plain text: four for the
+    /// The width of [`Quantity::cell`], and the maximum width of the plain text: four for the
     /// number, a space, the prefix and the unit.
     pub fn columns(&self) -> usize {
         4 + self.unit_columns() + usize::from(self.unit_columns() > 0)
@@ -90,7 +90,7 @@ impl Quantity {
         self.unit.len() + if self.base == Base::Si { 1 } else { 2 }
     }
 
-    /// As text of exactly [`Quantity::columns`] columns: numbers end in one column and units in
+    /// Text of exactly [`Quantity::columns`] columns: numbers end in one column and units in
     /// another, so that cells below each other line up.
     pub fn cell(&self) -> String {
         let (number, prefix) = self.parts();
@@ -106,7 +106,7 @@ impl Quantity {
         }
         let (step, prefixes) = (self.base.step(), self.base.prefixes());
         let mut i = 0;
-        // The next prefix begins where rounding would print the step itself: 999 950 is 1.0 M.
+        // The next prefix begins where rounding would yield the step itself: 999 950 is 1.0 M.
         while v >= step - 0.5 && i + 1 < prefixes.len() {
             v /= step;
             i += 1;
@@ -121,7 +121,7 @@ impl fmt::Display for Quantity {
         let (number, prefix) = self.parts();
         match (self.value, prefix, self.unit) {
             (None, ..) | (_, "", "") => f.pad(&number),
-            // A rate of packets has no unit name of its own: `12.0/s` but `1.2 k/s`.
+            // A rate of packets has no unit name: `12.0/s` but `1.2 k/s`.
             (_, "", unit) if unit.starts_with('/') => f.pad(&format!("{number}{unit}")),
             (_, prefix, unit) => f.pad(&format!("{number} {prefix}{unit}")),
         }
@@ -151,7 +151,7 @@ pub fn byte_rate(per_second: impl Into<Option<f64>>, base: Base) -> Quantity {
 /// Bits, from *bytes*: 125 is `1.0 kb`; at most 7 columns.
 pub fn bits(bytes: impl Into<Option<u64>>) -> Quantity {
     let mut q = Quantity::total(bytes.into(), Base::Si, "b");
-    q.value = q.value.map(|v| v * 8.0); // not in u64: eight times its greatest value is fine too
+    q.value = q.value.map(|v| v * 8.0); // not in u64: eight times the maximum must not overflow
     q
 }
 
@@ -160,8 +160,8 @@ pub fn bit_rate(bytes_per_second: impl Into<Option<f64>>) -> Quantity {
     Quantity::rate(bytes_per_second.into().map(|v| v * 8.0), Base::Si, "b/s")
 }
 
-/// `part` of `whole`: `99.1 %`, at most 6 columns. `100 %` is all of it and `0 %` nothing, never
-/// almost; unknown when there is no whole.
+/// `part` of `whole`: `99.1 %`, at most 6 columns. `100 %` means all and `0 %` means nothing, never
+/// almost; unknown if the whole is zero.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return UNKNOWN.to_owned();
@@ -182,7 +182,7 @@ pub fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// A span of time in its two greatest units: `0 s`, `12 ms`, `5 s`, `2 m 03 s`, `3 h 04 m`, `3 d 4 h`,
+/// A duration in its two largest units: `0 s`, `12 ms`, `5 s`, `2 m 03 s`, `3 h 04 m`, `3 d 4 h`,
 /// `123 d`, `27 y`; rounded down, at most 9 columns.
 pub fn duration(d: Duration) -> String {
     let s = d.as_secs();
@@ -193,7 +193,7 @@ pub fn duration(d: Duration) -> String {
             ns @ 1_000..1_000_000 => format!("{} µs", ns / 1_000),
             ns => format!("{} ms", ns / 1_000_000),
         },
-        // Below ten seconds tenths still matter, where there are any.
+        // Below ten seconds, tenths still matter, unless they are zero.
         1..10 if d.subsec_millis() >= 100 => format!("{s}.{} s", d.subsec_millis() / 100),
         1..60 => format!("{s} s"),
         60..3_600 => format!("{} m {:02} s", s / 60, s % 60),
@@ -208,23 +208,23 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
-/// An instant as RFC 3339 in UTC with microseconds: `2026-11-22T17:05:00.000000Z`. There is none for
-/// a time before the year 0 or after 9999, which captures may claim.
+/// An instant as RFC 3339 in UTC with microseconds: `2026-11-22T17:05:00.000000Z`; `None` before
+/// the year 0 or after 9999, which captures may claim.
 pub fn timestamp(t: SystemTime) -> Option<String> {
     const YEAR_0: i64 = -62_167_219_200;
     let t = jiff::Timestamp::try_from(t).ok().filter(|t| t.as_second() >= YEAR_0)?;
     Some(format!("{t:.6}"))
 }
 
-/// The same for people: [`UNKNOWN`] where there is none.
+/// The same for people: [`UNKNOWN`] if there is none.
 pub fn rfc3339(t: SystemTime) -> String {
     timestamp(t).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// Text from outside (interface and file names, namespaces, comments of captures), made safe for a
+/// Makes untrusted text (interface and file names, namespaces, comments of captures) safe for a
 /// terminal: nothing in the result moves the cursor, starts an escape sequence, reverses the
-/// direction of reading or hides. Control characters become their pictures (ESC is `␛`), everything
-/// else that is harmful `�`; each takes one cell.
+/// reading direction or hides. Control characters become their pictures (ESC is `␛`), everything
+/// else that is harmful becomes `�`; each takes one cell.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| visible(c) == c) {
         Cow::Borrowed(text)
@@ -237,7 +237,7 @@ fn visible(c: char) -> char {
     match c {
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
         '\x7f' => '\u{2421}',
-        // C1, soft hyphen, line and paragraph separators, fillers that look like nothing
+        // C1, soft hyphen, line and paragraph separators, invisible fillers
         '\u{80}'..='\u{9f}'
         | '\u{ad}'
         | '\u{2028}'
@@ -249,9 +249,10 @@ fn visible(c: char) -> char {
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
             '\u{fffd}'
         }
-        // Interlinear annotations, and tag characters that can hide whole sentences
+        // Interlinear annotations, and tag characters, which can hide whole sentences
         '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}' => '\u{fffd}',
-        // Whatever takes no cell: zero-width spaces and joiners, combining marks, variation selectors
+        // Everything that takes no cell: zero-width spaces and joiners, combining marks, variation
+        // selectors
         c if c.width().unwrap_or(0) == 0 => '\u{fffd}',
         c => c,
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `duplicate` and `moved`: an inner address that is behind two endpoints, in turn or once
+//! `duplicate` and `moved`: an inner address that alternates between two endpoints or changes once
 //! (RFC 7432, section 15.1: five changes in 180 seconds are a duplicate).
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,7 +11,7 @@ use crate::flow::Tunnel;
 
 /// This many changes within [`MOVES`] mean that two hosts have the address.
 const CHANGES: usize = 5;
-/// An address behind as many endpoints at a time is meant to be: an anycast gateway.
+/// An address behind this many endpoints at a time is so by design: an anycast gateway.
 const ANYCAST: usize = 4;
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
@@ -21,8 +21,8 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         .homes
         .iter()
         .filter(|(_, home)| !home.changes.is_empty() && home.endpoints.len() < ANYCAST)
-        // An address of this host that others have, too, is a gateway's; and both of a host's own
-        // outer addresses are one endpoint.
+        // An address that this host and others have is a gateway's; and both of a host's own outer
+        // addresses are one endpoint.
         .filter(|((_, address), home)| {
             !own(*address) && !home.endpoints.iter().all(|(e, _)| own(*e))
         })
@@ -33,7 +33,8 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     found
 }
 
-/// Its hardware address belongs to a virtual router (RFC 5798, section 7.3), which moves by design.
+/// Whether its hardware address belongs to a virtual router (RFC 5798, section 7.3), which moves by
+/// design.
 fn is_virtual(look: &Evidence<'_>, address: IpAddr) -> bool {
     let mac = look.overlay.and_then(|o| o.neighbours.get(&address));
     matches!(mac, Some([0, 0, 0x5e, 0, 1 | 2, _]))
@@ -101,11 +102,11 @@ mod tests {
                 "192.168.0.9 of vxlan 7 is behind 172.16.1.3 and 172.16.1.2 in turn: 5 changes in 4 s"
             )]
         );
-        // Both in every interval.
+        // Behind both in every interval.
         let mut stage = Stage::default();
         stage.seconds(6, &[behind(2), behind(3)]);
         assert!(stage.open().iter().any(|f| f.0 == Topic::Duplicate), "{:?}", stage.open());
-        // RFC 7432: it is over when there were fewer than five within 180 seconds.
+        // RFC 7432: it ends when there were fewer than five changes within 180 seconds.
         stage.seconds(190, &[behind(2)]);
         assert_eq!(stage.open(), []);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `lost_between`: what one host of a fleet sends and another does not receive, or receives twice.
+//! `lost_between`: packets that one host of a fleet sends and another does not receive, or receives
+//! twice.
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Evidence, Severity, Sighting, Subject, Topic};
@@ -9,12 +10,12 @@ use crate::{
     units::percent,
 };
 
-/// It is said for at least so long after it was seen last.
+/// How long the finding stays open after it was last seen.
 const STAYS: Duration = Duration::from_secs(15);
-/// From this share on it is bad: one in a hundred, if that is more than a few.
+/// Loss of this fraction or more is bad: one in a hundred, if that is more than a few packets.
 const BAD: u64 = 100;
 const FEW: u64 = 10;
-/// So many members of a group are named.
+/// How many members of a group are named.
 const NAMED: usize = 3;
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
@@ -61,7 +62,7 @@ fn sighting(judged: &Judged, severity: Severity, text: String, stays: Duration) 
     }
 }
 
-/// What there is to be said, if there is anything.
+/// The severity and the sentence, if there is something to report.
 fn said(look: &Evidence<'_>, judged: &Judged) -> Option<(Severity, String)> {
     let called = |hosts: &[u16]| {
         let names: Vec<String> = hosts.iter().filter_map(|h| look.interface(*h)).collect();
@@ -121,7 +122,7 @@ fn seconds(w: Window) -> String {
     format!("{} s", w.span.as_secs())
 }
 
-/// The window that says something: the short one, if it does.
+/// The window to report: the short one, if it shows a loss.
 fn speaking(judged: &Judged) -> Window {
     match judged.short.balance() {
         Balance::Even => judged.long.unwrap_or(judged.short),
@@ -150,7 +151,7 @@ fn severity(lost: u64, sent: u64) -> Severity {
     if bad { Severity::Bad } else { Severity::Note }
 }
 
-/// Where it is lost, as far as devices and hosts on the way tell.
+/// Where packets are lost, as far as devices and hosts on the path show it.
 fn parts(judged: &Judged, from: &str, to: &str, called: &dyn Fn(&[u16]) -> String) -> String {
     let w = judged.short;
     let Balance::Lost(lost) = w.balance() else { return String::new() };
@@ -173,7 +174,7 @@ fn parts(judged: &Judged, from: &str, to: &str, called: &dyn Fn(&[u16]) -> Strin
     if said.is_empty() { String::new() } else { format!("; of these {}", said.join("; ")) }
 }
 
-/// A group's members, where they do not all receive what is sent.
+/// The members of a group that do not receive everything that is sent.
 fn group(
     look: &Evidence<'_>,
     judged: &Judged,
@@ -229,7 +230,8 @@ mod tests {
         [10, 0, 0, n].into()
     }
 
-    /// What a host tells of a direction of VXLAN 7: packets that it sends, receives, or sees passing.
+    /// What a host reports of one direction of VXLAN 7: packets that it sends, receives, or sees in
+    /// transit.
     #[derive(Clone, Copy)]
     enum Saw {
         Sent(IpAddr, IpAddr, u64),
@@ -262,10 +264,10 @@ mod tests {
         detectors: Detectors,
         before: Option<Snapshot>,
         second: u64,
-        /// By how much a host's clock is wrong, and how exact it says that it is.
+        /// A host's clock error, and the precision that it claims.
         clock: (u8, i64),
         error: Option<Duration>,
-        /// What devices drop: host, as packets leave, as they arrive.
+        /// Drops by devices: host, on transmit, on receive.
         dropped: Vec<(u8, u64, u64)>,
     }
 
@@ -282,7 +284,8 @@ mod tests {
             }
         }
 
-        /// So many seconds in which hosts (by the last byte of their addresses) tell that.
+        /// Lets this many seconds pass in which hosts (by the last byte of their addresses) report
+        /// this.
         fn seconds(&mut self, n: u64, told: &[(u8, &[Saw])]) -> &mut World {
             for _ in 0..n {
                 self.second += 1;
@@ -331,7 +334,7 @@ mod tests {
             self.fleet.hear(&told, Duration::from_secs(self.second));
         }
 
-        /// What is found about two ends.
+        /// The findings about two ends.
         fn found(&self) -> Vec<(Severity, &str)> {
             let open = self.detectors.findings().filter(|f| f.until.is_none());
             let open = open.filter(|f| f.topic == Topic::LostBetween);
@@ -339,7 +342,7 @@ mod tests {
         }
     }
 
-    /// 1 sends to 2, and so many arrive.
+    /// 1 sends this many to 2, and this many arrive.
     fn ends(sent: u64, received: u64) -> [Vec<Saw>; 2] {
         let (a, b) = (address(1), address(2));
         [vec![Sent(a, b, sent)], vec![Received(a, b, received)]]
@@ -354,7 +357,8 @@ mod tests {
     #[test]
     fn ends_that_agree_are_no_finding_and_neither_is_what_is_within_the_bound() {
         assert_eq!(both(80, &ends(1000, 1000)).found(), []);
-        // Four milliseconds at 1,000 packets a second: four packets of a window, lost at one in 2,500.
+        // Four milliseconds at 1,000 packets a second: four packets per window, which hides a loss
+        // of one in 2,500.
         assert_eq!(both(30, &ends(1000, 1000)).found(), []);
         let mut world = World::new();
         let [a, b] = ends(1000, 1000);
@@ -453,7 +457,7 @@ mod tests {
         assert_eq!(world.found(), []);
         let said = world.fleet.notices();
         assert_eq!(said, ["node-2's clock is 340 ms off: no loss is told"]);
-        // One that nothing synchronises has a wide bound.
+        // A clock that nothing synchronises has a wide bound.
         let mut world = World::new();
         world.error = None;
         world.seconds(30, &[(1, &a), (2, &ends(1000, 985)[1])]);
@@ -488,13 +492,13 @@ mod tests {
         let [(severity, text)] = world.found()[..] else { panic!("{:?}", world.found()) };
         assert_eq!(severity, Severity::Bad);
         assert!(text.contains("(address translation): 5.0 % is lost, 500 of 10000"), "{text}");
-        // A service's address that a load balancer turns into its own.
+        // A service address that a load balancer translates to its own.
         let mut world = World::new();
         let service = IpAddr::from([203, 0, 113, 9]);
         world.seconds(40, &[(1, &[Sent(a, service, 1000)]), (2, &[Received(a, b, 1000)])]);
         let text = "vxlan 7 from node-1 to 203.0.113.9 arrives at node-2 as for 10.0.0.2 (address translation): all of it";
         assert_eq!(world.found(), [(Severity::Note, text)]);
-        // Two that it could be: nobody knows.
+        // Two candidates: ambiguous.
         let (other, both) = (IpAddr::from([198, 51, 100, 5]), |n| Received(n, b, 1000));
         let mut world = World::new();
         world.seconds(40, &[(1, &[Sent(a, b, 1000)]), (2, &[both(nat), both(other)])]);

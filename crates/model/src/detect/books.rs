@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `books`: what could not be counted where it belongs, so that numbers are less than they seem.
+//! `books`: packets that could not be counted where they belong, so that counts are too low.
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Evidence, Severity, Sighting, Subject, Topic};
@@ -8,9 +8,9 @@ use crate::{
     units::percent,
 };
 
-/// It is said for so long after it was last so.
+/// How long the finding stays open after it was last seen.
 const STAYS: Duration = Duration::from_secs(10);
-/// From this share of what an interface saw on, a loss of coverage is bad: one in a hundred.
+/// A loss of coverage of this fraction or more of what an interface saw is bad: one in a hundred.
 const BAD: u64 = 100;
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {

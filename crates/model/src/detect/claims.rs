@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mtu` and `unreachable`: what ICMP errors say of a tunnel's packets. It is a claim of their sender,
-//! who is in the sentence; it is bad where there is such a row, and else only a note.
+//! `mtu` and `unreachable`: what ICMP errors report about a tunnel's packets. An error is a claim
+//! of its sender, who is named in the sentence; it is bad if a row matches, otherwise only a note.
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -13,7 +13,7 @@ use crate::{
     flow::Kind,
 };
 
-/// It is said for so long after the last error.
+/// How long the finding stays open after the last error.
 const STAYS: Duration = Duration::from_secs(30);
 
 /// Ends of rows' tunnels, in both orders.
@@ -43,7 +43,8 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     found
 }
 
-/// What a quote does not reach to may be one of several kinds on a port or a protocol.
+/// If the quote does not reach the tunnel header, the kind is one of several that share a port or a
+/// protocol.
 fn is_row(rows: &Rows, claim: &Claim) -> bool {
     let kinds = match claim.tunnel.kind {
         Kind::Gre => &[Kind::Gre, Kind::Gretap, Kind::Erspan, Kind::Pptp, Kind::Eoip][..],

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `no_device`: an id arrives at this host, and no device of any namespace takes it, although the
+//! `no_device`: an id arrives at this host, and no device in any namespace accepts it, although the
 //! kernel has devices of that kind.
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use super::{Evidence, Severity, Sighting, Subject, Topic};
 use crate::flow::{Count, Kind, Tunnel};
 
-/// It is said for so long after the last packet.
+/// How long the finding stays open after the last packet.
 const STAYS: Duration = Duration::from_secs(15);
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let Some(overlay) = look.overlay else { return Vec::new() };
     let mut found: BTreeMap<Subject, (IpAddr, Count)> = BTreeMap::new();
     for row in look.interval.rows.walk() {
-        // Most rows go here, before any of them is decoded.
+        // Most rows are skipped here, before any of them is decoded.
         let Tunnel { kind: kind @ (Kind::Vxlan | Kind::Geneve), id: Some(id) } = row.outermost()
         else {
             continue;
@@ -24,10 +24,10 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         }
         let flow = row.flow();
         let Some(outer) = flow.key.outer else { continue };
-        // What arrived, and is for this host itself.
+        // Packets that arrived and are for this host itself.
         for (way, from, to) in [(0, outer.first, outer.second), (1, outer.second, outer.first)] {
             let arrived = flow.counters.cells[0][way];
-            // What a group of hosts gets concerns only those who joined it.
+            // Multicast concerns only hosts that joined the group.
             let here = overlay.is_own_in(netns, to) && !to.is_multicast();
             if arrived.is_zero() || !here || overlay.is_own(from) {
                 continue;

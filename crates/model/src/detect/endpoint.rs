@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `wrong_vtep`: packets for an inner address go to one endpoint while it answers from another.
 //!
-//! Both have to be seen at the same time: an address that has moved and says nothing is no such
-//! case, and what is flooded to all endpoints goes to the right one, too.
+//! Both have to be seen at the same time: an address that has moved and is silent does not count,
+//! and packets flooded to all endpoints also reach the right one.
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use super::{
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::flow::{Inner, Pair};
 
-/// Both directions have to be that recent.
+/// Packets of both directions have to be this recent.
 const RECENT: Duration = Duration::from_secs(10);
-/// Least number of packets that have gone the wrong way without an answer.
+/// The least number of unanswered packets to the wrong endpoint.
 const LEAST: u64 = 3;
-/// It is said for so long after it was last seen.
+/// How long the finding stays open after it was last seen.
 const STAYS: Duration = Duration::from_secs(15);
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
@@ -50,7 +50,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     found
 }
 
-/// The same packets also go to the right endpoint: they are flooded.
+/// Whether the same packets also go to the right endpoint, which means that they are flooded.
 fn is_sent_there(
     look: &Evidence<'_>,
     party: &Party,
@@ -129,16 +129,16 @@ mod tests {
     #[test]
     fn flooding_moves_and_quiet_receivers_are_not() {
         let mut stage = Stage::default();
-        // To every endpoint, before it is known where it is.
+        // Flooded to every endpoint, before the right one is known.
         let flooded = [talk(5, Some((1, 9)), 1, 0), talk(3, Some((1, 9)), 1, 1)];
         stage.seconds(20, &flooded);
         assert_eq!(stage.open(), []);
-        // It moves, and answers from there.
+        // It moves, and answers from its new place.
         let mut stage = Stage::default();
         stage.seconds(20, &[talk(3, Some((1, 9)), 1, 1)]);
         stage.seconds(20, &[talk(5, Some((1, 9)), 1, 1)]);
         assert!(stage.open().iter().all(|f| f.0 == Topic::Moved), "{:?}", stage.open());
-        // It spoke from elsewhere long ago, and says nothing now.
+        // It spoke from elsewhere long ago, and is silent now.
         let mut stage = Stage::default();
         stage.seconds(2, &[talk(3, Some((2, 9)), 0, 1)]);
         stage.seconds(10, &[]);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `flood`: broadcast, unknown unicast and multicast of an id far above its past.
+//! `flood`: broadcast, unknown unicast and multicast of an id far above its usual rate.
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Evidence, Severity, Sighting, Subject, Topic};
 
-/// From this many packets a second on hosts have to work for it.
+/// From this many packets a second on, hosts have to work for it.
 const BAD: f64 = 500.0;
-/// A burst is over before that.
+/// A burst ends before that.
 const BURST: Duration = Duration::from_secs(8);
-/// It is said for so long after it was last so.
+/// How long the finding stays open after it was last seen.
 const STAYS: Duration = Duration::from_secs(5);
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {

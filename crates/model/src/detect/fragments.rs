@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `fragments`: who sends a tunnel's packets in fragments, and how much of it.
+//! `fragments`: who sends a tunnel's packets in fragments, and what share of them.
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Evidence, Severity, Sighting, Subject, Topic};
@@ -9,9 +9,9 @@ use crate::{
     units::percent,
 };
 
-/// Fewer are not worth a word.
+/// Fewer are not worth reporting.
 const LEAST: u64 = 10;
-/// It is said for so long after the last fragment.
+/// How long the finding stays open after the last fragment.
 const STAYS: Duration = Duration::from_secs(30);
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Findings as they are listed: worst first, and those that began together as one.
+//! Findings as a list: worst first, with those that began together as one line.
 use std::{cmp::Reverse, time::Duration};
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::{Finding, Severity, Topic};
 
-/// One line of a list: a finding, and how many more are like it.
+/// One line of the list: a finding, and how many others are like it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FindingGroup {
     /// The first of them.
@@ -15,9 +15,9 @@ pub struct FindingGroup {
     pub size: usize,
 }
 
-/// More findings of one kind that began within this time are one line.
+/// Findings of one kind that began within this time may share a line.
 const TOGETHER: Duration = Duration::from_secs(5);
-/// From so many on.
+/// They do if there are at least this many.
 const MANY: usize = 8;
 
 impl FindingGroup {
@@ -30,7 +30,7 @@ impl FindingGroup {
     }
 }
 
-/// Findings as lines: what is so now before what was, bad before good to know, the newest first.
+/// Findings as lines: open before ended, bad before notes, newest first.
 pub fn grouped<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<FindingGroup> {
     let mut sorted: Vec<&Finding> = findings.collect();
     sorted.sort_by_key(|f| {

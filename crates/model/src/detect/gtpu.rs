@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `gtpu_error`: what GTP-U's own messages say: that nobody knows a tunnel, that one moves, and that a
-//! peer does not answer any more.
+//! `gtpu_error`: what GTP-U's own messages report: an unknown tunnel, a tunnel that moves, or a
+//! peer that no longer answers.
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -14,9 +14,9 @@ use crate::{
     units::duration,
 };
 
-/// It is said for so long after the last message.
+/// How long the finding stays open after the last message.
 const STAYS: Duration = Duration::from_secs(30);
-/// So many requests without an answer, over so long, are no answer that is late (3GPP TS 29.281,
+/// This many unanswered requests, over this long, are more than a late answer (3GPP TS 29.281,
 /// section 12: three requests, some seconds apart).
 const ASKED: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ fn message(look: &Evidence<'_>, claim: &Claim, n: Claimed, is_row: bool) -> Sigh
             "end_markers",
             format!("{tunnel} from {way} moves: {who} has sent an end marker"),
         ),
-        // Anybody can say so: it is bad where there is such traffic.
+        // Anybody can send this: it is bad only if there is such traffic.
         _ => (
             if is_row { Severity::Bad } else { Severity::Note },
             "error_indication_pkts",
@@ -90,7 +90,7 @@ fn message(look: &Evidence<'_>, claim: &Claim, n: Claimed, is_row: bool) -> Sigh
     }
 }
 
-/// Whether it ever answered says whether its answers would be seen here.
+/// Only if the peer ever answered is it certain that its answers would be seen here.
 fn unanswered(look: &Evidence<'_>, from: IpAddr, to: IpAddr, echo: &Echo) -> Sighting {
     let before = match echo.answered {
         Some(at) => format!("the last answer came {} ago", duration(look.past.ago(at))),

@@ -24,22 +24,22 @@ use crate::{
 struct Rule {
     topic: Topic,
     filter: Filter,
-    /// It holds until then.
+    /// The rule expires then.
     until: SystemTime,
 }
 
-/// So many lines are read: each new finding is held against all of them.
+/// Limit on the lines read: each new finding is compared with all of them.
 const MOST: usize = 1000;
 
-/// What is known.
+/// The known findings.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Vec<Rule>);
 
 impl Known {
-    /// Reads the lines of a file; an error says which line, and what is wrong with it.
+    /// Parses the lines of a file; an error says which line is wrong, and why.
     ///
     /// # Errors
-    /// A kind that there is not, an expression that is none, a day that is none.
+    /// An unknown kind, an invalid expression, or an invalid day.
     pub fn parse(
         text: &str,
         filter: impl Fn(&str) -> Result<Filter, String>,
@@ -83,28 +83,28 @@ impl Known {
         Ok(Known(rules))
     }
 
-    /// Until when a finding is known, if it ever is: that depends on what it is about, which stays as
-    /// long as it does.
+    /// Until when a finding is known, if it is: this depends only on its subject, which does not
+    /// change.
     pub fn until(&self, finding: &Finding) -> Option<SystemTime> {
         let of = self.0.iter().filter(|rule| rule.topic == finding.topic);
         of.filter(|rule| matches(&rule.filter, finding)).map(|rule| rule.until).max()
     }
 }
 
-/// When a day ends, in UTC; the last day that there is has no end.
+/// The end of a day in UTC; the last representable day never ends.
 fn end_of(day: Date) -> SystemTime {
     let next = day.tomorrow().and_then(|day| day.to_zoned(TimeZone::UTC));
     next.map_or_else(|_| forever(), |next| next.timestamp().into())
 }
 
-/// Later than all that is ever seen.
+/// Later than any time that occurs.
 fn forever() -> SystemTime {
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_secs(1 << 60))
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Filters are of rows: a finding is taken as the row that it is about.
+/// Filters apply to rows: the finding is treated like the row that it is about.
 fn matches(filter: &Filter, finding: &Finding) -> bool {
     let place = &finding.place;
     let pair = |a: Option<IpAddr>, b: Option<IpAddr>| {

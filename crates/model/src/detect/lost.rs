@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `lost`: packets that are missing by the numbers that a tunnel's sender gives them.
+//! `lost`: packets that are missing according to the tunnel's sequence numbers.
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     time::Duration,
@@ -12,14 +12,14 @@ use crate::{
     units::percent,
 };
 
-/// It is said for so long after the last packet that was missing.
+/// How long the finding stays open after the last missing packet.
 const STAYS: Duration = Duration::from_secs(30);
-/// From this share on it is bad: one in a hundred, if that is more than a few.
+/// Loss of this fraction or more is bad: one in a hundred, if that is more than a few packets.
 const BAD: u64 = 100;
 const FEW: u64 = 10;
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
-    // A rekeyed tunnel is the same one.
+    // A rekeyed tunnel is still the same tunnel.
     let mut tunnels: BTreeMap<Stream, Numbered> = BTreeMap::new();
     for (stream, n) in look.interval.beside.numbers() {
         match tunnels.entry(Stream { id: stream.tunnel_id(), ..*stream }) {

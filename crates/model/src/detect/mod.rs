@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is wrong, and why: findings (DESIGN section 10).
 //!
-//! A detector is a pure function of what happened in an interval, of what is remembered of those
-//! before ([`Past`]), and of what the host is configured to do ([`Overlay`]). It says what is wrong
-//! now. [`Detectors`] keeps since when it has been so, and for a while what was.
+//! A detector is a pure function of what happened in an interval, of what is remembered of earlier
+//! ones ([`Past`]), and of how the host is configured ([`Overlay`]). It reports what is wrong now.
+//! [`Detectors`] records since when, and keeps ended findings for a while.
 mod addresses;
 mod between;
 mod books;
@@ -44,36 +44,36 @@ use crate::{
     snapshot::Interval,
 };
 
-/// What is found.
+/// The kinds of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// The kernel dropped a tunnel's packets here.
     Dropped,
     /// Packets go out and nothing comes back any more.
     Silent,
-    /// An id arrives that no device takes.
+    /// An id arrives that no device accepts.
     NoDevice,
     /// Traffic and forwarding entries name different endpoints.
     WrongVtep,
     /// One inner address is behind two endpoints.
     Duplicate,
-    /// An inner address is behind another endpoint than before.
+    /// An inner address moved to another endpoint.
     Moved,
-    /// Packets are too big for the way.
+    /// Packets are too big for the path.
     Mtu,
-    /// Somebody says by ICMP that packets do not arrive.
+    /// An ICMP error reports that packets do not arrive.
     Unreachable,
-    /// Packets are missing by the numbers that their sender gave them.
+    /// Packets are missing according to their sender's sequence numbers.
     Lost,
-    /// Two ends of a fleet do not agree.
+    /// The counts of two ends of a fleet disagree.
     LostBetween,
     /// Packets travel in fragments.
     Fragments,
     /// Packets arrive with a wrong checksum.
     Checksum,
-    /// Broadcast, unknown unicast and multicast far above its past.
+    /// Broadcast, unknown unicast and multicast far above the usual rate.
     Flood,
-    /// GTP-U itself says that something is wrong, or does not answer.
+    /// GTP-U reports an error, or a peer does not answer.
     GtpuError,
     /// Not everything could be counted where it belongs.
     Books,
@@ -121,12 +121,12 @@ impl Topic {
     ];
 }
 
-/// How bad it is.
+/// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
-    /// Good to know.
+    /// For information.
     Note,
-    /// Somebody's packets do not arrive, or soon will not.
+    /// Packets do not arrive, or soon will not.
     Bad,
 }
 
@@ -140,7 +140,7 @@ impl Severity {
     }
 }
 
-/// What a finding is about. Addresses are in the direction of the packets: the sender first.
+/// What a finding is about. Addresses follow the direction of the packets: the sender first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject {
     /// The interface, by name.
@@ -155,60 +155,60 @@ pub struct Subject {
     pub inner_from: Option<IpAddr>,
     /// The inner receiver.
     pub inner_to: Option<IpAddr>,
-    /// Why, where one place can have several reasons: a drop reason, a kind of stop.
+    /// The reason, if one subject can have several: a drop reason, a kind of stop.
     pub reason: Option<String>,
 }
 
 impl Subject {
-    /// Every address that it names.
+    /// Every address in it.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         [self.outer_from, self.outer_to, self.inner_from, self.inner_to].into_iter().flatten()
     }
 }
 
-/// What a detector sees now.
+/// What a detector reports now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// What it is.
+    /// The kind of finding.
     pub topic: Topic,
-    /// How bad.
+    /// Its severity.
     pub severity: Severity,
-    /// Where.
+    /// Its subject.
     pub place: Subject,
-    /// Since when, if that is known to be before this interval.
+    /// When it began, if that is known to be before this interval.
     pub since: Option<SystemTime>,
     /// One sentence. `{}` in it stands for the packets since the finding began.
     pub text: String,
     /// The counts behind the sentence, of this interval or as their names say.
     pub counts: BTreeMap<&'static str, u64>,
-    /// It stays said for so long after it was last seen.
+    /// How long it stays open after it was last seen.
     pub stays: Duration,
 }
 
-/// One sentence with its evidence.
+/// A finding: one sentence with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Its number: counts up by one, never used again.
     pub number: u64,
-    /// What it is.
+    /// The kind of finding.
     pub topic: Topic,
-    /// How bad.
+    /// Its severity.
     pub severity: Severity,
-    /// Where.
+    /// Its subject.
     pub place: Subject,
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
-    /// Until when; `None` while it is so.
+    /// When it ended; `None` while it is open.
     pub until: Option<SystemTime>,
-    /// One sentence, of when it was last seen.
+    /// One sentence, as of when it was last seen.
     pub text: String,
     /// The counts behind it, added up since it began.
     pub counts: BTreeMap<&'static str, u64>,
-    /// The change of the configuration that was nearest before it.
+    /// The most recent relevant configuration change before it.
     pub event: Option<Event>,
     /// It is known, so it raises no alarm.
     pub muted: bool,
-    /// Until when.
+    /// Until when it is known.
     known: Option<SystemTime>,
     seen: Duration,
     stays: Duration,
@@ -219,9 +219,9 @@ pub struct Finding {
 pub enum Change {
     /// It is new.
     Begun,
-    /// It is as it was, and worse or less bad.
+    /// It continues with another severity.
     Severity,
-    /// It is so no more.
+    /// It has ended.
     Ended,
 }
 
@@ -236,14 +236,14 @@ impl Change {
     }
 }
 
-/// What a detector looks at.
+/// The input of a detector.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
-    /// What happened last.
+    /// The most recent interval.
     pub interval: &'a Interval,
-    /// What is remembered of before, and of this interval, too.
+    /// What is remembered, including this interval.
     pub past: &'a Past,
-    /// What the host is configured to do; `None` where there is no telling, as for a capture.
+    /// How the host is configured; `None` if that is unknown, as for a capture.
     pub overlay: Option<&'a Overlay>,
 }
 
@@ -253,7 +253,7 @@ impl Evidence<'_> {
         self.interval.interfaces.get(usize::from(index)).map(|i| i.name.clone())
     }
 
-    /// `here`, or the host of a fleet.
+    /// `here`, or the name of a fleet's host.
     fn here(&self, interface: Option<&str>) -> String {
         match interface.filter(|_| self.interval.once().is_of_fleet()) {
             Some(host) => format!("to {host}"),
@@ -286,7 +286,7 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 12] = [
 /// Limit on the findings kept; the oldest of those that have ended go first.
 pub const MOST: usize = 4096;
 
-/// The detectors, what they remember, and what they found.
+/// The detectors, their memory, and their findings.
 #[derive(Clone, Debug)]
 pub struct Detectors {
     past: Past,
@@ -294,7 +294,7 @@ pub struct Detectors {
     kept: Duration,
     known: Known,
     findings: BTreeMap<u64, Finding>,
-    /// What is so now, by what it is of.
+    /// Open findings by kind and subject.
     open: HashMap<(Topic, Subject), u64>,
     next: u64,
     unsaid: u64,
@@ -307,10 +307,11 @@ impl Default for Detectors {
 }
 
 impl Detectors {
-    /// As long as the history reaches back what has ended is kept, unless all of it is.
+    /// Ended findings are kept for as long as the history reaches back, unless all of them are
+    /// kept.
     pub const KEPT: Duration = Duration::from_secs(600);
 
-    /// Some that keep what has ended for so long.
+    /// Detectors that keep ended findings for this long.
     pub fn keeping(kept: Duration) -> Detectors {
         Detectors {
             past: Past::default(),
@@ -323,13 +324,13 @@ impl Detectors {
         }
     }
 
-    /// With findings that are known already.
+    /// With a list of known findings.
     #[must_use]
     pub fn knowing(self, known: Known) -> Detectors {
         Detectors { known, ..self }
     }
 
-    /// Takes the next interval. What began, changed or ended with it, by number.
+    /// Takes the next interval, and returns what began, changed or ended with it, by number.
     pub fn step(&mut self, interval: &Interval, overlay: Option<&Overlay>) -> Vec<(u64, Change)> {
         self.past.take(interval);
         let look = Evidence { interval, past: &self.past, overlay };
@@ -401,7 +402,7 @@ impl Detectors {
         Some(finding)
     }
 
-    /// What was found, in the order in which it began.
+    /// The findings, in the order in which they began.
     pub fn findings(&self) -> impl DoubleEndedIterator<Item = &Finding> + ExactSizeIterator {
         self.findings.values()
     }
@@ -411,7 +412,7 @@ impl Detectors {
         self.findings.get(&number)
     }
 
-    /// How many findings there was no room for.
+    /// How many findings were discarded for want of room.
     pub fn unsaid(&self) -> u64 {
         self.unsaid
     }
@@ -432,13 +433,13 @@ impl Finding {
         };
     }
 
-    /// Whether it was so at a time.
+    /// Whether the finding was open at a time.
     pub fn was_at(&self, time: SystemTime) -> bool {
         self.since <= time && self.until.is_none_or(|until| time < until)
     }
 }
 
-/// Counts that are of all the time already: the last one stands.
+/// Whether a count is a running total: the latest value replaces earlier ones.
 fn is_total(name: &str) -> bool {
     name == "mtu"
         || name.ends_with("_in_all")
@@ -446,8 +447,8 @@ fn is_total(name: &str) -> bool {
         || name.ends_with("_percent")
 }
 
-/// Leaves out what another sighting says better: a device that is not there where the kernel says
-/// so itself, and a silent peer whose packets go astray.
+/// Drops sightings that another one explains better: a missing device if the kernel itself reports
+/// it, and a silent peer whose packets go to the wrong endpoint.
 fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
     let mut without = BTreeSet::new();
     sightings.retain(|s| s.topic != Topic::NoDevice || without.insert(s.place.clone()));
@@ -465,7 +466,7 @@ fn explained(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
     sightings
 }
 
-/// Says what the id of a tunnel stands for where it is first named: `vxlan 10 (VRF red)`.
+/// Adds the name of a tunnel's id at its first mention: `vxlan 10 (VRF red)`.
 fn name_id(sighting: &mut Sighting, overlay: Option<&Overlay>) {
     let Some(tunnel) = sighting.place.tunnel else { return };
     let Some(segment) = overlay.and_then(|overlay| overlay.segments.get(&tunnel)) else { return };

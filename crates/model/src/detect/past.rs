@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What detectors remember of earlier intervals: who talked with whom and when, behind which
-//! endpoint an inner address was, how much an id flooded. One pass over the rows of an interval;
-//! memory has an end, and what was idle for long is forgotten.
+//! What detectors remember of earlier intervals: who talked with whom and when, the endpoint behind
+//! which an inner address was seen, how much an id flooded. It takes one pass over the rows of an
+//! interval; memory is bounded, and idle entries are forgotten.
 use std::{
     net::IpAddr,
     time::{Duration, SystemTime},
@@ -17,21 +17,21 @@ use crate::{
     units::Rate,
 };
 
-/// Limit on the conversations, and on the inner addresses, remembered. Further ones are not judged.
+/// Limit on the conversations and on the inner addresses remembered. Further ones are not judged.
 const MOST: usize = 1 << 17;
 /// Entries idle for this long are forgotten.
 const IDLE: Duration = Duration::from_secs(600);
 /// How often to look for entries to forget.
 const SWEEP: Duration = Duration::from_secs(30);
-/// In this time half of what weighs in a mean is replaced.
+/// The half-life of the weights in a mean.
 const HALF: Duration = Duration::from_secs(30);
 
-/// A time, on the clock of the intervals and of the host.
+/// A time, both on the intervals' clock and on the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
-    /// The sum of all intervals so far: it only goes forward.
+    /// The sum of all intervals so far, which is monotonic.
     pub(super) clock: Duration,
-    /// What a clock on the wall said.
+    /// The wall-clock time.
     pub(super) time: SystemTime,
 }
 
@@ -40,13 +40,13 @@ pub(super) struct Moment {
 pub(super) struct Party {
     pub(super) outer: Pair,
     pub(super) tunnel: Tunnel,
-    /// The inner pair or protocol; `None` for all of the tunnel.
+    /// The inner pair or protocol; `None` for the whole tunnel.
     pub(super) inner: Option<Inner>,
 }
 
 impl Party {
-    /// Whether its packets are of a kind that is answered: not to a group, and not by who asks for an
-    /// address that nobody has.
+    /// Whether its packets are of a kind that is answered: neither multicast nor address resolution
+    /// for an address that nobody has.
     fn expects_answers(&self) -> bool {
         !is_for_many(self.outer.second)
             && match self.inner {
@@ -60,31 +60,31 @@ impl Party {
 /// One direction of a conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Course {
-    /// When there was a packet last.
+    /// When the last packet was seen.
     pub(super) last: Option<Moment>,
-    /// Where packets are seen: bit 0 ingress, bit 1 egress.
+    /// The hooks that see packets: bit 0 ingress, bit 1 egress.
     pub(super) hooks: u8,
-    /// Packets since there was one the other way.
+    /// Packets since the last one in the other direction.
     pub(super) unanswered: u64,
-    /// When the first of these was.
+    /// When the first of these was seen.
     asking: Option<Moment>,
     /// The interface that saw the last of them.
     pub(super) interface: u16,
-    /// Packets lately: a mean that decays.
+    /// Recent packets: a decaying mean.
     lately: f64,
-    /// The longest that it was silent before while the other way was not.
+    /// Its longest silence so far while the other direction was active.
     pause: Duration,
 }
 
-/// Both directions of a conversation, by the order of its row.
+/// Both directions of a conversation, in the order of its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Talk {
     pub(super) ways: [Course; 2],
-    /// When it was last answered, answers were no rarity.
+    /// When it was last answered, answers were common.
     pub(super) mutual: bool,
-    /// SYNs that left here and nobody answered, since there was a packet the other way.
+    /// SYNs that left this host unanswered since the last packet in the other direction.
     pub(super) syns: u64,
-    /// The direction that is not answered any more, and since when.
+    /// The direction that is no longer answered, and since when.
     pub(super) silent: Option<(usize, Moment)>,
 }
 
@@ -95,26 +95,26 @@ pub(super) struct Home {
     pub(super) endpoint: IpAddr,
     /// When it was last seen there.
     pub(super) last: Moment,
-    /// The endpoint before that, and when it was last seen there.
+    /// The previous endpoint, and when it was last seen there.
     pub(super) before: Option<(IpAddr, Moment)>,
-    /// When it changed, the last few times.
+    /// When it moved, the last few times.
     pub(super) changes: Vec<Moment>,
-    /// Every endpoint of late.
+    /// All recent endpoints.
     pub(super) endpoints: Vec<(IpAddr, Moment)>,
 }
 
 /// Broadcast, unknown unicast and multicast of an id.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Flooding {
-    /// Packets of the last ten seconds, a sum by second that decays.
+    /// Packets of the last ten seconds: a sum over seconds that decays.
     pub(super) recent: f64,
-    /// Packets a second over a long time, without the last ten seconds.
+    /// Packets per second over a long time, without the last ten seconds.
     pub(super) usual: f64,
     /// How long it has been watched.
     pub(super) known: Duration,
-    /// In this interval.
+    /// Packets in this interval.
     pub(super) now: u64,
-    /// How long it has been far above its past, less how long it has not.
+    /// How long the rate has been far above the usual one, minus how long it has not.
     pub(super) above: Duration,
     /// The endpoint that sent most in this interval, and how much.
     pub(super) loudest: Option<(IpAddr, u64)>,
@@ -123,19 +123,19 @@ pub(super) struct Flooding {
 /// GTP-U echo requests from one endpoint to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Echo {
-    /// How many there were since there was an answer.
+    /// Requests since the last answer.
     pub(super) unanswered: u64,
-    /// When the first of these was.
+    /// When the first of these was seen.
     pub(super) since: Option<Moment>,
-    /// When there was an answer last.
+    /// When the last answer was seen.
     pub(super) answered: Option<Moment>,
-    /// When there was a request last.
+    /// When the last request was seen.
     last: Option<Moment>,
     /// The interface that saw the last of them.
     pub(super) interface: u16,
 }
 
-/// What is remembered.
+/// The detectors' memory.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     clock: Duration,
@@ -143,32 +143,32 @@ pub struct Past {
     pub(super) talks: HashMap<Party, Talk>,
     pub(super) homes: HashMap<(Tunnel, IpAddr), Home>,
     pub(super) floods: HashMap<Tunnel, Flooding>,
-    /// What both ends counted, in a fleet.
+    /// The counts of both ends, in a fleet.
     pub(super) ends: Ends,
     pub(super) echoes: HashMap<(IpAddr, IpAddr), Echo>,
     swept: Duration,
 }
 
-/// RFC 7432, section 15.1: so long changes of an address are counted.
+/// RFC 7432, section 15.1: the period over which changes of an address are counted.
 pub(super) const MOVES: Duration = Duration::from_secs(180);
 /// Limit on the changes remembered.
 const CHANGES: usize = 16;
 /// Limit on the endpoints remembered for an address.
 const ENDPOINTS: usize = 8;
 
-/// Ids that both ends use alike, and that stand for a network of its own with Ethernet inside:
-/// there an inner address belongs behind one endpoint.
+/// Whether both ends use the same id for a network of its own with Ethernet inside: there, an inner
+/// address belongs behind one endpoint.
 pub(super) fn is_segment(tunnel: Tunnel) -> bool {
     tunnel.id.is_some()
         && matches!(tunnel.kind, Kind::Vxlan | Kind::VxlanGpe | Kind::Geneve | Kind::Gretap)
 }
 
-/// Ids that are different in each direction.
+/// Whether the ids differ by direction.
 fn is_one_way(kind: Kind) -> bool {
     matches!(kind, Kind::Gtpu | Kind::L2tp | Kind::L2tpv3 | Kind::Pptp | Kind::Mpls | Kind::MplsUdp)
 }
 
-/// A tunnel with both of its directions.
+/// A tunnel including both of its directions.
 fn whole(tunnel: Tunnel) -> Tunnel {
     match tunnel {
         Tunnel { kind, .. } if is_one_way(kind) => Tunnel { kind, id: None },
@@ -176,13 +176,13 @@ fn whole(tunnel: Tunnel) -> Tunnel {
     }
 }
 
-/// For everybody on a network, or for a group.
+/// Whether an address is broadcast or multicast.
 pub(super) fn is_for_many(address: IpAddr) -> bool {
     address.is_multicast() || matches!(address, IpAddr::V4(a) if a.is_broadcast())
 }
 
 impl Past {
-    /// Time, as the sum of all intervals.
+    /// The time, as the sum of all intervals.
     pub fn clock(&self) -> Duration {
         self.clock
     }
@@ -192,12 +192,12 @@ impl Past {
         Moment { clock: self.clock, time }
     }
 
-    /// How long ago something was.
+    /// How long ago a moment was.
     pub(super) fn ago(&self, moment: Moment) -> Duration {
         self.clock.saturating_sub(moment.clock)
     }
 
-    /// Takes what happened in the next interval.
+    /// Takes the next interval.
     pub(super) fn take(&mut self, interval: &Interval) {
         self.clock = self.clock.saturating_add(interval.elapsed);
         self.time = Some(interval.taken);
@@ -268,7 +268,8 @@ impl Past {
         self.forget();
     }
 
-    /// Connections that were asked for here and not answered. Who answers by another row does answer.
+    /// Connections that were requested by this host and not answered. An answer in another row
+    /// counts.
     fn take_handshakes(&mut self, interval: &Interval) {
         let counts = |id| {
             let place = interval.interfaces.iter().position(|i| i.id == id);
@@ -291,11 +292,11 @@ impl Past {
         }
     }
 
-    /// Whose echo requests are answered. An answer is to all requests of its interval.
+    /// Whose echo requests are answered. An answer counts for all requests of its interval.
     fn take_echoes(&mut self, interval: &Interval) {
         let now = self.now();
         let of = |saying| interval.beside.claims().iter().filter(move |c| c.0.saying() == saying);
-        // One request passes several interfaces, and hosts.
+        // One request passes several interfaces and hosts.
         let mut asked: HashMap<(IpAddr, IpAddr), (u64, u64)> = HashMap::default();
         for (claim, n) in of(Saying::EchoRequest) {
             let most = asked.entry((claim.from, claim.to)).or_default();
@@ -321,8 +322,8 @@ impl Past {
         }
     }
 
-    /// Which conversations fall silent, and with these which tunnels: one that has only ever been asked
-    /// for addresses that nobody has is not silent.
+    /// Which conversations fall silent, and with them which tunnels: a tunnel that has only ever
+    /// carried address resolution for addresses that nobody has is not silent.
     fn judge(&mut self) {
         let clock = self.clock;
         let mut tunnels: HashSet<Party> = HashSet::default();
@@ -356,7 +357,7 @@ impl Past {
             home.endpoints.push((endpoint, now));
         }
         if home.endpoint != endpoint {
-            // Behind two in one interval: that is one change, whatever the order.
+            // Behind two endpoints in one interval: that is one change, whatever the order.
             if home.changes.last().is_none_or(|last| last.clock < now.clock) {
                 home.changes.push(now);
                 if home.changes.len() > CHANGES {
@@ -389,7 +390,7 @@ impl Past {
                 flood.above = flood.above.saturating_add(elapsed).min(TEN);
             } else {
                 flood.above = flood.above.saturating_sub(elapsed);
-                // The mean of what is known, until that is long enough to fade.
+                // Use the plain mean until the time known is long enough for it to decay.
                 let new = elapsed.as_secs_f64() / flood.known.as_secs_f64().max(1e-9);
                 let weight = new.max(1.0 - decay(elapsed, 4 * HALF));
                 flood.usual += (rate - flood.usual) * weight;
@@ -411,29 +412,29 @@ impl Past {
     }
 }
 
-/// What is left of a mean after a time.
+/// What remains of a mean after a time.
 fn decay(elapsed: Duration, half: Duration) -> f64 {
     0.5f64.powf(elapsed.as_secs_f64() / half.as_secs_f64())
 }
 
 impl Flooding {
-    /// Packets a second that are worth a word, however quiet the id was before.
+    /// The least rate in packets per second worth reporting, however quiet the id was before.
     const FLOOR: f64 = 100.0;
-    /// The least multiple of its usual rate.
+    /// The least multiple of the usual rate.
     const TIMES: f64 = 10.0;
-    /// A past has to be that long.
+    /// The least time to know an id before judging it.
     const PAST: Duration = Duration::from_secs(30);
 
-    /// Far above its past.
+    /// Whether a rate is far above the usual one.
     fn is_above(&self, rate: f64) -> bool {
         self.known >= Self::PAST && rate >= Self::FLOOR && rate >= Self::TIMES * self.usual
     }
 }
 
 impl Talk {
-    /// An answer is a rarity below one in so many packets.
+    /// Answers are rare if there is less than one per this many packets.
     const RARE: f64 = 8.0;
-    /// However seldom it was answered, a pause this long is one.
+    /// A pause this long is silence, however rare answers were.
     const LONGEST: Duration = Duration::from_secs(120);
     /// The shortest pause that means anything.
     const SHORTEST: Duration = Duration::from_secs(10);
@@ -479,8 +480,9 @@ impl Talk {
         (self.ways[way].pause * 3).clamp(Self::SHORTEST, Self::LONGEST)
     }
 
-    /// Who asks in vain gives up sooner or later, which is no answer: a tunnel's silence lasts until
-    /// there is one, or until nobody has asked for so long.
+    /// A client that is not answered gives up sooner or later, which does not end the silence: a
+    /// tunnel's silence lasts until there is an answer, or until nothing has been sent for this
+    /// long.
     const FORGOTTEN: Duration = Duration::from_secs(120);
 
     fn stays_silent(&self, (way, since): (usize, Moment), clock: Duration) -> bool {
@@ -493,13 +495,13 @@ impl Talk {
         (0..2).find_map(|way| {
             let ([asks, answers], patience) =
                 ([self.ways[way], self.ways[1 - way]], self.patience(1 - way));
-            // A connection asked for has to be answered, even if nothing ever was.
+            // A requested connection must be answered, even if nothing ever was.
             let never = !self.mutual && self.syns > 0 && asks.hooks & 2 != 0;
             let since = if never { asks.asking } else { answers.last };
             let (asked, answered) = (asks.last?, since?);
             let ago = |m: Moment| clock.saturating_sub(m.clock);
-            // Where answers went out by us and questions came in, it is this host that is silent:
-            // that is for whoever watches the other one.
+            // If answers went out through us and requests came in, it is this host that is silent,
+            // which is for whoever watches the other end to report.
             let ours = asks.hooks == 1 && answers.hooks == 2;
             ((self.mutual || never)
                 && !ours

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Half an hour in which nothing is wrong, and which looks as if something were.
+//! Half an hour in which nothing is wrong, though it looks as if something were.
 use std::time::{Duration, SystemTime};
 
 use super::{
@@ -15,11 +15,11 @@ use crate::{
     snapshot::{Interval, Snapshot},
 };
 
-/// The second half hour of a host: what it sends and hears in a second.
+/// Second `n` of a host: what it sends and receives.
 fn second(n: u64) -> Vec<Flow> {
     let peer = |p: u8| 2 + p % 20;
     let mut flows = Vec::new();
-    // Requests and answers, as many as there are; some conversations pause, some end for good.
+    // Requests and as many answers; some conversations pause, some end for good.
     for p in 0..10 {
         let busy = !(n / (7 + u64::from(p))).is_multiple_of(3);
         if busy {
@@ -29,11 +29,11 @@ fn second(n: u64) -> Vec<Flow> {
     if n < 600 {
         flows.push(talk(peer(3), Some((1, 140)), 50, 50));
     }
-    // Logs and measurements in one direction, and media that stops in one.
+    // Logs and metrics in one direction, and media that stops in one direction.
     flows.push(talk(peer(11), Some((1, 150)), 200, 0));
     flows.push(talk(peer(12), Some((2, 151)), 0, 300));
     flows.push(talk(peer(13), Some((1, 152)), 50, u64::from(n.is_multiple_of(60))));
-    // Everybody is asked who has an address; most do not answer.
+    // Address resolution for everybody; most do not answer.
     for p in 0..20 {
         flows.push(talk(
             peer(p),
@@ -42,23 +42,23 @@ fn second(n: u64) -> Vec<Flow> {
             u64::from(n % 37 == u64::from(p)),
         ));
     }
-    // Groups.
+    // Multicast.
     flows.push(talk(239, Some((1, 239)), 5, 0));
-    // A gateway that every leaf has, seen from all of them in turn.
+    // A gateway address that every leaf has, seen from all of them in turn.
     flows.push(talk(peer((n % 6) as u8), Some((1, 254)), 1, 1));
-    // A router's address that moves twice in the half hour, with its hardware address.
+    // A router's address that moves twice in the half hour, together with its hardware address.
     flows.push(talk(peer(if (n / 700).is_multiple_of(2) { 14 } else { 15 }), Some((1, 253)), 3, 3));
-    // A machine that is moved while it works, and is away for three seconds.
+    // A virtual machine that migrates while it works, and is away for three seconds.
     match n {
         0..900 => flows.push(talk(peer(16), Some((1, 160)), 30, 30)),
         900..903 => flows.push(talk(peer(16), Some((1, 160)), 8, 0)),
         _ => flows.push(talk(peer(17), Some((1, 160)), 30, 30)),
     }
-    // Everybody boots after a power cut.
+    // All hosts boot after a power cut.
     if (1200..1204).contains(&n) {
         flows.push(talk(peer(18), None, 900, 900));
     }
-    // WireGuard makes new keys every two minutes and is silent for a second; an idle one keeps alive.
+    // WireGuard rekeys every two minutes and is silent for a second; an idle peer sends keepalives.
     let wireguard = Tunnel { kind: Kind::Wireguard, id: None };
     let encrypted = |peer, sent, received| {
         let mut flow = talk_in(wireguard, peer, None, sent, received);
@@ -107,7 +107,7 @@ fn half_an_hour_in_which_nothing_is_wrong() {
     assert!(all.len() <= 6, "notes are few: {all:#?}");
 }
 
-/// The same as the other end counts it.
+/// The same flow as the other end counts it.
 fn mirrored(flow: &Flow) -> Flow {
     let mut flow = *flow;
     flow.counters.cells.reverse();
@@ -121,7 +121,7 @@ fn ten_minutes_in_which_nothing_is_wrong_between_the_hosts_of_a_fleet() {
     let (mut detectors, mut before) = (Detectors::default(), None::<Snapshot>);
     for n in 0..600 {
         let flows = second(n);
-        // Half of the others are hosts of the fleet, too.
+        // Half of the other hosts are in the fleet as well.
         for who in std::iter::once(1).chain((2..22).step_by(2)) {
             let own = flows.iter().filter_map(|f| match who {
                 1 => Some(*f),

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `silent`: packets go out, and nothing comes back any more although it did.
+//! `silent`: packets go out, and nothing comes back any more although it used to.
 //!
-//! A conversation counts as one that is answered only if answers were no rarity in it, and it may
-//! pause three times as long as it ever did. So traffic in one direction, whatever else passes
-//! between the two hosts, is not silence.
+//! A conversation counts as answered only if answers were common in it, and it may pause for three
+//! times its longest pause so far. Traffic in one direction is therefore not silence, whatever else
+//! passes between the two hosts.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Evidence, Severity, Sighting, Subject, Topic, Way, past::Party};
 use crate::flow::{Inner, Pair};
 
-/// It is said for so long after the last packet that was not answered.
+/// How long the finding stays open after the last unanswered packet.
 const STAYS: Duration = Duration::from_secs(10);
 
 const UNANSWERED: &str = "unanswered_pkts_in_all";
@@ -21,9 +21,9 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let silent = look.past.talks.iter().filter(|(_, talk)| talk.silent.is_some());
     let (tunnels, mut conversations): (BTreeSet<&Party>, BTreeSet<&Party>) =
         silent.map(|(party, _)| party).partition(|party| party.inner.is_none());
-    // All of a tunnel, where nothing in it is answered.
+    // The whole tunnel, if nothing in it is answered.
     conversations.retain(|p| !tunnels.contains(&Party { inner: None, ..**p }));
-    // All of a peer, where none of its tunnels is.
+    // The whole peer, if none of its tunnels is answered.
     let mut peers: BTreeMap<Pair, Vec<&Party>> = BTreeMap::new();
     for party in tunnels {
         peers.entry(party.outer).or_default().push(party);
@@ -84,7 +84,7 @@ fn sighting(look: &Evidence<'_>, party: &Party) -> Option<Sighting> {
     };
     let mut sighting = Sighting {
         topic: Topic::Silent,
-        // One conversation may just be over for one side; a tunnel is not.
+        // A single conversation may simply be over for one side; a tunnel is not.
         severity: if party.inner.is_some() { Severity::Note } else { Severity::Bad },
         place,
         since: Some(since.time),
@@ -102,7 +102,7 @@ fn sighting(look: &Evidence<'_>, party: &Party) -> Option<Sighting> {
     Some(sighting)
 }
 
-/// The sentence of a sighting.
+/// Writes the sentence of a sighting.
 fn said(s: &mut Sighting, tunnel: &str) {
     let (Some(from), Some(to)) = (s.place.outer_from, s.place.outer_to) else { return };
     let [packets, seconds] = [UNANSWERED, SECONDS].map(|name| s.counts[name]);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn one_direction_of_others_connections_is_not_silence() {
-        // It arrives here and the answers go another way; or they come by another row.
+        // They arrive here and the answers take another path, or come in another row.
         for (hook, unanswered) in [(Hook::Rx, 1), (Hook::Tx, 0)] {
             let mut stage = Stage::default();
             let mut syn = talk(2, Some((1, 2)), 1, 0);
@@ -197,7 +197,7 @@ mod tests {
         );
         let since = stage.detectors.findings().next().map(|f| f.since);
         assert_eq!(since, Some(stage.now() - std::time::Duration::from_secs(10)));
-        // It ends with an answer, and the sentence stays of when it was last so.
+        // It ends with an answer, and the sentence stays as of when it was last silent.
         stage.seconds(11, &[talk(2, Some((1, 2)), 1, 1), talk(2, None, 1, 1)]);
         assert_eq!(stage.open(), []);
     }
@@ -265,7 +265,7 @@ mod tests {
             stage.second(&[talk(2, Some((1, 2)), 50, 0), talk(2, None, asked, asked)]);
             assert_eq!(stage.open(), [], "second {second}");
         }
-        // A group is never answered, and one who only listens is not asked.
+        // Multicast is never answered, and a host that only listens is not asked.
         stage.seconds(60, &[talk(239, Some((1, 2)), 1, 0), talk(3, Some((1, 3)), 0, 5)]);
         assert_eq!(stage.open(), []);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A host on which tests stage what detectors are to find, second by second.
+//! A host on which tests stage what detectors should find, second by second.
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -17,7 +17,7 @@ use crate::{
     snapshot::Interval,
 };
 
-/// The host on the stage is number 1.
+/// The host under test is number 1.
 pub(super) fn host(n: u8) -> IpAddr {
     Ipv4Addr::new(172, 16, 1, n).into()
 }
@@ -26,8 +26,7 @@ pub(super) fn client(n: u8) -> IpAddr {
     Ipv4Addr::new(192, 168, 0, n).into()
 }
 
-/// What one sends and the other answers, in VXLAN 7: packets that leave host 1 and packets that
-/// arrive there.
+/// A conversation in VXLAN 7: packets that leave host 1, and packets that arrive there.
 pub(super) fn talk(peer: u8, inner: Option<(u8, u8)>, sent: u64, received: u64) -> Flow {
     talk_in(Tunnel { kind: Kind::Vxlan, id: Some(7) }, peer, inner, sent, received)
 }
@@ -61,7 +60,7 @@ pub(super) fn talk_in(
     }
 }
 
-/// Where host 1 is told to send what is for an inner address: by a fixed entry, to that peer.
+/// A static forwarding entry by which host 1 sends packets for an inner address to a peer.
 pub(super) fn leads(inner: u8, peer: u8) -> Overlay {
     let mac = [2, 0, 0, 0, 0, inner];
     let entry =
@@ -84,7 +83,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// One second with these rows.
+    /// Lets one second pass with these rows.
     pub(super) fn second(&mut self, flows: &[Flow]) -> Vec<(Topic, Change)> {
         let mut rows = Rows::default();
         flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
@@ -115,7 +114,7 @@ impl Stage {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + self.clock)
     }
 
-    /// What is so now.
+    /// The open findings.
     pub(super) fn open(&self) -> Vec<(Topic, Severity, &str)> {
         let open = self.detectors.findings().filter(|f| f.until.is_none());
         open.map(|f| (f.topic, f.severity, f.text.as_str())).collect()
