@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The chord diagram on the screen.
 //!
-//! [`ChordView::prepare`] does the work, for one size: circle, labels, pixels, cells. Rendering the
-//! prepared view only copies it. What lies under a cell, and which cell shows a part, is asked of
-//! the view too, so that mouse and cursor mean what is drawn.
+//! [`ChordView::prepare`] does the work for one size: circle, labels, pixels, cells. Rendering the
+//! prepared view only copies it. The view also answers which part lies under a cell and which cell
+//! shows a part, so that mouse and cursor match what is drawn.
 use super::{
     graphics::Pixels,
     theme::{Depth, Theme},
@@ -29,11 +29,11 @@ use unicode_width::UnicodeWidthStr;
 /// An end of the diagram as the caller knows it, in the order of the layout's groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArcLabel {
-    /// What to write beside its arc.
+    /// The text beside its arc.
     pub label: String,
     /// Its colour.
     pub colour: Rgb,
-    /// Marked by the user: flagged.
+    /// Whether the user marked it.
     pub marked: bool,
 }
 
@@ -42,20 +42,20 @@ pub struct ArcLabel {
 pub struct ChordStyle<'a> {
     /// Colours.
     pub theme: &'a Theme,
-    /// Which characters.
+    /// The characters to draw with.
     pub blocks: Blocks,
     /// Width of a cell as a share of its height, about 0.5.
     pub aspect: f64,
-    /// What is selected: it stands out, everything else is dimmed.
+    /// The selection: it stands out, everything else is dimmed.
     pub selected: Option<ShapeOf>,
     /// Real pixels instead of characters.
     pub pixels: Option<Pixels>,
-    /// Pairs of ends between which something is wrong: their ribbons carry a mark.
+    /// Pairs of ends with a problem between them: their ribbons carry a mark.
     pub wrong: &'a [(usize, usize)],
 }
 
 impl<'a> ChordStyle<'a> {
-    /// Quadrants, cells twice as high as wide, nothing selected.
+    /// Quadrants, cells twice as high as wide, no selection.
     pub fn new(theme: &'a Theme) -> Self {
         ChordStyle {
             theme,
@@ -68,7 +68,7 @@ impl<'a> ChordStyle<'a> {
     }
 }
 
-/// A text on the view.
+/// A text in the view.
 #[derive(Clone, Debug, PartialEq)]
 struct Text {
     x: u16,
@@ -89,20 +89,21 @@ pub struct ChordView {
     picture: Option<(Rect, Pixmap)>,
 }
 
-/// How much of a dimmed shape's cover is left.
+/// The remaining opacity of a dimmed shape.
 const DIMMED: f64 = 0.3;
-/// How many ribbons are drawn, at most: the narrower ones would be less than a pixel, and a smear.
+/// The most ribbons drawn: narrower ones would be thinner than a pixel and only smear.
 const RIBBONS: usize = 300;
 /// A cell below a picture.
 const COVERED: char = '\u{a0}';
-/// On a ribbon with which something is wrong.
+/// The mark on a ribbon with a problem.
 const WRONG: char = '!';
 /// Before the label of a marked end.
 const MARK: &str = "◆ ";
 
 impl ChordView {
-    /// Draws a layout for an area of this size. Groups without an end in `ends` (those that leave, in a
-    /// tween, unless the caller still names them) are drawn without label in the theme's colour of `other`.
+    /// Draws a layout for an area of this size. Groups without an end in `ends` (those that leave,
+    /// during a transition, unless the caller still names them) are drawn without a label in the
+    /// theme's colour of `other`.
     pub fn prepare(
         layout: &Layout,
         ends: &[ArcLabel],
@@ -135,7 +136,7 @@ impl ChordView {
         view
     }
 
-    /// Marks the ribbons of ends between which something is wrong.
+    /// Marks the ribbons of pairs of ends with a problem.
     fn mark(&mut self, look: &ChordStyle) {
         for (a, b) in look.wrong {
             let Some((x, y)) = self.cell_of(ShapeOf::ribbon(*a, *b)) else { continue };
@@ -158,7 +159,7 @@ impl ChordView {
             let y = (f64::from(row) + dy - ring.centre.1) / ring.radius.1;
             self.shapes.at(x, y)
         };
-        // of all that the cell shows a bit of, what is drawn last: the narrow before the broad
+        // of everything visible in the cell, what is drawn last: narrow before broad
         let points = [(0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)];
         points
             .into_iter()
@@ -215,7 +216,7 @@ impl ChordView {
             .collect();
     }
 
-    /// The same as real pixels: a picture of the cells that the circle covers, which stay empty.
+    /// The same in real pixels: a picture over the cells that the circle covers, which stay empty.
     fn picture(
         &mut self,
         shapes: &Shapes,
@@ -253,7 +254,8 @@ impl ChordView {
                 (f64::from(column) + 0.5 - ring.centre.0, f64::from(row) + 0.5 - ring.centre.1);
             (dx / ring.radius.0).hypot(dy / ring.radius.1) < 1.0
         };
-        // what the picture covers is not free for leader lines: a space that is not one to them
+        // cells under the picture are not free for leader lines: use a space that does not count as
+        // blank
         let cells = (0..self.size.height)
             .flat_map(|row| (0..self.size.width).map(move |column| (column, row)));
         self.cells = cells
@@ -261,7 +263,7 @@ impl ChordView {
             .collect();
     }
 
-    /// The picture and the cells of the view that it covers.
+    /// The picture, and the cells of the view that it covers.
     pub fn image(&self) -> Option<(Rect, &Pixmap)> {
         self.picture.as_ref().map(|(area, picture)| (*area, picture))
     }
@@ -357,7 +359,8 @@ impl Widget for &ChordView {
     }
 }
 
-/// The end's part in what is selected: itself, or a partner in a ribbon of the selected arc.
+/// Whether an end belongs to the selection: it is selected, or a partner in a ribbon of the
+/// selected arc.
 fn near(end: usize, selected: ShapeOf, shapes: &Shapes) -> bool {
     match selected {
         ShapeOf::Ribbon(..) => selected.touches(end),
@@ -367,7 +370,7 @@ fn near(end: usize, selected: ShapeOf, shapes: &Shapes) -> bool {
     }
 }
 
-/// Whether a shape is drawn as it is while something is selected.
+/// Whether a shape keeps its full colour while something is selected.
 fn stands_out(part: ShapeOf, selected: ShapeOf) -> bool {
     match (part, selected) {
         (ShapeOf::Arc(i), _) => selected.touches(i),
@@ -430,7 +433,7 @@ fn glyph(cell: Cell, look: &ChordStyle, colour: impl Fn(Rgb) -> Color) -> (char,
     if look.blocks == Blocks::Ascii
         && let Some(c) = solid(cell, all, |c| colour(c) == ground)
     {
-        // the colour is the picture; the sign, which it hides, is for who copies the text
+        // the colour makes the picture; the sign, which it hides, is for copied text
         let far = |c: Rgb| (c.lightness() - theme.ground.lightness()).abs();
         let share = (far(c) / far(theme.ink).max(0.01)).clamp(0.3, 1.0);
         let sign = [' ', '.', ':', '+', '#'][(share * 4.0).round() as usize];
@@ -441,7 +444,7 @@ fn glyph(cell: Cell, look: &ChordStyle, colour: impl Fn(Rgb) -> Color) -> (char,
         Cell::Full(c) => (all, colour(c), colour(c)),
         Cell::Split { mask, fg, bg } => (mask, colour(fg), colour(bg)),
     };
-    // the ground is always behind: a terminal's own cannot be a foreground
+    // the ground is always behind: the terminal's own background cannot be a foreground colour
     match (fg == bg, fg == ground) {
         (true, true) => (' ', Style::new()),
         (true, false) => (symbol(all), Style::new().fg(fg).bg(bg)),
@@ -450,8 +453,8 @@ fn glyph(cell: Cell, look: &ChordStyle, colour: impl Fn(Rgb) -> Color) -> (char,
     }
 }
 
-/// The one colour of a cell that shows no ground, if need be the one that there is more of: letters
-/// on a colour are no edge.
+/// The single colour of a cell that shows no ground, if necessary the more frequent of the two:
+/// letters on a coloured ground do not look like an edge.
 fn solid(cell: Cell, all: u8, is_ground: impl Fn(Rgb) -> bool) -> Option<Rgb> {
     match cell {
         Cell::Full(c) if !is_ground(c) => Some(c),
@@ -462,7 +465,7 @@ fn solid(cell: Cell, all: u8, is_ground: impl Fn(Rgb) -> bool) -> Option<Rgb> {
     }
 }
 
-/// The character of ASCII whose ink is where a cell has it: 2 x 4 pixels, bit 0 the top left one.
+/// The ASCII character whose ink matches a cell best: 2 x 4 pixels, bit 0 is the top left one.
 fn ascii(mask: u8) -> char {
     const GLYPHS: [(u8, char); 23] = [
         (0b0000_0000, ' '),
@@ -493,7 +496,7 @@ fn ascii(mask: u8) -> char {
     GLYPHS.iter().min_by_key(differ).map_or(' ', |glyph| glyph.1)
 }
 
-/// A cell without colours: how much ink it has, or where it has it.
+/// A cell without colours, by how much ink it has, or by where the ink is.
 fn shade(cell: Cell, symbol: impl Fn(u8) -> char, levels: [char; 5], all: u8) -> char {
     let ink = |c: Rgb| f64::from(c.0) / 255.0;
     let level = |ink: f64| levels[((ink * 4.0).round() as usize).min(4)];
@@ -529,7 +532,7 @@ struct Line {
 #[derive(Clone, Debug)]
 struct Plan {
     ring: Ring,
-    /// The ends that have a label, what it says, and where it is.
+    /// The ends that have a label, its text, and its place.
     labelled: Vec<usize>,
     texts: Vec<String>,
     spots: Vec<labels::Spot>,
@@ -542,7 +545,7 @@ impl Plan {
         let angles = layout.angles();
         let angle = |i: usize| angles.get(i).copied().flatten();
         let mut shown: Vec<usize> = (0..ends.len()).filter(|&i| angle(i).is_some()).collect();
-        // the greatest first: they have a label when not all can
+        // the largest first: they keep their labels if not all can
         shown.sort_by(|&a, &b| {
             layout.groups[b].value.total_cmp(&layout.groups[a].value).then(a.cmp(&b))
         });
@@ -593,14 +596,15 @@ impl Plan {
                 .collect();
             labels::place(ring, &wanted)
         };
-        // labels beside their arcs, unless they would take the room of the circle or stray too far
+        // labels beside their arcs, unless they would shrink the circle too much or move too far
+        // away
         if around.radius.1 >= alone.radius.1 * 0.7
             && let Some((spots, moved)) = place(&around, &beside)
             && moved <= 3
         {
             return Plan { ring: around, labelled: shown, texts: beside, spots, legend: vec![] };
         }
-        // else a list at the side, and its tags on the circle
+        // otherwise a list at the side, with tags on the circle
         let total: f64 = layout.groups.iter().map(|g| g.value).sum();
         let fits = if list == 0 {
             0
@@ -645,7 +649,8 @@ impl Plan {
         self.labelled.iter().zip(&self.texts).zip(&self.spots).map(|((i, t), s)| (i, t, s))
     }
 
-    /// Arcs are a twelfth of the radius, but two pixels at least; the least angle is a pixel of the edge.
+    /// Arcs are a twelfth of the radius wide, but at least two pixels; the smallest angle is a
+    /// pixel of the edge.
     fn measure(&self) -> Proportions {
         let pixel = 1.0 / (self.ring.radius.1 * 2.0).max(1.0);
         let thick = (2.0 * pixel).clamp(0.085, 0.34);
@@ -653,7 +658,7 @@ impl Plan {
     }
 }
 
-/// The name of a legend's line on the circle.
+/// The tag on the circle for a line of the legend.
 fn tag(k: usize) -> char {
     "123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".chars().nth(k).unwrap_or('·')
 }
@@ -664,7 +669,7 @@ mod tests {
     use crate::theme::Scheme;
     use model::chord::padding;
 
-    /// Whose traffic goes through a hub, about as much in both directions.
+    /// Everybody's traffic goes through a hub, about equally in both directions.
     fn hub() -> Vec<Vec<f64>> {
         let hub = [0.0, 880.0, 1116.0, 1080.0, 220.0, 220.0, 1116.0, 860.0, 860.0];
         (0..9)
@@ -734,7 +739,7 @@ mod tests {
             assert!(cells().all(|(_, c)| c.0.is_ascii()), "{depth:?}");
             let drawn = cells().filter(|(_, c)| c.0 != ' ').count();
             assert!(drawn > 300, "{depth:?}: {drawn}");
-            // corners are empty, and every row of the middle begins and ends with the ring
+            // the corners are empty, and every row in the middle begins and ends with the ring
             let row: Vec<char> = view.cells[12 * 60..13 * 60].iter().map(|c| c.0).collect();
             let text: String = row.iter().collect();
             assert!(text.trim().len() > 30 && view.cells[0].0 == ' ', "{depth:?}: {text:?}");

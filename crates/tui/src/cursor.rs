@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the cursor goes: from what is selected to what is selected next. Pure.
+//! Cursor movement: from the current selection to the next. Pure.
 use model::matrix::{End, Matrix, Measure, Pick};
 
-/// Where what is selected is in the list of ends.
+/// The position of the selection in the list of ends.
 fn end_index(m: &Matrix, pick: Option<Pick>) -> Option<usize> {
     match pick? {
         Pick::End(e) | Pick::Pair(e, _) => m.index(e),
@@ -14,7 +14,7 @@ pub fn clamped(i: usize, by: isize, n: usize) -> usize {
     i.saturating_add_signed(by).min(n - 1)
 }
 
-/// Along the list of ends; the first where nothing is selected.
+/// Along the list of ends; the first if nothing is selected.
 pub fn along_ends(m: &Matrix, pick: Option<Pick>, by: isize) -> Option<Pick> {
     if m.is_empty() {
         return pick;
@@ -23,12 +23,12 @@ pub fn along_ends(m: &Matrix, pick: Option<Pick>, by: isize) -> Option<Pick> {
     m.ends.get(i).map(|e| Pick::End(*e))
 }
 
-/// Along the ribbons of an end, the greatest first.
+/// Along the ribbons of an end, the largest first.
 pub fn along_ribbons(m: &Matrix, measure: Measure, pick: Option<Pick>, by: isize) -> Option<Pick> {
     let Some(i) = end_index(m, pick) else { return along_ends(m, pick, 0) };
     let here = m.ends[i];
     let partners = m.partners(here, measure);
-    let n = partners.len() as isize + 1; // the end itself is before its first ribbon
+    let n = partners.len() as isize + 1; // the end itself comes before its first ribbon
     let at = match pick {
         Some(Pick::Pair(_, b)) => {
             partners.iter().position(|e| *e == b).map_or(0, |p| p as isize + 1)
@@ -41,7 +41,7 @@ pub fn along_ribbons(m: &Matrix, measure: Measure, pick: Option<Pick>, by: isize
     })
 }
 
-/// From cell to cell; column 0 is the line's headline: the end itself.
+/// From cell to cell; column 0 is the head of the line: the end itself.
 pub fn along_cells(m: &Matrix, pick: Option<Pick>, down: isize, right: isize) -> Option<Pick> {
     let first = m.ends.first()?;
     let column = |e: End| m.index(e).map_or(0, |j| j + 1);

@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A line of text that is being written: the filter.
+//! The line editor for the filter.
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use model::filter::{Filter, FilterError};
 
-/// A filter that is being written.
+/// A filter being edited.
 #[derive(Clone, Debug)]
 pub struct Editing {
     /// The text.
     pub text: String,
-    /// Where the cursor is, as a byte offset at a character's border.
+    /// The cursor position, as a byte offset at a character boundary.
     pub cursor: usize,
-    /// Why the text is not a filter (the last one that was stays in force).
+    /// Why the text is not a valid filter (the last valid one stays in force).
     pub error: Option<FilterError>,
-    /// What was in force before, and its text.
+    /// The filter that was in force before, and its text.
     pub before: (String, Filter),
 }
 
 /// What a key did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Nothing, or it moved the cursor.
+    /// Nothing, or moved the cursor.
     Nothing,
-    /// The text is another.
+    /// Changed the text.
     Changed,
-    /// The text is what is wanted.
+    /// Accepted the text.
     Kept,
-    /// It is not.
+    /// Discarded it.
     Dropped,
 }
 
 impl Editing {
-    /// Begins with what is in force.
+    /// Starts with the filter in force.
     pub fn new(text: String, filter: Filter) -> Editing {
         let before = (text.clone(), filter);
         Editing { cursor: text.len(), text, error: None, before }
@@ -45,7 +45,7 @@ impl Editing {
         self.text[self.cursor..].chars().next().map_or(0, char::len_utf8)
     }
 
-    /// A key was pressed.
+    /// Handles a key.
     pub fn key(&mut self, key: &KeyEvent) -> Edit {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
@@ -74,15 +74,15 @@ impl Editing {
         Edit::Nothing
     }
 
-    /// Removes what is between a place and the cursor.
+    /// Removes the text between a position and the cursor.
     fn cut(&mut self, from: usize) -> Edit {
         self.text.drain(from..self.cursor);
         self.cursor = from;
         Edit::Changed
     }
 
-    /// Puts text where the cursor is, and the cursor behind it. What would make the line longer than
-    /// any filter is left out: every change is read as a whole.
+    /// Inserts text at the cursor and moves the cursor behind it. Text beyond the maximum length of
+    /// a filter is left out: every change is parsed as a whole.
     pub fn insert(&mut self, text: &str) -> Edit {
         const MOST: usize = 1000;
         let room = MOST.saturating_sub(self.text.len());

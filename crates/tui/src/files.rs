@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that are whole before anybody sees them.
+//! Files that are complete before they become visible.
 use std::{
     fmt::Debug,
     fs::File,
@@ -9,26 +9,27 @@ use std::{
 
 use tempfile::{Builder, TempPath};
 
-/// Makes files in the current directory, for who may not do that itself: one at a time.
+/// Creates files in the current directory, one at a time, for callers that are not permitted to do
+/// so.
 pub trait Files: Debug + Send + Sync {
-    /// A new file under a name that nobody looks for, to write to. What the last one was and nobody
-    /// has kept is removed.
+    /// Creates a new file under a temporary name for writing. A previous one that was not kept is
+    /// removed.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The file cannot be created.
     fn begin(&self) -> io::Result<File>;
 
-    /// Gives the new file its name, if there is no file of that name.
+    /// Gives the new file its name, unless a file of that name exists.
     ///
     /// # Errors
-    /// There is one, or it cannot be done.
+    /// A file of that name exists, or the operation fails.
     fn keep(&self, name: &str) -> io::Result<()>;
 
     /// Removes the new file.
     fn discard(&self);
 }
 
-/// Makes them itself.
+/// Creates them directly.
 #[derive(Debug, Default)]
 pub struct OwnFiles(Mutex<Option<TempPath>>);
 

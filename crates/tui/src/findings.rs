@@ -22,10 +22,10 @@ use crate::{
     words::clock,
 };
 
-/// Columns before a sentence: a sign, a time, a kind.
+/// Columns before the sentence: a sign, a time, a kind.
 const BEFORE: usize = 23;
 
-/// Draws the view around the chosen finding.
+/// Draws the view around the selected finding.
 pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     if area.is_empty() {
         return;
@@ -55,7 +55,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
         .enumerate()
         .map(|(i, group)| block(look, group, i == cursor, width))
         .collect();
-    // The chosen one is on the screen with all its lines, as far as there is room.
+    // The selected finding is on the screen with all its lines, as far as there is room.
     let room = usize::from(area.height);
     let mut first = cursor;
     let mut used = blocks[cursor].len();
@@ -85,7 +85,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     events(app, look, Rect { y, height: area.bottom().saturating_sub(y), ..area }, buf, hits);
 }
 
-/// What was changed about the host, the newest first, where there is room for it.
+/// Changes of the host's configuration, the newest first, if there is room.
 fn events(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let here = match app.series.at() {
         At::Live => u64::MAX,
@@ -105,7 +105,7 @@ fn events(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
     }
 }
 
-/// A finding as lines; the chosen one with its evidence.
+/// A finding as lines; the selected one with its evidence.
 fn block<'a>(look: &Look, group: &FindingGroup, chosen: bool, width: usize) -> Vec<Line<'a>> {
     let f = &group.first;
     let over = f.until.is_some() || f.muted;
@@ -161,7 +161,7 @@ fn block<'a>(look: &Look, group: &FindingGroup, chosen: bool, width: usize) -> V
     lines
 }
 
-/// Text in lines of at most this width, broken between words where that is possible.
+/// Text in lines of at most this width, broken between words if possible.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let width = width.max(8);
     let mut lines = Vec::new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings as they are listed, and which of them is chosen.
+//! The list of findings and the cursor in it.
 use std::{net::IpAddr, time::SystemTime};
 
 use foldhash::HashSet;
@@ -9,20 +9,21 @@ use model::{
     matrix::{End, Level, Scope},
 };
 
-/// What was found, as it is listed, and what of it is chosen.
+/// The findings as listed, and which one is selected.
 #[derive(Clone, Debug, Default)]
 pub struct FindingsList {
     lines: Vec<FindingGroup>,
     open: [usize; 2],
     chosen: Option<u64>,
-    /// Hosts, and inner addresses, between which something is bad now, the lower first.
+    /// Pairs of hosts, and of inner addresses, with an open bad finding between them, the lower
+    /// first.
     pairs: [HashSet<(IpAddr, IpAddr)>; 2],
-    /// The hosts as they are shown, which may be groups.
+    /// The hosts as they are shown, which may be as groups.
     shown: HashSet<(End, End)>,
 }
 
 impl FindingsList {
-    /// Makes the list anew: of now, or as it was at a time.
+    /// Rebuilds the list: as of now, or as of a past time.
     pub fn list<'a>(
         &mut self,
         findings: impl Iterator<Item = &'a Finding>,
@@ -67,12 +68,12 @@ impl FindingsList {
         self.open = [open(Severity::Bad), open(Severity::Note)];
     }
 
-    /// How many there are now: bad ones, and ones to note.
+    /// The numbers of open findings: bad ones, and notes.
     pub fn open(&self) -> [usize; 2] {
         self.open
     }
 
-    /// Whether something is bad now between two hosts, or between two inner addresses.
+    /// Whether there is an open bad finding between two hosts, or between two inner addresses.
     pub fn concerns(&self, level: Level, a: End, b: End) -> bool {
         match (level, a, b) {
             (Level::Hosts, ..) => self.shown.contains(&(a.min(b), a.max(b))),
@@ -83,15 +84,15 @@ impl FindingsList {
         }
     }
 
-    /// All of these, the lower first.
+    /// All such pairs, the lower end first.
     pub fn pairs(&self, level: Level) -> impl Iterator<Item = (End, End)> {
         let inner = self.pairs[1].iter().filter(move |_| level == Level::Inner);
         let hosts = self.shown.iter().filter(move |_| level == Level::Hosts);
         hosts.copied().chain(inner.map(|(a, b)| (End::Addr(*a), End::Addr(*b))))
     }
 
-    /// Whether something is bad now with a row: between its inner addresses, or where it has none,
-    /// between its hosts.
+    /// Whether there is an open bad finding about a row: between its inner addresses, or, if it has
+    /// none, between its hosts.
     pub fn concerns_row(&self, key: &Key) -> bool {
         let pair = |p: Pair| (p.first.min(p.second), p.first.max(p.second));
         match key.inner.pair() {
@@ -100,17 +101,17 @@ impl FindingsList {
         }
     }
 
-    /// The chosen line.
+    /// The selected line.
     pub fn chosen(&self) -> Option<&FindingGroup> {
         self.lines.get(self.cursor())
     }
 
-    /// Whether it is this finding's.
+    /// Whether the selected line is this finding's.
     pub fn is_chosen(&self, number: u64) -> bool {
         self.chosen().is_some_and(|group| group.first.number == number)
     }
 
-    /// Chooses a finding's line.
+    /// Selects a finding's line.
     pub fn choose(&mut self, number: u64) {
         self.chosen = Some(number);
     }
@@ -127,7 +128,7 @@ impl FindingsList {
         &self.lines
     }
 
-    /// Which of them is chosen.
+    /// The index of the selected line.
     pub fn cursor(&self) -> usize {
         let of = |n| self.lines.iter().position(|group| group.first.number == n);
         self.chosen.and_then(of).unwrap_or(0)

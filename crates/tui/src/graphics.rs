@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Real pixels for the chord, where the terminal has them: which protocol it speaks, and what of the
-//! picture is on its screen now.
+//! Real pixels for the chord, if the terminal supports them: the protocol that it speaks, and what
+//! its screen currently shows of the picture.
 //!
-//! Terminals that say by their names what they speak are believed. Others are asked what every
-//! terminal since the VT100 answers, and only for a moment; what the user typed meanwhile is kept.
+//! Terminals whose environment identifies their protocol are trusted. Others get a query that every
+//! terminal since the VT100 answers, with a short timeout; what the user types meanwhile is kept.
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -23,17 +23,17 @@ use crate::{
 /// What the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// Pixels where the terminal is known to have them.
+    /// Pixels if the terminal is known to support them.
     #[default]
     Auto,
-    /// This protocol, whatever the terminal says.
+    /// This protocol, whatever the terminal reports.
     Use(Protocol),
     /// Characters.
     Off,
 }
 
 impl Choice {
-    /// All choices with their names in flags.
+    /// All choices, named as in flags.
     pub const ALL: [(Choice, &str); 5] = [
         (Choice::Auto, "auto"),
         (Choice::Use(Protocol::Kitty), "kitty"),
@@ -43,18 +43,18 @@ impl Choice {
     ];
 }
 
-/// What an environment says about graphics.
+/// What the environment says about graphics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// There are none, or something is between us and the terminal.
+    /// There are none, or something sits between us and the terminal.
     None,
-    /// The terminal speaks this.
+    /// The terminal speaks this protocol.
     Speaks(Protocol),
-    /// It may have sixels: ask.
+    /// It may support sixels: query it.
     Ask,
 }
 
-/// What an environment says.
+/// Evaluates the environment.
 pub fn hint(var: impl Fn(&str) -> Option<String>) -> Hint {
     let var = |name| var(name).unwrap_or_default();
     let has = |name| !var(name).is_empty();
@@ -86,20 +86,20 @@ pub fn hint(var: impl Fn(&str) -> Option<String>) -> Hint {
 /// What a terminal answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Answer {
-    /// It has sixels.
+    /// Whether it supports sixels.
     sixel: bool,
     /// Width and height of a cell in pixels.
     cell: Option<(u16, u16)>,
 }
 
-/// The longest that a terminal may take to answer; after that it is one that does not.
+/// The longest time to wait for an answer; after that the terminal is taken not to answer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Asks the terminal for the size of its cells and for its attributes. What is no answer is what
+/// Queries the size of the terminal's cells and its attributes. Everything that is not an answer
 /// was typed meanwhile.
 fn ask(session: &mut Session, patience: Duration) -> (Answer, Vec<Event>) {
     let (mut answer, mut typed) = (Answer::default(), vec![]);
-    // the attributes come last: when they are here, everything is
+    // the attributes come last: once they are here, everything is
     if queue!(session.writer(), Print("\x1b[16t\x1b[c")).is_err() {
         return (answer, typed);
     }
@@ -120,7 +120,7 @@ fn ask(session: &mut Session, patience: Duration) -> (Answer, Vec<Event>) {
     (answer, typed)
 }
 
-/// A picture that is to be on the screen.
+/// A picture that should be on the screen.
 #[derive(Clone, Copy, Debug)]
 pub struct Image<'a> {
     /// Counts up with every new picture.
@@ -131,18 +131,18 @@ pub struct Image<'a> {
     pub picture: &'a Pixmap,
 }
 
-/// A terminal's pixels.
+/// The terminal's pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pixels {
-    /// How pixels are sent to it.
+    /// The protocol for sending them.
     pub protocol: Protocol,
     /// Width and height of a cell in pixels.
     pub cell: (u16, u16),
 }
 
 impl Pixels {
-    /// How many pixels of a picture a cell is: fewer than it has where the terminal enlarges pictures
-    /// and so many cost more time than they are worth.
+    /// The number of picture pixels per cell: fewer than the terminal has if it scales pictures and
+    /// so many would cost more time than they are worth.
     pub fn scale(&self, cells: Rect) -> (u16, u16) {
         const ENOUGH: f64 = 1.2e6;
         let all = f64::from(cells.width)
@@ -161,7 +161,7 @@ impl Pixels {
 /// Pixels on the screen.
 #[derive(Debug)]
 pub struct Graphics {
-    /// The terminal's.
+    /// The terminal's pixels.
     pub pixels: Pixels,
     shown: Option<(u64, Rect)>,
 }
@@ -170,8 +170,8 @@ pub struct Graphics {
 const USUAL: (u16, u16) = (10, 20);
 
 impl Graphics {
-    /// What the user and the terminal agree on, and the keys that were pressed meanwhile. The
-    /// terminal must be ours and in raw mode.
+    /// The result of the user's choice and the terminal's capabilities, and the keys pressed
+    /// meanwhile. The terminal must be ours and in raw mode.
     pub fn open(choice: Choice, session: &mut Session) -> (Option<Self>, Vec<Event>) {
         let hint = hint(|name| std::env::var(name).ok());
         let cell = session.cell();
@@ -187,19 +187,21 @@ impl Graphics {
             (Choice::Use(protocol), _) => (with(protocol, cell.unwrap_or(USUAL)), vec![]),
             (Choice::Auto, Hint::Ask) => {
                 let (answer, typed) = ask(session, PATIENCE);
-                // sixels are as large as their pixels: without the size of a cell they fit nowhere
+                // sixels have the size of their pixels: without the size of a cell they cannot be
+                // made to fit
                 let cell = cell.or(answer.cell).filter(|_| answer.sixel);
                 (cell.and_then(|cell| with(Protocol::Sixel, cell)), typed)
             }
         }
     }
 
-    /// What is on the screen is no longer known.
+    /// The contents of the screen are no longer known.
     pub fn forget(&mut self) {
         self.shown = None;
     }
 
-    /// The texts that a new picture would hide: the cells of its area, and of the last one's, where something is written.
+    /// The texts that a new picture would hide: the cells of its area, and of the previous one's,
+    /// that contain text.
     pub fn hidden(&self, image: Option<Image>, buf: &Buffer) -> Vec<(Position, Cell)> {
         let Some(image) = image.filter(|i| {
             !self.pixels.protocol.is_below_text() && self.shown != Some((i.version, i.area))
@@ -213,7 +215,7 @@ impl Graphics {
             .collect()
     }
 
-    /// Brings the screen up to date. True if every cell has to be drawn again.
+    /// Brings the screen up to date. Returns true if every cell has to be redrawn.
     ///
     /// # Errors
     /// The terminal is gone.
@@ -234,7 +236,7 @@ impl Graphics {
                 if let Some((_, old)) =
                     before.filter(|b| !self.pixels.protocol.is_below_text() && b.1 != image.area)
                 {
-                    // pixels outside the new picture go when text is written there
+                    // pixels outside the new picture disappear when text is written there
                     let blank = " ".repeat(usize::from(old.width));
                     for y in old.rows() {
                         queue!(out, MoveTo(y.x, y.y), Print(&blank))

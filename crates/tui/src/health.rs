@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The health view: the books of every interface, and how well they are kept.
+//! The health view: the books of every interface, and the state of the measurement.
 use std::{cmp::Reverse, time::Duration};
 
 use ratatui::{
@@ -30,7 +30,8 @@ use crate::{
     words::clock,
 };
 
-/// Draws the view, scrolled as the app says: what was written, and below it what changes with time.
+/// Draws the view, scrolled as the app says: the prepared text, and below it what changes with
+/// time.
 pub fn draw(
     app: &App,
     look: &Look,
@@ -121,12 +122,13 @@ fn books(app: &App, look: &Look, i: &Interface, width: usize) -> Vec<Line<'stati
         lines.push(row(s.name(), b.stop(s), if is_fault(s) { look.warn } else { look.dim }));
     }
     lines.push(row("suspect", b.suspect, look.warn));
-    // Counted all the same: shown because fragments cost the hosts that make and join them.
+    // Counted all the same: shown because fragments are costly for the hosts that create and
+    // reassemble them.
     lines.push(row("fragments", b.fragments, look.warn));
     lines
 }
 
-/// Which tunnels the fragments are of, and who sends them.
+/// Which tunnels are fragmented, and who sends the fragments.
 fn fragmented(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     const MOST: usize = 5;
     let list = &app.picture.fragmented;
@@ -246,7 +248,7 @@ fn fill(look: &Look, i: &Interface) -> Line<'static> {
     ])
 }
 
-/// Hosts of a fleet: how many are well, a line for each that is not, and the books of all.
+/// Hosts of a fleet: how many are healthy, a line for each that is not, and the books of all.
 fn hosts(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     const MOST: usize = 100;
     let p = &app.picture;
@@ -287,7 +289,8 @@ fn hosts(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// What is wrong with a host of a fleet, in a line, and whether its numbers are not there for it.
+/// What is wrong with a host of a fleet, in one line, and whether its numbers are missing because
+/// of it.
 fn unwell(i: &Interface) -> Option<(String, bool)> {
     let host = i.host.as_deref()?;
     let since = || host.taken.map_or(String::new(), |t| format!(" since {}", clock(t)));
@@ -324,7 +327,7 @@ fn line(look: &Look, name: &str, text: String, style: Style) -> Line<'static> {
     Line::from(vec![Span::styled(format!("   {name:<12}"), look.dim), Span::styled(text, style)])
 }
 
-/// Writes all that does not change with time alone.
+/// Writes everything that does not change with time alone.
 pub fn prepare(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     let p = &app.picture;
     let fact = |name: &str, text: String, style: Style| line(look, name, text, style);
@@ -370,7 +373,7 @@ pub fn prepare(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     out
 }
 
-/// How old things are.
+/// The ages of things.
 fn ages(app: &App, look: &Look, now: Duration) -> Vec<Line<'static>> {
     let fact = |name: &str, text: String, style: Style| line(look, name, text, style);
     let mut out = Vec::new();

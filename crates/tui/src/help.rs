@@ -29,7 +29,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let mut lists: Vec<Vec<Option<&crate::keys::Binding>>> = vec![Vec::new(); usize::from(columns)];
     let mut titles: Vec<Vec<(usize, KeyGroup)>> = vec![Vec::new(); usize::from(columns)];
     for group in KeyGroup::ALL {
-        // the shortest column is next; the first group, the longest, is first
+        // fill the shortest column next; the first group, which is the longest, comes first
         let c = (0..lists.len()).min_by_key(|&c| lists[c].len()).unwrap_or(0);
         if !lists[c].is_empty() {
             lists[c].push(None);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bytes that a terminal sends, as events.
+//! Parses the bytes that a terminal sends into events.
 //!
 //! crossterm's own readers are not used: one blocks in read(2) while a sequence is incomplete, the
-//! other spins on a terminal that has hung up. This one reads nothing and waits for nothing. Every
-//! byte either belongs to a sequence, is an event or is dropped; a sequence that stays incomplete
-//! is settled by [`Parser::settle`]. It follows ECMA-48, with the exceptions that xterm, rxvt and
-//! the Linux console make.
+//! other spins on a terminal that has hung up. This one neither reads nor waits. Every byte belongs
+//! to a sequence, is an event or is dropped; a sequence that stays incomplete is completed by
+//! [`Parser::settle`]. It follows ECMA-48, with the exceptions of xterm, rxvt and the Linux
+//! console.
 use std::time::Duration;
 
 use crossterm::event::{
@@ -23,11 +23,11 @@ pub enum Input {
     CellSize(u16, u16),
 }
 
-/// How long the rest of a key may take: an Esc with nothing after it is the key.
+/// How long to wait for the rest of a key: an Esc with nothing after it is the Esc key.
 const KEY: Duration = Duration::from_millis(50);
-/// How long the rest of a paste or of a string may take.
+/// How long to wait for the rest of a paste or a string.
 const STRING: Duration = Duration::from_millis(300);
-/// The longest paste that is kept; a filter is a line.
+/// The longest paste that is kept; a filter is one line.
 const MOST: usize = 1 << 16;
 
 const PASTE: &[u8] = b"\x1b[200~";
@@ -39,18 +39,18 @@ pub struct Parser {
     bytes: Vec<u8>,
 }
 
-/// What the beginning of the buffer is.
+/// The meaning of the beginning of the buffer.
 enum Step {
-    /// How many bytes were read, and what they mean.
+    /// The number of bytes consumed, and their meaning.
     Take(usize, Option<Input>),
-    /// The beginning of something.
+    /// An incomplete sequence.
     More,
 }
 
 use Step::{More, Take};
 
 impl Parser {
-    /// Takes bytes, and adds what they are to `out`.
+    /// Takes bytes, and appends the events to `out`.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<Input>) {
         self.bytes.extend_from_slice(bytes);
         let mut at = 0;
@@ -65,13 +65,13 @@ impl Parser {
         }
         self.bytes.drain(..at);
         if self.bytes.len() > MOST {
-            // keep how it begins and what its end may begin with
+            // keep how it begins and a possible beginning of its end
             let from = if self.bytes.starts_with(PASTE) { MOST / 2 } else { 2 };
             self.bytes.drain(from..self.bytes.len() - PASTE_END.len());
         }
     }
 
-    /// How long to wait for the rest of what has begun; `None` if nothing has.
+    /// How long to wait for the rest of an incomplete sequence; `None` if there is none.
     pub fn patience(&self) -> Option<Duration> {
         match self.bytes.as_slice() {
             [] => None,
@@ -81,7 +81,7 @@ impl Parser {
         }
     }
 
-    /// Nothing has come for that long: what is here is all there is.
+    /// Nothing has arrived for that long: treat what is here as complete.
     pub fn settle(&mut self, out: &mut Vec<Input>) {
         let bytes = std::mem::take(&mut self.bytes);
         out.extend(match bytes.as_slice() {
@@ -122,7 +122,7 @@ fn step(b: &[u8]) -> Step {
     }
 }
 
-/// With an Esc before it, which is Alt.
+/// A key with an Esc before it, which means Alt.
 fn alt(step: Step) -> Step {
     match step {
         Take(n, Some(Input::Event(Event::Key(mut k)))) => {
@@ -134,7 +134,7 @@ fn alt(step: Step) -> Step {
     }
 }
 
-/// A control character or a character.
+/// A control character or a printable character.
 fn plain(b: &[u8]) -> Step {
     let code = match b[0] {
         b'\r' | b'\n' => KeyCode::Enter,
@@ -171,12 +171,12 @@ fn plain(b: &[u8]) -> Step {
     Take(1, Some(key(code, KeyModifiers::NONE)))
 }
 
-/// OSC, DCS, SOS, PM, APC: replies to queries that were not sent from here, up to ST or BEL.
+/// OSC, DCS, SOS, PM, APC: replies to queries that we did not send, up to ST or BEL.
 fn string(b: &[u8]) -> Step {
     let end = (2..b.len()).find_map(|i| match b[i] {
         0x07 | 0x18 | 0x1a => Some(i + 1),
         0x1b if b.get(i + 1) == Some(&b'\\') => Some(i + 2),
-        // another sequence begins: this one was cut
+        // another sequence begins: this one was truncated
         0x1b if i + 1 < b.len() => Some(i),
         _ => None,
     });
@@ -195,13 +195,13 @@ fn ss3(b: &[u8]) -> Step {
         b'a'..=b'd' => named(c - 32).map(|code| key(code, KeyModifiers::CONTROL)), // rxvt
         b'j'..=b'y' => Some(character(char::from(c - b'j' + b'*'), none)),         // the keypad
         0x21..=0x7e => None,
-        // no sequence: Alt-O, and what comes after it
+        // not a sequence: Alt-O, and the next key
         _ => return Take(2, Some(character('O', KeyModifiers::ALT))),
     };
     Take(3, input)
 }
 
-/// Keys that one letter ends.
+/// Keys whose sequence ends with a letter.
 fn named(c: u8) -> Option<KeyCode> {
     Some(match c {
         b'A' => KeyCode::Up,
@@ -216,7 +216,7 @@ fn named(c: u8) -> Option<KeyCode> {
     })
 }
 
-/// Keys that have a number.
+/// Keys whose sequence has a number.
 fn numbered(n: u16) -> Option<KeyCode> {
     Some(match n {
         1 | 7 => KeyCode::Home,
@@ -257,7 +257,7 @@ fn csi(b: &[u8]) -> Step {
     let Some(end) = (2..b.len()).find(|&i| !(0x20..=0x3f).contains(&b[i])) else { return More };
     let (body, last) = (&b[2..end], b[end]);
     let digits = |b: &[u8]| !b.is_empty() && b.iter().all(u8::is_ascii_digit);
-    // rxvt ends its shifted keys with what is no final byte; a report would end with `y`
+    // rxvt ends its shifted keys with a byte that is not a final byte; a report would end with `y`
     if let Some(dollar) = body.iter().position(|c| *c == b'$')
         && digits(&body[..dollar])
         && (last != b'y' || dollar + 1 < body.len())
@@ -265,7 +265,7 @@ fn csi(b: &[u8]) -> Step {
         return Take(2 + dollar + 1, rxvt(&body[..dollar], b'$'));
     }
     if !(0x40..=0x7e).contains(&last) {
-        return Take(end, None); // cut by something else
+        return Take(end, None); // interrupted by something else
     }
     let whole = end + 1;
     if last == b'[' && body.is_empty() {
@@ -279,7 +279,7 @@ fn csi(b: &[u8]) -> Step {
         };
     }
     if last == b'M' && body.is_empty() {
-        // the mouse of a terminal that knows only the oldest protocol
+        // mouse reports in the oldest protocol
         let three = &b[whole..];
         return match three.iter().take(3).position(|c| *c < 0x20) {
             Some(_) => Take(whole, None),
@@ -293,7 +293,7 @@ fn csi(b: &[u8]) -> Step {
     Take(whole, report(body, last))
 }
 
-/// A whole sequence.
+/// A complete sequence.
 fn report(body: &[u8], last: u8) -> Option<Input> {
     let text = std::str::from_utf8(body).ok()?;
     let numbers = |text: &str| -> Vec<u16> {
@@ -311,7 +311,7 @@ fn report(body: &[u8], last: u8) -> Option<Input> {
         };
     }
     if !text.bytes().all(|c| c.is_ascii_digit() || matches!(c, b';' | b':')) {
-        return None; // of somebody else's
+        return None; // not for us
     }
     let list = numbers(text);
     let first = list.first().copied().unwrap_or(0);
@@ -327,7 +327,7 @@ fn report(body: &[u8], last: u8) -> Option<Input> {
         (b'~', &[27, _, c]) => unicode(c)?, // xterm's modifyOtherKeys
         (b'~', _) => numbered(first)?,
         (b'u', _) => unicode(first)?,
-        // not R, which is where the cursor is
+        // not R, which reports the cursor position
         (b'A'..=b'F' | b'H' | b'P' | b'Q' | b'S', _) => named(last)?,
         _ => return None,
     };
@@ -352,7 +352,7 @@ fn unicode(c: u16) -> Option<KeyCode> {
     })
 }
 
-/// `5` or `5:3`: modifiers, and whether the key came up again.
+/// `5` or `5:3`: modifiers, and whether it is a key release.
 fn modified(text: &str) -> (KeyModifiers, KeyEventKind) {
     let (bits, kind) = text.split_once(':').unwrap_or((text, "1"));
     let bits = bits.parse::<u8>().unwrap_or(1).saturating_sub(1);
@@ -407,7 +407,7 @@ mod tests {
         (out, parser)
     }
 
-    /// What bytes mean once nothing more comes.
+    /// What bytes mean once no more arrive.
     fn settled(bytes: &[u8]) -> Vec<Input> {
         let (mut out, mut parser) = read(&[bytes]);
         if parser.patience().is_some() {
@@ -490,7 +490,7 @@ mod tests {
             settled(b"\x1b[6;20;10t\x1b[?62;4;22c"),
             [Input::CellSize(10, 20), Input::Attributes(vec![62, 4, 22])]
         );
-        // kitty says when a key comes up again
+        // kitty reports key releases
         let up = KeyEvent::new_with_kind(KeyCode::Char('a'), M::NONE, KeyEventKind::Release);
         assert_eq!(settled(b"\x1b[97;1:3u"), [Input::Event(Event::Key(up))]);
     }
@@ -526,7 +526,7 @@ mod tests {
         );
     }
 
-    /// Whatever came before it, and however it was cut: a key is a key once that has settled.
+    /// Whatever came before, and however it was truncated: once it has settled, a key is a key.
     #[test]
     fn nothing_swallows_the_next_key() {
         let mut all: Vec<Vec<u8>> = (0..=255).map(|b| vec![b]).collect();

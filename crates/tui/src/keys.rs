@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The key table. What a key does and what the help says about it are one line here.
+//! The key table. One line holds both what a key does and what the help says about it.
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// What a key (or a click on its hint) asks for.
+/// What a key (or a click on its hint) requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Leave.
     Quit,
-    /// Stop the process until the shell's `fg`.
+    /// Suspend the process until the shell's `fg`.
     Suspend,
     /// Show or hide the keys.
     Help,
     /// The next view.
     NextView,
-    /// The view before.
+    /// The previous view.
     PreviousView,
     /// The chord.
     Chord,
@@ -21,7 +21,7 @@ pub enum Action {
     Matrix,
     /// The table.
     Table,
-    /// The books and the health of the measurement.
+    /// The books and the state of the measurement.
     Health,
     /// What is wrong, and why.
     Findings,
@@ -41,45 +41,45 @@ pub enum Action {
     First,
     /// The last.
     Last,
-    /// Into what is selected.
+    /// Go into the selection.
     Enter,
-    /// Unselect, else one level up.
+    /// Clear the selection, or else go one level up.
     Back,
-    /// Mark what is selected.
+    /// Mark the selection.
     Mark,
-    /// Forget all marks.
+    /// Clear all marks.
     ClearMarks,
-    /// Look into the packets of what is selected, or no longer.
+    /// Start or stop looking into the packets of the selection.
     Lens,
-    /// Keep packets of what is selected in a file, or no more.
+    /// Start or stop writing packets of the selection to a file.
     Capture,
     /// The next tunnel id.
     NextTunnel,
-    /// The tunnel id before.
+    /// The previous tunnel id.
     PreviousTunnel,
-    /// Write a filter.
+    /// Edit the filter.
     Filter,
     /// Rates or totals.
     Rate,
     /// Bits, bytes, packets.
     Unit,
-    /// Finer groups of hosts, at last the hosts, then the coarsest again.
+    /// Finer groups of hosts, then single hosts, then the coarsest groups again.
     Groups,
     /// Names or addresses.
     Names,
     /// Sort by the next column.
     Sort,
-    /// Sort the other way round.
+    /// Reverse the sort order.
     Reverse,
-    /// More ends before the rest is called "other".
+    /// Show more ends before the rest is summed as "other".
     More,
-    /// Fewer ends.
+    /// Show fewer ends.
     Fewer,
-    /// Hold the picture, or let it go on.
+    /// Freeze the picture, or let it continue.
     Pause,
     /// One interval back.
     Older,
-    /// One interval forward, at last to now.
+    /// One interval forward, up to now.
     Newer,
     /// Ten intervals back.
     MuchOlder,
@@ -87,7 +87,7 @@ pub enum Action {
     MuchNewer,
     /// To the interval with the most traffic.
     Peak,
-    /// To the interval in which the host's configuration was changed last.
+    /// To the interval of the most recent configuration change.
     Event,
     /// Play a capture faster.
     Faster,
@@ -97,13 +97,13 @@ pub enum Action {
     SavePicture,
     /// Save the rows as a page.
     SavePage,
-    /// The next colours.
+    /// The next colour scheme.
     Theme,
-    /// Draw everything again.
+    /// Redraw everything.
     Redraw,
 }
 
-/// What the help puts together.
+/// Groups of keys in the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyGroup {
     /// Choose a view.
@@ -123,7 +123,7 @@ impl KeyGroup {
     pub const ALL: [KeyGroup; 5] =
         [KeyGroup::Explore, KeyGroup::Show, KeyGroup::Time, KeyGroup::Views, KeyGroup::Program];
 
-    /// Its headline.
+    /// Its heading.
     pub fn title(self) -> &'static str {
         match self {
             KeyGroup::Views => "Views",
@@ -144,15 +144,15 @@ pub struct KeyPress(pub KeyCode, pub bool);
 pub struct Binding {
     /// The keys that do it.
     pub keys: &'static [KeyPress],
-    /// How they are written in the help.
+    /// How the help writes them.
     pub label: &'static str,
     /// What they do.
     pub action: Action,
-    /// Where the help lists it.
+    /// The group that lists it in the help.
     pub group: KeyGroup,
     /// What the help says.
     pub help: &'static str,
-    /// The word beside the key in the bottom line; empty if it is not there.
+    /// The word beside the key in the bottom line; empty if the key is not there.
     pub hint: &'static str,
 }
 
@@ -348,7 +348,7 @@ pub const BINDINGS: &[Binding] = &[
     hinted(bind(&[c('q'), ctrl('c')], "q", Action::Quit, KeyGroup::Program, "quit"), "quit"),
 ];
 
-/// What a key event asks for.
+/// The action for a key event.
 pub fn action(event: &KeyEvent) -> Option<Action> {
     let control = event.modifiers.contains(KeyModifiers::CONTROL);
     if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) {

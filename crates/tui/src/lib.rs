@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The dashboard: one thread, one loop. Draw if something changed, wait for input until the next
-//! reading is due, read, change the app.
+//! reading is due, read, update the app.
 pub mod app;
 pub mod called;
 pub mod chord;
@@ -60,10 +60,10 @@ use theme::{Depth, Scheme, Theme};
 use update::Msg;
 use words::{Effect, Notice};
 
-/// How the dashboard begins and looks.
+/// How the dashboard starts and looks.
 #[derive(Clone, Debug)]
 pub struct TuiOptions {
-    /// What is shown at first.
+    /// What it shows at first.
     pub start: Start,
     /// How often the source is read; for a capture, how long an interval is shown while it plays.
     pub interval: Duration,
@@ -75,11 +75,11 @@ pub struct TuiOptions {
     pub manner: Manner,
     /// Real pixels, or characters.
     pub graphics: Choice,
-    /// The mouse is ours, rather than the terminal's for selecting text.
+    /// Whether the mouse is ours, rather than the terminal's for selecting text.
     pub mouse: bool,
-    /// The program and its version, as what is saved says it.
+    /// The program and its version, as written into saved files.
     pub tool: String,
-    /// What makes the files that are saved.
+    /// Creates the files that are saved.
     pub files: Arc<dyn Files>,
 }
 
@@ -100,21 +100,21 @@ impl Default for TuiOptions {
     }
 }
 
-/// How long a picture is shown at least while a capture plays.
+/// The minimum time to show a picture while a capture plays.
 const PACE: Duration = Duration::from_millis(50);
 
-/// How often packets are taken while a capture is made.
+/// How often packets are drained during a packet capture.
 const CATCHING: Duration = Duration::from_millis(100);
 
-/// How soon a signal is noticed, and what happens to the source.
+/// The longest time until a signal, or a change of the source, is noticed.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Shows what a source gives until the user leaves or a signal ends it; `first` is a reading of it
-/// that has been taken. An error of the source is shown on the screen and the reading is tried again
-/// at the next interval. One that has been read to its end can be played.
+/// Shows what a source delivers until the user quits or a signal ends it; `first` is a reading that
+/// has already been taken. An error of the source is shown on the screen, and the reading is
+/// retried at the next interval. A source that has been read to its end can be played.
 ///
 /// # Errors
-/// The filter is not one, standard output is not a terminal, or the terminal is gone.
+/// The filter is invalid, standard output is not a terminal, or the terminal is gone.
 pub fn run(opts: TuiOptions, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
     let recorded = source.due() != Due::Always;
     let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
@@ -134,7 +134,7 @@ struct Dashboard {
     scheme: Scheme,
     depth: Depth,
     graphics: Option<Graphics>,
-    /// Keys that were pressed before anybody read keys.
+    /// Keys that were pressed before the loop started reading them.
     early: Vec<Event>,
     manner: Manner,
     tool: String,
@@ -171,7 +171,7 @@ impl Dashboard {
         })
     }
 
-    /// Time since the dashboard began, on a clock that only goes forward.
+    /// The time since the dashboard started, on a monotonic clock.
     fn now(&self) -> Duration {
         self.begun.elapsed()
     }
@@ -181,7 +181,7 @@ impl Dashboard {
         let mut due = Duration::ZERO;
         let mut followed = Duration::ZERO;
         let mut dirty = true;
-        let mut frame = None; // when the next frame of a movement is due
+        let mut frame = None; // when the next frame of an animation is due
         let size = self.session.size();
         self.update(Msg::Resize(size.width, size.height), source)?;
         for event in std::mem::take(&mut self.early) {
@@ -210,7 +210,7 @@ impl Dashboard {
                 if self.app.lens.is_some() {
                     self.see(source)?;
                 }
-                // ticks that were missed are not made up for: the next interval is the longer
+                // missed ticks are not made up for: the next interval is longer
                 let now = self.now();
                 let interval = match self.app.playing {
                     true => self.app.speed.pace(interval).0.max(PACE),
@@ -237,7 +237,7 @@ impl Dashboard {
                 dirty = true;
                 self.update(Msg::Named(found), source)?;
             }
-            // a terminal that does not read has its next frame when it has the last one
+            // a terminal that is not reading gets its next frame once it has taken the last one
             let behind = self.session.is_behind();
             if !behind && (dirty || frame.is_some_and(|f| self.now() >= f)) {
                 self.draw()?;
@@ -253,7 +253,7 @@ impl Dashboard {
             let next = frame.filter(|_| !behind).map_or(due, |f| f.min(due));
             let patience = if self.app.catching.is_some() { CATCHING } else { PATIENCE };
             let wait = next.saturating_sub(self.now()).min(patience);
-            // everything that has come in the meantime, then one frame
+            // process everything that has arrived in the meantime, then draw one frame
             for input in self.session.wait(wait) {
                 let Input::Event(event) = input else { continue };
                 if self.session.ended() {
@@ -269,7 +269,7 @@ impl Dashboard {
         }
     }
 
-    /// What an event of the terminal means.
+    /// Translates an event of the terminal into messages.
     fn messages(&mut self, event: Event) -> Vec<Msg> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => vec![Msg::Key(key)],
@@ -318,7 +318,7 @@ impl Dashboard {
         }
     }
 
-    /// Changes the app; true if it is to end.
+    /// Updates the app; returns true if it should quit.
     fn update(&mut self, msg: Msg, source: &mut dyn Source) -> Result<bool> {
         let now = self.now();
         match update::update(&mut self.app, msg, now) {
@@ -363,7 +363,7 @@ impl Dashboard {
         Ok(false)
     }
 
-    /// Begins a capture in the current directory.
+    /// Starts a packet capture in the current directory.
     fn catch(&mut self, rows: &Filter, source: &mut dyn Source) -> Result<()> {
         let closer = source.closer()?;
         let file = self.files.begin().context("make a file in the current directory")?;
@@ -375,7 +375,7 @@ impl Dashboard {
         caught.map(drop)
     }
 
-    /// Writes what was caught, and says how far that is.
+    /// Writes captured packets, and reports progress.
     fn take(&mut self, over: bool, source: &mut dyn Source) -> Result<bool> {
         match source.closer().ok().and_then(|closer| closer.caught(over)) {
             Some(news) => self.update(Msg::Caught(news), source),
@@ -383,7 +383,7 @@ impl Dashboard {
         }
     }
 
-    /// What was seen in packets, where somebody looks into some.
+    /// Updates the contents of packets, if a lens is active.
     fn see(&mut self, source: &mut dyn Source) -> Result<()> {
         match source.closer().and_then(|closer| closer.seen()) {
             Ok(seen) => self.update(Msg::Seen(seen), source).map(drop),
@@ -400,7 +400,7 @@ impl Dashboard {
         update::update(&mut self.app, Msg::Say(notice), now);
     }
 
-    /// What is on the screen is no longer known.
+    /// The contents of the screen are no longer known.
     fn forget(&mut self) {
         if let Some(graphics) = &mut self.graphics {
             graphics.forget();
@@ -423,7 +423,7 @@ impl Dashboard {
         if let Some(graphics) = &mut self.graphics {
             let image = self.stage.image().filter(|_| self.hits.chord.is_some());
             if graphics.show(image, &hidden, &mut self.session)? {
-                // pixels that text does not know of are under it
+                // there are pixels under it that the text buffer does not know of
                 self.session.clear()?;
                 return self.draw();
             }
@@ -434,7 +434,7 @@ impl Dashboard {
     }
 }
 
-/// Draws one whole frame, and says what is where in it.
+/// Draws one whole frame, and returns the targets for the mouse.
 pub fn compose(
     app: &App,
     look: &mut Look,

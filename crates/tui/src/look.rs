@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How things look by what they are for: the theme's colours as styles, and who has which colour.
+//! Styles by purpose: the theme's colours as styles, and the colours of ends.
 use foldhash::{HashMap, HashMapExt};
 use ratatui::style::{Modifier, Style};
 
@@ -10,24 +10,24 @@ use model::{
 
 use crate::theme::{Depth, Theme};
 
-/// Styles by purpose, and the lasting colours of the ends.
+/// Styles by purpose, and the lasting colours of ends.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The theme it is made of.
+    /// The underlying theme.
     pub theme: Theme,
-    /// What is read.
+    /// Normal text.
     pub text: Style,
     /// Numbers that matter.
     pub strong: Style,
-    /// Words that only help.
+    /// Secondary text.
     pub dim: Style,
     /// Lines, and what is not selected.
     pub faint: Style,
-    /// What is chosen, and keys.
+    /// The selection, and keys.
     pub accent: Style,
-    /// The program's name and the chosen tab.
+    /// The program's name and the active tab.
     pub tab: Style,
-    /// Behind the headline of the screen.
+    /// The background of the screen's header.
     pub bar: Style,
     /// The line of the cursor.
     pub cursor: Style,
@@ -35,18 +35,18 @@ pub struct Look {
     pub cell: Style,
     /// Sparklines.
     pub spark: Style,
-    /// As it should be.
+    /// Normal state.
     pub good: Style,
-    /// Worth a look.
+    /// Needs attention.
     pub warn: Style,
-    /// Wrong.
+    /// An error.
     pub bad: Style,
     colours: EndColours,
     ends: HashMap<End, Rgb>,
 }
 
 impl Look {
-    /// A theme as styles.
+    /// The styles of a theme.
     pub fn new(theme: Theme) -> Self {
         let few = matches!(theme.depth, Depth::Ansi16 | Depth::Mono);
         let colourful = |c: Rgb| theme.text(c);
@@ -89,7 +89,7 @@ impl Look {
         }
     }
 
-    /// Gives the ends that are shown their colours; who stays keeps its own.
+    /// Assigns colours to the ends that are shown; those that stay keep theirs.
     pub fn learn(&mut self, ends: &[End]) {
         let known: Vec<End> =
             ends.iter().copied().filter(|e| !matches!(e, End::Other | End::Unknown)).collect();
@@ -97,7 +97,7 @@ impl Look {
         self.ends = known.into_iter().zip(self.colours.assign(&names)).collect();
     }
 
-    /// An end's colour; what is summed up has the theme's.
+    /// An end's colour; sums of several have the theme's.
     pub fn colour(&self, end: End) -> Rgb {
         self.ends.get(&end).copied().unwrap_or(self.theme.other)
     }
@@ -115,7 +115,7 @@ impl Look {
         }
     }
 
-    /// A cell of the heat map: `heat` from 0 (nothing) to 1 (the most there is).
+    /// A cell of the heat map: `heat` from 0 (nothing) to 1 (the maximum).
     pub fn heat(&self, heat: f64) -> Style {
         match self.theme.depth {
             Depth::Mono => match heat {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The matrix: senders down, receivers across, as a heat map whose colour is logarithmic.
+//! The matrix: senders down, receivers across, as a heat map with a logarithmic scale.
 use std::ops::Range;
 
 use ratatui::{
@@ -24,11 +24,12 @@ use crate::{
     look::Look,
 };
 
-/// The width of a cell, with the space that parts it from the next.
+/// The width of a cell, including the space that separates it from the next.
 const CELL: u16 = 8;
 const NARROW: u16 = 6;
 
-/// Where `n` is between nothing (0) and the most there is (1), on a logarithmic scale of four decades.
+/// The position of `n` between zero (0) and the maximum (1), on a logarithmic scale of four
+/// decades.
 pub fn heat(n: u64, max: u64) -> f64 {
     if n == 0 || max == 0 {
         return 0.0;
@@ -37,7 +38,7 @@ pub fn heat(n: u64, max: u64) -> f64 {
     (1.0 + decades / 4.0).clamp(0.05, 1.0)
 }
 
-/// The first of `n` that is shown when `room` fit and `cursor` has to be among them.
+/// The first of `n` items to show if `room` fit and `cursor` must be among them.
 fn window(n: usize, room: usize, cursor: Option<usize>) -> usize {
     cursor.map_or(0, |c| c.saturating_sub(room / 2)).min(n.saturating_sub(room))
 }
@@ -45,32 +46,32 @@ fn window(n: usize, room: usize, cursor: Option<usize>) -> usize {
 /// The visible part of the matrix, as text, with its geometry.
 #[derive(Clone, Debug, Default)]
 pub struct Grid {
-    /// Of all ends: before their lines, and above their columns.
+    /// The names of all ends: before their lines, and above their columns.
     names: Vec<String>,
     heads: Vec<String>,
-    /// Columns of the lines' heads, and of a cell.
+    /// The columns of the line heads, and of a cell.
     head: u16,
     cell: u16,
-    /// How many lines of the screen a line of the matrix has.
+    /// The number of screen lines per line of the matrix.
     high: usize,
     legend: bool,
     /// The lines and columns of the matrix that are shown.
     lines: Range<usize>,
     columns: Range<usize>,
-    /// Of each line that is shown: its cells, and what its end sent.
+    /// For each line shown: its cells, and what its end sent.
     cells: Vec<(Vec<String>, String)>,
     received: Vec<String>,
     total: String,
-    /// The greatest cell, and the greatest sum.
+    /// The largest cell, and the largest sum.
     max: u64,
     max_sum: u64,
     greatest: String,
 }
 
-/// The totals' column.
+/// The width of the totals' column.
 const SUM: u16 = 9;
 
-/// Writes the matrix for an area.
+/// Prepares the matrix for an area.
 pub fn prepare(app: &App, area: Rect) -> Grid {
     let m = &app.picture.matrix;
     if area.height < 3 || area.width < 16 || m.is_empty() {
@@ -78,7 +79,7 @@ pub fn prepare(app: &App, area: Rect) -> Grid {
     }
     let n = m.len();
     let full: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
-    // what has a name keeps it whole
+    // names stay whole
     let is_address = |i: usize| matches!(m.ends[i], End::Addr(a) if full[i] == a.to_string());
     let addresses: Vec<String> =
         (0..n).filter(|i| is_address(*i)).map(|i| full[i].clone()).collect();
@@ -104,7 +105,7 @@ pub fn prepare(app: &App, area: Rect) -> Grid {
     };
     let legend = area.height >= 8;
     let room = usize::from(area.height) - 2 - usize::from(legend) * 2;
-    // with room to spare, cells are as high as they are wide to the eye
+    // with room to spare, cells are visually square
     let high = if n * 3 <= room {
         3
     } else if n * 2 <= room {
@@ -154,7 +155,7 @@ pub fn prepare(app: &App, area: Rect) -> Grid {
     }
 }
 
-/// Where the matrix has what is picked.
+/// The position of the selection in the matrix.
 fn place(app: &App, pick: Option<Pick>) -> (Option<usize>, Option<usize>) {
     let m = &app.picture.matrix;
     match pick {
@@ -164,7 +165,7 @@ fn place(app: &App, pick: Option<Pick>) -> (Option<usize>, Option<usize>) {
     }
 }
 
-/// Draws the matrix into the area that it was written for.
+/// Draws the matrix into the area that it was prepared for.
 pub fn draw(app: &App, look: &Look, grid: &Grid, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let m = &app.picture.matrix;
     if grid.lines.is_empty() || grid.names.len() != m.len() {
@@ -245,7 +246,7 @@ pub fn draw(app: &App, look: &Look, grid: &Grid, area: Rect, buf: &mut Buffer, h
         let style = sum_style(app, look, m.sent(i), max_sum, selected && !here);
         buf.set_stringn(sum_x, y, sent, usize::from(SUM) - 1, style);
     }
-    // what each received, below
+    // what each end received, below
     let y = area.y + 1 + (grid.lines.len() * high) as u16;
     buf.set_stringn(area.x + 1, y, "received", usize::from(head) - 1, look.dim);
     for (j, text) in grid.columns.clone().zip(&grid.received) {
@@ -274,7 +275,7 @@ pub fn draw(app: &App, look: &Look, grid: &Grid, area: Rect, buf: &mut Buffer, h
     hits.wheel(area, Action::Up, Action::Down);
 }
 
-/// A cell's ground; where cells are high, with a gap below.
+/// Fills a cell's background; if cells are high, with a gap below.
 fn pad(look: &Look, area: Rect, high: usize, style: Style, buf: &mut Buffer) {
     let top = area.y - (high / 3) as u16;
     let whole = Rect { y: top, height: high as u16, ..area };
@@ -285,7 +286,7 @@ fn pad(look: &Look, area: Rect, high: usize, style: Style, buf: &mut Buffer) {
     }
 }
 
-/// The greatest cell.
+/// The largest cell.
 fn largest(app: &App) -> Count {
     let m = &app.picture.matrix;
     (0..m.len())
@@ -294,7 +295,7 @@ fn largest(app: &App) -> Count {
         .unwrap_or_default()
 }
 
-/// How a total is written: brighter the greater.
+/// The style of a total: brighter if larger.
 fn sum_style(app: &App, look: &Look, c: Count, max: u64, dim: bool) -> Style {
     match () {
         () if c.is_zero() => look.faint,

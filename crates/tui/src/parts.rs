@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the parts of the screen are, by its size and by what it shows.
+//! The layout of the screen's parts, by its size and by what it shows.
 use ratatui::layout::Rect;
 
 use crate::words::View;
@@ -13,20 +13,21 @@ pub struct Parts {
     pub path: Rect,
     /// The view.
     pub main: Rect,
-    /// Ids, ends, what is selected.
+    /// Ids, ends, the selection.
     pub side: Rect,
-    /// What is in packets, below the view and what is beside it.
+    /// The contents of packets, below the view and the side.
     pub lens: Rect,
     /// The last minutes.
     pub timeline: Rect,
-    /// The line that never lies.
+    /// The status line.
     pub status: Rect,
-    /// Keys, or what there is to say, or the filter being written.
+    /// Keys, or a notice, or the filter being edited.
     pub hints: Rect,
 }
 
 impl Parts {
-    /// The parts at a size, with as many lines of a lens as there are. What has no room is empty.
+    /// The parts at a size, with room for the lines of a lens, if any. Parts without room are
+    /// empty.
     pub fn of(area: Rect, view: View, lens: Option<usize>) -> Self {
         let mut p = Parts::default();
         let mut rest = area;
@@ -65,11 +66,11 @@ impl Parts {
             );
         }
         if area.height >= 24 {
-            top(&mut rest, 1); // air
+            top(&mut rest, 1); // an empty line
             bottom(&mut rest, u16::from(area.height >= 30));
         }
         if let Some(lines) = lens.filter(|_| !view.is_text() && rest.height >= 8) {
-            // With headlines, and room for a few more before anything moves.
+            // With headings, and room for a few more before anything has to move.
             let wanted = u16::try_from(lines + 2).unwrap_or(u16::MAX).max(6);
             let most = rest.height / 2;
             p.lens = bottom(&mut rest, wanted.min(most));
@@ -84,7 +85,7 @@ impl Parts {
         p.side = Rect { x: rest.right() - side, width: side, ..rest };
         p.main = Rect { width: rest.width - side, ..rest };
         if side > 0 {
-            // a column of air on both sides of the rule between them
+            // an empty column on both sides of the rule between them
             p.main.width = p.main.width.saturating_sub(2);
             p.side.width -= 1;
         }

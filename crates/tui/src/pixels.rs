@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A picture in the escape sequences of terminals with real pixels: kitty's, iTerm2's, sixel. Pure.
+//! A picture as escape sequences for terminals with real pixels: kitty's, iTerm2's, sixel. Pure.
 //!
 //! The crates for this would bring some forty others, a general quantiser and raw pixels on the
-//! wire; a chord has few colours, so PNG and a palette of the commonest are all it takes.
+//! wire; a chord has few colours, so PNG and a palette of the most frequent ones suffice.
 use std::{fmt::Write, io};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -11,7 +11,7 @@ use tiny_skia::{Pixmap, PremultipliedColorU8};
 
 use model::colour::Rgb;
 
-/// The protocol by which a terminal takes pixels.
+/// The protocol by which a terminal receives pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// <https://sw.kovidgoyal.net/kitty/graphics-protocol/>: kitty, Ghostty.
@@ -22,16 +22,16 @@ pub enum Protocol {
     Sixel,
 }
 
-/// The number of our image, where images have one.
+/// The number of our image, for protocols that number images.
 const ID: u32 = 0x746d_6f6e; // "tmon"
-/// The most base64 in one escape sequence of kitty's protocol.
+/// The maximum base64 length in one escape sequence of kitty's protocol.
 const CHUNK: usize = 4096;
-/// The most colours of a sixel picture: what every terminal has registers for.
+/// The maximum number of colours of a sixel picture: every terminal has registers for this many.
 const REGISTERS: usize = 256;
 
 impl Protocol {
-    /// The picture, from the cell where the cursor is, over so many columns and rows. It is opaque:
-    /// it replaces what was drawn there before.
+    /// The sequence that shows the picture from the cursor's cell on, over this many columns and
+    /// rows. The picture is opaque: it replaces what was drawn there before.
     ///
     /// # Errors
     /// The picture is too large for a PNG.
@@ -51,18 +51,18 @@ impl Protocol {
         })
     }
 
-    /// Takes the picture away, where that takes more than drawing text over it.
+    /// The sequence that removes the picture, if drawing text over it is not enough.
     pub fn remove(self) -> Option<String> {
         (self == Protocol::Kitty).then(|| format!("\x1b_Ga=d,d=I,i={ID},q=2\x1b\\"))
     }
 
-    /// Text that is drawn later stays above the picture by itself.
+    /// Whether text that is drawn later stays above the picture.
     pub fn is_below_text(self) -> bool {
         self == Protocol::Kitty
     }
 }
 
-/// Transmitted and placed at once, below text; the same numbers again replace what was there.
+/// Transmits and places it at once, below text; the same numbers replace the previous picture.
 fn kitty(data: &str, columns: u16, rows: u16) -> String {
     let mut out = String::with_capacity(data.len() + data.len() / 256 + 64);
     let chunks = data.len().div_ceil(CHUNK).max(1);
@@ -84,7 +84,8 @@ fn kitty(data: &str, columns: u16, rows: u16) -> String {
 fn sixel(picture: &Pixmap) -> String {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let (palette, indexed) = quantise(picture.pixels());
-    // P2=1: what is not drawn stays; every pixel is drawn. Raster attributes: square pixels, size.
+    // P2=1: pixels that are not drawn stay; here every pixel is drawn. Raster attributes: square
+    // pixels, size.
     let mut out = format!("\x1bP0;1;0q\"1;1;{width};{height}");
     for (i, c) in palette.iter().enumerate() {
         let share = |v: u8| (u32::from(v) * 100 + 127) / 255;
@@ -117,8 +118,8 @@ fn sixel(picture: &Pixmap) -> String {
     out
 }
 
-/// The commonest colours, and every pixel as the nearest of them. Colours that differ by less than
-/// an eighth of a step of the eye's are one from the beginning.
+/// The most frequent colours, and every pixel as the nearest of them. Colours that differ by less
+/// than an eighth of a just noticeable difference are merged from the start.
 fn quantise(pixels: &[PremultipliedColorU8]) -> (Vec<Rgb>, Vec<u8>) {
     let coarse = |p: &PremultipliedColorU8| (p.red() >> 3, p.green() >> 3, p.blue() >> 3);
     let mut counts: HashMap<(u8, u8, u8), (u32, [u32; 3])> = HashMap::new();
@@ -180,7 +181,7 @@ mod tests {
         canvas.over(Rgb::hex(0x121218)).unwrap()
     }
 
-    /// The worst and the mean difference of two pictures in a channel.
+    /// The maximum and the mean difference of two pictures per channel.
     fn difference(a: &Pixmap, b: &Pixmap) -> (u8, f64) {
         assert_eq!((a.width(), a.height()), (b.width(), b.height()));
         let all: Vec<u8> = a.data().iter().zip(b.data()).map(|(a, b)| a.abs_diff(*b)).collect();
@@ -190,7 +191,7 @@ mod tests {
         )
     }
 
-    /// The escape sequences of kitty's protocol: keys and data of each.
+    /// The escape sequences of kitty's protocol, as the keys and the data of each.
     fn commands(text: &str) -> Vec<(String, String)> {
         let parts: Vec<&str> = text.split("\x1b\\").collect();
         assert_eq!(parts.last(), Some(&""), "every sequence ends");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is shown as a file for a ticket: a picture or a page.
+//! Saves what is shown as a file for a ticket: a picture or a page.
 use std::{
     io::{self, BufWriter, Write},
     time::SystemTime,
@@ -25,7 +25,7 @@ use crate::{
     words::Form,
 };
 
-/// Writes the chord of what is shown into `out` as SVG, in the colours of the screen.
+/// Writes the chord as shown into `out` as SVG, in the colours of the screen.
 ///
 /// # Errors
 /// Those of `out`.
@@ -54,7 +54,7 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> io::Result<()> {
     );
     let style =
         if light(look) { SvgStyle::light(title, note) } else { SvgStyle::dark(title, note) };
-    // an amount is in the measure, bytes or packets: the text says it in the unit
+    // an amount is in the measure, bytes or packets: the text gives it in the unit
     svg::write(
         out,
         &ends,
@@ -64,7 +64,7 @@ pub fn write(app: &App, look: &Look, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-/// Writes the rows of what is shown into `out` as a page; `tool` is the program and its version.
+/// Writes the rows as shown into `out` as a page; `tool` is the program and its version.
 ///
 /// # Errors
 /// There is nothing to show; those of `out`.
@@ -78,11 +78,11 @@ fn light(look: &Look) -> bool {
     look.theme.scheme == Scheme::Light && look.theme.depth != Depth::Mono
 }
 
-/// Saves what is shown in the current directory under a name that says when it is of, and returns
-/// that name. No file is ever overwritten.
+/// Saves what is shown in the current directory under a name with its time, and returns that name.
+/// No file is ever overwritten.
 ///
 /// # Errors
-/// There is nothing to save, or the file cannot be made.
+/// There is nothing to save, or the file cannot be created.
 pub fn save(app: &App, look: &Look, form: Form, tool: &str, files: &dyn Files) -> Result<String> {
     if app.picture.matrix.is_empty() {
         bail!("there is nothing to save");
@@ -93,7 +93,7 @@ pub fn save(app: &App, look: &Look, form: Form, tool: &str, files: &dyn Files) -
         Form::Picture => "svg",
         Form::Page => "html",
     };
-    // Nobody sees half of it, and a full disk keeps none.
+    // The file appears only when complete, and a full disk leaves none behind.
     let file = files.begin().context("make a file in the current directory")?;
     let mut out = BufWriter::new(file);
     let written = match form {
@@ -110,7 +110,7 @@ pub fn save(app: &App, look: &Look, form: Form, tool: &str, files: &dyn Files) -
     kept
 }
 
-/// What a capture of these rows, begun at this time, is called but for its ending.
+/// The file name, without its extension, of a capture of these rows that starts at this time.
 pub fn capture_stem(rows: &Filter, now: SystemTime) -> String {
     const LONGEST: usize = 56;
     let time: String = rfc3339(now).chars().take(19).filter(char::is_ascii_digit).collect();
@@ -130,10 +130,10 @@ pub fn capture_stem(rows: &Filter, now: SystemTime) -> String {
     stem
 }
 
-/// Keeps a new file under the first name of this kind that is free, and returns that.
+/// Keeps a new file under the first free name of this pattern, and returns that name.
 ///
 /// # Errors
-/// There are too many of this name, or it cannot be done.
+/// There are too many files of this name, or the operation fails.
 pub fn keep(files: &dyn Files, stem: &str, ending: &str) -> Result<String> {
     for n in 1..100 {
         let name = if n == 1 { format!("{stem}.{ending}") } else { format!("{stem}-{n}.{ending}") };

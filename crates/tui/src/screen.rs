@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The whole screen: what goes where at which size.
+//! The layout of the whole screen at every size.
 use std::time::Duration;
 
 use ratatui::{
@@ -31,8 +31,8 @@ use crate::{
     words::{Speed, View},
 };
 
-/// Draws everything except the chord itself, whose place it leaves in [`Hits::chord`], from what was
-/// written for this area.
+/// Draws everything except the chord itself, whose place it leaves in [`Hits::chord`], from what
+/// was prepared for this area.
 pub fn draw(
     app: &App,
     look: &Look,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The terminal while the dashboard has it: taken in one step, given back whatever happens.
+//! The terminal while the dashboard owns it: taken in one step, given back whatever happens.
 //!
-//! Nothing here waits for the terminal. What is drawn is kept until the terminal takes it; while
-//! it takes nothing there are no new frames, but input, signals and readings go on.
+//! Nothing here waits for the terminal. Output is queued until the terminal accepts it; meanwhile
+//! there are no new frames, but input, signals and readings continue.
 use std::{
     cell::RefCell,
     io::{self, IsTerminal, Read, Write},
@@ -41,13 +41,13 @@ use super::{
     tty::{Tty, timeout},
 };
 
-/// The terminal while it is ours: what the panic hook gives back.
+/// The terminal while it is ours, for the panic hook to give back.
 static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
 
-/// The terminal has part of a frame.
+/// Whether the terminal has received only part of a frame.
 static BEHIND: AtomicBool = AtomicBool::new(false);
 
-/// What takes our pictures away, once there may be some.
+/// The sequence that removes our pictures, once there may be some.
 static PICTURES: OnceLock<String> = OnceLock::new();
 
 struct Taken {
@@ -56,22 +56,22 @@ struct Taken {
     before: Termios,
 }
 
-/// Says how pictures are taken away when the terminal is given back.
+/// Sets the sequence that removes pictures when the terminal is given back.
 pub fn leaves_pictures(removed_by: String) {
     _ = PICTURES.set(removed_by);
 }
 
-/// How long the last frame may take to leave, and then the terminal to be given back.
+/// How long to wait for the last frame to be sent, and then for the terminal to be given back.
 const PARTING: Duration = Duration::from_millis(250);
 
-/// What is to be written, and how much of it has been.
+/// The pending output, and how much of it has been written.
 #[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// What the backend writes to: memory, which is never full and never gone.
+/// The backend's writer: memory, which is never full and never gone.
 #[derive(Clone, Debug, Default)]
 struct Out(Rc<RefCell<Queue>>);
 
@@ -86,7 +86,7 @@ impl Write for Out {
     }
 }
 
-/// Ratatui's backend, which would ask the terminal, and tput(1), for sizes.
+/// Ratatui's backend, which would otherwise query the terminal, and tput(1), for sizes.
 struct Screen {
     inner: CrosstermBackend<Out>,
     size: Size,
@@ -111,7 +111,7 @@ impl Backend for Screen {
     }
 
     fn get_cursor_position(&mut self) -> io::Result<Position> {
-        Ok(Position::ORIGIN) // nobody who asks is answered in time
+        Ok(Position::ORIGIN) // nobody would get an answer in time
     }
 
     fn set_cursor_position<P: Into<Position>>(&mut self, position: P) -> io::Result<()> {
@@ -140,7 +140,7 @@ impl Backend for Screen {
 }
 
 /// Raw mode, the alternate screen, the mouse. Dropping it restores the terminal; so does a panic,
-/// before its message is printed. SIGTERM, SIGINT, SIGHUP and a terminal that is gone become
+/// before its message is printed. SIGTERM, SIGINT, SIGHUP and a terminal that is gone set
 /// [`Session::ended`].
 pub struct Session {
     terminal: Terminal<Screen>,
@@ -148,17 +148,17 @@ pub struct Session {
     keys: Tty,
     screen: Tty,
     parser: Parser,
-    /// When something came last.
+    /// When input last arrived.
     heard: Instant,
     mouse: bool,
     ended: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
-    /// Readable after a signal.
+    /// Becomes readable after a signal.
     woken: UnixStream,
     signals: Vec<SigId>,
 }
 
-/// What is drawn of a screen of this size: whoever is at the other end of a connection may claim any.
+/// The size that is drawn on a screen of this size: the other end of a connection may claim any.
 fn drawn([width, height, ..]: [u16; 4]) -> Size {
     Size { width: width.min(1000), height: height.min(500) }
 }
@@ -167,7 +167,7 @@ impl Session {
     /// Takes the terminal.
     ///
     /// # Errors
-    /// Standard output is not a terminal, or the terminal refuses; it is left as it was found.
+    /// Standard output is not a terminal, or the terminal refuses; it is then left as it was found.
     pub fn open(mouse: bool) -> Result<Self> {
         if !io::stdout().is_terminal() {
             bail!(
@@ -243,7 +243,7 @@ impl Session {
         let before = self.keys.make_raw()?;
         *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Taken { keys: self.keys.clone(), screen: self.screen.clone(), before });
-        // a paste is text, not keys: nobody's clipboard presses q
+        // a paste is text, not keys: pasted text does not quit
         crossterm::queue!(
             self.out,
             EnterAlternateScreen,
@@ -268,25 +268,25 @@ impl Session {
         self.terminal.backend().size
     }
 
-    /// The width and height of a cell in pixels, where the terminal says it.
+    /// The width and height of a cell in pixels, if the terminal reports it.
     pub fn cell(&self) -> Option<(u16, u16)> {
         let [columns, rows, width, height] = self.screen.size().ok()?;
         Some((width.checked_div(columns)?, height.checked_div(rows)?))
             .filter(|cell| cell.0 > 1 && cell.1 > 1)
     }
 
-    /// A signal asked for the end, or the terminal is gone.
+    /// Whether a signal requested the end, or the terminal is gone.
     pub fn ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// The terminal has not taken everything yet: nothing should be drawn.
+    /// Whether the terminal has not accepted everything yet: nothing should be drawn then.
     pub fn is_behind(&self) -> bool {
         !self.out.0.borrow().bytes.is_empty()
     }
 
-    /// Waits so long for input, and passes on to the terminal what it takes meanwhile. A change of
-    /// size is among the input.
+    /// Waits for input for this long, and meanwhile passes output on to the terminal. The input
+    /// includes changes of size.
     pub fn wait(&mut self, patience: Duration) -> Vec<Input> {
         self.send();
         let mut input = Vec::new();
@@ -298,7 +298,7 @@ impl Session {
             PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.screen.as_fd(), out),
         ];
-        // interrupted by a signal is as good as woken
+        // an interruption by a signal is as good as being woken
         _ = poll(&mut fds, timeout(patience));
         let is = |i: usize, flags: PollFlags| {
             fds.get(i).and_then(PollFd::revents).is_some_and(|r| r.intersects(flags))
@@ -329,7 +329,7 @@ impl Session {
         input
     }
 
-    /// Reads what has come, up to as much as a paste: then there has to be a frame.
+    /// Reads what has arrived, at most as much as a paste: then it is time for a frame.
     fn read(&mut self, input: &mut Vec<Input>) {
         self.heard = Instant::now();
         let mut some = [0; 4096];
@@ -346,7 +346,7 @@ impl Session {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Gives the terminal as much as it takes at once.
+    /// Sends the terminal as much as it accepts without blocking.
     fn send(&mut self) {
         let mut queue = self.out.0.borrow_mut();
         while queue.sent < queue.bytes.len() {
@@ -365,10 +365,10 @@ impl Session {
         BEHIND.store(!queue.bytes.is_empty(), Ordering::Relaxed);
     }
 
-    /// Draws one frame; the terminal shows it at once and never half of it, where it knows how.
+    /// Draws one frame; terminals that support it show it at once and never half of it.
     ///
     /// # Errors
-    /// A cell cannot be written, which memory never says.
+    /// A cell cannot be written, which does not happen in memory.
     pub fn draw(&mut self, draw: impl FnOnce(&mut Frame)) -> Result<()> {
         crossterm::queue!(self.out, BeginSynchronizedUpdate)?;
         self.terminal.draw(draw).context("draw on the terminal")?;
@@ -377,10 +377,10 @@ impl Session {
         Ok(())
     }
 
-    /// Writes cells again, whatever the terminal is thought to show there.
+    /// Writes cells again, whatever the terminal is believed to show there.
     ///
     /// # Errors
-    /// As of [`Session::draw`].
+    /// Those of [`Session::draw`].
     pub fn write(&mut self, cells: &[(Position, Cell)]) -> Result<()> {
         self.terminal
             .backend_mut()
@@ -390,7 +390,7 @@ impl Session {
         Ok(())
     }
 
-    /// What writes to the terminal at the next occasion.
+    /// A writer whose output goes to the terminal at the next opportunity.
     pub fn writer(&mut self) -> impl Write + use<> {
         self.out.clone()
     }
@@ -403,15 +403,15 @@ impl Session {
         self.measure().context("clear the terminal")
     }
 
-    /// Gives the terminal back, stops the process as Ctrl-Z does, and takes the terminal again
-    /// when it is continued.
+    /// Gives the terminal back, suspends the process as Ctrl-Z does, and takes the terminal again
+    /// when the process continues.
     ///
     /// # Errors
     /// The terminal is gone.
     pub fn suspend(&mut self) -> Result<()> {
         self.give_back();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP).context("stop")?;
-        self.resized.store(true, Ordering::Relaxed); // as it may have been
+        self.resized.store(true, Ordering::Relaxed); // it may have been
         self.take().context("take the terminal again")
     }
 
@@ -437,14 +437,15 @@ impl Drop for Session {
     }
 }
 
-/// Undoes [`Session::take`]; does nothing when there is nothing to undo. Never fails: there is
-/// nobody left to tell.
+/// Undoes [`Session::take`]; does nothing if there is nothing to undo. Never fails, because nobody
+/// is left to report to.
 fn restore() {
     let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Taken { keys, screen, before }) = taken else { return };
     let mut bytes = Vec::new();
     if BEHIND.swap(false, Ordering::Relaxed) {
-        // What waits to be shown gives its room to this, which ends any sequence that it was cut in.
+        // Pending output is dropped in favour of this, which also ends any sequence that was cut
+        // short.
         screen.forget_output();
         bytes.extend(b"\x18\x1b\\");
     }

@@ -16,7 +16,7 @@ use crate::{
     words::View,
 };
 
-/// What they are written for: while it stays, there is nothing to do.
+/// What they were written for: as long as it is unchanged, there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Written {
     area: Rect,
@@ -28,9 +28,9 @@ struct Written {
 #[derive(Debug, Default)]
 pub struct Sheets {
     written: Option<Written>,
-    /// Where the view is.
+    /// The area of the view.
     pub(crate) main: Rect,
-    /// What is selected, below the view where there is no pane beside it.
+    /// Details of the selection, below the view if there is no pane beside it.
     pub(crate) below: Vec<Line<'static>>,
     pub(crate) side: Pane,
     pub(crate) table: Page,
@@ -40,7 +40,7 @@ pub struct Sheets {
 }
 
 impl Sheets {
-    /// Writes what has changed since it was last written.
+    /// Rewrites what has changed since it was last written.
     pub fn write(&mut self, app: &App, look: &Look, area: Rect) {
         let written = Some(Written { area, picked: app.picked(), version: app.version });
         if self.written == written {

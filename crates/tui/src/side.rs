@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Beside the picture: the tunnel ids, the ends with their colours, and what is selected.
+//! Beside the picture: the tunnel ids, the ends with their colours, and the selection.
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -33,7 +33,7 @@ pub struct Pane {
     details: Option<Details>,
 }
 
-/// What there is to say about what is selected.
+/// Details of the selection.
 #[derive(Clone, Debug)]
 struct Details {
     area: Rect,
@@ -43,14 +43,14 @@ struct Details {
     words: Vec<Line<'static>>,
 }
 
-/// Writes the pane for an area.
+/// Prepares the pane for an area.
 pub fn prepare(app: &App, look: &Look, area: Rect) -> Pane {
     let mut pane = Pane::default();
     if area.width < 12 || area.height < 3 {
         return pane;
     }
     let height = usize::from(area.height);
-    let air = usize::from(height >= 12); // between the parts
+    let air = usize::from(height >= 12); // space between the parts
     let chart = if height >= 30 { 3 } else { 1 };
     let (name, words) = details(app, look, usize::from(area.width));
     let wanted = if name.is_empty() { 0 } else { 1 + chart + words.len() };
@@ -75,7 +75,7 @@ pub fn prepare(app: &App, look: &Look, area: Rect) -> Pane {
     pane
 }
 
-/// Draws the pane where it was written for.
+/// Draws the pane in the area that it was prepared for.
 pub fn draw(look: &Look, pane: &Pane, buf: &mut Buffer, hits: &mut Hits) {
     for (area, text) in &pane.titles {
         title(look, text, *area, buf);
@@ -101,14 +101,14 @@ pub fn draw(look: &Look, pane: &Pane, buf: &mut Buffer, hits: &mut Hits) {
     }
 }
 
-/// What bars stand on.
+/// The line on which bars stand.
 pub fn baseline(look: &Look, area: Rect, buf: &mut Buffer) {
     if !area.is_empty() {
         buf.set_string(area.x, area.bottom() - 1, "▁".repeat(usize::from(area.width)), look.faint);
     }
 }
 
-/// A headline of several colours with its rule.
+/// A heading in several colours with its rule.
 fn headline(look: &Look, name: &[Span<'static>], area: Rect, buf: &mut Buffer) {
     let width: usize = name.iter().map(|s| s.content.width()).sum();
     let mut spans = name.to_vec();
@@ -120,7 +120,7 @@ fn headline(look: &Look, name: &[Span<'static>], area: Rect, buf: &mut Buffer) {
     Line::from(spans).render(Rect { height: 1, ..area }, buf);
 }
 
-/// A section's headline with its rule.
+/// A section's heading with its rule.
 pub fn title(look: &Look, text: &str, area: Rect, buf: &mut Buffer) {
     if area.is_empty() {
         return;
@@ -134,31 +134,31 @@ pub fn title(look: &Look, text: &str, area: Rect, buf: &mut Buffer) {
     line.render(Rect { height: 1, ..area }, buf);
 }
 
-/// One line of a list: a sign, a name, a bar of its share, its last minutes, a number.
+/// One line of a list: a sign, a name, a bar of its share, a sparkline, a number.
 #[derive(Clone, Debug)]
 struct Entry {
     area: Rect,
     hit: Option<Hit>,
-    /// The cursor is on it.
+    /// Whether the cursor is on it.
     cursor: bool,
     sign: (&'static str, Style),
     name: String,
     style: Style,
-    /// Of the bar and of the last minutes.
+    /// The style of the bar and of the sparkline.
     line: Style,
-    /// How much of the greatest it is; none is drawn for `(0, 0)`.
+    /// Its share of the largest; no bar is drawn for `(0, 0)`.
     share: (u64, u64),
     trend: Vec<u64>,
     value: String,
-    /// The columns that values of its list need, so that what is left of them ends in one column.
+    /// The columns that the values of its list need, so that what is to the left of them lines up.
     columns: usize,
 }
 
-/// The columns of the last minutes.
+/// The columns of the sparkline.
 const TREND: usize = 12;
 
 impl Entry {
-    /// One with neither bar nor past, of which nothing happens when it is clicked.
+    /// An entry with neither bar nor sparkline that cannot be clicked.
     fn plain(
         area: Rect,
         sign: (&'static str, Style),
@@ -220,7 +220,7 @@ impl Pane {
             Entry::plain(line(0), sign(all), "all".to_owned(), style(all, look.text), value);
         self.entries.push(Entry { hit: Some(Hit::Tunnel(None)), ..plain });
         let room = usize::from(area.height) - 2;
-        // the chosen one is always there, also when it is small or silent
+        // the selected one is always there, even if it is small or silent
         let chosen = list.iter().position(|t| Some(t.0) == app.tunnel);
         let first = chosen.map_or(0, |c| (c + 1).saturating_sub(room));
         let max = list.iter().map(|t| app.measure(t.1)).max().unwrap_or(0);
@@ -245,7 +245,7 @@ impl Pane {
                 style: style(on, if all { look.text } else { look.dim }),
                 line: if on || all { look.spark } else { look.faint },
                 share: (n, max),
-                // the share before the past, where there is no room for both
+                // the share takes precedence over the sparkline if there is no room for both
                 trend: if area.width >= 40 {
                     app.trends.of_tunnel(Some(*tunnel), TREND, app.unit.measure())
                 } else {
@@ -323,7 +323,7 @@ impl Pane {
     }
 }
 
-/// What is selected: its name, and what there is to say about it.
+/// The selection: its name, and details about it.
 pub fn details(app: &App, look: &Look, width: usize) -> (Vec<Span<'static>>, Vec<Line<'static>>) {
     let Some(pick) = app.picked() else { return (vec![], vec![]) };
     let picture = &app.picture;
@@ -356,7 +356,7 @@ pub fn details(app: &App, look: &Look, width: usize) -> (Vec<Span<'static>>, Vec
             vec![end(e), word(if app.marks.contains(&e) { " marked" } else { "" })]
         }
         Pick::Pair(a, b) => {
-            // the second without what it shares with the first where there is no room for both
+            // if there is no room for both, the second without what it shares with the first
             let full = [a, b].map(|e| app.called(e));
             let cut = match (a, b) {
                 (End::Addr(_), End::Addr(_)) if a != b => shared_prefix(&full),

@@ -4,25 +4,25 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 
-/// The values as a line of text, one a character; what is not zero is never nothing.
+/// The values as a line of text, one per character; nonzero values are always visible.
 pub fn text(values: &[u64]) -> String {
     let max = u128::from(values.iter().copied().max().unwrap_or(0)).max(1);
     let height = |v: u64| (u128::from(v) * 8).div_ceil(max) as usize;
     values.iter().map(|v| EIGHTHS.get(height(*v)).copied().unwrap_or("█")).collect()
 }
 
-/// Draws the newest values, one a column, the newest at the right; the greatest fills the area.
-/// Something that is not zero is never drawn as nothing.
+/// Draws the newest values, one per column, the newest at the right; the largest fills the area.
+/// Nonzero values are always visible.
 pub fn line(values: &[u64], area: Rect, buf: &mut Buffer, style: Style) {
     scaled(values, area, buf, style, 8);
 }
 
-/// The same, but the greatest leaves a gap to what is above: for lines below each other.
+/// The same, but the largest leaves a gap to what is above: for lines below each other.
 pub fn low(values: &[u64], area: Rect, buf: &mut Buffer, style: Style) {
     scaled(values, area, buf, style, 5);
 }
 
-/// The greatest is `eighths` of the area high.
+/// The largest is `eighths` of the area high.
 fn scaled(values: &[u64], area: Rect, buf: &mut Buffer, style: Style, eighths: u64) {
     let width = usize::from(area.width);
     let values = &values[values.len().saturating_sub(width)..];
@@ -34,7 +34,7 @@ fn scaled(values: &[u64], area: Rect, buf: &mut Buffer, style: Style, eighths: u
     }
 }
 
-/// One bar, as high as `value` is of `max`.
+/// One bar, whose height is `value` in relation to `max`.
 pub fn bar(value: u64, max: u64, area: Rect, buf: &mut Buffer, style: Style) {
     if area.is_empty() || max == 0 {
         return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The chord from frame to frame: what it was, what it is to be, and how far it has come; and what
-//! is written around it.
+//! The chord from frame to frame: its previous state, its target, and the progress between them;
+//! and the text around it.
 use std::time::Duration;
 
 use ratatui::{buffer::Buffer, layout::Rect, widgets::Widget};
@@ -25,32 +25,32 @@ use crate::{
     words::Unit,
 };
 
-/// How long a change takes, if the terminal is fast.
+/// The duration of an animation, if the terminal is fast.
 const CHANGE: Duration = Duration::from_millis(400);
-/// The time between two frames of a change.
+/// The time between two frames of an animation.
 const FRAME: Duration = Duration::from_millis(40);
-/// The part of an interval that may be spent on drawing a change.
+/// The part of an interval that may be spent on drawing an animation.
 const SHARE: f64 = 0.008;
-/// The free angle after an arc, where there is room.
+/// The free angle after an arc, if there is room.
 const PADDING: f64 = 0.05;
 
-/// The moving chord.
+/// The animated chord.
 #[derive(Debug)]
 pub struct Stage {
-    /// What it is, or is changing into.
+    /// The current state, or the target of the animation.
     scene: Scene<End>,
     of: Option<(Matrix, Unit)>,
     change: Option<Change>,
     view: ChordView,
     canvas: Canvas,
     drawn: Option<Drawn>,
-    /// The labels, as of when and where they were made.
+    /// The labels, and the picture and area that they were made for.
     labels: (Option<(u64, Rect)>, Vec<chord::ArcLabel>),
-    /// What is written around it.
+    /// The text around it.
     pub(crate) sheets: Sheets,
     version: u64,
     area: Rect,
-    /// What one frame costs, as measured by the caller.
+    /// The cost of one frame, as measured by the caller.
     cost: Duration,
 }
 
@@ -61,7 +61,7 @@ struct Change {
     length: Duration,
 }
 
-/// What a view was prepared for: while it stays, there is nothing to do.
+/// What a view was prepared for: as long as it is unchanged, there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Drawn {
     area: Rect,
@@ -72,17 +72,17 @@ struct Drawn {
 /// How the chord is drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// Which characters.
+    /// The characters of the chord.
     pub blocks: Blocks,
-    /// Which characters everything else is made of.
+    /// The characters of everything else.
     pub charset: Charset,
     /// Width of a cell as a share of its height.
     pub aspect: f64,
     /// Real pixels instead of characters.
     pub pixels: Option<Pixels>,
-    /// Changes are movements.
+    /// Whether changes are animated.
     pub animate: bool,
-    /// How often there is something new.
+    /// How often there is new data.
     pub interval: Duration,
 }
 
@@ -99,7 +99,7 @@ impl Default for Manner {
     }
 }
 
-/// A matrix as the circle's numbers, in a unit.
+/// The layout of a matrix's numbers in a unit.
 pub fn layout(app: &App) -> Layout {
     let m = &app.picture.matrix;
     let n = m.len();
@@ -125,7 +125,7 @@ impl Default for Stage {
 }
 
 impl Stage {
-    /// Takes the app's picture: at once, or as a change that begins now.
+    /// Takes the app's picture: at once, or as an animation that begins now.
     pub fn show(&mut self, app: &App, now: Duration, manner: Manner) {
         let same = self
             .of
@@ -154,27 +154,27 @@ impl Stage {
         }
     }
 
-    /// How long a change may take, so that drawing all of it costs no more than its share of the
-    /// interval; `None` when that is too short to see anything move.
+    /// How long an animation may take, so that drawing all of it costs no more than its share of
+    /// the interval; `None` if that is too short to see anything move.
     fn affordable(&self, interval: Duration) -> Option<Duration> {
         let frames =
             (interval.as_secs_f64() * SHARE / self.cost.as_secs_f64().max(1e-6)).min(100.0) as u32;
         (frames >= 3).then(|| CHANGE.min(FRAME * frames))
     }
 
-    /// When the next frame of a change is due; `None` when nothing moves.
+    /// When the next frame of an animation is due; `None` if nothing moves.
     pub fn next_frame(&self, now: Duration) -> Option<Duration> {
         self.change.as_ref().map(|_| now + FRAME)
     }
 
-    /// Tells what drawing the last frame cost, terminal included.
+    /// Reports what drawing the last frame cost, terminal included.
     pub fn spent(&mut self, cost: Duration) {
-        // the worst of late, slowly forgotten
+        // the recent maximum, slowly decaying
         self.cost = cost.max(self.cost.mul_f64(0.9));
     }
 
-    /// Draws the chord as it is now: with characters, or, for a terminal with pixels, only what is
-    /// around the picture.
+    /// Draws the chord in its current state: with characters, or, for a terminal with pixels, only
+    /// what is around the picture.
     pub fn draw(
         &mut self,
         app: &App,
@@ -224,7 +224,7 @@ impl Stage {
         self.view.render(area, buf);
     }
 
-    /// The picture, where there is one.
+    /// The picture, if there is one.
     pub fn image(&self) -> Option<Image<'_>> {
         let (area, picture) = self.view.image()?;
         Some(Image {
@@ -234,7 +234,7 @@ impl Stage {
         })
     }
 
-    /// What is under a cell of the screen.
+    /// The end or pair under a cell of the screen.
     pub fn pick_at(&self, x: u16, y: u16) -> Option<Pick> {
         if !self.area.contains((x, y).into()) {
             return None;
@@ -247,7 +247,7 @@ impl Stage {
     }
 }
 
-/// The part of the circle that is picked.
+/// The part of the circle for a selection.
 pub fn part(ends: &[End], pick: Pick) -> Option<ShapeOf> {
     let place = |e: End| ends.iter().position(|x| *x == e);
     match pick {
@@ -256,13 +256,13 @@ pub fn part(ends: &[End], pick: Pick) -> Option<ShapeOf> {
     }
 }
 
-/// The ends as the circle labels them: without what all share where that makes the circle larger.
+/// The labels of the ends: without their common prefix if that makes the circle larger.
 pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::ArcLabel> {
     let m = &app.picture.matrix;
     let mut labels: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
     let widest = labels.iter().map(|l| l.width()).max().unwrap_or(0);
     if usize::from(area.width) < 2 * usize::from(area.height) + 2 * widest + 4 {
-        // what has a name keeps it whole
+        // names stay whole
         let is_address =
             |label: &String, end: &End| matches!(end, End::Addr(a) if *label == a.to_string());
         let addresses: Vec<String> = labels

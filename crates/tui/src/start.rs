@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the dashboard begins.
+//! The initial state of the dashboard.
 use std::{sync::Arc, time::SystemTime};
 
 use feed::names::Names;
@@ -7,36 +7,37 @@ use model::{detect::Known, groups::Groups, history, units::Base};
 
 use crate::words::{Unit, View};
 
-/// How the dashboard begins.
+/// The initial state of the dashboard.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// What fills the middle.
+    /// The view.
     pub view: View,
     /// Unit of the values.
     pub unit: Unit,
-    /// The step between the prefixes of bytes.
+    /// The step between unit prefixes of bytes.
     pub base: Base,
     /// Totals instead of rates.
     pub totals: bool,
-    /// How many ends are shown before the rest is "other"; by the room there is when not given.
+    /// How many ends are shown before the rest is "other"; determined by the available room if not
+    /// given.
     pub top: Option<usize>,
-    /// The filter's text, which must be one.
+    /// The filter's text, which must be valid.
     pub filter: String,
     /// What is watched, in a word or two: "lab", a file's name.
     pub title: String,
-    /// What addresses are called, and whether that is shown at first.
+    /// The names of addresses, and whether they are shown at first.
     pub names: Names,
-    /// Groups of hosts that a file says; where there is none, those that a fleet's names make.
+    /// Groups of hosts from a file; without one, those derived from the names of a fleet's hosts.
     pub groups: Option<Arc<Groups>>,
-    /// Addresses at first, though there are names.
+    /// Show addresses at first, although there are names.
     pub numeric: bool,
     /// A capture: every interval is known from the start.
     pub recorded: bool,
-    /// The time of a capture or a recording to begin at, if not its end.
+    /// The time of a capture or a recording at which to start, if not its end.
     pub at: Option<SystemTime>,
-    /// Bytes that the intervals of the past may take.
+    /// Memory limit for past intervals, in bytes.
     pub history: usize,
-    /// Findings that are known already.
+    /// Known findings.
     pub known: Known,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The line that never lies: what is drawn, how much of all traffic that is, and how old it is.
+//! The status line: what is drawn, how much of all traffic that is, and how old it is.
 use std::time::Duration;
 
 use ratatui::{
@@ -19,7 +19,7 @@ use model::{
 
 use crate::{app::App, look::Look};
 
-/// How much of what was seen was counted into rows, and which stop took most of the rest.
+/// How much of what was seen was counted into rows, and the stop that took most of the rest.
 pub fn coverage(books: &Books) -> (Count, Count, Option<(Stop, Count)>) {
     let both = |c: [Count; 2]| c[0] + c[1];
     let worst = Stop::ALL
@@ -30,19 +30,19 @@ pub fn coverage(books: &Books) -> (Count, Count, Option<(Stop, Count)>) {
     (both(books.counted), both(books.seen()), worst)
 }
 
-/// A stop that means that something could not be read, rather than that it was no tunnel.
+/// Whether a stop means that something could not be read, rather than that it was not a tunnel.
 pub fn is_fault(stop: Stop) -> bool {
     !matches!(stop, Stop::Plain | Stop::NonIp)
 }
 
-/// An age or a length of less than a minute to a tenth of a second.
+/// An age or a duration of less than a minute, to a tenth of a second.
 pub fn seconds(d: Duration) -> String {
     if d < Duration::from_secs(60) { format!("{:.1} s", d.as_secs_f64()) } else { duration(d) }
 }
 
-/// Draws the status into one line.
+/// Draws the status in one line.
 pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer) {
-    // each part: a number and its word, and perhaps more for where there is room
+    // each part: a number and its word, and perhaps more if there is room
     let mut parts: Vec<Vec<(String, Style)>> = Vec::new();
     let p = &app.picture;
     let age = app.read.map(|r| now.saturating_sub(r));
@@ -174,7 +174,7 @@ pub fn draw(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer)
         parts.push(vec![(seconds(age), look.text), (format!(" {what}"), look.dim)]);
     }
 
-    // what does not fit goes: the second half of a part, else the part
+    // drop what does not fit: the second half of a part, or else the part
     let room = usize::from(area.width).saturating_sub(1);
     let width = |part: &[(String, Style)]| part.iter().map(|s| s.0.width()).sum::<usize>();
     let mut spans = vec![Span::raw(" ")];

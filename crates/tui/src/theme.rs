@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How things look: schemes, colour depth, and the styles of everything on the screen.
+//! Appearance: schemes, colour depth, and the styles of everything on the screen.
 //!
-//! The program thinks in [`Rgb`]; [`Theme::colour`] is the one place where that becomes what this
-//! terminal can show.
+//! The program uses [`Rgb`] throughout; [`Theme::colour`] is the one place that converts it to what
+//! this terminal can show.
 use model::colour::{EndColours, Palette, Rgb};
 use ratatui::style::{Color, Modifier, Style};
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use std::str::FromStr;
 pub enum Depth {
     /// None: shades and attributes only.
     Mono,
-    /// The 16 of ANSI, whatever the terminal makes of them.
+    /// The 16 ANSI colours, however the terminal shows them.
     Ansi16,
     /// xterm's 256.
     Ansi256,
@@ -21,7 +21,7 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// All depths with their names in flags.
+    /// All depths, named as in flags.
     pub const ALL: [(Depth, &str); 4] = [
         (Depth::TrueColor, "truecolor"),
         (Depth::Ansi256, "256"),
@@ -79,7 +79,7 @@ impl FromStr for Depth {
     }
 }
 
-/// A choice of colours.
+/// A colour scheme.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Light on dark.
@@ -87,7 +87,7 @@ pub enum Scheme {
     Dark,
     /// Dark on light.
     Light,
-    /// Dark, with colours that differ for everybody.
+    /// Dark, with colours that are distinguishable for everybody.
     Safe,
     /// No colours.
     Mono,
@@ -107,7 +107,7 @@ impl Scheme {
         Self::ALL.iter().find(|s| s.0 == self).map_or("", |s| s.1)
     }
 
-    /// The one after this, round and round.
+    /// The next one, cyclically.
     #[must_use]
     pub fn next(self) -> Scheme {
         let i = Self::ALL.iter().position(|s| s.0 == self).map_or(0, |i| i + 1);
@@ -128,32 +128,32 @@ impl FromStr for Scheme {
     }
 }
 
-/// The look of the whole screen.
+/// The appearance of the whole screen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Theme {
     /// The scheme.
     pub scheme: Scheme,
     /// The terminal's colours; [`Depth::Mono`] with [`Scheme::Mono`].
     pub depth: Depth,
-    /// Behind everything. Painted in 256 and all colours, the terminal's own with fewer.
+    /// The background. Painted with 256 and all colours, the terminal's own with fewer.
     pub ground: Rgb,
     /// Plain text.
     pub ink: Rgb,
-    /// What matters less: units, rulers, leader lines.
+    /// Secondary elements: units, rulers, leader lines.
     pub faint: Rgb,
     /// Titles, keys, the active tab.
     pub accent: Rgb,
-    /// Behind the selected row or cell.
+    /// The background of the selected row or cell.
     pub chosen: Rgb,
-    /// Something to look at.
+    /// Something that needs attention.
     pub warning: Rgb,
     /// Something that failed.
     pub failure: Rgb,
-    /// Something as it should be.
+    /// Something in its normal state.
     pub good: Rgb,
-    /// What is summed up as `other`.
+    /// The colour of `other`.
     pub other: Rgb,
-    /// From nothing to most, for heat maps and sparklines.
+    /// From zero to maximum, for heat maps and sparklines.
     heat: [Rgb; 5],
 }
 
@@ -223,7 +223,7 @@ impl Theme {
         }
     }
 
-    /// Colours for ends that last from frame to frame; one for all views.
+    /// Colours for ends that persist from frame to frame; the same for all views.
     pub fn end_colours(&self) -> EndColours {
         EndColours::new(match (self.depth, self.scheme) {
             (Depth::Mono, _) => Palette::GREYS,
@@ -234,8 +234,8 @@ impl Theme {
         })
     }
 
-    /// A colour as this terminal can show it. Where the ground is the terminal's own, so is what
-    /// has its colour; without colours everything is.
+    /// A colour as this terminal can show it. If the ground is the terminal's own, text in the
+    /// ground's colour is the terminal's default as well; without colours everything is.
     pub fn colour(&self, c: Rgb) -> Color {
         match self.depth {
             Depth::TrueColor => Color::Rgb(c.0, c.1, c.2),
@@ -246,7 +246,7 @@ impl Theme {
         }
     }
 
-    /// Plain text on the ground: the whole screen is to be painted with it first.
+    /// Plain text on the ground: paint the whole screen with it first.
     pub fn base(&self) -> Style {
         match self.depth {
             Depth::TrueColor | Depth::Ansi256 => {
@@ -259,13 +259,13 @@ impl Theme {
     /// Text in a colour.
     pub fn text(&self, c: Rgb) -> Style {
         match self.depth {
-            // the terminal's own foreground fits its own background
+            // the terminal's own foreground matches its own background
             Depth::Ansi16 if c == self.ink => Style::new().fg(Color::Reset),
             _ => Style::new().fg(self.colour(c)),
         }
     }
 
-    /// Text that matters less.
+    /// Secondary text.
     pub fn faint(&self) -> Style {
         match self.depth {
             Depth::Ansi16 | Depth::Mono => Style::new().add_modifier(Modifier::DIM),
@@ -278,7 +278,7 @@ impl Theme {
         self.text(self.accent).add_modifier(Modifier::BOLD)
     }
 
-    /// Something to look at.
+    /// Something that needs attention.
     pub fn warning(&self) -> Style {
         self.text(self.warning).add_modifier(Modifier::BOLD)
     }
@@ -289,12 +289,12 @@ impl Theme {
         if self.depth == Depth::Mono { style.add_modifier(Modifier::REVERSED) } else { style }
     }
 
-    /// Something as it should be.
+    /// Something in its normal state.
     pub fn good(&self) -> Style {
         self.text(self.good)
     }
 
-    /// The selected row or cell, to be patched over what is there.
+    /// The selected row or cell, patched over what is there.
     pub fn chosen(&self) -> Style {
         match self.depth {
             Depth::TrueColor | Depth::Ansi256 => {
@@ -304,7 +304,7 @@ impl Theme {
         }
     }
 
-    /// The colour of a share of the most, 0 to 1, in heat maps.
+    /// The heat map colour for a share of the maximum, 0 to 1.
     pub fn heat(&self, share: f64) -> Rgb {
         let at =
             if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) } * (self.heat.len() - 1) as f64;
@@ -312,12 +312,12 @@ impl Theme {
         self.heat[i].mix(self.heat[i + 1], at - i as f64)
     }
 
-    /// Black or white: what is readable on a ground of this colour.
+    /// Black or white, whichever is readable on a ground of this colour.
     pub fn on(&self, ground: Rgb) -> Rgb {
         if ground.lightness() > 0.6 { Rgb(0x10, 0x10, 0x14) } else { Rgb(0xf4, 0xf4, 0xf6) }
     }
 
-    /// A colour for text: the nearest to this one, towards the ink, that is readable on the ground.
+    /// A colour for text: the nearest one towards the ink that is readable on the ground.
     pub fn readable(&self, c: Rgb) -> Rgb {
         let apart = |c: Rgb| (c.lightness() - self.ground.lightness()).abs();
         (0..=5)
@@ -326,8 +326,8 @@ impl Theme {
             .unwrap_or(self.ink)
     }
 
-    /// How a ribbon is filled: its colour, and how much of what is behind it covers. Where there are
-    /// few colours nothing is blended: 16 have a darker brother of each bright one.
+    /// How a ribbon is filled: its colour, and its opacity over what is behind it. With few colours
+    /// nothing is blended: in the palette of 16, each bright colour has a dark counterpart.
     pub fn ribbon(&self, c: Rgb) -> (Rgb, f64) {
         match self.depth {
             Depth::TrueColor | Depth::Ansi256 => (c, RIBBON),
@@ -340,7 +340,7 @@ impl Theme {
     }
 }
 
-/// How much a ribbon covers.
+/// The opacity of a ribbon.
 const RIBBON: f64 = 0.67;
 
 const ANSI: [Color; 16] = [
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(few.colour(few.ground), Color::Reset);
     }
 
-    /// WCAG 2: relative luminance, 4.5 for text, 3 for what is large or matters less.
+    /// WCAG 2: relative luminance, 4.5 for text, 3 for large or secondary text.
     #[test]
     fn text_is_readable_on_every_ground() {
         let luminance = |c: Rgb| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The last minutes along the bottom: a bar an interval, the peak, when something about the host was
-//! changed, and where the picture is.
+//! The last minutes along the bottom: one bar per interval, the peak, changes of the host's
+//! configuration, and the position of the picture.
 use std::collections::BTreeSet;
 
 use ratatui::{buffer::Buffer, layout::Rect};
@@ -16,7 +16,7 @@ use crate::{
     spark,
 };
 
-/// The columns left of the bars: room for the peak, on one line or two.
+/// The columns to the left of the bars: room for the peak, on one line or two.
 fn label(height: u16) -> u16 {
     if height > 1 { 11 } else { 16 }
 }
@@ -30,7 +30,7 @@ pub fn draw(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hit
     let bars = Rect { x: area.x + label, width: area.width - label - 5, ..area };
     let line = app.trends.moments();
     let width = usize::from(bars.width);
-    // the window ends now, unless what is shown is older than that
+    // the window ends now, unless what is shown is older
     let shown = app.series.number();
     let here = shown.and_then(|n| line.iter().position(|p| p.0 == n));
     let mut end = line.len();

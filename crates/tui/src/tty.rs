@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A terminal that is never waited for.
+//! A terminal with non-blocking reads and writes.
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
@@ -14,21 +14,21 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 
-/// A terminal of ours: reading and writing do what can be done at once.
+/// Our terminal: reading and writing do what can be done without blocking.
 #[derive(Clone, Debug)]
 pub struct Tty {
     file: Arc<File>,
-    /// The descriptor's file description is also the shell's, and so it blocks.
+    /// The file description is shared with the shell, so it blocks.
     shared: bool,
 }
 
-/// What a terminal that blocks is given at once, when it says that it takes something.
+/// How much to write at once to a terminal that blocks, when it reports that it is writable.
 const LITTLE: usize = 64;
 
 impl Tty {
-    /// The terminal behind a descriptor, opened anew: `O_NONBLOCK` would be everybody's who shares
-    /// a file description. Where it may not be opened (it is another user's, after su) the
-    /// controlling terminal may be; else the descriptor is used as it is.
+    /// Opens the terminal behind a descriptor again: `O_NONBLOCK` would affect everybody who shares
+    /// a file description. If it cannot be opened (it is another user's, after su), the controlling
+    /// terminal may be; otherwise the descriptor is used as it is.
     ///
     /// # Errors
     /// There are no descriptors left.
@@ -40,7 +40,7 @@ impl Tty {
                 .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(path)
         };
-        // only a controlling terminal has a session, as far as its processes may know
+        // only a controlling terminal has a session that its processes can query
         let controlling = || termios::tcgetsid(fd).is_ok();
         let opened = anew(&format!("/proc/self/fd/{}", fd.as_raw_fd()))
             .or_else(|e| if controlling() { anew("/dev/tty") } else { Err(e) });
@@ -52,16 +52,16 @@ impl Tty {
     /// Columns and rows, and the width and height of the window in pixels, which may be 0.
     ///
     /// # Errors
-    /// It is gone.
+    /// The terminal is gone.
     pub fn size(&self) -> io::Result<[u16; 4]> {
         let size = termios::tcgetwinsize(&*self.file)?;
         Ok([size.ws_col, size.ws_row, size.ws_xpixel, size.ws_ypixel])
     }
 
-    /// Makes it raw: keys come as they are pressed. What it was is what is returned.
+    /// Enters raw mode: keys arrive as they are pressed. Returns the previous settings.
     ///
     /// # Errors
-    /// It is gone.
+    /// The terminal is gone.
     pub fn make_raw(&self) -> io::Result<Termios> {
         let before = termios::tcgetattr(&*self.file)?;
         let mut raw = before.clone();
@@ -70,23 +70,23 @@ impl Tty {
         Ok(before)
     }
 
-    /// Makes it what it was.
+    /// Restores the previous settings.
     ///
     /// # Errors
-    /// It is gone.
+    /// The terminal is gone.
     pub fn make(&self, before: &Termios) -> io::Result<()> {
         Ok(termios::tcsetattr(&*self.file, OptionalActions::Now, before)?)
     }
 
-    /// Drops what was written and has not been shown yet.
+    /// Discards output that has not been transmitted yet.
     pub fn forget_output(&self) {
         _ = termios::tcflush(&*self.file, QueueSelector::OFlush);
     }
 
-    /// Reads what there is; `None` if nothing is, nothing at its end.
+    /// Reads what is available; `None` if nothing is, 0 at end of file.
     ///
     /// # Errors
-    /// It is gone.
+    /// The terminal is gone.
     pub fn read(&self, some: &mut [u8]) -> io::Result<Option<usize>> {
         if self.shared && !ready(self, PollFlags::POLLIN, Duration::ZERO) {
             return Ok(None);
@@ -94,10 +94,10 @@ impl Tty {
         now((&*self.file).read(some))
     }
 
-    /// Writes what it takes; `None` if it takes nothing.
+    /// Writes what the terminal accepts; `None` if it accepts nothing.
     ///
     /// # Errors
-    /// It is gone.
+    /// The terminal is gone.
     pub fn write(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         if !self.shared {
             return now((&*self.file).write(bytes));
@@ -108,7 +108,7 @@ impl Tty {
         now((&*self.file).write(&bytes[..bytes.len().min(LITTLE)]))
     }
 
-    /// Writes everything if it can be done in this time. Whether it could.
+    /// Writes everything if that is possible in this time, and returns whether it was.
     pub fn write_within(&self, mut bytes: &[u8], patience: Duration) -> bool {
         let end = Instant::now() + patience;
         while !bytes.is_empty() {
@@ -149,7 +149,7 @@ fn ready(fd: &impl AsFd, wanted: PollFlags, patience: Duration) -> bool {
     matches!(poll(&mut fds, timeout(patience)), Ok(1..))
 }
 
-/// A time for poll(2), never shorter than it is.
+/// A timeout for poll(2), never shorter than the time.
 pub fn timeout(time: Duration) -> PollTimeout {
     let millis = time.as_nanos().div_ceil(1_000_000);
     PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)

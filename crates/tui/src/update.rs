@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How messages change the dashboard: what keys and clicks do, and what readings bring.
+//! How messages change the dashboard: what keys and clicks do, and how readings arrive.
 //!
 //! [`update`] is the only way to change an [`App`]. Time is an argument.
 use std::{
@@ -31,18 +31,18 @@ use crate::{
     words::{Effect, Form, Notice, Speed, View},
 };
 
-/// What happened.
+/// An event for the app.
 #[derive(Debug)]
 pub enum Msg {
     /// A key was pressed.
     Key(KeyEvent),
     /// Something on the screen was clicked.
     Click(Hit),
-    /// The mouse is over something, or no longer.
+    /// The mouse is over something, or has left it.
     Hover(Option<Pick>),
     /// Text was pasted.
     Paste(String),
-    /// The terminal has this many columns and lines.
+    /// The size of the terminal, in columns and lines.
     Resize(u16, u16),
     /// The source was read.
     Reading(Box<Reading>, Duration),
@@ -50,19 +50,19 @@ pub enum Msg {
     Failed(String, Duration),
     /// The time of one interval has passed while a capture plays.
     Step,
-    /// So much of a capture has been read, and there is more.
+    /// Progress in reading a capture that has more to come.
     Progress(Option<String>),
-    /// The program has something to say.
+    /// The program has a notice.
     Say(Notice),
     /// Names were found for addresses on the screen.
     Named(Found),
-    /// What is in packets; nobody looks into any where there is nothing.
+    /// The contents of packets; `None` if no lens is active.
     Seen(Option<Lens>),
-    /// How far a capture is.
+    /// Progress of a packet capture.
     Caught(CatchNews),
 }
 
-/// Changes the app as a message asks; says what is left for the loop to do.
+/// Updates the app for a message; returns what is left for the loop to do.
 pub fn update(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
     app.version += u64::from(!matches!(msg, Msg::Hover(_)));
     let effect = change(app, msg, now);
@@ -261,7 +261,7 @@ impl App {
         (self.pick, self.hover, self.row) = (None, None, None);
         let is_last = self.crumbs.len() == self.groups_entered() + 2;
         self.show(if is_last { View::Table } else { self.view });
-        // More hosts than fit are shown in the groups that there are in these.
+        // Hosts that do not fit are shown by the groups within the entered ones.
         if groups
             && self.picture.matrix.folded > 0
             && let Some(crumb) = self.crumbs.last_mut()
@@ -271,7 +271,7 @@ impl App {
         }
     }
 
-    /// To what the chosen finding is about: its rows, its hosts, its tunnel, or the books.
+    /// Shows the subject of the selected finding: its rows, its hosts, its tunnel, or the books.
     fn enter_finding(&mut self, now: Duration) {
         let Some(finding) = self.found.chosen().map(|group| group.first.clone()) else { return };
         let place = finding.place;
@@ -295,7 +295,7 @@ impl App {
         (self.pick, self.row, self.hover, self.tunnel) = (None, None, None, place.tunnel);
         let view = if self.crumbs.is_empty() { View::Chord } else { View::Table };
         self.show(view);
-        // What is over, or silent, has rows only in the past.
+        // What has ended, or is silent, has rows only in the past.
         if (finding.until.is_some() || self.picture.matrix.is_empty())
             && let Some(then) = self.series.number_at(finding.since)
         {
@@ -306,7 +306,7 @@ impl App {
         }
     }
 
-    /// Back to a level: how many crumbs stay.
+    /// Returns to a level: the number of crumbs that stay.
     fn leave(&mut self, levels: usize) {
         if levels < self.crumbs.len() {
             let crumb = self.crumbs.remove(levels);
@@ -326,7 +326,7 @@ impl App {
         }
     }
 
-    /// The rows of what is selected, or a word why there are none.
+    /// The rows of the selection, or a notice why there are none.
     fn meant_or_say(&mut self, now: Duration) -> Option<Filter> {
         self.help = false;
         let meant = self.meant();
@@ -361,7 +361,7 @@ impl App {
     }
 
     fn step_tunnel(&mut self, forward: bool) {
-        // by kind and id, so that the order stands still while the shares change
+        // by kind and id, so that the order is stable while the shares change
         let mut list: Vec<Option<Tunnel>> =
             self.picture.tunnels.iter().map(|t| Some(t.0)).collect();
         if self.tunnel.is_some() && !list.contains(&self.tunnel) {
@@ -417,7 +417,7 @@ impl App {
         }
     }
 
-    /// Goes back to when the host's configuration was changed last, before what is shown.
+    /// Goes back to the most recent configuration change before what is shown.
     fn event(&mut self, now: Duration) {
         let here = match self.series.at() {
             At::Live => u64::MAX,
@@ -433,14 +433,14 @@ impl App {
         self.go_to(n);
     }
 
-    /// Takes all of a capture: its intervals, oldest first, and the totals. What is shown first is the
-    /// last interval that has something to show.
+    /// Loads all of a capture: its intervals, oldest first, and the totals. At first, the last
+    /// interval that is not empty is shown.
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
         self.series.load(intervals, total);
         self.refresh();
     }
 
-    /// Looks at the interval that has a time, or at the nearest that there is.
+    /// Shows the interval that contains a time, or else the nearest one.
     pub fn look_at(&mut self, time: SystemTime) {
         if let Some(n) = self.series.number_at(time) {
             self.series.go_to(n);

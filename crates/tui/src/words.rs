@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The words of the screen: what it can show, in what, of when, and what it asks of the loop.
+//! The vocabulary of the screen: views, units, notices, and what it asks of the loop.
 use std::time::Duration;
 
 use model::{
@@ -19,7 +19,7 @@ pub enum View {
     Matrix,
     /// Every row.
     Table,
-    /// The books, and how well they are kept.
+    /// The books, and the state of the measurement.
     Health,
     /// What is wrong, and why.
     Findings,
@@ -30,7 +30,7 @@ impl View {
     pub const ALL: [View; 5] =
         [View::Chord, View::Matrix, View::Table, View::Health, View::Findings];
 
-    /// It has lines of its own instead of hosts: nothing beside it, and no time below it.
+    /// Whether it shows its own lines instead of hosts: no side pane and no timeline.
     pub fn is_text(self) -> bool {
         matches!(self, View::Health | View::Findings)
     }
@@ -47,7 +47,7 @@ impl View {
     }
 }
 
-/// What numbers are shown in.
+/// The unit of numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Bits on the wire.
@@ -60,7 +60,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// What it measures.
+    /// The measure behind it.
     pub fn measure(self) -> Measure {
         match self {
             Unit::Packets => Measure::Packets,
@@ -68,7 +68,7 @@ impl Unit {
         }
     }
 
-    /// A count in it: as a rate over a time, or as a total.
+    /// A count in this unit: as a rate over a period, or as a total.
     pub fn quantity(self, c: Count, base: Base, elapsed: Option<Duration>) -> Quantity {
         match (self, elapsed) {
             (Unit::Bits, Some(t)) => units::bit_rate(Rate::of(c.bytes, t)),
@@ -80,7 +80,7 @@ impl Unit {
         }
     }
 
-    /// The one after it, in the order of the key.
+    /// The next one, in the order of the key.
     #[must_use]
     pub fn next(self) -> Unit {
         match self {
@@ -100,18 +100,18 @@ impl Unit {
     }
 }
 
-/// What the source or the program said, and when.
+/// A message of the source or the program, and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// On the clock of the messages.
     pub at: Duration,
     /// One line.
     pub text: String,
-    /// It is about something that went wrong.
+    /// Whether something went wrong.
     pub bad: bool,
 }
 
-/// What is saved.
+/// A format to save in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// The chord, as SVG.
@@ -120,22 +120,22 @@ pub enum Form {
     Page,
 }
 
-/// What the loop has to do.
+/// A request to the loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Leave.
     Quit,
-    /// Stop until continued.
+    /// Suspend until continued.
     Suspend,
     /// Write what is shown to a file.
     Save(Form),
-    /// The next colours.
+    /// The next colour scheme.
     Theme,
-    /// Draw every cell again.
+    /// Redraw every cell.
     Redraw,
-    /// Look into the packets of these rows, or of none any more.
+    /// Look into the packets of these rows, or stop doing so.
     Look(Option<Filter>),
-    /// Keep packets of these rows in a file, or no more.
+    /// Write packets of these rows to a file, or stop doing so.
     Catch(Option<Filter>),
 }
 
@@ -148,10 +148,10 @@ pub fn clock(t: std::time::SystemTime) -> String {
     text.get(11..19).map_or(text.clone(), |s| format!("{s} UTC"))
 }
 
-/// How fast a capture plays.
+/// The speed at which a capture plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Speed {
-    /// An interval is shown for as long as it is.
+    /// An interval is shown for its own duration.
     #[default]
     One,
     /// Ten times as fast.
@@ -161,7 +161,7 @@ pub enum Speed {
 }
 
 impl Speed {
-    /// How many times as fast.
+    /// The factor.
     pub fn times(self) -> u32 {
         match self {
             Speed::One => 1,
@@ -180,8 +180,8 @@ impl Speed {
         if self == Speed::Hundred { Speed::Ten } else { Speed::One }
     }
 
-    /// How long a picture is shown instead of this long, and how many intervals are one step: nobody
-    /// sees more than a few pictures a second.
+    /// How long a picture is shown instead of this long, and how many intervals make one step: more
+    /// than a few pictures a second cannot be seen.
     pub fn pace(self, interval: std::time::Duration) -> (std::time::Duration, u64) {
         match self {
             Speed::One => (interval, 1),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The dashboard as it is drawn: whole screens at fixed sizes from a fixed app, and its keys.
+//! The dashboard as drawn: whole screens at fixed sizes from a fixed app, and its keys.
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -77,7 +77,7 @@ fn flow(a: u32, b: u32, net: u32, scale: u64, t: u64) -> Flow {
     }
 }
 
-/// Nine hosts, four networks, something of everything that can be in a row.
+/// Nine hosts, four networks, and one of everything that a row can contain.
 fn many(t: u64) -> Vec<Flow> {
     let mut flows: Vec<Flow> = (1..9).map(|b| flow(0, b, b % 4, 7 * u64::from(b * b), t)).collect();
     flows.extend([
@@ -98,7 +98,7 @@ fn many(t: u64) -> Vec<Flow> {
     flows
 }
 
-/// Seven senders whose packets do not fit into the underlay's, one of them far away.
+/// Seven senders whose packets do not fit into the underlay's MTU, one of them remote.
 fn fragmented(t: u64) -> Vec<Flow> {
     let mut flows = many(t);
     let far = |n: u16| IpAddr::from([0x2001, 0xdb8, 0x1234, 0x5678, 0x9abc, 0xdef0, 0x1234, n]);
@@ -161,7 +161,7 @@ fn reading(t: u64, flows: Vec<Flow>) -> Reading {
     .into()
 }
 
-/// The same with drops: of three tunnels' packets, of others, and of what is unknown.
+/// The same with drops: of three tunnels' packets, of others, and undetermined ones.
 fn dropping(t: u64) -> Reading {
     let flows = many(t);
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
@@ -194,7 +194,7 @@ fn dropping(t: u64) -> Reading {
     reading
 }
 
-/// The same with TCP connections: those of one row are answered, of another some are not.
+/// The same with TCP connections: those of one row are answered, some of another are not.
 fn opening(t: u64) -> Reading {
     let flows = many(t);
     let mut read = Gathered::default();
@@ -228,7 +228,7 @@ fn app(data: fn(u64) -> Vec<Flow>) -> App {
 }
 
 fn feed(app: &mut App, t: u64, data: fn(u64) -> Vec<Flow>) {
-    // the fifth interval has the peak
+    // the peak is in the fifth interval
     let extra = if t >= 5 { 3 } else { 0 };
     update(
         app,
@@ -272,7 +272,7 @@ fn frame(app: &mut App, (w, h): (u16, u16)) -> String {
     text(&buf)
 }
 
-/// Presses keys: words are names, other letters are themselves.
+/// Presses keys: words are key names, other letters stand for themselves.
 fn press(app: &mut App, keys: &str) -> Option<Effect> {
     let mut effect = None;
     for word in keys.split(' ').filter(|w| !w.is_empty()) {
@@ -387,7 +387,7 @@ fn drops_are_shown_in_every_view() {
     }
 }
 
-/// A reading of a host whose configuration was changed in the third second, and twice in the sixth.
+/// A reading of a host whose configuration changed in the third second, and twice in the sixth.
 fn changing(t: u64) -> Reading {
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let event = |at: f64, text: &str| Event {
@@ -425,7 +425,7 @@ fn changes_of_the_host_are_marked_in_the_timeline_and_can_be_read() {
     assert!(held.contains("vxlan0 forwards 02:00:00:00:00:09 to 172.16.1.250"), "{held}");
     press(&mut app, "x");
     assert!(screen(&mut app, (80, 24)).contains("nothing about the host has changed before that"));
-    // All of them, the newest first; as of then where the picture is held.
+    // All of them, the newest first; those up to the time shown if the picture is held.
     press(&mut app, "5");
     let listed = screen(&mut app, (80, 24));
     assert!(listed.contains("02:00:00:00:00:09") && !listed.contains("no route"), "{listed}");
@@ -486,7 +486,7 @@ fn health_says_which_tunnels_are_fragmented() {
         press(&mut app, "4");
         insta::assert_snapshot!(format!("fragments-{}x{}", size.0, size.1), frame(&mut app, size));
     }
-    // what the picture is of: one network, and inside one host
+    // the picture shows one network, and the inside of one host
     let mut app = app(fragmented);
     press(&mut app, "4 i");
     let (of, n) = (app.tunnel.expect("one network"), app.picture.fragmented.len());
@@ -523,7 +523,7 @@ fn addresses_of_a_named_network_can_be_told_apart() {
     }
     press(&mut app, "n");
     assert!(screen(&mut app, (120, 40)).contains("172.16.1.100"));
-    // The breadcrumb is said anew, too: it knows what was entered, not what that was called.
+    // The breadcrumb is rewritten as well: it stores what was entered, not its label.
     press(&mut app, "1 n Enter");
     let path = |app: &mut App| {
         screen(app, (120, 40)).lines().find(|l| l.contains("hosts › ")).map(str::to_owned)
@@ -634,7 +634,7 @@ fn keys_change_the_app() {
             a.pick == Some(Pick::Pair(a.picture.matrix.ends[1], a.picture.matrix.ends[1]))
         }),
         ("3 j", |a| a.row.is_some() && matches!(a.pick, Some(Pick::Pair(..)))),
-        // what is selected in one view is selected in the others
+        // the selection is the same in all views
         ("j l 3", |a| {
             a.row.is_some_and(|(_, k)| {
                 let p = k.outer.expect("it has one");
@@ -731,7 +731,7 @@ fn keys_change_the_app() {
     }
 }
 
-/// The nine hosts in zones and racks, but for the last.
+/// The nine hosts in zones and racks, except the last.
 fn in_groups() -> App {
     let file = "172.16.1.100 eu/zone-a/rack-1\n172.16.1.101 eu/zone-a/rack-2\n\
         172.16.1.102 172.16.1.103 eu/zone-b\nnode-* us\n172.16.1.106 us/zone-c\n";
@@ -768,7 +768,7 @@ fn groups_are_entered_down_to_their_rows() {
     assert_eq!(called(&app), "172.16.1.108 db eu us");
     insta::assert_snapshot!("groups-80x24", frame(&mut app, (80, 24)));
     insta::assert_snapshot!("groups-120x40", frame(&mut app, (120, 40)));
-    // Into what is largest: its hosts, as these fit, and what is elsewhere in its groups.
+    // Into the largest: its hosts, as these fit, and the other ends of its groups' traffic.
     press(&mut app, "j Enter");
     assert_eq!(path(&app), "groups > eu");
     assert_eq!(
@@ -787,7 +787,7 @@ fn groups_are_entered_down_to_their_rows() {
         press(&mut app, "Esc");
     }
     assert!(app.crumbs.is_empty());
-    // Finer groups everywhere, the hosts, the coarsest again: nothing is ever lost.
+    // Finer groups everywhere, the hosts, the coarsest again: no traffic is ever lost.
     for all in [
         "172.16.1.108 db eu/zone-a eu/zone-b node-4 node-5 us/zone-c",
         "172.16.1.102 172.16.1.103 172.16.1.106 172.16.1.108 db eu/zone-a/rack-1 eu/zone-a/rack-2 \
@@ -801,7 +801,7 @@ fn groups_are_entered_down_to_their_rows() {
     assert_eq!(app.root(), "hosts");
     press(&mut app, "z");
     assert_eq!(called(&app), "172.16.1.108 db eu us");
-    // Where hosts are more than fit, the groups in a group come first.
+    // If not all hosts fit, the groups within a group come first.
     app.top = Some(4);
     press(&mut app, "j Enter");
     assert_eq!(called(&app), "172.16.1.108 db eu/zone-a eu/zone-b us");
@@ -834,7 +834,7 @@ fn other_cannot_be_entered_and_says_why() {
     assert!(screen(&mut app, (80, 24)).contains("press + to see more"));
 }
 
-/// What was seen in the packets of one row: a few of everything.
+/// What was seen in the packets of one row: some of everything.
 fn seen(rows: usize) -> Lens {
     let entry = |reverse, l4, ports, tcp, size, packets| LensEntry {
         reverse,
@@ -871,7 +871,7 @@ fn seen(rows: usize) -> Lens {
     }
 }
 
-/// How long packets of the same row took: most of it on the side of the second end.
+/// Round-trip times of the same row: most of it is spent on the side of the second end.
 fn timed(t: u32) -> Timed {
     let way = |bucket: usize, samples| {
         let mut buckets = vec![0; 224];
@@ -1075,14 +1075,14 @@ fn a_capture_plays_ten_and_a_hundred_times_as_fast() {
         assert_eq!(app.series.at(), At::Past(5 + step));
         press(&mut app, "Space");
     }
-    // while more of it is read, what is looked at stays
+    // the view stays in place while more is read
     app.series.go_to(7);
     let since = app.interval().expect("it is there").since;
     update(&mut app, Msg::Progress(Some("34.0 %".to_owned())), NOW);
     assert!(screen(&mut app, (120, 24)).contains("34.0 % read · ❚❚ "));
     app.load(intervals[3..].to_vec(), readings[29].clone());
     assert_eq!((app.series.number(), app.interval().expect("it is there").since), (Some(4), since));
-    // what goes on has one speed
+    // a live source has only one speed
     let mut live = self::app(many);
     press(&mut live, ">");
     assert_eq!(live.speed.times(), 1);

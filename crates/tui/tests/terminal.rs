@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The dashboard on a terminal that is a pseudo-terminal of the test: what it gives back, and what it
-//! survives. A terminal that answers nothing, like this one, is the hardest there is.
+//! The dashboard on a pseudo-terminal of the test: what it restores, and what it survives. A
+//! terminal that answers nothing, like this one, is the hardest case.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used)] // a panic is this program's report
 use std::{
@@ -42,7 +42,7 @@ use nix::{
 use rustix::termios::{Winsize, tcsetwinsize};
 use tui::{self, TuiOptions, graphics::Choice};
 
-/// Not a test of its own: what the others run in a terminal, as the environment says.
+/// Not a test: what the others run in a terminal, as the environment says.
 #[test]
 #[ignore = "the others run it"]
 fn child() {
@@ -51,7 +51,7 @@ fn child() {
     let graphics = if what == "kitty" { Choice::ALL[1].0 } else { Choice::default() };
     let opts =
         TuiOptions { interval: Duration::from_millis(20), graphics, ..TuiOptions::default() };
-    // hours between readings: nothing is drawn, and so nothing says that the terminal is gone
+    // hours between readings: nothing is drawn, so nothing reveals that the terminal is gone
     let interval = if what == "idle" { Duration::from_secs(3600) } else { opts.interval };
     if what == "packets" {
         tui::run(opts, None, &mut Packets::default()).unwrap();
@@ -67,7 +67,7 @@ fn child() {
     eprintln!("left in order");
 }
 
-/// A source that has packets, too: three of everything.
+/// A source that has packets as well: three of everything.
 #[derive(Default)]
 struct Packets {
     t: u64,
@@ -165,7 +165,7 @@ struct Screen {
     output: Receiver<Vec<u8>>,
     seen: Vec<u8>,
     reader: Option<thread::JoinHandle<()>>,
-    /// Nobody reads what the dashboard draws.
+    /// Whether reading what the dashboard draws is paused.
     paused: Arc<AtomicBool>,
     closed: Arc<AtomicBool>,
 }
@@ -178,9 +178,9 @@ impl Screen {
         Screen::open_in(what, std::path::Path::new("."), "")
     }
 
-    /// In a folder, after what a shell does.
+    /// In a folder, after a shell command.
     fn open_in(what: &str, folder: &std::path::Path, first: &str) -> Self {
-        // closed on exec: other tests start programs at the same time
+        // close on exec: other tests start programs at the same time
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let pty = posix_openpt(flags).unwrap();
         grantpt(&pty).unwrap();
@@ -256,12 +256,12 @@ impl Screen {
         String::from_utf8_lossy(&self.seen).into_owned()
     }
 
-    /// The end of what there is.
+    /// The end of the output.
     fn last(&self) -> String {
         String::from_utf8_lossy(&self.seen[self.seen.len().saturating_sub(2000)..]).into_owned()
     }
 
-    /// Waits until something new of the output holds this text; forgets what came before it.
+    /// Waits until new output contains this text; forgets what came before it.
     fn wait_for(&mut self, text: &str) {
         let begun = Instant::now();
         loop {
@@ -284,7 +284,7 @@ impl Screen {
         self.keys.write_all(bytes).unwrap();
     }
 
-    /// Waits until another frame is on the screen; its beginning may have been before.
+    /// Waits until another frame is on the screen; it may have begun earlier.
     fn wait_for_frame(&mut self) {
         while let Ok(more) = self.output.try_recv() {
             self.seen.extend(more);
@@ -293,7 +293,7 @@ impl Screen {
         self.wait_for("\x1b[?2026l");
     }
 
-    /// The window is closed.
+    /// Closes the window.
     fn hang_up(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
         self.reader.take().unwrap().join().unwrap();
@@ -301,14 +301,15 @@ impl Screen {
         self.master = File::open("/dev/null").unwrap().into();
     }
 
-    /// The dashboard's own process, below the shell.
+    /// The dashboard's own process, a child of the shell.
     fn process(&self) -> Pid {
         let path = format!("/proc/{0}/task/{0}/children", self.child.id());
         let child = std::fs::read_to_string(path).unwrap();
         Pid::from_raw(child.trim().parse().unwrap())
     }
 
-    /// Ends it with SIGTERM, which takes less than a second of its time, however busy the machine is.
+    /// Ends it with SIGTERM; this must take less than a second of its own time, however busy the
+    /// machine is.
     fn terminate(&mut self) {
         kill(self.process(), Signal::SIGTERM).unwrap();
         let begun = Instant::now();
@@ -321,7 +322,7 @@ impl Screen {
         tcsetwinsize(&self.slave, size).unwrap();
     }
 
-    /// Everything that a shell needs is as it was.
+    /// Everything that a shell needs has been restored.
     fn is_given_back(&mut self) {
         for sequence in ["\x1b[?1006l", "\x1b[?2004l", "\x1b[?1049l", "\x1b[?25h"] {
             assert!(
@@ -382,18 +383,18 @@ fn leaving_gives_the_terminal_back() {
 fn it_lives_in_any_window_and_with_any_input() {
     let mut s = Screen::open("run");
     s.wait_for("10.0.0.9");
-    // two escapes are one: alone it could be the beginning of a sequence
+    // escape is pressed twice: a single one could begin a sequence
     for size in [(1, 1), (300, 90), (2, 1), (1, 40), (500, 3), (65535, 65535), (80, 24)] {
         s.resize(size.0, size.1);
         s.press("jl2j3jH\t?\x1b\x1b");
     }
-    // a cat on the keyboard, the mouse everywhere, sequences that mean nothing
+    // random keys, the mouse everywhere, meaningless sequences
     let every = "jklhgGmc+-sStbiI[]{}p \t1234H?\x1b[A\x1b[B\x1b[5~\r\x1b/host:1\x1b\x1b";
     s.press(&every.repeat(10));
     s.press(
         "\x1b[<0;40;12M\x1b[<0;40;12m\x1b[<35;9;9M\x1b[<64;9;9M\x1b[<0;65535;65535M\x1b[?62;4c\x1b[6;20;10t\x1b[999;999R\x1bP1$r\x1b\\",
     );
-    // a paste is text: its q does not leave
+    // a paste is text: its q does not quit
     s.press("\x1b[200~qqq\x1b[201~\x1b\x1b/");
     s.wait_for("host:172.16.1.0/24");
     s.press("\x1b[200~vni:1\x07\x1b[201~");
@@ -419,7 +420,7 @@ fn pictures_come_and_go() {
     assert!(gone.is_some() && gone < left, "the last picture goes with the dashboard");
 }
 
-/// What no key sends, what half a key is, and answers that nobody asked for.
+/// Sequences that no key sends, half of a key, and answers to no query.
 fn odd_input() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = [
         "\x1b[200~half a paste",
@@ -451,7 +452,7 @@ fn odd_input() -> Vec<Vec<u8>> {
     for introducer in ["\x1b[", "\x1bO", "\x1b[1;5", "\x1b[?1"] {
         all.extend((0x20..0x7f).map(|b| [introducer.as_bytes(), &[b]].concat()));
     }
-    // the rest are keys: of these the ones that leave, stop or ask are what they are
+    // the rest are keys, except those that quit, suspend or ask
     all.extend((0..0x20).filter(|b| ![0x03, 0x1a].contains(b)).map(|b| vec![b]));
     all
 }
@@ -463,13 +464,13 @@ fn no_input_stops_the_drawing() {
     for bytes in odd_input() {
         s.send(&bytes);
         s.wait_for_frame();
-        // what comes at once belongs to the paste
+        // what arrives at once belongs to the paste
         let begun = Instant::now();
         while bytes.starts_with(b"\x1b[200~") && begun.elapsed() < Duration::from_secs(2) {
             s.wait_for_frame();
         }
     }
-    // out of whatever was opened
+    // leave whatever was opened
     for _ in 0..3 {
         s.press("\x1b\x1b");
         s.wait_for_frame();
@@ -496,7 +497,7 @@ fn a_signal_ends_it_in_the_middle_of_anything() {
     s.is_given_back();
 }
 
-/// Nobody reads what it draws: it goes on, hears keys and signals, and gives back what it can.
+/// Nobody reads its output: it continues, handles keys and signals, and restores what it can.
 #[test]
 fn a_terminal_that_does_not_read_holds_nothing_up() {
     for (signal, stopped) in [(true, true), (false, true), (true, false), (false, false)] {
@@ -527,7 +528,7 @@ fn a_terminal_that_does_not_read_holds_nothing_up() {
             thread::sleep(Duration::from_millis(10));
         }
         if stopped {
-            // what was not written then is written by nobody
+            // what had not been written by then is never written
             tcflow(&s.slave, FlowArg::TCOON).unwrap();
             s.wait_for_end();
         } else {
@@ -538,7 +539,7 @@ fn a_terminal_that_does_not_read_holds_nothing_up() {
     }
 }
 
-/// The terminal goes away, and no signal says so.
+/// The terminal goes away without a signal.
 #[test]
 fn a_terminal_that_is_gone_is_the_end() {
     for what in ["run", "idle"] {
@@ -554,7 +555,7 @@ fn a_terminal_that_is_gone_is_the_end() {
     }
 }
 
-/// Files in a folder, and what is in them.
+/// The files in a folder, with their contents.
 fn files(folder: &std::path::Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
@@ -580,7 +581,7 @@ fn what_is_saved_is_whole_or_not_there() {
         assert!(text.trim_end().ends_with(last), "{name} has an end");
         drop(s);
 
-        // no file may have more than a block, as on a disk that is full
+        // no file may exceed one block, as on a full disk
         let folder = tempfile::tempdir().unwrap();
         let mut s = Screen::open_in("run", folder.path(), "trap '' XFSZ; ulimit -f 1;");
         s.wait_for("10.0.0.9");
@@ -618,7 +619,7 @@ fn packets_of_what_is_selected_are_looked_into_and_kept() {
     s.wait_for_end();
     drop(s);
 
-    // where there are only counts, that is said, and nothing is made
+    // a source with counts only says so, and no file is created
     let folder = tempfile::tempdir().unwrap();
     let mut s = Screen::open_in("run", folder.path(), "");
     s.wait_for("10.0.0.9");
@@ -628,7 +629,7 @@ fn packets_of_what_is_selected_are_looked_into_and_kept() {
     assert_eq!(files(folder.path()), []);
 }
 
-/// What is on the screen, byte by byte, where the locale or the terminal has only so much.
+/// Checks the screen byte by byte if the locale or the terminal supports only a subset.
 #[test]
 fn a_terminal_is_sent_what_it_shows() {
     for (env, ascii) in [
@@ -648,12 +649,12 @@ fn a_terminal_is_sent_what_it_shows() {
             all += &s.text();
         }
         if !ascii {
-            // Most frames are a few digits: a rule is in one that is drawn anew.
+            // Most frames are a few digits: a rule is in one that is redrawn.
             s.press("1\x0c");
             s.wait_for("─");
             all += &s.text();
         }
-        // What was read may end within a character.
+        // The output read may end within a character.
         let whole = all.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER);
         let strange: String = whole.filter(|c| Charset::Console.symbol(*c) != *c).collect();
         assert_eq!(strange, "", "{env}");
