@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CSV (RFC 4180): one line per row, with the time of its reading and the columns of the JSON rows.
-//! Absent is an empty field.
+//! An absent value is an empty field.
 use std::{
     borrow::Cow,
     io::{self, Write},
@@ -16,12 +16,12 @@ use model::{
     units::{rfc3339, sanitize},
 };
 
-/// Whether the line with the names of the columns comes first.
+/// Whether the line with the column names comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// As in the first reading.
+    /// For the first reading.
     Yes,
-    /// As in those that follow it.
+    /// For the readings that follow it.
     No,
 }
 
@@ -69,10 +69,10 @@ const COLUMNS: [&str; 41] = [
     "handshake_ns",
 ];
 
-/// Columns after these where there are groups.
+/// Columns after these if there are groups.
 const GROUPS: [&str; 2] = ["outer_sgroup", "outer_dgroup"];
 
-/// Writes one reading. Nested tunnels are one field, outermost first: `vxlan:10000/gtpu:7`.
+/// Writes one reading. Nested tunnels share a field, outermost first: `vxlan:10000/gtpu:7`.
 ///
 /// # Errors
 /// Those of `out`.
@@ -122,13 +122,13 @@ struct Row<'a> {
     inner_proto: String,
     other: bool,
     counts: [u64; 8],
-    /// Empty where there are none, as in JSON.
+    /// Empty if there are none, as in JSON.
     fragments: [Option<u64>; 4],
-    /// Empty where that is not known.
+    /// Empty if unknown.
     dropped: [Option<u64>; 2],
-    /// Empty where the tunnel's packets have no numbers.
+    /// Empty if the tunnel's packets have no sequence numbers.
     seq_lost: Option<u64>,
-    /// Empty where no TCP connections were opened or reset.
+    /// Empty if no TCP connections were opened or reset.
     tcp: [Option<u64>; 6],
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A reading as one page that needs nothing else: chord, tunnel ids, levels, rows.
+//! A reading as one self-contained page: chord, tunnel ids, levels, rows.
 //!
-//! The page is `page/`, the data is the reading as JSON (schema 1) inside it. It draws with its own
-//! script, from a file as from a server, and asks for nothing: its own policy forbids it to.
+//! The page is `page/`; the data inside it is the reading as JSON (schema 1). It draws with its own
+//! script, from a file as well as from a server, and fetches nothing: its own content security
+//! policy forbids it.
 use std::{
     cmp::Reverse,
     io::{self, Write},
@@ -17,18 +18,18 @@ const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// The largest rows that a page holds; the others are summed up by host pair and tunnel. A browser
-/// draws these at once, and the file stays at some ten megabytes.
+/// The largest rows that a page contains; the others are summed by host pair and tunnel. A browser
+/// draws this many immediately, and the file stays at some ten megabytes.
 pub const ROWS: usize = 20_000;
-/// How many sums of the others it holds.
+/// How many sums of the others it contains.
 const GROUPS: usize = 20_000;
 
-/// How a page begins.
+/// The initial state of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HtmlOptions {
-    /// Light on dark, or dark on light; as the reader's system is when not given.
+    /// Light on dark, or dark on light; follows the reader's system if not given.
     pub dark: Option<bool>,
-    /// The largest ends that the chord shows apart; 24 when not given.
+    /// The number of largest ends that the chord shows separately; 24 if not given.
     pub top: Option<usize>,
 }
 
@@ -60,7 +61,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: HtmlOptions) -
             Part::Text(text) => out.write_all(text.trim_end().as_bytes())?,
             Part::Data => {
                 let mut out = Inert(&mut *out);
-                // one object: the facts, and the reading as the last of them
+                // one object: the metadata, with the reading as its last member
                 let facts = facts.to_string();
                 write!(out, "{},\"reading\":", facts.strip_suffix('}').unwrap_or_default())?;
                 json::write(&mut out, reading)?;
@@ -77,7 +78,8 @@ enum Part {
     Data,
 }
 
-/// The reading with its largest rows and the sums of the others, if it has more than a page holds.
+/// The reading reduced to its largest rows and sums of the others, if it has more rows than a page
+/// can contain.
 fn bounded<'a>(reading: &Excerpt<'a>) -> Option<Excerpt<'a>> {
     if reading.flows.len() <= ROWS {
         return None;
@@ -90,8 +92,8 @@ fn bounded<'a>(reading: &Excerpt<'a>) -> Option<Excerpt<'a>> {
     Some(Excerpt { flows, ..reading.clone() })
 }
 
-/// JSON that a `<script>` cannot be left by: what means something in HTML is a `\u` escape, which is
-/// the same text to a JSON reader. In JSON these characters stand in strings only.
+/// JSON that cannot end a `<script>` element: characters with a meaning in HTML become `\u`
+/// escapes, which are equivalent in JSON. In JSON these characters occur in strings only.
 struct Inert<'w>(&'w mut dyn Write);
 
 impl Write for Inert<'_> {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rows as IPFIX (RFC 7011) for flow collectors: a record for each row and direction, or a biflow
-//! (RFC 5103) for each row. docs/EXPORTS.md says what each element holds and who reads it.
+//! Rows as IPFIX (RFC 7011) for flow collectors: one record per row and direction, or one biflow
+//! (RFC 5103) per row. docs/EXPORTS.md says what each element contains and which collectors read
+//! it.
 //!
-//! The inner pair is in the elements that every collector shows. The tunnel is in those that some
-//! read: its far end as BGP next hop, its id as VRF and as layer-2 segment, and all of it in the private
-//! elements that Open vSwitch and VMware send. No element is in a template twice: collectors take
-//! the last one and say nothing.
+//! The inner pair is in the elements that every collector shows. The tunnel is in elements that
+//! some collectors read: its far end as BGP next hop, its id as VRF and as layer-2 segment, and all
+//! of it in the enterprise-specific elements that Open vSwitch and VMware send. No element is in a
+//! template twice: collectors silently use the last one.
 use std::{
     io,
     net::IpAddr,
@@ -24,12 +25,13 @@ mod tests;
 
 pub use sender::{IpfixSender, Target};
 
-/// What is sent.
+/// What to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IpfixOptions {
-    /// One record with both directions for each row.
+    /// One record with both directions per row.
     pub biflow: bool,
-    /// Only what this host itself sent, so that a collector with many exporters has every flow once.
+    /// Only what this host itself sent, so that a collector with many exporters receives every flow
+    /// once.
     pub sent: bool,
 }
 
@@ -41,7 +43,7 @@ const HEADER: usize = 16;
 const TEMPLATE_SET: u16 = 2;
 const FIRST_TEMPLATE: u16 = 256;
 
-/// Addresses that a record has.
+/// The address family of a pair in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {
     None,
@@ -70,7 +72,7 @@ impl Family {
     }
 }
 
-/// Which addresses a record has, outer and inner: each combination has a template of its own.
+/// The families of a record's outer and inner addresses: each combination has its own template.
 type Shape = [Family; 2];
 
 fn template([outer, inner]: Shape) -> u16 {
@@ -85,7 +87,7 @@ struct Element {
     enterprise: u32,
 }
 
-/// One of IANA's.
+/// An IANA element.
 const fn element(number: u16, length: u16) -> Option<Element> {
     Some(Element { number, length, enterprise: 0 })
 }
@@ -127,7 +129,7 @@ fn elements([outer, inner]: Shape, biflow: bool) -> impl Iterator<Item = Element
     .flatten()
 }
 
-/// What Open vSwitch calls a tunnel's type.
+/// Open vSwitch's number for a tunnel type.
 fn tunnel_type(kind: Kind) -> u8 {
     match kind {
         Kind::Vxlan | Kind::VxlanGpe => 1,
@@ -138,11 +140,12 @@ fn tunnel_type(kind: Kind) -> u8 {
     }
 }
 
-/// The id of a layer-2 segment (RFC 7133): its type above, the number below; 0 where it is none.
+/// The id of a layer-2 segment (RFC 7133): its type in the upper part, the number in the lower; 0
+/// if it is none.
 fn segment(kind: Kind, id: Option<u32>) -> u64 {
     let (kind, number) = match (kind, id) {
         (Kind::Vxlan | Kind::VxlanGpe, Some(vni)) => (1, vni),
-        (Kind::Gretap, Some(key)) => (2, key >> 8), // NVGRE: what is below is a flow's
+        (Kind::Gretap, Some(key)) => (2, key >> 8), // NVGRE: the lower bits are a flow id
         _ => return 0,
     };
     kind << 56 | u64::from(number)
@@ -156,19 +159,19 @@ fn protocol(kind: Kind) -> u8 {
     in_ip.unwrap_or(if kind.in_udp() { UDP } else { 0 })
 }
 
-/// What a record says.
+/// The contents of a record.
 #[derive(Clone, Copy, Debug)]
 struct Record<'a> {
     flow: &'a Flow,
-    /// From the first end to the second, or back.
+    /// The direction: from the first end to the second, or back.
     way: usize,
-    /// Where it was seen; both in a biflow.
+    /// The hook that saw it; both hooks for a biflow.
     hook: Option<Hook>,
     interface: u32,
     start: u64,
     end: u64,
     count: Count,
-    /// Of the other direction.
+    /// The count of the other direction.
     back: Count,
 }
 
@@ -196,11 +199,11 @@ impl Record<'_> {
         outer.into_iter().for_each(|[_, to]| address(out, to));
         out.extend(id.unwrap_or_default().to_be_bytes());
         out.extend(segment(kind, id).to_be_bytes());
-        out.push(0); // a row is of all inner protocols
+        out.push(0); // a row covers all inner protocols
         let at = |hook| if self.hook.is_none_or(|own| own == hook) { self.interface } else { 0 };
         out.extend(at(Hook::Rx).to_be_bytes());
         out.extend(at(Hook::Tx).to_be_bytes());
-        // Of a biflow who began it is not known: 0 is "arbitrary".
+        // The initiator of a biflow is unknown: 0 is "arbitrary".
         out.push(self.hook.map_or(0, |hook| hook as u8));
         out.push(tunnel_type(kind));
         out.extend(id.unwrap_or_default().to_be_bytes());
@@ -214,7 +217,7 @@ impl Record<'_> {
     }
 }
 
-/// The records of a row, each packet once: who counts it is decided for the interval.
+/// The records of a row, each packet once: the interval has decided which interface counts it.
 fn records<'a>(
     interval: &Interval,
     overlay: Option<&Overlay>,
@@ -258,7 +261,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Makes messages of one transport session.
+/// Builds the messages of one transport session.
 #[derive(Clone, Debug)]
 struct Encoder {
     options: IpfixOptions,
@@ -268,7 +271,7 @@ struct Encoder {
     sequence: u32,
 }
 
-/// The only observation domain that there is.
+/// The only observation domain.
 const DOMAIN: u32 = 1;
 
 impl Encoder {
@@ -276,7 +279,7 @@ impl Encoder {
         Encoder { options, most: most.min(usize::from(u16::MAX)), sequence: 0 }
     }
 
-    /// Everything before the sets; the length is known at the end.
+    /// Writes everything before the sets; the length is filled in at the end.
     fn begin(&self, at: SystemTime, message: &mut Vec<u8>) {
         message.clear();
         message.extend(VERSION.to_be_bytes());
@@ -310,8 +313,7 @@ impl Encoder {
         message
     }
 
-    /// The messages with what happened in an interval, one after another. Returns how many records
-    /// there are.
+    /// Encodes an interval as a series of messages. Returns the number of records.
     ///
     /// # Errors
     /// Those of `send`, which gets each message.
@@ -324,9 +326,9 @@ impl Encoder {
         let flows = interval.rows.merged();
         let all = flows.iter().flat_map(|flow| records(interval, overlay, flow, self.options));
         let mut all: Vec<Record<'_>> = all.collect();
-        all.sort_by_key(Record::shape); // stable: by interface and key as before
+        all.sort_by_key(Record::shape); // stable: still by interface and key
         let (mut message, mut record) = (Vec::new(), Vec::new());
-        // Where the open set begins, of which shape it is, and how many records the message has.
+        // The start and shape of the open set, and the number of records in the message.
         let mut open: Option<(usize, Shape)> = None;
         let mut inside: u32 = 0;
         for r in &all {
@@ -372,13 +374,13 @@ impl Encoder {
     }
 }
 
-/// Writes the length of the set that begins there.
+/// Fills in the length of the set that begins there.
 fn close(message: &mut [u8], begin: usize) {
     let length = (message.len() - begin) as u16;
     message[begin + 2..begin + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Writes the length of the message.
+/// Fills in the length of the message.
 fn finish(message: &mut [u8]) {
     let length = message.len() as u16;
     message[2..4].copy_from_slice(&length.to_be_bytes());

@@ -25,7 +25,7 @@ use model::{
     units::{sanitize, timestamp},
 };
 
-/// Writes one reading as one line. Rows are written as they are walked: no tree is built.
+/// Writes one reading as one line. Rows are written while walking them: no tree is built.
 ///
 /// # Errors
 /// Those of `out`.
@@ -88,8 +88,8 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
     line(out, &object)
 }
 
-/// Writes the rows of a reading, one as a line: what databases and pipelines take. Each has the time
-/// of its reading; fields are those of `flows` in [`write()`].
+/// Writes the rows of a reading, one per line, for databases and pipelines. Each has the time of
+/// its reading; the fields are those of `flows` in [`write()`].
 ///
 /// # Errors
 /// Those of `out`.
@@ -123,7 +123,7 @@ fn hosts(interval: &model::snapshot::Interval) -> Vec<FleetHost<'_>> {
     interval.interfaces.iter().filter(of).map(FleetHost::new).collect()
 }
 
-/// Writes any object as one line that a terminal can show.
+/// Writes any object as one line that is safe for a terminal.
 ///
 /// # Errors
 /// Those of `out`.
@@ -145,49 +145,49 @@ struct Object<'a> {
     taken: Option<String>,
     interval_ns: u64,
     interfaces: Vec<Interface<'a>>,
-    /// Only of a fleet.
+    /// Only for a fleet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hosts: Vec<FleetHost<'a>>,
     flows: Rows<'a>,
-    /// Only where drops were asked for; null where the kernel does not say.
+    /// Only if drops were requested; null if the kernel does not report them.
     #[serde(skip_serializing_if = "Option::is_none")]
     drops: Option<Option<DropRows<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_books: Option<DropBooks<'a>>,
-    /// Only where there are any: whose packets have numbers, and what is missing of them.
+    /// Only if there are any: streams of numbered packets, and what is missing of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sequences: Vec<Sequence<'a>>,
-    /// Only where there are any: packets whose numbers there was no room for.
+    /// Only if nonzero: numbered packets for whose stream there was no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq_untracked_pkts: Option<u64>,
-    /// Only where there are any: what ICMP errors say of tunnels' packets.
+    /// Only if there are any: what ICMP errors report about tunnels' packets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     icmp: Vec<Said<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gtpu: Vec<Said<'a>>,
-    /// Only where there are any: such errors that there was no room for.
+    /// Only if nonzero: such errors for which there was no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     icmp_untracked_pkts: Option<u64>,
-    /// Only where there are any: SYNs and RSTs that there was no room for.
+    /// Only if nonzero: SYNs and RSTs for which there was no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     syn_untracked_pkts: Option<u64>,
-    /// Only where there are any: SYNs that made room for others before they could have been answered.
+    /// Only if nonzero: SYNs that were evicted before they could have been answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     syn_displaced_pkts: Option<u64>,
-    /// Only where they were asked for: round-trip times of rows.
+    /// Only if requested: round-trip times of rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rtt: Vec<Timed<'a>>,
-    /// Only where there are any: packets that could not be looked at for that.
+    /// Only if nonzero: packets that could not be used for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_untracked_pkts: Option<u64>,
-    /// Only where there are any: connections that were forgotten while they were timed.
+    /// Only if nonzero: connections that were evicted while being timed.
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_displaced: Option<u64>,
-    /// Only where they were looked for.
+    /// Only if detectors ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<Vec<Found<'a>>>,
-    /// Only where somebody looked: what was in the packets of some rows, how many these were, and for
-    /// how many there was no room.
+    /// Only with a lens: the contents of some rows' packets, the number of these packets, and how
+    /// many of them found no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     lens: Option<Vec<Seen<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,8 +196,7 @@ struct Object<'a> {
     lens_lost_pkts: Option<u64>,
 }
 
-/// The packets that one sender numbers. `id` is the tunnel's, or ESP's SPI, or WireGuard's receiver.
-/// Round-trip times of a row, as `flows` has its key.
+/// Round-trip times of a row, with its key as in `flows`.
 #[derive(Serialize)]
 struct Timed<'a> {
     interface: Option<&'a str>,
@@ -214,7 +213,7 @@ struct Timed<'a> {
     rev: Trips,
 }
 
-/// Times are null where nothing was timed.
+/// Times are null if nothing was timed.
 #[derive(Serialize)]
 struct Trips {
     samples: u64,
@@ -289,7 +288,7 @@ struct Sequence<'a> {
     late: u64,
     duplicate: u64,
     restarted: u64,
-    /// Of now: the highest number, and how many of the 64 below it may still come.
+    /// Current values: the highest number, and how many of the 64 below it may still arrive.
     highest: u64,
     missing: u64,
 }
@@ -317,7 +316,7 @@ impl<'a> Sequence<'a> {
     }
 }
 
-/// What somebody says of packets of a tunnel.
+/// A claim about packets of a tunnel.
 #[derive(Serialize)]
 struct Said<'a> {
     interface: Option<&'a str>,
@@ -334,7 +333,7 @@ struct Said<'a> {
     pkts: u64,
 }
 
-/// What is said by messages of which this is the type, and where it has one the code.
+/// What messages of this type, and code if they have one, report.
 fn said(
     interval: &model::snapshot::Interval,
     message: impl Fn(&Claim) -> Option<(u8, Option<u8>)>,
@@ -358,7 +357,7 @@ fn said(
     interval.beside.claims().iter().filter_map(of).collect()
 }
 
-/// A finding: what `dump`, `watch` and what `watch --exec` starts are given.
+/// A finding, as `dump`, `watch` and commands of `watch --exec` receive it.
 #[derive(Serialize)]
 struct Found<'a> {
     kind: &'static str,
@@ -369,7 +368,7 @@ struct Found<'a> {
     place: Where<'a>,
     text: &'a str,
     evidence: Evidence<'a>,
-    /// Only where it is so: `--ignore` knows of it.
+    /// Only if true: `--ignore` lists it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     muted: bool,
 }
@@ -383,12 +382,12 @@ struct Where<'a> {
     outer_dip: Option<IpAddr>,
     inner_sip: Option<IpAddr>,
     inner_dip: Option<IpAddr>,
-    /// Only where there are any: the groups of the hosts.
+    /// Only if there are any: the groups of the hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     outer_sgroup: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outer_dgroup: Option<&'a str>,
-    /// Only where one place can have several.
+    /// Only if one subject can have several.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
 }
@@ -397,7 +396,7 @@ struct Where<'a> {
 struct Evidence<'a> {
     #[serde(flatten)]
     counts: &'a BTreeMap<&'static str, u64>,
-    /// Only where there was one: the change of the configuration nearest before it.
+    /// Only if there was one: the most recent relevant configuration change before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Event<'a>>,
 }
@@ -436,7 +435,7 @@ fn finding<'a>(f: &'a Finding, groups: &'a Groups) -> Found<'a> {
     }
 }
 
-/// What happened to a finding, and what it is now.
+/// What happened to a finding, and its present state.
 #[derive(Serialize)]
 struct Changed<'a> {
     schema: u32,
@@ -448,7 +447,7 @@ struct Changed<'a> {
     finding: Found<'a>,
 }
 
-/// What happened to a finding, as one line.
+/// Writes what happened to a finding, as one line.
 ///
 /// # Errors
 /// Those of `out`.
@@ -470,23 +469,23 @@ struct Interface<'a> {
     ifindex: u32,
     netns: Option<&'a str>,
     hook: Option<&'static str>,
-    /// Only where there is one: the other interface that counts these packets.
+    /// Only if there is one: the other interface that counts these packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     counted_on: Option<&'a str>,
-    /// Only where it is so: what follows is of an earlier reading.
+    /// Only if true: what follows is from an earlier reading.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stale: bool,
-    /// Only where it is not the reading's: the time of what follows.
+    /// Only if it differs from the reading's: the time span of what follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_ns: Option<u64>,
-    /// Only where `tmon attach` did it: when.
+    /// Only if `tmon attach` attached the programs: when.
     #[serde(skip_serializing_if = "Option::is_none")]
     attached: Option<String>,
     seen: Counts,
     counted: Counts,
     stops: Stops,
     suspect: Counts,
-    /// Only where there are any: fragments of outer packets, also in `counted`.
+    /// Only if there are any: fragments of outer packets, also in `counted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     fragments: Option<Counts>,
 }
@@ -558,7 +557,8 @@ struct Row<'a> {
     outer_dip: Option<IpAddr>,
     inner_sip: Option<IpAddr>,
     inner_dip: Option<IpAddr>,
-    /// Names, only where there are any: the addresses' and, with its id, the outermost tunnel's.
+    /// Names, only if there are any: those of the addresses and, with its id, of the outermost
+    /// tunnel.
     #[serde(skip_serializing_if = "Option::is_none")]
     outer_sname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -569,12 +569,12 @@ struct Row<'a> {
     inner_dname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vni_name: Option<String>,
-    /// Only where there are any: the groups of the hosts.
+    /// Only if there are any: the groups of the hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     outer_sgroup: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outer_dgroup: Option<&'a str>,
-    /// Only where the row adds nothing to totals: the interface that counts the same packets.
+    /// Only if the row contributes nothing to totals: the interface that counts the same packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     counted_on: Option<&'a str>,
     inner_proto: String,
@@ -587,26 +587,26 @@ struct Row<'a> {
     fwd_bytes: u64,
     rev_pkts: u64,
     rev_bytes: u64,
-    /// Only where there are any: what of it came in fragments of outer packets.
+    /// Only if there are any: the part that arrived in fragments of outer packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     fragments: Option<Ways>,
-    /// Only where drops were asked for; null where the kernel does not say.
+    /// Only if drops were requested; null if the kernel does not report them.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_pkts: Option<Option<u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_bytes: Option<Option<u64>>,
-    /// Only where the tunnel's packets have numbers: how many of it, in all of its rows, are missing.
+    /// Only if the tunnel's packets have sequence numbers: the missing ones, over all its rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq_lost_pkts: Option<u64>,
-    /// Only where TCP connections were opened or reset.
+    /// Only if TCP connections were opened or reset.
     #[serde(flatten)]
     tcp: Option<Tcp>,
-    /// Only of a fleet.
+    /// Only for a fleet.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     ends: Option<Ends>,
 }
 
-/// How TCP connections in a row were opened and reset.
+/// TCP handshakes and resets of a row.
 #[derive(Serialize)]
 struct Tcp {
     syn_pkts: u64,
@@ -614,7 +614,7 @@ struct Tcp {
     syn_retries: u64,
     rst_fwd: u64,
     rst_rev: u64,
-    /// From a SYN to its answer, as it is seen here: the mean. Null where none was answered by a SYN.
+    /// The mean time from a SYN to its answer as seen here. Null if none was answered by a SYN.
     handshake_ns: Option<u64>,
 }
 
@@ -632,7 +632,7 @@ impl From<Handshakes> for Tcp {
     }
 }
 
-/// What both ends counted; null where one of them is not in the fleet.
+/// What both ends counted; null if one of them is not in the fleet.
 #[derive(Default, Serialize)]
 struct Ends {
     sent_pkts: Option<u64>,
@@ -668,14 +668,14 @@ struct FleetHost<'a> {
     since: Option<String>,
     taken: Option<String>,
     cadence_ns: Option<u64>,
-    /// Of its clock and its readings, in time.
+    /// The uncertainty of its clock and its readings, in time.
     error_ns: Option<u64>,
     synchronised: Option<bool>,
-    /// By how much its clock differs from most others', where that is too much to tell loss with.
+    /// How far its clock is off from most others', if that is too much to measure loss.
     clock_off_ns: Option<u64>,
-    /// How much of the time it tells nothing of.
+    /// How much of the period it does not cover.
     missing_ns: Option<u64>,
-    /// Of the packets that it saw, those that are in rows; null where it saw none.
+    /// The share of the packets it saw that are in rows; null if it saw none.
     coverage: Option<f64>,
     table_used: u64,
     table_size: u64,
@@ -683,7 +683,7 @@ struct FleetHost<'a> {
     addresses: &'a [IpAddr],
 }
 
-/// Writes the hosts of a fleet, a line each.
+/// Writes the hosts of a fleet, one per line.
 ///
 /// # Errors
 /// Those of `out`.
@@ -784,7 +784,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What the kernel dropped: all of it, whatever rows are kept but those of other tunnels.
+/// What the kernel dropped: the rows that match the filter.
 struct DropRows<'a> {
     reading: &'a Excerpt<'a>,
     drops: &'a Drops,
@@ -802,10 +802,10 @@ struct DropRow<'a> {
     reason: &'a str,
     device: Option<&'a str>,
     netns: Option<&'a str>,
-    /// Only where it is so.
+    /// Only if true.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     elsewhere: bool,
-    /// What was dropped: a tunnel's packet, one of no tunnel, or it could not be told.
+    /// What was dropped: a tunnel's packet, a packet outside any tunnel, or undetermined.
     of: &'static str,
     pkts: u64,
     bytes: u64,
@@ -855,7 +855,7 @@ impl<'a> DropRow<'a> {
     }
 }
 
-/// A row that was looked at more closely.
+/// A row examined by a lens.
 #[derive(Serialize)]
 struct Seen<'a> {
     interface: &'a str,
@@ -871,12 +871,12 @@ struct Seen<'a> {
     entries: Vec<SeenEntry>,
 }
 
-/// Its packets with the same in them.
+/// The packets of the row with the same contents.
 #[derive(Serialize)]
 struct SeenEntry {
     dir: &'static str,
     l4: Option<u8>,
-    /// The lower one, and the other.
+    /// The lower port, and the higher one.
     port: Option<u16>,
     other_port: Option<u16>,
     outer_dscp: Option<u8>,
@@ -885,7 +885,7 @@ struct SeenEntry {
     inner_dscp: Option<u8>,
     inner_ecn: Option<u8>,
     inner_ttl: Option<u8>,
-    /// Longer than this, and at most so long.
+    /// Longer than this, and at most `size_max`.
     size_over: u32,
     size_max: Option<u32>,
     tcp_flags: Vec<&'static str>,
@@ -939,7 +939,7 @@ impl SeenEntry {
     }
 }
 
-/// `seen = attributed + plain + unknown`, of all reasons; and what is in none of them.
+/// `seen = attributed + plain + unknown`, over all reasons; and what is in none of them.
 #[derive(Serialize)]
 struct DropBooks<'a> {
     unavailable: Option<&'a str>,
@@ -1014,8 +1014,9 @@ impl Serialize for Name {
     }
 }
 
-/// Compact JSON that a terminal can show: what would harm one, and JSON itself lets pass (C1,
-/// bidirectional overrides, what hides), is written as `\u` escapes. The values stay as they are.
+/// Compact JSON that is safe for a terminal: what would harm one and JSON itself permits (C1,
+/// bidirectional overrides, invisible characters) is written as `\u` escapes. The values stay the
+/// same.
 struct Harmless;
 
 impl Formatter for Harmless {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a lens saw, for people: a table for each row.
+//! The results of a lens as text: one table per row.
 use std::io::{self, Write};
 
 use feed::names::Names;
@@ -10,12 +10,12 @@ use model::{
     units::{self, Base, sanitize},
 };
 
-/// Lines of one row.
+/// The maximum number of lines per row.
 const MOST: usize = 40;
-/// Columns of the bar.
+/// The columns of the bar.
 const BAR: u64 = 20;
 
-/// Writes it.
+/// Writes the tables.
 ///
 /// # Errors
 /// Those of `out`.
@@ -70,7 +70,7 @@ pub fn write(out: &mut dyn Write, lens: &Lens, names: &Names, base: Base) -> io:
     Ok(())
 }
 
-/// An outer and an inner value.
+/// An outer and an inner value as text.
 pub fn outer_inner(values: [Option<String>; 2]) -> String {
     let [outer, inner] = values.map(|v| v.unwrap_or_else(|| "-".to_owned()));
     format!("{outer}/{inner}")

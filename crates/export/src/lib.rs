@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Readings for people and machines: table, JSON, CSV, a picture, a page.
 //!
-//! One writer per format, each a leaf. All of them give back the error of the stream as it is: a
-//! closed pipe is `BrokenPipe`.
+//! One writer per format, each a leaf. All of them return the stream's error unchanged: a closed
+//! pipe is `BrokenPipe`.
 use std::{
     io::{self, BufWriter, Write},
     sync::Arc,
@@ -30,38 +30,38 @@ mod sticky;
 pub mod svg;
 pub mod table;
 
-/// What one reading shows: an interval, and those of its rows that the filter keeps.
+/// What to show of one reading: an interval, and those of its rows that match the filter.
 #[derive(Clone, Debug)]
 pub struct Excerpt<'a> {
     /// The tool and its version: `tmon 0.1.0`.
     pub tool: &'a str,
-    /// The host that was read, or where the capture was.
+    /// The host that was read, or the location of the capture.
     pub host: &'a str,
-    /// What happened, and when.
+    /// The interval.
     pub interval: &'a Interval,
-    /// The rows that are kept, each once, sorted by interface and key.
+    /// The rows that match, each once, sorted by interface and key.
     pub flows: Vec<Flow>,
-    /// What kept them, as canonical text; empty when nothing was asked for.
+    /// The filter, as canonical text; empty without a filter.
     pub filter: String,
-    /// How many rows there were before the filter.
+    /// The number of rows before filtering.
     pub rows: usize,
     kept: Filter,
-    /// The filter asks for interfaces by name: each adds what it saw.
+    /// Whether the filter asks for interfaces by name: then each contributes what it saw.
     named: bool,
-    /// The interfaces' names as rows say them.
+    /// The interfaces' names as shown in rows.
     interfaces: Vec<String>,
-    /// What addresses and ids are called.
+    /// The names of addresses and ids.
     names: Names,
     /// Groups of hosts.
     groups: Arc<Groups>,
-    /// What was found; `None` where it was not looked for.
+    /// The findings; `None` if detectors did not run.
     findings: Option<Vec<&'a Finding>>,
-    /// What was in the packets of some rows; `None` where nobody looked.
+    /// The contents of some rows' packets; `None` without a lens.
     lens: Option<&'a Lens>,
 }
 
 impl<'a> Excerpt<'a> {
-    /// The rows of `interval` that `filter` keeps.
+    /// The rows of `interval` that match `filter`.
     pub fn new(tool: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
         let mut flows = interval.rows.merged();
         let rows = flows.len();
@@ -85,27 +85,27 @@ impl<'a> Excerpt<'a> {
         }
     }
 
-    /// With what was found.
+    /// Adds findings.
     #[must_use]
     pub fn with(mut self, findings: impl Iterator<Item = &'a Finding>) -> Self {
         self.findings = Some(findings.collect());
         self
     }
 
-    /// With what was in the packets of some rows.
+    /// Adds the contents of some rows' packets.
     #[must_use]
     pub fn looking(self, lens: Option<&'a Lens>) -> Self {
         Excerpt { lens, ..self }
     }
 
-    /// With names beside the addresses, or in their place where people read.
+    /// Adds names, beside the addresses or, in formats for people, in their place.
     #[must_use]
     pub fn called(mut self, names: &Names) -> Self {
         self.names = names.clone();
         self
     }
 
-    /// With the groups that hosts are in.
+    /// Adds the groups that hosts are in.
     #[must_use]
     pub fn grouped(mut self, groups: Arc<Groups>) -> Self {
         self.groups = groups;
@@ -118,21 +118,21 @@ impl<'a> Excerpt<'a> {
         hosts.map(|host| self.groups.path_of(host?))
     }
 
-    /// The name of the interface that a row belongs to: `netns/name` where the name alone is that of
-    /// two.
+    /// The name of the interface that a row belongs to: `netns/name` if two interfaces share the
+    /// name.
     pub fn interface(&self, flow: &Flow) -> &str {
         self.interfaces.get(usize::from(flow.interface)).map_or("", String::as_str)
     }
 
-    /// Whether a row of drops is of what the filter keeps: of all that is no flow's, where nothing
-    /// was asked for.
+    /// Whether a row of drops matches the filter: drops outside of flows match only without a
+    /// filter.
     pub fn keeps(&self, drops: &DropKey) -> bool {
         let Some(key) = drops.victim.key() else { return self.filter.is_empty() };
         let device = drops.device.as_deref().unwrap_or_default();
         self.kept.matches(&Flow { interface: 0, key: *key, counters: Counters::default() }, device)
     }
 
-    /// The interface that counts the packets of a row which adds nothing to totals.
+    /// The interface that counts the packets of a row which contributes nothing to totals.
     pub fn counted_on(&self, flow: &Flow) -> Option<&str> {
         if self.named {
             return None;
@@ -147,18 +147,18 @@ impl<'a> Excerpt<'a> {
         self.interfaces.get(usize::from(on)).map(String::as_str)
     }
 
-    /// What a row adds to totals: not what another interface counts.
+    /// What a row contributes to totals: not what another interface counts.
     pub fn once(&self, flow: &Flow) -> Counters {
         if self.named { flow.counters } else { self.interval.once().share(flow) }
     }
 
-    /// All rows that are kept, added up, each packet once.
+    /// The sum of all rows that match, each packet once.
     pub fn total(&self) -> Count {
         self.flows.iter().map(|f| self.once(f).total()).sum()
     }
 }
 
-/// A name for each interface that is no other's.
+/// A unique name for each interface.
 fn interface_names(interval: &Interval) -> Vec<String> {
     let all = &interval.interfaces;
     let shared = |name: &str| all.iter().filter(|i| i.name == name).count() > 1;
@@ -174,12 +174,12 @@ fn name_of<'a>(interval: &'a Interval, flow: &Flow) -> &'a str {
     interval.interfaces.get(usize::from(flow.interface)).map_or("", |i| &i.name)
 }
 
-/// A row's tunnels as they are listed: outermost first, none where there is no tunnel.
+/// A row's tunnels as listed: outermost first, none if there is no tunnel.
 fn tunnels(key: &Key) -> impl Iterator<Item = Tunnel> + use<> {
     (key.depth > 0).then_some(key.outermost).into_iter().chain(key.innermost)
 }
 
-/// How a reading is written.
+/// The output formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people; see [`table`].
@@ -193,7 +193,7 @@ pub enum Format {
     Csv,
     /// The chord; see [`svg`].
     Svg(svg::SvgOptions),
-    /// A page of its own; see [`html`].
+    /// A self-contained page; see [`html`].
     Html(html::HtmlOptions),
 }
 
@@ -206,12 +206,13 @@ pub struct Writer<'w> {
 }
 
 impl<'w> Writer<'w> {
-    /// A writer to `out`, which needs no buffer of its own. `table` matters to [`Format::Table`] only.
+    /// A writer to `out`, which need not be buffered. `table` matters for [`Format::Table`] only.
     pub fn new(out: &'w mut dyn Write, format: Format, table: table::TableOptions) -> Self {
         Writer { out, format, table, readings: 0 }
     }
 
-    /// Writes a reading and flushes, so that a reader at the other end of a pipe has it at once.
+    /// Writes a reading and flushes, so that a reader at the other end of a pipe receives it at
+    /// once.
     ///
     /// # Errors
     /// Those of the stream.

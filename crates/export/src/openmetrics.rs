@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Metrics for Prometheus, OpenMetrics and node_exporter: docs/EXPORTS.md has them all.
+//! Metrics for Prometheus, OpenMetrics and node_exporter; docs/EXPORTS.md lists them.
 //!
-//! Values are running sums of our own over intervals, so that a counter does not fall when rows age,
-//! tables are made anew or a reading fails. The number of series is bounded whatever arrives (see
-//! `Sticky`), and no inner address is ever in a label.
+//! Values are our own running sums over intervals, so that a counter does not decrease when rows
+//! age, tables are recreated or a reading fails. The number of series is bounded whatever arrives
+//! (see `Sticky`), and no inner address is ever in a label.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -31,28 +31,28 @@ use model::{
     units::sanitize,
 };
 
-/// Limits on what is told apart.
+/// Limits on what gets series of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeriesLimits {
-    /// Tunnel ids that have series of their own.
+    /// The number of tunnel ids with series of their own.
     pub tunnels: usize,
-    /// Peers in a tunnel id that have; 0 for none at all.
+    /// The number of peers with series of their own per tunnel id; 0 for none.
     pub peers: usize,
-    /// How long one keeps its place that sees no packet while others want it; zero for ever.
+    /// How long an idle one keeps its place while others want it; zero means forever.
     pub age: Duration,
 }
 
-/// Interfaces that have series of their own, and drop reasons.
+/// The maximum number of interfaces with series of their own, and of drop reasons.
 const INTERFACES: usize = 640;
 const REASONS: usize = 128;
-/// The label of what has none of its own.
+/// The label of everything without series of its own.
 const OTHER: &str = "other";
-/// Stops that an interface has; the others are of captures.
+/// The stops of an interface; the others occur in captures only.
 const STOPS: [Stop; 6] =
     [Stop::Plain, Stop::NonIp, Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep];
 const DIRECTIONS: [&str; 2] = ["rx", "tx"];
 
-/// How metrics are written.
+/// The text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0.
@@ -62,7 +62,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// What a scraper wants, by its `Accept`.
+    /// The format that a scraper prefers, by its `Accept` header.
     pub fn accepted(accept: &str) -> Exposition {
         match accept.to_ascii_lowercase().contains("application/openmetrics-text") {
             true => Exposition::OpenMetrics,
@@ -70,7 +70,7 @@ impl Exposition {
         }
     }
 
-    /// The `Content-Type`.
+    /// The `Content-Type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Exposition::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -82,12 +82,13 @@ impl Exposition {
 /// Where something was counted: network namespace and interface; without an interface, at one that
 /// has no series of its own.
 type Place = (Option<Arc<str>>, Option<Arc<str>>);
-/// Two outer ends: the near one, which sends what leaves and gets what arrives, and the far one.
+/// Two outer ends: the near one, which sends what leaves and receives what arrives, and the far
+/// one.
 type Ends = (IpAddr, IpAddr);
 /// Sums by hook.
 type Ways = [Count; 2];
 
-/// What one interface counted.
+/// The sums of one interface.
 #[derive(Clone, Debug, Default)]
 struct Sums {
     seen: Ways,
@@ -95,7 +96,7 @@ struct Sums {
     stops: [Ways; STOPS.len()],
 }
 
-/// Sums since the start, and what holds now.
+/// Sums since the start, and current values.
 #[derive(Debug)]
 struct Metrics {
     version: &'static str,
@@ -106,7 +107,8 @@ struct Metrics {
     rest: Sums,
     tunnels: Sticky<(Place, Tunnel), Ways>,
     peers: Sticky<(Place, Tunnel, Ends), Ways>,
-    /// What groups of hosts sent each other, and what has no series of its own of that.
+    /// What groups of hosts sent each other, with a common sum for those without series of their
+    /// own.
     groups: Sticky<[Arc<str>; 2], Count>,
     other_groups: Count,
     /// By interface, what has no series of its own: tunnels, peers.
@@ -118,12 +120,12 @@ struct Metrics {
     failed: u64,
 }
 
-/// Metrics that one thread adds to and others read. Clones are the same.
+/// Metrics that one thread updates and others read. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metering(Arc<Mutex<Metrics>>);
 
 impl Metering {
-    /// With nothing counted. `version` is the program's.
+    /// Metrics with nothing counted. `version` is the program's.
     pub fn new(version: &'static str, limits: SeriesLimits) -> Metering {
         Metering(Arc::new(Mutex::new(Metrics {
             version,
@@ -148,7 +150,7 @@ impl Metering {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what happened in an interval; `findings` are those there are, also of before.
+    /// Adds an interval; `findings` are all current ones, including earlier ones.
     pub fn add<'a>(&self, interval: &Interval, findings: impl IntoIterator<Item = &'a Finding>) {
         let mut metrics = self.lock();
         metrics.add(interval);
@@ -163,7 +165,7 @@ impl Metering {
         self.lock().add_groups(interval, groups);
     }
 
-    /// All of it as text.
+    /// All metrics as text.
     pub fn text(&self, exposition: Exposition) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
@@ -181,21 +183,22 @@ fn add(sum: &mut Ways, more: &Ways) {
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
 }
 
-/// What a row counted, by hook, each packet once: who counts it is decided for the interval.
+/// What a row counted, by hook, each packet once: the interval has decided which interface counts
+/// it.
 fn ways(row: &Row<'_>) -> Ways {
     let c = row.counters();
     let arrived = (0..2).filter(|way| !c.egress_only[*way]).map(|way| c.cells[0][way]);
     [arrived.sum(), c.tx()]
 }
 
-/// The same by which of the row's ends is the near one.
+/// The same for either choice of the row's near end.
 fn by_end(row: &Row<'_>) -> [Ways; 2] {
     let c = row.counters();
     let mut ends = [Ways::default(); 2];
     for (hook, cells) in c.cells.iter().enumerate() {
         for (direction, n) in cells.iter().enumerate() {
             if hook == 1 || !c.egress_only[direction] {
-                // What arrives is for the near end, what leaves comes from it.
+                // What arrives is for the near end, and what leaves comes from it.
                 ends[usize::from((hook == 0) == (direction == 0))][hook] += *n;
             }
         }
@@ -203,7 +206,7 @@ fn by_end(row: &Row<'_>) -> [Ways; 2] {
     ends
 }
 
-/// Keys of sums, the largest sum first, so that it has a place first.
+/// The keys of sums, the largest sum first, so that it gets a place first.
 fn largest<K: Ord + Clone>(sums: &HashMap<K, Ways>) -> Vec<K> {
     let mut all: Vec<_> = sums.iter().map(|(k, n)| (n[0].bytes + n[1].bytes, k)).collect();
     all.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
@@ -220,7 +223,7 @@ impl Metrics {
         for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
             let (at, tunnel) = (place(row.interface()), row.outermost());
             let Some(pair) = row.outer() else {
-                // Of any tunnel: the overflow row, what has aged with it.
+                // Of any tunnel: the overflow row, and what has aged with it.
                 let others = self.others.entry(at).or_default();
                 others.iter_mut().for_each(|sum| add(sum, &ways(&row)));
                 continue;
@@ -266,7 +269,7 @@ impl Metrics {
                 }
             }
         }
-        // In no group: an empty label.
+        // Without a group: an empty label.
         let path = |group: Option<Group>| Arc::from(group.map_or("", |group| groups.path(group)));
         let sums: HashMap<[Arc<str>; 2], Ways> =
             sums.into_iter().map(|(ends, n)| (ends.map(path), n)).collect();
@@ -276,7 +279,7 @@ impl Metrics {
         }
     }
 
-    /// Adds the interfaces' books. Where each of them is counted.
+    /// Adds the interfaces' books. Returns where each of them is counted.
     fn add_books(&mut self, interval: &Interval) -> Vec<Place> {
         let shown = |name: &str| Arc::from(sanitize(name).as_ref());
         let own =
@@ -322,7 +325,7 @@ impl Metrics {
         }
     }
 
-    /// Sums of interfaces: those that have series, then the rest where there is any.
+    /// The sums of interfaces: those with series of their own, then the rest if there is any.
     fn sums(&self) -> impl Iterator<Item = (Labels, &Sums)> {
         let rest = self.rest.seen.iter().any(|n| !n.is_zero());
         let rest = rest.then(|| (at(&Place::default()), &self.rest));
@@ -423,7 +426,8 @@ impl Labels {
     }
 }
 
-/// An interface. One of the caller's namespace has no label for it, which is the same as an empty one.
+/// The labels of an interface. In the caller's namespace there is no namespace label, which is the
+/// same as an empty one.
 fn at((netns, interface): &Place) -> Labels {
     let labels = Labels::default().and("interface", interface.as_deref().unwrap_or(OTHER));
     match netns {
@@ -461,7 +465,7 @@ impl Families<'_> {
         self.family(name, &help, Some(Unit::Bytes), MetricType::Counter, bytes)
     }
 
-    /// A family, where there is a series in it.
+    /// Writes a family, if it has any series.
     fn family(
         &mut self,
         name: &str,

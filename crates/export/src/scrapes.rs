@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A small HTTP server for scrapers: one page, one request a connection, a thread for each.
+//! A small HTTP server for scrapers: one page, one request per connection, one thread each.
 //!
-//! Whoever connects may be slow, silent or endless: a connection lives for [`PATIENCE`] at most, there
-//! are at most [`MOST`] of them, and the loop that counts never waits for any.
+//! Clients may be slow, silent or endless: a connection lives for at most [`PATIENCE`], there are
+//! at most [`MOST`] of them, and the counting loop never waits for any.
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -16,21 +16,22 @@ use std::{
 
 use crate::openmetrics::{Exposition, Metering};
 
-/// How long one request may take from its first byte to the last of its answer.
+/// How long one request may take, from its first byte to the last byte of the response.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Limit on the connections at once.
+/// Limit on the number of simultaneous connections.
 pub const MOST: usize = 16;
 /// Limit on the size of a request's head, and on its fields.
 const HEAD: usize = 8192;
 const FIELDS: usize = 64;
-/// A thread here needs little.
+/// The stack size of a thread here, which needs little.
 const STACK: usize = 256 << 10;
 
-/// Answers scrapers on threads of its own for as long as the process lives. Its threads read what
-/// strangers send: the first calls `confine` before it accepts anybody, and the others are its own.
+/// Serves scrapers from separate threads for as long as the process lives. These threads read
+/// untrusted input: the first one calls `confine` before it accepts connections, and starts the
+/// others.
 ///
 /// # Errors
-/// No thread can be started.
+/// The thread cannot be started.
 pub fn serve(
     listener: TcpListener,
     metrics: &Metering,
@@ -43,7 +44,7 @@ pub fn serve(
         loop {
             match listener.accept() {
                 Ok((stream, _)) => attend(stream, &metrics, &open),
-                // Of descriptors there are too few: some will be closed.
+                // No descriptors are left: wait for some to be closed.
                 Err(_) => thread::sleep(Duration::from_millis(100)),
             }
         }
@@ -52,7 +53,7 @@ pub fn serve(
     Ok(())
 }
 
-/// One that is counted while it lives.
+/// A connection, counted while it lives.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
@@ -71,7 +72,7 @@ impl Drop for Place {
 fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<AtomicUsize>) {
     let (place, before) = Place::take(open);
     if before >= MOST {
-        // What fits the socket's buffer is sent; nobody waits for the rest.
+        // Send what fits into the socket's buffer; do not wait for the rest.
         let _ = stream.set_nonblocking(true);
         let _ =
             (&stream).write_all(&answer("503 Service Unavailable", TEXT, "too many requests\n"));
@@ -80,7 +81,7 @@ fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<AtomicUsize>) {
     let metrics = metrics.clone();
     let one = move || {
         let _place = place;
-        // Who is gone or too slow gets nothing more.
+        // A client that is gone or too slow gets nothing more.
         let _ = converse(&stream, &metrics, Instant::now() + PATIENCE);
     };
     // Without a thread the connection is closed.
@@ -89,7 +90,7 @@ fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<AtomicUsize>) {
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What is asked for.
+/// The requested resource.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Metrics(Exposition),
@@ -122,7 +123,7 @@ fn converse(stream: &TcpStream, metrics: &Metering, end: Instant) -> io::Result<
             Err(e) => return Err(e),
         }
     }
-    // What it may still be sending would else cost it the end of the answer.
+    // Otherwise data that the client is still sending could cost it the end of the response.
     stream.shutdown(Shutdown::Write)?;
     let mut rest = [0; 512];
     while (&*stream).read(&mut rest)? > 0 {
@@ -146,8 +147,8 @@ fn answer(status: &str, kind: &str, body: &str) -> Vec<u8> {
     all.into_bytes()
 }
 
-/// Reads the head of a request, and whether only the head of the answer is wanted; `None` where the
-/// other side has nothing to ask.
+/// Reads the head of a request, and whether it is a HEAD request; `None` if the client sends
+/// nothing.
 fn request(mut stream: &TcpStream, end: Instant) -> io::Result<Option<(Asked, bool)>> {
     let mut head = [0; HEAD];
     let mut length = 0;
@@ -169,7 +170,7 @@ fn request(mut stream: &TcpStream, end: Instant) -> io::Result<Option<(Asked, bo
     }
 }
 
-/// What the bytes so far ask for; `None` while more have to come.
+/// The request in the bytes so far; `None` while it is incomplete.
 fn asked(bytes: &[u8]) -> Option<(Asked, bool)> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(is(&format!("GET / HTTP/1.1\r\n{many}\r\n")), Some(Asked::Nonsense));
     }
 
-    /// A server with some series on a port of loopback.
+    /// Starts a server with some series on a loopback port.
     fn server() -> std::net::SocketAddr {
         let limits = SeriesLimits { tunnels: 1, peers: 0, age: Duration::ZERO };
         let metrics = Metering::new("1", limits);
@@ -256,7 +257,8 @@ mod tests {
         assert!(get(at, &long).starts_with("HTTP/1.1 400 "));
     }
 
-    /// Some say nothing, some read nothing: others are answered, and too many are sent away.
+    /// Some clients send nothing, some read nothing: others are served, and surplus ones are
+    /// refused.
     #[test]
     fn silent_scrapers_hold_up_nobody() {
         let at = server();
@@ -266,7 +268,7 @@ mod tests {
         (&silent[0]).write_all(b"GET /metrics HTTP/1.1\r\nA: ").expect("sent"); // and no end
         assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
         assert!(begun.elapsed() < PATIENCE, "nobody waited for the others");
-        // As many more as find a place; then one is sent away.
+        // As many more as find a place; then one is refused.
         let refused = |stream: &mut TcpStream| {
             let moment = Some(Duration::from_millis(300));
             stream.set_read_timeout(moment).expect("a timeout");
@@ -280,7 +282,7 @@ mod tests {
             refused
         });
         assert!(sent_away, "{} connections at once", silent.len());
-        // They are not heard for ever.
+        // Their connections do not live forever.
         for mut stream in silent {
             stream.set_read_timeout(Some(6 * PATIENCE)).expect("a timeout");
             let mut rest = Vec::new();

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Running sums of a bounded number of things, for whoever keeps what it is given for as long as a
-//! series exists (OpenMetrics): who has a place keeps it, and what finds none is counted together.
+//! Running sums for a bounded number of keys, for consumers that remember a series for as long as
+//! it exists (OpenMetrics): a key with a place keeps it, and keys without one are summed together.
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-/// At most so many keys with a sum each. A key keeps its place until it has been idle for `age` and
-/// somebody else wants it; a sum never becomes less and never takes over what another one had.
+/// A bounded number of keys with a sum each. A key keeps its place until it has been idle for `age`
+/// and another key wants it; a sum never decreases and never takes over another key's sum.
 #[derive(Clone, Debug)]
 pub(crate) struct Sticky<K, V> {
     most: usize,
-    /// Zero: for ever.
+    /// Zero means forever.
     age: Duration,
     known: BTreeMap<K, (V, Duration)>,
 }
@@ -21,8 +21,8 @@ impl<K: Ord + Clone, V: Default> Sticky<K, V> {
         Sticky { most, age, known: BTreeMap::new() }
     }
 
-    /// Makes room for the keys of one interval, the first ones first: those that have a place stay
-    /// busy before anybody loses one.
+    /// Makes room for the keys of one interval, in their order: those that have a place are marked
+    /// busy before any key loses its place.
     pub(crate) fn seat(&mut self, keys: impl IntoIterator<Item = K>, now: Duration) {
         let mut new = Vec::new();
         let mut asked = BTreeSet::new();
@@ -37,7 +37,7 @@ impl<K: Ord + Clone, V: Default> Sticky<K, V> {
         if self.known.len() + new.len() > self.most && !self.age.is_zero() {
             let long = |last: Duration| now.saturating_sub(last) >= self.age;
             idle = self.known.iter().filter(|(_, (_, last))| long(*last)).map(of).collect();
-            idle.sort_unstable_by(|a, b| b.cmp(a)); // the longest idle at the end
+            idle.sort_unstable_by(|a, b| b.cmp(a)); // the longest idle last
         }
         for key in new {
             if self.known.len() >= self.most {
@@ -48,7 +48,7 @@ impl<K: Ord + Clone, V: Default> Sticky<K, V> {
         }
     }
 
-    /// The sum of a key that has a place.
+    /// The sum of a key, if it has a place.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.known.get_mut(key).map(|(sum, _)| sum)
     }
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(keys(&s), [1, 2], "1 is not idle for long enough");
         s.seat([], 60 * second);
         assert_eq!(keys(&s), [1, 2], "nobody wants its place");
-        // All are idle for long, but 1 is busy again in this very interval.
+        // All have been idle for long, but 1 is busy again in this very interval.
         s.seat([4, 5, 1], 60 * second);
         assert_eq!(keys(&s), [1, 4]);
     }

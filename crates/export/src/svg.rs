@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The chord diagram as a standalone SVG 1.1 file: for a ticket, a report, a slide.
+//! The chord diagram as a standalone SVG 1.1 file, for tickets, reports and slides.
 //!
-//! The same shapes as on the screen, with labels, a tooltip (`<title>`) on every arc and ribbon, and
-//! a legend. No script, no font file, no link: it looks the same wherever it is opened.
+//! The same shapes as on the screen, with labels, a tooltip (`<title>`) on every arc and ribbon,
+//! and a legend. No script, no font file, no link: it looks the same wherever it is opened.
 use super::Excerpt;
 use model::{
     chord::{Layout, padding},
@@ -31,29 +31,29 @@ pub struct SvgEnd {
     pub colour: Rgb,
 }
 
-/// What surrounds the diagram.
+/// The style of what surrounds the diagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SvgStyle {
-    /// Behind everything.
+    /// The background.
     pub ground: Rgb,
     /// Text.
     pub ink: Rgb,
-    /// Text that matters less, and leader lines.
+    /// Secondary text, and leader lines.
     pub faint: Rgb,
-    /// The headline: what was measured and where.
+    /// The heading: what was measured and where.
     pub title: String,
-    /// Below it: when, how long, by what.
+    /// The line below it: when, how long, by which program.
     pub note: String,
 }
 
 impl SvgStyle {
-    /// On a dark page.
+    /// For a dark page.
     pub fn dark(title: impl Into<String>, note: impl Into<String>) -> Self {
         let (ground, ink, faint) = (Rgb::hex(0x121218), Rgb::hex(0xdcdce4), Rgb::hex(0x8c8c98));
         SvgStyle { ground, ink, faint, title: title.into(), note: note.into() }
     }
 
-    /// On white paper.
+    /// For white paper.
     pub fn light(title: impl Into<String>, note: impl Into<String>) -> Self {
         let (ground, ink, faint) = (Rgb::hex(0xffffff), Rgb::hex(0x24242c), Rgb::hex(0x70707a));
         SvgStyle { ground, ink, faint, title: title.into(), note: note.into() }
@@ -63,11 +63,11 @@ impl SvgStyle {
 /// What the picture of a reading shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SvgOptions {
-    /// Dark on light.
+    /// Whether it is dark on light.
     pub light: bool,
-    /// The inner addresses instead of the hosts.
+    /// Whether it shows the inner addresses instead of the hosts.
     pub inner: bool,
-    /// The largest ends that are shown apart; 24 when not given.
+    /// The number of largest ends that are shown separately; 24 if not given.
     pub top: Option<usize>,
 }
 
@@ -120,7 +120,7 @@ pub fn reading(
     write(out, &ends, |i, j| m.get(i, j).bytes, |v| units::bytes(v, base).to_string(), &style)
 }
 
-// Everything is on a grid of monospaced characters, so that labels are as wide as reckoned.
+// Everything is on a grid of monospaced characters, so that labels are as wide as computed.
 const CHAR: f64 = 7.25;
 const LINE: f64 = 16.0;
 const COLUMNS: usize = 132;
@@ -129,11 +129,11 @@ const RADIUS: f64 = 300.0;
 const TOP: f64 = 64.0;
 const MARGIN: f64 = 24.0;
 const WIDTH: f64 = COLUMNS as f64 * CHAR;
-/// The most columns of a label beside the circle.
+/// The maximum number of columns of a label beside the circle.
 const LABEL: usize = 22;
 
-/// Writes the diagram of these ends, where `get(i, j)` is what end `i` sent to end `j`. `unit` says
-/// an amount as text.
+/// Writes the diagram of these ends, where `get(i, j)` is what end `i` sent to end `j`. `unit`
+/// formats an amount.
 ///
 /// # Errors
 /// Those of `out`.
@@ -200,7 +200,7 @@ pub fn write(
     writeln!(out, r#"<g class="c" transform="translate({cx:.1} {cy:.1})">"#)?;
     for shape in &shapes.shapes {
         let Some(end) = ends.get(shape.colour) else { continue };
-        // a hairline keeps ribbons of one colour apart
+        // a hairline separates adjacent ribbons of the same colour
         let (class, opacity) = match shape.part {
             ShapeOf::Ribbon(..) => (
                 "r",
@@ -232,7 +232,7 @@ pub fn write(
     }
     writeln!(out, "</g>")?;
 
-    // the greatest that fit have a label, all have a line in the legend
+    // the largest that fit have a label; all have a line in the legend
     let ring = Ring {
         size: (COLUMNS, ROWS),
         centre: (COLUMNS as f64 / 2.0, ROWS as f64 / 2.0),
@@ -299,7 +299,7 @@ pub fn write(
     writeln!(out, "</g>\n</svg>")
 }
 
-/// A text fit for XML: what is not allowed there is replaced, what means something is escaped.
+/// Text made safe for XML: forbidden characters are replaced, special ones are escaped.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -333,7 +333,7 @@ impl fmt::Display for Outline<'_> {
                 PathStep::Line(p) => write!(f, "L{:.2} {:.2}", at(p).0, at(p).1)?,
                 PathStep::Bow(p) => write!(f, "Q0 0 {:.2} {:.2}", at(p).0, at(p).1)?,
                 PathStep::Arc { radius, from, to } => {
-                    // two halves: an arc of a whole turn has no direction
+                    // two halves: the arc of a full turn has no direction
                     let (r, sweep) = (radius * RADIUS, u8::from(to > from));
                     let stops = if (to - from).abs() > PI * 0.99 {
                         vec![f64::midpoint(from, to), to]

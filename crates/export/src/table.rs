@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table for people: rows by bytes, totals, and how much of the traffic the rows hold.
+//! The table for people: rows by bytes, totals, and the coverage of the traffic by the rows.
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
@@ -19,13 +19,13 @@ use model::{
     units::{Base, Rate, UNKNOWN, bit_rate, bytes, duration, packets, percent, rfc3339, sanitize},
 };
 
-/// How a table looks.
+/// The style of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableOptions {
-    /// The columns of the terminal, which the table then fits; `None` where it is not one: then
-    /// nothing is left out or shortened.
+    /// The width of the terminal, into which the table then fits; `None` if the output is not a
+    /// terminal: then nothing is left out or shortened.
     pub width: Option<usize>,
-    /// The step of byte prefixes.
+    /// The step between the prefixes of bytes.
     pub base: Base,
 }
 
@@ -36,17 +36,17 @@ const TITLES: [&str; COLUMNS] = [
 ];
 const IFACE: usize = 0;
 const SHARE: usize = 9;
-/// Only of a fleet: packets that the other end counted, and how many are missing.
+/// Only for a fleet: packets that the other end counted, and missing ones.
 const ENDS: [usize; 2] = [12, 13];
-/// The first column with a number; all after it have one too.
+/// The first column with a number; all columns after it have one too.
 const NUMBERS: usize = 6;
-/// What goes, in this order, when the terminal is too narrow.
+/// Columns to leave out, in this order, if the terminal is too narrow.
 const LEAST_NEEDED: [usize; 6] = [SHARE, 7, 6, ENDS[0], 10, 11];
-/// No text is shortened below this.
+/// Texts are not shortened below this.
 const LEAST_TEXT: usize = 6;
 const GAP: usize = 2;
 
-/// Writes one reading: its interval, the rows by bytes, their total, then a line per interface.
+/// Writes one reading: its interval, the rows by bytes, their total, then one line per interface.
 ///
 /// # Errors
 /// Those of `out`.
@@ -154,7 +154,7 @@ pub fn coverage(interface: &Interface) -> String {
 
 fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
     let mut flows: Vec<&Flow> = reading.flows.iter().collect();
-    flows.sort_by_key(|f| Reverse(f.counters.total().bytes)); // stable: equal ones stay in the order of their keys
+    flows.sort_by_key(|f| Reverse(f.counters.total().bytes)); // stable: equal ones stay in key order
     let mut sum = Counters::default();
     flows.iter().for_each(|f| sum.add(&reading.once(f)));
 
@@ -208,7 +208,7 @@ fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> i
     write_row(&total)
 }
 
-/// What the groups of hosts sent each other, each packet once. What is in no group is `-`.
+/// What the groups of hosts sent each other, each packet once. Hosts without a group are `-`.
 fn by_group(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
     let mut sums: BTreeMap<[&str; 2], [Count; 2]> = BTreeMap::new();
     for flow in &reading.flows {
@@ -265,7 +265,7 @@ impl Cells<'_> {
     fn row(&self, flow: &Flow) -> [String; COLUMNS] {
         let mut row = self.with_numbers(self.text(flow), &flow.counters);
         if self.reading.counted_on(flow).is_some() {
-            UNKNOWN.clone_into(&mut row[SHARE]); // it has none of the total
+            UNKNOWN.clone_into(&mut row[SHARE]); // it has no share of the total
         }
         if let Some(ends) = self.reading.interval.both_ends(flow) {
             row[ENDS[0]] = packets(ends.received.packets).cell();
@@ -338,7 +338,8 @@ impl Cells<'_> {
     }
 }
 
-/// `vxlan 10000`, nested `vxlan 10000 > gtpu 7`, with more between them `vxlan 1 > .. > gtpu 7`.
+/// `vxlan 10000`, nested `vxlan 10000 > gtpu 7`, with further ones between them `vxlan 1 > .. >
+/// gtpu 7`.
 fn tunnel(flow: &Flow, names: &Names) -> String {
     if flow.key.outer.is_none() {
         return UNKNOWN.to_owned();
@@ -354,7 +355,7 @@ fn tunnel(flow: &Flow, names: &Names) -> String {
     }
 }
 
-/// Makes the columns fit: first whole columns go, then the widest texts are shortened.
+/// Makes the columns fit: first whole columns are dropped, then the widest texts are shortened.
 fn fit(widths: &mut [usize; COLUMNS], most: usize) {
     let needed = |w: &[usize; COLUMNS]| {
         let shown = w.iter().filter(|w| **w > 0);

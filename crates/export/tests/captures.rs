@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures as people have them: what `tmon replay` makes of their interfaces, times, directions and
-//! link types.
+//! Captures as they occur in practice: what `tmon replay` makes of their interfaces, times,
+//! directions and link types.
 use std::{fs, path::PathBuf, time::Duration};
 
 use export::json;
@@ -119,7 +119,7 @@ impl Ng {
     }
 }
 
-/// What became of captures.
+/// The results of reading captures.
 struct Seen {
     total: Snapshot,
     notes: Vec<String>,
@@ -187,7 +187,7 @@ impl Seen {
         sum
     }
 
-    /// Names and packets of interfaces.
+    /// The names of interfaces, and their packets.
     fn interfaces(&self) -> Vec<(&str, u64)> {
         let packets = |books: &model::flow::Books| books.seen().iter().map(|c| c.packets).sum();
         self.total.interfaces.iter().map(|i| (i.name.as_str(), packets(&i.books))).collect()
@@ -291,7 +291,7 @@ fn the_earliest_packet_begins_and_the_latest_ends_a_capture() {
         seen.intervals.iter().map(|i| (i.elapsed.as_secs(), i.rows.len())).collect();
     assert_eq!(lengths, [(1, 1), (49, 0), (1, 1), (49, 0), (1, 1)]);
 
-    // Packets in files that overlap are in the order of time.
+    // Packets of overlapping files are in the order of time.
     let odd = Classic::new(1).frame(THEN, &frame).frame(THEN + 2, &frame);
     let even = Classic::new(1).frame(THEN + 1, &frame).frame(THEN + 3, &frame);
     let seen = replay_files(&[&even.bytes, &odd.bytes]);
@@ -308,7 +308,7 @@ fn times_that_are_not_known_are_null() {
     assert_eq!(replay(&Classic::new(1).frame(0, &frame).frame(0, &frame).bytes).times(), unknown);
     assert_eq!(replay(&Classic::new(1).bytes).times(), unknown);
 
-    // A zero among others, and one that a clock begins with.
+    // A zero among other times, and one that is the origin of a clock.
     let seen =
         replay(&Classic::new(1).frame(0, &frame).frame(THEN, &frame).frame(THEN + 1, &frame).bytes);
     assert_eq!(seen.times()[2], "1000000000");
@@ -318,7 +318,7 @@ fn times_that_are_not_known_are_null() {
         ["\"1970-01-01T00:00:00.000000Z\"", "\"1970-01-01T00:00:02.000000Z\"", "2000000000"]
     );
 
-    // Years that RFC 3339 has no words for.
+    // Years that RFC 3339 cannot express.
     let far = Ng::new().interface(1, &[(9, &[0])]).frame(0, 1 << 50, &frame, 0).frame(
         0,
         (1 << 50) + 3,
@@ -409,7 +409,7 @@ fn variants_of_pcap_read_the_same() {
         let seen = replay(&modified.bytes);
         assert_eq!((seen.vxlan(), seen.interfaces()), ([3, 0], vec![("a.pcap", 3)]));
 
-        // Cut to 80 bytes: in version 2.2 the original length comes first.
+        // Truncated to 80 bytes: in version 2.2 the original length comes first.
         let old = Classic::of(0xa1b2_c3d4, 2, big_endian, 1);
         let old = (0..2).fold(old, |file, s| {
             file.u32((THEN + s) as u32).u32(0).u32(1000).u32(length).raw(&frame)

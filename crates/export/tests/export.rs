@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What readings look like, to the byte: `tests/golden/` holds the expected texts. After a wanted
-//! change, `TMON_BLESS=1 cargo test --test export` writes them anew; look at the difference.
+//! The exact output for readings: `tests/golden/` holds the expected texts. After an intended
+//! change, `TMON_BLESS=1 cargo test --test export` rewrites them; review the diff.
 #![allow(clippy::unwrap_used)] // a panic is this program's report
 use std::{
     env, fs,
@@ -45,7 +45,8 @@ fn flow(outer: Pair, outermost: (Kind, Option<u32>), inner: Inner, cells: [[Coun
     Flow { interface: 0, key, counters: Counters { cells, ..Default::default() } }
 }
 
-/// One row of each sort: plain IPv4, both nestings, an absent id, no inner pair, other, overflow, no tunnel.
+/// One row of each sort: plain IPv4, both nestings, an absent id, no inner pair, other, overflow,
+/// no tunnel.
 fn flows() -> Vec<Flow> {
     let zero = Count::default();
     let hosts = pair("172.16.1.100", "172.16.1.101");
@@ -192,7 +193,7 @@ fn json_keys_have_the_order_of_the_contract() {
     let mut one = interval(&flows()[..1]);
     one.interfaces.truncate(1);
     let json = text(&one, "", Format::Json, None, 1);
-    // Every second piece between quotes is inside them; a key is one that a colon follows.
+    // Every second piece between quotes is inside them; a key is one followed by a colon.
     let pieces: Vec<&str> = json.split('"').collect();
     let keys: Vec<&str> = pieces
         .iter()
@@ -285,7 +286,7 @@ fn json_is_one_valid_line_per_reading_and_keeps_every_value() {
     }
 }
 
-/// What stands in `flows` of a reading stands in a line each, with the reading's time.
+/// Each element of a reading's `flows` is written as one line, with the reading's time.
 #[test]
 fn a_line_of_json_for_each_row_says_what_the_reading_says() {
     let interval = interval(&flows());
@@ -305,7 +306,7 @@ fn a_line_of_json_for_each_row_says_what_the_reading_says() {
     }
 }
 
-/// Every output has the form that docs/schema says, and one that is different has not.
+/// Every output matches its schema in docs/schema, and a modified one does not.
 #[test]
 fn outputs_are_as_their_schemas_say() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
@@ -358,7 +359,7 @@ fn csv_and_json_have_the_same_columns_and_values() {
     let mut lines = csv::Reader::from_reader(csv.as_bytes());
     let columns = lines.headers().unwrap().clone();
     let flows = json["flows"].as_array().unwrap();
-    // JSON says the time once for all rows, and has some fields only where there is something.
+    // JSON has the time once for all rows, and some fields only if there is something to report.
     let here = |column: &str| flows.iter().any(|f| !f[column].is_null());
     let always = flows[0].as_object().unwrap().keys();
     assert_eq!(always.filter(|k| !columns.iter().any(|c| c == *k)).count(), 0, "{columns:?}");
@@ -461,7 +462,7 @@ fn a_table_is_sorted_by_bytes_and_adds_up() {
     );
 }
 
-/// In by one interface, out by the other: both show it, one has a share.
+/// In by one interface, out by the other: both show it, one has the share.
 #[test]
 fn what_passes_through_adds_once() {
     let vxlan = |cells| {
@@ -521,7 +522,8 @@ fn a_picture_shows_what_was_asked_for() {
     assert!(few.contains("3 others"), "{few}");
 }
 
-/// Where people read, addresses of one named network can be told apart; JSON has the name as it is.
+/// In output for people, addresses of one named network stay distinguishable; JSON has the name
+/// alone.
 #[test]
 fn a_networks_name_comes_with_the_rest_of_the_address() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -563,7 +565,7 @@ fn nothing_from_outside_reaches_a_terminal_raw() {
     }
 }
 
-/// Takes some bytes, then is closed.
+/// A stream that accepts some bytes and is then closed.
 struct Closing(usize);
 
 impl Write for Closing {

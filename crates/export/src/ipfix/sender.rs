@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sends intervals to a collector on a thread of its own: nobody waits for the network.
+//! Sends intervals to a collector from a separate thread, so that nothing waits for the network.
 use std::{
     fmt,
     io::{self, Write},
@@ -21,17 +21,17 @@ use model::{
 
 use super::{Encoder, IpfixOptions};
 
-/// Limit on the size of a message: over UDP none is to be fragmented on the way.
+/// Limit on the size of a message: over UDP it must not be fragmented on the path.
 const UDP_MOST: usize = 1400;
 const TCP_MOST: usize = 16_000;
 /// How often templates are sent again: a collector that was started later waits for them.
 const TEMPLATES: Duration = Duration::from_secs(60);
-/// How often a connection is looked after.
+/// How often a connection is checked.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long connecting and writing may take, and the longest pause between two attempts.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// So many messages go out at once over UDP before a pause: sockets of collectors are small.
+/// How many messages go out at once over UDP before a pause: collectors have small socket buffers.
 const BURST: u32 = 16;
 const BREATH: Duration = Duration::from_millis(2);
 
@@ -42,7 +42,7 @@ pub struct Target {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// By TCP, not UDP.
+    /// Whether to use TCP instead of UDP.
     pub tcp: bool,
 }
 
@@ -62,7 +62,7 @@ impl Target {
     /// Its addresses.
     ///
     /// # Errors
-    /// The name has none, or nobody can be asked.
+    /// The name has none, or it cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let found: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if found.is_empty() {
@@ -72,24 +72,24 @@ impl Target {
     }
 }
 
-/// What is sent next.
+/// What to send next.
 type Order = (Interval, Option<Arc<Overlay>>);
 
-/// Sends to one collector.
+/// The sender for one collector.
 #[derive(Debug)]
 pub struct IpfixSender {
     orders: SyncSender<Order>,
-    /// It is connected, and has nothing to do.
+    /// Whether it is connected and idle.
     ready: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl IpfixSender {
-    /// Starts its thread, which calls `confine` first and tells, a line each, when the collector goes
-    /// and comes back, and what may be lost.
+    /// Starts its thread, which first calls `confine` and reports, one line each, when the
+    /// collector goes away and comes back, and what may be lost.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// The thread cannot be started.
     pub fn start(
         target: Target,
         options: IpfixOptions,
@@ -111,20 +111,20 @@ impl IpfixSender {
         Ok(IpfixSender { orders, ready, thread })
     }
 
-    /// Whether an interval would be sent at once. While it would not, nothing is lost if nothing is
-    /// given: the next interval is longer.
+    /// Whether an interval would be sent at once. If not, holding intervals back loses nothing: the
+    /// next one is longer.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Sends what happened. The addresses of this host are in `overlay`.
+    /// Sends an interval. `overlay` contains the addresses of this host.
     pub fn send(&self, interval: Interval, overlay: Option<Arc<Overlay>>) {
         self.ready.store(false, Ordering::Release);
-        // Without its thread there is nobody to send it, and nobody is ready any more.
+        // Without the thread nothing can be sent, and it never becomes ready again.
         let _ = self.orders.try_send((interval, overlay));
     }
 
-    /// Waits until all is sent, for a while. Returns whether it is.
+    /// Waits for a while until everything is sent, and returns whether it is.
     pub fn finish(self) -> bool {
         drop(self.orders);
         let end = Instant::now() + PATIENCE;
@@ -135,7 +135,7 @@ impl IpfixSender {
     }
 }
 
-/// A way to the collector.
+/// A connection to the collector.
 enum Link {
     Udp(UdpSocket),
     Tcp(TcpStream),
@@ -147,7 +147,7 @@ struct Session {
     link: Option<Link>,
     ready: Arc<AtomicBool>,
     tell: Box<dyn Fn(&str) + Send>,
-    /// Since when there is no way to the collector, and how long to wait before the next attempt.
+    /// Since when the collector has been unreachable, and how long to wait before the next attempt.
     away: Option<(Instant, Duration)>,
 }
 
@@ -215,7 +215,7 @@ impl Session {
             None => Err(io::ErrorKind::NotConnected.into()),
             Some(Link::Tcp(stream)) => stream.write_all(message),
             Some(Link::Udp(socket)) => match socket.send(message) {
-                // That is about an earlier one, and this one is not sent.
+                // This refers to an earlier message, and the present one was not sent.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
                     match socket.send(message) {
                         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
@@ -257,7 +257,7 @@ impl Session {
 
     fn found(&mut self, link: Link) {
         if let Link::Tcp(_) = link {
-            self.encoder.sequence = 0; // it counts in a session
+            self.encoder.sequence = 0; // it counts per session
         }
         self.link = Some(link);
         if let Some((since, _)) = self.away.take() {
@@ -283,7 +283,7 @@ impl Session {
 }
 
 impl Link {
-    /// The collector has closed it. Collectors say nothing else.
+    /// Whether the collector has closed the connection. Collectors send nothing.
     fn is_closed(&self) -> bool {
         let Link::Tcp(stream) = self else { return false };
         let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0; 1]));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Messages are read back by a reader of their own, which knows only what RFC 7011 says.
+//! Messages are decoded by an independent reader that knows only RFC 7011.
 use std::{
     collections::BTreeMap,
     io::Read,
@@ -240,7 +240,7 @@ fn what_this_host_sent_is_what_leaves_it_and_is_its_own() {
     overlay.addresses.insert(pair(false, 77, 1, 2).first, vec![None]);
     let options = IpfixOptions { sent: true, ..Default::default() };
     let reader = read(options, 1400, &flows, Some(&overlay));
-    // To two peers over IPv4, VXLAN and GRE from the first end; not what the other end sends on.
+    // To two peers over IPv4, VXLAN and GRE from the first end; not what the other end forwards.
     assert_eq!(reader.records.len(), 4);
     for r in &reader.records {
         assert_eq!(number(r, DIRECTION), 1);
@@ -255,7 +255,7 @@ fn each_packet_is_exported_once() {
     let inner = Inner::Pair(pair(false, 78, 1, 2));
     let seen =
         |interface, cells| Flow { interface, ..row(Kind::Vxlan, Some(7), outer, inner, cells) };
-    // A bridge with two ports that are watched.
+    // A bridge with two watched ports.
     let flows = [seen(0, [[10, 0], [0, 4]]), seen(1, [[0, 4], [10, 0]])];
     let mut both = interval(&flows);
     both.interfaces.push(Interface::new(1, "eth1"));
@@ -308,7 +308,7 @@ fn encoder_limit(most: usize) -> usize {
     most.min(usize::from(u16::MAX))
 }
 
-/// What a sender tells.
+/// What a sender reports.
 type Told = Arc<Mutex<Vec<String>>>;
 
 fn sender(port: u16, tcp: bool) -> (IpfixSender, Told) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What series there are, how many at most, and that their sums are the interfaces' counters.
+//! Which series there are, their maximum number, and that their sums equal the interfaces'
+//! counters.
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -22,7 +23,7 @@ fn ip(n: u32) -> IpAddr {
     Ipv4Addr::from(0x0a00_0000 + n).into()
 }
 
-/// What host 1 and a peer said in a VXLAN, by who was heard (rx) and what was sent (tx).
+/// Packets of host 1 and a peer in a VXLAN: received (rx) and sent (tx).
 fn talk(interface: u16, peer: u32, id: u32, rx: u64, tx: u64) -> Flow {
     let n = |packets| Count { packets, bytes: packets * 100 };
     let none = Count::default();
@@ -41,7 +42,7 @@ fn talk(interface: u16, peer: u32, id: u32, rx: u64, tx: u64) -> Flow {
     }
 }
 
-/// Interfaces whose books are what their rows say.
+/// Interfaces whose books match their rows.
 fn interfaces(names: &[&str], flows: &[Flow]) -> Vec<Interface> {
     let of = |(name, n): (&&str, u16)| {
         let own = || flows.iter().filter(|f| f.interface == n).map(|f| &f.counters);
@@ -74,7 +75,7 @@ fn metering(tunnels: usize, peers: usize) -> Metering {
     Metering::new("1.2.3", SeriesLimits { tunnels, peers, age: 600 * SECOND })
 }
 
-/// Series and their values. Both formats have the same.
+/// Series and their values. Both formats have the same ones.
 fn series(metering: &Metering) -> BTreeMap<String, u64> {
     let read = |exposition| -> BTreeMap<String, u64> {
         let text = metering.text(exposition);
@@ -99,7 +100,7 @@ fn sum(series: &BTreeMap<String, u64>, name: &str, labels: &[&str]) -> u64 {
     series.iter().filter(of).map(|(_, n)| n).sum()
 }
 
-/// The books: what tunnels have is what the interfaces counted.
+/// The books close: the tunnels' sums equal what the interfaces counted.
 fn books_close(series: &BTreeMap<String, u64>) {
     for way in ["direction=\"rx\"", "direction=\"tx\""] {
         for unit in ["packets", "bytes"] {
@@ -134,7 +135,7 @@ fn groups_have_what_their_hosts_sent_each_other() {
         all.get(&key).copied()
     };
     assert_eq!([sent(&all, "eu", "eu/a"), sent(&all, "eu/a", "eu")], [Some(22), Some(11)]);
-    // A third has a place, and one is over.
+    // A third group gets a place, and one is left over.
     add(&flows[2..]);
     let all = series(&m);
     assert_eq!([sent(&all, "us", "eu"), sent(&all, "other", "other")], [Some(100), Some(7)]);
@@ -212,7 +213,7 @@ fn a_flood_of_keys_has_no_more_series_than_is_said() {
         m.add(&snapshot(t.into(), &["eth0", "eth1"], &flows).since(&older), []);
         let all = series(&m);
         let of = |name: &str| all.keys().filter(|k| k.starts_with(name)).count();
-        // Two interfaces have an `other` each.
+        // Two interfaces have one `other` each.
         assert_eq!(of("tmon_tunnel_"), 4 * (tunnels + 2));
         assert_eq!(of("tmon_peer_"), 4 * (peers + 2));
         most = most.max(all.len());
@@ -255,7 +256,8 @@ fn counters_do_not_fall() {
     let mut stale = snapshot(5, &["eth0"], &[talk(0, 2, 7, 1, 1)]);
     stale.interfaces[0].stale = true;
     for (newer, packets) in [
-        // It goes on; it is idle and ages; it comes back; the table is made anew; a reading fails.
+        // It continues; it is idle and ages; it comes back; the table is recreated; a reading
+        // fails.
         (snapshot(2, &["eth0"], &[talk(0, 2, 7, 110, 50)]), 110),
         (snapshot(3, &["eth0"], &[aged(talk(0, 2, 7, 110, 50))]), 110),
         (snapshot(4, &["eth0"], &[talk(0, 2, 7, 4, 0), aged(talk(0, 2, 7, 110, 50))]), 114),
@@ -328,7 +330,7 @@ fn rows_of_no_tunnel_of_their_own_are_other() {
     books_close(&all);
 }
 
-/// Whoever names an interface does not write our metrics.
+/// The name of an interface cannot inject metrics.
 #[test]
 fn labels_are_quoted() {
     let m = metering(1, 0);

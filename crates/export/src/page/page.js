@@ -8,7 +8,7 @@
   const RADIUS = 290, INNER = RADIUS * 0.92, FOOT = RADIUS * 0.91, CLEARLY = 1.2;
   const LIST = 300, ROWS = 200;
 
-  // ---- numbers as the program writes them -------------------------------------------------------
+  // ---- numbers formatted as in the program ------------------------------------------------------
   const scaled = (n, unit, step = 1000) => {
     const prefixes = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"];
     let i = 0;
@@ -28,7 +28,7 @@
     bytes: { of: (c) => c.bytes, text: (n) => scaled(n, "B") },
     packets: { of: (c) => c.packets, text: (n) => scaled(n, "") },
   };
-  // What moves the cursor, hides or reverses text is shown as a mark.
+  // Characters that move the cursor, hide or reverse text are shown as a mark.
   const clean = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029\u115f\u3164\uffa0]/gu, "\ufffd");
 
   // ---- elements ---------------------------------------------------------------------------------
@@ -45,7 +45,7 @@
   const coloured = (e, property, colour) => { e.style[property] = colour; return e; };
 
   // ---- rows -> pairs -> matrix ------------------------------------------------------------------
-  // a row of packets that another interface counts adds nothing
+  // a row of packets that another interface counts contributes nothing
   const rows = reading.flows.filter((f) => !f.counted_on).map((f) => {
     const tunnel = f.tunnel === null ? "none" : f.vni === null ? f.tunnel : `${f.tunnel} ${f.vni}`;
     const outer = [f.outer_sip ?? "overflow", f.outer_dip ?? "overflow"];
@@ -162,7 +162,7 @@
     const known = ends.filter((e) => e !== OTHER);
     for (const e of known) if (slots.has(e)) take(e, slots.get(e));
     for (const e of known.filter((e) => !slots.has(e)).sort(ORDER)) {
-      // the one its name asks for; when taken, a free one of those far apart, at last of all
+      // the one derived from its name; if taken, a free base colour, and finally any free one
       const first = hash(e) % palette.base;
       const order = [...Array(palette.base).keys()].map((k) => (first + k) % palette.base);
       for (let s = palette.base; s < palette.dark.length; s += 1) order.push(s);
@@ -171,7 +171,7 @@
   };
   const colour = (e) => (e === OTHER || e === "overflow" ? "#808088" : palette[state.theme][slots.get(e) ?? 0]);
 
-  // ---- what there is to say ----------------------------------------------------------------------
+  // ---- texts ------------------------------------------------------------------------------------
   const name = (e, p) => (e === OTHER ? `${p.folded} others` : e);
   const text = (n) => UNITS[state.unit].text(n);
   const received = (p, to, from) => {
@@ -279,7 +279,7 @@
       const part = { pair: [Math.min(s.group, t.group), Math.max(s.group, t.group)] };
       const [most, least] = p.sent[s.group] > p.sent[t.group] ? [s, t] : [t, s];
       const owner = s.group === t.group || s.value > t.value * CLEARLY ? s : p.sent[most.group] === p.sent[least.group] ? (s.group > t.group ? s : t) : least;
-      // in the order of their names, so that a ribbon whose direction turns does not
+      // in the order of their names, so that a ribbon whose direction changes does not flip
       const ordered = p.ends[s.group] <= p.ends[t.group] ? [s, t] : [t, s];
       const feet = ordered.flatMap((f) => widen(f.start, f.end, f.value > 0 ? 0.0015 : 0));
       return { part, class: "ribbon", fill: p.ends[owner.group], to: feet, draw: (v) => ribbonPath(v, s.group === t.group) };
@@ -298,7 +298,7 @@
       g.append(element);
       return { ...s, key: key(s.part), element };
     });
-    // labels along the radius, the greatest first, none upon another
+    // labels along the radius, the largest first, without overlaps
     const taken = [];
     for (const s of shapes.filter((s) => s.part.end !== undefined).sort((a, b) => p.sent[b.part.end] + p.received[b.part.end] - p.sent[a.part.end] - p.received[a.part.end])) {
       const angle = (s.to[0] + s.to[1]) / 2;
@@ -318,7 +318,7 @@
     $("empty").hidden = shapes.length > 0;
     $("empty").textContent = rows.length === 0 ? "nothing was sent" : "nothing was sent here";
 
-    // what was there slides to its new place, what is new grows out of its middle
+    // existing shapes slide to their new place, new ones grow out of their middle
     const still = old.size === 0 || matchMedia("(prefers-reduced-motion: reduce)").matches;
     const middles = (v) => v.map((_, i) => (v[i - i % 2] + v[i - i % 2 + 1]) / 2);
     for (const s of shapes) s.from = still ? s.to : old.get(s.key) ?? middles(s.to);
