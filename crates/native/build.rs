@@ -8,18 +8,18 @@ fn main() {
         .include(".")
         .include("../../bpf")
         .define("TMON_NATIVE", None)
-        .opt_level(2) // also for debugging: captures are large
+        .opt_level(2) // also in debug builds: captures are large
         .warnings(true)
         .warnings_into_errors(false)
         .flag_if_supported("-Wno-unknown-pragmas")
         .flag_if_supported("-Wno-enum-compare")
-        // As the kernel is compiled, and the programs are written: words of a packet are read
-        // wherever they are, by pointers of any type.
+        // Like the kernel, the programs are written for this: words of a packet are read through
+        // pointers of any type.
         .flag("-fno-strict-aliasing")
         .flag_if_supported("-fno-tree-vectorize")
         .flag_if_supported("-fvisibility=hidden");
     if std::env::var_os("CARGO_CFG_FUZZING").is_some() {
-        // Clang's, which tells libFuzzer how far the parser gets; `make fuzz` links by it.
+        // Clang's flags, which tell libFuzzer how far the parser gets; `make fuzz` links with them.
         build.compiler("clang").flag("-fsanitize=address,fuzzer-no-link");
         build.flag("-fno-omit-frame-pointer");
     }

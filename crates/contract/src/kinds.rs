@@ -2,7 +2,7 @@
 //! The tunnel kinds, by the rows of `bpf/kinds.h`.
 use std::{fmt, str::FromStr};
 
-/// Whose UDP port says what a datagram carries.
+/// Which end's UDP port identifies the contents of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// The receiver's.
@@ -11,34 +11,34 @@ pub enum Whose {
     Either,
 }
 
-/// What `bpf/kinds.h` says of a kind.
+/// The declarations of a kind in `bpf/kinds.h`.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     /// Its name in JSON, filters and flags.
     pub name: &'static str,
-    /// The UDP ports that it has unless told otherwise; `None` where it does not travel in UDP.
+    /// Its default UDP ports; `None` if it does not travel in UDP.
     pub ports: Option<&'static [u16]>,
-    /// Whose port that is.
+    /// Which end's port identifies it.
     pub whose: Whose,
-    /// The IP protocols that carry it; `None` where it does not travel in IP.
+    /// The IP protocols that carry it; `None` if IP does not carry it directly.
     pub protocols: Option<&'static [u8]>,
     /// What its id is; empty for a kind that has none.
     pub id: &'static str,
-    /// Where it is defined.
+    /// The document that defines it.
     pub reference: &'static str,
-    /// What it is.
+    /// Its full name.
     pub title: &'static str,
 }
 
 macro_rules! kinds {
     ($($kind:ident = $number:literal, $name:literal, $ports:expr, $whose:ident, $protocols:expr,
        $id:literal, $reference:literal, $title:literal;)*) => {
-        /// What a row's tunnel is.
+        /// The encapsulation of a tunnel.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Kind {
             $(#[doc = concat!($title, " (`", $name, "`).")] $kind,)*
-            /// A number that this version does not know, from newer programs.
+            /// A number unknown to this version, from newer programs.
             Unknown(u8),
         }
 
@@ -62,7 +62,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// What there is to know about it; `None` for a number without a name.
+            /// The declarations of it; `None` for a number without a name.
             pub const fn facts(self) -> Option<&'static Facts> {
                 match self {
                     $(Kind::$kind => Some(&Facts {
@@ -105,12 +105,13 @@ impl Kind {
         self.facts().is_some_and(|f| f.ports.is_some())
     }
 
-    /// Whether its servers answer from their port, so that a datagram's source port says so, too.
+    /// Whether its servers answer from their port, so that a datagram's source port identifies it
+    /// as well.
     pub fn answers_from_its_port(self) -> bool {
         self.facts().is_some_and(|f| f.whose == Whose::Either)
     }
 
-    /// Every kind with the UDP ports that it has unless told otherwise.
+    /// Every kind with its default UDP ports.
     pub fn default_ports() -> impl Iterator<Item = (Kind, u16)> {
         Kind::ALL.iter().flat_map(|kind| {
             let ports = kind.facts().and_then(|f| f.ports).unwrap_or_default();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the BPF programs and their readers agree on: the types and numbers of `bpf/tmon.h`, and
-//! the tunnel kinds of `bpf/kinds.h`.
+//! The contract between the BPF programs and their readers: the types and numbers of `bpf/tmon.h`,
+//! and the tunnel kinds of `bpf/kinds.h`.
 //!
 //! All of it is generated from the headers by `make contract` and checked in, so that nothing that
-//! depends on this crate needs clang; `make check` regenerates and compares. Names are those of
-//! the header.
+//! depends on this crate needs clang; `make check` regenerates and compares. Names are those of the
+//! headers.
 #![forbid(unsafe_code)]
 
 mod kinds;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is checked in beside the headers is what they say. `make contract` writes it anew.
+//! Checks that the generated files match the headers. `make contract` rewrites them.
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -19,10 +19,10 @@ fn layout_file(version: u32) -> PathBuf {
     crate_root().join(format!("layout/{version}.txt"))
 }
 
-/// Numbers that only ever become more: an older reader shows the new ones as numbers.
+/// Lists that are only ever appended to: an older reader shows the new entries as numbers.
 const LISTS: [&str; 2] = ["KIND_", "REASON_"];
 
-/// The lines of a description that another version of tmon may not find otherwise.
+/// The lines of a description that must stay the same in every version of tmon.
 fn fixed(description: &str) -> Vec<&str> {
     let listed = |line: &&str| LISTS.iter().any(|list| line.starts_with(list));
     description.lines().filter(|line| !listed(line)).collect()

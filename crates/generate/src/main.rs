@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writes the contract in Rust from the contract in C: `make contract`. With `--check`, says whether
-//! what is checked in is what would be written.
+//! Generates the contract in Rust from the contract in C: `make contract`. With `--check`, it
+//! reports whether the checked-in files are up to date.
 use std::{
     cell::RefCell,
     env, fs,
@@ -21,7 +21,7 @@ struct Header {
 }
 
 impl ParseCallbacks for Header {
-    /// The header's macros have no type: how large they are.
+    /// The header's macros have no type: this gives their size.
     fn int_macro(&self, name: &str, _: i64) -> Option<IntKind> {
         let family = name.split('_').next()?;
         match (name, family) {
@@ -54,7 +54,7 @@ impl ParseCallbacks for Header {
     }
 }
 
-/// What the C preprocessor makes of this text, with the headers of `bpf/`.
+/// The output of the C preprocessor for this text, with the headers of `bpf/`.
 fn preprocess(root: &Path, text: &str) -> Result<String> {
     let mut clang = Command::new("clang")
         .args(["-E", "-P", "-x", "c", "-I"])
@@ -86,7 +86,7 @@ KINDS_OF(KIND)"#,
     Ok(format!("\nkinds! {{\n{rows}}}\n"))
 }
 
-/// The numbers' names in lower case without the enumeration's: what users read.
+/// The names of an enumeration's numbers in lower case without its prefix, as users see them.
 fn words(names: &[(String, String)], of: &str) -> String {
     let prefix = format!("{}_", of.to_uppercase());
     let words: Vec<_> = names
@@ -98,7 +98,7 @@ fn words(names: &[(String, String)], of: &str) -> String {
     format!("pub const {name}_NAMES: [&str; {}] = [{list}];\n", words.len())
 }
 
-/// What another version of the program has to agree with to read pinned tables.
+/// What another version of the program must agree on to read pinned tables.
 fn layout(rust: &str) -> String {
     const MEANT: &[&str] = &[
         "CELL",
@@ -153,7 +153,7 @@ fn contract(root: &Path) -> Result<String> {
         .derive_default(true)
         .derive_eq(true)
         .derive_hash(true)
-        .no_default("ports") // arrays so long have none
+        .no_default("ports") // arrays this long have none
         .use_core()
         .rust_target(bindgen::RustTarget::stable(88, 0).map_err(|e| anyhow::anyhow!("{e}"))?)
         .rust_edition(bindgen::RustEdition::Edition2024)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames that were read and wait to be judged, as the parser takes them, with the memory that they
-//! are in.
+//! Frames waiting for the parser, in the parser's format, together with the memory that contains
+//! them.
 use std::{slice, sync::Arc};
 
 use crate::{FfiFrame, NativeFrame};
 
-/// What the data of frames is in. Who holds it has it as it is.
+/// The memory that contains frames. It is immutable while anybody holds it.
 pub type Buffer = Arc<Vec<u8>>;
 
-/// Frames that were read, by interface: no interface knows of another's.
+/// Frames by interface: interfaces are independent of each other.
 #[derive(Default)]
 pub struct Batch {
     buffers: Vec<Buffer>,
@@ -20,26 +20,26 @@ pub struct Batch {
 unsafe impl Send for Batch {}
 
 impl Batch {
-    /// How many frames there are.
+    /// The number of frames.
     #[inline]
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// True if there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Buffers that are held for it.
+    /// The number of buffers held.
     pub fn buffers(&self) -> usize {
         self.buffers.len()
     }
 
-    /// Where frames of an interface are added that are in this buffer.
+    /// Returns an adder for frames of an interface that are in this buffer.
     #[inline]
     pub fn of(&mut self, interface: usize, buffer: &Buffer) -> Adder<'_> {
-        // One of each file, most often the one that the frame before was in.
+        // There is one per file, most often that of the previous frame.
         let known = self.buffers.iter().rposition(|b| Arc::ptr_eq(b, buffer));
         let at = known.unwrap_or_else(|| {
             self.buffers.push(Arc::clone(buffer));
@@ -66,7 +66,7 @@ impl Batch {
         Frames(self.frames.get(interface).map_or(&[], Vec::as_slice))
     }
 
-    /// To be filled again.
+    /// Empties it for reuse.
     pub fn clear(&mut self) {
         self.buffers.clear();
         self.frames.iter_mut().for_each(Vec::clear);
@@ -82,7 +82,7 @@ pub struct Adder<'b> {
 }
 
 impl Adder<'_> {
-    /// Adds a frame. Data that are not in the buffer are taken for none.
+    /// Adds a frame. Data outside of the buffer are treated as empty.
     #[inline]
     pub fn push(&mut self, frame: &NativeFrame<'_>) {
         let (all, data) = (self.buffer.as_ptr_range(), frame.data.as_ptr_range());
@@ -93,19 +93,19 @@ impl Adder<'_> {
     }
 }
 
-/// Frames of one interface that wait to be judged.
+/// Frames of one interface waiting for the parser.
 #[derive(Clone, Copy)]
 pub struct Frames<'b>(pub(crate) &'b [FfiFrame]);
 
 impl<'b> Frames<'b> {
-    /// This one, counted from 0.
+    /// The frame with this number, counted from 0.
     ///
     /// # Panics
-    /// There are fewer.
+    /// There are fewer frames.
     pub fn at(self, number: u32) -> NativeFrame<'b> {
         let frame = &self.0[number as usize];
         NativeFrame {
-            // SAFETY: they were made of a slice of a buffer that the batch holds.
+            // SAFETY: these were taken from a slice of a buffer that the batch holds.
             data: unsafe { slice::from_raw_parts(frame.data, frame.captured as usize) },
             length: frame.length,
             link: frame.link,
@@ -118,7 +118,7 @@ impl<'b> Frames<'b> {
         }
     }
 
-    /// One after another.
+    /// Iterates over them in order.
     pub fn iter(self) -> impl Iterator<Item = NativeFrame<'b>> {
         (0..self.0.len() as u32).map(move |n| self.at(n))
     }

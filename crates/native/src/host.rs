@@ -1,62 +1,62 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the parser asks of whoever called it: the fragments that are remembered, and, of a part, the
-//! log of what it did.
+//! The callbacks of the parser: the fragments that are remembered, and, for a part, the log of what
+//! it did.
 use std::{ffi::c_void, num::NonZeroUsize, ptr};
 
 use contract::key6;
 use lru::LruCache;
 
-/// Fragmented packets that are remembered: as many as the kernel's map.
+/// The number of fragmented packets remembered: as many as in the kernel's map.
 const FRAGMENTS: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
-/// Sizes of the keys and values of fragments; `native.c` is asked whether they are right.
+/// The sizes of the keys and values of fragments; checked against `native.c`.
 pub(crate) const KEY: usize = 40;
 pub(crate) const VALUE: usize = 84;
 
-/// What tells a packet's fragments, and where they go.
+/// What identifies the fragments of a packet.
 pub(crate) type FragmentKey = [u32; KEY / 4];
 pub(crate) type FragmentRow = [u32; VALUE / 4];
 
-/// What a part did that the whole has to know of; `frame` is the number in its run.
+/// An action of a part that the whole must know about; `frame` is the number in its run.
 #[derive(Clone, Debug)]
 pub enum LogEntry {
-    /// A row was made.
+    /// A row was created.
     Row {
-        /// At this one.
+        /// By this frame.
         frame: u32,
         /// The row.
         key: key6,
     },
     /// A first fragment is remembered.
     First {
-        /// This one.
+        /// This frame.
         frame: u32,
-        /// What tells its fragments.
+        /// What identifies its fragments.
         key: FragmentKey,
         /// Their row.
         row: Box<FragmentRow>,
     },
-    /// A later fragment's first one was found.
+    /// The first fragment of a later one was found.
     Found {
-        /// The later one.
+        /// The later fragment.
         frame: u32,
-        /// What tells its fragments.
+        /// What identifies its fragments.
         key: FragmentKey,
     },
     /// A first fragment is in no row.
     Forgotten {
-        /// This one.
+        /// This frame.
         frame: u32,
-        /// What tells its fragments.
+        /// What identifies its fragments.
         key: FragmentKey,
     },
-    /// Something that depends on the order of frames is left to the whole.
+    /// Something that depends on the order of frames is left for the whole to do.
     Left {
-        /// Of this one.
+        /// For this frame.
         frame: u32,
-        /// What it is for: a `BESIDE_`.
+        /// The kind of it: a `BESIDE_`.
         what: u32,
-        /// All there is to know of it.
+        /// Its arguments.
         noted: Box<[u64]>,
     },
     /// The whole has to judge this frame.
@@ -79,10 +79,10 @@ impl LogEntry {
     }
 }
 
-/// What the functions below work with.
+/// The state of the callbacks below.
 pub(crate) struct Host {
     pub(crate) fragments: LruCache<FragmentKey, Box<FragmentRow>>,
-    /// What happened, if anybody wants to know.
+    /// The log, if anybody wants it.
     pub(crate) log: Option<Vec<LogEntry>>,
 }
 
@@ -107,7 +107,7 @@ unsafe fn host<'a>(host: *mut c_void) -> &'a mut Host {
 }
 
 /// # Safety
-/// As [`host`]; `key` points at [`KEY`] bytes of words.
+/// As for [`host`]; `key` points at [`KEY`] bytes of words.
 pub(crate) unsafe extern "C" fn find(
     at: *mut c_void,
     key: *const c_void,
@@ -123,7 +123,7 @@ pub(crate) unsafe extern "C" fn find(
 }
 
 /// # Safety
-/// As [`find`]; `value` points at [`VALUE`] bytes of words.
+/// As for [`find`]; `value` points at [`VALUE`] bytes of words.
 pub(crate) unsafe extern "C" fn put(
     at: *mut c_void,
     key: *const c_void,
@@ -137,7 +137,7 @@ pub(crate) unsafe extern "C" fn put(
 }
 
 /// # Safety
-/// As [`find`].
+/// As for [`find`].
 pub(crate) unsafe extern "C" fn forget(at: *mut c_void, key: *const c_void, frame: u32) {
     let (host, key) = unsafe { (host(at), *key.cast::<FragmentKey>()) };
     host.note(|| LogEntry::Forgotten { frame, key });
@@ -145,28 +145,28 @@ pub(crate) unsafe extern "C" fn forget(at: *mut c_void, key: *const c_void, fram
 }
 
 /// # Safety
-/// As [`host`]; `key` points at one.
+/// As for [`host`]; `key` points at one.
 pub(crate) unsafe extern "C" fn made(at: *mut c_void, key: *const c_void, frame: u32) {
     let (host, key) = unsafe { (host(at), *key.cast::<key6>()) };
     host.note(|| LogEntry::Row { frame, key });
 }
 
 /// # Safety
-/// As [`host`].
+/// As for [`host`].
 pub(crate) unsafe extern "C" fn defer(at: *mut c_void, frame: u32) {
     let Some(log) = (unsafe { &mut host(at).log }) else { return };
-    // Whoever judges the frame does all of it.
+    // Whoever judges the frame does all of its work.
     while log.last().is_some_and(|event| event.frame() == frame) {
         log.pop();
     }
     log.push(LogEntry::Deferred { frame });
 }
 
-/// Words of what is left to the whole, by what it is for; `native.c` is asked whether they are right.
+/// The number of words that are left to the whole, by kind; checked against `native.c`.
 pub(crate) const NOTED: [usize; 3] = [7, 0, 8];
 
 /// # Safety
-/// As [`host`]; `noted` points at as many words as [`NOTED`] says.
+/// As for [`host`]; `noted` points at as many words as [`NOTED`] says.
 pub(crate) unsafe extern "C" fn left(at: *mut c_void, what: u32, noted: *const c_void, frame: u32) {
     let Some(words) = NOTED.get(what as usize) else { return };
     let (host, noted) =

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parser and its accounting, `bpf/`, compiled for the host: frames go in, the slots of the
-//! flow tables and the books come out, as they do in the kernel. Nothing of BPF is needed for it.
+//! flow tables and the books come out, as in the kernel. It needs no BPF.
 //!
-//! Whoever reads the tables (`crates/feed/src/table.rs` does) finds the same memory as that of the maps.
+//! Readers of the tables (`crates/feed/src/table.rs`) find the same memory layout as in the maps.
 #![allow(unsafe_code)]
 use std::{ffi::c_void, ptr, sync::Arc};
 
@@ -27,46 +27,46 @@ pub use part::Shard;
 pub use rtt::{RTT_BUCKETS, RTT_LEAST, RTT_PARTS_BITS, RTT_ROWS, RttLost, RttRow, RttTables, Rtts};
 pub use way::{Answer, Guide, Payload, RowOf, Transport, WAY_LEVELS, Way, WayLevel};
 
-/// How frames are judged; each field is the variable of that name in `bpf/`.
+/// How frames are parsed and counted; each field is the variable of that name in `bpf/`.
 #[derive(Clone, Debug)]
 pub struct NativeConfig {
-    /// Groups of 8 slots in the two tables, and in that of `other` rows without the aged row's
-    /// group: powers of two.
+    /// The number of groups of 8 slots in each of the two tables, and in that of `other` rows
+    /// without the aged row's group: powers of two.
     pub groups: [u32; 2],
-    /// Of the hash.
+    /// The seed of the hash.
     pub seed: [u64; 12],
-    /// EtherTypes of VLAN tags beside the usual ones.
+    /// EtherTypes of VLAN tags in addition to the usual ones.
     pub tpids: [u16; MAX_TPIDS as usize],
     /// Count skbs, not the packets on the wire.
     pub skb: bool,
     /// Make rows of packets without a tunnel.
     pub plain: bool,
-    /// Leave out the fast path: the result is the same.
+    /// Whether to leave out the fast path; the result is the same.
     pub states: bool,
-    /// What each UDP port means, at the place of its number as on the wire.
+    /// The meaning of each UDP port, indexed by its number in network byte order.
     pub ports: Box<contract::ports>,
 }
 
 /// A frame of a capture.
 #[derive(Clone, Copy, Debug)]
 pub struct NativeFrame<'a> {
-    /// What was captured of it.
+    /// The captured bytes.
     pub data: &'a [u8],
-    /// How long it was on the wire.
+    /// Its length on the wire.
     pub length: u32,
-    /// How long the link header before it was, which weighs but is not read.
+    /// The length of the link header before it, which counts but is not read.
     pub link: u32,
-    /// What it begins with: the payload of this EtherType, or Ethernet (0x6558), or IP (0x10000).
+    /// What it begins with: the payload of this EtherType, Ethernet (0x6558), or IP (0x10000).
     pub begins: u32,
-    /// When, on the clock that rows age by.
+    /// Its time, on the clock by which rows age.
     pub now: u32,
-    /// When, in nanoseconds on any clock.
+    /// Its time in nanoseconds, on any clock.
     pub time: u64,
     /// GSO segments, 0 for none.
     pub gso_segs: u16,
     /// Payload bytes in each of them.
     pub gso_size: u16,
-    /// It was seen on egress.
+    /// Whether it was seen on egress.
     pub egress: bool,
 }
 
@@ -165,46 +165,46 @@ unsafe extern "C" {
     fn tmon_native_left(native: *mut Ffi, what: u32, noted: *const c_void, now: u32);
 }
 
-/// A slot of the streams of numbers, as the programs have it.
+/// A slot of the sequence number streams, with the layout of the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NumberSlot {
     lock: u32,
-    /// Not zero where there is a stream.
+    /// Nonzero if the slot is used.
     pub tag: u32,
-    /// Whose numbers these are.
+    /// The stream.
     pub key: number_key,
-    /// What is known of them.
+    /// Its state.
     pub numbers: numbers,
 }
 
-/// A slot of what ICMP errors say, as the programs have it.
+/// A slot of claims, with the layout of the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimSlot {
     lock: u32,
-    /// Not zero where there is something.
+    /// Nonzero if the slot is used.
     pub tag: u32,
-    /// Who says what of which packets.
+    /// The claim: who reports what about which packets.
     pub key: claim_key,
-    /// How often.
+    /// How often it was made.
     pub claims: claims,
 }
 
-/// A slot of what is known of a row's TCP connections, as the programs have it.
+/// A slot of TCP handshakes by row, with the layout of the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeSlot {
     lock: u32,
-    /// Not zero where there is something.
+    /// Nonzero if the slot is used.
     pub tag: u32,
-    /// The row, without its direction, and with the hook for a shard.
+    /// The row, without its direction, and with the hook as the shard.
     pub key: key6,
-    /// What one hook saw.
+    /// The counts of one hook.
     pub n: handshakes,
 }
 
-/// A slot of the SYNs that may be answered yet: the programs' own, but for whether it is used.
+/// A slot of a SYN awaiting its answer; opaque here except for whether it is used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitingSlot {
@@ -213,7 +213,7 @@ pub struct WaitingSlot {
     since: u64,
     row: u64,
     more: u32,
-    /// Not zero where there is one.
+    /// Nonzero if the slot is used.
     pub used: u32,
 }
 
@@ -229,7 +229,7 @@ pub struct Native {
     handshakes: Box<[HandshakeSlot]>,
     waiting: Box<[WaitingSlot]>,
     cpu: Box<[u64]>,
-    /// What the pointers are to.
+    /// The target of the pointers.
     _ports: Box<contract::ports>,
     host: Box<Host>,
 }
@@ -237,7 +237,7 @@ pub struct Native {
 // SAFETY: the pointers are into what it owns, or into memory that is accessed like the kernel's.
 unsafe impl Send for Native {}
 
-/// From this size on a table's memory may be in huge pages: most of it is used then.
+/// Tables of this size and above may use huge pages: most of their memory is used then.
 const HUGE: usize = 64 << 20;
 
 fn memory<S>(groups: u32) -> Result<Memory> {
@@ -245,7 +245,8 @@ fn memory<S>(groups: u32) -> Result<Memory> {
         let memory = MmapOptions::new().len(bytes).map_anon().context("memory for a flow table")?;
         #[cfg(target_os = "linux")]
         if bytes >= HUGE {
-            // Rows in random order then cost half as many misses; without, it is only slower.
+            // With them, rows in random order cause half as many misses; without, it is only
+            // slower.
             _ = memory.advise(memmap2::Advice::HugePage);
         }
         Ok::<_, anyhow::Error>(Arc::new(MmapRaw::from(memory)))
@@ -258,10 +259,10 @@ impl Native {
     /// Empty tables.
     ///
     /// # Errors
-    /// There is no memory for them.
+    /// There is not enough memory.
     pub fn new(config: &NativeConfig) -> Result<Native> {
         let [rows, others] = config.groups.map(|n| n.max(1).next_power_of_two());
-        // One group more than the programs use: the interface's aged rows.
+        // One group more than the programs use: for the interface's aged rows.
         let tables = [memory::<slot4>(rows)?, memory::<slot6>(rows)?, memory::<slot6>(others + 1)?];
         // SAFETY: constants.
         let ([size, number], fragment, beside) =
@@ -282,7 +283,7 @@ impl Native {
         let mut waiting = vec![WaitingSlot::default(); WAITING as usize].into_boxed_slice();
         let mut numbers = vec![NumberSlot::default(); NUMBERS as usize].into_boxed_slice();
         let mut cpu = vec![0u64; (size as usize).div_ceil(8)].into_boxed_slice();
-        // SAFETY: inside, and aligned: it is a u32's place in a struct of u64s.
+        // SAFETY: it is in bounds and aligned: a u32 in a struct of u64s.
         unsafe { *cpu.as_mut_ptr().cast::<u8>().add(number as usize).cast::<u32>() = 1 };
         let mut ports = config.ports.clone();
         let mut host = Box::new(Host::default());
@@ -340,8 +341,8 @@ impl Native {
 
     /// Counts frames, one after another.
     pub fn judge_all(&mut self, frames: Frames<'_>) {
-        // SAFETY: the tables are as large as their masks say, and live as long as this; each frame is
-        // read within its bytes, which the batch holds.
+        // SAFETY: the tables are as large as their masks say and live as long as `self`; each frame
+        // is read only within its bytes, which the batch holds.
         unsafe {
             tmon_native_judge(&mut *self.ffi, frames.0.as_ptr(), frames.0.len() as u32);
         }
@@ -355,41 +356,41 @@ impl Native {
     /// The books' counters, ingress first.
     pub fn cells(&self) -> [cell_count; (HOOKS * CELLS) as usize] {
         let mut cells = [cell_count::default(); (HOOKS * CELLS) as usize];
-        // They are the first field of `struct cpu`, pairs of u64.
+        // They are the first field of `struct cpu`, as pairs of u64.
         for (cell, pair) in cells.iter_mut().zip(self.cpu.chunks_exact(2)) {
             (cell.packets, cell.bytes) = (pair[0], pair[1]);
         }
         cells
     }
 
-    /// The streams of packets that their senders number.
+    /// The sequence number streams.
     pub fn numbers(&self) -> impl Iterator<Item = &NumberSlot> {
         self.numbers.iter().filter(|slot| slot.tag != 0)
     }
 
-    /// What ICMP errors say of tunnels' packets.
+    /// What ICMP errors report about tunnels' packets.
     pub fn claims(&self) -> impl Iterator<Item = &ClaimSlot> {
         self.claims.iter().filter(|slot| slot.tag != 0)
     }
 
-    /// What is known of the rows' TCP connections.
+    /// TCP handshakes by row.
     pub fn handshakes(&self) -> impl Iterator<Item = &HandshakeSlot> {
         self.handshakes.iter().filter(|slot| slot.tag != 0)
     }
 
-    /// What was looked at of packets that were counted, by `BESIDE_`.
+    /// The counters of what is kept beside the rows, by `BESIDE_`.
     pub fn beside(&self) -> [u64; BESIDES as usize] {
         let books = self.cells().len() * 2;
         std::array::from_fn(|i| self.cpu[books + i])
     }
 
-    /// All tables and books to zero, fragments forgotten.
+    /// Resets all tables and books to zero and forgets all fragments.
     pub fn clear(&mut self) {
         for table in self.tables.iter().flatten() {
-            // SAFETY: the whole mapping; whoever reads it meanwhile finds rows or none.
+            // SAFETY: this covers the whole mapping; a concurrent reader finds rows or none.
             unsafe { ptr::write_bytes(table.as_mut_ptr(), 0, table.len()) };
         }
-        // These are large, and hold nothing where nothing was looked at.
+        // These are large, and empty if nothing was counted in them.
         let seen = self.beside();
         let has = |what: u32| seen[what as usize] > 0;
         if has(BESIDE_NUMBERED) {

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames judged by several threads, with the result of one: each has tables of its own, a part of
-//! what is counted, and the parts are added up in the whole.
+//! Parsing frames on several threads with the same result as on one: each thread has tables of its
+//! own, a part of the counts, and the parts are added up in the whole.
 //!
-//! Counters add in any order. What depends on the order of frames is done by the whole, in that
-//! order, by the log of what a part did with each run of frames:
+//! Counters can be added in any order. Whatever depends on the order of frames is done by the
+//! whole, in that order, using the log of what a part did with each run of frames:
 //!
-//! - **Rows.** Which rows have a place in a table that becomes full depends on which came first.
-//!   A row that a part makes is made in the whole, without a count, when the whole comes to that
-//!   frame. At the end the counts follow, by the way of a packet: to the row, or where it has no
-//!   place, to its `other` row. What has no place in a part's own table is deferred: the whole judges
-//!   that frame.
-//! - **Fragments.** A part knows the first fragments in its own run of frames alone, and the whole
-//!   makes each change of what is remembered after it. What is found in a run is what the whole would
-//!   find: since it was remembered, only the run's own frames could take its place. What is not found
-//!   is deferred.
-//! - **What is kept beside the rows** (sequence numbers) goes by the order of frames: a part only says
-//!   what it is, and the whole does it.
-//! - **Ageing** asks when each row was seen last, which is not kept apart: those who let rows age
-//!   work without parts.
+//! - **Rows.** Which rows find room in a table that becomes full depends on the order of their
+//!   arrival. A row that a part creates is created in the whole, with no count, when the whole
+//!   comes to that frame. The counts follow at the end, in the way of a packet: to the row, or if
+//!   it found no room, to its `other` row. If a part's own table has no room, the frame is
+//!   deferred: the whole judges it.
+//! - **Fragments.** A part knows only the first fragments of its own run of frames, and the whole
+//!   repeats each change of what is remembered afterwards. What is found in a run is what the whole
+//!   would find: only the run's own frames could have replaced it since. A frame whose first
+//!   fragment is not found is deferred.
+//! - **What is kept beside the rows** (sequence numbers) depends on the order of frames: a part
+//!   only logs it, and the whole does it.
+//! - **Ageing** depends on when each row was last seen, which is not kept per part: sources whose
+//!   rows age work without parts.
 use anyhow::Result;
 use contract::{BESIDES, GROUP, TAG_ROW, key4, key6, slot4, slot6};
 
@@ -25,26 +25,26 @@ use crate::{
     Frames, Memory, Native, NativeConfig, host::LogEntry, tmon_native_add, tmon_native_left,
 };
 
-/// What one thread counts.
+/// The tables of one thread.
 pub struct Shard(Native);
 
 impl Shard {
-    /// Empty tables. They may be of other sizes and seeds than the whole's.
+    /// Empty tables. Their sizes and seeds may differ from the whole's.
     ///
     /// # Errors
-    /// There is no memory for them.
+    /// There is not enough memory.
     pub fn new(config: &NativeConfig) -> Result<Shard> {
         let mut native = Native::new(config)?;
         native.ffi.part = 1;
         Ok(Shard(native))
     }
 
-    /// All tables and books to zero.
+    /// Resets all tables and books to zero.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Counts a run of frames; the log is for [`Native::follow`], in the order of the runs.
+    /// Counts a run of frames. Pass the log to [`Native::follow`], in the order of the runs.
     pub fn judge_all(&mut self, frames: Frames<'_>) -> Vec<LogEntry> {
         let native = &mut self.0;
         native.ffi.frame = 0;
@@ -70,7 +70,7 @@ impl Native {
                 LogEntry::Forgotten { key, .. } => drop(self.host.fragments.pop(&key)),
                 LogEntry::Left { frame: number, what, noted } => {
                     let now = frames.at(number).now;
-                    // SAFETY: as of `judge_all`; the words are those that the part was given.
+                    // SAFETY: as in `judge_all`; the words are those that the part received.
                     unsafe {
                         tmon_native_left(&mut *self.ffi, what, noted.as_ptr().cast(), now);
                     }
@@ -80,7 +80,7 @@ impl Native {
         }
     }
 
-    /// Adds what a part has counted, all of whose runs were followed.
+    /// Adds the counts of a part, all of whose runs have been followed.
     pub fn absorb(&mut self, part: &Shard) {
         let part = &part.0;
         let [rows4, rows6, _] = &part.tables;
@@ -104,18 +104,18 @@ impl Native {
         }
     }
 
-    /// Packets and bytes to a row, or to where they go if it has no room.
+    /// Adds packets and bytes to a row, or to where they go if it has no room.
     fn add(&mut self, key: &key6, hook: u32, weight: [u64; 2], now: u32) {
-        // SAFETY: as of `judge_all`.
+        // SAFETY: as in `judge_all`.
         unsafe { tmon_native_add(&mut *self.ffi, key, hook, &weight, now) };
     }
 }
 
-/// The slots of a table that hold rows; nobody counts in it meanwhile.
+/// The slots of a table that hold rows; nothing may count in it meanwhile.
 fn slots<S: Copy>(memory: &Memory) -> impl Iterator<Item = S> + '_ {
     let [slots, tags, _] = memory;
     let words = (0..tags.len() / GROUP).map(|group| {
-        // SAFETY: inside the mapping, and aligned.
+        // SAFETY: it is within the mapping, and aligned.
         unsafe { tags.as_ptr().cast::<u64>().add(group).read() }
     });
     words.enumerate().filter(|(_, word)| *word != 0).flat_map(move |(group, word)| {
@@ -127,7 +127,7 @@ fn slots<S: Copy>(memory: &Memory) -> impl Iterator<Item = S> + '_ {
     })
 }
 
-/// The key of an IPv4 row as other rows have theirs.
+/// The key of an IPv4 row in the format of other rows.
 fn wide(key: &key4) -> key6 {
     let first = |address: u32| [address, 0, 0, 0];
     key6 {

@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Round-trip times, as bpf/rtt.h measures them.
+//! Round-trip times, as measured by bpf/rtt.h.
 use std::{ffi::c_void, ptr};
 
 use contract::key6;
 
-/// Buckets of times: of powers of two of nanoseconds from `2^RTT_LEAST` on, each in `2^RTT_PARTS_BITS`
-/// parts. What is shorter is in the first, what is longer in the last.
+/// The number of buckets of times: each power of two of nanoseconds from `2^RTT_LEAST` on has
+/// `2^RTT_PARTS_BITS` of them. Shorter times are in the first, longer ones in the last.
 pub const RTT_BUCKETS: usize = 224;
 /// See [`RTT_BUCKETS`].
 pub const RTT_LEAST: u32 = 10;
 /// See [`RTT_BUCKETS`].
 pub const RTT_PARTS_BITS: u32 = 3;
 
-/// So many rows there is room for.
+/// The maximum number of rows.
 pub const RTT_ROWS: usize = 1024;
 
 // rtt.h
-/// Of one direction of a row.
+/// The measurements of one direction of a row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rtts {
-    /// Segments and echoes whose answer was timed.
+    /// Segments and echo requests whose answer was timed.
     pub samples: u64,
-    /// How long that took, all of them together.
+    /// The sum of these times.
     pub nanoseconds: u64,
-    /// The shortest.
+    /// The shortest time.
     pub least: u64,
-    /// The longest.
+    /// The longest time.
     pub most: u64,
-    /// Segments that were sent again.
+    /// Retransmitted segments.
     pub retransmitted: u64,
-    /// Segments that others overtook.
+    /// Segments that arrived out of order.
     pub out_of_order: u64,
-    /// Acknowledgements of nothing new.
+    /// Duplicate acknowledgements.
     pub duplicate_acks: u64,
-    /// Segments that say that there is no room for more.
+    /// Segments that advertise a zero window.
     pub zero_windows: u64,
-    /// How many took how long.
+    /// The number of times per bucket.
     pub bucket: [u32; RTT_BUCKETS],
 }
 
@@ -56,28 +56,28 @@ impl Default for Rtts {
     }
 }
 
-/// Of one row.
+/// The measurements of one row.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct RttRow {
     lock: u32,
-    /// Zero where it is free.
+    /// Zero if the slot is free.
     pub tag: u32,
-    /// The row's.
+    /// The row's key.
     pub key: key6,
-    /// What its first and its second end sent.
+    /// For what its first and its second end sent.
     pub way: [Rtts; 2],
 }
 
-/// What could not be looked at.
+/// What could not be measured.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RttLost {
-    /// Packets whose headers were cut.
+    /// Packets with truncated headers.
     pub unread: u64,
-    /// Connections that made room for others.
+    /// Connections that were evicted for others.
     pub displaced: u64,
-    /// Packets of rows that there was no room for.
+    /// Packets of rows for which there was no room.
     pub no_row: u64,
 }
 
@@ -85,7 +85,7 @@ unsafe extern "C" {
     static tmon_native_rtt: [u64; 7];
 }
 
-/// Connections that are followed, and what was measured of rows.
+/// The connections that are followed, and the measurements of rows.
 pub struct RttTables {
     flows: Box<[u64]>,
     rows: Box<[RttRow]>,
@@ -108,7 +108,7 @@ impl Default for RttTables {
 }
 
 impl RttTables {
-    /// Where they are.
+    /// Pointers to the tables.
     pub(crate) fn pointers(&mut self) -> (*mut c_void, *mut c_void, *mut c_void) {
         (
             self.flows.as_mut_ptr().cast(),
@@ -117,14 +117,14 @@ impl RttTables {
         )
     }
 
-    /// Of each row, by its key and the place where its packets were seen: what its first and its
-    /// second end sent.
+    /// The measurements of each row, by its key and the place where its packets were seen: for what
+    /// its first and its second end sent.
     pub fn rows(&self) -> impl Iterator<Item = (u16, key6, &[Rtts; 2])> {
         let used = self.rows.iter().filter(|row| row.tag != 0);
         used.map(|row| (row.key.shard, key6 { shard: 0, ..row.key }, &row.way))
     }
 
-    /// What could not be looked at.
+    /// What could not be measured.
     pub fn lost(&self) -> RttLost {
         *self.lost
     }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which row a frame is in, and where its headers are: asked of the parser, which counts nothing
-//! then.
+//! Asks the parser which row a frame belongs to and where its headers are, without counting it.
 use std::ffi::c_void;
 
 use anyhow::Result;
@@ -8,26 +7,26 @@ use contract::key6;
 
 use crate::{Ffi, FfiFrame, Native, NativeConfig, NativeFrame, RttTables};
 
-/// Levels of a frame: itself, and what each tunnel carries.
+/// The levels of a frame: itself, and the payload of each tunnel.
 pub const WAY_LEVELS: usize = contract::MAX_DEPTH as usize + 1;
 
 const NONE: u32 = u32::MAX;
 
 // native.h
-/// What a tunnel carries; the first level is the frame itself.
+/// The payload of a tunnel; the first level is the frame itself.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WayLevel {
     tunnel: u64,
-    /// Where its first header of Ethernet or IP begins.
+    /// The offset of its first Ethernet or IP header.
     pub off: u32,
-    /// The first byte that is not the level's any more, which may not have been captured.
+    /// The end of the level (exclusive), which may lie beyond the captured bytes.
     pub end: u32,
     payload: u32,
     ip: u32,
 }
 
-/// With what a level begins, for whoever knows no tunnel.
+/// What a level begins with, for programs that do not know tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// An Ethernet header.
@@ -37,13 +36,13 @@ pub enum Payload {
 }
 
 impl WayLevel {
-    /// The tunnel that carries it, by number, and its id.
+    /// The number of the kind of the tunnel that carries it, and its id.
     pub fn tunnel(&self) -> (u8, Option<u32>) {
         let has_id = self.tunnel >> 40 & u64::from(contract::ROW_ID) != 0;
         ((self.tunnel >> 32) as u8, has_id.then_some(self.tunnel as u32))
     }
 
-    /// With what it begins, if with something that others know.
+    /// What it begins with, if other programs know that.
     pub fn payload(&self) -> Option<Payload> {
         match self.payload {
             0 => None,
@@ -52,13 +51,13 @@ impl WayLevel {
         }
     }
 
-    /// Where its IP header begins.
+    /// The offset of its IP header.
     pub fn ip(&self) -> Option<usize> {
         (self.ip != NONE).then_some(self.ip as usize)
     }
 }
 
-/// Where the headers of a frame are, from its first byte.
+/// The offsets of a frame's headers, from its first byte.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Way {
@@ -76,11 +75,11 @@ pub struct Way {
 pub struct Transport {
     /// Its IP protocol.
     pub ip_proto: u8,
-    /// Where it begins.
+    /// Its offset.
     pub off: usize,
-    /// The first byte behind it, which may not have been captured.
+    /// Its end (exclusive), which may lie beyond the captured bytes.
     pub end: usize,
-    /// It begins in another packet: this one is a later fragment.
+    /// Whether the frame is a later fragment, so that it begins in another packet.
     pub later: bool,
 }
 
@@ -90,7 +89,7 @@ impl Way {
         &self.level[..=(self.depth as usize).min(WAY_LEVELS - 1)]
     }
 
-    /// What follows the last IP header, if there was one.
+    /// What follows the last IP header, if there is one.
     pub fn transport(&self) -> Option<Transport> {
         let ip_proto = u8::try_from(self.ip_proto).ok()?;
         let [off, end] = [self.transport, self.end].map(|n| n as usize);
@@ -103,20 +102,20 @@ impl Way {
 pub struct RowOf {
     /// Its key.
     pub key: key6,
-    /// The frame was sent by the row's second end.
+    /// Whether the frame was sent by the row's second end.
     pub reverse: bool,
 }
 
-/// What is said of a frame.
+/// The parser's answer about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is in a row, of which this was decided.
+    /// It is in a row, with the number that was decided for it.
     Row(u32),
-    /// It is in none, for this reason.
+    /// It is in no row, for this reason.
     Stop {
         /// A `STOP_`.
         reason: u32,
-        /// It has a tunnel's port but not its header.
+        /// Whether it has a tunnel's port but not its header.
         suspect: bool,
     },
 }
@@ -149,7 +148,7 @@ unsafe extern "C" {
     fn tmon_native_time(native: *mut Ffi, frame: *const FfiFrame, place: u32);
 }
 
-/// The parser, asked about frames. It counts nothing, and remembers first fragments only.
+/// A parser for asking about frames. It counts nothing, and remembers only first fragments.
 pub struct Guide {
     native: Native,
     choices: Box<[Choice]>,
@@ -160,28 +159,27 @@ pub struct Guide {
 /// # Safety
 /// `decider` is a `D` that nobody else uses, `key` points at one.
 unsafe extern "C" fn decide<D: FnMut(&key6) -> u32>(decider: *mut c_void, key: *const key6) -> u32 {
-    // SAFETY: as of the whole.
+    // SAFETY: as for the function.
     unsafe { (*decider.cast::<D>())(&*key) }
 }
 
 impl Guide {
-    /// Whoever asks about frames of several interfaces asks one for each.
+    /// Create one for each interface.
     ///
     /// # Errors
-    /// There is no memory.
+    /// There is not enough memory.
     pub fn new(config: &NativeConfig) -> Result<Guide> {
         let mut native = Native::new(&NativeConfig { groups: [1, 1], ..config.clone() })?;
         native.ffi.asked = 1;
-        // SAFETY: a constant.
+        // SAFETY: it is a constant.
         let [size, choices] = unsafe { tmon_native_choices };
         assert_eq!(size, size_of::<Choice>() as u64);
         let none = Choice { key: key6::default(), chosen: 0, known: 0 };
         Ok(Guide { native, choices: vec![none; choices as usize].into_boxed_slice() })
     }
 
-    /// Which row a frame is in, of which `decide` says what is to be known of it: a number below
-    /// 2^31. It is asked for a row's key once, or a few times where there are very many rows, and may
-    /// not panic.
+    /// Finds the row of a frame, for which `decide` chooses a number below 2^31. It is called once
+    /// for a row's key, or a few times if there are very many rows, and must not panic.
     #[inline]
     pub fn choose<D: FnMut(&key6) -> u32>(
         &mut self,
@@ -191,8 +189,8 @@ impl Guide {
         const STOP: u32 = 1 << 31;
         const SUSPECT: u32 = 0x200;
         let frame = FfiFrame::new(frame);
-        // SAFETY: the frame is read within its bytes, there are as many choices as the programs say,
-        // and `decide` gets what it is for.
+        // SAFETY: the frame is read only within its bytes, there are as many choices as the
+        // programs say, and `decide` gets the decider that it is for.
         let answer = unsafe {
             tmon_native_choose(
                 &mut *self.native.ffi,
@@ -208,28 +206,28 @@ impl Guide {
         }
     }
 
-    /// Where the headers of a frame are, and its row, if it is in one.
+    /// Finds the headers of a frame, and its row, if it is in one.
     pub fn way(&mut self, frame: &NativeFrame<'_>) -> (Way, Option<RowOf>) {
         let (mut way, mut key, mut swapped) = (Way::default(), key6::default(), 0);
         let frame = FfiFrame::new(frame);
-        // SAFETY: as of `choose`; the rest is written to.
+        // SAFETY: as in `choose`; the other arguments are written to.
         let found = unsafe {
             tmon_native_way(&mut *self.native.ffi, &frame, &mut way, &mut key, &mut swapped)
         };
         (way, (found != 0).then_some(RowOf { key, reverse: swapped & 1 != 0 }))
     }
 
-    /// Measures round-trip times by a frame that was seen at this place, of whatever row it is in.
+    /// Updates round-trip times with a frame that was seen at this place, whatever its row.
     pub fn time(&mut self, frame: &NativeFrame<'_>, place: u16, tables: &mut RttTables) {
         let frame = FfiFrame::new(frame);
         let ffi = &mut *self.native.ffi;
         (ffi.rtt_flows, ffi.rtt_rows, ffi.rtt_lost) = tables.pointers();
-        // SAFETY: as of `choose`; the tables are as large as the programs say, and nobody else works
-        // with them.
+        // SAFETY: as in `choose`; the tables are as large as the programs say, and nothing else
+        // uses them.
         unsafe { tmon_native_time(ffi, &frame, place.into()) };
     }
 
-    /// What was decided of rows is asked for again.
+    /// Forgets the decisions about rows, so that they are made again.
     pub fn forget(&mut self) {
         self.choices.iter_mut().for_each(|c| c.known = 0);
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What tests and benchmarks share, built once: [`frames`] builds packets, [`table`] lists packets
-//! with what the parser has to make of them, [`mutations`] damages them, [`nats`] is a message bus of
-//! a few lines, and `ground` (a feature, with the program's own netlink) makes network namespaces.
-#![allow(missing_docs)] // a frame's layers are called as their headers are
-#![allow(clippy::unwrap_used)] // a test's panic is its report
+//! Shared by tests and benchmarks, built once: [`frames`] builds packets, [`table`] lists packets
+//! with the parser's expected results, [`mutations`] damages them, [`nats`] is a minimal message
+//! bus, and `ground` (a feature, with the program's own netlink) creates network namespaces.
+#![allow(missing_docs)] // the layers of a frame are named after their headers
+#![allow(clippy::unwrap_used)] // a panic is a test's report
 #[cfg(feature = "ground")]
 pub mod cpu;
 pub mod frames;

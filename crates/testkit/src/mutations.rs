@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Random changes of frames, the same from the same seed.
+//! Random changes of frames, reproducible by their seed.
 
 /// splitmix64: the same numbers everywhere.
 pub struct Random(pub u64);
 
 impl Random {
-    #[allow(clippy::should_implement_trait)] // numbers never end
+    #[allow(clippy::should_implement_trait)] // the numbers never end
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -18,7 +18,8 @@ impl Random {
     }
 }
 
-/// Damages a frame in one to four places: bits, bytes, words that matter, missing and doubled parts.
+/// Damages a frame in one to four places: flips bits, changes bytes or words, removes or doubles
+/// parts.
 pub fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     const BYTES: [u8; 10] = [0, 1, 4, 6, 17, 41, 47, 0x45, 0x60, 0xff];
     const WORDS: [u16; 16] = [

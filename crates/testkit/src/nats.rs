@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A NATS server of a few lines: what of its protocol readings take, on a loopback port. It can be
-//! killed and be back. Real ones are for `make test-tools`.
+//! A minimal NATS server on a loopback port, with the part of the protocol that readings need. It
+//! can be killed and restarted. Real servers are for `make test-tools`.
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-/// What one client wants to hear: a pattern, and its number for it.
+/// A subscription of a client: the pattern, and the client's number for it.
 type Subscription = (String, String);
 
 #[derive(Default)]
 struct Clients {
     all: Vec<(u64, TcpStream, Vec<Subscription>)>,
     next: u64,
-    /// Subjects of all messages that came.
+    /// The subjects of all messages received.
     heard: Vec<String>,
 }
 
@@ -35,10 +35,10 @@ fn lock(clients: &Mutex<Clients>) -> MutexGuard<'_, Clients> {
 }
 
 impl NatsServer {
-    /// One on any free port.
+    /// Starts one on any free port.
     ///
     /// # Panics
-    /// There is none.
+    /// There is no free port.
     pub fn start() -> NatsServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
@@ -47,15 +47,15 @@ impl NatsServer {
         server
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("nats://{}", self.at)
     }
 
-    /// Kills it: whoever is connected is not any more.
+    /// Kills it: all clients are disconnected.
     pub fn kill(&self) {
         self.is_up.store(false, Ordering::SeqCst);
-        _ = TcpStream::connect(self.at); // so that it looks
+        _ = TcpStream::connect(self.at); // to wake it up
         let mut clients = lock(&self.clients);
         clients.all.drain(..).for_each(|(_, stream, _)| _ = stream.shutdown(Shutdown::Both));
     }
@@ -63,9 +63,9 @@ impl NatsServer {
     /// Starts it again, at the same address.
     ///
     /// # Panics
-    /// Somebody else has taken that.
+    /// The address has been taken.
     pub fn start_again(&self) {
-        // Its port may still be taken, by connections that are closing.
+        // Its port may still be in use by closing connections.
         for _ in 0..100 {
             if let Ok(listener) = TcpListener::bind(self.at) {
                 return self.serve(listener);
@@ -75,17 +75,17 @@ impl NatsServer {
         panic!("{} is taken", self.at);
     }
 
-    /// How many messages came on subjects that have this in them.
+    /// The number of messages received on subjects that contain this text.
     pub fn heard(&self, of: &str) -> usize {
         lock(&self.clients).heard.iter().filter(|s| s.contains(of)).count()
     }
 
-    /// Says something to those who listen to it.
+    /// Publishes a message to its subscribers.
     pub fn publish(&self, subject: &str, payload: &[u8]) {
         give(&mut lock(&self.clients), subject, payload);
     }
 
-    /// Somebody listens to this subject.
+    /// Whether anybody subscribes to this subject.
     pub fn is_listened_to(&self, subject: &str) -> bool {
         let clients = lock(&self.clients);
         clients.all.iter().flat_map(|c| &c.2).any(|(pattern, _)| fits(pattern, subject))

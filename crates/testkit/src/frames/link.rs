@@ -24,7 +24,7 @@ impl Frame {
         })
     }
 
-    /// The type field of the Ethernet header or tag before this, which is the last layer.
+    /// Sets the type field of the preceding Ethernet header or tag, which is the last layer.
     pub fn ether_type(mut self, n: u16) -> Self {
         let at = self.last().bytes.len() - 2;
         self.set(at, &n.to_be_bytes())
@@ -52,7 +52,7 @@ impl Frame {
         })
     }
 
-    /// A tag that is not a VLAN's, with these bytes before the type of what follows.
+    /// A tag other than a VLAN tag, with these bytes before the EtherType that follows.
     pub fn link_tag(self, protocol: u16, tag: &[u8]) -> Self {
         let shark = match protocol {
             0x8926 => "vntag",

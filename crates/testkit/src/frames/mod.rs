@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames described by their layers: `pkt().eth().ip("172.16.1.100 > 172.16.1.101").udp(54321, 4789).vxlan(7)...`
 //!
-//! A layer is its header's bytes and a list of what has to be filled in when the layers behind it
+//! A layer consists of its header's bytes and a list of fields to fill in when the layers after it
 //! are known: the number of the next layer, lengths, checksums. [`Frame::bytes`] does that from the
 //! last layer to the first. [`Frame::set`] makes a field wrong: it overrides what is filled in, and
 //! checksums cover the wrong value, so that exactly one thing is wrong.
@@ -14,7 +14,7 @@ pub use tunnel::{
     CAPWAP_FRAGMENT, CAPWAP_KEEPALIVE, CAPWAP_MAC, CAPWAP_NATIVE, CAPWAP_WIRELESS, Gre, Gtp, L2tp,
 };
 
-/// The names by which tshark calls the layers that this builder makes.
+/// The names that tshark gives to the layers that this builder makes.
 pub const SHARK: &[&str] = &[
     "eth",
     "ieee8021ad",
@@ -72,17 +72,17 @@ pub fn ends(text: &str) -> Ends {
     (ip(a), ip(b))
 }
 
-/// The number spaces in which one header names the next.
+/// The number spaces by which a header identifies the next one.
 #[derive(Clone, Copy, Debug)]
 enum Space {
     Ether,
     Ip,
     Ppp,
-    /// VXLAN-GPE and NSH count the same way: 1 IPv4, 2 IPv6, 3 Ethernet, 4 NSH, 5 MPLS.
+    /// VXLAN-GPE and NSH use the same numbers: 1 IPv4, 2 IPv6, 3 Ethernet, 4 NSH, 5 MPLS.
     Gpe,
 }
 
-/// What a layer is called by the layer below it.
+/// How the layer below identifies a layer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     ether: Option<u16>,
@@ -93,25 +93,26 @@ struct Name {
     llc: bool,
 }
 
-/// What is filled in when the rest of the frame is known.
+/// A field to fill in when the rest of the frame is known.
 #[derive(Clone, Copy, Debug)]
 enum Fix {
     /// The next layer's number, at this offset.
     Next(usize, Space),
-    /// Two bytes: how much there is from offset `from` of this layer to the end of the payload.
+    /// Two bytes: the length from offset `from` of this layer to the end of the payload.
     Len { at: usize, from: usize },
     /// Internet checksum over this header alone.
     HeaderSum(usize),
     /// Internet checksum over this header and its payload.
     Sum(usize),
-    /// As `Sum`, with the pseudo header of the IP header below for this protocol.
+    /// Like `Sum`, with the pseudo header of the IP header below for this protocol.
     PseudoSum(usize, u8),
 }
 
 /// One header (or a payload).
 #[derive(Clone, Debug, Default)]
 struct Layer {
-    /// How tshark calls it in `frame.protocols`; empty when it does not list it, `!` when it reads no further.
+    /// Its name in tshark's `frame.protocols`; empty if tshark does not list it, `!` if it stops
+    /// parsing here.
     shark: &'static str,
     bytes: Vec<u8>,
     name: Name,
@@ -122,19 +123,19 @@ struct Layer {
     ends: Option<Ends>,
     /// A routing header's last segment, while there are segments left: checksums are for it.
     destination: Option<IpAddr>,
-    /// TCP or UDP: segmentation repeats all headers up to the last of these.
+    /// TCP or UDP: segmentation repeats all headers up to and including the last of these.
     transport: bool,
 }
 
-/// A packet, described.
+/// A description of a packet.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
     layers: Vec<Layer>,
-    /// Behind the packet, in nobody's length: Ethernet padding.
+    /// Bytes after the packet that no length field covers: Ethernet padding.
     tail: Vec<u8>,
 }
 
-/// A packet without any layer yet.
+/// A packet without any layers yet.
 pub fn pkt() -> Frame {
     Frame::default()
 }
@@ -149,13 +150,13 @@ impl Frame {
         self.layers.last_mut().expect("a layer to change")
     }
 
-    /// Overrides bytes of the last layer's header, whatever would be filled in there.
+    /// Overrides bytes of the last layer's header, instead of what would be filled in there.
     pub fn set(mut self, at: usize, bytes: &[u8]) -> Self {
         self.last().set.push((at, bytes.to_vec()));
         self
     }
 
-    /// Any bytes: a payload, or a header that nobody knows.
+    /// Any bytes: a payload, or an unknown header.
     pub fn payload(self, bytes: &[u8]) -> Self {
         self.push(Layer { bytes: bytes.to_vec(), ..Layer::default() })
     }
@@ -166,7 +167,7 @@ impl Frame {
         self.payload(&bytes)
     }
 
-    /// `n` zero bytes at the end of the frame that no length counts (Ethernet padding).
+    /// `n` zero bytes at the end of the frame that no length field covers (Ethernet padding).
     pub fn pad(mut self, n: usize) -> Self {
         self.tail.extend(std::iter::repeat_n(0, n));
         self
@@ -179,7 +180,7 @@ impl Frame {
         self
     }
 
-    /// Every IP header's source and destination swapped: the answer.
+    /// The reply: the source and destination of every IP header are swapped.
     pub fn reversed(&self) -> Self {
         let mut answer = self.clone();
         for layer in &mut answer.layers {
@@ -198,13 +199,14 @@ impl Frame {
         all
     }
 
-    /// Length of all headers up to and with the last TCP or UDP header: what each segment repeats.
+    /// The length of all headers up to and including the last TCP or UDP header: what each segment
+    /// repeats.
     pub fn headers(&self) -> usize {
         let last = self.layers.iter().rposition(|l| l.transport).expect("a transport header");
         self.layers[..=last].iter().map(|l| l.bytes.len()).sum()
     }
 
-    /// The names tshark gives these layers, outermost first, and whether it reads all of them.
+    /// The names that tshark gives these layers, outermost first, and whether it reads all of them.
     pub fn shark(&self) -> (Vec<&'static str>, bool) {
         let names = self.layers.iter().flat_map(|l| l.shark.split(':')).filter(|s| !s.is_empty());
         let all = names.clone().all(|s| s != "!");

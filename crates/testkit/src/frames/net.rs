@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! IP, its extension headers, and what it carries that is not a tunnel.
+//! IP, its extension headers, and upper layers other than tunnels.
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::{Ends, Fix, Frame, Layer, Name, Space, ends};
 
-/// A protocol number that is nobody's (RFC 3692 experimental): behind an IP header without a next layer.
+/// An unassigned protocol number (RFC 3692 experimental), for an IP header without a next layer.
 pub(super) const NOTHING: u8 = 253;
 
 /// Writes the addresses of an IP header in place.
@@ -79,7 +79,7 @@ impl Frame {
         self.push(layer)
     }
 
-    /// IPv4 options behind the last layer, an IPv4 header; a multiple of 4 bytes.
+    /// Appends IPv4 options to the last layer, an IPv4 header; a multiple of 4 bytes.
     pub fn ip_options(mut self, options: &[u8]) -> Self {
         let layer = self.last();
         layer.bytes.extend(options);
@@ -151,7 +151,7 @@ impl Frame {
         self.extension("ipv6.routing", 43, &body).by_way_of(left, segment(0))
     }
 
-    /// An IPv6 fragment header. `proto` names what is fragmented.
+    /// An IPv6 fragment header. `proto` is the protocol of the fragmented packet.
     pub fn frag6(self, proto: u8, id: u32, offset: u16, more: bool) -> Self {
         let bytes =
             [&[proto, 0][..], &(offset << 3 | u16::from(more)).to_be_bytes(), &id.to_be_bytes()]
@@ -188,7 +188,7 @@ impl Frame {
         self.push(Layer { shark: "esp", bytes, name, ..Layer::default() }).payload(&vec![0xe5; n])
     }
 
-    /// UDP. The tunnel behind it is chosen by the ports.
+    /// UDP. The ports determine the tunnel inside.
     pub fn udp(self, source: u16, destination: u16) -> Self {
         let bytes = [source.to_be_bytes(), destination.to_be_bytes(), [0; 2], [0; 2]].concat();
         let fixes = vec![Fix::Len { at: 4, from: 0 }, Fix::PseudoSum(6, 17)];
@@ -220,7 +220,7 @@ impl Frame {
         })
     }
 
-    /// TCP options behind the last layer, a TCP header; a multiple of 4 bytes.
+    /// Appends TCP options to the last layer, a TCP header; a multiple of 4 bytes.
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
         let layer = self.last();
         layer.bytes.extend(options);
@@ -255,7 +255,7 @@ impl Frame {
         })
     }
 
-    /// SCTP with a heartbeat chunk (the CRC32c is left zero: nobody here reads it).
+    /// SCTP with a heartbeat chunk (the CRC32c is left zero: nothing here reads it).
     pub fn sctp(self) -> Self {
         let bytes =
             [&[0x0b, 0x59, 0x0b, 0x59, 0, 0, 0, 1, 0, 0, 0, 0][..], &[4, 0, 0, 8, 0, 1, 0, 4]]

@@ -266,7 +266,7 @@ impl Frame {
         self.header("wg", [vec![message, 0, 0, 0], vec![0xc3; body]].concat(), vec![])
     }
 
-    /// L2TP version 3 in UDP, RFC 3931, with so many bytes of cookie and sublayer; Ethernet follows.
+    /// L2TP version 3 in UDP, RFC 3931, with `more` bytes of cookie and sublayer; Ethernet follows.
     pub fn l2tpv3(self, session: u32, more: usize) -> Self {
         self.header(
             "",
@@ -285,15 +285,16 @@ impl Frame {
         })
     }
 
-    /// CAPWAP data, RFC 5415, with flags of its first word; Ethernet follows, or with
-    /// [`CAPWAP_NATIVE`] 802.11.
+    /// CAPWAP data, RFC 5415, with flags of its first word; Ethernet follows, or 802.11 with
+    /// [`CAPWAP_NATIVE`].
     pub fn capwap(self, radio: u8, flags: u32, options: &[u8]) -> Self {
         let words = 2 + options.len() as u32 / 4;
         let word = words << 19 | u32::from(radio) << 14 | 1 << 9 | flags;
         self.header("capwap.data", [&word.to_be_bytes()[..], &[0; 4], options].concat(), vec![])
     }
 
-    /// An 802.11 frame by frame control, its optional fields behind the third address; SNAP follows.
+    /// An 802.11 frame with this frame control and these optional fields after the third address;
+    /// SNAP follows.
     pub fn dot11(self, control: [u8; 2], fields: &[u8]) -> Self {
         let addresses = [2, 0, 0, 0, 0, 9].repeat(3);
         self.header("wlan", [&control, &[0; 2][..], &addresses, &[0; 2], fields].concat(), vec![])

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the tests of the books happen: two network namespaces, a veth between their `eth0`, a
-//! tunnel over it, and nothing else that talks.
+//! The test bed for the books: two network namespaces, a veth between their `eth0`s, a tunnel over
+//! it, and no other traffic.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 pub mod rival;
 mod two_hosts;
@@ -39,9 +39,10 @@ use tmon::kernel::{
     pin::BPFFS,
 };
 
-/// A bpffs where tmon looks for one, but only for this thread and what it starts. It goes with them, and
-/// what is in it, however a test ends; the machine's own, if it has one, is neither seen nor touched.
-/// And nothing else: names of network namespaces are for all tests.
+/// Mounts a bpffs in the usual place, but only for this thread and the processes that it starts. It
+/// disappears with them and with everything in it, however a test ends; the machine's own bpffs, if
+/// there is one, is neither seen nor touched. Names of network namespaces, in contrast, are shared
+/// by all tests.
 pub fn own_bpffs() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -51,17 +52,17 @@ pub fn own_bpffs() {
 
 /// The tunnel's id.
 pub const VNI: u32 = 7700;
-/// Bytes of a frame before the inner Ethernet header: Ethernet, IPv4, UDP, VXLAN.
+/// The bytes of a frame before the inner Ethernet header: Ethernet, IPv4, UDP, VXLAN.
 pub const ENCAPSULATION: u64 = 14 + 20 + 8 + 8;
 
-/// What has not come about by then, on however busy a machine, never will.
+/// Anything that has not happened by then, even on a busy machine, never will.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A network namespace, removed when done.
+/// A network namespace, removed when dropped.
 pub struct Space(pub Netns);
 
 impl Space {
-    /// Makes one whose name begins with `tmon-b` and says what it is for.
+    /// Creates one whose name begins with `tmon-b` and contains its purpose.
     pub fn new(what: &str) -> Space {
         assert!(
             nix::unistd::geteuid().is_root(),
@@ -71,7 +72,7 @@ impl Space {
         let name =
             format!("tmon-b{}-{}{what}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let space = Space(Netns::create(&name).unwrap());
-        // Nothing but what the test sends: no IPv6 that introduces itself.
+        // No traffic but the test's: no IPv6 autoconfiguration.
         for which in ["default", "all"] {
             space.set(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1");
         }
@@ -90,7 +91,7 @@ impl Space {
         self.netlink().link(name).unwrap().unwrap_or_else(|| panic!("no {name} in {}", self.name()))
     }
 
-    /// Writes a setting below /proc/sys.
+    /// Writes a sysctl below /proc/sys.
     pub fn set(&self, key: &str, value: &str) {
         let path = format!("/proc/sys/{key}");
         self.0
@@ -99,7 +100,7 @@ impl Space {
             .unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
-    /// Runs a program here; its standard output, or what it complained about.
+    /// Runs a program in the namespace; returns its standard output, or its error output.
     pub fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let run = || Command::new(program).args(args).stdin(Stdio::null()).output();
         let out = self.0.within(run).unwrap().unwrap_or_else(|e| panic!("{program}: {e}"));
@@ -116,7 +117,8 @@ impl Space {
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Changes an interface's offloads: a name and on or off, and so on. What a device does not have stays so.
+    /// Sets an interface's offloads: pairs of a name and on or off. Features that a device lacks
+    /// stay unchanged.
     pub fn ethtool(&self, name: &str, features: &str) {
         let words: Vec<&str> = features.split_whitespace().collect();
         let done = words
@@ -126,8 +128,9 @@ impl Space {
         assert!(done > 0, "ethtool could not set any of {features} of {name}");
     }
 
-    /// Lets an interface send and receive super-packets of this many bytes, in both families. By
-    /// netlink: iproute2 learnt to say it for IPv4 only later. False where it sends no such ones.
+    /// Lets an interface send and receive super-packets of up to this many bytes, in both families.
+    /// This uses netlink because older versions of iproute2 cannot set it for IPv4. Returns false
+    /// if the interface does not support it.
     pub fn largest(&self, name: &str, bytes: u32) -> bool {
         let attribute = |kind: u16| {
             [8u16.to_ne_bytes(), kind.to_ne_bytes()].concat().into_iter().chain(bytes.to_ne_bytes())
@@ -156,7 +159,7 @@ impl Space {
         error == 0
     }
 
-    /// Lines for `ip -batch`.
+    /// Runs lines with `ip -batch`.
     pub fn ip(&self, lines: &str) {
         let start = || {
             Command::new("ip")
@@ -171,7 +174,7 @@ impl Space {
         assert!(out.status.success(), "{lines}: {}", String::from_utf8_lossy(&out.stderr));
     }
 
-    /// Received and sent, as an interface itself counts.
+    /// Received and sent, by the interface's own counters.
     pub fn counted(&self, name: &str) -> [Count; 2] {
         let s = self.link(name).stats;
         [
@@ -184,9 +187,9 @@ impl Space {
         self.0.within(|| UdpSocket::bind(at)).unwrap().unwrap()
     }
 
-    /// Waits until what is up also carries packets. The kernel notices a carrier later, on a busy
-    /// machine much later, and until then drops every packet; a new interface is IFF_RUNNING
-    /// meanwhile, as nothing is known about it yet.
+    /// Waits until interfaces that are up also carry packets. The kernel notices a carrier later,
+    /// on a busy machine much later, and until then drops every packet; meanwhile a new interface
+    /// is IFF_RUNNING, because nothing is known about it yet.
     pub fn settle(&self) {
         for kind in ["veth", "bridge"] {
             until(&format!("{kind} interfaces to carry packets"), || {
@@ -214,7 +217,7 @@ impl Space {
     /// Everything about traffic control and BPF on an interface: qdiscs, filters, programs on tcx.
     pub fn hooks(&self, name: &str) -> String {
         let mut text = self.run("tc", &format!("-s -d qdisc show dev {name}"));
-        // Counters of packets are no state.
+        // Packet counters are not state.
         text = text
             .lines()
             .filter(|l| !l.trim_start().starts_with("Sent") && !l.contains("backlog"))
@@ -226,13 +229,13 @@ impl Space {
         text + &format!("\ntcx: {:?}", self.tcx(name))
     }
 
-    /// The numbers of all programs on an interface's hooks.
+    /// The ids of all programs on an interface's hooks.
     pub fn programs(&self, name: &str) -> Vec<u32> {
         let filters = self.netlink().filters(self.link(name).index).unwrap();
         filters.iter().filter_map(|f| f.program).chain(self.tcx(name)).collect()
     }
 
-    /// The numbers of the programs on both tcx hooks of an interface.
+    /// The ids of the programs on both tcx hooks of an interface.
     pub fn tcx(&self, name: &str) -> Vec<u32> {
         let ifindex = self.link(name).index;
         let ids =
@@ -249,13 +252,13 @@ impl Drop for Space {
     }
 }
 
-/// Two ends.
+/// Both ends.
 pub struct Ground {
     pub a: Space,
     pub b: Space,
 }
 
-/// Underlay and overlay addresses of an end, which is 1 or 2.
+/// The underlay and overlay addresses of an end, which is 1 or 2.
 pub fn outer(end: u8) -> IpAddr {
     Ipv4Addr::new(10, 77, 0, end).into()
 }
@@ -264,13 +267,13 @@ pub fn inner(end: u8) -> IpAddr {
     Ipv4Addr::new(10, 78, 0, end).into()
 }
 
-/// The link-layer address that an end's interface is given.
+/// The link-layer address given to an end's interface.
 pub fn mac(net: u8, end: u8) -> [u8; 6] {
     [2, 0, 0, 0, net, end]
 }
 
 impl Ground {
-    /// The veth, with addresses and static neighbours: nobody has to ask for anybody.
+    /// The veth, with addresses and static neighbours, so that no address resolution is needed.
     pub fn bare() -> Ground {
         let g = Ground { a: Space::new("a"), b: Space::new("b") };
         g.a.netlink()
@@ -283,8 +286,8 @@ impl Ground {
         g
     }
 
-    /// And a VXLAN over it, `t0`.
-    #[allow(clippy::new_without_default)] // it takes root, and makes namespaces
+    /// The same with a VXLAN device over it, `t0`.
+    #[allow(clippy::new_without_default)] // it needs root, and creates namespaces
     pub fn new() -> Ground {
         let g = Ground::bare();
         g.tunnel("t0", VNI);
@@ -348,7 +351,7 @@ pub fn address(space: &Space, name: &str, net: u8, own: u8, of: impl Fn(u8) -> I
     netlink.add_neighbour(name, of(3 - own), mac(net, 3 - own)).unwrap();
 }
 
-/// Both hooks of this kernel, where it has both.
+/// The kinds of hooks that this kernel has.
 pub fn wants() -> Vec<Want> {
     let g = Ground::bare();
     let tcx =
@@ -358,16 +361,16 @@ pub fn wants() -> Vec<Want> {
     kinds.into_iter().map(Want::Only).collect()
 }
 
-/// Small tables, quickly made.
+/// Small tables, which are created quickly.
 pub fn small() -> Config {
     Config { rows: 1024, ..Config::default() }
 }
 
-/// Bytes of what `reach` sends.
+/// The size of the datagrams that `reach` sends.
 const PROBE: usize = 1;
 
-/// Waits until a datagram arrives: the first ones after a change of interfaces may be lost to what
-/// the kernel still remembers of the old ones. For tests that do not count what they send.
+/// Waits until a datagram arrives: the first ones after a change of interfaces may be lost to stale
+/// state in the kernel. For tests that do not count what they send.
 pub fn reach(from: &UdpSocket, to: &UdpSocket) {
     to.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     until("a datagram to arrive", || {
@@ -377,7 +380,7 @@ pub fn reach(from: &UdpSocket, to: &UdpSocket) {
     to.set_read_timeout(Some(PATIENCE)).unwrap();
 }
 
-/// Sends so many datagrams and receives them at the other end. Returns what one weighs outside.
+/// Sends this many datagrams and receives them at the other end. Returns the outer size of one.
 pub fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
     const PAYLOAD: usize = 100;
     let mut got = [0; 2048];
@@ -387,7 +390,7 @@ pub fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
         from.send(&sent).unwrap();
         let length = loop {
             match to.recv(&mut got).unwrap_or_else(|e| panic!("datagram {n}: {e}")) {
-                PROBE => continue, // of `reach`, late
+                PROBE => continue, // sent by `reach`, late
                 length => break length,
             }
         };
@@ -396,7 +399,7 @@ pub fn send(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
     ENCAPSULATION + 14 + 28 + PAYLOAD as u64
 }
 
-/// Waits until a condition holds; says what did not come about.
+/// Waits until a condition holds; `what` names it in the failure message.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -405,7 +408,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until a notice with these words comes; gives all that came.
+/// Waits for a notice that contains these words; returns all notices that arrived.
 pub fn told(live: &mut Live, words: &str) -> Vec<String> {
     let mut notices = Vec::new();
     until(words, || {
@@ -416,7 +419,7 @@ pub fn told(live: &mut Live, words: &str) -> Vec<String> {
     notices
 }
 
-/// An interface's counters and a reading that belong together: nothing passed in between.
+/// An interface's counters and a consistent reading: no packet passed in between.
 pub fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2], Snapshot) {
     for _ in 0..100 {
         let before = space.counted(name);
@@ -428,7 +431,7 @@ pub fn at_rest(live: &mut Live, space: &Space, name: &str) -> ([Count; 2], Snaps
     panic!("{name} in {} does not come to rest", space.name());
 }
 
-/// What all rows of an interface hold is what was counted.
+/// Asserts that the sum of an interface's rows equals what was counted.
 pub fn closed(s: &Snapshot) {
     for (i, interface) in s.interfaces.iter().enumerate() {
         let rows: Count = s
@@ -447,11 +450,11 @@ pub fn closed(s: &Snapshot) {
     }
 }
 
-/// Detaches the tcx links of these programs. How many.
+/// Detaches the tcx links of these programs. Returns how many.
 #[allow(unsafe_code)]
 pub fn detach_links(programs: &[u32]) -> usize {
     let (mut id, mut detached) = (0, 0);
-    // SAFETY: id, info and size live until the calls return, and size says how long info is.
+    // SAFETY: id, info and size live until the calls return, and size is the length of info.
     unsafe {
         while libbpf_sys::bpf_link_get_next_id(id, &mut id) == 0 {
             let fd = libbpf_sys::bpf_link_get_fd_by_id(id);
@@ -479,7 +482,7 @@ pub fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
         IpAddr::V4(a) => a.octets(),
         IpAddr::V6(_) => unreachable!("these are IPv4"),
     };
-    // IP header and UDP header; the checksums are nobody's business here.
+    // IP header and UDP header; the checksums do not matter here.
     let ip_udp = |from: [u8; 4], to: [u8; 4], ports: [u16; 2], length: u16| {
         let [ip, udp] = [length, length - 20].map(u16::to_be_bytes);
         let ports = ports.map(u16::to_be_bytes).concat();
@@ -499,7 +502,7 @@ pub fn vxlan(id: u32, from: u32, to: u32) -> Vec<u8> {
     [ether(1), outside, vxlan, ether(2), inside].concat()
 }
 
-/// The same the other way.
+/// The same frame in the other direction.
 pub fn answer(frame: &[u8]) -> Vec<u8> {
     let mut f = frame.to_vec();
     for (at, length) in [(0, 6), (26, 4), (26 + ENCAPSULATION as usize, 4)] {
@@ -509,8 +512,8 @@ pub fn answer(frame: &[u8]) -> Vec<u8> {
     f
 }
 
-/// Sends so many datagrams beside a flood, in which one may be lost behind our hook and is sent again.
-/// How many were sent.
+/// Sends this many datagrams during a flood, in which one may be lost after our hook and is sent
+/// again. Returns how many were sent.
 pub fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
     to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut got = [0; 2048];
@@ -528,15 +531,15 @@ pub fn insist(from: &UdpSocket, to: &UdpSocket, packets: u64) -> u64 {
     sent
 }
 
-/// Puts a frame on an interface's egress. Returns how often: a veth whose peer does not keep up drops
-/// it behind our hook, and it is sent again.
+/// Sends a frame on an interface's egress. Returns how often: a veth whose peer does not keep up
+/// drops it after our hook, and it is sent again.
 #[allow(unsafe_code)]
 pub fn inject(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> u64 {
     // SAFETY: integers only.
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     to.sll_family = libc::AF_PACKET as u16;
     to.sll_ifindex = ifindex as i32;
-    // SAFETY: an address of the family that it says, as long as is said.
+    // SAFETY: the address is of the family that it states and has the stated length.
     let to = unsafe { LinkAddr::from_raw((&raw const to).cast(), Some(size_of_val(&to) as u32)) }
         .unwrap();
     let mut times = 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Somebody else's program beside ours: it counts packets, and lets them pass or ends their way.
+//! Another program on the same hook: it counts packets, and passes or drops them.
 #![allow(unsafe_code)]
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -11,7 +11,7 @@ use model::flow::{Hook, HookKind};
 
 use super::Space;
 
-/// TC_ACT_UNSPEC: the next program is asked. TC_ACT_SHOT: dropped.
+/// TC_ACT_UNSPEC: continue with the next program. TC_ACT_SHOT: drop.
 pub const NEXT: i32 = -1;
 pub const DROP: i32 = 2;
 
@@ -30,12 +30,12 @@ fn owned(fd: i32) -> OwnedFd {
 }
 
 impl Rival {
-    /// Before all that is on the hook, at this time.
+    /// Attaches it before everything that is on the hook at this time.
     pub fn attach(space: &Space, link: &str, hook: Hook, kind: HookKind, verdict: i32) -> Rival {
         Rival::at(space, link, hook, kind, verdict, (1, 1))
     }
 
-    /// In the place of what is there: our own filter, with its handle and priority.
+    /// Replaces what is there: our own filter, with its handle and priority.
     pub fn replace(space: &Space, link: &str, hook: Hook) -> Rival {
         let filters = space.netlink().filters(space.link(link).index).unwrap();
         let f = filters
@@ -69,7 +69,7 @@ impl Rival {
             insn(0xb7, 0, 0, verdict),
             insn(0x95, 0, 0, 0),
         ];
-        // SAFETY: the code is as long as is said.
+        // SAFETY: the code has the stated length.
         let program = owned(unsafe {
             libbpf_sys::bpf_prog_load(
                 BPF_PROG_TYPE_SCHED_CLS,
@@ -117,7 +117,7 @@ impl Rival {
                     };
                     // SAFETY: both live until the calls return.
                     unsafe {
-                        libbpf_sys::bpf_tc_hook_create(&mut { point }); // it may be there
+                        libbpf_sys::bpf_tc_hook_create(&mut { point }); // it may exist already
                         libbpf_sys::bpf_tc_attach(&point, &mut opts)
                     }
                 };
@@ -128,10 +128,10 @@ impl Rival {
         Rival { map, _program: program, _link: link }
     }
 
-    /// Packets that it has seen.
+    /// The number of packets that it has seen.
     pub fn packets(&self) -> u64 {
         let (key, mut value) = (0u32, 0u64);
-        // SAFETY: key and value are as long as the map's.
+        // SAFETY: key and value have the sizes of the map.
         let e = unsafe {
             libbpf_sys::bpf_map_lookup_elem(
                 self.map.as_raw_fd(),

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Two ends of a tunnel, and between them a bridge that can lose what they send.
+//! Two ends of a tunnel, with a bridge between them that can drop what they send.
 use super::{Space, address, inject, mac, outer};
 use crate::frames::pkt;
 
-/// Two hosts and a bridge between them, in namespaces of their own.
+/// Two hosts and a bridge between them, each in a namespace of its own.
 pub struct TwoHosts {
-    /// Who sends.
+    /// The sender.
     pub a: Space,
-    /// Who receives.
+    /// The receiver.
     pub b: Space,
     fabric: Space,
 }
 
-#[allow(clippy::new_without_default)] // it makes namespaces
+#[allow(clippy::new_without_default)] // it creates namespaces
 impl TwoHosts {
-    /// Makes them.
+    /// Creates them.
     pub fn new() -> TwoHosts {
         let w = TwoHosts { a: Space::new("a"), b: Space::new("b"), fabric: Space::new("f") };
         w.fabric.ip("link add br0 type bridge\nlink set br0 up");
@@ -31,7 +31,7 @@ impl TwoHosts {
         w
     }
 
-    /// The bridge drops one in ten, and counts them.
+    /// Makes the bridge drop one packet in ten, and count them.
     pub fn drop_some(&self) {
         self.fabric.run("nft", "add table bridge t");
         let chain = "add chain bridge t c { type filter hook forward priority 0 ; }";
@@ -40,7 +40,7 @@ impl TwoHosts {
             .run("nft", "add rule bridge t c udp dport 4789 numgen inc mod 10 0 counter drop");
     }
 
-    /// How many it has dropped.
+    /// How many packets it has dropped.
     pub fn dropped(&self) -> u64 {
         let rules = self.fabric.run("nft", "list table bridge t");
         let words: Vec<&str> = rules.split_whitespace().collect();
@@ -48,7 +48,8 @@ impl TwoHosts {
         words[at + 1].parse().unwrap()
     }
 
-    /// Sends through a tunnel from the first host to the second. Returns how many.
+    /// Sends this many packets through a tunnel from the first host to the second, and returns the
+    /// number.
     pub fn send(&self, n: u64) -> u64 {
         let ends = format!("{} > {}", outer(1), outer(2));
         let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Generated rows: every encapsulation over each underlay with each kind of inside, every pair of
-//! nested ones, and chains of four and five.
+//! Generated rows: every encapsulation over each underlay with each kind of inside, every nested
+//! pair, and chains of four and five.
 use model::flow::{Kind, Tunnel};
 
 use super::{Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
@@ -23,7 +23,7 @@ pub enum Carries {
     Ip,
     V4,
     V6,
-    /// Nothing that can be read.
+    /// Nothing readable.
     Opaque,
 }
 
@@ -53,7 +53,7 @@ const SEQ: Gre = Gre { checksum: false, key: None, sequence: Some(1), routing: f
 const ALL: Gre = Gre { checksum: true, key: Some(9), sequence: Some(1), routing: false };
 const BARE: Gre = Gre { checksum: false, key: None, sequence: None, routing: false };
 
-/// Every encapsulation, one way of writing it each (two where the payload differs).
+/// Every encapsulation, in one form each (two if the payload differs).
 pub const CARRIERS: &[Carrier] = {
     use Carries::{Ethernet, Ip as AnyIp, Opaque, V4 as Ip4, V6 as Ip6};
     use Over::{Ip, V4, V6};
@@ -115,7 +115,7 @@ pub const CARRIERS: &[Carrier] = {
         carrier("mpls-udp", Kind::MplsUdp, Some(2000), Ip, AnyIp, |f| {
             f.udp(54321, 6635).mpls(&[2000])
         }),
-        // RFC 4380: Teredo's underlay is IPv4 and its inside IPv6
+        // RFC 4380: Teredo's underlay is IPv4 and its payload IPv6
         carrier("teredo", Kind::Teredo, None, V4, Ip6, |f| f.udp(54321, 3544).teredo()),
         carrier("gue0", Kind::Gue, None, Ip, AnyIp, |f| f.udp(54321, 6080).gue(2)),
         carrier("gue1", Kind::Gue, None, Ip, AnyIp, |f| f.udp(54321, 6080)),
@@ -155,8 +155,8 @@ pub const CARRIERS: &[Carrier] = {
 };
 
 impl Carrier {
-    /// It is told by its inside: Teredo and GUE's variant 1 have no header of their own, and LISP's
-    /// would let much pass.
+    /// Whether it is recognised by its payload: Teredo and GUE's variant 1 have no header of their
+    /// own, and LISP's would match almost anything.
     fn by_inside(&self) -> bool {
         matches!(self.name, "teredo" | "gue1" | "lisp")
     }
@@ -165,7 +165,7 @@ impl Carrier {
         tunnel(self.kind, self.id)
     }
 
-    /// Can it be put on an IP header of this version?
+    /// Whether it can be put on an IP header of this version.
     fn over(&self, v6: bool) -> bool {
         match self.over {
             Over::Ip => true,
@@ -175,7 +175,7 @@ impl Carrier {
         }
     }
 
-    /// Can an IP header of this version be put into it?
+    /// Whether it can carry an IP header of this version.
     fn carries(&self, v6: bool) -> bool {
         match self.carries {
             Carries::Ethernet | Carries::Ip => true,
@@ -186,12 +186,12 @@ impl Carrier {
     }
 }
 
-/// A chain of encapsulations, outermost first, with the IP versions `v6[0]` of the underlay, `v6[n]`
-/// between the nth and the next (where there is IP at all) and `v6[len]` innermost.
-/// `None` when they cannot be put into each other so.
+/// A chain of encapsulations, outermost first, with IP version `v6[0]` for the underlay, `v6[n]`
+/// between the nth and the next (if there is IP at all) and `v6[len]` innermost. `None` if they do
+/// not fit into each other this way.
 fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
     let ends_of = |level: usize| {
-        // every level has its own addresses, and they go up and down from level to level
+        // every level has its own addresses, and their order alternates from level to level
         let (a, b) = if level.is_multiple_of(2) { (1, 2) } else { (4, 3) };
         match (level, v6[level]) {
             (0, false) => O4.to_owned(),
@@ -226,7 +226,8 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
     let mut tunnels: Vec<Tunnel> = carriers.iter().map(|c| c.tunnel()).collect();
     let innermost = ends_of(carriers.len());
     let inside = if last.carries == Carries::Opaque {
-        // alone it is a tunnel whose inside cannot be read; in another one it is what that carries
+        // alone it is a tunnel whose inside cannot be read; within another one it is that tunnel's
+        // payload
         if carriers.len() == 1 {
             reason("encrypted")
         } else {
@@ -251,7 +252,7 @@ fn chain(carriers: &[&Carrier], v6: &[bool]) -> Option<Case> {
     Some(Case { recognised, ..row(name, frame, &ends_of(0), &tunnels, inside) })
 }
 
-/// What may stand between an Ethernet header and the next one: any tag.
+/// What may stand between an Ethernet header and the next header: any tag.
 const TAGS: &[fn(Frame) -> Frame] = &[
     |f| f.vlan(5),
     |f| f.tag(0x88a8, 6),
@@ -262,9 +263,9 @@ const TAGS: &[fn(Frame) -> Frame] = &[
     |f| f.fabric_path().eth(),
 ];
 
-/// A tunnel with more inside than any packet has: levels of tunnels, each with tags and extension
-/// headers up to and beyond the limits, as its `pick` chooses below a number. Returns the frame, its
-/// outer ends and its outermost tunnel.
+/// A tunnel with more inside than any real packet has: levels of tunnels, each with tags and
+/// extension headers up to and beyond the limits; `pick` chooses a number below its argument.
+/// Returns the frame, its outer ends and its outermost tunnel.
 pub fn deep(pick: &mut dyn FnMut(usize) -> usize) -> (Frame, Ends, Tunnel) {
     let outer = [O4, O6][pick(2)];
     let mut frame = pkt().eth().ip(outer);
@@ -325,7 +326,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     for a in CARRIERS {
         for b in CARRIERS {
-            // the first and the last way in which the two can be put together
+            // the first and the last combination that works
             let mut ways: Vec<Case> = (0..8u8)
                 .filter_map(|n| chain(&[a, b], &[n & 1 != 0, n & 2 != 0, n & 4 != 0]))
                 .collect();
@@ -353,7 +354,7 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-/// What an inner Ethernet header can carry that is not simply IP.
+/// What an inner Ethernet header can carry other than IP directly.
 fn ethernet_insides(c: &Carrier, v6: bool) -> Vec<Case> {
     let o = if v6 { O6 } else { O4 };
     let start = || (c.add)(pkt().eth().ip(o)).eth();

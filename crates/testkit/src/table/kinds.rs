@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rows written out: each encapsulation's variants, one line of meaning each.
+//! Explicit rows: the variants of each encapsulation, each with its expected result.
 use model::flow::{InnerProto, Kind, Tunnel};
 
 use super::{Begin, Case, I4, I6, Inside, M4, O4, O6, reason, row, tunnel};
@@ -56,7 +56,7 @@ pub(super) fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// Tags that are no VLAN's: EtherType and what stands before the type of what follows.
+/// Tags other than VLAN tags: the EtherType, and what precedes the EtherType of what follows.
 const VN_TAG: (u16, &[u8]) = (0x8926, &[0x80, 1, 0, 2]);
 const E_TAG: (u16, &[u8]) = (0x893f, &[0, 0, 0x10, 1, 0, 0]);
 const R_TAG: (u16, &[u8]) = (0xf1c1, &[0, 0, 0, 9]);
@@ -70,12 +70,12 @@ fn r_tag() -> Frame {
     pkt().link_tag(R_TAG.0, R_TAG.1)
 }
 
-/// An Ethernet header with a destination that begins like an IP header.
+/// An Ethernet header whose destination begins like an IP header.
 fn eth_to(first: u8) -> Frame {
     pkt().eth().set(0, &[first, 0, 0x00, 0x54, 0x00, 0x30])
 }
 
-/// Below the first IP header: looked through.
+/// Below the first IP header: skipped.
 fn link() -> Vec<Case> {
     let vx = tunnel(Kind::Vxlan, 7);
     let tunnelled = || pkt().ip(O4).udp(54321, 4789).vxlan(7).then(inner_eth());
@@ -119,13 +119,13 @@ fn link() -> Vec<Case> {
             vx,
         )
         .odd(),
-        // an 802.1BR port extender's, a redundant ring's, TrustSec's, FabricPath's
+        // the tags of 802.1BR port extenders, redundant rings, TrustSec, FabricPath
         one("link: vn-tag and 802.1q", tagged(VN_TAG).vlan(5).then(tunnelled()), vx),
         one("link: e-tag and 802.1q", tagged(E_TAG).vlan(5).then(tunnelled()), vx),
         one("link: 802.1q and r-tag", pkt().eth().vlan(5).then(r_tag()).then(tunnelled()), vx),
         one("link: cisco metadata", tagged(METADATA).then(tunnelled()), vx),
         one("link: hsr and 802.1q", tagged(HSR).vlan(5).then(tunnelled()), vx),
-        // tshark takes the end of what the fabric carries for a checksum
+        // tshark takes the end of the fabric's payload for a checksum
         one("link: fabricpath", pkt().eth().fabric_path().eth().vlan(5).then(tunnelled()), vx)
             .odd(),
         row(
@@ -189,7 +189,8 @@ fn ip() -> Vec<Case> {
             &[ipip, vx],
             I4,
         ),
-        // 0: segmentation offload captured before the card filled it in; up to the end of the frame
+        // 0: segmentation offload captured before the NIC filled it in; it reaches to the end of
+        // the frame
         row("ip4: total length 0", ip4().total_length(0).then(vxlan()), O4, &[vx], I4).odd(),
         row(
             "ip4: inner total length 0",
@@ -212,7 +213,7 @@ fn ip() -> Vec<Case> {
         row("ip6: routing type 0", ip6().routing(0, 0).then(vxlan()), O6, &[vx], I4),
         row("ip6: routing type 2", ip6().routing(2, 1).then(vxlan()), O6, &[vx], I4),
         row("ip6: routing type 3", ip6().routing(3, 0).then(vxlan()), O6, &[vx], I4).odd(),
-        // segment routing that carries no IP or Ethernet is an extension header like the others
+        // segment routing without IP or Ethernet inside is an ordinary extension header
         row("ip6: segment routing around udp", ip6().srh(2, 1).then(vxlan()), O6, &[vx], I4),
         row("ip6: atomic fragment", ip6().atomic(9).then(vxlan()), O6, &[vx], I4),
         row(
@@ -264,7 +265,7 @@ fn ip() -> Vec<Case> {
         ),
         row("ah: ip6 in ip4", ip4().ah(5).ip(I6).tcp(), O4, &[ah], I6),
         row("ah: twice is one tunnel", ip4().ah(5).ah(6).ip(I4).tcp(), O4, &[ah], I4),
-        // an ICMP error's quote is never a tunnel, also inside one
+        // the quote in an ICMP error is never a tunnel, even inside one
         row(
             "quote: inner icmp error",
             udp(4789)
@@ -352,7 +353,7 @@ fn udp_tunnels() -> Vec<Case> {
             0x0806,
         ),
         one("gpe: next protocol 1", udp(4790).vxlan_gpe(7).then(inner()), gpe),
-        // without the P bit there is no next protocol: Ethernet, as in VXLAN
+        // without the P bit there is no next protocol: the payload is Ethernet, as in VXLAN
         one(
             "gpe: without next protocol bit",
             udp(4790).vxlan_gpe(7).set(0, &[0x08, 0, 0, 0]).then(inner_eth()),
@@ -438,7 +439,7 @@ fn udp_tunnels() -> Vec<Case> {
             0x88cc,
         )
         .odd(),
-        // below the least EtherType, but no 802.3 length
+        // below the minimum EtherType, but not an 802.3 length
         row("geneve: type 0", udp(6081).geneve(7).set(2, &[0, 0]).data(60), O4, &[gnv], 0).odd(),
         row("geneve: type 3", udp(6081).geneve(7).set(2, &[0, 3]).data(60), O4, &[gnv], 3).odd(),
         row(
@@ -666,7 +667,7 @@ fn gre() -> Vec<Case> {
             &[Tunnel { kind: Kind::Gretap, id: o.key }],
             I4,
         ));
-        // RFC 1701: the source route is walked
+        // RFC 1701: source routes are skipped
         all.push(
             row(
                 format!("gre: source route, flags {bits:03b}"),
@@ -828,7 +829,7 @@ fn gre() -> Vec<Case> {
     all
 }
 
-/// Insides that nothing says the type of: IP where that proves to be so, else unknown.
+/// Payloads of unspecified type: IP if that can be verified, otherwise unknown.
 fn guessed() -> Vec<Case> {
     let (gtp, udp_mpls) = (tunnel(Kind::Gtpu, 5), tunnel(Kind::MplsUdp, 1000));
     let gre_mpls = [tunnel(Kind::Gre, NO), tunnel(Kind::Mpls, 1000)];
@@ -907,7 +908,7 @@ fn guessed() -> Vec<Case> {
         )
         .odd(),
         row("guessed: ip6 without anything", tpdu().ip(I6).proto(59), O4, &[gtp], I6),
-        // what is known to be cut cannot be longer or shorter than it is
+        // if a packet is known to be cut, its length cannot be verified
         row(
             "guessed: the outer packet is cut",
             pkt()
@@ -1025,7 +1026,7 @@ fn capwap() -> Vec<Case> {
     ]
 }
 
-/// L2TP version 3: without a parameter its inside cannot be found.
+/// L2TP version 3: without a parameter the start of its payload is unknown.
 fn l2tpv3() -> Vec<Case> {
     let session = [tunnel(Kind::L2tpv3, 0xdead_beef)];
     let inner = || pkt().eth().ip(I4).tcp();
@@ -1040,7 +1041,7 @@ fn l2tpv3() -> Vec<Case> {
     ]
 }
 
-/// Tunnels whose inside cannot be read.
+/// Tunnels with an unreadable payload.
 fn opaque() -> Vec<Case> {
     let esp = tunnel(Kind::Esp, NO);
     let wg = tunnel(Kind::Wireguard, NO);
@@ -1072,7 +1073,7 @@ fn opaque() -> Vec<Case> {
             I4,
         ),
         row("wireguard: keepalive", udp(51820).wireguard(4, 0), O4, &[wg], secret),
-        // padded to 16 bytes, but not beyond the MTU of 1420, and not by everybody
+        // padded to 16 bytes, but not beyond the MTU of 1420, and not by every implementation
         row("wireguard: a full packet", udp(51820).wireguard(4, 1420), O4, &[wg], secret),
         row("wireguard: a byte", udp(51820).wireguard(4, 1), O4, &[wg], secret),
         row("wireguard: initiation", udp(51820).wireguard(1, 0), O4, &[wg], secret),
@@ -1090,7 +1091,7 @@ fn opaque() -> Vec<Case> {
     ]
 }
 
-/// Which end is first, whichever way the packet goes.
+/// The order of the ends, whichever direction the packet travels.
 fn order() -> Vec<Case> {
     let vx = tunnel(Kind::Vxlan, 7);
     let build =
@@ -1207,7 +1208,8 @@ fn gso() -> Vec<Case> {
 }
 
 impl Case {
-    /// A row of three tunnels, of which the key keeps the two ends: this is the middle one.
+    /// A row of three tunnels, of which the key contains the first and the last: this is the middle
+    /// one.
     fn three(mut self, middle: Tunnel) -> Self {
         if let super::Want::Row(a) = &mut self.want {
             a.tunnels.insert(1, middle);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table: frames and what the kernel parser has to make of them.
+//! The table: frames with the parser's expected results.
 use std::net::IpAddr;
 
 use model::flow::{Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel};
@@ -11,7 +11,7 @@ mod kinds;
 mod stops;
 pub use chains::{CARRIERS, Carries, Over, deep};
 
-/// Outermost, middle and innermost ends.
+/// Outermost, middle and innermost addresses.
 pub const O4: &str = "172.16.1.100 > 172.16.1.101";
 pub const O6: &str = "fd00::100 > fd00::101";
 pub const M4: &str = "10.9.0.9 > 10.9.0.7";
@@ -24,18 +24,18 @@ pub enum Begin {
     Ethernet,
     /// The IP version nibble decides.
     Ip,
-    /// This EtherType's header.
+    /// The header of this EtherType.
     EtherType(u16),
 }
 
 /// What the innermost tunnel of a row carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inside {
-    /// The innermost IP header's ends.
+    /// The addresses of the innermost IP header.
     Ends(Ends),
-    /// No pair, and this protocol or reason.
+    /// No pair, but this protocol or reason.
     Proto(InnerProto),
-    /// No pair; nobody prescribes what it is called.
+    /// No pair, and any protocol or reason.
     Null,
 }
 
@@ -56,7 +56,7 @@ pub fn reason(name: &str) -> Inside {
     Inside::Proto(InnerProto(InnerProto::REASON | n as u32))
 }
 
-/// A row, as the packet shows it: not yet in the row's order.
+/// A row as the packet shows it: not yet in the row's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub outer: Ends,
@@ -83,7 +83,8 @@ impl Answer {
         (key, usize::from(swapped))
     }
 
-    /// The row's key, `Inner::Proto(none)` for an inside that nobody prescribes, and the packet's direction.
+    /// The row's key, with `Inner::Proto(none)` if any inside is accepted, and the packet's
+    /// direction.
     pub fn row(&self) -> (Key, usize) {
         let (inner, inner_order) = match self.inside {
             Inside::Ends(e) => (Some(e), e.0 > e.1),
@@ -105,12 +106,12 @@ fn pair((first, second): (IpAddr, IpAddr)) -> Pair {
     Pair { first, second }
 }
 
-/// What has to become of a frame.
+/// The expected result for a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     Row(Answer),
     Stop(Stop),
-    /// `plain`, and it adds to `suspect`.
+    /// `plain`, and also counted in `suspect`.
     Suspect,
 }
 
@@ -121,11 +122,12 @@ pub struct Case {
     pub frame: Frame,
     pub begin: Begin,
     pub want: Want,
-    /// Segments and their payload size.
+    /// The number of segments and their payload size.
     pub gso: Option<(u16, u16)>,
-    /// From this length on, a piece of the frame shows its outermost tunnel; `usize::MAX`: not stated.
+    /// Prefixes of the frame from this length on reveal its outermost tunnel; `usize::MAX`:
+    /// unspecified.
     pub recognised: usize,
-    /// The frame is what tshark would call well-formed.
+    /// Whether tshark would consider the frame well-formed.
     pub sound: bool,
 }
 
@@ -138,7 +140,7 @@ impl Case {
         self.gso = Some((segments, size));
         self
     }
-    /// This frame is wrong on purpose, or tshark does not read it.
+    /// Marks the frame as wrong on purpose, or as unreadable for tshark.
     pub fn odd(mut self) -> Self {
         self.sound = false;
         self
@@ -174,7 +176,7 @@ pub fn row(
     case(name, frame, Want::Row(answer))
 }
 
-/// A frame that is not.
+/// A frame that is counted in no row.
 pub fn stop(name: impl Into<String>, frame: Frame, stop: Stop) -> Case {
     case(name, frame, Want::Stop(stop))
 }
@@ -184,7 +186,7 @@ pub fn suspect(name: impl Into<String>, frame: Frame) -> Case {
     case(name, frame, Want::Suspect).odd()
 }
 
-/// All of it.
+/// The whole table.
 pub fn cases() -> Vec<Case> {
     let all: Vec<Case> =
         [kinds::cases(), chains::cases(), stops::cases()].into_iter().flatten().collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Packets that are in no row, and why; false friends; and the same faults behind a tunnel header,
+//! Packets that are in no row, and why; false friends; and the same errors after a tunnel header,
 //! where the packet belongs to the tunnel.
 use model::flow::{Kind, Stop};
 
@@ -93,7 +93,8 @@ fn plain() -> Vec<Case> {
         )
         .odd(),
         label("icmpv6 error quoting 6in6", ip6().icmp_error().ip(O6).ip(I6).tcp()),
-        // only the destination port starts these tunnels: a client may use 4789, 6081, 2152 or 6635 to send from
+        // only the destination port starts these tunnels: a client may send from 4789, 6081, 2152
+        // or 6635
         label(
             "vxlan by source port only",
             pkt().eth().ip(O4).udp(4789, 54321).vxlan(7).eth().ip(I4).tcp(),
@@ -146,7 +147,7 @@ fn plain() -> Vec<Case> {
     ]
 }
 
-/// The port, but not the header.
+/// The right port, but the wrong header.
 fn false_friends() -> Vec<Case> {
     let dns = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01";
     let quic = [&[0x40, 0xc3][..], &[0x5a; 60]].concat();
@@ -165,7 +166,7 @@ fn false_friends() -> Vec<Case> {
         (51820, "wireguard"),
         (5247, "capwap"),
     ] {
-        // looks like L2TP version 0, GRE version 4, GTP version 2, LISP with an unknown inside ...
+        // looks like L2TP version 0, GRE version 4, GTP version 2, LISP with an unknown payload ...
         all.push(suspect(
             format!("false friend: quic on {port}, {what}"),
             udp(port).payload(&quic),
@@ -211,7 +212,7 @@ fn false_friends() -> Vec<Case> {
             "false wireguard: data of 31 bytes",
             udp(51820).payload(&[&[4, 0, 0, 0][..], &[0xc3; 27]].concat()),
         ),
-        // what GUE's variant 1 and LISP carry is told by itself alone
+        // the payload of GUE's variant 1 and of LISP is recognised by its own contents only
         suspect("false gue: ip4 with a wrong checksum", {
             udp(6080).ip(I4).set(10, &[0xde, 0xad]).tcp()
         }),
@@ -257,7 +258,7 @@ fn false_friends() -> Vec<Case> {
     all
 }
 
-/// A header before any tunnel contradicts itself.
+/// A header before any tunnel is inconsistent.
 fn malformed() -> Vec<Case> {
     let label =
         |name: &str, frame: Frame| stop(format!("malformed: {name}"), frame, Stop::Malformed).odd();
@@ -271,7 +272,7 @@ fn malformed() -> Vec<Case> {
         label("ihl 0", ip4().set(0, &[0x40]).tcp()),
         label("total length below the header", ip4().total_length(19).tcp()),
         label("total length below the options", ip4().ip_options(&[1; 8]).total_length(24).tcp()),
-        // the length fields leave no room for the header that must be there
+        // the length fields leave no room for a required header
         label(
             "total length cuts udp",
             ip4().total_length(24).udp(5, 4789).vxlan(7).eth().ip(I4).tcp(),
@@ -323,7 +324,7 @@ fn too_deep() -> Vec<Case> {
     ]
 }
 
-/// The same faults behind a tunnel header: the packet belongs to the tunnel.
+/// The same errors after a tunnel header: the packet belongs to the tunnel.
 fn inside() -> Vec<Case> {
     let vx = tunnel(Kind::Vxlan, 7);
     let gre = tunnel(Kind::Gre, None);
@@ -374,7 +375,7 @@ fn inside() -> Vec<Case> {
         .odd(),
         row("inside: twelve tags", tags.ip(I4).tcp(), O4, &[vx], deep),
         row("inside: twelve extension headers", extensions.tcp(), O4, &[vx], deep),
-        // more hops from header to header than the kernel's tail calls: BREAKING B6
+        // more headers than the kernel's limit on tail calls: BREAKING B6
         row("inside: three levels with tags and options", levels(3), O4, &[vx; 4], M4),
         row("inside: five levels with tags and options", levels(5), O4, &[vx; 4], deep),
         // a false friend inside a tunnel is simply the inside of that tunnel
