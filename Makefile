@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# `make demo` and `make test` are all a stranger needs; both install what is missing first. `make help` has the rest.
+# `make demo` and `make test` are all you need; both first install what is missing. `make help` lists the rest.
 
 PACKAGES := clang llvm clang-format iproute2 iputils-ping ethtool nftables libelf-dev zlib1g-dev pkg-config make gcc libc6-dev python3
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# The rust toolchain of this user, also under sudo.
+# This user's Rust toolchain, even under sudo.
 CARGO := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 TMON := target/release/tmon
 
@@ -24,24 +24,24 @@ SECONDS = 600
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
 	@echo 'test          all tests (root)'
-	@echo 'test-pure     what needs neither root nor clang nor libelf: the crates in crates/, and the program without "live"'
+	@echo 'test-pure     the tests that need neither root, clang nor libelf: the crates in crates/, and the program without "live"'
 	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
 	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
 	@echo 'test-upgrade  from the first edition to this version while the kernel counts (root)'
-	@echo 'captures      remakes the captures of tests from the frame builder, with the answers of tshark'
+	@echo 'captures      regenerates the test captures with the frame builder, and tshark's answers'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
 	@echo 'test-tools    exports, against Prometheus, nfdump, pmacct and tshark, and a fleet on a nats-server, unpacked below target/tools (root)'
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader, the frame decoder and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
-	@echo 'bench-instructions  how many instructions each packet takes, counted in a virtual machine: a table'
-	@echo 'check-costs   fails where a packet takes more of them than the table says'
+	@echo 'bench-instructions  counts the instructions per packet in a virtual machine, as a table'
+	@echo 'check-costs   fails if a packet takes more instructions than in the table'
 	@echo 'pictures      every view of the dashboard as an image, in target/pictures'
 	@echo 'check         format, lints, documentation, generated files, licences'
 	@echo 'deny          licences, sources and advisories by cargo-deny'
-	@echo 'contract      the Rust side of bpf/tmon.h and bpf/kinds.h, after a change of these'
+	@echo 'contract      regenerates the Rust side of bpf/tmon.h and bpf/kinds.h'
 	@echo 'build         target/release/tmon'
-	@echo 'install       puts that into place, with manual pages, completions and units (PREFIX=/usr/local DESTDIR=); uninstall'
+	@echo 'install       installs it, with manual pages, completions and units (PREFIX=/usr/local DESTDIR=); uninstall'
 	@echo 'source        an archive with all crates, for a build without a network'
 	@echo 'image         a container image of the static program (needs podman)'
 	@echo 'dist          one static binary (TARGET=aarch64-unknown-linux-gnu, SYSROOT= for arm64)'
@@ -50,23 +50,23 @@ help:
 demo: build
 	$(SUDO) ./$(TMON) demo
 
-# As root: the tests load BPF programs, make network namespaces and mount a bpffs, each for itself.
+# Needs root: each test loads BPF programs, creates network namespaces and mounts a bpffs of its own.
 test: setup
 	$(SUDO) $(CARGO) test --release --workspace
 	@echo 'not run: test-page, test-tools, test-kernels, test-package, test-upgrade'
 
-# What needs neither root, nor clang, nor libelf: the crates, and the program that only reads captures.
+# The tests that need neither root, clang nor libelf: the crates, and the program that only reads captures.
 test-pure:
 	$(CARGO) test -p contract -p model -p native -p feed -p bus -p export -p tui -p testkit
 	$(CARGO) test --no-default-features --test captures-only
 	$(CARGO) check --no-default-features --features nats
 
-# The page of `tmon dump --html` clicked through in headless Chromium, which is some 100 MB to fetch.
+# Clicks through the page of `tmon dump --html` in headless Chromium, which is a download of some 100 MB.
 test-page:
 	$(MAKE) setup PACKAGES='$(PACKAGES) chromium chromium-driver python3-selenium'
 	$(CARGO) test --release --test page -- --ignored
 
-# What tmon exports, as the programs read it that it is for. Those that are daemons are only unpacked.
+# Feeds tmon's exports to the programs that they are made for. Daemons among these are only unpacked.
 test-tools:
 	$(MAKE) setup PACKAGES='$(PACKAGES) curl jq nfdump tshark python3-venv'
 	tests/tools.sh target/tools
@@ -78,13 +78,13 @@ pictures: build
 	$(MAKE) setup PACKAGES='$(PACKAGES) tmux python3-pil fonts-dejavu-core'
 	$(SUDO) tests/pictures.sh ./$(TMON) target/pictures
 
-# The same on kernels of other ages, in virtual machines; VMRUN= names another program that boots them.
+# The tests on older and newer kernels, in virtual machines; VMRUN= names another program that boots them.
 VM_PACKAGES := qemu-system-x86 busybox-static cpio xz-utils zstd
 test-kernels:
 	$(MAKE) setup PACKAGES='$(PACKAGES) $(VM_PACKAGES)'
 	tests/kernels.sh $(KERNELS)
 
-# The package in a clean Debian: installed, used, purged, nothing left; and its units under a systemd, as test-kernels boots it.
+# Installs, uses and purges the package in a clean Debian; nothing may be left. Its units run under a systemd booted as in test-kernels.
 CLEAN := target/clean-root
 test-package: deb
 	$(MAKE) setup PACKAGES='$(PACKAGES) debootstrap'
@@ -92,26 +92,26 @@ test-package: deb
 	$(SUDO) tests/package.sh $(ASSETS)/tmon_*.deb $(CLEAN)
 	$(SUDO) env $(if $(VMRUN),VMRUN=$(VMRUN)) tests/units.sh $(ASSETS)/tmon_*.deb $(CLEAN)
 
-# From the first edition, built from this repository's history, to this version, while the kernel counts.
+# Upgrades from 0.1.0, built from this repository's history, to this version, while the kernel counts.
 FIRST := a458681
 test-upgrade: build
 	mkdir -p target/first-edition && git archive $(FIRST) | tar -x -C target/first-edition
 	cd target/first-edition && CARGO_TARGET_DIR=target $(CARGO) build --release
 	$(SUDO) tests/upgrade.sh target/first-edition/target/release/tmon $(TMON)
 
-# Captures made by the frame builder, with what tshark reads in them: crates/feed/tests/captures/.
+# Captures made by the frame builder, with tshark's answers beside them: crates/feed/tests/captures/.
 captures:
 	$(MAKE) setup PACKAGES='$(PACKAGES) tshark'
 	TMON_WRITE=1 $(CARGO) test -p feed --test own_captures
 
-# Everything at once, for ten minutes or SECONDS=; ends with what was sent, seen, counted, stopped, and the difference.
+# Everything at once, for ten minutes or SECONDS=; finally prints what was sent, seen, counted, stopped, and the difference.
 soak: setup
 	@mkdir -p target; $(SUDO) env TMON_SOAK=$(SECONDS) $(CARGO) test --release --test books -- soak::soak --exact --nocapture \
 	  >target/soak.log || { cat target/soak.log; exit 1; }
 	@sed -n 's/^.*soak: /soak: /p' target/soak.log
 
-# Any bytes as a capture file, and random changes of known packets through the parser, for ten minutes or SECONDS=.
-# What it finds goes to target/; the corpus is kept by -set_cover_merge=1 -max_len=600.
+# Fuzzes the capture reader with arbitrary bytes, and the parser with mutations of known packets, for ten minutes or
+# SECONDS=. Findings go to target/; the corpus is maintained with -set_cover_merge=1 -max_len=600.
 FUZZ := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing \
 	-Clinker=clang -Clink-arg=-fsanitize=address
@@ -128,13 +128,13 @@ fuzz: setup
 	  ../target/fuzz-parser corpus/parser -artifact_prefix=../target/fuzz- -max_total_time=$$(($(SECONDS) / 4)) -timeout=10 -rss_limit_mb=2048 -max_len=2048 -print_final_stats=1
 	$(SUDO) env TMON_MUTATIONS=$$(($(SECONDS) * 10000)) TMON_SEED=$$(date +%s) $(CARGO) test --release --test parser -- mutations --nocapture
 
-# What it costs, beside the methods of others and beside nothing, in one table. As root, on a quiet machine.
+# Measures the costs beside other methods and an empty program, in one table. Needs root and a quiet machine.
 # KEEP=1 keeps it in docs/costs, as a page for this CPU.
 bench: setup
 	$(SUDO) $(if $(KEEP),env KEEP=$(KEEP)) $(CARGO) bench
 
-# How many instructions each packet takes, counted in a virtual machine: the same on every machine. What
-# is counted is in the kernel, so any profile will do.
+# Counts the instructions per packet in a virtual machine, which are the same on every machine. They
+# execute in the kernel, so any profile will do.
 COSTS := docs/costs/instructions.txt
 COUNT = $(MAKE) setup PACKAGES='$(PACKAGES) $(VM_PACKAGES)' && \
 	CARGO_TARGET_$(UPPER)_RUNNER='tests/vm.sh -i -m 1500 -c 2 -t 900 6.18 --' $(CARGO) bench --workspace --profile dev --bench cost -- instructions
@@ -146,7 +146,7 @@ check-costs:
 build: setup
 	$(CARGO) build --release
 
-# No path of this machine gets into the file: the same sources and toolchain make the same bytes.
+# Reproducible: no path of this machine gets into the file, so the same sources and toolchain give the same bytes.
 dist: setup
 	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(HOST))=/usr/lib/$(subst -unknown,,$(HOST)) \
 	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TARGET))=$(SYSROOT)/usr/lib/$(MULTIARCH) \
@@ -158,7 +158,7 @@ dist: setup
 	  $(CARGO) build --locked --profile dist --features static --target $(TARGET)
 	@file -b $(STATIC) 2>/dev/null; echo "$(STATIC): $$(stat -c %s $(STATIC)) bytes, sha256 $$(sha256sum <$(STATIC) | cut -d' ' -f1)"
 
-# Manual pages and completions, by the program itself: that of this host, if the other one is for another.
+# Manual pages and completions, written by the program itself: by this host's build when cross-compiling.
 WRITER := $(if $(filter $(HOST),$(TARGET)),$(STATIC),$(TMON))
 assets: dist $(if $(filter $(HOST),$(TARGET)),,build)
 	$(call write_assets,$(WRITER),$(ASSETS))
@@ -171,12 +171,12 @@ define write_assets
 	$(1) completions fish >$(2)/tmon.fish
 endef
 
-# What `make build` has built, for this machine or below DESTDIR for a package. Nothing is compiled here.
+# Installs what `make build` has built, on this machine or below DESTDIR for a package. Compiles nothing.
 PREFIX := /usr/local
 INSTALLED := target/installed
 INSTALL := install -D
 UNITS := $(wildcard packaging/*.service)
-# Settings of the units. What somebody has changed is neither overwritten nor removed.
+# Settings of the units. Modified files are neither overwritten nor removed.
 SETTINGS := $(wildcard packaging/etc/*.toml)
 install:
 	@test -x $(TMON) || { echo "there is no $(TMON): run \`make build\` first"; exit 1; }
@@ -202,7 +202,7 @@ uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/share/tmon
 	for file in $(SETTINGS); do to=$(DESTDIR)/etc/tmon/$${file##*/}; ! cmp -s $$file $$to || rm $$to; done
 
-# The sources with all crates that they need, as what is built without a network is built from.
+# The sources with all crates that they need, for builds without a network.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 source:
 	rm -rf target/tmon-$(VERSION) target/tmon-$(VERSION).tar.xz
@@ -233,7 +233,7 @@ contract: setup
 	$(CARGO) run --quiet -p generate
 	TMON_WRITE=1 $(CARGO) test --quiet -p contract --test checked_in
 
-# What a change has to pass before it lands, apart from the tests.
+# Everything that a change must pass before it lands, apart from the tests.
 check: setup
 	$(CARGO) run --quiet -p generate -- --check
 	$(CARGO) fmt --all --check
