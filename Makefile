@@ -71,7 +71,7 @@ test-tools:
 	$(MAKE) setup PACKAGES='$(PACKAGES) curl jq nfdump tshark python3-venv'
 	tests/tools.sh target/tools
 	target/tools/python/bin/kubernetes-validate --strict packaging/kubernetes/*.yaml
-	$(SUDO) $(CARGO) test --release --workspace --test exports --test nats -- --include-ignored
+	$(SUDO) $(CARGO) test --release --workspace --test exports --test names --test nats -- --include-ignored
 
 # Every view and key of the dashboard in the lab, as pictures to look at: target/pictures/.
 pictures: build

@@ -2,11 +2,13 @@
 //! What a frame costs: taking a reading in, and drawing it, by view, rows and size.
 //!
 //! `cargo bench --bench frame [-- ROWS]`: medians in milliseconds of the machine it runs on, in all
-//! colours and, at the largest size, in 256. `ROWS` leaves out the other numbers of rows.
+//! colours and, at the largest size, in 256. `ROWS` leaves out the other numbers of rows. Views of
+//! groups are those of the same hosts, of which each is in one of sixteen.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,6 +16,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use feed::Reading;
 use model::{
     flow::{Count, Counters, Flow, Inner, Key, Kind, Pair, Tunnel},
+    groups::Groups,
+    lines::Column,
     rows::Rows,
     snapshot::Snapshot,
 };
@@ -86,14 +90,25 @@ fn main() {
         if only.is_some_and(|n| n != rows) {
             continue;
         }
-        for (view, key) in [("chord", '1'), ("matrix", '2'), ("table", '3')] {
+        let file = (0..16).map(|i| format!("10.0.{}.{}/28 g/{i}\n", i / 16, i % 16 * 16));
+        let file: String = file.chain(["10.0.0.0/8 g/rest\n".to_owned()]).collect();
+        let Ok(groups) = Groups::parse(&file) else { return };
+        let groups = Some(Arc::new(groups));
+        for (view, key, groups) in [
+            ("chord", '1', None),
+            ("matrix", '2', None),
+            ("table", '3', None),
+            ("groups", '1', groups.clone()),
+            ("by group", '3', groups),
+        ] {
             for (size, depth) in [
                 ((80, 24), Depth::TrueColor),
                 ((120, 40), Depth::TrueColor),
                 ((300, 90), Depth::TrueColor),
                 ((300, 90), Depth::Ansi256),
             ] {
-                let Ok(mut app) = App::new(Start::default()) else { return };
+                let start = Start { groups: groups.clone(), ..Start::default() };
+                let Ok(mut app) = App::new(start) else { return };
                 let press = |app: &mut App, c| {
                     update(
                         app,
@@ -103,6 +118,9 @@ fn main() {
                 };
                 update(&mut app, Msg::Resize(size.0, size.1), Duration::ZERO);
                 press(&mut app, key);
+                if view == "by group" {
+                    app.sort = Column::Groups;
+                }
                 let (mut look, mut stage) =
                     (Look::new(Theme::new(Scheme::Dark, depth)), Stage::default());
                 let manner = Manner { animate: false, ..Manner::default() };

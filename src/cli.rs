@@ -29,7 +29,12 @@ use model::{
 use tui::theme::Depth;
 
 #[cfg(feature = "live")]
-use crate::kernel::{attach::Want, live::Live, local, version};
+use crate::kernel::{
+    asked::{Asker, Services},
+    attach::Want,
+    live::Live,
+    local, version,
+};
 #[cfg(feature = "live")]
 use model::flow::HookKind;
 use signals::interrupted;
@@ -154,6 +159,10 @@ enum Command {
     #[cfg(feature = "live")]
     /// List what addresses and tunnel ids are called here, and which name comes from where
     Names(naming::NamesOf),
+    #[cfg(feature = "live")]
+    /// Ask services of this host for names: what tmon starts for itself
+    #[command(hide = true)]
+    Ask(naming::Ask),
     #[cfg(feature = "live")]
     /// Run a simulated overlay: nine hosts and four networks in namespaces
     #[command(subcommand)]
@@ -342,15 +351,57 @@ struct Naming {
     /// Show addresses instead of names
     #[arg(long, short)]
     numeric: bool,
-    /// Do not look for names on this host: in its interfaces and the files of container runtimes
+    /// Do not look for names on this host: in its interfaces, the files of container runtimes, and what
+    /// Open vSwitch and FRR say
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     no_host_names: bool,
+    /// Also ask Docker what its containers are called, at this socket [default: /run/docker.sock]
+    #[cfg(feature = "live")]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "/run/docker.sock",
+        conflicts_with = "no_host_names"
+    )]
+    docker: Option<PathBuf>,
+}
+
+/// Who looks for names meanwhile.
+#[derive(Default)]
+struct Looking {
+    /// On this host.
+    here: Option<JoinHandle<()>>,
+    /// Among its services, which may not answer.
+    asked: Option<JoinHandle<()>>,
+}
+
+impl Looking {
+    /// Waits for what is soon over. Whatever was not found has no name.
+    fn here(&mut self) {
+        if let Some(thread) = self.here.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Waits for all of them, which takes seconds at most; whether there was anybody.
+    fn all(&mut self) -> bool {
+        let all = [self.here.take(), self.asked.take()].into_iter().flatten();
+        all.map(|thread| drop(thread.join())).count() > 0
+    }
 }
 
 impl Naming {
-    /// Names from files, of what is `local`, and from DNS if that was asked for.
-    fn read(&self, local: bool) -> Result<(Names, Option<JoinHandle<()>>)> {
+    /// Names from files, of what is `local`, and from DNS if that was asked for. To be called before there
+    /// are threads.
+    fn read(&self, local: bool) -> Result<(Names, Looking)> {
+        #[cfg(feature = "live")]
+        let asker = {
+            let services = Services { docker: self.docker.clone() };
+            if local && !self.no_host_names { Asker::start(&services) } else { None }
+        };
         let mut names = Names::read(self.names.as_deref())?;
         if self.resolve {
             let sandbox = Sandbox::new(None);
@@ -358,11 +409,12 @@ impl Naming {
         }
         #[cfg(feature = "live")]
         if local && !self.no_host_names {
-            let looking = local::look_around(&names);
+            let asked = asker.and_then(|asker| local::ask_around(&names, asker));
+            let looking = Looking { here: local::look_around(&names), asked };
             return Ok((names, looking));
         }
         let _ = local; // there are no interfaces
-        Ok((names, None))
+        Ok((names, Looking::default()))
     }
 }
 
@@ -398,15 +450,20 @@ struct Ignoring {
 
 impl Ignoring {
     /// Reads the file, if there is one.
-    fn read(&self, names: &Names) -> Result<Known> {
+    fn read(&self, names: &Names, groups: &Arc<Groups>) -> Result<Known> {
         const MOST: u64 = 1 << 20;
         let Some(file) = &self.ignore else { return Ok(Known::default()) };
         let shown = || format!("read {}", sanitize(&file.display().to_string()));
         let text = input::text_of(std::fs::File::open(file).with_context(shown)?, MOST)
             .with_context(shown)?;
-        Known::parse(&text, |filter| names.filter(filter).map_err(|e| e.to_string()))
-            .map_err(anyhow::Error::msg)
-            .with_context(shown)
+        let filter = |text: &str| {
+            let filter = names.filter(text, groups).map_err(|e| e.to_string())?;
+            match filter.takes_names() {
+                true => Err("who is in a group is said by names, too: try `host:`".to_owned()),
+                false => Ok(filter),
+            }
+        };
+        Known::parse(&text, filter).map_err(anyhow::Error::msg).with_context(shown)
     }
 }
 
@@ -416,11 +473,9 @@ struct Written(String);
 
 impl Written {
     /// What it means. A name that is not known yet may be that of an interface which is looked for.
-    fn filter(&self, names: &Names, looking: &mut Option<JoinHandle<()>>) -> Result<Filter> {
-        let meant = names.filter(&self.0).or_else(|e| match looking.take().map(JoinHandle::join) {
-            Some(_) => names.filter(&self.0),
-            None => Err(e),
-        });
+    fn filter(&self, names: &Names, groups: &Arc<Groups>, looking: &mut Looking) -> Result<Filter> {
+        let filter = || names.filter(&self.0, groups);
+        let meant = filter().or_else(|e| if looking.all() { filter() } else { Err(e) });
         meant.map_err(|e| Usage(e.to_string()).into())
     }
 }
@@ -452,9 +507,17 @@ struct Print {
         conflicts_with = "csv"
     )]
     json: Option<JsonLines>,
-    /// Print CSV: one line per row
-    #[arg(long)]
-    csv: bool,
+    /// Print CSV: one line per row; `--csv=interfaces`: one per interface, with what it saw, what is in
+    /// rows, and what is not and why
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LINES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "flows"
+    )]
+    csv: Option<CsvLines>,
     /// Print the chord as an SVG picture
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     svg: bool,
@@ -499,7 +562,8 @@ impl Print {
         match (self.json, self.csv, self.svg, self.html) {
             (Some(JsonLines::Readings), ..) => export::Format::Json,
             (Some(JsonLines::Flows), ..) => export::Format::JsonFlows,
-            (_, true, ..) => export::Format::Csv,
+            (_, Some(CsvLines::Flows), ..) => export::Format::Csv,
+            (_, Some(CsvLines::Interfaces), ..) => export::Format::CsvInterfaces,
             (_, _, true, _) => export::Format::Svg(export::svg::SvgOptions {
                 light: light.unwrap_or(false),
                 inner: self.inner,
@@ -521,6 +585,15 @@ enum JsonLines {
     Readings,
     /// A row of a reading
     Flows,
+}
+
+/// What a line of CSV is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CsvLines {
+    /// A row of a reading
+    Flows,
+    /// An interface
+    Interfaces,
 }
 
 /// What a picture is drawn on.
@@ -547,7 +620,7 @@ fn expression<T>(read: impl FnOnce(&Meanings<'_>) -> T) -> T {
         }
     };
     let ids = |name: &str| if name.contains(char::is_alphabetic) { vec![0] } else { Vec::new() };
-    read(&Meanings { nets: &nets, ids: &ids })
+    read(&Meanings { nets: &nets, ids: &ids, groups: None })
 }
 
 /// Far below what clocks and counts of nanoseconds can hold, whatever is added to it.
@@ -591,7 +664,8 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// What is started with a machine, and has files of settings for that.
-const SERVICES: [&str; 5] = ["watch", "export prometheus", "export ipfix", "record", "attach"];
+const SERVICES: [&str; 6] =
+    ["watch", "export prometheus", "export ipfix", "record", "attach", "publish"];
 
 /// A file of settings.
 #[cfg(feature = "live")]
@@ -681,6 +755,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tunnels(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Names(c) => c.run(),
+        #[cfg(feature = "live")]
+        Command::Ask(c) => c.run(),
         #[cfg(feature = "live")]
         Command::Lab(c) => return code(c.run()),
         #[cfg(feature = "live")]

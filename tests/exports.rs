@@ -11,7 +11,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -263,7 +263,7 @@ fn json_is_as_its_schemas_say() {
     let g = attached();
     let sent = traffic(&g);
     until("all is counted", || counted(&g) == sent);
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema");
     let cases: [(&[&str], &str); 3] = [
         (&["--json", "--drops", "--watch", "1s", "--for", "2s"], "reading.json"),
         (&["--json"], "reading.json"),
@@ -291,9 +291,8 @@ fn jq_reads_lines_of_json() {
     until("all is counted", || counted(&g) == sent);
     let line =
         "jq -r '[.taken, .tunnel, .vni, .outer_sip, .outer_dip, .rx_bytes, .tx_bytes] | @csv'";
-    let documented = fs::read_to_string(
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md"),
-    );
+    let documented =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md"));
     assert!(documented.unwrap().contains(line));
     let program = env!("CARGO_BIN_EXE_tmon");
     let command = format!("{program} dump eth0 --netns {} --json=flows | {line}", g.a.name());
@@ -305,6 +304,49 @@ fn jq_reads_lines_of_json() {
         .flat_map(|l| l.rsplit(',').take(2).map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>())
         .sum();
     assert_eq!(bytes, rows(&g).iter().map(|r| r.7).sum::<u64>(), "{text}");
+}
+
+/// A program of the environment of Python that `tests/tools.sh` makes.
+fn python() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python/bin/python"))
+}
+
+/// The query of docs/EXPORTS.md.
+#[test]
+#[ignore = "needs duckdb: make test-tools"]
+fn duckdb_reads_lines_of_json() {
+    let g = attached();
+    let sent = traffic(&g);
+    until("all is counted", || counted(&g) == sent);
+    let query = "SELECT vni, sum(rx_bytes) + sum(tx_bytes) FROM read_json('flows.jsonl', columns = \
+                 {vni: 'UINTEGER', rx_bytes: 'UBIGINT', tx_bytes: 'UBIGINT', counted_on: 'VARCHAR'}) \
+                 WHERE counted_on IS NULL GROUP BY vni";
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md");
+    assert!(fs::read_to_string(manual).unwrap().contains(query));
+    let folder = tempfile::tempdir().unwrap();
+    let lines = done(&["dump", "eth0", "--netns", g.a.name(), "--json=flows"]);
+    fs::write(folder.path().join("flows.jsonl"), lines).unwrap();
+    let script = "import duckdb, sys; print(*duckdb.sql(sys.argv[1]).fetchall())";
+    let out = python().current_dir(folder.path()).args(["-c", script, query]).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let mut sums = BTreeMap::new();
+    for row in rows(&g) {
+        *sums.entry(row.4).or_insert(0) += row.7;
+    }
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(!sums.is_empty());
+    for (id, bytes) in &sums {
+        assert!(said.contains(&format!("({id}, {bytes})")), "{said}: {sums:?}");
+    }
+}
+
+/// Whatever the models do not have, they would drop.
+#[test]
+#[ignore = "needs the models of grafana-foundation-sdk: make test-tools"]
+fn grafanas_models_read_the_dashboard_back() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grafana.py");
+    let out = python().arg(script).arg(packaged("grafana/tmon.json")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
 }
 
 /// A row's packets in one direction, as collectors have them: inner source and destination, outer
@@ -445,13 +487,13 @@ fn capture(messages: &[Vec<u8>], tcp: bool) -> tempfile::NamedTempFile {
 
 /// A program that `make test-tools` has unpacked.
 fn tool(name: &str) -> PathBuf {
-    let tools = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/usr");
     let at = ["bin", "sbin"].map(|d| tools.join(d).join(name)).into_iter().find(|p| p.exists());
     at.unwrap_or_else(|| panic!("{name} is not below target/tools: run `make test-tools`"))
 }
 
 fn packaged(name: &str) -> PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
 }
 
 fn promtool(args: &[&str], input: &str) -> String {
@@ -821,10 +863,8 @@ fn pmacct_reads_every_row() {
 /// What the dashboard and the rules ask for is what the exporter has.
 #[test]
 fn dashboard_and_rules_ask_for_metrics_that_exist() {
-    let known = fs::read_to_string(
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md"),
-    )
-    .unwrap();
+    let known =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXPORTS.md")).unwrap();
     let rules = fs::read_to_string(packaged("prometheus/rules.yml")).unwrap();
     let mut asked = 0;
     for text in expressions().iter().chain([&rules]) {

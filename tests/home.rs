@@ -121,7 +121,24 @@ fn groups_of_hosts_are_in_every_format() {
     let csv = of(&["--csv"]);
     assert!(csv.lines().next().unwrap().ends_with(",outer_sgroup,outer_dgroup"), "{csv}");
     assert!(csv.lines().nth(1).unwrap().ends_with(",eu/zone-a,eu/zone-b"), "{csv}");
-    assert!(of(&["--svg"]).contains(">eu<"), "the picture is of the coarsest groups");
+    let svg = of(&["--svg"]);
+    assert!(svg.contains(">eu/zone-a<"), "the picture is of the coarsest of which there are two");
+    assert!(of(&["--html"]).contains("\"coarsest\":1,"), "and so is the page");
+    // Which rows there are: also by what a host is called.
+    for (filter, rows) in [("group:eu/zone-b", 1), ("!group:eu", 0), ("group:eu/zone-b/", 1)] {
+        let json = of(&["--json", "--filter", filter]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["flows"].as_array().unwrap().len(), rows, "{filter}");
+    }
+    let of_asia = ["--groups", file, "--filter", "group:asia"];
+    for (more, says) in [
+        (&of_asia[..], "'asia' is no group of hosts; try one of eu, eu/zone-a, eu/zone-b"),
+        (&of_asia[2..], "there are no groups of hosts; try a command that takes `--groups FILE`"),
+    ] {
+        let out = tmon(&[&["replay", capture], more].concat());
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(2) && said.contains(says), "{said}");
+    }
     // Without a file nothing is there of it.
     let plain = stdout(&["replay", capture, "--csv"]) + &stdout(&["replay", capture, "--json"]);
     assert!(!plain.contains("group"), "{plain}");

@@ -4,8 +4,12 @@
 #![cfg(feature = "live")]
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    process::{Command, Output, Stdio},
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use ground::{Ground, Space, inner, own_bpffs, send, until};
@@ -116,6 +120,149 @@ fn pods_that_come_later_have_names_too() {
     });
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A service of this host: it answers each question, and hangs up if it is one that does.
+fn serve(path: &str, answer: impl Fn(&str) -> String + Send + 'static, hangs_up: bool) {
+    fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        for mut line in listener.incoming().map_while(Result::ok) {
+            let mut question = [0; 4096];
+            let n = line.read(&mut question).unwrap_or(0);
+            let _ = line.write_all(answer(&String::from_utf8_lossy(&question[..n])).as_bytes());
+            if !hangs_up {
+                let _ = line.read(&mut question); // until the other side does
+            }
+        }
+    });
+}
+
+/// Sockets of services are below /run, which is this test's own.
+fn own_run() {
+    own_host();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+}
+
+const OVSDB: &str = "/run/openvswitch/db.sock";
+
+#[test]
+fn services_of_this_host_have_names() {
+    own_run();
+    give("cart-0", "10.244.0.5");
+    let ovs = |question: &str| {
+        let question: Value = serde_json::from_str(question).unwrap();
+        assert_eq!(question["params"][0], "Open_vSwitch");
+        let row = |id: &str, ip: &str| json!({ "external_ids": ["map", [["iface-id", id], ["ip_addresses", ip]]] });
+        let rows = [row("shop_cart-0", "10.244.0.5/24"), row("shop_web-0", "10.244.0.6/24")];
+        json!({ "id": question["id"], "result": [{ "rows": rows }], "error": null }).to_string()
+    };
+    serve(OVSDB, ovs, false);
+    let vty = |text: &str| {
+        let answer = format!("{text}\0\0\0\0");
+        move |question: &str| {
+            assert!(question.starts_with("show ") && question.ends_with(" json\0"), "{question:?}");
+            answer.clone()
+        }
+    };
+    let vni = |id: u32, kind: &str| json!({ "vni": id, "type": kind, "tenantVrf": "red" });
+    let vnis = json!({ "50": vni(50, "L3"), "100": vni(100, "L2") }).to_string();
+    serve("/run/frr/zebra.vty", vty(&vnis), false);
+    serve("/run/frr/bgpd.vty", vty(r#"{"peers":{"198.51.100.2":{"hostname":"leaf-2"}}}"#), false);
+    let networks = json!({ "blue": { "IPAddress": "10.0.1.7", "GlobalIPv6Address": "" } });
+    let container = json!([{ "Names": ["/db"], "NetworkSettings": { "Networks": networks } }]);
+    serve("/run/docker.sock", move |_| format!("HTTP/1.0 200 OK\r\n\r\n{container}"), true);
+
+    let all = valid("names", &tmon(&["names", "--json", "--docker"]).stdout);
+    let names = all["names"].as_array().unwrap();
+    for (address, name, from) in [
+        ("10.244.0.5", "shop/cart-0", "cni"), // who knows it best
+        ("10.244.0.6", "shop_web-0", "ovs"),
+        ("198.51.100.2", "leaf-2", "frr"),
+        ("10.0.1.7", "db", "docker"),
+    ] {
+        let name = json!({ "address": address, "name": name, "from": from });
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    let id = |id: u32, name: &str| json!({ "id": id, "name": name, "from": "frr" });
+    assert_eq!(all["ids"], json!([id(50, "VRF red"), id(100, "L2VNI in VRF red")]));
+    // Nobody asks Docker unless told to, and nobody at all where that is not wanted.
+    let plain = valid("names", &tmon(&["names", "--json"]).stdout).to_string();
+    assert!(plain.contains("ovs") && !plain.contains("docker"), "{plain}");
+    let none = valid("names", &tmon(&["names", "--json", "--no-host-names"]).stdout).to_string();
+    assert!(!none.contains("ovs") && !none.contains("frr"), "{none}");
+
+    // One that takes a question and never says anything costs its time, and not the names of others.
+    fs::remove_file(OVSDB).unwrap();
+    let silent = UnixListener::bind(OVSDB).unwrap();
+    let begun = Instant::now();
+    let others = valid("names", &tmon(&["names", "--json"]).stdout).to_string();
+    assert!(others.contains("leaf-2") && !others.contains("ovs"), "{others}");
+    assert!(begun.elapsed() > Duration::from_secs(1), "it was asked");
+    drop(silent);
+}
+
+/// What `tests/tools.sh` has unpacked.
+fn unpacked(program: &str) -> Command {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+    let mut command = Command::new(tools.join(program));
+    command
+        .env("LD_LIBRARY_PATH", libraries.map(|l| tools.join(l).display().to_string()).join(":"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// A daemon that ends with the test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs openvswitch-switch: make test-tools unpacks it"]
+fn the_real_open_vswitch_is_understood() {
+    own_run();
+    fs::create_dir_all("/run/openvswitch").unwrap();
+    let schema = format!(
+        "{}/target/tools/usr/share/openvswitch/vswitch.ovsschema",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    assert!(
+        unpacked("usr/bin/ovsdb-tool")
+            .args(["create", "/run/conf.db", &schema])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let _ovsdb = Daemon(
+        unpacked("usr/sbin/ovsdb-server")
+            .args([&format!("--remote=punix:{OVSDB}"), "--unixctl=/run/o.ctl", "/run/conf.db"])
+            .spawn()
+            .unwrap(),
+    );
+    until("the database is there", || Path::new(OVSDB).exists());
+    let vsctl = |words: &str| {
+        let args = ["--no-wait", "--timeout=20", &format!("--db=unix:{OVSDB}")];
+        let done =
+            unpacked("usr/bin/ovs-vsctl").args(args).args(words.split(' ')).status().unwrap();
+        assert!(done.success(), "{words}");
+    };
+    vsctl("init");
+    vsctl("add-br br-int -- set bridge br-int datapath_type=netdev");
+    vsctl(
+        "add-port br-int p1 -- set interface p1 external_ids:iface-id=shop_web-0 \
+         external_ids:ip_addresses=10.244.0.6/24",
+    );
+    let names = valid("names", &tmon(&["names", "--json"]).stdout);
+    let web = json!({ "address": "10.244.0.6", "name": "shop_web-0", "from": "ovs" });
+    assert!(names["names"].as_array().unwrap().contains(&web), "{names}");
 }
 
 #[test]

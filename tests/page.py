@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""page.py PAGE DIR: reads PAGE as a person does, with a mouse and keys, in headless Chromium.
+"""page.py PAGE GROUPED DIR: reads PAGE and GROUPED as a person does, with a mouse and keys, in headless Chromium.
 
-Pictures of what was seen go to DIR. The page is the one that tests/page.rs makes.
+Pictures of what was seen go to DIR. The pages are those that tests/page.rs makes.
 """
 import json
 import os
@@ -14,7 +14,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-PAGE, DIR = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
+PAGE, GROUPED, DIR = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve(), pathlib.Path(sys.argv[3])
 FIXTURE = pathlib.Path(__file__).parent.parent / "crates/model/tests/fixtures" / "d3_chord.json"
 
 
@@ -88,6 +88,8 @@ def main():
     browser = open_browser()
     try:
         read(Reader(browser))
+        browser.set_window_size(1400, 1100)
+        read_groups(Reader(browser))
         problems = [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
         equal(problems, [], "the browser's complaints")
     finally:
@@ -199,6 +201,37 @@ def read(r):
     width = r.b.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert width[0] <= width[1], f"a narrow window scrolls sideways: {width}"
     r.shot("narrow")
+
+
+def read_groups(r):
+    """The same rows with hosts in groups: the coarsest of which there are two, their hosts, what is inside."""
+    r.b.get(GROUPED.as_uri())
+    equal(r.path(), ["groups"], "path")
+    a, b = "eu/<b>zone-a", "eu/zone-b"
+    equal(sorted(r.texts("#ends .name")), [a, b], "groups")
+    equal(len(r.all("#chord b")) + len(r.all("#ends b")), 0, "a name became an element")
+    total = r.texts("#tunnels li")[0]
+    r.shot("groups")
+    groups = set(r.texts("#rows td:nth-child(5)"))
+    equal(groups, {a, f"{a} ⇄ eu/zone-b/rack-1"}, "groups of rows")
+
+    # into one: its hosts, and what is elsewhere in its group
+    r.click([e for e in r.all("#chord .arc") if e.get_attribute("aria-label").startswith(a)][0])
+    equal(r.path(), ["groups", a], "path")
+    equal(sorted(r.texts("#ends .name")), ["172.16.1.100", "172.16.1.101", b], "its hosts")
+    equal(r.texts("#tunnels li")[0], total, "nothing is lost")
+    r.shot("group")
+    r.click(r.ribbon("172.16.1.100", b))
+    equal(r.path(), ["groups", a, f"172.16.1.100 ⇄ {b}"], "path")
+    equal(sorted(r.texts("#ends .name")), ["192.168.1.1", "192.168.1.3"], "inner addresses")
+    r.click(r.ribbon("192.168.1.1", "192.168.1.3"))
+    equal(len(r.all("#rows tbody tr")), 1, "rows")
+    r.one("#clear").click()
+
+    # within one
+    r.click(r.ribbon(f"{a} received from {a}"))
+    equal(r.path(), ["groups", a], "path")
+    equal(sorted(r.texts("#ends .name")), ["172.16.1.100", "172.16.1.101"], "hosts that talk within it")
 
 
 main()

@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::Command,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -17,6 +18,7 @@ use model::{
     flow::{
         Books, Count, Counters, Flow, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel,
     },
+    groups::Groups,
     interface::Interface,
     rows::Rows,
     snapshot::Interval,
@@ -42,6 +44,15 @@ fn flow(a: u8, b: u8, net: u8, bytes: [u64; 2]) -> Flow {
             ..Default::default()
         },
     }
+}
+
+/// Writes the page of an interval.
+fn write(file: &Path, interval: &Interval, groups: &str) {
+    let mut out = BufWriter::new(File::create(file).unwrap());
+    let format = Format::Html(html::HtmlOptions { dark: Some(true), top: None });
+    let reading = Excerpt::new("tmon 0", interval, &Filter::default())
+        .grouped(Arc::new(Groups::parse(groups).unwrap()));
+    Writer::new(&mut out, format, table::TableOptions::default()).write(&reading).unwrap();
 }
 
 #[test]
@@ -78,18 +89,15 @@ fn a_reader_finds_everything() {
     interval.origin.host = "node-a".into();
 
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let file = dir.join("page.html");
-    let mut out = BufWriter::new(File::create(&file).unwrap());
-    let format = Format::Html(html::HtmlOptions { dark: Some(true), top: None });
-    Writer::new(&mut out, format, table::TableOptions::default())
-        .write(&Excerpt::new("tmon 0", &interval, &Filter::default()))
-        .unwrap();
-    drop(out);
+    let [file, grouped] = ["page.html", "page-groups.html"].map(|name| dir.join(name));
+    write(&file, &interval, "");
+    let groups = "172.16.1.100 172.16.1.101 eu/<b>zone-a\n172.16.1.102 eu/zone-b/rack-1\n";
+    write(&grouped, &interval, groups);
 
     // Debian's own python has Debian's selenium
     let python =
         if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.py");
-    let done = Command::new(python).arg(script).arg(&file).arg(dir).status().unwrap();
+    let done = Command::new(python).arg(script).args([&file, &grouped]).arg(dir).status().unwrap();
     assert!(done.success(), "see above; pictures are in {}", dir.display());
 }

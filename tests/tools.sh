@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Other people's programs for the tests of exports and of the bus, unpacked below target/tools and never installed:
+# Other people's programs for the tests of exports, names and the bus, unpacked below target/tools and never installed:
 # a daemon's package would start it. `tests/tools.sh FOLDER`.
 set -eu
-PACKAGES="nats-server prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5 librabbitmq4 libpgm-5.3-0 libnorm1"
+PACKAGES="nats-server prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5 librabbitmq4 libpgm-5.3-0 libnorm1 openvswitch-switch openvswitch-common libunbound8 libxdp1 libbpf1"
 mkdir -p "$1"
 cd "$1"
 for package in $PACKAGES; do
@@ -13,7 +13,10 @@ for package in $PACKAGES; do
 	dpkg -x "${package}_"*.deb .
 	: >"$package.unpacked"
 done
-if [ ! -e python/bin/kubernetes-validate ]; then
+MODULES="kubernetes-validate duckdb grafana-foundation-sdk"
+if [ "$(cat python/modules 2>/dev/null)" != "$MODULES" ]; then
 	python3 -m venv python
-	python/bin/pip install --quiet kubernetes-validate || { echo "tools: cannot install kubernetes-validate from PyPI" >&2; exit 1; }
+	# shellcheck disable=SC2086 # words
+	python/bin/pip install --quiet $MODULES || { echo "tools: cannot install $MODULES from PyPI" >&2; exit 1; }
+	echo "$MODULES" >python/modules
 fi

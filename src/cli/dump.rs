@@ -26,7 +26,6 @@ use crate::kernel::{
     sandbox::Sandbox,
 };
 use feed::{
-    names::Names,
     recorded::Recordings,
     series::Series,
     {self, Source},
@@ -121,9 +120,11 @@ impl Dump {
             live.follow_configuration()?;
         }
         live.enter(&self.sandbox())?;
-        let names = printer.names();
         let mut prober = |expr: &Option<super::Written>, wish: Wish| match expr {
-            Some(expr) => look(&mut live, expr, &names, wish).map(Some),
+            Some(expr) => {
+                let filter = printer.filter(expr)?;
+                look(&mut live, Wish { filter, ..wish }).map(Some)
+            }
             None => Ok(None),
         };
         let mut lens = prober(&self.lens, Wish { lens: true, ..Wish::default() })?;
@@ -297,9 +298,8 @@ impl Dump {
 }
 
 /// Begins to look into the packets of some rows.
-fn look(live: &mut Live, expr: &super::Written, names: &Names, wish: Wish) -> Result<Prober> {
-    let filter = expr.filter(names, &mut None)?;
-    let mut prober = Prober::new(Wish { filter, ..wish })?;
+fn look(live: &mut Live, wish: Wish) -> Result<Prober> {
+    let mut prober = Prober::new(wish)?;
     live.probe(&mut prober)?;
     tell(live);
     Ok(prober)

@@ -94,8 +94,8 @@ pub(super) struct Prometheus {
 impl Prometheus {
     fn run(self) -> Result<()> {
         let names = Names::read(self.names.as_deref())?;
-        let known = self.ignoring.read(&names)?;
         let mut groups = self.grouped.read()?;
+        let known = self.ignoring.read(&names, &groups.clone().unwrap_or_default())?;
         let flag = interrupted()?;
         let metrics = Metering::new(
             env!("CARGO_PKG_VERSION"),

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon names`.
-use std::{net::IpAddr, time::Duration};
+use std::{io::Write, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
 use super::{Naming, TOOL, listing, out};
-use crate::kernel::origin;
+use crate::kernel::{asked::Services, origin, sandbox::Sandbox};
 use export::json;
 use feed::names::HostName;
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Who says it best comes first: --names, then /etc/hosts, files of container runtimes (cni, host-local), \
-    interfaces of this host, DNS."
+    after_help = "Who says it best comes first: --names, then /etc/hosts, files of container runtimes (cni, host-local) \
+    or interfaces of this host, its services (ovs, docker, frr), DNS."
 )]
 pub(super) struct NamesOf {
     /// Show only what this address is called, by each who has a name for it
@@ -54,10 +54,8 @@ struct OfId {
 impl NamesOf {
     pub(super) fn run(&self) -> Result<()> {
         const RESOLVE: Duration = Duration::from_secs(2);
-        let (names, looking) = self.naming.read(true)?;
-        if let Some(looking) = looking {
-            let _ = looking.join(); // what it did not find has no name
-        }
+        let (names, mut looking) = self.naming.read(true)?;
+        looking.all();
         names.settle(self.address.iter().map(|a| (*a, true)), RESOLVE);
         let of = |address: IpAddr| {
             let line =
@@ -86,5 +84,23 @@ impl NamesOf {
         let addresses = all.into_iter().map(|n| [n.address.to_string(), n.name, n.from.to_owned()]);
         let lines: Vec<_> = addresses.chain(ids).collect();
         Ok(listing::write(&mut out::people(), ["ADDRESS", "NAME", "FROM"], &lines)?)
+    }
+}
+
+/// What a process of ours asks services, for another that may not.
+#[derive(Args, Debug)]
+pub(super) struct Ask {
+    /// Docker's socket
+    #[arg(long, value_name = "SOCKET")]
+    docker: Option<PathBuf>,
+}
+
+impl Ask {
+    pub(super) fn run(self) -> Result<()> {
+        let sandbox = Sandbox::new(None);
+        let services = Services { docker: self.docker };
+        // Whoever answers is a stranger.
+        let told = services.ask(|| sandbox.enter_with_nothing())?;
+        Ok(out::raw().write_all(&serde_json::to_vec(&told)?)?)
     }
 }

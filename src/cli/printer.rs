@@ -2,14 +2,14 @@
 //! Readings on standard output, in the format and with the names that were asked for.
 use std::{
     io::{self, IsTerminal},
+    net::IpAddr,
     sync::Arc,
-    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::Result;
 
-use super::{Print, TOOL, Written};
+use super::{Looking, Print, TOOL, Written};
 use export::{Excerpt, Writer, table};
 use feed::{names::Names, series::Series};
 use model::{filter::Filter, groups::Groups, lens::Lens, snapshot::Interval, units::Base};
@@ -24,7 +24,7 @@ pub(super) struct Printer<'a> {
     filter: Filter,
     names: Names,
     groups: Arc<Groups>,
-    looking: Option<JoinHandle<()>>,
+    looking: Looking,
 }
 
 impl<'a> Printer<'a> {
@@ -41,8 +41,8 @@ impl<'a> Printer<'a> {
         let options =
             table::TableOptions { width, base: if print.iec { Base::Iec } else { Base::Si } };
         let (names, mut looking) = print.naming.read(local)?;
-        let filter = print.filter.filter(&names, &mut looking)?;
         let groups = print.grouped.read()?.unwrap_or_default();
+        let filter = print.filter.filter(&names, &groups, &mut looking)?;
         Ok(Printer {
             writer: Writer::new(out, print.format(), options),
             print,
@@ -61,7 +61,7 @@ impl<'a> Printer<'a> {
 
     /// What an expression means.
     pub(super) fn filter(&mut self, written: &Written) -> Result<Filter> {
-        written.filter(&self.names, &mut self.looking)
+        written.filter(&self.names, &self.groups, &mut self.looking)
     }
 
     #[cfg(feature = "live")]
@@ -76,14 +76,18 @@ impl<'a> Printer<'a> {
         findings: Option<&Series>,
         lens: Option<&Lens>,
     ) -> Result<()> {
+        if self.filter.takes_names() {
+            // Who is in a group by name decides which rows there are.
+            self.names.settle(hosts(interval).map(|host| (host, false)), RESOLVE);
+            self.groups.learn(hosts(interval), |host| self.names.address(host, false));
+            self.filter.learn(&self.groups);
+        }
         let mut reading = Excerpt::new(TOOL, interval, &self.filter).looking(lens);
         if let Some(series) = findings {
             reading = reading.with(series.findings());
         }
         if !self.print.naming.numeric {
-            if let Some(looking) = self.looking.take() {
-                let _ = looking.join(); // what it did not find has no name
-            }
+            self.looking.here();
             let outer = reading
                 .flows
                 .iter()
@@ -97,10 +101,14 @@ impl<'a> Printer<'a> {
             self.names.settle(outer.chain(inner), RESOLVE);
             reading = reading.called(&self.names);
         }
-        let outer = reading.flows.iter().filter_map(|f| f.key.outer);
-        let hosts = outer.flat_map(|pair| [pair.first, pair.second]);
-        self.groups.learn(hosts, |host| self.names.address(host, false));
+        self.groups.learn(hosts(interval), |host| self.names.address(host, false));
         reading = reading.grouped(self.groups.clone());
         Ok(self.writer.write(&reading)?)
     }
+}
+
+/// The outer addresses of an interval's rows.
+fn hosts(interval: &Interval) -> impl Iterator<Item = IpAddr> {
+    let pairs = interval.rows.walk().filter_map(|row| row.outer());
+    pairs.flat_map(|pair| [pair.first, pair.second])
 }

@@ -24,7 +24,7 @@ use model::{
 };
 
 use super::{
-    Dropping, TOOL, Watch, dump, duration, interrupted,
+    Configured, Dropping, TOOL, Watch, dump, duration, interrupted,
     nats::LoginArgs,
     record::{Framing, host_name, own, until_next},
     say,
@@ -33,11 +33,14 @@ use crate::kernel::{live::Live, origin, sandbox::Sandbox};
 
 #[derive(Args, Debug)]
 #[command(
+    args_override_self = true,
     after_help = "Nobody looks, nothing is sent but a greeting every ten seconds. `tmon top --nats URL` looks. \
     It opens no port and takes no command; the worst that a viewer can do is to ask for a reading a second, \
     for half a minute."
 )]
 pub(super) struct Publish {
+    #[command(flatten)]
+    _configured: Configured,
     #[command(flatten)]
     watch: Watch,
     /// The NATS server: nats://SERVER:4222 or tls://SERVER:4222, several with commas; @FILE takes what is

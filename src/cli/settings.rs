@@ -519,6 +519,8 @@ mod tests {
             ("attach", include_str!("../../packaging/etc/attach.toml")),
             ("export prometheus", include_str!("../../packaging/etc/export.toml")),
             ("record x", include_str!("../../packaging/etc/record.toml")),
+            #[cfg(feature = "nats")]
+            ("publish", include_str!("../../packaging/etc/publish.toml")),
             ("watch", include_str!("../../packaging/etc/watch.toml")),
         ] {
             let is_key = |line: &str| {

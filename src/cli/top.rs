@@ -155,8 +155,10 @@ impl Look {
     /// `files` makes what is saved.
     pub(super) fn options(&self, local: bool, files: Arc<Runner>) -> Result<tui::TuiOptions> {
         let (names, mut looking) = self.naming.read(local)?;
-        self.filter.filter(&names, &mut looking)?;
-        let known = self.ignoring.read(&names)?;
+        let groups = self.grouped.read()?;
+        let known_groups = groups.clone().unwrap_or_default();
+        self.filter.filter(&names, &known_groups, &mut looking)?;
+        let known = self.ignoring.read(&names, &known_groups)?;
         let default = tui::TuiOptions::default();
         let charset = default.manner.charset;
         Ok(tui::TuiOptions {
@@ -168,7 +170,7 @@ impl Look {
                 top: self.top,
                 filter: self.filter.0.clone(),
                 known,
-                groups: self.grouped.read()?,
+                groups,
                 names,
                 numeric: self.naming.numeric,
                 ..default.start

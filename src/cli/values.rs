@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Values that there are on this host, for a shell to complete. What cannot be found has none.
-use std::{env, fs, path::Path};
+use std::{env, ffi::OsString, fs, path::Path};
 
 use clap_complete::engine::CompletionCandidate;
 
 use feed::input;
-use model::units::sanitize;
+use model::{groups::Groups, units::sanitize};
 
 /// Limit on what is offered, and on a file that is read for it.
 const MOST: usize = 4096;
@@ -56,12 +56,22 @@ fn hosts_in(config: &str) -> impl Iterator<Item = String> {
     words.filter(plain).map(str::to_owned)
 }
 
-/// What an expression may begin with: its keys, and ids of this host's tunnel devices.
+/// What an expression may begin with: its keys, ids of this host's tunnel devices, and groups of the
+/// file that is on the command line.
 pub(super) fn expressions() -> Vec<CompletionCandidate> {
-    const KEYS: [&str; 6] = ["host:", "inner:", "vni:", "kind:", "iface:", "proto:"];
-    offered(
-        KEYS.map(str::to_owned).into_iter().chain(ids().into_iter().map(|id| format!("vni:{id}"))),
-    )
+    const KEYS: [&str; 7] = ["host:", "inner:", "vni:", "kind:", "iface:", "proto:", "group:"];
+    let ids = ids().into_iter().map(|id| format!("vni:{id}"));
+    let groups = groups_in(env::args_os()).into_iter().map(|path| format!("group:{path}"));
+    offered(KEYS.map(str::to_owned).into_iter().chain(ids).chain(groups))
+}
+
+/// The groups of the file that a command line names.
+fn groups_in(words: impl Iterator<Item = OsString>) -> Vec<String> {
+    let mut words = words.skip_while(|word| word != "--groups").skip(1);
+    let text = words.next().and_then(|file| input::read(Path::new(&file), MOST_BYTES).ok());
+    let groups = text.and_then(|text| Groups::parse(&String::from_utf8_lossy(&text)).ok());
+    let all = groups.iter().flat_map(Groups::all_paths).filter(|path| !path.contains(','));
+    all.map(str::to_owned).collect()
 }
 
 #[cfg(feature = "live")]
@@ -90,6 +100,18 @@ pub(super) fn attached() -> Vec<CompletionCandidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_those_of_the_file_on_the_command_line() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), "10.0.0.1 eu/a\n10.0.0.2 a,b\n").expect("written");
+        let path = file.path().to_str().expect("a path");
+        let words = |words: &[&str]| groups_in(words.iter().map(OsString::from));
+        assert_eq!(words(&["tmon", "top", "--groups", path, "--filter", "gr"]), ["eu", "eu/a"]);
+        for none in [&["tmon", "top", "--filter"][..], &["--groups"], &["--groups", "/nowhere"]] {
+            assert!(words(none).is_empty());
+        }
+    }
 
     #[test]
     fn hosts_are_those_with_a_plain_name() {

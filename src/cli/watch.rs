@@ -112,14 +112,14 @@ impl Watching {
         let mut hook = self.exec.clone().map(Hook::start).transpose()?;
         let ready = if self.listens() { Some(self.remotes.prepare(self.every)?) } else { None };
         let names = Names::read(self.names.as_deref())?;
-        let known = self.ignoring.read(&names)?;
+        let groups = self.grouped.read()?.unwrap_or_default();
+        let known = self.ignoring.read(&names, &groups)?;
         let recordings = self.part.recordings(&self.read)?;
         let captures = match recordings {
             None => Captures::open(&self.read)?,
             Some(_) => Captures::default(),
         };
         let flag = interrupted()?;
-        let groups = self.grouped.read()?.unwrap_or_default();
         let (json, host) = (self.json, origin::host());
         let mut told = Told { json, host, bad: false, names: names.clone(), groups };
         if let Some(ready) = ready {

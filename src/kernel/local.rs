@@ -13,6 +13,7 @@ use foldhash::{HashMap, HashMapExt};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::kernel::{
+    asked::Asker,
     discover::{FoundTunnel, NetnsView},
     hosted,
     netlink::Netlink,
@@ -47,6 +48,21 @@ pub fn look_around(names: &Names) -> Option<JoinHandle<()>> {
         });
     };
     start(look)
+}
+
+/// Asks services on a thread of its own, which is there to be waited for until they have answered once,
+/// or not, and are asked again and again from then on.
+pub fn ask_around(names: &Names, asker: Asker) -> Option<JoinHandle<()>> {
+    let names = names.clone();
+    let sandbox = Sandbox::new(None);
+    start(move || {
+        sandbox.confine_strictly();
+        names.learn_asked(asker.ask().unwrap_or_default());
+        start(move || {
+            sandbox.confine_strictly();
+            asker.follow(&names);
+        });
+    })
 }
 
 /// Without a thread there are fewer names, and nothing else is wrong.

@@ -2,6 +2,8 @@
 //! The kernel of this host: the BPF object, its hooks, its pins; interfaces, namespaces and tunnel
 //! devices; and what this process may do. With the feature `live` left out there is only the last.
 #[cfg(feature = "live")]
+pub mod asked;
+#[cfg(feature = "live")]
 pub mod attach;
 #[cfg(feature = "live")]
 pub mod bpf;

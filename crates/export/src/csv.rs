@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CSV (RFC 4180): one line per row, with the time of its reading and the columns of the JSON rows.
-//! An absent value is an empty field.
+//! CSV (RFC 4180): one line per row, with the time of its reading and the columns of the JSON rows; or
+//! one per interface, with its books. An absent value is an empty field.
 use std::{
     borrow::Cow,
     io::{self, Write},
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Excerpt, json::nanoseconds, tunnels};
 use model::{
-    flow::{Flow, Pair},
+    flow::{Flow, HookKind, Pair, Stop},
     units::{rfc3339, sanitize},
 };
 
@@ -91,6 +91,62 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, header: Header) -> io::
             false => csv.serialize(row),
         }
         .map_err(stream_error)?;
+    }
+    csv.flush()
+}
+
+/// Columns of an interface before its counts.
+const INTERFACE: [&str; 9] = [
+    "since",
+    "taken",
+    "interval_ns",
+    "interface",
+    "netns",
+    "ifindex",
+    "hook",
+    "counted_on",
+    "stale",
+];
+/// Of each of its counts.
+const WAYS: [&str; 4] = ["rx_pkts", "rx_bytes", "tx_pkts", "tx_bytes"];
+
+/// Writes the books of a reading's interfaces: what was seen, which is what was counted and all stops.
+/// A filter is of rows, and changes nothing of them.
+///
+/// # Errors
+/// Those of `out`.
+pub fn interfaces(out: &mut dyn Write, reading: &Excerpt<'_>, header: Header) -> io::Result<()> {
+    let mut csv = WriterBuilder::new().has_headers(false).from_writer(out);
+    if header == Header::Yes {
+        let stops = Stop::ALL.map(|stop| format!("stop_{}", stop.name()));
+        let counts = ["seen", "counted"].into_iter().chain(stops.iter().map(String::as_str));
+        let counts = counts.chain(["suspect", "fragments"]);
+        let counts = counts.flat_map(|what| WAYS.map(|way| format!("{what}_{way}")));
+        let columns = INTERFACE.into_iter().map(str::to_owned).chain(counts);
+        csv.write_record(columns).map_err(stream_error)?;
+    }
+    let interval = reading.interval;
+    let (since, taken) = (rfc3339(interval.since), rfc3339(interval.taken));
+    for interface in &interval.interfaces {
+        let books = &interface.books;
+        let safe =
+            |text: &Option<String>| text.as_deref().map(sanitize).unwrap_or_default().into_owned();
+        let what = [
+            since.clone(),
+            taken.clone(),
+            nanoseconds(interface.span).to_string(),
+            sanitize(&interface.name).into_owned(),
+            safe(&interface.netns),
+            interface.ifindex.to_string(),
+            if interface.hook == HookKind::Off { "" } else { interface.hook.name() }.to_owned(),
+            safe(&interface.counted_on),
+            interface.stale.to_string(),
+        ];
+        let stops = Stop::ALL.map(|stop| books.stop(stop));
+        let counts = [books.seen(), books.counted].into_iter().chain(stops);
+        let counts = counts.chain([books.suspect, books.fragments]).flatten();
+        let counts = counts.flat_map(|n| [n.packets, n.bytes]).map(|n| n.to_string());
+        csv.write_record(what.into_iter().chain(counts)).map_err(stream_error)?;
     }
     csv.flush()
 }

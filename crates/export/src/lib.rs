@@ -191,6 +191,8 @@ pub enum Format {
     JsonFlows,
     /// One line per row; see [`csv`].
     Csv,
+    /// One line per interface; see [`csv::interfaces`].
+    CsvInterfaces,
     /// The chord; see [`svg`].
     Svg(svg::SvgOptions),
     /// A self-contained page; see [`html`].
@@ -219,12 +221,13 @@ impl<'w> Writer<'w> {
     pub fn write(&mut self, reading: &Excerpt<'_>) -> io::Result<()> {
         let first = self.readings == 0;
         self.readings += 1;
+        let header = if first { csv::Header::Yes } else { csv::Header::No };
         let mut out = BufWriter::with_capacity(64 << 10, &mut *self.out);
         match self.format {
             Format::Json => json::write(&mut out, reading)?,
             Format::JsonFlows => json::flows(&mut out, reading)?,
-            Format::Csv if first => csv::write(&mut out, reading, csv::Header::Yes)?,
-            Format::Csv => csv::write(&mut out, reading, csv::Header::No)?,
+            Format::Csv => csv::write(&mut out, reading, header)?,
+            Format::CsvInterfaces => csv::interfaces(&mut out, reading, header)?,
             Format::Table => {
                 if !first {
                     writeln!(out)?;

@@ -83,7 +83,7 @@ pub fn reading(
 ) -> io::Result<()> {
     let interval = reading.interval;
     let level = if options.inner { Level::Inner } else { Level::Hosts };
-    let grouping = Grouping::new(reading.groups.clone(), 0, &[]);
+    let grouping = Grouping::new(reading.groups.clone(), reading.groups.coarsest(), &[]);
     let scope = Scope { level, filter: reading.kept.clone(), grouping, ..Scope::default() };
     let tally = Tally::of(interval, &scope);
     let m = Matrix::new(&tally, matrix::Measure::Bytes, options.top.unwrap_or(24));

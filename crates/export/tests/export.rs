@@ -20,7 +20,7 @@ use model::{
     rows::Rows,
     rtt::RoundTrips,
     snapshot::Interval,
-    units::Base,
+    units::{Base, sanitize},
 };
 
 fn count(packets: u64, bytes: u64) -> Count {
@@ -348,6 +348,39 @@ fn csv_has_its_header_once() {
     let body = one.split_once('\n').unwrap().1;
     assert_eq!(two, format!("{one}{body}"));
     assert_eq!(text(&interval(&[]), "", Format::Csv, None, 1).lines().count(), 1);
+}
+
+#[test]
+fn csv_of_interfaces_has_their_books() {
+    let interval = interval(&flows());
+    let one = text(&interval, "vni:1", Format::CsvInterfaces, None, 1);
+    let mut lines = csv::Reader::from_reader(one.as_bytes());
+    let columns = lines.headers().unwrap().clone();
+    let records: Vec<csv::StringRecord> = lines.records().map(Result::unwrap).collect();
+    assert_eq!(records.len(), interval.interfaces.len());
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
+    for (record, interface) in records.iter().zip(json["interfaces"].as_array().unwrap()) {
+        let field =
+            |name: &str| record.get(columns.iter().position(|c| c == name).expect(name)).unwrap();
+        let name = sanitize(interface["name"].as_str().unwrap()).into_owned();
+        assert_eq!(field("interface"), name);
+        for way in ["rx_pkts", "rx_bytes", "tx_pkts", "tx_bytes"] {
+            let number = |what: &str| field(&format!("{what}_{way}")).parse::<u64>().unwrap();
+            for what in ["seen", "counted", "suspect"] {
+                assert_eq!(number(what), interface[what][way].as_u64().unwrap(), "{what} {way}");
+            }
+            let mut all = number("counted");
+            for (stop, counts) in interface["stops"].as_object().unwrap() {
+                let n = number(&format!("stop_{stop}"));
+                assert_eq!(n, counts[way].as_u64().unwrap(), "{stop} {way}");
+                all += n;
+            }
+            assert_eq!(all, number("seen"), "{way}");
+        }
+    }
+    let two = text(&interval, "", Format::CsvInterfaces, None, 2);
+    assert_eq!(two.lines().count(), 1 + 2 * records.len(), "its header once");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,7 +28,7 @@ use ipnet::IpNet;
 use crate::{dns::Resolver, input};
 use model::{
     filter::{Filter, FilterError, Meanings, PacketFilter},
-    groups::network,
+    groups::{Groups, network},
     overlay::Segment,
     units::sanitize,
 };
@@ -55,10 +55,16 @@ pub enum NameSource {
     Cni,
     /// What CNI's host-local plugin keeps.
     HostLocal,
+    /// Open vSwitch, and who writes there: OVN, Kube-OVN, Antrea.
+    Ovs,
+    /// Docker.
+    Docker,
     /// An interface of this host that has the address, or that an id is of.
     Interface,
     /// A host of the fleet.
     Fleet,
+    /// FRR: its peers, and the VRFs of its ids.
+    Frr,
     /// DNS.
     Dns,
 }
@@ -71,8 +77,11 @@ impl NameSource {
             NameSource::Hosts => HOSTS,
             NameSource::Cni => "cni",
             NameSource::HostLocal => "host-local",
+            NameSource::Ovs => "ovs",
+            NameSource::Docker => "docker",
             NameSource::Interface => "interface",
             NameSource::Fleet => "fleet",
+            NameSource::Frr => "frr",
             NameSource::Dns => "dns",
         }
     }
@@ -87,6 +96,15 @@ pub struct HostName {
     pub from: NameSource,
 }
 
+/// What services of this host say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceNames {
+    /// Inner addresses; outer ones, where FRR says it.
+    pub addresses: HashMap<IpAddr, HostName>,
+    /// What tunnel ids stand for.
+    pub ids: HashMap<u32, Segment>,
+}
+
 /// Names, and where to ask for more. Clones share what is found later.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
@@ -96,6 +114,8 @@ pub struct Names {
     /// What tunnel ids stand for on this host, when that has been found; nothing for those of which
     /// there are several.
     segments: Arc<Mutex<HashMap<u32, Option<Segment>>>>,
+    /// What services of this host say, when they have.
+    asked: Arc<Mutex<ServiceNames>>,
     /// What the hosts of a fleet call themselves.
     hosts: Arc<Mutex<Arc<HashMap<IpAddr, String>>>>,
     resolver: Option<Arc<Resolver>>,
@@ -156,6 +176,26 @@ impl Names {
         *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
+    /// What services of this host say.
+    pub fn learn_asked(&self, mut found: ServiceNames) {
+        for name in found.addresses.values_mut() {
+            if let Cow::Owned(short) = cut(&name.name) {
+                name.name = short;
+            }
+        }
+        *self.asked() = found;
+    }
+
+    fn asked(&self) -> MutexGuard<'_, ServiceNames> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a service says of an address that was seen in a tunnel, or outside.
+    fn asked_of(&self, address: IpAddr, inner: bool) -> Option<HostName> {
+        let is_outer = |name: &&HostName| name.from == NameSource::Frr;
+        self.asked().addresses.get(&address).filter(|name| is_outer(name) != inner).cloned()
+    }
+
     /// Outer addresses, and the hosts of a fleet that have them.
     pub fn learn_hosts(&self, found: HashMap<IpAddr, String>) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,6 +232,7 @@ impl Names {
             && self.book.hosts.is_empty()
             && self.book.nets.is_empty()
             && local.is_empty()
+            && *self.asked() == ServiceNames::default()
             && self.resolver.is_none()
     }
 
@@ -212,6 +253,9 @@ impl Names {
                 self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(&address)
         {
             return Some(name.clone());
+        }
+        if let Some(name) = self.asked_of(address, inner) {
+            return Some(name.name);
         }
         self.resolver.as_ref()?.name(address)
     }
@@ -251,7 +295,10 @@ impl Names {
 
     fn segment(&self, id: u32) -> Option<String> {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        segments.get(&id)?.as_ref().map(Segment::to_string)
+        match segments.get(&id) {
+            Some(own) => own.as_ref().map(Segment::to_string),
+            None => self.asked().ids.get(&id).map(Segment::to_string),
+        }
     }
 
     /// What is known of an address by now, who says it best first.
@@ -266,7 +313,9 @@ impl Names {
             .map(of(book))
             .into_iter()
             .chain(local)
+            .chain(self.asked_of(address, true))
             .chain(self.hosts().get(&address).cloned().map(of(NameSource::Fleet)))
+            .chain(self.asked_of(address, false))
             .chain(dns.map(of(NameSource::Dns)))
             .collect()
     }
@@ -275,7 +324,9 @@ impl Names {
     pub fn addresses(&self) -> Vec<IpAddr> {
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let hosts = self.hosts();
-        let all = self.book.hosts.keys().chain(local.keys()).chain(hosts.keys());
+        let asked = self.asked();
+        let asked = asked.addresses.keys();
+        let all = self.book.hosts.keys().chain(local.keys()).chain(hosts.keys()).chain(asked);
         all.copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
@@ -283,11 +334,14 @@ impl Names {
     pub fn named_ids(&self) -> Vec<(u32, HostName)> {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         let known = segments.iter().filter(|(_, segment)| segment.is_some()).map(|(id, _)| id);
-        let all: BTreeSet<u32> = self.book.ids.keys().chain(known).copied().collect();
+        let mut all: BTreeSet<u32> = self.book.ids.keys().chain(known).copied().collect();
+        all.extend(self.asked().ids.keys().filter(|id| !segments.contains_key(*id)));
+        let here: HashSet<u32> = segments.keys().copied().collect();
         drop(segments);
-        let from = |id| match self.book.ids.contains_key(id) {
-            true => NameSource::File,
-            false => NameSource::Interface,
+        let from = |id| match (self.book.ids.contains_key(id), here.contains(id)) {
+            (true, _) => NameSource::File,
+            (_, true) => NameSource::Interface,
+            _ => NameSource::Frr,
         };
         all.iter()
             .filter_map(|id| Some((*id, HostName { name: self.id(*id)?, from: from(id) })))
@@ -299,12 +353,13 @@ impl Names {
         self.book.services.get(&(l4, port)).map(String::as_str)
     }
 
-    /// Reads a filter in which names stand for addresses and ids.
+    /// Reads a filter in which names stand for addresses and ids, of hosts in these groups.
     ///
     /// # Errors
     /// As [`Filter::parse`].
-    pub fn filter(&self, text: &str) -> Result<Filter, FilterError> {
-        Filter::parse_named(text, &Meanings { nets: &|n| self.nets(n), ids: &|n| self.ids(n) })
+    pub fn filter(&self, text: &str, groups: &Arc<Groups>) -> Result<Filter, FilterError> {
+        let (nets, ids) = (|n: &str| self.nets(n), |n: &str| self.ids(n));
+        Filter::parse_named(text, &Meanings { nets: &nets, ids: &ids, groups: Some(groups) })
     }
 
     /// The same of packets.
@@ -312,7 +367,8 @@ impl Names {
     /// # Errors
     /// As [`PacketFilter::parse_named`].
     pub fn packet_filter(&self, text: &str) -> Result<PacketFilter, FilterError> {
-        let meanings = Meanings { nets: &|n| self.nets(n), ids: &|n| self.ids(n) };
+        let (nets, ids, none) = (|n: &str| self.nets(n), |n: &str| self.ids(n), Arc::default());
+        let meanings = Meanings { nets: &nets, ids: &ids, groups: Some(&none) };
         PacketFilter::parse_named(text, &meanings)
     }
 
@@ -331,6 +387,10 @@ impl Names {
                 .filter(|(_, n)| n.name.to_lowercase() == name)
                 .map(|(a, _)| IpNet::from(*a)),
         );
+        let asked = self.asked();
+        let called = asked.addresses.iter().filter(|(_, n)| n.name.to_lowercase() == name);
+        found.extend(called.map(|(a, _)| IpNet::from(*a)));
+        drop(asked);
         if let Some(resolver) = &self.resolver {
             found.extend(resolver.addresses(&name).into_iter().map(IpNet::from));
         }
@@ -349,6 +409,9 @@ impl Names {
         let called =
             |segment: &Option<Segment>| segment.as_ref().is_some_and(|s| s.is_called(name));
         found.extend(segments.iter().filter(|(_, s)| called(s)).map(|(id, _)| *id));
+        let asked = self.asked();
+        let others = asked.ids.iter().filter(|(id, _)| !segments.contains_key(id));
+        found.extend(others.filter(|(_, s)| s.is_called(name)).map(|(id, _)| *id));
         found.sort_unstable();
         found.dedup();
         found
@@ -640,7 +703,7 @@ mod tests {
         ] {
             assert_eq!(n.nets(none), [], "{none}");
         }
-        assert!(n.filter("host:blue.7,blue inner:six::7").is_ok());
+        assert!(n.filter("host:blue.7,blue inner:six::7", &Arc::default()).is_ok());
     }
 
     #[test]
@@ -692,6 +755,45 @@ mod tests {
         let from: Vec<_> = n.named_ids().into_iter().map(|(id, n)| (id, n.from)).collect();
         let (file, here) = (NameSource::File, NameSource::Interface);
         assert_eq!(from, [(7, file), (10, here), (50, here)]);
+    }
+
+    #[test]
+    fn services_are_believed_last_and_frr_of_outer_addresses() {
+        let n = names("10.0.0.9 file\n").expect("names");
+        let name = |name: &str, from| HostName { name: name.to_owned(), from };
+        let segment = |vrf: &str, bridge: Option<&str>| Segment {
+            bridge: bridge.map(str::to_owned),
+            vrf: Some(vrf.to_owned()),
+            is_routed: bridge.is_none(),
+        };
+        n.learn_segments([(7, Some(segment("red", Some("br7"))))].into_iter().collect());
+        n.learn_local([(ip("10.0.0.2"), name("shop/cart", NameSource::Cni))].into_iter().collect());
+        let long = "x".repeat(1 << 20);
+        n.learn_asked(ServiceNames {
+            addresses: [
+                (ip("10.0.0.1"), name("leaf-1", NameSource::Frr)),
+                (ip("10.0.0.2"), name("port", NameSource::Ovs)),
+                (ip("10.0.0.3"), name("web", NameSource::Docker)),
+                (ip("10.0.0.9"), name("other", NameSource::Docker)),
+                (ip("10.0.0.4"), name(&long, NameSource::Ovs)),
+            ]
+            .into_iter()
+            .collect(),
+            ids: [(7, segment("blue", None)), (8, segment("blue", None))].into_iter().collect(),
+        });
+        let called = |address: &str, inner| n.address(ip(address), inner).unwrap_or_default();
+        assert_eq!([called("10.0.0.1", false), called("10.0.0.1", true)], ["leaf-1", ""]);
+        assert_eq!([called("10.0.0.3", false), called("10.0.0.3", true)], ["", "web"]);
+        assert_eq!([called("10.0.0.2", true), called("10.0.0.9", true)], ["shop/cart", "file"]);
+        assert_eq!(called("10.0.0.4", true).chars().count(), MOST_CHARS);
+        let from: Vec<_> = n.told(ip("10.0.0.2")).into_iter().map(|n| n.from).collect();
+        assert_eq!(from, [NameSource::Cni, NameSource::Ovs]);
+        assert_eq!(n.nets("WEB"), [IpNet::from(ip("10.0.0.3"))]);
+        let ids: Vec<_> =
+            n.named_ids().into_iter().map(|(id, n)| (id, n.name, n.from.name())).collect();
+        let (seven, eight) = ("br7 in VRF red".to_owned(), "VRF blue".to_owned());
+        assert_eq!(ids, [(7, seven, "interface"), (8, eight, "frr")]);
+        assert_eq!([n.ids("blue"), n.ids("red")], [[8], [7]]);
     }
 
     #[test]

@@ -8,8 +8,10 @@
 //! host:172.16.1.0/24 vni:10000-10003,20000 !proto:arp
 //! ```
 //!
+//! `group:eu/zone-a` is of hosts in this group or below it.
+//!
 //! Where packets are looked into there are more keys: `port:443 l4:tcp flags:syn+ack,rst dscp:ef`.
-use std::{borrow::Cow, error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+use std::{borrow::Cow, error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use contract::{
     PROBE_TESTS, TEST_ID, TEST_INNER, TEST_IPV4, TEST_IPV6, TEST_KIND, TEST_LAST, TEST_NOT,
@@ -20,6 +22,7 @@ use ipnet::IpNet;
 
 use crate::{
     flow::{Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+    groups::{Group, Groups},
     units::sanitize,
 };
 
@@ -44,6 +47,31 @@ enum Test {
     Kind(Vec<Kind>),
     Iface(Vec<Interface>),
     Proto(Vec<Proto>),
+    Group(AnyGroup),
+}
+
+/// Some groups of hosts, and where to look who is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AnyGroup {
+    /// By their paths; those that there are.
+    named: Vec<(String, Option<Group>)>,
+    groups: Arc<Groups>,
+}
+
+impl AnyGroup {
+    fn has(&self, host: IpAddr) -> bool {
+        self.wanted().any(|group| self.groups.is_in(host, group))
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = Group> {
+        self.named.iter().filter_map(|(_, group)| *group)
+    }
+
+    /// Their networks, where these say all.
+    fn nets(&self) -> Option<Vec<IpNet>> {
+        let nets: Option<Vec<_>> = self.wanted().map(|group| self.groups.nets(group)).collect();
+        Some(nets?.concat())
+    }
 }
 
 /// An interface by its name or by a pattern. A name first: an interface may be called `a*`.
@@ -71,8 +99,8 @@ enum Proto {
     Other(InnerProto),
 }
 
-const KEYS: &str = "host, inner, vni (or id), kind, iface, proto";
-const ALL_KEYS: &str = "host, inner, vni (or id), kind, iface, proto, port, l4, flags, dscp";
+const KEYS: &str = "host, inner, vni (or id), kind, iface, proto, group";
+const ALL_KEYS: &str = "host, inner, vni (or id), kind, iface, proto, group, port, l4, flags, dscp";
 
 /// A filter of packets, of which all that is not known of a row is in the packet itself: its innermost
 /// IP header and what follows that.
@@ -144,6 +172,8 @@ pub struct Meanings<'a> {
     pub nets: &'a dyn Fn(&str) -> Vec<IpNet>,
     /// The tunnel ids that a name is of.
     pub ids: &'a dyn Fn(&str) -> Vec<u32>,
+    /// Groups of hosts; `None` where they are known later, and may be any.
+    pub groups: Option<&'a Arc<Groups>>,
 }
 
 impl Meanings<'_> {
@@ -154,6 +184,27 @@ impl Meanings<'_> {
     fn id(&self, v: &str) -> Result<Vec<RangeInclusive<u32>>, String> {
         let named = || (self.ids)(v).into_iter().map(|id| id..=id).collect::<Vec<_>>();
         range(v).map(|r| vec![r]).or_else(|e| Some(named()).filter(|n| !n.is_empty()).ok_or(e))
+    }
+
+    fn any_group(&self, values: &Values<'_>) -> Result<AnyGroup, FilterError> {
+        const SHOWN: usize = 8;
+        let Some(groups) = self.groups else {
+            let named = values.each("group:eu/zone-a", |v| Ok((v.to_owned(), None)))?;
+            return Ok(AnyGroup { named, groups: Arc::default() });
+        };
+        let hint = match groups.all_paths().take(SHOWN).collect::<Vec<_>>() {
+            none if none.is_empty() => "a command that takes `--groups FILE`, with one".to_owned(),
+            some if groups.all_paths().nth(SHOWN).is_none() => {
+                format!("one of {}", some.join(", "))
+            }
+            some => format!("one such as {}", some.join(", ")),
+        };
+        let named = values.each(&hint, |v| match groups.at(v) {
+            Some(group) => Ok((groups.path(group).to_owned(), Some(group))),
+            None if groups.is_empty() => Err("there are no groups of hosts".to_owned()),
+            None => Err(format!("{} is no group of hosts", quote(v))),
+        })?;
+        Ok(AnyGroup { named, groups: groups.clone() })
     }
 }
 
@@ -182,7 +233,10 @@ impl Filter {
     /// # Errors
     /// The first term that is not one, see [`FilterError`].
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        Self::parse_named(text, &Meanings { nets: &|_| Vec::new(), ids: &|_| Vec::new() })
+        let none = Arc::default();
+        let meanings =
+            Meanings { nets: &|_| Vec::new(), ids: &|_| Vec::new(), groups: Some(&none) };
+        Self::parse_named(text, &meanings)
     }
 
     /// The same where addresses and ids may be written as names.
@@ -216,7 +270,14 @@ impl Filter {
                 continue;
             }
             let begin = tests.len();
-            term.test.compile(&mut tests);
+            term.test.compile(&mut tests)?;
+            if tests.len() == begin {
+                // Groups that nobody is in.
+                match term.not {
+                    true => continue,
+                    false => return Ok(None),
+                }
+            }
             let not = if term.not { TEST_NOT as u8 } else { 0 };
             tests[begin..].iter_mut().for_each(|test| test.flags |= not);
             if let Some(last) = tests.last_mut() {
@@ -295,6 +356,24 @@ impl Filter {
     /// It keeps everything.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
+    }
+
+    /// It asks for groups of hosts in which some are by what they are called: see [`Filter::learn`].
+    pub fn takes_names(&self) -> bool {
+        let takes_names = |t: &Term| matches!(&t.test, Test::Group(any) if any.groups.take_names());
+        self.terms.iter().any(takes_names)
+    }
+
+    /// More is known of who is in which group.
+    pub fn learn(&mut self, groups: &Arc<Groups>) {
+        for term in &mut self.terms {
+            if let Test::Group(any) = &mut term.test
+                && !Arc::ptr_eq(&any.groups, groups)
+            {
+                any.groups = groups.clone();
+                any.named.iter_mut().for_each(|(path, group)| *group = groups.at(path));
+            }
+        }
     }
 }
 
@@ -407,6 +486,7 @@ impl<'a> Word<'a> {
                 "proto:ipv4, proto:ipv6, proto:arp, proto:0x88cc or proto:truncated",
                 proto,
             )?),
+            "group" => Test::Group(names.any_group(values)?),
             "" => {
                 return Err(error(
                     *at_key,
@@ -635,13 +715,17 @@ impl Test {
                 };
                 protos.contains(&this)
             }
+            Test::Group(any) => key.outer.is_some_and(|p| any.has(p.first) || any.has(p.second)),
         }
     }
 }
 
 impl Test {
     /// Appends what the programs compare: any of it has to hold.
-    fn compile(&self, tests: &mut Vec<probe_test>) {
+    ///
+    /// # Errors
+    /// They cannot compare it.
+    fn compile(&self, tests: &mut Vec<probe_test>) -> Result<(), String> {
         let of = |what, range: &RangeInclusive<u32>| probe_test {
             what: what as u8,
             low: *range.start(),
@@ -663,7 +747,16 @@ impl Test {
                 Proto::Other(proto) => number(proto.0),
             })),
             Test::Iface(_) => {} // known before
+            Test::Group(any) => match any.nets() {
+                Some(nets) => nets.iter().for_each(|n| compile_net(TEST_OUTER, n, tests)),
+                None => {
+                    let why = "who is in a group is said by names, too, which cannot be compared \
+                               with packets: try `host:` and networks";
+                    return Err(why.to_owned());
+                }
+            },
         }
+        Ok(())
     }
 }
 
@@ -752,6 +845,7 @@ impl fmt::Display for Filter {
                     Proto::Ipv6 => f.write_str("ipv6"),
                     Proto::Other(p) => write!(f, "{p}"),
                 })?,
+                Test::Group(any) => list(f, "group", &any.named, |f, (path, _)| f.write_str(path))?,
             }
         }
         Ok(())
@@ -853,8 +947,11 @@ mod tests {
                 vec![]
             }
         };
-        let names =
-            Meanings { nets: &nets, ids: &|n| if n == "blue" { vec![10000] } else { vec![] } };
+        let names = Meanings {
+            nets: &nets,
+            ids: &|n| if n == "blue" { vec![10000] } else { vec![] },
+            groups: None,
+        };
         let f = Filter::parse_named("host:rack,10.0.0.1 vni:blue", &names).unwrap();
         assert!(f.matches(&vxlan(), "eth0"));
         assert_eq!(
@@ -865,6 +962,58 @@ mod tests {
         let e = Filter::parse_named("host:rack vni:green", &names).unwrap_err();
         assert!(e.at == 14 && e.what.contains("'green'"), "{e}");
         assert!(Filter::parse("host:rack").is_err());
+    }
+
+    #[test]
+    fn groups_are_of_outer_addresses_and_what_is_below_them() {
+        let file = "172.16.0.0/16 eu\n172.16.1.100 eu/a\n172.16.1.101 us\n2001:db8::1 eu/b\n";
+        let mut groups = Arc::new(Groups::parse(file).unwrap());
+        let parse = |text: &str, groups: &Arc<Groups>| {
+            let (nets, ids) = (|_: &str| Vec::new(), |_: &str| Vec::new());
+            let meanings = Meanings { nets: &nets, ids: &ids, groups: Some(groups) };
+            Filter::parse_named(text, &meanings)
+        };
+        let rows = [('v', vxlan()), ('n', nested()), ('a', arp()), ('o', overflow())];
+        for (text, kept) in [
+            ("group:eu", "vna"),
+            ("group:/eu/a/", "va"),
+            ("group:eu/b", "n"),
+            ("group:us", "va"),
+            ("group:us,eu/b", "vna"),
+            ("!group:us", "no"),
+            ("group:eu/a group:us", "va"),
+        ] {
+            let filter = parse(text, &groups).unwrap();
+            let keeps: String =
+                rows.iter().filter(|(_, f)| filter.matches(f, "")).map(|(c, _)| *c).collect();
+            assert_eq!(keeps, kept, "{text}");
+            assert_eq!(parse(&filter.to_string(), &groups), Ok(filter), "{text}");
+        }
+        // Their networks are what the programs compare: all of eu but who is in us.
+        let nets = |path| groups.nets(groups.at(path).unwrap()).unwrap();
+        let all = |net: &str, nets: &[IpNet]| nets.iter().any(|n| n.contains(&ip(net)));
+        let eu = nets("eu");
+        for (host, is_in) in
+            [("172.16.1.100", true), ("172.16.1.101", false), ("172.16.1.102", true)]
+        {
+            assert_eq!(all(host, &eu), is_in, "{host} in {eu:?}");
+        }
+        assert_eq!(nets("us"), [net("172.16.1.101").unwrap()]);
+        let tests = |text: &str, groups| parse(text, groups).unwrap().tests("eth0");
+        assert_eq!(tests("group:us", &groups), tests("host:172.16.1.101", &groups));
+        // What there is not, and where there are none.
+        let e = parse("vni:1 group:asia", &groups).unwrap_err();
+        assert!(e.at == 12 && e.hint == "one of eu, eu/a, us, eu/b", "{e}");
+        let e = Filter::parse("group:eu").unwrap_err();
+        assert!(e.what == "there are no groups of hosts" && e.hint.contains("--groups"), "{e}");
+        // Who is in it by name is learned.
+        groups = Arc::new(Groups::parse("node-* eu\n10.0.0.1 us\n").unwrap());
+        let mut filter = parse("group:eu", &groups).unwrap();
+        assert!(filter.takes_names() && !filter.matches(&vxlan(), ""));
+        assert!(filter.tests("eth0").unwrap_err().contains("by names"));
+        groups.learn([ip("172.16.1.100")].into_iter(), |_| Some("node-1".to_owned()));
+        filter.learn(&groups);
+        assert!(filter.matches(&vxlan(), "") && !filter.matches(&nested(), ""));
     }
 
     #[test]
@@ -975,7 +1124,7 @@ mod tests {
     }
 
     fn of_packets(text: &str) -> Result<PacketFilter, FilterError> {
-        let names = Meanings { nets: &|_| Vec::new(), ids: &|_| Vec::new() };
+        let names = Meanings { nets: &|_| Vec::new(), ids: &|_| Vec::new(), groups: None };
         PacketFilter::parse_named(text, &names)
     }
 

@@ -11,11 +11,14 @@
 //! ```
 //!
 //! Without a file, groups are made of the names that hosts of a fleet have: see [`Groups::of_hosts`].
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use glob::{MatchOptions, Pattern};
-use ipnet::{AddrParseError, IpNet, Ipv4Net};
+use ipnet::{AddrParseError, IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
 use crate::units::sanitize;
 
@@ -174,6 +177,46 @@ impl Groups {
         self.deepest
     }
 
+    /// How many levels have to be looked into everywhere, so that there is more than one group; none,
+    /// where there never is.
+    pub fn coarsest(&self) -> usize {
+        let several = |depth: &usize| {
+            self.places.iter().filter(|place| place.depth == *depth).nth(1).is_some()
+        };
+        (0..self.deepest).find(several).unwrap_or(0)
+    }
+
+    /// The group with this path, which may be written as in a file.
+    pub fn at(&self, path: &str) -> Option<Group> {
+        let path = sanitize(path);
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        self.paths.get(parts.join("/").as_str()).copied()
+    }
+
+    /// All paths, in the order in which they were named.
+    pub fn all_paths(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|place| &*place.path)
+    }
+
+    /// The networks of a group and of those below it; `None` where names also say who is in it.
+    pub fn nets(&self, group: Group) -> Option<Vec<IpNet>> {
+        if self.take_names() || !self.named.is_empty() {
+            return None;
+        }
+        let [v4, v6] = self.ranges.each_ref().map(|ranges| {
+            ranges.spans().filter(|(own, ..)| self.up(*own).any(|above| above == group))
+        });
+        let v4 = v4.flat_map(|(_, from, to)| {
+            let [from, to] = [from, to].map(|n| Ipv4Addr::from_bits(n as u32));
+            Ipv4Subnets::new(from, to, 0).map(IpNet::V4)
+        });
+        let v6 = v6.flat_map(|(_, from, to)| {
+            let [from, to] = [from, to].map(Ipv6Addr::from_bits);
+            Ipv6Subnets::new(from, to, 0).map(IpNet::V6)
+        });
+        Some(v4.chain(v6).collect())
+    }
+
     /// It takes names to tell who is in them.
     pub fn take_names(&self) -> bool {
         !self.patterns.is_empty()
@@ -250,6 +293,7 @@ impl Groups {
 
     /// The group that a host is in, the deepest one.
     pub fn of(&self, host: IpAddr) -> Option<Group> {
+        let host = host.to_canonical();
         let ranges = &self.ranges[usize::from(host.is_ipv6())];
         match ranges.find(host) {
             Some((group, true)) => Some(group),
@@ -347,6 +391,13 @@ impl Ranges {
             Some(last) if last.0 == from => last.1 = group,
             _ => self.0.push((from, group)),
         }
+    }
+
+    /// Each group, and from where to where it is.
+    fn spans(&self) -> impl Iterator<Item = (Group, u128, u128)> {
+        let ends = self.0.iter().skip(1).map(|(next, _)| next.saturating_sub(1));
+        let spans = self.0.iter().zip(ends.chain([u128::MAX]));
+        spans.filter_map(|((from, of), to)| Some((of.as_ref()?.0, *from, to)))
     }
 
     fn find(&self, host: IpAddr) -> Option<(Group, bool)> {

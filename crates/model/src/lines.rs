@@ -6,6 +6,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     flow::{Count, Counters, Flow, Key},
+    groups::{Group, Groups},
     interface::Interface,
     matrix::{Measure, Scope},
     once::BothEnds,
@@ -29,6 +30,8 @@ pub enum Column {
     Inside,
     /// The outer pair.
     Outer,
+    /// The groups that its hosts are in.
+    Groups,
     /// The inner pair, or what is there instead.
     Inner,
     /// What the first end sent.
@@ -60,12 +63,13 @@ pub enum Column {
 
 impl Column {
     /// All columns, left to right.
-    pub const ALL: [Column; 18] = [
+    pub const ALL: [Column; 19] = [
         Column::Interface,
         Column::Kind,
         Column::Id,
         Column::Inside,
         Column::Outer,
+        Column::Groups,
         Column::Inner,
         Column::Forward,
         Column::Reverse,
@@ -105,6 +109,8 @@ pub struct Line {
     pub interface: u16,
     /// Its key.
     pub key: Key,
+    /// The groups that its hosts are in, the deepest ones.
+    pub groups: [Option<Group>; 2],
     /// Its counts, in the interval or since counting began, depending on the picture.
     pub counters: Counters,
     /// Its counts in the interval, if known.
@@ -127,7 +133,8 @@ impl Line {
         let sum = Some(counters.total());
         let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
         let (dropped, seq_lost, syn, ends) = (None, None, None, None);
-        Line { interface, key, counters, rate, total, dropped, seq_lost, syn, ends }
+        let groups = [None; 2];
+        Line { interface, key, groups, counters, rate, total, dropped, seq_lost, syn, ends }
     }
 
     /// The row as it was counted.
@@ -187,7 +194,11 @@ impl Lines {
                 }
             }
         }
+        let groups = scope.grouping.groups();
         for line in &mut list {
+            if let Some(pair) = line.key.outer.filter(|_| !groups.is_empty()) {
+                line.groups = [pair.first, pair.second].map(|host| groups.of(host));
+            }
             let sum = Some(line.counters.total());
             if rate {
                 line.rate = sum
@@ -215,8 +226,15 @@ impl Lines {
                 }
             }
         }
+        let by_path = match by.column {
+            Column::Groups => places(&list, groups),
+            _ => HashMap::new(),
+        };
         list.sort_unstable_by(|a, b| {
-            let order = compare(a, b, by, &interval.interfaces);
+            let order = match by.column {
+                Column::Groups => compare_groups(a, b, &by_path),
+                _ => compare(a, b, by, &interval.interfaces),
+            };
             let order = if by.reversed { order.reverse() } else { order };
             order.then_with(|| (a.interface, a.key).cmp(&(b.interface, b.key)))
         });
@@ -274,6 +292,25 @@ fn threshold(interval: &Interval, scope: &Scope, measure: Measure) -> u64 {
     *sizes.select_nth_unstable_by_key(LINES, |n| Reverse(*n)).1
 }
 
+/// Where groups of a list are in the order of their paths.
+fn places(list: &[Line], groups: &Groups) -> HashMap<Group, usize> {
+    let mut all: Vec<Group> = list.iter().flat_map(|line| line.groups).flatten().collect();
+    all.sort_unstable();
+    all.dedup();
+    all.sort_unstable_by_key(|group| groups.path(*group));
+    all.into_iter().enumerate().map(|(i, group)| (group, i)).collect()
+}
+
+/// By path, whichever end has it; what is in no group is last.
+fn compare_groups(a: &Line, b: &Line, places: &HashMap<Group, usize>) -> Ordering {
+    let place = |line: &Line| {
+        let both =
+            line.groups.map(|group| group.and_then(|g| places.get(&g)).unwrap_or(&usize::MAX));
+        [both[0].min(both[1]), both[0].max(both[1])]
+    };
+    place(a).cmp(&place(b))
+}
+
 fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Ordering {
     let down = |a: Count, b: Count| by.measure.of(b).cmp(&by.measure.of(a));
     let maybe = |a: Option<Count>, b: Option<Count>| {
@@ -286,6 +323,7 @@ fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Orderin
         Column::Id => a.key.outermost.id.cmp(&b.key.outermost.id),
         Column::Inside => (a.key.depth, a.key.innermost).cmp(&(b.key.depth, b.key.innermost)),
         Column::Outer => a.key.outer.cmp(&b.key.outer),
+        Column::Groups => Ordering::Equal, // by their paths: see `compare_groups`
         Column::Inner => a.key.inner.cmp(&b.key.inner),
         Column::Forward => down(a.counters.fwd(), b.counters.fwd()),
         Column::Reverse => down(a.counters.rev(), b.counters.rev()),

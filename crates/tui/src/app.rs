@@ -20,7 +20,7 @@ use model::{
     filter::{Filter, FilterError},
     flow::{Count, Key, Pair, Tunnel},
     fragments::fragmented,
-    groups::{Grouping, Groups},
+    groups::{Group, Grouping, Groups},
     lens::{Lens, LensSum},
     lines::{Column, Line, Lines, Sorting},
     matrix::{End, Level, Pick, Scope, Within, label},
@@ -75,7 +75,7 @@ pub struct App {
     /// Addresses, not names.
     pub numeric: bool,
     /// Groups of hosts.
-    groups: Arc<Groups>,
+    pub(super) groups: Arc<Groups>,
     /// The hosts of a fleet that they were made of; `None` where a file says them.
     grouped: Option<Arc<HashMap<IpAddr, String>>>,
     /// How many levels of groups are looked into everywhere, if the user has said so.
@@ -152,6 +152,7 @@ impl App {
         let mut series =
             if start.recorded { Series::of_recording() } else { Series::new(start.history) };
         series.look_for_findings(start.known);
+        let groups = start.groups.clone().unwrap_or_default();
         Ok(App {
             view: start.view,
             unit: start.unit,
@@ -162,12 +163,12 @@ impl App {
             title: units::sanitize(&start.title).into_owned(),
             numeric: start.numeric,
             grouped: start.groups.is_none().then(Arc::default),
-            groups: start.groups.unwrap_or_default(),
+            filter: start.names.filter(&start.filter, &groups)?,
+            groups,
             levels: None,
             grouping: Grouping::default(),
             crumbs: Vec::new(),
             tunnel: None,
-            filter: start.names.filter(&start.filter)?,
             filter_text: start.filter.trim().to_owned(),
             names: Called::new(start.names),
             editing: None,
@@ -206,11 +207,16 @@ impl App {
     /// The same of an end of a certain level, whichever is shown.
     pub fn called_at(&self, level: Level, end: End) -> String {
         if let End::Group(group) = end {
-            return self.groups.path(group).to_owned();
+            return self.group_path(group).to_owned();
         }
         let name = || self.names.end(end, level);
         let name = if self.numeric { None } else { name() };
         name.unwrap_or_else(|| label(end, self.picture.matrix.folded))
+    }
+
+    /// What a group is called: its path.
+    pub fn group_path(&self, group: Group) -> &str {
+        self.groups.path(group)
     }
 
     /// What a tunnel is called on the screen.
@@ -271,13 +277,14 @@ impl App {
     fn levels(&self) -> usize {
         let is_crowded = |hosts: &Arc<_>| HashMap::len(hosts) > self.ends_shown();
         let by_group = self.grouped.as_ref().is_none_or(is_crowded) || self.groups_entered() > 0;
-        self.levels.unwrap_or(if by_group { 0 } else { self.groups.levels() })
+        let coarsest = || self.groups.coarsest();
+        self.levels.unwrap_or_else(|| if by_group { coarsest() } else { self.groups.levels() })
     }
 
-    /// Looks into one level of groups more, at last into all of them: then again into none.
+    /// Looks into one level of groups more, at last into all of them: then again into the coarsest.
     pub(super) fn step_levels(&mut self) -> bool {
-        let all = self.groups.levels();
-        self.levels = Some((self.levels() + 1) % (all + 1));
+        let (now, all) = (self.levels(), self.groups.levels());
+        self.levels = Some(if now < all { now + 1 } else { self.groups.coarsest() });
         all > 0
     }
 
@@ -315,6 +322,7 @@ impl App {
             }
             None => {}
         }
+        self.filter.learn(&self.groups);
         if !self.groups.is_empty() {
             let entered = self.crumbs.iter().take(self.groups_entered());
             let entered: Vec<_> =

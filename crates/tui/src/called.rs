@@ -9,6 +9,7 @@ use feed::names::Names;
 use model::{
     filter::{Filter, FilterError},
     flow::Tunnel,
+    groups::Groups,
     matrix::{End, Level},
     text::shorten,
 };
@@ -74,11 +75,11 @@ impl Called {
         self.address(a, level == Level::Inner).map(|name| shorten(&name, LONGEST))
     }
 
-    /// Parses a filter in which names stand for addresses and ids.
+    /// Parses a filter in which names stand for addresses and ids, of hosts in these groups.
     ///
     /// # Errors
     /// Those of [`Names::filter`].
-    pub fn filter(&self, text: &str) -> Result<Filter, FilterError> {
-        self.names.filter(text)
+    pub fn filter(&self, text: &str, groups: &Arc<Groups>) -> Result<Filter, FilterError> {
+        self.names.filter(text, groups)
     }
 }

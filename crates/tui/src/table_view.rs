@@ -13,10 +13,11 @@ use unicode_width::UnicodeWidthStr;
 
 use model::{
     flow::{Count, HookKind, Inner, Pair},
+    groups::Group,
     lane::Balance,
     lines::{Column, Line},
     matrix::End,
-    text::{apart, fit, shared_prefix},
+    text::{apart, fit, shared_prefix, shorten},
     trend,
     units::sanitize,
 };
@@ -36,6 +37,7 @@ fn title(column: Column) -> &'static str {
         Column::Id => "id",
         Column::Inside => "inside",
         Column::Outer => "hosts",
+        Column::Groups => "groups",
         Column::Inner => "inner",
         Column::Forward => "→ sent",
         Column::Reverse => "← sent",
@@ -71,22 +73,24 @@ fn is_number(column: Column) -> bool {
     )
 }
 
-/// How soon it goes when there is no room: the highest first. What is wrong goes last.
-fn dispensable(column: Column, is_alarming: bool) -> u8 {
+/// How soon it goes when there is no room: the highest first. What is wrong, and what the rows are sorted
+/// by, goes last.
+fn dispensable(column: Column, stays: bool) -> u8 {
     match column {
-        _ if is_alarming => 0,
-        Column::Dropped | Column::SeqLost => 8,
-        Column::Syn => 9,
+        _ if stays => 0,
+        Column::Dropped | Column::SeqLost => 9,
+        Column::Syn => 10,
         Column::Lost => 3,
-        Column::Sent | Column::Received => 7,
+        Column::Sent | Column::Received => 8,
         Column::Outer | Column::Inner | Column::Rate => 0,
         Column::Id => 1,
         Column::Kind => 2,
         Column::Forward | Column::Reverse => 3,
         Column::Total => 4,
-        Column::Interface => 5,
-        Column::Inside => 6,
-        Column::Rx | Column::Tx => 7,
+        Column::Groups => 5,
+        Column::Interface => 6,
+        Column::Inside => 7,
+        Column::Rx | Column::Tx => 8,
     }
 }
 
@@ -169,6 +173,16 @@ fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
     })
 }
 
+/// The groups of a row's hosts: one path where both are in it.
+fn groups(app: &App, line: &Line, room: Room) -> String {
+    let path = |group: Option<Group>| group.map_or("-", |group| app.group_path(group)).to_owned();
+    match line.groups {
+        [None, None] => "-".to_owned(),
+        [a, b] if a == b => shorten(&path(a), room.name),
+        both => both.map(|group| shorten(&path(group), room.name)).join(" ⇄ "),
+    }
+}
+
 fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
     let rate = app.rate.then_some(app.picture.elapsed);
     let one = |c: Count| match room.bare {
@@ -192,6 +206,7 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
             || "overflow".to_owned(),
             |p| named(app, p, false, room).unwrap_or_else(|| room.pair(p, room.cut[0])),
         ),
+        Column::Groups => groups(app, line, room),
         Column::Inner => match line.key.inner {
             _ if line.key.other => "other".to_owned(),
             Inner::Pair(p) => {
@@ -235,11 +250,13 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
     let nested = lines.iter().any(|l| l.key.innermost.is_some());
     let of_fleet = app.picture.interfaces.iter().any(|i| i.hook == HookKind::Fleet);
     let several = app.picture.interfaces.len() > 1;
+    let grouped = lines.iter().any(|l| l.groups.iter().any(Option::is_some));
     let least = if room.bare { 6 } else { 9 };
     Column::ALL
         .iter()
         .filter(|c| {
             (**c != Column::Inside || nested)
+                && (**c != Column::Groups || grouped)
                 && (**c != Column::Dropped || app.picture.drops.is_some())
                 && (**c != Column::SeqLost || lines.iter().any(|l| l.seq_lost.is_some()))
                 && (**c != Column::Syn || lines.iter().any(|l| l.syn.is_some()))
@@ -264,11 +281,11 @@ fn wide<'a>(columns: impl Iterator<Item = &'a Texts>, gap: usize) -> usize {
 fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
     let rooms = Room::all(lines);
     // shorter texts before fewer columns, but units go only to save what is sent each way
-    let rank =
-        |c: &Texts| dispensable(c.column, lines.iter().any(|line| is_alarming(c.column, line)));
+    let stays = |column| column == app.sort || lines.iter().any(|line| is_alarming(column, line));
+    let rank = |c: &Texts| dispensable(c.column, stays(c.column));
     for (i, room) in rooms.into_iter().enumerate() {
         let mut list = columns(app, lines, width, room);
-        let must = list.iter().filter(|c| rank(c) <= 4);
+        let must = list.iter().filter(|c| rank(c) <= 5);
         if wide(must, room.gap) > width && i + 1 < rooms.len() {
             continue;
         }
@@ -375,7 +392,7 @@ pub fn draw(app: &App, look: &Look, written: &Page, area: Rect, buf: &mut Buffer
             let style = match column {
                 _ if dimmed => look.faint,
                 Column::Kind | Column::Id => look.text,
-                Column::Inside | Column::Interface => look.dim,
+                Column::Inside | Column::Interface | Column::Groups => look.dim,
                 Column::Total => look.dim,
                 _ if is_alarming(column, line) => look.bad,
                 Column::Rate => look.strong,

@@ -482,7 +482,7 @@ impl App {
                 self.editing = None;
                 self.refresh();
             }
-            Edit::Changed => match self.names.filter(&e.text) {
+            Edit::Changed => match self.names.filter(&e.text, &self.groups) {
                 Err(error) => e.error = Some(error),
                 Ok(filter) => {
                     e.error = None;

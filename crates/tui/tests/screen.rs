@@ -12,7 +12,7 @@ use model::{
     beside::{Beside, Gathered, Handshakes, Opener},
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Stop, Tunnel},
-    groups::Groups,
+    groups::{Group, Groups},
     interface::{Fill, Interface},
     lens::{Lens, LensEntry, LensRow},
     lines::Column,
@@ -732,9 +732,11 @@ fn keys_change_the_app() {
 }
 
 /// The nine hosts in zones and racks, except the last.
-fn in_groups() -> App {
-    let file = "172.16.1.100 eu/zone-a/rack-1\n172.16.1.101 eu/zone-a/rack-2\n\
+const ZONES: &str = "172.16.1.100 eu/zone-a/rack-1\n172.16.1.101 eu/zone-a/rack-2\n\
         172.16.1.102 172.16.1.103 eu/zone-b\nnode-* us\n172.16.1.106 us/zone-c\n";
+
+/// They are in these groups, and some have names.
+fn in_groups(file: &str) -> App {
     let names = "172.16.1.104 node-4\n172.16.1.105 node-5\n172.16.1.107 db\n";
     let mut book = tempfile::NamedTempFile::new().expect("a file");
     std::io::Write::write_all(&mut book, names.as_bytes()).expect("written");
@@ -763,7 +765,7 @@ fn groups_are_entered_down_to_their_rows() {
         let crumbs = (0..app.crumbs.len()).map(|i| app.crumb(i));
         std::iter::once(app.root().to_owned()).chain(crumbs).collect::<Vec<_>>().join(" > ")
     };
-    let mut app = in_groups();
+    let mut app = in_groups(ZONES);
     let total = app.picture.tally.total;
     assert_eq!(called(&app), "172.16.1.108 db eu us");
     insta::assert_snapshot!("groups-80x24", frame(&mut app, (80, 24)));
@@ -807,6 +809,62 @@ fn groups_are_entered_down_to_their_rows() {
     assert_eq!(called(&app), "172.16.1.108 db eu/zone-a eu/zone-b us");
     press(&mut app, "m j m j Enter");
     assert_eq!(app.crumbs.len(), 2, "{}", path(&app));
+}
+
+#[test]
+fn where_all_are_in_one_group_those_in_it_come_first() {
+    let file = "172.16.1.100 172.16.1.101 eu/zone-a/rack-1\n172.16.1.102 eu/zone-a/rack-2\n\
+        172.16.1.0/24 eu/zone-b/rack-3\n";
+    let mut app = in_groups(file);
+    let called = |app: &App| {
+        let mut all: Vec<String> =
+            app.picture.matrix.ends.iter().map(|end| app.called(*end)).collect();
+        all.sort();
+        all.join(" ")
+    };
+    assert_eq!((app.root(), called(&app).as_str()), ("groups", "eu/zone-a eu/zone-b"));
+    press(&mut app, "z");
+    assert_eq!(called(&app), "eu/zone-a/rack-1 eu/zone-a/rack-2 eu/zone-b/rack-3");
+    press(&mut app, "z");
+    assert_eq!(app.root(), "hosts");
+    press(&mut app, "z");
+    assert_eq!(called(&app), "eu/zone-a eu/zone-b", "one arc says nothing");
+    // Where there is one group in all, that is what there is.
+    let one = in_groups("172.16.0.0/16 eu\n");
+    assert_eq!((one.root(), called(&one).as_str()), ("groups", "eu"));
+}
+
+#[test]
+fn the_table_has_groups_and_is_sorted_by_them() {
+    let mut app = in_groups(ZONES);
+    press(&mut app, "3");
+    let groups = |app: &App| -> Vec<String> {
+        let path = |group: Option<Group>| group.map_or("-", |group| app.group_path(group));
+        let both = app.picture.lines.list.iter().map(|line| line.groups.map(path).join(" "));
+        both.collect()
+    };
+    while app.sort != Column::Groups {
+        press(&mut app, "s");
+    }
+    insta::assert_snapshot!("groups-table-160x20", frame(&mut app, (160, 20)));
+    insta::assert_snapshot!("groups-table-80x24", frame(&mut app, (80, 24)));
+    let least = |both: &String| {
+        both.split(' ').map(|path| path.replace('-', "~")).min().expect("two of them")
+    };
+    let sorted = groups(&app);
+    assert!(sorted.is_sorted_by_key(least), "{sorted:?}");
+    assert!(sorted[0].contains("eu/zone-a/rack-1") && sorted.len() > 10, "{sorted:?}");
+    press(&mut app, "S");
+    assert!(!groups(&app).is_sorted_by_key(least));
+    // Rows of a group, and of those below it.
+    let rows = app.picture.lines.list.len();
+    press(&mut app, "/ g r o u p : u s Enter");
+    assert!(app.filter_text == "group:us" && app.editing.is_none());
+    let kept = groups(&app);
+    assert!(kept.len() < rows && kept.iter().all(|both| both.contains("us")), "{kept:?}");
+    press(&mut app, "/ x");
+    let error = app.editing.as_ref().and_then(|e| e.error.clone()).expect("no such group");
+    assert!(error.to_string().contains("'usx' is no group of hosts; try one of eu, "), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 // The page of one reading: chord, tunnel ids, ends, levels, rows. Data is only ever shown as text.
 "use strict";
 (() => {
-  const { reading, palette, filter, smaller, theme, top } = JSON.parse(document.getElementById("data").textContent);
+  const { reading, palette, filter, smaller, theme, top, coarsest } = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const TAU = 2 * Math.PI;
   const RADIUS = 290, INNER = RADIUS * 0.92, FOOT = RADIUS * 0.91, CLEARLY = 1.2;
@@ -45,17 +45,22 @@
   const coloured = (e, property, colour) => { e.style[property] = colour; return e; };
 
   // ---- rows -> pairs -> matrix ------------------------------------------------------------------
+  const OTHER = "\u0000other", GROUP = "\u0001"; // no address, and what a group's path begins with
   // a row of packets that another interface counts contributes nothing
   const rows = reading.flows.filter((f) => !f.counted_on).map((f) => {
     const tunnel = f.tunnel === null ? "none" : f.vni === null ? f.tunnel : `${f.tunnel} ${f.vni}`;
     const outer = [f.outer_sip ?? "overflow", f.outer_dip ?? "overflow"];
     const inner = f.inner_sip !== null ? [f.inner_sip, f.inner_dip] : outer.map((a) => (f.outer_sip === null ? a : `${a} (${f.inner_proto})`));
+    const groups = [f.outer_sgroup, f.outer_dgroup].map((path, i) => {
+      const parts = (path ?? "").split("/");
+      return path && parts.length > coarsest ? GROUP + parts.slice(0, coarsest + 1).join("/") : outer[i];
+    });
     return {
-      f, tunnel, outer, inner,
+      f, tunnel, outer, inner, groups,
       fwd: { packets: f.fwd_pkts, bytes: f.fwd_bytes }, rev: { packets: f.rev_pkts, bytes: f.rev_bytes },
     };
   });
-  const OTHER = "\u0000other"; // no address
+  const grouped = coarsest !== null;
   const ORDER = new Intl.Collator("en", { numeric: true }).compare;
   const state = {
     unit: "bits/s", tunnel: null, crumbs: [], marks: new Set(), hover: null, top,
@@ -67,11 +72,24 @@
       ? (crumb.pair[0] === a && crumb.pair[1] === b) || (crumb.pair[0] === b && crumb.pair[1] === a)
       : crumb.ends.has(a) || crumb.ends.has(b);
   };
-  const level = () => (state.crumbs.length === 0 ? "outer" : "inner");
+  // What is entered one after the other: groups, their hosts, inner addresses. Hosts elsewhere stay in
+  // their groups meanwhile; who enters a host that is in none is among inner addresses.
+  const entered = () => new Set(state.crumbs.slice(0, 1).flatMap((c) => c.pair ?? [...c.ends]));
+  const levels = () => {
+    if (!grouped) return ["outer", "inner"];
+    const into = [...entered()];
+    return into.length === 0 || into.some((e) => e.startsWith(GROUP)) ? ["groups", "outer", "inner"] : ["groups", "inner"];
+  };
+  const level = () => levels()[Math.min(state.crumbs.length, levels().length - 1)];
+  const endsAt = () => {
+    const into = entered();
+    return (r, level) => (level === "outer" && grouped ? r.outer.map((host, i) => (into.has(r.groups[i]) ? host : r.groups[i])) : r[level]);
+  };
 
   const compute = () => {
     const of = UNITS[state.unit].of;
-    const scope = rows.filter((r) => state.crumbs.every((c, i) => admits(c, i === 0 ? r.outer : r.inner)));
+    const [endsOf, path, here] = [endsAt(), levels(), level()];
+    const scope = rows.filter((r) => state.crumbs.every((c, i) => admits(c, endsOf(r, path[i]))));
     const tunnels = new Map();
     for (const r of scope) tunnels.set(r.tunnel, (tunnels.get(r.tunnel) ?? 0) + of(r.fwd) + of(r.rev));
     const everything = [...tunnels.values()].reduce((a, b) => a + b, 0);
@@ -79,7 +97,7 @@
     const sums = new Map(), pairs = new Map();
     const add = (map, key, n) => map.set(key, (map.get(key) ?? 0) + n);
     for (const r of shown) {
-      const [a, b] = r[level()];
+      const [a, b] = endsOf(r, here);
       const [fwd, rev] = [of(r.fwd), of(r.rev)];
       add(sums, a, fwd + rev);
       if (a !== b) add(sums, b, fwd + rev);
@@ -172,7 +190,7 @@
   const colour = (e) => (e === OTHER || e === "overflow" ? "#808088" : palette[state.theme][slots.get(e) ?? 0]);
 
   // ---- texts ------------------------------------------------------------------------------------
-  const name = (e, p) => (e === OTHER ? `${p.folded} others` : e);
+  const name = (e, p) => (e === OTHER ? `${p.folded} others` : e.startsWith(GROUP) ? e.slice(GROUP.length) : e);
   const text = (n) => UNITS[state.unit].text(n);
   const received = (p, to, from) => {
     const v = p.matrix[from][to];
@@ -236,7 +254,7 @@
   const inside = (crumb) => {
     if ((crumb.pair ?? [...crumb.ends]).includes(OTHER)) {
       state.top = Math.min(state.top * 2, 1000); // "others" is opened by showing more of them
-    } else if (state.crumbs.length < 2) {
+    } else if (state.crumbs.length < levels().length) {
       state.crumbs.push({ ...crumb, marks: new Set(state.marks) });
       state.marks.clear();
     }
@@ -249,7 +267,7 @@
   };
   const enterMarked = () => {
     const marked = [...state.marks];
-    inside({ ends: new Set(marked), label: marked.length === 1 ? marked[0] : `${marked[0]} +${marked.length - 1}` });
+    inside({ ends: new Set(marked), label: name(marked[0], picture) + (marked.length === 1 ? "" : ` +${marked.length - 1}`) });
   };
   const mark = (end) => {
     if (end === OTHER) return;
@@ -356,11 +374,11 @@
     const p = picture;
     const both = (i) => p.sent[i] + p.received[i];
     const most = Math.max(1, ...p.ends.map((_, i) => both(i)));
-    $("ends-title").textContent = `${level() === "outer" ? "hosts" : "inner addresses"} (${p.folded ? `${p.ends.length - 1} of ${p.ends.length - 1 + p.folded}` : p.ends.length})`;
+    $("ends-title").textContent = `${{ groups: "groups", outer: "hosts", inner: "inner addresses" }[level()]} (${p.folded ? `${p.ends.length - 1} of ${p.ends.length - 1 + p.folded}` : p.ends.length})`;
     $("ends").replaceChildren(...p.ends.map((e, i) => {
       const check = make("input", { type: "checkbox", "aria-label": `mark ${clean(name(e, p))}`, onchange: () => mark(e) });
       check.checked = state.marks.has(e);
-      check.disabled = e === OTHER || state.crumbs.length >= 2;
+      check.disabled = e === OTHER || state.crumbs.length >= levels().length;
       return make("li", { onmouseenter: () => hover({ end: i }), onmouseleave: () => hover(null) }, check,
         make("button", { onclick: () => enter({ end: i }), title: clean(e === OTHER ? "show more of them" : "go inside") },
           coloured(make("span", { class: "swatch" }), "background", colour(e)), make("span", { class: "name" }, name(e, p)),
@@ -371,25 +389,28 @@
   const drawRows = () => {
     const of = UNITS[state.unit].of, p = picture;
     const list = [...p.scope].sort((a, b) => of(b.fwd) + of(b.rev) - of(a.fwd) - of(a.rev));
-    const titles = ["interface", "tunnel", "inside", "hosts", "inner", "→ sent", "← sent", "packets", "share"];
-    const number = (i) => (i >= 5 ? { class: "number" } : {});
+    const titles = ["interface", "tunnel", "inside", "hosts", ...(grouped ? ["groups"] : []), "inner", "→ sent", "← sent", "packets", "share"];
+    const number = (i) => (i >= titles.length - 4 ? { class: "number" } : {});
+    const [endsOf, here] = [endsAt(), level()];
+    const groupsOf = (f) => (f.outer_sgroup === f.outer_dgroup ? f.outer_sgroup ?? "-" : `${f.outer_sgroup ?? "-"} ⇄ ${f.outer_dgroup ?? "-"}`);
     document.querySelector("#rows thead").replaceChildren(make("tr", {}, ...titles.map((t, i) => make("th", number(i), t))));
     document.querySelector("#rows tbody").replaceChildren(...list.slice(0, ROWS).map((r) => {
       const nested = r.f.tunnels.length > 1 ? r.f.tunnels[r.f.tunnels.length - 1] : null;
       const cells = [
         r.f.interface, r.tunnel, nested ? `${nested.kind} ${nested.id ?? ""}${r.f.depth > 2 ? ` (${r.f.depth} deep)` : ""}`.trim() : "",
         r.f.outer_sip === null ? "overflow" : `${r.outer[0]} ⇄ ${r.outer[1]}`,
+        ...(grouped ? [groupsOf(r.f)] : []),
         r.f.other ? "other" : r.f.inner_sip === null ? r.f.inner_proto : `${r.inner[0]} ⇄ ${r.inner[1]}`,
         text(of(r.fwd)), text(of(r.rev)), scaled(r.fwd.packets + r.rev.packets, ""), percent(of(r.fwd) + of(r.rev), p.total),
       ];
-      return make("tr", { "data-ends": JSON.stringify(r[level()]) }, ...cells.map((c, i) => make("td", number(i), c)));
+      return make("tr", { "data-ends": JSON.stringify(endsOf(r, here)) }, ...cells.map((c, i) => make("td", number(i), c)));
     }));
     const more = list.length - ROWS;
     $("rows-title").textContent = `rows (${list.length}${more > 0 ? `, the ${ROWS} largest shown` : ""}${smaller ? `; ${smaller} smaller ones are summed up as "other"` : ""})`;
   };
 
   const drawPath = () => {
-    const crumbs = ["hosts", ...state.crumbs.map((c) => c.label)];
+    const crumbs = [grouped ? "groups" : "hosts", ...state.crumbs.map((c) => c.label)];
     $("path").replaceChildren(...crumbs.map((label, i) =>
       make("li", {}, make("button", { onclick: () => leave(i), "aria-current": i === crumbs.length - 1 ? "location" : false }, label))));
     $("enter").hidden = state.marks.size === 0;

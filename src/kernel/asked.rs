@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What services of this host call addresses and tunnel ids, by their own sockets: Open vSwitch
+//! (what OVN, Kube-OVN and Antrea write there), FRR, and Docker where the user says so.
+//!
+//! A process of its own asks: `tmon ask`, which connects, gives up everything, and prints what it was
+//! told. The reader, which may neither make sockets nor start anything, has its runner start it every
+//! minute, and never waits. Whatever a service answers, or that it never does, costs that process a
+//! bounded time, bytes and names.
+use std::{
+    io::{self, Read, Write},
+    net::IpAddr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use foldhash::{HashMap, HashMapExt};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::kernel::runner::{Runner, Running};
+use feed::names::{HostName, NameSource, Names, ServiceNames};
+use model::{overlay::Segment, units::sanitize};
+
+/// Where the sockets are.
+const OVSDB: &str = "/run/openvswitch/db.sock";
+const ZEBRA: &str = "/run/frr/zebra.vty";
+const BGPD: &str = "/run/frr/bgpd.vty";
+
+/// Limits on one answer: its time, its bytes, and the names that are taken of it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const MOST_BYTES: usize = 64 << 20;
+const MOST_NAMES: usize = 100_000;
+/// Limit on all answers together, and how soon all are asked again.
+const ALL: Duration = Duration::from_secs(10);
+const LATER: Duration = Duration::from_secs(60);
+
+/// Who is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Docker's socket, or that of what talks like it.
+    pub docker: Option<PathBuf>,
+}
+
+/// What they say, from one process to the other.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct Answers {
+    /// Addresses.
+    #[serde(default)]
+    addresses: Vec<(IpAddr, String, Service)>,
+    /// Tunnel ids: the bridge, the VRF, and whether what is routed is in it.
+    #[serde(default)]
+    ids: Vec<(u32, Option<String>, Option<String>, bool)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+enum Service {
+    Ovs,
+    Frr,
+    Docker,
+}
+
+impl Services {
+    /// Whether anybody is there to be asked.
+    pub fn any(&self) -> bool {
+        self.docker.is_some() || [OVSDB, ZEBRA, BGPD].iter().any(|path| Path::new(path).exists())
+    }
+
+    /// Connects to all of them; `confine` gives up everything; then they are asked.
+    ///
+    /// # Errors
+    /// That of `confine`.
+    pub fn ask(&self, confine: impl FnOnce() -> Result<()>) -> Result<Answers> {
+        let [ovsdb, zebra, bgpd] = [OVSDB, ZEBRA, BGPD].map(|path| reach(Path::new(path)));
+        let docker = self.docker.as_deref().map(reach);
+        confine()?;
+        let mut told = Answers::default();
+        // What one does not say is not there, and nothing else is wrong.
+        let _ = ovsdb.and_then(|line| told.of_ovs(line));
+        let _ = zebra.and_then(|line| told.of_zebra(line));
+        let _ = bgpd.and_then(|line| told.of_bgpd(line));
+        if let Some(docker) = docker {
+            let _ = docker.and_then(|line| told.of_docker(line));
+        }
+        Ok(told)
+    }
+}
+
+/// A connection to a service, with a time by which it has to be done.
+struct Line {
+    socket: UnixStream,
+    until: Option<Instant>,
+}
+
+/// Connects. A service whose queue is full is not waited for.
+fn reach(path: &Path) -> io::Result<Line> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let made: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(std::os::fd::AsRawFd::as_raw_fd(&made), &UnixAddr::new(path)?)?;
+    Ok(Line { socket: UnixStream::from(made), until: None })
+}
+
+impl Line {
+    /// Begins the time that there is for an answer.
+    fn ask(&mut self, question: &[u8]) -> io::Result<()> {
+        self.until = Some(Instant::now() + PATIENCE);
+        self.write_all(question)
+    }
+
+    /// Waits until it is ready.
+    fn ready(&self, what: PollFlags) -> io::Result<()> {
+        let until = self.until.unwrap_or_else(Instant::now);
+        wait(&self.socket, what, until)
+    }
+
+    /// Reads until the answer ends as `ends` tells, or the service hangs up.
+    fn answer(&mut self, ends: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
+        let (mut all, mut some) = (Vec::new(), [0; 1 << 16]);
+        while !ends(&all) {
+            match self.read(&mut some)? {
+                0 => break,
+                n if all.len() + n > MOST_BYTES => {
+                    return Err(io::Error::other("an answer without end"));
+                }
+                n => all.extend_from_slice(&some[..n]),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Waits until a descriptor is ready, but no longer than until then.
+fn wait(file: &impl std::os::fd::AsFd, what: PollFlags, until: Instant) -> io::Result<()> {
+    let mut ready = [PollFd::new(file.as_fd(), what)];
+    let left = until.saturating_duration_since(Instant::now());
+    match poll(&mut ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+        Err(e) if e != nix::errno::Errno::EINTR => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.ready(PollFlags::POLLIN)?;
+            match self.socket.read(into) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        loop {
+            self.ready(PollFlags::POLLOUT)?;
+            match self.socket.write(from) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(bytes).map_err(io::Error::other)
+}
+
+/// OVSDB's answer to one `select` (RFC 7047): a result for each operation.
+#[derive(Deserialize)]
+struct Selected {
+    #[serde(default)]
+    result: Vec<Table>,
+}
+
+#[derive(Default, Deserialize)]
+struct Table {
+    #[serde(default)]
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    /// `["map", [[KEY, VALUE], ...]]`.
+    external_ids: (String, Vec<(String, String)>),
+}
+
+impl Row {
+    /// What the first of these keys says.
+    fn id(&self, keys: [&str; 2]) -> Option<&str> {
+        let all = &self.external_ids.1;
+        let found = keys.iter().find_map(|key| all.iter().find(|(k, v)| k == key && !v.is_empty()));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// `NAMESPACE/POD`, or else what the port is called.
+    fn name(&self) -> Option<String> {
+        let pod = self.id(["pod_name", "pod-name"]); // Kube-OVN, Antrea
+        match (self.id(["pod_namespace", "pod-namespace"]), pod) {
+            (Some(namespace), Some(pod)) => Some(format!("{namespace}/{pod}")),
+            (None, Some(pod)) => Some(pod.to_owned()),
+            (_, None) => self.id(["iface-id", "vm-id"]).map(str::to_owned),
+        }
+    }
+
+    /// Its addresses, whoever wrote them.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        const KEYS: [[&str; 2]; 2] = [["ip_addresses", "ip-address"], ["ip", "ip_address"]];
+        let lists = KEYS.into_iter().filter_map(|keys| self.id(keys)).take(1);
+        let words = lists.flat_map(|list| list.split([',', ' ']));
+        words.filter_map(|word| word.split('/').next()?.parse().ok())
+    }
+}
+
+/// What an id is that FRR bridges, in a VRF.
+const L2VNI: &str = "L2VNI";
+
+/// What zebra calls the one that everything is in by default, and one that is not there.
+const NO_VRF: [&str; 3] = ["", "default", "Unknown"];
+
+/// What zebra knows of an id (`show evpn vni json`).
+#[derive(Deserialize)]
+struct Vni {
+    vni: u32,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default, rename = "tenantVrf")]
+    vrf: Option<String>,
+}
+
+/// The peers of `show bgp l2vpn evpn summary json`.
+#[derive(Deserialize)]
+struct Summary {
+    #[serde(default)]
+    peers: HashMap<String, Peer>,
+}
+
+#[derive(Deserialize)]
+struct Peer {
+    #[serde(default)]
+    hostname: Option<String>,
+}
+
+/// A container of Docker's `/containers/json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    names: Option<Vec<String>>,
+    network_settings: Option<Networked>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Networked {
+    networks: Option<HashMap<String, Attached>>,
+}
+
+#[derive(Deserialize)]
+struct Attached {
+    #[serde(default, rename = "IPAddress")]
+    v4: String,
+    #[serde(default, rename = "GlobalIPv6Address")]
+    v6: String,
+}
+
+impl Container {
+    /// Its addresses, by its first name.
+    fn named(&self) -> impl Iterator<Item = (IpAddr, String)> {
+        let name = self.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
+        let networks = self.network_settings.iter().filter_map(|s| s.networks.as_ref());
+        let texts = networks.flat_map(HashMap::values).flat_map(|at| [&at.v4, &at.v6]);
+        texts.filter_map(move |text| Some((text.parse().ok()?, name?.to_owned())))
+    }
+}
+
+impl Answers {
+    /// Adds what one service says, as much of it as is taken.
+    fn add(&mut self, from: Service, named: impl Iterator<Item = (IpAddr, String)>) {
+        let all = named.take(MOST_NAMES).map(|(address, name)| (address, name, from));
+        self.addresses.extend(all);
+    }
+
+    fn of_ovs(&mut self, mut line: Line) -> io::Result<()> {
+        line.ask(
+            br#"{"method":"transact","id":0,"params":["Open_vSwitch",{"op":"select","table":"Interface","where":[],"columns":["external_ids"]}]}"#,
+        )?;
+        // One JSON text, behind which the connection stays open.
+        let mut from =
+            serde_json::Deserializer::from_reader(io::BufReader::new(line.take(MOST_BYTES as u64)))
+                .into_iter::<Selected>();
+        let answer = from.next().ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
+        let rows = answer.result.iter().flat_map(|table| &table.rows);
+        let of = |(name, row): (String, &Row)| {
+            row.addresses().map(move |address| (address, name.clone())).collect::<Vec<_>>()
+        };
+        self.add(Service::Ovs, rows.filter_map(|row| Some((row.name()?, row))).flat_map(of));
+        Ok(())
+    }
+
+    fn of_zebra(&mut self, line: Line) -> io::Result<()> {
+        let all: HashMap<String, Value> = json(&vty(line, "show evpn vni json")?)?;
+        let known = all.into_values().filter_map(|vni| serde_json::from_value::<Vni>(vni).ok());
+        self.ids.extend(known.take(MOST_NAMES).filter_map(|vni| {
+            let vrf = vni.vrf.filter(|vrf| !NO_VRF.contains(&vrf.as_str()))?;
+            let is_routed = vni.kind == "L3";
+            Some((vni.vni, (!is_routed).then(|| L2VNI.to_owned()), Some(vrf), is_routed))
+        }));
+        Ok(())
+    }
+
+    fn of_bgpd(&mut self, line: Line) -> io::Result<()> {
+        let all: Summary = json(&vty(line, "show bgp l2vpn evpn summary json")?)?;
+        let named = all.peers.into_iter().filter_map(|(address, peer)| {
+            Some((address.parse().ok()?, peer.hostname.filter(|name| !name.is_empty())?))
+        });
+        self.add(Service::Frr, named);
+        Ok(())
+    }
+
+    fn of_docker(&mut self, mut line: Line) -> io::Result<()> {
+        // Of the old version, so that it hangs up behind an answer in one piece.
+        line.ask(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+        let answer = line.answer(|_| false)?;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let body = end.map_or(&[][..], |end| &answer[end + 4..]);
+        let all: Vec<Container> = json(body)?;
+        self.add(Service::Docker, all.iter().flat_map(Container::named));
+        Ok(())
+    }
+
+    /// As the reader keeps them. An address that two have is nobody's.
+    fn known(self) -> ServiceNames {
+        let mut addresses: HashMap<IpAddr, Option<HostName>> = HashMap::new();
+        for (address, name, service) in self.addresses {
+            let from = match service {
+                Service::Ovs => NameSource::Ovs,
+                Service::Frr => NameSource::Frr,
+                Service::Docker => NameSource::Docker,
+            };
+            let name = HostName { name: sanitize(&name).into_owned(), from };
+            let known = addresses.entry(address).or_insert_with(|| Some(name.clone()));
+            known.take_if(|known| *known != name);
+        }
+        let addresses =
+            addresses.into_iter().filter_map(|(address, name)| Some((address, name?))).collect();
+        let safe = |name: Option<String>| name.map(|name| sanitize(&name).into_owned());
+        let segment = |(id, bridge, vrf, is_routed)| {
+            (id, Segment { bridge: safe(bridge), vrf: safe(vrf), is_routed })
+        };
+        ServiceNames { addresses, ids: self.ids.into_iter().map(segment).collect() }
+    }
+}
+
+/// What FRR answers to a command on the socket that vtysh(1) uses: a text, three zeroes, a status.
+fn vty(mut line: Line, command: &str) -> io::Result<Vec<u8>> {
+    line.ask(&[command.as_bytes(), b"\0"].concat())?;
+    let end = |all: &[u8]| all.len().checked_sub(4).filter(|at| all[*at..*at + 3] == [0; 3]);
+    let mut answer = line.answer(|all| end(all).is_some())?;
+    let text = end(&answer).ok_or(io::ErrorKind::UnexpectedEof)?;
+    answer.truncate(text);
+    Ok(answer)
+}
+
+/// The process that asks, whenever it is told to.
+#[derive(Debug)]
+pub struct Asker(Runner);
+
+impl Asker {
+    /// Prepares it, if there is anybody to be asked. To be called before there are threads.
+    pub fn start(services: &Services) -> Option<Asker> {
+        if !services.any() {
+            return None;
+        }
+        let mut command = vec![std::env::current_exe().ok()?.into(), "ask".into()];
+        if let Some(docker) = &services.docker {
+            command.extend(["--docker".into(), docker.into()]);
+        }
+        // Without it there are fewer names, and nothing else is wrong.
+        Runner::start(vec![command]).ok().map(Asker)
+    }
+
+    /// Asks once.
+    pub fn ask(&self) -> Option<ServiceNames> {
+        let until = Instant::now() + ALL;
+        let mut running = self.0.run(0).ok()?;
+        let told: Answers = serde_json::from_slice(&whole(&mut running, until)?).ok()?;
+        Some(told.known())
+    }
+
+    /// Asks again every minute, until the program ends. What nobody says any more is forgotten.
+    pub fn follow(&self, names: &Names) {
+        loop {
+            thread::sleep(LATER);
+            names.learn_asked(self.ask().unwrap_or_default());
+        }
+    }
+}
+
+/// All that a command prints, if it does that in time.
+fn whole(running: &mut Running, until: Instant) -> Option<Vec<u8>> {
+    let (mut all, mut some) = (Vec::new(), [0; 1 << 16]);
+    loop {
+        wait(&running.stdout, PollFlags::POLLIN, until).ok()?;
+        match running.stdout.read(&mut some).ok()? {
+            0 => return Some(all),
+            n if all.len() + n > MOST_BYTES => return None,
+            n => all.extend_from_slice(&some[..n]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As ovsdb-server 3.1 answers: what Kube-OVN, OVN-Kubernetes and Antrea write, and a bridge's own port.
+    const OVS: &str = r#"{"id":0,"result":[{"rows":[{"external_ids":["map",[]]},
+        {"external_ids":["map",[["iface-id","web-0.default"],["ip","10.16.0.5"],["pod_name","web-1"],["pod_namespace","shop"]]]},
+        {"external_ids":["map",[["attached_mac","0a:58:0a:f4:00:05"],["iface-id","default_web-0"],["ip_addresses","10.244.0.5/24,fd00::5/64"]]]},
+        {"external_ids":["map",[["ip-address","10.10.0.2"],["pod-name","cart"],["pod-namespace","shop"]]]},
+        {"external_ids":["map",[["iface-id","no-address"]]]}]}],"error":null}"#;
+    /// As zebra 8.4 does, and bgpd once its peer has told its name.
+    const ZEBRA: &str = r#"{"100":{"vni":100,"type":"L2","vxlanIf":"vx100","numMacs":0,"numRemoteVteps":0,"tenantVrf":"red"},
+        "50":{"vni":50,"vxlanIf":"vx50","numRemoteVteps":"n/a","type":"L3","tenantVrf":"red"},
+        "60":{"vni":60,"type":"L3","tenantVrf":"Unknown"},"70":{"vni":70,"type":"L2","tenantVrf":"default"},"80":7}"#;
+    const BGPD: &str = r#"{"routerId":"192.0.2.1","as":65000,"peers":{"192.0.2.2":{"hostname":"leaf-2","remoteAs":65000,
+        "state":"Established"},"192.0.2.3":{"remoteAs":65000,"state":"Active"},"swp1":{"hostname":"spine"}}}"#;
+    const DOCKER: &str = r#"[{"Id":"8dfafdbc3a40","Names":["/web","/other/web"],"HostConfig":{"NetworkMode":"default"},
+        "NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2","GlobalIPv6Address":""},
+        "blue":{"IPAddress":"10.0.1.7","GlobalIPv6Address":"fd01::7"}}}},
+        {"Id":"9cd87474be90","Names":["/host"],"NetworkSettings":{"Networks":{"host":{"IPAddress":""}}}},
+        {"Id":"none","Names":null,"NetworkSettings":null}]"#;
+
+    /// A service that answers this to whatever it is asked, and keeps the line open.
+    fn service(answer: Vec<u8>) -> Line {
+        let (socket, theirs) = UnixStream::pair().expect("a pair");
+        socket.set_nonblocking(true).expect("set");
+        thread::spawn(move || {
+            let mut theirs = theirs;
+            let mut question = [0; 4096];
+            let _ = theirs.read(&mut question);
+            let _ = theirs.write_all(&answer);
+            let _ = theirs.read(&mut question); // until the other side goes
+        });
+        Line { socket, until: None }
+    }
+
+    fn vty_says(text: &str) -> Line {
+        service([text.as_bytes(), &[0; 4]].concat())
+    }
+
+    /// Docker hangs up behind its answer.
+    fn docker_says(body: &str) -> Line {
+        let (socket, mut theirs) = UnixStream::pair().expect("a pair");
+        socket.set_nonblocking(true).expect("set");
+        let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
+        thread::spawn(move || {
+            let _ = theirs.read(&mut [0; 4096]);
+            let _ = theirs.write_all(answer.as_bytes());
+        });
+        Line { socket, until: None }
+    }
+
+    #[test]
+    fn services_are_understood_as_they_are() {
+        let mut told = Answers::default();
+        told.of_ovs(service(OVS.into())).expect("OVS");
+        told.of_zebra(vty_says(ZEBRA)).expect("zebra");
+        told.of_bgpd(vty_says(BGPD)).expect("bgpd");
+        told.of_docker(docker_says(DOCKER)).expect("Docker");
+        // From one process to the other.
+        let told: Answers = json(&serde_json::to_vec(&told).expect("JSON")).expect("the same");
+        let known = told.known();
+        let mut all: Vec<String> = known
+            .addresses
+            .iter()
+            .map(|(address, n)| format!("{address} {} {}", n.name, n.from.name()))
+            .collect();
+        all.sort();
+        assert_eq!(
+            all,
+            [
+                "10.0.1.7 web docker",
+                "10.10.0.2 shop/cart ovs",
+                "10.16.0.5 shop/web-1 ovs",
+                "10.244.0.5 default_web-0 ovs",
+                "172.17.0.2 web docker",
+                "192.0.2.2 leaf-2 frr",
+                "fd00::5 default_web-0 ovs",
+                "fd01::7 web docker",
+            ]
+        );
+        let mut ids: Vec<_> =
+            known.ids.iter().map(|(id, segment)| (*id, segment.to_string())).collect();
+        ids.sort();
+        assert_eq!(ids, [(50, "VRF red".to_owned()), (100, "L2VNI in VRF red".to_owned())]);
+    }
+
+    #[test]
+    fn garbage_silence_and_floods_cost_bounded_time_and_names() {
+        let begun = Instant::now();
+        let mut told = Answers::default();
+        for garbage in
+            ["", "\0\0\0\0", "{", "[[[[", "\u{1b}[2J", "null", "[]", r#"{"result":null}"#]
+        {
+            let _ = told.of_ovs(service(garbage.into()));
+            let _ = told.of_zebra(vty_says(garbage));
+            let _ = told.of_bgpd(vty_says(garbage));
+            let _ = told.of_docker(docker_says(garbage));
+        }
+        let deep = "[".repeat(1 << 20);
+        assert!(told.of_ovs(service(deep.clone().into())).is_err());
+        assert!(told.of_docker(docker_says(&deep)).is_err());
+        assert!(told.addresses.is_empty() && told.ids.is_empty());
+        assert!(begun.elapsed() < 40 * PATIENCE, "each has its time");
+        // More names than are taken, and one that a terminal would act on.
+        let rows: Vec<String> = (0..MOST_NAMES + 10)
+            .map(|i| {
+                let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + i as u32);
+                format!(
+                    r#"{{"external_ids":["map",[["iface-id","p{i}\u001b[31m"],["ip","{address}"]]]}}"#
+                )
+            })
+            .collect();
+        let flood = format!(r#"{{"id":0,"result":[{{"rows":[{}]}}]}}"#, rows.join(","));
+        told.of_ovs(service(flood.into())).expect("some of it");
+        let known = told.known().addresses;
+        assert_eq!(known.len(), MOST_NAMES);
+        assert_eq!(known[&IpAddr::from([10, 0, 0, 7])].name, "p7␛[31m");
+    }
+
+    #[test]
+    fn an_address_that_two_have_is_nobodys() {
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let two = [("a", Service::Ovs), ("b", Service::Ovs)];
+        let addresses = two.map(|(name, service)| (address, name.to_owned(), service)).to_vec();
+        let told = Answers { addresses, ids: Vec::new() };
+        assert!(told.known().addresses.is_empty());
+    }
+}
