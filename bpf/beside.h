@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * What is kept beside the rows, of packets that are counted already: nobody else pays for it. Each
- * value has a lock, because two CPUs meet in it whenever a sender's packets arrive on two of them.
- * A table has a fixed number of slots; what finds no room is counted, and nothing takes another's.
+ * What is kept beside the rows, for packets that have been counted already: other packets pay
+ * nothing for it. Each value has a lock, because two CPUs access it whenever a sender's packets
+ * arrive on both. A table has a fixed number of slots; entries that find no room are counted, and
+ * none is evicted.
  */
 #ifndef TMON_BESIDE_H
 #define TMON_BESIDE_H
@@ -10,23 +11,23 @@
 #include "parse/udp.h"
 #include "table.h"
 
-#define BESIDE_TRIES 8 /* slots in a row that are looked at for a key */
+#define BESIDE_TRIES 8 /* slots in a row that are searched for a key */
 
 struct number_slot {
 	struct bpf_spin_lock lock;
-	__u32 tag; /* some of its key's hash, never 0; 0: free */
+	__u32 tag; /* part of its key's hash, never 0; 0: free */
 	struct number_key key;
 	struct numbers numbers;
 };
 
 LOCKED(numbers, NUMBERS, struct number_slot);
 
-/* What is known of a packet that its sender numbered. */
+/* A packet that its sender numbered. */
 struct numbered {
 	struct number_key key;
 	__u64 number;
 	__u32 bits;
-	__u32 count; /* of a super-packet: so many numbers from there on */
+	__u32 count; /* of a super-packet: the number of consecutive numbers from there on */
 };
 
 static __always_inline __u64 hash_words(const __u64 *word, int n)
@@ -52,9 +53,9 @@ static __always_inline int same_words(const __u64 *a, const __u64 *b, int n)
 #define WORDS(of) (sizeof(of) / sizeof(__u64))
 
 /*
- * The rest of a function that returns the slot of *key, found or made, or NULL where there is no
- * room. User space frees a slot by its tag; a key that was behind a freed one may then be in two
- * slots, which readers add up.
+ * The body of a function that returns the slot of *key, found or created, or NULL if there is no
+ * room. User space frees a slot by its tag; a key whose slot came after a freed one may then be in
+ * two slots, which readers add up.
  */
 #define BESIDE_HOME(hash) ((__u32)((hash) >> 40))
 #define BESIDE_TAG(hash)  ((__u32)((hash) >> 24) | 1)
@@ -100,7 +101,7 @@ static __always_inline __u32 ones(__u64 word)
 	return word * 0x0101010101010101ULL >> 56;
 }
 
-/* Moves the window up. What leaves it and was not seen is lost, and what it never held is, too. */
+/* Moves the window up. What leaves it without having been seen is lost, and so is what it skips. */
 static __always_inline void slide(struct numbers *n, __u64 by)
 {
 	if (by == 1) {
@@ -118,7 +119,7 @@ static __always_inline void slide(struct numbers *n, __u64 by)
 }
 
 /*
- * The sender began anew, or this is where we begin: what was before is neither lost nor missing.
+ * The sender restarted, or this is our first packet: earlier numbers are neither lost nor missing.
  */
 static __always_inline void begin_numbers(struct numbers *n, __u64 number)
 {
@@ -129,9 +130,9 @@ static __always_inline void begin_numbers(struct numbers *n, __u64 number)
 }
 
 /*
- * RFC 4303, appendix A2, which counts what leaves the window unseen. Numbers go round, by their
- * width. One that is far from all others is late; if the one behind it follows, the sender began
- * anew (the rule of RFC 3550, appendix A.1), and nothing was lost.
+ * RFC 4303, appendix A2, counting what leaves the window unseen. Numbers wrap around at their
+ * width. A number far from all others counts as late; if its successor follows, the sender has
+ * restarted (the rule of RFC 3550, appendix A.1), and nothing was lost.
  */
 static __always_inline void see_number(struct numbers *n, const struct numbered *p)
 {
@@ -177,7 +178,7 @@ static __always_inline void see_number(struct numbers *n, const struct numbered 
 	}
 }
 
-/* Takes a number to its stream. */
+/* Enters a number into its stream. */
 static __always_inline void take_number(struct cpu *c, const struct numbered *p)
 {
 	__u32 now = NOW(c, 0);
@@ -196,14 +197,14 @@ static __always_inline void take_number(struct cpu *c, const struct numbered *p)
 
 struct claim_slot {
 	struct bpf_spin_lock lock;
-	__u32 tag; /* as number_slot's */
+	__u32 tag; /* as in number_slot */
 	struct claim_key key;
 	struct claims claims;
 };
 
 LOCKED(claims, CLAIMS, struct claim_slot);
 
-/* What somebody says of a tunnel's packet. */
+/* A claim about a tunnel's packet. */
 struct claimed {
 	struct claim_key key;
 	__u32 mtu;
@@ -233,7 +234,7 @@ static __always_inline void take_claim(struct cpu *c, const struct claimed *p)
 	c->beside[BESIDE_CLAIMED]++;
 }
 
-/* The kind of a quoted packet's tunnel whose header the quote does not reach. */
+/* The kind of a quoted packet's tunnel if the quote ends before the tunnel header. */
 static __always_inline __u32 claimed_kind(struct __sk_buff *skb, const struct walk *w)
 {
 	struct udp *udp;
@@ -248,7 +249,7 @@ static __always_inline __u32 claimed_kind(struct __sk_buff *skb, const struct wa
 	return udp ? udp_port(udp) & PORT_KIND : KIND_NONE;
 }
 
-/* A quote was read: if it is of a tunnel's packet, its sender is taken at its word. */
+/* A quote has been read: if it is of a tunnel's packet, the claim of its sender is recorded. */
 static __always_inline void claim(struct __sk_buff *skb, struct cpu *c)
 {
 	const struct walk *w = &c->walk;
@@ -265,7 +266,7 @@ static __always_inline void claim(struct __sk_buff *skb, struct cpu *c)
 	} else {
 		p.key.kind = claimed_kind(skb, w);
 	}
-	/* one version that quotes the other is rubbish */
+	/* one IP version quoting the other is invalid */
 	if (p.key.kind == KIND_NONE || !w->outer[0] || !v6 != !(w->said & SAID_V6))
 		return;
 	p.key.flags |= v6 | (w->hook == HOOK_TX ? CLAIM_TX : 0);
@@ -281,7 +282,7 @@ static __always_inline void claim(struct __sk_buff *skb, struct cpu *c)
 
 /*
  * STATE_MESSAGE: GTP-U's own messages, 3GPP TS 29.281, section 7. An error indication is about
- * packets that the one who gets it has sent: it names their id, and where they came to.
+ * packets that its receiver has sent: it contains their id and their destination.
  */
 static __always_inline void message(struct __sk_buff *skb, struct cpu *c)
 {
@@ -323,7 +324,7 @@ static __always_inline void message(struct __sk_buff *skb, struct cpu *c)
 		} else {
 			p.key.pair[0] = w->outer[0] >> 32 | w->outer[0] << 32;
 		}
-		if (h->flags & GTPU_E) { /* the port of the packet that it is about: four bytes */
+		if (h->flags & GTPU_E) { /* the UDP port of that packet: four bytes */
 			element = bytes_at(skb, off, 4, w->end);
 			if (!element || element[0] != 1 || element[3])
 				break;
@@ -354,7 +355,7 @@ static __always_inline void message(struct __sk_buff *skb, struct cpu *c)
 		take_claim(c, &p);
 }
 
-/* What the packet in hand is numbered. */
+/* Reads the sequence number of the current packet. */
 static __always_inline void number(struct __sk_buff *skb, struct cpu *c)
 {
 	const struct walk *w = &c->walk;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* What one CPU works with: its share of the books, and the packet in hand. */
+/* The working memory of one CPU: its share of the books, and the current packet. */
 #ifndef TMON_CPU_H
 #define TMON_CPU_H
 
 #include "walk.h"
 
-/* What the packet in hand adds to every counter that it is in. */
+/* What the current packet adds to every counter that includes it. */
 struct weight {
 	__u64 packets;
 	__u64 bytes;
@@ -13,27 +13,27 @@ struct weight {
 
 #define LENS_RTT (1U << 31)
 
-/* What one CPU needs: its share of the books, and the walk in hand while it goes from state to
+/* The record of one CPU: its share of the books, and the current walk as it goes from state to
  * state. */
 struct cpu {
 	struct cell_count books[HOOKS * CELLS];
-	__u64 beside[BESIDES]; /* what was looked at of packets that were counted */
+	__u64 beside[BESIDES]; /* counters of what is kept beside the rows */
 	struct walk walk;
-	struct key6 key; /* of the row that the walk ends in */
+	struct key6 key; /* of the row in which the walk ends */
 	struct weight weight;
 	__u32 swapped;
-	__u32 number; /* of this CPU, from 1: user space says so */
-	__u32 common; /* count in the slot of all CPUs, there is no room for one of our own */
-	__u32 now;    /* the time of a capture's packet */
-	__u32 owner;  /* of the slot that the packet was counted in, if it is probed: its word */
-	__u32 place;  /* and where it is */
-	__u32 chosen; /* it is known who wants the packet */
-	__u32 wanted; /* a bit each */
+	__u32 number; /* of this CPU, from 1; set by user space */
+	__u32 common; /* count in the slot of all CPUs: no room for one of our own */
+	__u32 now;    /* the time of a packet of a capture */
+	__u32 owner;  /* the owner word of the packet's slot, if that is probed */
+	__u32 place;  /* the place of that slot */
+	__u32 chosen; /* whether it is known who wants the packet */
+	__u32 wanted; /* who wants it, one bit each */
 	__u32 row;    /* the row's place among the probes, or OWNER_ASK */
-	__u32 lens;   /* who wants to see what is in the packet; LENS_RTT: somebody times it */
+	__u32 lens;   /* who wants its contents; LENS_RTT: somebody times it */
 };
 
-#ifndef TMON_WINDOW /* else it is part of a record */
+#ifndef TMON_WINDOW /* otherwise it is part of a record */
 PER_CPU(cpus, struct cpu);
 
 static __always_inline struct cpu *this_cpu(void)

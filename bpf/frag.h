@@ -5,9 +5,9 @@
 
 #include "cpu.h"
 
-/* Where the later fragments of an outer packet go: forgotten when newer ones need the room. */
+/* Identifies the later fragments of an outer packet; evicted when newer ones need the room. */
 struct fragment_key {
-	__be32 pair[2][4]; /* as on the wire */
+	__be32 pair[2][4]; /* in network byte order */
 	__u32 id;
 	__u16 proto;
 	__u16 v6;
@@ -35,7 +35,7 @@ static __always_inline struct fragment_key fragment_of(const struct walk *w)
 	return key;
 }
 
-/* The number of a remembered packet is used again for one that is in no row. */
+/* The id of a remembered packet is reused by one that is in no row. */
 static __always_inline void forget(const struct walk *w)
 {
 	struct fragment_key key;
@@ -46,7 +46,7 @@ static __always_inline void forget(const struct walk *w)
 	LRU_DELETE(fragments, &key);
 }
 
-/* Remembers where the later fragments of this packet belong. */
+/* Remembers the row of this packet for its later fragments. */
 static __always_inline void remember(struct cpu *c)
 {
 	struct fragment_row row = { .key = c->key, .swapped = c->swapped };
@@ -58,8 +58,8 @@ static __always_inline void remember(struct cpu *c)
 	LRU_PUT(fragments, &key, &row);
 }
 
-/* A later fragment of an outer packet belongs to the row of its first one; 0 if that was not seen.
- */
+/* Counts a later fragment of an outer packet in the row of its first one; returns 0 if that was not
+ * seen. */
 static __always_inline int join_fragment(struct cpu *c, struct walk *w)
 {
 	struct fragment_key key = fragment_of(w);

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * Who opens a TCP connection, whether he is answered, and who resets one: kept beside the rows (see
- * beside.h), of packets with a SYN or a RST. No other packet gets here.
+ * TCP connection requests, their answers, and resets: kept beside the rows (see beside.h), for
+ * packets with SYN or RST. No other packets get here.
  */
 #ifndef TMON_HANDSHAKE_H
 #define TMON_HANDSHAKE_H
 
 #include "beside.h"
 
-#define WAITING_TRIES 8 /* SYNs in a row that are looked at for one */
+#define WAITING_TRIES 8 /* slots in a row that are searched for a SYN */
 
 struct handshake_slot {
 	struct bpf_spin_lock lock;
-	__u32 tag; /* as number_slot's */
+	__u32 tag; /* as in number_slot */
 	struct key6 key;
 	struct handshakes n;
 };
@@ -20,19 +20,19 @@ struct handshake_slot {
 LOCKED(handshakes, HANDSHAKES, struct handshake_slot);
 
 /*
- * A SYN that waits for its answer. The answer is found by addresses, ports and sequence number
- * alone, because it may be in another row: an id for each direction, another outer pair.
+ * A SYN awaiting its answer. The answer is matched by addresses, ports and sequence number alone,
+ * because it may be in another row: with an id for each direction, or another outer pair.
  */
 struct waiting_slot {
 	struct bpf_spin_lock lock;
-	__u32 pair; /* some of the addresses' and ports' hash, sender first */
+	__u32 pair; /* part of the hash of addresses and ports, sender first */
 	__u32 ports;
 	__u32 sequence;
 	__u64 since; /* ns */
 	__u64 row;   /* hash of the key in `handshakes` */
-	__u16 data;  /* bytes that came with the SYN */
+	__u16 data;  /* payload bytes of the SYN */
 	__u8 hook;
-	__u8 again; /* it was sent again: which of them is answered, nobody knows */
+	__u8 again; /* it was retransmitted: which transmission is answered is unknown */
 	__u32 used;
 };
 
@@ -43,7 +43,7 @@ static __always_inline struct handshake_slot *handshake_slot(const struct key6 *
 	FIND_OR_MAKE_AT(handshakes, HANDSHAKES, key, hash);
 }
 
-/* The slot of a key that was there with this hash. */
+/* The slot of a key with this hash that existed before. */
 static __always_inline struct handshake_slot *handshake_again(__u64 hash)
 {
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < BESIDE_TRIES; i++)
@@ -59,23 +59,23 @@ static __always_inline struct handshake_slot *handshake_again(__u64 hash)
 	return NULL;
 }
 
-/* When the packet is here, in ns: as the kernel's clock has it, or the capture. */
+/* The packet's time in ns: from the kernel's clock, or from the capture. */
 static __always_inline __u64 time_of(struct __sk_buff *skb)
 {
 	return cfg_replay ? skb->tstamp : bpf_ktime_get_ns();
 }
 
-/* What is looked at of the packet in hand. */
+/* What is examined of the current packet. */
 struct opening {
 	__u64 now;
 	__u64 hash; /* of the SYN's addresses and ports, sender first */
 	__u32 ports;
-	__u32 sequence; /* the SYN's; of an answer, one less than what it acknowledges */
+	__u32 sequence; /* the SYN's; for an answer, the acknowledged number minus one */
 	__u32 hook;
 	__u32 data;
 };
 
-/* From then on an attempt is too young to say that it was not answered. */
+/* Advances the epochs of young attempts, which do not count as unanswered yet. */
 static __always_inline void grow(struct handshakes *n, __u64 now)
 {
 	__u32 epoch = now >> EPOCH_BITS;
@@ -89,7 +89,7 @@ static __always_inline void grow(struct handshakes *n, __u64 now)
 	n->epoch = epoch;
 }
 
-/* An attempt of then is no longer waiting. */
+/* An attempt from this time no longer awaits its answer. */
 static __always_inline void not_young(struct handshakes *n, __u64 since)
 {
 	__u32 epoch = since >> EPOCH_BITS;
@@ -105,7 +105,7 @@ static __always_inline int is_waiting(const struct waiting_slot *s, const struct
 
 #define WAITING_AT(o, i) ELEMENT(waiting, ((__u32)((o)->hash >> 40) + (i)) & (WAITING - 1))
 
-/* A SYN is seen in this row: for the first time, or again. */
+/* A SYN is seen in this row: the first time, or a retransmission. */
 static __always_inline void ask(struct cpu *c, const struct opening *o)
 {
 	__u64 row = hash_words((const __u64 *)&c->key, WORDS(c->key)), oldest = ~0ULL, since, lost;
@@ -164,7 +164,7 @@ static __always_inline void ask(struct cpu *c, const struct opening *o)
 	w->again = 0;
 	w->used = 1;
 	bpf_spin_unlock(&w->lock);
-	/* one that has waited for long was not answered, whatever becomes of it */
+	/* one that has waited this long was unanswered, whatever happens to it now */
 	if (!used || o->now - since >= 2ULL << EPOCH_BITS)
 		return;
 	c->beside[BESIDE_DISPLACED]++;
@@ -178,8 +178,8 @@ static __always_inline void ask(struct cpu *c, const struct opening *o)
 }
 
 /*
- * A SYN is answered, by another or by a reset. Where a packet passes both hooks, each has its own
- * SYN; that of the other hook comes first, so that each is answered once.
+ * A SYN is answered, by another SYN or by a reset. If a packet passes both hooks, each hook has its
+ * own SYN; that of the other hook takes precedence, so that each is answered once.
  */
 static __always_inline void answer(const struct opening *o, int accepted)
 {
@@ -227,7 +227,7 @@ static __always_inline void answer(const struct opening *o, int accepted)
 	bpf_spin_unlock(&s->lock);
 }
 
-/* Somebody resets a connection. */
+/* A connection is reset. */
 static __always_inline void reset(struct cpu *c)
 {
 	__u64 row = hash_words((const __u64 *)&c->key, WORDS(c->key));
@@ -247,7 +247,7 @@ static __always_inline void reset(struct cpu *c)
 	bpf_spin_unlock(&s->lock);
 }
 
-/* The packet in hand, whose row's key is at hand, has a SYN or a RST. */
+/* The current packet, whose row's key is in the record, has SYN or RST. */
 static __always_inline void handshake(struct __sk_buff *skb, struct cpu *c)
 {
 	struct walk *w = &c->walk;
@@ -271,14 +271,14 @@ static __always_inline void handshake(struct __sk_buff *skb, struct cpu *c)
 	o.data = rest < 0xffff ? rest : 0xffff;
 	o.sequence = bpf_ntohl(tcp->seq);
 	o.ports = ports;
-	if (flags & TCP_ACK) { /* an answer: seen from the SYN */
+	if (flags & TCP_ACK) { /* an answer: identified from the SYN's point of view */
 		o.sequence = bpf_ntohl(tcp->ack) - 1;
 		o.ports = ports >> 16 | ports << 16;
 		swap(&pair);
 	}
 	o.hash = spread(nh(pair.word[0], 0) + nh(pair.word[1], 1) + nh(pair.word[2], 2) +
 			nh(pair.word[3], 3) + nh(o.ports, 4));
-	/* both directions are one row, and what one hook saw is kept apart */
+	/* both directions are one row, and each hook's counts are kept separately */
 	c->key.flags &= ~ROW_DIR;
 	c->key.shard = w->hook;
 	if (flags & TCP_ACK)

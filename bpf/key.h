@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* The key of a packet's row: which conversation it belongs to. */
+/* The key of a packet's row, which identifies its conversation. */
 #ifndef TMON_KEY_H
 #define TMON_KEY_H
 
 #include "cpu.h"
 
-/* Whether the second of an IPv4 pair's addresses comes first in the row; -1 when they are the same.
- */
+/* Whether the second of an IPv4 pair's addresses comes first in the row; -1 if they are equal. */
 static __always_inline int order4(__u64 pair)
 {
 	__u32 a = bpf_ntohl((__u32)pair), b = bpf_ntohl(pair >> 32);
@@ -25,7 +24,7 @@ static __always_inline int order6(const __u64 *pair)
 	return a == b ? -1 : a > b;
 }
 
-/* A pair of a key6 as its words: an IPv4 address fills half of the first of its two. */
+/* A pair of a key6 as words: an IPv4 address fills half of the first of its two words. */
 struct pair {
 	__u64 word[4];
 };
@@ -42,7 +41,7 @@ static __always_inline void swap(struct pair *p)
 	*p = (struct pair){ { p->word[2], p->word[3], p->word[0], p->word[1] } };
 }
 
-/* What of a key6 is not an address: key6's id[2]; kind[2], flags, depth, shard. */
+/* The part of a key6 without addresses: id[2]; kind[2], flags, depth, shard. */
 struct meta6 {
 	__u64 ids;
 	__u64 rest;
@@ -56,7 +55,7 @@ static __always_inline struct meta6 meta_of(__u32 depth, __u64 tunnel0, __u64 tu
 				       (__u64)depth << 24 };
 }
 
-/* Writes the key of a row from its words, the pairs in the row's order. */
+/* Writes the key of a row from its words, with the pairs in the row's order. */
 static __always_inline void put_key(struct cpu *c, struct meta6 meta, struct pair outer,
 				    struct pair inner)
 {
@@ -68,7 +67,7 @@ static __always_inline void put_key(struct cpu *c, struct meta6 meta, struct pai
 	*(struct pair *)c->key.inner = inner;
 }
 
-/* The key of the row of a walk: pairs in order, the direction bit, tunnels. */
+/* Writes the key of a walk's row: ordered pairs, the direction bit, tunnels. */
 static __always_inline void row_key(struct cpu *c, const struct walk *w)
 {
 	int is_pair = !!(w->flags & WALK_INNER), outer6 = !!(w->flags & WALK_OUTER6),
@@ -94,13 +93,13 @@ static __always_inline void row_key(struct cpu *c, const struct walk *w)
 		c->key.shard |= SHARD_FRAGMENT;
 }
 
-/* Whether a key is one of the IPv4 table's. */
+/* Whether a key belongs in the IPv4 table. */
 static __always_inline int is_small(const struct key6 *key)
 {
 	return key->depth == 1 && !(key->flags & (ROW_OUTER6 | ROW_INNER6));
 }
 
-/* Turns the key into that of the tunnel's `other` row: what the row was, without its inside. */
+/* Turns the key into that of the tunnel's `other` row: the same row without its inside. */
 static __always_inline void other_key(struct key6 *key)
 {
 	key->flags = (key->flags & ~ROW_INNER6) | ROW_NO_PAIR | ROW_OTHER;
@@ -108,7 +107,7 @@ static __always_inline void other_key(struct key6 *key)
 	key->inner[0][0] = INNER_REASON | REASON_OTHER;
 }
 
-/* What of an IPv4 row's key is not an address, as one word: key4's id; kind, flags, shard. */
+/* The part of an IPv4 row's key without addresses, as one word: key4's id; kind, flags, shard. */
 static __always_inline __u64 meta4(__u64 tunnel, __u32 flags, __u32 on)
 {
 	return tunnel | (__u64)flags << 40 | (__u64)on << 48;

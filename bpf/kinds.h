@@ -3,17 +3,18 @@
  * The tunnel kinds: the one place where a kind is declared. The C enum, the states' slots, the
  * Rust enum, `--port` and docs/ENCAPSULATIONS.md all come from these rows.
  *
- * Numbers are in pinned tables, recordings and the jump table: append only. A row that does not
- * stand at its number's place does not compile; a row whose number changed fails `cargo test -p
- * contract`.
+ * The numbers are stored in pinned tables, recordings and the jump table: append only. A row that
+ * is not at the place of its number does not compile; a row whose number changed fails `cargo test
+ * -p contract`.
  *
  * KIND(NAME, Variant, number, name, UDP ports, whose, IP protocols, id, state, reference, title)
  *
- * UDP ports     PORTS(default ports...), PORTS() for a kind that has none of its own, or NO_PORTS
- * where the kind does not travel in UDP whose         TO: only the destination port says so;
- * EITHER: servers answer from the port IP protocols  PORTS(numbers...) or NO_PORTS id what its id
- * is; "" for a kind without state         OWN(name): state_name() reads its header; INLINE: read
- * where it is met
+ * - UDP ports: PORTS(default ports...), PORTS() for a kind without default ports, or NO_PORTS for
+ *   one that does not travel in UDP
+ * - whose: TO, only the destination port identifies it; EITHER, servers also answer from the port
+ * - IP protocols: PORTS(numbers...) or NO_PORTS
+ * - id: what its id is; "" for a kind without one
+ * - state: OWN(name), state_name() reads its header; INLINE, it is read where it occurs
  */
 #ifndef TMON_KINDS_H
 #define TMON_KINDS_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* Where packets go that are counted. Included where `states` is known. */
+/* What happens to packets after they have been counted. Included where `states` is defined. */
 #ifndef TMON_NEXT_H
 #define TMON_NEXT_H
 
 #include "cpu.h"
 
-/* The packet is counted: whether there is more to do with it. */
+/* Whether there is more to do with a packet that has been counted. */
 static __always_inline int beside(struct __sk_buff *skb, struct cpu *c)
 {
 	if (likely(!(c->walk.flags & WALK_BESIDE)) || ASKED())

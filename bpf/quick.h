@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * The way that nearly all packets take: IPv4 without options or IPv6 without extension headers,
- * whole and at hand, a common tunnel's plainest header, the same again inside, a row that is there.
- * In one piece it is a third of the instructions that the states need for it.
+ * The fast path, which nearly all packets take: IPv4 without options or IPv6 without extension
+ * headers, complete and linear, a common tunnel with its simplest header, the same again inside, an
+ * existing row. In one piece it takes a third of the instructions that the states need for it.
  *
- * Every check is as strict as the state's that it stands for. What does not pass one of them, for
- * good or for bad, is left to the states, which go on from the header where this began.
+ * Every check is as strict as that of the state it replaces. A packet that fails one of them, valid
+ * or not, is left to the states, which continue from the header where the fast path began.
  */
 #ifndef TMON_QUICK_H
 #define TMON_QUICK_H
 
 #include "parse/layer.h"
 
-/* How far a packet was read. */
+/* How far a packet has been read. */
 struct level {
-	void *at;    /* in the packet: what comes next */
-	__s32 left;  /* bytes from there that the headers so far declare; less than none where they
-			lie */
-	__u32 proto; /* IP protocol at `at` */
-	__u64 v6;    /* a whole word: spilled, it fills its stack slot, and the verifier forgets
-			what was there */
+	void *at;	   /* the next header in the packet */
+	__s32 left;	   /* bytes from there that the headers so far declare; negative if they
+			      contradict each other */
+	__u32 proto;	   /* IP protocol at `at` */
+	__u64 v6;	   /* a whole word: when spilled it fills its stack slot, and the verifier
+			      forgets the previous contents */
 	const __u64 *pair; /* the IP header's addresses, in the packet */
 };
 
-/* Behind an IP header as many bytes have to be at hand as every transport header and GRE with a key
- * has. */
+/* After an IP header, as many bytes must be available as any transport header and GRE with a key
+ * have. */
 #define AHEAD 8
 
-/* The IPv4 header at l->at, which is at hand. */
+/* The IPv4 header at l->at, which is available. */
 static __always_inline int quick_ip4(struct level *l)
 {
 	struct ip4 *ip = l->at;
@@ -44,7 +44,7 @@ static __always_inline int quick_ip4(struct level *l)
 	return 1;
 }
 
-/* The IPv6 header at l->at, of which as much as of an IPv4 header is at hand. */
+/* The IPv6 header at l->at, of which the size of an IPv4 header is available. */
 static __always_inline int quick_ip6(struct __sk_buff *skb, struct level *l)
 {
 	struct ip6 *ip = l->at;
@@ -63,8 +63,8 @@ static __always_inline int quick_ip6(struct __sk_buff *skb, struct level *l)
 }
 
 /*
- * The headers up to and with IP. proto: the EtherType of what is at l->at, or ETHERTYPE_TEB, or
- * PAYLOAD_IP or PAYLOAD_GUESS; tags: as many are looked through.
+ * The headers up to and including IP. proto: the EtherType of the header at l->at, or
+ * ETHERTYPE_TEB, PAYLOAD_IP or PAYLOAD_GUESS; tags: the number of tags to skip.
  */
 static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, __u32 proto,
 				       int tags)
@@ -93,7 +93,7 @@ static __always_inline int quick_level(struct __sk_buff *skb, struct level *l, _
 			l->at += sizeof(struct vlan);
 			l->left -= sizeof(struct vlan);
 		}
-		/* forget how many there were: the verifier checks what follows once for all */
+		/* forget how many there were: then the verifier checks what follows once for all */
 		at = packet(skb) + ((l->at - packet(skb)) & MAX_HEADERS);
 		if (at + sizeof(struct ip4) + AHEAD > end)
 			return 0;
@@ -127,7 +127,7 @@ struct outside {
 	__u32 proto;  /* EtherType of its payload, ETHERTYPE_TEB or PAYLOAD_GUESS */
 };
 
-/* GTP-U's optional fields at l->at, and if there is one an extension header: 5G's container. */
+/* GTP-U's optional fields at l->at, and an extension header if there is one: 5G's container. */
 static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags)
 {
 	__u8 *p = l->at;
@@ -142,11 +142,11 @@ static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct leve
 	p = l->at;
 	if (l->left < 0 || l->at > packet_end(skb))
 		return 0;
-	/* numbered packets are the states' */
+	/* numbered packets are left to the states */
 	return !(flags & GTPU_S) && !(flags & GTPU_E && p[-1]);
 }
 
-/* What a datagram's destination port says that is in it; 0 where that is not UDP. */
+/* The port table's entry for a datagram's destination port; 0 if it is not UDP. */
 static __always_inline __u32 quick_port(const struct level *l)
 {
 	const struct udp *udp = l->at;
@@ -155,18 +155,18 @@ static __always_inline __u32 quick_port(const struct level *l)
 }
 
 /*
- * Whether there is surely no tunnel in this IP protocol at l->at. kind: quick_port(). outside: of
- * the outermost packet, where ICMP may quote a tunnel's and is left to the states.
+ * Whether this IP protocol at l->at certainly contains no tunnel. kind: quick_port(). outside: in
+ * the outermost packet, where ICMP may quote a tunnel's packet and is left to the states.
  */
 static __always_inline int is_leaf(__u32 proto, const struct udp *udp, __u32 kind, int outside)
 {
 	if (likely(proto == PROTO_UDP))
 		return !kind && !port_entry(udp->src);
-	barrier_var(proto); /* asked in this order, not as a switch */
+	barrier_var(proto); /* compare in this order, not as a switch */
 	return proto == PROTO_TCP || (!outside && (proto == PROTO_ICMP || proto == PROTO_ICMPV6));
 }
 
-/* Whether TCP at l->at neither opens nor resets a connection: the states look at who does. */
+/* Whether TCP at l->at neither opens nor resets a connection; otherwise the states examine it. */
 static __always_inline int quick_tcp(struct __sk_buff *skb, const struct level *l)
 {
 	const struct tcp *tcp = l->at;
@@ -174,7 +174,7 @@ static __always_inline int quick_tcp(struct __sk_buff *skb, const struct level *
 	return (void *)&tcp->window <= packet_end(skb) && !(tcp->flags & (TCP_SYN | TCP_RST));
 }
 
-/* The same behind an IP header; where UDP is cut it is not sure. */
+/* The same after an IP header; truncated UDP is uncertain. */
 static __always_inline int quick_leaf(struct __sk_buff *skb, const struct level *l, __u32 kind,
 				      int outside)
 {
@@ -183,7 +183,7 @@ static __always_inline int quick_leaf(struct __sk_buff *skb, const struct level 
 	       (outside || l->proto != PROTO_TCP || quick_tcp(skb, l));
 }
 
-/* UDP at l->at; and VXLAN, Geneve, or GTP-U in it: kind, by the port. */
+/* UDP at l->at, with VXLAN, Geneve or GTP-U in it: kind, by the port. */
 static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o,
 				     __u32 kind)
 {
@@ -228,7 +228,7 @@ static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, str
 	return 0;
 }
 
-/* GRE with a key or with nothing; Ethernet or IP inside. */
+/* GRE with a key or without optional fields; Ethernet or IP inside. */
 static __always_inline int quick_gre(struct level *l, struct outside *o)
 {
 	struct gre *h = l->at;
@@ -248,8 +248,8 @@ static __always_inline int quick_gre(struct level *l, struct outside *o)
 }
 
 /*
- * The tunnel behind an IP header, if it is one of the common ones: l is behind its header then.
- * kind: quick_port().
+ * The tunnel after an IP header, if it is a common one: l is then at the end of its header. kind:
+ * quick_port().
  */
 static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, struct outside *o,
 					__u32 kind)
@@ -272,8 +272,8 @@ static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, 
 }
 
 /*
- * Through the tunnel behind an IP header and up to the next one, by who reads a packet again in a
- * loop: what was known of the way there is forgotten, see unknown().
+ * Goes through the tunnel after an IP header, up to the next one, for code that reads a packet
+ * again in a loop: what is known about the path is forgotten, see unknown().
  */
 static __always_inline int quick_inner(struct __sk_buff *skb, const struct walk *w, struct level *l)
 {
@@ -290,19 +290,19 @@ static __always_inline int quick_inner(struct __sk_buff *skb, const struct walk 
 	return quick_level(skb, l, o.proto, 0);
 }
 
-/* A super-packet is many: what the states cost does not matter there. */
+/* A super-packet stands for many packets: the cost of the states does not matter. */
 static __always_inline int is_super(struct __sk_buff *skb, int usual)
 {
 	return skb->gso_size && !UNLESS(usual, cfg_skb);
 }
 
-/* What was read of a packet outside of the level in hand. */
+/* What has been read outside of the current level. */
 struct around {
 	const __u64 *pair6; /* outermost addresses, if they are IPv6 */
-	__u64 pair4;	    /* if they are not */
+	__u64 pair4;	    /* if they are IPv4 */
 	__u64 v6;
 	__u32 depth;
-	__u32 flags; /* the walk's, as far as they matter when it is counted */
+	__u32 flags; /* those of the walk that matter when it is counted */
 	__u64 tunnel[2];
 };
 

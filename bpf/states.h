@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * The states of kinds that are read on their own, each by its reader. Included where STATE_IS is
- * what a state is there: a program of its own for packets, a function for dropped ones.
+ * The states of kinds with a state of their own, each with its reader. Included where STATE_IS
+ * defines what a state is: a program of its own for packets, a function for dropped ones.
  */
 STATE_IS(vxlan_gpe, vxlan_gpe(skb, w))
 STATE_IS(gre, gre_rest(skb, w, KIND_GRE))

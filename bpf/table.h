@@ -2,14 +2,15 @@
 /*
  * The tables.
  *
- * A table is an array of slots and one of their tags, which user space maps into its memory: a hit
- * costs no helper call, a reading no system call. The tags of a group are one word: which slot may
- * hold a key is told from it by arithmetic, without a branch that depends on the key. A key is
- * looked for in one group after the other; the search ends at the first group with a free slot.
+ * A table is an array of slots and an array of their tags, which user space maps into its memory: a
+ * hit costs no helper call, a reading no system call. The tags of a group are one word: arithmetic
+ * tells which slots may hold a key, without a branch that depends on the key. A key is searched for
+ * in one group after the other; the search ends at the first group with a free slot.
  *
- * In the first group a key has a place of its own, its home, if that was free. A CPU looks there
- * first, at the key alone: what it has made itself it may take without asking the tags, because
- * before a slot is freed its owner is cleared and every program that may have read it has ended.
+ * In the first group a key has a preferred slot, its home, if that was free. A CPU checks that
+ * first, comparing only the key: it may use what it has created itself without checking the tags,
+ * because before a slot is freed its owner is cleared and every program that may have read it has
+ * ended.
  */
 #ifndef TMON_TABLE_H
 #define TMON_TABLE_H
@@ -26,14 +27,14 @@ ARRAY(rows4_more, struct more);
 ARRAY(rows6_more, struct more);
 ARRAY(others_more, struct more);
 
-/* Slots of each table minus one, set with its size. */
+/* The number of slots of each table minus one, set when it is sized. */
 CONFIG(__u32, cfg_mask4);
 CONFIG(__u32, cfg_mask6);
 CONFIG(__u32, cfg_mask_others);
-CONFIG(__u64, cfg_seed[12]); /* random, so that nobody can choose keys that collide */
+CONFIG(__u64, cfg_seed[12]); /* random, so that nobody can construct keys that collide */
 
 #ifndef TMON_NATIVE
-/* Who wants to look more closely; user space says so. */
+/* Who wants to examine rows more closely; set by user space. */
 struct probing probing SEC(".data.probing");
 #define IS_PROBING (*(volatile __u32 *)&probing.active)
 #define WANT_STOPS (*(volatile __u32 *)&probing.stops)
@@ -42,18 +43,19 @@ struct probing probing SEC(".data.probing");
 #define WANT_STOPS 0
 #endif
 
-/* The owner word of a slot whose owner is this one, while it is probed. */
+/* The owner word of a slot with this owner while it is probed. */
 #define PROBED(owner, row) ((owner) << OWNER_BEFORE | OWNER_CROWD | OWNER_PROBE | (row))
 
-/* The owner word of a new slot: while anybody probes, whether this row is meant is asked first. */
+/* The owner word of a new slot: while anybody probes, the row is first compared with the
+ * expressions. */
 static __always_inline __u32 new_owner(__u32 number)
 {
 	return IS_PROBING ? PROBED(number, OWNER_ASK) : number;
 }
 
 /*
- * NH (Black et al., UMAC): one multiplication for each 64-bit word. The halves' sums share a carry,
- * which at most doubles the chance of a collision.
+ * NH (Black et al., UMAC): one multiplication for each 64-bit word. The sums of the halves share a
+ * carry, which at most doubles the probability of a collision.
  */
 static __always_inline __u64 nh(__u64 word, int i)
 {
@@ -63,8 +65,8 @@ static __always_inline __u64 nh(__u64 word, int i)
 }
 
 /*
- * Addresses in a row make sums in a row, which would meet in few groups under some seeds if the
- * halves were not folded before the multiplication. The upper half is what is used.
+ * Consecutive addresses make consecutive sums, which under some seeds would fall into few groups if
+ * the halves were not folded before the multiplication. The upper half is used.
  */
 static __always_inline __u64 spread(__u64 sum)
 {
@@ -76,7 +78,7 @@ static __always_inline __u64 hash4(__u64 meta, __u64 outer, __u64 inner)
 	return spread(nh(meta, 0) + nh(outer, 1) + nh(inner, 2));
 }
 
-/* An IPv4 pair is hashed as the one word that it is in a key4. */
+/* An IPv4 pair is hashed as the single word that it is in a key4. */
 static __always_inline __u64 nh_pair(const struct pair *p, int v6, int i)
 {
 	const __u64 *word = p->word;
@@ -86,7 +88,7 @@ static __always_inline __u64 nh_pair(const struct pair *p, int v6, int i)
 	return nh(word[0], i) + nh(word[1], i + 1) + nh(word[2], i + 2) + nh(word[3], i + 3);
 }
 
-/* Without the part of the shard that says which CPU's: that is in_shard()'s. */
+/* Without the CPU's part of the shard: see in_shard(). */
 static __always_inline __u64 hash6(struct meta6 meta, const struct pair *outer, int outer6,
 				   const struct pair *inner, int inner6)
 {
@@ -103,18 +105,18 @@ static __always_inline __u64 hash_of_key6(const struct key6 *key)
 		     (const struct pair *)key->inner, key->flags & ROW_INNER6);
 }
 
-/* The number of a key's home slot, and how many slots further each next group is. */
+/* The number of a key's home slot, and the distance in slots from each group to the next. */
 #define HOME_OF(hash) ((__u32)((hash) >> 32))
 #define STEP_OF(hash) (((__u32)((hash) >> 40) | 1) * GROUP)
 
 static __always_inline __u64 tag_of(__u64 hash)
 {
-	__u32 tag = hash >> 56 | 1; /* the bits that know most of the key */
+	__u32 tag = hash >> 56 | 1; /* the bits that carry most information about the key */
 
 	return tag | ((tag - TAG_ROW) >> 29 & 4); /* 1 and 3 have a meaning: 5 and 7 instead */
 }
 
-/* Tags of a group as lanes: the lowest bit of each byte that is meant. */
+/* Tags of a group as lanes: a match sets the lowest bit of its byte. */
 #define LANES 0x0101010101010101ULL
 
 static __always_inline __u64 lanes_with(__u64 tags, __u64 tag)
@@ -150,8 +152,8 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 }
 
 /*
- * Adds the packet in hand to a slot that this CPU owns. `seen` without a branch: whether a row was
- * seen in this jiffy cannot be guessed.
+ * Adds the current packet to a slot that this CPU owns. `seen` is written without a branch: whether
+ * a row was seen in this jiffy cannot be predicted.
  */
 #define ADD_TO(c, slot, hook, weight, usual)                            \
 	do {                                                            \
@@ -168,8 +170,8 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 	} while (0)
 
 /*
- * Another CPU than the owner counts in a slot: whether that happens so often that each CPU has to
- * have a slot of its own, because they wait for each other's cache line.
+ * A CPU other than the owner counts in a slot: returns whether that happens so often that each CPU
+ * needs a slot of its own, because they wait for each other's cache line.
  */
 static __always_inline int is_crowd(__u32 *owner, struct more *more, __u32 now)
 {
@@ -188,7 +190,7 @@ static __always_inline int is_crowd(__u32 *owner, struct more *more, __u32 now)
 	return 1;
 }
 
-/* There was no room for slots of their own: all go on in the common one, and try again later. */
+/* There was no room for slots of their own: all continue in the shared one, and try again later. */
 static __always_inline void no_crowd(__u32 *owner)
 {
 	__u32 was = *(volatile __u32 *)owner;
@@ -199,7 +201,7 @@ static __always_inline void no_crowd(__u32 *owner)
 	}
 }
 
-/* It is not to be written more often than that. */
+/* It must not be written more often than that. */
 #define TOUCH(slot, now)                      \
 	do {                                  \
 		__u32 jiffy = now;            \
@@ -209,9 +211,9 @@ static __always_inline void no_crowd(__u32 *owner)
 	} while (0)
 
 /*
- * Adds the packet in hand beside a slot that this CPU does not own. The slot itself is only touched
- * once in a jiffy, so that it lives as long as the row does. 0, and nothing was counted: so many do
- * so that this CPU has to have a slot of its own, unless `anyway`.
+ * Adds the current packet beside a slot that this CPU does not own. The slot itself is only touched
+ * once per jiffy, so that it lives as long as the row does. Returns 0, without counting, if so many
+ * CPUs do this that this one needs a slot of its own, unless `anyway`.
  */
 #define ADD_BESIDE(table, index, c, slot, hook, weight, anyway, usual)               \
 	({                                                                           \
@@ -230,9 +232,9 @@ static __always_inline void no_crowd(__u32 *owner)
 	})
 
 /*
- * The first slot of the key's first group that may be the key's by its tag, its number in `index`;
- * or NULL. No number stands for none: the verifier would then compare what the number came from,
- * each time that it gets here.
+ * The first slot of the key's first group that may hold the key according to its tag, with its
+ * number in `index`; or NULL. No number stands for none: the verifier would then compare what the
+ * number was computed from, each time that it gets here.
  */
 #define LIKELY_SLOT(table, mask, hash, index)                                               \
 	({                                                                                  \
@@ -249,9 +251,9 @@ static __always_inline void no_crowd(__u32 *owner)
 	})
 
 /*
- * The rest of a function that counts where a row is at hand: at home, or in its first group. SAME
- * says whether a slot has the key, TO_OWN makes it that of this CPU's part. It returns 0 where
- * nothing was counted.
+ * The body of a function that counts a packet whose row is in its home slot or in its first group.
+ * SAME says whether a slot has the key, TO_OWN turns the key into that of this CPU's part. It
+ * returns 0 if nothing was counted.
  */
 #define HIT(table, mask, hash, c, hook, weight, usual, SAME, TO_OWN)                          \
 	__u32 index = HOME_OF(hash) & (mask);                                                 \
@@ -300,7 +302,7 @@ static __always_inline void no_crowd(__u32 *owner)
 		((__u64 *)&(s)->key)[2] = inner; \
 	} while (0)
 
-/* How a slot's pair differs from this one. */
+/* The difference between a slot's pair and this one. */
 static __always_inline __u64 differ_pair(const __be32 (*in)[4], const struct pair *p)
 {
 	const __u64 *word = (const __u64 *)in;
@@ -337,11 +339,11 @@ static __always_inline int same_key6(const struct slot6 *s, const struct key6 *k
 enum found {
 	FOUND_NO_ROOM,
 	FOUND,
-	FOUND_CROWD, /* a row that this CPU counts in elsewhere: in its own slot */
+	FOUND_CROWD, /* a row that this CPU counts elsewhere: in its own slot */
 	FOUND_PROBE, /* it was counted, and there is more to do with it: see probe.h */
 };
 
-/* Where a probed slot is: in which table, and its number there. */
+/* The place of a probed slot: its table, and its number there. */
 #define PLACE_TABLE 30
 enum { PLACE_rows4, PLACE_rows6, PLACE_others };
 
@@ -352,9 +354,9 @@ enum { PLACE_rows4, PLACE_rows6, PLACE_others };
 	} while (0)
 
 /*
- * The rest of a function that counts the packet in hand where its row is or can be made. SAME says
- * whether a slot has the key, COPY writes it. The slot that we claimed is ours alone until it has
- * its tag.
+ * The body of a function that counts the current packet in its row, found or created. SAME says
+ * whether a slot has the key, COPY writes it. A slot that we have claimed is ours alone until it
+ * has its tag.
  */
 #define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                             \
 	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                    \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * The contract between the kernel part and the reader: numbers, limits and the layout of
- * everything that both touch. Shared structures have no hidden padding; the Rust side takes
- * its types from the generated skeleton and asserts the same sizes.
+ * The contract between the BPF programs and their readers: numbers, limits and the layout of
+ * everything that both access. Shared structures have no hidden padding; the Rust side takes its
+ * types from the generated bindings and asserts the same sizes.
  */
 #ifndef TMON_H
 #define TMON_H
@@ -14,24 +14,24 @@
 /* Changes whenever a pinned table could be misread by another version. */
 #define TMON_LAYOUT 2
 
-/* Limits of the parser; running into one is always counted (see enum stop and enum reason). */
+/* Limits of the parser; exceeding one is always counted (see enum stop and enum reason). */
 #define MAX_DEPTH    4	    /* tunnels in a packet */
 #define MAX_TAGS     8	    /* tags at one Ethernet header */
 #define MAX_LINKS    4	    /* MPLS stacks, PPPoE, PBB, NSH below the first IP header */
 #define MAX_EXTS     8	    /* IPv6 extension headers at one level */
-#define MAX_TPIDS    4	    /* EtherTypes that are VLAN tags by configuration */
+#define MAX_TPIDS    4	    /* additional EtherTypes of VLAN tags, by configuration */
 #define MAX_LABELS   8	    /* labels in one MPLS stack */
 #define MAX_GTP_EXTS 8	    /* GTP-U extension headers */
 #define MAX_ROUTES   8	    /* source route entries of one GRE header */
 #define MAX_PULLS    4	    /* times a packet's head may be made linear */
 #define MAX_HEADERS  0x3fff /* bytes of headers */
 
-/* Tunnel kinds, by kinds.h: also the numbers of their states. */
+/* The tunnel kinds of kinds.h; these are also the numbers of their states. */
 #define KIND(NAME, Variant, number, ...) KIND_##NAME = number,
 enum kind { KINDS_OF(KIND) KINDS };
 #undef KIND
 
-/* A row that is out of place has another number here than there. */
+/* A row that is out of place has different numbers in the two enumerations. */
 #define KIND(NAME, ...) PLACE_##NAME,
 enum { KINDS_OF(KIND) };
 #undef KIND
@@ -40,15 +40,15 @@ enum { KINDS_OF(KIND) };
 KINDS_OF(KIND)
 #undef KIND
 
-/* What the port table says of a UDP port: a kind, and whether the port also marks a sender. */
+/* The port table's entry for a UDP port: a kind, and whether the port also identifies a sender. */
 #define PORT_KIND   0x3f
-#define PORT_FOU    0x40 /* with KIND_GUE: no GUE header, IP or GRE directly */
+#define PORT_FOU    0x40 /* with KIND_GUE: no GUE header, but IP or GRE directly */
 #define PORT_EITHER 0x80 /* answers come from this port: match the source port too */
 
-/* What a header does not say of itself: L2TP version 3. */
+/* What a header does not contain about itself: L2TP version 3. */
 #define PARAMETER_COOKIE   0x0f /* bytes of the cookie */
 #define PARAMETER_SUBLAYER 0x10 /* there is a sublayer header of four bytes */
-#define PARAMETER_KNOWN	   0x80 /* else the inside cannot be read */
+#define PARAMETER_KNOWN	   0x80 /* otherwise the inside cannot be read */
 
 /* Why a packet is in no row. */
 enum stop {
@@ -62,8 +62,8 @@ enum stop {
 };
 
 /*
- * What the inside of a tunnel is when it is not an address pair: an EtherType, or one of these
- * number spaces above it.
+ * What a tunnel carries if not an address pair: an EtherType, or a value of one of these number
+ * spaces above it.
  */
 #define INNER_REASON 0x10000 /* enum reason */
 #define INNER_PPP    0x20000 /* PPP protocol */
@@ -72,35 +72,34 @@ enum stop {
 enum reason {
 	REASON_NONE,	  /* the tunnel carries nothing */
 	REASON_TRUNCATED, /* the packet ends before its headers do */
-	REASON_MALFORMED, /* a header contradicts itself */
-	REASON_TOO_DEEP,  /* behind one of the limits above */
+	REASON_MALFORMED, /* a header is inconsistent */
+	REASON_TOO_DEEP,  /* beyond one of the limits above */
 	REASON_ENCRYPTED,
 	REASON_LLC,	 /* an 802.3 frame */
 	REASON_FRAGMENT, /* later fragment of an outer packet whose first one ended in this row */
 	REASON_CONTROL,	 /* the tunnel protocol's own messages */
-	REASON_UNKNOWN,	 /* cannot be told from the packet, a pseudowire for example */
-	REASON_OTHER,	 /* everything the full table could not keep apart */
-	REASON_OVERFLOW, /* what had no room even there (user space) */
-	REASON_AGED,	 /* what rows held that were idle for too long (user space) */
+	REASON_UNKNOWN,	 /* cannot be determined from the packet, for example a pseudowire */
+	REASON_OTHER,	 /* packets for whose row the full table had no room */
+	REASON_OVERFLOW, /* packets for which there was no room even there (user space) */
+	REASON_AGED,	 /* counts of rows that were idle for too long (user space) */
 };
 
-/* Books: each packet is in exactly one of counted and the stops; the rest says more about it. */
+/* Books: each packet is in exactly one of counted and the stops; the other cells add detail. */
 enum cell {
 	CELL_COUNTED,
 	CELL_STOP, /* + enum stop */
 	CELL_SUSPECT = CELL_STOP + STOPS,
 	CELL_OVERFLOW, /* + direction, + 2 for fragments: no room for a row (also in counted) */
 	CELL_FRAGMENT = CELL_OVERFLOW + 4, /* fragments of outer packets (also in counted) */
-	CELLS = 16, /* a power of two, so that an index is bounded by a mask */
+	CELLS = 16,			   /* a power of two, so that a mask bounds an index */
 };
 
-/* How packets begin. An enumeration, because comparisons with a constant cost nothing in the end.
- */
+/* How packets begin. An enumeration, because comparisons with a constant are optimised away. */
 enum begin {
 	BEGIN_ETHERNET,
 	BEGIN_IP,     /* the interface has no Ethernet header */
-	BEGIN_REPLAY, /* as cb says, with the frame's lengths: frames of a capture */
-	BEGIN_STATES, /* the same without the quick way, from state to state: to compare the two */
+	BEGIN_REPLAY, /* given by cb, with the frame's lengths: frames of a capture */
+	BEGIN_STATES, /* the same without the fast path, from state to state */
 };
 
 enum hook { HOOK_RX, HOOK_TX, HOOKS };
@@ -114,22 +113,22 @@ struct cell_count {
 };
 
 /*
- * Keys. Addresses are in network byte order, in the row's order (DESIGN section 3). One bit of
- * the key is `swapped XOR hook`: the counters are by hook, so an end host needs one slot for a
+ * Keys. Addresses are in network byte order, in the row's order (DESIGN section 3). One bit of the
+ * key is `swapped XOR hook`: the counters are by hook, so an end host needs one slot for a
  * conversation and a mirror port or a router two, and the direction is always `bit XOR hook`.
  */
 #define ROW_DIR	     0x01 /* the bit above */
-#define ROW_ID	     0x02 /* id[0] is there */
-#define ROW_ID1	     0x04 /* id[1] is there */
-#define ROW_NO_PAIR  0x08 /* the inside is not an address pair: its first word says what */
+#define ROW_ID	     0x02 /* id[0] is present */
+#define ROW_ID1	     0x04 /* id[1] is present */
+#define ROW_NO_PAIR  0x08 /* the inside is not an address pair: its first word says what it is */
 #define ROW_OUTER6   0x10 /* the outer pair is IPv6 */
 #define ROW_INNER6   0x20 /* the inner pair is IPv6 */
 #define ROW_OTHER    0x40 /* the tunnel's `other` row */
 #define ROW_NO_OUTER 0x80 /* of all tunnels: no outer pair either */
 
-/* What of its row a slot holds, if not all of it: readers add the parts up. */
-#define SHARD_FRAGMENT 0x8000 /* what came in fragments of outer packets */
-#define SHARD_CPU      0x7fff /* what this CPU counted, from 1, where many CPUs count in the row */
+/* Which part of its row a slot holds, if not all of it: readers add the parts up. */
+#define SHARD_FRAGMENT 0x8000 /* packets that arrived in fragments of outer packets */
+#define SHARD_CPU      0x7fff /* the packets of this CPU, from 1, if many CPUs count in the row */
 
 struct key4 { /* one tunnel, IPv4 outside, IPv4 or no pair inside */
 	__u32 id;
@@ -152,37 +151,37 @@ struct key6 {	     /* everything else; an IPv4 address is in the first word of i
 };
 
 /*
- * Slots, in groups of 8. A group's tags, one byte for each slot, say what the slots hold: nothing,
- * a row whose key is being written, one that is ageing (user space moves its counts to an aged row
- * of `others`), or a row, by seven bits of its key's hash. Every tag but the free one has its
- * lowest bit set: whoever sets it first has claimed the slot. Two CPUs may make a row for the same
- * key at once: readers add equal keys up.
+ * Slots, in groups of 8. A group's tags, one byte for each slot, give the state of the slots: free,
+ * a row whose key is being written, a row that is ageing (user space moves its counts to an aged
+ * row of `others`), or a row, by seven bits of its key's hash. Every tag but the free one has its
+ * lowest bit set: whoever sets it first has claimed the slot. Two CPUs may create a row for the
+ * same key at the same time: readers add equal keys up.
  */
-#define GROUP  8 /* slots whose tags are one word */
-#define GROUPS 6 /* groups that are looked at for a key */
+#define GROUP  8 /* slots whose tags share a word */
+#define GROUPS 6 /* groups that are searched for a key */
 
 /*
- * A slot's owner word: the number, from 1, of the CPU that made the slot. It alone adds to the
- * slot's counters, and so without a locked instruction; whoever else counts here adds to the second
- * ones. OWNER_CROWD: so many others do that each CPU, this one too, counts in a slot of its own.
+ * A slot's owner word: the number, from 1, of the CPU that created the slot. Only that CPU adds to
+ * the slot's counters, so it needs no locked instruction; all others add to the second counters.
+ * OWNER_CROWD: so many CPUs do so that each, including the owner, counts in a slot of its own.
  *
- * A slot is probed where its owner word has OWNER_PROBE, which no CPU's number has: packets of its
- * row are looked at more closely (probe.h). The word has OWNER_CROWD then, too, so that every CPU
- * leaves the shortest way by a branch that was there anyway; which probe it is, or that this is not
+ * A slot is probed if its owner word has OWNER_PROBE, which no CPU's number has: packets of its row
+ * are examined more closely (probe.h). The word then also has OWNER_CROWD, so that every CPU leaves
+ * the shortest path by a branch that existed anyway; the number of the probe, or that it is not
  * known yet; and the CPU that owned the slot and will own it again.
  */
 #define OWNER_CPU    0x0000ffff
 #define OWNER_PROBE  0x00008000
-#define OWNER_ASK    0x00007fff /* which probe; all of it: the expressions have to be compared */
+#define OWNER_ASK    0x00007fff /* number of the probe; all set: compare the expressions */
 #define OWNER_CROWD  0x00010000
-#define OWNER_BEFORE 17 /* from this bit on: the owner that was */
-#define TURNS	     32 /* packets of others in a jiffy: from then on it is a crowd */
+#define OWNER_BEFORE 17 /* from this bit on: the previous owner */
+#define TURNS	     32 /* packets of other CPUs in a jiffy that make it a crowd */
 #define TURNS_BITS   6
 
 #define TAG_FREE   0
 #define TAG_BUSY   1
 #define TAG_AGEING 3
-#define TAG_ROW	   5 /* the least of a row; the others are odd, too */
+#define TAG_ROW	   5 /* the smallest tag of a row; the others are odd as well */
 
 struct slot4 {
 	struct key4 key;
@@ -202,30 +201,31 @@ struct slot6 {
 };
 
 /*
- * A slot's second counters, at the same index of a map beside the slots', for whoever does not own
- * the slot: only ever added to by locked instructions. Readers add both.
+ * A slot's second counters, at the same index of a map beside the slots', for CPUs that do not own
+ * the slot: only updated with locked instructions. Readers add both.
  */
 struct more {
 	__u64 packets[HOOKS];
 	__u64 bytes[HOOKS];
-	__u32 turns; /* how many packets that were in this jiffy: jiffy << TURNS_BITS | packets */
+	__u32 turns; /* the number of such packets in this jiffy: jiffy << TURNS_BITS | packets */
 	__u32 zero;
 };
 
 /*
- * What is kept beside the rows, each in a table of its own (beside.h).
+ * What is kept beside the rows, each kind in a table of its own (beside.h).
  *
- * Packets that a tunnel's sender numbers: one stream of numbers, by the outer pair as on the wire.
+ * Numbered packets of a tunnel's sender: one stream of numbers, identified by the outer pair in
+ * network byte order.
  */
 enum beside {
-	BESIDE_NUMBERED,   /* packets whose number was looked at */
-	BESIDE_UNNUMBERED, /* or could not be: no room */
+	BESIDE_NUMBERED,   /* packets whose number was processed */
+	BESIDE_UNNUMBERED, /* packets whose number was not: no room */
 	BESIDE_CLAIMED,	   /* ICMP errors and messages about a tunnel's packets */
-	BESIDE_UNCLAIMED,  /* those that had no room */
-	BESIDE_OPENINGS,   /* packets with a SYN or a RST */
-	BESIDE_UNFOLLOWED, /* those that had no room */
-	BESIDE_DISPLACED,  /* SYNs that made room for others before they could have been answered */
-	BESIDE_UNPROBED,   /* packets of probed rows that were not looked at: too many jumps */
+	BESIDE_UNCLAIMED,  /* those for which there was no room */
+	BESIDE_OPENINGS,   /* packets with SYN or RST */
+	BESIDE_UNFOLLOWED, /* those for which there was no room */
+	BESIDE_DISPLACED,  /* SYNs evicted for others before they could have been answered */
+	BESIDE_UNPROBED,   /* packets of probed rows that were not examined: too many tail calls */
 	BESIDES,
 };
 
@@ -233,48 +233,48 @@ enum beside {
 
 struct number_key {
 	__u64 pair[4]; /* an IPv4 pair is in the first word */
-	__u32 id;      /* of the tunnel; ESP's SPI, WireGuard's receiver */
+	__u32 id;      /* the tunnel id; ESP's SPI, WireGuard's receiver index */
 	__u8 kind;
 	__u8 hook;
 	__u8 v6;
 	__u8 zero;
 };
 
-/* RFC 4303, appendix A2: the highest number, and which of the 64 up to it were seen. */
+/* RFC 4303, appendix A2: the highest number, and which of the 64 up to it have been seen. */
 struct numbers {
 	__u64 highest;
-	__u64 window; /* lowest bit: the highest number; what was before the start counts as seen */
-	__u64 resume; /* the number behind one that was out of place */
+	__u64 window; /* lowest bit: the highest number; numbers before the start count as seen */
+	__u64 resume; /* the successor of a number that was out of place */
 	__u64 packets;
-	__u64 lost;	    /* left the window and were not seen */
-	__u64 late;	    /* seen behind a higher one */
+	__u64 lost;	    /* left the window without being seen */
+	__u64 late;	    /* seen after a higher one */
 	__u64 duplicate;    /* seen before */
-	__u32 restarted;    /* times that the sender began anew */
-	__u32 since;	    /* how many numbers of the window are not from before the start */
-	__u32 out_of_place; /* packets before resume, if that holds */
+	__u32 restarted;    /* how often the sender restarted */
+	__u32 since;	    /* how many numbers of the window do not precede the start */
+	__u32 out_of_place; /* packets before resume, if that number arrives */
 	__u32 seen;	    /* jiffies */
 };
 
 /*
- * What somebody says of a tunnel: ICMP errors that quote its packets, and GTP-U's own messages.
- * Anybody can say anything.
+ * Claims about a tunnel: ICMP errors that quote its packets, and GTP-U's own messages. Nothing
+ * authenticates them.
  */
 #define CLAIMS	   1024 /* a power of two */
 #define CLAIM_V6   0x01
-#define CLAIM_ID   0x02 /* the quote reaches to the tunnel's id */
+#define CLAIM_ID   0x02 /* the quote includes the tunnel's id */
 #define CLAIM_TX   0x04 /* seen on egress */
-#define CLAIM_GTPU 0x08 /* type is that of a message of GTP-U's own */
+#define CLAIM_GTPU 0x08 /* type is that of a GTP-U message */
 
-/* Messages of GTP-U's own. */
+/* GTP-U's own messages. */
 #define GTPU_ECHO_REQUEST  1
 #define GTPU_ECHO_RESPONSE 2
 #define GTPU_ERROR	   26
-#define GTPU_EXTENSIONS	   31  /* which extension headers an endpoint knows */
+#define GTPU_EXTENSIONS	   31  /* which extension headers an endpoint supports */
 #define GTPU_END	   254 /* the last packet of a tunnel that moves */
 
 struct claim_key {
-	__u64 pair[4]; /* of the packet that is quoted or meant, as number_key has it */
-	__u64 who[2];  /* who says it; IPv4 in the first half of the first word */
+	__u64 pair[4]; /* of the packet that is quoted or meant, as in number_key */
+	__u64 who[2];  /* the sender of the claim; IPv4 in the first half of the first word */
 	__u32 id;
 	__u8 kind;
 	__u8 flags; /* CLAIM_ */
@@ -284,41 +284,41 @@ struct claim_key {
 
 struct claims {
 	__u64 packets;
-	__u32 mtu;  /* the last that was said; 0: none */
+	__u32 mtu;  /* the last one reported; 0: none */
 	__u32 seen; /* jiffies */
 };
 
 /*
- * What is known of a row's TCP connections, by what one hook saw of their SYNs and RSTs. The key is
- * the row's, without ROW_DIR, and with the hook for a shard.
+ * TCP handshakes and resets of a row, as seen by one hook. The key is the row's, without ROW_DIR,
+ * and with the hook as the shard.
  */
 #define HANDSHAKES 16384 /* rows; a power of two */
-#define WAITING	   32768 /* SYNs that may be answered yet; a power of two */
-#define EPOCH_BITS 30	 /* an epoch is about a second: so many bits of ns */
+#define WAITING	   32768 /* SYNs that may still be answered; a power of two */
+#define EPOCH_BITS 30	 /* an epoch is about a second: this many bits of ns */
 
 struct handshakes {
-	__u64 syns;	   /* packets with a SYN and without an ACK */
-	__u64 opened;	   /* first ones */
-	__u64 retries;	   /* sent again */
+	__u64 syns;	   /* packets with SYN but not ACK */
+	__u64 opened;	   /* first transmissions */
+	__u64 retries;	   /* retransmissions */
 	__u64 answered;	   /* by a SYN or by a reset */
-	__u64 displaced;   /* forgotten before they could have been */
-	__u64 resets[2];   /* packets with a RST: forward, reverse */
-	__u64 timed;	   /* answered by a SYN and never sent again */
-	__u64 nanoseconds; /* until then, of all of them */
+	__u64 displaced;   /* evicted before they could have been answered */
+	__u64 resets[2];   /* packets with RST: forward, reverse */
+	__u64 timed;	   /* answered by a SYN and never retransmitted */
+	__u64 nanoseconds; /* the sum of the times from SYN to answer */
 	__u32 young[2]; /* opened in `epoch` or the one before it, by parity, and still waiting */
 	__u32 epoch;	/* of the last one */
 	__u32 seen;	/* jiffies */
 };
 
 /*
- * Who wants to look more closely, and at which rows. A row is meant by an expression of tests:
- * those up to one with TEST_LAST are a term, of which any has to hold, or with TEST_NOT none; of
- * the terms all have to.
+ * Who wants to examine rows more closely, and which ones. Rows are selected by an expression of
+ * tests: the tests up to one with TEST_LAST form a term, of which any must hold, or none with
+ * TEST_NOT; all terms must hold.
  */
 #define PROBERS	    16
-#define PROBES	    2048 /* rows of which is known who wants them; a power of two */
+#define PROBES	    2048 /* rows for which it is known who wants them; a power of two */
 #define PROBE_TESTS 32
-#define PROBE_LEASE 3000000000 /* ns without a sign of life: nobody is there */
+#define PROBE_LEASE 3000000000 /* ns without a sign of life: the prober is gone */
 #define SNAPLEN	    262144
 
 enum test {
@@ -326,7 +326,7 @@ enum test {
 	TEST_INNER,
 	TEST_ID, /* an id is in a range */
 	TEST_KIND,
-	TEST_PROTO, /* what is inside is in a range: TEST_IPV4, TEST_IPV6, or what a row says */
+	TEST_PROTO, /* the inside is in a range: TEST_IPV4, TEST_IPV6, or a value of a row */
 };
 
 #define TEST_V6	  0x01
@@ -345,25 +345,25 @@ struct probe_test {
 	__be32 mask[4];
 };
 
-#define PROBE_CATCH 0x01 /* packets of rows go to the ring */
-#define PROBE_STOPS 0x02 /* so do those that could not be parsed */
-#define PROBE_LENS  0x04 /* packets of rows are told apart by what is in them */
-#define PROBE_RTT   0x08 /* it is measured how long they take to be answered */
-#define RTT_STATE   84	 /* by the state with this number, while somebody wants that */
+#define PROBE_CATCH 0x01 /* packets of rows go to the ring buffer */
+#define PROBE_STOPS 0x02 /* so do packets that could not be parsed */
+#define PROBE_LENS  0x04 /* packets of rows are counted by their contents */
+#define PROBE_RTT   0x08 /* the time until they are answered is measured */
+#define RTT_STATE   84	 /* by the state with this number, while somebody wants it */
 
 struct prober {
-	__u64 lease;   /* when he was heard of last, ns; 0: there is none */
+	__u64 lease;   /* time of the last sign of life, ns; 0: there is no prober */
 	__u64 matched; /* packets, as the kernel has them: each is in one of the next three */
 	__u64 written;
-	__u64 full;	  /* there was no room in the ring */
-	__u64 over_limit; /* there were more in this second than he wants */
+	__u64 full;	  /* there was no room in the ring buffer */
+	__u64 over_limit; /* the limit for this second was exceeded */
 	__u64 looked_at;  /* packets on the wire that the lens saw */
-	__u64 lens_lost;  /* of these, what had no room there, or could not be read */
-	__u32 limit;	  /* packets of a second of 2^30 ns; 0: all */
+	__u64 lens_lost;  /* those of them that found no room, or could not be read */
+	__u32 limit;	  /* packets per second of 2^30 ns; 0: all */
 	__u32 second;
 	__u32 taken; /* in that second */
 	__u32 snaplen;
-	__u32 interface; /* what he calls this one */
+	__u32 interface; /* the prober's number for this interface */
 	__u32 what;	 /* PROBE_ */
 	__u32 tests;
 	__u32 zero;
@@ -372,29 +372,29 @@ struct prober {
 
 /* May change at any time. */
 struct probing {
-	__u32 active;	  /* whose expressions are compared: a bit each */
-	__u32 generation; /* of these: what was compared before has to be compared again */
-	__u32 stops;	  /* who wants what could not be parsed: a bit each */
+	__u32 active;	  /* whose expressions are compared, one bit each */
+	__u32 generation; /* of these: a change makes earlier comparisons invalid */
+	__u32 stops;	  /* who wants packets that could not be parsed, one bit each */
 	__u32 zero;
 	struct prober prober[PROBERS];
 };
 
-/* What is known of a probed row. */
+/* The state of a probed row. */
 struct probe {
-	__u32 wanted;	  /* who wants it: a bit each */
-	__u32 generation; /* when that was compared */
+	__u32 wanted;	  /* who wants it, one bit each */
+	__u32 generation; /* when that was determined */
 	__u32 seen;	  /* jiffies */
 	__u32 zero;
 };
 
-/* In front of a packet in the ring. */
+/* The header of a packet in the ring buffer. */
 #define CAUGHT_STOP    0x80000000 /* with enum stop: the packet is in no row */
-#define CAUGHT_SUSPECT 0x00000100 /* and it has a tunnel's port without its header */
-#define CAUGHT_ANY_ROW 0x7fffffff /* of which row it is, is not known */
+#define CAUGHT_SUSPECT 0x00000100 /* and it has a tunnel's port without the tunnel's header */
+#define CAUGHT_ANY_ROW 0x7fffffff /* its row is unknown */
 
 struct caught {
 	__u64 time;   /* ns, CLOCK_MONOTONIC */
-	__u64 lost;   /* packets that matched and were not written so far */
+	__u64 lost;   /* packets that matched but have not been written so far */
 	__u32 length; /* of the packet */
 	__u32 size;   /* of what follows */
 	__u32 row;    /* its place among the probes, or CAUGHT_ */
@@ -403,14 +403,14 @@ struct caught {
 	__u32 hook;
 };
 
-/* Packets of a probed row with the same in them. */
+/* Packets of a probed row with the same contents. */
 #define LENS	     65536
-#define LENS_ROW     0xffff /* the row's place among the probes; above it the interface */
+#define LENS_ROW     0xffff /* the row's place among the probes; the interface is above it */
 #define LENS_PORTS   0x01   /* there are ports */
-#define LENS_REVERSE 0x02   /* second to first of the row */
-#define LENS_OUTER   0x04   /* the outer IP header was looked at */
+#define LENS_REVERSE 0x02   /* from the second to the first end of the row */
+#define LENS_OUTER   0x04   /* the outer IP header was examined */
 #define LENS_INNER   0x08   /* the innermost one was */
-#define LENS_L4	     0x10   /* what is in it was */
+#define LENS_L4	     0x10   /* its upper layer was */
 #define LENS_SIZES   8
 
 struct lens_key {
@@ -420,20 +420,21 @@ struct lens_key {
 	__u8 flags;
 	__u8 tos[2]; /* outer, inner */
 	__u8 ttl[2];
-	__u8 size; /* class of the packet's length: at most 64 << size, but for the last */
+	__u8 size; /* class of the packet's length: at most 64 << size, except the last class */
 	__u8 zero;
 };
 
 struct lens {
 	__u64 packets;
 	__u64 bytes;
-	__u32 tcp; /* flags that were set in any */
+	__u32 tcp; /* the union of the flags */
 	__u32 zero;
 };
 
 /*
- * What ports mean: enum kind with PORT_ flags, by UDP port as it is on the wire; and what a header
- * does not say of itself (PARAMETER_), by the same and then by IP protocol. May change at any time.
+ * The meaning of ports: enum kind with PORT_ flags, by UDP port in network byte order; and what a
+ * header does not contain about itself (PARAMETER_), by the same and then by IP protocol. May
+ * change at any time.
  */
 struct ports {
 	__u8 kind[65536];

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * One packet's way so far: where the next header is and what was read. It lives in this CPU's
- * record, which every state finds with one lookup; nothing of the skb is written, so whoever
- * comes after us on the hook finds mark and cb as they were.
+ * The state of one packet's walk: the next header, and what has been read. It lives in this CPU's
+ * record, which every state finds with one lookup; nothing of the skb is written, so the next
+ * program on the hook finds mark and cb unchanged.
  *
- * A state is a function that returns a verdict: the number of the state that goes on, or a stop.
- * It commits to the walk only what it has checked, and pushes a tunnel last, so that it can be
- * run again from its start when the packet's head was too short.
+ * A state is a function that returns a verdict: the number of the next state, or a stop. It commits
+ * to the walk only what it has checked, and pushes a tunnel last, so that it can be run again from
+ * its start if the packet's head was too short.
  */
 #ifndef TMON_WALK_H
 #define TMON_WALK_H
@@ -15,30 +15,30 @@
 #include "tmon.h"
 #include "wire.h"
 
-/* States below 64 are the tunnel kinds' own. */
+/* States below 64 belong to the tunnel kinds. */
 enum state {
-	STATE_LAYER = 64, /* inside a tunnel, the quick way; else STATE_HEADERS */
+	STATE_LAYER = 64, /* inside a tunnel, the fast path; otherwise STATE_HEADERS */
 	STATE_HEADERS,	  /* link headers, IP, transport and the common tunnels */
 	STATE_LINK,	  /* MPLS, PPPoE, PBB, NSH, PPP ... between the link header and IP */
 	STATE_EXT,	  /* IPv6 extension headers, AH */
 	STATE_TRANSPORT,  /* what STATE_HEADERS does behind IP, for those who got there another way
 			   */
-	STATE_GUESS,	  /* a payload that no header names: is it IP? */
+	STATE_GUESS,	  /* a payload whose type no header gives: is it IP? */
 	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
 	STATE_PULL,	  /* the head is too short: make more of it linear, run the state again */
 	STATE_END,	  /* the walk is over: a row, or a stop for the reason in walk.verdict */
-	STATE_ROW4,	  /* find or make the row, IPv4 table */
+	STATE_ROW4,	  /* find or create the row, IPv4 table */
 	STATE_ROW6,	  /* the other table */
 	STATE_OTHER,	  /* no room: the tunnel's `other` row */
-	STATE_QUOTE,	  /* behind the count: an ICMP error, whose quote is read as a packet is */
-	STATE_CLAIM,	  /* the quote is read: what is said of which tunnel */
-	STATE_NUMBER,	  /* behind the count: the packet has a number of its sender's */
-	STATE_TCP,	  /* behind the count: the packet opens or resets a connection */
-	STATE_PROBE,	  /* behind the count: the row is looked at more closely */
-	STATE_CHOOSE,	  /* before that: who wants to, if anybody */
-	STATE_LENS,	  /* behind that: what is in the packet */
-	STATE_MESSAGE,	  /* behind the count: an endpoint of a tunnel says something of it */
-	STATE_RTT,	  /* behind STATE_LENS: how long until the packet is answered */
+	STATE_QUOTE,	  /* after counting: an ICMP error, whose quote is read like a packet */
+	STATE_CLAIM,	  /* the quote has been read: which tunnel the claim is about */
+	STATE_NUMBER,	  /* after counting: the packet has a sequence number */
+	STATE_TCP,	  /* after counting: the packet opens or resets a connection */
+	STATE_PROBE,	  /* after counting: the row is examined more closely */
+	STATE_CHOOSE,	  /* before that: determine who wants it, if anybody */
+	STATE_LENS,	  /* after that: the contents of the packet */
+	STATE_MESSAGE,	  /* after counting: a message of a tunnel's endpoint about the tunnel */
+	STATE_RTT,	  /* after STATE_LENS: the time until the packet is answered */
 	STATES,
 	VERDICT_STOP = 128, /* + enum stop */
 	VERDICT_END = 144,  /* no more headers: a row, or plain */
@@ -50,9 +50,9 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 	       "verdicts differ");
 
 /*
- * The kernel allows 33 tail calls per packet. The last of them are
- * reserved for the end of the walk: STATE_END, and up to three tries in each of two
- * tables. A packet with more headers than hops is therefore still counted in its tunnel's row.
+ * The kernel allows 33 tail calls per packet. The last of them are reserved for the end of the
+ * walk: STATE_END, and up to three tries in each of two tables. A packet with more headers than
+ * hops is therefore still counted in its tunnel's row.
  */
 #define TAIL_CALLS 33
 #define TO_THE_END 7
@@ -60,8 +60,7 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 
 #define STOP(reason) (VERDICT_STOP + STOP_##reason)
 
-/* A state's program, and the table of them: every object that has some adds them to the same one.
- */
+/* A state's program, and the jump table: every object with states adds them to the same table. */
 #define STATE(name) SEC("tc") int name(struct __sk_buff *skb)
 #define JUMP_TABLE(name)                               \
 	struct {                                       \
@@ -75,68 +74,68 @@ _Static_assert(STATES <= VERDICT_STOP && VERDICT_STOP + (int)STOPS <= VERDICT_EN
 #define WALK_OUTER6  0x01  /* the outermost pair is IPv6 */
 #define WALK_INNER6  0x02  /* the inner pair is */
 #define WALK_INNER   0x04  /* there is an inner pair */
-#define WALK_CUT     0x08  /* lengths may point behind the end: the frame is short or a fragment */
+#define WALK_CUT     0x08  /* lengths may exceed the end: the frame is truncated or a fragment */
 #define WALK_NARROW  0x10  /* end was set by a length field */
 #define WALK_FIRST   0x20  /* the outer packet is a first fragment */
-#define WALK_SRH     0x40  /* a segment routing header stands before what follows */
+#define WALK_SRH     0x40  /* a segment routing header precedes what follows */
 #define WALK_AH	     0x80  /* an authentication header does */
-#define WALK_LAST    0x100 /* the inner packet is a later fragment: nothing behind IP is read */
+#define WALK_LAST    0x100 /* the inner packet is a later fragment: nothing after IP is read */
 #define WALK_SUSPECT 0x200 /* a tunnel's port without its header */
 #define WALK_HERE6   0x400 /* the IP header in hand is IPv6 */
-#define WALK_JUMBO                                                                               \
-	0x800 /* there is a jumbo payload option: BIG TCP's, where segments are still one packet \
+#define WALK_JUMBO                                                                    \
+	0x800 /* a jumbo payload option, as in BIG TCP: segments are still one packet \
 	       */
-#define WALK_LATER   0x1000 /* the outer packet is a later fragment, of a packet that is in a row */
-#define WALK_STATES  0x2000 /* the quick way is left out */
-#define WALK_NUMBER  0x4000 /* number is what the outermost tunnel's sender numbered the packet */
-#define WALK_QUOTE   0x8000 /* the packet is an ICMP error */
-#define WALK_QUOTED  0x10000 /* what is read is such an error's quote: it counts nowhere */
+#define WALK_LATER   0x1000  /* the outer packet is a later fragment of a packet that is in a row */
+#define WALK_STATES  0x2000  /* the fast path is skipped */
+#define WALK_NUMBER  0x4000  /* number is the sequence number of the outermost tunnel */
+#define WALK_QUOTE   0x8000  /* the packet is an ICMP error */
+#define WALK_QUOTED  0x10000 /* the walk reads the quote of such an error: it counts nowhere */
 #define WALK_TCP     0x20000 /* the innermost header is TCP's, with a SYN or a RST */
-#define WALK_MESSAGE 0x40000 /* the packet is a message of GTP-U's own, behind UDP at off */
-/* there is more to do when it is counted */
+#define WALK_MESSAGE 0x40000 /* the packet is a GTP-U message, after UDP at off */
+/* there is more to do once it has been counted */
 #define WALK_BESIDE (WALK_NUMBER | WALK_QUOTE | WALK_TCP | WALK_MESSAGE)
 #define WALK_LEVEL  (WALK_SRH | WALK_AH | WALK_HERE6) /* of the current IP header only */
 
-/* walk.declared of a first fragment: how long the whole packet is, nobody has said. */
+/* walk.declared of a first fragment: the length of the whole packet is unknown. */
 #define NOT_DECLARED (~0U)
 
 #define SAID_V6 0x10000
 
 struct walk {
 	__u32 off;   /* next byte to read, from the start of the frame */
-	__u32 end;   /* first byte behind what the headers so far declare */
+	__u32 end;   /* end (exclusive) of what the headers so far declare */
 	__u32 frame; /* length of the frame on the wire */
 	__u32 proto; /* EtherType of what is at off, or PAYLOAD_ */
 	__u32 flags;
 	__u8 hook;
 	__u8 depth;    /* tunnels so far */
 	__u8 ip_proto; /* IP protocol of what is at off, for GSO and STATE_TRANSPORT */
-	__u8 port;     /* the port table's entry, where it led to a state of its own */
+	__u8 port;     /* the port table's entry, if it led to a state of its own */
 	__u8 links;
 	__u8 pulls;
-	__u8 resume;	 /* state to go on with after STATE_PULL */
+	__u8 resume;	 /* state to continue with after STATE_PULL */
 	__u8 hops;	 /* tail calls so far */
-	__u32 declared;	 /* where the last length field put the end, even if that is beyond the
+	__u32 declared;	 /* the end according to the last length field, even if beyond the
 			    packet */
 	__u64 tunnel[2]; /* outermost, innermost: see TUNNEL() */
 	__u32 fragment_id;
 	__u32 fragment_proto;
-	__u32 inside;	/* what the row says instead of an inner pair */
+	__u32 inside;	/* what the row contains instead of an inner pair */
 	__u32 verdict;	/* for STATE_END */
-	__u64 nothing;	/* always 0, which the verifier cannot know: see unknown() */
-	__u64 outer[4]; /* addresses as on the wire; an IPv4 pair is in the first word */
+	__u64 nothing;	/* always 0, unknown to the verifier: see unknown() */
+	__u64 outer[4]; /* addresses in network byte order; an IPv4 pair is in the first word */
 	__u64 inner[4];
-	__u64 number;	   /* of the packet, as WALK_NUMBER says */
-	__u32 number_id;   /* whose that is, where the tunnel has no id */
-	__u32 number_bits; /* after which it begins again at zero */
-	__u64 who[2];	   /* with WALK_QUOTED: who says something of the packet */
+	__u64 number;	   /* of the packet, if WALK_NUMBER is set */
+	__u32 number_id;   /* the number of its stream, if the tunnel has no id */
+	__u32 number_bits; /* its width, after which it wraps to zero */
+	__u64 who[2];	   /* with WALK_QUOTED: the sender of the claim */
 	__u32 said;	   /* type and code; SAID_V6: by ICMPv6 */
 	__u32 mtu;
 };
 
 /*
- * A number of which the verifier forgets what it knew. Where ways through the program meet, it goes
- * on once for all of them if they differ in nothing that it knows and needs.
+ * A number about which the verifier forgets what it knew. Where paths through the program join, it
+ * continues once for all of them if they differ in nothing that it knows and needs.
  */
 #define unknown(w, number) ((number) + (w)->nothing)
 
@@ -144,23 +143,23 @@ struct walk {
 #define TUNNEL(id, kind, flag) ((id) | (__u64)(kind) << 32 | (__u64)(flag) << 40)
 
 CONFIG(__u8, cfg_begin);  /* enum begin */
-CONFIG(__u8, cfg_replay); /* frames are a capture's */
+CONFIG(__u8, cfg_replay); /* frames are those of a capture */
 CONFIG(__u8, cfg_skb);	  /* count skbs, not the packets on the wire */
-CONFIG(__u8, cfg_plain);  /* make rows of packets without a tunnel */
-/* EtherTypes of VLAN tags beside the usual ones; 0: none */
+CONFIG(__u8, cfg_plain);  /* create rows for packets without a tunnel */
+/* additional EtherTypes of VLAN tags; 0: none */
 CONFIG(__u16, cfg_tpid[MAX_TPIDS]);
 
 CONFIG(__u8, cfg_preempt); /* the books need atomic adds: PREEMPT_RT */
 
-/* A configuration byte where it is not known to be 0 from the start: a load less. */
+/* A configuration byte if it is not known to be 0 from the start: saves a load. */
 #define UNLESS(usual, cfg) (!(usual) && (cfg))
 
 PORT_TABLE(ports);
 
 /*
- * What a reader says of one tunnel header, from bytes that are there. It knows neither where they
- * came from nor what follows: whether lengths hold is for the quick way and the states to say, and
- * what it means that something is missing.
+ * The result of reading one tunnel header, from bytes that are available. A reader knows neither
+ * where they came from nor what follows: the fast path and the states check lengths, and decide
+ * what missing bytes mean.
  */
 struct seen {
 	__u32 id;
@@ -170,14 +169,14 @@ struct seen {
 };
 
 #ifndef TMON_WINDOW
-/* The bytes [off, off + size) of the frame, or NULL when they are behind end or not at hand. */
+/* The bytes [off, off + size) of the frame, or NULL if they are beyond end or not linear. */
 static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 size, __u32 end)
 {
 	void *data = packet(skb);
 
 	if (!__builtin_constant_p(off))
 		barrier_var(
-			off); /* the verifier has to see the checks on the register that is used */
+			off); /* the verifier must see the checks on the register that is used */
 	if (off > MAX_HEADERS || off + size > end)
 		return NULL;
 	if (data + off + size > packet_end(skb))
@@ -187,8 +186,8 @@ static __always_inline void *bytes_at(struct __sk_buff *skb, __u32 off, __u32 si
 #endif
 
 /*
- * Why [off, off + size) is not at hand: the declared lengths leave it out (a contradiction,
- * unless the frame is known to be cut), it is not linear yet, or it was never there.
+ * Why [off, off + size) is not available: the declared lengths exclude it (a contradiction, unless
+ * the frame is known to be truncated), it is not linear yet, or it never existed.
  */
 static __always_inline __u32 lacking(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
 				     __u32 end, __u32 state)
@@ -205,8 +204,8 @@ static __always_inline __u32 lacking(struct __sk_buff *skb, struct walk *w, __u3
 }
 
 /*
- * Narrows *end to the length that a header at off declares for itself and what it carries. Where
- * it declares more than there is, the rest is missing: whatever runs into that end is truncated.
+ * Narrows *end to the length that a header at off declares for itself and its payload. If it
+ * declares more than there is, the rest is missing: whatever runs into that end is truncated.
  */
 static __always_inline void narrow(struct walk *w, __u32 off, __u32 length, __u32 *end)
 {
@@ -218,7 +217,7 @@ static __always_inline void narrow(struct walk *w, __u32 off, __u32 length, __u3
 	w->flags |= WALK_NARROW;
 }
 
-/* Goes on with what follows at off: an EtherType's payload. */
+/* Continues with what follows at off: the payload of an EtherType. */
 static __always_inline __u32 next_layer(struct walk *w, __u32 off, __u32 end, __u32 proto)
 {
 	w->off = off;
@@ -228,8 +227,8 @@ static __always_inline __u32 next_layer(struct walk *w, __u32 off, __u32 end, __
 }
 
 /*
- * The outermost tunnel's header numbers the packet. Noted before the tunnel is pushed, and looked
- * at only if there is one in the end.
+ * The outermost tunnel's header numbers the packet. Noted before the tunnel is pushed, and only
+ * used if there is a tunnel in the end.
  */
 static __always_inline void note_number(struct walk *w, __u64 number, __u32 bits, __u32 id)
 {
@@ -241,7 +240,7 @@ static __always_inline void note_number(struct walk *w, __u64 number, __u32 bits
 	w->flags |= WALK_NUMBER;
 }
 
-/* What is good to have and not at hand: STATE_PULL, or 0 if it is not to be had. */
+/* For bytes that are useful but not linear: STATE_PULL, or 0 if they are not available. */
 static __always_inline __u32 pull_for(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,
 				      __u32 end, __u32 state)
 {
@@ -262,7 +261,7 @@ static __always_inline __u32 note_word(struct __sk_buff *skb, struct walk *w, __
 	return 0;
 }
 
-/* A tunnel header was recognised; its id is read if has_id. The last thing that a state does. */
+/* A tunnel header was recognised; its id is valid if has_id. The last action of a state. */
 static __always_inline __u32 push(struct walk *w, __u32 kind, __u32 id, int has_id)
 {
 	if (w->depth == 0) {
@@ -279,7 +278,7 @@ static __always_inline __u32 push(struct walk *w, __u32 kind, __u32 id, int has_
 	return 0;
 }
 
-/* A tunnel whose payload, an EtherType's, starts at off. */
+/* A tunnel whose payload starts at off, with an EtherType. */
 static __always_inline __u32 tunnel(struct walk *w, __u32 kind, __u32 id, int has_id, __u32 off,
 				    __u32 end, __u32 proto)
 {
@@ -288,7 +287,7 @@ static __always_inline __u32 tunnel(struct walk *w, __u32 kind, __u32 id, int ha
 	return v ? v : next_layer(w, off, end, proto);
 }
 
-/* A row ends here, its inside is not an address pair. */
+/* The row ends here: its inside is not an address pair. */
 static __always_inline __u32 inside_is(struct walk *w, __u32 what)
 {
 	w->flags &= ~WALK_INNER;
@@ -305,7 +304,7 @@ static __always_inline __u32 tunnel_of(struct walk *w, __u32 kind, __u32 id, int
 	return v ? v : inside_is(w, inside);
 }
 
-/* The packet has a tunnel's port but not its header: it is what it is without the tunnel. */
+/* The packet has a tunnel's port but not its header: it counts as without the tunnel. */
 static __always_inline __u32 suspect(struct walk *w)
 {
 	w->flags |= WALK_SUSPECT;
@@ -313,7 +312,7 @@ static __always_inline __u32 suspect(struct walk *w)
 }
 
 /*
- * A tunnel's header in UDP is not at hand: where the datagram is too short for it, this is other
+ * A tunnel's header in UDP is not available: if the datagram is too short for it, this is other
  * traffic on the tunnel's port.
  */
 static __always_inline __u32 short_of(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 size,

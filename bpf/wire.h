@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* Headers on the wire that the UAPI does not have, or has in a shape that does not suit. */
+/* Wire formats of headers that the UAPI lacks, or defines in an unsuitable form. */
 #ifndef TMON_WIRE_H
 #define TMON_WIRE_H
 
 #include <linux/types.h>
 
-#define PAYLOAD_IP	  0x10000 /* not an EtherType: IP, told by its version nibble */
+#define PAYLOAD_IP	  0x10000 /* not an EtherType: IP, by its version nibble */
 #define PAYLOAD_PPP	  0x10001 /* nor this: PPP, perhaps with address and control bytes */
 #define PAYLOAD_UNKNOWN	  0x10002
-#define PAYLOAD_GUESS	  0x10003 /* nothing says what it is; IP if it proves to be */
+#define PAYLOAD_GUESS	  0x10003 /* unspecified; IP if that can be verified */
 #define PAYLOAD_DOT11	  0x10004 /* IEEE 802.11 */
 #define PAYLOAD_LLC	  0x20000 /* + the length that an 802.3 frame has instead of a type */
 #define ETHERTYPE_IP	  0x0800
@@ -54,7 +54,7 @@
 #define PROTO_MPLS     137
 #define PROTO_ETHERNET 143
 
-#define ETHERNET_PADDING 46 /* at most: a frame's least payload */
+#define ETHERNET_PADDING 46 /* at most: the minimum payload of a frame */
 
 struct eth {
 	__u8 dst[6];
@@ -98,7 +98,7 @@ struct ip6 {
 
 struct ip6_ext {
 	__u8 next;
-	__u8 length; /* units of 8 bytes, the first not counted; AH: of 4 bytes, minus 2 */
+	__u8 length; /* units of 8 bytes, excluding the first; AH: of 4 bytes, minus 2 */
 	__u8 type;   /* of a routing header, of the first option of an options header */
 	__u8 left;
 };
@@ -106,7 +106,7 @@ struct ip6_ext {
 struct ip6_frag {
 	__u8 next;
 	__u8 zero;
-	__be16 offset; /* units of 8 bytes, above 3 bits; lowest bit: more */
+	__be16 offset; /* units of 8 bytes, above 3 bits; lowest bit: more fragments */
 	__be32 id;
 };
 
@@ -114,7 +114,7 @@ struct ip6_frag {
 #define IP6_OFFSET	 0xfff8
 #define ROUTING_SEGMENTS 4    /* RFC 8754 */
 #define OPTION_JUMBO	 0xc2 /* RFC 2675 */
-#define JUMBO_HEADER	 8    /* hop-by-hop options with nothing else in it */
+#define JUMBO_HEADER	 8    /* hop-by-hop options containing nothing else */
 
 struct udp {
 	__be16 src;

@@ -5,7 +5,7 @@
 
 #include "../walk.h"
 
-/* AYIYA, draft-massar-v6ops-ayiya: identity, signature, then what the next header says. */
+/* AYIYA, draft-massar-v6ops-ayiya: identity, signature, then what the next header names. */
 static __always_inline __u32 ayiya(struct __sk_buff *skb, struct walk *w)
 {
 	struct ayiya *h = bytes_at(skb, w->off, sizeof(*h), w->end);

@@ -9,29 +9,29 @@
 struct capwap {
 	__u8 preamble;	 /* version, then type: header or DTLS */
 	__u8 bits[3];	 /* length in words, radio, binding, flags */
-	__be16 fragment; /* number of the datagram that was cut */
-	__be16 offset;	 /* in units of 8 bytes, above 3 bits */
+	__be16 fragment; /* id of the fragmented datagram */
+	__be16 offset;	 /* in units of 8 bytes, above 3 reserved bits */
 };
 
-/* Of the first word. */
+/* Fields of the first word. */
 #define CAPWAP_WORDS(word)   ((word) >> 19 & 0x1f)
 #define CAPWAP_RADIO(word)   ((word) >> 14 & 0x1f)
 #define CAPWAP_BINDING(word) ((word) >> 9 & 0x1f)
-#define CAPWAP_DTLS	     0x01000000 /* all of the word */
-#define CAPWAP_NATIVE	     0x100	/* the binding's own frames, not 802.3 */
+#define CAPWAP_DTLS	     0x01000000 /* the whole word */
+#define CAPWAP_NATIVE	     0x100	/* native frames of the binding, not 802.3 */
 #define CAPWAP_FRAGMENT	     0x080
-#define CAPWAP_WIRELESS	     0x020 /* there is information of the binding */
-#define CAPWAP_MAC	     0x010 /* there is a radio's address */
+#define CAPWAP_WIRELESS	     0x020 /* wireless specific information is present */
+#define CAPWAP_MAC	     0x010 /* a radio MAC address is present */
 #define CAPWAP_KEEPALIVE     0x008
 #define CAPWAP_OFFSET	     0xfff8
 #define BINDING_DOT11	     1
 
-/* Optional headers: a byte that says how long, so much, padded to a word. */
+/* Optional headers: a length byte, that many bytes, padded to a word. */
 #define CAPWAP_OPTION(length) (((length) + 4) & ~3U)
 
 /*
- * CAPWAP data, RFC 5415. Keepalives are the tunnel protocol's own. A later fragment of its own says
- * no more than its radio; what a first one declares may be cut.
+ * CAPWAP data, RFC 5415. Keepalives are the tunnel protocol's own messages. A later CAPWAP fragment
+ * reveals only its radio; the lengths in a first fragment may exceed it.
  */
 static __always_inline __u32 capwap(struct __sk_buff *skb, struct walk *w)
 {
@@ -42,7 +42,7 @@ static __always_inline __u32 capwap(struct __sk_buff *skb, struct walk *w)
 	if (!h)
 		return short_of(skb, w, off, sizeof(*h), end, KIND_CAPWAP);
 	word = bpf_ntohl(*(__be32 *)h);
-	if (word == CAPWAP_DTLS) { /* then a record, RFC 6347: its type and version 1.0 or later */
+	if (word == CAPWAP_DTLS) { /* then a record, RFC 6347: type, version 1.0 or later */
 		if (p[4] < 20 || p[4] > 26 || p[5] != 0xfe)
 			return suspect(w);
 		return tunnel_of(w, KIND_CAPWAP, 0, 0, INNER_REASON | REASON_ENCRYPTED);

@@ -5,23 +5,23 @@
 
 #include "../walk.h"
 
-/* The two bytes of frame control; a data frame has the type 2 and, here, a distribution system. */
+/* The two bytes of frame control; a data frame has type 2 and, here, a distribution system bit. */
 #define DOT11_TYPE	0x0f /* version and type */
 #define DOT11_DATA	0x08
-#define DOT11_EMPTY	0x40 /* of the first byte: nothing follows the header */
+#define DOT11_EMPTY	0x40 /* in the first byte: no payload follows the header */
 #define DOT11_QOS	0x80
-#define DOT11_DS	0x03 /* of the second: from or to the distribution system, or both */
+#define DOT11_DS	0x03 /* in the second byte: from or to the distribution system, or both */
 #define DOT11_PROTECTED 0x40
 #define DOT11_ORDER	0x80
 #define DOT11_HEADER	24
-#define DOT11_SEQUENCE	22   /* its lowest 4 bits: the number of a fragment */
-#define DOT11_AGGREGATE 0x80 /* of the first byte of QoS control */
+#define DOT11_SEQUENCE	22   /* its lowest 4 bits are the fragment number */
+#define DOT11_AGGREGATE 0x80 /* in the first byte of QoS control */
 
 /*
- * A data frame: the header's optional parts, then LLC and SNAP. Of several packets in one frame
- * (A-MSDU), each behind a header like 802.3's, the first is read. Some access points send the two
- * bytes of frame control the other way round: which, the distribution system's bits tell, which lie
- * where a data frame's other byte has its version, 0. off: the frame.
+ * A data frame: the header's optional parts, then LLC and SNAP. If a frame contains several packets
+ * (A-MSDU), each with a header like 802.3's, the first one is read. Some access points swap the two
+ * bytes of frame control: the distribution system bits reveal this, because the other byte of a
+ * data frame has its version, 0, in the same place. off: the frame.
  */
 static __always_inline __u32 dot11(struct __sk_buff *skb, struct walk *w)
 {

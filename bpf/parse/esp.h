@@ -6,13 +6,13 @@
 #include "../walk.h"
 
 #define ESP_KEEPALIVE 0xff
-#define ESP_LEAST     12  /* SPI, number, the last word of what is encrypted */
+#define ESP_LEAST     12  /* SPI, sequence number, the last word of the ciphertext */
 #define ESP_SPI_LEAST 256 /* below: reserved */
 
 /*
- * ESP in UDP, RFC 3948. IKE begins with four zero bytes where ESP has its SPI, a keepalive is one
- * byte; both are plain traffic. Otherwise an SPI that may be used (RFC 4303, section 2.1), and what
- * the sender had to pad to whole words: number, encrypted part, check value.
+ * ESP in UDP, RFC 3948. IKE begins with four zero bytes where ESP has its SPI, and a keepalive is
+ * one byte; both are plain traffic. ESP needs a valid SPI (RFC 4303, section 2.1), and the sender
+ * pads everything to whole words: sequence number, ciphertext, ICV.
  */
 static __always_inline __u32 esp_udp(struct __sk_buff *skb, struct walk *w)
 {
@@ -38,7 +38,7 @@ static __always_inline __u32 esp_udp(struct __sk_buff *skb, struct walk *w)
 	return tunnel_of(w, KIND_ESP, 0, 0, INNER_REASON | REASON_ENCRYPTED);
 }
 
-/* ESP in IP, RFC 4303: the outermost tunnel, whatever is behind it. off: the header. */
+/* ESP in IP, RFC 4303: the outermost tunnel, whatever follows it. off: the header. */
 static __always_inline __u32 esp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				 __u32 state)
 {

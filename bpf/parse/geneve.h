@@ -5,7 +5,7 @@
 
 #include "../walk.h"
 
-/* Geneve, RFC 8926: version 0; options are skipped by length, whatever their critical bits say. */
+/* Geneve, RFC 8926: version 0; options are skipped by length, regardless of their critical bits. */
 static __always_inline int geneve_read(const struct geneve *h, struct seen *s)
 {
 	s->id = bpf_ntohl(h->vni) >> 8;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* GRE, and what is told by its types: PPTP, EoIP, ERSPAN, WCCP. */
+/* GRE, and the protocols identified by its type: PPTP, EoIP, ERSPAN, WCCP. */
 #ifndef TMON_PARSE_GRE_H
 #define TMON_PARSE_GRE_H
 
@@ -11,8 +11,8 @@ static __always_inline __u32 gre_type(const struct gre *h)
 }
 
 /*
- * GRE version 0, RFC 2784 and 2890, by its flags: s->size with all fields but source routes.
- * Returns where the key is, if there is one.
+ * GRE version 0, RFC 2784 and 2890, by its flags: s->size includes all fields except source routes.
+ * Returns the offset of the key, if there is one.
  */
 static __always_inline __u32 gre_read(const struct gre *h, __u32 flags, struct seen *s)
 {
@@ -23,19 +23,19 @@ static __always_inline __u32 gre_read(const struct gre *h, __u32 flags, struct s
 	return key;
 }
 
-/* GRE's kind, by what it carries. */
+/* GRE's kind, by its payload. */
 static __always_inline __u32 gre_kind(__u32 type)
 {
 	return type == ETHERTYPE_TEB ? KIND_GRETAP : KIND_GRE;
 }
 
-/* Whether what GRE carries is read without STATE KIND_GRE. */
+/* Whether the payload of GRE is read without STATE KIND_GRE. */
 static __always_inline int gre_is_common(__u32 type)
 {
 	return type == ETHERTYPE_TEB || type == ETHERTYPE_IP || type == ETHERTYPE_IPV6;
 }
 
-/* off: the header. Anything but version 0 with IP or Ethernet inside is STATE KIND_GRE's. */
+/* off: the header. Anything but version 0 with IP or Ethernet inside goes to STATE KIND_GRE. */
 static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				 __u32 state)
 {
@@ -66,7 +66,7 @@ static __always_inline __u32 gre(struct __sk_buff *skb, struct walk *w, __u32 of
 	return tunnel(w, gre_kind(s.proto), id, flags & GRE_KEY, off + s.size, end, s.proto);
 }
 
-/* ERSPAN, draft-foschiano-erspan: without a sequence number type I, with one II; 0x22eb is III. */
+/* ERSPAN, draft-foschiano-erspan: type I without a sequence number, II with one; 0x22eb is III. */
 static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 type,
 				    int sequence)
 {
@@ -78,7 +78,7 @@ static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32
 	p = bytes_at(skb, off, size, w->end);
 	if (!p)
 		return lacking(skb, w, off, size, w->end, KIND_GRE);
-	if (p[0] >> 4 != 1 && p[0] >> 4 != 2) /* implementations do not agree which is whose */
+	if (p[0] >> 4 != 1 && p[0] >> 4 != 2) /* implementations disagree about which is whose */
 		return STOP(MALFORMED);
 	session = (p[2] & 3) << 8 | p[3];
 	if (type == ETHERTYPE_ERSPAN3) {
@@ -96,7 +96,7 @@ static __always_inline __u32 erspan(struct __sk_buff *skb, struct walk *w, __u32
 				   PAYLOAD_UNKNOWN);
 }
 
-/* PPTP, RFC 2637, and EoIP: GRE version 1 with a payload length and an id in the key's place. */
+/* PPTP, RFC 2637, and EoIP: GRE version 1 with a payload length and an id in place of the key. */
 static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u32 flags, __u32 type)
 {
 	__u32 off = w->off + sizeof(struct gre), end = w->end, length, id;
@@ -126,7 +126,7 @@ static __always_inline __u32 gre_one(struct __sk_buff *skb, struct walk *w, __u3
 
 /*
  * The rest of GRE: version 1, source routes (RFC 1701), every other payload type, and GRE in UDP
- * (RFC 8086), whose kind is walk.port's.
+ * (RFC 8086), whose kind is in walk.port.
  */
 static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u32 kind)
 {
@@ -181,14 +181,14 @@ static __always_inline __u32 gre_rest(struct __sk_buff *skb, struct walk *w, __u
 			return erspan(skb, w, off, type, flags & GRE_SEQ);
 		kind = gre_kind(type);
 	}
-	/* in GRE, Cisco metadata has another format than in Ethernet */
+	/* in GRE, Cisco metadata has a different format than in Ethernet */
 	if (type < ETHERTYPE_MIN || type == ETHERTYPE_CMD || off == w->end)
 		return tunnel_of(w, kind, id, flags & GRE_KEY,
 				 off == w->end ? INNER_REASON | REASON_NONE : type);
 	return tunnel(w, kind, id, flags & GRE_KEY, off, w->end, type);
 }
 
-/* Cisco's WCCP redirect in GRE: IP behind a 4 byte header, which its first version left out. */
+/* Cisco's WCCP redirect in GRE: IP after a 4 byte header, which its first version omitted. */
 static __always_inline __u32 wccp(struct __sk_buff *skb, struct walk *w)
 {
 	__u8 *p = bytes_at(skb, w->off, 1, w->end);

@@ -7,11 +7,11 @@
 
 enum gtpu_is {
 	GTPU_IS_NOT,
-	GTPU_IS_SIGNALLING, /* plain traffic of the tunnel's endpoints */
+	GTPU_IS_SIGNALLING, /* plain traffic between the tunnel's endpoints */
 	GTPU_IS_PAYLOAD,
 };
 
-/* GTP-U version 1, 3GPP TS 29.281, section 5: T-PDUs. s->size is without optional fields. */
+/* GTP-U version 1, 3GPP TS 29.281, section 5: T-PDUs. s->size excludes optional fields. */
 static __always_inline enum gtpu_is gtpu_read(const struct gtpu *h, struct seen *s)
 {
 	__be16 first = *(const __be16 *)h; /* flags and type */
@@ -25,19 +25,19 @@ static __always_inline enum gtpu_is gtpu_read(const struct gtpu *h, struct seen 
 	return h->flags >> 4 == 3 ? GTPU_IS_SIGNALLING : GTPU_IS_NOT;
 }
 
-/* The type of the first extension header, by the four bytes of optional fields. */
+/* The type of the first extension header, from the four bytes of optional fields. */
 static __always_inline __u32 gtpu_extension(__u32 flags, const __u8 *fields)
 {
 	return flags & GTPU_E ? fields[3] : 0;
 }
 
-/* An extension header, section 5.2: its size. Its last byte is the type of the next one. */
+/* The size of an extension header, section 5.2. Its last byte is the type of the next one. */
 static __always_inline __u32 gtpu_extension_size(const __u8 *header)
 {
 	return header[0] * 4;
 }
 
-/* off: the header. With optional fields it is STATE KIND_GTPU's. */
+/* off: the header. If it has optional fields, it goes to STATE KIND_GTPU. */
 static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				  __u32 state)
 {
@@ -63,7 +63,7 @@ static __always_inline __u32 gtpu(struct __sk_buff *skb, struct walk *w, __u32 o
 		w->end = end;
 		return KIND_GTPU;
 	}
-	w->hops++; /* as the way to STATE KIND_GTPU */
+	w->hops++; /* as for the transition to STATE KIND_GTPU */
 	narrow(w, off + s.size, s.length, &end);
 	return tunnel(w, KIND_GTPU, s.id, 1, off + s.size, end, s.proto);
 }

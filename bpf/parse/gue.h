@@ -7,7 +7,7 @@
 
 /*
  * GUE, draft-ietf-intarea-gue: variant 1 is IP itself, variant 0 has a header with an IP protocol.
- * On a port of foo-over-UDP there is never a header: IP or GRE.
+ * A foo-over-UDP port never has a header, only IP or GRE.
  */
 static __always_inline __u32 gue(struct __sk_buff *skb, struct walk *w)
 {
@@ -16,7 +16,7 @@ static __always_inline __u32 gue(struct __sk_buff *skb, struct walk *w)
 
 	if (!p)
 		return short_of(skb, w, w->off, 4, w->end, KIND_GUE);
-	if (p[0] >> 4 == 4 || p[0] >> 4 == 6) { /* or QUIC, for one, which begins like this */
+	if (p[0] >> 4 == 4 || p[0] >> 4 == 6) { /* or, say, QUIC, which begins alike */
 		v = guess(skb, w, w->off, w->end, &proto, KIND_GUE);
 		if (v)
 			return v;

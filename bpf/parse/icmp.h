@@ -5,14 +5,14 @@
 
 #include "../walk.h"
 
-/* Whether a message quotes a packet that did not arrive. */
+/* Whether a message quotes a packet that was not delivered. */
 static __always_inline int icmp_is_error(int v6, __u32 type)
 {
 	return v6 ? type >= ICMPV6_UNREACHABLE && type <= ICMPV6_EXCEEDED :
 		    type == ICMP_UNREACHABLE || type == ICMP_EXCEEDED;
 }
 
-/* Outside of tunnels: it is plain traffic, and an error is looked at when it is counted. */
+/* Outside of tunnels it is plain traffic, and an error is examined once it has been counted. */
 static __always_inline __u32 icmp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				  __u32 proto, __u32 state)
 {
@@ -32,8 +32,8 @@ static __always_inline __u32 icmp(struct __sk_buff *skb, struct walk *w, __u32 o
 }
 
 /*
- * STATE_QUOTE: begins a walk through what an error quotes, by the readers of any packet. It is cut
- * where the error's sender cut it, and there may be other things behind it (RFC 4884).
+ * STATE_QUOTE: begins a walk through the quote of an error, with the readers of any packet. The
+ * quote ends where the error's sender truncated it, and other data may follow it (RFC 4884).
  */
 static __always_inline __u32 quote(struct __sk_buff *skb, struct walk *w)
 {

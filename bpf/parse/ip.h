@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* IPv4, IPv6 and its extension headers: the same code at every level. IP in IP. */
+/* IPv4, IPv6 and its extension headers, with the same code at every level. IP in IP. */
 #ifndef TMON_PARSE_IP_H
 #define TMON_PARSE_IP_H
 
 #include "../walk.h"
 
-/* The row's pair that the IP header in hand is: the outermost, or so far the innermost. */
+/* The pair of the row for the current IP header: the outermost, or the innermost so far. */
 static __always_inline __u64 *pair_of(struct walk *w)
 {
 	return w->depth ? w->inner : w->outer;
 }
 
 /*
- * A fragment at this level. Of an outer packet the first is read on and remembered, a later one
- * belongs where the first one went; of an inner packet a later one has its pair and no more.
+ * A fragment at this level. For an outer packet, the first is read further and remembered, and a
+ * later one belongs to the row of the first; for an inner packet, a later one has only its pair.
  */
 static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __u32 proto)
 {
@@ -31,15 +31,15 @@ static __always_inline __u32 fragment(struct walk *w, __u32 offset, __u32 id, __
 	return 0;
 }
 
-/* What an IP header says. */
+/* The contents of an IP header. */
 struct ip_seen {
 	__u32 size;
-	__u32 length; /* IPv4: of the whole, IPv6: of the payload; 0: more than the field can say */
+	__u32 length; /* IPv4: of the packet, IPv6: of the payload; 0: exceeds the field */
 	__u32 proto;
-	__be16 fragment; /* IPv4: not zero in a fragment */
+	__be16 fragment; /* IPv4: nonzero in a fragment */
 };
 
-/* IPv4, RFC 791. 0: it is none. */
+/* IPv4, RFC 791. Returns 0 if it is not a valid header. */
 static __always_inline int ip4_read(const struct ip4 *ip, struct ip_seen *s)
 {
 	__u32 first = ip->version_ihl;
@@ -54,7 +54,7 @@ static __always_inline int ip4_read(const struct ip4 *ip, struct ip_seen *s)
 	return first >> 4 == 4 && s->size >= sizeof(*ip);
 }
 
-/* IPv6, RFC 8200. The protocol may be an extension header's. 0: it is none. */
+/* IPv6, RFC 8200. The protocol may be that of an extension header. Returns 0 if it is not valid. */
 static __always_inline int ip6_read(const struct ip6 *ip, struct ip_seen *s)
 {
 	s->size = sizeof(*ip);
@@ -65,8 +65,8 @@ static __always_inline int ip6_read(const struct ip6 *ip, struct ip_seen *s)
 }
 
 /*
- * IPv4, RFC 791. off: the header. Sets *off behind it, *end to the packet's own end and *proto
- * to what follows. Returns 0, or the verdict that ends here.
+ * IPv4, RFC 791. off: the header. Sets *off to its end, *end to the end of the packet and *proto to
+ * what follows. Returns 0, or the verdict that ends here.
  */
 static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, __u32 *off,
 					__u32 *end, __u32 *proto, __u32 state)
@@ -95,7 +95,7 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 		if (v)
 			return v;
 	}
-	if (unlikely(s.size > sizeof(*ip))) { /* options: skipped, but they have to be there */
+	if (unlikely(s.size > sizeof(*ip))) { /* options are skipped, but must be present */
 		if (!bytes_at(skb, *off, s.size, *end))
 			return lacking(skb, w, *off, s.size, *end, state);
 	}
@@ -103,7 +103,7 @@ static __always_inline __u32 ip4_header(struct __sk_buff *skb, struct walk *w, _
 	return 0;
 }
 
-/* IPv6, RFC 8200; as ip4_header(), *proto may be an extension header's. */
+/* IPv6, RFC 8200; like ip4_header(), *proto may be that of an extension header. */
 static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, __u32 *off,
 					__u32 *end, __u32 *proto, __u32 state)
 {
@@ -115,7 +115,7 @@ static __always_inline __u32 ip6_header(struct __sk_buff *skb, struct walk *w, _
 		return lacking(skb, w, *off, sizeof(*ip), *end, state);
 	if (unlikely(!ip6_read(ip, &s)))
 		return STOP(MALFORMED);
-	if (likely(s.length)) /* 0: a jumbogram, or larger than the field can say */
+	if (likely(s.length)) /* 0: a jumbogram, or larger than fits the field */
 		narrow(w, *off, s.size + s.length, end);
 	NOTE_PAYLOAD(w, *off, *end, ETHERTYPE_IPV6);
 	NOTE_IP(w, *off);
@@ -139,7 +139,7 @@ static __always_inline int sum_is_right(__u64 sum)
 	return sum * 0xfffefffefffeffffULL <= 0x0001000100010001ULL;
 }
 
-/* Sum of the words of an IPv4 header without options. */
+/* The sum of the words of an IPv4 header without options. */
 static __always_inline __u64 sum_of(const struct ip4 *ip)
 {
 	const __u32 *word = (const __u32 *)ip;
@@ -148,9 +148,9 @@ static __always_inline __u64 sum_of(const struct ip4 *ip)
 }
 
 /*
- * IPv6 has no checksum. Plausible is a header whose length leaves at most Ethernet padding (or an
- * FCS) behind the packet, whose source is not multicast and whose destination is specified. room:
- * bytes behind the header, unless that is unknown.
+ * IPv6 has no checksum. A plausible header has a length that leaves at most Ethernet padding (or an
+ * FCS) after the packet, a source that is not multicast, and a destination that is not unspecified.
+ * room: bytes after the header, unless unknown.
  */
 static __always_inline int is_likely6(const struct ip6 *ip, __u32 room, int unknown)
 {
@@ -165,15 +165,15 @@ static __always_inline int is_likely6(const struct ip6 *ip, __u32 room, int unkn
 }
 
 /*
- * Identifies a payload that no header names: that of MPLS (RFC 4928), of GTP-U, of anything that
- * may carry Ethernet as well as IP. The MAC address of a pseudowire's frame can start with 4 or 6
- * too (RFC 8469), so the first nibble alone proves nothing:
+ * Identifies a payload whose type no header gives: that of MPLS (RFC 4928), of GTP-U, of anything
+ * that may carry Ethernet as well as IP. The MAC address of a pseudowire's frame can also start
+ * with 4 or 6 (RFC 8469), so the first nibble alone proves nothing:
  *  - IPv4 must fit into the packet and have a correct header checksum; a checksum of zero (left to
  *    the hardware) is accepted where the length matches exactly;
  *  - IPv6 must fit into the packet and look plausible, see is_likely6().
- * If the packet was cut or is a first fragment (WALK_CUT), "the packet" is what the last header
- * declared it to be; if nothing declared that, lengths are not checked. A header that is not there
- * to be checked is truncated.
+ * If the packet was truncated or is a first fragment (WALK_CUT), "the packet" is what the last
+ * header declared it to be; if nothing declared that, lengths are not checked. If the header to
+ * check is incomplete, the packet is truncated.
  *
  * Sets *proto to ETHERTYPE_IP, ETHERTYPE_IPV6 or PAYLOAD_UNKNOWN and returns 0, or returns the
  * verdict that ends here.
@@ -227,7 +227,7 @@ static __always_inline __u32 guess(struct __sk_buff *skb, struct walk *w, __u32 
 	return 0;
 }
 
-/* STATE_GUESS. walk: off at what may be an IP header. */
+/* STATE_GUESS. walk: off at a possible IP header. */
 static __always_inline __u32 guessed(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 proto, v;
@@ -252,17 +252,17 @@ static __always_inline int is_ext(struct walk *w, __u32 proto)
 }
 
 /*
- * Extension headers and AH, RFC 8200 and 4302. walk: off at the first of them, ip_proto says which.
- * Ends in STATE_TRANSPORT with the protocol behind them, STATE_FRAGMENT, truncated, malformed or
- * too_deep.
+ * Extension headers and AH, RFC 8200 and 4302. walk: off at the first of them, whose type is
+ * ip_proto. Ends in STATE_TRANSPORT with the protocol after them, STATE_FRAGMENT, truncated,
+ * malformed or too_deep.
  */
 static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 {
 	__u32 off = w->off, proto = w->ip_proto, flags = 0, count = 0;
 	int more = is_ext(w, proto);
 
-	/* The condition is at the end: 6.1 takes no loop that is entered in its middle
-	 * ("back-edge"). */
+	/* The condition is at the end: the verifier of 6.1 rejects loops that are entered
+	 * in the middle ("back-edge"). */
 	while (more) {
 		struct ip6_ext *ext;
 		__u32 size;
@@ -274,13 +274,13 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 			struct ip6_frag *frag = (void *)ext;
 			__u32 where = bpf_ntohs(frag->offset);
 
-			if (where & (IP6_OFFSET | IP6_MORE)) { /* neither: atomic, RFC 6946 */
+			if (where & (IP6_OFFSET | IP6_MORE)) { /* else it is atomic, RFC 6946 */
 				__u32 v = fragment(w, where & IP6_OFFSET, frag->id, frag->next);
 
 				if (v)
 					return v;
-				if (where & IP6_OFFSET) { /* of an inner packet: its pair is all
-							     there is to read */
+				if (where & IP6_OFFSET) { /* of an inner packet: only its pair can
+							     be read */
 					w->off = off + 8;
 					w->ip_proto = frag->next;
 					NOTE_TRANSPORT(w, off + 8, w->end, frag->next);
@@ -313,13 +313,13 @@ static __always_inline __u32 ext_headers(struct __sk_buff *skb, struct walk *w)
 	return STATE_TRANSPORT;
 }
 
-/* IP in IP, RFC 2003, 2473, 4213: its kind, by the versions outside and inside. */
+/* IP in IP, RFC 2003, 2473, 4213: the kind, by the versions outside and inside. */
 static __always_inline __u32 ip_in_ip_kind(int outer6, int inner6)
 {
 	return outer6 ? (inner6 ? KIND_6IN6 : KIND_4IN6) : (inner6 ? KIND_6IN4 : KIND_IPIP);
 }
 
-/* Behind a segment routing or authentication header it is theirs. */
+/* After a segment routing or authentication header, that determines the kind. */
 static __always_inline __u32 ip_in_ip(struct walk *w, __u32 off, __u32 end, int v6)
 {
 	__u32 kind = ip_in_ip_kind(w->flags & WALK_HERE6, v6);

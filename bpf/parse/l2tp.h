@@ -5,7 +5,7 @@
 
 #include "../walk.h"
 
-#define L2TPV3_S 0x40000000 /* of the sublayer: its lower 24 bits are a number */
+#define L2TPV3_S 0x40000000 /* of the sublayer: its lower 24 bits are a sequence number */
 
 /* L2TP version 2, RFC 2661, section 3.1: data messages, PPP inside. */
 static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
@@ -50,9 +50,9 @@ static __always_inline __u32 l2tp(struct __sk_buff *skb, struct walk *w)
 }
 
 /*
- * L2TP version 3, RFC 3931, section 4.1: data messages, Ethernet inside. Neither the cookie's
- * length nor the sublayer's is in the packet: the port's or the IP protocol's parameter says them.
- * In UDP a word with the version comes first; session 0 is a control message's.
+ * L2TP version 3, RFC 3931, section 4.1: data messages, Ethernet inside. The packet contains the
+ * length of neither the cookie nor the sublayer: the parameter of the port or the IP protocol gives
+ * them. In UDP a word with the version comes first; session 0 is for control messages.
  */
 static __always_inline __u32 l2tpv3(struct __sk_buff *skb, struct walk *w)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* From header to header: which reader is next. */
+/* From header to header: choosing the next reader. */
 #ifndef TMON_PARSE_LAYER_H
 #define TMON_PARSE_LAYER_H
 
@@ -16,8 +16,8 @@
 #include "udp.h"
 
 /*
- * What STATE_HEADERS did not know. walk: off at the header, proto says which. A type that nobody
- * knows is non_ip, or what the tunnel carries.
+ * The headers that STATE_HEADERS leaves. walk: off at the header, whose type is proto. An unknown
+ * type is non_ip, or what the tunnel carries.
  */
 static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 {
@@ -40,7 +40,7 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 			return STOP(TOO_DEEP);
 		w->off = off;
 		w->proto = proto;
-		/* Anything but IP enters this state again, so that the verifier does not follow
+		/* Everything but IP enters this state again, so that the verifier does not follow
 		 * each possible number of tags to the end. */
 		if (proto != ETHERTYPE_IP && proto != ETHERTYPE_IPV6)
 			return STATE_LINK;
@@ -83,8 +83,8 @@ static __always_inline __u32 link_header(struct __sk_buff *skb, struct walk *w)
 }
 
 /*
- * What follows an IP header. off: behind it. Ends in the next layer when a tunnel was found, a
- * rare tunnel's state, or the end: everything that was to be read is read.
+ * What follows an IP header. off: its end. Ends in the next layer if a tunnel was found, in the
+ * state of a rare tunnel, or at the end, when everything has been read.
  */
 static __always_inline __u32 transport(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				       __u32 proto, __u32 state)
@@ -173,7 +173,7 @@ static __always_inline __u32 layer(struct __sk_buff *skb, struct walk *w, __u32 
 		return v;
 	from = w->off;
 	v = transport(skb, w, unknown(w, off), unknown(w, end), ip_proto, STATE_HEADERS);
-	if (unlikely(v == STATE_PULL)) /* all of this layer again */
+	if (unlikely(v == STATE_PULL)) /* the whole layer again */
 		w->off = from;
 	return v;
 }

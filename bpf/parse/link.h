@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* Ethernet, its tags, 802.3, and what stands between it and IP: below the first IP header that is
- * looked through, inside a tunnel MPLS, PPPoE, PBB and NSH are tunnels themselves. Tags never are.
+/* Ethernet, its tags, 802.3, and the headers between it and IP: below the first IP header, MPLS,
+ * PPPoE, PBB and NSH are skipped; inside a tunnel they are tunnels themselves. Tags never are.
  */
 #ifndef TMON_PARSE_LINK_H
 #define TMON_PARSE_LINK_H
 
 #include "../walk.h"
 
-#define INLINE_TAGS 2 /* tags that STATE_HEADERS reads itself; more are STATE_LINK's */
+#define INLINE_TAGS 2 /* tags that STATE_HEADERS reads itself; more go to STATE_LINK */
 
 static __always_inline int is_tag(__u32 type)
 {
@@ -15,12 +15,12 @@ static __always_inline int is_tag(__u32 type)
 }
 
 /*
- * Size of a tag behind its own EtherType; the last two bytes are the EtherType of what follows.
+ * The size of a tag after its own EtherType; its last two bytes are the EtherType of what follows.
  * 0: not a tag.
  */
 static __always_inline __u32 tag_size(__u32 type)
 {
-	if (type >= ETHERTYPE_VLAN) { /* the least of them; ARP is below */
+	if (type >= ETHERTYPE_VLAN) { /* the smallest of them; ARP is below */
 		switch (type) {
 		case ETHERTYPE_VLAN:
 		case ETHERTYPE_QINQ:
@@ -35,7 +35,7 @@ static __always_inline __u32 tag_size(__u32 type)
 			return 8;
 		}
 	}
-	if (cfg_tpid[0]) /* else there are none */
+	if (cfg_tpid[0]) /* otherwise there are none */
 		for (int i = 0; i < MAX_TPIDS; i++)
 			if (cfg_tpid[i] && type == cfg_tpid[i])
 				return 4;
@@ -50,7 +50,7 @@ static __always_inline __u32 type_of(__be16 type)
 	return unlikely(host < ETHERTYPE_MIN) ? PAYLOAD_LLC | host : host;
 }
 
-/* An Ethernet header and up to `most` VLAN tags, IEEE 802.1Q. Sets *off behind them, *proto to the
+/* An Ethernet header and up to `most` VLAN tags, IEEE 802.1Q. Sets *off to their end, *proto to the
  * type.
  */
 static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u32 *off, __u32 end,
@@ -76,7 +76,7 @@ static __always_inline __u32 ethernet(struct __sk_buff *skb, struct walk *w, __u
 	return 0;
 }
 
-/* Passes a header of the link, or inside a tunnel pushes it as one. What follows is at off. */
+/* Skips a link header, or, inside a tunnel, pushes it as one. What follows is at off. */
 static __always_inline __u32 pass(struct walk *w, __u32 kind, __u32 id, __u32 off, __u32 end,
 				  __u32 proto)
 {
@@ -99,7 +99,7 @@ static __always_inline __u32 pbb(struct __sk_buff *skb, struct walk *w)
 		    ETHERTYPE_TEB);
 }
 
-/* An 802.3 frame. off: behind its length. SNAP (RFC 1042) says what it carries, other LLC is not
+/* An 802.3 frame. off: after its length. SNAP (RFC 1042) gives the payload type; other LLC is not
  * IP. */
 static __always_inline __u32 llc(struct __sk_buff *skb, struct walk *w)
 {

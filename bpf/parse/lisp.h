@@ -5,7 +5,7 @@
 
 #include "ip.h"
 
-/* LISP data, RFC 9300, section 5.3; the instance id is there if the I flag says so. */
+/* LISP data, RFC 9300, section 5.3; the instance id is present if the I flag is set. */
 static __always_inline __u32 lisp(struct __sk_buff *skb, struct walk *w)
 {
 	struct lisp *h = bytes_at(skb, w->off, sizeof(*h) + 1, w->end);

@@ -6,8 +6,8 @@
 #include "../walk.h"
 
 /*
- * An MPLS label stack, RFC 3032. off: its top. The payload has no type: IP, or else a
- * pseudowire's. as: the tunnel kind, or KIND_NONE to look through it.
+ * An MPLS label stack, RFC 3032. off: its top. The payload has no type: it is IP, or else a
+ * pseudowire's. as: the tunnel kind, or KIND_NONE to skip the stack.
  */
 static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 as, __u32 state)
 {
@@ -37,8 +37,8 @@ static __always_inline __u32 mpls(struct __sk_buff *skb, struct walk *w, __u32 a
 }
 
 /*
- * MPLS in UDP, RFC 7510. The length is judged last: a loop behind that branch is one that the
- * verifier of 6.1 does not take ("back-edge").
+ * MPLS in UDP, RFC 7510. The length is checked last: the verifier of 6.1 rejects a loop after that
+ * branch ("back-edge").
  */
 static __always_inline __u32 mpls_udp(struct __sk_buff *skb, struct walk *w)
 {

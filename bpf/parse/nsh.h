@@ -5,7 +5,7 @@
 
 #include "link.h"
 
-/* The next protocol of NSH, which VXLAN-GPE has adopted, as an EtherType. */
+/* The next protocol of NSH, also used by VXLAN-GPE, as an EtherType. */
 static __always_inline __u32 next_protocol(__u32 next)
 {
 	return next == 1 ? ETHERTYPE_IP :

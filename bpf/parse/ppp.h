@@ -21,8 +21,8 @@ static __always_inline __u32 pppoe(struct __sk_buff *skb, struct walk *w)
 }
 
 /*
- * PPP, RFC 1661 and 1662: address and control bytes and the protocol's first byte may be left
- * out. off: the frame. Only IPv4 and IPv6 are read on.
+ * PPP, RFC 1661 and 1662: the address and control bytes and the protocol's first byte may be
+ * omitted. off: the frame. Only IPv4 and IPv6 are read further.
  */
 static __always_inline __u32 ppp(struct __sk_buff *skb, struct walk *w)
 {

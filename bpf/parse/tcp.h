@@ -5,8 +5,8 @@
 
 #include "../walk.h"
 
-/* Of packets that get a row: one that opens or resets a connection is looked at when it is counted.
- */
+/* For packets that get a row: one that opens or resets a connection is examined once it has been
+ * counted. */
 static __always_inline __u32 tcp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
 				 __u32 state)
 {
@@ -15,7 +15,7 @@ static __always_inline __u32 tcp(struct __sk_buff *skb, struct walk *w, __u32 of
 	if (!w->depth && !cfg_plain)
 		return VERDICT_END;
 	h = bytes_at(skb, off, sizeof(*h), end);
-	if (unlikely(!h)) /* where it is cut, the row is all there is to know */
+	if (unlikely(!h)) /* if it is truncated, only the row is known */
 		return lacking(skb, w, off, sizeof(*h), end, state) == STATE_PULL ? STATE_PULL :
 										    VERDICT_END;
 	if (unlikely(h->flags & (TCP_SYN | TCP_RST))) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* UDP and what its ports mean. */
+/* UDP and the meaning of its ports. */
 #ifndef TMON_PARSE_UDP_H
 #define TMON_PARSE_UDP_H
 
@@ -7,15 +7,15 @@
 #include "gtpu.h"
 #include "vxlan.h"
 
-/* What a UDP port means. */
+/* The meaning of a UDP port. */
 static __always_inline __u32 port_entry(__be16 port)
 {
 	return UDP_PORTS.kind[port];
 }
 
 /*
- * The port table's entry for a datagram: that of its destination, or that of its source where
- * servers answer from their port. 0: no tunnel.
+ * The port table's entry for a datagram: that of its destination, or that of its source if servers
+ * answer from their port. 0: no tunnel.
  */
 static __always_inline __u32 udp_port(const struct udp *h)
 {
@@ -28,7 +28,7 @@ static __always_inline __u32 udp_port(const struct udp *h)
 }
 
 /*
- * UDP, RFC 768. The port table says whether a tunnel may be behind it; only then does the length
+ * UDP, RFC 768. The port table says whether it may contain a tunnel; only then does the length
  * matter. walk.ip_proto is UDP. off: the header.
  */
 static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 off, __u32 end,
@@ -43,7 +43,7 @@ static __always_inline __u32 udp(struct __sk_buff *skb, struct walk *w, __u32 of
 	if (likely(!port))
 		return VERDICT_END;
 	length = bpf_ntohs(h->length);
-	if (likely(length)) { /* 0: larger than the field can say */
+	if (likely(length)) { /* 0: larger than fits the field */
 		if (unlikely(length < sizeof(*h)))
 			return STOP(MALFORMED);
 		narrow(w, off, length, &end);

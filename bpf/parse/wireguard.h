@@ -5,14 +5,12 @@
 
 #include "../walk.h"
 
-#define WIREGUARD_DATA                                                            \
-	4 /* its receiver and its number are in the sender's, little-endian order \
-	   */
+#define WIREGUARD_DATA 4 /* receiver index and counter follow, little-endian */
 
 /*
- * WireGuard: message types and their lengths, if all of it is there; only the outermost, its inside
- * is encrypted. Transport data has any length from 32 bytes up: padding to 16 bytes stops at the
- * tunnel's MTU, and not every implementation pads.
+ * WireGuard: message types and their lengths, if everything is present; only as the outermost
+ * tunnel, since its inside is encrypted. Transport data has any length from 32 bytes up: padding to
+ * 16 bytes stops at the tunnel's MTU, and not every implementation pads.
  */
 static __always_inline __u32 wireguard(struct __sk_buff *skb, struct walk *w)
 {
