@@ -187,7 +187,8 @@ impl Command {
             Command::Replay(replay) => replay.loads(),
             Command::Capture(capture) => capture.loads(),
             Command::Dump(dump) => !dump.reads_recordings() && !dump.listens(),
-            Command::Record(_) | Command::Stream(_) => true,
+            Command::Record(record) => !record.listens(),
+            Command::Stream(_) => true,
             #[cfg(feature = "nats")]
             Command::Publish(_) => true,
             Command::Export(_) | Command::Attach(_) | Command::Demo(_) => true,

@@ -111,7 +111,10 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
     let text = String::from_utf8(diff.stdout).unwrap();
     assert!(text.contains(&format!("{lost} ±")), "{text}");
     let one = tmon().arg("diff").args([&files[0], &files[0]]).output().unwrap();
-    assert!(String::from_utf8_lossy(&one.stderr).contains("name those of two hosts"), "{one:?}");
+    assert!(
+        String::from_utf8_lossy(&one.stderr).contains("name recordings of two hosts"),
+        "{one:?}"
+    );
     let flow = fleet["flows"].as_array().unwrap().iter().find(|f| f["vni"] == 99).unwrap();
     assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
 }
@@ -165,6 +168,85 @@ fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
     for space in [&world.a, &world.b] {
         until("the streams end with their reader", || space.programs("eth0").is_empty());
     }
+}
+
+#[test]
+fn a_recording_of_several_hosts_says_what_was_said_live() {
+    let world = TwoHosts::new();
+    world.drop_some();
+    let program = env!("CARGO_BIN_EXE_tmon");
+    let folder = tempfile::tempdir().unwrap();
+    let (night, days) = (folder.path().join("night.tmon"), folder.path().join("days"));
+    let streams = |(name, space): (&str, &Space)| {
+        let own = space.name();
+        format!("exec {program} stream --every 200ms --as {name} --netns {own} eth0")
+    };
+    let from = [("node-a", &world.a), ("node-b", &world.b)].map(streams);
+    let tells = |args: &[&str], file: Option<&Path>| {
+        let mut child = tmon();
+        child.args(args);
+        file.map(|f| child.arg(f));
+        from.iter().for_each(|command| _ = child.args(["--from", command]));
+        child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut dump = tells(&["dump", "--json", "--watch", "1s"], None);
+    let live = heard(&mut dump);
+    let dump = Started(dump);
+    let mut recorders = vec![
+        Started(tells(&["record"], Some(&night))),
+        Started(tells(&["record", "--keep", "200ms:1d,60s:9d"], Some(&days))),
+    ];
+    let counts = |field| live.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
+    for space in [&world.a, &world.b] {
+        until("all of them count", || space.programs("eth0").len() >= 6);
+    }
+    until("they tell", || {
+        let is_there = |r: &Value| r["hosts"].as_array().is_some_and(|h| h.len() == 2);
+        !live.lock().unwrap().0.is_empty()
+            && [&night, &days].iter().all(|f| dumped(&[f]).is_some_and(|r| is_there(&r)))
+    });
+    let begun = Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < Duration::from_secs(25) {
+        sent += world.send(20);
+        thread::sleep(Duration::from_millis(100)); // a steady rate, whatever it is
+    }
+    let is_all = |r: &Value| {
+        sum(r, "sent_pkts") == sent && sum(r, "received_pkts") == sent - world.dropped()
+    };
+    until("all of it is told", || {
+        counts("sent_pkts") == sent && counts("received_pkts") == sent - world.dropped()
+    });
+    for file in [&night, &days] {
+        until("all of it is recorded", || dumped(&[file]).is_some_and(|r| is_all(&r)));
+    }
+    drop(dump);
+    for recorder in &mut recorders {
+        kill(Pid::from_raw(recorder.0.id() as i32), Signal::SIGTERM).unwrap();
+        assert_eq!(recorder.0.wait().unwrap().code(), Some(0));
+    }
+    for field in ["sent_pkts", "received_pkts", "fwd_pkts", "rev_pkts", "fwd_bytes"] {
+        let both = [&night, &days].map(|f| sum(&dumped(&[f]).unwrap(), field));
+        assert_eq!(both, [counts(field); 2], "{field}");
+    }
+    let said = |args: &[&str]| {
+        let out = tmon().args(args).arg(&night).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap())
+    };
+    let (status, found) = said(&["watch", "--json", "--read"]);
+    assert_eq!(status, Some(3), "{found}");
+    let lost = found.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let lost = lost.filter(|f| f["kind"] == "lost_between").collect::<Vec<_>>();
+    let text = lost[0]["text"].as_str().unwrap();
+    assert!(text.starts_with("vxlan 99 from node-a to node-b: "), "{text}");
+    let (status, hosts) = said(&["fleet", "--read"]);
+    assert_eq!(status, Some(0));
+    assert!(hosts.contains("node-a") && hosts.contains("node-b"), "{hosts}");
+    let (status, differ) = said(&["diff", "--json"]);
+    assert_eq!(status, Some(3), "{differ}");
+    let lane: Value = serde_json::from_str(differ.lines().next().unwrap()).unwrap();
+    assert_eq!((&lane["from"], &lane["verdict"]), (&"node-a".into(), &"lost".into()));
+    assert_eq!(lane["sent_pkts"].as_u64(), Some(sent));
 }
 
 #[test]

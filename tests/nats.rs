@@ -196,6 +196,60 @@ fn what_cannot_be_is_one_line() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(said(&["dump", "--nats", &format!("nats://{free}")]).contains(&free.to_string()));
     assert!(said(&["fleet", "--nats", "ftp://x"]).contains("nats://HOST:4222"));
+    // A bus without a host says so well before the minute that logging in may take.
+    let (server, begun) = (NatsServer::start(), Instant::now());
+    assert!(said(&["dump", "--nats", &server.url()]).contains("nobody has answered in 12 s"));
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    let both = tmon().args(["dump", "--nats", &server.url(), "--rtt", "vni:1"]).output().unwrap();
+    assert_eq!(both.status.code(), Some(2), "{both:?}");
+    let named = tmon().args(["record", "x.tmon", "--as", "x", "--nats", &server.url()]).output();
+    assert_eq!(named.unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn two_hosts_with_one_address_count_together_and_so_they_are_recorded() {
+    let (world, server) = (TwoHosts::new(), NatsServer::start());
+    // A third host has the address of the second, of which one at a time answers.
+    let twin = Space::new("t");
+    twin.ip(&format!(
+        "link add eth0 type veth peer name p0\nlink set p0 up\nlink set eth0 up\naddress add {}/24 dev eth0",
+        outer(2)
+    ));
+    twin.settle();
+    let url = server.url();
+    let hosts = [
+        publish(&url, &world.a, "a", &[]),
+        publish(&url, &world.b, "b", &[]),
+        publish(&url, &twin, "c", &[]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("night.tmon");
+    let viewer = watch(&url, &[]);
+    let record = Started::new(tmon().arg("record").arg(&file).args(["--nats", &url]));
+    let told = |reading: &Value| {
+        let hosts = reading["hosts"].as_array().cloned().unwrap_or_default();
+        hosts.iter().filter(|h| h["taken"].is_string()).count() == 3
+    };
+    let recorded = || {
+        let out = tmon().args(["dump", "--json", "--read"]).arg(&file).output().unwrap();
+        serde_json::from_slice::<Value>(&out.stdout).unwrap_or_default()
+    };
+    until("all are heard", || viewer.1.lock().unwrap().0.last().is_some_and(&told));
+    until("all are recorded", || told(&recorded()));
+    let sent = world.send(200);
+    let sum = |reading: &Value, field: &str| -> u64 {
+        let flows = reading["flows"].as_array().cloned().unwrap_or_default();
+        flows.iter().filter(|f| f["vni"] == 99).filter_map(|f| f[field].as_u64()).sum()
+    };
+    let both = ["sent_pkts", "received_pkts"];
+    until("it is told", || both.map(|field| viewer.sum(field)) == [sent; 2]);
+    until("it is recorded", || both.map(|field| sum(&recorded(), field)) == [sent; 2]);
+    assert_eq!(viewer.sum("fwd_pkts") + viewer.sum("rev_pkts"), sent, "each packet counts once");
+    drop(record);
+    drop(hosts);
+    let found = tmon().args(["watch", "--json", "--read"]).arg(&file).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(!found.contains("lost_between"), "nothing is lost: {found}");
 }
 
 /// A nats-server with a configuration of its own.

@@ -40,8 +40,8 @@ pub(super) struct Diff {
     /// A recording of `tmon record`, or a host for ssh
     #[arg(value_name = "A", required_unless_present = "from")]
     a: Option<OsString>,
-    /// The same of the other host
-    #[arg(value_name = "B", required_unless_present = "from")]
+    /// The same of the other host; nothing where A is a recording of both
+    #[arg(value_name = "B")]
     b: Option<OsString>,
     /// Instead of A and B, what these two commands print (`tmon stream` somewhere)
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["a", "b"])]
@@ -110,6 +110,7 @@ impl Diff {
     pub(super) fn run(self) -> Result<u8> {
         let flag = interrupted()?;
         let both = match (&self.a, &self.b) {
+            (Some(a), None) => self.recorded(&[PathBuf::from(a)], &flag)?,
             (Some(a), Some(b)) => {
                 let files = [a, b].map(PathBuf::from);
                 match files.iter().filter(|f| is_recording(f)).count() {
@@ -137,7 +138,7 @@ impl Diff {
         self.print(&sum, &edges)
     }
 
-    fn recorded(&self, files: &[PathBuf; 2], flag: &AtomicBool) -> Result<Both> {
+    fn recorded(&self, files: &[PathBuf], flag: &AtomicBool) -> Result<Both> {
         let mut recordings = Playback::of(self.between).only_recordings(files)?;
         Sandbox::new(None).enter_with_nothing()?;
         let mut both = Both::default();
@@ -147,13 +148,17 @@ impl Diff {
         {
             ensure!(
                 interval.once().is_of_fleet(),
-                "both are recordings of {}: name those of two hosts",
+                "{} of {} alone: name recordings of two hosts",
+                if files.len() > 1 { "both are" } else { "it is" },
                 sanitize(&interval.origin.host)
             );
             hosts = interval.interfaces.len().max(hosts);
             both.add(&interval);
         }
-        ensure!(hosts <= 2, "these are recordings of {hosts} hosts: `dump --read` takes several");
+        ensure!(
+            hosts <= 2,
+            "these are recordings of {hosts} hosts: `dump --read` shows all of them"
+        );
         recordings.notes().iter().for_each(|note| say(note));
         Ok(both)
     }

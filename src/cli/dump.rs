@@ -51,6 +51,7 @@ pub(super) struct Dump {
     /// Also show round-trip times and retransmissions of TCP, and of echoes, in rows that match: of what
     /// each end sent, until the answer came back here
     #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     rtt: Option<super::Written>,
     /// Count for this long, then print [default: 5s; totals so far where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]

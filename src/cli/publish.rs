@@ -322,6 +322,7 @@ impl<'a> Told<'a> {
             seq: self.greetings,
             reading: Duration::ZERO,
             held: Duration::ZERO,
+            heard: None,
             clock: crate::kernel::clock::error(),
             cadence,
             local: self.overlay.iter().flat_map(|o| own(o)).collect(),

@@ -8,7 +8,10 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -20,18 +23,25 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use feed::{
     frame::{Frame, FrameKind, FrameWriter},
     keep::{self, Days, Keep},
+    names::Names,
+    roll::Roll,
     series::Series,
 };
 use model::{overlay::Overlay, snapshot::Interval, units::sanitize};
 
-use super::{Configured, Dropping, TOOL, Watch, dump, duration, interrupted, out, say};
+use super::{
+    Configured, Dropping, TOOL, Usage, Watch, dump, duration, interrupted, out,
+    remote::{Ready, Remotes, patience},
+    say,
+};
 use crate::kernel::{clock, live::Live, sandbox::Sandbox};
 
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
     after_help = "Each reading is in the file as soon as it is taken: a crash costs at most the last one. \
-    `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds again what was wrong."
+    `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds again what was wrong. \
+    With --from, --ssh or --nats the file has all of these hosts, and is read as a fleet."
 )]
 pub(super) struct Record {
     #[command(flatten)]
@@ -45,6 +55,8 @@ pub(super) struct Record {
     keep: Option<Keep>,
     #[command(flatten)]
     reading: Recorder,
+    #[command(flatten)]
+    remotes: Remotes,
 }
 
 #[derive(Args, Debug)]
@@ -89,29 +101,55 @@ fn cadence(text: &str) -> Result<Duration, String> {
 }
 
 impl Record {
-    pub(super) fn run(self) -> Result<()> {
+    /// It listens to others.
+    pub(super) fn listens(&self) -> bool {
+        self.remotes.any()
+    }
+
+    pub(super) fn run(mut self) -> Result<()> {
         let flag = interrupted()?;
+        if let Some(keep) = &self.keep {
+            self.reading.every = keep.every();
+        }
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
+        // Before there are threads, and before anything is given up.
+        let ready = self.listens().then(|| self.reading.prepare(&mut self.remotes)).transpose()?;
         if let Some(keep) = self.keep {
             let folder =
                 folder(&self.file).with_context(|| format!("keep recordings in {shown}"))?;
-            let reading = Recorder { every: keep.every(), ..self.reading };
-            let (live, sandbox) = (reading.open()?, Sandbox::keeping(&folder));
+            let (from, sandbox) = (self.reading.open(ready)?, Sandbox::keeping(&folder));
             let mut days = Days::new(folder.clone());
-            live.enter(&sandbox)?;
+            let from = from.enter(sandbox)?;
             look_after(folder, keep)?;
-            return reading
-                .write(live, &mut days, &flag, &|| false)
+            return self
+                .reading
+                .write(from, &mut days, &flag, &|| false)
                 .with_context(|| format!("record to {shown}"));
         }
         let file = out::make(&self.file).with_context(|| format!("make {shown}"))?;
-        let live = self.reading.open().inspect_err(|_| {
-            _ = std::fs::remove_file(&self.file); // there is nothing in it
-        })?;
-        live.enter(&Sandbox::new(None))?;
+        let nothing = |_: &_| _ = std::fs::remove_file(&self.file); // there is nothing in it
+        let from = self.reading.open(ready).inspect_err(nothing)?.enter(Sandbox::new(None))?;
         self.reading
-            .write(live, &mut FrameWriter::new(file), &flag, &|| false)
+            .write(from, &mut FrameWriter::new(file), &flag, &|| false)
             .with_context(|| format!("record to {shown}"))
+    }
+}
+
+/// Where readings come from.
+enum RecordSource {
+    Here(Box<Live>),
+    Others(Ready),
+}
+
+impl RecordSource {
+    /// Confines this process to what that takes.
+    fn enter(self, sandbox: Sandbox) -> Result<RecordSource> {
+        match self {
+            RecordSource::Here(live) => live.enter(&sandbox).map(|()| RecordSource::Here(live)),
+            RecordSource::Others(ready) => {
+                ready.enter(sandbox).map(|()| RecordSource::Others(ready))
+            }
+        }
     }
 }
 
@@ -134,7 +172,8 @@ fn folder(path: &Path) -> Result<PathBuf> {
 trait Readings {
     /// The next one is of this time. Whether what was said before is to be said again.
     fn turn(&mut self, time: SystemTime) -> io::Result<bool>;
-    fn write(&mut self, frame: &Frame) -> io::Result<()>;
+    /// Writes what one host tells, or several of one moment.
+    fn write(&mut self, reading: &[&Frame]) -> io::Result<()>;
     fn end(&mut self) -> io::Result<()>;
 }
 
@@ -142,8 +181,8 @@ impl<W: Write> Readings for FrameWriter<W> {
     fn turn(&mut self, _: SystemTime) -> io::Result<bool> {
         Ok(self.is_between())
     }
-    fn write(&mut self, frame: &Frame) -> io::Result<()> {
-        FrameWriter::write(self, frame)
+    fn write(&mut self, reading: &[&Frame]) -> io::Result<()> {
+        self.write_all(reading.iter().copied())
     }
     fn end(&mut self) -> io::Result<()> {
         self.end_block()
@@ -154,8 +193,8 @@ impl Readings for Days {
     fn turn(&mut self, time: SystemTime) -> io::Result<bool> {
         Days::turn(self, time)
     }
-    fn write(&mut self, frame: &Frame) -> io::Result<()> {
-        Days::write(self, frame)
+    fn write(&mut self, reading: &[&Frame]) -> io::Result<()> {
+        self.write_all(reading.iter().copied())
     }
     fn end(&mut self) -> io::Result<()> {
         Days::end(self)
@@ -182,11 +221,10 @@ impl StreamOut {
             "a stream is not for a terminal: give it to `tmon top --from 'tmon stream'`, or to a file"
         );
         let flag = interrupted()?;
-        let live = self.reading.open()?;
-        live.enter(&Sandbox::new(None))?;
+        let from = self.reading.open(None)?.enter(Sandbox::new(None))?;
         let end = self.reading.span.and_then(|span| Instant::now().checked_add(span));
         out::until_it_is(move || is_over() || end.is_some_and(|end| Instant::now() > end));
-        self.reading.write(live, &mut FrameWriter::new(out::raw()), &flag, &is_over)
+        self.reading.write(from, &mut FrameWriter::new(out::raw()), &flag, &is_over)
     }
 }
 
@@ -212,15 +250,41 @@ fn is_over() -> bool {
 }
 
 impl Recorder {
-    fn open(&self) -> Result<Live> {
+    /// Others that can be listened to.
+    fn prepare(&self, remotes: &mut Remotes) -> Result<Ready> {
+        self.watch.is_unused()?;
+        if self.name.is_some() {
+            return Err(Usage("hosts have the names that they give themselves".to_owned()).into());
+        }
+        remotes.tell_every(self.every);
+        remotes.prepare(self.every)
+    }
+
+    fn open(&self, ready: Option<Ready>) -> Result<RecordSource> {
+        if let Some(ready) = ready {
+            return Ok(RecordSource::Others(ready));
+        }
         let mut live = self.watch.open()?;
         self.drops.begin_or_say(&mut live);
         live.follow_configuration()?;
-        Ok(live)
+        Ok(RecordSource::Here(Box::new(live)))
     }
 
     /// Reads and writes until it is told to end, or it is over.
     fn write(
+        &self,
+        from: RecordSource,
+        to: &mut dyn Readings,
+        flag: &Arc<AtomicBool>,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        match from {
+            RecordSource::Here(live) => self.write_own(*live, to, flag, is_over),
+            RecordSource::Others(ready) => self.write_others(ready, to, flag),
+        }
+    }
+
+    fn write_own(
         &self,
         mut live: Live,
         to: &mut dyn Readings,
@@ -239,12 +303,50 @@ impl Recorder {
             let overlay = reading.overlay.clone();
             let Some(interval) = series.push(reading) else { continue };
             let again = to.turn(interval.taken)?;
-            to.write(&framing.frame(interval.clone(), overlay, again, took))?;
+            to.write(&[&framing.frame(interval.clone(), overlay, again, took)])?;
             if last {
                 break;
             }
         }
         Ok(to.end()?)
+    }
+
+    /// Writes what others tell as they tell it, in the order in which it is heard.
+    fn write_others(
+        &self,
+        ready: Ready,
+        to: &mut dyn Readings,
+        flag: &Arc<AtomicBool>,
+    ) -> Result<()> {
+        let end = self.span.map(|span| Instant::now() + span);
+        let remote = ready.listen(Names::default())?.until(flag).patient(patience(self.span));
+        let mut remote = remote.ending(end).kept();
+        let mut roll = Roll::default();
+        let (mut heard, mut silent) = (false, false);
+        loop {
+            // Before it listens: what was told until then is recorded, too.
+            let last = flag.load(Ordering::Relaxed) || end.is_some_and(|e| Instant::now() >= e);
+            match remote.frames() {
+                Ok((mut frames, notices)) => {
+                    notices.iter().for_each(|notice| say(notice));
+                    frames.retain(|frame| roll.take(frame));
+                    let again = !frames.is_empty() && to.turn(SystemTime::now())?;
+                    let called = if again { roll.call() } else { Vec::new() };
+                    let reading: Vec<_> = called.into_iter().chain(&frames).collect();
+                    if !reading.is_empty() {
+                        to.write(&reading)?;
+                        (heard, silent) = (true, false);
+                    }
+                }
+                Err(e) if !heard && !flag.load(Ordering::Relaxed) => return Err(e),
+                // Whoever is silent for a while ends nothing.
+                Err(e) if !last && !std::mem::replace(&mut silent, true) => say(&format!("{e:#}")),
+                Err(_) => {}
+            }
+            if last {
+                return Ok(to.end()?);
+            }
+        }
     }
 
     /// Waits for the next reading on the grid. False where it is the last one.
@@ -311,6 +413,7 @@ impl Framing {
             seq,
             reading: took,
             held: Duration::ZERO,
+            heard: None,
             clock: clock::error(),
             cadence: self.every,
             local,

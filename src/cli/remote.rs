@@ -41,6 +41,9 @@ pub(super) struct Remotes {
     #[cfg(feature = "nats")]
     #[command(flatten)]
     pub(super) bus: super::nats::BusArgs,
+    /// How often hosts are to tell that are asked by ssh.
+    #[arg(skip)]
+    pub(super) every: Option<Duration>,
 }
 
 /// How long the first reading waits where it is said how long to listen: hosts have to log in.
@@ -84,7 +87,14 @@ impl Remotes {
             ssh_command,
             #[cfg(feature = "nats")]
             bus: Default::default(),
+            every: None,
         }
+    }
+
+    /// Hosts by ssh are asked to tell so often, too; who has a forced command decides it there.
+    #[cfg(feature = "live")]
+    pub(super) fn tell_every(&mut self, every: Duration) {
+        self.every = Some(every);
     }
 
     /// There is somebody to listen to.
@@ -109,7 +119,8 @@ impl Remotes {
             commands.push(vec!["sh".into(), "-c".into(), command.clone()]);
         }
         for host in self.hosts()? {
-            let remote = format!("{} stream", self.ssh_command);
+            let every = self.every.map(|every| format!(" --every {}ms", every.as_millis()));
+            let remote = format!("{} stream{}", self.ssh_command, every.unwrap_or_default());
             let words = SSH.iter().copied().chain([host.as_str(), "--", &remote]);
             commands.push(words.map(OsString::from).collect());
             names.push(host);

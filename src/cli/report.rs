@@ -55,6 +55,10 @@ pub(super) struct Report {
 
 /// How long a part may take beside looking.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The part that has no text, unless it fails.
+const RECORD: &str = "what is read";
+/// What stands for no text.
+const NOTHING: &str = "nothing\n";
 /// Limit on what a part prints.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -101,53 +105,66 @@ impl Report {
         let kernel = fs::read_to_string("/proc/version").unwrap_or_default();
         text.push_str(&sanitize(kernel.trim()));
         text.push('\n');
-        let begun: Vec<_> = self
-            .parts()
-            .into_iter()
-            .map(|part| {
-                let most = self.span + PATIENCE;
-                Ok::<_, anyhow::Error>((begin(&part, most, flag)?, part))
-            })
-            .collect::<Result<_>>()?;
-        for (printed, part) in begun {
+        // Everything below is of the same readings.
+        let folder = tempfile::tempdir().context("make a folder for readings")?;
+        let own = folder.path().join("readings.tmon");
+        let (mut parts, mut files) = (Vec::new(), self.read.clone());
+        if self.read.is_empty() {
+            let told = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+            let netns = self.netns.iter().flat_map(|n| [String::from("--netns"), n.clone()]);
+            let netns: Vec<_> = netns.collect();
+            let check = [told(&["check"]), netns.clone()].concat();
+            parts.push(Part { title: "what this host allows", arguments: check });
+            parts.push(Part { title: "what is attached", arguments: told(&["status"]) });
+            parts.push(Part { title: "tunnel devices", arguments: told(&["tunnels"]) });
+            let mut record = told(&["record", &own.to_string_lossy()]);
+            record.extend(["--for".to_owned(), format!("{}ms", self.span.as_millis())]);
+            record.extend(netns);
+            record.extend(self.interfaces.iter().cloned());
+            parts.push(Part { title: RECORD, arguments: record });
+            files.push(own.clone());
+        }
+        self.add(parts, &mut text, flag)?;
+        if self.read.is_empty() && !own.metadata().is_ok_and(|m| m.len() > 0) {
+            return Ok(text); // why not is what recording said
+        }
+        self.add(self.parts(&files), &mut text, flag)?;
+        let own = own.to_string_lossy();
+        Ok(if self.read.is_empty() { text.replace(&*own, "READINGS") } else { text })
+    }
+
+    /// Runs them side by side, and adds what they print, one after the other.
+    fn add(&self, parts: Vec<Part>, text: &mut String, flag: &Arc<AtomicBool>) -> Result<()> {
+        let most = self.span + PATIENCE;
+        let begun = parts.into_iter().map(|part| Ok((begin(&part, most, flag)?, part)));
+        for (printed, part) in begun.collect::<Result<Vec<_>>>()? {
             let printed = printed.join().unwrap_or_else(|_| "it could not be had\n".to_owned());
+            if part.title == RECORD && printed == NOTHING {
+                continue;
+            }
             text.push_str(&format!("\n=== {}: tmon {}\n", part.title, part.arguments.join(" ")));
             let lines = printed.lines().map(|line| sanitize(line).into_owned() + "\n");
             text.extend(lines);
         }
-        Ok(text)
+        Ok(())
     }
 
-    fn parts(&self) -> Vec<Part> {
-        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+    /// What readings say.
+    fn parts(&self, files: &[PathBuf]) -> Vec<Part> {
         let mut whose = Vec::new();
-        for file in &self.read {
+        for file in files {
             whose.extend([String::from("--read"), file.to_string_lossy().into_owned()]);
         }
         whose.extend(self.between.iter().flat_map(|b| [String::from("--between"), b.clone()]));
-        if self.read.is_empty() {
-            whose.extend(["--for".to_owned(), format!("{}ms", self.span.as_millis())]);
-            whose.extend(self.netns.iter().flat_map(|n| [String::from("--netns"), n.clone()]));
-            whose.extend(self.interfaces.iter().cloned());
-        }
-        let drops: &[&str] = if self.read.is_empty() { &["--drops"] } else { &[] };
         let looks = |title, first: &[&str]| Part {
             title,
-            arguments: [words(first), whose.clone()].concat(),
+            arguments: first.iter().map(|w| (*w).to_owned()).chain(whose.clone()).collect(),
         };
-        let mut parts = Vec::new();
-        if self.read.is_empty() {
-            let netns = self.netns.iter().flat_map(|n| [String::from("--netns"), n.clone()]);
-            let check = words(&["check"]).into_iter().chain(netns).collect();
-            parts.push(Part { title: "what this host allows", arguments: check });
-            parts.push(Part { title: "what is attached", arguments: words(&["status"]) });
-            parts.push(Part { title: "tunnel devices", arguments: words(&["tunnels"]) });
-        }
-        parts.push(looks("what is wrong", &["watch"]));
-        parts.push(looks("rows", &[&["dump", "--numeric"], drops].concat()));
-        let readings = ["dump", "--numeric", "--json", "--watch", "1s"];
-        parts.push(looks("readings", &[&readings[..], drops].concat()));
-        parts
+        vec![
+            looks("what is wrong", &["watch"]),
+            looks("rows", &["dump", "--numeric"]),
+            looks("readings", &["dump", "--numeric", "--json", "--watch", "1s"]),
+        ]
     }
 }
 
@@ -194,7 +211,7 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
             Err(e) => text.push_str(&format!("{e}\n")),
         }
         if text.is_empty() {
-            text.push_str("nothing\n");
+            text.push_str(NOTHING);
         }
         text
     };

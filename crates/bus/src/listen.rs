@@ -45,6 +45,8 @@ const ASK: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(15);
 /// How long hosts take to say that they are there.
 const GREETING: Duration = Duration::from_millis(500);
+/// Who is there has greeted by then: each does every ten seconds, and when it is asked.
+const ANSWER: Duration = Duration::from_secs(12);
 /// So much may be told a second; above, inner addresses are not asked for.
 const MOST_BITS: u64 = 50_000_000;
 /// What a host's rows take before anybody has seen some.
@@ -84,7 +86,8 @@ pub fn listen(
         })?;
         is_connected.recv().context("the bus client has ended")??;
         let hosts = Hosts { tellers: HashMap::new() };
-        Ok(Box::new(Bus { subjects, shared, hosts, changed: Instant::now() }))
+        let (begun, in_vain) = (Instant::now(), false);
+        Ok(Box::new(Bus { subjects, shared, hosts, begun, in_vain, changed: begun }))
     })
 }
 
@@ -263,6 +266,9 @@ struct Bus {
     subjects: Subjects,
     shared: Arc<Shared>,
     hosts: Hosts,
+    begun: Instant,
+    /// It was said that nobody answers.
+    in_vain: bool,
     /// When it was last asked for more or for less.
     changed: Instant,
 }
@@ -273,7 +279,16 @@ impl Messenger for Bus {
             if let Some(line) = self.line() {
                 return Ok(Some(News::Notice(line)));
             }
-            let Some((message, came)) = self.shared.pop()? else { continue };
+            let Some((message, came)) = self.shared.pop()? else {
+                let nobody = self.hosts.tellers.is_empty() && self.begun.elapsed() > ANSWER;
+                if nobody && !std::mem::replace(&mut self.in_vain, true) {
+                    return Ok(Some(News::Nobody(format!(
+                        "nobody has answered in {} s: no host publishes in this fleet, or this login may not hear it",
+                        ANSWER.as_secs()
+                    ))));
+                }
+                continue;
+            };
             let Some((topic, host)) = self.subjects.read(&message.subject) else { continue };
             let size = message.payload.len() as u64;
             let heard =

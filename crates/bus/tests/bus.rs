@@ -53,6 +53,7 @@ fn frame(host: &str, epoch: u64, kind: FrameKind, seq: u64, second: u64) -> Fram
         seq,
         reading: Duration::ZERO,
         held: Duration::ZERO,
+        heard: None,
         clock: None,
         cadence: long,
         local: vec![[10, 0, 0, 1].into()],
@@ -81,7 +82,7 @@ fn next_frame(viewer: &mut dyn Messenger) -> Frame {
     loop {
         match viewer.next().unwrap().unwrap() {
             News::Frame(frame, _) => return *frame,
-            News::Notice(_) => {}
+            News::Notice(_) | News::Nobody(_) => {}
         }
     }
 }
@@ -90,7 +91,7 @@ fn next_notice(viewer: &mut dyn Messenger) -> String {
     loop {
         match viewer.next().unwrap().unwrap() {
             News::Notice(text) => return text,
-            News::Frame(..) => {}
+            News::Frame(..) | News::Nobody(_) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, Write},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -16,13 +17,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use foldhash::HashMap;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
     frame::{Frame, FrameKind, FrameReader, FrameWriter},
-    recorded::Between,
+    recorded::{Between, Said},
+    roll::Roll,
 };
-use model::{overlay::Overlay, snapshot::Interval, units::sanitize};
+use model::{fleet::MOST_HOSTS, overlay::Overlay, snapshot::Interval, units::sanitize};
 
 /// How long what is kept, and how often it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,13 +171,16 @@ impl Days {
         Err(io::Error::other(format!("{day} has {STARTS} recordings already")))
     }
 
-    /// Writes it.
+    /// Writes it, what one host tells or several.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
+    pub fn write_all<'a>(
+        &mut self,
+        reading: impl IntoIterator<Item = &'a Frame>,
+    ) -> io::Result<()> {
         match &mut self.writer {
-            Some(writer) => writer.write(frame),
+            Some(writer) => writer.write_all(reading),
             None => Err(io::Error::other("no file is open")),
         }
     }
@@ -223,7 +229,14 @@ fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>>
     }
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let open = || File::options().read(true).custom_flags(flags).open(path);
-    let Some(first) = FrameReader::new(open()?)?.next_frame()? else { return Ok(None) };
+    let mut frames = FrameReader::new(open()?)?;
+    let first = loop {
+        match frames.next_frame()? {
+            None => return Ok(None),
+            Some(frame) if frame.told().counts => break frame,
+            Some(_) => {}
+        }
+    };
     let Fate::Thinned(every) = keep.fate(end, first.cadence, now) else { return Ok(None) };
     let Some(name) = path.file_name() else { bail!("it has no name") };
     let mut beside = OsString::from(".");
@@ -249,32 +262,41 @@ fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>>
 /// # Errors
 /// They cannot be read, or not be written.
 pub fn thin(mut from: FrameReader, to: impl Write, every: Duration) -> Result<()> {
-    let mut thinned = Thinned { writer: FrameWriter::new(to), every, seq: 0, told: None };
-    let (mut overlay, mut local) = (None, Vec::new());
-    let mut together: Vec<Frame> = Vec::new();
+    let mut thinned = Thinned::new(to, every);
+    let mut said: HashMap<Arc<str>, Said> = HashMap::default();
+    // What each host tells of the step that it is in.
+    let mut together: HashMap<Arc<str>, Frame> = HashMap::default();
     while let Some(mut frame) = from.next_frame()? {
+        let host = Arc::clone(&frame.interval.origin.host);
+        thinned.is_of_several |= frame.kind == FrameKind::Hello;
+        let is_known = said.contains_key(&host);
+        ensure!(is_known || said.len() < MOST_HOSTS, "more than {MOST_HOSTS} hosts");
+        said.entry(Arc::clone(&host)).or_default().complete(&mut frame);
         if !matches!(frame.kind, FrameKind::Rows | FrameKind::Sum) {
+            if frame.kind == FrameKind::End && thinned.is_of_several {
+                together.remove(&host).map_or(Ok(()), |sum| thinned.write(sum))?;
+                thinned.write(frame)?;
+            }
             continue;
         }
-        let same = together.last().is_none_or(|last| {
-            last.interval.origin == frame.interval.origin
-                && slot(last, every) == slot(&frame, every)
-        });
-        if !same {
-            thinned.write(std::mem::take(&mut together))?;
+        let same = |sum: &Frame| {
+            sum.interval.origin == frame.interval.origin && slot(sum, every) == slot(&frame, every)
+        };
+        match together.remove(&host) {
+            Some(sum) if same(&sum) => _ = together.insert(host, joined(&sum, frame)?),
+            before => {
+                together.insert(host, frame);
+                before.map_or(Ok(()), |sum| thinned.write(sum))?;
+            }
         }
-        match &frame.interval.overlay {
-            Some(known) => overlay = Some(Arc::clone(known)),
-            None => frame.interval.overlay.clone_from(&overlay),
-        }
-        match frame.local.is_empty() {
-            false => local.clone_from(&frame.local),
-            true => frame.local.clone_from(&local),
-        }
-        together.push(frame);
     }
-    thinned.write(together)?;
-    Ok(thinned.writer.end_block()?)
+    let mut rest: Vec<_> = together.into_values().collect();
+    rest.sort_by(|a, b| {
+        let of = |f: &Frame| (f.interval.taken, Arc::clone(&f.interval.origin.host));
+        of(a).cmp(&of(b))
+    });
+    rest.into_iter().try_for_each(|sum| thinned.write(sum))?;
+    thinned.end()
 }
 
 /// The step of the grid that a reading ends in: one at its end is the last of it.
@@ -284,39 +306,82 @@ fn slot(frame: &Frame, every: Duration) -> u128 {
     (since + every).saturating_sub(frame.cadence / 2).as_nanos() / every.as_nanos().max(1)
 }
 
+/// Both, one after the other.
+fn joined(sum: &Frame, next: Frame) -> Result<Frame> {
+    let interval = Interval::sum([&sum.interval, &next.interval]).context("there are two")?;
+    let clock = sum.clock.zip(next.clock).map(|(a, b)| a.max(b));
+    Ok(Frame { interval, clock, reading: sum.reading.max(next.reading), ..next })
+}
+
+/// What was written of a host: how often, and what it says of itself.
+#[derive(Default)]
+struct Written {
+    seq: u64,
+    overlay: Option<Arc<Overlay>>,
+    local: Vec<IpAddr>,
+}
+
 struct Thinned<W: Write> {
     writer: FrameWriter<W>,
     every: Duration,
-    seq: u64,
-    told: Option<Arc<Overlay>>,
+    written: HashMap<Arc<str>, Written>,
+    is_of_several: bool,
+    roll: Roll,
+    /// What is of one step.
+    reading: Vec<Frame>,
 }
 
 impl<W: Write> Thinned<W> {
-    fn write(&mut self, together: Vec<Frame>) -> Result<()> {
-        let Some(mut interval) = Interval::sum(together.iter().map(|f| &f.interval)) else {
-            return Ok(());
-        };
-        let (error, reading) = (
-            together.iter().map(|f| f.clock).collect::<Option<Vec<_>>>(),
-            together.iter().map(|f| f.reading).max().unwrap_or_default(),
-        );
-        let Some(last) = together.into_iter().next_back() else { return Ok(()) };
-        let again = self.writer.is_between() || interval.overlay != self.told;
-        self.told.clone_from(&interval.overlay);
-        if !again {
-            interval.overlay = None;
+    fn new(to: W, every: Duration) -> Thinned<W> {
+        Thinned {
+            writer: FrameWriter::new(to),
+            every,
+            written: HashMap::default(),
+            is_of_several: false,
+            roll: Roll::default(),
+            reading: Vec::new(),
         }
-        let frame = Frame {
-            seq: self.seq,
-            cadence: self.every,
-            clock: error.and_then(|e| e.into_iter().max()),
-            reading,
-            local: if again { last.local } else { Vec::new() },
-            interval,
-            ..last
-        };
-        self.seq += 1;
-        self.writer.write(&frame).context("write what is thinned")
+    }
+
+    fn write(&mut self, frame: Frame) -> Result<()> {
+        let next = slot(&frame, self.every);
+        if self.reading.last().is_some_and(|last| slot(last, self.every) != next) {
+            self.flush()?;
+        }
+        self.reading.push(frame);
+        Ok(())
+    }
+
+    /// Writes what is of one step.
+    fn flush(&mut self) -> Result<()> {
+        let mut reading = std::mem::take(&mut self.reading);
+        let again = self.writer.is_between();
+        for frame in &mut reading {
+            let host = Arc::clone(&frame.interval.origin.host);
+            let written = self.written.entry(host).or_default();
+            (frame.seq, frame.cadence) = (written.seq, self.every);
+            written.seq += 1;
+            if self.is_of_several {
+                self.roll.take(frame);
+            }
+            let known = (&written.overlay, &written.local);
+            let is_said = (&frame.interval.overlay, &frame.local) == known;
+            if is_said && (!again || self.is_of_several) {
+                (frame.interval.overlay, frame.local) = (None, Vec::new());
+            } else {
+                written.overlay.clone_from(&frame.interval.overlay);
+                written.local.clone_from(&frame.local);
+            }
+        }
+        let called = if again && self.is_of_several { self.roll.call() } else { Vec::new() };
+        self.writer.write_all(called.into_iter().chain(&reading)).context("write what is thinned")
+    }
+
+    fn end(mut self) -> Result<()> {
+        if !self.reading.is_empty() {
+            self.flush()?;
+        }
+        Ok(self.writer.end_block()?)
     }
 }
 
@@ -382,6 +447,7 @@ mod tests {
             seq: 0,
             reading: Duration::ZERO,
             held: Duration::ZERO,
+            heard: None,
             clock: None,
             cadence: second,
             local: vec![],
@@ -449,7 +515,7 @@ mod tests {
             for time in [at("2026-11-29", 86_399), at("2026-11-30", 1), at("2026-11-30", 2)] {
                 let again = days.turn(time).expect("a file");
                 assert_eq!(again, time != at("2026-11-30", 2), "start {start}");
-                days.write(&frame(time, 1)).expect("it is written");
+                days.write_all([&frame(time, 1)]).expect("it is written");
             }
             days.end().expect("it is written");
         }
@@ -464,13 +530,51 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_of_several_hosts_is_thinned_host_by_host() {
+        let mut raw = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = FrameWriter::new(&mut raw);
+        let mut roll = Roll::default();
+        let tells = |host: &str, n| {
+            let mut told = Frame { seq: n, ..frame(at("2026-11-30", n), n) };
+            told.interval.origin.host = host.into();
+            told.local = if n == 1 { vec![[10, 0, 0, 1].into()] } else { vec![] };
+            told
+        };
+        for n in 1..=150 {
+            let both = [tells("a", n), tells("b", n)];
+            let told: Vec<_> = both.iter().filter(|frame| roll.take(frame)).collect();
+            let called = if writer.is_between() { roll.call() } else { vec![] };
+            writer.write_all(called.into_iter().chain(told)).expect("it is written");
+        }
+        writer.end_block().expect("it is written");
+        let mut thinned = Vec::new();
+        let from = FrameReader::new(raw.reopen().expect("it is there")).expect("frames");
+        thin(from, &mut thinned, Duration::from_secs(60)).expect("it is thinned");
+        let mut reader = FrameReader::new(io::Cursor::new(thinned)).expect("frames");
+        let mut all = Vec::new();
+        while let Some(f) = reader.next_frame().expect("a frame") {
+            let packets: u64 = f.interval.rows.walk().map(|r| r.counts()[0].packets).sum();
+            all.push((f.kind, f.interval.origin.host.to_string(), f.seq, packets));
+        }
+        let greets = |host: &str| (FrameKind::Hello, host.to_owned());
+        let of = |all: &[(FrameKind, String, u64, u64)]| {
+            all.iter().map(|f| (f.0, f.1.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&all[..2]), [greets("a"), greets("b")], "hosts are called at the begin");
+        for host in ["a", "b"] {
+            let own: Vec<_> = all[2..].iter().filter(|f| f.1 == host).map(|f| (f.2, f.3)).collect();
+            assert_eq!(own, [(0, 1830), (1, 5430), (2, 4065)], "{host}");
+        }
+    }
+
+    #[test]
     fn old_days_are_thinned_and_older_ones_deleted_and_nothing_else_is_touched() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut days = Days::new(folder.path().to_owned());
         for day in ["2026-11-01", "2026-11-20", "2026-11-30"] {
             for n in 1..=150 {
                 days.turn(at(day, n)).expect("a file");
-                days.write(&frame(at(day, n), n)).expect("it is written");
+                days.write_all([&frame(at(day, n), n)]).expect("it is written");
             }
         }
         days.end().expect("it is written");

@@ -25,6 +25,7 @@ pub mod recorded;
 pub mod recording;
 pub mod remote;
 pub mod replay;
+pub mod roll;
 mod seen;
 pub mod series;
 pub mod source;

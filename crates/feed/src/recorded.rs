@@ -2,7 +2,7 @@
 //! What `tmon record` wrote, as intervals in the order of time.
 //!
 //! A file that a crash cut short is read to its last whole reading. Several files of one host are one
-//! recording, those of several hosts a fleet.
+//! recording, those of several hosts a fleet, and so is a file that has several.
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
@@ -26,7 +26,7 @@ use crate::{
 };
 use model::{
     beside::Beside,
-    fleet::Fleet,
+    fleet::{Fleet, MOST_HOSTS},
     history,
     interface::Origin,
     overlay::Overlay,
@@ -79,6 +79,15 @@ struct Tape {
     name: String,
     reader: FrameReader,
     next: Option<Frame>,
+    /// What hosts have said of themselves.
+    said: HashMap<Arc<str>, Said>,
+    /// It is of a fleet: hosts are called in it.
+    several: bool,
+}
+
+/// What a host does not say again.
+#[derive(Default)]
+pub(crate) struct Said {
     overlay: Option<Arc<Overlay>>,
     local: Vec<IpAddr>,
 }
@@ -129,7 +138,8 @@ impl Recordings {
             (&file).seek(SeekFrom::Start(begin)).with_context(why)?;
             let counted = Counted { file, read: Arc::clone(&read) };
             let reader = FrameReader::new(counted).with_context(why)?;
-            files.push(Tape { name, reader, next: None, overlay: None, local: Vec::new() });
+            let said = HashMap::default();
+            files.push(Tape { name, reader, next: None, said, several: false });
         }
         let (known, notes) = (Vec::new(), Vec::new());
         let mut all = Recordings { files, between, known, read, size, notes, merge: None };
@@ -138,9 +148,8 @@ impl Recordings {
         }
         let mut hosts =
             all.files.iter().filter_map(|f| Some(&f.next.as_ref()?.interval.origin.host));
-        if let Some(first) = hosts.next()
-            && hosts.any(|host| host != first)
-        {
+        let differ = hosts.next().is_some_and(|first| hosts.any(|host| host != first));
+        if differ || all.files.iter().any(|f| f.several) {
             let fleet = Fleet::new(Origin { host: "fleet".into(), ..Origin::default() });
             all.merge = Some(Merge { fleet, before: None, moment: None });
         }
@@ -164,6 +173,11 @@ impl Recordings {
             match (merge.moment, next) {
                 (Some((at, near)), next) if next.is_none_or(|t| t > at + near) => {
                     merge.moment = None;
+                    // Who is late tells of a moment that was there before.
+                    let taken = merge.before.as_ref().map(|before| before.taken);
+                    if next.is_some() && taken == Some(merge.fleet.taken()) {
+                        continue;
+                    }
                     let now = merge.fleet.snapshot();
                     let interval = match &merge.before {
                         Some(before) => now.since(before),
@@ -180,7 +194,8 @@ impl Recordings {
             let Some(merge) = &mut self.merge else { return Ok(None) };
             let taken = frame.interval.taken;
             merge.moment.get_or_insert((taken, frame.cadence / 2));
-            let now = taken.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let heard = frame.heard.unwrap_or(taken);
+            let now = heard.duration_since(UNIX_EPOCH).unwrap_or_default();
             merge.fleet.hear(&frame.told(), now);
             merge.fleet.look(now);
         }
@@ -235,6 +250,19 @@ impl Recordings {
 impl Tape {
     /// What a frame adds; what it does not say is as it was before.
     fn take(&mut self, mut frame: Frame) -> Option<Frame> {
+        let host = &frame.interval.origin.host;
+        self.several |= frame.kind == FrameKind::Hello;
+        if self.said.contains_key(host) || self.said.len() < MOST_HOSTS {
+            self.said.entry(Arc::clone(host)).or_default().complete(&mut frame);
+        }
+        let leaves = self.several && frame.kind == FrameKind::End;
+        (leaves || matches!(frame.kind, FrameKind::Rows | FrameKind::Sum)).then_some(frame)
+    }
+}
+
+impl Said {
+    /// What a frame does not say is as it was.
+    pub(crate) fn complete(&mut self, frame: &mut Frame) {
         let overlay = &mut frame.interval.overlay;
         match overlay {
             Some(overlay) => self.overlay = Some(Arc::clone(overlay)),
@@ -244,7 +272,6 @@ impl Tape {
             false => self.local.clone_from(&frame.local),
             true => frame.local.clone_from(&self.local),
         }
-        matches!(frame.kind, FrameKind::Rows | FrameKind::Sum).then_some(frame)
     }
 }
 
@@ -373,13 +400,17 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::frame::FrameWriter;
+    use crate::{frame::FrameWriter, roll::Roll};
     use model::{
         beside::{Claim, ClaimMessage, Claimed, Gathered, Handshakes, Opener},
         flow::{Count, Flow, Hook, Inner, InnerProto, Key, Kind, Tunnel},
         interface::Interface,
         rows::{Part, Rows},
     };
+
+    fn t(n: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1000 + n)
+    }
 
     fn frame(host: &str, epoch: u64, at: u64, rows: u32) -> Frame {
         let mut all = Rows::default();
@@ -395,7 +426,6 @@ mod tests {
             let one = Count { packets: 1, bytes: 100 };
             all.push(id, 0, &key, [one; 2], Part { swapped: false, fragments: false });
         }
-        let t = |n| UNIX_EPOCH + Duration::from_secs(1000 + n);
         let second = Duration::from_secs(1);
         let interfaces = vec![Interface::new(epoch, "eth0")];
         let mut interval = Interval::new(t(at), t(at + 1), second, interfaces, all);
@@ -405,6 +435,7 @@ mod tests {
             seq: at,
             reading: Duration::ZERO,
             held: Duration::ZERO,
+            heard: None,
             clock: None,
             cadence: second,
             local: vec![],
@@ -494,6 +525,75 @@ mod tests {
         assert_eq!(told, expected.map(|(names, n)| (names.to_owned(), n)));
         let packets = |i: &Interval| i.rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
         assert_eq!(all.iter().map(packets).collect::<Vec<_>>(), [2, 8, 8]);
+    }
+
+    /// A recording of moments of hosts, each with so many rows, as who listens to them writes it.
+    fn several(moments: &[Vec<Frame>]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = FrameWriter::new(&mut file);
+        let mut roll = Roll::default();
+        for told in moments {
+            let told: Vec<_> = told.iter().filter(|frame| roll.take(frame)).collect();
+            let called = if writer.is_between() { roll.call() } else { vec![] };
+            writer.write_all(called.into_iter().chain(told)).expect("it is written");
+        }
+        writer.end_block().expect("it is written");
+        file
+    }
+
+    #[test]
+    fn a_file_of_several_hosts_is_a_fleet_wherever_it_is_begun() {
+        let own = |host: &str| -> Vec<IpAddr> { vec![[10, 0, 0, host.len() as u8].into()] };
+        let tells = |host: &str, at, rows| {
+            let local = if at == 0 { own(host) } else { vec![] };
+            Frame {
+                heard: Some(t(at + 1) + Duration::from_millis(300)),
+                local,
+                ..frame(host, 1, at, rows)
+            }
+        };
+        let moments: Vec<_> = (0..130)
+            .map(|at| match at {
+                0..100 => vec![tells("a", at, 1), tells("bb", at, 3)],
+                100 => {
+                    vec![tells("a", at, 1), Frame { kind: FrameKind::End, ..tells("bb", at, 0) }]
+                }
+                _ => vec![tells("a", at, 1)],
+            })
+            .collect();
+        let recording = several(&moments);
+        let all = read(&[&recording], Between::default()).expect("they are read");
+        assert_eq!(all.len(), 130);
+        let packets = |i: &Interval| i.rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
+        let expected: Vec<_> = (0..130).map(|at| if at < 100 { 8 } else { 2 }).collect();
+        assert_eq!(all.iter().map(packets).collect::<Vec<_>>(), expected);
+        let states = |i: &Interval| i.interfaces.iter().filter(|i| i.live().is_some()).count();
+        assert_eq!((states(&all[99]), states(&all[100])), (2, 1), "one has left");
+        for from in [65, 125] {
+            let paths = [recording.path().to_owned()];
+            let late = Between { from: Some(t(from)), until: None };
+            let mut all = Recordings::open(&paths, late).expect("a recording");
+            let first = all.next_interval().expect("an interval").expect("there is one");
+            assert_eq!((first.since, first.once().is_of_fleet()), (t(from), true));
+            let names = all.names();
+            let is_there = |host| names.get(&own(host)[0]).is_some_and(|name| name == host);
+            assert_eq!([is_there("a"), is_there("bb")], [true, from < 100]);
+        }
+        // One host that others are listened to for is a fleet of one.
+        let alone = several(&[vec![tells("a", 0, 1)]]);
+        assert!(read(&[&alone], Between::default()).expect("it is read")[0].once().is_of_fleet());
+    }
+
+    #[test]
+    fn who_is_late_is_in_the_moment_in_which_it_is_heard() {
+        let (a, b) = (|at| frame("a", 1, at, 1), |at| frame("b", 1, at, 1));
+        let file =
+            several(&[vec![a(5), b(5)], vec![a(6)], vec![b(6), a(7), b(7)], vec![b(8), a(8)]]);
+        let all = read(&[&file], Between::default()).expect("they are read");
+        let packets = |i: &Interval| i.rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
+        let told: Vec<_> = all.iter().map(|i| (i.elapsed.as_secs(), packets(i))).collect();
+        assert_eq!(told.iter().map(|t| t.1).sum::<u64>(), 16);
+        assert!(told.iter().all(|t| t.0 == 1), "{told:?}");
     }
 
     #[test]

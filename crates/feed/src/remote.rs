@@ -41,6 +41,8 @@ pub enum News {
     Frame(Box<Frame>, Instant),
     /// A line for the user.
     Notice(String),
+    /// There is nobody there as yet, and how that is known.
+    Nobody(String),
 }
 
 /// A stream of one host's.
@@ -97,6 +99,10 @@ pub struct Remote {
     patience: Duration,
     /// Raised when nothing is to be waited for any more.
     over: Arc<AtomicBool>,
+    /// Nothing is waited for after that.
+    end: Option<Instant>,
+    /// Frames that nobody has taken yet, where they are what is wanted.
+    frames: Option<Vec<Frame>>,
     /// The latest moment of the reading before.
     taken: Option<SystemTime>,
     /// Since when something newer is there.
@@ -166,6 +172,8 @@ impl Remote {
             begun: Instant::now(),
             patience: ANY,
             over: Arc::default(),
+            end: None,
+            frames: None,
             taken: None,
             newer: None,
             missing: 0,
@@ -185,6 +193,38 @@ impl Remote {
         self
     }
 
+    /// Nothing is waited for after this.
+    pub fn ending(mut self, end: Option<Instant>) -> Remote {
+        self.end = end;
+        self
+    }
+
+    /// What hosts tell is wanted as they tell it: [`Remote::frames`], and no sums of it.
+    pub fn kept(mut self) -> Remote {
+        self.frames = Some(Vec::new());
+        self
+    }
+
+    /// What they have told since the last time, of as many as tell in time, and lines for the user.
+    ///
+    /// # Errors
+    /// Nobody has told anything new.
+    pub fn frames(&mut self) -> Result<(Vec<Frame>, Vec<String>)> {
+        let heard = self.listen();
+        let frames = self.frames.as_mut().map(std::mem::take).unwrap_or_default();
+        // Who leaves, or says who it is, tells nothing new of an interval.
+        match heard {
+            Err(e) if frames.is_empty() => Err(e),
+            _ => Ok((frames, self.notices())),
+        }
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        let mut notices = std::mem::take(&mut self.notices);
+        notices.extend(self.fleet.notices());
+        notices
+    }
+
     /// What is known of all of them now, also of those who have told nothing for a while.
     pub fn known(&mut self) -> Snapshot {
         self.fleet.look(self.begun.elapsed());
@@ -199,7 +239,14 @@ impl Remote {
     fn take(&mut self, message: Message) {
         match message {
             Message::News(place, News::Frame(frame, came)) => {
-                self.fleet.hear(&frame.told(), came.saturating_duration_since(self.begun));
+                let now = came.saturating_duration_since(self.begun);
+                if let Some(frames) = &mut self.frames {
+                    _ = self.fleet.follow(&frame.told(), now);
+                    let heard = SystemTime::now().checked_sub(came.elapsed());
+                    frames.push(Frame { heard, ..*frame });
+                } else {
+                    self.fleet.hear(&frame.told(), now);
+                }
                 self.missing = self.missing.saturating_sub(1);
                 if self.newer.is_none() && self.taken.is_some_and(|t| self.fleet.taken() != t) {
                     self.newer = Some(Instant::now());
@@ -209,7 +256,7 @@ impl Remote {
                 }
             }
             Message::News(_, News::Notice(text)) => self.notices.push(text),
-            Message::Ended(place, why) => {
+            Message::Ended(place, why) | Message::News(place, News::Nobody(why)) => {
                 let Some(c) = self.connections.get_mut(place) else { return };
                 if c.trouble.as_ref() != Some(&why) {
                     self.notices.push(format!("{}: {why}", c.name));
@@ -237,6 +284,7 @@ impl Remote {
     }
 
     fn wait(&mut self, until: Instant) {
+        let until = self.end.map_or(until, |end| end.min(until));
         while !self.is_complete() && Instant::now() < until && !self.over.load(Ordering::Relaxed) {
             match self.news.recv_timeout(until.saturating_duration_since(Instant::now()).min(STEP))
             {
@@ -254,12 +302,16 @@ impl Remote {
     }
 }
 
-impl Source for Remote {
-    fn read(&mut self) -> Result<Reading> {
+impl Remote {
+    /// Waits for something new of everybody, as long as that is worth it, and takes all that there is.
+    fn listen(&mut self) -> Result<()> {
         if self.taken.is_none() {
             self.wait(self.begun + ALL.min(self.patience));
             let is_over = |r: &Remote| {
-                r.begun.elapsed() >= r.patience || r.over.load(Ordering::Relaxed) || r.has_failed()
+                r.begun.elapsed() >= r.patience
+                    || r.over.load(Ordering::Relaxed)
+                    || r.end.is_some_and(|end| Instant::now() >= end)
+                    || r.has_failed()
             };
             while !self.fleet.has_begun() && !is_over(self) {
                 self.wait(Instant::now() + LATE);
@@ -288,9 +340,15 @@ impl Source for Remote {
             return Err(anyhow!("no host tells anything: {why}"));
         }
         (self.taken, self.newer, self.missing) = (Some(self.fleet.taken()), None, 0);
+        Ok(())
+    }
+}
+
+impl Source for Remote {
+    fn read(&mut self) -> Result<Reading> {
+        self.listen()?;
         self.names.learn_hosts(self.fleet.names());
-        let mut notices = std::mem::take(&mut self.notices);
-        notices.extend(self.fleet.notices());
+        let notices = self.notices();
         Ok(Reading { notices, ..Reading::from(self.fleet.snapshot()) })
     }
 
@@ -397,6 +455,7 @@ mod tests {
                 seq: at,
                 reading: Duration::ZERO,
                 held: Duration::ZERO,
+                heard: None,
                 clock: None,
                 cadence: second,
                 local: vec![[10, 0, 0, host.len() as u8].into()],

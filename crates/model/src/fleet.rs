@@ -144,19 +144,8 @@ impl Fleet {
 
     /// Takes what a host tells.
     pub fn hear(&mut self, told: &Told<'_>, now: Duration) {
-        let Some(at) = self.member(told, now) else { return };
+        let Some(at) = self.follow(told, now) else { return };
         let interval = told.interval;
-        if told.counts {
-            self.since = Some(self.since.map_or(interval.since, |s| s.min(interval.since)));
-        }
-        if told.counts && self.members[usize::from(at)].host.off.is_none() {
-            self.taken = self.taken.max(interval.taken);
-        }
-        if told.leaves {
-            self.members[usize::from(at)].heard = None;
-            self.notices.push(format!("{} has left", self.members[usize::from(at)].name));
-            return;
-        }
         for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
             let flow = row.flow();
             for direction in 0..2 {
@@ -182,6 +171,25 @@ impl Fleet {
             let told = interval.beside.read().clone();
             self.beside.add(&told.renumbered(|_| at.into()));
         }
+    }
+
+    /// Takes that a host tells something, and when; what it counted is of no concern. Which one it is, if it
+    /// goes on.
+    pub fn follow(&mut self, told: &Told<'_>, now: Duration) -> Option<u16> {
+        let at = self.member(told, now)?;
+        let (interval, m) = (told.interval, &mut self.members[usize::from(at)]);
+        if told.counts {
+            self.since = Some(self.since.map_or(interval.since, |s| s.min(interval.since)));
+        }
+        if told.counts && m.host.off.is_none() {
+            self.taken = self.taken.max(interval.taken);
+        }
+        if told.leaves {
+            m.heard = None;
+            self.notices.push(format!("{} has left", m.name));
+            return None;
+        }
+        Some(at)
     }
 
     /// Finds the host, or takes it in. What it says of itself is up to date then.

@@ -456,6 +456,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
         seq: m.seq,
         reading: Duration::from_micros(m.read_us.into()),
         held: Duration::from_millis(m.held_ms.into()),
+        heard: (m.heard_ns > 0).then(|| time(m.heard_ns)),
         clock: m.clock_us.map(|us| Duration::from_micros(us.into())),
         cadence: Duration::from_millis(m.cadence_ms.into()),
         local: m.local.iter().map(|a| addresses.of(*a)).collect::<Result<_>>()?,

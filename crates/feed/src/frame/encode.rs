@@ -224,6 +224,7 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
         elapsed_ns: nanos(interval.elapsed),
         read_us: micros(frame.reading),
         held_ms: millis(frame.held),
+        heard_ns: frame.heard.map_or(0, nanoseconds),
         clock_us: frame.clock.map(micros),
         cadence_ms: millis(frame.cadence),
         realm: String::new(),

@@ -71,6 +71,8 @@ pub struct Frame {
     pub reading: Duration,
     /// How long it was held back after that, so that not all hosts send at once.
     pub held: Duration,
+    /// When it was heard, in recordings of several hosts.
+    pub heard: Option<SystemTime>,
     /// The estimated error of the host's clock; `None` where it is not synchronised.
     pub clock: Option<Duration>,
     /// How often a frame is due.

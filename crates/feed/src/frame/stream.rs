@@ -2,8 +2,8 @@
 //! Frames one after another, as a pipe and a file carry them: [`MAGIC`], then each frame behind its
 //! length, all of it in Zstandard.
 //!
-//! It comes in blocks of at most [`PER_BLOCK`] frames, each a Zstandard frame of its own that begins
-//! with the magic, and is flushed behind every frame: whatever is cut off, what was flushed can be
+//! It comes in blocks of at most [`PER_BLOCK`] readings, each a Zstandard frame of its own that begins
+//! with the magic, and is flushed behind every reading: whatever is cut off, what was flushed can be
 //! read. Behind each block a skippable frame says what is in it and where it began, so that a file can
 //! be walked backwards. `zstd -d` gives the plain stream.
 use std::{
@@ -19,8 +19,10 @@ use super::{Frame, MOST_BYTES, ZSTD, decode, nanoseconds};
 
 /// How the plain stream begins, and each of its blocks.
 pub const MAGIC: &[u8; 6] = b"tmon1\n";
-/// Limit on the frames of a block.
+/// Limit on the readings of a block.
 pub const PER_BLOCK: usize = 60;
+/// A block that has so many bytes ends, so that what stands behind it is found from the end.
+const BLOCK: u64 = 8 << 20;
 /// The largest window that may be asked for, as a power of two.
 pub(super) const WINDOW: u32 = 23;
 /// What may come before the magic: a login shell's greetings.
@@ -35,7 +37,9 @@ const TRAILER: u32 = 32;
 /// Writes frames.
 pub struct FrameWriter<W: Write> {
     to: To<W>,
-    frames: usize,
+    readings: usize,
+    frames: u64,
+    /// When what counts was taken, at first and at last.
     span: Option<[SystemTime; 2]>,
 }
 
@@ -67,7 +71,12 @@ impl<W: Write> Write for Metered<W> {
 impl<W: Write> FrameWriter<W> {
     /// Writes there.
     pub fn new(to: W) -> FrameWriter<W> {
-        FrameWriter { to: To::Between(Metered { to, bytes: 0 }), frames: 0, span: None }
+        FrameWriter {
+            to: To::Between(Metered { to, bytes: 0 }),
+            readings: 0,
+            frames: 0,
+            span: None,
+        }
     }
 
     /// The next frame would begin a block: what was said before is to be said again.
@@ -75,11 +84,22 @@ impl<W: Write> FrameWriter<W> {
         matches!(self.to, To::Between(_))
     }
 
-    /// Writes a frame, all of it.
+    /// Writes a reading of one host, all of it.
     ///
     /// # Errors
     /// It cannot be written. Nothing can any more.
     pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        self.write_all([frame])
+    }
+
+    /// Writes a reading, what several hosts tell of one moment.
+    ///
+    /// # Errors
+    /// It cannot be written. Nothing can any more.
+    pub fn write_all<'a>(
+        &mut self,
+        reading: impl IntoIterator<Item = &'a Frame>,
+    ) -> io::Result<()> {
         let mut block = match std::mem::replace(&mut self.to, To::Failed) {
             To::Block(block) => block,
             To::Between(mut to) => {
@@ -91,17 +111,24 @@ impl<W: Write> FrameWriter<W> {
             }
             To::Failed => return Err(io::Error::other("it could not be written to before")),
         };
-        let bytes = frame.encode();
-        let mut length = Vec::new();
-        prost::encoding::encode_varint(bytes.len() as u64, &mut length);
-        block.write_all(&length)?;
-        block.write_all(&bytes)?;
+        for frame in reading {
+            let bytes = frame.encode();
+            let mut length = Vec::new();
+            prost::encoding::encode_varint(bytes.len() as u64, &mut length);
+            block.write_all(&length)?;
+            block.write_all(&bytes)?;
+            self.frames += 1;
+            if frame.told().counts {
+                let taken = frame.interval.taken;
+                let [first, last] = self.span.unwrap_or([taken; 2]);
+                self.span = Some([first.min(taken), last.max(taken)]);
+            }
+        }
         block.flush()?;
-        let taken = frame.interval.taken;
-        self.span = Some([self.span.map_or(taken, |s| s[0]), taken]);
-        self.frames += 1;
+        self.readings += 1;
+        let is_long = block.get_ref().bytes >= BLOCK;
         self.to = To::Block(block);
-        if self.frames >= PER_BLOCK { self.end_block() } else { Ok(()) }
+        if self.readings >= PER_BLOCK || is_long { self.end_block() } else { Ok(()) }
     }
 
     /// Ends a block, if there is one, so that the file is whole.
@@ -117,11 +144,11 @@ impl<W: Write> FrameWriter<W> {
                 for word in [SKIPPABLE, TRAILER] {
                     trailer.extend(word.to_le_bytes());
                 }
-                let says = [to.bytes, self.frames as u64, nanoseconds(first), nanoseconds(last)];
+                let says = [to.bytes, self.frames, nanoseconds(first), nanoseconds(last)];
                 says.iter().for_each(|n| trailer.extend(n.to_le_bytes()));
                 to.write_all(&trailer)?;
                 to.flush()?;
-                (self.frames, self.to) = (0, To::Between(to));
+                (self.readings, self.frames, self.to) = (0, 0, To::Between(to));
             }
             between => self.to = between,
         }

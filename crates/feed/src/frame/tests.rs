@@ -41,6 +41,7 @@ fn frame(interfaces: Vec<Interface>, rows: Rows) -> Frame {
         seq: 5,
         reading: Duration::from_micros(420),
         held: Duration::ZERO,
+        heard: None,
         clock: Some(Duration::from_micros(900)),
         cadence: second_long,
         local: vec![],

@@ -38,6 +38,8 @@ pub(super) struct FrameMessage {
     pub(super) tool: String,
     #[prost(uint32, tag = "18")]
     pub(super) held_ms: u32,
+    #[prost(fixed64, tag = "19")]
+    pub(super) heard_ns: u64,
     #[prost(uint32, repeated, tag = "20")]
     pub(super) v4: Vec<u32>,
     #[prost(bytes = "vec", tag = "21")]
