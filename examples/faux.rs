@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The dashboard over numbers made up on the spot: for looking at it without a network, without
-//! privileges, and at any size.
+//! The dashboard with made-up numbers: for looking at it without a network, without privileges, and
+//! at any size.
 //!
 //! `cargo run --release --example faux -- [HOSTS] [NETWORKS] [INNER PAIRS PER HOST PAIR] [INTERVAL ms] [THEME] [DEPTH]`
 use std::{
@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
     tui::run(opts, None, &mut read)
 }
 
-/// Rows with how many bytes a second each carries at most, and where in its wave it begins.
+/// Rows with the maximum number of bytes per second of each, and its phase.
 fn flows(hosts: u32, networks: u32, inner: u32) -> Vec<(Flow, f64, f64)> {
     let host = |n: u32| IpAddr::from(Ipv4Addr::from_bits(0xac10_0164 + n));
     let client = |net: u32, n: u32| IpAddr::from(Ipv4Addr::from_bits(0xc0a8_0001 + net * 256 + n));

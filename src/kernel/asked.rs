@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What services of this host call addresses and tunnel ids, by their own sockets: Open vSwitch
-//! (what OVN, Kube-OVN and Antrea write there), FRR, and Docker where the user says so.
+//! Names of addresses and tunnel ids known to services of this host, from their own sockets: Open
+//! vSwitch (written there by OVN, Kube-OVN and Antrea), FRR, and Docker if the user says so.
 //!
-//! A process of its own asks: `tmon ask`, which connects, gives up everything, and prints what it was
-//! told. The reader, which may neither make sockets nor start anything, has its runner start it every
-//! minute, and never waits. Whatever a service answers, or that it never does, costs that process a
-//! bounded time, bytes and names.
+//! A separate process queries them: `tmon ask`, which connects, gives up everything, and prints the
+//! answers. The reader, which may neither create sockets nor start anything, has its runner start
+//! it every minute, and never waits. Whatever a service answers, or if it never does, it costs that
+//! process a bounded amount of time, bytes and names.
 use std::{
     io::{self, Read, Write},
     net::IpAddr,
@@ -28,33 +28,33 @@ use crate::kernel::runner::{Runner, Running};
 use feed::names::{HostName, NameSource, Names, ServiceNames};
 use model::{overlay::Segment, units::sanitize};
 
-/// Where the sockets are.
+/// The paths of the sockets.
 const OVSDB: &str = "/run/openvswitch/db.sock";
 const ZEBRA: &str = "/run/frr/zebra.vty";
 const BGPD: &str = "/run/frr/bgpd.vty";
 
-/// Limits on one answer: its time, its bytes, and the names that are taken of it.
+/// Limits on one answer: its time, its bytes, and the number of names accepted from it.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_BYTES: usize = 64 << 20;
 const MOST_NAMES: usize = 100_000;
-/// Limit on all answers together, and how soon all are asked again.
+/// Limit on all answers together, and the interval between queries.
 const ALL: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(60);
 
-/// Who is asked.
+/// The services to query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
-    /// Docker's socket, or that of what talks like it.
+    /// Docker's socket, or that of a compatible service.
     pub docker: Option<PathBuf>,
 }
 
-/// What they say, from one process to the other.
+/// Their answers, passed from one process to the other.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Answers {
     /// Addresses.
     #[serde(default)]
     addresses: Vec<(IpAddr, String, Service)>,
-    /// Tunnel ids: the bridge, the VRF, and whether what is routed is in it.
+    /// Tunnel ids: the bridge, the VRF, and whether it carries routed traffic.
     #[serde(default)]
     ids: Vec<(u32, Option<String>, Option<String>, bool)>,
 }
@@ -67,12 +67,12 @@ enum Service {
 }
 
 impl Services {
-    /// Whether anybody is there to be asked.
+    /// Whether there is any service to query.
     pub fn any(&self) -> bool {
         self.docker.is_some() || [OVSDB, ZEBRA, BGPD].iter().any(|path| Path::new(path).exists())
     }
 
-    /// Connects to all of them; `confine` gives up everything; then they are asked.
+    /// Connects to all of them; then `confine` gives up everything; then they are queried.
     ///
     /// # Errors
     /// That of `confine`.
@@ -81,7 +81,7 @@ impl Services {
         let docker = self.docker.as_deref().map(reach);
         confine()?;
         let mut told = Answers::default();
-        // What one does not say is not there, and nothing else is wrong.
+        // A missing answer only means fewer names.
         let _ = ovsdb.and_then(|line| told.of_ovs(line));
         let _ = zebra.and_then(|line| told.of_zebra(line));
         let _ = bgpd.and_then(|line| told.of_bgpd(line));
@@ -92,13 +92,13 @@ impl Services {
     }
 }
 
-/// A connection to a service, with a time by which it has to be done.
+/// A connection to a service, with a deadline.
 struct Line {
     socket: UnixStream,
     until: Option<Instant>,
 }
 
-/// Connects. A service whose queue is full is not waited for.
+/// Connects, without waiting for a service whose queue is full.
 fn reach(path: &Path) -> io::Result<Line> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let made: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -107,7 +107,7 @@ fn reach(path: &Path) -> io::Result<Line> {
 }
 
 impl Line {
-    /// Begins the time that there is for an answer.
+    /// Sends a question, and starts the time limit for its answer.
     fn ask(&mut self, question: &[u8]) -> io::Result<()> {
         self.until = Some(Instant::now() + PATIENCE);
         self.write_all(question)
@@ -119,7 +119,7 @@ impl Line {
         wait(&self.socket, what, until)
     }
 
-    /// Reads until the answer ends as `ends` tells, or the service hangs up.
+    /// Reads until `ends` recognises the end of the answer, or the service hangs up.
     fn answer(&mut self, ends: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
         let (mut all, mut some) = (Vec::new(), [0; 1 << 16]);
         while !ends(&all) {
@@ -135,7 +135,7 @@ impl Line {
     }
 }
 
-/// Waits until a descriptor is ready, but no longer than until then.
+/// Waits until a descriptor is ready, but no longer than the deadline.
 fn wait(file: &impl std::os::fd::AsFd, what: PollFlags, until: Instant) -> io::Result<()> {
     let mut ready = [PollFd::new(file.as_fd(), what)];
     let left = until.saturating_duration_since(Instant::now());
@@ -198,14 +198,14 @@ struct Row {
 }
 
 impl Row {
-    /// What the first of these keys says.
+    /// The value of the first of these keys that exists.
     fn id(&self, keys: [&str; 2]) -> Option<&str> {
         let all = &self.external_ids.1;
         let found = keys.iter().find_map(|key| all.iter().find(|(k, v)| k == key && !v.is_empty()));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// `NAMESPACE/POD`, or else what the port is called.
+    /// `NAMESPACE/POD`, or else the name of the port.
     fn name(&self) -> Option<String> {
         let pod = self.id(["pod_name", "pod-name"]); // Kube-OVN, Antrea
         match (self.id(["pod_namespace", "pod-namespace"]), pod) {
@@ -215,7 +215,7 @@ impl Row {
         }
     }
 
-    /// Its addresses, whoever wrote them.
+    /// Its addresses, whichever of the programs wrote them.
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         const KEYS: [[&str; 2]; 2] = [["ip_addresses", "ip-address"], ["ip", "ip_address"]];
         let lists = KEYS.into_iter().filter_map(|keys| self.id(keys)).take(1);
@@ -224,10 +224,10 @@ impl Row {
     }
 }
 
-/// What an id is that FRR bridges, in a VRF.
+/// zebra's type of an id that is bridged, in a VRF.
 const L2VNI: &str = "L2VNI";
 
-/// What zebra calls the one that everything is in by default, and one that is not there.
+/// zebra's names for the default VRF, and for a missing one.
 const NO_VRF: [&str; 3] = ["", "default", "Unknown"];
 
 /// What zebra knows of an id (`show evpn vni json`).
@@ -276,7 +276,7 @@ struct Attached {
 }
 
 impl Container {
-    /// Its addresses, by its first name.
+    /// Its addresses with its first name.
     fn named(&self) -> impl Iterator<Item = (IpAddr, String)> {
         let name = self.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
         let networks = self.network_settings.iter().filter_map(|s| s.networks.as_ref());
@@ -286,7 +286,7 @@ impl Container {
 }
 
 impl Answers {
-    /// Adds what one service says, as much of it as is taken.
+    /// Adds the names of one service, up to the limit.
     fn add(&mut self, from: Service, named: impl Iterator<Item = (IpAddr, String)>) {
         let all = named.take(MOST_NAMES).map(|(address, name)| (address, name, from));
         self.addresses.extend(all);
@@ -296,7 +296,7 @@ impl Answers {
         line.ask(
             br#"{"method":"transact","id":0,"params":["Open_vSwitch",{"op":"select","table":"Interface","where":[],"columns":["external_ids"]}]}"#,
         )?;
-        // One JSON text, behind which the connection stays open.
+        // One JSON text, after which the connection stays open.
         let mut from =
             serde_json::Deserializer::from_reader(io::BufReader::new(line.take(MOST_BYTES as u64)))
                 .into_iter::<Selected>();
@@ -330,7 +330,7 @@ impl Answers {
     }
 
     fn of_docker(&mut self, mut line: Line) -> io::Result<()> {
-        // Of the old version, so that it hangs up behind an answer in one piece.
+        // HTTP/1.0, so that the service closes the connection after an unchunked answer.
         line.ask(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")?;
         let answer = line.answer(|_| false)?;
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
@@ -340,7 +340,7 @@ impl Answers {
         Ok(())
     }
 
-    /// As the reader keeps them. An address that two have is nobody's.
+    /// As the reader keeps them. An address with two names is ambiguous and left out.
     fn known(self) -> ServiceNames {
         let mut addresses: HashMap<IpAddr, Option<HostName>> = HashMap::new();
         for (address, name, service) in self.addresses {
@@ -363,7 +363,7 @@ impl Answers {
     }
 }
 
-/// What FRR answers to a command on the socket that vtysh(1) uses: a text, three zeroes, a status.
+/// FRR's answer to a command on the socket that vtysh(1) uses: a text, three zeroes, a status.
 fn vty(mut line: Line, command: &str) -> io::Result<Vec<u8>> {
     line.ask(&[command.as_bytes(), b"\0"].concat())?;
     let end = |all: &[u8]| all.len().checked_sub(4).filter(|at| all[*at..*at + 3] == [0; 3]);
@@ -373,12 +373,12 @@ fn vty(mut line: Line, command: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The process that asks, whenever it is told to.
+/// The process that queries services, on demand.
 #[derive(Debug)]
 pub struct Asker(Runner);
 
 impl Asker {
-    /// Prepares it, if there is anybody to be asked. To be called before there are threads.
+    /// Prepares it, if there is any service to query. To be called before there are threads.
     pub fn start(services: &Services) -> Option<Asker> {
         if !services.any() {
             return None;
@@ -387,7 +387,7 @@ impl Asker {
         if let Some(docker) = &services.docker {
             command.extend(["--docker".into(), docker.into()]);
         }
-        // Without it there are fewer names, and nothing else is wrong.
+        // Without it there are only fewer names.
         Runner::start(vec![command]).ok().map(Asker)
     }
 
@@ -399,7 +399,7 @@ impl Asker {
         Some(told.known())
     }
 
-    /// Asks again every minute, until the program ends. What nobody says any more is forgotten.
+    /// Queries again every minute, until the program ends. Names that disappear are forgotten.
     pub fn follow(&self, names: &Names) {
         loop {
             thread::sleep(LATER);
@@ -408,7 +408,7 @@ impl Asker {
     }
 }
 
-/// All that a command prints, if it does that in time.
+/// Everything that a command prints, if it finishes in time.
 fn whole(running: &mut Running, until: Instant) -> Option<Vec<u8>> {
     let (mut all, mut some) = (Vec::new(), [0; 1 << 16]);
     loop {
@@ -443,7 +443,7 @@ mod tests {
         {"Id":"9cd87474be90","Names":["/host"],"NetworkSettings":{"Networks":{"host":{"IPAddress":""}}}},
         {"Id":"none","Names":null,"NetworkSettings":null}]"#;
 
-    /// A service that answers this to whatever it is asked, and keeps the line open.
+    /// A service that gives this answer to every question, and keeps the connection open.
     fn service(answer: Vec<u8>) -> Line {
         let (socket, theirs) = UnixStream::pair().expect("a pair");
         socket.set_nonblocking(true).expect("set");
@@ -452,7 +452,7 @@ mod tests {
             let mut question = [0; 4096];
             let _ = theirs.read(&mut question);
             let _ = theirs.write_all(&answer);
-            let _ = theirs.read(&mut question); // until the other side goes
+            let _ = theirs.read(&mut question); // until the other side closes
         });
         Line { socket, until: None }
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Puts the programs on an interface's hooks: tcx where the kernel has it, else clsact.
+//! Attaches the programs to an interface's hooks: tcx if the kernel has it, otherwise clsact.
 //!
-//! A tcx link goes away with the process that holds it. A clsact filter does not: it has a handle
-//! that says that it is a tmon's, and `owner.rs` knows whether that one lives. What was left
-//! by a kill the next start removes, and nothing of anybody else's. On both hooks we ask to run
-//! first, but for another tmon: a program before us could end the packet's way.
+//! A tcx link goes away with the process that holds it. A clsact filter does not: its handle marks
+//! it as tmon's, and `owner.rs` knows whether that process is alive. Leftovers of a killed process
+//! are removed by the next start, and nothing that belongs to others. On both hooks we ask to run
+//! first, except before another tmon: a program before us could consume the packet.
 #![allow(unsafe_code)]
 use std::{
     io, mem,
@@ -30,53 +30,54 @@ use model::{
 const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_F_AFTER: u32 = 1 << 4;
 const BPF_F_ID: u32 = 1 << 5;
-/// The handles of our filters on a clsact qdisc: these, a bit that says that we made the qdisc, too,
-/// and a number below [`OWNERS`], so that several tmon can watch one interface.
+/// The handles of our filters on a clsact qdisc: this number, a bit that says that we also created
+/// the qdisc, and a number below [`OWNERS`], so that several tmon can watch one interface.
 const HANDLES: u32 = 0x746d_7000;
 const MADE_QDISC: u32 = 0x100;
-/// In a handle: the filter stays without a process, what it counts into is pinned (see [`crate::kernel::pin`]).
+/// In a handle: the filter stays without a process, and counts into pinned tables (see
+/// [`crate::kernel::pin`]).
 const LASTING: u32 = 0x200;
 const OWNERS: u32 = 0x100;
 /// The priorities tried on a clsact qdisc, first to last.
 const PRIORITIES: std::ops::RangeInclusive<u16> = 1..=16;
-/// How often it is tried again when others take away what ours is attached to.
+/// How often attaching is retried when others remove what our program is attached to.
 const ATTEMPTS: usize = 64;
-/// The most programs that the kernel allows on one tcx hook (BPF_MPROG_MAX).
+/// The maximum number of programs that the kernel allows on one tcx hook (BPF_MPROG_MAX).
 const MOST_PROGRAMS: usize = 64;
 
 /// Which hook to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Want {
-    /// tcx where the kernel has it, else clsact.
+    /// tcx if the kernel has it, otherwise clsact.
     #[default]
     Best,
-    /// That one or none.
+    /// This one only.
     Only(HookKind),
 }
 
-/// What has become of an attachment.
+/// The state of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is as it was made, but for programs that now run before ours and can hide packets from
-    /// it: a line each.
+    /// It is unchanged, except for programs that now run before ours and can hide packets from it:
+    /// one line each.
     There(Vec<String>),
-    /// Somebody took it off or put another program in its place, or the interface is gone.
+    /// It was detached or replaced by another program, or the interface is gone.
     Gone,
 }
 
-/// Programs on both hooks of one interface. Dropping it takes them off.
+/// The programs on both hooks of one interface. Dropping it detaches them.
 #[derive(Debug)]
 pub struct Attachment {
     place: NetnsHandle,
     ifindex: u32,
-    /// Numbers of the programs, by hook.
+    /// The ids of the programs, by hook.
     programs: [u32; 2],
-    /// Numbers of programs that are another tmon's, found while we were allowed to ask.
+    /// The ids of another tmon's programs, found while we were permitted to query them.
     friends: Vec<u32>,
     hooks: Hooks,
-    /// The programs stay where they are when this is dropped.
+    /// Whether the programs stay attached when this is dropped.
     stays: bool,
-    /// Says that the owner of the programs lives; dropped after they are off.
+    /// Marks the owner of the programs as alive; dropped after they are detached.
     token: Option<Token>,
 }
 
@@ -93,7 +94,7 @@ impl Attachment {
     /// Attaches to the interface with this index.
     ///
     /// # Errors
-    /// There is no such interface, no privilege, or no hook. Nothing is left attached.
+    /// There is no such interface, not enough privilege, or no hook. Nothing is left attached.
     pub fn new(
         program: &Program,
         ifindex: u32,
@@ -103,10 +104,11 @@ impl Attachment {
         Self::make(program, ifindex, place, want, false)
     }
 
-    /// The same for one that is to stay, see [`Attachment::keep`]. Takes off what an earlier one left.
+    /// The same for an attachment that stays, see [`Attachment::keep`]. Removes what an earlier one
+    /// left.
     ///
     /// # Errors
-    /// As [`Attachment::new`].
+    /// Those of [`Attachment::new`].
     pub fn lasting(
         program: &Program,
         ifindex: u32,
@@ -128,7 +130,7 @@ impl Attachment {
         let [rx, tx] = HOOKS.map(|h| program.entry(h).try_clone_to_owned());
         let entries = [rx?, tx?];
         let made = move || {
-            // Before they are attached: who sees them knows at once whose they are.
+            // Before they are attached, so that anybody who sees them knows at once whose they are.
             let owners = Owners::of(ifindex);
             let token = owners.as_ref().and_then(|o| o.sign(programs));
             let hooks = attach(&entries, ifindex, want, lasting, owners.as_ref())?;
@@ -146,7 +148,7 @@ impl Attachment {
         })
     }
 
-    /// The links, which whoever keeps this pins; a filter stays by itself.
+    /// The links, for the caller to pin; a filter stays by itself.
     pub fn links(&self) -> Vec<BorrowedFd<'_>> {
         match &self.hooks {
             Hooks::Tcx(links) => links.iter().map(AsFd::as_fd).collect(),
@@ -154,7 +156,7 @@ impl Attachment {
         }
     }
 
-    /// Leaves the programs where they are when this process ends, once its links are pinned.
+    /// Leaves the programs attached when this process ends, once its links are pinned.
     pub fn keep(&mut self) {
         self.stays = true;
         if let Some(token) = &mut self.token {
@@ -162,11 +164,11 @@ impl Attachment {
         }
     }
 
-    /// What another process has kept, by its pinned links or, without them, its filters. It may be
-    /// [`Standing::Gone`]. Dropping it changes nothing.
+    /// The attachment that another process has kept, by its pinned links or, without them, its
+    /// filters. It may be [`Standing::Gone`]. Dropping it changes nothing.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel gives no answer.
     pub fn found(
         program: &Program,
         ifindex: u32,
@@ -183,7 +185,7 @@ impl Attachment {
                     let found = all
                         .iter()
                         .find(|f| is_lasting(f) && (f.hook, f.program) == (hook, program));
-                    // One that is not there is like no other.
+                    // A missing filter equals no other.
                     found.map_or(Filter { hook, handle: 0, priority: 0, program }, Filter::of)
                 });
                 Hooks::Clsact(Clsact { filters: filters.into(), ..Clsact::default() })
@@ -209,10 +211,11 @@ impl Attachment {
         }
     }
 
-    /// Whether the programs are still where they were put. `netlink` is of the interface's namespace.
+    /// Whether the programs are still attached as they were. `netlink` is of the interface's
+    /// namespace.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel gives no answer.
     pub fn standing(&self, netlink: &mut Netlink) -> Result<Standing> {
         let mut before = match &self.hooks {
             Hooks::Tcx(links) if linked(self.programs, links)? => Vec::new(),
@@ -224,7 +227,7 @@ impl Attachment {
         };
         let ifindex = self.ifindex;
         for (hook, id) in HOOKS.into_iter().zip(self.programs) {
-            // A kernel without tcx has nothing there.
+            // On a kernel without tcx there are none.
             let there = self.place.run(move || tcx_programs(hook, ifindex))?.unwrap_or_default();
             let rivals = there
                 .iter()
@@ -235,8 +238,8 @@ impl Attachment {
         Ok(Standing::There(before))
     }
 
-    /// The interface is gone, and what was on it: there is nothing to take off. Its index may
-    /// already mean another one.
+    /// The interface is gone with everything on it: there is nothing to detach. Its index may
+    /// already belong to another one.
     pub fn forget(mut self) {
         if let Hooks::Clsact(own) = &mut self.hooks {
             own.filters.clear();
@@ -251,18 +254,18 @@ impl Drop for Attachment {
             return;
         }
         match &mut self.hooks {
-            // At once: a child that is being started may have the links for a moment, too.
+            // At once: a child that is being started may hold the links for a moment as well.
             Hooks::Tcx(links) => links.iter().for_each(|link| detach(link.as_fd())),
             Hooks::Clsact(own) => {
                 let (own, ifindex) = (mem::take(own), self.ifindex);
-                // As gone as it can be.
+                // It is as detached as it can be.
                 let _ = self.place.run(move || own.remove(ifindex, Owners::of(ifindex).as_ref()));
             }
         }
     }
 }
 
-/// Takes a link's program off, whoever else holds the link open.
+/// Detaches a link's program, whoever else holds the link open.
 pub(crate) fn detach(link: BorrowedFd<'_>) {
     // SAFETY: a descriptor of a link, open until the call returns.
     unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) };
@@ -296,7 +299,7 @@ fn attach(
         left -= 1;
         match Clsact::new(programs, ifindex, lasting, owners) {
             Ok(own) => return Ok(Hooks::Clsact(own)),
-            // Somebody removed the qdisc before our filter was on it.
+            // The qdisc was removed before our filter was on it.
             Err(Refusal::Filter(_)) if left > 0 && !has_clsact(ifindex)? => {}
             Err(Refusal::Filter(e)) => return Err(refused("clsact", &e)),
             Err(Refusal::Other(e)) => return Err(e),
@@ -332,7 +335,7 @@ fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd>
     loop {
         left -= 1;
         match tcx_beside(program, hook, ifindex) {
-            // The one that ours should be behind went away in between.
+            // The program that ours should follow went away in between.
             Err(e) if left > 0 && e.raw_os_error() == Some(libc::ENOENT) => {}
             linked => return linked,
         }
@@ -345,7 +348,7 @@ fn tcx_beside(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<O
         flags: BPF_F_BEFORE, // relative to nothing: before all
         ..Default::default()
     };
-    // Behind those that let every packet pass as we do, so that none of us seems to hide any.
+    // After those that pass every packet as we do, so that none of us seems to hide packets.
     if let Some(last) = tcx_programs(hook, ifindex)
         .unwrap_or_default()
         .into_iter()
@@ -366,7 +369,7 @@ fn tcx_beside(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<O
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The numbers of the programs on a tcx hook, in the order in which they run.
+/// The ids of the programs on a tcx hook, in the order in which they run.
 pub fn tcx_programs(hook: Hook, ifindex: u32) -> io::Result<Vec<u32>> {
     let mut ids = vec![0u32; MOST_PROGRAMS];
     let mut opts = libbpf_sys::bpf_prog_query_opts {
@@ -375,7 +378,7 @@ pub fn tcx_programs(hook: Hook, ifindex: u32) -> io::Result<Vec<u32>> {
         ..Default::default()
     };
     opts.__bindgen_anon_1.count = ids.len() as u32;
-    // SAFETY: opts and what it points to live until the call returns, and it says how long that is.
+    // SAFETY: opts and what it points to live until the call returns, and opts states its length.
     let e = unsafe { libbpf_sys::bpf_prog_query_opts(ifindex as i32, tcx_kind(hook), &mut opts) };
     if e != 0 {
         return Err(io::Error::from_raw_os_error(-e));
@@ -385,7 +388,7 @@ pub fn tcx_programs(hook: Hook, ifindex: u32) -> io::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// The programs on both tcx hooks that are known to be tmon's.
+/// The ids of the programs on both tcx hooks that are known to be tmon's.
 fn friends(ifindex: u32) -> Vec<u32> {
     HOOKS
         .into_iter()
@@ -394,7 +397,7 @@ fn friends(ifindex: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What a program is called, by its number. Only CAP_SYS_ADMIN may ask.
+/// The name of a program, by its id. Only CAP_SYS_ADMIN may query it.
 fn name(id: u32) -> Option<String> {
     // SAFETY: no pointers.
     let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
@@ -408,13 +411,13 @@ fn name(id: u32) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
 }
 
-/// Whether a program is surely one of tmon's: by its name, or by what its owner says of it where its
-/// name may not be asked for.
+/// Whether a program is certainly tmon's: by its name, or, if that may not be queried, by the
+/// record of its owner.
 pub fn is_tmon(id: u32) -> bool {
     name(id).map_or_else(|| owner::is_tmon(id), |name| name.starts_with("tmon_"))
 }
 
-/// A program as one speaks of it: by its name and number, where the name may be known.
+/// A program for messages: by its name, if that may be queried, and id.
 pub fn shown(id: u32) -> String {
     name(id).map_or_else(
         || format!("BPF program {id}"),
@@ -422,29 +425,29 @@ pub fn shown(id: u32) -> String {
     )
 }
 
-/// A program on a tcx hook as one speaks of it.
+/// A program on a tcx hook, for messages.
 pub fn on_tcx(id: u32, hook: Hook) -> String {
     format!("{} on tcx {}", shown(id), side(hook))
 }
 
-/// A filter as one speaks of it.
+/// A filter, for messages.
 pub fn on_clsact(f: &netlink::TcFilter) -> String {
     let program = f.program.map_or(String::new(), |id| format!(", {},", shown(id)));
     let (kind, side) = (sanitize(&f.kind), side(f.hook));
     format!("a {kind} filter of priority {} on clsact {side}{program}", f.priority)
 }
 
-/// What the kernel says about a program.
+/// The kernel's information about a program.
 pub(crate) fn describe(program: BorrowedFd<'_>) -> io::Result<libbpf_sys::bpf_prog_info> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
-    // SAFETY: info is as long as size says; zeroed, so that the kernel copies nothing else out.
+    // SAFETY: info has the stated size; zeroed, so that the kernel copies nothing else out.
     let e =
         unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut size) };
     if e != 0 { Err(io::Error::from_raw_os_error(-e)) } else { Ok(info) }
 }
 
-/// A program's number.
+/// A program's id.
 fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(describe(program)?.id)
 }
@@ -454,11 +457,11 @@ fn numbers(program: &Program) -> Result<[u32; 2]> {
     Ok([rx?, tx?])
 }
 
-/// Whether a tcx link still is on an interface, with this program.
+/// Whether a tcx link is still attached to an interface, with this program.
 fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
     let mut info = libbpf_sys::bpf_link_info::default();
     let mut size = size_of_val(&info) as u32;
-    // SAFETY: info is as long as size says.
+    // SAFETY: info has the stated size.
     let e = unsafe { libbpf_sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &mut info, &mut size) };
     if e != 0 {
         return Err(io::Error::from_raw_os_error(-e));
@@ -468,7 +471,7 @@ fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
     Ok(ifindex != 0 && info.prog_id == program)
 }
 
-/// Whether tcx links are on an interface, with these programs.
+/// Whether tcx links are attached to an interface, with these programs.
 fn linked(programs: [u32; 2], links: &[OwnedFd; 2]) -> Result<bool> {
     for (link, id) in links.iter().zip(programs) {
         if !holds(link.as_fd(), id).context("ask for the state of a link")? {
@@ -478,10 +481,10 @@ fn linked(programs: [u32; 2], links: &[OwnedFd; 2]) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether the programs are where these links put them, in whatever network namespace.
+/// Whether the programs are attached by these links, in whatever network namespace.
 ///
 /// # Errors
-/// The kernel does not say.
+/// The kernel gives no answer.
 pub fn is_linked(program: &Program, links: &[OwnedFd; 2]) -> Result<bool> {
     linked(numbers(program)?, links)
 }
@@ -490,13 +493,13 @@ pub fn is_linked(program: &Program, links: &[OwnedFd; 2]) -> Result<bool> {
 #[derive(Debug, Default)]
 struct Clsact {
     filters: Vec<Filter>,
-    /// The qdisc goes, too, when nobody has put anything else on it.
+    /// Whether to remove the qdisc as well once nobody else has anything on it.
     made_qdisc: bool,
 }
 
-/// Why filters could not be put on a clsact qdisc.
+/// Why filters could not be added to a clsact qdisc.
 enum Refusal {
-    /// The qdisc is, or was, there, and took no filter.
+    /// The qdisc exists, or existed, and rejected the filter.
     Filter(io::Error),
     Other(anyhow::Error),
 }
@@ -546,7 +549,7 @@ impl Clsact {
         }
         if let Some(owners) = owners {
             owners.forget_killed();
-            // One without a filter that a tmon made which was killed is ours now.
+            // A qdisc without filters that a killed tmon created is ours now.
             own.made_qdisc |=
                 there && owners.has_begun_qdisc() && netlink.filters(ifindex)?.is_empty();
             match there && !own.made_qdisc {
@@ -577,7 +580,7 @@ impl Clsact {
             match Filter::new(programs[hook as usize].as_fd(), hook, ifindex, handle) {
                 Ok(filter) => own.filters.push(filter),
                 Err(e) => {
-                    let _ = own.remove(ifindex, owners); // that it could not be attached is what to tell
+                    let _ = own.remove(ifindex, owners); // failing to attach is the error to report
                     return Err(Refusal::Filter(e));
                 }
             }
@@ -586,7 +589,7 @@ impl Clsact {
         Ok(own)
     }
 
-    /// What runs before ours of all filters there are, a line each; `None` when one of ours is not there.
+    /// The filters that run before ours, one line each; `None` if one of ours is missing.
     fn rivals(&self, all: &[netlink::TcFilter]) -> Option<Vec<String>> {
         let mut before = Vec::new();
         for own in &self.filters {
@@ -597,7 +600,7 @@ impl Clsact {
         Some(before)
     }
 
-    /// Takes all off, in the interface's namespace; it may be gone with the interface.
+    /// Removes all, in the interface's namespace; it may be gone with the interface.
     fn remove(self, ifindex: u32, owners: Option<&Owners>) -> Result<()> {
         let mut netlink = Netlink::open()?;
         let all = netlink.filters(ifindex)?;
@@ -613,7 +616,7 @@ impl Clsact {
     }
 }
 
-/// Some tmon's, by its handle; and it has not been replaced by another's.
+/// Whether a filter is some tmon's, by its handle, and has not been replaced.
 pub fn is_ours(f: &netlink::TcFilter) -> bool {
     f.kind == "bpf"
         && f.name.starts_with("tmon_")
@@ -624,10 +627,10 @@ fn is_lasting(f: &netlink::TcFilter) -> bool {
     is_ours(f) && f.handle & LASTING != 0
 }
 
-/// Takes off the filters that were to stay on an interface of the calling thread's network namespace.
+/// Removes the lasting filters from an interface of the calling thread's network namespace.
 ///
 /// # Errors
-/// The kernel does not say what there is.
+/// The kernel does not list them.
 pub fn remove_lasting(ifindex: u32) -> Result<()> {
     let filters: Vec<_> =
         Netlink::open()?.filters(ifindex)?.into_iter().filter(is_lasting).collect();
@@ -689,7 +692,7 @@ impl Filter {
         Err(io::Error::from_raw_os_error(last))
     }
 
-    /// Whether it is this one, with our program in it.
+    /// Whether it is this filter, with our program in it.
     fn is(&self, f: &netlink::TcFilter) -> bool {
         (self.hook, self.handle, self.priority, self.program)
             == (f.hook, f.handle, f.priority, f.program)

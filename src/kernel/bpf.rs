@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The BPF object: load, configure, read, run frames through it. The only place that knows libbpf.
+//! The BPF object: loading, configuring, reading, and running frames through it. The only place
+//! that uses libbpf.
 //!
-//! One loaded object is one interface's programs and tables, so nothing is ever keyed by an
-//! ifindex that another network namespace uses too. The tables are mapped into memory: a reading
-//! costs no system call for the rows and one for the books.
+//! One loaded object holds one interface's programs and tables, so nothing is ever keyed by an
+//! ifindex that another network namespace uses as well. The tables are mapped into memory: a
+//! reading costs no system call for the rows and one for the books.
 #![allow(unsafe_code)]
 use std::{
     cell::RefCell,
@@ -88,18 +89,19 @@ const _: () = assert!(size_of::<types::slot6>() == size_of::<contract::slot6>())
 const _: () = assert!(offset_of!(types::cpu, books) == 0);
 const _: () = assert!(offset_of!(types::cpu, beside) == size_of::<Cells>());
 
-/// It takes no IPv6 frame shorter than 54 bytes, and nothing shorter than an Ethernet header.
+/// BPF_PROG_TEST_RUN rejects IPv6 frames shorter than 54 bytes, and anything shorter than an
+/// Ethernet header.
 const SHORTEST_FRAME: usize = 64;
 
-/// How long a reader waits for an ager before it reads without the lock, which takes a second look.
+/// How long a reader waits for an ager before it reads without the lock, which takes two passes.
 const READER_PATIENCE: Duration = Duration::from_millis(100);
-/// And this long it tries to read without the lock.
+/// How long it then tries to read without the lock.
 const LONGEST_READING: Duration = Duration::from_secs(1);
 
-/// Of pinned tables; changes whenever another version could misread them.
+/// The layout of pinned tables; changes whenever another version could misread them.
 pub const LAYOUT: u32 = contract::TMON_LAYOUT;
 
-/// What has to be pinned so that programs count on with no process, by name.
+/// The objects to pin so that programs keep counting without a process, by name.
 pub(crate) const OBJECTS: [&str; 24] = [
     "rows4",
     "rows4_tags",
@@ -135,31 +137,31 @@ pub struct Program {
     /// Kept open: the kernel empties a program array that no process holds.
     states: OwnedFd,
     cpus: OwnedFd,
-    /// Bytes of one CPU's record there, the books first.
+    /// The size of one CPU's record, which begins with the books.
     record: usize,
     fragments: OwnedFd,
-    /// How the programs are configured, where that is known.
+    /// The programs' configuration, if known.
     config: Option<types::rodata>,
-    /// Those of probers are loaded, too.
+    /// Whether the programs for probers are loaded.
     has_probers: Mutex<bool>,
     numbers: Locked<NumberSlot>,
-    /// What streams had that are forgotten, by tunnel.
+    /// The counts of forgotten streams, by tunnel.
     earlier: BTreeMap<Stream, Numbered>,
     claims: Locked<ClaimSlot>,
     handshakes: Locked<HandshakeSlot>,
     waiting: Locked<WaitingSlot>,
-    /// Rows that are looked at more closely, and who does.
+    /// The probed rows, and who probes them.
     pub(super) probes: Probes,
-    /// What was looked at of packets that were counted, by `BESIDE_`, when the books were last read.
+    /// The `BESIDE_` counters when the books were last read.
     besides: [AtomicU64; BESIDES],
-    /// Of the tables: slots, tags and second counters of each.
+    /// The maps of the tables: slots, tags and second counters of each.
     maps: [[OwnedFd; 3]; 3],
     pub(super) tables: Tables,
     ports: MmapRaw,
     ports_map: OwnedFd,
-    /// Where these tables are pinned, if they are.
+    /// The folder where these tables are pinned, if they are.
     folder: Option<File>,
-    /// Somebody else held the folder's lock at the last reading.
+    /// Whether another process held the folder's lock at the last reading.
     held: AtomicBool,
     age: Duration,
     swept: Instant,
@@ -169,12 +171,12 @@ pub(crate) fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().context("duplicate a BPF descriptor")
 }
 
-/// Writes what a port means into a mapped table of ports, while programs read it.
+/// Writes the meaning of a port into a mapped table of ports, while programs read it.
 pub(crate) fn write_port(table: &MmapRaw, port: Port) {
     let table = table.as_mut_ptr().cast::<contract::ports>();
     for place in port.places_of_parameter() {
-        // SAFETY: the mapping is as long as the table, and the place is inside; the program reads
-        // single bytes.
+        // SAFETY: the mapping is as long as the table, and the place is inside it; the program
+        // reads single bytes.
         unsafe { ptr::write_volatile(&raw mut (*table).parameter[place], port.parameter()) };
     }
     if let Some(place) = port.place() {
@@ -204,7 +206,7 @@ fn map_tables(maps: &[[OwnedFd; 3]; 3]) -> Result<Tables> {
     Tables::of(&[table(rows4, small)?, table(rows6, large)?, table(others, large)?], false)
 }
 
-/// Every CPU's record as it is before the first packet: all zero but its number.
+/// Every CPU's record before the first packet: all zero except its number.
 fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
     let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
     let size = size_of::<types::cpu>().next_multiple_of(8);
@@ -214,7 +216,7 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
         value[at..at + 4].copy_from_slice(&cpu.to_ne_bytes());
     }
     let key = 0u32;
-    // SAFETY: one value per possible CPU, each padded to 8 bytes.
+    // SAFETY: there is one value per possible CPU, each padded to 8 bytes.
     let e = unsafe {
         libbpf_sys::bpf_map_update_elem(
             map.as_raw_fd(),
@@ -228,7 +230,7 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
 }
 
 impl Program {
-    /// Loads the programs. Fails without privilege, and where the kernel or its verifier refuses.
+    /// Loads the programs. Fails without privilege, and if the kernel or its verifier refuses.
     pub fn load(config: &Config) -> Result<Program> {
         let mut storage = MaybeUninit::uninit();
         let mut open =
@@ -237,7 +239,7 @@ impl Program {
         let seed = config.seed.map_or_else(random_seed, Ok)?;
         let cfg =
             open.maps.rodata_data.as_deref_mut().context("the BPF object has no configuration")?;
-        // There the books need atomic adds.
+        // On PREEMPT_RT the books need atomic adds.
         let preempt =
             std::fs::read_to_string("/proc/version").is_ok_and(|v| v.contains("PREEMPT_RT"));
         cfg.cfg_begin = match config {
@@ -251,7 +253,7 @@ impl Program {
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();
         cfg.cfg_preempt = preempt.into();
-        // What is compiled for that does not look at the configuration.
+        // Code compiled for the usual case does not read the configuration.
         let usual = cfg.cfg_begin == BEGIN_ETHERNET as u8
             && [cfg.cfg_replay, cfg.cfg_skb, cfg.cfg_plain, cfg.cfg_preempt] == [0; 4];
         let last = |groups: u32| groups * GROUP as u32 - 1;
@@ -282,7 +284,7 @@ impl Program {
             .context("the BPF object has no port table")?
             .ports;
         port_kinds(config, &mut table.kind, &mut table.parameter);
-        // One group more than the programs use: the interface's aged rows.
+        // One group more than the programs use: for the interface's aged rows.
         let maps = &mut open.maps;
         let slots = |groups: u32| groups * GROUP as u32;
         for (map, elements) in [
@@ -347,7 +349,7 @@ impl Program {
         })
     }
 
-    /// Loads the programs that look at packets of probed rows, unless that is done: see
+    /// Loads the programs that examine packets of probed rows, unless they are loaded already: see
     /// `bpf/probe.bpf.c`.
     pub(crate) fn load_probers(&self) -> Result<()> {
         let mut has_probers = self.has_probers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -363,7 +365,7 @@ impl Program {
         (cfg.cfg_mask4, cfg.cfg_mask6) = (own.cfg_mask4, own.cfg_mask6);
         cfg.cfg_mask_others = own.cfg_mask_others;
         self.share(open.open_object_mut(), &[])?;
-        // This puts them into the jump table, too.
+        // This also enters them into the jump table.
         loading(|| open.load())?;
         *has_probers = true;
         Ok(())
@@ -389,7 +391,7 @@ impl Program {
         Ok(Timer::of(rows, lost, dup(self.states.as_fd())?))
     }
 
-    /// Lets an object that is not loaded yet have the maps of this one, but for its own.
+    /// Lets an object that is not loaded yet share the maps of this one, except its own.
     fn share(&self, object: &mut OpenObject, own: &[&str]) -> Result<()> {
         for mut map in object.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -425,10 +427,10 @@ impl Program {
         ]))
     }
 
-    /// The same again, from what was pinned.
+    /// Makes a program of pinned objects.
     ///
     /// # Errors
-    /// One is not there, or is not what this version knows.
+    /// One is missing, or is not what this version expects.
     pub(crate) fn from_objects(get: impl Fn(&str) -> Result<OwnedFd>) -> Result<Program> {
         let table = |name: &str| {
             let beside = |what| get(&format!("{name}_{what}"));
@@ -441,7 +443,8 @@ impl Program {
         // SAFETY: the kernel writes at most `len` bytes of plain numbers.
         let e =
             unsafe { libbpf_sys::bpf_map_get_info_by_fd(cpus.as_raw_fd(), &mut info, &mut len) };
-        // Behind the books is what the programs that count there remember of a packet: theirs alone.
+        // After the books there is what the attached programs remember about a packet, which is
+        // theirs alone.
         let (record, books) = (info.value_size as usize, size_of::<Cells>() + 8 * BESIDES);
         ensure!(e == 0 && record >= books, "the books have {record} bytes, not {books}");
         let ports_map = get("ports")?;
@@ -478,19 +481,19 @@ impl Program {
         })
     }
 
-    /// The same, where other processes read these tables and let rows age, too: each locks the
-    /// folder that they are pinned in. The kernel gives up a lock whose holder was killed.
+    /// The same for tables that other processes read and age as well: each locks the folder in
+    /// which they are pinned. The kernel releases the lock of a process that is killed.
     pub(crate) fn shared(self, folder: File) -> Program {
         Program { folder: Some(folder), ..self }
     }
 
-    /// The same, whose rows age as [`Config::age`] says.
+    /// The same with rows that age after this time; see [`Config::age`].
     pub(crate) fn ageing(self, age: Duration) -> Program {
         Program { age, ..self }
     }
 
-    /// Keeps others from letting rows age in pinned tables. `None` where somebody holds the lock who
-    /// does not give it up soon: an ager that was stopped, for example.
+    /// Prevents others from ageing rows in pinned tables. `None` if another process holds the lock
+    /// and does not release it soon, for example an ager that was stopped.
     fn lock(&self, folder: &File) -> io::Result<Option<Flock<File>>> {
         let patience =
             if self.held.load(Ordering::Relaxed) { Duration::ZERO } else { READER_PATIENCE };
@@ -499,7 +502,8 @@ impl Program {
         Ok(lock)
     }
 
-    /// Who held the lock of pinned tables at the last reading, if that went without it.
+    /// The process that held the lock of pinned tables at the last reading, if that went without
+    /// it.
     pub fn held_by(&self) -> Option<String> {
         let folder = self.folder.as_ref().filter(|_| self.held.load(Ordering::Relaxed))?;
         Some(lock::holder(folder))
@@ -513,28 +517,31 @@ impl Program {
         }
     }
 
-    /// From now on this UDP port leads to that tunnel.
+    /// Makes this UDP port lead to that tunnel from now on.
     pub fn set_port(&self, port: Port) {
         write_port(&self.ports, port);
     }
 
     /// Runs one frame through a hook's entry program, which must have been loaded with
-    /// [`Config::replay`]. Any frame will do: it is padded or cut to what the kernel takes, and the
-    /// program learns how much was really captured. Returns what the program returned.
+    /// [`Config::replay`]. Any frame is accepted: it is padded or truncated to what the kernel
+    /// takes, and the program learns how much was really captured. Returns the program's return
+    /// value.
     pub fn run(&self, hook: Hook, packet: &Packet<'_>) -> Result<i32> {
         self.run_at(hook, packet, 0)
     }
 
-    /// The same for a packet of this time, on the clock that [`Program::age_at`] goes by.
+    /// The same for a packet with this time, on the clock of [`Program::age_at`].
     pub fn run_at(&self, hook: Hook, packet: &Packet<'_>, now: u32) -> Result<i32> {
         let least = if packet.start == LinkStart::Ethernet { 0 } else { 14 };
         let proto = packet.start.number();
         let caught = packet.caught();
-        // Padding stands in front: what was captured ends where the program sees the packet end.
+        // Padding comes first: the end of the captured data is where the program sees the packet
+        // end.
         let off = SHORTEST_FRAME.saturating_sub(caught).max(least);
         let mut buffer = [0u8; LONGEST_FRAME];
         buffer[off..off + caught].copy_from_slice(&packet.data[..caught]);
-        // SAFETY: integers and null pointers. Zeroed as a whole: the kernel refuses padding that is not.
+        // SAFETY: integers and null pointers. Zeroed as a whole, because the kernel rejects nonzero
+        // padding.
         let mut skb: types::__sk_buff = unsafe { MaybeUninit::zeroed().assume_init() };
         skb.tstamp = packet.time;
         skb.gso_segs = packet.gso_segs.into();
@@ -549,16 +556,16 @@ impl Program {
         test_run(self.entry(hook), &buffer[..off + caught], Some(&mut skb), 1).map(|r| r.0)
     }
 
-    /// Runs a frame `repeat` times as it is. Returns the program's return value and its mean
+    /// Runs a frame unchanged `repeat` times. Returns the program's return value and its mean
     /// duration in nanoseconds.
     pub fn repeat(&self, hook: Hook, frame: &[u8], repeat: i32) -> Result<(i32, u32)> {
         test_run(self.entry(hook), frame, None, repeat)
     }
 
-    /// Lets rows age as [`Config::age`] says: now and then, not at every call.
+    /// Ages rows as [`Config::age`] says: only now and then, not at every call.
     ///
     /// # Errors
-    /// As [`Program::age`]; rows do not age from then on, so it is said once.
+    /// Those of [`Program::age`]; rows do not age from then on, so it is reported once.
     pub fn sweep(&mut self) -> Result<()> {
         let pause = (self.age / 16).clamp(Duration::from_millis(500), Duration::from_secs(10));
         if self.age.is_zero() || self.swept.elapsed() < pause {
@@ -578,18 +585,18 @@ impl Program {
         self.age(self.age).map(drop).inspect_err(|_| self.age = Duration::ZERO)
     }
 
-    /// Moves the counts of rows that nothing was counted in for `idle` to their tunnels' aged rows.
-    /// Returns how many rows that were. Nobody else may read or age these tables meanwhile.
+    /// Moves the counts of rows that have been idle for `idle` to their tunnels' aged rows. Returns
+    /// the number of these rows. Nobody else may read or age these tables meanwhile.
     ///
     /// # Errors
-    /// The kernel has no way to wait for the programs that are running: nothing has changed.
+    /// The kernel has no way to wait for running programs: nothing has changed.
     pub fn age(&self, idle: Duration) -> Result<usize> {
         let (now, jiffy) = clock(self.now.as_fd())?;
         let jiffies = idle.as_nanos() / jiffy.as_nanos();
         self.tables.age(now, jiffies.min(i32::MAX as u128) as u32)
     }
 
-    /// The same by the clock of a capture: rows that were idle for more than `idle` ticks at `now`.
+    /// The same by the clock of a capture: for rows idle for more than `idle` ticks at `now`.
     ///
     /// # Errors
     /// As for [`Program::age`].
@@ -597,7 +604,7 @@ impl Program {
         self.tables.age(now, idle)
     }
 
-    /// One reading of the books' counters, and of those beside them: a CPU's record begins with both.
+    /// Reads the books' counters and those beside them: a CPU's record begins with both.
     pub fn cells(&self) -> Result<Cells> {
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
         let size = self.record.next_multiple_of(8);
@@ -631,8 +638,8 @@ impl Program {
         Ok(Cells::new(sum))
     }
 
-    /// Adds what is known beside the rows, as of the interface with this `id`: what there was when
-    /// the books were last read.
+    /// Adds what is known beside the rows, for the interface with this `id`: as of when the books
+    /// were last read.
     ///
     /// # Errors
     /// The kernel does not give it.
@@ -657,8 +664,8 @@ impl Program {
         self.handshakes_beside(interface, all)
     }
 
-    /// The same of TCP connections. What has been quiet for so long that its slot is freed has no row
-    /// to be shown with, as rows age.
+    /// The same for TCP handshakes. An entry that has been idle for so long that its slot is freed
+    /// has no row to be shown with, since rows age.
     fn handshakes_beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()> {
         let of = |beside: contract::beside| self.besides[beside as usize].load(Ordering::Relaxed);
         self.handshakes.read(of(contract::BESIDE_OPENINGS), || clock(self.now.as_fd()))?;
@@ -669,30 +676,30 @@ impl Program {
         Ok(())
     }
 
-    /// Makes room among the probes where it becomes scarce: to be called now and then.
+    /// Makes room among the probes when it becomes scarce: to be called now and then.
     pub(super) fn free_probes(&mut self) -> Result<()> {
         let second = clock::packets_clock() >> 30;
         let now = || clock(self.now.as_fd());
         self.probes.places.read(second, now).map(drop)
     }
 
-    /// Packets of probed rows that were not looked at: they had taken too many jumps to get there.
+    /// Packets of probed rows that were not examined because they had used up their tail calls.
     pub fn unprobed(&self) -> u64 {
         self.besides[contract::BESIDE_UNPROBED as usize].load(Ordering::Relaxed)
     }
 
-    /// The books: one reading of all CPUs.
+    /// The books, summed over all CPUs.
     pub fn books(&self) -> Result<Books> {
         Ok(self.cells()?.books())
     }
 
-    /// Appends every row, `other` rows and the overflow row last, as of interface `interface`.
+    /// Appends every row, with `other` rows and the overflow row last, for interface `interface`.
     pub fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill> {
         Ok(self.rows_beside(&self.cells()?, interface, rows).0)
     }
 
-    /// The same where the books have been read already: rows are in this memory and always there.
-    /// False where others were at the tables all the time, so that rows may not add up.
+    /// The same if the books have been read already. Returns false if others were modifying the
+    /// tables all the time, so that the rows may not add up.
     pub fn rows_beside(&self, cells: &Cells, interface: u16, rows: &mut Rows) -> (Fill, bool) {
         let lock = self.folder.as_ref().map(|folder| self.lock(folder));
         let exclusive = lock.as_ref().is_none_or(|lock| matches!(lock, Ok(Some(_))));
@@ -708,7 +715,8 @@ impl Program {
         (fill, whole)
     }
 
-    /// All tables and books to zero, fragments forgotten. Nothing may be counting meanwhile.
+    /// Resets all tables and books to zero and forgets all fragments. Nothing may be counting
+    /// meanwhile.
     pub fn clear(&self) -> Result<()> {
         self.tables.clear();
         self.cells()?;
@@ -728,7 +736,7 @@ impl Program {
         new_cpus(self.cpus.as_fd())?;
         let mut key = [0u8; size_of::<types::fragment_key>()];
         let (fd, key) = (self.fragments.as_raw_fd(), key.as_mut_ptr().cast::<c_void>());
-        // SAFETY: the key is as long as the map's.
+        // SAFETY: the key has the size of the map's.
         while unsafe {
             libbpf_sys::bpf_map_get_next_key(fd, ptr::null(), key) == 0
                 && libbpf_sys::bpf_map_delete_elem(fd, key) == 0
@@ -737,7 +745,7 @@ impl Program {
     }
 }
 
-/// Whether a program is known to be gone. Only CAP_SYS_ADMIN may ask.
+/// Whether a program is known to be gone. Only CAP_SYS_ADMIN may query it.
 pub(crate) fn is_gone(id: u32) -> bool {
     // SAFETY: no pointers.
     match unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) } {
@@ -774,7 +782,7 @@ fn test_run(
     Ok((opts.retval as i32, opts.duration))
 }
 
-/// The kernel's time in jiffies, and how long one of them is.
+/// The kernel's time in jiffies, and the length of a jiffy.
 fn clock(now: BorrowedFd<'_>) -> Result<(u32, Duration)> {
     let jiffy = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
         .context("ask for the length of a jiffy")?
@@ -785,7 +793,7 @@ fn clock(now: BorrowedFd<'_>) -> Result<(u32, Duration)> {
 }
 
 thread_local! {
-    /// What libbpf complained about while this thread loaded programs: the verifier's log is in there.
+    /// libbpf's messages while this thread loaded programs; the verifier's log is among them.
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -797,7 +805,7 @@ fn overhear(_: libbpf_rs::PrintLevel, text: String) {
     });
 }
 
-/// Loads an object; an error in one line that says what was wrong.
+/// Loads an object; an error is one line that says what was wrong.
 pub(crate) fn loading<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
     SAID.take();
@@ -807,7 +815,7 @@ pub(crate) fn loading<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<
 fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     let missing = privilege::missing();
     match (refusal(said), e.kind()) {
-        // The verifier's own refusals have a log.
+        // The verifier's own refusals come with a log.
         (None, libbpf_rs::ErrorKind::PermissionDenied) => {
             anyhow::anyhow!("not allowed to load BPF programs: {}", privilege::advice(&missing))
         }
@@ -823,7 +831,7 @@ fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     }
 }
 
-/// Which program the verifier refused, and its last words: the reason.
+/// The program that the verifier rejected, and its last message: the reason.
 fn refusal(said: &str) -> Option<String> {
     let (before, log) = said.split_once("BEGIN PROG LOAD LOG")?;
     let name = before.rsplit("prog '").next()?.split('\'').next()?;

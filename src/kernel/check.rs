@@ -25,12 +25,12 @@ use model::{
     units::sanitize,
 };
 
-/// How it stands.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
     /// As it should be.
     Ok,
-    /// Something to know: tmon works, but shows less or costs more.
+    /// Worth knowing: tmon works, but shows less or costs more.
     Warn,
     /// tmon does not work, or not there.
     Fail,
@@ -47,22 +47,22 @@ impl Mark {
     }
 }
 
-/// One thing that was looked at. All texts are safe for a terminal.
+/// One thing that was checked. All texts are safe for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckLine {
     /// The interface; `None` for the host.
     pub interface: Option<String>,
-    /// What was looked at, one word.
+    /// What was checked, in one word.
     pub about: &'static str,
-    /// How it stands.
+    /// The result.
     pub mark: Mark,
     /// What was found.
     pub what: String,
-    /// What to do, where there is something to do.
+    /// What to do, if anything.
     pub advice: Option<String>,
 }
 
-/// Collects lines about one thing.
+/// Collects lines about one subject.
 struct CheckLines {
     interface: Option<String>,
     lines: Vec<CheckLine>,
@@ -90,7 +90,7 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|s| s.trim().to_owned())
 }
 
-/// Looks at the host: kernel, privileges, what can be loaded and attached.
+/// Checks the host: kernel, privileges, what can be loaded and attached.
 pub fn host(pins: &Pins) -> Vec<CheckLine> {
     let mut l = CheckLines { interface: None, lines: Vec::new() };
     let release = version::release();
@@ -108,7 +108,7 @@ pub fn host(pins: &Pins) -> Vec<CheckLine> {
     attempt(&mut l);
     drops(&mut l);
     match pins.mount() {
-        // Folders are looked at by way of descriptors in it.
+        // Folders are opened through descriptors in it.
         _ if !Path::new("/proc/self/fd").is_dir() => l.warn(
             "bpffs",
             "/proc is not mounted: `tmon attach` needs it",
@@ -131,7 +131,7 @@ pub fn host(pins: &Pins) -> Vec<CheckLine> {
     l.lines
 }
 
-/// Whether the kernel says what it drops, by trying.
+/// Whether the kernel reports drops, by trying.
 fn drops(l: &mut CheckLines) {
     match DropWatch::open(false, &Config::default()) {
         Ok(watch) => l.ok(
@@ -219,16 +219,16 @@ fn privileges(l: &mut CheckLines, status: &str, namespace: bool) {
     }
 }
 
-/// What bpf(2) says to a command that no kernel has: `None` that it is let through.
+/// bpf(2)'s error for a command that no kernel has; `None` if it was let through.
 #[allow(unsafe_code)]
 fn probe() -> Option<Errno> {
     let attr = [0u64; 16];
-    // SAFETY: the kernel reads at most as much as is said.
+    // SAFETY: the kernel reads at most the stated size.
     let done = unsafe { libc::syscall(libc::SYS_bpf, 9999, attr.as_ptr(), size_of_val(&attr)) };
     Errno::result(done).err().filter(|e| *e != Errno::EINVAL)
 }
 
-/// The kernel's number for how the system calls of this process are filtered.
+/// The kernel's number for how this process's system calls are filtered.
 fn seccomp_mode(status: &str) -> Option<&str> {
     status.lines().find_map(|l| l.strip_prefix("Seccomp:")).map(str::trim)
 }
@@ -237,7 +237,7 @@ fn is_filtered(status: &str) -> bool {
     seccomp_mode(status).is_some_and(|mode| mode != "0")
 }
 
-/// Filters of system calls that somebody else put on this process.
+/// System call filters that somebody else put on this process.
 fn seccomp(l: &mut CheckLines, status: &str, refused: Option<Errno>) {
     let mode = seccomp_mode(status);
     let said = refused.map_or(String::new(), |e| e.desc().to_lowercase());
@@ -259,8 +259,8 @@ fn seccomp(l: &mut CheckLines, status: &str, refused: Option<Errno>) {
     }
 }
 
-/// How far readers can confine themselves. `filtered`: somebody else's filter may deny it, whatever the
-/// kernel could do.
+/// How far readers can confine themselves. `filtered`: another filter may deny it, whatever the
+/// kernel supports.
 fn confinement(l: &mut CheckLines, force: Result<Force>, filtered: bool) {
     const ABOUT: &str = "sandbox";
     let unless = |filter: &str, kernel: &str| {
@@ -298,7 +298,7 @@ fn confinement(l: &mut CheckLines, force: Result<Force>, filtered: bool) {
     }
 }
 
-/// `securityfs`: it is to be seen, so what is not in it is not in the kernel.
+/// `securityfs`: it is mounted, so modes that it does not list are not in the kernel.
 fn lockdown(l: &mut CheckLines, modes: Option<&str>, securityfs: bool) {
     let Some(modes) = modes else {
         return match securityfs {
@@ -337,14 +337,14 @@ fn jit(l: &mut CheckLines, jit: Option<&str>) {
     }
 }
 
-/// What an error says, but for its advice to come here.
+/// The text of an error without its advice.
 fn says(e: &anyhow::Error) -> String {
     let text = format!("{e:#}");
     let text = text.split("`tmon check`").next().unwrap_or_default();
     sanitize(text.trim_end_matches([' ', ':', ';'])).into_owned()
 }
 
-/// Loads the programs, and attaches them where nobody is.
+/// Loads the programs, and attaches them in an empty namespace.
 fn attempt(l: &mut CheckLines) {
     let started = Instant::now();
     let loaded = version::suffices()
@@ -399,7 +399,7 @@ fn attempt(l: &mut CheckLines) {
     }
 }
 
-/// Looks at one interface and the tunnels above it.
+/// Checks one interface and the tunnels above it.
 ///
 /// # Errors
 /// Netlink gives no answer.
@@ -461,8 +461,8 @@ pub fn interface(
     Ok(l.lines)
 }
 
-/// Whose programs are on the way of its packets: where tmon is attached before or after its own, else
-/// where they will be.
+/// Other programs on the path of its packets: before or after tmon's if it is attached, otherwise
+/// where it will be.
 fn others(
     l: &mut CheckLines,
     link: &Link,
@@ -508,7 +508,7 @@ fn others(
                     privilege::advice(&privilege::missing()),
                 );
             }
-            Err(_) => {} // a kernel without tcx has nobody there
+            Err(_) => {} // a kernel without tcx has no programs there
         }
     }
     let filters = netlink.filters(index)?;
@@ -573,7 +573,7 @@ fn offloads(l: &mut CheckLines, name: &str, on: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether full packets of a tunnel fit its underlay.
+/// Whether full-sized packets of a tunnel fit its underlay.
 fn room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     let t = &tunnel.device;
     let (name, overhead) = (sanitize(&t.name), t.overhead());
@@ -582,7 +582,8 @@ fn room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
         "{name} ({}, MTU {}) and {overhead} bytes of headers in {}",
         t.device, t.mtu, underlay.mtu
     );
-    // A device that fragments by itself, or whose other end is far away, may have another limit; this one is ours.
+    // A device that fragments by itself, or whose other end is remote, may have another limit; this
+    // one is local.
     match t.mtu {
         0 => l.ok("mtu", format!("{name} ({}) has no MTU of its own", t.device)),
         mtu if mtu <= fits => l.ok("mtu", format!("{what}: {} to spare", fits - mtu)),
@@ -609,7 +610,7 @@ fn room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     }
 }
 
-/// The same for one whose packets go by whatever route each has: its own MTU says nothing.
+/// The same for one whose packets each take their own route: its own MTU says nothing.
 fn open_room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     let (t, overhead) = (&tunnel.device, tunnel.device.overhead());
     let (name, left) = (sanitize(&t.name), underlay.mtu.saturating_sub(overhead));

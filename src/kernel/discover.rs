@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What there is to watch in a network namespace, without being told: tunnel devices, the
-//! interfaces below them, their UDP ports; and which of the chosen interfaces see the same packets.
+//! What can be watched in a network namespace without being named: tunnel devices, the interfaces
+//! below them, their UDP ports; and which of the chosen interfaces see the same packets.
 use std::{collections::BTreeSet, fs};
 
 use anyhow::{Result, bail};
@@ -17,18 +17,19 @@ use model::{
     units::sanitize,
 };
 
-/// A tunnel device and what is around it.
+/// A tunnel device and its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundTunnel {
     /// The device.
     pub device: TunnelDevice,
-    /// The interface that its packets leave by, an index; `None` when each packet's route decides.
+    /// The interface that its packets leave by, an index; `None` if the route of each packet
+    /// decides.
     pub underlay: Option<u32>,
 }
 
 impl FoundTunnel {
-    /// One of the devices that loading a tunnel module makes in every namespace (`gre0`, `tunl0` ...),
-    /// as long as nobody uses it.
+    /// Whether it is one of the devices that loading a tunnel module creates in every namespace
+    /// (`gre0`, `tunl0` ...), and unused.
     pub fn is_fallback(&self) -> bool {
         const FALLBACK: [&str; 9] = [
             "gre0", "gretap0", "erspan0", "tunl0", "sit0", "ip6tnl0", "ip6gre0", "ip6_vti0",
@@ -37,12 +38,12 @@ impl FoundTunnel {
         !self.device.up && FALLBACK.contains(&self.device.name.as_str())
     }
 
-    /// It takes its other end from each packet, and sends by whatever route there is.
+    /// Whether it takes the other end from each packet, and sends by any route.
     pub fn is_open(&self) -> bool {
         self.underlay.is_none() && self.device.underlay_netnsid.is_none()
     }
 
-    /// What the port of its packets means, where they travel in UDP.
+    /// The meaning of its packets' port, if they travel in UDP.
     pub fn port(&self) -> Option<Port> {
         self.device
             .port
@@ -50,30 +51,30 @@ impl FoundTunnel {
     }
 }
 
-/// The interfaces and tunnels of a network namespace, at one moment.
+/// The interfaces and tunnels of a network namespace at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetnsView {
     /// Every interface, by index.
     pub links: Vec<Link>,
     /// Every tunnel device, by index.
     pub tunnels: Vec<FoundTunnel>,
-    /// Tunnel devices that live in other namespaces and whose packets travel in this one: their
-    /// underlays are indexes here, all else is there.
+    /// Tunnel devices in other namespaces whose packets travel in this one: their underlays are
+    /// indexes in this namespace, everything else is in theirs.
     pub elsewhere: Vec<FoundTunnel>,
-    /// UDP ports on which the kernel takes in foo-over-UDP; they belong to no device.
+    /// UDP ports on which the kernel accepts foo-over-UDP; they belong to no device.
     pub fou: Vec<FouPort>,
-    /// Where the kernel has sessions of L2TP version 3, and what their headers have.
+    /// Where the kernel has L2TP version 3 sessions, and the parameters of their headers.
     pub l2tp: Vec<Port>,
     /// The interface of the default route, an index.
     pub default_route: Option<u32>,
 }
 
-/// What is to be watched.
+/// The interfaces to watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChosenLinks {
     /// The interfaces, by index.
     pub links: Vec<Link>,
-    /// What there is to say about the choice, a line each.
+    /// Notices about the choice, one line each.
     pub notices: Vec<String>,
 }
 
@@ -82,23 +83,24 @@ pub struct ChosenLinks {
 pub struct Overlap {
     /// The interface that totals leave out, an index.
     pub index: u32,
-    /// One that its packets pass, too, an index; where several share them, the first.
+    /// An interface that its packets also pass, an index; if several share them, the first.
     pub counted_on: u32,
 }
 
-/// How an interface is related to one below it.
+/// The relation of an interface to one below it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lower {
-    /// Every packet of the upper one passes this one.
+    /// Every packet of the upper interface passes this one.
     All,
-    /// Every packet of the upper one passes this one or one beside it, and this one's pass the upper one.
+    /// Every packet of the upper interface passes this one or one beside it, and this one's pass
+    /// the upper one.
     Share,
-    /// As `Share`, but this one has packets of its own that do not pass the upper one.
+    /// Like `Share`, but this one also has packets that do not pass the upper one.
     Some,
 }
 
 impl NetnsView {
-    /// Looks around.
+    /// Reads the present state.
     ///
     /// # Errors
     /// Netlink gives no answer.
@@ -113,7 +115,7 @@ impl NetnsView {
         };
         let here = netlink.tunnels_among(&links);
         let tunnels = with_underlay(netlink, here)?;
-        // These are a help, not a condition.
+        // These are helpful, but not required.
         let moved = netlink.tunnels_elsewhere().unwrap_or_default();
         let elsewhere = with_underlay(netlink, moved).unwrap_or_default();
         let fou = netlink.fou_ports().unwrap_or_default();
@@ -122,12 +124,12 @@ impl NetnsView {
         Ok(NetnsView { links, tunnels, elsewhere, fou, l2tp, default_route })
     }
 
-    /// Looks around in a namespace with all privileges: finds also the WireGuard devices of other
-    /// namespaces whose packets travel in this one. As these do not say so, all namespaces that have
-    /// a name are entered.
+    /// Reads the state of a namespace with all privileges: this also finds the WireGuard devices of
+    /// other namespaces whose packets travel in this one. As these cannot be queried from here, all
+    /// named namespaces are entered.
     ///
     /// # Errors
-    /// As [`NetnsView::read`].
+    /// Those of [`NetnsView::read`].
     pub fn read_with_moved(place: &NetnsHandle, netlink: &mut Netlink) -> Result<NetnsView> {
         let mut scene = NetnsView::read(netlink)?;
         if netlink.knows("wireguard").unwrap_or(false) {
@@ -144,7 +146,7 @@ impl NetnsView {
         self.elsewhere.iter().filter(|t| t.device.kind == Kind::Wireguard)
     }
 
-    /// The same with devices that are elsewhere.
+    /// The same state, with these devices elsewhere.
     #[must_use]
     pub fn with(mut self, elsewhere: &[FoundTunnel]) -> NetnsView {
         self.elsewhere.extend_from_slice(elsewhere);
@@ -177,9 +179,9 @@ impl NetnsView {
         })
     }
 
-    /// What a tunnel device is there for. A bridge in a VRF that has no ports but tunnels is there to
-    /// route: the id is an L3VNI. The VRF of a bridge is its own, or that of the interfaces over it
-    /// where these are all in one.
+    /// The purpose of a tunnel device. A bridge in a VRF whose only ports are tunnels is for
+    /// routing: the id is an L3VNI. The VRF of a bridge is its own, or that of the interfaces over
+    /// it if these are all in the same one.
     pub fn segment(&self, tunnel: &FoundTunnel) -> Option<Segment> {
         let link = self.link(tunnel.device.ifindex)?;
         let (bridge, vrf) = self.masters(link);
@@ -218,11 +220,11 @@ impl NetnsView {
             .collect()
     }
 
-    /// The interfaces that these names and patterns (`eth*`) mean; with none of them, those below
-    /// the tunnel devices that are up, else the default route's.
+    /// The interfaces that these names and patterns (`eth*`) match; without any, those below the
+    /// tunnel devices that are up, or else the default route's.
     ///
     /// # Errors
-    /// A name or a pattern means nothing; or nothing is asked for and nothing is found.
+    /// A name or a pattern matches nothing; or nothing is asked for and nothing is found.
     pub fn choose(&self, wanted: &[String], place: &str) -> Result<ChosenLinks> {
         if wanted.is_empty() {
             return self.underlays(place);
@@ -239,7 +241,7 @@ impl NetnsView {
         Ok(ChosenLinks { links: self.of(&self.wanted(wanted)), notices: Vec::new() })
     }
 
-    /// The indexes of what [`NetnsView::choose`] would choose among what there is now.
+    /// The indexes of what [`NetnsView::choose`] would choose at present.
     pub fn wanted(&self, wanted: &[String]) -> BTreeSet<u32> {
         if wanted.is_empty() {
             let mut found: BTreeSet<u32> = self.up().filter_map(|t| t.underlay).collect();
@@ -255,7 +257,8 @@ impl NetnsView {
         self.links.iter().filter(|l| indexes.contains(&l.index)).cloned().collect()
     }
 
-    /// What a name or a pattern means. A name first: an interface may be called `a*`.
+    /// The interfaces that a name or a pattern matches. Names take precedence: an interface may be
+    /// called `a*`.
     fn named(&self, name: &str) -> Vec<u32> {
         let any = |of: &dyn Fn(&str) -> bool| {
             let is = |l: &&Link| of(&l.name) || l.altnames.iter().any(|n| of(n));
@@ -309,11 +312,11 @@ impl NetnsView {
         let here = upper.lower.filter(|_| upper.lower_netnsid.is_none());
         match upper.kind.as_deref() {
             // Received packets pass only the ports' hooks, and so do sent ones unless the VRF has a
-            // queueing discipline. What is left are packets between its own addresses.
+            // queueing discipline. What remains are packets between its own addresses.
             Some("vrf") if upper.qdisc == "noqueue" => Vec::new(),
             Some("bond" | "team" | "vrf") => ports(Lower::Share),
             Some("bridge") => ports(Lower::Some),
-            // Its ports belong to the datapath, and so do the other internal ones.
+            // Its ports belong to the datapath, as do the other internal ones.
             Some("openvswitch") => {
                 let is_datapath =
                     |i| self.link(i).is_some_and(|l| l.kind.as_deref() == Some("openvswitch"));
@@ -323,13 +326,13 @@ impl NetnsView {
                     .map(|l| (l.index, Lower::Some))
                     .collect()
             }
-            // Both ends see all; the one made first is as good as the lower one.
+            // Both ends see all packets; the one created first serves as the lower one.
             Some("veth" | "netkit") => here
                 .filter(|peer| *peer < upper.index)
                 .map(|peer| (peer, Lower::All))
                 .into_iter()
                 .collect(),
-            // Not macsec: nobody reads below it what is in its packets.
+            // Not macsec: below it nobody can read its packets.
             Some(
                 "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "vti" | "vti6" | "xfrm",
             ) => here.map(|l| (l, Lower::All)).into_iter().collect(),
@@ -340,10 +343,11 @@ impl NetnsView {
         }
     }
 
-    /// Which of these interfaces are to be left out of totals, because others of them count the
-    /// same packets. Where all that is below an interface is chosen, too, the lower ones count:
+    /// The interfaces to leave out of totals, because others among the chosen ones count the same
+    /// packets. If everything below an interface is chosen as well, the lower ones count, since
     /// they see the outermost headers. A bond of which only some ports are chosen counts instead of
-    /// those ports; a bridge never does, for what it passes from port to port it does not see itself.
+    /// these ports; a bridge never does, because it does not see what it forwards from port to
+    /// port.
     pub fn overlaps(&self, chosen: &[u32]) -> Vec<Overlap> {
         let mut found = Vec::new();
         for link in chosen.iter().filter_map(|i| self.link(*i)) {
@@ -361,10 +365,10 @@ impl NetnsView {
         found
     }
 
-    /// The first of the chosen interfaces that an interface's packets all pass below it.
+    /// The first of the chosen interfaces below an interface that all of its packets pass.
     fn below(&self, link: &Link, chosen: &[u32], depth: u8) -> Option<u32> {
         if depth > 8 {
-            return None; // the kernel allows no deeper stack, but links change while they are read
+            return None; // the kernel allows no deeper stack, but links change during a read
         }
         let lowers = self.lowers(link);
         let seen = |i: u32| {
@@ -380,7 +384,7 @@ impl NetnsView {
         }
     }
 
-    /// What is said where two ports of one bridge are chosen.
+    /// The notice when two ports of one bridge are chosen.
     pub fn bridged(&self, chosen: &[u32]) -> Vec<String> {
         let bridges = self
             .links
@@ -398,8 +402,8 @@ impl NetnsView {
     }
 }
 
-/// What may have been moved out of a namespace: WireGuard devices of another one, and which UDP ports
-/// are taken there.
+/// What may have been moved out of a namespace: another one's WireGuard devices, and the UDP ports
+/// in use there.
 struct Elsewhere {
     cookie: u64,
     devices: Vec<TunnelDevice>,
@@ -420,27 +424,28 @@ impl Elsewhere {
         })
     }
 
-    /// Those whose socket is not there but where these ports are taken.
+    /// Those whose socket is not there, while these ports are in use here.
     fn moved_from(self, ports: &BTreeSet<u16>) -> impl Iterator<Item = TunnelDevice> {
         let away = move |port| ports.contains(&port) && !self.ports.contains(&port);
         let moved = self.devices.into_iter().filter(move |d| d.port.is_some_and(&away));
-        // Indexes of there say nothing here.
+        // Indexes of that namespace are meaningless here.
         moved.map(|d| TunnelDevice { underlay: None, master: None, ..d })
     }
 }
 
-/// The WireGuard devices of other namespaces that were made in this one. A device's socket, and so
-/// its packets, stay where it was made, and its port is taken there, not where it is now.
+/// The WireGuard devices of other namespaces that were created in this one. A device's socket, and
+/// so its packets, stay where it was created, and its port is in use there, not where the device is
+/// now.
 fn moved_wireguard(place: &NetnsHandle) -> Result<Vec<TunnelDevice>> {
     let (own, ports) = (place.cookie()?, place.run(udp_ports)??);
     let named = netns::others().into_iter().filter_map(|(_, netns)| netns.ok());
-    let there = named.map_while(|netns| netns.within(Elsewhere::look).ok()); // no privilege, no more
+    let there = named.map_while(|netns| netns.within(Elsewhere::look).ok()); // stop where privilege ends
     let all = std::iter::once(Elsewhere::look()).chain(there);
     let others = all.filter_map(Result::ok).filter(|there| there.cookie != own);
     Ok(others.flat_map(|there| there.moved_from(&ports)).collect())
 }
 
-/// The UDP ports that are taken in the calling thread's namespace, by the kernel's own sockets, too.
+/// The UDP ports in use in the calling thread's namespace, including the kernel's own sockets.
 fn udp_ports() -> Result<BTreeSet<u16>> {
     let mut ports = BTreeSet::new();
     for file in ["udp", "udp6"] {
@@ -457,7 +462,7 @@ fn udp_port(line: &str) -> Option<u16> {
     u16::from_str_radix(port, 16).ok()
 }
 
-/// The ports that the user has not given a meaning.
+/// The ports to which the user has not given a meaning.
 pub fn not_chosen<'a>(ports: &'a [Port], chosen: &'a [u16]) -> impl Iterator<Item = Port> + 'a {
     ports.iter().copied().filter(|p| !chosen.contains(&p.port))
 }
@@ -539,7 +544,7 @@ mod tests {
         let p = port(1, link(2, "p", ""));
         assert_eq!(of(vec![red("noqueue"), p.clone()], &[1, 2]), [], "local packets only");
         assert_eq!(of(vec![red("fq"), p], &[1, 2]), [(1, 2)], "sent packets pass both");
-        // A datapath and its internal port, which is nobody's.
+        // A datapath and its internal port, which no other interface counts.
         let ovs = vec![
             link(1, "ovs-system", "openvswitch"),
             link(2, "br-int", "openvswitch"),
@@ -690,7 +695,7 @@ mod tests {
             l.master = if l.index == bridge { Some(50) } else { l.master };
         }
         assert_eq!(called(&s), [format!("vxlan {id}: br0 in VRF red")]);
-        // Nothing but the tunnel is in it.
+        // The tunnel is its only port.
         s.links.iter_mut().filter(|l| l.index != index && l.master == Some(bridge)).for_each(|l| {
             l.master = None;
         });

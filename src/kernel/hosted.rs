@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What container runtimes call the addresses of this host's pods, by the files that they leave: the
-//! cache of libcni (containerd, CRI-O, podman), and what CNI's host-local plugin has given away. No
-//! daemon is asked, and nothing is ever waited for.
+//! The container runtimes' names for the addresses of this host's pods, from the files that they
+//! leave: the cache of libcni (containerd, CRI-O, podman), and the allocations of CNI's host-local
+//! plugin. No daemon is queried, and nothing is ever waited for.
 //!
-//! Whoever writes these files decides what is in them: what is read of each is bounded, and what is
-//! not understood is passed over.
+//! The contents of these files are under the control of others: what is read of each is bounded,
+//! and what is not understood is skipped.
 use std::{
     collections::hash_map::Entry,
     fs::{self, File},
@@ -23,16 +23,16 @@ use foldhash::{HashMap, HashMapExt};
 use model::units::sanitize;
 use serde::Deserialize;
 
-/// Where the files are: CNI's own folder, and Antrea's.
+/// The folders with these files: CNI's own, and Antrea's.
 pub const FOLDERS: [&str; 2] = ["/var/lib/cni", "/run/antrea/cni"];
 /// What is in each of them.
 const RESULTS: &str = "results";
 const NETWORKS: &str = "networks";
 
-/// Limits: files that are looked at, and bytes of one.
+/// Limits: the number of files, and the bytes of each.
 const MOST_FILES: usize = 1 << 16;
 const MOST_BYTES: u64 = 1 << 18;
-/// So much of a container's id is enough to know it, as elsewhere.
+/// This much of a container's id identifies it, as in other tools.
 const SHORT: usize = 12;
 
 /// A result in libcni's cache: `/var/lib/cni/results/NETWORK-CONTAINER-INTERFACE`.
@@ -66,7 +66,7 @@ struct OldAddress {
 }
 
 impl Cached {
-    /// `NAMESPACE/POD` where the runtime has said that, else the beginning of the container's id.
+    /// `NAMESPACE/POD` if the runtime recorded it, otherwise the beginning of the container's id.
     fn name(&self) -> Option<String> {
         let arg = |name: &str| {
             let args = self.args.iter().flatten();
@@ -90,10 +90,10 @@ impl Cached {
     }
 }
 
-/// Names, and since when.
+/// Names, and when they were assigned.
 type GivenNames = HashMap<IpAddr, (SystemTime, HostName)>;
 
-/// All that folders such as [`FOLDERS`] say.
+/// All names in folders such as [`FOLDERS`].
 pub fn names<'a>(folders: impl Iterator<Item = &'a Path>) -> HashMap<IpAddr, HostName> {
     let mut found = GivenNames::new();
     let mut containers: HashMap<String, String> = HashMap::new();
@@ -114,10 +114,10 @@ pub fn names<'a>(folders: impl Iterator<Item = &'a Path>) -> HashMap<IpAddr, Hos
     for folder in &folders {
         for network in files(&folder.join(NETWORKS), &mut left) {
             for path in files(&network, &mut left) {
-                // The files are called as the addresses that they keep for somebody.
+                // The files are named after the addresses that they reserve.
                 let address = path.file_name().and_then(|n| n.to_str()).map(str::parse::<IpAddr>);
                 let Some(Ok(address)) = address else { continue };
-                // Most of them are known by what the runtime keeps.
+                // Most of them are already known from the runtime's files.
                 if found.get(&address).is_some_and(|(_, known)| known.from == NameSource::Cni) {
                     continue;
                 }
@@ -136,7 +136,7 @@ pub fn names<'a>(folders: impl Iterator<Item = &'a Path>) -> HashMap<IpAddr, Hos
     found.into_iter().map(|(address, (_, name))| (address, name)).collect()
 }
 
-/// Of two containers that an address was given to, the older one is gone without a trace.
+/// If an address was given to two containers, the older one is gone without a trace.
 fn add(found: &mut GivenNames, address: IpAddr, at: SystemTime, name: HostName) {
     match found.entry(address) {
         Entry::Occupied(mut known) if known.get().1.from == name.from && known.get().0 < at => {
@@ -149,7 +149,7 @@ fn add(found: &mut GivenNames, address: IpAddr, at: SystemTime, name: HostName) 
     }
 }
 
-/// The folders that are watched, where they are there: the results, and each network.
+/// The folders to watch, if they exist: the results, and each network.
 pub fn watched<'a>(folders: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     const MOST: usize = 256;
     let mut all = Vec::new();
@@ -162,7 +162,7 @@ pub fn watched<'a>(folders: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     all
 }
 
-/// What is in a folder, as much of it as is looked at.
+/// The entries of a folder, up to the limit.
 fn files(folder: &Path, left: &mut usize) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let found: Vec<PathBuf> =
@@ -171,7 +171,8 @@ fn files(folder: &Path, left: &mut usize) -> Vec<PathBuf> {
     found
 }
 
-/// A file, and when it was written. A pipe in its place is not waited for, and a link not followed.
+/// The contents of a file, and its modification time. Neither waits for a pipe in its place nor
+/// follows a link.
 fn text(path: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
@@ -223,7 +224,7 @@ mod tests {
             "results/old",
             r#"{"containerId":"abc","result":{"cniVersion":"0.2.0","ip4":{"ip":"10.88.0.9/16"}}}"#,
         );
-        // What host-local keeps, with what it keeps beside it.
+        // host-local's files, and other files beside them.
         write("networks/cbr0/10.244.0.5", &format!("{ID}\r\neth0"));
         write("networks/cbr0/10.244.0.6", "feedfacefeedfacefeed\r\neth0");
         write("networks/cbr0/last_reserved_ip.0", "10.244.0.6");

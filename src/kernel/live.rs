@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interfaces that this process watches itself, as they come, change and go.
 //!
-//! What an interface counted stays in the totals: one that comes back under its name counts on where
-//! it was. One that is gone gives back its tables and descriptors and keeps sums (see [`Sums`]), and
-//! those that have been gone for longest share one entry, so that memory depends on what is there
-//! and not on how much has come and gone. Nothing that happens to one interface ends the watch on another; it is told in
-//! [`Live::notices`].
+//! What an interface counted stays in the totals: one that comes back under its name continues
+//! where it was. One that is gone releases its tables and descriptors and keeps sums (see
+//! [`Sums`]), and those that have been gone for longest share one entry, so that memory depends on
+//! what exists and not on how much has come and gone. Nothing that happens to one interface ends
+//! the watch on another; it is reported by [`Live::notices`].
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
@@ -50,27 +50,27 @@ use model::{
 
 /// How often to check that our programs are still attached.
 const CHECK: Duration = Duration::from_secs(1);
-/// So long interfaces are attached to between two readings; one is in any case. Others wait for the
-/// next time, so that those that are watched are read when they should be.
+/// How long interfaces are attached to between two readings; at least one always is. Others wait
+/// for the next time, so that the watched ones are read on schedule.
 const ATTACHING: Duration = Duration::from_millis(100);
-/// Limit on the interfaces watched at once, unless more are named one by one: each has tables and
+/// Limit on the interfaces watched at once, unless more are named individually: each has tables and
 /// programs of its own.
 const MOST_WATCHED: usize = 512;
 /// Limit on interfaces that are gone and still have an entry of their own.
 const MOST_GONE: usize = 64;
-/// Descriptors of one interface: programs, maps, links.
+/// The descriptors of one interface: programs, maps, links.
 const DESCRIPTORS: u64 = 22;
-/// Descriptors of everything else.
+/// The descriptors of everything else.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// What tables that no longer exist had counted.
+/// The counts of tables that no longer exist.
 #[derive(Clone, Default)]
 struct Kept {
     books: Books,
     sums: Sums,
 }
 
-/// One interface being watched, or that was.
+/// An interface that is or was watched.
 struct Watched {
     id: u64,
     space: usize,
@@ -79,76 +79,76 @@ struct Watched {
     ifindex: u32,
     up: bool,
     l3: bool,
-    /// Both hooks see each packet.
+    /// Whether both hooks see each packet.
     loopback: bool,
-    /// `None` when the interface is gone.
+    /// `None` if the interface is gone.
     program: Option<Program>,
     kept: Kept,
-    /// What was kept before the tables that `tmon attach` pinned were let go, and since when they
-    /// count: should they be joined again, they still have what they counted.
+    /// The counts kept before the tables pinned by `tmon attach` were released, and when these
+    /// began to count: if they are joined again, they still have their counts.
     joined: Option<(SystemTime, Kept)>,
-    /// When it went away last.
+    /// When it last went away.
     gone: Option<Instant>,
     attachment: Option<Attachment>,
     hook: HookKind,
-    /// The last reading of its books that succeeded, and when.
+    /// The last successful reading of its books, and its time.
     cells: Cells,
     read: Duration,
-    /// What runs before our programs, as it was told.
+    /// The programs that run before ours, as last reported.
     rivals: Vec<String>,
-    /// Another one watched that its packets pass, too.
+    /// Another watched interface that its packets also pass.
     counted_on: Option<String>,
-    /// When `tmon attach` put the programs there, if it did.
+    /// When `tmon attach` attached the programs, if it did.
     attached: Option<SystemTime>,
-    /// UDP ports that keep the meaning they were given, by whoever put the programs there.
+    /// UDP ports whose meaning was given by whoever attached the programs, and stays.
     chosen: Vec<u16>,
 }
 
-/// An interface whose rows are looked at more closely.
+/// An interface with probed rows.
 pub struct ProbedInterface<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The namespace it is in, if that is not the caller's.
+    /// Its namespace, if not the caller's.
     pub netns: Option<&'a str>,
-    /// Its packets have no link header.
+    /// Whether its packets have no link header.
     pub l3: bool,
-    /// What counts there, while it is there.
+    /// The programs, while the interface exists.
     pub program: Option<&'a Program>,
 }
 
-/// What drops are counted of in one namespace, and the tunnel that each device is an end of.
+/// The namespaces and devices whose drops count, and the tunnel that each device is an end of.
 type Scopes = BTreeMap<drop_watch::Scope, Option<(Kind, Option<u32>)>>;
 
-/// What the kernel drops, where somebody wants to know.
+/// The counting of the kernel's drops, if requested.
 struct Dropping {
-    /// Or why that cannot be said.
+    /// Or why there is none.
     watch: Result<DropWatch, Arc<str>>,
-    /// By space: what is looked at there, as [`Live::apply`] found it.
+    /// By space: what is counted there, as of [`Live::apply`].
     scopes: Vec<Scopes>,
     /// Namespaces by inode number.
     namespaces: BTreeMap<u32, drop_watch::Space>,
     /// By space: indexes and names of the devices whose own counters are shown.
     devices: Vec<BTreeMap<u32, Arc<str>>>,
-    /// When an unknown namespace's name was looked for last.
+    /// When the name of an unknown namespace was last looked up.
     searched: Option<Instant>,
 }
 
-/// Interfaces that this process watches itself. Dropping it takes the programs off.
+/// The interfaces that this process watches itself. Dropping it detaches the programs.
 pub struct Live {
     config: Config,
     want: Want,
     pins: Pins,
     watched: Vec<Watched>,
-    /// Namespaces; `None` when its name was removed.
+    /// Namespaces; `None` once its name has been removed.
     spaces: Vec<Option<Space>>,
-    /// Until when interfaces may be attached to now, and how many were.
+    /// The deadline for attaching to interfaces now, and how many have been attached.
     attaching: (Option<Instant>, usize),
     /// Limit on the interfaces watched at once.
     most: usize,
-    /// The next number of an interface.
+    /// The number of the next interface.
     next: u64,
     notices: Vec<String>,
-    /// What was said to be wrong, by namespace and name, so that it is said once.
+    /// Problems already reported, by namespace and name, so that each is reported once.
     troubles: BTreeMap<(usize, String), String>,
     checked: Instant,
     detached: bool,
@@ -156,18 +156,18 @@ pub struct Live {
     origin: Origin,
     since: SystemTime,
     start: Instant,
-    /// What the namespaces are configured to do with tunnels, where that is followed.
+    /// The namespaces' configuration of tunnels, if it is followed.
     overlay: Option<Arc<Overlay>>,
 }
 
-/// Names of interfaces by the namespace that they are in, which may stand before a name and a slash.
+/// The names of interfaces by their namespace, which may precede a name and a slash.
 pub(crate) fn by_namespace<'a>(
     names: &'a [String],
     netns: Option<&'a str>,
 ) -> BTreeMap<Option<&'a str>, Vec<String>> {
     let mut asked: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for name in names {
-        // An interface has no slash in its name; the path of a namespace has.
+        // An interface has no slash in its name; the path of a namespace does.
         let (space, name) = name
             .rsplit_once('/')
             .map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
@@ -181,8 +181,8 @@ pub(crate) fn by_namespace<'a>(
 
 impl Live {
     /// Loads and attaches to every interface named, in the named network namespace or the caller's,
-    /// or as `netns/interface` in another one; with none named, to those that carry tunnels and to
-    /// those that will, else to the default route's.
+    /// or as `netns/interface` in another one; with none named, to those that carry tunnels now or
+    /// later, or else to the default route's.
     ///
     /// # Errors
     /// One of them does not exist or cannot be watched: nothing stays attached.
@@ -229,13 +229,14 @@ impl Live {
                 let gone = link.zip(space).is_some_and(|(name, space)| {
                     !named.contains(name) && matches!(space.netlink.link(name), Ok(None))
                 });
-                // One that a pattern meant and that is gone by now is no trouble.
+                // If an interface matched a pattern and is gone by now, this is not a problem.
                 if !gone {
                     bail!("{why}");
                 }
             }
         }
-        // While programs may be asked for their names, and before a reading that may be the only one.
+        // While the programs' names may still be queried, and before a reading that may be the only
+        // one.
         live.check_all();
         if live.is_attached() {
             live.since = live.watched.iter().filter_map(|w| w.attached).min().unwrap_or(live.since);
@@ -243,8 +244,8 @@ impl Live {
         Ok(live)
     }
 
-    /// Counts what the kernel drops from now on, in the namespaces that are watched and in those that
-    /// their tunnel devices are in; `all`: in all. Returns why that cannot be done.
+    /// Counts what the kernel drops from now on, in the watched namespaces and in those that
+    /// contain their tunnel devices; `all`: in all. Returns why that is impossible, if it is.
     pub fn watch_drops(&mut self, all: bool) -> Option<Arc<str>> {
         let watch = DropWatch::open(all, &self.config).map_err(|e| format!("{e:#}").into());
         let why = watch.as_ref().err().cloned();
@@ -266,12 +267,12 @@ impl Live {
         why
     }
 
-    /// Everything watched was attached by `tmon attach`: totals are since then.
+    /// Whether everything watched was attached by `tmon attach`: totals are since then.
     pub fn is_attached(&self) -> bool {
         !self.watched.is_empty() && self.watched.iter().all(|w| w.attached.is_some())
     }
 
-    /// Something was.
+    /// Whether anything was.
     pub fn joins(&self) -> bool {
         self.watched.iter().any(|w| w.attached.is_some())
     }
@@ -279,11 +280,11 @@ impl Live {
     /// Totals now, of everything that is or was watched.
     ///
     /// # Errors
-    /// None at present: what cannot be read keeps its last values, and is told.
+    /// None at present: what cannot be read keeps its last values, and is reported.
     pub fn read(&mut self) -> Result<Snapshot> {
         self.follow_within(None);
         let snapshot = self.read_now();
-        // What has come meanwhile does not hold up what is there.
+        // New interfaces do not hold up existing ones.
         if self.is_behind() {
             self.follow();
         }
@@ -407,7 +408,7 @@ impl Live {
         })
     }
 
-    /// The devices' own counters; `None` where nobody asked for drops.
+    /// The devices' own counters; `None` if drops were not requested.
     fn device_drops(&mut self) -> Option<BTreeMap<drop_watch::Device, DeviceDrops>> {
         let dropping = self.drops.as_ref()?;
         let mut counters = BTreeMap::new();
@@ -431,7 +432,7 @@ impl Live {
         Some(counters)
     }
 
-    /// Which drops are of concern in a namespace: all of it, and of what its tunnel devices are in.
+    /// Finds whose drops count: those of this namespace, and of those that contain its tunnel devices.
     fn scope(&mut self, space: usize, scene: &NetnsView) -> Result<()> {
         let (Some(dropping), Some(Some(s))) = (&mut self.drops, self.spaces.get_mut(space)) else {
             return Ok(());
@@ -472,21 +473,21 @@ impl Live {
     /// namespace that comes back under its name cannot be entered any more.
     ///
     /// # Errors
-    /// The kernel refuses to take privileges.
+    /// The kernel refuses to drop privileges.
     pub fn enter(&self, sandbox: &Sandbox) -> Result<()> {
         for space in self.spaces.iter().flatten() {
             let own = sandbox.clone();
             space.place.run(move || own.enter())??;
         }
-        // Beside the namespaces' own threads there is this one.
+        // There are this thread and the namespaces' own threads.
         sandbox.enter_all()
     }
 
-    /// Lets somebody look more closely at rows of everything that is watched. To be called again, now
-    /// and then: for interfaces that have come since. Where he cannot, that is a notice.
+    /// Lets a prober examine rows of everything that is watched. To be called again now and then,
+    /// for interfaces that have come since. Where this fails, there is a notice.
     ///
     /// # Errors
-    /// He cannot anywhere.
+    /// It fails everywhere.
     pub fn probe(&mut self, prober: &mut Prober) -> Result<()> {
         let mut failed = None;
         for i in 0..self.watched.len() {
@@ -516,7 +517,7 @@ impl Live {
         names.map(|name| filter.tests(name)).find_map(Result::err).map_or(Ok(()), |e| bail!(e))
     }
 
-    /// He does not look any more.
+    /// Ends a prober.
     pub fn end_probe(&self, prober: &mut Prober) {
         for w in &self.watched {
             if let Some(program) = &w.program {
@@ -525,10 +526,10 @@ impl Live {
         }
     }
 
-    /// What a prober saw in packets so far.
+    /// What a prober has seen in packets so far.
     ///
     /// # Errors
-    /// The kernel does not give it.
+    /// The kernel cannot read it.
     pub fn lens(&self, prober: &Prober) -> Result<Lens> {
         let (filter, timed) = (prober.filter().to_string(), prober.timed()?);
         let mut lens = Lens { filter, timed, ..Lens::default() };
@@ -554,25 +555,25 @@ impl Live {
         Ok(lens)
     }
 
-    /// The interfaces that are watched, as they may be shown.
+    /// The watched interfaces, safe for display.
     pub fn shown_interfaces(&self) -> String {
         let there = self.watched.iter().filter(|w| w.program.is_some());
         there.map(Watched::shown).collect::<Vec<_>>().join(", ")
     }
 
-    /// What probers call an interface, by the number in what they caught.
+    /// The interface with this number in what a prober caught.
     pub fn probed_interface(&self, number: u32) -> Option<ProbedInterface<'_>> {
         let w = self.watched.iter().find(|w| w.id as u32 == number)?;
         let (name, netns) = (&w.name, w.netns.as_deref());
         Some(ProbedInterface { name, netns, l3: w.l3, program: w.program.as_ref() })
     }
 
-    /// What has happened since the last call that somebody should know, a line each.
+    /// What has happened since the last call, one line each.
     pub fn notices(&mut self) -> Vec<String> {
         mem::take(&mut self.notices)
     }
 
-    /// Takes the programs off for good; what was counted can still be read.
+    /// Detaches the programs for good; what was counted can still be read.
     pub fn detach(&mut self) {
         self.detached = true;
         for w in &mut self.watched {
@@ -580,18 +581,18 @@ impl Live {
         }
     }
 
-    /// Follows what has happened to the interfaces. Cheap where nothing has: to be called a few
-    /// times a second; every reading does.
+    /// Follows changes of the interfaces. Cheap if nothing has changed: to be called a few times a
+    /// second; every reading does so.
     pub fn follow(&mut self) {
         self.follow_within(Instant::now().checked_add(ATTACHING));
     }
 
-    /// Whether there are interfaces that are to be watched and are not yet: it should follow soon.
+    /// Whether some interfaces still have to be attached to, so that it should follow again soon.
     pub fn is_behind(&self) -> bool {
         !self.detached && self.spaces.iter().flatten().any(|s| s.behind)
     }
 
-    /// The same, and interfaces are attached to until then.
+    /// The same, attaching to interfaces until the deadline.
     fn follow_within(&mut self, until: Option<Instant>) {
         if self.detached {
             return;
@@ -636,7 +637,7 @@ impl Live {
         if due { self.look(space) } else { Ok(()) }
     }
 
-    /// The name of a namespace is gone: we must not be what keeps it alive.
+    /// The name of a namespace is gone: we must not keep the namespace alive.
     fn leave(&mut self, space: usize) {
         for w in self.watched.iter_mut().filter(|w| w.space == space) {
             (w.attachment, w.hook) = (None, HookKind::Off);
@@ -656,10 +657,10 @@ impl Live {
         }
     }
 
-    /// Follows from now on what the namespaces are configured to do with tunnels: readings carry it.
+    /// Follows the namespaces' configuration of tunnels from now on: readings carry it.
     ///
     /// # Errors
-    /// The kernel gives no socket to listen with.
+    /// The kernel provides no socket to listen on.
     pub fn follow_configuration(&mut self) -> Result<()> {
         for space in self.spaces.iter_mut().flatten() {
             space.survey()?;
@@ -668,7 +669,7 @@ impl Live {
         (0..self.spaces.len()).try_for_each(|space| self.look(space))
     }
 
-    /// Brings that up to date, and makes it anew only where something has changed.
+    /// Updates it, and rebuilds it only if something has changed.
     fn survey(&mut self) {
         if self.overlay.is_none() {
             return;
@@ -690,7 +691,7 @@ impl Live {
         }
     }
 
-    /// Compares what is watched in a namespace with what there is and what is wanted.
+    /// Compares what is watched in a namespace with what exists and what is wanted.
     fn look(&mut self, space: usize) -> Result<()> {
         let Some(s) = &mut self.spaces[space] else { return Ok(()) };
         let view = s.look(&mut self.notices)?;
@@ -733,7 +734,7 @@ impl Live {
                 self.trouble(space, "watch ", &link.name, trouble);
             }
         }
-        // What could not be watched and is gone is no trouble any more.
+        // An interface that could not be watched and is gone is no longer a problem.
         self.troubles.retain(|(of, what), _| {
             let name = what.strip_prefix("watch ").filter(|_| *of == space);
             name.is_none_or(|name| links.iter().any(|l| l.name == name))
@@ -744,7 +745,7 @@ impl Live {
         self.trouble(space, "scope ", "", trouble);
     }
 
-    /// Those that have been gone for longest share one entry, from where there are too many.
+    /// Merges those that have been gone for longest into one entry, if there are too many.
     fn fold(&mut self) {
         let is_gone = |w: &Watched| w.program.is_none() && w.id != GONE;
         while self.watched.iter().filter(|w| is_gone(w)).count() > MOST_GONE {
@@ -776,7 +777,7 @@ impl Live {
         }
     }
 
-    /// Finds which of the interfaces watched in a namespace see the same packets.
+    /// Finds the interfaces watched in a namespace that see the same packets.
     fn overlap(&mut self, space: usize, scene: &NetnsView) {
         let there = |w: &&mut Watched| w.space == space && w.attachment.is_some();
         let watched: Vec<u32> = self.watched.iter_mut().filter(there).map(|w| w.ifindex).collect();
@@ -802,7 +803,7 @@ impl Live {
         }
     }
 
-    /// Watches an interface, in the place that it had if it was watched before.
+    /// Watches an interface, in its former place if it was watched before.
     fn watch(&mut self, space: usize, link: &Link, ports: &[Port], first: bool) -> Result<()> {
         let Some(s) = &self.spaces[space] else { return Ok(()) };
         let l3 = !link.is_ethernet();
@@ -827,13 +828,14 @@ impl Live {
                         sanitize(&link.name)
                     ));
                 }
-                // What `tmon attach` was told holds for all who join; devices may have come since.
+                // The settings of `tmon attach` hold for all who join; devices may have been added
+                // since.
                 let chosen = about.config.chosen();
                 not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
                 (program, attachment, Some(about.since()), chosen)
             }
             joined => {
-                // What cannot be joined does not hinder watching it ourselves.
+                // Failing to join does not prevent watching it ourselves.
                 self.notices.extend(
                     joined
                         .err()
@@ -890,7 +892,7 @@ impl Live {
         Ok(())
     }
 
-    /// Looks whether the programs are still on an interface, and first.
+    /// Checks whether the programs are still attached to an interface, and run first.
     fn check(&mut self, i: usize) -> Result<()> {
         let w = &mut self.watched[i];
         let space = self.spaces.get_mut(w.space).and_then(Option::as_mut);
@@ -926,7 +928,7 @@ impl Live {
         format!("{}{place}", sanitize(&link.name))
     }
 
-    /// Tells a trouble once; `None` is that there is none any more.
+    /// Reports a problem once; `None` means that it is over.
     fn trouble(&mut self, space: usize, what: &str, name: &str, now: Option<String>) {
         let key = (space, format!("{what}{name}"));
         match now {
@@ -942,7 +944,7 @@ impl Live {
 }
 
 impl Dropping {
-    /// Looks for the names of namespaces that nobody has named so far, now and then.
+    /// Looks for the names of unnamed namespaces, now and then.
     fn search(&mut self, inodes: BTreeSet<u32>) {
         const PAUSE: Duration = Duration::from_secs(5);
         let known = inodes.iter().all(|inode| self.namespaces.contains_key(inode));
@@ -958,7 +960,7 @@ impl Dropping {
     }
 }
 
-/// How many may be watched where so many match; an error that says so where that is too few.
+/// How many may be watched when so many match; the error says that this is too few.
 fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     if meant > most {
         bail!("{meant} interfaces match, but at most {most} can be watched at once: name fewer");
@@ -977,8 +979,8 @@ fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     Ok(most.min(room).min(fitting(meant, memory, address_space())?))
 }
 
-/// For how many there is address space, where that is limited: tables that become full would end the
-/// program in the middle of a reading.
+/// How many fit into the address space, if that is limited: otherwise tables that fill up would end
+/// the program in the middle of a reading.
 fn fitting(meant: usize, memory: u64, space: Option<u64>) -> Result<usize> {
     let Some(space) = space else { return Ok(usize::MAX) };
     let room = usize::try_from(space / memory.max(1)).unwrap_or(usize::MAX);
@@ -1007,7 +1009,7 @@ impl Source for Live {
 }
 
 impl Watched {
-    /// Its name as it may be shown.
+    /// Its name, safe for display.
     fn shown(&self) -> String {
         let place = self
             .netns
@@ -1025,10 +1027,10 @@ impl Watched {
         }
     }
 
-    /// Keeps the sums of what it counted and gives the rest back: the interface is gone.
+    /// Keeps the sums of its counts and releases the rest: the interface is gone.
     fn retire(&mut self) {
         let Some(program) = &self.program else { return };
-        // What cannot be read any more stays as it was.
+        // What cannot be read any more keeps its last values.
         self.cells = program.cells().unwrap_or(mem::take(&mut self.cells));
         self.joined = self.attached.map(|since| (since, self.kept.clone()));
         let mut rows = Rows::default();
@@ -1039,8 +1041,8 @@ impl Watched {
         self.gone = Some(Instant::now());
     }
 
-    /// Appends its rows: of its tables, and what is kept of those that are no more.
-    /// Whether they are whole, too.
+    /// Appends its rows: those of its tables, and the kept ones of former tables. Returns whether
+    /// they are complete as well.
     fn rows(&self, interface: u16, rows: &mut Rows) -> (Fill, bool) {
         let read = match &self.program {
             Some(program) => program.rows_beside(&self.cells, interface, rows),
@@ -1062,7 +1064,7 @@ impl Watched {
         self.rivals.clear();
     }
 
-    /// What may have changed about an interface that is still there.
+    /// Applies changes of an interface that still exists.
     fn changed(&mut self, link: &Link, notices: &mut Vec<String>) {
         if self.name != link.name {
             let before = self.shown();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames of captures judged by loaded BPF programs.
+//! Judges frames of captures with loaded BPF programs.
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ use model::{
 
 struct Loaded(Program);
 
-/// A judge that is the BPF programs, loaded into this kernel.
+/// A judge that runs the BPF programs, loaded into this kernel.
 ///
 /// # Errors
 /// They cannot be loaded.

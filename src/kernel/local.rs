@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What addresses and tunnel ids are called on this host: by the interfaces in its network namespaces,
-//! and by the files that container runtimes leave.
+//! This host's names for addresses and tunnel ids: from the interfaces in its network namespaces,
+//! and from the files of container runtimes.
 use std::{
     net::IpAddr,
     path::Path,
@@ -26,17 +26,17 @@ use model::{overlay::Segment, units::sanitize};
 /// Limit on the namespaces searched for local addresses.
 const MOST_NAMESPACES: usize = 512;
 
-/// After a change of files, and while there are none: how soon they are read again.
+/// How soon files are read again after a change, and while there are none.
 const SETTLED: Duration = Duration::from_millis(300);
 const LATER: Duration = Duration::from_secs(60);
 
-/// Looks for names on a thread of its own, which is there to be waited for where they are wanted at
-/// once. Files of container runtimes are followed from then on, until the program ends.
+/// Looks for names on a separate thread, which can be joined if they are needed at once. Files of
+/// container runtimes are followed from then on, until the program ends.
 pub fn look_around(names: &Names) -> Option<JoinHandle<()>> {
     let names = names.clone();
     let sandbox = Sandbox::new(None);
     let look = move || {
-        // It keeps the privilege to enter namespaces; it is soon over.
+        // It keeps the privilege to enter namespaces, and ends soon.
         sandbox.confine();
         let (own, segments) = own_names();
         names.learn_segments(segments);
@@ -50,8 +50,8 @@ pub fn look_around(names: &Names) -> Option<JoinHandle<()>> {
     start(look)
 }
 
-/// Asks services on a thread of its own, which is there to be waited for until they have answered once,
-/// or not, and are asked again and again from then on.
+/// Queries services on a separate thread, which can be joined after the first round of answers;
+/// they are queried again and again from then on.
 pub fn ask_around(names: &Names, asker: Asker) -> Option<JoinHandle<()>> {
     let names = names.clone();
     let sandbox = Sandbox::new(None);
@@ -65,12 +65,12 @@ pub fn ask_around(names: &Names, asker: Asker) -> Option<JoinHandle<()>> {
     })
 }
 
-/// Without a thread there are fewer names, and nothing else is wrong.
+/// Without a thread there are only fewer names.
 fn start(run: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     thread::Builder::new().name("tmon-names".to_owned()).spawn(run).ok()
 }
 
-/// Reads files again whenever there are others.
+/// Reads files again whenever they change.
 fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
     let folders = || hosted::FOLDERS.iter().map(Path::new);
     let what = AddWatchFlags::IN_CLOSE_WRITE
@@ -82,7 +82,7 @@ fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
         let watched = hosted::watched(folders());
         let Ok(inotify) = Inotify::init(InitFlags::IN_CLOEXEC) else { return };
         let any = watched.iter().filter(|path| inotify.add_watch(*path, what).is_ok()).count() > 0;
-        // After the watches are there, so that nothing is missed.
+        // After the watches have been added, so that nothing is missed.
         let found = hosted::names(folders());
         names.learn_local(own.clone().into_iter().chain(found).collect());
         if !any {
@@ -98,7 +98,7 @@ fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
 type OwnNames = (HashMap<IpAddr, HostName>, HashMap<u32, Option<Segment>>);
 
 /// The addresses of the interfaces here and in the named namespaces: `eth0`, `tenant-a/veth0`. And
-/// what the ids of tunnel devices stand for; nothing where they stand for several things.
+/// what the ids of tunnel devices stand for; `None` for those that stand for several things.
 fn own_names() -> OwnNames {
     let mut found: HashMap<IpAddr, Option<String>> = HashMap::new();
     let mut segments: HashMap<u32, Option<Segment>> = HashMap::new();
@@ -113,7 +113,7 @@ fn own_names() -> OwnNames {
                 continue;
             }
             let name = match netns {
-                // Of a path the last part.
+                // For a path, its last component.
                 Some(netns) => {
                     let netns = netns.rsplit('/').next().unwrap_or(netns);
                     format!("{}/{}", sanitize(netns), sanitize(&link.name))

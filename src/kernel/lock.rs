@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! File locks with a deadline, and who holds one.
+//! File locks with a deadline, and who holds them.
 use std::{
     fs::{self, File},
     io,
@@ -19,8 +19,8 @@ use model::units::sanitize;
 /// How often to retry a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Takes a lock, or `None` when others have held it for as long as `patience`. `how` is one of the
-/// ways that do not block.
+/// Takes a lock, or returns `None` if others have held it for as long as `patience`. `how` is one
+/// of the non-blocking operations.
 ///
 /// # Errors
 /// The file cannot be locked at all.
@@ -43,7 +43,7 @@ pub(crate) fn take(
     }
 }
 
-/// Who holds the lock of a file, to be shown: `PID 4711 (tmon)`.
+/// The holder of a file's lock, for display: `PID 4711 (tmon)`.
 pub(crate) fn holder(file: &File) -> String {
     let pid = file.metadata().ok().and_then(|m| {
         let device = m.dev();
@@ -52,7 +52,7 @@ pub(crate) fn holder(file: &File) -> String {
         let locks = fs::read_to_string("/proc/locks").ok()?;
         locks.lines().find_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            // Those who wait have an arrow where holders have their kind of lock.
+            // Waiters have an arrow where holders have the kind of their lock.
             let held = words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&id.as_str());
             held.then(|| words[4].parse::<u32>().ok()).flatten().filter(|pid| *pid != 0)
         })

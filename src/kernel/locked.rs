@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tables that the programs keep beside the rows. Their values have locks in them, so they are
-//! not mapped into memory: they are read where something has happened.
+//! The tables that the programs keep beside the rows. Their values contain locks, so they are not
+//! mapped into memory: they are read when something has happened.
 #![allow(unsafe_code)]
 use std::{
     ffi::c_void,
@@ -15,17 +15,17 @@ use anyhow::{Context, Result, ensure};
 use contract::{CLAIMS, HANDSHAKES, NUMBERS, PROBES, WAITING, key6, probe};
 use feed::beside::{ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot};
 
-/// Where half of the slots are in use, those are freed that have been quiet for so long.
+/// Once half of the slots are in use, those that have been idle for this long are freed.
 const QUIET: Duration = Duration::from_secs(300);
-/// Nothing was read yet.
+/// Nothing has been read yet.
 const NEVER: u64 = u64::MAX;
 
-/// A slot of such a table: integers, zero where it is free.
+/// A slot of such a table: integers, zero if it is free.
 pub(super) trait Slot: Copy + Default {
-    /// How many there are.
+    /// The number of slots.
     const MOST: u32;
     fn is_used(&self) -> bool;
-    /// When something happened last, in jiffies.
+    /// When it was last updated, in jiffies.
     fn seen(&self) -> u32;
 }
 
@@ -70,13 +70,13 @@ impl Slot for WaitingSlot {
     }
 }
 
-/// A row that is looked at more closely.
+/// A probed row.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct ProbeSlot {
     lock: u32,
     tag: u32,
-    /// The row's, without its direction.
+    /// The row's key, without its direction.
     pub(super) key: key6,
     probe: probe,
 }
@@ -91,7 +91,7 @@ impl Slot for ProbeSlot {
     }
 }
 
-/// The map, and what was read of it last.
+/// The map, and what was last read from it.
 pub(super) struct Locked<S> {
     map: OwnedFd,
     news: AtomicU64,
@@ -107,8 +107,8 @@ impl<S: Slot> Locked<S> {
         self.map.as_fd()
     }
 
-    /// Reads all slots, if this count of what has happened is another than the last time. Returns
-    /// those that were freed. `clock` has the time in jiffies, and the length of one.
+    /// Reads all slots if this event count has changed since the last time. Returns those that were
+    /// freed. `clock` has the time in jiffies, and the length of one.
     pub(super) fn read(
         &mut self,
         news: u64,
@@ -164,15 +164,15 @@ impl<S: Slot> Locked<S> {
         Ok((0..).zip(slots).filter(|(_, slot)| slot.is_used()).collect())
     }
 
-    /// All that are in use.
+    /// All slots in use.
     pub(super) fn all(&self) -> Result<Vec<S>> {
         Ok(self.used()?.into_iter().map(|(_, slot)| slot).collect())
     }
 
-    /// What is in one slot, if anything is.
+    /// The contents of one slot, if it is in use.
     pub(super) fn at(&self, place: u32) -> Option<S> {
         let mut slot = S::default();
-        // SAFETY: key and value are as long as the map's.
+        // SAFETY: key and value have the sizes of the map's.
         let e = unsafe {
             libbpf_sys::bpf_map_lookup_elem_flags(
                 self.map.as_raw_fd(),
@@ -186,7 +186,7 @@ impl<S: Slot> Locked<S> {
 
     fn free(&self, place: u32) -> Result<()> {
         let none = S::default();
-        // SAFETY: key and value are as long as the map's.
+        // SAFETY: key and value have the sizes of the map's.
         let e = unsafe {
             libbpf_sys::bpf_map_update_elem(
                 self.map.as_raw_fd(),
@@ -201,7 +201,7 @@ impl<S: Slot> Locked<S> {
         Err(io::Error::from_raw_os_error(-e)).context("free a slot beside the rows")
     }
 
-    /// Frees all.
+    /// Frees all slots.
     pub(super) fn clear(&self) -> Result<()> {
         self.news.store(NEVER, Ordering::Relaxed);
         self.used()?.iter().try_for_each(|(place, _)| self.free(*place))

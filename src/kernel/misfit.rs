@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is configured so that packets cannot get through, without a packet having to be seen: tunnel
-//! devices against routes, forwarding entries and each other, and against the other ends that are in
-//! network namespaces of this host.
+//! Configurations that keep packets from getting through, detected without seeing a packet: tunnel
+//! devices against routes, forwarding entries and each other, and against other ends in network
+//! namespaces of this host.
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -17,10 +17,10 @@ use super::{
 };
 use model::units::sanitize;
 
-/// So many endpoints of a device are asked for their routes.
+/// Limit on the endpoints of a device whose routes are looked up.
 const MOST_ENDPOINTS: usize = 256;
 
-/// One namespace, as far as other ends are concerned.
+/// One namespace, as far as the other ends of tunnels are concerned.
 struct End {
     /// " in network namespace x".
     words: String,
@@ -35,7 +35,7 @@ impl End {
     }
 }
 
-/// Looks at the tunnel devices of a namespace, and at the other ends of those that can be entered.
+/// Checks the tunnel devices of a namespace, and the other ends of those that can be entered.
 ///
 /// # Errors
 /// Netlink gives no answer about the namespace itself.
@@ -108,7 +108,7 @@ fn to_itself(
     }
 }
 
-/// Whether full packets fit every route that they take.
+/// Whether full-sized packets fit every route that they take.
 fn routes(
     lines: &mut Vec<CheckLine>,
     scene: &NetnsView,
@@ -121,7 +121,7 @@ fn routes(
         return Ok(());
     }
     let needs = t.mtu + t.overhead();
-    // What is bound to an interface is compared with that one elsewhere; its routes may say less.
+    // A bound device is compared with its interface elsewhere; its routes may not apply.
     let bound = tunnel.underlay.and_then(|i| scene.link(i)).map_or(0, |l| l.mtu);
     for to in endpoints.iter().take(MOST_ENDPOINTS) {
         let Some(way) = netlink.way_to(*to)? else {
@@ -152,7 +152,7 @@ fn routes(
     Ok(())
 }
 
-/// Devices with one id that only a port tells apart.
+/// Devices with the same id that only differ in their port.
 fn twins<'a>(lines: &mut Vec<CheckLine>, tunnels: impl Iterator<Item = &'a TunnelDevice>) {
     let mut known: BTreeMap<(String, u32), &TunnelDevice> = BTreeMap::new();
     for t in tunnels {
@@ -219,7 +219,7 @@ fn other_end(
     }
 }
 
-/// A device that sends what it would not take itself.
+/// A device that sends what it would not accept itself.
 fn zero_checksums(lines: &mut Vec<CheckLine>, scene: &NetnsView) {
     for link in scene.links.iter().filter(|l| l.zero_checksums() == Some([true, false])) {
         let outer = scene.tunnels.iter().find(|t| t.device.ifindex == link.index);

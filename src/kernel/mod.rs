@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel of this host: the BPF object, its hooks, its pins; interfaces, namespaces and tunnel
-//! devices; and what this process may do. With the feature `live` left out there is only the last.
+//! devices; and the privileges of this process. Without the feature `live` only the latter remain.
 #[cfg(feature = "live")]
 pub mod asked;
 #[cfg(feature = "live")]

@@ -2,7 +2,8 @@
 //! Interfaces, addresses, neighbours and tunnel devices, by rtnetlink (rtnetlink(7)).
 //!
 //! One [`Netlink`] is one blocking socket in one network namespace: that of the thread that opened
-//! it, for as long as it lives. Every error says what was asked for, of which object, and where.
+//! it, for as long as the socket lives. Every error says what was requested, of which object, and
+//! where.
 mod change;
 mod generic;
 mod l2tp;
@@ -51,26 +52,27 @@ pub use self::{
 };
 use crate::kernel::netns::{Netns, NetnsHandle};
 
-/// The kernel's largest answer fits: it never builds one above 32 KiB for a reader with this much room.
+/// Room for the kernel's largest answer: it builds none above 32 KiB for a reader with this much
+/// room.
 const ROOM: usize = 64 << 10;
 /// linux/sockios.h: a descriptor of the namespace that a socket is in.
 const SIOCGSKNS: libc::Ioctl = 0x894c;
 
-/// Where packets leave.
+/// How packets leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// The interface, an index.
     pub out: u32,
-    /// The MTU of the route itself, where it has one.
+    /// The MTU of the route itself, if it has one.
     pub mtu: Option<u32>,
 }
 
-/// What the kernel said no with. The root of this module's errors, for callers that tell them apart.
+/// The kernel's refusal. The root of this module's errors, for callers that distinguish them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The error number.
     pub errno: Errno,
-    /// The kernel's own words (extended ack), where it has any.
+    /// The kernel's own words (extended ack), if any.
     pub said: Option<String>,
 }
 
@@ -98,7 +100,7 @@ pub fn errno(error: &anyhow::Error) -> Option<Errno> {
 #[derive(Debug)]
 pub struct Netlink {
     route: Conversation,
-    /// Generic netlink, for what rtnetlink does not tell; `None` where the kernel has none.
+    /// Generic netlink, for what rtnetlink does not provide; `None` if the kernel does not have it.
     generic: Option<Conversation>,
     /// "" or " in network namespace 'x'", for errors.
     place: String,
@@ -115,7 +117,7 @@ impl Netlink {
         netns.within(|| Self::open_at(format!(" in network namespace '{}'", netns.name())))?
     }
 
-    /// Opens it in a place that was entered before.
+    /// Opens it in a namespace that was entered before.
     pub fn open_inside(place: &NetnsHandle) -> Result<Self> {
         let words =
             place.name().map_or(String::new(), |name| format!(" in network namespace '{name}'"));
@@ -128,7 +130,8 @@ impl Netlink {
         Ok(Netlink { route, generic: Conversation::open(NETLINK_GENERIC).ok(), place })
     }
 
-    /// Gives an address to an interface. No duplicate address detection: these are addresses the caller chose.
+    /// Adds an address to an interface. No duplicate address detection: the caller chose the
+    /// address.
     pub fn add_address(&mut self, link: &str, address: IpAddr, prefix: u8) -> Result<()> {
         let mut m = AddressMessage::default();
         m.header.family = family(address);
@@ -159,7 +162,8 @@ impl Netlink {
         Ok(found)
     }
 
-    /// A route to `destination`/`prefix` through an interface, by way of `gateway` if there is one.
+    /// Adds a route to `destination`/`prefix` through an interface, by way of `gateway` if there is
+    /// one.
     pub fn add_route(
         &mut self,
         destination: IpAddr,
@@ -191,7 +195,8 @@ impl Netlink {
         })
     }
 
-    /// A neighbour that needs no resolution: `address` has the link-layer address `mac` on this interface.
+    /// Adds a neighbour that needs no resolution: `address` has the link-layer address `mac` on
+    /// this interface.
     pub fn add_neighbour(&mut self, link: &str, address: IpAddr, mac: [u8; 6]) -> Result<()> {
         let mut m = NeighbourMessage::default();
         m.header.family = family(address);
@@ -210,12 +215,12 @@ impl Netlink {
         })
     }
 
-    /// The interface by which packets to `destination` leave; `None` when there is no route.
+    /// The interface by which packets to `destination` leave; `None` if there is no route.
     pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<u32>> {
         Ok(self.way_to(destination)?.map(|way| way.out))
     }
 
-    /// How packets to `destination` leave; `None` when there is no route.
+    /// How packets to `destination` leave; `None` if there is no route.
     pub fn way_to(&mut self, destination: IpAddr) -> Result<Option<Exit>> {
         let mut m = RouteMessage::default();
         m.header.address_family = family(destination);
@@ -291,7 +296,7 @@ impl Netlink {
         Ok(known)
     }
 
-    /// The number by which it knows itself, if it has needed one.
+    /// The number by which it knows itself, if one has been assigned.
     #[allow(unsafe_code)]
     fn own_number(&mut self) -> Result<Option<i32>> {
         // The calling thread may be in another namespace than the socket.
@@ -305,7 +310,7 @@ impl Netlink {
         self.number_of(own.as_fd())
     }
 
-    /// The number by which it knows another one, if it does.
+    /// The number by which it knows another one, if any.
     ///
     /// # Errors
     /// Netlink gives no answer.
@@ -322,7 +327,7 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Asks for a change and waits until it is made.
+    /// Requests a change and waits until it is made.
     fn change(
         &mut self,
         message: RouteNetlinkMessage,
@@ -332,7 +337,8 @@ impl Netlink {
         self.request(message, NLM_F_ACK | flags, what, |_| ())
     }
 
-    /// Asks for all objects of a kind; an answer that the kernel calls inconsistent is asked for again.
+    /// Requests all objects of a kind; repeats the request if the kernel calls the answer
+    /// inconsistent.
     fn dump(
         &mut self,
         message: RouteNetlinkMessage,
@@ -371,7 +377,7 @@ impl Netlink {
     }
 }
 
-/// A socket to one part of the kernel: questions, each with its answer.
+/// A socket to one part of the kernel for requests with answers.
 #[derive(Debug)]
 struct Conversation {
     socket: Socket,
@@ -383,7 +389,7 @@ impl Conversation {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Only better messages depend on these two, and old kernels lack them.
+        // Only better error messages depend on these two, and old kernels lack them.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
         Ok(Conversation { socket, sequence: 0 })
@@ -414,7 +420,7 @@ impl Conversation {
     }
 }
 
-/// One datagram from the kernel, whole.
+/// Receives one whole datagram from the kernel.
 fn receive(socket: &Socket) -> std::io::Result<Vec<u8>> {
     loop {
         let mut bytes = Vec::with_capacity(ROOM);
@@ -428,7 +434,7 @@ fn receive(socket: &Socket) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The messages of a datagram, each with its header, checked to be whole.
+/// The messages of a datagram, each with its header, checked to be complete.
 fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -439,7 +445,7 @@ fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What an error or done message says; `None` is success.
+/// The result in an error or done message; `None` is success.
 fn outcome(message: &[u8]) -> Option<Refused> {
     let head = NetlinkBuffer::new(&message);
     let payload = head.payload();
@@ -447,7 +453,8 @@ fn outcome(message: &[u8]) -> Option<Refused> {
     if code == 0 {
         return None;
     }
-    // struct nlmsgerr: the code, then the header of the request (capped), then attributes; 1 is the text.
+    // struct nlmsgerr: the code, then the header of the request (capped), then attributes; 1 is the
+    // text.
     let tlvs = if head.flags() & NLM_F_ACK_TLVS != 0 {
         payload.get(20..).unwrap_or_default()
     } else {
@@ -460,7 +467,7 @@ fn outcome(message: &[u8]) -> Option<Refused> {
     Some(Refused { errno: Errno::from_raw(code.saturating_neg()), said })
 }
 
-/// A whole message by the library's types; `None` for one it does not understand.
+/// Decodes a whole message with the library's types; `None` if it does not understand the message.
 fn decode(message: &[u8]) -> Option<RouteNetlinkMessage> {
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).ok()?.payload {
         netlink_packet_core::NetlinkPayload::InnerMessage(m) => Some(m),
@@ -490,7 +497,7 @@ fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
     attributes.iter().filter_map(of).min_by_key(|(rank, _)| *rank).map(|(_, ip)| ip)
 }
 
-/// Where a route leads: its interface, or that of its first next hop.
+/// The interface of a route, or that of its first next hop.
 fn oif(m: &RouteMessage) -> Option<u32> {
     m.attributes.iter().find_map(|a| match a {
         RouteAttribute::Oif(index) => Some(*index),
@@ -499,7 +506,7 @@ fn oif(m: &RouteMessage) -> Option<u32> {
     })
 }
 
-/// How much a route itself lets through: as it was set, or as somebody on the way has said.
+/// The MTU of a route itself: as configured, or as learnt by path MTU discovery.
 fn mtu(m: &RouteMessage) -> Option<u32> {
     let metrics = m.attributes.iter().find_map(|a| match a {
         RouteAttribute::Metrics(metrics) => Some(metrics),

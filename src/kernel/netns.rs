@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Network namespaces: make, enter, list, remove.
+//! Network namespaces: creating, entering, listing, removing.
 //!
 //! Named namespaces are those of `ip netns`: a file in `/run/netns` on which the namespace is
-//! mounted (ip-netns(8)). Others are known by the path of such a file (`/run/docker/netns/...`), or
-//! by a process in them (`pid:1234`). The caller's own namespace never changes: whatever has to run inside
-//! another one runs on a thread of its own, see [`Netns::within`].
+//! mounted (ip-netns(8)). Others are identified by the path of such a file
+//! (`/run/docker/netns/...`), or by a process in them (`pid:1234`). The caller's own namespace
+//! never changes: whatever has to run inside another one runs on a separate thread, see
+//! [`Netns::within`].
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -30,9 +31,9 @@ use nix::{
     },
 };
 
-/// Where named namespaces are, as for `ip netns`.
+/// The directory of named namespaces, as for `ip netns`.
 pub const DIR: &str = "/run/netns";
-/// Where Docker keeps those of its containers and networks.
+/// The directory with those of Docker's containers and networks.
 const DOCKER: &str = "/run/docker/netns";
 /// ioctl_ns(2): which kind of namespace a file is.
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
@@ -45,7 +46,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace of this name, with nothing in it but a `lo` that is down.
+    /// Creates a namespace with this name, with nothing in it but a `lo` that is down.
     ///
     /// Fails if the name is taken; on failure the name is not left behind.
     pub fn create(name: &str) -> Result<Self> {
@@ -74,7 +75,8 @@ impl Netns {
         });
         let opened = made.and_then(|done| Ok(done?)).and_then(|()| Self::open(name));
         if opened.is_err() {
-            // The error of making it is the one to tell; a name that cannot be removed is found by `list`.
+            // The error of creating it is the one to report; a name that cannot be removed is found
+            // by `list`.
             let _ = delete(name);
         }
         opened.with_context(|| {
@@ -82,10 +84,10 @@ impl Netns {
         })
     }
 
-    /// Opens the namespace of this name, at this path, or of this process (`pid:1234`).
+    /// Opens the namespace with this name, at this path, or of this process (`pid:1234`).
     pub fn open(name: &str) -> Result<Self> {
         let path = file_of(name)?;
-        // What else may be at a path, a pipe for one, must not keep us waiting.
+        // Other files at the path, for example a pipe, must not block us.
         let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
         let file = match open {
             Ok(file) => file,
@@ -120,16 +122,16 @@ impl Netns {
         &self.name
     }
 
-    /// Its inode number, as [`NetnsHandle::inode`].
+    /// Its inode number, see [`NetnsHandle::inode`].
     ///
     /// # Errors
-    /// The file does not say.
+    /// The file cannot be queried.
     pub fn inode(&self) -> Result<u32> {
         Ok(u32::try_from(self.file.metadata()?.ino())?)
     }
 
-    /// Runs `f` on a thread of its own that has entered this namespace; the caller stays where it is.
-    /// What `f` opens there (sockets) stays there. A panic in `f` goes on in the caller.
+    /// Runs `f` on a separate thread that has entered this namespace; the caller stays where it is.
+    /// What `f` opens there (sockets) stays there. A panic in `f` continues in the caller.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
         on_own_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| f()))?.with_context(
             || {
@@ -142,11 +144,11 @@ impl Netns {
     }
 }
 
-/// A network namespace that things are done in, now and later.
+/// A network namespace in which functions can be run, now and later.
 ///
-/// A named one has a thread of this process that entered it once: the privilege to enter may be
-/// given up afterwards. The thread keeps the namespace alive, so look after its name with
-/// [`NetnsHandle::is_there`] and drop the place when that is gone.
+/// For a named one, a thread of this process has entered it once: the privilege to enter may be
+/// given up afterwards. The thread keeps the namespace alive, so check its name with
+/// [`NetnsHandle::is_there`] and drop the handle once that is gone.
 #[derive(Clone, Debug)]
 pub enum NetnsHandle {
     /// The caller's own.
@@ -155,13 +157,13 @@ pub enum NetnsHandle {
     Inside(Arc<Resident>),
 }
 
-/// The thread in a named network namespace. It ends, and leaves, on drop.
+/// The thread in a named network namespace. It leaves and ends on drop.
 #[derive(Debug)]
 pub struct Resident {
     name: String,
-    /// Device and inode: the same name may come to mean another namespace.
+    /// Device and inode: the same name may later refer to another namespace.
     identity: (u64, u64),
-    /// The process that it is known by, if it is.
+    /// The process that identifies it, if any.
     process: Option<OwnedFd>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -170,10 +172,10 @@ pub struct Resident {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl NetnsHandle {
-    /// Enters the namespace of this name, or stays here for `None`.
+    /// Enters the namespace with this name, or stays here for `None`.
     ///
     /// # Errors
-    /// There is none of this name, or no privilege to enter it.
+    /// There is none with this name, or no privilege to enter it.
     pub fn open(netns: Option<&str>) -> Result<NetnsHandle> {
         let Some(name) = netns else { return Ok(NetnsHandle::Here) };
         let netns = Netns::open(name)?;
@@ -217,11 +219,11 @@ impl NetnsHandle {
         }
     }
 
-    /// Whether the name still means this namespace.
+    /// Whether the name still refers to this namespace.
     pub fn is_there(&self) -> bool {
         match self {
             NetnsHandle::Here => true,
-            // What a process is in may not be looked at any more where privileges were given up.
+            // A process's namespace may not be queried any more after privileges were given up.
             NetnsHandle::Inside(r) => match &r.process {
                 Some(process) => {
                     let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
@@ -237,7 +239,7 @@ impl NetnsHandle {
     /// Runs `f` there and waits for it.
     ///
     /// # Errors
-    /// `f` panicked, now or another time.
+    /// `f` panicked, now or earlier.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let resident = match self {
             NetnsHandle::Here => return Ok(f()),
@@ -257,10 +259,10 @@ impl NetnsHandle {
 }
 
 impl NetnsHandle {
-    /// Its inode number, by which the kernel's own structures have it.
+    /// Its inode number, which the kernel's own structures contain.
     ///
     /// # Errors
-    /// /proc does not say.
+    /// /proc cannot be read.
     pub fn inode(&self) -> Result<u32> {
         let inode = match self {
             NetnsHandle::Here => fs::metadata("/proc/thread-self/ns/net")
@@ -271,15 +273,15 @@ impl NetnsHandle {
         Ok(u32::try_from(inode)?)
     }
 
-    /// The namespace's number, which no other one gets for as long as the kernel runs (SO_NETNS_COOKIE).
+    /// The namespace's cookie, which is unique for as long as the kernel runs (SO_NETNS_COOKIE).
     ///
     /// # Errors
-    /// A kernel before 5.14.
+    /// The kernel is older than 5.14.
     pub fn cookie(&self) -> Result<u64> {
         self.run(cookie)?.context("ask for the number of a network namespace (Linux 5.14 has it)")
     }
 
-    /// The caller's or a named namespace with this number; `None` where there is no way to it.
+    /// The caller's or a named namespace with this cookie; `None` if it cannot be reached.
     pub fn by_cookie(cookie: u64) -> Option<NetnsHandle> {
         let names = names();
         let named = names.iter().filter_map(|name| NetnsHandle::open(Some(name)).ok());
@@ -289,10 +291,10 @@ impl NetnsHandle {
     }
 }
 
-/// The number of the calling thread's namespace.
+/// The cookie of the calling thread's namespace.
 #[allow(unsafe_code)]
 pub(crate) fn cookie() -> io::Result<u64> {
-    // Of a kind that confined readers may make, too.
+    // A kind of socket that confined readers may create as well.
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -314,10 +316,10 @@ pub(crate) fn cookie() -> io::Result<u64> {
     if e == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Runs `f` in a network namespace of its own, with nothing but a `lo` in it, that ends with it.
+/// Runs `f` in a network namespace of its own, with nothing but a `lo` in it, which ends with `f`.
 ///
 /// # Errors
-/// No privilege to make one (CAP_SYS_ADMIN).
+/// No privilege to create one (CAP_SYS_ADMIN).
 pub fn scratch<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
     on_own_thread(|| unshare(CloneFlags::CLONE_NEWNET).map(|()| f()))?
         .context("make a network namespace")
@@ -327,7 +329,7 @@ impl Drop for Resident {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there has been told by the one who waited for it
+            let _ = thread.join(); // a panic there has been reported by whoever waited for it
         }
     }
 }
@@ -338,11 +340,12 @@ impl AsFd for Netns {
     }
 }
 
-/// Removes a name; the namespace itself goes when nothing uses it any more. False if there was no such name.
+/// Removes a name; the namespace itself goes when nothing uses it any more. Returns false if there
+/// was no such name.
 pub fn delete(name: &str) -> Result<bool> {
     let path = path_of(name)?;
     match umount2(&path, MntFlags::MNT_DETACH) {
-        // EINVAL: nothing is mounted there, the trace of a creation that was interrupted.
+        // EINVAL: nothing is mounted there, the remains of an interrupted creation.
         Ok(()) | Err(Errno::EINVAL) => {}
         Err(Errno::ENOENT) => return Ok(false),
         Err(e) => return Err(e).with_context(|| format!("unmount network namespace '{name}'")),
@@ -354,7 +357,7 @@ pub fn delete(name: &str) -> Result<bool> {
     }
 }
 
-/// The names that exist, sorted. A name may be a mere trace that [`Netns::open`] refuses.
+/// The names that exist, sorted. A name may be such a remainder, which [`Netns::open`] refuses.
 pub fn list() -> Result<Vec<String>> {
     let entries = match fs::read_dir(DIR) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -366,7 +369,7 @@ pub fn list() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What `ip netns` has a name for, and the paths of those that Docker keeps.
+/// The names of `ip netns`, and the paths of Docker's namespaces.
 fn names() -> Vec<String> {
     let mut names = list().unwrap_or_default();
     let docker = fs::read_dir(DOCKER).into_iter().flatten();
@@ -377,8 +380,8 @@ fn names() -> Vec<String> {
     names
 }
 
-/// Every network namespace but the caller's that has a name or that Docker keeps, each once, by what
-/// [`Netns::open`] takes; or why it cannot be opened.
+/// Every network namespace except the caller's that has a name or belongs to Docker, each once, by
+/// what [`Netns::open`] accepts; or why it cannot be opened.
 pub fn others() -> Vec<(String, Result<Netns>)> {
     let identity = |m: fs::Metadata| (m.dev(), m.ino());
     let mut seen: Vec<_> =
@@ -398,7 +401,7 @@ pub fn others() -> Vec<(String, Result<Netns>)> {
     all
 }
 
-/// The file of a namespace, however it is meant.
+/// The file of a namespace, by name, path or process.
 fn file_of(name: &str) -> Result<PathBuf> {
     if name.contains('/') {
         if !name.starts_with('/') || name.contains('\0') {
@@ -419,7 +422,7 @@ fn file_of(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// The process that a namespace is known by: readable once that has ended. (Linux 5.3.)
+/// The process that identifies a namespace: readable once that has ended. (Linux 5.3.)
 #[allow(unsafe_code)]
 fn process(name: &str) -> Option<OwnedFd> {
     let path = file_of(name).ok().filter(|path| path.starts_with("/proc"))?;
@@ -431,7 +434,7 @@ fn process(name: &str) -> Option<OwnedFd> {
     }
 }
 
-/// Text of the user for a message.
+/// The user's text, shortened for a message.
 fn short(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
@@ -477,7 +480,7 @@ fn share_dir() -> Result<()> {
     }
 }
 
-/// Namespaces belong to threads: what is changed on this one ends with it.
+/// Runs `f` on a separate thread. Namespaces belong to threads: changes on it end with it.
 fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().spawn_scoped(scope, f).context("start a thread")?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which host, namespace and process readings come from.
+//! The host, namespace and process that readings come from.
 use std::{
     fs,
     hash::{BuildHasher, RandomState},
@@ -16,7 +16,7 @@ pub fn host() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// The origin of what is read from now on, in the namespace that this thread is in.
+/// The origin of readings from now on, in this thread's namespace.
 pub fn here() -> Origin {
     Origin {
         host: host().into(),

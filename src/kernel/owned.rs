@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Folders that only their owner can change, and their contents, always by descriptor.
 //!
-//! A path is walked anew at each use, and where others may write it leads elsewhere the next time.
-//! So a folder is opened once, never through a link, and refused when somebody else could change it;
-//! what is done in it is done relative to its descriptor.
+//! A path is resolved anew at each use, and if others may write there, it leads elsewhere the next
+//! time. So a folder is opened once, never through a link, and refused if somebody else could
+//! change it; everything in it is done relative to its descriptor.
 use std::{
     fs::{self, File},
     io,
@@ -26,7 +26,7 @@ use nix::{
 
 use crate::kernel::privilege;
 
-/// Nobody but the owner may look into it or change it.
+/// Only the owner may list or change it.
 const PRIVATE: Mode = Mode::S_IRWXU;
 const WRITABLE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
@@ -35,11 +35,11 @@ const STICKY: u32 = 0o1000;
 #[derive(Debug)]
 pub(crate) struct Folder {
     fd: File,
-    /// As it is shown.
+    /// Its path for display.
     path: PathBuf,
 }
 
-/// We are not allowed to look into a folder.
+/// We are not permitted to look into a folder.
 #[derive(Debug)]
 pub(crate) struct Denied(PathBuf);
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// What to do where the file system denies something that root may do.
+/// What to do if the file system denies something that root may do.
 fn advice() -> String {
     if geteuid().is_root() || privilege::in_user_namespace() {
         return privilege::advice(&privilege::missing_of(&[Capability::CAP_DAC_OVERRIDE]));
@@ -59,9 +59,9 @@ fn advice() -> String {
     "run as root".to_owned()
 }
 
-/// Who owns something that is not ours, and what to do about it.
+/// The owner of something that is not ours, and what to do about it.
 pub(crate) fn stranger(uid: u32) -> (String, &'static str) {
-    // Whoever has no number in a user namespace has this one there (user_namespaces(7)).
+    // In a user namespace, users without a mapping have this number (user_namespaces(7)).
     let unmapped = fs::read_to_string("/proc/sys/kernel/overflowuid");
     let unmapped = unmapped.ok().and_then(|n| n.trim().parse().ok()).unwrap_or(65_534);
     if uid == unmapped && privilege::in_user_namespace() {
@@ -75,7 +75,7 @@ fn is_ours(stat: &FileStat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }
 
-/// Why a folder is not to be trusted, if it is not.
+/// Why a folder cannot be trusted, if it cannot.
 fn refusal(stat: &FileStat, path: &Path, shared: bool) -> Option<String> {
     let shown = path.display();
     if !is_ours(stat) {
@@ -93,10 +93,10 @@ fn refusal(stat: &FileStat, path: &Path, shared: bool) -> Option<String> {
 }
 
 impl Folder {
-    /// The folder that ours is in. Others may have folders there if they cannot rename ours. `None`
-    /// where there is none.
+    /// The folder that contains ours. Others may have folders there if they cannot rename ours.
+    /// `None` if it does not exist.
     pub(crate) fn around(path: &Path) -> Result<Option<Folder>> {
-        // O_PATH: who may not list it may know what is in it all the same.
+        // O_PATH: a folder that may not be listed may still be traversed.
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = match nix::fcntl::open(path, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -115,17 +115,17 @@ impl Folder {
         }
     }
 
-    /// A folder in it, `None` where there is none.
+    /// A folder in it; `None` if there is none.
     ///
     /// # Errors
-    /// It is not ours alone, a link, no folder, or we may not look into it.
+    /// It is not ours alone, is a link or not a folder, or we may not look into it.
     pub(crate) fn open(&self, name: &str) -> Result<Option<Folder>> {
         let path = self.path.join(name);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => Self::checked(fd, path, false).map(Some),
             Err(Errno::ENOENT) => Ok(None),
-            // Its owner matters more than that we may not look.
+            // Its owner matters more than our lack of permission.
             Err(Errno::EACCES) => match self.stat(name).and_then(|s| refusal(&s, &path, false)) {
                 Some(why) => bail!("{why}"),
                 None => Err(Denied(path).into()),
@@ -137,10 +137,10 @@ impl Folder {
         }
     }
 
-    /// A folder in it that only we may look into, and whether it had to be made.
+    /// A folder in it that only we may look into, and whether it had to be created.
     ///
     /// # Errors
-    /// As [`Folder::open`], or it cannot be made.
+    /// Those of [`Folder::open`], or it cannot be created.
     pub(crate) fn make(&self, name: &str) -> Result<(Folder, bool)> {
         loop {
             let made = match mkdirat(&self.fd, name, PRIVATE) {
@@ -152,11 +152,11 @@ impl Folder {
                 }
                 Err(e) => bail!("cannot make {}: {}", self.path.join(name).display(), e.desc()),
             };
-            // The last one who uses it removes it.
+            // The last user removes it.
             let Some(folder) = self.open(name)? else { continue };
-            // One of an older version could be looked into and locked by everybody.
+            // Older versions created it such that everybody could list and lock it.
             if folder.fd.metadata().is_ok_and(|m| m.mode() & 0o077 != 0) {
-                let _ = fchmod(&folder.fd, PRIVATE); // of root's, seen by another user
+                let _ = fchmod(&folder.fd, PRIVATE); // if root owns it, another user may not
             }
             return Ok((folder, made));
         }
@@ -166,13 +166,13 @@ impl Folder {
         fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
     }
 
-    /// When something in it was changed last.
+    /// When an entry was last modified.
     pub(crate) fn modified(&self, name: &str) -> Option<SystemTime> {
         let seconds = u64::try_from(self.stat(name)?.st_mtime).ok()?;
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
     }
 
-    /// Whether this name in it still is that folder.
+    /// Whether this name in it still refers to that folder.
     pub(crate) fn has(&self, name: &str, folder: &Folder) -> bool {
         let of = |s: FileStat| (s.st_dev, s.st_ino);
         self.stat(name)
@@ -180,7 +180,7 @@ impl Folder {
             .is_some_and(|(there, open)| of(there) == of(open))
     }
 
-    /// What is in it: names, and whether each is a folder.
+    /// Its entries: names, and whether each is a folder.
     pub(crate) fn list(&self) -> Result<Vec<(String, bool)>> {
         let shown = || format!("list {}", self.path.display());
         let entries = fs::read_dir(self.magic(".")).with_context(shown)?;
@@ -194,17 +194,17 @@ impl Folder {
         Ok(entries.filter_map(entry).collect())
     }
 
-    /// The folders in it, by name; none where a name is no text.
+    /// The folders in it, by name; names that are not text are left out.
     pub(crate) fn folders(&self) -> Result<Vec<String>> {
         Ok(self.list()?.into_iter().filter(|e| e.1).map(|e| e.0).collect())
     }
 
-    /// A path to something in it that goes by the descriptor, for calls that take no descriptor.
+    /// A path to an entry through the descriptor, for calls that take no descriptor.
     pub(crate) fn magic(&self, name: &str) -> PathBuf {
         format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd()).into()
     }
 
-    /// Where it is, for people.
+    /// The path of an entry, for display.
     pub(crate) fn shown(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -213,28 +213,28 @@ impl Folder {
         self.stat(name).is_some()
     }
 
-    /// Opens or makes a file in it that only we may read.
+    /// Opens or creates a file in it that only we may read.
     pub(crate) fn file(&self, name: &str, flags: OFlag) -> io::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         Ok(openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
     }
 
-    /// Removes something that is no folder. That it is not there is fine.
+    /// Removes an entry that is not a folder. It is fine if it does not exist.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         gone(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir))
     }
 
-    /// Removes an empty folder. That it is not there is fine.
+    /// Removes an empty folder. It is fine if it does not exist.
     pub(crate) fn remove_folder(&self, name: &str) -> io::Result<()> {
         gone(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir))
     }
 
-    /// Gives something in it another name, in place of what has that.
+    /// Renames an entry, replacing any entry that has the new name.
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(nix::fcntl::renameat(&self.fd, from, &self.fd, to)?)
     }
 
-    /// Its descriptor as a file, to be locked.
+    /// Its descriptor as a file, for locking.
     pub(crate) fn to_file(&self) -> io::Result<File> {
         self.fd.try_clone()
     }

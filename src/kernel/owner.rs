@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which programs are a tmon's, and whether it lives: a file for each attachment in a folder that
-//! nobody else can look into.
+//! Which programs belong to a tmon, and whether that is alive: a file for each attachment in a
+//! folder that nobody else can look into.
 //!
 //! ```text
 //! /run/tmon/1-2-17-18         netns cookie, ifindex, numbers of both programs; locked by the owner
@@ -8,8 +8,8 @@
 //! /run/tmon/1-2-qdisc         a clsact qdisc is made here that has no filter yet
 //! ```
 //!
-//! The kernel gives up the lock of a process that is killed. Where the folder cannot be had (another
-//! user, another mount namespace) nobody's owner is known, and what is not known is left alone.
+//! The kernel releases the lock of a process that is killed. If the folder is not available
+//! (another user, another mount namespace), no owner is known, and unknown programs are left alone.
 use std::{
     fs::File,
     path::Path,
@@ -27,29 +27,29 @@ use crate::kernel::{
     owned::Folder,
 };
 
-/// Made by the first who attaches.
+/// Created by the first process that attaches.
 pub(crate) const FOLDER: &str = "/run/tmon";
 const RUN: &str = "/run";
 const NAME: &str = "tmon";
-/// How long to wait for others who attach or detach programs.
+/// How long to wait for others that attach or detach programs.
 const PATIENCE: Duration = Duration::from_secs(2);
 static HELD_UP: AtomicBool = AtomicBool::new(false);
-/// What is said of a qdisc in a namespace that cannot be found is forgotten after a day.
+/// A record of a qdisc in a namespace that cannot be found is forgotten after a day.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const QDISC: &str = "qdisc";
 const KEPT: &str = "-kept";
 
-/// What is known about the owners of one interface's programs. Others cannot change it, nor put
-/// programs on interfaces or take them off, until this is dropped.
+/// What is known about the owners of one interface's programs. Until this is dropped, other
+/// processes can neither change it nor attach or detach programs.
 #[derive(Debug)]
 pub(crate) struct Owners {
     folder: Folder,
-    /// What names begin with.
+    /// The common prefix of the names.
     here: String,
     _lock: Option<Flock<File>>,
 }
 
-/// The programs of a living owner. Dropping it says that they are gone.
+/// The programs of a living owner. Dropping it records that they are gone.
 #[derive(Debug)]
 pub(crate) struct Token {
     folder: Folder,
@@ -63,40 +63,42 @@ fn open(make: bool) -> Option<Folder> {
     if make { run.make(NAME).ok().map(|made| made.0) } else { run.open(NAME).ok()? }
 }
 
-/// The numbers of programs in a name.
+/// The program ids in a name.
 fn programs(name: &str) -> Option<[u32; 2]> {
     let mut parts = name.strip_suffix(KEPT).unwrap_or(name).split('-').skip(2);
     let both = [parts.next()?.parse().ok()?, parts.next()?.parse().ok()?];
     parts.next().is_none().then_some(both)
 }
 
-/// Whether a program is said to be a tmon's.
+/// Whether a program is recorded as tmon's.
 pub(crate) fn is_tmon(program: u32) -> bool {
     let names = open(false).and_then(|folder| folder.list().ok()).unwrap_or_default();
     names.iter().any(|(name, _)| programs(name).is_some_and(|ids| ids.contains(&program)))
 }
 
-/// The interface in a name that says a qdisc is being made: cookie of its namespace, and index.
+/// The interface in a name that records the creation of a qdisc: the cookie of its namespace, and
+/// its index.
 fn begun(name: &str) -> Option<(u64, u32)> {
     let (cookie, ifindex) = name.strip_suffix(QDISC)?.strip_suffix('-')?.split_once('-')?;
     Some((cookie.parse().ok()?, ifindex.parse().ok()?))
 }
 
-/// Makes the folder, for those who may not later on; and forgets the qdiscs that somebody was killed
-/// over and that are gone. The others are left to who attaches there.
+/// Creates the folder, for threads that may not later on; and forgets interrupted qdiscs that are
+/// gone. The others are left to whoever attaches there.
 pub(crate) fn prepare() {
-    let Some(folder) = open(true) else { return }; // without it nobody's owner is known
+    let Some(folder) = open(true) else { return }; // without it no owner is known
     let lock = folder.to_file().ok().and_then(|folder| {
         lock::take(folder, FlockArg::LockExclusiveNonblock, Duration::ZERO).ok().flatten()
     });
-    // Who is making one holds the lock.
+    // Whoever is creating one holds the lock.
     let Some(_lock) = lock else { return };
     for (name, _) in folder.list().unwrap_or_default() {
         let Some((cookie, ifindex)) = begun(&name) else { continue };
         let has_one = move || Netlink::open()?.has_clsact(ifindex);
         let is_there = match NetnsHandle::by_cookie(cookie) {
             Some(place) => place.run(has_one).and_then(|there| there).unwrap_or(true),
-            // It is gone, has no name here, or may not be entered: an empty qdisc there hurts nobody.
+            // It is gone, has no name here, or may not be entered: an empty qdisc there does no
+            // harm.
             None => folder
                 .modified(&name)
                 .is_some_and(|at| at.elapsed().is_ok_and(|age| age < FORGOTTEN)),
@@ -116,7 +118,7 @@ fn forget_gone(folder: &Folder) {
     }
 }
 
-/// For who takes programs off: forgets all that are gone, in whatever namespace they were.
+/// For detaching: forgets all programs that are gone, in whatever namespace they were.
 pub(crate) fn tidy() {
     let Some(folder) = open(false) else { return };
     let lock = folder.to_file().ok().and_then(|folder| {
@@ -128,11 +130,11 @@ pub(crate) fn tidy() {
 }
 
 impl Owners {
-    /// Those of an interface in the calling thread's network namespace.
+    /// The owners of an interface in the calling thread's network namespace.
     pub(crate) fn of(ifindex: u32) -> Option<Owners> {
         let cookie = netns::cookie().ok()?;
         let folder = open(true)?;
-        // Who has waited in vain does not wait again for each interface.
+        // After waiting in vain once, it does not wait again for each interface.
         let patience = if HELD_UP.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
         let file = folder.to_file().ok()?;
         let lock = lock::take(file, FlockArg::LockExclusiveNonblock, patience).ok().flatten();
@@ -143,14 +145,14 @@ impl Owners {
         Some(Owners { folder, here: format!("{cookie}-{ifindex}-"), _lock: lock })
     }
 
-    /// The names of attachments here, and the numbers of their programs.
+    /// The names of attachments here, and the ids of their programs.
     fn names(&self) -> Vec<(String, [u32; 2])> {
         let all = self.folder.list().unwrap_or_default();
         let here = all.into_iter().filter(|(name, _)| name.starts_with(&self.here));
         here.filter_map(|(name, _)| programs(&name).map(|ids| (name, ids))).collect()
     }
 
-    /// Whether the owner of what has this name was killed.
+    /// Whether the owner of this name was killed.
     fn was_killed(&self, name: &str) -> bool {
         let lock = |file| lock::take(file, FlockArg::LockSharedNonblock, Duration::ZERO);
         !name.ends_with(KEPT)
@@ -161,16 +163,16 @@ impl Owners {
                 .is_ok_and(|lock| lock.is_some())
     }
 
-    /// Whether a program is one that a tmon left which was killed.
+    /// Whether a program was left by a tmon that was killed.
     pub(crate) fn is_orphan(&self, program: u32) -> bool {
         self.names().iter().any(|(name, ids)| ids.contains(&program) && self.was_killed(name))
     }
 
-    /// Forgets those who were killed: what they left is gone.
+    /// Forgets owners that were killed: what they left is gone.
     pub(crate) fn forget_killed(&self) {
         for (name, _) in self.names() {
             if self.was_killed(&name) {
-                let _ = self.folder.remove(&name); // it says nothing of anybody who lives
+                let _ = self.folder.remove(&name); // it belongs to no living process
             }
         }
     }
@@ -184,7 +186,7 @@ impl Owners {
         }
     }
 
-    /// Says that these programs are ours, for as long as the token lives.
+    /// Records that these programs are ours, for as long as the token lives.
     pub(crate) fn sign(&self, programs: [u32; 2]) -> Option<Token> {
         let name = format!("{}{}-{}", self.here, programs[0], programs[1]);
         let file = self.folder.file(&name, OFlag::O_RDWR | OFlag::O_CREAT).ok()?;
@@ -196,23 +198,23 @@ impl Owners {
         format!("{}{QDISC}", self.here)
     }
 
-    /// From here until [`Owners::qdisc_is_used`] a qdisc without filters is ours.
+    /// From now until [`Owners::qdisc_is_used`], a qdisc without filters is ours.
     pub(crate) fn makes_qdisc(&self) {
         drop(self.folder.file(&self.qdisc(), OFlag::O_RDWR | OFlag::O_CREAT));
     }
 
     pub(crate) fn qdisc_is_used(&self) {
-        let _ = self.folder.remove(&self.qdisc()); // if it was there
+        let _ = self.folder.remove(&self.qdisc()); // if it exists
     }
 
-    /// Whether somebody was killed between a qdisc and its first filter.
+    /// Whether a tmon was killed between creating a qdisc and adding its first filter.
     pub(crate) fn has_begun_qdisc(&self) -> bool {
         self.folder.contains(&self.qdisc())
     }
 }
 
 impl Token {
-    /// The programs stay where they are when this process ends.
+    /// The programs stay attached when this process ends.
     pub(crate) fn keep(&mut self) {
         self.kept = self.folder.rename(&self.name, &format!("{}{KEPT}", self.name)).is_ok();
     }
@@ -221,7 +223,7 @@ impl Token {
 impl Drop for Token {
     fn drop(&mut self) {
         if !self.kept {
-            let _ = self.folder.remove(&self.name); // if it stays its lock is free
+            let _ = self.folder.remove(&self.name); // if it stays, its lock is free
         }
     }
 }

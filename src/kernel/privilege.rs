@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What this process may do, what it needs to, and how it gives up the rest.
+//! What this process may do, what it needs, and how it gives up the rest.
 //!
-//! Loading takes CAP_BPF, CAP_PERFMON (without it the verifier takes no program that adds a number
-//! it does not know to a packet's address, which is what skipping a header of variable length is)
-//! and CAP_NET_ADMIN; attaching CAP_NET_ADMIN. CAP_SYS_ADMIN stands for all three with tcx, for
-//! the first two with clsact, and is what entering another network namespace takes, which is done
-//! once, at the start. None of them counts for bpf(2) in a user namespace.
+//! Loading takes CAP_BPF, CAP_PERFMON (without it the verifier rejects programs that add an unknown
+//! number to a packet pointer, as skipping a header of variable length does) and CAP_NET_ADMIN;
+//! attaching takes CAP_NET_ADMIN. CAP_SYS_ADMIN replaces all three with tcx, the first two with
+//! clsact, and is required for entering another network namespace, which is done once, at startup.
+//! None of them counts for bpf(2) in a user namespace.
 use std::{fs, os::linux::fs::MetadataExt};
 
 use anyhow::{Context, Result};
@@ -22,23 +22,23 @@ use nix::{
 const NEEDED: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
 
-/// The capabilities needed to load programs and attach them to tcx that are missing from a set (a bit
-/// each, as in /proc/PID/status).
+/// The capabilities for loading programs and attaching them to tcx that are missing from a set (one
+/// bit each, as in /proc/PID/status).
 pub fn lacking(effective: u64) -> Vec<String> {
     let has = |c: Capability| effective & c.bitmask() != 0;
     let stands_in = enters_namespaces(effective);
     NEEDED.into_iter().filter(|c| !has(*c) && !stands_in).map(|c| c.to_string()).collect()
 }
 
-/// Whether a set of capabilities is enough for clsact, too, which netlink guards.
+/// Whether a set of capabilities also suffices for clsact, which netlink guards.
 pub fn attaches_by_netlink(effective: u64) -> bool {
     effective & Capability::CAP_NET_ADMIN.bitmask() != 0
 }
 
-/// Whether this process is in a user namespace of its own (user_namespaces(7)), in which it may have
-/// all capabilities and none that counts for bpf(2).
+/// Whether this process is in a user namespace of its own (user_namespaces(7)), in which it may
+/// have all capabilities, but none that counts for bpf(2).
 pub fn in_user_namespace() -> bool {
-    /// PROC_USER_INIT_INO: the one that the kernel starts with.
+    /// PROC_USER_INIT_INO: the initial user namespace.
     const FIRST: u64 = 0xEFFF_FFFD;
     match fs::metadata("/proc/self/ns/user") {
         Ok(namespace) => namespace.st_ino() != FIRST,
@@ -46,24 +46,24 @@ pub fn in_user_namespace() -> bool {
     }
 }
 
-/// A map of user ids that leaves out none and changes none.
+/// Whether a map of user ids is the complete identity.
 fn is_whole(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Whether a set of capabilities is enough to enter another network namespace.
+/// Whether a set of capabilities suffices to enter another network namespace.
 pub fn enters_namespaces(effective: u64) -> bool {
     effective & Capability::CAP_SYS_ADMIN.bitmask() != 0
 }
 
-/// The capabilities that this thread lacks to load and attach programs.
+/// The capabilities for loading and attaching programs that this thread lacks.
 pub fn missing() -> Vec<String> {
     let has = caps::read(None, CapSet::Effective).unwrap_or_default();
     lacking(has.into_iter().fold(0, |bits, c| bits | c.bitmask()))
 }
 
-/// What to do about something that the kernel does not allow for want of capabilities, or else does
-/// not allow: the advice depends on who asks.
+/// What to do about something that the kernel does not permit, for lack of capabilities or
+/// otherwise: the advice depends on who asks.
 pub fn advice(missing: &[String]) -> String {
     fitting(geteuid().is_root(), in_user_namespace(), missing)
 }
@@ -86,13 +86,13 @@ fn fitting(root: bool, namespace: bool, missing: &[String]) -> String {
     }
 }
 
-/// Those of some capabilities that this thread lacks.
+/// Which of these capabilities this thread lacks.
 pub fn missing_of(needed: &[Capability]) -> Vec<String> {
     let has = caps::read(None, CapSet::Effective).unwrap_or_default();
     needed.iter().filter(|c| !has.contains(c)).map(ToString::to_string).collect()
 }
 
-/// A list as one says it: "a, b and c".
+/// A list in words: "a, b and c".
 pub fn words(names: &[String]) -> String {
     match names {
         [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
@@ -100,19 +100,19 @@ pub fn words(names: &[String]) -> String {
     }
 }
 
-/// Raises the limit of open descriptors to what may be had without privilege: the usual 1,024, which
-/// select(2) asks for, are used up by some 60 interfaces.
+/// Raises the soft limit of open descriptors to the hard limit: the usual 1,024, which exists for
+/// select(2), are used up by some 60 interfaces.
 pub fn raise_descriptors() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // Where that is refused there are fewer, and it is said when they are missing.
+        // If that is refused there are fewer, and it is reported when they run out.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Gives up, for good, all that this thread may do and need not: it and the threads that it starts
-/// keep what loading, attaching and reading need, and nothing that they run ever gets more.
+/// Gives up for good all privileges that this thread does not need: it and the threads that it
+/// starts keep what loading, attaching and reading need, and nothing that they run ever gets more.
 ///
 /// # Errors
 /// The kernel refuses; what was given up stays so.
@@ -120,10 +120,10 @@ pub fn give_up_the_rest() -> Result<()> {
     keep(&kept(&caps::read(None, CapSet::Permitted)?))
 }
 
-/// Gives up, for good, all that this thread may do.
+/// Gives up for good all privileges of this thread.
 ///
 /// # Errors
-/// As [`give_up_the_rest`].
+/// Those of [`give_up_the_rest`].
 pub fn give_up_all() -> Result<()> {
     keep(&CapsHashSet::new())
 }
@@ -131,7 +131,7 @@ pub fn give_up_all() -> Result<()> {
 fn keep(keep: &CapsHashSet) -> Result<()> {
     prctl::set_no_new_privs().context("give up gaining privileges")?;
     let give_up = || -> Result<(), caps::errors::CapsError> {
-        // The bounding set is only open to who may set capabilities, so it goes before them.
+        // Changing the bounding set needs a capability, so it goes first.
         if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
             for c in caps::read(None, CapSet::Bounding)?.difference(keep) {
                 caps::drop(None, CapSet::Bounding, *c)?;
@@ -145,10 +145,10 @@ fn keep(keep: &CapsHashSet) -> Result<()> {
     give_up().context("give up capabilities")
 }
 
-/// What stays of a set of capabilities.
+/// What remains of a set of capabilities.
 fn kept(permitted: &CapsHashSet) -> CapsHashSet {
     let mut keep: CapsHashSet = NEEDED.into_iter().filter(|c| permitted.contains(c)).collect();
-    // Where it stands for one of them it is needed itself.
+    // If it stands in for one of them, it is needed itself.
     if keep.len() < NEEDED.len() && permitted.contains(&Capability::CAP_SYS_ADMIN) {
         keep.insert(Capability::CAP_SYS_ADMIN);
     }

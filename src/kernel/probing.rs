@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The maps in which programs and those who look at rows more closely meet.
+//! The maps shared between programs and probers.
 #![allow(unsafe_code)]
 use std::{
     io,
@@ -13,10 +13,10 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::kernel::locked::{Locked, ProbeSlot};
 
-/// Of one interface's programs: the rows that are looked at, and who does.
+/// For one interface's programs: the probed rows, and their probers.
 pub(super) struct Probes {
     pub(super) places: Locked<ProbeSlot>,
-    /// The ring of each prober.
+    /// The ring buffer of each prober.
     pub(super) rings: OwnedFd,
     /// What each sees in packets.
     pub(super) lenses: OwnedFd,
@@ -31,7 +31,7 @@ impl Probes {
     }
 }
 
-/// Maps an array of elements of this size into memory.
+/// Maps an array with elements of this size into memory.
 pub(super) fn map_array(map: BorrowedFd<'_>, size: usize) -> Result<Arc<MmapRaw>> {
     let mut info = libbpf_sys::bpf_map_info::default();
     let mut len = size_of_val(&info) as u32;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Starts the commands that the user named, and makes the files that they save, for a process that
-//! can do neither any more.
+//! Starts the commands that the user named, and creates the files that they save, for a process
+//! that can no longer do either.
 //!
-//! A reader confines itself (see [`crate::kernel::sandbox`]), and its children would inherit that. So a small
-//! process is forked at the start, with the caller's own rights. It already knows the commands and
-//! accepts only the number of one of them, and of files it makes only new ones with a name that
-//! begins with `tmon-`, in the folder where it was started. So whoever takes over the reader can start these
-//! commands again, leave such files, and nothing else. However the reader ends, this process ends
-//! with it and terminates what it started.
+//! A reader confines itself (see [`crate::kernel::sandbox`]), and its children would inherit that.
+//! So a small process is forked at the start, with the caller's own rights. It already knows the
+//! commands and accepts only the number of one of them, and it creates only new files whose name
+//! begins with `tmon-`, in the folder where it was started. An attacker who takes over the reader
+//! can therefore start these commands again, leave such files, and nothing else. However the reader
+//! ends, this process ends with it and terminates what it started.
 //!
 //! The protocol, on a socket pair that keeps messages apart, by a request's first byte:
 //! * `r` and a number (four bytes, in the machine's order) run a command: answered by four
@@ -64,15 +64,15 @@ use tui::files::{Files, OwnFiles};
 
 /// Limit on the commands that run at the same time.
 const MOST: usize = 64;
-/// Where programs are where the environment does not say: as execvp(3) has it.
+/// Where programs are looked for if the environment does not say, as in execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
-/// How long a command may take to be started, while everything else waits.
+/// How long starting a command may take, while everything else waits.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a command may take to end when it is told to, before it is killed.
+/// How long a command may take to terminate before it is killed.
 const LAST: Duration = Duration::from_secs(1);
-/// How long the process may take to end.
+/// How long this process may take to end.
 const GRACE: Duration = Duration::from_millis(500);
-/// Bytes of a reason.
+/// The maximum length of a reason in bytes.
 const REASON: usize = 512;
 
 /// The process that starts commands. It ends on drop.
@@ -82,27 +82,27 @@ pub struct Runner {
     process: Pid,
 }
 
-/// A command that was started. Dropping it tells the command to end (SIGTERM), and kills it if that takes
-/// more than a second.
+/// A running command. Dropping it terminates the command (SIGTERM), and kills it if that takes more
+/// than a second.
 #[derive(Debug)]
 pub struct Running {
-    /// What it reads; dropping this ends it.
+    /// Its standard input; dropping this closes it.
     pub stdin: Option<File>,
-    /// What it prints.
+    /// Its standard output.
     pub stdout: File,
-    /// What it complains about.
+    /// Its standard error.
     pub stderr: File,
     report: UnixStream,
 }
 
 impl Runner {
-    /// Forks the process that will run these commands: a program, which is looked for in PATH, and
-    /// its arguments. To be called before there are threads and before anything is given up.
-    /// Programs are looked for now, so that it does not matter what comes into the folders of PATH, or
-    /// the current one, later.
+    /// Forks the process that will run these commands: a program, looked up in PATH, and its
+    /// arguments. To be called before there are threads and before anything is given up. Programs
+    /// are looked up now, so that later changes of the folders in PATH, or of the current one, do
+    /// not matter.
     ///
     /// # Errors
-    /// There are threads already, a program is not in PATH, or no process can be made.
+    /// There are threads already, a program is not in PATH, or no process can be created.
     pub fn start(mut commands: Vec<Vec<OsString>>) -> Result<Runner> {
         let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
         for program in commands.iter_mut().filter_map(|words| words.first_mut()) {
@@ -113,7 +113,7 @@ impl Runner {
         let kind = SockType::SeqPacket;
         let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
             .context("make a socket pair")?;
-        // SAFETY: there is one thread, so nobody holds a lock that the child may wait for.
+        // SAFETY: there is only one thread, so no other holds a lock that the child may wait for.
         match unsafe { fork() }.context("start the process that runs commands")? {
             ForkResult::Parent { child } => {
                 Ok(Runner { requests: Mutex::new(ours), process: child })
@@ -122,16 +122,17 @@ impl Runner {
                 let served = catch_unwind(AssertUnwindSafe(|| {
                     settle(theirs).map(|requests| serve(&requests, &commands))
                 }));
-                // SAFETY: it does not return; what the parent has open is not ours to close in order.
+                // SAFETY: it does not return; what the parent has open is not ours to close
+                // properly.
                 unsafe { libc::_exit(i32::from(!matches!(served, Ok(Ok(()))))) }
             }
         }
     }
 
-    /// Starts the command of this number.
+    /// Starts the command with this number.
     ///
     /// # Errors
-    /// There is none, it cannot be started, or too many run already: one line.
+    /// There is none, it cannot be started, or too many are running: one line.
     pub fn run(&self, command: usize) -> Result<Running> {
         let number = u32::try_from(command).unwrap_or(u32::MAX).to_ne_bytes();
         let (files, text) = self.ask(&[b"r", &number[..]].concat())?;
@@ -146,7 +147,7 @@ impl Runner {
         }
     }
 
-    /// What the process answers.
+    /// The process's answer.
     fn ask(&self, request: &[u8]) -> Result<(Vec<OwnedFd>, String)> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = "the process that runs commands has ended";
@@ -199,7 +200,7 @@ impl Files for Runner {
     }
 
     fn discard(&self) {
-        let _ = self.ask(b"d"); // it has ended, or will not find anything to discard
+        let _ = self.ask(b"d"); // it has ended, or has nothing to discard
     }
 }
 
@@ -207,7 +208,7 @@ impl Drop for Runner {
     fn drop(&mut self) {
         let requests = self.requests.get_mut().unwrap_or_else(PoisonError::into_inner);
         if shutdown(requests.as_raw_fd(), Shutdown::Both).is_ok() {
-            // It ends at once, unless somebody has stopped it.
+            // It ends at once, unless it has been stopped.
             let begun = Instant::now();
             let running = |status| status == Ok(WaitStatus::StillAlive);
             while running(waitpid(self.process, Some(WaitPidFlag::WNOHANG)))
@@ -219,7 +220,7 @@ impl Drop for Runner {
     }
 }
 
-/// Where a program is that a shell would start by this name.
+/// The path of the program that a shell would start by this name.
 fn located(program: &OsStr, path: &OsStr) -> Result<PathBuf> {
     let absolute = |path: PathBuf| {
         std::path::absolute(&path).with_context(|| format!("locate {}", path.display()))
@@ -237,16 +238,16 @@ fn located(program: &OsStr, path: &OsStr) -> Result<PathBuf> {
 }
 
 impl Running {
-    /// Tells it to end. What it complains about until then can be read.
+    /// Tells it to end. Its standard error can be read until then.
     pub fn end(self) -> File {
         self.stderr
     }
 
-    /// Ends its input and waits until it has ended. Whoever wants what it prints reads that before,
-    /// or a full pipe may keep it from ending.
+    /// Closes its input and waits until it has ended. Read its output before, or a full pipe may
+    /// keep it from ending.
     ///
     /// # Errors
-    /// The process that runs commands has ended, and nobody knows.
+    /// The process that runs commands has ended, so the status is unknown.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.stdin = None;
         let mut status = [0; 4];
@@ -254,18 +255,17 @@ impl Running {
         Ok(ExitStatus::from_raw(i32::from_ne_bytes(status)))
     }
 
-    /// How it ended, if it has; never waits.
+    /// Its exit status, if it has ended; never waits.
     ///
     /// # Errors
-    /// The process that runs commands has ended, and nobody knows.
+    /// The process that runs commands has ended, so the status is unknown.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let mut ready = [PollFd::new(self.report.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, PollTimeout::ZERO).context("look whether a command has ended")?;
         if ready[0].any() == Some(true) { self.wait().map(Some) } else { Ok(None) }
     }
 
-    /// What it has printed or complained about and nobody has read, as far as it is there; never
-    /// waits.
+    /// Unread output and errors, as far as they are available; never waits.
     pub fn said(&mut self) -> Vec<u8> {
         const MOST: usize = 1 << 16;
         let mut all = Vec::new();
@@ -287,23 +287,23 @@ impl Running {
     }
 }
 
-/// A command that runs.
+/// A running command.
 struct Job {
     child: Child,
     ended: OwnedFd,
-    /// `None` when nobody wants to know any more.
+    /// `None` once nobody wants the status any more.
     report: Option<UnixStream>,
 }
 
-/// Makes the forked process one of its own: nothing of its parent's is open, no terminal reaches
-/// it, no other process looks into it, and it acts for whoever called.
+/// Isolates the forked process: nothing of its parent's is open, no terminal reaches it, no other
+/// process can trace it, and it acts with the caller's rights.
 fn settle(requests: OwnedFd) -> Result<OwnedFd> {
     const PLACE: RawFd = 3;
     prctl::set_dumpable(false)?;
     setsid()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let (null, requests) = (null.into_raw_fd(), requests.into_raw_fd());
-    // SAFETY: these descriptors are owned by nobody any more, and PLACE is by what is returned.
+    // SAFETY: nothing owns these descriptors any more, and PLACE is owned by the returned value.
     let requests = unsafe {
         for standard in 0..3 {
             Errno::result(libc::dup2(null, standard))?;
@@ -317,12 +317,12 @@ fn settle(requests: OwnedFd) -> Result<OwnedFd> {
     let (user, group) = (getuid(), getgid());
     setresgid(group, group, group)?;
     setresuid(user, user, user)?;
-    // Should somebody have stopped it, it goes on when its parent ends, and so ends itself.
+    // If it has been stopped, it continues when its parent ends, and so ends itself.
     prctl::set_pdeathsig(Signal::SIGCONT)?;
     Ok(requests)
 }
 
-/// Does what is asked for until nobody can ask any more.
+/// Serves requests until nobody can send any more.
 fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
     let mut jobs: Vec<Job> = Vec::new();
     let files = OwnFiles::default();
@@ -330,7 +330,7 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
     loop {
         let hung_up = PollFlags::empty();
         let jobs_fds = jobs.iter().flat_map(|j| {
-            // With nobody to hang up its end is all that is waited for.
+            // If nobody can hang up, wait only for its end.
             let report = j.report.as_ref().map_or(j.ended.as_fd(), AsFd::as_fd);
             [PollFd::new(j.ended.as_fd(), PollFlags::POLLIN), PollFd::new(report, hung_up)]
         });
@@ -380,7 +380,7 @@ fn serve(requests: &OwnedFd, commands: &[Vec<OsString>]) {
     }
 }
 
-/// How long until the first of them is to be killed.
+/// The time until the first of them has to be killed.
 fn killing(ending: &[Ending]) -> PollTimeout {
     let last = ending.iter().map(|group| group.last).min();
     last.map_or(PollTimeout::NONE, |last| {
@@ -389,7 +389,7 @@ fn killing(ending: &[Ending]) -> PollTimeout {
     })
 }
 
-/// Does what one request says: the descriptors of the answer, and its text.
+/// Serves one request: returns the descriptors of the answer, and its text.
 fn do_it(
     request: &[u8],
     commands: &[Vec<OsString>],
@@ -438,11 +438,11 @@ fn answer(requests: &OwnedFd, done: Result<(Vec<OwnedFd>, &'static str)>) {
     let rights = [ControlMessage::ScmRights(&files)];
     let rights = if files.is_empty() { &[][..] } else { &rights };
     let text = [IoSlice::new(text.as_bytes())];
-    // Whoever asked may have gone; then the next request is the end.
+    // If the requester is gone, the next request is the end.
     let _ = sendmsg::<()>(requests.as_raw_fd(), &text, rights, MsgFlags::MSG_NOSIGNAL, None);
 }
 
-/// Starts a command. Its ends of input, output, errors and report go to who asked.
+/// Starts a command. The other ends of input, output, errors and report go to the requester.
 fn begin(words: &[OsString]) -> Result<(Job, [OwnedFd; 4])> {
     let (program, arguments) = words.split_first().context("the command is empty")?;
     let mut child = Command::new(program)
@@ -456,7 +456,7 @@ fn begin(words: &[OsString]) -> Result<(Job, [OwnedFd; 4])> {
     let set_up = || -> Result<_> {
         let (own, report) = UnixStream::pair()?;
         own.set_nonblocking(true)?;
-        // SAFETY: the child has not been waited for, so its number is its own.
+        // SAFETY: the child has not been waited for, so its id is its own.
         let ended = unsafe {
             let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, child.id(), 0))?;
             OwnedFd::from_raw_fd(RawFd::try_from(fd)?)
@@ -487,14 +487,14 @@ impl Job {
     }
 }
 
-/// A command and what it started, which were told to end.
+/// A command and what it started, after they were told to end.
 struct Ending {
     group: Pid,
     last: Instant,
 }
 
 impl Ending {
-    /// Whether somebody of them is left. Kills them when it is time.
+    /// Whether any of them is left. Kills them when it is time.
     fn goes_on(&self) -> bool {
         if Instant::now() < self.last {
             return killpg(self.group, None).is_ok();

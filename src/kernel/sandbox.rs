@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a reader can still do once it reads what strangers write: Landlock confines it to the files
-//! that it needs later on, and a seccomp filter denies system calls that it never needs.
+//! Confinement of a reader before it reads untrusted input: Landlock restricts it to the files that
+//! it needs later on, and a seccomp filter denies system calls that it never needs.
 //!
-//! Both are best effort: a kernel without them is no reason not to run, and `tmon check` says so.
-//! Both pass to children, so that commands which the user names are started by
+//! Both are best effort: tmon also runs on a kernel without them, and `tmon check` reports it. Both
+//! are inherited by children, so commands that the user names are started by
 //! [`crate::kernel::runner::Runner`], which is forked before.
 use std::{
     collections::BTreeMap,
@@ -28,23 +28,24 @@ use seccompiler::{
 use crate::kernel::owner;
 use crate::kernel::privilege;
 
-/// Rights that are taken away; a kernel that does not know one leaves it.
+/// The rights that are taken away; a kernel that does not know one leaves it.
 const KNOWN: ABI = ABI::V5;
 
-/// What is read after the start. Of /etc only single files: it also holds secrets, so a resolv.conf
+/// What is read after the start. Only single files of /etc: it also holds secrets, so a resolv.conf
 /// that is replaced in /etc itself is not followed.
 const READ: [&str; 30] = [
-    // Interfaces and namespaces that come later: pins to join, what loading asks the kernel for.
+    // For interfaces and namespaces that come later: pins to join, and what loading reads from the
+    // kernel.
     "/sys/fs/bpf",
     "/sys/kernel/btf",
     "/sys/devices/system/cpu",
     "/proc",
     "/run/netns",
     "/run/docker/netns",
-    // What container runtimes call the addresses of pods.
+    // Container runtimes' names for the addresses of pods.
     "/var/lib/cni",
     "/run/antrea/cni",
-    // DNS by the system's own rules, whose modules are loaded at the first question.
+    // DNS by the system's own rules, whose modules are loaded at the first query.
     "/etc/resolv.conf",
     "/etc/nsswitch.conf",
     "/etc/hosts",
@@ -69,11 +70,12 @@ const READ: [&str; 30] = [
     "/gnu/store",
 ];
 
-/// Devices that are also written to. The descriptors 0 to 2 are here for those who open them again.
+/// Devices that are also written to. The descriptors 0 to 2 are here for code that opens them
+/// again.
 const DEVICES: [&str; 5] =
     ["/dev/tty", "/dev/null", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"];
 
-/// Restrictions for the threads of a reader. Clones are the same.
+/// Restrictions for the threads of a reader. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     rules: Arc<Result<RulesetCreated, RulesetError>>,
@@ -81,25 +83,25 @@ pub struct Sandbox {
     talks: bool,
 }
 
-/// What of it this kernel enforces.
+/// What this kernel enforces of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Force {
-    /// The version of Landlock, where files are out of reach.
+    /// The version of Landlock, if files are out of reach.
     pub landlock: Option<i32>,
-    /// System calls are denied.
+    /// Whether system calls are denied.
     pub seccomp: bool,
 }
 
 impl Sandbox {
-    /// Opens what a reader needs; `saves` is the folder that it may make files in. To be called with
-    /// all privileges.
+    /// Opens what a reader needs; `saves` is the folder in which it may create files. To be called
+    /// with all privileges.
     pub fn new(saves: Option<&Path>) -> Sandbox {
         #[cfg(feature = "live")]
         owner::prepare();
         Sandbox { rules: Arc::new(rules(saves, None)), resolves: false, talks: false }
     }
 
-    /// For who keeps files in a folder: makes, reads, replaces and deletes them.
+    /// For readers that maintain files in a folder: create, read, replace and delete them.
     #[cfg(feature = "live")]
     pub fn keeping(folder: &Path) -> Sandbox {
         owner::prepare();
@@ -110,23 +112,23 @@ impl Sandbox {
         }
     }
 
-    /// For who looks up names: all kinds of sockets stay allowed.
+    /// For readers that look up names: all kinds of sockets stay allowed.
     pub fn resolving(self, resolves: bool) -> Sandbox {
         Sandbox { resolves, ..self }
     }
 
-    /// For who connects to another host again and again: sockets to the network stay allowed.
+    /// For readers that connect to another host again and again: network sockets stay allowed.
     pub fn talking(self, talks: bool) -> Sandbox {
         Sandbox { talks, ..self }
     }
 
-    /// Confines this thread and those that it starts to the files. Where the kernel cannot, it goes
-    /// on without.
+    /// Confines this thread and those that it starts to the files. If the kernel cannot, it
+    /// continues without.
     pub fn confine(&self) -> Option<RestrictionStatus> {
         self.rules.as_ref().as_ref().ok()?.try_clone().ok()?.restrict_self().ok()
     }
 
-    /// For threads that read what strangers send, and need no privilege for that.
+    /// For threads that read untrusted input, and need no privilege for that.
     pub fn confine_strictly(&self) {
         let _ = privilege::give_up_all();
         self.confine();
@@ -142,8 +144,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// The same, and denies system calls to all threads that there are. Files and privileges go
-    /// thread by thread: each of the others has to [`Sandbox::enter`] by itself.
+    /// The same, and denies system calls to all existing threads. Files and privileges are per
+    /// thread: each of the others has to call [`Sandbox::enter`] itself.
     ///
     /// # Errors
     /// See [`privilege::give_up_the_rest`].
@@ -153,7 +155,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// The same for who reads captures: no privilege at all stays.
+    /// The same for readers of captures: no privilege remains.
     ///
     /// # Errors
     /// See [`privilege::give_up_all`].
@@ -169,10 +171,10 @@ impl Sandbox {
     }
 }
 
-/// Denies system calls to all threads that there are.
+/// Denies system calls to all existing threads.
 fn deny(sockets: Sockets) {
     if let Ok(filter) = filter(sockets) {
-        // Without seccomp in the kernel there is less to rely on, and nothing else is wrong.
+        // A kernel without seccomp offers less protection, but nothing else is wrong.
         let _ = seccompiler::apply_filter_all_threads(&filter);
     }
 }
@@ -181,7 +183,7 @@ impl Force {
     /// Tries it on a thread that ends with the attempt.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// The thread cannot be started.
     pub fn tried() -> Result<Force> {
         let attempt = || {
             let status = Sandbox::new(None).confine();
@@ -207,7 +209,7 @@ impl Force {
     }
 }
 
-/// A folder is no program, which the kernel only says where starting one is not denied.
+/// Executing a folder fails with a specific error, unless starting programs is denied.
 #[allow(unsafe_code)]
 fn denies_exec() -> bool {
     let none = [std::ptr::null()];
@@ -219,14 +221,14 @@ fn denies_exec() -> bool {
 fn rules(saves: Option<&Path>, keeps: Option<&Path>) -> Result<RulesetCreated, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
-    // A file is made beside the one that it is to be, and renamed. It is not opened for reading.
+    // A file is created beside its target, and renamed. It is not opened for reading.
     let save = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile;
-    // Who attaches later, and who goes, says so there.
+    // Attaching and detaching are recorded there.
     #[cfg(feature = "live")]
     let owners = Some(owner::FOLDER);
     #[cfg(not(feature = "live"))]
     let owners: Option<&str> = None;
-    // Where resolv.conf is a link, its folder: whoever rewrites it makes a new file.
+    // If resolv.conf is a link, its folder: it is replaced by creating a new file.
     let resolver = std::fs::canonicalize("/etc/resolv.conf")
         .ok()
         .and_then(|p| p.parent().map(Path::to_owned))
@@ -241,7 +243,7 @@ fn rules(saves: Option<&Path>, keeps: Option<&Path>) -> Result<RulesetCreated, R
         .add_rules(path_beneath_rules(owners, read | save))
 }
 
-/// Of descriptors only those that are devices: what is written to a file needs no name.
+/// Of descriptors, only those that are devices: writing to an open file needs no path.
 fn terminals() -> impl Iterator<Item = &'static str> {
     use std::os::unix::fs::FileTypeExt;
     DEVICES
@@ -249,20 +251,20 @@ fn terminals() -> impl Iterator<Item = &'static str> {
         .filter(|path| std::fs::metadata(path).is_ok_and(|m| m.file_type().is_char_device()))
 }
 
-/// The one mode that a file which somebody made is given: that of a text file for node_exporter.
+/// The only mode that a created file may be given: that of a text file for node_exporter.
 const PUBLIC: u64 = 0o644;
 
-/// Sockets that may be made.
+/// The sockets that may be created.
 #[derive(Clone, Copy, Debug)]
 enum Sockets {
-    /// Names are looked up, by whatever ways the system has.
+    /// Names are looked up, by whatever means the system has.
     Any,
-    /// Not those by which services on this host are asked to do things.
+    /// All but Unix sockets, by which services on this host take requests.
     NotUnix,
     None,
 }
 
-/// System calls that no reader needs and an intruder would like.
+/// System calls that no reader needs and that are useful to an intruder.
 const DENIED: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -296,7 +298,7 @@ const DENIED: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Landlock knows nothing of modes, owners and attributes, and root owns most files.
+    // Landlock does not cover modes, owners and attributes, and root owns most files.
     libc::SYS_fchmodat,
     452, // fchmodat2
     libc::SYS_fchown,
@@ -323,21 +325,21 @@ const DENIED: &[i64] = &[
     libc::SYS_utimes,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_futimesat,
-    // Nor, before its version 6, of signals.
+    // Nor, before its version 6, signals.
     libc::SYS_tkill,
     libc::SYS_pidfd_send_signal,
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
-    // Nothing that goes through its rings passes a filter.
+    // Operations submitted through its rings bypass the filter.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
 ];
 
-/// The numbers that some of them have in the x32 ABI alone, whose calls have this bit.
+/// The numbers of those that differ in the x32 ABI, whose calls have this bit.
 #[cfg(target_arch = "x86_64")]
 const X32: (i64, [i64; 8]) = (0x4000_0000, [520, 521, 524, 528, 536, 539, 540, 545]);
 
-/// What a reader may do of some calls, all else of which is denied.
+/// The permitted arguments of some calls; all others are denied.
 fn only(sockets: Sockets) -> Result<Vec<(i64, Vec<SeccompRule>)>> {
     let is =
         |argument, op, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A network namespace that is looked after: which of its interfaces are to be watched, and what
-//! its UDP ports lead to.
+//! A watched network namespace: which of its interfaces to watch, and what its UDP ports lead to.
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -20,7 +19,7 @@ use model::{overlay::Overlay, units::sanitize};
 /// How often to look even if no event arrived: routes change without any event about interfaces.
 const PATROL: Duration = Duration::from_millis(1500);
 
-/// So many changes are read at a time: a flood of them is no reason to stop drawing.
+/// Limit on the changes read at a time: a flood of them must not stop the drawing.
 const MOST_CHANGES: usize = 10_000;
 
 /// One network namespace.
@@ -29,33 +28,33 @@ pub(super) struct Space {
     pub(super) place: NetnsHandle,
     pub(super) netlink: Netlink,
     changes: Changes,
-    /// Names and patterns of the interfaces asked for; none: those below the tunnel devices, as these
-    /// come and go.
+    /// Names and patterns of the interfaces asked for; if empty, those below the tunnel devices, as
+    /// these come and go.
     wanted: Vec<String>,
     /// Tunnel devices that are up, by index.
     tunnels: BTreeMap<u32, String>,
-    /// WireGuard devices that were made here and are elsewhere, as they were at the first look.
+    /// WireGuard devices that were created here and are elsewhere, as of the first look.
     moved: Vec<FoundTunnel>,
-    /// What was said of bridges with several watched ports.
+    /// The last notice about bridges with several watched ports.
     pub(super) bridged: Vec<String>,
     looked: Option<Instant>,
-    /// There is more to watch than there was time for.
+    /// Whether there is more to watch than there was time for.
     pub(super) behind: bool,
-    /// What findings are compared with, where they are looked for, and what it was last.
+    /// What findings are compared with, if detectors run.
     survey: Option<Survey>,
     scene: NetnsView,
 }
 
-/// What a namespace is like now.
+/// The present state of a namespace.
 pub(super) struct View {
     /// Its interfaces and tunnels.
     pub(super) scene: NetnsView,
-    /// Indexes of those to be watched.
+    /// The indexes of those to watch.
     pub(super) wanted: BTreeSet<u32>,
 }
 
 impl Space {
-    /// Enters a namespace and listens to its changes. No names: the underlays of its tunnels.
+    /// Enters a namespace and listens to its changes. Without names: the underlays of its tunnels.
     pub(super) fn open(netns: Option<&str>, names: BTreeSet<String>) -> Result<Space> {
         let place = NetnsHandle::open(netns)?;
         // Events first, so that nothing is missed between looking and listening.
@@ -76,7 +75,7 @@ impl Space {
         })
     }
 
-    /// Follows from now on what the namespace is configured to do with tunnels.
+    /// Follows the namespace's configuration of tunnels from now on.
     pub(super) fn survey(&mut self) -> Result<()> {
         self.changes.follow_all(&self.place)?;
         self.survey = Some(Survey::default());
@@ -89,7 +88,7 @@ impl Space {
         survey.update(&mut self.netlink)
     }
 
-    /// Adds it.
+    /// Adds this to an overlay.
     pub(super) fn add_to(&self, overlay: &mut Overlay) {
         if let Some(survey) = &self.survey {
             survey.add(&self.place, &self.scene, overlay);
@@ -103,7 +102,7 @@ impl Space {
             .map_or(String::new(), |n| format!(" in network namespace {}", sanitize(n)))
     }
 
-    /// Interfaces that went away since the last call, and whether it is time to look again.
+    /// Interfaces that have gone since the last call, and whether it is time to look again.
     pub(super) fn listen(&mut self) -> Result<(Vec<u32>, bool)> {
         let mut removed = Vec::new();
         let mut due =
@@ -124,10 +123,11 @@ impl Space {
         Ok((removed, due))
     }
 
-    /// Looks around. What is worth telling goes to `notices`.
+    /// Reads the present state. Noteworthy changes go to `notices`.
     ///
     /// # Errors
-    /// The kernel does not say; at the first look also: a name that is not there, nothing to watch.
+    /// The kernel gives no answer; at the first look also: a name that does not exist, or nothing
+    /// to watch.
     pub(super) fn look(&mut self, notices: &mut Vec<String>) -> Result<View> {
         let first = self.looked.replace(Instant::now()).is_none();
         let scene = if first {

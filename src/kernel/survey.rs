@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a network namespace is configured to do with tunnels, kept up to date: addresses,
-//! neighbours, forwarding entries, and what was changed when.
+//! A network namespace's configuration of tunnels, kept up to date: addresses, neighbours,
+//! forwarding entries, and a log of changes.
 use std::{
     collections::VecDeque,
     net::IpAddr,
@@ -20,11 +20,11 @@ use model::{
     units::sanitize,
 };
 
-/// Changes are kept for as long as findings are, and as many of them.
+/// Changes are kept for as long as findings are, up to this number.
 const EVENTS: usize = 1000;
-/// With more neighbours and entries than that nothing is said about them.
+/// Limit on the neighbours and entries; with more of them they are ignored.
 const MOST_NEIGHBOURS: usize = 1 << 16;
-/// After a change, neighbours are listed again so soon; without one, so late.
+/// How soon neighbours are listed again after a change, and how often without one.
 const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(30);
 
@@ -34,19 +34,19 @@ pub(super) struct Survey {
     neighbours: Vec<Neighbour>,
     addresses: Vec<IpAddr>,
     events: VecDeque<Event>,
-    /// Interfaces as they were last heard of: name, up, MTU.
+    /// The last known state of interfaces: name, up, MTU.
     links: HashMap<u32, (String, bool, u32)>,
-    /// Who had which hardware address last: its interface, forwarding or not, the address.
+    /// The last known hardware addresses: by interface, forwarding or not, and address.
     known: HashMap<(u32, bool, IpAddr), Option<Mac>>,
-    /// Something was heard that is not listed yet.
+    /// Whether something has changed that is not listed yet.
     stale: bool,
-    /// There are events that nobody was told of.
+    /// Whether there are events that have not been passed on.
     news: bool,
     listed: Option<Instant>,
 }
 
 impl Survey {
-    /// Lists again what has changed. Whether anything is new.
+    /// Lists again what has changed. Returns whether anything is new.
     ///
     /// # Errors
     /// The kernel gives no answer.
@@ -75,7 +75,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Takes note of interfaces that there are, so that changes of them are known as such.
+    /// Records the existing interfaces, so that changes of them are recognised.
     pub(super) fn know(&mut self, links: &[Link]) {
         for link in links {
             let now = || (link.name.clone(), link.up, link.mtu);
@@ -83,7 +83,7 @@ impl Survey {
         }
     }
 
-    /// Takes note of a change.
+    /// Records a change.
     pub(super) fn hear(&mut self, change: NetnsChange) {
         self.stale = true;
         let name = |index: u32| self.links.get(&index).map(|l| l.0.clone());
@@ -101,7 +101,7 @@ impl Survey {
                     self.known.insert(key, n.mac).flatten()
                 };
                 let text = match (n.forwarding, gone || n.failed) {
-                    // Confirmed, or about to be asked for again: nothing that anybody did.
+                    // Confirmed, or about to be resolved again: not a change that anybody made.
                     (_, false) if was == n.mac => return,
                     (false, true) if was.is_none() => return,
                     (true, false) => format!("{device} forwards {mac} to {}", n.address),
@@ -138,12 +138,12 @@ impl Survey {
         self.events.push_back(Event { at: SystemTime::now(), text, address, device });
     }
 
-    /// What is new about an interface, if anything is.
+    /// What is new about an interface, if anything.
     fn link(&mut self, link: &Link, gone: bool) -> Option<String> {
         let name = sanitize(&link.name).into_owned();
         let now = (link.name.clone(), link.up, link.mtu);
         if gone {
-            // Its name stays known for what else is said of it.
+            // Its name is kept for further events.
             return Some(format!("{name} is gone"));
         }
         match self.links.insert(link.index, now) {
@@ -166,7 +166,7 @@ impl Survey {
         let netns = place.name().map(str::to_owned);
         for tunnel in scene.tunnels.iter().chain(&scene.elsewhere) {
             let d = &tunnel.device;
-            // One whose packets travel in another namespace takes nothing here.
+            // A device whose packets travel in another namespace accepts none here.
             if d.underlay_netnsid.is_none() {
                 overlay.devices.push(Device {
                     netns: netns.clone(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Round-trip times of probed rows: the program that measures them (`bpf/rtt.bpf.c`) and its tables,
-//! which are there as long as somebody wants to know.
+//! Round-trip times of probed rows: the program that measures them (`bpf/rtt.bpf.c`) and its
+//! tables, which exist for as long as somebody wants the results.
 #![allow(unsafe_code)]
 use std::{
     io,
@@ -25,7 +25,7 @@ impl Slot for TimedSlot {
     }
 }
 
-/// What is measured at one interface. Nothing is any more when it is dropped.
+/// The measurement on one interface. It ends on drop.
 pub(super) struct Timer {
     rows: Locked<TimedSlot>,
     lost: OwnedFd,
@@ -38,11 +38,11 @@ impl Timer {
         Timer { rows: Locked::of(rows), lost, states }
     }
 
-    /// Adds what was measured so far, of the interface that is called by this number.
+    /// Adds the measurements so far, for the interface with this number.
     pub(super) fn tell(&self, interface: u64, all: &mut Timed) -> Result<()> {
         self.rows.all()?.iter().for_each(|row| row.tell(interface, all));
         let (key, mut lost) = (0u32, TimedNot::default());
-        // SAFETY: key and value are as long as the map's.
+        // SAFETY: key and value have the sizes of the map's.
         let e = unsafe {
             libbpf_sys::bpf_map_lookup_elem(
                 self.lost.as_fd().as_raw_fd(),
@@ -58,7 +58,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        // SAFETY: the key is as long as the map's. That there is nothing is no error.
+        // SAFETY: the key has the size of the map's. A missing entry is not an error.
         unsafe {
             let key = RTT_STATE;
             libbpf_sys::bpf_map_delete_elem(self.states.as_raw_fd(), ptr::from_ref(&key).cast());

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which kernel this is, and whether it is new enough.
+//! The kernel's version, and whether it is new enough.
 use anyhow::{Result, bail};
 
 use model::units::sanitize;
 
-/// The oldest with the BPF instructions that are used (atomics with a result).
+/// The oldest version with the required BPF instructions (atomics with a result).
 const OLDEST: (u32, u32) = (5, 12);
 
-/// How a kernel stands.
+/// How well a kernel is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// tmon is tried on such.
+    /// tmon is tested on such kernels.
     Known,
-    /// Nobody has tried, but there is no reason why it should not work; or its release says nothing.
+    /// Untested, but nothing suggests that it does not work; or the release is not a version.
     Untried,
     /// It cannot work.
     TooOld,
@@ -31,7 +31,7 @@ pub fn parse(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// How the kernel of this release stands.
+/// How well the kernel of this release is supported.
 pub fn age(release: &str) -> Age {
     match parse(release) {
         Some(v) if v >= (6, 1) => Age::Known,
@@ -43,7 +43,7 @@ pub fn age(release: &str) -> Age {
 /// Whether programs can be loaded into the running kernel.
 ///
 /// # Errors
-/// It is too old: its version, and the least one required.
+/// It is too old: its version, and the oldest one supported.
 pub fn suffices() -> Result<()> {
     let release = release();
     if age(&release) == Age::TooOld {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Things that go wrong in the lab, to be found: each a few commands in a host's namespace, and
-//! what undoes them. Which ones stand is noted on the switch's ports, in the lab itself.
+//! Faults to be found in the lab: each is a few commands in a host's namespace, and the commands
+//! that undo them. Active faults are noted on the switch's ports, in the lab itself.
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
@@ -20,47 +20,47 @@ use super::{
 use crate::kernel::{netlink::Netlink, netns::Netns};
 use model::flow::Kind;
 
-/// The host that things go wrong at.
+/// The host where faults are staged.
 pub const HOST: u8 = 1;
-/// Where wrong FDB entries lead: no host of the lab.
+/// Where wrong FDB entries lead: not a host of the lab.
 const NOWHERE: &str = "172.16.1.250";
-/// The hardware address of a client that is nowhere, and which client that would be.
+/// The hardware address of a client that does not exist, and the client's number.
 const NOBODY: (&str, u8) = ("02:74:6d:6f:6e:c8", 199);
 /// The UDP port of the lab's tunnels.
 const PORT: u16 = 4789;
-/// What a note begins with.
+/// The prefix of a note.
 const NOTE: &str = "tmon fault:";
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// An id without a device: the one that should have it has another.
+    /// An id without a device: the device that should have it has another one.
     NoDevice,
-    /// A static FDB entry that names another end.
+    /// A static FDB entry that names another endpoint.
     WrongVtep,
     /// A firewall that drops tunnels' packets.
     OuterFirewall,
-    /// One that drops what is inside of one pair.
+    /// A firewall that drops the inner packets of one pair.
     InnerFirewall,
-    /// Checksums that are wrong.
+    /// Wrong checksums.
     Checksum,
-    /// Nobody listens on the tunnels' port: the devices have another.
+    /// Nobody listens on the tunnels' port: the devices use another one.
     NoListener,
-    /// Reverse path filtering refuses an outer source.
+    /// Reverse path filtering rejects an outer source address.
     RpFilter,
-    /// A receiver's MTU that only small packets survive.
+    /// A receiver's MTU that only small packets fit.
     Mtu,
     /// An inner address that two hosts have.
     Duplicate,
-    /// A forwarding entry that leads to an endpoint which nobody knows.
+    /// A forwarding entry that leads to an unknown endpoint.
     UnknownVtep,
-    /// A client that broadcasts ARP requests without end.
+    /// A client that broadcasts ARP requests endlessly.
     ArpStorm,
-    /// A peer from which nothing comes any more.
+    /// A peer that no longer sends anything.
     Silent,
 }
 
-/// Every fault, its name, and what tmon is to say of it.
+/// Every fault with its name, and what tmon should say about it.
 pub const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::NoDevice, "no-device", "host1 drops all of VXLAN 10002: VXLAN_VNI_NOT_FOUND"),
     (
@@ -114,7 +114,7 @@ impl FromStr for Fault {
     }
 }
 
-/// A command in a host's namespace, and what undoes it.
+/// A command in a host's namespace, and the command that undoes it.
 struct Change {
     host: u8,
     set: String,
@@ -125,7 +125,7 @@ fn change(host: u8, set: impl Into<String>, undo: impl Into<String>) -> Change {
     Change { host, set: set.into(), undo: undo.into() }
 }
 
-/// A table of nftables with one rule, which counts.
+/// An nftables table with one rule, which counts.
 fn nft(host: u8, fault: Fault, hook: &str, rule: &str) -> Change {
     let table = format!("tmon-{fault}").replace('-', "_");
     change(
@@ -145,12 +145,12 @@ impl Fault {
         (HOST + 1) % plan.options().hosts
     }
 
-    /// The client that is behind an endpoint which nobody knows.
+    /// The client behind an unknown endpoint.
     pub(super) fn nobody(plan: &Plan) -> IpAddr {
         plan.client(0, NOBODY.1)
     }
 
-    /// How long everything has to be well before it, so that it stands out.
+    /// How long everything must have been well before it, so that it stands out.
     pub fn after(self) -> Duration {
         Duration::from_secs(if self == Fault::ArpStorm { 35 } else { 4 })
     }
@@ -207,7 +207,7 @@ impl Fault {
                     "ip daddr {} udp dport 4789 counter @th,48,16 set 0xbad1",
                     plan.endpoint(HOST)
                 );
-                // What is left to the device to compute, nobody verifies.
+                // Checksums left to the device are not verified.
                 let offload = |state| format!("ethtool -K {UNDERLAY} tx {state}");
                 vec![change(0, offload("off"), offload("on")), nft(0, self, "postrouting", &rule)]
             }
@@ -248,7 +248,7 @@ impl Fault {
                     ),
                 ]
             }
-            // It consists of what is sent.
+            // It consists of the packets sent.
             Fault::ArpStorm => Vec::new(),
             Fault::Silent => {
                 vec![nft(Fault::peer(plan), self, "output", "udp dport 4789 counter drop")]
@@ -294,7 +294,7 @@ pub(super) fn lab(prefix: &str) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The switch's port that the note is on.
+/// The switch's port with the note.
 fn port() -> String {
     format!("host{HOST}")
 }
@@ -314,10 +314,10 @@ fn note(plan: &Plan, faults: &[Fault]) -> Result<()> {
     Netlink::open_in(&Netns::open(&plan.fabric())?)?.set_alias(&port(), &text)
 }
 
-/// The faults that stand in the lab; none where there is no lab.
+/// The active faults of the lab; none if there is no lab.
 ///
 /// # Errors
-/// The lab cannot be looked at.
+/// The lab cannot be examined.
 pub fn staged(prefix: &str) -> Result<Vec<Fault>> {
     match super::standing(prefix)? {
         Some(plan) => noted(&plan),
@@ -325,11 +325,11 @@ pub fn staged(prefix: &str) -> Result<Vec<Fault>> {
     }
 }
 
-/// Stages a fault; false if it stands already. What it sends itself, somebody has to send: see
-/// [`super::sender`].
+/// Stages a fault; returns false if it is already active. Packets that belong to it have to be sent
+/// by [`super::sender`].
 ///
 /// # Errors
-/// There is no lab, or a command failed: then what was done of it is undone.
+/// There is no lab, or a command failed: then what had been done is undone.
 pub fn stage(prefix: &str, fault: Fault) -> Result<bool> {
     let plan = lab(prefix)?;
     let mut faults = noted(&plan)?;
@@ -338,12 +338,12 @@ pub fn stage(prefix: &str, fault: Fault) -> Result<bool> {
     }
     let changes = fault.changes(&plan)?;
     faults.push(fault);
-    // First, so that what was interrupted is cleared, too.
+    // First, so that an interrupted fault can be cleared as well.
     note(&plan, &faults)?;
     for (done, c) in changes.iter().enumerate() {
         if let Err(e) = run(&plan, c.host, &c.set) {
             for c in changes[..done].iter().rev() {
-                let _ = run(&plan, c.host, &c.undo); // the first error is the one to tell
+                let _ = run(&plan, c.host, &c.undo); // the first error is the one to report
             }
             faults.pop();
             note(&plan, &faults)?;
@@ -353,10 +353,10 @@ pub fn stage(prefix: &str, fault: Fault) -> Result<bool> {
     Ok(true)
 }
 
-/// Stages one that nobody knows beforehand; which one it is, is not to be told.
+/// Stages a random fault; do not reveal which.
 ///
 /// # Errors
-/// As of [`stage`]; something is wrong already.
+/// Those of [`stage`]; a fault is already active.
 pub fn surprise(prefix: &str) -> Result<Fault> {
     let staged = noted(&lab(prefix)?)?;
     ensure!(staged.is_empty(), "something is wrong already: `tmon lab fault --clear` ends it");
@@ -366,7 +366,7 @@ pub fn surprise(prefix: &str) -> Result<Fault> {
     Ok(fault)
 }
 
-/// Ends all faults. Which ones there were.
+/// Ends all faults, and returns them.
 ///
 /// # Errors
 /// There is no lab, or something could not be undone: the rest was.

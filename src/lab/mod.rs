@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The simulated multi-host overlay (DESIGN section 8): nine hosts and four networks by default, each
-//! host a network namespace, all of it made by netlink and removed without a trace.
+//! The simulated multi-host overlay (DESIGN section 8): nine hosts and four networks by default,
+//! each host a network namespace, all of it created by netlink and removed without a trace.
 //!
-//! What a lab is, is kept nowhere but in the lab: its last step notes it on the switch's alias.
+//! The parameters of a lab are kept only in the lab: its last step notes them in the switch's
+//! alias.
 pub mod fault;
 pub mod plan;
 mod run;
@@ -44,14 +45,14 @@ pub fn exec(prefix: &str, host: &str, argv: &[String]) -> Result<i32> {
     if !run::traces(prefix)?.contains(&name) {
         bail!("the lab has no {host} now: `tmon lab status` shows what there is");
     }
-    // A child begins where the thread that started it is.
+    // A child starts in the namespace of the thread that starts it.
     let status = Netns::open(&name)?
         .within(|| Command::new(program).args(args).status())?
         .with_context(|| format!("run '{program}' in {name}"))?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
-/// A lab that is taken down when this goes out of scope; for tests and demonstrations.
+/// A lab that is removed when this is dropped; for tests and demonstrations.
 #[derive(Debug)]
 pub struct Lab {
     plan: Plan,
@@ -59,7 +60,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes a lab, or borrows the one that stands: what was there before is not taken down.
+    /// Creates a lab, or borrows the existing one, which is not removed.
     pub fn up(options: &LabOptions) -> Result<Self> {
         Ok(Lab { made: up(options)?, plan: Plan::new(options)? })
     }
@@ -69,12 +70,12 @@ impl Lab {
         &self.plan
     }
 
-    /// An open namespace of it: that of host `k`.
+    /// Opens the namespace of host `k`.
     pub fn host(&self, k: u8) -> Result<Netns> {
         Netns::open(&self.plan.host(k))
     }
 
-    /// Takes it down and says if that went wrong; nothing to do for a borrowed lab.
+    /// Removes it and reports errors; does nothing for a borrowed lab.
     pub fn down(mut self) -> Result<()> {
         if std::mem::take(&mut self.made) {
             down(&self.plan.options().prefix).map(drop)
@@ -87,7 +88,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.made {
-            // Nobody is left to tell; `tmon lab status` shows what remains.
+            // Nobody is left to report to; `tmon lab status` shows what remains.
             let _ = down(&self.plan.options().prefix);
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the lab is made of: hosts, networks, addresses, and the steps that make it. Pure.
+//! The parts of the lab: hosts, networks, addresses, and the steps that create it. Pure.
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -10,44 +10,44 @@ use anyhow::{Result, bail};
 use crate::kernel::netlink::NewTunnel;
 use model::flow::Kind;
 
-/// The name that the lab's namespaces begin with, unless another is asked for.
+/// The prefix of the lab's namespaces, unless another one is given.
 pub const PREFIX: &str = "tmon";
 /// The first network's tunnel id; network `i` has this plus `i`.
 pub const FIRST_ID: u32 = 10000;
 /// The underlay interface of every host.
 pub const UNDERLAY: &str = "eth0";
-/// The switch between the hosts, in the fabric namespace. It hears every frame once, on ingress.
+/// The switch between the hosts, in the fabric namespace. It sees every frame once, on ingress.
 pub const SWITCH: &str = "switch";
 /// MTU of the underlay, bytes.
 const UNDERLAY_MTU: u32 = 1500;
 
-/// Which lab to make.
+/// The parameters of a lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabOptions {
-    /// What the names of its namespaces begin with: `PREFIX-host0`, `PREFIX-fabric`.
+    /// The prefix of its namespaces: `PREFIX-host0`, `PREFIX-fabric`.
     pub prefix: String,
-    /// How many hosts, 2 to 99.
+    /// The number of hosts, 2 to 99.
     pub hosts: u8,
-    /// How many networks, 1 to 99. Every host has a client in each.
+    /// The number of networks, 1 to 99. Every host has a client in each.
     pub networks: u8,
-    /// The encapsulation: vxlan, geneve, gretap, gre or ipip, where the kernel has it.
+    /// The encapsulation: vxlan, geneve, gretap, gre or ipip, if the kernel has it.
     pub kind: Kind,
-    /// The hosts reach each other over IPv6.
+    /// Whether the hosts reach each other over IPv6.
     pub ipv6_underlay: bool,
-    /// The clients have IPv6 addresses beside the IPv4 ones.
+    /// Whether the clients have IPv6 addresses in addition to the IPv4 ones.
     pub ipv6_clients: bool,
-    /// For tests of what happens when making it goes wrong.
+    /// For tests of failures while creating it.
     #[doc(hidden)]
     pub interrupt: Option<Interrupt>,
 }
 
-/// How far to go before something goes wrong; counted in steps.
+/// When creating it fails, counted in steps.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// The step after this many fails.
     Fail(usize),
-    /// After this many steps nothing more is done, as if killed.
+    /// Stop after this many steps, as if killed.
     Crash(usize),
 }
 
@@ -65,7 +65,7 @@ impl Default for LabOptions {
     }
 }
 
-/// The one place that knows the lab's names and addresses.
+/// The only place that knows the lab's names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     options: LabOptions,
@@ -85,13 +85,13 @@ pub struct PlanStep {
 pub enum PlanAction {
     /// Make the namespace.
     Namespace,
-    /// Write a kernel setting, a path below `/proc/sys/net`.
+    /// Write a sysctl, a path below `/proc/sys/net`.
     Setting {
         /// The path.
         key: String,
         /// What is written.
         value: &'static str,
-        /// A kernel without it is fine: what it would quieten is not there either.
+        /// Whether a kernel may lack it: then what it would silence is missing as well.
         optional: bool,
     },
     /// Make a bridge.
@@ -122,7 +122,7 @@ pub enum PlanAction {
         link: String,
         /// The bridge.
         bridge: String,
-        /// It does not hear the other isolated ports.
+        /// Whether it is isolated from the other isolated ports.
         isolated: bool,
     },
     /// Give an interface an address.
@@ -143,9 +143,9 @@ pub enum PlanAction {
     },
     /// Bring an interface up.
     Up(String),
-    /// Let an interface hear everything.
+    /// Make an interface promiscuous.
     Promiscuous(String),
-    /// Note on an interface what was made: the last step.
+    /// Note the lab's parameters on an interface: the last step.
     Note {
         /// The interface.
         link: String,
@@ -202,7 +202,7 @@ impl Plan {
         Ok(Plan { options: options.clone() })
     }
 
-    /// What was asked for.
+    /// The options it was made from.
     pub fn options(&self) -> &LabOptions {
         &self.options
     }
@@ -221,7 +221,7 @@ impl Plan {
     pub fn underlay(&self, k: u8) -> Vec<(IpAddr, u8)> {
         let mut addresses = vec![(IpAddr::from([172, 16, 1, 100 + k]), 24)];
         if self.options.ipv6_underlay {
-            // Read like the IPv4 one: fd00:172:16:1::100.
+            // Reads like the IPv4 one: fd00:172:16:1::100.
             addresses.push((v6([0xfd00, 0x172, 0x16, 0x1, 0, 0, 0, digits(100 + k)]), 64));
         }
         addresses
@@ -233,7 +233,7 @@ impl Plan {
         underlay[underlay.len() - 1].0
     }
 
-    /// Where network `i` sends what every host shall get.
+    /// The address to which network `i` sends packets for every host.
     pub fn group(&self, i: u8) -> IpAddr {
         match self.options.ipv6_underlay {
             false => Ipv4Addr::new(239, 1, 1, 1 + i).into(),
@@ -251,7 +251,7 @@ impl Plan {
         [192, 168, i, k + 1].into()
     }
 
-    /// The IPv6 address of host `k`'s client in network `i`, where the lab has them.
+    /// The IPv6 address of host `k`'s client in network `i`, if the lab has them.
     pub fn client6(&self, i: u8, k: u8) -> Option<IpAddr> {
         self.options
             .ipv6_clients
@@ -260,16 +260,17 @@ impl Plan {
 
     /// MTU of the clients: what the underlay leaves them.
     pub fn client_mtu(&self) -> u32 {
-        // IPv6's header is 20 bytes longer; 50 bytes are Ethernet, VXLAN, UDP and IPv4, the longest of the kinds.
+        // IPv6's header is 20 bytes longer; 50 bytes are Ethernet, VXLAN, UDP and IPv4, the longest
+        // of the kinds.
         UNDERLAY_MTU - if self.options.ipv6_underlay { 70 } else { 50 }
     }
 
-    /// Everything to do, in order.
+    /// All steps, in order.
     pub fn steps(&self) -> Vec<PlanStep> {
         let mut steps = Steps { steps: Vec::new(), netns: self.fabric() };
         steps.namespace(false);
         steps.push(PlanAction::Bridge(SWITCH.to_owned()));
-        // Watched, the switch shows every frame of the lab exactly once.
+        // When watched, the switch shows every frame of the lab exactly once.
         steps.push(PlanAction::Promiscuous(SWITCH.to_owned()));
         steps.up(SWITCH);
         for k in 0..self.options.hosts {
@@ -302,7 +303,8 @@ impl Plan {
         steps.steps
     }
 
-    /// Host `k`'s part of network `i` where the tunnel carries Ethernet: a bridge of tunnel and client.
+    /// Host `k`'s part of network `i` if the tunnel carries Ethernet: a bridge of tunnel and
+    /// client.
     fn switched(&self, k: u8, i: u8, steps: &mut Steps) {
         let (bridge, client, port) = (format!("br{i}"), format!("client{i}"), format!("port{i}"));
         steps.push(PlanAction::Bridge(bridge.clone()));
@@ -318,7 +320,7 @@ impl Plan {
             steps.push(PlanAction::Tunnel { link: link.clone(), tunnel, mtu });
             steps.port(&link, &bridge);
         } else {
-            // No groups here: a full mesh, and what came from one host is not sent on to another.
+            // No groups here: a full mesh, and packets from one host are not forwarded to another.
             for p in (0..self.options.hosts).filter(|p| *p != k) {
                 let link = format!("{}{i}-{p}", self.options.kind);
                 steps.push(PlanAction::Tunnel {
@@ -345,10 +347,10 @@ impl Plan {
         self.addresses(k, i, &client, steps);
     }
 
-    /// Host `k`'s networks where the tunnel carries IP: a route to every other client.
+    /// Host `k`'s networks if the tunnel carries IP: a route to every other client.
     fn routed(&self, k: u8, steps: &mut Steps) {
         for i in 0..self.options.networks {
-            // A pair that leads nowhere, as a home for the address.
+            // A veth pair that leads nowhere, which holds the address.
             let (client, peer) = (format!("client{i}"), format!("port{i}"));
             steps.push(PlanAction::Veth {
                 link: client.clone(),
@@ -415,7 +417,7 @@ impl Plan {
         }
     }
 
-    /// What the last step writes down, for [`read_note`].
+    /// The text that the last step notes, for [`read_note`].
     pub fn note(&self) -> String {
         let o = &self.options;
         format!(
@@ -425,7 +427,7 @@ impl Plan {
     }
 }
 
-/// The plan that a complete lab was made by, from its note; `None` if this is no such note.
+/// The plan of a complete lab, from its note; `None` if this is not such a note.
 pub fn read_note(prefix: &str, note: &str) -> Option<Plan> {
     let mut options = LabOptions { prefix: prefix.to_owned(), ..LabOptions::default() };
     for word in note.strip_prefix("tmon lab ")?.split(' ') {
@@ -458,7 +460,7 @@ pub fn owns(prefix: &str, netns: &str) -> bool {
     rest == "fabric" || number.is_some()
 }
 
-/// Whether a prefix is one.
+/// Whether a prefix is valid.
 pub fn check_prefix(prefix: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if prefix.is_empty() || prefix.len() > 100 || !prefix.chars().all(fine) {
@@ -467,7 +469,7 @@ pub fn check_prefix(prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// Steps in the making; `netns` is where the next one happens.
+/// The steps so far; `netns` is the namespace of the next one.
 struct Steps {
     steps: Vec<PlanStep>,
     netns: String,
@@ -499,13 +501,14 @@ impl Steps {
         self.push(PlanAction::Setting { key: key.to_owned(), value, optional: true });
     }
 
-    /// A namespace in which nothing speaks unasked.
+    /// A namespace in which nothing sends packets on its own.
     fn namespace(&mut self, ipv6: bool) {
         self.push(PlanAction::Namespace);
-        // Interfaces begin without IPv6; in an IPv6 lab those that need it get it one by one.
+        // Interfaces start without IPv6; in an IPv6 lab those that need it get it one by one.
         self.set_if_there("ipv6/conf/default/disable_ipv6", "1");
         if ipv6 {
-            // No router is asked for, no address made up, none probed for; a group is joined with one report.
+            // No router solicitation, no autoconfiguration, no address probes; a group is joined
+            // with one report.
             for (key, value) in [
                 ("router_solicitations", "0"),
                 ("accept_ra", "0"),
@@ -520,19 +523,19 @@ impl Steps {
         } else {
             self.set_if_there("ipv6/conf/all/disable_ipv6", "1");
         }
-        // Else a host's bridge answers for its client's address too.
+        // Otherwise a host's bridge also answers for its client's address.
         self.set("ipv4/conf/all/arp_ignore", "1");
-        // These are inherited from the machine, where they may be anything.
+        // These are inherited from the machine, where they may have any value.
         self.set("ipv4/conf/all/rp_filter", "0");
         self.set("ipv4/conf/default/rp_filter", "0");
         self.set_if_there("ipv4/igmp_qrv", "1");
-        // What ARP has found stays found for an hour, so that there is none amid the traffic.
+        // ARP entries stay valid for an hour, so that there are no requests amid the traffic.
         self.set_if_there("ipv4/neigh/default/base_reachable_time_ms", "3600000");
         // Echo without raw sockets, for everybody.
         self.set("ipv4/ping_group_range", "0 2147483647");
     }
 
-    /// Lets an interface speak IPv6.
+    /// Enables IPv6 on an interface.
     fn ipv6(&mut self, link: &str) {
         self.set(format!("ipv6/conf/{link}/disable_ipv6"), "0");
     }
@@ -639,7 +642,8 @@ mod tests {
         }
     }
 
-    /// Every plan: a step refers only to what an earlier step made, names fit, and nothing is made twice.
+    /// For every plan: a step refers only to what an earlier step created, names fit, and nothing
+    /// is created twice.
     #[test]
     fn steps_come_in_order() {
         for kind in [Kind::Vxlan, Kind::Geneve, Kind::Gretap, Kind::Gre, Kind::Ipip] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Carries a plan out, undoes it, and says what is there. By netlink, in the lab's own namespaces.
+//! Carries out a plan, undoes it, and lists what exists. By netlink, in the lab's own namespaces.
 use std::{
     collections::HashMap,
     fs, io,
@@ -23,9 +23,10 @@ use crate::kernel::{
     netns::{self, Netns},
 };
 
-/// Makes the lab. True if it was made, false if this very lab was there already and nothing was done.
+/// Creates the lab. Returns true if it was created, false if this very lab existed already and
+/// nothing was done.
 ///
-/// What an interrupted attempt left behind is removed first. A failing step undoes everything.
+/// Remains of an interrupted attempt are removed first. A failing step undoes everything.
 pub fn up(options: &LabOptions) -> Result<bool> {
     let plan = Plan::new(options)?;
     let _lock = Lock::take(&options.prefix)?;
@@ -60,26 +61,26 @@ pub fn up(options: &LabOptions) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes every trace of the lab, complete or not. How many namespaces there were.
+/// Removes every trace of the lab, complete or not. Returns the number of its namespaces.
 pub fn down(prefix: &str) -> Result<usize> {
     check_prefix(prefix)?;
     let _lock = Lock::take(prefix)?;
     remove(prefix)
 }
 
-/// The plan of the lab that stands complete; `None` when there is none or only a part of one.
+/// The plan of a complete lab; `None` if there is none or only part of one.
 pub fn standing(prefix: &str) -> Result<Option<Plan>> {
     let name = fabric(prefix);
     if !netns::list()?.contains(&name) {
         return Ok(None);
     }
-    // A mere trace of a namespace is a part of a lab.
+    // A mere remainder of a namespace is part of a lab.
     let Ok(netns) = Netns::open(&name) else { return Ok(None) };
     let switch = Netlink::open_in(&netns)?.link(SWITCH)?;
     Ok(switch.and_then(|s| s.alias).and_then(|note| read_note(prefix, &note)))
 }
 
-/// The lab that stands complete, or what to do.
+/// The complete lab, or an error that says what to do.
 pub(super) fn standing_or_explain(prefix: &str) -> Result<Plan> {
     match standing(prefix)? {
         Some(plan) => Ok(plan),
@@ -95,7 +96,7 @@ pub(super) fn traces(prefix: &str) -> Result<Vec<String>> {
     Ok(netns::list()?.into_iter().filter(|name| owns(prefix, name)).collect())
 }
 
-/// Namespaces that a complete lab should have and that somebody removed.
+/// Namespaces of a complete lab that have been removed.
 fn missing(plan: &Plan) -> Result<Vec<String>> {
     let there = traces(&plan.options().prefix)?;
     Ok((0..plan.options().hosts)
@@ -107,7 +108,7 @@ fn missing(plan: &Plan) -> Result<Vec<String>> {
 fn remove(prefix: &str) -> Result<usize> {
     let names = traces(prefix)?;
     // The underlay goes first, and with it the tunnels on it: a process that is still inside a
-    // namespace keeps that alive, but not connected.
+    // namespace keeps that alive, but disconnected.
     if let Ok(netns) = Netns::open(&fabric(prefix)) {
         let mut netlink = Netlink::open_in(&netns)?;
         for link in netlink.links()?.iter().filter(|l| l.kind.is_some()) {
@@ -123,7 +124,7 @@ fn remove(prefix: &str) -> Result<usize> {
     failed
 }
 
-/// Namespaces and sockets that were opened on the way.
+/// Namespaces and sockets opened so far.
 #[derive(Default)]
 struct Ground {
     places: HashMap<String, (Netns, Netlink)>,
@@ -183,7 +184,7 @@ impl Ground {
     }
 }
 
-/// The kernel module that has a kind of tunnel.
+/// The kernel module of a kind of tunnel.
 fn module(kind: model::flow::Kind) -> &'static str {
     match kind {
         model::flow::Kind::Geneve => "geneve",
@@ -193,7 +194,7 @@ fn module(kind: model::flow::Kind) -> &'static str {
     }
 }
 
-/// Writes a kernel setting of a namespace. `/proc/sys/net` is that of the thread that opens it.
+/// Writes a sysctl of a namespace. `/proc/sys/net` is that of the thread that opens it.
 fn set(netns: &Netns, key: &str, value: &str, optional: bool) -> Result<()> {
     let path = format!("/proc/sys/net/{key}");
     match netns.within(|| fs::write(&path, value))? {
@@ -202,7 +203,8 @@ fn set(netns: &Netns, key: &str, value: &str, optional: bool) -> Result<()> {
     }
 }
 
-/// One `up` or `down` of a lab at a time. Held by the process; a crash frees it and leaves nothing.
+/// Allows one `up` or `down` of a lab at a time. Held by the process; a crash releases it and
+/// leaves nothing.
 struct Lock {
     _socket: UnixDatagram,
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who says how much to whom in the lab. Pure tables and curves; time is an argument.
+//! Who sends how much to whom in the lab. Pure tables and curves; time is an argument.
 use std::{f64::consts::TAU, fmt, str::FromStr, time::Duration};
 
 use super::plan::Plan;
 
-/// The traffic to make.
+/// The traffic to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
     /// Twelve echoes a second from host0, exactly those of DESIGN section 8.
     Ancestor,
     /// All hosts, all networks, changing: made for looking at.
     Demo,
-    /// One client sends far more than the others: find it.
+    /// One client sends far more than the others, and has to be found.
     Culprit,
 }
 
@@ -37,7 +37,7 @@ impl FromStr for Scenario {
     }
 }
 
-/// How an exchange travels.
+/// The protocol of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// ICMP echo; the answer is the request.
@@ -46,12 +46,12 @@ pub enum Carrier {
     Udp,
 }
 
-/// One client that asks another, again and again; every request is answered.
+/// One client that repeatedly sends requests to another; every request is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Talk {
     /// The network, an index into the plan.
     pub network: u8,
-    /// The asking host.
+    /// The requesting host.
     pub from: u8,
     /// The answering host.
     pub to: u8,
@@ -61,37 +61,37 @@ pub struct Talk {
     pub request: u16,
     /// Payload of an answer, bytes.
     pub answer: u16,
-    /// How often.
+    /// The rate of requests.
     pub pace: Pace,
 }
 
 /// Requests per second, as a wave: from `base` down to `base * (1 - swing)` and back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
-    /// At the crest, requests per second.
+    /// The peak rate, in requests per second.
     pub base: f64,
-    /// How deep the trough is: 0 is steady, below 1.
+    /// The depth of the trough: 0 is steady; less than 1.
     pub swing: f64,
     /// Length of the wave, seconds.
     pub period: f64,
-    /// Where in the wave it begins, 0 to 1.
+    /// Its phase at the start, 0 to 1.
     pub phase: f64,
 }
 
 impl Pace {
-    /// The same rate at all times.
+    /// A constant rate.
     pub fn steady(per_second: f64) -> Self {
         Pace { base: per_second, swing: 0.0, period: 1.0, phase: 0.0 }
     }
 
-    /// How long after the request made at `t` (since the beginning) the next one is due.
+    /// The time from the request at `t` (since the beginning) to the next one.
     pub fn gap(&self, t: Duration) -> Duration {
         let wave = 0.5 + 0.5 * (TAU * (t.as_secs_f64() / self.period + self.phase)).sin();
         Duration::from_secs_f64(1.0 / (self.base * (1.0 - self.swing * wave)))
     }
 }
 
-/// Which client the culprit is for a seed: (network, host).
+/// The culprit for a seed: (network, host).
 pub fn culprit(plan: &Plan, seed: u64) -> (u8, u8) {
     let mut dice = Dice(seed);
     (dice.below(plan.options().networks), dice.below(plan.options().hosts))
@@ -122,7 +122,7 @@ const ANCESTOR: [(u8, u8, u16); 12] = [
     (3, 8, 768),
 ];
 
-/// In a lab smaller than the default one, what there is of it.
+/// In a lab smaller than the default one, the part of it that exists.
 fn ancestor(plan: &Plan) -> Vec<Talk> {
     let there = |(network, to, _): &&(u8, u8, u16)| {
         *network < plan.options().networks && *to < plan.options().hosts
@@ -139,14 +139,15 @@ fn ancestor(plan: &Plan) -> Vec<Talk> {
     ANCESTOR.iter().filter(there).map(talk).collect()
 }
 
-/// Every pair of hosts in one network or two, a few of them much louder, each with its own slow wave.
+/// Every pair of hosts in one or two networks, a few of them much louder, each with its own slow
+/// wave.
 fn demo(plan: &Plan) -> Vec<Talk> {
     let (hosts, networks) = (plan.options().hosts, plan.options().networks);
     let mut dice = Dice(7);
     let mut talks = Vec::new();
     for a in 0..hosts {
         for b in a + 1..hosts {
-            // Whoever asks sends less than it gets, mostly; so the ends of a ribbon differ.
+            // Usually the requester sends less than it receives; so the ends of a ribbon differ.
             let (from, to) = if dice.below(2) == 0 { (a, b) } else { (b, a) };
             let loud = (u16::from(a) * u16::from(b) + u16::from(a) + u16::from(b)) % 5 == 3;
             talks.push(Talk {
@@ -164,7 +165,7 @@ fn demo(plan: &Plan) -> Vec<Talk> {
                 },
             });
         }
-        // And somebody always pings the neighbour.
+        // In addition, somebody always pings a neighbour.
         talks.push(Talk {
             network: a % networks,
             from: a,
@@ -178,7 +179,7 @@ fn demo(plan: &Plan) -> Vec<Talk> {
     talks
 }
 
-/// Every client asks two others now and then; the culprit pours.
+/// Every client sends requests to two others now and then; the culprit floods.
 fn hidden_among(plan: &Plan, (network, host): (u8, u8)) -> Vec<Talk> {
     let (hosts, networks) = (plan.options().hosts, plan.options().networks);
     let mut dice = Dice(11);
@@ -208,7 +209,7 @@ fn hidden_among(plan: &Plan, (network, host): (u8, u8)) -> Vec<Talk> {
             }
         }
     }
-    // Three targets; host0 is one (or the culprit), so that it can be seen from there.
+    // Three targets; host0 is one (or the culprit), so that it is visible from there.
     let mut targets: Vec<u8> =
         [0, (host + 2) % hosts, (host + 5) % hosts].into_iter().filter(|t| *t != host).collect();
     targets.sort_unstable();
@@ -227,7 +228,7 @@ fn hidden_among(plan: &Plan, (network, host): (u8, u8)) -> Vec<Talk> {
     talks
 }
 
-/// A small reproducible source of numbers (splitmix64, Steele, Lea and Flood 2014).
+/// A small reproducible random number generator (splitmix64, Steele, Lea and Flood 2014).
 struct Dice(u64);
 
 impl Dice {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What some faults send themselves, for as long as they stand.
+//! The packets that belong to some faults, sent for as long as these are active.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
@@ -24,9 +24,9 @@ use super::{
 };
 use crate::kernel::netns::Netns;
 
-/// How often to look whether the fault still stands.
+/// How often to check whether the fault is still active.
 const CHECK: Duration = Duration::from_millis(200);
-/// The client whose address the storm asks for: nobody has it.
+/// The client whose address the storm asks for, which does not exist.
 const ASKED: u8 = 249;
 
 /// Whether a fault sends anything itself.
@@ -34,11 +34,11 @@ pub fn sends(fault: Fault) -> bool {
     matches!(fault, Fault::Duplicate | Fault::UnknownVtep | Fault::ArpStorm)
 }
 
-/// Sends what a fault consists of until it is cleared, the lab is gone, or `stop` becomes true. Says
-/// how many packets that were.
+/// Sends the packets of a fault until it is cleared, the lab is gone, or `stop` becomes true.
+/// Returns the number of packets.
 ///
 /// # Errors
-/// The fault does not stand, or a client cannot send.
+/// The fault is not active, or a client cannot send.
 pub fn send(prefix: &str, fault: Fault, stop: &AtomicBool) -> Result<u64> {
     let plan = lab(prefix)?;
     let (mut voices, pace) = voices(&plan, fault)?;
@@ -47,13 +47,13 @@ pub fn send(prefix: &str, fault: Fault, stop: &AtomicBool) -> Result<u64> {
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= check {
-            // A lab that cannot be looked at any more was taken down.
+            // A lab that cannot be examined any more has been removed.
             if !noted(&plan).is_ok_and(|faults| faults.contains(&fault)) {
                 break;
             }
             check = now + CHECK;
         }
-        // What is late is made up for, but not the time that a machine slept.
+        // Delays are made up for, but not the time that the machine was suspended.
         due = due.max(now.checked_sub(CHECK).unwrap_or(now));
         while due <= now {
             let turn = sent as usize % voices.len();
@@ -67,7 +67,7 @@ pub fn send(prefix: &str, fault: Fault, stop: &AtomicBool) -> Result<u64> {
     Ok(sent)
 }
 
-/// Who sends, in turn, and how long after each other.
+/// The senders, in turn, and the time between them.
 fn voices(plan: &Plan, fault: Fault) -> Result<(Vec<Voice>, Duration)> {
     let asks = plan.client(0, 0);
     Ok(match fault {
@@ -87,11 +87,11 @@ fn voices(plan: &Plan, fault: Fault) -> Result<(Vec<Voice>, Duration)> {
     })
 }
 
-/// One that sends.
+/// A sender.
 enum Voice {
     /// ICMP echo requests.
     Echo(UdpSocket, SocketAddr),
-    /// Always the same frame.
+    /// The same frame every time.
     Frame(OwnedFd, LinkAddr, Vec<u8>),
 }
 
@@ -121,12 +121,12 @@ impl Voice {
         Ok(Voice::Frame(socket, own, who_has(mac, from, to)))
     }
 
-    /// Sends its next packet. A full queue is waited for, so that what is counted was sent.
+    /// Sends its next packet. Waits if the queue is full, so that what is counted was sent.
     fn speak(&mut self, number: u64) -> Result<()> {
         loop {
             let done = match self {
                 Voice::Echo(socket, to) => {
-                    // Answers are of no concern, and must not fill the socket.
+                    // Answers do not matter, and must not fill the socket.
                     while socket.recv_from(&mut [0; 256]).is_ok() {}
                     socket.send_to(&echo(number as u16), *to).map(drop)
                 }
@@ -144,7 +144,7 @@ impl Voice {
     }
 }
 
-/// It may go better the next time: a full queue, or an error that belongs to an earlier packet.
+/// Whether an error may be temporary: a full queue, or an error about an earlier packet.
 fn is_passing(e: &io::Error) -> bool {
     matches!(
         e.raw_os_error(),
@@ -152,7 +152,7 @@ fn is_passing(e: &io::Error) -> bool {
     )
 }
 
-/// An echo request: checksum and id are the kernel's to fill in.
+/// An echo request: the kernel fills in checksum and id.
 fn echo(number: u16) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     let mut bytes = vec![8, 0, 0, 0, 0, 0, high, low];
@@ -160,7 +160,7 @@ fn echo(number: u16) -> Vec<u8> {
     bytes
 }
 
-/// "Who has `to`? Tell `from`" (RFC 826), to everybody.
+/// "Who has `to`? Tell `from`" (RFC 826), as a broadcast.
 fn who_has(mac: [u8; 6], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend(mac);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What stands of a lab.
+//! The status of a lab.
 use std::{fmt, net::IpAddr};
 
 use anyhow::Result;
@@ -17,15 +17,15 @@ use crate::kernel::{
 /// A lab, or what is left of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LabStatus {
-    /// What its namespaces' names begin with.
+    /// The prefix of its namespaces.
     pub prefix: String,
-    /// The lab was made to the end and every host is there.
+    /// Whether the lab was created completely and every host exists.
     pub complete: bool,
     /// The encapsulation of a complete lab.
     pub kind: Option<String>,
-    /// The hosts that are there, by number.
+    /// The existing hosts, by number.
     pub hosts: Vec<HostStatus>,
-    /// All its namespaces that are there.
+    /// All its existing namespaces.
     pub namespaces: Vec<String>,
 }
 
@@ -42,13 +42,13 @@ pub struct HostStatus {
     pub clients: Vec<IpAddr>,
     /// Its tunnel devices.
     pub tunnels: Vec<String>,
-    /// Packets that its underlay interface has received.
+    /// Packets received by its underlay interface.
     pub rx_pkts: u64,
-    /// Packets that it has sent.
+    /// Packets sent by it.
     pub tx_pkts: u64,
 }
 
-/// Looks at a lab. It is no error that there is none: then there are no namespaces.
+/// Examines a lab. It is not an error if there is none: then there are no namespaces.
 pub fn status(prefix: &str) -> Result<LabStatus> {
     check_prefix(prefix)?;
     let plan = standing(prefix)?;
@@ -71,7 +71,8 @@ pub fn status(prefix: &str) -> Result<LabStatus> {
             rx_pkts: 0,
             tx_pkts: 0,
         };
-        // A namespace that cannot be opened is the trace of an interrupted `up`: listed, and empty.
+        // A namespace that cannot be opened is the remainder of an interrupted `up`: listed, and
+        // empty.
         if let Ok(open) = Netns::open(netns) {
             let mut netlink = Netlink::open_in(&open)?;
             let links = netlink.links()?;
@@ -107,7 +108,7 @@ pub fn status(prefix: &str) -> Result<LabStatus> {
 }
 
 impl fmt::Display for LabStatus {
-    /// A table of the hosts under a line that says how it stands.
+    /// A table of the hosts below a line with the state of the lab.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespaces.is_empty() {
             return write!(f, "lab '{}': down", self.prefix);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sends a scenario's requests, answers them, and counts. One thread with a socket in every
-//! namespace that has a part: nothing is spawned there.
+//! namespace involved: nothing is spawned there.
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
@@ -31,33 +31,34 @@ use super::{
 };
 use crate::kernel::netns::{self, Netns};
 
-/// Where the lab's clients listen for UDP requests.
+/// The UDP port on which the lab's clients receive requests.
 pub const PORT: u16 = 47474;
-/// How long an answer may take, once nothing more is sent.
+/// How long an answer may take once nothing more is sent.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is checked that the lab is still there, and the longest sleep.
+/// How often to check that the lab is still there, and the longest sleep.
 const CHECK: Duration = Duration::from_millis(200);
-/// Requests of one talk that can be unanswered at a time; older ones are lost.
+/// Limit on the unanswered requests of one talk; older ones are lost.
 const OUTSTANDING: usize = 4096;
-/// Begins every payload: who, what, talk, number, size of the answer.
+/// The size of the head of every payload: who, what, talk, number, size of the answer.
 const HEAD: usize = 16;
 const MAGIC: &[u8; 4] = b"tmon";
 
-/// The traffic to make in a lab.
+/// The traffic to generate in a lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traffic {
-    /// Who talks to whom.
+    /// The scenario.
     pub scenario: Scenario,
-    /// How long; `None` is until told to stop. A steady once-a-second talk asks exactly that many times.
+    /// How long; `None` is until stopped. A steady once-a-second talk sends exactly that many
+    /// requests.
     pub duration: Option<Duration>,
-    /// Decides who the culprit is.
+    /// Determines the culprit.
     pub seed: u64,
-    /// Between the clients' IPv6 addresses.
+    /// Whether it is between the clients' IPv6 addresses.
     pub ipv6: bool,
 }
 
 impl Traffic {
-    /// A scenario, until told to stop, with a seed that nobody knows.
+    /// A scenario, until stopped, with a random seed.
     pub fn new(scenario: Scenario) -> Self {
         Traffic {
             scenario,
@@ -67,7 +68,7 @@ impl Traffic {
         }
     }
 
-    /// The culprit's inner and outer address in the lab that stands; `None` in the other scenarios.
+    /// The culprit's inner and outer address in the existing lab; `None` in the other scenarios.
     pub fn culprit(&self, prefix: &str) -> Result<Option<(IpAddr, IpAddr)>> {
         if self.scenario != Scenario::Culprit {
             return Ok(None);
@@ -87,7 +88,7 @@ impl Traffic {
     }
 }
 
-/// What became of the requests.
+/// The results of the requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// The scenario's name.
@@ -100,7 +101,7 @@ pub struct Summary {
     pub answered: u64,
     /// Requests without an answer.
     pub lost: u64,
-    /// Packets that arrived and were not what was sent.
+    /// Packets that arrived but were not what was sent.
     pub wrong: u64,
 }
 
@@ -115,7 +116,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Makes traffic in the lab that stands, until its time is over or `stop` becomes true.
+/// Generates traffic in the existing lab, until its time is over or `stop` becomes true.
 ///
 /// Fails if there is no lab, if it goes away, or if other UDP traffic of tmon is already running in it.
 pub fn traffic(prefix: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Summary> {
@@ -139,8 +140,8 @@ pub fn traffic(prefix: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Sum
                     due.pop();
                     if end.is_none_or(|end| at < end) {
                         stage.ask(t)?;
-                        // Deadlines follow from deadlines, so delays do not add up. What is late is made up
-                        // for, but without an end a machine that slept goes on from now.
+                        // Deadlines follow from deadlines, so delays do not accumulate. Lateness is
+                        // made up for, but after a suspend it continues from now.
                         let next = at + stage.talks[t].pace.gap(at - start);
                         let earliest =
                             now.checked_sub(PATIENCE).filter(|_| end.is_none()).unwrap_or(next);
@@ -169,12 +170,12 @@ pub fn traffic(prefix: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Sum
     Ok(stage.summary(traffic.scenario, start))
 }
 
-/// The sockets and the books.
+/// The sockets and the counts.
 struct Stage {
     talks: Vec<Talk>,
-    /// Each talk's socket (an index) and where its requests go.
+    /// Each talk's socket (an index) and the destination of its requests.
     ways: Vec<(usize, SocketAddr)>,
-    /// Requests without an answer yet, by talk, oldest first.
+    /// Unanswered requests, by talk, oldest first.
     open: Vec<VecDeque<u32>>,
     numbers: Vec<u32>,
     sockets: Vec<(UdpSocket, Carrier)>,
@@ -268,7 +269,7 @@ impl Stage {
         let payload = payload(false, t as u16, number, talk.answer, talk.request);
         let bytes = match talk.carrier {
             Carrier::Udp => payload,
-            // Type, code, checksum and id (the kernel's to fill in), sequence number.
+            // Type, code, checksum and id (filled in by the kernel), sequence number.
             Carrier::Echo => {
                 let mut echo = vec![if to.is_ipv4() { 8 } else { 128 }, 0, 0, 0, 0, 0];
                 echo.extend((number as u16).to_be_bytes());
@@ -285,7 +286,7 @@ impl Stage {
             .with_context(|| format!("send to {to} (is the lab still there?)"))
     }
 
-    /// Waits at most `time` for packets, answers requests and books answers.
+    /// Waits at most `time` for packets, answers requests and counts answers.
     fn listen(&mut self, time: Duration) -> Result<()> {
         let mut fds: Vec<PollFd> =
             self.sockets.iter().map(|(s, _)| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
@@ -312,7 +313,7 @@ impl Stage {
                         },
                     },
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    // What the network said about a packet sent earlier; the request stays unanswered.
+                    // An error about a packet sent earlier; the request stays unanswered.
                     Err(_) => {}
                 }
             }
@@ -320,7 +321,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Books what arrived at socket `s` as the answer it is, or as wrong; the payload begins at `skip`.
+    /// Counts what arrived at socket `s` as an answer, or as wrong; the payload begins at `skip`.
     fn book(&mut self, s: usize, length: usize, skip: usize) {
         let bytes = self.buffer.get(skip..length).unwrap_or_default();
         let echo = skip > 0;
@@ -362,8 +363,8 @@ pub(super) fn echo_socket(from: IpAddr) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from(fd))
 }
 
-/// Sends, or counts as lost what the network refuses: full buffers, no such neighbour, an error that
-/// belongs to an earlier packet.
+/// Sends, or counts as lost if the network refuses: full buffers, no such neighbour, an error about
+/// an earlier packet.
 fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
     match socket.send_to(bytes, to) {
         Ok(_) => Ok(()),
@@ -380,7 +381,7 @@ fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// What the head of a payload says.
+/// The contents of a payload's head.
 struct Head {
     answer: bool,
     talk: u16,
@@ -388,7 +389,8 @@ struct Head {
     answer_size: u16,
 }
 
-/// A payload of `size` bytes, all of them determined by the arguments so that every byte can be checked.
+/// A payload of `size` bytes, all of them determined by the arguments so that every byte can be
+/// verified.
 fn payload(answer: bool, talk: u16, number: u32, answer_size: u16, size: u16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(usize::from(size).max(HEAD));
     bytes.extend(MAGIC);

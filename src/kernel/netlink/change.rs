@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What changes in a network namespace, as it happens: interfaces, and where that is asked for
-//! neighbours, forwarding entries, addresses, routes, and IPsec.
+//! Changes in a network namespace as they happen: interfaces, and on request neighbours, forwarding
+//! entries, addresses, routes, and IPsec.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -28,18 +28,18 @@ const OTHERS: [u32; 5] = [3, 5, 7, 9, 11];
 /// A change in a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetnsChange {
-    /// A neighbour or forwarding entry is new, is another, or (`true`) is gone.
+    /// A neighbour or forwarding entry was added, was changed, or (`true`) is gone.
     Neighbour(Neighbour, bool),
-    /// An interface has an address, or (`true`) has it no more.
+    /// An address was added to an interface, or (`true`) removed.
     Address(u32, IpAddr, bool),
-    /// There is a route to a network by an interface, or (`true`) there is none any more.
+    /// A route to a network by an interface was added, or (`true`) removed.
     Route(IpAddr, u8, Option<u32>, bool),
-    /// An interface is new, or something about it is another, or (`true`) is gone; its state now, or
-    /// its last one.
+    /// An interface was added, was changed, or (`true`) is gone; with its present state, or its
+    /// last one.
     Link(Box<Link>, bool),
-    /// Something about IPsec.
+    /// A change of IPsec's configuration.
     Xfrm(XfrmChange),
-    /// Changes were lost because they were not read in time: what there is has to be listed again.
+    /// Changes were lost because they were not read in time: everything has to be listed again.
     Lost,
 }
 
@@ -47,12 +47,12 @@ pub enum NetnsChange {
 #[derive(Debug)]
 pub struct Changes {
     socket: Socket,
-    /// IPsec's, where the kernel has it and lets us.
+    /// IPsec's socket, if the kernel has IPsec and permits it.
     xfrm: Option<Socket>,
 }
 
 impl Changes {
-    /// Listens to those of interfaces in the calling thread's network namespace, from now on.
+    /// Listens to changes of interfaces in the calling thread's network namespace, from now on.
     ///
     /// # Errors
     /// No such socket can be opened.
@@ -70,12 +70,12 @@ impl Changes {
     /// Listens in another network namespace.
     ///
     /// # Errors
-    /// As of [`Changes::open`].
+    /// Those of [`Changes::open`].
     pub fn open_in(netns: &Netns) -> Result<Self> {
         netns.within(Self::open)?
     }
 
-    /// From now on also to all the others, of the same namespace, which is `place`.
+    /// Also listens to all other changes from now on, in the same namespace, which is `place`.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -86,7 +86,7 @@ impl Changes {
         Ok(())
     }
 
-    /// What has changed since the last call, at most so many; never waits.
+    /// What has changed since the last call, at most `most` changes; never waits.
     ///
     /// # Errors
     /// A socket fails.
@@ -120,7 +120,7 @@ fn drained(
 }
 
 fn change(message: &[u8]) -> Option<NetnsChange> {
-    // A bridge tells about its ports in a family of its own: one that leaves it is not gone.
+    // A bridge reports its ports in a family of its own: a port that leaves it is not gone.
     let link = |gone| Link::parse(message).map(|l| NetnsChange::Link(Box::new(l), gone));
     match decode(message)? {
         RouteNetlinkMessage::NewNeighbour(m) => {
@@ -147,7 +147,7 @@ fn change(message: &[u8]) -> Option<NetnsChange> {
     }
 }
 
-/// Routes of the main table; the local ones come with their addresses.
+/// A route of the main table; local ones come with their addresses.
 fn route(m: &RouteMessage, gone: bool) -> Option<NetnsChange> {
     if m.header.table != RouteHeader::RT_TABLE_MAIN {
         return None;

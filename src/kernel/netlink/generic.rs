@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What only generic netlink tells: the ports and peers of WireGuard, the ports of FOU and GUE, and
-//! the features of interfaces.
+//! What only generic netlink provides: the ports and peers of WireGuard, the ports of FOU and GUE,
+//! and the features of interfaces.
 use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use netlink_packet_core::{
 
 use super::Netlink;
 
-/// The controller's own family (linux/genetlink.h), and what is asked of it.
+/// The controller's own family (linux/genetlink.h), and requests to it.
 const CONTROLLER: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
@@ -52,22 +52,23 @@ fn endpoint(sockaddr: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// A UDP port on which the kernel takes in foo-over-UDP. It belongs to no device.
+/// A UDP port on which the kernel accepts foo-over-UDP. It belongs to no device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FouPort {
     /// The port.
     pub port: u16,
-    /// The IP protocol that follows the UDP header; `None` when a GUE header says it.
+    /// The IP protocol that follows the UDP header; `None` if a GUE header names it.
     pub protocol: Option<u8>,
 }
 
 impl Netlink {
-    /// Whether the kernel has a family of generic netlink now; its module is not loaded for that.
+    /// Whether the kernel has a generic netlink family now; this does not load its module.
     pub(crate) fn knows(&mut self, family: &str) -> Result<bool> {
         Ok(self.family(family)?.is_some())
     }
 
-    /// The port that a WireGuard device listens on, and where its peers are; needs CAP_NET_ADMIN.
+    /// The port that a WireGuard device listens on, and the addresses of its peers; needs
+    /// CAP_NET_ADMIN.
     pub(super) fn wireguard(&mut self, ifindex: u32) -> Result<(Option<u16>, Vec<IpAddr>)> {
         let (mut port, mut ends) = (None, Vec::new());
         let device = DefaultNla::new(WGDEVICE_A_IFINDEX, ifindex.to_ne_bytes().to_vec());
@@ -84,13 +85,14 @@ impl Netlink {
         Ok((port, ends))
     }
 
-    /// The features (offloads) of an interface that are on, by the kernel's names: `rx-gro`, `hw-tc-offload` ...
+    /// The enabled features (offloads) of an interface, by the kernel's names: `rx-gro`,
+    /// `hw-tc-offload` ...
     pub fn features(&mut self, ifindex: u32) -> Result<BTreeSet<String>> {
         let (mut on, mut this) = (BTreeSet::new(), false);
-        // Which interface is not for the asking where all are listed, but older kernels want a header.
+        // The interface does not matter when all are listed, but older kernels require a header.
         let header = DefaultNla::new(ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED, Vec::new());
         self.ask("ethtool", ETHTOOL_MSG_FEATURES_GET, Some(header), |kind, value| match kind {
-            // Which interface comes first in every object.
+            // The interface comes first in every object.
             ETHTOOL_A_FEATURES_HEADER => {
                 let index = inside(value).find(|a| a.kind() == ETHTOOL_A_HEADER_DEV_INDEX);
                 this = index.is_some_and(|a| parse_u32(a.value()).is_ok_and(|i| i == ifindex));
@@ -109,7 +111,8 @@ impl Netlink {
         Ok(on)
     }
 
-    /// The ports for foo-over-UDP in this network namespace, sorted; none where the kernel does not have it loaded.
+    /// The ports for foo-over-UDP in this network namespace, sorted; none if the kernel does not
+    /// have it loaded.
     pub fn fou_ports(&mut self) -> Result<Vec<FouPort>> {
         let mut ports: Vec<FouPort> = Vec::new();
         self.ask("fou", FOU_CMD_GET, None, |kind, value| match kind {
@@ -132,7 +135,8 @@ impl Netlink {
         Ok(ports)
     }
 
-    /// Asks a family for all it has and hands over every attribute; nothing when the family is not there.
+    /// Requests everything from a family and passes on every attribute; nothing if the family does
+    /// not exist.
     pub(super) fn ask(
         &mut self,
         family: &str,
@@ -145,7 +149,8 @@ impl Netlink {
             .with_context(|| format!("ask the kernel's {family}{}", self.place))
     }
 
-    /// A family's number. All are listed, for asking by name would load its module.
+    /// A family's number. All families are listed, because asking for one by name would load its
+    /// module.
     fn family(&mut self, name: &str) -> Result<Option<u16>> {
         let (mut found, mut id) = (None, None);
         self.generic_dump(CONTROLLER, CTRL_CMD_GETFAMILY, None, &mut |kind, value| match kind {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's sessions of L2TP version 3: how long their headers are, which no packet says.
+//! The kernel's L2TP version 3 sessions: the lengths of their headers, which packets do not
+//! contain.
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -35,7 +36,7 @@ struct Tunnel {
 struct Session {
     connection: u32,
     ethernet: bool,
-    /// Bytes of the cookie in what is received, and in what is sent.
+    /// The length of the cookie in received packets, and in sent ones.
     cookies: [u8; 2],
 }
 
@@ -84,8 +85,8 @@ impl Listed {
     }
 
     /// The ports whose sessions all have the same headers in both directions. The table of ports
-    /// has one answer for each port and for IP protocol 115; where sessions differ, none is right.
-    /// The kernel does not list the sublayer, so it is taken to be there, as it is by default.
+    /// has one answer for each port and for IP protocol 115; if sessions differ, none is right. The
+    /// kernel does not list the sublayer, so it is assumed to be present, as it is by default.
     fn ports(&self) -> Vec<Port> {
         let mut cookies: BTreeMap<Option<u16>, Option<u8>> = BTreeMap::new();
         for session in &self.sessions {
@@ -111,8 +112,8 @@ impl Listed {
 }
 
 impl Netlink {
-    /// The UDP ports, and with port 0 IP protocol 115, on which the kernel has sessions of L2TP
-    /// version 3, with what their headers have; none where the kernel does not have it loaded.
+    /// The UDP ports, with port 0 for IP protocol 115, on which the kernel has L2TP version 3
+    /// sessions, and the parameters of their headers; none if the kernel does not have it loaded.
     /// Needs CAP_NET_ADMIN.
     pub fn l2tp_ports(&mut self) -> Result<Vec<Port>> {
         let mut listed = Listed::default();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Interfaces: read, make, change, remove.
+//! Interfaces: reading, creating, changing, removing.
 use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Result, bail};
@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use super::{Netlink, NewTunnel, errno};
 use crate::kernel::netns::Netns;
 
-/// Attributes that are read here (linux/if_link.h), and the flags beside their numbers.
+/// Attributes that are read here (linux/if_link.h), and the flags in their numbers.
 const IFLA_IFNAME: u16 = 3;
 const IFLA_QDISC: u16 = 6;
 const IFLA_LINKINFO: u16 = 18;
@@ -33,7 +33,7 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// The longest name an interface can have, in bytes.
 pub(super) const NAME_MAX: usize = 15;
-/// The same of an alternative name.
+/// The longest alternative name.
 const ALTNAME_MAX: usize = 127;
 
 /// An interface as the kernel describes it.
@@ -43,17 +43,17 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its alternative names, which are as good (`ip link property add altname`).
+    /// Its alternative names, which are equivalent (`ip link property add altname`).
     pub altnames: Vec<String>,
     /// The link-layer type, an `ARPHRD_*` number: 1 is Ethernet.
     pub arphrd: u16,
-    /// It is administratively up (`IFF_UP`).
+    /// Whether it is administratively up (`IFF_UP`).
     pub up: bool,
     /// All `IFF_*` flags.
     pub flags: u32,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// Its link-layer address; empty where it has none.
+    /// Its link-layer address; empty if it has none.
     pub mac: Vec<u8>,
     /// The device type by its name in the kernel (`veth`, `bridge`, `vxlan` ...); `None` for real devices.
     pub kind: Option<String>,
@@ -61,15 +61,15 @@ pub struct Link {
     pub master: Option<u32>,
     /// The interface below it, or the other end of a pair (`IFLA_LINK`).
     pub lower: Option<u32>,
-    /// The namespace that `lower` is an index in, when that is not this one.
+    /// The namespace in which `lower` is an index, if not this one.
     pub lower_netnsid: Option<i32>,
-    /// Its queueing discipline: `noqueue` where packets do not wait.
+    /// Its queueing discipline: `noqueue` if packets are not queued.
     pub qdisc: String,
-    /// An XDP program is on it, which sees its packets before any other.
+    /// Whether an XDP program is attached, which sees its packets before any other.
     pub xdp: bool,
-    /// The text an administrator gave it.
+    /// Its alias, set by an administrator.
     pub alias: Option<String>,
-    /// What the device type says about it (`IFLA_INFO_DATA`), as the kernel wrote it.
+    /// The attributes of its device type (`IFLA_INFO_DATA`), as the kernel wrote them.
     pub info: Vec<u8>,
     /// Its counters, 64 bits wide.
     pub stats: Stats64,
@@ -79,17 +79,18 @@ pub struct Link {
 const ETHERNET: [u16; 2] = [1, 772];
 
 impl Link {
-    /// What is sent to it comes back from it.
+    /// Whether packets sent to it come back from it.
     pub fn is_loopback(&self) -> bool {
         self.flags & libc::IFF_LOOPBACK as u32 != 0
     }
 
-    /// Its frames begin with an Ethernet header.
+    /// Whether its frames begin with an Ethernet header.
     pub fn is_ethernet(&self) -> bool {
         ETHERNET.contains(&self.arphrd)
     }
 
-    /// Reads one link message, tolerantly: an attribute that is not understood is left out, not the interface.
+    /// Parses one link message tolerantly: an attribute that is not understood is left out, not the
+    /// interface.
     pub(super) fn parse(message: &[u8]) -> Option<Link> {
         let head = NetlinkBuffer::new_checked(&message).ok()?;
         let payload = head.payload();
@@ -148,12 +149,12 @@ impl Link {
     }
 }
 
-/// Any bytes will do for the kernel; the interface is there all the same.
+/// The kernel accepts any bytes; such an interface must not be lost.
 fn name(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
-/// What kind of interface to make.
+/// The kind of interface to create.
 #[derive(Debug)]
 pub enum NewLink<'a> {
     /// A quiet switch: no spanning tree, no multicast snooping, forwarding at once.
@@ -162,7 +163,7 @@ pub enum NewLink<'a> {
     Veth {
         /// The name of the other end.
         peer: &'a str,
-        /// Where the other end goes; `None` is beside this one.
+        /// The namespace of the other end; `None` is this one.
         netns: Option<&'a Netns>,
     },
     /// A tunnel device.
@@ -175,8 +176,8 @@ impl Netlink {
         self.links_of(LinkMessage::default())
     }
 
-    /// Every interface of the namespace that this one knows by a number. Numbers of namespaces in it
-    /// ([`Link::lower_netnsid`]) are those of this one, too.
+    /// Every interface of the namespace that this one knows by a number. Namespace numbers in the
+    /// result ([`Link::lower_netnsid`]) are those of this one as well.
     pub(super) fn links_in(&mut self, number: i32) -> Result<Vec<Link>> {
         let mut m = LinkMessage::default();
         m.attributes = vec![LinkAttribute::IfNetnsId(number)];
@@ -194,7 +195,7 @@ impl Netlink {
         Ok(links)
     }
 
-    /// The interface of this name, or of this alternative name; `None` when there is none.
+    /// The interface with this name or alternative name; `None` if there is none.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>> {
         if name.is_empty() || name.len() > ALTNAME_MAX || name.contains('\0') {
             return Ok(None);
@@ -204,13 +205,13 @@ impl Netlink {
             let text = [name.as_bytes(), &[0]].concat();
             LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, text))
         } else {
-            // The kernel takes a short alternative name here, too.
+            // The kernel also accepts a short alternative name here.
             LinkAttribute::IfName(name.to_owned())
         }];
         self.get_link(m, || format!("look for interface '{name}'"))
     }
 
-    /// The interface of this index; `None` when there is none.
+    /// The interface with this index; `None` if there is none.
     pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>> {
         let mut m = LinkMessage::default();
         m.header.index = index;
@@ -230,7 +231,7 @@ impl Netlink {
         }
     }
 
-    /// The index of an interface that must be there.
+    /// The index of an interface that must exist.
     pub(super) fn index_of(&mut self, name: &str) -> Result<u32> {
         match self.link(name)? {
             Some(link) => Ok(link.index),
@@ -238,7 +239,7 @@ impl Netlink {
         }
     }
 
-    /// Makes an interface, down, with this MTU or its type's own.
+    /// Creates an interface, down, with this MTU or its type's default.
     pub fn create(&mut self, name: &str, mtu: Option<u32>, new: &NewLink) -> Result<()> {
         check_name(name)?;
         let mut m = LinkMessage::default();
@@ -282,7 +283,7 @@ impl Netlink {
         self.set_flag(name, LinkFlags::Up, false, "take down")
     }
 
-    /// Makes an interface hear everything that passes; a bridge then hears what it forwards.
+    /// Makes an interface promiscuous; a bridge then receives what it forwards.
     pub fn set_promiscuous(&mut self, name: &str) -> Result<()> {
         self.set_flag(name, LinkFlags::Promisc, true, "make promiscuous")
     }
@@ -329,7 +330,7 @@ impl Netlink {
         })
     }
 
-    /// Gives an interface a text, up to 255 bytes.
+    /// Sets an interface's alias, up to 255 bytes.
     pub fn set_alias(&mut self, name: &str, alias: &str) -> Result<()> {
         self.set(name, vec![LinkAttribute::IfAlias(alias.to_owned())], || {
             format!("set the alias of '{name}'")
@@ -343,7 +344,8 @@ impl Netlink {
         })
     }
 
-    /// Sets whether a port of a bridge is isolated: isolated ports do not hear each other (split horizon).
+    /// Sets whether a port of a bridge is isolated: isolated ports cannot reach each other (split
+    /// horizon).
     pub fn set_isolated(&mut self, name: &str, isolated: bool) -> Result<()> {
         let mut m = LinkMessage::default();
         m.header.index = self.index_of(name)?;
@@ -355,7 +357,7 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewLink(m), 0, || format!("isolate port '{name}'"))
     }
 
-    /// Removes an interface. False if there was none of this name.
+    /// Removes an interface. Returns false if there was none with this name.
     pub fn delete(&mut self, name: &str) -> Result<bool> {
         let Some(link) = self.link(name)? else { return Ok(false) };
         let mut m = LinkMessage::default();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is where: neighbours, and forwarding entries of VXLAN devices.
+//! Neighbours, and forwarding entries of VXLAN devices.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -17,15 +17,15 @@ use super::{Netlink, decode};
 pub struct Neighbour {
     /// The interface, an index.
     pub ifindex: u32,
-    /// It is a forwarding entry: `address` is the tunnel endpoint.
+    /// Whether it is a forwarding entry: `address` is the tunnel endpoint.
     pub forwarding: bool,
-    /// The hardware address, where it is known.
+    /// The hardware address, if known.
     pub mac: Option<[u8; 6]>,
     /// The neighbour's address, or the endpoint behind which the hardware address is.
     pub address: IpAddr,
-    /// Somebody wrote it: traffic does not change it.
+    /// Whether it is static: traffic does not change it.
     pub fixed: bool,
-    /// Nobody answers for it.
+    /// Whether resolution failed.
     pub failed: bool,
 }
 
@@ -60,7 +60,7 @@ impl Neighbour {
     }
 }
 
-/// A bridge's family does not say of which family an endpoint is: its length does.
+/// A bridge entry does not contain the family of an endpoint: the length of the address reveals it.
 fn ip(address: &NeighbourAddress) -> Option<IpAddr> {
     match address {
         NeighbourAddress::Inet(a) => Some((*a).into()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Filters on a clsact qdisc (tc-bpf(8)): whose programs run before ours, and which are ours.
+//! Filters on a clsact qdisc (tc-bpf(8)): programs that run before ours, and our own.
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -23,7 +23,7 @@ const TCA_BPF_ID: u16 = 11;
 /// A filter on one side of a clsact qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcFilter {
-    /// Which side.
+    /// The side.
     pub hook: Hook,
     /// The classifier's name: `bpf`, `flower` ...
     pub kind: String,
@@ -31,9 +31,9 @@ pub struct TcFilter {
     pub priority: u16,
     /// Its number within classifier and priority.
     pub handle: u32,
-    /// The number of its BPF program, if it has one.
+    /// The id of its BPF program, if it has one.
     pub program: Option<u32>,
-    /// What whoever attached that calls it.
+    /// The name given by whoever attached it.
     pub name: String,
 }
 
@@ -55,7 +55,7 @@ impl Netlink {
     }
 
     /// What the queueing disciplines of each interface have dropped, by index: those at the root,
-    /// which count what the ones below them drop, too, and those on ingress.
+    /// which include the drops of those below them, and those on ingress.
     pub fn qdisc_drops(&mut self) -> Result<BTreeMap<u32, u64>> {
         let mut drops = BTreeMap::new();
         self.dump(
@@ -74,8 +74,8 @@ impl Netlink {
         self.has_qdisc(ifindex, "clsact")
     }
 
-    /// Whether an interface has the qdisc that was there before clsact, in its place: there is no
-    /// egress, and what is put there runs on ingress.
+    /// Whether an interface has, in its place, the ingress qdisc that preceded clsact: it has no
+    /// egress, and its filters run on ingress.
     pub fn has_ingress(&mut self, ifindex: u32) -> Result<bool> {
         self.has_qdisc(ifindex, "ingress")
     }
@@ -103,7 +103,7 @@ impl Netlink {
     }
 }
 
-/// Whether a qdisc is this interface's, and of this kind; the kernel lists those of all interfaces.
+/// Whether a qdisc is this interface's and of this kind; the kernel lists those of all interfaces.
 fn is_qdisc(message: &[u8], ifindex: u32, of: &str) -> Option<bool> {
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();
     let kind = NlasIterator::new(payload.get(20..)?)
@@ -113,7 +113,7 @@ fn is_qdisc(message: &[u8], ifindex: u32, of: &str) -> Option<bool> {
     Some(index == ifindex && parse_string(kind.value()).ok()? == of)
 }
 
-/// The interface of a qdisc that nothing is above, and what it dropped.
+/// The interface of a root qdisc, and what it dropped.
 fn dropped(message: &[u8]) -> Option<(u32, u64)> {
     fn inside(attributes: &[u8], kind: u16) -> Option<&[u8]> {
         let mut all = NlasIterator::new(attributes).map_while(|a| a.ok());
@@ -132,7 +132,7 @@ fn dropped(message: &[u8]) -> Option<(u32, u64)> {
     Some((word(payload, 4)?, word(queue, 8)?.into()))
 }
 
-/// One filter; `None` for the entry that only stands for a classifier at a priority.
+/// One filter; `None` for an entry that only stands for a classifier at a priority.
 fn parse(message: &[u8], hook: Hook) -> Option<TcFilter> {
     // struct tcmsg: family and padding, ifindex, handle, parent, priority and protocol
     let payload = NetlinkBuffer::new_checked(&message).ok()?.payload();

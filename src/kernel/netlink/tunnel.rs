@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tunnel devices: found, and made.
+//! Tunnel devices: finding and creating them.
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
@@ -13,7 +13,7 @@ use netlink_packet_route::link::{
 use super::{Link, Netlink};
 use model::flow::Kind;
 
-/// A tunnel device of this host, and how its packets look on the wire.
+/// A tunnel device of this host, and the wire format of its packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelDevice {
     /// Its index.
@@ -22,41 +22,45 @@ pub struct TunnelDevice {
     pub name: String,
     /// The kernel's name for its type: `vxlan`, `ip6gretap`, `sit` ...
     pub device: String,
-    /// What its packets are on the wire. A device that wraps its packets in UDP as FOU or GUE is [`Kind::Gue`].
+    /// The encapsulation of its packets. For a device that wraps its packets in UDP as FOU or GUE
+    /// it is [`Kind::Gue`].
     pub kind: Kind,
     /// The id that it sends with (VNI, key, session); `None` where it has none or takes it from each packet.
     pub id: Option<u32>,
-    /// The UDP port that its packets are sent to, where it is known.
+    /// The UDP port that its packets are sent to, if known.
     pub port: Option<u16>,
-    /// With [`Kind::Gue`]: foo-over-UDP, there is no header of its own on that port.
+    /// With [`Kind::Gue`]: foo-over-UDP, without a header of its own on that port.
     pub fou: bool,
-    /// The outer address that it sends from; `None` when the route decides.
+    /// The outer address that it sends from; `None` if the route decides.
     pub local: Option<IpAddr>,
-    /// The other end, the first of them (WireGuard), or the group of ends where it is a multicast address.
+    /// The other end (for WireGuard, the first of them), or the group if it is a multicast address.
     pub remote: Option<IpAddr>,
-    /// The interface that it was bound to, an index.
+    /// The interface that it is bound to, an index.
     pub underlay: Option<u32>,
-    /// The namespace that `underlay` is an index in, when it is not this one.
+    /// The namespace in which `underlay` is an index, if not this one.
     pub underlay_netnsid: Option<i32>,
-    /// The namespace that it is in, by the number that the one asked knows it by; `None` for that one.
+    /// The namespace that it is in, by its number in the namespace that was asked; `None` for that
+    /// one itself.
     pub netnsid: Option<i32>,
-    /// Bytes of optional headers in its packets: GRE checksum, key and number, the IPv6 option of RFC 2473.
+    /// Bytes of optional headers in its packets: GRE checksum, key and sequence number, the IPv6
+    /// option of RFC 2473.
     pub optional: u32,
-    /// Id and ends come with each packet (`external`, as Cilium and Open vSwitch use it).
+    /// Whether id and ends come with each packet (`external`, as used by Cilium and Open vSwitch).
     pub collect_metadata: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// It is administratively up. Loading a tunnel module makes devices (`gre0`, `tunl0`, `sit0` ...) that are down.
+    /// Whether it is administratively up. Loading a tunnel module creates devices (`gre0`, `tunl0`,
+    /// `sit0` ...) that are down.
     pub up: bool,
     /// The bridge, bond or VRF that it is a port of.
     pub master: Option<u32>,
 }
 
-/// What an attribute of a device says.
+/// The meaning of an attribute of a device.
 #[derive(Clone, Copy)]
 enum Field {
     Id,
-    /// In network order, and only where the flags say that there is one.
+    /// In network byte order, and only if the flags say that there is one.
     Key,
     GreFlags,
     Ip6Flags,
@@ -64,7 +68,7 @@ enum Field {
     Remote,
     Underlay,
     Port,
-    /// There, or not zero: ids and ends come with each packet.
+    /// If present or nonzero: ids and ends come with each packet.
     External,
     Gpe,
     Protocol,
@@ -73,7 +77,7 @@ enum Field {
     EtherType,
 }
 
-/// Limit on the namespaces asked for tunnel devices.
+/// Limit on the namespaces queried for tunnel devices.
 const MOST_NAMESPACES: usize = 512;
 
 type Fields = &'static [(u16, Field)];
@@ -123,7 +127,7 @@ const IP: Fields = &[
 const GTP: Fields = &[(7, Field::Local), (8, Field::Local)];
 const BAREUDP: Fields = &[(1, Field::Port), (2, Field::EtherType)];
 
-/// The kernel's device types, what their packets are, and how they are described.
+/// The kernel's device types, their encapsulations, and their attributes.
 const DEVICES: &[(&str, Kind, Fields)] = &[
     ("vxlan", Kind::Vxlan, VXLAN),
     ("geneve", Kind::Geneve, GENEVE),
@@ -144,7 +148,7 @@ const DEVICES: &[(&str, Kind, Fields)] = &[
 const GRE_CHECKSUM: u16 = 0x8000;
 const GRE_KEY: u16 = 0x2000;
 const GRE_NUMBER: u16 = 0x1000;
-/// linux/ip6_tunnel.h: no option that says how many more tunnels there may be.
+/// linux/ip6_tunnel.h: no option that limits further encapsulation.
 const IGNORE_ENCAP_LIMIT: u32 = 1;
 const ENCAP_FOU: u16 = 1;
 const ENCAP_GUE: u16 = 2;
@@ -152,7 +156,7 @@ const ENCAP_GUE: u16 = 2;
 const GTPU_PORT: u16 = 2152;
 
 impl TunnelDevice {
-    /// The tunnel that an interface is; `None` for every other interface.
+    /// The tunnel of an interface; `None` if it is not a tunnel device.
     pub fn of(link: &Link) -> Option<TunnelDevice> {
         let (device, kind, fields) = DEVICES.iter().find(|d| link.kind.as_deref() == Some(d.0))?;
         let mut t = TunnelDevice {
@@ -191,9 +195,9 @@ impl TunnelDevice {
         Some(t)
     }
 
-    /// Bytes that its packets are longer on the underlay than on the device, link headers apart; of
-    /// Geneve without options. Where the outer family is not known, IPv6 for WireGuard (as its own
-    /// MTU assumes), else IPv4.
+    /// How many bytes longer its packets are on the underlay than on the device, excluding link
+    /// headers; for Geneve without options. If the outer family is unknown, IPv6 is assumed for
+    /// WireGuard (as its own MTU does), otherwise IPv4.
     pub fn overhead(&self) -> u32 {
         const ETHERNET: u32 = 14;
         const UDP: u32 = 8;
@@ -206,7 +210,7 @@ impl TunnelDevice {
             "vxlan" | "geneve" => UDP + 8 + ETHERNET,
             "gre" | "ip6gre" => 4 + self.optional,
             "gretap" | "ip6gretap" => 4 + self.optional + ETHERNET,
-            // GRE with a number, and the header of version 1 (version 2 has 4 bytes more).
+            // GRE with a sequence number, and the header of version 1 (version 2 has 4 bytes more).
             "erspan" | "ip6erspan" => 8 + 8 + ETHERNET,
             "gtp" => UDP + 8,
             "bareudp" => UDP,
@@ -220,7 +224,7 @@ impl TunnelDevice {
         (if v6 { 40 } else { 20 }) + wrapped + own
     }
 
-    /// One attribute. What is too short to be read says nothing.
+    /// Applies one attribute. One that is too short is ignored.
     fn take(
         &mut self,
         field: Field,
@@ -238,7 +242,7 @@ impl TunnelDevice {
                 *keyed = Some(flags & GRE_KEY != 0);
                 self.optional += 4 * (flags & (GRE_CHECKSUM | GRE_KEY | GRE_NUMBER)).count_ones();
             }
-            // Of a device over IPv4 they mean something else.
+            // For a device over IPv4 these flags have another meaning.
             Field::Ip6Flags if self.device.starts_with("ip6") => {
                 self.optional +=
                     if parse_u32(value).is_ok_and(|f| f & IGNORE_ENCAP_LIMIT == 0) { 8 } else { 0 };
@@ -250,7 +254,7 @@ impl TunnelDevice {
             Field::Port => self.port = port(),
             Field::External => self.collect_metadata |= value.first().is_none_or(|on| *on != 0),
             Field::Gpe => self.kind = Kind::VxlanGpe,
-            // IPv4 only; "any" (0) is left at what the device is mostly used for.
+            // IPv4 only; "any" (0) is left at the device's usual payload.
             Field::Protocol if self.device == "ip6tnl" && value == [4] => {
                 self.kind = Kind::FourInSix
             }
@@ -264,15 +268,15 @@ impl TunnelDevice {
             Field::EtherType if parse_u16_be(value).is_ok_and(|e| matches!(e, 0x8847 | 0x8848)) => {
                 self.kind = Kind::MplsUdp
             }
-            // IP straight behind the UDP header.
+            // IP directly after the UDP header.
             Field::EtherType => self.fou = true,
         }
     }
 }
 
 impl Link {
-    /// Whether a tunnel device sends, and takes, UDP without checksums over IPv6 (RFC 6936); `None` for
-    /// other devices.
+    /// Whether a tunnel device sends, and accepts, UDP over IPv6 without checksums (RFC 6936);
+    /// `None` for other devices.
     pub fn zero_checksums(&self) -> Option<[bool; 2]> {
         let numbers = match self.kind.as_deref() {
             Some("vxlan") => [19, 20],
@@ -302,7 +306,8 @@ impl Netlink {
     pub fn tunnels_among(&mut self, links: &[Link]) -> Vec<TunnelDevice> {
         let mut tunnels: Vec<TunnelDevice> = links.iter().filter_map(TunnelDevice::of).collect();
         for t in tunnels.iter_mut().filter(|t| t.kind == Kind::Wireguard) {
-            // Its link says nothing; without the privilege to ask, port and peers stay unknown.
+            // Its link does not contain them; without the privilege to ask, port and peers stay
+            // unknown.
             let (port, ends) = self.wireguard(t.ifindex).unwrap_or_default();
             t.port = port;
             t.remote = ends.first().copied();
@@ -310,14 +315,14 @@ impl Netlink {
         tunnels
     }
 
-    /// The tunnel devices of other namespaces that were made in this one and moved: their packets
-    /// travel here, on ports of here. Asked for by the numbers that this namespace knows others by,
-    /// so nothing has to be entered. (WireGuard does the same, and does not tell: see
-    /// [`crate::kernel::discover::NetnsView::read_with_moved`].)
+    /// The tunnel devices in other namespaces that were created in this one and moved: their
+    /// packets travel here, on ports of this namespace. They are queried by the numbers that this
+    /// namespace has for others, so no namespace has to be entered. (WireGuard devices do the same,
+    /// but cannot be found this way: see [`crate::kernel::discover::NetnsView::read_with_moved`].)
     pub fn tunnels_elsewhere(&mut self) -> Result<Vec<TunnelDevice>> {
         let mut tunnels = Vec::new();
         for number in self.known_namespaces()?.into_iter().take(MOST_NAMESPACES) {
-            // One that has just ended hides none of the others.
+            // A namespace that has just ended must not hide the others.
             let links = self.links_in(number).unwrap_or_default();
             let found = links.iter().filter_map(TunnelDevice::of);
             tunnels.extend(found.map(|t| TunnelDevice { netnsid: Some(number), ..t }));
@@ -332,9 +337,9 @@ impl Netlink {
         Ok(tunnels)
     }
 
-    /// The interface that a tunnel's packets leave by, as an index: the one it is bound to, else the way
-    /// to its other end, else the owner of its local address. `None` when nothing decides it
-    /// beforehand, or when it is in another namespace.
+    /// The interface that a tunnel's packets leave by, as an index: the one it is bound to, or else
+    /// the route to its other end, or else the owner of its local address. `None` if nothing
+    /// determines it in advance, or if it is in another namespace.
     pub fn underlay_of(&mut self, tunnel: &TunnelDevice) -> Result<Option<u32>> {
         if tunnel.underlay.is_some() || tunnel.underlay_netnsid.is_some() {
             return Ok(tunnel.underlay.filter(|_| tunnel.underlay_netnsid.is_none()));
@@ -355,7 +360,7 @@ impl Netlink {
     }
 }
 
-/// A tunnel device to make. The family of `local` and `remote` is that of the underlay.
+/// A tunnel device to create. The family of `local` and `remote` is that of the underlay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTunnel {
     /// Vxlan, Geneve, Gre, Gretap, Ipip, SixInFour, FourInSix or SixInSix.
@@ -364,18 +369,18 @@ pub struct NewTunnel {
     pub id: Option<u32>,
     /// UDP port, for the kinds that have one.
     pub port: Option<u16>,
-    /// The outer address to send from.
+    /// The outer source address.
     pub local: Option<IpAddr>,
     /// The other end, or the group (VXLAN).
     pub remote: Option<IpAddr>,
-    /// The interface to bind to, an index; needed for a group.
+    /// The interface to bind to, an index; required for a group.
     pub underlay: Option<u32>,
-    /// Learn the other ends from what arrives (VXLAN).
+    /// Whether to learn the other ends from received packets (VXLAN).
     pub learning: bool,
 }
 
 impl NewTunnel {
-    /// Its type and attributes in the kernel's words.
+    /// Its type and attributes in the kernel's terms.
     pub(super) fn info(&self) -> Result<(InfoKind, Option<InfoData>)> {
         let v6 = match (self.local, self.remote) {
             (Some(a), Some(b)) if a.is_ipv6() != b.is_ipv6() => {
@@ -533,7 +538,7 @@ mod tests {
         );
         assert_eq!((t.id, t.port, t.underlay, t.collect_metadata), (None, Some(8472), None, true));
         assert_eq!(tunnel("vxlan", &[(27, &[])]).kind, Kind::VxlanGpe);
-        // What is too short or unknown is ignored.
+        // Attributes that are too short or unknown are ignored.
         assert_eq!(
             tunnel("vxlan", &[(1, &[1, 2]), (2, &[1]), (15, &[]), (99, &[1])]),
             tunnel("vxlan", &[])
@@ -574,7 +579,7 @@ mod tests {
         let t = tunnel("gre", &[(5, &key), (3, &[0, 0]), (6, &[0; 4]), (17, &[0, 0])]);
         assert_eq!((t.kind, t.id, t.local, t.port), (Kind::Gre, None, None, None));
         assert_eq!(tunnel("ip6gretap", &[(3, &[0x20 | 0x80, 0]), (5, &key)]).id, Some(5));
-        // The port is one of the wrapping, and only where there is one.
+        // The port belongs to the UDP encapsulation, and is only valid if there is one.
         assert_eq!(tunnel("gre", &[(14, &[0, 0]), (17, &port)]).port, None);
         for (encap, fou) in [(1u16, true), (2, false)] {
             let t = tunnel("gre", &[(14, &encap.to_ne_bytes()), (17, &port)]);
@@ -582,7 +587,7 @@ mod tests {
         }
     }
 
-    /// As the kernel itself reckons when it sets a device's MTU on an underlay of 1500.
+    /// As computed by the kernel itself when it sets a device's MTU on an underlay of 1500.
     #[test]
     fn overhead_is_what_the_headers_take() {
         let (v4, v6) = ([10, 0, 0, 1], std::net::Ipv6Addr::LOCALHOST.octets());

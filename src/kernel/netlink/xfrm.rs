@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! IPsec's associations and policies: what changes about these (linux/xfrm.h). Only what is needed
-//! to say so in a few words: no crate that does more is needed.
+//! Changes of IPsec's associations and policies (linux/xfrm.h), only as far as needed to describe
+//! them in a few words, so that no further crate is needed.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -20,10 +20,10 @@ const UPDPOLICY: u16 = 0x19;
 const UPDSA: u16 = 0x1a;
 const FLUSHSA: u16 = 0x1c;
 const FLUSHPOLICY: u16 = 0x1d;
-/// Bytes of a selector, which is what a policy begins with, and before the family in it.
+/// The size of a selector, which begins a policy, and the offset of the family in it.
 const SELECTOR: usize = 56;
 const SELECTOR_FAMILY: usize = 40;
-/// Where an association says of which family it is.
+/// The offset of an association's family.
 const FAMILY: usize = 212;
 
 /// A change of IPsec's configuration.
@@ -35,7 +35,7 @@ pub struct XfrmChange {
     pub address: Option<IpAddr>,
 }
 
-/// Listens in the calling thread's network namespace: takes CAP_NET_ADMIN, and a kernel with IPsec.
+/// Listens in the calling thread's network namespace: needs CAP_NET_ADMIN, and a kernel with IPsec.
 pub(super) fn listen() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_XFRM)?;
     socket.bind_auto()?;
@@ -46,7 +46,7 @@ pub(super) fn listen() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What a message says, if it is of concern.
+/// The change that a message reports, if it is relevant.
 pub(super) fn change(message: &[u8]) -> Option<XfrmChange> {
     let head = NetlinkBuffer::new_checked(&message).ok()?;
     let body = head.payload();
@@ -140,7 +140,7 @@ mod tests {
         for kind in 0x10..0x1f {
             let whole = message(kind, 224, &[(212, &2u16.to_ne_bytes()), (20, &[2, 0])]);
             for length in 0..whole.len() {
-                let _ = change(&whole[..length]); // whatever it is, it does not panic
+                let _ = change(&whole[..length]); // whatever it is, it must not panic
                 let mut cut = whole[..length].to_vec();
                 if length >= 16 {
                     cut[..4].copy_from_slice(&(length as u32).to_ne_bytes());
