@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a frame costs: taking a reading in, and drawing it, by view, rows and size.
+//! The cost of a frame: taking in a reading, and drawing it, by view, rows and size.
 //!
-//! `cargo bench --bench frame [-- ROWS]`: medians in milliseconds of the machine it runs on, in all
-//! colours and, at the largest size, in 256. `ROWS` leaves out the other numbers of rows. Views of
-//! groups are those of the same hosts, of which each is in one of sixteen.
+//! `cargo bench --bench frame [-- ROWS]`: medians in milliseconds on this machine, in all colours
+//! and, at the largest size, in 256. `ROWS` restricts it to one number of rows. Views of groups
+//! show the same hosts, each in one of sixteen groups.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     hint::black_box,

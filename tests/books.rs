@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The books close where it is hard: offloads, floods, both CPUs at once, and a world that changes
-//! under the programs. Real packets in network namespaces; needs root, says so and fails without it.
+//! The books close under difficult conditions: offloads, floods, both CPUs at once, and changes
+//! underneath the programs. Real packets in network namespaces; needs root, and fails with a
+//! message without it.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]

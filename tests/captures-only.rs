@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The program as `--no-default-features` builds it: captures, completions, manual pages. The same
-//! must hold of the whole program, so this runs there, too.
+//! The program as built by `--no-default-features`: captures, completions, manual pages. The same
+//! must hold for the full program, so this also runs there.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 use std::process::{Command, Output};
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon capture` of interfaces, beside another tool's capture of the same packets. Needs root.
+//! `tmon capture` on interfaces, compared with another tool's capture of the same packets. Needs
+//! root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 use std::{
@@ -25,7 +26,7 @@ use tmon::kernel::{
     probe::{Prober, Wish},
 };
 
-/// `tmon capture`, which is listening.
+/// A `tmon capture` that is listening.
 struct Capturing {
     child: Child,
     said: BufReader<ChildStderr>,
@@ -53,7 +54,7 @@ impl Capturing {
         Capturing { child, said }
     }
 
-    /// What it says from now on to its end.
+    /// Its remaining output.
     fn rest(mut self) -> (ExitStatus, String) {
         let mut text = String::new();
         self.said.read_to_string(&mut text).unwrap();
@@ -68,7 +69,7 @@ impl Capturing {
     }
 }
 
-/// The blocks of a pcapng file, as far as they are whole: the type, and all that is in one.
+/// The complete blocks of a pcapng file: the type and the contents.
 fn blocks(file: &Path) -> Vec<(u32, Vec<u8>)> {
     let (bytes, mut at, mut all) = (fs::read(file).unwrap(), 0, Vec::new());
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -146,7 +147,7 @@ fn the_same_frames_as_another_tool_finds_in_all_of_them() {
     assert!(judged.ends_with(&mine), "the same frames, the same bytes, in the same order");
     assert_eq!(fs::metadata(&ours).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // What readers make of it: direction, and a comment on the row's first packet.
+    // How readers interpret it: direction, and a comment on the row's first packet.
     let ours = ours.to_str().unwrap();
     let said = tshark(
         &g,
@@ -214,7 +215,7 @@ fn a_count_a_time_and_a_reader_that_goes_end_it() {
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!((out.status.code(), nothing.exists()), (Some(1), false), "{text}");
 
-    // One that stands still does not keep it, and what it has not read is no packet that was written.
+    // A stalled reader does not delay it, and packets that it has not read do not count as written.
     use nix::fcntl::{FcntlArg, fcntl};
     let mut capture = Capturing::begin(&["eth0", "--netns", netns, "", "-w", "-"]);
     fcntl(capture.child.stdout.as_ref().unwrap(), FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
@@ -270,7 +271,7 @@ fn a_capture_that_is_killed_leaves_the_rows_of_attached_programs_as_they_were() 
         send(&b, &a, 1);
         probed() == 0
     });
-    // And the next one begins as the first did.
+    // And the next capture begins as the first did.
     let second = dir.path().join("b.pcapng");
     let args = ["eth0", "--netns", netns, "", "-w", second.to_str().unwrap()];
     let capture = Capturing::begin(&args);
@@ -292,7 +293,7 @@ fn a_dashboard_looks_into_packets_as_long_as_it_is_asked_to() {
     assert_eq!(source.closer().unwrap().seen().unwrap(), None, "nobody looks yet");
     source.closer().unwrap().look(Some(&rows)).unwrap();
     send(&a, &b, 10);
-    // Another conversation is a row that comes later.
+    // Another conversation makes a new row.
     let [c, d] = g.sockets(7001);
     send(&d, &c, 5);
     let seen = |source: &mut LiveCloser| source.closer().unwrap().seen().unwrap().unwrap();
@@ -344,7 +345,7 @@ fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
     assert_eq!(frames(&path).len() as u64, packets);
     assert_eq!(closer.caught(false), None, "it is over");
 
-    // Whoever leaves meanwhile is told, too; a disk that is full leaves what is whole.
+    // Quitting meanwhile is reported as well; a full disk leaves complete packets.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     closer.catch(&rows, full, &|| Ok("full.pcapng".to_owned())).unwrap();
     send(&a, &b, 3);
@@ -354,7 +355,7 @@ fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
     assert_eq!(source.end(), None);
 }
 
-/// Connections from one end to the other and back, as long as somebody wants.
+/// Connections from one end to the other and back, as long as the caller wants.
 fn talk(g: &Ground, mut goes_on: impl FnMut(u32) -> bool) {
     let run = |space: &str, program: &str| {
         let mut command = Command::new("nsenter");
@@ -396,7 +397,7 @@ fn what_is_sent_again_is_what_the_kernel_says_and_answers_are_timed() {
             words.nth(1).unwrap().parse().unwrap()
         })
     };
-    // Every so many segments one is lost on the way in, behind where it is counted.
+    // Some segments are lost on the way in, after the hook that counts them.
     g.b.run("nft", "add table ip t");
     g.b.run("nft", "add chain ip t in { type filter hook input priority 0; }");
     g.b.run("nft", "add rule ip t in tcp dport 7000 numgen inc mod 13 == 11 drop");
@@ -408,17 +409,17 @@ fn what_is_sent_again_is_what_the_kernel_says_and_answers_are_timed() {
     let timed = prober.timed().unwrap().unwrap();
     let ways: Vec<_> = timed.rows.values().collect();
     let [[fwd, rev]] = ways.as_slice() else { panic!("{timed:?}") };
-    // The other end, too, where an acknowledgement was lost.
+    // The other end retransmits as well when an acknowledgement was lost.
     let counted = [fwd, rev].map(|way| way.retransmitted + way.out_of_order);
     assert_eq!(counted, again, "{fwd:?} {rev:?}");
-    // All 30 requests of a connection are answered, most of them for the first time.
+    // All 30 requests of a connection are answered, most of them at the first transmission.
     assert!(fwd.samples > 4 * 20 && rev.samples > 4 * 20, "{} {}", fwd.samples, rev.samples);
     let [least, most] = fwd.extremes().unwrap();
     let [p50, p99] = [50, 99].map(|percent| fwd.percentile(percent).unwrap());
     assert!(least <= p50 && p50 <= p99 && p99 <= most, "{fwd:?}");
     assert!(p50.as_millis() < 200, "no answer is as late as a segment that is sent again: {p50:?}");
     assert_eq!((timed.untimed, timed.untracked), (0, 0));
-    // One at a time: whoever comes later is told.
+    // One at a time: a second prober gets an error.
     let mut other = Prober::new(Wish { rtt: true, ..Wish::default() }).unwrap();
     live.probe(&mut other).unwrap(); // the one before has ended
     let mut third = Prober::new(Wish { rtt: true, ..Wish::default() }).unwrap();

@@ -106,11 +106,11 @@ fn what_does_not_fit_together_is_said_without_a_packet() {
     };
     g.a.ip("link set t0 mtu 1450");
     assert_eq!(told(), [], "all is well");
-    // The route says less than its interface.
+    // The route's MTU is smaller than its interface's.
     g.a.ip(&format!("route add {two}/32 dev eth0 mtu 1300"));
     says("mtu", &format!("full packets take 1500 bytes, and the route to {two} by eth0 has 1300"));
     g.a.ip(&format!("route del {two}/32 dev eth0"));
-    // An entry that leads back.
+    // An entry that leads back to this host.
     g.a.run("bridge", &format!("fdb add 02:00:00:00:00:07 dev t0 dst {one} self permanent"));
     says("fdb", &format!("a forwarding entry leads to {one}, which is this host itself"));
     g.a.run("bridge", &format!("fdb del 02:00:00:00:00:07 dev t0 dst {one} self"));
@@ -137,7 +137,7 @@ fn what_does_not_fit_together_is_said_without_a_packet() {
     says("id", &format!("its id is {vni}, and no device at {two}"));
     anew(vni, 4789);
     assert_eq!(told(), []);
-    // Over IPv6 a checksum is optional only where both ends say so.
+    // Over IPv6, checksums may be omitted only if both ends agree.
     for (space, _) in g.ends() {
         space.set("net/ipv6/conf/all/disable_ipv6", "0");
         space.set("net/ipv6/conf/eth0/disable_ipv6", "0");
@@ -153,7 +153,7 @@ fn what_does_not_fit_together_is_said_without_a_packet() {
 #[test]
 fn without_privileges_it_fails_and_says_which() {
     let g = Ground::bare();
-    // Nobody's user, in the same namespaces.
+    // As nobody, in the same namespaces.
     let out = Command::new("setpriv")
         .args([
             "--bounding-set=-all",
@@ -175,7 +175,7 @@ fn without_privileges_it_fails_and_says_which() {
     drop(g);
 }
 
-/// All capabilities, of a user namespace: rootless containers, unprivileged LXC.
+/// All capabilities, but in a user namespace: rootless containers, unprivileged LXC.
 #[test]
 fn in_a_user_namespace_capabilities_do_not_count() {
     let (_dir, program) = copy();
@@ -194,7 +194,7 @@ fn in_a_user_namespace_capabilities_do_not_count() {
     let out = nobody(&["dump", "lo", "--for", "10ms"]);
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains("user namespace") && said.lines().count() == 1, "{said}");
-    // The bpffs belongs to root, whom this namespace does not know: nothing to be removed.
+    // The bpffs belongs to root, who has no mapping in this namespace: nothing to remove.
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/sys", None::<&str>, private, None::<&str>).unwrap();
@@ -209,7 +209,7 @@ fn in_a_user_namespace_capabilities_do_not_count() {
     }
 }
 
-/// The program where everybody can run it.
+/// A copy of the program that everybody can run.
 fn copy() -> (tempfile::TempDir, std::path::PathBuf) {
     use std::{fs, os::unix::fs::PermissionsExt};
     let dir = tempfile::tempdir().unwrap();
@@ -219,7 +219,7 @@ fn copy() -> (tempfile::TempDir, std::path::PathBuf) {
     (dir, path)
 }
 
-/// A container's filter that refuses bpf(2) is named, whatever the capabilities are.
+/// A container's filter that refuses bpf(2) is reported, whatever the capabilities are.
 #[test]
 #[allow(unsafe_code)]
 fn a_filter_of_system_calls_is_named() {
@@ -250,7 +250,7 @@ fn a_filter_of_system_calls_is_named() {
     assert!(has(&host, "load", "ok", ""), "{host:?}");
 }
 
-/// CAP_SYS_ADMIN alone is what kernels before 5.8 had; it still does, with tcx.
+/// CAP_SYS_ADMIN alone is what kernels before 5.8 required; it still suffices, with tcx.
 #[test]
 fn one_capability_suffices() {
     let (_dir, program) = copy();
@@ -366,14 +366,15 @@ fn totals_never_count_a_packet_twice() {
         (10, 10, 10, 20)
     );
 
-    // It is so from the moment that there are two, and no longer.
+    // This holds from the moment that there are two, and no longer.
     g.a.ip("link set eth0 nomaster");
     until("the bridge to count for itself", || {
         live.read().unwrap().interfaces.iter().all(|i| i.name != "br0" || i.counted_on.is_none())
     });
 }
 
-/// A machine between two others: what it bridges or routes is on both of its interfaces, and one packet.
+/// A machine between two others: what it bridges or routes is on both of its interfaces, but is one
+/// packet.
 #[test]
 fn what_passes_through_is_counted_once() {
     use ground::{Space, address, outer, send, small};
@@ -396,7 +397,8 @@ fn what_passes_through_is_counted_once() {
                 .unwrap();
             middle.netlink().set_up(port).unwrap();
             if routed {
-                // Each thinks the other is on its wire, and meets the machine's link-layer address.
+                // Each believes that the other is on its link, and reaches the machine's link-layer
+                // address.
                 let mac = [2, 0, 0, 0, 9, own];
                 middle.netlink().set_mac(port, mac).unwrap();
                 address(space, "eth0", 1, own, outer);
@@ -450,8 +452,9 @@ fn what_passes_through_is_counted_once() {
     }
 }
 
-/// Devices as Open vSwitch and Cilium make them: id and other end come with each packet, and so does
-/// the underlay. Found at the start and when they come; by the port they have, which is nobody else's.
+/// Devices as created by Open vSwitch and Cilium: id and other end come with each packet, and so
+/// does the underlay. Found at startup and when they are created; by their port, which no other
+/// device uses.
 #[test]
 fn devices_in_metadata_mode_are_found() {
     use ground::{address, inner, mac, outer, send, small, told};
@@ -468,7 +471,8 @@ fn devices_in_metadata_mode_are_found() {
         ("vxlan_sys_5789", "vxlan external dstport 5789 nolearning", "vxlan"),
         ("genev_sys_5790", "geneve external dstport 5790", "geneve"),
     ] {
-        // Not every kernel has both; in the machines of `make test-kernels` a missing one is a failure.
+        // Not every kernel has both; in the machines of `make test-kernels` a missing one is a
+        // failure.
         let makes = g.a.try_run(
             "ip",
             &[&["link", "add", name, "type"][..], &device.split(' ').collect::<Vec<_>>()].concat(),
@@ -490,7 +494,7 @@ fn devices_in_metadata_mode_are_found() {
                 mac(2, 3 - own).map(|b| format!("{b:02x}")).join(":")
             ));
         }
-        // One that was there before, and one that came later.
+        // One that existed before, and one that came later.
         assert!(
             told(&mut first, &format!("tunnel device {name}"))
                 .iter()

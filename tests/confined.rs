@@ -2,7 +2,7 @@
 //! What a reader can still do, and what it cannot. Needs root.
 //!
 //! Without the test harness: the process that runs commands has to be forked before there are
-//! threads, and what confines itself has to be a process of its own.
+//! threads, and code that confines itself needs a process of its own.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(clippy::unwrap_used, unsafe_code)] // a test's panic is its report
 
@@ -68,14 +68,14 @@ fn main() {
     }
 }
 
-/// Runs this in a process of its own, and fails with it.
+/// Runs this in a separate process, and fails with it.
 fn forked(f: impl FnOnce()) -> WaitStatus {
     // SAFETY: there is one thread.
     match unsafe { fork() }.unwrap() {
         ForkResult::Parent { child } => waitpid(child, None).unwrap(),
         ForkResult::Child => {
             let done = catch_unwind(AssertUnwindSafe(f));
-            // SAFETY: what is to be tidied up is the parent's.
+            // SAFETY: cleanup is up to the parent.
             unsafe { libc::_exit(i32::from(done.is_err())) }
         }
     }
@@ -97,7 +97,7 @@ fn text(mut from: impl Read) -> String {
 }
 
 fn only_commands_that_were_named_run() {
-    // A descriptor that commands would get if nobody closed it.
+    // A descriptor that commands would inherit if nobody closed it.
     let stray = File::open("/dev/null").unwrap();
     // SAFETY: an open descriptor.
     unsafe { libc::fcntl(stray.as_raw_fd(), libc::F_SETFD, 0) };
@@ -144,12 +144,12 @@ fn only_commands_that_were_named_run() {
     }
     let mut more: Vec<_> = (0..64).map(|_| runner.run(0).unwrap()).collect();
     assert_eq!(runner.run(0).unwrap_err().to_string(), "64 commands run already");
-    // Those that nobody wants any more are told to end, and make room.
+    // Dropped commands are told to end, and make room.
     more.truncate(32);
     until("there is room again", || runner.run(0).is_ok());
     drop(more);
 
-    // Where programs are is settled at the start, whatever comes to stand before them.
+    // The location of programs is fixed at startup, whatever is placed before them later.
     let folder = tempfile::tempdir().unwrap();
     let status = forked(|| {
         let tool = |text: &str| {
@@ -200,7 +200,7 @@ fn a_confined_process_cannot_reach_out() {
     fs::write(other.path().join("secret"), "").unwrap();
     let mut early = File::open(other.path().join("secret")).unwrap();
     succeeds(|| {
-        // A thread that is there already, as those that ask DNS are.
+        // A thread that exists already, like those for DNS queries.
         let (go, gone) = channel::<()>();
         let earlier = thread::spawn(move || {
             gone.recv().unwrap();
@@ -216,7 +216,7 @@ fn a_confined_process_cannot_reach_out() {
         assert!(refused(fs::write("/etc/hosts", "")), "read, not written");
         assert!(refused(fs::create_dir(own.path().join("folder"))), "files only");
 
-        // What was open stays so, and what is needed can be had.
+        // What was open stays open, and what is needed is accessible.
         early.read_to_end(&mut Vec::new()).unwrap();
         for needed in ["/etc/hosts", "/proc/self/status", "/proc/sys/kernel/osrelease"] {
             fs::read(needed).unwrap();
@@ -240,20 +240,20 @@ fn a_confined_process_cannot_reach_out() {
             "a confined thread asks the system's resolver"
         );
 
-        // No program, by no thread; nor what looks into other processes.
+        // No thread can start a program or inspect other processes.
         let exec = Command::new("true").exec();
         assert_eq!(exec.raw_os_error(), Some(libc::EPERM), "{exec}");
         let exec = earlier.join().unwrap().unwrap_err();
         assert_eq!(exec.raw_os_error(), Some(libc::EPERM), "{exec}");
         let me = std::process::id();
-        // SAFETY: numbers only, or lists that are empty.
+        // SAFETY: numbers only, or empty lists.
         unsafe {
             assert_eq!(errno(libc::ptrace(libc::PTRACE_TRACEME)), Some(libc::EPERM));
             let vm = libc::syscall(libc::SYS_process_vm_readv, me, 0, 0, 0, 0, 0);
             assert_eq!(errno(vm), Some(libc::EPERM));
             let io = libc::syscall(libc::SYS_io_uring_setup, 0, 0);
             assert_eq!(errno(io), Some(libc::EPERM));
-            // Nor what changes files by their owner's rights, signals others, or asks services.
+            // Nor change files by their owner's rights, signal others, or talk to services.
             let (path, file) = (c"/proc/self/exe", early.as_raw_fd());
             let parent = libc::getppid();
             for (what, done) in [
@@ -276,7 +276,7 @@ fn a_confined_process_cannot_reach_out() {
             }
         }
 
-        // Only what was named before, and that with the rights of who called.
+        // Only commands named before, with the caller's rights.
         let mut status = runner.run(0).unwrap();
         let said = text(&status.stdout);
         assert!(said.contains("NoNewPrivs:\t0") && said.contains("Seccomp:\t0"), "{said}");
@@ -286,7 +286,7 @@ fn a_confined_process_cannot_reach_out() {
     drop(runner);
 }
 
-/// By the process that makes files for who is confined.
+/// By the process that creates files for confined readers.
 fn only_new_files_of_ours_are_made() {
     let folder = tempfile::tempdir().unwrap();
     let names = || {
@@ -328,7 +328,7 @@ fn only_new_files_of_ours_are_made() {
 fn commands_end_with_who_asked() {
     let (read, mut write) = io::pipe().unwrap();
     let status = forked(|| {
-        // Who is killed is not the first of them, which ends by the first signal.
+        // The killed process is not the first of them, which ends by the first signal.
         let script = "sh -c 'trap \"\" TERM; echo $$; sleep 600; true' | cat";
         let runner = Runner::start(commands(&[&["sh", "-c", script]])).unwrap();
         let running = runner.run(0).unwrap();
@@ -367,7 +367,7 @@ fn who_was_stopped_ends_with_who_asked() {
     until("it ends", || state(&process).is_none_or(|state| state == 'Z'));
 }
 
-/// What a process does: `T` if it is stopped.
+/// The state of a process: `T` if it is stopped.
 fn state(process: &str) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     stat.rsplit(')').next()?.trim().chars().next()
@@ -380,7 +380,7 @@ fn trying_it_confines_nobody() {
     assert!(Command::new("true").status().unwrap().success());
 }
 
-/// What each thread of a process says of itself in /proc/PID/task/TID/status.
+/// A field of each thread of a process in /proc/PID/task/TID/status.
 fn threads(pid: u32, name: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let status = tasks.filter_map(|t| fs::read_to_string(t.unwrap().path().join("status")).ok());
@@ -415,7 +415,7 @@ fn dump_follows_and_joins_when_confined() {
     are_confined(child.id());
     assert!(threads(child.id(), "Name:").iter().any(|n| n == "tmon-dns"), "DNS is asked");
 
-    // One that somebody else counts already comes under a name that is wanted.
+    // An interface on which another process already counts appears with a wanted name.
     g.a.ip("link add other0 type veth peer other1");
     let attach = ["attach", "other0", "--netns", g.a.name(), "--rows", "64"];
     assert!(tmon().args(attach).stdout(Stdio::null()).status().unwrap().success());
@@ -439,8 +439,8 @@ fn dump_follows_and_joins_when_confined() {
     assert!(tmon().args(["detach", "--all"]).stdout(Stdio::null()).status().unwrap().success());
 }
 
-/// The program on a terminal of its own: the process, the keyboard, and what is shown, piece by
-/// piece until it has ended.
+/// The program on a terminal of its own: the process, the keyboard, and its output, piece by piece
+/// until it has ended.
 fn on_a_terminal(args: &[&str], folder: &Path) -> (Child, File, Receiver<Vec<u8>>) {
     let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(Some(&size), None).unwrap();
@@ -461,7 +461,7 @@ fn on_a_terminal(args: &[&str], folder: &Path) -> (Child, File, Receiver<Vec<u8>
     let (seen, output) = channel();
     thread::spawn(move || {
         let mut some = [0; 65536];
-        // EIO when the other end is closed.
+        // EIO once the other end is closed.
         while let Ok(n @ 1..) = screen.read(&mut some) {
             if seen.send(some[..n].to_vec()).is_err() {
                 break;
@@ -471,7 +471,7 @@ fn on_a_terminal(args: &[&str], folder: &Path) -> (Child, File, Receiver<Vec<u8>
     (child, File::from(pty.master), output)
 }
 
-/// Not a byte of a capture is looked at before: a reader waits for the first one and is confined.
+/// Not a byte of a capture is read before: a reader waits for the first one and is confined.
 fn captures_are_read_when_confined() {
     let capabilities = |pid, set: &str| {
         let all = threads(pid, set).into_iter();
@@ -504,7 +504,7 @@ fn captures_are_read_when_confined() {
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
             capture.write_all(&word.to_le_bytes()).unwrap();
         }
-        // Who waits for more is told to end, by a key or by a signal.
+        // A reader waiting for more is told to end, by a key or by a signal.
         if is_dashboard {
             let shown = output.recv_timeout(std::time::Duration::from_secs(60));
             assert!(shown.is_ok(), "a picture before there is a packet");
@@ -545,7 +545,8 @@ fn new_interfaces_do_not_delay_readings() {
     let links: Vec<String> =
         (10..60).map(|i| format!("link add eth{i} type veth peer peer{i}")).collect();
     g.a.ip(&links.join("\n"));
-    // One attachment takes as long as the machine wants; two or more of them are not waited for.
+    // A single attachment may take any time on a busy machine; the shutdown does not wait for two
+    // or more.
     let (mut before, mut most) = (1, 0);
     until("all of them are watched", || {
         let now = reading()["interfaces"].as_array().unwrap().len();
@@ -572,7 +573,7 @@ fn top_saves_when_confined() {
     };
     until("the picture and the page are saved", || {
         send(&a, &b, 1);
-        thread::sleep(std::time::Duration::from_millis(200)); // as a hand would
+        thread::sleep(std::time::Duration::from_millis(200)); // like a human would
         if let Some(status) = child.try_wait().unwrap() {
             panic!("it ended: {status:?}");
         }
@@ -595,7 +596,8 @@ fn top_saves_when_confined() {
     }
 }
 
-/// Its dashboard is like any other, and others take the lab down that it could not any more.
+/// Its dashboard is confined like any other, and a helper process removes the lab, which it could
+/// not.
 fn the_demonstration_is_confined_too() {
     let prefix = format!("tmon-d{}", std::process::id());
     let args = ["demo", "--graphics", "off", "--interval", "200ms", "--prefix", &prefix];

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon replay` against packets that others captured and five other decoders read: the conformance
-//! captures in `../shared/corpus` (or `TMON_CORPUS`), judged by the `compare.py` that comes with them.
-//! Every tunnel packet must be right, but for the lines of `corpus-exceptions.txt`.
+//! captures in `../shared/corpus` (or `TMON_CORPUS`), judged by the `compare.py` that comes with
+//! them. Every tunnel packet must be right, except for the lines of `corpus-exceptions.txt`.
 //!
-//! A program of its own (`harness = false`), so that its table is seen on every run, and so that a
-//! clone without the captures says that nothing was judged instead of passing in silence. There the
-//! table of `parser.rs` is the judge. Needs python3, and root for what the kernel
-//! makes of the same captures.
+//! A program of its own (`harness = false`), so that its table is shown on every run, and so that a
+//! clone without the captures reports that nothing was judged instead of passing silently. In that
+//! case the table of `parser.rs` is the judge. Needs python3, and root for comparing with the
+//! kernel's results.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,8 @@ use feed::{Replay, config::Config, judge};
 use model::flow::{Books, Flow};
 use tmon::kernel::loaded;
 
-/// One line of what `compare.py` found wrong, or of what may be wrong: what, how many packets, in which capture.
+/// One line of `compare.py`'s mismatches, or of the exceptions: what, how many packets, in which
+/// capture.
 type Mismatch = (String, u32, String);
 
 fn main() -> ExitCode {
@@ -69,7 +70,7 @@ fn judge(corpus: &Path, exceptions: &Path) -> Result<(), String> {
         &fs::read_to_string(exceptions).map_err(|e| format!("{}: {e}", exceptions.display()))?,
     )?;
     let tmon = env!("CARGO_BIN_EXE_tmon");
-    // compare.py does not survive a tool that fails: say first why it does
+    // compare.py does not survive a tool that fails: report the failure first
     let one = fs::read_dir(corpus.join("pcaps"))
         .map_err(|e| format!("{}: {e}", corpus.display()))?
         .flatten()
@@ -124,7 +125,7 @@ fn judge(corpus: &Path, exceptions: &Path) -> Result<(), String> {
     }
 }
 
-/// What became of a capture: the interfaces with their books, and the rows.
+/// The result for a capture: the interfaces with their books, and the rows.
 type Seen = (Vec<(String, Books)>, Vec<Flow>);
 
 fn replay(path: &Path, config: &Config, kernel: bool, threads: usize) -> Result<Seen, String> {
@@ -133,7 +134,7 @@ fn replay(path: &Path, config: &Config, kernel: bool, threads: usize) -> Result<
     let mut replay = Replay::open(&[path.to_owned()], config, judge).map_err(say)?;
     replay.set_threads(threads);
     if threads > 1 {
-        replay.set_batch(3); // many jobs, however small the capture is
+        replay.set_batch(3); // many jobs, however small the capture
     }
     while replay.advance(u64::MAX).map_err(say)? {}
     let total = replay.read().map_err(say)?;
@@ -141,8 +142,8 @@ fn replay(path: &Path, config: &Config, kernel: bool, threads: usize) -> Result<
     Ok((interfaces, total.rows.merged()))
 }
 
-/// Every capture through the native parser, by one thread and by several, and through the loaded BPF
-/// programs: the same. Says what was judged.
+/// Every capture through the native parser, by one thread and by several, and through the loaded
+/// BPF programs, with equal results. Returns what was judged.
 fn alike(corpus: &Path) -> Result<String, String> {
     let pcaps = fs::read_dir(corpus.join("pcaps")).map_err(|e| e.to_string())?;
     let mut pcaps: Vec<PathBuf> = pcaps.flatten().map(|e| e.path()).collect();
@@ -171,7 +172,8 @@ fn alike(corpus: &Path) -> Result<String, String> {
     Ok(format!("{n} captures judged alike by the kernel and by 1, 2, 3 and 7 threads"))
 }
 
-/// What is wrong by the text of `compare.py`: its lines under "Mismatches", and that it ran at all.
+/// The mismatches in the output of `compare.py`: its lines under "Mismatches"; an error if it did
+/// not run.
 fn parse_verdict(text: &str) -> Result<BTreeMap<Mismatch, String>, String> {
     if let Some(line) = text.lines().find(|l| l.starts_with("NO RESULT")) {
         return Err(line.to_owned());

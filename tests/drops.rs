@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel drops, joined to rows: in network namespaces of their own, where nothing else is
-//! dropped, against what was sent and against the kernel's other counters.
+//! What the kernel drops, joined to rows: in separate network namespaces, where nothing else is
+//! dropped, compared with what was sent and with the kernel's other counters.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use tmon::kernel::{drop_watch::DropWatch, live::Live};
 /// The underlay in both families.
 const OUTER: [[&str; 2]; 2] = [["10.77.0.1", "10.77.0.2"], ["fd77::1", "fd77::2"]];
 
-/// Two ends with a VXLAN over IPv4 or IPv6, the second of which is watched.
+/// Two ends with a VXLAN over IPv4 or IPv6; the second one is watched.
 struct Scene {
     ground: Ground,
     raw: OwnedFd,
@@ -32,7 +32,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// `more` is what `ip link add t0 type vxlan` is told beside id, port and addresses.
+    /// `more` are arguments of `ip link add t0 type vxlan` in addition to id, port and addresses.
     fn new(v6: bool, more: &str) -> Scene {
         let ground = Ground::bare();
         for (space, own) in ground.ends() {
@@ -118,22 +118,22 @@ fn read(live: &mut Live) -> (Snapshot, Arc<Drops>) {
     (snapshot, drops)
 }
 
-/// What was dropped for a reason: all, and of these how many of a row.
+/// Drops for a reason: in total, or those of a row.
 fn of(drops: &Drops, reason: &str, row: Option<&Key>) -> u64 {
     let rows = drops.rows.iter().filter(|(key, _)| &*key.reason == reason);
     let rows = rows.filter(|(key, _)| row.is_none() || key.victim.key() == row);
     rows.map(|(_, dropped)| dropped.total().packets).sum()
 }
 
-/// A reason, or what kernels say that do not have it.
+/// A reason, or what kernels without it report.
 fn named(reason: &str) -> &str {
     static WATCH: OnceLock<DropWatch> = OnceLock::new();
     let watch = WATCH.get_or_init(|| DropWatch::open(false, &small()).unwrap());
     if watch.knows(reason) { reason } else { "NOT_SPECIFIED" }
 }
 
-/// Waits until so many packets of a row were dropped for a reason. There are no more than these, and
-/// nothing of a tunnel for any other reason.
+/// Waits until this many packets of a row were dropped for a reason. There must be no more than
+/// these, and no drop of a tunnel's packet for any other reason.
 fn expect(live: &mut Live, reason: &str, row: &Key, packets: u64) -> (DropKey, Dropped) {
     let reason = named(reason);
     until(&format!("{packets} drops by {reason}"), || {
@@ -154,7 +154,7 @@ fn expect(live: &mut Live, reason: &str, row: &Key, packets: u64) -> (DropKey, D
     (key.clone(), *dropped)
 }
 
-/// What an nft rule with a counter has counted: packets and bytes.
+/// The count of an nft rule with a counter: packets and bytes.
 fn nft(space: &Space) -> Count {
     let text = space.run("nft", "list ruleset");
     let mut words = text.split_whitespace().skip_while(|w| *w != "packets");
@@ -187,7 +187,7 @@ fn an_id_that_no_device_has() {
         assert_eq!(key.device.as_deref(), Some("eth0"));
         assert_eq!(key.netns.as_deref(), Some(scene.ground.b.name()));
         assert_eq!(dropped.counts[0].bytes, 5 * (frame.len() as u64 - 14), "from outer IP on");
-        // What is inside need not be IP.
+        // The payload need not be IP.
         scene.inject(&scene.frame(VNI + 1, pkt().eth().arp()).bytes(), 3);
         let arp = scene.row(VNI + 1, Inner::Proto(InnerProto(0x0806)));
         until("ARP", || of(&read(&mut live).1, named("VXLAN_VNI_NOT_FOUND"), Some(&arp)) == 3);
@@ -342,7 +342,7 @@ fn more_of_them_than_there_are_places() {
         frame[source..source + 4].copy_from_slice(&(0x0a4e_0000 + n).to_be_bytes());
         inject(&scene.raw, scene.ifindex, &frame);
     }
-    // A veth may have no room for one of them, behind the sender's back: the hook knows.
+    // A veth may silently have no room for one of them: the hook knows.
     let rows = live.read().unwrap().rows;
     let of_it = rows.iter().filter(|f| f.key.outermost.id == Some(VNI + 1));
     let sent: u64 = of_it.map(|f| f.counters.total().packets).sum();
@@ -393,7 +393,7 @@ fn drops_of_other_namespaces_are_of_no_concern_unless_all_are() {
         })
     });
     let (_, drops) = read(&mut live);
-    // Its own neighbours may have something to say that nobody listens to.
+    // Its own neighbour discovery may be dropped as well.
     let own = Some(scene.ground.b.name());
     let other = |key: &DropKey| key.netns.as_deref() != own || key.victim.key().is_some();
     assert!(!drops.rows.keys().any(other), "{:?}", drops.rows);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What other people's tools get from `tmon export`, against what `tmon dump` says. Needs root.
+//! The data that `tmon export` gives to other tools, compared with `tmon dump`. Needs root.
 //!
-//! Tests that are ignored ask the real programs, which `make test-tools` unpacks below target/tools.
+//! Ignored tests use the real programs, which `make test-tools` unpacks below target/tools.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 
@@ -34,7 +34,8 @@ fn done(args: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-/// A ground on which `tmon attach` counts; its bpffs is this thread's own and goes with it.
+/// A test bed on which `tmon attach` counts; its bpffs belongs to this thread and disappears with
+/// it.
 fn attached() -> Ground {
     let g = Ground::new();
     own_bpffs();
@@ -42,7 +43,7 @@ fn attached() -> Ground {
     g
 }
 
-/// A program that runs until the test has seen enough.
+/// A program that runs until the test is done.
 struct Running(Child);
 
 impl Running {
@@ -51,7 +52,7 @@ impl Running {
         Running(command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// The address that an exporter says it listens on.
+    /// The address that an exporter reports to listen on.
     fn address(&mut self) -> SocketAddr {
         let mut line = String::new();
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -69,7 +70,7 @@ impl Running {
         text
     }
 
-    /// Ends it as systemd would.
+    /// Ends it like systemd does.
     fn end(mut self) {
         kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM).unwrap();
         assert!(self.0.wait().unwrap().success());
@@ -101,7 +102,7 @@ fn series(text: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Packets and bytes by direction that `tmon dump` has of the ground's tunnel since attach.
+/// Packets and bytes by direction that `tmon dump` has for the test bed's tunnel since attach.
 fn dumped(g: &Ground) -> [[u64; 2]; 2] {
     let json: Value =
         serde_json::from_str(&done(&["dump", "eth0", "--netns", g.a.name(), "--json"])).unwrap();
@@ -114,7 +115,7 @@ fn dumped(g: &Ground) -> [[u64; 2]; 2] {
     })
 }
 
-/// The same as an exporter's series of the tunnel.
+/// The same from an exporter's series of the tunnel.
 fn exported(all: &BTreeMap<String, u64>, g: &Ground) -> [[u64; 2]; 2] {
     ["rx", "tx"].map(|way| {
         ["packets", "bytes"].map(|unit| {
@@ -140,7 +141,7 @@ fn metrics_are_what_dump_says() {
     assert!(at.ip().is_loopback());
     assert_eq!(exported(&series(&scrape(at)), &g), dumped(&g), "what was counted before is there");
 
-    // Nobody waits for who says nothing.
+    // A silent client does not delay others.
     let silent = TcpStream::connect(at).unwrap();
     send(&b, &a, 30);
     let wanted = dumped(&g);
@@ -159,7 +160,7 @@ fn metrics_are_what_dump_says() {
     assert_eq!([all[&peer("rx")], all[&peer("tx")]], [30, 20]);
     assert!(!text.contains("10.78.0."), "no inner address");
 
-    // Confined as other readers are, and those that strangers talk to have no privilege at all.
+    // Confined like other readers, and threads that talk to clients have no privilege at all.
     let tasks = fs::read_dir(format!("/proc/{}/task", exporter.0.id())).unwrap();
     let tasks = tasks.map(|t| fs::read_to_string(t.unwrap().path().join("status")).unwrap());
     let tasks: Vec<String> = tasks.collect();
@@ -168,7 +169,7 @@ fn metrics_are_what_dump_says() {
     assert!(server.contains("CapPrm:\t0000000000000000"), "{server}");
     exporter.end();
 
-    // Started again, it goes on where the kernel is.
+    // After a restart it continues with the kernel's counts.
     let mut exporter = Running::tmon(&export);
     assert_eq!(exported(&series(&scrape(exporter.address())), &g), wanted);
     exporter.end();
@@ -220,7 +221,7 @@ fn what_cannot_be_is_one_line() {
     assert!(refused(&["--listen", "nowhere\x1b.invalid:1"]).contains("listen on nowhere"));
     assert!(refused(&["--textfile", "/nowhere/tmon.prom"]).contains("its folder"));
     assert!(refused(&["--textfile", "/tmp"]).contains("this is a folder"));
-    // What another one has written stays until there is something better.
+    // Another exporter's file stays until there is something better.
     let there = tempfile::Builder::new().suffix(".prom").tempfile().unwrap();
     std::fs::write(&there, "tmon_up 1\n").unwrap();
     let nowhere = ["no-such-interface", "--textfile", there.path().to_str().unwrap()];
@@ -257,7 +258,7 @@ fn any_other_address_than_loopback_is_warned_about_once() {
     assert_eq!(said.matches("not encrypted").count(), 1, "{said}");
 }
 
-/// What comes of real traffic, with drops and findings looked for, has the form that docs/schema says.
+/// The JSON of real traffic, with drops and findings, matches docs/schema.
 #[test]
 fn json_is_as_its_schemas_say() {
     let g = attached();
@@ -282,7 +283,7 @@ fn json_is_as_its_schemas_say() {
     }
 }
 
-/// The line of docs/EXPORTS.md.
+/// The example in docs/EXPORTS.md.
 #[test]
 #[ignore = "needs jq: make test-tools"]
 fn jq_reads_lines_of_json() {
@@ -306,12 +307,12 @@ fn jq_reads_lines_of_json() {
     assert_eq!(bytes, rows(&g).iter().map(|r| r.7).sum::<u64>(), "{text}");
 }
 
-/// A program of the environment of Python that `tests/tools.sh` makes.
+/// A program of the Python environment that `tests/tools.sh` creates.
 fn python() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/python/bin/python"))
 }
 
-/// The query of docs/EXPORTS.md.
+/// The query in docs/EXPORTS.md.
 #[test]
 #[ignore = "needs duckdb: make test-tools"]
 fn duckdb_reads_lines_of_json() {
@@ -340,7 +341,7 @@ fn duckdb_reads_lines_of_json() {
     }
 }
 
-/// Whatever the models do not have, they would drop.
+/// The models drop whatever they do not know.
 #[test]
 #[ignore = "needs the models of grafana-foundation-sdk: make test-tools"]
 fn grafanas_models_read_the_dashboard_back() {
@@ -350,10 +351,10 @@ fn grafanas_models_read_the_dashboard_back() {
 }
 
 /// A row's packets in one direction, as collectors have them: inner source and destination, outer
-/// ones, id, leaving, packets, bytes.
+/// ones, id, whether they leave, packets, bytes.
 type Record = (String, String, String, String, u64, bool, u64, u64);
 
-/// What `tmon dump` says, in the same words. The ground's first end has the lower addresses.
+/// What `tmon dump` reports, in the same form. The test bed's first end has the lower addresses.
 fn rows(g: &Ground) -> Vec<Record> {
     let json: Value =
         serde_json::from_str(&done(&["dump", "eth0", "--netns", g.a.name(), "--json"])).unwrap();
@@ -376,7 +377,7 @@ fn rows(g: &Ground) -> Vec<Record> {
     rows
 }
 
-/// Sends packets of all families and of several kinds both ways; returns how many.
+/// Sends packets of all families and several kinds both ways; returns how many.
 fn traffic(g: &Ground) -> u64 {
     let mut sent = 0;
     for (space, own) in g.ends() {
@@ -406,12 +407,12 @@ fn traffic(g: &Ground) -> u64 {
     sent
 }
 
-/// Packets that the hooks have counted.
+/// The packets that the hooks have counted.
 fn counted(g: &Ground) -> u64 {
     rows(g).iter().map(|r| r.6).sum()
 }
 
-/// Exports what `traffic` sends, and gives the messages.
+/// Exports what `traffic` sends, and returns the messages.
 fn messages(g: &Ground, more: &[&str]) -> Vec<Vec<u8>> {
     g.a.run("ip", "link set lo up");
     let bind = || {
@@ -456,7 +457,7 @@ fn messages(g: &Ground, more: &[&str]) -> Vec<Vec<u8>> {
     messages
 }
 
-/// A capture of messages as they travelled, without a link header.
+/// A capture of messages as they were sent, without a link header.
 fn capture(messages: &[Vec<u8>], tcp: bool) -> tempfile::NamedTempFile {
     let mut file = Vec::from(0xa1b2_c3d4_u32.to_le_bytes());
     file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 101, 0, 0, 0]);
@@ -507,7 +508,7 @@ fn promtool(args: &[&str], input: &str) -> String {
     said
 }
 
-/// What a Prometheus in this namespace answers.
+/// The answer of a Prometheus in this namespace.
 fn query(space: &Space, path: &str) -> Value {
     let url = format!("http://127.0.0.1:9090/api/v1/{path}");
     match space.try_run("curl", &["-sS", "-g", "-m", "20", &url]) {
@@ -566,7 +567,7 @@ fn a_real_prometheus_answers_what_dump_says() {
         })
     };
     until("Prometheus answers what dump says", || answered() == wanted);
-    // It has every series that there is, and the books close in its own words.
+    // It has every series, and the books close in its own terms.
     let all = g.a.0.within(|| scrape(at)).unwrap();
     let names = query(&g.a, "query?query=count({__name__=~\"tmon_.*\"})");
     let known = names["data"]["result"][0]["value"][1].as_str().map(str::to_owned);
@@ -618,7 +619,7 @@ fn expressions() -> Vec<String> {
     targets.map(|t| t["expr"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What Wireshark reads, all records together.
+/// What Wireshark reads, over all records.
 fn shark(messages: &[Vec<u8>], tcp: bool) -> Vec<serde_json::Map<String, Value>> {
     let file = capture(messages, tcp);
     let port = if tcp { "tcp.port==4739,cflow" } else { "udp.port==4739,cflow" };
@@ -652,7 +653,7 @@ fn shark(messages: &[Vec<u8>], tcp: bool) -> Vec<serde_json::Map<String, Value>>
     records
 }
 
-/// An address as bytes in hexadecimal: what Wireshark shows of elements that it does not know.
+/// An address as hexadecimal bytes: how Wireshark shows elements that it does not know.
 fn address(bytes: &str) -> String {
     let bytes: Vec<u8> =
         bytes.split(':').map(|b| u8::from_str_radix(b, 16).unwrap_or_default()).collect();
@@ -661,7 +662,7 @@ fn address(bytes: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The records in a flow that Wireshark shows: one, or the two of a biflow.
+/// The records in a flow as shown by Wireshark: one, or the two of a biflow.
 fn shark_records(flow: &serde_json::Map<String, Value>) -> Vec<Record> {
     let all = |name: &str| match flow.get(name) {
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
@@ -706,7 +707,7 @@ fn wireshark_reads_every_row() {
     }
 }
 
-/// Gives messages to a collector in a namespace until it has them all, however often it looks.
+/// Sends messages to a collector in a namespace until it has received them all.
 fn give(g: &Ground, port: u16, messages: &[Vec<u8>]) {
     let send = || {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
@@ -714,7 +715,7 @@ fn give(g: &Ground, port: u16, messages: &[Vec<u8>]) {
             socket.send_to(message, ("127.0.0.1", port)).unwrap();
         }
     };
-    // It listens before anything is sent.
+    // Wait until it listens before sending.
     let wanted = format!(":{port:04X} ");
     let listens =
         || g.a.0.within(|| fs::read_to_string("/proc/thread-self/net/udp")).unwrap().unwrap();
@@ -737,7 +738,7 @@ fn nfdump_reads_every_row() {
         };
         let collector = Running(g.a.0.within(start).unwrap().unwrap());
         give(&g, 9995, &messages);
-        // It reads its socket before it ends, and names its file then.
+        // It reads its socket before it ends, and then names its file.
         let queue =
             || g.a.0.within(|| fs::read_to_string("/proc/thread-self/net/udp")).unwrap().unwrap();
         until("the collector has read", || {
@@ -761,7 +762,7 @@ fn nfdump_reads_every_row() {
                 found.push((b, a, String::new(), String::new(), n(3), false, n(8), n(9)));
             }
         }
-        // What nfdump has no place for: the outer source, and that of what comes back.
+        // What nfdump has no field for: the outer source, and that of the reverse direction.
         let wanted = rows(&g).into_iter().map(|mut r| {
             r.2.clear();
             if biflow && !r.5 {
@@ -776,7 +777,7 @@ fn nfdump_reads_every_row() {
     }
 }
 
-/// One that has children of its own, which it takes along when it is interrupted.
+/// A program with children of its own, which it ends when it is interrupted.
 struct Parent(Running);
 
 impl Drop for Parent {
@@ -786,7 +787,7 @@ impl Drop for Parent {
     }
 }
 
-/// What nfacctd makes of messages, with these primitives; as many packets as there are.
+/// What nfacctd makes of messages, with these primitives, once it has this many packets.
 fn pmacct(g: &Ground, messages: &[Vec<u8>], primitives: &str, packets: u64) -> Vec<Record> {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
@@ -811,7 +812,7 @@ fn pmacct(g: &Ground, messages: &[Vec<u8>], primitives: &str, packets: u64) -> V
         command.stdout(Stdio::null()).stderr(fs::File::create(at("log"))?).spawn()
     };
     let _collector = Parent(Running(g.a.0.within(start).unwrap().unwrap()));
-    // What its core reads before the plugin is there is lost.
+    // Messages that its core reads before the plugin is ready are lost.
     let log = || fs::read_to_string(at("log")).unwrap_or_default();
     until("its plugin is there", || log().contains("setting object handlers"));
     give(g, 9996, messages);
@@ -860,7 +861,7 @@ fn pmacct_reads_every_row() {
     }
 }
 
-/// What the dashboard and the rules ask for is what the exporter has.
+/// The dashboard and the rules use only metrics that the exporter has.
 #[test]
 fn dashboard_and_rules_ask_for_metrics_that_exist() {
     let known =
@@ -876,7 +877,7 @@ fn dashboard_and_rules_ask_for_metrics_that_exist() {
         }
     }
     assert!(asked > 10);
-    // Each panel has a place of its own and a unit that its legend needs.
+    // Each panel has a place of its own and the unit that its legend needs.
     let board = dashboard();
     let mut ids: Vec<u64> =
         board["panels"].as_array().unwrap().iter().map(|p| p["id"].as_u64().unwrap()).collect();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The faults that the lab stages: each is found by its name within ten seconds of the moment that
-//! its definition is met, with counts that are exact, and nothing else is found.
+//! The faults that the lab stages: each is reported under its name within ten seconds of the moment
+//! that its definition is met, with exact counts, and nothing else is reported.
 //!
 //! Times are those of the readings and of the kernel's counters, so that a busy machine does not
-//! decide.
+//! affect the result.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 
 use std::{
@@ -35,9 +35,9 @@ use tmon::{
     },
 };
 
-/// So soon is a fault found.
+/// How soon a fault must be reported.
 const SOON: Duration = Duration::from_secs(10);
-/// So long is waited for anything, by the clock on the wall.
+/// How long to wait for anything, in wall-clock time.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn lab() -> Lab {
@@ -50,7 +50,7 @@ fn lab() -> Lab {
     Lab::up(&LabOptions { prefix, hosts: 3, networks: 3, ..LabOptions::default() }).unwrap()
 }
 
-/// Something that runs beside the test until it is told to stop.
+/// Something that runs beside the test until stopped.
 struct Beside<T> {
     stop: Arc<AtomicBool>,
     done: JoinHandle<T>,
@@ -85,13 +85,13 @@ fn sending(lab: &Lab, fault: Fault) -> Beside<u64> {
     Beside::start(move |stop| sender::send(&prefix, fault, stop).unwrap())
 }
 
-/// The host that goes wrong, watched from now on, and what was found there.
+/// The faulty host, watched from now on, and its findings.
 struct Watching {
     live: Live,
     series: Series,
     first: Snapshot,
     last: Snapshot,
-    /// When each reading was taken whose interval has begun something, and what.
+    /// When each reading was taken whose interval began a finding, and the finding.
     begun: Vec<(SystemTime, Finding)>,
 }
 
@@ -109,7 +109,7 @@ impl Watching {
         Watching { live, series, last: first.clone(), first, begun: Vec::new() }
     }
 
-    /// The next reading, a moment later.
+    /// Takes the next reading, a moment later.
     fn step(&mut self) -> &Interval {
         thread::sleep(Duration::from_millis(300));
         let reading = Source::read(&mut self.live).unwrap();
@@ -120,7 +120,7 @@ impl Watching {
         self.series.newest().unwrap()
     }
 
-    /// Reads until something is so. When the reading was taken that showed it.
+    /// Reads until a condition holds. Returns when the reading that showed it was taken.
     fn until(&mut self, what: &str, mut holds: impl FnMut(&Interval) -> bool) -> SystemTime {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self.step()) {
@@ -129,7 +129,7 @@ impl Watching {
         self.last.taken
     }
 
-    /// Reads until nothing is on its way any more.
+    /// Reads until nothing is in flight any more.
     fn settle(&mut self) {
         let seen = |s: &Snapshot| s.rows.iter().map(|f| f.counters.total()).sum::<Count>();
         let state = |s: &Snapshot| (seen(s), s.drops.as_ref().map(|d| d.rows.clone()));
@@ -141,13 +141,13 @@ impl Watching {
         }
     }
 
-    /// All that has happened since it began.
+    /// Everything since it began, as one interval.
     fn interval(&self) -> Interval {
         self.last.since(&self.first)
     }
 
-    /// When something bad of a kind was found; panics where it was not, or where anything else was
-    /// that does not belong to it.
+    /// When a bad finding of a kind began; panics if there was none, or if there was any other that
+    /// does not belong to it.
     fn found(&self, name: &str, topic: Topic, belongs: &[(Topic, &str)]) -> (SystemTime, &Finding) {
         for (_, f) in &self.begun {
             let own = f.topic == topic && f.severity == Severity::Bad;
@@ -171,7 +171,7 @@ fn assert_soon(name: &str, met: SystemTime, found: SystemTime) {
     assert!(after <= SOON, "{name} was found {after:?} after it was so");
 }
 
-/// Reasons for which tunnels' packets were dropped, and how many of each.
+/// The reasons for which tunnels' packets were dropped, with counts.
 fn reasons(drops: &Drops) -> BTreeMap<String, u64> {
     let tunnels = drops.rows.iter().filter(|(key, _)| key.victim.key().is_some());
     let mut reasons = BTreeMap::new();
@@ -181,13 +181,13 @@ fn reasons(drops: &Drops) -> BTreeMap<String, u64> {
     reasons
 }
 
-/// When the first tunnel's packet was dropped for a reason.
+/// When the first packet of a tunnel was dropped for a reason.
 fn first_drop(drops: &Drops, reason: &str) -> SystemTime {
     let rows = drops.rows.iter().filter(|(k, _)| &*k.reason == reason && k.victim.key().is_some());
     rows.map(|(_, dropped)| dropped.first).min().unwrap()
 }
 
-/// What was dropped is what came in of the rows concerned: (reason, how many).
+/// Asserts that all received packets of the affected rows were dropped: (reason, count).
 fn dropped(interval: &Interval, concerned: impl Fn(&Flow) -> bool) -> (String, u64) {
     let drops = interval.drops.as_deref().unwrap();
     let all = reasons(drops);
@@ -209,7 +209,7 @@ fn dropped(interval: &Interval, concerned: impl Fn(&Flow) -> bool) -> (String, u
     (reason, packets)
 }
 
-/// What the rule of a fault has counted by itself.
+/// The count of the fault's own nft rule.
 fn by_nft(lab: &Lab, host: u8, fault: Fault) -> u64 {
     let table = format!("tmon-{fault}").replace('-', "_");
     let nft = || Command::new("nft").args(["-j", "list", "table", "ip", &table]).output();
@@ -278,12 +278,12 @@ fn what_the_kernel_drops_is_found_by_its_name() {
                 f.key.outermost.id == Some(lab.plan().id(0))
                     && f.key.outer.is_some_and(|p| p.first == zero)
             }
-            // What is sent to all goes to a group.
+            // Packets for all hosts go to a group.
             Fault::OuterFirewall | Fault::RpFilter => f.key.outer.is_some_and(|p| p.first == zero),
             _ => ends(f, zero, one),
         });
         assert!(says.contains(&reason), "{name}: {packets} by {reason}");
-        // The host that has no socket for them also says so.
+        // The host without a socket for them also reports it.
         let said = [(Topic::Unreachable, "came to a port that nobody listens on")];
         let belongs = if fault == Fault::NoListener { &said[..] } else { &[] };
         let (at, _) = watch.found(name, topic, belongs);
@@ -343,7 +343,7 @@ fn an_address_that_two_hosts_have_is_found() {
     let mut watch = Watching::new(&lab);
     fault::stage(&prefix, Fault::Duplicate).unwrap();
     let sender = sending(&lab, Fault::Duplicate);
-    // The endpoints that it was behind, as the readings have them.
+    // The endpoints behind which it was, according to the readings.
     let asks = |i: &Interval, host: u8| -> u64 {
         let endpoint = lab.plan().endpoint(host);
         let rows = i.rows.merged();
@@ -380,7 +380,7 @@ fn an_address_that_two_hosts_have_is_found() {
     for host in [0, 2] {
         assert!(finding.text.contains(&lab.plan().endpoint(host).to_string()), "{finding:?}");
     }
-    // Every request is there, from wherever it was sent.
+    // Every request is counted, wherever it was sent from.
     assert_eq!(asks(&watch.interval(), 0) + asks(&watch.interval(), 2), sent);
     let changes = watch.counted(Topic::Duplicate, "changes_in_all");
     assert!((5..sent).contains(&changes), "{changes} of {sent}");
@@ -403,7 +403,7 @@ fn an_endpoint_that_nobody_knows_is_found() {
     });
     talk.end();
     let sent = sender.end();
-    // The kernel asks three times before it gives up on the last of them.
+    // The kernel tries three times before it gives up on the last of them.
     watch.until("the kernel gives up", |i| {
         lost += failed(i.drops.as_deref().unwrap());
         lost >= sent
@@ -428,7 +428,7 @@ fn a_storm_is_found() {
     let mut watch = Watching::new(&lab);
     let talk = talking(&lab, Scenario::Ancestor);
     let start = watch.last.taken;
-    // A past, to stand out from.
+    // A baseline, for the flood to stand out from.
     watch.until("a past", |i| i.taken.duration_since(start).unwrap() > Fault::ArpStorm.after());
     assert!(watch.begun.is_empty(), "{:#?}", watch.begun);
     talk.end();
@@ -444,7 +444,7 @@ fn a_storm_is_found() {
             arp.filter(|f| f.key.outer.is_some_and(|o| (o.first, o.second) == (zero, group)));
         to_all.map(|f| f.counters.rx().packets).sum()
     };
-    // It has to be far above its past for eight seconds, less those in which it was not.
+    // It has to be far above the usual rate for eight seconds, minus those in which it was not.
     let mut above = Duration::ZERO;
     let met = watch.until("the storm", |i| {
         let rate = requests(i) as f64 / i.elapsed.as_secs_f64();
@@ -459,7 +459,7 @@ fn a_storm_is_found() {
     watch.until("it is as bad as it is", |_| true);
     let sent = sender.end();
     watch.settle();
-    // Who has not the address that is asked for throws the request away, and gives no reason.
+    // A host without the requested address drops the request without giving a reason.
     let belongs = [(Topic::Dropped, "NOT_SPECIFIED (arp)"), (Topic::Flood, "broadcast")];
     let (at, finding) = watch.found("arp-storm", Topic::Flood, &belongs);
     assert_soon("arp-storm", met, at);
@@ -494,7 +494,7 @@ fn a_peer_that_falls_silent_is_found() {
     });
     assert!(watch.begun.is_empty(), "{:#?}", watch.begun);
     fault::stage(&prefix, Fault::Silent).unwrap();
-    // It may pause three times as long as it ever did, and ten seconds.
+    // It may pause for three times its longest pause, and ten seconds.
     let met = watch.until("silence", |i| {
         let (last, pause) = hear(i);
         i.taken.duration_since(last).unwrap_or_default() >= (3 * pause).max(SOON)
@@ -511,7 +511,7 @@ fn a_peer_that_falls_silent_is_found() {
     assert!(since <= met && since >= start, "{finding:?}");
     talk.end();
     watch.settle();
-    // The rule ate all that the peer sent; nothing of it came.
+    // The rule dropped everything that the peer sent; nothing of it arrived.
     let eaten = by_nft(&lab, 2, Fault::Silent);
     assert!(eaten > 0 && heard(&watch.last.since(&watch.first)) > 0);
     assert_eq!(fault::clear(&prefix).unwrap(), [Fault::Silent]);
@@ -540,7 +540,7 @@ fn what_sends_for_a_fault_ends_with_it() {
     assert!(tmon(&["--reveal"]).contains("duplicate: host1 hears 192.168.0.1"));
     assert!(tmon(&["--clear"]).contains("ended: duplicate"));
     until("it ends", || senders() == 0);
-    // One that nobody knows beforehand.
+    // A random one.
     let told = tmon(&["--surprise"]);
     let staged = fault::staged(&prefix).unwrap();
     assert_eq!(staged.len(), 1);

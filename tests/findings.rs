@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `tmon watch` finds, in network namespaces where it is staged. Needs root.
+//! The findings of `tmon watch`, in network namespaces where faults are staged. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 use std::{
     fs,
@@ -21,7 +21,7 @@ use serde_json::Value;
 use testkit::{frames::pkt, ground::*};
 use tmon::lab::{self, Lab, LabOptions, Scenario, Traffic};
 
-/// `tmon watch` in a namespace, and the lines that it has printed.
+/// `tmon watch` in a namespace, with the lines that it has printed.
 struct Watching {
     child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
@@ -58,7 +58,7 @@ impl Watching {
         self.all().into_iter().find(is).unwrap()
     }
 
-    /// Asks it to end; its exit status and what it complained about.
+    /// Asks it to end; returns its exit status and its errors.
     fn end(&mut self) -> (Option<i32>, String) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
         let mut errors = String::new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Two hosts as a fleet: each packet counts once, and what is lost between them is what the dropper
+//! Two hosts as a fleet: each packet counts once, and the loss between them is what the dropper
 //! between them counted. In network namespaces; needs root and nft.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 use std::{
@@ -66,7 +66,7 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
         until("it is recorded", || file.metadata().is_ok_and(|m| m.len() > 0));
     }
     let both = [files[0].as_path(), files[1].as_path()];
-    // What is counted is neither at the begin nor at the end, where the two may differ.
+    // Traffic happens neither at the beginning nor at the end, where the two may differ.
     let is_long = |n: u64| dumped(&both).is_some_and(|r| r["interval_ns"].as_u64() > Some(n));
     until("both are recorded for a while", || is_long(2_000_000_000));
     let sent = world.send(1000);
@@ -119,7 +119,7 @@ fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
     assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
 }
 
-/// What a process prints, a JSON object a line, and what it complains about, as far as it has come.
+/// What a process has printed so far, one JSON object per line, and its errors.
 type Heard = Arc<Mutex<(Vec<Value>, String)>>;
 
 fn heard(of: &mut Child) -> Heard {
@@ -324,10 +324,10 @@ fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
     let all = |field| lines.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
     let mut sent = world.send(200);
     until("all of it is told", || all("sent_pkts") == sent && all("received_pkts") == sent);
-    // The viewer stands still: what happens meanwhile is told when it goes on.
+    // The viewer is stopped: what happens meanwhile is reported when it continues.
     kill(viewer, Signal::SIGSTOP).unwrap();
     sent += world.send(300);
-    thread::sleep(Duration::from_secs(2)); // the time is what it is about
+    thread::sleep(Duration::from_secs(2)); // the duration is what is tested
     sent += world.send(300);
     kill(viewer, Signal::SIGCONT).unwrap();
     until("all of it is told", || all("sent_pkts") == sent && all("received_pkts") == sent);

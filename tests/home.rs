@@ -17,7 +17,7 @@ fn stdout(args: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-/// The version changes; nothing else may without being looked at.
+/// Replaces the version; nothing else may change without review.
 fn steady(text: &str) -> String {
     text.replace(env!("CARGO_PKG_VERSION"), "VERSION")
 }
@@ -46,7 +46,8 @@ fn manual_pages_are_what_was_looked_at() {
     );
 }
 
-/// The date of the pages is the change log's, so that the bytes do not depend on when they are made.
+/// The date of the pages is that of the changelog, so that the output does not depend on the time
+/// of the build.
 #[test]
 fn manual_pages_have_a_date_and_please_mandoc() {
     let dir = tempfile::tempdir().unwrap();
@@ -72,14 +73,14 @@ fn a_home_that_cannot_be_read_is_said_and_no_more() {
         command.env_remove("XDG_CONFIG_HOME").env("HOME", dir.path());
         command.args(["top", "--print-config"]).args(config).output().unwrap()
     };
-    // Root may read whatever its mode is: a folder that is a file serves for all.
+    // Root may read it whatever its mode: a file in place of the folder affects everybody.
     std::fs::write(dir.path().join(".config"), "").unwrap();
     let out = top(None);
     assert!(out.status.success(), "{out:?}");
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains(".config/tmon/config.toml, the defaults are used: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    // What was asked for has to be there.
+    // A file that was requested has to exist.
     let named = format!("--config={}", dir.path().join(".config/x").display());
     assert_eq!(top(Some(&named)).status.code(), Some(1));
 }
@@ -124,7 +125,7 @@ fn groups_of_hosts_are_in_every_format() {
     let svg = of(&["--svg"]);
     assert!(svg.contains(">eu/zone-a<"), "the picture is of the coarsest of which there are two");
     assert!(of(&["--html"]).contains("\"coarsest\":1,"), "and so is the page");
-    // Which rows there are: also by what a host is called.
+    // Rows can also be selected by a host's name.
     for (filter, rows) in [("group:eu/zone-b", 1), ("!group:eu", 0), ("group:eu/zone-b/", 1)] {
         let json = of(&["--json", "--filter", filter]);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -139,7 +140,7 @@ fn groups_of_hosts_are_in_every_format() {
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.code() == Some(2) && said.contains(says), "{said}");
     }
-    // Without a file nothing is there of it.
+    // Without a file there is no trace of groups.
     let plain = stdout(&["replay", capture, "--csv"]) + &stdout(&["replay", capture, "--json"]);
     assert!(!plain.contains("group"), "{plain}");
 
@@ -180,7 +181,7 @@ fn durations_that_no_clock_holds_are_wrong_usage() {
     assert!(out.status.success(), "{out:?}");
 }
 
-/// What a package is made of: everything is below DESTDIR, and nothing names another prefix.
+/// The contents of a package: everything is below DESTDIR, and nothing names another prefix.
 #[test]
 fn it_is_installed_below_a_folder_and_uninstalled() {
     let dir = tempfile::tempdir().unwrap();
@@ -259,7 +260,7 @@ fn nothing_has_an_empty_name() {
     assert!(tmon(&["top", "--filter", "", "--print-config"]).status.success());
 }
 
-/// The shells themselves find no fault with their scripts, where they are there.
+/// The shells themselves accept their scripts, where they are installed.
 #[test]
 fn shells_read_their_completions() {
     for (shell, name) in [("bash", "bash"), ("zsh", "zsh"), ("fish", "fish")] {
@@ -276,7 +277,7 @@ fn shells_read_their_completions() {
     }
 }
 
-/// What a shell's script asks for when a key is pressed.
+/// What a shell's script requests when a key is pressed.
 #[test]
 fn values_are_completed() {
     let ask = |words: &[&str]| {
@@ -301,7 +302,7 @@ fn values_are_completed() {
     assert!(ask(&["tmon", "top", "--filter", "vn"]).contains(&"vni:".to_owned()));
     assert_eq!(ask(&["tmon", "top", "--ssh", ""]), [] as [&str; 0], "no home, no hosts");
     assert!(ask(&["tmon", "dump", "--js"]).contains(&"--json".to_owned()));
-    // Another shell is none, and nothing happens.
+    // Another shell is not supported, and nothing happens.
     let out = Command::new(env!("CARGO_BIN_EXE_tmon")).env("TMON_COMPLETE", "x").output().unwrap();
     assert!(out.stdout.is_empty() && out.status.success(), "{out:?}");
 }
@@ -388,7 +389,7 @@ fn names_are_beside_the_addresses() {
     );
     assert_eq!((flow["vni"].as_u64(), flow["vni_name"].as_str()), (Some(10000), Some("blue")));
 
-    // Filters take them; what is nobody's name is wrong usage.
+    // Filters accept names; an unknown name is a usage error.
     assert!(
         stdout(&[
             "replay",
@@ -418,7 +419,7 @@ fn names_are_beside_the_addresses() {
     );
 }
 
-/// A serial console does not say how large it is.
+/// A serial console does not report its size.
 #[test]
 fn a_terminal_of_no_size_shows_rows() {
     let size = nix::pty::Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
@@ -435,7 +436,7 @@ fn a_terminal_of_no_size_shows_rows() {
     let n = nix::unistd::read(&pty.master, &mut shown).unwrap();
     let text = String::from_utf8_lossy(&shown[..n]);
     assert!(text.contains("vxlan 10000") && text.contains("172.16.1.100"), "{text}");
-    // What cannot be drawn is said.
+    // If nothing can be drawn, there is a message.
     let pty = nix::pty::openpty(Some(&size), None).unwrap();
     let out = Command::new(env!("CARGO_BIN_EXE_tmon"))
         .args(["top", "--read"])
@@ -470,7 +471,7 @@ fn closed() -> Stdio {
     write.into()
 }
 
-/// Whatever becomes of what is said, the exit status is that of what was done.
+/// Whatever happens to the messages, the exit status is that of the work done.
 #[test]
 fn standard_error_may_be_full_or_closed() {
     for stderr in [full, closed] {
@@ -517,7 +518,7 @@ fn a_full_disk_is_one_line_and_a_closed_pipe_none() {
     }
 }
 
-/// ssh and node leave a pipe non-blocking: a slow reader still has everything.
+/// ssh and node leave a pipe non-blocking: a slow reader still receives everything.
 #[test]
 fn a_pipe_that_does_not_block_is_waited_for() {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -531,7 +532,7 @@ fn a_pipe_that_does_not_block_is_waited_for() {
     let mut got = String::new();
     let mut first = [0; 1];
     read.read_exact(&mut first).unwrap();
-    // it has met the full pipe when it sleeps in poll(2)
+    // it has hit the full pipe once it sleeps in poll(2)
     let sleeps = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
         stat.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with(['S', 'Z']))
@@ -546,7 +547,7 @@ fn a_pipe_that_does_not_block_is_waited_for() {
     assert_eq!(format!("{}{got}", char::from(first[0])), want);
 }
 
-/// A supervisor that hangs reads neither of them.
+/// A hanging supervisor reads neither of them.
 #[test]
 fn who_is_told_to_end_does_not_wait_for_a_reader() {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -585,7 +586,7 @@ fn who_is_told_to_end_does_not_wait_for_a_reader() {
     }
 }
 
-/// As timeout(1) does, which sends a signal to a process and to its group: it ends in order.
+/// Like timeout(1), which signals both a process and its group: it ends cleanly.
 #[test]
 fn a_signal_that_comes_twice_is_one_and_hosts_that_say_nothing_are_not_waited_for() {
     use nix::sys::signal::{Signal, kill};

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # What a user does with an installed tmon, named on the command line, on an empty machine: look
-# around, attach, count, join, detach, and find nothing left. As root.
+# around, attach, count, join, detach, and find nothing left. Needs root.
 set -eu
 tmon=$1
 prefix=tmon-i$$
-# A bpffs of its own, gone with this script, whether the machine has one or not.
+# A bpffs of its own, which disappears with this script, whether the machine has one or not.
 [ "${2:-}" = alone ] || exec unshare --mount --propagation unchanged sh "$0" "$tmon" alone
 mount --make-rprivate /sys
 mount -t bpf bpf /sys/fs/bpf
@@ -15,7 +15,7 @@ trap '"$tmon" lab down --prefix "$prefix" >/dev/null' EXIT
 "$tmon" check >/dev/null # nothing fails
 "$tmon" lab up --hosts 2 --networks 2 --prefix "$prefix" >/dev/null
 host=$prefix-host0
-# What is on its hooks; tcx, which not every iproute2 shows, is looked at with `check`.
+# The contents of its hooks; tcx, which not every iproute2 shows, is covered by `check`.
 hooks() { ip netns exec "$host" tc qdisc show; ip netns exec "$host" tc filter show dev eth0 ingress 2>/dev/null || :; }
 before=$(hooks)
 [ "$("$tmon" tunnels --netns "$host" | grep -c '^vxlan[01] ')" = 2 ]

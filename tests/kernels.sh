@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Other kernels: the parser's tables and mutations, live tunnels, the lab and the books, each kernel in
-# a virtual machine of its own, one line per kernel. Words on the command line are the kernels.
+# Tests on other kernels: the parser's tables and mutations, live tunnels, the lab and the books,
+# each kernel in a virtual machine of its own, one line per kernel. Arguments are the kernels.
 #
 # VMRUN  the program that boots them, as tests/vm.sh does: `vm.sh [-m MB] [-t SECONDS] KERNEL -- COMMAND`
 # TESTS  which of parser, rows, tunnels, overlay, books, once, pin and check to run
@@ -20,7 +20,7 @@ for t in $TESTS; do what="$what --test $t"; done
 # shellcheck disable=SC2086
 built=$("$CARGO" test --release --no-run $what 2>&1) || { echo "$built" >&2; exit 1; }
 
-# No udev there to make this one; and `tmon status` is to say what a packet costs.
+# There is no udev to create this device; and `tmon status` is to report the cost per packet.
 run='echo 1 >/proc/sys/kernel/bpf_stats_enabled; [ -e /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; };'
 for t in $TESTS; do
 	binary=$(echo "$built" | sed -n "s|.*Executable tests/$t.rs (\(.*\))|\1|p")
@@ -53,7 +53,8 @@ for kernel; do
 		[ -n "$LOGS" ] || tail -60 "$log" >&2
 	fi
 done
-# One that is too old says so in one line, whatever is asked of it; `check` says it and goes on.
+# A kernel that is too old is reported in one line by every command; `check` reports it and
+# continues.
 if [ -x "$TMON" ] && [ -n "$TOO_OLD" ]; then
 	started=$(date +%s)
 	refused='for c in "dump lo" "top lo" "attach lo" "replay /dev/null" demo; do

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lab in the kernel: made, used, broken and removed. Needs root; says so and fails without it.
+//! The lab in the kernel: created, used, broken and removed. Needs root, and fails with a message
+//! without it.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![cfg(feature = "live")]
 use std::{
@@ -29,7 +30,7 @@ use tmon::{
     lab::{self, Interrupt, Lab, LabOptions, Plan, SWITCH, Scenario, Traffic, UNDERLAY},
 };
 
-/// Options of a lab that collides with nobody's.
+/// Options of a lab that does not collide with any other.
 fn options() -> LabOptions {
     assert!(
         nix::unistd::geteuid().is_root(),
@@ -42,7 +43,7 @@ fn options() -> LabOptions {
     }
 }
 
-/// A lab just large enough.
+/// A lab that is just large enough.
 fn small() -> LabOptions {
     LabOptions { hosts: 2, networks: 1, ..options() }
 }
@@ -103,7 +104,7 @@ impl Capture {
         Capture { fd, ifindex }
     }
 
-    /// Packets and bytes so far, by what they are.
+    /// Packets and bytes so far, by type.
     fn stop(self) -> BTreeMap<Seen, (u64, u64)> {
         let mut seen: BTreeMap<Seen, (u64, u64)> = BTreeMap::new();
         let mut frame = vec![0; 65536];
@@ -150,7 +151,7 @@ fn run(o: &LabOptions, scenario: Scenario, seconds: u64, ipv6: bool) -> lab::Sum
     lab::traffic(&o.prefix, &t, &AtomicBool::new(false)).expect("traffic")
 }
 
-/// Waits until traffic passes the first host, however long its start takes.
+/// Waits until traffic passes the first host, however long it takes to start.
 fn started(lab: &Lab) {
     let mut netlink = Netlink::open_in(&lab.host(0).expect("host0")).expect("netlink");
     let mut sent = || netlink.link(UNDERLAY).expect("netlink").expect("eth0").stats.tx_packets;
@@ -178,7 +179,7 @@ fn up_twice_and_down_twice() {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(60), "up took {took:?}");
     assert_eq!(left_of(&o).len(), 10);
-    // Other programs may come and go out here; the lab's interfaces may not.
+    // Other programs may come and go here; the lab's interfaces may not.
     let new: Vec<String> = here().difference(&around).cloned().collect();
     let lab_like = |n: &String| {
         ["host", "switch", "br", "vxlan", "client", "port"]
@@ -296,7 +297,7 @@ fn a_failing_step_undoes_itself() {
     }
 }
 
-/// Killed between any two steps: `down` removes all of it, and `up` works over the remains.
+/// After a crash between any two steps, `down` removes everything, and `up` works over the remains.
 #[test]
 fn down_cleans_up_after_a_crash_at_any_step() {
     let o = small();
@@ -319,7 +320,7 @@ fn down_cleans_up_after_a_crash_at_any_step() {
         }
         assert_eq!(left_of(&o), Vec::<String>::new(), "step {n}");
     }
-    // the trace of a namespace that was being made
+    // the remains of a namespace whose creation was interrupted
     std::fs::write(format!("{}/{}-host0", netns::DIR, o.prefix), "").expect("a file");
     assert_eq!(lab::down(&o.prefix).expect("down"), 1);
     assert_eq!(left_of(&o), Vec::<String>::new());
@@ -329,7 +330,7 @@ fn down_cleans_up_after_a_crash_at_any_step() {
 fn the_ancestor_is_exact_on_the_wire() {
     let o = options();
     let lab = Lab::up(&o).expect("up");
-    // The first second finds the neighbours, on a busy machine with some losses.
+    // The first second resolves the neighbours, on a busy machine with some losses.
     let met = (0..30).any(|_| run(&o, Scenario::Ancestor, 1, false).lost == 0);
     assert!(met, "the neighbours do not find each other");
 
@@ -365,7 +366,7 @@ fn the_ancestor_is_exact_on_the_wire() {
             (101..=108).map(|d| format!("172.16.1.{d}")).zip(per_peer).collect::<Vec<_>>()
         );
     }
-    // The interface agrees with what was captured, and nothing else travelled but ARP.
+    // The interface agrees with the capture, and there was no other traffic but ARP.
     let sum = |out| {
         seen.iter().filter(|s| s.0.out == out).fold((0, 0), |a, s| (a.0 + s.1.0, a.1 + s.1.1))
     };
@@ -389,7 +390,8 @@ fn the_ancestor_is_exact_on_the_wire() {
     lab.down().expect("down");
 }
 
-/// From a cold start, too: no echo is lost to address resolution, and it takes one ARP exchange each.
+/// Even from a cold start, no echo is lost to address resolution, which takes one ARP exchange
+/// each.
 #[test]
 fn the_first_echo_is_answered() {
     let o = options();
@@ -407,7 +409,7 @@ fn the_first_echo_is_answered() {
     lab.down().expect("down");
 }
 
-/// The switch hears every frame of the lab once.
+/// The switch sees every frame of the lab once.
 #[test]
 fn the_switch_hears_everything_once() {
     let o = options();
@@ -441,7 +443,8 @@ fn ipv6_outside_and_inside() {
             (24, 24, 0),
             "underlay {underlay} clients {clients}"
         );
-        // Either IPv6 header is 20 bytes longer. Neighbour discovery has the same EtherType as what is asked for.
+        // Either IPv6 header is 20 bytes longer. Neighbour discovery has the same EtherType as the
+        // traffic.
         let more = 20 * (u64::from(underlay) + u64::from(clients));
         let ethertype = if clients { 0x86dd } else { 0x0800 };
         for out in [false, true] {
@@ -480,7 +483,7 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
         inner.to_string().starts_with("192.168.") && outer.to_string().starts_with("172.16.1.1"),
         "{inner} {outer}"
     );
-    // without an end, until told
+    // without an end, until stopped
     let stop = Arc::new(AtomicBool::new(false));
     let thread = thread::spawn({
         let (stop, prefix) = (stop.clone(), o.prefix.clone());
@@ -512,7 +515,7 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
     assert!(e.contains("tmon lab up"), "{e}");
 }
 
-/// The command says what it has done afterwards, and does it whoever listens.
+/// The command reports afterwards what it has done, and does it even if nobody reads.
 #[test]
 fn a_lab_is_made_and_removed_though_nobody_listens() {
     let o = small();
@@ -541,7 +544,7 @@ fn a_lab_is_made_and_removed_though_nobody_listens() {
     }
 }
 
-/// Two at once: one makes it, the other waits and finds it made.
+/// Two at once: one creates it, the other waits and finds it created.
 #[test]
 fn up_is_done_by_one() {
     let o = options();
@@ -561,7 +564,7 @@ fn up_is_done_by_one() {
     assert_eq!(left_of(&o), Vec::<String>::new());
 }
 
-/// Who is still inside a namespace keeps it alive, but it leads nowhere.
+/// A process that is still inside a namespace keeps it alive, but disconnected.
 #[test]
 fn down_disconnects_who_stays() {
     let o = small();
@@ -579,7 +582,7 @@ fn down_disconnects_who_stays() {
     );
 }
 
-/// A lab that was there before a guard came stays when the guard goes.
+/// A lab that existed before its guard stays when the guard is dropped.
 #[test]
 fn a_guard_takes_down_only_what_it_made() {
     let o = small();
@@ -617,7 +620,7 @@ fn exec_runs_in_the_host() {
     lab.down().expect("down");
 }
 
-/// Kinds that this kernel lacks are refused with one line that says so, and leave nothing.
+/// Kinds that this kernel lacks are refused with a one-line message, and leave nothing.
 #[test]
 fn other_kinds_work_or_say_why_not() {
     for (kind, ipv6) in [
@@ -759,7 +762,7 @@ fn links_are_made_changed_and_removed() {
         );
     }
 
-    // all of it was heard
+    // everything was received
     let heard = events.poll(1000).expect("events");
     let says = |f: &dyn Fn(&NetnsChange) -> bool| heard.iter().any(f);
     assert!(

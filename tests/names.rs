@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names that the host has: of pods by the files of container runtimes, of ids by bridges. Needs root.
+//! Names known to the host: of pods by the files of container runtimes, of ids by bridges. Needs
+//! root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 use std::{
@@ -32,7 +33,7 @@ fn valid(schema: &str, output: &[u8]) -> Value {
 
 const RESULTS: &str = "/var/lib/cni/results";
 
-/// Folders of a host of its own, for this thread and what it starts.
+/// Folders of a separate host, for this thread and the processes that it starts.
 fn own_host() {
     own_bpffs();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -72,7 +73,7 @@ fn pods_are_called_as_their_runtime_calls_them() {
     assert_eq!(of("10.244.0.5"), name("10.244.0.5", "shop/cart-0", "cni"));
     assert_eq!(of("10.244.0.6"), name("10.244.0.6", "feedfacefeed", "host-local"));
 
-    // A file that the user names comes before them, and says so.
+    // A file that the user names takes precedence, and is named as the source.
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "10.244.0.5 basket\n").unwrap();
     let out = tmon(&["names", "10.244.0.5", "--names", file.path().to_str().unwrap()]);
@@ -122,7 +123,7 @@ fn pods_that_come_later_have_names_too() {
     child.wait().unwrap();
 }
 
-/// A service of this host: it answers each question, and hangs up if it is one that does.
+/// A service of this host: it answers each question, and closes the connection if such services do.
 fn serve(path: &str, answer: impl Fn(&str) -> String + Send + 'static, hangs_up: bool) {
     fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
     let listener = UnixListener::bind(path).unwrap();
@@ -132,13 +133,13 @@ fn serve(path: &str, answer: impl Fn(&str) -> String + Send + 'static, hangs_up:
             let n = line.read(&mut question).unwrap_or(0);
             let _ = line.write_all(answer(&String::from_utf8_lossy(&question[..n])).as_bytes());
             if !hangs_up {
-                let _ = line.read(&mut question); // until the other side does
+                let _ = line.read(&mut question); // until the other side closes
             }
         }
     });
 }
 
-/// Sockets of services are below /run, which is this test's own.
+/// Sockets of services are below /run, which is private to this test.
 fn own_run() {
     own_host();
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
@@ -186,13 +187,14 @@ fn services_of_this_host_have_names() {
     }
     let id = |id: u32, name: &str| json!({ "id": id, "name": name, "from": "frr" });
     assert_eq!(all["ids"], json!([id(50, "VRF red"), id(100, "L2VNI in VRF red")]));
-    // Nobody asks Docker unless told to, and nobody at all where that is not wanted.
+    // Docker is not queried unless requested, and no service at all if that is turned off.
     let plain = valid("names", &tmon(&["names", "--json"]).stdout).to_string();
     assert!(plain.contains("ovs") && !plain.contains("docker"), "{plain}");
     let none = valid("names", &tmon(&["names", "--json", "--no-host-names"]).stdout).to_string();
     assert!(!none.contains("ovs") && !none.contains("frr"), "{none}");
 
-    // One that takes a question and never says anything costs its time, and not the names of others.
+    // One that accepts a question and never answers costs its time limit, but not the names of
+    // others.
     fs::remove_file(OVSDB).unwrap();
     let silent = UnixListener::bind(OVSDB).unwrap();
     let begun = Instant::now();

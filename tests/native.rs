@@ -21,7 +21,7 @@ use frames::{Frame, Gre, pkt};
 use mutations::{Random, mutate};
 use table::{Begin, Case, cases};
 
-/// A frame as both take it.
+/// A frame in the form that both accept.
 #[derive(Clone, Debug)]
 struct Given {
     name: String,
@@ -93,7 +93,7 @@ impl Both {
         self.native.clear().and_then(|()| self.kernel.clear()).expect("clear");
     }
 
-    /// Both have the same of everything that they were given since they were cleared.
+    /// Asserts that both have the same results for everything since they were cleared.
     fn agree(&mut self) -> Result<(), String> {
         let (native, kernel) = (Both::got(&mut *self.native), Both::got(&mut *self.kernel));
         if native == kernel {
@@ -106,7 +106,7 @@ impl Both {
         Err(format!("native: {}\nkernel: {}", only(&native, &kernel), only(&kernel, &native)))
     }
 
-    /// Judges all of them, and says of the first which of the two see differently.
+    /// Judges all of them, and reports the first that the two see differently.
     fn judge(&mut self, all: &[Given]) {
         self.clear();
         all.iter().for_each(|g| self.run(g));
@@ -122,7 +122,7 @@ impl Both {
     }
 }
 
-/// Numbers of a seed that differ.
+/// Different numbers for each seed.
 fn scramble() -> impl FnMut(u64) -> u64 {
     let mut random = Random(0x746d_6f6e);
     move |n| n ^ random.next()
@@ -145,7 +145,7 @@ fn every_frame_of_the_table_and_every_piece_of_one() {
             let mut all = Vec::new();
             for hook in [Hook::Rx, Hook::Tx] {
                 for n in 0..=frame.len() {
-                    // cut by the capture, and cut on the wire
+                    // truncated by the capture, and truncated on the wire
                     all.push(Given::of(&case, frame[..n].to_vec(), frame.len(), hook));
                     all.push(Given::of(&case, frame[..n].to_vec(), n, hook));
                 }
@@ -270,7 +270,7 @@ fn fragments() {
         for _ in 0..200 {
             let mut one = given(&flow(&mut random, 20), Hook::Rx, 0);
             if one.bytes[12] == 0x08 {
-                // IPv4: one of few identifications, first, in the middle, last, or whole
+                // IPv4: one of a few identifications, first, in the middle, last, or whole
                 one.bytes[19] = random.below(4) as u8;
                 let piece = [0x2000u16, 0x2010, 0x0020, 0][random.below(4)];
                 one.bytes[20..22].copy_from_slice(&piece.to_be_bytes());

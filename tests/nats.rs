@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Hosts that publish on a message bus, as one picture. In network namespaces; needs root and nft.
 //!
-//! Tests that are ignored ask a real nats-server, which `make test-tools` unpacks below target/tools.
+//! Ignored tests use a real nats-server, which `make test-tools` unpacks below target/tools.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(all(feature = "live", feature = "nats"))]
 use std::{
@@ -22,7 +22,7 @@ use nix::{
 use serde_json::Value;
 use testkit::{ground::*, nats::NatsServer};
 
-/// A process that ends with its test, and what it has said.
+/// A process that ends with its test, with its output.
 struct Started(Child, Arc<Mutex<(Vec<Value>, String)>>);
 
 impl Started {
@@ -52,14 +52,14 @@ impl Started {
         self.1.lock().unwrap().1.clone()
     }
 
-    /// The sum of a field over all that was printed.
+    /// The sum of a field over everything that was printed.
     fn sum(&self, field: &str) -> u64 {
         let readings = &self.1.lock().unwrap().0;
         let flows = readings.iter().flat_map(|r| r["flows"].as_array().unwrap());
         flows.filter(|f| f["vni"] == 99).filter_map(|f| f[field].as_u64()).sum()
     }
 
-    /// What happens from now on is told of both hosts.
+    /// Waits until both hosts report, so that everything from now on is included.
     fn hears_both(&self) {
         until("both are heard", || {
             let last = self.1.lock().unwrap().0.last().cloned().unwrap_or_default();
@@ -86,7 +86,7 @@ impl Drop for Started {
     }
 }
 
-/// Two hosts between which one packet in ten is lost.
+/// Two hosts with a loss of one packet in ten between them.
 fn lossy() -> TwoHosts {
     let world = TwoHosts::new();
     world.drop_some();
@@ -146,7 +146,7 @@ fn a_fleet_on_a_bus_is_one_picture_and_an_outage_is_one_longer_interval() {
     for name in ["eu.a", "eu.b"] {
         assert!(list.contains(&format!("\"name\":\"{name}\",\"state\":\"live\"")), "{list}");
     }
-    // Half of the time between readings is the most that they wait before they are sent.
+    // They wait for at most half of the time between readings before they are sent.
     drop(b);
     viewer.says("eu.b has left");
 }
@@ -196,7 +196,7 @@ fn what_cannot_be_is_one_line() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(said(&["dump", "--nats", &format!("nats://{free}")]).contains(&free.to_string()));
     assert!(said(&["fleet", "--nats", "ftp://x"]).contains("nats://HOST:4222"));
-    // A bus without a host says so well before the minute that logging in may take.
+    // A bus without a host reports that well before the minute that logging in may take.
     let (server, begun) = (NatsServer::start(), Instant::now());
     assert!(said(&["dump", "--nats", &server.url()]).contains("nobody has answered in 12 s"));
     assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
@@ -209,7 +209,7 @@ fn what_cannot_be_is_one_line() {
 #[test]
 fn two_hosts_with_one_address_count_together_and_so_they_are_recorded() {
     let (world, server) = (TwoHosts::new(), NatsServer::start());
-    // A third host has the address of the second, of which one at a time answers.
+    // A third host has the address of the second, and one of the two at a time answers.
     let twin = Space::new("t");
     twin.ip(&format!(
         "link add eth0 type veth peer name p0\nlink set p0 up\nlink set eth0 up\naddress add {}/24 dev eth0",
@@ -299,7 +299,7 @@ impl RealServer {
         self.is_up();
     }
 
-    /// Where a user of this name logs in, by a file.
+    /// The URL for a user of this name, who logs in with a file.
     fn url(&self, user: &str) -> String {
         let file = self.file.with_file_name(format!("{user}.url"));
         let url = if user.is_empty() { String::new() } else { format!("{user}:{user}@") };
@@ -307,7 +307,7 @@ impl RealServer {
         format!("@{}", file.display())
     }
 
-    /// How many messages have come.
+    /// The number of messages received.
     fn messages(&self) -> u64 {
         let mut stream = TcpStream::connect(("127.0.0.1", self.monitor)).unwrap();
         stream.write_all(b"GET /varz HTTP/1.0\r\n\r\n").unwrap();
@@ -325,7 +325,7 @@ impl Drop for RealServer {
     }
 }
 
-/// The permissions that docs/FLEET.md says.
+/// The permissions given in docs/FLEET.md.
 fn permissions(_: &Path) -> String {
     let node = |name: &str| {
         format!(
@@ -349,7 +349,7 @@ fn with_a_real_server_its_permissions_hold_and_it_may_be_killed() {
     viewer.hears_both();
     let sent = world.send(500);
     told(&viewer, sent, sent - world.dropped());
-    // By the login of one host, in the name of the other.
+    // With the login of one host, in the name of the other.
     let other = publish(&server.url("a"), &world.a, "eu.b", &[]);
     other.says("Permissions Violation");
     drop(other);
@@ -362,7 +362,7 @@ fn with_a_real_server_its_permissions_hold_and_it_may_be_killed() {
     thread::sleep(Duration::from_secs(2)); // so long an outage lasts
     server.start_again();
     told(&viewer, sent, sent - world.dropped());
-    // Who is killed is asked for nothing any more, half a minute later.
+    // A killed viewer's requests expire half a minute later.
     viewer.signal(Signal::SIGKILL);
     until("the lease has ended", || {
         let before = server.messages();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What passes hooks twice is one packet in totals, and what an interface never received is not one
-//! of its packets. Needs root.
+//! What passes hooks twice is one packet in totals, and what an interface never received does not
+//! count as received. Needs root.
 #![allow(clippy::print_stdout)] // what was not tried is said
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
@@ -43,7 +43,7 @@ fn total(s: &Snapshot, of: &str) -> u64 {
     Tally::of(&s.total(), &scope).total.packets
 }
 
-/// Sends so many datagrams that arrive at another socket.
+/// Sends this many datagrams, which arrive at another socket.
 fn send(from: &UdpSocket, to: &UdpSocket, at: (IpAddr, u16), packets: u64) {
     to.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut got = [0; 64];
@@ -54,7 +54,7 @@ fn send(from: &UdpSocket, to: &UdpSocket, at: (IpAddr, u16), packets: u64) {
     }
 }
 
-/// A multicast or broadcast that its sender hears itself comes back to the ingress hook, without a
+/// A multicast or broadcast that its sender also receives comes back to the ingress hook, without a
 /// link header. It was counted when it left, as the interface counts it.
 #[test]
 fn what_a_host_hears_of_itself_was_not_received() {
@@ -81,7 +81,7 @@ fn what_a_host_hears_of_itself_was_not_received() {
     }
 }
 
-/// Two macvlans on one interface: the interface sees also what passes between them.
+/// Two macvlans on one interface: the interface also sees what passes between them.
 #[test]
 fn macvlans_count_on_the_interface_below() {
     let g = Ground::bare();
@@ -109,8 +109,8 @@ fn macvlans_count_on_the_interface_below() {
     assert_eq!((total(&s, "host:10.79.0.1"), total(&s, "iface:m1")), (14, 14));
 }
 
-/// In a VRF what passes its ports is counted there, and what passes between its own addresses once,
-/// though the VRF's device sends and receives it.
+/// In a VRF, what passes its ports is counted there, and what passes between its own addresses is
+/// counted once, although the VRF's device sends and receives it.
 #[test]
 fn what_stays_within_a_vrf_is_counted_once() {
     let g = Ground::bare();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What tmon counts in a real overlay, against what was sent and what the interfaces say. Needs
-//! root; says so and fails without it.
+//! What tmon counts in a real overlay, compared with what was sent and with the interfaces'
+//! counters. Needs root, and fails with a message without it.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 
@@ -46,8 +46,8 @@ fn interface(netns: &str, name: &str) -> [Count; 2] {
     ]
 }
 
-/// The interface's counters and a reading that belong together: nothing passed in between, though
-/// a neighbour may be asked after at any time.
+/// An interface's counters and a consistent reading: no packet passed in between, although
+/// neighbour discovery may happen at any time.
 fn at_rest(live: &mut Live, netns: &str, name: &str) -> ([Count; 2], Snapshot) {
     for _ in 0..100 {
         let before = interface(netns, name);
@@ -59,8 +59,8 @@ fn at_rest(live: &mut Live, netns: &str, name: &str) -> ([Count; 2], Snapshot) {
     panic!("{name} in {netns} does not come to rest");
 }
 
-/// Runs traffic for so many seconds with tmon on an interface; checks the books against the
-/// interface's own counters; gives what tmon counted.
+/// Runs traffic for this many seconds with tmon on an interface; compares the books with the
+/// interface's own counters; returns what tmon counted.
 fn watch(lab: &Lab, netns: &str, name: &str, traffic: &Traffic, want: Want) -> Snapshot {
     let mut live = Live::open(&[name.to_owned()], Some(netns), &Config::default(), want).unwrap();
     let (before, started) = at_rest(&mut live, netns, name);
@@ -84,7 +84,7 @@ fn ancestor(seconds: u64) -> Traffic {
     Traffic { duration: Some(Duration::from_secs(seconds)), ..Traffic::new(Scenario::Ancestor) }
 }
 
-/// DESIGN section 8: what `ancestor` is to show at host0, per second and direction.
+/// DESIGN section 8: what `ancestor` should show at host0, per second and direction.
 const PER_ID: [(u32, u64); 4] = [(10000, 1996), (10001, 1080), (10002, 1556), (10003, 1720)];
 const PER_PEER: [(u8, u64); 8] = [
     (101, 880),
@@ -114,7 +114,8 @@ fn the_ancestors_traffic_is_exact() {
             let outer = f.key.outer.unwrap();
             assert_eq!((f.key.outermost.kind, f.key.depth, f.key.other), (Kind::Vxlan, 1, false));
             assert_eq!(outer.first, IpAddr::from([172, 16, 1, 100]), "host0 has the lower address");
-            // What host0 sends leaves it: forward is egress, and the echo comes back byte for byte.
+            // Packets that host0 sends leave it: forward is egress, and the echo comes back byte
+            // for byte.
             assert_eq!(f.counters.fwd(), f.counters.tx());
             assert_eq!(f.counters.rev(), f.counters.rx());
             assert_eq!(f.counters.fwd(), f.counters.rev(), "{f:?}");
@@ -202,7 +203,7 @@ fn families(ipv6_underlay: bool, ipv6_clients: bool) {
     assert!(packets > 0 && !pairs.is_empty(), "{made}; {s:?}");
     for f in &pairs {
         assert_eq!(f.key.outer.unwrap().first.is_ipv6(), ipv6_underlay);
-        // Every request was answered; over IPv6 so was, from one side, a neighbour's question to all.
+        // Every request was answered; over IPv6, so was neighbour discovery from one side.
         let (fwd, rev) = (f.counters.fwd().packets, f.counters.rev().packets);
         assert!(fwd.abs_diff(rev) <= if ipv6_clients { 2 } else { 0 }, "{f:?}");
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Several tmon on one interface, killed, raced and impersonated: each is told from the others, and
-//! what one leaves the next one clears. Needs root.
+//! Several tmon on one interface, killed, racing and impersonated: each is distinguished from the
+//! others, and what one leaves the next one removes. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 
@@ -36,7 +36,7 @@ fn watch(g: &Ground, want: Want) -> Live {
     Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), want).unwrap()
 }
 
-/// A reader in a process of its own: it, the lines that it prints, and all that it says.
+/// A reader in a separate process: the process, the lines that it prints, and all its errors.
 fn reader(g: &Ground, want: Want) -> (Child, mpsc::Receiver<String>, thread::JoinHandle<String>) {
     let hook = if want == CLSACT { "clsact" } else { "tcx" };
     let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
@@ -64,7 +64,7 @@ fn reader(g: &Ground, want: Want) -> (Child, mpsc::Receiver<String>, thread::Joi
     (child, lines, said)
 }
 
-/// Files of the living and of what was begun on the first interface.
+/// The files of living and of interrupted owners on the first interface.
 fn signs(g: &Ground) -> Vec<PathBuf> {
     let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     let start = format!("{cookie}-{}-", g.a.link("eth0").index);
@@ -83,7 +83,7 @@ fn starting_while_others_end_is_no_error() {
             for _ in 0..4 {
                 let place = &place;
                 scope.spawn(move || {
-                    // A place of its own: they are to run at the same time.
+                    // A place of its own: they must run at the same time.
                     let place = NetnsHandle::open(place.name()).unwrap();
                     let program = Program::load(&small()).unwrap();
                     for round in 0..100 {
@@ -98,7 +98,7 @@ fn starting_while_others_end_is_no_error() {
     }
 }
 
-/// A stranger who takes names neither keeps tmon out nor keeps what a killed one left.
+/// A stranger who takes names neither locks tmon out nor preserves what a killed one left.
 #[test]
 fn a_stranger_cannot_pretend_to_be_an_owner() {
     let g = Ground::bare();
@@ -121,7 +121,7 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
     assert_eq!(g.a.hooks("eth0"), before);
     assert!(signs(&g).is_empty());
     drop(taken);
-    // The folder of those files is nobody else's.
+    // The folder of these files is accessible to its owner only.
     let out = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "ls", "/run/tmon"])
         .output()
@@ -129,13 +129,13 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
     assert!(!out.status.success(), "{out:?}");
 }
 
-/// What is said of programs does not outlive them, wherever they were.
+/// Records of programs do not outlive them, wherever they were.
 #[test]
 fn nothing_is_said_of_programs_that_are_gone() {
     let g = Ground::bare();
     watch(&g, Want::Best); // makes the folder
     let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
-    // As of a namespace that is gone: no programs have these numbers.
+    // Like those of a namespace that is gone: no programs have these ids.
     let stale = [format!("{cookie}9-7-2147483646-2147483647"), format!("{cookie}9-7-0-0-kept")]
         .map(|name| PathBuf::from("/run/tmon").join(name));
     stale.iter().for_each(|path| fs::write(path, "").unwrap());
@@ -143,8 +143,8 @@ fn nothing_is_said_of_programs_that_are_gone() {
     assert!(stale.iter().all(|path| !path.exists()), "{stale:?}");
 }
 
-/// Killed between a qdisc and its first filter: the next one takes the qdisc along, or detach does.
-/// An empty qdisc of the administrator's stays.
+/// Killed between creating a qdisc and adding its first filter: the next one removes the qdisc, or
+/// detach does. An administrator's empty qdisc stays.
 #[test]
 fn a_qdisc_that_was_only_begun_goes() {
     let g = Ground::bare();
@@ -176,7 +176,7 @@ fn a_qdisc_that_was_only_begun_goes() {
     assert_eq!(g.a.hooks("eth0"), before);
 }
 
-/// The qdisc that was there before clsact has no egress: filters for that would run on ingress.
+/// The qdisc that preceded clsact has no egress: filters for that would run on ingress.
 #[test]
 fn an_ingress_qdisc_is_refused_and_left_alone() {
     let g = Ground::bare();
@@ -188,7 +188,7 @@ fn an_ingress_qdisc_is_refused_and_left_alone() {
     assert_eq!(g.a.hooks("eth0"), before);
 }
 
-/// What is said of a qdisc that was only begun does not outlive it, wherever it was.
+/// The record of an interrupted qdisc does not outlive it, wherever it was.
 #[test]
 fn nothing_is_said_of_qdiscs_that_are_gone() {
     let g = Ground::bare();
@@ -219,8 +219,8 @@ fn nothing_is_said_of_qdiscs_that_are_gone() {
     drop(watch(&g, CLSACT)); // what the kill left
 }
 
-/// Two that watch an interface which comes back know each other, though neither may ask for the
-/// other's name any more.
+/// Two that watch an interface which comes back recognise each other, although neither may query
+/// the other's name any more.
 #[test]
 fn two_readers_do_not_take_each_other_for_strangers() {
     for want in wants() {
@@ -246,7 +246,7 @@ fn two_readers_do_not_take_each_other_for_strangers() {
             for (_, lines, _) in &both {
                 until("it to be back", || attached(&lines.recv().unwrap()));
             }
-            // Twice the time after which each looks who else is there.
+            // Twice the interval at which each checks who else is there.
             for (_, lines, _) in &both {
                 (0..4).for_each(|_| assert!(attached(&lines.recv().unwrap()), "round {round}"));
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The page clicked through in headless Chromium: `tests/page.py` has the clicks. `make test-page`
-//! installs the browser and runs this.
+//! The HTML page, clicked through in headless Chromium: `tests/page.py` contains the clicks. `make
+//! test-page` installs the browser and runs this.
 #![allow(clippy::unwrap_used)] // a panic is this program's report
 use std::{
     fs::File,

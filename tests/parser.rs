@@ -2,10 +2,11 @@
 //! The parser, in the kernel: every row of the table goes through the loaded BPF object with
 //! BPF_PROG_TEST_RUN. Needs root (CAP_BPF, CAP_NET_ADMIN); without it these tests fail and say so.
 //!
-//! Beside its own answer, every row must hold two properties: the books close, and each truncation
-//! of the frame gives the same answer or says that it is truncated, never another flow.
+//! In addition to its own result, every row must have two properties: the books close, and each
+//! truncation of the frame gives the same result or is reported as truncated, never another flow.
 //! `TMON_MUTATIONS=n` sets how many random mutations are tried (1,000,000), `TMON_SEED=n` which.
-//! `TMON_TABLE_PCAP=file` makes `the_builder_agrees_with_tshark` leave the table there as a capture.
+//! `TMON_TABLE_PCAP=file` makes `the_builder_agrees_with_tshark` leave the table there as a
+//! capture.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![cfg(feature = "live")]
 use std::{
@@ -75,7 +76,7 @@ enum Got {
     Suspect,
 }
 
-/// Empties the tables, runs one packet and says where it went, or how the books do not close.
+/// Empties the tables, runs one packet and returns where it went, or how the books do not close.
 fn run(program: &Program, hook: Hook, packet: &Packet, count: Count) -> Result<Got, String> {
     program.clear().map_err(|e| format!("clear: {e:#}"))?;
     match program.run(hook, packet) {
@@ -93,7 +94,7 @@ fn read(program: &Program) -> Result<(Books, Vec<Flow>), String> {
     Ok((books, rows.merged()))
 }
 
-/// One packet of this count must be in exactly one place.
+/// Asserts that one packet of this count is in exactly one place.
 fn settle((books, flows): &(Books, Vec<Flow>), hook: Hook, count: Count) -> Result<Got, String> {
     let mut want = [Count::default(); 2];
     want[hook as usize] = count;
@@ -341,10 +342,11 @@ fn both_directions_are_one_row() {
     report.end("both directions");
 }
 
-/// May a shorter piece of the frame end so? `short`: the packet itself is that short, so that its
-/// length fields are wrong; otherwise only the capture was cut and the original length is known.
+/// Whether a shorter prefix of the frame may have this result. `short`: the packet itself is that
+/// short, so that its length fields are wrong; otherwise only the capture was truncated and the
+/// original length is known.
 fn prefix_may(want: &Want, got: &Got, short: bool) -> bool {
-    // a label stack with nothing behind it has no IP
+    // a label stack with nothing after it has no IP
     let cut = |g: &Got| {
         matches!(g, Got::Stop(Stop::Truncated))
             || short && matches!(g, Got::Stop(Stop::Malformed | Stop::NonIp))
@@ -355,7 +357,7 @@ fn prefix_may(want: &Want, got: &Got, short: bool) -> bool {
             let Got::Row(key, direction) = got else { return false };
             let prefixes = (1..=answer.tunnels.len())
                 .map(|n| Answer { tunnels: answer.tunnels[..n].to_vec(), ..answer.clone() });
-            // a tunnel header with nothing behind it carries nothing
+            // a tunnel header with nothing after it carries nothing
             let reasons =
                 if short { &["truncated", "malformed", "none"][..] } else { &["truncated"] };
             prefixes
@@ -368,8 +370,8 @@ fn prefix_may(want: &Want, got: &Got, short: bool) -> bool {
     }
 }
 
-/// Runs every piece of a frame and looks at where all of them went together: one reading for a
-/// frame. True when each place is allowed and no more pieces than `recognised` were in none.
+/// Runs every prefix of a frame and checks the sum of their results: one reading per frame. Returns
+/// true if each result is allowed and no more prefixes than `recognised` were in none.
 fn sweep(program: &Program, case: &Case, bytes: &[u8], short: bool) -> Result<bool, String> {
     let text = |e: anyhow::Error| format!("{e:#}");
     program.clear().map_err(text)?;
@@ -400,7 +402,7 @@ fn sweep(program: &Program, case: &Case, bytes: &[u8], short: bool) -> Result<bo
         && in_stops <= case.recognised as u64)
 }
 
-/// The first piece of a frame that goes where it may not, one by one.
+/// Finds the first prefix of a frame with a wrong result, one by one.
 fn blame(
     program: &Program,
     case: &Case,
@@ -416,7 +418,7 @@ fn blame(
             Ok(Got::Row(key, _)) => key.depth,
             _ => 0,
         };
-        // what was recognised stays recognised when more of the frame is there
+        // what was recognised stays recognised when more of the frame is available
         let fine = got.as_ref().is_ok_and(|g| prefix_may(&case.want, g, short))
             && now >= depth
             && (n < case.recognised || now > 0);
@@ -436,7 +438,7 @@ fn no_piece_of_a_frame_is_another_flow() {
         let bytes = case.frame.bytes();
         let program = bench.program(case.begin);
         for short in [false, true] {
-            // what is wrong with a false friend may be the length that is cut here
+            // the fault of a false friend may be in a length that is cut off here
             if short && case.want == Want::Suspect {
                 continue;
             }
@@ -487,7 +489,7 @@ fn mutations_never_break_the_books() {
         for _ in 0..each.min(total - ran) {
             let mut frame = bytes.clone();
             mutate(&mut frame, &mut random);
-            // one in four was cut by the capture: longer on the wire than what is there
+            // one in four was truncated by the capture: longer on the wire than what is there
             let wire_len = frame.len() + if random.below(4) == 0 { random.below(1500) } else { 0 };
             let hook = if random.below(2) == 0 { Hook::Rx } else { Hook::Tx };
             let p = Packet { gso_segs: 0, gso_size: 0, ..packet(case, &frame, wire_len) };
@@ -533,13 +535,13 @@ fn mutations_never_break_the_books() {
     assert!(ran >= total);
 }
 
-/// How many random frames a test tries beside the mutations.
+/// How many random frames a test tries in addition to the mutations.
 fn tries() -> usize {
     std::env::var("TMON_MUTATIONS").map_or(1_000_000, |n| n.parse().expect("a number")) / 10
 }
 
-/// Once a tunnel's header was recognised the packet is in that tunnel's row, with the right host and
-/// id, whatever is inside: never in a stop, in the overflow row or in another tunnel's.
+/// Once a tunnel's header has been recognised the packet is in that tunnel's row, with the right
+/// host and id, whatever is inside: never in a stop, in the overflow row or in another tunnel's.
 #[test]
 fn whatever_is_inside_a_tunnel_is_in_its_row() {
     let bench = Bench::new();
@@ -573,7 +575,7 @@ fn whatever_is_inside_a_tunnel_is_in_its_row() {
         .collect();
     for _ in 0..tries().div_ceil(known.len()) {
         for (case, answer) in &known {
-            // what is inside is damaged, then cut off somewhere by the capture
+            // the inside is damaged, then truncated somewhere by the capture
             let mut bytes = case.frame.bytes();
             let mut inside = bytes.split_off(case.recognised);
             let len = inside.len();
@@ -587,7 +589,7 @@ fn whatever_is_inside_a_tunnel_is_in_its_row() {
     report.end("insides");
 }
 
-/// RFC 8200, section 4.5: the next header of later fragments may be another one than the first's.
+/// RFC 8200, section 4.5: the next header of later fragments may differ from that of the first.
 #[test]
 fn ip6_fragments_may_name_other_next_headers() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
@@ -604,7 +606,8 @@ fn ip6_fragments_may_name_other_next_headers() {
     assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], Count::default());
 }
 
-/// Offsets and lengths are 32 bits wide: the longest frame that a capture can tell of is no shorter.
+/// Offsets and lengths are 32 bits wide: even the longest frame that a capture can describe is
+/// read.
 #[test]
 fn the_longest_frame_is_read() {
     let program = load(Config { rows: 256, replay: true, l3: true, ..Config::default() });
@@ -627,7 +630,7 @@ fn the_longest_frame_is_read() {
     }
 }
 
-/// EtherTypes that nobody knows for tags, until they are named.
+/// EtherTypes that are unknown as tags until they are configured.
 #[test]
 fn tag_types_are_settable() {
     let tpids = vec![0x9200, 0x9300, 0x88b7, 0x0600];
@@ -674,7 +677,8 @@ impl BothWays {
         BothWays { quick: bench(false), states: bench(true) }
     }
 
-    /// Runs these packets both ways, from empty tables. Where they went, or how that differs.
+    /// Runs these packets both ways, from empty tables. Returns where they went, or how the results
+    /// differ.
     fn run(&self, begin: Begin, packets: &[(Hook, Packet)]) -> Result<(Books, Vec<Flow>), String> {
         let [quick, states] = [&self.quick, &self.states].map(|bench| {
             let program = bench.program(begin);
@@ -696,7 +700,8 @@ impl BothWays {
         ))
     }
 
-    /// The same with many packets at once; what differs is told by the first that does.
+    /// The same with many packets at once; a difference is reported by the first packet that
+    /// differs.
     fn compare(&self, name: &str, begin: Begin, packets: &[(Hook, Packet)], report: &mut Report) {
         report.checks += packets.len();
         let Err(all) = self.run(begin, packets) else { return };
@@ -873,9 +878,9 @@ fn later_fragments_go_to_the_row_of_the_first() {
     }
 }
 
-/// An inner packet that is shorter than what carries it ends in the first fragment of that. It is read
-/// like a whole one, but it is a fragment all the same, and the later ones are of its row, also where
-/// the row has been there.
+/// An inner packet that is shorter than its carrier ends in the first fragment of that. It is read
+/// like a whole one, but it is still a fragment, and the later ones belong to its row, even if the
+/// row existed before.
 #[test]
 fn a_first_fragment_that_holds_all_of_the_inside_is_a_fragment() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
@@ -900,7 +905,7 @@ fn a_first_fragment_that_holds_all_of_the_inside_is_a_fragment() {
     assert_eq!(program.books().expect("books").stop(Stop::Fragment)[0], Count::default());
 }
 
-/// The end that a quick header declares is as binding as any other's.
+/// The end that a header declares on the fast path is as binding as any other's.
 #[test]
 fn what_runs_past_a_declared_end_is_malformed() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
@@ -922,8 +927,8 @@ fn what_runs_past_a_declared_end_is_malformed() {
     }
 }
 
-/// IPv4 identifications come round quickly: a new datagram that is no tunnel, with an old one's
-/// number, must not be counted as the old one's.
+/// IPv4 identifications are reused quickly: a new datagram without a tunnel, with an old one's
+/// identification, must not be counted as the old one's.
 #[test]
 fn a_reused_identification_is_a_new_datagram() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
@@ -964,13 +969,13 @@ fn fragments_of_plain_traffic_are_not_a_tunnel() {
         let (books, flows) = read(&program).expect("tables");
         let n = |s: Stop| books.stop(s)[1].packets;
         assert!(flows.is_empty(), "{flows:#?}");
-        // the later ones belong to a plain packet, or nobody knows to what: both are true
+        // the later ones belong to a plain packet, or to an unknown one: both are true
         assert_eq!(n(Stop::Plain) + n(Stop::Fragment), parts.len() as u64);
         assert!(n(Stop::Plain) >= 1);
     }
 }
 
-/// What L2TPv3's headers do not say, the port's or the protocol's parameter does.
+/// What L2TPv3 headers do not contain is given by the parameter of the port or the protocol.
 #[test]
 fn parameters_say_where_the_inside_of_l2tpv3_begins() {
     let with = |port, cookie, sublayer| Port {
@@ -1051,7 +1056,7 @@ fn ports_are_settable() {
     }
 }
 
-/// A capture's link header that is not Ethernet stands before the packet and weighs.
+/// A capture's link header other than Ethernet precedes the packet and counts.
 #[test]
 fn a_link_header_that_is_not_parsed_weighs() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
@@ -1088,7 +1093,7 @@ fn untunnelled_traffic_has_rows_when_asked() {
     assert_eq!(got, Ok(Got::Stop(Stop::NonIp)));
 }
 
-/// `--skb` counts what the kernel hands over, not what travels.
+/// `--skb` counts the kernel's buffers, not packets on the wire.
 #[test]
 fn super_packets_can_be_counted_as_one() {
     let program = load(Config { rows: 256, replay: true, skb: true, ..Config::default() });
@@ -1098,8 +1103,8 @@ fn super_packets_can_be_counted_as_one() {
     assert!(matches!(got, Ok(Got::Row(..))), "{}", tell_got(&got));
 }
 
-/// A flood of random inner addresses fills the table; what it cannot keep apart stays with its
-/// tunnel, and sums stay exact.
+/// A flood of random inner addresses fills the table; packets for whose row there is no room stay
+/// with their tunnel, and sums stay exact.
 #[test]
 fn a_full_table_loses_nothing() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
@@ -1136,12 +1141,12 @@ fn a_full_table_loses_nothing() {
             (tunnel(Kind::Vxlan, 7), None)
         );
     }
-    // a table has twice the slots that it is made for
+    // a table has twice the slots that it is sized for
     assert!(flows.len() <= 512 + sent.len(), "{} rows in a table for 256", flows.len());
 }
 
-/// The builder is right: another decoder reads from every well-formed frame the layers that were
-/// asked for, and finds every length and IPv4 checksum correct.
+/// The builder is right: from every well-formed frame another decoder reads the layers that were
+/// requested, and finds every length and IPv4 checksum correct.
 #[test]
 #[ignore = "needs tshark: cargo test --test parser -- --ignored"]
 fn the_builder_agrees_with_tshark() {
@@ -1211,14 +1216,14 @@ fn the_builder_agrees_with_tshark() {
         let names = fields.next().unwrap_or_default();
         let rest: Vec<&str> = fields.collect();
         let (asked, all) = case.frame.shark();
-        // tshark adds names of its own ("ethertype", "data", what port numbers suggest): the asked
-        // ones must be there in this order, and nothing else that is one of ours between them
+        // tshark adds names of its own ("ethertype", "data", guesses from port numbers): the
+        // expected ones must be there in this order, with no other known layer between them
         let ours = |n: &&str| frames::SHARK.contains(n);
         let layers = |names: &str| -> bool {
             let read: Vec<&str> = names.split(':').filter(ours).collect();
             if all { read == asked } else { read.starts_with(&asked) }
         };
-        // told that GUE's bare IP is `ip`, tshark lists that before `ipv6` too
+        // when told that GUE's bare IP is `ip`, tshark also lists that before `ipv6`
         let same = layers(names) || layers(&names.replace("udp:ip:ipv6", "udp:ipv6"));
         let bad = all && rest.first().is_some_and(|m| !m.is_empty())
             || rest.iter().skip(1).take(3).any(|s| s.split(',').any(|s| s == "0"));
@@ -1234,7 +1239,7 @@ fn the_builder_agrees_with_tshark() {
     report.end("tshark");
 }
 
-/// Every kind that this version knows has rows in the table.
+/// Every kind known to this version has rows in the table.
 #[test]
 fn the_table_has_every_kind() {
     let table = cases();

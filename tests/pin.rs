@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon attach`, `status`, `detach`: counting with no process, on both hooks. Needs root.
+//! `tmon attach`, `status`, `detach`: counting without a process, on both hooks. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 
@@ -53,7 +53,7 @@ fn hook(want: Want) -> &'static str {
     if want == Want::Only(HookKind::Clsact) { "clsact" } else { "tcx" }
 }
 
-/// What `tmon status --json` says of an interface of a namespace; null when nothing.
+/// The entry of an interface of a namespace in `tmon status --json`; null if there is none.
 fn status(netns: &str) -> Value {
     let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
     all["attached"]
@@ -65,13 +65,13 @@ fn status(netns: &str) -> Value {
         .unwrap_or(Value::Null)
 }
 
-/// The folder of a ground's first interface.
+/// The pin folder of a test bed's first interface.
 fn folder(g: &Ground) -> PathBuf {
     let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
     Path::new(BPFFS).join(format!("tmon/v{LAYOUT}/{cookie}-{}-eth0", g.a.link("eth0").index))
 }
 
-/// A ground with nothing attached.
+/// A test bed with nothing attached.
 fn ground() -> Ground {
     let g = Ground::new(); // first: it also makes the place of those names one that all share
     own_bpffs();
@@ -96,7 +96,7 @@ fn the_kernel_counts_with_no_process() {
         let before = g.a.hooks("eth0");
         let [a, b] = g.sockets(7000);
 
-        // One that runs already is not disturbed, nor does it disturb.
+        // An already running reader is not disturbed and does not disturb.
         let mut early = Live::open(&["eth0".to_owned()], Some(netns), &small(), want).unwrap();
         let said =
             done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
@@ -117,7 +117,8 @@ fn the_kernel_counts_with_no_process() {
         drop(early);
         send(&a, &b, 5);
 
-        // Two readers join and see totals since attach, also what was counted before they came.
+        // Two readers join and see totals since attach, including what was counted before they
+        // came.
         let (mut one, mut two) = (open(&g), open(&g));
         assert!(one.is_attached() && two.is_attached());
         send(&b, &a, 1);
@@ -139,7 +140,7 @@ fn the_kernel_counts_with_no_process() {
         );
         assert!(interface["attached"].is_string());
         assert_eq!(dump["flows"][0]["tx_bytes"], Value::from(20 * weight));
-        // What happens from now on, when asked for.
+        // What happens from now on, if requested.
         let now: Value = serde_json::from_str(&done(&[
             "dump", "eth0", "--netns", netns, "--json", "--for", "10ms",
         ]))
@@ -149,7 +150,7 @@ fn the_kernel_counts_with_no_process() {
             (&0, &Value::from(0))
         );
 
-        // Nothing is left, also where one is still looking; which then counts on by itself.
+        // Nothing is left, even if one is still reading, which then continues by itself.
         let mut reader = open(&g);
         assert!(done(&["detach", &format!("{netns}/eth0")]).contains("eth0 is detached"));
         assert_eq!(status(netns), Value::Null);
@@ -166,7 +167,7 @@ fn the_kernel_counts_with_no_process() {
     }
 }
 
-/// Any reader lets rows age, for all of them; no count is lost or told twice.
+/// Any reader ages rows for all of them; no count is lost or reported twice.
 #[test]
 fn readers_let_rows_age_for_each_other() {
     let g = ground();
@@ -191,7 +192,8 @@ fn readers_let_rows_age_for_each_other() {
     assert_eq!(interval.rows.merged().iter().map(|f| f.counters.total().packets).sum::<u64>(), 1);
 }
 
-/// How long rows are kept is the attachment's, whatever a reader would do with tables of its own.
+/// The attachment determines how long rows are kept, whatever a reader would do with its own
+/// tables.
 #[test]
 fn readers_follow_the_age_of_the_attachment() {
     let g = ground();
@@ -209,7 +211,7 @@ fn readers_follow_the_age_of_the_attachment() {
         assert!(named(&mut live) > 0);
         let begin = Instant::now();
         if attached == "0s" {
-            // As long as an age of 100 ms takes to show, several times over.
+            // Several times as long as an age of 100 ms takes to show.
             while begin.elapsed() < Duration::from_secs(3) {
                 assert!(named(&mut live) > 0, "kept for ever");
                 std::thread::sleep(Duration::from_millis(50));
@@ -229,7 +231,8 @@ fn nobody(script: &str) -> Output {
         .unwrap()
 }
 
-/// Where everybody may make folders nobody makes root remove anything, or keeps its pins.
+/// In a folder where everybody may create folders, nobody can make root remove anything, or hold
+/// its pins.
 #[test]
 fn folders_of_others_are_refused_and_untouched() {
     let g = ground();
@@ -262,7 +265,8 @@ fn folders_of_others_are_refused_and_untouched() {
     assert!(here.symlink_metadata().unwrap().is_symlink(), "it is not ours");
     assert_eq!(g.a.hooks("eth0"), before);
 
-    // Below a folder of root's a link is refused, too; and one that others may write.
+    // Below a folder of root's, a link is refused as well; and so is a folder that others may write
+    // to.
     fs::rename(Path::new(BPFFS).join("tmon"), Path::new(BPFFS).join("theirs")).unwrap();
     fs::create_dir_all(here.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(victim.path(), &here).unwrap();
@@ -275,7 +279,7 @@ fn folders_of_others_are_refused_and_untouched() {
     assert!(e.contains("others may change") && e.contains("chmod"), "{e}");
     fs::set_permissions(here.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
 
-    // What is ours is closed to others, also where an older version left it open.
+    // Our own folders are closed to others, even if an older version left them open.
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     for path in here.ancestors().take(3) {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700, "{path:?}");
@@ -285,7 +289,7 @@ fn folders_of_others_are_refused_and_untouched() {
     assert!(!here.exists());
 }
 
-/// What tmon did not pin is neither removed nor in the way.
+/// Objects that tmon did not pin are neither removed nor in the way.
 #[test]
 fn strays_among_the_pins_stay_and_hinder_nothing() {
     let g = ground();
@@ -298,7 +302,7 @@ fn strays_among_the_pins_stay_and_hinder_nothing() {
     assert!(e.contains("did not put mine there"), "{e}");
     assert_eq!(g.a.hooks("eth0"), before, "it is off all the same");
     assert_eq!(fs::read_dir(&here).unwrap().count(), 1);
-    // An attach that fails takes back what it made, and that only.
+    // A failing attach removes what it created, and nothing else.
     fs::create_dir(here.join("about")).unwrap();
     fails(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     assert_eq!(fs::read_dir(&here).unwrap().count(), 2);
@@ -312,7 +316,8 @@ fn strays_among_the_pins_stay_and_hinder_nothing() {
     assert!(!here.exists());
 }
 
-/// Whoever holds a lock, readers read on, to the packet, and say who it is; the rest gives up.
+/// Whoever holds a lock, readers continue to read exactly, and name the holder; other commands give
+/// up.
 #[test]
 fn a_lock_that_is_never_given_up_stops_nobody() {
     let g = ground();
@@ -349,8 +354,8 @@ fn a_lock_that_is_never_given_up_stops_nobody() {
     assert!(e.contains(&who) && e.contains("has held the lock"), "{e}");
 }
 
-/// While rows age, and somebody holds the lock all the time, a reading has every packet once; and none
-/// is said to be stale.
+/// While rows age and another process holds the lock all the time, a reading has every packet once,
+/// and none is reported as stale.
 #[test]
 fn readings_without_the_lock_are_exact_while_rows_age() {
     use nix::fcntl::{Flock, FlockArg};
@@ -366,7 +371,7 @@ fn readings_without_the_lock_are_exact_while_rows_age() {
     let named = |s: &Snapshot| s.rows.iter().filter(|f| !f.key.is_aged()).count();
     let (mut between, mut last, mut sent) = (0, None::<Snapshot>, 0);
     for round in 0..500u32 {
-        // As often as it takes: on a busy machine the ager may be done before anybody reads.
+        // As often as necessary: on a busy machine the ager may be done before anybody reads.
         if round >= 8 && between > 0 {
             break;
         }
@@ -391,7 +396,7 @@ fn readings_without_the_lock_are_exact_while_rows_age() {
                 let books = s.interfaces[0].books;
                 assert_eq!(books.counted[1].packets, sent, "round {round}");
                 between += u32::from((1..all).contains(&named(&s)));
-                // Nothing was sent in between: no row went up or down but into its home.
+                // Nothing was sent in between: rows only moved to their aged row.
                 if let Some(last) = last.as_ref().filter(|l| l.interfaces[0].books == books) {
                     let i = s.since(last);
                     let more: u64 = i.rows.iter().map(|f| f.counters.total().packets).sum();
@@ -413,13 +418,14 @@ fn a_mount_namespace_that_ends_is_told() {
     assert!(out.status.success(), "{said}");
     let line = said.lines().filter(|l| l.contains("mount namespace is not that of PID 1")).count();
     assert_eq!(line, 1, "{said}");
-    // As `ip netns exec` does it: what to do has the name.
+    // Like `ip netns exec` does: the advice contains the name.
     let args = ["attach", "eth0", "--bpffs", "/tmp"];
     let inside = g.a.try_run(env!("CARGO_BIN_EXE_tmon"), &args).unwrap_err();
     assert!(inside.contains(&format!("`tmon attach IFACE --netns {}`", g.a.name())), "{inside}");
 }
 
-/// Who runs before an attachment is named by all that say anything about it, whoever came first.
+/// Programs that run before an attachment are named by all commands that report on it, whoever came
+/// first.
 #[test]
 fn who_runs_before_an_attachment_is_named() {
     let wants = wants();
@@ -457,8 +463,8 @@ fn who_runs_before_an_attachment_is_named() {
     }
 }
 
-/// Devices that come after `attach`: whoever reads teaches the tables their ports, but not those that
-/// `--port` settled. Who may not write the tables reads all the same, by programs of its own.
+/// Devices created after `attach`: readers teach the tables their ports, except those set by
+/// `--port`. A reader that may not write the tables still reads, with programs of its own.
 #[test]
 fn a_reader_tells_the_tables_of_new_devices() {
     let g = Ground::bare();
@@ -477,14 +483,15 @@ fn a_reader_tells_the_tables_of_new_devices() {
         send(&a, &b, 1);
         vxlan(&mut reader).packets > 0
     });
-    // What was sent before that is in no row; from then on all is, also when nobody is there.
+    // Packets sent before that are in no row; from then on all are, even when nobody reads.
     let before = vxlan(&mut reader).packets;
     drop(reader);
     send(&a, &b, 5);
     let after = Count { packets: before + 5, bytes: (before + 5) * weight };
     assert_eq!(vxlan(&mut open(&g)), after);
 
-    // Nobody is there when it comes: the next reader says it. A port that was taken off stays off.
+    // Nobody reads when it is created: the next reader reports it. A port that was removed stays
+    // removed.
     for (port, more) in [(7788, 0), (7799, 3)] {
         for (space, _) in g.ends() {
             space.ip("link del t0");
@@ -553,7 +560,7 @@ fn another_layout_is_said_and_never_read() {
     let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
-    // As if an older tmon had made it.
+    // As if an older tmon had created it.
     let (here, old) = (folder(&g), Path::new(BPFFS).join("tmon/v0"));
     let there = old.join(here.file_name().unwrap());
     fs::create_dir_all(&old).unwrap();
@@ -569,7 +576,7 @@ fn another_layout_is_said_and_never_read() {
         e.contains("another version") && e.contains(&format!("`tmon detach eth0 --netns {netns}`")),
         "{e}"
     );
-    // Watching goes on, by programs of its own, and says why.
+    // Watching continues with programs of its own, and says why.
     let mut live = open(&g);
     assert!(!live.is_attached());
     assert!(
@@ -631,7 +638,8 @@ fn an_interface_that_goes_takes_nothing_along() {
     }
 }
 
-/// The namespace is deleted, and another of its name made: both can be told apart and cleared.
+/// The namespace is deleted, and another one with its name created: both can be distinguished and
+/// cleared.
 #[test]
 fn a_namespace_that_goes_leaves_what_was_counted() {
     let g = ground();
@@ -666,7 +674,7 @@ fn a_namespace_that_goes_leaves_what_was_counted() {
     );
 }
 
-/// Who may watch but not enter network namespaces is told what is known, and nothing false.
+/// A user who may watch but not enter network namespaces is told what is known, and nothing false.
 #[test]
 fn state_is_unknown_without_permission() {
     for want in wants() {
@@ -680,7 +688,7 @@ fn state_is_unknown_without_permission() {
         let report: Value =
             serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
         let one = &report["attached"][0];
-        // A link says it itself; filters are in the namespace.
+        // A link reveals it; filters are in the namespace.
         let linked = hook(want) == "tcx";
         assert_eq!(one["state"].as_str(), linked.then_some("counting"), "{one}");
         assert_eq!(
@@ -766,7 +774,7 @@ fn no_bpffs_no_interface() {
     assert_eq!(tmon(&["detach", "lo", "--all"]).status.code(), Some(2));
 }
 
-/// What the measurement of the kernel says, where it is on; a test does not turn it on for everybody.
+/// The kernel's measurement, if it is enabled; a test does not enable it for everybody.
 #[test]
 fn cost_is_known_or_said_how() {
     let g = ground();
@@ -783,7 +791,7 @@ fn cost_is_known_or_said_how() {
     assert_eq!(about.differs(&small(), Want::Best), None);
 }
 
-/// Whoever reads or attaches with other flags is told which ones hold, whatever flag it is.
+/// Readers and attach commands with other flags are told which ones are in force, for every flag.
 #[test]
 fn other_flags_than_those_of_the_attachment_are_told() {
     let g = ground();
@@ -812,7 +820,7 @@ fn other_flags_than_those_of_the_attachment_are_told() {
         let said = done(&words("attach", &here, flags));
         assert!(said.contains("already") && said.contains(holds), "{flags:?}: {said}");
     }
-    // The same flags, or none, are no difference.
+    // The same flags, or none, are not a difference.
     for flags in [&[][..], &attached] {
         let out = tmon(&words("dump", &here, flags));
         assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{flags:?}");
@@ -823,7 +831,7 @@ fn other_flags_than_those_of_the_attachment_are_told() {
     }
 }
 
-/// A program's output may go to nobody, or nowhere: what it does is done to the end all the same.
+/// A program's output may be lost: its work is done to the end all the same.
 #[test]
 fn what_is_done_does_not_depend_on_who_listens() {
     let g = ground();
@@ -831,7 +839,7 @@ fn what_is_done_does_not_depend_on_who_listens() {
     g.a.ip("link add d1 type veth peer e1\nlink add d2 type veth peer e2");
     let before: Vec<_> = ["eth0", "d1", "d2"].map(|name| g.a.hooks(name)).into();
     let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
-    // Nobody reads, the disk is full, it is closed; only for what was lost there is a status.
+    // Nobody reads, the disk is full, it is closed; the exit status only reflects lost output.
     for (what, code) in [("a closed pipe", 0), ("a full disk", 1), ("nothing", 0)] {
         for deaf in [false, true] {
             let run = |command: &str| {

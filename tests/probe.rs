@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Probes: rows that somebody looks at more closely. Which packets are caught, that every one is
-//! somewhere, and that the rows and the books do not notice.
+//! Probes: rows that somebody examines more closely. Which packets are caught, that every one is
+//! accounted for, and that rows and books are not affected.
 //!
 //! Frames go through the loaded BPF object with BPF_PROG_TEST_RUN, so these tests need root
 //! (CAP_BPF, CAP_NET_ADMIN); without it they fail and say so.
@@ -68,7 +68,7 @@ fn send(program: &Program, frame: &[u8], times: i32) {
     }
 }
 
-/// All packets in the ring: interface, hook and bytes.
+/// All packets in the ring buffer: interface, hook and bytes.
 fn drain(prober: &mut Prober) -> Vec<(u32, u32, Vec<u8>)> {
     let mut all = Vec::new();
     prober.drain(|about, bytes| {
@@ -140,7 +140,7 @@ fn what_is_compared_in_the_kernel_is_the_filter_language() {
         let packet = Packet { start: *start, ..Packet::ethernet(bytes) };
         program.run(Hook::Rx, &packet).unwrap();
     };
-    // Which row a packet is in, if it is in one.
+    // The row of a packet, if it is in one.
     let mut before = BTreeMap::new();
     let rows: Vec<Option<Flow>> = packets
         .iter()
@@ -221,7 +221,7 @@ fn every_packet_that_matched_is_written_or_had_no_room_or_was_over_the_limit() {
     assert_eq!(read, full.written, "what is written can be read");
     small.leave(0, &program);
 
-    // So few are wanted that a second is never over before it has had as many.
+    // The limit is so low that a second always ends with as many packets.
     let mut slow = Prober::new(Wish { limit: 7, ..wish("") }).unwrap();
     slow.look(0, "eth0", &program).unwrap();
     send(&program, &frame(1, 1, 1000), 500);
@@ -328,7 +328,7 @@ fn a_lens_tells_apart_what_is_in_packets_of_a_row() {
     assert_eq!((prober.caught(3).looked_at, prober.caught(3).lens_lost), (11, 0));
     drop(prober);
 
-    // Whatever the encapsulation, the sums are the rows'.
+    // For every encapsulation, the sums equal those of the rows.
     let program = load(&Config { rows: 4096, ..Config::default() });
     let mut prober = Prober::new(Wish { ring: None, lens: true, ..wish("") }).unwrap();
     prober.look(3, "eth0", &program).unwrap();
@@ -377,7 +377,7 @@ fn many_look_at_once_and_each_has_his_own() {
         assert_eq!(vnis, expected.into_iter().collect());
         assert_eq!(prober.caught(0).matched, 4);
     }
-    // A row stays probed while one wants it.
+    // A row stays probed as long as one prober wants it.
     for prober in all.drain(1..) {
         let mut prober = prober;
         prober.leave(0, &program);
@@ -412,7 +412,7 @@ fn rows_are_as_they_were_when_nobody_has_been_heard_of_for_three_seconds() {
     let before = prober.caught(0);
     send(&program, &frame, 1);
     assert_eq!(prober.caught(0), before);
-    // Whoever was only stopped goes on, and knows that he missed something.
+    // A prober that was only stopped continues, and knows that it missed packets.
     prober.look(0, "eth0", &program).unwrap();
     assert_eq!(prober.lapses(), 1);
     send(&program, &frame, 1);
@@ -420,7 +420,8 @@ fn rows_are_as_they_were_when_nobody_has_been_heard_of_for_three_seconds() {
     total(&program);
 }
 
-/// Rows that two CPUs count in, so often that each has a slot of its own, while probers come and go.
+/// Rows that two CPUs count in, so often that each has a slot of its own, while probers come and
+/// go.
 #[test]
 fn rows_and_books_are_exact_while_probers_come_and_go() {
     let program = load(&Config { rows: 1024, ..Config::default() });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon record` and what is read of it again, in network namespaces. Needs root.
+//! `tmon record` and reading its files, in network namespaces. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 use std::{
     collections::BTreeMap,
@@ -54,7 +54,7 @@ fn text(out: &Output) -> (String, String) {
     (text(&out.stdout), text(&out.stderr))
 }
 
-/// What `dump --read` says, a reading a line.
+/// The output of `dump --read`, one reading per line.
 fn dumped(file: &Path, more: &[&str]) -> Vec<Value> {
     let out = tmon().args(["dump", "--json", "--read"]).arg(file).args(more).output().unwrap();
     let (said, errors) = text(&out);
@@ -62,7 +62,7 @@ fn dumped(file: &Path, more: &[&str]) -> Vec<Value> {
     said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Packets that a reading has of an id.
+/// The packets of an id in a reading.
 fn packets(reading: &Value, vni: u64) -> u64 {
     let flows = reading["flows"].as_array().unwrap().iter().filter(|f| f["vni"] == vni);
     flows.map(|f| f["rx_pkts"].as_u64().unwrap()).sum()
@@ -100,7 +100,7 @@ fn what_was_recorded_has_every_packet_and_finds_again_what_was_wrong() {
     until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 30));
     strays(&raw, index, 12);
     until("it is recorded", || dumped(&file, &[]).iter().any(|r| packets(r, 99) == 42));
-    // The watch reads at times of its own.
+    // The watch reads at its own times.
     let mut told = BufReader::new(watch.0.stdout.take().unwrap());
     let mut live = String::new();
     while !live.contains("no_device") {
@@ -248,7 +248,7 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
     });
     assert_eq!(record.end(Signal::SIGTERM), Some(0));
     let before = today().len();
-    // Another start has another file; what is in both is one recording.
+    // Another start makes another file; both together are one recording.
     let mut again = keep(&ground.b);
     until("it has one of its own", || today().len() > before);
     until("it counts", || ground.b.programs("eth0").len() >= 2);
@@ -267,7 +267,7 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
     assert!(errors.contains("a folder of your own"), "{errors}");
 }
 
-/// A reader that stands still, behind a pipe that is full, keeps nobody.
+/// A stalled reader behind a full pipe delays nothing.
 #[test]
 fn a_stream_that_nobody_reads_ends_with_its_input_and_with_its_time() {
     use nix::fcntl::{FcntlArg, fcntl};

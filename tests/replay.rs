@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon replay` and `tmon capture -r` as people run them: as nobody, where BPF is forbidden, from pipes and compressed files,
-//! and in little memory, whatever the file.
+//! `tmon replay` and `tmon capture -r` as people run them: as nobody, where BPF is forbidden, from
+//! pipes and compressed files, and in little memory, whatever the file.
 use std::{
     fs,
     io::Write,
@@ -33,7 +33,7 @@ fn record(frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A classic capture of the frame, so many times.
+/// A classic capture of this many copies of the frame.
 fn capture(frames: usize) -> Vec<u8> {
     [HEADER.map(u32::to_le_bytes).concat(), record(&frame()).repeat(frames)].concat()
 }
@@ -51,7 +51,7 @@ fn write(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Packets of the one row there is.
+/// The packets of the only row.
 fn packets(output: &Output) -> u64 {
     let why = String::from_utf8_lossy(&output.stderr);
     let json: Value =
@@ -64,7 +64,7 @@ fn replay(path: &Path) -> Output {
     Command::new(TMON).args(["replay", "--json"]).arg(path).output().expect("run tmon")
 }
 
-/// Ends the process that asks for BPF.
+/// A filter that ends a process when it calls bpf(2).
 fn no_bpf() -> BpfProgram {
     let rules = [(nix::libc::SYS_bpf, Vec::new())].into_iter().collect();
     let arch = std::env::consts::ARCH.try_into().expect("an architecture that seccomp knows");
@@ -78,7 +78,7 @@ fn no_bpf() -> BpfProgram {
 fn by_nobody_and_without_bpf() {
     let dir = folder();
     let capture = write(&dir, "a.pcap", &capture(5));
-    // A program that nobody may run is where nobody cannot go.
+    // nobody cannot reach the original program.
     let tmon = dir.path().join("tmon");
     fs::copy(TMON, &tmon).expect("copy the program");
     for threads in ["1", "3"] {
@@ -160,7 +160,7 @@ fn a_file_that_was_cut_is_counted_as_far_as_it_goes() {
 
 #[test]
 fn memory_is_bounded_whatever_comes() {
-    // What the tables have beside the rows in use is never touched. The rest is 64 MB at most.
+    // Table memory beyond the rows in use is never touched. The rest is 64 MB at most.
     const MOST: u64 = 64 << 10; // kB
     for threads in ["1", "4"] {
         let mut child = Command::new(TMON)
@@ -216,7 +216,7 @@ fn a_hundred_thousand_interfaces_or_a_record_of_gigabytes_end_with_one_line() {
     }
 }
 
-/// What a capture is taken from and to, and what is said.
+/// Runs a capture command; returns its exit status, its messages, and its output.
 fn take(args: &[&str], dir: &TempDir) -> (Option<i32>, String, Vec<u8>) {
     let output =
         Command::new(TMON).arg("capture").args(args).current_dir(dir.path()).output().expect("run");
@@ -272,7 +272,7 @@ fn what_a_full_disk_has_are_whole_packets() {
     let mut command = Command::new(TMON);
     command.args(["capture", "-r", "in.pcap", "", "-w", "out.pcapng"]).current_dir(dir.path());
     let limit = || {
-        // A write beyond the limit fails, as on a full disk, where the signal is ignored.
+        // A write beyond the limit fails, like on a full disk, if the signal is ignored.
         let ignore = nix::sys::signal::SigHandler::SigIgn;
         // SAFETY: no handler is run.
         unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, ignore)? };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One file for a ticket: what is in it, who can read it, and what is not when it is to be given away.
-//! Needs root.
+//! One file for a ticket: its contents, who can read it, and what is left out when it is to be
+//! given away. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 use std::{

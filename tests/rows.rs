@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The tables under everything at once: rows made and counted in on all CPUs, read, aged out and
+//! The tables under everything at once: rows created and counted in on all CPUs, read, aged out and
 //! flooded. Every packet is in exactly one place, at any moment, to the packet.
 //!
 //! Frames go through the loaded BPF object with BPF_PROG_TEST_RUN, so these tests need root
@@ -35,14 +35,14 @@ fn load(config: Config) -> Program {
     })
 }
 
-/// How many packets the long tests send from each CPU.
+/// The number of packets that the long tests send from each CPU.
 fn packets(default: u64) -> u64 {
     std::env::var("TMON_PACKETS")
         .ok()
         .map_or(default, |n| n.parse().expect("TMON_PACKETS is a number"))
 }
 
-/// A frame whose innermost addresses can be changed at little cost: nothing verifies checksums.
+/// A frame whose innermost addresses can be changed cheaply: nothing verifies checksums.
 #[derive(Clone)]
 struct Template {
     bytes: Vec<u8>,
@@ -155,8 +155,8 @@ fn inner_of(key: &Key) -> Option<u32> {
     key.inner.pair().map(|p| low(p.first))
 }
 
-/// Two CPUs make far more rows than there is room for, in both tables and on both hooks, while one
-/// reader takes idle rows out and reads all the time.
+/// Two CPUs create far more rows than there is room for, in both tables and on both hooks, while
+/// one reader ages out idle rows and reads all the time.
 #[test]
 fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
     let program = load(Config { rows: 256, ..Config::default() });
@@ -181,7 +181,7 @@ fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
                     while sent < each {
                         let burst = 1 + u64::from(dice.below(4));
                         let hook = [Hook::Rx, Hook::Tx][dice.below(2) as usize];
-                        // Most packets are of a few busy rows, the rest of very many.
+                        // Most packets belong to a few busy rows, the rest to very many.
                         let address =
                             if dice.below(4) > 0 { dice.below(40) } else { dice.below(1 << 20) };
                         let which = dice.below(6) as usize;
@@ -211,7 +211,7 @@ fn every_packet_is_in_one_place_while_rows_are_made_read_and_aged_out() {
             let after = counted(&program.books().expect("books"));
             let flows = newer.rows.merged();
             let sum = total(&flows).packets;
-            // A packet is in its row before it is in the books: at most one a CPU is in between.
+            // A packet is in its row before it is in the books: at most one per CPU is in between.
             assert!(
                 (before.packets..=after.packets + 2).contains(&sum),
                 "reading {readings}: {sum} packets in rows, {} to {} in the books",
@@ -296,8 +296,8 @@ fn two_cpus_on_one_row_lose_nothing() {
     }
 }
 
-/// Where CPUs take turns in a row each gets a slot of its own. To whoever reads it is one row, which
-/// lives or ages as one; and where there is no room for more slots all count in the common one.
+/// When CPUs alternate in a row, each gets a slot of its own. To readers it is one row, which lives
+/// or ages as one; and if there is no room for more slots, all count in the shared one.
 #[test]
 fn a_row_that_cpus_take_turns_in_is_one_row() {
     let both = cpus();
@@ -351,7 +351,7 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
             continue;
         }
         assert_eq!(slots() > 1, both[0] != both[1], "{} slots", slots());
-        let idle = Duration::from_secs(1); // more than a busy machine keeps us from our packets
+        let idle = Duration::from_secs(1); // longer than a busy machine keeps us from sending
         let begin = std::time::Instant::now();
         let mut busy = 0;
         stay_on(both[0]);
@@ -373,8 +373,8 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
 #[test]
 fn a_table_holds_what_it_was_made_for() {
     const ROWS: u32 = 16_384;
-    // Under this one, and one in a hundred like it, a hash of multiplications alone has 92 of these
-    // addresses in one group of eight.
+    // With this seed, and one in a hundred like it, a hash of multiplications alone would put 92 of
+    // these addresses into one group of eight.
     let mut bad = [0; 12];
     bad[..3].copy_from_slice(&[
         0xfd7a_ca80_fada_96e0,
@@ -407,7 +407,7 @@ fn a_table_holds_what_it_was_made_for() {
     }
 }
 
-/// Ten times as many inner pairs as the table is made for, beside conversations that go on.
+/// Ten times as many inner pairs as the table is sized for, beside ongoing conversations.
 #[test]
 fn a_flood_hides_no_host_and_no_network() {
     let program = load(Config { rows: 1024, ..Config::default() });
@@ -443,8 +443,8 @@ fn a_flood_hides_no_host_and_no_network() {
     assert!(of_flood.len() > 1024, "{} rows of a table made for 1024", of_flood.len());
 }
 
-/// More tunnels than there is room for, even as `other` rows: the rest is in one row of the interface,
-/// by hook and direction, and the sum is what was sent.
+/// More tunnels than there is room for, even as `other` rows: the rest is in one row of the
+/// interface, by hook and direction, and the sum is what was sent.
 #[test]
 fn what_has_no_room_at_all_is_in_the_overflow_row() {
     let program = load(Config { rows: 64, ..Config::default() });
@@ -465,7 +465,7 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
         (overflow[0].key.inner, overflow[0].key.other),
         (Inner::Proto(InnerProto(InnerProto::REASON | 10)), true)
     );
-    // What is in the others, which hold one packet each, is not in it.
+    // The contents of the others, which hold one packet each, are not in it.
     let mut rest = sent;
     for f in &named {
         assert_eq!(f.counters.total().packets, 1, "{f:#?}");
@@ -481,7 +481,7 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
     );
     assert_eq!(counted(&program.books().expect("books")), sent.into_iter().flatten().sum());
 
-    // Fragments are told apart there, too.
+    // Fragments are kept separately there as well.
     let frame = pkt()
         .eth()
         .ip("172.16.1.2 > 172.16.1.1")
@@ -505,7 +505,7 @@ fn what_has_no_room_at_all_is_in_the_overflow_row() {
     );
 }
 
-/// What nobody has sent for a while goes, what is busy stays, and no total changes.
+/// Idle rows go, busy ones stay, and no total changes.
 #[test]
 fn idle_rows_go_and_busy_ones_stay() {
     let program = load(Config { rows: 1024, ..Config::default() });
@@ -519,8 +519,8 @@ fn idle_rows_go_and_busy_ones_stay() {
         }
     }
     assert_eq!(program.age(Duration::from_secs(3600)).expect("age"), 0, "nothing is an hour old");
-    // The clock of the slots is the kernel's: wait until they are older than the busy ones are.
-    let idle = Duration::from_secs(1); // more than a busy machine keeps us from our packets
+    // The clock of the slots is the kernel's: wait until they are older than the busy ones.
+    let idle = Duration::from_secs(1); // longer than a busy machine keeps us from sending
     let begin = std::time::Instant::now();
     let mut busy = 0;
     while begin.elapsed() < idle + idle / 4 {
@@ -539,7 +539,7 @@ fn idle_rows_go_and_busy_ones_stay() {
     assert_eq!(aged[0].counters.fwd(), aged[0].counters.tx(), "the direction is kept");
 }
 
-/// Each time other rows are on their way to their aged rows, or those are being made.
+/// At each kill, other rows are moving to their aged rows, or these are being created.
 #[test]
 #[allow(unsafe_code)] // fork
 fn an_ager_that_is_killed_loses_nothing() {
@@ -548,16 +548,16 @@ fn an_ager_that_is_killed_loses_nothing() {
     let (mut longest, mut unfinished) = (Duration::from_millis(1), 0);
     for kill in 0..150u32 {
         for i in 0..1500 {
-            // Some tunnels are new each time, and with them the rows that their counts go to.
+            // Some tunnels are new each time, and with them the rows that receive their counts.
             let vni = if i % 8 == 0 { 100 * kill + i % 64 } else { 7 };
             let hosts = "172.16.1.1 > 172.16.1.2";
             let mut t =
                 if i % 2 == 0 { Template::vxlan(hosts, vni) } else { Template::vxlan6(hosts, vni) };
             program.repeat(Hook::Tx, t.from(i), 1 + (i % 3) as i32).expect("run");
         }
-        std::thread::sleep(Duration::from_millis(20)); // a jiffy or two: the rows are idle
+        std::thread::sleep(Duration::from_millis(20)); // a jiffy or two: now the rows are idle
         let (ready, begun) = nix::unistd::pipe().expect("a pipe");
-        // SAFETY: the child only lets rows age and ends; nothing of it comes back here.
+        // SAFETY: the child only ages rows and ends; none of its memory comes back here.
         let child = match unsafe { nix::unistd::fork() }.expect("fork") {
             nix::unistd::ForkResult::Parent { child } => child,
             nix::unistd::ForkResult::Child => {
@@ -584,7 +584,7 @@ fn an_ager_that_is_killed_loses_nothing() {
         if kill < 5 {
             longest = longest.max(begin.elapsed());
         }
-        // To whoever reads now, and to the next one who lets rows age.
+        // For the present reader, and for the next one that ages rows.
         let want = counted(&program.books().expect("books"));
         assert_eq!(total(&read(&program, 0).rows.merged()), want, "kill {kill}");
         if kill % 4 == 0 {
@@ -596,8 +596,8 @@ fn an_ager_that_is_killed_loses_nothing() {
     assert!(unfinished > 20, "this was no test of kills");
 }
 
-/// What comes in fragments is told apart from what does not, by tunnel and to the packet: in rows of
-/// its own, in the `other` rows of a full table, and when those rows are old.
+/// Fragments are kept separately from other packets, by tunnel and to the packet: in rows of their
+/// own, in the `other` rows of a full table, and after these rows have aged.
 #[test]
 fn fragments_stay_with_their_tunnel_in_a_flood_and_when_rows_age() {
     let program = load(Config { rows: 64, replay: true, ..Config::default() });
@@ -676,7 +676,7 @@ fn the_aged_rows_are_bounded_too() {
     assert!(flows.len() <= 512 / 2 + 1, "{} rows are left", flows.len());
 }
 
-/// Keys that collide under a known seed do so under that seed only.
+/// Keys that collide under a known seed collide under that seed only.
 #[test]
 fn crafted_collisions_do_not_collide() {
     const ROWS: u32 = 1024;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Other people's programs for the tests of exports, names and the bus, unpacked below target/tools and never installed:
-# a daemon's package would start it. `tests/tools.sh FOLDER`.
+# Other programs for the tests of exports, names and the bus, unpacked below target/tools and never
+# installed, since a daemon's package would start it. Usage: `tests/tools.sh FOLDER`.
 set -eu
 PACKAGES="nats-server prometheus pmacct libmariadb3 librdkafka1 libjansson4 libnfnetlink0 libpcap0.8 libzmq5 librabbitmq4 libpgm-5.3-0 libnorm1 openvswitch-switch openvswitch-common libunbound8 libxdp1 libbpf1"
 mkdir -p "$1"

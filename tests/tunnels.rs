@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tunnels that the kernel itself makes: two network namespaces, a veth between them, one device of
+//! Tunnels created by the kernel itself: two network namespaces, a veth between them, one device of
 //! each kind over it, UDP echoes through it, and what tmon counts on both the underlay and the
 //! tunnel device. Needs root.
 //!
-//! It prints a line per kind and a summary; a kind that this kernel has no device for is named in
-//! both, and is a failure where `TMON_TUNNELS=all` is set. VXLAN has to be there anyway. Words
-//! on the command line choose kinds.
+//! It prints one line per kind and a summary; a kind for which this kernel has no device is named
+//! in both, and is a failure if `TMON_TUNNELS=all` is set. VXLAN must always be available.
+//! Arguments choose kinds.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 use std::{
     env, fs,
@@ -34,15 +34,15 @@ use tmon::kernel::{
     netns::{self, Netns, NetnsHandle},
 };
 
-/// Echoes per kind; each is one packet of PACKET bytes, IP header included, there and one back.
+/// Echoes per kind; each is one packet of PACKET bytes, IP header included, in each direction.
 const ECHOES: u64 = 25;
-/// What has not come about by then, on however busy a machine, never will.
+/// Anything that has not happened by then, even on a busy machine, never will.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PACKET: u64 = 160;
 const DEVICE: &str = "t0";
 const TEID: u32 = 0x7700;
 
-/// How one end's device is made.
+/// How one end's device is created.
 enum Make {
     /// By tmon's own netlink code: kind and id.
     Netlink(Kind, Option<u32>),
@@ -53,13 +53,13 @@ enum Make {
 }
 use Make::{Gtp, Ip, Wireguard};
 
-/// What tmon is to show on the underlay.
+/// What tmon should show on the underlay.
 enum Show {
     /// A row of these tunnels, outermost first, with the inner pair.
     Row(&'static [(Kind, Option<u32>)]),
     /// A row whose inside is encrypted.
     Opaque(Kind),
-    /// A row as `Row`, by what was told of the headers: no device says it.
+    /// A row like `Row`, with given header parameters: no device provides them.
     Told(&'static [(Kind, Option<u32>)]),
 }
 use Show::{Opaque, Row, Told};
@@ -70,7 +70,7 @@ struct Case {
     /// IPv6 outside, inside.
     v6: [bool; 2],
     show: Show,
-    /// Bytes of a frame on the underlay before (and behind) the inner IP packet.
+    /// Bytes of a frame on the underlay before (and after) the inner IP packet.
     overhead: u64,
 }
 
@@ -86,7 +86,7 @@ const fn own(
 const FOU_PORT: u16 = 5555;
 const ETH: u64 = 14;
 const IP4: u64 = ETH + 20;
-/// With the destination option of RFC 2473, section 5.1, that the kernel puts there.
+/// With the destination option of RFC 2473, section 5.1, that the kernel adds.
 const IP6: u64 = ETH + 40 + 8;
 const UDP: u64 = 8;
 
@@ -142,7 +142,7 @@ const CASES: &[Case] = &[
         show: Row(&[(Kind::Gtpu, Some(TEID))]),
         overhead: IP4 + UDP + 8,
     },
-    // Data message: 16 bytes before the packet and 16 behind; PACKET needs no padding.
+    // Data message: 16 bytes before the packet and 16 after it; PACKET needs no padding.
     Case {
         name: "wireguard",
         make: Wireguard,
@@ -150,7 +150,7 @@ const CASES: &[Case] = &[
         show: Opaque(Kind::Wireguard),
         overhead: IP4 + UDP + 32,
     },
-    // Version 3, on the port of version 2, with the sublayer that the kernel adds unless told.
+    // Version 3, on the port of version 2, with the sublayer that the kernel adds by default.
     Case {
         name: "l2tpv3",
         make: Ip(
@@ -177,13 +177,13 @@ const CASES: &[Case] = &[
 /// Why a kind was not tried.
 struct Absent(String);
 
-/// One of the two namespaces, removed when done.
+/// One of the two namespaces, removed when dropped.
 struct End {
     netns: Netns,
     /// Underlay and tunnel addresses by family.
     outer: [IpAddr; 2],
     inner: [IpAddr; 2],
-    /// Sockets that a device lives as long as.
+    /// Sockets that keep a device alive.
     held: Vec<UdpSocket>,
 }
 
@@ -206,8 +206,8 @@ impl End {
         })
     }
 
-    /// Brings an interface up with addresses, and with the other end's where it has to know
-    /// neighbours: nobody has to ask for anybody, neither at the start nor in between.
+    /// Brings an interface up with addresses, and with the other end's if it needs neighbours, so
+    /// that there is no address resolution, neither at the start nor later.
     fn address(&self, link: &str, own: [IpAddr; 2], peer: [IpAddr; 2]) -> Result<()> {
         const ETHERNET: u16 = 1;
         let mac = |of: IpAddr| match of {
@@ -254,7 +254,7 @@ impl End {
         ])
     }
 
-    /// Makes the device; an absent one is not an error.
+    /// Creates the device; an absent one is not an error.
     fn make(&mut self, case: &Case, peer: &End) -> Result<Option<Absent>> {
         let [own, to] = [self, peer].map(|e| e.outer[usize::from(case.v6[0])]);
         let made = match &case.make {
@@ -305,7 +305,7 @@ impl End {
 /// Runs lines through iproute2, in this thread's namespace.
 fn ip(lines: &str) -> Result<()> {
     if lines.starts_with("fou ") {
-        // The kernel does not load this one by itself; where there is no such module, `ip` says so.
+        // The kernel does not load this module by itself; if it does not exist, `ip` reports it.
         let _ = Command::new("modprobe").arg("fou").stderr(Stdio::null()).status();
     }
     let mut child = Command::new("ip")
@@ -396,7 +396,7 @@ fn gtp_device(role: u32) -> Result<Vec<UdpSocket>> {
     Ok(sockets)
 }
 
-/// What has to be told to both devices once they exist; `port` is WireGuard's.
+/// Configuration that needs both devices; `port` is WireGuard's.
 fn introduce(case: &Case, ends: &[End; 2], port: u16) -> Result<()> {
     let index = |e: &End| -> Result<Vec<u8>> {
         let link = Netlink::open_in(&e.netns)?.link(DEVICE)?.context("the device")?;
@@ -408,7 +408,7 @@ fn introduce(case: &Case, ends: &[End; 2], port: u16) -> Result<()> {
     };
     match case.make {
         Gtp => {
-            // The first end is where the mobile subscriber is.
+            // The mobile subscriber is at the first end.
             let subscriber = v4(ends[0].inner[0]);
             for (own, peer) in [(0, 1), (1, 0)] {
                 let teid = TEID.to_ne_bytes();
@@ -468,8 +468,8 @@ fn introduce(case: &Case, ends: &[End; 2], port: u16) -> Result<()> {
     Ok(())
 }
 
-/// What is found without being told: what the device's packets are, by which port and interface
-/// they leave, how long they get.
+/// What is discovered automatically: the encapsulation of the device's packets, their port and
+/// interface, and their size.
 fn discovered(case: &Case, end: &End) -> Result<()> {
     let (kind, id) = match case.show {
         Row(tunnels) => tunnels[0],
@@ -506,7 +506,7 @@ fn request_of(n: u64, payload: usize) -> Vec<u8> {
     sent
 }
 
-/// A request of one packet and its answer, so many times.
+/// A request of one packet and its answer, this many times.
 fn echo(socket: &UdpSocket, to: IpAddr, payload: usize) -> Result<()> {
     let mut got = vec![0; 2048];
     for n in 0..ECHOES {
@@ -520,8 +520,8 @@ fn echo(socket: &UdpSocket, to: IpAddr, payload: usize) -> Result<()> {
     Ok(())
 }
 
-/// The first packets, which may be lost: keys and modules take their time. Afterwards nothing is on
-/// the way any more.
+/// The first packets, which may be lost: keys and modules take their time. Afterwards nothing is in
+/// flight any more.
 fn meet(socket: &UdpSocket, to: IpAddr, payload: usize) -> Result<()> {
     let (mut asked, mut answered) = (0, 0);
     let mut got = vec![0; 2048];
@@ -575,7 +575,7 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
             let mut packet = vec![0; 2048];
             while !done.load(Ordering::Relaxed) {
                 if let Ok((length, from)) = far.recv_from(&mut packet) {
-                    // Not answered is for the other side to say.
+                    // A missing answer is reported by the other side.
                     let _ = far.send_to(&packet[..length], from);
                 }
             }
@@ -587,7 +587,7 @@ fn run(case: &Case, want: Want) -> Result<Result<HookKind, Absent>> {
     })
 }
 
-/// Sends with tmon on both the underlay and the tunnel device; judges what it shows.
+/// Sends with tmon on both the underlay and the tunnel device; checks what it shows.
 fn watch(
     case: &Case,
     want: Want,
@@ -596,7 +596,7 @@ fn watch(
     meet: impl FnOnce() -> Result<()>,
     send: impl FnOnce() -> Result<()>,
 ) -> Result<HookKind> {
-    // Neighbours, keys and modules: once, before it counts.
+    // Neighbours, keys and modules: once, before counting.
     meet().context("the first packet")?;
     let l2tp = |cookie| Some(L2tp { cookie, sublayer: true });
     let ports = match case.name {
@@ -615,8 +615,8 @@ fn watch(
     let beyond = a.interface("eth0")?;
     let s = live.read()?;
 
-    // The books: what the interface counted while the programs were surely there, and no more than
-    // while they may have been.
+    // The books: at least what the interface counted while the programs were certainly attached,
+    // and at most what it counted while they may have been.
     let books = s.interfaces[0].books;
     for hook in [0, 1] {
         let (seen, least, most) = (
@@ -676,7 +676,7 @@ fn watch(
             exact(f, PACKET + case.overhead)?;
         }
     }
-    // The device itself shows what goes through it, with an Ethernet header or without one.
+    // The device itself shows what passes through it, with or without an Ethernet header.
     let ethernet = Netlink::open_in(&a.netns)?.link(DEVICE)?.context("the device")?.arphrd == 1;
     let f = the(&|f| f.interface == 1 && f.key.outer == Some(inner), "the tunnel device")?;
     ensure!(f.key.depth == 0 && f.key.outermost.kind == Kind::None, "{f:#?}");
@@ -684,8 +684,8 @@ fn watch(
     Ok(s.interfaces[0].hook)
 }
 
-/// A tun device has no tunnel in it: only that frames without Ethernet header are read from their
-/// first byte. Nobody reads the packets, so they only leave.
+/// A tun device contains no tunnel: this only tests that frames without an Ethernet header are read
+/// from their first byte. Nobody reads the packets, so they only leave.
 fn tun() -> Result<Result<HookKind, Absent>> {
     let end = End::new(&format!("tmon-u{}-t", std::process::id()), 1)?;
     match end.netns.within(|| ip("tuntap add dev t0 mode tun"))? {
@@ -722,8 +722,8 @@ fn tun() -> Result<Result<HookKind, Absent>> {
     Ok(Ok(live.read()?.interfaces[0].hook))
 }
 
-/// A WireGuard device that was moved to another namespace: its packets travel where it was made, on a
-/// port that only it says.
+/// A WireGuard device that was moved to another namespace: its packets travel where it was created,
+/// on a port that only the device reveals.
 fn moved() -> Result<Result<HookKind, Absent>> {
     const PORT: u16 = 41820;
     let case = CASES.iter().find(|c| c.name == "wireguard").context("the case")?;
@@ -755,7 +755,7 @@ fn moved() -> Result<Result<HookKind, Absent>> {
     let scene = NetnsView::read_with_moved(&place, &mut Netlink::open_inside(&place)?)?;
     ensure!(scene.moved().next().is_none(), "its packets do not travel where it is");
 
-    // Nobody names an interface or a port.
+    // No interface or port is named.
     let config = Config { rows: 4096, ..Config::default() };
     let mut live = Live::open(&[], Some(a.netns.name()), &config, Want::Best)?;
     let near = inside.netns.within(|| UdpSocket::bind((a.inner[0], 0)))??;
@@ -784,7 +784,7 @@ fn main() -> ExitCode {
         nix::unistd::geteuid().is_root(),
         "these tests need root (BPF, network namespaces): run them with sudo"
     );
-    // What `cargo test` and its like pass on is not for us.
+    // Arguments that `cargo test` and the like pass on are not for us.
     let chosen: Vec<String> =
         env::args().skip(1).filter(|a| !a.starts_with('-') && a.parse::<u32>().is_err()).collect();
     let all = env::var_os("TMON_TUNNELS").is_some_and(|v| v == "all");

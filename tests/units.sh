@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The systemd units of the Debian package, started by a systemd of their own in a virtual machine:
-# at boot, stopped, when the interface goes and comes back, at a removal. As root:
-# `tests/units.sh tmon_*.deb ROOT [KERNEL]`, where ROOT was made by debootstrap with libcap2-bin,
-# iproute2, systemd-sysv, udev and dbus, as `make test-package` does. The machine sees ROOT, and what
-# it writes there is lost. VMRUN boots it, as in kernels.sh.
+# The systemd units of the Debian package, started by a separate systemd in a virtual machine: at
+# boot, stopped, when the interface goes and comes back, at removal. Needs root: `tests/units.sh
+# tmon_*.deb ROOT [KERNEL]`, where ROOT was created by debootstrap with libcap2-bin, iproute2,
+# systemd-sysv, udev and dbus, as in `make test-package`. The machine sees ROOT, and what it writes
+# there is lost. VMRUN boots it, see kernels.sh.
 set -eu
 
-# In that system, when it is up.
+# Runs in that system, once it is up.
 inside() {
 	set -eu
 	until_it_is() { # WHAT CONDITION
@@ -57,7 +57,7 @@ inside() {
 	echo "units: at boot, stopped, followed, removed: nothing is left"
 }
 
-# In the machine, before that system.
+# Runs in the machine, before that system.
 before() {
 	set -eu
 	ip link add eth0 type veth peer name peer0

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# From an older version to this one while the kernel counts: what is attached is recognised, one line
-# says what it costs, and counting resumes. As root: `tests/upgrade.sh OLD NEW`, two programs; in a
-# network namespace and with a bpffs of their own, so nothing of this machine's is seen or touched.
-# `make test-upgrade` builds the old one, the first edition, from this repository's history.
+# From an older version to this one while the kernel counts: attachments are recognised, one line
+# says what it costs, and counting resumes. Needs root: `tests/upgrade.sh OLD NEW`, two programs; in
+# a network namespace and with a bpffs of their own, so nothing of this machine is seen or touched.
+# `make test-upgrade` builds the old one, 0.1.0, from this repository's history.
 set -eu
 if [ "${3-}" != inside ]; then
 	exec unshare --mount --net --pid --fork --kill-child "$0" "$(realpath "$1")" "$(realpath "$2")" inside
@@ -28,7 +28,7 @@ said=$("$new" dump eth0 --for 10ms 2>&1 >/dev/null) || fail "the new version doe
 [ "$(printf '%s\n' "$said" | wc -l)" = 1 ] || fail "more than one line: $said"
 case $said in *"another version of tmon"*"tmon detach eth0"*) ;; *) fail "it says: $said" ;; esac
 
-# What the package's postinst has systemd do to its units.
+# What the package's postinst makes systemd do with its units.
 "$new" detach eth0
 "$new" attach eth0 --rows 1024
 "$new" status | grep -q '^eth0 .*counting' || fail "the new version does not count"

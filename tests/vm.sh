@@ -80,7 +80,7 @@ fetch() { # KERNEL
 	mkdir -p "$work/kernel/lib/modules"
 	mv "$modules" "$work/kernel/lib/modules/$release"
 	modules=$work/kernel/lib/modules/$release
-	# Only what a test of networks may need, uncompressed for busybox's modprobe.
+	# Only the modules that a network test may need, uncompressed for busybox's modprobe.
 	(cd "$modules/kernel" && find . -name '*.ko*' | grep -vE \
 		'^\./(arch|crypto|lib|net|fs/(9p|fuse|overlayfs|netfs|fscache)|drivers/(net|virtio|block|char/virtio_console|ptp|pps|vhost))' |
 		xargs -r rm -f)
@@ -96,7 +96,8 @@ fetch() { # KERNEL
 	trap - EXIT
 }
 
-# The part of the initramfs that is the same for every run: busybox and the modules that mount the root.
+# The part of the initramfs that is the same for every run: busybox and the modules that mount the
+# root.
 boot_archive() { # FOLDER RELEASE
 	local tree=$1/initramfs modules=lib/modules/$2 name
 	mkdir -p "$tree/bin" "$tree/$modules"
@@ -151,7 +152,7 @@ for m in dev proc sys; do mount --move /$m /newroot/$m; done
 mkdir -p /newroot/run && mount -t tmpfs run /newroot/run && cp -r /vm /bin/busybox /newroot/run/
 exec switch_root /newroot /run/busybox sh /run/vm/start
 INIT
-# Second stage, on the final root: what a test expects to be mounted, then the command.
+# Second stage, on the final root: mounts that a test expects, then the command.
 cat >"$run/tree/vm/start" <<'START'
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH
 . /run/vm/kernel

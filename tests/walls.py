@@ -15,7 +15,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 
-# The crates of the workspace that each may name; tests may also name `testkit`.
+# The crates of the workspace that each crate may use; tests may also use `testkit`.
 BELOW = {
     "contract": set(),
     "generate": set(),
@@ -28,13 +28,13 @@ BELOW = {
     "testkit": {"model", "tmon"},  # the latter for network namespaces, behind a feature
     "tmon": {"bus", "contract", "export", "feed", "model", "tui"},
 }
-# Who builds without clang, libelf and privilege, and what that excludes, however far down.
+# Crates that build without clang, libelf and privileges, and what that excludes, transitively.
 PURE = ["contract", "model", "native", "feed", "bus", "export", "tui", "testkit"]
 KERNEL = re.compile(r"libbpf|netlink|bindgen|clang-sys")
 SCREEN = re.compile(r"ratatui|crossterm|rustix")
-# Folders of the program whose modules are looked at one by one.
+# Folders of the program whose modules are checked individually.
 ROOMS = ["kernel", "cli", "lab"]
-# The model has no time of its own, and nothing outside this process.
+# The model has no clock of its own, and uses nothing outside this process.
 OUTSIDE = re.compile(r"std::(fs|process|env|thread)\b|(Instant|SystemTime)::now|\bunsafe\b")
 
 

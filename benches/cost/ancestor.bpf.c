@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: (MIT OR GPL-2.0-only)
 /*
- * What tmon is measured against, for the benchmark only.
+ * The programs that tmon is compared with, for the benchmark only.
  *
- * The ancestor's method, as bcc's tunnel_monitor example had it: three programs joined by a
- * program array, state in skb->cb, every header field by a legacy packet load (which the kernel
- * turns into a call of bpf_skb_load_helper_*), IPv4, UDP, VXLAN and Ethernet only, one hash map.
+ * The ancestor's method, as in bcc's tunnel_monitor example: three programs joined by a program
+ * array, state in skb->cb, every header field by a legacy packet load (which the kernel turns into
+ * a call of bpf_skb_load_helper_*), IPv4, UDP, VXLAN and Ethernet only, one hash map.
  *
- * And another peer: the method of netobserv's agent. It knows no tunnels, so its key is the outer
- * 5-tuple with the interface; a flow has times, flags and counters, under a lock.
+ * Another peer is the method of netobserv's agent. It does not know tunnels, so its key is the
+ * outer 5-tuple with the interface; a flow has times, flags and counters, under a lock.
  *
- * And the driver: the kernel's test run repeats one frame, so the driver writes the next row's
- * inner addresses into it and tail-calls the program that is measured, which is the same for all
- * of them. The floor is the driver with a program that does nothing.
+ * The driver: the kernel's test run repeats one frame, so the driver writes the next row's inner
+ * addresses into it and tail-calls the program under test; it is the same for all of them. The
+ * floor is the driver with an empty program.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -215,11 +215,11 @@ int empty(struct __sk_buff *skb)
 #define TARGETS 4
 #define ORDER	(1 << 20)
 
-/* Which rows are met, in this order; each target goes through it by itself. */
+/* The sequence of rows; each target goes through it independently. */
 __u32 order[ORDER] SEC(".data.order");
 
 struct {
-	__u32 at;   /* where in the frame the eight bytes are that tell the rows apart */
+	__u32 at;   /* of the sequence: a power of two minus one */
 	__u32 mask; /* of the order: a power of two minus one */
 	__u32 next[TARGETS];
 	__u32 zero;
@@ -240,12 +240,12 @@ static __always_inline void vary(struct __sk_buff *skb, __u32 target)
 	if (data + at + 8 <= end) {
 		__u32 row = bpf_htonl(order[i & drive.mask & (ORDER - 1)]);
 
-		/* of a pair of IPv4 addresses, the checksum stays the same */
+		/* for a pair of IPv4 addresses, the checksum stays the same */
 		*(__u64 *)(data + at) = (__u64)row << 32 | (__u32)~row;
 	}
 }
 
-/* One for each target: a tail call to a constant index is a direct jump. */
+/* One per target: a tail call with a constant index is a direct jump. */
 #define DRIVER(target)                                       \
 	SEC("tc")                                            \
 	int drive_##target(struct __sk_buff *skb)            \

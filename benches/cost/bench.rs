@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The loaded programs and how one of them is timed.
+//! The loaded programs, and timing them.
 use std::{
     io,
     mem::MaybeUninit,
@@ -17,7 +17,7 @@ use tmon::kernel::bpf::{Config, Program};
 
 use crate::skel::{AncestorSkel, AncestorSkelBuilder};
 
-/// The programs, as the drivers are numbered.
+/// The programs, numbered like the drivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Empty,
@@ -27,8 +27,8 @@ pub(crate) enum Target {
     FiveTuple,
 }
 
-/// A frame, and which eight bytes of it tell its rows apart: an IPv4 pair, of which one address has all
-/// bits that the other has not, so that every row has the same checksum; or the lower half of an IPv6
+/// A frame, and the eight bytes of it that distinguish its rows: an IPv4 pair whose addresses are
+/// each other's complement, so that every row has the same checksum; or the lower half of an IPv6
 /// address.
 #[derive(Clone, Debug)]
 pub(crate) struct Varied {
@@ -37,7 +37,7 @@ pub(crate) struct Varied {
 }
 
 impl Varied {
-    /// `from_end`: bytes between the eight and the end of the frame.
+    /// `from_end`: bytes between the eight bytes and the end of the frame.
     pub(crate) fn new(frame: crate::frames::Frame, from_end: usize) -> Varied {
         let bytes = frame.bytes();
         let at = bytes.len() - from_end - 8;
@@ -45,13 +45,13 @@ impl Varied {
     }
 }
 
-/// Everything that one case compares.
+/// Everything needed to compare one case.
 pub(crate) struct Bench {
     skel: AncestorSkel<'static>,
     pub(crate) ours: Program,
 }
 
-/// Every row once, in an order that no cache can guess; another seed, another order.
+/// Every row once, in a random order; another seed gives another order.
 pub(crate) fn shuffled(rows: usize, seed: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..rows as u32).collect();
     let mut random = Random(seed);
@@ -61,12 +61,12 @@ pub(crate) fn shuffled(rows: usize, seed: u64) -> Vec<u32> {
     order
 }
 
-/// The same rows as the kernel hands packets over: trains of eight of a row.
+/// The same rows in the way that the kernel delivers packets: in trains of eight per row.
 pub(crate) fn trains(rows: usize) -> Vec<u32> {
     shuffled(rows, 2).into_iter().flat_map(|row| [row; 8]).collect()
 }
 
-/// `n` meetings of `rows` rows, the k-th row 1/k as often as the first.
+/// `n` draws from `rows` rows, the k-th row 1/k as often as the first.
 pub(crate) fn zipf(rows: usize, n: usize) -> Vec<u32> {
     let mut sum = 0.0;
     let sums: Vec<f64> = (1..=rows)
@@ -97,12 +97,12 @@ impl Random {
 }
 
 impl Bench {
-    /// Loads all of them, the tables made for `rows` rows.
+    /// Loads all of them, with tables sized for `rows` rows.
     pub(crate) fn new(rows: u32) -> Result<Bench> {
         Bench::with(&Config { rows, ..Config::default() })
     }
 
-    /// The same with a hash that is the same in every run.
+    /// The same with a hash seed that is the same in every run.
     pub(crate) fn seeded(rows: u32) -> Result<Bench> {
         let mut random = Random(3);
         let seed = Some(std::array::from_fn(|_| random.below(u64::MAX)));
@@ -131,7 +131,7 @@ impl Bench {
         Ok(Bench { skel, ours })
     }
 
-    /// The entry of a program, without the driver.
+    /// The entry program of a target, without the driver.
     pub(crate) fn entry(&self, target: Target, hook: Hook) -> BorrowedFd<'_> {
         match (target, hook) {
             (Target::Empty, _) => self.skel.progs.empty.as_fd(),
@@ -142,7 +142,7 @@ impl Bench {
         }
     }
 
-    /// From now on rows are met in this order, again and again; its length is a power of two.
+    /// Sets the sequence of rows from now on, which repeats; its length is a power of two.
     pub(crate) fn order(&mut self, order: &[u32]) -> Result<()> {
         ensure!(order.len().is_power_of_two(), "an order of {} rows", order.len());
         let all = &mut self.skel.maps.data_order_data.as_deref_mut().context("the order")?.order;
@@ -153,7 +153,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Runs `packets` packets, another row each, through a program: nanoseconds per packet.
+    /// Runs `packets` packets, each of another row, through a program: nanoseconds per packet.
     pub(crate) fn drive(&mut self, target: Target, frame: &Varied, packets: u32) -> Result<f64> {
         let drive = &mut self.skel.maps.data_drive_data.as_deref_mut().context("the driver")?.drive;
         drive.at = frame.at as u32;
@@ -194,7 +194,7 @@ fn cpu_time() -> Duration {
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
-/// How often this thread had to make way.
+/// How often this thread was preempted.
 fn preemptions() -> i64 {
     // SAFETY: integers.
     let mut usage: libc::rusage = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -203,14 +203,14 @@ fn preemptions() -> i64 {
     usage.ru_nivcsw
 }
 
-/// This thread stays on that CPU.
+/// Pins this thread to that CPU.
 pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = nix::sched::CpuSet::new();
     set.set(cpu).context("choose a CPU")?;
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).context("stay on one CPU")
 }
 
-/// Rounds of a measurement; one in which somebody else had the CPU is made again, up to twice as many in all.
+/// The rounds of a measurement; one that was preempted is repeated, up to twice as many in total.
 pub(crate) fn rounds<T>(n: usize, mut round: impl FnMut() -> Result<T>) -> Result<Vec<T>> {
     let mut kept = Vec::with_capacity(n);
     let mut again = n;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many instructions a packet takes. Where the clock advances one nanosecond with each of them
-//! (`tests/vm.sh -i`) a duration is that number, the same in every run and on every machine; so
-//! the table is checked in, and a change that makes a packet dearer shows.
+//! The number of instructions per packet. If the clock advances one nanosecond with each
+//! instruction (`tests/vm.sh -i`), a duration is that number, the same in every run and on every
+//! machine; so the table is checked in, and a change that makes a packet more expensive shows.
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use crate::{
     packets::{kinds, plain, vxlan44, watched},
 };
 
-/// How much more than the table says is too much.
+/// The tolerated increase over the table.
 const TOLERANCE: f64 = 0.01;
 const TITLE: &str = "\
 # Instructions that tmon adds to a packet: `make bench-instructions` writes this table, and
@@ -20,7 +20,7 @@ const TITLE: &str = "\
 # Without what an empty program costs; one row, counted in by one CPU alone, unless it says more.
 ";
 
-/// Without arguments prints the table. With a file compares with what that says.
+/// Without arguments, prints the table. With a file, compares with its contents.
 pub(crate) fn run(table: Option<&str>) -> Result<()> {
     let counts = measure()?;
     let mut text = TITLE.to_owned();
@@ -62,12 +62,12 @@ fn parse(text: &str) -> Result<BTreeMap<String, f64>> {
         .collect()
 }
 
-/// The least of several runs: the timer's interrupts are in some of them.
+/// The minimum of several runs: some of them include the timer's interrupts.
 fn least(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
     (0..7).try_fold(f64::INFINITY, |least, _| Ok(run()?.min(least)))
 }
 
-/// Of one frame, again and again; without what a test run costs by itself.
+/// For one frame, repeated; without the cost of a test run itself.
 fn each(bench: &Bench, target: Target, hook: Hook, frame: &[u8]) -> Result<f64> {
     const PACKETS: u32 = 500;
     let all = |n: u32| least(|| Ok(time(bench.entry(target, hook), frame, n)? * f64::from(n)));
@@ -104,7 +104,7 @@ fn measure() -> Result<Vec<(String, f64)>> {
         add(what, net(&bench, &frame)?);
     }
 
-    // Made by another CPU than the one that counts in it then, and far more often than in turns.
+    // Created by another CPU than the one that then counts in it, far more often than alternately.
     let mut of_two = vxlan44();
     of_two.bytes[of_two.at] ^= 1;
     pin(0)?;
@@ -119,7 +119,7 @@ fn measure() -> Result<Vec<(String, f64)>> {
             - each(&bench, Target::Empty, Hook::Rx, &own.bytes)?
     });
 
-    // Each round meets rows that were never met.
+    // Each round uses rows that have never been used.
     let fresh: Vec<u32> = (1 << 14..2 << 14).collect();
     let new_rows = |bench: &mut Bench, packets: u32| {
         bench.order(&fresh)?;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What tmon costs, side by side with the ancestor's method and with a program that does nothing.
+//! What tmon costs, side by side with the ancestor's method and with an empty program.
 //!
-//! `cargo bench` (or `make bench`), as root: prints one table and leaves it as JSON in
-//! `target/cost.json`, and with KEEP=1 as a page in `docs/costs`. Words choose sections: `cargo bench -- packets tables readers screen start
-//! path`. Absolute numbers are the machine's; ratios are what counts.
+//! `cargo bench` (or `make bench`), as root, prints one table and writes it as JSON to
+//! `target/cost.json`, and with KEEP=1 as a page in `docs/costs`. Words choose sections: `cargo
+//! bench -- packets tables readers screen start path`. Absolute numbers depend on the machine; the
+//! ratios matter.
 //!
 //! `instructions` is a section by itself: counts in a virtual machine, see `instructions.rs`.
 //!
 //! Packets go through BPF_PROG_TEST_RUN on one pinned CPU. In each round every program runs once,
-//! a millisecond or more; `net` is a program's time minus the empty program's in the same round,
-//! and a ratio is the median of the rounds' ratios. Rounds in which somebody else took the CPU are
-//! made again. What is loaded is the object that `tmon` itself loads, unchanged.
+//! for a millisecond or more; `net` is a program's time minus the empty program's in the same
+//! round, and a ratio is the median of the rounds' ratios. Rounds that were preempted are repeated.
+//! The object is the one that `tmon` itself loads, unchanged.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its report
 #![allow(unsafe_code)]
 use std::{

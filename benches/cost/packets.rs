@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One packet through the programs, by what it is and by how many rows there are.
+//! One packet through the programs, by type and by the number of rows.
 use std::{
     ops::ControlFlow,
     sync::{Mutex, PoisonError},
@@ -15,10 +15,10 @@ use crate::{
     report::{Goal, Line, Report, Stat},
 };
 
-/// Rows that a table is made for by default.
+/// The number of rows that a table is sized for by default.
 const DEFAULT: usize = 65_536;
 
-/// What every inner packet is: 8 bytes of UDP header and this much behind it.
+/// The payload of every inner packet, after 8 bytes of UDP header.
 const DATA: usize = 64;
 const AFTER_PAIR4: usize = 8 + DATA;
 
@@ -47,7 +47,7 @@ pub(crate) fn vxlan44() -> Varied {
     inside4(outer4().udp(54321, 4789).vxlan(10_000).eth())
 }
 
-/// A round: every program once, on its own packet. Nanoseconds.
+/// A round: the time of every program, each on its own packet, in nanoseconds.
 struct Round {
     floor: f64,
     ancestor: f64,
@@ -66,14 +66,14 @@ fn line(what: &str, rounds: &[Round]) -> Line {
     }
 }
 
-/// The packet as who knows no tunnels needs it: as many outer pairs as there are rows.
+/// The packet for methods without tunnel support: as many outer pairs as there are rows.
 fn pairs() -> Varied {
     const OUTER_PAIR: usize = 14 + 12;
     Varied { at: OUTER_PAIR, ..vxlan44() }
 }
 
-/// `frame` through ours, and the others' own packets through theirs. This host has phases: where the
-/// floor is 15 % above the least that was seen, the case is measured again.
+/// Runs `frame` through ours, and the others' own packets through theirs. The speed of this host
+/// varies: if the floor is 15 % above the minimum seen, the case is measured again.
 fn compare(
     bench: &mut Bench,
     frame: &Varied,
@@ -112,7 +112,7 @@ fn compare(
     best.context("nothing was measured")
 }
 
-/// How rows are met.
+/// The sequence of rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Uniform,
@@ -120,7 +120,7 @@ enum Order {
     Trains,
 }
 
-/// Rows, those that the table is made for, how they are met, and what is asked for.
+/// Rows, the size of the table, the sequence, and the goal.
 const SIZES: &[(&str, usize, usize, Order, Goal)] = &[
     ("VXLAN v4/v4, 1 row", 1, DEFAULT, Order::Uniform, Goal(0.12, 0.40)),
     ("VXLAN v4/v4, 1,024 rows", 1024, DEFAULT, Order::Uniform, Goal(0.12, 0.42)),
@@ -131,7 +131,7 @@ const SIZES: &[(&str, usize, usize, Order, Goal)] = &[
     ("VXLAN v4/v4, 1,048,576 rows, uniform", 1 << 20, 1 << 20, Order::Uniform, Goal(0.46, 0.48)),
 ];
 
-/// What is in one tunnel or two, and the ratio that is asked for.
+/// Packets with one or two tunnels, and the goal for the ratio.
 pub(crate) fn kinds() -> Vec<(&'static str, Varied, Goal)> {
     let keyed = || Gre { key: Some(7), ..Gre::default() };
     let options = [1, 2, 0x80, 1, 0, 0, 0, 0];
@@ -185,7 +185,7 @@ pub(crate) fn kinds() -> Vec<(&'static str, Varied, Goal)> {
     ]
 }
 
-/// What is looked at more closely than others: TCP, and what its sender numbers.
+/// Packets that are examined more closely: TCP, and numbered packets.
 pub(crate) fn watched() -> Vec<(&'static str, Vec<u8>)> {
     let tcp = |outside: Frame, ends| outside.ip(ends).tcp().data(DATA);
     let vxlan = || outer4().udp(54321, 4789).vxlan(10_000).eth();
@@ -207,7 +207,7 @@ pub(crate) fn watched() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What is in no tunnel.
+/// Packets without a tunnel.
 pub(crate) fn plain() -> [(&'static str, Vec<u8>); 3] {
     [
         ("plain TCP v4", outer4().tcp().data(DATA).bytes()),
@@ -227,7 +227,8 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
             bench.drive(t, &own, *rows as u32)?;
         }
         bench.drive(Target::FiveTuple, &pairs(), *rows as u32)?;
-        // Not as they were made: the ancestor's map takes its elements from memory in that order.
+        // Not in the order of creation: the ancestor's map takes its elements from memory in that
+        // order.
         bench.order(&match order {
             Order::Uniform => shuffled(*rows, 2),
             Order::Zipf => zipf(*rows, 1 << 20),
@@ -280,7 +281,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     probed(report)
 }
 
-/// What it costs more that rows are looked at more closely: these, or others of the same table.
+/// The additional cost when rows are probed: these, or others in the same table.
 fn probed(report: &mut Report) -> Result<()> {
     report.heading(
         "A packet of a row that somebody looks at, VXLAN v4/v4, 1,024 rows: ns more than unprobed",

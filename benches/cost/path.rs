@@ -22,7 +22,7 @@ use crate::{
     report::{Line, Report, Stat},
 };
 
-/// How long one thing is measured.
+/// How long each measurement takes.
 const SPAN: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 10;
 
@@ -77,7 +77,7 @@ pub(crate) fn ends() -> Result<[End; 2]> {
     Ok(ends)
 }
 
-/// A program on both hooks of both veths, until what is returned is dropped.
+/// Attaches a program to both hooks of both veths, until the result is dropped.
 fn attach(bench: &Bench, target: Option<Target>, ends: &[End; 2]) -> Result<Vec<OwnedFd>> {
     let mut links = Vec::new();
     for end in ends {
@@ -104,7 +104,7 @@ fn attach(bench: &Bench, target: Option<Target>, ends: &[End; 2]) -> Result<Vec<
     Ok(links)
 }
 
-/// UDP packets of 64 bytes that arrive in a second.
+/// UDP packets of 64 bytes received per second.
 fn udp(ends: &[End; 2]) -> Result<f64> {
     let to = ends[1].netns.within(|| UdpSocket::bind((ends[1].inner, 9000)))??;
     let from = ends[0].netns.within(|| UdpSocket::bind((ends[0].inner, 0)))??;
@@ -142,7 +142,7 @@ fn udp(ends: &[End; 2]) -> Result<f64> {
     })
 }
 
-/// TCP payload bits that arrive in a second.
+/// TCP payload bits received per second.
 fn tcp(ends: &[End; 2]) -> Result<f64> {
     let listener = ends[1].netns.within(|| TcpListener::bind((ends[1].inner, 0)))??;
     let address = listener.local_addr()?;
@@ -189,7 +189,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         let targets = [None, Some(Target::Empty), Some(Target::Ancestor), Some(Target::Ours)];
         for round in 0..ROUNDS {
             for i in 0..4 {
-                let i = (i + round) % 4; // nobody is always first
+                let i = (i + round) % 4; // no target is always first
                 let _attached = attach(&bench, targets[i], &ends)?;
                 rates[i].push(run(&ends)? / scale);
             }
@@ -198,7 +198,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         ensure!(seen.counted.iter().all(|c| !c.is_zero()), "nothing was counted: {seen:?}");
         let [nothing, empty, ancestor, ours] = rates;
         let ratio = |a: &[f64]| Stat::of(a.iter().zip(&empty).map(|(a, e)| a / e));
-        // How much nothing at all differs from an empty program is the noise, between 5 and 15 %.
+        // The difference between no program and an empty program is the noise, between 5 and 15 %.
         let noise = ratio(&nothing);
         let limit = 1.0 - (noise.high - noise.low).clamp(0.05, 0.15);
         ensure!(noise.median.is_finite(), "nothing arrived");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The program as it is started: how long until there is an answer, and what the dashboard uses.
+//! The program as started by users: the time until there is an answer, and what the dashboard uses.
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -23,9 +23,9 @@ use crate::{
 };
 
 const TMON: &str = env!("CARGO_BIN_EXE_tmon");
-/// Rows that are live, each with a packet a second.
+/// The number of live rows, each with one packet per second.
 const LIVE: u32 = 10_000;
-/// How long the dashboard is watched.
+/// How long the dashboard is observed.
 const WATCHED: Duration = Duration::from_secs(12);
 
 pub(crate) fn run(report: &mut Report) -> Result<()> {
@@ -44,9 +44,9 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     top(report)
 }
 
-/// A packet socket on an end's veth: frames that nobody has to answer.
+/// A packet socket on an end's veth: for frames that need no answer.
 fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
-    // SAFETY: plain system calls; the address is as long as is said.
+    // SAFETY: plain system calls; the address has the stated length.
     unsafe {
         let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
         if fd < 0 {
@@ -121,7 +121,7 @@ impl Dashboard {
         let reader = thread::spawn(move || {
             let mut buffer = vec![0; 1 << 16];
             while let Ok(n @ 1..) = master.read(&mut buffer) {
-                // It asks where the cursor is, as terminals are asked.
+                // It asks for the cursor position, like any terminal program.
                 if buffer[..n].windows(4).any(|w| w == b"\x1b[6n")
                     && master.write_all(b"\x1b[1;1R").is_err()
                 {
@@ -132,7 +132,7 @@ impl Dashboard {
         Ok(Dashboard { child, _reader: reader })
     }
 
-    /// Its CPU time so far and its memory now, in MiB: in all, and without mapped tables.
+    /// Its CPU time so far and its present memory in MiB: in total, and without mapped tables.
     fn uses(&self) -> Result<(Duration, f64, f64)> {
         let file = |name: &str| {
             fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))
@@ -172,7 +172,7 @@ fn top(report: &mut Report) -> Result<()> {
                 if over.load(Relaxed) {
                     break;
                 }
-                // SAFETY: the frame is as long as is said.
+                // SAFETY: the frame has the stated length.
                 unsafe {
                     libc::send(
                         std::os::fd::AsRawFd::as_raw_fd(&socket),
@@ -189,7 +189,7 @@ fn top(report: &mut Report) -> Result<()> {
         });
         let mut watch = || -> Result<()> {
             let dashboard = Dashboard::start(ends[0].netns.name())?;
-            thread::sleep(Duration::from_secs(3)); // all rows are there
+            thread::sleep(Duration::from_secs(3)); // wait for all rows
             let (begun, before) = (Instant::now(), dashboard.uses()?.0);
             thread::sleep(WATCHED);
             let (cpu, all, own) = dashboard.uses()?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the tables to the screen: reading, subtracting, grouping, drawing; and what a row weighs.
+//! From the tables to the screen: reading, subtracting, grouping, drawing; and the memory of a row.
 use std::{
     fs,
     hint::black_box,
@@ -32,9 +32,9 @@ use crate::{
     report::{Line, Report, Stat},
 };
 
-/// Hosts in the middle of the table: a row's outer pair is one of the first with one of the second.
+/// The number of hosts on each side: a row's outer pair is one of the first with one of the second.
 const HOSTS: u32 = 16;
-/// Ends that a chord shows.
+/// The number of ends in a chord.
 const TOP: usize = 24;
 
 /// Counts one packet in each of `rows` rows, the same rows each time.
@@ -82,7 +82,7 @@ fn timed<T>(f: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     Ok((value, begun.elapsed().as_secs_f64() * 1e3))
 }
 
-/// Memory of this process that no file backs, in bytes.
+/// The anonymous memory of this process, in bytes.
 fn anonymous() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).context("RssAnon")?;
@@ -141,7 +141,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     frames(report)
 }
 
-/// What rows weigh in a program that holds two readings and what is between them.
+/// The memory of rows in a program that holds two readings and their difference.
 fn weight(report: &mut Report) -> Result<()> {
     let rows = 1u32 << 20;
     let mut bench = Bench::new(rows)?;

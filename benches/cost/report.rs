@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The table: one line per thing measured, its target and whether it holds; the same as JSON.
+//! The table: one line per measurement, its target and whether it is met; the same as JSON.
 use std::{fmt, fs, sync::LazyLock};
 
 use serde::Serialize;
 
-/// Median and quartiles of what was measured.
+/// The median and quartiles of a measurement.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Stat {
     pub(crate) median: f64,
@@ -30,7 +30,7 @@ impl Stat {
 pub(crate) struct Line {
     /// What was measured.
     pub(crate) what: String,
-    /// Of `ours`, `ancestor` and `floor`.
+    /// The unit of `ours`, `ancestor` and `floor`.
     pub(crate) unit: &'static str,
     /// The empty program (or nothing at all), gross.
     pub(crate) floor: Option<Stat>,
@@ -40,16 +40,16 @@ pub(crate) struct Line {
     pub(crate) five_tuple: Option<Stat>,
     /// tmon, without the floor.
     pub(crate) ours: Stat,
-    /// The median of the rounds' ratios, where there is something to compare with.
+    /// The median of the rounds' ratios, if there is something to compare with.
     pub(crate) ratio: Option<Stat>,
-    /// What is asked for: the most that the ratio may be, or `ours` where there is no ratio.
+    /// The target: the maximum ratio, or the maximum of `ours` if there is no ratio.
     pub(crate) target: Option<f64>,
-    /// Whether it is so.
+    /// Whether the target is met.
     pub(crate) met: Option<bool>,
 }
 
 impl Line {
-    /// A cost by itself.
+    /// A cost without comparison.
     pub(crate) fn cost(what: impl Into<String>, unit: &'static str, ours: Stat) -> Line {
         Line {
             what: what.into(),
@@ -64,14 +64,14 @@ impl Line {
         }
     }
 
-    /// At most this much: the ratio, or the cost where there is none.
+    /// Sets a maximum: for the ratio, or for the cost if there is no ratio.
     pub(crate) fn at_most(mut self, target: f64) -> Line {
         self.target = Some(target);
         self.met = Some(self.ratio.unwrap_or(self.ours).median <= target);
         self
     }
 
-    /// At least this much of what there is without us.
+    /// Sets a minimum, relative to the value without us.
     pub(crate) fn at_least(mut self, target: f64) -> Line {
         self.target = Some(target);
         self.met = Some(self.ratio.unwrap_or(self.ours).median >= target);
@@ -83,7 +83,7 @@ impl Line {
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) lines: Vec<Line>,
-    /// Where a section begins, and what it is called.
+    /// Where sections begin, and their names.
     headings: Vec<(usize, String)>,
 }
 
@@ -167,15 +167,15 @@ impl Report {
     }
 }
 
-/// What is measured on.
+/// The machine used.
 pub(crate) struct Machine {
     /// The CPU's name.
     pub(crate) name: String,
-    /// Its family and model, the kernel, and what both do against speculation.
+    /// Its family and model, the kernel, and the mitigations of both against speculation.
     pub(crate) rest: String,
-    /// A word for it, for the name of a file.
+    /// An identifier for file names.
     pub(crate) word: String,
-    /// Indirect jumps, returns and helper calls are dear: retpolines or SafeRET.
+    /// Whether indirect jumps, returns and helper calls are expensive: retpolines or SafeRET.
     pub(crate) is_dear: bool,
 }
 
@@ -220,8 +220,8 @@ impl Machine {
     }
 }
 
-/// The most that something may be: where indirect jumps and helper calls are dear, and where they are
-/// cheap.
+/// The maximum on CPUs where indirect jumps and helper calls are expensive, and on those where they
+/// are cheap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Goal(pub(crate) f64, pub(crate) f64);
 

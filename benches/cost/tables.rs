@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens rarely: a new row, a full table, two CPUs on one row. And what a table weighs.
+//! Rare cases: a new row, a full table, two CPUs on one row. And the memory of a table.
 use std::{collections::BTreeMap, fs, sync::Barrier, thread};
 
 use anyhow::{Context, Result, ensure};
@@ -31,7 +31,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     memory(report)
 }
 
-/// Every packet of every round is one that has not been met.
+/// Every packet of every round belongs to a new row.
 fn all_new(bench: &mut Bench, what: &str, packets: u32, goal: Goal) -> Result<Line> {
     let own = vxlan44();
     let fresh: Vec<u32> = (1 << 20..2 << 20).collect();
@@ -62,8 +62,8 @@ fn fill(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// One row, hit from two CPUs at the same time, at one hook or one at each: it may lose nothing. Against
-/// a row that only one CPU hits.
+/// One row, counted by two CPUs at the same time, on one hook or on one each, without losing
+/// anything; compared with a row that only one CPU counts.
 fn two_cpus(report: &mut Report) -> Result<()> {
     const PACKETS: u32 = 400_000;
     const ROUNDS: u64 = 11;
@@ -119,10 +119,11 @@ fn two_cpus(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel says that this process's maps weigh.
+/// The memory of this process's maps, as reported by the kernel.
 fn memory(report: &mut Report) -> Result<()> {
     let _bench = Bench::new(ROWS)?;
-    // Array maps by the size of their elements: the largest of tags is that of a table of rows.
+    // Array maps by the size of their elements: the largest array of tags is that of a table of
+    // rows.
     let mut largest = BTreeMap::<u64, u64>::new();
     for entry in fs::read_dir("/proc/self/fdinfo").context("read fdinfo")? {
         let text = fs::read_to_string(entry?.path()).unwrap_or_default();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any bytes as a frame, and as a stream of frames: no panic, bounded memory, texts that a terminal
-//! takes for nothing else, and what was read can be written and read again.
+//! Arbitrary bytes as a frame, and as a stream of frames: no panic, bounded memory, texts that are
+//! safe for a terminal, and whatever was read can be written and read again.
 #![no_main]
 use std::io::Cursor;
 

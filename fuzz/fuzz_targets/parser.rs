@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any bytes as frames, through the parser compiled for this host under AddressSanitizer: nothing is
-//! read beside a frame, every frame is in exactly one place of the books, the fast path sees what the
-//! states see, and two parts added up are the whole.
+//! Arbitrary bytes as frames, through the parser compiled for this host under AddressSanitizer:
+//! nothing is read outside of a frame, every frame is in exactly one place of the books, the fast
+//! path and the states agree, and two parts add up to the whole.
 #![no_main]
 use std::cell::RefCell;
 
@@ -9,9 +9,9 @@ use feed::{config::Config, judge::native_config};
 use libfuzzer_sys::fuzz_target;
 use native::{Batch, Buffer, Native, NativeConfig, NativeFrame, Shard};
 
-/// How the input says that frames begin.
+/// How the input encodes the beginning of frames.
 const BEGINS: [u32; 8] = [0x6558, 0x10000, 0x0800, 0x86dd, 0x8847, 0x8864, 0x8100, 0x0806];
-/// More frames have nothing new to say.
+/// More frames than this show nothing new.
 const MOST: usize = 64;
 
 fn config(plain: bool, states: bool) -> NativeConfig {
@@ -31,11 +31,11 @@ thread_local! {
     }));
 }
 
-/// Whether slots and tags are the same.
+/// Whether slots and tags are equal.
 fn same_tables(a: &Native, b: &Native) -> bool {
     let memory = |native: &Native| native.memory().clone().into_iter().flat_map(|[s, t, _]| [s, t]);
     memory(a).zip(memory(b)).all(|(a, b)| {
-        // SAFETY: both are mapped as long as they are here, and nobody counts meanwhile.
+        // SAFETY: both mappings have this length, and nothing counts meanwhile.
         let [a, b] = [a, b].map(|m| unsafe { std::slice::from_raw_parts(m.as_ptr(), m.len()) });
         a == b
     })
@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
         && frames.len() < MOST
     {
         let length = usize::from(u16::from_le_bytes([*low, *high]) & 0x1ff).min(tail.len());
-        // In memory of its own, so that what is behind it is not its bytes.
+        // In separate memory, so that what follows it is not part of it.
         frames.push((Buffer::new(tail[..length].to_vec()), length as u32 + u32::from(*more)));
         rest = &tail[length..];
     }

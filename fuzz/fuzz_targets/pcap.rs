@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any bytes as a capture: no panic, no end without an end, no frame that is not in the file, and
-//! nothing said about it that a terminal would obey.
+//! Arbitrary bytes as a capture: no panic, no endless loop, no frame that is not in the file, and
+//! no message that would be unsafe for a terminal.
 #![no_main]
 use std::io::Cursor;
 
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use model::units::sanitize;
 
 fuzz_target!(|data: &[u8]| {
-    // Compressed, a file is what it unpacks to.
+    // A compressed file is what it unpacks to.
     let packed = data.starts_with(&[0x1f, 0x8b]) || data.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
     let length = if packed { u64::MAX } else { data.len() as u64 };
     let mut reader = match Reader::new(Cursor::new(data.to_vec())) {
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
                 break;
             }
         }
-        // A frame takes a header in the file, and its own bytes.
+        // A frame needs a header in the file, and its own bytes.
         assert!(
             frames <= length / 8 && captured <= length,
             "{frames} frames, {captured} bytes from {length}"
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(reader.contradictions() <= frames);
 });
 
-/// It reaches the terminal.
+/// Its text reaches the terminal.
 fn said(text: &str) {
     assert!(sanitize(text) == text && text.lines().count() <= 1, "{text:?}");
 }

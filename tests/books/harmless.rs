@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! tmon is not noticed: not by packets, not by programs beside it, and not by what is configured,
-//! even when it is killed.
+//! tmon goes unnoticed: by packets, by other programs, and in the configuration, even when it is
+//! killed.
 use std::{
     os::fd::{AsRawFd, OwnedFd},
     process::{Child, Command, Stdio},
@@ -21,7 +21,7 @@ use crate::ground::{
     *,
 };
 
-/// Frames of which every header may be wrong, and of every length.
+/// Frames in which every header may be wrong, of every length.
 pub(crate) fn odd_frames(n: usize) -> Vec<Vec<u8>> {
     let mut random = 0x2545_f491_4f6c_dd1du64;
     let mut next = move || {
@@ -35,7 +35,7 @@ pub(crate) fn odd_frames(n: usize) -> Vec<Vec<u8>> {
             let mut frame = vxlan(i as u32, next() as u32, next() as u32);
             frame.resize(60 + next() % 1400, 9);
             for _ in 0..next() % 4 {
-                // Behind the type: the receiver tells by that which frames are meant.
+                // After the type: the receiver uses that to recognise the frames.
                 let at = 14 + next() % (frame.len() - 14).min(100);
                 frame[at] = next() as u8;
             }
@@ -44,7 +44,7 @@ pub(crate) fn odd_frames(n: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Everything that arrives at an interface, whole.
+/// Receives everything that arrives on an interface, complete.
 pub(crate) fn listen(space: &Space, name: &str) -> OwnedFd {
     let ifindex = space.link(name).index as usize;
     let open = || {
@@ -57,7 +57,7 @@ pub(crate) fn listen(space: &Space, name: &str) -> OwnedFd {
     };
     let fd = space.0.within(open).unwrap().unwrap();
     setsockopt(&fd, RcvBufForce, &(8 << 20)).unwrap();
-    // The namespace has no other interface that anything arrives at.
+    // The namespace has no other interface on which anything arrives.
     assert!(ifindex > 1);
     fd
 }
@@ -67,7 +67,7 @@ pub(crate) fn heard(fd: &OwnedFd, ifindex: usize) -> Vec<Vec<u8>> {
     let mut frame = vec![0; 1 << 16];
     while let Ok((length, from)) = recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut frame) {
         let from = from.unwrap();
-        // PACKET_OUTGOING is what this end says itself.
+        // PACKET_OUTGOING is what this end sends itself.
         if from.ifindex() == ifindex && from.pkttype() != 4 {
             frames.push(frame[..length].to_vec());
         }
@@ -80,7 +80,7 @@ fn packets_and_programs_do_not_notice() {
     for want in wants() {
         let Want::Only(kind) = want else { unreachable!() };
         let g = Ground::bare();
-        // Somebody else's programs on all four hooks that the packets pass.
+        // Other programs on all four hooks that the packets pass.
         let rivals: Vec<Rival> = [(&g.a, Hook::Tx), (&g.b, Hook::Rx)]
             .into_iter()
             .flat_map(|(space, hook)| {
@@ -114,7 +114,7 @@ fn packets_and_programs_do_not_notice() {
             arrived.len() >= sent.len()
         });
         assert!(arrived == sent, "{want:?}: something arrived otherwise than it was sent");
-        // The receiver's ear is before the hooks.
+        // The receiver listens before the hooks.
         let seen = |s: &Snapshot| {
             [s.interfaces[0].books.seen()[1].packets, s.interfaces[1].books.seen()[0].packets]
         };
@@ -130,7 +130,7 @@ fn packets_and_programs_do_not_notice() {
     }
 }
 
-/// A tmon of its own, watching `eth0` until it is killed.
+/// A separate tmon process, watching `eth0` until it is killed.
 pub(crate) struct Tmon(Child);
 
 impl Tmon {
@@ -176,7 +176,7 @@ fn a_kill_leaves_nothing_on_tcx() {
     let g = Ground::new();
     let before = g.a.hooks("eth0");
     drop(Tmon::start(&g, HookKind::Tcx));
-    // The kernel closes a dead process's links by itself, if not at once.
+    // The kernel closes a dead process's links by itself, though not at once.
     until("the links are gone", || g.a.hooks("eth0") == before);
 }
 
@@ -184,17 +184,17 @@ fn a_kill_leaves_nothing_on_tcx() {
 fn the_next_start_removes_what_a_kill_left_and_nothing_else() {
     for foreign in [false, true] {
         let g = Ground::new();
-        // Somebody's own filter, and so his own qdisc.
+        // Another program's filter, and so its qdisc.
         let rival =
             foreign.then(|| Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Clsact, rival::NEXT));
         let before = g.a.hooks("eth0");
         for _ in 0..3 {
             drop(Tmon::start(&g, HookKind::Clsact));
         }
-        // What the last one left; each start removed what it found.
+        // What the last one left; each start has removed what it found.
         assert_eq!(g.a.programs("eth0").len(), 2 + usize::from(foreign), "{}", g.a.hooks("eth0"));
 
-        // One that lives is not taken for a leftover.
+        // A living one is not mistaken for a leftover.
         let mut living = g.watch(&small(), Want::Only(HookKind::Clsact));
         let after = g.watch(&small(), Want::Only(HookKind::Clsact));
         let [near, far] = g.sockets(9);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What others chose - names of interfaces and namespaces, of files, of hosts, comments in captures, and what
-//! was typed wrong - is shown by every command in every format, and a terminal obeys none of it.
+//! Untrusted text - names of interfaces and namespaces, of files, of hosts, comments in captures,
+//! and mistyped arguments - is shown by every command in every format, and never affects a
+//! terminal.
 use std::{
     fs,
     process::{Command, Stdio},
@@ -12,12 +13,12 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::ground::*;
 
-/// Escape sequences of both kinds, a bell, and a turn of the direction of reading.
+/// Escape sequences of both kinds, a bell, and a reversal of the reading direction.
 const EVIL: &str = "\x1b[2J\u{9b}31m\x07\u{202e}";
-/// As much of it as fits into the name of an interface.
+/// As much of it as fits into an interface name.
 const EVIL_IF: &str = "\x1b[2J\u{9b}\x07\u{202e}";
 
-/// Options of a pcapng block: a comment and such, all of them evil.
+/// Options of a pcapng block: a comment and others, all of them evil.
 fn options(codes: &[u16]) -> Vec<u8> {
     let mut out = Vec::new();
     for code in codes {
@@ -34,7 +35,7 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &length, body, &length].concat()
 }
 
-/// A capture of one packet, in which everybody who wrote something wrote that.
+/// A capture of one packet, in which every text is evil.
 fn capture() -> Vec<u8> {
     let words = |w: &[u32]| w.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
     let mut frame = vxlan(7, 1, 2);
@@ -51,7 +52,7 @@ fn capture() -> Vec<u8> {
     .concat()
 }
 
-/// Files with such names, for names and of captures.
+/// Files with evil names: for names, and captures.
 struct Files {
     dir: TempDir,
 }
@@ -75,7 +76,8 @@ impl Files {
     }
 }
 
-/// Neither control characters nor what turns, hides or joins; pages and pictures have lines of their own.
+/// Neither control characters nor characters that reverse, hide or join; pages and pictures have
+/// line breaks.
 fn harmless(text: &str) -> bool {
     text.chars().all(|c| {
         c == '\n'
@@ -85,7 +87,7 @@ fn harmless(text: &str) -> bool {
     })
 }
 
-/// Runs a command; everything that it says.
+/// Runs a command; returns everything that it prints.
 fn tmon(args: &[&str]) -> (Option<i32>, String) {
     let out =
         Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).stdin(Stdio::null()).output().unwrap();
@@ -116,7 +118,7 @@ fn nothing_that_others_chose_reaches_a_terminal_raw() {
     let [capture, broken, names, nonsense] =
         ["capture", "broken", "names", "nonsense"].map(|n| files.path(n));
 
-    // What it shows, and in every format; `shown` is there as pictures of what it was.
+    // What it shows, in every format; `shown` contains the replacement pictures.
     let shown = "\u{241b}[2J";
     for format in [&[][..], &["--json"], &["--csv"], &["--html"], &["--svg"]] {
         let live =
@@ -139,7 +141,7 @@ fn nothing_that_others_chose_reaches_a_terminal_raw() {
         assert_eq!(tmon(&[args, &["--json"]].concat()).0, Some(0), "{args:?}");
     }
 
-    // What it complains about.
+    // Its error messages.
     let [filter, port, dir, pattern] = [
         format!("host:{EVIL}"),
         format!("vxlan={EVIL}"),

@@ -28,7 +28,7 @@ use tui::{
 
 use crate::ground::*;
 
-/// By tunnel id: what all its rows hold.
+/// The sum of all rows, by tunnel id.
 fn ids(s: &Snapshot) -> BTreeMap<u32, Count> {
     let mut ids: BTreeMap<u32, Count> = BTreeMap::new();
     for f in s.rows.iter() {
@@ -37,12 +37,12 @@ fn ids(s: &Snapshot) -> BTreeMap<u32, Count> {
     ids
 }
 
-/// Every counter of a reading by its row.
+/// Every counter of a reading, by row.
 fn rows(s: &Snapshot) -> BTreeMap<(u16, Key), [[Count; 2]; 2]> {
     s.rows.merged().into_iter().map(|f| ((f.interface, f.key), f.counters.cells)).collect()
 }
 
-/// No row and no book is less than it was.
+/// Asserts that no row and no book has decreased.
 fn not_less(older: &Snapshot, newer: &Snapshot) {
     let now = rows(newer);
     for (key, before) in rows(older) {
@@ -70,10 +70,10 @@ fn a_flood_loses_nothing() {
     let g = Ground::new();
     let mut live = g.watch(&Config { rows: ROWS, ..Config::default() }, Want::Best);
     let [near, far] = g.sockets(9);
-    // The real traffic has its row before the flood comes, and goes on through it.
+    // The real traffic has its row before the flood begins, and continues through it.
     let each = send(&near, &far, 1);
     let ifindex = g.a.link("eth0").index;
-    let flood = 10 * 2 * u64::from(ROWS); // a table holds twice what it is made for
+    let flood = 10 * 2 * u64::from(ROWS); // a table holds twice what it is sized for
     let started = live.read().unwrap();
     let done = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
@@ -111,7 +111,7 @@ fn a_flood_loses_nothing() {
     let (_, s) = at_rest(&mut live, &g.a, "eth0");
     assert_eq!(ids(&s), sent, "every id is exact");
     closed(&s);
-    // Host to host, too: there are only these two.
+    // The sum by hosts as well: there are only these two.
     let pair = s
         .rows
         .iter()
@@ -120,7 +120,8 @@ fn a_flood_loses_nothing() {
         pair.map(|f| f.counters.total()).sum::<Count>(),
         sent.values().copied().sum::<Count>()
     );
-    // What the table could not keep apart is in the tunnels' own rows, and the real traffic is not in there.
+    // What found no room in the table is in the tunnels' `other` rows, and does not include the
+    // real traffic.
     let others: Vec<_> = s.rows.merged().into_iter().filter(|f| f.key.other).collect();
     assert_eq!(
         others.iter().map(|f| f.key.outermost.id.unwrap()).collect::<Vec<_>>(),
@@ -138,7 +139,7 @@ fn a_flood_loses_nothing() {
     visible(&s, other);
 }
 
-/// `other` is in JSON and on the screen.
+/// Asserts that `other` is in JSON and on the screen.
 fn visible(s: &Snapshot, other: Count) {
     let mut json = Vec::new();
     let total = s.total();
@@ -182,7 +183,7 @@ fn visible(s: &Snapshot, other: Count) {
     assert!(line.contains('%'), "{line}");
 }
 
-/// As many processors as there are, two at least.
+/// The number of processors, at least two.
 fn pin(n: usize) {
     stay_on(n % thread::available_parallelism().map_or(1, |n| n.get()));
 }
@@ -225,8 +226,8 @@ fn one_row_on_both_hooks_and_all_processors() {
             assert!(reader.join().unwrap() > 1);
             sent[0] + sent[1]
         });
-        // What was sent passed our hook, also what the other end had no room for; what arrived is what
-        // the interface says arrived, once its queue is empty.
+        // What was sent passed our hook, including what the other end had no room for; what arrived
+        // is what the interface counts, once its queue is empty.
         let all = |packets| Count { packets, bytes: packets * length };
         assert_eq!(since(g.a.counted("eth0"), before)[1], all(2 * EACH));
         let arrived = since(g.a.counted("eth0"), before)[0];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! GSO, GRO and BIG TCP: what is counted of super-packets is what the wire carries, judged by an end
-//! that has no offload at all and so receives and sends every packet by itself.
+//! GSO, GRO and BIG TCP: super-packets are counted as what the wire carries, verified by an end
+//! without any offload, which receives and sends every packet individually.
 use std::{
     io::{Read, Write},
     net::{IpAddr, TcpListener, TcpStream},
@@ -18,8 +18,8 @@ use tmon::kernel::{attach::Want, bpf::Config, live::Live, netlink::NewLink};
 
 use crate::ground::*;
 
-/// An end with all offloads, a bridge, and an end with none. Between the bridge and the second end
-/// there are only packets as on a wire.
+/// An end with all offloads, a bridge, and an end with none. Between the bridge and the second end,
+/// packets are as on a wire.
 struct Wire {
     g: Ground,
     bridge: Space,
@@ -54,7 +54,7 @@ impl Wire {
         self.plain(name);
     }
 
-    /// A reading, and what both ends count, while nothing is on the way between them.
+    /// A reading, and the counts of both ends, while no packets are in flight between them.
     fn read(&self, live: &mut Live) -> (Snapshot, [[Count; 2]; 2]) {
         let counted = || self.g.ends().map(|(space, _)| space.counted("eth0"));
         for _ in 0..100 {
@@ -68,13 +68,13 @@ impl Wire {
         panic!("the ends do not come to rest");
     }
 
-    /// No offload at the second end.
+    /// Disables all offloads at the second end.
     fn plain(&self, name: &str) {
         self.g.b.ethtool(name, "tso off gso off gro off");
     }
 }
 
-/// Moves so many bytes over TCP. The window is small: what is on the way fits into the queues.
+/// Transfers this many bytes over TCP. The window is small: what is in flight fits into the queues.
 pub(crate) fn bulk(from: &Space, to: &Space, at: IpAddr, bytes: usize) {
     let listener = to.0.within(|| TcpListener::bind((at, 0))).unwrap().unwrap();
     setsockopt(&listener.as_fd(), RcvBuf, &(128 << 10)).unwrap();
@@ -99,7 +99,7 @@ pub(crate) fn bulk(from: &Space, to: &Space, at: IpAddr, bytes: usize) {
     });
 }
 
-/// To the packet and to the byte.
+/// Asserts equality to the packet and to the byte.
 fn agrees(what: &str, counted: Count, truth: Count) {
     println!("{what}: counted {counted:?}, on the wire {truth:?}");
     assert_eq!(counted, truth, "{what}");
@@ -111,7 +111,8 @@ fn seen(s: &Snapshot, interface: usize) -> [Count; 2] {
 
 const BULK: usize = 24 << 20;
 
-/// What a device counts of super-packets is fewer than the wire carries; otherwise nothing is shown here.
+/// Asserts that a device counts fewer super-packets than packets on the wire; otherwise the test
+/// would show nothing.
 fn merged(counted: Count, skbs: Count) {
     assert!(skbs.packets * 4 < counted.packets, "no offload was at work: {skbs:?} of {counted:?}");
 }
@@ -121,7 +122,7 @@ fn gso_and_gro_are_what_the_wire_carries() {
     let w = Wire::new();
     w.tunnel("t0", VNI);
     w.g.a.ethtool("eth0", "gro on");
-    // A veth merges only what comes from one that would not send it merged.
+    // A veth merges only packets from one that would not send them merged.
     w.bridge.ethtool("p1", "tso off");
     let names = ["eth0".to_owned(), "t0".to_owned()];
     let mut live =
@@ -138,12 +139,12 @@ fn gso_and_gro_are_what_the_wire_carries() {
     let counted = seen(&s, 0);
     agrees("GRO at ingress", counted[0], truth[1]);
     agrees("GSO at egress", counted[1], truth[0]);
-    // The raw view is what the interface itself counts, where that does not count before merging.
+    // The raw view is what the interface itself counts, unless that counts before merging.
     let raw = seen(&raw.read().unwrap(), 0);
     assert_eq!(raw[1], skbs[1], "--skb");
     merged(counted[0], raw[0]);
     merged(counted[1], raw[1]);
-    // The tunnel device shows what is inside: the wire minus the encapsulation.
+    // The tunnel device shows the inside: the wire minus the encapsulation.
     let inside = seen(&s, 1);
     for hook in [0, 1] {
         let bare = Count {
@@ -159,7 +160,7 @@ fn gso_and_gro_are_what_the_wire_carries() {
 fn a_tunnel_in_a_tunnel_is_what_the_wire_carries() {
     let w = Wire::new();
     w.tunnel("t0", VNI);
-    // Another one between the inner addresses of the first.
+    // Another tunnel between the inner addresses of the first.
     for (space, own) in w.g.ends() {
         let (local, remote) = (inner(own), inner(3 - own));
         space.ip(&format!(
@@ -183,8 +184,8 @@ fn a_tunnel_in_a_tunnel_is_what_the_wire_carries() {
     assert_eq!(deep, seen(&s, 0)[1], "all of it is in rows of two tunnels");
 }
 
-/// The kernel lets a veth carry super-packets beyond 64 KiB, whose IP header has no length; newer ones
-/// a VXLAN, too.
+/// The kernel lets a veth carry super-packets beyond 64 KiB, whose IP header has no length; newer
+/// kernels also a VXLAN.
 fn big_tcp(what: &str, v6: bool, tunnel: bool) {
     let w = Wire::new();
     let at = |end: u8| -> IpAddr {
@@ -218,7 +219,7 @@ fn big_tcp(what: &str, v6: bool, tunnel: bool) {
     bulk(&w.g.a, &w.g.b, at(2), 8 * BULK);
     let (s, after) = w.read(&mut live);
     let [skbs, truth] = [0, 1].map(|end| since(after[end], before[end]));
-    // With what an IPv6 interface says of itself.
+    // Including an IPv6 interface's own traffic.
     let counted = since(seen(&s, 0), seen(&silence, 0))[1];
     agrees(what, counted, truth[0]);
     merged(counted, skbs[1]);
@@ -254,7 +255,7 @@ fn big_tcp_over_ipv6() {
     big_tcp("BIG TCP over IPv6", true, false);
 }
 
-/// Kernels without BIG TCP for UDP tunnels send what fits into 64 KiB there: exact either way.
+/// Kernels without BIG TCP for UDP tunnels limit these to 64 KiB: the counts are exact either way.
 #[test]
 fn big_tcp_in_a_tunnel() {
     for v6 in [false, true] {
@@ -265,7 +266,7 @@ fn big_tcp_in_a_tunnel() {
 #[test]
 fn a_tag_in_the_metadata_weighs() {
     let g = Ground::bare();
-    // The kernel takes the tag of what arrives out of the frame before our hook.
+    // The kernel removes the tag from a received frame before our hook.
     let mut far = Live::open(&["eth0".to_owned()], Some(g.b.name()), &small(), Want::Best).unwrap();
     let mut near = g.watch(&small(), Want::Best);
     let frame = vxlan(7, 1, 2);
@@ -294,11 +295,11 @@ fn pieces_are_in_the_row_of_the_whole() {
     const PACKETS: u64 = 20;
     let g = Ground::new();
     let mut live = g.watch(&small(), Want::Best);
-    // One inner packet does not fit into one outer one any more.
+    // An inner packet does not fit into an outer one any more.
     for (space, _) in g.ends() {
         space.netlink().set_mtu("t0", 1500).unwrap();
     }
-    // And nobody learns that.
+    // Path MTU discovery does not notice it.
     g.a.run("ip", "route replace 10.78.0.0/24 dev t0 src 10.78.0.1 mtu lock 1500");
     let [near, far] = g.sockets(9);
     let before = g.a.counted("eth0");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What tmon needs, that nothing else is needed, and that it gives the rest up.
+//! The privileges that tmon needs, that no others are needed, and that it gives up the rest.
 use std::{
     ffi::CString,
     fs,
@@ -15,10 +15,10 @@ use tmon::kernel::netlink::NewLink;
 use crate::ground::*;
 
 const NEEDED: [&str; 3] = ["bpf", "perfmon", "net_admin"];
-/// nobody
+/// The user nobody.
 const USER: &str = "65534";
 
-/// The program where everybody can run it.
+/// A copy of the program that everybody can run.
 fn copy() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -27,7 +27,7 @@ fn copy() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Runs a short `tmon dump` as nobody with these capabilities. Its output and its complaints.
+/// Runs a short `tmon dump` as nobody with these capabilities. Returns its output and its errors.
 fn dump(g: &Ground, program: &PathBuf, capabilities: &[&str]) -> (bool, String, String) {
     let set = capabilities.iter().fold("-all".to_owned(), |set, c| set + ",+" + c);
     let run = || {
@@ -60,7 +60,7 @@ fn nobody_needs_three_capabilities() {
     assert!(done && said.is_empty(), "{said}");
     let v: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(v["interfaces"][0]["name"], "eth0");
-    // Each of them, and it is said which.
+    // Each of them is needed, and the error names it.
     for missing in NEEDED {
         let rest: Vec<&str> = NEEDED.into_iter().filter(|c| *c != missing).collect();
         let (done, _, said) = dump(&g, &program, &rest);
@@ -79,7 +79,7 @@ fn capabilities_of_the_file_are_enough() {
     let words: [u32; 5] = [0x0200_0001, 1 << 12, 0, 1 << (38 - 32) | 1 << (39 - 32), 0];
     let value: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     let path = CString::new(program.as_os_str().as_bytes()).unwrap();
-    // SAFETY: a path and a value, as long as is said.
+    // SAFETY: a path, and a value of the stated length.
     let e = unsafe {
         libc::setxattr(
             path.as_ptr(),
@@ -136,8 +136,8 @@ fn the_rest_is_given_up_and_the_watch_goes_on() {
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
 
-    // Two threads have what they need: its own, and the one that entered the namespace. One that looks
-    // for names needs nothing.
+    // Two threads have what they need: the main one, and the one that entered the namespace. A
+    // thread that looks up names needs nothing.
     let kept = format!("{:016x}", 1u64 << 12 | 1 << 38 | 1 << 39);
     let none = format!("{:016x}", 0);
     for (name, value) in [
@@ -155,7 +155,7 @@ fn the_rest_is_given_up_and_the_watch_goes_on() {
     }
     assert!(status(child.id(), "NoNewPrivs").iter().all(|v| v == "1"));
 
-    // That is enough to find the interface again when it comes back.
+    // This suffices to find the interface again when it comes back.
     g.a.netlink().delete("eth0").unwrap();
     g.a.netlink()
         .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Everything at once and again and again: real traffic, floods of a small table, fragments, odd
-//! frames, other tmon and other programs that come, go and are killed, interfaces that come and go; and
-//! after each of it every packet is where it belongs. A few seconds here; `make soak SECONDS=600` for longer.
+//! Everything at once and repeatedly: real traffic, floods of a small table, fragments, odd frames,
+//! other tmon and other programs that come, go and are killed, interfaces that come and go; after
+//! each round every packet is where it belongs. A few seconds here; `make soak SECONDS=600` for
+//! longer.
 use std::{
     env, thread,
     time::{Duration, Instant},
@@ -22,10 +23,10 @@ use crate::ground::{
     *,
 };
 
-/// What it is called, and how it is done.
+/// The name of a round, and its function.
 type Round = (&'static str, fn(&mut Soak));
 
-/// What is done in a round.
+/// The rounds.
 const ROUNDS: [Round; 12] = [
     ("real traffic", Soak::traffic),
     ("a flood", Soak::flood),
@@ -47,10 +48,10 @@ struct Soak {
     wire: Live,
     skbs: Live,
     random: u64,
-    /// What the interface has counted in earlier lives, and what when this life began.
+    /// What the interface counted in earlier lives, and its counters at the start of this one.
     earlier: [Count; 2],
     base: [Count; 2],
-    /// Frames that were put on the wire here, by our own count.
+    /// Frames that we injected on the wire here.
     injected: u64,
     datagrams: u64,
     /// What passed our hook and was then dropped by the interface, which does not count it.
@@ -100,17 +101,18 @@ impl Soak {
         let mark = vxlan(5, 5, 5);
         for some in frames.chunks(256) {
             for frame in some.iter().chain([&mark]) {
-                // Those that the other end had no room for passed our hook, and the interface did not count them.
+                // Those that the other end had no room for passed our hook, but the interface did
+                // not count them.
                 let again = inject(&raw, ifindex, frame) - 1;
                 self.dropped += Count { packets: again, bytes: again * frame.len() as u64 };
                 self.injected += 1;
             }
-            // What follows must not find the other end's queue full.
+            // The next round must not find the other end's queue full.
             until("the other end", || heard(&ear, at).contains(&mark));
         }
     }
 
-    /// Ten times what the table holds, while real traffic runs.
+    /// Ten times what the table holds, while real traffic continues.
     fn flood(&mut self) {
         let frames: Vec<_> = (0..5120)
             .map(|i| {
@@ -119,7 +121,7 @@ impl Soak {
             })
             .collect();
         let [near, far] = self.g.sockets(9);
-        // In turns: what the flood leaves in the other end's queue must not cost a datagram.
+        // Alternately: what the flood leaves in the other end's queue must not cost a datagram.
         for some in frames.chunks(256) {
             self.inject(some);
             send(&near, &far, 10);
@@ -147,7 +149,7 @@ impl Soak {
         self.mtu(1450, "");
     }
 
-    /// Of both ends' tunnel; and nobody learns that the underlay has no room for it.
+    /// Sets the MTU of both ends' tunnel; path MTU discovery does not notice the underlay's.
     fn mtu(&self, bytes: u32, lock: &str) {
         for (space, own) in self.g.ends() {
             space.netlink().set_mtu("t0", bytes).unwrap();
@@ -181,7 +183,7 @@ impl Soak {
         self.wire.read().unwrap().interfaces[0].hook
     }
 
-    /// Somebody else's program comes before ours, and goes.
+    /// Another program is placed before ours, and goes.
     fn rival(&mut self) {
         let (hook, kind) = ([Hook::Rx, Hook::Tx][self.next(2) as usize], self.hook());
         let rival = Rival::attach(&self.g.a, "eth0", hook, kind, rival::NEXT);
@@ -196,7 +198,7 @@ impl Soak {
         told(&mut self.wire, "nothing runs before tmon");
     }
 
-    /// Somebody takes our programs off, and they come back.
+    /// Our programs are detached by somebody else, and come back.
     fn taken_off(&mut self) {
         self.rest();
         match self.hook() {
@@ -260,14 +262,14 @@ impl Soak {
         self.traffic();
     }
 
-    /// Waits until nothing is on the way, and reads both.
+    /// Waits until no packets are in flight, and reads both.
     fn rest(&mut self) -> [Snapshot; 2] {
         let (_, skbs) = at_rest(&mut self.skbs, &self.g.a, "eth0");
         let (_, wire) = at_rest(&mut self.wire, &self.g.a, "eth0");
         [wire, skbs]
     }
 
-    /// The books of both: whether anything is missing, and one line.
+    /// The books of both: what is missing, and one line.
     fn close(&mut self) -> (i64, String) {
         let [wire, skbs] = self.rest();
         closed(&wire);
@@ -314,13 +316,14 @@ fn soak() {
     let mut soak = Soak::new();
     let mut minute = Instant::now();
     let (mut rounds, mut line) = (0, String::new());
-    // Each once, then by chance.
+    // Each once, then at random.
     while Instant::now() < deadline || rounds < ROUNDS.len() {
         let which =
             if rounds < ROUNDS.len() { rounds } else { soak.next(ROUNDS.len() as u64) as usize };
         let (name, round) = ROUNDS[which];
         round(&mut soak);
-        // Packets may still be queued behind the interface's counters, on a busy machine for a while.
+        // Packets may still be queued after the interface's counters, on a busy machine for a
+        // while.
         let (mut wrong, mut said) = soak.close();
         let patience = Instant::now() + PATIENCE;
         while wrong != 0 && Instant::now() < patience {
@@ -334,7 +337,7 @@ fn soak() {
             eprintln!("soak: {rounds} rounds: {line}");
         }
     }
-    // What the last kill left goes with the next start; then everything is as it was before us.
+    // The next start removes what the last kill left; then everything is as before.
     drop(soak.g.watch(&small(), Want::Only(HookKind::Clsact)));
     let Soak { g, wire, skbs, .. } = soak;
     drop((wire, skbs));

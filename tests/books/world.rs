@@ -14,7 +14,7 @@ use crate::ground::{
     *,
 };
 
-/// What is in the tunnel's rows of all interfaces.
+/// The sum of the tunnel's rows on all interfaces.
 fn inside(s: &Snapshot) -> Count {
     s.rows
         .iter()
@@ -47,7 +47,7 @@ fn an_interface_that_comes_back_counts_on() {
             "{want:?}"
         );
 
-        // Another one of the same name, and another index, with the same tunnel over it.
+        // Another interface with the same name and another index, with the same tunnel over it.
         g.a.netlink()
             .create("eth0", None, &NewLink::Veth { peer: "eth0", netns: Some(&g.b.0) })
             .unwrap();
@@ -76,7 +76,7 @@ fn a_new_name_changes_nothing_else() {
     let mut live = g.watch(&small(), Want::Best);
     let [near, far] = g.sockets(9);
     let each = send(&near, &far, 5);
-    // Terminal escapes go by netlink, and nowhere further.
+    // Terminal escapes pass through netlink, and no further.
     let evil = "\x1b[31mred\x07";
     g.a.try_run("ip", &["link", "set", "eth0", "down"]).unwrap();
     g.a.try_run("ip", &["link", "set", "eth0", "name", evil]).unwrap();
@@ -90,7 +90,7 @@ fn a_new_name_changes_nothing_else() {
         (counts(10, each), evil, 1)
     );
 
-    // The name that was asked for, on another interface: that one, too.
+    // The requested name, on another interface: that is watched as well.
     g.a.netlink().create("eth0", None, &NewLink::Bridge).unwrap();
     told(&mut live, "eth0 in network namespace");
     let s = live.read().unwrap();
@@ -152,7 +152,7 @@ fn a_namespace_that_is_deleted_is_not_kept_alive() {
         netns::delete(g.a.name()).unwrap();
         let notices = told(&mut live, "is gone");
         assert!(notices[0].contains(g.a.name()), "{notices:?}");
-        // The namespace ends when nobody holds it, and so does the pair of interfaces.
+        // The namespace ends when nobody holds it, and so does the veth pair.
         let Ground { a, b } = g;
         drop(a);
         until("the other end of the veth gone", || {
@@ -179,20 +179,20 @@ fn the_same_index_in_two_namespaces_is_two_interfaces() {
     send(&far, &near, 3);
     let s = live.read().unwrap();
     let books: Vec<[Count; 2]> = s.interfaces.iter().map(|i| i.books.counted).collect();
-    // What one sends the other receives.
+    // What one sends, the other receives.
     assert_eq!(books, [[counts(3, each), counts(20, each)], [counts(20, each), counts(3, each)]]);
     assert_eq!(
         s.interfaces.iter().map(|i| i.netns.as_deref().unwrap()).collect::<Vec<_>>(),
         [g.a.name(), g.b.name()]
     );
     closed(&s);
-    // And rows say which.
+    // And rows name the interface.
     let total = s.total();
     let reading = Excerpt::new("tmon", &total, &Filter::default());
     assert_eq!(reading.flows.iter().map(|f| reading.interface(f)).collect::<Vec<_>>(), names);
 }
 
-/// The descriptor of a per-CPU array of BPF in this process that was not there before: the books.
+/// The descriptors of per-CPU BPF arrays in this process that are new: the books.
 fn books_of(before: &[i32]) -> Vec<i32> {
     let is_books = |fd: &i32| {
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
@@ -208,7 +208,7 @@ fn descriptors() -> Vec<i32> {
         .collect()
 }
 
-/// In a process of its own: descriptors are the whole process's.
+/// In a separate process: descriptors belong to the whole process.
 #[test]
 #[ignore = "run by a_table_that_cannot_be_read_once"]
 #[allow(unsafe_code)]
@@ -224,7 +224,7 @@ fn with_a_broken_table() {
     let each = send(&near, &far, 5);
     let good = live.read().unwrap();
     assert_eq!(broken.len(), 1, "one table of books");
-    // SAFETY: descriptors of this process; the original is put back before anything drops it.
+    // SAFETY: descriptors of this process; the original is restored before anything drops it.
     let kept = unsafe { libc::fcntl(broken[0], libc::F_DUPFD_CLOEXEC, 100) };
     let null = std::fs::File::open("/dev/null").unwrap();
     // SAFETY: as above.
@@ -273,7 +273,7 @@ fn a_table_that_cannot_be_read_once_is_read_again() {
 fn tunnels_are_followed_as_they_come_and_go() {
     let g = Ground::bare();
     let mut live = {
-        // Nothing there yet but a default route.
+        // There is only a default route yet.
         g.a.run("ip", "route add default dev eth0");
         Live::open(&[], Some(g.a.name()), &small(), Want::Best).unwrap()
     };
@@ -284,7 +284,7 @@ fn tunnels_are_followed_as_they_come_and_go() {
             && notices[0].contains("eth0"),
         "{notices:?}"
     );
-    // A port that is not VXLAN's to anybody who is not told.
+    // A port that is not a default port of VXLAN.
     for (space, own) in g.ends() {
         let peer = outer(3 - own);
         space.ip(&format!("link add t0 type vxlan id {VNI} dstport 5789 remote {peer} dev eth0\n"));
@@ -295,7 +295,7 @@ fn tunnels_are_followed_as_they_come_and_go() {
     let each = send(&near, &far, 10);
     assert_eq!(inside(&live.read().unwrap()), counts(10, each));
 
-    // An underlay that nobody watches yet.
+    // An underlay that is not watched yet.
     g.a.netlink()
         .create("eth1", None, &NewLink::Veth { peer: "eth1", netns: Some(&g.b.0) })
         .unwrap();
@@ -317,14 +317,14 @@ fn what_runs_before_us_is_told() {
         let g = Ground::new();
         let Want::Only(kind) = want else { unreachable!() };
         let mut live = g.watch(&small(), want);
-        // On clsact, the newest of a priority runs first; on tcx who asks for it.
+        // On clsact, the newest filter of a priority runs first; on tcx, the one that asks to.
         let rival = Rival::attach(&g.a, "eth0", Hook::Tx, kind, rival::NEXT);
         let notices = told(&mut live, "runs before tmon");
         assert!(notices.len() == 1 && notices[0].contains("egress"), "{notices:?}");
         let [near, far] = g.sockets(9);
         let each = send(&near, &far, 10);
         assert_eq!((inside(&live.read().unwrap()), rival.packets()), (counts(10, each), 10));
-        // One that ends the packets' way takes them from us, and it was said.
+        // One that consumes packets hides them from us, and this is reported.
         let thief = Rival::attach(&g.b, "eth0", Hook::Rx, kind, rival::DROP);
         near.send(b"lost").unwrap();
         until("the thief's packet", || thief.packets() == 1);
@@ -369,7 +369,7 @@ fn taken_off_is_told_and_mended() {
     let mut live = g.watch(&small(), Want::Only(HookKind::Clsact));
     let [near, far] = g.sockets(9);
     let each = send(&near, &far, 4);
-    // Somebody clears the qdisc, and everything on it.
+    // Somebody deletes the qdisc with everything on it.
     g.a.run("tc", "qdisc del dev eth0 clsact");
     let notices = told(&mut live, "is watched again");
     assert!(notices[0].contains("detached tmon's programs"), "{notices:?}");
@@ -377,7 +377,7 @@ fn taken_off_is_told_and_mended() {
     assert_eq!(inside(&live.read().unwrap()), counts(10, each));
     drop(live);
 
-    // The same by another's program in the place of one of ours, which then is nobody's leftover.
+    // The same by another program that replaces one of ours and is then nobody's leftover.
     let before = g.a.hooks("eth0");
     let mut live = g.watch(&small(), Want::Only(HookKind::Clsact));
     let rival = Rival::replace(&g.a, "eth0", Hook::Tx);
@@ -395,7 +395,7 @@ fn taken_off_is_told_and_mended() {
     g.a.run("tc", "qdisc del dev eth0 clsact");
     assert_eq!(g.a.hooks("eth0"), before);
 
-    // The same on tcx: a link that is not ours to close can be detached by whoever may.
+    // The same on tcx: a link can be detached by anybody with the privilege.
     if wants().len() == 2 {
         let mut live = g.watch(&small(), Want::Only(HookKind::Tcx));
         send(&near, &far, 4);
@@ -406,7 +406,7 @@ fn taken_off_is_told_and_mended() {
     }
 }
 
-/// A VXLAN datagram that a program sends by itself, over lo.
+/// A VXLAN datagram that a program sends itself, over lo.
 fn over_loopback(space: &Space, packets: u64) {
     space.run("ip", "link set lo up");
     let socket = space.udp(([127, 0, 0, 1].into(), 0));
@@ -446,7 +446,7 @@ fn a_packet_over_loopback_counts_once() {
     }
 }
 
-/// In a process of its own: descriptors are the whole process's.
+/// In a separate process: descriptors belong to the whole process.
 #[test]
 #[ignore = "run by interfaces_that_are_gone_keep_sums_and_nothing_else"]
 fn with_many_that_come_and_go() {
@@ -464,7 +464,7 @@ fn with_many_that_come_and_go() {
             "link add {name} type veth peer name peer{n}\nlink set {name} up\nlink set peer{n} up\n"
         ));
         told(&mut live, &format!("{name} in network namespace"));
-        // Sent again where the veth was not ready for it: each one passed our hook.
+        // Sent again if the veth was not ready for it: each one passed our hook.
         let frame = vxlan(n as u32, 1, 2);
         let sent = inject(&raw, g.a.link(&name).index, &frame);
         most = most.max(descriptors().len());
@@ -500,7 +500,7 @@ fn interfaces_that_are_gone_keep_sums_and_nothing_else() {
     alone("world::with_many_that_come_and_go");
 }
 
-/// Runs a test in a process of its own.
+/// Runs a test in a separate process.
 fn alone(test: &str) {
     let out = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", test, "--nocapture"])
@@ -531,7 +531,7 @@ fn a_device_that_moved_to_another_namespace_is_decoded() {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     });
-    // It came after the start, so it takes until the next look around.
+    // It came after the start, so it is found at the next look.
     let mut each = 0;
     until("its port is known", || {
         each = send(&near, &far, 1);
@@ -540,7 +540,7 @@ fn a_device_that_moved_to_another_namespace_is_decoded() {
     let before = inside(&live.read().unwrap());
     send(&near, &far, 10);
     assert_eq!(inside(&live.read().unwrap()), before + counts(10, each));
-    // From the start it is known at once, and its underlay is what there is to watch.
+    // At startup it is known at once, and its underlay is the one to watch.
     let mut second = Live::open(&[], Some(g.a.name()), &small(), Want::Best).unwrap();
     send(&far, &near, 10);
     let s = second.read().unwrap();
@@ -562,13 +562,13 @@ fn a_namespace_is_named_by_path_or_by_process_too() {
         assert_eq!(s.interfaces[0].netns.as_deref(), Some(space.as_str()));
         assert!(Live::open(&["eth0".to_owned()], Some(space), &small(), Want::Best).is_ok());
     }
-    // Also when privileges have been given up, which looking at a process takes.
+    // Even after giving up privileges, which are needed for looking at a process.
     let args = ["dump", "--netns", &spaces[1], "eth0", "--for", "2s", "--json"];
     let out = std::process::Command::new(env!("CARGO_BIN_EXE_tmon")).args(args).output().unwrap();
     let (read, said) = [&out.stdout, &out.stderr].map(|b| String::from_utf8_lossy(b)).into();
     assert!(out.status.success() && said.is_empty(), "{said}");
     assert!(read.contains(&format!("\"netns\":\"{}\"", spaces[1])), "{read}");
-    // One that is known by a process is there for as long as that is.
+    // A namespace identified by a process exists for as long as the process.
     let mut live =
         Live::open(&[format!("{}/eth0", spaces[1])], None, &small(), Want::Best).unwrap();
     process.kill().unwrap();

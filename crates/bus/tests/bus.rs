@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Publishers and a viewer on a bus that is a few lines: what is asked, what is told, and what
-//! happens when something is not as it should be.
+//! Publishers and a viewer on a minimal bus: what is requested, what is reported, and what happens
+//! when something goes wrong.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 use std::{
     thread,
@@ -28,7 +28,7 @@ fn subject(topic: SubjectKind, host: &str) -> String {
     subjects().subject(topic, &HostPath::new(host))
 }
 
-/// What a host tells of a second.
+/// What a host reports for one second.
 fn frame(host: &str, epoch: u64, kind: FrameKind, seq: u64, second: u64) -> Frame {
     let t = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + n);
     let key = Key {
@@ -101,7 +101,7 @@ fn publisher(server: &NatsServer, host: &str) -> Publisher {
     Publisher::start(login, subjects(), &HostPath::new(host), (LEAST, false), || {}).unwrap()
 }
 
-/// Waits for what is asked to be as it should.
+/// Waits until the requests are as expected.
 fn asked(publisher: &mut Publisher, mut holds: impl FnMut(&Asked) -> bool) -> Asked {
     let mut last = Asked::default();
     until("it is asked", || {
@@ -164,7 +164,7 @@ fn a_host_that_tells_nonsense_is_said_to_and_the_others_go_on() {
     let give = |topic, at: &str, bytes: Vec<u8>| server.publish(&subject(topic, at), &bytes);
     give(SubjectKind::Hello, "bad", b"\x08\x01nonsense".to_vec());
     assert!(next_notice(&mut *viewer).starts_with("bad is garbled"));
-    // By the permissions of `bad`, in the name of another.
+    // With the permissions of `bad`, in the name of another.
     give(SubjectKind::Hello, "bad", frame("a", 1, FrameKind::Hello, 1, 0).packed());
     assert!(next_notice(&mut *viewer).contains("the name of another, a"));
     give(SubjectKind::Sum, "bad", frame("bad", 1, FrameKind::Rows, 1, 0).packed());
@@ -202,13 +202,13 @@ fn what_is_missing_is_numbered_and_nothing_counts_twice() {
     give(sum, 1, 0, 3); // what was told by row
     give(sum, 1, 1, 5); // and what was not
     assert_eq!(heard(1), [(sum, 5)]);
-    // It is started again, and then there are two of the name.
+    // It is restarted, and then there are two with the same name.
     give(hello, 2, 1, 6);
     give(rows, 2, 0, 6);
     assert_eq!(heard(2), [(hello, 0), (rows, 1)]);
     for seq in 14..19 {
         give(rows, 1, seq, seq);
-        thread::sleep(Duration::from_millis(300)); // as long as it takes to be on its way
+        thread::sleep(Duration::from_millis(300)); // long enough to be on its way
     }
     let said = next_notice(&mut *viewer);
     assert!(said.contains("two hosts publish by this name"), "{said}");

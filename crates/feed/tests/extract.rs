@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is taken out of captures: the frames of the rows that the filter keeps in the table, as they
-//! were; what is inside of tunnels; tshark agrees where it is.
+//! Extraction from captures: the frames of the rows that the filter matches in the table,
+//! unchanged; the contents of tunnels; tshark agrees where it is installed.
 use std::{
     collections::BTreeSet,
     fs,
@@ -30,7 +30,7 @@ use testkit::{
     table::{Begin, cases},
 };
 
-/// A frame with all that a capture says of it.
+/// A frame with everything that a capture contains about it.
 type Whole = (Vec<u8>, u32, Option<Duration>, Option<Hook>, u16);
 
 fn frames(capture: impl io::Read + Send + 'static) -> Vec<Whole> {
@@ -54,7 +54,7 @@ fn selection(text: &str) -> Selection {
     Selection { filter: packets(text), ..Selection::default() }
 }
 
-/// What is written, and what became of the frames.
+/// The output, and what became of the frames.
 fn take(files: &[PathBuf], config: &Config, selection: Selection) -> (Vec<u8>, Extracted) {
     let captures = Captures::open(files).expect("captures");
     let mut out = Vec::new();
@@ -92,7 +92,7 @@ fn folder() -> TempDir {
     TempDir::new().expect("a scratch folder")
 }
 
-/// Captures that others made, if they are there, and our own.
+/// Captures by others, if available, and our own.
 fn captures() -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/table.pcap");
     let corpus = std::env::var_os("TMON_CORPUS").map(PathBuf::from);
@@ -107,7 +107,7 @@ fn captures() -> Vec<PathBuf> {
     all
 }
 
-/// The rows of a capture that a filter keeps, each with its interface's name.
+/// The rows of a capture that match a filter, each with its interface's name.
 fn rows(file: &Path, filter: &str) -> BTreeSet<String> {
     let filter: Filter = filter.parse().expect("a filter");
     let mut replay =
@@ -116,7 +116,7 @@ fn rows(file: &Path, filter: &str) -> BTreeSet<String> {
     let reading = replay.read().expect("a reading");
     let name = |i: u16| reading.interfaces[usize::from(i)].name.as_str();
     let kept = reading.rows.iter().filter(|f| filter.matches(f, name(f.interface)));
-    // A capture's interface has no longer name.
+    // The interface names of a capture are no longer than this.
     let name = |i| name(i).chars().take(64).collect::<String>();
     kept.map(|f| format!("{} {:?} {:?}", name(f.interface), f.key, f.counters)).collect()
 }
@@ -134,11 +134,12 @@ const FILTERS: [&str; 10] = [
     "iface:nothing",
 ];
 
-/// What a filter takes is in the capture, in this order, and has the rows that it keeps, to the byte.
+/// The frames that a filter selects are those of its rows in the table, in their order, to the
+/// byte.
 fn are_those_of_the_table(file: &Path) {
     let all = frames(fs::File::open(file).expect("it is there"));
     let dir = folder();
-    // The name of a file is that of an interface which has none.
+    // The name of a file is that of an interface without a name.
     let part = dir.path().join(file.file_name().expect("a name"));
     for text in FILTERS {
         let bytes = take(&[file.to_owned()], &config(), selection(text)).0;
@@ -319,7 +320,7 @@ fn several_captures_are_merged_and_keep_their_interfaces() {
     assert_eq!(one.into_iter().map(|f| f.0).collect::<Vec<_>>(), odd);
 }
 
-/// Takes so many bytes.
+/// Accepts this many bytes.
 struct Disk(usize);
 
 impl Write for Disk {
@@ -351,17 +352,17 @@ fn a_full_disk_is_said() {
     assert!(extract.whole() > 250_000 && extract.whole() <= 300_000);
 }
 
-/// The same rows in tshark's words: what it calls the tunnel's id and the inner addresses.
+/// The same rows in tshark's terms: its names for the tunnel's id and the inner addresses.
 const FIELDS: [(&str, &str); 3] =
     [("vxlan", "vxlan.flag_i == 1 && vxlan.vni"), ("geneve", "geneve.vni"), ("gtpu", "gtp.teid")];
 
-/// By their destination: whatever comes from such a port is something else to tmon, and so is VXLAN
-/// without its I flag.
+/// By destination port: packets from such a port are something else to tmon, as is VXLAN without
+/// its I flag.
 const PORTS: &str =
     "udp.dstport == 4789 || udp.dstport == 8472 || udp.dstport == 6081 || udp.dstport == 2152";
 
-/// Of captures with such tunnels and nothing deeper, each pair of addresses inside each of them is
-/// asked for, here and of tshark.
+/// In captures with such tunnels and nothing deeper, each pair of addresses inside each tunnel is
+/// selected, both here and by tshark.
 #[test]
 fn tshark_takes_the_same_frames() {
     if Command::new("tshark").arg("--version").output().is_err() {
@@ -386,7 +387,7 @@ fn tshark_takes_the_same_frames() {
             ) else {
                 continue;
             };
-            // tshark does not tell outer addresses from inner ones.
+            // tshark does not distinguish outer addresses from inner ones.
             if flow.key.outer == Some(pair)
                 || asked.len() >= 3
                 || !asked.insert((kind.clone(), id, pair))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! GTP-U's own messages: plain in the books, and what they say of which tunnel.
+//! GTP-U's own messages: plain in the books, and the claims that they make about tunnels.
 use std::net::IpAddr;
 
 use feed::{
@@ -31,7 +31,7 @@ fn said(frames: &[Vec<u8>]) -> (Vec<(Claim, u64)>, u64) {
     (all.claims.into_iter().map(|(claim, n)| (claim, n.packets)).collect(), plain)
 }
 
-/// A message, with its sequence number, and what follows.
+/// A message with its sequence number, and what follows.
 fn message(way: &str, kind: u8, id: u32, rest: &[u8]) -> Frame {
     let length = (4 + rest.len()) as u16;
     let header = [&[0x32, kind][..], &length.to_be_bytes(), &id.to_be_bytes(), &[0, 9, 0, 0]];
@@ -81,7 +81,8 @@ fn an_error_indication_is_about_packets_the_other_way() {
         assert_eq!(format!("{} > {}", claim.from, claim.to), back);
         assert_eq!(Some(&*claim.who.to_string()), way.split(' ').next());
 
-        // Without the peer's address it is the sender's; without anything the tunnel is not known.
+        // Without the peer's address, the sender's is used; without anything, the tunnel is
+        // unknown.
         let short = message(way, 26, 0, &unknown(peer)[..5]).bytes();
         let none = message(way, 26, 0, &[]).bytes();
         let (all, plain) = said(&[short, none]);

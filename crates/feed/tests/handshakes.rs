@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! TCP connections inside tunnels, as the parser counts them: SYNs, answers, resets, and how long an
-//! answer takes.
+//! TCP connections inside tunnels, as the parser counts them: SYNs, answers, resets, and the time
+//! until an answer.
 use contract::EPOCH_BITS;
 use feed::{
     config::Config,
@@ -19,7 +19,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const SECOND: u64 = 1 << EPOCH_BITS;
 
-/// A TCP segment with so much data.
+/// A TCP segment with this much data.
 fn tcp(ports: [u16; 2], [sequence, ack]: [u32; 2], flags: u8, data: usize) -> Vec<u8> {
     let mut bytes = ports.map(u16::to_be_bytes).concat();
     bytes.extend([sequence, ack].map(u32::to_be_bytes).concat());
@@ -114,7 +114,7 @@ fn nobody_answers() {
     assert_eq!(host.sum(), want, "the last one may be answered yet");
     host.now += 2 * SECOND;
     assert_eq!(host.sum(), Handshakes { unanswered: 2, ..want });
-    // An answer to a SYN that was sent again says nothing of how long it took.
+    // An answer to a retransmitted SYN is not timed.
     host.see(Hook::Rx, &vxlan(true, [1, 6], SYN | ACK));
     assert_eq!(host.sum(), Handshakes { unanswered: 1, ..want });
 }
@@ -128,7 +128,7 @@ fn a_reset_is_an_answer() {
     host.now += 2 * SECOND;
     let want = Handshakes { syns: 1, resets: [1, 1], ..Handshakes::default() };
     assert_eq!(host.sum(), want);
-    // By whom is told by the row's order, wherever it is seen.
+    // The row's order determines who resets, wherever it is seen.
     let mut host = Host::new();
     host.see(Hook::Rx, &vxlan(true, [0, 6], RST | ACK));
     host.see(Hook::Tx, &vxlan(true, [0, 6], RST));
@@ -252,7 +252,7 @@ fn only_what_is_whole_and_inside_counts() {
     let later = outer.ip("192.168.0.1 > 192.168.0.2").proto(6).frag(1, 100, false);
     host.see(Hook::Rx, &later.payload(&tcp([1000, 80], [5, 0], SYN, 0)));
     assert_eq!(host.sum(), Handshakes::default());
-    // With rows of plain traffic it counts there, too.
+    // With rows for plain traffic it counts there as well.
     let config = Config { rows: 64, plain: true, ..Config::default() };
     host.judge = judge::host(&config).expect("memory for the tables");
     host.see(Hook::Rx, &segment(pkt().eth(), false, [5, 0], SYN, 0));
@@ -273,6 +273,6 @@ fn a_flood_is_bounded_and_told() {
     let sum = host.sum();
     assert!(all.displaced > 5_000, "{} of {many} made room", all.displaced);
     assert_eq!(sum.syns + all.unfollowed, u64::from(many), "each is told");
-    // What made room, nobody knows whether it was answered.
+    // For an evicted SYN it is unknown whether it was answered.
     assert_eq!(sum.unanswered + all.displaced + all.unfollowed, u64::from(many));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! ICMP errors that quote a tunnel's packet: who says what of which tunnel, however much is quoted.
+//! ICMP errors that quote a tunnel's packet: who reports what about which tunnel, however much is
+//! quoted.
 use feed::{
     config::Config,
     judge::{self, Judge},
@@ -32,7 +33,7 @@ fn said(judge: &mut dyn Judge) -> Vec<(Claim, u64, Option<u32>)> {
     all.claims.into_iter().map(|(claim, n)| (claim, n.packets, n.mtu)).collect()
 }
 
-/// An error of a router about a packet, of which it quotes so many bytes.
+/// A router's error about a packet, quoting this many bytes of it.
 fn error(packet: &Frame, quoted: usize, v6: bool) -> Frame {
     let way = if v6 { "2001:db8::fe > 2001:db8::100" } else { "172.16.1.254 > 172.16.1.100" };
     let bytes = packet.bytes();
@@ -43,7 +44,7 @@ fn inside(frame: Frame) -> Frame {
     frame.ip("192.168.0.1 > 192.168.0.2").udp(1000, 2000).data(200)
 }
 
-/// Tunnels' packets, and what is known of them by their first 28 or 48 bytes, and by all.
+/// Tunnels' packets, and what is known about them from their first 28 or 48 bytes, and from all.
 fn packets() -> Vec<(Frame, bool, Option<Tunnel>, Tunnel)> {
     let t = |kind, id| Tunnel { kind, id };
     let vxlan = |way: &str| inside(pkt().ip(way).udp(54321, 4789).vxlan(7).eth());
@@ -132,7 +133,8 @@ fn what_is_no_tunnels_packet_or_rubbish_says_nothing() {
         run(&mut *judge, &frame, frame.len());
         assert_eq!(said(&mut *judge), [], "{what}");
     }
-    // Cut anywhere, it is said of the right ends or not at all; and nothing is counted twice.
+    // Truncated anywhere, it is attributed to the right ends or not at all; and nothing is counted
+    // twice.
     for n in 0..whole.len() {
         let mut judge = host();
         run(&mut *judge, &whole[..n], whole.len());

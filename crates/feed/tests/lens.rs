@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is in the packets of rows, of captures: what was built is seen, and tshark counts the same.
+//! The contents of rows' packets in captures: the lens sees what was built, and tshark counts the
+//! same.
 use std::{
     collections::BTreeMap,
     fs,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures of tmon's own, `captures/`: frames made by the frame builder, of every kind and every
-//! chain of kinds in the table, and what tshark read in them, stored beside them. So every clone has
+//! tmon's own captures, `captures/`: frames made by the frame builder, of every kind and every
+//! chain of kinds in the table, with tshark's answers stored beside them. So every clone has
 //! another decoder's answers, without that decoder.
 //!
-//! `make captures` remakes both files, with tshark. A frame that the builder makes otherwise than it
-//! is stored, or a chain that is not stored, fails here.
+//! `make captures` regenerates both files, with tshark. A frame that the builder now makes
+//! differently from the stored one, or a chain that is not stored, fails here.
 use std::{collections::BTreeSet, fs, net::IpAddr, path::Path, process::Command};
 
 use feed::{config::Config, judge, packet::Packet, pcap::Reader};
@@ -17,7 +17,7 @@ use testkit::table::{Begin, Case, Inside, Want, cases};
 const PCAP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/table.pcap");
 const ANSWERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/table.tsv");
 
-/// What is asked of tshark; the last ones are the ids of some tunnels.
+/// The fields requested from tshark; the last ones are the ids of some tunnels.
 const FIELDS: [&str; 10] = [
     "frame.protocols",
     "ip.src",
@@ -31,7 +31,7 @@ const FIELDS: [&str; 10] = [
     "pppoe.session_id",
 ];
 
-/// The tunnels whose ids these fields have.
+/// The tunnels whose ids are in these fields.
 const IDS: [(Kind, usize); 5] =
     [(Kind::Vxlan, 5), (Kind::Geneve, 6), (Kind::Gtpu, 7), (Kind::Mpls, 8), (Kind::Pppoe, 9)];
 
@@ -45,13 +45,13 @@ fn chosen() -> Vec<Case> {
             _ => "none".to_owned(),
         };
         let kinds: Vec<String> = answer.tunnels.iter().map(|t| t.kind.to_string()).collect();
-        // What follows an L2TPv3 header tshark can only guess; the ends of the tunnel it does read.
+        // tshark can only guess what follows an L2TPv3 header; it does read the ends of the tunnel.
         let read = case.sound || answer.tunnels.iter().any(|t| t.kind == Kind::L2tpv3);
         let whole = case.begin == Begin::Ethernet && case.gso.is_none();
         read && whole && known.insert((kinds, answer.outer.0.is_ipv6(), inside))
     };
     let mut chosen: Vec<Case> = cases().into_iter().filter(|case| chain(case)).collect();
-    // tshark takes later datagrams from the same port for L2TP, too: its frames come last.
+    // tshark also takes later datagrams from the same port for L2TP: these frames come last.
     let is_l2tp = |case: &Case| {
         let has = |kind| matches!(kind, Kind::L2tp | Kind::L2tpv3);
         matches!(&case.want, Want::Row(a) if a.tunnels.iter().any(|t| has(t.kind)))
@@ -72,7 +72,7 @@ fn pcap(cases: &[Case]) -> Vec<u8> {
     file
 }
 
-/// What tshark reads, a line for each frame: its name in the table, then [`FIELDS`].
+/// tshark's answers, one line per frame: its name in the table, then [`FIELDS`].
 fn ask_tshark(cases: &[Case]) -> String {
     let mut tshark = Command::new("tshark");
     tshark.args(["-r", PCAP, "-T", "fields", "-E", "separator=/t", "-o", "capwap.swap_fc:FALSE"]);
@@ -95,10 +95,10 @@ fn ask_tshark(cases: &[Case]) -> String {
     lines.map(|(case, line)| format!("{}\t{line}\n", case.name)).collect()
 }
 
-/// The pairs of IP addresses in tshark's answer, outermost first. What an ICMP error quotes is no
-/// packet.
+/// The pairs of IP addresses in tshark's answer, outermost first. The quote of an ICMP error does
+/// not count.
 fn pairs(fields: &[&str]) -> Vec<(IpAddr, IpAddr)> {
-    // Told that GUE's bare IP is `ip`, tshark lists that before `ipv6`, too.
+    // When told that GUE's bare IP is `ip`, tshark also lists that before `ipv6`.
     let protocols = fields[0].replace("udp:ip:ipv6", "udp:ipv6");
     let list = |i: usize| fields.get(i).unwrap_or(&"").split(',').filter(|s| !s.is_empty());
     let (mut ip, mut ipv6) = (list(1).zip(list(2)), list(3).zip(list(4)));
@@ -119,7 +119,7 @@ fn is(pair: model::flow::Pair, (from, to): (IpAddr, IpAddr)) -> bool {
     (pair.first, pair.second) == (from, to) || (pair.first, pair.second) == (to, from)
 }
 
-/// What is wrong with a row by tshark's answer.
+/// The contradiction between a row and tshark's answer, if any.
 fn contradiction(case: &Case, flow: &Flow, fields: &[&str]) -> Option<String> {
     let pairs = pairs(fields);
     let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else {

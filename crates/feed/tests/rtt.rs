@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Round-trip times inside tunnels, frame by frame: of connections that were made up, whose times are
-//! known, and of captures that others made, in which tshark measures the same where it is.
+//! Round-trip times inside tunnels, frame by frame: for synthetic connections with known times, and
+//! for captures by others, in which tshark measures the same where it is installed.
 use std::{
     collections::BTreeMap,
     fs,
@@ -27,7 +27,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const MS: u64 = 1_000_000;
 
-/// What one frame tells.
+/// What one frame reveals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Told {
     rtt: Option<u64>,
@@ -50,7 +50,7 @@ impl Timer {
         Timer { guide, tables: RttTables::default(), before: [0; 6] }
     }
 
-    /// Nothing if it is in no row.
+    /// `None` if it is in no row.
     fn see(&mut self, frame: &NativeFrame<'_>) -> Option<Told> {
         let Answer::Row(_) = self.guide.choose(frame, &mut |_| 1) else { return None };
         self.guide.time(frame, 0, &mut self.tables);
@@ -93,7 +93,7 @@ impl Timer {
     }
 }
 
-/// A segment of a connection; `back` is from the one that was asked.
+/// A segment of a connection; `back` is from the responder.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     back: bool,
@@ -150,7 +150,7 @@ impl Segment {
     }
 }
 
-/// What is told of segments at these milliseconds.
+/// The results of segments at these times in milliseconds.
 fn told(segments: &[(u64, Segment)]) -> Vec<Told> {
     let mut timer = Timer::new();
     segments.iter().map(|(ms, s)| timer.ethernet(1_000 * MS + ms * MS, &s.vxlan())).collect()
@@ -185,9 +185,9 @@ fn segments_that_are_acknowledged_are_timed() {
 fn an_answer_to_something_else_is_no_sample() {
     let data = |seq, stamps| Segment { seq, data: 50, stamps, ..AHEAD };
     let ack = |ack, stamps| Segment { ack, stamps, ..BACK };
-    // Sent twice: nobody knows which was answered (Karn).
+    // Sent twice: it is unknown which one was answered (Karn).
     assert_eq!(rtts(&[(0, data(1, None)), (50, data(1, None)), (60, ack(51, None))]), [None; 3]);
-    // The answer is to an older packet, by its time stamp.
+    // The answer is to an older packet, by its timestamp.
     let old = [(0, data(1, Some([900, 1]))), (10, ack(51, Some([5, 899])))];
     assert_eq!(rtts(&old), [None; 2]);
     let new = [(0, data(1, Some([900, 1]))), (10, ack(51, Some([5, 900])))];
@@ -201,7 +201,7 @@ fn an_answer_to_something_else_is_no_sample() {
     // Of other ports.
     let other = Segment { ports: [40_001, 443], ..ack(51, None) };
     assert_eq!(rtts(&[(0, data(1, None)), (9, other)]), [None; 2]);
-    // Pure acknowledgements wait for nothing, whatever follows.
+    // Pure acknowledgements are never timed, whatever follows.
     let pure = [(0, Segment { seq: 7, ack: 9, ..AHEAD }), (5, Segment { seq: 9, ack: 7, ..BACK })];
     assert_eq!(rtts(&pure), [None; 2]);
 }
@@ -251,7 +251,7 @@ fn what_is_sent_again_or_was_overtaken_is_told_apart() {
 
 #[test]
 fn halves_in_different_rows_are_one_connection() {
-    // GTP-U has an id for each direction, mirrored traffic one outer direction for both.
+    // GTP-U has an id for each direction, mirrored traffic has one outer direction for both.
     let mut timer = Timer::new();
     let gtp = |teid, ends| pkt().eth().ip(ends).udp(1, 2152).gtpu(teid, Gtp::default());
     let asked = Segment { seq: 1, data: 9, ..AHEAD }.inside(gtp(5, "10.0.0.1 > 10.0.0.2"));
@@ -313,8 +313,8 @@ fn a_flood_of_connections_is_bounded_and_told() {
     assert_eq!(timer.tables.lost().unread, 1);
 }
 
-/// A capture in which each of a hundred connections, each in a tunnel of its own, has segments that are
-/// answered after a time that is known.
+/// A capture of a hundred connections, each in a tunnel of its own, with segments that are answered
+/// after a known time.
 #[test]
 fn known_times_come_out_of_a_capture() {
     let mut frames = Vec::new();
@@ -324,7 +324,7 @@ fn known_times_come_out_of_a_capture() {
         for i in 0..50u64 {
             let at = 1_700_000_000_000_000_000 + i * 1_000 * MS + n * 1_000;
             let seq = (u32::MAX - 2500).wrapping_add(100 * i as u32);
-            // Tenants' connections are told apart by ports and sequence numbers, not by an id.
+            // Tenants' connections are distinguished by ports and sequence numbers, not by an id.
             let ports = [40_000 + n as u16, 443];
             let asked = Segment { ports, seq, data: 100, ..AHEAD };
             frames.push((at, asked.inside(outer("10.0.0.1 > 10.0.0.2").eth())));
@@ -414,7 +414,7 @@ fn tshark(file: &Path) -> Option<BTreeMap<u64, Told>> {
     Some(told.collect())
 }
 
-/// Captures in which tshark sees something else, and why.
+/// Captures in which tshark differs, and why.
 const OTHERWISE: [(&str, &str); 2] = [
     ("teredo", "it pairs no echoes of ICMPv6 in Teredo"),
     ("katran", "it reads no GUE; packets outside of tunnels belong to the same connection"),
@@ -464,7 +464,7 @@ fn tshark_measures_the_same_in_captures_of_others() {
             taken += usize::from(ours.rtt.is_some());
             let (a, b) = (Told { rtt: None, ..ours }, Told { rtt: None, ..theirs });
             events += usize::from(a != Told::default());
-            // tshark's times are cut at a microsecond, as the captures' are.
+            // tshark's times are truncated to microseconds, like those of the captures.
             let same =
                 ours.rtt.is_none_or(|rtt| theirs.rtt.is_some_and(|t| t.abs_diff(rtt) < 1000));
             let known = OTHERWISE.iter().any(|(part, _)| name.contains(part));

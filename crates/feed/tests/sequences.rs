@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is missing of packets that their sender numbers: of frames that are built here, and of other
-//! people's captures, whose numbers tshark reads.
+//! Missing sequence numbers: in frames built here, and in captures by others, whose numbers tshark
+//! reads.
 #![allow(clippy::print_stdout)] // it says whether there was anything to judge
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,10 +45,10 @@ fn esp(spi: u32, n: u64) -> Frame {
     outer().proto(50).payload(&bytes)
 }
 
-/// What it is, its kind and id, how wide its numbers are, and the packet with a number.
+/// Its name, its kind and id, the width of its numbers, and the packet with a number.
 type Numbering = (&'static str, Kind, u32, u32, fn(u64) -> Frame);
 
-/// Each kind that has numbers.
+/// Each kind with sequence numbers.
 fn kinds() -> Vec<Numbering> {
     vec![
         ("ESP", Kind::Esp, 0x1000, 32, |n| esp(0x1000, n)),
@@ -105,7 +105,7 @@ fn seen(judge: &mut dyn Judge) -> Vec<(Kind, u32, Numbered)> {
 #[test]
 fn every_kind_that_has_numbers() {
     for (what, kind, id, bits, frame) in kinds() {
-        // From far up around zero: 3 are missing, one comes late, one twice.
+        // From far up, wrapping at zero: 3 are missing, one is late, one is a duplicate.
         let mask = u64::MAX >> (64 - bits);
         let start = mask - 99;
         let mut judge = host();
@@ -181,7 +181,7 @@ fn what_has_no_room_is_counted() {
     assert_eq!(all.numbers.len() as u64 + all.unnumbered, 10_000);
 }
 
-/// The numbers of a capture's outermost tunnels, by stream, as tshark reads them.
+/// The numbers of a capture's outermost tunnels, by stream, as read by tshark.
 fn sharks(pcap: &Path) -> BTreeMap<String, Vec<u64>> {
     const FIELDS: [&str; 19] = [
         "ip.src",
@@ -259,10 +259,10 @@ fn sharks(pcap: &Path) -> BTreeMap<String, Vec<u64>> {
     streams
 }
 
-/// Packets, what is not there between the first and the last, and how many came twice.
+/// Packets, missing numbers between the first and the last, and duplicates.
 type Sums = (u64, u64, u64);
 
-/// The same by sets: where no number is far behind another, and nobody began anew.
+/// The same computed with sets, valid if no number is far behind another and no sender restarted.
 fn judged(numbers: &[u64]) -> Option<Sums> {
     let mut highest = *numbers.first()?;
     for n in numbers {
@@ -276,7 +276,7 @@ fn judged(numbers: &[u64]) -> Option<Sums> {
     Some((count, highest - numbers[0] + 1 - different, count - different))
 }
 
-/// `../shared/corpus` (or `TMON_CORPUS`): where there is none, the frames above are the judge.
+/// `../shared/corpus` (or `TMON_CORPUS`); without it, only the frames above are tested.
 #[test]
 fn other_peoples_captures_have_the_numbers_that_tshark_reads() {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures judged by several threads: the answer is that of one, to the last row and its place,
-//! also where tables are full and where fragments are far from their first ones.
+//! Captures parsed by several threads: the result is that of one thread, to the last row and its
+//! place, even if tables are full and fragments are far from their first ones.
 use std::{fs, path::PathBuf, sync::Arc};
 
 use feed::{Replay, config::Config, judge};
@@ -33,7 +33,8 @@ fn capture(frames: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     file
 }
 
-/// Of each interface the books, how full it is, and its rows in their order; what is beside them.
+/// For each interface the books, the occupancy, and its rows in their order; and what is beside
+/// them.
 type Seen = (Vec<(String, Books, Fill)>, Vec<Flow>, Vec<String>, Arc<Beside>);
 
 fn replay(files: &[PathBuf], config: &Config, threads: usize, batch: Option<usize>) -> Seen {
@@ -85,7 +86,7 @@ fn connection(random: &mut Random) -> Vec<u8> {
     outer.ip(&format!("10.0.0.{a} > 10.0.0.{b}")).tcp().set(0, &fields).bytes()
 }
 
-/// Frames of the table, changed at random; a fifth of them fragments of few packets.
+/// Frames of the table, changed at random; a fifth of them are fragments of a few packets.
 fn any(random: &mut Random, n: usize) -> Vec<Vec<u8>> {
     let table: Vec<_> = cases().into_iter().filter(|c| c.begin == Begin::Ethernet).collect();
     (0..n)
