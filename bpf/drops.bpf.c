@@ -11,10 +11,14 @@
  *
  * The readers of bpf/parse work on a copy of the bytes around the network header; a state is
  * called, not jumped to, and verified by itself.
+ *
+ * Where somebody captures dropped packets, those that he means also go to a ring: what of them is
+ * in one piece of memory, which are the headers at least.
  */
 #define TMON_WINDOW
 #include "drops.h"
 #include "key.h"
+#include "meant.h"
 #include "parse/ayiya.h"
 #include "parse/capwap.h"
 #include "parse/esp.h"
@@ -73,7 +77,17 @@ struct sk_buff {
 
 #define NOT_A_DST 1UL /* of _skb_refdst: the reference is not counted */
 
-CONFIG(__u8, cfg_all); /* in all namespaces */
+CONFIG(__u8, cfg_all);	 /* in all namespaces */
+CONFIG(__u8, cfg_catch); /* somebody captures them */
+
+/* Which ones, and what became of them. */
+ARRAY(catcher, struct prober);
+
+/* Where they go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} drop_ring SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -108,7 +122,11 @@ struct work {
 	struct drop_key key;
 	struct drop_value value;
 	struct window window;
-	__u32 met; /* the walk came through where it was to */
+	struct drop_caught caught;
+	__u32 met;    /* the walk came through where it was to */
+	__u32 inside; /* so far in front of the network header the packet begins */
+	__u32 length; /* its bytes from there */
+	__u32 begins; /* what is at the network header */
 };
 
 PER_CPU(works, struct work);
@@ -364,6 +382,7 @@ static __always_inline void identify(struct work *k, struct sk_buff *skb, struct
 	barrier_var(rest); /* pointers until here, which the verifier lets nobody truncate */
 	rest += (long)skb->len - skb->network_header;
 
+	k->inside = 0;
 	n->packets = 1;
 	n->bytes = skb->len;
 	k->key.of = DROP_UNKNOWN;
@@ -373,10 +392,11 @@ static __always_inline void identify(struct work *k, struct sk_buff *skb, struct
 	first = bytes_at(&k->window, net, 1, k->window.len);
 	if (!first)
 		return;
+	k->begins = begins(skb->protocol, *first);
 	if (device)
 		inside = remains(net, rest, mac);
 	if (!inside) {
-		walk_from(net, net + rest, begins(skb->protocol, *first), 0);
+		walk_from(net, net + rest, k->begins, 0);
 		if (!w->depth && !device && skb->skb_iif) {
 			__u32 verdict = w->verdict;
 
@@ -388,6 +408,8 @@ static __always_inline void identify(struct work *k, struct sk_buff *skb, struct
 		}
 	}
 	n->bytes += inside;
+	k->inside = inside;
+	k->length = n->bytes;
 	of = drop_of(w);
 	if (of == DROP_TUNNEL) {
 		row_key(&k->cpu, w);
@@ -456,6 +478,78 @@ static __always_inline void add(struct drop_count *to, const struct drop_count *
 	to->last = n->last;
 }
 
+/* The packet goes to the ring, whose records are reserved as one of a few sizes that the verifier
+ * knows. */
+#define CATCH(room)                                                                              \
+	do {                                                                                     \
+		struct drop_caught *r = bpf_ringbuf_reserve(&drop_ring, sizeof(*r) + (room), 0); \
+                                                                                                 \
+		if (!r)                                                                          \
+			break;                                                                   \
+		if (size > (room))                                                               \
+			size = (room);                                                           \
+		n->size = size;                                                                  \
+		*r = *n;                                                                         \
+		if (bpf_probe_read_kernel(r + 1, size, skb->head + start)) {                     \
+			bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                                \
+			break;                                                                   \
+		}                                                                                \
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                                         \
+		done = 1;                                                                        \
+	} while (0)
+
+/* From its Ethernet header on, if that is in front of its network header. */
+static __always_inline void catch (struct work *k, struct sk_buff *skb, struct net_device *dev)
+{
+	__u32 net = skb->network_header, mac = net - skb->mac_header, tail = skb->tail;
+	__u32 start = net - k->inside, size;
+	struct drop_caught *n = &k->caught;
+	struct prober *p = ELEMENT(catcher, 0);
+	int done = 0;
+
+	if (!p || (k->key.of != DROP_TUNNEL && k->key.of != DROP_REMAINS) ||
+	    !is_meant(p, &k->key.row))
+		return;
+	ADD(&p->matched, 1);
+	if (is_over_limit(p, k->value.count.last)) {
+		ADD(&p->over_limit, 1);
+		return;
+	}
+	n->time = k->value.count.last;
+	n->lost = p->full + p->over_limit;
+	n->length = k->length;
+	n->cpu = bpf_get_smp_processor_id();
+	n->what = k->key;
+	__builtin_memset(n->device, 0, sizeof(n->device));
+	if (dev)
+		bpf_probe_read_kernel(n->device, sizeof(n->device), dev->name);
+	n->begins = k->begins == ETHERTYPE_MIN ? bpf_ntohs(skb->protocol) : k->begins;
+	if (k->inside)
+		n->begins = PAYLOAD_IP;
+	if (!k->inside &&
+	    (mac == sizeof(struct eth) || mac == sizeof(struct eth) + sizeof(struct vlan) ||
+	     mac == sizeof(struct eth) + 2 * sizeof(struct vlan))) {
+		start -= mac;
+		n->length += mac;
+		n->begins = ETHERTYPE_TEB;
+	}
+	size = tail - start;
+	if (size > p->snaplen)
+		size = p->snaplen;
+	if (size <= 256)
+		CATCH(256);
+	else if (size <= 1600)
+		CATCH(1600);
+	else if (size <= 9216)
+		CATCH(9216);
+	else
+		CATCH(65792);
+	if (done)
+		ADD(&p->written, 1);
+	else
+		ADD(&p->full, 1);
+}
+
 /* net/core/skbuff.c: kfree_skb(skb, location, reason) */
 SEC("tp_btf/kfree_skb")
 int tmon_drop(__u64 *ctx)
@@ -487,6 +581,8 @@ int tmon_drop(__u64 *ctx)
 	identify(k, skb, scope);
 	n = &k->value.count;
 	n->first = n->last = bpf_ktime_get_ns();
+	if (cfg_catch)
+		catch (k, skb, dev);
 	v = bpf_map_lookup_elem(&drops, &k->key);
 	if (!v) {
 		__builtin_memset(k->value.device, 0, sizeof(k->value.device));

@@ -66,6 +66,18 @@ struct scope {
 	__u16 zero;
 };
 
+/* In front of a dropped packet in the ring. */
+struct drop_caught {
+	__u64 time;   /* CLOCK_MONOTONIC */
+	__u64 lost;   /* packets that matched and were not written so far */
+	__u32 length; /* of the packet, from where it begins */
+	__u32 size;   /* of what follows */
+	__u32 begins; /* ETHERTYPE_TEB: with an Ethernet header; or PAYLOAD_IP, or an EtherType */
+	__u32 cpu;
+	struct drop_key what;
+	char device[16];
+};
+
 #pragma clang diagnostic pop
 
 #endif

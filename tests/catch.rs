@@ -243,6 +243,123 @@ fn a_count_a_time_and_a_reader_that_goes_end_it() {
 }
 
 #[test]
+fn packets_are_chosen_by_what_is_in_them_and_written_without_their_tunnels() {
+    let g = Ground::new();
+    let netns = g.a.name();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcapng");
+    let [[a, b], [c, d]] = [g.sockets(7000), g.sockets(7001)];
+    let filter = format!("vni:{VNI} port:7001 l4:udp !flags:syn");
+    let args = ["eth0", "--netns", netns, &filter, "--decap", "1", "--snaplen", "40", "-w"];
+    let capture = Capturing::begin(&[&args[..], &[file.to_str().unwrap()]].concat());
+    send(&a, &b, 30);
+    send(&c, &d, 20);
+    send(&d, &c, 10);
+    let text = capture.end();
+    let words =
+        "60 packets of matching rows = 30 written + 0 ring-full + 0 over-limit + 30 not matched";
+    assert!(text.contains(words), "{text}");
+    let fields = "-T fields -e frame.protocols -e udp.port -e frame.cap_len -e frame.comment";
+    let said = tshark(&g, &format!("-r {} {fields}", file.display()));
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 30, "{said}");
+    for line in &lines {
+        assert!(
+            line.starts_with("eth:ethertype:ip:udp") && line.contains("7001,7001\t40"),
+            "{line}"
+        );
+        assert!(!line.contains("vxlan:"), "{line}");
+    }
+    assert!(lines[0].ends_with(&format!("; without vxlan {VNI}")), "{}", lines[0]);
+}
+
+#[test]
+fn what_the_kernel_drops_is_captured_with_the_reason() {
+    let g = Ground::new();
+    own_bpffs();
+    let netns = g.b.name();
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = g.sockets(7000);
+    send(&a, &b, 3); // the neighbours are known
+    let tmon = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
+        command.args(args).arg("eth0").args(["--netns", netns]).output().unwrap()
+    };
+    g.b.run("nft", "add table ip t");
+    g.b.run("nft", "add chain ip t in { type filter hook input priority 0; }");
+    for (run, inside, attached) in [(0, true, false), (1, false, false), (2, true, true)] {
+        if attached {
+            assert!(tmon(&["attach", "--rows", "1024"]).status.success());
+        }
+        // Every third packet, before or after it is taken out of its tunnel.
+        let port = if inside { 7000 } else { 4789 };
+        g.b.run("nft", "flush chain ip t in");
+        g.b.run(
+            "nft",
+            &format!("add rule ip t in udp dport {port} numgen inc mod 3 == 2 counter drop"),
+        );
+        let file = dir.path().join(format!("{run}.pcapng"));
+        let filter = format!("vni:{VNI} inner:{} port:7000", ground::inner(2));
+        let args = ["eth0", "--netns", netns, "--dropped", &filter, "-w", file.to_str().unwrap()];
+        let capture = Capturing::begin(&args);
+        for _ in 0..90 {
+            a.send(b"0123456789").unwrap();
+        }
+        let counted = || -> u64 {
+            let text = g.b.run("nft", "list ruleset");
+            let mut words = text.split_whitespace().skip_while(|w| *w != "packets");
+            words.nth(1).unwrap().parse().unwrap()
+        };
+        until("all have come", || counted() >= 30);
+        let dropped = counted();
+        let text = capture.end();
+        let words = format!("{dropped} packets of matching rows = {dropped} written + 0 ring-full");
+        assert!(dropped == 30 && text.contains(&words), "{dropped}: {text}");
+        let fields = "-T fields -e vxlan.vni -e udp.dstport -e data.len -e frame.comment";
+        let said = tshark(&g, &format!("-r {} {fields}", file.display()));
+        assert_eq!(said.lines().count(), 30, "{said}");
+        let begin = format!("{VNI}\t4789,7000\t10\tdropped: NETFILTER_DROP: vxlan {VNI}, ");
+        for line in said.lines() {
+            assert!(line.starts_with(&begin), "{line}, not {begin}");
+            assert_eq!(line.contains("as the receiver left them"), inside, "{line}");
+        }
+        while b.set_nonblocking(true).is_ok() && b.recv(&mut [0; 16]).is_ok() {}
+        b.set_nonblocking(false).unwrap();
+        if attached {
+            assert!(tmon(&["detach"]).status.success());
+        }
+    }
+    // Without an expression it is whatever is in a tunnel; and more than the limit is counted.
+    let file = dir.path().join("limit.pcapng");
+    let capture = Capturing::begin(&[
+        "eth0",
+        "--netns",
+        netns,
+        "--dropped",
+        "--limit",
+        "5",
+        "-w",
+        file.to_str().unwrap(),
+    ]);
+    for _ in 0..90 {
+        a.send(b"0123456789").unwrap();
+    }
+    let text = capture.end();
+    let kept = frames(&file).len();
+    assert!(
+        text.contains(&format!("30 packets matched = {kept} written + 0 ring-full + ")),
+        "{text}"
+    );
+    assert!((5..30).contains(&kept), "{text}");
+    let refused = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["capture", "--dropped", "iface:eth0", "-w", "x.pcapng"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && text.contains("iface: is of rows"), "{text}");
+}
+
+#[test]
 fn a_capture_that_is_killed_leaves_the_rows_of_attached_programs_as_they_were() {
     let g = Ground::new();
     own_bpffs();

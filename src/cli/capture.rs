@@ -52,7 +52,7 @@ pub(super) struct Capture {
     #[arg(long)]
     pub(super) stops: bool,
     /// Write what is inside of the outer N tunnels, for tools that know none (at most 4)
-    #[arg(long, value_name = "N", requires = "read", value_parser = clap::value_parser!(u8).range(1..=4))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
     decap: Option<u8>,
     /// Write at most so many bytes of a packet
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=262_144))]
@@ -83,6 +83,10 @@ pub(super) struct Catching {
     /// Stop after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "read")]
     pub(super) span: Option<Duration>,
+    /// Take the packets that the kernel drops, instead of those that pass: each with the reason; EXPR
+    /// may be left out
+    #[arg(long, conflicts_with_all = ["read", "stops"])]
+    pub(super) dropped: bool,
     /// Limit on the packets of one second, at each interface; 0 for none [default: 100k]
     #[arg(long, value_name = "N/s", value_parser = rate, conflicts_with = "read")]
     pub(super) limit: Option<u64>,
@@ -169,6 +173,11 @@ impl Capture {
         }
     }
 
+    /// So many outer tunnels are taken off.
+    pub(super) fn decap(&self) -> usize {
+        self.decap.map_or(0, usize::from)
+    }
+
     /// Makes the file, if it is one; what it is called, and how the totals name it.
     pub(super) fn target(&self) -> Result<(Target, String, String)> {
         let shown = sanitize(&self.write.to_string_lossy()).into_owned();
@@ -186,7 +195,11 @@ impl Capture {
 
     pub(super) fn run(self) -> Result<()> {
         let (interfaces, filter) = self.split();
-        if filter.is_none() && !self.stops {
+        #[cfg(feature = "live")]
+        let dropped = self.live.dropped;
+        #[cfg(not(feature = "live"))]
+        let dropped = false;
+        if filter.is_none() && !self.stops && !dropped {
             let what = "say which packets: an expression, or '' for all that are in a tunnel, \
                         or --stops for what could not be parsed";
             bail!(Usage(what.to_owned()));
@@ -213,7 +226,7 @@ impl Capture {
             between: self.between.unwrap_or_default(),
             count: self.count,
             snaplen: self.snaplen,
-            decap: self.decap.map_or(0, usize::from),
+            decap: self.decap(),
         };
         let captures = Captures::open(&self.read)?;
         let (target, shown, to) = self.target()?;

@@ -17,15 +17,21 @@ use super::{
 };
 use crate::kernel::{
     attach::Want,
-    catch::{Catch, LIMIT, RING},
+    catch::{Catch, CatchManner, LIMIT, RING},
     live::Live,
     probe::{Prober, Wish},
     sandbox::Sandbox,
 };
-use feed::{names::Names, pcapng::PcapngWriter};
+use feed::{
+    cutting::{Cutter, PacketCut},
+    names::Names,
+    pcapng::PcapngWriter,
+};
 
 /// How long a reader has at the end for what is not written yet.
 const LATE: Duration = Duration::from_secs(5);
+/// Bytes of headers that are looked at in front of what is written.
+const HEADERS: u32 = 1024;
 
 impl Capture {
     /// Takes packets of interfaces.
@@ -33,13 +39,15 @@ impl Capture {
         let names = Names::read(self.names.as_deref())?;
         let meant = filter.map(|text| names.packet_filter(text)).transpose();
         let meant = meant.map_err(|e| Usage(e.to_string()))?;
-        if meant.as_ref().is_some_and(|filter| !filter.is_of_rows()) {
-            let what = "port:, l4:, flags: and dscp: are known of captures that are read: capture \
-                        the rows, and take these packets out of the file with --read";
+        let cut = PacketCut::new(meant.as_ref(), self.decap());
+        let limit = self.live.limit.unwrap_or(LIMIT);
+        let dropped = self.live.dropped;
+        if dropped && meant.as_ref().is_some_and(|filter| filter.rows.names_interfaces()) {
+            let what = "iface: is of rows at interfaces, and packets may be dropped at any device: \
+                        leave it out, and name the interface whose namespace is meant";
             bail!(Usage(what.to_owned()));
         }
-        let limit = self.live.limit.unwrap_or(LIMIT);
-        if meant.as_ref().is_some_and(|filter| filter.rows.is_empty()) {
+        if !dropped && meant.as_ref().is_some_and(|filter| filter.rows.is_empty()) {
             say(&match limit {
                 0 => "every packet that is in a tunnel is captured, without a limit".to_owned(),
                 n => format!(
@@ -48,12 +56,14 @@ impl Capture {
                 ),
             });
         }
+        let snaplen = self.snaplen.unwrap_or(contract::SNAPLEN);
         let wish = Wish {
             no_rows: meant.is_none(),
             filter: meant.map(|filter| filter.rows).unwrap_or_default(),
             stops: self.stops,
             ring: Some(self.live.ring.unwrap_or(RING)),
-            snaplen: self.snaplen.unwrap_or(contract::SNAPLEN),
+            // What looks into packets takes their headers, too.
+            snaplen: if cut.looks() { snaplen.saturating_add(HEADERS) } else { snaplen },
             limit,
             lens: false,
             rtt: false,
@@ -61,16 +71,18 @@ impl Capture {
         let (target, shown, to) = self.target()?;
         let flag = interrupted()?;
         let config = self.counting.config();
-        let open = || {
-            let prober = Prober::new(wish)?;
-            let live = Live::open(interfaces, self.live.netns.as_deref(), &config, Want::Best)?;
-            Ok::<_, anyhow::Error>((prober, live))
-        };
         let begin = || {
-            let (prober, mut live) = open()?;
+            let cutter = cut.looks().then(|| Cutter::new(cut, &config)).transpose()?;
+            let manner = CatchManner { names, cutter, snaplen, most: self.count, room: None };
             let writer = PcapngWriter::new(&target, TOOL);
-            let catch = Catch::begin(&mut live, prober, writer, names, [self.count, None])?;
-            Ok::<_, anyhow::Error>((catch, live))
+            let open = || Live::open(interfaces, self.live.netns.as_deref(), &config, Want::Best);
+            if dropped {
+                let mut live = open()?;
+                return Ok((Catch::begin_drops(&mut live, &wish, writer, manner)?, live));
+            }
+            let prober = Prober::new(wish)?;
+            let mut live = open()?;
+            Ok::<_, anyhow::Error>((Catch::begin(&mut live, prober, writer, manner)?, live))
         };
         let (mut catch, mut live) = begin().inspect_err(|_| {
             if let Target::File(_) = &target {
@@ -79,7 +91,10 @@ impl Capture {
         })?;
         live.enter(&Sandbox::new(None))?;
         tell(&mut live);
-        say(&format!("listening on {}", live.shown_interfaces()));
+        say(&match dropped {
+            true => format!("listening on {}, for what is dropped", live.shown_interfaces()),
+            false => format!("listening on {}", live.shown_interfaces()),
+        });
         let end = self.live.span.and_then(|span| Instant::now().checked_add(span));
         let is_late = move |by| end.is_some_and(|end| Instant::now() >= end + by);
         // A reader may be slow, but not for ever.

@@ -371,7 +371,7 @@ impl Demo {
                 .and_then(|mut live| {
                     live.watch_drops(false);
                     live.follow_configuration()?;
-                    top::show(look, live, &sandbox)
+                    top::show(look, live, self.look.limits(), &sandbox)
                 })
             };
             let staged = staged.map_or(Ok(()), |staged| complaint(staged.end()));

@@ -14,10 +14,10 @@ use super::{
     Cli, Dropping, Grouped, Ignoring, Naming, TOOL, Unpack, Watch, Written, duration, filter, out,
     playback::Playback, remote::Remotes, settings, size,
 };
+#[cfg(feature = "live")]
+use crate::kernel::closer::CatchLimits;
 use crate::kernel::{origin, runner::Runner, sandbox::Sandbox};
-use feed::{
-    judge, recorded, {Capture, Captures, Replay, Source},
-};
+use feed::{Again, Capture, Captures, Replay, Source, judge, recorded};
 use model::{
     charset::Charset,
     raster::Blocks,
@@ -113,6 +113,14 @@ pub(super) struct Look {
     /// Do not capture the mouse, so that the terminal can select text
     #[arg(long)]
     no_mouse: bool,
+    /// Limit on the bytes of a capture that `w` makes
+    #[cfg(feature = "live")]
+    #[arg(long, value_name = "SIZE", default_value = "100MB", value_parser = size)]
+    capture_size: u64,
+    /// And on the time that it takes
+    #[cfg(feature = "live")]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    capture_for: Duration,
     /// Read settings from this file [default: ~/.config/tmon/config.toml, by the XDG rules]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -151,6 +159,12 @@ impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Named<
 }
 
 impl Look {
+    /// On captures.
+    #[cfg(feature = "live")]
+    pub(super) fn limits(&self) -> CatchLimits {
+        CatchLimits { bytes: self.capture_size, time: self.capture_for }
+    }
+
     /// `local`: what is watched is this host's, and so are names of its interfaces.
     /// `files` makes what is saved.
     pub(super) fn options(&self, local: bool, files: Arc<Runner>) -> Result<tui::TuiOptions> {
@@ -208,11 +222,13 @@ pub(super) fn sandbox(look: &Look) -> Sandbox {
 pub(super) fn show(
     options: tui::TuiOptions,
     live: crate::kernel::live::Live,
+    limits: CatchLimits,
     sandbox: &Sandbox,
 ) -> Result<()> {
     live.enter(sandbox)?;
     let names = options.start.names.clone();
     let mut source = crate::kernel::closer::LiveCloser::new(live, names, TOOL);
+    source.set_limits(limits);
     let shown = tui::run(options, None, &mut source);
     if let Some(line) = source.end() {
         super::say(&line);
@@ -279,7 +295,7 @@ impl Top {
             let mut live = self.watch.open()?;
             self.drops.begin(&mut live); // why not is on the screen
             live.follow_configuration()?;
-            return show(options, live, &sandbox);
+            return show(options, live, self.look.limits(), &sandbox);
         }
         ensure!(
             !self.read.is_empty(),
@@ -297,6 +313,7 @@ impl Top {
         let (count, most) = (self.watch.count.of_capture(), self.unpack.max_size);
         let origin = origin::here();
         let captures = Captures::open(&self.read)?;
+        let again = captures.again().map(|captures| Again::new(captures, &count, most));
         sandbox.enter_with_nothing()?;
         let open = move || {
             let mut replay = Replay::of(captures, &count, judge::host, most)?;
@@ -304,6 +321,7 @@ impl Top {
             Ok(replay)
         };
         let mut capture = Capture::new(open, self.look.interval, options.start.history)?;
+        capture.set_again(again);
         let all = capture.read()?;
         tui::run(options, Some(all), &mut capture)?;
         capture.end()

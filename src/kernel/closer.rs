@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use crate::kernel::{
-    catch::{Catch, LIMIT, RING, Totals},
+    catch::{Catch, CatchManner, LIMIT, RING, Totals},
     live::Live,
     probe::{Prober, Wish},
 };
@@ -21,8 +21,19 @@ use model::{
 };
 
 /// Limits on a capture that is made beside something else.
-const MOST_BYTES: u64 = 100_000_000;
-const LONGEST: Duration = Duration::from_secs(60);
+#[derive(Clone, Copy, Debug)]
+pub struct CatchLimits {
+    /// On its bytes.
+    pub bytes: u64,
+    /// And on the time that it takes.
+    pub time: Duration,
+}
+
+impl Default for CatchLimits {
+    fn default() -> CatchLimits {
+        CatchLimits { bytes: 100_000_000, time: Duration::from_secs(60) }
+    }
+}
 
 /// What is watched, and who looks closer.
 pub struct LiveCloser {
@@ -33,6 +44,7 @@ pub struct LiveCloser {
     lens: Option<Prober>,
     /// How often it was said that nothing was looked at for a while.
     told: u64,
+    limits: CatchLimits,
     catch: Option<Catching>,
 }
 
@@ -41,13 +53,20 @@ struct Catching {
     catch: Catch<Arc<File>>,
     file: Arc<File>,
     name: String,
-    until: Instant,
+    /// `None`: a time that does not come.
+    until: Option<Instant>,
 }
 
 impl LiveCloser {
     /// Nobody looks yet. Captures have these names, and say that this tool has made them.
     pub fn new(live: Live, names: Names, tool: &str) -> LiveCloser {
-        LiveCloser { live, names, tool: tool.to_owned(), lens: None, told: 0, catch: None }
+        let limits = CatchLimits::default();
+        LiveCloser { live, names, tool: tool.to_owned(), lens: None, told: 0, limits, catch: None }
+    }
+
+    /// Limits on captures that are yet to be made.
+    pub fn set_limits(&mut self, limits: CatchLimits) {
+        self.limits = limits;
     }
 
     /// Ends a capture that is being made. A line about it.
@@ -60,7 +79,7 @@ impl LiveCloser {
 impl Catching {
     fn step(&mut self, live: &Live, over: bool) -> CatchNews {
         let going = match self.catch.step(live) {
-            Ok(true) => Ok(!over && Instant::now() < self.until),
+            Ok(true) => Ok(!over && self.until.is_none_or(|until| Instant::now() < until)),
             Ok(false) => Ok(false),
             Err(e) => Err(anyhow!(e).context("write the capture")),
         };
@@ -163,12 +182,17 @@ impl Closer for LiveCloser {
         let prober = Prober::new(wish)?;
         let file = Arc::new(to);
         let writer = PcapngWriter::new(Arc::clone(&file), &self.tool);
-        let names = self.names.clone();
-        let limits = [None, Some(MOST_BYTES)];
-        let mut catch = Catch::begin(&mut self.live, prober, writer, names, limits)?;
+        let manner = CatchManner {
+            names: self.names.clone(),
+            cutter: None,
+            snaplen: prober.snaplen(),
+            most: None,
+            room: Some(self.limits.bytes),
+        };
+        let mut catch = Catch::begin(&mut self.live, prober, writer, manner)?;
         // Only now: where nothing can be captured no file is left.
         let name = keep().inspect_err(|_| catch.leave(&self.live))?;
-        let until = Instant::now() + LONGEST;
+        let until = Instant::now().checked_add(self.limits.time);
         self.catch = Some(Catching { catch, file, name: name.clone(), until });
         Ok(name)
     }

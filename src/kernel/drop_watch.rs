@@ -8,6 +8,7 @@ use std::{
     ffi::c_void,
     io,
     mem::{MaybeUninit, size_of, transmute},
+    ops::ControlFlow,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
     ptr,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::{ROW_DIR, key6};
+use contract::{ROW_DIR, key6, prober};
 use libbpf_rs::{
     MapCore,
     btf::{Btf, types::Enum},
@@ -25,8 +26,13 @@ use libbpf_rs::{
 use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::kernel::bpf::{Config, Port, dup, loading, port_table, write_port};
-use feed::config::port_kinds;
+use crate::kernel::{
+    bpf::{Config, Port, dup, loading, port_table, write_port},
+    probe::{Caught, Wish},
+    probing::map_array,
+    ring::Ring,
+};
+use feed::{config::port_kinds, table::grace_period};
 use model::{
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Count, Key, Kind},
@@ -41,6 +47,7 @@ mod skel {
 use skel::{DropsSkelBuilder, types};
 
 const _: () = assert!(size_of::<types::key6>() == size_of::<key6>());
+const _: () = assert!(size_of::<types::prober>() == size_of::<prober>());
 
 /// Where the kernel has its type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -75,7 +82,8 @@ impl Space {
 
 /// The kernel's drops, being counted. Nothing is any more when this is dropped.
 pub struct DropWatch {
-    _link: OwnedFd,
+    /// What it counts by, unless packets are caught by it.
+    link: Option<OwnedFd>,
     program: OwnedFd,
     drops: OwnedFd,
     /// Keys that it has room for.
@@ -86,7 +94,7 @@ pub struct DropWatch {
     scopes: OwnedFd,
     _ports_map: OwnedFd,
     ports: MmapRaw,
-    reasons: Reasons,
+    reasons: Arc<Reasons>,
     /// What the kernel's clock was zero at.
     origin: SystemTime,
     /// What is looked at.
@@ -121,11 +129,30 @@ impl DropWatch {
     /// # Errors
     /// Why this kernel, or with these privileges nobody, says what it drops: one line.
     pub fn open(all: bool, config: &Config) -> Result<DropWatch> {
+        Ok(DropWatch::load(all, config, None)?.0)
+    }
+
+    /// The same, where some of the packets are wanted, too.
+    ///
+    /// # Errors
+    /// As above; or the filter is too long, or there is no memory for the ring.
+    pub(crate) fn catching(config: &Config, wish: &Wish) -> Result<(DropWatch, DropRing)> {
+        let (mut watch, ring) = DropWatch::load(false, config, Some(wish))?;
+        let mut ring = ring.context("it has no ring")?;
+        ring.link = watch.link.take();
+        Ok((watch, ring))
+    }
+
+    fn load(
+        all: bool,
+        config: &Config,
+        wish: Option<&Wish>,
+    ) -> Result<(DropWatch, Option<DropRing>)> {
         ensure!(
             Path::new(BTF).exists(),
             "this kernel has no type information (CONFIG_DEBUG_INFO_BTF)"
         );
-        let reasons = Reasons::read()?;
+        let reasons = Arc::new(Reasons::read()?);
         let mut storage = MaybeUninit::uninit();
         let mut open = DropsSkelBuilder::default().open(&mut storage).context("open the object")?;
         let cfg = open.maps.rodata_data.as_deref_mut().context("it has no configuration")?;
@@ -135,8 +162,33 @@ impl DropWatch {
         }
         let table = &mut open.maps.data_ports_data.as_deref_mut().context("it has no ports")?.ports;
         port_kinds(config, &mut table.kind, &mut table.parameter);
+        let size = wish.and_then(|w| w.ring);
+        if let Some(size) = size {
+            cfg.cfg_catch = 1;
+            open.maps.drop_ring.set_max_entries(size).context("set the size of the ring")?;
+        }
         let skel = loading(|| open.load())?;
         let program = dup(skel.progs.tmon_drop.as_fd())?;
+        let ring = match wish.zip(size) {
+            None => None,
+            Some((wish, size)) => {
+                let map = dup(skel.maps.drop_ring.as_fd())?;
+                let ring = Ring::of(map.as_fd(), size as usize)?;
+                let catcher = map_array(skel.maps.catcher.as_fd(), size_of::<prober>())?;
+                let tests = wish.filter.tests("").map_err(anyhow::Error::msg)?;
+                let all = wish.prober(&tests.unwrap_or_default());
+                // SAFETY: as long as the mapping, and no program runs yet.
+                unsafe { ptr::write_volatile(catcher.as_mut_ptr().cast(), all) };
+                Some(DropRing {
+                    link: None,
+                    program: dup(program.as_fd())?,
+                    ring,
+                    _map: map,
+                    catcher,
+                    reasons: Arc::clone(&reasons),
+                })
+            }
+        };
         // SAFETY: no name: the program says itself where it goes.
         let link = unsafe { libbpf_sys::bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
         if link < 0 {
@@ -145,9 +197,9 @@ impl DropWatch {
         }
         let maps = &skel.maps;
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
-        Ok(DropWatch {
+        let watch = DropWatch {
             // SAFETY: a descriptor that nobody else owns.
-            _link: unsafe { OwnedFd::from_raw_fd(link) },
+            link: Some(unsafe { OwnedFd::from_raw_fd(link) }),
             program,
             drops: dup(maps.drops.as_fd())?,
             most: maps.drops.max_entries() as usize,
@@ -167,7 +219,8 @@ impl DropWatch {
             settled: None,
             before: 0,
             latest: Arc::default(),
-        })
+        };
+        Ok((watch, ring))
     }
 
     /// How many reasons this kernel has names for.
@@ -232,7 +285,7 @@ impl DropWatch {
     /// Reads the tables; `None` where nothing has happened since the last time.
     pub(crate) fn read(&mut self) -> Result<Option<Counted>> {
         let (seen, elsewhere) = self.books()?;
-        let missed = self.missed()?;
+        let missed = missed(self.program.as_fd())?;
         let all = seen.wrapping_add(missed);
         // A drop is in the books a moment before it is in its row.
         if self.settled == Some(all) {
@@ -295,9 +348,7 @@ impl DropWatch {
         space: impl Fn(u32) -> Space,
     ) -> (DropKey, Dropped) {
         let Space { name, elsewhere } = space(key.netns);
-        let name_of_device: Vec<u8> =
-            value.device.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
-        let device = match (key.ifindex, String::from_utf8_lossy(&name_of_device)) {
+        let device = match (key.ifindex, name_of(&value.device)) {
             (0, _) => None,
             (index, name) if name.is_empty() => Some(format!("if{index}").into()),
             (_, name) => Some(name.into()),
@@ -356,18 +407,6 @@ impl DropWatch {
         Ok((sum(0), sum(1)))
     }
 
-    /// Drops that the kernel did not call the program for, because it was running already.
-    fn missed(&self) -> Result<u64> {
-        let mut info = libbpf_sys::bpf_prog_info::default();
-        let mut len = size_of_val(&info) as u32;
-        // SAFETY: the kernel writes at most `len` bytes of plain numbers.
-        let e = unsafe {
-            libbpf_sys::bpf_prog_get_info_by_fd(self.program.as_raw_fd(), &mut info, &mut len)
-        };
-        ensure!(e == 0, "ask for the program that counts drops");
-        Ok(info.recursion_misses)
-    }
-
     fn table(&self) -> Result<Vec<(types::drop_key, types::drop_value)>> {
         let (mut keys, mut values) = (
             vec![MaybeUninit::<types::drop_key>::zeroed(); self.most],
@@ -422,6 +461,113 @@ const DROPS_OF: u32 = types::drop_of::DROPS_OF.0;
 fn key_of(key: &types::drop_key) -> Key {
     // SAFETY: the same type, compiled twice.
     decoded(&unsafe { transmute::<types::key6, key6>(key.row) })
+}
+
+/// Drops that the kernel did not call a program for, because it was running already.
+fn missed(program: BorrowedFd<'_>) -> Result<u64> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `len` bytes of plain numbers.
+    let e =
+        unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut len) };
+    ensure!(e == 0, "ask for the program that counts drops");
+    Ok(info.recursion_misses)
+}
+
+/// Dropped packets that somebody wants. Nothing is dropped into it any more when it is stopped.
+pub(crate) struct DropRing {
+    link: Option<OwnedFd>,
+    program: OwnedFd,
+    ring: Ring,
+    _map: OwnedFd,
+    catcher: Arc<MmapRaw>,
+    reasons: Arc<Reasons>,
+}
+
+/// One of them.
+pub(crate) struct DroppedPacket<'r> {
+    /// What there is of it, from its Ethernet header on or from what follows that.
+    pub(crate) bytes: &'r [u8],
+    /// How long it was.
+    pub(crate) length: u32,
+    /// How it begins, as [`feed::packet::LinkStart`] numbers it.
+    pub(crate) begins: u32,
+    /// When it was dropped, on the packets' clock.
+    pub(crate) time: u64,
+    /// How many that were meant were lost before it.
+    pub(crate) lost: u64,
+    /// The inode number of its namespace, and the index and the name of its device there.
+    pub(crate) netns: u32,
+    pub(crate) ifindex: u32,
+    pub(crate) device: String,
+    /// The kernel's word for why.
+    pub(crate) reason: Arc<str>,
+    /// The row that it belongs to.
+    pub(crate) row: Key,
+    /// By headers that a receiver had taken off.
+    pub(crate) remains: bool,
+}
+
+impl DropRing {
+    /// Takes packets until `take` breaks off: that one is taken, too. Returns how many.
+    pub(crate) fn drain(
+        &mut self,
+        mut take: impl FnMut(&DroppedPacket<'_>) -> ControlFlow<()>,
+    ) -> u64 {
+        let DropRing { ring, reasons, .. } = self;
+        ring.drain(|record| {
+            let head = size_of::<types::drop_caught>();
+            let Some((head, bytes)) = record.split_at_checked(head) else {
+                return ControlFlow::Continue(());
+            };
+            // SAFETY: so many bytes of integers, of which the program has written all.
+            let n = unsafe { head.as_ptr().cast::<types::drop_caught>().read_unaligned() };
+            take(&DroppedPacket {
+                bytes: &bytes[..bytes.len().min(n.size as usize)],
+                length: n.length,
+                begins: n.begins,
+                time: n.time,
+                lost: n.lost,
+                netns: n.what.netns,
+                ifindex: n.what.ifindex,
+                device: name_of(&n.device),
+                reason: reasons.name(n.what.reason),
+                row: key_of(&n.what),
+                remains: n.what.of == types::drop_of::DROP_REMAINS,
+            })
+        })
+    }
+
+    /// What became of all that were meant.
+    pub(crate) fn caught(&self) -> Caught {
+        // SAFETY: one is there, in memory that is as long.
+        unsafe { Caught::at(self.catcher.as_mut_ptr().cast()) }
+    }
+
+    /// How many nobody was told of, because they came while another was looked at.
+    pub(crate) fn missed(&self) -> u64 {
+        missed(self.program.as_fd()).unwrap_or(0)
+    }
+
+    /// Nothing comes any more: what is in the ring now is all there is.
+    ///
+    /// # Errors
+    /// The kernel has no way to wait for the programs that are running.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.link = None;
+        grace_period().context("wait for the programs that are running")
+    }
+
+    /// Nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+}
+
+/// A device's name as the kernel has it; empty for none.
+fn name_of(name: &[std::ffi::c_char; 16]) -> String {
+    let name: Vec<u8> = name.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+    String::from_utf8_lossy(&name).into_owned()
 }
 
 fn lookup(map: BorrowedFd<'_>, key: u32, value: *mut c_void) -> io::Result<()> {

@@ -24,11 +24,11 @@ use crate::kernel::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
     discover::{FoundTunnel, NetnsView, not_chosen},
-    drop_watch::{self, DropWatch},
+    drop_watch::{self, DropRing, DropWatch},
     netlink::Link,
     netns, origin,
     pin::{BPFFS, Pins},
-    probe::Prober,
+    probe::{Prober, Wish},
     sandbox::Sandbox,
 };
 use feed::{
@@ -249,6 +249,21 @@ impl Live {
     pub fn watch_drops(&mut self, all: bool) -> Option<Arc<str>> {
         let watch = DropWatch::open(all, &self.config).map_err(|e| format!("{e:#}").into());
         let why = watch.as_ref().err().cloned();
+        self.follow_drops(watch);
+        why
+    }
+
+    /// The same where some of the packets are wanted, too.
+    ///
+    /// # Errors
+    /// Why that cannot be done.
+    pub(super) fn catch_drops(&mut self, wish: &Wish) -> Result<DropRing> {
+        let (watch, ring) = DropWatch::catching(&self.config, wish)?;
+        self.follow_drops(Ok(watch));
+        Ok(ring)
+    }
+
+    fn follow_drops(&mut self, watch: Result<DropWatch, Arc<str>>) {
         let spaces = self.spaces.len();
         self.drops = Some(Dropping {
             watch,
@@ -264,7 +279,12 @@ impl Live {
                 .map(|e| format!("cannot follow changes of the interfaces: {e:#}"));
             self.trouble(space, "follow ", "", trouble);
         }
-        why
+    }
+
+    /// What the namespace with this inode number is called, where drops are looked at in it; `None` for
+    /// the caller's.
+    pub(super) fn dropped_in(&self, netns: u32) -> Option<&str> {
+        self.drops.as_ref()?.namespaces.get(&netns)?.name.as_deref()
     }
 
     /// Whether everything watched was attached by `tmon attach`: totals are since then.

@@ -48,6 +48,8 @@ pub mod privilege;
 pub mod probe;
 #[cfg(feature = "live")]
 mod probing;
+#[cfg(feature = "live")]
+mod ring;
 pub mod runner;
 pub mod sandbox;
 #[cfg(feature = "live")]

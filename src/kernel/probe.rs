@@ -25,9 +25,9 @@ use contract::{
     TEST_KIND, TEST_LAST, caught, lens, lens_key, probe_test, prober, probing,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::MmapRaw;
 
-use crate::kernel::{bpf::Program, clock::packets_clock, privilege, timing::Timer};
+use crate::kernel::{bpf::Program, clock::packets_clock, privilege, ring::Ring, timing::Timer};
 use feed::table::grace_period;
 use model::{filter::Filter, flow::Flow, lens::LensEntry, rows, rtt::Timed};
 
@@ -117,6 +117,30 @@ pub struct Wish {
     pub rtt: bool,
 }
 
+impl Wish {
+    /// As the programs read it; `tests` are the filter's.
+    pub(super) fn prober(&self, tests: &[probe_test]) -> prober {
+        let mut all = prober {
+            limit: per_turn(self.limit),
+            snaplen: self.snaplen.clamp(1, contract::SNAPLEN),
+            what: if self.ring.is_some() { PROBE_CATCH } else { 0 },
+            tests: tests.len() as u32,
+            ..prober::default()
+        };
+        if self.stops {
+            all.what |= PROBE_STOPS;
+        }
+        if self.lens {
+            all.what |= PROBE_LENS;
+        }
+        if self.rtt {
+            all.what |= PROBE_RTT;
+        }
+        all.test[..tests.len()].copy_from_slice(tests);
+        all
+    }
+}
+
 /// What became of a prober's packets, as the kernel has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caught {
@@ -135,6 +159,26 @@ pub struct Caught {
 }
 
 impl Caught {
+    /// As a program has it.
+    ///
+    /// # Safety
+    /// It is there.
+    pub(super) unsafe fn at(seat: *mut prober) -> Caught {
+        // SAFETY: aligned; shared with the programs, so atomics only.
+        let read = |word| unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire);
+        // SAFETY: only addresses are taken.
+        unsafe {
+            Caught {
+                matched: read(&raw mut (*seat).matched),
+                written: read(&raw mut (*seat).written),
+                ring_full: read(&raw mut (*seat).full),
+                over_limit: read(&raw mut (*seat).over_limit),
+                looked_at: read(&raw mut (*seat).looked_at),
+                lens_lost: read(&raw mut (*seat).lens_lost),
+            }
+        }
+    }
+
     /// Of the rows that are meant, and not in the ring.
     pub fn lost(&self) -> u64 {
         self.ring_full + self.over_limit
@@ -217,41 +261,18 @@ impl Seat {
     }
 
     fn caught(&self) -> Caught {
-        let seat = self.table.seat(self.number);
-        // SAFETY: inside the mapping and aligned; shared with the programs, so atomics only.
-        let read = |word| unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire);
-        // SAFETY: only addresses are taken.
-        unsafe {
-            Caught {
-                matched: read(&raw mut (*seat).matched),
-                written: read(&raw mut (*seat).written),
-                ring_full: read(&raw mut (*seat).full),
-                over_limit: read(&raw mut (*seat).over_limit),
-                looked_at: read(&raw mut (*seat).looked_at),
-                lens_lost: read(&raw mut (*seat).lens_lost),
-            }
-        }
+        // SAFETY: inside the mapping and aligned.
+        unsafe { Caught::at(self.table.seat(self.number)) }
     }
 
     /// Says what is wanted here. Nobody compares the expression yet.
     fn write(&self, wish: &Wish, tests: &[probe_test]) {
         let seat = self.table.seat(self.number);
-        let mut all = prober { lease: self.lease.load(Ordering::Acquire), ..prober::default() };
-        all.limit = per_turn(wish.limit);
-        all.snaplen = wish.snaplen.clamp(1, contract::SNAPLEN);
-        all.interface = self.interface;
-        all.what = if wish.ring.is_some() { PROBE_CATCH } else { 0 };
-        if wish.stops {
-            all.what |= PROBE_STOPS;
-        }
-        if wish.lens {
-            all.what |= PROBE_LENS;
-        }
-        if wish.rtt {
-            all.what |= PROBE_RTT;
-        }
-        all.tests = tests.len() as u32;
-        all.test[..tests.len()].copy_from_slice(tests);
+        let all = prober {
+            lease: self.lease.load(Ordering::Acquire),
+            interface: self.interface,
+            ..wish.prober(tests)
+        };
         // SAFETY: inside the mapping and aligned; no program reads it before it is active, and the
         // lease, which others read, is what it was.
         unsafe { ptr::write_volatile(seat, all) };
@@ -296,83 +317,6 @@ pub struct Prober {
     /// What was caught at seats that were given up.
     before: Vec<(u32, Caught)>,
     lapses: u64,
-}
-
-/// A ring that programs write packets to, in memory.
-struct Ring {
-    /// Where the next packet is read.
-    consumer: MmapRaw,
-    /// Where the next one is written; a page further the packets, twice in a row, so that none is in
-    /// two pieces.
-    producer: MmapRaw,
-    size: usize,
-    page: usize,
-}
-
-impl Ring {
-    fn of(map: BorrowedFd<'_>, size: usize) -> Result<Ring> {
-        // SAFETY: takes a number only.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-        let shown = "map a ring into memory";
-        let consumer = MmapOptions::new().len(page).map_raw(map.as_raw_fd()).context(shown)?;
-        let producer = MmapOptions::new()
-            .offset(page as u64)
-            .len(page + 2 * size)
-            .map_raw_read_only(map.as_raw_fd())
-            .context(shown)?;
-        Ok(Ring { consumer, producer, size, page })
-    }
-
-    /// Where the next packet is read, and where the next one is written.
-    fn positions(&self) -> [&AtomicU64; 2] {
-        // SAFETY: both mappings begin with a position; shared with the kernel, so atomics only.
-        [&self.consumer, &self.producer]
-            .map(|memory| unsafe { AtomicU64::from_ptr(memory.as_mut_ptr().cast()) })
-    }
-
-    fn is_empty(&self) -> bool {
-        let [next, end] = self.positions().map(|at| at.load(Ordering::Acquire));
-        next >= end
-    }
-
-    fn drain(&mut self, mut take: impl FnMut(&caught, &[u8]) -> ControlFlow<()>) -> u64 {
-        const FRONT: usize = 8; // of each record, for the kernel
-        let mut taken = 0;
-        let [next, end] = self.positions();
-        let mut at = next.load(Ordering::Acquire);
-        while at < end.load(Ordering::Acquire) {
-            let place = at as usize & (self.size - 1);
-            // SAFETY: inside the mapping, whose data is there twice; the kernel aligns records.
-            let (state, record) = unsafe {
-                let record = self.producer.as_mut_ptr().add(self.page + place);
-                (AtomicU32::from_ptr(record.cast()).load(Ordering::Acquire), record.add(FRONT))
-            };
-            if state & libbpf_sys::BPF_RINGBUF_BUSY_BIT != 0 {
-                break;
-            }
-            let is_there = state & libbpf_sys::BPF_RINGBUF_DISCARD_BIT == 0;
-            let length = (state & !libbpf_sys::BPF_RINGBUF_DISCARD_BIT) as usize;
-            let mut over = false;
-            if is_there && length >= size_of::<caught>() {
-                // SAFETY: the record is as long as its head says, and nobody writes to it until the
-                // position is behind it.
-                let (about, bytes) = unsafe {
-                    let about = record.cast::<caught>().read_unaligned();
-                    let size = (about.size as usize).min(length - size_of::<caught>());
-                    let bytes = record.add(size_of::<caught>());
-                    (about, std::slice::from_raw_parts(bytes, size))
-                };
-                taken += 1;
-                over = take(&about, bytes).is_break();
-            }
-            at += (length + FRONT).next_multiple_of(8) as u64;
-            next.store(at, Ordering::Release);
-            if over {
-                break;
-            }
-        }
-        taken
-    }
 }
 
 fn update(outer: BorrowedFd<'_>, number: usize, inner: BorrowedFd<'_>) -> io::Result<()> {
@@ -447,7 +391,16 @@ impl Prober {
     /// Takes the packets that are in the ring, until `take` breaks off: that one is taken, too.
     /// Returns how many.
     pub fn drain(&mut self, take: impl FnMut(&caught, &[u8]) -> ControlFlow<()>) -> u64 {
-        self.ring.as_mut().map_or(0, |(_, ring)| ring.drain(take))
+        let mut take = take;
+        let each = |record: &[u8]| {
+            let Some((head, bytes)) = record.split_at_checked(size_of::<caught>()) else {
+                return ControlFlow::Continue(());
+            };
+            // SAFETY: so many bytes of integers.
+            let about = unsafe { head.as_ptr().cast::<caught>().read_unaligned() };
+            take(&about, &bytes[..bytes.len().min(about.size as usize)])
+        };
+        self.ring.as_mut().map_or(0, |(_, ring)| ring.drain(each))
     }
 
     /// Looks at an interface's rows, too: from now on, and at all that are yet to come. False where

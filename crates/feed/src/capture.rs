@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    looking::Again,
     names::Names,
     recorded::{Past, Recordings},
     recording::Recording,
@@ -51,6 +52,7 @@ pub struct Capture {
     progress: Arc<Mutex<String>>,
     end: Option<Result<()>>,
     is_read: bool,
+    again: Option<Again>,
 }
 
 impl Capture {
@@ -88,7 +90,12 @@ impl Capture {
         };
         thread::Builder::new().name("capture".to_owned()).spawn(read).context("start a thread")?;
         let nothing = Some(replay::nothing());
-        Ok(Capture { news, next: None, nothing, progress, end: None, is_read: false })
+        Ok(Capture { news, next: None, nothing, progress, end: None, is_read: false, again: None })
+    }
+
+    /// Also lets somebody look into packets, by reading these once more.
+    pub fn set_again(&mut self, again: Option<Again>) {
+        self.again = again;
     }
 
     /// Why a capture could not be read to its end, if that is so.
@@ -171,10 +178,13 @@ impl Source for Capture {
     }
 
     fn closer(&mut self) -> Result<&mut dyn Closer> {
-        bail!(
-            "here are only counts; of captures `tmon replay --lens` shows what is in packets, and \
-             `tmon capture -r` takes some out"
-        )
+        match &mut self.again {
+            Some(again) => Ok(again),
+            None => bail!(
+                "here are only counts, or packets that came through a pipe and are gone: of files with \
+                 packets `tmon top --read` shows what is in them"
+            ),
+        }
     }
 
     fn due(&self) -> Due {

@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context, Result};
 use contract::{ROW_DIR, STOP_NAMES, key6};
 use foldhash::{HashMap, HashMapExt, HashSet};
-use native::{Answer, Guide, NativeConfig, NativeFrame, Payload, Way};
+use native::{Answer, Guide, NativeConfig, NativeFrame, Way};
 
 use crate::{
     config::Config,
-    innermost::inner_packet,
+    cutting::{Cut, LINK_ETHERNET, PacketCut},
     inputs::{Captures, Inputs},
     judge::{Given, native_config},
     names::Names,
@@ -30,7 +30,7 @@ use crate::{
 };
 use model::{
     filter::PacketFilter,
-    flow::{Counters, Flow, Hook, Key, Kind, Stop, Tunnel},
+    flow::{Counters, Flow, Hook, Key, Stop},
     rows,
 };
 
@@ -40,9 +40,6 @@ const MOST_GUIDES: usize = 64;
 const MOST_COMMENTS: usize = 1 << 16;
 /// Addresses whose names are written, at most.
 const MOST_NAMED: usize = 1 << 16;
-
-const LINK_ETHERNET: u16 = 1;
-const LINK_RAW: u16 = 101;
 
 /// What is wanted of captures.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +104,7 @@ struct Origin {
 /// What is done with frames.
 struct Sink<W: Write> {
     selection: Selection,
+    cut: PacketCut,
     writer: PcapngWriter<W>,
     origins: Vec<Origin>,
     rows: Chosen,
@@ -175,6 +173,7 @@ impl<W: Write> Extract<W> {
         let Between { from, until } = selection.between;
         let sink = Sink {
             range: (time(from).unwrap_or(0), time(until).unwrap_or(u64::MAX)),
+            cut: PacketCut::new(selection.filter.as_ref(), selection.decap),
             selection,
             writer,
             origins: Vec::new(),
@@ -442,19 +441,14 @@ impl<W: Write> Sink<W> {
         taken: &Taken<'_>,
         number: u32,
     ) -> io::Result<()> {
-        let look = self.selection.filter.as_ref().is_some_and(|f| !f.is_of_rows());
-        if !look && self.selection.decap == 0 {
+        if !self.cut.looks() {
             return self.matched(origin, taken, None, Why::Row(number));
         }
         let (way, _) = guide.way(frame);
-        if let Some(filter) = &self.selection.filter
-            && look
-            && !filter.keeps(&inner_packet(&way, frame.data))
-        {
-            return Ok(());
+        match self.cut.cut(&way, frame, bytes) {
+            Cut::Unwanted => Ok(()),
+            cut => self.matched(origin, taken, Some((&way, cut)), Why::Row(number)),
         }
-        let inside = (self.selection.decap > 0).then_some((&way, bytes));
-        self.matched(origin, taken, inside, Why::Row(number))
     }
 
     /// A frame that is selected.
@@ -462,40 +456,29 @@ impl<W: Write> Sink<W> {
         &mut self,
         origin: usize,
         taken: &Taken<'_>,
-        inside: Option<(&Way, &[u8])>,
+        look: Option<(&Way, Cut<'_>)>,
         why: Why,
     ) -> io::Result<()> {
         self.extracted.matched += 1;
         self.origins[origin].matched += 1;
         let (mut data, mut orig_len, mut link) = (taken.data, taken.orig_len, taken.link);
-        let mut off: &[native::WayLevel] = &[];
-        if let Some((way, bytes)) = inside {
-            let levels = way.levels();
-            off = &levels[1..levels.len().min(self.selection.decap + 1)];
-            if let Some(level) = off.last() {
-                let (begin, end) = (level.off as usize, (level.end as usize).min(bytes.len()));
-                let (Some(payload), Some(inner)) = (level.payload(), bytes.get(begin..end)) else {
-                    self.extracted.no_inside += 1;
-                    return Ok(());
-                };
-                data = inner;
-                orig_len = level.end.saturating_sub(level.off);
-                link = match payload {
-                    Payload::Ethernet => LINK_ETHERNET,
-                    Payload::Ip => LINK_RAW,
-                };
-            } else if way.transport().is_none() {
-                // A later fragment: what its tunnel carries began in another packet.
+        let way = look.as_ref().map(|(way, _)| *way);
+        match look.map(|(_, cut)| cut) {
+            Some(Cut::NoInside) => {
                 self.extracted.no_inside += 1;
                 return Ok(());
             }
+            Some(Cut::Inside { data: inside, orig_len: length, link: begins }) => {
+                (data, orig_len, link) = (inside, length, begins);
+            }
+            Some(Cut::Whole | Cut::Unwanted) | None => {}
         }
         if let Some(snaplen) = self.selection.snaplen {
             data = &data[..data.len().min(snaplen as usize)];
         }
         let interface = self.block(origin, link)?;
         self.comment.clear();
-        self.say(interface, why, off)?;
+        self.say(interface, why, way)?;
         self.extracted.untimed += u64::from(taken.time.is_none());
         let packet = PacketBlock {
             interface,
@@ -531,7 +514,7 @@ impl<W: Write> Sink<W> {
     }
 
     /// Says of a row's first packet which row it is, and of a packet that is in none why that is.
-    fn say(&mut self, interface: u32, why: Why, taken_off: &[native::WayLevel]) -> io::Result<()> {
+    fn say(&mut self, interface: u32, why: Why, way: Option<&Way>) -> io::Result<()> {
         let text = &mut self.comment;
         match why {
             Why::Stop(stop, suspect) => {
@@ -545,10 +528,8 @@ impl<W: Write> Sink<W> {
                     return Ok(());
                 }
                 _ = write!(text, "{key}");
-                for (i, level) in taken_off.iter().enumerate() {
-                    let (kind, id) = level.tunnel();
-                    let tunnel = Tunnel { kind: Kind::from_number(kind), id };
-                    _ = write!(text, "{}{tunnel}", if i == 0 { "; without " } else { " and " });
+                if let Some(way) = way {
+                    self.cut.say_off(way, text);
                 }
                 let pairs = key.outer.into_iter().chain(key.inner.pair());
                 let ends: Vec<_> = pairs.flat_map(|p| [p.first, p.second]).collect();

@@ -29,6 +29,22 @@ impl Captures {
         paths.iter().map(open).collect::<Result<_>>().map(Captures)
     }
 
+    /// The same files to be read once more, whatever is read of these meanwhile; `None` where one is a
+    /// pipe, or cannot be opened again.
+    pub fn again(&self) -> Option<Captures> {
+        let again = |(path, opened): &(PathBuf, Opened)| Some((path.clone(), opened.again()?));
+        self.0.iter().map(again).collect::<Option<_>>().map(Captures)
+    }
+
+    /// The same from their beginning, of which nobody reads meanwhile.
+    pub(crate) fn rewound(&self) -> Result<Captures> {
+        let rewound = |(path, opened): &(PathBuf, Opened)| {
+            let opened = opened.rewound().map_err(|e| broken(&path.to_string_lossy(), &e))?;
+            Ok((path.clone(), opened))
+        };
+        self.0.iter().map(rewound).collect::<Result<_>>().map(Captures)
+    }
+
     /// The same, of which pipes end when the flag is raised.
     #[must_use]
     pub fn until(self, stop: &Arc<AtomicBool>) -> Captures {

@@ -4,13 +4,15 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use feed::{
-    Replay,
+    Again, Capture, Captures, Replay, Source,
     config::Config,
     judge,
     pcapng::{InterfaceBlock, PacketBlock, PcapngWriter},
@@ -97,6 +99,63 @@ fn what_was_built_is_seen() {
         let arp = others.iter().find(|e| e.l4.is_none()).expect("ARP");
         assert_eq!((arp.tos, arp.ttl), ([Some(46 << 2 | 1), None], [Some(60), None]));
     }
+}
+
+#[test]
+fn captures_that_are_shown_can_be_looked_into() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("a.pcapng");
+    let mut writer = PcapngWriter::new(Vec::new(), "tmon test");
+    let on = InterfaceBlock { name: "eth0", link: 1, ..InterfaceBlock::default() };
+    writer.interface(&on).expect("memory takes it");
+    for time in 1..=30 {
+        let vni = 7 + (time % 3) as u32;
+        let outer = pkt().eth().ip("10.0.0.1 > 10.0.0.2").udp(1, 4789).vxlan(vni).eth();
+        let data = outer.ip("192.168.0.1 > 192.168.0.2").udp(53, 9).data(9).bytes();
+        let packet = PacketBlock {
+            time,
+            data: &data,
+            orig_len: data.len() as u32,
+            ..PacketBlock::default()
+        };
+        writer.packet(&packet).expect("memory takes it");
+    }
+    writer.flush().expect("memory takes it");
+    fs::write(&path, writer.get_ref()).expect("a file is written");
+    let captures = Captures::open(&[path]).expect("a capture");
+    let again = captures.again().expect("it is a file");
+    let config = Config { age: Duration::ZERO, ..Config::default() };
+    let shown = config.clone();
+    let open = move || Replay::of(captures, &shown, judge::host, None);
+    let mut capture = Capture::new(open, Duration::from_secs(1), 1 << 27).expect("a thread");
+    assert!(capture.closer().is_err(), "nobody has said how");
+    capture.set_again(Some(Again::new(again, &config, None)));
+    let closer = capture.closer().expect("it can be read again");
+    assert_eq!(closer.seen().expect("nothing is wrong"), None);
+    // One after the other, and whoever is not waited for does not disturb the next.
+    for (filter, packets) in [("vni:7", 10), ("vni:8-9", 20), ("vni:70", 0), ("vni:8", 10)] {
+        closer.look(Some(&"vni:9".parse().expect("a filter"))).expect("a thread");
+        closer.look(Some(&filter.parse().expect("a filter"))).expect("a thread");
+        let begun = Instant::now();
+        loop {
+            let lens = closer.seen().expect("nothing is wrong").expect("somebody looks");
+            assert_eq!(lens.filter, filter);
+            if lens.timed.is_some() && lens.looked_at == packets {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{lens:?}");
+            thread::yield_now();
+        }
+    }
+    closer.look(None).expect("nothing is left to do");
+    assert_eq!(closer.seen().expect("nothing is wrong"), None);
+}
+
+#[test]
+fn a_pipe_cannot_be_looked_into_again() {
+    let (from, _to) = std::io::pipe().expect("a pipe");
+    let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
+    assert!(Captures::open(&[path]).expect("a pipe").again().is_none());
 }
 
 /// TCP packets by their ports, the lower one first, as tshark counts them.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rows in scope as a list, sorted by any column.
-use std::cmp::{Ordering, Reverse};
+use std::{
+    cmp::{Ordering, Reverse},
+    time::Duration,
+};
 
 use foldhash::{HashMap, HashMapExt};
 
@@ -11,6 +14,7 @@ use crate::{
     matrix::{Measure, Scope},
     once::BothEnds,
     rows::{Row, Rows},
+    rtt::{Timed, there_and_back},
     snapshot::Interval,
 };
 
@@ -48,6 +52,8 @@ pub enum Column {
     SeqLost,
     /// Its TCP connection requests: unanswered ones, of all SYNs.
     Syn,
+    /// The round-trip time of its packets, if it is measured.
+    Rtt,
     /// What its senders counted, if both ends are in the fleet.
     Sent,
     /// What its receivers counted.
@@ -63,7 +69,7 @@ pub enum Column {
 
 impl Column {
     /// All columns, left to right.
-    pub const ALL: [Column; 19] = [
+    pub const ALL: [Column; 20] = [
         Column::Interface,
         Column::Kind,
         Column::Id,
@@ -78,6 +84,7 @@ impl Column {
         Column::Dropped,
         Column::SeqLost,
         Column::Syn,
+        Column::Rtt,
         Column::Sent,
         Column::Received,
         Column::Lost,
@@ -123,6 +130,8 @@ pub struct Line {
     pub seq_lost: Option<u64>,
     /// TCP connections requested in it over that time, and how many of them are unanswered.
     pub syn: Option<Syn>,
+    /// The median round-trip time from one end to the other and back, if it was measured.
+    pub rtt: Option<Duration>,
     /// What both ends counted over that time, if both are in the fleet.
     pub ends: Option<BothEnds>,
 }
@@ -132,9 +141,9 @@ impl Line {
     pub fn new(interface: u16, key: Key, counters: Counters, rate: bool) -> Self {
         let sum = Some(counters.total());
         let (rate, total) = (sum.filter(|_| rate), sum.filter(|_| !rate));
-        let (dropped, seq_lost, syn, ends) = (None, None, None, None);
+        let (dropped, seq_lost, syn, rtt, ends) = (None, None, None, None, None);
         let groups = [None; 2];
-        Line { interface, key, groups, counters, rate, total, dropped, seq_lost, syn, ends }
+        Line { interface, key, groups, counters, rate, total, dropped, seq_lost, syn, rtt, ends }
     }
 
     /// The row as it was counted.
@@ -165,10 +174,12 @@ pub struct Sorting {
 
 impl Lines {
     /// The rows in scope, sorted. `rate` says whether the interval's rows are rates or totals;
-    /// `beside` holds the respective other, if known.
+    /// `beside` holds the respective other, if known. `timed` has the round-trip times of rows; without
+    /// it they are the interval's.
     pub fn of(
         interval: &Interval,
         beside: Option<&Rows>,
+        timed: Option<&Timed>,
         rate: bool,
         scope: &Scope,
         by: Sorting,
@@ -195,6 +206,7 @@ impl Lines {
             }
         }
         let groups = scope.grouping.groups();
+        let timed = timed.map_or(interval.beside.round_trips(), |timed| &timed.rows);
         for line in &mut list {
             if let Some(pair) = line.key.outer.filter(|_| !groups.is_empty()) {
                 line.groups = [pair.first, pair.second].map(|host| groups.of(host));
@@ -210,6 +222,9 @@ impl Lines {
             line.syn = interval
                 .handshakes(&line.flow())
                 .map(|n| Syn { unanswered: n.unanswered, syns: n.syns });
+            let own =
+                interval.interfaces.get(usize::from(line.interface)).filter(|_| !timed.is_empty());
+            line.rtt = own.and_then(|i| timed.get(&(i.id, line.key))).and_then(there_and_back);
             line.ends = interval.both_ends(&line.flow());
         }
         if let Some(beside) = beside {
@@ -332,6 +347,7 @@ fn compare(a: &Line, b: &Line, by: Sorting, interfaces: &[Interface]) -> Orderin
         Column::Dropped => b.dropped.map(|n| n.packets).cmp(&a.dropped.map(|n| n.packets)),
         Column::SeqLost => b.seq_lost.cmp(&a.seq_lost),
         Column::Syn => b.syn.cmp(&a.syn),
+        Column::Rtt => b.rtt.cmp(&a.rtt),
         Column::Sent => maybe(a.ends.map(|e| e.sent), b.ends.map(|e| e.sent)),
         Column::Received => maybe(a.ends.map(|e| e.received), b.ends.map(|e| e.received)),
         Column::Lost => b.ends.map(|e| e.lost).cmp(&a.ends.map(|e| e.lost)),

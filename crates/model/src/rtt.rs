@@ -34,6 +34,12 @@ pub fn where_time_goes(key: &Key, ways: &[RoundTrips; 2]) -> Option<String> {
     }
 }
 
+/// The round-trip time from one end of a row to the other and back: the sum of both medians, or the one
+/// that is known.
+pub fn there_and_back(ways: &[RoundTrips; 2]) -> Option<Duration> {
+    ways.iter().filter_map(|way| way.percentile(50)).reduce(|a, b| a + b)
+}
+
 /// A time in three digits.
 pub fn three_digits(t: Duration) -> String {
     let ns = t.as_nanos() as f64;
@@ -160,6 +166,10 @@ mod tests {
         );
         assert!(told(100, 1_000).is_some_and(|text| text.ends_with("10.0.0.1")));
         assert_eq!(told(500, 400), None, "it is on both");
+        let both = |a, b| there_and_back(&[way(a), way(b)]);
+        assert_eq!(both(900, 100), Some(Duration::from_nanos(1_000)));
+        assert_eq!(there_and_back(&[RoundTrips::default(), way(7)]).map(|t| t.as_nanos()), Some(7));
+        assert_eq!(there_and_back(&[RoundTrips::default(), RoundTrips::default()]), None);
         assert_eq!(where_time_goes(&key, &[way(900), RoundTrips::default()]), None);
         assert_eq!(told(0, 0), None, "and nothing is nowhere");
     }

@@ -471,7 +471,8 @@ impl App {
             View::Table => {
                 let by = Sorting { column: self.sort, reversed: self.reversed, measure };
                 let beside = self.series.beside(self.rate);
-                self.picture.lines = Lines::of(&interval, beside, self.rate, &scope, by);
+                let timed = self.lens.as_ref().and_then(|(lens, _)| lens.timed.as_ref());
+                self.picture.lines = Lines::of(&interval, beside, timed, self.rate, &scope, by);
             }
             View::Health => self.picture.fragmented = fragmented(&interval, &scope),
             View::Chord | View::Matrix | View::Findings => {}

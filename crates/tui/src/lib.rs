@@ -209,6 +209,7 @@ impl Dashboard {
                 }
                 if self.app.lens.is_some() {
                     self.see(source)?;
+                    dirty = true;
                 }
                 // missed ticks are not made up for: the next interval is longer
                 let now = self.now();

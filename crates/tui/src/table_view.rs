@@ -17,6 +17,7 @@ use model::{
     lane::Balance,
     lines::{Column, Line},
     matrix::End,
+    rtt::three_digits,
     text::{apart, fit, shared_prefix, shorten},
     trend,
     units::sanitize,
@@ -46,6 +47,7 @@ fn title(column: Column) -> &'static str {
         Column::Dropped => "dropped",
         Column::SeqLost => "seq_lost",
         Column::Syn => "syn",
+        Column::Rtt => "rtt",
         Column::Sent => "sent",
         Column::Received => "received",
         Column::Lost => "lost",
@@ -65,6 +67,7 @@ fn is_number(column: Column) -> bool {
             | Column::Dropped
             | Column::SeqLost
             | Column::Syn
+            | Column::Rtt
             | Column::Sent
             | Column::Received
             | Column::Lost
@@ -86,7 +89,8 @@ fn dispensable(column: Column, stays: bool) -> u8 {
         Column::Id => 1,
         Column::Kind => 2,
         Column::Forward | Column::Reverse => 3,
-        Column::Total => 4,
+        // Whoever looks into packets asked for it.
+        Column::Total | Column::Rtt => 4,
         Column::Groups => 5,
         Column::Interface => 6,
         Column::Inside => 7,
@@ -224,6 +228,7 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
             0 => n.syns.to_string(),
             unanswered => format!("{unanswered}/{}", n.syns),
         }),
+        Column::Rtt => line.rtt.map_or(String::new(), three_digits),
         Column::Sent => line.ends.map_or("-".to_owned(), |n| one(n.sent)),
         Column::Received => line.ends.map_or("-".to_owned(), |n| one(n.received)),
         Column::Lost => line.ends.map_or("-".to_owned(), |n| n.to_string()),
@@ -260,6 +265,7 @@ fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
                 && (**c != Column::Dropped || app.picture.drops.is_some())
                 && (**c != Column::SeqLost || lines.iter().any(|l| l.seq_lost.is_some()))
                 && (**c != Column::Syn || lines.iter().any(|l| l.syn.is_some()))
+                && (**c != Column::Rtt || lines.iter().any(|l| l.rtt.is_some()))
                 && (!matches!(**c, Column::Sent | Column::Received | Column::Lost) || of_fleet)
                 && (**c != Column::Interface || several || width > 150)
         })

@@ -118,6 +118,10 @@ fn change(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
                 let sums = lens.sums();
                 (lens, sums)
             });
+            // The table has times of it.
+            if app.view == View::Table {
+                app.refresh();
+            }
         }
     }
     None
@@ -329,6 +333,9 @@ impl App {
     /// The rows of the selection, or a notice why there are none.
     fn meant_or_say(&mut self, now: Duration) -> Option<Filter> {
         self.help = false;
+        if self.view == View::Findings {
+            self.enter_finding(now);
+        }
         let meant = self.meant();
         if let Err(why) = meant {
             self.say(Notice { at: now, text: why.to_owned(), bad: false });

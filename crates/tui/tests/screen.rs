@@ -960,6 +960,16 @@ fn what_is_in_packets_is_below_the_view() {
     press(&mut app, "3");
     let table = screen(&mut app, (120, 40));
     assert!(table.contains("7 lens-lost") && table.contains("more with"), "{table}");
+    // What is timed is in the table, where there is room, and can come first.
+    let wide = screen(&mut app, (200, 40));
+    let title = wide.lines().find(|line| line.contains("← sent")).expect("a headline");
+    assert!(title.contains(" rtt "), "{title}");
+    while app.sort != Column::Rtt {
+        press(&mut app, "s");
+    }
+    assert_eq!(app.picture.lines.list[0].key, many(1)[0].key);
+    let times: Vec<bool> = app.picture.lines.list.iter().map(|l| l.rtt.is_some()).collect();
+    assert_eq!(times.iter().filter(|timed| **timed).count(), 1, "{times:?}");
     for size in SIZES {
         screen(&mut app, size);
     }
@@ -970,6 +980,29 @@ fn what_is_in_packets_is_below_the_view() {
     assert_eq!(press(&mut app, "Esc"), Some(Effect::Look(None)), "and so does Esc");
     update(&mut app, Msg::Seen(None), NOW);
     assert!(!screen(&mut app, (120, 40)).contains("lens-lost"));
+}
+
+#[test]
+fn the_rows_of_a_finding_are_looked_into() {
+    for (keys, captures) in [("5 L", false), ("5 w", true)] {
+        let mut app = app_of(dropping);
+        press(&mut app, "5");
+        let place = app.found.chosen().expect("a finding").first.place.clone();
+        let effect = press(&mut app, keys);
+        let (Some(Effect::Look(Some(rows)) | Effect::Catch(Some(rows))), View::Table) =
+            (&effect, app.view)
+        else {
+            panic!("{effect:?}")
+        };
+        assert_eq!(matches!(effect, Some(Effect::Catch(_))), captures);
+        let flows = many(8);
+        let kept: Vec<_> = flows.iter().filter(|flow| rows.matches(flow, "eth0")).collect();
+        let outer = [place.outer_from, place.outer_to].map(|end| end.expect("both ends"));
+        let is_between = |flow: &&Flow| {
+            flow.key.outer.is_some_and(|p| [p.first, p.second].iter().all(|a| outer.contains(a)))
+        };
+        assert!(!kept.is_empty() && kept.iter().all(is_between), "{rows}");
+    }
 }
 
 #[test]

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The lens on captures that are shown: for rows that somebody selects they are read once more, by a
+//! thread of its own.
+use std::{
+    fs::File,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::{
+    config::Config,
+    inputs::Captures,
+    judge,
+    replay::Replay,
+    source::{CatchNews, Closer},
+};
+use model::{filter::Filter, lens::Lens, rtt::Timed};
+
+/// Frames between two looks at what was found.
+const AT_ONCE: u64 = 1 << 16;
+
+/// Captures that can be read again.
+pub struct Again {
+    captures: Captures,
+    config: Config,
+    /// What compressed ones unpack to.
+    most: Option<u64>,
+    looking: Option<Looking>,
+}
+
+impl Again {
+    /// Reads these as `config` says; nothing is read yet.
+    pub fn new(captures: Captures, config: &Config, most: Option<u64>) -> Again {
+        Again { captures, config: config.clone(), most, looking: None }
+    }
+}
+
+/// The thread, and what it has found. It ends when this is dropped.
+struct Looking {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Lens>>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join(); // whatever went wrong is of no interest any more
+        }
+    }
+}
+
+fn read(mut replay: Replay, stop: &AtomicBool, seen: &Mutex<Lens>) -> Result<()> {
+    let mut goes_on = true;
+    while goes_on && !stop.load(Ordering::Relaxed) {
+        goes_on = replay.advance(AT_ONCE)?;
+        // Before the lens, which knows what has been counted.
+        let beside = replay.read()?.beside;
+        let [untimed, untracked] = beside.untimed();
+        let timed = Timed { rows: beside.round_trips().clone(), untimed, untracked };
+        let lens = replay.lens().unwrap_or_default();
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = Lens { timed: Some(timed), ..lens };
+    }
+    // What cannot be read of a file was said when it was read first.
+    Ok(())
+}
+
+impl Closer for Again {
+    fn look(&mut self, rows: Option<&Filter>) -> Result<()> {
+        self.looking = None; // two would read from the same place of a file
+        let Some(rows) = rows else { return Ok(()) };
+        let stop = Arc::<AtomicBool>::default();
+        let captures = self.captures.rewound()?.until(&stop);
+        let seen = Lens { filter: rows.to_string(), ..Lens::default() };
+        let seen = Arc::new(Mutex::new(seen));
+        let (rows, config, most) = (rows.clone(), self.config.clone(), self.most);
+        let (told, found) = (Arc::clone(&stop), Arc::clone(&seen));
+        let run = move || {
+            let mut replay = Replay::of(captures, &config, judge::host, most)?;
+            replay.look(rows.clone())?;
+            replay.time(rows)?;
+            read(replay, &told, &found)
+        };
+        let thread = thread::Builder::new().name("lens".to_owned()).spawn(run);
+        let thread = Some(thread.context("start a thread")?);
+        self.looking = Some(Looking { stop, seen, thread });
+        Ok(())
+    }
+
+    fn seen(&mut self) -> Result<Option<Lens>> {
+        let Some(looking) = &mut self.looking else { return Ok(None) };
+        if let Some(thread) = looking.thread.take_if(|thread| thread.is_finished()) {
+            let end =
+                thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that looks is gone")));
+            if let Err(e) = end {
+                self.looking = None;
+                return Err(e.context("look into the packets of the captures"));
+            }
+        }
+        Ok(Some(looking.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
+    fn catch(&mut self, _: &Filter, _: File, _: &dyn Fn() -> Result<String>) -> Result<String> {
+        bail!("these packets are in a file already: `tmon capture -r` takes them out of it")
+    }
+
+    fn caught(&mut self, _: bool) -> Option<CatchNews> {
+        None
+    }
+}
