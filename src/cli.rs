@@ -434,8 +434,8 @@ impl Grouped {
         const MOST: u64 = 64 << 20;
         let Some(file) = &self.groups else { return Ok(None) };
         let shown = sanitize(&file.display().to_string()).into_owned();
-        let text = input::read(file, MOST).with_context(|| format!("read {shown}"))?;
-        let groups = Groups::parse(&String::from_utf8_lossy(&text));
+        let text = input::lossy_text(file, MOST).with_context(|| format!("read {shown}"))?;
+        let groups = Groups::parse(&text);
         Ok(Some(Arc::new(groups.map_err(|e| anyhow::anyhow!("{shown}, {e}"))?)))
     }
 }
@@ -556,6 +556,12 @@ impl Print {
     #[cfg(feature = "live")]
     fn has_findings(&self) -> bool {
         self.json == Some(JsonLines::Readings)
+    }
+
+    /// What is printed is one picture, and not a line or a table for each reading.
+    #[cfg(feature = "live")]
+    fn is_picture(&self) -> bool {
+        self.svg || self.html
     }
 
     fn format(&self) -> export::Format {
@@ -722,6 +728,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return code(Err(e));
     }
     privilege::raise_descriptors();
+    #[cfg(feature = "live")]
+    crate::kernel::bpf::quieten();
     let done = match cli.command {
         Command::Top(c) => c.run(),
         #[cfg(feature = "live")]

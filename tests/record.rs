@@ -214,9 +214,10 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
         let out = Command::new("date").args(["-u", "+%F", "-d", days]).output().unwrap();
         kept.join(format!("{}.tmon", text(&out).0.trim()))
     };
-    let (thinned, deleted) = (ago("3 days ago"), ago("100 days ago"));
-    fs::copy(&old, &thinned).unwrap();
-    fs::copy(&old, &deleted).unwrap();
+    let (thinned, deleted, newest) = (ago("3 days ago"), ago("100 days ago"), ago("1 day ago"));
+    for file in [&thinned, &deleted, &newest] {
+        fs::copy(&old, file).unwrap();
+    }
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o700)).unwrap();
     let keep = |space: &Space| {
         let child = tmon()
@@ -239,9 +240,16 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
     until("it counts", || ground.b.programs("eth0").len() >= 2);
     let today = || {
         let all = fs::read_dir(&kept).unwrap().map(|e| e.unwrap().path());
-        all.filter(|f| *f != thinned).collect::<Vec<_>>()
+        all.filter(|f| *f != thinned && *f != newest).collect::<Vec<_>>()
     };
     until("today has a file", || today().iter().any(|f| f.metadata().is_ok_and(|m| m.len() > 0)));
+    // Nobody else keeps the same folder meanwhile.
+    let mut second = keep(&ground.b);
+    assert_eq!(second.0.wait().unwrap().code(), Some(1));
+    let mut errors = String::new();
+    second.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    let holder = format!("PID {} (tmon) keeps it already", record.0.id());
+    assert!(errors.contains(&holder) && errors.lines().count() == 1, "{errors}");
     strays(&raw, index, 30);
     until("it is recorded", || {
         dumped(&kept, &[]).iter().map(|r| packets(r, 99)).sum::<u64>() == 30
@@ -257,6 +265,15 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
         dumped(&kept, &[]).iter().map(|r| packets(r, 99)).sum::<u64>() == 35
     });
     assert_eq!(again.end(Signal::SIGTERM), Some(0));
+    // Where what is recorded would not be found any more, it says so and ends.
+    let others = today();
+    let mut last = keep(&ground.b);
+    until("it has one of its own", || today().len() > others.len());
+    today().iter().filter(|f| !others.contains(f)).for_each(|f| fs::remove_file(f).unwrap());
+    assert_eq!(last.0.wait().unwrap().code(), Some(1));
+    let mut errors = String::new();
+    last.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(errors.contains("it was deleted meanwhile"), "{errors}");
     let modes = today().iter().map(|f| f.metadata().unwrap().permissions().mode() & 0o777).max();
     assert_eq!(modes, Some(0o600));
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o777)).unwrap();
@@ -317,6 +334,11 @@ fn nonsense_is_refused_with_one_line() {
     refused(&["record"], &taken, 1, "not written over");
     refused(&["record", "--keep", "60s:1d,1s:90d"], &taken, 2, "do not ascend");
     refused(&["record", "--keep", "1s:1d"], &taken, 1, "it is no folder");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+    refused(&["record", "--keep", "1s:1d"], &link, 1, "it is a symbolic link, to ");
+    refused(&["dump", "--read"], Path::new("-"), 1, "--from 'cat FILE'");
+    refused(&["diff", "no-such-file"], Path::new("b.tmon"), 1, "read no-such-file: No such file");
     refused(&["dump", "--read"], folder.path(), 1, "no recording of such a time");
     refused(&["dump", "--read"], &taken, 1, "taken.tmon is no recording");
     refused(&["dump", "--read"], &junk, 1, "junk.tmon is no recording");

@@ -59,6 +59,22 @@ fn a_report_has_all_of_it_is_private_and_can_be_given_away() {
         assert!(!text.contains(word), "{word} in {text}");
     }
 
+    // A recording, too: of a host that this one does not know, in a file that says whose it is.
+    let secret = folder.path().join("secretnode.tmon");
+    let recorded = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        .args(["record", "--as", "secretnode", "--netns", g.a.name(), "--for", "1s"])
+        .args([secret.as_os_str(), "eth0".as_ref()])
+        .output()
+        .unwrap();
+    assert!(recorded.status.success(), "{recorded:?}");
+    let given = report(&["--anonymize", "--read", secret.to_str().unwrap(), "-"]);
+    let text = String::from_utf8(given.stdout).unwrap();
+    assert!(text.contains("\"schema\":1") && text.contains("--read=FILE1"), "{text}");
+    for word in ["secretnode", g.a.name(), folder.path().to_str().unwrap()] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+    fs::remove_file(&secret).unwrap();
+
     let again = report(&[plain.to_str().unwrap(), "--for", "1s"]);
     let said = String::from_utf8(again.stderr).unwrap();
     assert!(!again.status.success() && said.contains("there already"), "{said}");

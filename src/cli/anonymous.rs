@@ -19,10 +19,12 @@ use feed::input;
 pub(super) struct Mask {
     cipher: IpcryptPfx,
     names: HashMap<String, String>,
+    /// The same names by what they begin with, the longest first: wherever they stand in a word.
+    parts: HashMap<char, Vec<String>>,
 }
 
 impl Mask {
-    /// One with a key of its own.
+    /// One with a key of its own, of the names that this host knows.
     ///
     /// # Errors
     /// There are no random numbers.
@@ -35,13 +37,33 @@ impl Mask {
     }
 
     fn with(key: [u8; IpcryptPfx::KEY_BYTES], names: Vec<String>) -> Mask {
-        let own = |n: usize| if n == 0 { "host".to_owned() } else { format!("name{n}") };
-        let told = ["localhost", "host", ""];
-        let names = names.into_iter().filter(|n| !told.contains(&n.as_str())).zip(0..);
-        // Of a name that is there twice, the first stays.
-        let mut all = HashMap::<String, String>::default();
-        names.for_each(|(name, n)| _ = all.entry(name).or_insert_with(|| own(n)));
-        Mask { cipher: IpcryptPfx::new(key), names: all }
+        let (known, parts) = Default::default();
+        let mut mask = Mask { cipher: IpcryptPfx::new(key), names: known, parts };
+        mask.learn(names);
+        mask
+    }
+
+    /// Masks these names, too. Of one that is there twice, the first stays.
+    pub(super) fn learn(&mut self, names: impl IntoIterator<Item = String>) {
+        let told = ["localhost", "host", "fleet", ""];
+        for name in names.into_iter().filter(|n| !told.contains(&n.as_str())) {
+            if self.names.contains_key(&name) {
+                continue;
+            }
+            let other = match self.names.len() {
+                0 => "host".to_owned(),
+                n => format!("name{n}"),
+            };
+            // A number is only masked as a whole word.
+            if name.chars().any(char::is_alphabetic)
+                && let Some(first) = name.chars().next()
+            {
+                let parts = self.parts.entry(first).or_default();
+                parts.push(name.clone());
+                parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+            }
+            self.names.insert(name, other);
+        }
     }
 
     /// Another address. Those that are the same everywhere stay.
@@ -55,10 +77,9 @@ impl Mask {
 
     /// The same text with other addresses and names.
     pub(super) fn text(&self, text: &str) -> String {
+        let text = self.without_names(text);
         let mut masked = String::with_capacity(text.len());
-        let is_word =
-            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '@');
-        let mut rest = text;
+        let mut rest = &text[..];
         while let Some(c) = rest.chars().next() {
             let end = match is_word(c) {
                 true => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
@@ -71,6 +92,34 @@ impl Mask {
                 masked.push_str(part);
             }
             rest = behind;
+        }
+        masked
+    }
+
+    /// Names have any characters; what makes one longer by a dot (`node-a.example.com`) belongs to it.
+    fn without_names(&self, text: &str) -> String {
+        let mut masked = String::with_capacity(text.len());
+        let (mut rest, mut before) = (text, ' ');
+        while let Some(c) = rest.chars().next() {
+            let begins = |name: &&String| {
+                let behind = rest.strip_prefix(name.as_str());
+                behind.is_some_and(|b| !b.starts_with(char::is_alphanumeric))
+            };
+            let known = if before.is_alphanumeric() { None } else { self.parts.get(&c) };
+            let found = known.and_then(|names| names.iter().find(begins));
+            let Some((name, other)) = found.and_then(|name| self.names.get_key_value(name)) else {
+                masked.push(c);
+                (rest, before) = (&rest[c.len_utf8()..], c);
+                continue;
+            };
+            masked.push_str(other);
+            (rest, before) = (&rest[name.len()..], 'x');
+            while let Some(domain) = rest.strip_prefix('.')
+                && domain.starts_with(char::is_alphanumeric)
+            {
+                let is_label = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+                rest = domain.trim_start_matches(is_label);
+            }
         }
         masked
     }
@@ -131,15 +180,25 @@ impl Mask {
     /// Two words with something between them: `NETNS/IFACE`, `host:10.0.0.1`, `172.16.1.1-172.16.1.9`.
     fn parts<'a>(&self, word: &'a str) -> Cow<'a, str> {
         for mark in [':', '-', '@'] {
-            let Some((first, second)) = word.split_once(mark) else { continue };
-            let (a, b) = (self.of(first), self.of(second));
-            if a.is_some() || b.is_some() {
-                let (a, b) = (a.unwrap_or(first.into()), b.unwrap_or(second.into()));
-                return format!("{a}{mark}{b}").into();
+            for (at, _) in word.match_indices(mark) {
+                let (first, second) = (&word[..at], &word[at + 1..]);
+                let (a, b) = (self.of(first), self.of(second));
+                if a.is_none() && b.is_none() {
+                    continue;
+                }
+                // The rest may be two words again: `host:10.0.0.1-10.0.0.9`.
+                let rest = |other: Option<String>, word: &'a str| {
+                    other.map_or_else(|| self.parts(word), Cow::Owned)
+                };
+                return format!("{}{mark}{}", rest(a, first), rest(b, second)).into();
             }
         }
         word.into()
     }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '@')
 }
 
 /// Names that are not to be in a report: of this host, and of its namespaces.
@@ -163,7 +222,8 @@ mod tests {
     fn mask(seed: u8) -> Mask {
         let mut key = [seed; IpcryptPfx::KEY_BYTES];
         key[0] ^= 1;
-        Mask::with(key, vec!["node-a".to_owned(), "blue".to_owned(), "node-a".to_owned()])
+        let names = ["node-a", "blue", "node-a", "blue+green", "kö", "4711"];
+        Mask::with(key, names.map(str::to_owned).to_vec())
     }
 
     fn bits(a: IpAddr, b: IpAddr) -> u32 {
@@ -208,6 +268,12 @@ mod tests {
             ("10.1.2.3/24", "A/24"),
             ("\"outer_sip\":\"10.1.2.3\",", "\"outer_sip\":\"A\","),
             ("host:10.1.2.3", "host:A"),
+            ("host:10.1.2.3-10.1.2.3", "host:A-A"),
+            ("vx of node-a", "vx of host"),
+            ("node-a.example.com, node-a.", "host, host."),
+            ("x node-ab blue+green/eth0 blue", "x node-ab name2/eth0 name1"),
+            ("kö/eth0 kön", "name3/eth0 kön"),
+            ("4711 4711.5", "name4 4711.5"),
             ("10.1.2.3-10.1.2.3", "A-A"),
             ("node-a/eth0: 10.1.2.3: gone", "host/eth0: A: gone"),
             ("blue/eth0", "name1/eth0"),

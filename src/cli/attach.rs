@@ -77,7 +77,7 @@ impl Attach {
     pub(super) fn run(&self) -> Result<()> {
         let pins = self.kept.pins();
         pins.check()?;
-        let spaces = by_namespace(&self.watch.interfaces, self.watch.netns.as_deref());
+        let spaces = by_namespace(&self.watch.interfaces, self.watch.netns.as_deref())?;
         let lock = pins.lock()?;
         // All are attached before anything is said: nobody may be listening.
         let mut done = Done::default();
@@ -187,7 +187,7 @@ impl Detach {
         let lock = pins.lock()?;
         let all = pins.list()?;
         let mut wanted: Vec<&Pin> = Vec::new();
-        let spaces = by_namespace(&self.interfaces, self.netns.as_deref());
+        let spaces = by_namespace(&self.interfaces, self.netns.as_deref())?;
         let names = spaces.iter().flat_map(|(netns, names)| names.iter().map(|n| (*netns, n)));
         for (netns, name) in names {
             let place = NetnsHandle::open(netns);

@@ -193,6 +193,13 @@ impl Capture {
         Ok((Target::File(file), shown, to))
     }
 
+    /// Leaves no file with nothing in it.
+    pub(super) fn discard(&self, target: &Target) {
+        if let Target::File(_) = target {
+            _ = std::fs::remove_file(&self.write);
+        }
+    }
+
     pub(super) fn run(self) -> Result<()> {
         let (interfaces, filter) = self.split();
         #[cfg(feature = "live")]
@@ -236,7 +243,8 @@ impl Capture {
         Sandbox::new(None).enter_with_nothing()?;
         let writer = PcapngWriter::new(&target, TOOL);
         let config = self.counting.of_capture();
-        let mut extract = Extract::of(captures, &config, self.unpack.max_size, selection, writer)?;
+        let extract = Extract::of(captures, &config, self.unpack.max_size, selection, writer);
+        let mut extract = extract.inspect_err(|_| self.discard(&target))?;
         extract.set_names(names);
         let mut progress = io::stderr().is_terminal().then(Progress::new);
         let mut done = Ok(true);
@@ -249,14 +257,29 @@ impl Capture {
         if progress.is_some() {
             out::tell("\r\x1b[K");
         }
-        if let Err(e) = done.and_then(|_| extract.finish()) {
-            return Err(e).context(target.cut(extract.whole(), &shown)?);
+        match done.and_then(|_| extract.finish()) {
+            Err(e) if is_closed(&e) => say(match flag.load(Ordering::Relaxed) {
+                true => "whoever reads the capture has not read all of it",
+                false => "whoever read the capture has gone",
+            }),
+            Err(e) if extract.extracted().written == 0 => {
+                self.discard(&target);
+                return Err(e);
+            }
+            Err(e) => return Err(e).context(target.cut(extract.whole(), &shown)?),
+            Ok(_) => {}
         }
         let said = extract.extracted();
         say(&totals(&said, &to));
         extract.notes().iter().for_each(|note| say(note));
         extract.end()
     }
+}
+
+/// Who read what was written has gone, or reads no more.
+pub(super) fn is_closed(e: &anyhow::Error) -> bool {
+    let kind = e.chain().find_map(|c| c.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 /// Keys are followed by a colon; a name of an interface has none.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon capture` of what passes interfaces.
 use std::{
-    io::ErrorKind,
     sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     TOOL, Usage,
-    capture::{Capture, Target},
+    capture::{Capture, Target, is_closed},
     dump::tell,
     interrupted, out, say,
 };
@@ -84,11 +83,7 @@ impl Capture {
             let mut live = open()?;
             Ok::<_, anyhow::Error>((Catch::begin(&mut live, prober, writer, manner)?, live))
         };
-        let (mut catch, mut live) = begin().inspect_err(|_| {
-            if let Target::File(_) = &target {
-                _ = std::fs::remove_file(&self.write); // there is nothing in it
-            }
-        })?;
+        let (mut catch, mut live) = begin().inspect_err(|_| self.discard(&target))?;
         live.enter(&Sandbox::new(None))?;
         tell(&mut live);
         say(&match dropped {
@@ -151,9 +146,4 @@ impl Capture {
         }
         Ok(())
     }
-}
-
-fn is_closed(e: &anyhow::Error) -> bool {
-    let kind = e.chain().find_map(|c| c.downcast_ref::<std::io::Error>()).map(|e| e.kind());
-    kind == Some(ErrorKind::BrokenPipe)
 }

@@ -77,7 +77,7 @@ impl Check {
     pub(super) fn run(&self) -> Result<u8> {
         let pins = Pins::at(&self.bpffs);
         let mut lines = check::host(&pins);
-        for (netns, names) in by_namespace(&self.interfaces, self.netns.as_deref()) {
+        for (netns, names) in by_namespace(&self.interfaces, self.netns.as_deref())? {
             self.interfaces_in(netns, &names, &pins, &mut lines)?;
         }
         let count = |mark| lines.iter().filter(|l| l.mark == mark).count();

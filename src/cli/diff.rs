@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    path::PathBuf,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,11 +21,7 @@ use super::{
 };
 use crate::kernel::sandbox::Sandbox;
 use export::json;
-use feed::{
-    Source,
-    names::Names,
-    recorded::{Between, is_recording},
-};
+use feed::{Source, names::Names, recorded::Between};
 use model::{
     ends::{LaneSum, lanes},
     lane::Balance,
@@ -72,23 +69,39 @@ const EDGE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Both {
     sum: Option<Interval>,
+    /// The time since both were at the same moment.
+    open: Option<Interval>,
     /// How it begins and how it ends.
     head: Vec<Interval>,
     tail: VecDeque<Interval>,
     /// The time that one of them told nothing of.
     left_out: Duration,
+    /// What of it could not be read.
+    incomplete: Option<anyhow::Error>,
 }
 
 impl Both {
     fn add(&mut self, interval: &Interval) {
         let hosts: Vec<_> = interval.interfaces.iter().filter_map(|i| i.live()).collect();
         let [a, b] = hosts[..] else { return };
-        let beyond = interval.elapsed / 2;
+        let (beyond, seldom) = (interval.elapsed / 2, a.cadence.max(b.cadence));
         let apart = a.apart(b).map(|apart| apart.saturating_sub(a.error + b.error));
+        let longer = match &self.open {
+            Some(open) => Interval::sum([open, interval]),
+            None => Some(interval.clone()),
+        };
+        let Some(interval) = &longer else { return };
         if apart.is_none_or(|apart| apart > beyond) {
-            self.left_out = self.left_out.saturating_add(interval.elapsed);
+            // Who tells more seldom tells of this later.
+            if interval.elapsed < seldom + seldom / 2 {
+                self.open = longer;
+            } else {
+                self.open = None;
+                self.left_out = self.left_out.saturating_add(interval.elapsed);
+            }
             return;
         }
+        self.open = None;
         let long = |edge: &mut dyn Iterator<Item = &Interval>| {
             edge.map(|i| i.elapsed).sum::<Duration>() > EDGE
         };
@@ -113,13 +126,12 @@ impl Diff {
             (Some(a), None) => self.recorded(&[PathBuf::from(a)], &flag)?,
             (Some(a), Some(b)) => {
                 let files = [a, b].map(PathBuf::from);
-                match files.iter().filter(|f| is_recording(f)).count() {
-                    0 if !files.iter().any(|f| f.exists()) => {
-                        let hosts = [a, b].map(|h| h.to_string_lossy().into_owned());
-                        let ssh_command = self.ssh_command.clone();
-                        self.listen(&Remotes::of(vec![], hosts.to_vec(), ssh_command), &flag)?
-                    }
-                    _ => self.recorded(&files, &flag)?,
+                if files.iter().any(|f| is_file(f)) {
+                    self.recorded(&files, &flag)?
+                } else {
+                    let hosts = [a, b].map(|h| h.to_string_lossy().into_owned());
+                    let ssh_command = self.ssh_command.clone();
+                    self.listen(&Remotes::of(vec![], hosts.to_vec(), ssh_command), &flag)?
                 }
             }
             _ => {
@@ -135,7 +147,8 @@ impl Diff {
             say(&format!("left out {} in which one of them told nothing", spoken(both.left_out)));
         }
         let edges = [both.head, both.tail.into()].concat();
-        self.print(&sum, &edges)
+        let status = self.print(&sum, &edges)?;
+        both.incomplete.map_or(Ok(status), Err)
     }
 
     fn recorded(&self, files: &[PathBuf], flag: &AtomicBool) -> Result<Both> {
@@ -160,6 +173,7 @@ impl Diff {
             "these are recordings of {hosts} hosts: `dump --read` shows all of them"
         );
         recordings.notes().iter().for_each(|note| say(note));
+        both.incomplete = recordings.end().err();
         Ok(both)
     }
 
@@ -236,6 +250,13 @@ impl Diff {
         }
         Ok(if differ { DIFFER } else { 0 })
     }
+}
+
+/// Whether a word is meant as a file, which may be missing, and not as a host.
+fn is_file(word: &Path) -> bool {
+    word.exists()
+        || word.extension().is_some_and(|e| e == "tmon")
+        || word.as_os_str().as_bytes().contains(&b'/')
 }
 
 fn row(l: &LaneSum, [from, to]: [String; 2]) -> [String; 7] {

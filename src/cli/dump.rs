@@ -274,8 +274,13 @@ impl Dump {
             if self.print.has_findings() {
                 series.step(interval.clone());
             }
+            let near = interval.elapsed / 2;
+            // A picture is one, of all starts.
+            let is_one = self.print.is_picture();
             let longer = match &sum {
-                Some(sum) if sum.origin == interval.origin => Interval::sum([sum, &interval]),
+                Some(sum) if is_one || sum.origin == interval.origin => {
+                    Interval::sum([sum, &interval])
+                }
                 Some(sum) => {
                     printer.print(sum, self.print.has_findings().then_some(&series))?;
                     None
@@ -284,8 +289,9 @@ impl Dump {
             };
             printer.names().learn_hosts(recordings.names());
             sum = Some(longer.unwrap_or(interval));
-            if let Some(done) = sum.take_if(|s| self.every.is_some_and(|every| s.elapsed >= every))
-            {
+            // The next one would be further from it than this one is.
+            let is_long = |s: &mut Interval| self.every.is_some_and(|e| s.elapsed + near >= e);
+            if let Some(done) = sum.take_if(is_long) {
                 printer.print(&done, self.print.has_findings().then_some(&series))?;
             }
         }
@@ -294,7 +300,7 @@ impl Dump {
             printer.print(&rest, self.print.has_findings().then_some(&series))?;
         }
         recordings.notes().iter().for_each(|note| say(note));
-        Ok(())
+        recordings.end()
     }
 }
 

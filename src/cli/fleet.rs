@@ -54,7 +54,7 @@ const UNHEARD: u8 = 3;
 
 impl Hosts {
     pub(super) fn run(self) -> Result<u8> {
-        let mut unheard = Vec::new();
+        let (mut unheard, mut incomplete) = (Vec::new(), None);
         let remotes = Remotes {
             #[cfg(feature = "nats")]
             bus: self.bus,
@@ -85,7 +85,7 @@ impl Hosts {
             Sandbox::new(None).enter_with_nothing()?;
             let mut sum: Option<Interval> = None;
             while let Some(interval) = recordings.next_interval()? {
-                let of_one = "this is a recording of one host: --read several";
+                let of_one = "these are recordings of one host: --read those of several";
                 ensure!(interval.once().is_of_fleet(), of_one);
                 sum = match &sum {
                     Some(sum) => Interval::sum([sum, &interval]),
@@ -93,6 +93,7 @@ impl Hosts {
                 };
             }
             recordings.notes().iter().for_each(|note| say(note));
+            incomplete = recordings.end().err();
             let Some(sum) = sum else { bail!("there is no reading in what was recorded") };
             (sum, false)
         };
@@ -104,7 +105,7 @@ impl Hosts {
         }
         let hosts = interval.interfaces.iter().filter(|i| i.hook == HookKind::Fleet);
         let all = unheard.is_empty() && (!live || hosts.clone().all(|i| i.live().is_some()));
-        Ok(if all { 0 } else { UNHEARD })
+        incomplete.map_or(Ok(if all { 0 } else { UNHEARD }), Err)
     }
 }
 

@@ -37,6 +37,10 @@ impl Playback {
     #[cfg(feature = "live")]
     pub(super) fn only_recordings(self, files: &[PathBuf]) -> Result<Recordings> {
         for file in files.iter().filter(|f| !f.is_dir()) {
+            ensure!(
+                file.as_os_str() != "-",
+                "a recording is a file: what a program prints is read by --from, as --from 'cat FILE'"
+            );
             let name = || sanitize(&file.to_string_lossy()).into_owned();
             let there = file.metadata().with_context(|| format!("read {}", name()))?;
             if there.is_file() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon record` and `tmon stream`: readings as frames, into a file or to whoever reads.
 use std::{
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     io::{self, IsTerminal, Read, Write},
     os::{
         fd::AsFd,
@@ -16,13 +16,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use feed::{
     frame::{Frame, FrameKind, FrameWriter},
-    keep::{self, Days, Keep},
+    keep::{self, Days, Keep, Recorded},
     names::Names,
     roll::Roll,
     series::Series,
@@ -34,7 +37,7 @@ use super::{
     remote::{Ready, Remotes, patience},
     say,
 };
-use crate::kernel::{clock, live::Live, sandbox::Sandbox};
+use crate::kernel::{clock, live::Live, lock, sandbox::Sandbox};
 
 #[derive(Args, Debug)]
 #[command(
@@ -115,8 +118,9 @@ impl Record {
         // Before there are threads, and before anything is given up.
         let ready = self.listens().then(|| self.reading.prepare(&mut self.remotes)).transpose()?;
         if let Some(keep) = self.keep {
-            let folder =
-                folder(&self.file).with_context(|| format!("keep recordings in {shown}"))?;
+            let why = || format!("keep recordings in {shown}");
+            let folder = folder(&self.file).with_context(why)?;
+            let _lock = only_keeper(&folder).with_context(why)?;
             let (from, sandbox) = (self.reading.open(ready)?, Sandbox::keeping(&folder));
             let mut days = Days::new(folder.clone());
             let from = from.enter(sandbox)?;
@@ -129,8 +133,9 @@ impl Record {
         let file = out::make(&self.file).with_context(|| format!("make {shown}"))?;
         let nothing = |_: &_| _ = std::fs::remove_file(&self.file); // there is nothing in it
         let from = self.reading.open(ready).inspect_err(nothing)?.enter(Sandbox::new(None))?;
+        let mut file = Recorded::new(self.file, file);
         self.reading
-            .write(from, &mut FrameWriter::new(file), &flag, &|| false)
+            .write(from, &mut file, &flag, &|| false)
             .with_context(|| format!("record to {shown}"))
     }
 }
@@ -162,10 +167,22 @@ fn folder(path: &Path) -> Result<PathBuf> {
         _ => {}
     }
     let there = path.symlink_metadata()?;
+    if there.is_symlink() {
+        let to = path.canonicalize().map(|to| to.to_string_lossy().into_owned());
+        let to = to.map_or_else(|_| "nothing".to_owned(), |to| sanitize(&to).into_owned());
+        bail!("it is a symbolic link, to {to}, and links are not followed: name the folder itself");
+    }
     ensure!(there.is_dir(), "it is no folder, and --keep takes one");
     let ours = there.uid() == nix::unistd::geteuid().as_raw() && there.mode() & 0o022 == 0;
     ensure!(ours, "others may write into it: recordings are kept in a folder of your own");
     Ok(path)
+}
+
+/// Two who keep a folder would delete what the other one writes.
+fn only_keeper(folder: &Path) -> Result<Flock<File>> {
+    let open = File::open(folder)?;
+    let locked = lock::take(open.try_clone()?, FlockArg::LockExclusiveNonblock, Duration::ZERO)?;
+    locked.with_context(|| format!("{} keeps it already", lock::holder(&open)))
 }
 
 /// Where readings go.
@@ -175,6 +192,10 @@ trait Readings {
     /// Writes what one host tells, or several of one moment.
     fn write(&mut self, reading: &[&Frame]) -> io::Result<()>;
     fn end(&mut self) -> io::Result<()>;
+    /// What was written is still to be found.
+    fn is_there(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<W: Write> Readings for FrameWriter<W> {
@@ -189,7 +210,26 @@ impl<W: Write> Readings for FrameWriter<W> {
     }
 }
 
+impl Readings for Recorded {
+    fn turn(&mut self, _: SystemTime) -> io::Result<bool> {
+        Ok(self.is_between())
+    }
+    fn write(&mut self, reading: &[&Frame]) -> io::Result<()> {
+        self.write_all(reading.iter().copied())
+    }
+    fn end(&mut self) -> io::Result<()> {
+        Recorded::end(self)
+    }
+    fn is_there(&self) -> io::Result<()> {
+        Recorded::is_there(self)
+    }
+}
+
 impl Readings for Days {
+    fn is_there(&self) -> io::Result<()> {
+        Days::is_there(self)
+    }
+
     fn turn(&mut self, time: SystemTime) -> io::Result<bool> {
         Days::turn(self, time)
     }
@@ -204,9 +244,20 @@ impl Readings for Days {
 /// Looks after a folder of recordings by a thread of its own, which ends with the process.
 fn look_after(folder: PathBuf, keep: Keep) -> Result<()> {
     const HOUR: Duration = Duration::from_secs(3600);
+    let (newest, begun) = (keep::newest(&folder), Instant::now());
+    let mut is_said = false;
     let look = move || {
         loop {
-            keep::tidy(&folder, &keep, SystemTime::now()).iter().for_each(|line| say(line));
+            let (now, passed) = (SystemTime::now(), begun.elapsed());
+            let newest = newest.filter(|_| clock::error().is_none());
+            let time = |end| keep::time_for(end, newest, passed, now);
+            if newest.is_some_and(|newest| time(newest) < now) && !is_said {
+                is_said = true;
+                say(
+                    "nothing sets this host's clock: what was here before ages from the last of it on",
+                );
+            }
+            keep::tidy(&folder, &keep, time).iter().for_each(|line| say(line));
             thread::sleep(HOUR);
         }
     };
@@ -296,7 +347,9 @@ impl Recorder {
         let end = self.span.map(|span| Instant::now() + span);
         series.push(dump::read(&mut live)?);
         loop {
-            let last = !self.rest(&mut live, end, flag, is_over);
+            let is_gone = || to.is_there().is_err();
+            let last = !self.rest(&mut live, end, flag, &|| is_over() || is_gone());
+            to.is_there()?;
             let begun = Instant::now();
             let reading = dump::read(&mut live)?;
             let took = begun.elapsed();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `tmon report`: one file for a ticket.
 use std::{
+    borrow::Cow,
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -10,8 +12,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use model::units::{duration as spoken, rfc3339, sanitize};
@@ -72,7 +75,7 @@ impl Report {
     pub(super) fn run(self) -> Result<()> {
         let flag = interrupted()?;
         let now = SystemTime::now();
-        let mask = self.anonymize.then(Mask::new).transpose()?;
+        let mut mask = self.anonymize.then(Mask::new).transpose()?;
         let name = if mask.is_some() { "host".to_owned() } else { origin::host() };
         let file = self.file.clone().unwrap_or_else(|| {
             let time = rfc3339(now).replace([':', '.'], "-");
@@ -82,11 +85,14 @@ impl Report {
         let shown = sanitize(&file.to_string_lossy()).into_owned();
         // That it cannot be written is said before anybody waits for it.
         let mut to = To::open(&file, self.replace).with_context(|| format!("write {shown}"))?;
-        if !to.is_stdout() {
+        if !to.is_stdout() && self.read.is_empty() {
             out::tell(&format!("looking for {} ...\n", spoken(self.span)));
         }
-        let done = self.text(now, &name, &flag).and_then(|text| match &mask {
-            Some(mask) => to.finish(&mask.text(&text)),
+        let done = self.text(now, &name, &flag).and_then(|text| match &mut mask {
+            Some(mask) => {
+                mask.learn(names_in(&text));
+                to.finish(&mask.text(&text))
+            }
             None => to.finish(&text),
         });
         if done.is_err() {
@@ -142,18 +148,33 @@ impl Report {
             if part.title == RECORD && printed == NOTHING {
                 continue;
             }
-            text.push_str(&format!("\n=== {}: tmon {}\n", part.title, part.arguments.join(" ")));
+            let shown = part.arguments.iter().map(|word| self.shown(word));
+            let shown = shown.collect::<Vec<_>>().join(" ");
+            text.push_str(&format!("\n=== {}: tmon {}\n", part.title, shown));
+            let mut printed = printed;
+            for (n, file) in self.read.iter().enumerate().filter(|_| self.anonymize) {
+                let file = sanitize(&file.to_string_lossy()).into_owned();
+                printed = printed.replace(&file, &format!("FILE{}", n + 1));
+            }
             let lines = printed.lines().map(|line| sanitize(line).into_owned() + "\n");
             text.extend(lines);
         }
         Ok(())
     }
 
+    /// A word of a command, without where files are and whose they are.
+    fn shown<'a>(&self, word: &'a str) -> Cow<'a, str> {
+        let place = self.read.iter().position(|f| {
+            self.anonymize && word.strip_prefix("--read=") == Some(&f.to_string_lossy())
+        });
+        place.map_or(word.into(), |n| format!("--read=FILE{}", n + 1).into())
+    }
+
     /// What readings say.
     fn parts(&self, files: &[PathBuf]) -> Vec<Part> {
         let mut whose = Vec::new();
         for file in files {
-            whose.extend([String::from("--read"), file.to_string_lossy().into_owned()]);
+            whose.push(format!("--read={}", file.to_string_lossy()));
         }
         whose.extend(self.between.iter().flat_map(|b| [String::from("--between"), b.clone()]));
         let looks = |title, first: &[&str]| Part {
@@ -166,6 +187,31 @@ impl Report {
             looks("readings", &["dump", "--numeric", "--json", "--watch", "1s"]),
         ]
     }
+}
+
+/// What hosts and namespaces are called in the objects of JSON that a text has, a line each.
+fn names_in(text: &str) -> BTreeSet<String> {
+    fn look(value: &Value, names: &mut BTreeSet<String>) {
+        match value {
+            Value::Array(all) => all.iter().for_each(|v| look(v, names)),
+            Value::Object(all) => {
+                for (key, value) in all {
+                    match value {
+                        Value::String(name) if matches!(&key[..], "host" | "netns") => {
+                            names.insert(name.clone());
+                        }
+                        _ => look(value, names),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut names = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with('{')) {
+        serde_json::from_str(line).iter().for_each(|value| look(value, &mut names));
+    }
+    names
 }
 
 /// Starts a command of this program. What it prints, and last why it failed, if so.
@@ -182,8 +228,8 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
         thread::spawn(move || {
             from.map(|from| {
                 let mut bytes = Vec::new();
-                _ = io::Read::read_to_end(&mut io::Read::take(from, MOST_BYTES), &mut bytes);
-                String::from_utf8_lossy(&bytes).into_owned()
+                _ = io::Read::read_to_end(&mut io::Read::take(from, MOST_BYTES + 1), &mut bytes);
+                whole_lines(bytes, MOST_BYTES as usize)
             })
             .unwrap_or_default()
         })
@@ -218,6 +264,22 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
     Ok(thread::spawn(wait))
 }
 
+/// As many lines as fit, and that there were more.
+fn whole_lines(mut bytes: Vec<u8>, most: usize) -> String {
+    let is_cut = bytes.len() > most;
+    if is_cut {
+        bytes.truncate(most);
+        bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1));
+    }
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if is_cut {
+        text.push_str(&format!(
+            "more than {most} bytes: the rest is left out, --between has less\n"
+        ));
+    }
+    text
+}
+
 /// Where it goes.
 enum To {
     Stdout,
@@ -234,6 +296,7 @@ impl To {
         if !replace {
             return Ok(To::New(out::make(file)?, file.to_owned()));
         }
+        ensure!(!file.is_dir(), "it is a folder");
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
         let new = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
         Ok(To::Instead(Some(new), file.to_owned()))
@@ -262,5 +325,25 @@ impl To {
         if let To::New(_, path) = self {
             _ = fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_too_long_ends_with_a_line() {
+        let text = |most| whole_lines(b"{1}\n{2}\n{3}\n".to_vec(), most);
+        assert_eq!(text(12), "{1}\n{2}\n{3}\n");
+        let rest = "more than 11 bytes: the rest is left out, --between has less\n";
+        assert_eq!(text(11), format!("{{1}}\n{{2}}\n{rest}"));
+    }
+
+    #[test]
+    fn names_are_found_in_objects() {
+        let text =
+            "=== rows\n{\"host\":\"n1\",\"interfaces\":[{\"netns\":\"blue x\"}],\"x\":1}\n{no\n";
+        assert_eq!(names_in(text).into_iter().collect::<Vec<_>>(), ["blue x", "n1"]);
     }
 }

@@ -5,15 +5,17 @@ use std::{env, ffi::OsString, fs, path::Path};
 use clap_complete::engine::CompletionCandidate;
 
 use feed::input;
-use model::{groups::Groups, units::sanitize};
+use model::groups::Groups;
 
 /// Limit on what is offered, and on a file that is read for it.
 const MOST: usize = 4096;
 const MOST_BYTES: u64 = 1 << 20;
 
 fn offered(all: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
-    // A shell writes it as it is.
-    let mut all: Vec<String> = all.filter(|name| sanitize(name) == *name).take(MOST).collect();
+    // A shell writes it as it is, and runs what is in it.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@:+-/".contains(c);
+    let is_word = |name: &String| name.chars().all(is_plain) && !name.starts_with('-');
+    let mut all: Vec<String> = all.filter(is_word).take(MOST).collect();
     all.sort_unstable();
     all.dedup();
     all.into_iter().map(CompletionCandidate::new).collect()
@@ -118,7 +120,9 @@ mod tests {
         let config =
             "Host a b.example *.lab !c\n  HostName 10.0.0.1\nhost=d\nMatch host x\n#Host e\n";
         assert_eq!(hosts_in(config).collect::<Vec<_>>(), ["a", "b.example", "d"]);
-        let bad = offered(["a\u{1b}[31m".to_owned(), "b".to_owned(), "b".to_owned()].into_iter());
-        assert_eq!(bad.len(), 1);
+        let bad = ["a\u{1b}[31m", "$(id)", "x;y", "a b", "*", "`id`", "é", "-x"];
+        let names = bad.into_iter().chain(["b", "b", "vni:7", "eth0.5@x"]);
+        let offered = offered(names.map(str::to_owned));
+        assert_eq!(offered.len(), 3, "{offered:?}");
     }
 }

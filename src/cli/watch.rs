@@ -164,7 +164,8 @@ impl Watching {
         series.push(dump::read(&mut live)?);
         loop {
             let next = start + dump::next_tick(start.elapsed(), every);
-            if end.is_some_and(|end| next > end) || dump::rest(&mut live, next, flag) {
+            let rest = |until| dump::rest(&mut live, until, flag);
+            if end.is_some_and(|end| next > end) || serving(next, hook.as_deref_mut(), rest) {
                 return saver.map_or(Ok(()), |mut saver| saver.end());
             }
             let begun = Instant::now();
@@ -223,7 +224,8 @@ impl Watching {
                 hook.step();
             }
             let next = start + dump::next_tick(start.elapsed(), every);
-            if end.is_some_and(|end| next > end) || dump::wait(next, flag) {
+            let rest = |until| dump::wait(until, flag);
+            if end.is_some_and(|end| next > end) || serving(next, hook.as_deref_mut(), rest) {
                 return Ok(());
             }
             match remote.read() {
@@ -279,6 +281,30 @@ impl Watching {
     }
 }
 
+/// Rests until then, and runs commands that are due meanwhile. Whether it is to end.
+fn serving(
+    until: Instant,
+    mut hook: Option<&mut Hook>,
+    mut rest: impl FnMut(Instant) -> bool,
+) -> bool {
+    const STEP: Duration = Duration::from_millis(250);
+    loop {
+        let next = match &hook {
+            Some(_) => until.min(Instant::now() + STEP),
+            None => until,
+        };
+        if rest(next) {
+            return true;
+        }
+        if let Some(hook) = &mut hook {
+            hook.step();
+        }
+        if next == until {
+            return false;
+        }
+    }
+}
+
 /// Findings of what was recorded, as they were told then.
 fn recorded(
     mut recordings: Recordings,
@@ -302,7 +328,7 @@ fn recorded(
         }
     }
     recordings.notes().iter().for_each(|note| say(note));
-    Ok(())
+    recordings.end()
 }
 
 /// What is printed.

@@ -805,15 +805,26 @@ fn overhear(_: libbpf_rs::PrintLevel, text: String) {
     });
 }
 
+/// From now on libbpf prints nothing by itself: what went wrong is said by who asked for it.
+pub(crate) fn quieten() {
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
+}
+
 /// Loads an object; an error is one line that says what was wrong.
 pub(crate) fn loading<T>(load: impl FnOnce() -> libbpf_rs::Result<T>) -> Result<T> {
-    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
+    quieten();
     SAID.take();
     load().map_err(|e| load_error(&e, &SAID.take()))
 }
 
 fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     let missing = privilege::missing();
+    if let Some(map) = uncreated(said).filter(|_| missing.is_empty()) {
+        return anyhow::anyhow!(
+            "the kernel has no memory for the table `{map}` ({e}): this host's, or what the service, \
+             container or user may have (MemoryMax=, `ulimit -l`) is used up; --rows N takes less"
+        );
+    }
     match (refusal(said), e.kind()) {
         // The verifier's own refusals come with a log.
         (None, libbpf_rs::ErrorKind::PermissionDenied) => {
@@ -829,6 +840,12 @@ fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
             "the kernel refused the BPF programs ({e}): `tmon check` shows what this kernel supports"
         ),
     }
+}
+
+/// The map that could not be made.
+fn uncreated(said: &str) -> Option<String> {
+    let line = said.lines().find(|line| line.contains(": failed to create: "))?;
+    Some(sanitize(line.split('\'').nth(1)?).into_owned())
 }
 
 /// The program that the verifier rejected, and its last message: the reason.

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::space::{Space, View};
@@ -26,7 +26,7 @@ use crate::kernel::{
     discover::{FoundTunnel, NetnsView, not_chosen},
     drop_watch::{self, DropRing, DropWatch},
     netlink::Link,
-    netns, origin,
+    netns, origin, owner,
     pin::{BPFFS, Pins},
     probe::{Prober, Wish},
     sandbox::Sandbox,
@@ -161,22 +161,26 @@ pub struct Live {
 }
 
 /// The names of interfaces by their namespace, which may precede a name and a slash.
+///
+/// # Errors
+/// One of them is empty.
 pub(crate) fn by_namespace<'a>(
     names: &'a [String],
     netns: Option<&'a str>,
-) -> BTreeMap<Option<&'a str>, Vec<String>> {
+) -> Result<BTreeMap<Option<&'a str>, Vec<String>>> {
     let mut asked: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for name in names {
         // An interface has no slash in its name; the path of a namespace does.
         let (space, name) = name
             .rsplit_once('/')
             .map_or((netns, name.as_str()), |(space, name)| (Some(space), name));
+        ensure!(!name.is_empty(), "'{}/' names no interface", sanitize(space.unwrap_or_default()));
         asked.entry(space).or_default().push(name.to_owned());
     }
     if names.is_empty() {
         asked.insert(netns, Vec::new());
     }
-    asked
+    Ok(asked)
 }
 
 impl Live {
@@ -192,7 +196,7 @@ impl Live {
         config: &Config,
         want: Want,
     ) -> Result<Live> {
-        let asked = by_namespace(names, netns);
+        let asked = by_namespace(names, netns)?;
         let named: BTreeSet<String> = asked.values().flatten().cloned().collect();
         let now = Instant::now();
         let mut live = Live {
@@ -590,6 +594,7 @@ impl Live {
 
     /// What has happened since the last call, one line each.
     pub fn notices(&mut self) -> Vec<String> {
+        self.notices.extend(owner::holder());
         mem::take(&mut self.notices)
     }
 

@@ -13,7 +13,10 @@
 use std::{
     fs::File,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,7 @@ const NAME: &str = "tmon";
 /// How long to wait for others that attach or detach programs.
 const PATIENCE: Duration = Duration::from_secs(2);
 static HELD_UP: AtomicBool = AtomicBool::new(false);
+static HOLDER: Mutex<Option<String>> = Mutex::new(None);
 /// A record of a qdisc in a namespace that cannot be found is forgotten after a day.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const QDISC: &str = "qdisc";
@@ -129,6 +133,14 @@ pub(crate) fn tidy() {
     }
 }
 
+/// A line about who has held up this process since the last call, if somebody has.
+pub(crate) fn holder() -> Option<String> {
+    let who = HOLDER.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    Some(format!(
+        "{who} holds the lock of {FOLDER}: what a killed tmon left on an interface is not taken off"
+    ))
+}
+
 impl Owners {
     /// The owners of an interface in the calling thread's network namespace.
     pub(crate) fn of(ifindex: u32) -> Option<Owners> {
@@ -138,7 +150,14 @@ impl Owners {
         let patience = if HELD_UP.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
         let file = folder.to_file().ok()?;
         let lock = lock::take(file, FlockArg::LockExclusiveNonblock, patience).ok().flatten();
-        HELD_UP.store(lock.is_none(), Ordering::Relaxed);
+        if lock.is_none() && !HELD_UP.swap(true, Ordering::Relaxed) {
+            let who = folder
+                .to_file()
+                .map_or_else(|_| "another process".to_owned(), |f| lock::holder(&f));
+            *HOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(who);
+        } else if lock.is_some() {
+            HELD_UP.store(false, Ordering::Relaxed);
+        }
         if lock.is_some() {
             forget_gone(&folder);
         }

@@ -2,13 +2,14 @@
 //! A small HTTP server for scrapers: one page, one request per connection, one thread each.
 //!
 //! Clients may be slow, silent or endless: a connection lives for at most [`PATIENCE`], there are
-//! at most [`MOST`] of them, and the counting loop never waits for any.
+//! at most [`MOST`] of them, of which the oldest that is silent or slow makes room for the next, and
+//! the counting loop never waits for any.
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -19,7 +20,9 @@ use crate::openmetrics::{Exposition, Metering};
 /// How long one request may take, from its first byte to the last byte of the response.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Limit on the number of simultaneous connections.
-pub const MOST: usize = 16;
+pub const MOST: usize = 64;
+/// A client that takes longer than this to be answered gives way to others.
+const SLOW: Duration = Duration::from_secs(1);
 /// Limit on the size of a request's head, and on its fields.
 const HEAD: usize = 8192;
 const FIELDS: usize = 64;
@@ -40,7 +43,7 @@ pub fn serve(
     let metrics = metrics.clone();
     let accept = move || {
         confine();
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Arc::<Guests>::default();
         loop {
             match listener.accept() {
                 Ok((stream, _)) => attend(stream, &metrics, &open),
@@ -53,36 +56,69 @@ pub fn serve(
     Ok(())
 }
 
-/// A connection, counted while it lives.
-struct Place(Arc<AtomicUsize>);
+/// A connection, since when, and whether it is being answered.
+struct Guest {
+    stream: TcpStream,
+    begun: Instant,
+    is_served: AtomicBool,
+}
+
+impl Guest {
+    /// It may be closed where somebody else wants its place.
+    fn gives_way(&self) -> bool {
+        !self.is_served.load(Ordering::Relaxed) || self.begun.elapsed() > SLOW
+    }
+}
+
+/// Connections, the oldest first.
+type Guests = Mutex<Vec<Arc<Guest>>>;
+
+/// One among them, until this is dropped.
+struct Place(Arc<Guests>, Arc<Guest>);
 
 impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> (Place, usize) {
-        let before = open.fetch_add(1, Ordering::Relaxed);
-        (Place(Arc::clone(open)), before)
+    /// `None` where all of them are being answered.
+    fn take(open: &Arc<Guests>, guest: Guest) -> Result<Place, Guest> {
+        let mut guests = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if guests.len() >= MOST {
+            match guests.iter().position(|g| g.gives_way()) {
+                // Its thread ends by that.
+                Some(idle) => _ = guests.remove(idle).stream.shutdown(Shutdown::Both),
+                None => return Err(guest),
+            }
+        }
+        let guest = Arc::new(guest);
+        guests.push(Arc::clone(&guest));
+        drop(guests);
+        Ok(Place(Arc::clone(open), guest))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.retain(|guest| !Arc::ptr_eq(guest, &self.1));
     }
 }
 
-fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<AtomicUsize>) {
-    let (place, before) = Place::take(open);
-    if before >= MOST {
-        // Send what fits into the socket's buffer; do not wait for the rest.
-        let _ = stream.set_nonblocking(true);
-        let _ =
-            (&stream).write_all(&answer("503 Service Unavailable", TEXT, "too many requests\n"));
-        return;
-    }
+fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<Guests>) {
+    let place = match Place::take(
+        open,
+        Guest { stream, begun: Instant::now(), is_served: AtomicBool::new(false) },
+    ) {
+        Ok(place) => place,
+        Err(Guest { stream, .. }) => {
+            // What fits the socket's buffer is sent; nobody waits for the rest.
+            let _ = stream.set_nonblocking(true);
+            let busy = answer("503 Service Unavailable", TEXT, "too many requests\n");
+            let _ = (&stream).write_all(&busy);
+            return;
+        }
+    };
     let metrics = metrics.clone();
     let one = move || {
-        let _place = place;
-        // A client that is gone or too slow gets nothing more.
-        let _ = converse(&stream, &metrics, Instant::now() + PATIENCE);
+        // Who is gone or too slow gets nothing more.
+        let _ = converse(&place.1, &metrics, Instant::now() + PATIENCE);
     };
     // Without a thread the connection is closed.
     let _ = thread::Builder::new().name("tmon-scrape".to_owned()).stack_size(STACK).spawn(one);
@@ -100,8 +136,10 @@ enum Asked {
     Nonsense,
 }
 
-fn converse(stream: &TcpStream, metrics: &Metering, end: Instant) -> io::Result<()> {
+fn converse(guest: &Guest, metrics: &Metering, end: Instant) -> io::Result<()> {
+    let mut stream = &guest.stream;
     let Some((asked, head_only)) = request(stream, end)? else { return Ok(()) };
+    guest.is_served.store(true, Ordering::Relaxed);
     let mut answer = match asked {
         Asked::Metrics(how) => answer("200 OK", how.content_type(), &metrics.text(how)),
         Asked::Start => answer("200 OK", TEXT, "tmon: the metrics are at /metrics\n"),
@@ -116,17 +154,18 @@ fn converse(stream: &TcpStream, metrics: &Metering, end: Instant) -> io::Result<
     let mut rest = &answer[..];
     while !rest.is_empty() {
         stream.set_write_timeout(Some(left(end)?))?;
-        match (&*stream).write(&rest[..rest.len().min(16 << 10)]) {
+        match stream.write(&rest[..rest.len().min(16 << 10)]) {
             Ok(0) => return Ok(()),
             Ok(n) => rest = &rest[n..],
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
+    guest.is_served.store(false, Ordering::Relaxed);
     // Otherwise data that the client is still sending could cost it the end of the response.
     stream.shutdown(Shutdown::Write)?;
     let mut rest = [0; 512];
-    while (&*stream).read(&mut rest)? > 0 {
+    while stream.read(&mut rest)? > 0 {
         stream.set_read_timeout(Some(left(end)?))?;
     }
     Ok(())
@@ -263,31 +302,21 @@ mod tests {
     fn silent_scrapers_hold_up_nobody() {
         let at = server();
         let begun = Instant::now();
-        let mut silent: Vec<TcpStream> =
-            (1..MOST).map(|_| TcpStream::connect(at).expect("it listens")).collect();
-        (&silent[0]).write_all(b"GET /metrics HTTP/1.1\r\nA: ").expect("sent"); // and no end
-        assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
-        assert!(begun.elapsed() < PATIENCE, "nobody waited for the others");
-        // As many more as find a place; then one is refused.
-        let refused = |stream: &mut TcpStream| {
-            let moment = Some(Duration::from_millis(300));
-            stream.set_read_timeout(moment).expect("a timeout");
-            let mut start = [0; 12];
-            stream.read_exact(&mut start).is_ok() && start == *b"HTTP/1.1 503"
-        };
-        let sent_away = (0..2 * MOST).any(|_| {
-            let mut stream = TcpStream::connect(at).expect("it listens");
-            let refused = refused(&mut stream);
-            silent.push(stream);
-            refused
-        });
-        assert!(sent_away, "{} connections at once", silent.len());
-        // Their connections do not live forever.
+        let mut silent: Vec<TcpStream> = Vec::new();
+        while silent.len() < 8 * MOST {
+            silent.extend((0..MOST).map(|_| TcpStream::connect(at).expect("it listens")));
+            let (half, asked) = (&silent[silent.len() - 1], &silent[silent.len() - 2]);
+            (&*half).write_all(b"GET /metrics HTTP/1.1\r\nA: ").expect("sent"); // and no end
+            (&*asked).write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent"); // and nobody reads
+            assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
+        }
+        assert!(begun.elapsed() < PATIENCE * silent.len() as u32 / MOST as u32, "nobody waited");
+        // They are not heard for ever.
         for mut stream in silent {
             stream.set_read_timeout(Some(6 * PATIENCE)).expect("a timeout");
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest);
-            assert!(!rest.starts_with(b"HTTP/1.1 200"));
+            assert!(!rest.starts_with(b"HTTP/1.1 503"));
         }
         assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
     }

@@ -301,7 +301,7 @@ fn read_recordings(
         bail!("there is no reading in what was recorded");
     }
     names.learn_hosts(recordings.names());
-    teller.end(past.reading(recordings.notes()), end);
+    teller.end(past.reading(recordings.notes()), end.and_then(|()| recordings.end()));
     Ok(())
 }
 

@@ -29,11 +29,42 @@ pub fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same of a text in an open file.
+/// The same of a text in an open file, whose lines end with line feeds, whatever they ended with: LF,
+/// CR LF, or CR alone.
 ///
 /// # Errors
 /// As [`read`]; and it is not UTF-8.
 pub fn text_of(file: File, most: u64) -> io::Result<String> {
-    String::from_utf8(of(file, most)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    let text = String::from_utf8(of(file, most)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))?;
+    Ok(lines(text))
+}
+
+/// The same of a file whose bytes that are no UTF-8 matter to nobody.
+///
+/// # Errors
+/// As [`read`].
+pub fn lossy_text(path: &Path, most: u64) -> io::Result<String> {
+    read(path, most).map(|bytes| lines(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn lines(text: String) -> String {
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    #[test]
+    fn lines_end_as_they_do_anywhere() {
+        for end in ["\n", "\r\n", "\r"] {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(["a 1", "b 2", ""].join(end).as_bytes()).expect("it is written");
+            file.rewind().expect("a file");
+            assert_eq!(text_of(file, 100).expect("a text"), "a 1\nb 2\n", "{end:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -21,7 +21,7 @@ use foldhash::HashMap;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
-    frame::{Frame, FrameKind, FrameReader, FrameWriter},
+    frame::{Frame, FrameFile, FrameKind, FrameWriter},
     recorded::{Between, Said},
     roll::Roll,
 };
@@ -137,7 +137,75 @@ pub fn make(path: &Path) -> io::Result<File> {
 pub struct Days {
     folder: PathBuf,
     day: Option<Date>,
-    writer: Option<FrameWriter<File>>,
+    writer: Option<Recorded>,
+}
+
+/// A file that is being recorded to.
+pub struct Recorded {
+    path: PathBuf,
+    file: Arc<File>,
+    writer: FrameWriter<Shared>,
+    is_empty: bool,
+}
+
+/// A file that others have, too.
+struct Shared(Arc<File>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Recorded {
+    /// A file that was made at this path.
+    pub fn new(path: PathBuf, file: File) -> Recorded {
+        let file = Arc::new(file);
+        let writer = FrameWriter::new(Shared(Arc::clone(&file)));
+        Recorded { path, file, writer, is_empty: true }
+    }
+
+    /// Whether what was said before is to be said again.
+    pub fn is_between(&self) -> bool {
+        self.writer.is_between()
+    }
+
+    /// Writes a reading, what one host tells or several. Where the first one cannot be, there is no file.
+    ///
+    /// # Errors
+    /// It cannot be written, or would not be found: the file was deleted.
+    pub fn write_all<'a>(
+        &mut self,
+        reading: impl IntoIterator<Item = &'a Frame>,
+    ) -> io::Result<()> {
+        self.is_there()?;
+        let written = self.writer.write_all(reading);
+        if written.is_err() && self.is_empty {
+            let _ = fs::remove_file(&self.path); // there is nothing in it
+        }
+        self.is_empty = false;
+        written
+    }
+
+    /// # Errors
+    /// The file was deleted.
+    pub fn is_there(&self) -> io::Result<()> {
+        match self.file.metadata()?.nlink() {
+            0 => Err(io::Error::other("it was deleted meanwhile, and nothing would be kept")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.writer.end_block()
+    }
 }
 
 impl Days {
@@ -154,18 +222,19 @@ impl Days {
         let day = day_at(time);
         if self.day != Some(day) {
             self.end()?;
-            self.writer = Some(FrameWriter::new(self.make(day)?));
+            self.writer = Some(self.make(day)?);
             self.day = Some(day);
         }
-        Ok(self.writer.as_ref().is_none_or(FrameWriter::is_between))
+        Ok(self.writer.as_ref().is_none_or(Recorded::is_between))
     }
 
-    fn make(&self, day: Date) -> io::Result<File> {
+    fn make(&self, day: Date) -> io::Result<Recorded> {
         let names = (2..STARTS).map(|n| format!("{day}.{n}.tmon"));
         for name in std::iter::once(format!("{day}.tmon")).chain(names) {
-            match make(&self.folder.join(name)) {
+            let path = self.folder.join(name);
+            match make(&path) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                made => return made,
+                made => return made.map(|file| Recorded::new(path, file)),
             }
         }
         Err(io::Error::other(format!("{day} has {STARTS} recordings already")))
@@ -191,13 +260,40 @@ impl Days {
     /// It cannot be written.
     pub fn end(&mut self) -> io::Result<()> {
         self.day = None;
-        self.writer.take().map_or(Ok(()), |mut writer| writer.end_block())
+        self.writer.take().map_or(Ok(()), |mut writer| writer.end())
+    }
+
+    /// # Errors
+    /// The file of this day was deleted.
+    pub fn is_there(&self) -> io::Result<()> {
+        self.writer.as_ref().map_or(Ok(()), Recorded::is_there)
     }
 }
 
-/// Thins and deletes what is old in a folder. What was done, a line each; what cannot be done is one, too,
-/// and hinders nothing else.
-pub fn tidy(folder: &Path, keep: &Keep, now: SystemTime) -> Vec<String> {
+/// When the last day ends that a folder has.
+pub fn newest(folder: &Path) -> Option<SystemTime> {
+    let files = files(folder, Between::default()).ok()?;
+    files.iter().filter_map(|path| Some(begin(day_of(path)?) + DAY)).max()
+}
+
+/// What time it is for what was recorded until `end`. Who boots with a wrong clock would delete all that
+/// there is: as long as nothing sets the clock, what was there before is no older than the `newest` of it
+/// and what has `passed` since then.
+pub fn time_for(
+    end: SystemTime,
+    newest: Option<SystemTime>,
+    passed: Duration,
+    now: SystemTime,
+) -> SystemTime {
+    match newest.filter(|newest| end <= *newest) {
+        Some(newest) => newest.checked_add(passed).map_or(now, |then| then.min(now)),
+        None => now,
+    }
+}
+
+/// Thins and deletes what is old in a folder: `now` says what time it is for what was recorded until a
+/// time. What was done, a line each; what cannot be done is one, too, and hinders nothing else.
+pub fn tidy(folder: &Path, keep: &Keep, now: impl Fn(SystemTime) -> SystemTime) -> Vec<String> {
     let mut said = Vec::new();
     let files = match files(folder, Between::default()) {
         Ok(files) => files,
@@ -207,7 +303,7 @@ pub fn tidy(folder: &Path, keep: &Keep, now: SystemTime) -> Vec<String> {
     };
     for path in files {
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        match tidy_one(&path, keep, now) {
+        match tidy_one(&path, keep, &now) {
             Ok(None) => {}
             Ok(Some(done)) => said.push(format!("{} {done}", sanitize(&name))),
             Err(e) => said.push(format!("{} stays as it is: {e:#}", sanitize(&name))),
@@ -216,9 +312,14 @@ pub fn tidy(folder: &Path, keep: &Keep, now: SystemTime) -> Vec<String> {
     said
 }
 
-fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>> {
+fn tidy_one(
+    path: &Path,
+    keep: &Keep,
+    now: &impl Fn(SystemTime) -> SystemTime,
+) -> Result<Option<String>> {
     let Some(day) = day_of(path) else { return Ok(None) };
     let end = begin(day) + DAY;
+    let now = now(end);
     if keep.fate(end, Duration::ZERO, now) == Fate::Deleted {
         fs::remove_file(path)?;
         return Ok(Some("deleted".to_owned()));
@@ -229,7 +330,7 @@ fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>>
     }
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let open = || File::options().read(true).custom_flags(flags).open(path);
-    let mut frames = FrameReader::new(open()?)?;
+    let mut frames = FrameFile::new(open()?, 0);
     let first = loop {
         match frames.next_frame()? {
             None => return Ok(None),
@@ -249,7 +350,7 @@ fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>>
     }
     let file = make(&new)?;
     let thinned =
-        thin(FrameReader::new(open()?)?, &file, every).and_then(|()| Ok(file.sync_all()?));
+        thin(FrameFile::new(open()?, 0), &file, every).and_then(|()| Ok(file.sync_all()?));
     if let Err(e) = thinned.and_then(|()| Ok(fs::rename(&new, path)?)) {
         let _ = fs::remove_file(&new);
         return Err(e.context("thin it"));
@@ -260,8 +361,8 @@ fn tidy_one(path: &Path, keep: &Keep, now: SystemTime) -> Result<Option<String>>
 /// Writes readings as sums of so long a time each, on the grid of the wall clock.
 ///
 /// # Errors
-/// They cannot be read, or not be written.
-pub fn thin(mut from: FrameReader, to: impl Write, every: Duration) -> Result<()> {
+/// They cannot be read, not all of them, or not be written.
+pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> {
     let mut thinned = Thinned::new(to, every);
     let mut said: HashMap<Arc<str>, Said> = HashMap::default();
     // What each host tells of the step that it is in.
@@ -289,6 +390,10 @@ pub fn thin(mut from: FrameReader, to: impl Write, every: Duration) -> Result<()
                 before.map_or(Ok(()), |sum| thinned.write(sum))?;
             }
         }
+    }
+    // What is lost now is lost for ever.
+    if let Some(damage) = from.damage().first() {
+        bail!("{damage}");
     }
     let mut rest: Vec<_> = together.into_values().collect();
     rest.sort_by(|a, b| {
@@ -416,6 +521,7 @@ impl FromStr for Keep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::FrameReader;
     use model::{
         flow::{Count, Inner, InnerProto, Key, Kind, Tunnel},
         interface::{Interface, Origin},
@@ -548,7 +654,7 @@ mod tests {
         }
         writer.end_block().expect("it is written");
         let mut thinned = Vec::new();
-        let from = FrameReader::new(raw.reopen().expect("it is there")).expect("frames");
+        let from = FrameFile::new(raw.reopen().expect("it is there"), 0);
         thin(from, &mut thinned, Duration::from_secs(60)).expect("it is thinned");
         let mut reader = FrameReader::new(io::Cursor::new(thinned)).expect("frames");
         let mut all = Vec::new();
@@ -568,6 +674,49 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_far_ahead_makes_nothing_old() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let before = folder.path().join("2026-11-29.tmon");
+        fs::write(&before, "what was recorded").expect("a file");
+        let newest = newest(folder.path());
+        assert_eq!(newest, Some(at("2026-11-30", 0)));
+        let keep: Keep = "1s:1d,60s:90d".parse().expect("steps");
+        let (now, hour) = (at("2027-11-30", 7), Duration::from_secs(3600));
+        let tidied =
+            |newest, passed| tidy(folder.path(), &keep, |end| time_for(end, newest, passed, now));
+        assert_eq!((tidied(newest, Duration::ZERO).len(), before.exists()), (0, true));
+        // What is recorded meanwhile ages by the clock there is; and a clock that is right is believed.
+        assert_eq!(time_for(at("2027-11-30", 0), newest, hour, now), now);
+        assert_eq!(
+            time_for(at("2026-11-29", 0), newest, hour, at("2026-11-30", 60)),
+            at("2026-11-30", 60)
+        );
+        assert_eq!((tidied(None, hour).len(), before.exists()), (1, false));
+    }
+
+    #[test]
+    fn what_is_deleted_while_it_is_recorded_to_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("night.tmon");
+        let mut file = Recorded::new(path.clone(), make(&path).expect("a file"));
+        file.write_all([&frame(at("2026-11-29", 1), 1)]).expect("it is written");
+        fs::remove_file(&path).expect("it is there");
+        let e = file.write_all([&frame(at("2026-11-29", 2), 1)]).expect_err("it is gone");
+        assert!(e.to_string().contains("deleted"), "{e}");
+    }
+
+    #[test]
+    fn where_nothing_could_be_written_no_file_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("night.tmon");
+        make(&path).expect("a file");
+        let unwritable = File::open(&path).expect("for reading only");
+        let mut file = Recorded::new(path.clone(), unwritable);
+        file.write_all([&frame(at("2026-11-29", 1), 1)]).expect_err("it cannot be written");
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn old_days_are_thinned_and_older_ones_deleted_and_nothing_else_is_touched() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut days = Days::new(folder.path().to_owned());
@@ -581,24 +730,30 @@ mod tests {
         let of = |name: &str| folder.path().join(name);
         fs::write(of("2026-10-01.tmon"), "no recording").expect("a file");
         fs::write(of("2026-11-19.tmon"), "no recording").expect("a file");
+        // What is damaged is not made final.
+        let mut damaged = fs::read(of("2026-11-20.tmon")).expect("it is there");
+        damaged[500] ^= 1;
+        fs::write(of("2026-11-18.tmon"), &damaged).expect("a file");
         fs::write(of("mine.tmon"), "mine").expect("a file");
         let keep: Keep = "1s:1d,60s:20d".parse().expect("steps");
         let now = at("2026-11-30", 200);
-        let said = tidy(folder.path(), &keep, now).join("\n");
+        let said = tidy(folder.path(), &keep, |_| now).join("\n");
         assert!(
             said.contains("2026-10-01.tmon deleted") && said.contains("2026-11-01.tmon deleted"),
             "{said}"
         );
         assert!(said.contains("2026-11-20.tmon has a reading every 60 s now"), "{said}");
         assert!(said.contains("2026-11-19.tmon stays as it is"), "{said}");
+        assert!(said.contains("2026-11-18.tmon stays as it is: thin it: bytes 0 to "), "{said}");
+        assert_eq!(fs::read(of("2026-11-18.tmon")).expect("it is there"), damaged);
         assert_eq!(read(&of("2026-11-20.tmon")), [(60, 1830), (60, 5430), (30, 4065)]);
         assert_eq!(read(&of("2026-11-30.tmon")).len(), 150, "today is not over");
         assert_eq!(fs::read(of("mine.tmon")).expect("it is there"), b"mine");
         assert_eq!(
-            tidy(folder.path(), &keep, now).len(),
-            1,
+            tidy(folder.path(), &keep, |_| now).len(),
+            2,
             "only what cannot be read is said again"
         );
-        assert_eq!(fs::read_dir(folder.path()).expect("files").count(), 4);
+        assert_eq!(fs::read_dir(folder.path()).expect("files").count(), 5);
     }
 }

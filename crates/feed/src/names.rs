@@ -153,8 +153,8 @@ impl Names {
         let mut book = Book::default();
         if let Some(path) = file {
             let shown = sanitize(&path.to_string_lossy()).into_owned();
-            let text = input::read(path, MOST_BYTES).with_context(|| format!("read {shown}"))?;
-            book.add(&String::from_utf8_lossy(&text), false)
+            let text = input::lossy_text(path, MOST_BYTES);
+            book.add(&text.with_context(|| format!("read {shown}"))?, false)
                 .map_err(|e| anyhow!("{shown}, {e}"))?;
         }
         // The system's own may hold what we do not understand; it is not ours to complain about.

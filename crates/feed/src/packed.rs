@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compressed captures: gzip and Zstandard, unpacked while they are read, in bounded memory.
 use std::{
-    io::{self, BufReader, Cursor, Read},
+    io::{self, BufRead, BufReader, Cursor, Read},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use flate2::bufread::GzDecoder;
 
 /// So much a file may unpack to, however small it is.
 const FREE: u64 = 1_000_000_000;
@@ -57,6 +59,46 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
+/// Gzip data, one or several (RFC 1952, section 2.2), and zeros behind them, as blocks of tapes and
+/// pages of memory are filled up with: gzip ignores those, too.
+struct Members<R> {
+    of: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.of {
+            let n = member.read(to)?;
+            if n > 0 || to.is_empty() {
+                return Ok(n);
+            }
+            let Some(mut input) = self.of.take().map(GzDecoder::into_inner) else { break };
+            let mut zeros = false;
+            let next = loop {
+                let bytes = input.fill_buf()?;
+                let n = bytes.iter().take_while(|b| **b == 0).count();
+                if let Some(next) = bytes.get(n) {
+                    break Some(*next);
+                }
+                if n == 0 {
+                    break None;
+                }
+                zeros = true;
+                input.consume(n);
+            };
+            match next {
+                None => {}
+                Some(0x1f) if !zeros => self.of = Some(GzDecoder::new(input)),
+                Some(_) => {
+                    let what = "what is behind its gzip data is no gzip data";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
 /// The input as it is, or unpacked if it begins as compressed data does: then with the count of
 /// compressed bytes. It may unpack to `most` bytes, or else to a multiple of its own size.
 pub(crate) fn unpacked(
@@ -75,7 +117,7 @@ pub(crate) fn unpacked(
     let packed = Packed::default();
     let input = BufReader::with_capacity(64 << 10, Counted { input, read: Arc::clone(&packed) });
     let unpacked: Box<dyn Read + Send> = if gzip {
-        Box::new(flate2::bufread::MultiGzDecoder::new(input))
+        Box::new(Members { of: Some(GzDecoder::new(input)) })
     } else {
         let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
         decoder.window_log_max(WINDOW)?;
@@ -83,4 +125,37 @@ pub(crate) fn unpacked(
     };
     let limited = Limited { input: unpacked, unpacked: 0, packed: Arc::clone(&packed), most };
     Ok((Box::new(limited), Some(packed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut to = GzEncoder::new(Vec::new(), Compression::fast());
+        to.write_all(text.as_bytes()).expect("memory");
+        to.finish().expect("memory")
+    }
+
+    #[test]
+    fn what_is_behind_gzip_data_is_more_of_it_or_zeros() {
+        let read = |bytes: Vec<u8>| {
+            let (mut input, _) = unpacked(Box::new(Cursor::new(bytes)), None).expect("it is begun");
+            let mut text = String::new();
+            let read = input.read_to_string(&mut text).map_err(|e| e.to_string());
+            (text, read.map(drop))
+        };
+        let all = || ("one two".to_owned(), Ok(()));
+        assert_eq!(read([gzip("one "), gzip("two")].concat()), all());
+        assert_eq!(read([gzip("one two"), vec![0; 200_000]].concat()), all());
+        for behind in [&b"more"[..], &[0, 0, 0x1f, 0x8b], &[0x1f, 1]] {
+            let (text, end) = read([&gzip("one two")[..], behind].concat());
+            assert_eq!(text, "one two");
+            assert!(end.is_err(), "{behind:?}");
+        }
+    }
 }

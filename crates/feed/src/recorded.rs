@@ -1,27 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `tmon record` wrote, as intervals in the order of time.
 //!
-//! A file that a crash cut short is read to its last whole reading. Several files of one host are one
-//! recording, those of several hosts a fleet, and so is a file that has several.
+//! A file that a crash cut short is read to its last whole reading; damaged blocks are left out. Several
+//! files of one host are one recording, those of several hosts a fleet, and so is a file that has several.
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
     mem,
     net::IpAddr,
-    os::unix::fs::FileExt,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use foldhash::HashMap;
 
 use crate::{
-    frame::{Frame, FrameKind, FrameReader, block_after},
+    frame::{Frame, FrameFile, FrameKind, block_after, has_frames},
     source::Reading,
 };
 use model::{
@@ -59,9 +55,14 @@ pub struct Recordings {
     between: Between,
     /// Names of interfaces: which number each has in all of the files.
     known: Vec<(Option<String>, String)>,
-    read: Arc<AtomicU64>,
     size: u64,
     notes: Vec<String>,
+    /// How far each start of each host was read, and which file of it that was.
+    covered: HashMap<Origin, Covered>,
+    /// The file that is read, where they are of one host.
+    current: Option<usize>,
+    /// Two starts of one host that are of the same time were said.
+    overlap_is_said: bool,
     /// Where they are of several hosts.
     merge: Option<Merge>,
 }
@@ -74,10 +75,20 @@ struct Merge {
     moment: Option<(SystemTime, Duration)>,
 }
 
+/// The latest reading of one start.
+struct Covered {
+    file: usize,
+    taken: SystemTime,
+    seq: u64,
+    cadence: Duration,
+}
+
 /// One file.
 struct Tape {
     name: String,
-    reader: FrameReader,
+    reader: FrameFile,
+    /// How many readings of it other files have, too.
+    copies: u64,
     next: Option<Frame>,
     /// What hosts have said of themselves.
     said: HashMap<Arc<str>, Said>,
@@ -92,41 +103,32 @@ pub(crate) struct Said {
     local: Vec<IpAddr>,
 }
 
-struct Counted {
-    file: File,
-    read: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(to)?;
-        self.read.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
-    }
-}
-
 /// Whether a file is a recording, by what it begins with. What cannot be looked into without reading it, as a
 /// pipe, is none.
 pub fn is_recording(path: &Path) -> bool {
-    let mut begin = [0; 128];
+    let is_named_so = path.extension().is_some_and(|e| e == "tmon");
     // Opening a pipe waits for who writes to it.
-    let mut read = || File::open(path).and_then(|file| file.read_at(&mut begin, 0));
-    path.is_file() && read().is_ok_and(|n| FrameReader::knows(&begin[..n]))
+    path.is_file()
+        && File::open(path).is_ok_and(|f| has_frames(&f, is_named_so).unwrap_or_default())
 }
 
 impl Recordings {
     /// Opens them.
     ///
     /// # Errors
-    /// One cannot be opened, or is no recording.
+    /// One cannot be opened, is no recording, or is named twice.
     pub fn open(paths: &[PathBuf], between: Between) -> Result<Recordings> {
-        let (read, mut size) = (Arc::<AtomicU64>::default(), 0);
+        let (mut size, mut same) = (0, HashMap::default());
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
             let name = sanitize(&path.to_string_lossy()).into_owned();
             let why = || format!("read {name}");
             let file = File::open(path).with_context(why)?;
-            let length = file.metadata().with_context(why)?.len();
+            let there = file.metadata().with_context(why)?;
+            if let Some(first) = same.insert((there.dev(), there.ino()), name.clone()) {
+                bail!("{first} and {name} are the same file: it would count twice");
+            }
+            let length = there.len();
             let begin = match between.from {
                 Some(from) => block_after(&file, from).with_context(why)?,
                 None => 0,
@@ -135,14 +137,21 @@ impl Recordings {
                 continue; // it ended before
             }
             size += length - begin;
-            (&file).seek(SeekFrom::Start(begin)).with_context(why)?;
-            let counted = Counted { file, read: Arc::clone(&read) };
-            let reader = FrameReader::new(counted).with_context(why)?;
+            let reader = FrameFile::new(file, begin);
             let said = HashMap::default();
-            files.push(Tape { name, reader, next: None, said, several: false });
+            files.push(Tape { name, reader, copies: 0, next: None, said, several: false });
         }
-        let (known, notes) = (Vec::new(), Vec::new());
-        let mut all = Recordings { files, between, known, read, size, notes, merge: None };
+        let mut all = Recordings {
+            files,
+            between,
+            known: Vec::new(),
+            size,
+            notes: Vec::new(),
+            covered: HashMap::default(),
+            current: None,
+            overlap_is_said: false,
+            merge: None,
+        };
         for i in 0..all.files.len() {
             all.advance(i)?;
         }
@@ -206,21 +215,88 @@ impl Recordings {
         self.merge.as_ref().map(|m| m.fleet.names()).unwrap_or_default()
     }
 
+    /// The earliest of all, or what comes next in a file of one host.
     fn next_taken(&self) -> Option<(SystemTime, usize)> {
-        let files = self.files.iter().enumerate();
-        files.filter_map(|(i, f)| Some((f.next.as_ref()?.interval.taken, i))).min()
+        let taken = |i: usize| Some((self.files.get(i)?.next.as_ref()?.interval.taken, i));
+        let earliest = || (0..self.files.len()).filter_map(taken).min();
+        self.current.filter(|_| self.merge.is_none()).and_then(taken).or_else(earliest)
     }
 
     fn next_frame(&mut self) -> Result<Option<Frame>> {
-        let Some((_, i)) = self.next_taken() else { return Ok(None) };
-        let frame = self.files[i].next.take();
-        self.advance(i)?;
-        Ok(frame)
+        while let Some((_, i)) = self.next_taken() {
+            let frame = self.files[i].next.take();
+            self.advance(i)?;
+            self.current = Some(i);
+            let Some(frame) = frame else { continue };
+            if self.is_new(i, &frame) {
+                return Ok(Some(frame));
+            }
+            self.files[i].copies += 1;
+        }
+        for tape in self.files.iter_mut().filter(|tape| tape.copies > 0) {
+            let (name, n) = (&tape.name, mem::take(&mut tape.copies));
+            let s = if n == 1 { "" } else { "s" };
+            self.notes.push(format!("{name}: {n} reading{s} of it were in another file already"));
+        }
+        Ok(None)
+    }
+
+    /// No other file had this reading: it, or a sum that it is in. What is read is noted.
+    fn is_new(&mut self, file: usize, frame: &Frame) -> bool {
+        let (origin, taken) = (&frame.interval.origin, frame.interval.taken);
+        let read = self.covered.get(origin).filter(|read| read.file != file);
+        let is_copy = read.is_some_and(|read| {
+            // Who set the clock back goes on counting.
+            let is_one = frame.seq <= read.seq || frame.cadence != read.cadence;
+            is_one && frame.interval.since + frame.cadence / 2 < read.taken
+        });
+        if is_copy {
+            return false;
+        }
+        let is_other = |(of, read): (&Origin, &Covered)| {
+            of.host == origin.host
+                && of != origin
+                && read.file != file
+                && frame.interval.since + frame.cadence < read.taken
+        };
+        if !self.overlap_is_said && self.covered.iter().any(is_other) {
+            self.overlap_is_said = true;
+            self.notes.push(format!(
+                "{} recorded twice at the same time: what both saw is in both, one after the other",
+                sanitize(&origin.host)
+            ));
+        }
+        let (seq, cadence) = (frame.seq, frame.cadence);
+        let latest =
+            self.covered.get(origin).filter(|read| read.file == file && read.taken > taken);
+        let taken = latest.map_or(taken, |read| read.taken);
+        self.covered.insert(origin.clone(), Covered { file, taken, seq, cadence });
+        true
     }
 
     /// Bytes that were read, and how many there are.
     pub fn position(&self) -> (u64, u64) {
-        (self.read.load(Ordering::Relaxed), self.size)
+        (self.files.iter().map(|tape| tape.reader.position()).sum(), self.size)
+    }
+
+    /// To be called at the end.
+    ///
+    /// # Errors
+    /// Some of them could not be read: what, and where.
+    pub fn end(&self) -> Result<()> {
+        const SAID: usize = 3;
+        let damage = |tape: &Tape| {
+            let name = tape.name.clone();
+            tape.reader.damage().iter().map(move |d| format!("{name}: {d}")).collect::<Vec<_>>()
+        };
+        let mut lines: Vec<String> = self.files.iter().flat_map(damage).collect();
+        let more = lines.len().saturating_sub(SAID);
+        lines.truncate(SAID);
+        if more > 0 {
+            lines.push(format!("{more} more places are damaged"));
+        }
+        ensure!(lines.is_empty(), "{}", lines.join("; "));
+        Ok(())
     }
 
     /// What is to be said about them, a line each.
@@ -304,11 +380,13 @@ pub(crate) struct Past {
     in_last: usize,
     bytes: usize,
     most: usize,
+    /// How many there was no room for.
+    lost: usize,
 }
 
 impl Past {
     pub(crate) fn within(bytes: usize) -> Past {
-        Past { intervals: Vec::new(), each: 1, in_last: 0, bytes: 0, most: bytes }
+        Past { intervals: Vec::new(), each: 1, in_last: 0, bytes: 0, most: bytes, lost: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -338,6 +416,7 @@ impl Past {
             self.halve();
             if self.intervals.len() == before {
                 self.intervals.remove(0);
+                self.lost += 1;
                 self.bytes = self.intervals.iter().map(history::bytes).sum();
             }
         }
@@ -357,7 +436,13 @@ impl Past {
     }
 
     /// All of it so far, and the totals.
-    pub(crate) fn reading(&self, notices: Vec<String>) -> Reading {
+    pub(crate) fn reading(&self, mut notices: Vec<String>) -> Reading {
+        if self.lost > 0 {
+            notices.push(format!(
+                "the oldest {} starts do not fit and are left out: --between reads a part, --history has more room",
+                self.lost
+            ));
+        }
         let all = Interval::sum(&self.intervals).unwrap_or_else(|| {
             let never = SystemTime::UNIX_EPOCH;
             Interval::new(never, never, Default::default(), vec![], Default::default())
@@ -618,6 +703,147 @@ mod tests {
         assert!(all.next_interval().expect("a reading").is_some());
         while all.next_interval().expect("no error").is_some() {}
         assert_eq!(all.notes().len(), 1);
+    }
+
+    fn bytes_of(frames: std::ops::Range<u64>) -> Vec<u8> {
+        let frames: Vec<_> = frames.map(|at| frame("a", 1, at, 3)).collect();
+        std::fs::read(file(&frames).path()).expect("it is there")
+    }
+
+    /// Its readings, and what is said in the end.
+    fn heard(bytes: &[u8]) -> (Vec<Interval>, Result<(), String>, Vec<String>) {
+        let mut file = tempfile::NamedTempFile::with_suffix(".tmon").expect("a file");
+        file.write_all(bytes).expect("it is written");
+        assert!(is_recording(file.path()));
+        let mut all = match Recordings::open(&[file.path().to_owned()], Between::default()) {
+            Ok(all) => all,
+            Err(e) => return (vec![], Err(format!("{e:#}")), vec![]),
+        };
+        let mut intervals = Vec::new();
+        let end = loop {
+            match all.next_interval() {
+                Ok(Some(interval)) => intervals.push(interval),
+                Ok(None) => break all.end(),
+                Err(e) => break Err(e),
+            }
+        };
+        (intervals, end.map_err(|e| format!("{e:#}")), all.notes())
+    }
+
+    #[test]
+    fn a_damaged_block_is_left_out_and_named_and_what_is_behind_it_is_read() {
+        let all = bytes_of(0..180);
+        assert_eq!(heard(&all).1, Ok(()));
+        let places: Vec<usize> = all
+            .windows(8)
+            .enumerate()
+            .filter_map(|(at, w)| (w == [0x50, 0x2a, 0x4d, 0x18, 32, 0, 0, 0]).then_some(at + 40))
+            .collect();
+        assert_eq!((places.len(), places.last()), (3, Some(&all.len())));
+        for (block, begin) in [0, places[0], places[1]].into_iter().enumerate() {
+            let mut damaged = all.clone();
+            damaged[begin + 300] ^= 0x10;
+            let (read, end, _) = heard(&damaged);
+            let since =
+                |i: &Interval| i.since.duration_since(UNIX_EPOCH).map(|d| d.as_secs() - 1000);
+            let expected = (0..180).filter(|at| at / 60 != block as u64).collect::<Vec<_>>();
+            assert_eq!(read.iter().filter_map(|i| since(i).ok()).collect::<Vec<_>>(), expected);
+            let said = end.expect_err("something is missing");
+            assert!(
+                said.contains(&format!(".tmon: bytes {begin} to {} ", places[block])),
+                "{said}"
+            );
+            assert!(
+                said.ends_with("): 60 readings are lost") && said.lines().count() == 1,
+                "{said}"
+            );
+        }
+        // A hole over the end of one and the beginning of the next.
+        let mut hole = all.clone();
+        hole[places[0] - 100..places[0] + 100].fill(0);
+        let (read, end, _) = heard(&hole);
+        assert_eq!(read.len(), 60);
+        assert!(end.is_err_and(|e| e.contains("bytes 0 to") && e.contains("it is not known")));
+        // A block that was not ended, and zeros behind it, as a crash may leave them.
+        let torn = [&all[..places[1] + 500], &[0; 4096]].concat();
+        let (read, end, notes) = heard(&torn);
+        assert!(read.len() > 120 && (end.is_err() || !notes.is_empty()), "{end:?} {notes:?}");
+    }
+
+    /// Whatever is changed: what is read is what was written, and what is missing is said.
+    #[test]
+    fn no_byte_that_changes_makes_another_number() {
+        let all = bytes_of(0..70);
+        let whole = heard(&all).0;
+        let frame = |i: &Interval| (i.since, i.taken, i.rows.merged());
+        let written: Vec<_> = whole.iter().map(frame).collect();
+        for (at, bit) in (0..all.len()).step_by(3).zip((0..8).cycle()) {
+            let mut changed = all.clone();
+            changed[at] ^= 1 << bit;
+            let (read, end, notes) = heard(&changed);
+            let missing = read.len() < written.len();
+            assert!(!missing || end.is_err() || !notes.is_empty(), "byte {at}: {}", read.len());
+            for interval in &read {
+                assert!(written.contains(&frame(interval)), "byte {at}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_which_too_much_is_wanted_costs_that_one_and_is_not_written() {
+        let rows = crate::frame::MOST_ROWS as u32 + 1;
+        let big = frame("a", 1, 5, rows);
+        let bytes = big.encode();
+        let read = Frame::decode(&bytes).expect("as much as is read");
+        assert!(read.interval.rows.len() < rows as usize);
+        let packets = |i: &Interval| i.rows.walk().map(|r| r.counts()[0].packets).sum::<u64>();
+        assert_eq!(packets(&read.interval), u64::from(rows));
+    }
+
+    #[test]
+    fn what_is_in_two_files_counts_once() {
+        let frames: Vec<_> = (0..10).map(|at| frame("a", 1, at, 1)).collect();
+        let (one, copy, part) = (file(&frames), file(&frames), file(&frames[3..6]));
+        let later = file(&(8..14).map(|at| frame("a", 1, at, 1)).collect::<Vec<_>>());
+        let times = |files: &[&tempfile::NamedTempFile]| -> Vec<u64> {
+            let all = read(files, Between::default()).expect("they are read");
+            all.iter()
+                .filter_map(|i| i.since.duration_since(UNIX_EPOCH).ok())
+                .map(|d| d.as_secs())
+                .collect()
+        };
+        let expected: Vec<u64> = (1000..1014).collect();
+        assert_eq!(times(&[&one, &copy]), expected[..10]);
+        assert_eq!(times(&[&part, &one, &later, &copy]), expected);
+        // Sums of the same time are the same readings.
+        let mut thinned = Vec::new();
+        let from = std::fs::File::open(one.path()).expect("a file");
+        let from = FrameFile::new(from, 0);
+        crate::keep::thin(from, &mut thinned, Duration::from_secs(5)).expect("it is thinned");
+        let mut sums = tempfile::NamedTempFile::new().expect("a file");
+        sums.write_all(&thinned).expect("it is written");
+        for files in [[&one, &sums], [&sums, &one]] {
+            let all = read(&files, Between::default()).expect("they are read");
+            assert_eq!(all.iter().map(|i| i.elapsed.as_secs()).sum::<u64>(), 10);
+        }
+        let same = [one.path().to_owned(), one.path().to_owned()];
+        let refused = Recordings::open(&same, Between::default()).err().expect("it is the same");
+        assert!(refused.to_string().ends_with("are the same file: it would count twice"));
+    }
+
+    #[test]
+    fn two_recorders_of_one_host_are_read_one_after_the_other() {
+        let of = |epoch| file(&(0..5).map(|at| frame("a", epoch, at, 1)).collect::<Vec<_>>());
+        let (one, other) = (of(1), of(2));
+        let paths = [one.path().to_owned(), other.path().to_owned()];
+        let mut all = Recordings::open(&paths, Between::default()).expect("they are opened");
+        let mut starts = Vec::new();
+        while let Some(interval) = all.next_interval().expect("a reading") {
+            starts.push(interval.origin.epoch);
+        }
+        assert_eq!(starts, [1, 1, 1, 1, 1, 2, 2, 2, 2, 2]);
+        let notes = all.notes();
+        assert!(notes.len() == 1 && notes[0].contains("a recorded twice"), "{notes:?}");
     }
 
     #[test]

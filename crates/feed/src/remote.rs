@@ -20,7 +20,7 @@ use crate::{
     names::Names,
     source::{Due, Reading, Source},
 };
-use model::{fleet::Fleet, interface::Origin, snapshot::Snapshot};
+use model::{fleet::Fleet, interface::Origin, snapshot::Snapshot, units::duration};
 
 /// Makes a connection.
 pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Messenger>> + Send>;
@@ -64,8 +64,10 @@ pub fn stream(from: impl Read + Send + 'static) -> Result<Box<dyn Messenger>> {
     Ok(Box::new(Stream(FrameReader::new(from)?)))
 }
 
-/// Connections that are made at the same time.
+/// Connections that are made at the same time, and how long one is being made: who says nothing then is
+/// not waited for by others.
 const AT_ONCE: usize = 8;
+const TURN: Duration = Duration::from_secs(3);
 /// How long to wait before a connection is made again: at first, and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// How long the first reading waits for everybody, and how long for anybody.
@@ -115,28 +117,53 @@ pub struct Remote {
 /// What is known of one.
 struct Connection {
     name: String,
-    has_told: bool,
+    /// When it told something last.
+    told: Option<Instant>,
     /// Why it ended last.
     trouble: Option<String>,
 }
 
-/// A turn to connect, given back on drop.
-struct Turn(Arc<(Mutex<usize>, Condvar)>);
-
-impl Turn {
-    fn wait(turns: &Arc<(Mutex<usize>, Condvar)>) -> Turn {
-        let (free, changed) = &**turns;
-        let free = free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free =
-            changed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Turn(Arc::clone(turns))
+impl Connection {
+    fn silence(&self) -> String {
+        match (&self.trouble, self.told) {
+            (Some(why), _) => format!("{}: {why}", self.name),
+            (None, Some(told)) => {
+                format!("{}: nothing for {}", self.name, duration(told.elapsed()))
+            }
+            (None, None) => format!("{}: no answer", self.name),
+        }
     }
 }
 
+/// Whose turn it is to connect, by when that began.
+#[derive(Default)]
+struct Turns(Mutex<Vec<Instant>>, Condvar);
+
+impl Turns {
+    fn wait(self: &Arc<Turns>) -> Turn {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            begun.retain(|begun| begun.elapsed() < TURN);
+            let oldest = begun.iter().min().filter(|_| begun.len() >= AT_ONCE).copied();
+            let Some(oldest) = oldest else { break };
+            let left = TURN.saturating_sub(oldest.elapsed());
+            begun = self.1.wait_timeout(begun, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let now = Instant::now();
+        begun.push(now);
+        Turn(Arc::clone(self), now)
+    }
+}
+
+/// A turn to connect, which ends by itself after [`TURN`], and is given back on drop.
+struct Turn(Arc<Turns>, Instant);
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let mut begun = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = begun.iter().position(|begun| *begun == self.1) {
+            begun.swap_remove(own);
+        }
         self.0.1.notify_one();
     }
 }
@@ -153,7 +180,7 @@ impl Remote {
         names: Names,
     ) -> Result<Remote> {
         let (send, news) = mpsc::sync_channel(connections.len());
-        let turns = Arc::new((Mutex::new(AT_ONCE), Condvar::new()));
+        let turns = Arc::<Turns>::default();
         let mut known = Vec::with_capacity(connections.len());
         for (place, (name, mut connect)) in connections.into_iter().enumerate() {
             let (send, turns) = (send.clone(), Arc::clone(&turns));
@@ -162,7 +189,7 @@ impl Remote {
                 .name("remote".to_owned())
                 .spawn(read)
                 .context("start a thread")?;
-            known.push(Connection { name, has_told: false, trouble: None });
+            known.push(Connection { name, told: None, trouble: None });
         }
         Ok(Remote {
             news,
@@ -233,7 +260,7 @@ impl Remote {
 
     /// Nobody has told anything, and on each connection something went wrong.
     pub fn has_failed(&self) -> bool {
-        self.connections.iter().all(|c| !c.has_told && c.trouble.is_some())
+        self.connections.iter().all(|c| c.told.is_none() && c.trouble.is_some())
     }
 
     fn take(&mut self, message: Message) {
@@ -252,7 +279,7 @@ impl Remote {
                     self.newer = Some(Instant::now());
                 }
                 if let Some(c) = self.connections.get_mut(place) {
-                    (c.has_told, c.trouble) = (true, None);
+                    (c.told, c.trouble) = (Some(came), None);
                 }
             }
             Message::News(_, News::Notice(text)) => self.notices.push(text),
@@ -270,7 +297,7 @@ impl Remote {
     fn is_complete(&mut self) -> bool {
         let begun = match self.taken {
             Some(_) => self.newer.is_some(),
-            None => self.connections.iter().all(|c| c.has_told),
+            None => self.connections.iter().all(|c| c.told.is_some()),
         };
         if begun && self.missing == 0 {
             self.missing = self.fleet.behind();
@@ -295,9 +322,21 @@ impl Remote {
         }
     }
 
+    /// Why there is nothing new, of the first of them: those that failed come first.
+    fn silence(&self) -> String {
+        const SAID: usize = 3;
+        let mut all: Vec<&Connection> = self.connections.iter().collect();
+        all.sort_by_key(|c| (c.trouble.is_none(), c.told));
+        let mut said: Vec<String> = all.iter().take(SAID).map(|c| c.silence()).collect();
+        if all.len() > SAID {
+            said.push(format!("and {} more", all.len() - SAID));
+        }
+        said.join("; ")
+    }
+
     /// Connections on which nobody has told anything yet, and why, if that is known.
     pub fn unheard(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let mute = self.connections.iter().filter(|c| !c.has_told);
+        let mute = self.connections.iter().filter(|c| c.told.is_none());
         mute.map(|c| (c.name.as_str(), c.trouble.as_deref()))
     }
 }
@@ -330,14 +369,12 @@ impl Remote {
         }
         self.fleet.look(self.begun.elapsed());
         if !self.fleet.has_begun() || self.taken == Some(self.fleet.taken()) {
-            let troubles = self
-                .connections
-                .iter()
-                .filter_map(|c| c.trouble.as_ref().map(|why| format!("{}: {why}", c.name)));
-            let troubles: Vec<_> = troubles.take(3).collect();
-            let why =
-                if troubles.is_empty() { "no answer".to_owned() } else { troubles.join("; ") };
-            return Err(anyhow!("no host tells anything: {why}"));
+            let silence = self.silence();
+            // What a bus says is of no host, and may be the reason.
+            let mut why = std::mem::take(&mut self.notices);
+            why.retain(|notice| !silence.contains(notice));
+            why.push(silence);
+            return Err(anyhow!("no host tells anything: {}", why.join("; ")));
         }
         (self.taken, self.newer, self.missing) = (Some(self.fleet.taken()), None, 0);
         Ok(())
@@ -385,7 +422,7 @@ impl Source for Remote {
 fn keep_reading(
     place: usize,
     connect: &mut Connect,
-    turns: &Arc<(Mutex<usize>, Condvar)>,
+    turns: &Arc<Turns>,
     news: &SyncSender<Message>,
 ) {
     let [mut pause, longest] = BACK_OFF;
@@ -413,10 +450,10 @@ fn keep_reading(
 fn read(
     place: usize,
     connect: &mut Connect,
-    turns: &Arc<(Mutex<usize>, Condvar)>,
+    turns: &Arc<Turns>,
     news: &SyncSender<Message>,
 ) -> Result<bool> {
-    let mut turn = Some(Turn::wait(turns));
+    let mut turn = Some(turns.wait());
     let mut messenger = connect()?;
     while let Some(next) = messenger.next()? {
         turn = None; // it is in
@@ -497,6 +534,59 @@ mod tests {
         let said = notices.join("\n");
         assert!(said.contains("b: no route") && said.contains("# no tmon here"), "{said}");
         assert_eq!(all.names.address([10, 0, 0, 2].into(), false).as_deref(), Some("bb"));
+    }
+
+    #[test]
+    fn who_connects_and_says_nothing_locks_nobody_out() {
+        let (hold, silence) = mpsc::channel::<()>();
+        let silence = Arc::new(Mutex::new(silence));
+        let mut all: Vec<(String, Connect)> = Vec::new();
+        for n in 0..AT_ONCE {
+            let silence = Arc::clone(&silence);
+            let mute: Connect = Box::new(move || {
+                // The first holds the lock, and the others wait for it.
+                let _ = silence.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                bail!("it has ended")
+            });
+            all.push((format!("mute-{n}"), mute));
+        }
+        all.push(("good".to_owned(), Box::new(|| super::stream(Cursor::new(stream("a", 5, 1))))));
+        let mut all = Remote::new(all, Origin::default(), Names::default()).expect("threads");
+        let begun = Instant::now();
+        while !all.read().is_ok_and(|r| r.snapshot.interfaces.len() == 1) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is heard");
+        }
+        let said = all.silence();
+        assert!(said.contains("mute-0: no answer; mute-1: no answer; and 6 more"), "{said}");
+        drop(hold);
+    }
+
+    /// What is said before anybody was heard.
+    struct Refused(Option<News>);
+
+    impl Messenger for Refused {
+        fn next(&mut self) -> Result<Option<News>> {
+            self.0.take().map_or_else(
+                || loop {
+                    thread::park()
+                },
+                |news| Ok(Some(news)),
+            )
+        }
+    }
+
+    #[test]
+    fn a_bus_that_refuses_is_the_reason() {
+        let refused: Connect = Box::new(|| {
+            Ok(Box::new(Refused(Some(News::Notice("the bus says: not you".to_owned())))))
+        });
+        let mut all = remote(vec![("nats://a", refused)]).patient(Duration::from_secs(1));
+        let begun = Instant::now();
+        let mut said = String::new();
+        while !said.contains("not you") && begun.elapsed() < Duration::from_secs(30) {
+            said = all.read().expect_err("nobody").to_string();
+        }
+        assert_eq!(said, "no host tells anything: the bus says: not you; nats://a: no answer");
     }
 
     #[test]

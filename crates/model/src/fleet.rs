@@ -28,6 +28,10 @@ pub const MOST_HOSTS: usize = 10_000;
 /// Limit on the rows that one host may bring; more are added up by tunnel, and from twice as many on
 /// in one row.
 const MOST_ROWS: u32 = 65_536;
+/// Starts of a host that are remembered.
+const MOST_STARTS: usize = 16;
+/// Limit on the rows of all hosts together; beyond it what is new is added up by tunnel, then by host.
+const MOST_ROWS_OF_ALL: usize = 1 << 21;
 /// Limit on the pairs that are nobody's; what more there are is in one row of each host that sees it.
 const MOST_PAIRS: usize = 1 << 20;
 /// Limit on what is known beside the rows, and on the rows of drops.
@@ -71,6 +75,10 @@ pub struct Told<'a> {
 struct Member {
     name: Arc<str>,
     epoch: u64,
+    /// Those of earlier starts.
+    past: Vec<u64>,
+    /// Two tell by this name.
+    is_two: bool,
     seq: u64,
     cadence: Duration,
     /// When it was heard last; `None` when it has left.
@@ -120,6 +128,8 @@ pub struct Fleet {
     notices: Vec<String>,
     is_full: bool,
     is_crowded: bool,
+    is_overfull: bool,
+    most_rows: usize,
 }
 
 impl Fleet {
@@ -139,6 +149,8 @@ impl Fleet {
             notices: Vec::new(),
             is_full: false,
             is_crowded: false,
+            is_overfull: false,
+            most_rows: MOST_ROWS_OF_ALL,
         }
     }
 
@@ -207,6 +219,8 @@ impl Fleet {
                 self.members.push(Member {
                     name: Arc::clone(&origin.host),
                     epoch: origin.epoch,
+                    past: Vec::new(),
+                    is_two: false,
                     seq: told.seq.wrapping_sub(1),
                     cadence: told.cadence,
                     heard: Some(now),
@@ -228,7 +242,19 @@ impl Fleet {
         let place = at as u16;
         let m = &mut self.members[at];
         if m.epoch != origin.epoch {
+            // Who was started again tells nothing by its last start.
+            if m.past.contains(&origin.epoch) {
+                if !std::mem::replace(&mut m.is_two, true) {
+                    self.notices.push(format!(
+                        "two hosts tell by the name {}, of which one is not heard: --as gives names",
+                        m.name
+                    ));
+                }
+                return None;
+            }
             self.notices.push(format!("{} was started again", m.name));
+            m.past.truncate(MOST_STARTS - 1);
+            m.past.insert(0, m.epoch);
             m.epoch = origin.epoch;
         } else if told.seq > m.seq.wrapping_add(1) {
             let missing = told.seq - m.seq - 1;
@@ -265,9 +291,21 @@ impl Fleet {
         let fills = told.interval.interfaces.iter().map(|i| i.fill);
         m.fill = fills.max_by_key(|f| f.used * 1000 / f.size.max(1)).unwrap_or_default();
         if is_new {
-            self.owners.retain(|_, owner| *owner != place);
-            for address in self.members[at].host.local.clone() {
+            let local = self.members[at].host.local.clone();
+            let mut left: Vec<IpAddr> = Vec::new();
+            self.owners.retain(|address, owner| {
+                left.extend((*owner == place).then_some(*address));
+                *owner != place
+            });
+            for address in local {
                 self.owners.entry(address).or_insert(place);
+            }
+            // Another host may have had it before this one let it go.
+            for address in
+                left.into_iter().filter(|a| !self.owners.contains_key(a)).collect::<Vec<_>>()
+            {
+                let heir = self.members.iter().position(|m| m.own.contains(&address));
+                heir.into_iter().for_each(|heir| _ = self.owners.insert(address, heir as u16));
             }
         }
         Some(place)
@@ -332,18 +370,26 @@ impl Fleet {
         }
     }
 
-    fn add(&mut self, at: u16, key: Key, fragments: bool, direction: usize, n: [Count; 2]) {
+    fn add(&mut self, at: u16, told: Key, fragments: bool, direction: usize, n: [Count; 2]) {
+        let key = told;
         if n.iter().all(|n| n.is_zero()) {
             return;
         }
         let m = &mut self.members[usize::from(at)];
-        let rows = m.rows;
-        let fits = |key: &Key, most| rows < most || self.rows.contains_key(&(*key, fragments));
+        let (rows, all) = (m.rows, self.rows.len());
+        let fits = |key: &Key, most: u32, most_of_all| {
+            (rows < most && all < most_of_all) || self.rows.contains_key(&(*key, fragments))
+        };
         let key = match key {
-            key if fits(&key, MOST_ROWS) => key,
-            key if fits(&key.aged(), 2 * MOST_ROWS) => key.aged(),
+            key if fits(&key, MOST_ROWS, self.most_rows) => key,
+            key if fits(&key.aged(), 2 * MOST_ROWS, self.most_rows / 4 * 5) => key.aged(),
             _ => Key::AGED,
         };
+        if key != told && all >= self.most_rows && !std::mem::replace(&mut self.is_overfull, true) {
+            let most = self.most_rows;
+            self.notices
+                .push(format!("there are {most} rows: what else is told is added up by tunnel"));
+        }
         let sum = self.rows.entry((key, fragments)).or_insert_with(|| {
             m.rows += 1;
             Sum { interface: at, place: m.rows - 1, cells: Default::default() }
@@ -539,11 +585,15 @@ mod tests {
         fleet: Fleet,
         seq: u64,
         beside: Gathered,
+        /// Hosts with other addresses than their own.
+        locals: HashMap<u8, Vec<IpAddr>>,
+        epoch: u64,
     }
 
     impl Stage {
         fn new() -> Stage {
-            Stage { fleet: Fleet::new(Origin::default()), seq: 0, beside: Gathered::default() }
+            let (fleet, locals) = (Fleet::new(Origin::default()), HashMap::new());
+            Stage { fleet, seq: 0, beside: Gathered::default(), locals, epoch: 0 }
         }
 
         /// A host, by the last byte of its address, tells of a second.
@@ -555,11 +605,13 @@ mod tests {
             let eth0 = vec![Interface::new(0, "eth0")];
             let mut interval = Interval::new(t(at - 1), t(at), second, eth0, rows);
             interval.origin.host = format!("node-{host}").into();
+            interval.origin.epoch = self.epoch;
             interval.beside = Arc::new(Beside::new(self.beside.clone()));
+            let own = [address(host)];
             let told = Told {
                 interval: &interval,
                 counts: true,
-                local: &[address(host)],
+                local: self.locals.get(&host).map_or(&own, |local| local),
                 seq: at,
                 cadence: second,
                 clock: Some(Duration::from_millis(1)),
@@ -670,6 +722,63 @@ mod tests {
         assert_eq!(packets, u64::from(3 * MOST_ROWS));
         assert_eq!(rows.len(), 2 * MOST_ROWS as usize + 1);
         assert_eq!(stage.fleet.rows.len(), rows.len());
+    }
+
+    #[test]
+    fn hosts_that_are_made_up_take_bounded_memory_and_no_packet_is_lost() {
+        let mut stage = Stage::new();
+        stage.fleet.most_rows = 1000;
+        let rows_of = |host: u8| {
+            (0..100u32).map(move |n| {
+                let mut flow = row(host, address(200), [[0; 2], [1, 0]]);
+                flow.key.outermost.id = Some(n);
+                flow
+            })
+        };
+        for host in 1..=50 {
+            stage.tells(host, 1, &rows_of(host).collect::<Vec<_>>());
+        }
+        assert_eq!(stage.total().0, 5000);
+        assert!(stage.fleet.rows.len() <= 1000 / 4 * 5 + 50, "{}", stage.fleet.rows.len());
+        let said = stage.fleet.notices();
+        assert_eq!(
+            said.iter().filter(|n| n.contains("there are 1000 rows")).count(),
+            1,
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn an_address_that_another_host_has_taken_over_is_counted_there() {
+        let mut stage = Stage::new();
+        stage.tells(2, 1, &[]);
+        stage.tells(1, 1, &[]);
+        let mut says = |host: u8, own: &[u8]| {
+            stage.locals.insert(host, own.iter().map(|n| address(*n)).collect());
+            stage.tells(host, 2, &[]);
+        };
+        // Host 2 takes address 9 from host 1 before that one lets it go.
+        says(1, &[1, 9]);
+        says(2, &[2, 9]);
+        says(1, &[1]);
+        assert_eq!(stage.fleet.owners[&address(9)], stage.fleet.places["node-2"]);
+        assert_eq!(stage.fleet.owners[&address(1)], stage.fleet.places["node-1"]);
+    }
+
+    #[test]
+    fn of_two_hosts_of_one_name_one_is_heard() {
+        let mut stage = Stage::new();
+        for at in 1..=10 {
+            for epoch in [5, 6] {
+                stage.epoch = epoch;
+                stage.tells(1, at, &[row(1, address(2), [[0, 0], [1, 0]])]);
+            }
+        }
+        // One more before it was clear that the other one goes on.
+        assert_eq!(stage.total().0, 11);
+        let said = stage.fleet.notices();
+        assert_eq!(said.iter().filter(|n| n.contains("two hosts tell by the name")).count(), 1);
+        assert!(said.len() <= 2, "{said:?}");
     }
 
     #[test]

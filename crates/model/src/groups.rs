@@ -29,6 +29,8 @@ const MOST_LEVELS: usize = 8;
 const MOST_CHARS: usize = 64;
 /// Limit on patterns of names: each host is held against all of them.
 const MOST_PATTERNS: usize = 1000;
+/// Limit on the bytes of one: that of a host's name in DNS.
+const MOST_PATTERN: usize = 253;
 
 /// A group, among those it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,8 +57,8 @@ pub struct Groups {
     places: Vec<Place>,
     paths: HashMap<Arc<str>, Group>,
     /// IPv4 and IPv6.
-    ranges: [Ranges; 2],
-    patterns: Vec<(Pattern, Group)>,
+    ranges: Arc<[Ranges; 2]>,
+    patterns: Arc<Vec<(Pattern, Group)>>,
     /// Who is in a group by name.
     named: HashMap<IpAddr, Group>,
     deepest: usize,
@@ -75,7 +77,7 @@ impl Groups {
             let words = line.split('#').next().unwrap_or_default().split_whitespace();
             groups.line(words, &mut nets).map_err(|why| format!("line {}: {why}", number + 1))?;
         }
-        groups.ranges = Ranges::of(nets);
+        groups.ranges = Arc::new(Ranges::of(nets));
         Ok(groups)
     }
 
@@ -113,11 +115,17 @@ impl Groups {
                         "there are more than {MOST_PATTERNS} patterns of names: use networks"
                     ));
                 }
+                Err(_) if what.len() > MOST_PATTERN => {
+                    return Err(format!(
+                        "{} is longer than the {MOST_PATTERN} characters that a name has at most",
+                        shown(what)
+                    ));
+                }
                 Err(_) => {
                     let pattern = Pattern::new(&what.to_lowercase()).map_err(|e| {
                         format!("{} is no pattern of names: {}", shown(what), e.msg)
                     })?;
-                    self.patterns.push((pattern, group));
+                    Arc::make_mut(&mut self.patterns).push((pattern, group));
                 }
             }
         }
@@ -590,6 +598,9 @@ mod tests {
         let long = format!("10.0.0.1 {}\n", "x".repeat(1 << 20));
         let e = Groups::parse(&long).expect_err("too long");
         assert!(e.contains("longer than 64") && e.len() < 200, "{e}");
+        let long = format!("{}* a\n", "n".repeat(MOST_PATTERN));
+        let e = Groups::parse(&long).expect_err("too long");
+        assert!(e.contains("longer than the 253") && e.len() < 200, "{e}");
         let many: String = (0..=MOST_PATTERNS).map(|i| format!("n{i}* a\n")).collect();
         assert!(Groups::parse(&many).expect_err("too many").contains("line 1001"));
     }

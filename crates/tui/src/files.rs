@@ -4,6 +4,7 @@ use std::{
     fmt::Debug,
     fs::File,
     io,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -39,10 +40,16 @@ impl OwnFiles {
     }
 }
 
+/// The current directory itself: its path may lead to what was mounted over it since.
+fn here() -> PathBuf {
+    let itself = Path::new("/proc/thread-self/cwd");
+    if itself.is_dir() { itself.to_owned() } else { PathBuf::from(".") }
+}
+
 impl Files for OwnFiles {
     fn begin(&self) -> io::Result<File> {
         self.discard();
-        let (file, path) = Builder::new().prefix(".tmon-").tempfile_in(".")?.into_parts();
+        let (file, path) = Builder::new().prefix(".tmon-").tempfile_in(here())?.into_parts();
         *self.begun() = Some(path);
         Ok(file)
     }
@@ -50,7 +57,7 @@ impl Files for OwnFiles {
     fn keep(&self, name: &str) -> io::Result<()> {
         let mut begun = self.begun();
         let path = begun.take().ok_or(io::ErrorKind::NotFound)?;
-        path.persist_noclobber(name).map_err(|e| {
+        path.persist_noclobber(here().join(name)).map_err(|e| {
             *begun = Some(e.path);
             e.error
         })

@@ -61,6 +61,11 @@ fn messages(mut bytes: &[u8], inside: bool) -> Result<usize> {
     Ok(count)
 }
 
+/// Whether as much is read.
+pub(super) fn is_read(bytes: &[u8]) -> bool {
+    bytes.len() <= MOST_BYTES && messages(bytes, false).is_ok()
+}
+
 /// A text as it may be shown, cut where nobody would read on.
 fn text(text: &str) -> String {
     match text.char_indices().nth(MOST_CHARACTERS) {

@@ -8,6 +8,7 @@
 //! when it is read: it comes from another host.
 mod decode;
 mod encode;
+mod file;
 mod stream;
 mod sums;
 mod wire;
@@ -21,7 +22,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 pub use self::{
-    stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK, block_after},
+    file::{Damage, FrameFile, block_after, has_frames},
+    stream::{FrameReader, FrameWriter, MAGIC, PER_BLOCK},
     sums::{bounded, sums},
 };
 use model::{
@@ -101,9 +103,21 @@ impl Frame {
         }
     }
 
-    /// Its bytes, as a pipe and a file carry them.
+    /// Its bytes, as a pipe and a file carry them, and no more than is read: where there are too many
+    /// rows the smaller ones are added up by tunnel; where that is not enough, what is known beside
+    /// rows is left out.
     pub fn encode(&self) -> Vec<u8> {
-        encode::frame(self)
+        let fewer = |interval: Interval| Frame { interval, ..self.clone() };
+        if self.interval.rows.len() > MOST_ROWS {
+            return fewer(sums::within(self.interval.clone(), MOST_ROWS / 4 * 3)).encode();
+        }
+        let bytes = encode::frame(self);
+        if decode::is_read(&bytes) {
+            return bytes;
+        }
+        let mut least = bounded(self.interval.clone());
+        (least.beside, least.drops, least.overlay) = Default::default();
+        encode::frame(&fewer(least))
     }
 
     /// The same for a bus: compressed by itself, where that pays.

@@ -3,13 +3,11 @@
 //! length, all of it in Zstandard.
 //!
 //! It comes in blocks of at most [`PER_BLOCK`] readings, each a Zstandard frame of its own that begins
-//! with the magic, and is flushed behind every reading: whatever is cut off, what was flushed can be
-//! read. Behind each block a skippable frame says what is in it and where it began, so that a file can
+//! with the magic, ends with a checksum, and is flushed behind every reading: whatever is cut off, what
+//! was flushed can be read. Behind each block a skippable frame says what is in it and where it began, so that a file can
 //! be walked backwards. `zstd -d` gives the plain stream.
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Cursor, Read, Write},
-    os::unix::fs::FileExt,
     time::SystemTime,
 };
 
@@ -31,8 +29,8 @@ const GREETING: usize = 4096;
 const LEVEL: i32 = 3;
 /// A skippable frame (RFC 8878, section 3.1.2): its magic, and what ours says: bytes of the block,
 /// frames, when the first and the last were taken.
-const SKIPPABLE: u32 = 0x184d_2a50;
-const TRAILER: u32 = 32;
+pub(super) const SKIPPABLE: u32 = 0x184d_2a50;
+pub(super) const TRAILER: u32 = 32;
 
 /// Writes frames.
 pub struct FrameWriter<W: Write> {
@@ -105,6 +103,7 @@ impl<W: Write> FrameWriter<W> {
             To::Between(mut to) => {
                 to.bytes = 0;
                 let mut block = zstd::stream::write::Encoder::new(to, LEVEL)?;
+                block.include_checksum(true)?;
                 block.write_all(MAGIC)?;
                 block.flush()?; // so that the first bytes of a file say what it is
                 block
@@ -154,58 +153,6 @@ impl<W: Write> FrameWriter<W> {
         }
         Ok(())
     }
-}
-
-/// Where to begin to read a file for what was taken after a time: the first block that has something of
-/// it. It is found by what stands behind each block, from the end on; 0 where that is not all there.
-///
-/// # Errors
-/// It cannot be read.
-pub fn block_after(file: &File, time: SystemTime) -> io::Result<u64> {
-    const ALL: usize = 8 + TRAILER as usize;
-    let time = nanoseconds(time);
-    /// So many blocks are walked, a month of seconds and more.
-    const BLOCKS: usize = 1 << 16;
-    let mut end = last_trailer(file)?;
-    let mut found = end;
-    for _ in 0..BLOCKS {
-        if end < ALL as u64 {
-            break;
-        }
-        let mut trailer = [0; ALL];
-        file.read_exact_at(&mut trailer, end - ALL as u64)?;
-        let word = |at: usize| {
-            let bytes = trailer.get(at..at + 8).and_then(|b| b.try_into().ok());
-            bytes.map_or(0, u64::from_le_bytes)
-        };
-        let begin = (end - ALL as u64).checked_sub(word(8));
-        let (Some(begin), true) = (begin, is_trailer(&trailer)) else { return Ok(0) };
-        if word(32) > time {
-            found = begin;
-        }
-        end = begin;
-    }
-    // The clock may have been set back: what comes before a block that is too old may not be.
-    Ok(if end < ALL as u64 { found } else { 0 })
-}
-
-fn is_trailer(bytes: &[u8]) -> bool {
-    let head = [SKIPPABLE.to_le_bytes(), TRAILER.to_le_bytes()].concat();
-    bytes.starts_with(&head)
-}
-
-/// Where the last whole block ends: behind it there may be one that is being written, or was cut off.
-fn last_trailer(file: &File) -> io::Result<u64> {
-    const ALL: usize = 8 + TRAILER as usize;
-    /// So much a block may be, if it is to be looked behind.
-    const MOST: u64 = 32 << 20;
-    let size = file.metadata()?.len();
-    let begin = size.saturating_sub(MOST);
-    let mut bytes = vec![0; usize::try_from(size - begin).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, begin)?;
-    let mut places = (0..=bytes.len().saturating_sub(ALL)).rev();
-    let last = places.find(|at| bytes.get(*at..).is_some_and(|b| b.len() >= ALL && is_trailer(b)));
-    Ok(last.map_or(0, |at| begin + at as u64 + ALL as u64))
 }
 
 /// Reads frames.
@@ -286,7 +233,11 @@ impl FrameReader {
         self.plain.read_exact(&mut byte).map(|()| byte[0])
     }
 
-    fn raw(&mut self) -> Result<Option<Vec<u8>>> {
+    /// The bytes of the next frame; `None` at the end of what is there.
+    ///
+    /// # Errors
+    /// As [`FrameReader::next_frame`]; and it is cut off.
+    pub(super) fn raw(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if self.plain.fill_buf()?.is_empty() {
                 self.whole = true;

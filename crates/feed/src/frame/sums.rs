@@ -54,9 +54,14 @@ pub fn sums(interval: &Interval) -> Interval {
 
 /// The same with so many rows at most that a message takes them.
 pub fn bounded(interval: Interval) -> Interval {
-    if interval.rows.len() <= ROWS {
+    within(interval, ROWS)
+}
+
+/// The same with at most so many rows.
+pub(super) fn within(interval: Interval, most: usize) -> Interval {
+    if interval.rows.len() <= most {
         return interval;
     }
-    let rows = history::reduce(&interval.rows, ROWS, TUNNELS);
+    let rows = history::reduce(&interval.rows, most, TUNNELS);
     interval.reduced(rows)
 }

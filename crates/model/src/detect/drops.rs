@@ -24,18 +24,28 @@ const STAYS: Duration = Duration::from_secs(15);
 /// Nobody has answered for the address that a packet was to be sent to.
 const NEIGH_FAILED: &str = "NEIGH_FAILED";
 
-/// Drops that are normal in a network: a copy that was flooded to everybody, a port that nobody
-/// listens on, what TCP has already or cannot use.
+/// Drops that are normal in a network: a copy that was flooded to everybody, or that a socket did not
+/// ask for, a port that nobody listens on, what a program left unread, a fragment that is there already.
+/// What TCP has already or cannot use is usual, too, see [`is_usual`].
 const USUAL: [&str; 8] = [
+    "SOCKET_FILTER",
+    "QUEUE_PURGE",
+    "DUP_FRAG",
     "OTHERHOST",
     "IPV6DISABLED",
     "UNHANDLED_PROTO",
     "NO_SOCKET",
     "UNICAST_IN_L2_MULTICAST",
-    "TCP_OLD_DATA",
-    "TCP_OFOMERGE",
-    "TCP_RFC7323_PAWS",
 ];
+
+/// Of what TCP drops, what is a loss: of memory, or of keys that do not fit.
+const LOST_BY_TCP: [&str; 2] = ["TCP_OFO_QUEUE_PRUNE", "TCP_BACKLOG"];
+
+fn is_usual(name: &str) -> bool {
+    let is_of_keys = || name.starts_with("TCP_MD5") || name.starts_with("TCP_AO");
+    USUAL.contains(&name)
+        || (name.starts_with("TCP_") && !LOST_BY_TCP.contains(&name) && !is_of_keys())
+}
 
 /// Reasons that the kernel also counts in a device's `rx_dropped`.
 const COUNTED: [&str; 3] = ["UNHANDLED_PROTO", "CPU_BACKLOG", "UNHANDLED_PROTO_L3"];
@@ -77,9 +87,14 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             };
             let lost = found.entry((topic, place)).or_default();
             lost.count += n;
+            let here = |name: &str, netns: Option<&str>| {
+                key.device.as_deref() == Some(name) && key.netns.as_deref() == netns
+            };
+            // At a tunnel's device they are as they are inside.
+            let devices = look.overlay.map_or(&[][..], |overlay| &overlay.devices);
             lost.outside |= look.interval.interfaces.iter().any(|i| {
-                key.device.as_deref() == Some(&i.name)
-                    && i.netns == key.netns.as_deref().map(str::to_owned)
+                here(&i.name, i.netns.as_deref())
+                    && !devices.iter().any(|d| here(&d.name, d.netns.as_deref()))
             });
         }
     }
@@ -240,8 +255,8 @@ fn severity(topic: Topic, place: &Subject, outside: bool) -> Severity {
     let name = reason.split(' ').next().unwrap_or_default();
     // Who is asked by broadcast and has not the address says nothing, and gives no reason. Where the
     // tunnel's own port has no listener, nothing gets out of it.
-    let usual = (USUAL.contains(&name) && !(name == "NO_SOCKET" && outside))
-        || reason == "NOT_SPECIFIED (arp)";
+    let usual =
+        (is_usual(name) && !(name == "NO_SOCKET" && outside)) || reason == "NOT_SPECIFIED (arp)";
     // What is for many is not meant for each of them.
     let for_many = many(place.outer_to) || many(place.inner_to) || place.inner_to.is_none();
     match topic {
@@ -263,7 +278,8 @@ mod tests {
     };
     use crate::{
         drops::{DropKey, Dropped, Drops, Victim},
-        flow::{Count, Flow},
+        flow::{Count, Flow, Kind},
+        overlay::{Device, Overlay},
     };
 
     /// Packets that come back in a row, dropped for a reason.
@@ -278,6 +294,45 @@ mod tests {
         let count = Count { packets, bytes: packets * 134 };
         let (first, last) = (std::time::SystemTime::UNIX_EPOCH, std::time::SystemTime::UNIX_EPOCH);
         (key, Dropped { counts: [Count::default(), count], first, last })
+    }
+
+    #[test]
+    fn what_a_socket_does_not_want_is_no_loss_of_a_tunnel() {
+        for usual in [
+            "SOCKET_FILTER",
+            "QUEUE_PURGE",
+            "DUP_FRAG",
+            "TCP_OLD_DATA",
+            "TCP_OLD_SEQUENCE",
+            "TCP_OFOMERGE",
+            "TCP_RFC7323_PAWS",
+        ] {
+            assert_eq!(said(usual, 5).1, Severity::Note, "{usual}");
+        }
+        for bad in [
+            "SOCKET_RCVBUFF",
+            "TCP_OFO_QUEUE_PRUNE",
+            "TCP_MD5FAILURE",
+            "TCP_AOFAILURE",
+            "CPU_BACKLOG",
+        ] {
+            assert_eq!(said(bad, 5).1, Severity::Bad, "{bad}");
+        }
+    }
+
+    #[test]
+    fn at_a_tunnel_s_device_nobody_listens_for_what_is_inside() {
+        let flow = talk(2, Some((1, 9)), 0, 5);
+        let severity = |devices: Vec<Device>| {
+            let drops = Some(Drops::new([dropped("NO_SOCKET", &flow, 5)]));
+            let overlay = Some(Overlay { devices, ..Overlay::default() });
+            let mut stage = Stage { drops, overlay, ..Stage::default() };
+            stage.second(&[flow]);
+            stage.open()[0].1
+        };
+        let (name, kind) = ("eth0".to_owned(), Kind::Vxlan);
+        let device = Device { netns: None, name, kind, id: None, port: None, up: true };
+        assert_eq!((severity(vec![]), severity(vec![device])), (Severity::Bad, Severity::Note));
     }
 
     fn said(reason: &str, packets: u64) -> (Topic, Severity, String) {
