@@ -101,7 +101,7 @@ fn tshark(g: &Ground, args: &str) -> String {
 }
 
 #[test]
-fn the_same_frames_as_another_tool_finds_in_all_of_them() {
+fn the_frames_match_another_tools_capture() {
     let g = Ground::new();
     let netns = g.a.name();
     let dir = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ fn the_same_frames_as_another_tool_finds_in_all_of_them() {
 }
 
 #[test]
-fn a_count_a_time_and_a_reader_that_goes_end_it() {
+fn it_ends_by_count_by_time_or_when_its_reader_goes() {
     let g = Ground::new();
     let netns = g.a.name();
     let dir = tempfile::tempdir().unwrap();
@@ -400,7 +400,7 @@ fn a_capture_that_is_killed_leaves_the_rows_of_attached_programs_as_they_were() 
 }
 
 #[test]
-fn a_dashboard_looks_into_packets_as_long_as_it_is_asked_to() {
+fn a_dashboard_examines_packets_while_asked_to() {
     let g = Ground::new();
     let [a, b] = g.sockets(7000);
     send(&a, &b, 10);
@@ -431,7 +431,7 @@ fn a_dashboard_looks_into_packets_as_long_as_it_is_asked_to() {
 }
 
 #[test]
-fn a_dashboard_keeps_packets_in_a_file_and_says_what_became_of_all() {
+fn a_dashboard_saves_packets_and_accounts_for_all() {
     let g = Ground::new();
     let [a, b] = g.sockets(7000);
     let dir = tempfile::tempdir().unwrap();
@@ -500,7 +500,7 @@ fn talk(g: &Ground, mut goes_on: impl FnMut(u32) -> bool) {
 }
 
 #[test]
-fn what_is_sent_again_is_what_the_kernel_says_and_answers_are_timed() {
+fn retransmissions_match_the_kernels_and_answers_are_timed() {
     let g = Ground::new();
     let mut live = g.watch(&Config::default(), Want::Best);
     let filter = format!("vni:{VNI}").parse().unwrap();
@@ -546,7 +546,7 @@ fn what_is_sent_again_is_what_the_kernel_says_and_answers_are_timed() {
 }
 
 #[test]
-fn dump_says_how_long_packets_of_the_rows_take_to_be_answered() {
+fn dump_shows_round_trip_times_of_rows() {
     let g = Ground::new();
     let dump = |format: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
@@ -571,7 +571,7 @@ fn dump_says_how_long_packets_of_the_rows_take_to_be_answered() {
 }
 
 #[test]
-fn dump_shows_what_is_in_packets_of_the_rows_that_are_asked_for() {
+fn dump_shows_the_packet_contents_of_requested_rows() {
     let g = Ground::new();
     let netns = g.a.name();
     let [a, b] = g.sockets(7000);

@@ -43,7 +43,7 @@ fn has(lines: &[(String, String, String)], about: &str, status: &str, what: &str
 }
 
 #[test]
-fn this_host_can_do_it() {
+fn this_host_passes() {
     let g = Ground::new();
     g.a.ip("link set t0 mtu 1450");
     let report = json(&["check", "--netns", g.a.name(), "--json"]);
@@ -66,7 +66,7 @@ fn this_host_can_do_it() {
 }
 
 #[test]
-fn what_is_in_the_way_is_said() {
+fn obstacles_are_reported() {
     let g = Ground::new();
     g.a.ip("link set t0 mtu 1500\nlink set eth0 mtu 1400");
     let _rival = Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Clsact, NEXT);
@@ -89,7 +89,7 @@ fn what_is_in_the_way_is_said() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_said_without_a_packet() {
+fn mismatches_are_reported_without_a_packet() {
     let g = Ground::new();
     let (one, two) = (ground::outer(1), ground::outer(2));
     let told = || {
@@ -151,7 +151,7 @@ fn what_does_not_fit_together_is_said_without_a_packet() {
 }
 
 #[test]
-fn without_privileges_it_fails_and_says_which() {
+fn without_privileges_it_fails_and_names_them() {
     let g = Ground::bare();
     // As nobody, in the same namespaces.
     let out = Command::new("setpriv")
@@ -222,7 +222,7 @@ fn copy() -> (tempfile::TempDir, std::path::PathBuf) {
 /// A container's filter that refuses bpf(2) is reported, whatever the capabilities are.
 #[test]
 #[allow(unsafe_code)]
-fn a_filter_of_system_calls_is_named() {
+fn a_system_call_filter_is_reported() {
     use std::os::unix::process::CommandExt;
 
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
@@ -281,7 +281,7 @@ fn wrong_names() {
 }
 
 #[test]
-fn tunnels_and_what_is_around_them() {
+fn tunnels_and_their_surroundings() {
     let g = Ground::new();
     g.a.ip("link add br0 type bridge\nlink set t0 master br0\nlink add ext type vxlan external dstport 4799\nlink set ext up");
     // Not every kernel has these.
@@ -376,7 +376,7 @@ fn totals_never_count_a_packet_twice() {
 /// A machine between two others: what it bridges or routes is on both of its interfaces, but is one
 /// packet.
 #[test]
-fn what_passes_through_is_counted_once() {
+fn forwarded_packets_are_counted_once() {
     use ground::{Space, address, outer, send, small};
     use model::{
         filter::Filter,

@@ -275,7 +275,7 @@ fn a_source_that_rp_filter_refuses() {
 }
 
 #[test]
-fn nobody_listens() {
+fn no_socket() {
     for v6 in [false, true] {
         let scene = Scene::new(v6, "");
         let mut live = scene.watch();
@@ -286,7 +286,7 @@ fn nobody_listens() {
 }
 
 #[test]
-fn nobody_listens_on_the_tunnels_port() {
+fn no_socket_on_the_tunnels_port() {
     let scene = Scene::new(false, "");
     scene.ground.b.ip("link delete t0");
     let mut live = scene.watch();
@@ -312,7 +312,7 @@ fn a_next_hop_that_takes_only_smaller_packets() {
 }
 
 #[test]
-fn an_end_that_is_not_there() {
+fn a_missing_endpoint() {
     let scene = Scene::new(false, "");
     let b = &scene.ground.b;
     b.run("bridge", "fdb append 02:00:00:00:02:07 dev t0 dst 10.77.0.70");
@@ -331,7 +331,7 @@ fn an_end_that_is_not_there() {
 }
 
 #[test]
-fn more_of_them_than_there_are_places() {
+fn more_combinations_than_room() {
     const KEYS: u32 = 20_000;
     let scene = Scene::new(false, "");
     let mut live = scene.watch();
@@ -378,7 +378,7 @@ fn nothing_is_dropped_of_a_quiet_tunnel() {
 }
 
 #[test]
-fn drops_of_other_namespaces_are_of_no_concern_unless_all_are() {
+fn drops_of_other_namespaces_count_only_on_request() {
     let (scene, elsewhere) = (Scene::new(false, ""), Scene::new(false, ""));
     let mut live = scene.watch();
     let mut all = watch(&scene.ground.b, true);

@@ -130,7 +130,7 @@ fn exported(all: &BTreeMap<String, u64>, g: &Ground) -> [[u64; 2]; 2] {
 }
 
 #[test]
-fn metrics_are_what_dump_says() {
+fn metrics_match_dump() {
     let g = attached();
     let [a, b] = g.sockets(7000);
     send(&a, &b, 20);
@@ -176,7 +176,7 @@ fn metrics_are_what_dump_says() {
 }
 
 #[test]
-fn the_text_file_is_whole_and_anybodys_to_read() {
+fn the_text_file_is_complete_and_readable_by_all() {
     let g = Ground::new();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tmon.prom");
@@ -207,7 +207,7 @@ fn the_text_file_is_whole_and_anybodys_to_read() {
 }
 
 #[test]
-fn what_cannot_be_is_one_line() {
+fn errors_are_one_line() {
     let refused = |args: &[&str]| {
         let out = tmon(&[&["export", "prometheus", "lo"], args].concat());
         let said = String::from_utf8(out.stderr).unwrap();
@@ -244,7 +244,7 @@ fn what_cannot_be_is_one_line() {
 }
 
 #[test]
-fn any_other_address_than_loopback_is_warned_about_once() {
+fn addresses_other_than_loopback_are_warned_about_once() {
     let g = Ground::new();
     let run = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
@@ -260,7 +260,7 @@ fn any_other_address_than_loopback_is_warned_about_once() {
 
 /// The JSON of real traffic, with drops and findings, matches docs/schema.
 #[test]
-fn json_is_as_its_schemas_say() {
+fn json_matches_its_schemas() {
     let g = attached();
     let sent = traffic(&g);
     until("all is counted", || counted(&g) == sent);
@@ -519,7 +519,7 @@ fn query(space: &Space, path: &str) -> Value {
 
 #[test]
 #[ignore = "needs Prometheus: make test-tools"]
-fn a_real_prometheus_answers_what_dump_says() {
+fn a_real_prometheus_agrees_with_dump() {
     let g = attached();
     g.a.run("ip", "link set lo up");
     let [a, b] = g.sockets(7000);
@@ -591,7 +591,7 @@ fn a_real_prometheus_answers_what_dump_says() {
 
 #[test]
 #[ignore = "needs Prometheus: make test-tools"]
-fn alert_rules_do_what_they_say() {
+fn alert_rules_work() {
     let rules = packaged("prometheus/rules.yml");
     promtool(&["check", "rules", rules.to_str().unwrap()], "");
     let tests = packaged("prometheus/rules_test.yml");

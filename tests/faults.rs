@@ -221,7 +221,7 @@ fn by_nft(lab: &Lab, host: u8, fault: Fault) -> u64 {
 }
 
 #[test]
-fn what_the_kernel_drops_is_found_by_its_name() {
+fn drops_by_the_kernel_are_found() {
     let lab = lab();
     let prefix = prefix(&lab);
     let ends = |f: &Flow, a, b| {
@@ -302,7 +302,7 @@ fn what_the_kernel_drops_is_found_by_its_name() {
 }
 
 #[test]
-fn an_interface_that_is_too_narrow_is_found() {
+fn a_too_small_mtu_is_found() {
     let lab = lab();
     let mut watch = Watching::new(&lab);
     let ping = |size: u32, times: u32| {
@@ -336,7 +336,7 @@ fn an_interface_that_is_too_narrow_is_found() {
 }
 
 #[test]
-fn an_address_that_two_hosts_have_is_found() {
+fn a_duplicate_address_is_found() {
     let lab = lab();
     let prefix = prefix(&lab);
     let address = lab.plan().client(0, 0);
@@ -388,7 +388,7 @@ fn an_address_that_two_hosts_have_is_found() {
 }
 
 #[test]
-fn an_endpoint_that_nobody_knows_is_found() {
+fn an_unknown_endpoint_is_found() {
     let lab = lab();
     let prefix = prefix(&lab);
     let mut watch = Watching::new(&lab);
@@ -518,7 +518,7 @@ fn a_peer_that_falls_silent_is_found() {
 }
 
 #[test]
-fn what_sends_for_a_fault_ends_with_it() {
+fn the_sender_of_a_fault_ends_with_it() {
     let lab = lab();
     let prefix = prefix(&lab);
     let tmon = |args: &[&str]| {

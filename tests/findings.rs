@@ -76,7 +76,7 @@ fn stray() -> Vec<u8> {
 }
 
 #[test]
-fn an_id_that_no_device_takes_is_found_and_told_to_a_command() {
+fn an_id_without_a_device_is_found_and_passed_to_a_command() {
     let ground = Ground::new();
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ fn an_id_that_no_device_takes_is_found_and_told_to_a_command() {
 }
 
 #[test]
-fn a_command_that_prints_without_end_hinders_nobody() {
+fn a_command_that_prints_endlessly_delays_nobody() {
     let ground = Ground::new();
     ground.settle();
     let mut watch = Watching::new(&ground.b, &["--exec", "yes; sleep 1000"]);
@@ -123,7 +123,7 @@ fn a_command_that_prints_without_end_hinders_nobody() {
 }
 
 #[test]
-fn a_finding_that_is_known_alarms_nobody() {
+fn a_known_finding_raises_no_alarm() {
     let ground = Ground::new();
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
@@ -149,7 +149,7 @@ impl Drop for Watching {
 }
 
 #[test]
-fn a_file_of_known_findings_that_is_wrong_says_where() {
+fn errors_in_a_file_of_known_findings_name_the_line() {
     let folder = tempfile::tempdir().unwrap();
     let known = folder.path().join("known");
     fs::write(&known, "# mine\nsilence host:10.0.0.1\n").unwrap();

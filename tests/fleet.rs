@@ -46,7 +46,7 @@ fn dumped(files: &[&Path]) -> Option<Value> {
 }
 
 #[test]
-fn what_is_lost_between_two_hosts_is_what_the_dropper_counted() {
+fn loss_between_two_hosts_equals_the_droppers_count() {
     let world = TwoHosts::new();
     world.drop_some();
     let folder = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ fn heard(of: &mut Child) -> Heard {
 }
 
 #[test]
-fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
+fn streaming_hosts_are_one_picture_and_failures_are_reported() {
     let world = TwoHosts::new();
     world.drop_some();
     let program = env!("CARGO_BIN_EXE_tmon");
@@ -171,7 +171,7 @@ fn hosts_that_stream_are_one_picture_and_one_that_cannot_is_told() {
 }
 
 #[test]
-fn a_recording_of_several_hosts_says_what_was_said_live() {
+fn a_recording_of_several_hosts_matches_the_live_view() {
     let world = TwoHosts::new();
     world.drop_some();
     let program = env!("CARGO_BIN_EXE_tmon");
@@ -250,7 +250,7 @@ fn a_recording_of_several_hosts_says_what_was_said_live() {
 }
 
 #[test]
-fn watch_tells_of_loss_between_two_hosts_while_it_lasts() {
+fn watch_reports_loss_between_two_hosts_while_it_lasts() {
     let world = TwoHosts::new();
     world.drop_some();
     let program = env!("CARGO_BIN_EXE_tmon");
@@ -303,7 +303,7 @@ fn streams(name: &str, space: &Space) -> Option<Pid> {
 }
 
 #[test]
-fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
+fn a_killed_stream_and_a_stalled_viewer_lose_no_packet() {
     let world = TwoHosts::new();
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = |name: &str, space: &Space| {
@@ -342,7 +342,7 @@ fn a_stream_that_is_killed_and_a_viewer_that_stands_still_lose_no_packet() {
 }
 
 #[test]
-fn hosts_are_listed_with_how_well_they_are_heard() {
+fn hosts_are_listed_with_their_state() {
     let world = TwoHosts::new();
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = |name: &str, space: &Space| {
@@ -377,7 +377,7 @@ fn hosts_are_listed_with_how_well_they_are_heard() {
 }
 
 #[test]
-fn where_nobody_answers_it_says_so_in_one_line() {
+fn silence_of_all_hosts_is_one_line() {
     let out = tmon().args(["dump", "--from", "echo no route >&2; exit 3"]).output().unwrap();
     let errors = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(1), "{errors}");

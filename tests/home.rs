@@ -23,14 +23,14 @@ fn steady(text: &str) -> String {
 }
 
 #[test]
-fn completions_are_what_was_looked_at() {
+fn completions_match_their_snapshots() {
     for shell in ["bash", "zsh", "fish"] {
         insta::assert_snapshot!(format!("completions-{shell}"), stdout(&["completions", shell]));
     }
 }
 
 #[test]
-fn manual_pages_are_what_was_looked_at() {
+fn manual_pages_match_their_snapshots() {
     insta::assert_snapshot!("man", steady(&stdout(&["man"])));
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(stdout(&["man", "--dir", dir.path().to_str().unwrap()]), "");
@@ -66,7 +66,7 @@ fn manual_pages_have_a_date_and_please_mandoc() {
 }
 
 #[test]
-fn a_home_that_cannot_be_read_is_said_and_no_more() {
+fn an_unreadable_home_is_only_reported() {
     let dir = tempfile::tempdir().unwrap();
     let top = |config: Option<&str>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tmon"));
@@ -155,7 +155,7 @@ fn groups_of_hosts_are_in_every_format() {
 }
 
 #[test]
-fn durations_that_no_clock_holds_are_wrong_usage() {
+fn durations_beyond_any_clock_are_usage_errors() {
     for args in [
         &["dump", "lo", "--for"][..],
         &["dump", "lo", "--watch"],
@@ -308,7 +308,7 @@ fn values_are_completed() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     for args in [&["completions", "bash"][..], &["man"], &["tunnels"], &["tunnels", "--json"]] {
         let (read, write) = std::io::pipe().unwrap();
         drop(read);
@@ -324,7 +324,7 @@ fn a_closed_pipe_is_no_failure() {
 }
 
 #[test]
-fn a_folder_that_is_not_there() {
+fn a_missing_folder() {
     let out = tmon(&["man", "--dir", "/nowhere/at/all"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(
@@ -359,7 +359,7 @@ fn capture() -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn names_are_beside_the_addresses() {
+fn names_are_shown_beside_the_addresses() {
     let (capture, names) = (capture(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(names.path(), "172.16.1.100 node-a\n192.168.0.0/24 clients\nvni:10000 blue\n")
         .unwrap();
@@ -520,7 +520,7 @@ fn a_full_disk_is_one_line_and_a_closed_pipe_none() {
 
 /// ssh and node leave a pipe non-blocking: a slow reader still receives everything.
 #[test]
-fn a_pipe_that_does_not_block_is_waited_for() {
+fn a_non_blocking_pipe_is_waited_for() {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::io::Read;
     let want = stdout(&["man"]);
@@ -549,7 +549,7 @@ fn a_pipe_that_does_not_block_is_waited_for() {
 
 /// A hanging supervisor reads neither of them.
 #[test]
-fn who_is_told_to_end_does_not_wait_for_a_reader() {
+fn a_signal_ends_it_despite_a_stalled_reader() {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let capture = capture();
     let path = capture.path().to_str().unwrap();
@@ -588,7 +588,7 @@ fn who_is_told_to_end_does_not_wait_for_a_reader() {
 
 /// Like timeout(1), which signals both a process and its group: it ends cleanly.
 #[test]
-fn a_signal_that_comes_twice_is_one_and_hosts_that_say_nothing_are_not_waited_for() {
+fn a_doubled_signal_is_one_and_silent_hosts_delay_nothing() {
     use nix::sys::signal::{Signal, kill};
     for args in [
         &["fleet", "--for", "50s", "--from", "sleep 100"][..],
@@ -627,7 +627,7 @@ fn a_signal_that_comes_twice_is_one_and_hosts_that_say_nothing_are_not_waited_fo
 }
 
 #[test]
-fn hosts_that_have_told_all_and_fall_silent_are_shown() {
+fn hosts_that_fall_silent_are_still_shown() {
     let program = env!("CARGO_BIN_EXE_tmon");
     let stream = format!("unshare -n {program} stream lo --for 4s");
     for more in ["", "; sleep 100"] {
@@ -639,7 +639,7 @@ fn hosts_that_have_told_all_and_fall_silent_are_shown() {
 }
 
 #[test]
-fn where_it_cannot_see_what_is_attached_it_does_not_say_that_nothing_is() {
+fn invisible_attachments_are_not_reported_as_none() {
     let out = Command::new("unshare")
         .args([
             "-m",
@@ -657,7 +657,7 @@ fn where_it_cannot_see_what_is_attached_it_does_not_say_that_nothing_is() {
 }
 
 #[test]
-fn the_table_is_what_the_locale_has() {
+fn the_table_follows_the_locale() {
     let capture = capture();
     let names = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(names.path(), "172.16.1.100 größe\n").unwrap();

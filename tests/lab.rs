@@ -237,7 +237,7 @@ fn up_twice_and_down_twice() {
 }
 
 #[test]
-fn tunnels_are_those_of_the_design() {
+fn tunnels_match_the_design() {
     let o = LabOptions { hosts: 2, ..options() };
     let lab = Lab::up(&o).expect("up");
     let mut netlink = Netlink::open_in(&lab.host(1).expect("host1")).expect("netlink");
@@ -411,7 +411,7 @@ fn the_first_echo_is_answered() {
 
 /// The switch sees every frame of the lab once.
 #[test]
-fn the_switch_hears_everything_once() {
+fn the_switch_sees_every_frame_once() {
     let o = options();
     let lab = Lab::up(&o).expect("up");
     run(&o, Scenario::Ancestor, 1, false);
@@ -517,7 +517,7 @@ fn demo_and_culprit_lose_nothing_and_stop_when_told() {
 
 /// The command reports afterwards what it has done, and does it even if nobody reads.
 #[test]
-fn a_lab_is_made_and_removed_though_nobody_listens() {
+fn a_lab_is_created_and_removed_though_nobody_reads() {
     let o = small();
     for (full, code) in [(false, 0), (true, 1)] {
         let run = |words: &[&str]| {
@@ -546,7 +546,7 @@ fn a_lab_is_made_and_removed_though_nobody_listens() {
 
 /// Two at once: one creates it, the other waits and finds it created.
 #[test]
-fn up_is_done_by_one() {
+fn only_one_up_creates_the_lab() {
     let o = options();
     let ups: Vec<_> = (0..4)
         .map(|_| {
@@ -566,7 +566,7 @@ fn up_is_done_by_one() {
 
 /// A process that is still inside a namespace keeps it alive, but disconnected.
 #[test]
-fn down_disconnects_who_stays() {
+fn down_disconnects_remaining_processes() {
     let o = small();
     let lab = Lab::up(&o).expect("up");
     let mut inside = Netlink::open_in(&lab.host(0).expect("host0")).expect("netlink");
@@ -706,7 +706,7 @@ fn a_closure_in_a_namespace_leaves_the_caller_where_it_is() {
 }
 
 #[test]
-fn links_are_made_changed_and_removed() {
+fn links_are_created_changed_and_removed() {
     let (a, b) = (Scratch::new(), Scratch::new());
     let (mut in_a, mut in_b) =
         (Netlink::open_in(&a.0).expect("netlink"), Netlink::open_in(&b.0).expect("netlink"));

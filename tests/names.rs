@@ -55,7 +55,7 @@ fn give(pod: &str, address: &str) {
 }
 
 #[test]
-fn pods_are_called_as_their_runtime_calls_them() {
+fn pods_have_the_names_of_their_runtime() {
     own_host();
     give("cart-0", "10.244.0.5");
     fs::write("/var/lib/cni/networks/cbr0/10.244.0.6", "feedfacefeedfacefeed\r\neth0").unwrap();
@@ -94,7 +94,7 @@ fn pods_are_called_as_their_runtime_calls_them() {
 }
 
 #[test]
-fn pods_that_come_later_have_names_too() {
+fn later_pods_have_names_as_well() {
     own_host();
     let g = Ground::new();
     let [a, b] = g.sockets(7000);
@@ -268,7 +268,7 @@ fn the_real_open_vswitch_is_understood() {
 }
 
 #[test]
-fn ids_are_called_by_their_bridges() {
+fn ids_are_named_by_their_bridges() {
     let space = Space::new("bridge");
     space.ip("link add br7 type bridge\nlink add vx7 type vxlan id 4711 dstport 4789\n\
          link set vx7 master br7");
@@ -287,7 +287,7 @@ fn ids_are_called_by_their_bridges() {
 }
 
 #[test]
-fn what_other_commands_print_is_what_their_schemas_say() {
+fn output_of_other_commands_matches_its_schemas() {
     own_host();
     let g = Ground::new();
     let netns = g.a.name();

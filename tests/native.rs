@@ -137,7 +137,7 @@ fn tries(default: usize) -> usize {
 }
 
 #[test]
-fn every_frame_of_the_table_and_every_piece_of_one() {
+fn every_frame_of_the_table_and_every_prefix() {
     for plain in [false, true] {
         let mut both = Both::new(Config { plain, ..small() });
         for case in cases() {

@@ -122,7 +122,7 @@ fn told(viewer: &Started, sent: u64, received: u64) {
 }
 
 #[test]
-fn a_fleet_on_a_bus_is_one_picture_and_an_outage_is_one_longer_interval() {
+fn a_fleet_on_a_bus_survives_an_outage_with_one_longer_interval() {
     let (world, server) = (lossy(), NatsServer::start());
     let a = publish(&server.url(), &world.a, "eu.a", &[]);
     let b = publish(&server.url(), &world.b, "eu.b", &[]);
@@ -152,7 +152,7 @@ fn a_fleet_on_a_bus_is_one_picture_and_an_outage_is_one_longer_interval() {
 }
 
 #[test]
-fn inner_addresses_stay_where_they_are_meant_to_and_other_programs_get_lines() {
+fn inner_addresses_stay_local_if_asked_and_json_lines_are_published() {
     let (world, server) = (lossy(), NatsServer::start());
     let listener = TcpStream::connect(server.url().trim_start_matches("nats://")).unwrap();
     (&listener).write_all(b"CONNECT {}\r\nSUB tmon.v1.prod.json.> 1\r\nPING\r\n").unwrap();
@@ -183,7 +183,7 @@ fn inner_addresses_stay_where_they_are_meant_to_and_other_programs_get_lines() {
 }
 
 #[test]
-fn what_cannot_be_is_one_line() {
+fn errors_are_one_line() {
     let said = |args: &[&str]| {
         let out = tmon().args(args).output().unwrap();
         let said = String::from_utf8(out.stderr).unwrap();
@@ -207,7 +207,7 @@ fn what_cannot_be_is_one_line() {
 }
 
 #[test]
-fn two_hosts_with_one_address_count_together_and_so_they_are_recorded() {
+fn two_hosts_with_one_address_are_counted_and_recorded_together() {
     let (world, server) = (TwoHosts::new(), NatsServer::start());
     // A third host has the address of the second, and one of the two at a time answers.
     let twin = Space::new("t");
@@ -341,7 +341,7 @@ fn permissions(_: &Path) -> String {
 
 #[test]
 #[ignore = "needs nats-server: make test-tools"]
-fn with_a_real_server_its_permissions_hold_and_it_may_be_killed() {
+fn a_real_servers_permissions_hold_and_it_may_be_killed() {
     let (world, mut server) = (lossy(), RealServer::start(permissions));
     let a = publish(&server.url("a"), &world.a, "eu.a", &[]);
     let _b = publish(&server.url("b"), &world.b, "eu.b", &[]);
@@ -373,7 +373,7 @@ fn with_a_real_server_its_permissions_hold_and_it_may_be_killed() {
 
 #[test]
 #[ignore = "needs nats-server: make test-tools"]
-fn with_a_real_server_a_viewer_that_stands_still_is_cut_and_comes_back() {
+fn a_real_server_cuts_off_a_stalled_viewer_which_comes_back() {
     let (world, server) = (lossy(), RealServer::start(permissions));
     let _a = publish(&server.url("a"), &world.a, "eu.a", &[]);
     let _b = publish(&server.url("b"), &world.b, "eu.b", &[]);
@@ -393,7 +393,7 @@ fn with_a_real_server_a_viewer_that_stands_still_is_cut_and_comes_back() {
 
 #[test]
 #[ignore = "needs nats-server: make test-tools"]
-fn with_a_real_server_it_talks_over_tls_and_only_to_whom_it_trusts() {
+fn tls_to_a_real_server_requires_trust() {
     let openssl = |folder: &Path, args: &str| {
         let out = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
         let out = out.unwrap();

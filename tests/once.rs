@@ -57,7 +57,7 @@ fn send(from: &UdpSocket, to: &UdpSocket, at: (IpAddr, u16), packets: u64) {
 /// A multicast or broadcast that its sender also receives comes back to the ingress hook, without a
 /// link header. It was counted when it left, as the interface counts it.
 #[test]
-fn what_a_host_hears_of_itself_was_not_received() {
+fn a_hosts_own_multicast_is_not_counted_as_received() {
     for want in wants() {
         let g = Ground::bare();
         g.a.ip("route add 224.0.0.0/4 dev eth0");
@@ -112,7 +112,7 @@ fn macvlans_count_on_the_interface_below() {
 /// In a VRF, what passes its ports is counted there, and what passes between its own addresses is
 /// counted once, although the VRF's device sends and receives it.
 #[test]
-fn what_stays_within_a_vrf_is_counted_once() {
+fn packets_within_a_vrf_are_counted_once() {
     let g = Ground::bare();
     let made = g.a.try_run("ip", &["link", "add", "red", "type", "vrf", "table", "10"]);
     if let Err(why) = made {

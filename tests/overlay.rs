@@ -98,7 +98,7 @@ const PER_PEER: [(u8, u64); 8] = [
 ];
 
 #[test]
-fn the_ancestors_traffic_is_exact() {
+fn ancestor_traffic_is_exact() {
     let lab = Lab::up(&options()).unwrap();
     let clsact = || {
         let mut netlink = Netlink::open_in(&lab.host(0).unwrap()).unwrap();
@@ -243,7 +243,7 @@ fn dump_prints_the_contract() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_one_line() {
+fn unwatchable_interfaces_are_a_one_line_error() {
     for (args, said) in [
         (&["dump", "no-such-if", "--for", "0s"][..], "there is no interface no-such-if"),
         (&["dump", "lo", "--netns", "tmon-no-such-ns", "--for", "0s"], "tmon-no-such-ns"),

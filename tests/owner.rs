@@ -74,7 +74,7 @@ fn signs(g: &Ground) -> Vec<PathBuf> {
 
 /// Readers come and go on one hook, all at once: none of them is refused, none leaves anything.
 #[test]
-fn starting_while_others_end_is_no_error() {
+fn starting_while_others_end_is_not_an_error() {
     for want in wants() {
         let g = Ground::bare();
         let (before, ifindex) = (g.a.hooks("eth0"), g.a.link("eth0").index);
@@ -131,7 +131,7 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
 
 /// Records of programs do not outlive them, wherever they were.
 #[test]
-fn nothing_is_said_of_programs_that_are_gone() {
+fn records_of_programs_do_not_outlive_them() {
     let g = Ground::bare();
     watch(&g, Want::Best); // makes the folder
     let cookie = NetnsHandle::open(Some(g.a.name())).unwrap().cookie().unwrap();
@@ -146,7 +146,7 @@ fn nothing_is_said_of_programs_that_are_gone() {
 /// Killed between creating a qdisc and adding its first filter: the next one removes the qdisc, or
 /// detach does. An administrator's empty qdisc stays.
 #[test]
-fn a_qdisc_that_was_only_begun_goes() {
+fn an_interrupted_qdisc_is_removed() {
     let g = Ground::bare();
     let before = g.a.hooks("eth0");
     watch(&g, CLSACT); // makes the folder
@@ -190,7 +190,7 @@ fn an_ingress_qdisc_is_refused_and_left_alone() {
 
 /// The record of an interrupted qdisc does not outlive it, wherever it was.
 #[test]
-fn nothing_is_said_of_qdiscs_that_are_gone() {
+fn records_of_qdiscs_do_not_outlive_them() {
     let g = Ground::bare();
     watch(&g, CLSACT); // makes the folder
     g.a.ip("link add d1 type veth peer e1");

@@ -270,7 +270,7 @@ fn tell_got(got: &Result<Got, String>) -> String {
 }
 
 #[test]
-fn every_frame_is_where_the_table_says() {
+fn every_frame_has_the_result_in_the_table() {
     let bench = Bench::new();
     let mut report = Report::default();
     for case in cases() {
@@ -431,7 +431,7 @@ fn blame(
 }
 
 #[test]
-fn no_piece_of_a_frame_is_another_flow() {
+fn no_prefix_of_a_frame_is_another_flow() {
     let bench = Bench::new();
     let mut report = Report::default();
     for case in cases().iter().filter(|c| c.gso.is_none()) {
@@ -977,7 +977,7 @@ fn fragments_of_plain_traffic_are_not_a_tunnel() {
 
 /// What L2TPv3 headers do not contain is given by the parameter of the port or the protocol.
 #[test]
-fn parameters_say_where_the_inside_of_l2tpv3_begins() {
+fn parameters_give_the_payload_offset_of_l2tpv3() {
     let with = |port, cookie, sublayer| Port {
         l2tp: Some(L2tp { cookie, sublayer }),
         ..Port::of(Kind::L2tpv3, port)
@@ -1058,7 +1058,7 @@ fn ports_are_settable() {
 
 /// A capture's link header other than Ethernet precedes the packet and counts.
 #[test]
-fn a_link_header_that_is_not_parsed_weighs() {
+fn an_unparsed_link_header_counts() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
     let bytes = pkt().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).tcp().bytes();
     let p = Packet { start: LinkStart::Ip, link_len: 16, ..Packet::ethernet(&bytes) };
@@ -1067,7 +1067,7 @@ fn a_link_header_that_is_not_parsed_weighs() {
 }
 
 #[test]
-fn untunnelled_traffic_has_rows_when_asked() {
+fn traffic_without_a_tunnel_has_rows_on_request() {
     let program = load(Config { rows: 256, replay: true, plain: true, ..Config::default() });
     for o in [O4, O6] {
         for hook in [Hook::Rx, Hook::Tx] {

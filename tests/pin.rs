@@ -89,7 +89,7 @@ fn open(g: &Ground) -> Live {
 }
 
 #[test]
-fn the_kernel_counts_with_no_process() {
+fn the_kernel_counts_without_a_process() {
     for want in wants() {
         let g = ground();
         let netns = g.a.name();
@@ -291,7 +291,7 @@ fn folders_of_others_are_refused_and_untouched() {
 
 /// Objects that tmon did not pin are neither removed nor in the way.
 #[test]
-fn strays_among_the_pins_stay_and_hinder_nothing() {
+fn foreign_pins_stay_and_do_no_harm() {
     let g = ground();
     let netns = g.a.name();
     let before = g.a.hooks("eth0");
@@ -319,7 +319,7 @@ fn strays_among_the_pins_stay_and_hinder_nothing() {
 /// Whoever holds a lock, readers continue to read exactly, and name the holder; other commands give
 /// up.
 #[test]
-fn a_lock_that_is_never_given_up_stops_nobody() {
+fn a_lock_that_is_never_released_stops_nobody() {
     let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--age", "100ms"]);
@@ -411,7 +411,7 @@ fn readings_without_the_lock_are_exact_while_rows_age() {
 
 /// Counting ends with a mount namespace that only this command has.
 #[test]
-fn a_mount_namespace_that_ends_is_told() {
+fn a_mount_namespace_that_ends_is_reported() {
     let g = ground();
     let out = tmon(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -427,7 +427,7 @@ fn a_mount_namespace_that_ends_is_told() {
 /// Programs that run before an attachment are named by all commands that report on it, whoever came
 /// first.
 #[test]
-fn who_runs_before_an_attachment_is_named() {
+fn programs_that_run_before_an_attachment_are_named() {
     let wants = wants();
     if wants.len() < 2 {
         return; // a kernel without tcx, where rivals are filters
@@ -466,7 +466,7 @@ fn who_runs_before_an_attachment_is_named() {
 /// Devices created after `attach`: readers teach the tables their ports, except those set by
 /// `--port`. A reader that may not write the tables still reads, with programs of its own.
 #[test]
-fn a_reader_tells_the_tables_of_new_devices() {
+fn a_reader_teaches_the_tables_new_ports() {
     let g = Ground::bare();
     own_bpffs();
     let netns = g.a.name();
@@ -556,7 +556,7 @@ fn a_killed_reader_changes_nothing() {
 }
 
 #[test]
-fn another_layout_is_said_and_never_read() {
+fn another_layout_is_reported_and_never_read() {
     let g = ground();
     let netns = g.a.name();
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
@@ -607,7 +607,7 @@ fn leftovers_of_a_killed_attach_do_not_block() {
 }
 
 #[test]
-fn an_interface_that_goes_takes_nothing_along() {
+fn an_interface_that_goes_leaves_nothing() {
     for want in wants() {
         let g = ground();
         let netns = g.a.name();
@@ -641,7 +641,7 @@ fn an_interface_that_goes_takes_nothing_along() {
 /// The namespace is deleted, and another one with its name created: both can be distinguished and
 /// cleared.
 #[test]
-fn a_namespace_that_goes_leaves_what_was_counted() {
+fn a_deleted_namespace_keeps_its_counts() {
     let g = ground();
     let netns = g.a.name().to_owned();
     let on = |args: &[&str]| {
@@ -745,7 +745,7 @@ fn detach_all_detaches_everything() {
 }
 
 #[test]
-fn attaches_at_once_are_one() {
+fn concurrent_attaches_are_one() {
     let g = ground();
     let args = ["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"];
     let start = || {
@@ -776,7 +776,7 @@ fn no_bpffs_no_interface() {
 
 /// The kernel's measurement, if it is enabled; a test does not enable it for everybody.
 #[test]
-fn cost_is_known_or_said_how() {
+fn the_cost_is_shown_or_how_to_measure_it() {
     let g = ground();
     done(&["attach", "eth0", "--netns", g.a.name(), "--rows", "1024"]);
     let [a, b] = g.sockets(7000);
@@ -793,7 +793,7 @@ fn cost_is_known_or_said_how() {
 
 /// Readers and attach commands with other flags are told which ones are in force, for every flag.
 #[test]
-fn other_flags_than_those_of_the_attachment_are_told() {
+fn flags_that_differ_from_the_attachments_are_reported() {
     let g = ground();
     let netns = g.a.name();
     let attached = ["--rows", "1024", "--tpid", "0x9200", "--l2tpv3", "cookie=4"];
@@ -833,7 +833,7 @@ fn other_flags_than_those_of_the_attachment_are_told() {
 
 /// A program's output may be lost: its work is done to the end all the same.
 #[test]
-fn what_is_done_does_not_depend_on_who_listens() {
+fn work_does_not_depend_on_lost_output() {
     let g = ground();
     let netns = g.a.name();
     g.a.ip("link add d1 type veth peer e1\nlink add d2 type veth peer e2");

@@ -89,7 +89,7 @@ fn total(program: &Program) -> Count {
 }
 
 #[test]
-fn packets_of_rows_that_are_there_and_of_rows_to_come_are_caught_and_no_others() {
+fn packets_of_matching_rows_old_and_new_are_caught_and_no_others() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let (ours, later) = (frame(7, 2, 20), frame(7, 3, 300));
     let (theirs, new) = (frame(8, 2, 20), frame(8, 3, 20));
@@ -121,7 +121,7 @@ fn packets_of_rows_that_are_there_and_of_rows_to_come_are_caught_and_no_others()
 }
 
 #[test]
-fn what_is_compared_in_the_kernel_is_the_filter_language() {
+fn the_kernel_implements_the_filter_language() {
     let program = load(&Config { replay: true, rows: 4096, ..Config::default() });
     let cases = table::cases();
     let packets: Vec<_> = cases
@@ -203,7 +203,7 @@ fn what_is_compared_in_the_kernel_is_the_filter_language() {
 }
 
 #[test]
-fn every_packet_that_matched_is_written_or_had_no_room_or_was_over_the_limit() {
+fn every_matching_packet_is_written_or_accounted_for() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let mut small = Prober::new(Wish { ring: Some(1 << 16), ..wish("") }).unwrap();
     small.look(0, "eth0", &program).unwrap();
@@ -234,7 +234,7 @@ fn every_packet_that_matched_is_written_or_had_no_room_or_was_over_the_limit() {
 }
 
 #[test]
-fn a_packet_is_cut_where_it_is_wanted_and_its_length_is_told() {
+fn a_packet_is_truncated_to_the_snaplen_and_keeps_its_length() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let frame = frame(1, 1, 1400);
     for snaplen in [1, 15, 16, 128, 129, 600, 9000] {
@@ -255,7 +255,7 @@ fn a_packet_is_cut_where_it_is_wanted_and_its_length_is_told() {
 }
 
 #[test]
-fn what_could_not_be_parsed_is_caught_where_that_is_wanted() {
+fn unparsed_packets_are_caught_on_request() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let whole = frame(1, 1, 20);
     let mut malformed = whole.clone();
@@ -286,7 +286,7 @@ fn what_could_not_be_parsed_is_caught_where_that_is_wanted() {
 }
 
 #[test]
-fn a_lens_tells_apart_what_is_in_packets_of_a_row() {
+fn a_lens_separates_packet_contents_of_a_row() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let lens = |filter: &str| {
         let mut prober = Prober::new(Wish { ring: None, lens: true, ..wish(filter) }).unwrap();
@@ -358,7 +358,7 @@ fn a_lens_tells_apart_what_is_in_packets_of_a_row() {
 }
 
 #[test]
-fn many_look_at_once_and_each_has_his_own() {
+fn concurrent_probers_are_independent() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let mut all: Vec<Prober> =
         (0..PROBERS).map(|vni| Prober::new(wish(&format!("vni:{vni},99"))).unwrap()).collect();
@@ -392,7 +392,7 @@ fn many_look_at_once_and_each_has_his_own() {
 }
 
 #[test]
-fn rows_are_as_they_were_when_nobody_has_been_heard_of_for_three_seconds() {
+fn rows_recover_when_a_probers_lease_expires() {
     let program = load(&Config { rows: 1024, ..Config::default() });
     let frame = frame(1, 1, 20);
     send(&program, &frame, 1);

@@ -81,7 +81,7 @@ fn strays(raw: &OwnedFd, index: u32, n: u64) {
 }
 
 #[test]
-fn what_was_recorded_has_every_packet_and_finds_again_what_was_wrong() {
+fn a_recording_has_every_packet_and_the_same_findings() {
     let ground = Ground::new();
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
@@ -133,7 +133,7 @@ fn what_was_recorded_has_every_packet_and_finds_again_what_was_wrong() {
 }
 
 #[test]
-fn a_killed_recorder_leaves_what_it_had_read_and_its_file_is_left_alone() {
+fn a_killed_recorder_leaves_its_readings_and_its_file_is_not_overwritten() {
     let ground = Ground::new();
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
@@ -156,7 +156,7 @@ fn a_killed_recorder_leaves_what_it_had_read_and_its_file_is_left_alone() {
 }
 
 #[test]
-fn what_happens_around_a_bad_finding_is_saved() {
+fn the_time_around_a_bad_finding_is_saved() {
     let ground = Ground::new();
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn what_happens_around_a_bad_finding_is_saved() {
 }
 
 #[test]
-fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
+fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
     let ground = Ground::new();
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
@@ -286,7 +286,7 @@ fn a_folder_is_kept_by_days_and_what_is_old_is_thinned_and_deleted() {
 
 /// A stalled reader behind a full pipe delays nothing.
 #[test]
-fn a_stream_that_nobody_reads_ends_with_its_input_and_with_its_time() {
+fn an_unread_stream_ends_with_its_input_or_its_time() {
     use nix::fcntl::{FcntlArg, fcntl};
     for limit in ["600s", "2s"] {
         let (_unread, full) = std::io::pipe().unwrap();
@@ -314,7 +314,7 @@ fn a_stream_that_nobody_reads_ends_with_its_input_and_with_its_time() {
 }
 
 #[test]
-fn nonsense_is_refused_with_one_line() {
+fn invalid_recordings_are_refused_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let there = |name: &str, content: &[u8]| -> PathBuf {
         let file = folder.path().join(name);

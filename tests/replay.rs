@@ -75,7 +75,7 @@ fn no_bpf() -> BpfProgram {
 
 #[test]
 #[allow(unsafe_code)]
-fn by_nobody_and_without_bpf() {
+fn it_runs_as_nobody_and_without_bpf() {
     let dir = folder();
     let capture = write(&dir, "a.pcap", &capture(5));
     // nobody cannot reach the original program.
@@ -146,7 +146,7 @@ fn compressed_and_from_pipes() {
 }
 
 #[test]
-fn a_file_that_was_cut_is_counted_as_far_as_it_goes() {
+fn a_truncated_file_is_counted_as_far_as_it_goes() {
     let dir = folder();
     let mut bytes = capture(3);
     let at = bytes.len() - record(&frame()).len();
@@ -159,7 +159,7 @@ fn a_file_that_was_cut_is_counted_as_far_as_it_goes() {
 }
 
 #[test]
-fn memory_is_bounded_whatever_comes() {
+fn memory_is_bounded_for_any_input() {
     // Table memory beyond the rows in use is never touched. The rest is 64 MB at most.
     const MOST: u64 = 64 << 10; // kB
     for threads in ["1", "4"] {
@@ -226,7 +226,7 @@ fn take(args: &[&str], dir: &TempDir) -> (Option<i32>, String, Vec<u8>) {
 }
 
 #[test]
-fn packets_are_taken_into_a_private_file_or_a_pipe() {
+fn packets_are_extracted_into_a_private_file_or_a_pipe() {
     let dir = folder();
     write(&dir, "in.pcap", &capture(9));
     let all = ["-r", "in.pcap", "vni:42", "-w"];
@@ -265,7 +265,7 @@ fn packets_are_taken_into_a_private_file_or_a_pipe() {
 
 #[test]
 #[allow(unsafe_code)]
-fn what_a_full_disk_has_are_whole_packets() {
+fn a_full_disk_keeps_whole_packets() {
     const ROOM: u64 = 1_000_000;
     let dir = folder();
     write(&dir, "in.pcap", &capture(20_000));
@@ -293,7 +293,7 @@ fn what_a_full_disk_has_are_whole_packets() {
 }
 
 #[test]
-fn round_trip_times_and_what_is_in_packets_are_in_json_too() {
+fn json_includes_round_trip_times_and_packet_contents() {
     let dir = folder();
     let segment = |back: bool| {
         let (outer, inner) = match back {

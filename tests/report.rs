@@ -18,7 +18,7 @@ fn report(args: &[&str]) -> Output {
 }
 
 #[test]
-fn a_report_has_all_of_it_is_private_and_can_be_given_away() {
+fn a_report_is_complete_private_and_can_be_anonymized() {
     let g = Ground::new();
     let folder = tempfile::tempdir().unwrap();
     let [plain, masked] = ["a.txt", "b.txt"].map(|f| folder.path().join(f));

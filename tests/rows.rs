@@ -299,7 +299,7 @@ fn two_cpus_on_one_row_lose_nothing() {
 /// When CPUs alternate in a row, each gets a slot of its own. To readers it is one row, which lives
 /// or ages as one; and if there is no room for more slots, all count in the shared one.
 #[test]
-fn a_row_that_cpus_take_turns_in_is_one_row() {
+fn a_row_shared_by_cpus_is_one_row() {
     let both = cpus();
     for (mut template, rows) in [Template::vxlan, Template::vxlan6]
         .map(|new| new("172.16.1.1 > 172.16.1.2", 7))
@@ -371,7 +371,7 @@ fn a_row_that_cpus_take_turns_in_is_one_row() {
 
 /// `--rows` rows have room, and a good many more, whatever the addresses are.
 #[test]
-fn a_table_holds_what_it_was_made_for() {
+fn a_table_holds_its_stated_rows() {
     const ROWS: u32 = 16_384;
     // With this seed, and one in a hundred like it, a hash of multiplications alone would put 92 of
     // these addresses into one group of eight.
@@ -446,7 +446,7 @@ fn a_flood_hides_no_host_and_no_network() {
 /// More tunnels than there is room for, even as `other` rows: the rest is in one row of the
 /// interface, by hook and direction, and the sum is what was sent.
 #[test]
-fn what_has_no_room_at_all_is_in_the_overflow_row() {
+fn counts_without_any_room_are_in_the_overflow_row() {
     let program = load(Config { rows: 64, ..Config::default() });
     let mut sent = [[Count::default(); 2]; 2];
     for vni in 0..5000 {

@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn services_are_understood_as_they_are() {
+    fn answers_of_real_services_are_understood() {
         let mut told = Answers::default();
         told.of_ovs(service(OVS.into())).expect("OVS");
         told.of_zebra(vty_says(ZEBRA)).expect("zebra");
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_two_have_is_nobodys() {
+    fn an_address_with_two_names_has_none() {
         let address = IpAddr::from([10, 0, 0, 1]);
         let two = [("a", Service::Ovs), ("b", Service::Ovs)];
         let addresses = two.map(|(name, service)| (address, name.to_owned(), service)).to_vec();

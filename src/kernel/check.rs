@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_packets_is_said() {
+    fn programs_that_hide_packets_are_reported() {
         assert_eq!(lines(|l| offloads(l, "eth0", |_| false)), [("offloads", Mark::Ok)]);
         assert_eq!(lines(|l| offloads(l, "eth0", |n| n == "rx-gro")), [("offloads", Mark::Ok)]);
         let all = lines(|l| offloads(l, "eth0", |_| true));

@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_stacked_counts_for_itself() {
+    fn interfaces_that_only_look_stacked_count_themselves() {
         let red = |qdisc: &str| Link { qdisc: qdisc.to_owned(), ..link(1, "red", "vrf") };
         let of = |links: Vec<Link>, chosen: &[u32]| {
             let found = NetnsView { links, ..NetnsView::default() }.overlaps(chosen);
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ports_of_a_bridge_are_said() {
+    fn two_ports_of_a_bridge_are_reported() {
         let said = scene().bridged(&[5, 7, 10]);
         assert!(
             said.len() == 1 && said[0].contains("packets that br0 forwards between vx1, tap[0]"),

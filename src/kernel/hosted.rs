@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_have_the_names_that_their_runtime_knows() {
+    fn pods_have_their_runtimes_names() {
         let root = laid_out();
         let found = names([root.path(), Path::new("/nonexistent")].into_iter());
         let name = |address| found.get(&ip(address)).map(|n| (n.name.as_str(), n.from));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_passed_over() {
+    fn other_files_are_skipped() {
         let root = laid_out();
         let results = root.path().join("results");
         let good = result("x", &pod("ok"), r#"[{"address":"10.0.0.1/8"}]"#);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_that_of_who_was_given_it_last() {
+    fn an_address_belongs_to_its_latest_owner() {
         let root = laid_out();
         let give = |file: &str, name: &str, seconds: u64| {
             let path = root.path().join("results").join(file);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_hundred_thousand_files_as_many_are_read_as_there_is_room_for() {
+    fn a_hundred_thousand_files_are_read_up_to_the_limit() {
         let root = tempfile::tempdir().expect("a folder");
         let network = root.path().join("networks/n");
         fs::create_dir_all(&network).expect("made");

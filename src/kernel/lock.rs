@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_holds_a_lock_is_named_and_not_waited_for() {
+    fn a_lock_holder_is_named_and_not_waited_for() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let open = || File::open(file.path()).expect("the file");
         let take =

@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_meant_by_name_path_or_process() {
+    fn a_namespace_is_identified_by_name_path_or_process() {
         let file = |name| file_of(name).expect("a file");
         assert_eq!(file("a"), Path::new("/run/netns/a"));
         assert_eq!(file("/run/docker/netns/1-x"), Path::new("/run/docker/netns/1-x"));

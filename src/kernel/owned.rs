@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_change_is_refused() {
+    fn folders_that_others_can_change_are_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let around = Folder::around(dir.path()).expect("ours").expect("there");
         let refused = |name: &str| around.open(name).map(drop).expect_err(name).to_string();

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stands_for_all() {
+    fn one_capability_replaces_all() {
         let of = |c: &[Capability]| lacking(c.iter().fold(0, |bits, c| bits | c.bitmask())).len();
         assert_eq!([of(&[]), of(&[Capability::CAP_SYS_ADMIN]), of(&NEEDED)], [3, 0, 0]);
         assert_eq!(of(&[Capability::CAP_NET_ADMIN]), 2);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_said_as_one() {
+    fn a_list_is_joined_in_words() {
         let of = |names: &[&str]| words(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
         assert_eq!(
             [of(&[]), of(&["a"]), of(&["a", "b"]), of(&["a", "b", "c"])],

@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_those_of_the_design() {
+    fn addresses_match_the_design() {
         let p = plan(|_| ());
         assert_eq!((p.host(8), p.fabric()), ("tmon-host8".to_owned(), "tmon-fabric".to_owned()));
         assert_eq!(p.underlay(8), [("172.16.1.108".parse().expect("ip"), 24)]);

@@ -76,7 +76,7 @@ pub(crate) fn heard(fd: &OwnedFd, ifindex: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn packets_and_programs_do_not_notice() {
+fn packets_and_other_programs_are_unaffected() {
     for want in wants() {
         let Want::Only(kind) = want else { unreachable!() };
         let g = Ground::bare();

@@ -104,7 +104,7 @@ fn tmon(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn nothing_that_others_chose_reaches_a_terminal_raw() {
+fn untrusted_text_reaches_no_terminal_raw() {
     let files = Files::new();
     let g = Ground { a: Space::new(EVIL), b: Space::new("b") };
     let ns = g.a.name();

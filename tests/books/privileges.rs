@@ -112,7 +112,7 @@ fn status(pid: u32, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_rest_is_given_up_and_the_watch_goes_on() {
+fn other_privileges_are_dropped_and_watching_continues() {
     let g = Ground::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
         .args([

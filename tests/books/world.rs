@@ -28,7 +28,7 @@ fn counts(packets: u64, each: u64) -> Count {
 }
 
 #[test]
-fn an_interface_that_comes_back_counts_on() {
+fn an_interface_that_comes_back_continues_counting() {
     for want in wants() {
         let g = Ground::new();
         let mut live = g.watch(&small(), want);
@@ -113,7 +113,7 @@ fn down_and_up_is_told() {
 }
 
 #[test]
-fn an_interface_that_moved_away_is_let_go() {
+fn an_interface_that_moved_away_is_released() {
     for want in wants() {
         let g = Ground::bare();
         let elsewhere = Space::new("c");
@@ -312,7 +312,7 @@ fn tunnels_are_followed_as_they_come_and_go() {
 }
 
 #[test]
-fn what_runs_before_us_is_told() {
+fn programs_that_run_before_ours_are_reported() {
     for want in wants() {
         let g = Ground::new();
         let Want::Only(kind) = want else { unreachable!() };
@@ -337,7 +337,7 @@ fn what_runs_before_us_is_told() {
 }
 
 #[test]
-fn one_tmon_is_nothing_to_another() {
+fn several_tmon_do_not_disturb_each_other() {
     for want in wants() {
         let g = Ground::new();
         let before = g.a.hooks("eth0");
@@ -364,7 +364,7 @@ fn one_tmon_is_nothing_to_another() {
 }
 
 #[test]
-fn taken_off_is_told_and_mended() {
+fn detaching_is_reported_and_undone() {
     let g = Ground::new();
     let mut live = g.watch(&small(), Want::Only(HookKind::Clsact));
     let [near, far] = g.sockets(9);
@@ -592,7 +592,7 @@ fn an_alternative_name_is_a_name() {
 }
 
 #[test]
-fn descriptors_are_not_what_ends_first() {
+fn descriptors_do_not_run_out_first() {
     let g = Ground::bare();
     for n in 0..4 {
         g.a.ip(&format!("link add d{n} type veth peer name e{n}\n"));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many hosts over a message bus: NATS, its core alone. Hosts publish, and are silent but for a
-//! greeting until somebody asks; viewers ask again and again (`want.rs`), and count what is missing by
-//! the numbers of frames. docs/FLEET.md has the subjects.
+//! Many hosts over a message bus: NATS, its core alone. Hosts publish, but send only greetings
+//! until somebody asks; viewers repeat their requests (`want.rs`), and count what is missing by the
+//! sequence numbers of frames. docs/FLEET.md lists the subjects.
 //!
-//! The client runs on one thread of its own, for each side; nothing else here is asynchronous.
+//! On each side the client runs on a thread of its own; nothing else here is asynchronous.
 mod listen;
 mod login;
 mod publish;

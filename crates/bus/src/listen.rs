@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who listens: asks hosts to tell, and takes what they do. Whoever publishes may be anybody with a
-//! permission to: a host that tells nonsense, or too much, is said to, and the others go on.
+//! The viewer's side: requests reports from hosts, and receives them. Publishers may be anybody
+//! with a permission: a host that sends invalid frames, or too much, is reported, and the others
+//! continue.
 use std::{
     collections::VecDeque,
     fmt::Display,
@@ -32,31 +33,31 @@ use model::{fleet::MOST_HOSTS, units::sanitize};
 /// Whom to listen to.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// The fleet's.
+    /// The subjects of the fleet.
     pub subjects: Subjects,
-    /// Only hosts of this [`super::pattern`].
+    /// Only hosts that match this [`super::pattern`].
     pub only: Option<String>,
-    /// How often they are to tell, unless there are too many of them.
+    /// How often they should report, unless there are too many of them.
     pub every: Duration,
 }
 
-/// How often it is asked again, and for how long.
+/// How often the request is repeated, and how long it lasts.
 const ASK: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(15);
-/// How long hosts take to say that they are there.
+/// How long hosts take to announce themselves.
 const GREETING: Duration = Duration::from_millis(500);
-/// Who is there has greeted by then: each does every ten seconds, and when it is asked.
+/// Present hosts have greeted by then: each does so every ten seconds, and on request.
 const ANSWER: Duration = Duration::from_secs(12);
-/// So much may be told a second; above, inner addresses are not asked for.
+/// The maximum rate of reports; above it, inner addresses are not requested.
 const MOST_BITS: u64 = 50_000_000;
-/// What a host's rows take before anybody has seen some.
+/// The assumed size of a host's rows before any have been received.
 const USUAL: u64 = 10_000;
-/// Bytes that are kept for who reads, and messages of one host.
+/// The bytes queued for the reader, and the messages of one host.
 const MOST_BYTES: usize = 64 << 20;
 const MOST_OF_ONE: u32 = 8;
-/// It is asked half as often, at most so many times, where what is told is not heard.
+/// The interval is doubled, at most this many times, if reports are not received in time.
 const MOST_SLOW: u32 = 4;
-/// After so long without anything missing it is asked more often again.
+/// After this long without gaps, the interval is shortened again.
 const CALM: Duration = Duration::from_secs(60);
 
 /// Makes connections to a bus, for [`feed::Remote`]. Its threads call `enter` first.
@@ -91,20 +92,21 @@ pub fn listen(
     })
 }
 
-/// What the client's thread and who reads share.
+/// Shared by the client's thread and the reader.
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     news: Condvar,
     sayings: Sayings,
-    /// Messages that there was no room for.
+    /// Messages for which there was no room.
     missed: AtomicU64,
-    /// Nobody reads any more.
+    /// Whether nobody reads any more.
     over: AtomicBool,
     asking: Mutex<Asking>,
 }
 
-/// Subscriptions are not in order among each other: who somebody is, is heard before what it tells.
+/// Subscriptions are not ordered among each other: a host's identity must be read before its
+/// reports.
 #[derive(Default)]
 struct Queue {
     greetings: VecDeque<(async_nats::Message, Instant)>,
@@ -114,20 +116,20 @@ struct Queue {
     ended: Option<String>,
 }
 
-/// What is known of who tells.
+/// What determines the requests.
 #[derive(Debug, Default)]
 struct Asking {
     hosts: Vec<HostPath>,
-    /// What a host's rows take, on average.
+    /// The average size of a host's rows.
     size: Option<u64>,
-    /// Inner addresses are not asked for.
+    /// Whether inner addresses are not requested.
     sums: bool,
-    /// By how many doublings it is asked less often.
+    /// How many times the interval has been doubled.
     slow: u32,
 }
 
 impl Asking {
-    /// How often so many hosts are to tell.
+    /// The interval for this many hosts.
     fn every(&self, least: Duration) -> Duration {
         let by_size = match self.hosts.len() {
             ..=2_000 => LEAST,
@@ -137,11 +139,11 @@ impl Asking {
         by_size.max(least) * 2u32.pow(self.slow)
     }
 
-    /// What they are to tell: inner addresses unless that takes too much.
+    /// What to request: inner addresses, unless that is too much.
     fn what(&mut self, every: Duration) -> FrameKind {
         let bytes = self.size.unwrap_or(USUAL).saturating_mul(self.hosts.len() as u64);
         let bits = bytes.saturating_mul(8_000) / (every.as_millis() as u64).max(1);
-        // Where it is near the limit it stays as it is.
+        // Near the limit it stays as it is.
         let most = if self.sums { MOST_BITS / 2 } else { MOST_BITS };
         self.sums = bits > most;
         if self.sums { FrameKind::Sum } else { FrameKind::Rows }
@@ -177,7 +179,7 @@ impl Shared {
         self.news.notify_one();
     }
 
-    /// The next message; `None` where there is something to say first.
+    /// The next message; `None` if there is a notice first.
     fn pop(&self) -> Result<Option<(async_nats::Message, Instant)>> {
         let mut queue = self.queue();
         loop {
@@ -206,7 +208,7 @@ impl Shared {
     }
 }
 
-/// Subscribes, and asks again and again.
+/// Subscribes, and repeats the requests.
 async fn ask(client: &Client, listening: &Listening, shared: &Arc<Shared>) -> Result<()> {
     let subjects = &listening.subjects;
     let hosts = listening.only.as_deref().unwrap_or(">");
@@ -237,7 +239,7 @@ async fn ask(client: &Client, listening: &Listening, shared: &Arc<Shared>) -> Re
         };
         match hosts {
             None => say(&"all", what, every).await?,
-            // Others are not asked to do anything.
+            // No other hosts are requested to do anything.
             Some(hosts) => {
                 say(&"all", FrameKind::Hello, every).await?;
                 for host in &hosts {
@@ -249,7 +251,7 @@ async fn ask(client: &Client, listening: &Listening, shared: &Arc<Shared>) -> Re
         let (begun, before) = (Instant::now(), connects());
         let known = || shared.asking.lock().unwrap_or_else(PoisonError::into_inner).hosts.len();
         let hosts = known();
-        // Who comes back to a server asks at once, and so does who has just learnt of somebody.
+        // After reconnecting, or on learning of a new host, it requests at once.
         while begun.elapsed() < ASK
             && connects() == before
             && (listening.only.is_none() || known() == hosts)
@@ -261,15 +263,15 @@ async fn ask(client: &Client, listening: &Listening, shared: &Arc<Shared>) -> Re
     Ok(())
 }
 
-/// A connection, for who reads.
+/// A connection, for the reader.
 struct Bus {
     subjects: Subjects,
     shared: Arc<Shared>,
     hosts: Hosts,
     begun: Instant,
-    /// It was said that nobody answers.
+    /// Whether the silence of all hosts has been reported.
     in_vain: bool,
-    /// When it was last asked for more or for less.
+    /// When the interval was last changed.
     changed: Instant,
 }
 
@@ -315,7 +317,7 @@ impl Drop for Bus {
 }
 
 impl Bus {
-    /// Something to say; and asks for more, or for less.
+    /// The next notice; also adapts the interval.
     fn line(&mut self) -> Option<String> {
         if let Some(line) = self.shared.sayings.take().into_iter().next() {
             return Some(line);
@@ -353,7 +355,7 @@ impl Bus {
     }
 }
 
-/// Who tells.
+/// The hosts that report.
 struct Hosts {
     tellers: HashMap<String, Teller>,
 }
@@ -361,24 +363,24 @@ struct Hosts {
 #[derive(Debug)]
 struct Teller {
     epoch: u64,
-    /// When that was first heard of.
+    /// When the present start was first seen.
     begun: Instant,
-    /// Starts before this one.
+    /// Earlier starts.
     past: Vec<u64>,
-    /// The last number of sums, and of rows.
+    /// The last sequence number of sums, and of rows.
     seqs: [Option<u64>; 2],
-    /// What counted last, and until when it has told.
+    /// The kind of the last report that counted, and the end of its period.
     last: Option<(FrameKind, SystemTime)>,
-    /// The number of all that it has told.
+    /// The number of its reports that counted.
     seq: u64,
     is_garbled: bool,
     is_counted: bool,
-    /// Something of it is missing.
+    /// Whether any of its reports are missing.
     gap: bool,
 }
 
 impl Hosts {
-    /// Whether it is known to those who ask; it is from now on.
+    /// Whether a host is already counted; it is from now on.
     fn is_counted(&mut self, host: &str) -> bool {
         self.tellers.get_mut(host).is_none_or(|t| std::mem::replace(&mut t.is_counted, true))
     }
@@ -387,8 +389,8 @@ impl Hosts {
         self.tellers.values().filter(|t| t.gap).count()
     }
 
-    /// Takes a message. What of it is news: each of a host's intervals once, in its order, by its one
-    /// start that is now.
+    /// Takes a message, and returns what is new in it: each of a host's intervals once, in order,
+    /// from its one present start.
     fn hear(
         &mut self,
         (topic, host): (SubjectKind, &str),
@@ -405,7 +407,7 @@ impl Hosts {
             if !fits {
                 bail!("a frame of another kind than its subject says");
             }
-            // Permissions are by subject, so nobody else's name may be in it.
+            // Permissions are by subject, so a frame must not carry another host's name.
             let own = HostPath::new(&frame.interval.origin.host).to_string();
             if own != host {
                 bail!("it gives the name of another, {}", sanitize(&own));
@@ -426,7 +428,7 @@ impl Hosts {
         let epoch = frame.interval.origin.epoch;
         if !self.tellers.contains_key(host) {
             if frame.kind != FrameKind::Hello {
-                return None; // who it is, is told soon
+                return None; // its identity follows soon
             }
             if self.tellers.len() >= MOST_HOSTS {
                 let others = "the others are not heard";
@@ -438,7 +440,7 @@ impl Hosts {
         let t = self.tellers.get_mut(host)?;
         if t.epoch != epoch {
             if t.past.contains(&epoch) {
-                // What it told before it was started again may still be on its way.
+                // Reports from before its restart may still be in transit.
                 if came.saturating_duration_since(t.begun) < LEAST {
                     return None;
                 }
@@ -477,7 +479,7 @@ impl Teller {
         }
     }
 
-    /// Counts what it tells. False where that was told before.
+    /// Counts a report. Returns false if its period has been counted already.
     fn counts(&mut self, frame: &Frame) -> bool {
         let kind = match frame.kind {
             FrameKind::Hello | FrameKind::End => return true,
@@ -492,7 +494,7 @@ impl Teller {
         self.seqs[kind] = Some(frame.seq);
         let is_other = |(last, until)| last != frame.kind && frame.interval.since < until;
         if self.last.is_some_and(is_other) {
-            return false; // sums of what rows have told, or the other way round
+            return false; // sums of a period that rows have covered, or vice versa
         }
         let missing = if self.last.is_some_and(|(l, _)| l == frame.kind) { missing } else { 0 };
         self.gap |= missing > 0;

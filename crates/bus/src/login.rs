@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the servers are, who this is, and whom it trusts. All of it is read at the start: a process
-//! that has confined itself reads no secret.
+//! The servers, the login, and the trusted authorities. All of it is read at the start: a process
+//! that has confined itself reads no secrets.
 use std::{
     fs::File,
     future::Future,
@@ -23,11 +23,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use model::units::sanitize;
 
-/// How long a connection may take.
+/// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Messages that are kept of one subscription, before anybody has looked at them.
+/// How many messages of one subscription are queued before they are read.
 const CAPACITY: usize = 4096;
-/// The same is not said again within this.
+/// The same message is not repeated within this time.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// How to connect to a bus.
@@ -42,8 +42,8 @@ pub struct Login {
     needs_tls: bool,
 }
 
-/// Bytes in memory that can be read by a path: the client reads its certificates again whenever it
-/// connects, and by then this process may open no file.
+/// Bytes in memory that can be read through a path: the client reads its certificates again
+/// whenever it connects, and by then this process may not open files.
 #[derive(Clone, Debug)]
 struct Kept(Arc<File>);
 
@@ -61,14 +61,14 @@ impl Kept {
 }
 
 impl Login {
-    /// To the first of these servers that there is, with commas between them.
+    /// Connects to the first available of these servers, which are separated by commas.
     ///
     /// # Errors
-    /// One is none.
+    /// One of them is invalid.
     pub fn new(urls: &str) -> Result<Login> {
         let mut servers = Vec::new();
         for url in urls.split(',').map(str::trim) {
-            // What is in it may be a password.
+            // The text may contain a password.
             let wrong = "a server is nats://HOST:4222, or tls://HOST:4222";
             let server: ServerAddr = url.parse().ok().context(wrong)?;
             let is_known = matches!(server.scheme(), "nats" | "tls");
@@ -83,33 +83,33 @@ impl Login {
         Ok(Login { servers, user, credentials, seed, trusted, own, needs_tls: false })
     }
 
-    /// There is a password in it.
+    /// Whether it contains a password.
     pub fn has_password(&self) -> bool {
         self.user.is_some()
     }
 
-    /// With what a credentials file has: a token that is signed, and the seed of its key.
+    /// Adds the contents of a credentials file: a signed token, and the seed of its key.
     #[must_use]
     pub fn with_credentials(self, file: String) -> Login {
         Login { credentials: Some(file), ..self }
     }
 
-    /// With the seed of a key.
+    /// Adds the seed of a key.
     ///
     /// # Errors
-    /// It is none.
+    /// It is invalid.
     pub fn with_seed(self, file: &str) -> Result<Login> {
-        // The file may have comments, as those that `nsc` writes.
+        // The file may contain comments, like those that `nsc` writes.
         let seed = file.lines().map(str::trim).find(|l| l.starts_with("SU"));
         let seed = seed.context("there is no seed of a user's key in it: it begins with SU")?;
         Ok(Login { seed: Some(seed.to_owned()), ..self })
     }
 
-    /// Trusts these authorities instead of the system's, and shows a certificate with its key. Only by
-    /// TLS from now on.
+    /// Trusts these authorities instead of the system's, and presents a certificate with its key.
+    /// From now on only TLS is used.
     ///
     /// # Errors
-    /// They are none.
+    /// They are invalid.
     pub fn with_tls(self, ca: Option<&[u8]>, own: Option<[&[u8]; 2]>) -> Result<Login> {
         let is_certificate = |pem: &[u8]| -> Result<()> {
             let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
@@ -134,10 +134,10 @@ impl Login {
         Ok(Login { trusted, own, needs_tls: true, ..self })
     }
 
-    /// Trusts whom the system does, where a server wants TLS.
+    /// Trusts the system's authorities, if a server requires TLS.
     ///
     /// # Errors
-    /// There is no memory.
+    /// There is not enough memory.
     pub fn trusting_the_system(&self) -> Result<Login> {
         let mut pem = String::new();
         for certificate in rustls_native_certs::load_native_certs().certs {
@@ -152,7 +152,7 @@ impl Login {
         Ok(Login { trusted: Some(Kept::new(pem.as_bytes())?), ..self.clone() })
     }
 
-    /// The servers, as they may be shown: without passwords.
+    /// The servers for display: without passwords.
     pub fn shown(&self) -> String {
         let one = |s: &ServerAddr| {
             let host =
@@ -208,7 +208,7 @@ impl Login {
     }
 }
 
-/// The server does not know this user.
+/// The server rejects this user.
 #[derive(Debug)]
 pub(crate) struct Refused;
 
@@ -222,12 +222,12 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What one thread of the client's runs on.
+/// The runtime of one thread of the client.
 pub(crate) fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_io().enable_time().build().context("start the bus client")
 }
 
-/// Runs something on a thread of its own, which gives up what it does not need first.
+/// Runs a future on a separate thread, which first gives up what it does not need.
 pub(crate) fn thread<F, R>(enter: impl FnOnce() + Send + 'static, run: R) -> Result<()>
 where
     R: FnOnce() -> F + Send + 'static,
@@ -243,7 +243,7 @@ where
     Ok(())
 }
 
-/// Lines for the user; the same one not again and again.
+/// Lines for the user, without repetitions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sayings(Arc<Mutex<Said>>);
 
@@ -269,7 +269,7 @@ impl Sayings {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).lines)
     }
 
-    /// What happens to a connection that was made.
+    /// Reports an event of an established connection.
     pub(crate) fn event(&self, event: &Event, gone: &str) {
         match event {
             Event::Disconnected => self.say(&format!("the bus is not reached: {gone}")),
@@ -279,7 +279,7 @@ impl Sayings {
     }
 }
 
-/// The reason why an attempt failed, unless it makes no sense to try again.
+/// The reason why an attempt failed, unless trying again is pointless.
 pub(crate) fn or_refused(e: anyhow::Error) -> Result<String> {
     if e.is::<Refused>() { bail!(e) } else { Ok(format!("{e:#}")) }
 }

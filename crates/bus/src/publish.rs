@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who publishes: what is asked of it, and what it sends. What cannot be sent is not kept: the next
-//! interval is a longer one.
+//! The publisher's side: requests from viewers, and what is sent. Reports that cannot be sent are
+//! not kept: the next interval is longer instead.
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,34 +21,34 @@ use super::{
     want::Leases,
 };
 
-/// How long it may take to say that this host leaves.
+/// How long saying goodbye may take.
 const PARTING: Duration = Duration::from_secs(2);
-/// How long to wait before a connection is tried again, at first and at most.
+/// How long to wait before connecting again, at first and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// One who publishes.
+/// A publisher.
 pub struct Publisher {
     shared: Arc<Shared>,
     queue: UnboundedSender<Out>,
-    /// So many connections there were when it was last looked.
+    /// The number of connections at the last check.
     connects: u64,
     connected: bool,
 }
 
-/// What is asked of a host now.
+/// What viewers request from a host at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// How often sums are wanted.
+    /// The interval of requested sums.
     pub sums: Option<Duration>,
-    /// How often rows are.
+    /// The interval of requested rows.
     pub rows: Option<Duration>,
-    /// What is sent now is heard by whoever asked for it.
+    /// Whether the viewers that made the requests would receive a message sent now.
     pub is_heard: bool,
-    /// There is a connection, and what was sent before is on its way.
+    /// Whether there is a connection, and earlier messages have been sent.
     pub is_free: bool,
-    /// Somebody is new, and wants to know who is there.
+    /// Whether a new viewer wants to know who is present.
     pub is_greeted: bool,
-    /// How much a message may have.
+    /// The maximum size of a message.
     pub room: usize,
 }
 
@@ -56,7 +56,7 @@ struct Shared {
     client: Mutex<Option<Client>>,
     leases: Mutex<Leases>,
     greeted: AtomicBool,
-    /// Messages on their way to the connection.
+    /// Messages waiting for the connection.
     waiting: AtomicUsize,
     failed: Mutex<Option<String>>,
     sayings: Sayings,
@@ -67,14 +67,14 @@ enum Out {
     Leave(String, Vec<u8>, mpsc::Sender<()>),
 }
 
-/// A message is at most so large, whatever the server allows.
+/// The maximum size of a message, even if the server allows more.
 const ROOM: usize = 1 << 20;
 
 impl Publisher {
-    /// Begins. Its thread calls `enter` before it talks to anybody.
+    /// Starts publishing. Its thread calls `enter` before it talks to anybody.
     ///
     /// # Errors
-    /// A thread cannot be started.
+    /// The thread cannot be started.
     pub fn start(
         login: Login,
         subjects: Subjects,
@@ -104,7 +104,7 @@ impl Publisher {
         Ok(Publisher { shared, queue, connects: 0, connected: false })
     }
 
-    /// What is asked now.
+    /// The present requests.
     ///
     /// # Errors
     /// There will be no connection.
@@ -143,13 +143,13 @@ impl Publisher {
         })
     }
 
-    /// Sends something.
+    /// Sends a message.
     pub fn send(&self, subject: String, bytes: Vec<u8>) {
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        _ = self.queue.send(Out::Message(subject, bytes)); // it may have ended, which `asked` tells
+        _ = self.queue.send(Out::Message(subject, bytes)); // `asked` reports if it has ended
     }
 
-    /// Says goodbye, if there is somebody to say it to.
+    /// Says goodbye, if there is a connection.
     pub fn leave(self, subject: String, bytes: Vec<u8>) {
         let (done, is_done) = mpsc::channel();
         if self.connected && self.queue.send(Out::Leave(subject, bytes, done)).is_ok() {
@@ -157,7 +157,7 @@ impl Publisher {
         }
     }
 
-    /// What is to be said, a line each.
+    /// Pending notices, one line each.
     pub fn notices(&self) -> Vec<String> {
         self.shared.sayings.take()
     }

@@ -8,12 +8,12 @@ use anyhow::{Result, ensure};
 /// Limit on the tokens of a host.
 const TOKENS: usize = 16;
 
-/// A host's place on the bus: what it is called, in the characters that a subject may have.
+/// A host's place on the bus: its name, in the characters that a subject may contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPath(String);
 
 impl HostPath {
-    /// The place of a host of this name. What a token cannot have becomes `_`.
+    /// The place of the host with this name. Characters that a token cannot contain become `_`.
     pub fn new(name: &str) -> HostPath {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let token = |t: &str| t.chars().map(|c| if fits(c) { c } else { '_' }).collect::<String>();
@@ -29,18 +29,18 @@ impl fmt::Display for HostPath {
     }
 }
 
-/// What a message is about.
+/// The topic of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectKind {
-    /// A host is there, or leaves.
+    /// A host is present, or leaves.
     Hello,
-    /// What a host tells, without inner addresses.
+    /// A host's report without inner addresses.
     Sum,
-    /// All that it tells.
+    /// A host's complete report.
     Rows,
-    /// A row a line, for other programs.
+    /// One row per line, for other programs.
     Json,
-    /// A viewer asks.
+    /// A viewer's request.
     Want,
 }
 
@@ -71,10 +71,10 @@ pub struct Subjects {
 }
 
 impl Subjects {
-    /// Those of the fleet of this name.
+    /// The subjects of the fleet with this name.
     ///
     /// # Errors
-    /// It is no token.
+    /// It is not a token.
     pub fn of(fleet: &str) -> Result<Subjects> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let is_token = !fleet.is_empty() && fleet.len() <= 64 && fleet.chars().all(fits);
@@ -82,12 +82,12 @@ impl Subjects {
         Ok(Subjects { prefix: format!("tmon.v1.{fleet}.") })
     }
 
-    /// What these hosts say, or is said to them: a path or a pattern.
+    /// The subject for messages of these hosts, or to them: a path or a pattern.
     pub fn subject(&self, topic: SubjectKind, hosts: &dyn fmt::Display) -> String {
         format!("{}{}.{hosts}", self.prefix, topic.name())
     }
 
-    /// Who says what.
+    /// The topic and the host of a subject.
     pub(crate) fn read<'a>(&self, subject: &'a str) -> Option<(SubjectKind, &'a str)> {
         let (topic, host) = subject.strip_prefix(&self.prefix)?.split_once('.')?;
         let topic = SubjectKind::ALL.into_iter().find(|t| t.name() == topic)?;
@@ -95,10 +95,10 @@ impl Subjects {
     }
 }
 
-/// Checks a pattern of hosts: tokens, `*` for any one, `>` at the end for all that follow.
+/// Checks a pattern of hosts: tokens, `*` for any single one, `>` at the end for all that follow.
 ///
 /// # Errors
-/// It is none.
+/// It is invalid.
 pub fn pattern(text: &str) -> Result<String, String> {
     let mut tokens = text.split('.').peekable();
     while let Some(token) = tokens.next() {

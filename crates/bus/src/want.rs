@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What viewers ask for. A lease is soft: it ends by itself, so a viewer that is killed costs half a
-//! minute of frames. What anybody may ask is bounded: a row a second for half a minute.
+//! The requests of viewers. A lease expires by itself, so a viewer that is killed costs half a
+//! minute of frames. Requests are bounded, whoever makes them: rows once a second for half a
+//! minute.
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -10,18 +11,18 @@ use prost::Message;
 
 use feed::frame::FrameKind;
 
-/// The shortest that can be asked for.
+/// The shortest interval that can be requested.
 pub const LEAST: Duration = Duration::from_secs(1);
-/// The longest that a lease lasts.
+/// The longest duration of a lease.
 pub const LONGEST: Duration = Duration::from_secs(30);
-/// The most seldom that can be asked for.
+/// The longest interval that can be requested.
 const SELDOM: Duration = Duration::from_secs(3600);
-/// Viewers that are known to have asked.
+/// Limit on the known viewers.
 const VIEWERS: usize = 64;
-/// How long those are waited for, after an outage, who have asked before it.
+/// How long to wait, after an outage, for viewers that made requests before it.
 const RETURN: Duration = Duration::from_secs(10);
 
-/// What is asked, as it travels: `Want` in `tmon.proto`.
+/// A request as transmitted: `Want` in `tmon.proto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct WantMessage {
     #[prost(fixed64, tag = "1")]
@@ -34,7 +35,7 @@ pub(crate) struct WantMessage {
     pub(crate) lease_ms: u32,
 }
 
-/// Numbers of kinds in `tmon.proto`.
+/// The numbers of kinds in `tmon.proto`.
 pub(crate) const HELLO: u32 = 1;
 
 fn number(kind: FrameKind) -> u32 {
@@ -46,27 +47,27 @@ fn number(kind: FrameKind) -> u32 {
     }
 }
 
-/// A viewer's question.
+/// Encodes a viewer's request.
 pub(crate) fn want(viewer: u64, what: FrameKind, every: Duration, lease: Duration) -> Vec<u8> {
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
     let (every_ms, lease_ms) = (millis(every), millis(lease));
     WantMessage { viewer, what: number(what), every_ms, lease_ms }.encode_to_vec()
 }
 
-/// What is asked of this host, by all viewers together.
+/// The requests to this host, by all viewers together.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    /// How often it tells at most.
+    /// The shortest interval of its reports.
     least: Duration,
-    /// It tells no inner addresses: who asks for rows is told sums.
+    /// Whether it reports no inner addresses: requests for rows are answered with sums.
     outer_only: bool,
-    /// By how often, until when: sums and rows.
+    /// By interval, when they expire: for sums and for rows.
     until: [BTreeMap<Duration, Instant>; 2],
-    /// Those who asked of late, and whether they have since the last outage.
+    /// Recent viewers, and whether each has made a request since the last outage.
     viewers: VecDeque<(u64, bool)>,
-    /// Since when nobody can ask.
+    /// Since when no requests can arrive.
     outage: Option<Instant>,
-    /// When who asked before the last outage need not be waited for any longer.
+    /// When to stop waiting for viewers from before the last outage.
     patience: Option<Instant>,
 }
 
@@ -82,7 +83,7 @@ impl Leases {
         }
     }
 
-    /// Takes a question. Whether it is the first of a viewer.
+    /// Takes a request. Returns whether it is the first of its viewer.
     pub(crate) fn take(&mut self, bytes: &[u8], now: Instant) -> bool {
         let Ok(want) = WantMessage::decode(bytes) else { return false };
         let is_new = match self.viewers.iter_mut().find(|(viewer, _)| *viewer == want.viewer) {
@@ -104,7 +105,7 @@ impl Leases {
             3 => 1,
             _ => return is_new,
         };
-        // In whole seconds, so that there is a limit on how many there are.
+        // In whole seconds, which limits the number of different intervals.
         let every = Duration::from_secs(u64::from(want.every_ms).div_ceil(1000));
         let until = now + Duration::from_millis(want.lease_ms.into()).min(LONGEST);
         let lease = self.until[kind].entry(every.clamp(self.least, SELDOM)).or_insert(until);
@@ -112,7 +113,7 @@ impl Leases {
         is_new
     }
 
-    /// How often sums, and rows, are wanted.
+    /// The requested intervals of sums and of rows.
     pub(crate) fn wanted(&mut self, now: Instant) -> [Option<Duration>; 2] {
         if self.outage.is_none() {
             self.until.iter_mut().for_each(|all| all.retain(|_, until| *until > now));
@@ -120,12 +121,12 @@ impl Leases {
         [0, 1].map(|kind| self.until[kind].keys().next().copied())
     }
 
-    /// Nobody can ask from now on, and nothing that was asked ends.
+    /// No requests can arrive from now on, and no lease expires.
     pub(crate) fn lost(&mut self, now: Instant) {
         self.outage.get_or_insert(now);
     }
 
-    /// They can again. Those who did before come back, each in its time.
+    /// Requests can arrive again. Earlier viewers come back, each in its own time.
     pub(crate) fn back(&mut self, now: Instant) {
         let outage = self.outage.take().map_or(Duration::ZERO, |since| now.duration_since(since));
         self.until.iter_mut().flat_map(BTreeMap::values_mut).for_each(|until| *until += outage);
@@ -133,8 +134,8 @@ impl Leases {
         self.patience = Some(now + RETURN);
     }
 
-    /// Whoever asked before the last outage is back and would hear what is told now, or is not
-    /// waited for any longer.
+    /// Whether the viewers from before the last outage are back and would receive a message, or are
+    /// not waited for any longer.
     pub(crate) fn is_heard(&mut self, now: Instant) -> bool {
         if self.outage.is_some() {
             return false;

@@ -112,7 +112,7 @@ fn asked(publisher: &mut Publisher, mut holds: impl FnMut(&Asked) -> bool) -> As
 }
 
 #[test]
-fn who_is_asked_tells_and_who_asked_hears_it() {
+fn requested_hosts_publish_and_viewers_receive() {
     let server = NatsServer::start();
     let mut host = publisher(&server, "eu.a");
     let quiet = asked(&mut host, |a| a.is_greeted);
@@ -140,7 +140,7 @@ fn who_is_asked_tells_and_who_asked_hears_it() {
 }
 
 #[test]
-fn nothing_is_sent_to_a_server_that_is_gone_nor_before_somebody_is_back_to_hear_it() {
+fn nothing_is_sent_during_an_outage_or_before_a_viewer_is_back() {
     let server = NatsServer::start();
     let mut host = publisher(&server, "eu.a");
     let _viewer = viewer(&server, None);
@@ -158,7 +158,7 @@ fn nothing_is_sent_to_a_server_that_is_gone_nor_before_somebody_is_back_to_hear_
 }
 
 #[test]
-fn a_host_that_tells_nonsense_is_said_to_and_the_others_go_on() {
+fn a_host_with_invalid_frames_is_reported_and_the_others_continue() {
     let server = NatsServer::start();
     let mut viewer = viewer(&server, None);
     let give = |topic, at: &str, bytes: Vec<u8>| server.publish(&subject(topic, at), &bytes);
@@ -178,7 +178,7 @@ fn a_host_that_tells_nonsense_is_said_to_and_the_others_go_on() {
 }
 
 #[test]
-fn what_is_missing_is_numbered_and_nothing_counts_twice() {
+fn gaps_are_numbered_and_nothing_counts_twice() {
     let server = NatsServer::start();
     let mut viewer = viewer(&server, None);
     let give = |kind: FrameKind, epoch, seq, second| {
@@ -215,7 +215,7 @@ fn what_is_missing_is_numbered_and_nothing_counts_twice() {
 }
 
 #[test]
-fn only_those_who_are_meant_are_asked() {
+fn only_selected_hosts_are_asked() {
     let server = NatsServer::start();
     let mut host = publisher(&server, "eu.a");
     let mut other = publisher(&server, "us.b");
@@ -232,7 +232,7 @@ fn only_those_who_are_meant_are_asked() {
 }
 
 #[test]
-fn who_tells_without_end_takes_no_room_from_the_others() {
+fn a_flooding_host_takes_no_room_from_the_others() {
     let server = NatsServer::start();
     let mut viewer = viewer(&server, None);
     for name in ["a", "flood"] {
@@ -259,7 +259,7 @@ fn who_tells_without_end_takes_no_room_from_the_others() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_a_line() {
+fn a_missing_server_is_one_line() {
     let server = NatsServer::start();
     let login = Login::new(&server.url()).unwrap();
     server.kill();

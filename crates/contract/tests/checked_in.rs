@@ -74,7 +74,7 @@ fn table_row(facts: &Facts) -> String {
 }
 
 #[test]
-fn the_table_of_encapsulations_is_the_headers() {
+fn the_encapsulation_table_matches_the_header() {
     const BEGIN: &str = "<!-- from bpf/kinds.h by `make contract` -->\n";
     const END: &str = "<!-- end -->\n";
     let rows = Kind::ALL.iter().filter(|kind| **kind != Kind::None).filter_map(|k| k.facts());
@@ -110,7 +110,7 @@ fn every_kind_is_found_by_number_and_by_name() {
 }
 
 #[test]
-fn no_two_kinds_have_one_port() {
+fn no_two_kinds_share_a_port() {
     let mut ports: Vec<_> = Kind::default_ports().map(|(_, port)| port).collect();
     ports.sort_unstable();
     let all = ports.len();

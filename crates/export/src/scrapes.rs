@@ -299,7 +299,7 @@ mod tests {
     /// Some clients send nothing, some read nothing: others are served, and surplus ones are
     /// refused.
     #[test]
-    fn silent_scrapers_hold_up_nobody() {
+    fn silent_scrapers_delay_nobody() {
         let at = server();
         let begun = Instant::now();
         let mut silent: Vec<TcpStream> = Vec::new();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_age_a_place_is_for_ever() {
+    fn without_an_age_a_place_is_kept_forever() {
         let mut s: Sticky<u32, u64> = Sticky::new(1, Duration::ZERO);
         s.seat([1], Duration::ZERO);
         s.seat([2], Duration::from_secs(1 << 40));

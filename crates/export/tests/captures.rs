@@ -258,7 +258,7 @@ fn cooked_captures_say_interface_and_direction() {
 }
 
 #[test]
-fn too_many_interfaces_are_added_up_and_that_is_said() {
+fn surplus_interfaces_are_summed_and_reported() {
     let mut file = Ng::new();
     for _ in 0..70 {
         file = file.interface(1, &[]);
@@ -300,7 +300,7 @@ fn the_earliest_packet_begins_and_the_latest_ends_a_capture() {
 }
 
 #[test]
-fn times_that_are_not_known_are_null() {
+fn unknown_times_are_null() {
     let frame = ethernet();
     let unknown = ["null", "null", "0"];
     let simple = Ng::new().interface(1, &[]).simple(&frame).simple(&frame);
@@ -349,7 +349,7 @@ fn every_interval_with_packets_shows_them() {
 }
 
 #[test]
-fn link_types_of_people_are_read() {
+fn common_link_types_are_read() {
     let (ip, ethernet) = (ip().bytes(), ethernet());
     let behind = |header: &[u8]| [header, &ip].concat();
     let mut nflog = vec![2, 0, 0, 5, 8, 0, 1, 0, 8, 0, 1, 0];
@@ -385,7 +385,7 @@ fn link_types_of_people_are_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_a_stop_and_said() {
+fn unreadable_frames_are_a_stop_and_reported() {
     let seen = replay(&Classic::new(197).frame(THEN, &[0; 80]).frame(THEN, &[0; 90]).bytes);
     assert_eq!((seen.stop(Stop::Unread), seen.stop(Stop::NonIp)), (2, 0));
     let books = &seen.json["interfaces"][0];
@@ -431,7 +431,7 @@ fn frame_check_sequences_are_not_counted() {
 }
 
 #[test]
-fn of_a_file_that_was_cut_is_counted_what_is_there() {
+fn a_truncated_file_is_counted_up_to_its_end() {
     let frame = ethernet();
     let whole = Classic::new(1).frame(THEN, &frame).frame(THEN + 1, &frame).frame(THEN + 2, &frame);
     let cut = &whole.bytes[..whole.bytes.len() - 20];

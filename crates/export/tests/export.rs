@@ -212,7 +212,7 @@ fn json_keys_have_the_order_of_the_contract() {
 }
 
 #[test]
-fn fragments_and_failures_are_said_where_there_are_any() {
+fn fragments_and_failures_are_reported_if_any() {
     let mut flows = flows();
     flows[0].counters.fragments[1][0] = count(2, 440);
     let mut interval = interval(&flows);
@@ -288,7 +288,7 @@ fn json_is_one_valid_line_per_reading_and_keeps_every_value() {
 
 /// Each element of a reading's `flows` is written as one line, with the reading's time.
 #[test]
-fn a_line_of_json_for_each_row_says_what_the_reading_says() {
+fn json_flows_match_the_reading() {
     let interval = interval(&flows());
     let reading: serde_json::Value =
         serde_json::from_str(&text(&interval, "", Format::Json, None, 1)).unwrap();
@@ -308,7 +308,7 @@ fn a_line_of_json_for_each_row_says_what_the_reading_says() {
 
 /// Every output matches its schema in docs/schema, and a modified one does not.
 #[test]
-fn outputs_are_as_their_schemas_say() {
+fn outputs_match_their_schemas() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
     let mut schemas = boon::Schemas::new();
     let mut compiler = boon::Compiler::new();
@@ -424,7 +424,7 @@ fn csv_and_json_have_the_same_columns_and_values() {
 }
 
 #[test]
-fn csv_has_what_json_has_only_where_there_is_some() {
+fn csv_has_the_optional_fields_of_json() {
     let mut cut = flows().remove(0);
     let whole = Flow { interface: 1, ..cut };
     cut.counters.fragments[0] = [count(2, 200), count(1, 100)];
@@ -497,7 +497,7 @@ fn a_table_is_sorted_by_bytes_and_adds_up() {
 
 /// In by one interface, out by the other: both show it, one has the share.
 #[test]
-fn what_passes_through_adds_once() {
+fn transit_traffic_adds_once() {
     let vxlan = |cells| {
         let inner = Inner::Pair(pair("192.168.0.1", "192.168.0.2"));
         flow(pair("172.16.1.100", "172.16.1.101"), (Kind::Vxlan, Some(10_000)), inner, cells)
@@ -588,7 +588,7 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
 }
 
 #[test]
-fn nothing_from_outside_reaches_a_terminal_raw() {
+fn untrusted_text_never_reaches_a_terminal_raw() {
     for format in [Format::Table, Format::Json, Format::JsonFlows, Format::Csv] {
         let out = text(&interval(&flows()), "", format, None, 1);
         assert!(
@@ -616,7 +616,7 @@ impl Write for Closing {
 }
 
 #[test]
-fn a_closed_pipe_is_told_as_one() {
+fn a_closed_pipe_is_reported_as_such() {
     let many: Vec<Flow> = flows()
         .into_iter()
         .cycle()

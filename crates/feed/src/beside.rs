@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the programs keep beside the rows, as the model has it.
+//! Converts what the programs keep beside the rows for the model.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use contract::{
@@ -13,7 +13,7 @@ use model::{
 };
 pub use native::{ClaimSlot, HandshakeSlot, NumberSlot, WaitingSlot};
 
-/// The pair of a key, as on the wire: sender first.
+/// The pair of a key in network byte order: sender first.
 fn ends(pair: &[u64; 4], v6: bool) -> (IpAddr, IpAddr) {
     let words = pair.map(u64::to_ne_bytes);
     let bytes: [u8; 32] = std::array::from_fn(|i| words[i / 8][i % 8]);
@@ -44,7 +44,7 @@ pub fn stream(interface: u64, key: &number_key, n: &numbers) -> (Stream, Numbere
     (Stream { interface, kind, from, to, id: key.id, hook }, numbered)
 }
 
-/// What somebody says of packets of an interface.
+/// A claim about packets of an interface.
 pub fn claim(interface: u64, key: &claim_key, n: &claims) -> (Claim, Claimed) {
     let is = |flag: u32| u32::from(key.flags) & flag != 0;
     let v6 = is(CLAIM_V6);
@@ -67,7 +67,7 @@ pub fn claim(interface: u64, key: &claim_key, n: &claims) -> (Claim, Claimed) {
     (claim, Claimed { packets: n.packets, mtu: (n.mtu > 0).then_some(n.mtu) })
 }
 
-/// What is known of the TCP connections of an interface's row, `now` on the clock of its packets, in
+/// TCP handshakes and resets of an interface's row, with `now` on the clock of its packets, in
 /// nanoseconds.
 pub fn handshakes(
     interface: u64,
@@ -78,7 +78,7 @@ pub fn handshakes(
     let hook = if key.shard == 0 { Hook::Rx } else { Hook::Tx };
     let older = ((now >> EPOCH_BITS) as u32).wrapping_sub(n.epoch) as i32;
     let [this, before] = [0, 1].map(|ago| u64::from(n.young[(n.epoch as usize ^ ago) & 1]));
-    // What has just been asked may be answered yet.
+    // Recent requests may still be answered.
     let young = match older {
         ..=0 => this + before,
         1 => this,

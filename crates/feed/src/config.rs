@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How packets are counted: what the BPF programs and the parser compiled for the host are set up
-//! with.
+//! How packets are counted: the configuration of the BPF programs and of the parser compiled for
+//! the host.
 use std::{fmt, io, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
@@ -12,30 +12,30 @@ use serde::{Deserialize, Serialize};
 
 use model::{flow::Kind, rows::Rows};
 
-/// How many EtherTypes can be made VLAN tags.
+/// The maximum number of EtherTypes that can be declared VLAN tags.
 pub const MAX_TPIDS: usize = contract::MAX_TPIDS as usize;
 
-/// A UDP port's meaning, as `--port KIND=PORT` gives it.
+/// The meaning of a UDP port, as given by `--port KIND=PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Port {
-    /// The tunnel whose header is behind it.
+    /// The tunnel that it carries.
     pub kind: Kind,
-    /// With [`Kind::Gue`]: foo-over-UDP, no header of its own.
+    /// With [`Kind::Gue`]: foo-over-UDP, without a header of its own.
     pub fou: bool,
-    /// The port number; 0 for what IP protocol 115 carries, see [`Port::l2tp_over_ip`].
+    /// The port number; 0 for IP protocol 115, see [`Port::l2tp_over_ip`].
     pub port: u16,
-    /// With [`Kind::L2tpv3`]: what its headers do not say of themselves, if it is known.
+    /// With [`Kind::L2tpv3`]: what its headers do not contain about themselves, if known.
     pub l2tp: Option<L2tp>,
 }
 
-/// What the headers of L2TP version 3 do not say of themselves.
+/// What L2TP version 3 headers do not contain about themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct L2tp {
     /// Bytes of the cookie: 0, 4 or 8.
     pub cookie: u8,
-    /// There is a sublayer header of four bytes.
+    /// Whether there is a sublayer header of four bytes.
     pub sublayer: bool,
 }
 
@@ -53,23 +53,23 @@ impl Port {
         Port { kind, fou: false, port, l2tp: None }
     }
 
-    /// What the headers of L2TP version 3 have behind the IP header, where no port leads.
+    /// The parameters of L2TP version 3 directly over IP, where there is no port.
     pub fn l2tp_over_ip(l2tp: L2tp) -> Self {
         Port { l2tp: Some(l2tp), ..Port::of(Kind::L2tpv3, 0) }
     }
 
-    /// Its parameter, as the programs' table has it.
+    /// Its parameter in the programs' table.
     pub fn parameter(self) -> u8 {
         self.l2tp.map_or(0, L2tp::parameter)
     }
 
-    /// Where it is in the programs' table, which has ports as they are on the wire; `None` for what
-    /// no port leads to.
+    /// Its index in the programs' table, whose ports are in network byte order; `None` if there is
+    /// no port.
     pub fn place(self) -> Option<usize> {
         (self.port != 0).then(|| self.port.to_be().into())
     }
 
-    /// Where its parameter is: behind those of the ports are those of IP protocols.
+    /// The indexes of its parameter: those of IP protocols come after those of the ports.
     pub fn places_of_parameter(self) -> impl Iterator<Item = usize> {
         let protocols = self.kind.facts().and_then(|f| f.protocols).unwrap_or_default();
         let protocols = protocols.iter().map(|p| (1 << 16) + usize::from(*p));
@@ -77,7 +77,7 @@ impl Port {
         self.place().into_iter().chain(protocols)
     }
 
-    /// Its entry there.
+    /// Its entry in the programs' table.
     pub fn entry(self) -> u8 {
         self.kind.number()
             | if self.kind.answers_from_its_port() { PORT_EITHER } else { 0 }
@@ -134,7 +134,7 @@ impl fmt::Display for L2tp {
 impl FromStr for L2tp {
     type Err = String;
 
-    /// `cookie=8,sublayer=4`: each may be left out, which is 0.
+    /// `cookie=8,sublayer=4`: each may be omitted, which means 0.
     fn from_str(text: &str) -> Result<L2tp, String> {
         let mut l2tp = L2tp { cookie: 0, sublayer: false };
         for part in text.split(',') {
@@ -155,7 +155,7 @@ impl FromStr for L2tp {
     }
 }
 
-/// What is written as text is kept as text.
+/// Types that are written as text are serialized as text.
 macro_rules! as_text {
     ($($what:ty),*) => {$(
         impl From<$what> for String {
@@ -175,7 +175,7 @@ macro_rules! as_text {
 }
 as_text!(Port, L2tp);
 
-/// EtherTypes as they are written on the command line.
+/// EtherTypes as on the command line.
 mod tpids {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -189,7 +189,7 @@ mod tpids {
     }
 }
 
-/// A duration as it is written on the command line: `10m`.
+/// A duration as on the command line: `10m`.
 mod age {
     use std::time::Duration;
 
@@ -207,10 +207,10 @@ mod age {
     }
 }
 
-/// EtherTypes that are something else: IPv4, ARP, Ethernet bridging, IPv6, MPLS, PPPoE.
+/// EtherTypes with another meaning: IPv4, ARP, Ethernet bridging, IPv6, MPLS, PPPoE.
 const OTHERS: [u16; 8] = [0x0800, 0x0806, 0x6558, 0x86dd, 0x8847, 0x8848, 0x8863, 0x8864];
 
-/// The EtherType of a VLAN tag, as `--tpid` gives it.
+/// The EtherType of a VLAN tag, as given by `--tpid`.
 ///
 /// # Errors
 /// It is not an EtherType.
@@ -224,38 +224,40 @@ pub fn tpid(text: &str) -> Result<u16, String> {
         })
 }
 
-/// How the programs are loaded. What `tmon attach` keeps of it, and what it is compared with, is all
-/// that is serialized: every field that has a flag, by the flag's name.
+/// How the programs are loaded. The serialized fields are those that `tmon attach` stores and
+/// compares: every field with a flag, by the flag's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Rows that each of the two tables (IPv4, and everything else) is made for.
+    /// The number of rows that each of the two tables (IPv4, and everything else) is sized for.
     pub rows: u32,
-    /// Make rows of packets without a tunnel.
+    /// Whether to create rows for packets without a tunnel.
     pub plain: bool,
-    /// Count skbs, not the packets on the wire.
+    /// Whether to count skbs instead of packets on the wire.
     pub skb: bool,
-    /// The interface has no Ethernet header.
+    /// Whether the interface has no Ethernet header.
     #[serde(skip)]
     pub l3: bool,
-    /// For frames of a capture and of tests: they carry their own length and time.
+    /// For frames of captures and tests: they carry their own length and time.
     #[serde(skip)]
     pub replay: bool,
-    /// With `replay`: leave out the programs' fast path. The result is the same, which tests hold.
+    /// With `replay`: skip the programs' fast path. The result is the same, which tests verify.
     #[serde(skip)]
     pub states: bool,
-    /// UDP ports beside or instead of [`Kind::default_ports`].
+    /// UDP ports in addition to or instead of [`Kind::default_ports`].
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
-    /// What L2TP version 3 has in its headers where it is in IP itself.
+    /// The header parameters of L2TP version 3 directly over IP.
     pub l2tpv3: Option<L2tp>,
-    /// EtherTypes of VLAN tags beside 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
+    /// EtherTypes of VLAN tags in addition to 0x8100, 0x88a8 and 0x9100; at most [`MAX_TPIDS`].
     #[serde(rename = "tpid", with = "tpids")]
     pub tpids: Vec<u16>,
-    /// How long a row may be idle before its counts go to its tunnel's aged row; zero for ever.
+    /// How long a row may be idle before its counts move to its tunnel's aged row; zero means
+    /// forever.
     #[serde(with = "age")]
     pub age: Duration,
-    /// Of the tables' hash: random unless given, so that nobody can choose keys that collide.
+    /// The seed of the tables' hash: random unless given, so that nobody can construct keys that
+    /// collide.
     #[serde(skip)]
     pub seed: Option<[u64; 12]>,
 }
@@ -279,7 +281,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The UDP ports that have been given a meaning here, and 0 for IP protocol 115.
+    /// The UDP ports whose meaning is set here, and 0 for IP protocol 115.
     pub fn chosen(&self) -> Vec<u16> {
         let over_ip = self.l2tpv3.map(|_| 0);
         self.ports.iter().map(|p| p.port).chain(over_ip).collect()
@@ -291,8 +293,8 @@ fn groups(rows: u32) -> u32 {
     rows.clamp(8, 1 << 26).next_power_of_two().saturating_mul(2) / GROUP as u32
 }
 
-/// What each UDP port means, at the place of its number as on the wire, and the parameters of ports
-/// and, behind them, of IP protocols: `struct ports` of `bpf/tmon.h`.
+/// The meaning of each UDP port, indexed by its number in network byte order, and the parameters of
+/// ports and, after them, of IP protocols: `struct ports` of `bpf/tmon.h`.
 pub fn port_kinds(config: &Config, kinds: &mut [u8; 1 << 16], parameters: &mut [u8]) {
     let default = Kind::default_ports().map(|(kind, port)| Port::of(kind, port));
     let over_ip = config.l2tpv3.map(Port::l2tp_over_ip);
@@ -309,9 +311,8 @@ pub fn table_groups(config: &Config) -> [u32; 2] {
     [groups(config.rows), groups((config.rows / 16).max(256))]
 }
 
-/// The memory that an interface takes at most: its tables, and the rows of several readings of them
-/// where all slots are in use (the one before, the one now, what happened in between and what is made
-/// of that).
+/// The maximum memory of an interface: its tables, and the rows of several readings if all slots
+/// are in use (the previous one, the present one, their difference and what is derived from it).
 pub fn interface_memory(config: &Config) -> u64 {
     const READINGS: u64 = 5;
     let slots = table_groups(config).map(|groups| u64::from(groups) * GROUP as u64);
@@ -321,27 +322,27 @@ pub fn interface_memory(config: &Config) -> u64 {
     slots[0] * (four + bytes4 + six + bytes6) + slots[1] * (six + bytes6)
 }
 
-/// The address space that this process may have, if that is limited, less what it needs for
+/// The address space available to this process, if that is limited, minus what it needs for
 /// everything else.
 #[allow(unsafe_code)]
 pub fn address_space() -> Option<u64> {
-    /// The program, its threads and what is drawn.
+    /// For the program, its threads and what is drawn.
     const ELSE: u64 = 512 << 20;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it is written to and nothing else.
+    // SAFETY: the call only writes to it.
     let done = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
     (done == 0 && limit.rlim_cur != libc::RLIM_INFINITY)
         .then(|| limit.rlim_cur.saturating_sub(ELSE))
 }
 
-/// A seed that nobody can guess.
+/// An unpredictable seed.
 ///
 /// # Errors
-/// The kernel has no random numbers.
+/// The kernel provides no random numbers.
 #[allow(unsafe_code)]
 pub fn random_seed() -> Result<[u64; 12]> {
     let mut seed = [0u64; 12];
-    // SAFETY: the buffer is as long as is said.
+    // SAFETY: the buffer has the stated length.
     let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), size_of_val(&seed), 0) };
     if got != size_of_val(&seed) as isize {
         return Err(io::Error::last_os_error())

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames of captures on their way from the reader to the judge: in batches, and by several threads.
+//! Frames of captures on their way from the reader to the judge: in batches, and on several
+//! threads.
 //!
-//! Reading, and everything that a file says of its frames, is one thread's work, in order. Judging is
-//! most of the time and is shared; `native::Shard` says how the answers stay those of one thread.
+//! Reading, and everything that a file says about its frames, is done by one thread, in order.
+//! Judging takes most of the time and is shared; `native::Shard` explains how the results stay
+//! those of one thread.
 use std::{
     collections::BTreeMap,
     panic,
@@ -18,13 +20,13 @@ use native::{Batch, LogEntry, Shard};
 
 use crate::seen::Seen;
 
-/// More threads than this wait for the reader.
+/// More threads than this would only wait for the reader.
 pub const MOST_THREADS: usize = 16;
 
-/// Bytes that a job is of, about.
+/// The approximate size of a job in bytes.
 pub(crate) const STEP: usize = 512 << 10;
 
-/// What one thread counts, by interface.
+/// The counts of one thread, by interface.
 struct Parts {
     config: Arc<native::NativeConfig>,
     parts: Vec<Option<Shard>>,
@@ -37,7 +39,7 @@ impl Parts {
         Parts { config, parts: Vec::new() }
     }
 
-    /// Counts a batch; what the whole has to know of it.
+    /// Counts a batch; returns what the whole has to know about it.
     fn judge(&mut self, batch: &Batch) -> Result<Logs> {
         let mut logs = Logs::new();
         for (interface, frames) in batch.by_interface() {
@@ -57,26 +59,26 @@ impl Parts {
     }
 }
 
-/// A batch that was judged, and its place among all.
+/// A judged batch, and its sequence number.
 type Done = (u64, Batch, Logs);
 
-/// Threads that judge, this one among them.
+/// Threads that judge, including this one.
 pub(crate) struct Crew {
     own: Parts,
     jobs: SyncSender<(u64, Batch)>,
     done: Receiver<Result<Done>>,
     threads: Vec<JoinHandle<Parts>>,
-    /// Batches that were judged before those in front of them.
+    /// Batches that were judged before earlier ones.
     waiting: BTreeMap<u64, (Batch, Logs)>,
     given: u64,
     followed: u64,
     most: u64,
-    /// To be filled again.
+    /// Batches to be reused.
     spare: Vec<Batch>,
 }
 
 impl Crew {
-    /// How many threads there are, including this one.
+    /// Starts this many threads, including this one.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -119,10 +121,10 @@ impl Crew {
         })
     }
 
-    /// Gives a batch to whoever is free, and gets an empty one back.
+    /// Gives a batch to a free thread, and returns an empty one.
     ///
     /// # Errors
-    /// There is no memory for tables.
+    /// There is not enough memory for tables.
     pub(crate) fn give(&mut self, batch: Batch, whole: &mut [Seen]) -> Result<Batch> {
         let number = self.given;
         self.given += 1;
@@ -137,7 +139,7 @@ impl Crew {
         Ok(self.spare.pop().unwrap_or_default())
     }
 
-    /// Does in the whole what depends on the order, until at most so many batches are left.
+    /// Does in the whole what depends on the order, until at most this many batches are left.
     fn follow(&mut self, left: u64, whole: &mut [Seen]) -> Result<()> {
         loop {
             while let Some((mut batch, logs)) = self.waiting.remove(&self.followed) {
@@ -162,10 +164,10 @@ impl Crew {
         }
     }
 
-    /// Adds up what all have counted.
+    /// Adds up the counts of all threads.
     ///
     /// # Errors
-    /// A thread is gone.
+    /// A thread has died.
     pub(crate) fn finish(mut self, whole: &mut [Seen]) -> Result<()> {
         self.follow(0, whole)?;
         drop(self.jobs);

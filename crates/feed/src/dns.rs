@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reverse DNS in the background: asking never waits, and what is not known yet has no name.
+//! Reverse DNS in the background: a query never waits, and an address without an answer yet has no
+//! name.
 //!
-//! A few threads ask the system's resolver, so nsswitch.conf and resolv.conf hold. Each address is
-//! asked for once in a while; that it has no name is also remembered.
+//! A few threads query the system's resolver, so nsswitch.conf and resolv.conf apply. Each address
+//! is queried once in a while; negative answers are cached as well.
 use std::{
     collections::hash_map::Entry,
     fmt,
@@ -21,16 +22,16 @@ use model::units::sanitize;
 
 /// Threads that wait for answers.
 const THREADS: usize = 4;
-/// Questions that wait for a thread; what comes beyond is asked again when it is next looked at.
+/// Queries waiting for a thread; surplus ones are repeated when the address is next displayed.
 const QUEUE: usize = 1024;
-/// An answer is good for so long.
+/// How long an answer is valid.
 const KEPT: Duration = Duration::from_secs(600);
-/// Addresses that are remembered: on a busy mirror port there are more than anybody looks at.
+/// Limit on the cached addresses: on a busy mirror port there are more than anybody looks at.
 const MOST: usize = 65_536;
 
 type Lookup = fn(IpAddr) -> Option<String>;
 
-/// What is known of an address.
+/// The cached state of an address.
 #[derive(Clone, Debug)]
 enum Known {
     Asked,
@@ -39,7 +40,7 @@ enum Known {
 
 type Cache = Arc<Mutex<HashMap<IpAddr, Known>>>;
 
-/// Asks for the names of addresses.
+/// Looks up the names of addresses.
 pub struct Resolver {
     cache: Cache,
     questions: SyncSender<IpAddr>,
@@ -52,15 +53,15 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// One that asks the system's resolver. Its threads read what strangers send: each calls
-    /// `confine` before the first question.
+    /// A resolver that queries the system's. Its threads read untrusted input: each calls `confine`
+    /// before the first query.
     ///
     /// # Errors
     /// No thread can be started.
     pub fn new(confine: impl Fn() + Clone + Send + 'static) -> Result<Resolver> {
         Self::with(confine, |address| {
             let name = dns_lookup::lookup_addr(&address).ok()?;
-            // Without a name it gives the address back.
+            // Without a name it returns the address.
             (name.parse::<IpAddr>().is_err() && !name.is_empty()).then_some(name)
         })
     }
@@ -85,7 +86,7 @@ impl Resolver {
         Ok(Resolver { cache, questions })
     }
 
-    /// The name of an address, safe for a terminal, if it is known by now; else it is asked for.
+    /// The name of an address, safe for a terminal, if known by now; otherwise it is queried.
     pub fn name(&self, address: IpAddr) -> Option<String> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= MOST && !cache.contains_key(&address) {
@@ -99,7 +100,7 @@ impl Resolver {
             },
         };
         if stale && self.questions.try_send(address).is_ok() {
-            // An old answer is better than none while the new one is on its way.
+            // An old answer is better than none while the new one is pending.
             cache
                 .entry(address)
                 .and_modify(|k| {
@@ -112,14 +113,14 @@ impl Resolver {
         name
     }
 
-    /// The addresses that have this name as far as is known, which is in lower case here.
+    /// The known addresses with this name, which is in lower case here.
     pub fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let has = |known: &Known| matches!(known, Known::Answered(Some(n), _) if n.to_lowercase() == name);
         cache.iter().filter(|(_, known)| has(known)).map(|(address, _)| *address).collect()
     }
 
-    /// Whether answers are still awaited.
+    /// Whether answers are pending.
     pub fn is_waiting(&self) -> bool {
         self.cache
             .lock()
@@ -129,7 +130,7 @@ impl Resolver {
     }
 }
 
-/// Answers one question; false when there will be no more.
+/// Answers one query; returns false when there will be no more.
 fn answer(queue: &Mutex<Receiver<IpAddr>>, cache: &Cache, lookup: Lookup) -> bool {
     let question = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let Ok(address) = question else { return false };
@@ -177,7 +178,7 @@ mod tests {
             },
         )
         .expect("threads");
-        // More than all threads and the queue take: the rest is not even remembered as asked.
+        // More than all threads and the queue take: the rest is not even recorded as queried.
         for i in 0..(THREADS + QUEUE) as u32 * 2 {
             assert_eq!(r.name(std::net::Ipv4Addr::from_bits(i).into()), None);
         }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is innermost in a packet.
+//! The innermost headers of a packet.
 use model::filter::InnerPacket;
 use native::Way;
 
-/// What a filter of packets asks for.
+/// The properties that packet filters use.
 pub(crate) fn inner_packet(way: &Way, data: &[u8]) -> InnerPacket {
     let ip = way.levels().last().and_then(|level| data.get(level.ip()?..));
     let dscp = match ip {

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that a user names, read to a limit.
+//! Files named by a user, read up to a limit.
 use std::{
     fs::File,
     io::{self, Read},
     path::Path,
 };
 
-/// The whole of a file, but no more than `most` bytes of it. A device or a pipe has no size to look
-/// at beforehand, and may have no end.
+/// Reads a whole file, but no more than `most` bytes of it. A device or a pipe has no size to check
+/// beforehand, and may never end.
 ///
 /// # Errors
-/// It cannot be read, or there is more.
+/// It cannot be read, or is larger.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     of(File::open(path)?, most)
 }
 
-/// The same of an open file.
+/// The same for an open file.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -33,7 +33,7 @@ pub fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
 /// CR LF, or CR alone.
 ///
 /// # Errors
-/// As [`read`]; and it is not UTF-8.
+/// Those of [`read`]; or it is not UTF-8.
 pub fn text_of(file: File, most: u64) -> io::Result<String> {
     let text = String::from_utf8(of(file, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))?;

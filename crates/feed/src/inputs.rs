@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Capture files that are read together, their frames in the order of time.
+//! Capture files that are read together, with their frames in the order of time.
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -11,8 +11,8 @@ use anyhow::{Result, anyhow};
 use crate::pcap::{CapturedFrame, Opened, ReadError, Reader};
 use model::units::sanitize;
 
-/// Capture files of which nothing was read yet: who opens them may be allowed more than who reads
-/// what strangers wrote.
+/// Capture files that have been opened but not read: opening may need more privileges than reading
+/// untrusted contents should have.
 #[derive(Default)]
 pub struct Captures(Vec<(PathBuf, Opened)>);
 
@@ -56,7 +56,7 @@ impl Captures {
 pub(crate) struct Input {
     pub(crate) reader: Reader,
     pub(crate) name: String,
-    /// Of its next frame, if there is one; the time of the frame before if it has none.
+    /// The time of its next frame, or that of the previous frame if it has none.
     next: Option<Duration>,
 }
 
@@ -68,8 +68,8 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// Reads the headers, and goes to the first frame of each; those that are compressed unpack to at
-    /// most so many bytes, see [`Opened::reader`].
+    /// Reads the headers, and goes to the first frame of each; compressed files unpack to at most
+    /// `most` bytes, see [`Opened::reader`].
     pub(crate) fn of(captures: Captures, most: Option<u64>) -> Result<Inputs> {
         let read = |(path, opened): (PathBuf, Opened)| {
             let reader = opened.reader(most).map_err(|e| broken(&path.to_string_lossy(), &e))?;
@@ -84,7 +84,7 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// The input that the next frame is of.
+    /// The input with the next frame.
     #[inline]
     pub(crate) fn next(&self) -> Option<usize> {
         self.next
@@ -96,21 +96,21 @@ impl Inputs {
         self.all.get(self.next?)?.reader.frame()
     }
 
-    /// Goes on behind the frame in hand of an input.
+    /// Moves past the current frame of an input.
     #[inline]
     pub(crate) fn pass(&mut self, i: usize) {
         self.fetch(i);
         self.choose();
     }
 
-    /// The frame in hand of an input is another one now.
+    /// The current frame of an input has changed.
     pub(crate) fn moved(&mut self, i: usize) {
         let Input { reader, next, .. } = &mut self.all[i];
         *next = reader.time().or(*next);
         self.choose();
     }
 
-    /// Reads the next frame of an input. What cannot be read ends it, and is said at the end.
+    /// Reads the next frame of an input. A read error ends the input, and is reported at the end.
     fn fetch(&mut self, i: usize) {
         let Input { reader, name, next } = &mut self.all[i];
         *next = match reader.advance() {
@@ -125,7 +125,7 @@ impl Inputs {
 
     fn choose(&mut self) {
         if self.waits() {
-            self.next = None; // the earliest may be there
+            self.next = None; // it may have the earliest one
             return;
         }
         if let [only] = &self.all[..] {
@@ -136,17 +136,17 @@ impl Inputs {
         self.next = waiting.filter_map(|(i, f)| Some((f.next?, i))).min().map(|(_, i)| i);
     }
 
-    /// From now on no pipe is waited for: see [`Inputs::waits`].
+    /// Pipes are not waited for from now on: see [`Inputs::waits`].
     pub(crate) fn hurry(&mut self) {
         self.readers_mut().for_each(Reader::hurry);
     }
 
-    /// There is no next frame now, and may be later.
+    /// Whether there is no next frame now, but may be later.
     pub(crate) fn waits(&self) -> bool {
         self.readers().any(Reader::waits)
     }
 
-    /// Looks whether there is a next frame now.
+    /// Checks whether there is a next frame now.
     pub(crate) fn look_again(&mut self) {
         for i in 0..self.all.len() {
             if self.all[i].reader.waits() {
@@ -164,13 +164,13 @@ impl Inputs {
         self.all.iter_mut().map(|i| &mut i.reader)
     }
 
-    /// Bytes of the files read so far, and their size where it is known.
+    /// The bytes of the files read so far, and their total size if known.
     pub(crate) fn position(&self) -> (u64, Option<u64>) {
         (self.readers().map(Reader::position).sum(), self.readers().map(Reader::size).sum())
     }
 
-    /// What the interface of a frame of an input is called: as the file does, by its index, or as the
-    /// file itself.
+    /// The name of a frame's interface: from the file, by its index, or the name of the file
+    /// itself.
     pub(crate) fn label(&self, input: usize, frame: &CapturedFrame<'_>) -> String {
         let name = &self.all[input].name;
         let own = match (frame.ifindex, frame.name) {
@@ -182,7 +182,7 @@ impl Inputs {
         if self.all.len() > 1 { format!("{name}:{own}") } else { own }
     }
 
-    /// What frames say of themselves that cannot be, a line for each file.
+    /// Frames with impossible values, one line per file.
     pub(crate) fn contradictions(&self) -> impl Iterator<Item = String> {
         let said = self.all.iter().filter(|input| input.reader.contradictions() > 0);
         said.map(|input| {
@@ -194,7 +194,7 @@ impl Inputs {
         })
     }
 
-    /// What could not be read, after the end.
+    /// Read errors, after the end.
     pub(crate) fn end(&mut self) -> Result<()> {
         let failed: Vec<_> = self.failed.drain(..).map(|e| format!("{e:#}")).collect();
         if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What judges the frames of captures: the parser compiled for this host, which needs neither
-//! privilege nor kernel, or the loaded BPF programs. Both are `bpf/`, and give the same answers.
+//! The judge of frames of captures: the parser compiled for this host, which needs neither
+//! privilege nor kernel, or the loaded BPF programs. Both are `bpf/`, and give the same results.
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -23,24 +23,24 @@ use model::{
     rows::Rows,
 };
 
-/// The clock that rows age by where frames have their own time: ticks in a second.
+/// The clock by which rows age if frames have their own time: ticks per second.
 const TICKS: u128 = 100;
-/// And nanoseconds in one.
+/// Nanoseconds per tick.
 pub(crate) const NANOSECONDS_IN_TICK: u64 = 1_000_000_000 / TICKS as u64;
 
 /// A frame to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
-    /// Which way it went.
+    /// Its direction.
     pub hook: Hook,
-    /// What it is.
+    /// The packet.
     pub packet: Packet<'a>,
     /// When it was seen, see [`ticks`].
     pub now: u32,
 }
 
 impl<'a> Given<'a> {
-    /// A frame that waited in a batch.
+    /// A frame from a batch.
     pub fn waited(frame: &native::NativeFrame<'a>) -> Given<'a> {
         let packet = Packet {
             data: frame.data,
@@ -71,46 +71,46 @@ impl<'a> Given<'a> {
     }
 }
 
-/// What judges frames, and the tables and books of one interface.
+/// A judge of frames, with the tables and books of one interface.
 pub trait Judge: Send {
-    /// Counts a frame of this time (see [`ticks`]).
+    /// Counts a frame with this time (see [`ticks`]).
     ///
     /// # Errors
-    /// The kernel does not run the programs.
+    /// The kernel cannot run the programs.
     fn run(&mut self, hook: Hook, packet: &Packet<'_>, now: u32) -> Result<()>;
 
     /// The books.
     ///
     /// # Errors
-    /// The kernel does not give them.
+    /// The kernel cannot read them.
     fn books(&self) -> Result<Books>;
 
-    /// Appends every row, `other` rows and the overflow row last, as of interface `interface`.
+    /// Appends every row, with `other` rows and the overflow row last, for interface `interface`.
     ///
     /// # Errors
-    /// The kernel does not give the books.
+    /// The kernel cannot read the books.
     fn rows(&self, interface: u16, rows: &mut Rows) -> Result<Fill>;
 
-    /// Adds what is known beside the rows, as of the interface with this `id`.
+    /// Adds what is known beside the rows, for the interface with this `id`.
     ///
     /// # Errors
-    /// The kernel does not give it.
+    /// The kernel cannot read it.
     fn beside(&mut self, interface: u64, all: &mut Gathered) -> Result<()>;
 
-    /// Moves the counts of rows that nothing was counted in for `idle` to their tunnels' aged rows,
-    /// `now` on the clock of [`Judge::run`]. Returns how many rows that were.
+    /// Moves the counts of rows that have been idle for `idle` to their tunnels' aged rows, with
+    /// `now` on the clock of [`Judge::run`]. Returns the number of these rows.
     ///
     /// # Errors
     /// The kernel cannot wait for the programs.
     fn age(&mut self, now: u32, idle: Duration) -> Result<usize>;
 
-    /// All tables and books to zero, fragments forgotten.
+    /// Resets all tables and books to zero and forgets all fragments.
     ///
     /// # Errors
-    /// The kernel does not take that.
+    /// The kernel refuses.
     fn clear(&mut self) -> Result<()>;
 
-    /// The native parser, if that is what judges: it takes many frames at once.
+    /// The native parser, if that is the judge: it takes many frames at once.
     fn native(&mut self) -> Option<&mut Native> {
         None
     }
@@ -128,17 +128,17 @@ struct Host {
 /// A judge that needs neither privilege nor kernel: the parser compiled for this host.
 ///
 /// # Errors
-/// There is no memory for its tables.
+/// There is not enough memory for its tables.
 pub fn host(config: &Config) -> Result<Box<dyn Judge>> {
     let native = Native::new(&native_config(config)?)?;
     let tables = Tables::of(native.memory(), true)?;
     Ok(Box::new(Host { native, tables }))
 }
 
-/// How the native parser judges.
+/// The configuration of the native parser.
 ///
 /// # Errors
-/// There are too many EtherTypes of VLAN tags; the system gives no random numbers.
+/// There are too many EtherTypes of VLAN tags, or the system provides no random numbers.
 pub fn native_config(config: &Config) -> Result<native::NativeConfig> {
     let mut tpids = [0; MAX_TPIDS as usize];
     ensure!(
@@ -208,13 +208,13 @@ impl Judge for Host {
     }
 }
 
-/// A time of a capture on the clock that rows age by.
+/// A time of a capture on the clock by which rows age.
 pub fn ticks(time: Duration) -> u32 {
     let seconds = time.as_secs().wrapping_mul(TICKS as u64);
     seconds.wrapping_add(u64::from(time.subsec_nanos()) * TICKS as u64 / 1_000_000_000) as u32
 }
 
-/// How long a row is idle on that clock; the clock's differences have a sign.
+/// How long a row may be idle, on that clock; differences of the clock are signed.
 pub fn idle_ticks(idle: Duration) -> u32 {
     (idle.as_nanos() * TICKS / 1_000_000_000).min(i32::MAX as u128) as u32
 }

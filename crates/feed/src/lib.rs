@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where readings come from, and who keeps them: the trait [`Source`], captures and recordings, the
-//! tables that are read, [`series::Series`], and what addresses are called. What takes BPF programs
-//! is the program's own source (`src/kernel`).
+//! Where readings come from, and who keeps them: the trait [`Source`], captures and recordings,
+//! reading of tables, [`series::Series`], and names of addresses. Sources that need BPF programs
+//! are in the program itself (`src/kernel`).
 mod allowance;
 pub mod beside;
 pub mod capture;

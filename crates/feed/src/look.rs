@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is in the packets of rows that somebody wants to know more of: the lens, on captures.
+//! The lens on captures: the packet contents of selected rows.
 use anyhow::Result;
 use contract::{
     LENS, LENS_INNER, LENS_L4, LENS_OUTER, LENS_PORTS, LENS_REVERSE, LENS_SIZES, ROW_DIR, key6,
@@ -16,7 +16,7 @@ use native::{Answer, Frames, Guide, NativeConfig, NativeFrame, Way};
 
 use crate::innermost::inner_packet;
 
-/// Who looks, and what was seen.
+/// The selection, and what was seen.
 pub(crate) struct Look {
     filter: Filter,
     config: NativeConfig,
@@ -41,7 +41,7 @@ impl Look {
         }
     }
 
-    /// Looks at frames of an interface.
+    /// Examines frames of an interface.
     pub(crate) fn look(&mut self, interface: usize, name: &str, frames: Frames<'_>) -> Result<()> {
         while self.guides.len() <= interface {
             self.guides.push(Guide::new(&self.config)?);
@@ -109,7 +109,7 @@ impl Look {
     }
 }
 
-/// A key as bytes, which can be compared.
+/// A key as bytes, for comparisons.
 fn bytes(key: &lens_key) -> [u8; 16] {
     let [low, high] = key.port.map(u16::to_le_bytes);
     let [t0, t1] = key.tos;
@@ -130,7 +130,7 @@ fn key_of(b: &[u8; 16]) -> lens_key {
     }
 }
 
-/// What a frame has in it.
+/// The contents of a frame.
 fn seen(way: &Way, frame: &NativeFrame<'_>, reverse: bool) -> lens_key {
     let mut key = lens_key::default();
     let mut flags = if reverse { LENS_REVERSE } else { 0 };

@@ -12,13 +12,13 @@ use flate2::bufread::GzDecoder;
 
 /// So much a file may unpack to, however small it is.
 const FREE: u64 = 1_000_000_000;
-/// Beyond that it may become so many times as large as it is.
+/// Beyond that, the maximum ratio of unpacked to compressed size.
 const RATIO: u64 = 100;
-/// The largest window that Zstandard data may ask for, as a power of two: what `zstd` itself unpacks
-/// without being asked is 2^27; its default levels need 2^23 at most.
+/// The largest window that Zstandard data may require, as a power of two: `zstd` itself accepts
+/// 2^27 by default; its default levels need 2^23 at most.
 const WINDOW: u32 = 25;
 
-/// The compressed bytes of an input that were read.
+/// The number of compressed bytes read.
 pub(crate) type Packed = Arc<AtomicU64>;
 
 struct Counted<R> {
@@ -34,7 +34,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// What is unpacked, up to a limit: a few kilobytes can become as many petabytes.
+/// Unpacked data, up to a limit: a few kilobytes can become as many petabytes.
 struct Limited<R> {
     input: R,
     unpacked: u64,
@@ -108,7 +108,7 @@ pub(crate) fn unpacked(
     let mut begin = Vec::new();
     input.by_ref().take(4).read_to_end(&mut begin)?;
     let gzip = begin.starts_with(&[0x1f, 0x8b]);
-    // Or a frame to skip (RFC 8878 section 3.1.2), as pzstd begins with.
+    // Or a skippable frame (RFC 8878 section 3.1.2), with which pzstd begins.
     let zstd = matches!(begin[..], [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]);
     let input = Cursor::new(begin).chain(input);
     if !gzip && !zstd {

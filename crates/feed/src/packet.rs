@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One frame as the parser takes it, from a capture or a test.
+//! One frame in the parser's form, from a capture or a test.
 
-/// BPF_PROG_TEST_RUN takes no more; headers never reach so far.
+/// The limit of BPF_PROG_TEST_RUN; headers never reach this far.
 pub const LONGEST_FRAME: usize = 3500;
 
 /// How a frame of [`Packet`] begins.
@@ -11,12 +11,12 @@ pub enum LinkStart {
     Ethernet,
     /// With an IP header, version by its nibble.
     Ip,
-    /// With what follows this EtherType.
+    /// With the header of this EtherType.
     EtherType(u16),
 }
 
 impl LinkStart {
-    /// What has this [`LinkStart::number`].
+    /// The start with this [`LinkStart::number`].
     pub fn from_number(number: u32) -> Self {
         match number {
             0x6558 => LinkStart::Ethernet,
@@ -25,7 +25,7 @@ impl LinkStart {
         }
     }
 
-    /// As the programs know it: PAYLOAD_IP of bpf/wire.h, else an EtherType.
+    /// As in the programs: PAYLOAD_IP of bpf/wire.h, otherwise an EtherType.
     pub fn number(self) -> u32 {
         match self {
             LinkStart::Ethernet => 0x6558,
@@ -38,13 +38,13 @@ impl LinkStart {
 /// A frame to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// The bytes that were captured.
+    /// The captured bytes.
     pub data: &'a [u8],
-    /// How many there were on the wire.
+    /// The length on the wire.
     pub wire_len: u32,
     /// How they begin.
     pub start: LinkStart,
-    /// Bytes of a link header that stood before `data`; they weigh, but are not parsed.
+    /// The length of the link header before `data`, which counts, but is not parsed.
     pub link_len: u32,
     /// GSO segments, 0 for none.
     pub gso_segs: u16,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Capture files as frames: pcap and pcapng, streaming, with bounded memory.
 //!
-//! A frame costs a few nanoseconds and no allocation. Crates that read captures know fewer variants
-//! (byte orders, versions), no offsets, and hold blocks that nobody reads, none of which suits files
-//! that are large, or may be broken or hostile.
+//! A frame costs a few nanoseconds and no allocation. Crates that read captures support fewer
+//! variants (byte orders, versions), provide no offsets, and buffer unused blocks, none of which
+//! suits files that are large, broken or hostile.
 //!
 //! Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; libpcap's sf-pcap.c for versions below 2.4.
 use std::{
@@ -30,17 +30,17 @@ mod link;
 
 pub use link::{Body, LinkType};
 
-/// No record that is read (not skipped) may be longer, so that no file can make the reader take more
-/// memory: 64 times the greatest snapshot length of libpcap.
+/// The maximum length of a record that is read (not skipped), so that no file can make the reader
+/// use more memory: 64 times libpcap's maximum snapshot length.
 pub const MAX_RECORD: usize = 16 << 20;
 
-/// No section may describe more interfaces, for the same reason.
+/// The maximum number of interfaces in a section, for the same reason.
 pub const MAX_INTERFACES: usize = 1 << 16;
 
 const FIRST_BUFFER: usize = 256 << 10;
 const PCAP_HEADER: usize = 24;
 const ETHERNET_HEADER: usize = 14;
-/// Of an interface's name: more than any system allows.
+/// The maximum length of an interface's name: more than any system allows.
 const MAX_NAME: usize = 64;
 
 // Block types of pcapng
@@ -51,40 +51,41 @@ const OBSOLETE_PACKET: u32 = 2; // of the first drafts
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 
-/// Outgoing, as Linux says of a packet socket's packet (PACKET_OUTGOING).
+/// Outgoing, as Linux marks a packet socket's packet (PACKET_OUTGOING).
 const OUTGOING: u8 = 4;
 
 /// One captured frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapturedFrame<'a> {
-    /// How it begins.
+    /// Its link type.
     pub link: LinkType,
-    /// The number that the file has for that.
+    /// The file's number for that.
     pub link_number: u16,
-    /// What was captured of it, without the FCS.
+    /// The captured bytes, without the FCS.
     pub data: &'a [u8],
-    /// How long it was on the wire, without the FCS; never less than `data` (see [`Reader::contradictions`]).
+    /// Its length on the wire, without the FCS; never less than `data` (see
+    /// [`Reader::contradictions`]).
     pub orig_len: u32,
-    /// When it was captured, since 1970-01-01 UTC; a simple packet block does not say.
+    /// When it was captured, since 1970-01-01 UTC; a simple packet block has no time.
     pub time: Option<Duration>,
-    /// Where: counted from 0 through the whole file, also across its sections.
+    /// The interface: counted from 0 through the whole file, across its sections.
     pub interface: u32,
-    /// What the file calls that interface; empty where it has no name.
+    /// The name of that interface in the file; empty if it has none.
     pub name: &'a str,
-    /// Its index at the host that captured it, where each frame says so.
+    /// Its index on the host that captured it, if each frame contains that.
     pub ifindex: Option<u32>,
-    /// Which way it went there, where the file says so.
+    /// Its direction there, if the file contains that.
     pub direction: Option<Hook>,
 }
 
 impl<'a> CapturedFrame<'a> {
-    /// What it carries, in a form the parser has an entry for.
+    /// Its payload, in a form that the parser can start from.
     pub fn body(&self) -> Body<'a> {
         self.link.body(self.data)
     }
 
-    /// How many bytes of `data` lie before the slice that [`CapturedFrame::body`] gives: 0 where that is the
-    /// whole frame, as for Ethernet, or where there is none.
+    /// How many bytes of `data` precede the slice that [`CapturedFrame::body`] returns: 0 if that
+    /// is the whole frame, as for Ethernet, or if there is none.
     pub fn link_header_len(&self) -> usize {
         match self.body() {
             Body::NonIp | Body::Unread | Body::Truncated => 0,
@@ -93,24 +94,24 @@ impl<'a> CapturedFrame<'a> {
     }
 }
 
-/// What [`Reader::each`] goes on with.
+/// What [`Reader::each`] passes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Next<'a> {
     /// Any frame.
     Any(CapturedFrame<'a>),
-    /// One of the usual interface that nothing is special about.
+    /// A plain frame of the usual interface.
     Plain(PlainFrame<'a>),
 }
 
-/// A frame that nothing is special about: Ethernet with its header, as long as was captured of it or
-/// longer, at a time that is known.
+/// A plain frame: Ethernet with its header, no shorter on the wire than captured, with a known
+/// time.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainFrame<'a> {
-    /// What was captured of it.
+    /// The captured bytes.
     pub data: &'a [u8],
-    /// How long it was on the wire.
+    /// Its length on the wire.
     pub orig_len: u32,
-    /// When, in nanoseconds since 1970-01-01 UTC; not 0.
+    /// Its time, in nanoseconds since 1970-01-01 UTC; not 0.
     pub time: u64,
 }
 
@@ -122,10 +123,10 @@ impl<'a> PlainFrame<'a> {
     }
 }
 
-/// Why reading a capture ended before its end: one line with the place.
+/// Why reading a capture ended early: one line with the position.
 #[derive(Debug)]
 pub struct ReadError {
-    /// Where the record begins that could not be read, in bytes from the begin of the file.
+    /// The offset of the record that could not be read, in bytes from the beginning of the file.
     pub offset: u64,
     /// What is wrong with it, safe for a terminal.
     pub what: String,
@@ -139,7 +140,7 @@ impl fmt::Display for ReadError {
 }
 
 impl ReadError {
-    /// There is nothing to read now, and may be later.
+    /// Whether there is nothing to read now, but may be later.
     fn is_waiting(&self) -> bool {
         self.source.as_ref().is_some_and(|e| e.kind() == ErrorKind::WouldBlock)
     }
@@ -155,7 +156,7 @@ impl error::Error for ReadError {
 pub struct Reader {
     window: Window,
     format: Format,
-    /// How much was read of compressed data.
+    /// The number of compressed bytes read.
     packed: Option<Packed>,
     packet: Option<Packet>,
     size: Option<u64>,
@@ -163,7 +164,7 @@ pub struct Reader {
     ended: bool,
     waits: bool,
     stop: Option<Arc<AtomicBool>>,
-    /// A pipe is not waited for.
+    /// Whether a pipe is not waited for.
     hurried: Arc<AtomicBool>,
 }
 
@@ -173,7 +174,7 @@ enum Format {
 }
 
 impl Format {
-    /// The record at the begin of what is held, and its length, if it is a plain frame of this
+    /// The record at the beginning of the held data, and its length, if it is a plain frame of this
     /// interface.
     #[inline]
     fn plain<'a>(&self, have: &'a [u8], interface: u32) -> Option<(PlainFrame<'a>, usize)> {
@@ -215,10 +216,10 @@ impl Format {
     }
 }
 
-/// A capture of which nothing was read yet.
+/// A capture that has been opened but not read.
 pub struct Opened {
     file: File,
-    /// `None` for what is no file, and may keep a reader waiting.
+    /// `None` if it is not a regular file, and may keep a reader waiting.
     size: Option<u64>,
     stop: Option<Arc<AtomicBool>>,
 }
@@ -260,7 +261,7 @@ impl Opened {
         Opened { stop: Some(Arc::clone(stop)), ..self }
     }
 
-    /// Reads it, beginning with its header. If it is compressed it may unpack to at most so many
+    /// Reads it, beginning with its header. If it is compressed, it may unpack to at most this many
     /// bytes, by default to 1 GB or a hundred times its size.
     ///
     /// # Errors
@@ -279,7 +280,7 @@ impl Opened {
     }
 }
 
-/// A file, or a pipe, which is read only when there is something to read.
+/// A file, or a pipe, which is only read when data is available.
 struct Input {
     file: File,
     pipe: bool,
@@ -371,10 +372,10 @@ impl Reader {
         Ok(if self.advance()? { self.frame() } else { None })
     }
 
-    /// Goes on to the next frame, if there is one.
+    /// Moves to the next frame, if there is one.
     ///
     /// # Errors
-    /// As for [`Reader::next_frame`].
+    /// Those of [`Reader::next_frame`].
     pub fn advance(&mut self) -> Result<bool, ReadError> {
         (self.packet, self.waits) = (None, false);
         if self.ended {
@@ -395,7 +396,7 @@ impl Reader {
             }
             Err(e) => {
                 self.ended = true;
-                // Whoever stops in the middle of a record has not found it cut.
+                // Stopping in the middle of a record does not mean that it is truncated.
                 if self.stop.as_ref().is_none_or(|stop| !stop.load(Ordering::Relaxed)) {
                     return Err(e);
                 }
@@ -410,15 +411,17 @@ impl Reader {
         Ok(self.packet.is_some())
     }
 
-    /// The frame that [`Reader::advance`] went to.
+    /// The frame that [`Reader::advance`] moved to.
     pub fn frame(&self) -> Option<CapturedFrame<'_>> {
         Some(self.format.frame(self.packet.as_ref()?, &self.window.buffer))
     }
 
-    /// The frame that [`Reader::advance`] went to and those behind it that have been read already,
-    /// while `take` takes them; those of interface `usual` that nothing is special about as such. True if it goes on with [`Reader::advance`], false if the frame in hand was not taken.
+    /// Passes the frame that [`Reader::advance`] moved to, and those after it that have already
+    /// been read, to `take` as long as that accepts them; plain ones of interface `usual` as such.
+    /// Returns true if reading continues with [`Reader::advance`], false if the current frame was
+    /// not accepted.
     ///
-    /// This is the same as frame by frame, but without leaving the loop for each.
+    /// This is equivalent to frame by frame, but without leaving the loop for each.
     #[inline]
     pub fn each(&mut self, usual: Option<u32>, mut take: impl FnMut(Next<'_>) -> bool) -> bool {
         let Some(mut packet) = self.packet.take() else { return true };
@@ -453,13 +456,13 @@ impl Reader {
         }
     }
 
-    /// When the frame that [`Reader::advance`] went to was captured.
+    /// The time of the frame that [`Reader::advance`] moved to.
     pub fn time(&self) -> Option<Duration> {
         self.packet.as_ref()?.time
     }
 
-    /// What the data of the frame is in, until the next one is asked for. Who holds it longer has it
-    /// as it is.
+    /// The buffer that contains the frame's data, until the next frame is requested. It is
+    /// immutable while anybody holds it.
     pub fn buffer(&self) -> &Buffer {
         &self.window.buffer
     }
@@ -469,40 +472,41 @@ impl Reader {
         self.hurried.store(true, Ordering::Relaxed);
     }
 
-    /// [`Reader::advance`] found no frame because there was nothing to read; it may be called again.
+    /// Whether [`Reader::advance`] found no frame because there was nothing to read; it may be
+    /// called again.
     pub fn waits(&self) -> bool {
         self.waits
     }
 
-    /// How often something was read.
+    /// How often data was read.
     pub fn reads(&self) -> u64 {
         self.window.reads
     }
 
-    /// Reads in steps of so many bytes from the next buffer on.
+    /// Reads in steps of this many bytes from the next buffer on.
     pub fn set_step(&mut self, bytes: usize) {
         self.window.size = bytes.max(FIRST_BUFFER);
     }
 
-    /// How many bytes of the file have been read as frames; of a compressed one, how many were taken
-    /// to be unpacked.
+    /// How many bytes of the file have been read as frames; for a compressed file, how many have
+    /// been taken for unpacking.
     pub fn position(&self) -> u64 {
         self.packed.as_ref().map_or(self.window.offset, |p| p.load(Ordering::Relaxed))
     }
 
-    /// How long the file is, where that is known: not for a pipe.
+    /// The size of the file, if known: not for a pipe.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// How many frames so far claimed to be shorter on the wire than what was captured of them. For
-    /// those the captured length is taken as the original one.
+    /// How many frames so far claimed to be shorter on the wire than captured. For these, the
+    /// captured length is used as the original one.
     pub fn contradictions(&self) -> u64 {
         self.contradictions
     }
 }
 
-/// What a file says about the interface that a packet was captured on.
+/// What a file says about the interface on which a packet was captured.
 #[derive(Clone, Debug)]
 struct Interface {
     link: LinkType,
@@ -513,7 +517,7 @@ struct Interface {
     resolution: u8, // as in if_tsresol
     offset: i64,    // seconds to add to times
     is_plain: bool, // Ethernet without an FCS
-    /// In a tick, if it is that and nothing is added.
+    /// The length of a tick, if it is a whole number of nanoseconds and there is no offset.
     nanoseconds: Option<NonZero<u64>>,
 }
 
@@ -532,7 +536,7 @@ impl Interface {
         }
     }
 
-    /// With what follows from all that the file says of it.
+    /// Adds what follows from the file's description.
     fn described(self) -> Interface {
         let power = match (self.resolution, self.offset) {
             (resolution @ 0..=9, 0) => Some(9 - u32::from(resolution)),
@@ -544,7 +548,7 @@ impl Interface {
     }
 }
 
-/// A packet, found in the window and consumed.
+/// A packet that was found in the window and consumed.
 struct Packet {
     data: Range<usize>, // of the window's buffer
     orig_len: u32,
@@ -556,13 +560,13 @@ struct Packet {
 }
 
 impl Packet {
-    /// The same in the window's buffer, where its record begins there.
+    /// The same in the window's buffer, where its record begins at `begin`.
     fn at(self, begin: usize) -> Packet {
         Packet { data: begin + self.data.start..begin + self.data.end, ..self }
     }
 }
 
-/// The number at `at`, which the caller has checked to be there.
+/// The number at `at`, which the caller has checked to be in bounds.
 #[inline]
 fn u32_at(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     let b = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
@@ -574,13 +578,13 @@ fn u16_at(bytes: &[u8], at: usize, big_endian: bool) -> u16 {
     if big_endian { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) }
 }
 
-/// In which order a record has its two lengths.
+/// The order of a record's two lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lengths {
     CapturedFirst,
     /// Before version 2.3.
     OriginalFirst,
-    /// Version 2.3 was written in both orders: the lesser one is the captured.
+    /// Version 2.3 was written in both orders: the smaller one is the captured length.
     LesserIsCaptured,
 }
 
@@ -621,7 +625,8 @@ impl Classic {
                 return Err(format!("pcap version {major}.{minor} is not known (2.4 is)"));
             }
         };
-        // The field of the link type also says how long the FCS is, in units of 16 bits, if bit 26 is set.
+        // The link type field also contains the length of the FCS, in units of 16 bits, if bit 26
+        // is set.
         let network = u32_at(begin, 20, big_endian);
         Ok(Classic {
             big_endian,
@@ -636,12 +641,12 @@ impl Classic {
         })
     }
 
-    /// How long a record's header is.
+    /// The length of a record's header.
     fn header(&self) -> usize {
         if self.modified { 24 } else { 16 }
     }
 
-    /// The captured and the original length that a record's header says.
+    /// The captured and the original length in a record's header.
     #[inline]
     fn lengths(&self, head: &[u8]) -> (u32, u32) {
         let [first, second] = [8, 12].map(|at| u32_at(head, at, self.big_endian));
@@ -653,7 +658,7 @@ impl Classic {
         if swapped { (second, first) } else { (first, second) }
     }
 
-    /// The record at the begin of what is held, and its length, if all of it is.
+    /// The record at the beginning of the held data, and its length, if it is complete.
     #[inline]
     fn held(&self, have: &[u8]) -> Option<(Packet, usize)> {
         let header = self.header();
@@ -728,16 +733,16 @@ impl Classic {
     }
 }
 
-/// A section of a pcapng file: a header that tells the byte order, then blocks.
+/// A section of a pcapng file: a header that determines the byte order, then blocks.
 #[derive(Default)]
 struct Section {
     big_endian: bool,
     interfaces: Vec<Interface>,
-    /// The number, through the whole file, of the section's first interface.
+    /// The number of the section's first interface, counted through the whole file.
     first: u32,
 }
 
-/// The options of a block, from the first to the end or to what makes no sense.
+/// The options of a block, up to the end or to invalid ones.
 struct Options<'a> {
     rest: &'a [u8],
     big_endian: bool,
@@ -816,8 +821,8 @@ impl Section {
         }
     }
 
-    /// The packet's block at the begin of what is held, and its length, if it is one that is good and
-    /// there.
+    /// The packet block at the beginning of the held data, and its length, if it is valid and
+    /// complete.
     #[inline]
     fn held(&self, have: &[u8]) -> Option<(Packet, usize)> {
         let head = have.first_chunk::<8>()?;
@@ -909,7 +914,7 @@ impl Section {
                     on.offset =
                         if self.big_endian { i64::from_be_bytes(b) } else { i64::from_le_bytes(b) };
                 }
-                // The draft says bits but its example is 4: both are understood.
+                // The draft specifies bits but its example is 4: both are accepted.
                 (13, [fcs]) => {
                     on.fcs = if *fcs > 8 { u32::from(*fcs) / 8 } else { u32::from(*fcs) }
                 }
@@ -920,7 +925,7 @@ impl Section {
         Ok(())
     }
 
-    /// A packet of any of the three kinds of block; `data` is relative to the block.
+    /// Parses a packet of any of the three kinds of block; `data` is relative to the block.
     fn packet(&self, kind: u32, block: &[u8]) -> Result<Packet, String> {
         let misfit = || "the packet does not fit into its block".to_owned();
         let body = block.len() - 4; // the trailer
@@ -994,7 +999,7 @@ fn ticks(high: u32, low: u32) -> u64 {
 fn time(ticks: u64, resolution: u8, offset: i64) -> Duration {
     let base: u128 = if resolution & 0x80 == 0 { 10 } else { 2 };
     let ticks = u128::from(ticks);
-    // A resolution too fine for any tick to reach a nanosecond makes all times the offset.
+    // If the resolution is so fine that no tick reaches a nanosecond, all times are the offset.
     let (seconds, nanoseconds) = match base.checked_pow(u32::from(resolution & 0x7f)) {
         Some(per_second) => (ticks / per_second, ticks % per_second * 1_000_000_000 / per_second),
         None => (0, 0),
@@ -1015,12 +1020,12 @@ fn lengths_differ(length: usize, trailer: usize) -> String {
     format!("a block begins as one of {length} bytes and ends as one of {trailer}")
 }
 
-/// What a file probably is that is not a capture.
+/// What a file that is not a capture probably is.
 fn not_a_capture(begin: &[u8]) -> String {
     let packed =
         |how, tool| format!("not a capture but {how}; try: {tool} -dc FILE | tmon replay -");
     match begin {
-        // in what was unpacked already
+        // in data that has been unpacked already
         [0x1f, 0x8b, ..] => packed("gzip data once more", "gzip"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => packed("Zstandard data once more", "zstd"),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => packed("XZ data", "xz"),
@@ -1033,17 +1038,18 @@ fn unreadable(offset: u64, e: io::Error) -> ReadError {
     ReadError { offset, what: format!("cannot be read: {e}"), source: Some(e) }
 }
 
-/// A window on the input: a buffer that slides over it. Where somebody holds the
-/// buffer, another one goes on.
+/// A sliding window on the input: a buffer that moves over it. If somebody holds the buffer,
+/// another one takes over.
 ///
-/// The file is read, not mapped: reading a buffer that stays in the CPU's cache costs no more than
-/// the page faults of a mapping, and a file that is cut meanwhile ends, where a mapping is a signal.
+/// The file is read, not mapped: reading into a buffer that stays in the CPU's cache costs no more
+/// than the page faults of a mapping, and a file that is truncated meanwhile simply ends, where a
+/// mapping would raise a signal.
 struct Window {
     input: Box<dyn Read + Send>,
     buffer: Buffer,
-    /// Buffers that were held, to be used again.
+    /// Buffers that were held, for reuse.
     others: Vec<Buffer>,
-    /// How long a new one is.
+    /// The size of a new one.
     size: usize,
     reads: u64,
     held: Range<usize>, // of the buffer: read but not consumed
@@ -1063,7 +1069,7 @@ impl Window {
         }
     }
 
-    /// What is held, after reading until it is at least `n` bytes or the input ends.
+    /// The held data, after reading until it is at least `n` bytes or the input ends.
     #[inline]
     fn want(&mut self, n: usize) -> Result<&[u8], ReadError> {
         if self.held.len() < n {
@@ -1090,8 +1096,8 @@ impl Window {
         Ok(())
     }
 
-    /// Has a buffer that nobody else holds, with what is held at its begin if `n` bytes would not fit
-    /// behind it, and with room for more.
+    /// Obtains a buffer that nobody else holds, moves the held data to its beginning if `n` bytes
+    /// would not fit after it, and makes room for more.
     fn make_room(&mut self, n: usize) {
         let (held, length) = (self.held.clone(), self.buffer.len());
         // Grown as bytes arrive, not as a length field claims.
@@ -1123,7 +1129,7 @@ impl Window {
         }
     }
 
-    /// Moves past `n` bytes that are held; gives their place in the buffer, good until the next `want`.
+    /// Moves past `n` held bytes; returns their range in the buffer, valid until the next `want`.
     #[inline]
     fn consume(&mut self, n: usize) -> Range<usize> {
         let n = n.min(self.held.len());
@@ -1133,7 +1139,7 @@ impl Window {
         start..start + n
     }
 
-    /// As [`Window::want`], but waits: for who has consumed a part of a record.
+    /// Like [`Window::want`], but waits: for callers that have consumed a part of a record.
     fn wait_for(&mut self, n: usize) -> Result<&[u8], ReadError> {
         while self.held.len() < n {
             match self.fill(n) {
@@ -1147,7 +1153,7 @@ impl Window {
         Ok(&self.buffer[self.held.clone()])
     }
 
-    /// Moves past `n` bytes, held or not; gives how many there were.
+    /// Moves past `n` bytes, held or not; returns how many there were.
     fn skip(&mut self, n: usize) -> Result<usize, ReadError> {
         let mut skipped = 0;
         while skipped < n {

@@ -153,14 +153,14 @@ fn are_those_of_the_table(file: &Path) {
 }
 
 #[test]
-fn frames_are_those_that_the_table_has_in_these_rows() {
+fn extracted_frames_match_the_rows() {
     for file in captures() {
         are_those_of_the_table(&file);
     }
 }
 
 #[test]
-fn so_are_frames_that_are_broken() {
+fn broken_frames_match_as_well() {
     let dir = folder();
     let mut random = Random(7);
     let mut all = Vec::new();
@@ -186,7 +186,7 @@ fn vxlan(vni: u32) -> Frame {
 }
 
 #[test]
-fn packets_are_looked_into_where_that_is_asked() {
+fn packet_filters_examine_the_contents() {
     let dir = folder();
     let deep = || vxlan(7).ip("172.16.0.1 > 172.16.0.2").gre(Gre::default());
     let udp = vxlan(7).ip("192.168.0.1 > 192.168.0.2").udp(53, 9999).data(20);
@@ -228,7 +228,7 @@ fn packets_are_looked_into_where_that_is_asked() {
 }
 
 #[test]
-fn what_is_inside_stands_alone() {
+fn decapsulated_packets_stand_alone() {
     let dir = folder();
     let inside = |f: Frame| f.ip("192.168.0.1 > 192.168.0.2").udp(1, 2).data(30);
     let gre = || pkt().ip("172.16.0.1 > 172.16.0.2").gre(Gre::default());
@@ -270,7 +270,7 @@ fn what_is_inside_stands_alone() {
 }
 
 #[test]
-fn only_as_much_is_taken_as_is_asked_for() {
+fn only_requested_packets_are_taken() {
     let dir = folder();
     let all: Vec<_> = (0..20).map(|n| tcp(vxlan(n), [1, 2], 0x10, 0)).collect();
     let file = [capture(&dir, "a.pcapng", &all)];
@@ -286,7 +286,7 @@ fn only_as_much_is_taken_as_is_asked_for() {
 }
 
 #[test]
-fn what_could_not_be_parsed_is_taken_when_that_is_asked() {
+fn unparsed_packets_are_taken_on_request() {
     let dir = folder();
     let good = tcp(vxlan(7), [1, 2], 0x10, 0);
     let outer = || pkt().eth().ip("10.0.0.1 > 10.0.0.2");
@@ -335,7 +335,7 @@ impl Write for Disk {
 }
 
 #[test]
-fn a_full_disk_is_said() {
+fn a_full_disk_is_reported() {
     let dir = folder();
     let all: Vec<_> = (0..9000).map(|n| tcp(vxlan(n), [1, 2], 0x10, 0)).collect();
     let captures = Captures::open(&[capture(&dir, "a.pcapng", &all)]).expect("it is there");

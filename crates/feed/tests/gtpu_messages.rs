@@ -47,7 +47,7 @@ fn unknown(peer: IpAddr) -> Vec<u8> {
 }
 
 #[test]
-fn every_message_says_something_of_its_ends() {
+fn every_message_makes_a_claim_about_its_ends() {
     for way in [WAY4, WAY6] {
         for (kind, saying, id) in [
             (1, Saying::EchoRequest, None),
@@ -97,7 +97,7 @@ fn an_error_indication_is_about_packets_the_other_way() {
 }
 
 #[test]
-fn what_is_inside_or_cut_or_of_another_kind_says_nothing() {
+fn inner_truncated_and_other_messages_are_ignored() {
     let error = message(WAY4, 26, 0, &unknown([10, 9, 8, 7].into())).bytes();
     for cut in 42..error.len() {
         let (all, _) = said(&[error[..cut].to_vec()]);

@@ -103,7 +103,7 @@ fn a_connection_is_answered() {
 }
 
 #[test]
-fn nobody_answers() {
+fn unanswered_connections_are_counted() {
     let mut host = Host::new();
     for wait in [0, 1, 2, 4] {
         host.now += wait * SECOND;
@@ -137,7 +137,7 @@ fn a_reset_is_an_answer() {
 }
 
 #[test]
-fn what_does_not_acknowledge_a_syn_is_no_answer() {
+fn only_an_acknowledgement_of_the_syn_is_an_answer() {
     for (ack, flags, hook) in
         [(5, SYN | ACK, Hook::Rx), (7, SYN | ACK, Hook::Rx), (6, ACK, Hook::Rx)]
     {
@@ -173,7 +173,7 @@ fn both_open_at_once() {
 }
 
 #[test]
-fn a_packet_that_passes_both_hooks_is_no_retry() {
+fn passing_both_hooks_is_not_a_retransmission() {
     let mut host = Host::new();
     for hook in [Hook::Rx, Hook::Tx] {
         host.see(hook, &vxlan(false, [5, 0], SYN));
@@ -260,7 +260,7 @@ fn only_what_is_whole_and_inside_counts() {
 }
 
 #[test]
-fn a_flood_is_bounded_and_told() {
+fn a_flood_is_bounded_and_reported() {
     let mut host = Host::new();
     let many = 40_000u32;
     for n in 0..many {

@@ -111,7 +111,7 @@ fn a_quote_names_the_tunnel_as_far_as_it_reaches() {
 }
 
 #[test]
-fn what_is_no_tunnels_packet_or_rubbish_says_nothing() {
+fn errors_without_a_tunnels_packet_are_ignored() {
     let vxlan = || inside(pkt().ip(WAY4).udp(54321, 4789).vxlan(7).eth());
     let whole = error(&vxlan(), usize::MAX, false).bytes();
     let later = vxlan().fragments(0, 64, 7).remove(1);
@@ -149,7 +149,7 @@ fn what_is_no_tunnels_packet_or_rubbish_says_nothing() {
 }
 
 #[test]
-fn thousands_of_liars_take_no_more_room_than_there_is() {
+fn thousands_of_forged_errors_stay_bounded() {
     let mut judge = host();
     let packet = inside(pkt().ip(WAY4).udp(54321, 4789).vxlan(7).eth());
     let frame = error(&packet, usize::MAX, false).bytes();

@@ -42,7 +42,7 @@ fn lens(file: &Path, filter: &str, threads: usize) -> Lens {
 }
 
 #[test]
-fn what_was_built_is_seen() {
+fn the_lens_sees_what_was_built() {
     let outer = |vni, ends| {
         pkt().eth().ip(ends).set(1, &[46 << 2 | 1]).set(8, &[60]).udp(1, 4789).vxlan(vni).eth()
     };

@@ -146,7 +146,7 @@ fn contradiction(case: &Case, flow: &Flow, fields: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn stored_answers_of_tshark_are_ours() {
+fn our_answers_match_tsharks_stored_ones() {
     let cases = chosen();
     if std::env::var_os("TMON_WRITE").is_some() {
         fs::create_dir_all(Path::new(PCAP).parent().expect("a folder")).expect("the folder");

@@ -161,7 +161,7 @@ fn rtts(segments: &[(u64, Segment)]) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn segments_that_are_acknowledged_are_timed() {
+fn acknowledged_segments_are_timed() {
     let all = [
         (0, Segment { seq: 99, flags: SYN, ..AHEAD }),
         (10, Segment { seq: 499, ack: 100, flags: SYN | ACK, ..BACK }),
@@ -182,7 +182,7 @@ fn segments_that_are_acknowledged_are_timed() {
 }
 
 #[test]
-fn an_answer_to_something_else_is_no_sample() {
+fn unrelated_answers_are_not_samples() {
     let data = |seq, stamps| Segment { seq, data: 50, stamps, ..AHEAD };
     let ack = |ack, stamps| Segment { ack, stamps, ..BACK };
     // Sent twice: it is unknown which one was answered (Karn).
@@ -221,7 +221,7 @@ fn sequence_numbers_wrap() {
 }
 
 #[test]
-fn what_is_sent_again_or_was_overtaken_is_told_apart() {
+fn retransmissions_and_reordering_are_distinguished() {
     let data = |seq| Segment { seq, ack: 5, data: 100, ..AHEAD };
     let ack = |ack| Segment { seq: 5, ack, ..BACK };
     let all = [
@@ -301,7 +301,7 @@ fn echoes_are_timed() {
 }
 
 #[test]
-fn a_flood_of_connections_is_bounded_and_told() {
+fn a_flood_of_connections_is_bounded_and_reported() {
     let mut timer = Timer::new();
     for n in 0..20_000u32 {
         let ports = [(n % 50_000) as u16 + 1, 443];
@@ -316,7 +316,7 @@ fn a_flood_of_connections_is_bounded_and_told() {
 /// A capture of a hundred connections, each in a tunnel of its own, with segments that are answered
 /// after a known time.
 #[test]
-fn known_times_come_out_of_a_capture() {
+fn a_capture_yields_its_known_times() {
     let mut frames = Vec::new();
     let rtt = |n: u64, i: u64| 20_000 + 1_000_003 * n + 777 * i * i;
     for n in 0..100 {
@@ -421,7 +421,7 @@ const OTHERWISE: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn tshark_measures_the_same_in_captures_of_others() {
+fn tshark_measures_the_same_in_other_captures() {
     let corpus = std::env::var_os("TMON_CORPUS").map(PathBuf::from);
     let corpus = corpus
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"));

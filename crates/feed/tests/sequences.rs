@@ -103,7 +103,7 @@ fn seen(judge: &mut dyn Judge) -> Vec<(Kind, u32, Numbered)> {
 }
 
 #[test]
-fn every_kind_that_has_numbers() {
+fn every_kind_with_sequence_numbers() {
     for (what, kind, id, bits, frame) in kinds() {
         // From far up, wrapping at zero: 3 are missing, one is late, one is a duplicate.
         let mask = u64::MAX >> (64 - bits);
@@ -133,7 +133,7 @@ fn every_kind_that_has_numbers() {
 }
 
 #[test]
-fn a_sender_that_begins_anew_has_lost_nothing() {
+fn a_restarted_sender_has_lost_nothing() {
     for (what, _, _, bits, frame) in kinds() {
         let mask = u64::MAX >> (64 - bits);
         let mut judge = host();
@@ -170,7 +170,7 @@ fn reordering_within_64_loses_nothing_and_the_start_is_no_loss() {
 }
 
 #[test]
-fn what_has_no_room_is_counted() {
+fn streams_without_room_are_counted() {
     let mut judge = host();
     for spi in 0..10_000 {
         run(&mut *judge, &esp(0x1000 + spi, 1));
@@ -278,7 +278,7 @@ fn judged(numbers: &[u64]) -> Option<Sums> {
 
 /// `../shared/corpus` (or `TMON_CORPUS`); without it, only the frames above are tested.
 #[test]
-fn other_peoples_captures_have_the_numbers_that_tshark_reads() {
+fn tshark_reads_the_same_numbers_in_other_captures() {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     let corpus = env::var_os("TMON_CORPUS").map_or_else(own, PathBuf::from);
     let folder = corpus.join("pcaps");

@@ -165,7 +165,7 @@ fn several_files_and_large_ones() {
 }
 
 #[test]
-fn rows_that_age_and_files_that_are_cut() {
+fn ageing_rows_and_truncated_files() {
     let mut random = Random(8);
     let mut bytes = capture(any(&mut random, 3000));
     bytes.truncate(bytes.len() - 5);

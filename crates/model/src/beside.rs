@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_has_what_was_counted_in_it() {
+    fn an_interval_has_its_own_counts() {
         // 1 went on, 2 stood still, 3 is new, 4 is gone.
         let older = beside(&[(1, 10, 1), (2, 5, 5), (4, 7, 7)]);
         let newer = beside(&[(1, 15, 3), (2, 5, 5), (3, 2, 1)]);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn locale_and_terminal_say_what_there_is() {
+    fn the_charset_follows_locale_and_terminal() {
         use Charset::*;
         for (vars, locale, terminal) in [
             (&[][..], Unicode, Unicode),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_others_is_there_and_as_wide() {
+    fn replacements_exist_and_are_equally_wide() {
         for &(c, console, ascii) in INSTEAD {
             assert_eq!([c, console, ascii].map(|c| c.width()), [Some(1); 3], "{c}");
             assert!(ascii.is_ascii() && Charset::Console.symbol(console) == console, "{c}");

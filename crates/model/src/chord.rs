@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_d3_computes() {
+    fn layout_matches_d3_chord() {
         let cases = d3();
         assert!(cases.len() > 20);
         for case in &cases {
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_numbers_give_numbers() {
+    fn invalid_numbers_yield_finite_angles() {
         let bad = [
             f64::NAN,
             f64::INFINITY,
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tween_goes_from_the_one_to_the_other() {
+    fn a_tween_goes_from_one_layout_to_the_other() {
         let a = scene(&["a", "b", "c"], |i, j| (i * 3 + j) as f64);
         let b = scene(&["d", "c", "a"], |i, j| if i == j { 0.0 } else { (1 + i + j * j) as f64 });
         let start = tween(&a, &b, 0.0);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn easing_keeps_its_ends() {
+    fn easing_keeps_its_endpoints() {
         assert_eq!((ease(0.0), ease(0.5), ease(1.0), ease(7.0)), (0.0, 0.5, 1.0, 1.0));
     }
 }

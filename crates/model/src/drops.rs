@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_has_what_was_dropped_in_it() {
+    fn an_interval_has_its_own_drops() {
         let row = |inner| of("NETFILTER_DROP", Victim::Tunnel(key(inner)));
         let older = Drops::new([(row(2), dropped(5, 3)), (row(3), dropped(7, 3))]);
         let newer = Drops {
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_has_the_drops_of_its_namespace_and_of_those_that_nobody_watches() {
+    fn a_flow_has_the_drops_of_its_namespace_and_of_unwatched_ones() {
         let within = |netns: Option<&str>| DropKey {
             netns: netns.map(Into::into),
             ..of("NO_SOCKET", Victim::Tunnel(key(2)))

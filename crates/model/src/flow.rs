@@ -413,7 +413,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stops_are_the_programs() {
+    fn stops_match_the_bpf_programs() {
         let numbers = [
             contract::STOP_PLAIN,
             contract::STOP_NON_IP,

@@ -746,7 +746,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_keeps_what_it_says() {
+    fn a_scope_keeps_matching_rows() {
         let flows = flows(11, 400);
         let host = End::Addr(v4(7));
         let sum = |keep: &dyn Fn(&Flow) -> bool| {
@@ -766,7 +766,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_addresses_is_still_somewhere() {
+    fn traffic_without_addresses_is_still_counted() {
         let mut f = flows(5, 1)[0];
         f.key.inner = Inner::Proto(InnerProto(0x0806));
         let mut overflow = f;

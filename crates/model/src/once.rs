@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_counted_once() {
+    fn transit_packets_are_counted_once() {
         let two = interfaces(2);
         // From host 1, which is behind eth0, to host 2, behind eth1, and back.
         let passes = [row(0, 2, [[10, 0], [0, 4]]), row(1, 2, [[0, 4], [10, 0]])];
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pass_stays() {
+    fn packets_that_are_not_in_transit_all_count() {
         let two = interfaces(2);
         // An end host with two uplinks: both see the same side.
         assert_eq!(total(&[row(0, 2, [[0, 5], [3, 0]]), row(1, 2, [[0, 2], [1, 0]])], &two), 11);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_say_where_they_count() {
+    fn rows_name_the_interface_that_counts_them() {
         let flows = [
             row(0, 2, [[10, 0], [0, 4]]),
             row(1, 2, [[0, 4], [10, 0]]),

@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_covers_half_is_mixed_with_the_ground() {
+    fn half_opacity_mixes_with_the_ground() {
         let (_, cells) = disc(40, 20, Blocks::Half, 0.5);
         let Cell::Full(Rgb(r, g, b)) = cells[2 * 40 + 20] else { panic!() };
         assert!(r.abs_diff(100) <= 1 && g.abs_diff(50) <= 1 && b.abs_diff(25) <= 1);

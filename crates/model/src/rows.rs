@@ -791,7 +791,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_as_they_were() {
+    fn rows_survive_encoding() {
         let mut nested = flow(101, 7, 3);
         nested.key.innermost = Some(Tunnel { kind: Kind::Gtpu, id: None });
         nested.key.depth = 2;
@@ -845,7 +845,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_cpu_counted_is_one_row() {
+    fn parts_of_all_cpus_are_one_row() {
         let part = |last: u8, cpu: u16, n: u64| {
             let key = encoded(&flow(last, 7, 0).key, Part { swapped: true, fragments: false });
             let key = narrow(&key).map(|k| key4 { shard: cpu, ..k });

@@ -333,7 +333,7 @@ mod tests {
 
     /// Compares the numbers of d3-ribbon's SVG paths with ours.
     #[test]
-    fn ribbons_are_what_d3_draws() {
+    fn ribbons_match_d3_ribbon() {
         let cases: Vec<serde_json::Value> =
             serde_json::from_str(include_str!("../tests/fixtures/d3_chord.json")).unwrap();
         let mut compared = 0;
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quiet_are_still_to_be_seen() {
+    fn quiet_ends_stay_visible() {
         let sent = |i, j| match (i, j) {
             (0, 1) | (1, 0) => 1e12,
             (0, 2) => 1.0, // 2 only receives, 3 does nothing

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stale_stays_as_it_was() {
+    fn stale_interfaces_keep_their_last_values() {
         let interface = |id: u64, packets, stale| {
             let counted = [Count { packets, bytes: 0 }, Count::default()];
             Interface {
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_aged_did_not_happen_again() {
+    fn aged_counts_are_not_counted_again() {
         let aged = |f: Flow| Flow { key: f.key.aged(), ..f };
         let of_all = |f: Flow| Flow { key: Key::AGED, ..f };
         let older = snapshot(1, &[flow(101, 1, 5), flow(102, 1, 7), flow(103, 1, 9)]);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn books_that_could_not_be_read_are_of_a_longer_time_next() {
+    fn books_cover_a_longer_time_after_a_failed_reading() {
         let reading = |at, read, packets| {
             let books =
                 Books { counted: [Count { packets, bytes: packets * 100 }; 2], ..Books::default() };
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_that_share_an_entry_later_did_not_count_again() {
+    fn sharing_an_entry_later_does_not_count_again() {
         let at = |interface, f: Flow| Flow { interface, ..f };
         let aged = |interface, f: Flow| Flow { interface, key: f.key.aged(), ..f };
         let with = |ids: &[(u64, u64)], rows: &[(u32, Flow)]| {

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_say_all_and_nothing_only_when_they_are() {
+    fn shares_are_0_or_100_percent_only_when_exact() {
         for (part, whole, text) in [
             (0, 0, "-"),
             (3, 0, "-"),
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_outside_reaches_the_terminal_raw() {
+    fn untrusted_text_never_reaches_the_terminal_raw() {
         assert!(matches!(sanitize("eth0.100@größe 网卡"), Cow::Borrowed(_)));
         assert_eq!(sanitize("a\x1b[31mb\n\t\0\x7f"), "a␛[31mb␊␉␀␡");
         assert_eq!(sanitize("c\u{9b}31m\u{85}"), "c\u{fffd}31m\u{fffd}");
@@ -416,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_total_is_wider_than_it_says(n: u64, shift in 0..64u32) {
+        fn no_total_exceeds_its_stated_width(n: u64, shift in 0..64u32) {
             let n = n >> shift;
             for q in [packets(n), bytes(n, Base::Si), bytes(n, Base::Iec), bits(n)] {
                 prop_assert!(q.to_string().width() <= q.columns(), "{q}");
@@ -426,7 +426,7 @@ mod tests {
         }
 
         #[test]
-        fn no_rate_is_wider_than_it_says(v: f64) {
+        fn no_rate_exceeds_its_stated_width(v: f64) {
             for q in [packet_rate(v), byte_rate(v, Base::Si), byte_rate(v, Base::Iec), bit_rate(v)] {
                 prop_assert!(q.to_string().width() <= q.columns(), "{q}");
                 prop_assert_eq!(q.cell().width(), q.columns());
@@ -434,7 +434,7 @@ mod tests {
         }
 
         #[test]
-        fn no_share_or_duration_is_wider_than_it_says(a: u64, b: u64, shift in 0..64u32) {
+        fn no_share_or_duration_exceeds_its_stated_width(a: u64, b: u64, shift in 0..64u32) {
             prop_assert!(percent(a, b).width() <= 6);
             prop_assert!(percent(a >> shift, b).width() <= 6);
             let d = Duration::from_nanos(a >> shift);

@@ -752,7 +752,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_in_its_area_whatever_the_size_and_the_data() {
+    fn the_chord_stays_in_its_area() {
         let theme = Theme::default();
         let max = u64::MAX as f64;
         for matrix in [
@@ -832,7 +832,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_is_what_is_found() {
+    fn hit_testing_matches_the_drawing() {
         let theme = Theme::default();
         let matrix = hub();
         for (w, h) in [(40, 12), (80, 24), (200, 60)] {
@@ -919,7 +919,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ribbon_with_which_something_is_wrong_has_a_mark() {
+    fn a_ribbon_with_a_problem_has_a_mark() {
         let theme = Theme::default();
         let wrong = [(2, 0)];
         let view =

@@ -104,7 +104,7 @@ mod tests {
     use super::{Edit, Editing};
 
     #[test]
-    fn a_line_has_an_end() {
+    fn a_filter_has_a_maximum_length() {
         let mut line = Editing::new(String::new(), Filter::default());
         assert_eq!(line.insert(&"ä".repeat(10_000)), Edit::Changed);
         assert_eq!((line.text.len(), line.cursor), (1000, 1000));

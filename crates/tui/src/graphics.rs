@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_says_what_it_can() {
+    fn graphics_are_detected_from_the_environment() {
         let of = |vars: &[(&str, &str)]| {
             hint(|name| vars.iter().find(|v| v.0 == name).map(|v| v.1.to_owned()))
         };

@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_that_nobody_asked_for_are_no_keys() {
+    fn unsolicited_reports_are_not_keys() {
         for report in [
             "\x1b[>1;4600;0c",
             "\x1b[?2026;2$y",
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paste_is_text_and_has_an_end() {
+    fn a_paste_is_text_and_bounded() {
         assert_eq!(settled(b"\x1b[200~q\x1b[A\r\x1b[201~"), [paste(b"q\x1b[A\r")]);
         assert_eq!(settled(b"\x1b[200~half of it"), [paste(b"half of it")]);
         let (mut out, mut parser) = read(&[PASTE]);

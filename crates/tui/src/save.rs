@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_capture_is_called_by_when_and_what() {
+    fn a_capture_is_named_by_time_and_filter() {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_796_048_102);
         let stem = |rows: &str| capture_stem(&rows.parse().expect("a filter"), then);
         assert_eq!(stem("kind:vxlan vni:42"), "tmon-20261130-141502-vxlan-42");

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_high_as_they_are_great() {
+    fn bar_heights_are_proportional() {
         assert_eq!(drawn(&[0, 1, 4, 8], 4, 1), [" ▁▄█"]);
         assert_eq!(drawn(&[1, 1_000_000], 3, 1), [" ▁█"]);
         assert_eq!(drawn(&[8, 16], 2, 2), [" █", "██"]);

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_moves_ends_and_is_what_it_is_to_be() {
+    fn an_animation_ends_at_its_target() {
         let area = Rect::new(0, 0, 40, 20);
         let look = Look::new(Theme::default());
         let draw = |stage: &mut Stage, app: &App, at: u64| {

@@ -434,7 +434,7 @@ fn changes_of_the_host_are_marked_in_the_timeline_and_can_be_read() {
 }
 
 #[test]
-fn drops_that_are_not_known_are_not_none() {
+fn unknown_drops_are_not_shown_as_none() {
     let unknown = |t| {
         let mut reading = dropping(t);
         let mut drops = Drops::default();
@@ -945,7 +945,7 @@ fn timed(t: u32) -> Timed {
 }
 
 #[test]
-fn what_is_in_packets_is_below_the_view() {
+fn packet_contents_are_below_the_view() {
     let mut app = app(many);
     press(&mut app, "j");
     update(&mut app, Msg::Seen(Some(Lens::default())), NOW);
@@ -1006,7 +1006,7 @@ fn the_rows_of_a_finding_are_looked_into() {
 }
 
 #[test]
-fn a_capture_is_told_as_long_as_it_is_made() {
+fn capture_progress_is_shown_while_it_runs() {
     let mut app = app(many);
     press(&mut app, "j");
     let news = CatchNews { packets: 1234, bytes: 56_700, lost: 8, end: None };
@@ -1026,7 +1026,7 @@ fn a_capture_is_told_as_long_as_it_is_made() {
 }
 
 #[test]
-fn what_is_selected_is_an_expression() {
+fn the_selection_is_an_expression() {
     let meant = |keys: &str| {
         let mut app = app(many);
         press(&mut app, keys);
@@ -1080,7 +1080,7 @@ fn a_failed_reading_keeps_the_picture_and_says_so() {
 }
 
 #[test]
-fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
+fn an_unreadable_interface_is_reported_while_it_lasts() {
     let mut app = app(many);
     let plain =
         |text: &str| text.lines().find(|l| l.starts_with("   plain ")).map(|l| l[..35].to_owned());
@@ -1114,7 +1114,7 @@ fn an_interface_that_could_not_be_read_is_said_for_as_long_as_that() {
 }
 
 #[test]
-fn what_the_source_says_is_shown_for_a_while() {
+fn notices_are_shown_for_a_while() {
     let mut app = app(many);
     update(&mut app, Msg::Say(Notice { at: NOW, text: "eth1 is gone".to_owned(), bad: true }), NOW);
     assert!(screen(&mut app, (80, 24)).contains("eth1 is gone"));
@@ -1191,7 +1191,7 @@ fn a_capture_opens_on_the_last_interval_that_has_something_to_show() {
 }
 
 #[test]
-fn what_is_drawn_is_the_whole_time_since_the_last_frame() {
+fn rates_cover_the_whole_time_since_the_last_reading() {
     let mut app = app(many);
     // nothing was read for a minute
     update(&mut app, Msg::Reading(Box::new(reading(68, many(68))), NOW), NOW);

@@ -380,7 +380,7 @@ fn leaving_gives_the_terminal_back() {
 }
 
 #[test]
-fn it_lives_in_any_window_and_with_any_input() {
+fn it_survives_any_window_and_any_input() {
     let mut s = Screen::open("run");
     s.wait_for("10.0.0.9");
     // escape is pressed twice: a single one could begin a sequence
@@ -567,7 +567,7 @@ fn files(folder: &std::path::Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_is_saved_is_whole_or_not_there() {
+fn saved_files_are_complete_or_absent() {
     for (key, ending, last) in [("e", ".svg", "</svg>"), ("E", ".html", "</html>")] {
         let folder = tempfile::tempdir().unwrap();
         let mut s = Screen::open_in("run", folder.path(), "");
@@ -596,7 +596,7 @@ fn what_is_saved_is_whole_or_not_there() {
 }
 
 #[test]
-fn packets_of_what_is_selected_are_looked_into_and_kept() {
+fn packets_of_the_selection_are_examined_and_saved() {
     let folder = tempfile::tempdir().unwrap();
     let mut s = Screen::open_in("packets", folder.path(), "");
     s.wait_for("10.0.0.9");

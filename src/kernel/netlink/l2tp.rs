@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_say_how_long_their_cookies_are() {
+    fn sessions_reveal_the_length_of_their_cookies() {
         let tunnels = [tunnel(3, 1, Some(5000)), tunnel(3, 2, None), tunnel(3, 3, Some(1701))];
         let sessions = [session(1, 5, [8, 8]), session(2, 5, [4, 4]), session(3, 4, [0, 0])];
         assert_eq!(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_port_cannot_say_is_not_said() {
+    fn sessions_that_differ_on_a_port_yield_nothing() {
         let udp = || [tunnel(3, 1, Some(5000)), tunnel(3, 2, Some(5000))];
         let of = |sessions: &[Vec<u8>]| ports(&udp(), sessions).len();
         assert_eq!(of(&[session(1, 5, [4, 4]), session(2, 5, [4, 4])]), 1, "they agree");

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_said_in_words() {
+    fn changes_are_described_in_words() {
         let (v4, v6) = (2u16.to_ne_bytes(), 10u16.to_ne_bytes());
         let (to, from, spi) = ([10, 0, 0, 2], [10, 0, 0, 1], 0xc0deu32.to_be_bytes());
         let own: [(usize, &[u8]); 4] = [(56, &to), (72, &spi), (76, &[50]), (212, &v4)];
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_says_nothing() {
+    fn truncated_messages_are_ignored() {
         for kind in 0x10..0x1f {
             let whole = message(kind, 224, &[(212, &2u16.to_ne_bytes()), (20, &[2, 0])]);
             for length in 0..whole.len() {

@@ -234,7 +234,7 @@ fn a_biflow_has_both_directions() {
 }
 
 #[test]
-fn what_this_host_sent_is_what_leaves_it_and_is_its_own() {
+fn sent_means_leaving_this_host_from_its_own_addresses() {
     let flows = rows();
     let mut overlay = Overlay::default();
     overlay.addresses.insert(pair(false, 77, 1, 2).first, vec![None]);
@@ -345,7 +345,7 @@ fn datagrams_arrive() {
 }
 
 #[test]
-fn nobody_minds_a_collector_that_does_not_listen_to_udp() {
+fn a_missing_udp_collector_is_tolerated() {
     let free = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
     let port = free.local_addr().expect("an address").port();
     drop(free);
@@ -359,7 +359,7 @@ fn nobody_minds_a_collector_that_does_not_listen_to_udp() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_told_and_made_anew() {
+fn a_broken_connection_is_reported_and_reopened() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let at = listener.local_addr().expect("an address");
     let (sender, told) = sender(at.port(), true);

@@ -200,7 +200,7 @@ fn series_are_these() {
 }
 
 #[test]
-fn a_flood_of_keys_has_no_more_series_than_is_said() {
+fn a_flood_of_keys_stays_within_the_series_limits() {
     let (tunnels, peers) = (20, 7);
     let m = metering(tunnels, peers);
     m.add(&snapshot(1, &["eth0", "eth1"], &[talk(0, 2, 7, 1, 1), talk(1, 3, 8, 1, 1)]).total(), []);

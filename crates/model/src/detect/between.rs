@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_that_agree_are_no_finding_and_neither_is_what_is_within_the_bound() {
+    fn agreement_within_the_bound_is_not_a_finding() {
         assert_eq!(both(80, &ends(1000, 1000)).found(), []);
         // Four milliseconds at 1,000 packets a second: four packets per window, which hides a loss
         // of one in 2,500.
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_told_with_its_bound() {
+    fn loss_is_reported_with_its_bound() {
         let world = both(26, &ends(1000, 985));
         let text =
             "vxlan 7 from node-1 to node-2: 1.5 % is lost, 150 of 10000 packets in 10 s (± 4)";
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn little_loss_is_told_by_the_long_window() {
+    fn the_long_window_detects_small_losses() {
         let mut world = World::new();
         world.error = Some(Duration::from_millis(10));
         let [a, b] = ends(1000, 998);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_all_arrives_again() {
+    fn it_ends_when_everything_arrives_again() {
         let mut world = both(26, &ends(1000, 900));
         assert_eq!(world.found().len(), 1);
         let [a, b] = ends(1000, 1000);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_and_hosts_on_the_way_say_where_it_was_lost() {
+    fn devices_and_hosts_on_the_path_locate_the_loss() {
         let mut world = World::new();
         world.dropped = vec![(1, 9, 0), (2, 0, 3)];
         let [a, b] = ends(1000, 980);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn one_end_says_nothing() {
+    fn a_single_end_yields_no_finding() {
         let [a, b] = ends(1000, 900);
         let alone = |host, saw: &[Saw]| {
             let mut world = World::new();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_that_are_missing_are_no_loss() {
+    fn missing_readings_are_not_loss() {
         let [a, b] = ends(1000, 1000);
         let mut world = both(30, &ends(1000, 1000));
         world.seconds(1, &[(1, &a)]).seconds(40, &[(1, &a), (2, &b)]);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_tells_no_loss_and_is_told() {
+    fn a_wrong_clock_is_reported_instead_of_loss() {
         let mut world = World::new();
         world.clock = (2, -340);
         let [a, b] = ends(1000, 900);
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_black_hole_is_told_where_the_receiver_would_see_it() {
+    fn a_black_hole_is_reported_if_the_receiver_would_see_the_packets() {
         let [a, b] = ends(1000, 1000);
         let mut world = both(20, &ends(1000, 1000));
         world.seconds(40, &[(1, &a), (2, &[])]);
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_under_another_address_is_the_same() {
+    fn translated_addresses_are_matched() {
         let (a, b, nat) = (address(1), address(2), IpAddr::from([198, 51, 100, 4]));
         let mut world = World::new();
         world.seconds(40, &[(1, &[Sent(a, b, 1000)]), (2, &[Received(nat, b, 1000)])]);
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_group_each_member_is_told_apart() {
+    fn each_group_member_is_judged_separately() {
         let (a, group) = (address(1), IpAddr::from([239, 1, 1, 1]));
         let mut world = World::new();
         let [all, less] = [1000, 980].map(|n| [Received(a, group, n)]);
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_several_hosts_is_theirs_together() {
+    fn hosts_that_share_an_address_count_together() {
         let (a, any) = (address(1), address(9));
         let mut world = World::new();
         let local = |world: &mut World, host: u8, saw: &[Saw]| {

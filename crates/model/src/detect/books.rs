@@ -88,7 +88,7 @@ mod tests {
     use crate::flow::{Books, Count, Stop};
 
     #[test]
-    fn what_could_not_be_counted_into_a_row_is_found() {
+    fn packets_without_a_row_are_found() {
         let count = |packets| Count { packets, bytes: packets * 100 };
         let mut books = Books { counted: [count(900), count(0)], ..Books::default() };
         books.stops[Stop::Plain as usize][0] = count(95);

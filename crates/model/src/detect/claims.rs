@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_what_of_which_tunnel() {
+    fn icmp_errors_name_their_sender_and_tunnel() {
         let flow = talk(2, Some((1, 9)), 5, 5);
         for (error, mtu, topic, end) in [
             ([3, 4], Some(1400), Topic::Mtu, "were too big: 1400 bytes would pass"),

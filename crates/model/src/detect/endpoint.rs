@@ -112,7 +112,7 @@ mod tests {
     };
 
     #[test]
-    fn packets_that_go_to_another_endpoint_than_the_address_is_behind_are_found() {
+    fn packets_to_the_wrong_endpoint_are_found() {
         let overlay = leads(9, 5);
         let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
         stage.seconds(3, &[talk(5, Some((1, 9)), 1, 0), talk(3, Some((2, 9)), 0, 1)]);

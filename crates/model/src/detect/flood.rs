@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_and_what_was_always_so_are_not() {
+    fn bursts_and_steady_floods_are_not() {
         let mut stage = Stage::default();
         stage.seconds(30, &[talk(2, None, 1, 1)]);
         stage.seconds(3, &[talk(2, None, 400, 0)]); // everybody boots

@@ -74,7 +74,7 @@ mod tests {
     };
 
     #[test]
-    fn many_that_began_together_are_one_line() {
+    fn findings_that_began_together_share_a_line() {
         let mut stage = Stage::default();
         let all = |n: u8, back| {
             (2..2 + n).map(|peer| talk(peer, Some((1, peer)), 1, back)).collect::<Vec<_>>()

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn other_messages_are_nothing_to_find() {
+    fn other_messages_are_not_findings() {
         let messages = [(contract::GTPU_EXTENSIONS as u8, 1, 2, None), (RESPONSE, 1, 2, None)];
         let mut stage = Stage { beside: said(&messages), ..Stage::default() };
         stage.seconds(60, &[flow()]);

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_told_by_kind_expression_and_day() {
+    fn known_findings_match_by_kind_expression_and_day() {
         let mut stage = Stage::default();
         stage.seconds(3, &[talk(2, Some((1, 2)), 1, 1)]);
         stage.seconds(10, &[talk(2, Some((1, 2)), 1, 0)]);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn errors_name_their_line() {
         let wrong = |text: &str| parse(text).expect_err("wrong");
         assert!(wrong("\nquiet").starts_with("line 2: there is no finding `quiet`: it is one of"));
         assert_eq!(

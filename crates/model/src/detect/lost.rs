@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_lost() {
+    fn missing_numbers_are_lost() {
         let esp = talk_in(Tunnel { kind: Kind::Esp, id: None }, 2, None, 0, 90);
         let late = Numbered { late: 2, duplicate: 1, ..numbered(50, 6) };
         let mut stage =
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn late_duplicate_or_anew_is_not_lost() {
+    fn late_duplicate_and_restarted_numbers_are_not_lost() {
         let n = Numbered { late: 9, duplicate: 9, restarted: 1, ..numbered(50, 0) };
         let mut stage = Stage { beside: of(&[(1, n)]), ..Stage::default() };
         stage.seconds(5, &[]);

@@ -78,7 +78,7 @@ fn second(n: u64) -> Vec<Flow> {
 }
 
 #[test]
-fn half_an_hour_in_which_nothing_is_wrong() {
+fn half_an_hour_without_faults_has_no_bad_finding() {
     let device = Device {
         netns: None,
         name: "vxlan0".to_owned(),
@@ -115,7 +115,7 @@ fn mirrored(flow: &Flow) -> Flow {
 }
 
 #[test]
-fn ten_minutes_in_which_nothing_is_wrong_between_the_hosts_of_a_fleet() {
+fn ten_minutes_without_faults_in_a_fleet_have_no_bad_finding() {
     let at = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + n);
     let mut fleet = Fleet::new(Origin::default());
     let (mut detectors, mut before) = (Detectors::default(), None::<Snapshot>);

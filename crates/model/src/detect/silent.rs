@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_asked_for_in_vain_needs_no_past() {
+    fn an_unanswered_connection_needs_no_past() {
         let mut stage = Stage::default();
         let syn = talk(2, Some((1, 2)), 1, 0);
         for second in 0..16 {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_direction_of_others_connections_is_not_silence() {
+    fn seeing_one_direction_of_connections_is_not_silence() {
         // They arrive here and the answers take another path, or come in another row.
         for (hook, unanswered) in [(Hook::Rx, 1), (Hook::Tx, 0)] {
             let mut stage = Stage::default();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_that_answered_and_does_not_any_more_is_silent() {
+    fn a_tunnel_that_stops_answering_is_silent() {
         let mut stage = Stage::default();
         stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1), talk(2, None, 1, 1)]);
         let lost = [talk(2, Some((1, 2)), 1, 0), talk(2, None, 1, 0)];
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_asking_has_not_been_answered() {
+    fn giving_up_is_not_an_answer() {
         let mut stage = Stage::default();
         stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1)]);
         stage.seconds(11, &[talk(2, Some((1, 2)), 1, 0)]);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn who_pauses_often_is_given_time() {
+    fn a_peer_with_long_pauses_is_given_time() {
         let mut stage = Stage::default();
         for second in 0..120 {
             let answers = u64::from(second % 8 == 0);
