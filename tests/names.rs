@@ -204,6 +204,50 @@ fn services_of_this_host_have_names() {
     drop(silent);
 }
 
+/// Its userspace datapath has no devices; what they leave by is in a bridge of its own.
+#[test]
+fn tunnels_of_open_vswitch_are_found() {
+    own_host();
+    let space = Space::new("ovs");
+    space.ip("link add eth0 type veth peer name x0\nlink set eth0 up\nlink set x0 up\n\
+         link add br-phy type bridge\nlink set br-phy up\naddr add 192.0.2.1/24 dev br-phy");
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let id = |id: &str| json!(["uuid", id]);
+    let options = json!(["map", [["dst_port", "5789"], ["key", "42"], ["remote_ip", "192.0.2.7"]]]);
+    let none = json!(["map", []]);
+    let answer = json!({ "id": 0, "error": null, "result": [
+        { "rows": [{ "_uuid": id("b"), "name": "br-phy", "ports": id("p") }] },
+        { "rows": [{ "_uuid": id("p"), "name": "eth0", "interfaces": id("i") }] },
+        { "rows": [
+            { "_uuid": id("i"), "name": "eth0", "type": "", "options": none },
+            { "_uuid": id("v"), "name": "vx1", "type": "vxlan", "options": options },
+        ] },
+    ] });
+    serve(OVSDB, move |_| answer.to_string(), false);
+    let run = |args: &[&str]| space.0.within(|| tmon(args)).unwrap();
+    let tunnels = valid("tunnels", &run(&["tunnels", "--json"]).stdout);
+    let vx1 = tunnels["tunnels"].as_array().unwrap().iter().find(|t| t["name"] == "vx1").unwrap();
+    for (field, value) in [
+        ("device", json!("ovs vxlan")),
+        ("kind", json!("vxlan")),
+        ("id", json!(42)),
+        ("port", json!(5789)),
+        ("remote", json!("192.0.2.7")),
+        ("underlay", json!("eth0")),
+        ("ifindex", Value::Null),
+        ("mtu", Value::Null),
+    ] {
+        assert_eq!(vx1[field], value, "{field}: {vx1}");
+    }
+    let table = String::from_utf8(run(&["tunnels"]).stdout).unwrap();
+    assert!(table.lines().any(|l| l.starts_with("vx1") && l.contains("ovs vxlan")), "{table}");
+    // Without a name of an interface it is what is watched.
+    let out = run(&["dump", "--for", "0s", "--rows", "64", "--json"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let reading: Value = serde_json::from_slice(&out.stdout).expect(&said);
+    assert_eq!(reading["interfaces"][0]["name"], "eth0", "{reading}");
+}
+
 /// What `tests/tools.sh` has unpacked.
 fn unpacked(program: &str) -> Command {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
@@ -265,6 +309,13 @@ fn the_real_open_vswitch_is_understood() {
     let names = valid("names", &tmon(&["names", "--json"]).stdout);
     let web = json!({ "address": "10.244.0.6", "name": "shop_web-0", "from": "ovs" });
     assert!(names["names"].as_array().unwrap().contains(&web), "{names}");
+    vsctl(
+        "add-port br-int vx1 -- set interface vx1 type=vxlan options:remote_ip=192.0.2.7 \
+         options:key=42 options:dst_port=5789",
+    );
+    let tunnels = valid("tunnels", &tmon(&["tunnels", "--json"]).stdout);
+    let vx1 = tunnels["tunnels"].as_array().unwrap().iter().find(|t| t["name"] == "vx1").unwrap();
+    assert_eq!([&vx1["id"], &vx1["port"]], [&json!(42), &json!(5789)], "{vx1}");
 }
 
 #[test]

@@ -45,7 +45,8 @@ struct Report {
 #[derive(Serialize)]
 struct Device {
     name: String,
-    ifindex: u32,
+    /// Null where the kernel has no device: in Open vSwitch's userspace datapath.
+    ifindex: Option<u32>,
     /// The name that the namespace was opened by; null is the caller's.
     netns: Option<String>,
     /// The kernel's name for its type.
@@ -64,7 +65,7 @@ struct Device {
     vrf: Option<String>,
     /// What its id stands for: an L3VNI for a VRF, an L2VNI for a bridge.
     stands_for: Option<String>,
-    mtu: u32,
+    mtu: Option<u32>,
     up: bool,
     /// Id and other end come with each packet.
     external: bool,
@@ -89,7 +90,7 @@ impl Device {
         let (bridge, vrf) = scene.link(t.ifindex).map_or((None, None), |l| scene.masters(l));
         Device {
             name: t.name.clone(),
-            ifindex: t.ifindex,
+            ifindex: Some(t.ifindex).filter(|index| *index > 0),
             netns: netns.map(str::to_owned),
             device: t.device.clone(),
             kind: t.kind.to_string(),
@@ -103,7 +104,7 @@ impl Device {
             bridge: bridge.map(str::to_owned),
             vrf: vrf.map(str::to_owned),
             stands_for: scene.segment(tunnel).map(|segment| segment.to_string()),
-            mtu: t.mtu,
+            mtu: Some(t.mtu).filter(|mtu| *mtu > 0),
             up: t.up,
             external: t.collect_metadata,
             open: tunnel.is_open(),
@@ -132,7 +133,7 @@ impl Device {
             },
             text(&self.bridge),
             text(&self.vrf),
-            self.mtu.to_string(),
+            or(self.mtu.map(|mtu| mtu.to_string()), UNKNOWN),
             if self.up { "up" } else { "down" }.to_owned(),
         ]
     }
@@ -155,7 +156,11 @@ impl Tunnels {
         let others = match &self.netns {
             Some(name) => vec![(name.clone(), Netns::open(name))],
             None => {
-                report.add(&NetnsView::read(&mut Netlink::open()?)?, None);
+                let mut netlink = Netlink::open()?;
+                let scene = NetnsView::read(&mut netlink)?;
+                report.add(&scene, None);
+                let asked = scene.userspace_tunnels(&mut netlink);
+                report.tunnels.extend(asked.iter().map(|t| Device::new(t, &scene, None)));
                 if self.all_netns { netns::others() } else { Vec::new() }
             }
         };

@@ -24,9 +24,12 @@ use nix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::kernel::runner::{Runner, Running};
+use crate::kernel::{
+    netlink::TunnelDevice,
+    runner::{Runner, Running},
+};
 use feed::names::{HostName, NameSource, Names, ServiceNames};
-use model::{overlay::Segment, units::sanitize};
+use model::{flow::Kind, overlay::Segment, units::sanitize};
 
 /// The paths of the sockets.
 const OVSDB: &str = "/run/openvswitch/db.sock";
@@ -178,31 +181,55 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     serde_json::from_slice(bytes).map_err(io::Error::other)
 }
 
-/// OVSDB's answer to one `select` (RFC 7047): a result for each operation.
+/// OVSDB's answer to some `select` (RFC 7047): a result for each.
 #[derive(Deserialize)]
-struct Selected {
-    #[serde(default)]
-    result: Vec<Table>,
+struct Selected<T> {
+    result: Vec<Table<T>>,
 }
 
+#[derive(Deserialize)]
+struct Table<T> {
+    #[serde(default = "Vec::new")]
+    rows: Vec<T>,
+}
+
+/// `["map", [[KEY, VALUE], ...]]`.
 #[derive(Default, Deserialize)]
-struct Table {
-    #[serde(default)]
-    rows: Vec<Row>,
+struct OvsMap(#[allow(dead_code)] String, Vec<(String, String)>);
+
+impl OvsMap {
+    /// What the first of these keys says.
+    fn get(&self, keys: [&str; 2]) -> Option<&str> {
+        let all = &self.1;
+        let found = keys.iter().find_map(|key| all.iter().find(|(k, v)| k == key && !v.is_empty()));
+        found.map(|(_, value)| value.as_str())
+    }
 }
 
+/// Asks OVSDB for columns of tables.
+fn select<T: DeserializeOwned>(mut line: Line, tables: &[(&str, &[&str])]) -> io::Result<Vec<T>> {
+    let selects = tables.iter().map(|(table, columns)| {
+        serde_json::json!({ "op": "select", "table": table, "where": [], "columns": columns })
+    });
+    let words: Vec<Value> = std::iter::once("Open_vSwitch".into()).chain(selects).collect();
+    let question = serde_json::json!({ "method": "transact", "id": 0, "params": words });
+    line.ask(question.to_string().as_bytes())?;
+    // One JSON text, after which the connection stays open.
+    let from = io::BufReader::new(line.take(MOST_BYTES as u64));
+    let mut texts = serde_json::Deserializer::from_reader(from).into_iter::<Selected<T>>();
+    let answer = texts.next().ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
+    Ok(answer.result.into_iter().flat_map(|table| table.rows).collect())
+}
+
+/// What the names of an interface are in.
 #[derive(Deserialize)]
 struct Row {
-    /// `["map", [[KEY, VALUE], ...]]`.
-    external_ids: (String, Vec<(String, String)>),
+    external_ids: OvsMap,
 }
 
 impl Row {
-    /// The value of the first of these keys that exists.
     fn id(&self, keys: [&str; 2]) -> Option<&str> {
-        let all = &self.external_ids.1;
-        let found = keys.iter().find_map(|key| all.iter().find(|(k, v)| k == key && !v.is_empty()));
-        found.map(|(_, value)| value.as_str())
+        self.external_ids.get(keys)
     }
 
     /// `NAMESPACE/POD`, or else the name of the port.
@@ -292,16 +319,9 @@ impl Answers {
         self.addresses.extend(all);
     }
 
-    fn of_ovs(&mut self, mut line: Line) -> io::Result<()> {
-        line.ask(
-            br#"{"method":"transact","id":0,"params":["Open_vSwitch",{"op":"select","table":"Interface","where":[],"columns":["external_ids"]}]}"#,
-        )?;
-        // One JSON text, after which the connection stays open.
-        let mut from =
-            serde_json::Deserializer::from_reader(io::BufReader::new(line.take(MOST_BYTES as u64)))
-                .into_iter::<Selected>();
-        let answer = from.next().ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
-        let rows = answer.result.iter().flat_map(|table| &table.rows);
+    fn of_ovs(&mut self, line: Line) -> io::Result<()> {
+        let rows: Vec<Row> = select(line, &[("Interface", &["external_ids"])])?;
+        let rows = rows.iter();
         let of = |(name, row): (String, &Row)| {
             row.addresses().map(move |address| (address, name.clone())).collect::<Vec<_>>()
         };
@@ -361,6 +381,107 @@ impl Answers {
         };
         ServiceNames { addresses, ids: self.ids.into_iter().map(segment).collect() }
     }
+}
+
+/// What OVS calls the types of tunnels, what they are on the wire, and their port where none is said.
+const OVS_TUNNELS: [(&str, Kind, Option<u16>); 6] = [
+    ("vxlan", Kind::Vxlan, Some(4789)),
+    ("geneve", Kind::Geneve, Some(6081)),
+    ("gre", Kind::Gretap, None),
+    ("ip6gre", Kind::Gretap, None),
+    ("erspan", Kind::Erspan, None),
+    ("gtpu", Kind::Gtpu, Some(2152)),
+];
+/// What the device of such a tunnel is called, with its type: there is none in the kernel.
+pub(crate) const OVS: &str = "ovs";
+
+/// Of any of the tables that tunnels are in.
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "_uuid")]
+    uuid: Value,
+    name: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    options: OvsMap,
+    /// Ports of a bridge.
+    ports: Option<Value>,
+    /// Interfaces of a port.
+    interfaces: Option<Value>,
+}
+
+/// The ids in `["uuid", ID]`, or in a set of those.
+fn ids(value: &Value) -> Vec<&str> {
+    match value.as_array().map(Vec::as_slice) {
+        Some([Value::String(what), Value::String(id)]) if what == "uuid" => vec![id],
+        Some([Value::String(what), Value::Array(all)]) if what == "set" => {
+            all.iter().filter_map(|v| v.get(1)?.as_str()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The tunnels that Open vSwitch has, as devices that are up; and for each of its bridges, which have
+/// the addresses that these tunnels send from, the interfaces by which its packets leave.
+///
+/// # Errors
+/// Nobody is there, or says nothing that is understood in time.
+pub(crate) fn ovs_tunnels() -> io::Result<(Vec<TunnelDevice>, HashMap<String, Vec<String>>)> {
+    of_ovsdb(reach(Path::new(OVSDB))?)
+}
+
+fn of_ovsdb(line: Line) -> io::Result<(Vec<TunnelDevice>, HashMap<String, Vec<String>>)> {
+    const MOST_TUNNELS: usize = 1000;
+    let parts: Vec<Part> = select(
+        line,
+        &[
+            ("Bridge", &["_uuid", "name", "ports"]),
+            ("Port", &["_uuid", "name", "interfaces"]),
+            ("Interface", &["_uuid", "name", "type", "options"]),
+        ],
+    )?;
+    let by_id: HashMap<&str, &Part> =
+        parts.iter().filter_map(|p| Some((*ids(&p.uuid).first()?, p))).collect();
+    let within = |of: Option<&Value>| {
+        let all = of.map(ids).unwrap_or_default();
+        all.into_iter().filter_map(|id| by_id.get(id).copied()).collect::<Vec<_>>()
+    };
+    let bridges = parts.iter().filter(|p| p.ports.is_some()).map(|bridge| {
+        let ports = within(bridge.ports.as_ref());
+        let interfaces = ports.into_iter().flat_map(|port| within(port.interfaces.as_ref()));
+        let outside = interfaces.filter(|i| matches!(i.kind.as_str(), "" | "system" | "afxdp"));
+        (bridge.name.clone(), outside.map(|i| i.name.clone()).collect())
+    });
+    let tunnel = |part: &Part| {
+        let (name, kind, port) = *OVS_TUNNELS.iter().find(|known| known.0 == part.kind)?;
+        let says = |keys| part.options.get(keys);
+        let key = says(["out_key", "key"]).unwrap_or("0");
+        let id =
+            key.strip_prefix("0x").map_or_else(|| key.parse(), |hex| u32::from_str_radix(hex, 16));
+        let remote = says(["remote_ip", "remote_ip"]);
+        Some(TunnelDevice {
+            ifindex: 0,
+            name: part.name.clone(),
+            device: format!("{OVS} {name}"),
+            kind,
+            id: id.ok(),
+            port: says(["dst_port", "dst_port"]).and_then(|p| p.parse().ok()).or(port),
+            fou: false,
+            local: says(["local_ip", "local_ip"]).and_then(|a| a.parse().ok()),
+            remote: remote.and_then(|a| a.parse().ok()),
+            underlay: None,
+            underlay_netnsid: None,
+            netnsid: None,
+            optional: 0,
+            collect_metadata: key == "flow" || remote == Some("flow"),
+            mtu: 0,
+            up: true,
+            master: None,
+        })
+    };
+    let tunnels = parts.iter().filter_map(tunnel).take(MOST_TUNNELS).collect();
+    Ok((tunnels, bridges.collect()))
 }
 
 /// FRR's answer to a command on the socket that vtysh(1) uses: a text, three zeroes, a status.
@@ -508,6 +629,44 @@ mod tests {
         assert_eq!(ids, [(50, "VRF red".to_owned()), (100, "L2VNI in VRF red".to_owned())]);
     }
 
+    /// As ovsdb-server 3.1 answers: a bridge with three tunnels, and one that the physical interface is in.
+    const BRIDGES: &str = r#"{"id":0,"result":[
+        {"rows":[{"_uuid":["uuid","b1"],"name":"br-int","ports":["set",[["uuid","p1"],["uuid","p2"],["uuid","p3"],["uuid","p4"]]]},
+                 {"_uuid":["uuid","b2"],"name":"br-phy","ports":["set",[["uuid","p5"],["uuid","p6"]]]}]},
+        {"rows":[{"_uuid":["uuid","p1"],"name":"br-int","interfaces":["uuid","i1"]},
+                 {"_uuid":["uuid","p2"],"name":"vx1","interfaces":["uuid","i2"]},
+                 {"_uuid":["uuid","p3"],"name":"gnv","interfaces":["uuid","i3"]},
+                 {"_uuid":["uuid","p4"],"name":"gre1","interfaces":["uuid","i4"]},
+                 {"_uuid":["uuid","p5"],"name":"br-phy","interfaces":["uuid","i5"]},
+                 {"_uuid":["uuid","p6"],"name":"eth0","interfaces":["uuid","i6"]}]},
+        {"rows":[{"_uuid":["uuid","i1"],"name":"br-int","type":"internal","options":["map",[]]},
+                 {"_uuid":["uuid","i2"],"name":"vx1","type":"vxlan","options":["map",[["dst_port","5789"],["key","42"],["remote_ip","192.0.2.7"]]]},
+                 {"_uuid":["uuid","i3"],"name":"gnv","type":"geneve","options":["map",[["key","flow"],["local_ip","192.0.2.1"],["remote_ip","flow"]]]},
+                 {"_uuid":["uuid","i4"],"name":"gre1","type":"gre","options":["map",[["out_key","0x2a"],["remote_ip","2001:db8::7"]]]},
+                 {"_uuid":["uuid","i5"],"name":"br-phy","type":"internal","options":["map",[]]},
+                 {"_uuid":["uuid","i6"],"name":"eth0","type":"","options":["map",[]]}]}],"error":null}"#;
+
+    #[test]
+    fn tunnels_of_open_vswitch_are_found_with_what_they_leave_by() {
+        let (tunnels, bridges) = of_ovsdb(service(BRIDGES.into())).expect("OVS");
+        let text = |t: &TunnelDevice| {
+            let or = |a: Option<IpAddr>| a.map_or("-".to_owned(), |a| a.to_string());
+            let (id, port) = (t.id.unwrap_or_default(), t.port.unwrap_or_default());
+            let ends = format!("{} {}", or(t.local), or(t.remote));
+            format!("{} {} {id} {port} {ends} {}", t.name, t.device, t.collect_metadata)
+        };
+        assert_eq!(
+            tunnels.iter().map(text).collect::<Vec<_>>(),
+            [
+                "vx1 ovs vxlan 42 5789 - 192.0.2.7 false",
+                "gnv ovs geneve 0 6081 192.0.2.1 - true",
+                "gre1 ovs gre 42 0 - 2001:db8::7 false",
+            ]
+        );
+        assert_eq!(bridges["br-phy"], ["eth0"]);
+        assert!(bridges["br-int"].is_empty());
+    }
+
     #[test]
     fn garbage_silence_and_floods_cost_bounded_time_and_names() {
         let begun = Instant::now();
@@ -516,6 +675,7 @@ mod tests {
             ["", "\0\0\0\0", "{", "[[[[", "\u{1b}[2J", "null", "[]", r#"{"result":null}"#]
         {
             let _ = told.of_ovs(service(garbage.into()));
+            assert!(of_ovsdb(service(garbage.into())).is_err());
             let _ = told.of_zebra(vty_says(garbage));
             let _ = told.of_bgpd(vty_says(garbage));
             let _ = told.of_docker(docker_says(garbage));

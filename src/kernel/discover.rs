@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use glob::Pattern;
 
 use crate::kernel::{
+    asked,
     bpf::Port,
     netlink::{FouPort, Link, Netlink, TunnelDevice},
     netns::{self, NetnsHandle},
@@ -138,12 +139,38 @@ impl NetnsView {
                 scene.elsewhere.push(FoundTunnel { device, underlay });
             }
         }
+        if matches!(place, NetnsHandle::Here) {
+            let tunnels = scene.userspace_tunnels(netlink);
+            scene.elsewhere.extend(tunnels);
+        }
         Ok(scene)
     }
 
-    /// The WireGuard devices that [`NetnsView::read_with_moved`] found elsewhere.
+    /// The tunnels of Open vSwitch's userspace datapath, which has no devices for them. It is asked, and
+    /// that is a help, not a condition. What the kernel's datapath carries has a device of the same
+    /// kind and port. A route that leads to a bridge of its own leads to the interface in that bridge.
+    pub fn userspace_tunnels(&self, netlink: &mut Netlink) -> Vec<FoundTunnel> {
+        let Ok((devices, bridges)) = asked::ovs_tunnels() else { return Vec::new() };
+        let is_here = |d: &TunnelDevice| {
+            let same = |t: &FoundTunnel| t.device.kind == d.kind && t.device.port == d.port;
+            self.tunnels.iter().any(|t| t.device.up && same(t))
+        };
+        let outside = |route: u32| {
+            let inside = bridges.get(&self.link(route)?.name)?;
+            Some(self.links.iter().find(|l| inside.contains(&l.name))?.index)
+        };
+        let found = |device: TunnelDevice| {
+            let route = netlink.underlay_of(&device).unwrap_or_default();
+            let underlay = route.map(|route| outside(route).unwrap_or(route));
+            FoundTunnel { device, underlay }
+        };
+        devices.into_iter().filter(|device| !is_here(device)).map(found).collect()
+    }
+
+    /// What [`NetnsView::read_with_moved`] found beyond [`NetnsView::read`].
     pub fn moved(&self) -> impl Iterator<Item = &FoundTunnel> {
-        self.elsewhere.iter().filter(|t| t.device.kind == Kind::Wireguard)
+        let is_asked = |t: &FoundTunnel| t.device.device.starts_with(asked::OVS);
+        self.elsewhere.iter().filter(move |t| t.device.kind == Kind::Wireguard || is_asked(t))
     }
 
     /// The same state, with these devices elsewhere.
