@@ -422,16 +422,25 @@ fn ids(value: &Value) -> Vec<&str> {
     }
 }
 
-/// The tunnels that Open vSwitch has, as devices that are up; and for each of its bridges, which have
-/// the addresses that these tunnels send from, the interfaces by which its packets leave.
+/// What Open vSwitch has.
+#[derive(Debug, Default)]
+pub(crate) struct OvsTunnels {
+    /// Its tunnels, as devices that are up.
+    pub(crate) tunnels: Vec<TunnelDevice>,
+    /// Its bridges, which have the addresses that these tunnels send from, and the interfaces by which
+    /// their packets leave.
+    pub(crate) bridges: HashMap<String, Vec<String>>,
+}
+
+/// Asks for it.
 ///
 /// # Errors
 /// Nobody is there, or says nothing that is understood in time.
-pub(crate) fn ovs_tunnels() -> io::Result<(Vec<TunnelDevice>, HashMap<String, Vec<String>>)> {
+pub(crate) fn ovs_tunnels() -> io::Result<OvsTunnels> {
     of_ovsdb(reach(Path::new(OVSDB))?)
 }
 
-fn of_ovsdb(line: Line) -> io::Result<(Vec<TunnelDevice>, HashMap<String, Vec<String>>)> {
+fn of_ovsdb(line: Line) -> io::Result<OvsTunnels> {
     const MOST_TUNNELS: usize = 1000;
     let parts: Vec<Part> = select(
         line,
@@ -481,7 +490,7 @@ fn of_ovsdb(line: Line) -> io::Result<(Vec<TunnelDevice>, HashMap<String, Vec<St
         })
     };
     let tunnels = parts.iter().filter_map(tunnel).take(MOST_TUNNELS).collect();
-    Ok((tunnels, bridges.collect()))
+    Ok(OvsTunnels { tunnels, bridges: bridges.collect() })
 }
 
 /// FRR's answer to a command on the socket that vtysh(1) uses: a text, three zeroes, a status.
@@ -648,7 +657,7 @@ mod tests {
 
     #[test]
     fn tunnels_of_open_vswitch_are_found_with_what_they_leave_by() {
-        let (tunnels, bridges) = of_ovsdb(service(BRIDGES.into())).expect("OVS");
+        let OvsTunnels { tunnels, bridges } = of_ovsdb(service(BRIDGES.into())).expect("OVS");
         let text = |t: &TunnelDevice| {
             let or = |a: Option<IpAddr>| a.map_or("-".to_owned(), |a| a.to_string());
             let (id, port) = (t.id.unwrap_or_default(), t.port.unwrap_or_default());

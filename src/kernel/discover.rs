@@ -150,7 +150,7 @@ impl NetnsView {
     /// that is a help, not a condition. What the kernel's datapath carries has a device of the same
     /// kind and port. A route that leads to a bridge of its own leads to the interface in that bridge.
     pub fn userspace_tunnels(&self, netlink: &mut Netlink) -> Vec<FoundTunnel> {
-        let Ok((devices, bridges)) = asked::ovs_tunnels() else { return Vec::new() };
+        let asked::OvsTunnels { tunnels, bridges } = asked::ovs_tunnels().unwrap_or_default();
         let is_here = |d: &TunnelDevice| {
             let same = |t: &FoundTunnel| t.device.kind == d.kind && t.device.port == d.port;
             self.tunnels.iter().any(|t| t.device.up && same(t))
@@ -164,7 +164,7 @@ impl NetnsView {
             let underlay = route.map(|route| outside(route).unwrap_or(route));
             FoundTunnel { device, underlay }
         };
-        devices.into_iter().filter(|device| !is_here(device)).map(found).collect()
+        tunnels.into_iter().filter(|device| !is_here(device)).map(found).collect()
     }
 
     /// What [`NetnsView::read_with_moved`] found beyond [`NetnsView::read`].

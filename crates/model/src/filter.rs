@@ -303,6 +303,12 @@ impl Filter {
         Filter::of(Test::Host(addresses.into_iter().map(|a| a.to_canonical().into()).collect()))
     }
 
+    /// Rows of which either outer end is in one of these groups, or below it.
+    pub fn of_groups(groups: &Arc<Groups>, wanted: impl IntoIterator<Item = Group>) -> Filter {
+        let named = wanted.into_iter().map(|group| (groups.path(group).to_owned(), Some(group)));
+        Filter::of(Test::Group(AnyGroup { named: named.collect(), groups: groups.clone() }))
+    }
+
     /// Rows of which either inner end is one of these.
     pub fn of_inner(addresses: impl IntoIterator<Item = IpAddr>) -> Filter {
         Filter::of(Test::Inner(addresses.into_iter().map(|a| a.to_canonical().into()).collect()))

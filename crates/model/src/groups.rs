@@ -487,7 +487,7 @@ impl Grouping {
     }
 
     /// The groups.
-    pub fn groups(&self) -> &Groups {
+    pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
     }
 }

@@ -8,6 +8,7 @@ use std::{
     cmp::{Ordering, Reverse},
     fmt,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use foldhash::{HashMap, HashMapExt};
@@ -15,7 +16,7 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     filter::Filter,
     flow::{Count, Counters, Flow, Inner, InnerProto, Tunnel},
-    groups::{Group, Grouping},
+    groups::{Group, Grouping, Groups},
     interface::Interface,
     once::Once,
     rows::Row,
@@ -290,7 +291,8 @@ impl Scope {
 }
 
 /// What cannot be put into an expression.
-const GROUPED: &str = "a group is many hosts: enter it and select some of them first";
+const MIXED: &str = "groups and hosts are not one expression together: select groups, or hosts";
+const GROUPED: &str = "traffic within a group is not one expression: enter it and select hosts";
 const NOT_MEANT: &str = "\"other\" and \"overflow\" are rows that are not told apart: select hosts";
 
 impl Scope {
@@ -306,21 +308,22 @@ impl Scope {
             Within::Any(ends) => ends.iter().all(|end| self.is_in_groups((*end, *end))),
             Within::Pair(a, b) => self.is_in_groups((*a, *b)),
         };
-        if !is_in_groups {
-            return Err(GROUPED);
-        }
+        // Hosts of the groups that were entered say it all.
+        let entered = if is_in_groups { &[][..] } else { &self.groups };
         let levels =
             [(Level::Hosts, &self.hosts), (Level::Inner, &self.inner), (self.level, picked)];
+        let levels = entered.iter().map(|within| (Level::Hosts, within)).chain(levels);
         let of_tunnel = self.tunnel.map(Filter::of_tunnel).unwrap_or_default();
+        let groups = self.grouping.groups();
         let within = levels.into_iter().try_fold(of_tunnel, |all, (level, within)| {
-            within.meant(level).map(|filter| all.and(filter))
+            within.meant(level, groups).map(|filter| all.and(filter))
         })?;
         Ok(within.and(self.filter.clone()))
     }
 }
 
 impl Within {
-    fn meant(&self, level: Level) -> Result<Filter, &'static str> {
+    fn meant(&self, level: Level, groups: &Arc<Groups>) -> Result<Filter, &'static str> {
         let addresses = |all: Vec<IpAddr>| match level {
             Level::Hosts => Filter::of_hosts(all),
             Level::Inner => Filter::of_inner(all),
@@ -328,19 +331,23 @@ impl Within {
         let one = |end: End| match end {
             End::Addr(address) => Ok(addresses(vec![address])),
             End::Inside(host, proto) => Ok(Filter::of_hosts([host]).and(Filter::of_proto(proto))),
-            End::Group(_) => Err(GROUPED),
+            End::Group(group) => Ok(Filter::of_groups(groups, [group])),
             End::Unknown | End::Other => Err(NOT_MEANT),
         };
         match self {
             Within::All => Ok(Filter::default()),
+            Within::Pair(End::Group(a), End::Group(b)) if a == b => Err(GROUPED),
             Within::Pair(a, b) => Ok(one(*a)?.and(one(*b)?)),
             Within::Any(ends) => match ends.as_slice() {
                 [end] => one(*end),
+                ends if self.groups().count() == ends.len() => {
+                    Ok(Filter::of_groups(groups, self.groups()))
+                }
                 ends => ends
                     .iter()
                     .map(|end| match end {
                         End::Addr(a) => Ok(*a),
-                        End::Group(_) => Err(GROUPED),
+                        End::Group(_) => Err(MIXED),
                         _ => Err(NOT_MEANT),
                     })
                     .collect::<Result<_, _>>()

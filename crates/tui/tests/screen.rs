@@ -835,6 +835,22 @@ fn where_all_are_in_one_group_those_in_it_come_first() {
 }
 
 #[test]
+fn what_is_selected_of_groups_is_an_expression() {
+    let file = "172.16.1.100 172.16.1.101 eu/a\n172.16.1.102 eu/b\n172.16.1.0/24 us\n";
+    for (keys, meant) in [
+        ("j L", "group:us"),
+        ("j m j m L", "group:us,eu"),
+        ("j Enter L", "group:us"),
+        ("j Enter j L", "group:us group:eu"), // what is between them
+    ] {
+        match press(&mut in_groups(file), keys) {
+            Some(Effect::Look(Some(filter))) => assert_eq!(filter.to_string(), meant, "{keys}"),
+            other => panic!("{keys}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_table_has_groups_and_is_sorted_by_them() {
     let mut app = in_groups(ZONES);
     press(&mut app, "3");
