@@ -271,6 +271,9 @@ impl Dump {
             && !flag.load(Ordering::Relaxed)
         {
             any = true;
+            if let Some(overlay) = &interval.overlay {
+                printer.names().learn_recorded(overlay);
+            }
             if self.print.has_findings() {
                 series.step(interval.clone());
             }

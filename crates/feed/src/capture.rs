@@ -283,7 +283,10 @@ fn read_recordings(
     let mut past = Past::within(bytes);
     let end = loop {
         match recordings.next_interval() {
-            Ok(Some(interval)) => past.push(interval),
+            Ok(Some(interval)) => {
+                interval.overlay.iter().for_each(|overlay| names.learn_recorded(overlay));
+                past.push(interval);
+            }
             Ok(None) => break Ok(()),
             Err(e) => break Err(e),
         }

@@ -29,7 +29,7 @@ use crate::{dns::Resolver, input};
 use model::{
     filter::{Filter, FilterError, Meanings, PacketFilter},
     groups::{Groups, network},
-    overlay::Segment,
+    overlay::{Overlay, Segment},
     units::sanitize,
 };
 
@@ -169,6 +169,16 @@ impl Names {
     /// Inner addresses of this host's own interfaces, and what those are called.
     pub fn learn_local(&self, found: HashMap<IpAddr, HostName>) {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// What tunnel ids stand for on a recorded host; nothing for those that stood for several things.
+    pub fn learn_recorded(&self, overlay: &Overlay) {
+        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        for (tunnel, segment) in &overlay.segments {
+            let Some(id) = tunnel.id else { continue };
+            let known = segments.entry(id).or_insert_with(|| Some(segment.clone()));
+            known.take_if(|known| known != segment);
+        }
     }
 
     /// What tunnel ids stand for on this host.
@@ -586,6 +596,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use model::flow::{Kind, Tunnel};
 
     fn names(text: &str) -> Result<Names> {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
@@ -794,6 +805,21 @@ mod tests {
         let (seven, eight) = ("br7 in VRF red".to_owned(), "VRF blue".to_owned());
         assert_eq!(ids, [(7, seven, "interface"), (8, eight, "frr")]);
         assert_eq!([n.ids("blue"), n.ids("red")], [[8], [7]]);
+    }
+
+    #[test]
+    fn ids_of_recordings_have_the_names_that_they_had() {
+        let n = Names::default();
+        let overlay = |id: u32, vrf: &str| {
+            let mut overlay = Overlay::default();
+            let segment = Segment { bridge: None, vrf: Some(vrf.to_owned()), is_routed: true };
+            overlay.segments.insert(Tunnel { kind: Kind::Vxlan, id: Some(id) }, segment);
+            overlay
+        };
+        for (id, vrf) in [(7, "red"), (7, "red"), (8, "red"), (8, "blue")] {
+            n.learn_recorded(&overlay(id, vrf));
+        }
+        assert_eq!((n.id(7).as_deref(), n.id(8)), (Some("VRF red"), None));
     }
 
     #[test]

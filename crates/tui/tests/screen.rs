@@ -839,7 +839,7 @@ fn what_is_selected_of_groups_is_an_expression() {
     let file = "172.16.1.100 172.16.1.101 eu/a\n172.16.1.102 eu/b\n172.16.1.0/24 us\n";
     for (keys, meant) in [
         ("j L", "group:us"),
-        ("j m j m L", "group:us,eu"),
+        ("j j L", "group:eu"),
         ("j Enter L", "group:us"),
         ("j Enter j L", "group:us group:eu"), // what is between them
     ] {

@@ -27,7 +27,7 @@ use model::{
     drops::{DeviceDrops, DropKey, Dropped, Drops, Victim},
     flow::{Books, Count, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     interface::{Fill, Interface, Origin},
-    overlay::{Device, Entry, Event, Mac, Narrow, Overlay},
+    overlay::{Device, Entry, Event, Mac, Narrow, Overlay, Segment},
     rows::{Part, Rows},
     snapshot::Interval,
     units::sanitize,
@@ -424,6 +424,11 @@ fn overlay(m: &OverlayMessage, addresses: &Addresses) -> Result<Overlay> {
             address: e.address.checked_sub(1).map(|a| addresses.of(a)).transpose()?,
             device: optional(&e.device),
         });
+    }
+    for s in &m.segments {
+        let tunnel = Tunnel { kind: kind(s.kind)?, id: id(s.id)? };
+        let (bridge, vrf) = (optional(&s.bridge), optional(&s.vrf));
+        overlay.segments.insert(tunnel, Segment { bridge, vrf, is_routed: s.routed });
     }
     Ok(overlay)
 }

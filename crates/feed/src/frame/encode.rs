@@ -14,6 +14,7 @@ use super::{
         self, BesideMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
         EntryMessage, EventMessage, FrameMessage, HandshakesMessage, InterfaceMessage,
         NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage, SaidMessage,
+        SegmentMessage,
     },
 };
 use model::{
@@ -423,6 +424,18 @@ fn overlay(overlay: &Overlay, addresses: &Addresses) -> OverlayMessage {
         .map(|(a, at)| NeighbourMessage { address: addresses.of(*a), mac: mac(at) })
         .collect();
     neighbours.sort_by_key(|n| n.address);
+    let mut segments: Vec<_> = overlay
+        .segments
+        .iter()
+        .map(|(tunnel, segment)| SegmentMessage {
+            kind: number(tunnel.kind),
+            id: plus_one(tunnel.id),
+            bridge: segment.bridge.clone(),
+            vrf: segment.vrf.clone(),
+            routed: segment.is_routed,
+        })
+        .collect();
+    segments.sort_by_key(|s| (s.kind, s.id));
     OverlayMessage {
         devices: overlay
             .devices
@@ -460,5 +473,6 @@ fn overlay(overlay: &Overlay, addresses: &Addresses) -> OverlayMessage {
                 device: e.device.clone(),
             })
             .collect(),
+        segments,
     }
 }

@@ -16,7 +16,7 @@ use model::{
     flow::{Books, Count, Flow, Hook, HookKind, Inner, InnerProto, Key, Kind, Pair, Tunnel},
     history,
     interface::{Fill, Interface, Origin},
-    overlay::{Device, Entry, Event, Narrow, Overlay},
+    overlay::{Device, Entry, Event, Narrow, Overlay, Segment},
     rows::{Part, Rows},
 };
 
@@ -229,6 +229,12 @@ fn full() -> Frame {
         address: Some(v4(2)),
         device: Some("eth0".to_owned()),
     });
+    let [bridge, vrf] = ["br7", "red"].map(|name| Some(name.to_owned()));
+    let l2 = Segment { bridge, vrf: vrf.clone(), is_routed: false };
+    let l3 = Segment { bridge: None, vrf, is_routed: true };
+    for (id, segment) in [(7, l2), (50, l3)] {
+        overlay.segments.insert(Tunnel { kind: Kind::Vxlan, id: Some(id) }, segment);
+    }
     f.interval.overlay = Some(Arc::new(overlay));
     f
 }

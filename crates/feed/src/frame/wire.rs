@@ -275,6 +275,22 @@ pub(super) struct OverlayMessage {
     pub(super) neighbours: Vec<NeighbourMessage>,
     #[prost(message, repeated, tag = "6")]
     pub(super) events: Vec<EventMessage>,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) segments: Vec<SegmentMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SegmentMessage {
+    #[prost(uint32, tag = "1")]
+    pub(super) kind: u32,
+    #[prost(uint64, tag = "2")]
+    pub(super) id: u64,
+    #[prost(string, optional, tag = "3")]
+    pub(super) bridge: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    pub(super) vrf: Option<String>,
+    #[prost(bool, tag = "5")]
+    pub(super) routed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
