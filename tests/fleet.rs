@@ -177,6 +177,7 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
     let program = env!("CARGO_BIN_EXE_tmon");
     let folder = tempfile::tempdir().unwrap();
     let (night, days) = (folder.path().join("night.tmon"), folder.path().join("days"));
+    let given_away = folder.path().join("given-away.tmon");
     let streams = |(name, space): (&str, &Space)| {
         let own = space.name();
         format!("exec {program} stream --every 200ms --as {name} --netns {own} eth0")
@@ -195,15 +196,18 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
     let mut recorders = vec![
         Started(tells(&["record"], Some(&night))),
         Started(tells(&["record", "--keep", "200ms:1d,60s:9d"], Some(&days))),
+        Started(tells(&["record", "--anonymize"], Some(&given_away))),
     ];
     let counts = |field| live.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
     for space in [&world.a, &world.b] {
-        until("all of them count", || space.programs("eth0").len() >= 6);
+        until("all of them count", || space.programs("eth0").len() >= 8);
     }
     until("they tell", || {
         let is_there = |r: &Value| r["hosts"].as_array().is_some_and(|h| h.len() == 2);
         !live.lock().unwrap().0.is_empty()
-            && [&night, &days].iter().all(|f| dumped(&[f]).is_some_and(|r| is_there(&r)))
+            && [&night, &days, &given_away]
+                .iter()
+                .all(|f| dumped(&[f]).is_some_and(|r| is_there(&r)))
     });
     let begun = Instant::now();
     let mut sent = 0;
@@ -217,7 +221,7 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
     until("all of it is told", || {
         counts("sent_pkts") == sent && counts("received_pkts") == sent - world.dropped()
     });
-    for file in [&night, &days] {
+    for file in [&night, &days, &given_away] {
         until("all of it is recorded", || dumped(&[file]).is_some_and(|r| is_all(&r)));
     }
     drop(dump);
@@ -226,13 +230,26 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
         assert_eq!(recorder.0.wait().unwrap().code(), Some(0));
     }
     for field in ["sent_pkts", "received_pkts", "fwd_pkts", "rev_pkts", "fwd_bytes"] {
-        let both = [&night, &days].map(|f| sum(&dumped(&[f]).unwrap(), field));
-        assert_eq!(both, [counts(field); 2], "{field}");
+        let all = [&night, &days].map(|f| sum(&dumped(&[f]).unwrap(), field));
+        assert_eq!(all, [counts(field); 2], "{field}");
     }
     let said = |args: &[&str]| {
         let out = tmon().args(args).arg(&night).output().unwrap();
         (out.status.code(), String::from_utf8(out.stdout).unwrap())
     };
+    // What is to be given away has the same counts, of nobody that can be found by it.
+    let masked = dumped(&[&given_away]).unwrap();
+    let own: Value =
+        serde_json::from_str(&said(&["dump", "--json", "--anonymize", "--read"]).1).unwrap();
+    let text = |args: &[&str]| said(&[&["dump", "--anonymize"], args, &["--read"]].concat()).1;
+    for told in [&masked, &own] {
+        assert!(is_all(told), "{told}");
+        assert!(told["findings"].to_string().contains("lost_between"), "{told}");
+    }
+    let told = [masked.to_string(), own.to_string(), text(&[]), text(&["--csv"])].concat();
+    for word in [outer(1).to_string(), outer(2).to_string(), "10.9.0.".into(), "node-a".into()] {
+        assert!(!told.contains(&word), "{word} in {told}");
+    }
     let (status, found) = said(&["watch", "--json", "--read"]);
     assert_eq!(status, Some(3), "{found}");
     let lost = found.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());

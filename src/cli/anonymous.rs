@@ -3,6 +3,7 @@
 //! the same, so a report can be read, and nobody can be found by it. The key is forgotten with the process.
 use std::{
     borrow::Cow,
+    cell::RefCell,
     fs::{self, File},
     io::Read,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -14,6 +15,7 @@ use ipcrypt_rs::IpcryptPfx;
 
 use crate::kernel::origin;
 use feed::input;
+use model::{alias::Aliases, overlay::Mac};
 
 /// What is put in the place of addresses and names.
 pub(super) struct Mask {
@@ -21,7 +23,15 @@ pub(super) struct Mask {
     names: HashMap<String, String>,
     /// The same names by what they begin with, the longest first: wherever they stand in a word.
     parts: HashMap<char, Vec<String>>,
+    /// What stands for hosts and namespaces that were met on the way.
+    given: RefCell<HashMap<String, String>>,
+    /// Addresses that were met before: each takes as many encryptions as it has bits.
+    met: RefCell<HashMap<IpAddr, IpAddr>>,
 }
+
+/// Limits on the names and addresses that are remembered.
+const MOST_NAMES: usize = 1 << 16;
+const MOST_MET: usize = 1 << 18;
 
 impl Mask {
     /// One with a key of its own, of the names that this host knows.
@@ -37,8 +47,13 @@ impl Mask {
     }
 
     fn with(key: [u8; IpcryptPfx::KEY_BYTES], names: Vec<String>) -> Mask {
-        let (known, parts) = Default::default();
-        let mut mask = Mask { cipher: IpcryptPfx::new(key), names: known, parts };
+        let mut mask = Mask {
+            cipher: IpcryptPfx::new(key),
+            names: HashMap::default(),
+            parts: HashMap::default(),
+            given: RefCell::default(),
+            met: RefCell::default(),
+        };
         mask.learn(names);
         mask
     }
@@ -72,7 +87,34 @@ impl Mask {
             || address.is_loopback()
             || address.is_unspecified()
             || matches!(address, IpAddr::V4(a) if a.is_broadcast());
-        if is_anybodys { address } else { self.cipher.encrypt_ipaddr(address) }
+        if is_anybodys {
+            return address;
+        }
+        let mut met = self.met.borrow_mut();
+        if met.len() >= MOST_MET {
+            met.clear();
+        }
+        *met.entry(address).or_insert_with(|| {
+            match (address, self.cipher.encrypt_ipaddr(address)) {
+                // One that stands for an IPv4 address is of the same family as before.
+                (IpAddr::V6(_), IpAddr::V4(other)) => other.to_ipv6_mapped().into(),
+                (_, other) => other,
+            }
+        })
+    }
+
+    /// What stands for a name, `word` and a number unless it is known.
+    fn name(&self, name: &str, word: &str) -> String {
+        let mut given = self.given.borrow_mut();
+        if let Some(known) = self.names.get(name).or_else(|| given.get(name)) {
+            return known.clone();
+        }
+        if given.len() >= MOST_NAMES {
+            return word.to_owned();
+        }
+        let other = format!("{word}{}", given.len() + 1);
+        given.insert(name.to_owned(), other.clone());
+        other
     }
 
     /// The same text with other addresses and names.
@@ -145,7 +187,8 @@ impl Mask {
 
     /// What stands for a word, if it is an address or a name.
     fn of(&self, word: &str) -> Option<String> {
-        if let Some(name) = self.names.get(word) {
+        let given = self.given.borrow();
+        if let Some(name) = self.names.get(word).or_else(|| given.get(word)) {
             return Some(name.clone());
         }
         if let Ok(address) = word.parse::<IpAddr>() {
@@ -163,17 +206,7 @@ impl Mask {
             .split(':')
             .map(|b| u8::from_str_radix(b, 16).ok().filter(|_| b.len() == 2))
             .collect::<Option<_>>()?;
-        let own: [u8; 6] = bytes.try_into().ok()?;
-        if own == [0xff; 6] || own == [0; 6] {
-            return Some(word.to_owned());
-        }
-        let mut address = [0; 16];
-        address[10..].copy_from_slice(&own);
-        let other = match self.cipher.encrypt_ipaddr(Ipv6Addr::from(address).into()) {
-            IpAddr::V6(other) => other.octets(),
-            IpAddr::V4(other) => other.to_ipv6_mapped().octets(),
-        };
-        let six: Vec<String> = other[10..].iter().map(|b| format!("{b:02x}")).collect();
+        let six = self.mac(bytes.try_into().ok()?).map(|b| format!("{b:02x}"));
         Some(six.join(":"))
     }
 
@@ -201,6 +234,39 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '@')
 }
 
+impl Aliases for Mask {
+    fn address(&self, address: IpAddr) -> IpAddr {
+        Mask::address(self, address)
+    }
+
+    fn mac(&self, mac: Mac) -> Mac {
+        if mac == [0xff; 6] || mac == [0; 6] {
+            return mac;
+        }
+        let mut address = [0; 16];
+        address[10..].copy_from_slice(&mac);
+        let other = match self.cipher.encrypt_ipaddr(Ipv6Addr::from(address).into()) {
+            IpAddr::V6(other) => other.octets(),
+            IpAddr::V4(other) => other.to_ipv6_mapped().octets(),
+        };
+        let [.., a, b, c, d, e, f] = other;
+        [a, b, c, d, e, f]
+    }
+
+    fn host(&self, name: &str) -> String {
+        // All hosts together have no name of their own.
+        if name == "fleet" { name.to_owned() } else { self.name(name, "host") }
+    }
+
+    fn netns(&self, name: &str) -> String {
+        self.name(name, "netns")
+    }
+
+    fn text(&self, text: &str) -> String {
+        Mask::text(self, text)
+    }
+}
+
 /// Names that are not to be in a report: of this host, and of its namespaces.
 fn names() -> Vec<String> {
     const MOST: usize = 4096;
@@ -218,6 +284,23 @@ fn names() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_and_namespaces_have_one_other_name_each() {
+        let m = mask(1);
+        let [a, b, c] = ["eu.a", "eu.b", "red"].map(|n| m.host(n));
+        assert!(a != b && b != c && [&a, &b, &c].iter().all(|n| n.starts_with("host")));
+        assert_eq!(
+            (m.host("eu.a"), m.host("node-a"), m.host("fleet")),
+            (a, "host".into(), "fleet".into())
+        );
+        assert!(m.netns("x").starts_with("netns") && m.netns("blue") == "name1");
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("one");
+        assert!(Mask::address(&m, mapped).is_ipv6());
+        for _ in 0..2 {
+            assert_eq!(Mask::address(&m, mapped), Mask::address(&m, mapped));
+        }
+    }
 
     fn mask(seed: u8) -> Mask {
         let mut key = [seed; IpcryptPfx::KEY_BYTES];

@@ -13,7 +13,9 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{
-    DropScope, Print, Watch, duration, interrupted, out,
+    DropScope, Print, Watch,
+    anonymous::Mask,
+    duration, interrupted, out,
     playback::Playback,
     printer::Printer,
     remote::{Ready, Remotes, patience},
@@ -30,7 +32,10 @@ use feed::{
     series::Series,
     {self, Source},
 };
-use model::{detect::Known, snapshot::Interval};
+use model::{
+    detect::Known,
+    snapshot::{Interval, Snapshot},
+};
 
 #[derive(Args, Debug)]
 pub(super) struct Dump {
@@ -67,6 +72,10 @@ pub(super) struct Dump {
     part: Playback,
     #[command(flatten)]
     remotes: Remotes,
+    /// Print other addresses instead of those that there are, the same for the same, in networks that are
+    /// as far apart, and no names of hosts and namespaces; each start has other ones, and --filter is of these
+    #[arg(long, conflicts_with_all = ["names", "resolve", "groups", "lens", "rtt"])]
+    anonymize: bool,
 }
 
 /// How often findings are looked for.
@@ -87,7 +96,10 @@ impl Dump {
         self.remotes.any()
     }
 
-    pub(super) fn run(self) -> Result<()> {
+    pub(super) fn run(mut self) -> Result<()> {
+        let mask = self.anonymize.then(Mask::new).transpose()?;
+        let mask = mask.as_ref();
+        self.print.naming.numeric |= self.anonymize;
         if self.listens() {
             self.watch.is_unused()?;
         }
@@ -100,13 +112,13 @@ impl Dump {
         if let Some(ready) = ready {
             let printer = Printer::new(&mut out, &self.print, false)?;
             let flag = interrupted()?;
-            return self.fleet(ready, printer, &flag);
+            return self.fleet(ready, printer, mask, &flag);
         }
         if self.reads_recordings() {
             let printer = Printer::new(&mut out, &self.print, false)?;
             let recordings = self.part.only_recordings(&self.read)?;
             let flag = interrupted()?;
-            return self.recorded(recordings, printer, &flag);
+            return self.recorded(recordings, printer, mask, &flag);
         }
         let mut printer = Printer::new(&mut out, &self.print, true)?;
         let flag = interrupted()?;
@@ -138,18 +150,18 @@ impl Dump {
         let Some(every) = self.every else {
             if live.is_attached() && self.span.is_none() && lens.is_none() && timer.is_none() {
                 tell(&mut live);
-                return printer.print(&live.read()?.total(), None);
+                return printer.print(&hidden(live.read()?, mask).total(), None);
             }
             // What others have counted before is not what happens now.
-            let before = if live.joins() { Some(live.read()?) } else { None };
+            let before = if live.joins() { Some(hidden(live.read()?, mask)) } else { None };
             let end = start + self.span.unwrap_or(Duration::from_secs(5));
             if findings {
-                series.push(read(&mut live)?);
+                series.push(masked(read(&mut live)?, mask));
             }
             // Findings are of what happens second by second.
             let next = || if findings { end.min(Instant::now() + SECOND) } else { end };
             while !rest(&mut live, next(), &flag) && Instant::now() < end {
-                series.push(read(&mut live)?);
+                series.push(masked(read(&mut live)?, mask));
             }
             for prober in lens.iter().chain(&timer) {
                 prober.stop()?;
@@ -160,7 +172,7 @@ impl Dump {
                 live.end_probe(prober);
             }
             live.detach();
-            let last = read(&mut live)?;
+            let last = masked(read(&mut live)?, mask);
             let mut interval =
                 before.map_or_else(|| last.snapshot.total(), |b| last.snapshot.since(&b));
             if let Some(timed) = timed {
@@ -175,14 +187,14 @@ impl Dump {
         };
         let every = every.max(Duration::from_millis(10));
         let end = self.span.map(|s| start + s);
-        series.push(read(&mut live)?);
+        series.push(masked(read(&mut live)?, mask));
         loop {
             let next = start + next_tick(start.elapsed(), every);
             let over = end.is_some_and(|end| next > end);
             if over || rest(&mut live, next, &flag) {
                 break;
             }
-            series.push(read(&mut live)?);
+            series.push(masked(read(&mut live)?, mask));
             if let Some(interval) = series.newest() {
                 printer.print(interval, findings.then_some(&series))?;
             }
@@ -193,7 +205,13 @@ impl Dump {
 
 impl Dump {
     /// Prints what others tell.
-    fn fleet(&self, ready: Ready, mut printer: Printer<'_>, flag: &Arc<AtomicBool>) -> Result<()> {
+    fn fleet(
+        &self,
+        ready: Ready,
+        mut printer: Printer<'_>,
+        mask: Option<&Mask>,
+        flag: &Arc<AtomicBool>,
+    ) -> Result<()> {
         ready.enter(self.sandbox())?;
         let mut remote = ready.listen(printer.names())?.until(flag).patient(patience(self.span));
         let (mut heard, mut silent) = (false, false);
@@ -209,7 +227,7 @@ impl Dump {
             Ok(reading) => {
                 (heard, silent) = (true, false);
                 reading.notices.iter().for_each(|notice| say(notice));
-                Ok(Some(reading))
+                Ok(Some(masked(reading, mask)))
             }
         };
         let findings = self.print.has_findings();
@@ -258,6 +276,7 @@ impl Dump {
         &self,
         mut recordings: Recordings,
         mut printer: Printer<'_>,
+        mask: Option<&Mask>,
         flag: &AtomicBool,
     ) -> Result<()> {
         self.sandbox().enter_with_nothing()?;
@@ -271,9 +290,13 @@ impl Dump {
             && !flag.load(Ordering::Relaxed)
         {
             any = true;
-            if let Some(overlay) = &interval.overlay {
+            if let (Some(overlay), None) = (&interval.overlay, mask) {
                 printer.names().learn_recorded(overlay);
             }
+            let interval = match mask {
+                Some(mask) => interval.under(mask),
+                None => interval,
+            };
             if self.print.has_findings() {
                 series.step(interval.clone());
             }
@@ -290,7 +313,9 @@ impl Dump {
                 }
                 None => None,
             };
-            printer.names().learn_hosts(recordings.names());
+            if mask.is_none() {
+                printer.names().learn_hosts(recordings.names());
+            }
             sum = Some(longer.unwrap_or(interval));
             // The next one would be further from it than this one is.
             let is_long = |s: &mut Interval| self.every.is_some_and(|e| s.elapsed + near >= e);
@@ -305,6 +330,21 @@ impl Dump {
         recordings.notes().iter().for_each(|note| say(note));
         recordings.end()
     }
+}
+
+/// With other addresses and names, if that is wanted.
+fn hidden(snapshot: Snapshot, mask: Option<&Mask>) -> Snapshot {
+    match mask {
+        Some(mask) => snapshot.under(mask),
+        None => snapshot,
+    }
+}
+
+/// The same of all that was read.
+fn masked(reading: feed::Reading, mask: Option<&Mask>) -> feed::Reading {
+    let Some(mask) = mask else { return reading };
+    let overlay = reading.overlay.map(|overlay| Arc::new(overlay.under(mask)));
+    feed::Reading { snapshot: reading.snapshot.under(mask), overlay, ..reading }
 }
 
 /// Begins to look into the packets of some rows.

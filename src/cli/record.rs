@@ -33,7 +33,9 @@ use feed::{
 use model::{overlay::Overlay, snapshot::Interval, units::sanitize};
 
 use super::{
-    Configured, Dropping, TOOL, Usage, Watch, dump, duration, interrupted, out,
+    Configured, Dropping, TOOL, Usage, Watch,
+    anonymous::Mask,
+    dump, duration, interrupted, out,
     remote::{Ready, Remotes, patience},
     say,
 };
@@ -60,6 +62,10 @@ pub(super) struct Record {
     reading: Recorder,
     #[command(flatten)]
     remotes: Remotes,
+    /// Write other addresses instead of those that there are, the same for the same, in networks that are
+    /// as far apart, and no names of hosts and namespaces; each start has other ones
+    #[arg(long)]
+    anonymize: bool,
 }
 
 #[derive(Args, Debug)]
@@ -111,6 +117,7 @@ impl Record {
 
     pub(super) fn run(mut self) -> Result<()> {
         let flag = interrupted()?;
+        let mask = self.anonymize.then(Mask::new).transpose()?;
         if let Some(keep) = &self.keep {
             self.reading.every = keep.every();
         }
@@ -127,7 +134,7 @@ impl Record {
             look_after(folder, keep)?;
             return self
                 .reading
-                .write(from, &mut days, &flag, &|| false)
+                .write(from, &mut days, mask.as_ref(), &flag, &|| false)
                 .with_context(|| format!("record to {shown}"));
         }
         let file = out::make(&self.file).with_context(|| format!("make {shown}"))?;
@@ -135,7 +142,7 @@ impl Record {
         let from = self.reading.open(ready).inspect_err(nothing)?.enter(Sandbox::new(None))?;
         let mut file = Recorded::new(self.file, file);
         self.reading
-            .write(from, &mut file, &flag, &|| false)
+            .write(from, &mut file, mask.as_ref(), &flag, &|| false)
             .with_context(|| format!("record to {shown}"))
     }
 }
@@ -275,7 +282,7 @@ impl StreamOut {
         let from = self.reading.open(None)?.enter(Sandbox::new(None))?;
         let end = self.reading.span.and_then(|span| Instant::now().checked_add(span));
         out::until_it_is(move || is_over() || end.is_some_and(|end| Instant::now() > end));
-        self.reading.write(from, &mut FrameWriter::new(out::raw()), &flag, &is_over)
+        self.reading.write(from, &mut FrameWriter::new(out::raw()), None, &flag, &is_over)
     }
 }
 
@@ -326,12 +333,13 @@ impl Recorder {
         &self,
         from: RecordSource,
         to: &mut dyn Readings,
+        mask: Option<&Mask>,
         flag: &Arc<AtomicBool>,
         is_over: &dyn Fn() -> bool,
     ) -> Result<()> {
         match from {
-            RecordSource::Here(live) => self.write_own(*live, to, flag, is_over),
-            RecordSource::Others(ready) => self.write_others(ready, to, flag),
+            RecordSource::Here(live) => self.write_own(*live, to, mask, flag, is_over),
+            RecordSource::Others(ready) => self.write_others(ready, to, mask, flag),
         }
     }
 
@@ -339,6 +347,7 @@ impl Recorder {
         &self,
         mut live: Live,
         to: &mut dyn Readings,
+        mask: Option<&Mask>,
         flag: &AtomicBool,
         is_over: &dyn Fn() -> bool,
     ) -> Result<()> {
@@ -356,7 +365,8 @@ impl Recorder {
             let overlay = reading.overlay.clone();
             let Some(interval) = series.push(reading) else { continue };
             let again = to.turn(interval.taken)?;
-            to.write(&[&framing.frame(interval.clone(), overlay, again, took)])?;
+            let frame = framing.frame(interval.clone(), overlay, again, took);
+            to.write(&[&masked(mask, frame)])?;
             if last {
                 break;
             }
@@ -369,6 +379,7 @@ impl Recorder {
         &self,
         ready: Ready,
         to: &mut dyn Readings,
+        mask: Option<&Mask>,
         flag: &Arc<AtomicBool>,
     ) -> Result<()> {
         let end = self.span.map(|span| Instant::now() + span);
@@ -385,7 +396,10 @@ impl Recorder {
                     frames.retain(|frame| roll.take(frame));
                     let again = !frames.is_empty() && to.turn(SystemTime::now())?;
                     let called = if again { roll.call() } else { Vec::new() };
-                    let reading: Vec<_> = called.into_iter().chain(&frames).collect();
+                    let called: Vec<_> = called.into_iter().cloned().collect();
+                    let all = called.into_iter().chain(frames);
+                    let all: Vec<_> = all.map(|frame| masked(mask, frame)).collect();
+                    let reading: Vec<_> = all.iter().collect();
                     if !reading.is_empty() {
                         to.write(&reading)?;
                         (heard, silent) = (true, false);
@@ -420,6 +434,13 @@ impl Recorder {
         }
         end.is_none_or(|end| due < end)
     }
+}
+
+/// With other addresses and names, if that is wanted.
+fn masked(mask: Option<&Mask>, frame: Frame) -> Frame {
+    let Some(mask) = mask else { return frame };
+    let local = frame.local.iter().map(|a| mask.address(*a)).collect();
+    Frame { local, interval: frame.interval.under(mask), ..frame }
 }
 
 /// Makes frames of readings, one after another.

@@ -121,6 +121,25 @@ pub struct Key {
     pub other: bool,
 }
 
+impl Key {
+    /// The key with other addresses, and whether its ends have changed places: the lower address is the
+    /// first.
+    pub(crate) fn with_addresses(&self, of: &dyn Fn(IpAddr) -> IpAddr) -> (Key, bool) {
+        let pair = |p: Pair| Pair { first: of(p.first), second: of(p.second) };
+        let swap = |p: Pair| Pair { first: p.second, second: p.first };
+        let (mut outer, mut inner) = (self.outer.map(pair), self.inner.pair().map(pair));
+        let is_swapped = match (outer, inner) {
+            (Some(outer), _) if outer.first != outer.second => outer.first > outer.second,
+            (_, inner) => inner.is_some_and(|p| p.first > p.second),
+        };
+        if is_swapped {
+            (outer, inner) = (outer.map(swap), inner.map(swap));
+        }
+        let inner = inner.map_or(self.inner, Inner::Pair);
+        (Key { outer, inner, ..*self }, is_swapped)
+    }
+}
+
 /// `vxlan 10000, 172.16.1.100 <> 172.16.1.101, 192.168.0.1 <> 192.168.0.2`; with more tunnels
 /// `vxlan 10000 > gtpu 7`, and with further ones between them `vxlan 10000 > .. > gtpu 7`.
 impl fmt::Display for Key {

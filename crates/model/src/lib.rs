@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Readings and what is derived from them: rows, snapshots, intervals, and from these matrices,
 //! chords, shapes and lines. All of it is pure: no clock, no file, no terminal, no kernel.
+pub mod alias;
 pub mod beside;
 pub mod cells;
 pub mod charset;

@@ -554,6 +554,24 @@ impl Rows {
         self.v4.len() * size_of::<Kept<key4>>() + self.v6.len() * size_of::<Kept<key6>>()
     }
 
+    /// The same with other addresses, each of the same family; every row stays in its place.
+    pub(crate) fn with_addresses(&self, of: &dyn Fn(IpAddr) -> IpAddr) -> Rows {
+        fn other<K: SlotKey>(row: &Kept<K>, of: &dyn Fn(IpAddr) -> IpAddr) -> key6 {
+            let (key, is_swapped) = row.key.key().with_addresses(of);
+            let Part { swapped, fragments } = row.part();
+            let part = Part { swapped: swapped != is_swapped, fragments };
+            key6 { shard: row.key.shard(), ..encoded(&key, part) }
+        }
+        let v4 = self.v4.iter().map(|row| {
+            let key = other(row, of);
+            // Whatever comes, it is not the address that there was.
+            let none = key4 { outer: [0; 2], inner: [0; 2], ..row.key };
+            Kept { key: narrow(&key).unwrap_or(none), ..*row }
+        });
+        let v6 = self.v6.iter().map(|row| Kept { key: other(row, of), ..*row });
+        Rows { v4: Arc::new(v4.collect()), v6: Arc::new(v6.collect()) }
+    }
+
     /// Appends the rows of another interface.
     pub fn append(&mut self, o: &Rows) {
         Arc::make_mut(&mut self.v4).extend_from_slice(&o.v4);
