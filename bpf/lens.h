@@ -54,6 +54,69 @@ static __always_inline __u32 see_l4(struct __sk_buff *skb, struct lens_key *key,
 	return tcp->flags;
 }
 
+/* The group policy id of VXLAN-GBP, draft-smith-vxlan-group-policy. */
+static __always_inline void see_group(struct lens_key *key, const __u8 *vxlan)
+{
+	if (vxlan[0] & VXLAN_G) {
+		key->mark = bpf_ntohs(*(__be16 *)(vxlan + 2));
+		key->flags |= LENS_GROUP;
+	}
+}
+
+#define GTPU_PDU_SESSION 0x85 /* an extension header, 3GPP TS 38.415 */
+
+/* The QoS flow, if the first extension header has it. */
+static __always_inline void see_flow(struct lens_key *key, const __u8 *gtpu)
+{
+	if (gtpu[0] & GTPU_E && gtpu[11] == GTPU_PDU_SESSION) {
+		key->mark = gtpu[14] & 0x3f;
+		key->flags |= LENS_QFI;
+	}
+}
+
+#define OVN_CLASS   0x0102
+#define OVN_PORTS   0x80 /* an option: one bit, 15 of the port in, 16 of the port out */
+#define OVN_OPTIONS 4	 /* so many are looked at */
+
+/* OVN's logical ports, if one of the first options has them. */
+static __always_inline void see_ports(struct __sk_buff *skb, struct lens_key *key,
+				      const __u8 *geneve)
+{
+	__u32 size = (geneve[0] & 0x3f) * 4, off = 0;
+
+	_Pragma("clang loop unroll(disable)") for (int i = 0; i < OVN_OPTIONS; i++)
+	{
+		const __u8 *option = geneve + sizeof(struct geneve) + off;
+
+		if (off + 8 > size || (void *)option + 8 > packet_end(skb))
+			return;
+		if (*(__be16 *)option == bpf_htons(OVN_CLASS) && option[2] == OVN_PORTS &&
+		    (option[3] & 0x1f) == 1) {
+			key->mark = bpf_ntohl(*(__be32 *)(option + 4)) & 0x7fffffff;
+			key->flags |= LENS_LOGICAL;
+			return;
+		}
+		off += 4 + (option[3] & 0x1f) * 4;
+	}
+}
+
+#define MARKED \
+	16 /* bytes of a tunnel's header and what follows that are looked at, but for options */
+
+/* What the header of the outermost tunnel says beside its id; behind UDP, at `at`. */
+static __always_inline void see_mark(struct __sk_buff *skb, struct lens_key *key, __u32 kind,
+				     void *at)
+{
+	if (at + MARKED > packet_end(skb))
+		return;
+	if (kind == KIND_VXLAN)
+		see_group(key, at);
+	else if (kind == KIND_GTPU)
+		see_flow(key, at);
+	else if (kind == KIND_GENEVE)
+		see_ports(skb, key, at);
+}
+
 /* The innermost IP header, if it ends at `end` and nothing is between its addresses and that. */
 static __always_inline void see_before(struct __sk_buff *skb, struct lens_key *key, __u32 end,
 				       __u32 proto, __u32 v6)
@@ -86,6 +149,8 @@ static __always_inline __u32 see(struct __sk_buff *skb, struct cpu *c, struct le
 	if (!quick_level(skb, &l, cfg_begin == BEGIN_IP ? PAYLOAD_IP : ETHERTYPE_TEB, INLINE_TAGS))
 		goto states;
 	see_ip(key, 0, l.pair, l.v6);
+	if (depth && l.proto == PROTO_UDP)
+		see_mark(skb, key, c->key.kind[0], l.at + sizeof(struct udp));
 	if (w->flags & WALK_INNER)
 		goto states;
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < MAX_DEPTH; i++)

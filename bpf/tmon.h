@@ -411,6 +411,9 @@ struct caught {
 #define LENS_OUTER   0x04   /* the outer IP header was examined */
 #define LENS_INNER   0x08   /* the innermost one was */
 #define LENS_L4	     0x10   /* its upper layer was */
+#define LENS_QFI     0x20   /* the mark is GTP-U's QoS flow */
+#define LENS_GROUP   0x40   /* VXLAN's group policy id */
+#define LENS_LOGICAL 0x80   /* OVN's logical ports in Geneve: in << 16 | out */
 #define LENS_SIZES   8
 
 struct lens_key {
@@ -422,6 +425,7 @@ struct lens_key {
 	__u8 ttl[2];
 	__u8 size; /* class of the packet's length: at most 64 << size, except the last class */
 	__u8 zero;
+	__u32 mark; /* what the outermost tunnel's header says beside the id, see LENS_QFI */
 };
 
 struct lens {
@@ -459,7 +463,7 @@ _Static_assert(sizeof(struct handshakes) == 88, "eleven words");
 _Static_assert(sizeof(struct probe_test) == 44, "eleven half-words");
 _Static_assert(sizeof(struct prober) % 8 == 0, "words");
 _Static_assert(sizeof(struct caught) == 40, "five words");
-_Static_assert(sizeof(struct lens_key) == 16, "two words");
+_Static_assert(sizeof(struct lens_key) == 20, "five half-words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
 _Static_assert(PROBES < OWNER_ASK, "a probe's place is not that of none");
 _Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");

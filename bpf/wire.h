@@ -167,6 +167,7 @@ struct vxlan {
 };
 
 #define VXLAN_I	    0x08
+#define VXLAN_G	    0x80 /* group policy, in `reserved` */
 #define GPE_VERSION 0x30
 #define GPE_P	    0x04
 

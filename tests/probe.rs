@@ -14,15 +14,19 @@ use std::{
 };
 
 use contract::PROBERS;
+use feed::{
+    Replay, judge,
+    pcapng::{InterfaceBlock, PacketBlock, PcapngWriter},
+};
 use model::{
     filter::Filter,
     flow::{Count, Flow, Hook},
-    lens::LensEntry,
+    lens::{LensEntry, TunnelMark},
     rows::Rows,
 };
 use testkit::{
     cpu::stay_on,
-    frames::pkt,
+    frames::{Frame, Gtp, pkt},
     table::{self, Begin},
 };
 use tmon::kernel::{
@@ -283,6 +287,73 @@ fn unparsed_packets_are_caught_on_request() {
     prober.leave(0, &program);
     send(&program, &whole, 1);
     assert_eq!(total(&program).packets, 6);
+}
+
+#[test]
+fn the_kernel_and_captures_have_the_same_marks() {
+    let outer = |ends: &str, port| pkt().eth().ip(ends).udp(54321, port);
+    let [v4, v6] = ["172.16.1.100 > 172.16.1.101", "fd00::1 > fd00::2"];
+    let udp = |outer: Frame| outer.ip("192.168.0.1 > 192.168.0.2").udp(53, 5353).data(20).bytes();
+    let ovn: &[u8] = &[1, 2, 0x80, 1, 0x80, 3, 0, 5]; // the first bit is reserved
+    let other = [&[1, 3, 0x80, 2, 0, 9, 0, 9, 0, 9, 0, 9][..], ovn].concat();
+    let long = [&[0, 1, 0x80, 0].repeat(4)[..], ovn].concat();
+    let flow = Gtp { extensions: &[(0x85, &[0, 0xc9])], ..Gtp::default() };
+    let unlike = Gtp { extensions: &[(0x40, &[0, 9])], ..Gtp::default() };
+    let group = |ends| outer(ends, 4789).vxlan(7).set(0, &[0x88]).set(2, &[1, 2]).eth();
+    let geneve = |options: &[u8]| outer(v4, 6081).geneve_options(7, options).eth();
+    let all = [
+        (udp(group(v4)), Some(TunnelMark::Group(258))),
+        (udp(group(v6)), Some(TunnelMark::Group(258))),
+        (udp(outer(v4, 4789).vxlan(8).set(2, &[1, 2]).eth()), None),
+        (udp(geneve(ovn)), Some(TunnelMark::Logical(3, 5))),
+        (udp(geneve(&other)), Some(TunnelMark::Logical(3, 5))),
+        (udp(geneve(&long)), None),
+        (udp(geneve(&[1, 2, 0x80, 0])), None),
+        (udp(geneve(&[])), None),
+        (udp(outer(v4, 2152).gtpu(9, flow)), Some(TunnelMark::Qfi(9))),
+        (udp(outer(v6, 2152).gtpu(9, unlike)), None),
+        (udp(outer(v4, 2152).gtpu(9, Gtp::default())), None),
+        // Behind a VLAN tag.
+        (
+            udp(pkt().eth().vlan(5).ip(v4).udp(1, 4789).vxlan(7).set(0, &[0x88]).eth()),
+            Some(TunnelMark::Group(0)),
+        ),
+    ];
+    let program = load(&Config { rows: 1024, ..Config::default() });
+    let mut prober = Prober::new(Wish { ring: None, lens: true, ..wish("") }).unwrap();
+    prober.look(3, "eth0", &program).unwrap();
+    for (frame, _) in &all {
+        program.repeat(Hook::Tx, frame, 2).unwrap();
+    }
+    let mut writer = PcapngWriter::new(Vec::new(), "tmon test");
+    writer.interface(&InterfaceBlock { name: "eth0", link: 1, ..Default::default() }).unwrap();
+    for (frame, _) in all.iter().chain(&all) {
+        let orig_len = frame.len() as u32;
+        writer.packet(&PacketBlock { data: frame, orig_len, ..Default::default() }).unwrap();
+    }
+    writer.flush().unwrap();
+    let file = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
+    std::fs::write(file.path(), writer.get_ref()).unwrap();
+    let config = feed::config::Config::default();
+    let mut replay = Replay::open(&[file.path().to_owned()], &config, judge::host).unwrap();
+    replay.look(Filter::default()).unwrap();
+    while replay.advance(1000).unwrap() {}
+    replay.read().unwrap();
+    let sorted = |entries: Vec<LensEntry>| {
+        let told = |e: &LensEntry| (e.mark, e.l4, e.ports, e.tos, e.ttl, e.size, e.count.packets);
+        let mut told: Vec<_> = entries.iter().map(told).collect();
+        told.sort();
+        told
+    };
+    let kernel = sorted(prober.sums().unwrap().into_iter().map(|s| s.2).collect());
+    let lens = replay.lens().unwrap();
+    let capture = sorted(lens.rows.iter().flat_map(|row| row.entries.clone()).collect());
+    assert_eq!(kernel, capture);
+    let mut marks: BTreeMap<Option<TunnelMark>, u64> = BTreeMap::new();
+    kernel.iter().for_each(|e| *marks.entry(e.0).or_default() += e.6);
+    let mut expected = BTreeMap::new();
+    all.iter().for_each(|(_, mark)| *expected.entry(*mark).or_default() += 2);
+    assert_eq!(marks, expected);
 }
 
 #[test]

@@ -83,6 +83,9 @@ pub const LENS_REVERSE: u32 = 2;
 pub const LENS_OUTER: u32 = 4;
 pub const LENS_INNER: u32 = 8;
 pub const LENS_L4: u32 = 16;
+pub const LENS_QFI: u32 = 32;
+pub const LENS_GROUP: u32 = 64;
+pub const LENS_LOGICAL: u32 = 128;
 pub const LENS_SIZES: u32 = 8;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
@@ -902,10 +905,11 @@ pub struct lens_key {
     pub ttl: [__u8; 2usize],
     pub size: __u8,
     pub zero: __u8,
+    pub mark: __u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of lens_key"][::core::mem::size_of::<lens_key>() - 16usize];
+    ["Size of lens_key"][::core::mem::size_of::<lens_key>() - 20usize];
     ["Alignment of lens_key"][::core::mem::align_of::<lens_key>() - 4usize];
     ["Offset of field: lens_key::row"][::core::mem::offset_of!(lens_key, row) - 0usize];
     [
@@ -925,6 +929,9 @@ const _: () = {
     [
         "Offset of field: lens_key::zero",
     ][::core::mem::offset_of!(lens_key, zero) - 15usize];
+    [
+        "Offset of field: lens_key::mark",
+    ][::core::mem::offset_of!(lens_key, mark) - 16usize];
 };
 #[repr(C)]
 #[derive(
@@ -1125,7 +1132,7 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: caught::interface: 28",
     "Offset of field: caught::cpu: 32",
     "Offset of field: caught::hook: 36",
-    "Size of lens_key: 16",
+    "Size of lens_key: 20",
     "Alignment of lens_key: 4",
     "Offset of field: lens_key::row: 0",
     "Offset of field: lens_key::port: 4",
@@ -1135,6 +1142,7 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: lens_key::ttl: 12",
     "Offset of field: lens_key::size: 14",
     "Offset of field: lens_key::zero: 15",
+    "Offset of field: lens_key::mark: 16",
     "Size of lens: 24",
     "Alignment of lens: 8",
     "Offset of field: lens::packets: 0",

@@ -20,7 +20,7 @@ use model::{
     flow::{Books, Count, Flow, Hook, HookKind, Key, Kind, Stop},
     groups::Groups,
     interface,
-    lens::{LensEntry, LensRow},
+    lens::{LensEntry, LensRow, TunnelMark},
     rtt::RoundTrips,
     units::{sanitize, timestamp},
 };
@@ -889,6 +889,11 @@ struct SeenEntry {
     size_over: u32,
     size_max: Option<u32>,
     tcp_flags: Vec<&'static str>,
+    /// What the outermost tunnel's header says beside its id: GTP-U, VXLAN-GBP, Geneve of OVN.
+    qfi: Option<u8>,
+    group_policy: Option<u16>,
+    logical_in: Option<u16>,
+    logical_out: Option<u16>,
     pkts: u64,
     bytes: u64,
 }
@@ -919,6 +924,12 @@ impl SeenEntry {
     fn new(e: &LensEntry) -> Self {
         let set = TCP_FLAGS.iter().enumerate().filter(|(n, _)| e.tcp >> n & 1 != 0);
         let [outer, inner] = e.tos;
+        let (qfi, group_policy, logical) = match e.mark {
+            Some(TunnelMark::Qfi(flow)) => (Some(flow), None, None),
+            Some(TunnelMark::Group(group)) => (None, Some(group), None),
+            Some(TunnelMark::Logical(from, to)) => (None, None, Some((from, to))),
+            None => (None, None, None),
+        };
         SeenEntry {
             dir: if e.reverse { "rev" } else { "fwd" },
             l4: e.l4,
@@ -933,6 +944,10 @@ impl SeenEntry {
             size_over: e.size.0,
             size_max: e.size.1,
             tcp_flags: set.map(|(_, name)| *name).collect(),
+            qfi,
+            group_policy,
+            logical_in: logical.map(|l| l.0),
+            logical_out: logical.map(|l| l.1),
             pkts: e.count.packets,
             bytes: e.count.bytes,
         }

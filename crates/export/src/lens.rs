@@ -12,6 +12,8 @@ use model::{
 
 /// The maximum number of lines per row.
 const MOST: usize = 40;
+/// The columns of a mark.
+const MARK: usize = 20;
 /// The columns of the bar.
 const BAR: u64 = 20;
 
@@ -33,13 +35,17 @@ pub fn write(out: &mut dyn Write, lens: &Lens, names: &Names, base: Base) -> io:
         let key =
             row.key.as_ref().map_or("rows that are not told apart".to_owned(), |k| k.to_string());
         writeln!(out, "\n{}: {key}", sanitize(&row.interface))?;
+        // What only some tunnels have takes no room elsewhere.
+        let marked = row.entries.iter().any(|e| e.mark.is_some());
+        let (mark, width) = if marked { ("mark", MARK) } else { ("", 0) };
         writeln!(
             out,
-            "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10}  service",
+            "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{mark:<width$}{:>10}{:>10}  service",
             "way", "l4", "port", "other", "dscp.ecn", "ttl", "size", "flags", "packets", "bytes"
         )?;
         let all: Count = row.entries.iter().map(|e| e.count).sum();
         for e in row.entries.iter().take(MOST) {
+            let mark = e.mark.filter(|_| width > 0).map_or(String::new(), |mark| mark.to_string());
             let service = e
                 .l4
                 .zip(e.ports)
@@ -47,7 +53,7 @@ pub fn write(out: &mut dyn Write, lens: &Lens, names: &Names, base: Base) -> io:
             let bar = (e.count.packets * BAR).div_ceil(all.packets.max(1)) as usize;
             writeln!(
                 out,
-                "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{:>10}{:>10}  {:<12} {}",
+                "{:<4}{:<8}{:>6}{:>7} {:<9}{:<9}{:<12}{:<20}{mark:<width$}{:>10}{:>10}  {:<12} {}",
                 if e.reverse { "rev" } else { "fwd" },
                 e.l4.map_or("-".into(), l4_name),
                 e.ports.map_or("-".to_owned(), |p| p[0].to_string()),

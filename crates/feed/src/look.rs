@@ -2,8 +2,8 @@
 //! The lens on captures: the packet contents of selected rows.
 use anyhow::Result;
 use contract::{
-    LENS, LENS_INNER, LENS_L4, LENS_OUTER, LENS_PORTS, LENS_REVERSE, LENS_SIZES, ROW_DIR, key6,
-    lens, lens_key,
+    KIND_GENEVE, KIND_GTPU, KIND_VXLAN, LENS, LENS_GROUP, LENS_INNER, LENS_L4, LENS_LOGICAL,
+    LENS_OUTER, LENS_PORTS, LENS_QFI, LENS_REVERSE, LENS_SIZES, ROW_DIR, key6, lens, lens_key,
 };
 use foldhash::HashMap;
 use model::{
@@ -22,7 +22,7 @@ pub(crate) struct Look {
     config: NativeConfig,
     /// One for each interface.
     guides: Vec<Guide>,
-    rows: HashMap<(usize, key6), HashMap<[u8; 16], lens>>,
+    rows: HashMap<(usize, key6), HashMap<[u8; 20], lens>>,
     entries: usize,
     looked_at: u64,
     lost: u64,
@@ -90,7 +90,7 @@ impl Look {
             let mut entries: Vec<LensEntry> =
                 entries.iter().map(|(key, sum)| LensEntry::of(&key_of(key), sum)).collect();
             entries.sort_by_key(|e| {
-                (std::cmp::Reverse(e.count), e.reverse, e.l4, e.ports, e.tos, e.ttl, e.size)
+                (std::cmp::Reverse(e.count), e.reverse, e.l4, e.ports, e.tos, e.ttl, e.size, e.mark)
             });
             let (interface, key) = (name(*interface), Some(rows::decoded(key)));
             all.push(LensRow { interface, key, entries });
@@ -110,15 +110,20 @@ impl Look {
 }
 
 /// A key as bytes, for comparisons.
-fn bytes(key: &lens_key) -> [u8; 16] {
+fn bytes(key: &lens_key) -> [u8; 20] {
     let [low, high] = key.port.map(u16::to_le_bytes);
     let [t0, t1] = key.tos;
     let [l0, l1] = key.ttl;
     let [a, b] = [low, high];
-    [key.flags, key.proto, t0, t1, l0, l1, key.size, a[0], a[1], b[0], b[1], 0, 0, 0, 0, 0]
+    let [m0, m1, m2, m3] = key.mark.to_le_bytes();
+    let flags = key.flags;
+    [
+        flags, key.proto, t0, t1, l0, l1, key.size, a[0], a[1], b[0], b[1], m0, m1, m2, m3, 0, 0,
+        0, 0, 0,
+    ]
 }
 
-fn key_of(b: &[u8; 16]) -> lens_key {
+fn key_of(b: &[u8; 20]) -> lens_key {
     lens_key {
         flags: b[0],
         proto: b[1],
@@ -126,6 +131,7 @@ fn key_of(b: &[u8; 16]) -> lens_key {
         ttl: [b[4], b[5]],
         size: b[6],
         port: [u16::from_le_bytes([b[7], b[8]]), u16::from_le_bytes([b[9], b[10]])],
+        mark: u32::from_le_bytes([b[11], b[12], b[13], b[14]]),
         ..lens_key::default()
     }
 }
@@ -159,8 +165,51 @@ fn seen(way: &Way, frame: &NativeFrame<'_>, reverse: bool) -> lens_key {
             flags |= LENS_PORTS;
         }
     }
+    if let Some((mark, flag)) = mark(way, frame.data) {
+        key.mark = mark;
+        flags |= flag;
+    }
     let over = u64::from(frame.length) + u64::from(frame.link);
     key.size = (0..LENS_SIZES - 1).find(|n| over <= 64 << n).unwrap_or(LENS_SIZES - 1) as u8;
     key.flags = flags as u8;
     key
+}
+
+/// What the header of the outermost tunnel says beside its id, and which of them it is: as
+/// `bpf/lens.h` reads it.
+fn mark(way: &Way, data: &[u8]) -> Option<(u32, u32)> {
+    const UDP: u8 = 17;
+    const OVN: [u8; 3] = [1, 2, 0x80]; // class, type
+    let [outer, inner, ..] = way.levels() else { return None };
+    let ip = data.get(outer.ip()?..)?;
+    let behind = match ip {
+        [0x45, _, _, _, _, _, high, low, _, UDP, ..] if high & 0x3f == 0 && *low == 0 => 28,
+        [first, _, _, _, _, _, UDP, ..] if first >> 4 == 6 => 48,
+        _ => return None,
+    };
+    let header = ip.get(behind..)?;
+    let begin: &[u8; 16] = header.first_chunk()?;
+    match u32::from(inner.tunnel().0) {
+        KIND_VXLAN if begin[0] & 0x80 != 0 => {
+            Some((u16::from_be_bytes([begin[2], begin[3]]).into(), LENS_GROUP))
+        }
+        KIND_GTPU if begin[0] & 4 != 0 && begin[11] == 0x85 => {
+            Some((u32::from(begin[14] & 0x3f), LENS_QFI))
+        }
+        KIND_GENEVE => {
+            let end = 8 + usize::from(begin[0] & 0x3f) * 4;
+            let mut options = header.get(8..end.min(header.len()))?;
+            for _ in 0..4 {
+                let option: &[u8; 8] = options.first_chunk()?;
+                let [class, kind, of, words, a, b, c, d] = *option;
+                let words = words & 0x1f;
+                if [class, kind, of] == OVN && words == 1 {
+                    return Some((u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff, LENS_LOGICAL));
+                }
+                options = options.get(4 + usize::from(words) * 4..)?;
+            }
+            None
+        }
+        _ => None,
+    }
 }

@@ -88,6 +88,7 @@ fn the_lens_sees_what_was_built() {
             tos: [Some(46 << 2 | 1), Some(8 << 2 | 3)],
             ttl: [Some(60), Some(7)],
             size: (64, Some(128)),
+            mark: None,
             tcp: 0x12,
             count: fwd.count,
         };

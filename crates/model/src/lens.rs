@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is in the packets of rows that were looked at more closely.
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use contract::{
-    LENS_INNER, LENS_L4, LENS_OUTER, LENS_PORTS, LENS_REVERSE, LENS_SIZES, lens, lens_key,
+    LENS_GROUP, LENS_INNER, LENS_L4, LENS_LOGICAL, LENS_OUTER, LENS_PORTS, LENS_QFI, LENS_REVERSE,
+    LENS_SIZES, lens, lens_key,
 };
 
 use crate::{
@@ -52,10 +56,33 @@ pub struct LensEntry {
     pub ttl: [Option<u8>; 2],
     /// Their length: more than the first, and not more than the second if there is one.
     pub size: (u32, Option<u32>),
+    /// What the outermost tunnel's header says beside its id.
+    pub mark: Option<TunnelMark>,
     /// TCP flags that any of them had.
     pub tcp: u8,
     /// How many there were.
     pub count: Count,
+}
+
+/// What the header of a tunnel says of a packet beside the tunnel's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TunnelMark {
+    /// GTP-U: the QoS flow.
+    Qfi(u8),
+    /// VXLAN: the group policy id.
+    Group(u16),
+    /// Geneve of OVN: the keys of the logical ports that the packet comes from and goes to.
+    Logical(u16, u16),
+}
+
+impl fmt::Display for TunnelMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TunnelMark::Qfi(flow) => write!(f, "qfi {flow}"),
+            TunnelMark::Group(group) => write!(f, "group {group}"),
+            TunnelMark::Logical(from, to) => write!(f, "port {from}>{to}"),
+        }
+    }
 }
 
 impl LensEntry {
@@ -76,6 +103,15 @@ impl LensEntry {
                 if class == 0 { 0 } else { 32 << class },
                 (class + 1 < LENS_SIZES).then_some(64 << class),
             ),
+            mark: if is(LENS_QFI) {
+                Some(TunnelMark::Qfi(key.mark as u8))
+            } else if is(LENS_GROUP) {
+                Some(TunnelMark::Group(key.mark as u16))
+            } else if is(LENS_LOGICAL) {
+                Some(TunnelMark::Logical((key.mark >> 16) as u16, key.mark as u16))
+            } else {
+                None
+            },
             tcp: sum.tcp as u8,
             count: Count { packets: sum.packets, bytes: sum.bytes },
         }
@@ -97,6 +133,8 @@ pub struct LensSum {
     pub tos: BTreeSet<[Option<u8>; 2]>,
     /// TTL or hop limit, likewise.
     pub ttl: BTreeSet<[Option<u8>; 2]>,
+    /// What the outermost tunnel's header says beside its id.
+    pub marks: BTreeSet<TunnelMark>,
     /// Packets by class of their length.
     pub sizes: [u64; LENS_SIZES as usize],
     /// TCP flags that any of them had.
@@ -122,6 +160,7 @@ impl Lens {
                 others: BTreeSet::new(),
                 tos: BTreeSet::new(),
                 ttl: BTreeSet::new(),
+                marks: BTreeSet::new(),
                 sizes: Default::default(),
                 tcp: 0,
                 count: Count::default(),
@@ -129,6 +168,7 @@ impl Lens {
             sum.others.extend(e.ports.map(|p| p[1]));
             sum.tos.insert(e.tos);
             sum.ttl.insert(e.ttl);
+            sum.marks.extend(e.mark);
             if let Some(class) = sum.sizes.get_mut(e.size_class()) {
                 *class += e.count.packets;
             }
@@ -166,6 +206,18 @@ mod tests {
             LensEntry::of(&key, &lens::default()).size_class()
         };
         assert!((0..LENS_SIZES as u8).all(|size| class(size) == usize::from(size)));
+    }
+
+    #[test]
+    fn marks_are_of_the_tunnel_that_has_them() {
+        let mark = |flags: u32, mark| {
+            let key = lens_key { flags: flags as u8, mark, ..lens_key::default() };
+            LensEntry::of(&key, &lens::default()).mark.map(|mark| mark.to_string())
+        };
+        assert_eq!(mark(LENS_QFI, 9).as_deref(), Some("qfi 9"));
+        assert_eq!(mark(LENS_GROUP, 100).as_deref(), Some("group 100"));
+        assert_eq!(mark(LENS_LOGICAL, 3 << 16 | 5).as_deref(), Some("port 3>5"));
+        assert_eq!(mark(LENS_OUTER, 9), None);
     }
 
     #[test]

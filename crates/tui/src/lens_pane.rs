@@ -198,6 +198,7 @@ fn columns(app: &App, sums: &[LensSum], all: Count) -> Vec<Cells> {
         column("other", true, 9, &others),
         column("dscp.ecn", false, 4, &|s| one_of(s.tos.iter(), tos)),
         column("ttl", false, 5, &|s| one_of(s.ttl.iter(), ttl)),
+        column("mark", false, 2, &|s| one_of(s.marks.iter(), |mark| mark.to_string())),
         column("flags", false, 6, &|s| flags(s.tcp)),
         column("≤64  >4k", false, 7, &|s| spark::text(&s.sizes)),
         column("packets", true, 0, &|s| s.count.packets.to_string()),
@@ -211,6 +212,9 @@ fn columns(app: &App, sums: &[LensSum], all: Count) -> Vec<Cells> {
             None => String::new(),
         };
         columns.insert(0, column("", false, 0, &way));
+    }
+    if sums.iter().all(|s| s.marks.is_empty()) {
+        columns.retain(|c| c.title != "mark");
     }
     if app.numeric {
         columns.retain(|c| c.title != "service");

@@ -911,6 +911,7 @@ fn other_cannot_be_entered_and_says_why() {
 /// What was seen in the packets of one row: some of everything.
 fn seen(rows: usize) -> Lens {
     let entry = |reverse, l4, ports, tcp, size, packets| LensEntry {
+        mark: None,
         reverse,
         l4: Some(l4),
         ports,
