@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    time::SystemTime,
 };
 
 use feed::{Source, names::Names};
@@ -38,7 +39,12 @@ fn signal(child: &Child, signal: Signal) {
 
 impl Capturing {
     fn begin(args: &[&str]) -> Capturing {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tmon"))
+        Capturing::by(&mut Command::new(env!("CARGO_BIN_EXE_tmon")), args)
+    }
+
+    /// The same by a command that runs it.
+    fn by(command: &mut Command, args: &[&str]) -> Capturing {
+        let mut child = command
             .arg("capture")
             .args(args)
             .stdin(Stdio::null())
@@ -168,6 +174,38 @@ fn the_frames_match_another_tools_capture() {
     assert_eq!((of("1"), of("2")), (100, 250), "in and out: {}", lines[0]);
     // Interface statistics are the last block.
     assert_eq!(blocks(Path::new(ours)).last().unwrap().0, 5);
+}
+
+#[test]
+fn in_a_time_namespace_packets_have_the_time_of_the_wall_clock() {
+    let g = Ground::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("times.pcapng");
+    let [a, b] = g.sockets(7000);
+    let mut command = Command::new("unshare");
+    // Ahead, a lease would never end; behind, it would have ended long ago.
+    command.args(["--time", "--monotonic=-5", "--boottime=90000", env!("CARGO_BIN_EXE_tmon")]);
+    let args = ["eth0", "--netns", g.a.name(), "", "--count", "20", "-w", file.to_str().unwrap()];
+    let seconds = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let from = seconds();
+    let capture = Capturing::by(&mut command, &args);
+    until("packets are written", || {
+        send(&a, &b, 20);
+        fs::metadata(&file).is_ok_and(|m| m.len() > 2000)
+    });
+    let (status, text) = capture.rest();
+    assert!(status.success(), "{text}");
+    let until = seconds();
+    let packets = blocks(&file).into_iter().filter(|(kind, _)| *kind == 6);
+    let times: Vec<u64> = packets
+        .map(|(_, body)| {
+            let word =
+                |at: usize| u64::from(u32::from_le_bytes(body[at..at + 4].try_into().unwrap()));
+            (word(4) << 32 | word(8)) / 1_000_000_000
+        })
+        .collect();
+    assert_eq!(times.len(), 20, "{text}");
+    assert!(times.iter().all(|t| (from..=until).contains(t)), "{from} to {until}: {times:?}");
 }
 
 #[test]

@@ -355,6 +355,11 @@ impl Textfile {
     /// Metrics that nobody counts any more would be taken for traffic that has ended.
     fn remove(self) -> Result<()> {
         let shown = sanitize(&self.path.display().to_string()).into_owned();
-        fs::remove_file(&self.path).with_context(|| format!("remove {shown}"))
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).context(format!("remove {shown}"))
+            }
+            _ => Ok(()),
+        }
     }
 }

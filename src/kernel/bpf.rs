@@ -678,7 +678,7 @@ impl Program {
 
     /// Makes room among the probes when it becomes scarce: to be called now and then.
     pub(super) fn free_probes(&mut self) -> Result<()> {
-        let second = clock::packets_clock() >> 30;
+        let second = clock::host::packets() >> 30;
         let now = || clock(self.now.as_fd());
         self.probes.places.read(second, now).map(drop)
     }

@@ -11,9 +11,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use contract::{CAUGHT_ANY_ROW, CAUGHT_STOP, CAUGHT_SUSPECT, caught};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::kernel::{
+    clock::host,
     drop_watch::{DropRing, DroppedPacket},
     live::Live,
     probe::{Caught, Prober, Wish},
@@ -38,6 +38,8 @@ pub const RING: u32 = 64 << 20;
 const AT_ONCE: u64 = 1 << 16;
 /// How often it is asked how far the wall clock is from the packets', and said how many there were.
 const PAUSE: Duration = Duration::from_secs(10);
+/// The wall clock was set if it is this much further from the packets' than it was, in nanoseconds.
+const STEP: u64 = 1_000_000;
 /// Rows that a comment tells of, and addresses that are named, at most.
 const MOST_TOLD: usize = 65_536;
 
@@ -226,17 +228,6 @@ impl Totals {
     }
 }
 
-/// Now, by the wall clock and by the packets', in nanoseconds.
-fn clocks() -> [u64; 2] {
-    let now = |clock| clock_gettime(clock).map_or(0, |t| Duration::from(t).as_nanos() as u64);
-    [now(ClockId::CLOCK_REALTIME), now(ClockId::CLOCK_MONOTONIC)]
-}
-
-fn difference() -> u64 {
-    let [wall, packets] = clocks();
-    wall.wrapping_sub(packets)
-}
-
 impl<W: Write> Catch<W> {
     /// Begins, at everything that is watched.
     ///
@@ -279,7 +270,7 @@ impl<W: Write> Catch<W> {
             told: HashSet::new(),
             named: HashSet::new(),
             lost: 0,
-            behind: difference(),
+            behind: host::zero(),
             ends: VecDeque::new(),
         };
         Catch {
@@ -305,8 +296,12 @@ impl<W: Write> Catch<W> {
     /// # Errors
     /// It cannot be written.
     pub fn step(&mut self, live: &Live) -> io::Result<bool> {
+        let zero = host::zero();
+        if zero.abs_diff(self.book.behind) > STEP {
+            self.book.behind = zero;
+        }
         if self.asked.elapsed() >= PAUSE {
-            (self.book.behind, self.asked) = (difference(), Instant::now());
+            (self.book.behind, self.asked) = (zero, Instant::now());
             self.statistics()?;
         }
         let Catch { net, book, most, room, totals, .. } = self;
@@ -416,7 +411,7 @@ impl<W: Write> Catch<W> {
     }
 
     fn statistics(&mut self) -> io::Result<()> {
-        let [time, _] = clocks();
+        let time = host::wall();
         // Of dropped packets it is not known where those were lost: it is said of the first place.
         let mut lost = match &self.net {
             Net::Rows(_) => None,

@@ -15,9 +15,63 @@ pub fn error() -> Option<Duration> {
     Some(Duration::from_micros(micros))
 }
 
-/// The programs' clock, in nanoseconds.
+/// CLOCK_MONOTONIC and CLOCK_BOOTTIME as the kernel's programs and the whole host have them, in
+/// nanoseconds: without what this time namespace adds, time_namespaces(7).
 #[cfg(feature = "live")]
-pub(crate) fn packets_clock() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
+pub(crate) mod host {
+    use std::{fs, sync::LazyLock, time::Duration};
+
+    use nix::time::{ClockId, clock_gettime};
+
+    /// The programs' clock.
+    pub(crate) fn packets() -> u64 {
+        now(ClockId::CLOCK_MONOTONIC).saturating_add_signed(-OFFSETS[0])
+    }
+
+    /// Since the host was started, and it cannot be set.
+    pub(crate) fn boot() -> u64 {
+        now(ClockId::CLOCK_BOOTTIME).saturating_add_signed(-OFFSETS[1])
+    }
+
+    /// The wall clock when the programs' clock was zero, by what both say now.
+    pub(crate) fn zero() -> u64 {
+        wall().wrapping_sub(packets())
+    }
+
+    /// The wall clock.
+    pub(crate) fn wall() -> u64 {
+        now(ClockId::CLOCK_REALTIME)
+    }
+
+    fn now(clock: ClockId) -> u64 {
+        clock_gettime(clock).map_or(0, |t| Duration::from(t).as_nanos() as u64)
+    }
+
+    static OFFSETS: LazyLock<[i64; 2]> = LazyLock::new(|| {
+        let all = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        ["monotonic", "boottime"].map(|clock| offset(&all, clock))
+    });
+
+    /// The nanoseconds that are added to this clock.
+    fn offset(all: &str, clock: &str) -> i64 {
+        let words = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let line = words.into_iter().find(|words| words.first() == Some(&clock));
+        let number = |i: usize| line.as_ref()?.get(i)?.parse::<i64>().ok();
+        let (seconds, nanoseconds) = (number(1).unwrap_or(0), number(2).unwrap_or(0));
+        seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::offset;
+
+        #[test]
+        fn offsets_of_a_time_namespace_are_read() {
+            let all = "monotonic      100000         7\nboottime          -2 500000000\n";
+            assert_eq!(offset(all, "monotonic"), 100_000_000_000_007);
+            assert_eq!(offset(all, "boottime"), -1_500_000_000);
+            assert_eq!(offset("", "monotonic"), 0);
+            assert_eq!(offset("monotonic", "monotonic"), 0);
+        }
+    }
 }

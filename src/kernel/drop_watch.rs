@@ -24,10 +24,10 @@ use libbpf_rs::{
     skel::{OpenSkel, SkelBuilder},
 };
 use memmap2::{MmapOptions, MmapRaw};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::kernel::{
     bpf::{Config, Port, dup, loading, port_table, write_port},
+    clock::host,
     probe::{Caught, Wish},
     probing::map_array,
     ring::Ring,
@@ -196,7 +196,6 @@ impl DropWatch {
                 .context("attach to the kernel's tracepoint kfree_skb");
         }
         let maps = &skel.maps;
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
         let watch = DropWatch {
             // SAFETY: a descriptor that nobody else owns.
             link: Some(unsafe { OwnedFd::from_raw_fd(link) }),
@@ -213,7 +212,7 @@ impl DropWatch {
             ports: port_table(maps.data_ports.as_fd())?,
             _ports_map: dup(maps.data_ports.as_fd())?,
             reasons,
-            origin: SystemTime::now().checked_sub(now).unwrap_or(SystemTime::UNIX_EPOCH),
+            origin: SystemTime::UNIX_EPOCH,
             looked: BTreeMap::new(),
             rows: HashMap::new(),
             settled: None,
@@ -284,6 +283,8 @@ impl DropWatch {
 
     /// Reads the tables; `None` where nothing has happened since the last time.
     pub(crate) fn read(&mut self) -> Result<Option<Counted>> {
+        // Anew each time: the wall clock may have been set.
+        self.origin = SystemTime::UNIX_EPOCH + Duration::from_nanos(host::zero());
         let (seen, elsewhere) = self.books()?;
         let missed = missed(self.program.as_fd())?;
         let all = seen.wrapping_add(missed);

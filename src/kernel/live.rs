@@ -384,7 +384,7 @@ impl Live {
 
     /// What is known beside the rows.
     fn beside(&mut self, interfaces: &[Interface]) -> Arc<Beside> {
-        let now = super::clock::packets_clock();
+        let now = super::clock::host::packets();
         let mut all = Gathered { now, ..Gathered::default() };
         for (i, interface) in interfaces.iter().enumerate() {
             let w = &mut self.watched[i];

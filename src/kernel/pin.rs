@@ -40,7 +40,6 @@ use nix::{
         stat::{major, minor},
         statfs::{BPF_FS_MAGIC, fstatfs},
     },
-    time::{ClockId, clock_gettime},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,6 +47,7 @@ use serde_json::Value;
 use crate::kernel::{
     attach::{self, Attachment, Standing, Want},
     bpf::{Config, LAYOUT, OBJECTS, Port, Program},
+    clock::host,
     lock,
     netlink::{Link, Netlink},
     netns::{self, NetnsHandle},
@@ -150,10 +150,6 @@ pub struct Cost {
     pub runs: u64,
 }
 
-fn boot_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME).context("ask for the time since boot")?.into())
-}
-
 /// Flags and their values.
 fn flags(config: &Config) -> serde_json::Map<String, Value> {
     match serde_json::to_value(config) {
@@ -182,7 +178,7 @@ impl About {
             tool: concat!("tmon ", env!("CARGO_PKG_VERSION")).to_owned(),
             netns: place.name().map(str::to_owned),
             hook: hook.name().to_owned(),
-            since_ns: u64::try_from(boot_time()?.as_nanos())?,
+            since_ns: host::boot(),
             config: config.clone(),
         })
     }
@@ -203,8 +199,7 @@ impl About {
 
     /// When counting began, by today's clock.
     pub fn since(&self) -> SystemTime {
-        let age = boot_time()
-            .map_or(Duration::ZERO, |now| now.saturating_sub(Duration::from_nanos(self.since_ns)));
+        let age = Duration::from_nanos(host::boot().saturating_sub(self.since_ns));
         SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }

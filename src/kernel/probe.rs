@@ -27,7 +27,7 @@ use contract::{
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use memmap2::MmapRaw;
 
-use crate::kernel::{bpf::Program, clock::packets_clock, privilege, ring::Ring, timing::Timer};
+use crate::kernel::{bpf::Program, clock::host::packets, privilege, ring::Ring, timing::Timer};
 use feed::table::grace_period;
 use model::{filter::Filter, flow::Flow, lens::LensEntry, rows, rtt::Timed};
 
@@ -224,7 +224,7 @@ struct Seat {
 impl Seat {
     /// Shows that the prober is there, unless somebody else has his seat by now.
     fn renew(&self) {
-        let (before, now) = (self.lease.load(Ordering::Acquire), packets_clock());
+        let (before, now) = (self.lease.load(Ordering::Acquire), packets());
         let lease = self.table.lease(self.number);
         let renewed =
             lease.compare_exchange(before, now, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -456,7 +456,7 @@ impl Prober {
             self.before.push((interface, seat.caught()));
             self.lapses += u64::from(!seat.is_ours());
         }
-        let now = packets_clock();
+        let now = packets();
         self.timers.remove(&interface);
         if self.wish.rtt {
             let timer = match table.times(now) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     Evidence, Severity, Sighting, Subject, Topic,
-    past::{Home, MOVES},
+    past::{Home, MOVES, Moment},
 };
 use crate::flow::Tunnel;
 
@@ -13,13 +13,25 @@ use crate::flow::Tunnel;
 const CHANGES: usize = 5;
 /// An address behind this many endpoints at a time is so by design: an anycast gateway.
 const ANYCAST: usize = 4;
+/// If this many addresses alternate between the same two endpoints, these are two ways to them, such
+/// as two routers, and not as many addresses that are assigned twice.
+const ROUTED: usize = 3;
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let own = |a: IpAddr| look.overlay.is_some_and(|o| o.is_own(a));
-    let mut found: Vec<Sighting> = look
-        .past
-        .homes
+    let homes = &look.past.homes;
+    // Several routers may lead to what is routed: each of their endpoints sends for it.
+    let is_routed = |tunnel| {
+        let segment = look.overlay.and_then(|o| o.segments.get(tunnel));
+        segment.is_some_and(|segment| segment.is_routed)
+    };
+    let mut together = BTreeMap::<_, usize>::new();
+    for ((tunnel, _), home) in homes.iter().filter(|(_, home)| recent(look, home).1 >= CHANGES) {
+        *together.entry((*tunnel, ends(home))).or_default() += 1;
+    }
+    let mut found: Vec<Sighting> = homes
         .iter()
+        .filter(|((tunnel, _), _)| !is_routed(tunnel))
         .filter(|(_, home)| !home.changes.is_empty() && home.endpoints.len() < ANYCAST)
         // An address that this host and others have is a gateway's; and both of a host's own outer
         // addresses are one endpoint.
@@ -27,7 +39,10 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             !own(*address) && !home.endpoints.iter().all(|(e, _)| own(*e))
         })
         .filter(|((_, address), _)| !is_virtual(look, *address))
-        .filter_map(|((tunnel, address), home)| sighting(look, *tunnel, *address, home))
+        .filter_map(|((tunnel, address), home)| {
+            let together = together.get(&(*tunnel, ends(home))).copied().unwrap_or(0);
+            sighting(look, *tunnel, *address, home, together)
+        })
         .collect();
     found.sort_unstable_by(|a, b| a.place.cmp(&b.place));
     found
@@ -40,19 +55,45 @@ fn is_virtual(look: &Evidence<'_>, address: IpAddr) -> bool {
     matches!(mac, Some([0, 0, 0x5e, 0, 1 | 2, _]))
 }
 
-fn sighting(look: &Evidence<'_>, tunnel: Tunnel, address: IpAddr, home: &Home) -> Option<Sighting> {
+/// The endpoints that an address was behind last, in order.
+fn ends(home: &Home) -> [Option<IpAddr>; 2] {
+    let mut ends = [Some(home.endpoint), home.before.map(|(endpoint, _)| endpoint)];
+    ends.sort_unstable();
+    ends
+}
+
+/// The first of the recent changes, and how many there are.
+fn recent(look: &Evidence<'_>, home: &Home) -> (Option<Moment>, usize) {
     let changes = home.changes.iter().filter(|m| look.past.ago(**m) <= MOVES);
-    let (first, changes) = (changes.clone().next().copied()?, changes.count());
+    (changes.clone().next().copied(), changes.count())
+}
+
+/// `together`: how many addresses alternate between these endpoints.
+fn sighting(
+    look: &Evidence<'_>,
+    tunnel: Tunnel,
+    address: IpAddr,
+    home: &Home,
+    together: usize,
+) -> Option<Sighting> {
+    let (first, changes) = recent(look, home);
+    let first = first?;
     let (before, last) = home.before?;
     let seconds = look.past.ago(first).as_secs().max(1);
     let place = Subject { tunnel: Some(tunnel), inner_from: Some(address), ..Subject::default() };
     let now = home.endpoint;
     let (topic, severity, text, counts) = if changes >= CHANGES {
-        let text = format!(
+        let mut text = format!(
             "{address} of {tunnel} is behind {now} and {before} in turn: {changes} changes in {seconds} s"
         );
+        let severity = if together >= ROUTED {
+            text += &format!(", like {} other addresses: both may be routers", together - 1);
+            Severity::Note
+        } else {
+            Severity::Bad
+        };
         let counts = BTreeMap::from([("changes_in_all", changes as u64)]);
-        (Topic::Duplicate, Severity::Bad, text, counts)
+        (Topic::Duplicate, severity, text, counts)
     } else {
         let dark = first.clock.saturating_sub(last.clock);
         let text = format!(
@@ -82,7 +123,10 @@ mod tests {
         super::stage::{Stage, client, host, talk},
         Severity, Topic,
     };
-    use crate::{flow::Flow, overlay::Overlay};
+    use crate::{
+        flow::{Flow, Kind, Tunnel},
+        overlay::{Overlay, Segment},
+    };
 
     fn behind(peer: u8) -> Flow {
         talk(peer, Some((1, 9)), 0, 1)
@@ -109,6 +153,27 @@ mod tests {
         // RFC 7432: it ends when there were fewer than five changes within 180 seconds.
         stage.seconds(190, &[behind(2)]);
         assert_eq!(stage.open(), []);
+    }
+
+    #[test]
+    fn what_two_routers_lead_to_is_no_duplicate() {
+        let through = |gateway: u8| [9, 10, 11].map(|from| talk(gateway, Some((1, from)), 0, 1));
+        let turns = |overlay| {
+            let mut stage = Stage { overlay, ..Stage::default() };
+            for second in 0..6 {
+                stage.second(&through(2 + second % 2));
+            }
+            stage.open().into_iter().map(|(t, s, text)| (t, s, text.to_owned())).collect::<Vec<_>>()
+        };
+        let open = turns(None);
+        assert_eq!(open.len(), 3);
+        assert!(open.iter().all(|f| (f.0, f.1) == (Topic::Duplicate, Severity::Note)), "{open:?}");
+        assert!(open[0].2.ends_with("in 4 s, like 2 other addresses: both may be routers"));
+        // On a host that knows that the id is routed, nothing is said.
+        let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(7) };
+        let red = Segment { vrf: Some("red".to_owned()), is_routed: true, ..Segment::default() };
+        let segments = [(tunnel, red)].into_iter().collect();
+        assert_eq!(turns(Some(Overlay { segments, ..Overlay::default() })), []);
     }
 
     #[test]
