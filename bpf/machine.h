@@ -99,6 +99,11 @@
 #define NOTE_TUNNEL(w, kind, id, has_id)      (void)0
 #define NOTE_TRANSPORT(w, off, end, ip_proto) (void)0
 
+/* Rows are looked up at once, not several together as of a capture's frames. */
+#define PUT_OFF4(...) (void)0
+#define PUT_OFF6(...) (void)0
+#define SETTLE()      (void)0
+
 /* What a slot's `seen` is compared with. */
 #define NOW(c, usual) (UNLESS(usual, cfg_replay) ? (c)->now : (__u32)bpf_jiffies64())
 

@@ -74,6 +74,40 @@ static inline void judge(struct native *native, const struct frame *frame, int q
 	      frame->begins, quick, 0);
 }
 
+static inline void told(struct native *native)
+{
+	if (unlikely(native->note) && native->part)
+		tell(native);
+	native->note = 0;
+}
+
+static __attribute__((noinline)) void settle(void)
+{
+	struct native *native = here;
+	struct cpu *c = this_cpu();
+	__u32 now = native->now, frame = native->frame;
+
+	for (__u32 i = 0; i < waiting.n; i++) {
+		const struct put_off *p = &waiting.all[i];
+		struct weight weight = { 1, p->bytes };
+		struct __sk_buff skb = { 0 };
+
+		native->now = p->now;
+		native->frame = p->frame;
+		if (p->six)
+			look_up6(&skb, c, p->hook, p->hash, (struct meta6){ p->key[0], p->key[1] },
+				 *(const struct pair *)&p->key[2], *(const struct pair *)&p->key[6],
+				 weight, p->swapped, 0, 0);
+		else
+			look_up4(&skb, c, p->hook, p->hash, p->key[0], p->key[1], p->key[2], weight,
+				 p->swapped, 0, 0);
+		told(native);
+	}
+	waiting.n = 0;
+	native->now = now;
+	native->frame = frame;
+}
+
 void tmon_native_judge(struct native *native, const struct frame *frames, __u32 n)
 {
 	here = native;
@@ -84,10 +118,10 @@ void tmon_native_judge(struct native *native, const struct frame *frames, __u32 
 		}
 		native->note = 0;
 		judge(native, &frames[i], !native->states);
-		if (unlikely(native->note) && native->part)
-			tell(native);
+		told(native);
 		native->frame++;
 	}
+	SETTLE();
 }
 
 /*

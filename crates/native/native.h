@@ -216,6 +216,79 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 		}                                                      \
 	} while (0)
 
+/*
+ * Packets of which all is known but where their row is: a row's slot is fetched into the cache, and
+ * the next packets are read meanwhile. They are counted in the order in which they came, and before
+ * any packet whose way depends on that.
+ */
+#define MOST_PUT_OFF 16
+
+struct put_off {
+	__u64 key[10]; /* of a row of the table: its three words, or its ten */
+	__u64 hash;
+	__u64 bytes;
+	__u32 hook;
+	__u32 swapped;
+	__u32 six; /* it is of the other table */
+	__u32 now;
+	__u32 frame;
+};
+
+static __thread struct {
+	__u32 n;
+	struct put_off all[MOST_PUT_OFF];
+} waiting __attribute__((tls_model("initial-exec")));
+
+static void settle(void);
+
+#define SETTLE()                         \
+	do {                             \
+		if (unlikely(waiting.n)) \
+			settle();        \
+	} while (0)
+
+#define PUT_OFF(table, mask, hash_, hook_, weight, swapped_, six_)                     \
+	do {                                                                           \
+		__u32 home = HOME_OF(hash_) & (mask);                                  \
+                                                                                       \
+		__builtin_prefetch(&here->table[home], 1);                             \
+		__builtin_prefetch((char *)&here->table[home + 1] - 1, 1);             \
+		__builtin_prefetch(&here->table##_tags[home / GROUP], 1);              \
+		p->hash = hash_;                                                       \
+		p->bytes = (weight).bytes; /* the quick way's packets are one each */  \
+		p->hook = hook_;                                                       \
+		p->swapped = swapped_;                                                 \
+		p->six = six_;                                                         \
+		p->now = here->now;                                                    \
+		p->frame = here->frame;                                                \
+		if (unlikely(++waiting.n == MOST_PUT_OFF))                             \
+			settle();                                                      \
+		return TC_ACT_UNSPEC;                                                  \
+	} while (0)
+#define PUT_OFF4(c, hook, hash, meta, outer, inner, weight, swapped, flags)          \
+	do {                                                                         \
+		struct put_off *p = &waiting.all[waiting.n];                         \
+                                                                                     \
+		if (unlikely(flags)) /* there is more to do with it */               \
+			break;                                                       \
+		p->key[0] = meta;                                                    \
+		p->key[1] = outer;                                                   \
+		p->key[2] = inner;                                                   \
+		PUT_OFF(rows4, cfg_mask4, hash, hook, weight, swapped, 0);           \
+	} while (0)
+#define PUT_OFF6(c, hook, hash, meta, outer, inner, weight, swapped, flags)          \
+	do {                                                                         \
+		struct put_off *p = &waiting.all[waiting.n];                         \
+                                                                                     \
+		if (unlikely(flags))                                                 \
+			break;                                                       \
+		p->key[0] = (meta).ids;                                              \
+		p->key[1] = (meta).rest;                                             \
+		__builtin_memcpy(&p->key[2], (outer).word, sizeof((outer).word));    \
+		__builtin_memcpy(&p->key[6], (inner).word, sizeof((inner).word));    \
+		PUT_OFF(rows6, cfg_mask6, hash, hook, weight, swapped, 1);           \
+	} while (0)
+
 #define LEFT_TO_JUDGE() (here->part ? (here->note |= NOTE_DEFER, 1) : 0)
 #define bpf_ktime_get_ns() 0 /* frames have their own time */
 
