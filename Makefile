@@ -19,12 +19,13 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-pure test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb install uninstall source image
+.PHONY: help demo pictures test test-pure test-arm test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb install uninstall source image
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
 	@echo 'test          all tests (root)'
 	@echo 'test-pure     the tests that need neither root, clang nor libelf: the crates in crates/, and the program without "live"'
+	@echo 'test-arm      the native parser and the readers of captures on arm64, under qemu-user'
 	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
 	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
 	@echo 'test-upgrade  from the first edition to this version while the kernel counts (root)'
@@ -53,13 +54,23 @@ demo: build
 # Needs root: each test loads BPF programs, creates network namespaces and mounts a bpffs of its own.
 test: setup
 	$(SUDO) $(CARGO) test --release --workspace
-	@echo 'not run: test-page, test-tools, test-kernels, test-package, test-upgrade'
+	@echo 'not run: test-arm, test-page, test-tools, test-kernels, test-package, test-upgrade'
 
 # The tests that need neither root, clang nor libelf: the crates, and the program that only reads captures.
 test-pure:
 	$(CARGO) test -p contract -p model -p native -p feed -p bus -p export -p tui -p testkit
 	$(CARGO) test --no-default-features --test captures-only
 	$(CARGO) check --no-default-features --features nats
+
+# The native parser and the reader of captures on another CPU: cross-built, and run under qemu-user.
+ARM := aarch64-unknown-linux-gnu
+test-arm:
+	$(MAKE) setup PACKAGES='$(PACKAGES) gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user'
+	rustup target add $(ARM)
+	CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' \
+	$(CARGO) test --target $(ARM) -p contract -p native -p feed --lib --tests
 
 # Clicks through the page of `tmon dump --html` in headless Chromium, which is a download of some 100 MB.
 test-page:

@@ -3,8 +3,8 @@
 //!
 //! `cargo bench` (or `make bench`), as root, prints one table and writes it as JSON to
 //! `target/cost.json`, and with KEEP=1 as a page in `docs/costs`. Words choose sections: `cargo
-//! bench -- packets tables readers screen start path`. Absolute numbers depend on the machine; the
-//! ratios matter.
+//! bench -- packets tables readers process captures path`. Absolute numbers depend on the machine;
+//! the ratios matter.
 //!
 //! `instructions` is a section by itself: counts in a virtual machine, see `instructions.rs`.
 //!
@@ -30,6 +30,7 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/ancestor.skel.rs"));
 }
 mod bench;
+mod captures;
 mod instructions;
 mod packets;
 mod path;
@@ -46,6 +47,7 @@ const SECTIONS: &[Section] = &[
     ("tables", tables::run),
     ("readers", readers::run),
     ("process", process::run),
+    ("captures", captures::run),
     ("path", path::run),
 ];
 
