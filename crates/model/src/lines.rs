@@ -243,7 +243,7 @@ impl Lines {
         }
         let by_path = match by.column {
             Column::Groups => places(&list, groups),
-            _ => HashMap::new(),
+            _ => Vec::new(),
         };
         list.sort_unstable_by(|a, b| {
             let order = match by.column {
@@ -307,20 +307,25 @@ fn threshold(interval: &Interval, scope: &Scope, measure: Measure) -> u64 {
     *sizes.select_nth_unstable_by_key(LINES, |n| Reverse(*n)).1
 }
 
-/// Where groups of a list are in the order of their paths.
-fn places(list: &[Line], groups: &Groups) -> HashMap<Group, usize> {
+/// Where groups of a list are in the order of their paths, by their numbers.
+fn places(list: &[Line], groups: &Groups) -> Vec<usize> {
     let mut all: Vec<Group> = list.iter().flat_map(|line| line.groups).flatten().collect();
     all.sort_unstable();
     all.dedup();
+    let mut places = vec![usize::MAX; all.last().map_or(0, |last| last.number() as usize + 1)];
     all.sort_unstable_by_key(|group| groups.path(*group));
-    all.into_iter().enumerate().map(|(i, group)| (group, i)).collect()
+    for (i, group) in all.into_iter().enumerate() {
+        places[group.number() as usize] = i;
+    }
+    places
 }
 
 /// By path, whichever end has it; what is in no group is last.
-fn compare_groups(a: &Line, b: &Line, places: &HashMap<Group, usize>) -> Ordering {
+fn compare_groups(a: &Line, b: &Line, places: &[usize]) -> Ordering {
     let place = |line: &Line| {
-        let both =
-            line.groups.map(|group| group.and_then(|g| places.get(&g)).unwrap_or(&usize::MAX));
+        let both = line.groups.map(|group| {
+            group.and_then(|g| places.get(g.number() as usize)).unwrap_or(&usize::MAX)
+        });
         [both[0].min(both[1]), both[0].max(both[1])]
     };
     place(a).cmp(&place(b))
