@@ -3,7 +3,7 @@
 //! twice.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Evidence, Severity, Sighting, Subject, Topic};
+use super::{Evidence, Severity, Sighting, Subject, Topic, lost::is_much};
 use crate::{
     ends::{Judged, Verdict, Window, split},
     lane::Balance,
@@ -12,9 +12,6 @@ use crate::{
 
 /// How long the finding stays open after it was last seen.
 const STAYS: Duration = Duration::from_secs(15);
-/// Loss of this fraction or more is bad: one in a hundred, if that is more than a few packets.
-const BAD: u64 = 100;
-const FEW: u64 = 10;
 /// How many members of a group are named.
 const NAMED: usize = 3;
 
@@ -147,7 +144,7 @@ fn loss(judged: &Judged) -> (Severity, String) {
 }
 
 fn severity(lost: u64, sent: u64) -> Severity {
-    let bad = lost >= FEW && lost.saturating_mul(BAD) >= sent;
+    let bad = is_much(lost, sent);
     if bad { Severity::Bad } else { Severity::Note }
 }
 

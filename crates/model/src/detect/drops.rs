@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     Evidence, Severity, Sighting, Subject, Topic,
+    lost::is_much,
     past::{Party, Talk, is_for_many},
 };
 use crate::{
@@ -56,6 +57,25 @@ const COUNTED: [&str; 3] = ["UNHANDLED_PROTO", "CPU_BACKLOG", "UNHANDLED_PROTO_L
 struct Lost {
     count: Count,
     outside: bool,
+    /// Nothing says why, and there are too few of them to matter.
+    stray: bool,
+}
+
+/// What the kernel drops without a reason, such as the last acknowledgements of a TCP connection that
+/// is over.
+const UNSPECIFIED: &str = "NOT_SPECIFIED";
+
+/// Packets of the same conversation and direction that were counted in this interval.
+fn counted(look: &Evidence<'_>, place: &Subject) -> u64 {
+    let Some(ends) = place.inner_from.zip(place.inner_to) else { return 0 };
+    let rows = look.interval.rows.iter().filter(|f| Some(f.key.outermost) == place.tunnel);
+    let packets = rows.filter_map(|f| {
+        let inner = f.key.inner.pair()?;
+        let fwd = (inner.first, inner.second) == ends;
+        let rev = (inner.second, inner.first) == ends;
+        fwd.then(|| f.counters.fwd()).or(rev.then(|| f.counters.rev())).map(|n| n.packets)
+    });
+    packets.sum()
 }
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
@@ -98,7 +118,11 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             });
         }
     }
-    let dropped = found.into_iter().map(|((topic, place), n)| sighting(look, topic, place, &n));
+    let dropped = found.into_iter().map(|((topic, place), mut n)| {
+        let unspecified = place.reason.as_deref() == Some(UNSPECIFIED) && place.inner_to.is_some();
+        n.stray = unspecified && !is_much(n.count.packets, counted(look, &place));
+        sighting(look, topic, place, &n)
+    });
     dropped.chain(too_narrow(look, drops)).collect()
 }
 
@@ -237,7 +261,7 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, lost: &Lost) -> S
     };
     Sighting {
         topic,
-        severity: severity(topic, &place, lost.outside),
+        severity: severity(topic, &place, lost),
         since: None,
         text,
         counts: BTreeMap::from([
@@ -249,14 +273,15 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, lost: &Lost) -> S
     }
 }
 
-fn severity(topic: Topic, place: &Subject, outside: bool) -> Severity {
+fn severity(topic: Topic, place: &Subject, lost: &Lost) -> Severity {
     let many = |a: Option<IpAddr>| a.is_some_and(is_for_many);
     let reason = place.reason.as_deref().unwrap_or_default();
     let name = reason.split(' ').next().unwrap_or_default();
     // Who is asked by broadcast and has not the address says nothing, and gives no reason. Where the
     // tunnel's own port has no listener, nothing gets out of it.
-    let usual =
-        (is_usual(name) && !(name == "NO_SOCKET" && outside)) || reason == "NOT_SPECIFIED (arp)";
+    let usual = (is_usual(name) && !(name == "NO_SOCKET" && lost.outside))
+        || reason == "NOT_SPECIFIED (arp)"
+        || lost.stray;
     // What is for many is not meant for each of them.
     let for_many = many(place.outer_to) || many(place.inner_to) || place.inner_to.is_none();
     match topic {
@@ -318,6 +343,21 @@ mod tests {
         ] {
             assert_eq!(said(bad, 5).1, Severity::Bad, "{bad}");
         }
+    }
+
+    #[test]
+    fn without_a_reason_a_few_packets_are_no_loss() {
+        let severity = |lost, of| {
+            let flow = talk(2, Some((1, 9)), 0, of);
+            let drops = Some(Drops::new([dropped("NOT_SPECIFIED", &flow, lost)]));
+            let mut stage = Stage { drops, ..Stage::default() };
+            stage.second(&[flow]);
+            stage.open()[0].1
+        };
+        assert_eq!(severity(9, 9), Severity::Note, "nine");
+        assert_eq!(severity(10, 10), Severity::Bad, "all of them");
+        assert_eq!(severity(10, 1000), Severity::Bad, "1 %");
+        assert_eq!(severity(10, 1001), Severity::Note, "less than that");
     }
 
     #[test]

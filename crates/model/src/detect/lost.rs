@@ -18,6 +18,11 @@ const STAYS: Duration = Duration::from_secs(30);
 const BAD: u64 = 100;
 const FEW: u64 = 10;
 
+/// Whether that many packets lost of all are bad.
+pub(super) fn is_much(lost: u64, all: u64) -> bool {
+    lost >= FEW && lost.saturating_mul(BAD) >= all
+}
+
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     // A rekeyed tunnel is still the same tunnel.
     let mut tunnels: BTreeMap<Stream, Numbered> = BTreeMap::new();
@@ -49,7 +54,7 @@ fn sighting(look: &Evidence<'_>, at: &Stream, n: Numbered) -> Sighting {
         Hook::Tx => "before they left".to_owned(),
     };
     let way = Way(at.from, at.to);
-    let bad = n.lost >= FEW && n.lost.saturating_mul(BAD) >= all;
+    let bad = is_much(n.lost, all);
     Sighting {
         topic: Topic::Lost,
         severity: if bad { Severity::Bad } else { Severity::Note },
