@@ -48,7 +48,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     let mut times = all.map(|_| Vec::new());
     for round in 0..ROUNDS {
         for ((_, command, frames), times) in all.iter().zip(&mut times) {
-            if (round > 0 && times.is_empty()) || (*frames == FEW && round > 0) {
+            if round > 0 && (times.is_empty() || *frames == FEW) {
                 continue; // it is not installed; it has been measured
             }
             if let Some([_, cpu]) = took(command)? {
