@@ -96,18 +96,22 @@ static __always_inline __u32 overflow(const struct cpu *c)
 }
 
 /* Counts in an IPv4 row, if it is in the first group that it may be in. 0: nothing was counted. */
-static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 hash, __u64 meta, __u64 outer,
-				__u64 inner, struct weight weight, int usual)
+static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 meta, __u64 outer, __u64 inner,
+				struct weight weight, int usual)
 {
+	__u64 hash = hash4(meta, outer, inner);
+
 	HIT(rows4, cfg_mask4, hash, c, hook, weight, usual, SAME4,
 	    meta = meta4(meta, 0, c->number));
 }
 
 /* The same in the other table. */
-static __always_inline int hit6(struct cpu *c, __u32 hook, __u64 hash, struct meta6 meta,
-				struct pair outer, struct pair inner, struct weight weight,
+static __always_inline int hit6(struct cpu *c, __u32 hook, struct meta6 meta, struct pair outer,
+				int outer6, struct pair inner, int inner6, struct weight weight,
 				int usual)
 {
+	__u64 hash = hash6(meta, &outer, outer6, &inner, inner6);
+
 	HIT(rows6, cfg_mask6, hash, c, hook, weight, usual, SAME6,
 	    meta.rest |= (__u64)c->number << 32);
 }

@@ -211,36 +211,13 @@ static __always_inline int to_table(struct __sk_buff *skb, struct cpu *c, __u32 
 	return TC_ACT_UNSPEC;
 }
 
-/* Counts a packet in the row with this key. */
-static __always_inline int look_up4(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u64 hash,
-				    __u64 meta, __u64 outer, __u64 inner, struct weight weight,
-				    int swapped, __u32 flags, int usual)
-{
-	if (likely(hit4(c, hook, hash, meta, outer, inner, weight, usual)))
-		return flags ? beside(skb, c) : TC_ACT_UNSPEC;
-	put_key(c, meta_of(1, meta, 0, 0), (struct pair){ { (__u32)outer, 0, outer >> 32, 0 } },
-		(struct pair){ { (__u32)inner, 0, inner >> 32, 0 } });
-	return to_table(skb, c, hook, weight, swapped, flags, STATE_ROW4);
-}
-
-/* The same with one of the other table. The key is not written before it has to be. */
-static __always_inline int look_up6(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u64 hash,
-				    struct meta6 meta, struct pair outer, struct pair inner,
-				    struct weight weight, int swapped, __u32 flags, int usual)
-{
-	if (likely(hit6(c, hook, hash, meta, outer, inner, weight, usual)))
-		return flags ? beside(skb, c) : TC_ACT_UNSPEC;
-	put_key(c, meta, outer, inner);
-	return to_table(skb, c, hook, weight, swapped, flags, STATE_ROW6);
-}
-
 /* Counts a packet in the row of an IPv4 pair in one tunnel. */
 static __always_inline int count4(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u64 tunnel,
 				  __u64 outer, __u64 inner, struct weight weight, __u32 flags,
 				  int usual)
 {
 	int swapped = order4(outer);
-	__u64 meta, hash;
+	__u64 meta;
 
 	if (unlikely(swapped < 0))
 		swapped = order4(inner) > 0;
@@ -249,12 +226,15 @@ static __always_inline int count4(struct __sk_buff *skb, struct cpu *c, __u32 ho
 		inner = inner >> 32 | inner << 32;
 	}
 	meta = meta4(tunnel, swapped ^ hook ? ROW_DIR : 0, 0);
-	hash = hash4(meta, outer, inner);
-	PUT_OFF4(c, hook, hash, meta, outer, inner, weight, swapped, flags);
-	return look_up4(skb, c, hook, hash, meta, outer, inner, weight, swapped, flags, usual);
+	PUT_OFF4(hook, meta, outer, inner, weight, swapped, flags);
+	if (likely(hit4(c, hook, meta, outer, inner, weight, usual)))
+		return flags ? beside(skb, c) : TC_ACT_UNSPEC;
+	put_key(c, meta_of(1, meta, 0, 0), (struct pair){ { (__u32)outer, 0, outer >> 32, 0 } },
+		(struct pair){ { (__u32)inner, 0, inner >> 32, 0 } });
+	return to_table(skb, c, hook, weight, swapped, flags, STATE_ROW4);
 }
 
-/* The same for a row of the other table. */
+/* The same for a row of the other table. The key is not written before it has to be. */
 static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 hook,
 				  const struct around *a, int outer6, const __u64 *inner_at,
 				  int inner6, struct weight weight, int usual)
@@ -263,7 +243,6 @@ static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 ho
 	struct pair inner = pair_at(inner_at, inner6);
 	int swapped = order6(outer.word);
 	struct meta6 meta;
-	__u64 hash;
 
 	if (unlikely(swapped < 0))
 		swapped = order6(inner.word) > 0;
@@ -273,9 +252,11 @@ static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 ho
 	}
 	meta = meta_of(a->depth, a->tunnel[0], a->tunnel[1],
 		       outer6 * ROW_OUTER6 | inner6 * ROW_INNER6 | (swapped ^ hook) * ROW_DIR);
-	hash = hash6(meta, &outer, outer6, &inner, inner6);
-	PUT_OFF6(c, hook, hash, meta, outer, inner, weight, swapped, a->flags);
-	return look_up6(skb, c, hook, hash, meta, outer, inner, weight, swapped, a->flags, usual);
+	PUT_OFF6(hook, meta, outer, outer6, inner, inner6, weight, swapped, a->flags);
+	if (likely(hit6(c, hook, meta, outer, outer6, inner, inner6, weight, usual)))
+		return a->flags ? beside(skb, c) : TC_ACT_UNSPEC;
+	put_key(c, meta, outer, inner);
+	return to_table(skb, c, hook, weight, swapped, a->flags, STATE_ROW6);
 }
 
 #ifdef TMON_NATIVE

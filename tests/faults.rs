@@ -298,6 +298,12 @@ fn drops_by_the_kernel_are_found() {
         }
         assert_eq!(fault::clear(&prefix).unwrap(), [fault]);
         assert!(fault::clear(&prefix).unwrap().is_empty());
+        // A neighbour that does not answer is given up seconds later; what waits for it is dropped then.
+        for host in 0..3 {
+            let ip = || Command::new("ip").args(["neigh", "show", "nud", "incomplete"]).output();
+            let asked = || lab.host(host).unwrap().within(ip).unwrap().unwrap().stdout;
+            until("no neighbour is being looked for", || asked().is_empty());
+        }
     }
 }
 

@@ -81,6 +81,34 @@ static inline void told(struct native *native)
 	native->note = 0;
 }
 
+/* Counts a packet in the row with this key. */
+static inline void look_up4(struct __sk_buff *skb, struct cpu *c, const struct put_off *p,
+			    struct weight weight)
+{
+	__u64 meta = p->key[0], outer = p->key[1], inner = p->key[2];
+
+	if (likely(hit4(c, p->hook, meta, outer, inner, weight, 0)))
+		return;
+	put_key(c, meta_of(1, meta, 0, 0), (struct pair){ { (__u32)outer, 0, outer >> 32, 0 } },
+		(struct pair){ { (__u32)inner, 0, inner >> 32, 0 } });
+	to_table(skb, c, p->hook, weight, p->swapped, 0, STATE_ROW4);
+}
+
+/* The same with one of the other table. */
+static inline void look_up6(struct __sk_buff *skb, struct cpu *c, const struct put_off *p,
+			    struct weight weight)
+{
+	struct meta6 meta = { p->key[0], p->key[1] };
+	struct pair outer = *(const struct pair *)&p->key[2];
+	struct pair inner = *(const struct pair *)&p->key[6];
+
+	if (likely(hit6(c, p->hook, meta, outer, p->pairs & PAIRS_OUTER6, inner,
+			p->pairs & PAIRS_INNER6, weight, 0)))
+		return;
+	put_key(c, meta, outer, inner);
+	to_table(skb, c, p->hook, weight, p->swapped, 0, STATE_ROW6);
+}
+
 static __attribute__((noinline)) void settle(void)
 {
 	struct native *native = here;
@@ -94,13 +122,10 @@ static __attribute__((noinline)) void settle(void)
 
 		native->now = p->now;
 		native->frame = p->frame;
-		if (p->six)
-			look_up6(&skb, c, p->hook, p->hash, (struct meta6){ p->key[0], p->key[1] },
-				 *(const struct pair *)&p->key[2], *(const struct pair *)&p->key[6],
-				 weight, p->swapped, 0, 0);
+		if (p->pairs)
+			look_up6(&skb, c, p, weight);
 		else
-			look_up4(&skb, c, p->hook, p->hash, p->key[0], p->key[1], p->key[2], weight,
-				 p->swapped, 0, 0);
+			look_up4(&skb, c, p, weight);
 		told(native);
 	}
 	waiting.n = 0;

@@ -225,14 +225,17 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 
 struct put_off {
 	__u64 key[10]; /* of a row of the table: its three words, or its ten */
-	__u64 hash;
 	__u64 bytes;
 	__u32 hook;
 	__u32 swapped;
-	__u32 six; /* it is of the other table */
+	__u32 pairs; /* PAIRS_, or 0 of the table of IPv4 rows */
 	__u32 now;
 	__u32 frame;
 };
+
+#define PAIRS	     1
+#define PAIRS_OUTER6 2
+#define PAIRS_INNER6 4
 
 static __thread struct {
 	__u32 n;
@@ -247,25 +250,24 @@ static void settle(void);
 			settle();        \
 	} while (0)
 
-#define PUT_OFF(table, mask, hash_, hook_, weight, swapped_, six_)                     \
+#define PUT_OFF(table, mask, hash, hook_, weight, swapped_, pairs_)                    \
 	do {                                                                           \
-		__u32 home = HOME_OF(hash_) & (mask);                                  \
+		__u32 home = HOME_OF(hash) & (mask);                                   \
                                                                                        \
 		__builtin_prefetch(&here->table[home], 1);                             \
 		__builtin_prefetch((char *)&here->table[home + 1] - 1, 1);             \
 		__builtin_prefetch(&here->table##_tags[home / GROUP], 1);              \
-		p->hash = hash_;                                                       \
 		p->bytes = (weight).bytes; /* the quick way's packets are one each */  \
 		p->hook = hook_;                                                       \
 		p->swapped = swapped_;                                                 \
-		p->six = six_;                                                         \
+		p->pairs = pairs_;                                                     \
 		p->now = here->now;                                                    \
 		p->frame = here->frame;                                                \
 		if (unlikely(++waiting.n == MOST_PUT_OFF))                             \
 			settle();                                                      \
 		return TC_ACT_UNSPEC;                                                  \
 	} while (0)
-#define PUT_OFF4(c, hook, hash, meta, outer, inner, weight, swapped, flags)          \
+#define PUT_OFF4(hook, meta, outer, inner, weight, swapped, flags)                   \
 	do {                                                                         \
 		struct put_off *p = &waiting.all[waiting.n];                         \
                                                                                      \
@@ -274,9 +276,10 @@ static void settle(void);
 		p->key[0] = meta;                                                    \
 		p->key[1] = outer;                                                   \
 		p->key[2] = inner;                                                   \
-		PUT_OFF(rows4, cfg_mask4, hash, hook, weight, swapped, 0);           \
+		PUT_OFF(rows4, cfg_mask4, hash4(meta, outer, inner), hook, weight,   \
+			swapped, 0);                                                 \
 	} while (0)
-#define PUT_OFF6(c, hook, hash, meta, outer, inner, weight, swapped, flags)          \
+#define PUT_OFF6(hook, meta, outer, outer6, inner, inner6, weight, swapped, flags)   \
 	do {                                                                         \
 		struct put_off *p = &waiting.all[waiting.n];                         \
                                                                                      \
@@ -286,7 +289,11 @@ static void settle(void);
 		p->key[1] = (meta).rest;                                             \
 		__builtin_memcpy(&p->key[2], (outer).word, sizeof((outer).word));    \
 		__builtin_memcpy(&p->key[6], (inner).word, sizeof((inner).word));    \
-		PUT_OFF(rows6, cfg_mask6, hash, hook, weight, swapped, 1);           \
+		PUT_OFF(rows6, cfg_mask6,                                            \
+			hash6(meta, &(outer), outer6, &(inner), inner6), hook,       \
+			weight, swapped,                                             \
+			PAIRS | (outer6 ? PAIRS_OUTER6 : 0) |                        \
+				(inner6 ? PAIRS_INNER6 : 0));                        \
 	} while (0)
 
 #define LEFT_TO_JUDGE() (here->part ? (here->note |= NOTE_DEFER, 1) : 0)

@@ -24,13 +24,10 @@ use model::units::sanitize;
 
 /// The key of what stands on the command line without a flag.
 const INTERFACES: &str = "interfaces";
-/// Flags that are about one run, and no settings.
-const NOT_KEPT: [&str; 19] = [
-    "help",
-    "version",
-    "config",
-    "print-config",
-    "save-config",
+/// Flags about settings themselves.
+const NEVER_KEPT: [&str; 5] = ["help", "version", "config", "print-config", "save-config"];
+/// Flags that are about one run of `top`, and no settings of it; a service keeps them.
+const NOT_KEPT: [&str; 14] = [
     "read",
     "between",
     "at",
@@ -145,7 +142,7 @@ pub(super) fn merged(
     // A capture has no interface, and others choose their own.
     let live = !["read", "from", "ssh", "nats"].into_iter().any(is_given);
     let mut before = Vec::new();
-    for setting in read(keys, &file, &text)? {
+    for setting in read(keys, base.is_none(), &file, &text)? {
         let has = command.get_arguments().any(|a| a.get_long() == Some(&setting.key));
         match setting.key.as_str() {
             INTERFACES
@@ -233,8 +230,13 @@ struct Setting {
     values: Vec<OsString>,
 }
 
+/// Whether a flag may be a setting.
+fn is_kept(flag: &str, service: bool) -> bool {
+    !NEVER_KEPT.contains(&flag) && (service || !NOT_KEPT.contains(&flag))
+}
+
 /// All settings of a file, each checked on its own so that a refusal names its line.
-fn read(command: &Command, file: &Path, text: &str) -> Result<Vec<Setting>> {
+fn read(command: &Command, service: bool, file: &Path, text: &str) -> Result<Vec<Setting>> {
     let place = |at: usize| {
         format!(
             "{}:{}",
@@ -252,7 +254,7 @@ fn read(command: &Command, file: &Path, text: &str) -> Result<Vec<Setting>> {
     let keys: Vec<&str> = command
         .get_arguments()
         .filter_map(Arg::get_long)
-        .filter(|l| !NOT_KEPT.contains(l))
+        .filter(|flag| is_kept(flag, service))
         .chain([INTERFACES])
         .collect();
     let mut settings = Vec::new();
@@ -323,7 +325,7 @@ pub(super) fn text(command: &Command, matches: &ArgMatches) -> String {
     let mut out = "# Settings of `tmon top`. The command line wins over this file.\n".to_owned();
     let keys =
         command.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| match a.get_long() {
-            Some(long) if !NOT_KEPT.contains(&long) => Some((a, long)),
+            Some(long) if is_kept(long, false) => Some((a, long)),
             None if a.is_positional() => Some((a, INTERFACES)),
             _ => None,
         });

@@ -7,6 +7,7 @@
   const TAU = 2 * Math.PI;
   const RADIUS = 290, INNER = RADIUS * 0.92, FOOT = RADIUS * 0.91, CLEARLY = 1.2;
   const LIST = 300, ROWS = 200;
+  const TITLES = { groups: "groups", outer: "hosts", inner: "inner addresses" };
 
   // ---- numbers formatted as in the program ------------------------------------------------------
   const scaled = (n, unit, step = 1000) => {
@@ -374,7 +375,7 @@
     const p = picture;
     const both = (i) => p.sent[i] + p.received[i];
     const most = Math.max(1, ...p.ends.map((_, i) => both(i)));
-    $("ends-title").textContent = `${{ groups: "groups", outer: "hosts", inner: "inner addresses" }[level()]} (${p.folded ? `${p.ends.length - 1} of ${p.ends.length - 1 + p.folded}` : p.ends.length})`;
+    $("ends-title").textContent = `${TITLES[level()]} (${p.folded ? `${p.ends.length - 1} of ${p.ends.length - 1 + p.folded}` : p.ends.length})`;
     $("ends").replaceChildren(...p.ends.map((e, i) => {
       const check = make("input", { type: "checkbox", "aria-label": `mark ${clean(name(e, p))}`, onchange: () => mark(e) });
       check.checked = state.marks.has(e);
