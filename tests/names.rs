@@ -14,7 +14,7 @@ use std::{
 };
 
 use ground::{Ground, Space, inner, own_bpffs, send, until};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use testkit::ground;
 
@@ -139,17 +139,28 @@ fn serve(path: &str, answer: impl Fn(&str) -> String + Send + 'static, hangs_up:
     });
 }
 
-/// Sockets of services are below /run, which is private to this test.
-fn own_run() {
-    own_host();
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+/// A /run of this test's own, for the sockets of services.
+struct OwnRun;
+
+impl OwnRun {
+    fn new() -> OwnRun {
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        OwnRun
+    }
+}
+
+impl Drop for OwnRun {
+    fn drop(&mut self) {
+        let _ = umount2("/run", MntFlags::MNT_DETACH);
+    }
 }
 
 const OVSDB: &str = "/run/openvswitch/db.sock";
 
 #[test]
 fn services_of_this_host_have_names() {
-    own_run();
+    own_host();
+    let _run = OwnRun::new();
     give("cart-0", "10.244.0.5");
     let ovs = |question: &str| {
         let question: Value = serde_json::from_str(question).unwrap();
@@ -211,7 +222,7 @@ fn tunnels_of_open_vswitch_are_found() {
     let space = Space::new("ovs");
     space.ip("link add eth0 type veth peer name x0\nlink set eth0 up\nlink set x0 up\n\
          link add br-phy type bridge\nlink set br-phy up\naddr add 192.0.2.1/24 dev br-phy");
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let _run = OwnRun::new(); // after `space`, whose name is below the other one
     let id = |id: &str| json!(["uuid", id]);
     let options = json!(["map", [["dst_port", "5789"], ["key", "42"], ["remote_ip", "192.0.2.7"]]]);
     let none = json!(["map", []]);
@@ -274,7 +285,8 @@ impl Drop for Daemon {
 #[test]
 #[ignore = "needs openvswitch-switch: make test-tools unpacks it"]
 fn the_real_open_vswitch_is_understood() {
-    own_run();
+    own_host();
+    let _run = OwnRun::new();
     fs::create_dir_all("/run/openvswitch").unwrap();
     let schema = format!(
         "{}/target/tools/usr/share/openvswitch/vswitch.ovsschema",
