@@ -214,7 +214,7 @@ impl Diff {
             let i = interval.interfaces.get(usize::from(place));
             i.map_or_else(String::new, |i| sanitize(&i.name).into_owned())
         };
-        let differ = list.iter().any(|l| l.balance() != Balance::Even);
+        let differ = list.iter().any(|l| !l.unseen && l.balance() != Balance::Even);
         if self.json {
             for l in &list {
                 json::line(
@@ -232,7 +232,7 @@ impl Diff {
             rfc3339(interval.taken)
         ))?;
         let rows: Vec<[String; 7]> =
-            list.iter().map(|l| row(l, [name(l.from), name(l.to)])).collect();
+            list.iter().map(|l| row(l, ends(&list, l, [name(l.from), name(l.to)]))).collect();
         out::line("")?;
         if rows.is_empty() {
             out::line("no tunnel has these two as its ends")?;
@@ -259,10 +259,23 @@ fn is_file(word: &Path) -> bool {
         || word.as_os_str().as_bytes().contains(&b'/')
 }
 
+/// The names of both hosts, with their addresses where a name alone does not tell lines apart.
+fn ends(all: &[LaneSum], l: &LaneSum, names: [String; 2]) -> [String; 2] {
+    let of = |l: &LaneSum| (l.lane.tunnel, l.from, l.to);
+    if all.iter().filter(|other| of(other) == of(l)).count() < 2 {
+        return names;
+    }
+    let [from, to] = names;
+    [format!("{from} {}", l.lane.from), format!("{to} {}", l.lane.to)]
+}
+
 fn row(l: &LaneSum, [from, to]: [String; 2]) -> [String; 7] {
     let lost = l.sent.packets.saturating_sub(l.received.packets);
     let (number, words) = match l.balance() {
         Balance::Even => (0, String::new()),
+        Balance::Lost(n) if l.unseen => {
+            (n, "not seen, nor anything else there: another interface?".to_owned())
+        }
         Balance::Lost(n) if l.received.is_zero() => (n, "nothing arrives".to_owned()),
         Balance::Lost(n) => (n, format!("{} is lost", percent(lost, l.sent.packets))),
         Balance::Surplus(n) => (0, format!("{n} more than were sent")),
@@ -324,6 +337,7 @@ impl LaneLine {
             sent_bytes: l.sent.bytes,
             received_bytes: l.received.bytes,
             verdict: match l.balance() {
+                _ if l.unseen => "unseen",
                 Balance::Even => "even",
                 Balance::Lost(_) => "lost",
                 Balance::Surplus(_) => "surplus",

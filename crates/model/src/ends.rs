@@ -124,6 +124,9 @@ pub struct LaneSum {
     pub received: Count,
     /// By how many packets either count may be wrong.
     pub bound: u64,
+    /// Nothing of it arrives, and nothing else arrives at that address: the receiver may watch
+    /// another interface.
+    pub unseen: bool,
 }
 
 impl LaneSum {
@@ -163,10 +166,20 @@ pub fn lanes(interval: &Interval, edges: &[Interval]) -> (Vec<LaneSum>, usize) {
         };
         let rate = rates.get(&lane).copied().unwrap_or_default();
         let bound = (rate * apart.as_secs_f64()).ceil() as u64;
-        list.push(LaneSum { lane, from, to, sent, received, bound });
+        list.push(LaneSum { lane, from, to, sent, received, bound, unseen: false });
     }
     list.sort_by_key(|l| (Reverse(l.sent.packets.abs_diff(l.received.packets)), l.lane));
+    mark_unseen(&mut list);
     (list, one_end)
+}
+
+/// If a host receives anything on an address, it would see everything.
+fn mark_unseen(list: &mut [LaneSum]) {
+    let arrives = list.iter().filter(|l| !l.received.is_zero());
+    let seen: HashSet<IpAddr> = arrives.map(|l| l.lane.to).collect();
+    for l in list {
+        l.unseen = l.received.is_zero() && !l.sent.is_zero() && !seen.contains(&l.lane.to);
+    }
 }
 
 /// What senders and receivers counted, by lane.
@@ -642,4 +655,31 @@ fn inner_pairs(interval: &Interval, of: HashSet<Lane>) -> HashMap<Lane, HashSet<
         }
     }
     inside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Kind, Tunnel};
+
+    #[test]
+    fn what_goes_to_an_address_that_the_receiver_does_not_watch_is_unseen() {
+        let lane = |to: u8, sent, received| {
+            let [from, to] = [1, to].map(|host| IpAddr::from([10, 0, 0, host]));
+            let count = |packets| Count { packets, bytes: packets * 100 };
+            LaneSum {
+                lane: Lane { tunnel: Tunnel { kind: Kind::Vxlan, id: Some(7) }, from, to },
+                from: 0,
+                to: 1,
+                sent: count(sent),
+                received: count(received),
+                bound: 0,
+                unseen: false,
+            }
+        };
+        // At .2 other packets arrive, at .3 none do, and to .4 none are sent.
+        let mut list = [lane(2, 9, 0), lane(2, 9, 8), lane(3, 9, 0), lane(4, 0, 0)];
+        mark_unseen(&mut list);
+        assert_eq!(list.map(|l| l.unseen), [false, false, true, false]);
+    }
 }
