@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
+use foldhash::HashMap;
 use serde::Serialize;
 
 use super::{
@@ -231,8 +232,16 @@ impl Diff {
             spoken(interval.elapsed),
             rfc3339(interval.taken)
         ))?;
-        let rows: Vec<[String; 7]> =
-            list.iter().map(|l| row(l, ends(&list, l, [name(l.from), name(l.to)]))).collect();
+        let of = |l: &LaneSum| (l.lane.tunnel, l.from, l.to);
+        let mut lines: HashMap<_, usize> = HashMap::default();
+        list.iter().for_each(|l| *lines.entry(of(l)).or_default() += 1);
+        // With the addresses where the names alone do not tell lines apart.
+        let ends = |l: &LaneSum| match lines.get(&of(l)) {
+            Some(2..) => [(l.from, l.lane.from), (l.to, l.lane.to)]
+                .map(|(host, address)| format!("{} {address}", name(host))),
+            _ => [name(l.from), name(l.to)],
+        };
+        let rows: Vec<[String; 7]> = list.iter().map(|l| row(l, ends(l))).collect();
         out::line("")?;
         if rows.is_empty() {
             out::line("no tunnel has these two as its ends")?;
@@ -257,16 +266,6 @@ fn is_file(word: &Path) -> bool {
     word.exists()
         || word.extension().is_some_and(|e| e == "tmon")
         || word.as_os_str().as_bytes().contains(&b'/')
-}
-
-/// The names of both hosts, with their addresses where a name alone does not tell lines apart.
-fn ends(all: &[LaneSum], l: &LaneSum, names: [String; 2]) -> [String; 2] {
-    let of = |l: &LaneSum| (l.lane.tunnel, l.from, l.to);
-    if all.iter().filter(|other| of(other) == of(l)).count() < 2 {
-        return names;
-    }
-    let [from, to] = names;
-    [format!("{from} {}", l.lane.from), format!("{to} {}", l.lane.to)]
 }
 
 fn row(l: &LaneSum, [from, to]: [String; 2]) -> [String; 7] {

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -21,8 +22,10 @@ use crate::{
 };
 use model::{filter::Filter, lens::Lens, rtt::Timed};
 
-/// Frames between two looks at what was found.
+/// Frames between two looks at the clock, and the time between two looks at what was found: all rows
+/// are read for it.
 const AT_ONCE: u64 = 1 << 16;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Captures that can be read again.
 pub struct Again {
@@ -57,15 +60,19 @@ impl Drop for Looking {
 }
 
 fn read(mut replay: Replay, stop: &AtomicBool, seen: &Mutex<Lens>) -> Result<()> {
-    let mut goes_on = true;
+    let (mut goes_on, mut shown) = (true, None::<Instant>);
     while goes_on && !stop.load(Ordering::Relaxed) {
         goes_on = replay.advance(AT_ONCE)?;
+        if goes_on && shown.is_some_and(|shown| shown.elapsed() < PAUSE) {
+            continue;
+        }
         // Before the lens, which knows what has been counted.
         let beside = replay.read()?.beside;
         let [untimed, untracked] = beside.untimed();
         let timed = Timed { rows: beside.round_trips().clone(), untimed, untracked };
         let lens = replay.lens().unwrap_or_default();
         *seen.lock().unwrap_or_else(PoisonError::into_inner) = Lens { timed: Some(timed), ..lens };
+        shown = Some(Instant::now());
     }
     // What cannot be read of a file was said when it was read first.
     Ok(())

@@ -259,7 +259,8 @@ impl Recordings {
                 && read.file != file
                 && frame.interval.since + frame.cadence < read.taken
         };
-        if !self.overlap_is_said && self.covered.iter().any(is_other) {
+        let may_overlap = self.files.len() > 1 && !self.overlap_is_said;
+        if may_overlap && self.covered.iter().any(is_other) {
             self.overlap_is_said = true;
             self.notes.push(format!(
                 "{} recorded twice at the same time: what both saw is in both, one after the other",

@@ -301,11 +301,13 @@ impl Fleet {
                 self.owners.entry(address).or_insert(place);
             }
             // Another host may have had it before this one let it go.
-            for address in
-                left.into_iter().filter(|a| !self.owners.contains_key(a)).collect::<Vec<_>>()
-            {
-                let heir = self.members.iter().position(|m| m.own.contains(&address));
-                heir.into_iter().for_each(|heir| _ = self.owners.insert(address, heir as u16));
+            left.retain(|address| !self.owners.contains_key(address));
+            let left: HashSet<IpAddr> = left.into_iter().collect();
+            for (heir, m) in (0u16..).zip(&self.members).take_while(|_| !left.is_empty()) {
+                // It goes through the smaller one: a host may have any number of addresses.
+                for address in m.own.intersection(&left) {
+                    self.owners.entry(*address).or_insert(heir);
+                }
             }
         }
         Some(place)

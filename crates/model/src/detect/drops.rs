@@ -2,11 +2,14 @@
 //! What the kernel dropped of tunnels here: `dropped`, and where the reason says more, `no_device`,
 //! `wrong_vtep`, `checksum` or `mtu`.
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
+
+use foldhash::HashMap;
 
 use super::{
     Evidence, Severity, Sighting, Subject, Topic,
@@ -15,7 +18,7 @@ use super::{
 };
 use crate::{
     drops::{DropKey, Drops, Victim},
-    flow::{Count, Inner, Pair},
+    flow::{Count, Inner, Pair, Tunnel},
     overlay::Narrow,
 };
 
@@ -65,17 +68,20 @@ struct Lost {
 /// is over.
 const UNSPECIFIED: &str = "NOT_SPECIFIED";
 
-/// Packets of the same conversation and direction that were counted in this interval.
-fn counted(look: &Evidence<'_>, place: &Subject) -> u64 {
-    let Some(ends) = place.inner_from.zip(place.inner_to) else { return 0 };
-    let rows = look.interval.rows.iter().filter(|f| Some(f.key.outermost) == place.tunnel);
-    let packets = rows.filter_map(|f| {
-        let inner = f.key.inner.pair()?;
-        let fwd = (inner.first, inner.second) == ends;
-        let rev = (inner.second, inner.first) == ends;
-        fwd.then(|| f.counters.fwd()).or(rev.then(|| f.counters.rev())).map(|n| n.packets)
-    });
-    packets.sum()
+/// A conversation inside a tunnel in one direction.
+type Direction = (Option<Tunnel>, IpAddr, IpAddr);
+
+/// The packets of each that were counted in this interval.
+fn counted(look: &Evidence<'_>) -> HashMap<Direction, u64> {
+    let mut all: HashMap<Direction, u64> = HashMap::default();
+    for flow in look.interval.rows.iter() {
+        let Some(Pair { first, second }) = flow.key.inner.pair() else { continue };
+        let tunnel = Some(flow.key.outermost);
+        let (fwd, rev) = (flow.counters.fwd().packets, flow.counters.rev().packets);
+        *all.entry((tunnel, first, second)).or_default() += fwd;
+        *all.entry((tunnel, second, first)).or_default() += rev;
+    }
+    all
 }
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
@@ -118,9 +124,13 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             });
         }
     }
+    let all = LazyCell::new(|| counted(look));
     let dropped = found.into_iter().map(|((topic, place), mut n)| {
-        let unspecified = place.reason.as_deref() == Some(UNSPECIFIED) && place.inner_to.is_some();
-        n.stray = unspecified && !is_much(n.count.packets, counted(look, &place));
+        let ends = place.inner_from.zip(place.inner_to);
+        if let Some((from, to)) = ends.filter(|_| place.reason.as_deref() == Some(UNSPECIFIED)) {
+            let of = all.get(&(place.tunnel, from, to)).copied().unwrap_or_default();
+            n.stray = !is_much(n.count.packets, of);
+        }
         sighting(look, topic, place, &n)
     });
     dropped.chain(too_narrow(look, drops)).collect()
