@@ -49,8 +49,8 @@ pub fn draw(
     let parts = Parts::of(area, app.view, lens_pane::lines(app));
     header(app, look, parts.header, buf, &mut hits);
     path(app, look, parts.path, buf, &mut hits);
-    timeline::draw(app, look, parts.timeline, buf, &mut hits);
-    status::draw(app, look, now, parts.status, buf);
+    timeline::draw(&sheets.timeline, look, parts.timeline, buf, &mut hits);
+    status::draw(&sheets.status, look, now, parts.status, buf);
     hints(app, look, now, parts.hints, buf, &mut hits);
     if app.help {
         let body = Rect { width: area.width, ..parts.main };
@@ -244,7 +244,7 @@ fn hints(app: &App, look: &Look, now: Duration, area: Rect, buf: &mut Buffer, hi
             None if e.text.trim().is_empty() => {
                 Span::styled("  host:172.16.1.0/24 vni:10000-10003 !proto:arp", look.faint)
             }
-            None => Span::styled("  Enter keeps it, Esc drops it", look.dim),
+            None => Span::styled("  Enter applies it, Esc discards it", look.dim),
         });
         Line::from(spans).render(area, buf);
         return;

@@ -12,7 +12,9 @@ use crate::{
     matrix_view::{self, Grid},
     parts::Parts,
     side::{self, Pane},
+    status::{self, StatusLine},
     table_view::{self, Page},
+    timeline::{self, Timeline},
     words::View,
 };
 
@@ -37,6 +39,8 @@ pub struct Sheets {
     pub(crate) matrix: Grid,
     pub(crate) health: Vec<Line<'static>>,
     pub(crate) lens: Vec<Line<'static>>,
+    pub(crate) status: StatusLine,
+    pub(crate) timeline: Timeline,
 }
 
 impl Sheets {
@@ -50,6 +54,8 @@ impl Sheets {
         let mut sheets = Sheets { written, main: parts.main, ..Sheets::default() };
         let (width, height) = (usize::from(parts.lens.width), usize::from(parts.lens.height));
         sheets.lens = lens_pane::prepare(app, look, width, height);
+        sheets.status = status::prepare(app, look);
+        sheets.timeline = timeline::prepare(app, parts.timeline);
         if parts.side.width > 0 {
             sheets.side = side::prepare(app, look, parts.side);
         } else if parts.main.height >= 8 && !app.view.is_text() {
