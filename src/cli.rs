@@ -86,7 +86,7 @@ mod values;
 #[cfg(feature = "live")]
 mod watch;
 
-/// `tmon 0.1.0`, as JSON says it.
+/// `tmon 0.1.0`, as in JSON output.
 pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
 
 /// See inside overlay networks: who talks to whom in which tunnel, live.
@@ -98,7 +98,7 @@ pub const TOOL: &str = concat!("tmon ", env!("CARGO_PKG_VERSION"));
 #[command(name = "tmon", version, max_term_width = 100, propagate_version = true)]
 #[command(
     after_help = "Try `tmon demo` first: it builds a nine-host overlay network of its own and shows it.\n\
-    Exit status: 0 done, 1 it could not be done, 2 wrong usage."
+    Exit status: 0 success, 1 failure, 2 wrong usage."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -110,57 +110,57 @@ enum Command {
     /// Live dashboard: chord, matrix and table of what the tunnels carry
     Top(Box<top::Top>),
     #[cfg(feature = "live")]
-    /// Print one reading, or one every so often, as a table, JSON or CSV
+    /// Print one reading, or one at regular intervals, as a table, JSON or CSV
     Dump(dump::Dump),
-    /// Decode captures with the same parser, without privileges or kernel support
+    /// Decode capture files with the same parser; needs no privileges and no kernel support
     Replay(Box<replay::Replay>),
-    /// Write packets that are selected by what is inside their tunnels as a capture, for Wireshark
+    /// Capture packets selected by what is inside their tunnels, for Wireshark
     Capture(Box<capture::Capture>),
-    /// Report what is wrong, and why: a line when a finding begins, changes severity, or ends
+    /// Report problems and their causes: a line when a finding begins, changes severity, or ends
     #[cfg(feature = "live")]
     Watch(watch::Watching),
     #[cfg(feature = "live")]
-    /// Give readings to other tools: Prometheus, IPFIX collectors
+    /// Export readings to other tools: Prometheus, IPFIX collectors
     #[command(subcommand)]
     Export(exporting::Export),
     #[cfg(feature = "live")]
-    /// Record readings into a file, for `top`, `dump` and `watch --read`
+    /// Record readings to a file, for `top`, `dump` and `watch --read`
     Record(record::Record),
     #[cfg(feature = "live")]
-    /// Write readings to standard output as they are taken, for another tmon or a file
+    /// Write readings to standard output as they are taken, for a tmon elsewhere or a file
     Stream(record::StreamOut),
     #[cfg(all(feature = "live", feature = "nats"))]
-    /// Publish readings on a NATS server for whoever asks, on another host
+    /// Publish readings to a NATS server, for viewers on other hosts
     Publish(publish::Publish),
     #[cfg(feature = "live")]
-    /// List the hosts of a fleet: who is heard, clocks, coverage, versions
+    /// List the hosts of a fleet: state, clocks, coverage, versions
     Fleet(fleet::Hosts),
     #[cfg(feature = "live")]
-    /// Make one file for a ticket: what this host allows, its tunnels, findings and readings
+    /// Write a report for a support ticket: what this host supports, tunnels, findings, readings
     Report(report::Report),
     #[cfg(feature = "live")]
-    /// Compare what two hosts sent each other with what arrived: recordings, or hosts by ssh
+    /// Compare what two hosts sent each other with what arrived, from recordings or over ssh
     Diff(diff::Diff),
     #[cfg(feature = "live")]
-    /// Count in the kernel with no process running; top and dump join it
+    /// Count in the kernel without a running process; top and dump join in
     Attach(attach::Attach),
     #[cfg(feature = "live")]
     /// Stop counting in the kernel and remove what `attach` installed
     Detach(attach::Detach),
     #[cfg(feature = "live")]
-    /// Show what is attached, since when, and what it costs
+    /// Show what is attached, since when, and at what cost
     Status(attach::Status),
     #[cfg(feature = "live")]
-    /// Check what this kernel, these privileges and these interfaces allow, and what to do about it
+    /// Check what this kernel, the privileges and the interfaces allow, and suggest fixes
     Check(check::Check),
     #[cfg(feature = "live")]
     /// List the tunnel devices of this host: ids, ports, endpoints, underlays
     Tunnels(tunnels::Tunnels),
     #[cfg(feature = "live")]
-    /// List what addresses and tunnel ids are called here, and which name comes from where
+    /// List the names of addresses and tunnel ids on this host, and where each name comes from
     Names(naming::NamesOf),
     #[cfg(feature = "live")]
-    /// Ask services of this host for names: what tmon starts for itself
+    /// Ask services of this host for names; tmon starts this process itself
     #[command(hide = true)]
     Ask(naming::Ask),
     #[cfg(feature = "live")]
@@ -168,7 +168,7 @@ enum Command {
     #[command(subcommand)]
     Lab(lab::Lab),
     #[cfg(feature = "live")]
-    /// Start lab, traffic and dashboard in one go: see what tmon shows in a minute
+    /// Start lab, traffic and dashboard: see in a minute what tmon shows
     Demo(lab::Demo),
     /// Print completions for a shell
     Completions(shell::Completions),
@@ -178,7 +178,8 @@ enum Command {
 
 #[cfg(feature = "live")]
 impl Command {
-    /// It cannot do without BPF programs, which it loads or joins. (`check` says what hinders them.)
+    /// The command needs BPF programs, which it loads or joins. (`check` reports what prevents
+    /// that.)
     fn loads(&self) -> bool {
         match self {
             Command::Top(top) => !top.reads_captures() && !top.listens(),
@@ -197,29 +198,29 @@ impl Command {
     }
 }
 
-/// What is watched and how it is counted.
+/// Which interfaces are watched, and how packets are counted.
 #[derive(Args, Debug)]
 struct Watch {
     /// Interfaces to watch, by name, pattern (`veth*`) or NETNS/IFACE, at most 512 [default:
     /// underlays of the tunnel devices found, or the default route's interface]
     #[arg(value_name = "IFACE", add = clap_complete::engine::ArgValueCandidates::new(values::interfaces))]
     interfaces: Vec<String>,
-    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    /// Network namespace of the interfaces: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(values::namespaces))]
     netns: Option<String>,
     #[command(flatten)]
     count: Counting,
-    /// Attach by this kind of hook only
+    /// Attach only with this type of hook
     #[arg(long, value_enum, hide = true)]
     hook: Option<HookArg>,
 }
 
 impl Watch {
-    /// It is for who shows others, which choose their own interfaces.
+    /// Fails if interfaces were given: remote hosts choose their own.
     fn is_unused(&self) -> Result<()> {
         match self.interfaces.is_empty() && self.netns.is_none() {
             true => Ok(()),
-            false => Err(Usage("other hosts choose their interfaces themselves".to_owned()).into()),
+            false => Err(Usage("remote hosts choose their own interfaces".to_owned()).into()),
         }
     }
 }
@@ -234,17 +235,17 @@ impl Watch {
         }
     }
 
-    /// Begins to count there.
+    /// Starts counting on the interfaces.
     fn open(&self) -> Result<Live> {
         let (interfaces, netns) = (&self.interfaces, self.netns.as_deref());
         Live::open(interfaces, netns, &self.count.config(), self.want())
     }
 }
 
-/// Whether drops are counted, and which.
+/// Whether drops are counted, and which ones.
 #[derive(Args, Clone, Copy, Debug)]
 struct Dropping {
-    /// Do not count what the kernel drops
+    /// Do not count packets that the kernel drops
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     no_drops: bool,
@@ -255,12 +256,12 @@ struct Dropping {
 
 #[cfg(feature = "live")]
 impl Dropping {
-    /// Counts them, if that is wanted; why that cannot be done, if so.
+    /// Starts counting drops unless that is turned off; returns why it cannot.
     fn begin(self, live: &mut Live) -> Option<Arc<str>> {
         if self.no_drops { None } else { live.watch_drops(self.scope.all_netns) }
     }
 
-    /// The same, which says so.
+    /// The same, but prints the reason.
     fn begin_or_say(self, live: &mut Live) {
         if let Some(why) = self.begin(live) {
             say(&format!("drops are not counted: {why}"));
@@ -268,10 +269,11 @@ impl Dropping {
     }
 }
 
-/// Where drops are of concern.
+/// Which network namespaces' drops count.
 #[derive(Args, Clone, Copy, Debug)]
 struct DropScope {
-    /// Include drops of all network namespaces, not only of those watched and those of their tunnel devices
+    /// Include drops in all network namespaces, not only in the watched ones and those of their
+    /// tunnel devices
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     all_netns: bool,
@@ -283,10 +285,11 @@ enum HookArg {
     Clsact,
 }
 
-/// How large a capture may become.
+/// Limit on the unpacked size of a capture.
 #[derive(Args, Debug)]
 struct Unpack {
-    /// Limit on the size of a compressed capture (gzip, Zstandard) once unpacked [default: 1GB, or 100 times its size]
+    /// Limit on the unpacked size of a compressed capture (gzip, Zstandard) [default: 1GB, or 100
+    /// times its size]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
 }
@@ -294,8 +297,8 @@ struct Unpack {
 /// How packets become rows.
 #[derive(Args, Debug)]
 struct Counting {
-    /// Decode this UDP port as that tunnel (vxlan=5789; l2tpv3=1701,cookie=8,sublayer=4); `none=PORT`
-    /// stops decoding a port
+    /// Decode this UDP port as this kind of tunnel (vxlan=5789; l2tpv3=1701,cookie=8,sublayer=4);
+    /// `none=PORT` stops decoding a port
     #[arg(long = "port", value_name = "KIND=PORT")]
     ports: Vec<Port>,
     /// Header lengths of L2TPv3 over IP protocol 115, in bytes (cookie=8,sublayer=4)
@@ -311,16 +314,16 @@ struct Counting {
     /// forever [default: 10m; 0s for captures]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     age: Option<Duration>,
-    /// Also make rows for packets without a tunnel
+    /// Also create rows for packets outside tunnels
     #[arg(long)]
     plain: bool,
-    /// Count socket buffers as they pass the hook, not the packets on the wire
+    /// Count socket buffers as they pass the hook, not packets on the wire
     #[arg(long)]
     skb: bool,
 }
 
 impl Counting {
-    /// For captures: rows stay, unless something else is asked for, so that all are in the answer.
+    /// For captures: rows are kept unless --age says otherwise, so that the result has all of them.
     fn of_capture(&self) -> Config {
         Config { age: self.age.unwrap_or_default(), ..self.config() }
     }
@@ -339,25 +342,25 @@ impl Counting {
     }
 }
 
-/// What addresses are called.
+/// How addresses are named.
 #[derive(Args, Debug)]
 struct Naming {
-    /// File with names of addresses, networks and ids: hosts(5) lines, and such as `10.1.0.0/16 site`
-    /// or `vni:10000 blue`; names are cut at 255 characters
+    /// File of names for addresses, networks and ids: lines as in hosts(5), and lines such as
+    /// `10.1.0.0/16 site` or `vni:10000 blue`; names are cut at 255 characters
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Look up names of addresses in DNS, in the background
+    /// Look up names of addresses in DNS in the background
     #[arg(long)]
     resolve: bool,
     /// Show addresses instead of names
     #[arg(long, short)]
     numeric: bool,
-    /// Do not look for names on this host: in its interfaces, the files of container runtimes, and what
-    /// Open vSwitch and FRR say
+    /// Do not collect names on this host from interfaces, files of container runtimes, Open vSwitch
+    /// and FRR
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     no_host_names: bool,
-    /// Also ask Docker what its containers are called, at this socket [default: /run/docker.sock]
+    /// Also get container names from Docker, over this socket [default: /run/docker.sock]
     #[cfg(feature = "live")]
     #[arg(
         long,
@@ -370,24 +373,24 @@ struct Naming {
     docker: Option<PathBuf>,
 }
 
-/// Who looks for names meanwhile.
+/// The threads that collect names in the background.
 #[derive(Default)]
 struct Looking {
-    /// On this host.
+    /// From this host's interfaces and files.
     here: Option<JoinHandle<()>>,
-    /// Among its services, which may not answer.
+    /// From its services, which may not answer.
     asked: Option<JoinHandle<()>>,
 }
 
 impl Looking {
-    /// Waits for what is soon over. Whatever was not found has no name.
+    /// Waits for the lookups that finish soon. Names that were not found are left out.
     fn here(&mut self) {
         if let Some(thread) = self.here.take() {
             let _ = thread.join();
         }
     }
 
-    /// Waits for all of them, which takes seconds at most; whether there was anybody.
+    /// Waits for all lookups, which takes seconds at most. Returns whether there were any.
     fn all(&mut self) -> bool {
         let all = [self.here.take(), self.asked.take()].into_iter().flatten();
         all.map(|thread| drop(thread.join())).count() > 0
@@ -395,8 +398,8 @@ impl Looking {
 }
 
 impl Naming {
-    /// Names from files, of what is `local`, and from DNS if that was asked for. To be called before there
-    /// are threads.
+    /// Names from files, of this host if `local`, and from DNS if requested. To be called before
+    /// any threads are started.
     fn read(&self, local: bool) -> Result<(Names, Looking)> {
         #[cfg(feature = "live")]
         let asker = {
@@ -422,7 +425,7 @@ impl Naming {
 /// Groups of hosts.
 #[derive(Args, Debug)]
 struct Grouped {
-    /// File with groups of hosts: lines of addresses, networks or names, and their group
+    /// File of host groups: each line has addresses, networks or names, and their group
     /// (`172.16.0.0/16 node-*.eu eu/zone-a`)
     #[arg(long, value_name = "FILE")]
     groups: Option<PathBuf>,
@@ -440,11 +443,11 @@ impl Grouped {
     }
 }
 
-/// Findings that are known already.
+/// Known findings, which are muted.
 #[derive(Args, Debug)]
 struct Ignoring {
-    /// File with known findings to mute: lines of kind, filter and `until` day (`silent
-    /// host:172.16.1.105 until 2026-12-24`)
+    /// File of known findings to mute, one per line: kind, filter, and optionally `until` a day
+    /// (`silent host:172.16.1.105 until 2026-12-24`)
     #[arg(long, value_name = "FILE")]
     ignore: Option<PathBuf>,
 }
@@ -460,7 +463,10 @@ impl Ignoring {
         let filter = |text: &str| {
             let filter = names.filter(text, groups).map_err(|e| e.to_string())?;
             match filter.takes_names() {
-                true => Err("who is in a group is said by names, too: try `host:`".to_owned()),
+                true => Err(
+                    "`group:` does not work here, because membership depends on names: use `host:`"
+                        .to_owned(),
+                ),
                 false => Ok(filter),
             }
         };
@@ -468,12 +474,12 @@ impl Ignoring {
     }
 }
 
-/// A filter as it was written: what the names in it mean is known later.
+/// A filter as the user wrote it; the names in it are resolved later.
 #[derive(Clone, Debug, Default)]
 struct Written(String);
 
 impl Written {
-    /// What it means. A name that is not known yet may be that of an interface which is looked for.
+    /// Resolves the filter. If a name is unknown, waits for the lookups and tries once more.
     fn filter(&self, names: &Names, groups: &Arc<Groups>, looking: &mut Looking) -> Result<Filter> {
         let filter = || names.filter(&self.0, groups);
         let meant = filter().or_else(|e| if looking.all() { filter() } else { Err(e) });
@@ -481,7 +487,7 @@ impl Written {
     }
 }
 
-/// Wrong usage that was only found out later: exit status 2.
+/// Wrong usage that was only detected after parsing: exit status 2.
 #[derive(Debug)]
 struct Usage(String);
 
@@ -493,11 +499,11 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// How a reading is printed.
+/// How readings are printed.
 #[derive(Args, Debug)]
 struct Print {
-    /// Print one JSON object per reading, on a line of its own; `--json=flows`: one per row, with the
-    /// reading's time, for databases and pipelines
+    /// Print one JSON object per reading and line; with `--json=flows` one per row, with the time
+    /// of the reading, for databases and pipelines
     #[arg(
         long,
         value_enum,
@@ -508,8 +514,8 @@ struct Print {
         conflicts_with = "csv"
     )]
     json: Option<JsonLines>,
-    /// Print CSV: one line per row; `--csv=interfaces`: one per interface, with what it saw, what is in
-    /// rows, and what is not and why
+    /// Print CSV, one line per row; with `--csv=interfaces` one line per interface: packets seen,
+    /// packets counted in rows, and the rest by reason
     #[arg(
         long,
         value_enum,
@@ -519,22 +525,22 @@ struct Print {
         default_missing_value = "flows"
     )]
     csv: Option<CsvLines>,
-    /// Print the chord as an SVG picture
+    /// Print the chord diagram as an SVG picture
     #[arg(long, conflicts_with_all = ["json", "csv"])]
     svg: bool,
-    /// Print a self-contained HTML page with the chord, ids, levels and rows
+    /// Print a self-contained HTML page with the chord diagram, ids, levels and rows
     #[arg(long, conflicts_with_all = ["json", "csv", "svg"])]
     html: bool,
-    /// Theme of the picture or page: dark or light [default: dark; for a page, that of the reader's system]
+    /// Theme of the picture or page [default: dark; for a page, that of the reader's system]
     #[arg(long, value_enum, value_name = "THEME")]
     theme: Option<Paper>,
-    /// Show at most this many hosts in the picture or page, the rest as `other` [default: 24]
+    /// Show at most this many hosts in the picture or page, and the rest as `other` [default: 24]
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Draw the picture of the inner addresses instead of the hosts
+    /// Draw inner addresses instead of hosts
     #[arg(long, requires = "svg")]
     inner: bool,
-    /// Show only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
+    /// Show only matching rows: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", add = clap_complete::engine::ArgValueCandidates::new(values::expressions), default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Written,
     #[command(flatten)]
@@ -547,18 +553,18 @@ struct Print {
 }
 
 impl Print {
-    /// Where it is printed: formats for programs are UTF-8 whatever the locale.
+    /// Standard output for the format: those for programs are UTF-8 whatever the locale.
     fn out(&self) -> out::Out {
         if self.format() == export::Format::Table { out::table() } else { out::raw() }
     }
 
-    /// What is printed has findings in it.
+    /// The output includes findings.
     #[cfg(feature = "live")]
     fn has_findings(&self) -> bool {
         self.json == Some(JsonLines::Readings)
     }
 
-    /// What is printed is one picture, and not a line or a table for each reading.
+    /// The output is a single picture, not a line or table per reading.
     #[cfg(feature = "live")]
     fn is_picture(&self) -> bool {
         self.svg || self.html
@@ -585,7 +591,7 @@ impl Print {
     }
 }
 
-/// What a line of JSON is.
+/// What each line of JSON holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum JsonLines {
     /// A reading
@@ -594,7 +600,7 @@ enum JsonLines {
     Flows,
 }
 
-/// What a line of CSV is.
+/// What each line of CSV holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum CsvLines {
     /// A row of a reading
@@ -603,7 +609,7 @@ enum CsvLines {
     Interfaces,
 }
 
-/// What a picture is drawn on.
+/// The background of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Paper {
     Dark,
@@ -616,9 +622,9 @@ fn filter(text: &str) -> Result<Written, String> {
     Ok(Written(text.to_owned()))
 }
 
-/// Reads an expression before names are known.
+/// Parses an expression before names are known.
 fn expression<T>(read: impl FnOnce(&Meanings<'_>) -> T) -> T {
-    // Whatever has a letter may be a name.
+    // Anything with a letter may be a name.
     let nets = |name: &str| {
         if name.contains(char::is_alphabetic) {
             vec![ipnet::Ipv4Net::default().into()]
@@ -630,7 +636,7 @@ fn expression<T>(read: impl FnOnce(&Meanings<'_>) -> T) -> T {
     read(&Meanings { nets: &nets, ids: &ids, groups: None })
 }
 
-/// Far below what clocks and counts of nanoseconds can hold, whatever is added to it.
+/// Far below the range of clocks and nanosecond counters, with room for additions.
 const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -640,20 +646,20 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ if is_whole && unit == "d" => {
             Duration::from_secs(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(24 * 3600))
         }
-        Ok(d) => Duration::try_from(d).map_err(|_| "a time that has passed already")?,
-        // It reads one number well and not another: that one is too large.
+        Ok(d) => Duration::try_from(d).map_err(|_| "expected a duration that is not negative")?,
+        // jiff accepts the unit but not the number: the number is too large.
         Err(_) if is_whole && format!("1{unit}").parse::<jiff::SignedDuration>().is_ok() => {
             Duration::MAX
         }
-        Err(_) => return Err("a number and a unit: 500ms, 5s, 10m, 1h, 7d".to_owned()),
+        Err(_) => return Err("expected a number and a unit: 500ms, 5s, 10m, 1h, 7d".to_owned()),
     };
     if d > LONGEST { Err("at most 100 years (36500d)".to_owned()) } else { Ok(d) }
 }
 
-/// Bytes: `64k`, `128MB`, `1GiB`.
+/// A number of bytes: `64k`, `128MB`, `1GiB`.
 fn size(text: &str) -> Result<u64, String> {
     let wrong =
-        || "a number of bytes, with k, M or G (1000) or Ki, Mi, Gi (1024): 128MB".to_owned();
+        || "expected a number of bytes with k, M, G (1000) or Ki, Mi, Gi (1024): 128MB".to_owned();
     let (number, unit) =
         text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit = unit.trim_start().to_ascii_lowercase();
@@ -670,15 +676,16 @@ fn size(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
 }
 
-/// What is started with a machine, and has files of settings for that.
+/// Commands that run as services and read a config file.
 const SERVICES: [&str; 6] =
     ["watch", "export prometheus", "export ipfix", "record", "attach", "publish"];
 
-/// A file of settings.
+/// The config file of a service.
 #[cfg(feature = "live")]
 #[derive(Args, Debug)]
 struct Configured {
-    /// Read settings from this file: a line is a flag, `every = "5s"`, and the command line wins
+    /// Read settings from this file, one flag per line (`every = "5s"`); the command line takes
+    /// precedence
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -707,7 +714,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(e) => {
             if e.use_stderr() {
-                // It quotes what was typed, or pasted.
+                // The message quotes what was typed or pasted.
                 e.to_string().lines().for_each(|l| out::tell(&format!("{}\n", sanitize(l))));
                 return u8::try_from(e.exit_code()).unwrap_or(2).into();
             }
@@ -776,8 +783,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     code(done.map(|()| 0))
 }
 
-/// Nothing has an empty name: most likely a variable of a script is not set. Only a filter may be
-/// empty, which lets everything through.
+/// Rejects empty values: most likely a script's variable is not set. Only a filter may be empty; it
+/// matches everything.
 fn no_empty_values(
     command: &mut clap::Command,
     given: &clap::ArgMatches,
@@ -796,8 +803,8 @@ fn no_empty_values(
     command.find_subcommand_mut(name).map_or(Ok(()), |command| no_empty_values(command, given))
 }
 
-/// One line on standard error that a terminal cannot take for anything else, whatever names and
-/// arguments are in it.
+/// Prints one line on standard error, with control characters from names and arguments made
+/// harmless.
 fn say(text: &str) {
     out::tell(&format!("tmon: {}\n", sanitize(&text.replace('\n', " "))));
 }

@@ -62,6 +62,6 @@ fn interfaces_are_refused_in_one_line() {
     assert_eq!(out.status.code(), Some(1));
     assert_eq!(
         String::from_utf8_lossy(&out.stderr),
-        "tmon: this tmon is built without the feature `live`: it shows captures (--read FILE)\n"
+        "tmon: this tmon is built without the feature `live` and can only show captures (--read FILE)\n"
     );
 }

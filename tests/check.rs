@@ -112,7 +112,7 @@ fn mismatches_are_reported_without_a_packet() {
     g.a.ip(&format!("route del {two}/32 dev eth0"));
     // An entry that leads back to this host.
     g.a.run("bridge", &format!("fdb add 02:00:00:00:00:07 dev t0 dst {one} self permanent"));
-    says("fdb", &format!("a forwarding entry leads to {one}, which is this host itself"));
+    says("fdb", &format!("a forwarding entry leads to {one}, an address of this host itself"));
     g.a.run("bridge", &format!("fdb del 02:00:00:00:00:07 dev t0 dst {one} self"));
     assert_eq!(told(), []);
     // The same id twice.
@@ -131,10 +131,10 @@ fn mismatches_are_reported_without_a_packet() {
     };
     anew(vni, 8472);
     let words =
-        format!("of {two} in network namespace {}, and t0 there listens on 8472", g.b.name());
+        format!("of {two} in network namespace {}, but t0 there listens on 8472", g.b.name());
     says("port", &words);
     anew(vni + 1, 4789);
-    says("id", &format!("its id is {vni}, and no device at {two}"));
+    says("id", &format!("its id is {vni}, but no device at {two}"));
     anew(vni, 4789);
     assert_eq!(told(), []);
     // Over IPv6, checksums may be omitted only if both ends agree.
@@ -146,8 +146,8 @@ fn mismatches_are_reported_without_a_packet() {
     g.b.ip("addr add fd00::2/64 dev eth0 nodad");
     g.a.ip("link add t1 mtu 1400 type vxlan id 77 remote fd00::2 dev eth0 dstport 4790 udp6zerocsumtx\nlink set t1 up");
     g.b.ip("link add t1 mtu 1400 type vxlan id 77 remote fd00::1 dev eth0 dstport 4790 udp6zerocsumtx\nlink set t1 up");
-    says("checksum", "it sends without UDP checksums, and the end at fd00::2");
-    says("checksum", "takes no such packets itself");
+    says("checksum", "it sends without UDP checksums, but the endpoint at fd00::2");
+    says("checksum", "does not accept such packets itself");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn in_a_user_namespace_capabilities_do_not_count() {
     mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0755")).unwrap();
     let report = nobody(&["check", "lo", "--json"]).stdout;
     let host = lines(&serde_json::from_slice(&report).unwrap(), None);
-    assert!(has(&host, "bpffs", "warn", "not known in this user namespace"), "{host:?}");
+    assert!(has(&host, "bpffs", "warn", "a user unknown in this user namespace"), "{host:?}");
     for command in ["attach lo", "detach --all", "status"] {
         let out = nobody(&command.split(' ').collect::<Vec<_>>());
         let said = String::from_utf8_lossy(&out.stderr);
@@ -347,7 +347,10 @@ fn totals_never_count_a_packet_twice() {
     )
     .unwrap();
     let said = live.notices().join("\n");
-    assert!(said.contains("br0 in network namespace") && said.contains("totals leave"), "{said}");
+    assert!(
+        said.contains("br0 in network namespace") && said.contains("left out of totals"),
+        "{said}"
+    );
     send(&a, &b, 10);
     let s = live.read().unwrap();
     let mut by: Vec<_> = s
@@ -429,7 +432,7 @@ fn forwarded_packets_are_counted_once() {
         let said = live.notices().join("\n");
         assert_eq!(
             said.contains(
-                "packets that br0 forwards between p1, p2 are shown on each of them, and count once in totals"
+                "packets that br0 forwards between p1, p2 appear on each of them and count once in totals"
             ),
             !routed,
             "{said}"
@@ -505,7 +508,7 @@ fn devices_in_metadata_mode_are_found() {
             second
                 .notices()
                 .iter()
-                .any(|n| n.contains("sends by the route of each packet: watching eth0"))
+                .any(|n| n.contains("sends each packet by its own route: watching eth0"))
         );
         let older = first.read().unwrap();
         let [a, b] = g.sockets(7000 + tried);
@@ -537,7 +540,7 @@ fn devices_in_metadata_mode_are_found() {
                 "mtu",
                 "ok",
                 &format!(
-                    "{name} ({kind}) adds 50 bytes of headers: what goes by eth0 has 1450 of 1500"
+                    "{name} ({kind}) adds 50 bytes of headers: packets sent through eth0 have 1450 of 1500"
                 )
             ),
             "{eth0:?}"

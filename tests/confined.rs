@@ -143,7 +143,7 @@ fn only_commands_that_were_named_run() {
         assert_eq!(runner.run(none).unwrap_err().to_string(), "there is no such command");
     }
     let mut more: Vec<_> = (0..64).map(|_| runner.run(0).unwrap()).collect();
-    assert_eq!(runner.run(0).unwrap_err().to_string(), "64 commands run already");
+    assert_eq!(runner.run(0).unwrap_err().to_string(), "64 commands are already running");
     // Dropped commands are told to end, and make room.
     more.truncate(32);
     until("there is room again", || runner.run(0).is_ok());

@@ -230,7 +230,7 @@ fn errors_are_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe.prom");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(refused(&["--textfile", pipe.to_str().unwrap()]).contains("that is no file"));
+    assert!(refused(&["--textfile", pipe.to_str().unwrap()]).contains("not a regular file"));
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "it is as it was");
     for wrong in [
         &["--textfile", "x.prom", "--listen", "1"][..],

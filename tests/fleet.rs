@@ -395,9 +395,9 @@ fn silence_of_all_hosts_is_one_line() {
     let out = tmon().args(["dump", "--from", "echo no route >&2; exit 3"]).output().unwrap();
     let errors = String::from_utf8(out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("no host tells anything") && errors.contains("no route"), "{errors}");
+    assert!(errors.contains("no host sends anything") && errors.contains("no route"), "{errors}");
     for (args, why) in [
-        (&["top", "--ssh=-oProxyCommand=x"][..], "no name of a host"),
+        (&["top", "--ssh=-oProxyCommand=x"][..], "is not a host name"),
         (&["top", "--from", "true", "eth0"], "cannot be used"),
         (&["stream", "--as", "a b"], "letters, digits"),
     ] {

@@ -78,7 +78,7 @@ fn an_unreadable_home_is_only_reported() {
     let out = top(None);
     assert!(out.status.success(), "{out:?}");
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(said.contains(".config/tmon/config.toml, the defaults are used: "), "{said}");
+    assert!(said.contains(".config/tmon/config.toml, so the defaults apply: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     // A file that was requested has to exist.
     let named = format!("--config={}", dir.path().join(".config/x").display());
@@ -133,7 +133,7 @@ fn groups_of_hosts_are_in_every_format() {
     }
     let of_asia = ["--groups", file, "--filter", "group:asia"];
     for (more, says) in [
-        (&of_asia[..], "'asia' is no group of hosts; try one of eu, eu/zone-a, eu/zone-b"),
+        (&of_asia[..], "'asia' is not a group of hosts; try one of eu, eu/zone-a, eu/zone-b"),
         (&of_asia[2..], "there are no groups of hosts; try a command that takes `--groups FILE`"),
     ] {
         let out = tmon(&[&["replay", capture], more].concat());
@@ -151,7 +151,7 @@ fn groups_of_hosts_are_in_every_format() {
     assert!(said.contains(&format!("{file}, line 2: 172.16.1.101 is in no group")), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let out = tmon(&["replay", capture, "--groups", "/dev/zero"]);
-    assert!(String::from_utf8_lossy(&out.stderr).contains("/dev/zero: it has more than"));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("/dev/zero: it is larger than"));
 }
 
 #[test]
@@ -403,7 +403,7 @@ fn names_are_shown_beside_the_addresses() {
     );
     assert!(
         stdout(&["replay", &capture, "--names", &names, "--filter", "!host:node-a"])
-            .contains("no tunnel traffic that the filter keeps")
+            .contains("no tunnel traffic that matches the filter")
     );
     for bad in ["host:node-b", "vni:green", "host:", "nonsense"] {
         let out = tmon(&["replay", &capture, "--names", &names, "--filter", bad]);

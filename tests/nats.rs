@@ -134,7 +134,7 @@ fn a_fleet_on_a_bus_survives_an_outage_with_one_longer_interval() {
     let sent = world.send(500);
     told(&viewer, sent, sent - world.dropped());
     server.kill();
-    [&a, &b].iter().for_each(|p| p.says("not reached"));
+    [&a, &b].iter().for_each(|p| p.says("unreachable"));
     let sent = sent + world.send(300);
     let before = server.heard(".rows.eu.a");
     thread::sleep(Duration::from_secs(3)); // so long an outage lasts
@@ -192,7 +192,7 @@ fn errors_are_one_line() {
     };
     assert!(said(&["publish", "lo"]).contains("NATS_URL"));
     assert!(said(&["dump", "--nats", "nats://me:secret@localhost"]).contains("--nats @FILE"));
-    assert!(said(&["dump", "--nats", "nats://localhost", "eth0"]).contains("other hosts choose"));
+    assert!(said(&["dump", "--nats", "nats://localhost", "eth0"]).contains("remote hosts choose"));
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(said(&["dump", "--nats", &format!("nats://{free}")]).contains(&free.to_string()));
     assert!(said(&["fleet", "--nats", "ftp://x"]).contains("nats://HOST:4222"));
@@ -355,9 +355,9 @@ fn a_real_servers_permissions_hold_and_it_may_be_killed() {
     drop(other);
     let stranger = tmon().args(["dump", "--nats", &server.url("nobody")]).output().unwrap();
     let said = String::from_utf8(stranger.stderr).unwrap();
-    assert!(said.contains("refuses this login"), "{said}");
+    assert!(said.contains("rejects this login"), "{said}");
     server.kill();
-    a.says("not reached");
+    a.says("unreachable");
     let sent = sent + world.send(300);
     thread::sleep(Duration::from_secs(2)); // so long an outage lasts
     server.start_again();

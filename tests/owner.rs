@@ -184,7 +184,7 @@ fn an_ingress_qdisc_is_refused_and_left_alone() {
     let before = g.a.hooks("eth0");
     let opened = Live::open(&["eth0".to_owned()], Some(g.a.name()), &small(), CLSACT);
     let said = format!("{:#}", opened.err().expect("there is no room for egress"));
-    assert!(said.contains("it has the qdisc `ingress`"), "{said}");
+    assert!(said.contains("it has an `ingress` qdisc"), "{said}");
     assert_eq!(g.a.hooks("eth0"), before);
 }
 

@@ -100,7 +100,7 @@ fn the_kernel_counts_without_a_process() {
         let mut early = Live::open(&["eth0".to_owned()], Some(netns), &small(), want).unwrap();
         let said =
             done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
-        assert!(said.contains(hook(want)) && said.contains("with no process"), "{said}");
+        assert!(said.contains(hook(want)) && said.contains("without a running process"), "{said}");
         assert!(done(&["attach", &format!("{netns}/eth0")]).contains("already"), "twice is fine");
 
         let weight = send(&a, &b, 10);
@@ -271,12 +271,12 @@ fn folders_of_others_are_refused_and_untouched() {
     fs::create_dir_all(here.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(victim.path(), &here).unwrap();
     let e = fails(&["attach", "eth0", "--netns", netns]);
-    assert!(e.contains("is a link"), "{e}");
+    assert!(e.contains("is a symbolic link"), "{e}");
     assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 2);
     fs::remove_file(&here).unwrap();
     fs::set_permissions(here.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
     let e = fails(&["attach", "eth0", "--netns", netns]);
-    assert!(e.contains("others may change") && e.contains("chmod"), "{e}");
+    assert!(e.contains("is writable by others") && e.contains("chmod"), "{e}");
     fs::set_permissions(here.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
 
     // Our own folders are closed to others, even if an older version left them open.
@@ -451,7 +451,7 @@ fn programs_that_run_before_an_attachment_are_named() {
         let before = Rival::attach(&g.a, "eth0", Hook::Rx, HookKind::Tcx, NEXT);
         let said = status(netns)["before"].to_string();
         assert!(said.contains("on tcx ingress"), "{said}");
-        assert!(done(&["status"]).contains("runs before tmon: what it drops"));
+        assert!(done(&["status"]).contains("runs before tmon; packets that it drops"));
         let said = check();
         assert!(said.contains("on tcx ingress runs before tmon's"), "{said}");
         assert!(!said.contains("ingress runs after"), "{said}");
@@ -655,13 +655,13 @@ fn a_deleted_namespace_keeps_its_counts() {
     until("the pair to be gone", || b.netlink().link("eth0").unwrap().is_none());
     let text = String::from_utf8(state()).unwrap();
     assert!(
-        text.contains(&format!("`tmon detach eth0 --netns {netns}` removes what is left")),
+        text.contains(&format!("`tmon detach eth0 --netns {netns}` removes the rest")),
         "{text}"
     );
     let again = Netns::create(&netns).unwrap();
     let text = String::from_utf8(state()).unwrap();
     assert!(
-        text.contains(&format!("`tmon detach eth0 --netns {netns}` removes what is left")),
+        text.contains(&format!("`tmon detach eth0 --netns {netns}` removes the rest")),
         "{text}"
     );
     assert!(done(&["detach", "eth0"]).contains("eth0 is detached"));
@@ -825,7 +825,8 @@ fn flags_that_differ_from_the_attachments_are_reported() {
         let out = tmon(&words("dump", &here, flags));
         assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{flags:?}");
         assert!(
-            !done(&words("attach", &here, flags)).contains("with the options given then"),
+            !done(&words("attach", &here, flags))
+                .contains("keeps the options it was attached with"),
             "{flags:?}"
         );
     }

@@ -151,7 +151,7 @@ fn a_killed_recorder_leaves_its_readings_and_its_file_is_not_overwritten() {
     assert_eq!(again.0.wait().unwrap().code(), Some(1));
     let mut errors = String::new();
     again.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    assert!(errors.contains("not written over"), "{errors}");
+    assert!(errors.contains("not overwritten"), "{errors}");
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
@@ -248,7 +248,7 @@ fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
     assert_eq!(second.0.wait().unwrap().code(), Some(1));
     let mut errors = String::new();
     second.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    let holder = format!("PID {} (tmon) keeps it already", record.0.id());
+    let holder = format!("PID {} (tmon) already keeps recordings there", record.0.id());
     assert!(errors.contains(&holder) && errors.lines().count() == 1, "{errors}");
     strays(&raw, index, 30);
     until("it is recorded", || {
@@ -273,7 +273,7 @@ fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
     assert_eq!(last.0.wait().unwrap().code(), Some(1));
     let mut errors = String::new();
     last.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    assert!(errors.contains("it was deleted meanwhile"), "{errors}");
+    assert!(errors.contains("it was deleted, so"), "{errors}");
     let modes = today().iter().map(|f| f.metadata().unwrap().permissions().mode() & 0o777).max();
     assert_eq!(modes, Some(0o600));
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o777)).unwrap();
@@ -330,30 +330,30 @@ fn invalid_recordings_are_refused_with_one_line() {
         assert!(errors.contains(why), "{args:?}: {errors}");
         assert!(status == 2 || errors.lines().count() == 1, "{errors}");
     };
-    refused(&["record", "--every", "1ms"], &taken, 2, "from 100ms to 1h");
-    refused(&["record"], &taken, 1, "not written over");
+    refused(&["record", "--every", "1ms"], &taken, 2, "expected 100ms to 1h");
+    refused(&["record"], &taken, 1, "not overwritten");
     refused(&["record", "--keep", "60s:1d,1s:90d"], &taken, 2, "do not ascend");
-    refused(&["record", "--keep", "1s:1d"], &taken, 1, "it is no folder");
+    refused(&["record", "--keep", "1s:1d"], &taken, 1, "it is not a folder");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(folder.path(), &link).unwrap();
-    refused(&["record", "--keep", "1s:1d"], &link, 1, "it is a symbolic link, to ");
+    refused(&["record", "--keep", "1s:1d"], &link, 1, "it is a symbolic link to ");
     refused(&["dump", "--read"], Path::new("-"), 1, "--from 'cat FILE'");
     refused(&["diff", "no-such-file"], Path::new("b.tmon"), 1, "read no-such-file: No such file");
-    refused(&["dump", "--read"], folder.path(), 1, "no recording of such a time");
-    refused(&["dump", "--read"], &taken, 1, "taken.tmon is no recording");
-    refused(&["dump", "--read"], &junk, 1, "junk.tmon is no recording");
+    refused(&["dump", "--read"], folder.path(), 1, "no recording of that time");
+    refused(&["dump", "--read"], &taken, 1, "taken.tmon is not a recording");
+    refused(&["dump", "--read"], &junk, 1, "junk.tmon is not a recording");
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let nowhere = folder.path().join("nowhere");
     for reader in
         [&["dump", "--read"][..], &["fleet", "--read"], &["diff", taken.to_str().unwrap()]]
     {
-        refused(reader, &pipe, 1, "is no recording"); // without waiting for who writes to it
+        refused(reader, &pipe, 1, "is not a recording"); // without waiting for who writes to it
         refused(
             reader,
             &nowhere,
             1,
-            if reader[0] == "diff" { "no recording" } else { "No such file" },
+            if reader[0] == "diff" { "not a recording" } else { "No such file" },
         );
     }
     refused(&["dump", "--between", "yesterday..", "--read"], &taken, 2, "a time such as");

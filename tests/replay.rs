@@ -205,7 +205,7 @@ fn a_hundred_thousand_interfaces_or_a_record_of_gigabytes_end_with_one_line() {
     let record = [0, 0, 1 << 31, 1 << 31].map(u32::to_le_bytes).concat();
     for (name, bytes, said) in [
         ("many.pcapng", [section, interfaces].concat(), "more than 65536 interfaces"),
-        ("long.pcap", [capture(1), record].concat(), "is not believable"),
+        ("long.pcap", [capture(1), record].concat(), "is implausible"),
     ] {
         let begun = Instant::now();
         let output = replay(&write(&dir, name, &bytes));
@@ -241,7 +241,7 @@ fn packets_are_extracted_into_a_private_file_or_a_pipe() {
 
     let (status, said, _) = of("out.pcapng");
     assert_eq!(status, Some(1));
-    assert!(said.contains("make out.pcapng: it is there already"), "{said}");
+    assert!(said.contains("create out.pcapng: it already exists"), "{said}");
     std::os::unix::fs::symlink("elsewhere", dir.path().join("link")).expect("a link");
     assert_eq!(of("link").0, Some(1));
     assert!(!dir.path().join("elsewhere").exists());
@@ -251,7 +251,7 @@ fn packets_are_extracted_into_a_private_file_or_a_pipe() {
     assert_eq!(bytes.len() as u64, fs::metadata(&out).expect("it is there").len());
 
     for (args, said) in [
-        (&["-r", "in.pcap", "-w", "x"][..], "say which packets"),
+        (&["-r", "in.pcap", "-w", "x"][..], "no packets are selected"),
         (&["-r", "in.pcap", "port:x", "-w", "x"], "filter, column 6"),
         (&["-r", "in.pcap", "host:nobody", "-w", "x"], "'nobody' is neither an address"),
     ] {

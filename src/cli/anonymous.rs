@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Other addresses instead of those that there are: who shares a prefix still does, and the same is
-//! the same, so a report can be read, and nobody can be found by it. The key is forgotten with the process.
+//! Replaces addresses and names by others, so that a report can be shared without revealing them.
+//! Prefixes are preserved: addresses that shared a prefix still do, and equal ones stay equal. The
+//! key is lost when the process ends.
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -17,27 +18,28 @@ use crate::kernel::origin;
 use feed::input;
 use model::{alias::Aliases, overlay::Mac};
 
-/// What is put in the place of addresses and names.
+/// The replacements of addresses and names.
 pub(super) struct Mask {
     cipher: IpcryptPfx,
     names: HashMap<String, String>,
-    /// The same names by what they begin with, the longest first: wherever they stand in a word.
+    /// The same names by their first character, the longest first: names are replaced inside words,
+    /// too.
     parts: HashMap<char, Vec<String>>,
-    /// What stands for hosts and namespaces that were met on the way.
+    /// Replacements given to hosts and namespaces as they were seen.
     given: RefCell<HashMap<String, String>>,
-    /// Addresses that were met before: each takes as many encryptions as it has bits.
+    /// Addresses seen so far: an address takes as many encryptions as it has bits.
     met: RefCell<HashMap<IpAddr, IpAddr>>,
 }
 
-/// Limits on the names and addresses that are remembered.
+/// Limits on the names and addresses remembered.
 const MOST_NAMES: usize = 1 << 16;
 const MOST_MET: usize = 1 << 18;
 
 impl Mask {
-    /// One with a key of its own, of the names that this host knows.
+    /// A mask with a random key, which knows the names of this host.
     ///
     /// # Errors
-    /// There are no random numbers.
+    /// No random numbers can be read.
     pub(super) fn new() -> Result<Mask> {
         let mut key = [0; IpcryptPfx::KEY_BYTES];
         File::open("/dev/urandom")
@@ -58,10 +60,10 @@ impl Mask {
         mask
     }
 
-    /// Masks these names, too. Of one that is there twice, the first stays.
+    /// Adds names to replace. A name that is known already keeps its replacement.
     pub(super) fn learn(&mut self, names: impl IntoIterator<Item = String>) {
-        let told = ["localhost", "host", "fleet", ""];
-        for name in names.into_iter().filter(|n| !told.contains(&n.as_str())) {
+        let kept = ["localhost", "host", "fleet", ""];
+        for name in names.into_iter().filter(|n| !kept.contains(&n.as_str())) {
             if self.names.contains_key(&name) {
                 continue;
             }
@@ -69,7 +71,7 @@ impl Mask {
                 0 => "host".to_owned(),
                 n => format!("name{n}"),
             };
-            // A number is only masked as a whole word.
+            // A number is replaced only as a whole word.
             if name.chars().any(char::is_alphabetic)
                 && let Some(first) = name.chars().next()
             {
@@ -81,7 +83,7 @@ impl Mask {
         }
     }
 
-    /// Another address. Those that are the same everywhere stay.
+    /// The replacement of an address. Multicast, loopback and the like stay as they are.
     pub(super) fn address(&self, address: IpAddr) -> IpAddr {
         let is_anybodys = address.is_multicast()
             || address.is_loopback()
@@ -96,14 +98,14 @@ impl Mask {
         }
         *met.entry(address).or_insert_with(|| {
             match (address, self.cipher.encrypt_ipaddr(address)) {
-                // One that stands for an IPv4 address is of the same family as before.
+                // An IPv4-mapped address stays in its family.
                 (IpAddr::V6(_), IpAddr::V4(other)) => other.to_ipv6_mapped().into(),
                 (_, other) => other,
             }
         })
     }
 
-    /// What stands for a name, `word` and a number unless it is known.
+    /// The replacement of a name: the known one, or else `word` and a number.
     fn name(&self, name: &str, word: &str) -> String {
         let mut given = self.given.borrow_mut();
         if let Some(known) = self.names.get(name).or_else(|| given.get(name)) {
@@ -117,7 +119,7 @@ impl Mask {
         other
     }
 
-    /// The same text with other addresses and names.
+    /// The text with its addresses and names replaced.
     pub(super) fn text(&self, text: &str) -> String {
         let text = self.without_names(text);
         let mut masked = String::with_capacity(text.len());
@@ -138,7 +140,8 @@ impl Mask {
         masked
     }
 
-    /// Names have any characters; what makes one longer by a dot (`node-a.example.com`) belongs to it.
+    /// Replaces known names. A name may have any characters; labels that follow it after a dot
+    /// (`node-a.example.com`) belong to it.
     fn without_names(&self, text: &str) -> String {
         let mut masked = String::with_capacity(text.len());
         let (mut rest, mut before) = (text, ' ');
@@ -166,11 +169,11 @@ impl Mask {
         masked
     }
 
-    /// A word, which may have dots and colons behind it that are not its own.
+    /// A word, which may be followed by dots and colons that are not part of it.
     fn word(&self, word: &str, to: &mut String) {
         let own = word.trim_end_matches(['.', ':', '-', '@']);
         let (own, behind) = word.split_at(own.len());
-        // `::` is an address of its own, and `fe80::` ends with it.
+        // `::` is an address by itself, and `fe80::` ends with it.
         let whole = self.of(word);
         match (whole, self.of(own)) {
             (Some(other), _) => to.push_str(&other),
@@ -185,7 +188,7 @@ impl Mask {
         }
     }
 
-    /// What stands for a word, if it is an address or a name.
+    /// The replacement of a word, if it is an address or a name.
     fn of(&self, word: &str) -> Option<String> {
         let given = self.given.borrow();
         if let Some(name) = self.names.get(word).or_else(|| given.get(word)) {
@@ -200,7 +203,7 @@ impl Mask {
         self.hardware(word)
     }
 
-    /// What stands for an Ethernet address.
+    /// The replacement of a MAC address.
     fn hardware(&self, word: &str) -> Option<String> {
         let bytes: Vec<u8> = word
             .split(':')
@@ -210,7 +213,8 @@ impl Mask {
         Some(six.join(":"))
     }
 
-    /// Two words with something between them: `NETNS/IFACE`, `host:10.0.0.1`, `172.16.1.1-172.16.1.9`.
+    /// Replaces the parts of a compound word: `NETNS/IFACE`, `host:10.0.0.1`,
+    /// `172.16.1.1-172.16.1.9`.
     fn parts<'a>(&self, word: &'a str) -> Cow<'a, str> {
         for mark in [':', '-', '@'] {
             for (at, _) in word.match_indices(mark) {
@@ -219,7 +223,7 @@ impl Mask {
                 if a.is_none() && b.is_none() {
                     continue;
                 }
-                // The rest may be two words again: `host:10.0.0.1-10.0.0.9`.
+                // The rest may be compound, too: `host:10.0.0.1-10.0.0.9`.
                 let rest = |other: Option<String>, word: &'a str| {
                     other.map_or_else(|| self.parts(word), Cow::Owned)
                 };
@@ -254,7 +258,7 @@ impl Aliases for Mask {
     }
 
     fn host(&self, name: &str) -> String {
-        // All hosts together have no name of their own.
+        // The name of a whole fleet identifies nobody.
         if name == "fleet" { name.to_owned() } else { self.name(name, "host") }
     }
 
@@ -267,7 +271,7 @@ impl Aliases for Mask {
     }
 }
 
-/// Names that are not to be in a report: of this host, and of its namespaces.
+/// Names of this host and its namespaces, which must not appear in a report.
 fn names() -> Vec<String> {
     const MOST: usize = 4096;
     let spaces = ["/run/netns", "/run/docker/netns"].into_iter().flat_map(|folder| {
@@ -286,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_namespaces_have_one_other_name_each() {
+    fn each_host_and_namespace_gets_one_replacement() {
         let m = mask(1);
         let [a, b, c] = ["eu.a", "eu.b", "red"].map(|n| m.host(n));
         assert!(a != b && b != c && [&a, &b, &c].iter().all(|n| n.starts_with("host")));
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn who_shares_a_prefix_still_does_and_nobody_else() {
+    fn prefixes_are_preserved_exactly() {
         let m = mask(1);
         let all = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "172.16.9.9", "192.168.0.1"];
         let v6 = ["2001:db8::1", "2001:db8::ffff", "2001:db8:1::1", "fe80::1"];
@@ -329,11 +333,14 @@ mod tests {
             }
         }
         let a: IpAddr = "10.0.0.1".parse().expect("one");
-        assert!(m.address(a) != a && m.address(a) != mask(2).address(a), "each has its own");
+        assert!(
+            m.address(a) != a && m.address(a) != mask(2).address(a),
+            "each key gives its own addresses"
+        );
     }
 
     #[test]
-    fn what_is_the_same_everywhere_stays() {
+    fn special_addresses_are_kept() {
         for same in ["239.1.1.1", "127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "ff02::1"]
         {
             assert_eq!(mask(1).text(same), same);
@@ -341,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_names_are_found_wherever_they_stand() {
+    fn addresses_and_names_are_found_inside_text() {
         let (m, a) = (mask(3), "10.1.2.3");
         let other = m.address(a.parse().expect("one")).to_string();
         for (text, masked) in [

@@ -18,13 +18,14 @@ use crate::kernel::{
     origin, owner,
     pin::{BPFFS, Cost, Lock, Pin, Pins, State},
 };
+use export::json::{self, DocumentHead};
 use feed::config::{Config, Port};
 use model::{
     rows::Rows,
     units::{UNKNOWN, packets, percent, sanitize, timestamp},
 };
 
-/// Where what is attached is kept.
+/// Where the pinned objects are.
 #[derive(Args, Debug)]
 pub(super) struct Kept {
     /// Mount point of the bpffs
@@ -51,13 +52,13 @@ pub(super) struct Attach {
 
 #[derive(Args, Debug)]
 pub(super) struct Detach {
-    /// Interfaces
+    /// Interfaces to detach
     #[arg(value_name = "IFACE", required_unless_present = "all", add = clap_complete::engine::ArgValueCandidates::new(super::values::attached))]
     interfaces: Vec<String>,
     /// Detach everything that is attached, in all network namespaces
     #[arg(long, conflicts_with_all = ["interfaces", "netns"])]
     all: bool,
-    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    /// Network namespace of the interfaces: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces))]
     netns: Option<String>,
     #[command(flatten)]
@@ -79,7 +80,7 @@ impl Attach {
         pins.check()?;
         let spaces = by_namespace(&self.watch.interfaces, self.watch.netns.as_deref())?;
         let lock = pins.lock()?;
-        // All are attached before anything is said: nobody may be listening.
+        // Attach everywhere before printing anything: standard output may be closed.
         let mut done = Done::default();
         for (netns, names) in &spaces {
             if let Err(e) = self.attach_in(*netns, names, &pins, &lock, &mut done) {
@@ -92,7 +93,7 @@ impl Attach {
         done.report()
     }
 
-    /// The same in one namespace.
+    /// Attaches in one namespace.
     fn attach_in(
         &self,
         netns: Option<&str>,
@@ -112,7 +113,7 @@ impl Attach {
         for o in scene.overlaps(&indexes) {
             let name = |i| scene.link(i).map_or("", |l| &l.name);
             say(&format!(
-                "{} shows packets that {} shows, too: totals will leave it out",
+                "{} sees packets that {} also sees, so it is left out of totals",
                 name(o.index),
                 name(o.counted_on)
             ));
@@ -128,16 +129,16 @@ impl Attach {
             done.add(
                 made.map(|hook| match hook {
                     Some(hook) => format!(
-                        "{name}{words} is attached ({}) and counts with no process; `tmon top` and `tmon dump` join it, `tmon detach` ends it",
+                        "{name}{words} is attached ({}) and counts without a running process; `tmon top` and `tmon dump` join it, `tmon detach` removes it",
                         hook.name()
                     ),
                     None => {
                         let about = pins.about(&place, link.index).ok().flatten();
                         let other = about.and_then(|a| a.differs(&config, self.watch.want()));
                         format!(
-                            "{name}{words} is attached already; `tmon status` shows since when{}",
+                            "{name}{words} is already attached; `tmon status` shows since when{}",
                             other.map_or(String::new(), |other| format!(
-                                ", and it counts with the options given then: {other}"
+                                "; it keeps the options it was attached with: {other}"
                             ))
                         )
                     }
@@ -168,9 +169,9 @@ impl Done {
     }
 
     fn report(self) -> Result<()> {
-        let said = self.lines.iter().try_for_each(|line| out::line(line));
-        // What failed matters more than who listens.
-        self.failed.map_or(Ok(said?), Err)
+        let printed = self.lines.iter().try_for_each(|line| out::line(line));
+        // A failure to attach or detach matters more than one to print.
+        self.failed.map_or(Ok(printed?), Err)
     }
 }
 
@@ -192,12 +193,12 @@ impl Detach {
         for (netns, name) in names {
             let place = NetnsHandle::open(netns);
             let before = wanted.len();
-            // What was attached in a namespace that is gone is known by the name it had.
+            // Pins of a namespace that is gone are found by the name it had.
             let survives = |p: &Pin| p.name == *name && netns.is_some_and(|n| p.survives(n));
             wanted.extend(all.iter().filter(|p| survives(p)));
             if let Ok(place) = &place {
                 let cookie = place.cookie()?;
-                // Also by the name it has now, should it have been renamed.
+                // Also match the current name: the interface may have been renamed.
                 let index = Netlink::open_inside(place)?.link(name)?.map(|l| l.index);
                 wanted.extend(all.iter().filter(|p| {
                     p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)
@@ -205,7 +206,7 @@ impl Detach {
             }
             if wanted.len() == before {
                 place?;
-                anyhow::bail!("{} is not attached: `tmon status` says what is", sanitize(name));
+                anyhow::bail!("{} is not attached: `tmon status` lists what is", sanitize(name));
             }
         }
         if self.all {
@@ -214,7 +215,7 @@ impl Detach {
         let mut done = Done::default();
         for pin in wanted {
             let name = sanitize(&pin.name);
-            // If one fails the others are taken off all the same.
+            // If one fails, the others are still detached.
             done.add(
                 pins.detach(&lock, pin)
                     .map(|()| format!("{name} is detached"))
@@ -226,12 +227,11 @@ impl Detach {
     }
 }
 
-/// What `--json` prints. Absent is null.
+/// What `--json` prints. Missing values are null.
 #[derive(Serialize)]
 struct Report {
-    schema: u32,
-    tool: &'static str,
-    host: String,
+    #[serde(flatten)]
+    head: DocumentHead<'static>,
     attached: Vec<Attached>,
 }
 
@@ -241,27 +241,28 @@ struct Attached {
     ifindex: u32,
     netns: Option<String>,
     netns_cookie: u64,
-    /// `counting`, `off`, `unfinished` or `other-layout`; null where it may not be known.
+    /// `counting`, `off`, `unfinished` or `other-layout`; null if privileges do not allow to find
+    /// out.
     state: Option<&'static str>,
     hook: Option<String>,
     since: Option<String>,
-    /// Who attached it.
+    /// The version of tmon that attached it.
     tool: Option<String>,
     layout: u32,
     seen_pkts: Option<u64>,
     counted_pkts: Option<u64>,
-    /// Parts of rows in the tables.
+    /// Shards of rows in the tables.
     rows: Option<usize>,
-    /// Slots of the fuller table in use, and how many there are.
+    /// Slots in use in the fuller table, and its size.
     slots_used: Option<u64>,
     slots: Option<u64>,
-    /// Nanoseconds per packet since the kernel began to measure; null where it does not.
+    /// Nanoseconds per packet since the kernel's BPF statistics were enabled; null if they are not.
     cost_ns: Option<f64>,
-    /// What runs before it and can hide packets from it.
+    /// Programs that run before it and can hide packets from it.
     before: Vec<String>,
-    /// What is wrong with it.
+    /// What prevents reading it.
     trouble: Option<String>,
-    /// What to do about it.
+    /// What to do about its state.
     advice: Option<String>,
 }
 
@@ -311,14 +312,14 @@ impl Attached {
         self.advice = match state {
             State::Counting => None,
             State::Off => Some(format!(
-                "its interface is gone or another process detached the programs: {detach} removes what is left"
+                "its interface is gone, or another process detached the programs: {detach} removes the rest"
             )),
             State::Unfinished => Some(format!(
-                "`attach` was interrupted: {} repeats it, {detach} removes what is left",
+                "`attach` was interrupted: {} completes it, {detach} removes the rest",
                 pin.command("attach")
             )),
             State::OtherLayout => Some(format!(
-                "it was attached by another version of tmon, whose tables this one cannot read: {detach}, then {}",
+                "it was attached by another version of tmon, whose tables this version cannot read: run {detach}, then {}",
                 pin.command("attach")
             )),
         };
@@ -367,9 +368,9 @@ impl Status {
         let pins = self.kept.pins();
         pins.can_tell()?;
         let attached: Vec<Attached> = pins.list()?.iter().map(Attached::new).collect();
-        let report = Report { schema: 1, tool: TOOL, host: origin::host(), attached };
+        let report = Report { head: DocumentHead::new(TOOL, origin::host()), attached };
         if self.json {
-            return Ok(export::json::line(&mut out::raw(), &report)?);
+            return Ok(json::line(&mut out::raw(), &report)?);
         }
         Ok(report.table(&mut out::people())?)
     }
@@ -387,7 +388,7 @@ impl Report {
             for rival in &a.before {
                 writeln!(
                     out,
-                    "{name}: {rival} runs before tmon: what it drops or redirects is not counted"
+                    "{name}: {rival} runs before tmon; packets that it drops or redirects are not counted"
                 )?;
             }
             for text in a.trouble.iter().chain(&a.advice) {
@@ -399,7 +400,7 @@ impl Report {
         {
             writeln!(
                 out,
-                "`sysctl kernel.bpf_stats_enabled=1` measures what a packet costs, at a small cost of its own"
+                "`sysctl kernel.bpf_stats_enabled=1` enables measuring the cost per packet, at a small cost of its own"
             )?;
         }
         Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon capture`: packets that are selected, as a capture.
+//! `tmon capture`: writes selected packets to a pcapng file.
 use std::{
     fs::File,
     io::{self, IsTerminal, Write},
@@ -27,44 +27,44 @@ use model::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "EXPR is what `--filter` takes, and `port:443`, `l4:tcp`, `flags:syn+ack`, `dscp:ef`, of what is \
-    innermost; see docs/CAPTURE.md. Wireshark reads it live: tmon capture ... -w - | wireshark -k -i -"
+    after_help = "EXPR is a filter as for `--filter`, and may also match the innermost headers: `port:443`, `l4:tcp`, \
+    `flags:syn+ack`, `dscp:ef`; see docs/CAPTURE.md. For Wireshark live: tmon capture ... -w - | wireshark -k -i -"
 )]
 pub(super) struct Capture {
-    /// Interfaces, as for `tmon top`; and last which packets: 'vni:10003 inner:192.168.3.8'; '' is
-    /// all that are in a tunnel
+    /// Interfaces, as for `tmon top`, and then the expression that selects packets: 'vni:10003
+    /// inner:192.168.3.8'; '' selects all packets in tunnels
     #[arg(value_name = "IFACE... EXPR")]
     pub(super) words: Vec<String>,
-    /// Take the packets of this capture, pcap or pcapng (may be repeated: merged in the order of
-    /// time), instead of what passes an interface; `-` is standard input
+    /// Read packets from this pcap or pcapng file instead of interfaces; may be repeated (merged in
+    /// order of time); `-` is standard input
     #[arg(long, short, value_name = "FILE")]
     #[cfg_attr(not(feature = "live"), arg(required = true))]
     pub(super) read: Vec<PathBuf>,
     #[cfg(feature = "live")]
     #[command(flatten)]
     pub(super) live: Catching,
-    /// The pcapng file to make, which only you may read; one that is there is not touched; `-` is
+    /// The pcapng file to create, readable by you only; an existing file is not overwritten; `-` is
     /// standard output
     #[arg(long, short, value_name = "OUT")]
     pub(super) write: PathBuf,
-    /// Also take what could not be parsed: malformed, truncated, too deep, fragments of unknown
-    /// packets, a tunnel's port without its header
+    /// Also capture packets that could not be parsed: malformed, truncated, too deep, fragments of
+    /// unknown packets, and packets with a tunnel's port but without its header
     #[arg(long)]
     pub(super) stops: bool,
-    /// Write what is inside of the outer N tunnels, for tools that know none (at most 4)
+    /// Remove the N outermost tunnels, for tools that cannot decode them (at most 4)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
     decap: Option<u8>,
-    /// Write at most so many bytes of a packet
+    /// Capture at most this many bytes of each packet
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=262_144))]
     pub(super) snaplen: Option<u32>,
-    /// Stop after so many packets
+    /// Stop after this many packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
-    /// Take only packets of a time, of which one end may be left out
+    /// Read only packets from between two times, either of which may be omitted
     /// (2026-11-30T06:30:00Z..2026-11-30T07:00:00Z)
     #[arg(long, value_name = "FROM..UNTIL", requires = "read")]
     between: Option<Between>,
-    /// File with names of addresses, networks and ids, for EXPR and for the capture
+    /// File of names for addresses, networks and ids, for EXPR and for the capture's name records
     #[arg(long, value_name = "FILE")]
     pub(super) names: Option<PathBuf>,
     #[command(flatten)]
@@ -73,24 +73,24 @@ pub(super) struct Capture {
     unpack: Unpack,
 }
 
-/// Of what passes interfaces.
+/// Options for captures from interfaces.
 #[cfg(feature = "live")]
 #[derive(Args, Debug)]
 pub(super) struct Catching {
-    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    /// Network namespace of the interfaces: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces), conflicts_with = "read")]
     pub(super) netns: Option<String>,
-    /// Stop after this time
+    /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "read")]
     pub(super) span: Option<Duration>,
-    /// Take the packets that the kernel drops, instead of those that pass: each with the reason; EXPR
-    /// may be left out
+    /// Capture the packets that the kernel drops, each with the drop reason, instead of those that
+    /// pass; EXPR may be omitted
     #[arg(long, conflicts_with_all = ["read", "stops"])]
     pub(super) dropped: bool,
-    /// Limit on the packets of one second, at each interface; 0 for none [default: 100k]
+    /// Maximum number of packets per second at each interface; 0 for no limit [default: 100k]
     #[arg(long, value_name = "N/s", value_parser = rate, conflicts_with = "read")]
     pub(super) limit: Option<u64>,
-    /// Memory for packets that are not written yet, at most 1GiB [default: 64M]
+    /// Memory for packets that have not been written yet, at most 1GiB [default: 64M]
     #[arg(long, value_name = "SIZE", value_parser = ring, conflicts_with = "read")]
     pub(super) ring: Option<u32>,
 }
@@ -111,18 +111,18 @@ fn rate(text: &str) -> Result<u64, String> {
 fn ring(text: &str) -> Result<u32, String> {
     let size = size(text)?;
     if size > LARGEST_RING {
-        return Err("at most 1GiB".to_owned());
+        return Err("expected at most 1GiB".to_owned());
     }
     Ok(size.max(SMALLEST_RING).next_power_of_two() as u32)
 }
 
-/// Whether a text is an expression.
+/// Checks the syntax of an expression.
 fn check(text: &str) -> Result<()> {
     let parse = |meanings: &Meanings<'_>| PacketFilter::parse_named(text, meanings).map(drop);
     expression(parse).map_err(|e: FilterError| Usage(e.to_string()).into())
 }
 
-/// Where a capture is written to.
+/// Where a capture is written.
 pub(super) enum Target {
     File(File),
     /// Standard output.
@@ -143,13 +143,13 @@ impl Write for &Target {
 }
 
 impl Target {
-    /// After an error: leaves what was written and is whole, as far as that can be done. What to say of
-    /// it.
+    /// After an error: cuts the file after the last complete packet, if possible. Returns a message
+    /// about what is left.
     pub(super) fn cut(&self, whole: u64, shown: &str) -> Result<String> {
         match self {
             Target::File(file) => {
-                file.set_len(whole).context("cut off half a packet")?;
-                Ok(format!("what is in {shown} is whole"))
+                file.set_len(whole).context("remove an incomplete packet")?;
+                Ok(format!("{shown} ends after a complete packet"))
             }
             Target::Out => Ok("standard output may end inside a packet".to_owned()),
         }
@@ -157,7 +157,7 @@ impl Target {
 }
 
 impl Capture {
-    /// It takes packets of interfaces.
+    /// The command captures from interfaces.
     #[cfg(feature = "live")]
     pub(super) fn loads(&self) -> bool {
         self.read.is_empty()
@@ -173,27 +173,28 @@ impl Capture {
         }
     }
 
-    /// So many outer tunnels are taken off.
+    /// The number of outer tunnels to remove.
     pub(super) fn decap(&self) -> usize {
         self.decap.map_or(0, usize::from)
     }
 
-    /// Makes the file, if it is one; what it is called, and how the totals name it.
+    /// Creates the output file, if it is one. Returns it with its name, and with the words that the
+    /// totals use for it.
     pub(super) fn target(&self) -> Result<(Target, String, String)> {
         let shown = sanitize(&self.write.to_string_lossy()).into_owned();
         if self.write.as_os_str() == "-" {
             ensure!(
                 !io::stdout().is_terminal(),
-                "a capture is not for a terminal: name a file, or give it to another program"
+                "a capture cannot be written to a terminal: name a file, or pipe it to another program"
             );
             return Ok((Target::Out, shown, String::new()));
         }
-        let file = out::make(&self.write).with_context(|| format!("make {shown}"))?;
+        let file = out::make(&self.write).with_context(|| format!("create {shown}"))?;
         let to = format!(" to {shown}");
         Ok((Target::File(file), shown, to))
     }
 
-    /// Leaves no file with nothing in it.
+    /// Removes a file that has nothing in it.
     pub(super) fn discard(&self, target: &Target) {
         if let Target::File(_) = target {
             _ = std::fs::remove_file(&self.write);
@@ -207,8 +208,8 @@ impl Capture {
         #[cfg(not(feature = "live"))]
         let dropped = false;
         if filter.is_none() && !self.stops && !dropped {
-            let what = "say which packets: an expression, or '' for all that are in a tunnel, \
-                        or --stops for what could not be parsed";
+            let what = "no packets are selected: give an expression, '' for all packets in tunnels, \
+                        or --stops for packets that could not be parsed";
             bail!(Usage(what.to_owned()));
         }
         filter.map_or(Ok(()), check)?;
@@ -218,12 +219,12 @@ impl Capture {
         }
         if let Some(one) = interfaces.first() {
             let one = sanitize(one);
-            bail!(Usage(format!("with --read there is one expression and no interface {one}")));
+            bail!(Usage(format!("--read takes one expression and no interface, but got {one}")));
         }
         self.extract(filter)
     }
 
-    /// Takes packets out of captures.
+    /// Extracts packets from capture files.
     fn extract(&self, filter: Option<&str>) -> Result<()> {
         let names = Names::read(self.names.as_deref())?;
         let filter = filter.map(|text| names.packet_filter(text));
@@ -239,7 +240,7 @@ impl Capture {
         let (target, shown, to) = self.target()?;
         let flag = interrupted()?;
         let captures = captures.until(&flag);
-        // Opened with all rights, read with none.
+        // Files are opened with all privileges and read without any.
         Sandbox::new(None).enter_with_nothing()?;
         let writer = PcapngWriter::new(&target, TOOL);
         let config = self.counting.of_capture();
@@ -259,8 +260,8 @@ impl Capture {
         }
         match done.and_then(|_| extract.finish()) {
             Err(e) if is_closed(&e) => say(match flag.load(Ordering::Relaxed) {
-                true => "whoever reads the capture has not read all of it",
-                false => "whoever read the capture has gone",
+                true => "the reader of the capture did not read all of it",
+                false => "the reader of the capture has closed it",
             }),
             Err(e) if extract.extracted().written == 0 => {
                 self.discard(&target);
@@ -276,23 +277,23 @@ impl Capture {
     }
 }
 
-/// Who read what was written has gone, or reads no more.
+/// The reader of the output has closed it, or has stopped reading.
 pub(super) fn is_closed(e: &anyhow::Error) -> bool {
     let kind = e.chain().find_map(|c| c.downcast_ref::<io::Error>()).map(io::Error::kind);
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
-/// Keys are followed by a colon; a name of an interface has none.
+/// Keys end in a colon; interface names have none.
 fn is_expression(word: &str) -> bool {
     word.trim().is_empty() || word.contains(':')
 }
 
-/// What became of the packets.
+/// The totals in words.
 fn totals(n: &Extracted, to: &str) -> String {
     let Extracted { frames, matched, written, no_inside, .. } = n;
     let mut text = format!("{frames} packets read, {matched} matched, {written} written{to}");
     if *no_inside > 0 {
-        text += &format!(", {no_inside} have nothing inside that can be written alone");
+        text += &format!(", {no_inside} without an inner packet that can be written by itself");
     }
     text
 }
@@ -302,17 +303,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn totals_say_what_became_of_every_packet() {
+    fn totals_account_for_every_packet() {
         let n = Extracted { frames: 9, matched: 5, written: 3, no_inside: 2, untimed: 0 };
         assert_eq!(
             totals(&n, " to x"),
-            "9 packets read, 5 matched, 3 written to x, 2 have nothing inside that can be written alone"
+            "9 packets read, 5 matched, 3 written to x, 2 without an inner packet that can be written by itself"
         );
     }
 
     #[cfg(feature = "live")]
     #[test]
-    fn rates_and_rings_are_read() {
+    fn rates_and_ring_sizes_are_parsed() {
         assert_eq!(rate("100k/s"), Ok(100_000));
         assert_eq!(rate("0"), Ok(0));
         assert!(rate("many").unwrap_err().contains("100k/s"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon capture` of what passes interfaces.
+//! `tmon capture` from interfaces.
 use std::{
     sync::atomic::Ordering,
     thread,
@@ -27,13 +27,13 @@ use feed::{
     pcapng::PcapngWriter,
 };
 
-/// How long a reader has at the end for what is not written yet.
+/// How long a slow reader has at the end to read what has not been written yet.
 const LATE: Duration = Duration::from_secs(5);
-/// Bytes of headers that are looked at in front of what is written.
+/// Bytes of headers that are captured in addition to the snapshot length.
 const HEADERS: u32 = 1024;
 
 impl Capture {
-    /// Takes packets of interfaces.
+    /// Captures packets at interfaces.
     pub(super) fn catch(&self, interfaces: &[String], filter: Option<&str>) -> Result<()> {
         let names = Names::read(self.names.as_deref())?;
         let meant = filter.map(|text| names.packet_filter(text)).transpose();
@@ -42,17 +42,14 @@ impl Capture {
         let limit = self.live.limit.unwrap_or(LIMIT);
         let dropped = self.live.dropped;
         if dropped && meant.as_ref().is_some_and(|filter| filter.rows.names_interfaces()) {
-            let what = "iface: is of rows at interfaces, and packets may be dropped at any device: \
-                        leave it out, and name the interface whose namespace is meant";
+            let what = "`iface:` cannot select dropped packets, which may be dropped at any device: \
+                        leave it out, and name an interface of the namespace instead";
             bail!(Usage(what.to_owned()));
         }
         if !dropped && meant.as_ref().is_some_and(|filter| filter.rows.is_empty()) {
             say(&match limit {
-                0 => "every packet that is in a tunnel is captured, without a limit".to_owned(),
-                n => format!(
-                    "every packet that is in a tunnel is captured, at most {} in a second",
-                    n
-                ),
+                0 => "capturing every packet in a tunnel, without a rate limit".to_owned(),
+                n => format!("capturing every packet in a tunnel, at most {} per second", n),
             });
         }
         let snaplen = self.snaplen.unwrap_or(contract::SNAPLEN);
@@ -61,7 +58,7 @@ impl Capture {
             filter: meant.map(|filter| filter.rows).unwrap_or_default(),
             stops: self.stops,
             ring: Some(self.live.ring.unwrap_or(RING)),
-            // What looks into packets takes their headers, too.
+            // To match on inner headers or strip outer ones, the headers must be captured, too.
             snaplen: if cut.looks() { snaplen.saturating_add(HEADERS) } else { snaplen },
             limit,
             lens: false,
@@ -87,12 +84,12 @@ impl Capture {
         live.enter(&Sandbox::new(None))?;
         tell(&mut live);
         say(&match dropped {
-            true => format!("listening on {}, for what is dropped", live.shown_interfaces()),
+            true => format!("listening on {} for dropped packets", live.shown_interfaces()),
             false => format!("listening on {}", live.shown_interfaces()),
         });
         let end = self.live.span.and_then(|span| Instant::now().checked_add(span));
         let is_late = move |by| end.is_some_and(|end| Instant::now() >= end + by);
-        // A reader may be slow, but not for ever.
+        // A reader may be slow, but must not block forever.
         out::until_it_is(move || is_late(LATE));
         let is_over = || flag.load(Ordering::Relaxed) || is_late(Duration::ZERO);
         let done = self.follow(&mut catch, &mut live, is_over);
@@ -101,8 +98,8 @@ impl Capture {
             Ok(totals) => totals,
             Err(e) if is_closed(&e) => {
                 say(match is_over() {
-                    true => "whoever reads the capture has not read all of it",
-                    false => "whoever read the capture has gone",
+                    true => "the reader of the capture did not read all of it",
+                    false => "the reader of the capture has closed it",
                 });
                 catch.totals_unwritten(&live)
             }

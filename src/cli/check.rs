@@ -17,6 +17,7 @@ use crate::kernel::{
     origin,
     pin::{BPFFS, Pins},
 };
+use export::json::{self, DocumentHead};
 use model::units::sanitize;
 
 #[derive(Args, Debug)]
@@ -25,7 +26,7 @@ pub(super) struct Check {
     /// interface]
     #[arg(value_name = "IFACE", add = clap_complete::engine::ArgValueCandidates::new(super::values::interfaces))]
     interfaces: Vec<String>,
-    /// The network namespace that the interfaces are in: a name, a path, or pid:PID
+    /// Network namespace of the interfaces: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces))]
     netns: Option<String>,
     /// Print one JSON object
@@ -39,9 +40,8 @@ pub(super) struct Check {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
-    schema: u32,
-    tool: &'static str,
-    host: String,
+    #[serde(flatten)]
+    head: DocumentHead<'static>,
     checks: Vec<Entry<'a>>,
     ok: usize,
     warn: usize,
@@ -50,12 +50,12 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    /// Null for the host.
+    /// Null if the check is about the host.
     interface: Option<&'a str>,
     about: &'static str,
     status: &'static str,
     what: &'a str,
-    /// Null where there is nothing to do.
+    /// Null if there is nothing to do.
     advice: Option<&'a str>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Check {
-    /// Exit status 1 when something fails.
+    /// Returns exit status 1 if a check fails.
     pub(super) fn run(&self) -> Result<u8> {
         let pins = Pins::at(&self.bpffs);
         let mut lines = check::host(&pins);
@@ -83,11 +83,9 @@ impl Check {
         let count = |mark| lines.iter().filter(|l| l.mark == mark).count();
         let [ok, warn, fail] = [Mark::Ok, Mark::Warn, Mark::Fail].map(count);
         if self.json {
+            let head = DocumentHead::new(TOOL, origin::host());
             let checks = lines.iter().map(Entry::of).collect();
-            export::json::line(
-                &mut out::raw(),
-                &Report { schema: 1, tool: TOOL, host: origin::host(), checks, ok, warn, fail },
-            )?;
+            json::line(&mut out::raw(), &Report { head, checks, ok, warn, fail })?;
         } else {
             let mut out = out::people();
             for l in &lines {
@@ -97,7 +95,7 @@ impl Check {
                     writeln!(out, "{:<28} try: {advice}", "")?;
                 }
             }
-            writeln!(out, "{ok} ok, {warn} to know, {fail} in the way")?;
+            writeln!(out, "{ok} ok, {warn} warn, {fail} fail")?;
         }
         Ok(u8::from(fail > 0))
     }
@@ -130,7 +128,8 @@ impl Check {
                 }
                 lines.extend(misfits(&scene, &place, &mut netlink)?);
             }
-            // Nothing to watch is no fault of the host's; a name that means nothing is one of the caller's.
+            // That there is nothing to watch is not a fault of the host; a name that does not exist
+            // is an error of the caller.
             Err(e) if self.interfaces.is_empty() => {
                 lines.push(line(Mark::Warn, format!("{e:#}"), Some("`tmon check IFACE`")))
             }

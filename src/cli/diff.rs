@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon diff`: what two hosts sent each other, and what of it arrived.
+//! `tmon diff`: compares what two hosts sent each other with what arrived.
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -32,25 +32,26 @@ use model::{
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 3 if the two do not agree by more than their counts may be wrong."
+    after_help = "Exit status: 3 if the hosts differ by more than the error bounds of their counts."
 )]
 pub(super) struct Diff {
-    /// A recording of `tmon record`, or a host for ssh
+    /// A recording made by `tmon record`, or a host to reach by ssh
     #[arg(value_name = "A", required_unless_present = "from")]
     a: Option<OsString>,
-    /// The same of the other host; nothing where A is a recording of both
+    /// The recording or host to compare with; omit it if A is a recording of both hosts
     #[arg(value_name = "B")]
     b: Option<OsString>,
-    /// Instead of A and B, what these two commands print (`tmon stream` somewhere)
+    /// Instead of A and B, read the output of this command, a `tmon stream` somewhere; give it
+    /// twice
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["a", "b"])]
     from: Vec<OsString>,
-    /// The tmon of hosts, such as `sudo -n tmon`
+    /// The tmon command on the hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon")]
     ssh_command: String,
-    /// How long to listen to hosts
+    /// How long to listen to the hosts
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
     span: Duration,
-    /// Compare only what the recordings have between two times, of which one may be left out
+    /// Compare only what was recorded between two times, either of which may be omitted
     #[arg(long, value_name = "FROM..UNTIL", conflicts_with = "from")]
     between: Option<Between>,
     /// Print one JSON object per tunnel and direction
@@ -58,26 +59,26 @@ pub(super) struct Diff {
     json: bool,
 }
 
-/// The exit status when the two do not agree.
+/// The exit status if the hosts differ.
 const DIFFER: u8 = 3;
-/// How long hosts may take until both are heard.
+/// How long to wait until both hosts are heard.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// Clocks are never further apart than that.
+/// Clocks are assumed to be no further apart than this.
 const EDGE: Duration = Duration::from_secs(1);
 
-/// All of the time in which both were heard.
+/// The time in which both hosts were heard.
 #[derive(Default)]
 struct Both {
     sum: Option<Interval>,
-    /// The time since both were at the same moment.
+    /// The time since both were last read at the same moment.
     open: Option<Interval>,
-    /// How it begins and how it ends.
+    /// The intervals at the beginning and at the end.
     head: Vec<Interval>,
     tail: VecDeque<Interval>,
-    /// The time that one of them told nothing of.
+    /// The time in which one of them reported nothing.
     left_out: Duration,
-    /// What of it could not be read.
+    /// Why the recordings could not be read to the end.
     incomplete: Option<anyhow::Error>,
 }
 
@@ -93,7 +94,7 @@ impl Both {
         };
         let Some(interval) = &longer else { return };
         if apart.is_none_or(|apart| apart > beyond) {
-            // Who tells more seldom tells of this later.
+            // A host that reports less often will report on this time later.
             if interval.elapsed < seldom + seldom / 2 {
                 self.open = longer;
             } else {
@@ -136,16 +137,22 @@ impl Diff {
                 }
             }
             _ => {
-                ensure!(self.from.len() == 2, "--from is to be given twice: it compares two hosts");
+                ensure!(
+                    self.from.len() == 2,
+                    "--from must be given twice, once for each of the two hosts"
+                );
                 let (from, ssh_command) = (self.from.clone(), self.ssh_command.clone());
                 self.listen(&Remotes::of(from, vec![], ssh_command), &flag)?
             }
         };
         let Some(sum) = both.sum else {
-            bail!("there is no time in which both hosts tell anything");
+            bail!("there is no time for which both hosts have readings");
         };
         if both.left_out > Duration::ZERO {
-            say(&format!("left out {} in which one of them told nothing", spoken(both.left_out)));
+            say(&format!(
+                "left out {}, for which one of the hosts has no readings",
+                spoken(both.left_out)
+            ));
         }
         let edges = [both.head, both.tail.into()].concat();
         let status = self.print(&sum, &edges)?;
@@ -163,7 +170,7 @@ impl Diff {
             ensure!(
                 interval.once().is_of_fleet(),
                 "{} of {} alone: name recordings of two hosts",
-                if files.len() > 1 { "both are" } else { "it is" },
+                if files.len() > 1 { "both recordings are" } else { "the recording is" },
                 sanitize(&interval.origin.host)
             );
             hosts = interval.interfaces.len().max(hosts);
@@ -171,7 +178,7 @@ impl Diff {
         }
         ensure!(
             hosts <= 2,
-            "these are recordings of {hosts} hosts: `dump --read` shows all of them"
+            "expected recordings of two hosts, but these are of {hosts}: `dump --read` shows them all"
         );
         recordings.notes().iter().for_each(|note| say(note));
         both.incomplete = recordings.end().err();
@@ -179,7 +186,7 @@ impl Diff {
     }
 
     fn listen(&self, remotes: &Remotes, flag: &Arc<AtomicBool>) -> Result<Both> {
-        ensure!(self.between.is_none(), "--between is for recordings");
+        ensure!(self.between.is_none(), "--between works only with recordings");
         let ready = remotes.prepare(Duration::from_secs(1))?;
         ready.enter(Sandbox::new(None))?;
         let mut remote = ready.listen(Names::default())?.until(flag).patient(PATIENCE);
@@ -198,14 +205,14 @@ impl Diff {
                     }
                 }
                 Err(e) if before.is_none() => return Err(e),
-                Err(_) => {} // it is late
+                Err(_) => {} // // the hosts are late
             }
             if end.is_none() && begun.elapsed() > PATIENCE {
-                bail!("only one host is heard: a comparison takes two, of different names");
+                bail!("only one host is heard: a comparison needs two with different names");
             }
             dump::wait(Instant::now() + Duration::from_millis(200), flag);
         }
-        both.left_out = Duration::ZERO; // they did not begin together
+        both.left_out = Duration::ZERO; // // the hosts did not start at the same time
         Ok(both)
     }
 
@@ -235,7 +242,7 @@ impl Diff {
         let of = |l: &LaneSum| (l.lane.tunnel, l.from, l.to);
         let mut lines: HashMap<_, usize> = HashMap::default();
         list.iter().for_each(|l| *lines.entry(of(l)).or_default() += 1);
-        // With the addresses where the names alone do not tell lines apart.
+        // Show addresses where the names alone do not distinguish the lines.
         let ends = |l: &LaneSum| match lines.get(&of(l)) {
             Some(2..) => [(l.from, l.lane.from), (l.to, l.lane.to)]
                 .map(|(host, address)| format!("{} {address}", name(host))),
@@ -244,7 +251,7 @@ impl Diff {
         let rows: Vec<[String; 7]> = list.iter().map(|l| row(l, ends(l))).collect();
         out::line("")?;
         if rows.is_empty() {
-            out::line("no tunnel has these two as its ends")?;
+            out::line("no tunnel connects these two hosts")?;
         } else {
             let titles = ["TUNNEL", "FROM", "TO", "SENT", "RECEIVED", "LOST", ""];
             let mut text = Vec::new();
@@ -254,14 +261,14 @@ impl Diff {
         if one_end > 0 {
             let s = if one_end == 1 { "" } else { "s" };
             out::line(&format!(
-                "\n{one_end} direction{s} of tunnels have another end than these two"
+                "\n{one_end} direction{s} of tunnels to or from other hosts not shown"
             ))?;
         }
         Ok(if differ { DIFFER } else { 0 })
     }
 }
 
-/// Whether a word is meant as a file, which may be missing, and not as a host.
+/// Whether an argument names a file, which may be missing, rather than a host.
 fn is_file(word: &Path) -> bool {
     word.exists()
         || word.extension().is_some_and(|e| e == "tmon")
@@ -273,11 +280,11 @@ fn row(l: &LaneSum, [from, to]: [String; 2]) -> [String; 7] {
     let (number, words) = match l.balance() {
         Balance::Even => (0, String::new()),
         Balance::Lost(n) if l.unseen => {
-            (n, "not seen, nor anything else there: another interface?".to_owned())
+            (n, "no packets seen to this address at all: another interface?".to_owned())
         }
         Balance::Lost(n) if l.received.is_zero() => (n, "nothing arrives".to_owned()),
-        Balance::Lost(n) => (n, format!("{} is lost", percent(lost, l.sent.packets))),
-        Balance::Surplus(n) => (0, format!("{n} more than were sent")),
+        Balance::Lost(n) => (n, format!("{} lost", percent(lost, l.sent.packets))),
+        Balance::Surplus(n) => (0, format!("{n} more than sent")),
     };
     [
         l.lane.tunnel.to_string(),

@@ -43,28 +43,29 @@ pub(super) struct Dump {
     watch: Watch,
     #[command(flatten)]
     print: Print,
-    /// Also count what the kernel drops meanwhile, and why: for each row, and with --json by reason
+    /// Also count packets that the kernel drops meanwhile: per row, and with --json by reason
     #[arg(long)]
     drops: bool,
     #[command(flatten)]
     scope: DropScope,
-    /// Also show what is in the packets of rows that match meanwhile: protocols, ports, DSCP and ECN,
-    /// TTL, TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
+    /// Also show what the packets of matching rows contain: protocols, ports, DSCP and ECN, TTL,
+    /// TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
     #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     lens: Option<super::Written>,
-    /// Also show round-trip times and retransmissions of TCP, and of echoes, in rows that match: of what
-    /// each end sent, until the answer came back here
+    /// Also show round-trip times and retransmissions of TCP, and round-trip times of echo
+    /// requests, in matching rows: for each end, from a packet it sent until the answer passed here
     #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     rtt: Option<super::Written>,
-    /// Count for this long, then print [default: 5s; totals so far where `tmon attach` counts]
+    /// Count for this long, then print [default: 5s; the totals so far where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
-    /// Print what happened at every interval of TIME, until interrupted or --for has passed
+    /// Print one reading per interval of this length, until interrupted or until --for has passed
     #[arg(long = "watch", value_name = "TIME", value_parser = duration, conflicts_with_all = ["svg", "html"])]
     every: Option<Duration>,
-    /// Print what this recording has, or several, instead of counting; in intervals of --watch
+    /// Print these recordings instead of counting, as a whole or in intervals of --watch; may be
+    /// repeated
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "drops", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
@@ -72,17 +73,18 @@ pub(super) struct Dump {
     part: Playback,
     #[command(flatten)]
     remotes: Remotes,
-    /// Print other addresses instead of those that there are, the same for the same, in networks that are
-    /// as far apart, and no names of hosts and namespaces; each start has other ones, and --filter is of these
+    /// Replace addresses and names of hosts and namespaces: equal ones stay equal, and addresses
+    /// that share a prefix still do; each run uses a new key, and --filter applies to the
+    /// replacements
     #[arg(long, conflicts_with_all = ["names", "resolve", "groups", "lens", "rtt"])]
     anonymize: bool,
 }
 
-/// How often findings are looked for.
+/// How often to look for findings.
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Dump {
-    /// It takes no BPF programs.
+    /// The command reads recordings and needs no BPF programs.
     pub(super) fn reads_recordings(&self) -> bool {
         !self.read.is_empty()
     }
@@ -91,7 +93,7 @@ impl Dump {
         Sandbox::new(None).resolving(self.print.naming.resolve)
     }
 
-    /// It listens to others.
+    /// The command listens to remote hosts.
     pub(super) fn listens(&self) -> bool {
         self.remotes.any()
     }
@@ -152,13 +154,13 @@ impl Dump {
                 tell(&mut live);
                 return printer.print(&hidden(live.read()?, mask).total(), None);
             }
-            // What others have counted before is not what happens now.
+            // What others have counted before is not part of the interval.
             let before = if live.joins() { Some(hidden(live.read()?, mask)) } else { None };
             let end = start + self.span.unwrap_or(Duration::from_secs(5));
             if findings {
                 series.push(masked(read(&mut live)?, mask));
             }
-            // Findings are of what happens second by second.
+            // Findings need a reading every second.
             let next = || if findings { end.min(Instant::now() + SECOND) } else { end };
             while !rest(&mut live, next(), &flag) && Instant::now() < end {
                 series.push(masked(read(&mut live)?, mask));
@@ -204,7 +206,7 @@ impl Dump {
 }
 
 impl Dump {
-    /// Prints what others tell.
+    /// Prints the readings of remote hosts.
     fn fleet(
         &self,
         ready: Ready,
@@ -215,7 +217,7 @@ impl Dump {
         ready.enter(self.sandbox())?;
         let mut remote = ready.listen(printer.names())?.until(flag).patient(patience(self.span));
         let (mut heard, mut silent) = (false, false);
-        // Whoever is silent for a while ends nothing.
+        // Hosts that are silent for a while do not end the command.
         let mut read = || match remote.read() {
             Err(e) if !heard => Err(e),
             Err(e) => {
@@ -245,7 +247,7 @@ impl Dump {
         loop {
             let next = every.map(|every| start + next_tick(start.elapsed(), every));
             let until = [next, end].into_iter().flatten().min().unwrap_or(start);
-            // Hosts do not wait to be heard, and findings are of what happens second by second.
+            // Keep reading, for hosts keep sending, and findings need a reading every second.
             while until > Instant::now() + SECOND && !wait(Instant::now() + SECOND, flag) {
                 if let Some(now) = read()? {
                     last = now.snapshot.clone();
@@ -258,7 +260,7 @@ impl Dump {
                     last = now.snapshot.clone();
                     series.push(now);
                 }
-                let nothing = "no host told anything after its first reading";
+                let nothing = "no host sent anything after its first reading";
                 ensure!(every.is_some() || last.taken > before.taken, nothing);
                 if last.taken > before.taken {
                     printer.print(&last.since(&before), findings.then_some(&series))?;
@@ -271,7 +273,7 @@ impl Dump {
         }
     }
 
-    /// Prints what was recorded: all of it, or in intervals of at least --watch.
+    /// Prints recordings: as a whole, or in intervals of at least --watch.
     fn recorded(
         &self,
         mut recordings: Recordings,
@@ -301,7 +303,7 @@ impl Dump {
                 series.step(interval.clone());
             }
             let near = interval.elapsed / 2;
-            // A picture is one, of all starts.
+            // A picture shows everything, even of several starts of the recorder.
             let is_one = self.print.is_picture();
             let longer = match &sum {
                 Some(sum) if is_one || sum.origin == interval.origin => {
@@ -317,13 +319,13 @@ impl Dump {
                 printer.names().learn_hosts(recordings.names());
             }
             sum = Some(longer.unwrap_or(interval));
-            // The next one would be further from it than this one is.
+            // The next interval would end further from the requested length than this one.
             let is_long = |s: &mut Interval| self.every.is_some_and(|e| s.elapsed + near >= e);
             if let Some(done) = sum.take_if(is_long) {
                 printer.print(&done, self.print.has_findings().then_some(&series))?;
             }
         }
-        ensure!(any, "there is no reading in what was recorded, or none between these times");
+        ensure!(any, "the recordings contain no reading, or none between these times");
         if let Some(rest) = sum {
             printer.print(&rest, self.print.has_findings().then_some(&series))?;
         }
@@ -332,7 +334,7 @@ impl Dump {
     }
 }
 
-/// With other addresses and names, if that is wanted.
+/// The snapshot, with addresses and names replaced if there is a mask.
 fn hidden(snapshot: Snapshot, mask: Option<&Mask>) -> Snapshot {
     match mask {
         Some(mask) => snapshot.under(mask),
@@ -340,14 +342,14 @@ fn hidden(snapshot: Snapshot, mask: Option<&Mask>) -> Snapshot {
     }
 }
 
-/// The same of all that was read.
+/// The same for a whole reading.
 fn masked(reading: feed::Reading, mask: Option<&Mask>) -> feed::Reading {
     let Some(mask) = mask else { return reading };
     let overlay = reading.overlay.map(|overlay| Arc::new(overlay.under(mask)));
     feed::Reading { snapshot: reading.snapshot.under(mask), overlay, ..reading }
 }
 
-/// Begins to look into the packets of some rows.
+/// Starts examining the packets of some rows.
 fn look(live: &mut Live, wish: Wish) -> Result<Prober> {
     let mut prober = Prober::new(wish)?;
     live.probe(&mut prober)?;
@@ -355,22 +357,22 @@ fn look(live: &mut Live, wish: Wish) -> Result<Prober> {
     Ok(prober)
 }
 
-/// Reads, and says what has happened to the interfaces meanwhile.
+/// Takes a reading, and prints what has happened to the interfaces.
 pub(super) fn read(live: &mut Live) -> Result<feed::Reading> {
     let reading = Source::read(live)?;
     reading.notices.iter().for_each(|notice| say(notice));
     Ok(reading)
 }
 
-/// When the next reading is due. Those that were missed, because we were stopped or the machine was
-/// busy, are not made up for: the interval is longer instead.
+/// When the next reading is due. Readings that were missed, because tmon was stopped or the machine
+/// was busy, are not made up for: the interval is longer instead.
 pub(super) fn next_tick(elapsed: Duration, every: Duration) -> Duration {
     let into = elapsed.as_nanos() % every.as_nanos().max(1);
     elapsed + every - Duration::from_nanos(into as u64) // `every` fits LONGEST
 }
 
-/// Waits until then, or until the flag is raised, and follows the interfaces meanwhile. Returns
-/// whether the flag was raised.
+/// Waits until then, or until the flag is raised, and follows changes of the interfaces meanwhile.
+/// Returns whether the flag was raised.
 pub(super) fn rest(live: &mut Live, until: Instant, flag: &AtomicBool) -> bool {
     const STEP: Duration = Duration::from_millis(250);
     loop {
@@ -399,7 +401,7 @@ pub(super) fn wait(until: Instant, flag: &AtomicBool) -> bool {
     true
 }
 
-/// What has happened to the interfaces goes to standard error, apart from the readings.
+/// Prints what has happened to the interfaces on standard error, apart from the readings.
 pub(super) fn tell(live: &mut Live) {
     for notice in live.notices() {
         say(&notice);
@@ -418,7 +420,7 @@ mod tests {
             next.as_millis()
         };
         assert_eq!([of(0, 500), of(499, 500), of(500, 500), of(501, 500)], [500, 500, 1000, 1000]);
-        assert_eq!(of(10_020, 500), 10_500, "one after ten seconds, not twenty");
+        assert_eq!(of(10_020, 500), 10_500, "one reading after ten seconds, not twenty");
         assert_eq!(next_tick(Duration::from_secs(1), LONGEST), LONGEST);
     }
 }

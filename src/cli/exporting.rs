@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon export`: readings for other people's tools.
+//! `tmon export`: readings for other tools.
 use std::{
     fs::{self, File, Permissions},
     io::Write,
@@ -32,9 +32,9 @@ use tempfile::NamedTempFile;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Export {
-    /// Metrics for Prometheus: on a port, or in a file for node_exporter
+    /// Export metrics for Prometheus, over HTTP or in a file for node_exporter
     Prometheus(Prometheus),
-    /// Flow records for a collector, with inner and outer addresses, by IPFIX
+    /// Send flow records with inner and outer addresses to an IPFIX collector
     Ipfix(Ipfix),
 }
 
@@ -47,20 +47,20 @@ impl Export {
     }
 }
 
-/// How often is read: findings are of what happens second by second.
+/// How often to take a reading: findings need one every second.
 const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
-    after_help = "Metrics, labels, limits, alert rules and a dashboard: docs/EXPORTS.md. Inner addresses are never exported."
+    after_help = "For metrics, labels, limits, alert rules and a dashboard see docs/EXPORTS.md. Inner addresses are never exported."
 )]
 pub(super) struct Prometheus {
     #[command(flatten)]
     _configured: Configured,
     #[command(flatten)]
     watch: Watch,
-    /// Answer scrapes of /metrics here; a port alone is one of 127.0.0.1
+    /// Serve /metrics at this address; a port alone is on 127.0.0.1
     #[arg(
         long,
         value_name = "[ADDR:]PORT",
@@ -68,16 +68,18 @@ pub(super) struct Prometheus {
         conflicts_with = "textfile"
     )]
     listen: String,
-    /// Write the metrics to this file, for node_exporter's textfile collector (`*.prom`)
+    /// Write the metrics to this file instead, for node_exporter's textfile collector (`*.prom`)
     #[arg(long, value_name = "FILE")]
     textfile: Option<PathBuf>,
-    /// How often the file is written
+    /// How often to write the file
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration, requires = "textfile")]
     every: Duration,
-    /// Tunnel ids that have series of their own, four each; all others are `other`
+    /// Number of tunnel ids with series of their own, four for each; the others are counted as
+    /// `other`
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     series: u32,
-    /// Peers per tunnel id that have series of their own, four each; all others are `other`
+    /// Number of peers per tunnel id with series of their own, four for each; the others are
+    /// counted as `other`
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     peers: u32,
     #[command(flatten)]
@@ -86,7 +88,7 @@ pub(super) struct Prometheus {
     ignoring: Ignoring,
     #[command(flatten)]
     grouped: Grouped,
-    /// File with names, for the filters of --ignore and for --groups, as for `tmon dump`
+    /// File of names for addresses, networks and ids, used by --ignore and --groups
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
 }
@@ -105,7 +107,7 @@ impl Prometheus {
                 age: self.watch.count.config().age,
             },
         );
-        // Before anything is counted: what does not work is said at once.
+        // Fail before counting starts: errors should show up immediately.
         let mut textfile = self.textfile.as_deref().map(Textfile::new).transpose()?;
         let listener = textfile.is_none().then(|| listen(&self.listen)).transpose()?;
         let mut live = self.watch.open()?;
@@ -117,7 +119,7 @@ impl Prometheus {
         series.look_for_findings(known);
         series.push(dump::read(&mut live)?);
         if let Some(first) = series.latest() {
-            // What `tmon attach` has counted before is there, too.
+            // Includes what `tmon attach` has counted before.
             let total = first.total();
             metrics.add(&total, series.findings());
             add_groups(&metrics, &total, &mut groups, &names);
@@ -149,7 +151,7 @@ impl Prometheus {
     }
 }
 
-/// Adds what groups sent each other, if there are any.
+/// Adds the traffic between groups, if there are any.
 fn add_groups(
     metrics: &Metering,
     interval: &Interval,
@@ -166,31 +168,31 @@ fn add_groups(
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
-    after_help = "Elements, and what collectors make of them: docs/EXPORTS.md."
+    after_help = "For the information elements, and what collectors do with them, see docs/EXPORTS.md."
 )]
 pub(super) struct Ipfix {
     #[command(flatten)]
     _configured: Configured,
-    /// The collector
+    /// Host name or address of the collector [default port: 4739]
     #[arg(value_name = "HOST[:PORT]", value_parser = collector)]
     collector: (String, u16),
     #[command(flatten)]
     watch: Watch,
-    /// Send by TCP
+    /// Send over TCP instead of UDP
     #[arg(long)]
     tcp: bool,
-    /// Send one record per row with both directions (RFC 5103), not one for each direction
+    /// Send one record per row with both directions (RFC 5103), instead of one per direction
     #[arg(long, conflicts_with = "sent")]
     biflow: bool,
-    /// Send only what this host itself sent: for a collector with many exporters
+    /// Send only traffic that this host sent, for a collector with many exporters
     #[arg(long)]
     sent: bool,
-    /// How often records are sent
+    /// How often to send records
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     every: Duration,
 }
 
-/// A host and a port: `HOST`, `HOST:PORT`, `[ADDR]:PORT`.
+/// Parses a host and port: `HOST`, `HOST:PORT`, `[ADDR]:PORT`.
 fn collector(text: &str) -> Result<(String, u16), String> {
     const PORT: u16 = 4739;
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -208,7 +210,9 @@ fn collector(text: &str) -> Result<(String, u16), String> {
         Some(port) if port > 0 && !host.is_empty() && host.chars().all(plain) => {
             Ok((host.to_owned(), port))
         }
-        _ => Err("a host, and a port if it is not 4739: collector.example:4739".to_owned()),
+        _ => {
+            Err("expected a host, and a port unless it is 4739: collector.example:4739".to_owned())
+        }
     }
 }
 
@@ -217,13 +221,13 @@ impl Ipfix {
         let flag = interrupted()?;
         let (host, port) = self.collector;
         let target = Target { host, port, tcp: self.tcp };
-        // A name is asked for again whenever the connection is made.
+        // A name is resolved again for every connection.
         let is_name = target.host.parse::<IpAddr>().is_err();
-        // One that is not there yet may come; a name that nobody knows will not.
+        // A collector that is not up yet may come up; a name that does not resolve is an error.
         target.addresses().with_context(|| format!("send to {target}"))?;
         let mut live = self.watch.open()?;
         if self.sent {
-            live.follow_configuration()?; // which addresses are this host's
+            live.follow_configuration()?; // // to know this host's addresses
         }
         live.enter(&Sandbox::new(None).resolving(is_name))?;
         let mut series = Series::new(0);
@@ -239,27 +243,28 @@ impl Ipfix {
             let next = start + dump::next_tick(start.elapsed(), every);
             let over = dump::rest(&mut live, next, &flag);
             let reading = dump::read(&mut live)?;
-            // While nobody can be sent anything, the interval becomes longer and nothing is lost.
+            // While the collector is unreachable the interval grows, so nothing is lost.
             if sender.is_ready() {
                 let overlay = reading.overlay.clone();
                 if let Some(interval) = series.push(reading) {
                     sender.send(interval.clone(), overlay);
                 }
             } else if over {
-                say("the collector is away: the last interval was not sent");
+                say("the collector is unreachable: the last interval was not sent");
             }
             if over {
                 break;
             }
         }
         if !sender.finish() {
-            say("the collector is too slow: not all of the last interval was sent");
+            say("the collector is too slow: part of the last interval was not sent");
         }
         Ok(())
     }
 }
 
-/// Listens for scrapers. Whoever reaches another address than loopback's can read all of it.
+/// Listens for scrapers. On an address other than loopback, everybody who reaches it can read the
+/// metrics.
 fn listen(at: &str) -> Result<TcpListener> {
     let shown = sanitize(at);
     let at: Vec<SocketAddr> = match at.parse::<u16>() {
@@ -280,28 +285,30 @@ fn listen(at: &str) -> Result<TcpListener> {
     let bound = listener.local_addr().context("listen")?;
     if !bound.ip().is_loopback() {
         say(&format!(
-            "whoever reaches {bound} can read the metrics, and they are not encrypted: listen on \
-             127.0.0.1 behind a proxy if that is not meant"
+            "everybody who can reach {bound} can read the metrics, which are not encrypted: to avoid that, \
+             listen on 127.0.0.1 behind a proxy"
         ));
     }
     Ok(listener)
 }
 
-/// A file of metrics that others read while it is written anew.
+/// A metrics file that is rewritten while others read it.
 struct Textfile {
     path: PathBuf,
     folder: PathBuf,
-    /// Since the last time it could not be written, and so it is said once.
+    /// The last write failed; repeated failures are reported only once.
     failed: bool,
 }
 
 impl Textfile {
-    /// Anybody may read it: node_exporter has a user of its own.
+    /// World-readable: node_exporter runs as another user.
     const MODE: u32 = 0o644;
 
     fn new(path: &Path) -> Result<Textfile> {
         let shown = sanitize(&path.display().to_string()).into_owned();
-        let Some(name) = path.file_name() else { bail!("write {shown}: this is no file's name") };
+        let Some(name) = path.file_name() else {
+            bail!("write {shown}: this is not the name of a file")
+        };
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         let folder = fs::canonicalize(parent.unwrap_or(Path::new(".")))
             .with_context(|| format!("write {shown}: its folder"))?;
@@ -309,21 +316,22 @@ impl Textfile {
         if path.is_dir() {
             bail!("write {shown}: this is a folder; name a file in it, such as tmon.prom");
         }
-        // A device or a pipe has users that would miss it. A link is replaced, not followed.
+        // A device or a pipe must not be replaced: others use it. A symbolic link is replaced, not
+        // followed.
         if path.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
-            bail!("write {shown}: something is there that is no file; name another one");
+            bail!("write {shown}: it exists and is not a regular file; name another one");
         }
         if path.extension().is_none_or(|e| e != "prom") {
             say(&format!("node_exporter reads files whose names end in .prom, unlike {shown}"));
         }
         let file = Textfile { path, folder, failed: false };
-        // Is there room, and may it be done? It is not to be found out in a minute.
+        // Check now whether the file can be written, not at the first write.
         file.beside().with_context(|| format!("write {shown}"))?;
         Ok(file)
     }
 
-    /// A file that takes its place when it is whole. Not to be read: in its sandbox this process writes
-    /// here and reads nothing.
+    /// A temporary file that replaces the metrics file once it is complete. It is opened for
+    /// writing only, because the sandbox allows no reading here.
     fn beside(&self) -> Result<NamedTempFile<File>> {
         let make = |path: &Path| {
             File::options().write(true).create_new(true).mode(Textfile::MODE).open(path)
@@ -333,7 +341,7 @@ impl Textfile {
         Ok(file)
     }
 
-    /// Nobody ever reads half of it.
+    /// Replaces the file in one step, so that nobody reads half of it.
     fn put(&self, text: &str) -> Result<()> {
         let mut file = self.beside()?;
         file.write_all(text.as_bytes())?;
@@ -352,7 +360,7 @@ impl Textfile {
         self.failed = failed.is_err();
     }
 
-    /// Metrics that nobody counts any more would be taken for traffic that has ended.
+    /// Removes the file: stale metrics would look like traffic that has stopped.
     fn remove(self) -> Result<()> {
         let shown = sanitize(&self.path.display().to_string()).into_owned();
         match fs::remove_file(&self.path) {

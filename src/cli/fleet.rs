@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon fleet`: which hosts are heard, and how well.
+//! `tmon fleet`: lists which hosts are heard, and how well.
 use std::{
     ffi::OsString,
     path::PathBuf,
@@ -21,21 +21,21 @@ use model::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Exit status: 3 if one of them is not heard.")]
+#[command(after_help = "Exit status: 3 if a host is not heard.")]
 pub(super) struct Hosts {
-    /// What this command prints, a `tmon stream` somewhere; several are a fleet
+    /// Read the output of this command, a `tmon stream` somewhere; may be repeated
     #[arg(long, value_name = "COMMAND")]
     from: Vec<OsString>,
-    /// The same of hosts by ssh: a,b,@FILE with one in each line
+    /// Run `tmon stream` on these hosts over ssh: a,b or @FILE with one host per line
     #[arg(long, value_name = "HOSTS", add = clap_complete::engine::ArgValueCandidates::new(super::values::hosts), value_delimiter = ',')]
     ssh: Vec<String>,
-    /// The tmon of those hosts, such as `sudo -n tmon`
+    /// The tmon command on those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]
     ssh_command: String,
     #[cfg(feature = "nats")]
     #[command(flatten)]
     bus: super::nats::BusArgs,
-    /// The hosts of these recordings, or of a folder of them
+    /// List the hosts in these recordings, or in a folder of recordings
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "ssh", "span"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
@@ -49,7 +49,7 @@ pub(super) struct Hosts {
     json: bool,
 }
 
-/// The exit status when one of them is not heard.
+/// The exit status if a host is not heard.
 const UNHEARD: u8 = 3;
 
 impl Hosts {
@@ -70,7 +70,7 @@ impl Hosts {
             while Instant::now() < end
                 && !dump::wait(Instant::now() + Duration::from_millis(500), &flag)
             {
-                let _ = remote.read(); // who is silent is in the list
+                let _ = remote.read(); // // hosts that are silent are in the list
             }
             unheard.extend(remote.unheard().map(|(name, why)| {
                 let why = why.unwrap_or("no answer");
@@ -78,14 +78,15 @@ impl Hosts {
             }));
             (remote.known().total(), true)
         } else {
-            let nobody = "name whom to listen to: --nats URL, --ssh a,b, --from 'COMMAND', or --read FILE of a recording";
+            let nobody = "name the hosts: --nats URL, --ssh a,b, --from 'COMMAND', \
+                          or --read FILE of a recording";
             ensure!(!self.read.is_empty(), nobody);
             let mut recordings = self.part.only_recordings(&self.read)?;
             interrupted()?;
             Sandbox::new(None).enter_with_nothing()?;
             let mut sum: Option<Interval> = None;
             while let Some(interval) = recordings.next_interval()? {
-                let of_one = "these are recordings of one host: --read those of several";
+                let of_one = "these are recordings of a single host: --read recordings of several";
                 ensure!(interval.once().is_of_fleet(), of_one);
                 sum = match &sum {
                     Some(sum) => Interval::sum([sum, &interval]),
@@ -94,7 +95,7 @@ impl Hosts {
             }
             recordings.notes().iter().for_each(|note| say(note));
             incomplete = recordings.end().err();
-            let Some(sum) = sum else { bail!("there is no reading in what was recorded") };
+            let Some(sum) = sum else { bail!("the recordings contain no reading") };
             (sum, false)
         };
         if self.json {
@@ -151,7 +152,7 @@ fn row(i: &Interface, now: Option<SystemTime>) -> Option<[String; 8]> {
     ])
 }
 
-/// What is known of a clock.
+/// What is known about a host's clock.
 fn clock(host: &Host) -> String {
     match host.off {
         Some(off) if host.state == HostState::Live => format!("{} ms off", off.as_millis()),

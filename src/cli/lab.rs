@@ -36,10 +36,10 @@ pub(super) enum Lab {
         /// Run for this long [default: until interrupted]
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         span: Option<Duration>,
-        /// Seed that decides who the culprit is
+        /// Seed for choosing the culprit
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
-        /// Reveal at the end who the culprit was
+        /// Reveal the culprit at the end
         #[arg(long)]
         reveal: bool,
         /// Send between the clients' IPv6 addresses
@@ -48,21 +48,21 @@ pub(super) enum Lab {
         #[command(flatten)]
         name: Name,
     },
-    /// Stage a fault in the lab, to be found; without a name, list the faults
+    /// Stage a fault in the lab for you to find; without a name, list the faults
     Fault {
         /// Name of the fault
         #[arg(value_parser = PossibleFault, conflicts_with_all = ["surprise", "reveal", "clear"])]
         fault: Option<Fault>,
-        /// Stage any of them, without saying which
+        /// Stage a random fault without naming it
         #[arg(long, conflicts_with_all = ["reveal", "clear"])]
         surprise: bool,
         /// Reveal which fault is staged, and what tmon should report
         #[arg(long, conflicts_with = "clear")]
         reveal: bool,
-        /// End all faults
+        /// Clear all faults
         #[arg(long)]
         clear: bool,
-        /// Send the packets that the staged fault consists of
+        /// Send the packets that make up the staged fault
         #[arg(long, requires = "fault", hide = true)]
         send: bool,
         /// Wait this long first
@@ -95,7 +95,7 @@ pub(super) enum Lab {
 
 #[derive(Args, Debug)]
 pub(super) struct Name {
-    /// Prefix of the names of its namespaces
+    /// Prefix of the lab's namespace names
     #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide_default_value = true)]
     prefix: String,
 }
@@ -113,7 +113,7 @@ pub(super) struct Shape {
     /// Encapsulation: vxlan, geneve, gretap, gre or ipip, if the kernel has it
     #[arg(long, value_name = "KIND", default_value = "vxlan")]
     kind: model::flow::Kind,
-    /// Use IPv6 outside and inside
+    /// Use IPv6 in the underlay and the overlay
     #[arg(long)]
     ipv6: bool,
 }
@@ -199,8 +199,8 @@ impl Lab {
                 let faults = lab::fault::clear(&name.prefix)?;
                 let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
                 out::line(&match names.is_empty() {
-                    true => "there was no fault".to_owned(),
-                    false => format!("ended: {}", names.join(", ")),
+                    true => "no fault was staged".to_owned(),
+                    false => format!("cleared: {}", names.join(", ")),
                 })?;
             }
             Lab::Fault { fault: Some(fault), send: true, name, .. } => {
@@ -214,14 +214,14 @@ impl Lab {
                 if lab::fault::stage(&name.prefix, fault)? {
                     begin_to_send(&name.prefix, fault)?;
                 }
-                out::line(&format!("{fault} is staged; `tmon lab fault --clear` ends it"))?;
+                out::line(&format!("{fault} is staged; `tmon lab fault --clear` clears it"))?;
             }
             Lab::Fault { surprise: true, name, .. } => {
                 let fault = lab::fault::surprise(&name.prefix)?;
                 begin_to_send(&name.prefix, fault)?;
                 out::line(&format!(
                     "something is wrong in the lab: `tmon top eth0 --netns {}-host{}` may show it, \
-                     `tmon lab fault --reveal` says what it is",
+                     `tmon lab fault --reveal` tells what it is",
                     name.prefix,
                     lab::fault::HOST
                 ))?;
@@ -241,9 +241,7 @@ impl Lab {
                 }
                 let n = lab::fault::staged(&name.prefix)?.len();
                 if n > 0 {
-                    out::line(&format!(
-                        "{n} of them staged: `tmon lab fault --reveal` says which"
-                    ))?;
+                    out::line(&format!("{n} staged: `tmon lab fault --reveal` tells which"))?;
                 }
             }
             Lab::Status { json, name } => {
@@ -262,7 +260,7 @@ impl Lab {
                 let n = lab::down(&name.prefix)?;
                 out::line(&match n {
                     0 => "there was no lab".to_owned(),
-                    n => format!("the lab is gone: {n} namespaces removed"),
+                    n => format!("the lab is removed: {n} namespaces"),
                 })?;
             }
         }
@@ -270,8 +268,8 @@ impl Lab {
     }
 }
 
-/// Starts what sends for a fault, where it takes that: a process of its own, which ends with the
-/// fault or with the lab.
+/// Starts the sender of a fault that needs one: a separate process that ends with the fault or with
+/// the lab.
 fn begin_to_send(prefix: &str, fault: Fault) -> Result<()> {
     if !lab::sender::sends(fault) {
         return Ok(());
@@ -296,24 +294,24 @@ pub(super) struct Demo {
     /// Kind of traffic
     #[arg(long, default_value = "demo", value_parser = PossibleScenario)]
     scenario: Scenario,
-    /// Stage this fault at host1 after a while, and watch that host
+    /// Stage this fault at host1 after a while, and show that host
     #[arg(long, value_name = "FAULT", value_parser = PossibleFault)]
     fault: Option<Fault>,
-    /// Show all nine hosts as a fleet, each by a stream of its own
+    /// Show all nine hosts as a fleet, each with a stream of its own
     #[arg(long)]
     many: bool,
-    /// Prefix of the names of the lab's namespaces
+    /// Prefix of the lab's namespace names
     #[arg(long, value_name = "NAME", default_value = lab::PREFIX, hide = true)]
     prefix: String,
 }
 
-/// What the parent does for the dashboard, which has given up the privileges for it.
+/// Commands that the parent runs for the dashboard, which has dropped the privileges for them.
 const UP: usize = 0;
 const TRAFFIC: usize = 1;
 const DOWN: usize = 2;
 const FAULT: usize = 3;
 const CLEAR: usize = 4;
-/// And from there on what each host tells.
+/// The streams of the hosts follow.
 const STREAMS: usize = 5;
 
 impl Demo {
@@ -324,7 +322,7 @@ impl Demo {
         let fault = self.fault.map_or_else(String::new, |fault| fault.to_string());
         let well = self.fault.map_or(Duration::ZERO, Fault::after);
         let well = format!("{}s", well.as_secs());
-        // What goes wrong is seen where it happens.
+        // Show the host where the fault is staged.
         let host = if self.fault.is_some() { lab::fault::HOST } else { 0 };
         let command = |words: &[&str]| {
             let words = [&["/proc/self/exe", "lab"], words, &["--prefix", &options.prefix]];
@@ -378,7 +376,7 @@ impl Demo {
             let cleared = self.fault.map_or(Ok(()), |_| runner.run(CLEAR).and_then(finish));
             shown.and(staged).and(complaint(traffic.end())).and(cleared)
         });
-        // What was there before is not taken down.
+        // A lab that existed before is not removed.
         shown.and(if borrowed { Ok(()) } else { runner.run(DOWN).and_then(finish) })
     }
 }
@@ -391,10 +389,10 @@ fn finish(mut running: Running) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a command has ended, and fails with what it complained about.
+/// Waits until a command has ended, and fails with the first line it wrote to standard error.
 fn complaint(stderr: File) -> Result<()> {
     let mut said = String::new();
-    stderr.take(1 << 16).read_to_string(&mut said).context("hear what the lab says")?;
+    stderr.take(1 << 16).read_to_string(&mut said).context("read the errors of the lab")?;
     match said.lines().next() {
         None => Ok(()),
         Some(line) => bail!("{}", line.strip_prefix("tmon: ").unwrap_or(line)),

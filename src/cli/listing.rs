@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Lists for people: columns as wide as what is in them.
+//! Lists for people: each column is as wide as its content.
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
-/// Writes titles and rows. Texts are safe for a terminal already.
+/// Writes titles and rows. The texts must be safe for a terminal.
 pub(super) fn write<const N: usize>(
     out: &mut dyn Write,
     titles: [&str; N],

@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::{Naming, TOOL, listing, out};
 use crate::kernel::{asked::Services, origin, sandbox::Sandbox};
-use export::json;
+use export::json::{self, DocumentHead};
 use feed::names::HostName;
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Who says it best comes first: --names, then /etc/hosts, files of container runtimes (cni, host-local) \
-    or interfaces of this host, its services (ovs, docker, frr), DNS."
+    after_help = "The best source comes first: --names, then /etc/hosts, files of container runtimes \
+    (cni, host-local) or interfaces of this host, its services (ovs, docker, frr), DNS."
 )]
 pub(super) struct NamesOf {
-    /// Show only what this address is called, by each who has a name for it
+    /// Show only the names of this address, from every source
     #[arg(value_name = "ADDR")]
     address: Option<IpAddr>,
     #[command(flatten)]
@@ -30,9 +30,8 @@ pub(super) struct NamesOf {
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
-    schema: u32,
-    tool: &'static str,
-    host: String,
+    #[serde(flatten)]
+    head: DocumentHead<'static>,
     names: Vec<OfAddress>,
     ids: Vec<OfId>,
 }
@@ -71,12 +70,12 @@ impl NamesOf {
             ),
         };
         if self.json {
-            let report = Report { schema: 1, tool: TOOL, host: origin::host(), names: all, ids };
+            let report = Report { head: DocumentHead::new(TOOL, origin::host()), names: all, ids };
             return Ok(json::line(&mut out::raw(), &report)?);
         }
         match self.address {
             Some(address) if all.is_empty() => {
-                bail!("nobody here has a name for {address}: --names FILE or --resolve may")
+                bail!("no name is known for {address}: try --names FILE or --resolve")
             }
             _ => {}
         }
@@ -87,7 +86,7 @@ impl NamesOf {
     }
 }
 
-/// What a process of ours asks services, for another that may not.
+/// `tmon ask`: asks services for names on behalf of a process that has given up the privileges to.
 #[derive(Args, Debug)]
 pub(super) struct Ask {
     /// Docker's socket
@@ -99,7 +98,7 @@ impl Ask {
     pub(super) fn run(self) -> Result<()> {
         let sandbox = Sandbox::new(None);
         let services = Services { docker: self.docker };
-        // Whoever answers is a stranger.
+        // Do not trust what answers.
         let told = services.ask(|| sandbox.enter_with_nothing())?;
         Ok(out::raw().write_all(&serde_json::to_vec(&told)?)?)
     }

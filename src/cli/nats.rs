@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a NATS server is named, and who this is there: `--nats` and what goes with it.
+//! How to reach a NATS server and log in to it: `--nats` and related options.
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -16,39 +16,41 @@ use model::units::sanitize;
 /// Limit on a file with a secret or certificates.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Hosts that publish.
+/// Which hosts on the bus to listen to.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct BusArgs {
-    /// Listen to the hosts that publish there: nats://SERVER:4222 or tls://SERVER:4222, several servers
-    /// with commas; `env` takes NATS_URL, and @FILE what is in a file, as where there is a password in it
+    /// Listen to the hosts that publish to this NATS server: nats://SERVER:4222 or
+    /// tls://SERVER:4222, several separated by commas; `env` reads the URL from NATS_URL, @FILE
+    /// from a file, which keeps a password off the command line
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// The name of the fleet there
+    /// Name of the fleet on the server
     #[arg(long, value_name = "NAME", default_value = "prod", requires = "nats")]
     fleet: String,
-    /// Listen only to these hosts: a name, `*` for a part of one, `>` for all that follow (`eu.>`)
+    /// Listen only to these hosts: a name, with `*` for one part of it and `>` for all that follow
+    /// (`eu.>`)
     #[arg(long, value_name = "HOSTS", value_parser = bus::pattern, requires = "nats")]
     only: Option<String>,
     #[command(flatten)]
     login: LoginArgs,
 }
 
-/// Who this is on the bus.
+/// How to log in to the bus.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct LoginArgs {
-    /// Log in to the NATS server by this file of credentials
+    /// Log in to the NATS server with this credentials file
     #[arg(long, value_name = "FILE")]
     creds: Option<PathBuf>,
-    /// Log in by the seed of a user's nkey in this file
+    /// Log in with the user's nkey seed in this file
     #[arg(long, value_name = "FILE", conflicts_with = "creds")]
     nkey: Option<PathBuf>,
-    /// Trust only these authorities, in PEM, for the NATS server [default: the system's]
+    /// Trust only the CA certificates in this PEM file for the NATS server [default: the system's]
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// Show this certificate, in PEM
+    /// Client certificate, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The key of the certificate, in PEM
+    /// Private key of the client certificate, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 }
@@ -59,7 +61,7 @@ impl BusArgs {
         self.nats.is_some()
     }
 
-    /// What is to be connected to, and what that is called. Files are read now.
+    /// How to connect, and the name to show for the bus. Files are read now.
     pub(super) fn prepare(&self, every: Duration) -> Result<Option<(String, Connect)>> {
         let Some(url) = &self.nats else { return Ok(None) };
         let login = self.login.login(url)?;
@@ -70,21 +72,21 @@ impl BusArgs {
 }
 
 impl LoginArgs {
-    /// Reads what there is about a server and this user.
+    /// Reads the server's URL, and the files to log in with.
     pub(super) fn login(&self, url: &str) -> Result<Login> {
         let (urls, seen) = match url.strip_prefix('@') {
             Some(file) => (text(Path::new(file))?, false),
             None if url == "env" => {
                 let named = std::env::var("NATS_URL").ok();
-                (named.context("there is no NATS_URL in the environment")?, false)
+                (named.context("NATS_URL is not set")?, false)
             }
             None => (url.to_owned(), true),
         };
         let mut login = Login::new(urls.trim())?;
         ensure!(
             !(seen && login.has_password()),
-            "everybody on this host can see the arguments of a program: put a URL with a user into NATS_URL \
-             (`--nats env`), or into a file (`--nats @FILE`)"
+            "a password on the command line is visible to everybody on this host: put the URL into \
+             NATS_URL (`--nats env`) or into a file (`--nats @FILE`)"
         );
         if let Some(file) = &self.creds {
             login = login.with_credentials(text(file)?);
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_does_not_stand_where_everybody_can_read_it() {
+    fn a_password_on_the_command_line_is_refused() {
         let none = LoginArgs::default();
         let said = none.login("nats://me:secret@bus").expect_err("it is refused").to_string();
         assert!(said.contains("NATS_URL") && !said.contains("secret"), "{said}");

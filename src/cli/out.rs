@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Standard output and standard error, which may be full, closed, or not ready.
+//! Standard output and standard error, which may be full, closed or not ready.
 use std::{
     fs::File,
     io::{self, ErrorKind, LineWriter, Write},
@@ -20,21 +20,21 @@ use nix::{
 
 use model::charset::Charset;
 
-/// Standard output. Whoever shares it may have made it non-blocking (ssh and node do): then it is
-/// waited for.
+/// Standard output. Another process that shares it (ssh and node do) may have made it non-blocking,
+/// so writes wait until it is ready.
 pub(super) struct Out(Charset);
 
-/// For programs: bytes as they are.
+/// Output for programs: the bytes as they are.
 pub(super) fn raw() -> Out {
     Out(Charset::Unicode)
 }
 
-/// For people: what the locale has no characters for is shown by others.
+/// Output for people: characters that the locale lacks are replaced.
 pub(super) fn people() -> LineWriter<Out> {
     LineWriter::with_capacity(1 << 16, table())
 }
 
-/// The same without a buffer, for what has one.
+/// The same without a buffer, for writers that have their own.
 pub(super) fn table() -> Out {
     Out(locale())
 }
@@ -43,7 +43,7 @@ fn locale() -> Charset {
     Charset::of_locale(|name| std::env::var(name).ok())
 }
 
-/// One line for people.
+/// Writes one line for people.
 pub(super) fn line(text: &str) -> io::Result<()> {
     writeln!(people(), "{text}")
 }
@@ -53,7 +53,7 @@ impl Write for Out {
         if self.0 == Charset::Unicode {
             return some(bytes);
         }
-        // whole pieces of text, as all that is written here is
+        // only whole pieces of text are written here
         let text = String::from_utf8_lossy(bytes);
         all(self.0.text(&text).as_bytes()).map(|()| bytes.len())
     }
@@ -70,22 +70,22 @@ fn all(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What is written at once to where nobody may read: a pipe that has room takes as much without
-/// waiting (pipe(7)).
+/// How much is written at once if nobody may be reading: a pipe that is ready takes this much
+/// without blocking (pipe(7)).
 const PIECE: usize = 4096;
 
-/// The flag that is raised when the program is told to end.
+/// The flag that is raised when the program is asked to end.
 static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on nothing is waited for once this flag is raised.
+/// From now on, writes do not block once this flag is raised.
 pub(super) fn until(flag: &Arc<AtomicBool>) {
-    _ = ENDS.set(Arc::clone(flag)); // there is one command
+    _ = ENDS.set(Arc::clone(flag)); // // there is only one command
 }
 
-/// What else ends the program: asked while nobody reads what it prints.
+/// Another condition that ends the program, checked while nobody reads its output.
 static GIVES_UP: OnceLock<Box<dyn Fn() -> bool + Send + Sync>> = OnceLock::new();
 
-/// From now on nobody is waited for once this is so.
+/// From now on, writes do not block once this condition holds.
 #[cfg(feature = "live")]
 pub(super) fn until_it_is(over: impl Fn() -> bool + Send + Sync + 'static) {
     _ = GIVES_UP.set(Box::new(over));
@@ -102,7 +102,7 @@ fn some(bytes: &[u8]) -> io::Result<usize> {
     loop {
         if !writable(&out, STEP) {
             if is_over() {
-                // As if the reader had gone, who does not read either.
+                // Fail as if the reader had closed the pipe.
                 return Err(ErrorKind::BrokenPipe.into());
             }
             continue;
@@ -118,16 +118,16 @@ fn some(bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Whether it takes something, or never will, within so many milliseconds.
+/// Whether writing makes progress or fails, rather than blocks, within so many milliseconds.
 fn writable(out: &impl AsFd, patience: u8) -> bool {
     let mut ready = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
     match poll(&mut ready, PollTimeout::from(patience)) {
         Ok(n) => n > 0,
-        Err(e) => e != Errno::EINTR, // it is the write that says what is wrong
+        Err(e) => e != Errno::EINTR, // // the write will report the error
     }
 }
 
-/// Writes to standard error what may be lost: nobody reads it, or it is full.
+/// Writes to standard error. The text may be lost, if nobody reads it or the disk is full.
 pub(super) fn tell(text: &str) {
     let text = locale().text(text);
     let mut bytes = text.as_bytes();
@@ -144,11 +144,11 @@ pub(super) fn tell(text: &str) {
     }
 }
 
-/// Makes a file that nobody else can read. Nothing that is there is written to or followed.
+/// Creates a file that nobody else can read. Never overwrites an existing file or follows a link.
 pub(super) fn make(path: &Path) -> Result<File> {
     feed::keep::make(path).map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("it is there already, and is not written over: name another")
+            anyhow::anyhow!("it already exists and is not overwritten: choose another name")
         }
         _ => e.into(),
     })
@@ -159,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_private_and_never_written_over() {
+    fn a_file_is_private_and_never_overwritten() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a folder");
         let (file, link) = (dir.path().join("a.tmon"), dir.path().join("link"));
         let mode = make(&file).expect("it is new").metadata().expect("it is there").permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
-        assert!(make(&file).expect_err("it is there").to_string().contains("not written over"));
+        assert!(make(&file).expect_err("it is there").to_string().contains("not overwritten"));
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).expect("a link");
         assert!(make(&link).is_err() && !dir.path().join("elsewhere").exists());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Readings on standard output, in the format and with the names that were asked for.
+//! Prints readings on standard output, in the requested format and with names.
 use std::{
     io::{self, IsTerminal},
     net::IpAddr,
@@ -29,7 +29,7 @@ pub(super) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     pub(super) fn new(out: &'a mut dyn io::Write, print: &'a Print, local: bool) -> Result<Self> {
-        // A serial console says that it has no columns.
+        // A serial console reports zero columns.
         let columns = || {
             crossterm::terminal::size()
                 .ok()
@@ -53,13 +53,13 @@ impl<'a> Printer<'a> {
         })
     }
 
-    /// What addresses are called; what is found later is theirs, too.
+    /// The names of addresses; names found later are added to them.
     #[cfg(feature = "live")]
     pub(super) fn names(&self) -> Names {
         self.names.clone()
     }
 
-    /// What an expression means.
+    /// Resolves an expression.
     pub(super) fn filter(&mut self, written: &Written) -> Result<Filter> {
         written.filter(&self.names, &self.groups, &mut self.looking)
     }
@@ -69,7 +69,7 @@ impl<'a> Printer<'a> {
         self.print_lens(interval, findings, None)
     }
 
-    /// The same with what was in the packets of some rows.
+    /// Prints a reading with what the packets of some rows contain.
     pub(super) fn print_lens(
         &mut self,
         interval: &Interval,
@@ -77,7 +77,7 @@ impl<'a> Printer<'a> {
         lens: Option<&Lens>,
     ) -> Result<()> {
         if self.filter.takes_names() {
-            // Who is in a group by name decides which rows there are.
+            // Group membership by name decides which rows match.
             self.names.settle(hosts(interval).map(|host| (host, false)), RESOLVE);
             self.groups.learn(hosts(interval), |host| self.names.address(host, false));
             self.filter.learn(&self.groups);

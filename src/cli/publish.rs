@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon publish`: readings for whoever asks for them on a bus.
+//! `tmon publish`: readings for viewers that ask for them over a bus.
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, atomic::AtomicBool},
@@ -34,35 +34,36 @@ use crate::kernel::{live::Live, origin, sandbox::Sandbox};
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
-    after_help = "Nobody looks, nothing is sent but a greeting every ten seconds. `tmon top --nats URL` looks. \
-    It opens no port and takes no command; the worst that a viewer can do is to ask for a reading a second, \
-    for half a minute."
+    after_help = "While nobody is watching, only a greeting is sent every ten seconds; `tmon top --nats URL` \
+    watches. tmon opens no port and takes no commands: the most that a viewer can request is one reading a \
+    second, for half a minute per request."
 )]
 pub(super) struct Publish {
     #[command(flatten)]
     _configured: Configured,
     #[command(flatten)]
     watch: Watch,
-    /// The NATS server: nats://SERVER:4222 or tls://SERVER:4222, several with commas; @FILE takes what is
-    /// in a file, as where there is a password in it [default: NATS_URL]
+    /// NATS server: nats://SERVER:4222 or tls://SERVER:4222, several separated by commas; @FILE
+    /// reads the URL from a file, which keeps a password off the command line [default: NATS_URL]
     #[arg(long, value_name = "URL", default_value = "env", hide_default_value = true)]
     nats: String,
-    /// The name of the fleet there
+    /// Name of the fleet on the server
     #[arg(long, value_name = "NAME", default_value = "prod")]
     fleet: String,
-    /// The name of this host, from the outside in, such as eu.rack4.node-57 [default: its host name]
+    /// Name of this host, from the general to the specific, such as eu.rack4.node-57 [default: its
+    /// host name]
     #[arg(long = "as", value_name = "NAME", value_parser = host_name)]
     name: Option<String>,
-    /// Tell at most this often, whatever is asked: 1s to 1h
+    /// Shortest interval between readings, whatever viewers request: 1s to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = seconds)]
     min_every: Duration,
-    /// Tell sums by tunnel this often without being asked, for who keeps them (JetStream)
+    /// Publish sums per tunnel at this interval without being asked, for storage such as JetStream
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     always: Option<Duration>,
-    /// Also tell rows as JSON, a line each, as often as --always, for other programs
+    /// Also publish rows as JSON lines at the --always interval, for other programs
     #[arg(long, requires = "always")]
     json: bool,
-    /// Tell no inner addresses, only sums by tunnel
+    /// Publish only sums per tunnel, and no inner addresses
     #[arg(long)]
     no_rows: bool,
     #[command(flatten)]
@@ -71,26 +72,26 @@ pub(super) struct Publish {
     drops: Dropping,
 }
 
-/// How often a host says that it is there.
+/// How often a host announces itself.
 const GREETING: Duration = Duration::from_secs(10);
-/// How often it is looked whether somebody asks.
+/// How often to check for requests.
 const STEP: Duration = Duration::from_millis(100);
-/// Limit on a message of lines.
+/// Limit on a message of JSON lines.
 const LINES: usize = 256 << 10;
-/// What a message has beside its frame.
+/// Room for what a message has besides its frame.
 const HEAD: usize = 1024;
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let every = duration(text)?;
     let allowed = LEAST..=Duration::from_secs(3600);
-    if allowed.contains(&every) { Ok(every) } else { Err("from 1s to 1h".to_owned()) }
+    if allowed.contains(&every) { Ok(every) } else { Err("expected 1s to 1h".to_owned()) }
 }
 
 impl Publish {
     pub(super) fn run(self) -> Result<()> {
         let login = self.login.login(&self.nats).with_context(|| match self.nats.as_str() {
-            "env" => "name a NATS server: --nats nats://SERVER:4222, or NATS_URL",
-            _ => "use the NATS server of --nats",
+            "env" => "name a NATS server with --nats nats://SERVER:4222 or NATS_URL",
+            _ => "use the NATS server given with --nats",
         })?;
         let subjects = Subjects::of(&self.fleet)?;
         let name = self.name.clone().unwrap_or_else(origin::host);
@@ -110,7 +111,7 @@ impl Publish {
     }
 }
 
-/// What a host tells, and until when it has.
+/// What a host publishes, and what it has published so far.
 struct Told<'a> {
     args: &'a Publish,
     subjects: Subjects,
@@ -120,19 +121,20 @@ struct Told<'a> {
     overlay: Option<Arc<Overlay>>,
     channels: [Channel; 3],
     greetings: u64,
-    /// How much of the time between two readings they are held back: not all hosts send at once.
+    /// By which share of the interval readings are held back, so that not all hosts send at the
+    /// same time.
     share: f64,
 }
 
-/// One kind of what is told, an interval after the other.
+/// One kind of message: a sequence of intervals.
 struct Channel {
     topic: SubjectKind,
     framing: Framing,
     every: Option<Duration>,
-    /// What was told last.
+    /// The last snapshot that was published.
     before: Option<Snapshot>,
     due: Instant,
-    /// What is told in a moment.
+    /// A reading that will be sent in a moment.
     held: Option<Held>,
 }
 
@@ -155,7 +157,8 @@ impl Channel {
         }
     }
 
-    /// How often this is wanted now. What nobody wants begins anew when somebody does.
+    /// Sets how often this is requested now. A channel that nobody wants starts over when somebody
+    /// does.
     fn is_wanted(&mut self, every: Option<Duration>) {
         if every.is_none() {
             (self.before, self.held) = (None, None);
@@ -226,14 +229,14 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// What the host is by now.
+    /// Remembers the host's current configuration.
     fn see(&mut self, reading: &Reading) {
         if reading.overlay.is_some() {
             self.overlay.clone_from(&reading.overlay);
         }
     }
 
-    /// Reads what is due, if it can be sent. Else it is in the next, longer interval.
+    /// Takes the readings that are due, if they can be sent. If not, the next interval is longer.
     fn read(&mut self, live: &mut Live, asked: Asked) -> Result<()> {
         let now = Instant::now();
         let begins = |c: &Channel| c.every.is_some() && c.before.is_none();
@@ -244,7 +247,7 @@ impl<'a> Told<'a> {
         let reading = dump::read(live)?;
         let took = now.elapsed();
         self.see(&reading);
-        // What one kind has told already is where another one begins.
+        // A new channel continues from what another channel published last.
         let told = self.channels.iter().find_map(|c| c.before.clone());
         for channel in &mut self.channels {
             let Some(every) = channel.every else { continue };
@@ -269,7 +272,7 @@ impl<'a> Told<'a> {
         Ok(())
     }
 
-    /// Sends what was held back for long enough, unless that cannot be sent any more.
+    /// Sends the readings that were held back long enough, unless they can no longer be sent.
     fn send(&mut self, bus: &Publisher, asked: Asked) -> Result<()> {
         let now = Instant::now();
         for channel in &mut self.channels {
@@ -301,7 +304,7 @@ impl<'a> Told<'a> {
                     frame.interval = frame::sums(&frame.interval);
                     bytes = frame.packed();
                     say(
-                        "a reading is larger than what the bus takes: it is told without inner addresses",
+                        "a reading exceeds the message size limit of the bus and is sent without inner addresses",
                     );
                 }
                 bus.send(subject, bytes);
@@ -311,7 +314,7 @@ impl<'a> Told<'a> {
         Ok(())
     }
 
-    /// Says that this host is there, or leaves.
+    /// A frame that announces this host, or says that it leaves.
     fn frame(&mut self, kind: FrameKind, cadence: Duration) -> Frame {
         let now = SystemTime::now();
         let mut interval = Interval::new(now, now, Duration::ZERO, Vec::new(), Rows::default());
@@ -332,7 +335,7 @@ impl<'a> Told<'a> {
     }
 }
 
-/// Rows as JSON, a line each, in messages of at most so many bytes.
+/// Rows as JSON lines, in messages of at most `most` bytes.
 fn lines(interval: &Interval, most: usize) -> Result<Vec<Vec<u8>>> {
     let (mut bytes, every) = (Vec::new(), Filter::default());
     let excerpt = Excerpt::new(TOOL, interval, &every);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon record` and `tmon stream`: readings as frames, into a file or to whoever reads.
+//! `tmon record` and `tmon stream`: write readings as frames to a file or to standard output.
 use std::{
     fs::{DirBuilder, File},
     io::{self, IsTerminal, Read, Write},
@@ -44,73 +44,79 @@ use crate::kernel::{clock, live::Live, lock, sandbox::Sandbox};
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
-    after_help = "Each reading is in the file as soon as it is taken: a crash costs at most the last one. \
-    `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds again what was wrong. \
-    With --from, --ssh or --nats the file has all of these hosts, and is read as a fleet."
+    after_help = "Each reading is written to the file as soon as it is taken: a crash loses at most the last one. \
+    `tmon top --read FILE` scrubs through it, `tmon watch --read FILE` finds the problems in it. \
+    With --from, --ssh or --nats the file holds all of these hosts, and is read as a fleet."
 )]
 pub(super) struct Record {
     #[command(flatten)]
     _configured: Configured,
-    /// The file to make, such as `night.tmon`; one that is there is not touched. With --keep, a folder
+    /// The file to create, such as `night.tmon`; an existing file is not overwritten. With --keep,
+    /// a folder
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Keep a folder of one file a day: readings of so often until they are so old, then sums, then
-    /// nothing (1s:1d,60s:90d)
+    /// Keep a folder with one file per day, thinned out by age: 1s:1d,60s:90d keeps readings of 1 s
+    /// for a day, then sums of 60 s for 90 days
     #[arg(long, value_name = "EVERY:AGE,..", conflicts_with = "every")]
     keep: Option<Keep>,
     #[command(flatten)]
     reading: Recorder,
     #[command(flatten)]
     remotes: Remotes,
-    /// Write other addresses instead of those that there are, the same for the same, in networks that are
-    /// as far apart, and no names of hosts and namespaces; each start has other ones
+    /// Replace addresses and names of hosts and namespaces: equal ones stay equal, and addresses
+    /// that share a prefix still do; each run uses a new key
     #[arg(long)]
     anonymize: bool,
 }
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "It ends when its output is closed, or when a standard input that is a pipe or a socket ends."
+    after_help = "It ends when its output is closed, or when its standard input, if a pipe or a socket, is closed."
 )]
 pub(super) struct StreamOut {
     #[command(flatten)]
     reading: Recorder,
 }
 
-/// Readings on the grid of the wall clock, so that those of several hosts are of the same time.
+/// Readings are taken at multiples of the interval by the wall clock, so that those of several
+/// hosts coincide.
 #[derive(Args, Debug)]
 struct Recorder {
     #[command(flatten)]
     watch: Watch,
-    /// How often to read, on the grid of the wall clock: 100ms to 1h
+    /// Interval between readings, which are aligned to the wall clock: 100ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = cadence)]
     every: Duration,
     /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
-    /// The name of this host in what is written [default: its host name]
+    /// Name of this host in the output [default: its host name]
     #[arg(long = "as", value_name = "NAME", value_parser = host_name)]
     name: Option<String>,
     #[command(flatten)]
     drops: Dropping,
 }
 
-/// What a host may be called: a word that any terminal shows.
+/// Parses the name of a host: a word that any terminal can show.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && text.len() <= 64
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c));
-    if fits { Ok(text.to_owned()) } else { Err("letters, digits, and - _ . :".to_owned()) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("expected at most 64 letters, digits, and - _ . :".to_owned())
+    }
 }
 
 fn cadence(text: &str) -> Result<Duration, String> {
     let every = duration(text)?;
     let allowed = Duration::from_millis(100)..=Duration::from_secs(3600);
-    if allowed.contains(&every) { Ok(every) } else { Err("from 100ms to 1h".to_owned()) }
+    if allowed.contains(&every) { Ok(every) } else { Err("expected 100ms to 1h".to_owned()) }
 }
 
 impl Record {
-    /// It listens to others.
+    /// The command listens to remote hosts.
     pub(super) fn listens(&self) -> bool {
         self.remotes.any()
     }
@@ -122,7 +128,7 @@ impl Record {
             self.reading.every = keep.every();
         }
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
-        // Before there are threads, and before anything is given up.
+        // Before any threads are started and any privileges dropped.
         let ready = self.listens().then(|| self.reading.prepare(&mut self.remotes)).transpose()?;
         if let Some(keep) = self.keep {
             let why = || format!("keep recordings in {shown}");
@@ -137,7 +143,7 @@ impl Record {
                 .write(from, &mut days, mask.as_ref(), &flag, &|| false)
                 .with_context(|| format!("record to {shown}"));
         }
-        let file = out::make(&self.file).with_context(|| format!("make {shown}"))?;
+        let file = out::make(&self.file).with_context(|| format!("create {shown}"))?;
         let nothing = |_: &_| _ = std::fs::remove_file(&self.file); // there is nothing in it
         let from = self.reading.open(ready).inspect_err(nothing)?.enter(Sandbox::new(None))?;
         let mut file = Recorded::new(self.file, file);
@@ -147,14 +153,14 @@ impl Record {
     }
 }
 
-/// Where readings come from.
+/// The source of the readings.
 enum RecordSource {
     Here(Box<Live>),
     Others(Ready),
 }
 
 impl RecordSource {
-    /// Confines this process to what that takes.
+    /// Confines this process to what the source needs.
     fn enter(self, sandbox: Sandbox) -> Result<RecordSource> {
         match self {
             RecordSource::Here(live) => live.enter(&sandbox).map(|()| RecordSource::Here(live)),
@@ -165,8 +171,8 @@ impl RecordSource {
     }
 }
 
-/// A folder for recordings: made where it is not there. What is in it is replaced and deleted, so nobody
-/// else may be able to.
+/// The folder for recordings, created if it does not exist. Files in it are replaced and deleted,
+/// so nobody else may have write access.
 fn folder(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match DirBuilder::new().mode(0o700).create(&path) {
@@ -177,29 +183,30 @@ fn folder(path: &Path) -> Result<PathBuf> {
     if there.is_symlink() {
         let to = path.canonicalize().map(|to| to.to_string_lossy().into_owned());
         let to = to.map_or_else(|_| "nothing".to_owned(), |to| sanitize(&to).into_owned());
-        bail!("it is a symbolic link, to {to}, and links are not followed: name the folder itself");
+        bail!("it is a symbolic link to {to}, which is not followed: name the folder itself");
     }
-    ensure!(there.is_dir(), "it is no folder, and --keep takes one");
+    ensure!(there.is_dir(), "it is not a folder, which --keep needs");
     let ours = there.uid() == nix::unistd::geteuid().as_raw() && there.mode() & 0o022 == 0;
-    ensure!(ours, "others may write into it: recordings are kept in a folder of your own");
+    ensure!(ours, "others may write to it: use a folder of your own");
     Ok(path)
 }
 
-/// Two who keep a folder would delete what the other one writes.
+/// Locks the folder: two processes that keep it would delete each other's files.
 fn only_keeper(folder: &Path) -> Result<Flock<File>> {
     let open = File::open(folder)?;
     let locked = lock::take(open.try_clone()?, FlockArg::LockExclusiveNonblock, Duration::ZERO)?;
-    locked.with_context(|| format!("{} keeps it already", lock::holder(&open)))
+    locked.with_context(|| format!("{} already keeps recordings there", lock::holder(&open)))
 }
 
-/// Where readings go.
+/// The destination of the readings.
 trait Readings {
-    /// The next one is of this time. Whether what was said before is to be said again.
+    /// Prepares for a reading taken at `time`. Returns whether the configuration must be written
+    /// again.
     fn turn(&mut self, time: SystemTime) -> io::Result<bool>;
-    /// Writes what one host tells, or several of one moment.
+    /// Writes a reading of one host, or of several at the same moment.
     fn write(&mut self, reading: &[&Frame]) -> io::Result<()>;
     fn end(&mut self) -> io::Result<()>;
-    /// What was written is still to be found.
+    /// Fails if what was written has been removed.
     fn is_there(&self) -> io::Result<()> {
         Ok(())
     }
@@ -248,7 +255,7 @@ impl Readings for Days {
     }
 }
 
-/// Looks after a folder of recordings by a thread of its own, which ends with the process.
+/// Maintains a folder of recordings in a thread that ends with the process.
 fn look_after(folder: PathBuf, keep: Keep) -> Result<()> {
     const HOUR: Duration = Duration::from_secs(3600);
     let (newest, begun) = (keep::newest(&folder), Instant::now());
@@ -261,7 +268,7 @@ fn look_after(folder: PathBuf, keep: Keep) -> Result<()> {
             if newest.is_some_and(|newest| time(newest) < now) && !is_said {
                 is_said = true;
                 say(
-                    "nothing sets this host's clock: what was here before ages from the last of it on",
+                    "this host's clock is not synchronised: older recordings age from the time of the last one",
                 );
             }
             keep::tidy(&folder, &keep, time).iter().for_each(|line| say(line));
@@ -276,7 +283,7 @@ impl StreamOut {
     pub(super) fn run(self) -> Result<()> {
         ensure!(
             !io::stdout().is_terminal(),
-            "a stream is not for a terminal: give it to `tmon top --from 'tmon stream'`, or to a file"
+            "a stream cannot be written to a terminal: use `tmon top --from 'tmon stream'`, or write it to a file"
         );
         let flag = interrupted()?;
         let from = self.reading.open(None)?.enter(Sandbox::new(None))?;
@@ -286,7 +293,7 @@ impl StreamOut {
     }
 }
 
-/// Nobody reads any more, or whoever started this has gone.
+/// The output is no longer read, or the process that started this one has gone.
 fn is_over() -> bool {
     let is = |file: &dyn AsFd, asked: PollFlags, wanted: PollFlags| {
         let mut fds = [PollFd::new(file.as_fd(), asked)];
@@ -301,18 +308,18 @@ fn is_over() -> bool {
         let kind = s.st_mode & SFlag::S_IFMT.bits();
         kind == SFlag::S_IFIFO.bits() || kind == SFlag::S_IFSOCK.bits()
     });
-    // What is said to it is of no concern, but that it ends is.
+    // Input is ignored; only its end matters.
     talks
         && is(&io::stdin(), PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLHUP)
         && matches!(io::stdin().read(&mut [0; 4096]), Ok(0) | Err(_))
 }
 
 impl Recorder {
-    /// Others that can be listened to.
+    /// Prepares the remote hosts to listen to.
     fn prepare(&self, remotes: &mut Remotes) -> Result<Ready> {
         self.watch.is_unused()?;
         if self.name.is_some() {
-            return Err(Usage("hosts have the names that they give themselves".to_owned()).into());
+            return Err(Usage("remote hosts choose their own names".to_owned()).into());
         }
         remotes.tell_every(self.every);
         remotes.prepare(self.every)
@@ -328,7 +335,7 @@ impl Recorder {
         Ok(RecordSource::Here(Box::new(live)))
     }
 
-    /// Reads and writes until it is told to end, or it is over.
+    /// Reads and writes until the flag is raised or `is_over`.
     fn write(
         &self,
         from: RecordSource,
@@ -374,7 +381,7 @@ impl Recorder {
         Ok(to.end()?)
     }
 
-    /// Writes what others tell as they tell it, in the order in which it is heard.
+    /// Writes the frames of remote hosts as they arrive.
     fn write_others(
         &self,
         ready: Ready,
@@ -388,7 +395,7 @@ impl Recorder {
         let mut roll = Roll::default();
         let (mut heard, mut silent) = (false, false);
         loop {
-            // Before it listens: what was told until then is recorded, too.
+            // Check before listening: frames that arrive until then are recorded, too.
             let last = flag.load(Ordering::Relaxed) || end.is_some_and(|e| Instant::now() >= e);
             match remote.frames() {
                 Ok((mut frames, notices)) => {
@@ -406,7 +413,7 @@ impl Recorder {
                     }
                 }
                 Err(e) if !heard && !flag.load(Ordering::Relaxed) => return Err(e),
-                // Whoever is silent for a while ends nothing.
+                // Hosts that are silent for a while do not end the command.
                 Err(e) if !last && !std::mem::replace(&mut silent, true) => say(&format!("{e:#}")),
                 Err(_) => {}
             }
@@ -416,7 +423,7 @@ impl Recorder {
         }
     }
 
-    /// Waits for the next reading on the grid. False where it is the last one.
+    /// Waits for the next reading on the grid. Returns false if it is the last one.
     fn rest(
         &self,
         live: &mut Live,
@@ -436,35 +443,35 @@ impl Recorder {
     }
 }
 
-/// With other addresses and names, if that is wanted.
+/// The frame, with addresses and names replaced if there is a mask.
 fn masked(mask: Option<&Mask>, frame: Frame) -> Frame {
     let Some(mask) = mask else { return frame };
     let local = frame.local.iter().map(|a| mask.address(*a)).collect();
     Frame { local, interval: frame.interval.under(mask), ..frame }
 }
 
-/// Makes frames of readings, one after another.
+/// Makes frames of a sequence of readings.
 pub(super) struct Framing {
     seq: u64,
     every: Duration,
     name: Option<Arc<str>>,
-    /// What the host was said to be configured to do.
-    said: Option<Arc<Overlay>>,
+    /// The configuration of the host as last written.
+    written: Option<Arc<Overlay>>,
 }
 
 impl Framing {
-    /// Of readings that are so far apart, by a host of this name, or its own.
+    /// For readings at this interval, by a host of this name, or its own name if `None`.
     pub(super) fn new(every: Duration, name: Option<&str>) -> Framing {
-        Framing { seq: 0, every, name: name.map(Into::into), said: None }
+        Framing { seq: 0, every, name: name.map(Into::into), written: None }
     }
 
-    /// Readings are this far apart from now on.
+    /// Changes the interval between readings.
     #[cfg(feature = "nats")]
     pub(super) fn every(&mut self, every: Duration) {
         self.every = every;
     }
 
-    /// The next one. What was said before is said `again`, or else if it has changed.
+    /// Makes the next frame. The configuration is part of it if it has changed, or if `again`.
     pub(super) fn frame(
         &mut self,
         mut interval: Interval,
@@ -472,10 +479,10 @@ impl Framing {
         again: bool,
         took: Duration,
     ) -> Frame {
-        if again || overlay != self.said {
+        if again || overlay != self.written {
             interval.overlay.clone_from(&overlay);
         }
-        self.said = overlay;
+        self.written = overlay;
         if let Some(name) = &self.name {
             interval.origin.host = Arc::clone(name);
         }
@@ -497,7 +504,7 @@ impl Framing {
     }
 }
 
-/// The host's own addresses that others may know it by.
+/// The host's own addresses by which other hosts may know it.
 pub(super) fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
     use std::net::IpAddr;
     let is_known = |a: &IpAddr| match a {
@@ -510,7 +517,7 @@ pub(super) fn own(overlay: &Overlay) -> Vec<std::net::IpAddr> {
     own
 }
 
-/// How long it is until the wall clock shows a multiple of the cadence.
+/// How long it is until the wall clock shows a multiple of the interval.
 pub(super) fn until_next(now: SystemTime, every: Duration) -> Duration {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     dump::next_tick(since, every) - since
@@ -521,7 +528,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readings_are_on_the_grid_of_the_wall_clock() {
+    fn readings_are_aligned_to_the_wall_clock() {
         let second = Duration::from_secs(1);
         let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
         assert_eq!(until_next(at(1_700_000_000_250), second), Duration::from_millis(750));
@@ -530,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cadence_is_one_that_can_be_kept() {
+    fn cadences_have_limits() {
         assert_eq!(cadence("5s"), Ok(Duration::from_secs(5)));
         for wrong in ["0s", "50ms", "2h", "-1s", "x"] {
             assert!(cadence(wrong).is_err(), "{wrong}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hosts that tell what they read: `--from`, `--ssh` and `--nats`.
+//! Remote hosts that send their readings: `--from`, `--ssh` and `--nats`.
 use std::{
     ffi::OsString,
     fs::File,
@@ -25,38 +25,39 @@ use feed::{
 };
 use model::{interface::Origin, units::sanitize};
 
-/// Whom to listen to.
+/// The remote hosts to listen to.
 #[derive(Args, Debug)]
 pub(super) struct Remotes {
-    /// Show what this command prints, a `tmon stream` somewhere (`kubectl exec node-a -- tmon stream`);
-    /// several are put together as a fleet
+    /// Read the output of this command, a `tmon stream` somewhere (`kubectl exec node-a -- tmon
+    /// stream`); may be repeated: several hosts make up a fleet
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["interfaces", "netns"])]
     pub(super) from: Vec<OsString>,
-    /// The same of hosts by ssh: a,b,@FILE with one in each line
+    /// Run `tmon stream` on these hosts over ssh: a,b or @FILE with one host per line
     #[arg(long, value_name = "HOSTS", add = clap_complete::engine::ArgValueCandidates::new(super::values::hosts), value_delimiter = ',', conflicts_with_all = ["interfaces", "netns"])]
     pub(super) ssh: Vec<String>,
-    /// The tmon of those hosts, such as `sudo -n tmon`
+    /// The tmon command on those hosts, such as `sudo -n tmon`
     #[arg(long, value_name = "COMMAND", default_value = "tmon", requires = "ssh")]
     pub(super) ssh_command: String,
     #[cfg(feature = "nats")]
     #[command(flatten)]
     pub(super) bus: super::nats::BusArgs,
-    /// How often hosts are to tell that are asked by ssh.
+    /// The interval to request from hosts reached by ssh.
     #[arg(skip)]
     pub(super) every: Option<Duration>,
 }
 
-/// How long the first reading waits where it is said how long to listen: hosts have to log in.
+/// How long to wait for the first reading if the listening time is limited: hosts have to log in
+/// first.
 #[cfg(feature = "live")]
 pub(super) fn patience(span: Option<Duration>) -> Duration {
     span.map_or(Duration::from_secs(60), |span| span.max(Duration::from_secs(3)))
 }
 
-/// Limit on the hosts: so many commands run at the same time.
+/// Limit on the number of hosts, each of which is a running command.
 const MOST: usize = 64;
-/// Limit on a file of hosts.
+/// Limit on the size of a file of hosts.
 const MOST_BYTES: u64 = 1 << 20;
-/// How ssh is to behave; all else is the user's own configuration.
+/// How ssh is run; everything else is up to the user's own configuration.
 const SSH: [&str; 10] = [
     "ssh",
     "-T",
@@ -70,7 +71,7 @@ const SSH: [&str; 10] = [
     "ServerAliveCountMax=3",
 ];
 
-/// Commands that can be started, by what they are called.
+/// Commands that are ready to start, and their names.
 pub(super) struct Ready {
     runner: Arc<Runner>,
     names: Vec<String>,
@@ -91,13 +92,14 @@ impl Remotes {
         }
     }
 
-    /// Hosts by ssh are asked to tell so often, too; who has a forced command decides it there.
+    /// Also requests this interval from hosts reached by ssh; a forced command there takes
+    /// precedence.
     #[cfg(feature = "live")]
     pub(super) fn tell_every(&mut self, every: Duration) {
         self.every = Some(every);
     }
 
-    /// There is somebody to listen to.
+    /// There are hosts to listen to.
     pub(super) fn any(&self) -> bool {
         #[cfg(feature = "nats")]
         if self.bus.any() {
@@ -106,11 +108,11 @@ impl Remotes {
         !self.from.is_empty() || !self.ssh.is_empty()
     }
 
-    /// To be called before there are threads, and before anything is given up. Where they can be asked,
-    /// hosts are to tell this often.
+    /// Prepares the commands; to be called before any threads are started and any privileges
+    /// dropped. `every` is the interval to request from hosts on the bus.
     ///
     /// # Errors
-    /// A host is none, or a program is not there.
+    /// A host name is invalid, or a program cannot be found.
     pub(super) fn prepare(&self, every: Duration) -> Result<Ready> {
         let (mut names, mut commands) = (Vec::new(), Vec::new());
         for command in &self.from {
@@ -127,7 +129,7 @@ impl Remotes {
         }
         ensure!(
             names.len() <= MOST,
-            "{} hosts, but at most {MOST} can be listened to",
+            "{} hosts given, but at most {MOST} are possible",
             names.len()
         );
         let runner = Arc::new(Runner::start(commands)?);
@@ -152,12 +154,12 @@ impl Remotes {
             hosts.extend(lines.filter(|l| !l.is_empty()).map(str::to_owned));
         }
         for host in &hosts {
-            // ssh would take it for an option, or a shell for several words.
+            // ssh would take it for an option, or a remote shell for several words.
             let is_one = !host.is_empty()
                 && !host.starts_with('-')
                 && !host.contains(|c: char| c.is_whitespace() || c.is_control());
             if !is_one {
-                bail!("'{}' is no name of a host for ssh", sanitize(host));
+                bail!("'{}' is not a host name for ssh", sanitize(host));
             }
         }
         Ok(hosts)
@@ -165,20 +167,20 @@ impl Remotes {
 }
 
 impl Ready {
-    /// Who runs them.
+    /// The process that runs the commands.
     pub(super) fn runner(&self) -> Arc<Runner> {
         Arc::clone(&self.runner)
     }
 
-    /// Confines this process to what listening takes.
+    /// Confines this process to what listening needs.
     ///
     /// # Errors
-    /// The kernel refuses to take privileges.
+    /// Privileges cannot be dropped.
     pub(super) fn enter(&self, sandbox: Sandbox) -> Result<()> {
         sandbox.talking(self.bus.is_some()).enter_with_nothing()
     }
 
-    /// Starts them all.
+    /// Starts all commands.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -188,7 +190,7 @@ impl Ready {
     }
 }
 
-/// Listens to some of the commands that can be started, by what they are called.
+/// Listens to some of the runner's commands, under these names.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -216,7 +218,7 @@ fn commands(
     })
 }
 
-/// What a command prints. Where it fails, its last complaint is the error.
+/// The output of a command. If the command fails, the last line of its standard error is the error.
 struct Talk {
     running: Running,
     complaint: Arc<Mutex<String>>,
@@ -227,7 +229,7 @@ impl Talk {
         let complaint = Arc::<Mutex<String>>::default();
         let (errors, last) = (running.stderr.try_clone()?, Arc::clone(&complaint));
         let read = move || {
-            // However long a line is, some of it is enough.
+            // Long lines are cut: the beginning is enough.
             let mut errors = BufReader::new(errors);
             let mut line = Vec::new();
             while matches!(errors.by_ref().take(1000).read_until(b'\n', &mut line), Ok(1..)) {
@@ -259,7 +261,7 @@ impl Read for Talk {
                 Ok(None) => thread::sleep(Duration::from_millis(20)),
                 Ok(Some(status)) if status.success() => return Ok(0),
                 Ok(Some(status)) => {
-                    thread::sleep(Duration::from_millis(20)); // its last words
+                    thread::sleep(Duration::from_millis(20)); // // its last words
                     let said = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
                     let why = if said.is_empty() { status.to_string() } else { said.clone() };
                     return Err(io::Error::other(why));
@@ -276,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_names_and_nothing_that_ssh_would_obey() {
+    fn hosts_that_ssh_would_take_for_options_are_refused() {
         let of = |ssh: &[&str]| {
             let ssh = ssh.iter().map(|s| (*s).to_owned()).collect();
             Remotes::of(vec![], ssh, "tmon".to_owned())

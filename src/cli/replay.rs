@@ -27,25 +27,27 @@ use model::{
 
 #[derive(Args, Debug)]
 pub(super) struct Replay {
-    /// Captures, pcap or pcapng, merged in the order of time; `-` is standard input
+    /// Capture files, pcap or pcapng, merged in order of time; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     count: Counting,
-    /// Send the frames through the BPF programs (needs root) instead of the same parser compiled for this host
+    /// Run the frames through the BPF programs (needs root) instead of the same parser compiled for
+    /// this host
     #[cfg(feature = "live")]
     #[arg(long)]
     kernel: bool,
-    /// Number of parsing threads; the result is the same with any number [default: one per CPU]
+    /// Number of parsing threads, which does not change the result [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=16))]
     threads: Option<usize>,
-    /// Also show round-trip times and retransmissions of TCP, and of echoes, in rows that match: of what
-    /// each end sent, until the answer came back to where it was captured
+    /// Also show round-trip times and retransmissions of TCP, and round-trip times of echo
+    /// requests, in matching rows: for each end, from a packet it sent until the answer reached the
+    /// capture point
     #[arg(long, value_name = "EXPR", value_parser = filter)]
     #[cfg_attr(feature = "live", arg(conflicts_with = "kernel"))]
     rtt: Option<Written>,
-    /// Also show what is in the packets of rows that match: protocols, ports, DSCP and ECN, TTL, TCP
-    /// flags, sizes (`vni:10003 inner:192.168.3.8`)
+    /// Also show what the packets of matching rows contain: protocols, ports, DSCP and ECN, TTL,
+    /// TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
     #[arg(long, value_name = "EXPR", value_parser = filter, conflicts_with_all = ["csv", "svg", "html"])]
     #[cfg_attr(feature = "live", arg(conflicts_with = "kernel"))]
     lens: Option<Written>,
@@ -56,7 +58,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// It takes BPF programs.
+    /// The command loads BPF programs.
     pub(super) fn loads(&self) -> bool {
         #[cfg(feature = "live")]
         return self.kernel;
@@ -76,7 +78,8 @@ impl Replay {
         let (count, most) = (self.count.of_capture(), self.unpack.max_size);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let origin = origin::here();
-        // Opened with all rights, read with none but those that loading programs takes.
+        // Files are opened with all privileges, and read with none but those needed to load
+        // programs.
         let captures = Captures::open(&self.files)?;
         let flag = interrupted()?;
         let captures = captures.until(&flag);
@@ -116,7 +119,7 @@ impl Replay {
     }
 }
 
-/// A line for each end of a row of which something was found out.
+/// Prints a line for each end of a row with round-trip times or retransmissions.
 pub(super) fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Result<()> {
     let mut rows = Vec::new();
     for ((_, key), ways) in beside.round_trips() {
@@ -163,16 +166,16 @@ pub(super) fn round_trips(out: &mut dyn io::Write, beside: &Beside) -> io::Resul
     if untimed > 0 {
         writeln!(
             out,
-            "{untimed} packets are not in it: their headers are cut, or there was no room"
+            "{untimed} packets are not included: their headers are truncated, or there was no room"
         )?;
     }
     if untracked > 0 {
-        writeln!(out, "{untracked} connections were forgotten for want of room")?;
+        writeln!(out, "{untracked} connections were dropped for lack of room")?;
     }
     Ok(())
 }
 
-/// Progress, for a user who is waiting.
+/// Progress on standard error, for a user who is waiting.
 pub(super) struct Progress {
     begun: Instant,
     shown: Instant,
@@ -184,7 +187,7 @@ impl Progress {
         Progress { begun: now, shown: now }
     }
 
-    /// Shows it, a few times a second.
+    /// Shows the progress, a few times a second.
     pub(super) fn show(&mut self, frames: u64, (at, size): (u64, Option<u64>)) {
         let now = Instant::now();
         if now - self.shown > Duration::from_millis(200) {
@@ -195,7 +198,7 @@ impl Progress {
     }
 }
 
-/// Frames, the share of the files or their bytes, frames a second, and the time that the rest takes.
+/// Frames, the share of the files or the bytes read, frames per second, and the time remaining.
 fn progress(frames: u64, at: u64, size: Option<u64>, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
     let rate: Option<f64> = units::Rate::of(frames, elapsed).into();
@@ -219,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_says_how_much_how_fast_and_how_long() {
+    fn progress_shows_amount_speed_and_time_left() {
         let second = Duration::from_secs(1);
         assert_eq!(
             progress(12_500_000, 1 << 30, Some(4 << 30), second),

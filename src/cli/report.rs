@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon report`: one file for a ticket.
+//! `tmon report`: a single file for a support ticket.
 use std::{
     borrow::Cow,
     collections::BTreeSet,
@@ -24,48 +24,49 @@ use crate::kernel::origin;
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "The file has addresses and names of this host and of all whom it talks to: read it before \
-    you give it away, or use --anonymize."
+    after_help = "The file contains addresses and names of this host and of all hosts it talks to: review it before \
+    sharing it, or use --anonymize."
 )]
 pub(super) struct Report {
-    /// The file to make, which only you can read; `-` is standard output [default:
+    /// The file to create, readable by you only; `-` is standard output [default:
     /// tmon-report-HOST-TIME.txt]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Write over the file if it is there
+    /// Overwrite the file if it exists
     #[arg(long, requires = "file")]
     replace: bool,
-    /// Interfaces to look at [default: as for `tmon dump`]
+    /// Interfaces to observe [default: as for `tmon dump`]
     #[arg(long = "iface", value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// The network namespace that they are in
+    /// Network namespace of the interfaces: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
-    /// How long to look
+    /// How long to observe
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
     span: Duration,
-    /// Take readings and findings from this recording instead, or from a folder of them
+    /// Take readings and findings from this recording, or a folder of recordings, instead; may be
+    /// repeated
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span"])]
     read: Vec<PathBuf>,
-    /// Only what a recording has between two times
+    /// Read only what was recorded between two times
     #[arg(long, value_name = "FROM..UNTIL", requires = "read")]
     between: Option<String>,
-    /// Write other addresses instead of those that there are, the same for the same, in networks that are
-    /// as far apart, and no names of hosts and namespaces; each report has other ones
+    /// Replace addresses and names of hosts and namespaces: equal ones stay equal, and addresses
+    /// that share a prefix still do; each report uses a new key
     #[arg(long)]
     anonymize: bool,
 }
 
-/// How long a part may take beside looking.
+/// How long a section may take in addition to the time of observation.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The part that has no text, unless it fails.
-const RECORD: &str = "what is read";
-/// What stands for no text.
+/// The section that is left out unless it fails.
+const RECORD: &str = "recording";
+/// The text of a section without output.
 const NOTHING: &str = "nothing\n";
-/// Limit on what a part prints.
+/// Limit on the output of a section.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// A part: its title, and the arguments that print it.
+/// A section: its title, and the arguments of the command that prints it.
 struct Part {
     title: &'static str,
     arguments: Vec<String>,
@@ -83,10 +84,10 @@ impl Report {
             format!("tmon-report-{}-{time}.txt", name.chars().map(safe).collect::<String>()).into()
         });
         let shown = sanitize(&file.to_string_lossy()).into_owned();
-        // That it cannot be written is said before anybody waits for it.
+        // Fail before the user has waited for the readings.
         let mut to = To::open(&file, self.replace).with_context(|| format!("write {shown}"))?;
         if !to.is_stdout() && self.read.is_empty() {
-            out::tell(&format!("looking for {} ...\n", spoken(self.span)));
+            out::tell(&format!("observing for {} ...\n", spoken(self.span)));
         }
         let done = self.text(now, &name, &flag).and_then(|text| match &mut mask {
             Some(mask) => {
@@ -105,13 +106,13 @@ impl Report {
         Ok(())
     }
 
-    /// All of it. A part that cannot be had says why.
+    /// The text of the report. A section that cannot be made says why.
     fn text(&self, now: SystemTime, name: &str, flag: &Arc<AtomicBool>) -> Result<String> {
         let mut text = format!("tmon report\n{TOOL} on {name}, {}\n", rfc3339(now));
         let kernel = fs::read_to_string("/proc/version").unwrap_or_default();
         text.push_str(&sanitize(kernel.trim()));
         text.push('\n');
-        // Everything below is of the same readings.
+        // All sections below use the same readings.
         let folder = tempfile::tempdir().context("make a folder for readings")?;
         let own = folder.path().join("readings.tmon");
         let (mut parts, mut files) = (Vec::new(), self.read.clone());
@@ -120,8 +121,8 @@ impl Report {
             let netns = self.netns.iter().flat_map(|n| [String::from("--netns"), n.clone()]);
             let netns: Vec<_> = netns.collect();
             let check = [told(&["check"]), netns.clone()].concat();
-            parts.push(Part { title: "what this host allows", arguments: check });
-            parts.push(Part { title: "what is attached", arguments: told(&["status"]) });
+            parts.push(Part { title: "what this host supports", arguments: check });
+            parts.push(Part { title: "attached interfaces", arguments: told(&["status"]) });
             parts.push(Part { title: "tunnel devices", arguments: told(&["tunnels"]) });
             let mut record = told(&["record", &own.to_string_lossy()]);
             record.extend(["--for".to_owned(), format!("{}ms", self.span.as_millis())]);
@@ -132,19 +133,19 @@ impl Report {
         }
         self.add(parts, &mut text, flag)?;
         if self.read.is_empty() && !own.metadata().is_ok_and(|m| m.len() > 0) {
-            return Ok(text); // why not is what recording said
+            return Ok(text); // // the error of the recording is in the text
         }
         self.add(self.parts(&files), &mut text, flag)?;
         let own = own.to_string_lossy();
         Ok(if self.read.is_empty() { text.replace(&*own, "READINGS") } else { text })
     }
 
-    /// Runs them side by side, and adds what they print, one after the other.
+    /// Runs the commands in parallel, and adds their output in order.
     fn add(&self, parts: Vec<Part>, text: &mut String, flag: &Arc<AtomicBool>) -> Result<()> {
         let most = self.span + PATIENCE;
         let begun = parts.into_iter().map(|part| Ok((begin(&part, most, flag)?, part)));
         for (printed, part) in begun.collect::<Result<Vec<_>>>()? {
-            let printed = printed.join().unwrap_or_else(|_| "it could not be had\n".to_owned());
+            let printed = printed.join().unwrap_or_else(|_| "this section failed\n".to_owned());
             if part.title == RECORD && printed == NOTHING {
                 continue;
             }
@@ -162,7 +163,7 @@ impl Report {
         Ok(())
     }
 
-    /// A word of a command, without where files are and whose they are.
+    /// A word of a command for display, with file names replaced if they must stay private.
     fn shown<'a>(&self, word: &'a str) -> Cow<'a, str> {
         let place = self.read.iter().position(|f| {
             self.anonymize && word.strip_prefix("--read=") == Some(&f.to_string_lossy())
@@ -170,7 +171,7 @@ impl Report {
         place.map_or(word.into(), |n| format!("--read=FILE{}", n + 1).into())
     }
 
-    /// What readings say.
+    /// The sections made from readings.
     fn parts(&self, files: &[PathBuf]) -> Vec<Part> {
         let mut whose = Vec::new();
         for file in files {
@@ -182,14 +183,14 @@ impl Report {
             arguments: first.iter().map(|w| (*w).to_owned()).chain(whose.clone()).collect(),
         };
         vec![
-            looks("what is wrong", &["watch"]),
+            looks("findings", &["watch"]),
             looks("rows", &["dump", "--numeric"]),
             looks("readings", &["dump", "--numeric", "--json", "--watch", "1s"]),
         ]
     }
 }
 
-/// What hosts and namespaces are called in the objects of JSON that a text has, a line each.
+/// Names of hosts and namespaces in the JSON lines of a text.
 fn names_in(text: &str) -> BTreeSet<String> {
     fn look(value: &Value, names: &mut BTreeSet<String>) {
         match value {
@@ -214,7 +215,8 @@ fn names_in(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// Starts a command of this program. What it prints, and last why it failed, if so.
+/// Starts a command of this program. The result is its output, then its errors, and how it ended if
+/// it was killed.
 fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHandle<String>> {
     let mut child = Command::new("/proc/self/exe")
         .args(&part.arguments)
@@ -223,7 +225,7 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("start a part of it")?;
+        .context("start a command")?;
     let read = |from: Option<Box<dyn io::Read + Send>>| {
         thread::spawn(move || {
             from.map(|from| {
@@ -251,9 +253,9 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
         let mut text = printed.join().unwrap_or_default();
         text.push_str(&said.join().unwrap_or_default());
         match status {
-            // Findings, and things that cannot be, are in the text.
+            // The output covers findings and failures alike.
             Ok(status) if status.code().is_some() => {}
-            Ok(status) => text.push_str(&format!("it was ended: {status}\n")),
+            Ok(status) => text.push_str(&format!("the command was ended: {status}\n")),
             Err(e) => text.push_str(&format!("{e}\n")),
         }
         if text.is_empty() {
@@ -264,7 +266,7 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
     Ok(thread::spawn(wait))
 }
 
-/// As many lines as fit, and that there were more.
+/// As many whole lines as fit, with a note if there were more.
 fn whole_lines(mut bytes: Vec<u8>, most: usize) -> String {
     let is_cut = bytes.len() > most;
     if is_cut {
@@ -274,17 +276,17 @@ fn whole_lines(mut bytes: Vec<u8>, most: usize) -> String {
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
     if is_cut {
         text.push_str(&format!(
-            "more than {most} bytes: the rest is left out, --between has less\n"
+            "more than {most} bytes: the rest is left out; use --between to read less\n"
         ));
     }
     text
 }
 
-/// Where it goes.
+/// The destination of the report.
 enum To {
     Stdout,
     New(File, PathBuf),
-    /// In the place of what is there, when it is whole.
+    /// A temporary file that replaces an existing one when it is complete.
     Instead(Option<NamedTempFile>, PathBuf),
 }
 
@@ -296,7 +298,7 @@ impl To {
         if !replace {
             return Ok(To::New(out::make(file)?, file.to_owned()));
         }
-        ensure!(!file.is_dir(), "it is a folder");
+        ensure!(!file.is_dir(), "it is a folder, not a file");
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
         let new = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
         Ok(To::Instead(Some(new), file.to_owned()))
@@ -311,16 +313,16 @@ impl To {
             To::Stdout => out::raw().write_all(text.as_bytes())?,
             To::New(file, _) => file.write_all(text.as_bytes())?,
             To::Instead(new, path) => {
-                let mut new = new.take().context("it was written before")?;
+                let mut new = new.take().context("the report has already been written")?;
                 new.write_all(text.as_bytes())?;
-                // It takes the place of a link, and does not follow it.
+                // This replaces a symbolic link instead of following it.
                 new.persist(&*path)?;
             }
         }
         Ok(())
     }
 
-    /// Leaves nothing that is not whole.
+    /// Removes an incomplete file.
     fn discard(&self) {
         if let To::New(_, path) = self {
             _ = fs::remove_file(path);
@@ -333,10 +335,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_that_is_too_long_ends_with_a_line() {
+    fn a_section_that_is_too_long_ends_with_a_note() {
         let text = |most| whole_lines(b"{1}\n{2}\n{3}\n".to_vec(), most);
         assert_eq!(text(12), "{1}\n{2}\n{3}\n");
-        let rest = "more than 11 bytes: the rest is left out, --between has less\n";
+        let rest = "more than 11 bytes: the rest is left out; use --between to read less\n";
         assert_eq!(text(11), format!("{{1}}\n{{2}}\n{rest}"));
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `watch --save`: what was read from some minutes before a bad finding to some minutes after it.
+//! `watch --save`: records the readings from some minutes before a bad finding to some minutes
+//! after.
 use std::{
     collections::VecDeque,
     fs::File,
@@ -18,14 +19,14 @@ use model::{
     units::{rfc3339, sanitize},
 };
 
-/// How much is kept before, and after.
+/// How much time to keep before the finding, and after it.
 const AROUND: Duration = Duration::from_secs(300);
-/// Limit on the bytes that are kept before there is anything to save.
+/// Limit on the bytes kept in memory before a finding.
 const MOST: usize = 64 << 20;
-/// Limit on the files of a run.
+/// Limit on the files per run.
 const FILES: u32 = 100;
 
-/// Readings of late, and a file while there is something to be saved.
+/// Recent readings, and a file while a finding is being recorded.
 pub(super) struct Saver {
     folder: PathBuf,
     every: Duration,
@@ -35,7 +36,7 @@ pub(super) struct Saver {
     files: u32,
 }
 
-/// A reading, packed as a frame that does not say what the host is configured to do.
+/// A reading as a packed frame, without the host's configuration.
 struct Kept {
     packed: Vec<u8>,
     overlay: Option<Arc<Overlay>>,
@@ -51,19 +52,19 @@ struct Open {
 }
 
 impl Saver {
-    /// Saves into a folder, readings that are so far apart.
+    /// Saves to a folder; readings are this far apart.
     ///
     /// # Errors
-    /// There is no such folder.
+    /// The folder does not exist.
     pub(super) fn new(folder: PathBuf, every: Duration) -> Result<Saver> {
         let shown = sanitize(&folder.to_string_lossy()).into_owned();
-        ensure!(folder.is_dir(), "save into {shown}: there is no such folder");
-        let folder = std::path::absolute(&folder).with_context(|| format!("save into {shown}"))?;
+        ensure!(folder.is_dir(), "save to {shown}: there is no such folder");
+        let folder = std::path::absolute(&folder).with_context(|| format!("save to {shown}"))?;
         Ok(Saver { folder, every, kept: VecDeque::new(), bytes: 0, file: None, files: 0 })
     }
 
-    /// The next reading, and whether something bad began with it. What cannot be saved is said, and ends
-    /// nothing else.
+    /// Takes the next reading; `is_bad` if a bad finding began with it. Failures to save are
+    /// reported, but do not end the command.
     pub(super) fn take(
         &mut self,
         interval: &Interval,
@@ -73,7 +74,7 @@ impl Saver {
     ) {
         if let Err(e) = self.save(interval, overlay, took, is_bad) {
             self.file = None;
-            say(&format!("nothing is saved: {e:#}"));
+            say(&format!("cannot save: {e:#}"));
         }
     }
 
@@ -110,12 +111,12 @@ impl Saver {
         Ok(())
     }
 
-    /// Begins a file with what is kept.
+    /// Starts a file with the readings that were kept.
     fn begin(&mut self, taken: SystemTime) -> Result<()> {
-        ensure!(self.files < FILES, "there are {FILES} recordings already");
+        ensure!(self.files < FILES, "the limit of {FILES} recordings is reached");
         let time: String = rfc3339(taken).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
         let name = format!("tmon-bad-{time}.tmon");
-        let file = out::make(&self.folder.join(&name)).with_context(|| format!("make {name}"))?;
+        let file = out::make(&self.folder.join(&name)).with_context(|| format!("create {name}"))?;
         self.files += 1;
         let framing = Framing::new(self.every, None);
         let (writer, until) = (FrameWriter::new(file), taken + AROUND);
@@ -124,15 +125,15 @@ impl Saver {
             let frame = Frame::decode(&kept.packed)?;
             open.write(frame.interval, kept.overlay.clone(), kept.took)?;
         }
-        say(&format!("what happens around it is saved to {}", open.name));
+        say(&format!("saving readings around the finding to {}", open.name));
         self.file = Some(open);
         Ok(())
     }
 
-    /// Ends the file, if there is one.
+    /// Completes the file, if there is one.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(super) fn end(&mut self) -> Result<()> {
         let Some(mut open) = self.file.take() else { return Ok(()) };
         open.writer.end_block().with_context(|| format!("write {}", open.name))

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Config files, of the dashboard and of services: a line is a flag of the command, and the command
-//! line wins.
+//! Config files of the dashboard and of services: each line is a flag of the command, and the
+//! command line takes precedence.
 //!
-//! There is no second list of settings: the keys are the long flags of the command, and clap judges
-//! the values as it judges those of the command line. So every flag there will ever be is a key.
+//! There is no second list of settings: the keys are the command's long flags, and clap checks the
+//! values as it does on the command line. Any new flag is a key automatically.
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -22,11 +22,11 @@ use crate::kernel::owned::stranger;
 use feed::input;
 use model::units::sanitize;
 
-/// The key of what stands on the command line without a flag.
+/// The key for positional arguments.
 const INTERFACES: &str = "interfaces";
-/// Flags about settings themselves.
+/// Flags about the settings themselves.
 const NEVER_KEPT: [&str; 5] = ["help", "version", "config", "print-config", "save-config"];
-/// Flags that are about one run of `top`, and no settings of it; a service keeps them.
+/// Flags that apply to one run of `top` and are not settings; for a service they are.
 const NOT_KEPT: [&str; 14] = [
     "read",
     "between",
@@ -47,28 +47,30 @@ const NOT_KEPT: [&str; 14] = [
 /// Limit on the size of a config file.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Where the file is by the XDG rules (<https://specifications.freedesktop.org/basedir-spec/>):
-/// `$XDG_CONFIG_HOME/tmon/config.toml`, else `~/.config/tmon/config.toml`. `None` without a home.
+/// The file by the XDG rules (<https://specifications.freedesktop.org/basedir-spec/>):
+/// `$XDG_CONFIG_HOME/tmon/config.toml`, else `~/.config/tmon/config.toml`. `None` without a home
+/// directory.
 pub(super) fn path(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(dir.join("tmon/config.toml"))
 }
 
-/// The file to use: the one that was asked for, or the one of this user.
+/// The file to use: the one given, or else the user's own.
 pub(super) fn chosen(asked: Option<&Path>) -> Option<PathBuf> {
     asked.map(Path::to_owned).or_else(|| path(|name| env::var_os(name)))
 }
 
-/// The command line with what the file says before what the user says. `names` are the subcommands
-/// that have settings, `base` the one whose flags are the keys, and which has a file of its user;
-/// without it, each has keys of its own, and only a file that is named. A flag that is on in the file is
-/// taken back with `--flag=false`. A command line that clap refuses is returned as it is. A file
-/// that nobody named and that cannot be read is told to `say`, and the defaults hold.
+/// The command line with the settings of the file inserted before the user's flags. `names` are the
+/// subcommands that have settings. If `base` is given, its flags are the keys for all of them, and
+/// the user's own file is read by default; without it each command has its own keys, and only a
+/// file given with --config is read. `--flag=false` turns off a flag that the file turns on. A
+/// command line that clap rejects is returned unchanged. If the user's own file cannot be read,
+/// that is reported with `say` and the defaults apply.
 ///
 /// # Errors
-/// The file that was named cannot be read, or a line of it is not a setting: one line that says which, where and
-/// what it may have meant.
+/// The file given with --config cannot be read, or a line is not a setting: one line of text says
+/// which line, where, and what may have been meant.
 pub(super) fn merged(
     root: &Command,
     names: &[&str],
@@ -108,12 +110,12 @@ pub(super) fn merged(
     let (in_it, doubt) = read_file(&file, asked.is_some());
     let shown = sanitize(&file.to_string_lossy()).into_owned();
     match doubt {
-        // Who names it has looked at it, or else is told.
-        Some(why) if asked.is_some() => say(&format!("the config file {shown}: {why}")),
+        // A file that was named is used with a warning.
+        Some(why) if asked.is_some() => say(&format!("config file {shown}: {why}")),
         Some(why) => {
             say(&format!(
-                "the config file {shown} is not used, the defaults are: {why}; \
-                 mend that, or name it with --config"
+                "config file {shown} is ignored and the defaults apply: {why}; \
+                 fix that, or name the file with --config"
             ));
             return Ok(args);
         }
@@ -128,9 +130,10 @@ pub(super) fn merged(
         {
             return Ok(args);
         }
-        // HOME may be somebody else's, as with `sudo -u`. What is in a file of ours has to be right.
+        // HOME may belong to another user, as with `sudo -u`. Errors inside a file of our own are
+        // reported.
         Err(e) if e.kind() != io::ErrorKind::InvalidData && asked.is_none() => {
-            say(&format!("cannot read the config file {shown}, the defaults are used: {e}"));
+            say(&format!("cannot read the config file {shown}, so the defaults apply: {e}"));
             return Ok(args);
         }
         Err(e) => return Err(e).with_context(|| format!("read the config file {shown}")),
@@ -139,7 +142,7 @@ pub(super) fn merged(
         given.try_contains_id(id).is_ok_and(|there| there)
             && given.value_source(id) == Some(ValueSource::CommandLine)
     };
-    // A capture has no interface, and others choose their own.
+    // Captures have no interfaces, and remote hosts choose their own.
     let live = !["read", "from", "ssh", "nats"].into_iter().any(is_given);
     let mut before = Vec::new();
     for setting in read(keys, base.is_none(), &file, &text)? {
@@ -163,10 +166,10 @@ pub(super) fn merged(
     Ok(args)
 }
 
-/// What is in a config file, and why that is not to be trusted, if it is not, as ssh(1) looks at its
-/// own. A group that is ours is fine: many systems give each user one and let it write.
+/// Reads a config file, and says why it cannot be trusted, if so, by the rules that ssh(1) has for
+/// its own. Write access for our own group is fine: many systems give each user a group.
 fn read_file(file: &Path, asked: bool) -> (io::Result<String>, Option<String>) {
-    // Whoever can put a pipe in its place must not keep us waiting; a pipe that was named is meant.
+    // Do not wait if somebody put a pipe in place of the file; a pipe that was named is intended.
     let wait = if asked { 0 } else { libc::O_NONBLOCK };
     let opened = fs::File::options().read(true).custom_flags(wait).open(file);
     let (opened, meta) = match opened.and_then(|f| f.metadata().map(|meta| (f, meta))) {
@@ -174,7 +177,7 @@ fn read_file(file: &Path, asked: bool) -> (io::Result<String>, Option<String>) {
         Err(e) => return (Err(e), None),
     };
     if !asked && !meta.is_file() {
-        return (Err(io::Error::other("it is no file")), None);
+        return (Err(io::Error::other("it is not a regular file")), None);
     }
     let of_folders = || folders(file).unwrap_or_else(|e| Some(format!("its folder: {e}")));
     let of_file = || doubt(&meta).map(|why| format!("it {why}"));
@@ -182,21 +185,21 @@ fn read_file(file: &Path, asked: bool) -> (io::Result<String>, Option<String>) {
     (input::text_of(opened, MOST_BYTES), doubt)
 }
 
-/// Why something is not to be trusted, if it is not: it has to be ours or root's, and nobody else's to
-/// change. The same holds for the file and its folders, read or written.
+/// Why a file or folder cannot be trusted, if so: it must belong to us or to root, and nobody else
+/// may have write access. This applies to the file and its folders, for reading and writing.
 fn doubt(meta: &fs::Metadata) -> Option<String> {
     if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
         return Some(format!("belongs to {}", stranger(meta.uid()).0));
     }
-    // In a sticky folder, such as /tmp, nobody removes what is another's.
+    // In a sticky folder such as /tmp, users cannot remove files of others.
     let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
     let writable = 0o002 | if meta.gid() == getegid().as_raw() { 0 } else { 0o020 };
-    // The mode of a link says nothing; where it leads is looked at, too.
+    // The mode of a symbolic link means nothing; its target is checked as well.
     (meta.mode() & writable != 0 && !sticky && !meta.is_symlink())
-        .then(|| format!("may be changed by others (mode {:04o})", meta.mode() & 0o7777))
+        .then(|| format!("is writable by others (mode {:04o})", meta.mode() & 0o7777))
 }
 
-/// The same of the folders that lead to a file, as far as they are there.
+/// Why a file's folders cannot be trusted, if so. Folders that do not exist are skipped.
 fn folders(file: &Path) -> io::Result<Option<String>> {
     let file = std::path::absolute(file)?;
     let dir = file.ancestors().skip(1).find(|d| d.symlink_metadata().is_ok());
@@ -214,7 +217,7 @@ fn is_switch(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue)
 }
 
-/// `--key=value`; a switch has no value.
+/// `--key=value`, or `--key` for a switch.
 fn flag(key: &str, value: &OsStr) -> OsString {
     let mut flag = OsString::from(format!("--{key}"));
     if !value.is_empty() {
@@ -224,7 +227,7 @@ fn flag(key: &str, value: &OsStr) -> OsString {
     flag
 }
 
-/// A line of the file: the flag's name and its values, an empty one for a switch that is on.
+/// A setting: the flag's name and its values; a switch that is on has one empty value.
 struct Setting {
     key: String,
     values: Vec<OsString>,
@@ -235,7 +238,7 @@ fn is_kept(flag: &str, service: bool) -> bool {
     !NEVER_KEPT.contains(&flag) && (service || !NOT_KEPT.contains(&flag))
 }
 
-/// All settings of a file, each checked on its own so that a refusal names its line.
+/// Parses the settings of a file. Each is checked by itself, so that an error names its line.
 fn read(command: &Command, service: bool, file: &Path, text: &str) -> Result<Vec<Setting>> {
     let place = |at: usize| {
         format!(
@@ -247,7 +250,7 @@ fn read(command: &Command, service: bool, file: &Path, text: &str) -> Result<Vec
     let table = DeTable::parse(text).map_err(|e| {
         let why = e.message().lines().collect::<Vec<_>>().join(", ");
         anyhow!(
-            "{}: {why}; a line is key = value, as --print-config prints them",
+            "{}: {why}; lines have the form key = value, as printed by --print-config",
             place(e.span().map_or(0, |s| s.start))
         )
     })?;
@@ -288,7 +291,7 @@ fn read(command: &Command, service: bool, file: &Path, text: &str) -> Result<Vec
     Ok(settings)
 }
 
-/// What clap said, in one line: without its prefix, its usage and its advice about flags.
+/// Clap's message as one line, without prefix, usage and hints.
 fn refusal(text: &str) -> String {
     let lines = text
         .lines()
@@ -298,29 +301,29 @@ fn refusal(text: &str) -> String {
     sanitize(said.strip_prefix("error: ").unwrap_or(&said)).into_owned()
 }
 
-/// A TOML value as a flag's values.
+/// Converts a TOML value to the values of a flag.
 fn values(arg: Option<&Arg>, value: &DeValue) -> Result<Vec<OsString>, String> {
     let one = |v: &DeValue| match v {
         DeValue::String(s) => Ok(OsString::from(s.as_ref())),
         DeValue::Integer(n) if n.radix() == 10 => Ok(OsString::from(n.as_str().replace('_', ""))),
         DeValue::Float(n) => Ok(OsString::from(n.as_str())),
-        other => Err(format!("{} is not taken here", other.type_str())),
+        other => Err(format!("{} is not allowed here", other.type_str())),
     };
     match (arg, value) {
         (Some(a), DeValue::Boolean(on)) if is_switch(a) => {
             Ok(if *on { vec![OsString::new()] } else { vec![] })
         }
-        (Some(a), _) if is_switch(a) => Err("true or false".to_owned()),
+        (Some(a), _) if is_switch(a) => Err("expected true or false".to_owned()),
         (Some(a), DeValue::Array(_)) if !matches!(a.get_action(), ArgAction::Append) => {
-            Err("one value, not a list".to_owned())
+            Err("expected one value, not a list".to_owned())
         }
         (_, DeValue::Array(list)) => list.iter().map(|v| one(v.get_ref())).collect(),
         (_, v) => one(v).map(|v| vec![v]),
     }
 }
 
-/// The settings of a run as a config file: what was given by file or command line as lines, the
-/// rest as comments that show the defaults.
+/// The settings of a run as a config file: lines for those given in a file or on the command line,
+/// comments with the defaults for the others.
 pub(super) fn text(command: &Command, matches: &ArgMatches) -> String {
     let mut out = "# Settings of `tmon top`. The command line wins over this file.\n".to_owned();
     let keys =
@@ -342,7 +345,7 @@ pub(super) fn text(command: &Command, matches: &ArgMatches) -> String {
             (_, true) => {
                 format!("[{}]", raw.iter().map(|v| literal(v)).collect::<Vec<_>>().join(", "))
             }
-            // nothing by default: the comment says what goes there
+            // there is no default: the comment names the value
             _ if raw.iter().all(String::is_empty) => arg
                 .get_value_names()
                 .and_then(|n| n.first())
@@ -357,7 +360,7 @@ pub(super) fn text(command: &Command, matches: &ArgMatches) -> String {
     out
 }
 
-/// A value as TOML: a number or a string.
+/// A value in TOML: a number or a string.
 fn literal(value: &str) -> String {
     let number = value.len() < 18
         && value.bytes().all(|b| b.is_ascii_digit())
@@ -369,11 +372,11 @@ fn literal(value: &str) -> String {
     }
 }
 
-/// Writes a config file in one step: it is the old one or the new one, never half of it. What others
-/// have put there is not followed: with `sudo -E` the home is not that of who writes.
+/// Writes a config file in one step, so that it is always complete. Symbolic links are not
+/// followed: with `sudo -E` the home directory belongs to another user.
 ///
 /// # Errors
-/// Those of the file system, naming the file; or somebody else could change the folder.
+/// Errors of the file system, with the name of the file; or another user could change the folder.
 pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     let name = || format!("write the config file {}", sanitize(&file.to_string_lossy()));
     let file = std::path::absolute(file).with_context(name)?;
@@ -383,9 +386,10 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     if let Some(why) = folders(&file).with_context(name)? {
         bail!("{}: {why}: name a file of your own with --config", name());
     }
-    // A device or a pipe has users that would miss it. A link is replaced, not followed.
+    // A device or a pipe must not be replaced: others use it. A symbolic link is replaced, not
+    // followed.
     if file.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
-        bail!("{}: something is there that is no file; name another one with --config", name());
+        bail!("{}: it exists and is not a regular file; name another one with --config", name());
     }
     fs::create_dir_all(dir).with_context(name)?;
     let mut new = OsString::from(".");
@@ -393,7 +397,8 @@ pub(super) fn save(file: &Path, text: &str) -> Result<()> {
     new.push(format!(".{}.new", std::process::id()));
     let new = dir.join(new);
     let write = || {
-        // Never through a link: it must not be there. What the umask allows others is not needed.
+        // Fail if the name exists, even as a link. The umask only removes permissions that nobody
+        // needs.
         let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
@@ -441,7 +446,7 @@ mod tests {
         )
     }
 
-    /// The words of a command line with `text` as its config file, after what the file added.
+    /// The arguments after merging them with a config file that contains `text`.
     fn merge(text: &str, args: &str) -> Result<String> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("config.toml");
@@ -463,12 +468,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_replaced() {
+    fn only_regular_files_are_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let fifo = folder.path().join("config.toml");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
-        let error = format!("{:#}", save(&fifo, "one = 1\n").expect_err("it is there"));
-        assert!(error.contains("something is there that is no file"), "{error}");
+        let error = format!("{:#}", save(&fifo, "one = 1\n").expect_err("the FIFO exists"));
+        assert!(error.contains("not a regular file"), "{error}");
         assert!(!fifo.symlink_metadata().expect("it is still there").is_file());
     }
 
@@ -486,7 +491,7 @@ mod tests {
         assert_eq!(
             matches.subcommand().unwrap().1.get_one::<String>("theme").unwrap(),
             "dark",
-            "the last is it"
+            "the last one counts"
         );
         assert_eq!(
             merge(text, "top --plain=false").unwrap(),
@@ -495,16 +500,21 @@ mod tests {
         assert_eq!(
             merge(text, "top --read f").unwrap(),
             format!("{} --read f", before.replace(" --netns=x", "")),
-            "a capture has no interface and no namespace"
+            "captures have no interfaces and namespaces"
         );
-        assert_eq!(merge(text, "demo").unwrap(), "demo --theme=light", "only what it has");
-        assert_eq!(merge(text, "dump").unwrap(), "dump", "only for those that have settings");
+        assert_eq!(merge(text, "demo").unwrap(), "demo --theme=light", "only flags that it has");
+        assert_eq!(merge(text, "dump").unwrap(), "dump", "only for commands with settings");
         assert_eq!(merge("plain = false", "top").unwrap(), "top");
         assert_eq!(merge("", "top").unwrap(), "top");
-        assert_eq!(merge("\u{feff}plain = true", "top").unwrap(), "top --plain", "a BOM is no key");
+        assert_eq!(
+            merge("\u{feff}plain = true", "top").unwrap(),
+            "top --plain",
+            "a BOM is ignored"
+        );
     }
 
-    /// What the packages put into /etc/tmon, with each line in force: all are flags of their commands.
+    /// The config files that packages install in /etc/tmon, with all lines uncommented: all are
+    /// flags of their commands.
     #[cfg(feature = "live")]
     #[test]
     fn settings_of_services_are_flags_of_their_commands() {
@@ -545,10 +555,10 @@ mod tests {
         for (text, said) in [
             ("\n\nthemee = 'x'", ":3: there is no setting 'themee'; the nearest is 'theme'"),
             ("theme = 'drk'", ":1: theme: invalid value 'drk'"),
-            ("theme = ['dark']", ":1: theme: one value, not a list"),
+            ("theme = ['dark']", ":1: theme: expected one value, not a list"),
             ("# c\nrows = -1", ":2: rows: invalid value"),
-            ("rows = 0x10", ":1: rows: integer is not taken here"),
-            ("plain = 'yes'", ":1: plain: true or false"),
+            ("rows = 0x10", ":1: rows: integer is not allowed here"),
+            ("plain = 'yes'", ":1: plain: expected true or false"),
             ("theme = 'dark", ":1: invalid"),
             ("theme = 'dark'\ntheme = 'light'", ":2: duplicate key"),
             ("[theme]\na = 1", "theme"),
@@ -562,12 +572,12 @@ mod tests {
             ["tmon", "top", "--config", "/nonexistent/config.toml"].map(OsString::from).to_vec();
         assert!(
             merged(&root(), &["top"], Some("top"), missing, &mut |_| ()).is_err(),
-            "a file that was asked for has to be there"
+            "a file given with --config must exist"
         );
     }
 
     #[test]
-    fn what_is_printed_is_read_again() {
+    fn printed_settings_can_be_read_again() {
         let args = [
             "tmon",
             "top",
@@ -597,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn saving_follows_nobody() {
+    fn saving_does_not_follow_links() {
         use std::os::unix::fs::{chown, symlink};
         let home = tempfile::tempdir().unwrap();
         let (dir, victim) = (home.path().join("a/tmon"), home.path().join("victim"));
@@ -615,11 +625,15 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "two = 2\n");
         fs::remove_file(dir.join(format!(".config.toml.{}.new", std::process::id()))).unwrap();
         if geteuid().is_root() {
-            // Its own folder is root's, but not the one that this is in.
+            // The folder belongs to root, but its parent does not.
             chown(home.path().join("a"), Some(65534), None).unwrap();
-            let e = format!("{:#}", save(&file, "three = 3\n").expect_err("somebody else's"));
+            let e = format!(
+                "{:#}",
+                save(&file, "three = 3\n").expect_err("it belongs to another user")
+            );
             assert!(e.contains("belongs to user 65534") && e.lines().count() == 1, "{e}");
-            let e = save(&home.path().join("a/new/x.toml"), "").expect_err("nor below it");
+            let e =
+                save(&home.path().join("a/new/x.toml"), "").expect_err("so does a folder above it");
             assert!(format!("{e:#}").contains("belongs to user"), "{e:#}");
             assert!(!home.path().join("a/new").exists());
         }
@@ -627,10 +641,10 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside it");
     }
 
-    /// A file that nobody named is used if nobody else could have written it; one that was named is,
-    /// and it is said.
+    /// The user's own file is used only if nobody else could have written it; a file that was named
+    /// is used with a warning.
     #[test]
-    fn a_file_that_others_may_write_is_not_taken_unseen() {
+    fn files_that_others_can_write_are_not_trusted() {
         use std::os::unix::fs::{PermissionsExt, chown};
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("config.toml");
@@ -649,16 +663,16 @@ mod tests {
         for fine in [0o600, 0o644, 0o664] {
             assert_eq!(look(fine, None, None), [None, None], "{fine:o}");
         }
-        let said = "it may be changed by others (mode 0666)".to_owned();
+        let said = "it is writable by others (mode 0666)".to_owned();
         assert_eq!(look(0o666, None, None), [Some(said.clone()), Some(said)]);
         if geteuid().is_root() {
-            let said = "it may be changed by others (mode 0664)".to_owned();
+            let said = "it is writable by others (mode 0664)".to_owned();
             assert_eq!(look(0o664, None, Some(4)), [Some(said.clone()), Some(said)]);
             let [unseen, named] = look(0o600, Some(65_533), None);
             assert!(unseen.unwrap().contains("belongs to user 65533"));
             assert!(named.unwrap().contains("belongs to user 65533"));
         }
-        // Its folder is held to the same, by who reads and by who writes.
+        // The same rules apply to its folder, for reading and writing.
         look(0o600, Some(geteuid().as_raw()), Some(getegid().as_raw()));
         let folder = |mode| fs::set_permissions(home.path(), fs::Permissions::from_mode(mode));
         let mut modes =
@@ -678,26 +692,26 @@ mod tests {
             }
         }
         folder(0o700).unwrap();
-        // A pipe in its place is not waited for.
+        // A pipe in its place must not block.
         fs::remove_file(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let e = read_file(&file, false).0.unwrap_err().to_string();
-        assert_eq!(e, "it is no file");
+        assert_eq!(e, "it is not a regular file");
     }
 
     #[test]
-    fn a_file_is_read_to_a_limit() {
+    fn the_size_of_a_file_is_limited() {
         let long = "#".repeat(1 + (1 << 20));
         assert_eq!(merge(&long[1..], "top").unwrap(), "top");
         let e = format!("{:#}", merge(&long, "top").unwrap_err());
-        assert!(e.contains("config.toml: it has more than the 1048576 bytes"), "{e}");
+        assert!(e.contains("config.toml: it is larger than the limit of 1048576 bytes"), "{e}");
         let words = ["tmon", "top", "--config", "/dev/zero"].map(OsString::from).to_vec();
         let e = merged(&root(), &["top"], Some("top"), words, &mut |_| ()).unwrap_err();
-        assert!(format!("{e:#}").contains("/dev/zero: it has more than"), "{e:#}");
+        assert!(format!("{e:#}").contains("/dev/zero: it is larger than"), "{e:#}");
     }
 
     #[test]
-    fn the_place_is_by_the_xdg_rules() {
+    fn the_path_follows_the_xdg_rules() {
         let at = |config: &str, home: &str| {
             path(|name| Some(if name == "HOME" { home } else { config }.into()))
                 .map(|p| p.to_string_lossy().into_owned())
@@ -707,7 +721,7 @@ mod tests {
         assert_eq!(
             at("relative", "/h").unwrap(),
             "/h/.config/tmon/config.toml",
-            "as the rules say"
+            "relative paths are ignored"
         );
         assert_eq!(at("", ""), None);
     }

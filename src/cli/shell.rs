@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon completions` and `tmon man`: from the same definition as the command line itself.
+//! `tmon completions` and `tmon man`, generated from the definition of the command line.
 use std::{
     ffi::OsString,
     io::{self, Write},
@@ -19,14 +19,14 @@ use super::{Cli, TOOL, out};
 
 #[derive(Args, Debug)]
 pub(super) struct Completions {
-    /// The shell; bash reads them with `source <(tmon completions bash)`. Interfaces, namespaces, ids
-    /// and hosts are those that there are when a key is pressed
+    /// The shell. For bash: `source <(tmon completions bash)`. Interfaces, namespaces, ids and
+    /// hosts are looked up at the time of completion
     shell: Shell,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ManPages {
-    /// Write a page for each command into this folder, instead of tmon(1) to standard output
+    /// Write a page for each command to this folder, instead of tmon(1) to standard output
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
@@ -41,10 +41,10 @@ impl Completions {
     }
 }
 
-/// What a shell's script asks with.
+/// The environment variable by which a shell's script requests completions.
 const VARIABLE: &str = "TMON_COMPLETE";
 
-/// Completes a command line, if that is what a shell's script asks for.
+/// Completes a command line, if a shell's script requests it. Returns whether it did.
 pub(super) fn completes(args: &[OsString]) -> bool {
     let complete = CompleteEnv::with_factory(Cli::command).var(VARIABLE);
     !args.is_empty() && complete.try_complete(args.iter().cloned(), None).unwrap_or(true)
@@ -61,7 +61,7 @@ impl ManPages {
     }
 }
 
-/// The page of a command.
+/// The manual page of a command.
 fn page(command: clap::Command) -> Result<String> {
     let mut page = Vec::new();
     // Without `manual` the footer would lack its middle, and lint takes the source for the date.
@@ -70,7 +70,7 @@ fn page(command: clap::Command) -> Result<String> {
     Ok(String::from_utf8(page)?.replace(".br\n\n.br\n", "\n"))
 }
 
-/// The date of this version in the change log: pages of a release are the same whenever they are built.
+/// The date of this version in the change log, so that the pages of a release are reproducible.
 fn released() -> &'static str {
     const CHANGES: &str = include_str!("../../CHANGELOG.md");
     let heading = CHANGES.lines().find_map(|l| l.strip_prefix("## ")).unwrap_or_default();
@@ -78,7 +78,7 @@ fn released() -> &'static str {
     heading.split([' ', ',', '(', ')']).find(is_date).unwrap_or_default()
 }
 
-/// Writes a page beside the one that may be there, and then in its place: never half of it.
+/// Writes a page to a temporary file that then replaces an existing page.
 fn write_page(dir: &std::path::Path, path: &std::path::Path, page: &str) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .permissions(std::fs::Permissions::from_mode(0o666)) // less what umask takes away
@@ -87,7 +87,7 @@ fn write_page(dir: &std::path::Path, path: &std::path::Path, page: &str) -> io::
     file.persist(path).map(drop).map_err(|e| e.error)
 }
 
-/// One page for a command and for each below it: `tmon-lab-up.1`.
+/// Writes a page for a command and for each of its subcommands: `tmon-lab-up.1`.
 fn write_pages(command: &clap::Command, name: &str, dir: &std::path::Path) -> Result<()> {
     let page = page(command.clone().name(name.to_owned()))?;
     let path = dir.join(format!("{name}.1"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Signals that end a command, or would.
+//! Signals that end a command, or would without a handler.
 #![allow(unsafe_code)]
 use std::{
     sync::{
@@ -18,13 +18,13 @@ use signal_hook::{
 
 use super::out;
 
-/// What comes so soon after a signal is the same one: timeout(1) sends it to a process and to its group,
-/// a terminal that closes lets a shell send it once more.
+/// A signal that follows another this soon is a repetition: timeout(1) sends one to a process and
+/// to its group, and a shell repeats the one that a closing terminal sends.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// A flag that SIGINT, SIGTERM and SIGHUP raise; a second one ends the process at once. To be called when
-/// the files that the user named are open: one may be a pipe that nobody writes to, which is waited for
-/// until the process is ended.
+/// Returns a flag that SIGINT, SIGTERM and SIGHUP raise; a second signal ends the process at once.
+/// To be called after the files that the user named are open: opening a pipe without a writer
+/// blocks, and must remain interruptible.
 pub(super) fn interrupted() -> Result<Arc<AtomicBool>> {
     let raised = Arc::new(AtomicBool::new(false));
     let first = Arc::new(AtomicU64::new(0));
@@ -38,20 +38,22 @@ pub(super) fn interrupted() -> Result<Arc<AtomicBool>> {
                 let _ = low_level::emulate_default_handler(signal);
             }
         };
-        // SAFETY: it adds to atomics, reads a clock and may end the process: all of that a handler may do.
+        // SAFETY: the handler writes atomics, reads a clock and may end the process, all of which
+        // is allowed.
         unsafe { low_level::register(signal, take) }.context("handle signals")?;
     }
     out::until(&raised);
     Ok(raised)
 }
 
-/// Since some moment, and never 0.
+/// Monotonic time, never 0.
 fn milliseconds() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| Duration::from(t).as_millis());
     (now as u64).max(1)
 }
 
-/// A file that may not grow any more (ulimit -f) is an error of the write, not the end of the process.
+/// Makes writes beyond the file size limit (ulimit -f) fail with an error instead of ending the
+/// process.
 pub(super) fn outgrow() {
-    let _ = flag::register(SIGXFSZ, Arc::default()); // then it ends as it always did
+    let _ = flag::register(SIGXFSZ, Arc::default()); // // otherwise the default applies
 }

@@ -39,38 +39,38 @@ pub(super) struct Top {
     #[command(flatten)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     drops: Dropping,
-    /// Show this recording or capture instead of an interface, or several merged in the order of time;
-    /// `-` is a capture on standard input
+    /// Show this recording or capture instead of interfaces; may be repeated (merged in order of
+    /// time); `-` is a capture on standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
     #[command(flatten)]
     part: Playback,
-    /// Begin at this time of what is read (2026-11-30T06:30:00Z)
+    /// Start at this time in the recording or capture (2026-11-30T06:30:00Z)
     #[arg(long, value_name = "TIME", value_parser = recorded::time, requires = "read")]
     at: Option<SystemTime>,
     #[command(flatten)]
     remotes: Remotes,
     #[command(flatten)]
     unpack: Unpack,
-    /// Memory for the history that can be scrubbed; the more rows there are, the fewer intervals fit
+    /// Memory for the history to scrub through; more rows mean fewer intervals
     #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size)]
     history: u64,
-    /// Print the settings in force (command line and config file) as a config file, and exit
+    /// Print the effective settings (command line and config file) as a config file, and exit
     #[arg(long)]
     print_config: bool,
-    /// Write these settings to the config file and exit
+    /// Write the effective settings to the config file, and exit
     #[arg(long, conflicts_with = "print_config")]
     save_config: bool,
 }
 
-/// How the dashboard begins.
+/// How the dashboard starts.
 #[derive(Args, Debug)]
 pub(super) struct Look {
-    /// How often the counters are read
+    /// Interval between readings of the counters
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     interval: Duration,
-    /// Show only rows that match: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
+    /// Show only matching rows: `vni:10000-10003 host:10.0.0.0/8 !kind:gre`
     #[arg(long, value_name = "EXPR", add = clap_complete::engine::ArgValueCandidates::new(super::values::expressions), default_value = "", value_parser = filter, hide_default_value = true)]
     filter: Written,
     #[command(flatten)]
@@ -79,13 +79,14 @@ pub(super) struct Look {
     grouped: Grouped,
     #[command(flatten)]
     ignoring: Ignoring,
-    /// Show at most this many hosts in chord and matrix, the rest as `other` [default: as many as fit]
+    /// Show at most this many hosts in the chord diagram and matrix, and the rest as `other`
+    /// [default: as many as fit]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     top: Option<usize>,
     /// View to start with
     #[arg(long, value_name = "VIEW", default_value = "chord", value_parser = Named(&VIEWS))]
     view: View,
-    /// Unit of the values; rates are in bits per second by default
+    /// Unit of values; rates are in bits per second by default
     #[arg(long, value_name = "UNIT", default_value = "bits", value_parser = Named(&UNITS))]
     units: Unit,
     /// Use binary prefixes for bytes (KiB, MiB)
@@ -94,17 +95,17 @@ pub(super) struct Look {
     /// Show totals since counting began instead of rates
     #[arg(long)]
     totals: bool,
-    /// Colour scheme, for the terminal's background and the reader's eyes
+    /// Colour scheme
     #[arg(long, default_value = "dark", value_parser = Named(&Scheme::ALL))]
     theme: Scheme,
-    /// Colour depth [default: by COLORTERM, TERM and NO_COLOR]
+    /// Colour depth [default: from COLORTERM, TERM and NO_COLOR]
     #[arg(long, value_name = "DEPTH", value_parser = Named(&Depth::ALL))]
     colours: Option<Depth>,
-    /// Characters to draw the chord with; sextants and octants need a font that has them, ascii
-    /// applies to the whole screen [default: quadrant, or what locale and terminal support]
+    /// Characters for drawing the chord diagram; sextants and octants need a font that has them,
+    /// ascii applies to the whole screen [default: quadrant, or what locale and terminal support]
     #[arg(long, value_name = "BLOCKS", value_parser = Named(&Blocks::ALL))]
     cells: Option<Blocks>,
-    /// Draw the chord with real pixels, if the terminal can show them
+    /// Draw the chord diagram with real pixels, if the terminal supports it
     #[arg(long, value_name = "PROTOCOL", default_value = "auto", value_parser = Named(&Choice::ALL))]
     graphics: Choice,
     /// Disable animation
@@ -113,15 +114,16 @@ pub(super) struct Look {
     /// Do not capture the mouse, so that the terminal can select text
     #[arg(long)]
     no_mouse: bool,
-    /// Limit on the bytes of a capture that `w` makes
+    /// Size limit of captures started with `w`
     #[cfg(feature = "live")]
     #[arg(long, value_name = "SIZE", default_value = "100MB", value_parser = size)]
     capture_size: u64,
-    /// And on the time that it takes
+    /// Time limit of captures started with `w`
     #[cfg(feature = "live")]
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     capture_for: Duration,
-    /// Read settings from this file [default: ~/.config/tmon/config.toml, by the XDG rules]
+    /// Read settings from this file [default: ~/.config/tmon/config.toml, or as $XDG_CONFIG_HOME
+    /// says]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -136,7 +138,7 @@ const VIEWS: [(View, &str); 5] = [
 const UNITS: [(Unit, &str); 3] =
     [(Unit::Bits, "bits"), (Unit::Bytes, "bytes"), (Unit::Packets, "packets")];
 
-/// Values by their names.
+/// Values by name.
 #[derive(Clone)]
 struct Named<T: 'static>(&'static [(T, &'static str)]);
 
@@ -159,14 +161,14 @@ impl<T: Copy + Send + Sync + 'static> clap::builder::TypedValueParser for Named<
 }
 
 impl Look {
-    /// On captures.
+    /// Limits on captures.
     #[cfg(feature = "live")]
     pub(super) fn limits(&self) -> CatchLimits {
         CatchLimits { bytes: self.capture_size, time: self.capture_for }
     }
 
-    /// `local`: what is watched is this host's, and so are names of its interfaces.
-    /// `files` makes what is saved.
+    /// `local`: this host's interfaces are watched, so their names apply. `files` creates the files
+    /// that are saved.
     pub(super) fn options(&self, local: bool, files: Arc<Runner>) -> Result<tui::TuiOptions> {
         let (names, mut looking) = self.naming.read(local)?;
         let groups = self.grouped.read()?;
@@ -198,7 +200,7 @@ impl Look {
                 charset: match self.cells {
                     None => charset,
                     Some(Blocks::Ascii) => Charset::Ascii,
-                    // who asks for more than there seems to be knows better
+                    // a user who asks for more than was detected knows better
                     Some(Blocks::Half) => charset.max(Charset::Console),
                     Some(_) => Charset::Unicode,
                 },
@@ -212,13 +214,13 @@ impl Look {
     }
 }
 
-/// What a dashboard needs while it runs; to be opened before anything is given up.
+/// The sandbox of a dashboard; to be made before privileges are dropped.
 pub(super) fn sandbox(look: &Look) -> Sandbox {
     Sandbox::new(None).resolving(look.naming.resolve)
 }
 
 #[cfg(feature = "live")]
-/// Shows what is watched until the user leaves, confined to what that takes.
+/// Shows the live dashboard until the user leaves, confined to what it needs.
 pub(super) fn show(
     options: tui::TuiOptions,
     live: crate::kernel::live::Live,
@@ -237,7 +239,7 @@ pub(super) fn show(
 }
 
 impl Top {
-    /// What `--print-config` and `--save-config` do; `None` when neither is asked for.
+    /// Handles `--print-config` and `--save-config`; `None` if neither is given.
     pub(super) fn settings(&self, matches: &clap::ArgMatches) -> Option<Result<()>> {
         if !self.print_config && !self.save_config {
             return None;
@@ -260,13 +262,13 @@ impl Top {
         )
     }
 
-    /// It takes no BPF programs.
+    /// The command reads files and needs no BPF programs.
     #[cfg(feature = "live")]
     pub(super) fn reads_captures(&self) -> bool {
         !self.read.is_empty()
     }
 
-    /// It listens to others.
+    /// The command listens to remote hosts.
     #[cfg(feature = "live")]
     pub(super) fn listens(&self) -> bool {
         self.remotes.any()
@@ -278,7 +280,7 @@ impl Top {
             let ready = self.remotes.prepare(self.look.interval)?;
             let options = self.options(false, ready.runner())?;
             ready.enter(sandbox(&self.look))?;
-            // Who takes longer to tell something is waited for on the screen, where keys are heard.
+            // Slower hosts are waited for on the screen, where the user can press keys.
             const PATIENCE: Duration = Duration::from_secs(3);
             let mut remote = ready.listen(options.start.names.clone())?.patient(PATIENCE);
             let first = match remote.read() {
@@ -293,13 +295,13 @@ impl Top {
         if self.read.is_empty() {
             let options = self.options(true, runner)?;
             let mut live = self.watch.open()?;
-            self.drops.begin(&mut live); // why not is on the screen
+            self.drops.begin(&mut live); // // the screen shows why, if it fails
             live.follow_configuration()?;
             return show(options, live, self.look.limits(), &sandbox);
         }
         ensure!(
             !self.read.is_empty(),
-            "this tmon is built without the feature `live`: it shows captures (--read FILE)"
+            "this tmon is built without the feature `live` and can only show captures (--read FILE)"
         );
         let options = self.options(false, runner)?;
         if let Some(recordings) = self.part.recordings(&self.read)? {

@@ -16,6 +16,7 @@ use crate::kernel::{
     netns::{self, Netns},
     origin,
 };
+use export::json::{self, DocumentHead};
 use model::units::{UNKNOWN, sanitize};
 
 #[derive(Args, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Tunnels {
     /// Look in this network namespace: a name, a path, or pid:PID
     #[arg(long, value_name = "NETNS", add = clap_complete::engine::ArgValueCandidates::new(super::values::namespaces), conflicts_with = "all_netns")]
     netns: Option<String>,
-    /// Look in this, in every named network namespace, and in those that Docker keeps
+    /// Look in this network namespace, all named ones, and those that Docker keeps
     #[arg(long)]
     all_netns: bool,
     /// Print one JSON object
@@ -31,27 +32,27 @@ pub(super) struct Tunnels {
     json: bool,
 }
 
-/// What `--json` prints. Absent is null; indexes are of the namespace that the device is in.
+/// What `--json` prints. Missing values are null; interface indexes are those of the device's
+/// namespace.
 #[derive(Serialize)]
 struct Report {
-    schema: u32,
-    tool: &'static str,
-    host: String,
+    #[serde(flatten)]
+    head: DocumentHead<'static>,
     tunnels: Vec<Device>,
-    /// UDP ports on which the kernel takes in foo-over-UDP, for whatever device.
+    /// UDP ports on which the kernel receives foo-over-UDP, for any device.
     ports: Vec<FouPort>,
 }
 
 #[derive(Serialize)]
 struct Device {
     name: String,
-    /// Null where the kernel has no device: in Open vSwitch's userspace datapath.
+    /// Null if the kernel has no device: in Open vSwitch's userspace datapath.
     ifindex: Option<u32>,
-    /// The name that the namespace was opened by; null is the caller's.
+    /// The name by which the namespace was opened; null is the caller's own.
     netns: Option<String>,
-    /// The kernel's name for its type.
+    /// The kernel's name for the type of device.
     device: String,
-    /// What its packets are on the wire, as in the rows.
+    /// The encapsulation of its packets, as in the rows.
     kind: String,
     id: Option<u32>,
     port: Option<u16>,
@@ -59,15 +60,15 @@ struct Device {
     remote: Option<IpAddr>,
     underlay: Option<String>,
     underlay_mtu: Option<u32>,
-    /// The underlay is in another namespace, which has this number here.
+    /// The id, in this namespace, of the other namespace that the underlay is in.
     underlay_netnsid: Option<i32>,
     bridge: Option<String>,
     vrf: Option<String>,
-    /// What its id stands for: an L3VNI for a VRF, an L2VNI for a bridge.
+    /// What the tunnel id belongs to: a VRF for an L3VNI, a bridge for an L2VNI.
     stands_for: Option<String>,
     mtu: Option<u32>,
     up: bool,
-    /// Id and other end come with each packet.
+    /// Each packet carries its tunnel id and remote end (collect metadata).
     external: bool,
     #[serde(skip)]
     open: bool,
@@ -79,7 +80,7 @@ struct Device {
 struct FouPort {
     netns: Option<String>,
     port: u16,
-    /// The IP protocol that follows the UDP header; null when a GUE header says it.
+    /// The IP protocol that follows the UDP header; null if a GUE header follows.
     protocol: Option<u8>,
 }
 
@@ -147,9 +148,7 @@ const TITLES: [&str; 12] = [
 impl Tunnels {
     pub(super) fn run(&self) -> Result<()> {
         let mut report = Report {
-            schema: 1,
-            tool: TOOL,
-            host: origin::host(),
+            head: DocumentHead::new(TOOL, origin::host()),
             tunnels: Vec::new(),
             ports: Vec::new(),
         };
@@ -169,13 +168,13 @@ impl Tunnels {
                 netns.and_then(|n| Netlink::open_in(&n)).and_then(|mut n| NetnsView::read(&mut n));
             match opened {
                 Ok(scene) => report.add(&scene, Some(&name)),
-                // One that goes away, or a mere trace, hides none of the others.
+                // A namespace that disappears, or a stale name, does not hide the others.
                 Err(e) if self.all_netns => say(&format!("{e:#}")),
                 Err(e) => return Err(e),
             }
         }
         if self.json {
-            return Ok(export::json::line(&mut out::raw(), &report)?);
+            return Ok(json::line(&mut out::raw(), &report)?);
         }
         Ok(report.table(&mut out::people())?)
     }
@@ -194,7 +193,7 @@ impl Report {
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows: Vec<_> = self.tunnels.iter().filter(|t| !t.fallback).map(Device::row).collect();
         if rows.is_empty() {
-            writeln!(out, "no tunnel device")?;
+            writeln!(out, "no tunnel devices")?;
         } else {
             listing::write(out, TITLES, &rows)?;
         }
@@ -209,7 +208,7 @@ impl Report {
         if left_out > 0 {
             writeln!(
                 out,
-                "{left_out} unused devices that came with kernel modules are not shown: --json lists them"
+                "{left_out} unused devices that kernel modules created are not shown: --json lists them"
             )?;
         }
         Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Values that there are on this host, for a shell to complete. What cannot be found has none.
+//! Values found on this host, for shell completion. If none can be found, none are offered.
 use std::{env, ffi::OsString, fs, path::Path};
 
 use clap_complete::engine::CompletionCandidate;
@@ -7,12 +7,12 @@ use clap_complete::engine::CompletionCandidate;
 use feed::input;
 use model::groups::Groups;
 
-/// Limit on what is offered, and on a file that is read for it.
+/// Limits on the values offered, and on the size of files read for them.
 const MOST: usize = 4096;
 const MOST_BYTES: u64 = 1 << 20;
 
 fn offered(all: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
-    // A shell writes it as it is, and runs what is in it.
+    // A shell inserts the value as it is, and would execute what is in it.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@:+-/".contains(c);
     let is_word = |name: &String| name.chars().all(is_plain) && !name.starts_with('-');
     let mut all: Vec<String> = all.filter(is_word).take(MOST).collect();
@@ -21,7 +21,7 @@ fn offered(all: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
     all.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// What is in a folder, by name.
+/// The names of the entries of a folder.
 fn names_in(folder: &str) -> impl Iterator<Item = String> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -34,12 +34,12 @@ pub(super) fn interfaces() -> Vec<CompletionCandidate> {
     )
 }
 
-/// Network namespaces that have a name.
+/// Named network namespaces.
 pub(super) fn namespaces() -> Vec<CompletionCandidate> {
     offered(names_in("/run/netns"))
 }
 
-/// Hosts that the user's configuration of ssh names.
+/// Hosts named in the user's ssh configuration.
 pub(super) fn hosts() -> Vec<CompletionCandidate> {
     let Some(home) = env::var_os("HOME") else { return Vec::new() };
     let Ok(text) = input::read(&Path::new(&home).join(".ssh/config"), MOST_BYTES) else {
@@ -58,8 +58,8 @@ fn hosts_in(config: &str) -> impl Iterator<Item = String> {
     words.filter(plain).map(str::to_owned)
 }
 
-/// What an expression may begin with: its keys, ids of this host's tunnel devices, and groups of the
-/// file that is on the command line.
+/// Beginnings of an expression: its keys, ids of this host's tunnel devices, and groups of the file
+/// given on the command line.
 pub(super) fn expressions() -> Vec<CompletionCandidate> {
     const KEYS: [&str; 7] = ["host:", "inner:", "vni:", "kind:", "iface:", "proto:", "group:"];
     let ids = ids().into_iter().map(|id| format!("vni:{id}"));
@@ -67,7 +67,7 @@ pub(super) fn expressions() -> Vec<CompletionCandidate> {
     offered(KEYS.map(str::to_owned).into_iter().chain(ids).chain(groups))
 }
 
-/// The groups of the file that a command line names.
+/// The groups of the file given on the command line.
 fn groups_in(words: impl Iterator<Item = OsString>) -> Vec<String> {
     let mut words = words.skip_while(|word| word != "--groups").skip(1);
     let text = words.next().and_then(|file| input::read(Path::new(&file), MOST_BYTES).ok());

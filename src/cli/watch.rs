@@ -43,20 +43,20 @@ use model::{
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
-    after_help = "Exit status: 3 if there was a bad finding that --ignore does not mute, 1 if tmon could not look."
+    after_help = "Exit status: 3 if there was a bad finding that --ignore does not mute, 1 if tmon failed."
 )]
 pub(super) struct Watching {
     #[command(flatten)]
     _configured: Configured,
     #[command(flatten)]
     watch: Watch,
-    /// How often the counters are read
+    /// Interval between readings of the counters
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     every: Duration,
     /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     span: Option<Duration>,
-    /// Look for findings in this recording or capture, or in several
+    /// Look for findings in this recording or capture; may be repeated
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interfaces", "netns", "span", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     read: Vec<PathBuf>,
@@ -69,11 +69,12 @@ pub(super) struct Watching {
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Run this with `sh -c` for each line, with the JSON object on standard input: one at a time,
-    /// at most one per second
+    /// Run this command with `sh -c` for each line, with its JSON object on standard input;
+    /// commands run one at a time, at most one per second
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
-    /// Keep a recording from 5 minutes before to 5 minutes after each bad finding in this folder
+    /// Save a recording to this folder for each bad finding, from 5 minutes before to 5 minutes
+    /// after
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["read", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     save: Option<PathBuf>,
@@ -83,23 +84,23 @@ pub(super) struct Watching {
     ignoring: Ignoring,
     #[command(flatten)]
     grouped: Grouped,
-    /// File with names, for the filters of --ignore and for --groups, as for `tmon dump`
+    /// File of names for addresses, networks and ids, used by --ignore and --groups
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
 }
 
-/// So many readings in a row may have nothing new before that is said.
+/// Number of readings in a row without news from any host before that is reported.
 const PATIENCE: u32 = 5;
-/// The exit status when there was a bad finding.
+/// The exit status after a bad finding.
 const BAD: u8 = 3;
 
 impl Watching {
-    /// It takes no BPF programs.
+    /// The command reads files and needs no BPF programs.
     pub(super) fn reads_captures(&self) -> bool {
         !self.read.is_empty()
     }
 
-    /// It listens to others.
+    /// The command listens to remote hosts.
     pub(super) fn listens(&self) -> bool {
         self.remotes.any()
     }
@@ -108,7 +109,7 @@ impl Watching {
         if self.listens() {
             self.watch.is_unused()?;
         }
-        // Before there are threads, and before anything is given up.
+        // Before any threads are started and any privileges dropped.
         let mut hook = self.exec.clone().map(Hook::start).transpose()?;
         let ready = if self.listens() { Some(self.remotes.prepare(self.every)?) } else { None };
         let names = Names::read(self.names.as_deref())?;
@@ -191,7 +192,7 @@ impl Watching {
         }
     }
 
-    /// Findings of what others tell. One who is silent ends nothing.
+    /// Findings in the readings of remote hosts. Hosts that are silent do not end the command.
     fn fleet(
         &self,
         mut remote: Remote,
@@ -281,7 +282,8 @@ impl Watching {
     }
 }
 
-/// Rests until then, and runs commands that are due meanwhile. Whether it is to end.
+/// Waits until then, and starts commands that are due meanwhile. Returns whether the program was
+/// asked to end.
 fn serving(
     until: Instant,
     mut hook: Option<&mut Hook>,
@@ -305,7 +307,7 @@ fn serving(
     }
 }
 
-/// Findings of what was recorded, as they were told then.
+/// Findings in recordings, as they were reported at the time.
 fn recorded(
     mut recordings: Recordings,
     known: Known,
@@ -331,7 +333,7 @@ fn recorded(
     recordings.end()
 }
 
-/// What is printed.
+/// Prints findings.
 struct Told {
     json: bool,
     host: String,
@@ -443,7 +445,7 @@ impl Hook {
         }
     }
 
-    /// Whether another command may start now.
+    /// Whether another command may be started now.
     fn is_free(&mut self) -> bool {
         let age = self.started.map(|at| at.elapsed());
         if let Some(running) = &mut self.running {
@@ -469,7 +471,7 @@ impl Hook {
         age.is_none_or(|age| age >= Self::APART)
     }
 
-    /// Tells what the command prints, as far as anybody would read it.
+    /// Prints the output of the command, up to a limit.
     fn pass_on(&mut self, said: &[u8]) {
         for line in String::from_utf8_lossy(said).lines() {
             self.lines += 1;
@@ -484,7 +486,7 @@ impl Hook {
         }
     }
 
-    /// Runs what waits, as long as that may take and nobody says that it is to end.
+    /// Runs the remaining commands, within a limit of time and unless the flag is raised.
     fn finish(mut self, flag: &AtomicBool) -> Result<()> {
         let until = Instant::now() + Self::PARTING;
         while (self.running.is_some() || !self.waiting.is_empty()) && !self.broken {
@@ -496,7 +498,7 @@ impl Hook {
             }
         }
         if self.running.is_some() && !self.broken {
-            say("the --exec command is being terminated: tmon ends");
+            say("the --exec command is being terminated because tmon ends");
         }
         let left_out = self.left_out + self.waiting.len() as u64;
         if left_out > 0 {

@@ -453,7 +453,7 @@ fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 fn numbers(program: &Program) -> Result<[u32; 2]> {
-    let [rx, tx] = HOOKS.map(|h| number(program.entry(h)).context("ask for a program's number"));
+    let [rx, tx] = HOOKS.map(|h| number(program.entry(h)).context("get the id of a program"));
     Ok([rx?, tx?])
 }
 
@@ -474,7 +474,7 @@ fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
 /// Whether tcx links are attached to an interface, with these programs.
 fn linked(programs: [u32; 2], links: &[OwnedFd; 2]) -> Result<bool> {
     for (link, id) in links.iter().zip(programs) {
-        if !holds(link.as_fd(), id).context("ask for the state of a link")? {
+        if !holds(link.as_fd(), id).context("get the state of a link")? {
             return Ok(false);
         }
     }
@@ -543,8 +543,7 @@ impl Clsact {
         }
         let there = netlink.has_clsact(ifindex)?;
         if !there && netlink.has_ingress(ifindex)? {
-            let text = "it has the qdisc `ingress` in the place of clsact, and so no hook for what it \
-                        sends: put what is on that onto a clsact qdisc, which has both hooks";
+            let text = "it has an `ingress` qdisc instead of clsact, and so no egress hook: move its filters to a clsact qdisc, which has both hooks";
             return Err(anyhow!(text).into());
         }
         if let Some(owners) = owners {
@@ -574,7 +573,7 @@ impl Clsact {
             first | LASTING
         } else {
             let number = (0..OWNERS).find(|n| !taken.contains(n));
-            first + number.context("too many instances of tmon watch it already")?
+            first + number.context("too many instances of tmon are already watching it")?
         };
         for hook in HOOKS {
             match Filter::new(programs[hook as usize].as_fd(), hook, ifindex, handle) {

@@ -225,7 +225,7 @@ fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
             0,
         )
     };
-    ensure!(e == 0, "begin new books: {}", io::Error::from_raw_os_error(-e));
+    ensure!(e == 0, "reset the books: {}", io::Error::from_raw_os_error(-e));
     Ok(())
 }
 
@@ -262,7 +262,7 @@ impl Program {
         cfg.cfg_seed = seed;
         ensure!(
             config.tpids.len() <= MAX_TPIDS,
-            "{} EtherTypes of VLAN tags: {MAX_TPIDS} can be added",
+            "{} EtherTypes given for VLAN tags, but at most {MAX_TPIDS} are possible",
             config.tpids.len()
         );
         for (slot, tpid) in cfg.cfg_tpid.iter_mut().zip(&config.tpids) {
@@ -785,7 +785,7 @@ fn test_run(
 /// The kernel's time in jiffies, and the length of a jiffy.
 fn clock(now: BorrowedFd<'_>) -> Result<(u32, Duration)> {
     let jiffy = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
-        .context("ask for the length of a jiffy")?
+        .context("get the length of a jiffy")?
         .num_nanoseconds()
         .unsigned_abs();
     let (now, _) = test_run(now, &[0; SHORTEST_FRAME], None, 1)?;
@@ -805,7 +805,7 @@ fn overhear(_: libbpf_rs::PrintLevel, text: String) {
     });
 }
 
-/// From now on libbpf prints nothing by itself: what went wrong is said by who asked for it.
+/// From now on libbpf prints nothing itself: callers report what went wrong.
 pub(crate) fn quieten() {
     libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, overhear)));
 }
@@ -821,8 +821,7 @@ fn load_error(e: &libbpf_rs::Error, said: &str) -> anyhow::Error {
     let missing = privilege::missing();
     if let Some(map) = uncreated(said).filter(|_| missing.is_empty()) {
         return anyhow::anyhow!(
-            "the kernel has no memory for the table `{map}` ({e}): this host's, or what the service, \
-             container or user may have (MemoryMax=, `ulimit -l`) is used up; --rows N takes less"
+            "the kernel cannot allocate the table `{map}` ({e}): the memory of this host, or the limit of the service, container or user (MemoryMax=, `ulimit -l`), is exhausted; use fewer --rows"
         );
     }
     match (refusal(said), e.kind()) {

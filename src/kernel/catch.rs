@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Packets of rows that are looked at more closely, and packets that the kernel drops, on their way
-//! into a capture.
+//! Captures: packets of probed rows, and packets that the kernel drops, on their way to a pcapng
+//! file.
 use std::{
     collections::{HashSet, VecDeque},
     io::{self, Write},
@@ -26,41 +26,42 @@ use feed::{
 };
 use model::flow::{Hook, Key, Stop};
 
-/// The link type of packets whose link header is not there: one that says what follows.
+/// The link type for packets without a link-layer header: its header only says what follows.
 const LINUX_COOKED: u16 = 113;
-/// And that header: of no device that is known, without an address.
+/// That header: no known device, no address.
 const COOKED: [u8; 14] = [0, 0, 0xff, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-/// Limit on the packets of one second, at each interface, unless told otherwise.
+/// The default limit on the packets per second at each interface.
 pub const LIMIT: u64 = 100_000;
-/// Memory for packets that are not written yet, unless told otherwise.
+/// The default memory for packets that have not been written yet.
 pub const RING: u32 = 64 << 20;
-/// So many packets are taken at once: somebody else may wait meanwhile.
+/// How many packets are taken from the ring at once, so that other work is not delayed.
 const AT_ONCE: u64 = 1 << 16;
-/// How often it is asked how far the wall clock is from the packets', and said how many there were.
+/// How often to compare the wall clock with the packets' clock, and to write statistics.
 const PAUSE: Duration = Duration::from_secs(10);
-/// The wall clock was set if it is this much further from the packets' than it was, in nanoseconds.
+/// A larger change of the difference between the clocks, in nanoseconds, means that the wall clock
+/// was set.
 const STEP: u64 = 1_000_000;
-/// Rows that a comment tells of, and addresses that are named, at most.
+/// Limit on the rows described in comments, and on the addresses named.
 const MOST_TOLD: usize = 65_536;
 
-/// Writes what is caught.
+/// Writes captured packets.
 pub struct Catch<W: Write> {
     net: Net,
     book: Book<W>,
-    /// When it was asked how far the clocks are apart.
+    /// When the clocks were last compared.
     asked: Instant,
-    /// Limit on the packets that are written.
+    /// Limit on the packets written.
     most: u64,
-    /// Limit on the bytes of the capture; 0 when a packet had no room any more.
+    /// Limit on the bytes of the capture; 0 after a packet found no room.
     room: u64,
     totals: Totals,
 }
 
-/// What catches packets.
+/// The source of the packets.
 enum Net {
-    /// Of rows, as they pass.
+    /// Packets of matching rows, as they pass.
     Rows(Box<Prober>),
-    /// As the kernel drops them.
+    /// Packets that the kernel drops.
     Drops(DropRing),
 }
 
@@ -80,105 +81,105 @@ impl Net {
     }
 }
 
-/// How packets are written.
+/// Options for writing packets.
 pub struct CatchManner {
-    /// What their addresses are called.
+    /// The names of addresses.
     pub names: Names,
-    /// What looks into them.
+    /// Matches and cuts packets, if that is needed.
     pub cutter: Option<Cutter>,
-    /// So much of each.
+    /// The snapshot length.
     pub snaplen: u32,
-    /// So many at most.
+    /// Limit on the packets.
     pub most: Option<u64>,
-    /// So many bytes of a capture at most.
+    /// Limit on the bytes of the capture.
     pub room: Option<u64>,
 }
 
-/// The capture, and what is in it already.
+/// The capture, and what has been written to it.
 struct Book<W: Write> {
     writer: PcapngWriter<W>,
     names: Names,
-    /// What looks into packets.
+    /// Matches and cuts packets, if that is needed.
     cutter: Option<Cutter>,
     snaplen: u32,
     places: Vec<Place>,
     told: HashSet<(u32, u32)>,
     named: HashSet<IpAddr>,
-    /// How many dropped packets were lost so far.
+    /// The number of dropped packets lost so far.
     lost: u64,
-    /// What the packets' clock is behind the wall clock.
+    /// How far the packets' clock is behind the wall clock.
     behind: u64,
-    /// Where packets end that are not written yet.
+    /// The ring positions at which the packets end that have not been written yet.
     ends: VecDeque<u64>,
 }
 
-/// An interface that packets came from: of those that are watched, by number; or by the inode number
-/// of a namespace and an index there.
+/// The origin of packets: the number of a watched interface, or the inode number of a namespace and
+/// an interface index there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whence {
     Watched(u32),
     Dropped(u32, u32),
 }
 
-/// The same as it is written.
+/// An origin as it is written.
 struct Place {
     whence: Whence,
     name: String,
     description: String,
     link: u16,
-    /// Its blocks, by link type.
+    /// Its interface blocks, by link type.
     blocks: Vec<(u16, u32)>,
     lost: u64,
     written: u64,
     unwanted: u64,
 }
 
-/// A packet as it was caught.
+/// A captured packet.
 struct Found<'f> {
     bytes: &'f [u8],
     length: u32,
     link: u16,
     start: LinkStart,
     time: u64,
-    /// Since the one before.
+    /// Packets lost since the previous one.
     lost: u64,
     direction: Option<Hook>,
 }
 
-/// What became of a packet that was caught.
+/// What happened to a captured packet.
 enum Fate {
     Written,
     Unwanted,
     NoInside,
 }
 
-/// What became of the packets of a capture.
+/// What happened to all packets of a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// As the kernel has them; what went to the ring is in the capture or left over.
+    /// The kernel's counts; packets that went to the ring are in the capture or left over.
     pub caught: Caught,
-    /// It was looked into packets to know which are wanted.
+    /// Whether the packets themselves were examined to select them.
     pub looked_into: bool,
-    /// In the capture.
+    /// Packets in the capture.
     pub written: u64,
-    /// Not wanted for what is in them.
+    /// Packets of matching rows that do not match themselves.
     pub unwanted: u64,
-    /// With nothing inside that can be written alone.
+    /// Packets without an inner packet that can be written by itself.
     pub no_inside: u64,
-    /// More than were wanted, by their number or the bytes of the capture.
+    /// Packets beyond the limit on packets or bytes.
     pub left_over: u64,
-    /// What could not be written when it ended.
+    /// Packets that could not be written when writing failed.
     pub unwritten: u64,
-    /// How often it was not looked for a while, because this process was stopped.
+    /// How often this process was stopped long enough to miss packets.
     pub lapses: u64,
-    /// Of these packets nobody could see more than that they are there.
+    /// Packets that could not be examined, only counted.
     pub unprobed: u64,
-    /// The kernel dropped these while it was looked at others, and told nobody.
+    /// Packets that the kernel dropped while another was examined, so that they were missed.
     pub missed: u64,
 }
 
 impl Totals {
-    /// What became of them, in a line.
+    /// The totals as one line.
     pub fn words(&self) -> String {
         let Caught { matched, ring_full, over_limit, .. } = self.caught;
         let written = self.written;
@@ -190,7 +191,7 @@ impl Totals {
             text += &format!(" + {} not matched", self.unwanted);
         }
         if self.no_inside > 0 {
-            text += &format!(" + {} with nothing inside to be written alone", self.no_inside);
+            text += &format!(" + {} without an inner packet", self.no_inside);
         }
         if self.left_over > 0 {
             text += &format!(" + {} left over", self.left_over);
@@ -203,24 +204,24 @@ impl Totals {
 }
 
 impl Totals {
-    /// What else there is to say.
+    /// Further remarks, one per line.
     pub fn remarks(&self) -> Vec<String> {
         let mut all = Vec::new();
         if self.lapses > 0 {
             all.push(format!(
-                "this process was stopped {} times for more than three seconds: nothing was matched then",
+                "this process was stopped {} times for more than three seconds, during which no packets were matched",
                 self.lapses
             ));
         }
         if self.unprobed > 0 {
             all.push(format!(
-                "{} packets had too many headers to be looked at: they are counted, and not captured",
+                "{} packets had too many headers to be examined: they are counted but not captured",
                 self.unprobed
             ));
         }
         if self.missed > 0 {
             all.push(format!(
-                "{} packets were dropped, of any row, while another was looked at: they are not captured",
+                "{} packets of any row were dropped while another one was being examined: they are not captured",
                 self.missed
             ));
         }
@@ -229,10 +230,10 @@ impl Totals {
 }
 
 impl<W: Write> Catch<W> {
-    /// Begins, at everything that is watched.
+    /// Starts a capture at all watched interfaces.
     ///
     /// # Errors
-    /// It cannot be begun anywhere.
+    /// It cannot be started at any of them.
     pub fn begin(
         live: &mut Live,
         mut prober: Prober,
@@ -243,11 +244,11 @@ impl<W: Write> Catch<W> {
         Ok(Catch::of(Net::Rows(Box::new(prober)), writer, manner))
     }
 
-    /// Begins with what the kernel drops, in the namespaces that are watched and in those that their
-    /// tunnel devices are in.
+    /// Starts capturing packets that the kernel drops, in the watched namespaces and in those of
+    /// their tunnel devices.
     ///
     /// # Errors
-    /// Why this kernel, or with these privileges nobody, says what it drops.
+    /// Why this kernel, or these privileges, do not allow it.
     pub fn begin_drops(
         live: &mut Live,
         wish: &Wish,
@@ -283,18 +284,19 @@ impl<W: Write> Catch<W> {
         }
     }
 
-    /// Begins at interfaces that have come meanwhile: to be called a few times a second.
+    /// Starts at interfaces that have appeared meanwhile; to be called a few times a second.
     pub fn follow(&mut self, live: &mut Live) {
         if let Net::Rows(prober) = &mut self.net {
-            // Where it cannot be is a notice, and all else goes on.
+            // Failures become notices, and everything else continues.
             let _ = live.probe(prober);
         }
     }
 
-    /// Writes what was caught so far, or a part of that. False when as many are written as are wanted.
+    /// Writes packets captured so far, up to a limit. Returns false once as many are written as are
+    /// wanted.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Writing fails.
     pub fn step(&mut self, live: &Live) -> io::Result<bool> {
         let zero = host::zero();
         if zero.abs_diff(self.book.behind) > STEP {
@@ -310,7 +312,7 @@ impl<W: Write> Catch<W> {
         let mut take = |size: usize, write: &mut dyn FnMut(&mut Book<W>) -> io::Result<Fate>| {
             left -= 1;
             let go_on = if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-            // With what is said of an interface, a row and a packet.
+            // Leave room for the description of an interface, a row and a packet.
             if book.writer.length() + size as u64 + (8 << 10) > *room {
                 *room = 0;
             }
@@ -339,18 +341,18 @@ impl<W: Write> Catch<W> {
         };
         done?;
         if taken == 0 {
-            self.book.writer.flush()?; // whoever reads it as it is written does not wait
+            self.book.writer.flush()?; // // so that a live reader need not wait
         }
         Ok(self.totals.written < self.most && self.room > 0)
     }
 
-    /// Ends: writes what is still in the ring, and what became of all packets.
+    /// Ends the capture: writes the rest of the ring and the statistics.
     ///
     /// # Errors
-    /// It cannot be written, or the kernel has no way to wait for its programs.
+    /// Writing fails, or the kernel cannot wait for its programs.
     pub fn end(&mut self, live: &Live) -> Result<Totals> {
         self.net.stop()?;
-        // More than are wanted are taken out by the same function.
+        // The same function also discards packets beyond the limit.
         loop {
             self.step(live).context("write the capture")?;
             if self.net.is_empty() {
@@ -361,7 +363,7 @@ impl<W: Write> Catch<W> {
         Ok(self.totals(live))
     }
 
-    /// What became of the packets so far.
+    /// The totals so far.
     pub fn totals(&self, live: &Live) -> Totals {
         let mut totals = self.totals;
         match &self.net {
@@ -378,9 +380,9 @@ impl<W: Write> Catch<W> {
         totals
     }
 
-    /// What became of them where writing has failed: what was not written yet is not in the capture.
+    /// The totals after writing has failed: packets not written yet are not in the capture.
     pub fn totals_unwritten(&mut self, live: &Live) -> Totals {
-        let _ = self.net.stop(); // it was stopped already, or what comes is counted, too
+        let _ = self.net.stop(); // // if it fails, later packets are simply counted as well
         let whole = self.book.writer.whole();
         self.totals.written -= self.book.ends.iter().filter(|end| **end > whole).count() as u64;
         let mut totals = self.totals(live);
@@ -393,32 +395,32 @@ impl<W: Write> Catch<W> {
         totals
     }
 
-    /// Takes the prober away again.
+    /// Removes the prober.
     pub fn leave(&mut self, live: &Live) {
         if let Net::Rows(prober) = &mut self.net {
             live.end_probe(prober);
         }
     }
 
-    /// How many bytes are written and whole blocks.
+    /// How many bytes from the beginning are complete blocks.
     pub fn whole(&self) -> u64 {
         self.book.writer.whole()
     }
 
-    /// How long the capture is, with what is not written yet.
+    /// The length of the capture, including bytes not written yet.
     pub fn length(&self) -> u64 {
         self.book.writer.length()
     }
 
     fn statistics(&mut self) -> io::Result<()> {
         let time = host::wall();
-        // Of dropped packets it is not known where those were lost: it is said of the first place.
+        // It is unknown where dropped packets were lost: they are attributed to the first place.
         let mut lost = match &self.net {
             Net::Rows(_) => None,
             Net::Drops(ring) => Some(ring.caught()),
         };
         for place in &self.book.places {
-            // What is known of an interface is said once, where it has several blocks.
+            // The statistics of an interface are written once, even if it has several blocks.
             let Some((_, block)) = place.blocks.first() else { continue };
             let mut s = StatisticsBlock {
                 interface: *block,
@@ -462,7 +464,7 @@ impl<W: Write> Book<W> {
         place.lost = about.lost;
         let stopped = about.row & CAUGHT_STOP != 0;
         self.put(at, &found, !stopped, |book, block| {
-            // Of what could not be parsed each says why.
+            // Each packet that could not be parsed has a comment with the reason.
             let is_new =
                 stopped || (book.told.len() < MOST_TOLD && book.told.insert((block, about.row)));
             if is_new { book.comment(live, about) } else { Ok(String::new()) }
@@ -508,7 +510,7 @@ impl<W: Write> Book<W> {
         })
     }
 
-    /// Where an interface is among those that there are packets of; how it is described, if it is new.
+    /// The index of a packet's origin; `describe` is called if it is new.
     fn place<'l>(
         &mut self,
         whence: Whence,
@@ -533,7 +535,7 @@ impl<W: Write> Book<W> {
         self.places.len() - 1
     }
 
-    /// Writes a packet, or what of it is wanted; with a comment, which may be empty.
+    /// Writes a packet, or the part of it that is wanted, with a comment, which may be empty.
     fn put(
         &mut self,
         at: usize,
@@ -574,7 +576,7 @@ impl<W: Write> Book<W> {
         Ok(Fate::Written)
     }
 
-    /// The number of an interface's block for packets that begin like this.
+    /// The number of the interface block for packets of this link type.
     fn block(&mut self, at: usize, link: u16) -> io::Result<u32> {
         let place = &mut self.places[at];
         if let Some((_, block)) = place.blocks.iter().find(|(l, _)| *l == link) {
@@ -590,7 +592,7 @@ impl<W: Write> Book<W> {
         Ok(block)
     }
 
-    /// What is said of a row's first packet; its addresses are named before it.
+    /// The comment for the first packet of a row; names its addresses before that.
     fn comment(&mut self, live: &Live, about: &caught) -> io::Result<String> {
         if about.row & CAUGHT_STOP != 0 {
             let stop = Stop::ALL.get((about.row & 0xff) as usize).map_or("?", |s| s.name());
@@ -610,7 +612,7 @@ impl<W: Write> Book<W> {
         Ok(text)
     }
 
-    /// Writes what the ends of a row are called, where that was not written before.
+    /// Writes the names of the ends of a row, if they have not been written yet.
     fn name_ends(&mut self, key: &Key) -> io::Result<()> {
         let pairs = key.outer.into_iter().chain(key.inner.pair());
         let mut known = Vec::new();

@@ -114,18 +114,18 @@ pub fn host(pins: &Pins) -> Vec<CheckLine> {
             "/proc is not mounted: `tmon attach` needs it",
             "`mount -t proc proc /proc`",
         ),
-        Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count with no process"),
+        Ok(None) => l.ok("bpffs", "mounted: `tmon attach` can count without a running process"),
         Ok(Some(command)) => {
             l.warn("bpffs", "not mounted: `tmon attach` needs it", format!("`{command}`"))
         }
         Err(e) => l.warn("bpffs", format!("{e:#}"), "only `tmon attach` needs it"),
     }
     match read("/proc/sys/kernel/bpf_stats_enabled").as_deref() {
-        Some("1") => l.ok("bpf_stats", "on: `tmon status` shows what a packet costs"),
-        None => l.ok("bpf_stats", "not known: the kernel does not report it, or not to this user"),
+        Some("1") => l.ok("bpf_stats", "on: `tmon status` shows the cost per packet"),
+        None => l.ok("bpf_stats", "unknown: the kernel does not report it, or not to this user"),
         Some(_) => l.ok(
             "bpf_stats",
-            "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` show what a packet costs",
+            "off: `sysctl kernel.bpf_stats_enabled=1` lets `tmon status` show the cost per packet",
         ),
     }
     l.lines
@@ -136,11 +136,11 @@ fn drops(l: &mut CheckLines) {
     match DropWatch::open(false, &Config::default()) {
         Ok(watch) => l.ok(
             "drops",
-            format!("counted by row and by the kernel's own reason, of which it has {}", watch.reasons()),
+            format!("counted per row and drop reason; the kernel has {} reasons", watch.reasons()),
         ),
         Err(e) => l.warn(
             "drops",
-            format!("not known by row and reason: {e:#}"),
+            format!("not counted per row and reason: {e:#}"),
             "shown instead: rx_dropped, rx_missed, tx_dropped of the devices and drops of their qdiscs",
         ),
     }
@@ -153,7 +153,7 @@ fn kernel(l: &mut CheckLines, release: &str) {
         Age::Untried => l.warn(
             "kernel",
             shown,
-            "tmon has not been tried on it: 6.1 and newer are known to work",
+            "tmon has not been tested on it: 6.1 and newer are known to work",
         ),
         Age::TooOld => l.fail(
             "kernel",
@@ -305,8 +305,8 @@ fn lockdown(l: &mut CheckLines, modes: Option<&str>, securityfs: bool) {
             true => l.ok("lockdown", "not in this kernel"),
             false => l.warn(
                 "lockdown",
-                "not known: /sys/kernel/security cannot be read here",
-                "see `load`; on the host `cat /sys/kernel/security/lockdown` says it",
+                "unknown: /sys/kernel/security cannot be read here",
+                "see `load`; on the host, `cat /sys/kernel/security/lockdown` shows it",
             ),
         };
     };
@@ -357,7 +357,7 @@ fn attempt(l: &mut CheckLines) {
     l.ok(
         "load",
         format!(
-            "the verifier takes the programs, in {} ms; batch operations are not needed",
+            "the verifier accepts the programs, in {} ms; batch operations are not needed",
             started.elapsed().as_millis()
         ),
     );
@@ -371,14 +371,16 @@ fn attempt(l: &mut CheckLines) {
         Err(e) => l.warn(
             "attach",
             format!("not tried: {e:#}"),
-            "trying it in a namespace of its own needs CAP_SYS_ADMIN",
+            "testing it in a separate namespace needs CAP_SYS_ADMIN",
         ),
         Ok([tcx, clsact]) => {
             match (&tcx, &clsact) {
-                (Ok(()), _) => l.ok("tcx", "links, which go away with the process that holds them"),
+                (Ok(()), _) => {
+                    l.ok("tcx", "links, which disappear with the process that holds them")
+                }
                 (Err(e), Ok(())) => l.ok(
                     "tcx",
-                    format!("not available (Linux 6.6 has it), clsact is used: {}", says(e)),
+                    format!("not available (needs Linux 6.6), so clsact is used: {}", says(e)),
                 ),
                 (Err(e), Err(_)) => l.fail(
                     "tcx",
@@ -389,7 +391,7 @@ fn attempt(l: &mut CheckLines) {
             match (&tcx, &clsact) {
                 (_, Ok(())) => l.ok("clsact", "filters"),
                 (Ok(()), Err(e)) => {
-                    l.ok("clsact", format!("not available, and not needed beside tcx: {}", says(e)))
+                    l.ok("clsact", format!("not available, and not needed with tcx: {}", says(e)))
                 }
                 (Err(_), Err(e)) => {
                     l.fail("clsact", says(e), "load or build the kernel's sch_ingress and cls_bpf")
@@ -429,7 +431,7 @@ pub fn interface(
     others(&mut l, link, place, netlink, counting)?;
     match netlink.features(link.index) {
         Ok(on) => offloads(&mut l, &sanitize(&link.name), |name| on.contains(name)),
-        Err(e) => l.warn("offloads", format!("not known: {e:#}"), "`ethtool -k` may say"),
+        Err(e) => l.warn("offloads", format!("not known: {e:#}"), "`ethtool -k`"),
     }
     for tunnel in scene.tunnels.iter().filter(|t| !t.is_fallback()) {
         match tunnel.underlay {
@@ -441,7 +443,7 @@ pub fn interface(
         }
     }
     match pinned {
-        Err(e) => l.warn("attached", format!("not known: {e:#}"), "`tmon status` may say more"),
+        Err(e) => l.warn("attached", format!("not known: {e:#}"), "`tmon status`"),
         Ok(found) => {
             for pin in found {
                 match pin.state(Some(place)) {
@@ -453,7 +455,7 @@ pub fn interface(
                         format!("{} (see `tmon status`)", state.name()),
                         pin.command("detach"),
                     ),
-                    Err(e) => l.warn("attached", format!("{e:#}"), "`tmon status` may say more"),
+                    Err(e) => l.warn("attached", format!("{e:#}"), "`tmon status`"),
                 }
             }
         }
@@ -481,7 +483,9 @@ fn others(
     for (rival, pin) in before.iter().flatten().zip(attached.into_iter().cycle()) {
         l.warn(
             if rival.contains(" tcx ") { "tcx" } else { "clsact" },
-            format!("{rival} runs before tmon's: what it drops or redirects is not counted"),
+            format!(
+                "{rival} runs before tmon's: packets that it drops or redirects are not counted"
+            ),
             format!(
                 "{}, then {}: the last one to attach runs first",
                 pin.command("detach"),
@@ -498,7 +502,7 @@ fn others(
                 tcx = true;
                 let theirs = programs.into_iter().filter(|id| !is_tmon(*id));
                 for rival in theirs.map(|id| on_tcx(id, hook)).filter(|r| !is_before(r)) {
-                    l.ok("tcx", format!("{rival} runs after tmon's, which hides nothing from it"));
+                    l.ok("tcx", format!("{rival} runs after tmon's, which passes all packets on"));
                 }
             }
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
@@ -525,7 +529,7 @@ fn others(
         } else if f.priority <= 1 {
             l.warn(
                 "clsact",
-                format!("{what} runs before tmon's: what it drops or redirects is not seen"),
+                format!("{what} runs before tmon's, which does not see packets that it drops or redirects"),
                 "give it priority 2 or more",
             );
         } else {
@@ -550,7 +554,7 @@ fn offloads(l: &mut CheckLines, name: &str, on: impl Fn(&str) -> bool) {
     if on("rx-lro") {
         l.warn(
             "offloads",
-            "rx-lro is on: it is not known how many packets were merged into one",
+            "rx-lro is on: the number of packets merged into one is unknown",
             format!("`ethtool -K {name} lro off`; GRO does not have this problem"),
         );
     }
@@ -568,7 +572,7 @@ fn offloads(l: &mut CheckLines, name: &str, on: impl Fn(&str) -> bool) {
         true => l.ok("offloads", "no packets are merged"),
         false => l.ok(
             "offloads",
-            format!("{}: merged packets count as those on the wire", merged.join(", ")),
+            format!("{}: merged packets are counted as they were on the wire", merged.join(", ")),
         ),
     }
 }
@@ -618,7 +622,7 @@ fn open_room(l: &mut CheckLines, tunnel: &FoundTunnel, underlay: &Link) {
     l.ok(
         "mtu",
         format!(
-            "{name} ({}) adds {overhead} bytes of headers: what goes by {by} has {left} of {}",
+            "{name} ({}) adds {overhead} bytes of headers: packets sent through {by} have {left} of {}",
             t.device, underlay.mtu
         ),
     );

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Interfaces that are watched, and some of whose packets are looked into or kept meanwhile.
+//! Live interfaces as a source whose packets can be examined and captured.
 use std::{
     fs::File,
     sync::Arc,
@@ -20,12 +20,12 @@ use model::{
     units::{self, Base},
 };
 
-/// Limits on a capture that is made beside something else.
+/// Limits on a capture made from the dashboard.
 #[derive(Clone, Copy, Debug)]
 pub struct CatchLimits {
-    /// On its bytes.
+    /// The maximum number of bytes.
     pub bytes: u64,
-    /// And on the time that it takes.
+    /// The maximum duration.
     pub time: Duration,
 }
 
@@ -35,41 +35,41 @@ impl Default for CatchLimits {
     }
 }
 
-/// What is watched, and who looks closer.
+/// The live source, and what examines its packets.
 pub struct LiveCloser {
     live: Live,
     names: Names,
-    /// What captures say has made them.
+    /// The program that captures name as their writer.
     tool: String,
     lens: Option<Prober>,
-    /// How often it was said that nothing was looked at for a while.
+    /// How many lapses of examination have been reported.
     told: u64,
     limits: CatchLimits,
     catch: Option<Catching>,
 }
 
-/// A capture that is being made.
+/// A capture in progress.
 struct Catching {
     catch: Catch<Arc<File>>,
     file: Arc<File>,
     name: String,
-    /// `None`: a time that does not come.
+    /// The deadline; `None` if it is too far away to represent.
     until: Option<Instant>,
 }
 
 impl LiveCloser {
-    /// Nobody looks yet. Captures have these names, and say that this tool has made them.
+    /// Nothing is examined yet. Captures contain these names, and `tool` as their writer.
     pub fn new(live: Live, names: Names, tool: &str) -> LiveCloser {
         let limits = CatchLimits::default();
         LiveCloser { live, names, tool: tool.to_owned(), lens: None, told: 0, limits, catch: None }
     }
 
-    /// Limits on captures that are yet to be made.
+    /// Sets the limits for later captures.
     pub fn set_limits(&mut self, limits: CatchLimits) {
         self.limits = limits;
     }
 
-    /// Ends a capture that is being made. A line about it.
+    /// Ends a capture in progress, and returns a line about it.
     pub fn end(&mut self) -> Option<String> {
         let end = self.caught(true)?.end?;
         Some(end.unwrap_or_else(|e| e))
@@ -95,8 +95,10 @@ impl Catching {
         let end = end.map(|end| match end {
             Ok(totals) => Ok(self.line(&totals)),
             Err(e) => {
-                let whole = self.file.set_len(self.catch.whole()).context("cut off half a packet");
-                let kept = whole.map_or_else(|e| format!("{e:#}"), |()| "the rest is whole".into());
+                let whole =
+                    self.file.set_len(self.catch.whole()).context("remove an incomplete packet");
+                let kept =
+                    whole.map_or_else(|e| format!("{e:#}"), |()| "the rest is complete".into());
                 Err(format!("{e:#}; {kept}: {}: {}", totals.words(), self.name))
             }
         });
@@ -104,11 +106,11 @@ impl Catching {
         CatchNews { packets: totals.written, bytes, lost, end }
     }
 
-    /// What there is to say in the end.
+    /// The line about a capture that has ended.
     fn line(&self, totals: &Totals) -> String {
         let bytes = units::bytes(self.catch.length(), Base::Si);
         let lost = totals.caught.lost();
-        // What a narrow screen cuts off is the name.
+        // The name comes last, because a narrow screen cuts off the end.
         let counts = format!("{} packets, {bytes}, {lost} lost", totals.written);
         let line = format!("{counts}: {}: {}", self.name, totals.words());
         [line].into_iter().chain(totals.remarks()).collect::<Vec<_>>().join("; ")
@@ -122,14 +124,15 @@ impl Source for LiveCloser {
 
     fn follow(&mut self) -> Vec<String> {
         let mut notices = Source::follow(&mut self.live);
-        // Interfaces may have come, and what has lapsed begins again.
+        // Interfaces may have appeared, and probes that have lapsed start again.
         if let Some(prober) = &mut self.lens {
-            // Where he cannot is a notice.
+            // Failures become notices.
             let _ = self.live.probe(prober);
             notices.extend(prober.untimed().map(|why| format!("no round-trip times: {why}")));
             if prober.lapses() > self.told {
                 self.told = prober.lapses();
-                let text = "this process was stopped for a while: no packet was looked into";
+                let text =
+                    "this process was stopped for a while, during which no packets were examined";
                 notices.push(text.to_owned());
             }
         }
@@ -190,7 +193,7 @@ impl Closer for LiveCloser {
             room: Some(self.limits.bytes),
         };
         let mut catch = Catch::begin(&mut self.live, prober, writer, manner)?;
-        // Only now: where nothing can be captured no file is left.
+        // Only now, so that no file is left if nothing can be captured.
         let name = keep().inspect_err(|_| catch.leave(&self.live))?;
         let until = Instant::now().checked_add(self.limits.time);
         self.catch = Some(Catching { catch, file, name: name.clone(), until });

@@ -319,7 +319,7 @@ impl NetnsView {
             (true, ..) => bail!("there is no tunnel device and no default route{place}: name the interface to watch"),
             (_, None, _) => notices.push(format!("no tunnel device found{place}: watching {names}, where the default route leads")),
             (_, _, Some(t)) if self.default_route.is_some() => notices.push(format!(
-                "{} sends by the route of each packet: watching {names}; name other interfaces that it may use",
+                "{} sends each packet by its own route: watching {names}; name other interfaces that it may use",
                 sanitize(&t.device.name)
             )),
             _ => {}
@@ -423,7 +423,7 @@ impl NetnsView {
                 let names: Vec<_> = ports.iter().map(|l| sanitize(&l.name).into_owned()).collect();
                 let bridge = sanitize(&bridge.name);
                 (ports.len() > 1)
-                    .then(|| format!("packets that {bridge} forwards between {} are shown on each of them, and count once in totals", names.join(", ")))
+                    .then(|| format!("packets that {bridge} forwards between {} appear on each of them and count once in totals", names.join(", ")))
             })
             .collect()
     }

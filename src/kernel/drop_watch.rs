@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel drops, by its own reason: loads `bpf/drops.bpf.c` and reads its tables.
+//! What the kernel drops, by drop reason: loads `bpf/drops.bpf.c` and reads its tables.
 //!
-//! It is an object of its own, whose failure costs nothing else: see [`Drops::unavailable`].
+//! This is a separate object, and its failure affects nothing else: see [`Drops::unavailable`].
 #![allow(unsafe_code)]
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -49,10 +49,10 @@ use skel::{DropsSkelBuilder, types};
 const _: () = assert!(size_of::<types::key6>() == size_of::<key6>());
 const _: () = assert!(size_of::<types::prober>() == size_of::<prober>());
 
-/// Where the kernel has its type information.
+/// The path of the kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-/// Reasons that are counted when the table is full, see `bpf/drops.h`: the kernel's own, then those of
-/// others.
+/// The number of reasons that are counted if the table is full, see `bpf/drops.h`: the kernel's
+/// own, then those of subsystems.
 const CORE_REASONS: u32 = 512;
 const SUBSYSTEMS: u32 = 8;
 const SUBSYSTEM_REASONS: u32 = 64;
@@ -61,32 +61,32 @@ const SLOTS: u32 = CORE_REASONS + SUBSYSTEMS * SUBSYSTEM_REASONS;
 /// A namespace and a tunnel device in it (0: the namespace itself): inode number and index.
 pub(crate) type Scope = (u32, u32);
 
-/// The name of a device by its namespace's.
+/// A device: the name of its namespace, and its own name.
 pub(crate) type Device = (Option<Arc<str>>, Arc<str>);
 
-/// A namespace as it is shown.
+/// A namespace for display.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Space {
-    /// Its name; `None` for the caller's.
+    /// Its name; `None` for the caller's own.
     pub(crate) name: Option<Arc<str>>,
-    /// It is not one of those that are looked at.
+    /// Whether it is not one of the watched ones.
     pub(crate) elsewhere: bool,
 }
 
 impl Space {
-    /// One that nobody has a name for.
+    /// A namespace without a known name.
     pub(crate) fn unnamed(inode: u32) -> Space {
         Space { name: Some(format!("net:[{inode}]").into()), elsewhere: true }
     }
 }
 
-/// The kernel's drops, being counted. Nothing is any more when this is dropped.
+/// Counts the kernel's drops until it is dropped itself.
 pub struct DropWatch {
-    /// What it counts by, unless packets are caught by it.
+    /// The attached program, unless it also captures packets.
     link: Option<OwnedFd>,
     program: OwnedFd,
     drops: OwnedFd,
-    /// Keys that it has room for.
+    /// The number of keys in the table.
     most: usize,
     others: MmapRaw,
     _others_map: OwnedFd,
@@ -95,47 +95,48 @@ pub struct DropWatch {
     _ports_map: OwnedFd,
     ports: MmapRaw,
     reasons: Arc<Reasons>,
-    /// What the kernel's clock was zero at.
+    /// The wall-clock time at which the kernel's clock was zero.
     origin: SystemTime,
-    /// What is looked at.
+    /// The namespaces and devices that are watched.
     looked: BTreeMap<Scope, Option<(Kind, Option<u32>)>>,
-    /// Whether there is a row of what headers that were taken off say.
+    /// Whether there is a row for the key given by headers that were removed.
     rows: HashMap<Key, bool>,
-    /// How many drops there were at the last reading that found no more than the one before.
+    /// The number of drops at the last reading that found no change.
     settled: Option<u64>,
     before: u64,
     latest: Arc<Drops>,
 }
 
-/// What was read of the tables.
+/// The contents of the tables.
 pub(crate) struct Counted {
     rows: Vec<(types::drop_key, types::drop_value)>,
-    /// By slot and `enum drop_of`.
+    /// The counts without a row, by slot and `enum drop_of`.
     others: Vec<(u32, types::drop_count)>,
     elsewhere: u64,
     missed: u64,
 }
 
 impl Counted {
-    /// The inode numbers of the namespaces that something was dropped in.
+    /// The inode numbers of the namespaces in which packets were dropped.
     pub(crate) fn namespaces(&self) -> BTreeSet<u32> {
         self.rows.iter().map(|(key, _)| key.netns).collect()
     }
 }
 
 impl DropWatch {
-    /// Loads and attaches; `all`: in all network namespaces. Nothing is looked at yet, otherwise.
+    /// Loads and attaches the program; `all`: for all network namespaces. Otherwise none are
+    /// watched yet.
     ///
     /// # Errors
-    /// Why this kernel, or with these privileges nobody, says what it drops: one line.
+    /// Why this kernel, or these privileges, do not allow it: one line.
     pub fn open(all: bool, config: &Config) -> Result<DropWatch> {
         Ok(DropWatch::load(all, config, None)?.0)
     }
 
-    /// The same, where some of the packets are wanted, too.
+    /// The same, but also captures some of the packets.
     ///
     /// # Errors
-    /// As above; or the filter is too long, or there is no memory for the ring.
+    /// As above; also, the filter is too long or there is no memory for the ring.
     pub(crate) fn catching(config: &Config, wish: &Wish) -> Result<(DropWatch, DropRing)> {
         let (mut watch, ring) = DropWatch::load(false, config, Some(wish))?;
         let mut ring = ring.context("it has no ring")?;
@@ -177,7 +178,7 @@ impl DropWatch {
                 let catcher = map_array(skel.maps.catcher.as_fd(), size_of::<prober>())?;
                 let tests = wish.filter.tests("").map_err(anyhow::Error::msg)?;
                 let all = wish.prober(&tests.unwrap_or_default());
-                // SAFETY: as long as the mapping, and no program runs yet.
+                // SAFETY: inside the mapping, and no program runs yet.
                 unsafe { ptr::write_volatile(catcher.as_mut_ptr().cast(), all) };
                 Some(DropRing {
                     link: None,
@@ -189,7 +190,7 @@ impl DropWatch {
                 })
             }
         };
-        // SAFETY: no name: the program says itself where it goes.
+        // SAFETY: no name is passed: the program itself says where it attaches.
         let link = unsafe { libbpf_sys::bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
         if link < 0 {
             return Err(io::Error::from_raw_os_error(-link))
@@ -197,7 +198,7 @@ impl DropWatch {
         }
         let maps = &skel.maps;
         let watch = DropWatch {
-            // SAFETY: a descriptor that nobody else owns.
+            // SAFETY: a descriptor that nothing else owns.
             link: Some(unsafe { OwnedFd::from_raw_fd(link) }),
             program,
             drops: dup(maps.drops.as_fd())?,
@@ -222,25 +223,25 @@ impl DropWatch {
         Ok((watch, ring))
     }
 
-    /// How many reasons this kernel has names for.
+    /// The number of drop reasons with names in this kernel.
     pub fn reasons(&self) -> usize {
         self.reasons.0.len()
     }
 
-    /// Whether this kernel has a reason of this name.
+    /// Whether this kernel has a reason with this name.
     pub fn knows(&self, reason: &str) -> bool {
         self.reasons.0.values().any(|name| **name == *reason)
     }
 
-    /// From now on this UDP port leads to that tunnel.
+    /// Decodes this UDP port as that tunnel from now on.
     pub(crate) fn set_port(&self, port: Port) {
         write_port(&self.ports, port);
     }
 
-    /// Looks at these namespaces and tunnel devices from now on, at no others.
+    /// Watches these namespaces and tunnel devices from now on, and no others.
     ///
     /// # Errors
-    /// The kernel does not take one: there are too many.
+    /// The kernel rejects one, because there are too many.
     pub(crate) fn look_at(
         &mut self,
         scopes: BTreeMap<Scope, Option<(Kind, Option<u32>)>>,
@@ -274,21 +275,21 @@ impl DropWatch {
             };
             if e != 0 {
                 return Err(io::Error::from_raw_os_error(-e))
-                    .context("say which namespaces' drops to count");
+                    .context("set the namespaces whose drops to count");
             }
         }
         self.looked = scopes;
         Ok(())
     }
 
-    /// Reads the tables; `None` where nothing has happened since the last time.
+    /// Reads the tables; `None` if nothing has happened since the last time.
     pub(crate) fn read(&mut self) -> Result<Option<Counted>> {
-        // Anew each time: the wall clock may have been set.
+        // Computed anew each time, because the wall clock may have been set.
         self.origin = SystemTime::UNIX_EPOCH + Duration::from_nanos(host::zero());
         let (seen, elsewhere) = self.books()?;
         let missed = missed(self.program.as_fd())?;
         let all = seen.wrapping_add(missed);
-        // A drop is in the books a moment before it is in its row.
+        // A drop is counted in the books a moment before it is counted in its row.
         if self.settled == Some(all) {
             return Ok(None);
         }
@@ -297,8 +298,8 @@ impl DropWatch {
         Ok(Some(Counted { rows: self.table()?, others: self.others(), elsewhere, missed }))
     }
 
-    /// What was read, in words. `rows` are of a reading that is newer; `space` says which namespace has
-    /// an inode number.
+    /// Converts the counts. `rows` are from a later reading; `space` gives the namespace with an
+    /// inode number.
     pub(crate) fn told(
         &mut self,
         counted: Option<Counted>,
@@ -324,9 +325,9 @@ impl DropWatch {
         Arc::clone(&self.latest)
     }
 
-    /// Finds out which rows there are of those that headers which were taken off lead to: what is in
-    /// front of a packet may also be left from another one that was in the same memory. A packet
-    /// that a receiver took out of a tunnel was counted before, so its row is there.
+    /// Looks up which keys from removed headers have rows: the bytes in front of a packet may also
+    /// be left over from another packet in the same memory. A packet that a receiver took out of a
+    /// tunnel was counted before, so its row exists.
     fn look_up(&mut self, counted: &Counted, rows: &Rows) {
         let remains = counted.rows.iter().filter(|(key, _)| key.of == types::drop_of::DROP_REMAINS);
         let mut unknown: BTreeSet<Key> =
@@ -371,7 +372,7 @@ impl DropWatch {
         )
     }
 
-    /// Drops that the table had no room for.
+    /// Drops for which the table had no room.
     fn other(&self, index: u32, count: &types::drop_count) -> (DropKey, Dropped) {
         let (slot, of) = (index / DROPS_OF, index % DROPS_OF);
         let reason = match slot.checked_sub(CORE_REASONS) {
@@ -395,7 +396,7 @@ impl DropWatch {
         Dropped { counts, first: time(count.first), last: time(count.last) }
     }
 
-    /// How many drops the program saw, and how many of these are of no concern.
+    /// How many drops the program saw, and how many of these were in other namespaces.
     fn books(&self) -> Result<(u64, u64)> {
         let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
         let size = size_of::<types::work>().next_multiple_of(8);
@@ -420,7 +421,7 @@ impl DropWatch {
             let mut count = self.most as u32;
             let mut next = 0u32;
             let from = if started { ptr::from_mut(&mut place).cast() } else { ptr::null_mut() };
-            // SAFETY: both arrays have room for as many elements as are asked for.
+            // SAFETY: both arrays have room for the requested number of elements.
             let e = unsafe {
                 libbpf_sys::bpf_map_lookup_batch(
                     self.drops.as_raw_fd(),
@@ -435,7 +436,7 @@ impl DropWatch {
             let end = e == -libc::ENOENT;
             ensure!(e == 0 || end, "read the table of drops: {}", io::Error::from_raw_os_error(-e));
             let all = keys.iter().zip(&values).take(count as usize);
-            // SAFETY: integers, zero or written by the kernel.
+            // SAFETY: plain integers, zero or written by the kernel.
             rows.extend(
                 all.map(|(key, value)| unsafe { (key.assume_init(), value.assume_init()) }),
             );
@@ -464,7 +465,7 @@ fn key_of(key: &types::drop_key) -> Key {
     decoded(&unsafe { transmute::<types::key6, key6>(key.row) })
 }
 
-/// Drops that the kernel did not call a program for, because it was running already.
+/// Drops for which the kernel did not run the program, because it was already running.
 fn missed(program: BorrowedFd<'_>) -> Result<u64> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut len = size_of_val(&info) as u32;
@@ -475,7 +476,7 @@ fn missed(program: BorrowedFd<'_>) -> Result<u64> {
     Ok(info.recursion_misses)
 }
 
-/// Dropped packets that somebody wants. Nothing is dropped into it any more when it is stopped.
+/// Dropped packets that were captured. No more are added once it is stopped.
 pub(crate) struct DropRing {
     link: Option<OwnedFd>,
     program: OwnedFd,
@@ -485,32 +486,33 @@ pub(crate) struct DropRing {
     reasons: Arc<Reasons>,
 }
 
-/// One of them.
+/// A dropped packet.
 pub(crate) struct DroppedPacket<'r> {
-    /// What there is of it, from its Ethernet header on or from what follows that.
+    /// The captured bytes, from its Ethernet header or from what follows that.
     pub(crate) bytes: &'r [u8],
-    /// How long it was.
+    /// Its original length.
     pub(crate) length: u32,
-    /// How it begins, as [`feed::packet::LinkStart`] numbers it.
+    /// The layer at which it begins, as numbered by [`feed::packet::LinkStart`].
     pub(crate) begins: u32,
     /// When it was dropped, on the packets' clock.
     pub(crate) time: u64,
-    /// How many that were meant were lost before it.
+    /// How many matching packets were lost before it.
     pub(crate) lost: u64,
     /// The inode number of its namespace, and the index and the name of its device there.
     pub(crate) netns: u32,
     pub(crate) ifindex: u32,
     pub(crate) device: String,
-    /// The kernel's word for why.
+    /// The drop reason.
     pub(crate) reason: Arc<str>,
     /// The row that it belongs to.
     pub(crate) row: Key,
-    /// By headers that a receiver had taken off.
+    /// Whether the row is known from headers that a receiver had removed.
     pub(crate) remains: bool,
 }
 
 impl DropRing {
-    /// Takes packets until `take` breaks off: that one is taken, too. Returns how many.
+    /// Takes packets until `take` breaks off; that packet counts as taken. Returns how many were
+    /// taken.
     pub(crate) fn drain(
         &mut self,
         mut take: impl FnMut(&DroppedPacket<'_>) -> ControlFlow<()>,
@@ -521,7 +523,7 @@ impl DropRing {
             let Some((head, bytes)) = record.split_at_checked(head) else {
                 return ControlFlow::Continue(());
             };
-            // SAFETY: so many bytes of integers, of which the program has written all.
+            // SAFETY: the size matches, and the program has written all of it, as integers.
             let n = unsafe { head.as_ptr().cast::<types::drop_caught>().read_unaligned() };
             take(&DroppedPacket {
                 bytes: &bytes[..bytes.len().min(n.size as usize)],
@@ -539,40 +541,40 @@ impl DropRing {
         })
     }
 
-    /// What became of all that were meant.
+    /// The counts of matching packets.
     pub(crate) fn caught(&self) -> Caught {
-        // SAFETY: one is there, in memory that is as long.
+        // SAFETY: the mapping holds one of them.
         unsafe { Caught::at(self.catcher.as_mut_ptr().cast()) }
     }
 
-    /// How many nobody was told of, because they came while another was looked at.
+    /// How many matching packets were missed, because another one was being examined.
     pub(crate) fn missed(&self) -> u64 {
         missed(self.program.as_fd()).unwrap_or(0)
     }
 
-    /// Nothing comes any more: what is in the ring now is all there is.
+    /// Stops capturing: the ring gets no more packets.
     ///
     /// # Errors
-    /// The kernel has no way to wait for the programs that are running.
+    /// The kernel cannot wait for running programs.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.link = None;
         grace_period().context("wait for the programs that are running")
     }
 
-    /// Nothing is in it.
+    /// Whether the ring is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 }
 
-/// A device's name as the kernel has it; empty for none.
+/// A device's name as stored by the kernel; empty for none.
 fn name_of(name: &[std::ffi::c_char; 16]) -> String {
     let name: Vec<u8> = name.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
     String::from_utf8_lossy(&name).into_owned()
 }
 
 fn lookup(map: BorrowedFd<'_>, key: u32, value: *mut c_void) -> io::Result<()> {
-    // SAFETY: the value has room for the map's, as the callers see to.
+    // SAFETY: the value has the size of the map's, as callers ensure.
     let e = unsafe {
         libbpf_sys::bpf_map_lookup_elem(map.as_raw_fd(), ptr::from_ref(&key).cast(), value)
     };
@@ -583,7 +585,7 @@ fn lookup(map: BorrowedFd<'_>, key: u32, value: *mut c_void) -> io::Result<()> {
 struct Reasons(HashMap<u32, Arc<str>>);
 
 impl Reasons {
-    /// By the kernel's type information: numbers are not the same everywhere.
+    /// Reads them from the kernel's type information, because the numbers differ between kernels.
     fn read() -> Result<Reasons> {
         let btf = Btf::from_vmlinux().context("read the kernel's type information")?;
         let mut names = HashMap::new();
@@ -591,10 +593,10 @@ impl Reasons {
         if names.is_empty() {
             bail!("this kernel reports no drop reasons (Linux 5.17 and newer do)");
         }
-        // The first number of each part of the kernel that has reasons of its own.
+        // The first number of each subsystem with reasons of its own.
         let mut parts = HashMap::new();
         named(&btf, "skb_drop_reason_subsys", "SKB_DROP_REASON_SUBSYS_", &mut parts);
-        // Open vSwitch's, where it is not a module.
+        // Those of Open vSwitch, if it is not a module.
         named(&btf, "ovs_drop_reason", "OVS_", &mut names);
         for (part, name) in parts.into_iter().filter(|(part, _)| *part > 0) {
             for n in 0..SUBSYSTEM_REASONS {

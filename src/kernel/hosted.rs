@@ -178,7 +178,7 @@ fn text(path: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     let about = file.metadata()?;
     if !about.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let at = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Ok((input::of(file, MOST_BYTES)?, at))

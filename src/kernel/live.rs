@@ -344,7 +344,7 @@ impl Live {
             let (fill, whole) = w.rows(i as u16, &mut rows);
             let held = w.program.as_ref().and_then(Program::held_by).map(|who| {
                 format!(
-                    "{}: {who} holds the lock of its tables: they are read without it, and no rows age",
+                    "{}: {who} holds the lock of its tables: reading without it, and no rows age",
                     w.shown()
                 )
             });
@@ -404,7 +404,7 @@ impl Live {
 
     fn read_drops(&mut self) -> Option<drop_watch::Counted> {
         let read = self.drops.as_mut()?.watch.as_mut().ok()?.read();
-        let trouble = read.as_ref().err().map(|e| format!("what the kernel drops: {e:#}"));
+        let trouble = read.as_ref().err().map(|e| format!("drops of the kernel: {e:#}"));
         self.trouble(usize::MAX, "drops ", "", trouble);
         read.ok().flatten()
     }
@@ -520,7 +520,7 @@ impl Live {
             let looked = prober
                 .look_at(w.id as u32, &w.name, w.l3, program)
                 .and_then(|_| program.free_probes())
-                .with_context(|| format!("look more closely at {}", sanitize(&w.name)));
+                .with_context(|| format!("probe {}", sanitize(&w.name)));
             let (space, name) = (w.space, w.name.clone());
             let trouble = looked.as_ref().err().map(|e| format!("cannot {e:#}"));
             self.trouble(space, "probe ", &name, trouble);
@@ -765,8 +765,7 @@ impl Live {
             name.is_none_or(|name| links.iter().any(|l| l.name == name))
         });
         self.overlap(space, scene);
-        let trouble =
-            self.scope(space, scene).err().map(|e| format!("what the kernel drops: {e:#}"));
+        let trouble = self.scope(space, scene).err().map(|e| format!("drops of the kernel: {e:#}"));
         self.trouble(space, "scope ", "", trouble);
     }
 
@@ -816,7 +815,7 @@ impl Live {
             if let Some(on) = on.as_ref().filter(|on| w.counted_on.as_ref() != Some(on)) {
                 let (upper, on) = (w.shown(), sanitize(on));
                 self.notices.push(format!(
-                    "{upper} shows packets that {on} shows, too: totals leave {upper} out"
+                    "{upper} sees packets that {on} also sees, so it is left out of totals"
                 ));
             }
             w.counted_on = on;
@@ -843,7 +842,7 @@ impl Live {
             return Ok(());
         }
         if self.watched.iter().filter(|w| w.program.is_some()).count() >= self.most {
-            bail!("{} interfaces are watched already: name those that matter", self.most);
+            bail!("{} interfaces are already watched: name the ones that matter", self.most);
         }
         let (program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index) {
             Ok(Some((program, attachment, about))) => {
@@ -937,12 +936,12 @@ impl Live {
         };
         for rival in rivals.iter().filter(|r| !w.rivals.contains(r)) {
             self.notices.push(format!(
-                "{}: {rival} runs before tmon: what it drops or redirects is not counted",
+                "{}: {rival} runs before tmon: packets that it drops or redirects are not counted",
                 w.shown()
             ));
         }
         if rivals.is_empty() && !w.rivals.is_empty() {
-            self.notices.push(format!("{}: nothing runs before tmon any more", w.shown()));
+            self.notices.push(format!("{}: no program runs before tmon any more", w.shown()));
         }
         w.rivals = rivals;
         Ok(())
@@ -996,8 +995,7 @@ fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if meant > room {
         bail!(
-            "{meant} interfaces match, but {descriptors} descriptors are enough for {room}: \
-             raise `ulimit -n`, or name fewer"
+            "{meant} interfaces match, but {descriptors} file descriptors suffice only for {room}: raise `ulimit -n`, or name fewer"
         );
     }
     let memory = interface_memory(config);
@@ -1011,8 +1009,7 @@ fn fitting(meant: usize, memory: u64, space: Option<u64>) -> Result<usize> {
     let room = usize::try_from(space / memory.max(1)).unwrap_or(usize::MAX);
     if meant > room {
         bail!(
-            "{meant} interfaces match, each may take {} when its tables are full, and what \
-             `ulimit -v` allows is enough for {room}: raise it, use fewer --rows, or name fewer",
+            "{meant} interfaces match, each of which may take {} with full tables, but `ulimit -v` allows only {room}: raise it, use fewer --rows, or name fewer",
             units::bytes(memory, Base::Si)
         );
     }

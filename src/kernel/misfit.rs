@@ -102,7 +102,9 @@ fn to_itself(
         lines.push(warn(
             &t.name,
             "fdb",
-            format!("{entries} to {address}, which is this host itself: such packets reach nobody"),
+            format!(
+                "{entries} to {address}, an address of this host itself: such packets are lost"
+            ),
             format!("`bridge fdb show dev {name}` lists them, `bridge fdb del` removes one"),
         ));
     }
@@ -144,7 +146,7 @@ fn routes(
             &t.name,
             "mtu",
             format!(
-                "full packets take {needs} bytes, and the route to {to}{by} has {mtu}: they are cut into fragments or lost"
+                "full-sized packets take {needs} bytes, but the route to {to}{by} has {mtu}: they are fragmented or lost"
             ),
             format!("`ip link set {name} mtu {}`", mtu.saturating_sub(t.overhead())),
         ));
@@ -164,7 +166,7 @@ fn twins<'a>(lines: &mut Vec<CheckLine>, tunnels: impl Iterator<Item = &'a Tunne
                 &t.name,
                 "id",
                 format!(
-                    "{} (port {}) and {} (port {}) have both id {id}: tmon counts them as one network",
+                    "{} (port {}) and {} (port {}) both have id {id}: tmon counts them as one network",
                     a.0, a.1, b.0, b.1
                 ),
                 "give each network an id of its own".to_owned(),
@@ -194,8 +196,8 @@ fn other_end(
         lines.push(warn(
             &t.name,
             "port",
-            format!("it sends to port {port} of {at}, and {theirs} there listens on {listens}"),
-            format!("make {name} or {theirs} anew with the other one's port"),
+            format!("it sends to port {port} of {at}, but {theirs} there listens on {listens}"),
+            format!("recreate {name} or {theirs} with the other one's port"),
         ));
     } else if alike().next().is_some() && !alike().any(|o| o.id == Some(id)) {
         let ids: BTreeSet<String> = alike().filter_map(|o| o.id).map(|id| id.to_string()).collect();
@@ -203,7 +205,7 @@ fn other_end(
         lines.push(warn(
             &t.name,
             "id",
-            format!("its id is {id}, and no device at {at} has it (there are {ids})"),
+            format!("its id is {id}, but no device at {at} has that id (found: {ids})"),
             format!("`ip -d link show type {}` at both ends", t.device),
         ));
     }
@@ -213,7 +215,7 @@ fn other_end(
         lines.push(warn(
             &t.name,
             "checksum",
-            format!("it sends without UDP checksums, and the end at {at} drops such packets"),
+            format!("it sends without UDP checksums, but the endpoint at {at} drops such packets"),
             "`udp6zerocsumrx` there, or `noudp6zerocsumtx` here".to_owned(),
         ));
     }
@@ -228,7 +230,7 @@ fn zero_checksums(lines: &mut Vec<CheckLine>, scene: &NetnsView) {
             lines.push(warn(
                 &link.name,
                 "checksum",
-                "it sends without UDP checksums over IPv6, and takes no such packets itself: an end like this one drops them"
+                "it sends without UDP checksums over IPv6, but does not accept such packets itself: an endpoint like this one drops them"
                     .to_owned(),
                 "`udp6zerocsumrx` at all ends, or `noudp6zerocsumtx`".to_owned(),
             ));

@@ -45,7 +45,7 @@ pub(crate) struct Denied(PathBuf);
 
 impl std::fmt::Display for Denied {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "not allowed to look into {}: {}", self.0.display(), advice())
+        write!(f, "not allowed to read {}: {}", self.0.display(), advice())
     }
 }
 
@@ -65,10 +65,10 @@ pub(crate) fn stranger(uid: u32) -> (String, &'static str) {
     let unmapped = fs::read_to_string("/proc/sys/kernel/overflowuid");
     let unmapped = unmapped.ok().and_then(|n| n.trim().parse().ok()).unwrap_or(65_534);
     if uid == unmapped && privilege::in_user_namespace() {
-        let who = "somebody who is not known in this user namespace".to_owned();
+        let who = "a user unknown in this user namespace".to_owned();
         return (who, "run tmon outside of it");
     }
-    (format!("user {uid}, who could put anything there"), "look what it is, and remove it")
+    (format!("user {uid}, who could put anything there"), "check what it is, and remove it")
 }
 
 fn is_ours(stat: &FileStat) -> bool {
@@ -85,7 +85,7 @@ fn refusal(stat: &FileStat, path: &Path, shared: bool) -> Option<String> {
     let mode = stat.st_mode;
     if mode & WRITABLE != 0 && !(shared && mode & STICKY != 0) {
         return Some(format!(
-            "others may change {shown} (mode {:04o}): look what is there, then `chmod go-w {shown}`",
+            "{shown} is writable by others (mode {:04o}): check what is in it, then `chmod go-w {shown}`",
             mode & 0o7777
         ));
     }
@@ -131,7 +131,10 @@ impl Folder {
                 None => Err(Denied(path).into()),
             },
             Err(Errno::ELOOP | Errno::ENOTDIR) => {
-                bail!("{} is a link or no folder: look what it is, and remove it", path.display())
+                bail!(
+                    "{} is a symbolic link or not a folder: check what it is, and remove it",
+                    path.display()
+                )
             }
             Err(e) => bail!("open {}: {}", path.display(), e.desc()),
         }

@@ -137,7 +137,7 @@ pub(crate) fn tidy() {
 pub(crate) fn holder() -> Option<String> {
     let who = HOLDER.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     Some(format!(
-        "{who} holds the lock of {FOLDER}: what a killed tmon left on an interface is not taken off"
+        "{who} holds the lock of {FOLDER}: leftovers of a killed tmon on interfaces are not removed"
     ))
 }
 

@@ -252,7 +252,7 @@ impl Pins {
         (!elsewhere && own_mounts()).then(|| {
             format!(
                 "this mount namespace is not that of PID 1, and the bpffs at {} is only seen here: \
-                 what is attached ends with the last process here; {}",
+                 attachments end with its last process; {}",
                 self.bpffs.display(),
                 outside()
             )
@@ -295,10 +295,10 @@ impl Pins {
         let path = self.bpffs.display();
         match fs::read_dir(&self.bpffs) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                bail!("what is attached is in {path}, which you may not read: try as root")
+                bail!("attachments are kept in {path}, which you may not read: try as root")
             }
             _ if self.mount()?.is_some() && (own_mounts() || mounts("1").is_none()) => bail!(
-                "what is attached cannot be seen here: no bpffs is mounted at {path} in this mount \
+                "attachments cannot be seen here: no bpffs is mounted at {path} in this mount \
                  namespace, and it is not known to be that of PID 1; try outside of `ip netns exec`, \
                  `unshare` or a container"
             ),
@@ -427,7 +427,7 @@ impl Pins {
         lock.tidy();
         ensure!(
             strays.is_empty(),
-            "it is off, but {} stays: tmon did not put {} there, have a look and remove it",
+            "it is detached, but {} remains: tmon did not create {} in it; check that, and remove it",
             pin.shown("").display(),
             sanitize(&strays.join(", "))
         );
@@ -651,7 +651,7 @@ impl Pin {
             (Some(place), _) => self.attachment(&program, place)?.is_some(),
             (None, Some(links)) => attach::is_linked(&program, &links)?,
             (None, None) => bail!(
-                "its network namespace is gone, has no name here or may not be entered: {} clears what is left",
+                "its network namespace is gone, has no name here or may not be entered: {} removes the rest",
                 self.command("detach")
             ),
         };
@@ -718,8 +718,7 @@ impl Pin {
 
     fn other_layout(&self) -> String {
         format!(
-            "{} is attached by another version of tmon, whose tables (layout {}) this one (layout {LAYOUT}) does not read: \
-             {} ends that, {} begins anew",
+            "{} is attached by another version of tmon, whose tables (layout {}) this one (layout {LAYOUT}) cannot read: {} removes it, {} attaches it again",
             sanitize(&self.name),
             self.layout,
             self.command("detach"),

@@ -75,12 +75,11 @@ fn fitting(root: bool, namespace: bool, missing: &[String]) -> String {
             capabilities do not count for that: run tmon as the host's root"
             .to_owned(),
         (_, []) => {
-            "a filter of system calls or a security module (container, lockdown) denies it: \
-            `tmon check` may say which"
+            "a system call filter or a security module (container, lockdown) denies it: `tmon check` may show which"
                 .to_owned()
         }
         (true, _) => format!(
-            "root has no {lacks} here: what started this (container, service, setpriv) has to grant it"
+            "root lacks {lacks} here: what started this process (container, service, setpriv) has to grant it"
         ),
         (false, _) => format!("run as root, or give tmon {lacks}"),
     }

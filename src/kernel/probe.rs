@@ -462,7 +462,7 @@ impl Prober {
             let timer = match table.times(now) {
                 false => program.load_timer(l3),
                 true => Err(anyhow!(
-                    "somebody else measures round-trip times at {name}: try again when that has ended"
+                    "another process is measuring round-trip times at {name}: try again when it has ended"
                 )),
             };
             match timer {
@@ -473,19 +473,21 @@ impl Prober {
             }
         }
         let Some(number) = table.take(now) else {
-            bail!("{PROBERS} others look at rows of {name} already: try again when one has ended");
+            bail!(
+                "{PROBERS} processes are already probing rows of {name}: try again when one has ended"
+            );
         };
         let seat = Seat { interface, table, number, lease: AtomicU64::new(now) };
         let rtt = self.timers.contains_key(&interface);
         seat.write(&Wish { rtt, ..self.wish.clone() }, &tests);
         match &self.ring {
             Some((ring, _)) => update(program.probes.rings.as_fd(), number, ring.as_fd())
-                .with_context(|| format!("look at packets of {name}"))?,
+                .with_context(|| format!("examine packets of {name}"))?,
             None => delete(program.probes.rings.as_fd(), number),
         }
         match &self.sums {
             Some(sums) => update(program.probes.lenses.as_fd(), number, sums.as_fd())
-                .with_context(|| format!("look into packets of {name}"))?,
+                .with_context(|| format!("examine packets of {name}"))?,
             None => delete(program.probes.lenses.as_fd(), number),
         }
         begin(&seat, name, &self.wish, program)?;

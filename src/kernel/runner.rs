@@ -261,7 +261,7 @@ impl Running {
     /// The process that runs commands has ended, so the status is unknown.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let mut ready = [PollFd::new(self.report.as_fd(), PollFlags::POLLIN)];
-        poll(&mut ready, PollTimeout::ZERO).context("look whether a command has ended")?;
+        poll(&mut ready, PollTimeout::ZERO).context("check whether a command has ended")?;
         if ready[0].any() == Some(true) { self.wait().map(Some) } else { Ok(None) }
     }
 
@@ -401,7 +401,7 @@ fn do_it(
             let number = <[u8; 4]>::try_from(number).ok();
             let command = number.and_then(|n| commands.get(u32::from_ne_bytes(n) as usize));
             let command = command.context("there is no such command")?;
-            ensure!(jobs.len() < MOST, "{MOST} commands run already");
+            ensure!(jobs.len() < MOST, "{MOST} commands are already running");
             let (job, ends) = begin(command)?;
             jobs.push(job);
             Ok((ends.into(), "+"))
@@ -412,7 +412,7 @@ fn do_it(
             let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
             ensure!(
                 name.starts_with("tmon-") && name.chars().all(is_plain),
-                "files of this name are not made"
+                "files of this name cannot be created"
             );
             match files.keep(name) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok((Vec::new(), "=")),
@@ -423,7 +423,7 @@ fn do_it(
             files.discard();
             Ok((Vec::new(), "+"))
         }
-        _ => bail!("this cannot be asked for"),
+        _ => bail!("the request is invalid"),
     }
 }
 

@@ -62,38 +62,38 @@ pub enum Fault {
 
 /// Every fault with its name, and what tmon should say about it.
 pub const FAULTS: &[(Fault, &str, &str)] = &[
-    (Fault::NoDevice, "no-device", "host1 drops all of VXLAN 10002: VXLAN_VNI_NOT_FOUND"),
+    (Fault::NoDevice, "no-device", "host1 drops all packets of VXLAN 10002: VXLAN_VNI_NOT_FOUND"),
     (
         Fault::WrongVtep,
         "wrong-vtep",
-        "host1 drops what 192.168.0.1 sends: VXLAN_ENTRY_EXISTS, its FDB names another end",
+        "host1 drops packets from 192.168.0.1: VXLAN_ENTRY_EXISTS, its FDB names another endpoint",
     ),
     (
         Fault::OuterFirewall,
         "outer-firewall",
-        "host1 drops all tunnels' packets from host0: NETFILTER_DROP at eth0",
+        "host1 drops all tunnel packets from host0: NETFILTER_DROP at eth0",
     ),
     (
         Fault::InnerFirewall,
         "inner-firewall",
-        "host1 drops 192.168.0.1 > 192.168.0.2: NETFILTER_DROP behind the tunnel",
+        "host1 drops 192.168.0.1 > 192.168.0.2: NETFILTER_DROP after decapsulation",
     ),
-    (Fault::Checksum, "checksum", "host1 drops what host0 sends: UDP_CSUM"),
-    (Fault::NoListener, "no-listener", "host1 drops all tunnels' packets: NO_SOCKET"),
-    (Fault::RpFilter, "rp-filter", "host1 drops what host0 sends: IP_RPFILTER"),
-    (Fault::Mtu, "mtu", "host1's eth0 loses what is longer than 700 bytes: its rx_dropped grows"),
-    (Fault::Duplicate, "duplicate", "host1 hears 192.168.0.1 from host0 and from host2 in turn"),
+    (Fault::Checksum, "checksum", "host1 drops packets from host0: UDP_CSUM"),
+    (Fault::NoListener, "no-listener", "host1 drops all tunnel packets: NO_SOCKET"),
+    (Fault::RpFilter, "rp-filter", "host1 drops packets from host0: IP_RPFILTER"),
+    (Fault::Mtu, "mtu", "host1's eth0 loses packets longer than 700 bytes: its rx_dropped grows"),
+    (Fault::Duplicate, "duplicate", "host1 sees 192.168.0.1 behind host0 and host2 in turn"),
     (
         Fault::UnknownVtep,
         "unknown-vtep",
-        "host1 sends what is for 192.168.0.200 to 172.16.1.250, and nobody is there: NEIGH_FAILED",
+        "host1 sends packets for 192.168.0.200 to 172.16.1.250, where no host is: NEIGH_FAILED",
     ),
     (
         Fault::ArpStorm,
         "arp-storm",
-        "host1 hears 800 ARP requests a second in VXLAN 10000, from host0",
+        "host1 receives 800 ARP requests a second in VXLAN 10000 from host0",
     ),
-    (Fault::Silent, "silent", "host1 asks host2, and nothing comes back any more"),
+    (Fault::Silent, "silent", "host1 sends requests to host2, and answers stop coming"),
 ];
 
 impl fmt::Display for Fault {
@@ -185,7 +185,7 @@ impl Fault {
                 let netns = Netns::open(&plan.host(0))?;
                 let client = Netlink::open_in(&netns)?
                     .link("client0")?
-                    .context("host0 has no client0: make the lab anew")?;
+                    .context("host0 has no client0: recreate the lab")?;
                 let mac: Vec<String> = client.mac.iter().map(|b| format!("{b:02x}")).collect();
                 let entry = format!("{} dev vxlan0 dst {NOWHERE} self", mac.join(":"));
                 vec![change(
@@ -228,7 +228,7 @@ impl Fault {
                 vec![change(HOST, mtu(700), mtu(1500))]
             }
             Fault::Duplicate => {
-                ensure!(plan.options().hosts > 2, "`{self}` takes a lab of three hosts");
+                ensure!(plan.options().hosts > 2, "`{self}` needs a lab of at least three hosts");
                 let has = format!("{asks}/32 dev client0");
                 vec![change(2, format!("ip addr add {has}"), format!("ip addr del {has}"))]
             }
@@ -273,7 +273,7 @@ fn run(plan: &Plan, host: u8, line: &str) -> Result<()> {
                 "ethtool" => "ethtool",
                 _ => "iproute2",
             };
-            bail!("there is no `{program}`, which this takes: install {package}")
+            bail!("this needs `{program}`, which was not found: install {package}")
         }
         Err(e) => Err(e).with_context(|| format!("run `{line}`")),
         Ok(out) if out.status.success() => Ok(()),
@@ -289,7 +289,7 @@ pub(super) fn lab(prefix: &str) -> Result<Plan> {
     let o = plan.options();
     ensure!(
         o.kind == Kind::Vxlan && !o.ipv6_underlay,
-        "faults are staged in a lab of VXLAN over IPv4, which is what `tmon lab up` makes"
+        "faults need a lab of VXLAN over IPv4, which is what `tmon lab up` creates"
     );
     Ok(plan)
 }
@@ -359,7 +359,7 @@ pub fn stage(prefix: &str, fault: Fault) -> Result<bool> {
 /// Those of [`stage`]; a fault is already active.
 pub fn surprise(prefix: &str) -> Result<Fault> {
     let staged = noted(&lab(prefix)?)?;
-    ensure!(staged.is_empty(), "something is wrong already: `tmon lab fault --clear` ends it");
+    ensure!(staged.is_empty(), "a fault is already staged: `tmon lab fault --clear` clears it");
     let n = RandomState::new().hash_one("fault") as usize % FAULTS.len();
     let fault = FAULTS[n].0;
     stage(prefix, fault)?;

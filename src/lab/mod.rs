@@ -43,7 +43,7 @@ pub fn exec(prefix: &str, host: &str, argv: &[String]) -> Result<i32> {
         bail!("'{}' is not a host of the lab (host0, host1 ... or fabric)", host.escape_debug());
     }
     if !run::traces(prefix)?.contains(&name) {
-        bail!("the lab has no {host} now: `tmon lab status` shows what there is");
+        bail!("the lab has no {host} now: `tmon lab status` shows its hosts");
     }
     // A child starts in the namespace of the thread that starts it.
     let status = Netns::open(&name)?

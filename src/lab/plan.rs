@@ -158,7 +158,7 @@ impl fmt::Display for PlanStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.netns)?;
         match &self.action {
-            PlanAction::Namespace => f.write_str("make the namespace"),
+            PlanAction::Namespace => f.write_str("create the namespace"),
             PlanAction::Setting { key, value, .. } => write!(f, "set {key} to {value}"),
             PlanAction::Bridge(link) => write!(f, "make bridge {link}"),
             PlanAction::Veth { link, peer, peer_netns: Some(netns), .. } => {
@@ -174,7 +174,7 @@ impl fmt::Display for PlanStep {
             }
             PlanAction::Route { to, link } => write!(f, "route {to} to {link}"),
             PlanAction::Up(link) => write!(f, "bring up {link}"),
-            PlanAction::Promiscuous(link) => write!(f, "let {link} hear everything"),
+            PlanAction::Promiscuous(link) => write!(f, "make {link} promiscuous"),
             PlanAction::Note { link, .. } => write!(f, "note on {link} that the lab is complete"),
         }
     }
@@ -194,7 +194,9 @@ impl Plan {
         match options.kind {
             Kind::Vxlan | Kind::Geneve | Kind::Gretap | Kind::Gre => {}
             Kind::Ipip if !options.ipv6_underlay && !options.ipv6_clients => {}
-            Kind::Ipip => bail!("IPIP is IPv4 in IPv4: it makes no IPv6 lab (try --kind gre)"),
+            Kind::Ipip => {
+                bail!("IPIP is IPv4 in IPv4 and cannot carry an IPv6 lab (try --kind gre)")
+            }
             kind => bail!(
                 "the lab cannot be made of '{kind}' (one of: vxlan, geneve, gretap, gre, ipip)"
             ),

@@ -84,7 +84,9 @@ pub fn standing(prefix: &str) -> Result<Option<Plan>> {
 pub(super) fn standing_or_explain(prefix: &str) -> Result<Plan> {
     match standing(prefix)? {
         Some(plan) => Ok(plan),
-        None if traces(prefix)?.is_empty() => bail!("there is no lab: make it with `tmon lab up`"),
+        None if traces(prefix)?.is_empty() => {
+            bail!("there is no lab: create one with `tmon lab up`")
+        }
         None => {
             bail!("the lab is incomplete (`tmon lab up` was interrupted): run `tmon lab up` again")
         }

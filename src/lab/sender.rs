@@ -113,10 +113,10 @@ impl Voice {
             Ok::<_, nix::Error>((own, socket(AddressFamily::Packet, kind.0, kind.1, none)?))
         })?;
         let (own, socket) = opened.context("open a packet socket at client0 of host0")?;
-        let own = own.context("host0 has no client0: make the lab anew")?;
+        let own = own.context("host0 has no client0: recreate the lab")?;
         let mac = own.addr().unwrap_or_default();
         let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else {
-            bail!("ARP is IPv4's: {from} to {to}");
+            bail!("ARP is only for IPv4: {from} to {to}");
         };
         Ok(Voice::Frame(socket, own, who_has(mac, from, to)))
     }

@@ -82,7 +82,7 @@ impl Traffic {
         match self.ipv6 {
             false => Ok(plan.client(i, k)),
             true => plan.client6(i, k).context(
-                "the clients of this lab have no IPv6 addresses: make it with `tmon lab up --ipv6`",
+                "the clients of this lab have no IPv6 addresses: create it with `tmon lab up --ipv6`",
             ),
         }
     }

@@ -195,7 +195,7 @@ impl Soak {
             let side = if hook == Hook::Rx { "ingress" } else { "egress" };
             self.g.a.run("tc", &format!("filter del dev eth0 {side} prio 1 handle 1 bpf"));
         }
-        told(&mut self.wire, "nothing runs before tmon");
+        told(&mut self.wire, "no program runs before tmon");
     }
 
     /// Our programs are detached by somebody else, and come back.

@@ -332,7 +332,7 @@ fn programs_that_run_before_ours_are_reported() {
         if kind == HookKind::Clsact {
             g.a.run("tc", "filter del dev eth0 egress prio 1 handle 1 bpf");
         }
-        told(&mut live, "nothing runs before tmon");
+        told(&mut live, "no program runs before tmon");
     }
 }
 

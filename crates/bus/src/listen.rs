@@ -73,7 +73,7 @@ pub fn listen(
         let (own, subjects) = (Arc::clone(&shared), listening.subjects.clone());
         thread(enter.clone(), move || async move {
             let sayings = own.sayings.clone();
-            let said = move |event| sayings.event(&event, "hosts are heard again when it is");
+            let said = move |event| sayings.event(&event, "hosts reappear when it is back");
             let client = match login.connect("tmon", said).await {
                 Ok(client) => client,
                 Err(e) => {
@@ -285,7 +285,7 @@ impl Messenger for Bus {
                 let nobody = self.hosts.tellers.is_empty() && self.begun.elapsed() > ANSWER;
                 if nobody && !std::mem::replace(&mut self.in_vain, true) {
                     return Ok(Some(News::Nobody(format!(
-                        "nobody has answered in {} s: no host publishes in this fleet, or this login may not hear it",
+                        "no answer in {} s: no host publishes in this fleet, or this login may not subscribe to it",
                         ANSWER.as_secs()
                     ))));
                 }
@@ -337,7 +337,7 @@ impl Bus {
             drop(asking);
             self.calm();
             return Some(format!(
-                "this is too slow for what {hosts} hosts tell: they are asked {slow} times less often"
+                "this viewer cannot keep up with {hosts} hosts: it now asks them {slow} times less often"
             ));
         }
         if asking.slow > 0 && !is_slow && since > CALM {
@@ -405,12 +405,12 @@ impl Hosts {
                 FrameKind::Rows => topic == SubjectKind::Rows,
             };
             if !fits {
-                bail!("a frame of another kind than its subject says");
+                bail!("the kind of the frame does not match its subject");
             }
             // Permissions are by subject, so a frame must not carry another host's name.
             let own = HostPath::new(&frame.interval.origin.host).to_string();
             if own != host {
-                bail!("it gives the name of another, {}", sanitize(&own));
+                bail!("the frame names another host, {}", sanitize(&own));
             }
             Ok(frame)
         });
@@ -420,7 +420,7 @@ impl Hosts {
                 let before =
                     self.tellers.get_mut(host).map(|t| std::mem::replace(&mut t.is_garbled, true));
                 if before != Some(true) {
-                    sayings.say(&format!("{host} is garbled, and not heard: {e:#}"));
+                    sayings.say(&format!("{host} sends invalid frames and is ignored: {e:#}"));
                 }
                 return None;
             }
@@ -431,7 +431,7 @@ impl Hosts {
                 return None; // its identity follows soon
             }
             if self.tellers.len() >= MOST_HOSTS {
-                let others = "the others are not heard";
+                let others = "the others are ignored";
                 sayings.say(&format!("there are more than {MOST_HOSTS} hosts: {others}"));
                 return None;
             }
@@ -445,7 +445,7 @@ impl Hosts {
                     return None;
                 }
                 let other =
-                    "two hosts publish by this name, of which one is not heard: --as gives names";
+                    "two hosts publish under this name, and one is ignored: name them with --as";
                 sayings.say(&format!("{host}: {other}"));
                 return None;
             }

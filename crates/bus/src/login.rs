@@ -69,7 +69,7 @@ impl Login {
         let mut servers = Vec::new();
         for url in urls.split(',').map(str::trim) {
             // The text may contain a password.
-            let wrong = "a server is nats://HOST:4222, or tls://HOST:4222";
+            let wrong = "expected a server such as nats://HOST:4222 or tls://HOST:4222";
             let server: ServerAddr = url.parse().ok().context(wrong)?;
             let is_known = matches!(server.scheme(), "nats" | "tls");
             ensure!(is_known && !server.host().is_empty(), wrong);
@@ -101,7 +101,7 @@ impl Login {
     pub fn with_seed(self, file: &str) -> Result<Login> {
         // The file may contain comments, like those that `nsc` writes.
         let seed = file.lines().map(str::trim).find(|l| l.starts_with("SU"));
-        let seed = seed.context("there is no seed of a user's key in it: it begins with SU")?;
+        let seed = seed.context("it contains no seed of a user nkey, which begins with SU")?;
         Ok(Login { seed: Some(seed.to_owned()), ..self })
     }
 
@@ -113,7 +113,7 @@ impl Login {
     pub fn with_tls(self, ca: Option<&[u8]>, own: Option<[&[u8]; 2]>) -> Result<Login> {
         let is_certificate = |pem: &[u8]| -> Result<()> {
             let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
-            ensure!(!all.is_empty(), "there is no certificate in it");
+            ensure!(!all.is_empty(), "it contains no certificate");
             Ok(())
         };
         let trusted = match ca {
@@ -126,7 +126,9 @@ impl Login {
         let own = match own {
             Some([certificate, key]) => {
                 is_certificate(certificate).context("read --tls-cert")?;
-                PrivateKeyDer::from_pem_slice(key).ok().context("read --tls-key: it is no key")?;
+                PrivateKeyDer::from_pem_slice(key)
+                    .ok()
+                    .context("read --tls-key: it contains no private key")?;
                 Some([Kept::new(certificate)?, Kept::new(key)?])
             }
             None => None,
@@ -181,8 +183,10 @@ impl Login {
             options = options.user_and_password(user.clone(), password.clone());
         }
         if let Some(file) = &self.credentials {
-            options =
-                options.credentials(file).ok().context("--creds is no file of credentials")?;
+            options = options
+                .credentials(file)
+                .ok()
+                .context("the file of --creds contains no credentials")?;
         }
         if let Some(seed) = &self.seed {
             options = options.nkey(seed.clone());
@@ -199,7 +203,7 @@ impl Login {
                 ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                     return anyhow!(Refused);
                 }
-                ConnectErrorKind::Dns => "its name is not known",
+                ConnectErrorKind::Dns => "its name cannot be resolved",
                 ConnectErrorKind::TimedOut => "it does not answer",
                 _ => return anyhow!("{e}"),
             };
@@ -214,9 +218,7 @@ pub(crate) struct Refused;
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "the server refuses this login: look at --creds, --nkey, or the user in the URL",
-        )
+        f.write_str("the server rejects this login: check --creds, --nkey, or the user in the URL")
     }
 }
 
@@ -272,8 +274,8 @@ impl Sayings {
     /// Reports an event of an established connection.
     pub(crate) fn event(&self, event: &Event, gone: &str) {
         match event {
-            Event::Disconnected => self.say(&format!("the bus is not reached: {gone}")),
-            Event::ServerError(e) => self.say(&format!("the bus says: {e}")),
+            Event::Disconnected => self.say(&format!("the bus is unreachable: {gone}")),
+            Event::ServerError(e) => self.say(&format!("error from the bus: {e}")),
             _ => {}
         }
     }

@@ -126,7 +126,7 @@ impl Publisher {
         if connected && (!self.connected || connects != self.connects) {
             leases.back(now);
             if self.connects > 0 {
-                shared.sayings.say("the bus is reached again");
+                shared.sayings.say("the bus is back");
             }
             self.connects = connects;
             shared.greeted.store(true, Ordering::Relaxed);
@@ -173,7 +173,7 @@ async fn talk(
     let [mut pause, longest] = BACK_OFF;
     let client = loop {
         let sayings = shared.sayings.clone();
-        let gone = "what happens meanwhile is told in one longer interval";
+        let gone = "the next interval will include this time";
         match login.connect(name, move |event| sayings.event(&event, gone)).await {
             Ok(client) => break client,
             Err(e) => {

@@ -78,7 +78,7 @@ impl Subjects {
     pub fn of(fleet: &str) -> Result<Subjects> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let is_token = !fleet.is_empty() && fleet.len() <= 64 && fleet.chars().all(fits);
-        ensure!(is_token, "a fleet has a name of letters, digits, - and _");
+        ensure!(is_token, "a fleet name consists of letters, digits, - and _");
         Ok(Subjects { prefix: format!("tmon.v1.{fleet}.") })
     }
 
@@ -106,8 +106,7 @@ pub fn pattern(text: &str) -> Result<String, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let is_token = !token.is_empty() && token.chars().all(fits);
         if !is_token && token != "*" && !(token == ">" && is_last) {
-            let wrong =
-                "names with dots between them, * for one of them, > at the end for all: eu.>";
+            let wrong = "expected names separated by dots, with * for one name and > at the end for all: eu.>";
             return Err(wrong.to_owned());
         }
     }

@@ -48,7 +48,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: HtmlOptions) -
         "smaller": smaller,
         "theme": options.dark.map(|dark| if dark { "dark" } else { "light" }),
         "top": options.top.unwrap_or(24).max(1),
-        // so many levels of groups are looked into at first
+        // how many levels of groups are expanded at first
         "coarsest": (!reading.groups.is_empty()).then(|| reading.groups.coarsest()),
     });
     let mut rest = PAGE;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! JSON, schema 1 of DESIGN section 5: one object per reading, one line each.
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io::{self, Write},
     net::IpAddr,
@@ -32,9 +33,7 @@ use model::{
 pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
     let interval = reading.interval;
     let object = Object {
-        schema: 1,
-        tool: reading.tool,
-        host: reading.host,
+        head: DocumentHead::new(reading.tool, reading.host),
         since: timestamp(interval.since),
         taken: timestamp(interval.taken),
         interval_ns: nanoseconds(interval.elapsed),
@@ -136,11 +135,25 @@ pub(super) fn nanoseconds(t: Duration) -> u64 {
     u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The first fields of a document: its schema, which program wrote it, and on which host.
 #[derive(Serialize)]
-struct Object<'a> {
+pub struct DocumentHead<'a> {
     schema: u32,
     tool: &'a str,
-    host: &'a str,
+    host: Cow<'a, str>,
+}
+
+impl<'a> DocumentHead<'a> {
+    /// The head of a document by this program and version, about this host.
+    pub fn new(tool: &'a str, host: impl Into<Cow<'a, str>>) -> DocumentHead<'a> {
+        DocumentHead { schema: 1, tool, host: host.into() }
+    }
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    #[serde(flatten)]
+    head: DocumentHead<'a>,
     since: Option<String>,
     taken: Option<String>,
     interval_ns: u64,
@@ -438,9 +451,8 @@ fn finding<'a>(f: &'a Finding, groups: &'a Groups) -> Found<'a> {
 /// What happened to a finding, and its present state.
 #[derive(Serialize)]
 struct Changed<'a> {
-    schema: u32,
-    tool: &'a str,
-    host: &'a str,
+    #[serde(flatten)]
+    head: DocumentHead<'a>,
     at: Option<String>,
     change: &'static str,
     #[serde(flatten)]
@@ -460,7 +472,8 @@ pub fn change(
     groups: &Groups,
 ) -> io::Result<()> {
     let (at, change) = (timestamp(at), change.name());
-    line(out, &Changed { schema: 1, tool, host, at, change, finding: finding(f, groups) })
+    let head = DocumentHead::new(tool, host);
+    line(out, &Changed { head, at, change, finding: finding(f, groups) })
 }
 
 #[derive(Serialize)]

@@ -392,14 +392,14 @@ impl Metrics {
                 (labels.and("severity", severity.name()), n)
             })
         });
-        let help = "What is wrong now, as tmon watch tells it";
+        let help = "Problems present now, as reported by tmon watch";
         out.family("tmon_findings", help, None, MetricType::Gauge, findings)?;
         let fills = self.fills.iter().flat_map(|(place, fill)| {
             let state = |state| at(place).and("state", state);
             [(state("used"), fill.used), (state("size"), fill.size)]
         });
         let help =
-            "Slots of the fuller one of an interface's two tables; it is made for half of them";
+            "Slots in the fuller of an interface's two tables; it is designed to be half full";
         out.family("tmon_table_slots", help, None, MetricType::Gauge, fills)?;
         let failed = [(Labels::default(), self.failed)];
         let help = "Readings in which an interface could not be read";

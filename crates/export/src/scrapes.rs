@@ -64,7 +64,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// It may be closed where somebody else wants its place.
+    /// Whether it may be closed to make room for another connection.
     fn gives_way(&self) -> bool {
         !self.is_served.load(Ordering::Relaxed) || self.begun.elapsed() > SLOW
     }
@@ -117,7 +117,7 @@ fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<Guests>) {
     };
     let metrics = metrics.clone();
     let one = move || {
-        // Who is gone or too slow gets nothing more.
+        // Clients that are gone or too slow get nothing more.
         let _ = converse(&place.1, &metrics, Instant::now() + PATIENCE);
     };
     // Without a thread the connection is closed.
@@ -144,8 +144,10 @@ fn converse(guest: &Guest, metrics: &Metering, end: Instant) -> io::Result<()> {
         Asked::Metrics(how) => answer("200 OK", how.content_type(), &metrics.text(how)),
         Asked::Start => answer("200 OK", TEXT, "tmon: the metrics are at /metrics\n"),
         Asked::Nothing => answer("404 Not Found", TEXT, "the metrics are at /metrics\n"),
-        Asked::NotReading => answer("405 Method Not Allowed", TEXT, "GET and HEAD are all\n"),
-        Asked::Nonsense => answer("400 Bad Request", TEXT, "this is no HTTP request\n"),
+        Asked::NotReading => {
+            answer("405 Method Not Allowed", TEXT, "only GET and HEAD are supported\n")
+        }
+        Asked::Nonsense => answer("400 Bad Request", TEXT, "this is not an HTTP request\n"),
     };
     if head_only {
         let body = answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);

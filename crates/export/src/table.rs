@@ -64,7 +64,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions)
         writeln!(
             out,
             "\nno tunnel traffic{}",
-            if reading.rows > 0 { " that the filter keeps" } else { "" }
+            if reading.rows > 0 { " that matches the filter" } else { "" }
         )?;
     } else {
         writeln!(out)?;
@@ -144,7 +144,7 @@ pub fn coverage(interface: &Interface) -> String {
         let _ = write!(line, "; not in totals: {} counts the same packets", sanitize(other));
     }
     if interface.stale {
-        line.push_str("; could not be read: as it was before");
+        line.push_str("; could not be read: last known counts");
     }
     if interface.fill.size > 0 {
         let _ = write!(line, "; table {} full", percent(interface.fill.used, interface.fill.size));

@@ -237,7 +237,7 @@ fn fragments_and_failures_are_reported_if_any() {
     let table = text(&interval, "", Format::Table, None, 1);
     assert!(
         table.contains(
-            "header); 2 fragments of outer packets; could not be read: as it was before; table"
+            "header); 2 fragments of outer packets; could not be read: last known counts; table"
         ),
         "{table}"
     );

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures as a source: readings of what was read of them so far, with everything that happened
-//! before as intervals.
+//! Captures as a source: readings of what has been read so far, with everything before as
+//! intervals.
 //!
-//! A thread of its own reads them, so that a large file, or what comes through a pipe, can be looked at
-//! while it is read. Readings come a few times a second at most, and less often where they take long:
-//! what is handed over costs a fixed share of the time.
+//! A separate thread reads them, so that a large file, or one that comes through a pipe, can be
+//! shown while it is read. Readings come a few times a second at most, and less often if they take
+//! long: they cost a fixed share of the time.
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,24 +30,24 @@ use model::{
     units::{self, Base},
 };
 
-/// From one reading to the next, and what the first one waits for.
+/// The time from one reading to the next, and before the first.
 const PAUSE: Duration = Duration::from_millis(300);
-/// So many times as long as a reading took passes until the next.
+/// A reading is followed by a pause of this many times its duration.
 const SHARE: u32 = 20;
 
-/// What the thread says.
+/// A message of the thread.
 enum News {
-    /// What was read so far.
+    /// A reading of what has been read so far.
     Some(Reading),
-    /// All of it, and why that is not to the end of a file, if so.
+    /// The last reading, and why a file could not be read to its end, if so.
     All(Reading, Result<()>),
 }
 
-/// Captures while they are read.
+/// Captures that are being read.
 pub struct Capture {
     news: Receiver<Result<News>>,
     next: Option<Result<Reading>>,
-    /// What is there as long as nothing is.
+    /// The snapshot before there is any reading.
     nothing: Option<Snapshot>,
     progress: Arc<Mutex<String>>,
     end: Option<Result<()>>,
@@ -56,8 +56,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Captures in intervals of this length, or longer ones where these take more bytes than that.
-    /// Opening them, which may wait for a pipe, is done by the thread, too.
+    /// Captures in intervals of length `step`, or longer ones if these take more than `bytes`. The
+    /// thread also opens them, which may wait for a pipe.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -69,8 +69,8 @@ impl Capture {
         Capture::reading(move |teller| read(open()?, step, bytes, teller))
     }
 
-    /// Recordings in the intervals that they have, or longer ones where these take more bytes than that.
-    /// What hosts of a fleet are called becomes known to `names`.
+    /// Recordings in their own intervals, or longer ones if these take more than `bytes`. Names of
+    /// hosts in a fleet are added to `names`.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -85,7 +85,7 @@ impl Capture {
         let read = move || {
             let teller = Teller { news: &send, progress: &shown, due: Instant::now() + PAUSE };
             if let Err(e) = read(teller) {
-                _ = send.send(Err(e)); // or nobody wants to know any more
+                _ = send.send(Err(e)); // // if the receiver is gone, nobody needs it
             }
         };
         thread::Builder::new().name("capture".to_owned()).spawn(read).context("start a thread")?;
@@ -93,23 +93,23 @@ impl Capture {
         Ok(Capture { news, next: None, nothing, progress, end: None, is_read: false, again: None })
     }
 
-    /// Also lets somebody look into packets, by reading these once more.
+    /// Allows to examine packets, by reading the captures again.
     pub fn set_again(&mut self, again: Option<Again>) {
         self.again = again;
     }
 
-    /// Why a capture could not be read to its end, if that is so.
+    /// Why a capture could not be read to its end, if so.
     ///
     /// # Errors
-    /// That is the error.
+    /// The error that ended reading.
     pub fn end(&mut self) -> Result<()> {
         self.end.take().unwrap_or(Ok(()))
     }
 
-    /// Waits until all has been read; `None` if it is asked to stop.
+    /// Waits until everything has been read; `None` if `stop` was raised.
     ///
     /// # Errors
-    /// As of [`Source::read`].
+    /// See [`Source::read`].
     pub fn read_all(&mut self, stop: &AtomicBool) -> Result<Option<Reading>> {
         const STEP: Duration = Duration::from_millis(50);
         while !stop.load(Ordering::Relaxed) {
@@ -143,7 +143,7 @@ impl Capture {
 }
 
 impl Source for Capture {
-    /// Waits where there is nothing new yet, but not long for the first.
+    /// Waits if there is nothing new yet, but not long for the first reading.
     fn read(&mut self) -> Result<Reading> {
         if let Some(nothing) = self.nothing.take() {
             return match self.news.recv_timeout(2 * PAUSE) {
@@ -164,7 +164,7 @@ impl Source for Capture {
     fn follow(&mut self) -> Vec<String> {
         while !self.is_read {
             match self.news.try_recv() {
-                Ok(news) => self.next = Some(self.take(news)), // it has all that was in the one before
+                Ok(news) => self.next = Some(self.take(news)), // // it includes everything in the previous one
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.is_read = true,
             }
@@ -181,8 +181,7 @@ impl Source for Capture {
         match &mut self.again {
             Some(again) => Ok(again),
             None => bail!(
-                "here are only counts, or packets that came through a pipe and are gone: of files with \
-                 packets `tmon top --read` shows what is in them"
+                "only counts are available here, or the packets came through a pipe: use `tmon top --read` with capture files"
             ),
         }
     }
@@ -196,7 +195,7 @@ impl Source for Capture {
     }
 }
 
-/// Hands over what was read so far, as long as there is more.
+/// Passes on what has been read so far, while there is more to read.
 struct Teller<'a> {
     news: &'a SyncSender<Result<News>>,
     progress: &'a Mutex<String>,
@@ -204,7 +203,7 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// So many bytes were read, of so many.
+    /// Sets how many bytes have been read, and of how many.
     fn is_at(&self, at: u64, size: Option<u64>) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = match size {
             Some(size) => units::percent(at, size),
@@ -216,8 +215,8 @@ impl Teller<'_> {
         Instant::now() >= self.due
     }
 
-    /// Tells what `make` makes, unless the one before has not been taken yet: true if it is told,
-    /// `None` if nobody wants to know any more.
+    /// Passes on the result of `make`, unless the previous one has not been taken yet. Returns
+    /// whether it did; `None` if the receiver is gone.
     fn tell(&mut self, make: impl FnOnce() -> Result<Reading>) -> Result<Option<bool>> {
         let begun = Instant::now();
         let told = match self.news.try_send(Ok(News::Some(make()?))) {
@@ -229,7 +228,7 @@ impl Teller<'_> {
         Ok(told)
     }
 
-    /// Tells all there is.
+    /// Passes on the last reading.
     fn end(self, reading: Reading, end: Result<()>) {
         _ = self.news.send(Ok(News::All(reading, end)));
     }
@@ -273,7 +272,7 @@ fn read(mut replay: Replay, step: Duration, bytes: usize, mut teller: Teller<'_>
     Ok(())
 }
 
-/// The same of recordings.
+/// Reads recordings in the same way.
 fn read_recordings(
     mut recordings: Recordings,
     names: &Names,
@@ -301,7 +300,7 @@ fn read_recordings(
     };
     if past.is_empty() {
         end?;
-        bail!("there is no reading in what was recorded");
+        bail!("the recordings contain no reading");
     }
     names.learn_hosts(recordings.names());
     teller.end(past.reading(recordings.notes()), end.and_then(|()| recordings.end()));
@@ -389,7 +388,7 @@ mod tests {
         to.write_all(&head).expect("somebody reads");
         let record = [words(&[1_700_000_000, 0, 20, 20]), vec![0; 20]].concat();
         for n in 1..=3 {
-            // In two pieces, with a look in between.
+            // In two pieces, with a reading in between.
             to.write_all(&record[..17]).expect("somebody reads");
             thread::sleep(Duration::from_millis(150));
             to.write_all(&record[17..]).expect("somebody reads");

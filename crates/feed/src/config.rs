@@ -105,16 +105,16 @@ impl FromStr for Port {
             kinds.map(Kind::to_string).collect::<Vec<_>>().join(", ")
         };
         let (kind, number) =
-            text.split_once('=').ok_or("a kind, '=' and a UDP port: vxlan=5789")?;
+            text.split_once('=').ok_or("expected a kind, '=' and a UDP port: vxlan=5789")?;
         let fou = kind.eq_ignore_ascii_case("fou");
         let kind = if fou { Kind::Gue } else { kind.parse()? };
         if !in_udp(kind) {
-            return Err(format!("{kind} does not travel in UDP: one of {}, fou", names()));
+            return Err(format!("{kind} does not run over UDP: use one of {}, fou", names()));
         }
         let (number, rest) = number.split_once(',').map_or((number, None), |(n, r)| (n, Some(r)));
         let l2tp = rest.map(L2tp::from_str).transpose()?;
         if l2tp.is_some() && kind != Kind::L2tpv3 {
-            return Err(format!("{kind} has no parameters: cookie and sublayer are l2tpv3's"));
+            return Err(format!("{kind} has no parameters: cookie and sublayer belong to l2tpv3"));
         }
         let port = number
             .parse()
@@ -146,7 +146,7 @@ impl FromStr for L2tp {
                 Some(("sublayer", "4")) => l2tp.sublayer = true,
                 _ => {
                     return Err(format!(
-                        "'{part}' is not cookie=0, 4 or 8 nor sublayer=0 or 4: cookie=8,sublayer=4"
+                        "'{part}' is neither cookie=0, 4 or 8 nor sublayer=0 or 4: cookie=8,sublayer=4"
                     ));
                 }
             }

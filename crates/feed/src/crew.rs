@@ -152,7 +152,7 @@ impl Crew {
                 self.spare.push(batch);
             }
             let done = if self.given - self.followed > left {
-                self.done.recv().context("a thread that judges is gone")?
+                self.done.recv().context("a parsing thread has died")?
             } else {
                 match self.done.try_recv() {
                     Ok(done) => done,

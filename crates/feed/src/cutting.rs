@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Of packets whose rows are selected: whether what is in them is, too, and what of them is written.
+//! Whether packets of matching rows match as well, and which part of them is written.
 use std::fmt::Write as _;
 
 use anyhow::Result;
@@ -16,63 +16,64 @@ use model::{
     flow::{Kind, Tunnel},
 };
 
-/// The link types that captures are written with.
+/// The link types of the captures that are written.
 pub const LINK_ETHERNET: u16 = 1;
-/// The same of packets that begin with their IP header.
+/// The link type of packets that begin with their IP header.
 pub const LINK_RAW: u16 = 101;
 
-/// What is asked of a packet.
+/// What to match and cut.
 #[derive(Clone, Debug, Default)]
 pub struct PacketCut {
-    /// What is in it, where the row does not say that.
+    /// The filter for the packet itself, if it has terms that do not depend on the row alone.
     filter: Option<PacketFilter>,
-    /// So many outer tunnels are taken off.
+    /// How many outer tunnels are removed.
     decap: usize,
 }
 
-/// What is written of a packet.
+/// The part of a packet that is written.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cut<'f> {
-    /// Nothing: the filter does not mean it.
+    /// Nothing: the filter does not match.
     Unwanted,
-    /// Nothing: its inside is neither Ethernet nor IP, or not in this packet.
+    /// Nothing: its content is neither Ethernet nor IP, or is in another packet.
     NoInside,
-    /// The packet as it is.
+    /// The whole packet.
     Whole,
-    /// What a tunnel carries.
+    /// The content of a tunnel.
     Inside {
-        /// What there is of it.
+        /// The bytes that were captured.
         data: &'f [u8],
-        /// How long it is.
+        /// Its original length.
         orig_len: u32,
-        /// How it begins, by the number of a capture's link type.
+        /// Its link-layer header type, by number.
         link: u16,
     },
 }
 
 impl PacketCut {
-    /// Keeps what the filter keeps, without so many outer tunnels (of packets with fewer: without all).
+    /// Matches `filter`, and removes this many outer tunnels (all, if there are fewer).
     pub fn new(filter: Option<&PacketFilter>, decap: usize) -> PacketCut {
         PacketCut { filter: filter.filter(|f| !f.is_of_rows()).cloned(), decap }
     }
 
-    /// It takes a look into packets.
+    /// Whether packets have to be examined.
     pub fn looks(&self) -> bool {
         self.filter.is_some() || self.decap > 0
     }
 
-    /// It takes a look to know whether they are wanted.
+    /// Whether packets have to be examined to know if they match.
     pub fn chooses(&self) -> bool {
         self.filter.is_some()
     }
 
-    /// The tunnels that are taken off.
+    /// The tunnels that are removed.
     fn off<'w>(&self, way: &'w Way) -> &'w [WayLevel] {
         let levels = way.levels();
         levels.get(1..levels.len().min(self.decap + 1)).unwrap_or_default()
     }
 
-    /// What is written of a frame whose headers are where `way` says; `bytes` are all there are of it.
+    /// The part of a frame to write. `way` says where its headers are; `bytes` are all that was
+    /// captured.
     pub(crate) fn cut<'f>(&self, way: &Way, frame: &NativeFrame<'_>, bytes: &'f [u8]) -> Cut<'f> {
         if self.filter.as_ref().is_some_and(|f| !f.keeps(&inner_packet(way, frame.data))) {
             return Cut::Unwanted;
@@ -81,7 +82,7 @@ impl PacketCut {
             return Cut::Whole;
         }
         let Some(level) = self.off(way).last() else {
-            // A later fragment: what its tunnel carries began in another packet.
+            // A later fragment: the content of its tunnel began in another packet.
             return if way.transport().is_none() { Cut::NoInside } else { Cut::Whole };
         };
         let (begin, end) = (level.off as usize, (level.end as usize).min(bytes.len()));
@@ -95,7 +96,7 @@ impl PacketCut {
         Cut::Inside { data, orig_len: level.end.saturating_sub(level.off), link }
     }
 
-    /// Adds to a comment which tunnels were taken off.
+    /// Appends to a comment which tunnels were removed.
     pub(crate) fn say_off(&self, way: &Way, comment: &mut String) {
         for (i, level) in self.off(way).iter().enumerate() {
             let (kind, id) = level.tunnel();
@@ -105,7 +106,7 @@ impl PacketCut {
     }
 }
 
-/// The same for packets one by one, as interfaces have them.
+/// Matches and cuts single packets, as they come from interfaces.
 pub struct Cutter {
     cut: PacketCut,
     guide: Guide,
@@ -113,21 +114,21 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Reads packets as `config` says.
+    /// Parses packets as `config` says.
     ///
     /// # Errors
-    /// There is no memory.
+    /// Memory cannot be allocated.
     pub fn new(cut: PacketCut, config: &Config) -> Result<Cutter> {
         Ok(Cutter { cut, guide: Guide::new(&native_config(config)?)?, way: Way::default() })
     }
 
-    /// It takes a look to know whether packets are wanted.
+    /// Whether packets have to be examined to know if they match.
     pub fn chooses(&self) -> bool {
         self.cut.chooses()
     }
 
-    /// What is written of a packet of this length, of which there are these bytes, beginning like
-    /// this.
+    /// The part to write of a packet with this original length, of which these bytes were captured,
+    /// starting at this layer.
     pub fn cut<'f>(&mut self, bytes: &'f [u8], length: u32, start: LinkStart) -> Cut<'f> {
         let frame = NativeFrame {
             data: &bytes[..bytes.len().min(length as usize).min(LONGEST_FRAME)],
@@ -144,7 +145,7 @@ impl Cutter {
         self.cut.cut(&self.way, &frame, bytes)
     }
 
-    /// Adds to a comment which tunnels were taken off the packet before.
+    /// Appends to a comment which tunnels were removed from the previous packet.
     pub fn say_off(&self, comment: &mut String) {
         self.cut.say_off(&self.way, comment);
     }

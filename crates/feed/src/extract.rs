@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is selected of captures, as a capture: whole frames, or what their tunnels carry.
+//! Extracts selected packets from captures: whole frames, or the contents of their tunnels.
 //!
-//! The filter is asked once for each row. A frame costs what the parser takes to tell its row, and no
-//! more unless it is selected.
+//! The filter is evaluated once per row. A frame costs what the parser needs to find its row, and
+//! no more unless it is selected.
 use std::{
     collections::hash_map::Entry,
     fmt::Write as _,
@@ -34,62 +34,62 @@ use model::{
     rows,
 };
 
-/// Interfaces whose fragments are kept apart; more share with the last.
+/// How many interfaces have separate memories of fragments; further ones share the last.
 const MOST_GUIDES: usize = 64;
-/// Rows that a comment tells of, at most.
+/// Limit on the rows described in comments.
 const MOST_COMMENTS: usize = 1 << 16;
-/// Addresses whose names are written, at most.
+/// Limit on the addresses whose names are written.
 const MOST_NAMED: usize = 1 << 16;
 
-/// What is wanted of captures.
+/// What to extract.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Packets that this filter keeps; `None` for none of those that are in rows.
+    /// The filter for packets in rows; `None` selects none of them.
     pub filter: Option<PacketFilter>,
-    /// What could not be parsed.
+    /// Also packets that could not be parsed.
     pub stops: bool,
-    /// Packets of this time.
+    /// Only packets from this time.
     pub between: Between,
-    /// So many packets at most.
+    /// Limit on the packets.
     pub count: Option<u64>,
-    /// So much of each at most.
+    /// The snapshot length.
     pub snaplen: Option<u32>,
-    /// Of each, what is inside of so many tunnels; of those with fewer, what is inside of all.
+    /// How many outer tunnels to remove (all, if there are fewer).
     pub decap: usize,
 }
 
-/// What became of the frames.
+/// The counts of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extracted {
-    /// That were read.
+    /// Frames read.
     pub frames: u64,
-    /// That were selected.
+    /// Frames selected.
     pub matched: u64,
-    /// That were written: all that were selected but for the next.
+    /// Frames written: all selected ones except the following.
     pub written: u64,
-    /// Whose inside is neither Ethernet nor IP, or not in this packet.
+    /// Frames whose content is neither Ethernet nor IP, or is in another packet.
     pub no_inside: u64,
-    /// Written without a time, because the file does not say.
+    /// Frames written without a time, because the capture has none.
     pub untimed: u64,
 }
 
-/// Captures of which something is taken.
+/// An extraction in progress.
 pub struct Extract<W: Write> {
     inputs: Inputs,
     sink: Sink<W>,
     guides: Vec<Guide>,
     known: HashMap<Place, usize>,
-    /// Where the frame before came from: input, interface, index there; and its place.
+    /// The origin of the previous frame (input, interface, index there), and its place.
     last: Option<(usize, u32, Option<u32>, usize)>,
     config: NativeConfig,
 }
 
-/// An interface of a file, and its index if frames say so.
+/// An interface of a file, and its index if the frames have it.
 type Place = (usize, u32, Option<u32>);
 
-/// An interface that frames came from.
+/// An interface of the captures.
 struct Origin {
-    /// What filters call it.
+    /// Its name in filters.
     label: String,
     name: String,
     file: String,
@@ -101,7 +101,7 @@ struct Origin {
     latest: u64,
 }
 
-/// What is done with frames.
+/// Matches and writes frames.
 struct Sink<W: Write> {
     selection: Selection,
     cut: PacketCut,
@@ -116,7 +116,7 @@ struct Sink<W: Write> {
     comment: String,
 }
 
-/// Rows that are selected, by number from 2 on; 1 is any of those that there is no room for.
+/// The selected rows, by number from 2 on; 1 stands for all rows without room.
 #[derive(Default)]
 struct Chosen {
     numbers: HashMap<(usize, key6), u32>,
@@ -142,7 +142,7 @@ impl Chosen {
     }
 }
 
-/// A frame as it is written.
+/// A frame to write.
 struct Taken<'f> {
     data: &'f [u8],
     orig_len: u32,
@@ -152,10 +152,10 @@ struct Taken<'f> {
 }
 
 impl<W: Write> Extract<W> {
-    /// Reads the headers of open captures; those that are compressed unpack to at most so many bytes.
+    /// Reads the headers of open captures. `most` limits the size of compressed ones.
     ///
     /// # Errors
-    /// One is not a capture; there is no memory.
+    /// A file is not a capture, or memory cannot be allocated.
     pub fn of(
         captures: Captures,
         config: &Config,
@@ -187,15 +187,15 @@ impl<W: Write> Extract<W> {
         Ok(Extract { inputs, sink, guides, known: HashMap::new(), last: None, config })
     }
 
-    /// Also writes what the addresses of what is written are called, by what files say.
+    /// Also writes the names of addresses, as given by files.
     pub fn set_names(&mut self, names: Names) {
         self.sink.names = names;
     }
 
-    /// Takes so many frames at most; true if there are more, and more is wanted.
+    /// Takes up to this many frames. Returns whether there are more, and more are wanted.
     ///
     /// # Errors
-    /// What was selected cannot be written.
+    /// Writing fails.
     pub fn advance(&mut self, most: u64) -> Result<bool> {
         let until = self.sink.extracted.frames.saturating_add(most);
         while let Some(i) = self.inputs.next() {
@@ -210,7 +210,7 @@ impl<W: Write> Extract<W> {
         Ok(false)
     }
 
-    /// Takes the frame in hand and those behind it, while they are of the same place.
+    /// Takes the current frame and those after it, while they come from the same interface.
     fn run(&mut self, input: usize, until: u64) -> Result<()> {
         let Some(frame) = self.inputs.peek() else { return Ok(()) };
         let of = (input, frame.interface, frame.ifindex);
@@ -247,7 +247,7 @@ impl<W: Write> Extract<W> {
         written.context("write")
     }
 
-    /// The place of the frame in hand of an input.
+    /// The place of the interface of an input's current frame.
     #[cold]
     fn origin(&mut self, input: usize) -> Result<usize> {
         let Some(frame) = self.inputs.peek() else { return Ok(0) };
@@ -274,64 +274,64 @@ impl<W: Write> Extract<W> {
             self.guides.push(Guide::new(&self.config)?);
         }
         if origin >= MOST_GUIDES - 1 {
-            self.guides[MOST_GUIDES - 1].forget(); // what it knows is of another interface
+            self.guides[MOST_GUIDES - 1].forget(); // // it remembers fragments of another interface
         }
         self.last = Some((place.0, place.1, place.2, origin));
         Ok(origin)
     }
 
-    /// Writes what is left to be written: how much was read of each interface.
+    /// Writes the statistics of each interface.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Writing fails.
     pub fn finish(&mut self) -> Result<Extracted> {
         self.sink.finish().context("write")?;
         Ok(self.sink.extracted)
     }
 
-    /// What could not be read, after the end.
+    /// Returns the errors of reading, after the end.
     ///
     /// # Errors
-    /// The first of those errors, with the others behind it.
+    /// The first error, followed by the others.
     pub fn end(&mut self) -> Result<()> {
         self.inputs.end()
     }
 
-    /// What is to be said about the captures, a line each.
+    /// Remarks about the captures, one per line.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<_> = self.inputs.contradictions().collect();
         if self.sink.extracted.untimed > 0 {
             notes.push(format!(
-                "{} packets are without a time in the capture: they are written as of 1970",
+                "{} packets have no timestamp in the capture: they are written with the time 0 (1970)",
                 self.sink.extracted.untimed
             ));
         }
         notes
     }
 
-    /// So far.
+    /// The counts so far.
     pub fn extracted(&self) -> Extracted {
         self.sink.extracted
     }
 
-    /// Bytes of the files read so far, and their size where it is known.
+    /// The number of bytes read so far, and the size of the files if known.
     pub fn position(&self) -> (u64, Option<u64>) {
         self.inputs.position()
     }
 
-    /// How many bytes of what was written are whole blocks: see [`PcapngWriter::whole`].
+    /// How many bytes of the output are complete blocks: see [`PcapngWriter::whole`].
     pub fn whole(&self) -> u64 {
         self.sink.writer.whole()
     }
 
-    /// What it writes to.
+    /// The underlying writer.
     pub fn output(&self) -> &W {
         self.sink.writer.get_ref()
     }
 }
 
 impl<W: Write> Sink<W> {
-    /// As much is written as was asked for.
+    /// Whether as many packets were written as requested.
     #[inline]
     fn is_full(&self) -> bool {
         self.selection.count.is_some_and(|most| self.extracted.written >= most)
@@ -384,7 +384,8 @@ impl<W: Write> Sink<W> {
         self.judge(guide, origin, native.as_ref().map(|(n, data)| (n, *data)), &taken)
     }
 
-    /// What is done with a frame; `native` with all of its bytes is as the parser takes it, if it does.
+    /// Handles a frame; `native` is its form for the parser, with all bytes, if its link type is
+    /// supported.
     #[inline]
     fn judge(
         &mut self,
@@ -415,7 +416,7 @@ impl<W: Write> Sink<W> {
                 _ => 0,
             }
         };
-        // What is not wanted may be the first fragment of what is.
+        // A packet that does not match may be the first fragment of one that does.
         match guide.choose(frame, &mut decide) {
             Answer::Row(0) => Ok(()),
             _ if !wanted => Ok(()),
@@ -431,7 +432,7 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    /// A frame whose row is selected.
+    /// Handles a frame of a selected row.
     fn chosen(
         &mut self,
         guide: &mut Guide,
@@ -451,7 +452,7 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    /// A frame that is selected.
+    /// Handles a selected frame.
     fn matched(
         &mut self,
         origin: usize,
@@ -495,7 +496,7 @@ impl<W: Write> Sink<W> {
         Ok(())
     }
 
-    /// The number of an interface's block for frames that begin like this.
+    /// The number of the interface block for frames of this link type.
     #[inline]
     fn block(&mut self, origin: usize, link: u16) -> io::Result<u32> {
         let at = &mut self.origins[origin];
@@ -513,7 +514,7 @@ impl<W: Write> Sink<W> {
         Ok(number)
     }
 
-    /// Says of a row's first packet which row it is, and of a packet that is in none why that is.
+    /// Writes the comment for the first packet of a row, or for a packet that could not be parsed.
     fn say(&mut self, interface: u32, why: Why, way: Option<&Way>) -> io::Result<()> {
         let text = &mut self.comment;
         match why {
@@ -538,7 +539,7 @@ impl<W: Write> Sink<W> {
         }
     }
 
-    /// Writes what addresses are called that were not asked for before.
+    /// Writes the names of addresses that were not written before.
     fn name(&mut self, addresses: &[IpAddr]) -> io::Result<()> {
         let mut named = Vec::new();
         for address in addresses {
@@ -554,7 +555,7 @@ impl<W: Write> Sink<W> {
 
     fn finish(&mut self) -> io::Result<()> {
         for at in &self.origins {
-            // What is known of an interface is said once, where it has several blocks.
+            // The statistics of an interface are written once, even if it has several blocks.
             if let Some((_, interface)) = at.blocks.first() {
                 self.writer.statistics(&StatisticsBlock {
                     interface: *interface,
@@ -573,7 +574,7 @@ impl<W: Write> Sink<W> {
 /// Why a frame is selected.
 #[derive(Clone, Copy, Debug)]
 enum Why {
-    /// This row is.
+    /// Its row is selected.
     Row(u32),
     /// It could not be parsed; whether it has a tunnel's port without its header.
     Stop(Stop, bool),

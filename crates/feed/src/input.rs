@@ -23,14 +23,13 @@ pub fn of(file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        let why = format!("it has more than the {most} bytes that are read");
+        let why = format!("it is larger than the limit of {most} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(bytes)
 }
 
-/// The same of a text in an open file, whose lines end with line feeds, whatever they ended with: LF,
-/// CR LF, or CR alone.
+/// Reads a text from an open file, and converts all line ends (LF, CR LF or CR) to LF.
 ///
 /// # Errors
 /// Those of [`read`]; or it is not UTF-8.
@@ -40,10 +39,10 @@ pub fn text_of(file: File, most: u64) -> io::Result<String> {
     Ok(lines(text))
 }
 
-/// The same of a file whose bytes that are no UTF-8 matter to nobody.
+/// Reads a text, replacing bytes that are not UTF-8.
 ///
 /// # Errors
-/// As [`read`].
+/// See [`read`].
 pub fn lossy_text(path: &Path, most: u64) -> io::Result<String> {
     read(path, most).map(|bytes| lines(String::from_utf8_lossy(&bytes).into_owned()))
 }

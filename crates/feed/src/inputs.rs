@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Capture files that are read together, with their frames in the order of time.
+//! Capture files that are read together, with their frames merged in order of time.
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -29,14 +29,14 @@ impl Captures {
         paths.iter().map(open).collect::<Result<_>>().map(Captures)
     }
 
-    /// The same files to be read once more, whatever is read of these meanwhile; `None` where one is a
-    /// pipe, or cannot be opened again.
+    /// Opens the same files again, with independent positions; `None` if one is a pipe, or cannot
+    /// be opened again.
     pub fn again(&self) -> Option<Captures> {
         let again = |(path, opened): &(PathBuf, Opened)| Some((path.clone(), opened.again()?));
         self.0.iter().map(again).collect::<Option<_>>().map(Captures)
     }
 
-    /// The same from their beginning, of which nobody reads meanwhile.
+    /// The same files from the beginning; they must not be read elsewhere meanwhile.
     pub(crate) fn rewound(&self) -> Result<Captures> {
         let rewound = |(path, opened): &(PathBuf, Opened)| {
             let opened = opened.rewound().map_err(|e| broken(&path.to_string_lossy(), &e))?;
@@ -45,7 +45,7 @@ impl Captures {
         self.0.iter().map(rewound).collect::<Result<_>>().map(Captures)
     }
 
-    /// The same, of which pipes end when the flag is raised.
+    /// The same files; reading pipes ends when the flag is raised.
     #[must_use]
     pub fn until(self, stop: &Arc<AtomicBool>) -> Captures {
         Captures(self.0.into_iter().map(|(path, opened)| (path, opened.until(stop))).collect())
@@ -136,7 +136,7 @@ impl Inputs {
         self.next = waiting.filter_map(|(i, f)| Some((f.next?, i))).min().map(|(_, i)| i);
     }
 
-    /// Pipes are not waited for from now on: see [`Inputs::waits`].
+    /// From now on pipes are not waited for: see [`Inputs::waits`].
     pub(crate) fn hurry(&mut self) {
         self.readers_mut().for_each(Reader::hurry);
     }
@@ -187,7 +187,7 @@ impl Inputs {
         let said = self.all.iter().filter(|input| input.reader.contradictions() > 0);
         said.map(|input| {
             format!(
-                "{}: {} frames say that they were shorter than what was captured; they count as captured",
+                "{}: {} frames have an original length below the captured length, which counts instead",
                 sanitize(&input.name),
                 input.reader.contradictions()
             )

@@ -143,7 +143,7 @@ pub fn native_config(config: &Config) -> Result<native::NativeConfig> {
     let mut tpids = [0; MAX_TPIDS as usize];
     ensure!(
         config.tpids.len() <= tpids.len(),
-        "{} EtherTypes of VLAN tags: {} can be added",
+        "{} EtherTypes given for VLAN tags, but at most {} are possible",
         config.tpids.len(),
         tpids.len()
     );

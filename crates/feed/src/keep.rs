@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A folder of recordings, one for each day in UTC, of which older ones are thinned and in the end
-//! deleted: `1s:1d,60s:90d` keeps readings of every second for a day, and sums of a minute for ninety.
+//! A folder with one recording per day in UTC. Older ones are thinned and finally deleted:
+//! `1s:1d,60s:90d` keeps readings of every second for a day, and sums of a minute for ninety days.
 //!
-//! What is thinned is written beside the file and then takes its place, so that there is always one of
-//! the two. Nothing but files named as days is touched.
+//! The thinned copy is written to a separate file that then replaces the original, so that one of
+//! the two always exists. Files that are not named as days are never touched.
 use std::{
     ffi::OsString,
     fs::{self, File},
@@ -27,7 +27,7 @@ use crate::{
 };
 use model::{fleet::MOST_HOSTS, overlay::Overlay, snapshot::Interval, units::sanitize};
 
-/// How long what is kept, and how often it is.
+/// How long readings are kept, and at which interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep(Vec<Step>);
 
@@ -37,45 +37,48 @@ struct Step {
     until: Duration,
 }
 
-/// What becomes of a file.
+/// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// Its readings become sums of so long a time.
+    /// Its readings are replaced by sums of this length.
     Thinned(Duration),
     Deleted,
 }
 
 /// Limit on the steps.
 const STEPS: usize = 4;
-/// Limit on the recordings that a day may be in: one for each start.
+/// Limit on the recordings of a day, one for each start.
 const STARTS: u32 = 10_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Keep {
-    /// A step each: how often, and until which age.
+    /// Steps of an interval and the age up to which it applies.
     ///
     /// # Errors
-    /// There is none, or they do not ascend.
+    /// There are no steps, or they do not ascend.
     pub fn new(steps: &[(Duration, Duration)]) -> Result<Keep> {
-        ensure!((1..=STEPS).contains(&steps.len()), "one to {STEPS} steps, such as 1s:1d,60s:90d");
+        ensure!(
+            (1..=STEPS).contains(&steps.len()),
+            "expected one to {STEPS} steps, such as 1s:1d,60s:90d"
+        );
         let ascend = steps.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1);
         ensure!(
             ascend,
-            "the steps do not ascend: later ones are longer in both, as in 1s:1d,60s:90d"
+            "the steps do not ascend: interval and age must both grow, as in 1s:1d,60s:90d"
         );
-        ensure!(steps.iter().all(|s| s.0 < s.1), "nothing is kept for less than one reading");
+        ensure!(steps.iter().all(|s| s.0 < s.1), "each age must be longer than its interval");
         let all = Duration::from_millis(100)..=Duration::from_secs(3600);
-        ensure!(steps.iter().all(|s| all.contains(&s.0)), "readings are taken every 100ms to 1h");
+        ensure!(steps.iter().all(|s| all.contains(&s.0)), "intervals must be 100ms to 1h");
         Ok(Keep(steps.iter().map(|s| Step { every: s.0, until: s.1 }).collect()))
     }
 
-    /// How often readings are taken.
+    /// The interval between readings.
     pub fn every(&self) -> Duration {
         self.0.first().map_or(Duration::from_secs(1), |step| step.every)
     }
 
-    /// What becomes of a file whose day ended at a time, and whose readings are so far apart.
+    /// What happens to a file whose day ended at `end`, with readings this far apart.
     fn fate(&self, end: SystemTime, cadence: Duration, now: SystemTime) -> Fate {
         let age = now.duration_since(end).unwrap_or_default();
         match self.0.iter().find(|step| age < step.until) {
@@ -86,7 +89,8 @@ impl Keep {
     }
 }
 
-/// The day of a recording by its name, `2026-11-30.tmon` or, begun later, `2026-11-30.2.tmon`.
+/// The day of a recording, from its name: `2026-11-30.tmon`, or `2026-11-30.2.tmon` after a
+/// restart.
 fn day_of(path: &Path) -> Option<Date> {
     let name = path.file_name()?.to_str()?.strip_suffix(".tmon")?;
     let (day, number) = name.split_once('.').unwrap_or((name, "2"));
@@ -94,27 +98,27 @@ fn day_of(path: &Path) -> Option<Date> {
     (day.len() == 10 && is_number).then(|| day.parse().ok()).flatten()
 }
 
-/// The day that a time is on.
+/// The day of a time.
 fn day_at(time: SystemTime) -> Date {
     let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
     time.to_zoned(TimeZone::UTC).date()
 }
 
-/// When a day begins.
+/// The beginning of a day.
 fn begin(day: Date) -> SystemTime {
     day.to_zoned(TimeZone::UTC).map_or(UNIX_EPOCH, |t| t.timestamp().into())
 }
 
-/// The recordings of a folder by name, of them those that may have something of a time.
+/// The recordings in a folder by name, limited to those that may have readings of a time.
 ///
 /// # Errors
-/// It cannot be read.
+/// The folder cannot be read.
 pub fn files(folder: &Path, between: Between) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let Some(day) = day_of(&path) else { continue };
-        // What is read last on a day may have begun before it.
+        // The last reading of a day may have begun before it.
         let (from, until) = (begin(day), begin(day) + DAY);
         if between.from.is_none_or(|t| t < until) && between.until.is_none_or(|t| t + DAY > from) {
             files.push(path);
@@ -124,16 +128,16 @@ pub fn files(folder: &Path, between: Between) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Makes a file that nobody else can read. Nothing that is there is written to or followed.
+/// Creates a file that nobody else can read. Never overwrites an existing file or follows a link.
 ///
 /// # Errors
-/// It is there already, or cannot be made.
+/// The file exists, or cannot be created.
 pub fn make(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW;
     File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)
 }
 
-/// Writes readings of each day into a file of its own.
+/// Writes readings to a separate file for each day.
 pub struct Days {
     folder: PathBuf,
     day: Option<Date>,
@@ -148,7 +152,7 @@ pub struct Recorded {
     is_empty: bool,
 }
 
-/// A file that others have, too.
+/// A file shared with others.
 struct Shared(Arc<File>);
 
 impl Write for Shared {
@@ -161,22 +165,22 @@ impl Write for Shared {
 }
 
 impl Recorded {
-    /// A file that was made at this path.
+    /// A file that was created at this path.
     pub fn new(path: PathBuf, file: File) -> Recorded {
         let file = Arc::new(file);
         let writer = FrameWriter::new(Shared(Arc::clone(&file)));
         Recorded { path, file, writer, is_empty: true }
     }
 
-    /// Whether what was said before is to be said again.
+    /// Whether the next reading must repeat the configuration.
     pub fn is_between(&self) -> bool {
         self.writer.is_between()
     }
 
-    /// Writes a reading, what one host tells or several. Where the first one cannot be, there is no file.
+    /// Writes a reading, of one host or of several. If the first one fails, the file is removed.
     ///
     /// # Errors
-    /// It cannot be written, or would not be found: the file was deleted.
+    /// Writing fails, or the file has been deleted.
     pub fn write_all<'a>(
         &mut self,
         reading: impl IntoIterator<Item = &'a Frame>,
@@ -184,40 +188,40 @@ impl Recorded {
         self.is_there()?;
         let written = self.writer.write_all(reading);
         if written.is_err() && self.is_empty {
-            let _ = fs::remove_file(&self.path); // there is nothing in it
+            let _ = fs::remove_file(&self.path); // // it is empty
         }
         self.is_empty = false;
         written
     }
 
     /// # Errors
-    /// The file was deleted.
+    /// The file has been deleted.
     pub fn is_there(&self) -> io::Result<()> {
         match self.file.metadata()?.nlink() {
-            0 => Err(io::Error::other("it was deleted meanwhile, and nothing would be kept")),
+            0 => Err(io::Error::other("it was deleted, so nothing would be kept")),
             _ => Ok(()),
         }
     }
 
-    /// Ends it.
+    /// Completes the file.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Writing fails.
     pub fn end(&mut self) -> io::Result<()> {
         self.writer.end_block()
     }
 }
 
 impl Days {
-    /// In this folder.
+    /// Writes to this folder.
     pub fn new(folder: PathBuf) -> Days {
         Days { folder, day: None, writer: None }
     }
 
-    /// The next reading is of this time. Whether what was said before is to be said again.
+    /// Prepares for a reading taken at `time`. Returns whether it must repeat the configuration.
     ///
     /// # Errors
-    /// A file cannot be made.
+    /// A file cannot be created.
     pub fn turn(&mut self, time: SystemTime) -> io::Result<bool> {
         let day = day_at(time);
         if self.day != Some(day) {
@@ -240,10 +244,10 @@ impl Days {
         Err(io::Error::other(format!("{day} has {STARTS} recordings already")))
     }
 
-    /// Writes it, what one host tells or several.
+    /// Writes a reading, of one host or of several.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Writing fails.
     pub fn write_all<'a>(
         &mut self,
         reading: impl IntoIterator<Item = &'a Frame>,
@@ -254,31 +258,31 @@ impl Days {
         }
     }
 
-    /// Ends the file.
+    /// Completes the file.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Writing fails.
     pub fn end(&mut self) -> io::Result<()> {
         self.day = None;
         self.writer.take().map_or(Ok(()), |mut writer| writer.end())
     }
 
     /// # Errors
-    /// The file of this day was deleted.
+    /// The file of this day has been deleted.
     pub fn is_there(&self) -> io::Result<()> {
         self.writer.as_ref().map_or(Ok(()), Recorded::is_there)
     }
 }
 
-/// When the last day ends that a folder has.
+/// The end of the last day in a folder.
 pub fn newest(folder: &Path) -> Option<SystemTime> {
     let files = files(folder, Between::default()).ok()?;
     files.iter().filter_map(|path| Some(begin(day_of(path)?) + DAY)).max()
 }
 
-/// What time it is for what was recorded until `end`. Who boots with a wrong clock would delete all that
-/// there is: as long as nothing sets the clock, what was there before is no older than the `newest` of it
-/// and what has `passed` since then.
+/// The time by which a recording that ended at `end` ages. A host that boots with a wrong clock
+/// must not delete everything: while the clock is not synchronised, recordings made before are aged
+/// from the `newest` of them and the time `passed` since then.
 pub fn time_for(
     end: SystemTime,
     newest: Option<SystemTime>,
@@ -291,14 +295,14 @@ pub fn time_for(
     }
 }
 
-/// Thins and deletes what is old in a folder: `now` says what time it is for what was recorded until a
-/// time. What was done, a line each; what cannot be done is one, too, and hinders nothing else.
+/// Thins and deletes old recordings in a folder; `now` gives the time by which a recording ages.
+/// Returns what was done, one line each; failures are lines as well, and do not affect other files.
 pub fn tidy(folder: &Path, keep: &Keep, now: impl Fn(SystemTime) -> SystemTime) -> Vec<String> {
     let mut said = Vec::new();
     let files = match files(folder, Between::default()) {
         Ok(files) => files,
         Err(e) => {
-            return vec![format!("cannot look into {}: {e}", sanitize(&folder.to_string_lossy()))];
+            return vec![format!("cannot read {}: {e}", sanitize(&folder.to_string_lossy()))];
         }
     };
     for path in files {
@@ -306,7 +310,7 @@ pub fn tidy(folder: &Path, keep: &Keep, now: impl Fn(SystemTime) -> SystemTime) 
         match tidy_one(&path, keep, &now) {
             Ok(None) => {}
             Ok(Some(done)) => said.push(format!("{} {done}", sanitize(&name))),
-            Err(e) => said.push(format!("{} stays as it is: {e:#}", sanitize(&name))),
+            Err(e) => said.push(format!("{} is not thinned: {e:#}", sanitize(&name))),
         }
     }
     said
@@ -324,7 +328,7 @@ fn tidy_one(
         fs::remove_file(path)?;
         return Ok(Some("deleted".to_owned()));
     }
-    // A day that is not over may be written to.
+    // A day that is not over may still be written to.
     if now <= end || keep.fate(end, Duration::ZERO, now) == Fate::Stays {
         return Ok(None);
     }
@@ -346,7 +350,7 @@ fn tidy_one(
     let new = path.with_file_name(beside);
     match fs::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-        _ => {} // one that was not finished
+        _ => {} // // an incomplete copy
     }
     let file = make(&new)?;
     let thinned =
@@ -358,14 +362,14 @@ fn tidy_one(
     Ok(Some(format!("has a reading every {} s now", every.as_secs_f64())))
 }
 
-/// Writes readings as sums of so long a time each, on the grid of the wall clock.
+/// Writes readings as sums of this length, aligned to the wall clock.
 ///
 /// # Errors
-/// They cannot be read, not all of them, or not be written.
+/// They cannot all be read, or writing fails.
 pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> {
     let mut thinned = Thinned::new(to, every);
     let mut said: HashMap<Arc<str>, Said> = HashMap::default();
-    // What each host tells of the step that it is in.
+    // The sum of the current step for each host.
     let mut together: HashMap<Arc<str>, Frame> = HashMap::default();
     while let Some(mut frame) = from.next_frame()? {
         let host = Arc::clone(&frame.interval.origin.host);
@@ -391,7 +395,7 @@ pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> 
             }
         }
     }
-    // What is lost now is lost for ever.
+    // Readings lost now would be lost forever.
     if let Some(damage) = from.damage().first() {
         bail!("{damage}");
     }
@@ -404,21 +408,21 @@ pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> 
     thinned.end()
 }
 
-/// The step of the grid that a reading ends in: one at its end is the last of it.
+/// The step in which a reading ends; a reading at the end of a step is its last one.
 fn slot(frame: &Frame, every: Duration) -> u128 {
     let since = frame.interval.taken.duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Readings on the grid are a little late.
+    // Aligned readings are a little late.
     (since + every).saturating_sub(frame.cadence / 2).as_nanos() / every.as_nanos().max(1)
 }
 
-/// Both, one after the other.
+/// The sum of two consecutive frames.
 fn joined(sum: &Frame, next: Frame) -> Result<Frame> {
-    let interval = Interval::sum([&sum.interval, &next.interval]).context("there are two")?;
+    let interval = Interval::sum([&sum.interval, &next.interval]).context("add two intervals")?;
     let clock = sum.clock.zip(next.clock).map(|(a, b)| a.max(b));
     Ok(Frame { interval, clock, reading: sum.reading.max(next.reading), ..next })
 }
 
-/// What was written of a host: how often, and what it says of itself.
+/// What was written of a host: the number of its frames, and what it says about itself.
 #[derive(Default)]
 struct Written {
     seq: u64,
@@ -432,7 +436,7 @@ struct Thinned<W: Write> {
     written: HashMap<Arc<str>, Written>,
     is_of_several: bool,
     roll: Roll,
-    /// What is of one step.
+    /// The frames of one step.
     reading: Vec<Frame>,
 }
 
@@ -457,7 +461,7 @@ impl<W: Write> Thinned<W> {
         Ok(())
     }
 
-    /// Writes what is of one step.
+    /// Writes the frames of one step.
     fn flush(&mut self) -> Result<()> {
         let mut reading = std::mem::take(&mut self.reading);
         let again = self.writer.is_between();
@@ -479,7 +483,9 @@ impl<W: Write> Thinned<W> {
             }
         }
         let called = if again && self.is_of_several { self.roll.call() } else { Vec::new() };
-        self.writer.write_all(called.into_iter().chain(&reading)).context("write what is thinned")
+        self.writer
+            .write_all(called.into_iter().chain(&reading))
+            .context("write the thinned recording")
     }
 
     fn end(mut self) -> Result<()> {
@@ -493,25 +499,26 @@ impl<W: Write> Thinned<W> {
 impl FromStr for Keep {
     type Err = anyhow::Error;
 
-    /// `EVERY:AGE` several times, times as `1s`, `60s`, `1d`.
+    /// Parses `EVERY:AGE` pairs, with times such as `1s`, `60s`, `1d`.
     fn from_str(text: &str) -> Result<Keep> {
         let time = |text: &str| -> Result<Duration> {
             let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
             let (number, unit) = text.split_at(at);
-            let number: u64 = number.parse().context("a time such as 60s, 90d")?;
+            let number: u64 = number.parse().context("expected a time such as 60s or 90d")?;
             let unit = match unit {
                 "ms" => return Ok(Duration::from_millis(number)),
                 "s" => 1,
                 "m" | "min" => 60,
                 "h" => 3600,
                 "d" => 86_400,
-                _ => bail!("a time such as 60s, 90d"),
+                _ => bail!("expected a time such as 60s or 90d"),
             };
             let seconds = number.checked_mul(unit).filter(|s| *s <= 100 * 366 * 86_400);
-            seconds.map(Duration::from_secs).context("at most a hundred years")
+            seconds.map(Duration::from_secs).context("expected at most a hundred years")
         };
         let step = |step: &str| -> Result<(Duration, Duration)> {
-            let (every, until) = step.split_once(':').context("steps such as 1s:1d,60s:90d")?;
+            let (every, until) =
+                step.split_once(':').context("expected steps such as 1s:1d,60s:90d")?;
             Ok((time(every)?, time(until)?))
         };
         Keep::new(&text.split(',').map(step).collect::<Result<Vec<_>>>()?)
@@ -685,7 +692,7 @@ mod tests {
         let tidied =
             |newest, passed| tidy(folder.path(), &keep, |end| time_for(end, newest, passed, now));
         assert_eq!((tidied(newest, Duration::ZERO).len(), before.exists()), (0, true));
-        // What is recorded meanwhile ages by the clock there is; and a clock that is right is believed.
+        // Recordings made meanwhile age by the current clock; and a clock that is right is trusted.
         assert_eq!(time_for(at("2027-11-30", 0), newest, hour, now), now);
         assert_eq!(
             time_for(at("2026-11-29", 0), newest, hour, at("2026-11-30", 60)),
@@ -730,7 +737,7 @@ mod tests {
         let of = |name: &str| folder.path().join(name);
         fs::write(of("2026-10-01.tmon"), "no recording").expect("a file");
         fs::write(of("2026-11-19.tmon"), "no recording").expect("a file");
-        // What is damaged is not made final.
+        // Damage is not made permanent.
         let mut damaged = fs::read(of("2026-11-20.tmon")).expect("it is there");
         damaged[500] ^= 1;
         fs::write(of("2026-11-18.tmon"), &damaged).expect("a file");

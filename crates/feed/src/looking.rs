@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lens on captures that are shown: for rows that somebody selects they are read once more, by a
-//! thread of its own.
+//! The lens on captures that are shown: the captures are read again, by a separate thread, for the
+//! selected rows.
 use std::{
     fs::File,
     sync::{
@@ -22,8 +22,8 @@ use crate::{
 };
 use model::{filter::Filter, lens::Lens, rtt::Timed};
 
-/// Frames between two looks at the clock, and the time between two looks at what was found: all rows
-/// are read for it.
+/// The number of frames between checks of the clock, and the time between results: each result
+/// costs reading all rows.
 const AT_ONCE: u64 = 1 << 16;
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -31,19 +31,19 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub struct Again {
     captures: Captures,
     config: Config,
-    /// What compressed ones unpack to.
+    /// Limit on the size of compressed ones.
     most: Option<u64>,
     looking: Option<Looking>,
 }
 
 impl Again {
-    /// Reads these as `config` says; nothing is read yet.
+    /// Will read these captures as `config` says; nothing is read yet.
     pub fn new(captures: Captures, config: &Config, most: Option<u64>) -> Again {
         Again { captures, config: config.clone(), most, looking: None }
     }
 }
 
-/// The thread, and what it has found. It ends when this is dropped.
+/// The thread, and its results. The thread ends when this is dropped.
 struct Looking {
     stop: Arc<AtomicBool>,
     seen: Arc<Mutex<Lens>>,
@@ -54,7 +54,7 @@ impl Drop for Looking {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            _ = thread.join(); // whatever went wrong is of no interest any more
+            _ = thread.join(); // // its errors no longer matter
         }
     }
 }
@@ -66,7 +66,7 @@ fn read(mut replay: Replay, stop: &AtomicBool, seen: &Mutex<Lens>) -> Result<()>
         if goes_on && shown.is_some_and(|shown| shown.elapsed() < PAUSE) {
             continue;
         }
-        // Before the lens, which knows what has been counted.
+        // Before the lens, which depends on what has been counted.
         let beside = replay.read()?.beside;
         let [untimed, untracked] = beside.untimed();
         let timed = Timed { rows: beside.round_trips().clone(), untimed, untracked };
@@ -74,13 +74,13 @@ fn read(mut replay: Replay, stop: &AtomicBool, seen: &Mutex<Lens>) -> Result<()>
         *seen.lock().unwrap_or_else(PoisonError::into_inner) = Lens { timed: Some(timed), ..lens };
         shown = Some(Instant::now());
     }
-    // What cannot be read of a file was said when it was read first.
+    // Errors of reading were reported when the file was read first.
     Ok(())
 }
 
 impl Closer for Again {
     fn look(&mut self, rows: Option<&Filter>) -> Result<()> {
-        self.looking = None; // two would read from the same place of a file
+        self.looking = None; // // two threads would share the position in a file
         let Some(rows) = rows else { return Ok(()) };
         let stop = Arc::<AtomicBool>::default();
         let captures = self.captures.rewound()?.until(&stop);
@@ -103,8 +103,7 @@ impl Closer for Again {
     fn seen(&mut self) -> Result<Option<Lens>> {
         let Some(looking) = &mut self.looking else { return Ok(None) };
         if let Some(thread) = looking.thread.take_if(|thread| thread.is_finished()) {
-            let end =
-                thread.join().unwrap_or_else(|_| Err(anyhow!("the thread that looks is gone")));
+            let end = thread.join().unwrap_or_else(|_| Err(anyhow!("the lens thread has died")));
             if let Err(e) = end {
                 self.looking = None;
                 return Err(e.context("look into the packets of the captures"));
@@ -114,7 +113,7 @@ impl Closer for Again {
     }
 
     fn catch(&mut self, _: &Filter, _: File, _: &dyn Fn() -> Result<String>) -> Result<String> {
-        bail!("these packets are in a file already: `tmon capture -r` takes them out of it")
+        bail!("these packets are already in a file: extract them with `tmon capture -r`")
     }
 
     fn caught(&mut self, _: bool) -> Option<CatchNews> {

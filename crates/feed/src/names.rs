@@ -462,7 +462,7 @@ impl Book {
         let all = self.meanings.entry(name.to_lowercase()).or_default();
         if all.last() != Some(&meaning) {
             if self.said == MOST_NAMES {
-                return Err(format!("there are more than the {MOST_NAMES} names that are read"));
+                return Err(format!("there are more than {MOST_NAMES} names"));
             }
             self.said += 1;
             all.push(meaning);
@@ -613,7 +613,7 @@ mod tests {
         let e = Names::read(Some(Path::new("/dev/zero"))).expect_err("no names");
         assert_eq!(
             format!("{e:#}"),
-            "read /dev/zero: it has more than the 67108864 bytes that are read"
+            "read /dev/zero: it is larger than the limit of 67108864 bytes"
         );
     }
 

@@ -90,7 +90,7 @@ impl<R: BufRead> Read for Members<R> {
                 None => {}
                 Some(0x1f) if !zeros => self.of = Some(GzDecoder::new(input)),
                 Some(_) => {
-                    let what = "what is behind its gzip data is no gzip data";
+                    let what = "the data after its gzip stream is not gzip";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, what));
                 }
             }

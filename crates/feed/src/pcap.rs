@@ -273,7 +273,7 @@ impl Opened {
             Input { file, pipe: size.is_none(), stop: stop.clone(), hurried: Arc::clone(&hurried) };
         let is_told = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
         let reader = Reader::of(Box::new(input), most, stop.clone()).map_err(|e| {
-            let nothing = "nothing that could be read had come when it was told to end";
+            let nothing = "interrupted before any data could be read";
             if is_told() { ReadError { what: nothing.to_owned(), ..e } } else { e }
         })?;
         Ok(Reader { size, hurried, ..reader })
@@ -622,7 +622,7 @@ impl Classic {
             [2, 3] => Lengths::LesserIsCaptured,
             [2, _] => Lengths::CapturedFirst,
             [major, minor] => {
-                return Err(format!("pcap version {major}.{minor} is not known (2.4 is)"));
+                return Err(format!("pcap version {major}.{minor} is not supported (only 2.4)"));
             }
         };
         // The link type field also contains the length of the FCS, in units of 16 bits, if bit 26
@@ -885,7 +885,7 @@ impl Section {
         }
         let [major, minor] = [12, 14].map(|at| u16_at(block, at, self.big_endian));
         if major != 1 {
-            return Err(format!("pcapng version {major}.{minor} is not known (1.0 is)"));
+            return Err(format!("pcapng version {major}.{minor} is not supported (only 1.0)"));
         }
         self.first = self.first.saturating_add(self.interfaces.len() as u32);
         self.interfaces.clear();
@@ -934,7 +934,7 @@ impl Section {
         let on = |interface: u32| {
             self.interfaces.get(interface as usize).ok_or_else(|| {
                 format!(
-                    "a packet of interface {interface}, but the section describes {}",
+                    "a packet of interface {interface}, but the section describes only {}",
                     self.interfaces.len()
                 )
             })
@@ -1009,15 +1009,15 @@ fn time(ticks: u64, resolution: u8, offset: i64) -> Duration {
 }
 
 fn cut(have: usize, whole: usize) -> String {
-    format!("the capture ends inside a record: {have} of {whole} bytes are there")
+    format!("the capture ends inside a record: {have} of {whole} bytes are present")
 }
 
 fn too_long(length: usize) -> String {
-    format!("a record of {length} bytes is not believable (more than {MAX_RECORD})")
+    format!("a record of {length} bytes is implausible (more than {MAX_RECORD})")
 }
 
 fn lengths_differ(length: usize, trailer: usize) -> String {
-    format!("a block begins as one of {length} bytes and ends as one of {trailer}")
+    format!("a block has length {length} at its start and {trailer} at its end")
 }
 
 /// What a file that is not a capture probably is.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures as they are written: pcapng (draft-ietf-opsawg-pcapng), one section, nanoseconds.
+//! Writes captures: pcapng (draft-ietf-opsawg-pcapng), one section, nanosecond timestamps.
 //!
-//! Blocks are collected and written in large pieces. Where that fails in the middle of one, the
-//! writer knows how much of what was written are whole blocks.
+//! Blocks are collected and written in large pieces. If a write fails inside a block, the writer
+//! knows how many of the bytes written are complete blocks.
 //!
-//! Crates that write pcapng allocate for each packet, or round its time.
+//! Existing pcapng writers allocate for each packet or round its timestamp.
 use std::{
     io::{self, ErrorKind, Write},
     net::IpAddr,
@@ -19,7 +19,7 @@ const NAMES: u32 = 4;
 const STATISTICS: u32 = 5;
 const PACKET: u32 = 6;
 
-// Options: of all blocks, and of those that are written here.
+// Option codes: those of all blocks, and those of the blocks written here.
 const END: u16 = 0;
 const COMMENT: u16 = 1;
 const SHB_OS: u16 = 3;
@@ -37,76 +37,78 @@ const ISB_USRDELIV: u16 = 8;
 
 const NANOSECONDS: u8 = 9; // negative power of ten
 
-/// So much is collected before it is written.
+/// How many bytes are collected before they are written.
 const PIECE: usize = 256 << 10;
-/// Records of names in one block, and bytes of a name: what readers take without a second thought.
+/// Limits on the records in a name resolution block and on the length of a name, well below those
+/// of readers.
 const NAMES_IN_BLOCK: usize = 1000;
 const LONGEST_NAME: usize = 255;
 
-/// An interface that packets are of.
+/// An interface description block.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InterfaceBlock<'a> {
     /// Its name; empty for none.
     pub name: &'a str,
     /// More about it: the network namespace, the file; empty for none.
     pub description: &'a str,
-    /// How its frames begin, by the number of a capture's link type.
+    /// The link-layer header type of its frames, by number.
     pub link: u16,
-    /// The longest that is written of a frame; 0: all of it.
+    /// The snapshot length; 0: no limit.
     pub snaplen: u32,
 }
 
-/// A packet.
+/// An enhanced packet block.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PacketBlock<'a> {
-    /// As [`PcapngWriter::interface`] numbers it.
+    /// The number returned by [`PcapngWriter::interface`].
     pub interface: u32,
     /// Nanoseconds since 1970-01-01 UTC.
     pub time: u64,
-    /// What there is of it.
+    /// The captured bytes.
     pub data: &'a [u8],
-    /// How long it was on the wire.
+    /// Its length on the wire.
     pub orig_len: u32,
-    /// Which way it went.
+    /// Its direction.
     pub direction: Option<Hook>,
-    /// How many of its interface were lost since the one before.
+    /// How many packets of this interface were lost since the previous one.
     pub dropped: u64,
-    /// What else there is to say; empty for nothing.
+    /// A comment; empty for none.
     pub comment: &'a str,
 }
 
-/// What became of an interface's packets.
+/// An interface statistics block.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StatisticsBlock {
-    /// Which one's.
+    /// The number of the interface.
     pub interface: u32,
-    /// As of this time, in nanoseconds since 1970-01-01 UTC.
+    /// When the counts were taken, in nanoseconds since 1970-01-01 UTC.
     pub time: u64,
-    /// Packets that were looked at.
+    /// Packets that were examined.
     pub received: Option<u64>,
-    /// That were not wanted any more, because there were too many.
+    /// Packets that were dropped because of a rate limit.
     pub dropped: Option<u64>,
-    /// That matched the filter.
+    /// Packets that matched the filter.
     pub accepted: Option<u64>,
-    /// That there was no room for.
+    /// Packets that were dropped for lack of room.
     pub os_dropped: Option<u64>,
-    /// That are in the file.
+    /// Packets that are in the file.
     pub delivered: Option<u64>,
 }
 
-/// Writes a capture.
+/// Writes a pcapng capture.
 pub struct PcapngWriter<W> {
     out: W,
     buffer: Vec<u8>,
     interfaces: u32,
-    /// Bytes that are written and whole blocks.
+    /// How many bytes of complete blocks have been written.
     whole: u64,
-    /// A block is written in part: nothing can follow.
+    /// A block was written partially, so nothing can follow it.
     broken: bool,
 }
 
 impl<W: Write> PcapngWriter<W> {
-    /// Begins a capture, of which `application` is said to have written it. Nothing is written yet.
+    /// Starts a capture; `application` is recorded as the program that wrote it. Nothing is written
+    /// yet.
     pub fn new(out: W, application: &str) -> Self {
         let mut writer = PcapngWriter {
             out,
@@ -119,7 +121,7 @@ impl<W: Write> PcapngWriter<W> {
             b.u32(BYTE_ORDER);
             b.u16(1); // version 1.0
             b.u16(0);
-            b.u64(u64::MAX); // of a length that is not known
+            b.u64(u64::MAX); // // section length unspecified
             b.text(SHB_OS, std::env::consts::OS);
             b.text(SHB_APPLICATION, application);
             b.option(END, &[]);
@@ -127,10 +129,10 @@ impl<W: Write> PcapngWriter<W> {
         writer
     }
 
-    /// Describes an interface; gives its number.
+    /// Describes an interface and returns its number.
     ///
     /// # Errors
-    /// As of [`PcapngWriter::flush`].
+    /// See [`PcapngWriter::flush`].
     pub fn interface(&mut self, on: &InterfaceBlock<'_>) -> io::Result<u32> {
         let number = self.interfaces;
         self.interfaces += 1;
@@ -147,10 +149,10 @@ impl<W: Write> PcapngWriter<W> {
         Ok(number)
     }
 
-    /// Writes a packet of an interface that has been described.
+    /// Writes a packet of an interface described before.
     ///
     /// # Errors
-    /// As of [`PcapngWriter::flush`].
+    /// See [`PcapngWriter::flush`].
     pub fn packet(&mut self, packet: &PacketBlock<'_>) -> io::Result<()> {
         let orig_len = packet.orig_len.max(u32::try_from(packet.data.len()).unwrap_or(u32::MAX));
         self.block(PACKET, |b| {
@@ -173,10 +175,10 @@ impl<W: Write> PcapngWriter<W> {
         self.flush_if_full()
     }
 
-    /// Writes what addresses are called.
+    /// Writes the names of addresses.
     ///
     /// # Errors
-    /// As of [`PcapngWriter::flush`].
+    /// See [`PcapngWriter::flush`].
     pub fn names<'a>(
         &mut self,
         names: impl IntoIterator<Item = (IpAddr, &'a str)>,
@@ -198,19 +200,19 @@ impl<W: Write> PcapngWriter<W> {
                     let end = octets.len() + name.len();
                     record[..octets.len()].copy_from_slice(octets);
                     record[octets.len()..end].copy_from_slice(name.as_bytes());
-                    b.option(kind, &record[..=end]); // with a zero behind the name
+                    b.option(kind, &record[..=end]); // // with a zero after the name
                 }
-                b.option(END, &[]); // the last record, and there are no options
+                b.option(END, &[]); // // the end of the records; there are no options
             });
             self.flush_if_full()?;
         }
         Ok(())
     }
 
-    /// Writes what became of an interface's packets.
+    /// Writes the statistics of an interface.
     ///
     /// # Errors
-    /// As of [`PcapngWriter::flush`].
+    /// See [`PcapngWriter::flush`].
     pub fn statistics(&mut self, s: &StatisticsBlock) -> io::Result<()> {
         self.block(STATISTICS, |b| {
             b.u32(s.interface);
@@ -229,13 +231,13 @@ impl<W: Write> PcapngWriter<W> {
         if self.buffer.len() >= PIECE { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what was collected.
+    /// Writes the collected bytes.
     ///
     /// # Errors
-    /// It cannot be written, now or before: see [`PcapngWriter::whole`].
+    /// Writing fails, or has failed before: see [`PcapngWriter::whole`].
     pub fn flush(&mut self) -> io::Result<()> {
         if self.broken {
-            return Err(io::Error::other("it could not be written to before"));
+            return Err(io::Error::other("an earlier write failed"));
         }
         let mut done = 0;
         while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
@@ -259,18 +261,18 @@ impl<W: Write> PcapngWriter<W> {
         self.out.flush()
     }
 
-    /// How many bytes from the begin are written and whole blocks. Where writing failed, what is
-    /// behind them is to be cut off.
+    /// How many bytes from the beginning are complete blocks. After a failed write, the file is to
+    /// be truncated to this length.
     pub fn whole(&self) -> u64 {
         self.whole
     }
 
-    /// Bytes so far, with those that are not written yet.
+    /// The length so far, including bytes not written yet.
     pub fn length(&self) -> u64 {
         self.whole + self.buffer.len() as u64
     }
 
-    /// What it writes to.
+    /// The underlying writer.
     pub fn get_ref(&self) -> &W {
         &self.out
     }
@@ -287,7 +289,7 @@ impl<W: Write> PcapngWriter<W> {
     }
 }
 
-/// How many of the first `written` bytes are whole blocks.
+/// How many of the first `written` bytes are complete blocks.
 fn whole_blocks(buffer: &[u8], written: usize) -> usize {
     let mut whole = 0;
     while let Some(length) = buffer.get(whole + 4..).and_then(<[u8]>::first_chunk) {
@@ -300,7 +302,7 @@ fn whole_blocks(buffer: &[u8], written: usize) -> usize {
     whole
 }
 
-/// The fields of a block.
+/// A block under construction.
 struct Block<'b>(&'b mut Vec<u8>);
 
 impl Block<'_> {
@@ -327,7 +329,7 @@ impl Block<'_> {
         self.0.extend_from_slice(&[0; 3][..padding]);
     }
 
-    /// An option, or a record of names, which is written as one.
+    /// Appends an option, or a name record, which has the same format.
     fn option(&mut self, code: u16, value: &[u8]) {
         let value = &value[..value.len().min(u16::MAX as usize)];
         self.u16(code);
@@ -335,7 +337,7 @@ impl Block<'_> {
         self.padded(value);
     }
 
-    /// An option for a text, cut where it does not fit; none for an empty one.
+    /// Appends a text option, cut if it is too long; nothing for an empty text.
     fn text(&mut self, code: u16, text: &str) {
         if !text.is_empty() {
             let most = text.len().min(u16::MAX as usize);
@@ -372,7 +374,7 @@ mod tests {
         outer.eth().ip("192.168.0.1 > 192.168.0.2").udp(1, 2).data(50).bytes()
     }
 
-    /// A capture with everything in it that can be written.
+    /// A capture with every kind of block and option.
     fn everything() -> Vec<u8> {
         let mut writer = PcapngWriter::new(Vec::new(), "tmon test");
         let eth = InterfaceBlock { name: "eth0", description: "netns blue", link: 1, snaplen: 96 };
@@ -434,7 +436,7 @@ mod tests {
         assert_eq!(reader.contradictions(), 0);
     }
 
-    /// Takes so many bytes and no more, as a full disk does.
+    /// Accepts this many bytes and then fails, as a full disk does.
     struct Disk(Vec<u8>, usize);
 
     impl Write for Disk {
@@ -476,7 +478,8 @@ mod tests {
         }
     }
 
-    /// What a program says of the capture, without a complaint; `None` where it is not there.
+    /// The output of another program about the capture, which must not complain; `None` if it is
+    /// not installed.
     fn told(program: &str, args: &[&str]) -> Option<String> {
         let file = tempfile::NamedTempFile::with_suffix(".pcapng").unwrap();
         std::fs::write(file.path(), everything()).unwrap();

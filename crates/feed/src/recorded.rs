@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `tmon record` wrote, as intervals in the order of time.
+//! Recordings made by `tmon record`, as intervals in order of time.
 //!
-//! A file that a crash cut short is read to its last whole reading; damaged blocks are left out. Several
-//! files of one host are one recording, those of several hosts a fleet, and so is a file that has several.
+//! A file truncated by a crash is read up to its last complete reading; damaged blocks are skipped.
+//! Several files of one host form one recording; files of several hosts form a fleet, as does one
+//! file of several hosts.
 use std::{
     fs::File,
     mem,
@@ -30,15 +31,15 @@ use model::{
     units::sanitize,
 };
 
-/// Intervals that are kept apart at most, however small they are.
+/// Limit on the intervals that are kept separate, however small they are.
 const MOST: usize = 7200;
 
-/// From when to when something is wanted; all of it by default.
+/// A range of time; unlimited by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Between {
-    /// Nothing that ended before.
+    /// Excludes everything that ended before.
     pub from: Option<SystemTime>,
-    /// Nothing that began after.
+    /// Excludes everything that began after.
     pub until: Option<SystemTime>,
 }
 
@@ -49,29 +50,29 @@ impl Between {
     }
 }
 
-/// Recordings, their intervals in the order of time.
+/// Recordings, with their intervals in order of time.
 pub struct Recordings {
     files: Vec<Tape>,
     between: Between,
-    /// Names of interfaces: which number each has in all of the files.
+    /// Interfaces by namespace and name, in the order of their numbers in all files.
     known: Vec<(Option<String>, String)>,
     size: u64,
     notes: Vec<String>,
-    /// How far each start of each host was read, and which file of it that was.
+    /// How far each start of each host has been read, and from which file.
     covered: HashMap<Origin, Covered>,
-    /// The file that is read, where they are of one host.
+    /// The file that is being read, if all are of one host.
     current: Option<usize>,
-    /// Two starts of one host that are of the same time were said.
+    /// Whether overlapping recordings of one host were reported.
     overlap_is_said: bool,
-    /// Where they are of several hosts.
+    /// The state of merging, if there are several hosts.
     merge: Option<Merge>,
 }
 
-/// Hosts that are put together, moment by moment.
+/// Merges the readings of several hosts by moment.
 struct Merge {
     fleet: Fleet,
     before: Option<Snapshot>,
-    /// The moment that is being put together, and how near to it is the same.
+    /// The moment that is being merged, and the tolerance for times that belong to it.
     moment: Option<(SystemTime, Duration)>,
 }
 
@@ -83,40 +84,40 @@ struct Covered {
     cadence: Duration,
 }
 
-/// One file.
+/// A file.
 struct Tape {
     name: String,
     reader: FrameFile,
-    /// How many readings of it other files have, too.
+    /// How many of its readings are also in other files.
     copies: u64,
     next: Option<Frame>,
-    /// What hosts have said of themselves.
+    /// What hosts have said about themselves.
     said: HashMap<Arc<str>, Said>,
-    /// It is of a fleet: hosts are called in it.
+    /// Whether it is a recording of a fleet, with greetings of hosts.
     several: bool,
 }
 
-/// What a host does not say again.
+/// What a host does not repeat.
 #[derive(Default)]
 pub(crate) struct Said {
     overlay: Option<Arc<Overlay>>,
     local: Vec<IpAddr>,
 }
 
-/// Whether a file is a recording, by what it begins with. What cannot be looked into without reading it, as a
-/// pipe, is none.
+/// Whether a file is a recording, by its first bytes. Files that cannot be examined without
+/// consuming them, such as pipes, are not.
 pub fn is_recording(path: &Path) -> bool {
     let is_named_so = path.extension().is_some_and(|e| e == "tmon");
-    // Opening a pipe waits for who writes to it.
+    // Opening a pipe would wait for a writer.
     path.is_file()
         && File::open(path).is_ok_and(|f| has_frames(&f, is_named_so).unwrap_or_default())
 }
 
 impl Recordings {
-    /// Opens them.
+    /// Opens recordings.
     ///
     /// # Errors
-    /// One cannot be opened, is no recording, or is named twice.
+    /// A file cannot be opened, is not a recording, or is named twice.
     pub fn open(paths: &[PathBuf], between: Between) -> Result<Recordings> {
         let (mut size, mut same) = (0, HashMap::default());
         let mut files = Vec::with_capacity(paths.len());
@@ -134,7 +135,7 @@ impl Recordings {
                 None => 0,
             };
             if begin >= length && length > 0 {
-                continue; // it ended before
+                continue; // // it ended before
             }
             size += length - begin;
             let reader = FrameFile::new(file, begin);
@@ -168,7 +169,7 @@ impl Recordings {
     /// The next interval.
     ///
     /// # Errors
-    /// A file cannot be read, or what is in it is not what a recording has.
+    /// A file cannot be read, or has invalid contents.
     pub fn next_interval(&mut self) -> Result<Option<Interval>> {
         if self.merge.is_none() {
             return Ok(self.next_frame()?.map(|mut frame| {
@@ -182,7 +183,7 @@ impl Recordings {
             match (merge.moment, next) {
                 (Some((at, near)), next) if next.is_none_or(|t| t > at + near) => {
                     merge.moment = None;
-                    // Who is late tells of a moment that was there before.
+                    // A late host reports a moment that has already been merged.
                     let taken = merge.before.as_ref().map(|before| before.taken);
                     if next.is_some() && taken == Some(merge.fleet.taken()) {
                         continue;
@@ -210,12 +211,12 @@ impl Recordings {
         }
     }
 
-    /// What hosts are called, where there are several.
+    /// The names of hosts, if there are several.
     pub fn names(&self) -> HashMap<IpAddr, String> {
         self.merge.as_ref().map(|m| m.fleet.names()).unwrap_or_default()
     }
 
-    /// The earliest of all, or what comes next in a file of one host.
+    /// The earliest reading of all files; with one host, the next of the current file.
     fn next_taken(&self) -> Option<(SystemTime, usize)> {
         let taken = |i: usize| Some((self.files.get(i)?.next.as_ref()?.interval.taken, i));
         let earliest = || (0..self.files.len()).filter_map(taken).min();
@@ -236,17 +237,19 @@ impl Recordings {
         for tape in self.files.iter_mut().filter(|tape| tape.copies > 0) {
             let (name, n) = (&tape.name, mem::take(&mut tape.copies));
             let s = if n == 1 { "" } else { "s" };
-            self.notes.push(format!("{name}: {n} reading{s} of it were in another file already"));
+            self.notes
+                .push(format!("{name}: skipped {n} reading{s} that are also in another file"));
         }
         Ok(None)
     }
 
-    /// No other file had this reading: it, or a sum that it is in. What is read is noted.
+    /// Whether no other file has this reading, by itself or in a sum. Records how far each start
+    /// has been read.
     fn is_new(&mut self, file: usize, frame: &Frame) -> bool {
         let (origin, taken) = (&frame.interval.origin, frame.interval.taken);
         let read = self.covered.get(origin).filter(|read| read.file != file);
         let is_copy = read.is_some_and(|read| {
-            // Who set the clock back goes on counting.
+            // The sequence continues even if the clock was set back.
             let is_one = frame.seq <= read.seq || frame.cadence != read.cadence;
             is_one && frame.interval.since + frame.cadence / 2 < read.taken
         });
@@ -263,7 +266,7 @@ impl Recordings {
         if may_overlap && self.covered.iter().any(is_other) {
             self.overlap_is_said = true;
             self.notes.push(format!(
-                "{} recorded twice at the same time: what both saw is in both, one after the other",
+                "{} made two recordings at the same time: what both saw is counted twice",
                 sanitize(&origin.host)
             ));
         }
@@ -275,15 +278,15 @@ impl Recordings {
         true
     }
 
-    /// Bytes that were read, and how many there are.
+    /// The bytes read so far, and the total.
     pub fn position(&self) -> (u64, u64) {
         (self.files.iter().map(|tape| tape.reader.position()).sum(), self.size)
     }
 
-    /// To be called at the end.
+    /// Returns errors; to be called at the end.
     ///
     /// # Errors
-    /// Some of them could not be read: what, and where.
+    /// Parts that could not be read: which, and where.
     pub fn end(&self) -> Result<()> {
         const SAID: usize = 3;
         let damage = |tape: &Tape| {
@@ -300,7 +303,7 @@ impl Recordings {
         Ok(())
     }
 
-    /// What is to be said about them, a line each.
+    /// Remarks about the files, one per line.
     pub fn notes(&mut self) -> Vec<String> {
         mem::take(&mut self.notes)
     }
@@ -311,7 +314,7 @@ impl Recordings {
             let frame = tape.reader.next_frame().with_context(|| format!("read {}", tape.name))?;
             let Some(frame) = frame else {
                 if !tape.reader.is_whole() {
-                    self.notes.push(format!("{} was cut off behind its last reading", tape.name));
+                    self.notes.push(format!("{} is truncated after its last reading", tape.name));
                 }
                 return Ok(());
             };
@@ -325,7 +328,7 @@ impl Recordings {
 }
 
 impl Tape {
-    /// What a frame adds; what it does not say is as it was before.
+    /// Processes a frame: completes it with what the host said before.
     fn take(&mut self, mut frame: Frame) -> Option<Frame> {
         let host = &frame.interval.origin.host;
         self.several |= frame.kind == FrameKind::Hello;
@@ -338,7 +341,7 @@ impl Tape {
 }
 
 impl Said {
-    /// What a frame does not say is as it was.
+    /// Fills in what a frame leaves out because it has not changed.
     pub(crate) fn complete(&mut self, frame: &mut Frame) {
         let overlay = &mut frame.interval.overlay;
         match overlay {
@@ -352,7 +355,7 @@ impl Said {
     }
 }
 
-/// Gives interfaces the same number in all files: they count from zero in each.
+/// Gives interfaces the same number in all files; in each file they count from zero.
 fn number(known: &mut Vec<(Option<String>, String)>, interval: &mut Interval) {
     let mut changed = Vec::new();
     for i in interval.interfaces.iter_mut().filter(|i| i.id != model::interface::GONE) {
@@ -373,15 +376,15 @@ fn number(known: &mut Vec<(Option<String>, String)>, interval: &mut Interval) {
     interval.beside = Arc::new(Beside::new(interval.beside.read().clone().renumbered(now)));
 }
 
-/// Intervals in bounded memory: where they take more, each two neighbours become one.
+/// Intervals in bounded memory: if they take too much, neighbours are merged.
 pub(crate) struct Past {
     intervals: Vec<Interval>,
-    /// How many of what was recorded are in each but the last.
+    /// How many recorded intervals each one has, except for the last.
     each: usize,
     in_last: usize,
     bytes: usize,
     most: usize,
-    /// How many there was no room for.
+    /// How many intervals were dropped for lack of room.
     lost: usize,
 }
 
@@ -395,7 +398,7 @@ impl Past {
     }
 
     pub(crate) fn push(&mut self, interval: Interval) {
-        // Only neighbours of one start are added up.
+        // Only neighbours from the same start are merged.
         let joins = |last: &Interval| last.origin == interval.origin;
         match self.intervals.last_mut() {
             Some(last) if self.in_last < self.each && joins(last) => {
@@ -436,11 +439,11 @@ impl Past {
         self.bytes = self.intervals.iter().map(history::bytes).sum();
     }
 
-    /// All of it so far, and the totals.
+    /// Everything so far, with the totals.
     pub(crate) fn reading(&self, mut notices: Vec<String>) -> Reading {
         if self.lost > 0 {
             notices.push(format!(
-                "the oldest {} starts do not fit and are left out: --between reads a part, --history has more room",
+                "the oldest {} starts do not fit and are left out: read a part with --between, or raise --history",
                 self.lost
             ));
         }
@@ -452,29 +455,30 @@ impl Past {
     }
 }
 
-/// A time as it is written: `2026-11-30T06:30:00Z`; without an offset it is UTC.
+/// Parses a time: `2026-11-30T06:30:00Z`; without an offset it is UTC.
 ///
 /// # Errors
-/// It is none.
+/// It is not a time.
 pub fn time(text: &str) -> Result<SystemTime> {
     let timestamp = text.parse::<jiff::Timestamp>().ok();
     let civil = || {
         let civil: jiff::civil::DateTime = text.parse().ok()?;
         civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
     };
-    let time = timestamp.or_else(civil).context("a time such as 2026-11-30T06:30:00Z")?;
+    let time = timestamp.or_else(civil).context("expected a time such as 2026-11-30T06:30:00Z")?;
     Ok(time.into())
 }
 
 impl std::str::FromStr for Between {
     type Err = anyhow::Error;
 
-    /// `FROM..UNTIL`, of which one may be left out.
+    /// Parses `FROM..UNTIL`, either of which may be omitted.
     fn from_str(text: &str) -> Result<Between> {
-        let (from, until) = text.split_once("..").context("two times with `..` between them")?;
+        let (from, until) =
+            text.split_once("..").context("expected two times with `..` between them")?;
         let of = |t: &str| if t.is_empty() { Ok(None) } else { time(t).map(Some) };
         let between = Between { from: of(from)?, until: of(until)? };
-        ensure!(between != Between::default(), "two times with `..` between them");
+        ensure!(between != Between::default(), "expected two times with `..` between them");
         let backwards = between.from.zip(between.until).is_some_and(|(from, until)| from >= until);
         ensure!(!backwards, "the first time is not before the second");
         Ok(between)
@@ -613,7 +617,7 @@ mod tests {
         assert_eq!(all.iter().map(packets).collect::<Vec<_>>(), [2, 8, 8]);
     }
 
-    /// A recording of moments of hosts, each with so many rows, as who listens to them writes it.
+    /// A recording of these moments of several hosts, as a listener would write it.
     fn several(moments: &[Vec<Frame>]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         let mut writer = FrameWriter::new(&mut file);
@@ -665,7 +669,7 @@ mod tests {
             let is_there = |host| names.get(&own(host)[0]).is_some_and(|name| name == host);
             assert_eq!([is_there("a"), is_there("bb")], [true, from < 100]);
         }
-        // One host that others are listened to for is a fleet of one.
+        // A single host that was listened to is a fleet of one.
         let alone = several(&[vec![tells("a", 0, 1)]]);
         assert!(read(&[&alone], Between::default()).expect("it is read")[0].once().is_of_fleet());
     }
@@ -711,7 +715,7 @@ mod tests {
         std::fs::read(file(&frames).path()).expect("it is there")
     }
 
-    /// Its readings, and what is said in the end.
+    /// Its intervals, and the errors and remarks at the end.
     fn heard(bytes: &[u8]) -> (Vec<Interval>, Result<(), String>, Vec<String>) {
         let mut file = tempfile::NamedTempFile::with_suffix(".tmon").expect("a file");
         file.write_all(bytes).expect("it is written");
@@ -759,19 +763,19 @@ mod tests {
                 "{said}"
             );
         }
-        // A hole over the end of one and the beginning of the next.
+        // A hole across the end of one block and the beginning of the next.
         let mut hole = all.clone();
         hole[places[0] - 100..places[0] + 100].fill(0);
         let (read, end, _) = heard(&hole);
         assert_eq!(read.len(), 60);
-        assert!(end.is_err_and(|e| e.contains("bytes 0 to") && e.contains("it is not known")));
-        // A block that was not ended, and zeros behind it, as a crash may leave them.
+        assert!(end.is_err_and(|e| e.contains("bytes 0 to") && e.contains("an unknown number")));
+        // An incomplete block followed by zeros, as a crash may leave it.
         let torn = [&all[..places[1] + 500], &[0; 4096]].concat();
         let (read, end, notes) = heard(&torn);
         assert!(read.len() > 120 && (end.is_err() || !notes.is_empty()), "{end:?} {notes:?}");
     }
 
-    /// Whatever is changed: what is read is what was written, and what is missing is said.
+    /// Whatever byte is changed: everything read is as written, and everything missing is reported.
     #[test]
     fn no_byte_that_changes_makes_another_number() {
         let all = bytes_of(0..70);
@@ -816,7 +820,7 @@ mod tests {
         let expected: Vec<u64> = (1000..1014).collect();
         assert_eq!(times(&[&one, &copy]), expected[..10]);
         assert_eq!(times(&[&part, &one, &later, &copy]), expected);
-        // Sums of the same time are the same readings.
+        // Sums of the same time count as the same readings.
         let mut thinned = Vec::new();
         let from = std::fs::File::open(one.path()).expect("a file");
         let from = FrameFile::new(from, 0);
@@ -865,7 +869,7 @@ mod tests {
             let size = file.as_file().metadata().expect("a file").len();
             assert!(from < 300 || all.position().1 < size / 2, "{:?} of {size}", all.position());
         }
-        // One that is being written, or was cut off: its last block has nothing behind it.
+        // A file that is being written or was truncated: its last block has no trailer.
         let cut = file.as_file().metadata().expect("a file").len() - 60;
         file.as_file().set_len(cut).expect("it is shorter");
         let between = Between { from: Some(t(390)), until: None };

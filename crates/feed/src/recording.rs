@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A capture as intervals of its own clock, in bounded memory: what `top --read` scrubs through.
 //!
-//! A packet belongs to the interval that its time says, in whatever order the file has them. Where
-//! the intervals take more memory than they may, each two of them become one.
+//! A packet belongs to the interval given by its timestamp, whatever the order of the file. If the
+//! intervals take more memory than allowed, pairs of them are merged.
 use std::{
     collections::BTreeMap,
     mem,
@@ -20,31 +20,31 @@ use model::{
     snapshot::{Interval, Snapshot},
 };
 
-/// Intervals that are kept at most, however small they are.
+/// The maximum number of intervals, however small they are.
 const MOST: usize = 600;
-/// How often the packets' clock may go back to an earlier interval. Each time costs a reading, and a
-/// file can ask for one at every packet; from then on packets count where the clock is.
+/// How often the packets' clock may go back to an earlier interval. Each time costs a reading, and
+/// a file could force one per packet; beyond this limit, packets count in the current interval.
 const MOST_RETURNS: u32 = 10_000;
 
 /// The intervals so far.
 #[derive(Clone)]
 pub struct Recording {
-    /// In nanoseconds.
+    /// The length of an interval, in nanoseconds.
     step: i128,
     budget: usize,
-    /// The time that interval 0 begins at, in nanoseconds: that of the first packet, or before it.
+    /// The time at which interval 0 begins, in nanoseconds: the first packet's or earlier.
     origin: Option<i128>,
     intervals: BTreeMap<i128, Interval>,
     here: i128,
     returns: u32,
     allowance: Allowance,
-    /// Totals at the end of the interval before.
+    /// The totals at the end of the previous interval.
     before: Snapshot,
 }
 
 impl Recording {
-    /// One of steps of this length, or of twice as much and so on, in this many bytes; `empty` is
-    /// the reading before the first packet.
+    /// A recording with intervals of `step`, or twice that and so on, within `budget` bytes;
+    /// `empty` is the reading before the first packet.
     pub fn new(step: Duration, budget: usize, empty: Snapshot) -> Recording {
         Recording {
             step: nanoseconds(step.max(Duration::from_millis(1))),
@@ -58,9 +58,9 @@ impl Recording {
         }
     }
 
-    /// A packet of this time is next: true if it is of another interval than those before it, which
-    /// are then to be given to [`Recording::turn`]. Where there have been too many intervals for so few
-    /// packets, they become longer.
+    /// Whether the next packet, with this timestamp, belongs to another interval than those before
+    /// it, whose reading must then be given to [`Recording::turn`]. Doubles the intervals if there
+    /// have been too many for so few packets.
     pub fn turns(&mut self, time: Option<Duration>) -> bool {
         self.allowance.earn(1);
         let Some(time) = time else { return false };
@@ -76,7 +76,7 @@ impl Recording {
         self.place(time) > self.here
     }
 
-    /// All packets before this time are in `reading`.
+    /// Ends the current interval with `reading`, which has all packets before this time.
     pub fn turn(&mut self, reading: Snapshot, time: Duration) {
         self.add(reading);
         let there = self.place(time);
@@ -108,9 +108,9 @@ impl Recording {
         }
     }
 
-    /// Each two intervals become one.
+    /// Merges pairs of intervals.
     fn double(&mut self) {
-        // Those on both sides of zero never would.
+        // Around zero, the two intervals on either side would never be merged.
         let first = self.intervals.first_key_value().map_or(self.here, |(place, _)| *place);
         let first = first.min(self.here).min(0);
         let place = |place: i128| (place - first).div_euclid(2);
@@ -129,8 +129,8 @@ impl Recording {
         self.intervals.values().map(history::bytes).sum()
     }
 
-    /// The intervals in the order of time, those without a packet as one, and the totals, which are
-    /// in `reading`. All intervals are whole steps, so no rate is too high.
+    /// The intervals in order of time, with gaps as one interval each, and the totals, which are
+    /// those of `reading`. All intervals are whole steps, so no rate is overestimated.
     pub fn finish(mut self, reading: Snapshot, span: Option<Span>) -> (Vec<Interval>, Snapshot) {
         self.add(reading);
         self.thin();
@@ -157,7 +157,7 @@ impl Recording {
         (intervals, self.before)
     }
 
-    /// When an interval begins.
+    /// The time at which an interval begins.
     fn begin(&self, place: i128) -> Option<Duration> {
         const SECOND: i128 = 1_000_000_000;
         let t = self.origin?.saturating_add(place.saturating_mul(self.step)).max(0);
@@ -177,12 +177,12 @@ fn timed(mut interval: Interval, begin: Option<Duration>, end: Option<Duration>)
     interval
 }
 
-/// No time that there is overflows when it is doubled and added to.
+/// A time in nanoseconds, far below the range of i128.
 fn nanoseconds(time: Duration) -> i128 {
     time.as_nanos() as i128
 }
 
-/// Adds what happened later to an interval. How many rows that went through.
+/// Adds a later interval to this one. Returns how many rows were processed.
 fn join(interval: &mut Interval, later: &Interval) -> u64 {
     let both = interval.rows.len() + later.rows.len();
     if let Some(sum) = Interval::sum([&*interval, later]) {
@@ -232,8 +232,8 @@ mod tests {
         }
     }
 
-    /// Packets of row 7 at these seconds (`None`: the file does not say when), a reading in between
-    /// where one is asked for; what became of them, as seconds since the epoch and packets.
+    /// Records packets of row 7 at these seconds (`None`: no timestamp), with a reading in between
+    /// whenever one is requested; returns the intervals as seconds since the epoch and packets.
     fn record(times: &[Option<u64>], budget: usize) -> Vec<([u64; 2], u64)> {
         let mut recording = Recording::new(Duration::from_secs(1), budget, reading(&[]));
         let mut packets = 0;
@@ -272,7 +272,7 @@ mod tests {
             assert_eq!(record(&at_seconds(times), 1 << 20), expected, "{times:?}");
         }
         let mut unknown = at_seconds([10, 10, 11, 14, 14]);
-        unknown.insert(4, None); // is where the clock is
+        unknown.insert(4, None); // // counts in the current interval
         assert_eq!(record(&unknown, 1 << 20), expected);
     }
 
@@ -289,7 +289,7 @@ mod tests {
         let times = at_seconds(0..64);
         let all = record(&times, 1 << 20);
         assert_eq!(all.len(), 64);
-        // Room for ten rows, of two parts (one for each way) each.
+        // Room for ten rows of two shards each, one per direction.
         let few = record(&times, 10 * 2 * 128);
         assert_eq!(few.iter().map(|i| i.1).collect::<Vec<_>>(), [8; 8]);
         assert_eq!(record(&times, 0).len(), 1);
@@ -345,7 +345,7 @@ mod tests {
                 let time = Duration::from_secs(clock(i));
                 if recording.turns(Some(time)) {
                     spent += u64::from(rows);
-                    // Only what a reading costs matters here.
+                    // Only the cost of a reading matters here.
                     recording.allowance.spend(u64::from(rows));
                     recording.turn(reading(&[]), time);
                 }

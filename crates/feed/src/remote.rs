@@ -374,7 +374,7 @@ impl Remote {
             let mut why = std::mem::take(&mut self.notices);
             why.retain(|notice| !silence.contains(notice));
             why.push(silence);
-            return Err(anyhow!("no host tells anything: {}", why.join("; ")));
+            return Err(anyhow!("no host sends anything: {}", why.join("; ")));
         }
         (self.taken, self.newer, self.missing) = (Some(self.fleet.taken()), None, 0);
         Ok(())
@@ -586,7 +586,7 @@ mod tests {
         while !said.contains("not you") && begun.elapsed() < Duration::from_secs(30) {
             said = all.read().expect_err("nobody").to_string();
         }
-        assert_eq!(said, "no host tells anything: the bus says: not you; nats://a: no answer");
+        assert_eq!(said, "no host sends anything: the bus says: not you; nats://a: no answer");
     }
 
     #[test]

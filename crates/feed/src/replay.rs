@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Snapshots of capture files.
+//! Reads capture files and counts their packets.
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -34,22 +34,22 @@ use model::{
     units,
 };
 
-/// Interfaces that have rows of their own, each in tables of its own; more are added up in the last.
+/// How many interfaces have tables of their own; all further ones share the last.
 const MOST_INTERFACES: usize = 64;
-/// Times below this count from the begin of a capture, so that zero is one of them; else a zero says
-/// that a time is not known.
+/// Timestamps below this are counted from the beginning of the capture, so that they may be zero;
+/// otherwise zero means that a time is unknown.
 const RELATIVE: Duration = Duration::from_secs(365 * 86_400);
 
-/// Frames that are judged at once.
+/// The number of frames judged in one batch.
 const BATCH: usize = 1024;
 
-/// Capture files, their frames in the order of time.
+/// Capture files, with their frames merged in order of time.
 pub struct Replay {
     origin: Origin,
     config: Config,
     make: MakeJudge,
     threads: usize,
-    /// Frames that were read and are not judged yet, and how many there may be.
+    /// Frames that have been read but not judged yet, and their maximum number.
     batch: Batch,
     most: usize,
     crew: Option<Crew>,
@@ -58,39 +58,39 @@ pub struct Replay {
     inputs: Inputs,
     interfaces: Vec<Seen>,
     known: HashMap<Place, usize>,
-    /// Where the frame before came from, most often also where the next does.
+    /// The origin of the previous frame, usually also that of the next.
     last: Option<(usize, u32, Option<u32>, usize)>,
-    /// The interface whose frames wait, where round-trip times are measured.
+    /// The interface of the waiting frames, if round-trip times are measured.
     at: usize,
-    /// How many there may be: as many as there is memory for.
+    /// Limit on the interfaces, given by the available memory.
     most_interfaces: usize,
     beyond: u64,
     clock: Clock,
-    /// The clock that rows age by: the latest time so far.
+    /// The clock for ageing: the latest timestamp so far.
     now: u32,
-    /// When rows were let age last, on the clock that they age by.
+    /// When rows were last aged, by the same clock.
     swept: u32,
-    /// How often they may be.
+    /// How often rows may be aged.
     allowance: Allowance,
     frames: u64,
-    /// Frames of link types that are not supported, by link type.
+    /// Frames of unsupported link types.
     unread: BTreeMap<LinkType, u64>,
 }
 
-/// An interface of a file: which file, its name or number there, and its index if frames say so.
+/// An interface of a file: the file, its name or number there, and its index if the frames have it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place(usize, Option<Box<str>>, u32, Option<u32>);
 
-/// From the earliest to the latest time.
+/// The time from the earliest to the latest packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The earliest.
+    /// The earliest timestamp.
     pub first: Duration,
-    /// The latest.
+    /// The latest timestamp.
     pub last: Duration,
 }
 
-/// The packets' own clock.
+/// The clock given by the packets.
 #[derive(Clone, Copy, Debug, Default)]
 struct Clock {
     span: Option<Span>,
@@ -98,7 +98,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// True if it is later than all before.
+    /// Advances the clock. Returns whether this time is later than all before.
     #[inline]
     fn see(&mut self, time: Option<Duration>) -> bool {
         match (time, &mut self.span) {
@@ -134,16 +134,16 @@ impl Replay {
     /// Opens captures and reads their headers; `-` is standard input.
     ///
     /// # Errors
-    /// One is not there or not a capture; no judge can be made.
+    /// A file is missing or not a capture, or the judge cannot be created.
     pub fn open(paths: &[PathBuf], config: &Config, make: MakeJudge) -> Result<Replay> {
         Replay::of(Captures::open(paths)?, config, make, None)
     }
 
-    /// Reads the headers of open captures; those that are compressed unpack to at most so many bytes,
-    /// see [`crate::pcap::Opened::reader`].
+    /// Reads the headers of open captures. `most` limits the size of compressed ones, see
+    /// [`crate::pcap::Opened::reader`].
     ///
     /// # Errors
-    /// One is not a capture; no judge can be made.
+    /// A file is not a capture, or the judge cannot be created.
     pub fn of(
         captures: Captures,
         config: &Config,
@@ -160,7 +160,7 @@ impl Replay {
             config.rows,
             units::bytes(config::interface_memory(&config), units::Base::Si)
         );
-        // The first interface's are loaded before any byte of a file is looked at.
+        // The judge of the first interface is created before any byte of a file is read.
         let interfaces = vec![Seen::new(&config, make)?];
         let inputs = Inputs::of(captures, most)?;
         Ok(Replay {
@@ -189,8 +189,8 @@ impl Replay {
         })
     }
 
-    /// Lets so many threads judge, the calling one among them. What comes out is the same; where rows
-    /// age, and with the kernel's programs, it stays one.
+    /// Uses this many threads to judge frames, including the calling one. The result is the same.
+    /// If rows age, or with the kernel's programs, there is only one.
     pub fn set_threads(&mut self, threads: usize) {
         let alone = !self.config.age.is_zero() || self.interfaces[0].judge.native().is_none();
         self.threads = if alone { 1 } else { threads };
@@ -200,51 +200,51 @@ impl Replay {
         }
     }
 
-    /// Also measures round-trip times, of rows that this filter keeps.
+    /// Also measures round-trip times in rows that match this filter.
     ///
     /// # Errors
-    /// There is no memory.
+    /// Memory cannot be allocated.
     pub fn time(&mut self, filter: Filter) -> Result<()> {
         self.timing = Some(Timing::new(filter, native_config(&self.config)?));
         Ok(())
     }
 
-    /// Also looks into the packets of rows that this filter keeps: see [`Replay::lens`].
+    /// Also examines the packets of rows that match this filter: see [`Replay::lens`].
     ///
     /// # Errors
-    /// There is no memory.
+    /// Memory cannot be allocated.
     pub fn look(&mut self, filter: Filter) -> Result<()> {
         self.look = Some(Look::new(filter, native_config(&self.config)?));
         Ok(())
     }
 
-    /// What was in the packets so far, if somebody looks.
+    /// What the examined packets contained so far, if there is a lens.
     pub fn lens(&self) -> Option<Lens> {
         let name = |i: usize| self.interfaces.get(i).map(|i| i.name.clone()).unwrap_or_default();
         self.look.as_ref().map(|look| look.lens(name))
     }
 
-    /// Has so many frames judged at once, at most; a thread's job is as many.
+    /// Limits the frames of a batch, which is also the job of a thread.
     pub fn set_batch(&mut self, frames: usize) {
         self.most = frames.max(1);
     }
 
-    /// From now on no pipe is waited for: see [`Replay::waits`].
+    /// From now on pipes are not waited for: see [`Replay::waits`].
     pub fn hurry(&mut self) {
         self.inputs.hurry();
     }
 
-    /// There is no next frame now, and may be later.
+    /// No next frame is available now, but one may be later.
     pub fn waits(&self) -> bool {
         self.inputs.waits()
     }
 
-    /// Looks whether there is a next frame now.
+    /// Checks whether a next frame is available now.
     pub fn look_again(&mut self) {
         self.inputs.look_again();
     }
 
-    /// How often something was read of the files.
+    /// How often data was read from the files.
     pub fn reads(&self) -> u64 {
         self.inputs.readers().map(Reader::reads).sum()
     }
@@ -254,10 +254,10 @@ impl Replay {
         self.inputs.peek()
     }
 
-    /// Takes the next frame. It is counted before anything is read of what was counted.
+    /// Takes the next frame. It is counted before any counters are read.
     ///
     /// # Errors
-    /// The programs cannot run.
+    /// The programs cannot be run.
     #[inline]
     pub fn step(&mut self) -> Result<()> {
         let Some(i) = self.inputs.next() else { return Ok(()) };
@@ -271,7 +271,7 @@ impl Replay {
             _ => self.interface(i)?,
         };
         if self.timing.is_some() && self.at != interface {
-            self.flush()?; // what is timed goes by the order of frames
+            self.flush()?; // // round-trip times depend on the order of frames
             self.at = interface;
         }
         let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(()) };
@@ -301,10 +301,10 @@ impl Replay {
         self.flush_if_full()
     }
 
-    /// Takes so many frames at most; true if there are more.
+    /// Takes up to this many frames. Returns whether there are more.
     ///
     /// # Errors
-    /// As of [`Replay::step`].
+    /// See [`Replay::step`].
     pub fn advance(&mut self, most: u64) -> Result<bool> {
         let until = self.frames.saturating_add(most);
         while self.inputs.next().is_some() && self.frames < until {
@@ -316,8 +316,8 @@ impl Replay {
         Ok(self.inputs.next().is_some())
     }
 
-    /// Takes frames like the one before it, as long as there is nothing special about them: what
-    /// [`Replay::step`] does, for most frames of most files.
+    /// Takes frames like the previous one as long as they are plain: a fast version of
+    /// [`Replay::step`] for most frames of most files.
     fn run(&mut self, most: u64) -> Result<()> {
         let ([input], Some((0, interface, ifindex, at))) = (&mut self.inputs.all[..], self.last)
         else {
@@ -330,7 +330,7 @@ impl Replay {
         let before = self.batch.len();
         let until = self.most.min(before.saturating_add(most.try_into().unwrap_or(usize::MAX)));
         let mut left = until.saturating_sub(before);
-        // The buffer is the same while frames are taken of it.
+        // The buffer stays the same while frames are taken from it.
         let buffer = Buffer::clone(input.reader.buffer());
         let mut batch = self.batch.of(at, &buffer);
         let usual = ifindex.is_none().then_some(interface);
@@ -384,7 +384,7 @@ impl Replay {
         Ok(())
     }
 
-    /// The number of the interface that the frame in hand of an input is of.
+    /// The number of the interface of an input's current frame.
     #[cold]
     fn interface(&mut self, i: usize) -> Result<usize> {
         let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(0) };
@@ -403,7 +403,7 @@ impl Replay {
         Ok(at)
     }
 
-    /// Has the frames judged that were read.
+    /// Judges the frames that have been read.
     fn flush(&mut self) -> Result<()> {
         if self.batch.is_empty() {
             return Ok(());
@@ -445,7 +445,7 @@ impl Replay {
         Ok(())
     }
 
-    /// All that was read is counted, wherever it was judged.
+    /// Waits until all frames that were read have been counted, by whichever thread.
     fn settle(&mut self) -> Result<()> {
         self.flush()?;
         match self.crew.take() {
@@ -454,7 +454,7 @@ impl Replay {
         }
     }
 
-    /// Lets rows age by the packets' clock, as often as by that of a kernel.
+    /// Ages rows by the packets' clock, as often as a live source would.
     fn sweep(&mut self) -> Result<()> {
         let (now, age) = (self.now, self.config.age);
         let pause = (age / 16).clamp(Duration::from_millis(500), Duration::from_secs(10));
@@ -472,7 +472,7 @@ impl Replay {
         self.interfaces.iter_mut().try_for_each(|i| i.judge.age(now, age).map(drop))
     }
 
-    /// An interface that was not seen before.
+    /// Adds an interface that was not seen before.
     fn begin(&mut self, name: String, ifindex: Option<u32>) -> Result<usize> {
         if self.known.is_empty() {
             (self.interfaces[0].name, self.interfaces[0].ifindex) = (name, ifindex.unwrap_or(0));
@@ -487,7 +487,7 @@ impl Replay {
         Ok(self.interfaces.len() - 1)
     }
 
-    /// What is to be said about the captures, a line each.
+    /// Remarks about the captures, one per line.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<_> = self
             .unread
@@ -504,7 +504,7 @@ impl Replay {
         notes.extend(self.inputs.contradictions());
         if self.interfaces.len() > 1 {
             notes.push(format!(
-                "packets of {} interfaces are added up: one that passed two of them counts twice; `iface:NAME` filters",
+                "packets of {} interfaces are added up, so one that passed two of them counts twice; filter with `iface:NAME`",
                 self.interfaces.len()
             ));
         }
@@ -517,35 +517,35 @@ impl Replay {
         notes
     }
 
-    /// What could not be read, after the end.
+    /// Returns the errors of reading, after the end.
     ///
     /// # Errors
-    /// The first of those errors, with the others behind it.
+    /// The first error, followed by the others.
     pub fn end(&mut self) -> Result<()> {
         self.inputs.end()
     }
 
-    /// Sets the origin that its readings carry; none by default.
+    /// Sets the origin of its readings; none by default.
     pub fn set_origin(&mut self, origin: Origin) {
         self.origin = origin;
     }
 
-    /// Frames counted so far.
+    /// The number of frames counted so far.
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Bytes of the files read so far, and their size where it is known.
+    /// The number of bytes read so far, and the size of the files if known.
     pub fn position(&self) -> (u64, Option<u64>) {
         self.inputs.position()
     }
 
-    /// From the earliest packet so far to the latest, if the captures say when they were.
+    /// The time from the earliest packet so far to the latest, if the captures have timestamps.
     pub fn span(&self) -> Option<Span> {
         self.clock.span()
     }
 
-    /// Totals so far, in the captures' own time.
+    /// The totals so far, in the time of the captures.
     ///
     /// # Errors
     /// A table cannot be read.
@@ -559,7 +559,7 @@ impl Replay {
         for (i, seen) in (0u16..).zip(&self.interfaces) {
             let fill = seen.judge.rows(i, &mut rows)?;
             let name = match (seen.name.as_str(), self.inputs.all.first()) {
-                ("", Some(input)) => input.name.clone(), // a capture without a frame
+                ("", Some(input)) => input.name.clone(), // // a capture without frames
                 _ => seen.name.clone(),
             };
             let interface = interface(name, seen.ifindex, seen.books()?, elapsed, fill);
@@ -586,7 +586,7 @@ impl Replay {
     }
 }
 
-/// What is known before anything was read.
+/// The snapshot before anything has been read.
 pub(crate) fn nothing() -> Snapshot {
     Snapshot {
         origin: Origin::default(),
@@ -604,17 +604,17 @@ fn interface(name: String, ifindex: u32, books: Books, span: Duration, fill: Fil
     Interface { ifindex, hook: HookKind::Replay, books, span, fill, ..Interface::new(0, &name) }
 }
 
-/// A frame's time for what is measured between two of them.
+/// A frame's time for measurements between two frames.
 pub(crate) fn nanoseconds(time: Option<Duration>) -> u64 {
     time.map_or(0, |t| t.as_nanos() as u64)
 }
 
-/// A time of a capture.
+/// A capture's timestamp as wall-clock time.
 pub(crate) fn at(t: Duration) -> SystemTime {
     SystemTime::UNIX_EPOCH.checked_add(t).unwrap_or_else(unknown_time)
 }
 
-/// An interface has the same name in all sections of a file, if it has one.
+/// The origin of a frame. An interface has the same name in all sections of a file, if it has one.
 fn place(file: usize, frame: &CapturedFrame<'_>) -> Place {
     match frame.name {
         "" => Place(file, None, frame.interface, frame.ifindex),
@@ -622,7 +622,7 @@ fn place(file: usize, frame: &CapturedFrame<'_>) -> Place {
     }
 }
 
-/// A frame as the programs take it, if it is one that they read.
+/// A frame in the form that the programs take, if its link type is supported.
 #[inline]
 pub(crate) fn packet<'a>(frame: &CapturedFrame<'a>) -> Option<Packet<'a>> {
     let (data, start) = match frame.body() {

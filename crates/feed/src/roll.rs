@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is in a recording of several hosts. At the begin of each block all of them are called: a greeting
-//! each, with what the host has said of itself, so that a block can be read without those before it.
+//! The hosts in a recording of several. Each block of the recording starts with a greeting of every
+//! host, which has what the host last said about itself, so that blocks can be read independently.
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -8,14 +8,14 @@ use foldhash::HashMap;
 use crate::frame::{Frame, FrameKind};
 use model::{fleet::MOST_HOSTS, rows::Rows, snapshot::Interval};
 
-/// Hosts, as what they would say if they were asked now.
+/// The hosts, each as the greeting it would send now.
 #[derive(Debug, Default)]
 pub struct Roll {
     hosts: HashMap<Arc<str>, Frame>,
 }
 
 impl Roll {
-    /// Takes what a host tells. False where there is nothing in it that a recording is to have.
+    /// Takes a frame of a host. Returns false if a recording need not contain it.
     pub fn take(&mut self, frame: &Frame) -> bool {
         let host = &frame.interval.origin.host;
         if frame.kind == FrameKind::End {
@@ -43,7 +43,7 @@ impl Roll {
         is_news
     }
 
-    /// All of them, by name.
+    /// The greetings of all hosts, by name.
     pub fn call(&self) -> Vec<&Frame> {
         let mut all: Vec<_> = self.hosts.values().collect();
         all.sort_unstable_by(|a, b| a.interval.origin.host.cmp(&b.interval.origin.host));

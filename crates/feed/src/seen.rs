@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An interface of captures, and what judges its frames.
+//! An interface of captures and the judge of its frames.
 use anyhow::Result;
 
 use crate::{
@@ -8,12 +8,12 @@ use crate::{
 };
 use model::flow::{Books, Count, Stop};
 
-/// An interface that packets were seen at.
+/// An interface on which packets were captured.
 pub(crate) struct Seen {
     pub(crate) judge: Box<dyn Judge>,
     pub(crate) name: String,
     pub(crate) ifindex: u32,
-    /// What is not given to the judge, by hook.
+    /// Frames that the judge cannot read, by hook.
     pub(crate) unread: [Count; 2],
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The readings of one source, one after another: the only owner of older and newer, of the past,
-//! and of what is looked at while time goes on.
+//! The sequence of readings of one source: the only owner of the last two readings, of the history,
+//! and of the interval that is shown while time goes on.
 //!
-//! Everything that shows or writes intervals takes them from here.
+//! Everything that shows or writes intervals gets them from here.
 use std::{
     cell::OnceCell,
     collections::VecDeque,
@@ -21,7 +21,7 @@ use model::{
 
 use crate::Reading;
 
-/// Which interval is looked at.
+/// Which interval is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum At {
     /// Always the newest.
@@ -31,7 +31,7 @@ pub enum At {
     Past(u64),
 }
 
-/// An interval and the totals at its end, as they were read.
+/// An interval and the totals at its end.
 #[derive(Clone, Debug)]
 struct Held {
     number: u64,
@@ -39,42 +39,43 @@ struct Held {
     totals: Rc<Snapshot>,
 }
 
-/// Readings in the order of time.
+/// Readings in order of time.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     history: History,
     at: At,
-    /// Findings that were known before, for when a recording is loaded again.
+    /// Known findings, for when a recording is loaded again.
     known: Known,
-    /// All of it is known: it ends.
+    /// The source has ended: no more readings will come.
     ends: bool,
     latest: Option<Rc<Snapshot>>,
     total: OnceCell<Interval>,
     newest: Option<(u64, Rc<Interval>)>,
-    /// What was the newest when it was first looked at: all of it, beyond what the history keeps.
+    /// The interval that was the newest when it was first shown, kept in full even if the history
+    /// drops it.
     held: Option<Held>,
-    /// Findings, where they are looked for, and what the last reading changed about them.
+    /// The detectors, if findings are looked for, and what the last reading changed about findings.
     detectors: Option<Detectors>,
     changes: Vec<(u64, Change)>,
-    /// What was changed about the host's configuration, and in which interval, oldest first.
+    /// Changes of the host's configuration and the number of their interval, oldest first.
     events: VecDeque<(u64, Event)>,
 }
 
-/// So many changes of the configuration are kept.
+/// Limit on the changes of the configuration that are kept.
 const EVENTS: usize = 1000;
 
 impl Series {
-    /// One whose past takes at most this many bytes; with 0 there is no past.
+    /// A series whose history takes at most this many bytes; 0 for no history.
     pub fn new(bytes: usize) -> Series {
         Series { history: History::within(bytes), ..Series::default() }
     }
 
-    /// One that is loaded rather than read.
+    /// A series that is loaded from a recording.
     pub fn of_recording() -> Series {
         Series { history: History::unlimited(), ends: true, ..Series::default() }
     }
 
-    /// Takes the next reading. What happened since the one before; `None` for the first.
+    /// Takes the next reading. Returns the interval since the previous one; `None` for the first.
     pub fn push(&mut self, reading: impl Into<Reading>) -> Option<&Interval> {
         let Reading { mut snapshot, overlay, .. } = reading.into();
         if let Some(older) = &self.latest {
@@ -88,7 +89,7 @@ impl Series {
         self.newest = interval.map(|i| (self.history.push(&i), Rc::new(i)));
         self.note_events(overlay.as_deref());
         (self.latest, self.total) = (Some(Rc::new(snapshot)), OnceCell::new());
-        // What is looked at may have been forgotten.
+        // The interval shown may have been dropped from the history.
         if let (At::Past(n), Some(oldest)) = (self.at, self.history.oldest())
             && n < oldest.number
             && self.held().is_none()
@@ -98,9 +99,9 @@ impl Series {
         self.newest()
     }
 
-    /// Takes all of a recording, or as much of it as there is by now: its intervals, oldest first, and
-    /// the totals. What is looked at is the last interval that has something to show; when more comes,
-    /// the time that was looked at.
+    /// Loads a recording, or as much of it as there is by now: its intervals, oldest first, and the
+    /// totals. First shows the last interval that has any traffic; when more arrives, keeps showing
+    /// the same time.
     pub fn load(&mut self, intervals: Vec<Interval>, total: Snapshot) {
         let before =
             self.latest.is_some().then(|| (self.at, self.past().map(|f| f.interval.since)));
@@ -134,15 +135,15 @@ impl Series {
         }
     }
 
-    /// Looks for findings in what is read from now on; some may be known already.
+    /// Looks for findings in readings from now on, except for the known ones.
     pub fn look_for_findings(&mut self, known: Known) {
         let kept = if self.ends { Duration::MAX } else { Detectors::KEPT };
         self.detectors = Some(Detectors::keeping(kept).knowing(known.clone()));
         self.known = known;
     }
 
-    /// Takes the next interval of a recording as if it were now: what it changes about findings is in
-    /// [`Series::changes`].
+    /// Takes the next interval of a recording as if it happened now; [`Series::changes`] has what
+    /// it changes about findings.
     pub fn step(&mut self, interval: Interval) {
         self.changes.clear();
         self.detect(&interval, None);
@@ -160,7 +161,7 @@ impl Series {
     fn note_events(&mut self, overlay: Option<&Overlay>) {
         let (Some(overlay), Some((number, interval))) = (overlay, &self.newest) else { return };
         let then = |e: &&Event| e.at > interval.since && e.at <= interval.taken;
-        // The newest are at the end.
+        // The newest events are last.
         let new = overlay.events.iter().rev().take_while(|e| e.at > interval.since).filter(then);
         let new: Vec<_> = new.map(|e| (*number, e.clone())).collect();
         self.events.extend(new.into_iter().rev());
@@ -170,34 +171,34 @@ impl Series {
         }
     }
 
-    /// What was changed about the host's configuration, and in which interval, oldest first; as far
+    /// Changes of the host's configuration and the number of their interval, oldest first; as far
     /// back as the history reaches.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &(u64, Event)> {
         self.events.iter()
     }
 
-    /// What was found, in the order in which it began; nothing where it is not looked for.
+    /// The findings, in the order in which they began; none if they are not looked for.
     pub fn findings(&self) -> impl DoubleEndedIterator<Item = &Finding> {
         self.detectors.iter().flat_map(Detectors::findings)
     }
 
-    /// What the last reading changed about findings, with what each is now.
+    /// What the last reading changed about findings, with each finding as it is now.
     pub fn changes(&self) -> impl Iterator<Item = (&Finding, Change)> {
         let of = |(n, change): &(u64, Change)| Some((self.detectors.as_ref()?.get(*n)?, *change));
         self.changes.iter().filter_map(of)
     }
 
-    /// All of it is known.
+    /// Whether the source has ended.
     pub fn ends(&self) -> bool {
         self.ends
     }
 
-    /// The past, as far as it is kept.
+    /// The history, as far as it is kept.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// The interval that the newest reading ended.
+    /// The interval that ends with the newest reading.
     pub fn newest(&self) -> Option<&Interval> {
         self.newest.as_ref().map(|(_, i)| i.as_ref())
     }
@@ -207,18 +208,18 @@ impl Series {
         self.latest.as_deref()
     }
 
-    /// The newest totals as an interval.
+    /// The totals of the newest reading as an interval.
     pub fn total(&self) -> Option<&Interval> {
         let latest = self.latest.as_ref()?;
         Some(self.total.get_or_init(|| latest.total()))
     }
 
-    /// Which interval is looked at.
+    /// Which interval is shown.
     pub fn at(&self) -> At {
         self.at
     }
 
-    /// The number of the interval that is looked at, or of the newest.
+    /// The number of the interval shown.
     pub fn number(&self) -> Option<u64> {
         match self.at {
             At::Past(n) => Some(n),
@@ -226,13 +227,13 @@ impl Series {
         }
     }
 
-    /// The number of the first interval kept that ends after a time.
+    /// The number of the first interval in the history that ends after this time.
     pub fn number_at(&self, time: SystemTime) -> Option<u64> {
         self.history.iter().find(|f| f.interval.taken > time).map(|f| f.number)
     }
 
-    /// Looks at the interval with this number, or at the nearest that there is. One beyond the newest
-    /// is always the newest.
+    /// Shows the interval with this number, or the nearest one in the history. A number beyond the
+    /// newest means to follow the newest.
     pub fn go_to(&mut self, number: u64) {
         let (Some(oldest), Some(newest)) = (self.history.oldest(), self.history.newest()) else {
             return;
@@ -251,7 +252,7 @@ impl Series {
         }
     }
 
-    /// Looks at the newest interval until told otherwise; or again always at the newest.
+    /// Holds the newest interval; if one is already held, follows the newest again.
     pub fn hold(&mut self) {
         let newest = self.history.newest().map(|f| f.number).filter(|_| self.at == At::Live);
         self.go_to(newest.unwrap_or(u64::MAX));
@@ -268,8 +269,8 @@ impl Series {
         }
     }
 
-    /// What is looked at, with all its rows: what happened in the interval, or else all that had
-    /// happened at its end. `None` when there is nothing yet, or no longer.
+    /// What is shown, with all rows: the interval, or the totals at its end. `None` if there is
+    /// nothing yet, or no longer.
     pub fn shown(&self, rate: bool) -> Option<Interval> {
         match (self.at, rate, self.held()) {
             (At::Live, true, _) => self.newest().cloned(),
@@ -281,7 +282,7 @@ impl Series {
         }
     }
 
-    /// The rows of the other of both, where they are known: totals beside rates, rates beside totals.
+    /// The rows of the other view, if known: totals when rates are shown, rates when totals are.
     pub fn beside(&self, rate: bool) -> Option<&Rows> {
         match (self.at, rate) {
             (At::Live, true) => self.latest().map(|s| &s.rows),
@@ -291,7 +292,7 @@ impl Series {
         }
     }
 
-    /// How long the interval is that is looked at.
+    /// The length of the interval shown.
     pub fn elapsed(&self) -> Duration {
         match self.at {
             At::Live => self.newest().map_or(Duration::ZERO, |i| i.elapsed),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where readings come from: what a source is to everything that shows or writes readings.
+//! Sources of readings, as seen by everything that shows or writes readings.
 use std::{fs::File, sync::Arc};
 
 use anyhow::{Result, bail};
@@ -11,17 +11,17 @@ use model::{
     snapshot::{Interval, Snapshot},
 };
 
-/// One reading, and what went wrong or changed since the last one.
+/// A reading, and what went wrong or changed since the last one.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The totals.
     pub snapshot: Snapshot,
-    /// What happened before, oldest first, where the source knows more of it than the totals: a
-    /// capture does. It replaces what earlier readings said.
+    /// Earlier intervals, oldest first, if the source knows more than the totals, as a capture
+    /// does. They replace those of earlier readings.
     pub past: Vec<Interval>,
-    /// One line each, to be told to the user.
+    /// Messages for the user, one line each.
     pub notices: Vec<String>,
-    /// What the host is configured to do, where the source knows it.
+    /// The configuration of the host, if the source knows it.
     pub overlay: Option<Arc<Overlay>>,
 }
 
@@ -34,67 +34,66 @@ impl From<Snapshot> for Reading {
 /// When a source has its next reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Whenever it is asked: totals go on.
+    /// At any time: the totals keep growing.
     Always,
-    /// Not yet: it is being read, and asked again soon.
+    /// Not yet: it is still being read; ask again soon.
     Later,
     /// Never: all of it has been read.
     Never,
 }
 
-/// What readings come from. A function that makes readings is also a source.
+/// A source of readings. A function that returns readings is also a source.
 pub trait Source {
-    /// Reads. After an error it may be tried again.
+    /// Takes a reading. After an error it may be tried again.
     ///
     /// # Errors
-    /// What cannot be read, and why.
+    /// Why it cannot be read.
     fn read(&mut self) -> Result<Reading>;
 
-    /// Follows what happens to the source between readings, and says what the user should know, a
-    /// line each. It is cheap where nothing has happened, and called a few times a second.
+    /// Follows changes of the source between readings, and returns messages for the user, one line
+    /// each. It is called a few times a second, and cheap if nothing has happened.
     fn follow(&mut self) -> Vec<String> {
         Vec::new()
     }
 
-    /// How much has been read of what ends, in a word or two, while there is more of it.
+    /// How much of a finite source has been read, in a word or two, until all of it has.
     fn progress(&self) -> Option<String> {
         None
     }
 
-    /// When the next reading can be had.
+    /// When the next reading is available.
     fn due(&self) -> Due {
         Due::Always
     }
 
-    /// What looks into packets of some rows, where there are packets.
+    /// Examines packets of selected rows, if the source has packets.
     ///
     /// # Errors
-    /// Why there are none, and what to do instead.
+    /// Why it has none, and what to do instead.
     fn closer(&mut self) -> Result<&mut dyn Closer> {
-        bail!("here are only counts, and no packets: look where they pass, by `tmon top` there")
+        bail!("only counts are available here, not packets: run `tmon top` where the packets pass")
     }
 }
 
-/// Looks into packets that pass, of rows that somebody wants to know more of.
+/// Examines the packets of selected rows.
 pub trait Closer {
-    /// Looks at these rows from now on, and at all that are yet to come, and at no others; at none
-    /// with `None`.
+    /// Examines packets of these rows from now on, including rows that appear later, and of no
+    /// others; `None` stops.
     ///
     /// # Errors
-    /// They cannot be looked at.
+    /// The packets cannot be examined.
     fn look(&mut self, rows: Option<&Filter>) -> Result<()>;
 
-    /// What was in their packets so far; `None` where nobody looks.
+    /// What the packets contained so far; `None` if none are being examined.
     ///
     /// # Errors
     /// It cannot be read.
     fn seen(&mut self) -> Result<Option<Lens>>;
 
-    /// Writes packets of these rows to a file from now on, as a capture. `keep` gives the file its
-    /// name, once they can be caught; returns that.
-    ///
+    /// Captures packets of these rows to a file from now on. `keep` gives the file its name once
+    /// capturing has started, and returns the name.
     /// # Errors
-    /// They cannot be caught, or the file has no name.
+    /// They cannot be captured, or the file cannot be named.
     fn catch(
         &mut self,
         rows: &Filter,
@@ -102,21 +101,21 @@ pub trait Closer {
         keep: &dyn Fn() -> Result<String>,
     ) -> Result<String>;
 
-    /// Writes what was caught meanwhile, and says how far that is; to be called all the time. `None`
-    /// where nothing is caught, or no longer. `over`: ends it.
+    /// Writes the packets captured meanwhile, and returns the progress; to be called continually.
+    /// `None` if no capture is running. `over` ends it.
     fn caught(&mut self, over: bool) -> Option<CatchNews>;
 }
 
-/// How far a capture is.
+/// The progress of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CatchNews {
-    /// Packets that are in it.
+    /// Packets in the file.
     pub packets: u64,
-    /// Its bytes.
+    /// Bytes of the file.
     pub bytes: u64,
-    /// Packets that are not, for want of room or time.
+    /// Packets that were lost for lack of room or time.
     pub lost: u64,
-    /// It is over: a line with its name and counts, or what went wrong as well.
+    /// Set when it has ended: a line with its name and counts, or with what went wrong.
     pub end: Option<Result<String, String>>,
 }
 

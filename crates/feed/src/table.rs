@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The flow tables, mapped into memory: a reading costs no system call, while the programs count on.
+//! The flow tables, mapped into memory: a reading needs no system call, while the programs go on
+//! counting.
 //!
-//! A table is an array of slots and one of their tags, a byte each, the eight of a group in one word;
-//! `bpf/table.h` says how the programs find a row and make one. A slot's tag says whether it is free,
-//! busy or holds a row: the programs set tags of free slots, and user space those of rows.
+//! A table is an array of slots and an array of their tags, one byte each; the eight tags of a
+//! group form one word. `bpf/table.h` explains how the programs find and create rows. A slot's tag
+//! says whether it is free, busy or holds a row: the programs set the tags of free slots, user
+//! space sets those of rows.
 #![allow(unsafe_code)]
 use std::{
     marker::PhantomData,
@@ -30,14 +32,14 @@ use model::{
     rows::{Counts, Rows},
 };
 
-/// An array map in this memory.
+/// An array map, mapped into memory.
 struct Array {
     memory: Arc<MmapRaw>,
 }
 
-/// One table: slots of `S`, their tags and their second counters.
+/// One table: slots of type `S`, their tags and their second counters.
 struct Table<S> {
-    /// Which of the three it is, as [`Move::table`] has it.
+    /// Which of the three tables it is, as in [`Move::table`].
     number: usize,
     slots: Array,
     tags: Array,
@@ -52,25 +54,25 @@ impl<S: Slot> Table<S> {
         Ok(Table { number, slots, tags, more, slot: PhantomData })
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     fn len(&self) -> usize {
         self.tags.memory.len()
     }
 
-    /// The tags of one group, the first slot's in the lowest byte.
+    /// The tags of a group, with that of the first slot in the lowest byte.
     fn word(&self, group: usize) -> &AtomicU64 {
         assert!(group < self.len() / GROUP);
         // SAFETY: inside the mapping, aligned; shared with the programs, so atomics only.
         unsafe { AtomicU64::from_ptr(self.tags.memory.as_mut_ptr().cast::<u64>().add(group)) }
     }
 
-    /// Turns a slot's tag from one into another. Neither may be one that anybody else turns.
+    /// Changes a slot's tag. Nobody else may change it at the same time.
     fn turn(&self, slot: usize, from: u8, to: u8) {
         self.word(slot / GROUP).fetch_xor(u64::from(from ^ to) << lane(slot), Ordering::AcqRel);
     }
 
-    /// Takes a slot if it is free. It is ageing until it is a row: that of an ager which is killed in
-    /// between is found by the next one, where nobody could tell a busy one from a program's.
+    /// Takes a slot if it is free. Its tag is TAG_AGEING until it is a row: if this process is
+    /// killed in between, the next ager finds it, whereas a busy slot might belong to a program.
     fn claim(&self, slot: usize) -> bool {
         let claimed = |word| {
             (tag(word, slot) == TAG_FREE).then(|| word | u64::from(TAG_AGEING) << lane(slot))
@@ -78,7 +80,7 @@ impl<S: Slot> Table<S> {
         self.word(slot / GROUP).fetch_update(Ordering::AcqRel, Ordering::Acquire, claimed).is_ok()
     }
 
-    /// The slots with a tag, and it.
+    /// The slots that are not free, with their tags.
     fn tagged(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
         let words =
             (0..self.len() / GROUP).map(|group| (group, self.word(group).load(Ordering::Acquire)));
@@ -95,14 +97,14 @@ impl<S: Slot> Table<S> {
         unsafe { self.slots.memory.as_mut_ptr().cast::<S>().add(slot) }
     }
 
-    /// The words of a slot that the programs write at any time.
+    /// The words of a slot that the programs may write at any time.
     fn words(&self, slot: usize) -> Words<'_> {
         let at = self.at(slot);
         // SAFETY: inside the mapping and aligned.
         Words { more: self.more(slot), ..unsafe { S::words(at) } }
     }
 
-    /// A slot's second counters; none where nobody but the owner counts.
+    /// A slot's second counters; none if only the owner counts in it.
     fn more(&self, slot: usize) -> Option<More<'_>> {
         if slot >= self.more.memory.len() / size_of::<more>() {
             return None;
@@ -117,15 +119,15 @@ impl<S: Slot> Table<S> {
         }
     }
 
-    /// The key of a row. It is whole where the slot has a row's tag; nobody changes it then.
+    /// The key of a row. It is complete if the slot has a row's tag, and does not change then.
     fn key(&self, slot: usize) -> S::Key {
         let at = self.at(slot);
         // SAFETY: inside the mapping and aligned; any bytes are a key.
         unsafe { S::key(at) }
     }
 
-    /// Every row: its place, which is its slot's number from `first` on, its key and its counts. What
-    /// is on its way home is there already.
+    /// All rows: the place, which is the number of the slot plus `first`, the key and the counts.
+    /// Counts on their way home are included in the home row.
     fn rows(
         &self,
         first: u32,
@@ -137,7 +139,7 @@ impl<S: Slot> Table<S> {
                 Some(m) if (OTHERS, m.home) == (self.number, slot) => m.cells,
                 _ => self.words(slot).counts(),
             };
-            // What has gone home leaves a slot that is not free yet, and perhaps without a key.
+            // A row that has gone home leaves a slot that is not free yet, and may have no key.
             (tag != TAG_AGEING || cells != [0; 4]).then(|| {
                 let counts =
                     [0, 1].map(|hook| Count { packets: cells[hook], bytes: cells[2 + hook] });
@@ -146,9 +148,9 @@ impl<S: Slot> Table<S> {
         })
     }
 
-    /// Hides idle rows from the programs, and those left in TAG_AGEING by an ager that was killed.
-    /// What one CPU counted in a row goes when all of the row does: its common slot is seen for as
-    /// long as any CPU counts in it. Looks at slots below a number only.
+    /// Hides idle rows from the programs, including rows left in TAG_AGEING by an ageing pass that
+    /// was killed. Shards of single CPUs disappear together with the whole row, whose common slot
+    /// is marked as seen as long as any CPU counts in it. Only considers slots below `below`.
     fn mark(&self, below: usize, is_idle: impl Fn(&Words<'_>) -> bool) -> Vec<Marked> {
         let key = |slot| S::wide(self.key(slot));
         let is_part = |slot| key(slot).shard & SHARD_CPU != 0;
@@ -163,7 +165,7 @@ impl<S: Slot> Table<S> {
         }
         let hide = |m: &mut Marked| {
             self.turn(m.slot, m.tag, TAG_AGEING);
-            // Its owner would go on without asking the tag.
+            // The owner would keep counting without checking the tag.
             m.owner = self.words(m.slot).owner.swap(0, Ordering::AcqRel);
         };
         marked.iter_mut().for_each(hide);
@@ -181,14 +183,15 @@ impl<S: Slot> Table<S> {
 
     fn restore(&self, marked: &[Marked]) {
         for m in marked {
-            // Not over a crowd that was noticed meanwhile.
+            // Do not overwrite the crowd flag, if it was set meanwhile.
             self.words(m.slot).owner.fetch_or(m.owner, Ordering::AcqRel);
             self.turn(m.slot, TAG_AGEING, m.tag);
         }
     }
 
-    /// After the grace period marked rows are ours alone: their counts go home, their slots are
-    /// free. Kept is what something was counted in after all. Returns how many have gone.
+    /// After the grace period the marked rows belong to this process: adds their counts to their
+    /// homes and frees their slots. Rows in which packets were counted meanwhile are kept. Returns
+    /// how many were removed.
     fn settle(
         &self,
         marked: Vec<Marked>,
@@ -233,7 +236,8 @@ impl<S: Slot> Table<S> {
                 .then_some(owner << OWNER_BEFORE | OWNER_CROWD | OWNER_PROBE | OWNER_ASK)
         };
         let is_part = |slot| S::wide(self.key(slot)).shard & SHARD_CPU != 0;
-        // First what single CPUs count in: who comes from the common slot finds all done.
+        // First the shards of single CPUs: a packet that finds the common slot marked then finds
+        // the shards marked as well.
         for parts in [true, false] {
             for (slot, _) in self.tagged().filter(|(_, tag)| *tag >= TAG_ROW) {
                 if is_part(slot) == parts && is_meant(&S::wide(self.key(slot))) {
@@ -260,32 +264,32 @@ impl<S: Slot> Table<S> {
 
     fn clear(&self) {
         for array in [&self.slots, &self.tags, &self.more] {
-            // SAFETY: the whole mapping, which nothing else touches by the contract of Tables::clear().
+            // SAFETY: the whole mapping, which nobody else accesses, as Tables::clear() requires.
             unsafe { ptr::write_bytes(array.memory.as_mut_ptr(), 0, array.memory.len()) };
         }
     }
 }
 
-/// The number of the table that aged rows are in.
+/// The number of the table that holds aged rows.
 const OTHERS: usize = 2;
 
-/// The counts of a row on their way to its home. All of it can be done again, by whoever finds that
-/// an ager was killed over it.
+/// The counts of a row on their way home. The move can be repeated by anybody who finds that the
+/// ager was killed during it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Move {
     table: usize,
     slot: usize,
-    /// In `others`.
+    /// The slot in `others`.
     home: usize,
-    /// What the home holds afterwards.
+    /// The counts of the home row after the move.
     cells: [u64; 4],
 }
 
-/// The last slot of `others`, which never has a tag: what an ager is doing.
+/// The last slot of `others`, which never has a tag: the journal of ageing.
 struct Journal<'a> {
-    /// How many moves there have been.
+    /// The number of moves so far.
     moves: &'a AtomicU64,
-    /// Table and slot of the one that is not complete, 0 for none. Written after the rest.
+    /// Table and slot of an incomplete move; 0 for none. Written last.
     from: &'a AtomicU64,
     home: &'a AtomicU64,
     cells: [&'a AtomicU64; 4],
@@ -294,8 +298,8 @@ struct Journal<'a> {
 impl Table<slot6> {
     fn journal(&self) -> Journal<'_> {
         let at = self.at(self.len() - 1).cast::<u64>();
-        // SAFETY: a slot is longer than that, inside the mapping and aligned; shared with readers,
-        // so atomics only.
+        // SAFETY: within a slot, which is longer, inside the mapping and aligned; shared with
+        // readers, so atomics only.
         let word = |i| unsafe { AtomicU64::from_ptr(at.add(i)) };
         Journal {
             moves: word(0),
@@ -307,7 +311,7 @@ impl Table<slot6> {
 }
 
 impl Journal<'_> {
-    /// How many moves there have been, and the one that is not complete.
+    /// The number of moves so far, and the one that is incomplete.
     fn now(&self) -> (u64, Option<Move>) {
         let moves = self.moves.load(Ordering::Acquire);
         let from = self.from.load(Ordering::Acquire);
@@ -320,7 +324,7 @@ impl Journal<'_> {
         (moves, moving)
     }
 
-    /// Moves counts. Killed at any point, it has not begun or can be completed.
+    /// Moves counts. If it is killed at any point, the move has not begun or can be completed.
     fn carry(&self, m: &Move, from: &Words<'_>, to: &Words<'_>) {
         let moves = self.moves.load(Ordering::Relaxed);
         self.moves.store(moves.wrapping_add(1), Ordering::Release);
@@ -337,12 +341,12 @@ impl Journal<'_> {
             cell.store(n, Ordering::Release);
         }
         from.all().for_each(|cell| cell.store(0, Ordering::Release));
-        // Before the slot is free: a program may count in it at once.
+        // Before the slot is freed: a program may count in it immediately.
         self.from.store(0, Ordering::Release);
     }
 }
 
-/// Where a slot's tag is in its group's word.
+/// The position of a slot's tag in the word of its group.
 fn lane(slot: usize) -> usize {
     slot % GROUP * 8
 }
@@ -351,7 +355,7 @@ fn tag(word: u64, slot: usize) -> u8 {
     (word >> lane(slot)) as u8
 }
 
-/// A row that no program finds any more, and the tag and the owner that it had.
+/// A row hidden from the programs, with its previous tag and owner.
 struct Marked {
     slot: usize,
     tag: u8,
@@ -367,11 +371,12 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The tables of IPv4 rows, of all other rows, and of `other` rows, in this memory: the slots,
-    /// the tags and the second counters of each. They are `alone` where nothing counts in them while
-    /// they are read or age: there is no program to wait for.
+    /// The tables of IPv4 rows, of all other rows, and of `other` rows: for each the slots, the
+    /// tags and the second counters. `alone` means that nothing counts in them while they are read
+    /// or aged, so there are no programs to wait for.
     ///
     /// # Errors
+    /// The tables do not have the layout of this version.
     /// They are not what this version knows.
     pub fn of(tables: &[[Arc<MmapRaw>; 3]; 3], alone: bool) -> Result<Tables> {
         let arrays = |table: usize| {
@@ -385,10 +390,10 @@ impl Tables {
         })
     }
 
-    /// How many moves of counts there have been, and the one that is not complete.
+    /// The number of moves so far, and the one that is incomplete.
     fn moves(&self) -> (u64, Option<Move>) {
         let (moves, moving) = self.others.journal().now();
-        // It is in memory that others write.
+        // Others write to this memory: check it.
         let known = |m: &Move| {
             let slots = [self.rows4.len(), self.rows6.len(), self.others.len() - GROUP];
             slots.get(m.table).is_some_and(|n| m.slot < *n) && m.home < self.others.len() - 1
@@ -396,9 +401,9 @@ impl Tables {
         (moves, moving.filter(known))
     }
 
-    /// Appends every row as of interface `interface`. Returns how full the tables are, the first
-    /// place (see [`Rows::extend4`]) that is not taken, and whether all rows are of one moment to those
-    /// who let them age: who holds the lock that keeps agers away need not ask.
+    /// Appends all rows, as those of interface `interface`. Returns how full the tables are, the
+    /// first free place (see [`Rows::extend4`]), and whether the reading is consistent with respect
+    /// to ageing; callers that hold the lock against agers need not check that.
     pub fn read(&self, interface: u16, rows: &mut Rows) -> (Fill, u32, bool) {
         let before = self.moves();
         let moving = before.1;
@@ -415,12 +420,12 @@ impl Tables {
         (fill, place, before == self.moves())
     }
 
-    /// Moves the counts of rows that were idle for more than `idle` jiffies at `now` to their
-    /// tunnels' aged rows. Where `others` has become crowded, its own idle rows go to the
-    /// interface's aged row, so memory is bounded. Returns how many rows have gone.
+    /// Moves the counts of rows that have been idle for more than `idle` jiffies at `now` to the
+    /// aged rows of their tunnels. If `others` is crowded, its own idle rows go to the aged row of
+    /// the interface, so memory is bounded. Returns how many rows were removed.
     ///
     /// # Errors
-    /// The kernel has no way to wait for running programs: nothing has changed.
+    /// The kernel cannot wait for running programs; nothing was changed.
     pub fn age(&self, now: u32, idle: u32) -> Result<usize> {
         if let (_, Some(m)) = self.moves() {
             let from = match m.table {
@@ -430,7 +435,7 @@ impl Tables {
             };
             self.others.journal().complete(&m, &from, &self.others.words(m.home));
         }
-        let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
+        let since = |seen: u32| now.wrapping_sub(seen) as i32; // // negative: counted in after `now`
         let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
         let rows4 = self.rows4.mark(usize::MAX, is_idle);
         let rows6 = self.rows6.mark(usize::MAX, is_idle);
@@ -440,7 +445,7 @@ impl Tables {
         if rows4.is_empty() && rows6.is_empty() && others.is_empty() {
             return Ok(0);
         }
-        // Programs that had found a row before it was marked may still be adding to it.
+        // Programs that found a row before it was marked may still be counting in it.
         let waited = if self.alone { Ok(()) } else { grace_period() };
         if waited.is_err() {
             self.rows4.restore(&rows4);
@@ -458,27 +463,27 @@ impl Tables {
         Ok(gone + self.rows6.settle(rows6, is_idle, homes, tunnel))
     }
 
-    /// Sends the next packet of each of these rows to where it is decided who looks at the row more
-    /// closely (`bpf/probe.h`). A key is that of a slot: of a direction, of a CPU's part.
+    /// Sends the next packet of each of these rows to the program that decides who probes the row
+    /// (`bpf/probe.h`). A key is that of a slot: of one direction and one shard.
     pub fn ask(&self, is_meant: impl Fn(&key6) -> bool) {
         self.rows4.ask(&is_meant);
         self.rows6.ask(&is_meant);
         self.others.ask(&is_meant);
     }
 
-    /// Nobody looks at any row more closely: each slot is its owner's again.
+    /// Ends all probing: each slot belongs to its owner again.
     pub fn unask(&self) {
         self.rows4.unask();
         self.rows6.unask();
         self.others.unask();
     }
 
-    /// How many slots are not their owners' alone.
+    /// The number of slots that are being probed.
     pub fn probed(&self) -> usize {
         self.rows4.probed() + self.rows6.probed() + self.others.probed()
     }
 
-    /// All slots to zero. Nothing may be counting meanwhile.
+    /// Zeroes all slots. Nothing may be counting meanwhile.
     pub fn clear(&self) {
         self.rows4.clear();
         self.rows6.clear();
@@ -486,11 +491,11 @@ impl Tables {
     }
 }
 
-/// The words of a slot that the programs write at any time.
+/// The words of a slot that the programs may write at any time.
 struct Words<'a> {
-    /// In jiffies.
+    /// The last packet's time, in jiffies.
     seen: &'a AtomicU32,
-    /// The CPU that adds to the cells without locking them.
+    /// The CPU that adds to the cells without atomic operations.
     owner: &'a AtomicU32,
     /// Packets by hook, then bytes by hook.
     cells: [&'a AtomicU64; 4],
@@ -498,21 +503,21 @@ struct Words<'a> {
     more: Option<More<'a>>,
 }
 
-/// What all other CPUs add to, beside a slot.
+/// The counters, beside a slot, to which all CPUs but the owner add.
 struct More<'a> {
-    /// As [`Words::cells`].
+    /// As in [`Words::cells`].
     cells: [&'a AtomicU64; 4],
-    /// How many packets that were in a jiffy.
+    /// How many such packets there were in the current jiffy.
     turns: &'a AtomicU32,
 }
 
 impl Words<'_> {
-    /// All counters there are.
+    /// All counters.
     fn all(&self) -> impl Iterator<Item = &AtomicU64> {
         self.cells.into_iter().chain(self.more.iter().flat_map(|more| more.cells))
     }
 
-    /// What was counted, in the order of the cells.
+    /// The sums, in the order of the cells.
     fn counts(&self) -> [u64; 4] {
         let mut sums = self.cells.map(|cell| cell.load(Ordering::Relaxed));
         for (sum, more) in sums.iter_mut().zip(self.more.iter().flat_map(|more| more.cells)) {
@@ -522,12 +527,12 @@ impl Words<'_> {
     }
 }
 
-/// Counters of a slot: packets by hook, then bytes by hook.
+/// The counters of a slot: packets by hook, then bytes by hook.
 ///
 /// # Safety
-/// Both point into a mapped table that outlives `'a`, aligned.
+/// Both pointers are aligned and point into a mapped table that outlives `'a`.
 unsafe fn cells<'a>(packets: *mut [u64; 2], bytes: *mut [u64; 2]) -> [&'a AtomicU64; 4] {
-    // SAFETY: as said; shared with the programs, so atomics only.
+    // SAFETY: as required above; shared with the programs, so atomics only.
     let cell = |first: *mut [u64; 2], i| unsafe { AtomicU64::from_ptr(first.cast::<u64>().add(i)) };
     [cell(packets, 0), cell(packets, 1), cell(bytes, 0), cell(bytes, 1)]
 }
@@ -542,7 +547,7 @@ trait Slot: Sized {
     /// # Safety
     /// `slot` points into a mapped table.
     unsafe fn key(slot: *mut Self) -> Self::Key;
-    /// The same key, as the larger of the two.
+    /// The key converted to the larger of the two types.
     fn wide(key: Self::Key) -> key6;
 }
 
@@ -564,7 +569,7 @@ macro_rules! slot {
             }
 
             unsafe fn key(slot: *mut Self) -> $key {
-                // SAFETY: as above; whether it is whole is told by the tag.
+                // SAFETY: as above; the tag says whether it is complete.
                 unsafe { ptr::read_volatile(&raw const (*slot).key) }
             }
 
@@ -589,7 +594,7 @@ slot!(slot6, key6, |k: key6| k);
 
 const AGED_INNER: [[u32; 4]; 2] = [[InnerProto::AGED.0, 0, 0, 0], [0; 4]];
 
-/// The key of the aged row that a row's counts go to.
+/// The key of the aged row that takes a row's counts.
 fn aged(key: key6) -> key6 {
     key6 {
         flags: key.flags & !ROW_INNER6 | ROW_NO_PAIR | ROW_OTHER,
@@ -599,7 +604,8 @@ fn aged(key: key6) -> key6 {
     }
 }
 
-/// Waits until no program runs that ran when this was called: they run inside RCU.
+/// Waits until all programs that are running now have ended: they run in RCU read-side critical
+/// sections.
 pub fn grace_period() -> std::io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: takes numbers only.
@@ -613,11 +619,11 @@ pub fn grace_period() -> std::io::Result<()> {
 struct Homes<'a> {
     others: &'a Table<slot6>,
     now: u32,
-    /// Slots that the programs also use.
+    /// The number of slots that the programs use as well.
     shared: usize,
-    /// How many of them are not free.
+    /// How many of those are in use.
     used: usize,
-    /// Where a free one is looked for next.
+    /// Where to look for the next free slot.
     next: usize,
     rows: HashMap<[u64; 10], usize>,
 }
@@ -642,12 +648,12 @@ impl<'a> Homes<'a> {
         homes
     }
 
-    /// More than half full: the rest is for the programs' own `other` rows.
+    /// More than half full: the rest is for `other` rows made by the programs.
     fn crowded(&self) -> bool {
         self.used > self.shared / 2
     }
 
-    /// A row of `others` is going.
+    /// Forgets a row of `others` that is being removed.
     fn forget(&mut self, slot: usize, key: &key6) {
         if self.rows.get(&number(key)) == Some(&slot) {
             self.rows.remove(&number(key));
@@ -655,7 +661,7 @@ impl<'a> Homes<'a> {
         self.used -= 1;
     }
 
-    /// The aged row of a tunnel; the interface's where there is no room for it.
+    /// The aged row of a tunnel, or that of the interface if there is no room.
     fn tunnel(&mut self, key: key6) -> usize {
         match self.rows.get(&number(&key)).copied().or_else(|| self.make(key)) {
             Some(slot) => {
@@ -668,7 +674,8 @@ impl<'a> Homes<'a> {
 
     fn make(&mut self, key: key6) -> Option<usize> {
         while !self.crowded() && self.next < self.shared {
-            // One of each group before a second one: the programs find room in every group.
+            // Use one slot of each group before a second one, so that the programs find room in
+            // every group.
             let groups = self.shared / GROUP;
             let slot = self.next % groups * GROUP + self.next / groups;
             self.next += 1;
@@ -682,11 +689,11 @@ impl<'a> Homes<'a> {
         None
     }
 
-    /// The part of the interface's aged row that a row's counts go to, where no program looks.
+    /// The shard of the interface's aged row that takes a row's counts; programs never look there.
     fn interface(&self, of: &key6) -> usize {
         let (direction, shard) = (of.flags & ROW_DIR, of.shard & SHARD_FRAGMENT);
         let flags = direction | ROW_NO_OUTER | ROW_NO_PAIR | ROW_OTHER;
-        // The last group is behind the shared ones; its last slot is the journal.
+        // The last group comes after the shared ones; its last slot is the journal.
         let slot = self.shared + usize::from(direction != 0) + 2 * usize::from(shard != 0);
         let now = tag(self.others.word(slot / GROUP).load(Ordering::Acquire), slot);
         if now < TAG_ROW {
@@ -699,16 +706,16 @@ impl<'a> Homes<'a> {
         slot
     }
 
-    /// Makes a row of a slot that is ours. The programs never look for an aged row, so any tag of a
-    /// row will do.
+    /// Turns a slot that this process has claimed into a row. The programs never look up aged rows,
+    /// so any tag of a row will do.
     fn publish(&self, slot: usize, now: u8, key: &key6) {
-        // SAFETY: inside the mapping, and ours alone until it has the tag.
+        // SAFETY: inside the mapping, and not shared until it has the tag.
         unsafe { ptr::write_volatile(&raw mut (*self.others.at(slot)).key, *key) };
         self.others.turn(slot, now, TAG_ROW);
     }
 }
 
-/// A key as something that hashes.
+/// A key in a form that can be hashed.
 fn number(key: &key6) -> [u64; 10] {
     zerocopy::transmute!(*key)
 }
@@ -754,7 +761,7 @@ mod tests {
         let (both, alone) = ([count(11, 33), count(22, 44)], [count(1, 3), count(2, 4)]);
         assert_eq!(rows(), [(1, both), (2, alone)]);
 
-        // All of it goes home with the row.
+        // All counts go home with the row.
         let mut homes = Homes::of(&table, 0);
         table.turn(1, TAG_ROW, TAG_AGEING);
         let marked = vec![Marked { slot: 1, tag: TAG_ROW, owner: 7 }];
@@ -781,7 +788,7 @@ mod tests {
         let owner = || table.words(0).owner.load(Ordering::Relaxed);
         let marked = table.mark(usize::MAX, |_| true);
         assert_eq!((marked.len(), owner()), (1, 0), "it counts nowhere without the tag now");
-        // Somebody who had found it before counts in it and finds a crowd.
+        // A program that had found the row before counts in it and sets the crowd flag.
         table.words(0).owner.fetch_or(contract::OWNER_CROWD, Ordering::Relaxed);
         let gone = table.settle(marked, |_| false, &mut Homes::of(&table, 0), |_, _, _| 0);
         assert_eq!((gone, owner()), (0, 2 | contract::OWNER_CROWD));

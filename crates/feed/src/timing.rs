@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Round-trip times of what captures have in rows that somebody wants to know more of.
+//! Round-trip times in selected rows of captures.
 use anyhow::Result;
 use contract::key6;
 use model::{
@@ -14,7 +14,7 @@ use native::{
     RttTables, Rtts,
 };
 
-/// What measures them, and what was measured.
+/// The programs that measure round-trip times, and their results.
 pub(crate) struct Timing {
     filter: Filter,
     config: NativeConfig,
@@ -28,7 +28,7 @@ impl Timing {
         Timing { filter, config, guides: Vec::new(), tables: RttTables::default() }
     }
 
-    /// Looks at frames of an interface, in the order of time.
+    /// Measures frames of an interface, in order of time.
     pub(crate) fn look(&mut self, interface: usize, name: &str, frames: Frames<'_>) -> Result<()> {
         while self.guides.len() <= interface {
             self.guides.push(Guide::new(&self.config)?);
@@ -47,7 +47,7 @@ impl Timing {
         Ok(())
     }
 
-    /// What was measured so far.
+    /// Adds the results so far to `all`.
     pub(crate) fn tell(&self, all: &mut Gathered) {
         for (interface, key, ways) in self.tables.rows() {
             let trips = [&ways[0], &ways[1]].map(trips);
@@ -67,15 +67,15 @@ impl Timing {
 pub struct TimedSlot(RttRow);
 
 impl TimedSlot {
-    /// So many there are.
+    /// The number of slots.
     pub const MOST: u32 = RTT_ROWS as u32;
 
-    /// A row is in it.
+    /// Whether the slot holds a row.
     pub fn is_used(&self) -> bool {
         self.0.tag != 0
     }
 
-    /// Adds what was measured, of the interface that is called by this number.
+    /// Adds the results to `all`, as those of the interface with this number.
     pub fn tell(&self, interface: u64, all: &mut Timed) {
         let trips = [&self.0.way[0], &self.0.way[1]].map(trips);
         if trips.iter().any(|t| !t.is_empty()) {
@@ -84,13 +84,13 @@ impl TimedSlot {
     }
 }
 
-/// What the programs could not look at.
+/// Packets and connections that the programs could not measure.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub struct TimedNot(RttLost);
 
 impl TimedNot {
-    /// Adds it.
+    /// Adds them to `all`.
     pub fn tell(&self, all: &mut Timed) {
         all.untimed += self.0.unread + self.0.no_row;
         all.untracked += self.0.displaced;

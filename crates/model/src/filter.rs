@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The filter language of `--filter` and `/` (DESIGN section 5). Pure.
+//! The filter language of `--filter` and `/` (DESIGN section 5). Pure functions.
 //!
-//! `key:value` terms separated by spaces, of which all must hold; a comma between values is "or",
-//! a leading `!` is "not":
+//! `key:value` terms separated by spaces, all of which must match; a comma between values means
+//! "or", a leading `!` means "not":
 //!
 //! ```text
 //! host:172.16.1.0/24 vni:10000-10003,20000 !proto:arp
 //! ```
 //!
-//! `group:eu/zone-a` is of hosts in this group or below it.
+//! `group:eu/zone-a` matches hosts in this group or below it.
 //!
-//! Where packets are looked into there are more keys: `port:443 l4:tcp flags:syn+ack,rst dscp:ef`.
+//! Filters for packets have more keys: `port:443 l4:tcp flags:syn+ack,rst dscp:ef`.
 use std::{borrow::Cow, error, fmt, net::IpAddr, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use contract::{
@@ -26,7 +26,7 @@ use crate::{
     units::sanitize,
 };
 
-/// Which rows to keep. The empty filter, which is the default, keeps all.
+/// Which rows match. The empty filter, which is the default, matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     terms: Vec<Term>,
@@ -38,7 +38,7 @@ struct Term {
     test: Test,
 }
 
-/// One key and its values, any of which may hold.
+/// A key and its values, any of which may match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
     Host(Vec<IpNet>),
@@ -50,10 +50,10 @@ enum Test {
     Group(AnyGroup),
 }
 
-/// Some groups of hosts, and where to look who is in them.
+/// Some groups of hosts, and where to look up their members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct AnyGroup {
-    /// By their paths; those that there are.
+    /// Their paths, and the groups that exist.
     named: Vec<(String, Option<Group>)>,
     groups: Arc<Groups>,
 }
@@ -67,14 +67,15 @@ impl AnyGroup {
         self.named.iter().filter_map(|(_, group)| *group)
     }
 
-    /// Their networks, where these say all.
+    /// Their networks, if these determine all members.
     fn nets(&self) -> Option<Vec<IpNet>> {
         let nets: Option<Vec<_>> = self.wanted().map(|group| self.groups.nets(group)).collect();
         Some(nets?.concat())
     }
 }
 
-/// An interface by its name or by a pattern. A name first: an interface may be called `a*`.
+/// The name of an interface, or a pattern. The name is compared first: an interface may be called
+/// `a*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Interface {
     name: String,
@@ -91,7 +92,7 @@ impl Interface {
     }
 }
 
-/// What [`Inner::proto`] prints, compared without printing.
+/// A value of [`Inner::proto`], compared without printing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proto {
     Ipv4,
@@ -102,13 +103,13 @@ enum Proto {
 const KEYS: &str = "host, inner, vni (or id), kind, iface, proto, group";
 const ALL_KEYS: &str = "host, inner, vni (or id), kind, iface, proto, group, port, l4, flags, dscp";
 
-/// A filter of packets, of which all that is not known of a row is in the packet itself: its innermost
-/// IP header and what follows that.
+/// A filter for packets. What is not part of a row is matched against the packet itself: its
+/// innermost IP header and what follows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PacketFilter {
-    /// Which rows.
+    /// Which rows match.
     pub rows: Filter,
-    /// Which of their packets.
+    /// Which of their packets match.
     terms: Vec<PacketTerm>,
 }
 
@@ -122,28 +123,28 @@ struct PacketTerm {
 enum PacketTest {
     Port(Vec<RangeInclusive<u32>>),
     L4(Vec<u8>),
-    /// Each is a mask, of which all are set.
+    /// Any of these masks, all bits of which must be set.
     Flags(Vec<u8>),
     Dscp(Vec<RangeInclusive<u32>>),
 }
 
-/// What a packet filter looks at; nothing of what a packet does not have.
+/// What a packet filter is matched against; `None` for what a packet does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InnerPacket {
     /// The DSCP of the innermost IP header.
     pub dscp: Option<u8>,
-    /// The IP protocol of what follows it.
+    /// The IP protocol of its payload.
     pub l4: Option<u8>,
-    /// Source and destination port of TCP, UDP, SCTP and their like.
+    /// Source and destination port of TCP, UDP, SCTP and similar protocols.
     pub ports: Option<[u16; 2]>,
-    /// The flags of TCP.
+    /// The TCP flags.
     pub tcp_flags: Option<u8>,
 }
 
-/// Flags of TCP, the lowest bit first.
+/// The TCP flags, from the lowest bit.
 pub const TCP_FLAGS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
 
-/// IP protocols that have a name here.
+/// The IP protocols that have names here.
 const L4: [(u8, &str); 13] = [
     (1, "icmp"),
     (2, "igmp"),
@@ -160,19 +161,19 @@ const L4: [(u8, &str); 13] = [
     (132, "sctp"),
 ];
 
-/// What an IP protocol is called: its name, or its number.
+/// An IP protocol by name, or else by number.
 pub fn l4_name(number: u8) -> Cow<'static, str> {
     let named = L4.iter().find(|(n, _)| *n == number);
     named.map_or_else(|| number.to_string().into(), |(_, name)| (*name).into())
 }
 
-/// What names mean; nothing for what is not one.
+/// Resolves names; the results are empty for unknown ones.
 pub struct Meanings<'a> {
-    /// The networks that a name is of.
+    /// The networks with a name.
     pub nets: &'a dyn Fn(&str) -> Vec<IpNet>,
-    /// The tunnel ids that a name is of.
+    /// The tunnel ids with a name.
     pub ids: &'a dyn Fn(&str) -> Vec<u32>,
-    /// Groups of hosts; `None` where they are known later, and may be any.
+    /// The groups of hosts; `None` if they are not known yet, so that any path is accepted.
     pub groups: Option<&'a Arc<Groups>>,
 }
 
@@ -202,16 +203,16 @@ impl Meanings<'_> {
         let named = values.each(&hint, |v| match groups.at(v) {
             Some(group) => Ok((groups.path(group).to_owned(), Some(group))),
             None if groups.is_empty() => Err("there are no groups of hosts".to_owned()),
-            None => Err(format!("{} is no group of hosts", quote(v))),
+            None => Err(format!("{} is not a group of hosts", quote(v))),
         })?;
         Ok(AnyGroup { named, groups: groups.clone() })
     }
 }
 
-/// Why a text is not a filter: one line with the place, what is wrong there and what to try.
+/// Why a text is not a filter: the position, what is wrong there, and what to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
-    /// Where, as a byte offset into the text from 0.
+    /// The position, as a byte offset into the text.
     pub at: usize,
     /// What is wrong, safe for a terminal.
     pub what: String,
@@ -228,10 +229,10 @@ impl fmt::Display for FilterError {
 impl error::Error for FilterError {}
 
 impl Filter {
-    /// Reads a filter; a text of nothing but spaces is the empty filter.
+    /// Parses a filter; blank text is the empty filter.
     ///
     /// # Errors
-    /// The first term that is not one, see [`FilterError`].
+    /// The first invalid term, see [`FilterError`].
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let none = Arc::default();
         let meanings =
@@ -239,10 +240,10 @@ impl Filter {
         Self::parse_named(text, &meanings)
     }
 
-    /// The same where addresses and ids may be written as names.
+    /// Parses a filter in which addresses and ids may be written as names.
     ///
     /// # Errors
-    /// As [`Filter::parse`].
+    /// See [`Filter::parse`].
     pub fn parse_named(text: &str, names: &Meanings<'_>) -> Result<Self, FilterError> {
         words(text)
             .map(|(word, at)| Word::new(word, at, KEYS)?.row_term(names))
@@ -250,16 +251,16 @@ impl Filter {
             .map(|terms| Filter { terms })
     }
 
-    /// Whether the row is kept. `interface` is the name of the interface it belongs to.
+    /// Whether a row matches. `interface` is the name of its interface.
     pub fn matches(&self, flow: &Flow, interface: &str) -> bool {
         self.terms.iter().all(|t| t.test.holds(flow, interface) != t.not)
     }
 
-    /// The filter as the programs compare it with the keys of one interface's rows; `None` where it
-    /// holds for none of them.
+    /// The filter as tests that the programs apply to the keys of one interface's rows; `None` if
+    /// it matches none of them.
     ///
     /// # Errors
-    /// It has more values than they compare.
+    /// It has more values than the programs can compare.
     pub fn tests(&self, interface: &str) -> Result<Option<Vec<probe_test>>, String> {
         let mut tests = Vec::new();
         for term in &self.terms {
@@ -272,7 +273,7 @@ impl Filter {
             let begin = tests.len();
             term.test.compile(&mut tests)?;
             if tests.len() == begin {
-                // Groups that nobody is in.
+                // Groups without members.
                 match term.not {
                     true => continue,
                     false => return Ok(None),
@@ -287,7 +288,7 @@ impl Filter {
         let most = PROBE_TESTS as usize;
         if tests.len() > most {
             return Err(format!(
-                "the expression has {} values to compare, {most} can be: try networks and ranges",
+                "the expression compares {} values, but at most {most} are possible: try networks and ranges",
                 tests.len()
             ));
         }
@@ -298,39 +299,40 @@ impl Filter {
         Filter { terms: vec![Term { not: false, test }] }
     }
 
-    /// Rows of which either outer end is one of these.
+    /// Matches rows with one of these addresses as an outer end.
     pub fn of_hosts(addresses: impl IntoIterator<Item = IpAddr>) -> Filter {
         Filter::of(Test::Host(addresses.into_iter().map(|a| a.to_canonical().into()).collect()))
     }
 
-    /// Rows of which either outer end is in one of these groups, or below it.
+    /// Matches rows with an outer end in one of these groups, or below it.
     pub fn of_groups(groups: &Arc<Groups>, wanted: impl IntoIterator<Item = Group>) -> Filter {
         let named = wanted.into_iter().map(|group| (groups.path(group).to_owned(), Some(group)));
         Filter::of(Test::Group(AnyGroup { named: named.collect(), groups: groups.clone() }))
     }
 
-    /// Rows of which either inner end is one of these.
+    /// Matches rows with one of these addresses as an inner end.
     pub fn of_inner(addresses: impl IntoIterator<Item = IpAddr>) -> Filter {
         Filter::of(Test::Inner(addresses.into_iter().map(|a| a.to_canonical().into()).collect()))
     }
 
-    /// Rows with this tunnel.
+    /// Matches rows with this tunnel.
     pub fn of_tunnel(tunnel: Tunnel) -> Filter {
         let kind = Filter::of(Test::Kind(vec![tunnel.kind]));
         tunnel.id.map_or(kind.clone(), |id| kind.and(Filter::of(Test::Vni(vec![id..=id]))))
     }
 
-    /// Rows that carry this instead of addresses.
+    /// Matches rows with this protocol instead of inner addresses.
     pub fn of_proto(proto: InnerProto) -> Filter {
         Filter::of(Test::Proto(vec![Proto::Other(proto)]))
     }
 
-    /// Rows of the interface with this name.
+    /// Matches rows of the interface with this name.
     pub fn of_interface(name: &str) -> Filter {
         Filter::of(Test::Iface(vec![Interface { name: name.to_owned(), pattern: None }]))
     }
 
-    /// What a row's key says, as far as an expression can: with the interface it is that row.
+    /// Matches what an expression can say of a row's key; together with the interface, it
+    /// identifies the row.
     pub fn of_row(key: &Key) -> Filter {
         let tunnels = [Some(key.outermost).filter(|_| key.depth > 0), key.innermost];
         let tunnels = tunnels.into_iter().flatten().map(Filter::of_tunnel);
@@ -343,7 +345,7 @@ impl Filter {
         tunnels.chain(outer).chain(inner).fold(Filter::default(), Filter::and)
     }
 
-    /// Rows that both keep.
+    /// Matches rows that match both.
     #[must_use]
     pub fn and(mut self, other: Filter) -> Filter {
         for term in other.terms {
@@ -354,23 +356,23 @@ impl Filter {
         self
     }
 
-    /// It asks for interfaces by name, so each of them counts for itself.
+    /// Whether it selects interfaces by name, so that each of them counts for itself.
     pub fn names_interfaces(&self) -> bool {
         self.terms.iter().any(|t| !t.not && matches!(t.test, Test::Iface(_)))
     }
 
-    /// It keeps everything.
+    /// Whether it matches everything.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
 
-    /// It asks for groups of hosts in which some are by what they are called: see [`Filter::learn`].
+    /// Whether it refers to groups whose members depend on names: see [`Filter::learn`].
     pub fn takes_names(&self) -> bool {
         let takes_names = |t: &Term| matches!(&t.test, Test::Group(any) if any.groups.take_names());
         self.terms.iter().any(takes_names)
     }
 
-    /// More is known of who is in which group.
+    /// Updates the members of groups.
     pub fn learn(&mut self, groups: &Arc<Groups>) {
         for term in &mut self.terms {
             if let Test::Group(any) = &mut term.test
@@ -391,10 +393,10 @@ impl FromStr for Filter {
 }
 
 impl PacketFilter {
-    /// Reads a filter of packets, in which addresses and ids may be names.
+    /// Parses a filter for packets, in which addresses and ids may be written as names.
     ///
     /// # Errors
-    /// As [`Filter::parse`].
+    /// See [`Filter::parse`].
     pub fn parse_named(text: &str, names: &Meanings<'_>) -> Result<Self, FilterError> {
         let mut filter = PacketFilter::default();
         for (word, at) in words(text) {
@@ -407,41 +409,41 @@ impl PacketFilter {
         Ok(filter)
     }
 
-    /// The row says all: no packet has to be looked into.
+    /// Whether it depends only on rows, so that no packet has to be examined.
     pub fn is_of_rows(&self) -> bool {
         self.terms.is_empty()
     }
 
-    /// Whether a packet of a row that is kept is kept.
+    /// Whether a packet matches, given that its row does.
     pub fn keeps(&self, packet: &InnerPacket) -> bool {
         self.terms.iter().all(|t| t.test.holds(packet) != t.not)
     }
 }
 
-/// The words of a text, and where they begin.
+/// The words of a text and their positions.
 fn words(text: &str) -> impl Iterator<Item = (&str, usize)> {
     text.split_whitespace().map(|word| (word, word.as_ptr().addr() - text.as_ptr().addr()))
 }
 
-/// A term as it is written.
+/// A term in the text.
 struct Word<'a> {
     not: bool,
     key: String,
     at_key: usize,
-    /// Behind the `!`.
+    /// The term after the `!`.
     rest: &'a str,
     values: Values<'a>,
-    /// What there could be.
+    /// The keys that are possible here.
     keys: &'static str,
 }
 
 impl<'a> Word<'a> {
-    /// `at` is where `word` begins in the filter.
+    /// `at` is the position of `word` in the filter.
     fn new(word: &'a str, at: usize, keys: &'static str) -> Result<Self, FilterError> {
         let (not, rest) = word.strip_prefix('!').map_or((false, word), |rest| (true, rest));
         let at_key = at + usize::from(not);
         let (key, values) = match rest.split_once(':') {
-            // An IPv6 address without a key looks like one with a strange key.
+            // An IPv6 address without a key looks like a term with an unknown key.
             Some((key, values)) if net(rest).is_err() => (key, values),
             _ => return Err(error(at, format!("{} has no key", quote(word)), guess(rest, keys))),
         };
@@ -449,7 +451,7 @@ impl<'a> Word<'a> {
         Ok(Word { not, key: key.to_ascii_lowercase(), at_key, rest, values, keys })
     }
 
-    /// The term, if it is one of packets.
+    /// The term, if it is one for packets.
     fn packet_term(&self) -> Result<Option<PacketTerm>, FilterError> {
         let values = &self.values;
         let test = match self.key.as_str() {
@@ -469,7 +471,7 @@ impl<'a> Word<'a> {
         Ok(Some(PacketTerm { not: self.not, test }))
     }
 
-    /// The term, which is one of rows.
+    /// The term, which must be one for rows.
     fn row_term(&self, names: &Meanings<'_>) -> Result<Term, FilterError> {
         let Word { not, key, at_key, values, keys, .. } = self;
         let test = match key.as_str() {
@@ -501,7 +503,7 @@ impl<'a> Word<'a> {
                 ));
             }
             "port" | "l4" | "flags" | "dscp" => {
-                let what = format!("{} is of packets, and here only rows are known", quote(key));
+                let what = format!("{} matches packets, but only rows are known here", quote(key));
                 let hint = format!("`tmon capture '{}'`", sanitize(self.rest));
                 return Err(error(*at_key, what, hint));
             }
@@ -517,7 +519,7 @@ impl<'a> Word<'a> {
     }
 }
 
-/// The comma-separated values of one term.
+/// The comma-separated values of a term.
 struct Values<'a> {
     text: &'a str,
     at: usize,
@@ -556,7 +558,7 @@ fn error(at: usize, what: String, hint: String) -> FilterError {
     FilterError { at, what, hint }
 }
 
-/// Text of the user in an error: short, and safe for a terminal.
+/// Text from the user for display in an error: short, and safe for a terminal.
 fn quote(text: &str) -> String {
     let mut short: String = text.chars().take(40).collect();
     if short.len() < text.len() {
@@ -589,7 +591,7 @@ fn net(v: &str) -> Result<IpNet, String> {
         .map_err(|_| format!("{} is neither an address nor a CIDR", quote(v)))
 }
 
-/// A network of IPv4-mapped IPv6 addresses (`::ffff:0:0/96`) is one of IPv4 addresses.
+/// Converts a network of IPv4-mapped IPv6 addresses (`::ffff:0:0/96`) to IPv4.
 fn canonical(net: IpNet) -> IpNet {
     let v4 = |n: &ipnet::Ipv6Net| {
         let address = n.addr().to_ipv4_mapped()?;
@@ -634,7 +636,7 @@ fn l4(v: &str) -> Result<u8, String> {
     named.or_else(numbered).ok_or_else(|| format!("{} is not an IP protocol", quote(v)))
 }
 
-/// Flags that are all to be set.
+/// Flags that must all be set.
 fn flags(v: &str) -> Result<u8, String> {
     let flag = |name: &str| {
         let place = TCP_FLAGS.iter().position(|f| f.eq_ignore_ascii_case(name));
@@ -662,7 +664,8 @@ fn dscp(v: &str) -> Result<RangeInclusive<u32>, String> {
 }
 
 fn kind(v: &str) -> Result<Kind, String> {
-    // A kind of a newer BPF object has no name here, but its row prints one: accept that too.
+    // A kind added by a newer BPF object has no name here, but its rows print one: accept that,
+    // too.
     let unknown = || v.strip_prefix("kind-")?.parse().ok().map(Kind::from_number);
     v.parse().ok().or_else(unknown).ok_or_else(|| format!("{} is not a tunnel kind", quote(v)))
 }
@@ -692,7 +695,7 @@ fn proto(v: &str) -> Result<Proto, String> {
 
 fn ends(pair: Option<Pair>, nets: &[IpNet]) -> bool {
     let holds = |address: IpAddr| {
-        // Behind a dual-stack socket an IPv4 address is written as an IPv6 one.
+        // Programs with dual-stack sockets log IPv4 addresses as IPv4-mapped IPv6 ones.
         let v4 = address.to_canonical();
         nets.iter().any(|n| n.contains(&address) || n.contains(&v4))
     };
@@ -727,10 +730,10 @@ impl Test {
 }
 
 impl Test {
-    /// Appends what the programs compare: any of it has to hold.
+    /// Appends the tests for the programs, any of which must succeed.
     ///
     /// # Errors
-    /// They cannot compare it.
+    /// The programs cannot compare these values.
     fn compile(&self, tests: &mut Vec<probe_test>) -> Result<(), String> {
         let of = |what, range: &RangeInclusive<u32>| probe_test {
             what: what as u8,
@@ -752,12 +755,12 @@ impl Test {
                 Proto::Ipv6 => number(TEST_IPV6),
                 Proto::Other(proto) => number(proto.0),
             })),
-            Test::Iface(_) => {} // known before
+            Test::Iface(_) => {} // // decided by the caller
             Test::Group(any) => match any.nets() {
                 Some(nets) => nets.iter().for_each(|n| compile_net(TEST_OUTER, n, tests)),
                 None => {
-                    let why = "who is in a group is said by names, too, which cannot be compared \
-                               with packets: try `host:` and networks";
+                    let why = "membership in this group depends on names, which cannot be \
+                               matched against packets: try `host:` and networks";
                     return Err(why.to_owned());
                 }
             },
@@ -766,11 +769,11 @@ impl Test {
     }
 }
 
-/// A network of IPv4 addresses also holds those that are written as IPv6 ones.
+/// Appends a test for a network; one of IPv4 addresses also covers their IPv4-mapped form.
 fn compile_net(what: contract::test, net: &IpNet, tests: &mut Vec<probe_test>) {
     let words = |bytes: [u8; 16]| -> [u32; 4] {
         std::array::from_fn(|i| {
-            u32::from_ne_bytes(std::array::from_fn(|b| bytes[4 * i + b])) // as they are in memory
+            u32::from_ne_bytes(std::array::from_fn(|b| bytes[4 * i + b])) // // as in memory
         })
     };
     let mut push = |flags: u32, net: [u8; 16], mask: [u8; 16]| {
@@ -937,7 +940,7 @@ mod tests {
         f
     }
 
-    /// Which of vxlan, nested, arp, overflow a filter keeps.
+    /// Which of the rows vxlan, nested, arp and overflow match a filter.
     fn kept(text: &str) -> String {
         let filter = Filter::parse(text).unwrap();
         let rows = [('v', vxlan()), ('n', nested()), ('a', arp()), ('o', overflow())];
@@ -995,7 +998,7 @@ mod tests {
             assert_eq!(keeps, kept, "{text}");
             assert_eq!(parse(&filter.to_string(), &groups), Ok(filter), "{text}");
         }
-        // Their networks are what the programs compare: all of eu but who is in us.
+        // The programs compare their networks: all of eu except for us.
         let nets = |path| groups.nets(groups.at(path).unwrap()).unwrap();
         let all = |net: &str, nets: &[IpNet]| nets.iter().any(|n| n.contains(&ip(net)));
         let eu = nets("eu");
@@ -1007,16 +1010,16 @@ mod tests {
         assert_eq!(nets("us"), [net("172.16.1.101").unwrap()]);
         let tests = |text: &str, groups| parse(text, groups).unwrap().tests("eth0");
         assert_eq!(tests("group:us", &groups), tests("host:172.16.1.101", &groups));
-        // What there is not, and where there are none.
+        // Unknown groups, and no groups at all.
         let e = parse("vni:1 group:asia", &groups).unwrap_err();
         assert!(e.at == 12 && e.hint == "one of eu, eu/a, us, eu/b", "{e}");
         let e = Filter::parse("group:eu").unwrap_err();
         assert!(e.what == "there are no groups of hosts" && e.hint.contains("--groups"), "{e}");
-        // Who is in it by name is learned.
+        // Members by name are learned.
         groups = Arc::new(Groups::parse("node-* eu\n10.0.0.1 us\n").unwrap());
         let mut filter = parse("group:eu", &groups).unwrap();
         assert!(filter.takes_names() && !filter.matches(&vxlan(), ""));
-        assert!(filter.tests("eth0").unwrap_err().contains("by names"));
+        assert!(filter.tests("eth0").unwrap_err().contains("depends on names"));
         groups.learn([ip("172.16.1.100")].into_iter(), |_| Some("node-1".to_owned()));
         filter.learn(&groups);
         assert!(filter.matches(&vxlan(), "") && !filter.matches(&nested(), ""));
@@ -1210,7 +1213,7 @@ mod tests {
         assert_eq!(Filter::parse(canonical).unwrap(), filter);
     }
 
-    /// Networks as a filter has them.
+    /// Networks in the form that a filter has.
     fn any_net() -> impl Strategy<Value = IpNet> {
         prop_oneof![
             (any::<[u8; 4]>(), 0..=32u8)
@@ -1224,7 +1227,7 @@ mod tests {
         fn some<T: fmt::Debug>(s: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
             prop::collection::vec(s, 1..4)
         }
-        // 0x0806 prints as arp, all others by their number
+        // 0x0806 prints as arp, all others as their number
         let proto = prop_oneof![
             Just(Proto::Ipv4),
             Just(Proto::Ipv6),

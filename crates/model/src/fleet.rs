@@ -246,7 +246,7 @@ impl Fleet {
             if m.past.contains(&origin.epoch) {
                 if !std::mem::replace(&mut m.is_two, true) {
                     self.notices.push(format!(
-                        "two hosts tell by the name {}, of which one is not heard: --as gives names",
+                        "two hosts report under the name {}, and one is ignored: name them with --as",
                         m.name
                     ));
                 }
@@ -347,9 +347,9 @@ impl Fleet {
             Some(first) if *first != at => return,
             None if self.transit.len() >= MOST_PAIRS => {
                 if !std::mem::replace(&mut self.is_crowded, true) {
-                    let others = "pairs of hosts that are not heard";
+                    let others = "pairs of hosts outside the fleet";
                     self.notices.push(format!(
-                        "more than {MOST_PAIRS} {others}: what else passes several hosts counts at each"
+                        "more than {MOST_PAIRS} {others}: packets of further pairs count at every host they pass"
                     ));
                 }
                 Key::AGED
@@ -390,7 +390,7 @@ impl Fleet {
         if key != told && all >= self.most_rows && !std::mem::replace(&mut self.is_overfull, true) {
             let most = self.most_rows;
             self.notices
-                .push(format!("there are {most} rows: what else is told is added up by tunnel"));
+                .push(format!("there are {most} rows: all further ones are added up by tunnel"));
         }
         let sum = self.rows.entry((key, fragments)).or_insert_with(|| {
             m.rows += 1;
@@ -412,7 +412,8 @@ impl Fleet {
             let off = Some(Duration::from_nanos(off)).filter(|off| *off > OFF.max(m.cadence / 4));
             if let (Some(off), None) = (off, m.host.off) {
                 let ms = off.as_millis();
-                self.notices.push(format!("{}'s clock is {ms} ms off: no loss is told", m.name));
+                self.notices
+                    .push(format!("{}'s clock is {ms} ms off: no loss is reported", m.name));
             }
             if off != m.host.off {
                 Arc::make_mut(&mut m.host).off = off;
@@ -779,7 +780,10 @@ mod tests {
         // One more before it was clear that the other one goes on.
         assert_eq!(stage.total().0, 11);
         let said = stage.fleet.notices();
-        assert_eq!(said.iter().filter(|n| n.contains("two hosts tell by the name")).count(), 1);
+        assert_eq!(
+            said.iter().filter(|n| n.contains("two hosts report under the name")).count(),
+            1
+        );
         assert!(said.len() <= 2, "{said:?}");
     }
 

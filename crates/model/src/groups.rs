@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Groups of hosts, as people name places: a zone, a rack in it, a cluster, as paths such as
-//! `eu/zone-a/rack-3`. A host is in one of them by its outer address.
+//! Groups of hosts by location: a zone, a rack in it, a cluster, as paths such as
+//! `eu/zone-a/rack-3`. The outer address of a host determines its group.
 //!
-//! A line of a file says who is in a group, which is its last word:
+//! A line of a file lists the members of a group, and ends with the group:
 //!
 //! ```text
-//! 172.16.1.100               eu/zone-a/rack-3   # an address before anything else,
-//! node-*.eu.example          eu/zone-b          # then what a host is called, the first that fits,
-//! 172.16.0.0/16 2001:db8::/32 eu                # then networks: the longest prefix says it
+//! 172.16.1.100               eu/zone-a/rack-3   # addresses take precedence,
+//! node-*.eu.example          eu/zone-b          # then names of hosts: the first match,
+//! 172.16.0.0/16 2001:db8::/32 eu                # then networks: the longest prefix
 //! ```
 //!
-//! Without a file, groups are made of the names that hosts of a fleet have: see [`Groups::of_hosts`].
+//! Without a file, groups are made from the host names of a fleet: see [`Groups::of_hosts`].
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -22,22 +22,22 @@ use ipnet::{AddrParseError, IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
 
 use crate::units::sanitize;
 
-/// Limits on a file: its lines, its groups, the levels of a path, characters of one of these.
+/// Limits on a file: lines, groups, levels of a path, characters of a level.
 const MOST_LINES: usize = 1_000_000;
 const MOST_GROUPS: usize = 100_000;
 const MOST_LEVELS: usize = 8;
 const MOST_CHARS: usize = 64;
-/// Limit on patterns of names: each host is held against all of them.
+/// Limit on the patterns of names: each host is compared with all of them.
 const MOST_PATTERNS: usize = 1000;
-/// Limit on the bytes of one: that of a host's name in DNS.
+/// Limit on the bytes of a pattern: the maximum length of a DNS name.
 const MOST_PATTERN: usize = 253;
 
-/// A group, among those it is of.
+/// A group in its [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(u32);
 
 impl Group {
-    /// Its number, in the order in which groups were named.
+    /// Its number, in the order in which groups were defined.
     pub fn number(self) -> u32 {
         self.0
     }
@@ -47,28 +47,28 @@ impl Group {
 struct Place {
     path: Arc<str>,
     parent: Option<Group>,
-    /// How many are above it.
+    /// The number of groups above it.
     depth: usize,
 }
 
-/// Groups, and who is in them.
+/// Groups and their members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
     places: Vec<Place>,
     paths: HashMap<Arc<str>, Group>,
-    /// IPv4 and IPv6.
+    /// The networks of IPv4 and of IPv6.
     ranges: Arc<[Ranges; 2]>,
     patterns: Arc<Vec<(Pattern, Group)>>,
-    /// Who is in a group by name.
+    /// Hosts that are members by name.
     named: HashMap<IpAddr, Group>,
     deepest: usize,
 }
 
 impl Groups {
-    /// Reads a file's text.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// A line means nothing: which, and why.
+    /// Which line is invalid, and why.
     pub fn parse(text: &str) -> Result<Groups, String> {
         let mut groups = Groups::default();
         let mut nets = Vec::new();
@@ -98,12 +98,10 @@ impl Groups {
         for what in words {
             match network(what) {
                 Ok(_) if nets.len() == MOST_LINES => {
-                    return Err(format!(
-                        "there are more than the {MOST_LINES} networks that are read"
-                    ));
+                    return Err(format!("there are more than {MOST_LINES} networks"));
                 }
                 Ok(net) => nets.push((net, group)),
-                // What is meant as a network is no name.
+                // A word that looks like a network is not taken for a name.
                 Err(_) if what.contains(['/', ':']) => {
                     return Err(format!(
                         "{} is neither an address, nor a network, nor a name such as node-*",
@@ -117,13 +115,13 @@ impl Groups {
                 }
                 Err(_) if what.len() > MOST_PATTERN => {
                     return Err(format!(
-                        "{} is longer than the {MOST_PATTERN} characters that a name has at most",
+                        "{} is longer than {MOST_PATTERN} characters",
                         shown(what)
                     ));
                 }
                 Err(_) => {
                     let pattern = Pattern::new(&what.to_lowercase()).map_err(|e| {
-                        format!("{} is no pattern of names: {}", shown(what), e.msg)
+                        format!("{} is not a pattern of names: {}", shown(what), e.msg)
                     })?;
                     Arc::make_mut(&mut self.patterns).push((pattern, group));
                 }
@@ -132,7 +130,7 @@ impl Groups {
         Ok(())
     }
 
-    /// The group of a path; those above it are made with it.
+    /// The group with this path; creates it and those above it if necessary.
     fn named(&mut self, path: &str) -> Result<Group, String> {
         if let Some(known) = self.paths.get(path) {
             return Ok(*known);
@@ -175,18 +173,17 @@ impl Groups {
         parent
     }
 
-    /// There is none.
+    /// Whether there are no groups.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// How many levels the deepest one has.
+    /// The number of levels of the deepest group.
     pub fn levels(&self) -> usize {
         self.deepest
     }
 
-    /// How many levels have to be looked into everywhere, so that there is more than one group; none,
-    /// where there never is.
+    /// How many levels must be expanded so that there is more than one group; 0 if there never is.
     pub fn coarsest(&self) -> usize {
         let several = |depth: &usize| {
             self.places.iter().filter(|place| place.depth == *depth).nth(1).is_some()
@@ -201,12 +198,13 @@ impl Groups {
         self.paths.get(parts.join("/").as_str()).copied()
     }
 
-    /// All paths, in the order in which they were named.
+    /// All paths, in the order in which they were defined.
     pub fn all_paths(&self) -> impl Iterator<Item = &str> {
         self.places.iter().map(|place| &*place.path)
     }
 
-    /// The networks of a group and of those below it; `None` where names also say who is in it.
+    /// The networks of a group and of the groups below it; `None` if membership also depends on
+    /// names.
     pub fn nets(&self, group: Group) -> Option<Vec<IpNet>> {
         if self.take_names() || !self.named.is_empty() {
             return None;
@@ -225,12 +223,12 @@ impl Groups {
         Some(v4.chain(v6).collect())
     }
 
-    /// It takes names to tell who is in them.
+    /// Whether membership in any group depends on names.
     pub fn take_names(&self) -> bool {
         !self.patterns.is_empty()
     }
 
-    /// Finds who is in a group by what they are called.
+    /// Assigns hosts to groups by their names.
     pub fn learn(
         self: &mut Arc<Self>,
         hosts: impl Iterator<Item = IpAddr>,
@@ -243,7 +241,7 @@ impl Groups {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
         for host in hosts {
-            // Who was found stays: names that are taken away again are those of who is away.
+            // Hosts keep their group: a name disappears only when its host is gone.
             if self.named.contains_key(&host) || !seen.insert(host) {
                 continue;
             }
@@ -256,10 +254,11 @@ impl Groups {
         }
     }
 
-    /// Makes groups of the names of a fleet's hosts, where these have several tokens: `eu.rack-4.node-57`
-    /// is in `eu/rack-4`, and `node-57.rack-4.example.com`, too, in the order that names such as these
-    /// have. Hosts whose names have one token are told apart by what is before its number. What is the
-    /// same for all is no group. Groups that were known keep their numbers.
+    /// Makes groups from the host names of a fleet, if these have several labels:
+    /// `eu.rack-4.node-57` is in `eu/rack-4`, and so is `node-57.rack-4.example.com` in `rack-4`,
+    /// following the usual order of such names. Names with a single label are grouped by what
+    /// precedes their number. Labels that all names share are ignored. Existing groups keep their
+    /// numbers.
     pub fn of_hosts(&mut self, hosts: &HashMap<IpAddr, String>) {
         self.named.clear();
         let dotted = hosts.values().any(|name| name.contains('.'));
@@ -273,7 +272,7 @@ impl Groups {
                 }
             })
             .collect();
-        // What most have in common is where a name begins to be read.
+        // The end at which most names are equal is the general one.
         let distinct = |of: fn(&[&'_ str]) -> Option<String>| {
             tokens.iter().filter_map(|(_, t)| of(t)).collect::<HashSet<String>>().len()
         };
@@ -299,7 +298,7 @@ impl Groups {
         }
     }
 
-    /// The group that a host is in, the deepest one.
+    /// The deepest group that a host is in.
     pub fn of(&self, host: IpAddr) -> Option<Group> {
         let host = host.to_canonical();
         let ranges = &self.ranges[usize::from(host.is_ipv6())];
@@ -309,12 +308,12 @@ impl Groups {
         }
     }
 
-    /// What a group is called: its path.
+    /// The path of a group.
     pub fn path(&self, group: Group) -> &str {
         self.place(group).map_or("", |place| &place.path)
     }
 
-    /// The same of the group that a host is in.
+    /// The path of a host's group.
     pub fn path_of(&self, host: IpAddr) -> Option<&str> {
         self.of(host).map(|group| self.path(group))
     }
@@ -328,32 +327,32 @@ impl Groups {
         std::iter::successors(Some(group), |g| self.place(*g)?.parent)
     }
 
-    /// Whether a host is in a group, or in one below it.
+    /// Whether a host is in a group or in one below it.
     pub fn is_in(&self, host: IpAddr, group: Group) -> bool {
         self.of(host).is_some_and(|own| self.up(own).any(|g| g == group))
     }
 
-    /// Whether there are groups in a group.
+    /// Whether a group has groups below it.
     pub fn has_groups(&self, group: Group) -> bool {
         self.places.iter().any(|place| place.parent == Some(group))
     }
 }
 
-/// A word of a file, as an error shows it.
+/// A word of a file, for display in an error.
 fn shown(word: &str) -> String {
     sanitize(&word.chars().take(MOST_CHARS).collect::<String>()).into_owned()
 }
 
-/// From an address on: the group, and whether it is that of this one address alone.
+/// Where a range begins: the address, its group, and whether it consists of this one address.
 type Bound = (u128, Option<(Group, bool)>);
 
-/// Networks in networks as ranges beside each other, so that the longest prefix is found at once,
-/// however many lengths there are.
+/// Nested networks as adjacent ranges, so that one search finds the longest prefix, however many
+/// prefix lengths there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Ranges(Vec<Bound>);
 
 impl Ranges {
-    /// Of IPv4 and of IPv6. Of the same network the first says it.
+    /// The ranges of IPv4 and of IPv6. For equal networks, the first definition counts.
     fn of(mut nets: Vec<(IpNet, Group)>) -> [Ranges; 2] {
         nets.sort_by_key(|(net, _)| *net); // stable
         nets.dedup_by_key(|(net, _)| *net);
@@ -374,7 +373,7 @@ impl Ranges {
     }
 
     fn fill(&mut self, nets: &[(IpNet, Group)]) {
-        let mut open: Vec<(u128, (Group, bool))> = Vec::new(); // to where, the innermost last
+        let mut open: Vec<(u128, (Group, bool))> = Vec::new(); // // ends of the open networks, the innermost last
         for (net, group) in nets {
             let from = number(net.network());
             self.close(&mut open, Some(from));
@@ -385,7 +384,7 @@ impl Ranges {
         self.close(&mut open, None);
     }
 
-    /// Ends those that end before an address, or all.
+    /// Closes the networks that end before an address, or all.
     fn close(&mut self, open: &mut Vec<(u128, (Group, bool))>, before: Option<u128>) {
         while let Some((to, _)) = open.pop_if(|(to, _)| before.is_none_or(|before| *to < before)) {
             if let Some(next) = to.checked_add(1) {
@@ -401,7 +400,7 @@ impl Ranges {
         }
     }
 
-    /// Each group, and from where to where it is.
+    /// Each group with the first and last address of a range.
     fn spans(&self) -> impl Iterator<Item = (Group, u128, u128)> {
         let ends = self.0.iter().skip(1).map(|(next, _)| next.saturating_sub(1));
         let spans = self.0.iter().zip(ends.chain([u128::MAX]));
@@ -422,7 +421,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// How a group is shown: as it is or in one above it, in its parts, or as hosts.
+/// How a group is shown: collapsed in itself or in one above it, as its subgroups, or as hosts.
 #[derive(Clone, Copy)]
 enum State {
     Shown(Group),
@@ -430,18 +429,18 @@ enum State {
     Hosts,
 }
 
-/// Which groups are shown in place of their hosts, and which of them are looked into. By default there
-/// are none, and hosts are hosts.
+/// Which groups are shown in place of their hosts, and which of them are expanded. By default there
+/// are none, and all hosts are shown as hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grouping {
     groups: Arc<Groups>,
-    /// For each group, what its own hosts are shown as; `None`: as hosts.
+    /// For each group, how its own hosts are shown: as this group, or as hosts (`None`).
     shown: Vec<Option<Group>>,
 }
 
 impl Grouping {
-    /// Groups of which as many levels are looked into everywhere; with all their levels, hosts are
-    /// hosts. Of some more what is in them is shown: the groups, or where that is said, the hosts.
+    /// Expands this many levels of groups; if these are all, hosts are shown as hosts. The groups in
+    /// `entered` are expanded as well: to their subgroups, or to their hosts if so given.
     pub fn new(groups: Arc<Groups>, levels: usize, entered: &[(Group, bool)]) -> Grouping {
         let mut open: HashMap<Group, bool> = HashMap::new();
         for (group, whole) in entered {
@@ -456,7 +455,7 @@ impl Grouping {
         for (i, place) in groups.places.iter().enumerate() {
             let group = Group(i as u32);
             let above = place.parent.and_then(|parent| states.get(parent.0 as usize).copied());
-            // Who looks into a group that is all in one part looks into that one.
+            // Entering a group with a single subgroup enters that one.
             let is_only = |parent: &Group| {
                 open.get(parent) == Some(&false) && parts.get(parent.0 as usize) == Some(&1)
             };
@@ -476,12 +475,12 @@ impl Grouping {
         Grouping { groups, shown }
     }
 
-    /// Some hosts are shown as groups.
+    /// Whether any hosts are shown as groups.
     pub fn groups_hosts(&self) -> bool {
         self.shown.iter().any(Option::is_some)
     }
 
-    /// The group that a host is shown as; `None`: as itself.
+    /// The group as which a host is shown; `None`: as itself.
     pub fn shown(&self, host: IpAddr) -> Option<Group> {
         self.groups.of(host).and_then(|group| *self.shown.get(group.0 as usize)?)
     }
@@ -492,7 +491,7 @@ impl Grouping {
     }
 }
 
-/// An address or a network; an IPv4-mapped one is what it stands for.
+/// Parses an address or a network; an IPv4-mapped address is converted to IPv4.
 ///
 /// # Errors
 /// It is neither.
@@ -628,7 +627,7 @@ mod tests {
         assert_eq!(of(0, &deeper), ["eu/a/r1", "eu/a/r2", "eu/b", "us", "10.4.0.1"]);
         assert!(groups.is_in(ip("10.1.1.1"), a) && groups.is_in(ip("10.1.1.1"), eu));
         assert!(!groups.is_in(ip("10.2.0.1"), a) && !groups.is_in(ip("10.4.0.1"), us));
-        // All of it is in one part: the parts of that are shown.
+        // All members are in one subgroup: its subgroups are shown.
         let one =
             Arc::new(Groups::parse("10.1.0.0/24 eu/a/r1\n10.1.1.0/24 eu/a/r2\n").expect("ok"));
         let grouping = Grouping::new(one.clone(), 0, &[(one.paths["eu"], false)]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is in the packets of rows that were looked at more closely.
+//! The contents of packets of selected rows.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -15,36 +15,36 @@ use crate::{
     rtt::Timed,
 };
 
-/// What somebody saw in the packets of the rows that he meant.
+/// The contents of the packets of rows that match a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lens {
-    /// Which rows, as canonical text.
+    /// The filter, in canonical form.
     pub filter: String,
     /// These rows, by interface and key.
     pub rows: Vec<LensRow>,
-    /// Their packets since they were looked at.
+    /// The number of packets examined.
     pub looked_at: u64,
-    /// Of these, what had no room.
+    /// How many of them had no room.
     pub lost: u64,
-    /// How long their packets took to be answered, where that is measured.
+    /// Their round-trip times, if measured.
     pub timed: Option<Timed>,
 }
 
-/// One row, or what is known of packets whose row is not.
+/// A row, or all packets whose rows were not kept apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LensRow {
     /// The interface's name.
     pub interface: String,
-    /// `None` where more rows were looked at than can be told apart.
+    /// `None` if there were more rows than can be kept apart.
     pub key: Option<Key>,
-    /// The most packets first.
+    /// The entries, the one with most packets first.
     pub entries: Vec<LensEntry>,
 }
 
-/// Packets with the same in them.
+/// Packets with equal contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LensEntry {
-    /// From the row's second end to its first.
+    /// Whether they go from the row's second end to its first.
     pub reverse: bool,
     /// The IP protocol in the innermost IP header.
     pub l4: Option<u8>,
@@ -54,24 +54,24 @@ pub struct LensEntry {
     pub tos: [Option<u8>; 2],
     /// TTL or hop limit, likewise.
     pub ttl: [Option<u8>; 2],
-    /// Their length: more than the first, and not more than the second if there is one.
+    /// The class of their length: more than the first, and at most the second if there is one.
     pub size: (u32, Option<u32>),
-    /// What the outermost tunnel's header says beside its id.
+    /// Fields of the outermost tunnel header besides the id.
     pub mark: Option<TunnelMark>,
-    /// TCP flags that any of them had.
+    /// All TCP flags that occurred.
     pub tcp: u8,
-    /// How many there were.
+    /// The number of packets.
     pub count: Count,
 }
 
-/// What the header of a tunnel says of a packet beside the tunnel's id.
+/// A field of a tunnel header besides the tunnel id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TunnelMark {
     /// GTP-U: the QoS flow.
     Qfi(u8),
     /// VXLAN: the group policy id.
     Group(u16),
-    /// Geneve of OVN: the keys of the logical ports that the packet comes from and goes to.
+    /// Geneve as used by OVN: the keys of the packet's ingress and egress logical ports.
     Logical(u16, u16),
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for TunnelMark {
 }
 
 impl LensEntry {
-    /// What the programs' table says.
+    /// Converts an entry of the programs' table.
     pub fn of(key: &lens_key, sum: &lens) -> LensEntry {
         let is = |flag: u32| u32::from(key.flags) & flag != 0;
         let known = |values: [u8; 2]| {
@@ -118,14 +118,15 @@ impl LensEntry {
     }
 }
 
-/// Packets of one protocol and port, whatever else is in them.
+/// Packets with the same protocol and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LensSum {
-    /// From the rows' second ends to their first; `None` where rows have different hosts.
+    /// Whether they go from the rows' second ends to their first; `None` if the rows have different
+    /// hosts.
     pub reverse: Option<bool>,
     /// The IP protocol in the innermost IP header.
     pub l4: Option<u8>,
-    /// The port that they share: the lower one.
+    /// The port that they share, which is the lower one.
     pub port: Option<u16>,
     /// Ports of the other ends.
     pub others: BTreeSet<u16>,
@@ -133,19 +134,19 @@ pub struct LensSum {
     pub tos: BTreeSet<[Option<u8>; 2]>,
     /// TTL or hop limit, likewise.
     pub ttl: BTreeSet<[Option<u8>; 2]>,
-    /// What the outermost tunnel's header says beside its id.
+    /// Fields of the outermost tunnel header besides the id.
     pub marks: BTreeSet<TunnelMark>,
     /// Packets by class of their length.
     pub sizes: [u64; LENS_SIZES as usize],
-    /// TCP flags that any of them had.
+    /// All TCP flags that occurred.
     pub tcp: u8,
-    /// How many there were.
+    /// The number of packets.
     pub count: Count,
 }
 
 impl Lens {
-    /// What was seen in all rows by protocol and port, the most packets first. Each way for itself
-    /// where all rows are between the same hosts.
+    /// The contents of all rows by protocol and port, most packets first; by direction if all rows
+    /// are between the same hosts.
     pub fn sums(&self) -> Vec<LensSum> {
         let mut hosts = self.rows.iter().map(|row| row.key.and_then(|key| key.outer));
         let first = hosts.next().flatten();
@@ -182,7 +183,7 @@ impl Lens {
 }
 
 impl LensEntry {
-    /// The class of their length, from 0.
+    /// The number of the class of length, from 0.
     fn size_class(&self) -> usize {
         match self.size {
             (0, _) => 0,

@@ -291,9 +291,11 @@ impl Scope {
 }
 
 /// What cannot be put into an expression.
-const MIXED: &str = "groups and hosts are not one expression together: select groups, or hosts";
-const GROUPED: &str = "traffic within a group is not one expression: enter it and select hosts";
-const NOT_MEANT: &str = "\"other\" and \"overflow\" are rows that are not told apart: select hosts";
+const MIXED: &str = "groups and hosts cannot be combined in one expression: select groups or hosts";
+const GROUPED: &str =
+    "traffic within a group is not a single expression: enter the group and select hosts";
+const NOT_MEANT: &str =
+    "\"other\" and \"overflow\" combine rows that are not told apart: select hosts";
 
 impl Scope {
     /// The rows of the selection in this scope, as an expression. Without a selection, the rows of

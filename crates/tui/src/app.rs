@@ -76,9 +76,9 @@ pub struct App {
     pub numeric: bool,
     /// Groups of hosts.
     pub(super) groups: Arc<Groups>,
-    /// The hosts of a fleet that they were made of; `None` where a file says them.
+    /// The hosts of a fleet from whose names they were made; `None` if they come from a file.
     grouped: Option<Arc<HashMap<IpAddr, String>>>,
-    /// How many levels of groups are looked into everywhere, if the user has said so.
+    /// How many levels of groups are expanded everywhere, if the user has chosen that.
     levels: Option<usize>,
     /// What of that is on the screen.
     grouping: Grouping,
@@ -112,9 +112,9 @@ pub struct App {
     pub speed: Speed,
     /// How much of a capture has been read, while there is more of it.
     pub progress: Option<String>,
-    /// The keys are shown.
+    /// Whether the help is shown.
     pub help: bool,
-    /// The readings, and which of them is looked at.
+    /// The readings, and which of them is shown.
     pub series: Series,
     /// The last error of reading, until a reading works again.
     pub trouble: Option<String>,
@@ -122,15 +122,15 @@ pub struct App {
     pub notices: VecDeque<Notice>,
     /// When the newest reading came, on the clock of the messages.
     pub read: Option<Duration>,
-    /// The last error there was, and when.
+    /// The last error, and when it occurred.
     pub last_error: Option<(Duration, String)>,
     /// The screen: columns and lines.
     pub size: (u16, u16),
-    /// What is in packets, while somebody looks into some; and the same by protocol and port.
+    /// The contents of packets while a lens is open; and the same by protocol and port.
     pub lens: Option<(Lens, Vec<LensSum>)>,
-    /// How far the capture is that is being made, and since when it is.
+    /// The progress of a running capture, and when it was started.
     pub catching: Option<(Duration, CatchNews)>,
-    /// What was found, as it is listed.
+    /// The findings, as they are listed.
     pub found: FindingsList,
     /// What is drawn.
     pub picture: Picture,
@@ -199,12 +199,12 @@ impl App {
         })
     }
 
-    /// What an end is called on the screen: its name, where it has one, or its address.
+    /// An end for display: its name, if it has one, or its address.
     pub fn called(&self, end: End) -> String {
         self.called_at(self.level(), end)
     }
 
-    /// The same of an end of a certain level, whichever is shown.
+    /// The same for an end of a given level, whichever is shown.
     pub fn called_at(&self, level: Level, end: End) -> String {
         if let End::Group(group) = end {
             return self.group_path(group).to_owned();
@@ -272,8 +272,8 @@ impl App {
         self.crumbs.iter().take_while(|crumb| crumb.within.groups().next().is_some()).count()
     }
 
-    /// How many levels of groups are looked into everywhere. A fleet's names make groups where there
-    /// are more hosts than fit.
+    /// How many levels of groups are expanded everywhere. Groups made from the names of a fleet are
+    /// used only if not all hosts fit.
     fn levels(&self) -> usize {
         let is_crowded = |hosts: &Arc<_>| HashMap::len(hosts) > self.ends_shown();
         let by_group = self.grouped.as_ref().is_none_or(is_crowded) || self.groups_entered() > 0;
@@ -281,7 +281,7 @@ impl App {
         self.levels.unwrap_or_else(|| if by_group { coarsest() } else { self.groups.levels() })
     }
 
-    /// Looks into one level of groups more, at last into all of them: then again into the coarsest.
+    /// Expands one more level of groups, up to hosts, and then starts again with the coarsest.
     pub(super) fn step_levels(&mut self) -> bool {
         let (now, all) = (self.levels(), self.groups.levels());
         self.levels = Some(if now < all { now + 1 } else { self.groups.coarsest() });
@@ -305,7 +305,7 @@ impl App {
         if self.levels() < self.groups.levels() { "groups" } else { "hosts" }
     }
 
-    /// Finds who is in which group, and what of that is shown.
+    /// Assigns hosts to groups, and determines which groups are shown.
     fn group(&mut self, interval: &Interval) {
         match &mut self.grouped {
             Some(known) => {
@@ -354,7 +354,7 @@ impl App {
     pub fn meant(&self) -> Result<Filter, &'static str> {
         let filter = match self.row.filter(|_| self.view == View::Table) {
             Some((_, key)) if key.outer.is_none() || key.other => {
-                return Err("this row is what could not be told apart: select another");
+                return Err("this row combines what could not be told apart: select another");
             }
             Some((interface, key)) => {
                 let names = &self.picture.interfaces;

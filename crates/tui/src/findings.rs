@@ -96,7 +96,7 @@ fn events(app: &App, look: &Look, area: Rect, buf: &mut Buffer, hits: &mut Hits)
         return;
     }
     let width = usize::from(area.width).saturating_sub(1);
-    buf.set_stringn(area.x + 1, area.y + 1, "what was changed on this host", width, look.dim);
+    buf.set_stringn(area.x + 1, area.y + 1, "changes on this host", width, look.dim);
     for (y, (number, event)) in (area.y + 2..area.bottom()).zip(known) {
         let at = clock(event.at);
         let line = format!("▾ {} {}", at.trim_end_matches(" UTC"), sanitize(&event.text));
@@ -146,7 +146,7 @@ fn block<'a>(look: &Look, group: &FindingGroup, chosen: bool, width: usize) -> V
             told.push("known, by --ignore".to_owned());
         }
         if let Some(until) = f.until {
-            told.push(format!("it was so until {}", clock(until)));
+            told.push(format!("it lasted until {}", clock(until)));
         }
         let counts = f.counts.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " ")));
         told.extend(counts);

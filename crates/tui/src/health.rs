@@ -302,7 +302,7 @@ fn unwell(i: &Interface) -> Option<(String, bool)> {
     let mut said = Vec::new();
     let mut bad = false;
     if let Some(off) = host.off {
-        said.push(format!("clock {} ms off: no loss is told", off.as_millis()));
+        said.push(format!("clock {} ms off: no loss is reported", off.as_millis()));
         bad = true;
     } else if !host.synchronised {
         said.push("clock not synchronised".to_owned());
@@ -357,7 +357,7 @@ pub fn prepare(app: &App, look: &Look, width: usize) -> Vec<Line<'static>> {
     out.extend(fragmented(app, look, width));
     out.push(rule(look, "measurement", width));
     let length = if app.rate {
-        format!("{} measured, not assumed", seconds(p.elapsed))
+        format!("{}, as measured", seconds(p.elapsed))
     } else {
         format!("total of {}", seconds(p.elapsed))
     };
@@ -388,7 +388,7 @@ fn ages(app: &App, look: &Look, now: Duration) -> Vec<Line<'static>> {
             look.text,
         )),
         None if app.series.ends() => {
-            out.push(fact("sample", "a capture: all of it is here".to_owned(), look.text))
+            out.push(fact("sample", "a capture, read to its end".to_owned(), look.text))
         }
         None => out.push(fact("sample", "nothing has been read yet".to_owned(), look.warn)),
     }

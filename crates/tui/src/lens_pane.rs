@@ -89,7 +89,7 @@ pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<
     lines
 }
 
-/// How many lines there are without the headlines, while somebody looks.
+/// The number of lines without the titles, while a lens is open.
 pub fn lines(app: &App) -> Option<usize> {
     let (lens, sums) = app.lens.as_ref()?;
     let ways = lens.timed.iter().flat_map(|t| t.rows.values()).flatten();

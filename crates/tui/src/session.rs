@@ -176,7 +176,7 @@ impl Session {
         }
         if std::env::var_os("TERM").is_some_and(|t| t == "dumb") {
             bail!(
-                "the terminal is dumb, as TERM says, and cannot show a dashboard: try `tmon dump`, or set TERM"
+                "TERM says that the terminal is dumb, so it cannot show a dashboard: try `tmon dump`, or set TERM"
             );
         }
         let tty = |fd: BorrowedFd| Tty::open(fd).context("open the terminal");
@@ -412,7 +412,7 @@ impl Session {
         self.give_back();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP).context("stop")?;
         self.resized.store(true, Ordering::Relaxed); // it may have been
-        self.take().context("take the terminal again")
+        self.take().context("take the terminal back")
     }
 
     fn give_back(&mut self) {

@@ -224,7 +224,7 @@ impl App {
         if self.crumbs.len() >= self.groups_entered() + 2 {
             self.say(Notice {
                 at: now,
-                text: "these are single rows: there is nothing inside them".to_owned(),
+                text: "these are single rows, with nothing inside to show".to_owned(),
                 bad: false,
             });
             return;
@@ -248,7 +248,7 @@ impl App {
         };
         if other {
             let text =
-                "\"other\" is all the smaller ones: press + to see more of them, or filter with /"
+                "\"other\" combines all smaller hosts: press + to see more of them, or filter with /"
                     .to_owned();
             self.say(Notice { at: now, text, bad: false });
             return;
@@ -305,7 +305,7 @@ impl App {
         {
             self.series.go_to(then);
             self.show(view);
-            let text = "this was so then; Space comes back to now".to_owned();
+            let text = "this is how it was then; Space returns to now".to_owned();
             self.say(Notice { at: now, text, bad: false });
         }
     }
@@ -409,9 +409,9 @@ impl App {
     fn play_at(&mut self, speed: Speed, now: Duration) {
         let text = if self.series.ends() {
             self.speed = speed;
-            format!("plays at {} times its speed", speed.times())
+            format!("playing at {} times its speed", speed.times())
         } else {
-            "only a capture plays faster or more slowly: `tmon top --read FILE`".to_owned()
+            "only captures can be played faster or slower: `tmon top --read FILE`".to_owned()
         };
         self.say(Notice { at: now, text, bad: false });
     }
@@ -432,7 +432,7 @@ impl App {
         };
         let before = self.series.events().rev().map(|e| e.0).find(|n| *n < here);
         let Some(n) = before else {
-            let text = "nothing about the host has changed before that".to_owned();
+            let text = "nothing changed on the host before this".to_owned();
             self.say(Notice { at: now, text, bad: false });
             return;
         };
@@ -562,7 +562,8 @@ impl App {
                     self.marks.clear();
                     self.refresh();
                 } else {
-                    let text = "there are no groups of hosts: `--groups FILE` says them".to_owned();
+                    let text =
+                        "there are no groups of hosts: define them with `--groups FILE`".to_owned();
                     self.say(Notice { at: now, text, bad: false });
                 }
             }

@@ -424,7 +424,7 @@ fn changes_of_the_host_are_marked_in_the_timeline_and_can_be_read() {
     let held = screen(&mut app, (80, 24));
     assert!(held.contains("vxlan0 forwards 02:00:00:00:00:09 to 172.16.1.250"), "{held}");
     press(&mut app, "x");
-    assert!(screen(&mut app, (80, 24)).contains("nothing about the host has changed before that"));
+    assert!(screen(&mut app, (80, 24)).contains("nothing changed on the host before this"));
     // All of them, the newest first; those up to the time shown if the picture is held.
     press(&mut app, "5");
     let listed = screen(&mut app, (80, 24));
@@ -880,7 +880,10 @@ fn the_table_has_groups_and_is_sorted_by_them() {
     assert!(kept.len() < rows && kept.iter().all(|both| both.contains("us")), "{kept:?}");
     press(&mut app, "/ x");
     let error = app.editing.as_ref().and_then(|e| e.error.clone()).expect("no such group");
-    assert!(error.to_string().contains("'usx' is no group of hosts; try one of eu, "), "{error}");
+    assert!(
+        error.to_string().contains("'usx' is not a group of hosts; try one of eu, "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -1194,7 +1197,7 @@ fn a_capture_plays_ten_and_a_hundred_times_as_fast() {
     let mut live = self::app(many);
     press(&mut live, ">");
     assert_eq!(live.speed.times(), 1);
-    assert!(screen(&mut live, (80, 24)).contains("only a capture plays faster"));
+    assert!(screen(&mut live, (80, 24)).contains("only captures can be played faster"));
 }
 
 #[test]

@@ -605,7 +605,7 @@ fn packets_of_the_selection_are_examined_and_saved() {
     s.press("w");
     s.wait_for("3 packets, 100 B, 0 lost");
     s.press("\x0c");
-    s.wait_for("w ends it");
+    s.wait_for("w stops it");
     s.press("w");
     s.press("\x0c");
     s.wait_for("so many packets");
@@ -665,7 +665,7 @@ fn a_terminal_is_sent_what_it_shows() {
 #[test]
 fn a_dumb_terminal_is_refused_in_a_line() {
     let mut s = Screen::open_in("run", std::path::Path::new("."), "export TERM=dumb;");
-    s.wait_for("the terminal is dumb");
+    s.wait_for("that the terminal is dumb");
     s.wait_for_end();
     assert!(!s.text().contains("\x1b["), "{}", s.text());
 }

@@ -203,7 +203,7 @@ impl Session {
             let (since, taken) = (rfc3339(interval.since), rfc3339(interval.taken));
             let rows = interval.rows.len();
             (self.tell)(&format!(
-                "{}: of {rows} rows from {since} to {taken} some may be lost",
+                "{}: some of {rows} rows from {since} to {taken} may be lost",
                 self.target
             ));
         }
@@ -272,7 +272,7 @@ impl Session {
         self.away = match self.away {
             None => {
                 (self.tell)(&format!(
-                    "{} is away: {e}; what is counted meanwhile will be in one interval",
+                    "{} is unreachable: {e}; the next interval will include this time",
                     self.target
                 ));
                 Some((Instant::now(), LOOK))

@@ -368,7 +368,9 @@ fn a_broken_connection_is_reported_and_reopened() {
     // The collector goes away, and comes back.
     drop((first, listener));
     until("it has noticed", || !sender.is_ready());
-    until("it is told", || told.lock().expect("no panic").iter().any(|t| t.contains("is away")));
+    until("it is told", || {
+        told.lock().expect("no panic").iter().any(|t| t.contains("is unreachable"))
+    });
     let listener = TcpListener::bind(at).expect("the port again");
     let (mut second, _) = listener.accept().expect("it connects again");
     until("it is ready", || sender.is_ready());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames as intervals. Whoever sent it may be anybody: nothing of it is used before it was checked.
+//! Decodes frames to intervals. The sender is not trusted: everything is checked before it is used.
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -33,12 +33,12 @@ use model::{
     units::sanitize,
 };
 
-/// The fields of a frame that are messages, and those of them that have further ones.
+/// The fields of a frame that are messages, and those whose messages have messages in turn.
 const INTERFACES: u32 = 13;
 const WITH_MESSAGES: std::ops::RangeInclusive<u32> = 40..=42;
 
-/// How many messages, texts and columns there are within messages, before any memory is taken for
-/// them: two bytes can be a message of a hundred.
+/// The number of messages, texts and columns within messages, counted before memory is allocated
+/// for them: two bytes can encode a message that takes a hundred.
 fn messages(mut bytes: &[u8], inside: bool) -> Result<usize> {
     let mut count = 0;
     while !bytes.is_empty() {
@@ -61,12 +61,12 @@ fn messages(mut bytes: &[u8], inside: bool) -> Result<usize> {
     Ok(count)
 }
 
-/// Whether as much is read.
+/// Whether a reader would accept a frame of these bytes.
 pub(super) fn is_read(bytes: &[u8]) -> bool {
     bytes.len() <= MOST_BYTES && messages(bytes, false).is_ok()
 }
 
-/// A text as it may be shown, cut where nobody would read on.
+/// A text that is safe to show, cut to a limit.
 fn text(text: &str) -> String {
     match text.char_indices().nth(MOST_CHARACTERS) {
         Some((end, _)) => sanitize(&text[..end]).into_owned(),
@@ -82,7 +82,7 @@ fn optional(t: &Option<String>) -> Option<String> {
     t.as_deref().map(text)
 }
 
-/// A number that stands +1, and 0 for none.
+/// Decodes a number stored as +1, with 0 for none.
 fn id(n: u64) -> Result<Option<u32>> {
     n.checked_sub(1).map(u32::try_from).transpose().context("an id of more than 32 bits")
 }
@@ -135,7 +135,7 @@ impl Addresses {
     }
 }
 
-/// A column, or zeros in its place.
+/// A column, or zeros if it is absent.
 struct Column<'a, T>(&'a [T]);
 
 impl<'a, T: Copy + Default> Column<'a, T> {
@@ -150,13 +150,13 @@ impl<'a, T: Copy + Default> Column<'a, T> {
     }
 }
 
-/// Adds up differences of indices.
+/// Adds a difference to an index.
 fn step(sum: &mut u32, difference: i32) -> Result<u32> {
     *sum = sum.checked_add_signed(difference).context("an index below zero")?;
     Ok(*sum)
 }
 
-/// A row's key, but for what is inside, and its interface.
+/// A row's key without its inner part, and its interface.
 struct Row {
     interface: u16,
     outer: Option<Pair>,
@@ -252,7 +252,7 @@ fn interface(m: &InterfaceMessage) -> Result<Interface> {
         fragments: two(&m.fragments)?,
         ..Books::default()
     };
-    // There may be stops that are not known here, behind those that are.
+    // Newer versions may append stops that are not known here.
     ensure!(
         m.stops.len().is_multiple_of(4) && m.stops.len() <= 256,
         "stops that are not four each"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Intervals as frames.
+//! Encodes intervals as frames.
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -26,10 +26,10 @@ use model::{
     rows::{Counts, Part},
 };
 
-/// Limit on the rows of drops that a frame keeps apart.
+/// Limit on the rows of drops in a frame.
 const MOST_DROPS: usize = 4096;
 
-/// Addresses by number.
+/// The table of addresses.
 #[derive(Default)]
 struct Addresses {
     v4: Vec<Ipv4Addr>,
@@ -84,7 +84,7 @@ impl Addresses {
     }
 }
 
-/// A tunnel between two hosts: what sorts it, and so where it is. `first` and `second` are +1.
+/// A tunnel between two hosts, in sorting order. `first` and `second` are indices plus one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Place {
     interface: u16,
@@ -112,7 +112,7 @@ impl Place {
     }
 }
 
-/// What is inside: two addresses, or +1 what there is instead.
+/// The inner part: the indices of two addresses, or the protocol plus one.
 fn inside(inner: Inner, addresses: &Addresses) -> (u32, u32, u64) {
     match inner {
         Inner::Pair(p) => (addresses.of(p.first), addresses.of(p.second), 0),
@@ -143,13 +143,13 @@ fn four([rx, tx]: [Count; 2]) -> [u64; 4] {
     [rx.packets, rx.bytes, tx.packets, tx.bytes]
 }
 
-/// A column of zeros is left out.
+/// Leaves out a column of zeros.
 fn unless_zero<T: PartialEq + Default>(column: Vec<T>) -> Vec<T> {
     let zero = T::default();
     if column.iter().all(|n| *n == zero) { Vec::new() } else { column }
 }
 
-/// Differences of what are indices.
+/// The differences of consecutive indices.
 fn differences(column: impl Iterator<Item = u32>) -> Vec<i32> {
     let mut before = 0;
     column.map(|n| (n as i32).wrapping_sub(std::mem::replace(&mut before, n as i32))).collect()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames of a file, block by block. A block is looked through before anything of it is used; one that
-//! is damaged is left out and named, and reading goes on at the next.
+//! The frames of a file, block by block. A block is verified before it is used; damaged blocks are
+//! skipped and reported, and reading continues with the next one.
 use std::{
     fs::File,
     io::{self, BufReader, Read},
@@ -18,21 +18,21 @@ use super::{
     stream::{SKIPPABLE, TRAILER, WINDOW},
 };
 
-/// Bytes of what stands behind a block.
+/// The length of what follows a block.
 const ALL: usize = 8 + TRAILER as usize;
-/// Limit on damaged places: behind them a file is no recording any more.
+/// Limit on damaged places: with more of them, a file is not a recording.
 const MOST_DAMAGE: usize = 100;
-/// What is unpacked at once of a block that was not ended.
+/// How much of an incomplete block is decompressed at a time.
 const PIECE: usize = 64;
-/// What is searched for the next block at once.
+/// How much is searched at a time for the next block.
 const CHUNK: usize = 1 << 20;
 
-/// What of a file was not read.
+/// A part of a file that could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Where it is.
+    /// Its position.
     pub bytes: Range<u64>,
-    /// How many readings were in it, where that is known.
+    /// How many readings it contained, if known.
     pub readings: Option<u64>,
     /// What is wrong with it.
     pub why: String,
@@ -45,12 +45,12 @@ impl std::fmt::Display for Damage {
         match self.readings {
             Some(1) => write!(f, "a reading is lost"),
             Some(n) => write!(f, "{n} readings are lost"),
-            None => write!(f, "it is not known how many readings are lost"),
+            None => write!(f, "an unknown number of readings is lost"),
         }
     }
 }
 
-/// A file that is read from some place on, so much at once at most.
+/// Reads a file from a position, in pieces of limited size.
 struct From(Arc<File>, u64, usize);
 
 impl Read for From {
@@ -65,12 +65,12 @@ impl Read for From {
 /// A block that is being read.
 struct Block {
     frames: FrameReader,
-    /// Where it ends; `None` if it has no end yet, or none any more.
+    /// Where it ends; `None` if its end is missing or not written yet.
     end: Option<u64>,
     read: u64,
 }
 
-/// What stands behind a block.
+/// The trailer that follows a block.
 struct Trailer {
     at: u64,
     bytes: u64,
@@ -78,10 +78,10 @@ struct Trailer {
     last: u64,
 }
 
-/// What a block is found to be.
+/// The state of a block.
 enum Look {
     Whole(u64),
-    /// It goes on to the end of the file, or breaks off in it.
+    /// It extends to the end of the file, or is truncated there.
     Open,
     Damaged(String),
 }
@@ -90,7 +90,7 @@ enum Look {
 pub struct FrameFile {
     file: Arc<File>,
     begin: u64,
-    /// Where the block begins that is read, or the next.
+    /// Where the current or the next block begins.
     at: u64,
     block: Option<Block>,
     frames: u64,
@@ -99,17 +99,17 @@ pub struct FrameFile {
 }
 
 impl FrameFile {
-    /// Reads from the block on that begins there.
+    /// Starts with the block at this position.
     pub fn new(file: File, begin: u64) -> FrameFile {
         let file = Arc::new(file);
         FrameFile { file, begin, at: begin, block: None, frames: 0, is_cut: false, damage: vec![] }
     }
 
-    /// The next frame; `None` at the end, and where the file was cut off: [`FrameFile::is_whole`]
+    /// The next frame; `None` at the end, or where the file is truncated: [`FrameFile::is_whole`]
     /// tells which.
     ///
     /// # Errors
-    /// It cannot be read, or nothing of it is a recording.
+    /// The file cannot be read, or is not a recording at all.
     pub fn next_frame(&mut self) -> Result<Option<Frame>> {
         loop {
             let Some(block) = &mut self.block else {
@@ -117,7 +117,7 @@ impl FrameFile {
                     continue;
                 }
                 if let (0, Some(first)) = (self.frames, self.damage.first()) {
-                    bail!("nothing of it can be read: {}", first.why);
+                    bail!("none of it can be read: {}", first.why);
                 }
                 return Ok(None);
             };
@@ -129,7 +129,7 @@ impl FrameFile {
                             self.frames += 1;
                             return Ok(Some(frame));
                         }
-                        // Where the next one begins is known.
+                        // The position of the next block is known.
                         Err(e) => {
                             let end = end.map_or_else(|| self.size(), Ok)?;
                             self.lost(end, Some(1), format!("{e:#}"))?;
@@ -150,17 +150,17 @@ impl FrameFile {
         }
     }
 
-    /// It ended where a block ends.
+    /// Whether it ended at the end of a block.
     pub fn is_whole(&self) -> bool {
         !self.is_cut
     }
 
-    /// What was left out so far.
+    /// What was skipped so far.
     pub fn damage(&self) -> &[Damage] {
         &self.damage
     }
 
-    /// Bytes that were read.
+    /// The number of bytes read.
     pub fn position(&self) -> u64 {
         self.at - self.begin
     }
@@ -169,7 +169,7 @@ impl FrameFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Goes to the next block. False at the end.
+    /// Moves to the next block. Returns false at the end.
     fn next_block(&mut self) -> Result<bool> {
         loop {
             let mut head = [0; ALL];
@@ -182,9 +182,9 @@ impl FrameFile {
                 continue;
             }
             let look = match head {
-                _ if head.starts_with(MAGIC) => Look::Open, // not packed
+                _ if head.starts_with(MAGIC) => Look::Open, // // not compressed
                 _ if head.starts_with(&ZSTD) => self.look()?,
-                // The end may not be written yet.
+                // The end may not have been written yet.
                 _ if read < ALL && is_begin_of_trailer(&head[..read]) => {
                     self.at += read as u64;
                     self.is_cut = true;
@@ -195,19 +195,19 @@ impl FrameFile {
             let end = match look {
                 Look::Whole(end) => Some(end),
                 Look::Open => None,
-                // Nothing tells which of its numbers are right.
+                // It is unknown which of its numbers are right.
                 Look::Damaged(why) if next_trailer(&self.file, self.at)?.is_some() => {
                     self.skip(why)?;
                     continue;
                 }
-                // The last one, whose end was not written any more: what comes before the damage is read.
+                // The last block, whose end was never written: frames before the damage are read.
                 Look::Damaged(_) if head.starts_with(&ZSTD) => None,
                 Look::Damaged(why) => {
                     self.skip(why)?;
                     continue;
                 }
             };
-            // Of what is unpacked at once nothing comes if there is damage in it.
+            // Damage spoils everything that is decompressed in the same step.
             let most = if end.is_some() { usize::MAX } else { PIECE };
             let from = From(Arc::clone(&self.file), self.at, most);
             let bytes = end.map_or(u64::MAX, |end| end - self.at);
@@ -224,7 +224,7 @@ impl FrameFile {
         }
     }
 
-    /// Looks through the block, which ends with a checksum.
+    /// Verifies a block that ends with a checksum.
     fn look(&self) -> Result<Look> {
         let from =
             BufReader::with_capacity(1 << 16, From(Arc::clone(&self.file), self.at, usize::MAX));
@@ -232,14 +232,14 @@ impl FrameFile {
         plain.window_log_max(WINDOW)?;
         let most = (PER_BLOCK * (MOST_BYTES + 5) + MAGIC.len()) as u64;
         match io::copy(&mut plain.by_ref().take(most + 1), &mut io::sink()) {
-            Ok(n) if n > most => Ok(Look::Damaged("it unpacks to too much".to_owned())),
+            Ok(n) if n > most => Ok(Look::Damaged("it is too large when unpacked".to_owned())),
             Ok(_) => {
                 let from = plain.finish();
                 Ok(Look::Whole(from.get_ref().1 - from.buffer().len() as u64))
             }
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 Ok(match next_trailer(&self.file, self.at)? {
-                    Some(_) => Look::Damaged("it has no end".to_owned()),
+                    Some(_) => Look::Damaged("its end is missing".to_owned()),
                     None => Look::Open,
                 })
             }
@@ -248,7 +248,7 @@ impl FrameFile {
         }
     }
 
-    /// Leaves out the rest of what begins here, to where the next block begins.
+    /// Skips the rest of the current block, up to the next one.
     fn skip(&mut self, why: String) -> Result<()> {
         let read = self.block.take().map_or(0, |block| block.read);
         let begin = self.at;
@@ -258,7 +258,7 @@ impl FrameFile {
                 let behind = trailer.at + ALL as u64;
                 match trailer.at.checked_sub(trailer.bytes) {
                     Some(at) if at == begin => (behind, trailer.frames.checked_sub(read)),
-                    // What stood behind the damaged one is damaged, too.
+                    // The trailer of the damaged block is damaged as well.
                     Some(at) if at > begin && is_block(&self.file, at)? => (at, None),
                     _ => (behind, None),
                 }
@@ -269,7 +269,7 @@ impl FrameFile {
         Ok(())
     }
 
-    /// What begins here, to there, was not read, or not all of it.
+    /// Records that the range from here to `end` was not read, or only partially.
     fn lost(&mut self, end: u64, readings: Option<u64>, why: String) -> Result<()> {
         let begin = self.at;
         match self.damage.last_mut() {
@@ -292,7 +292,7 @@ fn is_end(e: &anyhow::Error) -> bool {
 }
 
 /// # Errors
-/// It is none: the file cannot be read.
+/// The error is not due to damage: the file cannot be read.
 fn is_damage(e: &anyhow::Error) -> io::Result<()> {
     let errno = e.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
@@ -315,7 +315,7 @@ fn is_block(file: &File, at: u64) -> io::Result<bool> {
     Ok(read_at_most(file, &mut head, at)? == head.len() && head == ZSTD)
 }
 
-/// As much as there is.
+/// Reads as much as there is.
 fn read_at_most(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
     let mut read = 0;
     while read < to.len() {
@@ -329,7 +329,7 @@ fn read_at_most(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(read)
 }
 
-/// What stands behind the block that begins here, or behind a later one.
+/// The trailer of the block that begins here, or of a later one.
 fn next_trailer(file: &File, from: u64) -> io::Result<Option<Trailer>> {
     let mut bytes = vec![0; CHUNK];
     let mut at = from;
@@ -354,14 +354,14 @@ fn trailer(at: u64, bytes: &[u8]) -> Trailer {
     Trailer { at, bytes: word(8), frames: word(16), last: word(32) }
 }
 
-/// Where to begin to read a file for what was taken after a time: the first block that has something of
-/// it. It is found by what stands behind each block, from the end on; 0 where that is not all there.
+/// Where to start reading for times after `time`: the first block that overlaps with them. It is
+/// found with the trailers, from the end of the file; 0 if some are missing.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn block_after(file: &File, time: SystemTime) -> io::Result<u64> {
     let time = nanoseconds(time);
-    /// So many blocks are walked, a month of seconds and more.
+    /// Limit on the blocks examined: more than a month of seconds.
     const BLOCKS: usize = 1 << 16;
     let mut end = last_trailer(file)?;
     let mut found = end;
@@ -380,13 +380,13 @@ pub fn block_after(file: &File, time: SystemTime) -> io::Result<u64> {
         }
         end = begin;
     }
-    // The clock may have been set back: what comes before a block that is too old may not be.
+    // If the clock was set back, blocks before one that is too old may not be.
     Ok(if end < ALL as u64 { found } else { 0 })
 }
 
-/// Where the last whole block ends: behind it there may be one that is being written, or was cut off.
+/// Where the last complete block ends; it may be followed by one that is incomplete.
 fn last_trailer(file: &File) -> io::Result<u64> {
-    /// So much a block may be, if it is to be looked behind.
+    /// Limit on the size of a block that is searched from its end.
     const MOST: u64 = 32 << 20;
     let size = file.metadata()?.len();
     let begin = size.saturating_sub(MOST);
@@ -396,10 +396,10 @@ fn last_trailer(file: &File) -> io::Result<u64> {
     Ok(last.map_or(0, |at| begin + at as u64 + ALL as u64))
 }
 
-/// Checks that it is a file of frames, by what it begins with, or else by what stands behind a block of it.
+/// Whether a file has frames, by its first bytes or else by the trailer of a block.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn has_frames(file: &File, is_named_so: bool) -> Result<bool> {
     let mut begin = [0; 128];
     let read = read_at_most(file, &mut begin, 0)?;

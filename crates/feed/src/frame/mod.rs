@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames: what one host tells of one interval, as protobuf in columns (`proto/tmon.proto`). A
-//! pipe, a file and a bus carry the same.
+//! Frames: one interval of one host, as protobuf in columns (`proto/tmon.proto`). Pipes, files and
+//! the bus carry the same.
 //!
-//! Columns rather than messages: 1,000 busy rows take 16 kB, and a third of that less once they are
-//! compressed. Interval counts rather than totals, which take half as much again; what could not be
-//! sent is in the next, longer interval. Every number, index, count and text of a frame is checked
-//! when it is read: it comes from another host.
+//! Columns rather than messages: 1,000 busy rows take 16 kB, and a third less when compressed.
+//! Counts of the interval rather than totals, which take half as much again; what could not be sent
+//! is part of the next, longer interval. Every number, index, count and text of a frame is checked
+//! when it is read, because it comes from another host.
 mod decode;
 mod encode;
 mod file;
@@ -33,7 +33,7 @@ use model::{
 
 /// The version of the meaning of frames.
 const SCHEMA: u32 = 1;
-/// Limit on the bytes of a frame once it is unpacked.
+/// Limit on the bytes of an uncompressed frame.
 pub const MOST_BYTES: usize = 16 << 20;
 /// Limit on its rows.
 pub const MOST_ROWS: usize = 200_000;
@@ -43,52 +43,52 @@ const MOST_MESSAGES: usize = 200_000;
 const MOST_INTERFACES: usize = 4096;
 /// Limit on the characters of a name or a text.
 const MOST_CHARACTERS: usize = 255;
-/// From so many bytes on it pays to compress one frame by itself.
+/// The size from which compressing a single frame pays.
 const COMPRESSED: usize = 1024;
-/// How Zstandard data begins.
+/// The first bytes of Zstandard data.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// What a frame is for.
+/// The kinds of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FrameKind {
-    /// Who is there; no rows.
+    /// A greeting: the host is there; no rows.
     Hello,
     /// Rows without inner addresses.
     Sum,
     /// Rows.
     #[default]
     Rows,
-    /// The sender leaves.
+    /// The host leaves.
     End,
 }
 
-/// What one host tells of one interval.
+/// One interval of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is for.
+    /// Its kind.
     pub kind: FrameKind,
     /// Counts up by one with each frame of a sender.
     pub seq: u64,
     /// How long the reading took.
     pub reading: Duration,
-    /// How long it was held back after that, so that not all hosts send at once.
+    /// How long it was held back after the reading, so that not all hosts send at the same time.
     pub held: Duration,
-    /// When it was heard, in recordings of several hosts.
+    /// When it was received, in recordings of several hosts.
     pub heard: Option<SystemTime>,
-    /// The estimated error of the host's clock; `None` where it is not synchronised.
+    /// The estimated error of the host's clock; `None` if it is not synchronised.
     pub clock: Option<Duration>,
-    /// How often a frame is due.
+    /// The interval between frames.
     pub cadence: Duration,
-    /// The host's own addresses; none where they are as said before.
+    /// The host's own addresses; empty if they are unchanged.
     pub local: Vec<IpAddr>,
-    /// Who wrote it: `tmon 0.2.0`.
+    /// The program that wrote it: `tmon 0.2.0`.
     pub tool: String,
-    /// What happened, and whose it is.
+    /// The interval, with its origin.
     pub interval: Interval,
 }
 
 impl Frame {
-    /// What it tells a fleet.
+    /// Its contents as a message to a fleet.
     pub fn told(&self) -> Told<'_> {
         Told {
             interval: &self.interval,
@@ -103,9 +103,8 @@ impl Frame {
         }
     }
 
-    /// Its bytes, as a pipe and a file carry them, and no more than is read: where there are too many
-    /// rows the smaller ones are added up by tunnel; where that is not enough, what is known beside
-    /// rows is left out.
+    /// Encodes it for a pipe or a file, within the limits of readers: if there are too many rows,
+    /// small ones are added up by tunnel; if that is not enough, the data beside rows is left out.
     pub fn encode(&self) -> Vec<u8> {
         let fewer = |interval: Interval| Frame { interval, ..self.clone() };
         if self.interval.rows.len() > MOST_ROWS {
@@ -120,7 +119,7 @@ impl Frame {
         encode::frame(&fewer(least))
     }
 
-    /// The same for a bus: compressed by itself, where that pays.
+    /// Encodes it for the bus: compressed by itself, if that pays.
     pub fn packed(&self) -> Vec<u8> {
         let raw = self.encode();
         if raw.len() < COMPRESSED {
@@ -129,10 +128,10 @@ impl Frame {
         zstd::bulk::compress(&raw, 3).ok().filter(|p| p.len() < raw.len()).unwrap_or(raw)
     }
 
-    /// Reads one, compressed or not.
+    /// Decodes a frame, compressed or not.
     ///
     /// # Errors
-    /// It is no frame, of a later schema, beyond a limit, or contradicts itself.
+    /// It is not a frame, has a later schema, exceeds a limit, or is inconsistent.
     pub fn decode(bytes: &[u8]) -> Result<Frame> {
         if !bytes.starts_with(&ZSTD) {
             return decode::frame(bytes);
@@ -147,7 +146,7 @@ impl Frame {
     }
 }
 
-/// Nanoseconds since 1970; 0 where a time is not known.
+/// Nanoseconds since 1970; 0 for an unknown time.
 fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(0)

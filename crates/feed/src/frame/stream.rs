@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames one after another, as a pipe and a file carry them: [`MAGIC`], then each frame behind its
-//! length, all of it in Zstandard.
+//! A stream of frames, as in pipes and files: [`MAGIC`], then frames, each preceded by its length,
+//! all of it compressed with Zstandard.
 //!
-//! It comes in blocks of at most [`PER_BLOCK`] readings, each a Zstandard frame of its own that begins
-//! with the magic, ends with a checksum, and is flushed behind every reading: whatever is cut off, what
-//! was flushed can be read. Behind each block a skippable frame says what is in it and where it began, so that a file can
-//! be walked backwards. `zstd -d` gives the plain stream.
+//! The stream consists of blocks with at most [`PER_BLOCK`] readings. Each block is a Zstandard
+//! frame that begins with the magic, ends with a checksum, and is flushed after every reading, so
+//! everything flushed survives truncation. After each block, a skippable frame describes it and
+//! says where it began, so that a file can be read backwards. `zstd -d` gives the uncompressed
+//! stream.
 use std::{
     io::{self, BufRead, BufReader, Cursor, Read, Write},
     time::SystemTime,
@@ -15,20 +16,20 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{Frame, MOST_BYTES, ZSTD, decode, nanoseconds};
 
-/// How the plain stream begins, and each of its blocks.
+/// The beginning of the uncompressed stream, and of each of its blocks.
 pub const MAGIC: &[u8; 6] = b"tmon1\n";
 /// Limit on the readings of a block.
 pub const PER_BLOCK: usize = 60;
-/// A block that has so many bytes ends, so that what stands behind it is found from the end.
+/// A block is ended beyond this size, so that its trailer can be found from the end of the file.
 const BLOCK: u64 = 8 << 20;
-/// The largest window that may be asked for, as a power of two.
+/// The largest window accepted, as a power of two.
 pub(super) const WINDOW: u32 = 23;
-/// What may come before the magic: a login shell's greetings.
+/// Limit on what may precede the magic: output of a login shell.
 const GREETING: usize = 4096;
-/// How hard to compress: zstd's own default.
+/// The compression level: zstd's default.
 const LEVEL: i32 = 3;
-/// A skippable frame (RFC 8878, section 3.1.2): its magic, and what ours says: bytes of the block,
-/// frames, when the first and the last were taken.
+/// A skippable frame (RFC 8878, section 3.1.2): its magic. The contents are the length of the
+/// block, the number of frames, and the times of the first and the last one.
 pub(super) const SKIPPABLE: u32 = 0x184d_2a50;
 pub(super) const TRAILER: u32 = 32;
 
@@ -37,11 +38,11 @@ pub struct FrameWriter<W: Write> {
     to: To<W>,
     readings: usize,
     frames: u64,
-    /// When what counts was taken, at first and at last.
+    /// The times of the first and the last frame with counts.
     span: Option<[SystemTime; 2]>,
 }
 
-/// Between two blocks, within one, or after an error.
+/// The state: between two blocks, within one, or after an error.
 enum To<W: Write> {
     Block(zstd::stream::write::Encoder<'static, Metered<W>>),
     Between(Metered<W>),
@@ -67,7 +68,7 @@ impl<W: Write> Write for Metered<W> {
 }
 
 impl<W: Write> FrameWriter<W> {
-    /// Writes there.
+    /// Writes to `to`.
     pub fn new(to: W) -> FrameWriter<W> {
         FrameWriter {
             to: To::Between(Metered { to, bytes: 0 }),
@@ -77,23 +78,23 @@ impl<W: Write> FrameWriter<W> {
         }
     }
 
-    /// The next frame would begin a block: what was said before is to be said again.
+    /// Whether the next frame begins a block, so that the configuration must be repeated.
     pub fn is_between(&self) -> bool {
         matches!(self.to, To::Between(_))
     }
 
-    /// Writes a reading of one host, all of it.
+    /// Writes a reading of one host.
     ///
     /// # Errors
-    /// It cannot be written. Nothing can any more.
+    /// Writing fails; all later writes fail as well.
     pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
         self.write_all([frame])
     }
 
-    /// Writes a reading, what several hosts tell of one moment.
+    /// Writes a reading of several hosts at one moment.
     ///
     /// # Errors
-    /// It cannot be written. Nothing can any more.
+    /// Writing fails; all later writes fail as well.
     pub fn write_all<'a>(
         &mut self,
         reading: impl IntoIterator<Item = &'a Frame>,
@@ -105,10 +106,10 @@ impl<W: Write> FrameWriter<W> {
                 let mut block = zstd::stream::write::Encoder::new(to, LEVEL)?;
                 block.include_checksum(true)?;
                 block.write_all(MAGIC)?;
-                block.flush()?; // so that the first bytes of a file say what it is
+                block.flush()?; // // so that the first bytes of a file identify it
                 block
             }
-            To::Failed => return Err(io::Error::other("it could not be written to before")),
+            To::Failed => return Err(io::Error::other("an earlier write failed")),
         };
         for frame in reading {
             let bytes = frame.encode();
@@ -130,10 +131,10 @@ impl<W: Write> FrameWriter<W> {
         if self.readings >= PER_BLOCK || is_long { self.end_block() } else { Ok(()) }
     }
 
-    /// Ends a block, if there is one, so that the file is whole.
+    /// Ends the current block, if there is one, so that the file is complete.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Writing fails.
     pub fn end_block(&mut self) -> io::Result<()> {
         match std::mem::replace(&mut self.to, To::Failed) {
             To::Block(block) => {
@@ -163,10 +164,10 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// Reads from there. What comes before the stream is skipped, a few kilobytes of it.
+    /// Reads from `from`. Up to a few kilobytes before the stream are skipped.
     ///
     /// # Errors
-    /// It cannot be read, or there is no such stream.
+    /// Reading fails, or there is no stream.
     pub fn new(mut from: impl Read + Send + 'static) -> Result<FrameReader> {
         let mut seen = Vec::new();
         let mut byte = [0];
@@ -174,9 +175,9 @@ impl FrameReader {
             if seen.ends_with(&ZSTD) || seen.ends_with(MAGIC) {
                 break;
             }
-            ensure!(seen.len() < GREETING, "it does not begin as a stream of tmon's does");
+            ensure!(seen.len() < GREETING, "it does not begin like a tmon stream");
             match from.read(&mut byte) {
-                Ok(0) => bail!("it ends before a stream of tmon's begins{}", said(&seen)),
+                Ok(0) => bail!("it ends before a tmon stream begins{}", said(&seen)),
                 Ok(_) => seen.push(byte[0]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e.into()),
@@ -195,8 +196,8 @@ impl FrameReader {
         Ok(FrameReader { plain, begun: false, whole: false })
     }
 
-    /// What begins here is a stream of tmon's: of a file, its first bytes, at least a hundred where
-    /// there are so many.
+    /// Whether this is the beginning of a stream; for a file, `begin` should be its first hundred
+    /// bytes or more, if it has as many.
     pub fn knows(begin: &[u8]) -> bool {
         if !begin.starts_with(&ZSTD) {
             return begin.starts_with(MAGIC);
@@ -207,11 +208,11 @@ impl FrameReader {
         read.is_ok() && plain == *MAGIC
     }
 
-    /// The next frame; `None` at the end, and where the stream is cut off: [`FrameReader::is_whole`]
-    /// tells which.
+    /// The next frame; `None` at the end, or where the stream is truncated:
+    /// [`FrameReader::is_whole`] tells which.
     ///
     /// # Errors
-    /// It cannot be read, or what comes is no frame.
+    /// Reading fails, or a frame is invalid.
     pub fn next_frame(&mut self) -> Result<Option<Frame>> {
         match self.raw() {
             Ok(None) => Ok(None),
@@ -223,7 +224,7 @@ impl FrameReader {
         }
     }
 
-    /// It ended where a block ends.
+    /// Whether it ended at the end of a block.
     pub fn is_whole(&self) -> bool {
         self.whole
     }
@@ -233,10 +234,10 @@ impl FrameReader {
         self.plain.read_exact(&mut byte).map(|()| byte[0])
     }
 
-    /// The bytes of the next frame; `None` at the end of what is there.
+    /// The bytes of the next frame; `None` at the end.
     ///
     /// # Errors
-    /// As [`FrameReader::next_frame`]; and it is cut off.
+    /// See [`FrameReader::next_frame`]; also if the stream is truncated.
     pub(super) fn raw(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if self.plain.fill_buf()?.is_empty() {
@@ -257,13 +258,13 @@ impl FrameReader {
             if length == u64::from(MAGIC[0]) && next == MAGIC[1] {
                 let mut rest = [0; MAGIC.len() - 2];
                 self.plain.read_exact(&mut rest)?;
-                ensure!(rest[..] == MAGIC[2..], "it does not begin as a stream of tmon's does");
+                ensure!(rest[..] == MAGIC[2..], "it does not begin like a tmon stream");
                 self.begun = true;
                 continue;
             }
-            ensure!(self.begun, "it does not begin as a stream of tmon's does");
+            ensure!(self.begun, "it does not begin like a tmon stream");
             ensure!(length <= MOST_BYTES as u64, "a frame of more than {MOST_BYTES} bytes");
-            let left = length.checked_sub(1).context("a frame without a byte")?;
+            let left = length.checked_sub(1).context("an empty frame")?;
             let mut bytes = vec![next];
             self.plain.by_ref().take(left).read_to_end(&mut bytes)?;
             if (bytes.len() as u64) < length {
@@ -274,7 +275,7 @@ impl FrameReader {
     }
 }
 
-/// The last line of what came instead.
+/// The last line of the output that came instead of a stream.
 fn said(seen: &[u8]) -> String {
     let text = String::from_utf8_lossy(seen);
     let line = text.lines().rev().find(|l| !l.trim().is_empty());

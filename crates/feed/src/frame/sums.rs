@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is told of an interval where inner addresses stay on their host, or where there are too many
-//! rows.
+//! Intervals reduced to sums, for when inner addresses must stay on their host or there are too
+//! many rows.
 use std::sync::Arc;
 
 use model::{
@@ -12,13 +12,13 @@ use model::{
     snapshot::Interval,
 };
 
-/// Tunnels that are told apart; the smaller ones are one row of their interface.
+/// How many tunnels have rows of their own; smaller ones share a row of their interface.
 const TUNNELS: usize = 1024;
-/// Rows from which on the small ones are added up by tunnel.
+/// The number of rows from which small ones are added up by tunnel.
 const ROWS: usize = 20_000;
 
-/// The same without inner addresses: a row for each tunnel between two hosts. Rows that are not counted
-/// here are left out. Of what is known beside rows it has what is of tunnels.
+/// The interval without inner addresses: a row for each tunnel between two hosts. Rows that count
+/// elsewhere are left out. Of the data beside rows, it keeps what concerns tunnels.
 pub fn sums(interval: &Interval) -> Interval {
     let once = interval.once();
     let flows: Vec<Flow> =
@@ -52,12 +52,12 @@ pub fn sums(interval: &Interval) -> Interval {
     sums
 }
 
-/// The same with so many rows at most that a message takes them.
+/// The interval with as many rows as a message can hold, at most.
 pub fn bounded(interval: Interval) -> Interval {
     within(interval, ROWS)
 }
 
-/// The same with at most so many rows.
+/// The interval with at most this many rows.
 pub(super) fn within(interval: Interval, most: usize) -> Interval {
     if interval.rows.len() <= most {
         return interval;

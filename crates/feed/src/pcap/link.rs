@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Link-layer headers of captures: where the packet that the parser understands begins. Pure.
+//! Link-layer headers of captures: where the packet that the parser understands begins. No I/O.
 //!
 //! Numbers and layouts: <https://www.tcpdump.org/linktypes.html>.
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 use super::{OUTGOING, u16_at, u32_at};
 use model::flow::Hook;
 
-/// How the frames of a capture begin: its link-layer header type.
+/// The link-layer header type of a capture's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LinkType {
@@ -21,7 +21,7 @@ pub enum LinkType {
     PppSerial,
     /// PPP over Ethernet (51), from its session header on.
     PppEther,
-    /// IPv4 or IPv6 (101; 12 and 14 in files of some BSDs): the version nibble says which.
+    /// IPv4 or IPv6 (101; 12 and 14 in files of some BSDs), told apart by the version nibble.
     Raw,
     /// Cisco HDLC (104).
     CiscoHdlc,
@@ -29,13 +29,13 @@ pub enum LinkType {
     Wifi,
     /// OpenBSD loopback (108): an address family in network byte order.
     Loop,
-    /// Linux "any" (113).
+    /// Linux cooked capture, as on the "any" device (113).
     LinuxSll,
-    /// IEEE 802.11 behind a Prism header (119), or one of AVS (163; also seen as 119).
+    /// IEEE 802.11 after a Prism header (119) or an AVS header (163; also seen as 119).
     WifiPrism,
-    /// IEEE 802.11 behind a radiotap header (127).
+    /// IEEE 802.11 after a radiotap header (127).
     WifiRadiotap,
-    /// PPP behind a byte that says which way the frame went (204).
+    /// PPP after a byte with the direction (204).
     PppWithDirection,
     /// MPLS (219).
     Mpls,
@@ -47,9 +47,9 @@ pub enum LinkType {
     Ipv6,
     /// Netfilter log messages (239).
     Nflog,
-    /// Linux "any", version 2 (276).
+    /// Linux cooked capture, version 2 (276).
     LinuxSll2,
-    /// A header that tmon does not read; its frames are [`Body::Unread`].
+    /// A type that tmon does not support; its frames are [`Body::Unread`].
     Unknown(u16),
 }
 
@@ -57,7 +57,7 @@ const IPV4: u16 = 0x0800; // EtherTypes
 const IPV6: u16 = 0x86dd;
 const PPPOE_SESSION: u16 = 0x8864;
 const MPLS: u16 = 0x8847;
-const LEAST_ETHERTYPE: u16 = 0x0600; // below it the field is a length or a number of another kind
+const LEAST_ETHERTYPE: u16 = 0x0600; // // smaller values are lengths or numbers of other kinds
 
 impl LinkType {
     /// The type with this number in a capture file.
@@ -86,8 +86,8 @@ impl LinkType {
         }
     }
 
-    /// What a frame of this type carries. Reads only the link header; whatever `data` holds, this
-    /// neither fails nor looks further.
+    /// The payload of a frame of this type. Parses only the link header; accepts any `data` and
+    /// never fails.
     pub fn body(self, data: &[u8]) -> Body<'_> {
         match self {
             LinkType::Ethernet if data.len() < 14 => Body::Truncated,
@@ -102,7 +102,7 @@ impl LinkType {
             LinkType::LinuxSll2 => sll2(data),
             LinkType::Ppp => ppp(data),
             LinkType::PppSerial => match data.first() {
-                // RFC 1662's "all stations" means PPP; else it is Cisco's address byte
+                // RFC 1662's "all stations" address means PPP; otherwise it is Cisco's address byte
                 Some(0xff) | None => ppp(data),
                 Some(_) => typed(data, 2, 4),
             },
@@ -118,8 +118,8 @@ impl LinkType {
         }
     }
 
-    /// The interface (by its index at the host that captured) and the direction that the link
-    /// header of a frame of this type tells.
+    /// The interface (its index on the capturing host) and the direction, if the link header of
+    /// this type has them.
     pub fn origin(self, data: &[u8]) -> (Option<u32>, Option<Hook>) {
         let way = |outgoing| Some(if outgoing { Hook::Tx } else { Hook::Rx });
         match (self, data) {
@@ -185,15 +185,15 @@ const UNREAD: &[(u16, &str)] = &[
     (258, "PKTAP"),
 ];
 
-/// What a frame carries, in the forms the parser has an entry for. The slice is always the rest of
-/// the frame.
+/// The payload of a frame, in the forms that the parser can start from. The slice always extends to
+/// the end of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// A whole Ethernet frame, at least its header.
     Ethernet(&'a [u8]),
-    /// An IP packet, of the version that its first nibble says.
+    /// An IP packet; its first nibble is the version.
     Ip(&'a [u8]),
-    /// What the link header says follows it, as an EtherType (IPv4 and IPv6, tags, MPLS, PPPoE ...).
+    /// A payload whose EtherType the link header gives (IPv4, IPv6, tags, MPLS, PPPoE ...).
     Typed {
         /// An EtherType: 0x0600 or more.
         ethertype: u16,
@@ -202,7 +202,7 @@ pub enum Body<'a> {
     },
     /// Nothing that could be IP.
     NonIp,
-    /// Perhaps IP, but in a form that tmon does not read: an unknown link type, encrypted or
+    /// Possibly IP, but in a form that tmon cannot read: an unknown link type, encrypted or
     /// aggregated 802.11, compressed headers.
     Unread,
     /// The capture ends inside the link header.
@@ -210,7 +210,7 @@ pub enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// The bytes that the parser is to see, if there are any.
+    /// The bytes for the parser, if there are any.
     pub fn bytes(&self) -> &'a [u8] {
         match *self {
             Body::Ethernet(b) | Body::Ip(b) | Body::Typed { payload: b, .. } => b,
@@ -239,16 +239,16 @@ fn loopback(data: &[u8]) -> Body<'_> {
         return ppp(data);
     }
     let Some((family, payload)) = data.split_first_chunk() else { return Body::Truncated };
-    // No family is above 0xffff, so a number that is tells the other byte order.
+    // No family exceeds 0xffff, so a larger number means the other byte order.
     let family = match u32::from_be_bytes(*family) {
         n if n > 0xffff => n.swap_bytes(),
         n => n,
     };
     match family {
         2 => Body::Typed { ethertype: IPV4, payload },
-        // NetBSD and OpenBSD, FreeBSD, Darwin; Linux and Windows where a capture was converted
+        // NetBSD and OpenBSD, FreeBSD, Darwin; Linux and Windows, if a capture was converted
         24 | 28 | 30 | 10 | 23 => Body::Typed { ethertype: IPV6, payload },
-        // Some write an EtherType there.
+        // Some writers put an EtherType here.
         n => match u16::try_from(n) {
             Ok(ethertype @ LEAST_ETHERTYPE..) => Body::Typed { ethertype, payload },
             _ => Body::NonIp,
@@ -256,7 +256,8 @@ fn loopback(data: &[u8]) -> Body<'_> {
     }
 }
 
-/// What is behind Linux's cooked header of a device of this ARPHRD type, by the EtherType at `at`.
+/// The payload after a Linux cooked header of a device of this ARPHRD type, by the EtherType at
+/// `at`.
 fn cooked(data: &[u8], arphrd: Option<u16>, at: usize, length: usize) -> Body<'_> {
     let Some(rest) = data.get(length..) else { return Body::Truncated };
     match arphrd {
@@ -306,9 +307,9 @@ fn ipnet(data: &[u8]) -> Body<'_> {
     }
 }
 
-/// Family, version and resource, then attributes: length and type in the byte order of the host that
-/// captured, values of <linux/netfilter/nfnetlink_log.h>. What follows the payload are its padding
-/// and, in some files, more attributes, which its IP length leaves out.
+/// Family, version and resource id, then attributes: length and type in the byte order of the
+/// capturing host, values of <linux/netfilter/nfnetlink_log.h>. The payload is followed by padding
+/// and, in some files, by more attributes; the IP length excludes them.
 fn nflog(data: &[u8]) -> (Body<'_>, (Option<u32>, Option<Hook>)) {
     const HEADER: u16 = 1;
     const INDEV: u16 = 4;
@@ -334,7 +335,7 @@ fn nflog(data: &[u8]) -> (Body<'_>, (Option<u32>, Option<Hook>)) {
                         10 => Body::Typed { ethertype: IPV6, payload: value },
                         _ => Body::Unread,
                     };
-                    // Of enum nf_inet_hooks: on its way out.
+                    // enum nf_inet_hooks: these hooks are on the outgoing path.
                     let out = matches!(hook, Some(3 | 4));
                     let direction = hook.map(|_| if out { Hook::Tx } else { Hook::Rx });
                     return (body, (if out { outdev } else { indev.or(outdev) }, direction));
@@ -347,7 +348,8 @@ fn nflog(data: &[u8]) -> (Body<'_>, (Option<u32>, Option<Hook>)) {
     (best, (None, None))
 }
 
-/// An 802.11 frame (IEEE 802.11-2020 section 9.2.4): of data, in the clear, with an LLC/SNAP header.
+/// An 802.11 frame (IEEE 802.11-2020 section 9.2.4): an unencrypted data frame with an LLC/SNAP
+/// header.
 fn wifi(data: &[u8], padded: bool) -> Body<'_> {
     if data.len() < 2 {
         return Body::Truncated;
@@ -369,17 +371,18 @@ fn wifi(data: &[u8], padded: bool) -> Body<'_> {
     }
     let Some(sequence) = data.get(22) else { return Body::Truncated };
     if control & 0x4000 != 0 || aggregated || sequence & 15 != 0 {
-        return Body::Unread; // encrypted, several packets, a later fragment
+        return Body::Unread; // // encrypted, aggregated, or a later fragment
     }
     match data.get(length..length + 8) {
-        // RFC 1042, and the bridge tunnel's (IEEE 802.1H)
+        // RFC 1042, and bridge-tunnel encapsulation (IEEE 802.1H)
         Some([0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, ..]) => typed(data, length + 6, length + 8),
         Some(_) => Body::NonIp,
         None => Body::Truncated,
     }
 }
 
-/// <https://www.radiotap.org>: its second field, if there, says that the 802.11 header is padded.
+/// <https://www.radiotap.org>. The flags field, if present, says whether the 802.11 header is
+/// padded.
 fn radiotap(data: &[u8]) -> Body<'_> {
     const TSFT: u32 = 1;
     const FLAGS: u32 = 2;
@@ -444,7 +447,7 @@ mod tests {
         h
     }
 
-    /// A header of 802.11 with this control field and length, then LLC.
+    /// An 802.11 header with this frame control and length, then LLC.
     fn wifi_header(control: u16, length: usize, ethertype: u16) -> Vec<u8> {
         let mut h = control.to_le_bytes().to_vec();
         h.resize(length, 0);
@@ -457,7 +460,7 @@ mod tests {
         wifi_header(0x0108, 24, 0x0800)
     }
 
-    /// Link number, header, what follows it (`None`: not IP).
+    /// Link type number, header, EtherType of the payload (`None`: not IP).
     fn table() -> Vec<(u16, Vec<u8>, Option<u16>)> {
         vec![
             (228, vec![], Some(IPV4)),
@@ -511,7 +514,7 @@ mod tests {
             (127, [&[0, 0, 8, 0, 0, 0, 0, 0][..], &data()].concat(), Some(IPV4)),
             (
                 127,
-                // TSFT, flags and another word of what is present; padding behind the 802.11 header
+                // TSFT, flags and a second presence word; padding after the 802.11 header
                 [
                     &[0, 0, 25, 0, 3, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0][..],
                     &[1, 2, 3, 4, 5, 6, 7, 8, 0x20],
@@ -600,7 +603,7 @@ mod tests {
     fn a_cut_link_header_is_truncated_and_never_something_else() {
         for (link, header, follows) in table() {
             for n in 0..header.len() {
-                // PPP's two forms may be prefixes of each other: then the shorter one is not IP.
+                // One form of PPP may be a prefix of the other: then the shorter one is not IP.
                 let body = LinkType::from_number(link).body(&header[..n]);
                 assert!(
                     matches!(body, Body::Truncated | Body::NonIp),

@@ -414,7 +414,7 @@ fn errors_say_where_and_what() {
         (
             classic().record(0, 0, A, 16).u32(0).u32(0).u32(u32::MAX).u32(9),
             56,
-            "a record of 4294967311 bytes is not believable",
+            "a record of 4294967311 bytes is implausible",
         ),
         (Bytes::new(false).u32(0xa1b2_c3d4).u16(3).raw(&[0; 18]), 0, "pcap version 3.0"),
         (Bytes::new(false).u32(0xa1b2_c3d4).u16(2), 0, "6 of 24 bytes"),
@@ -430,15 +430,19 @@ fn errors_say_where_and_what() {
             "section header cannot be read",
         ),
         (ng().u32(ENHANCED_PACKET).u32(11).u32(0), 48, "cannot be 11 bytes long"),
-        (ng().u32(ENHANCED_PACKET).u32(0xffff_fff0).u32(0), 48, "not believable"),
-        (bad_trailer, 48, "begins as one of 64 bytes and ends as one of 1"),
-        (bad_skipped_trailer, 48, "begins as one of 16 bytes and ends as one of"),
+        (ng().u32(ENHANCED_PACKET).u32(0xffff_fff0).u32(0), 48, "implausible"),
+        (bad_trailer, 48, "has length 64 at its start and 1"),
+        (bad_skipped_trailer, 48, "has length 16 at its start and"),
         (ng().u32(99).u32(1 << 30).u32(0), 48, "12 of 1073741824 bytes"),
-        (ng().enhanced(1, 0, A, 16), 48, "a packet of interface 1, but the section describes 1"),
+        (
+            ng().enhanced(1, 0, A, 16),
+            48,
+            "a packet of interface 1, but the section describes only 1",
+        ),
         (
             Bytes::new(true).section().simple(A, 16),
             28,
-            "a packet of interface 0, but the section describes 0",
+            "a packet of interface 0, but the section describes only 0",
         ),
         (
             ng().block(ENHANCED_PACKET, |b| b.raw(&[0; 12]).u32(60).u32(60).raw(A)),

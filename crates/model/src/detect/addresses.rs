@@ -20,7 +20,7 @@ const ROUTED: usize = 3;
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     let own = |a: IpAddr| look.overlay.is_some_and(|o| o.is_own(a));
     let homes = &look.past.homes;
-    // Several routers may lead to what is routed: each of their endpoints sends for it.
+    // Several routers may lead to a routed network: each of their endpoints sends for it.
     let is_routed = |tunnel| {
         let segment = look.overlay.and_then(|o| o.segments.get(tunnel));
         segment.is_some_and(|segment| segment.is_routed)
@@ -33,8 +33,8 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         .iter()
         .filter(|((tunnel, _), _)| !is_routed(tunnel))
         .filter(|(_, home)| !home.changes.is_empty() && home.endpoints.len() < ANYCAST)
-        // An address that this host and others have is a gateway's; and both of a host's own outer
-        // addresses are one endpoint.
+        // An address that this host has in common with others is a gateway's; and all outer
+        // addresses of one host are the same endpoint.
         .filter(|((_, address), home)| {
             !own(*address) && !home.endpoints.iter().all(|(e, _)| own(*e))
         })
@@ -48,14 +48,14 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     found
 }
 
-/// Whether its hardware address belongs to a virtual router (RFC 5798, section 7.3), which moves by
-/// design.
+/// Whether the MAC address of an inner address belongs to a virtual router (RFC 5798, section 7.3),
+/// which moves by design.
 fn is_virtual(look: &Evidence<'_>, address: IpAddr) -> bool {
     let mac = look.overlay.and_then(|o| o.neighbours.get(&address));
     matches!(mac, Some([0, 0, 0x5e, 0, 1 | 2, _]))
 }
 
-/// The endpoints that an address was behind last, in order.
+/// The last two endpoints of an address, in order.
 fn ends(home: &Home) -> [Option<IpAddr>; 2] {
     let mut ends = [Some(home.endpoint), home.before.map(|(endpoint, _)| endpoint)];
     ends.sort_unstable();
@@ -68,7 +68,8 @@ fn recent(look: &Evidence<'_>, home: &Home) -> (Option<Moment>, usize) {
     (changes.clone().next().copied(), changes.count())
 }
 
-/// `together`: how many addresses alternate between these endpoints.
+/// Makes the sighting. `together` is the number of addresses that alternate between these
+/// endpoints.
 fn sighting(
     look: &Evidence<'_>,
     tunnel: Tunnel,
@@ -146,7 +147,7 @@ mod tests {
                 "192.168.0.9 of vxlan 7 is behind 172.16.1.3 and 172.16.1.2 in turn: 5 changes in 4 s"
             )]
         );
-        // Behind both in every interval.
+        // The address is behind both in every interval.
         let mut stage = Stage::default();
         stage.seconds(6, &[behind(2), behind(3)]);
         assert!(stage.open().iter().any(|f| f.0 == Topic::Duplicate), "{:?}", stage.open());
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(open.len(), 3);
         assert!(open.iter().all(|f| (f.0, f.1) == (Topic::Duplicate, Severity::Note)), "{open:?}");
         assert!(open[0].2.ends_with("in 4 s, like 2 other addresses: both may be routers"));
-        // On a host that knows that the id is routed, nothing is said.
+        // On a host that knows that the id is routed, nothing is reported.
         let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(7) };
         let red = Segment { vrf: Some("red".to_owned()), is_routed: true, ..Segment::default() };
         let segments = [(tunnel, red)].into_iter().collect();

@@ -453,7 +453,7 @@ mod tests {
         world.seconds(30, &[(1, &a), (2, &b), (3, &[])]);
         assert_eq!(world.found(), []);
         let said = world.fleet.notices();
-        assert_eq!(said, ["node-2's clock is 340 ms off: no loss is told"]);
+        assert_eq!(said, ["node-2's clock is 340 ms off: no loss is reported"]);
         // A clock that nothing synchronises has a wide bound.
         let mut world = World::new();
         world.error = None;

@@ -42,7 +42,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     for (i, other) in look.interval.interfaces.iter().zip(other) {
         let name = &i.name;
         if i.stale {
-            let text = format!("the counters of {name} cannot be read: what is shown is old");
+            let text = format!("the counters of {name} cannot be read: the values shown are old");
             say(name, "stale", Severity::Bad, text, None);
         }
         if other.packets > 0 {
@@ -71,7 +71,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         let suspect = rx + tx;
         if suspect.packets > 0 {
             let text = format!(
-                "{{}} on {name} had a tunnel's port and not its header: another protocol, or a port to set by `--port`"
+                "{{}} on {name} had a tunnel's port but not its header: another protocol, or a port to set with `--port`"
             );
             say(name, "suspect", Severity::Note, text, Some(suspect));
         }

@@ -59,11 +59,11 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
     let what = match (saying, n.mtu) {
         (Saying::TooBig, Some(mtu)) => format!("were too big: {mtu} bytes would pass"),
         (Saying::TooBig, None) => "were too big".to_owned(),
-        (Saying::Prohibited, _) => "are not let through".to_owned(),
+        (Saying::Prohibited, _) => "are prohibited".to_owned(),
         (Saying::NoPort, _) => "came to a port that nobody listens on".to_owned(),
-        (Saying::TimeExceeded, _) => "went too far, perhaps in a circle".to_owned(),
+        (Saying::TimeExceeded, _) => "exceeded their hop limit, perhaps in a loop".to_owned(),
         (Saying::Incomplete, _) => "came without some of their fragments".to_owned(),
-        _ => "cannot get there".to_owned(),
+        _ => "cannot be delivered".to_owned(),
     };
     let mut counts = BTreeMap::from([("icmp_pkts", n.packets)]);
     if let Some(mtu) = n.mtu {
@@ -120,10 +120,10 @@ mod tests {
         let flow = talk(2, Some((1, 9)), 5, 5);
         for (error, mtu, topic, end) in [
             ([3, 4], Some(1400), Topic::Mtu, "were too big: 1400 bytes would pass"),
-            ([3, 13], None, Topic::Unreachable, "are not let through"),
+            ([3, 13], None, Topic::Unreachable, "are prohibited"),
             ([3, 3], None, Topic::Unreachable, "came to a port that nobody listens on"),
-            ([3, 1], None, Topic::Unreachable, "cannot get there"),
-            ([11, 0], None, Topic::Unreachable, "went too far, perhaps in a circle"),
+            ([3, 1], None, Topic::Unreachable, "cannot be delivered"),
+            ([11, 0], None, Topic::Unreachable, "exceeded their hop limit, perhaps in a loop"),
         ] {
             let mut stage = Stage { beside: said(error, mtu, 2), ..Stage::default() };
             stage.second(&[flow]);

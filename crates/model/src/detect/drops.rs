@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel dropped of tunnels here: `dropped`, and where the reason says more, `no_device`,
-//! `wrong_vtep`, `checksum` or `mtu`.
+//! Packets of tunnels that the kernel dropped here: `dropped` or, if the reason is more specific,
+//! `no_device`, `wrong_vtep`, `checksum` or `mtu`.
 use std::{
     cell::LazyCell,
     collections::{BTreeMap, BTreeSet},
@@ -22,15 +22,15 @@ use crate::{
     overlay::Narrow,
 };
 
-/// It is said for so long after the last drop.
+/// How long the finding stays open after the last drop.
 const STAYS: Duration = Duration::from_secs(15);
 
-/// Nobody has answered for the address that a packet was to be sent to.
+/// The next hop's address did not resolve.
 const NEIGH_FAILED: &str = "NEIGH_FAILED";
 
-/// Drops that are normal in a network: a copy that was flooded to everybody, or that a socket did not
-/// ask for, a port that nobody listens on, what a program left unread, a fragment that is there already.
-/// What TCP has already or cannot use is usual, too, see [`is_usual`].
+/// Drops that are normal in a network: copies flooded to everybody, packets that a socket filter
+/// rejects, ports that nobody listens on, data that a program left unread, fragments that arrived
+/// twice. Data that TCP already has or cannot use is normal, too, see [`is_usual`].
 const USUAL: [&str; 8] = [
     "SOCKET_FILTER",
     "QUEUE_PURGE",
@@ -42,7 +42,7 @@ const USUAL: [&str; 8] = [
     "UNICAST_IN_L2_MULTICAST",
 ];
 
-/// Of what TCP drops, what is a loss: of memory, or of keys that do not fit.
+/// Drops by TCP that are losses, for lack of memory; [`is_usual`] knows those for wrong keys.
 const LOST_BY_TCP: [&str; 2] = ["TCP_OFO_QUEUE_PRUNE", "TCP_BACKLOG"];
 
 fn is_usual(name: &str) -> bool {
@@ -54,24 +54,24 @@ fn is_usual(name: &str) -> bool {
 /// Reasons that the kernel also counts in a device's `rx_dropped`.
 const COUNTED: [&str; 3] = ["UNHANDLED_PROTO", "CPU_BACKLOG", "UNHANDLED_PROTO_L3"];
 
-/// Packets of one finding, and whether they were dropped at an interface that is watched: there they
-/// are as they travel.
+/// The packets of one finding, and whether they were dropped at a watched interface, where they are
+/// as on the wire.
 #[derive(Default)]
 struct Lost {
     count: Count,
     outside: bool,
-    /// Nothing says why, and there are too few of them to matter.
+    /// There are few of them and no reason is given, so they do not matter.
     stray: bool,
 }
 
-/// What the kernel drops without a reason, such as the last acknowledgements of a TCP connection that
-/// is over.
+/// The reason for drops without a specific one, such as the last acknowledgements of a closed TCP
+/// connection.
 const UNSPECIFIED: &str = "NOT_SPECIFIED";
 
-/// A conversation inside a tunnel in one direction.
+/// One direction of a conversation inside a tunnel.
 type Direction = (Option<Tunnel>, IpAddr, IpAddr);
 
-/// The packets of each that were counted in this interval.
+/// How many packets of each direction were counted in this interval.
 fn counted(look: &Evidence<'_>) -> HashMap<Direction, u64> {
     let mut all: HashMap<Direction, u64> = HashMap::default();
     for flow in look.interval.rows.iter() {
@@ -93,12 +93,14 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         for (way, n) in dropped.counts.into_iter().enumerate().filter(|(_, n)| !n.is_zero()) {
             let turn = |p: Pair| if way == 0 { (p.first, p.second) } else { (p.second, p.first) };
             let (outer, inner) = (of.outer.map(turn), of.inner.pair().map(turn));
-            // A host that was never heard of is none; one that was is down, or out of reach.
+            // An address from which nothing was ever received has no host; one that was heard is
+            // down or unreachable.
             let nobody = &*key.reason == NEIGH_FAILED
                 && outer
                     .is_some_and(|o| !heard.get_or_insert_with(|| senders(look)).contains(&o.1));
             let topic = if nobody { Topic::WrongVtep } else { topic(&key.reason) };
-            // A missing device is the tunnel's, whoever sends; a checksum is the sender's.
+            // A missing device concerns the tunnel, whoever sends; a wrong checksum concerns the
+            // sender.
             let inner =
                 inner.filter(|_| matches!(topic, Topic::Dropped | Topic::WrongVtep | Topic::Mtu));
             let by_id = topic == Topic::NoDevice;
@@ -116,7 +118,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             let here = |name: &str, netns: Option<&str>| {
                 key.device.as_deref() == Some(name) && key.netns.as_deref() == netns
             };
-            // At a tunnel's device they are as they are inside.
+            // At a tunnel device, packets are as they are inside the tunnel.
             let devices = look.overlay.map_or(&[][..], |overlay| &overlay.devices);
             lost.outside |= look.interval.interfaces.iter().any(|i| {
                 here(&i.name, i.netns.as_deref())
@@ -136,7 +138,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     dropped.chain(too_narrow(look, drops)).collect()
 }
 
-/// The device that it happened at; in a fleet with its host.
+/// The device at which packets were dropped, in a fleet with its host.
 fn device(look: &Evidence<'_>, key: &DropKey) -> Option<String> {
     let of_fleet = look.interval.once().is_of_fleet();
     match (key.device.as_deref(), key.netns.as_deref().filter(|_| of_fleet)) {
@@ -146,7 +148,7 @@ fn device(look: &Evidence<'_>, key: &DropKey) -> Option<String> {
     }
 }
 
-/// Endpoints that something came from.
+/// Endpoints from which packets arrived.
 fn senders(look: &Evidence<'_>) -> BTreeSet<IpAddr> {
     let ends = |(party, talk): (&Party, &Talk)| {
         let [first, second] = [0, 1].map(|way| talk.ways[way].last.is_some());
@@ -155,8 +157,8 @@ fn senders(look: &Evidence<'_>) -> BTreeSet<IpAddr> {
     look.past.talks.iter().flat_map(ends).flatten().collect()
 }
 
-/// What a device dropped before anything could say why, where its MTU is less than a tunnel over it
-/// needs.
+/// Packets that a device dropped before a reason could be recorded, if its MTU is too small for a
+/// tunnel over it.
 fn too_narrow(look: &Evidence<'_>, drops: &Drops) -> Vec<Sighting> {
     let narrow = look.overlay.map_or(&[][..], |overlay| &overlay.narrow);
     let sighting = |n: &Narrow| {
@@ -195,7 +197,7 @@ fn topic(reason: &str) -> Topic {
     }
 }
 
-/// What a reason means, for those who do not know the kernel's names.
+/// What a reason means, in plain words.
 fn meaning(reason: &str, outside: bool) -> &'static str {
     match reason.split(' ').next().unwrap_or_default() {
         "NETFILTER_DROP" => ", by a firewall rule",
@@ -207,7 +209,7 @@ fn meaning(reason: &str, outside: bool) -> &'static str {
     }
 }
 
-/// The reason, with the protocol where the inside is no pair of addresses.
+/// The reason, with the inner protocol if there is no inner pair.
 fn reason(key: &DropKey, inner: Inner) -> String {
     match inner {
         Inner::Proto(proto) if topic(&key.reason) == Topic::Dropped => {
@@ -287,12 +289,13 @@ fn severity(topic: Topic, place: &Subject, lost: &Lost) -> Severity {
     let many = |a: Option<IpAddr>| a.is_some_and(is_for_many);
     let reason = place.reason.as_deref().unwrap_or_default();
     let name = reason.split(' ').next().unwrap_or_default();
-    // Who is asked by broadcast and has not the address says nothing, and gives no reason. Where the
-    // tunnel's own port has no listener, nothing gets out of it.
+    // A host that receives a broadcast request for an address that it does not have drops it
+    // without a reason. But if nothing listens on the tunnel's own port, nothing gets out of the
+    // tunnel.
     let usual = (is_usual(name) && !(name == "NO_SOCKET" && lost.outside))
         || reason == "NOT_SPECIFIED (arp)"
         || lost.stray;
-    // What is for many is not meant for each of them.
+    // Broadcast and multicast packets are not intended for every receiver.
     let for_many = many(place.outer_to) || many(place.inner_to) || place.inner_to.is_none();
     match topic {
         Topic::Dropped if usual || (for_many && place.inner_to.is_some()) => Severity::Note,
@@ -317,7 +320,7 @@ mod tests {
         overlay::{Device, Overlay},
     };
 
-    /// Packets that come back in a row, dropped for a reason.
+    /// Drops of packets in the reverse direction of a row.
     fn dropped(reason: &str, of: &Flow, packets: u64) -> (DropKey, Dropped) {
         let key = DropKey {
             reason: Arc::from(reason),
@@ -461,7 +464,7 @@ mod tests {
     fn who_is_not_there_and_who_is_down() {
         let overlay = leads(9, 5);
         let mut lost = dropped("NEIGH_FAILED", &talk(5, Some((1, 9)), 0, 0), 3);
-        lost.1.counts.swap(0, 1); // from this host
+        lost.1.counts.swap(0, 1); // // sent by this host
         let mut stage = Stage {
             overlay: Some(overlay),
             drops: Some(Drops::new([lost.clone()])),
