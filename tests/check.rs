@@ -108,7 +108,10 @@ fn mismatches_are_reported_without_a_packet() {
     assert_eq!(told(), [], "all is well");
     // The route's MTU is smaller than its interface's.
     g.a.ip(&format!("route add {two}/32 dev eth0 mtu 1300"));
-    says("mtu", &format!("full packets take 1500 bytes, and the route to {two} by eth0 has 1300"));
+    says(
+        "mtu",
+        &format!("full-sized packets take 1500 bytes, but the route to {two} by eth0 has 1300"),
+    );
     g.a.ip(&format!("route del {two}/32 dev eth0"));
     // An entry that leads back to this host.
     g.a.run("bridge", &format!("fdb add 02:00:00:00:00:07 dev t0 dst {one} self permanent"));
@@ -120,7 +123,7 @@ fn mismatches_are_reported_without_a_packet() {
     g.a.ip(&format!(
         "link add t1 mtu 1450 type vxlan id {vni} remote {two} dev eth0 dstport 8472\nlink set t1 up"
     ));
-    says("id", &format!("(port 8472) have both id {vni}"));
+    says("id", &format!("(port 8472) both have id {vni}"));
     says("port", "it sends to port 8472");
     g.a.ip("link del t1");
     // Another port, and another id, at the other end.

@@ -543,7 +543,7 @@ fn the_sender_of_a_fault_ends_with_it() {
     assert!(tmon(&["duplicate"]).contains("is staged"));
     assert!(tmon(&["duplicate"]).contains("is staged"));
     until("one that sends", || senders() == 1);
-    assert!(tmon(&["--reveal"]).contains("duplicate: host1 hears 192.168.0.1"));
+    assert!(tmon(&["--reveal"]).contains("duplicate: host1 sees 192.168.0.1"));
     assert!(tmon(&["--clear"]).contains("ended: duplicate"));
     until("it ends", || senders() == 0);
     // A random one.

@@ -299,7 +299,7 @@ fn foreign_pins_stay_and_do_no_harm() {
     done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]);
     fs::create_dir(here.join("mine")).unwrap();
     let e = fails(&["detach", "eth0", "--netns", netns]);
-    assert!(e.contains("did not put mine there"), "{e}");
+    assert!(e.contains("did not create mine in it"), "{e}");
     assert_eq!(g.a.hooks("eth0"), before, "it is off all the same");
     assert_eq!(fs::read_dir(&here).unwrap().count(), 1);
     // A failing attach removes what it created, and nothing else.
@@ -728,7 +728,7 @@ fn detach_all_detaches_everything() {
     let out = tmon(&["attach", "eth0", "t[0-9]", "--netns", g.a.name(), "--rows", "1024"]);
     assert!(out.status.success(), "{out:?}");
     assert!(
-        String::from_utf8_lossy(&out.stderr).contains("t0 shows packets that eth0 shows, too"),
+        String::from_utf8_lossy(&out.stderr).contains("t0 sees packets that eth0 also sees"),
         "{out:?}"
     );
     // With no interface named: the underlay of its tunnel, and the tunnel's port.

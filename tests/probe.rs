@@ -438,7 +438,7 @@ fn concurrent_probers_are_independent() {
     }
     let mut one = Prober::new(wish("")).unwrap();
     let said = one.look(0, "eth0", &program).unwrap_err().to_string();
-    assert!(said.contains("16 others look at rows of eth0 already"), "{said}");
+    assert!(said.contains("16 processes are already probing rows of eth0"), "{said}");
     for vni in (0..PROBERS).chain([99]) {
         send(&program, &frame(vni, 1, 20), 1);
     }

@@ -692,7 +692,7 @@ mod tests {
         s.tunnels.push(external);
         let c = s.choose(&[], "").expect("both");
         assert_eq!(c.links.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["bond0.5", "wan"]);
-        assert!(c.notices[0].contains("route of each packet"), "{:?}", c.notices);
+        assert!(c.notices[0].contains("each packet by its own route"), "{:?}", c.notices);
     }
 
     #[test]

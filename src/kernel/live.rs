@@ -1119,6 +1119,6 @@ mod tests {
         assert_eq!(fitting(64, 100, None).expect("no limit"), usize::MAX);
         assert_eq!(fitting(4, 100, Some(450)).expect("enough"), 4);
         let said = fitting(5, 100, Some(450)).expect_err("too many").to_string();
-        assert!(said.contains("is enough for 4: raise it"), "{said}");
+        assert!(said.contains("allows only 4: raise it"), "{said}");
     }
 }

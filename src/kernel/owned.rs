@@ -297,7 +297,7 @@ mod tests {
         symlink("own", dir.path().join("link")).expect("a link");
         assert!(refused("link").contains("link"), "{}", refused("link"));
         fs::write(dir.path().join("file"), "").expect("a file");
-        assert!(refused("file").contains("no folder"), "{}", refused("file"));
+        assert!(refused("file").contains("not a folder"), "{}", refused("file"));
         if geteuid().is_root() {
             std::os::unix::fs::chown(dir.path().join("own"), Some(65534), None).expect("chown");
             assert!(refused("own").contains("belongs to user 65534"), "{}", refused("own"));

@@ -179,10 +179,10 @@ mod tests {
         let bpf = ["CAP_BPF".to_owned()];
         assert_eq!(fitting(false, false, &bpf), "run as root, or give tmon CAP_BPF");
         for (root, namespace, missing, says) in [
-            (true, false, &bpf[..], "root has no CAP_BPF here"),
+            (true, false, &bpf[..], "root lacks CAP_BPF here"),
             (true, true, &bpf[..], "this is a user namespace"),
             (false, true, &[], "this is a user namespace"),
-            (true, false, &[], "a filter of system calls"),
+            (true, false, &[], "a system call filter"),
         ] {
             let advice = fitting(root, namespace, missing);
             assert!(advice.starts_with(says) && !advice.contains("run as root"), "{advice}");

@@ -613,7 +613,7 @@ fn descriptors_do_not_run_out_first() {
     assert!(said.contains("raise `ulimit -n`") && said.lines().count() == 1, "{said}");
     let out = dump("-v 524288");
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success() && said.contains("is enough for 0: raise it"), "{said}");
+    assert!(!out.status.success() && said.contains("allows only 0: raise it"), "{said}");
     assert!(said.lines().count() == 1, "{said}");
     let out = dump("-v 1048576");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

@@ -163,10 +163,10 @@ fn a_host_with_invalid_frames_is_reported_and_the_others_continue() {
     let mut viewer = viewer(&server, None);
     let give = |topic, at: &str, bytes: Vec<u8>| server.publish(&subject(topic, at), &bytes);
     give(SubjectKind::Hello, "bad", b"\x08\x01nonsense".to_vec());
-    assert!(next_notice(&mut *viewer).starts_with("bad is garbled"));
+    assert!(next_notice(&mut *viewer).starts_with("bad sends invalid frames"));
     // With the permissions of `bad`, in the name of another.
     give(SubjectKind::Hello, "bad", frame("a", 1, FrameKind::Hello, 1, 0).packed());
-    assert!(next_notice(&mut *viewer).contains("the name of another, a"));
+    assert!(next_notice(&mut *viewer).contains("names another host, a"));
     give(SubjectKind::Sum, "bad", frame("bad", 1, FrameKind::Rows, 1, 0).packed());
     assert!(next_notice(&mut *viewer).contains("does not match its subject"));
     give(SubjectKind::Hello, "bad", Vec::new());

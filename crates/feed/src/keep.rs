@@ -750,8 +750,8 @@ mod tests {
             "{said}"
         );
         assert!(said.contains("2026-11-20.tmon has a reading every 60 s now"), "{said}");
-        assert!(said.contains("2026-11-19.tmon stays as it is"), "{said}");
-        assert!(said.contains("2026-11-18.tmon stays as it is: thin it: bytes 0 to "), "{said}");
+        assert!(said.contains("2026-11-19.tmon is not thinned"), "{said}");
+        assert!(said.contains("2026-11-18.tmon is not thinned: thin it: bytes 0 to "), "{said}");
         assert_eq!(fs::read(of("2026-11-18.tmon")).expect("it is there"), damaged);
         assert_eq!(read(&of("2026-11-20.tmon")), [(60, 1830), (60, 5430), (30, 4065)]);
         assert_eq!(read(&of("2026-11-30.tmon")).len(), 150, "today is not over");

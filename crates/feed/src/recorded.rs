@@ -848,7 +848,7 @@ mod tests {
         }
         assert_eq!(starts, [1, 1, 1, 1, 1, 2, 2, 2, 2, 2]);
         let notes = all.notes();
-        assert!(notes.len() == 1 && notes[0].contains("a recorded twice"), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].contains("a made two recordings"), "{notes:?}");
     }
 
     #[test]

@@ -654,6 +654,6 @@ mod tests {
         while !said.contains("no route") && begun.elapsed() < Duration::from_secs(30) {
             said = all.read().expect_err("nobody").to_string();
         }
-        assert_eq!(said, "no host tells anything: node-a: no route");
+        assert_eq!(said, "no host sends anything: node-a: no route");
     }
 }

@@ -1199,7 +1199,7 @@ mod tests {
         assert_eq!(e.at, 7);
         assert_eq!(
             e.to_string(),
-            "filter, column 8: 'port' is of packets, and here only rows are known; \
+            "filter, column 8: 'port' matches packets, but only rows are known here; \
              try `tmon capture 'port:443'`"
         );
     }

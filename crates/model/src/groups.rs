@@ -588,7 +588,7 @@ mod tests {
             ("10.0.0.0/33 a\n", "line 1: 10.0.0.0/33 is neither"),
             ("fd00:::1 a\n", "line 1: fd00:::1 is neither"),
             ("10.0.0.1 a/b/c/d/e/f/g/h/i\n", "has more than 8 levels"),
-            ("node-[ a\n", "line 1: node-[ is no pattern"),
+            ("node-[ a\n", "line 1: node-[ is not a pattern"),
             ("\x1b[2J/ a\n", "line 1: ␛[2J/ is neither"),
         ] {
             let e = Groups::parse(text).expect_err("a bad line");

@@ -625,7 +625,7 @@ fn packets_of_the_selection_are_examined_and_saved() {
     s.wait_for("10.0.0.9");
     s.press("jw");
     s.press("\x0c");
-    s.wait_for("no capture: here are only counts");
+    s.wait_for("no capture: only counts are available here");
     assert_eq!(files(folder.path()), []);
 }
 

@@ -410,7 +410,7 @@ fn errors_say_where_and_what() {
         (raw(b"\xfd7zXZ\x00"), 0, "xz -dc FILE | tmon replay -"),
         (raw(b"BZh9"), 0, "bzip2 -dc FILE | tmon replay -"),
         (raw(&gzip(&gzip(b"hello, this is no capture"))), 0, "gzip -dc FILE | tmon replay -"),
-        (classic().u32(1), 24, "4 of 16 bytes are there"),
+        (classic().u32(1), 24, "4 of 16 bytes are present"),
         (
             classic().record(0, 0, A, 16).u32(0).u32(0).u32(u32::MAX).u32(9),
             56,
