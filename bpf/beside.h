@@ -195,6 +195,12 @@ static __always_inline void take_number(struct cpu *c, const struct numbered *p)
 	c->beside[BESIDE_NUMBERED] += p->count;
 }
 
+/* The packet's time in ns: from the kernel's clock, or from the capture. */
+static __always_inline __u64 time_of(struct __sk_buff *skb)
+{
+	return cfg_replay ? skb->tstamp : bpf_ktime_get_ns();
+}
+
 struct claim_slot {
 	struct bpf_spin_lock lock;
 	__u32 tag; /* as in number_slot */
@@ -208,12 +214,82 @@ LOCKED(claims, CLAIMS, struct claim_slot);
 struct claimed {
 	struct claim_key key;
 	__u32 mtu;
-	__u32 zero;
+	__u32 sequence; /* of an echo request or response */
+	__u64 time;	/* its time, ns; 0: it has no sequence number */
 };
 
 static __always_inline struct claim_slot *claim_slot(const struct claim_key *key)
 {
 	FIND_OR_MAKE(claims, CLAIMS, key);
+}
+
+/* The same if it existed before. */
+static __always_inline struct claim_slot *known_claim(const struct claim_key *key)
+{
+	__u64 hash = hash_words((const __u64 *)key, WORDS(*key));
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < BESIDE_TRIES; i++)
+	{
+		struct claim_slot *s = ELEMENT(claims, (BESIDE_HOME(hash) + i) & (CLAIMS - 1));
+
+		if (!s)
+			return NULL;
+		if (s->tag == BESIDE_TAG(hash) &&
+		    same_words((__u64 *)&s->key, (const __u64 *)key, WORDS(*key)))
+			return s;
+	}
+	return NULL;
+}
+
+/* An echo request passes: the first time, or a retransmission. The lock is held. */
+static __always_inline void echo_asked(struct claims *n, const struct claimed *p)
+{
+	if (n->waits && n->sequence == (__u16)p->sequence) {
+		n->waits = ECHO_AGAIN;
+		return;
+	}
+	n->waits = ECHO_ONCE;
+	n->sequence = p->sequence;
+	n->sent = p->time;
+}
+
+/*
+ * An echo response passes. Its request usually passed the other hook; at a mirror port, the same.
+ * If it passed both, the other hook's is nearer to the responder.
+ */
+static __always_inline void echo_answered(const struct claimed *p)
+{
+	struct claim_key key = p->key;
+
+	key.type = GTPU_ECHO_REQUEST;
+	if (key.flags & CLAIM_V6) {
+		key.pair[0] = p->key.pair[2];
+		key.pair[1] = p->key.pair[3];
+		key.pair[2] = p->key.pair[0];
+		key.pair[3] = p->key.pair[1];
+		key.who[0] = key.pair[0];
+		key.who[1] = key.pair[1];
+	} else {
+		key.pair[0] = p->key.pair[0] >> 32 | p->key.pair[0] << 32;
+		key.who[0] = (__u32)key.pair[0];
+	}
+	_Pragma("clang loop unroll(disable)") for (int i = 0; i < HOOKS; i++)
+	{
+		struct claim_slot *s;
+
+		key.flags ^= CLAIM_TX;
+		s = known_claim(&key);
+		if (!s || !s->claims.waits || s->claims.sequence != (__u16)p->sequence)
+			continue;
+		bpf_spin_lock(&s->lock);
+		if (s->claims.waits == ECHO_ONCE && p->time >= s->claims.sent) {
+			s->claims.timed++;
+			s->claims.nanoseconds += p->time - s->claims.sent;
+		}
+		s->claims.waits = 0;
+		bpf_spin_unlock(&s->lock);
+		return;
+	}
 }
 
 static __always_inline void take_claim(struct cpu *c, const struct claimed *p)
@@ -230,8 +306,12 @@ static __always_inline void take_claim(struct cpu *c, const struct claimed *p)
 	if (p->mtu)
 		s->claims.mtu = p->mtu;
 	s->claims.seen = now;
+	if (p->time && p->key.type == GTPU_ECHO_REQUEST)
+		echo_asked(&s->claims, p);
 	bpf_spin_unlock(&s->lock);
 	c->beside[BESIDE_CLAIMED]++;
+	if (p->time && p->key.type == GTPU_ECHO_RESPONSE)
+		echo_answered(p);
 }
 
 /* The kind of a quoted packet's tunnel if the quote ends before the tunnel header. */
@@ -308,6 +388,12 @@ static __always_inline void message(struct __sk_buff *skb, struct cpu *c)
 	switch (h->type) {
 	case GTPU_ECHO_REQUEST:
 	case GTPU_ECHO_RESPONSE:
+		element = bytes_at(skb, off + sizeof(*h), 2, w->end);
+		if (element && h->flags & GTPU_S) {
+			p.sequence = bpf_ntohs(*(__be16 *)element);
+			p.time = time_of(skb);
+		}
+		break;
 	case GTPU_EXTENSIONS:
 		break;
 	case GTPU_END:

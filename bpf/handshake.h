@@ -59,12 +59,6 @@ static __always_inline struct handshake_slot *handshake_again(__u64 hash)
 	return NULL;
 }
 
-/* The packet's time in ns: from the kernel's clock, or from the capture. */
-static __always_inline __u64 time_of(struct __sk_buff *skb)
-{
-	return cfg_replay ? skb->tstamp : bpf_ktime_get_ns();
-}
-
 /* What is examined of the current packet. */
 struct opening {
 	__u64 now;

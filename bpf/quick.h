@@ -128,7 +128,8 @@ struct outside {
 };
 
 /* GTP-U's optional fields at l->at, and an extension header if there is one: 5G's container. */
-static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags)
+static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct level *l, __u32 flags,
+					      int numbered)
 {
 	__u8 *p = l->at;
 	__u32 size = 4;
@@ -142,8 +143,7 @@ static __always_inline int quick_gtpu_options(struct __sk_buff *skb, struct leve
 	p = l->at;
 	if (l->left < 0 || l->at > packet_end(skb))
 		return 0;
-	/* numbered packets are left to the states */
-	return !(flags & GTPU_S) && !(flags & GTPU_E && p[-1]);
+	return (numbered || !(flags & GTPU_S)) && !(flags & GTPU_E && p[-1]);
 }
 
 /* The port table's entry for a datagram's destination port; 0 if it is not UDP. */
@@ -185,7 +185,7 @@ static __always_inline int quick_leaf(struct __sk_buff *skb, const struct level 
 
 /* UDP at l->at, with VXLAN, Geneve or GTP-U in it: kind, by the port. */
 static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, struct outside *o,
-				     __u32 kind)
+				     __u32 kind, int numbered)
 {
 	struct udp *udp = l->at;
 	void *header = udp + 1;
@@ -223,21 +223,24 @@ static __always_inline int quick_udp(struct __sk_buff *skb, struct level *l, str
 		l->left = s.length;
 		o->tunnel = TUNNEL(s.id, KIND_GTPU, ROW_ID);
 		o->proto = s.proto;
-		return h->flags & GTPU_OPTIONS ? quick_gtpu_options(skb, l, h->flags) : 1;
+		return h->flags & GTPU_OPTIONS ? quick_gtpu_options(skb, l, h->flags, numbered) : 1;
 	}
 	return 0;
 }
 
 /* GRE with a key or without optional fields; Ethernet or IP inside. */
-static __always_inline int quick_gre(struct level *l, struct outside *o)
+static __always_inline int quick_gre(struct level *l, struct outside *o, int numbered)
 {
 	struct gre *h = l->at;
-	__u32 key = h->flags == bpf_htons(GRE_KEY);
+	__be16 rest = ~bpf_htons(numbered ? GRE_SEQ : 0);
+	__u32 key = (h->flags & rest) == bpf_htons(GRE_KEY);
 	struct seen s;
 
-	if (h->flags && !key)
+	if (h->flags & rest && !key)
 		return 0;
 	gre_read(h, key ? GRE_KEY : 0, &s);
+	if (numbered && h->flags & bpf_htons(GRE_SEQ))
+		s.size += 4;
 	o->proto = s.proto;
 	o->tunnel = TUNNEL(0, gre_kind(s.proto), 0);
 	if (key)
@@ -249,15 +252,16 @@ static __always_inline int quick_gre(struct level *l, struct outside *o)
 
 /*
  * The tunnel after an IP header, if it is a common one: l is then at the end of its header. kind:
- * quick_port().
+ * quick_port(). numbered: also if the header has a sequence number, which is left to the states
+ * otherwise.
  */
 static __always_inline int quick_tunnel(struct __sk_buff *skb, struct level *l, struct outside *o,
-					__u32 kind)
+					__u32 kind, int numbered)
 {
 	if (l->proto == PROTO_UDP)
-		return quick_udp(skb, l, o, kind);
+		return quick_udp(skb, l, o, kind, numbered);
 	if (l->proto == PROTO_GRE)
-		return quick_gre(l, o);
+		return quick_gre(l, o, numbered);
 	if (l->proto == PROTO_IPIP) {
 		o->tunnel = TUNNEL(0, ip_in_ip_kind(l->v6, 0), 0);
 		o->proto = ETHERTYPE_IP;
@@ -280,7 +284,7 @@ static __always_inline int quick_inner(struct __sk_buff *skb, const struct walk 
 	struct outside o;
 	__u32 off;
 
-	if (!quick_tunnel(skb, l, &o, quick_port(l)))
+	if (!quick_tunnel(skb, l, &o, quick_port(l), 1))
 		return 0;
 	off = (l->at - packet(skb)) & MAX_HEADERS;
 	l->at = packet(skb) + off;

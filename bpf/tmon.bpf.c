@@ -424,7 +424,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 		a.tunnel[1] = 0;
 		if (l.v6)
 			copy6(w->outer, l.pair);
-		if (quick_tunnel(skb, &l, &o, kind)) {
+		if (quick_tunnel(skb, &l, &o, kind, 0)) {
 			__u64 nothing = w->nothing;
 			struct level first;
 			__u32 hops = 0;
@@ -439,7 +439,7 @@ static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame,
 			kind = quick_port(&l);
 			if (unlikely(!quick_leaf(skb, &l, kind, 0))) {
 				/* another tunnel */
-				if (!quick_tunnel(skb, &l, &o, kind))
+				if (!quick_tunnel(skb, &l, &o, kind, 0))
 					goto layer;
 				o.tunnel += (o.tunnel & (__u64)ROW_ID << 40); /* ROW_ID1 */
 				off = reach(skb, &l, &o, nothing);
@@ -586,7 +586,7 @@ STATE(state_layer)
 
 			if (quick_leaf(skb, &l, kind, 0)) {
 				return to_row(skb, c, w->hook, w->frame, &a, &l, 0);
-			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind)) {
+			} else if (w->depth < MAX_DEPTH && quick_tunnel(skb, &l, &o, kind, 0)) {
 				w->depth++;
 				w->flags |= WALK_NARROW;
 				w->tunnel[1] =

@@ -284,9 +284,18 @@ struct claim_key {
 
 struct claims {
 	__u64 packets;
-	__u32 mtu;  /* the last one reported; 0: none */
-	__u32 seen; /* jiffies */
+	__u32 mtu;	   /* the last one reported; 0: none */
+	__u32 seen;	   /* jiffies */
+	__u64 sent;	   /* when the last echo request passed, ns */
+	__u64 nanoseconds; /* the sum of the times from requests to their answers */
+	__u32 timed;	   /* the number of these requests */
+	__u16 sequence;	   /* of the last one */
+	__u8 waits;	   /* ECHO_ */
+	__u8 zero;
 };
+
+#define ECHO_ONCE  1 /* the last request is not answered yet */
+#define ECHO_AGAIN 2 /* and was retransmitted: which of the two is answered is unknown */
 
 /*
  * TCP handshakes and resets of a row, as seen by one hook. The key is the row's, without ROW_DIR,
@@ -458,7 +467,7 @@ _Static_assert(sizeof(struct more) == 40, "five words");
 _Static_assert(sizeof(struct number_key) == 40, "five words");
 _Static_assert(sizeof(struct numbers) == 72, "nine words");
 _Static_assert(sizeof(struct claim_key) == 56, "seven words");
-_Static_assert(sizeof(struct claims) == 16, "two words");
+_Static_assert(sizeof(struct claims) == 40, "five words");
 _Static_assert(sizeof(struct handshakes) == 88, "eleven words");
 _Static_assert(sizeof(struct probe_test) == 44, "eleven half-words");
 _Static_assert(sizeof(struct prober) % 8 == 0, "words");

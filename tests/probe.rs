@@ -26,7 +26,7 @@ use model::{
 };
 use testkit::{
     cpu::stay_on,
-    frames::{Frame, Gtp, pkt},
+    frames::{Frame, Gre, Gtp, pkt},
     table::{self, Begin},
 };
 use tmon::kernel::{
@@ -299,6 +299,8 @@ fn the_kernel_and_captures_have_the_same_marks() {
     let long = [&[0, 1, 0x80, 0].repeat(4)[..], ovn].concat();
     let flow = Gtp { extensions: &[(0x85, &[0, 0xc9])], ..Gtp::default() };
     let unlike = Gtp { extensions: &[(0x40, &[0, 9])], ..Gtp::default() };
+    let numbered = |gtp| Gtp { sequence: Some(1), ..gtp };
+    let gre = Gre { sequence: Some(1), ..Gre::default() };
     let group = |ends| outer(ends, 4789).vxlan(7).set(0, &[0x88]).set(2, &[1, 2]).eth();
     let geneve = |options: &[u8]| outer(v4, 6081).geneve_options(7, options).eth();
     let all = [
@@ -313,6 +315,12 @@ fn the_kernel_and_captures_have_the_same_marks() {
         (udp(outer(v4, 2152).gtpu(9, flow)), Some(TunnelMark::Qfi(9))),
         (udp(outer(v6, 2152).gtpu(9, unlike)), None),
         (udp(outer(v4, 2152).gtpu(9, Gtp::default())), None),
+        // With sequence numbers.
+        (udp(outer(v4, 2152).gtpu(10, numbered(flow))), Some(TunnelMark::Qfi(9))),
+        (udp(outer(v6, 2152).gtpu(10, numbered(flow))), Some(TunnelMark::Qfi(9))),
+        (udp(outer(v4, 2152).gtpu(11, numbered(Gtp::default()))), None),
+        (udp(pkt().eth().ip(v4).gre(gre).eth()), None),
+        (udp(pkt().eth().ip(v4).gre(Gre { key: Some(7), ..gre })), None),
         // Behind a VLAN tag.
         (
             udp(pkt().eth().vlan(5).ip(v4).udp(1, 4789).vxlan(7).set(0, &[0x88]).eth()),

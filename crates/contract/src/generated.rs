@@ -55,6 +55,8 @@ pub const GTPU_ECHO_RESPONSE: u32 = 2;
 pub const GTPU_ERROR: u32 = 26;
 pub const GTPU_EXTENSIONS: u32 = 31;
 pub const GTPU_END: u32 = 254;
+pub const ECHO_ONCE: u32 = 1;
+pub const ECHO_AGAIN: u32 = 2;
 pub const HANDSHAKES: u32 = 16384;
 pub const WAITING: u32 = 32768;
 pub const EPOCH_BITS: u32 = 30;
@@ -571,16 +573,32 @@ pub struct claims {
     pub packets: __u64,
     pub mtu: __u32,
     pub seen: __u32,
+    pub sent: __u64,
+    pub nanoseconds: __u64,
+    pub timed: __u32,
+    pub sequence: __u16,
+    pub waits: __u8,
+    pub zero: __u8,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of claims"][::core::mem::size_of::<claims>() - 16usize];
+    ["Size of claims"][::core::mem::size_of::<claims>() - 40usize];
     ["Alignment of claims"][::core::mem::align_of::<claims>() - 8usize];
     [
         "Offset of field: claims::packets",
     ][::core::mem::offset_of!(claims, packets) - 0usize];
     ["Offset of field: claims::mtu"][::core::mem::offset_of!(claims, mtu) - 8usize];
     ["Offset of field: claims::seen"][::core::mem::offset_of!(claims, seen) - 12usize];
+    ["Offset of field: claims::sent"][::core::mem::offset_of!(claims, sent) - 16usize];
+    [
+        "Offset of field: claims::nanoseconds",
+    ][::core::mem::offset_of!(claims, nanoseconds) - 24usize];
+    ["Offset of field: claims::timed"][::core::mem::offset_of!(claims, timed) - 32usize];
+    [
+        "Offset of field: claims::sequence",
+    ][::core::mem::offset_of!(claims, sequence) - 36usize];
+    ["Offset of field: claims::waits"][::core::mem::offset_of!(claims, waits) - 38usize];
+    ["Offset of field: claims::zero"][::core::mem::offset_of!(claims, zero) - 39usize];
 };
 #[repr(C)]
 #[derive(
@@ -1064,11 +1082,17 @@ pub const LAYOUT: &[&str] = &[
     "Offset of field: claim_key::flags: 53",
     "Offset of field: claim_key::type_: 54",
     "Offset of field: claim_key::code: 55",
-    "Size of claims: 16",
+    "Size of claims: 40",
     "Alignment of claims: 8",
     "Offset of field: claims::packets: 0",
     "Offset of field: claims::mtu: 8",
     "Offset of field: claims::seen: 12",
+    "Offset of field: claims::sent: 16",
+    "Offset of field: claims::nanoseconds: 24",
+    "Offset of field: claims::timed: 32",
+    "Offset of field: claims::sequence: 36",
+    "Offset of field: claims::waits: 38",
+    "Offset of field: claims::zero: 39",
     "Size of handshakes: 88",
     "Alignment of handshakes: 8",
     "Offset of field: handshakes::syns: 0",

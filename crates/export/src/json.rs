@@ -344,6 +344,9 @@ struct Said<'a> {
     outer_sip: IpAddr,
     outer_dip: IpAddr,
     pkts: u64,
+    /// Only of echo requests that were answered: the mean time to the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    echo_ns: Option<u64>,
 }
 
 /// What messages of this type, and code if they have one, report.
@@ -365,6 +368,7 @@ fn said(
             outer_sip: claim.from,
             outer_dip: claim.to,
             pkts: n.packets,
+            echo_ns: n.echo_time().map(nanoseconds),
         })
     };
     interval.beside.claims().iter().filter_map(of).collect()
@@ -570,6 +574,9 @@ struct Row<'a> {
     outer_dip: Option<IpAddr>,
     inner_sip: Option<IpAddr>,
     inner_dip: Option<IpAddr>,
+    /// Only if the other direction is in other rows, as in GTP-U: their ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    return_vnis: Vec<u32>,
     /// Names, only if there are any: those of the addresses and, with its id, of the outermost
     /// tunnel.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -769,6 +776,7 @@ impl<'a> Row<'a> {
             outer_dip: key.outer.map(|p| p.second),
             inner_sip: inner.map(|p| p.first),
             inner_dip: inner.map(|p| p.second),
+            return_vnis: reading.returns.ids(flow).collect(),
             outer_sname: key.outer.and_then(|p| names.address(p.first, false)),
             outer_dname: key.outer.and_then(|p| names.address(p.second, false)),
             inner_sname: inner.and_then(|p| names.address(p.first, true)),

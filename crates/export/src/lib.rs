@@ -16,6 +16,7 @@ use model::{
     flow::{Count, Counters, Flow, Key, Tunnel},
     groups::Groups,
     lens::Lens,
+    returns::Returns,
     snapshot::Interval,
 };
 
@@ -58,13 +59,15 @@ pub struct Excerpt<'a> {
     findings: Option<Vec<&'a Finding>>,
     /// The contents of some rows' packets; `None` without a lens.
     lens: Option<&'a Lens>,
+    /// The ids of rows' other directions.
+    returns: Returns,
 }
 
 impl<'a> Excerpt<'a> {
     /// The rows of `interval` that match `filter`.
     pub fn new(tool: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
         let mut flows = interval.rows.merged();
-        let rows = flows.len();
+        let (rows, returns) = (flows.len(), Returns::of(&flows));
         flows.retain(|f| filter.matches(f, name_of(interval, f)));
         let interfaces = interface_names(interval);
         let named = filter.names_interfaces();
@@ -82,6 +85,7 @@ impl<'a> Excerpt<'a> {
             groups: Arc::default(),
             findings: None,
             lens: None,
+            returns,
         }
     }
 

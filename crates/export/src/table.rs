@@ -15,6 +15,7 @@ use feed::names::Names;
 use model::{
     flow::{Count, Counters, Flow, Stop},
     interface::Interface,
+    rtt::three_digits,
     text::shorten,
     units::{Base, Rate, UNKNOWN, bit_rate, bytes, duration, packets, percent, rfc3339, sanitize},
 };
@@ -86,6 +87,14 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions)
     }
     for interface in &interval.interfaces {
         writeln!(out, "{}", coverage(interface))?;
+    }
+    for (claim, n) in interval.beside.claims() {
+        if let Some(time) = n.echo_time() {
+            let (from, to, of) =
+                (claim.from, claim.to, if n.timed == 1 { "of" } else { "mean of" });
+            let (time, n) = (three_digits(time), packets(n.timed));
+            writeln!(out, "gtpu echo {from} > {to}: {time}, {of} {n} answered")?;
+        }
     }
     let transit = reading.flows.iter().filter(|f| reading.passed_on(f).is_some()).count();
     if transit > 0 {

@@ -64,7 +64,13 @@ pub fn claim(interface: u64, key: &claim_key, n: &claims) -> (Claim, Claimed) {
         },
         hook: if is(CLAIM_TX) { Hook::Tx } else { Hook::Rx },
     };
-    (claim, Claimed { packets: n.packets, mtu: (n.mtu > 0).then_some(n.mtu) })
+    let claimed = Claimed {
+        packets: n.packets,
+        mtu: (n.mtu > 0).then_some(n.mtu),
+        timed: n.timed.into(),
+        nanoseconds: n.nanoseconds,
+    };
+    (claim, claimed)
 }
 
 /// TCP handshakes and resets of an interface's row, with `now` on the clock of its packets, in

@@ -579,7 +579,7 @@ mod tests {
         };
         let mut known = Gathered { unfollowed: 1, displaced: 2, ..Gathered::default() };
         known.add_handshakes([(opener, Handshakes { syns: 9, ..Handshakes::default() })]);
-        known.add_claims([(claim, Claimed { packets: 1, mtu: None })]);
+        known.add_claims([(claim, Claimed { packets: 1, ..Claimed::default() })]);
         one.interval.beside = Arc::new(Beside::new(known));
         let all = read(&[&file(&[one])], Between::default()).expect("it is read");
         let flow = all[0].rows.iter().next().expect("a row");

@@ -8,7 +8,7 @@ use feed::{
     packet::{LinkStart, Packet},
 };
 use model::{
-    beside::{Claim, Gathered, Saying},
+    beside::{Claim, Claimed, Gathered, Saying},
     flow::{Hook, Kind, Stop},
 };
 use testkit::frames::{Frame, Gtp, pkt};
@@ -16,18 +16,23 @@ use testkit::frames::{Frame, Gtp, pkt};
 const WAY4: &str = "172.16.1.100 > 172.16.1.101";
 const WAY6: &str = "2001:db8::100 > 2001:db8::101";
 
-fn said(frames: &[Vec<u8>]) -> (Vec<(Claim, u64)>, u64) {
+/// Judges frames that pass a hook at these times, and returns what is beside the rows, and how many
+/// packets are plain.
+fn judged<'a>(frames: impl Iterator<Item = (Hook, &'a [u8], u64)>) -> (Gathered, u64) {
     let config = Config { rows: 64, ..Config::default() };
     let mut judge = judge::host(&config).expect("memory for the tables");
-    for data in frames {
+    for (hook, data, time) in frames {
         let (start, wire_len) = (LinkStart::Ethernet, data.len() as u32);
-        let packet =
-            Packet { data, wire_len, start, link_len: 0, gso_segs: 0, gso_size: 0, time: 0 };
-        judge.run(Hook::Rx, &packet, 0).expect("a frame is judged");
+        let packet = Packet { data, wire_len, start, link_len: 0, gso_segs: 0, gso_size: 0, time };
+        judge.run(hook, &packet, 0).expect("a frame is judged");
     }
     let mut all = Gathered::default();
     judge.beside(0, &mut all).expect("what is beside the rows");
-    let plain = judge.books().expect("books").stop(Stop::Plain)[0].packets;
+    (all, judge.books().expect("books").stop(Stop::Plain)[0].packets)
+}
+
+fn said(frames: &[Vec<u8>]) -> (Vec<(Claim, u64)>, u64) {
+    let (all, plain) = judged(frames.iter().map(|data| (Hook::Rx, &**data, 0)));
     (all.claims.into_iter().map(|(claim, n)| (claim, n.packets)).collect(), plain)
 }
 
@@ -109,4 +114,62 @@ fn inner_truncated_and_other_messages_are_ignored() {
     let other = message(WAY4, 253, 7, &[]).bytes();
     let (all, _) = said(&[inside, other]);
     assert_eq!(all, []);
+}
+
+/// An echo request or response with a sequence number.
+fn echo(way: &str, kind: u8, sequence: u8) -> Vec<u8> {
+    let header = [0x32, kind, 0, 6, 0, 0, 0, 0, 0, sequence, 0, 0, 14, 0];
+    pkt().eth().ip(way).udp(2152, 2152).payload(&header).bytes()
+}
+
+#[test]
+fn echo_requests_are_timed_until_their_answer() {
+    use Hook::{Rx, Tx};
+    const BACK4: &str = "172.16.1.101 > 172.16.1.100";
+    const BACK6: &str = "2001:db8::101 > 2001:db8::100";
+    const MS: u64 = 1_000_000;
+    for (way, back) in [(WAY4, BACK4), (WAY6, BACK6)] {
+        let (ask, answer) = (|n| echo(way, 1, n), |n| echo(back, 2, n));
+        let timed = |packets: &[(Hook, Vec<u8>, u64)]| {
+            let (all, _) = judged(packets.iter().map(|(hook, data, time)| (*hook, &**data, *time)));
+            let of = |(claim, n): (Claim, Claimed)| {
+                (n.timed > 0).then(|| (claim.hook, claim.saying(), n.timed, n.nanoseconds / MS))
+            };
+            all.claims.into_iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let asked = |hook, n, ms| vec![(hook, Saying::EchoRequest, n, ms)];
+        // At the requester, at the responder, at a mirror port.
+        for (out, home) in [(Tx, Rx), (Rx, Tx), (Rx, Rx)] {
+            let all = [(out, ask(1), MS), (home, answer(1), 4 * MS)];
+            assert_eq!(timed(&all), asked(out, 1, 3), "{way}");
+        }
+        // Two, of which the second is slower.
+        let both = [
+            (Tx, ask(1), MS),
+            (Rx, answer(1), 2 * MS),
+            (Tx, ask(2), 10 * MS),
+            (Rx, answer(2), 15 * MS),
+        ];
+        assert_eq!(timed(&both), asked(Tx, 2, 6));
+        // Sent twice: which of the two is answered is unknown. The next is timed again.
+        let again = [(Tx, ask(1), MS), (Tx, ask(1), 2 * MS), (Rx, answer(1), 3 * MS)];
+        assert_eq!(timed(&again), []);
+        let next = [(Tx, ask(2), 10 * MS), (Rx, answer(2), 11 * MS), (Rx, answer(2), 12 * MS)];
+        assert_eq!(timed(&[&again[..], &next].concat()), asked(Tx, 1, 1), "and answered once");
+        // The answer of another request, or from somebody else, and a clock that went back.
+        let wrong = [(Tx, ask(1), 5 * MS), (Rx, answer(2), 6 * MS), (Rx, echo(way, 2, 1), 7 * MS)];
+        assert_eq!(timed(&wrong), []);
+        assert_eq!(timed(&[(Tx, ask(1), 5 * MS), (Rx, answer(1), MS)]), []);
+        // In transit, each hook has its own.
+        let transit = [
+            (Rx, ask(1), MS),
+            (Tx, ask(1), 2 * MS),
+            (Rx, answer(1), 6 * MS),
+            (Tx, answer(1), 7 * MS),
+        ];
+        assert_eq!(
+            timed(&transit),
+            [(Rx, Saying::EchoRequest, 1, 6), (Tx, Saying::EchoRequest, 1, 4)]
+        );
+    }
 }

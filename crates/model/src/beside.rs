@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is known besides the rows: packets missing according to the sequence numbers of tunnels,
 //! what ICMP errors report about tunnels' packets, and whether TCP connections are answered.
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use foldhash::HashMap;
 
@@ -196,6 +196,38 @@ pub struct Claimed {
     pub packets: u64,
     /// The MTU reported last, if any.
     pub mtu: Option<u32>,
+    /// Echo requests that were sent once and answered.
+    pub timed: u64,
+    /// The sum of the times from these to their answers, in nanoseconds.
+    pub nanoseconds: u64,
+}
+
+impl Claimed {
+    /// The mean time from an echo request to its answer as seen here.
+    pub fn echo_time(&self) -> Option<Duration> {
+        self.nanoseconds.checked_div(self.timed).map(Duration::from_nanos)
+    }
+
+    /// Adds what was reported elsewhere or later.
+    fn add(&mut self, later: &Claimed) {
+        self.packets = self.packets.saturating_add(later.packets);
+        self.mtu = later.mtu.or(self.mtu);
+        self.timed = self.timed.saturating_add(later.timed);
+        self.nanoseconds = self.nanoseconds.saturating_add(later.nanoseconds);
+    }
+
+    /// What happened since; everything if the counters restarted at zero meanwhile.
+    fn since(&self, older: &Claimed) -> Claimed {
+        if older.packets > self.packets || older.timed > self.timed {
+            return *self;
+        }
+        Claimed {
+            packets: self.packets - older.packets,
+            mtu: self.mtu,
+            timed: self.timed - older.timed,
+            nanoseconds: self.nanoseconds.saturating_sub(older.nanoseconds),
+        }
+    }
 }
 
 /// A row, and the hook that saw its TCP handshakes and resets.
@@ -322,9 +354,7 @@ impl Gathered {
     /// Adds claims; one that occurs twice in the tables is added up.
     pub fn add_claims(&mut self, claims: impl IntoIterator<Item = (Claim, Claimed)>) {
         for (claim, n) in claims {
-            let sum = self.claims.entry(claim).or_default();
-            sum.packets = sum.packets.saturating_add(n.packets);
-            sum.mtu = n.mtu.or(sum.mtu);
+            self.claims.entry(claim).or_default().add(&n);
         }
     }
 
@@ -449,6 +479,16 @@ impl Beside {
         &self.read.claims
     }
 
+    /// How long the echo requests of one GTP-U endpoint took to be answered by another: the mean.
+    /// If several interfaces or hosts saw them, the one nearest to the sender, which sees all of it.
+    pub fn echo_time(&self, from: IpAddr, to: IpAddr) -> Option<Duration> {
+        let asked = |claim: &Claim| {
+            claim.saying() == Saying::EchoRequest && (claim.from, claim.to) == (from, to)
+        };
+        let all = self.read.claims.iter().filter(|(claim, _)| asked(claim));
+        all.filter_map(|(_, n)| n.echo_time()).max()
+    }
+
     /// ICMP errors about tunnels' packets for which there was no room.
     pub fn unclaimed(&self) -> u64 {
         self.read.unclaimed
@@ -522,10 +562,8 @@ impl Beside {
             (n.packets > before.packets).then(|| (*stream, n.since(before)))
         });
         let said = self.read.claims.iter().filter_map(|(claim, n)| {
-            let before = older.read.claims.get(claim).map_or(0, |n| n.packets);
-            let before = if before > n.packets { 0 } else { before };
-            let packets = n.packets - before;
-            (packets > 0).then_some((*claim, Claimed { packets, ..*n }))
+            let n = older.read.claims.get(claim).map_or(*n, |before| n.since(before));
+            (n.packets > 0 || n.timed > 0).then_some((*claim, n))
         });
         let opened = self.read.handshakes.iter().filter_map(|(opener, n)| {
             let before = older.read.handshakes.get(opener).filter(|before| !n.is_anew(before));

@@ -26,6 +26,7 @@ pub mod once;
 pub mod overlay;
 pub mod picture;
 pub mod raster;
+pub mod returns;
 pub mod rows;
 pub mod rtt;
 pub mod shapes;

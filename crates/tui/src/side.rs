@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Beside the picture: the tunnel ids, the ends with their colours, and the selection.
+use std::net::IpAddr;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -11,7 +13,9 @@ use unicode_width::UnicodeWidthStr;
 
 use model::{
     flow::Count,
-    matrix::{End, Pick},
+    matrix::{End, Level, Pick},
+    returns::{carried, is_one_way},
+    rtt::three_digits,
     text::{apart, shared_prefix, shorten},
     units::{self, percent},
 };
@@ -401,5 +405,53 @@ pub fn details(app: &App, look: &Look, width: usize) -> (Vec<Span<'static>>, Vec
             }
         }
     };
+    lines.extend(ways(app, look, pick, width));
     (name, lines)
+}
+
+/// At most so many ids of a direction are listed, and so many echo times.
+const LISTED: usize = 3;
+
+/// Where tunnels have an id for each direction: by which of them the selection sends and receives,
+/// and how fast their endpoints answer echo requests.
+fn ways(app: &App, look: &Look, pick: Pick, width: usize) -> Vec<Line<'static>> {
+    if !app.picture.tunnels.iter().any(|(tunnel, _)| is_one_way(tunnel.kind)) {
+        return vec![];
+    }
+    let Some(interval) = app.interval() else { return vec![] };
+    let carried = carried(&interval, &app.scope(), pick);
+    let host = |a: IpAddr| app.called_at(Level::Hosts, End::Addr(a));
+    let mut lines = Vec::new();
+    for c in carried.iter().filter(|_| app.level() == Level::Inner).take(2 * LISTED) {
+        let ids: Vec<String> = c.ids.iter().take(LISTED).map(u32::to_string).collect();
+        let more = match c.ids.len() - ids.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let (what, to, endpoint) =
+            if c.sends { ("sends", "to", c.ends.1) } else { ("receives", "from", c.ends.0) };
+        let (ids, endpoint) = (ids.join(", "), host(endpoint));
+        let text = format!("{what} by {} {ids}{more} {to} {endpoint}", c.kind);
+        lines.extend(valued(look, width, text, app.quantity(c.count).to_string()));
+    }
+    let mut paths: Vec<_> = carried.iter().flat_map(|c| [c.ends, (c.ends.1, c.ends.0)]).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let now = |(from, to)| interval.beside.echo_time(from, to);
+    let ever = |(from, to)| app.latest().and_then(|all| all.beside.echo_time(from, to));
+    let times =
+        paths.into_iter().filter_map(|path| Some((path, now(path).or_else(|| ever(path))?)));
+    for ((from, to), time) in times.take(LISTED) {
+        let text = format!("echo {} → {}", host(from), host(to));
+        lines.extend(valued(look, width, text, three_digits(time)));
+    }
+    lines
+}
+
+/// Words and a value on one line, or the value below them if there is no room.
+fn valued(look: &Look, width: usize, text: String, value: String) -> Vec<Line<'static>> {
+    let fits = text.width() + 1 + value.width() <= width;
+    let text = Span::styled(text, look.dim);
+    let value = Span::styled(format!(" {value}"), look.strong);
+    if fits { vec![Line::from(vec![text, value])] } else { vec![text.into(), value.into()] }
 }

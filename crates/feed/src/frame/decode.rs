@@ -357,7 +357,8 @@ fn beside(m: &BesideMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<B
             },
             hook: hook(c.tx),
         };
-        read.add_claims([(claim, Claimed { packets: c.packets, mtu: c.mtu })]);
+        let (timed, nanoseconds) = (c.timed, c.nanoseconds);
+        read.add_claims([(claim, Claimed { packets: c.packets, mtu: c.mtu, timed, nanoseconds })]);
     }
     for h in &m.handshakes {
         let tunnel = tunnels.get(h.tunnel as usize).context("a tunnel beyond the last")?;

@@ -363,6 +363,8 @@ fn beside(
         tx: c.hook == Hook::Tx,
         packets: n.packets,
         mtu: n.mtu,
+        timed: n.timed,
+        nanoseconds: n.nanoseconds,
     });
     let handshakes = beside.handshakes().iter().map(|(opener, n)| {
         let (inner_a, inner_b, proto) = inside(opener.key.inner, addresses);

@@ -184,8 +184,8 @@ fn full() -> Frame {
     };
     let echo = Claim { message: ClaimMessage::Gtpu(2), ..claim };
     read.add_claims([
-        (claim, Claimed { packets: 2, mtu: Some(1400) }),
-        (echo, Claimed { packets: 1, mtu: None }),
+        (claim, Claimed { packets: 2, mtu: Some(1400), ..Claimed::default() }),
+        (echo, Claimed { packets: 3, mtu: None, timed: 2, nanoseconds: 3_000_000_000 }),
     ]);
     let opened = Handshakes {
         syns: 9,

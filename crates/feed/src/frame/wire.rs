@@ -259,6 +259,10 @@ pub(super) struct SaidMessage {
     pub(super) packets: u64,
     #[prost(uint32, optional, tag = "10")]
     pub(super) mtu: Option<u32>,
+    #[prost(uint64, tag = "11")]
+    pub(super) timed: u64,
+    #[prost(uint64, tag = "12")]
+    pub(super) nanoseconds: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -111,7 +111,7 @@ mod tests {
             message: ClaimMessage::Icmp(error),
             hook: Hook::Rx,
         };
-        let claims = [(claim, Claimed { packets: 3, mtu })].into();
+        let claims = [(claim, Claimed { packets: 3, mtu, ..Claimed::default() })].into();
         Beside::new(Gathered { claims, ..Gathered::default() })
     }
 

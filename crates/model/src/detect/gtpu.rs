@@ -145,7 +145,7 @@ mod tests {
                 message: ClaimMessage::Gtpu(message),
                 hook: Hook::Rx,
             };
-            (claim, Claimed { packets: 1, mtu: None })
+            (claim, Claimed { packets: 1, ..Claimed::default() })
         };
         let claims = messages.iter().map(claim).collect();
         Beside::new(Gathered { claims, ..Gathered::default() })

@@ -13,6 +13,7 @@ use crate::{
     beside::Saying,
     ends::Ends,
     flow::{Hook, Inner, InnerProto, Kind, Pair, Tunnel},
+    returns::is_one_way,
     snapshot::Interval,
     units::Rate,
 };
@@ -161,11 +162,6 @@ const ENDPOINTS: usize = 8;
 pub(super) fn is_segment(tunnel: Tunnel) -> bool {
     tunnel.id.is_some()
         && matches!(tunnel.kind, Kind::Vxlan | Kind::VxlanGpe | Kind::Geneve | Kind::Gretap)
-}
-
-/// Whether the ids differ by direction.
-fn is_one_way(kind: Kind) -> bool {
-    matches!(kind, Kind::Gtpu | Kind::L2tp | Kind::L2tpv3 | Kind::Pptp | Kind::Mpls | Kind::MplsUdp)
 }
 
 /// A tunnel including both of its directions.
