@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How right this host's clock is, by its own account.
+//! The accuracy of this host's clock, as reported by the kernel.
 #![allow(unsafe_code)]
 use std::{mem, time::Duration};
 
-/// The clock's estimated error; `None` where nothing synchronises it, adjtimex(2).
+/// The clock's estimated error; `None` if it is not synchronised, see adjtimex(2).
 pub fn error() -> Option<Duration> {
-    // SAFETY: a struct of integers, of which all may be 0; with no mode set nothing is changed.
+    // SAFETY: a struct of integers, all of which may be 0; with no mode set, nothing is changed.
     let (state, timex) = unsafe {
         let mut timex: libc::timex = mem::zeroed();
         (libc::adjtimex(&raw mut timex), timex)
@@ -15,8 +15,8 @@ pub fn error() -> Option<Duration> {
     Some(Duration::from_micros(micros))
 }
 
-/// CLOCK_MONOTONIC and CLOCK_BOOTTIME as the kernel's programs and the whole host have them, in
-/// nanoseconds: without what this time namespace adds, time_namespaces(7).
+/// CLOCK_MONOTONIC and CLOCK_BOOTTIME of the kernel's programs and the whole host, in nanoseconds:
+/// without the offsets of this time namespace, time_namespaces(7).
 #[cfg(feature = "live")]
 pub(crate) mod host {
     use std::{fs, sync::LazyLock, time::Duration};
@@ -28,12 +28,12 @@ pub(crate) mod host {
         now(ClockId::CLOCK_MONOTONIC).saturating_add_signed(-OFFSETS[0])
     }
 
-    /// Since the host was started, and it cannot be set.
+    /// The time since the host was started, which cannot be set.
     pub(crate) fn boot() -> u64 {
         now(ClockId::CLOCK_BOOTTIME).saturating_add_signed(-OFFSETS[1])
     }
 
-    /// The wall clock when the programs' clock was zero, by what both say now.
+    /// The wall-clock time at which the programs' clock was zero, according to both clocks now.
     pub(crate) fn zero() -> u64 {
         wall().wrapping_sub(packets())
     }
@@ -52,7 +52,7 @@ pub(crate) mod host {
         ["monotonic", "boottime"].map(|clock| offset(&all, clock))
     });
 
-    /// The nanoseconds that are added to this clock.
+    /// The offset of this clock in nanoseconds.
     fn offset(all: &str, clock: &str) -> i64 {
         let words = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let line = words.into_iter().find(|words| words.first() == Some(&clock));

@@ -257,7 +257,7 @@ impl Live {
         why
     }
 
-    /// The same where some of the packets are wanted, too.
+    /// The same, but also captures some of the packets.
     ///
     /// # Errors
     /// Why that cannot be done.

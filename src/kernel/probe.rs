@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Looking more closely at some rows: what `bpf/probe.h` does for us, and how it is told.
+//! Probes of rows: the user-space side of `bpf/probe.h`.
 //!
-//! A prober has a seat at each interface. There is his expression, what he wants of the rows that it
-//! means, and his lease, which a thread renews: whatever keeps the rest of the process busy does not
-//! end the probe, and whatever ends the process does.
+//! A prober has a seat at each interface, which holds its expression, its options, and its lease. A
+//! thread renews the lease, so the probe continues however busy the rest of the process is, and
+//! ends when the process does.
 #![allow(unsafe_code)]
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +34,7 @@ use model::{filter::Filter, flow::Flow, lens::LensEntry, rows, rtt::Timed};
 /// How often a lease is renewed.
 const RENEWAL: Duration = Duration::from_millis(500);
 
-/// The seats at one interface.
+/// The seats of one interface.
 #[derive(Clone)]
 struct Table(Arc<MmapRaw>);
 
@@ -59,7 +59,7 @@ impl Table {
         unsafe { AtomicU32::from_ptr(&raw mut (*self.at()).stops) }
     }
 
-    /// What was compared before is compared again.
+    /// Makes the programs compare all rows again.
     fn compare_again(&self) {
         // SAFETY: as above.
         let generation = unsafe { AtomicU32::from_ptr(&raw mut (*self.at()).generation) };
@@ -71,7 +71,7 @@ impl Table {
         unsafe { AtomicU64::from_ptr(&raw mut (*self.seat(number)).lease) }
     }
 
-    /// Somebody who is there measures round-trip times.
+    /// Whether an active prober measures round-trip times.
     fn times(&self, now: u64) -> bool {
         (0..PROBERS as usize).any(|number| {
             let lease = self.lease(number).load(Ordering::Acquire);
@@ -84,7 +84,7 @@ impl Table {
         })
     }
 
-    /// Takes a seat that nobody has, or whose prober has not been heard of for too long.
+    /// Takes a seat that is free, or whose lease has expired.
     fn take(&self, now: u64) -> Option<usize> {
         (0..PROBERS as usize).find(|number| {
             let lease = self.lease(*number);
@@ -96,29 +96,29 @@ impl Table {
     }
 }
 
-/// What is wanted of the rows that are meant.
+/// What a prober wants from matching rows.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// Which rows.
+    /// Which rows match.
     pub filter: Filter,
-    /// Packets go to a ring of so many bytes, which is a power of two.
+    /// Copy packets to a ring of this many bytes, a power of two.
     pub ring: Option<u32>,
-    /// So much of each.
+    /// The snapshot length.
     pub snaplen: u32,
-    /// Limit on how many in a second, at each interface; 0: none.
+    /// Limit on the packets per second at each interface; 0: none.
     pub limit: u64,
-    /// No rows, whatever the filter says.
+    /// Match no rows, whatever the filter says.
     pub no_rows: bool,
-    /// What could not be parsed, too.
+    /// Also take packets that could not be parsed.
     pub stops: bool,
-    /// What is in the packets is told apart and summed up.
+    /// Summarise the contents of packets.
     pub lens: bool,
-    /// It is measured how long they take to be answered.
+    /// Measure round-trip times.
     pub rtt: bool,
 }
 
 impl Wish {
-    /// As the programs read it; `tests` are the filter's.
+    /// In the form that the programs read; `tests` are those of the filter.
     pub(super) fn prober(&self, tests: &[probe_test]) -> prober {
         let mut all = prober {
             limit: per_turn(self.limit),
@@ -141,28 +141,28 @@ impl Wish {
     }
 }
 
-/// What became of a prober's packets, as the kernel has them.
+/// The kernel's counts of a prober's packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caught {
-    /// Of the rows that are meant.
+    /// Packets of matching rows.
     pub matched: u64,
-    /// Of these, what went to the ring.
+    /// Packets written to the ring.
     pub written: u64,
-    /// What had no room there.
+    /// Packets for which the ring had no room.
     pub ring_full: u64,
-    /// What was more than the limit allows.
+    /// Packets beyond the limit.
     pub over_limit: u64,
-    /// Packets on the wire that the lens saw.
+    /// Packets on the wire that the lens examined.
     pub looked_at: u64,
-    /// Of these, what had no room there.
+    /// Packets for which the lens had no room.
     pub lens_lost: u64,
 }
 
 impl Caught {
-    /// As a program has it.
+    /// Reads the counts of a seat.
     ///
     /// # Safety
-    /// It is there.
+    /// `seat` points to one, inside a mapping.
     pub(super) unsafe fn at(seat: *mut prober) -> Caught {
         // SAFETY: aligned; shared with the programs, so atomics only.
         let read = |word| unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Acquire);
@@ -179,12 +179,12 @@ impl Caught {
         }
     }
 
-    /// Of the rows that are meant, and not in the ring.
+    /// Packets of matching rows that are not in the ring.
     pub fn lost(&self) -> u64 {
         self.ring_full + self.over_limit
     }
 
-    /// Adds another interface's.
+    /// Adds the counts of another interface.
     pub fn add(&mut self, o: &Caught) {
         self.matched += o.matched;
         self.written += o.written;
@@ -195,13 +195,13 @@ impl Caught {
     }
 }
 
-/// A limit on the packets of a second as the programs have it, whose second is 2^30 ns; 0 is none.
+/// A limit per second in the unit of the programs, whose second has 2^30 ns; 0 is none.
 fn per_turn(limit: u64) -> u32 {
     let all = limit.saturating_mul(1 << 30) / 1_000_000_000;
     u32::try_from(all.max(limit.min(1))).unwrap_or(u32::MAX)
 }
 
-/// Why a map was not made.
+/// The error for a map that could not be created.
 fn not_made(e: &libbpf_rs::Error, what: &str) -> anyhow::Error {
     match (e.kind(), privilege::missing()) {
         (libbpf_rs::ErrorKind::PermissionDenied, missing) if !missing.is_empty() => {
@@ -211,18 +211,18 @@ fn not_made(e: &libbpf_rs::Error, what: &str) -> anyhow::Error {
     }
 }
 
-/// A place at one interface; it is given up when dropped.
+/// A seat at one interface; given up on drop.
 struct Seat {
-    /// The interface, as the prober calls it.
+    /// The prober's number for the interface.
     interface: u32,
     table: Table,
     number: usize,
-    /// The lease as it was written last; 0 when somebody else has the seat.
+    /// The lease as last written; 0 if another prober has taken the seat.
     lease: AtomicU64,
 }
 
 impl Seat {
-    /// Shows that the prober is there, unless somebody else has his seat by now.
+    /// Renews the lease, unless another prober has taken the seat.
     fn renew(&self) {
         let (before, now) = (self.lease.load(Ordering::Acquire), packets());
         let lease = self.table.lease(self.number);
@@ -239,7 +239,7 @@ impl Seat {
         1 << self.number
     }
 
-    /// The packet path compares the expression.
+    /// Whether the programs compare the expression.
     fn is_active(&self) -> bool {
         self.table.active().load(Ordering::Acquire) & self.bit() != 0
     }
@@ -265,7 +265,7 @@ impl Seat {
         unsafe { Caught::at(self.table.seat(self.number)) }
     }
 
-    /// Says what is wanted here. Nobody compares the expression yet.
+    /// Writes the expression and the options. The programs do not compare it yet.
     fn write(&self, wish: &Wish, tests: &[probe_test]) {
         let seat = self.table.seat(self.number);
         let all = prober {
@@ -273,8 +273,8 @@ impl Seat {
             interface: self.interface,
             ..wish.prober(tests)
         };
-        // SAFETY: inside the mapping and aligned; no program reads it before it is active, and the
-        // lease, which others read, is what it was.
+        // SAFETY: inside the mapping and aligned; programs read it only once it is active, and the
+        // lease, which others read, is unchanged.
         unsafe { ptr::write_volatile(seat, all) };
     }
 }
@@ -290,7 +290,7 @@ impl Drop for Seat {
     }
 }
 
-/// The seats, and whether the thread that renews their leases is to end.
+/// The seats, and whether the thread that renews their leases must end.
 #[derive(Default)]
 struct Shared {
     seats: Mutex<Vec<Seat>>,
@@ -303,25 +303,25 @@ impl Shared {
     }
 }
 
-/// Somebody who looks at some rows more closely, at any number of interfaces.
+/// A prober of rows, at any number of interfaces.
 pub struct Prober {
     wish: Wish,
     ring: Option<(MapHandle, Ring)>,
     sums: Option<MapHandle>,
-    /// By interface.
+    /// The measurements of times, by interface.
     timers: BTreeMap<u32, Timer>,
-    /// Why nothing is timed somewhere, and that was not told.
+    /// Why an interface has no measurement of times, until that has been reported.
     untimed: Option<String>,
     shared: Arc<Shared>,
     keeper: Option<JoinHandle<()>>,
-    /// What was caught at seats that were given up.
+    /// The counts of seats that were given up.
     before: Vec<(u32, Caught)>,
     lapses: u64,
 }
 
 fn update(outer: BorrowedFd<'_>, number: usize, inner: BorrowedFd<'_>) -> io::Result<()> {
     let (key, value) = (number as u32, inner.as_raw_fd());
-    // SAFETY: key and value are as long as the map's.
+    // SAFETY: key and value have the sizes of the map's.
     let e = unsafe {
         libbpf_sys::bpf_map_update_elem(
             outer.as_raw_fd(),
@@ -335,15 +335,15 @@ fn update(outer: BorrowedFd<'_>, number: usize, inner: BorrowedFd<'_>) -> io::Re
 
 fn delete(outer: BorrowedFd<'_>, number: usize) {
     let key = number as u32;
-    // SAFETY: the key is as long as the map's. That there is nothing is no error.
+    // SAFETY: the key has the size of the map's. A missing entry is not an error.
     unsafe { libbpf_sys::bpf_map_delete_elem(outer.as_raw_fd(), ptr::from_ref(&key).cast()) };
 }
 
 impl Prober {
-    /// Somebody with this wish, who looks nowhere yet.
+    /// A prober that is not active anywhere yet.
     ///
     /// # Errors
-    /// The kernel has no room for the ring.
+    /// The kernel has no memory for the ring.
     pub fn new(wish: Wish) -> Result<Prober> {
         let opts = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
@@ -388,35 +388,36 @@ impl Prober {
         })
     }
 
-    /// Takes the packets that are in the ring, until `take` breaks off: that one is taken, too.
-    /// Returns how many.
+    /// Takes the packets in the ring until `take` breaks off; that packet counts as taken. Returns
+    /// how many were taken.
     pub fn drain(&mut self, take: impl FnMut(&caught, &[u8]) -> ControlFlow<()>) -> u64 {
         let mut take = take;
         let each = |record: &[u8]| {
             let Some((head, bytes)) = record.split_at_checked(size_of::<caught>()) else {
                 return ControlFlow::Continue(());
             };
-            // SAFETY: so many bytes of integers.
+            // SAFETY: the size matches; integers only.
             let about = unsafe { head.as_ptr().cast::<caught>().read_unaligned() };
             take(&about, &bytes[..bytes.len().min(about.size as usize)])
         };
         self.ring.as_mut().map_or(0, |(_, ring)| ring.drain(each))
     }
 
-    /// Looks at an interface's rows, too: from now on, and at all that are yet to come. False where
-    /// the filter means none there. To be called again, now and then: what has lapsed is begun again.
+    /// Starts probing rows of an interface, including rows that appear later. Returns false if the
+    /// filter matches none there. To be called again now and then: probes that have lapsed start
+    /// again.
     ///
     /// # Errors
-    /// There are too many probers already, or the filter is too long.
+    /// There are too many probers, or the filter is too long.
     pub fn look(&mut self, interface: u32, name: &str, program: &Program) -> Result<bool> {
         self.look_at(interface, name, false, program)
     }
 
-    /// The same where packets may have no link header.
+    /// The same for an interface whose packets may have no link-layer header.
     ///
     /// # Errors
-    /// As of [`Prober::look`]; and where times are wanted: somebody else measures them, or the kernel
-    /// does not take the program that does.
+    /// See [`Prober::look`]; for round-trip times, also if another process measures them or the
+    /// kernel rejects the program.
     pub(super) fn look_at(
         &mut self,
         interface: u32,
@@ -431,7 +432,7 @@ impl Prober {
         if tests.is_none() && !self.wish.stops {
             return Ok(false);
         }
-        // An empty range: no row has such a kind.
+        // An empty range, which no kind is in.
         let none = || probe_test {
             what: TEST_KIND as u8,
             flags: TEST_LAST as u8,
@@ -467,7 +468,7 @@ impl Prober {
             };
             match timer {
                 Ok(timer) => drop(self.timers.insert(interface, timer)),
-                // What is in packets can be seen all the same.
+                // The lens works without times.
                 Err(e) if self.wish.lens => self.untimed = Some(format!("{e:#}")),
                 Err(e) => return Err(e),
             }
@@ -495,7 +496,7 @@ impl Prober {
         Ok(true)
     }
 
-    /// Shows no sign of life any more, as if the process had been killed: for tests.
+    /// Stops renewing leases, as if the process had been killed: for tests.
     #[doc(hidden)]
     pub fn die(&mut self) {
         self.shared.over.store(true, Ordering::Release);
@@ -505,16 +506,16 @@ impl Prober {
         }
     }
 
-    /// How often it was not looked for a while, because this process was stopped.
+    /// How often this process was stopped long enough for its leases to expire.
     pub fn lapses(&self) -> u64 {
         self.lapses
     }
 
-    /// What was in the packets so far: interface, place of the row among its probes, and the packets
-    /// with the same in them.
+    /// The contents of packets so far: interface, number of the row among its probes, and packets
+    /// with equal contents.
     ///
     /// # Errors
-    /// The kernel does not give it.
+    /// The kernel returns an error.
     pub fn sums(&self) -> Result<Vec<(u32, u32, LensEntry)>> {
         const AT_ONCE: u32 = 4096;
         let Some(sums) = &self.sums else { return Ok(Vec::new()) };
@@ -527,7 +528,7 @@ impl Prober {
                 if [key.len(), sum.len()] != sizes {
                     return None;
                 }
-                // SAFETY: so many bytes of integers.
+                // SAFETY: the sizes match; integers only.
                 let (key, sum) = unsafe {
                     let (key, sum) = (key.as_ptr().cast::<lens_key>(), sum.as_ptr());
                     (key.read_unaligned(), sum.cast::<lens>().read_unaligned())
@@ -537,10 +538,10 @@ impl Prober {
             .collect())
     }
 
-    /// What was timed so far; `None` where nothing is.
+    /// The round-trip times so far; `None` if they are not measured.
     ///
     /// # Errors
-    /// The kernel does not give it.
+    /// The kernel returns an error.
     pub fn timed(&self) -> Result<Option<Timed>> {
         let mut all = Timed::default();
         for (interface, timer) in &self.timers {
@@ -549,34 +550,34 @@ impl Prober {
         Ok(Some(all).filter(|_| !self.timers.is_empty()))
     }
 
-    /// Why it is not measured at some interface how long packets take, once.
+    /// Why round-trip times are not measured at an interface; reported once.
     pub fn untimed(&mut self) -> Option<String> {
         self.untimed.take()
     }
 
-    /// Which rows he means.
+    /// The filter.
     pub fn filter(&self) -> &Filter {
         &self.wish.filter
     }
 
-    /// So much of a packet is caught.
+    /// The snapshot length.
     pub fn snaplen(&self) -> u32 {
         self.wish.snaplen
     }
 
-    /// Nothing is in the ring.
+    /// Whether the ring is empty.
     pub fn is_empty(&self) -> bool {
         self.ring.as_ref().is_none_or(|(_, ring)| ring.is_empty())
     }
 
-    /// Where he looks, or looked.
+    /// The interfaces that are or were probed.
     pub fn interfaces(&self) -> BTreeSet<u32> {
         let seats = self.shared.seats();
         let now = seats.iter().map(|s| s.interface);
         now.chain(self.before.iter().map(|(i, _)| *i)).collect()
     }
 
-    /// What became of an interface's packets so far.
+    /// The counts of an interface so far.
     pub fn caught(&self, interface: u32) -> Caught {
         let mut sum = Caught::default();
         self.before.iter().filter(|(i, _)| *i == interface).for_each(|(_, c)| sum.add(c));
@@ -586,16 +587,16 @@ impl Prober {
         sum
     }
 
-    /// Nothing is looked at any more: what is in the ring now is all there is, and the counts stay.
+    /// Stops probing: the ring gets no more packets, and the counts no longer change.
     ///
     /// # Errors
-    /// The kernel has no way to wait for the programs that are running.
+    /// The kernel cannot wait for running programs.
     pub fn stop(&self) -> Result<()> {
         self.shared.seats().iter().for_each(Seat::deactivate);
         grace_period().context("wait for the programs that are running")
     }
 
-    /// Gives up the seat at an interface, whose programs these are; its rows are as they were.
+    /// Gives up the seat at an interface with these programs; its rows are no longer probed.
     pub fn leave(&mut self, interface: u32, program: &Program) {
         let mut seats = self.shared.seats();
         let Some(i) = seats.iter().position(|s| s.interface == interface) else { return };
@@ -619,8 +620,8 @@ impl Drop for Prober {
     }
 }
 
-/// The expression is compared with new rows; and then with those that there are, which nobody makes
-/// meanwhile without a look at it.
+/// Has the expression compared with new rows, and only then with the existing ones, so that none is
+/// missed.
 fn begin(seat: &Seat, name: &str, wish: &Wish, program: &Program) -> Result<()> {
     seat.activate(wish.stops);
     grace_period().context("wait for the programs that are running")?;
@@ -635,12 +636,13 @@ fn begin(seat: &Seat, name: &str, wish: &Wish, program: &Program) -> Result<()> 
 }
 
 impl Program {
-    /// Which row a probe is of, by its number in what was caught.
+    /// The row of a probe, by its number in captured packets.
     pub fn probed_row(&self, row: u32) -> Option<model::flow::Key> {
         self.probes.places.at(row).map(|slot| rows::decoded(&slot.key))
     }
 
-    /// How many slots are probed, or may be: their packets do not take the shortest way.
+    /// The number of slots that are probed, or marked for comparison; their packets do not take the
+    /// fast path.
     pub fn probed(&self) -> usize {
         self.tables.probed()
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rings that programs write packets to.
+//! Ring buffers that programs write packets to.
 #![allow(unsafe_code)]
 use std::{
     ops::ControlFlow,
@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 
-/// A ring that programs write packets to, in memory.
+/// A ring buffer, mapped into memory.
 pub(super) struct Ring {
-    /// Where the next packet is read.
+    /// The position of the next packet to read.
     consumer: MmapRaw,
-    /// Where the next one is written; a page further the packets, twice in a row, so that none is in
-    /// two pieces.
+    /// The position of the next packet to write; one page later the data, mapped twice in a row, so
+    /// that no packet is split.
     producer: MmapRaw,
     size: usize,
     page: usize,
@@ -36,29 +36,30 @@ impl Ring {
         Ok(Ring { consumer, producer, size, page })
     }
 
-    /// Where the next packet is read, and where the next one is written.
+    /// The positions of the next packet to read and to write.
     fn positions(&self) -> [&AtomicU64; 2] {
         // SAFETY: both mappings begin with a position; shared with the kernel, so atomics only.
         [&self.consumer, &self.producer]
             .map(|memory| unsafe { AtomicU64::from_ptr(memory.as_mut_ptr().cast()) })
     }
 
-    /// Nothing is in it.
+    /// Whether the ring is empty.
     pub(super) fn is_empty(&self) -> bool {
         let [next, end] = self.positions().map(|at| at.load(Ordering::Acquire));
         next >= end
     }
 
-    /// Takes the records that are in the ring, until `take` breaks off: that one is taken, too.
-    /// Returns how many.
+    /// Takes the records in the ring until `take` breaks off; that record counts as taken. Returns
+    /// how many were taken.
     pub(super) fn drain(&mut self, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> u64 {
-        const FRONT: usize = 8; // of each record, for the kernel
+        const FRONT: usize = 8; // // the header of each record, used by the kernel
         let mut taken = 0;
         let [next, end] = self.positions();
         let mut at = next.load(Ordering::Acquire);
         while at < end.load(Ordering::Acquire) {
             let place = at as usize & (self.size - 1);
-            // SAFETY: inside the mapping, whose data is there twice; the kernel aligns records.
+            // SAFETY: inside the mapping, where the data is mapped twice; the kernel aligns
+            // records.
             let (state, record) = unsafe {
                 let record = self.producer.as_mut_ptr().add(self.page + place);
                 (AtomicU32::from_ptr(record.cast()).load(Ordering::Acquire), record.add(FRONT))
@@ -70,8 +71,8 @@ impl Ring {
             let length = (state & !libbpf_sys::BPF_RINGBUF_DISCARD_BIT) as usize;
             let mut over = false;
             if is_there {
-                // SAFETY: the record is as long as its head says, and nobody writes to it until the
-                // position is behind it.
+                // SAFETY: the record is as long as its header says, and nothing writes to it until
+                // the position has passed it.
                 let record = unsafe { std::slice::from_raw_parts(record, length) };
                 taken += 1;
                 over = take(record).is_break();

@@ -240,7 +240,7 @@ impl Opened {
         Ok(Opened { file, size, stop: None })
     }
 
-    /// The same file once more, with a place of its own in it; `None` if it is a pipe, or cannot be
+    /// Opens the same file again, with an independent position; `None` if it is a pipe, or cannot be
     /// opened again.
     pub(crate) fn again(&self) -> Option<Opened> {
         self.size?;
@@ -248,14 +248,14 @@ impl Opened {
         Some(Opened { file, size: self.size, stop: self.stop.clone() })
     }
 
-    /// The same from its beginning, which is that of all that came from this.
+    /// The same file, rewound; the position is shared with all copies of it.
     pub(crate) fn rewound(&self) -> Result<Opened, ReadError> {
         let mut file = self.file.try_clone().map_err(|e| unreadable(0, e))?;
         io::Seek::rewind(&mut file).map_err(|e| unreadable(0, e))?;
         Ok(Opened { file, size: self.size, stop: self.stop.clone() })
     }
 
-    /// The same, which ends where it is when the flag is raised.
+    /// The same file; reading ends when the flag is raised.
     #[must_use]
     pub fn until(self, stop: &Arc<AtomicBool>) -> Opened {
         Opened { stop: Some(Arc::clone(stop)), ..self }
