@@ -22,6 +22,7 @@ fn main() -> anyhow::Result<()> {
     let libbpf = format!("-ffile-prefix-map={headers}=libbpf");
     for (source, skeleton) in [
         ("bpf/tmon.bpf.c", "tmon.skel.rs"),
+        ("bpf/entry.bpf.c", "entry.skel.rs"),
         ("bpf/probe.bpf.c", "probe.skel.rs"),
         ("bpf/rtt.bpf.c", "rtt.skel.rs"),
         ("bpf/drops.bpf.c", "drops.skel.rs"),

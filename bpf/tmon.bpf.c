@@ -5,6 +5,9 @@
  * outer and for every inner header, so a tunnel in a tunnel costs what a tunnel costs.
  *
  * Nothing is dropped, changed or redirected: every path returns TC_ACT_UNSPEC.
+ *
+ * Compiled twice for the kernel: the states, and with TMON_ENTRY (entry.bpf.c) the programs where
+ * packets enter, so that the verifier examines both at the same time.
  */
 #include "beside.h"
 #include "count.h"
@@ -51,6 +54,9 @@ STATE(state_tcp);
 KINDS_OF(KIND)
 #undef KIND
 
+#ifdef TMON_ENTRY
+JUMP_TABLE(states) = {};
+#else
 /* clang-format off */
 JUMP_TABLE(states) = {
 	.values = {
@@ -79,6 +85,7 @@ JUMP_TABLE(states) = {
 	},
 };
 /* clang-format on */
+#endif
 
 #include "next.h"
 
@@ -140,6 +147,16 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
+/* From STATE_LAYER, or what stands in for it, to the states; these hops are counted. */
+static __always_inline int off_quick(struct __sk_buff *skb, struct cpu *c)
+{
+	if (c->walk.proto == PAYLOAD_GUESS)
+		JUMP(skb, STATE_GUESS);
+	else
+		JUMP(skb, STATE_HEADERS);
+	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen */
+}
+
 /* The packet is in its row. */
 static __always_inline int placed(struct __sk_buff *skb, struct cpu *c)
 {
@@ -170,28 +187,6 @@ static __always_inline int stopped(struct __sk_buff *skb, struct cpu *c, __u32 r
 		c->beside[BESIDE_UNPROBED]++;
 	}
 	return reason == STOP_PLAIN ? beside(skb, c) : TC_ACT_UNSPEC;
-}
-
-/* A walk that has read nothing yet. */
-static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame, __u32 flags)
-{
-	w->frame = frame;
-	w->flags = flags;
-	w->hook = hook;
-	w->depth = 0;
-	w->links = 0;
-	w->pulls = 0;
-	w->hops = 0;
-	w->ip_proto = 0;
-	w->tunnel[1] = 0;
-}
-
-static __always_inline void copy6(__u64 *to, const __u64 *from)
-{
-	to[0] = from[0];
-	to[1] = from[1];
-	to[2] = from[2];
-	to[3] = from[3];
 }
 
 /* The packet's row is not at hand: on to the state that finds it in its table, or makes it. */
@@ -259,6 +254,30 @@ static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 ho
 	return to_table(skb, c, hook, weight, swapped, a->flags, STATE_ROW6);
 }
 
+#if defined(TMON_ENTRY) || defined(TMON_NATIVE)
+/* A walk that has read nothing yet. */
+static __always_inline void begin(struct walk *w, __u32 hook, __u32 frame, __u32 flags)
+{
+	w->frame = frame;
+	w->flags = flags;
+	w->hook = hook;
+	w->depth = 0;
+	w->links = 0;
+	w->pulls = 0;
+	w->hops = 0;
+	w->ip_proto = 0;
+	w->tunnel[1] = 0;
+}
+
+static __always_inline void copy6(__u64 *to, const __u64 *from)
+{
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+	to[3] = from[3];
+}
+#endif
+
 #ifdef TMON_NATIVE
 /* Says in which row a packet is of which l is the innermost IP header. */
 static __always_inline int say_row(struct cpu *c, __u32 hook, __u32 frame, const struct around *a,
@@ -304,6 +323,7 @@ static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 ho
 		       count6(skb, c, hook, a, 0, l->pair, 0, weight, usual);
 }
 
+#if defined(TMON_ENTRY) || defined(TMON_NATIVE)
 /*
  * The most common tunnel with the most common inside: VXLAN, and in it Ethernet without tags, IP,
  * and no other tunnel. l: behind the outer IP header. The readers are the same as everywhere; what
@@ -355,16 +375,6 @@ static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 
 		return 1;
 	}
 	return 0;
-}
-
-/* From STATE_LAYER, or what stands in for it, to the states; these hops are counted. */
-static __always_inline int off_quick(struct __sk_buff *skb, struct cpu *c)
-{
-	if (c->walk.proto == PAYLOAD_GUESS)
-		JUMP(skb, STATE_GUESS);
-	else
-		JUMP(skb, STATE_HEADERS);
-	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen */
 }
 
 /*
@@ -478,8 +488,9 @@ states:
 	w->tunnel[0] = 0;
 	return go(skb, c, STATE_HEADERS);
 }
+#endif
 
-#ifndef TMON_NATIVE
+#ifdef TMON_ENTRY
 /*
  * What the host sends to itself as well (a multicast, a broadcast, a packet within a VRF) comes
  * back here and was counted when it left: the interface has not received it, and some of it has no
@@ -545,7 +556,7 @@ STATE(tmon_out_any)
 {
 	return enter(skb, HOOK_TX);
 }
-#endif
+#else
 
 /* A state whose function takes the walk as it is. */
 #define STATE_IS(name, expression)              \
@@ -819,6 +830,9 @@ int tmon_now(struct __sk_buff *skb)
 	(void)skb;
 	return bpf_jiffies64();
 }
+#endif
+#endif
 
+#ifndef TMON_NATIVE
 char _license[] SEC("license") = "Dual MIT/GPL";
 #endif

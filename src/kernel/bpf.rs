@@ -14,17 +14,19 @@ use std::{
     io,
     mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    panic::resume_unwind,
     ptr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{
-    OpenObject,
+    AsRawLibbpf, OpenObject,
     skel::{OpenSkel, SkelBuilder},
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -63,10 +65,16 @@ use model::{
 };
 
 #[allow(warnings, clippy::all)]
-mod skel {
+mod entry_skel {
+    include!(concat!(env!("OUT_DIR"), "/entry.skel.rs"));
+}
+use entry_skel::{EntrySkelBuilder, types};
+
+#[allow(warnings, clippy::all)]
+mod states_skel {
     include!(concat!(env!("OUT_DIR"), "/tmon.skel.rs"));
 }
-use skel::{TmonSkelBuilder, types};
+use states_skel::TmonSkelBuilder;
 
 #[allow(warnings, clippy::all)]
 mod probe_skel {
@@ -206,6 +214,70 @@ fn map_tables(maps: &[[OwnedFd; 3]; 3]) -> Result<Tables> {
     Tables::of(&[table(rows4, small)?, table(rows6, large)?, table(others, large)?], false)
 }
 
+/// Configures an object as another one is.
+macro_rules! configure {
+    ($open:ident, $own:expr) => {{
+        let (cfg, own) = ($open.maps.rodata_data.as_deref_mut(), $own);
+        let cfg = cfg.context("the BPF object has no configuration")?;
+        (cfg.cfg_begin, cfg.cfg_replay, cfg.cfg_skb) = (own.cfg_begin, own.cfg_replay, own.cfg_skb);
+        (cfg.cfg_plain, cfg.cfg_tpid) = (own.cfg_plain, own.cfg_tpid);
+        (cfg.cfg_preempt, cfg.cfg_seed) = (own.cfg_preempt, own.cfg_seed);
+        (cfg.cfg_mask4, cfg.cfg_mask6) = (own.cfg_mask4, own.cfg_mask6);
+        cfg.cfg_mask_others = own.cfg_mask_others;
+    }};
+}
+
+/// Creates the maps of an object, whose programs are not loaded yet, so that others can share them.
+fn create_maps(object: &mut OpenObject) -> Result<Vec<(String, OwnedFd)>> {
+    loading(|| {
+        // SAFETY: the object is open, and nobody else has it.
+        match unsafe { libbpf_sys::bpf_object__prepare(object.as_libbpf_object().as_ptr()) } {
+            0.. => Ok(()),
+            e => Err(libbpf_rs::Error::from_raw_os_error(-e)),
+        }
+    })?;
+    let fd = |map: libbpf_rs::OpenMap<'_>| {
+        let name = map.name().to_string_lossy().trim_start_matches(".data.").to_owned();
+        // SAFETY: the map exists: it has just been created.
+        let fd = unsafe { libbpf_sys::bpf_map__fd(map.as_libbpf_object().as_ptr()) };
+        ensure!(fd >= 0, "the map {name} was not created");
+        // SAFETY: the object, which is borrowed, keeps it open.
+        Ok((name, dup(unsafe { BorrowedFd::borrow_raw(fd) })?))
+    };
+    object.maps().map(fd).collect()
+}
+
+/// Lets an object that is not loaded yet share the maps of another, except its own.
+fn share<'a>(
+    object: &mut OpenObject,
+    own: &[&str],
+    maps: impl Fn(&str) -> Option<BorrowedFd<'a>>,
+) -> Result<()> {
+    for mut map in object.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if name.ends_with(".rodata") || own.contains(&name.as_str()) {
+            continue;
+        }
+        let name = name.trim_start_matches(".data.");
+        let shared = maps(name).with_context(|| format!("nobody shares a map {name}"))?;
+        map.reuse_fd(shared).with_context(|| format!("share the map {name}"))?;
+    }
+    Ok(())
+}
+
+/// Loads the states into the jump table of the programs at the hooks, whose maps they share. Returns
+/// the program that tells the time.
+fn load_states(own: &types::rodata, maps: &[(String, OwnedFd)]) -> Result<OwnedFd> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
+    configure!(open, own);
+    share(open.open_object_mut(), &[], |name| {
+        maps.iter().find(|(known, _)| known == name).map(|(_, fd)| fd.as_fd())
+    })?;
+    let skel = loading(|| open.load())?;
+    dup(skel.progs.tmon_now.as_fd())
+}
+
 /// Every CPU's record before the first packet: all zero except its number.
 fn new_cpus(map: BorrowedFd<'_>) -> Result<()> {
     let cpus = libbpf_rs::num_possible_cpus().context("count the CPUs")?;
@@ -234,7 +306,7 @@ impl Program {
     pub fn load(config: &Config) -> Result<Program> {
         let mut storage = MaybeUninit::uninit();
         let mut open =
-            TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
+            EntrySkelBuilder::default().open(&mut storage).context("open the BPF object")?;
         let [rows, others] = table_groups(config);
         let seed = config.seed.map_or_else(random_seed, Ok)?;
         let cfg =
@@ -300,7 +372,19 @@ impl Program {
         ] {
             map.set_max_entries(elements).context("set the size of a flow table")?;
         }
-        let skel = loading(|| open.load())?;
+        let created = create_maps(open.open_object_mut())?;
+        // The verifier takes as long for the states as for the programs at the hooks.
+        let (skel, now) = thread::scope(|scope| {
+            let states = || load_states(&configured, &created);
+            let beside = thread::Builder::new().spawn_scoped(scope, states);
+            let skel = loading(|| open.load());
+            let now = match beside {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => states(), // there may be no more threads
+            };
+            (skel, now)
+        });
+        let (skel, now) = (skel?, now?);
         new_cpus(skel.maps.cpus.as_fd())?;
         let maps = &skel.maps;
         let three = |slots: BorrowedFd<'_>, tags: BorrowedFd<'_>, more: BorrowedFd<'_>| {
@@ -319,7 +403,7 @@ impl Program {
         Ok(Program {
             ingress: dup(ingress.as_fd())?,
             egress: dup(egress.as_fd())?,
-            now: dup(skel.progs.tmon_now.as_fd())?,
+            now,
             states: dup(skel.maps.states.as_fd())?,
             cpus: dup(skel.maps.cpus.as_fd())?,
             record: size_of::<types::cpu>(),
@@ -357,14 +441,8 @@ impl Program {
         let mut storage = MaybeUninit::uninit();
         let mut open =
             ProbeSkelBuilder::default().open(&mut storage).context("open the probers' programs")?;
-        let cfg =
-            open.maps.rodata_data.as_deref_mut().context("the probers have no configuration")?;
-        (cfg.cfg_begin, cfg.cfg_replay, cfg.cfg_skb) = (own.cfg_begin, own.cfg_replay, own.cfg_skb);
-        (cfg.cfg_plain, cfg.cfg_tpid) = (own.cfg_plain, own.cfg_tpid);
-        (cfg.cfg_preempt, cfg.cfg_seed) = (own.cfg_preempt, own.cfg_seed);
-        (cfg.cfg_mask4, cfg.cfg_mask6) = (own.cfg_mask4, own.cfg_mask6);
-        cfg.cfg_mask_others = own.cfg_mask_others;
-        self.share(open.open_object_mut(), &[])?;
+        configure!(open, own);
+        share(open.open_object_mut(), &[], |name| self.map(name))?;
         // This also enters them into the jump table.
         loading(|| open.load())?;
         *has_probers = true;
@@ -384,26 +462,17 @@ impl Program {
         if let Some(own) = &self.config {
             (cfg.cfg_begin, cfg.cfg_tpid) = (own.cfg_begin, own.cfg_tpid);
         }
-        self.share(open.open_object_mut(), &["rtt_flows", "rtt_rows", "rtt_lost"])?;
+        let own = ["rtt_flows", "rtt_rows", "rtt_lost"];
+        share(open.open_object_mut(), &own, |name| self.map(name))?;
         let skel = loading(|| open.load())?;
         let maps = &skel.maps;
         let (rows, lost) = (dup(maps.rtt_rows.as_fd())?, dup(maps.rtt_lost.as_fd())?);
         Ok(Timer::of(rows, lost, dup(self.states.as_fd())?))
     }
 
-    /// Lets an object that is not loaded yet share the maps of this one, except its own.
-    fn share(&self, object: &mut OpenObject, own: &[&str]) -> Result<()> {
-        for mut map in object.maps_mut() {
-            let name = map.name().to_string_lossy().into_owned();
-            if name.ends_with(".rodata") || own.contains(&name.as_str()) {
-                continue;
-            }
-            let name = name.trim_start_matches(".data.");
-            let shared = self.objects().find(|(known, _)| *known == name);
-            let (_, shared) = shared.with_context(|| format!("nobody shares a map {name}"))?;
-            map.reuse_fd(shared).with_context(|| format!("share the map {name}"))?;
-        }
-        Ok(())
+    /// The map of this name.
+    fn map(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.objects().find(|(known, _)| *known == name).map(|(_, map)| map)
     }
 
     /// The objects that [`OBJECTS`] names.
