@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (MIT OR GPL-2.0-only)
 /*
- * The programs at the hooks, as an object of their own: the verifier takes as long for them as for
- * all states, and examines two objects at the same time.
+ * The entry programs, in an object of their own: verifying them takes as long as verifying all
+ * states, and two objects can be verified in parallel.
  */
 #define TMON_ENTRY
 #include "tmon.bpf.c"

@@ -37,6 +37,8 @@ STATE(state_probe)
 
 	if (!c)
 		return TC_ACT_UNSPEC;
+	if (cfg_loopback && c->walk.hook == HOOK_RX)
+		return beside(skb, c);
 	if (!c->chosen && !recall(c)) {
 		JUMP(skb, STATE_CHOOSE);
 		c->beside[BESIDE_UNPROBED]++;

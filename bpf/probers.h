@@ -8,6 +8,8 @@
 
 #include "tmon.h"
 
+CONFIG(__u8, cfg_loopback); /* every packet passes both hooks: probe it on egress only */
+
 struct probe_slot {
 	struct bpf_spin_lock lock;
 	__u32 tag; /* as number_slot's */

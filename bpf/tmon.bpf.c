@@ -6,8 +6,8 @@
  *
  * Nothing is dropped, changed or redirected: every path returns TC_ACT_UNSPEC.
  *
- * Compiled twice for the kernel: the states, and with TMON_ENTRY (entry.bpf.c) the programs where
- * packets enter, so that the verifier examines both at the same time.
+ * Compiled into two objects for the kernel, the states and, with TMON_ENTRY (entry.bpf.c), the
+ * entry programs, so that both can be verified in parallel.
  */
 #include "beside.h"
 #include "count.h"

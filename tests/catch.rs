@@ -13,12 +13,12 @@ use std::{
 };
 
 use feed::{Source, names::Names};
-use ground::{Ground, VNI, own_bpffs, send, until};
+use ground::{Ground, VNI, inject, own_bpffs, send, until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use testkit::ground;
+use testkit::{frames::pkt, ground};
 use tmon::kernel::{
     attach::Want,
     bpf::Config,
@@ -309,6 +309,50 @@ fn packets_are_chosen_by_what_is_in_them_and_written_without_their_tunnels() {
         assert!(!line.contains("vxlan:"), "{line}");
     }
     assert!(lines[0].ends_with(&format!("; without vxlan {VNI}")), "{}", lines[0]);
+}
+
+#[test]
+fn packets_at_a_port_that_a_device_has_are_looked_into() {
+    let g = Ground::new();
+    let netns = g.a.name();
+    let (from, to) = (ground::outer(1), ground::outer(2));
+    for (n, local, remote) in [(&g.a, &from, &to), (&g.b, &to, &from)] {
+        let link =
+            format!("link add vy type vxlan id 88 dstport 5555 local {local} remote {remote}");
+        n.ip(&link);
+        n.ip("link set vy up");
+    }
+    g.a.ip("addr add 10.88.0.1/24 dev vy");
+    g.b.ip("addr add 10.88.0.2/24 dev vy");
+    let answers = || g.a.try_run("ping", &["-c", "1", "-W", "5", "10.88.0.2"]).is_ok();
+    until("the other end answers", answers);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcapng");
+    let args = ["eth0", "--netns", netns, "vni:88 l4:icmp", "--decap", "1", "-w"];
+    let capture = Capturing::begin(&[&args[..], &[file.to_str().unwrap()]].concat());
+    (0..5).for_each(|_| assert!(answers()));
+    let text = capture.end();
+    let said = tshark(&g, &format!("-r {} -T fields -e frame.protocols", file.display()));
+    assert_eq!(said.lines().count(), 10, "{text}{said}");
+    assert!(said.lines().all(|line| line.starts_with("eth:ethertype:ip:icmp")), "{said}");
+}
+
+#[test]
+fn a_packet_of_loopback_is_looked_at_once() {
+    let g = Ground::new();
+    let netns = g.a.name();
+    g.a.ip("link set lo up");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.pcapng");
+    let capture =
+        Capturing::begin(&["lo", "--netns", netns, "vni:9", "-w", file.to_str().unwrap()]);
+    let (raw, index) = (g.a.raw(), g.a.link("lo").index);
+    let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);
+    let frame = pkt().eth().ip("127.0.0.1 > 127.0.0.1").udp(50_000, 4789).vxlan(9).then(inside);
+    (0..20).for_each(|_| _ = inject(&raw, index, &frame.bytes()));
+    let text = capture.end();
+    assert!(text.contains("20 packets matched = 20 written"), "{text}");
+    assert_eq!(frames(&file).len(), 20);
 }
 
 #[test]

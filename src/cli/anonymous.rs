@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     fs::{self, File},
     io::Read,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use anyhow::{Context, Result};
@@ -29,6 +29,27 @@ pub(super) struct Mask {
     given: RefCell<HashMap<String, String>>,
     /// Addresses seen so far: an address takes as many encryptions as it has bits.
     met: RefCell<HashMap<IpAddr, IpAddr>>,
+}
+
+/// Networks with a special meaning, and the lengths of their prefixes. An address in one of them is
+/// replaced by one in the same network, and no other address is.
+const KNOWN4: [(Ipv4Addr, u32); 4] = [
+    (Ipv4Addr::UNSPECIFIED, 8),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::BROADCAST, 32),
+];
+const KNOWN6: [(Ipv6Addr, u32); 3] = [
+    (Ipv6Addr::LOCALHOST, 128),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
+/// The number of leading bits to keep. Whether the cipher flips a bit depends on the bits before it; as
+/// long as these are the beginning of a special network's prefix, nothing is flipped. For each network:
+/// how many leading bits the address shares with it, and the length of its prefix.
+fn kept(known: impl Iterator<Item = (u32, u32)>) -> u32 {
+    known.map(|(shared, prefix)| prefix.min(shared + 1)).max().unwrap_or(0)
 }
 
 /// Limits on the names and addresses remembered.
@@ -97,10 +118,27 @@ impl Mask {
             met.clear();
         }
         *met.entry(address).or_insert_with(|| {
-            match (address, self.cipher.encrypt_ipaddr(address)) {
-                // An IPv4-mapped address stays in its family.
-                (IpAddr::V6(_), IpAddr::V4(other)) => other.to_ipv6_mapped().into(),
-                (_, other) => other,
+            let other = self.cipher.encrypt_ipaddr(address);
+            match (address, address.to_canonical(), other.to_canonical()) {
+                (_, IpAddr::V4(a), IpAddr::V4(other)) => {
+                    let bits = |known: Ipv4Addr| (a.to_bits() ^ known.to_bits()).leading_zeros();
+                    let kept = kept(KNOWN4.iter().map(|(known, prefix)| (bits(*known), *prefix)));
+                    let rest = u32::MAX.checked_shr(kept).unwrap_or(0);
+                    let other = a.to_bits() & !rest | other.to_bits() & rest;
+                    let other = Ipv4Addr::from_bits(other);
+                    // An IPv4-mapped address stays in its family.
+                    match address {
+                        IpAddr::V4(_) => other.into(),
+                        IpAddr::V6(_) => other.to_ipv6_mapped().into(),
+                    }
+                }
+                (IpAddr::V6(a), _, IpAddr::V6(other)) => {
+                    let bits = |known: Ipv6Addr| (a.to_bits() ^ known.to_bits()).leading_zeros();
+                    let kept = kept(KNOWN6.iter().map(|(known, prefix)| (bits(*known), *prefix)));
+                    let rest = u128::MAX.checked_shr(kept).unwrap_or(0);
+                    Ipv6Addr::from_bits(a.to_bits() & !rest | other.to_bits() & rest).into()
+                }
+                (_, _, other) => other,
             }
         })
     }
@@ -254,7 +292,8 @@ impl Aliases for Mask {
             IpAddr::V4(other) => other.to_ipv6_mapped().octets(),
         };
         let [.., a, b, c, d, e, f] = other;
-        [a, b, c, d, e, f]
+        // Keep the group bit and the locally administered bit.
+        [a & !3 | mac[0] & 3, b, c, d, e, f]
     }
 
     fn host(&self, name: &str) -> String {
@@ -344,6 +383,28 @@ mod tests {
         for same in ["239.1.1.1", "127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "ff02::1"]
         {
             assert_eq!(mask(1).text(same), same);
+        }
+    }
+
+    #[test]
+    fn addresses_keep_their_class() {
+        let class = |a: IpAddr| match a {
+            IpAddr::V4(a) => (a.octets()[0] == 0, a.is_loopback(), a.is_multicast()),
+            IpAddr::V6(a) => (a.is_unicast_link_local(), false, a.is_multicast()),
+        };
+        for seed in 0..32 {
+            let m = mask(seed);
+            for first in 0..=255u8 {
+                let v4 = IpAddr::from([first, 7, first, 9]);
+                let mut octets = [first; 16];
+                octets[1] = 0x80;
+                let v6 = IpAddr::from(octets);
+                for a in [v4, v6] {
+                    assert_eq!(class(m.address(a)), class(a), "{a} is {}", m.address(a));
+                }
+                let other = Aliases::mac(&m, [first, 2, 3, 4, 5, 6]);
+                assert_eq!(other[0] & 3, first & 3);
+            }
         }
     }
 

@@ -123,7 +123,8 @@ impl Attach {
         let found: Vec<Port> = not_chosen(&scene.ports(), &config.chosen()).collect();
         for link in &choice.links {
             let name = sanitize(&link.name);
-            let config = Config { l3: !link.is_ethernet(), ..config.clone() };
+            let (l3, loopback) = (!link.is_ethernet(), link.is_loopback());
+            let config = Config { l3, loopback, ..config.clone() };
             let made = pins.attach(lock, &place, link, &config, &found, self.watch.want());
             done.is_new |= matches!(made, Ok(Some(_)));
             done.add(

@@ -122,7 +122,6 @@ impl Record {
     }
 
     pub(super) fn run(mut self) -> Result<()> {
-        let flag = interrupted()?;
         let mask = self.anonymize.then(Mask::new).transpose()?;
         if let Some(keep) = &self.keep {
             self.reading.every = keep.every();
@@ -130,6 +129,7 @@ impl Record {
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
         // Before any threads are started and any privileges dropped.
         let ready = self.listens().then(|| self.reading.prepare(&mut self.remotes)).transpose()?;
+        let flag = interrupted()?;
         if let Some(keep) = self.keep {
             let why = || format!("keep recordings in {shown}");
             let folder = folder(&self.file).with_context(why)?;
@@ -394,13 +394,21 @@ impl Recorder {
         let mut remote = remote.ending(end).kept();
         let mut roll = Roll::default();
         let (mut heard, mut silent) = (false, false);
+        let is_over =
+            || flag.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end);
         loop {
             // Check before listening: frames that arrive until then are recorded, too.
-            let last = flag.load(Ordering::Relaxed) || end.is_some_and(|e| Instant::now() >= e);
+            let last = is_over();
             match remote.frames() {
                 Ok((mut frames, notices)) => {
                     notices.iter().for_each(|notice| say(notice));
                     frames.retain(|frame| roll.take(frame));
+                    if roll.overflows() {
+                        say(
+                            "the hosts have more addresses and devices than a recording repeats: a later part \
+                             of it may not know all of them",
+                        );
+                    }
                     let again = !frames.is_empty() && to.turn(SystemTime::now())?;
                     let called = if again { roll.call() } else { Vec::new() };
                     let called: Vec<_> = called.into_iter().cloned().collect();
@@ -414,7 +422,9 @@ impl Recorder {
                 }
                 Err(e) if !heard && !flag.load(Ordering::Relaxed) => return Err(e),
                 // Hosts that are silent for a while do not end the command.
-                Err(e) if !last && !std::mem::replace(&mut silent, true) => say(&format!("{e:#}")),
+                Err(e) if !is_over() && !std::mem::replace(&mut silent, true) => {
+                    say(&format!("{e:#}"));
+                }
                 Err(_) => {}
             }
             if last {

@@ -6,8 +6,11 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Arc, atomic::AtomicBool},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -89,9 +92,9 @@ impl Report {
         if !to.is_stdout() && self.read.is_empty() {
             out::tell(&format!("observing for {} ...\n", spoken(self.span)));
         }
-        let done = self.text(now, &name, &flag).and_then(|text| match &mut mask {
+        let done = self.text(now, &name, &flag).and_then(|(text, names)| match &mut mask {
             Some(mask) => {
-                mask.learn(names_in(&text));
+                mask.learn(names);
                 to.finish(&mask.text(&text))
             }
             None => to.finish(&text),
@@ -106,8 +109,14 @@ impl Report {
         Ok(())
     }
 
-    /// The text of the report. A section that cannot be made says why.
-    fn text(&self, now: SystemTime, name: &str, flag: &Arc<AtomicBool>) -> Result<String> {
+    /// The text of the report, and for an anonymous one the names of hosts and namespaces in it. A
+    /// section that cannot be made says why.
+    fn text(
+        &self,
+        now: SystemTime,
+        name: &str,
+        flag: &Arc<AtomicBool>,
+    ) -> Result<(String, BTreeSet<String>)> {
         let mut text = format!("tmon report\n{TOOL} on {name}, {}\n", rfc3339(now));
         let kernel = fs::read_to_string("/proc/version").unwrap_or_default();
         text.push_str(&sanitize(kernel.trim()));
@@ -133,18 +142,40 @@ impl Report {
         }
         self.add(parts, &mut text, flag)?;
         if self.read.is_empty() && !own.metadata().is_ok_and(|m| m.len() > 0) {
-            return Ok(text); // // the error of the recording is in the text
+            return Ok((text, BTreeSet::new())); // the error of the recording is in the text
         }
         self.add(self.parts(&files), &mut text, flag)?;
+        let mut names = BTreeSet::new();
+        if self.anonymize {
+            // Only hosts and interfaces, without rows, so that this is never cut short.
+            let arguments = ["dump", "--numeric", "--json", "--filter", "vni:0 !vni:0"];
+            let arguments = arguments.map(str::to_owned).into_iter().chain(self.whose(&files));
+            let part = Part { title: "names", arguments: arguments.collect() };
+            let told = begin(&part, self.span + PATIENCE, flag)?;
+            names = names_in(&told.join().unwrap_or_default());
+            names.append(&mut names_in(&text));
+        }
         let own = own.to_string_lossy();
-        Ok(if self.read.is_empty() { text.replace(&*own, "READINGS") } else { text })
+        let text = if self.read.is_empty() { text.replace(&*own, "READINGS") } else { text };
+        Ok((text, names))
     }
 
     /// Runs the commands in parallel, and adds their output in order.
     fn add(&self, parts: Vec<Part>, text: &mut String, flag: &Arc<AtomicBool>) -> Result<()> {
         let most = self.span + PATIENCE;
-        let begun = parts.into_iter().map(|part| Ok((begin(&part, most, flag)?, part)));
-        for (printed, part) in begun.collect::<Result<Vec<_>>>()? {
+        let mut begun = Vec::new();
+        for part in parts {
+            match begin(&part, most, flag) {
+                Ok(printed) => begun.push((printed, part)),
+                Err(e) => {
+                    // The others end, too.
+                    flag.store(true, Ordering::Relaxed);
+                    begun.into_iter().for_each(|(printed, _)| _ = printed.join());
+                    return Err(e);
+                }
+            }
+        }
+        for (printed, part) in begun {
             let printed = printed.join().unwrap_or_else(|_| "this section failed\n".to_owned());
             if part.title == RECORD && printed == NOTHING {
                 continue;
@@ -171,13 +202,16 @@ impl Report {
         place.map_or(word.into(), |n| format!("--read=FILE{}", n + 1).into())
     }
 
+    /// The options that select the readings.
+    fn whose(&self, files: &[PathBuf]) -> Vec<String> {
+        let read = files.iter().map(|file| format!("--read={}", file.to_string_lossy()));
+        let between = self.between.iter().flat_map(|b| [String::from("--between"), b.clone()]);
+        read.chain(between).collect()
+    }
+
     /// The sections made from readings.
     fn parts(&self, files: &[PathBuf]) -> Vec<Part> {
-        let mut whose = Vec::new();
-        for file in files {
-            whose.push(format!("--read={}", file.to_string_lossy()));
-        }
-        whose.extend(self.between.iter().flat_map(|b| [String::from("--between"), b.clone()]));
+        let whose = self.whose(files);
         let looks = |title, first: &[&str]| Part {
             title,
             arguments: first.iter().map(|w| (*w).to_owned()).chain(whose.clone()).collect(),
@@ -196,9 +230,14 @@ fn names_in(text: &str) -> BTreeSet<String> {
         match value {
             Value::Array(all) => all.iter().for_each(|v| look(v, names)),
             Value::Object(all) => {
+                // In a fleet each host is shown as an interface.
+                let is_host = all.get("hook").is_some_and(|hook| hook == "fleet");
                 for (key, value) in all {
                     match value {
-                        Value::String(name) if matches!(&key[..], "host" | "netns") => {
+                        Value::String(name)
+                            if matches!(&key[..], "host" | "netns")
+                                || (is_host && key == "name") =>
+                        {
                             names.insert(name.clone());
                         }
                         _ => look(value, names),
@@ -218,7 +257,7 @@ fn names_in(text: &str) -> BTreeSet<String> {
 /// Starts a command of this program. The result is its output, then its errors, and how it ended if
 /// it was killed.
 fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHandle<String>> {
-    let mut child = Command::new("/proc/self/exe")
+    let child = Command::new("/proc/self/exe")
         .args(&part.arguments)
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
@@ -226,8 +265,9 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
         .stderr(Stdio::piped())
         .spawn()
         .context("start a command")?;
+    let mut child = Begun(child);
     let read = |from: Option<Box<dyn io::Read + Send>>| {
-        thread::spawn(move || {
+        start(move || {
             from.map(|from| {
                 let mut bytes = Vec::new();
                 _ = io::Read::read_to_end(&mut io::Read::take(from, MOST_BYTES + 1), &mut bytes);
@@ -236,20 +276,20 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
             .unwrap_or_default()
         })
     };
-    let printed = read(child.stdout.take().map(|o| Box::new(o) as Box<_>));
-    let said = read(child.stderr.take().map(|e| Box::new(e) as Box<_>));
+    let printed = read(child.0.stdout.take().map(|o| Box::new(o) as Box<_>))?;
+    let said = read(child.0.stderr.take().map(|e| Box::new(e) as Box<_>))?;
     let flag = Arc::clone(flag);
     let wait = move || {
         let end = Instant::now() + most;
-        while matches!(child.try_wait(), Ok(None)) {
+        while matches!(child.0.try_wait(), Ok(None)) {
             if dump::wait(Instant::now() + Duration::from_millis(50), &flag)
                 || Instant::now() >= end
             {
-                _ = child.kill();
+                _ = child.0.kill();
                 break;
             }
         }
-        let status = child.wait();
+        let status = child.0.wait();
         let mut text = printed.join().unwrap_or_default();
         text.push_str(&said.join().unwrap_or_default());
         match status {
@@ -263,7 +303,21 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
         }
         text
     };
-    Ok(thread::spawn(wait))
+    start(wait)
+}
+
+fn start<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    thread::Builder::new().spawn(what).context("start a thread")
+}
+
+/// A running command, which is killed when dropped.
+struct Begun(Child);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 /// As many whole lines as fit, with a note if there were more.
@@ -347,5 +401,7 @@ mod tests {
         let text =
             "=== rows\n{\"host\":\"n1\",\"interfaces\":[{\"netns\":\"blue x\"}],\"x\":1}\n{no\n";
         assert_eq!(names_in(text).into_iter().collect::<Vec<_>>(), ["blue x", "n1"]);
+        let fleet = r#"{"host":"fleet","interfaces":[{"name":"n2","hook":"fleet"},{"name":"x"}]}"#;
+        assert_eq!(names_in(fleet).into_iter().collect::<Vec<_>>(), ["fleet", "n2"]);
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use super::{
@@ -318,7 +318,9 @@ fn recorded(
     Sandbox::new(None).enter_with_nothing()?;
     let mut series = Series::new(0);
     series.look_for_findings(known);
+    let mut any = false;
     while let Some(interval) = recordings.next_interval()? {
+        any = true;
         let taken = interval.taken;
         told.host = interval.origin.host.to_string();
         series.step(interval);
@@ -330,7 +332,10 @@ fn recorded(
         }
     }
     recordings.notes().iter().for_each(|note| say(note));
-    recordings.end()
+    recordings.end()?;
+    // Without any reading nothing is known to be well.
+    ensure!(any, "there is no reading in what was recorded, or none between these times");
+    Ok(())
 }
 
 /// Prints findings.

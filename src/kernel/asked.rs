@@ -465,7 +465,9 @@ fn of_ovsdb(line: Line) -> io::Result<OvsTunnels> {
     let tunnel = |part: &Part| {
         let (name, kind, port) = *OVS_TUNNELS.iter().find(|known| known.0 == part.kind)?;
         let says = |keys| part.options.get(keys);
-        let key = says(["out_key", "key"]).unwrap_or("0");
+        // Without this option GRE packets have no key; the other kinds send 0.
+        let none = if kind == Kind::Gretap { "" } else { "0" };
+        let key = says(["out_key", "key"]).unwrap_or(none);
         let id =
             key.strip_prefix("0x").map_or_else(|| key.parse(), |hex| u32::from_str_radix(hex, 16));
         let remote = says(["remote_ip", "remote_ip"]);

@@ -193,6 +193,19 @@ pub(crate) fn write_port(table: &MmapRaw, port: Port) {
     }
 }
 
+/// Copies the meaning of ports from a mapped table that others may be writing.
+pub(crate) fn read_ports(table: &MmapRaw, to: &mut contract::ports) {
+    let table = table.as_mut_ptr().cast::<contract::ports>();
+    // SAFETY: the mapping is as long as the table, which is read and written byte by byte.
+    let read = |at: *mut u8, to: &mut [u8]| unsafe {
+        to.iter_mut().enumerate().for_each(|(i, to)| *to = ptr::read_volatile(at.add(i)));
+    };
+    // SAFETY: both are in the table.
+    let (kind, parameter) = unsafe { (&raw mut (*table).kind, &raw mut (*table).parameter) };
+    read(kind.cast(), &mut to.kind);
+    read(parameter.cast(), &mut to.parameter);
+}
+
 pub(crate) fn port_table(map: BorrowedFd<'_>) -> Result<MmapRaw> {
     MmapOptions::new()
         .len(size_of::<contract::ports>())
@@ -214,7 +227,7 @@ fn map_tables(maps: &[[OwnedFd; 3]; 3]) -> Result<Tables> {
     Tables::of(&[table(rows4, small)?, table(rows6, large)?, table(others, large)?], false)
 }
 
-/// Configures an object as another one is.
+/// Copies the configuration of one object to another.
 macro_rules! configure {
     ($open:ident, $own:expr) => {{
         let (cfg, own) = ($open.maps.rodata_data.as_deref_mut(), $own);
@@ -223,14 +236,15 @@ macro_rules! configure {
         (cfg.cfg_plain, cfg.cfg_tpid) = (own.cfg_plain, own.cfg_tpid);
         (cfg.cfg_preempt, cfg.cfg_seed) = (own.cfg_preempt, own.cfg_seed);
         (cfg.cfg_mask4, cfg.cfg_mask6) = (own.cfg_mask4, own.cfg_mask6);
-        cfg.cfg_mask_others = own.cfg_mask_others;
+        (cfg.cfg_mask_others, cfg.cfg_loopback) = (own.cfg_mask_others, own.cfg_loopback);
     }};
 }
 
-/// Creates the maps of an object, whose programs are not loaded yet, so that others can share them.
+/// Creates the maps of an object before its programs are loaded, so that other objects can share
+/// them.
 fn create_maps(object: &mut OpenObject) -> Result<Vec<(String, OwnedFd)>> {
     loading(|| {
-        // SAFETY: the object is open, and nobody else has it.
+        // SAFETY: the object is open and borrowed exclusively.
         match unsafe { libbpf_sys::bpf_object__prepare(object.as_libbpf_object().as_ptr()) } {
             0.. => Ok(()),
             e => Err(libbpf_rs::Error::from_raw_os_error(-e)),
@@ -238,10 +252,10 @@ fn create_maps(object: &mut OpenObject) -> Result<Vec<(String, OwnedFd)>> {
     })?;
     let fd = |map: libbpf_rs::OpenMap<'_>| {
         let name = map.name().to_string_lossy().trim_start_matches(".data.").to_owned();
-        // SAFETY: the map exists: it has just been created.
+        // SAFETY: the map belongs to the borrowed object.
         let fd = unsafe { libbpf_sys::bpf_map__fd(map.as_libbpf_object().as_ptr()) };
         ensure!(fd >= 0, "the map {name} was not created");
-        // SAFETY: the object, which is borrowed, keeps it open.
+        // SAFETY: the borrowed object keeps the descriptor open.
         Ok((name, dup(unsafe { BorrowedFd::borrow_raw(fd) })?))
     };
     object.maps().map(fd).collect()
@@ -265,8 +279,8 @@ fn share<'a>(
     Ok(())
 }
 
-/// Loads the states into the jump table of the programs at the hooks, whose maps they share. Returns
-/// the program that tells the time.
+/// Loads the states into the jump table of the entry programs, whose maps they share. Returns the
+/// program that tells the time.
 fn load_states(own: &types::rodata, maps: &[(String, OwnedFd)]) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
     let mut open = TmonSkelBuilder::default().open(&mut storage).context("open the BPF object")?;
@@ -324,6 +338,7 @@ impl Program {
         cfg.cfg_replay = config.replay.into();
         cfg.cfg_skb = config.skb.into();
         cfg.cfg_plain = config.plain.into();
+        cfg.cfg_loopback = config.loopback.into();
         cfg.cfg_preempt = preempt.into();
         // Code compiled for the usual case does not read the configuration.
         let usual = cfg.cfg_begin == BEGIN_ETHERNET as u8
@@ -373,14 +388,14 @@ impl Program {
             map.set_max_entries(elements).context("set the size of a flow table")?;
         }
         let created = create_maps(open.open_object_mut())?;
-        // The verifier takes as long for the states as for the programs at the hooks.
+        // Verifying the states takes as long as verifying the entry programs.
         let (skel, now) = thread::scope(|scope| {
             let states = || load_states(&configured, &created);
             let beside = thread::Builder::new().spawn_scoped(scope, states);
             let skel = loading(|| open.load());
             let now = match beside {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_) => states(), // there may be no more threads
+                Err(_) => states(), // no more threads may be started
             };
             (skel, now)
         });
@@ -589,6 +604,11 @@ impl Program {
     /// Makes this UDP port lead to that tunnel from now on.
     pub fn set_port(&self, port: Port) {
         write_port(&self.ports, port);
+    }
+
+    /// Copies the programs' current meaning of UDP ports.
+    pub(crate) fn read_ports(&self, to: &mut contract::ports) {
+        read_ports(&self.ports, to);
     }
 
     /// Runs one frame through a hook's entry program, which must have been loaded with

@@ -127,6 +127,8 @@ struct Place {
     name: String,
     description: String,
     link: u16,
+    /// The meaning of UDP ports on it, if packets are looked into.
+    ports: Option<Box<contract::ports>>,
     /// Its interface blocks, by link type.
     blocks: Vec<(u16, u32)>,
     lost: u64,
@@ -284,8 +286,12 @@ impl<W: Write> Catch<W> {
         }
     }
 
-    /// Starts at interfaces that have appeared meanwhile; to be called a few times a second.
+    /// Starts at interfaces that have appeared meanwhile, and learns the current meaning of ports; to
+    /// be called a few times a second.
     pub fn follow(&mut self, live: &mut Live) {
+        for place in &mut self.book.places {
+            place.read_ports(live);
+        }
         if let Net::Rows(prober) = &mut self.net {
             // Failures become notices, and everything else continues.
             let _ = live.probe(prober);
@@ -442,9 +448,23 @@ impl<W: Write> Catch<W> {
     }
 }
 
+impl Place {
+    /// Copies the current meaning of UDP ports there.
+    fn read_ports(&mut self, live: &Live) {
+        let Some(ports) = &mut self.ports else { return };
+        match self.whence {
+            Whence::Watched(number) => {
+                let program = live.probed_interface(number).and_then(|i| i.program);
+                program.into_iter().for_each(|program| program.read_ports(ports));
+            }
+            Whence::Dropped(..) => live.read_dropped_ports(ports),
+        }
+    }
+}
+
 impl<W: Write> Book<W> {
     fn write(&mut self, live: &Live, about: &caught, bytes: &[u8]) -> io::Result<Fate> {
-        let at = self.place(Whence::Watched(about.interface), || {
+        let at = self.place(live, Whence::Watched(about.interface), || {
             let interface = live.probed_interface(about.interface);
             let name = interface.as_ref().map_or("?", |i| i.name);
             let l3 = interface.as_ref().is_some_and(|i| i.l3);
@@ -486,7 +506,7 @@ impl<W: Write> Book<W> {
                 LINUX_COOKED
             }
         };
-        let at = self.place(Whence::Dropped(packet.netns, packet.ifindex), || {
+        let at = self.place(live, Whence::Dropped(packet.netns, packet.ifindex), || {
             let name = match (packet.ifindex, packet.device.as_str()) {
                 (0, _) => "no device".to_owned(),
                 (index, "") => format!("if{index}"),
@@ -513,6 +533,7 @@ impl<W: Write> Book<W> {
     /// The index of a packet's origin; `describe` is called if it is new.
     fn place<'l>(
         &mut self,
+        live: &Live,
         whence: Whence,
         describe: impl FnOnce() -> (String, Option<&'l str>, u16),
     ) -> usize {
@@ -522,16 +543,14 @@ impl<W: Write> Book<W> {
         let (name, netns, link) = describe();
         let description = netns.map_or(String::new(), |n| format!("network namespace {n}"));
         let (blocks, [lost, written, unwanted]) = (Vec::new(), [0; 3]);
-        self.places.push(Place {
-            whence,
-            name,
-            description,
-            link,
-            blocks,
-            lost,
-            written,
-            unwanted,
-        });
+        let mut place =
+            Place { whence, name, description, link, ports: None, blocks, lost, written, unwanted };
+        if self.cutter.is_some() {
+            let (kind, parameter) = ([0; 1 << 16], [0; _]);
+            place.ports = Some(Box::new(contract::ports { kind, parameter }));
+            place.read_ports(live);
+        }
+        self.places.push(place);
         self.places.len() - 1
     }
 
@@ -544,8 +563,10 @@ impl<W: Write> Book<W> {
         comment: impl FnOnce(&mut Self, u32) -> io::Result<String>,
     ) -> io::Result<Fate> {
         let (mut data, mut orig_len, mut link) = (found.bytes, found.length, found.link);
-        let cutter = self.cutter.as_mut().filter(|_| is_cut);
-        match cutter.map_or(Cut::Whole, |c| c.cut(found.bytes, found.length, found.start)) {
+        let (cutter, ports) = (self.cutter.as_mut(), self.places[at].ports.as_mut());
+        let looked = cutter.zip(ports).filter(|_| is_cut);
+        let cut = looked.map(|(c, p)| c.cut(found.bytes, found.length, found.start, p));
+        match cut.unwrap_or(Cut::Whole) {
             Cut::Whole => {}
             Cut::Inside { data: inside, orig_len: length, link: begins } => {
                 (data, orig_len, link) = (inside, length, begins);

@@ -26,7 +26,7 @@ use libbpf_rs::{
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::kernel::{
-    bpf::{Config, Port, dup, loading, port_table, write_port},
+    bpf::{Config, Port, dup, loading, port_table, read_ports, write_port},
     clock::host,
     probe::{Caught, Wish},
     probing::map_array,
@@ -236,6 +236,11 @@ impl DropWatch {
     /// Decodes this UDP port as that tunnel from now on.
     pub(crate) fn set_port(&self, port: Port) {
         write_port(&self.ports, port);
+    }
+
+    /// Copies the current meaning of UDP ports.
+    pub(crate) fn read_ports(&self, to: &mut contract::ports) {
+        read_ports(&self.ports, to);
     }
 
     /// Watches these namespaces and tunnel devices from now on, and no others.

@@ -291,6 +291,13 @@ impl Live {
         self.drops.as_ref()?.namespaces.get(&netns)?.name.as_deref()
     }
 
+    /// Copies the meaning of UDP ports for dropped packets.
+    pub(super) fn read_dropped_ports(&self, to: &mut contract::ports) {
+        if let Some(Ok(watch)) = self.drops.as_ref().map(|d| &d.watch) {
+            watch.read_ports(to);
+        }
+    }
+
     /// Whether everything watched was attached by `tmon attach`: totals are since then.
     pub fn is_attached(&self) -> bool {
         !self.watched.is_empty() && self.watched.iter().all(|w| w.attached.is_some())
@@ -865,7 +872,11 @@ impl Live {
                         .err()
                         .map(|e| format!("{e:#}; watching {} from now on", sanitize(&link.name))),
                 );
-                let program = Program::load(&Config { l3, ..self.config.clone() })?;
+                let program = Program::load(&Config {
+                    l3,
+                    loopback: link.is_loopback(),
+                    ..self.config.clone()
+                })?;
                 let chosen = self.config.chosen();
                 not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
                 let attachment = Attachment::new(&program, link.index, &s.place, self.want)?;

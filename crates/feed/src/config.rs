@@ -238,6 +238,9 @@ pub struct Config {
     /// Whether the interface has no Ethernet header.
     #[serde(skip)]
     pub l3: bool,
+    /// Whether every packet passes both hooks: it is probed on egress only.
+    #[serde(skip)]
+    pub loopback: bool,
     /// For frames of captures and tests: they carry their own length and time.
     #[serde(skip)]
     pub replay: bool,
@@ -269,6 +272,7 @@ impl Default for Config {
             plain: false,
             skb: false,
             l3: false,
+            loopback: false,
             replay: false,
             states: false,
             ports: Vec::new(),

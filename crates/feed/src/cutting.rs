@@ -128,8 +128,14 @@ impl Cutter {
     }
 
     /// The part to write of a packet with this original length, of which these bytes were captured,
-    /// starting at this layer.
-    pub fn cut<'f>(&mut self, bytes: &'f [u8], length: u32, start: LinkStart) -> Cut<'f> {
+    /// starting at this layer; `ports` is the meaning of UDP ports on its interface.
+    pub fn cut<'f>(
+        &mut self,
+        bytes: &'f [u8],
+        length: u32,
+        start: LinkStart,
+        ports: &mut Box<contract::ports>,
+    ) -> Cut<'f> {
         let frame = NativeFrame {
             data: &bytes[..bytes.len().min(length as usize).min(LONGEST_FRAME)],
             length,
@@ -141,7 +147,9 @@ impl Cutter {
             gso_size: 0,
             egress: false,
         };
+        self.guide.swap_ports(ports);
         (self.way, _) = self.guide.way(&frame);
+        self.guide.swap_ports(ports);
         self.cut.cut(&self.way, &frame, bytes)
     }
 

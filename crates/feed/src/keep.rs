@@ -368,21 +368,28 @@ fn tidy_one(
 /// They cannot all be read, or writing fails.
 pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> {
     let mut thinned = Thinned::new(to, every);
-    let mut said: HashMap<Arc<str>, Said> = HashMap::default();
+    let mut said = Said::default();
     // The sum of the current step for each host.
     let mut together: HashMap<Arc<str>, Frame> = HashMap::default();
+    let mut newest = 0;
     while let Some(mut frame) = from.next_frame()? {
         let host = Arc::clone(&frame.interval.origin.host);
         thinned.is_of_several |= frame.kind == FrameKind::Hello;
-        let is_known = said.contains_key(&host);
-        ensure!(is_known || said.len() < MOST_HOSTS, "more than {MOST_HOSTS} hosts");
-        said.entry(Arc::clone(&host)).or_default().complete(&mut frame);
+        ensure!(said.complete(&mut frame), "more than {MOST_HOSTS} hosts");
         if !matches!(frame.kind, FrameKind::Rows | FrameKind::Sum) {
             if frame.kind == FrameKind::End && thinned.is_of_several {
                 together.remove(&host).map_or(Ok(()), |sum| thinned.write(sum))?;
                 thinned.write(frame)?;
             }
             continue;
+        }
+        // Sums of hosts that have fallen silent are written now, in the order of time.
+        let now = slot(&frame, every);
+        if now > newest {
+            newest = now;
+            let is_late = |_: &Arc<str>, sum: &mut Frame| slot(sum, every) + 1 < now;
+            let late: Vec<_> = together.extract_if(is_late).map(|(_, sum)| sum).collect();
+            thinned.write_all(late)?;
         }
         let same = |sum: &Frame| {
             sum.interval.origin == frame.interval.origin && slot(sum, every) == slot(&frame, every)
@@ -399,12 +406,7 @@ pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> 
     if let Some(damage) = from.damage().first() {
         bail!("{damage}");
     }
-    let mut rest: Vec<_> = together.into_values().collect();
-    rest.sort_by(|a, b| {
-        let of = |f: &Frame| (f.interval.taken, Arc::clone(&f.interval.origin.host));
-        of(a).cmp(&of(b))
-    });
-    rest.into_iter().try_for_each(|sum| thinned.write(sum))?;
+    thinned.write_all(together.into_values().collect())?;
     thinned.end()
 }
 
@@ -450,6 +452,15 @@ impl<W: Write> Thinned<W> {
             roll: Roll::default(),
             reading: Vec::new(),
         }
+    }
+
+    /// Writes sums of several hosts in the order of time.
+    fn write_all(&mut self, mut frames: Vec<Frame>) -> Result<()> {
+        frames.sort_by(|a, b| {
+            let of = |f: &Frame| (f.interval.taken, Arc::clone(&f.interval.origin.host));
+            of(a).cmp(&of(b))
+        });
+        frames.into_iter().try_for_each(|frame| self.write(frame))
     }
 
     fn write(&mut self, frame: Frame) -> Result<()> {
@@ -678,6 +689,37 @@ mod tests {
             let own: Vec<_> = all[2..].iter().filter(|f| f.1 == host).map(|f| (f.2, f.3)).collect();
             assert_eq!(own, [(0, 1830), (1, 5430), (2, 4065)], "{host}");
         }
+    }
+
+    #[test]
+    fn who_falls_silent_is_thinned_at_its_own_time() {
+        let mut raw = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = FrameWriter::new(&mut raw);
+        let tells = |host: &str, n| {
+            let mut told = Frame { seq: n, ..frame(at("2026-11-30", n), 1) };
+            told.interval.origin.host = host.into();
+            told
+        };
+        for n in 1..=600 {
+            writer.write(&tells("a", n)).expect("it is written");
+            if n <= 90 || n > 500 {
+                writer.write(&tells("b", n)).expect("it is written");
+            }
+        }
+        writer.end_block().expect("it is written");
+        let mut thinned = Vec::new();
+        let from = FrameFile::new(raw.reopen().expect("it is there"), 0);
+        thin(from, &mut thinned, Duration::from_secs(60)).expect("it is thinned");
+        let mut reader = FrameReader::new(io::Cursor::new(thinned)).expect("frames");
+        let (mut latest, mut packets) = (UNIX_EPOCH, [0; 2]);
+        while let Some(f) = reader.next_frame().expect("a frame") {
+            let taken = f.interval.taken;
+            assert!(taken + Duration::from_secs(60) > latest, "{taken:?} comes behind {latest:?}");
+            latest = latest.max(taken);
+            let own = usize::from(&*f.interval.origin.host == "b");
+            packets[own] += f.interval.rows.walk().map(|r| r.counts()[0].packets).sum::<u64>();
+        }
+        assert_eq!(packets, [600, 190]);
     }
 
     #[test]

@@ -74,6 +74,8 @@ struct Merge {
     before: Option<Snapshot>,
     /// The moment that is being merged, and the tolerance for times that belong to it.
     moment: Option<(SystemTime, Duration)>,
+    /// The frames of that moment: counted once all their hosts and addresses are known.
+    told: Vec<(u16, Frame)>,
 }
 
 /// The latest reading of one start.
@@ -92,14 +94,23 @@ struct Tape {
     copies: u64,
     next: Option<Frame>,
     /// What hosts have said about themselves.
-    said: HashMap<Arc<str>, Said>,
+    said: Said,
     /// Whether it is a recording of a fleet, with greetings of hosts.
     several: bool,
 }
 
-/// What a host does not repeat.
+/// Limit on what all hosts together say about themselves: addresses, and the parts of overlays.
+pub(crate) const MOST_SAID: usize = 1 << 20;
+
+/// What hosts do not repeat.
 #[derive(Default)]
 pub(crate) struct Said {
+    hosts: HashMap<Arc<str>, SaidOnce>,
+    size: usize,
+}
+
+#[derive(Default)]
+struct SaidOnce {
     overlay: Option<Arc<Overlay>>,
     local: Vec<IpAddr>,
 }
@@ -139,7 +150,7 @@ impl Recordings {
             }
             size += length - begin;
             let reader = FrameFile::new(file, begin);
-            let said = HashMap::default();
+            let said = Said::default();
             files.push(Tape { name, reader, copies: 0, next: None, said, several: false });
         }
         let mut all = Recordings {
@@ -161,7 +172,7 @@ impl Recordings {
         let differ = hosts.next().is_some_and(|first| hosts.any(|host| host != first));
         if differ || all.files.iter().any(|f| f.several) {
             let fleet = Fleet::new(Origin { host: "fleet".into(), ..Origin::default() });
-            all.merge = Some(Merge { fleet, before: None, moment: None });
+            all.merge = Some(Merge { fleet, before: None, moment: None, told: Vec::new() });
         }
         Ok(all)
     }
@@ -183,6 +194,9 @@ impl Recordings {
             match (merge.moment, next) {
                 (Some((at, near)), next) if next.is_none_or(|t| t > at + near) => {
                     merge.moment = None;
+                    for (host, frame) in merge.told.drain(..) {
+                        merge.fleet.count_all(host, &frame.interval);
+                    }
                     // A late host reports a moment that has already been merged.
                     let taken = merge.before.as_ref().map(|before| before.taken);
                     if next.is_some() && taken == Some(merge.fleet.taken()) {
@@ -206,7 +220,9 @@ impl Recordings {
             merge.moment.get_or_insert((taken, frame.cadence / 2));
             let heard = frame.heard.unwrap_or(taken);
             let now = heard.duration_since(UNIX_EPOCH).unwrap_or_default();
-            merge.fleet.hear(&frame.told(), now);
+            if let Some(host) = merge.fleet.follow(&frame.told(), now) {
+                merge.told.push((host, frame));
+            }
             merge.fleet.look(now);
         }
     }
@@ -330,28 +346,44 @@ impl Recordings {
 impl Tape {
     /// Processes a frame: completes it with what the host said before.
     fn take(&mut self, mut frame: Frame) -> Option<Frame> {
-        let host = &frame.interval.origin.host;
         self.several |= frame.kind == FrameKind::Hello;
-        if self.said.contains_key(host) || self.said.len() < MOST_HOSTS {
-            self.said.entry(Arc::clone(host)).or_default().complete(&mut frame);
-        }
+        self.said.complete(&mut frame);
         let leaves = self.several && frame.kind == FrameKind::End;
         (leaves || matches!(frame.kind, FrameKind::Rows | FrameKind::Sum)).then_some(frame)
     }
 }
 
 impl Said {
-    /// Fills in what a frame leaves out because it has not changed.
-    pub(crate) fn complete(&mut self, frame: &mut Frame) {
+    /// Fills in what a frame leaves out because it has not changed. Returns false if there are too
+    /// many hosts.
+    pub(crate) fn complete(&mut self, frame: &mut Frame) -> bool {
+        let host = &frame.interval.origin.host;
+        if !self.hosts.contains_key(host) && self.hosts.len() >= MOST_HOSTS {
+            return false;
+        }
+        let known = self.hosts.entry(Arc::clone(host)).or_default();
         let overlay = &mut frame.interval.overlay;
         match overlay {
-            Some(overlay) => self.overlay = Some(Arc::clone(overlay)),
-            None => overlay.clone_from(&self.overlay),
+            Some(overlay) => {
+                self.size -= known.overlay.take().map_or(0, |before| before.size());
+                if self.size + overlay.size() <= MOST_SAID {
+                    self.size += overlay.size();
+                    known.overlay = Some(Arc::clone(overlay));
+                }
+            }
+            None => overlay.clone_from(&known.overlay),
         }
         match frame.local.is_empty() {
-            false => self.local.clone_from(&frame.local),
-            true => frame.local.clone_from(&self.local),
+            false => {
+                self.size -= std::mem::take(&mut known.local).len();
+                if self.size + frame.local.len() <= MOST_SAID {
+                    self.size += frame.local.len();
+                    known.local.clone_from(&frame.local);
+                }
+            }
+            true => frame.local.clone_from(&known.local),
         }
+        true
     }
 }
 
@@ -493,7 +525,7 @@ mod tests {
     use crate::{frame::FrameWriter, roll::Roll};
     use model::{
         beside::{Claim, ClaimMessage, Claimed, Gathered, Handshakes, Opener},
-        flow::{Count, Flow, Hook, Inner, InnerProto, Key, Kind, Tunnel},
+        flow::{Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
         interface::Interface,
         rows::{Part, Rows},
     };
@@ -719,7 +751,9 @@ mod tests {
     fn heard(bytes: &[u8]) -> (Vec<Interval>, Result<(), String>, Vec<String>) {
         let mut file = tempfile::NamedTempFile::with_suffix(".tmon").expect("a file");
         file.write_all(bytes).expect("it is written");
-        assert!(is_recording(file.path()));
+        if !is_recording(file.path()) {
+            return (vec![], Err("it is none".to_owned()), vec![]);
+        }
         let mut all = match Recordings::open(&[file.path().to_owned()], Between::default()) {
             Ok(all) => all,
             Err(e) => return (vec![], Err(format!("{e:#}")), vec![]),
@@ -791,6 +825,58 @@ mod tests {
             for interval in &read {
                 assert!(written.contains(&frame(interval)), "byte {at}, bit {bit}");
             }
+        }
+    }
+
+    /// The same for a block that was never ended because the recorder was killed.
+    #[test]
+    fn no_byte_that_changes_in_an_open_block_makes_another_number() {
+        let whole = bytes_of(0..7);
+        let open = &whole[..whole.len() - 40 - 4 - 3];
+        let frame = |i: &Interval| (i.since, i.taken, i.rows.merged());
+        let written: Vec<_> = heard(open).0.iter().map(frame).collect();
+        assert_eq!(written.len(), 7, "only the end of the block is missing");
+        for (at, bit) in (0..open.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut changed = open.to_vec();
+            changed[at] ^= 1 << bit;
+            for interval in &heard(&changed).0 {
+                assert!(written.contains(&frame(interval)), "byte {at}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_on_the_way_is_known_before_anything_of_a_moment_counts() {
+        let own = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let tells = |host: &str, n: u8, at, rx| {
+            let mut told = frame(host, n.into(), at, 0);
+            let key = Key {
+                outer: Some(Pair { first: own(1), second: own(2) }),
+                outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
+                innermost: None,
+                depth: 1,
+                inner: Inner::Proto(InnerProto(0x0806)),
+                other: false,
+            };
+            let counts = [Count { packets: rx, bytes: 100 * rx }, Count::default()];
+            let part = Part { swapped: false, fragments: false };
+            let mut rows = Rows::default();
+            rows.push(0, 0, &key, counts, part);
+            let i = &told.interval;
+            let (origin, interfaces) = (i.origin.clone(), i.interfaces.clone());
+            told.interval = Interval::new(i.since, i.taken, i.elapsed, interfaces, rows);
+            (told.interval.origin, told.local) = (origin, vec![own(n)]);
+            told
+        };
+        // 10.0.0.2 receives what 10.0.0.3 forwards.
+        let file_of = |host, n| file(&[0, 1, 2].map(|at| tells(host, n, at, 100)));
+        let (end, way) = (file_of("end", 2), file_of("way", 3));
+        for files in [[&end, &way], [&way, &end]] {
+            let all = read(&files, Between::default()).expect("they are read");
+            let packets = |i: &Interval| {
+                i.rows.merged().iter().map(|f| i.once().share(f).total().packets).sum::<u64>()
+            };
+            assert_eq!(all.iter().map(packets).collect::<Vec<_>>(), [100; 3]);
         }
     }
 

@@ -28,6 +28,8 @@ pub const MOST_HOSTS: usize = 10_000;
 /// Limit on the rows that one host may bring; more are added up by tunnel, and from twice as many on
 /// in one row.
 const MOST_ROWS: u32 = 65_536;
+/// Limit on the hosts' own addresses, all together.
+const MOST_ADDRESSES: usize = 1 << 20;
 /// Starts of a host that are remembered.
 const MOST_STARTS: usize = 16;
 /// Limit on the rows of all hosts together; beyond it what is new is added up by tunnel, then by host.
@@ -79,6 +81,8 @@ struct Member {
     past: Vec<u64>,
     /// Two tell by this name.
     is_two: bool,
+    /// Whether it has repeated frames.
+    is_again: bool,
     seq: u64,
     cadence: Duration,
     /// When it was heard last; `None` when it has left.
@@ -130,6 +134,9 @@ pub struct Fleet {
     is_crowded: bool,
     is_overfull: bool,
     most_rows: usize,
+    /// The number of all hosts' own addresses, and whether some were left out.
+    addresses: usize,
+    has_more_addresses: bool,
 }
 
 impl Fleet {
@@ -151,13 +158,22 @@ impl Fleet {
             is_crowded: false,
             is_overfull: false,
             most_rows: MOST_ROWS_OF_ALL,
+            addresses: 0,
+            has_more_addresses: false,
         }
     }
 
     /// Takes what a host tells.
     pub fn hear(&mut self, told: &Told<'_>, now: Duration) {
-        let Some(at) = self.follow(told, now) else { return };
-        let interval = told.interval;
+        if let Some(at) = self.follow(told, now) {
+            self.count_all(at, told.interval);
+        }
+    }
+
+    /// Adds what a host counted; [`Fleet::follow`] returned its number. For several hosts at one
+    /// moment, follow all of them before counting: which host counts a packet depends on whose
+    /// addresses are known.
+    pub fn count_all(&mut self, at: u16, interval: &Interval) {
         for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
             let flow = row.flow();
             for direction in 0..2 {
@@ -221,6 +237,7 @@ impl Fleet {
                     epoch: origin.epoch,
                     past: Vec::new(),
                     is_two: false,
+                    is_again: false,
                     seq: told.seq.wrapping_sub(1),
                     cadence: told.cadence,
                     heard: Some(now),
@@ -256,6 +273,18 @@ impl Fleet {
             m.past.truncate(MOST_STARTS - 1);
             m.past.insert(0, m.epoch);
             m.epoch = origin.epoch;
+        } else if told.counts
+            && told.seq <= m.seq
+            && m.host.taken.is_some_and(|taken| told.interval.since + told.cadence / 2 < taken)
+        {
+            // After a reconnect a sender may start with frames that it has sent before.
+            if !std::mem::replace(&mut m.is_again, true) {
+                self.notices.push(format!(
+                    "{} repeats frames that it has sent before: they are not counted",
+                    m.name
+                ));
+            }
+            return None;
         } else if told.seq > m.seq.wrapping_add(1) {
             let missing = told.seq - m.seq - 1;
             self.notices.push(format!("{}: {missing} intervals are missing", m.name));
@@ -265,11 +294,19 @@ impl Fleet {
         }
         (m.seq, m.heard, m.cadence) = (told.seq, Some(now), told.cadence);
         m.is_heard_after(told.interval.taken, now);
-        let is_new = !told.local.is_empty() && *told.local != m.host.local;
+        let room = MOST_ADDRESSES - (self.addresses - m.host.local.len());
+        let local = told.local.get(..room).unwrap_or(told.local);
+        if local.len() < told.local.len() && !std::mem::replace(&mut self.has_more_addresses, true)
+        {
+            let more = "the owners of the rest are unknown, so packets may be counted at both ends";
+            self.notices.push(format!("hosts have more than {MOST_ADDRESSES} addresses: {more}"));
+        }
+        let is_new = !local.is_empty() && *local != m.host.local;
         let host = Arc::make_mut(&mut m.host);
         if is_new {
-            host.local = told.local.to_vec();
-            m.own = told.local.iter().copied().collect();
+            self.addresses = self.addresses - host.local.len() + local.len();
+            host.local = local.to_vec();
+            m.own = local.iter().copied().collect();
         }
         host.error = told.clock.unwrap_or(LOOSE) + told.reading + WAY;
         host.synchronised = told.clock.is_some();
@@ -679,6 +716,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_again_does_not_count_again() {
+        let mut stage = Stage::new();
+        for _ in 0..3 {
+            for at in 10..15 {
+                stage.tells(1, at, &[row(1, address(2), AT_1)]);
+            }
+        }
+        assert_eq!(stage.total().0, 5 * 150);
+        let said = stage.fleet.notices();
+        assert!(said.len() == 1 && said[0].contains("repeats frames"), "{said:?}");
+        // New frames count again.
+        stage.tells(1, 15, &[row(1, address(2), AT_1)]);
+        assert_eq!((stage.total().0, stage.fleet.notices().len()), (6 * 150, 0));
+    }
+
+    #[test]
     fn a_multicast_packet_is_one_and_no_loss_is_told_of_it() {
         let group: IpAddr = [239, 1, 1, 1].into();
         let mut stage = Stage::new();
@@ -756,14 +809,14 @@ mod tests {
         let mut stage = Stage::new();
         stage.tells(2, 1, &[]);
         stage.tells(1, 1, &[]);
-        let mut says = |host: u8, own: &[u8]| {
+        let mut says = |at: u64, host: u8, own: &[u8]| {
             stage.locals.insert(host, own.iter().map(|n| address(*n)).collect());
-            stage.tells(host, 2, &[]);
+            stage.tells(host, at, &[]);
         };
         // Host 2 takes address 9 from host 1 before that one lets it go.
-        says(1, &[1, 9]);
-        says(2, &[2, 9]);
-        says(1, &[1]);
+        says(2, 1, &[1, 9]);
+        says(3, 2, &[2, 9]);
+        says(4, 1, &[1]);
         assert_eq!(stage.fleet.owners[&address(9)], stage.fleet.places["node-2"]);
         assert_eq!(stage.fleet.owners[&address(1)], stage.fleet.places["node-1"]);
     }

@@ -121,6 +121,14 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// The number of all its parts.
+    pub fn size(&self) -> usize {
+        let lists = [self.devices.len(), self.narrow.len(), self.events.len()];
+        let tables = [self.segments.len(), self.addresses.len(), self.neighbours.len()];
+        let entries: usize = self.entries.values().map(Vec::len).sum();
+        entries + lists.into_iter().chain(tables).sum::<usize>()
+    }
+
     /// The forwarding entries for the hardware address behind an inner address.
     pub fn entries_of(&self, inner: IpAddr) -> &[Entry] {
         self.neighbours.get(&inner).and_then(|mac| self.entries.get(mac)).map_or(&[], Vec::as_slice)

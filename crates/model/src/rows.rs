@@ -418,9 +418,14 @@ impl Rows {
     /// Makes rows of these interfaces count what egress saw.
     #[must_use]
     pub(crate) fn egress_only(mut self, of: impl Fn(u16) -> bool) -> Rows {
-        let own = |interface, mark: &mut bool| *mark |= of(interface);
-        Arc::make_mut(&mut self.v4).iter_mut().for_each(|r| own(r.interface, &mut r.egress_only));
-        Arc::make_mut(&mut self.v6).iter_mut().for_each(|r| own(r.interface, &mut r.egress_only));
+        fn mark<K: SlotKey>(rows: &mut Arc<Vec<Kept<K>>>, of: impl Fn(u16) -> bool) {
+            // What does not change stays shared.
+            if rows.iter().any(|r| !r.egress_only && of(r.interface)) {
+                Arc::make_mut(rows).iter_mut().for_each(|r| r.egress_only |= of(r.interface));
+            }
+        }
+        mark(&mut self.v4, &of);
+        mark(&mut self.v6, &of);
         self
     }
 

@@ -230,7 +230,7 @@ pub struct Native {
     waiting: Box<[WaitingSlot]>,
     cpu: Box<[u64]>,
     /// The target of the pointers.
-    _ports: Box<contract::ports>,
+    ports: Box<contract::ports>,
     host: Box<Host>,
 }
 
@@ -331,7 +331,7 @@ impl Native {
             rtt_rows: ptr::null_mut(),
             rtt_lost: ptr::null_mut(),
         });
-        Ok(Native { ffi, tables, numbers, claims, handshakes, waiting, cpu, _ports: ports, host })
+        Ok(Native { ffi, tables, numbers, claims, handshakes, waiting, cpu, ports, host })
     }
 
     /// Counts a frame.

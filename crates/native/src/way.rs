@@ -178,6 +178,12 @@ impl Guide {
         Ok(Guide { native, choices: vec![none; choices as usize].into_boxed_slice() })
     }
 
+    /// Exchanges the meaning of UDP ports, so that several interfaces can share a guide.
+    pub fn swap_ports(&mut self, ports: &mut Box<contract::ports>) {
+        std::mem::swap(&mut self.native.ports, ports);
+        self.native.ffi.ports = &raw mut *self.native.ports;
+    }
+
     /// Finds the row of a frame, for which `decide` chooses a number below 2^31. It is called once
     /// for a row's key, or a few times if there are very many rows, and must not panic.
     #[inline]

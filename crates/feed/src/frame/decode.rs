@@ -7,17 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use foldhash::HashSet;
 use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
 use super::{
-    Frame, FrameKind, MOST_BYTES, MOST_CHARACTERS, MOST_INTERFACES, MOST_MESSAGES, MOST_ROWS,
-    SCHEMA, time,
+    Frame, FrameKind, MOST_BYTES, MOST_CHARACTERS, MOST_INTERFACES, MOST_LOCAL, MOST_MESSAGES,
+    MOST_ROWS, SCHEMA, time,
     wire::{
-        self, BesideMessage, DropMessage, DropsMessage, FrameMessage, InterfaceMessage,
-        OverlayMessage,
+        self, BesideMessage, CHECKSUM_BYTES, DropMessage, DropsMessage, FrameMessage,
+        InterfaceMessage, OverlayMessage,
     },
 };
 use model::{
@@ -434,10 +435,27 @@ fn overlay(m: &OverlayMessage, addresses: &Addresses) -> Result<Overlay> {
     Ok(overlay)
 }
 
+/// The host's own addresses, without duplicates.
+fn local(told: &[u32], addresses: &Addresses) -> Result<Vec<IpAddr>> {
+    let mut known = HashSet::default();
+    let mut own = Vec::new();
+    for address in told {
+        let address = addresses.of(*address)?;
+        if own.len() < MOST_LOCAL && known.insert(address) {
+            own.push(address);
+        }
+    }
+    Ok(own)
+}
+
 pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
     ensure!(bytes.len() <= MOST_BYTES, "a frame of more than {MOST_BYTES} bytes");
     messages(bytes, false).context("no frame")?;
     let m = FrameMessage::decode(bytes).context("no frame")?;
+    if let Some(checksum) = m.checksum {
+        let before = bytes.len().checked_sub(CHECKSUM_BYTES).and_then(|n| bytes.get(..n));
+        ensure!(before.map(crc32fast::hash) == Some(checksum), "its checksum is another one");
+    }
     ensure!(m.schema == SCHEMA, "a frame of schema {}, but {SCHEMA} is what is known", m.schema);
     let n = m.interfaces.len();
     ensure!(n <= MOST_INTERFACES, "{n} interfaces, but at most {MOST_INTERFACES} are read");
@@ -470,7 +488,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
         heard: (m.heard_ns > 0).then(|| time(m.heard_ns)),
         clock: m.clock_us.map(|us| Duration::from_micros(us.into())),
         cadence: Duration::from_millis(m.cadence_ms.into()),
-        local: m.local.iter().map(|a| addresses.of(*a)).collect::<Result<_>>()?,
+        local: local(&m.local, &addresses)?,
         tool: text(&m.tool),
         interval,
     })

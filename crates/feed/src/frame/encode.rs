@@ -11,10 +11,10 @@ use prost::Message;
 use super::{
     Frame, FrameKind, SCHEMA, micros, millis, nanos, nanoseconds,
     wire::{
-        self, BesideMessage, DeviceDropsMessage, DeviceMessage, DropMessage, DropsMessage,
-        EntryMessage, EventMessage, FrameMessage, HandshakesMessage, InterfaceMessage,
-        NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage, OwnMessage, SaidMessage,
-        SegmentMessage,
+        self, BesideMessage, CHECKSUM, DeviceDropsMessage, DeviceMessage, DropMessage,
+        DropsMessage, EntryMessage, EventMessage, FrameMessage, HandshakesMessage,
+        InterfaceMessage, NarrowMessage, NeighbourMessage, NumbersMessage, OverlayMessage,
+        OwnMessage, SaidMessage, SegmentMessage,
     },
 };
 use model::{
@@ -231,6 +231,7 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
         realm: String::new(),
         interfaces: interval.interfaces.iter().map(interface).collect(),
         local: frame.local.iter().map(|a| addresses.of(*a)).collect(),
+        checksum: None, // it comes behind all others
         netns: interval.origin.netns,
         tool: frame.tool.clone(),
         v4,
@@ -257,7 +258,10 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
             .then(|| beside(&interval.beside, &addresses, &tunnel)),
         overlay: interval.overlay.as_ref().map(|o| overlay(o, &addresses)),
     };
-    message.encode_to_vec()
+    let mut bytes = message.encode_to_vec();
+    let checksum = crc32fast::hash(&bytes);
+    prost::encoding::fixed32::encode(CHECKSUM, &checksum, &mut bytes);
+    bytes
 }
 
 fn interface(i: &Interface) -> InterfaceMessage {

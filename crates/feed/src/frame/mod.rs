@@ -41,6 +41,8 @@ pub const MOST_ROWS: usize = 200_000;
 const MOST_MESSAGES: usize = 200_000;
 /// Limit on its interfaces.
 const MOST_INTERFACES: usize = 4096;
+/// Limit on a host's own addresses.
+const MOST_LOCAL: usize = 4096;
 /// Limit on the characters of a name or a text.
 const MOST_CHARACTERS: usize = 255;
 /// The size from which compressing a single frame pays.

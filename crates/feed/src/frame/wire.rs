@@ -2,6 +2,10 @@
 //! The messages of `proto/tmon.proto`, field by field; a test holds the two together by `protoc`.
 use prost::Message;
 
+/// The number of a frame's last field, and its size in bytes.
+pub(super) const CHECKSUM: u32 = 15;
+pub(super) const CHECKSUM_BYTES: usize = 5;
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct FrameMessage {
     #[prost(uint32, tag = "1")]
@@ -32,6 +36,8 @@ pub(super) struct FrameMessage {
     pub(super) interfaces: Vec<InterfaceMessage>,
     #[prost(uint32, repeated, tag = "14")]
     pub(super) local: Vec<u32>,
+    #[prost(fixed32, optional, tag = "15")]
+    pub(super) checksum: Option<u32>,
     #[prost(uint64, tag = "16")]
     pub(super) netns: u64,
     #[prost(string, tag = "17")]
