@@ -185,26 +185,26 @@ endef
 # Installs what `make build` has built, on this machine or below DESTDIR for a package. Compiles nothing.
 PREFIX := /usr/local
 INSTALLED := target/installed
-INSTALL := install -D
+INSTALL := install
 UNITS := $(wildcard packaging/*.service)
 # Settings of the units. Modified files are neither overwritten nor removed.
 SETTINGS := $(wildcard packaging/etc/*.toml)
 install:
 	@test -x $(TMON) || { echo "there is no $(TMON): run \`make build\` first"; exit 1; }
 	$(call write_assets,$(TMON),$(INSTALLED))
-	$(INSTALL) -m 755 $(TMON) $(DESTDIR)$(PREFIX)/bin/tmon
-	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(INSTALLED)/man/*.1
-	$(INSTALL) -m 644 $(INSTALLED)/tmon.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tmon
-	$(INSTALL) -m 644 $(INSTALLED)/_tmon $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tmon
-	$(INSTALL) -m 644 $(INSTALLED)/tmon.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tmon.fish
+	$(INSTALL) -D -m 755 $(TMON) $(DESTDIR)$(PREFIX)/bin/tmon
+	$(INSTALL) -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 $(INSTALLED)/man/*.1
+	$(INSTALL) -D -m 644 $(INSTALLED)/tmon.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tmon
+	$(INSTALL) -D -m 644 $(INSTALLED)/_tmon $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tmon
+	$(INSTALL) -D -m 644 $(INSTALLED)/tmon.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tmon.fish
 	mkdir -p $(INSTALLED)/units
 	for unit in $(UNITS); do sed 's,/usr/bin/tmon,$(PREFIX)/bin/tmon,' $$unit >$(INSTALLED)/units/$${unit##*/}; done
-	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(INSTALLED)/units/*
+	$(INSTALL) -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(INSTALLED)/units/*
 	for folder in grafana kubernetes pmacct prometheus; do \
-	  $(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/$$folder packaging/$$folder/*; done
-	$(INSTALL) -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/schema docs/schema/*.json
+	  $(INSTALL) -D -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/$$folder packaging/$$folder/*; done
+	$(INSTALL) -D -m 644 -t $(DESTDIR)$(PREFIX)/share/tmon/schema docs/schema/*.json
 	for file in $(SETTINGS); do to=$(DESTDIR)/etc/tmon/$${file##*/}; \
-	  test -e $$to || $(INSTALL) -m 644 $$file $$to; done
+	  test -e $$to || $(INSTALL) -D -m 644 $$file $$to; done
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/tmon $(DESTDIR)$(PREFIX)/share/man/man1/tmon.1 $(DESTDIR)$(PREFIX)/share/man/man1/tmon-*.1
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tmon $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tmon
