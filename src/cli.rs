@@ -30,8 +30,9 @@ use tui::theme::Depth;
 
 #[cfg(feature = "live")]
 use crate::kernel::{
-    asked::{Asker, Services},
+    asked::{self, Asker, Services},
     attach::Want,
+    hosted,
     live::Live,
     local, version,
 };
@@ -355,8 +356,8 @@ struct Naming {
     /// Show addresses instead of names
     #[arg(long, short)]
     numeric: bool,
-    /// Do not collect names on this host from interfaces, files of container runtimes, Open vSwitch
-    /// and FRR
+    /// Do not collect names on this host from interfaces, processes, files of container runtimes, Cilium,
+    /// OVN, Open vSwitch and FRR
     #[arg(long)]
     #[cfg_attr(not(feature = "live"), allow(dead_code))]
     no_host_names: bool,
@@ -371,6 +372,18 @@ struct Naming {
         conflicts_with = "no_host_names"
     )]
     docker: Option<PathBuf>,
+    /// Also get pod names from the container runtime, over this socket [default: that of containerd or
+    /// CRI-O, whichever exists]
+    #[cfg(feature = "live")]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = asked::ANY_CRI,
+        conflicts_with = "no_host_names"
+    )]
+    cri: Option<PathBuf>,
 }
 
 /// The threads that collect names in the background.
@@ -403,8 +416,11 @@ impl Naming {
     fn read(&self, local: bool) -> Result<(Names, Looking)> {
         #[cfg(feature = "live")]
         let asker = {
-            let services = Services { docker: self.docker.clone() };
-            if local && !self.no_host_names { Asker::start(&services) } else { None }
+            // What is not there yet is out of this process's reach later.
+            let later = hosted::FOLDERS.iter().map(PathBuf::from).filter(|path| !path.exists());
+            let (docker, cri) = (self.docker.clone(), self.cri.clone());
+            let services = Services { docker, cri, files: later.collect() };
+            if local && !self.no_host_names { Asker::start(services) } else { None }
         };
         let mut names = Names::read(self.names.as_deref())?;
         if self.resolve {

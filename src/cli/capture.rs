@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use super::{Counting, TOOL, Unpack, Usage, expression, interrupted, out, replay::Progress, say};
+use super::{
+    Counting, Grouped, TOOL, Unpack, Usage, expression, interrupted, out, replay::Progress, say,
+};
 #[cfg(feature = "live")]
 use std::time::Duration;
 
@@ -67,6 +69,8 @@ pub(super) struct Capture {
     /// File of names for addresses, networks and ids, for EXPR and for the capture's name records
     #[arg(long, value_name = "FILE")]
     pub(super) names: Option<PathBuf>,
+    #[command(flatten)]
+    grouped: Grouped,
     #[command(flatten)]
     pub(super) counting: Counting,
     #[command(flatten)]
@@ -224,12 +228,24 @@ impl Capture {
         self.extract(filter)
     }
 
+    /// What an expression means.
+    pub(super) fn meant(&self, text: Option<&str>, names: &Names) -> Result<Option<PacketFilter>> {
+        let Some(text) = text else { return Ok(None) };
+        let groups = self.grouped.read()?.unwrap_or_default();
+        let filter = names.packet_filter(text, &groups).map_err(|e| Usage(e.to_string()))?;
+        if filter.rows.takes_names() {
+            let what = "who is in a group is said by names, too, which packets do not have: say it by \
+                        addresses and networks alone";
+            bail!(Usage(what.to_owned()));
+        }
+        Ok(Some(filter))
+    }
+
     /// Extracts packets from capture files.
     fn extract(&self, filter: Option<&str>) -> Result<()> {
         let names = Names::read(self.names.as_deref())?;
-        let filter = filter.map(|text| names.packet_filter(text));
         let selection = Selection {
-            filter: filter.transpose().map_err(|e| Usage(e.to_string()))?,
+            filter: self.meant(filter, &names)?,
             stops: self.stops,
             between: self.between.unwrap_or_default(),
             count: self.count,

@@ -36,8 +36,7 @@ impl Capture {
     /// Captures packets at interfaces.
     pub(super) fn catch(&self, interfaces: &[String], filter: Option<&str>) -> Result<()> {
         let names = Names::read(self.names.as_deref())?;
-        let meant = filter.map(|text| names.packet_filter(text)).transpose();
-        let meant = meant.map_err(|e| Usage(e.to_string()))?;
+        let meant = self.meant(filter, &names)?;
         let cut = PacketCut::new(meant.as_ref(), self.decap());
         let limit = self.live.limit.unwrap_or(LIMIT);
         let dropped = self.live.dropped;

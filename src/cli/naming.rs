@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Naming, TOOL, listing, out};
+use super::{Naming, TOOL, listing, out, say};
 use crate::kernel::{asked::Services, origin, sandbox::Sandbox};
 use export::json::{self, DocumentHead};
 use feed::names::HostName;
@@ -14,7 +14,8 @@ use feed::names::HostName;
 #[derive(Args, Debug)]
 #[command(
     after_help = "The best source comes first: --names, then /etc/hosts, files of container runtimes \
-    (cni, host-local) or interfaces of this host, its services (ovs, docker, frr), DNS."
+    (cni, host-local, /var/log/pods), services of this host (cri, cilium, ovn, ovs, docker), its processes (cgroup) \
+    and interfaces; for outer addresses the fleet and services (cilium, ovn, frr); DNS."
 )]
 pub(super) struct NamesOf {
     /// Show only the names of this address, from every source
@@ -55,6 +56,7 @@ impl NamesOf {
         const RESOLVE: Duration = Duration::from_secs(2);
         let (names, mut looking) = self.naming.read(true)?;
         looking.all();
+        names.silent().iter().for_each(|line| say(line));
         names.settle(self.address.iter().map(|a| (*a, true)), RESOLVE);
         let of = |address: IpAddr| {
             let line =
@@ -92,12 +94,19 @@ pub(super) struct Ask {
     /// Docker's socket
     #[arg(long, value_name = "SOCKET")]
     docker: Option<PathBuf>,
+    /// A container runtime's socket
+    #[arg(long, value_name = "SOCKET")]
+    cri: Option<PathBuf>,
+    /// Read the files of container runtimes in this folder
+    #[arg(long, value_name = "FOLDER")]
+    files: Vec<PathBuf>,
 }
 
 impl Ask {
     pub(super) fn run(self) -> Result<()> {
         let sandbox = Sandbox::new(None);
-        let services = Services { docker: self.docker };
+        let Ask { docker, cri, files } = self;
+        let services = Services { docker, cri, files };
         // Do not trust what answers.
         let told = services.ask(|| sandbox.enter_with_nothing())?;
         Ok(out::raw().write_all(&serde_json::to_vec(&told)?)?)

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use foldhash::HashMap;
 
 use bus::{Asked, HostPath, LEAST, Publisher, SubjectKind, Subjects};
 use export::{Excerpt, Format, Writer};
@@ -110,6 +111,9 @@ impl Publish {
         told.run(live, bus, &flag)
     }
 }
+
+/// Limit on the ids of which a greeting says what they stand for.
+const MOST_IDS: usize = 4096;
 
 /// What a host publishes, and what it has published so far.
 struct Told<'a> {
@@ -319,6 +323,12 @@ impl<'a> Told<'a> {
         let now = SystemTime::now();
         let mut interval = Interval::new(now, now, Duration::ZERO, Vec::new(), Rows::default());
         interval.origin = Origin { host: Arc::clone(&self.name), ..self.origin.clone() };
+        // What ids stand for is known by a greeting; all else of the configuration stays here.
+        let segments = self.overlay.iter().flat_map(|o| &o.segments).take(MOST_IDS);
+        let segments: HashMap<_, _> = segments.map(|(t, s)| (*t, s.clone())).collect();
+        if kind == FrameKind::Hello && !segments.is_empty() {
+            interval.overlay = Some(Arc::new(Overlay { segments, ..Overlay::default() }));
+        }
         self.greetings += 1;
         Frame {
             kind,

@@ -1,541 +1,293 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Names of addresses and tunnel ids known to services of this host, from their own sockets: Open
-//! vSwitch (written there by OVN, Kube-OVN and Antrea), FRR, and Docker if the user says so.
+//! vSwitch (written there by OVN, Kube-OVN and Antrea), OVN, Cilium and FRR; Docker and a container
+//! runtime (CRI) if the user says so.
 //!
 //! A separate process queries them: `tmon ask`, which connects, gives up everything, and prints the
 //! answers. The reader, which may neither create sockets nor start anything, has its runner start
 //! it every minute, and never waits. Whatever a service answers, or if it never does, it costs that
 //! process a bounded amount of time, bytes and names.
+mod cilium;
+mod cri;
+mod docker;
+mod frr;
+mod line;
+mod ovn;
+mod ovs;
+mod ovsdb;
+mod said;
+
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     net::IpAddr,
-    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use foldhash::{HashMap, HashMapExt};
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
-};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use nix::poll::PollFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::{
-    netlink::TunnelDevice,
+    hosted, pods,
     runner::{Runner, Running},
 };
 use feed::names::{HostName, NameSource, Names, ServiceNames};
-use model::{flow::Kind, overlay::Segment, units::sanitize};
+use line::{Line, MOST_BYTES, PATIENCE, reach, wait};
+use model::units::sanitize;
+pub(crate) use ovs::{OVS, OvsTunnels, ovs_tunnels};
+use said::{MOST_NAMES, Said};
 
-/// The paths of the sockets.
-const OVSDB: &str = "/run/openvswitch/db.sock";
-const ZEBRA: &str = "/run/frr/zebra.vty";
-const BGPD: &str = "/run/frr/bgpd.vty";
-
-/// Limits on one answer: its time, its bytes, and the number of names accepted from it.
-const PATIENCE: Duration = Duration::from_secs(2);
-const MOST_BYTES: usize = 64 << 20;
-const MOST_NAMES: usize = 100_000;
-/// Limit on all answers together, and the interval between queries.
+/// Limit on all answers together, the interval between queries, and how soon it is noticed that
+/// somebody has come.
 const ALL: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(5);
 
-/// The services to query.
+/// Where a name may come from here, who knows it best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+enum Service {
+    Cni,
+    HostLocal,
+    Cri,
+    Cilium,
+    Ovn,
+    Ovs,
+    Docker,
+    Frr,
+}
+
+impl Service {
+    fn source(self) -> NameSource {
+        match self {
+            Service::Cni => NameSource::Cni,
+            Service::HostLocal => NameSource::HostLocal,
+            Service::Cri => NameSource::Cri,
+            Service::Cilium => NameSource::Cilium,
+            Service::Ovn => NameSource::Ovn,
+            Service::Ovs => NameSource::Ovs,
+            Service::Docker => NameSource::Docker,
+            Service::Frr => NameSource::Frr,
+        }
+    }
+}
+
+/// A question that a service answers.
+type Question = fn(Line) -> io::Result<Said>;
+
+/// The services that are asked because they are there, and where.
+const ALWAYS: [(Service, &str, Question); 6] = [
+    (Service::Cilium, "/run/cilium/cilium.sock", cilium::pods),
+    (Service::Cilium, "/run/cilium/cilium.sock", cilium::nodes),
+    (Service::Ovn, "/run/ovn/ovnsb_db.sock", ovn::southbound),
+    (Service::Ovs, ovs::SOCKET, ovs::ports),
+    (Service::Frr, "/run/frr/zebra.vty", frr::vnis),
+    (Service::Frr, "/run/frr/bgpd.vty", frr::neighbours),
+];
+
+/// Stands for the socket of whichever container runtime is there.
+pub const ANY_CRI: &str = "auto";
+
+/// What is asked of whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
     /// Docker's socket, or that of a compatible service.
     pub docker: Option<PathBuf>,
+    /// The socket of a container runtime, or [`ANY_CRI`].
+    pub cri: Option<PathBuf>,
+    /// Folders with files of container runtimes, for a reader that cannot read them itself: they were
+    /// not there when it gave up all others.
+    pub files: Vec<PathBuf>,
 }
 
 /// Their answers, passed from one process to the other.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Answers {
-    /// Addresses.
-    #[serde(default)]
-    addresses: Vec<(IpAddr, String, Service)>,
-    /// Tunnel ids: the bridge, the VRF, and whether it carries routed traffic.
-    #[serde(default)]
-    ids: Vec<(u32, Option<String>, Option<String>, bool)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-enum Service {
-    Ovs,
-    Frr,
-    Docker,
+    told: Vec<(Service, Said)>,
+    /// Who has none, and why.
+    silent: Vec<String>,
 }
 
 impl Services {
-    /// Whether there is any service to query.
-    pub fn any(&self) -> bool {
-        self.docker.is_some() || [OVSDB, ZEBRA, BGPD].iter().any(|path| Path::new(path).exists())
+    /// Whom there is to ask, now: sockets and folders. Whom the user named is always asked.
+    fn there(&self) -> Vec<PathBuf> {
+        let named = self.docker.iter().chain(&self.cri).cloned();
+        let sockets = ALWAYS.iter().map(|(_, path, _)| PathBuf::from(path));
+        let others = sockets.chain(self.files.iter().cloned());
+        named.chain(others.filter(|path| path.exists())).collect()
     }
 
-    /// Connects to all of them; then `confine` gives up everything; then they are queried.
+    /// Each question, and where to ask it.
+    fn questions(&self) -> Vec<(Service, PathBuf, Question)> {
+        let there = ALWAYS.iter().filter(|(_, path, _)| Path::new(path).exists());
+        let there = there.map(|(service, path, question)| (*service, path.into(), *question));
+        let docker = self.docker.iter().cloned();
+        let docker = docker.map(|path| (Service::Docker, path, docker::containers as Question));
+        let cri = self.cri.iter().map(|path| {
+            let default = || cri::SOCKETS.iter().find(|path| Path::new(path).exists());
+            let default = || Path::new(default().unwrap_or(&cri::SOCKETS[0])).to_owned();
+            let path = if path == Path::new(ANY_CRI) { default() } else { path.clone() };
+            (Service::Cri, path, cri::pods as Question)
+        });
+        there.chain(docker).chain(cri).collect()
+    }
+
+    /// Connects to all of them; then `confine` gives up everything; then they are queried, all at
+    /// the same time.
     ///
     /// # Errors
     /// That of `confine`.
     pub fn ask(&self, confine: impl FnOnce() -> Result<()>) -> Result<Answers> {
-        let [ovsdb, zebra, bgpd] = [OVSDB, ZEBRA, BGPD].map(|path| reach(Path::new(path)));
-        let docker = self.docker.as_deref().map(reach);
+        let connect = |(service, path, question): (Service, PathBuf, Question)| {
+            let line = reach(&path);
+            (service, path, move || question(line?))
+        };
+        let lines: Vec<_> = self.questions().into_iter().map(connect).collect();
         confine()?;
-        let mut told = Answers::default();
-        // A missing answer only means fewer names.
-        let _ = ovsdb.and_then(|line| told.of_ovs(line));
-        let _ = zebra.and_then(|line| told.of_zebra(line));
-        let _ = bgpd.and_then(|line| told.of_bgpd(line));
-        if let Some(docker) = docker {
-            let _ = docker.and_then(|line| told.of_docker(line));
-        }
-        Ok(told)
-    }
-}
-
-/// A connection to a service, with a deadline.
-struct Line {
-    socket: UnixStream,
-    until: Option<Instant>,
-}
-
-/// Connects, without waiting for a service whose queue is full.
-fn reach(path: &Path) -> io::Result<Line> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let made: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(std::os::fd::AsRawFd::as_raw_fd(&made), &UnixAddr::new(path)?)?;
-    Ok(Line { socket: UnixStream::from(made), until: None })
-}
-
-impl Line {
-    /// Sends a question, and starts the time limit for its answer.
-    fn ask(&mut self, question: &[u8]) -> io::Result<()> {
-        self.until = Some(Instant::now() + PATIENCE);
-        self.write_all(question)
-    }
-
-    /// Waits until it is ready.
-    fn ready(&self, what: PollFlags) -> io::Result<()> {
-        let until = self.until.unwrap_or_else(Instant::now);
-        wait(&self.socket, what, until)
-    }
-
-    /// Reads until `ends` recognises the end of the answer, or the service hangs up.
-    fn answer(&mut self, ends: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
-        let (mut all, mut some) = (Vec::new(), [0; 1 << 16]);
-        while !ends(&all) {
-            match self.read(&mut some)? {
-                0 => break,
-                n if all.len() + n > MOST_BYTES => {
-                    return Err(io::Error::other("an answer without end"));
-                }
-                n => all.extend_from_slice(&some[..n]),
+        let mut answers = Answers::default();
+        answers.read_files(&self.files);
+        thread::scope(|scope| {
+            let asked: Vec<_> = lines
+                .into_iter()
+                .map(|(service, path, ask)| {
+                    let thread = thread::Builder::new().spawn_scoped(scope, ask);
+                    (service, path, thread)
+                })
+                .collect();
+            for (service, path, thread) in asked {
+                let told = thread.and_then(|thread| {
+                    thread.join().unwrap_or_else(|_| Err(io::Error::other("a bug of tmon")))
+                });
+                answers.add(service, &path, told);
             }
-        }
-        Ok(all)
-    }
-}
-
-/// Waits until a descriptor is ready, but no longer than the deadline.
-fn wait(file: &impl std::os::fd::AsFd, what: PollFlags, until: Instant) -> io::Result<()> {
-    let mut ready = [PollFd::new(file.as_fd(), what)];
-    let left = until.saturating_duration_since(Instant::now());
-    match poll(&mut ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
-        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-        Err(e) if e != nix::errno::Errno::EINTR => Err(e.into()),
-        _ => Ok(()),
-    }
-}
-
-impl Read for Line {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.ready(PollFlags::POLLIN)?;
-            match self.socket.read(into) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Write for Line {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        loop {
-            self.ready(PollFlags::POLLOUT)?;
-            match self.socket.write(from) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(bytes).map_err(io::Error::other)
-}
-
-/// OVSDB's answer to some `select` (RFC 7047): a result for each.
-#[derive(Deserialize)]
-struct Selected<T> {
-    result: Vec<Table<T>>,
-}
-
-#[derive(Deserialize)]
-struct Table<T> {
-    #[serde(default = "Vec::new")]
-    rows: Vec<T>,
-}
-
-/// `["map", [[KEY, VALUE], ...]]`.
-#[derive(Default, Deserialize)]
-struct OvsMap(#[allow(dead_code)] String, Vec<(String, String)>);
-
-impl OvsMap {
-    /// What the first of these keys says.
-    fn get(&self, keys: [&str; 2]) -> Option<&str> {
-        let all = &self.1;
-        let found = keys.iter().find_map(|key| all.iter().find(|(k, v)| k == key && !v.is_empty()));
-        found.map(|(_, value)| value.as_str())
-    }
-}
-
-/// Asks OVSDB for columns of tables.
-fn select<T: DeserializeOwned>(mut line: Line, tables: &[(&str, &[&str])]) -> io::Result<Vec<T>> {
-    let selects = tables.iter().map(|(table, columns)| {
-        serde_json::json!({ "op": "select", "table": table, "where": [], "columns": columns })
-    });
-    let words: Vec<Value> = std::iter::once("Open_vSwitch".into()).chain(selects).collect();
-    let question = serde_json::json!({ "method": "transact", "id": 0, "params": words });
-    line.ask(question.to_string().as_bytes())?;
-    // One JSON text, after which the connection stays open.
-    let from = io::BufReader::new(line.take(MOST_BYTES as u64));
-    let mut texts = serde_json::Deserializer::from_reader(from).into_iter::<Selected<T>>();
-    let answer = texts.next().ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
-    Ok(answer.result.into_iter().flat_map(|table| table.rows).collect())
-}
-
-/// What the names of an interface are in.
-#[derive(Deserialize)]
-struct Row {
-    external_ids: OvsMap,
-}
-
-impl Row {
-    fn id(&self, keys: [&str; 2]) -> Option<&str> {
-        self.external_ids.get(keys)
-    }
-
-    /// `NAMESPACE/POD`, or else the name of the port.
-    fn name(&self) -> Option<String> {
-        let pod = self.id(["pod_name", "pod-name"]); // Kube-OVN, Antrea
-        match (self.id(["pod_namespace", "pod-namespace"]), pod) {
-            (Some(namespace), Some(pod)) => Some(format!("{namespace}/{pod}")),
-            (None, Some(pod)) => Some(pod.to_owned()),
-            (_, None) => self.id(["iface-id", "vm-id"]).map(str::to_owned),
-        }
-    }
-
-    /// Its addresses, whichever of the programs wrote them.
-    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        const KEYS: [[&str; 2]; 2] = [["ip_addresses", "ip-address"], ["ip", "ip_address"]];
-        let lists = KEYS.into_iter().filter_map(|keys| self.id(keys)).take(1);
-        let words = lists.flat_map(|list| list.split([',', ' ']));
-        words.filter_map(|word| word.split('/').next()?.parse().ok())
-    }
-}
-
-/// zebra's type of an id that is bridged, in a VRF.
-const L2VNI: &str = "L2VNI";
-
-/// zebra's names for the default VRF, and for a missing one.
-const NO_VRF: [&str; 3] = ["", "default", "Unknown"];
-
-/// What zebra knows of an id (`show evpn vni json`).
-#[derive(Deserialize)]
-struct Vni {
-    vni: u32,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default, rename = "tenantVrf")]
-    vrf: Option<String>,
-}
-
-/// The peers of `show bgp l2vpn evpn summary json`.
-#[derive(Deserialize)]
-struct Summary {
-    #[serde(default)]
-    peers: HashMap<String, Peer>,
-}
-
-#[derive(Deserialize)]
-struct Peer {
-    #[serde(default)]
-    hostname: Option<String>,
-}
-
-/// A container of Docker's `/containers/json`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Container {
-    names: Option<Vec<String>>,
-    network_settings: Option<Networked>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Networked {
-    networks: Option<HashMap<String, Attached>>,
-}
-
-#[derive(Deserialize)]
-struct Attached {
-    #[serde(default, rename = "IPAddress")]
-    v4: String,
-    #[serde(default, rename = "GlobalIPv6Address")]
-    v6: String,
-}
-
-impl Container {
-    /// Its addresses with its first name.
-    fn named(&self) -> impl Iterator<Item = (IpAddr, String)> {
-        let name = self.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
-        let networks = self.network_settings.iter().filter_map(|s| s.networks.as_ref());
-        let texts = networks.flat_map(HashMap::values).flat_map(|at| [&at.v4, &at.v6]);
-        texts.filter_map(move |text| Some((text.parse().ok()?, name?.to_owned())))
+        });
+        Ok(answers)
     }
 }
 
 impl Answers {
-    /// Adds the names of one service, up to the limit.
-    fn add(&mut self, from: Service, named: impl Iterator<Item = (IpAddr, String)>) {
-        let all = named.take(MOST_NAMES).map(|(address, name)| (address, name, from));
-        self.addresses.extend(all);
+    /// Adds what a service said, or why it said nothing.
+    fn add(&mut self, service: Service, path: &Path, told: io::Result<Said>) {
+        match told {
+            Ok(told) => self.told.push((service, told)),
+            Err(e) => {
+                let name = service.source().name();
+                let why = match e.kind() {
+                    io::ErrorKind::TimedOut => format!("no answer in {} s", PATIENCE.as_secs()),
+                    io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+                    _ => e.to_string().chars().take(MOST_REASON).collect(),
+                };
+                self.silent.push(format!("{name} has no names: {}: {why}", path.display()));
+            }
+        }
     }
 
-    fn of_ovs(&mut self, line: Line) -> io::Result<()> {
-        let rows: Vec<Row> = select(line, &[("Interface", &["external_ids"])])?;
-        let rows = rows.iter();
-        let of = |(name, row): (String, &Row)| {
-            row.addresses().map(move |address| (address, name.clone())).collect::<Vec<_>>()
-        };
-        self.add(Service::Ovs, rows.filter_map(|row| Some((row.name()?, row))).flat_map(of));
-        Ok(())
-    }
-
-    fn of_zebra(&mut self, line: Line) -> io::Result<()> {
-        let all: HashMap<String, Value> = json(&vty(line, "show evpn vni json")?)?;
-        let known = all.into_values().filter_map(|vni| serde_json::from_value::<Vni>(vni).ok());
-        self.ids.extend(known.take(MOST_NAMES).filter_map(|vni| {
-            let vrf = vni.vrf.filter(|vrf| !NO_VRF.contains(&vrf.as_str()))?;
-            let is_routed = vni.kind == "L3";
-            Some((vni.vni, (!is_routed).then(|| L2VNI.to_owned()), Some(vrf), is_routed))
-        }));
-        Ok(())
-    }
-
-    fn of_bgpd(&mut self, line: Line) -> io::Result<()> {
-        let all: Summary = json(&vty(line, "show bgp l2vpn evpn summary json")?)?;
-        let named = all.peers.into_iter().filter_map(|(address, peer)| {
-            Some((address.parse().ok()?, peer.hostname.filter(|name| !name.is_empty())?))
+    fn read_files(&mut self, folders: &[PathBuf]) {
+        let named = hosted::names(folders.iter().map(PathBuf::as_path), || {
+            pods::containers(&HashSet::new()).by_container(Path::new(pods::LOGS))
         });
-        self.add(Service::Frr, named);
-        Ok(())
-    }
-
-    fn of_docker(&mut self, mut line: Line) -> io::Result<()> {
-        // HTTP/1.0, so that the service closes the connection after an unchunked answer.
-        line.ask(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")?;
-        let answer = line.answer(|_| false)?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-        let body = end.map_or(&[][..], |end| &answer[end + 4..]);
-        let all: Vec<Container> = json(body)?;
-        self.add(Service::Docker, all.iter().flat_map(Container::named));
-        Ok(())
-    }
-
-    /// As the reader keeps them. An address with two names is ambiguous and left out.
-    fn known(self) -> ServiceNames {
-        let mut addresses: HashMap<IpAddr, Option<HostName>> = HashMap::new();
-        for (address, name, service) in self.addresses {
-            let from = match service {
-                Service::Ovs => NameSource::Ovs,
-                Service::Frr => NameSource::Frr,
-                Service::Docker => NameSource::Docker,
-            };
-            let name = HostName { name: sanitize(&name).into_owned(), from };
-            let known = addresses.entry(address).or_insert_with(|| Some(name.clone()));
-            known.take_if(|known| *known != name);
+        for (service, from) in
+            [(Service::Cni, NameSource::Cni), (Service::HostLocal, NameSource::HostLocal)]
+        {
+            let own = named.iter().filter(|(_, name)| name.from == from);
+            self.told.push((service, Said::inner(own.map(|(a, name)| (*a, name.name.clone())))));
         }
-        let addresses =
-            addresses.into_iter().filter_map(|(address, name)| Some((address, name?))).collect();
-        let safe = |name: Option<String>| name.map(|name| sanitize(&name).into_owned());
-        let segment = |(id, bridge, vrf, is_routed)| {
-            (id, Segment { bridge: safe(bridge), vrf: safe(vrf), is_routed })
-        };
-        ServiceNames { addresses, ids: self.ids.into_iter().map(segment).collect() }
     }
-}
 
-/// What OVS calls the types of tunnels, what they are on the wire, and their port where none is said.
-const OVS_TUNNELS: [(&str, Kind, Option<u16>); 6] = [
-    ("vxlan", Kind::Vxlan, Some(4789)),
-    ("geneve", Kind::Geneve, Some(6081)),
-    ("gre", Kind::Gretap, None),
-    ("ip6gre", Kind::Gretap, None),
-    ("erspan", Kind::Erspan, None),
-    ("gtpu", Kind::Gtpu, Some(2152)),
-];
-/// What the device of such a tunnel is called, with its type: there is none in the kernel.
-pub(crate) const OVS: &str = "ovs";
-
-/// Of any of the tables that tunnels are in.
-#[derive(Deserialize)]
-struct Part {
-    #[serde(rename = "_uuid")]
-    uuid: Value,
-    name: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    options: OvsMap,
-    /// Ports of a bridge.
-    ports: Option<Value>,
-    /// Interfaces of a port.
-    interfaces: Option<Value>,
-}
-
-/// The ids in `["uuid", ID]`, or in a set of those.
-fn ids(value: &Value) -> Vec<&str> {
-    match value.as_array().map(Vec::as_slice) {
-        Some([Value::String(what), Value::String(id)]) if what == "uuid" => vec![id],
-        Some([Value::String(what), Value::Array(all)]) if what == "set" => {
-            all.iter().filter_map(|v| v.get(1)?.as_str()).collect()
+    /// As the reader keeps them: of several services the one that knows it best. An address for
+    /// which a service has two names is ambiguous, and has none of it.
+    fn known(mut self) -> ServiceNames {
+        self.told.sort_by_key(|(service, _)| *service);
+        let mut known = ServiceNames::default();
+        for same in self.told.chunk_by_mut(|a, b| a.0 == b.0) {
+            let (mut inner, mut outer) = (Unambiguous::new(), Unambiguous::new());
+            let Some(from) = same.first().map(|(service, _)| service.source()) else { continue };
+            for (_, told) in same {
+                note(&mut inner, std::mem::take(&mut told.inner));
+                note(&mut outer, std::mem::take(&mut told.outer));
+                for (id, called) in told.ids.drain(..).take(MOST_NAMES) {
+                    known.ids.entry(id).or_insert_with(|| (called.segment(), from));
+                }
+            }
+            merge(&mut known.inner, inner, from);
+            merge(&mut known.outer, outer, from);
         }
-        _ => Vec::new(),
+        let safe = |line: String| sanitize(&line.replace('\n', " ")).into_owned();
+        known.silent = self.silent.into_iter().map(safe).collect();
+        known
     }
 }
 
-/// What Open vSwitch has.
-#[derive(Debug, Default)]
-pub(crate) struct OvsTunnels {
-    /// Its tunnels, as devices that are up.
-    pub(crate) tunnels: Vec<TunnelDevice>,
-    /// Its bridges, which have the addresses that these tunnels send from, and the interfaces by which
-    /// their packets leave.
-    pub(crate) bridges: HashMap<String, Vec<String>>,
+/// As long as a reason may be, in characters.
+const MOST_REASON: usize = 160;
+
+/// Names, none for addresses that have two.
+type Unambiguous = HashMap<IpAddr, Option<String>>;
+
+fn note(all: &mut Unambiguous, named: Vec<(IpAddr, String)>) {
+    for (address, name) in named.into_iter().take(MOST_NAMES) {
+        let name = sanitize(&name).into_owned();
+        all.entry(address).or_insert_with(|| Some(name.clone())).take_if(|known| *known != name);
+    }
 }
 
-/// Asks for it.
-///
-/// # Errors
-/// Nobody is there, or says nothing that is understood in time.
-pub(crate) fn ovs_tunnels() -> io::Result<OvsTunnels> {
-    of_ovsdb(reach(Path::new(OVSDB))?)
-}
-
-fn of_ovsdb(line: Line) -> io::Result<OvsTunnels> {
-    const MOST_TUNNELS: usize = 1000;
-    let parts: Vec<Part> = select(
-        line,
-        &[
-            ("Bridge", &["_uuid", "name", "ports"]),
-            ("Port", &["_uuid", "name", "interfaces"]),
-            ("Interface", &["_uuid", "name", "type", "options"]),
-        ],
-    )?;
-    let by_id: HashMap<&str, &Part> =
-        parts.iter().filter_map(|p| Some((*ids(&p.uuid).first()?, p))).collect();
-    let within = |of: Option<&Value>| {
-        let all = of.map(ids).unwrap_or_default();
-        all.into_iter().filter_map(|id| by_id.get(id).copied()).collect::<Vec<_>>()
-    };
-    let bridges = parts.iter().filter(|p| p.ports.is_some()).map(|bridge| {
-        let ports = within(bridge.ports.as_ref());
-        let interfaces = ports.into_iter().flat_map(|port| within(port.interfaces.as_ref()));
-        let outside = interfaces.filter(|i| matches!(i.kind.as_str(), "" | "system" | "afxdp"));
-        (bridge.name.clone(), outside.map(|i| i.name.clone()).collect())
-    });
-    let tunnel = |part: &Part| {
-        let (name, kind, port) = *OVS_TUNNELS.iter().find(|known| known.0 == part.kind)?;
-        let says = |keys| part.options.get(keys);
-        // Without this option GRE packets have no key; the other kinds send 0.
-        let none = if kind == Kind::Gretap { "" } else { "0" };
-        let key = says(["out_key", "key"]).unwrap_or(none);
-        let id =
-            key.strip_prefix("0x").map_or_else(|| key.parse(), |hex| u32::from_str_radix(hex, 16));
-        let remote = says(["remote_ip", "remote_ip"]);
-        Some(TunnelDevice {
-            ifindex: 0,
-            name: part.name.clone(),
-            device: format!("{OVS} {name}"),
-            kind,
-            id: id.ok(),
-            port: says(["dst_port", "dst_port"]).and_then(|p| p.parse().ok()).or(port),
-            fou: false,
-            local: says(["local_ip", "local_ip"]).and_then(|a| a.parse().ok()),
-            remote: remote.and_then(|a| a.parse().ok()),
-            underlay: None,
-            underlay_netnsid: None,
-            netnsid: None,
-            optional: 0,
-            collect_metadata: key == "flow" || remote == Some("flow"),
-            mtu: 0,
-            up: true,
-            master: None,
-        })
-    };
-    let tunnels = parts.iter().filter_map(tunnel).take(MOST_TUNNELS).collect();
-    Ok(OvsTunnels { tunnels, bridges: bridges.collect() })
-}
-
-/// FRR's answer to a command on the socket that vtysh(1) uses: a text, three zeroes, a status.
-fn vty(mut line: Line, command: &str) -> io::Result<Vec<u8>> {
-    line.ask(&[command.as_bytes(), b"\0"].concat())?;
-    let end = |all: &[u8]| all.len().checked_sub(4).filter(|at| all[*at..*at + 3] == [0; 3]);
-    let mut answer = line.answer(|all| end(all).is_some())?;
-    let text = end(&answer).ok_or(io::ErrorKind::UnexpectedEof)?;
-    answer.truncate(text);
-    Ok(answer)
+/// Adds what nobody else has said.
+fn merge(into: &mut HashMap<IpAddr, HostName>, all: Unambiguous, from: NameSource) {
+    for (address, name) in all {
+        if let Some(name) = name {
+            into.entry(address).or_insert(HostName { name, from });
+        }
+    }
 }
 
 /// The process that queries services, on demand.
 #[derive(Debug)]
-pub struct Asker(Runner);
+pub struct Asker {
+    runner: Runner,
+    services: Services,
+}
 
 impl Asker {
-    /// Prepares it, if there is any service to query. To be called before there are threads.
-    pub fn start(services: &Services) -> Option<Asker> {
-        if !services.any() {
-            return None;
-        }
+    /// Prepares it, also for services that come later. To be called before there are threads.
+    pub fn start(services: Services) -> Option<Asker> {
         let mut command = vec![std::env::current_exe().ok()?.into(), "ask".into()];
-        if let Some(docker) = &services.docker {
-            command.extend(["--docker".into(), docker.into()]);
+        for (flag, path) in [("--docker", &services.docker), ("--cri", &services.cri)] {
+            if let Some(path) = path {
+                command.extend([flag.into(), path.into()]);
+            }
+        }
+        for folder in &services.files {
+            command.extend(["--files".into(), folder.into()]);
         }
         // Without it there are only fewer names.
-        Runner::start(vec![command]).ok().map(Asker)
+        let runner = Runner::start(vec![command]).ok()?;
+        Some(Asker { runner, services })
     }
 
-    /// Asks once.
+    /// Asks once, if there is anybody.
     pub fn ask(&self) -> Option<ServiceNames> {
+        if self.services.there().is_empty() {
+            return None;
+        }
         let until = Instant::now() + ALL;
-        let mut running = self.0.run(0).ok()?;
-        let told: Answers = serde_json::from_slice(&whole(&mut running, until)?).ok()?;
-        Some(told.known())
+        let mut running = self.runner.run(0).ok()?;
+        let answers: Answers = serde_json::from_slice(&whole(&mut running, until)?).ok()?;
+        Some(answers.known())
     }
 
-    /// Queries again every minute, until the program ends. Names that disappear are forgotten.
+    /// Queries again every minute, and soon after somebody comes or goes, until the program ends.
+    /// Names that disappear are forgotten.
     pub fn follow(&self, names: &Names) {
+        let (mut there, mut asked) = (self.services.there(), Instant::now());
         loop {
-            thread::sleep(LATER);
-            names.learn_asked(self.ask().unwrap_or_default());
+            thread::sleep(SOON);
+            let now = self.services.there();
+            if now != there || asked.elapsed() >= LATER {
+                (there, asked) = (now, Instant::now());
+                names.learn_asked(self.ask().unwrap_or_default());
+            }
         }
     }
 }
@@ -555,7 +307,14 @@ fn whole(running: &mut Running, until: Instant) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read, Write},
+        net::Ipv4Addr,
+        os::unix::net::UnixStream,
+    };
+
     use super::*;
+    use crate::kernel::netlink::TunnelDevice;
 
     /// As ovsdb-server 3.1 answers: what Kube-OVN, OVN-Kubernetes and Antrea write, and a bridge's own port.
     const OVS: &str = r#"{"id":0,"result":[{"rows":[{"external_ids":["map",[]]},
@@ -586,15 +345,15 @@ mod tests {
             let _ = theirs.write_all(&answer);
             let _ = theirs.read(&mut question); // until the other side closes
         });
-        Line { socket, until: None }
+        Line::over(socket)
     }
 
     fn vty_says(text: &str) -> Line {
         service([text.as_bytes(), &[0; 4]].concat())
     }
 
-    /// Docker hangs up behind its answer.
-    fn docker_says(body: &str) -> Line {
+    /// An HTTP service, which hangs up behind its answer.
+    fn http_says(body: &str) -> Line {
         let (socket, mut theirs) = UnixStream::pair().expect("a pair");
         socket.set_nonblocking(true).expect("set");
         let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
@@ -602,42 +361,124 @@ mod tests {
             let _ = theirs.read(&mut [0; 4096]);
             let _ = theirs.write_all(answer.as_bytes());
         });
-        Line { socket, until: None }
+        Line::over(socket)
+    }
+
+    /// As the agent of Cilium 1.14 does.
+    const CILIUM: &str = r#"[{"cidr":"10.0.1.5/32","hostIP":"192.0.2.7","identity":4711,
+        "metadata":{"name":"cart-0","namespace":"shop","source":"k8s"}},
+        {"cidr":"fd00::1:5/128","identity":4711,"metadata":{"name":"cart-0","namespace":"shop","source":"k8s"}},
+        {"cidr":"192.0.2.7/32","identity":6,"metadata":{"source":"custom-resource"}},
+        {"cidr":"0.0.0.0/0","identity":2,"metadata":{"name":"x","namespace":"y","source":"generated"}},
+        {"cidr":"10.0.1.9/32","identity":8}]"#;
+    const NODES: &str = r#"{"client-id":7,"nodes-added":[{"name":"node-a","primary-address":{
+        "ipv4":{"address-type":"InternalIP","alloc-range":"10.0.0.0/24","enabled":true,"ip":"192.0.2.1"},
+        "ipv6":{"enabled":false}},"secondary-addresses":null},
+        {"name":"east/node-b","primary-address":{"ipv4":{"ip":"192.0.2.7"}},"secondary-addresses":[{"ip":"192.0.2.8"}]},
+        {"name":"bare"}],"nodes-removed":null,"self":"node-a"}"#;
+    /// As ovsdb-server does for OVN 23.03: ports of Kube-OVN, OVN-Kubernetes and Neutron, and a router's.
+    const OVN: &str = r#"{"id":0,"error":null,"result":[{"rows":[
+        {"logical_port":"web-0.shop","mac":"0a:58:0a:10:00:05 10.16.0.5","external_ids":["map",[["ls","ovn-default"],["pod","shop/web-0"]]]},
+        {"logical_port":"shop_cart-0","mac":["set",["0a:58:0a:f4:00:05 10.244.0.5 fd00::5","unknown"]],"external_ids":["map",[["namespace","shop"],["pod","true"]]]},
+        {"logical_port":"9f3a","mac":["set",["fa:16:3e:00:00:01 10.5.0.9/24"]],"external_ids":["map",[["name","db"],["neutron:port_name","db"]]]},
+        {"logical_port":"rtos-a","mac":"0a:58:0a:f4:00:01 10.244.0.1/24","external_ids":["map",[]]},
+        {"logical_port":"stor-a","mac":["set",["router"]],"external_ids":["map",[]]},
+        {"logical_port":"none","mac":["set",[]],"external_ids":["map",[]]}]},
+        {"rows":[{"tunnel_key":3,"external_ids":["map",[["logical-switch","4e6f"],["name","neutron-4e6f"],["name2","blue"]]]},
+        {"tunnel_key":4,"external_ids":["map",[["logical-router","5a"],["name","edge"]]]},
+        {"tunnel_key":5,"external_ids":["map",[]]}]},
+        {"rows":[{"name":"0a1b","hostname":"compute-1"},{"name":"2c3d","hostname":""}]},
+        {"rows":[{"chassis_name":"0a1b","ip":"192.0.2.11"},{"chassis_name":"2c3d","ip":"192.0.2.12"}]}]}"#;
+
+    /// All answers in order, as texts.
+    fn shown(answers: Answers) -> (Vec<String>, Vec<String>, Vec<String>) {
+        // From one process to the other.
+        let bytes = serde_json::to_vec(&answers).expect("JSON");
+        let answers: Answers = serde_json::from_slice(&bytes).expect("the same");
+        let known = answers.known();
+        let text = |all: &HashMap<IpAddr, HostName>| {
+            let line = |(a, n): (&IpAddr, &HostName)| format!("{a} {} {}", n.name, n.from.name());
+            let mut all: Vec<String> = all.iter().map(line).collect();
+            all.sort();
+            all
+        };
+        let mut ids: Vec<_> = known
+            .ids
+            .iter()
+            .map(|(id, (segment, from))| format!("{id} {segment} {}", from.name()))
+            .collect();
+        ids.sort();
+        (text(&known.inner), text(&known.outer), ids)
+    }
+
+    fn answers(told: impl IntoIterator<Item = (Service, io::Result<Said>)>) -> Answers {
+        let mut answers = Answers::default();
+        for (service, told) in told {
+            answers.add(service, Path::new("/run/x.sock"), told);
+        }
+        answers
     }
 
     #[test]
     fn answers_of_real_services_are_understood() {
-        let mut told = Answers::default();
-        told.of_ovs(service(OVS.into())).expect("OVS");
-        told.of_zebra(vty_says(ZEBRA)).expect("zebra");
-        told.of_bgpd(vty_says(BGPD)).expect("bgpd");
-        told.of_docker(docker_says(DOCKER)).expect("Docker");
-        // From one process to the other.
-        let told: Answers = json(&serde_json::to_vec(&told).expect("JSON")).expect("the same");
-        let known = told.known();
-        let mut all: Vec<String> = known
-            .addresses
-            .iter()
-            .map(|(address, n)| format!("{address} {} {}", n.name, n.from.name()))
-            .collect();
-        all.sort();
+        let told = answers([
+            (Service::Ovs, ovs::ports(service(OVS.into()))),
+            (Service::Frr, frr::vnis(vty_says(ZEBRA))),
+            (Service::Frr, frr::neighbours(vty_says(BGPD))),
+            (Service::Docker, docker::containers(http_says(DOCKER))),
+        ]);
+        assert_eq!(told.silent, Vec::<String>::new());
+        let (inner, outer, ids) = shown(told);
         assert_eq!(
-            all,
+            inner,
             [
                 "10.0.1.7 web docker",
                 "10.10.0.2 shop/cart ovs",
                 "10.16.0.5 shop/web-1 ovs",
                 "10.244.0.5 default_web-0 ovs",
                 "172.17.0.2 web docker",
-                "192.0.2.2 leaf-2 frr",
                 "fd00::5 default_web-0 ovs",
                 "fd01::7 web docker",
             ]
         );
-        let mut ids: Vec<_> =
-            known.ids.iter().map(|(id, segment)| (*id, segment.to_string())).collect();
-        ids.sort();
-        assert_eq!(ids, [(50, "VRF red".to_owned()), (100, "L2VNI in VRF red".to_owned())]);
+        assert_eq!(outer, ["192.0.2.2 leaf-2 frr"]);
+        assert_eq!(ids, ["100 L2VNI in VRF red frr", "50 VRF red frr"]);
+    }
+
+    #[test]
+    fn services_of_a_cluster_know_pods_and_nodes_of_all_hosts() {
+        let told = answers([
+            (Service::Ovs, ovs::ports(service(OVS.into()))),
+            (Service::Ovn, ovn::southbound(service(OVN.into()))),
+            (Service::Cilium, cilium::pods(http_says(CILIUM))),
+            (Service::Cilium, cilium::nodes(http_says(NODES))),
+        ]);
+        assert_eq!(told.silent, Vec::<String>::new());
+        let (inner, outer, ids) = shown(told);
+        assert_eq!(
+            inner,
+            [
+                "10.0.1.5 shop/cart-0 cilium",
+                "10.10.0.2 shop/cart ovs",
+                "10.16.0.5 shop/web-0 ovn", // which knows it better than Open vSwitch
+                "10.244.0.1 rtos-a ovn",
+                "10.244.0.5 shop/cart-0 ovn",
+                "10.5.0.9 db ovn",
+                "fd00::1:5 shop/cart-0 cilium",
+                "fd00::5 shop/cart-0 ovn",
+            ]
+        );
+        assert_eq!(
+            outer,
+            [
+                "192.0.2.1 node-a cilium",
+                "192.0.2.11 compute-1 ovn",
+                "192.0.2.12 2c3d ovn",
+                "192.0.2.7 east/node-b cilium",
+                "192.0.2.8 east/node-b cilium",
+            ]
+        );
+        assert_eq!(ids, ["3 bridge blue ovn", "4 VRF edge ovn"]);
     }
 
     /// As ovsdb-server 3.1 answers: a bridge with three tunnels, and one that the physical interface is in.
@@ -659,7 +500,7 @@ mod tests {
 
     #[test]
     fn tunnels_of_open_vswitch_are_found_with_what_they_leave_by() {
-        let OvsTunnels { tunnels, bridges } = of_ovsdb(service(BRIDGES.into())).expect("OVS");
+        let OvsTunnels { tunnels, bridges } = ovs::tunnels(service(BRIDGES.into())).expect("OVS");
         let text = |t: &TunnelDevice| {
             let or = |a: Option<IpAddr>| a.map_or("-".to_owned(), |a| a.to_string());
             let (id, port) = (t.id.unwrap_or_default(), t.port.unwrap_or_default());
@@ -678,46 +519,86 @@ mod tests {
         assert!(bridges["br-int"].is_empty());
     }
 
+    /// Each question, to who answers like this.
+    fn each(says: &str) -> [(Service, io::Result<Said>); 8] {
+        [
+            (Service::Ovs, ovs::ports(service(says.into()))),
+            (Service::Ovn, ovn::southbound(service(says.into()))),
+            (Service::Frr, frr::vnis(vty_says(says))),
+            (Service::Frr, frr::neighbours(vty_says(says))),
+            (Service::Docker, docker::containers(http_says(says))),
+            (Service::Cilium, cilium::pods(http_says(says))),
+            (Service::Cilium, cilium::nodes(http_says(says))),
+            (Service::Cri, cri::pods(service(says.into()))),
+        ]
+    }
+
     #[test]
-    fn garbage_silence_and_floods_cost_bounded_time_and_names() {
+    fn garbage_and_silence_cost_bounded_time_and_a_line() {
         let begun = Instant::now();
-        let mut told = Answers::default();
-        for garbage in
-            ["", "\0\0\0\0", "{", "[[[[", "\u{1b}[2J", "null", "[]", r#"{"result":null}"#]
-        {
-            let _ = told.of_ovs(service(garbage.into()));
-            assert!(of_ovsdb(service(garbage.into())).is_err());
-            let _ = told.of_zebra(vty_says(garbage));
-            let _ = told.of_bgpd(vty_says(garbage));
-            let _ = told.of_docker(docker_says(garbage));
-        }
         let deep = "[".repeat(1 << 20);
-        assert!(told.of_ovs(service(deep.clone().into())).is_err());
-        assert!(told.of_docker(docker_says(&deep)).is_err());
-        assert!(told.addresses.is_empty() && told.ids.is_empty());
-        assert!(begun.elapsed() < 40 * PATIENCE, "each has its time");
-        // More names than are taken, and one that a terminal would act on.
-        let rows: Vec<String> = (0..MOST_NAMES + 10)
-            .map(|i| {
-                let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + i as u32);
-                format!(
-                    r#"{{"external_ids":["map",[["iface-id","p{i}\u001b[31m"],["ip","{address}"]]]}}"#
-                )
+        let all =
+            ["", "\0\0\0\0", "{", "[[[[", "\u{1b}[2J", "null", "7", r#"{"result":null}"#, &deep];
+        let all: Vec<_> = all
+            .map(|says| {
+                thread::spawn({
+                    let says = says.to_owned();
+                    move || {
+                        assert!(ovs::tunnels(service(says.clone().into())).is_err());
+                        each(&says)
+                    }
+                })
             })
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
             .collect();
+        assert!(begun.elapsed() < 30 * PATIENCE, "each has its time");
+        let told = answers(all);
+        assert!(told.told.iter().all(|(_, told)| *told == Said::default()), "{told:?}");
+        let silent = told.known().silent;
+        assert!(silent.len() > 40, "{silent:?}");
+        for line in silent {
+            assert!(line.contains(" has no names: /run/x.sock: "), "{line}");
+            assert!(line.len() < 250 && !line.contains(['\n', '\x1b']), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn floods_and_escapes_cost_bounded_names() {
+        let many =
+            || (0..MOST_NAMES + 10).map(|i| (i, Ipv4Addr::from_bits(0x0a00_0000 + i as u32)));
+        let row = |(i, address): (usize, Ipv4Addr)| {
+            format!(
+                r#"{{"external_ids":["map",[["iface-id","p{i}\u001b[31m"],["ip","{address}"]]]}}"#
+            )
+        };
+        let rows: Vec<String> = many().map(row).collect();
         let flood = format!(r#"{{"id":0,"result":[{{"rows":[{}]}}]}}"#, rows.join(","));
-        told.of_ovs(service(flood.into())).expect("some of it");
-        let known = told.known().addresses;
-        assert_eq!(known.len(), MOST_NAMES);
-        assert_eq!(known[&IpAddr::from([10, 0, 0, 7])].name, "p7␛[31m");
+        let entry = |(i, address): (usize, Ipv4Addr)| {
+            format!(
+                r#"{{"cidr":"{address}/32","metadata":{{"name":"p{i}\u001b[31m","namespace":""}}}}"#
+            )
+        };
+        let entries: Vec<String> = many().map(entry).collect();
+        for (service, told) in [
+            (Service::Ovs, ovs::ports(service(flood.into()))),
+            (Service::Cilium, cilium::pods(http_says(&format!("[{}]", entries.join(","))))),
+        ] {
+            let known = answers([(service, told)]).known().inner;
+            assert_eq!(known.len(), MOST_NAMES);
+            assert_eq!(known[&IpAddr::from([10, 0, 0, 7])].name, "p7␛[31m");
+        }
     }
 
     #[test]
     fn an_address_with_two_names_has_none() {
         let address = IpAddr::from([10, 0, 0, 1]);
-        let two = [("a", Service::Ovs), ("b", Service::Ovs)];
-        let addresses = two.map(|(name, service)| (address, name.to_owned(), service)).to_vec();
-        let told = Answers { addresses, ids: Vec::new() };
-        assert!(told.known().addresses.is_empty());
+        let two = |a: &str, b: &str| {
+            Ok(Said::inner([a, b].map(|name| (address, name.to_owned())).into_iter()))
+        };
+        assert!(answers([(Service::Ovs, two("a", "b"))]).known().inner.is_empty());
+        // But one of another service.
+        let told = answers([(Service::Docker, two("c", "c")), (Service::Ovs, two("a", "b"))]);
+        assert_eq!(told.known().inner[&address].name, "c");
     }
 }

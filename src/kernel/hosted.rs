@@ -6,6 +6,7 @@
 //! The contents of these files are under the control of others: what is read of each is bounded,
 //! and what is not understood is skipped.
 use std::{
+    cell::LazyCell,
     collections::hash_map::Entry,
     fs::{self, File},
     io,
@@ -23,8 +24,8 @@ use foldhash::{HashMap, HashMapExt};
 use model::units::sanitize;
 use serde::Deserialize;
 
-/// The folders with these files: CNI's own, and Antrea's.
-pub const FOLDERS: [&str; 2] = ["/var/lib/cni", "/run/antrea/cni"];
+/// The folders with these files: CNI's own, cri-dockerd's, and Antrea's.
+pub const FOLDERS: [&str; 3] = ["/var/lib/cni", "/var/lib/cni/cache", "/run/antrea/cni"];
 /// What is in each of them.
 const RESULTS: &str = "results";
 const NETWORKS: &str = "networks";
@@ -86,15 +87,21 @@ impl Cached {
         let new = self.result.ips.iter().flatten().map(|ip| ip.address.as_str());
         let old = [&self.result.ip4, &self.result.ip6].into_iter().flatten();
         let address = |text: &str| text.split('/').next().and_then(|a| a.parse().ok());
-        new.chain(old.map(|ip| ip.ip.as_str())).filter_map(address)
+        let all = new.chain(old.map(|ip| ip.ip.as_str())).filter_map(address);
+        // Every pod has a result of the loopback plugin as well.
+        all.filter(|address: &IpAddr| !address.is_loopback())
     }
 }
 
 /// Names, and when they were assigned.
 type GivenNames = HashMap<IpAddr, (SystemTime, HostName)>;
 
-/// All names in folders such as [`FOLDERS`].
-pub fn names<'a>(folders: impl Iterator<Item = &'a Path>) -> HashMap<IpAddr, HostName> {
+/// All names in folders such as [`FOLDERS`]. `pods` has pods by the ids of their containers, for those
+/// of which only the id is in a file.
+pub fn names<'a>(
+    folders: impl Iterator<Item = &'a Path>,
+    pods: impl FnOnce() -> HashMap<String, String>,
+) -> HashMap<IpAddr, HostName> {
     let mut found = GivenNames::new();
     let mut containers: HashMap<String, String> = HashMap::new();
     let mut left = MOST_FILES;
@@ -111,6 +118,7 @@ pub fn names<'a>(folders: impl Iterator<Item = &'a Path>) -> HashMap<IpAddr, Hos
             containers.insert(cached.container, name);
         }
     }
+    let pods = LazyCell::new(pods);
     for folder in &folders {
         for network in files(&folder.join(NETWORKS), &mut left) {
             for path in files(&network, &mut left) {
@@ -128,7 +136,8 @@ pub fn names<'a>(folders: impl Iterator<Item = &'a Path>) -> HashMap<IpAddr, Hos
                     continue;
                 };
                 let short = || sanitize(&id.chars().take(SHORT).collect::<String>()).into_owned();
-                let name = containers.get(id).cloned().unwrap_or_else(short);
+                let named = || containers.get(id).or_else(|| pods.get(id)).cloned();
+                let name = named().unwrap_or_else(short);
                 add(&mut found, address, at, HostName { name, from: NameSource::HostLocal });
             }
         }
@@ -224,9 +233,12 @@ mod tests {
             "results/old",
             r#"{"containerId":"abc","result":{"cniVersion":"0.2.0","ip4":{"ip":"10.88.0.9/16"}}}"#,
         );
+        let loopback = r#"[{"interface":0,"address":"127.0.0.1/8"},{"address":"::1/128"}]"#;
+        write(&format!("results/cni-loopback-{ID}-lo"), &result(ID, &pod("cart-0"), loopback));
         // host-local's files, and other files beside them.
         write("networks/cbr0/10.244.0.5", &format!("{ID}\r\neth0"));
         write("networks/cbr0/10.244.0.6", "feedfacefeedfacefeed\r\neth0");
+        write("networks/cbr0/10.244.0.7", "cafe\r\neth0");
         write("networks/cbr0/last_reserved_ip.0", "10.244.0.6");
         write("networks/cbr0/lock", "");
         root
@@ -235,13 +247,15 @@ mod tests {
     #[test]
     fn pods_have_their_runtimes_names() {
         let root = laid_out();
-        let found = names([root.path(), Path::new("/nonexistent")].into_iter());
+        let pods = || [("cafe".to_owned(), "shop/tea".to_owned())].into_iter().collect();
+        let found = names([root.path(), Path::new("/nonexistent")].into_iter(), pods);
         let name = |address| found.get(&ip(address)).map(|n| (n.name.as_str(), n.from));
         assert_eq!(name("10.244.0.5"), Some(("shop/cart-0", NameSource::Cni)));
         assert_eq!(name("fd00:10::5"), Some(("shop/cart-0", NameSource::Cni)));
         assert_eq!(name("10.88.0.9"), Some(("abc", NameSource::Cni)), "before version 0.3");
         assert_eq!(name("10.244.0.6"), Some(("feedfacefeed", NameSource::HostLocal)));
-        assert_eq!(found.len(), 4, "{found:?}");
+        assert_eq!(name("10.244.0.7"), Some(("shop/tea", NameSource::HostLocal)), "by its process");
+        assert_eq!(found.len(), 5, "{found:?}");
     }
 
     #[test]
@@ -265,8 +279,8 @@ mod tests {
         std::os::unix::fs::symlink("/dev/zero", root.path().join("networks/cbr0/10.0.0.3"))
             .expect("a link");
         fs::create_dir(root.path().join("networks/cbr0/10.0.0.4")).expect("a folder");
-        let found = names([root.path()].into_iter());
-        assert_eq!(found.len(), 5, "{found:?}");
+        let found = names([root.path()].into_iter(), HashMap::new);
+        assert_eq!(found.len(), 6, "{found:?}");
         assert_eq!(found[&ip("10.0.0.2")].name, "shop/␛[31m\u{fffd}");
     }
 
@@ -283,7 +297,8 @@ mod tests {
         give("a", "gone", 1_000);
         give("b", "here", 3_000);
         give("c", "gone-too", 2_000);
-        assert_eq!(names([root.path()].into_iter())[&ip("10.0.0.1")].name, "shop/here");
+        let found = names([root.path()].into_iter(), HashMap::new);
+        assert_eq!(found[&ip("10.0.0.1")].name, "shop/here");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::kernel::{
@@ -17,7 +17,8 @@ use crate::kernel::{
     discover::{FoundTunnel, NetnsView},
     hosted,
     netlink::Netlink,
-    netns,
+    netns::{self, Netns},
+    pods::{self, Containers},
     sandbox::Sandbox,
 };
 use feed::names::{HostName, NameSource, Names};
@@ -36,12 +37,19 @@ pub fn look_around(names: &Names) -> Option<JoinHandle<()>> {
     let names = names.clone();
     let sandbox = Sandbox::new(None);
     let look = move || {
+        // Namespaces of other processes are out of reach afterwards.
+        let named: Vec<(String, Netns)> = netns::others()
+            .into_iter()
+            .filter_map(|(name, netns)| Some((name, netns.ok()?)))
+            .take(MOST_NAMESPACES)
+            .collect();
+        let containers =
+            pods::containers(&named.iter().filter_map(|(_, n)| n.inode().ok()).collect());
         // It keeps the privilege to enter namespaces, and ends soon.
         sandbox.confine();
-        let (own, segments) = own_names();
+        let (own, segments) = own_names(named, containers);
         names.learn_segments(segments);
-        let folders = || hosted::FOLDERS.iter().map(Path::new);
-        names.learn_local(own.clone().into_iter().chain(hosted::names(folders())).collect());
+        names.learn_local(own.clone().into_iter().chain(hosted_names()).collect());
         start(move || {
             sandbox.confine_strictly();
             follow(&names, &own);
@@ -70,21 +78,26 @@ fn start(run: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     thread::Builder::new().name("tmon-names".to_owned()).spawn(run).ok()
 }
 
+/// What files of container runtimes say.
+fn hosted_names() -> HashMap<IpAddr, HostName> {
+    hosted::names(hosted::FOLDERS.iter().map(Path::new), || {
+        pods::containers(&HashSet::new()).by_container(Path::new(pods::LOGS))
+    })
+}
+
 /// Reads files again whenever they change.
 fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
-    let folders = || hosted::FOLDERS.iter().map(Path::new);
     let what = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_DELETE_SELF;
     loop {
-        let watched = hosted::watched(folders());
+        let watched = hosted::watched(hosted::FOLDERS.iter().map(Path::new));
         let Ok(inotify) = Inotify::init(InitFlags::IN_CLOEXEC) else { return };
         let any = watched.iter().filter(|path| inotify.add_watch(*path, what).is_ok()).count() > 0;
         // After the watches have been added, so that nothing is missed.
-        let found = hosted::names(folders());
-        names.learn_local(own.clone().into_iter().chain(found).collect());
+        names.learn_local(own.clone().into_iter().chain(hosted_names()).collect());
         if !any {
             thread::sleep(LATER);
         } else if inotify.read_events().is_err() {
@@ -97,12 +110,13 @@ fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
 /// The names of addresses, and what ids stand for.
 type OwnNames = (HashMap<IpAddr, HostName>, HashMap<u32, Option<Segment>>);
 
-/// The addresses of the interfaces here and in the named namespaces: `eth0`, `tenant-a/veth0`. And
-/// what the ids of tunnel devices stand for; `None` for those that stand for several things.
-fn own_names() -> OwnNames {
-    let mut found: HashMap<IpAddr, Option<String>> = HashMap::new();
+/// The addresses of the interfaces here and in other namespaces: of those of pods and containers, what
+/// these are called, otherwise `eth0`, `tenant-a/veth0`. And what the ids of tunnel devices stand for;
+/// `None` for those that stand for several things.
+fn own_names(named: Vec<(String, Netns)>, containers: Containers) -> OwnNames {
+    let mut found: HashMap<IpAddr, Option<HostName>> = HashMap::new();
     let mut segments: HashMap<u32, Option<Segment>> = HashMap::new();
-    let mut add = |netns: Option<&str>, netlink: Result<Netlink>| {
+    let mut add = |netns: Option<&str>, called: Option<&HostName>, netlink: Result<Netlink>| {
         let Ok(mut netlink) = netlink else { return };
         let (Ok(links), Ok(addresses)) = (netlink.links(), netlink.addresses()) else { return };
         for (index, address, _) in addresses {
@@ -120,8 +134,11 @@ fn own_names() -> OwnNames {
                 }
                 None => sanitize(&link.name).into_owned(),
             };
-            // Two interfaces have it: it is ambiguous.
-            found.entry(address).and_modify(|known| *known = None).or_insert(Some(name));
+            let device = HostName { name, from: NameSource::Interface };
+            let name = called.cloned().unwrap_or(device);
+            // Two of different names have it: it is ambiguous.
+            let known = found.entry(address).or_insert_with(|| Some(name.clone()));
+            known.take_if(|known| *known != name);
         }
         let with = |device| FoundTunnel { device, underlay: None };
         let tunnels = netlink.tunnels_among(&links).into_iter().map(with).collect();
@@ -131,12 +148,13 @@ fn own_names() -> OwnNames {
             known.take_if(|known| *known != segment);
         }
     };
-    add(None, Netlink::open());
-    for (name, netns) in netns::others().into_iter().take(MOST_NAMESPACES) {
-        add(Some(&name), netns.and_then(|n| Netlink::open_in(&n)));
+    add(None, None, Netlink::open());
+    let called = containers.by_space(Path::new(pods::LOGS));
+    let others = containers.into_spaces().into_iter().map(|netns| (netns.name().to_owned(), netns));
+    for (name, netns) in named.into_iter().chain(others) {
+        let called = netns.inode().ok().and_then(|inode| called.get(&inode));
+        add(Some(&name), called, Netlink::open_in(&netns));
     }
-    let own = |(address, name): (IpAddr, Option<String>)| {
-        Some((address, HostName { name: name?, from: NameSource::Interface }))
-    };
-    (found.into_iter().filter_map(own).collect(), segments)
+    let own = found.into_iter().filter_map(|(address, name)| Some((address, name?)));
+    (own.collect(), segments)
 }

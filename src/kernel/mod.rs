@@ -43,6 +43,8 @@ pub(crate) mod owned;
 pub(crate) mod owner;
 #[cfg(feature = "live")]
 pub mod pin;
+#[cfg(feature = "live")]
+pub mod pods;
 pub mod privilege;
 #[cfg(feature = "live")]
 pub mod probe;

@@ -70,6 +70,9 @@ const READ: [&str; 30] = [
     "/gnu/store",
 ];
 
+/// Folders of which only the entries' names are read: what pods wrote there is theirs.
+const LISTED: [&str; 1] = ["/var/log/pods"];
+
 /// Devices that are also written to. The descriptors 0 to 2 are here for code that opens them
 /// again.
 const DEVICES: [&str; 5] =
@@ -237,6 +240,7 @@ fn rules(saves: Option<&Path>, keeps: Option<&Path>) -> Result<RulesetCreated, R
         .handle_access(AccessFs::from_all(KNOWN))?
         .create()?
         .add_rules(path_beneath_rules(READ.iter().map(PathBuf::from).chain(resolver), read))?
+        .add_rules(path_beneath_rules(LISTED, AccessFs::ReadDir))?
         .add_rules(path_beneath_rules(terminals(), device))?
         .add_rules(path_beneath_rules(saves, save))?
         .add_rules(path_beneath_rules(keeps, read | save))?

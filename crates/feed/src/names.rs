@@ -41,10 +41,12 @@ const SERVICES: &str = "/etc/services";
 const MOST_BYTES: u64 = 64 << 20;
 /// And names in all of them: a name takes far more memory than bytes of a file.
 const MOST_NAMES: usize = 1_000_000;
+/// And ids that other hosts may name.
+const MOST_IDS: usize = 65_536;
 /// Characters of a name; those of DNS have at most 253.
 const MOST_CHARS: usize = 255;
 
-/// Where a name comes from.
+/// Where a name comes from, who knows best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NameSource {
     /// The file of `--names`.
@@ -55,10 +57,20 @@ pub enum NameSource {
     Cni,
     /// What CNI's host-local plugin keeps.
     HostLocal,
+    /// The folders of pods' logs: what the pod of a process or a container is called.
+    Pods,
+    /// A container runtime: containerd, CRI-O.
+    Cri,
+    /// Cilium: the pods of a cluster, and its nodes.
+    Cilium,
+    /// OVN: the ports of all its hosts, the hosts, and what its ids stand for.
+    Ovn,
     /// Open vSwitch, and who writes there: OVN, Kube-OVN, Antrea.
     Ovs,
     /// Docker.
     Docker,
+    /// The control group of a process that has the address: the beginning of a container's id.
+    Cgroup,
     /// An interface of this host that has the address, or that an id is of.
     Interface,
     /// A host of the fleet.
@@ -77,8 +89,13 @@ impl NameSource {
             NameSource::Hosts => HOSTS,
             NameSource::Cni => "cni",
             NameSource::HostLocal => "host-local",
+            NameSource::Pods => "/var/log/pods",
+            NameSource::Cri => "cri",
+            NameSource::Cilium => "cilium",
+            NameSource::Ovn => "ovn",
             NameSource::Ovs => "ovs",
             NameSource::Docker => "docker",
+            NameSource::Cgroup => "cgroup",
             NameSource::Interface => "interface",
             NameSource::Fleet => "fleet",
             NameSource::Frr => "frr",
@@ -99,10 +116,14 @@ pub struct HostName {
 /// What services of this host say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceNames {
-    /// Inner addresses; outer ones, where FRR says it.
-    pub addresses: HashMap<IpAddr, HostName>,
-    /// What tunnel ids stand for.
-    pub ids: HashMap<u32, Segment>,
+    /// Inner addresses.
+    pub inner: HashMap<IpAddr, HostName>,
+    /// Outer addresses.
+    pub outer: HashMap<IpAddr, HostName>,
+    /// What tunnel ids stand for, and who says so.
+    pub ids: HashMap<u32, (Segment, NameSource)>,
+    /// Who was asked and said nothing, and why: a line each.
+    pub silent: Vec<String>,
 }
 
 /// Names, and where to ask for more. Clones share what is found later.
@@ -171,11 +192,15 @@ impl Names {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    /// What tunnel ids stand for on a recorded host; nothing for those that stood for several things.
+    /// What tunnel ids stand for on a host that was recorded or tells it; nothing for those that stand
+    /// for several things.
     pub fn learn_recorded(&self, overlay: &Overlay) {
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         for (tunnel, segment) in &overlay.segments {
             let Some(id) = tunnel.id else { continue };
+            if segments.len() >= MOST_IDS && !segments.contains_key(&id) {
+                continue;
+            }
             let known = segments.entry(id).or_insert_with(|| Some(segment.clone()));
             known.take_if(|known| known != segment);
         }
@@ -188,7 +213,7 @@ impl Names {
 
     /// What services of this host say.
     pub fn learn_asked(&self, mut found: ServiceNames) {
-        for name in found.addresses.values_mut() {
+        for name in found.inner.values_mut().chain(found.outer.values_mut()) {
             if let Cow::Owned(short) = cut(&name.name) {
                 name.name = short;
             }
@@ -202,8 +227,22 @@ impl Names {
 
     /// What a service says of an address that was seen in a tunnel, or outside.
     fn asked_of(&self, address: IpAddr, inner: bool) -> Option<HostName> {
-        let is_outer = |name: &&HostName| name.from == NameSource::Frr;
-        self.asked().addresses.get(&address).filter(|name| is_outer(name) != inner).cloned()
+        let asked = self.asked();
+        if inner { &asked.inner } else { &asked.outer }.get(&address).cloned()
+    }
+
+    /// What this host's files, interfaces and services say of an inner address, who knows best first.
+    fn here(&self, address: IpAddr) -> impl Iterator<Item = HostName> {
+        let local =
+            self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+        let mut both = [local, self.asked_of(address, true)];
+        both.sort_by_key(|name| name.as_ref().map(|name| name.from));
+        both.into_iter().flatten()
+    }
+
+    /// Services of this host that were asked and said nothing, and why: a line each.
+    pub fn silent(&self) -> Vec<String> {
+        self.asked().silent.clone()
     }
 
     /// Outer addresses, and the hosts of a fleet that have them.
@@ -252,11 +291,8 @@ impl Names {
         if let Some(name) = self.book.address(address) {
             return Some(name.to_owned());
         }
-        if inner
-            && let Some(name) =
-                self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address)
-        {
-            return Some(name.name.clone());
+        if inner && let Some(name) = self.here(address).next() {
+            return Some(name.name);
         }
         if !inner
             && let Some(name) =
@@ -264,7 +300,7 @@ impl Names {
         {
             return Some(name.clone());
         }
-        if let Some(name) = self.asked_of(address, inner) {
+        if !inner && let Some(name) = self.asked_of(address, false) {
             return Some(name.name);
         }
         self.resolver.as_ref()?.name(address)
@@ -307,7 +343,7 @@ impl Names {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         match segments.get(&id) {
             Some(own) => own.as_ref().map(Segment::to_string),
-            None => self.asked().ids.get(&id).map(Segment::to_string),
+            None => self.asked().ids.get(&id).map(|(segment, _)| segment.to_string()),
         }
     }
 
@@ -316,14 +352,11 @@ impl Names {
         let of = |from: NameSource| move |name: String| HostName { name, from };
         let is_system = self.book.system.contains(&address);
         let book = if is_system { NameSource::Hosts } else { NameSource::File };
-        let local =
-            self.local.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
         let dns = self.resolver.as_ref().and_then(|resolver| resolver.name(address));
         self.written(address)
             .map(of(book))
             .into_iter()
-            .chain(local)
-            .chain(self.asked_of(address, true))
+            .chain(self.here(address))
             .chain(self.hosts().get(&address).cloned().map(of(NameSource::Fleet)))
             .chain(self.asked_of(address, false))
             .chain(dns.map(of(NameSource::Dns)))
@@ -335,7 +368,7 @@ impl Names {
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let hosts = self.hosts();
         let asked = self.asked();
-        let asked = asked.addresses.keys();
+        let asked = asked.inner.keys().chain(asked.outer.keys());
         let all = self.book.hosts.keys().chain(local.keys()).chain(hosts.keys()).chain(asked);
         all.copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -351,7 +384,7 @@ impl Names {
         let from = |id| match (self.book.ids.contains_key(id), here.contains(id)) {
             (true, _) => NameSource::File,
             (_, true) => NameSource::Interface,
-            _ => NameSource::Frr,
+            _ => self.asked().ids.get(id).map_or(NameSource::Interface, |(_, from)| *from),
         };
         all.iter()
             .filter_map(|id| Some((*id, HostName { name: self.id(*id)?, from: from(id) })))
@@ -376,9 +409,13 @@ impl Names {
     ///
     /// # Errors
     /// As [`PacketFilter::parse_named`].
-    pub fn packet_filter(&self, text: &str) -> Result<PacketFilter, FilterError> {
-        let (nets, ids, none) = (|n: &str| self.nets(n), |n: &str| self.ids(n), Arc::default());
-        let meanings = Meanings { nets: &nets, ids: &ids, groups: Some(&none) };
+    pub fn packet_filter(
+        &self,
+        text: &str,
+        groups: &Arc<Groups>,
+    ) -> Result<PacketFilter, FilterError> {
+        let (nets, ids) = (|n: &str| self.nets(n), |n: &str| self.ids(n));
+        let meanings = Meanings { nets: &nets, ids: &ids, groups: Some(groups) };
         PacketFilter::parse_named(text, &meanings)
     }
 
@@ -398,7 +435,8 @@ impl Names {
                 .map(|(a, _)| IpNet::from(*a)),
         );
         let asked = self.asked();
-        let called = asked.addresses.iter().filter(|(_, n)| n.name.to_lowercase() == name);
+        let all = asked.inner.iter().chain(&asked.outer);
+        let called = all.filter(|(_, n)| n.name.to_lowercase() == name);
         found.extend(called.map(|(a, _)| IpNet::from(*a)));
         drop(asked);
         if let Some(resolver) = &self.resolver {
@@ -421,7 +459,7 @@ impl Names {
         found.extend(segments.iter().filter(|(_, s)| called(s)).map(|(id, _)| *id));
         let asked = self.asked();
         let others = asked.ids.iter().filter(|(id, _)| !segments.contains_key(id));
-        found.extend(others.filter(|(_, s)| s.is_called(name)).map(|(id, _)| *id));
+        found.extend(others.filter(|(_, (s, _))| s.is_called(name)).map(|(id, _)| *id));
         found.sort_unstable();
         found.dedup();
         found
@@ -778,19 +816,26 @@ mod tests {
             is_routed: bridge.is_none(),
         };
         n.learn_segments([(7, Some(segment("red", Some("br7"))))].into_iter().collect());
-        n.learn_local([(ip("10.0.0.2"), name("shop/cart", NameSource::Cni))].into_iter().collect());
+        let cart = name("shop/cart", NameSource::Cni);
+        let device = name("cni-7f1f/eth0", NameSource::Interface);
+        n.learn_local([(ip("10.0.0.2"), cart), (ip("10.0.0.5"), device)].into_iter().collect());
         let long = "x".repeat(1 << 20);
         n.learn_asked(ServiceNames {
-            addresses: [
-                (ip("10.0.0.1"), name("leaf-1", NameSource::Frr)),
+            outer: [(ip("10.0.0.1"), name("leaf-1", NameSource::Frr))].into_iter().collect(),
+            inner: [
                 (ip("10.0.0.2"), name("port", NameSource::Ovs)),
                 (ip("10.0.0.3"), name("web", NameSource::Docker)),
                 (ip("10.0.0.9"), name("other", NameSource::Docker)),
                 (ip("10.0.0.4"), name(&long, NameSource::Ovs)),
+                (ip("10.0.0.5"), name("shop/web", NameSource::Cri)),
             ]
             .into_iter()
             .collect(),
-            ids: [(7, segment("blue", None)), (8, segment("blue", None))].into_iter().collect(),
+            ids: [7, 8]
+                .map(|id| (id, (segment("blue", None), NameSource::Frr)))
+                .into_iter()
+                .collect(),
+            silent: Vec::new(),
         });
         let called = |address: &str, inner| n.address(ip(address), inner).unwrap_or_default();
         assert_eq!([called("10.0.0.1", false), called("10.0.0.1", true)], ["leaf-1", ""]);
@@ -799,6 +844,7 @@ mod tests {
         assert_eq!(called("10.0.0.4", true).chars().count(), MOST_CHARS);
         let from: Vec<_> = n.told(ip("10.0.0.2")).into_iter().map(|n| n.from).collect();
         assert_eq!(from, [NameSource::Cni, NameSource::Ovs]);
+        assert_eq!(called("10.0.0.5", true), "shop/web", "a device says less than a service");
         assert_eq!(n.nets("WEB"), [IpNet::from(ip("10.0.0.3"))]);
         let ids: Vec<_> =
             n.named_ids().into_iter().map(|(id, n)| (id, n.name, n.from.name())).collect();
@@ -820,6 +866,8 @@ mod tests {
             n.learn_recorded(&overlay(id, vrf));
         }
         assert_eq!((n.id(7).as_deref(), n.id(8)), (Some("VRF red"), None));
+        (0..MOST_IDS as u32 + 100).for_each(|id| n.learn_recorded(&overlay(1000 + id, "many")));
+        assert_eq!(n.named_ids().len(), MOST_IDS - 1, "7 and others, without 8");
     }
 
     #[test]

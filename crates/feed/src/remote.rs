@@ -267,6 +267,7 @@ impl Remote {
         match message {
             Message::News(place, News::Frame(frame, came)) => {
                 let now = came.saturating_duration_since(self.begun);
+                frame.interval.overlay.iter().for_each(|o| self.names.learn_recorded(o));
                 if let Some(frames) = &mut self.frames {
                     _ = self.fleet.follow(&frame.told(), now);
                     let heard = SystemTime::now().checked_sub(came.elapsed());

@@ -40,9 +40,12 @@ impl Roll {
         }
         let same = known.filter(|k| k.interval.origin.epoch == frame.interval.origin.epoch);
         let of_late = |new: bool| if new { None } else { known };
-        let is_news = frame.kind != FrameKind::Hello
-            || same.is_none_or(|k| !frame.local.is_empty() && k.local != frame.local)
-            || frame.interval.overlay.is_some();
+        let is_news =
+            frame.kind != FrameKind::Hello
+                || same.is_none_or(|k| !frame.local.is_empty() && k.local != frame.local)
+                || frame.interval.overlay.as_ref().is_some_and(|new| {
+                    known.and_then(|k| k.interval.overlay.as_ref()) != Some(new)
+                });
         let local = of_late(!frame.local.is_empty()).map_or(&frame.local, |k| &k.local).clone();
         let overlay = of_late(frame.interval.overlay.is_some())
             .map_or(&frame.interval.overlay, |k| &k.interval.overlay)

@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ use feed::{
 use model::{
     filter::{Filter, PacketFilter},
     flow::Hook,
+    groups::Groups,
 };
 use tempfile::TempDir;
 use testkit::{
@@ -47,7 +49,8 @@ fn config() -> Config {
 }
 
 fn packets(text: &str) -> Option<PacketFilter> {
-    Some(Names::default().packet_filter(text).expect("a filter"))
+    let groups = Groups::parse("10.0.0.1 eu/a\n10.0.0.9 us\n").expect("groups");
+    Some(Names::default().packet_filter(text, &Arc::new(groups)).expect("a filter"))
 }
 
 fn selection(text: &str) -> Selection {
@@ -220,6 +223,9 @@ fn packet_filters_examine_the_contents() {
         ("flags:syn !flags:ack id:8", &[7]),
         ("dscp:ef", &[0, 4, 7][..]),
         ("dscp:0", &[1, 2, 3, 5]),
+        ("group:eu vni:8", &[7]),
+        ("group:us,eu/a port:53", &[3, 4]),
+        ("group:us", &[]),
     ] {
         let wanted: Vec<_> = wanted.iter().map(|n| all[*n].clone()).collect();
         let found = taken(std::slice::from_ref(&file), selection(text));

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What Cilium's agent knows of a whole cluster, by its HTTP interface: the pods in its ipcache, as
+//! `cilium-dbg ip list` has them, and the nodes, as `cilium-dbg node list` has them.
+use std::{io, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{
+    line::Line,
+    said::{Said, pod},
+};
+
+/// An entry of `/v1/ip`.
+#[derive(Deserialize)]
+struct IpEntry {
+    cidr: String,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+}
+
+impl IpEntry {
+    /// The name of a single address: a prefix has none.
+    fn named(self) -> Option<(IpAddr, String)> {
+        let net: IpNet = self.cidr.parse().ok()?;
+        let Metadata { namespace, name } = self.metadata?;
+        (net.prefix_len() == net.max_prefix_len()).then_some((net.addr(), pod(&namespace, &name)?))
+    }
+}
+
+/// `/v1/cluster/nodes`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Cluster {
+    nodes_added: Option<Vec<Node>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Node {
+    #[serde(default)]
+    name: String,
+    primary_address: Option<Addressing>,
+    secondary_addresses: Option<Vec<Element>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Addressing {
+    ipv4: Option<Element>,
+    ipv6: Option<Element>,
+}
+
+#[derive(Deserialize)]
+struct Element {
+    #[serde(default)]
+    ip: String,
+}
+
+impl Node {
+    fn named(self) -> impl Iterator<Item = (IpAddr, String)> {
+        let Addressing { ipv4, ipv6 } = self.primary_address.unwrap_or_default();
+        let others = self.secondary_addresses.into_iter().flatten();
+        let name = Some(self.name).filter(|name| !name.is_empty());
+        let all = ipv4.into_iter().chain(ipv6).chain(others);
+        all.filter_map(move |at| Some((at.ip.parse().ok()?, name.clone()?)))
+    }
+}
+
+/// The pods of all nodes.
+pub(super) fn pods(line: Line) -> io::Result<Said> {
+    let all: Vec<IpEntry> = line.get("/v1/ip")?;
+    Ok(Said::inner(all.into_iter().filter_map(IpEntry::named)))
+}
+
+/// The nodes.
+pub(super) fn nodes(line: Line) -> io::Result<Said> {
+    let all: Cluster = line.get("/v1/cluster/nodes")?;
+    Ok(Said::outer(all.nodes_added.into_iter().flatten().flat_map(Node::named)))
+}

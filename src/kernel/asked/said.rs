@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a service says.
+use std::net::IpAddr;
+
+use model::overlay::Segment;
+use serde::{Deserialize, Serialize};
+
+/// Limit on the names of a kind that are accepted from a service.
+pub(super) const MOST_NAMES: usize = 100_000;
+
+/// The names that a service has, as they pass from one process to the other.
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(super) struct Said {
+    /// Of addresses in tunnels.
+    pub(super) inner: Vec<(IpAddr, String)>,
+    /// Of tunnel endpoints.
+    pub(super) outer: Vec<(IpAddr, String)>,
+    /// Of tunnel ids.
+    pub(super) ids: Vec<(u32, Called)>,
+}
+
+/// What a tunnel id stands for, see [`Segment`].
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(super) struct Called {
+    pub(super) bridge: Option<String>,
+    pub(super) vrf: Option<String>,
+    pub(super) is_routed: bool,
+}
+
+impl Called {
+    /// With names that a terminal can show.
+    pub(super) fn segment(self) -> Segment {
+        let safe = |name: String| model::units::sanitize(&name).into_owned();
+        let Called { bridge, vrf, is_routed } = self;
+        Segment { bridge: bridge.map(safe), vrf: vrf.map(safe), is_routed }
+    }
+}
+
+impl Said {
+    /// Names of inner addresses.
+    pub(super) fn inner(named: impl Iterator<Item = (IpAddr, String)>) -> Said {
+        Said { inner: named.take(MOST_NAMES).collect(), ..Said::default() }
+    }
+
+    /// Names of outer addresses.
+    pub(super) fn outer(named: impl Iterator<Item = (IpAddr, String)>) -> Said {
+        Said { outer: named.take(MOST_NAMES).collect(), ..Said::default() }
+    }
+
+    /// What ids stand for.
+    pub(super) fn ids(known: impl Iterator<Item = (u32, Called)>) -> Said {
+        Said { ids: known.take(MOST_NAMES).collect(), ..Said::default() }
+    }
+
+    /// Both of them.
+    pub(super) fn and(mut self, other: Said) -> Said {
+        self.inner.extend(other.inner);
+        self.outer.extend(other.outer);
+        self.ids.extend(other.ids);
+        self
+    }
+}
+
+/// `NAMESPACE/NAME`, as far as there are both.
+pub(super) fn pod(namespace: &str, name: &str) -> Option<String> {
+    match (namespace, name) {
+        (_, "") => None,
+        ("", name) => Some(name.to_owned()),
+        (namespace, name) => Some(format!("{namespace}/{name}")),
+    }
+}
