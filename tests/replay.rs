@@ -249,7 +249,7 @@ fn packets_are_extracted_into_a_private_file_or_a_pipe() {
     write(&dir, "groups", b"10.0.0.0/8 eu/a\n");
     let of_groups = |text| take(&["-r", "in.pcap", text, "--groups", "groups", "-w", "-"], &dir).1;
     assert_eq!(of_groups("group:eu"), "tmon: 9 packets read, 9 matched, 9 written\n");
-    assert!(of_groups("group:us").contains("is no group of hosts"));
+    assert!(of_groups("group:us").contains("is not a group of hosts"));
     write(&dir, "groups", b"node-* eu\n");
     assert!(of_groups("group:eu").contains("by addresses and networks alone"));
 
