@@ -13,7 +13,7 @@ use std::{
 };
 
 use ground::{
-    Ground, VNI, closed, inject, own_bpffs,
+    Ground, Space, VNI, closed, inject, own_bpffs,
     rival::{NEXT, Rival},
     send, small, told, until, wants,
 };
@@ -718,6 +718,126 @@ fn odd_names_and_a_renamed_interface() {
     assert!(fails(&["detach", "eth0", "--netns", netns]).contains("eth0 is not attached"));
     done(&["detach", "new", "--netns", netns]);
     assert_eq!(status(netns), Value::Null);
+}
+
+/// All entries of `tmon status --json`: name, namespace, state, and the name when it was attached if that
+/// is another one.
+fn entries() -> Vec<[String; 4]> {
+    let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    all["attached"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| [&a["interface"], &a["netns"], &a["state"], &a["was"]["interface"]].map(text))
+        .collect()
+}
+
+/// An interface is renamed, and another one takes its name: each is known by the name that it has.
+#[test]
+fn a_name_stands_for_the_interface_that_has_it_now() {
+    for want in wants() {
+        let g = ground();
+        let netns = g.a.name();
+        let on = |command, name| done(&[command, name, "--netns", netns]);
+        let attach = |name| {
+            done(&["attach", name, "--netns", netns, "--rows", "1024", "--hook", hook(want)])
+        };
+        g.a.ip("link add w0 type bridge");
+        attach("w0");
+        g.a.ip("link set w0 name w9");
+        let entry = |name: &str, was: &str| [name, netns, "counting", was].map(str::to_owned);
+        assert_eq!(entries(), [entry("w9", "w0")]);
+        assert!(done(&["status"]).contains("w9 (was w0)"), "{}", done(&["status"]));
+
+        g.a.ip("link add w0 type bridge");
+        let bare = g.a.hooks("w0");
+        assert!(fails(&["detach", "w0", "--netns", netns]).contains("w0 is not attached"));
+        attach("w0");
+        assert_eq!(entries(), [entry("w9", "w0"), entry("w0", "")]);
+        assert_eq!(on("detach", "w0"), "w0 is detached\n");
+        assert_eq!(g.a.hooks("w0"), bare);
+        assert_eq!(entries(), [entry("w9", "w0")], "nobody asked to detach that");
+
+        // The old name, where nothing else has it.
+        g.a.ip("link del w0");
+        assert_eq!(on("detach", "w0"), "w9 is detached\n");
+        assert!(entries().is_empty());
+
+        // Two that had it: neither is meant.
+        for now in ["w7", "w8"] {
+            g.a.ip("link add w0 type bridge");
+            attach("w0");
+            g.a.ip(&format!("link set w0 name {now}"));
+        }
+        let e = fails(&["detach", "w0", "--netns", netns]);
+        assert!(e.contains("w0 is what 2 interfaces were called"), "{e}");
+        assert_eq!(entries().len(), 2);
+        done(&["detach", "--all"]);
+    }
+}
+
+/// An interface is moved to another namespace, as container runtimes do. Its links go with it, and are
+/// found there by every command; filters do not. Its index and its name are another's then.
+#[test]
+fn an_interface_that_is_moved_is_found_where_it_is() {
+    for want in wants() {
+        let g = ground();
+        let there = Space::new("c");
+        let (from, to) = (g.a.name(), there.name());
+        let attach = || {
+            g.a.ip("link add w0 type veth peer name w1");
+            done(&["attach", "w0", "--netns", from, "--rows", "1024", "--hook", hook(want)]);
+            g.a.link("w0").index
+        };
+        let index = attach();
+        g.a.ip(&format!("link set w0 name w9\nlink set w9 netns {to}"));
+        if hook(want) == "clsact" {
+            assert_eq!(entries(), [["w0", from, "off", ""].map(str::to_owned)]);
+            let text = done(&["status"]);
+            assert!(text.contains(&format!("not in network namespace {from} any more")), "{text}");
+            assert_eq!(done(&["detach", "w0", "--netns", from]), "w0 is detached\n");
+            continue;
+        }
+        let moved = [["w9", to, "counting", "w0"].map(str::to_owned)];
+        assert_eq!(entries(), moved);
+        let text = done(&["status"]);
+        let line = format!("attached as w0 in network namespace {from} and moved to network");
+        assert!(text.contains(&line) && text.contains(to), "{text}");
+        let live = |name: &str, netns| {
+            Live::open(&[name.to_owned()], Some(netns), &small(), Want::Best).unwrap()
+        };
+        assert!(live("w9", to).is_attached());
+        assert!(done(&["attach", "w9", "--netns", to]).contains("already attached"));
+        let text = done(&["check", "w9", "--netns", to]);
+        assert!(text.contains("by `tmon attach`"), "{text}");
+
+        // What has its name and its index now is not it.
+        g.a.ip(&format!("link add w0 index {index} type bridge"));
+        assert!(!live("w0", from).is_attached());
+        let e = fails(&["detach", "w0", "--netns", from]);
+        assert!(e.contains("w0 is not attached"), "{e}");
+        let e = fails(&["attach", "w0", "--netns", from]);
+        assert!(e.contains(&format!("`tmon detach w9 --netns {to}`")), "{e}");
+        assert_eq!(entries(), moved);
+        assert_eq!(done(&["detach", "w9", "--netns", to]), "w9 is detached\n");
+        assert!(there.tcx("w9").is_empty() && entries().is_empty());
+        g.a.ip("link del w0");
+        there.ip("link del w9");
+
+        // To a namespace that no name leads to: it has its old name, if nothing else has.
+        attach();
+        g.a.ip(&format!("link set w0 netns {to}"));
+        tmon::kernel::netns::delete(to).unwrap();
+        let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
+        let one = &all["attached"][0];
+        assert_eq!((one["moved"].as_bool(), &one["was"]), (Some(true), &Value::Null), "{one}");
+        assert_eq!((one["state"].as_str(), one["netns"].as_str()), (Some("counting"), Some(from)));
+        let text = done(&["status"]);
+        assert!(text.contains(&format!("not in network namespace {from} any more")), "{text}");
+        assert_eq!(done(&["detach", "w0", "--netns", from]), "w0 is detached\n");
+        assert!(there.tcx("w0").is_empty() && entries().is_empty());
+    }
 }
 
 #[test]

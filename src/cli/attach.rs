@@ -16,7 +16,7 @@ use crate::kernel::{
     netlink::Netlink,
     netns::NetnsHandle,
     origin, owner,
-    pin::{BPFFS, Cost, Lock, Pin, Pins, State},
+    pin::{BPFFS, Cost, Located, Lock, Pin, Pins, State, Whereabouts},
 };
 use export::json::{self, DocumentHead};
 use feed::config::{Config, Port};
@@ -188,37 +188,28 @@ impl Detach {
         }
         let lock = pins.lock()?;
         let all = pins.list()?;
-        let mut wanted: Vec<&Pin> = Vec::new();
+        let mut wanted: Vec<Pin> = Vec::new();
         let spaces = by_namespace(&self.interfaces, self.netns.as_deref())?;
         let names = spaces.iter().flat_map(|(netns, names)| names.iter().map(|n| (*netns, n)));
         for (netns, name) in names {
             let place = NetnsHandle::open(netns);
-            let before = wanted.len();
-            // Pins of a namespace that is gone are found by the name it had.
-            let survives = |p: &Pin| p.name == *name && netns.is_some_and(|n| p.survives(n));
-            wanted.extend(all.iter().filter(|p| survives(p)));
-            if let Ok(place) = &place {
-                let cookie = place.cookie()?;
-                // Also match the current name: the interface may have been renamed.
-                let index = Netlink::open_inside(place)?.link(name)?.map(|l| l.index);
-                wanted.extend(all.iter().filter(|p| {
-                    p.cookie == cookie && (p.name == *name || Some(p.ifindex) == index)
-                }));
-            }
-            if wanted.len() == before {
+            let found = called(&pins, &all, netns, place.as_ref().ok(), name)?;
+            if found.is_empty() {
                 place?;
                 anyhow::bail!("{} is not attached: `tmon status` lists what is", sanitize(name));
             }
+            wanted.extend(found);
         }
         if self.all {
-            wanted = all.iter().collect();
+            wanted = all;
         }
         let mut done = Done::default();
         for pin in wanted {
-            let name = sanitize(&pin.name);
+            let name = pin.called();
+            let name = sanitize(&name);
             // If one fails, the others are still detached.
             done.add(
-                pins.detach(&lock, pin)
+                pins.detach(&lock, &pin)
                     .map(|()| format!("{name} is detached"))
                     .with_context(|| format!("cannot detach {name}")),
             );
@@ -226,6 +217,45 @@ impl Detach {
         owner::tidy();
         done.report()
     }
+}
+
+/// What a name in a namespace stands for: what is on the interface that is called so now, and what is
+/// left of interfaces that were called so and are gone. Only where there is neither, nor an interface
+/// of this name, the one that was attached under this name and has another one now, or is elsewhere.
+fn called(
+    pins: &Pins,
+    all: &[Pin],
+    netns: Option<&str>,
+    place: Option<&NetnsHandle>,
+    name: &str,
+) -> Result<Vec<Pin>> {
+    let (mut found, mut exists, mut cookie) = (Vec::new(), false, None);
+    if let Some(place) = place {
+        cookie = Some(place.cookie()?);
+        if let Some(link) = Netlink::open_inside(place)?.link(name)? {
+            found = pins.of(place, link.index)?;
+            exists = true;
+        }
+    }
+    let mut others = Vec::new();
+    // Pins of a namespace that is gone are found by the name it had.
+    let was_here = |p: &&Pin| Some(p.cookie) == cookie || netns.is_some_and(|n| p.survives(n));
+    for pin in all.iter().filter(|p| p.name == name).filter(was_here) {
+        match pin.whereabouts()? {
+            Whereabouts::Gone | Whereabouts::Hidden => found.push(pin.clone()),
+            Whereabouts::On(_) | Whereabouts::Away { .. } => others.push(pin.clone()),
+        }
+    }
+    if found.is_empty() && !exists {
+        anyhow::ensure!(
+            others.len() < 2,
+            "{} is what {} interfaces were called when they were attached: `tmon status` lists their names now",
+            sanitize(name),
+            others.len()
+        );
+        found = others;
+    }
+    Ok(found)
 }
 
 /// What `--json` prints. Missing values are null.
@@ -242,6 +272,11 @@ struct Attached {
     ifindex: u32,
     netns: Option<String>,
     netns_cookie: u64,
+    /// Where and as what it was attached; null if that is unchanged.
+    was: Option<Was>,
+    /// Whether it left the network namespace in which it was attached. If `was` is null then, it is not
+    /// known where it is, and the above is where it was.
+    moved: bool,
     /// `counting`, `off`, `unfinished` or `other-layout`; null if privileges do not allow to find
     /// out.
     state: Option<&'static str>,
@@ -267,6 +302,15 @@ struct Attached {
     advice: Option<String>,
 }
 
+/// Where an interface was attached.
+#[derive(Serialize)]
+struct Was {
+    interface: String,
+    ifindex: u32,
+    netns: Option<String>,
+    netns_cookie: u64,
+}
+
 impl Attached {
     fn new(pin: &Pin) -> Attached {
         let mut a = Attached {
@@ -274,6 +318,8 @@ impl Attached {
             ifindex: pin.ifindex,
             netns: None,
             netns_cookie: pin.cookie,
+            was: None,
+            moved: false,
             state: None,
             hook: None,
             since: None,
@@ -296,7 +342,6 @@ impl Attached {
     }
 
     fn look(&mut self, pin: &Pin) -> Result<()> {
-        let place = NetnsHandle::by_cookie(pin.cookie);
         let about = pin.about();
         if let Ok(Some(about)) = &about {
             self.hook = Some(about.hook.clone());
@@ -304,31 +349,52 @@ impl Attached {
             self.tool = Some(about.tool.clone());
             self.netns.clone_from(&about.netns);
         }
-        if let Some(name) = place.as_ref().and_then(NetnsHandle::name) {
-            self.netns = Some(name.to_owned()); // as it is called now
+        let at = pin.whereabouts()?;
+        match &at {
+            Whereabouts::On(here) => self.settle(here)?,
+            Whereabouts::Away { .. } | Whereabouts::Gone | Whereabouts::Hidden => {
+                self.moved = matches!(at, Whereabouts::Away { moved: true });
+                let home = NetnsHandle::by_cookie(pin.cookie);
+                if let Some(name) = home.as_ref().and_then(NetnsHandle::name) {
+                    self.netns = Some(name.to_owned()); // as it is called now
+                }
+            }
         }
-        let state = pin.state(place.as_ref())?;
+        let state = pin.state(&at)?;
         self.state = Some(state.name());
-        let detach = pin.command("detach");
+        let detach = || pin.command("detach");
         self.advice = match state {
+            State::Counting if self.moved && self.was.is_none() => Some(format!(
+                "it is not in {} any more, and still counts in a network namespace that has no name here or may not be entered: {} removes it",
+                self.space(),
+                detach()
+            )),
             State::Counting => None,
+            State::Off if matches!(at, Whereabouts::Gone) => Some(format!(
+                "its interface is not in {} any more: {} removes the rest",
+                self.space(),
+                detach()
+            )),
             State::Off => Some(format!(
-                "its interface is gone, or another process detached the programs: {detach} removes the rest"
+                "its interface is gone, or another process detached the programs: {} removes the rest",
+                detach()
             )),
             State::Unfinished => Some(format!(
-                "`attach` was interrupted: {} completes it, {detach} removes the rest",
-                pin.command("attach")
+                "`attach` was interrupted: {} completes it, {} removes the rest",
+                pin.command("attach"),
+                detach()
             )),
             State::OtherLayout => Some(format!(
-                "it was attached by another version of tmon, whose tables this version cannot read: run {detach}, then {}",
+                "it was attached by another version of tmon, whose tables this version cannot read: run {}, then {}",
+                detach(),
                 pin.command("attach")
             )),
         };
         if matches!(state, State::OtherLayout | State::Unfinished) {
             return Ok(());
         }
-        if let (State::Counting, Some(place)) = (state, &place) {
-            self.before = pin.before(place)?.unwrap_or_default();
+        if let (State::Counting, Whereabouts::On(here)) = (state, &at) {
+            self.before = pin.before(here)?.unwrap_or_default();
         }
         let program = pin.program()?;
         let books = program.books()?;
@@ -342,12 +408,49 @@ impl Attached {
         Ok(())
     }
 
+    /// Puts what it is called now, and where, in place of what it was called.
+    fn settle(&mut self, here: &Located) -> Result<()> {
+        let cookie = here.place.cookie()?;
+        let netns = here.place.name().map(str::to_owned);
+        self.moved = cookie != self.netns_cookie;
+        let netns = if self.moved { netns } else { netns.or_else(|| self.netns.clone()) };
+        if self.moved || here.ifindex != self.ifindex || here.name != self.interface {
+            self.was = Some(Was {
+                interface: self.interface.clone(),
+                ifindex: self.ifindex,
+                netns: self.netns.clone(),
+                netns_cookie: self.netns_cookie,
+            });
+        }
+        (self.netns, self.netns_cookie) = (netns, cookie);
+        (self.interface, self.ifindex) = (here.name.clone(), here.ifindex);
+        Ok(())
+    }
+
+    /// Its namespace, for messages.
+    fn space(&self) -> String {
+        space(self.netns.as_deref())
+    }
+
+    /// Where it was moved from and to, if that is known.
+    fn moved(&self) -> Option<String> {
+        let was = self.was.as_ref().filter(|_| self.moved)?;
+        Some(format!(
+            "it was attached as {} in {} and moved to {}",
+            sanitize(&was.interface),
+            space(was.netns.as_deref()),
+            self.space()
+        ))
+    }
+
     fn row(&self) -> [String; 10] {
         let or = |t: Option<String>| t.unwrap_or_else(|| UNKNOWN.to_owned());
         let clean = |t: &Option<String>| t.as_deref().map(|t| sanitize(t).into_owned());
         let part = |a: Option<u64>, b: Option<u64>| or(a.zip(b).map(|(a, b)| percent(a, b)));
+        let was = self.was.as_ref().map(|w| &w.interface).filter(|w| **w != self.interface);
+        let was = was.map_or(String::new(), |w| format!(" (was {})", sanitize(w)));
         [
-            sanitize(&self.interface).into_owned(),
+            format!("{}{was}", sanitize(&self.interface)),
             self.netns.as_deref().map_or_else(String::new, |n| sanitize(n).into_owned()),
             self.state.unwrap_or("unknown").to_owned(),
             or(clean(&self.hook)),
@@ -359,6 +462,14 @@ impl Attached {
             or(self.cost_ns.map(|ns| format!("{ns:.0} ns"))),
         ]
     }
+}
+
+/// A network namespace, for messages.
+fn space(netns: Option<&str>) -> String {
+    netns.map_or_else(
+        || "this network namespace".to_owned(),
+        |n| format!("network namespace {}", sanitize(n)),
+    )
 }
 
 const TITLES: [&str; 10] =
@@ -392,7 +503,7 @@ impl Report {
                     "{name}: {rival} runs before tmon; packets that it drops or redirects are not counted"
                 )?;
             }
-            for text in a.trouble.iter().chain(&a.advice) {
+            for text in a.moved().iter().chain(&a.trouble).chain(&a.advice) {
                 writeln!(out, "{name}: {}", sanitize(text))?;
             }
         }

@@ -96,7 +96,7 @@ fn ids() -> Vec<u32> {
 pub(super) fn attached() -> Vec<CompletionCandidate> {
     use crate::kernel::pin::{BPFFS, Pins};
     let pins = Pins::at(Path::new(BPFFS)).list().unwrap_or_default();
-    offered(pins.into_iter().map(|pin| pin.name))
+    offered(pins.into_iter().map(|pin| pin.called()))
 }
 
 #[cfg(test)]

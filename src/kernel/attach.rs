@@ -457,8 +457,9 @@ fn numbers(program: &Program) -> Result<[u32; 2]> {
     Ok([rx?, tx?])
 }
 
-/// Whether a tcx link is still attached to an interface, with this program.
-fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
+/// The interface that a tcx link is attached to, by its index in the network namespace in which it is
+/// now, and the id of the program there; `None` when it is attached to none.
+pub(crate) fn linked_to(link: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
     let mut info = libbpf_sys::bpf_link_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: info has the stated size.
@@ -468,13 +469,14 @@ fn holds(link: BorrowedFd<'_>, program: u32) -> io::Result<bool> {
     }
     // SAFETY: every part of the union is integers, and this one is that of a tcx link.
     let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
-    Ok(ifindex != 0 && info.prog_id == program)
+    Ok((ifindex != 0).then_some((ifindex, info.prog_id)))
 }
 
 /// Whether tcx links are attached to an interface, with these programs.
 fn linked(programs: [u32; 2], links: &[OwnedFd; 2]) -> Result<bool> {
     for (link, id) in links.iter().zip(programs) {
-        if !holds(link.as_fd(), id).context("get the state of a link")? {
+        let to = linked_to(link.as_fd()).context("get the state of a link")?;
+        if to.is_none_or(|(_, program)| program != id) {
             return Ok(false);
         }
     }

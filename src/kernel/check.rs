@@ -15,7 +15,7 @@ use crate::kernel::{
     drop_watch::DropWatch,
     netlink::{Link, Netlink},
     netns::{self, NetnsHandle},
-    pin::{Pin, Pins, State},
+    pin::{Located, Pin, Pins, State, Whereabouts},
     privilege,
     sandbox::Force,
     version::{self, Age},
@@ -424,11 +424,11 @@ pub fn interface(
         ),
     }
     let pinned = pins.of(place, link.index);
-    let counting = pinned
-        .iter()
-        .flatten()
-        .find(|pin| pin.state(Some(place)).is_ok_and(|s| s == State::Counting));
-    others(&mut l, link, place, netlink, counting)?;
+    let here = Located { place: place.clone(), ifindex: link.index, name: link.name.clone() };
+    let on = Whereabouts::On(here.clone());
+    let counting =
+        pinned.iter().flatten().find(|pin| pin.state(&on).is_ok_and(|s| s == State::Counting));
+    others(&mut l, link, &here, netlink, counting)?;
     match netlink.features(link.index) {
         Ok(on) => offloads(&mut l, &sanitize(&link.name), |name| on.contains(name)),
         Err(e) => l.warn("offloads", format!("not known: {e:#}"), "`ethtool -k`"),
@@ -446,7 +446,7 @@ pub fn interface(
         Err(e) => l.warn("attached", format!("not known: {e:#}"), "`tmon status`"),
         Ok(found) => {
             for pin in found {
-                match pin.state(Some(place)) {
+                match pin.state(&on) {
                     Ok(State::Counting) => {
                         l.ok("attached", "by `tmon attach`: top and dump join it")
                     }
@@ -468,7 +468,7 @@ pub fn interface(
 fn others(
     l: &mut CheckLines,
     link: &Link,
-    place: &NetnsHandle,
+    here: &Located,
     netlink: &mut Netlink,
     attached: Option<&Pin>,
 ) -> Result<()> {
@@ -479,7 +479,7 @@ fn others(
             format!("`ip -d link show {}` names it", sanitize(&link.name)),
         );
     }
-    let before = attached.map(|pin| pin.before(place)).transpose()?.flatten();
+    let before = attached.map(|pin| pin.before(here)).transpose()?.flatten();
     for (rival, pin) in before.iter().flatten().zip(attached.into_iter().cycle()) {
         l.warn(
             if rival.contains(" tcx ") { "tcx" } else { "clsact" },
@@ -497,7 +497,7 @@ fn others(
     let index = link.index;
     let mut tcx = false;
     for (hook, side) in [(Hook::Rx, "ingress"), (Hook::Tx, "egress")] {
-        match place.run(move || tcx_programs(hook, index))? {
+        match here.place.run(move || tcx_programs(hook, index))? {
             Ok(programs) => {
                 tcx = true;
                 let theirs = programs.into_iter().filter(|id| !is_tmon(*id));

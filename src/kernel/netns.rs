@@ -283,11 +283,14 @@ impl NetnsHandle {
 
     /// The caller's or a named namespace with this cookie; `None` if it cannot be reached.
     pub fn by_cookie(cookie: u64) -> Option<NetnsHandle> {
+        NetnsHandle::find(|place| place.cookie().is_ok_and(|c| c == cookie))
+    }
+
+    /// The first of the caller's and the named namespaces of which this is true.
+    pub fn find(is_it: impl Fn(&NetnsHandle) -> bool) -> Option<NetnsHandle> {
         let names = names();
         let named = names.iter().filter_map(|name| NetnsHandle::open(Some(name)).ok());
-        std::iter::once(NetnsHandle::Here)
-            .chain(named)
-            .find(|place| place.cookie().is_ok_and(|c| c == cookie))
+        std::iter::once(NetnsHandle::Here).chain(named).find(is_it)
     }
 }
 

@@ -11,9 +11,12 @@
 //! ```
 //!
 //! The cookie tells network namespaces apart for as long as the kernel runs; neither an ifindex
-//! nor a name does. `about` is written last: a folder without it was left by an attach that was
-//! killed. Whoever adds or removes folders holds a lock on the topmost one; who reads the
-//! tables one on their folder, so that readers can let rows age.
+//! nor a name does. An interface may be renamed or moved to another namespace later: what counts
+//! on it is found by the programs that are on it.
+//!
+//! `about` is written last: a folder without it was left by an attach that was killed. Whoever adds
+//! or removes folders holds a lock on the topmost one; who reads the tables one on their folder, so
+//! that readers can let rows age.
 //!
 //! Everybody may know these names, and where a bpffs is mounted without a mode everybody may make
 //! folders there. So all of them are ours alone (see `owned.rs`), and only what we put there
@@ -54,7 +57,7 @@ use crate::kernel::{
     owned::{Denied, Folder},
 };
 use model::{
-    flow::HookKind,
+    flow::{Hook, HookKind},
     units::{duration, sanitize},
 };
 
@@ -92,12 +95,39 @@ pub struct Pin {
     folder: String,
     /// The layout of its tables: only [`LAYOUT`] can be read.
     pub layout: u32,
-    /// The network namespace.
+    /// The network namespace in which it was attached.
     pub cookie: u64,
     /// The interface in it.
     pub ifindex: u32,
-    /// What it was called.
+    /// What that was called then.
     pub name: String,
+}
+
+/// An interface, as it can be found now.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// Its network namespace.
+    pub place: NetnsHandle,
+    /// Its index in it.
+    pub ifindex: u32,
+    /// What it is called.
+    pub name: String,
+}
+
+/// Where the interface of a [`Pin`] is now.
+#[derive(Clone, Debug)]
+pub enum Whereabouts {
+    /// Here: the one that the programs are on, or, if they are off, the one that has its index.
+    On(Located),
+    /// The programs are attached in a network namespace that has no name here or may not be entered.
+    Away {
+        /// That is certainly not the one in which they were attached.
+        moved: bool,
+    },
+    /// It is not where it was attached any more, and the programs are on no other.
+    Gone,
+    /// The network namespace in which it was attached has no name here or may not be entered.
+    Hidden,
 }
 
 /// What `about` says.
@@ -327,17 +357,29 @@ impl Pins {
         Ok(found)
     }
 
-    /// What is pinned of an interface, of every layout.
+    /// What is pinned of an interface, of every layout: what counts on it, wherever and under
+    /// whatever name that was attached, and what was attached to it and is off.
     ///
     /// # Errors
     /// As [`Pins::list`].
     pub fn of(&self, place: &NetnsHandle, ifindex: u32) -> Result<Vec<Pin>> {
         let cookie = place.cookie()?;
-        Ok(self
-            .list()?
-            .into_iter()
-            .filter(|p| (p.cookie, p.ifindex) == (cookie, ifindex))
-            .collect())
+        let on = programs_on(place, ifindex)?;
+        let mut found = Vec::new();
+        for pin in self.list()? {
+            let own = (pin.cookie, pin.ifindex) == (cookie, ifindex);
+            // Those of other interfaces are only looked at if there is a program that may be theirs.
+            let is_of = (own || on.as_ref().is_some_and(|on| !on.is_empty()))
+                && match (pin.linked()?, &on) {
+                    (Some((at, id)), Some(on)) => at == ifindex && on.contains(&id),
+                    (Some((at, _)), None) => own && at == ifindex,
+                    (None, _) => own,
+                };
+            if is_of {
+                found.push(pin);
+            }
+        }
+        Ok(found)
     }
 
     /// Who attached to an interface, and how.
@@ -371,7 +413,7 @@ impl Pins {
             }
             let Some(about) = pin.about()? else { continue };
             let program = pin.program()?;
-            if let Some(attachment) = pin.attachment(&program, place)? {
+            if let Some(attachment) = pin.attachment(&program, place, ifindex)? {
                 return Ok(Some((program.ageing(about.config.age), attachment, about)));
             }
         }
@@ -392,16 +434,27 @@ impl Pins {
         found: &[Port],
         want: Want,
     ) -> Result<Option<HookKind>> {
+        let seat = Located { place: place.clone(), ifindex: link.index, name: link.name.clone() };
+        let on = Whereabouts::On(seat.clone());
         for pin in self.of(place, link.index)? {
-            match pin.state(Some(place))? {
+            match pin.state(&on)? {
                 State::Counting => return Ok(None),
                 State::OtherLayout => bail!("{}", pin.other_layout()),
                 // Of an interface that had this index, or of an attach that was killed.
-                State::Off | State::Unfinished => drop(pin.remove(Some(place))?),
+                State::Off | State::Unfinished => drop(pin.remove(Some(&seat))?),
             }
         }
-        let (all, _) = lock.top.make(&format!("v{LAYOUT}"))?;
         let cookie = place.cookie()?;
+        for other in self.list()? {
+            let is_its_folder =
+                (other.layout, other.cookie, other.ifindex) == (LAYOUT, cookie, link.index);
+            ensure!(
+                !is_its_folder || other.linked()?.is_none(),
+                "the interface that had its index before was moved to another network namespace and is still attached: {} detaches it",
+                other.command("detach")
+            );
+        }
+        let (all, _) = lock.top.make(&format!("v{LAYOUT}"))?;
         let pin = Pin {
             all: Arc::new(all),
             folder: format!("{cookie}-{}-{}", link.index, file_name(&link.name)),
@@ -422,8 +475,10 @@ impl Pins {
     /// # Errors
     /// Something of it stays.
     pub fn detach(&self, lock: &Lock, pin: &Pin) -> Result<()> {
-        let place = NetnsHandle::by_cookie(pin.cookie);
-        let strays = pin.remove(place.as_ref())?;
+        let strays = match pin.whereabouts()? {
+            Whereabouts::On(seat) => pin.remove(Some(&seat))?,
+            _ => pin.remove(None)?,
+        };
         lock.tidy();
         ensure!(
             strays.is_empty(),
@@ -616,9 +671,62 @@ impl Pin {
         }
     }
 
-    /// Where its programs are; `None` when they are off. Dropping it changes nothing.
-    fn attachment(&self, program: &Program, place: &NetnsHandle) -> Result<Option<Attachment>> {
-        let found = Attachment::found(program, self.ifindex, place, self.links()?)?;
+    /// The interface that its links are attached to, and the program there: see
+    /// [`attach::linked_to`]. `None` if there are no links, too.
+    fn linked(&self) -> Result<Option<(u32, u32)>> {
+        let Some([link, _]) = self.links()? else { return Ok(None) };
+        attach::linked_to(link.as_fd()).context("get the state of a link")
+    }
+
+    /// Where its interface is now, whatever has become of its name, index and network namespace.
+    ///
+    /// # Errors
+    /// The kernel gives no answer.
+    pub fn whereabouts(&self) -> Result<Whereabouts> {
+        let seat = |place: NetnsHandle, ifindex: u32| -> Result<Option<Located>> {
+            let link = Netlink::open_inside(&place)?.link_by_index(ifindex)?;
+            Ok(link.map(|link| Located { place, ifindex, name: link.name }))
+        };
+        let home = NetnsHandle::by_cookie(self.cookie);
+        let known = home.is_some();
+        let there = home.map(|place| seat(place, self.ifindex)).transpose()?.flatten();
+        let Some((ifindex, program)) = self.linked()? else {
+            return Ok(match (there, known) {
+                (Some(seat), _) => Whereabouts::On(seat),
+                (None, true) => Whereabouts::Gone,
+                (None, false) => Whereabouts::Hidden,
+            });
+        };
+        if let Some(there) = there.filter(|there| there.ifindex == ifindex) {
+            // Where that may not be asked for, it has the right index and is where it should be.
+            if programs_on(&there.place, ifindex)?.is_none_or(|on| on.contains(&program)) {
+                return Ok(Whereabouts::On(there));
+            }
+        }
+        let is_on =
+            |on: Result<Option<Vec<u32>>>| matches!(on, Ok(Some(on)) if on.contains(&program));
+        let place = NetnsHandle::find(|place| is_on(programs_on(place, ifindex)));
+        let found = place.map(|place| seat(place, ifindex)).transpose()?.flatten();
+        Ok(found.map_or(Whereabouts::Away { moved: known }, Whereabouts::On))
+    }
+
+    /// What its interface is called now, or was when that is not known.
+    pub fn called(&self) -> String {
+        match self.whereabouts() {
+            Ok(Whereabouts::On(seat)) => seat.name,
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Where its programs are, if on this interface; `None` when they are off. Dropping it changes
+    /// nothing.
+    fn attachment(
+        &self,
+        program: &Program,
+        place: &NetnsHandle,
+        ifindex: u32,
+    ) -> Result<Option<Attachment>> {
+        let found = Attachment::found(program, ifindex, place, self.links()?)?;
         let standing = found.standing(&mut Netlink::open_inside(place)?)?;
         Ok((standing != Standing::Gone).then_some(found))
     }
@@ -627,19 +735,20 @@ impl Pin {
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn before(&self, place: &NetnsHandle) -> Result<Option<Vec<String>>> {
-        let found = Attachment::found(&self.program()?, self.ifindex, place, self.links()?)?;
+    pub fn before(&self, seat: &Located) -> Result<Option<Vec<String>>> {
+        let Located { place, ifindex, .. } = seat;
+        let found = Attachment::found(&self.program()?, *ifindex, place, self.links()?)?;
         Ok(match found.standing(&mut Netlink::open_inside(place)?)? {
             Standing::There(before) => Some(before),
             Standing::Gone => None,
         })
     }
 
-    /// What has become of it; `place` is its network namespace, where that can be found.
+    /// What has become of it, where its interface is `at`.
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn state(&self, place: Option<&NetnsHandle>) -> Result<State> {
+    pub fn state(&self, at: &Whereabouts) -> Result<State> {
         if self.layout != LAYOUT {
             return Ok(State::OtherLayout);
         }
@@ -647,10 +756,13 @@ impl Pin {
             return Ok(State::Unfinished);
         }
         let program = self.program()?;
-        let attached = match (place, self.links()?) {
-            (Some(place), _) => self.attachment(&program, place)?.is_some(),
-            (None, Some(links)) => attach::is_linked(&program, &links)?,
-            (None, None) => bail!(
+        let attached = match (at, self.links()?) {
+            (Whereabouts::On(Located { place, ifindex, .. }), _) => {
+                self.attachment(&program, place, *ifindex)?.is_some()
+            }
+            (Whereabouts::Gone, _) => false,
+            (_, Some(links)) => attach::is_linked(&program, &links)?,
+            (_, None) => bail!(
                 "its network namespace is gone, has no name here or may not be entered: {} removes the rest",
                 self.command("detach")
             ),
@@ -672,13 +784,13 @@ impl Pin {
         Ok((sum.runs > 0).then_some(sum))
     }
 
-    /// Takes it off and removes what is pinned; `place` is its network namespace, where that can be
-    /// found. Returns what is in its folder that was never pinned there, which stays.
-    fn remove(&self, place: Option<&NetnsHandle>) -> Result<Vec<String>> {
+    /// Takes it off and removes what is pinned; `seat` is its interface, where that can be found.
+    /// Returns what is in its folder that was never pinned there, which stays.
+    fn remove(&self, seat: Option<&Located>) -> Result<Vec<String>> {
         let Some(dir) = self.all.open(&self.folder)? else { return Ok(Vec::new()) };
         LINKS.into_iter().for_each(|name| unlink(&dir, name));
-        if let Some(place) = place {
-            let ifindex = self.ifindex;
+        if let Some(Located { place, ifindex, .. }) = seat {
+            let ifindex = *ifindex;
             place.run(move || attach::remove_lasting(ifindex))??;
         }
         // Without `about` it is one that is not finished, however far this comes.
@@ -703,11 +815,14 @@ impl Pin {
 
     /// The command that does this (`detach`, `attach`) to it.
     pub fn command(&self, verb: &str) -> String {
-        let place = NetnsHandle::by_cookie(self.cookie);
+        let (place, name) = match self.whereabouts() {
+            Ok(Whereabouts::On(seat)) => (Some(seat.place), seat.name),
+            _ => (NetnsHandle::by_cookie(self.cookie), self.name.clone()),
+        };
         let was = || self.about().ok().flatten().and_then(|a| a.netns);
         let netns = place.map_or_else(was, |p| p.name().map(str::to_owned));
         let netns = netns.map_or(String::new(), |n| format!(" --netns {}", sanitize(&n)));
-        format!("`tmon {verb} {}{netns}`", sanitize(&self.name))
+        format!("`tmon {verb} {}{netns}`", sanitize(&name))
     }
 
     /// Whether it is of this named namespace, which is gone.
@@ -719,12 +834,21 @@ impl Pin {
     fn other_layout(&self) -> String {
         format!(
             "{} is attached by another version of tmon, whose tables (layout {}) this one (layout {LAYOUT}) cannot read: {} removes it, {} attaches it again",
-            sanitize(&self.name),
+            sanitize(&self.called()),
             self.layout,
             self.command("detach"),
             self.command("attach")
         )
     }
+}
+
+/// The ids of the programs on both tcx hooks of an interface; `None` where they may not be asked for.
+fn programs_on(place: &NetnsHandle, ifindex: u32) -> Result<Option<Vec<u32>>> {
+    let ids = move || {
+        let [rx, tx] = [Hook::Rx, Hook::Tx].map(|hook| attach::tcx_programs(hook, ifindex).ok());
+        Some([rx?, tx?].concat())
+    };
+    place.run(ids)
 }
 
 fn pin(dir: &Folder, name: &str, object: BorrowedFd<'_>) -> Result<()> {
