@@ -17,8 +17,9 @@ use std::{
 use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::{
-    flow::{Count, Inner, Kind},
+    flow::{Count, Inner, Kind, Pair},
     lane::{Balance, Lane},
+    rows::Row,
     snapshot::Interval,
 };
 
@@ -185,20 +186,25 @@ fn mark_unseen(list: &mut [LaneSum]) {
 /// What senders and receivers counted, by lane.
 fn lane_counts(interval: &Interval) -> HashMap<Lane, [Count; 2]> {
     let mut sums: HashMap<Lane, [Count; 2]> = HashMap::new();
-    for row in interval.rows.walk() {
-        let (Some(pair), cells) = (row.outer(), row.counters().cells) else { continue };
-        for (way, (from, to)) in
-            [(pair.first, pair.second), (pair.second, pair.first)].into_iter().enumerate()
-        {
-            let counts = [cells[1][way], cells[0][way]];
-            if counts.iter().any(|n| !n.is_zero()) {
-                let lane = Lane { tunnel: row.outermost(), from, to };
-                let sum = sums.entry(lane).or_default();
-                sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
-            }
-        }
+    for (lane, counts) in interval.rows.walk().flat_map(|row| ways(&row)) {
+        let sum = sums.entry(lane).or_default();
+        sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
     }
     sums
+}
+
+/// What the sender and the receiver counted of a row, or of a part of one, by lane.
+fn ways(row: &Row<'_>) -> impl Iterator<Item = (Lane, [Count; 2])> + use<> {
+    let (tunnel, cells) = (row.outermost(), row.counters().cells);
+    let lane = move |pair: Pair, way: usize| match way {
+        0 => Lane { tunnel, from: pair.first, to: pair.second },
+        _ => Lane { tunnel, from: pair.second, to: pair.first },
+    };
+    let both = row
+        .outer()
+        .into_iter()
+        .flat_map(move |pair| [0, 1].map(|way| (lane(pair, way), [cells[1][way], cells[0][way]])));
+    both.filter(|(_, counts)| counts.iter().any(|n| !n.is_zero()))
 }
 
 /// The granularity of windows.
@@ -237,6 +243,8 @@ struct Run {
     /// The addresses under which it arrives.
     translated: Option<Lane>,
     in_all: [u64; 2],
+    /// Sent and received in the interval that is being taken.
+    now: [u64; 2],
 }
 
 /// A host's record of reporting.
@@ -334,31 +342,44 @@ impl Ends {
     }
 
     fn count(&mut self, interval: &Interval) {
-        let is_ours = |lane: &Lane| {
-            let known = self.owners.contains_key(&lane.from) || self.owners.contains_key(&lane.to);
-            known && lane.tunnel.kind != Kind::None
-        };
-        let mut now = lane_counts(interval);
-        now.retain(|lane, _| is_ours(lane));
-        let seconds = interval.elapsed.as_secs_f64().max(1e-3);
-        for (lane, [sent, received]) in now {
-            let [sent, received] = [sent.packets, received.packets];
-            let peak = sent.max(received) as f64 / seconds;
-            let Some(run) = self.run(lane) else { continue };
+        // Rows of the same hosts mostly come one after another.
+        let mut last: Option<(Pair, bool)> = None;
+        for row in interval.rows.walk() {
+            let Some(pair) = row.outer() else { continue };
+            let (_, is_ours) = *match &mut last {
+                Some(known) if known.0 == pair => known,
+                last => {
+                    let has = |end| self.owners.contains_key(end);
+                    last.insert((pair, has(&pair.first) || has(&pair.second)))
+                }
+            };
+            if !is_ours || row.outermost().kind == Kind::None {
+                continue;
+            }
+            for (lane, counts) in ways(&row) {
+                let Some(run) = self.run(lane) else { continue };
+                for (sum, n) in run.now.iter_mut().zip(counts) {
+                    *sum = sum.saturating_add(n.packets);
+                }
+            }
+        }
+        let (seconds, slot) = (interval.elapsed.as_secs_f64().max(1e-3), self.slot);
+        for run in self.lanes.values_mut() {
+            let [sent, received] = std::mem::take(&mut run.now);
+            if [sent, received] == [0; 2] {
+                continue;
+            }
             run.arrives |= received > 0;
             run.in_all[0] = run.in_all[0].saturating_add(sent);
             run.in_all[1] = run.in_all[1].saturating_add(received);
-            let slot = self.slot;
-            let Some(run) = self.lanes.get_mut(&lane) else { continue };
             if run.parts.back().is_none_or(|part| part.slot != slot) {
                 run.parts.push_back(Part { slot, ..Part::default() });
             }
             let Some(part) = run.parts.back_mut() else { continue };
             part.sent = part.sent.saturating_add(sent);
             part.received = part.received.saturating_add(received);
-            part.peak = part.peak.max(peak);
+            part.peak = part.peak.max(sent.max(received) as f64 / seconds);
         }
-        let slot = self.slot;
         for (passage, n) in &interval.beside.read().passages {
             let Some(run) = self.run(passage.lane) else { continue };
             let host = passage.host as u16;

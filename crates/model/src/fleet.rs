@@ -16,24 +16,27 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use crate::{
     beside::{Beside, Gathered, Passage},
     drops::Drops,
-    flow::{Books, Count, Counters, Flow, HookKind, Key, Pair},
+    flow::{Books, Count, HookKind, Key, Pair, Tunnel},
     interface::{Fill, Host, HostState, Interface, Origin},
     lane::Lane,
-    rows::Rows,
+    ledger::{Ledger, Slot},
+    rows::{Counts, Row},
     snapshot::{Interval, Snapshot},
 };
 
 /// Limit on the hosts; what more of them tell is left out, and said.
 pub const MOST_HOSTS: usize = 10_000;
-/// Limit on the rows that one host may bring; more are added up by tunnel, and from twice as many on
-/// in one row.
+/// Limit on the rows that one host may bring; more are added up by tunnel, from twice as many on by
+/// pair of hosts, and from three times as many on in one row.
 const MOST_ROWS: u32 = 65_536;
 /// Limit on the hosts' own addresses, all together.
 const MOST_ADDRESSES: usize = 1 << 20;
 /// Starts of a host that are remembered.
 const MOST_STARTS: usize = 16;
-/// Limit on the rows of all hosts together; beyond it what is new is added up by tunnel, then by host.
-const MOST_ROWS_OF_ALL: usize = 1 << 21;
+/// Limit on the rows of all hosts together, each of what one end counts: the tunnels of 2,000 hosts
+/// with 250 each. Beyond it what is new is added up by tunnel, then by pair of hosts, then in one row.
+/// A row takes 64 bytes, or 120, in the fleet, in the latest totals and in the last interval.
+const MOST_ROWS_OF_ALL: usize = 600_000;
 /// Limit on the pairs that are nobody's; what more there are is in one row of each host that sees it.
 const MOST_PAIRS: usize = 1 << 20;
 /// Limit on what is known beside the rows, and on the rows of drops.
@@ -103,12 +106,17 @@ struct Member {
     rows: u32,
 }
 
-/// A row: where it is, and what both ends counted.
-#[derive(Debug)]
-struct Sum {
-    interface: u16,
-    place: u32,
-    cells: [[Count; 2]; 2],
+/// The row that a row is added up in.
+type ToSum = fn(Key) -> Key;
+
+/// What is known of the last pair of hosts: most often it is that of the next row, too.
+#[derive(Clone, Copy, Debug)]
+struct LastPair {
+    pair: Pair,
+    /// Which of them are addresses of the host that tells.
+    own: [bool; 2],
+    /// Which of them are addresses of any host.
+    known: [bool; 2],
 }
 
 /// Hosts, and what they told.
@@ -122,8 +130,8 @@ pub struct Fleet {
     owners: HashMap<IpAddr, u16>,
     /// Who counts a pair that is nobody's.
     transit: HashMap<Pair, u16>,
-    /// Rows; those of packets in fragments apart.
-    rows: HashMap<(Key, bool), Sum>,
+    /// Rows: a part of them for each direction, and those of packets in fragments apart.
+    rows: Ledger,
     /// What kernels dropped; nothing where no host tells of it.
     drops: Option<Drops>,
     beside: Gathered,
@@ -148,7 +156,7 @@ impl Fleet {
             places: HashMap::new(),
             owners: HashMap::new(),
             transit: HashMap::new(),
-            rows: HashMap::new(),
+            rows: Ledger::default(),
             drops: None,
             beside: Gathered::default(),
             since: None,
@@ -174,11 +182,9 @@ impl Fleet {
     /// moment, follow all of them before counting: which host counts a packet depends on whose
     /// addresses are known.
     pub fn count_all(&mut self, at: u16, interval: &Interval) {
+        let mut last = None;
         for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
-            let flow = row.flow();
-            for direction in 0..2 {
-                self.count(at, &flow, direction, row.fragments());
-            }
+            self.count(at, &row, &mut last);
         }
         if let Some(told) = interval.drops.as_deref() {
             let drops = self.drops.get_or_insert_with(|| {
@@ -350,37 +356,50 @@ impl Fleet {
         Some(place)
     }
 
-    /// Adds what a host counted of one direction of a row.
-    fn count(&mut self, at: u16, flow: &Flow, direction: usize, fragments: bool) {
-        let counters = &flow.counters;
-        let [mut rx, tx] = counters.cells.map(|hook| hook[direction]);
-        if counters.egress_only[direction] {
-            rx = Count::default();
-        }
+    /// Adds what a host counted of a row.
+    fn count(&mut self, at: u16, row: &Row<'_>, last: &mut Option<LastPair>) {
+        let [rx, tx] = row.at_hooks();
         if rx.is_zero() && tx.is_zero() {
             return;
         }
-        let Some(pair) = flow.key.outer else {
-            return self.add(at, flow.key, fragments, direction, [rx, tx]);
-        };
+        let (slot, part) = (Slot::of(row), row.part());
+        let Some(pair) = row.outer() else { return self.add(at, slot, [rx, tx]) };
         let ends = [pair.first, pair.second];
-        let (from, to) = (ends[direction], ends[1 - direction]);
-        let own = &self.members[usize::from(at)].own;
-        let (is_from, is_to) = (own.contains(&from), own.contains(&to));
-        let lane = Lane { tunnel: flow.key.outermost, from, to };
-        let known = self.owners.contains_key(&from);
-        if is_from || is_to || (to.is_multicast() && known) {
-            let sent = if is_from { tx } else { Count::default() };
-            let received = if is_to || to.is_multicast() { rx } else { Count::default() };
-            if to.is_multicast() && !is_from {
-                self.passes(at, lane, rx.packets);
+        let known = match last {
+            Some(last) if last.pair == pair => *last,
+            last => {
+                let own = &self.members[usize::from(at)].own;
+                let (own, all) = (ends.map(|e| own.contains(&e)), &self.owners);
+                *last.insert(LastPair { pair, own, known: ends.map(|e| all.contains_key(&e)) })
             }
-            return self.add(at, flow.key, fragments, direction, [received, sent]);
+        };
+        // Of what is in one part, what arrived came from where what left went.
+        let here = 1 - usize::from(part.swapped);
+        let tunnel = row.outermost();
+        let mut counted = Counts::default();
+        for (hook, n) in [rx, tx].into_iter().enumerate().filter(|(_, n)| !n.is_zero()) {
+            let (from, to) = if hook == 0 { (1 - here, here) } else { (here, 1 - here) };
+            let lane = Lane { tunnel, from: ends[from], to: ends[to] };
+            let (is_from, is_for_many) = (known.own[from], lane.to.is_multicast());
+            if is_from || known.own[to] || (is_for_many && known.known[from]) {
+                if hook == 0 && is_for_many && !is_from {
+                    self.passes(at, lane, n.packets);
+                }
+                let counts = if hook == 0 { known.own[to] || is_for_many } else { is_from };
+                counted[hook] = if counts { n } else { Count::default() };
+            } else if known.known != [false; 2] {
+                self.passes(at, lane, n.packets); // who sends or receives it counts it
+            } else {
+                let slot = if hook == 0 { slot } else { slot.reverse() };
+                self.transit(at, pair, slot, n);
+            }
         }
-        if known || self.owners.contains_key(&to) {
-            return self.passes(at, lane, (rx + tx).packets); // who sends or receives it counts it
-        }
-        let key = match self.transit.get(&pair) {
+        self.add(at, slot, counted);
+    }
+
+    /// Adds what one host saw of a pair that is nobody's.
+    fn transit(&mut self, at: u16, pair: Pair, slot: Slot, n: Count) {
+        let slot = match self.transit.get(&pair) {
             Some(first) if *first != at => return,
             None if self.transit.len() >= MOST_PAIRS => {
                 if !std::mem::replace(&mut self.is_crowded, true) {
@@ -389,14 +408,14 @@ impl Fleet {
                         "more than {MOST_PAIRS} {others}: packets of further pairs count at every host they pass"
                     ));
                 }
-                Key::AGED
+                slot.with(|_| Key::AGED)
             }
             _ => {
                 self.transit.insert(pair, at);
-                flow.key
+                slot
             }
         };
-        self.add(at, key, fragments, direction, [rx + tx, Count::default()]);
+        self.add(at, slot, [n, Count::default()]);
     }
 
     /// A host saw packets that others send or receive.
@@ -409,32 +428,50 @@ impl Fleet {
         }
     }
 
-    fn add(&mut self, at: u16, told: Key, fragments: bool, direction: usize, n: [Count; 2]) {
-        let key = told;
-        if n.iter().all(|n| n.is_zero()) {
+    /// Adds to a row, or to the sum that it belongs to where there is no room.
+    fn add(&mut self, at: u16, told: Slot, counts: Counts) {
+        if counts.iter().all(|n| n.is_zero()) || self.rows.add(&told, counts) {
             return;
         }
-        let m = &mut self.members[usize::from(at)];
-        let (rows, all) = (m.rows, self.rows.len());
-        let fits = |key: &Key, most: u32, most_of_all| {
-            (rows < most && all < most_of_all) || self.rows.contains_key(&(*key, fragments))
+        let by_pair = |key: Key| {
+            let outermost = Tunnel { id: None, ..key.outermost };
+            Key { outermost, innermost: None, depth: 1, ..key.aged() }
         };
-        let key = match key {
-            key if fits(&key, MOST_ROWS, self.most_rows) => key,
-            key if fits(&key.aged(), 2 * MOST_ROWS, self.most_rows / 4 * 5) => key.aged(),
-            _ => Key::AGED,
-        };
-        if key != told && all >= self.most_rows && !std::mem::replace(&mut self.is_overfull, true) {
-            let most = self.most_rows;
-            self.notices
-                .push(format!("there are {most} rows: all further ones are added up by tunnel"));
+        let (most, all) = (self.most_rows, self.rows.len());
+        let choices: [(ToSum, u32, usize); 3] = [
+            (|key| key, MOST_ROWS, most),
+            (Key::aged, 2 * MOST_ROWS, most / 4 * 5),
+            (by_pair, 3 * MOST_ROWS, most * 3),
+        ];
+        for (sum, most, most_of_all) in choices {
+            let slot = told.with(sum);
+            if self.rows.add(&slot, counts) {
+                return self.is_summed(told, slot);
+            }
+            // Both directions are in one row.
+            let there = self.rows.interface(&slot.reverse());
+            let m = &mut self.members[usize::from(at)];
+            if there.is_some() || (m.rows < most && all < most_of_all) {
+                m.rows += u32::from(there.is_none());
+                self.rows.insert(slot, there.unwrap_or(at), counts);
+                return self.is_summed(told, slot);
+            }
         }
-        let sum = self.rows.entry((key, fragments)).or_insert_with(|| {
-            m.rows += 1;
-            Sum { interface: at, place: m.rows - 1, cells: Default::default() }
-        });
-        for (hook, n) in n.into_iter().enumerate() {
-            sum.cells[hook][direction] += n;
+        let slot = told.with(|_| Key::AGED);
+        if !self.rows.add(&slot, counts) {
+            self.rows.insert(slot, at, counts);
+        }
+        self.is_summed(told, slot);
+    }
+
+    /// Says once that there are too many rows.
+    fn is_summed(&mut self, told: Slot, slot: Slot) {
+        let most = self.most_rows;
+        let is_so = told != slot && self.rows.len() >= most;
+        if is_so && !std::mem::replace(&mut self.is_overfull, true) {
+            self.notices.push(format!(
+                "there are {most} rows: all further ones are added up by tunnel, or by pair of hosts"
+            ));
         }
     }
 
@@ -539,23 +576,13 @@ impl Fleet {
             host: Some(m.host()),
             ..Interface::new(id, &m.name)
         });
-        let mut sums: Vec<_> = self.rows.iter().collect();
-        sums.sort_unstable_by_key(|(_, sum)| (sum.interface, sum.place));
-        let mut rows = Rows::default();
-        for ((key, fragments), sum) in sums {
-            let mut counters = Counters { cells: sum.cells, ..Counters::default() };
-            if *fragments {
-                counters.fragments = sum.cells;
-            }
-            rows.push_flow(sum.place, &Flow { interface: sum.interface, key: *key, counters });
-        }
         Snapshot {
             origin: self.origin.clone(),
             since,
             taken: self.taken,
             at,
             interfaces: interfaces.collect(),
-            rows,
+            rows: self.rows.rows(),
             drops: self.drops.clone().map(|drops| Arc::new(drops.indexed())),
             beside: Arc::new(Beside::new(self.beside.clone())),
         }
@@ -597,9 +624,10 @@ mod tests {
     use super::*;
     use crate::{
         beside::{Numbered, Stream},
-        flow::{Hook, Inner, InnerProto, Kind, Tunnel},
+        flow::{Counters, Flow, Hook, Inner, InnerProto, Kind},
         matrix::{Scope, Tally},
         once::BothEnds,
+        rows::{Part, Rows},
     };
 
     fn address(n: u8) -> IpAddr {
@@ -638,9 +666,13 @@ mod tests {
 
         /// A host, by the last byte of its address, tells of a second.
         fn tells(&mut self, host: u8, at: u64, flows: &[Flow]) {
-            let t = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(n);
             let mut rows = Rows::default();
             flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
+            self.hears(host, at, rows);
+        }
+
+        fn hears(&mut self, host: u8, at: u64, rows: Rows) {
+            let t = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(n);
             let second = Duration::from_secs(1);
             let eth0 = vec![Interface::new(0, "eth0")];
             let mut interval = Interval::new(t(at - 1), t(at), second, eth0, rows);
@@ -750,6 +782,130 @@ mod tests {
         assert_eq!((end.lost, end.surplus, end.sent.packets), (0, 30, 100));
     }
 
+    /// What a fleet is to count, as plainly as it can be said: by whole row and direction, without
+    /// limits.
+    #[derive(Default)]
+    struct Plain {
+        sums: HashMap<(Key, bool), (u16, [[Count; 2]; 2])>,
+        transit: HashMap<Pair, u16>,
+    }
+
+    impl Plain {
+        fn hear(&mut self, fleet: &Fleet, at: u16, rows: &Rows) {
+            for row in rows.walk() {
+                let (flow, fragments) = (row.flow(), row.fragments());
+                for direction in 0..2 {
+                    self.count(fleet, at, &flow, direction, fragments);
+                }
+            }
+        }
+
+        fn count(&mut self, fleet: &Fleet, at: u16, flow: &Flow, way: usize, fragments: bool) {
+            let [rx, tx] = flow.counters.cells.map(|hook| hook[way]);
+            let none = Count::default();
+            if rx.is_zero() && tx.is_zero() {
+                return;
+            }
+            let counted = match flow.key.outer {
+                None => [rx, tx],
+                Some(pair) => {
+                    let ends = [pair.first, pair.second];
+                    let (from, to) = (ends[way], ends[1 - way]);
+                    let own = |a| fleet.members[usize::from(at)].own.contains(a);
+                    let known = |a| fleet.owners.contains_key(a);
+                    let many = to.is_multicast();
+                    if own(&from) || own(&to) || (many && known(&from)) {
+                        let received = if own(&to) || many { rx } else { none };
+                        [received, if own(&from) { tx } else { none }]
+                    } else if known(&from)
+                        || known(&to)
+                        || *self.transit.entry(pair).or_insert(at) != at
+                    {
+                        [none; 2]
+                    } else {
+                        [rx + tx, none]
+                    }
+                }
+            };
+            if counted == [none; 2] {
+                return;
+            }
+            let new = (at, Default::default());
+            let (_, cells) = self.sums.entry((flow.key, fragments)).or_insert(new);
+            for (hook, n) in counted.into_iter().enumerate() {
+                cells[hook][way] += n;
+            }
+        }
+
+        fn merged(&self) -> Vec<Flow> {
+            let mut rows = Rows::default();
+            for (((key, fragments), (interface, cells)), place) in self.sums.iter().zip(0..) {
+                let mut counters = Counters { cells: *cells, ..Counters::default() };
+                if *fragments {
+                    counters.fragments = *cells;
+                }
+                rows.push_flow(place, &Flow { interface: *interface, key: *key, counters });
+            }
+            rows.merged()
+        }
+    }
+
+    #[test]
+    fn rows_are_counted_in_place_as_they_are_one_by_one() {
+        let mut seed = 7u64;
+        let mut random = move |below: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let (mut stage, mut plain) = (Stage::new(), Plain::default());
+        let mut before: Option<Snapshot> = None;
+        for at in 1..=60 {
+            // The hosts have the addresses 1 to 4, and one of them moves.
+            for host in 1..=4u8 {
+                let mut own = vec![address(host)];
+                own.extend((at / 15 % 4 + 1 == u64::from(host)).then(|| address(9)));
+                stage.locals.insert(host, own);
+                let mut flows = Rows::default();
+                for place in 0..40 {
+                    let mut flow = row(1, address(2), [[0; 2]; 2]);
+                    let mut end = || match random(11) {
+                        10 => IpAddr::from([239, 1, 1, 1]),
+                        n => address(n as u8),
+                    };
+                    let (first, second) = (end(), end());
+                    flow.key.outer = match random(12) {
+                        0 => None,
+                        1 => Some(Pair {
+                            first: [0xfd, 0, 0, 0, 0, 0, 0, random(3) as u16].into(),
+                            second: [0xfd, 0, 0, 0, 0, 0, 0, 9].into(),
+                        }),
+                        _ => Some(Pair { first, second }),
+                    };
+                    flow.key.outermost.id = Some(random(3) as u32);
+                    flow.key = if random(5) == 0 { flow.key.aged() } else { flow.key };
+                    let mut count = || match random(3) {
+                        0 => Count::default(),
+                        n => Count { packets: n, bytes: n * 90 },
+                    };
+                    let counts = [count(), count()];
+                    let part = Part { swapped: random(2) == 0, fragments: random(6) == 0 };
+                    flows.push(place, 0, &flow.key, counts, part);
+                }
+                stage.hears(host, at, flows.clone());
+                plain.hear(&stage.fleet, stage.fleet.places[&*format!("node-{host}")], &flows);
+            }
+            let now = stage.fleet.snapshot();
+            assert_eq!(now.rows.merged(), plain.merged(), "at {at}");
+            if let Some(before) = before.replace(now.clone()) {
+                let [then, new] = [&before, &now].map(|s| Scope::default().sum(&s.total()));
+                let between = Scope::default().sum(&now.since(&before));
+                assert_eq!(then + between, new, "at {at}");
+            }
+        }
+    }
+
     #[test]
     fn intervals_are_what_was_told_meanwhile_in_any_order() {
         let mut stage = Stage::new();
@@ -776,6 +932,7 @@ mod tests {
         stage.tells(1, 1, &flows);
         let (packets, rows) = stage.total();
         assert_eq!(packets, u64::from(3 * MOST_ROWS));
+        // By row, by tunnel, and what else there is by pair of hosts.
         assert_eq!(rows.len(), 2 * MOST_ROWS as usize + 1);
         assert_eq!(stage.fleet.rows.len(), rows.len());
     }
@@ -795,7 +952,12 @@ mod tests {
             stage.tells(host, 1, &rows_of(host).collect::<Vec<_>>());
         }
         assert_eq!(stage.total().0, 5000);
+        // From there on it is a row for each pair of hosts.
         assert!(stage.fleet.rows.len() <= 1000 / 4 * 5 + 50, "{}", stage.fleet.rows.len());
+        stage.fleet.most_rows = 200;
+        stage.tells(60, 1, &rows_of(60).collect::<Vec<_>>());
+        assert_eq!(stage.total().0, 5100);
+        assert!(stage.fleet.rows.len() <= 1000 / 4 * 5 + 51, "at last one for all of them");
         let said = stage.fleet.notices();
         assert_eq!(
             said.iter().filter(|n| n.contains("there are 1000 rows")).count(),

@@ -19,6 +19,7 @@ pub mod history;
 pub mod interface;
 pub mod labels;
 pub mod lane;
+mod ledger;
 pub mod lens;
 pub mod lines;
 pub mod matrix;

@@ -41,19 +41,19 @@ impl Part {
 
 /// A slot of a table as stored here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kept<K> {
-    key: K,
-    place: u32,
-    interface: u16,
-    egress_only: bool,
-    counts: Counts,
+pub(crate) struct Kept<K> {
+    pub(crate) key: K,
+    pub(crate) place: u32,
+    pub(crate) interface: u16,
+    pub(crate) egress_only: bool,
+    pub(crate) counts: Counts,
 }
 
 const _: () = assert!(size_of::<Kept<key4>>() == 64);
 const _: () = assert!(size_of::<Kept<key6>>() == 120);
 
 /// A key of the tables.
-trait SlotKey: Copy + Eq + std::hash::Hash {
+pub(crate) trait SlotKey: Copy + Eq + std::hash::Hash {
     /// `ROW_*`.
     fn flags(&self) -> u8;
     /// `SHARD_*`.
@@ -63,6 +63,11 @@ trait SlotKey: Copy + Eq + std::hash::Hash {
     fn of_all_cpus(self) -> Self;
     /// The decoded key.
     fn key(&self) -> Key;
+    /// The part of the row that it is of.
+    #[inline]
+    fn part(&self) -> Part {
+        Part { swapped: self.flags() & ROW_DIR != 0, fragments: self.shard() & SHARD_FRAGMENT != 0 }
+    }
 }
 
 fn v4(word: u32) -> IpAddr {
@@ -158,7 +163,7 @@ pub fn decoded(key: &key6) -> Key {
 }
 
 /// Encodes a key as in the tables.
-fn encoded(key: &Key, part: Part) -> key6 {
+pub(crate) fn encoded(key: &Key, part: Part) -> key6 {
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
     let pair = |p: Pair| [words(p.first), words(p.second)];
     let (inner, inner_flags) = match key.inner {
@@ -185,8 +190,8 @@ fn encoded(key: &Key, part: Part) -> key6 {
 }
 
 /// The same key for the smaller table, if it belongs there.
-fn narrow(k: &key6) -> Option<key4> {
-    let wide = ROW_OUTER6 | ROW_INNER6 | ROW_NO_OUTER | ROW_OTHER;
+pub(crate) fn narrow(k: &key6) -> Option<key4> {
+    let wide = ROW_OUTER6 | ROW_INNER6 | ROW_NO_OUTER;
     (k.depth == 1 && k.flags & wide == 0).then(|| key4 {
         id: k.id[0],
         kind: k.kind[0],
@@ -205,10 +210,7 @@ impl<K: SlotKey> Kept<K> {
 
     #[inline]
     fn part(&self) -> Part {
-        Part {
-            swapped: self.key.flags() & ROW_DIR != 0,
-            fragments: self.key.shard() & SHARD_FRAGMENT != 0,
-        }
+        self.key.part()
     }
 
     #[inline]
@@ -289,6 +291,22 @@ impl Row<'_> {
         either!(self, r => r.counts)
     }
 
+    /// What of that counts, by hook.
+    #[inline]
+    pub(crate) fn at_hooks(&self) -> Counts {
+        let [rx, tx] = self.counts();
+        [if either!(self, r => r.egress_only) { Count::default() } else { rx }, tx]
+    }
+
+    /// The key as it is kept, in the smaller table or in the larger one.
+    #[inline]
+    pub(crate) fn kept_key(&self) -> Result<key4, key6> {
+        match self.0 {
+            Of::V4(r) => Ok(r.key),
+            Of::V6(r) => Err(r.key),
+        }
+    }
+
     /// The outermost tunnel.
     #[inline]
     pub fn outermost(&self) -> Tunnel {
@@ -359,8 +377,7 @@ impl Row<'_> {
     /// What the first end sent, and what the second end sent.
     #[inline]
     pub fn sent(&self) -> [Count; 2] {
-        let [rx, tx] = self.counts();
-        let rx = if either!(self, r => r.egress_only) { Count::default() } else { rx };
+        let [rx, tx] = self.at_hooks();
         if self.part().swapped { [tx, rx] } else { [rx, tx] }
     }
 
@@ -404,6 +421,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Those of both tables, which it shares.
+    pub(crate) fn of(v4: &Arc<Vec<Kept<key4>>>, v6: &Arc<Vec<Kept<key6>>>) -> Rows {
+        Rows { v4: Arc::clone(v4), v6: Arc::clone(v6) }
+    }
+
     /// Where the next row will be, for [`Rows::rewind`].
     pub fn position(&self) -> [usize; 2] {
         [self.v4.len(), self.v6.len()]
@@ -724,14 +746,21 @@ fn settle(v4: &mut Vec<Kept<key4>>, v6: &mut Vec<Kept<key6>>, gone: Vec<Gone>) {
     if gone.is_empty() {
         return;
     }
-    // Aged rows are few, and all of them are in the larger table.
+    // Aged rows are few.
     let mut aged: HashMap<(u16, Key, Part), &mut Counts> = HashMap::default();
-    for row in v6.iter_mut().filter(|r| r.key.flags & ROW_OTHER != 0) {
-        let key = row.key.key();
-        if key.is_aged() {
-            aged.insert((row.interface, key, row.part()), &mut row.counts);
+    fn find<'a, K: SlotKey>(
+        rows: &'a mut [Kept<K>],
+        aged: &mut HashMap<(u16, Key, Part), &'a mut Counts>,
+    ) {
+        for row in rows.iter_mut().filter(|r| r.key.flags() & ROW_OTHER != 0) {
+            let key = row.key.key();
+            if key.is_aged() {
+                aged.insert((row.interface, key, row.part()), &mut row.counts);
+            }
         }
     }
+    find(v4, &mut aged);
+    find(v6, &mut aged);
     for mut g in gone {
         for key in [g.key.aged(), Key::AGED] {
             let Some(home) = aged.get_mut(&(g.interface, key, g.part)) else { continue };

@@ -200,12 +200,12 @@ impl Past {
         let (now, decay) = (self.now(), decay(interval.elapsed, HALF));
         let mut active: HashMap<Party, [(u64, u8, u16); 2]> = HashMap::default();
         let mut flooded: HashMap<Tunnel, HashMap<IpAddr, u64>> = HashMap::default();
-        for row in interval.rows.walk().filter(|row| interval.once().counts(row)) {
+        for row in interval.rows.walk().filter(|r| !r.other() && interval.once().counts(r)) {
             let flow = row.flow();
             let (Some(outer), key, counters) = (flow.key.outer, &flow.key, &flow.counters) else {
                 continue;
             };
-            if key.other || key.depth == 0 {
+            if key.depth == 0 {
                 continue;
             }
             let [sent, back] = [counters.fwd().packets, counters.rev().packets];
